@@ -1,0 +1,1 @@
+"""Stand-ins for chargers and their makers' clouds, for tests, benchmarks and `scripts/develop`."""
