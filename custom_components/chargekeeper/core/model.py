@@ -1,0 +1,355 @@
+"""What is known of a charger, whichever maker and path it came from: words, values, readings and the snapshot.
+
+Everything here is immutable. A `Property` says what a value is and how long it may be shown; a `Reading` is one value
+with its source and the moment at which the charger showed it; a `Snapshot` is all that the entities see.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, time
+from enum import StrEnum
+from math import inf
+from typing import cast
+
+
+class Maker(StrEnum):
+    """Who made the charger."""
+
+    WALLBOX = "wallbox"
+    JUICEBOX = "juicebox"
+
+
+class Source(StrEnum):
+    """Where a value came from: one of the paths, the store, or the user."""
+
+    CLOUD = "cloud"
+    BLUETOOTH = "bluetooth"
+    UDP = "udp"
+    LINKED = "linked"
+    CACHE = "cache"
+    USER = "user"
+
+
+class Status(StrEnum):
+    """What the charger does, for every maker."""
+
+    AVAILABLE = "available"
+    PLUGGED_IN = "plugged_in"
+    WAITING_SCHEDULE = "waiting_schedule"
+    WAITING_CAR = "waiting_car"
+    WAITING_POWER = "waiting_power"
+    PAUSED = "paused"
+    CHARGING = "charging"
+    DISCHARGING = "discharging"
+    COMPLETED = "completed"
+    LOCKED = "locked"
+    UPDATING = "updating"
+    RESTARTING = "restarting"
+    ERROR = "error"
+    OFFLINE = "offline"
+
+
+POWER_FLOWS = frozenset({Status.CHARGING, Status.DISCHARGING})
+ALLOWED_TO_CHARGE = POWER_FLOWS | {Status.WAITING_CAR, Status.WAITING_POWER, Status.COMPLETED}
+"""The `charging` switch is on: nothing but the car, the power budget or a full battery holds it back."""
+
+OVERRIDE_IN_EFFECT = POWER_FLOWS | {Status.WAITING_CAR, Status.WAITING_POWER}
+"""Outside its window, these show that the schedule does not hold the charger back (design section 5, journal)."""
+
+
+class EcoMode(StrEnum):
+    """How much of the charge must come from the sun."""
+
+    OFF = "off"
+    ECO = "eco"
+    FULL_SOLAR = "full_solar"
+
+
+class Role(StrEnum):
+    """What the signed-in account may do with the charger."""
+
+    SUPER_ADMIN = "super_admin"
+    ADMIN = "admin"
+    OPERATOR = "operator"
+    USER = "user"
+
+
+class Outcome(StrEnum):
+    """What became of a command."""
+
+    PENDING = "pending"
+    ACCEPTED = "accepted"
+    VERIFIED = "verified"
+    UNVERIFIED = "unverified"
+    FAILED = "failed"
+
+
+class Capability(StrEnum):
+    """What a path can do with a charger."""
+
+    CURRENT = "current"
+    CHARGING = "charging"
+    OVERRIDE = "override"
+    LOCK = "lock"
+    ECO_MODE = "eco_mode"
+    RESTART = "restart"
+    INSTALL = "install"
+    SCHEDULES = "schedules"
+
+
+class RestartAvailability(StrEnum):
+    """Whether the restart button would be obeyed, and why not."""
+
+    AVAILABLE = "available"
+    CHARGING = "charging"
+    UPDATING = "updating"
+    RESTARTING = "restarting"
+    CHECKING = "checking"
+    COOLING_DOWN = "cooling_down"
+    STATUS_UNKNOWN = "status_unknown"
+    OFFLINE = "offline"
+    NEEDS_ADMIN = "needs_admin"
+    NEEDS_PLAN = "needs_plan"
+    UNSUPPORTED_MODEL = "unsupported_model"
+    NO_PATH = "no_path"
+
+
+class LimitingFactor(StrEnum):
+    """Which limit binds."""
+
+    WIRE_RATING = "wire_rating"
+    UNIT_RATING = "unit_rating"
+    LOAD_GROUP_LIMIT = "load_group_limit"
+    HOUSE_LIMIT = "house_limit"
+    CHARGING_CURRENT = "charging_current"
+    OFFLINE_CURRENT = "offline_current"
+
+
+class Prefer(StrEnum):
+    """Which side the user wants commands to take."""
+
+    AUTO = "auto"
+    LOCAL_FIRST = "local_first"
+    CLOUD_ONLY = "cloud_only"
+    LOCAL_ONLY = "local_only"
+
+
+class Problem(StrEnum):
+    """What the user should know and can act on; each becomes a repair and clears itself."""
+
+    GONE = "gone"
+    RESTART_FAILED = "restart_failed"
+    INSTALL_OVERDUE = "install_overdue"
+    OVERRIDE_SUPERSEDED = "override_superseded"
+    OVERRIDE_FAILED = "override_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One weekly charging window of a schedule.
+
+    `start` and `end` are times of day in `zone`; an `end` before or at `start` lies on the next day. `slot` is the
+    position in the charger; `max_current` (A) and `max_energy` (Wh) are 0 where there is no such bound.
+    """
+
+    slot: int
+    enabled: bool
+    days: frozenset[int]  # 0 is Monday; the day on which the window starts
+    start: time
+    end: time
+    zone: str = "UTC"
+    max_current: int = 0
+    max_energy: int = 0
+
+
+type Schedule = tuple[Window, ...]
+
+
+class ReadingClass(StrEnum):
+    """How a value ages (design section 4)."""
+
+    LIVE = "live"  # expires
+    CUMULATIVE = "cumulative"  # keeps its value; a counter
+    CONFIG = "config"  # keeps its value; reads `cache` while its path is not usable
+
+
+@dataclass(frozen=True, slots=True)
+class Property[T]:
+    """One thing that can be known of a charger: its key, how it ages, and its type."""
+
+    key: str
+    kind: ReadingClass
+    type: type[T]
+
+
+STATUS = Property("status", ReadingClass.LIVE, Status)
+POWER = Property("power", ReadingClass.LIVE, float)  # W
+CURRENT = Property("current", ReadingClass.LIVE, float)  # A
+CURRENT_L1 = Property("current_l1", ReadingClass.LIVE, float)
+CURRENT_L2 = Property("current_l2", ReadingClass.LIVE, float)
+CURRENT_L3 = Property("current_l3", ReadingClass.LIVE, float)
+VOLTAGE = Property("voltage", ReadingClass.LIVE, float)  # V
+TEMPERATURE = Property("temperature", ReadingClass.LIVE, float)  # °C
+CAR_CONNECTED = Property("car_connected", ReadingClass.LIVE, bool)
+PROBLEM = Property("problem", ReadingClass.LIVE, bool)
+LOCKED = Property("locked", ReadingClass.LIVE, bool)
+SESSION_DURATION = Property("session_duration", ReadingClass.LIVE, float)  # s
+
+LIFETIME_ENERGY = Property("lifetime_energy", ReadingClass.CUMULATIVE, float)  # kWh, never falls
+SESSION_ENERGY = Property("session_energy", ReadingClass.CUMULATIVE, float)  # kWh, falls only at a new session
+SESSION_COST = Property("session_cost", ReadingClass.CUMULATIVE, float)  # in CURRENCY
+
+WIRE_RATING = Property("wire_rating", ReadingClass.CONFIG, float)  # A, all limits
+UNIT_RATING = Property("unit_rating", ReadingClass.CONFIG, float)
+LOAD_GROUP_LIMIT = Property("load_group_limit", ReadingClass.CONFIG, float)
+HOUSE_LIMIT = Property("house_limit", ReadingClass.CONFIG, float)
+OFFLINE_CURRENT = Property("offline_current", ReadingClass.CONFIG, float)
+CHARGING_CURRENT = Property("charging_current", ReadingClass.CONFIG, float)
+ECO_MODE = Property("eco_mode", ReadingClass.CONFIG, EcoMode)
+FIRMWARE = Property("firmware", ReadingClass.CONFIG, str)
+LATEST_FIRMWARE = Property("latest_firmware", ReadingClass.CONFIG, str)
+SCHEDULE: Property[Schedule] = Property("schedule", ReadingClass.CONFIG, tuple)
+ROLE = Property("role", ReadingClass.CONFIG, Role)
+CURRENCY = Property("currency", ReadingClass.CONFIG, str)  # ISO 4217
+TIME_ZONE = Property("time_zone", ReadingClass.CONFIG, str)  # IANA name
+OCPP = Property("ocpp", ReadingClass.CONFIG, bool)  # another master commands the charger
+
+PROPERTIES: Mapping[str, Property[object]] = {
+    p.key: cast("Property[object]", p)
+    for p in (
+        *(STATUS, POWER, CURRENT, CURRENT_L1, CURRENT_L2, CURRENT_L3, VOLTAGE, TEMPERATURE),
+        *(CAR_CONNECTED, PROBLEM, LOCKED, SESSION_DURATION),
+        *(LIFETIME_ENERGY, SESSION_ENERGY, SESSION_COST),
+        *(WIRE_RATING, UNIT_RATING, LOAD_GROUP_LIMIT, HOUSE_LIMIT, OFFLINE_CURRENT, CHARGING_CURRENT),
+        *(ECO_MODE, FIRMWARE, LATEST_FIRMWARE, SCHEDULE, ROLE, CURRENCY, TIME_ZONE, OCPP),
+    )
+}
+"""Every property by its key: the table of reading classes."""
+
+LIVE_AGE: Mapping[Source, float] = {
+    Source.UDP: 120,
+    Source.BLUETOOTH: 90,
+    Source.LINKED: 15 * 60,
+    Source.CLOUD: 15 * 60,
+}
+"""Seconds after which a live reading is no longer shown, by path (design section 4)."""
+
+IDLE_STATUS_AGE = 60 * 60
+"""Seconds for the status of a charger through which no power flows, over the cloud; or 1.5 status rounds if longer."""
+
+DOUBT_CHARGING_AFTER = 5 * 60
+"""Seconds without evidence of life after which a charger said to be charging is looked at next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading[T]:
+    """A value with where it came from and when the *charger* showed it, never when we asked.
+
+    `at` is that moment on the monotonic clock (minus infinity for what the store gave back), `max_age` the seconds for
+    which a live value may be shown. Two readings of the same value and source are equal whenever they were made.
+    """
+
+    value: T
+    source: Source
+    observed_at: datetime = field(compare=False)
+    at: float = field(default=-inf, compare=False)
+    max_age: float = field(default=inf, compare=False)
+
+    @property
+    def expires_at(self) -> float:
+        """The monotonic moment from which the value may not be shown any more."""
+        return self.at + self.max_age
+
+
+class Readings:
+    """Readings by property, typed by what the property holds."""
+
+    __slots__ = ("_by_key",)
+
+    def __init__(self, by_key: Mapping[str, Reading[object]] | None = None) -> None:
+        self._by_key = dict(by_key or {})
+
+    def put[T](self, prop: Property[T], reading: Reading[T]) -> None:
+        """Note a reading; one of the same property gives way."""
+        self._by_key[prop.key] = cast("Reading[object]", reading)
+
+    def get[T](self, prop: Property[T]) -> Reading[T] | None:
+        """The reading of a property, or None."""
+        return cast("Reading[T] | None", self._by_key.get(prop.key))
+
+    def value[T](self, prop: Property[T]) -> T | None:
+        """The value of a property, or None."""
+        reading = self.get(prop)
+        return None if reading is None else reading.value
+
+    def items(self) -> list[tuple[Property[object], Reading[object]]]:
+        """All readings, with their properties."""
+        return [(PROPERTIES[key], reading) for key, reading in self._by_key.items()]
+
+    def remove(self, prop: Property[object]) -> None:
+        """Forget the reading of a property."""
+        self._by_key.pop(prop.key, None)
+
+    def copy(self) -> Readings:
+        """A copy that can be changed on its own."""
+        return Readings(self._by_key)
+
+    def __contains__(self, prop: Property[object]) -> bool:
+        return prop.key in self._by_key
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def __eq__(self, other: object) -> bool:
+        return self._by_key == other._by_key if isinstance(other, Readings) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which charger, and what it says of itself."""
+
+    maker: Maker
+    serial: str
+    name: str
+    model: str | None = None
+    part_number: str | None = None
+
+    @property
+    def key(self) -> tuple[Maker, str]:
+        """Maker and serial identify a charger."""
+        return self.maker, self.serial
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """The time-of-use override as the user asked for it, and whether the charger follows it."""
+
+    on: bool = False
+    applied: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """All that the entities see of one charger. Two are equal when they show the same; moments do not count."""
+
+    identity: Identity
+    readings: Readings
+    effective_limit: float | None = None  # A
+    limiting_factor: LimitingFactor | None = None
+    next_window: datetime | None = None
+    restart: RestartAvailability = RestartAvailability.NO_PATH
+    override: Override = Override()
+    connection_path: Source | None = None
+    cloud: bool | None = None  # None: the charger has no cloud path
+    local: bool | None = None
+    installing: bool = False
+    problems: frozenset[Problem] = frozenset()
+    capabilities: frozenset[Capability] = frozenset()
+    last_cloud_contact: datetime | None = field(default=None, compare=False)
+    last_local_contact: datetime | None = field(default=None, compare=False)
+
+    def value[T](self, prop: Property[T]) -> T | None:
+        """The value of a property as it may be shown now, or None."""
+        return self.readings.value(prop)

@@ -1,0 +1,200 @@
+"""One way to reach a charger: what every path offers to the keeper, the commands, and the one tree of errors."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar, Protocol
+
+from .breaker import Breaker
+from .model import Capability, EcoMode, Identity, Readings, Schedule, Source, Status
+
+
+class ChargerError(Exception):
+    """A request was not carried out. `reason` is a slug from which the user's text is chosen."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class PathDown(ChargerError):
+    """The path does not carry: unreachable, timed out, answering nonsense. Counts against the breaker."""
+
+
+class PathBusy(ChargerError):
+    """The path is there but has no room for us now; `retry_after` in seconds."""
+
+    def __init__(self, reason: str, retry_after: float, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.retry_after = retry_after
+
+
+class LoginRejected(ChargerError):
+    """The credentials were refused."""
+
+
+class NotAllowed(ChargerError):
+    """The charger or its cloud refuses us: role, plan, lock, OCPP mode, not shared."""
+
+
+class NotApplicable(ChargerError):
+    """Not in this state of the charger."""
+
+
+class Unsupported(ChargerError):
+    """Not with this charger or path."""
+
+
+class UnsafeRequest(ChargerError):
+    """Our own refusal: it could do harm."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetCurrent:
+    """Charge with at most `amps` (A, whole, at least the charger's minimum)."""
+
+    amps: int
+    capability: ClassVar = Capability.CURRENT
+
+
+@dataclass(frozen=True, slots=True)
+class SetCharging:
+    """Let the car charge, or pause it."""
+
+    on: bool
+    capability: ClassVar = Capability.CHARGING
+
+
+@dataclass(frozen=True, slots=True)
+class SetOverride:
+    """Charge whatever the schedule says, or let the schedule rule again."""
+
+    on: bool
+    capability: ClassVar = Capability.OVERRIDE
+
+
+@dataclass(frozen=True, slots=True)
+class SetLock:
+    """Lock or unlock the charger for its users."""
+
+    locked: bool
+    capability: ClassVar = Capability.LOCK
+
+
+@dataclass(frozen=True, slots=True)
+class SetEcoMode:
+    """Choose how much must come from the sun."""
+
+    mode: EcoMode
+    capability: ClassVar = Capability.ECO_MODE
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Reboot the charger. Never queued, repeated or replayed."""
+
+    capability: ClassVar = Capability.RESTART
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """Install the newest firmware. Never queued, repeated or replayed."""
+
+    capability: ClassVar = Capability.INSTALL
+
+
+type Setting = SetCurrent | SetCharging | SetOverride | SetLock | SetEcoMode
+"""A command that may be sent twice without harm."""
+type Command = Setting | Restart | Install
+
+
+class Presence(StrEnum):
+    """The last word of a path on its charger."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+    UNKNOWN = "unknown"  # not heard yet, or too long ago
+
+
+class PathListener(Protocol):
+    """What a path tells its keeper. Called in the event loop; never raises."""
+
+    def path_read(self, path: ChargerPath, readings: Readings) -> None:
+        """The charger showed something."""
+
+    def path_changed(self, path: ChargerPath) -> None:
+        """The breaker, the presence or what the path can do changed."""
+
+
+class ChargerPath(Protocol):
+    """One way to reach one charger.
+
+    `source` names it. `breaker` says whether it is worth trying (shared by all chargers of an account).
+    `meters_lifetime` is true where the path reads a real lifetime meter, false where the keeper adds up sessions.
+    `read_back_delays` are the seconds after an acknowledged command at which its effect is looked for.
+    """
+
+    source: Source
+    breaker: Breaker
+    meters_lifetime: bool
+    read_back_delays: tuple[float, ...]
+
+    @property
+    def identity(self) -> Identity:
+        """What this path says of the charger."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What it can do with this charger."""
+
+    @property
+    def presence(self) -> Presence:
+        """Its last word on whether the charger is there, with the same age as the status."""
+
+    @property
+    def said(self) -> Status | None:
+        """The status in the last answer, however old the charger's own sign of life is; None where it told none."""
+
+    @property
+    def synced_at(self) -> float | None:
+        """Monotonic moment at which the charger itself last reported over this path, as far as the path can tell."""
+
+    @property
+    def asked_at(self) -> float | None:
+        """Monotonic moment of the last answer that told this charger's status."""
+
+    @property
+    def last_contact(self) -> datetime | None:
+        """When the far end of this path (the cloud, the link) last answered."""
+
+    def listen(self, listener: PathListener) -> Callable[[], None]:
+        """Be told of readings and changes; the answer ends it."""
+
+    async def execute(self, command: Command, *, patience: float) -> None:
+        """Send a command; returning means acknowledged, not done.
+
+        It may first wait for room (a request budget), at most for the command's time to live; the request itself
+        then has `patience` seconds.
+
+        Raises:
+            ChargerError: any of the tree; `NotApplicable` where the state of the charger forbids it.
+        """
+
+    async def check(self) -> None:
+        """Read the status now, out of turn; what it shows goes to the listeners before this returns.
+
+        Raises:
+            PathBusy: where the path allows no reading out of turn now.
+            ChargerError: any other of the tree.
+        """
+
+    async def read_schedule(self) -> Schedule:
+        """The charger's schedule as it is now. Raises ChargerError."""
+
+    async def write_schedule(self, windows: Schedule) -> None:
+        """Replace these windows by their slots, leaving others alone. Raises ChargerError."""
+
+    def watch(self) -> Callable[[], None]:
+        """Look at the charger as often as the path allows until the answer is called."""

@@ -1,0 +1,161 @@
+"""When a weekly schedule lets a charger charge: windows in local time, across midnight and changes of the clock.
+
+On the night of a change a window runs once: a time of day that is skipped means the first moment after the gap, one
+that comes twice means the first of the two.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from .model import Schedule, Window
+
+HORIZON = timedelta(days=15)
+"""How far ahead is looked: two weeks, since a weekly window can be lost once in a gap, and a day for its zone."""
+
+DAY = timedelta(days=1)
+
+LONGEST_GAP = 24 * 60 * 60
+"""Seconds; a zone that moved across the date line skipped a whole day."""
+
+
+@lru_cache(maxsize=64)
+def zone(key: str) -> tzinfo:
+    """The time zone of an IANA name; UTC for an unknown one.
+
+    The first look-up of a name other than UTC reads a file, so do that in an executor before the name is used in the
+    event loop; afterwards it is remembered.
+    """
+    if key == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(key)
+    except KeyError, ValueError, OSError:
+        return UTC
+
+
+def inside(schedule: Schedule, now: datetime) -> bool:
+    """Whether an enabled window is open at `now` (aware)."""
+    return any(start <= now < end for start, end in _openings(schedule, now, DAY))
+
+
+def next_start(schedule: Schedule, now: datetime) -> datetime | None:
+    """The next moment (UTC) after `now` (aware) at which an enabled window opens; None if none ever does."""
+    return min((start for start, _ in _openings(schedule, now, HORIZON) if start > now), default=None)
+
+
+def next_end(schedule: Schedule, now: datetime) -> datetime | None:
+    """The moment (UTC) from which no enabled window is open any more; None if none is open or they never close.
+
+    Windows that overlap or follow each other without a break count as one.
+    """
+    end = now
+    while ends := [closes for opens, closes in _openings(schedule, end, DAY) if opens <= end < closes]:
+        end = max(ends)
+        if end - now > HORIZON:
+            return None
+    return None if end == now else end
+
+
+def same(one: Schedule, other: Schedule) -> bool:
+    """Whether both hold the same windows, in whatever order."""
+    return frozenset(one) == frozenset(other)
+
+
+def disabled(schedule: Schedule) -> Schedule:
+    """The enabled windows, switched off: what to write so that the schedule holds nothing back."""
+    return tuple(replace(window, enabled=False) for window in schedule if window.enabled)
+
+
+def encode(schedule: Schedule) -> list[dict[str, object]]:
+    """The schedule as it can be stored in JSON."""
+    return [
+        {
+            "slot": window.slot,
+            "enabled": window.enabled,
+            "days": sorted(window.days),
+            "start": window.start.isoformat(),
+            "end": window.end.isoformat(),
+            "zone": window.zone,
+            "max_current": window.max_current,
+            "max_energy": window.max_energy,
+        }
+        for window in schedule
+    ]
+
+
+def decode(stored: object) -> Schedule | None:
+    """The schedule that `encode` stored; None where any part of it is damaged. Never raises."""
+    if not isinstance(stored, list):
+        return None
+    windows = [_decode_window(item) for item in stored]
+    good = tuple(window for window in windows if window is not None)
+    return good if len(good) == len(windows) else None
+
+
+def _decode_window(stored: object) -> Window | None:
+    match stored:
+        case {
+            "slot": int(slot),
+            "enabled": bool(enabled),
+            "days": list(days),
+            "start": str(start),
+            "end": str(end),
+            "zone": str(name),
+            "max_current": int(max_current),
+            "max_energy": int(max_energy),
+        } if all(type(day) is int and 0 <= day <= 6 for day in days):
+            if any(isinstance(number, bool) for number in (slot, max_current, max_energy)):
+                return None
+            opens, closes = _decode_time(start), _decode_time(end)
+            if opens is None or closes is None:
+                return None
+            return Window(slot, enabled, frozenset(days), opens, closes, name, max_current, max_energy)
+    return None
+
+
+def _decode_time(text: str) -> time | None:
+    try:
+        moment = time.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is None else None
+
+
+def _openings(schedule: Schedule, now: datetime, ahead: timedelta) -> Iterator[tuple[datetime, datetime]]:
+    """Start and end (UTC) of every opening that may be running at `now` or begins within `ahead`."""
+    for window in schedule:
+        if not window.enabled or not window.days:
+            continue
+        local = zone(window.zone)
+        today = now.astimezone(local).date()
+        for offset in range(-1, ahead.days + 1):
+            day = today + timedelta(days=offset)
+            if day.weekday() not in window.days:
+                continue
+            start, end = _opening(window, day, local)
+            if start < end:  # else it lies in a gap altogether
+                yield start, end
+
+
+def _opening(window: Window, day: date, local: tzinfo) -> tuple[datetime, datetime]:
+    last_day = day if window.start < window.end else day + DAY
+    return _moment(datetime.combine(day, window.start), local), _moment(datetime.combine(last_day, window.end), local)
+
+
+def _moment(wall: datetime, local: tzinfo) -> datetime:
+    """When clocks in that zone first show `wall` or, in a gap, something later."""
+    moment = wall.replace(tzinfo=local).astimezone(UTC)
+    if moment.astimezone(local).replace(tzinfo=None) == wall:
+        return moment
+    # In a gap the two readings of the wall time (with the offsets after and before) enclose the change of the clock.
+    earliest = wall.replace(tzinfo=local, fold=1).astimezone(UTC).replace(microsecond=0)
+    before = earliest.astimezone(local).utcoffset()
+
+    def changed(second: int) -> bool:
+        return (earliest + timedelta(seconds=second)).astimezone(local).utcoffset() != before
+
+    return earliest + timedelta(seconds=bisect_left(range(LONGEST_GAP), True, key=changed))

@@ -1,0 +1,503 @@
+"""The physical truth behind every simulator: chargers, the cars at them, their wiring, and what they told their maker.
+
+A change made over one path is seen over every other. The world stands still until somebody looks: `World.advance` then
+carries it to the clock's present, event by event, so that energies and times come out the same however often one looks.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from math import inf
+from typing import Any, override
+
+from custom_components.chargekeeper.core.clock import Clock
+
+DAY_SECONDS = 86400.0
+LIVE_CADENCE = 30.0
+"""Seconds between two reports of a charging charger (wallbox-cloud.md 5.3, `live_refresh_time`)."""
+IDLE_CADENCE = 300.0
+"""Seconds between two reports of an idle charger (wallbox-cloud.md 5.3, `update_refresh_time`)."""
+SHORTEST_STEP = 1e-3  # seconds; keeps rounding from stopping the march of events
+NOTHING = 1e-6  # kWh; less than this is a full car
+EVERY_DAY = frozenset(range(7))
+
+
+class State(StrEnum):
+    """What a charger does."""
+
+    FREE = "free"
+    LOCKED = "locked"
+    LOCKED_WITH_CAR = "locked_with_car"
+    WAITING_SCHEDULE = "waiting_schedule"
+    CHARGING = "charging"
+    PAUSED = "paused"
+    WAITING_CAR = "waiting_car"
+    UPDATING = "updating"
+    ERROR = "error"
+    AWAY = "away"
+
+
+class Manual(StrEnum):
+    """What the user asked for by hand, whatever the schedule says; ends with the session or a restart."""
+
+    NONE = "none"
+    CHARGE = "charge"
+    PAUSE = "pause"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Car:
+    """A car: how much it still takes (kWh), how fast (A per phase), on how many phases."""
+
+    wants_kwh: float = 30.0
+    max_amperes: int = 32
+    phases: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """One weekly charging window; `start` and `stop` are `HHMM` in UTC, days count from Monday = 0.
+
+    A window whose stop is not after its start ends on the next day.
+    """
+
+    start: str
+    stop: str
+    days: frozenset[int] = EVERY_DAY
+    enabled: bool = True
+    max_current: int = 0
+    max_energy: int = 0
+
+    def is_open(self, wall: datetime) -> bool:
+        """Whether the window, enabled or not, is open at that moment (UTC)."""
+        minute = wall.hour * 60 + wall.minute
+        start, stop = _minute(self.start), _minute(self.stop)
+        today, yesterday = wall.weekday() in self.days, (wall.weekday() - 1) % 7 in self.days
+        if start < stop:
+            return today and start <= minute < stop
+        return (today and minute >= start) or (yesterday and minute < stop)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Eco:
+    """Solar mode: 0 mixes sun and grid, 1 takes the sun only; `percentage` of the power that has to be green."""
+
+    enabled: bool = False
+    mode: int = 0
+    percentage: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartPlan:
+    """How the next restarts of a charger will go (wallbox-cloud.md 6.4); times in seconds."""
+
+    carried_out: bool = True
+    online_for: float = 10.0
+    away_for: float = 90.0
+    comes_back: bool = True
+    shown_away: bool = True
+    """Whether the maker's cloud notices that the charger is away, or goes on showing the last report."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a charger last told its maker's cloud; `at` is the wall clock, UTC."""
+
+    at: datetime
+    state: State
+    name: str
+    power_kw: float
+    locked: bool
+    ocpp: bool
+    max_charging_current: int
+    icp_max_current: int | None
+    home_sharing: bool
+    eco: Eco | None
+    schedules: tuple[Window, ...]
+    firmware: str
+    session_kwh: float
+    session_seconds: float
+    lifetime_kwh: float
+    lifetime_seconds: float
+    sessions: int
+    energy_price: float
+    cost: float
+
+
+CONTROLS = frozenset(
+    {
+        "name",
+        "locked",
+        "ocpp",
+        "max_charging_current",
+        "icp_max_current",
+        "home_sharing",
+        "eco",
+        "schedules",
+        "window_open",
+        "energy_price",
+        "car",
+        "manual",
+        "fault",
+        "cloud_link",
+    }
+)
+
+
+@dataclass(eq=False, kw_only=True)
+class Charger:
+    """One charger. Set what `CONTROLS` names at any time: the past is settled first, the cloud told after.
+
+    Look at it through `World.charger`, or after `World.advance`: until then it stands where it was last seen.
+    Currents are amperes per phase, voltage is volts between phase and neutral, energies are kWh, times seconds.
+    """
+
+    serial: str
+    name: str
+    charger_type: str = "PulsarPlus"
+    part_number: str | None = "PLP1-0-2-4-9-002-F"
+    max_available_current: int = 32
+    phases: int = 3
+    voltage: int = 230
+    firmware: str = "6.7.43"
+    firmware_latest: str = "6.7.43"
+    update_takes: float = 300.0
+    restart_plan: RestartPlan = field(default_factory=RestartPlan)
+    cloud_shows_offline: bool = False
+    """Whether the maker's cloud says so when `cloud_link` is down, or goes on showing the last report."""
+
+    locked: bool = False
+    ocpp: bool = False
+    max_charging_current: int = 32
+    icp_max_current: int | None = None
+    home_sharing: bool = False
+    eco: Eco | None = field(default_factory=Eco)
+    schedules: tuple[Window, ...] = ()
+    window_open: bool | None = None
+    """Forces every enabled window open or shut; `None` lets the clock decide."""
+    energy_price: float = 0.25
+    car: Car | None = None
+    manual: Manual = Manual.NONE
+    fault: bool = False
+    cloud_link: bool = True
+
+    session_kwh: float = 0.0
+    session_seconds: float = 0.0
+    lifetime_kwh: float = 0.0
+    lifetime_seconds: float = 0.0
+    sessions: int = 0
+    restarts: int = field(default=0, init=False)
+    """How many restarts were asked for, carried out or not."""
+    bricked: bool = field(default=False, init=False)
+    """A restart hit a firmware update: the harm that must never be done."""
+
+    _world: World | None = field(default=None, init=False, repr=False)
+    _now: float = field(default=0.0, init=False, repr=False)
+    _away_from: float = field(default=inf, init=False, repr=False)
+    _back_at: float = field(default=inf, init=False, repr=False)
+    _updated_at: float = field(default=inf, init=False, repr=False)
+    _reported_at: float = field(default=0.0, init=False, repr=False)
+    _report: Report | None = field(default=None, init=False, repr=False)
+
+    @override
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in CONTROLS or self._world is None:
+            object.__setattr__(self, name, value)
+            return
+        self._world.advance()
+        object.__setattr__(self, name, value)
+        self._report_now()
+
+    # What others see and do
+
+    def plug_in(self, car: Car | None = None) -> None:
+        """Begin a session with a car; without one, with a thirsty three-phase car."""
+        self._advance()
+        self.session_kwh = self.session_seconds = 0.0
+        self.sessions += 1
+        self.car = car or Car()
+
+    def unplug(self) -> None:
+        """End the session: its figures stay until the next one, an override does not."""
+        self._advance()
+        self._put("manual", Manual.NONE)
+        self.car = None
+
+    def restart(self) -> None:
+        """Ask for a restart; `restart_plan` tells how it goes. During an update it ruins the charger."""
+        self._advance()
+        self.restarts += 1
+        if not self.restart_plan.carried_out or self._away_from < inf:
+            return
+        self.bricked = self.bricked or self.updating
+        self._away_from = self._now + self.restart_plan.online_for
+        lost = self.bricked or not self.restart_plan.comes_back
+        self._back_at = inf if lost else self._away_from + self.restart_plan.away_for
+
+    def update_firmware(self) -> None:
+        """Install the latest firmware, which takes `update_takes` seconds; nothing happens when it is installed."""
+        self._advance()
+        if not self.updating and self.firmware != self.firmware_latest:
+            self._updated_at = self._now + self.update_takes
+            self._report_now()
+
+    @property
+    def updating(self) -> bool:
+        """A firmware update is under way."""
+        return self._updated_at < inf
+
+    @property
+    def away(self) -> bool:
+        """Powered down in the middle of a restart: it answers nobody, over no path."""
+        return self._away_from <= self._now
+
+    @property
+    def reaches_cloud(self) -> bool:
+        """The charger can talk to its maker's cloud, and be talked to."""
+        return self.cloud_link and not self.away
+
+    @property
+    def shown_offline(self) -> bool:
+        """The maker's cloud says that the charger is not connected."""
+        return (self.away and self.restart_plan.shown_away) or (not self.cloud_link and self.cloud_shows_offline)
+
+    @property
+    def in_window(self) -> bool:
+        """The schedule allows charging; a charger without an enabled window may always charge."""
+        enabled = [window for window in self.schedules if window.enabled]
+        if not enabled or self._world is None:
+            return True
+        if self.window_open is not None:
+            return self.window_open
+        wall = self._world.wall_at(self._now)
+        return any(window.is_open(wall) for window in enabled)
+
+    @property
+    def state(self) -> State:
+        """What the charger does at the moment up to which the world has advanced."""
+        if self.away:
+            return State.AWAY
+        if self.updating:
+            return State.UPDATING
+        if self.fault:
+            return State.ERROR
+        if self.locked:
+            return State.LOCKED if self.car is None else State.LOCKED_WITH_CAR
+        return State.FREE if self.car is None else self._state_with(self.car)
+
+    def _state_with(self, car: Car) -> State:
+        if self.manual is Manual.PAUSE:
+            return State.PAUSED
+        if self.manual is not Manual.CHARGE and not self.in_window:
+            return State.WAITING_SCHEDULE
+        return State.CHARGING if car.wants_kwh > 0 else State.WAITING_CAR
+
+    @property
+    def amperes(self) -> int:
+        """The current per phase that a charging car takes: the smallest of all limits."""
+        limits = [self.max_charging_current, self.max_available_current]
+        if self.car is not None:
+            limits.append(self.car.max_amperes)
+        if self.home_sharing and self.icp_max_current is not None and self.icp_max_current > 0:
+            limits.append(self.icp_max_current)
+        return min(limits)
+
+    @property
+    def power_kw(self) -> float:
+        """The power flowing into the car."""
+        if self.state is not State.CHARGING or self.car is None:
+            return 0.0
+        return self.amperes * self.voltage * min(self.phases, self.car.phases) / 1000
+
+    @property
+    def cost(self) -> float:
+        """The price of the session so far."""
+        return self.session_kwh * self.energy_price
+
+    @property
+    def report(self) -> Report:
+        """What the charger last told the cloud. Raises `RuntimeError` for a charger that is in no world."""
+        if self._report is None:
+            raise RuntimeError(f"charger {self.serial} is in no world")
+        return self._report
+
+    # How time passes
+
+    def _put(self, name: str, value: object) -> None:
+        """Change a control from within, where the past is settled already."""
+        object.__setattr__(self, name, value)
+
+    def _advance(self) -> None:
+        if self._world is not None:
+            self._world.advance()
+
+    def enter(self, world: World, now: float) -> None:
+        """Begin to exist, at monotonic time `now`, and say so to the cloud. For `World.add`."""
+        self._now = now
+        self._world = world
+        self._report_now(first=True)
+
+    def live_until(self, end: float) -> None:
+        """Pass through every event up to monotonic time `end`. For `World.advance`."""
+        while self._now < end:
+            step = min(max(min(self._events()) - self._now, SHORTEST_STEP), end - self._now)
+            state = self.state
+            self._charge(step)
+            self._now = min(end, self._now + step)
+            self._pass_events()
+            if self.state is not state or self._now >= self._reported_at + self._cadence:
+                self._report_now()
+
+    @property
+    def _cadence(self) -> float:
+        return LIVE_CADENCE if self.state is State.CHARGING else IDLE_CADENCE
+
+    def _events(self) -> Iterator[float]:
+        """The moments at which something may change by itself."""
+        yield self._back_at if self.away else self._away_from
+        yield self._updated_at
+        yield self._reported_at + self._cadence if self.reaches_cloud else inf
+        if self.car is not None and (power := self.power_kw) > 0:
+            yield self._now + self.car.wants_kwh / power * 3600
+        if self._world is not None and self.car is not None:
+            yield from (self._world.next_moment(edge, self._now) for edge in self._edges())
+
+    def _edges(self) -> Iterator[str]:
+        for window in self.schedules:
+            yield window.start
+            yield window.stop
+
+    def _charge(self, seconds: float) -> None:
+        power = self.power_kw
+        if self.car is None or power <= 0:
+            return
+        energy = min(power * seconds / 3600, self.car.wants_kwh)
+        left = self.car.wants_kwh - energy
+        self._put("car", replace(self.car, wants_kwh=left if left > NOTHING else 0.0))
+        self.session_kwh += energy
+        self.lifetime_kwh += energy
+        self.session_seconds += seconds
+        self.lifetime_seconds += seconds
+
+    def _pass_events(self) -> None:
+        if self._now >= self._updated_at:
+            self._updated_at = inf
+            self.firmware = self.firmware if self.bricked else self.firmware_latest
+        if self._now >= self._back_at:
+            self._away_from = self._back_at = inf
+            self._put("manual", Manual.NONE)
+
+    def _report_now(self, *, first: bool = False) -> None:
+        """Tell the cloud, if it can be reached; a new charger was connected at least once."""
+        if self._world is None or not (first or self.reaches_cloud):
+            return
+        self._reported_at = self._now
+        self._report = Report(
+            at=self._world.wall_at(self._now),
+            state=self.state,
+            name=self.name,
+            power_kw=self.power_kw,
+            locked=self.locked,
+            ocpp=self.ocpp,
+            max_charging_current=self.max_charging_current,
+            icp_max_current=self.icp_max_current,
+            home_sharing=self.home_sharing,
+            eco=self.eco,
+            schedules=self.schedules,
+            firmware=self.firmware,
+            session_kwh=self.session_kwh,
+            session_seconds=self.session_seconds,
+            lifetime_kwh=self.lifetime_kwh,
+            lifetime_seconds=self.lifetime_seconds,
+            sessions=self.sessions,
+            energy_price=self.energy_price,
+            cost=self.cost,
+        )
+
+
+class World:
+    """All chargers, and the time they live in."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.chargers: dict[str, Charger] = {}
+        self._now, self._wall = clock.monotonic(), clock.now()
+        self._rate = (
+            1.0  # wall seconds per monotonic second: 1, or less under a fast clock, whose wall clock stays real
+        )
+
+    def add(self, charger: Charger) -> Charger:
+        """Put a charger in. Raises `ValueError` when its serial number is taken."""
+        if charger.serial in self.chargers:
+            raise ValueError(f"there is a charger {charger.serial} already")
+        self.advance()
+        self.chargers[charger.serial] = charger
+        charger.enter(self, self._now)
+        return charger
+
+    def charger(self, serial: str) -> Charger:
+        """The charger as it is now. Raises `KeyError` when there is none of that serial number."""
+        self.advance()
+        return self.chargers[serial]
+
+    def advance(self) -> None:
+        """Carry everything to the clock's present."""
+        now, wall = self.clock.monotonic(), self.clock.now()
+        elapsed = now - self._now
+        if elapsed > 0:
+            rate = (wall - self._wall).total_seconds() / elapsed
+            self._rate = rate if 0 < rate <= 1 else 1.0  # anything else: the wall clock was set meanwhile
+        self._now, self._wall = now, wall
+        for charger in self.chargers.values():
+            charger.live_until(now)
+
+    def wall_at(self, moment: float) -> datetime:
+        """The wall clock (UTC) at a monotonic time not after the present."""
+        return self._wall - timedelta(seconds=(self._now - moment) * self._rate)
+
+    def next_moment(self, hhmm: str, moment: float) -> float:
+        """The monotonic time at which the wall clock, after `moment`, next shows `hhmm` (UTC)."""
+        wall = self.wall_at(moment)
+        midnight = wall.replace(hour=0, minute=0, second=0, microsecond=0)
+        seconds = (_minute(hhmm) * 60 - (wall - midnight).total_seconds()) % DAY_SECONDS
+        return moment + (seconds or DAY_SECONDS) / self._rate
+
+
+def _minute(hhmm: str) -> int:
+    return int(hhmm[:2]) * 60 + int(hhmm[2:])
+
+
+def demo_world(clock: Clock) -> World:
+    """Three Wallbox chargers at home: a free one, one whose car waits for the night, and one that charges."""
+    world = World(clock)
+    world.add(Charger(serial="700101", name="Garage", lifetime_kwh=1840.5, sessions=96))
+    driveway = world.add(
+        Charger(
+            serial="700102",
+            name="Driveway",
+            charger_type="PulsarMax",
+            part_number=None,
+            icp_max_current=25,
+            home_sharing=True,
+            schedules=(Window(start="2200", stop="0500"),),
+            window_open=False,
+            lifetime_kwh=3120.0,
+            sessions=204,
+        )
+    )
+    driveway.plug_in(Car(wants_kwh=38.0, max_amperes=16))
+    carport = world.add(
+        Charger(
+            serial="700103",
+            name="Carport",
+            charger_type="Commander2",
+            part_number=None,
+            max_charging_current=16,
+            firmware_latest="6.7.50",
+            lifetime_kwh=5210.25,
+            sessions=311,
+        )
+    )
+    carport.plug_in(Car(wants_kwh=52.0, max_amperes=16))
+    return world
