@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, time
 from enum import StrEnum
 from math import inf
-from typing import cast
+from typing import cast, override
 
 
 class Maker(StrEnum):
@@ -300,6 +300,7 @@ class Readings:
     def __len__(self) -> int:
         return len(self._by_key)
 
+    @override
     def __eq__(self, other: object) -> bool:
         return self._by_key == other._by_key if isinstance(other, Readings) else NotImplemented
 

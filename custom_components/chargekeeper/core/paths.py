@@ -22,6 +22,15 @@ class ChargerError(Exception):
 class PathDown(ChargerError):
     """The path does not carry: unreachable, timed out, answering nonsense. Counts against the breaker."""
 
+    surely_not_sent = False
+    """True where the request cannot have reached the far end."""
+
+
+class NoConnection(PathDown):
+    """No connection came about (refused, name not found): nothing was sent."""
+
+    surely_not_sent = True
+
 
 class PathBusy(ChargerError):
     """The path is there but has no room for us now; `retry_after` in seconds."""
@@ -118,11 +127,19 @@ class Presence(StrEnum):
     UNKNOWN = "unknown"  # not heard yet, or too long ago
 
 
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What the last answer of a path said of the charger, however old the charger's own sign of life is."""
+
+    status: Status | None = None
+    car_connected: bool | None = None
+
+
 class PathListener(Protocol):
     """What a path tells its keeper. Called in the event loop; never raises."""
 
     def path_read(self, path: ChargerPath, readings: Readings) -> None:
-        """The charger showed something."""
+        """An answer came; called for each one, whether or not it shows anything new."""
 
     def path_changed(self, path: ChargerPath) -> None:
         """The breaker, the presence or what the path can do changed."""
@@ -154,8 +171,12 @@ class ChargerPath(Protocol):
         """Its last word on whether the charger is there, with the same age as the status."""
 
     @property
-    def said(self) -> Status | None:
-        """The status in the last answer, however old the charger's own sign of life is; None where it told none."""
+    def gone(self) -> bool:
+        """Whether the far end no longer knows the charger: it left the account."""
+
+    @property
+    def said(self) -> Word | None:
+        """The last answer's word on the charger; None before the first answer of this run."""
 
     @property
     def synced_at(self) -> float | None:

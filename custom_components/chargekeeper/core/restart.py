@@ -116,7 +116,7 @@ class RestartWatch:
 
         That is the case when it came back, and when it never went away and the 3 min are over.
         """
-        if self._outcome is not None or not self._present or self._seen_at > self._pressed_at + BACK_WITHIN:
+        if self._outcome is not None or not self._present:
             return False
         if self._away_at is None:
             return self._seen_at > self._pressed_at + AWAY_WITHIN

@@ -1,0 +1,55 @@
+"""The restart button: refused with the reason where a restart would do harm."""
+
+from dataclasses import dataclass
+from typing import override
+
+from homeassistant.components.button import ButtonDeviceClass, ButtonEntity, ButtonEntityDescription
+from homeassistant.const import Platform
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
+
+from .coordinator import ChargeKeeperConfigEntry
+from .core.keeper import RestartRun
+from .core.model import Capability
+from .entity import ChargerEntity, ChargerEntityDescription, add_as_shown, capable, without_commands
+
+PARALLEL_UPDATES = 0  # the keeper guards each charger; one being watched must not hold up the others
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChargerButtonDescription(ChargerEntityDescription, ButtonEntityDescription):
+    """Describes a button of a charger."""
+
+
+RESTART = ChargerButtonDescription(
+    key="restart", exists_fn=capable(Capability.RESTART), device_class=ButtonDeviceClass.RESTART
+)
+
+
+async def async_setup_entry(
+    hass: HomeAssistant, entry: ChargeKeeperConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
+) -> None:
+    """Set up the button."""
+    if not without_commands(hass, entry, Platform.BUTTON):
+        add_as_shown(hass, entry, Platform.BUTTON, (RESTART,), RestartButton, async_add_entities)
+
+
+class RestartButton(ChargerEntity, ButtonEntity):
+    """Restart the charger."""
+
+    @override
+    def shows(self) -> object:
+        return None
+
+    @override
+    async def async_press(self) -> None:
+        await self.async_restart()
+
+    async def async_restart(self) -> RestartRun:
+        """Send a restart; the answer, given on acceptance, can be asked to wait for what became of it.
+
+        Raises:
+            HomeAssistantError: why it was refused, translated.
+        """
+        with self.commanding():
+            return await self.keeper.restart()

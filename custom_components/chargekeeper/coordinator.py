@@ -1,0 +1,196 @@
+"""Hands the snapshots of keepers and accounts to the entities. Push-fed: nothing here asks for anything.
+
+`RuntimeData` is what an entry holds while it is set up; platforms use `for_each_charger` to make entities for the
+chargers there are and for those that appear later.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, override
+
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
+from homeassistant.helpers import device_registry as dr
+from homeassistant.helpers.device_registry import DeviceEntryType, DeviceInfo
+from homeassistant.helpers.update_coordinator import DataUpdateCoordinator
+
+from .const import DOMAIN, LOGGER
+from .core.keeper import Keeper
+from .core.model import FIRMWARE, Identity, Maker, Snapshot
+from .storage import EntryStores, SnapshotSaver
+from .wallbox.account import AccountSnapshot, WallboxAccount
+
+MANUFACTURERS = {Maker.WALLBOX: "Wallbox", Maker.JUICEBOX: "JuiceBox"}
+
+CONTACT = "contact"
+"""Context for listeners that show `last_…_contact`: only they are told when nothing but such a moment has moved."""
+
+type ChargeKeeperConfigEntry = ConfigEntry[RuntimeData]
+
+
+class PushCoordinator[T](DataUpdateCoordinator[T]):
+    """A coordinator that is told, and tells on only what concerns whom."""
+
+    config_entry: ChargeKeeperConfigEntry
+
+    def __init__(self, hass: HomeAssistant, entry: ChargeKeeperConfigEntry, name: str, data: T) -> None:
+        super().__init__(hass, LOGGER, config_entry=entry, name=name, always_update=False)
+        self.data = data
+        self._contact_listeners: dict[object, CALLBACK_TYPE] = {}
+        self._sources: list[CALLBACK_TYPE] = []
+
+    @callback
+    @override
+    def async_add_listener(self, update_callback: CALLBACK_TYPE, context: Any = None) -> Callable[[], None]:
+        """Listen for changes; with the context `CONTACT` also for moments that moved."""
+        end = super().async_add_listener(update_callback, context)
+        if context != CONTACT:
+            return end
+        key = object()
+        self._contact_listeners[key] = update_callback
+
+        def end_both() -> None:
+            self._contact_listeners.pop(key, None)
+            end()
+
+        return end_both
+
+    @callback
+    def push(self, data: T) -> None:
+        """Take new data, and tell everybody if it differs, else only those who show moments."""
+        if data != self.data:
+            self.async_set_updated_data(data)
+            return
+        self.data = data
+        for tell in tuple(self._contact_listeners.values()):
+            tell()
+
+    @override
+    async def async_shutdown(self) -> None:
+        """Listen no more."""
+        while self._sources:
+            self._sources.pop()()
+        await super().async_shutdown()
+
+
+class ChargerCoordinator(PushCoordinator[Snapshot]):
+    """What is known of one charger, and its device. Commands go to `keeper`."""
+
+    def __init__(
+        self, hass: HomeAssistant, entry: ChargeKeeperConfigEntry, keeper: Keeper, account_device_id: str
+    ) -> None:
+        identity = keeper.identity
+        super().__init__(hass, entry, f"{identity.maker} charger …{identity.serial[-3:]}", keeper.snapshot)
+        self.keeper = keeper
+        self._account_device_id = account_device_id
+        self._registered: DeviceInfo = {}
+        self._register_device()
+        self._sources += [keeper.listen(self.push), keeper.listen_contact(lambda: self.push(keeper.snapshot))]
+
+    @property
+    def identity(self) -> Identity:
+        """Which charger this is."""
+        return self.data.identity
+
+    @property
+    def device_info(self) -> DeviceInfo:
+        """The charger's device, for its entities."""
+        identity = self.identity
+        return DeviceInfo(
+            identifiers={charger_identifier(identity.maker, identity.serial)},
+            manufacturer=MANUFACTURERS[identity.maker],
+            model=identity.model,
+            model_id=identity.part_number,
+            name=identity.name,
+            serial_number=identity.serial,
+            sw_version=self.data.value(FIRMWARE),
+            via_device_id=self._account_device_id,
+        )
+
+    @callback
+    @override
+    def push(self, data: Snapshot) -> None:
+        """Take new data; a new name, model or firmware goes to the device (a name that the user gave stays)."""
+        super().push(data)
+        self._register_device()
+
+    @callback
+    def _register_device(self) -> None:
+        info = self.device_info
+        if info != self._registered:
+            self._registered = info
+            dr.async_get(self.hass).async_get_or_create(config_entry_id=self.config_entry.entry_id, **info)
+
+
+class AccountCoordinator(PushCoordinator[AccountSnapshot]):
+    """What is known of one account, and its service device."""
+
+    def __init__(
+        self, hass: HomeAssistant, entry: ChargeKeeperConfigEntry, account: WallboxAccount, user_id: str
+    ) -> None:
+        super().__init__(hass, entry, "account", account.snapshot)
+        self.account = account
+        self.user_id = user_id
+        self.device_info = DeviceInfo(
+            identifiers={account_identifier(user_id)},
+            manufacturer=MANUFACTURERS[Maker.WALLBOX],
+            model="Cloud account",
+            name=entry.title,
+            entry_type=DeviceEntryType.SERVICE,
+        )
+        device = dr.async_get(hass).async_get_or_create(config_entry_id=entry.entry_id, **self.device_info)
+        self.device_id = device.id
+        self._sources.append(account.listen(self.push))
+
+
+@dataclass(kw_only=True)
+class RuntimeData:
+    """What an entry holds while it is set up."""
+
+    account: WallboxAccount
+    """The entry's account; it is in the registry too and outlives a reload."""
+    account_coordinator: AccountCoordinator
+    """The account's coordinator; `device_id` is that of the account's service device."""
+    coordinators: dict[str, ChargerCoordinator]
+    """One per charger, by serial."""
+    stores: EntryStores
+    saver: SnapshotSaver
+    fingerprint: object
+    """What the entry was set up with; the update listener reloads when it has changed."""
+    skipped: set[str] = field(default_factory=set)
+    """Serials of chargers of the account that belong to another entry."""
+    _new_listeners: list[Callable[[ChargerCoordinator], None]] = field(default_factory=list)
+
+    @callback
+    def listen_new(self, tell: Callable[[ChargerCoordinator], None]) -> CALLBACK_TYPE:
+        """Be told of each charger that appears from now on; the answer ends it."""
+        self._new_listeners.append(tell)
+        return lambda: self._new_listeners.remove(tell)
+
+    @callback
+    def add(self, coordinator: ChargerCoordinator) -> None:
+        """Take in a charger that has appeared and have its entities made."""
+        self.coordinators[coordinator.identity.serial] = coordinator
+        for tell in tuple(self._new_listeners):
+            tell(coordinator)
+
+
+@callback
+def for_each_charger(entry: ChargeKeeperConfigEntry, make: Callable[[ChargerCoordinator], None]) -> None:
+    """Call `make` for every charger of the entry, now and, without a reload, for those that appear until it is unloaded.
+
+    For `async_setup_entry` of the platforms: `make` adds the entities of one charger.
+    """
+    for coordinator in entry.runtime_data.coordinators.values():
+        make(coordinator)
+    entry.async_on_unload(entry.runtime_data.listen_new(make))
+
+
+def charger_identifier(maker: Maker, serial: str) -> tuple[str, str]:
+    """The identifier of a charger's device."""
+    return DOMAIN, f"{maker}_{serial}"
+
+
+def account_identifier(user_id: str) -> tuple[str, str]:
+    """The identifier of an account's service device."""
+    return DOMAIN, f"account_{user_id}"

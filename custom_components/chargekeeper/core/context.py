@@ -1,0 +1,95 @@
+"""What the parts of one charger's keeper share: its clock, its journal, its readings, its tasks and whom to tell."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+import logging
+
+from .clock import Clock
+from .journal import Journal
+from .ledger import Ledger
+from .model import Prefer, Problem
+from .paths import ChargerError
+
+LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeeperOptions:
+    """What the user chose for a charger. `load_group_limit` in A, None where none was entered."""
+
+    prefer: Prefer = Prefer.AUTO
+    read_only: bool = False
+    restart_while_charging: bool = False
+    load_group_limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperEvent:
+    """Something that happened: `kind` is `restart` or `connection`."""
+
+    kind: str
+    type: str
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+class Context:
+    """The common ground of a keeper's parts. `publish` is set by the keeper and makes a new snapshot."""
+
+    def __init__(self, clock: Clock, options: KeeperOptions, journal: Journal) -> None:
+        self.clock = clock
+        self.options = options
+        self.journal = journal
+        self.ledger = Ledger()
+        self.problems: set[Problem] = set()
+        self.stopping = False
+        self.lock = asyncio.Lock()
+        """Held while something is sent, so that commands to one charger follow one another."""
+        self.publish: Callable[[], None] = lambda: None
+        self._event_listeners: list[Callable[[KeeperEvent], None]] = []
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    def listen_events(self, callback: Callable[[KeeperEvent], None]) -> Callable[[], None]:
+        """Be told what happens."""
+        return subscribe(self._event_listeners, callback)
+
+    def emit(self, kind: str, type_: str, details: Mapping[str, str] | None = None) -> None:
+        """Tell what happened."""
+        event = KeeperEvent(kind, str(type_), details or {})
+        for listener in list(self._event_listeners):
+            listener(event)
+
+    def spawn[T](self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
+        """Run something in the background; it ends with `end_tasks`."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    async def end_tasks(self) -> None:
+        """Cancel what runs in the background and wait until it is gone."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def monotonic_of(self, moment: datetime) -> float:
+        """A stored moment on the monotonic clock; one in the future (the wall clock jumped) counts as now."""
+        return self.clock.monotonic() - max((self.clock.now() - moment).total_seconds(), 0.0)
+
+    def _done(self, task: asyncio.Task[object]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (err := task.exception()) is not None and not isinstance(err, ChargerError):
+            LOGGER.error("Unexpected error in the background", exc_info=err)
+
+
+def subscribe[T](listeners: list[T], callback: T) -> Callable[[], None]:
+    """Add a callback to a list; the answer takes it out again."""
+    listeners.append(callback)
+
+    def cancel() -> None:
+        if callback in listeners:
+            listeners.remove(callback)
+
+    return cancel

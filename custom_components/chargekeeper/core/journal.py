@@ -1,0 +1,293 @@
+"""What must survive a power cut: the intent that the user wants to hold, the last restart, a firmware install.
+
+The journal is saved before anything is sent, so that whatever interrupts us finds on the next start what may have
+happened. What to do next for an override is decided here, by a pure function of the intent and what is seen.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from types import EllipsisType
+
+from .model import OVERRIDE_IN_EFFECT, Outcome, Schedule, Status
+from .schedule import decode as decode_schedule, encode as encode_schedule
+
+APPLICATIONS = 3
+"""How often one override is sent to a charger in all."""
+
+
+class Until(StrEnum):
+    """When an override ends by itself; unplugging ends it in any case."""
+
+    FULL = "full"
+    UNPLUGGED = "unplugged"
+    TIME = "time"
+
+
+class IntentState(StrEnum):
+    """How far an intent has come."""
+
+    PENDING = "pending"  # wanted, not carried to the charger
+    APPLIED = "applied"  # acknowledged by a path
+    VERIFIED = "verified"  # seen at the charger
+    ENDING = "ending"  # over for the user, what it left at the charger still to be undone
+
+
+class End(StrEnum):
+    """How an intent ended; each reaches exactly one of these."""
+
+    FULL = "full"
+    UNPLUGGED = "unplugged"
+    TIME = "time"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """A time-of-use override that the user wants to hold.
+
+    `base` is what the charger did when it was asked for. `sent` is true once anything may have reached the charger,
+    `applications` counts how often. `originals` are the schedule windows that we disabled, as they were before.
+    """
+
+    created_at: datetime
+    state: IntentState = IntentState.PENDING
+    until: Until = Until.FULL
+    until_at: datetime | None = None
+    base: Status | None = None
+    seen_plugged: bool = False
+    sent: bool = False
+    applications: int = 0
+    originals: Schedule = ()
+    end: End | None = None
+    theirs: Status | None = None  # what superseded it
+
+
+@dataclass(frozen=True, slots=True)
+class RestartRecord:
+    """The last restart that was sent; `outcome` is None while it is being watched."""
+
+    pressed_at: datetime
+    away_at: datetime | None = None
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InstallRecord:
+    """A firmware install under way, towards version `target`."""
+
+    started_at: datetime
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """All that the journal of one charger holds."""
+
+    override: Intent | None = None
+    restart: RestartRecord | None = None
+    install: InstallRecord | None = None
+
+
+class Journal:
+    """The durable record of one charger. `write` returns only when the record is on the disk."""
+
+    def __init__(self, save: Callable[[dict[str, object]], Awaitable[None]]) -> None:
+        self._save = save
+        self.entries = Entries()
+
+    def restore(self, stored: object) -> None:
+        """Take what `save` was given earlier; what is garbled is left out."""
+        entries = stored if isinstance(stored, Mapping) else {}
+        self.entries = Entries(
+            override=_intent_from(entries.get("override")),
+            restart=_restart_from(entries.get("restart")),
+            install=_install_from(entries.get("install")),
+        )
+
+    async def write(
+        self,
+        *,
+        override: Intent | EllipsisType | None = ...,
+        restart: RestartRecord | EllipsisType | None = ...,
+        install: InstallRecord | EllipsisType | None = ...,
+    ) -> None:
+        """Change the record and save it."""
+        old = self.entries
+        self.entries = Entries(
+            override=old.override if override is ... else override,
+            restart=old.restart if restart is ... else restart,
+            install=old.install if install is ... else install,
+        )
+        if self.entries != old:
+            await self._save(self.export())
+
+    def export(self) -> dict[str, object]:
+        """The record as JSON."""
+        override, restart, install = self.entries.override, self.entries.restart, self.entries.install
+        return {
+            "override": None
+            if override is None
+            else {
+                "created_at": override.created_at.isoformat(),
+                "state": override.state,
+                "until": override.until,
+                "until_at": _iso(override.until_at),
+                "base": override.base,
+                "seen_plugged": override.seen_plugged,
+                "sent": override.sent,
+                "applications": override.applications,
+                "originals": encode_schedule(override.originals),
+                "end": override.end,
+                "theirs": override.theirs,
+            },
+            "restart": None
+            if restart is None
+            else {
+                "pressed_at": restart.pressed_at.isoformat(),
+                "away_at": _iso(restart.away_at),
+                "outcome": restart.outcome,
+            },
+            "install": None
+            if install is None
+            else {"started_at": install.started_at.isoformat(), "target": install.target},
+        }
+
+
+class Step(StrEnum):
+    """What to do next for an override."""
+
+    WAIT = "wait"
+    SEND = "send"  # ask the charger to charge now
+    DISABLE_SCHEDULE = "disable_schedule"  # asking had no effect
+    CONFIRM = "confirm"  # the charger does what is wanted
+    END = "end"  # with `Decision.end`
+    FINISH = "finish"  # undo what it left at the charger
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A step, and the end it leads to where it is one."""
+
+    step: Step
+    end: End | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What is seen of the charger when the next step is decided.
+
+    `effect_due`: the last thing sent has had time to show. `disturbed`: since the override was last seen in effect
+    something happened that may have made the charger drop it (outage, restart, update, a window's edge).
+    """
+
+    now: datetime
+    status: Status | None
+    car_connected: bool | None
+    full: bool
+    effect_due: bool
+    disturbed: bool
+
+
+def decide(intent: Intent, seen: Seen) -> Decision:
+    """The next step for an override (design section 5, journal)."""
+    if intent.state is IntentState.ENDING:
+        return Decision(Step.FINISH)
+    if (end := _ended(intent, seen)) is not None:
+        return Decision(Step.END, end)
+    if seen.status in OVERRIDE_IN_EFFECT:
+        return Decision(Step.WAIT if intent.state is IntentState.VERIFIED and not seen.disturbed else Step.CONFIRM)
+    if seen.status is Status.PAUSED and intent.base is not Status.PAUSED:
+        return Decision(Step.END, End.SUPERSEDED)
+    if seen.status in {Status.WAITING_SCHEDULE, Status.PAUSED}:
+        return _held_back(intent, seen)
+    return Decision(Step.WAIT)
+
+
+def _ended(intent: Intent, seen: Seen) -> End | None:
+    if intent.until is Until.TIME and intent.until_at is not None and seen.now >= intent.until_at:
+        return End.TIME
+    if intent.seen_plugged and seen.car_connected is False:
+        return End.UNPLUGGED
+    if intent.until is Until.FULL and seen.full:
+        return End.FULL
+    return None
+
+
+def _held_back(intent: Intent, seen: Seen) -> Decision:
+    """The charger does not charge although it is wanted to."""
+    match intent.state:
+        case IntentState.PENDING:
+            pass
+        case IntentState.APPLIED:
+            if not seen.effect_due:
+                return Decision(Step.WAIT)
+            return Decision(Step.END, End.FAILED) if intent.originals else Decision(Step.DISABLE_SCHEDULE)
+        case _:
+            # It was in effect and no longer is: dropped by the charger, or changed by somebody else.
+            if not seen.disturbed:
+                return Decision(Step.END, End.SUPERSEDED)
+    return Decision(Step.SEND) if intent.applications < APPLICATIONS else Decision(Step.END, End.FAILED)
+
+
+def begin_end(intent: Intent, end: End, theirs: Status | None = None) -> Intent:
+    """The intent, over for the user."""
+    return replace(intent, state=IntentState.ENDING, end=end, theirs=theirs)
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def _moment(value: object) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return moment if moment is not None and moment.tzinfo is not None else None
+
+
+def _member[E: StrEnum](kind: type[E], value: object) -> E | None:
+    try:
+        return kind(str(value))
+    except ValueError:
+        return None
+
+
+def _intent_from(stored: object) -> Intent | None:
+    if not isinstance(stored, Mapping):
+        return None
+    created_at, state = _moment(stored.get("created_at")), _member(IntentState, stored.get("state"))
+    if created_at is None or state is None:
+        return None
+    applications = stored.get("applications")
+    return Intent(
+        created_at=created_at,
+        state=state,
+        until=_member(Until, stored.get("until")) or Until.FULL,
+        until_at=_moment(stored.get("until_at")),
+        base=_member(Status, stored.get("base")),
+        seen_plugged=stored.get("seen_plugged") is True,
+        # Where the record does not say, something may have been sent.
+        sent=stored.get("sent") is not False,
+        applications=applications if isinstance(applications, int) else 1,
+        originals=decode_schedule(stored.get("originals")) or (),
+        end=_member(End, stored.get("end")),
+        theirs=_member(Status, stored.get("theirs")),
+    )
+
+
+def _restart_from(stored: object) -> RestartRecord | None:
+    if not isinstance(stored, Mapping) or (pressed_at := _moment(stored.get("pressed_at"))) is None:
+        return None
+    return RestartRecord(pressed_at, _moment(stored.get("away_at")), _member(Outcome, stored.get("outcome")))
+
+
+def _install_from(stored: object) -> InstallRecord | None:
+    if not isinstance(stored, Mapping) or (started_at := _moment(stored.get("started_at"))) is None:
+        return None
+    target = stored.get("target")
+    return InstallRecord(started_at, target) if isinstance(target, str) else None

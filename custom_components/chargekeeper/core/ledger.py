@@ -1,0 +1,178 @@
+"""What all paths have shown of one charger, merged: by time, by class of value, and never backwards.
+
+An older observation never replaces a newer one, whichever path brought it. Live values leave at their age, counters
+do not fall, configuration stays and reads `cache` while the path that showed it is not usable.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from datetime import datetime
+from enum import StrEnum
+from math import inf, isfinite
+
+from .model import (
+    CAR_CONNECTED,
+    LIFETIME_ENERGY,
+    PROPERTIES,
+    SCHEDULE,
+    SESSION_COST,
+    SESSION_DURATION,
+    SESSION_ENERGY,
+    STATUS,
+    Property,
+    Reading,
+    ReadingClass,
+    Readings,
+    Schedule,
+    Source,
+    Status,
+)
+from .schedule import decode as decode_schedule, encode as encode_schedule
+
+
+class Ledger:
+    """The merged readings of one charger. `revision` grows with every change of a configuration value."""
+
+    def __init__(self) -> None:
+        self._readings = Readings()
+        self._unplugged_since_session = False
+        self.revision = 0
+
+    def take(self, readings: Readings, *, meters_lifetime: bool) -> None:
+        """Merge what a path showed.
+
+        `meters_lifetime` is false for a path whose charger has no meter that we can read often: there the lifetime
+        energy grows with the session's, between the totals that the path brings now and then.
+        """
+        before = self._readings.value(SESSION_ENERGY)
+        new_session = self._new_session(readings)
+        for prop, reading in readings.items():
+            self._merge(prop, reading, new_session=new_session)
+        status = readings.get(STATUS)
+        if status is not None and status.value is Status.OFFLINE and self._readings.get(STATUS) is status:
+            self._forget_live(status)
+        if not meters_lifetime:
+            self._add_session(before, readings, new_session=new_session)
+
+    def get[T](self, prop: Property[T]) -> Reading[T] | None:
+        """The newest reading of a property, whatever its age."""
+        return self._readings.get(prop)
+
+    def fresh[T](self, prop: Property[T], now: float) -> T | None:
+        """The value of a property, or None where its age forbids showing it (monotonic seconds)."""
+        reading = self._readings.get(prop)
+        return None if reading is None or reading.expires_at <= now else reading.value
+
+    def visible(self, now: float, usable: Collection[Source]) -> tuple[Readings, float]:
+        """What may be shown at the monotonic moment `now`, and the moment at which that changes by age."""
+        shown, until = Readings(), inf
+        for prop, reading in self._readings.items():
+            if prop.kind is ReadingClass.LIVE:
+                if reading.expires_at <= now:
+                    continue
+                until = min(until, reading.expires_at)
+                shown.put(prop, reading)
+            elif reading.source in usable or reading.source is Source.USER:
+                shown.put(prop, reading)
+            else:
+                shown.put(prop, replace(reading, source=Source.CACHE))
+        return shown, until
+
+    def export(self) -> dict[str, object]:
+        """All that outlives a restart, as JSON."""
+        return {
+            prop.key: {
+                "value": encode_schedule(self._schedule()) if prop is PROPERTIES[SCHEDULE.key] else reading.value,
+                "source": reading.source,
+                "observed_at": reading.observed_at.isoformat(),
+            }
+            for prop, reading in self._readings.items()
+            if prop.kind is not ReadingClass.LIVE and reading.source is not Source.USER
+        }
+
+    def restore(self, stored: object) -> None:
+        """Take what `export` gave; what is garbled is left out. Never replaces what is known already."""
+        for key, entry in stored.items() if isinstance(stored, Mapping) else ():
+            prop = PROPERTIES.get(key)
+            if prop is None or prop.kind is ReadingClass.LIVE or prop in self._readings:
+                continue
+            if (reading := _reading_from(prop, entry)) is not None:
+                self._readings.put(prop, reading)
+
+    def _schedule(self) -> Schedule:
+        return self._readings.value(SCHEDULE) or ()
+
+    def _merge(self, prop: Property[object], new: Reading[object], *, new_session: bool) -> None:
+        old = self._readings.get(prop)
+        if old is not None:
+            if new.at < old.at:
+                return
+            if prop.key == LIFETIME_ENERGY.key and _number(new.value) < _number(old.value):
+                return
+            if prop.key in _SESSION_KEYS and not new_session and _number(new.value) < _number(old.value):
+                return
+        self._readings.put(prop, new)
+        if prop.kind is ReadingClass.CONFIG and new != old:
+            self.revision += 1
+
+    def _new_session(self, readings: Readings) -> bool:
+        """Whether these readings belong to a later session than the last: only then may its energy fall."""
+        if readings.value(CAR_CONNECTED) is False:
+            self._unplugged_since_session = True
+        new, old = readings.get(SESSION_ENERGY), self._readings.get(SESSION_ENERGY)
+        if new is None or old is None or new.value >= old.value:
+            return False
+        before, after = self._readings.value(SESSION_DURATION), readings.value(SESSION_DURATION)
+        began = self._unplugged_since_session or before is None or after is None or after < before
+        if began:
+            self._unplugged_since_session = False
+        return began
+
+    def _add_session(self, before: float | None, readings: Readings, *, new_session: bool) -> None:
+        """Let the lifetime energy grow by what the session gained."""
+        session, lifetime = self._readings.get(SESSION_ENERGY), self._readings.get(LIFETIME_ENERGY)
+        if session is None or lifetime is None or before is None or SESSION_ENERGY not in readings:
+            return
+        gained = session.value if new_session else session.value - before
+        if gained > 0 and LIFETIME_ENERGY not in readings:
+            total = round(lifetime.value + gained, 3)
+            self._readings.put(LIFETIME_ENERGY, replace(session, value=max(total, lifetime.value)))
+
+    def _forget_live(self, offline: Reading[Status]) -> None:
+        """A charger that is gone shows nothing: what it showed before must not stand beside `offline`."""
+        for prop, reading in self._readings.items():
+            if prop.kind is ReadingClass.LIVE and prop.key != STATUS.key and reading.at <= offline.at:
+                self._readings.remove(prop)
+
+
+_SESSION_KEYS = frozenset({SESSION_ENERGY.key, SESSION_COST.key})
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _reading_from(prop: Property[object], entry: object) -> Reading[object] | None:
+    if not isinstance(entry, Mapping):
+        return None
+    try:
+        observed_at = datetime.fromisoformat(str(entry.get("observed_at")))
+        source = Source(str(entry.get("source")))
+        value = _value_from(prop, entry.get("value"))
+    except ValueError:
+        return None
+    if value is None or observed_at.tzinfo is None:
+        return None
+    return Reading(value, source, observed_at)
+
+
+def _value_from(prop: Property[object], value: object) -> object | None:
+    """The stored value in the property's type. Raises ValueError for an unknown member of an enumeration."""
+    if prop.key == SCHEDULE.key:
+        return decode_schedule(value)
+    if issubclass(prop.type, StrEnum):
+        return prop.type(str(value))
+    if prop.type is float:
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        return number if number is not None and isfinite(number) else None
+    return value if isinstance(value, prop.type) else None

@@ -1,0 +1,303 @@
+"""Restart and firmware: sent once, never blindly, and watched until it is known what became of them."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from math import inf
+
+from .context import Context
+from .journal import InstallRecord, RestartRecord
+from .model import (
+    FIRMWARE,
+    LATEST_FIRMWARE,
+    ROLE,
+    STATUS,
+    Capability,
+    Outcome,
+    Problem,
+    RestartAvailability,
+    Source,
+    Status,
+)
+from .paths import ChargerError, ChargerPath, Install, NotAllowed, PathDown, Presence, Restart, UnsafeRequest
+from .restart import AWAY_WITHIN, BACK_WITHIN, COOLING_DOWN, STATUS_FRESH, Facts, RestartWatch, availability, guard
+from .routing import Router
+
+INSTALL_WITHIN = 3 * 3600.0
+"""Seconds within which a firmware install must show its new version."""
+
+KNOWN_WITHOUT_LOOKING = frozenset(
+    {
+        RestartAvailability.NO_PATH,
+        RestartAvailability.UNSUPPORTED_MODEL,
+        RestartAvailability.OFFLINE,
+        RestartAvailability.RESTARTING,
+        RestartAvailability.NEEDS_ADMIN,
+        RestartAvailability.COOLING_DOWN,
+        RestartAvailability.CHECKING,
+    }
+)
+"""Reasons to refuse that a status read for the occasion would not take away."""
+
+
+class RestartRun:
+    """One restart under way."""
+
+    def __init__(self, outcome: asyncio.Future[Outcome]) -> None:
+        self._outcome = outcome
+
+    async def wait(self) -> Outcome:
+        """What became of it: `VERIFIED`, `UNVERIFIED` or `FAILED`, at most 10 min after the press.
+
+        Raises:
+            PathDown: `stopping`, where the watch ends because ChargeKeeper does.
+        """
+        return await asyncio.shield(self._outcome)
+
+
+class Maintenance:
+    """Restart and firmware install of one charger."""
+
+    def __init__(self, context: Context, router: Router) -> None:
+        self._context = context
+        self._clock = context.clock
+        self._journal = context.journal
+        self._router = router
+        self._watch: RestartWatch | None = None
+        self._done: asyncio.Future[Outcome] | None = None
+        self._unwatch: list[Callable[[], None]] = []
+        self._looking = False
+        self._checking = False
+        self._restart_at: float | None = None
+        self._install_at: float | None = None
+        self._refused_by_plan = False
+        self._failed_at = -inf
+
+    @property
+    def restarting(self) -> bool:
+        """Whether a restart is being watched."""
+        return self._watch is not None
+
+    @property
+    def installing(self) -> bool:
+        """Whether a firmware install is under way and not overdue."""
+        return self._install_at is not None and self._clock.monotonic() < self._install_at + INSTALL_WITHIN
+
+    def marks(self) -> list[float]:
+        """Monotonic moments at which something falls due without anything being heard."""
+        marks: list[float] = []
+        if self._watch is not None:
+            marks += [self._watch.pressed_at + AWAY_WITHIN, self._watch.pressed_at + BACK_WITHIN]
+        if self._restart_at is not None:
+            marks.append(self._restart_at + COOLING_DOWN)
+        if self._install_at is not None:
+            marks.append(self._install_at + INSTALL_WITHIN)
+        return marks
+
+    def restore(self) -> None:
+        """Take up what the journal holds."""
+        entries = self._journal.entries
+        if entries.restart is not None:
+            self._restart_at = self._context.monotonic_of(entries.restart.pressed_at)
+            if entries.restart.outcome is Outcome.FAILED:
+                self._context.problems.add(Problem.RESTART_FAILED)
+                self._failed_at = self._clock.monotonic()
+        if entries.install is not None:
+            self._install_at = self._context.monotonic_of(entries.install.started_at)
+
+    def start(self) -> None:
+        """Go on watching a restart that the journal says is under way."""
+        record = self._journal.entries.restart
+        if record is not None and record.outcome is None and self._restart_at is not None and self._watch is None:
+            away_at = None if record.away_at is None else self._context.monotonic_of(record.away_at)
+            self._begin_watch(RestartWatch(self._restart_at, away_at))
+
+    def stop(self) -> None:
+        """Stop watching; the journal keeps that it is under way."""
+        done = self._end_watch()
+        if done is not None and not done.done():
+            done.set_exception(PathDown("stopping"))
+            done.exception()  # nobody may be waiting
+
+    async def restart(self) -> RestartRun:
+        """As `Keeper.restart`."""
+        if self._watch is not None:
+            raise UnsafeRequest("restart_restarting")
+        async with self._context.lock:
+            path = await self._guarded_path(Restart(), "restart")
+            previous, self._restart_at = self._restart_at, self._clock.monotonic()
+            await self._journal.write(restart=RestartRecord(self._clock.now()))
+            try:
+                await self._router.send(path, Restart())
+            except ChargerError as err:
+                if isinstance(err, PathDown) and not err.surely_not_sent:
+                    self._begin_watch(RestartWatch(self._restart_at))
+                    raise PathDown("restart_unclear") from err
+                # Nothing was sent, or it was refused: the press does not count.
+                self._restart_at = previous
+                await self._journal.write(restart=None)
+                if isinstance(err, NotAllowed) and err.reason == "refused":
+                    self._refused_by_plan = True
+                    self._context.publish()
+                    raise NotAllowed("restart_refused") from err
+                raise
+            self._refused_by_plan = False
+            self._context.problems.discard(Problem.RESTART_FAILED)
+            self._context.emit("restart", Outcome.ACCEPTED)
+            return self._begin_watch(RestartWatch(self._restart_at))
+
+    async def install(self) -> None:
+        """As `Keeper.install`."""
+        async with self._context.lock:
+            path = await self._guarded_path(Install(), "install")
+            latest = self._context.ledger.get(LATEST_FIRMWARE)
+            record = InstallRecord(self._clock.now(), "" if latest is None else latest.value)
+            await self._journal.write(install=record)
+            try:
+                await self._router.send(path, Install())
+            except ChargerError as err:
+                if not (isinstance(err, PathDown) and not err.surely_not_sent):
+                    await self._journal.write(install=None)
+                if isinstance(err, NotAllowed) and err.reason == "refused":
+                    raise NotAllowed("install_refused") from err
+                raise
+            finally:
+                self._install_at = None if self._journal.entries.install is None else self._clock.monotonic()
+                self._context.publish()
+            self._context.problems.discard(Problem.INSTALL_OVERDUE)
+
+    def availability(self, capability: Capability = Capability.RESTART) -> RestartAvailability:
+        """Whether a press would probably be obeyed, and why not."""
+        return availability(self._facts(capability))
+
+    def heard(self, path: ChargerPath) -> None:
+        """A path brought an answer."""
+        self._observe(path)
+        self.settle()
+        said, synced_at = path.said, path.synced_at
+        alive = synced_at is not None and synced_at > self._failed_at
+        if alive and said is not None and said.status is not Status.OFFLINE and self._watch is None:
+            self._context.problems.discard(Problem.RESTART_FAILED)
+
+    def settle(self) -> None:
+        """See what has become of a restart or an install by now."""
+        self._settle_watch()
+        self._settle_install()
+
+    async def _guarded_path(self, command: Restart | Install, what: str) -> ChargerPath:
+        """The path that may carry it now, judged on a status read for it. Raises ChargerError."""
+        capability = command.capability
+        verdict = self.availability(capability)
+        if verdict is RestartAvailability.NO_PATH:
+            self._router.require(capability)
+        if verdict in KNOWN_WITHOUT_LOOKING:
+            raise UnsafeRequest(f"{what}_{verdict}")
+        path = self._router.require(capability)[0]
+        asked_at = path.asked_at
+        verdict = guard(self._facts(capability))
+        stale = asked_at is None or self._clock.monotonic() - asked_at > STATUS_FRESH
+        if stale or verdict is RestartAvailability.STATUS_UNKNOWN:
+            self._checking = True
+            self._context.publish()
+            try:
+                await path.check()
+            finally:
+                self._checking = False
+                self._context.publish()
+            verdict = guard(self._facts(capability))
+        if verdict is not RestartAvailability.AVAILABLE:
+            raise UnsafeRequest(f"{what}_{verdict}")
+        return path
+
+    def _facts(self, capability: Capability) -> Facts:
+        now = self._clock.monotonic()
+        reachable = [path for path in self._router.ordered() if path.breaker.usable]
+        capable = [path for path in reachable if capability in path.capabilities]
+        # Paths on which the charger is there come first: a local one before the cloud in which it is offline.
+        path = next(iter(capable or reachable), None)
+        asked_at, synced_at = (None, None) if path is None else (path.asked_at, path.synced_at)
+        role = self._context.ledger.get(ROLE)
+        return Facts(
+            has_path=path is not None,
+            over_cloud=path is not None and path.source is Source.CLOUD,
+            supported=bool(capable),
+            presence=Presence.UNKNOWN if path is None else path.presence,
+            status=self._context.ledger.fresh(STATUS, now),
+            asked_age=None if asked_at is None else now - asked_at,
+            evidence_age=None if synced_at is None else now - synced_at,
+            role=None if role is None else role.value,
+            since_last=None if self._restart_at is None else max(now - self._restart_at, 0.0),
+            watching=self._watch is not None,
+            allow_while_charging=self._context.options.restart_while_charging,
+            refused_by_plan=self._refused_by_plan,
+            checking=self._checking,
+        )
+
+    def _begin_watch(self, watch: RestartWatch) -> RestartRun:
+        self._watch = watch
+        self._done = asyncio.get_running_loop().create_future()
+        self._unwatch = [path.watch() for path in self._router]
+        self._context.publish()
+        return RestartRun(self._done)
+
+    def watch_path(self, path: ChargerPath) -> None:
+        """A path joined: while a restart is watched it is to look often."""
+        if self._watch is not None:
+            self._unwatch.append(path.watch())
+
+    def _observe(self, path: ChargerPath) -> None:
+        watch, said = self._watch, path.said
+        if watch is None or said is None:
+            return
+        was_away = watch.away_at
+        watch.observe(
+            self._clock.monotonic(),
+            away=said.status is Status.OFFLINE,
+            updating=said.status is Status.UPDATING,
+            evidence_at=path.synced_at,
+        )
+        record = self._journal.entries.restart
+        if watch.away_at is not None and was_away is None and record is not None:
+            self._context.spawn(self._journal.write(restart=replace(record, away_at=self._clock.now())))
+        if watch.wants_status and not self._looking:
+            self._looking = True
+            self._context.spawn(self._look(path))
+
+    async def _look(self, path: ChargerPath) -> None:
+        try:
+            await self._router.look(path)
+        finally:
+            self._looking = False
+
+    def _settle_watch(self) -> None:
+        outcome = None if self._watch is None else self._watch.outcome(self._clock.monotonic())
+        if outcome is None:
+            return
+        done = self._end_watch()
+        if done is not None and not done.done():
+            done.set_result(outcome)
+        if outcome is Outcome.FAILED:
+            self._context.problems.add(Problem.RESTART_FAILED)
+            self._failed_at = self._clock.monotonic()
+        if (record := self._journal.entries.restart) is not None:
+            self._context.spawn(self._journal.write(restart=replace(record, outcome=outcome)))
+        self._context.emit("restart", outcome)
+
+    def _end_watch(self) -> asyncio.Future[Outcome] | None:
+        self._watch = None
+        for end in self._unwatch:
+            end()
+        self._unwatch = []
+        return self._done
+
+    def _settle_install(self) -> None:
+        record = self._journal.entries.install
+        if record is None or self._install_at is None:
+            return
+        firmware = self._context.ledger.get(FIRMWARE)
+        if firmware is not None and firmware.at > self._install_at and firmware.value == record.target:
+            self._install_at = None
+            self._context.problems.discard(Problem.INSTALL_OVERDUE)
+            self._context.spawn(self._journal.write(install=None))
+        elif not self.installing:
+            self._context.problems.add(Problem.INSTALL_OVERDUE)

@@ -1,0 +1,53 @@
+"""The lock: who may use the charger."""
+
+from dataclasses import dataclass
+from typing import Any, override
+
+from homeassistant.components.lock import LockEntity, LockEntityDescription
+from homeassistant.const import Platform
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
+
+from .coordinator import ChargeKeeperConfigEntry
+from .core.model import LOCKED, Capability
+from .core.paths import SetLock
+from .entity import ChargerEntity, ChargerEntityDescription, add_as_shown, capable, without_commands
+
+PARALLEL_UPDATES = 0  # the keeper queues the commands of a charger and merges them; chargers do not wait for another
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChargerLockDescription(ChargerEntityDescription, LockEntityDescription):
+    """Describes a lock of a charger."""
+
+
+LOCK = ChargerLockDescription(key="lock", exists_fn=capable(Capability.LOCK))
+
+
+async def async_setup_entry(
+    hass: HomeAssistant, entry: ChargeKeeperConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
+) -> None:
+    """Set up the lock."""
+    if not without_commands(hass, entry, Platform.LOCK):
+        add_as_shown(hass, entry, Platform.LOCK, (LOCK,), ChargerLock, async_add_entities)
+
+
+class ChargerLock(ChargerEntity, LockEntity):
+    """Lock the charger, so that only those who may can charge."""
+
+    @property
+    @override
+    def is_locked(self) -> bool | None:
+        return self.snapshot.value(LOCKED)
+
+    @override
+    def shows(self) -> object:
+        return self.is_locked
+
+    @override
+    async def async_lock(self, **kwargs: Any) -> None:
+        await self.async_command(SetLock(locked=True))
+
+    @override
+    async def async_unlock(self, **kwargs: Any) -> None:
+        await self.async_command(SetLock(locked=False))

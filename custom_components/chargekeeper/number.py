@@ -1,0 +1,83 @@
+"""The charging current: the highest current that the car may draw."""
+
+from dataclasses import dataclass
+from math import floor
+from typing import override
+
+from homeassistant.components.number import NumberDeviceClass, NumberEntity, NumberEntityDescription, NumberMode
+from homeassistant.const import Platform, UnitOfElectricCurrent
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
+
+from .coordinator import ChargeKeeperConfigEntry
+from .core.limits import MINIMUM_CURRENT, Limits, ceiling
+from .core.model import CHARGING_CURRENT, Capability
+from .core.paths import SetCurrent
+from .entity import (
+    PROVENANCE,
+    ChargerEntity,
+    ChargerEntityDescription,
+    add_as_shown,
+    capable,
+    provenance,
+    without_commands,
+)
+
+PARALLEL_UPDATES = 0  # the keeper queues and merges: of a slider that is being moved, only the last value is sent
+
+HIGHEST_CURRENT = 80
+"""Amperes that no charger of either maker exceeds; the end of the scale while no limit is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChargerNumberDescription(ChargerEntityDescription, NumberEntityDescription):
+    """Describes a number of a charger."""
+
+
+CHARGING_CURRENT_NUMBER = ChargerNumberDescription(
+    key="charging_current",
+    exists_fn=capable(Capability.CURRENT),
+    device_class=NumberDeviceClass.CURRENT,
+    mode=NumberMode.SLIDER,
+    native_min_value=MINIMUM_CURRENT,
+    native_step=1,
+    native_unit_of_measurement=UnitOfElectricCurrent.AMPERE,
+)
+
+
+async def async_setup_entry(
+    hass: HomeAssistant, entry: ChargeKeeperConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
+) -> None:
+    """Set up the number."""
+    if not without_commands(hass, entry, Platform.NUMBER):
+        add_as_shown(hass, entry, Platform.NUMBER, (CHARGING_CURRENT_NUMBER,), ChargingCurrent, async_add_entities)
+
+
+class ChargingCurrent(ChargerEntity, NumberEntity):
+    """The highest current that the car may draw, up to the ceiling of the installation."""
+
+    _unrecorded_attributes = PROVENANCE
+
+    @property
+    @override
+    def native_value(self) -> float | None:
+        return self.snapshot.value(CHARGING_CURRENT)
+
+    @property
+    @override
+    def native_max_value(self) -> float:
+        highest, _ = ceiling(Limits.of(self.snapshot.readings))
+        return HIGHEST_CURRENT if highest is None else max(floor(highest), MINIMUM_CURRENT)
+
+    @property
+    @override
+    def extra_state_attributes(self) -> dict[str, str]:
+        return provenance(self.snapshot.readings.get(CHARGING_CURRENT))
+
+    @override
+    def shows(self) -> object:
+        return self.native_value, self.native_max_value, self.extra_state_attributes
+
+    @override
+    async def async_set_native_value(self, value: float) -> None:
+        await self.async_command(SetCurrent(round(value)))

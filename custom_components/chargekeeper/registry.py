@@ -1,0 +1,199 @@
+"""What all entries share and what outlives their reloads: the clock, accounts with their purses, keepers, stores.
+
+An object stays here from its first use until its entry is removed, so that a reload neither signs in again nor forgets
+how many requests were made.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.const import CONF_EMAIL, CONF_PASSWORD
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers.aiohttp_client import async_get_clientsession
+from homeassistant.util.hass_dict import HassKey
+
+from .const import (
+    CONF_API_URL,
+    CONF_CHARGERS,
+    CONF_LOAD_GROUP_LIMITS,
+    CONF_PREFER,
+    CONF_READ_ONLY,
+    CONF_RESTART_WHILE_CHARGING,
+    CONF_SERVER,
+    CONF_USER_API_URL,
+)
+from .core.clock import Clock, SystemClock
+from .core.keeper import Keeper, KeeperOptions
+from .core.model import Identity, Maker, Prefer
+from .storage import EntryStores
+from .wallbox.account import WallboxAccount
+
+type Credentials = Mapping[str, object]
+"""`email`, `password` and `server`, as in the data of an entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What belongs to one entry; `keepers` by serial."""
+
+    stores: EntryStores
+    account: WallboxAccount
+    keepers: dict[str, Keeper]
+
+
+@dataclass(slots=True)
+class Registry:
+    """Everything by its identity: accounts and stores by the entry's unique id, keepers by maker and serial."""
+
+    clock: Clock
+    accounts: dict[str, WallboxAccount] = field(default_factory=dict)
+    keepers: dict[tuple[Maker, str], Keeper] = field(default_factory=dict)
+    stores: dict[str, EntryStores] = field(default_factory=dict)
+    trials: dict[tuple[str, str, str], WallboxAccount] = field(default_factory=dict)
+    """Accounts that a config flow tried, or whose entry was removed, by e-mail and hosts: a further try spends from the
+    same purses."""
+
+    @callback
+    def trial(self, hass: HomeAssistant, credentials: Credentials) -> WallboxAccount:
+        """The account to try these credentials with, not belonging to an entry yet."""
+        key = _trial_key(credentials)
+        account = self.trials.get(key)
+        if account is None:
+            account = self.trials[key] = self.make_account(hass, credentials)
+        else:
+            account.set_credentials(str(credentials[CONF_EMAIL]), str(credentials[CONF_PASSWORD]))
+        return account
+
+    @callback
+    def adopt(self, user_id: str, account: WallboxAccount) -> None:
+        """A trial account belongs to an entry from now on."""
+        self.accounts[user_id] = account
+        self.trials = {key: trial for key, trial in self.trials.items() if trial is not account}
+
+    @callback
+    def release(self, user_id: str, credentials: Credentials) -> None:
+        """The entry of an account was removed; only the purses matter from now on."""
+        if (account := self.accounts.pop(user_id, None)) is not None:
+            self.trials[_trial_key(credentials)] = account
+        self.stores.pop(user_id, None)
+
+    @callback
+    def make_account(self, hass: HomeAssistant, credentials: Credentials) -> WallboxAccount:
+        """A new account object; it saves its purses as soon as it belongs to an entry."""
+        _, user_api_url, api_url = _trial_key(credentials)
+
+        async def save_purses(purses: dict[str, object]) -> None:
+            if account.user_id is not None and (stores := self.stores.get(account.user_id)) is not None:
+                await stores.save_purses(purses)
+
+        account = WallboxAccount(
+            async_get_clientsession(hass),
+            self.clock,
+            email=str(credentials[CONF_EMAIL]),
+            password=str(credentials[CONF_PASSWORD]),
+            user_api_url=user_api_url,
+            api_url=api_url,
+            save_purses=save_purses,
+        )
+        return account
+
+    async def stop(self) -> None:
+        """Send nothing from now on; journals and purses are saved."""
+        for keeper in self.keepers.values():
+            keeper.close()
+        for keeper in self.keepers.values():
+            await keeper.stop()
+        for account in self.accounts.values():
+            await account.stop()
+
+
+REGISTRY: HassKey[Registry] = HassKey("chargekeeper")
+
+
+@callback
+def get_registry(hass: HomeAssistant) -> Registry:
+    """The one registry; made with the machine's clock unless one (with another clock) was put there before."""
+    if REGISTRY not in hass.data:
+        hass.data[REGISTRY] = Registry(SystemClock())
+    return hass.data[REGISTRY]
+
+
+async def async_open(hass: HomeAssistant, entry: ConfigEntry) -> Holdings:
+    """Everything of an entry: taken from the registry, or made from the stores and from the entry. Awaits no network."""
+    registry, user_id = get_registry(hass), entry_key(entry)
+    stores = registry.stores.setdefault(user_id, EntryStores(hass, user_id))
+    await stores.load()
+    account = registry.accounts.get(user_id)
+    if account is None:
+        account = registry.accounts[user_id] = registry.make_account(hass, entry.data)
+        account.restore_purses(stores.purses)
+    holdings = Holdings(stores, account, {})
+    for identity in identities(entry):
+        holdings.keepers[identity.serial] = open_keeper(hass, entry, holdings, identity)
+    return holdings
+
+
+@callback
+def open_keeper(hass: HomeAssistant, entry: ConfigEntry, holdings: Holdings, identity: Identity) -> Keeper:
+    """The keeper of one charger, with the entry's options and the account's path."""
+    registry, serial = get_registry(hass), identity.serial
+    options = keeper_options(entry, serial)
+    keeper = registry.keepers.get(identity.key)
+    if keeper is None:
+        keeper = Keeper(identity, registry.clock, options, partial(holdings.stores.save_journal, serial))
+        keeper.restore(holdings.stores.snapshots.get(serial), holdings.stores.journals.get(serial))
+        registry.keepers[identity.key] = keeper
+    keeper.options = options
+    keeper.add_path(holdings.account.path(serial))
+    return keeper
+
+
+def entry_key(entry: ConfigEntry) -> str:
+    """By what an entry is known here: its unique id."""
+    return entry.unique_id or entry.entry_id
+
+
+def identities(entry: ConfigEntry) -> list[Identity]:
+    """The chargers that an entry knows."""
+    return [
+        Identity(
+            maker=Maker.WALLBOX,
+            serial=charger["serial"],
+            name=charger["name"],
+            model=charger.get("model"),
+            part_number=charger.get("part_number"),
+        )
+        for charger in entry.data[CONF_CHARGERS]
+    ]
+
+
+def as_entry_data(chargers: list[Identity]) -> list[dict[str, str | None]]:
+    """Chargers as `identities` expects them in the data of an entry."""
+    return [
+        {
+            "serial": identity.serial,
+            "name": identity.name,
+            "model": identity.model,
+            "part_number": identity.part_number,
+        }
+        for identity in chargers
+    ]
+
+
+def keeper_options(entry: ConfigEntry, serial: str) -> KeeperOptions:
+    """The options of an entry as they apply to one of its chargers."""
+    limit = entry.options.get(CONF_LOAD_GROUP_LIMITS, {}).get(serial)
+    return KeeperOptions(
+        prefer=Prefer(entry.options.get(CONF_PREFER, Prefer.AUTO)),
+        read_only=entry.options.get(CONF_READ_ONLY, False),
+        restart_while_charging=entry.options.get(CONF_RESTART_WHILE_CHARGING, False),
+        load_group_limit=None if limit is None else float(limit),
+    )
+
+
+def _trial_key(credentials: Credentials) -> tuple[str, str, str]:
+    server = credentials[CONF_SERVER]
+    assert isinstance(server, Mapping)
+    return str(credentials[CONF_EMAIL]).lower(), str(server[CONF_USER_API_URL]), str(server[CONF_API_URL])

@@ -1,0 +1,51 @@
+"""The solar mode: how much of the charge must come from the sun."""
+
+from dataclasses import dataclass
+from typing import override
+
+from homeassistant.components.select import SelectEntity, SelectEntityDescription
+from homeassistant.const import Platform
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
+
+from .coordinator import ChargeKeeperConfigEntry
+from .core.model import ECO_MODE, Capability, EcoMode
+from .core.paths import SetEcoMode
+from .entity import ChargerEntity, ChargerEntityDescription, add_as_shown, capable, without_commands
+
+PARALLEL_UPDATES = 0  # the keeper queues the commands of a charger and merges them; chargers do not wait for another
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChargerSelectDescription(ChargerEntityDescription, SelectEntityDescription):
+    """Describes a select of a charger."""
+
+
+ECO_MODE_SELECT = ChargerSelectDescription(
+    key="eco_mode", exists_fn=capable(Capability.ECO_MODE), options=[mode.value for mode in EcoMode]
+)
+
+
+async def async_setup_entry(
+    hass: HomeAssistant, entry: ChargeKeeperConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
+) -> None:
+    """Set up the select."""
+    if not without_commands(hass, entry, Platform.SELECT):
+        add_as_shown(hass, entry, Platform.SELECT, (ECO_MODE_SELECT,), EcoModeSelect, async_add_entities)
+
+
+class EcoModeSelect(ChargerEntity, SelectEntity):
+    """How much of the charge must come from the sun."""
+
+    @property
+    @override
+    def current_option(self) -> str | None:
+        return self.snapshot.value(ECO_MODE)
+
+    @override
+    def shows(self) -> object:
+        return self.current_option
+
+    @override
+    async def async_select_option(self, option: str) -> None:
+        await self.async_command(SetEcoMode(EcoMode(option)))

@@ -1,0 +1,346 @@
+"""Sensors: what a charger does, what it has delivered, which limits hold, and how it is reached."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, override
+
+from homeassistant.components.sensor import (
+    SensorDeviceClass,
+    SensorEntity,
+    SensorEntityDescription,
+    SensorStateClass,
+)
+from homeassistant.const import (
+    EntityCategory,
+    Platform,
+    UnitOfElectricCurrent,
+    UnitOfElectricPotential,
+    UnitOfEnergy,
+    UnitOfPower,
+    UnitOfTemperature,
+    UnitOfTime,
+)
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
+
+from .coordinator import CONTACT, AccountCoordinator, ChargeKeeperConfigEntry, ChargerCoordinator
+from .core.model import (
+    CURRENCY,
+    CURRENT,
+    CURRENT_L1,
+    CURRENT_L2,
+    CURRENT_L3,
+    HOUSE_LIMIT,
+    LIFETIME_ENERGY,
+    LOAD_GROUP_LIMIT,
+    OFFLINE_CURRENT,
+    POWER,
+    PROPERTIES,
+    SESSION_COST,
+    SESSION_DURATION,
+    SESSION_ENERGY,
+    STATUS,
+    TEMPERATURE,
+    UNIT_RATING,
+    VOLTAGE,
+    WIRE_RATING,
+    Capability,
+    LimitingFactor,
+    Property,
+    Reading,
+    RestartAvailability,
+    Snapshot,
+    Source,
+    Status,
+)
+from .entity import (
+    PROVENANCE,
+    AccountEntity,
+    ChargerEntity,
+    ChargerEntityDescription,
+    add_as_shown,
+    capable,
+    provenance,
+    shown,
+)
+
+PARALLEL_UPDATES = 0
+
+NO_PATH = "none"
+
+type Value = str | float | datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChargerSensorDescription(ChargerEntityDescription, SensorEntityDescription):
+    """Describes a sensor of a charger.
+
+    `expires` is set for live values, without which the sensor is unavailable; `reading_fn` gives the reading that a
+    limit comes from; `unit_fn` a unit that the charger tells; `contact` is set where the last contact is shown.
+    """
+
+    value_fn: Callable[[Snapshot], Value]
+    expires: bool = False
+    reading_fn: Callable[[Snapshot], Reading[Any] | None] | None = None
+    unit_fn: Callable[[Snapshot], str | None] | None = None
+    contact: bool = False
+
+
+def value_of(prop: Property[Any]) -> Callable[[Snapshot], Value]:
+    """The value of a property."""
+    return lambda snapshot: snapshot.value(prop)
+
+
+def _binding_reading(snapshot: Snapshot) -> Reading[Any] | None:
+    """The reading of the limit that binds: limiting factors are named as the properties they stand for."""
+    factor = snapshot.limiting_factor
+    return None if factor is None else snapshot.readings.get(PROPERTIES[factor])
+
+
+def _current(prop: Property[float], *, enabled: bool = True) -> ChargerSensorDescription:
+    """Amperes that flow, in all or in one phase."""
+    return ChargerSensorDescription(
+        key=prop.key,
+        exists_fn=shown(prop),
+        value_fn=value_of(prop),
+        expires=True,
+        device_class=SensorDeviceClass.CURRENT,
+        native_unit_of_measurement=UnitOfElectricCurrent.AMPERE,
+        state_class=SensorStateClass.MEASUREMENT,
+        suggested_display_precision=1,
+        entity_registry_enabled_default=enabled,
+    )
+
+
+def _limit(prop: Property[float], *, enabled: bool = True) -> ChargerSensorDescription:
+    """Amperes that a limit allows."""
+    return ChargerSensorDescription(
+        key=prop.key,
+        exists_fn=shown(prop),
+        value_fn=value_of(prop),
+        reading_fn=lambda snapshot: snapshot.readings.get(prop),
+        device_class=SensorDeviceClass.CURRENT,
+        native_unit_of_measurement=UnitOfElectricCurrent.AMPERE,
+        suggested_display_precision=0,
+        entity_registry_enabled_default=enabled,
+    )
+
+
+SENSORS = (
+    ChargerSensorDescription(
+        key="status",
+        exists_fn=lambda _: True,
+        value_fn=value_of(STATUS),
+        device_class=SensorDeviceClass.ENUM,
+        options=[status.value for status in Status],
+    ),
+    ChargerSensorDescription(
+        key="power",
+        exists_fn=shown(POWER),
+        value_fn=value_of(POWER),
+        expires=True,
+        device_class=SensorDeviceClass.POWER,
+        native_unit_of_measurement=UnitOfPower.WATT,
+        state_class=SensorStateClass.MEASUREMENT,
+        suggested_display_precision=0,
+    ),
+    _current(CURRENT),
+    _current(CURRENT_L1, enabled=False),
+    _current(CURRENT_L2, enabled=False),
+    _current(CURRENT_L3, enabled=False),
+    ChargerSensorDescription(
+        key="voltage",
+        exists_fn=shown(VOLTAGE),
+        value_fn=value_of(VOLTAGE),
+        expires=True,
+        device_class=SensorDeviceClass.VOLTAGE,
+        native_unit_of_measurement=UnitOfElectricPotential.VOLT,
+        state_class=SensorStateClass.MEASUREMENT,
+        suggested_display_precision=0,
+        entity_registry_enabled_default=False,
+    ),
+    # No state class: neither a total without its reset nor an increasing one would be true of a value that begins anew
+    # with each session, and the energy dashboard shall offer the lifetime energy only.
+    ChargerSensorDescription(
+        key="session_energy",
+        exists_fn=shown(SESSION_ENERGY),
+        value_fn=value_of(SESSION_ENERGY),
+        device_class=SensorDeviceClass.ENERGY,
+        native_unit_of_measurement=UnitOfEnergy.KILO_WATT_HOUR,
+        suggested_display_precision=2,
+    ),
+    ChargerSensorDescription(
+        key="lifetime_energy",
+        exists_fn=shown(LIFETIME_ENERGY),
+        value_fn=value_of(LIFETIME_ENERGY),
+        device_class=SensorDeviceClass.ENERGY,
+        native_unit_of_measurement=UnitOfEnergy.KILO_WATT_HOUR,
+        state_class=SensorStateClass.TOTAL_INCREASING,
+        suggested_display_precision=1,
+    ),
+    ChargerSensorDescription(
+        key="session_duration",
+        exists_fn=shown(SESSION_DURATION),
+        value_fn=value_of(SESSION_DURATION),
+        expires=True,
+        device_class=SensorDeviceClass.DURATION,
+        native_unit_of_measurement=UnitOfTime.SECONDS,
+        suggested_unit_of_measurement=UnitOfTime.MINUTES,
+        suggested_display_precision=0,
+        entity_registry_enabled_default=False,
+    ),
+    ChargerSensorDescription(
+        key="session_cost",
+        exists_fn=shown(SESSION_COST),
+        value_fn=value_of(SESSION_COST),
+        unit_fn=lambda snapshot: snapshot.value(CURRENCY),
+        device_class=SensorDeviceClass.MONETARY,
+        suggested_display_precision=2,
+        entity_registry_enabled_default=False,
+    ),
+    ChargerSensorDescription(
+        key="temperature",
+        exists_fn=shown(TEMPERATURE),
+        value_fn=value_of(TEMPERATURE),
+        expires=True,
+        device_class=SensorDeviceClass.TEMPERATURE,
+        native_unit_of_measurement=UnitOfTemperature.CELSIUS,
+        state_class=SensorStateClass.MEASUREMENT,
+        suggested_display_precision=0,
+        entity_registry_enabled_default=False,
+    ),
+    ChargerSensorDescription(
+        key="effective_limit",
+        exists_fn=lambda snapshot: snapshot.effective_limit is not None,
+        value_fn=lambda snapshot: snapshot.effective_limit,
+        reading_fn=_binding_reading,
+        device_class=SensorDeviceClass.CURRENT,
+        native_unit_of_measurement=UnitOfElectricCurrent.AMPERE,
+        suggested_display_precision=0,
+    ),
+    ChargerSensorDescription(
+        key="limiting_factor",
+        exists_fn=lambda snapshot: snapshot.limiting_factor is not None,
+        value_fn=lambda snapshot: snapshot.limiting_factor,
+        device_class=SensorDeviceClass.ENUM,
+        options=[factor.value for factor in LimitingFactor],
+    ),
+    _limit(LOAD_GROUP_LIMIT),
+    _limit(WIRE_RATING),
+    _limit(UNIT_RATING, enabled=False),
+    _limit(HOUSE_LIMIT),
+    _limit(OFFLINE_CURRENT),
+    ChargerSensorDescription(
+        key="next_window",
+        exists_fn=lambda snapshot: snapshot.next_window is not None,
+        value_fn=lambda snapshot: snapshot.next_window,
+        device_class=SensorDeviceClass.TIMESTAMP,
+    ),
+    ChargerSensorDescription(
+        key="restart_availability",
+        exists_fn=lambda snapshot: (
+            capable(Capability.RESTART)(snapshot) or snapshot.restart is not RestartAvailability.NO_PATH
+        ),
+        value_fn=lambda snapshot: snapshot.restart,
+        device_class=SensorDeviceClass.ENUM,
+        options=[availability.value for availability in RestartAvailability],
+    ),
+    ChargerSensorDescription(
+        key="connection_path",
+        exists_fn=lambda _: True,
+        value_fn=lambda snapshot: snapshot.connection_path or NO_PATH,
+        device_class=SensorDeviceClass.ENUM,
+        options=[Source.CLOUD, Source.BLUETOOTH, Source.UDP, Source.LINKED, NO_PATH],
+        entity_category=EntityCategory.DIAGNOSTIC,
+    ),
+    ChargerSensorDescription(
+        key="last_cloud_contact",
+        exists_fn=lambda snapshot: snapshot.cloud is not None,
+        value_fn=lambda snapshot: snapshot.last_cloud_contact,
+        contact=True,
+        device_class=SensorDeviceClass.TIMESTAMP,
+        entity_category=EntityCategory.DIAGNOSTIC,
+        entity_registry_enabled_default=False,
+    ),
+    ChargerSensorDescription(
+        key="last_local_contact",
+        exists_fn=lambda snapshot: snapshot.local is not None,
+        value_fn=lambda snapshot: snapshot.last_local_contact,
+        contact=True,
+        device_class=SensorDeviceClass.TIMESTAMP,
+        entity_category=EntityCategory.DIAGNOSTIC,
+        entity_registry_enabled_default=False,
+    ),
+)
+
+ACCOUNT_CONTACT = SensorEntityDescription(
+    key="last_cloud_contact",
+    device_class=SensorDeviceClass.TIMESTAMP,
+    entity_category=EntityCategory.DIAGNOSTIC,
+    entity_registry_enabled_default=False,
+)
+
+
+async def async_setup_entry(
+    hass: HomeAssistant, entry: ChargeKeeperConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
+) -> None:
+    """Set up the sensors."""
+    async_add_entities([AccountContactSensor(entry.runtime_data.account_coordinator)])
+    add_as_shown(hass, entry, Platform.SENSOR, SENSORS, ChargerSensor, async_add_entities)
+
+
+class ChargerSensor(ChargerEntity, SensorEntity):
+    """A sensor of a charger."""
+
+    entity_description: ChargerSensorDescription
+    _unrecorded_attributes = PROVENANCE
+
+    def __init__(self, coordinator: ChargerCoordinator, description: ChargerSensorDescription) -> None:
+        super().__init__(coordinator, description, CONTACT if description.contact else None)
+
+    @property
+    @override
+    def available(self) -> bool:
+        return not self.entity_description.expires or self.native_value is not None
+
+    @property
+    @override
+    def native_value(self) -> Value:
+        return self.entity_description.value_fn(self.snapshot)
+
+    @property
+    @override
+    def native_unit_of_measurement(self) -> str | None:
+        if self.entity_description.unit_fn is not None:
+            return self.entity_description.unit_fn(self.snapshot)
+        return self.entity_description.native_unit_of_measurement
+
+    @property
+    @override
+    def extra_state_attributes(self) -> dict[str, str] | None:
+        if self.entity_description.reading_fn is None:
+            return None
+        return provenance(self.entity_description.reading_fn(self.snapshot))
+
+    @override
+    def shows(self) -> object:
+        return self.native_value, self.native_unit_of_measurement, self.extra_state_attributes
+
+
+class AccountContactSensor(AccountEntity, SensorEntity):
+    """When the maker's cloud last answered."""
+
+    entity_description: SensorEntityDescription
+
+    def __init__(self, coordinator: AccountCoordinator) -> None:
+        super().__init__(coordinator, ACCOUNT_CONTACT, CONTACT)
+
+    @property
+    @override
+    def native_value(self) -> datetime | None:
+        return self.coordinator.data.last_contact
+
+    @override
+    def shows(self) -> object:
+        return self.native_value

@@ -1,0 +1,80 @@
+"""Entity actions: restart with an answer what became of it, and the time-of-use override with its end."""
+
+from datetime import datetime
+
+from homeassistant.components.button import DOMAIN as BUTTON_DOMAIN, ButtonDeviceClass
+from homeassistant.components.switch import DOMAIN as SWITCH_DOMAIN
+from homeassistant.core import HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
+from homeassistant.exceptions import ServiceValidationError
+from homeassistant.helpers import config_validation as cv
+from homeassistant.helpers.service import async_register_platform_entity_service
+from homeassistant.util import dt as dt_util
+import voluptuous as vol
+
+from .button import RestartButton
+from .const import DOMAIN
+from .core.journal import Until
+from .registry import get_registry
+from .switch import OverrideSwitch, SwitchFeature
+
+SERVICE_RESTART = "restart"
+SERVICE_SET_TOU_OVERRIDE = "set_tou_override"
+
+ATTR_ENABLED = "enabled"
+ATTR_UNTIL = "until"
+ATTR_UNTIL_TIME = "until_time"
+
+
+@callback
+def async_setup_services(hass: HomeAssistant) -> None:
+    """Register the actions; they are there whether or not an entry is set up."""
+    async_register_platform_entity_service(
+        hass,
+        DOMAIN,
+        SERVICE_RESTART,
+        entity_domain=BUTTON_DOMAIN,
+        entity_device_classes=(ButtonDeviceClass.RESTART,),
+        schema=None,
+        func=_restart,
+        supports_response=SupportsResponse.OPTIONAL,
+    )
+    async_register_platform_entity_service(
+        hass,
+        DOMAIN,
+        SERVICE_SET_TOU_OVERRIDE,
+        entity_domain=SWITCH_DOMAIN,
+        required_features=(SwitchFeature.OVERRIDE,),
+        schema={
+            vol.Required(ATTR_ENABLED): cv.boolean,
+            vol.Optional(ATTR_UNTIL, default=Until.FULL): vol.Coerce(Until),
+            vol.Optional(ATTR_UNTIL_TIME): cv.datetime,
+        },
+        func=_set_tou_override,
+    )
+
+
+async def _restart(button: RestartButton, call: ServiceCall) -> ServiceResponse:
+    """Return when the charger has accepted; where an answer is wanted, when it is known what became of it (10 min)."""
+    clock = get_registry(call.hass).clock
+    begun = clock.monotonic()
+    run = await button.async_restart()
+    if not call.return_response:
+        return None
+    outcome = await run.wait()
+    return {"outcome": outcome.value, "seconds": round(clock.monotonic() - begun)}
+
+
+async def _set_tou_override(switch: OverrideSwitch, call: ServiceCall) -> None:
+    until: Until = call.data[ATTR_UNTIL]
+    until_at = _until_at(call) if call.data[ATTR_ENABLED] and until is Until.TIME else None
+    await switch.async_override(on=call.data[ATTR_ENABLED], until=until, until_at=until_at)
+
+
+def _until_at(call: ServiceCall) -> datetime:
+    """The moment at which the override shall end. A time without an offset is one of Home Assistant's time zone."""
+    if ATTR_UNTIL_TIME not in call.data:
+        raise ServiceValidationError(translation_domain=DOMAIN, translation_key="until_time_missing")
+    until_at = dt_util.as_utc(call.data[ATTR_UNTIL_TIME])
+    if until_at <= get_registry(call.hass).clock.now():
+        raise ServiceValidationError(translation_domain=DOMAIN, translation_key="until_time_past")
+    return until_at

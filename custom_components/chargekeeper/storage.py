@@ -1,0 +1,185 @@
+"""What lies on the disk for one entry: journals (synced before anything is sent), purses (likewise), snapshots (lazily).
+
+A file that cannot be used is put aside, never overwritten: the entry then goes on from what `entry.data` says.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from homeassistant.core import CoreState, HomeAssistant, callback
+from homeassistant.exceptions import HomeAssistantError
+from homeassistant.helpers.storage import Store
+
+from .const import DOMAIN, LOGGER
+from .core.clock import Clock
+from .core.keeper import Keeper
+
+STORAGE_VERSION = 1
+
+CHANGE_DELAY = 60.0
+"""Seconds from a change of a configuration value to its being saved; later changes go with it."""
+
+ENERGY_INTERVAL = 15 * 60.0
+"""Seconds between two savings that carry what only counts up: energies, cost."""
+
+type Stored = dict[str, object]
+"""By serial number for journals and snapshots; for purses whatever the account gave."""
+
+
+class EntryStores:
+    """The three stores of one entry, by its unique id. It outlives reloads, so that no late write crosses an early one."""
+
+    def __init__(self, hass: HomeAssistant, unique_id: str) -> None:
+        self._hass = hass
+        self._journal = self._store("journal", unique_id, atomic=True)
+        self._purses = self._store("purses", unique_id, atomic=True)
+        self._snapshot = self._store("snapshot", unique_id, atomic=False)
+        self._loaded = False
+        self.journals: Stored = {}
+        self.snapshots: Stored = {}
+        self.purses: Stored | None = None
+
+    async def load(self) -> None:
+        """Read all three, once. Never raises for what is in the files, or for files that are missing."""
+        if self._loaded:
+            return
+        self._loaded = True
+        self.journals = _by_serial(await self._read(self._journal))
+        self.snapshots = _by_serial(await self._read(self._snapshot))
+        self.purses = await self._read(self._purses)
+
+    async def save_journal(self, serial: str, journal: Stored) -> None:
+        """Note the journal of one charger; on the disk, synced, when this returns."""
+        self.journals[serial] = journal
+        await self._journal.async_save(self.journals)
+
+    async def save_purses(self, purses: Stored) -> None:
+        """Note when requests were made; on the disk, synced, when this returns."""
+        self.purses = purses
+        await self._purses.async_save(purses)
+
+    async def save_snapshots(self, snapshots: Stored) -> None:
+        """Note what is known of the chargers; those not mentioned keep what was noted before."""
+        self.snapshots |= snapshots
+        await self._snapshot.async_save(self.snapshots)
+
+    async def forget(self, serial: str) -> None:
+        """Forget all of one charger."""
+        self.journals.pop(serial, None)
+        self.snapshots.pop(serial, None)
+        await self._journal.async_save(self.journals)
+        await self._snapshot.async_save(self.snapshots)
+
+    async def remove(self) -> None:
+        """Delete the files."""
+        for store in (self._journal, self._purses, self._snapshot):
+            await store.async_remove()
+
+    def _store(self, name: str, unique_id: str, *, atomic: bool) -> Store[Stored]:
+        key = f"{DOMAIN}.{name}.{unique_id}"
+        return Store(self._hass, STORAGE_VERSION, key, private=True, atomic_writes=atomic)
+
+    async def _read(self, store: Store[Stored]) -> Stored | None:
+        """What is in the file, or None. A file that is of no use is kept under another name."""
+        path = Path(store.path)
+        existed = await self._hass.async_add_executor_job(path.exists)
+        try:
+            # The file may hold anything, whatever type the store promises.
+            data: Any = await store.async_load()
+        except (HomeAssistantError, AttributeError, KeyError, TypeError) as err:
+            # A later version of ChargeKeeper wrote it, or it is JSON of another shape.
+            reason = str(err) if isinstance(err, HomeAssistantError) else "its content is not what was saved"
+            aside = await self._hass.async_add_executor_job(_put_aside, path)
+            LOGGER.warning("%s cannot be used (%s); it is kept as %s, starting without it", path.name, reason, aside)
+            return None
+        if data is None and existed:
+            LOGGER.warning("%s was damaged and has been put aside by Home Assistant; starting without it", path.name)
+        if data is not None and not isinstance(data, dict):
+            aside = await self._hass.async_add_executor_job(_put_aside, path)
+            LOGGER.warning("%s holds something else than was saved; it is kept as %s", path.name, aside)
+            return None
+        return data
+
+
+class SnapshotSaver:
+    """Saves what is known of an entry's chargers: soon after a change that matters, every 15 min, and at the end."""
+
+    def __init__(self, hass: HomeAssistant, clock: Clock, stores: EntryStores, keepers: Mapping[str, Keeper]) -> None:
+        """Make it; `start` begins.
+
+        Args:
+            hass: Home Assistant.
+            clock: gives the delays.
+            stores: where to.
+            keepers: by serial; may grow and shrink.
+        """
+        self._hass = hass
+        self._clock = clock
+        self._stores = stores
+        self._keepers = keepers
+        self._saved: dict[str, int] = {}
+        self._cancel_change: Callable[[], None] | None = None
+        self._cancel_energy: Callable[[], None] | None = None
+
+    @callback
+    def start(self) -> None:
+        """Begin."""
+        self._energies_due(save=False)
+        self.changed()
+
+    @callback
+    def changed(self) -> None:
+        """A keeper may have something new to save."""
+        if self._cancel_change is None and self._revisions() != self._saved:
+            self._cancel_change = self._clock.call_later(CHANGE_DELAY, self._change_due)
+
+    async def stop(self) -> None:
+        """Save a last time; at the end of Home Assistant that is its final write."""
+        if self._cancel_energy is not None:
+            self._cancel_energy()
+            self._cancel_energy = None
+        await self._save()
+
+    def _revisions(self) -> dict[str, int]:
+        return {serial: keeper.revision for serial, keeper in self._keepers.items()}
+
+    def _cancel_pending(self) -> None:
+        if self._cancel_change is not None:
+            self._cancel_change()
+            self._cancel_change = None
+
+    def _change_due(self) -> None:
+        self._cancel_change = None
+        self._start_save()
+
+    def _energies_due(self, *, save: bool = True) -> None:
+        self._cancel_energy = self._clock.call_later(ENERGY_INTERVAL, self._energies_due)
+        if save:
+            self._start_save()
+
+    def _start_save(self) -> None:
+        if self._hass.state is not CoreState.stopping:
+            self._hass.async_create_task(self._save(), "chargekeeper snapshot")
+
+    async def _save(self) -> None:
+        self._cancel_pending()
+        self._saved = self._revisions()
+        await self._stores.save_snapshots({serial: keeper.export() for serial, keeper in self._keepers.items()})
+
+
+def _by_serial(data: Stored | None) -> Stored:
+    """Only what has the shape that was saved: an object per serial number."""
+    return {serial: value for serial, value in (data or {}).items() if isinstance(value, dict)}
+
+
+def _put_aside(path: Path) -> str:
+    """Rename a file to a name that is free; blocking. The new name."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.aside.{number}")).exists():
+        number += 1
+    try:
+        path.rename(aside)
+    except OSError:
+        return path.name
+    return aside.name

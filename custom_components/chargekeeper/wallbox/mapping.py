@@ -1,0 +1,409 @@
+"""The one place where the words of the Wallbox cloud become ours, and ours become its.
+
+Every function is total: whatever a payload holds, what cannot be understood is left out. Sections are those of the
+fact sheet wallbox-cloud.md.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+import re
+from types import MappingProxyType
+
+from custom_components.chargekeeper.core.model import (
+    CAR_CONNECTED,
+    CHARGING_CURRENT,
+    CURRENCY,
+    ECO_MODE,
+    FIRMWARE,
+    HOUSE_LIMIT,
+    IDLE_STATUS_AGE,
+    LATEST_FIRMWARE,
+    LIFETIME_ENERGY,
+    LIVE_AGE,
+    LOCKED,
+    OCPP,
+    POWER,
+    POWER_FLOWS,
+    PROBLEM,
+    ROLE,
+    SCHEDULE,
+    SESSION_COST,
+    SESSION_DURATION,
+    SESSION_ENERGY,
+    STATUS,
+    TIME_ZONE,
+    WIRE_RATING,
+    Capability,
+    EcoMode,
+    Identity,
+    Maker,
+    Property,
+    Reading,
+    ReadingClass,
+    Readings,
+    Role,
+    Schedule,
+    Source,
+    Status,
+    Window,
+)
+from custom_components.chargekeeper.core.paths import Unsupported
+
+from .cloud import (
+    WEEKDAYS,
+    ChargerDetails,
+    ChargerStatus,
+    CloudSchedule,
+    ConfigData,
+    EcoSmart,
+    GroupCharger,
+    ScheduleBody,
+)
+
+CLOCK_TOLERANCE = timedelta(minutes=5)
+"""By how much a `last_sync` may lie ahead of the cloud's clock; beyond it is garbage."""
+
+FIRST_YEAR = 2015  # no charger of this maker spoke to a cloud before
+
+_OCPP_MODE = "ocpp"
+_ZONE = "UTC"
+_LAST_SYNC = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(\.\d+)?", re.ASCII)
+_TIME_OF_DAY = re.compile(r"([01]\d|2[0-3])([0-5]\d)", re.ASCII)
+_WORD_BREAK = re.compile(r"(?<=[a-z])(?=[A-Z0-9])")
+_PART_NUMBERS = (
+    ("PLP1", "Pulsar Plus"),
+    ("PUP1", "Pulsar Plus"),
+    ("PUP2", "Pulsar Plus"),
+    ("PUP3", "Pulsar Pro"),
+    ("CPB1", "Copper SB"),
+    ("QS", "Quasar"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StatusFacts:
+    """What a status code says; None where it does not say."""
+
+    status: Status | None = None
+    car_connected: bool | None = None
+    locked: bool | None = None
+    problem: bool = False
+
+
+_OFFLINE = StatusFacts(Status.OFFLINE)
+_ERROR = StatusFacts(Status.ERROR, problem=True)
+_AVAILABLE = StatusFacts(Status.AVAILABLE, car_connected=False)
+_WAITING_SCHEDULE = StatusFacts(Status.WAITING_SCHEDULE, car_connected=True)
+_WAITING_CAR = StatusFacts(Status.WAITING_CAR, car_connected=True)
+_WAITING_POWER = StatusFacts(Status.WAITING_POWER, car_connected=True)
+_PAUSED = StatusFacts(Status.PAUSED, car_connected=True)
+_CHARGING = StatusFacts(Status.CHARGING, car_connected=True)
+_UNKNOWN = StatusFacts()
+
+STATUS_BY_CODE: Mapping[int | None, StatusFacts] = MappingProxyType(
+    {
+        None: _OFFLINE,
+        0: _OFFLINE,
+        4: StatusFacts(Status.COMPLETED),
+        5: _OFFLINE,
+        14: _ERROR,
+        15: _ERROR,
+        161: _AVAILABLE,
+        162: _AVAILABLE,
+        163: _UNKNOWN,  # the sources contradict each other
+        164: _WAITING_CAR,
+        165: StatusFacts(Status.LOCKED),  # the firmware calls it "OCPP reserved": whether the lock is on is not said
+        166: StatusFacts(Status.UPDATING),
+        177: _WAITING_SCHEDULE,
+        178: _PAUSED,
+        179: _WAITING_SCHEDULE,
+        180: _WAITING_CAR,
+        181: _WAITING_CAR,
+        182: _PAUSED,
+        183: _WAITING_POWER,
+        184: _WAITING_POWER,
+        185: _WAITING_POWER,
+        186: _WAITING_POWER,
+        187: StatusFacts(Status.ERROR, car_connected=True, problem=True),
+        188: _WAITING_POWER,
+        189: _WAITING_POWER,
+        193: _CHARGING,
+        194: _CHARGING,
+        195: _CHARGING,
+        196: StatusFacts(Status.DISCHARGING, car_connected=True),
+        209: StatusFacts(Status.LOCKED, car_connected=False, locked=True),
+        210: StatusFacts(Status.LOCKED, car_connected=True, locked=True),
+    }
+)
+"""Every status code that the fact sheet knows (section 8)."""
+
+
+def status_facts(code: int | None) -> StatusFacts:
+    """What a status code says; nothing for an unknown one."""
+    return STATUS_BY_CODE.get(code, _UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One moment on both clocks: the wall's, aware, and the monotonic one in seconds."""
+
+    observed_at: datetime
+    at: float
+
+    def earlier(self, seconds: float) -> Moment:
+        """The moment so many seconds before."""
+        return Moment(self.observed_at - timedelta(seconds=seconds), self.at - seconds)
+
+
+def last_sync(text: str | None, cloud_now: datetime) -> datetime | None:
+    """When the charger last reported, by the cloud's clock: UTC without a zone, with or without fractions (section 5.2).
+
+    None for garbage, for the far future and for years before the first charger. `cloud_now` is the cloud's clock now.
+    """
+    match = None if text is None else _LAST_SYNC.fullmatch(text)
+    if match is None:
+        return None
+    try:
+        synced = datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return synced if synced.year >= FIRST_YEAR and synced <= cloud_now + CLOCK_TOLERANCE else None
+
+
+def moment_of(synced: datetime, now: Moment, cloud_skew: timedelta) -> Moment:
+    """A moment of the cloud's clock on our clocks, never later than `now`."""
+    age = now.observed_at + cloud_skew - synced
+    return now.earlier(max(age.total_seconds(), 0.0))
+
+
+class _Notes:
+    """Readings of the cloud that the charger showed at one moment."""
+
+    def __init__(self, seen: Moment, live_age: float) -> None:
+        self.readings = Readings()
+        self._seen = seen
+        self._live_age = live_age
+
+    def put[T](self, prop: Property[T], value: T | None) -> None:
+        """Note a value, unless there is none."""
+        if value is None:
+            return
+        seen, live = self._seen, prop.kind is ReadingClass.LIVE
+        if live:
+            reading = Reading(value, Source.CLOUD, seen.observed_at, seen.at, self._live_age)
+        else:
+            reading = Reading(value, Source.CLOUD, seen.observed_at, seen.at)
+        self.readings.put(prop, reading)
+
+
+def group_readings(charger: GroupCharger, *, seen: Moment, now: Moment, idle_age: float = IDLE_STATUS_AGE) -> Readings:
+    """What the list of groups says of a charger.
+
+    `seen` is when the charger showed it, `now` when the cloud said it: that a charger is offline is the word of the
+    cloud itself. Live values may be shown for 15 min, those of a charger through which no power flows for `idle_age`
+    seconds. There is no current: the cloud tells none while charging.
+    """
+    facts = status_facts(charger.status)
+    notes = _notes(facts, seen, idle_age)
+    _put_live(notes, facts, charger, charger.locked)
+    notes.put(FIRMWARE, charger.software.current)
+    notes.put(LATEST_FIRMWARE, charger.software.latest)
+    notes.put(CHARGING_CURRENT, charger.max_charging_current)
+    notes.put(OCPP, _ocpp(charger.operation_mode))
+    return _with_offline(notes, facts, now, idle_age)
+
+
+def status_readings(status: ChargerStatus, *, seen: Moment, now: Moment, idle_age: float = IDLE_STATUS_AGE) -> Readings:
+    """What the full status says of a charger; the arguments are those of `group_readings`."""
+    facts = status_facts(status.status)
+    notes = _notes(facts, seen, idle_age)
+    _put_live(notes, facts, status, status.config.locked)
+    if facts.status is not Status.OFFLINE:
+        notes.put(SESSION_COST, status.cost)
+    _put_config(notes, status.config)
+    notes.put(WIRE_RATING, status.config.max_available_current or status.max_available_power)
+    return _with_offline(notes, facts, now, idle_age)
+
+
+def details_readings(details: ChargerDetails, *, seen: Moment, now: Moment) -> Readings:
+    """What the charger object says: configuration, lifetime energy, and at `now` the role of the account."""
+    notes = _Notes(seen, LIVE_AGE[Source.CLOUD])
+    notes.put(FIRMWARE, details.software_version)
+    notes.put(CHARGING_CURRENT, details.max_charging_current)
+    notes.put(WIRE_RATING, details.max_available_current)
+    notes.put(LIFETIME_ENERGY, None if details.total_energy is None else details.total_energy / 1000)
+    role = role_of(details.profile)
+    if role is not None:
+        notes.readings.put(ROLE, Reading(role, Source.CLOUD, now.observed_at, now.at))
+    return notes.readings
+
+
+def schedule_readings(schedules: Iterable[CloudSchedule], *, seen: Moment) -> Readings:
+    """The weekly schedule."""
+    notes = _Notes(seen, LIVE_AGE[Source.CLOUD])
+    notes.put(SCHEDULE, windows(schedules))
+    return notes.readings
+
+
+def role_of(profile: str | None) -> Role | None:
+    """The role behind a profile (section 4.2); None for a missing or unknown one, which means "not known"."""
+    name = (profile or "").lower().replace("-", "_")
+    return Role(name) if name in set(Role) else None
+
+
+def eco_mode(eco: EcoSmart | None) -> EcoMode | None:
+    """The solar mode; None on models that have none, and where it cannot be read."""
+    if eco is None or eco.enabled is None:
+        return None
+    if not eco.enabled:
+        return EcoMode.OFF
+    return {0: EcoMode.ECO, 1: EcoMode.FULL_SOLAR}.get(-1 if eco.mode is None else eco.mode)
+
+
+def eco_smart(mode: EcoMode) -> tuple[bool, int]:
+    """The `enabled` and `mode` to write for a solar mode (section 6.3)."""
+    return mode is not EcoMode.OFF, int(mode is EcoMode.FULL_SOLAR)
+
+
+def identity(charger: GroupCharger, part_number: str | None = None) -> Identity:
+    """Which charger it is; the model by its type, else its part number, else its name as shipped (section 13)."""
+    return Identity(
+        maker=Maker.WALLBOX,
+        serial=charger.serial,
+        name=charger.name or f"Wallbox {charger.serial}",
+        model=_model(charger, part_number),
+        part_number=part_number,
+    )
+
+
+def is_first_pulsar(who: Identity) -> bool:
+    """Whether it is the original Pulsar, which cannot be restarted from afar."""
+    return who.model == "Pulsar"
+
+
+def is_bidirectional(part_number: str | None) -> bool:
+    """Whether the charger can discharge the car."""
+    return part_number is not None and part_number.upper().startswith("QS")
+
+
+def capabilities(who: Identity, *, has_eco_mode: bool) -> frozenset[Capability]:
+    """What the cloud can do with a charger; older models have no solar mode, the original Pulsar no restart."""
+    found = set(Capability)
+    if not has_eco_mode:
+        found.discard(Capability.ECO_MODE)
+    if is_first_pulsar(who):
+        found.discard(Capability.RESTART)
+    return frozenset(found)
+
+
+def windows(schedules: Iterable[CloudSchedule]) -> Schedule:
+    """The schedules that can be understood, as windows in UTC by their slot (section 7.1)."""
+    by_slot = {window.slot: window for window in map(_window, schedules) if window is not None}
+    return tuple(by_slot[slot] for slot in sorted(by_slot))
+
+
+def cloud_schedules(schedule: Schedule, serial: str) -> list[ScheduleBody]:
+    """The bodies that write these windows (section 7.2): integers for `enable`, all seven days.
+
+    Raises:
+        Unsupported: "unsupported" for a window in another zone than UTC: the cloud knows no other.
+    """
+    if any(window.zone != _ZONE for window in schedule):
+        raise Unsupported("unsupported", "a window that is not in UTC")
+    return [
+        ScheduleBody(
+            id=window.slot,
+            chargerId=int(serial),
+            enable=int(window.enabled),
+            max_current=window.max_current,
+            max_energy=window.max_energy,
+            days={name: day in window.days for day, name in enumerate(WEEKDAYS)},
+            start=f"{window.start:%H%M}",
+            stop=f"{window.end:%H%M}",
+        )
+        for window in schedule
+    ]
+
+
+def _notes(facts: StatusFacts, seen: Moment, idle_age: float) -> _Notes:
+    idle = facts.status is not None and facts.status not in POWER_FLOWS
+    return _Notes(seen, idle_age if idle else LIVE_AGE[Source.CLOUD])
+
+
+def _put_live(notes: _Notes, facts: StatusFacts, shown: GroupCharger | ChargerStatus, locked: bool | None) -> None:
+    """Note what the charger does. From a charger that the cloud cannot reach nothing of this is its own word."""
+    if facts.status is Status.OFFLINE:
+        return
+    notes.put(STATUS, facts.status)
+    notes.put(CAR_CONNECTED, facts.car_connected)
+    notes.put(PROBLEM, None if facts.status is None else facts.problem)
+    notes.put(LOCKED, facts.locked if locked is None else locked)
+    notes.put(POWER, _power(facts.status, shown.charging_power))
+    notes.put(SESSION_ENERGY, shown.added_energy)
+    notes.put(SESSION_DURATION, shown.charging_time)
+
+
+def _power(status: Status | None, kilowatts: float | None) -> float | None:
+    """Watts. Nothing flows through an idle charger; discharging is negative, whatever sign the cloud gives it."""
+    if status is not None and status not in POWER_FLOWS:
+        return 0.0
+    if kilowatts is None:
+        return None
+    watts = round(kilowatts * 1000, 1)
+    return -abs(watts) if status is Status.DISCHARGING else watts
+
+
+def _put_config(notes: _Notes, config: ConfigData) -> None:
+    notes.put(FIRMWARE, config.software.current)
+    notes.put(LATEST_FIRMWARE, config.software.latest)
+    notes.put(CHARGING_CURRENT, config.max_charging_current)
+    notes.put(OCPP, _ocpp(config.operation_mode))
+    notes.put(ECO_MODE, eco_mode(config.eco_smart))
+    notes.put(CURRENCY, config.currency)
+    notes.put(TIME_ZONE, config.time_zone)
+    if config.home_sharing:
+        notes.put(HOUSE_LIMIT, config.icp_max_current or None)
+
+
+def _with_offline(notes: _Notes, facts: StatusFacts, now: Moment, idle_age: float) -> Readings:
+    if facts.status is Status.OFFLINE:
+        notes.readings.put(STATUS, Reading(Status.OFFLINE, Source.CLOUD, now.observed_at, now.at, idle_age))
+    return notes.readings
+
+
+def _ocpp(operation_mode: str | None) -> bool | None:
+    return None if operation_mode is None else operation_mode.lower() == _OCPP_MODE
+
+
+def _model(charger: GroupCharger, part_number: str | None) -> str | None:
+    if charger.charger_type:
+        return _WORD_BREAK.sub(" ", charger.charger_type)
+    for prefix, model in _PART_NUMBERS:
+        if part_number is not None and part_number.upper().startswith(prefix):
+            return model
+    shipped, cut, _ = (charger.name or "").partition(" SN ")
+    return _WORD_BREAK.sub(" ", shipped) if cut else None
+
+
+def _window(schedule: CloudSchedule) -> Window | None:
+    start, end = _time_of_day(schedule.start), _time_of_day(schedule.stop)
+    if schedule.slot is None or schedule.enabled is None or schedule.days is None or start is None or end is None:
+        return None
+    if schedule.max_current < 0 or schedule.max_energy < 0:
+        return None  # writing it back would lose a bound
+    return Window(
+        slot=schedule.slot,
+        enabled=schedule.enabled,
+        days=schedule.days,
+        start=start,
+        end=end,
+        zone=_ZONE,
+        max_current=schedule.max_current,
+        max_energy=schedule.max_energy,
+    )
+
+
+def _time_of_day(text: str | None) -> time | None:
+    match = None if text is None else _TIME_OF_DAY.fullmatch(text)
+    return None if match is None else time(int(match[1]), int(match[2]))

@@ -1,0 +1,376 @@
+"""The breaker: what it takes to open and to close it, when it asks again, and when it leaves the far end alone."""
+
+from collections.abc import Callable
+
+from hypothesis import given, strategies as st
+import pytest
+
+from custom_components.chargekeeper.core.breaker import BUSY_LADDER, Breaker, BreakerState, Failure
+from tests.simulators.clock import VirtualClock
+
+CLOSED, DOUBTFUL, OPEN, HALF_OPEN = (
+    BreakerState.CLOSED,
+    BreakerState.DOUBTFUL,
+    BreakerState.OPEN,
+    BreakerState.HALF_OPEN,
+)
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+@pytest.fixture
+def breaker(clock: VirtualClock) -> Breaker:
+    """A breaker whose waits are the longest that jitter allows."""
+    return Breaker(clock, lambda: 1.0)
+
+
+def state_of(breaker: Breaker) -> BreakerState:
+    return breaker.state
+
+
+def wait_of(breaker: Breaker, clock: VirtualClock) -> float:
+    assert breaker.due is not None
+    return breaker.due - clock.monotonic()
+
+
+async def reach_due(breaker: Breaker, clock: VirtualClock) -> None:
+    await clock.advance(wait_of(breaker, clock))
+
+
+async def open_it(breaker: Breaker, clock: VirtualClock) -> None:
+    breaker.bad(Failure.OTHER)
+    await reach_due(breaker, clock)
+    breaker.bad(Failure.OTHER)
+    assert state_of(breaker) is OPEN
+
+
+def test_a_new_one_is_closed(breaker: Breaker) -> None:
+    assert state_of(breaker) is CLOSED
+    assert breaker.closed
+    assert breaker.usable
+    assert not breaker.busy
+    assert (breaker.due, breaker.busy_until, breaker.opened_at, breaker.opened_mono) == (None, None, None, None)
+
+
+def test_good_answers_leave_it_closed(breaker: Breaker) -> None:
+    breaker.good()
+    assert state_of(breaker) is CLOSED
+    assert breaker.due is None
+
+
+async def test_connect_failures_are_confirmed_after_2_and_10_seconds(breaker: Breaker, clock: VirtualClock) -> None:
+    first_at, first_mono = clock.now(), clock.monotonic()
+    breaker.bad(Failure.CONNECT)
+    assert state_of(breaker) is DOUBTFUL
+    assert (breaker.usable, breaker.closed) == (True, False)
+    assert breaker.due == first_mono + 2
+    await clock.advance(2)
+    breaker.bad(Failure.CONNECT)
+    assert state_of(breaker) is DOUBTFUL
+    assert breaker.due == first_mono + 10
+    await clock.advance(8)
+    breaker.bad(Failure.CONNECT)
+    assert state_of(breaker) is OPEN
+    assert not breaker.usable
+    assert breaker.opened_at == first_at
+    assert breaker.opened_mono == first_mono
+
+
+async def test_other_failures_are_confirmed_once_after_20_seconds(breaker: Breaker, clock: VirtualClock) -> None:
+    breaker.bad(Failure.OTHER)
+    assert wait_of(breaker, clock) == 20
+    await clock.advance(20)
+    assert state_of(breaker) is DOUBTFUL
+    breaker.bad(Failure.CONNECT)  # in whichever way it fails
+    assert state_of(breaker) is OPEN
+
+
+@pytest.mark.parametrize("failure", Failure)
+async def test_failures_before_the_confirmation_do_not_confirm(
+    breaker: Breaker, clock: VirtualClock, failure: Failure
+) -> None:
+    breaker.bad(failure)
+    due = breaker.due
+    await clock.advance(1.5)
+    for _ in range(5):
+        breaker.bad(Failure.CONNECT)
+    assert state_of(breaker) is DOUBTFUL
+    assert breaker.due == due
+
+
+async def test_a_timer_that_fires_a_little_early_still_confirms(breaker: Breaker, clock: VirtualClock) -> None:
+    breaker.bad(Failure.OTHER)
+    await clock.advance(19.95)
+    breaker.bad(Failure.OTHER)
+    assert state_of(breaker) is OPEN
+
+
+async def test_a_good_answer_ends_the_doubt(breaker: Breaker, clock: VirtualClock) -> None:
+    breaker.bad(Failure.CONNECT)
+    await clock.advance(2)
+    breaker.bad(Failure.CONNECT)
+    breaker.good()
+    assert state_of(breaker) is CLOSED
+    assert breaker.due is None
+    assert breaker.opened_at is None
+    breaker.bad(Failure.CONNECT)  # and all confirmations are needed again
+    assert state_of(breaker) is DOUBTFUL
+    assert wait_of(breaker, clock) == 2
+
+
+async def test_a_slow_confirmation_makes_the_next_one_due_at_once(breaker: Breaker, clock: VirtualClock) -> None:
+    breaker.bad(Failure.CONNECT)
+    await clock.advance(12)  # the first confirmation hung for 10 s
+    breaker.bad(Failure.OTHER)
+    assert state_of(breaker) is DOUBTFUL
+    assert wait_of(breaker, clock) <= 0
+
+
+@pytest.mark.parametrize(("jitter", "waits"), [(0.0, (7.5, 15, 30, 60, 60)), (1.0, (15, 30, 60, 120, 120))])
+async def test_probes_back_off_with_equal_jitter(clock: VirtualClock, jitter: float, waits: tuple[float, ...]) -> None:
+    breaker = Breaker(clock, lambda: jitter)
+    await open_it(breaker, clock)
+    for wait in waits:
+        assert wait_of(breaker, clock) == pytest.approx(wait)
+        await reach_due(breaker, clock)
+        breaker.bad(Failure.CONNECT)
+        assert state_of(breaker) is OPEN
+
+
+async def test_late_failures_of_older_requests_do_not_postpone_the_probe(breaker: Breaker, clock: VirtualClock) -> None:
+    await open_it(breaker, clock)
+    due = breaker.due
+    await clock.advance(3)
+    breaker.bad(Failure.OTHER)
+    assert breaker.due == due
+
+
+async def test_one_good_answer_uses_it_again_and_three_close_it(breaker: Breaker, clock: VirtualClock) -> None:
+    first_at = clock.now()
+    await open_it(breaker, clock)
+    for _ in range(2):
+        await reach_due(breaker, clock)
+        breaker.good()
+        assert state_of(breaker) is HALF_OPEN
+        assert breaker.usable
+        assert not breaker.closed
+        assert breaker.opened_at == first_at
+        assert wait_of(breaker, clock) == 15
+    await reach_due(breaker, clock)
+    breaker.good()
+    assert state_of(breaker) is CLOSED
+    assert (breaker.due, breaker.opened_at, breaker.opened_mono) == (None, None, None)
+
+
+async def test_a_relapse_goes_on_with_the_back_off(breaker: Breaker, clock: VirtualClock) -> None:
+    await open_it(breaker, clock)
+    opened_at = breaker.opened_at
+    await reach_due(breaker, clock)
+    breaker.bad(Failure.OTHER)  # 15 s are used up, 30 s wait
+    await reach_due(breaker, clock)
+    breaker.good()
+    breaker.good()
+    await clock.advance(1)
+    breaker.bad(Failure.CONNECT)
+    assert state_of(breaker) is OPEN
+    assert breaker.opened_at == opened_at
+    assert wait_of(breaker, clock) == pytest.approx(60)
+    await reach_due(breaker, clock)
+    breaker.good()
+    breaker.good()
+    assert state_of(breaker) is HALF_OPEN  # good answers before the relapse do not count
+    breaker.good()
+    assert state_of(breaker) is CLOSED
+    await open_it(breaker, clock)
+    assert wait_of(breaker, clock) == pytest.approx(15)  # closed, it begins anew
+
+
+async def test_throttling_answers_without_a_time_climb_the_ladder(breaker: Breaker, clock: VirtualClock) -> None:
+    for seconds in (120, 240, 480, 900, 900):
+        breaker.throttled(None)
+        assert state_of(breaker) is CLOSED
+        assert breaker.busy_until == clock.monotonic() + seconds
+        await clock.advance(seconds - 1)
+        busy = [breaker.busy]
+        await clock.advance(1)
+        assert [*busy, breaker.busy] == [True, False]
+    breaker.good()
+    breaker.throttled(None)
+    assert breaker.busy_until == clock.monotonic() + BUSY_LADDER[0]
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "seconds"),
+    [(30, 30), (0, 1), (-5, 1), (1e9, 3600), (float("inf"), 3600), (float("nan"), 1)],
+)
+def test_retry_after_is_believed_within_bounds(
+    breaker: Breaker, clock: VirtualClock, retry_after: float, seconds: float
+) -> None:
+    breaker.throttled(retry_after)
+    assert breaker.busy_until == clock.monotonic() + seconds
+
+
+def test_a_longer_wait_is_never_cut_short_by_another_throttling_answer(breaker: Breaker, clock: VirtualClock) -> None:
+    breaker.throttled(600)
+    breaker.throttled(5)
+    assert breaker.busy_until == clock.monotonic() + 600
+    breaker.good()
+    assert not breaker.busy
+
+
+async def test_throttling_proves_that_the_far_end_is_there(breaker: Breaker, clock: VirtualClock) -> None:
+    breaker.bad(Failure.CONNECT)
+    breaker.throttled(60)
+    assert state_of(breaker) is CLOSED
+    await clock.advance(60)
+    await open_it(breaker, clock)
+    breaker.throttled(60)
+    assert state_of(breaker) is HALF_OPEN
+    assert wait_of(breaker, clock) == 60  # nothing is asked while it is busy
+    breaker.hurry()
+    assert wait_of(breaker, clock) == 60
+    await clock.advance(60)
+    breaker.throttled(1)
+    breaker.throttled(1)
+    assert state_of(breaker) is CLOSED
+
+
+async def test_failures_while_busy_still_open_it(breaker: Breaker, clock: VirtualClock) -> None:
+    breaker.throttled(600)
+    breaker.bad(Failure.OTHER)
+    assert wait_of(breaker, clock) == 600
+    await clock.advance(20)
+    breaker.bad(Failure.OTHER)  # a command without another path
+    assert state_of(breaker) is OPEN
+    assert wait_of(breaker, clock) == 580
+
+
+async def test_hurry_brings_the_next_attempt_forward_at_most_every_5_seconds(
+    breaker: Breaker, clock: VirtualClock
+) -> None:
+    breaker.hurry()
+    assert breaker.due is None
+    await open_it(breaker, clock)
+    breaker.hurry()
+    assert wait_of(breaker, clock) == 0
+    breaker.bad(Failure.CONNECT)
+    assert wait_of(breaker, clock) == pytest.approx(30)
+    await clock.advance(4.9)
+    breaker.hurry()
+    assert wait_of(breaker, clock) == pytest.approx(25.1)
+    await clock.advance(0.1)
+    breaker.hurry()
+    assert wait_of(breaker, clock) == 0
+    await clock.advance(7)
+    breaker.hurry()  # overdue already: nothing to bring forward
+    assert wait_of(breaker, clock) == -7
+    breaker.good()
+    breaker.hurry()
+    assert state_of(breaker) is HALF_OPEN
+    assert wait_of(breaker, clock) == 0
+
+
+async def test_listeners_hear_each_change_once(breaker: Breaker, clock: VirtualClock) -> None:
+    told: list[tuple[BreakerState, bool]] = []
+    end = breaker.listen(lambda: told.append((breaker.state, breaker.busy)))
+
+    def heard() -> list[tuple[BreakerState, bool]]:
+        news = told.copy()
+        told.clear()
+        return news
+
+    breaker.good()
+    assert heard() == []
+    await open_it(breaker, clock)
+    assert heard() == [(DOUBTFUL, False), (OPEN, False)]
+    breaker.hurry()
+    assert heard() == [(OPEN, False)]
+    breaker.hurry()
+    breaker.bad(Failure.OTHER)
+    assert heard() == []
+    breaker.throttled(30)
+    assert heard() == [(HALF_OPEN, True)]
+    await clock.advance(30)
+    assert heard() == [(HALF_OPEN, False)]
+    breaker.throttled(30)
+    assert heard() == [(HALF_OPEN, True)]
+    breaker.good()
+    assert heard() == [(CLOSED, False)]
+    await clock.advance(60)
+    assert heard() == []
+    end()
+    end()
+    breaker.bad(Failure.OTHER)
+    assert heard() == []
+
+
+async def test_the_timer_runs_only_while_somebody_listens(breaker: Breaker, clock: VirtualClock) -> None:
+    breaker.throttled(60)
+    assert clock.pending == 0
+    told: list[float] = []
+    first = breaker.listen(lambda: told.append(clock.monotonic()))
+    second = breaker.listen(lambda: told.append(clock.monotonic()))
+    assert clock.pending == 1
+    first()
+    assert clock.pending == 1
+    second()
+    assert clock.pending == 0
+    again = breaker.listen(lambda: told.append(clock.monotonic()))
+    until = breaker.busy_until
+    await clock.advance(61)
+    assert told == [until]
+    again()
+    assert clock.pending == 0
+
+
+def test_a_listener_may_end_itself(breaker: Breaker) -> None:
+    told: list[str] = []
+
+    def once() -> None:
+        told.append("once")
+        end()
+
+    end = breaker.listen(once)
+    breaker.listen(lambda: told.append("always"))
+    breaker.bad(Failure.OTHER)
+    breaker.good()
+    assert told == ["once", "always", "always"]
+
+
+EVENTS: tuple[Callable[[Breaker], None], ...] = (
+    Breaker.good,
+    Breaker.hurry,
+    lambda breaker: breaker.bad(Failure.CONNECT),
+    lambda breaker: breaker.bad(Failure.OTHER),
+    lambda breaker: breaker.throttled(None),
+    lambda breaker: breaker.throttled(40),
+)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(EVENTS), st.sampled_from([0, 0.5, 2, 5, 8, 15, 20, 60, 130])), max_size=60),
+    st.floats(0, 1, exclude_max=True),
+)
+def test_whatever_happens_it_stays_consistent(
+    events: list[tuple[Callable[[Breaker], None], float]], jitter: float
+) -> None:
+    clock = VirtualClock()
+    breaker = Breaker(clock, lambda: jitter)
+    for event, pause in events:
+        before = breaker.state
+        event(breaker)
+        closed = breaker.state is CLOSED
+        assert breaker.closed is closed
+        assert breaker.usable is (breaker.state is not OPEN)
+        assert (breaker.due is None) is closed
+        assert (breaker.opened_at is None) is closed
+        assert (breaker.opened_mono is None) is closed
+        assert breaker.busy is (breaker.busy_until is not None)
+        if breaker.due is not None:
+            assert breaker.due - clock.monotonic() <= 120 or breaker.busy
+            assert not breaker.busy or breaker.due >= (breaker.busy_until or 0)
+        assert (before, breaker.state) not in {(CLOSED, OPEN), (CLOSED, HALF_OPEN), (OPEN, CLOSED), (OPEN, DOUBTFUL)}
+        clock._monotonic += pause

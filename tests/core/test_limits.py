@@ -1,0 +1,199 @@
+"""Ceiling, effective limit and limiting factor; what may be commanded (I1)."""
+
+from hypothesis import assume, given, strategies as st
+import pytest
+
+from custom_components.chargekeeper.core import model
+from custom_components.chargekeeper.core.limits import Limits, ceiling, effective, permit, safe_start
+from custom_components.chargekeeper.core.model import LimitingFactor, Reading, Readings, Source
+from custom_components.chargekeeper.core.paths import UnsafeRequest
+from tests.simulators.clock import START
+
+amperes = st.none() | st.integers(1, 100).map(float) | st.floats(0.5, 100)
+any_limits = st.builds(
+    Limits,
+    wire_rating=amperes,
+    unit_rating=amperes,
+    load_group_limit=amperes,
+    house_limit=amperes,
+    charging_current=amperes,
+    offline_current=amperes,
+)
+
+
+def installation(limits: Limits) -> list[float]:
+    four = (limits.wire_rating, limits.unit_rating, limits.load_group_limit, limits.house_limit)
+    return [amps for amps in four if amps is not None]
+
+
+def refusal(amps: int, limits: Limits, minimum: int = 6) -> str | None:
+    try:
+        permit(amps, limits, minimum=minimum)
+    except UnsafeRequest as error:
+        return error.reason
+    return None
+
+
+def test_limits_come_from_the_readings() -> None:
+    readings = Readings()
+    assert Limits.of(readings) == Limits()
+    for number, prop in enumerate(
+        (
+            model.WIRE_RATING,
+            model.UNIT_RATING,
+            model.LOAD_GROUP_LIMIT,
+            model.HOUSE_LIMIT,
+            model.CHARGING_CURRENT,
+            model.OFFLINE_CURRENT,
+        )
+    ):
+        readings.put(prop, Reading(10.0 + number, Source.CACHE, START))
+    assert Limits.of(readings) == Limits(
+        wire_rating=10, unit_rating=11, load_group_limit=12, house_limit=13, charging_current=14, offline_current=15
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_finite_number_is_unknown(value: float) -> None:
+    readings = Readings()
+    readings.put(model.WIRE_RATING, Reading(value, Source.CLOUD, START))
+    assert Limits.of(readings) == Limits()
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        (Limits(), (None, None)),
+        (Limits(charging_current=6, offline_current=6), (None, None)),
+        (Limits(wire_rating=32), (32, LimitingFactor.WIRE_RATING)),
+        (Limits(wire_rating=32, unit_rating=16), (16, LimitingFactor.UNIT_RATING)),
+        (Limits(wire_rating=32, load_group_limit=20, house_limit=25), (20, LimitingFactor.LOAD_GROUP_LIMIT)),
+        (Limits(wire_rating=32, house_limit=25), (25, LimitingFactor.HOUSE_LIMIT)),
+        (Limits(wire_rating=16, unit_rating=16, house_limit=16), (16, LimitingFactor.WIRE_RATING)),
+    ],
+)
+def test_ceiling(limits: Limits, expected: tuple[float | None, LimitingFactor | None]) -> None:
+    assert ceiling(limits) == expected
+
+
+@pytest.mark.parametrize(
+    ("limits", "commanded", "alone"),
+    [
+        (Limits(), (None, None), (None, None)),
+        (
+            Limits(wire_rating=32, charging_current=16),
+            (16, LimitingFactor.CHARGING_CURRENT),
+            (16, LimitingFactor.CHARGING_CURRENT),
+        ),
+        (
+            Limits(wire_rating=32, charging_current=32),
+            (32, LimitingFactor.WIRE_RATING),
+            (32, LimitingFactor.WIRE_RATING),
+        ),
+        (
+            Limits(wire_rating=32, house_limit=20, charging_current=25),
+            (20, LimitingFactor.HOUSE_LIMIT),
+            (20, LimitingFactor.HOUSE_LIMIT),
+        ),
+        (
+            Limits(wire_rating=32, unit_rating=40, charging_current=24, offline_current=16),
+            (24, LimitingFactor.CHARGING_CURRENT),
+            (16, LimitingFactor.OFFLINE_CURRENT),
+        ),
+        (
+            Limits(wire_rating=20, unit_rating=30, offline_current=40),
+            (20, LimitingFactor.WIRE_RATING),
+            (30, LimitingFactor.UNIT_RATING),
+        ),
+        (
+            Limits(unit_rating=32, offline_current=32),
+            (32, LimitingFactor.UNIT_RATING),
+            (32, LimitingFactor.UNIT_RATING),
+        ),
+    ],
+)
+def test_effective_limit(
+    limits: Limits,
+    commanded: tuple[float | None, LimitingFactor | None],
+    alone: tuple[float | None, LimitingFactor | None],
+) -> None:
+    assert effective(limits, commanded=True) == commanded
+    assert effective(limits, commanded=False) == alone
+
+
+@given(any_limits)
+def test_the_factor_names_the_limit_that_binds(limits: Limits) -> None:
+    for amps, factor in (ceiling(limits), effective(limits, commanded=True), effective(limits, commanded=False)):
+        assert (amps is None) is (factor is None)
+        if factor is not None:
+            assert getattr(limits, factor.value) == amps
+
+
+@given(any_limits)
+def test_the_effective_limit_is_never_above_the_ceiling_while_commanded(limits: Limits) -> None:
+    amps, _ = effective(limits, commanded=True)
+    known = [*installation(limits), *([] if limits.charging_current is None else [limits.charging_current])]
+    assert amps == min(known, default=None)
+
+
+@given(st.integers(-5, 110), any_limits, st.integers(6, 10))
+def test_i1_never_above_the_ceiling_lowering_always_allowed(amps: int, limits: Limits, minimum: int) -> None:
+    """I1: raising needs a known wire rating and stays at or below the ceiling; lowering is always allowed."""
+    reason = refusal(amps, limits, minimum)
+    lowers = limits.charging_current is not None and amps <= limits.charging_current
+    if amps < minimum:
+        assert reason == "current_too_low"
+    elif lowers:
+        assert reason is None
+    elif limits.wire_rating is None:
+        assert reason == "wire_rating_unknown"
+    else:
+        assert reason == (None if all(amps <= bound for bound in installation(limits)) else "above_ceiling")
+
+
+@given(st.integers(6, 110), any_limits)
+def test_i1_what_is_permitted_never_raises_above_the_ceiling(amps: int, limits: Limits) -> None:
+    """I1 the other way round: a permitted command exceeds no limit that was not exceeded as much before."""
+    assume(refusal(amps, limits) is None)
+    for bound in installation(limits):
+        assert amps <= bound or (limits.charging_current is not None and amps <= limits.charging_current)
+
+
+@pytest.mark.parametrize("amps", [-16, 0, 1, 5])
+def test_i1_too_little_is_a_pause_and_refused(amps: int) -> None:
+    assert refusal(amps, Limits(wire_rating=32, charging_current=16)) == "current_too_low"
+
+
+def test_i1_a_refusal_names_the_figures() -> None:
+    with pytest.raises(UnsafeRequest, match=r"20 A is more than 16 A \(house_limit\)") as caught:
+        permit(20, Limits(wire_rating=32, house_limit=16))
+    assert caught.value.reason == "above_ceiling"
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        (Limits(), None),
+        (Limits(wire_rating=16), None),
+        (Limits(charging_current=32), None),
+        (Limits(wire_rating=16, charging_current=16), None),
+        (Limits(wire_rating=16, charging_current=10), None),
+        (Limits(wire_rating=16, charging_current=32), 16),
+        (Limits(wire_rating=32, load_group_limit=13.9, charging_current=14), 13),
+        (Limits(wire_rating=5, charging_current=6), 5),
+    ],
+)
+def test_safe_start(limits: Limits, expected: int | None) -> None:
+    assert safe_start(limits) == expected
+
+
+@given(any_limits)
+def test_i1_the_safe_start_is_a_lowering_to_the_ceiling(limits: Limits) -> None:
+    amps = safe_start(limits)
+    if amps is None:
+        assert limits.charging_current is None or all(limits.charging_current <= b for b in installation(limits))
+        return
+    assert limits.charging_current is not None
+    assert amps <= min(installation(limits)) < limits.charging_current
+    assert amps > min(installation(limits)) - 1
+    assert refusal(amps, limits) == (None if amps >= 6 else "current_too_low")

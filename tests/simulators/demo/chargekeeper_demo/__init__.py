@@ -1,0 +1,27 @@
+"""Lets time run faster for ChargeKeeper: it puts a fast clock into the registry before ChargeKeeper is set up.
+
+It is a custom component of the demo's Home Assistant only. That Home Assistant sets it up first because the copy of
+ChargeKeeper's manifest in the demo's configuration names it among the after_dependencies (see `home_assistant.py`).
+"""
+
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers.typing import ConfigType
+import voluptuous as vol
+
+from custom_components.chargekeeper.registry import REGISTRY, Registry
+from tests.simulators.clock import FastClock
+
+DOMAIN = "chargekeeper_demo"
+CONF_FACTOR = "factor"
+CONFIG_SCHEMA = vol.Schema(
+    {vol.Required(DOMAIN): vol.Schema({vol.Required(CONF_FACTOR): vol.All(vol.Coerce(float), vol.Range(min=1))})},
+    extra=vol.ALLOW_EXTRA,
+)
+
+
+async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:
+    """Put the clock there. Raises `RuntimeError` when ChargeKeeper was faster, which would mix two clocks."""
+    if REGISTRY in hass.data:
+        raise RuntimeError("ChargeKeeper was set up before its clock was there")
+    hass.data[REGISTRY] = Registry(FastClock(config[DOMAIN][CONF_FACTOR]))
+    return True
