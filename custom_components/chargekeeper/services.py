@@ -65,16 +65,24 @@ async def _restart(button: RestartButton, call: ServiceCall) -> ServiceResponse:
 
 
 async def _set_tou_override(switch: OverrideSwitch, call: ServiceCall) -> None:
+    enabled: bool = call.data[ATTR_ENABLED]
     until: Until = call.data[ATTR_UNTIL]
-    until_at = _until_at(call) if call.data[ATTR_ENABLED] and until is Until.TIME else None
-    await switch.async_override(on=call.data[ATTR_ENABLED], until=until, until_at=until_at)
+    until_at = _until_at(switch, call) if enabled and until is Until.TIME else None
+    await switch.async_override(on=enabled, until=until, until_at=until_at)
 
 
-def _until_at(call: ServiceCall) -> datetime:
-    """The moment at which the override shall end. A time without an offset is one of Home Assistant's time zone."""
+def _until_at(switch: OverrideSwitch, call: ServiceCall) -> datetime:
+    """The moment at which the override is to end. A time without an offset is one of Home Assistant's time zone."""
     if ATTR_UNTIL_TIME not in call.data:
-        raise ServiceValidationError(translation_domain=DOMAIN, translation_key="until_time_missing")
+        raise _refusal("until_time_missing", switch)
     until_at = dt_util.as_utc(call.data[ATTR_UNTIL_TIME])
     if until_at <= get_registry(call.hass).clock.now():
-        raise ServiceValidationError(translation_domain=DOMAIN, translation_key="until_time_past")
+        raise _refusal("until_time_past", switch)
     return until_at
+
+
+def _refusal(key: str, switch: OverrideSwitch) -> ServiceValidationError:
+    placeholders = {"charger": switch.snapshot.identity.name}
+    return ServiceValidationError(
+        translation_domain=DOMAIN, translation_key=key, translation_placeholders=placeholders
+    )

@@ -235,6 +235,12 @@ class Charger:
         lost = self.bricked or not self.restart_plan.comes_back
         self._back_at = inf if lost else self._away_from + self.restart_plan.away_for
 
+    def power_cycle(self) -> None:
+        """Somebody switches it off and on: a restart that never ended is over. A ruined charger stays ruined."""
+        self._advance()
+        if self._away_from < inf and not self.bricked:
+            self._back_at = self._now
+
     def update_firmware(self) -> None:
         """Install the latest firmware, which takes `update_takes` seconds; nothing happens when it is installed."""
         self._advance()

@@ -1,12 +1,15 @@
-"""The simulated Wallbox cloud against the public `wallbox` client, unmodified, over real sockets; and where its fields come from."""
+"""The simulated Wallbox cloud against the public `wallbox` client, unmodified, over real sockets.
+
+And: every field that it emits comes from a fact sheet.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime, timedelta
-from functools import partial
+from importlib.metadata import version
 from typing import Any
 
-from aiohttp import BasicAuth, ClientSession
+from aiohttp import ClientSession, encode_basic_auth
 import pytest
 import requests
 from wallbox import Wallbox
@@ -52,7 +55,7 @@ async def cloud(world: World) -> AsyncIterator[WallboxCloud]:
 
 @pytest.fixture
 async def client(cloud: WallboxCloud) -> Any:
-    client = Wallbox(EMAIL.encode().decode("latin-1"), PASSWORD.encode(), requestGetTimeout=10)
+    client = Wallbox(EMAIL, PASSWORD.encode(), requestGetTimeout=10)  # as bytes, or `requests` encodes it as Latin-1
     client.baseUrl = client.authUrl = f"{cloud.url}/"
     await in_thread(client.authenticate)
     return client
@@ -65,14 +68,19 @@ def charger(world: World, number: int) -> Charger:
 async def refusal_of(call: Callable[..., Any], *args: Any) -> int:
     with pytest.raises(requests.HTTPError) as refused:
         await in_thread(call, *args)
+    assert refused.value.response is not None
     return refused.value.response.status_code
+
+
+def test_faithful_client_is_the_one_of_the_fact_sheet() -> None:
+    assert version("wallbox") == "0.9.0"
 
 
 async def test_faithful_sign_in(cloud: WallboxCloud, client: Any) -> None:
     assert [(r.method, r.path, r.authorization, r.status) for r in cloud.requests] == [
         ("GET", "/users/signin", Authorization.BASIC, 200)
     ]
-    lifetime = client.jwtTokenTtl / 1000 - datetime.now().timestamp()
+    lifetime = client.jwtTokenTtl / 1000 - cloud.now().timestamp()
     assert cloud.access_lifetime - 30 < lifetime <= cloud.access_lifetime
     await in_thread(client.authenticate)
     assert len(cloud.requests) == 1, "a valid token is used on"
@@ -289,7 +297,7 @@ async def test_faithful_fields_are_all_in_a_fact_sheet(cloud: WallboxCloud) -> N
     everything = str(DRIVEWAY), str(GARAGE)  # one with a schedule, one with a part number
     emitted: dict[str, set[str]] = {endpoint: set() for endpoint in FIELDS}
     async with ClientSession(cloud.url) as session:
-        authorization = BasicAuth(EMAIL, PASSWORD, encoding="utf-8").encode()
+        authorization = encode_basic_auth(EMAIL, PASSWORD)
         for endpoint in FIELDS:
             method, path = endpoint.split(" ")
             for serial in everything:

@@ -222,7 +222,8 @@ class Keeper(PathListener):
 
     @override
     def path_changed(self, path: ChargerPath) -> None:
-        self.identity = path.identity
+        if path.said is not None:
+            self.identity = path.identity
         self._override.heard(path)
         self._publish()
         self._settle_expected()

@@ -48,6 +48,8 @@ class Ledger:
         new_session = self._new_session(readings)
         for prop, reading in readings.items():
             self._merge(prop, reading, new_session=new_session)
+        for key, at in readings.retracted.items():
+            self._retract(PROPERTIES[key], at)
         status = readings.get(STATUS)
         if status is not None and status.value is Status.OFFLINE and self._readings.get(STATUS) is status:
             self._forget_live(status)
@@ -114,6 +116,12 @@ class Ledger:
         self._readings.put(prop, new)
         if prop.kind is ReadingClass.CONFIG and new != old:
             self.revision += 1
+
+    def _retract(self, prop: Property[object], at: float) -> None:
+        old = self._readings.get(prop)
+        if old is not None and old.at <= at:
+            self._readings.remove(prop)
+            self.revision += prop.kind is ReadingClass.CONFIG
 
     def _new_session(self, readings: Readings) -> bool:
         """Whether these readings belong to a later session than the last: only then may its energy fall."""

@@ -262,12 +262,13 @@ class Reading[T]:
 
 
 class Readings:
-    """Readings by property, typed by what the property holds."""
+    """Readings by property, typed by what the property holds; `retracted` says what is known to be unknown now."""
 
-    __slots__ = ("_by_key",)
+    __slots__ = ("_by_key", "retracted")
 
     def __init__(self, by_key: Mapping[str, Reading[object]] | None = None) -> None:
         self._by_key = dict(by_key or {})
+        self.retracted: dict[str, float] = {}
 
     def put[T](self, prop: Property[T], reading: Reading[T]) -> None:
         """Note a reading; one of the same property gives way."""
@@ -286,15 +287,25 @@ class Readings:
         """All readings, with their properties."""
         return [(PROPERTIES[key], reading) for key, reading in self._by_key.items()]
 
-    def remove(self, prop: Property[object]) -> None:
+    def retract[T](self, prop: Property[T], at: float) -> None:
+        """Note that at the monotonic moment `at` the property had no value, so that older readings are void."""
+        self.retracted[prop.key] = at
+
+    def remove[T](self, prop: Property[T]) -> None:
         """Forget the reading of a property."""
-        self._by_key.pop(prop.key, None)
+        self.discard(prop.key)
+
+    def discard(self, key: str) -> None:
+        """Forget the reading of the property with this key."""
+        self._by_key.pop(key, None)
 
     def copy(self) -> Readings:
         """A copy that can be changed on its own."""
-        return Readings(self._by_key)
+        copy = Readings(self._by_key)
+        copy.retracted = dict(self.retracted)
+        return copy
 
-    def __contains__(self, prop: Property[object]) -> bool:
+    def __contains__[T](self, prop: Property[T]) -> bool:
         return prop.key in self._by_key
 
     def __len__(self) -> int:

@@ -70,7 +70,7 @@ class Router:
         capable = [path for path in self.ordered() if capability in path.capabilities]
         for path in self:
             path.breaker.hurry()
-        if not capable and self.paths:
+        if not capable and any(path.said is not None for path in self):
             raise Unsupported("unsupported", capability)
         if any(path.breaker.usable for path in capable):
             raise PathDown("charger_offline")

@@ -20,8 +20,8 @@ import aiohttp
 from mashumaro import DataClassDictMixin, field_options
 from mashumaro.exceptions import InvalidFieldValue, MissingField
 
-from custom_components.chargekeeper.core.clock import Clock
-from custom_components.chargekeeper.core.paths import (
+from ..core.clock import Clock
+from ..core.paths import (
     ChargerError,
     LoginRejected,
     NoConnection,
@@ -497,7 +497,7 @@ class WallboxCloudClient:
                 content = await self._exchange(kind, method, url, authorization, body)
         except TimeoutError:
             raise PathDown("timeout") from None
-        except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as err:
+        except (aiohttp.ClientConnectorError, aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as err:
             raise NoConnection("unreachable", type(err).__name__) from None
         except aiohttp.ClientResponseError as err:
             raise _bad_answer(type(err).__name__) from None

@@ -7,10 +7,11 @@ fact sheet wallbox-cloud.md.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from math import inf
 import re
 from types import MappingProxyType
 
-from custom_components.chargekeeper.core.model import (
+from ..core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
     CURRENCY,
@@ -48,8 +49,7 @@ from custom_components.chargekeeper.core.model import (
     Status,
     Window,
 )
-from custom_components.chargekeeper.core.paths import Unsupported
-
+from ..core.paths import Unsupported
 from .cloud import (
     WEEKDAYS,
     ChargerDetails,
@@ -157,9 +157,10 @@ class Moment:
 
 
 def last_sync(text: str | None, cloud_now: datetime) -> datetime | None:
-    """When the charger last reported, by the cloud's clock: UTC without a zone, with or without fractions (section 5.2).
+    """When the charger last reported, by the cloud's clock, which says `cloud_now` now (section 5.2).
 
-    None for garbage, for the far future and for years before the first charger. `cloud_now` is the cloud's clock now.
+    The text is in UTC without a zone, with or without fractions. None for garbage, for the far future and for years
+    before the first charger.
     """
     match = None if text is None else _LAST_SYNC.fullmatch(text)
     if match is None:
@@ -189,12 +190,8 @@ class _Notes:
         """Note a value, unless there is none."""
         if value is None:
             return
-        seen, live = self._seen, prop.kind is ReadingClass.LIVE
-        if live:
-            reading = Reading(value, Source.CLOUD, seen.observed_at, seen.at, self._live_age)
-        else:
-            reading = Reading(value, Source.CLOUD, seen.observed_at, seen.at)
-        self.readings.put(prop, reading)
+        max_age = self._live_age if prop.kind is ReadingClass.LIVE else inf
+        self.readings.put(prop, Reading(value, Source.CLOUD, self._seen.observed_at, self._seen.at, max_age))
 
 
 def group_readings(charger: GroupCharger, *, seen: Moment, now: Moment, idle_age: float = IDLE_STATUS_AGE) -> Readings:

@@ -1,4 +1,4 @@
-"""Stands in for a package that Home Assistant imports at every start and that has to be compiled: it hears no speech."""
+"""Stands in for a package that Home Assistant imports at every start and that needs a compiler: it hears no speech."""
 
 
 class MicroVad:

@@ -1,4 +1,4 @@
-"""Stands in for a package that Home Assistant imports at every start and that has to be compiled: it changes no sound."""
+"""Stands in for a package that Home Assistant imports at every start and that needs a compiler: it changes nothing."""
 
 from dataclasses import dataclass
 

@@ -1,0 +1,359 @@
+"""One Wallbox charger as its account's cloud shows it: the cloud path of a keeper.
+
+The cloud repeats old values when a charger is gone, so what it says counts as seen only with evidence of life: a newer
+`last_sync`, or a change between two answers (fact sheet section 9; design section 4).
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+import logging
+from math import inf
+from typing import Protocol, override
+
+from ..core.breaker import Breaker
+from ..core.clock import Clock
+from ..core.model import (
+    CAR_CONNECTED,
+    CHARGING_CURRENT,
+    ECO_MODE,
+    HOUSE_LIMIT,
+    IDLE_STATUS_AGE,
+    LIVE_AGE,
+    LOCKED,
+    OCPP,
+    POWER_FLOWS,
+    PROBLEM,
+    ROLE,
+    STATUS,
+    Capability,
+    EcoMode,
+    Identity,
+    Maker,
+    Reading,
+    ReadingClass,
+    Readings,
+    Role,
+    Schedule,
+    Source,
+    Status,
+)
+from ..core.paths import ChargerPath, Command, PathListener, Presence, Word
+from .cloud import UNREADABLE, ChargerDetails, ChargerEcho, ChargerStatus, CloudSchedule, GroupCharger
+from .mapping import (
+    STATUS_BY_CODE,
+    Moment,
+    capabilities,
+    details_readings,
+    group_readings,
+    identity,
+    last_sync,
+    moment_of,
+    schedule_readings,
+    status_facts,
+    status_readings,
+)
+
+LOGGER = logging.getLogger(__name__)
+
+STATUS_GETS_PER_HOUR = 17
+"""Status GETs that the slow round has for all chargers of an account: 30 slots, less about 4 that renew the tokens,
+two thirds of the rest."""
+
+GONE_AFTER = 3
+"""Groups answers in a row without a charger after which it is no longer in the account."""
+
+NEVER = -inf
+
+
+class CloudAccount(Protocol):
+    """What a path asks of its account."""
+
+    breaker: Breaker
+
+    @property
+    def last_contact(self) -> datetime | None:
+        """When the cloud last answered."""
+
+    @property
+    def cloud_now(self) -> datetime:
+        """The cloud's clock."""
+
+    async def carry_out(self, path: WallboxCloudPath, command: Command, patience: float) -> None:
+        """Send a command. Raises ChargerError."""
+
+    async def check(self, path: WallboxCloudPath) -> None:
+        """Read the status out of turn. Raises ChargerError."""
+
+    async def read_schedule(self, path: WallboxCloudPath) -> Schedule:
+        """Read the schedule out of turn. Raises ChargerError."""
+
+    async def write_schedule(self, path: WallboxCloudPath, windows: Schedule) -> None:
+        """Write windows of the schedule. Raises ChargerError."""
+
+    def watch(self) -> Callable[[], None]:
+        """Poll as often as allowed until the answer is called."""
+
+
+class WallboxCloudPath(ChargerPath):
+    """The cloud path of one charger. It lives as long as its account, and replays what it knows to whoever joins."""
+
+    source = Source.CLOUD
+    meters_lifetime = False
+    read_back_delays = (20.0,)  # one GET out of turn; after that the next poll shows
+
+    def __init__(self, account: CloudAccount, clock: Clock, who: Identity) -> None:
+        self.breaker = account.breaker
+        self._account = account
+        self._clock = clock
+        self._identity = who
+        self._listener: PathListener | None = None
+        self._known = Readings()
+        self._said: Word | None = None
+        self._asked_at: float | None = None
+        self._evidence: Moment | None = None
+        self._synced_at: float | None = None
+        self._shown: GroupCharger | None = None
+        self._has_eco_mode = False
+        self._unlisted = 0
+        self._odd_codes: set[int] = set()
+        self.idle_age: float = IDLE_STATUS_AGE
+        self.eco_percentage: int | None = None
+        # When the slow round last asked for each thing; the schedule and the role are due once a day and after a write.
+        self.status_read_at = NEVER
+        self.details_read_at = NEVER
+        self.schedule_read_at = NEVER
+        self.refusals: list[float] = []  # 403 answers for this charger only
+
+    # What the keeper sees
+
+    @property
+    @override
+    def identity(self) -> Identity:
+        return self._identity
+
+    @property
+    @override
+    def capabilities(self) -> frozenset[Capability]:
+        return capabilities(self._identity, has_eco_mode=self._has_eco_mode)
+
+    @property
+    @override
+    def presence(self) -> Presence:
+        if self.gone or (self._said is not None and self._said.status is Status.OFFLINE):
+            return Presence.OFFLINE
+        if self._evidence is None or self._evidence.at + self._status_age() <= self._clock.monotonic():
+            return Presence.UNKNOWN
+        return Presence.ONLINE
+
+    @property
+    @override
+    def gone(self) -> bool:
+        return self._unlisted >= GONE_AFTER
+
+    @property
+    @override
+    def said(self) -> Word | None:
+        return self._said
+
+    @property
+    @override
+    def synced_at(self) -> float | None:
+        return self._synced_at
+
+    @property
+    @override
+    def asked_at(self) -> float | None:
+        return self._asked_at
+
+    @property
+    @override
+    def last_contact(self) -> datetime | None:
+        return self._account.last_contact
+
+    @override
+    def listen(self, listener: PathListener) -> Callable[[], None]:
+        self._listener = listener
+        if self._said is not None:
+            listener.path_read(self, self._known)
+
+        def cancel() -> None:
+            if self._listener is listener:
+                self._listener = None
+
+        return cancel
+
+    @override
+    async def execute(self, command: Command, *, patience: float) -> None:
+        await self._account.carry_out(self, command, patience)
+
+    @override
+    async def check(self) -> None:
+        await self._account.check(self)
+
+    @override
+    async def read_schedule(self) -> Schedule:
+        return await self._account.read_schedule(self)
+
+    @override
+    async def write_schedule(self, windows: Schedule) -> None:
+        await self._account.write_schedule(self, windows)
+
+    @override
+    def watch(self) -> Callable[[], None]:
+        return self._account.watch()
+
+    # What the account sees
+
+    @property
+    def evidence_at(self) -> float:
+        """When the charger last gave a sign of life; minus infinity before the first."""
+        return NEVER if self._evidence is None else self._evidence.at
+
+    @property
+    def power_flows(self) -> bool:
+        """Whether the cloud says that the charger is charging or discharging."""
+        return self._said is not None and self._said.status in POWER_FLOWS
+
+    def listed(self, charger: GroupCharger) -> None:
+        """The groups answer told of this charger."""
+        before, self._shown = self._shown, charger
+        self._unlisted = 0
+        facts = status_facts(charger.status)
+        if before is not None and facts.status is not Status.OFFLINE and _signs(before) != _signs(charger):
+            self._evidence = self._now()
+        self._identity = identity(charger, self._identity.part_number)
+        self._note_word(charger.status)
+        self._take(group_readings(charger, seen=self._seen(), now=self._now(), idle_age=self.idle_age))
+
+    def unlisted(self) -> None:
+        """The groups answer did not tell of this charger."""
+        self._unlisted += 1
+        if self.gone:
+            self.refused()
+
+    def refused(self) -> None:
+        """The cloud does not let us at this charger any more."""
+        self._unlisted = max(self._unlisted, GONE_AFTER)
+        if self._listener is not None:
+            self._listener.path_changed(self)
+
+    def showed_status(self, status: ChargerStatus) -> None:
+        """The status of this charger was read."""
+        self.status_read_at = self._clock.monotonic()
+        self.refusals.clear()
+        self._note_sync(status.last_sync)
+        if status.config.part_number is not None:
+            self._identity = replace(self._identity, part_number=status.config.part_number)
+        self._has_eco_mode = status.config.eco_smart is not None and status.config.eco_smart.enabled is not None
+        self.eco_percentage = None if status.config.eco_smart is None else status.config.eco_smart.percentage
+        self._note_word(status.status)
+        readings = status_readings(status, seen=self._seen(), now=self._now(), idle_age=self.idle_age)
+        if status.config.home_sharing is False:
+            readings.retract(HOUSE_LIMIT, self._clock.monotonic())
+        self._take(readings)
+
+    def showed_details(self, details: ChargerDetails) -> None:
+        """The charger object with the account's role was read."""
+        self.details_read_at = self._clock.monotonic()
+        self._note_sync(details.last_sync)
+        self._take(details_readings(details, seen=self._seen(), now=self._now()))
+
+    def showed_schedule(self, schedules: tuple[CloudSchedule, ...]) -> None:
+        """The schedule was read."""
+        self.schedule_read_at = self._clock.monotonic()
+        self._take(schedule_readings(schedules, seen=self._now()))
+
+    def echoed(self, echo: ChargerEcho) -> None:
+        """A write answered with the new values: the cloud's word, not yet the charger's."""
+        seen, readings = self._seen(), Readings()
+        if echo.max_charging_current is not None:
+            current = Reading(echo.max_charging_current, Source.CLOUD, seen.observed_at, seen.at)
+            readings.put(CHARGING_CURRENT, current)
+        locked = self._known.get(LOCKED)
+        if echo.locked is not None and locked is not None:
+            readings.put(LOCKED, replace(locked, value=echo.locked))
+        self._take(readings)
+
+    def wrote_eco_mode(self, mode: EcoMode) -> None:
+        """The eco mode was acknowledged; the answer has no echo, so the next status tells."""
+        self.status_read_at = NEVER
+        seen, readings = self._seen(), Readings()
+        readings.put(ECO_MODE, Reading(mode, Source.CLOUD, seen.observed_at, seen.at))
+        self._take(readings)
+
+    def refusal(self) -> str:
+        """Why the cloud may have refused a write with 403 (fact sheet section 10), as far as is known."""
+        if self._known.value(OCPP):
+            return "ocpp_active"
+        if self._known.value(LOCKED):
+            return "locked"
+        if self._known.value(ROLE) is Role.USER:
+            return "role_too_low"
+        return "refused"
+
+    def _take(self, readings: Readings) -> None:
+        """Keep what was shown for whoever joins later, and tell the keeper."""
+        if self._evidence is None:
+            # The cloud repeats what it once heard: without any sign of life nothing of it may be shown as live.
+            for prop, reading in readings.items():
+                if prop.kind is ReadingClass.LIVE and reading.value is not Status.OFFLINE:
+                    readings.remove(prop)
+        if self._said is not None and self._said.status is None:
+            for prop in (STATUS, CAR_CONNECTED, PROBLEM):
+                readings.retract(prop, self._clock.monotonic())
+        for prop, reading in readings.items():
+            self._known.put(prop, reading)
+        for key in readings.retracted:
+            self._known.discard(key)
+        if self._listener is not None:
+            self._listener.path_read(self, readings)
+
+    def _note_word(self, code: int | None) -> None:
+        facts = status_facts(code)
+        self._said = Word(facts.status, facts.car_connected)
+        self._asked_at = self._clock.monotonic()
+        if code is not None and code not in STATUS_BY_CODE and code != UNREADABLE and code not in self._odd_codes:
+            self._odd_codes.add(code)
+            LOGGER.warning("A charger reports the unknown status code %d; its status is shown as unknown", code)
+
+    def _note_sync(self, text: str | None) -> None:
+        synced = last_sync(text, self._account.cloud_now)
+        if synced is None:
+            return
+        moment = moment_of(synced, self._now(), self._account.cloud_now - self._clock.now())
+        if self._synced_at is None or moment.at > self._synced_at:
+            self._synced_at = moment.at
+        if self._evidence is None or moment.at > self._evidence.at:
+            self._evidence = moment
+
+    def _seen(self) -> Moment:
+        """When the charger showed what the cloud says: its last sign of life."""
+        return self._now() if self._evidence is None else self._evidence
+
+    def _now(self) -> Moment:
+        return Moment(self._clock.now(), self._clock.monotonic())
+
+    def _status_age(self) -> float:
+        return LIVE_AGE[Source.CLOUD] if self.power_flows else self.idle_age
+
+    def diagnostics(self) -> dict[str, object]:
+        """The state of the path, without anything that names the charger."""
+        now = self._clock.monotonic()
+        return {
+            "raw_status": None if self._shown is None else self._shown.status,
+            "unknown_codes": sorted(self._odd_codes),
+            "evidence_age": None if self._evidence is None else round(now - self._evidence.at),
+            "synced_age": None if self._synced_at is None else round(now - self._synced_at),
+            "listed": self._unlisted == 0,
+        }
+
+
+def placeholder(serial: str) -> Identity:
+    """Who a charger is before anything told."""
+    return Identity(Maker.WALLBOX, serial, f"Wallbox {serial}")
+
+
+def _signs(charger: GroupCharger) -> tuple[object, ...]:
+    """What changes only when the charger itself reports (design section 4, evidence of life)."""
+    return charger.status, charger.charging_power, charger.added_energy, charger.charging_time

@@ -1,0 +1,154 @@
+"""How many requests one Wallbox account may make: budgets that outlive reloads, restarts and power cuts.
+
+The cloud's limits are undocumented and tight (fact sheet 11: one GET per minute, five others per minute), so every
+request takes a slot from one of these purses before it is sent. They are sliding windows on our clock; their stamps
+are kept in a small store, so that a restart does not fill them again.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from math import inf, isfinite
+
+from ..core.clock import Clock
+
+READ_EVERY = 60.0
+"""Seconds between two regular GETs."""
+COMMANDS_PER_MINUTE = 5
+PROBES_PER_HOUR = 60
+RESERVE_PER_HOUR = 20
+RESERVE_AFTER_GET = 20.0
+"""Seconds after any GET before one out of turn may be sent."""
+RESERVE_CLOSED_AFTER_429 = 24 * 3600.0
+LOGIN_EVERY = 60.0
+"""Seconds between two calls that sign in or refresh."""
+
+
+class Purse:
+    """At most `room` requests in any `window` seconds."""
+
+    def __init__(self, room: int, window: float) -> None:
+        self._room = room
+        self._window = window
+        self.stamps: deque[float] = deque(maxlen=room)
+
+    def free_at(self, now: float) -> float:
+        """The monotonic moment from which a slot is free; `now` if one is."""
+        if len(self.stamps) < self._room:
+            return now
+        return max(self.stamps[0] + self._window, now)
+
+    def take(self, now: float) -> None:
+        """Use a slot."""
+        self.stamps.append(now)
+
+    def give_back(self) -> None:
+        """Return the slot taken last: the request never left."""
+        if self.stamps:
+            self.stamps.pop()
+
+    def empty(self, now: float) -> None:
+        """Count all slots as just used."""
+        self.stamps.extend([now] * self._room)
+
+
+class Purses:
+    """All purses of one account. `save` stores what `export` gives and returns when it is on the disk."""
+
+    def __init__(self, clock: Clock, save: Callable[[dict[str, object]], Awaitable[None]] | None = None) -> None:
+        self._clock = clock
+        self._save = save
+        self.reads = Purse(1, READ_EVERY)
+        self.commands = Purse(COMMANDS_PER_MINUTE, 60.0)
+        self.probes = Purse(PROBES_PER_HOUR, 3600.0)
+        self.reserve = Purse(RESERVE_PER_HOUR, 3600.0)
+        self.logins = Purse(1, LOGIN_EVERY)
+        self.last_get = -inf
+        self.reserve_closed_until = -inf
+        self.owed_slots = 0
+        """Slots of the slow round that sign-ins and refreshes have used up."""
+        self._begun = False
+
+    def reserve_free_at(self, now: float) -> float:
+        """When a GET out of turn may be sent; infinity where the reserve is closed or used up."""
+        if now < self.reserve_closed_until or self.reserve.free_at(now) > now:
+            return inf
+        return max(self.last_get + RESERVE_AFTER_GET, now)
+
+    def close_reserve(self) -> None:
+        """The cloud throttles us: no request out of turn for a day."""
+        self.reserve_closed_until = self._clock.monotonic() + RESERVE_CLOSED_AFTER_429
+
+    async def begin(self) -> None:
+        """Before the first request of a run: from here on a stop without `close` counts as unclean."""
+        if not self._begun:
+            self._begun = True
+            await self.save()
+
+    async def close(self) -> None:
+        """A clean stop: what was used is known exactly."""
+        if self._begun:
+            self._begun = False
+            await self.save()
+
+    async def save(self) -> None:
+        """Store the stamps."""
+        if self._save is not None:
+            await self._save(self.export())
+
+    def export(self) -> dict[str, object]:
+        """The stamps as JSON, in epoch seconds of the wall clock."""
+        now, wall = self._clock.monotonic(), self._clock.now().timestamp()
+        named = self._named()
+        closed = self.reserve_closed_until
+        return {
+            "clean": not self._begun,
+            "stamps": {
+                name: [round(wall - (now - stamp), 3) for stamp in purse.stamps] for name, purse in named.items()
+            },
+            "last_get": None if self.last_get == -inf else round(wall - (now - self.last_get), 3),
+            "reserve_closed_until": None if closed == -inf else round(wall - (now - closed), 3),
+        }
+
+    def restore(self, stored: object) -> None:
+        """Take what `export` gave in an earlier run.
+
+        Without a record there was no earlier run. After an unclean stop, or where the record is garbled, all read and
+        command slots count as just used.
+        """
+        if stored is None:
+            return
+        now = self._clock.monotonic()
+        record = stored if isinstance(stored, Mapping) else {}
+        stamps = record.get("stamps")
+        for name, purse in self._named().items():
+            times = stamps.get(name) if isinstance(stamps, Mapping) else None
+            for moment in sorted(self._monotonic(time) for time in _numbers(times)):
+                purse.take(moment)
+        for moment in _numbers([record.get("last_get")]):
+            self.last_get = self._monotonic(moment)
+        for closed in _numbers([record.get("reserve_closed_until")]):
+            left = min(closed - self._clock.now().timestamp(), RESERVE_CLOSED_AFTER_429)
+            self.reserve_closed_until = now + left
+        if record.get("clean") is not True:
+            self.reads.empty(now)
+            self.commands.empty(now)
+            self.last_get = now
+
+    def _monotonic(self, epoch: float) -> float:
+        """A stored moment on the monotonic clock; one in the future (the wall clock jumped) counts as now."""
+        return self._clock.monotonic() - max(self._clock.now().timestamp() - epoch, 0.0)
+
+    def _named(self) -> dict[str, Purse]:
+        return {
+            "reads": self.reads,
+            "commands": self.commands,
+            "probes": self.probes,
+            "reserve": self.reserve,
+            "logins": self.logins,
+        }
+
+
+def _numbers(values: object) -> list[float]:
+    """The finite numbers in a stored list."""
+    listed = values if isinstance(values, list) else []
+    return [float(v) for v in listed if isinstance(v, int | float) and not isinstance(v, bool) and isfinite(v)]

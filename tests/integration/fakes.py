@@ -1,0 +1,466 @@
+"""A charger as the Home Assistant layer sees it, fed by hand: a fake account with fake paths under the real keepers."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, cast, override
+
+from homeassistant.core import HomeAssistant, State
+from homeassistant.helpers import entity_registry as er
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+
+from custom_components.chargekeeper.const import DOMAIN
+from custom_components.chargekeeper.core.breaker import Breaker, Failure
+from custom_components.chargekeeper.core.keeper import Keeper
+from custom_components.chargekeeper.core.model import (
+    CAR_CONNECTED,
+    CHARGING_CURRENT,
+    CURRENCY,
+    CURRENT,
+    CURRENT_L1,
+    CURRENT_L2,
+    CURRENT_L3,
+    ECO_MODE,
+    FIRMWARE,
+    HOUSE_LIMIT,
+    LATEST_FIRMWARE,
+    LIFETIME_ENERGY,
+    LIVE_AGE,
+    LOAD_GROUP_LIMIT,
+    LOCKED,
+    OFFLINE_CURRENT,
+    POWER,
+    PROBLEM,
+    ROLE,
+    SCHEDULE,
+    SESSION_COST,
+    SESSION_DURATION,
+    SESSION_ENERGY,
+    STATUS,
+    TEMPERATURE,
+    UNIT_RATING,
+    VOLTAGE,
+    WIRE_RATING,
+    Capability,
+    EcoMode,
+    Identity,
+    Maker,
+    Property,
+    Reading,
+    ReadingClass,
+    Readings,
+    Role,
+    Schedule,
+    Source,
+    Status,
+    Window,
+)
+from custom_components.chargekeeper.core.paths import (
+    ChargerError,
+    ChargerPath,
+    Command,
+    PathListener,
+    Presence,
+    Word,
+)
+from custom_components.chargekeeper.registry import REGISTRY, Registry
+from custom_components.chargekeeper.wallbox.account import AccountSnapshot, WallboxAccount
+from tests.simulators.clock import VirtualClock
+
+USER = "0b6f1c1e-0000-4000-8000-000000000001"
+SERIAL = "1001"
+ALL = frozenset(Capability)
+
+type Values = Mapping[Property[Any], object]
+
+SCHEDULED: Schedule = (
+    Window(
+        slot=0,
+        enabled=True,
+        days=frozenset(range(7)),
+        start=datetime(2026, 11, 2, 22).time(),
+        end=datetime(2026, 11, 2, 6).time(),
+    ),
+)
+
+BASIC: Values = {
+    STATUS: Status.AVAILABLE,
+    CAR_CONNECTED: False,
+    PROBLEM: False,
+    LOCKED: False,
+    WIRE_RATING: 32.0,
+    CHARGING_CURRENT: 16.0,
+    ROLE: Role.ADMIN,
+}
+"""What every charger shows."""
+
+CLOUD_VALUES: Values = {
+    **BASIC,
+    POWER: 0.0,
+    CURRENT: 0.0,
+    CURRENT_L1: 0.0,
+    CURRENT_L2: 0.0,
+    CURRENT_L3: 0.0,
+    SESSION_DURATION: 3600.0,
+    SESSION_ENERGY: 7.25,
+    SESSION_COST: 1.75,
+    LIFETIME_ENERGY: 1234.5,
+    LOAD_GROUP_LIMIT: 20.0,
+    HOUSE_LIMIT: 25.0,
+    ECO_MODE: EcoMode.OFF,
+    FIRMWARE: "6.4.10",
+    LATEST_FIRMWARE: "6.5.2",
+    SCHEDULE: SCHEDULED,
+    CURRENCY: "EUR",
+}
+"""All that a charger can show over a maker's cloud."""
+
+EVERYTHING: Values = {**CLOUD_VALUES, VOLTAGE: 231.0, TEMPERATURE: 31.0, UNIT_RATING: 32.0, OFFLINE_CURRENT: 10.0}
+"""All that any charger can show."""
+
+
+class FakePath(ChargerPath):
+    """A path that shows what the test says and notes what it is asked to do."""
+
+    def __init__(self, clock: VirtualClock, breaker: Breaker, identity: Identity, source: Source) -> None:
+        self.source = source
+        self.breaker = breaker
+        self.meters_lifetime = True
+        self.read_back_delays: tuple[float, ...] = ()
+        self.executed: list[Command] = []
+        self.refusal: ChargerError | None = None
+        self.can = ALL
+        self.is_present = Presence.UNKNOWN
+        self.is_gone = False
+        self.schedule: Schedule = ()
+        self._clock = clock
+        self._identity = identity
+        self._listeners: list[PathListener] = []
+        self._said: Word | None = None
+        self._shown = Readings()
+        self._heard_at: float | None = None
+        self._contact: datetime | None = None
+
+    def show(self, values: Values) -> None:
+        """The charger shows these values now."""
+        now, wall = self._clock.monotonic(), self._clock.now()
+        for prop, value in values.items():
+            age = LIVE_AGE[self.source] if prop.kind is ReadingClass.LIVE else float("inf")
+            self._shown.put(prop, Reading(value, self.source, wall, now, age))
+        self.is_present = Presence.ONLINE
+        self._said = Word(self._shown.value(STATUS), self._shown.value(CAR_CONNECTED))
+        self._heard_at, self._contact = now, wall
+        readings = Readings()
+        for prop in values:
+            readings.put(prop, cast("Reading[Any]", self._shown.get(prop)))
+        for listener in tuple(self._listeners):
+            listener.path_read(self, readings)
+
+    def touch(self) -> None:
+        """The far end answers, with nothing new."""
+        self._contact = self._clock.now()
+        self.changed()
+
+    def changed(self) -> None:
+        """Tell that something about the path changed."""
+        for listener in tuple(self._listeners):
+            listener.path_changed(self)
+
+    def rename(self, **changes: str) -> None:
+        """The charger says something else of itself."""
+        self._identity = replace(self._identity, **changes)
+        self.changed()
+
+    @property
+    @override
+    def identity(self) -> Identity:
+        return self._identity
+
+    @property
+    @override
+    def capabilities(self) -> frozenset[Capability]:
+        return self.can
+
+    @property
+    @override
+    def presence(self) -> Presence:
+        return self.is_present
+
+    @property
+    @override
+    def gone(self) -> bool:
+        return self.is_gone
+
+    @property
+    @override
+    def said(self) -> Word | None:
+        return self._said
+
+    @property
+    @override
+    def synced_at(self) -> float | None:
+        return self._heard_at
+
+    @property
+    @override
+    def asked_at(self) -> float | None:
+        return self._heard_at
+
+    @property
+    @override
+    def last_contact(self) -> datetime | None:
+        return self._contact
+
+    @override
+    def listen(self, listener: PathListener) -> Callable[[], None]:
+        self._listeners.append(listener)
+        if self._said is not None:
+            listener.path_read(self, self._shown.copy())
+        return lambda: self._listeners.remove(listener)
+
+    @override
+    async def execute(self, command: Command, *, patience: float) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.executed.append(command)
+
+    @override
+    async def check(self) -> None:
+        self.show({STATUS: self._shown.value(STATUS)})
+
+    @override
+    async def read_schedule(self) -> Schedule:
+        return self.schedule
+
+    @override
+    async def write_schedule(self, windows: Schedule) -> None:
+        self.schedule = windows
+
+    @override
+    def watch(self) -> Callable[[], None]:
+        return lambda: None
+
+
+class FakeAccount:
+    """An account that knows the chargers the test says."""
+
+    def __init__(self, clock: VirtualClock, chargers: tuple[Identity, ...]) -> None:
+        self.user_id: str | None = USER
+        self.breaker = Breaker(clock, lambda: 1.0)
+        self.snapshot = AccountSnapshot(cloud=None, needs_login=False, chargers=(), last_contact=None)
+        self.paths: dict[str, FakePath] = {}
+        self.running = False
+        self._clock = clock
+        self._known = {charger.serial: charger for charger in chargers}
+        self._listeners: list[Callable[[AccountSnapshot], None]] = []
+        self._outage_listeners: list[Callable[[str], None]] = []
+
+    def path(self, serial: str) -> FakePath:
+        """The path to a charger, made on demand."""
+        if serial not in self.paths:
+            identity = self._known.get(serial, Identity(Maker.WALLBOX, serial, serial))
+            self.paths[serial] = FakePath(self._clock, self.breaker, identity, Source.CLOUD)
+        return self.paths[serial]
+
+    def identity(self, serial: str) -> Identity | None:
+        """What the account says of a charger."""
+        return self._known.get(serial)
+
+    def push(self, **changes: Any) -> None:
+        """Something of the account changed."""
+        self.snapshot = replace(self.snapshot, **changes)
+        for listener in tuple(self._listeners):
+            listener(self.snapshot)
+
+    def appear(self, identity: Identity) -> None:
+        """The account has one more charger."""
+        self._known[identity.serial] = identity
+        self.push(chargers=tuple(self._known.values()))
+
+    def outage(self, event: str) -> None:
+        """The cloud is lost, or back."""
+        for listener in tuple(self._outage_listeners):
+            listener(event)
+
+    def restore_purses(self, stored: object) -> None:
+        """Nothing is spent here."""
+
+    def start(self) -> None:
+        """Begin."""
+        self.running = True
+
+    async def stop(self) -> None:
+        """End."""
+        self.running = False
+
+    def listen(self, callback: Callable[[AccountSnapshot], None]) -> Callable[[], None]:
+        """Be told of changes."""
+        self._listeners.append(callback)
+        return lambda: self._listeners.remove(callback)
+
+    def listen_outage(self, callback: Callable[[str], None]) -> Callable[[], None]:
+        """Be told of outages."""
+        self._outage_listeners.append(callback)
+        return lambda: self._outage_listeners.remove(callback)
+
+    def diagnostics(self) -> dict[str, object]:
+        """Nothing to tell."""
+        return {}
+
+
+@dataclass
+class House:
+    """Home Assistant with one account, set up."""
+
+    hass: HomeAssistant
+    clock: VirtualClock
+    account: FakeAccount
+    entry: MockConfigEntry
+    serial: str = SERIAL
+    maker: str = field(default="wallbox", init=False)
+
+    @property
+    def path(self) -> FakePath:
+        """The cloud path of the (first) charger."""
+        return self.account.path(self.serial)
+
+    @property
+    def keeper(self) -> Keeper:
+        """The keeper of the (first) charger."""
+        return self.hass.data[REGISTRY].keepers[Maker.WALLBOX, self.serial]
+
+    async def show(self, values: Values) -> None:
+        """The charger shows these values, and Home Assistant takes them in."""
+        self.path.show(values)
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Let everything come to rest."""
+        await self.hass.async_block_till_done()
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass."""
+        await self.clock.advance(seconds)
+        await self.settle()
+
+    async def lose_cloud(self) -> None:
+        """The cloud fails until that is confirmed."""
+        for _ in range(4):
+            self.account.breaker.bad(Failure.CONNECT)
+            await self.clock.advance(12)
+        assert not self.account.breaker.usable
+        await self.settle()
+
+    async def set_up(self) -> None:
+        """Set the entry up (again)."""
+        assert await self.hass.config_entries.async_setup(self.entry.entry_id)
+        await self.settle()
+
+    async def unload(self) -> None:
+        """Unload the entry."""
+        assert await self.hass.config_entries.async_unload(self.entry.entry_id)
+        await self.settle()
+
+    async def restart_home_assistant(self) -> None:
+        """Home Assistant starts again: what is in the stores and registries is left; the charger says nothing yet."""
+        await self.unload()
+        self.clock = VirtualClock(start=self.clock.now(), monotonic=5.0)
+        can = {serial: path.can for serial, path in self.account.paths.items()}
+        self.account = FakeAccount(self.clock, tuple(path.identity for path in self.account.paths.values()))
+        for serial, capabilities in can.items():
+            self.account.path(serial).can = capabilities
+        _install(self.hass, self.clock, self.account)
+        await self.set_up()
+
+    def entity_id(self, platform: str, key: str, *, serial: str | None = None) -> str | None:
+        """The entity of a charger by its key."""
+        unique_id = f"{self.maker}_{serial or self.serial}_{key}"
+        return er.async_get(self.hass).async_get_entity_id(platform, DOMAIN, unique_id)
+
+    def state(self, platform: str, key: str) -> State:
+        """The state of an entity of the charger, which must exist."""
+        entity_id = self.entity_id(platform, key)
+        assert entity_id is not None, f"no {platform} {key}"
+        state = self.hass.states.get(entity_id)
+        assert state is not None, f"no state of {entity_id}"
+        return state
+
+    def account_state(self, platform: str, key: str) -> State:
+        """The state of an entity of the account, which must exist."""
+        entity_id = er.async_get(self.hass).async_get_entity_id(platform, DOMAIN, f"account_{USER}_{key}")
+        assert entity_id is not None, f"no {platform} {key}"
+        state = self.hass.states.get(entity_id)
+        assert state is not None, f"no state of {entity_id}"
+        return state
+
+    async def call(self, domain: str, service: str, target: State, **data: object) -> Any:
+        """Call an action on an entity."""
+        response = data.pop("return_response", False)
+        return await self.hass.services.async_call(
+            domain,
+            service,
+            {"entity_id": target.entity_id, **data},
+            blocking=True,
+            return_response=bool(response),
+        )
+
+
+def charger(serial: str = SERIAL, name: str = "Garage") -> Identity:
+    """A charger of the account."""
+    return Identity(Maker.WALLBOX, serial, name, "Pulsar Plus", "PLP1-0-2-4-9-002-A")
+
+
+async def prepare(
+    hass: HomeAssistant,
+    *,
+    chargers: tuple[Identity, ...] = (charger(),),
+    options: Mapping[str, object] | None = None,
+) -> House:
+    """A house whose entry is not set up yet."""
+    clock = VirtualClock()
+    account = FakeAccount(clock, chargers)
+    _install(hass, clock, account)
+    entry = MockConfigEntry(
+        domain=DOMAIN,
+        unique_id=USER,
+        title="driver@example.com",
+        data={
+            "kind": "wallbox_account",
+            "email": "driver@example.com",
+            "password": "not a secret",
+            "server": {"user_api_url": "http://127.0.0.1:1", "api_url": "http://127.0.0.1:1"},
+            "chargers": [
+                {
+                    "serial": identity.serial,
+                    "name": identity.name,
+                    "model": identity.model,
+                    "part_number": identity.part_number,
+                }
+                for identity in chargers
+            ],
+        },
+        options=dict(options or {}),
+    )
+    entry.add_to_hass(hass)
+    return House(hass, clock, account, entry, chargers[0].serial)
+
+
+async def move_in(
+    hass: HomeAssistant,
+    values: Values = CLOUD_VALUES,
+    *,
+    capabilities: frozenset[Capability] = ALL,
+    options: Mapping[str, object] | None = None,
+) -> House:
+    """A house with one charger that shows these values."""
+    house = await prepare(hass, options=options)
+    house.path.can = capabilities
+    house.path.show(values)
+    await house.set_up()
+    return house
+
+
+def _install(hass: HomeAssistant, clock: VirtualClock, account: FakeAccount) -> None:
+    """Put the fake account where the set-up finds it."""
+    registry = hass.data[REGISTRY] = Registry(clock)
+    registry.accounts[USER] = cast("WallboxAccount", account)

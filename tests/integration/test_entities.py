@@ -1,0 +1,232 @@
+"""Which entities a charger and an account have, under which ids, and when they come into being."""
+
+from collections import Counter
+from collections.abc import Generator
+import json
+from pathlib import Path
+from typing import Any
+from unittest.mock import PropertyMock, patch
+
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import device_registry as dr, entity_registry as er
+import pytest
+from syrupy.assertion import SnapshotAssertion
+
+import custom_components.chargekeeper
+from custom_components.chargekeeper.const import DOMAIN
+from custom_components.chargekeeper.core.model import (
+    FIRMWARE,
+    OFFLINE_CURRENT,
+    TEMPERATURE,
+    Capability,
+    LimitingFactor,
+    Source,
+)
+
+from .fakes import BASIC, CLOUD_VALUES, EVERYTHING, SERIAL, USER, charger, move_in
+
+INTEGRATION = Path(custom_components.chargekeeper.__file__).parent
+TEXTS = json.loads((INTEGRATION / "translations" / "en.json").read_text(encoding="utf-8"))
+ICONS = json.loads((INTEGRATION / "icons.json").read_text(encoding="utf-8"))
+
+COMMANDS = {"tou_override", "charging", "restart", "charging_current", "lock", "eco_mode"}
+
+
+@pytest.fixture(name="all_enabled")
+def all_enabled_fixture() -> Generator[None]:
+    """Entities that are off by default are on."""
+    with patch(
+        "homeassistant.helpers.entity.Entity.entity_registry_enabled_default", PropertyMock(return_value=True)
+    ):
+        yield
+
+
+def entries(hass: HomeAssistant, entry_id: str) -> list[er.RegistryEntry]:
+    found = er.async_entries_for_config_entry(er.async_get(hass), entry_id)
+    return sorted(found, key=lambda entity: (entity.domain, entity.unique_id))
+
+
+def keys(hass: HomeAssistant, entry_id: str, serial: str = SERIAL) -> set[str]:
+    prefix = f"wallbox_{serial}_"
+    return {
+        entity.unique_id.removeprefix(prefix)
+        for entity in entries(hass, entry_id)
+        if entity.unique_id.startswith(prefix) and entity.domain != "event"
+    }
+
+
+async def test_every_entity_there_can_be(hass: HomeAssistant, snapshot: SnapshotAssertion) -> None:
+    house = await move_in(hass, EVERYTHING)
+    found = [
+        {
+            "entity_id": entity.entity_id,
+            "unique_id": entity.unique_id,
+            "key": entity.translation_key,
+            "name": entity.original_name,
+            "device_class": entity.original_device_class,
+            "unit": entity.unit_of_measurement,
+            "category": entity.entity_category,
+            "capabilities": entity.capabilities,
+            "enabled": entity.disabled_by is None,
+        }
+        for entity in entries(hass, house.entry.entry_id)
+    ]
+    assert found == snapshot
+
+
+async def test_devices(hass: HomeAssistant) -> None:
+    house = await move_in(hass)
+    registry = dr.async_get(hass)
+    device = registry.async_get_device_by_identifier((DOMAIN, f"wallbox_{SERIAL}"), house.entry.entry_id)
+    account = registry.async_get_device_by_identifier((DOMAIN, f"account_{USER}"), house.entry.entry_id)
+    assert device is not None
+    assert account is not None
+    assert (device.name, device.manufacturer, device.model) == ("Garage", "Wallbox", "Pulsar Plus")
+    assert (device.serial_number, device.sw_version, device.via_device_id) == (SERIAL, "6.4.10", account.id)
+    assert account.entry_type is dr.DeviceEntryType.SERVICE
+    per_device = Counter(entity.device_id for entity in entries(hass, house.entry.entry_id))
+    assert per_device.keys() == {device.id, account.id}
+    assert per_device[account.id] == 3
+
+    await house.show({FIRMWARE: "6.5.2"})
+    device = registry.async_get(device.id)
+    assert device is not None
+    assert device.sw_version == "6.5.2"
+
+
+async def test_not_more_than_25_entities_are_on_for_a_charger_in_the_cloud(hass: HomeAssistant) -> None:
+    house = await move_in(hass, CLOUD_VALUES)
+    of_charger = [e for e in entries(hass, house.entry.entry_id) if e.unique_id.startswith("wallbox_")]
+    enabled = [entity for entity in of_charger if entity.disabled_by is None]
+    assert len(enabled) <= 25
+    assert len(of_charger) > len(enabled)
+
+
+async def test_a_charger_has_only_what_it_has_shown(hass: HomeAssistant) -> None:
+    house = await move_in(hass, BASIC, capabilities=frozenset({Capability.CURRENT}))
+    assert keys(hass, house.entry.entry_id) == {
+        *("status", "connection_path", "cloud", "last_cloud_contact", "restart_availability"),
+        *("car_connected", "problem", "wire_rating", "effective_limit", "limiting_factor", "charging_current"),
+    }
+
+
+async def test_what_a_charger_shows_later_comes_without_a_reload(hass: HomeAssistant, all_enabled: None) -> None:
+    house = await move_in(hass, BASIC, capabilities=frozenset())
+    before = keys(hass, house.entry.entry_id)
+    assert not before & {"temperature", "restart", "lock"}
+
+    await house.show({TEMPERATURE: 30.0})
+    assert keys(hass, house.entry.entry_id) - before == {"temperature"}
+    assert house.state("sensor", "temperature").state == "30.0"
+
+    house.path.can = frozenset({Capability.RESTART, Capability.LOCK})
+    house.path.changed()
+    await house.settle()
+    assert keys(hass, house.entry.entry_id) - before == {"temperature", "restart", "lock"}
+
+    await house.show({TEMPERATURE: 31.0})
+    assert house.state("sensor", "temperature").state == "31.0"
+
+
+async def test_a_charger_that_joins_the_account_gets_its_entities(hass: HomeAssistant) -> None:
+    house = await move_in(hass)
+    house.account.path("1002").show(CLOUD_VALUES)
+    house.account.appear(charger("1002", "Carport"))
+    await house.settle()
+    assert keys(hass, house.entry.entry_id, "1002") == keys(hass, house.entry.entry_id)
+    entity_id = house.entity_id("sensor", "status", serial="1002")
+    assert entity_id is not None
+    state = hass.states.get(entity_id)
+    assert state is not None
+    assert state.state == "available"
+
+
+async def test_i8_all_entities_are_there_again_when_nothing_answers(
+    hass: HomeAssistant, hass_storage: dict[str, Any]
+) -> None:
+    """I8: set-up with the cloud dead makes all entities, also where the stores are lost."""
+    house = await move_in(hass, EVERYTHING)
+    before = entries(hass, house.entry.entry_id)
+    house.path.can = frozenset()
+    hass_storage.clear()
+    await house.restart_home_assistant()
+
+    assert entries(hass, house.entry.entry_id) == before
+    enabled = {entity.entity_id for entity in before if entity.disabled_by is None}
+    provided = {state.entity_id for state in hass.states.async_all() if not state.attributes.get("restored")}
+    assert enabled <= provided
+
+
+async def test_a_read_only_entry_has_nothing_that_commands(hass: HomeAssistant) -> None:
+    house = await move_in(hass, options={"read_only": True})
+    assert not keys(hass, house.entry.entry_id) & COMMANDS
+    assert house.state("update", "firmware").attributes["supported_features"] == 4, "progress, no install"
+
+
+async def test_going_read_only_clears_the_commands_away_and_back(hass: HomeAssistant) -> None:
+    house = await move_in(hass)
+    before = keys(hass, house.entry.entry_id)
+    entity_id = house.entity_id("switch", "tou_override")
+    assert entity_id is not None
+    er.async_get(hass).async_update_entity(entity_id, new_entity_id="switch.charge_now")
+
+    for read_only, expected in ((True, before - COMMANDS), (False, before)):
+        await house.unload()
+        hass.config_entries.async_update_entry(house.entry, options={"read_only": read_only})
+        await house.set_up()
+        assert keys(hass, house.entry.entry_id) == expected
+    assert house.entity_id("switch", "tou_override") == "switch.charge_now"
+
+
+async def test_an_entity_is_written_only_when_it_shows_something_else(hass: HomeAssistant) -> None:
+    house = await move_in(hass)
+    written: list[str] = []
+    hass.bus.async_listen("state_changed", lambda event: written.append(event.data["entity_id"]))
+    hass.bus.async_listen("state_reported", lambda event: written.append(event.data["entity_id"]))
+    await house.show({OFFLINE_CURRENT: 10.0})
+    written.clear()
+    await house.show({OFFLINE_CURRENT: 11.0})
+    assert written == [house.entity_id("sensor", "offline_current")]
+
+
+async def test_texts_and_icons_fit_the_entities(hass: HomeAssistant) -> None:
+    """Every key has a name, every state a text; no text or icon belongs to nothing."""
+    house = await move_in(hass, EVERYTHING)
+    named: dict[str, set[str]] = {}
+    for entity in entries(hass, house.entry.entry_id):
+        assert entity.translation_key is not None
+        named.setdefault(entity.domain, set()).add(entity.translation_key)
+        text = TEXTS["entity"][entity.domain][entity.translation_key]
+        assert text["name"] == entity.original_name
+        if options := (entity.capabilities or {}).get("options"):
+            assert set(options) == text["state"].keys()
+        if event_types := (entity.capabilities or {}).get("event_types"):
+            assert set(event_types) == text["state_attributes"]["event_type"]["state"].keys()
+    # The registry has no `local` entities while only the cloud reaches the charger.
+    named["sensor"].add("last_local_contact")
+    named["binary_sensor"].add("local")
+    assert {domain: set(texts) for domain, texts in TEXTS["entity"].items()} == named
+    for domain, icons in ICONS["entity"].items():
+        assert icons.keys() <= named[domain]
+        for key, icon in icons.items():
+            states = TEXTS["entity"][domain][key].get("state", {"on": "", "off": ""})
+            assert icon.get("state", {}).keys() <= states.keys(), key
+            assert icon["default"] not in icon.get("state", {}).values(), key
+
+
+async def test_sources_have_texts() -> None:
+    for platform, key in [
+        *(("sensor", key) for key in LimitingFactor if key is not LimitingFactor.CHARGING_CURRENT),
+        ("sensor", "effective_limit"),
+        ("number", "charging_current"),
+    ]:
+        texts = TEXTS["entity"][platform][key]["state_attributes"]
+        assert texts["source"]["state"].keys() == {source.value for source in Source}
+        assert texts["since"]["name"]
+
+
+def test_names_are_short_and_in_sentence_case() -> None:
+    names = [text["name"] for texts in TEXTS["entity"].values() for text in texts.values()]
+    assert all(len(name) <= 24 for name in names)
+    capitals = {"L1", "L2", "L3"}
+    assert [name for name in names if any(word[0].isupper() and word not in capitals for word in name.split()[1:])] == []

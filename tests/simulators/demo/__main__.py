@@ -1,0 +1,149 @@
+"""Starts the simulated world, the page to break it and Home Assistant, and ends all of them on Ctrl-C."""
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+import shutil
+import signal
+import socket
+import sys
+
+from tests.simulators.clock import FastClock
+from tests.simulators.demo.client import PASSWORD, USER, Client
+from tests.simulators.demo.control import Control
+from tests.simulators.demo.home_assistant import HOST, ROOT, HomeAssistant
+from tests.simulators.wallbox_cloud import WallboxCloud
+from tests.simulators.world import demo_world
+
+EMAIL = "demo@example.com"
+ACCOUNT_PASSWORD = "demo-wallbox"
+LIMITED_CHARGER = "700102"
+LOAD_GROUP_LIMIT = 20  # amperes
+
+
+def say(text: str) -> None:
+    """Tell the user at the terminal."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """What was asked for on the command line."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/develop", description="Home Assistant with three simulated chargers."
+    )
+    parser.add_argument("--port", type=int, default=8123, help="of Home Assistant (%(default)s)")
+    parser.add_argument("--control-port", type=int, default=8124, help="of the page to break the world (%(default)s)")
+    parser.add_argument("--cloud-port", type=int, default=8125, help="of the simulated cloud (%(default)s)")
+    parser.add_argument("--factor", type=float, default=20.0, help="how fast time runs (%(default)s times)")
+    parser.add_argument("--directory", type=Path, default=ROOT / ".develop", help="for Home Assistant's files")
+    parser.add_argument("--fresh", action="store_true", help="forget what earlier runs have stored")
+    return parser.parse_args(given)
+
+
+def taken_port(ports: Sequence[int]) -> int | None:
+    """The first port on which somebody listens already."""
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                return port
+    return None
+
+
+async def prepare_home_assistant(home_assistant: HomeAssistant, cloud: WallboxCloud) -> None:
+    """Make Home Assistant ready for use: the user, the account, the limit that its user enters."""
+    async with Client(home_assistant.url) as client:
+        await client.wait_until_it_answers()
+        await client.sign_in()
+        await client.wait_until_started()
+        if not await client.entries():
+            say("adding the Wallbox account")
+            entry = await client.add_account(EMAIL, ACCOUNT_PASSWORD, cloud.url)
+            await client.set_load_group_limit(entry, LIMITED_CHARGER, LOAD_GROUP_LIMIT)
+
+
+async def run(options: argparse.Namespace) -> int:
+    """Run until Ctrl-C; the exit code."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    clock = FastClock(options.factor)
+    cloud = WallboxCloud(demo_world(clock), clock)
+    account = cloud.add_account(EMAIL, ACCOUNT_PASSWORD)
+    home_assistant = HomeAssistant(options.directory, options.port, options.factor)
+    control = Control(cloud, account, home_assistant)
+    home_assistant.prepare()
+    await cloud.start(options.cloud_port)
+    await control.start(options.control_port)
+    running = asyncio.create_task(home_assistant.keep_running())
+    try:
+        return await _until_stopped(running, stop, home_assistant, cloud, options)
+    finally:
+        say("\nstopping")
+        await home_assistant.stop()
+        await running
+        await control.stop()
+        await cloud.stop()
+        say("stopped")
+
+
+async def _until_stopped(
+    running: asyncio.Task[int],
+    stop: asyncio.Event,
+    home_assistant: HomeAssistant,
+    cloud: WallboxCloud,
+    options: argparse.Namespace,
+) -> int:
+    say("starting Home Assistant")
+    ready = asyncio.create_task(prepare_home_assistant(home_assistant, cloud))
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((ready, running, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if ready.done():
+            await ready
+            say(introduction(home_assistant, options))
+            await asyncio.wait((running, stopped), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        ready.cancel()
+        stopped.cancel()
+    if stop.is_set():
+        return 0
+    say(f"Home Assistant has ended by itself; see {home_assistant.log}")
+    return 1
+
+
+def introduction(home_assistant: HomeAssistant, options: argparse.Namespace) -> str:
+    """Where everything is."""
+    page = f"http://localhost:{options.control_port}"
+    return f"""
+  Home Assistant    http://localhost:{options.port}/lovelace
+  user              {USER}
+  password          {PASSWORD}
+
+  break the world   {page}
+  or with curl      curl -X POST {page}/cloud/down
+                    curl -X POST {page}/chargers/garage/restarts-fail
+                    curl -X POST {page}/heal
+
+  log               {home_assistant.log}
+
+Time runs {options.factor:g} times as fast for the chargers and for ChargeKeeper. Ctrl-C stops everything."""
+
+
+def main() -> int:
+    """Start everything. Exit code 1 where something is in the way."""
+    options = arguments()
+    if (port := taken_port((options.port, options.control_port, options.cloud_port))) is not None:
+        say(f"port {port} is in use: end what listens there, or choose others (scripts/develop --help)")
+        return 1
+    if options.fresh:
+        shutil.rmtree(options.directory, ignore_errors=True)
+    return asyncio.run(run(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

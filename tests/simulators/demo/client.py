@@ -1,0 +1,113 @@
+"""What the demo does in Home Assistant over its HTTP API, as a user would: first user, sign-in, config, options."""
+
+import asyncio
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+USER = "demo"
+PASSWORD = "demo"
+PATIENCE = 180.0  # real seconds for a first start on a slow machine
+BETWEEN_TRIES = 0.2
+
+
+class Client:
+    """Home Assistant's API. Raises `RuntimeError` for every answer that the demo cannot go on with."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._id = f"{url}/"
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE))
+        self._headers: dict[str, str] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def wait_until_it_answers(self) -> None:
+        """Wait until the web server is there."""
+        await self._until(self._answers, "Home Assistant does not answer")
+
+    async def wait_until_started(self) -> None:
+        """Wait until every integration was set up; needs a signed-in user."""
+        await self._until(self._is_running, "Home Assistant does not finish its start")
+
+    async def _until(self, condition: Any, problem: str) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE
+        while not await condition():
+            if loop.time() > deadline:
+                raise RuntimeError(problem)
+            await asyncio.sleep(BETWEEN_TRIES)
+
+    async def _answers(self) -> bool:
+        try:
+            async with self._session.get(f"{self._url}/manifest.json") as response:
+                return response.ok
+        except aiohttp.ClientError:
+            return False
+
+    async def _is_running(self) -> bool:
+        return bool((await self._call("GET", "/api/config"))["state"] == "RUNNING")
+
+    async def sign_in(self) -> None:
+        """Sign in, as the first user where there is none yet."""
+        await self._create_first_user()
+        flow = await self._call(
+            "POST",
+            "/auth/login_flow",
+            {"client_id": self._id, "handler": ["homeassistant", None], "redirect_uri": self._id},
+        )
+        done = await self._call(
+            "POST",
+            f"/auth/login_flow/{flow['flow_id']}",
+            {"client_id": self._id, "username": USER, "password": PASSWORD},
+        )
+        form = {"grant_type": "authorization_code", "code": done["result"], "client_id": self._id}
+        async with self._session.post(f"{self._url}/auth/token", data=form) as response:
+            token = await _read(response)
+        self._headers = {"Authorization": f"Bearer {token['access_token']}"}
+
+    async def _create_first_user(self) -> None:
+        user = {"client_id": self._id, "name": "Demo", "username": USER, "password": PASSWORD, "language": "en"}
+        async with self._session.post(f"{self._url}/api/onboarding/users", json=user) as response:
+            if response.status not in {403, 404}:  # done already: refused, or after a start not even there
+                await _read(response)
+
+    async def entries(self) -> list[dict[str, Any]]:
+        """ChargeKeeper's config entries."""
+        found: list[dict[str, Any]] = await self._call("GET", "/api/config/config_entries/entry?domain=chargekeeper")
+        return found
+
+    async def add_account(self, email: str, password: str, server: str) -> str:
+        """Add a Wallbox account through the config flow, as a user who fills in every field; the id of its entry."""
+        path = "/api/config/config_entries/flow"
+        step = await self._call("POST", path, {"handler": "chargekeeper", "show_advanced_options": False})
+        path = f"{path}/{step['flow_id']}"
+        _expect(step, "menu")
+        step = await self._call("POST", path, {"next_step_id": "wallbox_account"})
+        _expect(step, "form")
+        servers = {"user_api_url": server, "api_url": server}
+        step = await self._call("POST", path, {"email": email, "password": password, "server": servers})
+        _expect(step, "create_entry")
+        return str(step["result"]["entry_id"])
+
+    async def _call(self, method: str, path: str, body: object = None) -> Any:
+        async with self._session.request(method, self._url + path, json=body, headers=self._headers) as response:
+            return await _read(response)
+
+
+async def _read(response: aiohttp.ClientResponse) -> Any:
+    if not response.ok:
+        raise RuntimeError(f"{response.method} {response.url.path}: {response.status} {await response.text()}")
+    return await response.json()
+
+
+def _expect(step: dict[str, Any], kind: str) -> None:
+    if step["type"] != kind:
+        raise RuntimeError(f"a flow was to go on with a {kind}, but: {step}")

@@ -1,0 +1,181 @@
+"""A real Home Assistant as a child process: its configuration directory, its start, restart and end.
+
+It listens on the loopback interface only, installs nothing (`--skip-pip`) and has no integration that calls other
+machines.
+"""
+
+import asyncio
+from collections.abc import Mapping
+import json
+import os
+from pathlib import Path
+import shutil
+import signal
+import sys
+
+from homeassistant.const import RESTART_EXIT_CODE
+
+HOST = "127.0.0.1"
+ROOT = Path(__file__).resolve().parents[3]
+INTEGRATION = ROOT / "custom_components" / "chargekeeper"
+DEMO = ROOT / "tests" / "simulators" / "demo"
+DASHBOARD = ROOT / "docs" / "dashboard.yaml"
+SKIPPED_STEPS = ("core_config", "analytics", "integration")
+"""Steps of the onboarding that are marked as done: they would start integrations that call other machines."""
+STOPPING_TIME = 60.0  # real seconds that a Home Assistant gets to end by itself
+
+CONFIGURATION = """\
+homeassistant:
+  name: Home
+  latitude: 51.4779
+  longitude: 0.0
+  elevation: 46
+  unit_system: metric
+  currency: GBP
+  country: GB
+  time_zone: Europe/London
+
+logger:
+  default: warning
+  logs:
+    custom_components.chargekeeper: info
+    # Home Assistant complains about a missing ffmpeg and turbojpeg; nothing here has a camera.
+    haffmpeg: critical
+    homeassistant.components.camera.img_util: critical
+
+frontend:
+history:
+logbook:
+recorder:
+
+lovelace:
+  dashboards:
+    lovelace:
+      mode: yaml
+      filename: dashboard.yaml
+      title: Chargers
+      icon: mdi:ev-station
+
+chargekeeper_demo:
+  factor: {factor}
+"""
+
+
+class HomeAssistant:
+    """One Home Assistant with one configuration directory, started as often as need be."""
+
+    def __init__(self, directory: Path, port: int, factor: float) -> None:
+        self.directory = directory
+        self.port = port
+        self.factor = factor
+        self.starts = 0
+        """How often it was started."""
+        self._process: asyncio.subprocess.Process | None = None
+        self._wanted = True
+        self._restart = False
+
+    @property
+    def url(self) -> str:
+        """Where it listens, without a slash at the end."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        """What all starts since `prepare` have printed: the log of Home Assistant."""
+        return self.directory / "console.log"
+
+    def prepare(self) -> None:
+        """Write the configuration. What an earlier run has stored (users, entries, history) stays."""
+        storage = self.directory / ".storage"
+        storage.mkdir(parents=True, exist_ok=True)
+        self.log.write_text("", encoding="utf-8")
+        (self.directory / "configuration.yaml").write_text(CONFIGURATION.format(factor=self.factor), encoding="utf-8")
+        _link(self.directory / "dashboard.yaml", DASHBOARD)
+        _link(self.directory / "tests", ROOT / "tests")  # the demo's clock is imported from there
+        self._link_components(self.directory / "custom_components")
+        # An http section in YAML would only be a trial, which ends with a restart that listens on all addresses.
+        http = {
+            "server_host": [HOST],
+            "server_port": self.port,
+            "cors_allowed_origins": [],
+            "login_attempts_threshold": -1,
+            "ip_ban_enabled": False,
+            "ssl_profile": "modern",
+            "use_x_frame_options": True,
+            "created_at": "2026-11-01T00:00:00+00:00",
+            "error": None,
+            "error_message": None,
+        }
+        _store(storage, "http", 2, {"stable": http, "pending": None, "yaml_migration_done": True}, minor_version=2)
+        if not (storage / "onboarding").exists():
+            _store(storage, "onboarding", 4, {"done": list(SKIPPED_STEPS)})
+            _store(storage, "frontend.system_data", 1, {"core": {"default_panel": "lovelace"}})
+
+    def _link_components(self, components: Path) -> None:
+        """ChargeKeeper file by file, with a manifest that names the demo's clock as something to be set up first."""
+        shutil.rmtree(components, ignore_errors=True)
+        copy = components / INTEGRATION.name
+        copy.mkdir(parents=True)
+        for item in INTEGRATION.iterdir():
+            if item.name not in {"manifest.json", "__pycache__"}:
+                (copy / item.name).symlink_to(item)
+        manifest = json.loads((INTEGRATION / "manifest.json").read_text(encoding="utf-8"))
+        manifest.setdefault("after_dependencies", []).append("chargekeeper_demo")
+        (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+        (components / "chargekeeper_demo").symlink_to(DEMO / "chargekeeper_demo")
+
+    async def keep_running(self) -> int:
+        """Run it, again after each restart, until it is stopped or ends by itself; its last exit code."""
+        while True:
+            self._process = await self._start()
+            code = await self._process.wait()
+            self._process = None
+            again = self._wanted and (self._restart or code == RESTART_EXIT_CODE)
+            self._restart = False
+            if not again:
+                return code
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        self.starts += 1
+        command = (sys.executable, "-m", "homeassistant", "-c", str(self.directory), "--skip-pip", "--log-no-color")
+        with self.log.open("ab") as log:
+            # A session of its own: Ctrl-C reaches the demo alone, which ends Home Assistant in an orderly way.
+            return await asyncio.create_subprocess_exec(
+                *command,
+                cwd=self.directory,
+                env=os.environ | {"PYTHONPATH": str(DEMO / "voice")},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def restart(self) -> None:
+        """End it and start it again; the world goes on meanwhile."""
+        if self._process is not None:
+            self._restart = True
+            self._process.terminate()
+
+    async def stop(self) -> None:
+        """End it, by force where it takes longer than `STOPPING_TIME`."""
+        self._wanted = False
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), STOPPING_TIME)
+        except TimeoutError:
+            os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+
+
+def _link(link: Path, target: Path) -> None:
+    link.unlink(missing_ok=True)
+    link.symlink_to(target)
+
+
+def _store(storage: Path, key: str, version: int, data: Mapping[str, object], *, minor_version: int = 1) -> None:
+    """Write a file as Home Assistant's own stores do."""
+    content = {"version": version, "minor_version": minor_version, "key": key, "data": data}
+    (storage / key).write_text(json.dumps(content), encoding="utf-8")
