@@ -377,6 +377,11 @@ class House:
         unique_id = f"{self.maker}_{serial or self.serial}_{key}"
         return er.async_get(self.hass).async_get_entity_id(platform, DOMAIN, unique_id)
 
+    def registered(self) -> list[er.RegistryEntry]:
+        """All entities of the entry, in order."""
+        found = er.async_entries_for_config_entry(er.async_get(self.hass), self.entry.entry_id)
+        return sorted(found, key=lambda entity: (entity.domain, entity.unique_id))
+
     def state(self, platform: str, key: str) -> State:
         """The state of an entity of the charger, which must exist."""
         entity_id = self.entity_id(platform, key)

@@ -23,7 +23,9 @@ from custom_components.chargekeeper.core.model import (
     Source,
 )
 
-from .fakes import BASIC, CLOUD_VALUES, EVERYTHING, SERIAL, USER, charger, move_in
+from .fakes import BASIC, CLOUD_VALUES, EVERYTHING, SERIAL, USER, House, charger, move_in
+
+pytestmark = pytest.mark.usefixtures("hass_storage")
 
 INTEGRATION = Path(custom_components.chargekeeper.__file__).parent
 TEXTS = json.loads((INTEGRATION / "translations" / "en.json").read_text(encoding="utf-8"))
@@ -35,22 +37,15 @@ COMMANDS = {"tou_override", "charging", "restart", "charging_current", "lock", "
 @pytest.fixture(name="all_enabled")
 def all_enabled_fixture() -> Generator[None]:
     """Entities that are off by default are on."""
-    with patch(
-        "homeassistant.helpers.entity.Entity.entity_registry_enabled_default", PropertyMock(return_value=True)
-    ):
+    with patch("homeassistant.helpers.entity.Entity.entity_registry_enabled_default", PropertyMock(return_value=True)):
         yield
 
 
-def entries(hass: HomeAssistant, entry_id: str) -> list[er.RegistryEntry]:
-    found = er.async_entries_for_config_entry(er.async_get(hass), entry_id)
-    return sorted(found, key=lambda entity: (entity.domain, entity.unique_id))
-
-
-def keys(hass: HomeAssistant, entry_id: str, serial: str = SERIAL) -> set[str]:
+def keys(house: House, serial: str = SERIAL) -> set[str]:
     prefix = f"wallbox_{serial}_"
     return {
         entity.unique_id.removeprefix(prefix)
-        for entity in entries(hass, entry_id)
+        for entity in house.registered()
         if entity.unique_id.startswith(prefix) and entity.domain != "event"
     }
 
@@ -69,7 +64,7 @@ async def test_every_entity_there_can_be(hass: HomeAssistant, snapshot: Snapshot
             "capabilities": entity.capabilities,
             "enabled": entity.disabled_by is None,
         }
-        for entity in entries(hass, house.entry.entry_id)
+        for entity in house.registered()
     ]
     assert found == snapshot
 
@@ -84,7 +79,7 @@ async def test_devices(hass: HomeAssistant) -> None:
     assert (device.name, device.manufacturer, device.model) == ("Garage", "Wallbox", "Pulsar Plus")
     assert (device.serial_number, device.sw_version, device.via_device_id) == (SERIAL, "6.4.10", account.id)
     assert account.entry_type is dr.DeviceEntryType.SERVICE
-    per_device = Counter(entity.device_id for entity in entries(hass, house.entry.entry_id))
+    per_device = Counter(entity.device_id for entity in house.registered())
     assert per_device.keys() == {device.id, account.id}
     assert per_device[account.id] == 3
 
@@ -96,7 +91,7 @@ async def test_devices(hass: HomeAssistant) -> None:
 
 async def test_not_more_than_25_entities_are_on_for_a_charger_in_the_cloud(hass: HomeAssistant) -> None:
     house = await move_in(hass, CLOUD_VALUES)
-    of_charger = [e for e in entries(hass, house.entry.entry_id) if e.unique_id.startswith("wallbox_")]
+    of_charger = [e for e in house.registered() if e.unique_id.startswith("wallbox_")]
     enabled = [entity for entity in of_charger if entity.disabled_by is None]
     assert len(enabled) <= 25
     assert len(of_charger) > len(enabled)
@@ -104,7 +99,7 @@ async def test_not_more_than_25_entities_are_on_for_a_charger_in_the_cloud(hass:
 
 async def test_a_charger_has_only_what_it_has_shown(hass: HomeAssistant) -> None:
     house = await move_in(hass, BASIC, capabilities=frozenset({Capability.CURRENT}))
-    assert keys(hass, house.entry.entry_id) == {
+    assert keys(house) == {
         *("status", "connection_path", "cloud", "last_cloud_contact", "restart_availability"),
         *("car_connected", "problem", "wire_rating", "effective_limit", "limiting_factor", "charging_current"),
     }
@@ -112,17 +107,17 @@ async def test_a_charger_has_only_what_it_has_shown(hass: HomeAssistant) -> None
 
 async def test_what_a_charger_shows_later_comes_without_a_reload(hass: HomeAssistant, all_enabled: None) -> None:
     house = await move_in(hass, BASIC, capabilities=frozenset())
-    before = keys(hass, house.entry.entry_id)
+    before = keys(house)
     assert not before & {"temperature", "restart", "lock"}
 
     await house.show({TEMPERATURE: 30.0})
-    assert keys(hass, house.entry.entry_id) - before == {"temperature"}
+    assert keys(house) - before == {"temperature"}
     assert house.state("sensor", "temperature").state == "30.0"
 
     house.path.can = frozenset({Capability.RESTART, Capability.LOCK})
     house.path.changed()
     await house.settle()
-    assert keys(hass, house.entry.entry_id) - before == {"temperature", "restart", "lock"}
+    assert keys(house) - before == {"temperature", "restart", "lock"}
 
     await house.show({TEMPERATURE: 31.0})
     assert house.state("sensor", "temperature").state == "31.0"
@@ -133,7 +128,7 @@ async def test_a_charger_that_joins_the_account_gets_its_entities(hass: HomeAssi
     house.account.path("1002").show(CLOUD_VALUES)
     house.account.appear(charger("1002", "Carport"))
     await house.settle()
-    assert keys(hass, house.entry.entry_id, "1002") == keys(hass, house.entry.entry_id)
+    assert keys(house, "1002") == keys(house)
     entity_id = house.entity_id("sensor", "status", serial="1002")
     assert entity_id is not None
     state = hass.states.get(entity_id)
@@ -146,12 +141,12 @@ async def test_i8_all_entities_are_there_again_when_nothing_answers(
 ) -> None:
     """I8: set-up with the cloud dead makes all entities, also where the stores are lost."""
     house = await move_in(hass, EVERYTHING)
-    before = entries(hass, house.entry.entry_id)
+    before = house.registered()
     house.path.can = frozenset()
     hass_storage.clear()
     await house.restart_home_assistant()
 
-    assert entries(hass, house.entry.entry_id) == before
+    assert house.registered() == before
     enabled = {entity.entity_id for entity in before if entity.disabled_by is None}
     provided = {state.entity_id for state in hass.states.async_all() if not state.attributes.get("restored")}
     assert enabled <= provided
@@ -159,13 +154,13 @@ async def test_i8_all_entities_are_there_again_when_nothing_answers(
 
 async def test_a_read_only_entry_has_nothing_that_commands(hass: HomeAssistant) -> None:
     house = await move_in(hass, options={"read_only": True})
-    assert not keys(hass, house.entry.entry_id) & COMMANDS
+    assert not keys(house) & COMMANDS
     assert house.state("update", "firmware").attributes["supported_features"] == 4, "progress, no install"
 
 
 async def test_going_read_only_clears_the_commands_away_and_back(hass: HomeAssistant) -> None:
     house = await move_in(hass)
-    before = keys(hass, house.entry.entry_id)
+    before = keys(house)
     entity_id = house.entity_id("switch", "tou_override")
     assert entity_id is not None
     er.async_get(hass).async_update_entity(entity_id, new_entity_id="switch.charge_now")
@@ -174,7 +169,7 @@ async def test_going_read_only_clears_the_commands_away_and_back(hass: HomeAssis
         await house.unload()
         hass.config_entries.async_update_entry(house.entry, options={"read_only": read_only})
         await house.set_up()
-        assert keys(hass, house.entry.entry_id) == expected
+        assert keys(house) == expected
     assert house.entity_id("switch", "tou_override") == "switch.charge_now"
 
 
@@ -193,7 +188,7 @@ async def test_texts_and_icons_fit_the_entities(hass: HomeAssistant) -> None:
     """Every key has a name, every state a text; no text or icon belongs to nothing."""
     house = await move_in(hass, EVERYTHING)
     named: dict[str, set[str]] = {}
-    for entity in entries(hass, house.entry.entry_id):
+    for entity in house.registered():
         assert entity.translation_key is not None
         named.setdefault(entity.domain, set()).add(entity.translation_key)
         text = TEXTS["entity"][entity.domain][entity.translation_key]
@@ -229,4 +224,6 @@ def test_names_are_short_and_in_sentence_case() -> None:
     names = [text["name"] for texts in TEXTS["entity"].values() for text in texts.values()]
     assert all(len(name) <= 24 for name in names)
     capitals = {"L1", "L2", "L3"}
-    assert [name for name in names if any(word[0].isupper() and word not in capitals for word in name.split()[1:])] == []
+    assert [
+        name for name in names if any(word[0].isupper() and word not in capitals for word in name.split()[1:])
+    ] == []

@@ -271,7 +271,7 @@ class WallboxAccount(CloudAccount):
             await self._poll(self._purses.probes)
         elif now >= self._groups_at + (READ_EVERY if self._watchers else GROUPS_EVERY):
             await self._poll(self._purses.reads)
-        elif self._purses.owed_slots:
+        elif self._purses.owed_slots and not self._unread:
             self._purses.owed_slots -= 1
             self._purses.reads.take(now)
         elif (job := self._next_slow()) is not None:
@@ -279,9 +279,18 @@ class WallboxAccount(CloudAccount):
             await job()
 
     def _next_slow(self) -> Callable[[], Awaitable[None]] | None:
-        """The next job of the slow round: two status GETs, then one of role or schedule, as far as any is due."""
+        """The next job of the slow round: two status GETs, then one of role or schedule, as far as any is due.
+
+        Until the status of each charger was read once, nothing else has a turn: without it nothing can be shown.
+        """
         status, chore = self._next_status(), self._next_chore()
-        return chore or status if self._slow_turns % 3 == 2 else status or chore
+        chore_first = self._slow_turns % 3 == 2 and not self._unread
+        return chore or status if chore_first else status or chore
+
+    @property
+    def _unread(self) -> bool:
+        """Whether the status of some charger was never read in this run."""
+        return any(path.status_read_at == NEVER for path in self._paths.values() if not path.gone)
 
     def _next_status(self) -> Callable[[], Awaitable[None]] | None:
         now = self._clock.monotonic()

@@ -1,0 +1,29 @@
+"""The demo and the browser for tests; without Chromium they are skipped, in CI they fail."""
+
+from collections.abc import AsyncIterator
+import os
+from pathlib import Path
+
+from playwright.async_api import Browser
+import pytest
+
+from tests.browser.harness import CHROMIUM, Demo, chromium, developed
+
+FACTOR = 40.0
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    if not CHROMIUM.exists():
+        reason = f"{CHROMIUM} is missing: scripts/setup --browser installs it on Debian and Ubuntu"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    async with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def demo(browser: Browser, socket_enabled: None, tmp_path: Path) -> AsyncIterator[Demo]:
+    async with developed(tmp_path / "develop", factor=FACTOR) as running:
+        yield running

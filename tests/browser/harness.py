@@ -1,0 +1,167 @@
+"""The demo as a user meets it: `scripts/develop` as a process of its own, and Chromium in front of it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+import os
+from pathlib import Path
+import re
+import signal
+import socket
+from typing import Literal
+
+from playwright.async_api import Browser, Locator, Page, async_playwright, expect
+
+from tests.simulators.demo.client import PASSWORD, USER
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+)
+READY = "Ctrl-C stops everything"
+STARTING_TIME = 240.0  # real seconds; a slow machine sets up a Home Assistant in that
+STOPPING_TIME = 60.0
+LOADING_TIME = 60_000.0  # milliseconds; the frontend's first load
+LOG_LINE = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+ (?P<level>[A-Z]+) ")
+HARMLESS = (
+    "Skipping pip installation of required modules",
+    "which has not been tested by Home Assistant",
+    "zlib_ng and isal are not available",
+)
+"""Warnings that every Home Assistant of this kind begins with."""
+
+
+class Demo:
+    """`scripts/develop`, running."""
+
+    def __init__(self, process: asyncio.subprocess.Process, directory: Path, ports: list[int]) -> None:
+        self._process = process
+        self._directory = directory
+        self.url = f"http://127.0.0.1:{ports[0]}"
+        self.control = f"http://127.0.0.1:{ports[1]}"
+        self.said: list[str] = []
+        """What it has printed."""
+
+    async def wait_until_ready(self) -> None:
+        """Wait for the introduction. Raises `AssertionError` when it ends instead."""
+        await asyncio.wait_for(self._read_until(READY), STARTING_TIME)
+
+    async def _read_until(self, text: str) -> None:
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            self.said.append(line.decode().rstrip())
+            if text in self.said[-1]:
+                return
+        raise AssertionError("\n".join(self.said))
+
+    async def interrupt(self) -> int:
+        """Press Ctrl-C and wait for its end; the exit code."""
+        assert self._process.stdout is not None
+        self._process.send_signal(signal.SIGINT)
+        rest = await asyncio.wait_for(self._process.stdout.read(), STOPPING_TIME)
+        self.said += rest.decode().splitlines()
+        return await self._process.wait()
+
+    def kill(self) -> None:
+        """End it at once, where it has not ended by itself."""
+        if self._process.returncode is None:
+            self._process.kill()
+
+    @property
+    def log(self) -> str:
+        """The log of all Home Assistants that it has started."""
+        return (self._directory / "console.log").read_text(encoding="utf-8")
+
+    def complaints(self) -> list[str]:
+        """Lines of the log at warning or above, and what belongs to them, that are not harmless."""
+        found: list[str] = []
+        complaining = False
+        for line in self.log.splitlines():
+            if match := LOG_LINE.match(line):
+                complaining = match["level"] not in {"DEBUG", "INFO"} and not any(text in line for text in HARMLESS)
+            if complaining:
+                found.append(line)
+        return found
+
+
+@asynccontextmanager
+async def developed(directory: Path, *, factor: float) -> AsyncIterator[Demo]:
+    """Run `scripts/develop` on free ports with its files in `directory`, until the block is left."""
+    ports = free_ports(3)
+    options = dict(zip(("--port", "--control-port", "--cloud-port"), map(str, ports), strict=True))
+    options |= {"--factor": str(factor), "--directory": str(directory)}
+    process = await asyncio.create_subprocess_exec(
+        str(ROOT / "scripts" / "develop"),
+        *(word for option in options.items() for word in option),
+        cwd=directory.parent,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    demo = Demo(process, directory, ports)
+    try:
+        await demo.wait_until_ready()
+        yield demo
+    finally:
+        if process.returncode is None:
+            await demo.interrupt()
+        demo.kill()
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports of the loopback interface on which nobody listens."""
+    probes = [socket.socket() for _ in range(number)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+@asynccontextmanager
+async def chromium() -> AsyncIterator[Browser]:
+    """A Chromium without a window."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+async def new_page(
+    browser: Browser, *, width: int = 1500, height: int = 1000, scheme: Literal["light", "dark"] = "light"
+) -> Page:
+    """A page of a browser profile that has never seen Home Assistant."""
+    context = await browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=scheme, locale="en-GB", timezone_id="Europe/London"
+    )
+    return await context.new_page()
+
+
+async def sign_in(page: Page, demo: Demo) -> None:
+    """Come to Home Assistant's address, sign in with the login form, and end on the dashboard."""
+    await page.goto(demo.url)
+    await page.get_by_role("textbox", name="Username").fill(USER, timeout=LOADING_TIME)
+    await page.get_by_role("textbox", name="Password").fill(PASSWORD)
+    await page.get_by_role("button", name="Log in").click()
+    await expect(page.locator("hui-tile-card").first).to_be_visible(timeout=LOADING_TIME)
+
+
+def section_of(page: Page, charger: str) -> Locator:
+    """The part of the dashboard that shows one charger."""
+    return page.locator("hui-grid-section").filter(has=page.locator("hui-heading-card", has_text=charger))
+
+
+def tile(section: Locator, name: str) -> Locator:
+    """The tile of that name in a section."""
+    return section.locator("hui-tile-card").filter(has=section.page.get_by_text(name, exact=True))

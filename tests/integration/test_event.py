@@ -1,0 +1,62 @@
+"""Events: what became of a restart, of the connection and the override, and outages."""
+
+from homeassistant.const import STATE_UNKNOWN
+from homeassistant.core import HomeAssistant
+import pytest
+
+from custom_components.chargekeeper.core.model import CAR_CONNECTED, STATUS, Outcome, Status
+from custom_components.chargekeeper.core.paths import Presence
+
+from .fakes import CLOUD_VALUES, move_in
+
+pytestmark = pytest.mark.usefixtures("hass_storage")
+
+
+async def test_a_restart_is_accepted_and_verified(hass: HomeAssistant) -> None:
+    house = await move_in(hass)
+    assert house.state("event", "restart").state == STATE_UNKNOWN
+    await house.call("button", "press", house.state("button", "restart"))
+    await house.settle()
+    accepted = house.state("event", "restart")
+    assert accepted.attributes["event_type"] == "accepted"
+
+    await house.pass_time(30)
+    house.path.is_present = Presence.OFFLINE
+    await_status = house.path._said  # the last word stays, the charger does not
+    assert await_status is not None
+    await house.pass_time(1)
+    house.path.changed()
+    await house.pass_time(90)
+    await house.show({STATUS: Status.AVAILABLE})
+    await house.pass_time(5)
+    assert house.state("event", "restart").attributes["event_type"] in {Outcome.VERIFIED, Outcome.UNVERIFIED}
+
+
+async def test_the_end_of_an_override_says_why(hass: HomeAssistant) -> None:
+    house = await move_in(hass, {**CLOUD_VALUES, STATUS: Status.WAITING_SCHEDULE, CAR_CONNECTED: True})
+    await house.call("switch", "turn_on", house.state("switch", "tou_override"))
+    await house.pass_time(10)
+    await house.show({STATUS: Status.CHARGING, CAR_CONNECTED: True})
+    await house.pass_time(60)
+    await house.show({STATUS: Status.AVAILABLE, CAR_CONNECTED: False})
+    await house.settle()
+    attributes = house.state("event", "connection").attributes
+    assert (attributes["event_type"], attributes["reason"]) == ("override_ended", "unplugged")
+    assert house.state("event", "restart").state == STATE_UNKNOWN, "an event of another kind"
+
+
+async def test_an_outage_is_told_by_the_account(hass: HomeAssistant) -> None:
+    house = await move_in(hass)
+    assert house.account_state("event", "outage").state == STATE_UNKNOWN
+    for event in ("cloud_lost", "cloud_back"):
+        house.account.outage(event)
+        await house.settle()
+        assert house.account_state("event", "outage").attributes["event_type"] == event
+
+
+async def test_events_are_not_listened_for_after_unloading(hass: HomeAssistant) -> None:
+    house = await move_in(hass)
+    await house.unload()
+    house.account.outage("cloud_lost")
+    await house.settle()
+    assert house.account_state("event", "outage").state == "unavailable"

@@ -1,0 +1,108 @@
+"""An outage as the user sees it: what stays, what leaves, what still works, and what comes back."""
+
+from homeassistant.const import STATE_UNAVAILABLE, STATE_UNKNOWN
+from homeassistant.core import HomeAssistant
+from homeassistant.exceptions import HomeAssistantError
+import pytest
+
+from custom_components.chargekeeper.core.model import CAR_CONNECTED, POWER, STATUS, Status
+from custom_components.chargekeeper.core.paths import SetOverride
+
+from .fakes import EVERYTHING, House, move_in
+
+pytestmark = pytest.mark.usefixtures("hass_storage")
+
+CHARGING = {**EVERYTHING, STATUS: Status.CHARGING, CAR_CONNECTED: True, POWER: 7200.0}
+LIVE = {"power", "current", "car_connected", "problem"}
+UNKNOWN_WITHOUT_STATUS = {"status", "charging", "lock"}
+
+
+def shown(house: House) -> dict[tuple[str, str], str]:
+    """The states of all entities of the charger that are on, by platform and key."""
+    prefix = f"wallbox_{house.serial}_"
+    return {
+        (entity.domain, entity.unique_id.removeprefix(prefix)): state.state
+        for entity in house.registered()
+        if entity.unique_id.startswith(prefix) and (state := house.hass.states.get(entity.entity_id)) is not None
+    }
+
+
+def lost(house: House) -> set[str]:
+    """Keys of what reads unknown or unavailable, events and buttons apart: they have no value."""
+    nothing = {STATE_UNKNOWN, STATE_UNAVAILABLE}
+    return {
+        key
+        for (platform, key), state in shown(house).items()
+        if state in nothing and platform not in {"event", "button"}
+    }
+
+
+async def test_i2_an_outage_takes_only_what_is_live(hass: HomeAssistant) -> None:
+    """I2: in an outage no config-class value becomes unknown or unavailable, however long it lasts."""
+    house = await move_in(hass, CHARGING)
+    assert lost(house) == set()
+    before = shown(house)
+
+    await house.lose_cloud()
+    assert lost(house) == set(), "nothing is too old yet"
+    assert house.state("sensor", "status").state == "charging", "a cloud outage alone is not offline"
+
+    await house.pass_time(24 * 3600)
+    assert lost(house) == LIVE | UNKNOWN_WITHOUT_STATUS
+    kept = {key: state for key, state in shown(house).items() if key[1] not in LIVE | UNKNOWN_WITHOUT_STATUS}
+    changed = {key for key, state in kept.items() if before[key] != state}
+    assert changed <= {
+        *(("binary_sensor", "cloud"), ("sensor", "connection_path"), ("sensor", "restart_availability")),
+        *(("sensor", "next_window"), ("sensor", "effective_limit"), ("sensor", "limiting_factor")),
+    }
+
+
+async def test_commands_raise_and_name_the_outage(hass: HomeAssistant) -> None:
+    house = await move_in(hass, CHARGING)
+    await house.lose_cloud()
+    await house.pass_time(3600)
+    for domain, service, state, data in (
+        ("switch", "turn_off", house.state("switch", "charging"), {}),
+        ("number", "set_value", house.state("number", "charging_current"), {"value": 10}),
+        ("lock", "lock", house.state("lock", "lock"), {}),
+        ("select", "select_option", house.state("select", "eco_mode"), {"option": "eco"}),
+        ("button", "press", house.state("button", "restart"), {}),
+        ("update", "install", house.state("update", "firmware"), {}),
+    ):
+        assert state.state != STATE_UNAVAILABLE, "Home Assistant drops calls to unavailable entities silently"
+        with pytest.raises(HomeAssistantError) as caught:
+            await house.call(domain, service, state, **data)
+        assert caught.value.translation_key == "no_path_since", domain
+    assert house.path.executed == []
+
+
+async def test_the_override_is_taken_in_an_outage_and_applied_after_it(hass: HomeAssistant) -> None:
+    house = await move_in(hass, {**EVERYTHING, STATUS: Status.WAITING_SCHEDULE, CAR_CONNECTED: True})
+    await house.lose_cloud()
+    await house.call("switch", "turn_on", house.state("switch", "tou_override"))
+    await house.settle()
+    assert house.state("event", "connection").attributes["event_type"] == "override_pending"
+
+    house.account.breaker.good()
+    await house.show({STATUS: Status.WAITING_SCHEDULE, CAR_CONNECTED: True})
+    await house.pass_time(5)
+    assert house.path.executed == [SetOverride(on=True)]
+    assert house.state("switch", "tou_override").attributes["applied"] is True
+    assert house.state("binary_sensor", "cloud").state == "on"
+    assert house.state("sensor", "wire_rating").attributes["source"] == "cloud"
+
+
+async def test_an_outage_over_a_restart_of_home_assistant(hass: HomeAssistant) -> None:
+    """I2 and I4: limits and the wish to override are there again before anything answers."""
+    house = await move_in(hass, {**EVERYTHING, STATUS: Status.WAITING_SCHEDULE, CAR_CONNECTED: True})
+    await house.lose_cloud()
+    await house.call("switch", "turn_on", house.state("switch", "tou_override"))
+    before = shown(house)
+    await house.restart_home_assistant()
+
+    after = shown(house)
+    assert after.keys() == before.keys()
+    assert lost(house) == LIVE | UNKNOWN_WITHOUT_STATUS
+    assert after["switch", "tou_override"] == "on"
+    for key in ("wire_rating", "load_group_limit", "house_limit", "session_energy", "lifetime_energy"):
+        assert after["sensor", key] == before["sensor", key]

@@ -1,0 +1,107 @@
+"""Switches: the override shows what the user wants, charging what the charger does."""
+
+from homeassistant.const import STATE_UNKNOWN
+from homeassistant.core import HomeAssistant
+from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
+import pytest
+
+from custom_components.chargekeeper.core.model import CAR_CONNECTED, LIVE_AGE, STATUS, Source, Status
+from custom_components.chargekeeper.core.paths import NotAllowed, NotApplicable, SetCharging, SetOverride
+
+from .fakes import BASIC, CLOUD_VALUES, move_in
+
+pytestmark = pytest.mark.usefixtures("hass_storage")
+
+WAITING = {**CLOUD_VALUES, STATUS: Status.WAITING_SCHEDULE, CAR_CONNECTED: True}
+
+
+async def test_the_override_is_what_the_user_wants(hass: HomeAssistant) -> None:
+    house = await move_in(hass, WAITING)
+    state = house.state("switch", "tou_override")
+    assert (state.state, state.attributes["applied"]) == ("off", False)
+
+    await house.call("switch", "turn_on", state)
+    assert house.path.executed == [SetOverride(on=True)]
+    state = house.state("switch", "tou_override")
+    assert (state.state, state.attributes["applied"]) == ("on", True)
+
+    await house.show({STATUS: Status.CHARGING})
+    await house.call("switch", "turn_off", state)
+    await house.settle()
+    assert house.path.executed == [SetOverride(on=True), SetOverride(on=False)]
+    assert house.state("switch", "tou_override").state == "off"
+
+
+async def test_the_override_waits_where_nothing_carries_it(hass: HomeAssistant) -> None:
+    house = await move_in(hass, WAITING)
+    await house.lose_cloud()
+    await house.call("switch", "turn_on", house.state("switch", "tou_override"))
+    state = house.state("switch", "tou_override")
+    assert (state.state, state.attributes["applied"]) == ("on", False)
+    assert house.path.executed == []
+
+
+async def test_a_refused_override_is_an_error(hass: HomeAssistant) -> None:
+    house = await move_in(hass, {**WAITING, STATUS: Status.LOCKED})
+    with pytest.raises(ServiceValidationError) as caught:
+        await house.call("switch", "turn_on", house.state("switch", "tou_override"))
+    assert caught.value.translation_key == "locked"
+    assert house.state("switch", "tou_override").state == "off"
+
+
+async def test_an_override_that_the_charger_refuses_is_an_error(hass: HomeAssistant) -> None:
+    house = await move_in(hass, WAITING)
+    house.path.refusal = NotAllowed("refused")
+    with pytest.raises(HomeAssistantError) as caught:
+        await house.call("switch", "turn_on", house.state("switch", "tou_override"))
+    assert caught.value.translation_key is not None
+    assert house.state("switch", "tou_override").state == "off"
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        (Status.CHARGING, "on"),
+        (Status.DISCHARGING, "on"),
+        (Status.WAITING_CAR, "on"),
+        (Status.WAITING_POWER, "on"),
+        (Status.COMPLETED, "on"),
+        (Status.PAUSED, "off"),
+        (Status.WAITING_SCHEDULE, "off"),
+        (Status.AVAILABLE, "off"),
+        (Status.PLUGGED_IN, "off"),
+        (Status.LOCKED, "off"),
+        (Status.ERROR, "off"),
+        (Status.OFFLINE, STATE_UNKNOWN),
+        (Status.UPDATING, STATE_UNKNOWN),
+        (Status.RESTARTING, STATE_UNKNOWN),
+    ],
+)
+async def test_charging_tells_whether_the_car_may_charge(hass: HomeAssistant, status: Status, state: str) -> None:
+    house = await move_in(hass, {**BASIC, STATUS: status})
+    assert house.state("switch", "charging").state == state
+
+
+async def test_charging_is_unknown_but_available_when_the_status_is_too_old(hass: HomeAssistant) -> None:
+    house = await move_in(hass, {**BASIC, STATUS: Status.CHARGING})
+    await house.pass_time(LIVE_AGE[Source.CLOUD])
+    assert house.state("switch", "charging").state == STATE_UNKNOWN
+
+
+async def test_pause_and_resume(hass: HomeAssistant) -> None:
+    house = await move_in(hass, {**CLOUD_VALUES, STATUS: Status.CHARGING, CAR_CONNECTED: True})
+    await house.call("switch", "turn_off", house.state("switch", "charging"))
+    assert house.path.executed == [SetCharging(on=False)]
+    await house.show({STATUS: Status.PAUSED})
+    assert house.state("switch", "charging").state == "off"
+    await house.call("switch", "turn_on", house.state("switch", "charging"))
+    assert house.path.executed == [SetCharging(on=False), SetCharging(on=True)]
+
+
+async def test_a_refused_pause_names_the_charger(hass: HomeAssistant) -> None:
+    house = await move_in(hass, {**BASIC, STATUS: Status.CHARGING})
+    house.path.refusal = NotApplicable("wrong_state")
+    with pytest.raises(ServiceValidationError) as caught:
+        await house.call("switch", "turn_off", house.state("switch", "charging"))
+    assert caught.value.translation_key == "wrong_state"
+    assert caught.value.translation_placeholders == {"charger": "Garage"}

@@ -1,0 +1,54 @@
+"""The firmware: shown, installed under the guard of a restart, in progress until the new version shows."""
+
+from homeassistant.core import HomeAssistant
+from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
+import pytest
+
+from custom_components.chargekeeper.core.model import FIRMWARE, STATUS, Status
+from custom_components.chargekeeper.core.paths import Install
+
+from .fakes import CLOUD_VALUES, move_in
+
+pytestmark = pytest.mark.usefixtures("hass_storage")
+
+
+async def test_versions(hass: HomeAssistant) -> None:
+    house = await move_in(hass)
+    state = house.state("update", "firmware")
+    assert state.state == "on"
+    assert state.attributes["installed_version"] == "6.4.10"
+    assert state.attributes["latest_version"] == "6.5.2"
+    assert state.attributes["title"] == "Pulsar Plus"
+    await house.lose_cloud()
+    await house.pass_time(3600)
+    assert house.state("update", "firmware").state == "on"
+
+
+async def test_an_install_is_in_progress_until_the_version_shows(hass: HomeAssistant) -> None:
+    house = await move_in(hass)
+    await house.call("update", "install", house.state("update", "firmware"))
+    await house.settle()
+    assert house.path.executed == [Install()]
+    assert house.state("update", "firmware").attributes["in_progress"] is True
+    with pytest.raises(HomeAssistantError):
+        await house.call("update", "install", house.state("update", "firmware"))
+    await house.pass_time(300)
+    await house.show({FIRMWARE: "6.5.2", STATUS: Status.AVAILABLE})
+    state = house.state("update", "firmware")
+    assert (state.state, state.attributes["in_progress"]) == ("off", False)
+    assert house.path.executed == [Install()]
+
+
+async def test_an_install_that_would_interrupt_a_charge_is_refused(hass: HomeAssistant) -> None:
+    house = await move_in(hass, {**CLOUD_VALUES, STATUS: Status.CHARGING})
+    with pytest.raises(ServiceValidationError) as caught:
+        await house.call("update", "install", house.state("update", "firmware"))
+    assert caught.value.translation_key == "install_charging"
+    assert house.path.executed == []
+
+
+async def test_a_read_only_entry_installs_nothing(hass: HomeAssistant) -> None:
+    house = await move_in(hass, options={"read_only": True})
+    with pytest.raises(HomeAssistantError):
+        await house.call("update", "install", house.state("update", "firmware"))
+    assert house.path.executed == []

@@ -1,0 +1,98 @@
+"""An account over real loopback sockets to the simulated cloud, on virtual time, with a keeper per charger."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import aiohttp
+import pytest
+
+from custom_components.chargekeeper.core.keeper import Keeper, KeeperEvent, KeeperOptions
+from custom_components.chargekeeper.core.model import Snapshot
+from custom_components.chargekeeper.wallbox.account import WallboxAccount
+from custom_components.chargekeeper.wallbox.path import placeholder
+from tests.simulators.clock import VirtualClock
+from tests.simulators.wallbox_cloud import WallboxCloud
+from tests.simulators.world import Charger, World, demo_world
+
+EMAIL = "owner@example.org"
+PASSWORD = "correct horse"  # noqa: S105 - of the simulated account
+FREE, WAITING, CHARGING = "700101", "700102", "700103"
+
+
+@dataclass
+class Bench:
+    """Everything of one test."""
+
+    clock: VirtualClock
+    world: World
+    cloud: WallboxCloud
+    session: aiohttp.ClientSession
+    account: WallboxAccount
+    keepers: dict[str, Keeper] = field(default_factory=dict)
+    events: dict[str, list[KeeperEvent]] = field(default_factory=dict)
+    journals: dict[str, dict[str, object]] = field(default_factory=dict)
+    purses: dict[str, object] | None = None
+    outages: list[str] = field(default_factory=list)
+
+    def new_account(self, *, email: str = EMAIL, password: str = PASSWORD) -> WallboxAccount:
+        async def save(purses: dict[str, object]) -> None:
+            self.purses = purses
+
+        account = WallboxAccount(
+            self.session,
+            self.clock,
+            email=email,
+            password=password,
+            user_api_url=self.cloud.url,
+            api_url=self.cloud.url,
+            save_purses=save,
+        )
+        account.listen_outage(self.outages.append)
+        return account
+
+    def add_keeper(self, serial: str, options: KeeperOptions | None = None, stored: object = None) -> Keeper:
+        async def save(journal: dict[str, object]) -> None:
+            self.journals[serial] = journal
+
+        keeper = Keeper(placeholder(serial), self.clock, options or KeeperOptions(), save)
+        keeper.restore(stored, self.journals.get(serial))
+        keeper.add_path(self.account.path(serial))
+        self.events[serial] = []
+        keeper.listen_events(self.events[serial].append)
+        keeper.start()
+        self.keepers[serial] = keeper
+        return keeper
+
+    def charger(self, serial: str) -> Charger:
+        return self.world.charger(serial)
+
+    def snapshot(self, serial: str) -> Snapshot:
+        return self.keepers[serial].snapshot
+
+    def told(self, serial: str, kind: str) -> list[str]:
+        """The types of the events of a charger."""
+        return [event.type for event in self.events[serial] if event.kind == kind]
+
+    async def settle_in(self) -> None:
+        """Until each charger's status, role and schedule were read."""
+        self.account.start()
+        await self.clock.advance(20 * 60)
+
+
+@pytest.fixture
+async def bench(socket_enabled: None) -> AsyncIterator[Bench]:
+    clock = VirtualClock()
+    world = demo_world(clock)
+    cloud = WallboxCloud(world, clock)
+    cloud.add_account(EMAIL, PASSWORD)
+    await cloud.start()
+    async with aiohttp.ClientSession() as session:
+        bench = Bench(clock, world, cloud, session, account=None)  # type: ignore[arg-type]
+        bench.account = bench.new_account()
+        for serial in (FREE, WAITING, CHARGING):
+            bench.add_keeper(serial)
+        yield bench
+        for keeper in bench.keepers.values():
+            await keeper.stop()
+        await bench.account.stop()
+        await cloud.stop()

@@ -1,0 +1,711 @@
+"""Wallbox words become ours: every status code, every reading with its moment and age, and nothing that is absurd."""
+
+import asyncio
+from datetime import UTC, datetime, time, timedelta
+import json
+from math import inf
+from typing import Any
+
+from hypothesis import given, settings, strategies as st
+import pytest
+
+from custom_components.chargekeeper.core.model import (
+    CAR_CONNECTED,
+    CHARGING_CURRENT,
+    CURRENCY,
+    CURRENT,
+    ECO_MODE,
+    FIRMWARE,
+    HOUSE_LIMIT,
+    IDLE_STATUS_AGE,
+    LATEST_FIRMWARE,
+    LIFETIME_ENERGY,
+    LOCKED,
+    OCPP,
+    POWER,
+    PROBLEM,
+    ROLE,
+    SCHEDULE,
+    SESSION_COST,
+    SESSION_DURATION,
+    SESSION_ENERGY,
+    STATUS,
+    TIME_ZONE,
+    WIRE_RATING,
+    Capability,
+    EcoMode,
+    Identity,
+    Maker,
+    Property,
+    ReadingClass,
+    Readings,
+    Role,
+    Source,
+    Status,
+    Window,
+)
+from custom_components.chargekeeper.core.paths import Unsupported
+from custom_components.chargekeeper.wallbox.cloud import (
+    UNREADABLE,
+    ChargerDetails,
+    ChargerStatus,
+    CloudSchedule,
+    ConfigData,
+    EcoSmart,
+    GroupCharger,
+    ScheduleBody,
+    Software,
+)
+from custom_components.chargekeeper.wallbox.mapping import (
+    STATUS_BY_CODE,
+    Moment,
+    StatusFacts,
+    capabilities,
+    cloud_schedules,
+    details_readings,
+    eco_mode,
+    eco_smart,
+    group_readings,
+    identity,
+    is_bidirectional,
+    is_first_pulsar,
+    last_sync,
+    moment_of,
+    role_of,
+    schedule_readings,
+    status_facts,
+    status_readings,
+    windows,
+)
+from tests.simulators.clock import START, VirtualClock
+from tests.simulators.wallbox_cloud import WallboxCloud
+from tests.simulators.world import Window as CloudWindow, World, demo_world
+
+SEEN = Moment(START - timedelta(seconds=100), 900.0)
+NOW = Moment(START, 1000.0)
+MINUTE = 60
+
+# Written from the table and the groups of section 8: code, label, car plugged in ("?" is not told).
+SHEET = """
+0 Disconnected ?
+4 Completed ?
+5 Offline ?
+14 Error ?
+15 Error ?
+161 Ready no
+162 Ready no
+163 Ambiguous ?
+164 Waiting yes
+165 Locked ?
+166 Updating ?
+177 Scheduled yes
+178 Paused yes
+179 Scheduled yes
+180 Demand yes
+181 Demand yes
+182 Paused yes
+183 Queue yes
+184 Queue yes
+185 Queue yes
+186 Queue yes
+187 Error yes
+188 Queue yes
+189 Queue yes
+193 Charging yes
+194 Charging yes
+195 Charging yes
+196 Discharging yes
+209 Locked no
+210 Locked yes
+"""
+LABELS = {
+    "Disconnected": Status.OFFLINE,
+    "Offline": Status.OFFLINE,
+    "Completed": Status.COMPLETED,
+    "Error": Status.ERROR,
+    "Ready": Status.AVAILABLE,
+    "Ambiguous": None,
+    "Waiting": Status.WAITING_CAR,
+    "Locked": Status.LOCKED,
+    "Updating": Status.UPDATING,
+    "Scheduled": Status.WAITING_SCHEDULE,
+    "Paused": Status.PAUSED,
+    "Demand": Status.WAITING_CAR,
+    "Queue": Status.WAITING_POWER,
+    "Charging": Status.CHARGING,
+    "Discharging": Status.DISCHARGING,
+}
+CODES = [
+    (int(code), LABELS[label], {"?": None, "yes": True, "no": False}[car])
+    for code, label, car in (line.split() for line in SHEET.split("\n") if line)
+]
+
+
+# Status codes
+
+
+@pytest.mark.parametrize(("code", "status", "car"), CODES)
+def test_every_code_of_the_sheet(code: int, status: Status | None, car: bool | None) -> None:
+    facts = status_facts(code)
+    assert (facts.status, facts.car_connected) == (status, car)
+    assert facts.problem is (status is Status.ERROR)
+    assert facts.locked is (True if code in {209, 210} else None)
+
+
+def test_the_table_holds_the_sheet_and_nothing_else() -> None:
+    assert set(STATUS_BY_CODE) == {None, *(code for code, _, _ in CODES)}
+    assert status_facts(None) == status_facts(0)
+
+
+@given(st.integers().filter(lambda code: code not in STATUS_BY_CODE))
+def test_an_unknown_code_says_nothing(code: int) -> None:
+    assert status_facts(code) == StatusFacts(None, None, None, False)
+
+
+# Readings
+
+
+def shown(readings: Readings) -> dict[str, object]:
+    return {prop.key: reading.value for prop, reading in readings.items()}
+
+
+def of_group(status: int | None, **fields: Any) -> Readings:
+    return group_readings(GroupCharger(serial="9", status=status, **fields), seen=SEEN, now=NOW)
+
+
+def of_status(status: int | None, *, config: ConfigData | None = None, **fields: Any) -> Readings:
+    return status_readings(ChargerStatus(status=status, config=config or ConfigData(), **fields), seen=SEEN, now=NOW)
+
+
+def test_the_list_of_groups() -> None:
+    readings = of_group(
+        194,
+        locked=False,
+        operation_mode="wallbox",
+        max_charging_current=16.0,
+        added_energy=4.2,
+        charging_power=7.2,
+        charging_time=3600.0,
+        software=Software("6.7.43", "6.7.50"),
+    )
+    assert shown(readings) == {
+        STATUS.key: Status.CHARGING,
+        CAR_CONNECTED.key: True,
+        PROBLEM.key: False,
+        LOCKED.key: False,
+        POWER.key: 7200.0,
+        SESSION_ENERGY.key: 4.2,
+        SESSION_DURATION.key: 3600.0,
+        FIRMWARE.key: "6.7.43",
+        LATEST_FIRMWARE.key: "6.7.50",
+        CHARGING_CURRENT.key: 16.0,
+        OCPP.key: False,
+    }
+
+
+def test_the_full_status() -> None:
+    config = ConfigData(
+        locked=True,
+        max_charging_current=16.0,
+        max_available_current=32.0,
+        icp_max_current=40.0,
+        home_sharing=True,
+        currency="EUR",
+        time_zone="Europe/Berlin",
+        operation_mode="ocpp",
+        eco_smart=EcoSmart(True, 1, 100),
+        software=Software("6.7.43", "6.7.43"),
+    )
+    readings = of_status(
+        194,
+        config=config,
+        charging_power=7.2,
+        max_available_power=25.0,
+        added_energy=4.75,
+        charging_time=60.0,
+        cost=1.19,
+    )
+    assert shown(readings) == {
+        STATUS.key: Status.CHARGING,
+        CAR_CONNECTED.key: True,
+        PROBLEM.key: False,
+        LOCKED.key: True,
+        POWER.key: 7200.0,
+        SESSION_ENERGY.key: 4.75,
+        SESSION_DURATION.key: 60.0,
+        SESSION_COST.key: 1.19,
+        CURRENCY.key: "EUR",
+        WIRE_RATING.key: 32.0,
+        HOUSE_LIMIT.key: 40.0,
+        CHARGING_CURRENT.key: 16.0,
+        ECO_MODE.key: EcoMode.FULL_SOLAR,
+        FIRMWARE.key: "6.7.43",
+        LATEST_FIRMWARE.key: "6.7.43",
+        TIME_ZONE.key: "Europe/Berlin",
+        OCPP.key: True,
+    }
+
+
+def test_what_is_not_told_is_not_read() -> None:
+    assert shown(of_group(UNREADABLE)) == {}
+    assert shown(of_status(UNREADABLE)) == {}
+    assert shown(details_readings(ChargerDetails(), seen=SEEN, now=NOW)) == {}
+
+
+@pytest.mark.parametrize("code", [163, 200, UNREADABLE])
+def test_a_code_that_says_nothing_leaves_the_power_as_it_is_told(code: int) -> None:
+    assert shown(of_group(code, charging_power=1.5, locked=True)) == {POWER.key: 1500.0, LOCKED.key: True}
+
+
+@pytest.mark.parametrize(("code", "status", "car"), CODES)
+def test_every_reading_has_the_moment_and_the_age_of_what_the_charger_does(
+    code: int, status: Status | None, car: bool | None
+) -> None:
+    if status is Status.OFFLINE:
+        return
+    charger = GroupCharger(serial="9", status=code, locked=False, charging_power=1.0, max_charging_current=16.0)
+    flows = status in {Status.CHARGING, Status.DISCHARGING}
+    live_age = 15 * MINUTE if flows or status is None else 9 * 60 * MINUTE
+    for prop, reading in group_readings(charger, seen=SEEN, now=NOW, idle_age=9 * 60 * MINUTE).items():
+        assert (reading.source, reading.observed_at, reading.at) == (Source.CLOUD, SEEN.observed_at, SEEN.at)
+        assert reading.max_age == (live_age if prop.kind is ReadingClass.LIVE else inf), prop
+
+
+@pytest.mark.parametrize("code", [161, 166, 14, 179, 182, 210])
+def test_nothing_flows_through_an_idle_charger_and_its_power_lasts_as_long_as_its_status(code: int) -> None:
+    for readings in (of_group(code), of_group(code, charging_power=7.2), of_status(code, charging_power=7.2)):
+        power, status = readings.get(POWER), readings.get(STATUS)
+        assert power is not None
+        assert status is not None
+        assert power.value == 0
+        assert (power.at, power.max_age) == (status.at, status.max_age) == (SEEN.at, IDLE_STATUS_AGE)
+
+
+@pytest.mark.parametrize(
+    ("code", "kilowatts", "watts"),
+    [
+        (194, 7.2, 7200.0),
+        (194, -0.1, -100.0),
+        (194, None, None),
+        (196, 5.0, -5000.0),
+        (196, -5.0, -5000.0),
+        (196, None, None),
+    ],
+)
+def test_power_is_in_watts_and_negative_while_discharging(
+    code: int, kilowatts: float | None, watts: float | None
+) -> None:
+    assert of_group(code, charging_power=kilowatts).value(POWER) == watts
+
+
+def test_no_current_is_made_up() -> None:
+    for code in STATUS_BY_CODE:
+        assert CURRENT not in of_group(code, charging_power=7.2)
+        assert CURRENT not in of_status(code, charging_power=7.2)
+
+
+@pytest.mark.parametrize("code", [None, 0, 5])
+def test_of_a_charger_that_is_offline_only_the_word_of_the_cloud_and_its_settings_are_read(code: int | None) -> None:
+    live = {"charging_power": 7.2, "added_energy": 3.0, "charging_time": 60.0}
+    config = ConfigData(locked=True, max_available_current=32.0, operation_mode="wallbox")
+    both = (
+        of_group(code, locked=True, max_charging_current=16.0, **live),
+        of_status(code, config=config, cost=2.0, **live),
+    )
+    expected: tuple[dict[str, object], ...] = ({CHARGING_CURRENT.key: 16.0}, {WIRE_RATING.key: 32.0, OCPP.key: False})
+    for readings, settings_ in zip(both, expected, strict=True):
+        assert shown(readings) == {STATUS.key: Status.OFFLINE} | settings_
+        status = readings.get(STATUS)
+        assert status is not None
+        assert (status.observed_at, status.at, status.max_age) == (NOW.observed_at, NOW.at, IDLE_STATUS_AGE)
+        for prop, reading in readings.items():
+            assert prop.key == STATUS.key or reading.at == SEEN.at
+
+
+@pytest.mark.parametrize(
+    ("code", "field", "locked"),
+    [
+        (209, None, True),
+        (210, None, True),
+        (209, False, False),
+        (161, None, None),
+        (165, None, None),
+        (165, True, True),
+    ],
+)
+def test_the_lock_is_told_by_its_field_or_else_by_the_code(code: int, field: bool | None, locked: bool | None) -> None:
+    assert of_group(code, locked=field).value(LOCKED) is locked
+    assert of_status(code, config=ConfigData(locked=field)).value(LOCKED) is locked
+
+
+@pytest.mark.parametrize(
+    ("config", "power", "rating"), [(32.0, 16.0, 32.0), (None, 16.0, 16.0), (32.0, None, 32.0), (None, None, None)]
+)
+def test_the_wire_rating(config: float | None, power: float | None, rating: float | None) -> None:
+    readings = of_status(161, config=ConfigData(max_available_current=config), max_available_power=power)
+    assert readings.value(WIRE_RATING) == rating
+
+
+@pytest.mark.parametrize(
+    ("sharing", "icp", "limit"),
+    [(True, 40.0, 40.0), (True, 0.0, None), (True, None, None), (False, 40.0, None), (None, 40.0, None)],
+)
+def test_the_house_limit_counts_while_power_boost_is_on(
+    sharing: bool | None, icp: float | None, limit: float | None
+) -> None:
+    config = ConfigData(home_sharing=sharing, icp_max_current=icp)
+    assert of_status(161, config=config).value(HOUSE_LIMIT) == limit
+
+
+@pytest.mark.parametrize(
+    ("eco", "mode"),
+    [
+        (None, None),
+        (EcoSmart(None, 1), None),
+        (EcoSmart(False, 1), EcoMode.OFF),
+        (EcoSmart(False, None), EcoMode.OFF),
+        (EcoSmart(True, 0), EcoMode.ECO),
+        (EcoSmart(True, 1), EcoMode.FULL_SOLAR),
+        (EcoSmart(True, 2), None),
+        (EcoSmart(True, None), None),
+    ],
+)
+def test_solar_modes(eco: EcoSmart | None, mode: EcoMode | None) -> None:
+    assert eco_mode(eco) == mode
+    assert of_status(161, config=ConfigData(eco_smart=eco)).value(ECO_MODE) == mode
+
+
+def test_solar_modes_are_written_as_they_are_read() -> None:
+    assert {mode: eco_smart(mode) for mode in EcoMode} == {
+        EcoMode.OFF: (False, 0),
+        EcoMode.ECO: (True, 0),
+        EcoMode.FULL_SOLAR: (True, 1),
+    }
+    assert [eco_mode(EcoSmart(*eco_smart(mode))) for mode in EcoMode] == list(EcoMode)
+
+
+@pytest.mark.parametrize(("mode", "ocpp"), [("ocpp", True), ("OCPP", True), ("wallbox", False), (None, None)])
+def test_another_master(mode: str | None, ocpp: bool | None) -> None:
+    assert of_group(161, operation_mode=mode).value(OCPP) is ocpp
+
+
+def test_the_charger_object() -> None:
+    details = ChargerDetails(
+        software_version="6.7.43",
+        max_charging_current=16.0,
+        max_available_current=32.0,
+        total_energy=5_120_000.0,
+        profile="super-admin",
+    )
+    readings = details_readings(details, seen=SEEN, now=NOW)
+    assert shown(readings) == {
+        FIRMWARE.key: "6.7.43",
+        CHARGING_CURRENT.key: 16.0,
+        WIRE_RATING.key: 32.0,
+        LIFETIME_ENERGY.key: 5120.0,
+        ROLE.key: Role.SUPER_ADMIN,
+    }
+    moments = {prop.key: (reading.observed_at, reading.at) for prop, reading in readings.items()}
+    assert moments.pop(ROLE.key) == (NOW.observed_at, NOW.at), "the role is the word of the cloud"
+    assert set(moments.values()) == {(SEEN.observed_at, SEEN.at)}
+
+
+@pytest.mark.parametrize(
+    ("profile", "role"),
+    [
+        ("super-admin", Role.SUPER_ADMIN),
+        ("admin", Role.ADMIN),
+        ("user", Role.USER),
+        ("operator", Role.OPERATOR),
+        ("Super-Admin", Role.SUPER_ADMIN),
+        ("owner", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_roles(profile: str | None, role: Role | None) -> None:
+    assert role_of(profile) is role
+
+
+# Moments
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-09-21 14:13:20", datetime(2026, 9, 21, 14, 13, 20, tzinfo=UTC)),
+        ("2026-09-21 14:13:20.000000", datetime(2026, 9, 21, 14, 13, 20, tzinfo=UTC)),
+        ("2026-11-02 12:05:00", datetime(2026, 11, 2, 12, 5, tzinfo=UTC)),
+        ("2026-11-02 12:05:01", None),
+        ("9999-12-31 23:59:59", None),
+        ("2014-12-31 23:59:59", None),
+        ("1970-01-01 00:00:00", None),
+        ("0000-00-00 00:00:00", None),
+        ("2026-02-30 00:00:00", None),
+        ("2026-09-21 24:13:20", None),
+        ("2026-09-21T14:13:20", None),
+        ("2026-09-21 14:13:20+02:00", None),
+        ("2026-09-21", None),
+        ("٢٠٢٦-09-21 14:13:20", None),
+        ("soon", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_when_the_charger_last_reported(text: str | None, moment: datetime | None) -> None:
+    assert last_sync(text, START) == moment
+
+
+@given(st.text(max_size=30) | st.from_regex(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", fullmatch=True))
+def test_no_report_lies_in_the_far_future(text: str) -> None:
+    synced = last_sync(text, START)
+    assert synced is None or synced <= START + timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(
+    ("skew", "synced", "age"),
+    [
+        (timedelta(), START - timedelta(seconds=90), 90.0),
+        (timedelta(days=400), START + timedelta(days=400, seconds=-90), 90.0),
+        (timedelta(seconds=-30), START - timedelta(seconds=90), 60.0),
+        (timedelta(), START + timedelta(seconds=90), 0.0),
+    ],
+)
+def test_a_moment_of_the_cloud_on_our_clocks(skew: timedelta, synced: datetime, age: float) -> None:
+    assert moment_of(synced, NOW, skew) == Moment(START - timedelta(seconds=age), 1000.0 - age)
+
+
+# Identity
+
+
+@pytest.mark.parametrize(
+    ("charger_type", "part_number", "name", "model"),
+    [
+        ("PulsarPlus", None, None, "Pulsar Plus"),
+        ("PulsarMax", "PLP1-0-2-4-9-002-F", None, "Pulsar Max"),
+        ("Commander2", None, None, "Commander 2"),
+        ("CopperSB", None, None, "Copper SB"),
+        ("Pulsar", None, None, "Pulsar"),
+        ("Copper C", None, None, "Copper C"),
+        (None, "PLP1-0-2-4-9-002-F", "Garage", "Pulsar Plus"),
+        (None, "PUP1-1", None, "Pulsar Plus"),
+        (None, "PUP2-1", None, "Pulsar Plus"),
+        (None, "PUP3-1", None, "Pulsar Pro"),
+        (None, "cpb1-1", None, "Copper SB"),
+        (None, "QSX3-1", None, "Quasar"),
+        (None, "XYZ", "PulsarMax SN 9", "Pulsar Max"),
+        (None, None, "Pulsar SN 9", "Pulsar"),
+        (None, None, "Commander 2 SN 9", "Commander 2"),
+        (None, None, "Garage", None),
+        (None, None, None, None),
+    ],
+)
+def test_the_model_is_told_by_type_part_number_or_name(
+    charger_type: str | None, part_number: str | None, name: str | None, model: str | None
+) -> None:
+    charger = GroupCharger(serial="9", charger_type=charger_type, name=name)
+    who = identity(charger, part_number)
+    assert who == Identity(Maker.WALLBOX, "9", name or "Wallbox 9", model, part_number)
+    assert is_first_pulsar(who) is (model == "Pulsar")
+
+
+@pytest.mark.parametrize(
+    ("part_number", "both_ways"), [("QSX3-1", True), ("qs", True), ("PLP1-QS", False), (None, False)]
+)
+def test_chargers_that_discharge(part_number: str | None, both_ways: bool) -> None:
+    assert is_bidirectional(part_number) is both_ways
+
+
+@pytest.mark.parametrize(
+    ("charger_type", "eco", "missing"),
+    [
+        ("PulsarPlus", True, set()),
+        ("PulsarPlus", False, {Capability.ECO_MODE}),
+        ("Pulsar", False, {Capability.ECO_MODE, Capability.RESTART}),
+    ],
+)
+def test_capabilities(charger_type: str, eco: bool, missing: set[Capability]) -> None:
+    who = identity(GroupCharger(serial="9", charger_type=charger_type))
+    assert set(Capability) - capabilities(who, has_eco_mode=eco) == missing
+
+
+# Schedules
+
+
+NIGHT = CloudSchedule(slot=1, enabled=True, days=frozenset({0, 6}), start="2130", stop="0500", max_current=10)
+NIGHT_WINDOW = Window(1, True, frozenset({0, 6}), time(21, 30), time(5, 0), "UTC", 10, 0)
+
+
+def test_a_schedule_becomes_windows_in_utc_by_slot() -> None:
+    noon = CloudSchedule(slot=0, enabled=False, days=frozenset(), start="0000", stop="2359", max_energy=4000)
+    found = windows([NIGHT, noon])
+    assert found == (Window(0, False, frozenset(), time(0, 0), time(23, 59), "UTC", 0, 4000), NIGHT_WINDOW)
+    readings = schedule_readings([NIGHT, noon], seen=SEEN)
+    reading = readings.get(SCHEDULE)
+    assert reading is not None
+    assert (reading.value, reading.at, reading.max_age, len(readings)) == (found, SEEN.at, inf, 1)
+    assert schedule_readings([], seen=SEEN).value(SCHEDULE) == (), "no schedule is a word, too"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"slot": None},
+        {"enabled": None},
+        {"days": None},
+        {"start": None},
+        {"stop": None},
+        *({"start": text} for text in ("2400", "2060", "930", "21:30", "٢١٣٠", "", "21300")),
+        {"max_current": -1},
+        {"max_energy": -1},
+    ],
+    ids=str,
+)
+def test_a_schedule_that_cannot_be_understood_is_left_out(broken: dict[str, Any]) -> None:
+    fields = {"slot": 2, "enabled": True, "days": frozenset({1}), "start": "1000", "stop": "1100"}
+    assert len(windows([CloudSchedule(**fields)])) == 1
+    assert windows([CloudSchedule(**fields | broken), NIGHT]) == (NIGHT_WINDOW,)
+
+
+def test_windows_are_written_with_whole_numbers_and_all_seven_days() -> None:
+    assert cloud_schedules((NIGHT_WINDOW,), "700123") == [
+        ScheduleBody(
+            id=1,
+            chargerId=700123,
+            enable=1,
+            max_current=10,
+            max_energy=0,
+            days={
+                "monday": True,
+                "tuesday": False,
+                "wednesday": False,
+                "thursday": False,
+                "friday": False,
+                "saturday": False,
+                "sunday": True,
+            },
+            start="2130",
+            stop="0500",
+        )
+    ]
+    (body,) = cloud_schedules((Window(0, False, frozenset(), time(1, 5), time(9, 0)),), "9")
+    assert (type(body["enable"]), body["enable"], body["start"], body["stop"]) == (int, 0, "0105", "0900")
+
+
+def test_windows_in_another_zone_cannot_be_written() -> None:
+    local = Window(0, True, frozenset({0}), time(22), time(6), zone="Europe/Berlin")
+    with pytest.raises(Unsupported):
+        cloud_schedules((NIGHT_WINDOW, local), "9")
+
+
+@given(
+    st.lists(
+        st.builds(
+            Window,
+            slot=st.integers(0, 3),
+            enabled=st.booleans(),
+            days=st.frozensets(st.integers(0, 6)),
+            start=st.times().map(lambda t: t.replace(second=0, microsecond=0)),
+            end=st.times().map(lambda t: t.replace(second=0, microsecond=0)),
+            max_current=st.integers(0, 32),
+            max_energy=st.integers(0, 99_000),
+        ),
+        unique_by=lambda window: window.slot,
+    )
+)
+def test_what_is_written_is_read_again(schedule: list[Window]) -> None:
+    wanted = tuple(sorted(schedule, key=lambda window: window.slot))
+    bodies: Any = json.loads(json.dumps(cloud_schedules(tuple(schedule), "9")))
+    assert windows(CloudSchedule.from_dict(body) for body in bodies) == wanted
+
+
+# Whatever JSON
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+LEAF = st.none() | st.booleans() | st.integers(-5, 300) | st.floats() | st.text(max_size=12) | JSON
+
+
+def document(*names: str) -> st.SearchStrategy[dict[str, object]]:
+    return st.fixed_dictionaries({}, optional=dict.fromkeys(names, LEAF))
+
+
+CONFIG = document(
+    *("locked", "max_charging_current", "max_available_current", "icp_max_current", "home_sharing", "currency"),
+    *("timezone", "part_number", "operation_mode", "ecosmart", "software"),
+)
+CHARGER = document(
+    *("name", "chargerType", "status", "locked", "operationMode", "maxChargingCurrent", "addedEnergy"),
+    *("chargingPower", "chargingTime", "software"),
+)
+
+
+def assert_well_typed(readings: Readings) -> None:
+    for prop, reading in readings.items():
+        assert isinstance(reading.value, prop.type), prop
+        if isinstance(reading.value, float):
+            assert -1e6 < reading.value < 1e8, prop
+        json.dumps(str(reading.value)).encode()
+
+
+@settings(max_examples=300, deadline=None)
+@given(CHARGER, CONFIG, document("status_id", "last_sync", "charging_power", "added_energy", "cost"), st.data())
+def test_whatever_the_cloud_says_readings_are_of_their_type(
+    group: dict[str, object], config: dict[str, object], status: dict[str, object], data: st.DataObject
+) -> None:
+    charger = GroupCharger.from_dict(group | {"id": 9})
+    assert_well_typed(group_readings(charger, seen=SEEN, now=NOW))
+    assert identity(charger, ConfigData.from_dict(config).part_number).name
+    full = ChargerStatus.from_dict(status | {"config_data": config})
+    assert_well_typed(status_readings(full, seen=SEEN, now=NOW))
+    last_sync(full.last_sync, START)
+    details = data.draw(document("softwareVersion", "maxChargingCurrent", "maxAvailableCurrent", "resume", "lastSync"))
+    assert_well_typed(details_readings(ChargerDetails.from_dict(details), seen=SEEN, now=NOW))
+    schedules = data.draw(st.lists(document("id", "enable", "days", "start", "stop", "max_current", "max_energy")))
+    assert_well_typed(schedule_readings(map(CloudSchedule.from_dict, schedules), seen=SEEN))
+
+
+# What the simulated cloud shows
+
+
+async def test_a_simulated_charger_is_read_alike_from_the_list_and_from_its_status(socket_enabled: None) -> None:
+    import aiohttp
+
+    from custom_components.chargekeeper.wallbox.cloud import WallboxCloudClient
+
+    clock = VirtualClock()
+    world: World = demo_world(clock)
+    world.charger("700102").schedules = (CloudWindow(start="2200", stop="0500", max_current=10),)
+    cloud = WallboxCloud(world, clock)
+    cloud.add_account("ann@example.org", "secret", role="admin")
+    await cloud.start()
+    async with aiohttp.ClientSession() as session, asyncio.timeout(30):  # noqa: TID251 - a guard in real time
+        client = WallboxCloudClient(session, clock, user_api_url=cloud.url, api_url=cloud.url)
+        await client.sign_in("ann@example.org", "secret")
+        await clock.advance(600)
+        chargers = await client.groups()
+        lists = [group_readings(charger, seen=SEEN, now=NOW) for charger in chargers]
+        statuses = [status_readings(await client.status(charger.serial), seen=SEEN, now=NOW) for charger in chargers]
+        details = details_readings(await client.details("700103"), seen=SEEN, now=NOW)
+        schedule = schedule_readings(await client.schedules("700102"), seen=SEEN)
+    await cloud.stop()
+    assert [identity(charger).model for charger in chargers] == ["Pulsar Plus", "Pulsar Max", "Commander 2"]
+    expected = [Status.AVAILABLE, Status.WAITING_SCHEDULE, Status.CHARGING]
+    assert [readings.value(STATUS) for readings in lists] == expected
+    for listed, status in zip(lists, statuses, strict=True):
+        common = shown(listed).keys() & shown(status).keys()
+        assert common == shown(listed).keys()
+        assert {key: shown(listed)[key] for key in common} == {key: shown(status)[key] for key in common}
+    assert [readings.value(HOUSE_LIMIT) for readings in statuses] == [None, 25.0, None]
+    assert lists[2].value(POWER) == pytest.approx(16 * 230 * 3)
+    assert (details.value(ROLE), details.value(LIFETIME_ENERGY)) == (Role.ADMIN, pytest.approx(5212.0, abs=1))
+    assert schedule.value(SCHEDULE) == (Window(0, True, frozenset(range(7)), time(22), time(5), max_current=10),)
+
+
+def test_what_can_be_read_is_a_property_of_the_model() -> None:
+    prop: Property[float] = WIRE_RATING
+    assert prop.kind is ReadingClass.CONFIG
