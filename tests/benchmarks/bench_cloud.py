@@ -1,0 +1,127 @@
+"""Requests per hour, how soon an outage is noticed, and how soon the cloud is used again: on virtual time."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from random import Random
+from statistics import median
+
+import aiohttp
+
+from custom_components.chargekeeper.core.breaker import BreakerState
+from custom_components.chargekeeper.core.keeper import Keeper, KeeperOptions
+from custom_components.chargekeeper.wallbox.account import WallboxAccount
+from custom_components.chargekeeper.wallbox.path import placeholder
+from tests.simulators.clock import VirtualClock
+from tests.simulators.http_server import Fault
+from tests.simulators.wallbox_cloud import WallboxCloud
+from tests.simulators.world import Car, Charger, Window, World
+
+from .figures import Figure
+
+EMAIL, PASSWORD = "owner@example.org", "correct horse"
+HOUR = 3600.0
+IDLE_HOURS = 6
+OUTAGES = 40
+GETS_PER_HOUR = {1: 40, 10: 60, 100: 60}
+NOTICED_WITHIN = {Fault.REFUSE: 30, Fault.ERROR_500: 30, Fault.GARBAGE: 30, Fault.HALF: 30, Fault.HTML: 30, Fault.HANG: 45}
+
+
+@asynccontextmanager
+async def _account(world: World, clock: VirtualClock) -> AsyncIterator[tuple[WallboxCloud, WallboxAccount]]:
+    cloud = WallboxCloud(world, clock)
+    cloud.add_account(EMAIL, PASSWORD)
+    await cloud.start()
+    async with aiohttp.ClientSession() as session:
+        account = WallboxAccount(
+            session, clock, email=EMAIL, password=PASSWORD, user_api_url=cloud.url, api_url=cloud.url
+        )
+        account.start()
+        yield cloud, account
+        await account.stop()
+    await cloud.stop()
+
+
+def _world(clock: VirtualClock, chargers: int) -> World:
+    world = World(clock)
+    for number in range(chargers):
+        world.add(Charger(serial=str(710000 + number), name=f"Bay {number}"))
+    return world
+
+
+async def gets_per_hour() -> AsyncIterator[Figure]:
+    """The busiest hour of several, idle chargers, renewing the tokens included; counted at the simulator."""
+    for chargers, bound in GETS_PER_HOUR.items():
+        clock = VirtualClock()
+        async with _account(_world(clock, chargers), clock) as (cloud, _account_):
+            begun = clock.monotonic()
+            await clock.advance(IDLE_HOURS * HOUR)
+            hours = [0] * (IDLE_HOURS + 1)
+            for request in cloud.requests:
+                hours[int((request.at - begun) / HOUR)] += request.method == "GET"
+        yield Figure(f"GETs in the busiest hour, {chargers} idle chargers", max(hours), bound, "requests")
+
+
+async def noticed() -> AsyncIterator[Figure]:
+    """From the first poll that meets the fault until the cloud counts as lost."""
+    for fault, bound in NOTICED_WITHIN.items():
+        clock = VirtualClock()
+        async with _account(_world(clock, 1), clock) as (cloud, account):
+            await clock.advance(HOUR)
+            sent: list[float] = []
+            account.breaker.listen(lambda sent=sent, clock=clock: sent.append(clock.monotonic()))
+            seen = len(cloud.requests)
+            await cloud.set_fault(fault)
+            await clock.advance_until(
+                lambda account=account: account.breaker.state is BreakerState.OPEN, within=300, step=0.5
+            )
+            first = min([sent[0], *(request.at for request in cloud.requests[seen:])])
+            yield Figure(f"cloud lost ({fault.value}), noticed after the next poll", clock.monotonic() - first, bound, "s")
+
+
+async def failback() -> AsyncIterator[Figure]:
+    """From the moment at which the cloud answers again until it is used, and until an override is re-applied."""
+    waits: list[float] = []
+    reapplied: list[float] = []
+    for seed in range(OUTAGES):
+        random = Random(seed)
+        clock = VirtualClock()
+        world = World(clock)
+        charger = world.add(
+            Charger(serial="710000", name="Bay", schedules=(Window(start="2200", stop="0500"),), window_open=False)
+        )
+        charger.plug_in(Car(wants_kwh=60))
+        async with _account(world, clock) as (cloud, account), _keeper(account, clock) as keeper:
+            await clock.advance(HOUR + random.uniform(0, 120))
+            await cloud.set_fault(random.choice([Fault.REFUSE, Fault.ERROR_500, Fault.HANG]))
+            await clock.advance_until(lambda account=account: not account.breaker.usable, within=300)
+            await keeper.set_override(on=True)
+            await clock.advance(random.uniform(60, 2 * HOUR))
+            await cloud.set_fault(Fault.NONE)
+            healed = clock.monotonic()
+            await clock.advance_until(lambda account=account: account.breaker.usable, within=600, step=0.5)
+            used = clock.monotonic()
+            waits.append(used - healed)
+            await clock.advance_until(lambda keeper=keeper: keeper.snapshot.override.applied, within=600, step=0.5)
+            reapplied.append(clock.monotonic() - used)
+    yield Figure(f"cloud back, used again: median of {OUTAGES} outages", median(waits), 75, "s")
+    yield Figure(f"cloud back, used again: worst of {OUTAGES} outages", max(waits), 150, "s")
+    yield Figure("override re-applied after that: worst", max(reapplied), 10, "s")
+
+
+@asynccontextmanager
+async def _keeper(account: WallboxAccount, clock: VirtualClock) -> AsyncIterator[Keeper]:
+    async def keep_nothing(_journal: dict[str, object]) -> None:
+        """No store in this measurement."""
+
+    keeper = Keeper(placeholder("710000"), clock, KeeperOptions(), keep_nothing)
+    keeper.add_path(account.path("710000"))
+    keeper.start()
+    yield keeper
+    await keeper.stop()
+
+
+def measurements() -> Iterator[AsyncIterator[Figure]]:
+    """All that is measured here."""
+    yield gets_per_hour()
+    yield noticed()
+    yield failback()

@@ -1,0 +1,3 @@
+"""x"""
+def measurements():
+    return iter(())
