@@ -1,9 +1,10 @@
 """Entity actions: restart with an answer what became of it, and the time-of-use override with its end."""
 
 from datetime import datetime
+from typing import Any
 
-from homeassistant.components.button import DOMAIN as BUTTON_DOMAIN, ButtonDeviceClass
-from homeassistant.components.switch import DOMAIN as SWITCH_DOMAIN
+from homeassistant.components.button.const import ButtonDeviceClass
+from homeassistant.const import Platform
 from homeassistant.core import HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
 from homeassistant.exceptions import ServiceValidationError
 from homeassistant.helpers import config_validation as cv
@@ -24,6 +25,12 @@ ATTR_ENABLED = "enabled"
 ATTR_UNTIL = "until"
 ATTR_UNTIL_TIME = "until_time"
 
+OVERRIDE_SCHEMA: dict[Any, Any] = {
+    vol.Required(ATTR_ENABLED): cv.boolean,
+    vol.Optional(ATTR_UNTIL, default=Until.FULL): vol.Coerce(Until),
+    vol.Optional(ATTR_UNTIL_TIME): cv.datetime,
+}
+
 
 @callback
 def async_setup_services(hass: HomeAssistant) -> None:
@@ -32,7 +39,7 @@ def async_setup_services(hass: HomeAssistant) -> None:
         hass,
         DOMAIN,
         SERVICE_RESTART,
-        entity_domain=BUTTON_DOMAIN,
+        entity_domain=Platform.BUTTON,
         entity_device_classes=(ButtonDeviceClass.RESTART,),
         schema=None,
         func=_restart,
@@ -42,13 +49,9 @@ def async_setup_services(hass: HomeAssistant) -> None:
         hass,
         DOMAIN,
         SERVICE_SET_TOU_OVERRIDE,
-        entity_domain=SWITCH_DOMAIN,
+        entity_domain=Platform.SWITCH,
         required_features=(SwitchFeature.OVERRIDE,),
-        schema={
-            vol.Required(ATTR_ENABLED): cv.boolean,
-            vol.Optional(ATTR_UNTIL, default=Until.FULL): vol.Coerce(Until),
-            vol.Optional(ATTR_UNTIL_TIME): cv.datetime,
-        },
+        schema=OVERRIDE_SCHEMA,
         func=_set_tou_override,
     )
 

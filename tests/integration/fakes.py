@@ -138,7 +138,8 @@ class FakePath(ChargerPath):
         self._listeners: list[PathListener] = []
         self._said: Word | None = None
         self._shown = Readings()
-        self._heard_at: float | None = None
+        self._asked_at: float | None = None
+        self._synced_at: float | None = None
         self._contact: datetime | None = None
 
     def show(self, values: Values) -> None:
@@ -147,9 +148,11 @@ class FakePath(ChargerPath):
         for prop, value in values.items():
             age = LIVE_AGE[self.source] if prop.kind is ReadingClass.LIVE else float("inf")
             self._shown.put(prop, Reading(value, self.source, wall, now, age))
-        self.is_present = Presence.ONLINE
         self._said = Word(self._shown.value(STATUS), self._shown.value(CAR_CONNECTED))
-        self._heard_at, self._contact = now, wall
+        self.is_present = Presence.OFFLINE if self._said.status is Status.OFFLINE else Presence.ONLINE
+        self._asked_at, self._contact = now, wall
+        if self.is_present is Presence.ONLINE:
+            self._synced_at = now
         readings = Readings()
         for prop in values:
             readings.put(prop, cast("Reading[Any]", self._shown.get(prop)))
@@ -166,7 +169,7 @@ class FakePath(ChargerPath):
         for listener in tuple(self._listeners):
             listener.path_changed(self)
 
-    def rename(self, **changes: str) -> None:
+    def rename(self, **changes: Any) -> None:
         """The charger says something else of itself."""
         self._identity = replace(self._identity, **changes)
         self.changed()
@@ -199,12 +202,12 @@ class FakePath(ChargerPath):
     @property
     @override
     def synced_at(self) -> float | None:
-        return self._heard_at
+        return self._synced_at
 
     @property
     @override
     def asked_at(self) -> float | None:
-        return self._heard_at
+        return self._asked_at
 
     @property
     @override

@@ -4,8 +4,16 @@ from homeassistant.const import STATE_UNAVAILABLE, STATE_UNKNOWN
 from homeassistant.core import HomeAssistant
 import pytest
 
-from custom_components.chargekeeper.core.model import CAR_CONNECTED, LIVE_AGE, PROBLEM, Identity, Maker, Source
-from custom_components.chargekeeper.core.paths import Presence
+from custom_components.chargekeeper.core.model import (
+    CAR_CONNECTED,
+    LIVE_AGE,
+    PROBLEM,
+    STATUS,
+    Identity,
+    Maker,
+    Source,
+    Status,
+)
 
 from .fakes import SERIAL, FakePath, move_in
 
@@ -26,11 +34,9 @@ async def test_car_and_problem(hass: HomeAssistant, value: bool, state: str) -> 
 async def test_cloud_tells_whether_this_charger_is_reached_over_it(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     assert house.state("binary_sensor", "cloud").state == "on"
-    house.path.is_present = Presence.OFFLINE
-    house.path.changed()
-    await house.settle()
+    await house.show({STATUS: Status.OFFLINE})
     assert house.state("binary_sensor", "cloud").state == "off"
-    await house.show({CAR_CONNECTED: False})
+    await house.show({STATUS: Status.AVAILABLE})
     assert house.state("binary_sensor", "cloud").state == "on"
     await house.lose_cloud()
     assert house.state("binary_sensor", "cloud").state == "off"

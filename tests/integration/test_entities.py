@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Generator
 import json
+import logging
 from pathlib import Path
 from typing import Any
 from unittest.mock import PropertyMock, patch
@@ -22,6 +23,7 @@ from custom_components.chargekeeper.core.model import (
     LimitingFactor,
     Source,
 )
+from custom_components.chargekeeper.entity import ChargerEntity
 
 from .fakes import BASIC, CLOUD_VALUES, EVERYTHING, SERIAL, USER, House, charger, move_in
 
@@ -84,9 +86,9 @@ async def test_devices(hass: HomeAssistant) -> None:
     assert per_device[account.id] == 3
 
     await house.show({FIRMWARE: "6.5.2"})
-    device = registry.async_get(device.id)
-    assert device is not None
-    assert device.sw_version == "6.5.2"
+    updated = registry.async_get_device_by_identifier((DOMAIN, f"wallbox_{SERIAL}"), house.entry.entry_id)
+    assert updated is not None
+    assert updated.sw_version == "6.5.2"
 
 
 async def test_not_more_than_25_entities_are_on_for_a_charger_in_the_cloud(hass: HomeAssistant) -> None:
@@ -174,14 +176,25 @@ async def test_going_read_only_clears_the_commands_away_and_back(hass: HomeAssis
 
 
 async def test_an_entity_is_written_only_when_it_shows_something_else(hass: HomeAssistant) -> None:
-    house = await move_in(hass)
-    written: list[str] = []
-    hass.bus.async_listen("state_changed", lambda event: written.append(event.data["entity_id"]))
-    hass.bus.async_listen("state_reported", lambda event: written.append(event.data["entity_id"]))
-    await house.show({OFFLINE_CURRENT: 10.0})
-    written.clear()
+    house = await move_in(hass, EVERYTHING)
+    with patch.object(ChargerEntity, "async_write_ha_state", autospec=True) as write:
+        await house.show({OFFLINE_CURRENT: 11.0})
+    assert [call.args[0].entity_id for call in write.call_args_list] == [house.entity_id("sensor", "offline_current")]
+
+
+async def test_home_assistant_has_nothing_to_complain_about(
+    hass: HomeAssistant, all_enabled: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No warning: nothing that is going away, no unit, class or precision that do not fit together."""
+    house = await move_in(hass, EVERYTHING)
     await house.show({OFFLINE_CURRENT: 11.0})
-    assert written == [house.entity_id("sensor", "offline_current")]
+    await house.unload()
+    complaints = [
+        record.getMessage()
+        for record in caplog.records
+        if record.levelno >= logging.WARNING and "has not been tested by Home Assistant" not in record.getMessage()
+    ]
+    assert complaints == []
 
 
 async def test_texts_and_icons_fit_the_entities(hass: HomeAssistant) -> None:

@@ -4,8 +4,7 @@ from homeassistant.const import STATE_UNKNOWN
 from homeassistant.core import HomeAssistant
 import pytest
 
-from custom_components.chargekeeper.core.model import CAR_CONNECTED, STATUS, Outcome, Status
-from custom_components.chargekeeper.core.paths import Presence
+from custom_components.chargekeeper.core.model import CAR_CONNECTED, STATUS, Status
 
 from .fakes import CLOUD_VALUES, move_in
 
@@ -21,15 +20,14 @@ async def test_a_restart_is_accepted_and_verified(hass: HomeAssistant) -> None:
     assert accepted.attributes["event_type"] == "accepted"
 
     await house.pass_time(30)
-    house.path.is_present = Presence.OFFLINE
-    await_status = house.path._said  # the last word stays, the charger does not
-    assert await_status is not None
-    await house.pass_time(1)
-    house.path.changed()
+    await house.show({STATUS: Status.OFFLINE})
     await house.pass_time(90)
     await house.show({STATUS: Status.AVAILABLE})
     await house.pass_time(5)
-    assert house.state("event", "restart").attributes["event_type"] in {Outcome.VERIFIED, Outcome.UNVERIFIED}
+    verified = house.state("event", "restart")
+    assert verified.attributes["event_type"] == "verified"
+    assert verified.state > accepted.state
+    assert house.state("sensor", "status").state == "available"
 
 
 async def test_the_end_of_an_override_says_why(hass: HomeAssistant) -> None:

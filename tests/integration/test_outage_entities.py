@@ -102,7 +102,7 @@ async def test_an_outage_over_a_restart_of_home_assistant(hass: HomeAssistant) -
 
     after = shown(house)
     assert after.keys() == before.keys()
-    assert lost(house) == LIVE | UNKNOWN_WITHOUT_STATUS
+    assert lost(house) == LIVE | UNKNOWN_WITHOUT_STATUS | {"cloud"}, "nobody has asked the cloud yet"
     assert after["switch", "tou_override"] == "on"
     for key in ("wire_rating", "load_group_limit", "house_limit", "session_energy", "lifetime_energy"):
         assert after["sensor", key] == before["sensor", key]

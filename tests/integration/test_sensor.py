@@ -27,7 +27,6 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
-from custom_components.chargekeeper.core.paths import Presence
 from custom_components.chargekeeper.sensor import SENSORS, ChargerSensor
 
 from .fakes import BASIC, CLOUD_VALUES, EVERYTHING, move_in
@@ -158,9 +157,7 @@ async def test_restart_availability_and_connection_path_follow_the_charger(hass:
     assert house.state("sensor", "connection_path").state == "cloud"
     await house.show({STATUS: Status.CHARGING})
     assert house.state("sensor", "restart_availability").state == "charging"
-    house.path.is_present = Presence.OFFLINE
-    house.path.changed()
-    await house.settle()
+    await house.show({STATUS: Status.OFFLINE})
     assert house.state("sensor", "connection_path").state == "none"
     assert house.state("sensor", "restart_availability").state == "offline"
     await house.lose_cloud()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from math import inf
-from typing import Any, override
+from typing import override
 
 from custom_components.chargekeeper.core.clock import Clock
 
@@ -201,7 +201,7 @@ class Charger:
     _report: Report | None = field(default=None, init=False, repr=False)
 
     @override
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if name not in CONTROLS or self._world is None:
             object.__setattr__(self, name, value)
             return

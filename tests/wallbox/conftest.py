@@ -15,7 +15,7 @@ from tests.simulators.wallbox_cloud import WallboxCloud
 from tests.simulators.world import Charger, World, demo_world
 
 EMAIL = "owner@example.org"
-PASSWORD = "correct horse"  # noqa: S105 - of the simulated account
+PASSWORD = "correct horse"
 FREE, WAITING, CHARGING = "700101", "700102", "700103"
 
 

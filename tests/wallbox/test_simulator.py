@@ -1,12 +1,12 @@
 """The simulators themselves: what the world does by itself, and how each fault looks to a client."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 import json
-from typing import Any
+from typing import Any, override
 
 from aiohttp import (
     ClientConnectorError,
@@ -19,13 +19,14 @@ from aiohttp import (
 import pytest
 
 from tests.simulators.clock import START, VirtualClock
-from tests.simulators.wallbox_cloud import Account, Authorization, Fault, Limits, WallboxCloud
+from tests.simulators.wallbox_cloud import Authorization, Fault, Limits, WallboxCloud
 from tests.simulators.world import Car, Charger, RestartPlan, State, Window, World, demo_world
 
 EMAIL, PASSWORD = "ann@example.org", "secret"
 GROUPS = "/v3/chargers/groups"
 STATUS = "/chargers/status/700103"
 ACTION = "/v3/chargers/{}/remote-action"
+YEAR = 365 * 86400.0
 POWER = 16 * 230 * 3 / 1000  # kW; what "Carport" charges with
 
 
@@ -43,6 +44,7 @@ def world(clock: VirtualClock) -> World:
 async def cloud(world: World, clock: VirtualClock, socket_enabled: None) -> AsyncIterator[WallboxCloud]:
     cloud = WallboxCloud(world, clock)
     cloud.add_account(EMAIL, PASSWORD)
+    cloud.access_lifetime = YEAR
     await cloud.start()
     yield cloud
     await cloud.stop()
@@ -77,6 +79,11 @@ async def sign_in(session: ClientSession, password: str = PASSWORD) -> ClientRes
     return await session.get("/users/signin", headers=headers)
 
 
+async def tokens_of(client: Client) -> dict[str, Any]:
+    found: dict[str, Any] = (await (await sign_in(client.session)).json())["data"]["attributes"]
+    return found
+
+
 @pytest.fixture
 async def client(cloud: WallboxCloud) -> AsyncIterator[Client]:
     async with ClientSession(cloud.url) as session:
@@ -84,19 +91,19 @@ async def client(cloud: WallboxCloud) -> AsyncIterator[Client]:
         yield Client(session, (await answer.json())["data"]["attributes"]["token"])
 
 
-# The world
+def state_of(world: World, serial: str) -> State:
+    return world.charger(serial).state
 
 
 async def test_energy_is_integrated_however_often_one_looks(clock: VirtualClock) -> None:
-    often, once = (
-        World(clock).add(Charger(serial="1", name="A", max_charging_current=16, lifetime_kwh=100)) for _ in range(2)
-    )
-    for charger in (often, once):
+    worlds = World(clock), World(clock)
+    for world in worlds:
+        charger = world.add(Charger(serial="1", name="A", max_charging_current=16, lifetime_kwh=100))
         charger.plug_in(Car(wants_kwh=20))
     for _ in range(60):
         await clock.advance(60)
-        often._advance()
-    once._advance()
+        worlds[0].advance()
+    often, once = (world.charger("1") for world in worlds)
     assert often.session_kwh == pytest.approx(once.session_kwh)
     assert once.session_kwh == pytest.approx(POWER)
     assert once.lifetime_kwh == pytest.approx(100 + POWER)
@@ -112,7 +119,7 @@ async def test_a_full_car_takes_no_more(world: World, clock: VirtualClock) -> No
     assert carport.session_kwh == pytest.approx(52)
     assert carport.session_seconds == pytest.approx(52 / POWER * 3600)
     carport.unplug()
-    assert carport.state is State.FREE
+    assert state_of(world, "700103") is State.FREE
     assert carport.session_kwh == pytest.approx(52), "kept until the next session"
     carport.plug_in()
     assert carport.session_kwh == 0
@@ -153,24 +160,54 @@ async def test_a_schedule_opens_and_closes_to_the_second(world: World, clock: Vi
     driveway.max_charging_current = 10
     assert driveway.state is State.WAITING_SCHEDULE
     await clock.advance(3600 - 1)
-    assert world.charger("700102").state is State.WAITING_SCHEDULE
+    assert state_of(world, "700102") is State.WAITING_SCHEDULE
     await clock.advance(1)
-    assert world.charger("700102").state is State.CHARGING
+    assert state_of(world, "700102") is State.CHARGING
     assert driveway.report.state is State.CHARGING, "told to the cloud at once"
     assert driveway.report.at == START + timedelta(hours=1)
     await clock.advance(4 * 3600)
-    assert world.charger("700102").state is State.WAITING_SCHEDULE
+    assert state_of(world, "700102") is State.WAITING_SCHEDULE
     assert driveway.session_kwh == pytest.approx(1.5 * 10 * 230 * 3 / 1000)
+
+
+class SlowWallClock(VirtualClock):
+    """Like the fast clock of the demo: the wall clock runs at a twentieth of the speed."""
+
+    @override
+    def now(self) -> datetime:
+        return START + (super().now() - START) / 20
+
+
+async def test_a_schedule_keeps_to_a_wall_clock_that_is_slower() -> None:
+    clock = SlowWallClock()
+    world = World(clock)
+    charger = world.add(Charger(serial="1", name="A", schedules=(Window(start="1201", stop="1300"),)))
+    charger.plug_in(Car(wants_kwh=200))
+    await clock.advance(20 * 90)
+    assert world.charger("1").session_seconds == pytest.approx(20 * 30)
+    assert charger.report.at == clock.now()
+
+
+async def test_a_wall_clock_set_anew_moves_the_schedule_only(world: World, clock: VirtualClock) -> None:
+    world.charger("700102").window_open = None
+    clock.jump(10 * 3600)
+    await clock.advance(60)
+    assert state_of(world, "700102") is State.CHARGING
+    assert world.charger("700103").session_seconds == pytest.approx(60)
+    clock.jump(-10 * 3600)
+    await clock.advance(60)
+    assert state_of(world, "700102") is State.WAITING_SCHEDULE
+    assert world.charger("700103").session_seconds == pytest.approx(120)
 
 
 async def test_a_window_forced_by_hand(world: World) -> None:
     driveway = world.charger("700102")
     assert driveway.state is State.WAITING_SCHEDULE
     driveway.window_open = True
-    assert driveway.state is State.CHARGING
+    assert state_of(world, "700102") is State.CHARGING
     driveway.window_open = False
     driveway.schedules = (Window(start="2200", stop="0500", enabled=False),)
-    assert driveway.state is State.CHARGING, "nothing is enabled, so nothing is shut"
+    assert state_of(world, "700102") is State.CHARGING, "nothing is enabled, so nothing is shut"
 
 
 async def test_every_limit_binds(world: World) -> None:
@@ -197,9 +234,6 @@ async def test_reports_every_300_s_idle_and_30_s_charging(world: World, clock: V
 async def test_a_serial_number_is_taken_once(world: World) -> None:
     with pytest.raises(ValueError, match="700101"):
         world.add(Charger(serial="700101", name="Twin"))
-
-
-# The chargers as the cloud shows them
 
 
 async def test_an_offline_charger_keeps_its_old_values(client: Client, world: World, clock: VirtualClock) -> None:
@@ -337,22 +371,21 @@ async def test_the_clock_of_the_cloud(client: Client, cloud: WallboxCloud) -> No
     async with client.request("GET", STATUS) as answer:
         assert parsedate_to_datetime(answer.headers["Date"]) == START + timedelta(hours=1)
         assert (await answer.json())["last_sync"] == "2026-11-02 13:00:00"
-    tokens = (await (await sign_in(client.session)).json())["data"]["attributes"]
-    assert tokens["ttl"] == int((START + timedelta(hours=1, seconds=cloud.access_lifetime)).timestamp() * 1000)
-
-
-# Signing in, and being too fast
+    tokens = await tokens_of(client)
+    assert tokens["ttl"] == int((START + timedelta(hours=1, seconds=YEAR)).timestamp() * 1000)
 
 
 async def test_tokens_end(client: Client, cloud: WallboxCloud, clock: VirtualClock) -> None:
-    await clock.advance(cloud.access_lifetime - 1)
+    cloud.access_lifetime = 900.0
+    client.headers = Client(client.session, (await tokens_of(client))["token"]).headers
+    await clock.advance(899)
     assert await client.code("GET", GROUPS) == 200
     await clock.advance(1)
     assert await client.code("GET", GROUPS) == 401
 
 
 async def test_a_refresh_token_serves_once_and_for_refreshing_only(client: Client) -> None:
-    tokens = (await (await sign_in(client.session)).json())["data"]["attributes"]
+    tokens = await tokens_of(client)
     headers = {"Authorization": f"Bearer {tokens['refresh_token']}", "Partner": "wallbox"}
     codes = []
     for path in (GROUPS, "/users/refresh-token", "/users/refresh-token"):
@@ -402,9 +435,6 @@ async def test_the_log_of_requests(client: Client, cloud: WallboxCloud, clock: V
     assert cloud.count("GET", "/v3/", since=begun) == 1
 
 
-# The faults, from a client's side
-
-
 @asynccontextmanager
 async def asking(client: Client, clock: VirtualClock, path: str = GROUPS) -> AsyncIterator[asyncio.Task[Any]]:
     """A GET under way, given all the time that it needs short of a time-out."""
@@ -419,9 +449,6 @@ async def test_fault_refuse(client: Client, cloud: WallboxCloud) -> None:
     await client.get(GROUPS)
     url = cloud.url
     await cloud.set_fault(Fault.REFUSE)
-    for _ in range(2):
-        with pytest.raises((ClientConnectorError, ServerDisconnectedError)):
-            await client.get(GROUPS)
     with pytest.raises(ClientConnectorError):
         await client.get(GROUPS)
     assert cloud.fault is Fault.REFUSE
@@ -434,7 +461,7 @@ async def test_fault_refuse_cuts_what_hangs(client: Client, cloud: WallboxCloud,
     await cloud.set_fault(Fault.HANG)
     async with asking(client, clock) as task:
         await cloud.set_fault(Fault.REFUSE)
-        with pytest.raises(ServerDisconnectedError):
+        with pytest.raises((ServerDisconnectedError, ClientConnectorError)):  # aiohttp tries a GET once more by itself
             await task
 
 
@@ -446,18 +473,11 @@ async def test_fault_hang(client: Client, cloud: WallboxCloud, clock: VirtualClo
         await cloud.set_fault(Fault.NONE)
         await clock.advance(60)
         assert not task.done(), "what hangs, hangs"
-        cloud.access_lifetime = 1e9
-        client.headers = Client(client.session, (await tokens_of(client))["token"]).headers
         assert len(await chargers(client)) == 3
         assert [r.status for r in cloud.requests if r.path == GROUPS] == [None, 200]
         await cloud.stop()
-        with pytest.raises(ServerDisconnectedError):
+        with pytest.raises((ServerDisconnectedError, ClientConnectorError)):  # aiohttp tries a GET once more by itself
             await task
-
-
-async def tokens_of(client: Client) -> dict[str, Any]:
-    found: dict[str, Any] = (await (await sign_in(client.session)).json())["data"]["attributes"]
-    return found
 
 
 async def test_fault_slow(client: Client, cloud: WallboxCloud, clock: VirtualClock) -> None:
@@ -474,13 +494,13 @@ async def test_fault_slow_takes_effect_after_its_sender_gave_up(
     client: Client, cloud: WallboxCloud, world: World, clock: VirtualClock
 ) -> None:
     await cloud.set_fault(Fault.SLOW, slow_seconds=20)
+    impatient = asyncio.ensure_future(limited(clock, client.code("POST", ACTION.format("700103"), {"action": 2})))
+    await clock.advance(15)
     with pytest.raises(TimeoutError):
-        await asyncio.gather(
-            limited(clock, client.code("POST", ACTION.format("700103"), {"action": 2})), clock.advance(15)
-        )
-    assert world.charger("700103").state is State.CHARGING
+        await impatient
+    assert state_of(world, "700103") is State.CHARGING
     await clock.advance(10)
-    assert world.charger("700103").state is State.PAUSED
+    assert state_of(world, "700103") is State.PAUSED
 
 
 async def limited[R](clock: VirtualClock, waiting: Awaitable[R]) -> R:
@@ -511,7 +531,7 @@ async def test_fault_garbage(client: Client, cloud: WallboxCloud) -> None:
     await cloud.set_fault(Fault.GARBAGE)
     async with client.request("GET", GROUPS) as answer:
         assert (answer.status, answer.content_type) == (200, "application/json")
-        with pytest.raises(ValueError, match="codec|JSON|Expecting"):
+        with pytest.raises(ValueError, match=r"codec can.t decode"):
             await answer.json()
 
 
@@ -544,13 +564,13 @@ async def test_fault_reset(client: Client, cloud: WallboxCloud, world: World) ->
         await cloud.set_fault(Fault.RESET, method="POST", carried_out=carried_out)
         with pytest.raises((ServerDisconnectedError, ConnectionResetError)):
             await client.code("POST", ACTION.format("700103"), {"action": 2})
-        assert world.charger("700103").state is state
+        assert state_of(world, "700103") is state
     assert await client.code("GET", GROUPS) == 200
 
 
 async def test_faults_for_some_requests(client: Client, cloud: WallboxCloud) -> None:
     await cloud.set_fault(Fault.ERROR_500, path_prefix="/chargers/status", next_requests=1)
-    cloud.add_fault(Fault.HTML, matches=lambda method, path: method == "PUT")
+    cloud.add_fault(Fault.HTML, matches=lambda method, path: (method, path) == ("PUT", "/v2/charger/700101"))
     with pytest.raises(ValueError, match="set_fault"):
         cloud.add_fault(Fault.REFUSE)
     assert await client.code("GET", GROUPS) == 200

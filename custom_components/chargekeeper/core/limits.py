@@ -97,17 +97,18 @@ def permit(amps: int, limits: Limits, *, minimum: int = MINIMUM_CURRENT) -> None
         minimum: the lowest setting the charger takes, A.
 
     Raises:
-        UnsafeRequest: `current_too_low` (pausing is the switch), `wire_rating_unknown` or `above_ceiling`.
+        UnsafeRequest: `current_too_low` (pausing is the switch; `detail` is the minimum), `wire_rating_unknown`, or
+            `above_ceiling` (`detail` is the ceiling); both in A.
     """
     if amps < minimum:
-        raise UnsafeRequest("current_too_low", f"{amps} A is less than {minimum} A")
+        raise UnsafeRequest("current_too_low", f"{minimum}")
     if limits.charging_current is not None and amps <= limits.charging_current:
         return
     if limits.wire_rating is None:
-        raise UnsafeRequest("wire_rating_unknown", f"raising to {amps} A")
-    highest, factor = ceiling(limits)
+        raise UnsafeRequest("wire_rating_unknown")
+    highest, _ = ceiling(limits)
     if highest is not None and amps > highest:
-        raise UnsafeRequest("above_ceiling", f"{amps} A is more than {highest:g} A ({factor})")
+        raise UnsafeRequest("above_ceiling", f"{highest:g}")
 
 
 def safe_start(limits: Limits) -> int | None:

@@ -58,6 +58,9 @@ REFUSED_AGAIN_AFTER = 10 * 60.0
 LOGIN_RETRY = 3600.0
 """Seconds between sign-ins while the user is asked for the password: the refusal may have been the cloud's fault."""
 
+FIRST_READS = 3
+"""So many chargers show their status before the slow round pays for the first sign-in."""
+
 COMMAND_TTL = 300.0
 """Seconds for which a command waits for room in its purse."""
 
@@ -271,7 +274,7 @@ class WallboxAccount(CloudAccount):
             await self._poll(self._purses.probes)
         elif now >= self._groups_at + (READ_EVERY if self._watchers else GROUPS_EVERY):
             await self._poll(self._purses.reads)
-        elif self._purses.owed_slots and not self._unread:
+        elif self._purses.owed_slots and (self._slow_turns >= FIRST_READS or not self._unread):
             self._purses.owed_slots -= 1
             self._purses.reads.take(now)
         elif (job := self._next_slow()) is not None:

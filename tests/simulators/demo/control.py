@@ -5,6 +5,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from tests.simulators.demo.client import Client
 from tests.simulators.demo.home_assistant import HOST, HomeAssistant
 from tests.simulators.wallbox_cloud import Account, Fault, WallboxCloud
 from tests.simulators.world import Charger, RestartPlan
@@ -64,9 +65,9 @@ ACTIONS: dict[str, tuple[str, Callable[[Charger], None]]] = {
     "unplug": ("Unplug the car", Charger.unplug),
     "offline": ("Goes offline", _offline),
     "online": ("Comes online", _online),
-    "window-open": ("Schedule's window opens", _window(True)),
-    "window-closed": ("Schedule's window closes", _window(False)),
-    "window-by-clock": ("Schedule by the clock", _window(None)),
+    "window-open": ("Window opens", _window(True)),
+    "window-closed": ("Window closes", _window(False)),
+    "window-by-clock": ("Window by the clock", _window(None)),
     "restarts-fail": ("Restarts never come back", _restarts_fail),
     "restarts-work": ("Restarts work", _restarts_work),
 }
@@ -83,8 +84,8 @@ class Control:
         self._condition = "up"
         self._runner: web.AppRunner | None = None
 
-    async def start(self, port: int) -> None:
-        """Listen. Raises `OSError` when the port is taken."""
+    async def start(self, port: int) -> str:
+        """Listen (port 0 takes a free one) and tell where. Raises `OSError` when the port is taken."""
         app = web.Application()
         app.add_routes(
             [
@@ -99,6 +100,7 @@ class Control:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         await web.TCPSite(self._runner, HOST, port).start()
+        return f"http://{HOST}:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:
         """Stop listening."""
@@ -147,8 +149,10 @@ class Control:
         return _done(f"{chargers[wanted].name}: {label}.")
 
     async def _on_restart(self, request: web.Request) -> web.Response:
-        self._home_assistant.restart()
-        return _done("Home Assistant restarts; the world goes on.")
+        await self._home_assistant.restart()
+        async with Client(self._home_assistant.url) as client:
+            await client.wait_until_it_answers()
+        return _done("Home Assistant was restarted.")
 
     async def _on_heal(self, request: web.Request) -> web.Response:
         await self._set_cloud("up")
@@ -166,7 +170,9 @@ def _shown(charger: Charger) -> dict[str, object]:
         "power_kw": round(charger.power_kw, 1),
         "car": charger.car is not None,
         "online": charger.reaches_cloud,
-        "window": {None: "by the clock", True: "open", False: "closed"}[charger.window_open],
+        "window": {None: "by the clock", True: "open", False: "closed"}[charger.window_open]
+        if charger.schedules
+        else None,
         "restarts": "work" if charger.restart_plan.comes_back else "never come back",
     }
 

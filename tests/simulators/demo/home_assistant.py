@@ -72,7 +72,7 @@ class HomeAssistant:
         """How often it was started."""
         self._process: asyncio.subprocess.Process | None = None
         self._wanted = True
-        self._restart = False
+        self._restarted: asyncio.Event | None = None
 
     @property
     def url(self) -> str:
@@ -128,11 +128,12 @@ class HomeAssistant:
         """Run it, again after each restart, until it is stopped or ends by itself; its last exit code."""
         while True:
             self._process = await self._start()
+            if not self._wanted:  # stopped while it was being started
+                self._process.terminate()
+            if self._restarted is not None:
+                self._restarted.set()
             code = await self._process.wait()
-            self._process = None
-            again = self._wanted and (self._restart or code == RESTART_EXIT_CODE)
-            self._restart = False
-            if not again:
+            if not self._wanted or (self._restarted is None and code != RESTART_EXIT_CODE):
                 return code
 
     async def _start(self) -> asyncio.subprocess.Process:
@@ -150,11 +151,16 @@ class HomeAssistant:
                 start_new_session=True,
             )
 
-    def restart(self) -> None:
-        """End it and start it again; the world goes on meanwhile."""
-        if self._process is not None:
-            self._restart = True
+    async def restart(self) -> None:
+        """End it and start it again; the world goes on meanwhile. The new one is started, not ready, on return."""
+        if self._process is None or self._process.returncode is not None or self._restarted is not None:
+            return
+        self._restarted = asyncio.Event()
+        try:
             self._process.terminate()
+            await self._restarted.wait()
+        finally:
+            self._restarted = None
 
     async def stop(self) -> None:
         """End it, by force where it takes longer than `STOPPING_TIME`."""

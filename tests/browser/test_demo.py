@@ -1,0 +1,132 @@
+"""One user, one evening: the demo's three chargers from the first sight through an outage to its end, in Chromium."""
+
+import re
+
+from playwright.async_api import Browser, Locator, Page, expect
+import pytest
+
+from tests.browser.conftest import FACTOR
+from tests.browser.harness import LOADING_TIME, Demo, new_page, section_of, sign_in, tile
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+LIVE_AGE = 900.0  # seconds on the demo's clock, as all of these (design section 4)
+RESTART_LIMIT = 600.0
+NOTICED = 45.0 + 120.0  # the next poll is up to 120 s away
+FAILBACK = 150.0
+READ_BACK = 120.0
+SLACK = 10.0  # real seconds for two busy processors
+
+
+def within(seconds: float) -> float:
+    """Milliseconds of the test's time for seconds of the demo's."""
+    return (seconds / FACTOR + SLACK) * 1000
+
+
+class Dashboard:
+    """What a user sees of the three chargers."""
+
+    def __init__(self, page: Page, demo: Demo) -> None:
+        self.page = page
+        self.demo = demo
+        self.garage = section_of(page, "Garage")
+        self.driveway = section_of(page, "Driveway")
+        self.carport = section_of(page, "Carport")
+
+    async def press_restart(self, charger: Locator) -> None:
+        await tile(charger, "Restart").click()
+        await self.page.get_by_role("button", name="OK").click()
+
+    async def read_message(self, text: re.Pattern[str]) -> None:
+        """See a message at the edge of the screen that says this."""
+        message = self.page.locator("notification-manager").get_by_text(text)
+        await expect(message).to_be_visible(timeout=within(READ_BACK))
+
+    async def change_the_world(self, path: str) -> None:
+        response = await self.page.request.post(self.demo.control + path)
+        assert response.ok, await response.text()
+
+
+@pytest.mark.timeout(280)
+async def test_three_chargers_through_an_outage(browser: Browser, demo: Demo) -> None:
+    page = await new_page(browser)
+    seen = Dashboard(page, demo)
+    await sign_in(page, demo)
+    await see_three_chargers(seen)
+    await restart_the_free_one(seen)
+    await be_refused_at_the_charging_one(seen)
+    await override_the_waiting_one(seen)
+    await lose_the_cloud(seen)
+    await restart_home_assistant_in_the_outage(seen)
+    await get_the_cloud_back(seen)
+    assert demo.complaints() == []
+    assert await demo.interrupt() == 0
+    assert demo.said[-1] == "stopped"
+
+
+async def see_three_chargers(seen: Dashboard) -> None:
+    for charger, status in (
+        (seen.garage, "Available"),
+        (seen.driveway, "Waiting for schedule"),
+        (seen.carport, "Charging"),
+    ):
+        await expect(tile(charger, "Status")).to_contain_text(status, timeout=within(READ_BACK))
+        await expect(charger.locator("hui-heading-badges")).to_contain_text("Connected")
+    await expect(tile(seen.carport, "Power")).to_contain_text("11,040 W")
+    await expect(tile(seen.driveway, "Load group")).to_contain_text("20 A")
+    await expect(tile(seen.driveway, "Load group")).to_contain_text("Entered by you")
+    await expect(tile(seen.driveway, "House")).to_contain_text("25 A")
+    await expect(tile(seen.garage, "Wire rating")).to_contain_text("32 A · Cloud")
+
+
+async def restart_the_free_one(seen: Dashboard) -> None:
+    await expect(tile(seen.garage, "Possible?")).to_contain_text("Available", timeout=within(READ_BACK))
+    await seen.press_restart(seen.garage)
+    await expect(tile(seen.garage, "Status")).to_contain_text("Restarting", timeout=within(READ_BACK))
+    await expect(tile(seen.garage, "Last restart")).to_contain_text("Restarted", timeout=within(RESTART_LIMIT))
+    await expect(tile(seen.garage, "Status")).to_contain_text("Available", timeout=within(READ_BACK))
+    await expect(tile(seen.garage, "Possible?")).to_contain_text("Just restarted")
+
+
+async def be_refused_at_the_charging_one(seen: Dashboard) -> None:
+    await expect(tile(seen.carport, "Possible?")).to_contain_text("Not while charging")
+    await seen.press_restart(seen.carport)
+    await seen.read_message(re.compile("charging", re.IGNORECASE))
+    await expect(tile(seen.carport, "Status")).to_contain_text("Charging")
+
+
+async def override_the_waiting_one(seen: Dashboard) -> None:
+    await tile(seen.driveway, "Charge now").get_by_role("switch").click()
+    await expect(tile(seen.driveway, "Charge now")).to_contain_text("On", timeout=within(READ_BACK))
+    await expect(tile(seen.driveway, "Status")).to_contain_text("Charging", timeout=within(READ_BACK))
+
+
+async def lose_the_cloud(seen: Dashboard) -> None:
+    await seen.change_the_world("/cloud/down")
+    for charger in (seen.garage, seen.driveway, seen.carport):
+        await expect(charger.locator("hui-heading-badges")).to_contain_text("Disconnected", timeout=within(NOTICED))
+        await expect(tile(charger, "Wire rating")).to_contain_text("A · Last known")
+    await expect(tile(seen.carport, "Power")).to_contain_text("Unavailable", timeout=within(LIVE_AGE))
+    await expect(tile(seen.carport, "Status")).to_contain_text("Unknown", timeout=within(READ_BACK))
+    await seen.press_restart(seen.garage)
+    await seen.read_message(re.compile("cloud", re.IGNORECASE))
+
+
+async def restart_home_assistant_in_the_outage(seen: Dashboard) -> None:
+    await seen.change_the_world("/home-assistant/restart")
+    await seen.page.reload()
+    await expect(tile(seen.garage, "Wire rating")).to_contain_text("32 A · Last known", timeout=LOADING_TIME)
+    await expect(tile(seen.carport, "In force now")).to_contain_text("16 A · Last known")
+    await expect(tile(seen.driveway, "House")).to_contain_text("25 A · Last known")
+    await expect(tile(seen.driveway, "Load group")).to_contain_text("20 A · Entered by you")
+    await expect(tile(seen.driveway, "Charge now")).to_contain_text("On")
+    await expect(tile(seen.carport, "Power")).to_contain_text("Unavailable")
+
+
+async def get_the_cloud_back(seen: Dashboard) -> None:
+    await seen.change_the_world("/heal")
+    await expect(tile(seen.carport, "Power")).to_contain_text("11,040 W", timeout=within(FAILBACK))
+    await expect(tile(seen.carport, "Status")).to_contain_text("Charging", timeout=within(READ_BACK))
+    await expect(tile(seen.carport, "Wire rating")).to_contain_text("A · Cloud", timeout=within(READ_BACK))
+    await expect(tile(seen.driveway, "Status")).to_contain_text("Charging", timeout=within(READ_BACK))
+    await expect(tile(seen.garage, "Status")).to_contain_text("Available", timeout=within(READ_BACK))

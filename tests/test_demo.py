@@ -1,0 +1,177 @@
+"""The demo's parts that need no browser: the page that breaks the world, and the configuration of Home Assistant."""
+
+from collections.abc import AsyncIterator
+import json
+from pathlib import Path
+import socket
+
+from aiohttp import ClientSession
+import pytest
+
+from tests.simulators.clock import VirtualClock
+from tests.simulators.demo.__main__ import arguments, taken_port
+from tests.simulators.demo.control import ACTIONS, CLOUD, Control
+from tests.simulators.demo.home_assistant import HOST, INTEGRATION, HomeAssistant
+from tests.simulators.wallbox_cloud import Fault, WallboxCloud
+from tests.simulators.world import Charger, State, World, demo_world
+
+EMAIL, PASSWORD = "demo@example.com", "secret-of-the-demo"
+
+
+class Bench:
+    """A world with its page, and somebody who presses its buttons."""
+
+    def __init__(self, clock: VirtualClock, cloud: WallboxCloud, session: ClientSession, url: str) -> None:
+        self.clock = clock
+        self.cloud = cloud
+        self._session = session
+        self._url = url
+
+    @property
+    def world(self) -> World:
+        return self.cloud.world
+
+    def charger(self, name: str) -> Charger:
+        return next(charger for charger in self.world.chargers.values() if charger.name == name)
+
+    async def press(self, path: str) -> tuple[int, str]:
+        async with self._session.post(self._url + path) as response:
+            return response.status, await response.text()
+
+    async def read(self, path: str) -> str:
+        async with self._session.get(self._url + path) as response:
+            assert response.status == 200
+            return await response.text()
+
+
+@pytest.fixture
+def home_assistant(tmp_path: Path) -> HomeAssistant:
+    return HomeAssistant(tmp_path / "develop", 8123, 20.0)
+
+
+@pytest.fixture
+async def bench(socket_enabled: None, home_assistant: HomeAssistant) -> AsyncIterator[Bench]:
+    clock = VirtualClock()
+    cloud = WallboxCloud(demo_world(clock), clock)
+    control = Control(cloud, cloud.add_account(EMAIL, PASSWORD), home_assistant)
+    await cloud.start()
+    url = await control.start(0)
+    async with ClientSession() as session:
+        yield Bench(clock, cloud, session, url)
+    await control.stop()
+    await cloud.stop()
+
+
+@pytest.mark.parametrize(
+    ("condition", "fault"),
+    [
+        ("up", Fault.NONE),
+        ("down", Fault.REFUSE),
+        ("hang", Fault.HANG),
+        ("error-500", Fault.ERROR_500),
+        ("busy", Fault.TOO_MANY),
+        ("maintenance", Fault.HTML),
+    ],
+)
+async def test_the_cloud_is_broken_as_its_button_says(bench: Bench, condition: str, fault: Fault) -> None:
+    status, _ = await bench.press(f"/cloud/{condition}")
+    assert (status, bench.cloud.fault) == (200, fault)
+    assert json.loads(await bench.read("/state"))["cloud"] == condition
+
+
+async def test_a_changed_password_is_healed(bench: Bench) -> None:
+    await bench.press("/cloud/bad-password")
+    assert bench.cloud.accounts[0].password != PASSWORD
+    await bench.press("/heal")
+    assert bench.cloud.accounts[0].password == PASSWORD
+
+
+async def test_every_condition_and_action_has_an_address(bench: Bench) -> None:
+    paths = [f"/cloud/{condition}" for condition in CLOUD] + [f"/chargers/carport/{action}" for action in ACTIONS]
+    assert [path for path in paths if (await bench.press(path))[0] != 200] == []
+
+
+@pytest.mark.parametrize("path", ["/cloud/nonsense", "/chargers/nonsense/plug-in", "/chargers/garage/nonsense"])
+async def test_a_wrong_address_names_the_right_ones(bench: Bench, path: str) -> None:
+    status, text = await bench.press(path)
+    assert status == 404
+    assert text.startswith("one of: ")
+
+
+async def test_a_car_comes_and_goes(bench: Bench) -> None:
+    await bench.press("/chargers/garage/plug-in")
+    assert bench.charger("Garage").state is State.CHARGING
+    await bench.press("/chargers/garage/unplug")
+    assert bench.charger("Garage").state is State.FREE
+
+
+async def test_the_window_of_the_schedule_opens_and_closes(bench: Bench) -> None:
+    assert bench.charger("Driveway").state is State.WAITING_SCHEDULE
+    await bench.press("/chargers/driveway/window-open")
+    assert bench.charger("Driveway").state is State.CHARGING
+    await bench.press("/chargers/driveway/window-closed")
+    assert bench.charger("Driveway").state is State.WAITING_SCHEDULE
+
+
+async def test_a_charger_lost_in_a_restart_is_healed(bench: Bench) -> None:
+    garage = bench.charger("Garage")
+    await bench.press("/chargers/garage/restarts-fail")
+    garage.restart()
+    await bench.clock.advance(3600)
+    bench.world.advance()
+    assert garage.away
+    await bench.press("/heal")
+    await bench.clock.advance(1)
+    bench.world.advance()
+    assert garage.state is State.FREE
+    assert garage.restart_plan.comes_back
+
+
+async def test_a_charger_goes_offline_and_comes_back(bench: Bench) -> None:
+    await bench.press("/chargers/carport/offline")
+    assert bench.charger("Carport").shown_offline
+    await bench.press("/chargers/carport/online")
+    assert not bench.charger("Carport").shown_offline
+
+
+async def test_the_page_can_be_read(bench: Bench) -> None:
+    assert "Break the world" in await bench.read("/")
+
+
+def test_home_assistant_listens_on_the_loopback_interface_only(home_assistant: HomeAssistant) -> None:
+    home_assistant.prepare()
+    http = json.loads((home_assistant.directory / ".storage" / "http").read_text(encoding="utf-8"))
+    assert http["data"]["stable"]["server_host"] == [HOST]
+    assert http["data"]["yaml_migration_done"] is True
+
+
+def test_home_assistant_runs_this_integration_after_the_clock_of_the_demo(home_assistant: HomeAssistant) -> None:
+    home_assistant.prepare()
+    copy = home_assistant.directory / "custom_components" / "chargekeeper"
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    original = json.loads((INTEGRATION / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["after_dependencies"] == [*original["after_dependencies"], "chargekeeper_demo"]
+    assert manifest | {"after_dependencies": original["after_dependencies"]} == original
+    linked = {item.name: item.resolve() for item in copy.iterdir() if item.name != "manifest.json"}
+    assert linked == {name: INTEGRATION / name for name in linked}
+    assert {"__init__.py", "config_flow.py", "core", "translations", "wallbox"} <= linked.keys()
+
+
+def test_what_earlier_runs_have_stored_stays(home_assistant: HomeAssistant) -> None:
+    home_assistant.prepare()
+    onboarding = home_assistant.directory / ".storage" / "onboarding"
+    onboarding.write_text("changed", encoding="utf-8")
+    home_assistant.prepare()
+    assert onboarding.read_text(encoding="utf-8") == "changed"
+
+
+def test_a_port_in_use_is_found(socket_enabled: None) -> None:
+    with socket.create_server((HOST, 0)) as listener:
+        taken = listener.getsockname()[1]
+        assert taken_port((taken,)) == taken
+    assert taken_port((taken,)) is None
+
+
+def test_the_command_line_has_the_addresses_of_the_readme() -> None:
+    options = arguments([])
+    assert (options.port, options.control_port, options.cloud_port) == (8123, 8124, 8125)
