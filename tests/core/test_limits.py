@@ -164,10 +164,19 @@ def test_i1_too_little_is_a_pause_and_refused(amps: int) -> None:
     assert refusal(amps, Limits(wire_rating=32, charging_current=16)) == "current_too_low"
 
 
-def test_i1_a_refusal_names_the_figures() -> None:
-    with pytest.raises(UnsafeRequest, match=r"20 A is more than 16 A \(house_limit\)") as caught:
-        permit(20, Limits(wire_rating=32, house_limit=16))
-    assert caught.value.reason == "above_ceiling"
+@pytest.mark.parametrize(
+    ("amps", "limits", "reason", "detail"),
+    [
+        (5, Limits(), "current_too_low", "6"),
+        (20, Limits(house_limit=16), "wire_rating_unknown", ""),
+        (20, Limits(wire_rating=32, house_limit=16), "above_ceiling", "16"),
+        (20, Limits(wire_rating=12.5), "above_ceiling", "12.5"),
+    ],
+)
+def test_i1_a_refusal_names_the_figure_to_keep_to(amps: int, limits: Limits, reason: str, detail: str) -> None:
+    with pytest.raises(UnsafeRequest) as caught:
+        permit(amps, limits)
+    assert (caught.value.reason, caught.value.detail) == (reason, detail)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """Switches: the override shows what the user wants, charging what the charger does."""
 
+from unittest.mock import patch
+
 from homeassistant.const import STATE_UNKNOWN
 from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 import pytest
 
-from custom_components.chargekeeper.core.model import CAR_CONNECTED, LIVE_AGE, STATUS, Source, Status
+from custom_components.chargekeeper.core.keeper import Keeper
+from custom_components.chargekeeper.core.model import CAR_CONNECTED, LIVE_AGE, STATUS, Outcome, Source, Status
 from custom_components.chargekeeper.core.paths import NotAllowed, NotApplicable, SetCharging, SetOverride
 
 from .fakes import BASIC, CLOUD_VALUES, move_in
@@ -56,6 +59,16 @@ async def test_an_override_that_the_charger_refuses_is_an_error(hass: HomeAssist
         await house.call("switch", "turn_on", house.state("switch", "tou_override"))
     assert caught.value.translation_key is not None
     assert house.state("switch", "tou_override").state == "off"
+
+
+async def test_an_override_that_came_to_nothing_is_an_error(hass: HomeAssistant) -> None:
+    house = await move_in(hass, WAITING)
+    with (
+        patch.object(Keeper, "set_override", return_value=Outcome.FAILED),
+        pytest.raises(HomeAssistantError) as caught,
+    ):
+        await house.call("switch", "turn_on", house.state("switch", "tou_override"))
+    assert caught.value.translation_key == "request_failed"
 
 
 @pytest.mark.parametrize(
