@@ -20,7 +20,7 @@ PLATFORMS: Final = (
     Platform.UPDATE,
 )
 
-# Entry data: what is needed to connect, and the chargers known so far (entities are made from them when a store is lost).
+# Entry data: how to connect, and the chargers known so far (entities are made from them when a store is lost).
 CONF_KIND: Final = "kind"
 CONF_SERVER: Final = "server"
 CONF_USER_API_URL: Final = "user_api_url"

@@ -135,7 +135,7 @@ class AccountCoordinator(PushCoordinator[AccountSnapshot]):
             identifiers={account_identifier(user_id)},
             manufacturer=MANUFACTURERS[Maker.WALLBOX],
             model="Cloud account",
-            name=entry.title,
+            name="Wallbox account",
             entry_type=DeviceEntryType.SERVICE,
         )
         device = dr.async_get(hass).async_get_or_create(config_entry_id=entry.entry_id, **self.device_info)
@@ -177,7 +177,7 @@ class RuntimeData:
 
 @callback
 def for_each_charger(entry: ChargeKeeperConfigEntry, make: Callable[[ChargerCoordinator], None]) -> None:
-    """Call `make` for every charger of the entry, now and, without a reload, for those that appear until it is unloaded.
+    """Call `make` for each charger of the entry: now, and until it is unloaded for those that appear.
 
     For `async_setup_entry` of the platforms: `make` adds the entities of one charger.
     """

@@ -1,4 +1,4 @@
-"""The one table that turns the errors of `core.paths` into what Home Assistant shows: translated, and of the right class."""
+"""The one table that turns the errors of `core.paths` into Home Assistant's: translated, and of the right class."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -105,7 +105,8 @@ def as_home_assistant_error(error: ChargerError, charger: str) -> HomeAssistantE
         charger: the name of the charger as the user knows it.
     """
     key, kind = _row(error)
-    return kind.value(
+    make: type[HomeAssistantError] = kind.value
+    return make(
         translation_domain=DOMAIN,
         translation_key=key,
         translation_placeholders={"charger": charger, **_placeholders(error)},

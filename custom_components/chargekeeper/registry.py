@@ -67,6 +67,14 @@ class Registry:
         return account
 
     @callback
+    def account_at(self, hass: HomeAssistant, entry: ConfigEntry, credentials: Credentials) -> WallboxAccount:
+        """The account to try new credentials of an entry with: the entry's own, unless the addresses differ."""
+        account = self.accounts.get(entry_key(entry))
+        if account is not None and account.server == _server(credentials):
+            return account
+        return self.trial(hass, credentials)
+
+    @callback
     def adopt(self, user_id: str, account: WallboxAccount) -> None:
         """A trial account belongs to an entry from now on."""
         self.accounts[user_id] = account
@@ -82,7 +90,7 @@ class Registry:
     @callback
     def make_account(self, hass: HomeAssistant, credentials: Credentials) -> WallboxAccount:
         """A new account object; it saves its purses as soon as it belongs to an entry."""
-        _, user_api_url, api_url = _trial_key(credentials)
+        user_api_url, api_url = _server(credentials)
 
         async def save_purses(purses: dict[str, object]) -> None:
             if account.user_id is not None and (stores := self.stores.get(account.user_id)) is not None:
@@ -121,14 +129,16 @@ def get_registry(hass: HomeAssistant) -> Registry:
 
 
 async def async_open(hass: HomeAssistant, entry: ConfigEntry) -> Holdings:
-    """Everything of an entry: taken from the registry, or made from the stores and from the entry. Awaits no network."""
+    """Everything of an entry: from the registry, or made from the stores and the entry. Awaits no network."""
     registry, user_id = get_registry(hass), entry_key(entry)
     stores = registry.stores.setdefault(user_id, EntryStores(hass, user_id))
     await stores.load()
     account = registry.accounts.get(user_id)
-    if account is None:
+    if account is None or account.server != _server(entry.data):
         account = registry.accounts[user_id] = registry.make_account(hass, entry.data)
+        account.user_id = user_id
         account.restore_purses(stores.purses)
+    account.set_credentials(str(entry.data[CONF_EMAIL]), str(entry.data[CONF_PASSWORD]))
     holdings = Holdings(stores, account, {})
     for identity in identities(entry):
         holdings.keepers[identity.serial] = open_keeper(hass, entry, holdings, identity)
@@ -146,7 +156,7 @@ def open_keeper(hass: HomeAssistant, entry: ConfigEntry, holdings: Holdings, ide
         keeper.restore(holdings.stores.snapshots.get(serial), holdings.stores.journals.get(serial))
         registry.keepers[identity.key] = keeper
     keeper.options = options
-    keeper.add_path(holdings.account.path(serial))
+    keeper.add_path(holdings.account.path(serial, identity))
     return keeper
 
 
@@ -193,7 +203,11 @@ def keeper_options(entry: ConfigEntry, serial: str) -> KeeperOptions:
     )
 
 
-def _trial_key(credentials: Credentials) -> tuple[str, str, str]:
+def _server(credentials: Credentials) -> tuple[str, str]:
     server = credentials[CONF_SERVER]
     assert isinstance(server, Mapping)
-    return str(credentials[CONF_EMAIL]).lower(), str(server[CONF_USER_API_URL]), str(server[CONF_API_URL])
+    return str(server[CONF_USER_API_URL]), str(server[CONF_API_URL])
+
+
+def _trial_key(credentials: Credentials) -> tuple[str, str, str]:
+    return str(credentials[CONF_EMAIL]).lower(), *_server(credentials)

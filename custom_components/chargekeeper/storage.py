@@ -1,4 +1,4 @@
-"""What lies on the disk for one entry: journals (synced before anything is sent), purses (likewise), snapshots (lazily).
+"""What lies on the disk for one entry: journals and purses (synced before anything is sent), snapshots (lazily).
 
 A file that cannot be used is put aside, never overwritten: the entry then goes on from what `entry.data` says.
 """
@@ -28,7 +28,7 @@ type Stored = dict[str, object]
 
 
 class EntryStores:
-    """The three stores of one entry, by its unique id. It outlives reloads, so that no late write crosses an early one."""
+    """The stores of one entry, by its unique id. It outlives reloads, so that no late write crosses an early one."""
 
     def __init__(self, hass: HomeAssistant, unique_id: str) -> None:
         self._hass = hass

@@ -164,4 +164,5 @@ def section_of(page: Page, charger: str) -> Locator:
 
 def tile(section: Locator, name: str) -> Locator:
     """The tile of that name in a section."""
-    return section.locator("hui-tile-card").filter(has=section.page.get_by_text(name, exact=True))
+    title = section.page.locator("[slot=primary]", has_text=re.compile(rf"^\s*{re.escape(name)}\s*$"))
+    return section.locator("hui-tile-card").filter(has=title)

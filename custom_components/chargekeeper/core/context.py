@@ -10,7 +10,7 @@ from .clock import Clock
 from .journal import Journal
 from .ledger import Ledger
 from .model import Prefer, Problem
-from .paths import ChargerError
+from .paths import ChargerError, NoConnection
 
 LOGGER = logging.getLogger(__name__)
 
@@ -67,6 +67,14 @@ class Context:
         task.add_done_callback(self._done)
         return task
 
+    async def run[T](self, work: Coroutine[object, object, T]) -> T:
+        """Run something that goes on to its end even if whoever waits for it gives up. Raises what it raises.
+
+        Raises:
+            NoConnection: `stopping`, where it was cut short because ChargeKeeper ends.
+        """
+        return await result_of(self.spawn(work))
+
     async def end_tasks(self) -> None:
         """Cancel what runs in the background and wait until it is gone."""
         tasks = list(self._tasks)
@@ -82,6 +90,18 @@ class Context:
         self._tasks.discard(task)
         if not task.cancelled() and (err := task.exception()) is not None and not isinstance(err, ChargerError):
             LOGGER.error("Unexpected error in the background", exc_info=err)
+
+
+async def result_of[T](work: asyncio.Future[T]) -> T:
+    """The result of a task that others may wait for as well: giving up here leaves it alone. Raises what it raises.
+
+    Raises:
+        NoConnection: `stopping`, where it was cut short because ChargeKeeper ends.
+    """
+    await asyncio.wait([work])
+    if work.cancelled():
+        raise NoConnection("stopping")
+    return work.result()
 
 
 def subscribe[T](listeners: list[T], callback: T) -> Callable[[], None]:

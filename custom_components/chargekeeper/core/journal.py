@@ -4,6 +4,7 @@ The journal is saved before anything is sent, so that whatever interrupts us fin
 happened. What to do next for an override is decided here, by a pure function of the intent and what is seen.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -49,8 +50,9 @@ class End(StrEnum):
 class Intent:
     """A time-of-use override that the user wants to hold.
 
-    `base` is what the charger did when it was asked for. `sent` is true once anything may have reached the charger,
-    `applications` counts how often. `originals` are the schedule windows that we disabled, as they were before.
+    `base` is what the charger did when it was asked for. `sent` is true once the charger may be under an override, so
+    that there is something to hand back; `applications` counts how often we asked it. `originals` are the schedule
+    windows that we disable, as they were before; `disabled` is true once that was acknowledged.
     """
 
     created_at: datetime
@@ -62,6 +64,7 @@ class Intent:
     sent: bool = False
     applications: int = 0
     originals: Schedule = ()
+    disabled: bool = False
     end: End | None = None
     theirs: Status | None = None  # what superseded it
 
@@ -93,10 +96,11 @@ class Entries:
 
 
 class Journal:
-    """The durable record of one charger. `write` returns only when the record is on the disk."""
+    """The durable record of one charger. `entries` is what is on the disk; `write` changes it there first."""
 
     def __init__(self, save: Callable[[dict[str, object]], Awaitable[None]]) -> None:
         self._save = save
+        self._lock = asyncio.Lock()
         self.entries = Entries()
 
     def restore(self, stored: object) -> None:
@@ -115,46 +119,21 @@ class Journal:
         restart: RestartRecord | EllipsisType | None = ...,
         install: InstallRecord | EllipsisType | None = ...,
     ) -> None:
-        """Change the record and save it."""
-        old = self.entries
-        self.entries = Entries(
-            override=old.override if override is ... else override,
-            restart=old.restart if restart is ... else restart,
-            install=old.install if install is ... else install,
-        )
-        if self.entries != old:
-            await self._save(self.export())
+        """Save the changed record; what is left out stays as it is. Raises what the saving raises, changing nothing."""
+        async with self._lock:
+            old = self.entries
+            new = Entries(
+                override=old.override if override is ... else override,
+                restart=old.restart if restart is ... else restart,
+                install=old.install if install is ... else install,
+            )
+            if new != old:
+                await self._save(_json_of(new))
+                self.entries = new
 
     def export(self) -> dict[str, object]:
         """The record as JSON."""
-        override, restart, install = self.entries.override, self.entries.restart, self.entries.install
-        return {
-            "override": None
-            if override is None
-            else {
-                "created_at": override.created_at.isoformat(),
-                "state": override.state,
-                "until": override.until,
-                "until_at": _iso(override.until_at),
-                "base": override.base,
-                "seen_plugged": override.seen_plugged,
-                "sent": override.sent,
-                "applications": override.applications,
-                "originals": encode_schedule(override.originals),
-                "end": override.end,
-                "theirs": override.theirs,
-            },
-            "restart": None
-            if restart is None
-            else {
-                "pressed_at": restart.pressed_at.isoformat(),
-                "away_at": _iso(restart.away_at),
-                "outcome": restart.outcome,
-            },
-            "install": None
-            if install is None
-            else {"started_at": install.started_at.isoformat(), "target": install.target},
-        }
+        return _json_of(self.entries)
 
 
 class Step(StrEnum):
@@ -225,7 +204,7 @@ def _held_back(intent: Intent, seen: Seen) -> Decision:
         case IntentState.APPLIED:
             if not seen.effect_due:
                 return Decision(Step.WAIT)
-            return Decision(Step.END, End.FAILED) if intent.originals else Decision(Step.DISABLE_SCHEDULE)
+            return Decision(Step.END, End.FAILED) if intent.disabled else Decision(Step.DISABLE_SCHEDULE)
         case _:
             # It was in effect and no longer is: dropped by the charger, or changed by somebody else.
             if not seen.disturbed:
@@ -236,6 +215,38 @@ def _held_back(intent: Intent, seen: Seen) -> Decision:
 def begin_end(intent: Intent, end: End, theirs: Status | None = None) -> Intent:
     """The intent, over for the user."""
     return replace(intent, state=IntentState.ENDING, end=end, theirs=theirs)
+
+
+def _json_of(entries: Entries) -> dict[str, object]:
+    override, restart, install = entries.override, entries.restart, entries.install
+    return {
+        "override": None
+        if override is None
+        else {
+            "created_at": override.created_at.isoformat(),
+            "state": override.state,
+            "until": override.until,
+            "until_at": _iso(override.until_at),
+            "base": override.base,
+            "seen_plugged": override.seen_plugged,
+            "sent": override.sent,
+            "applications": override.applications,
+            "originals": encode_schedule(override.originals),
+            "disabled": override.disabled,
+            "end": override.end,
+            "theirs": override.theirs,
+        },
+        "restart": None
+        if restart is None
+        else {
+            "pressed_at": restart.pressed_at.isoformat(),
+            "away_at": _iso(restart.away_at),
+            "outcome": restart.outcome,
+        },
+        "install": None
+        if install is None
+        else {"started_at": install.started_at.isoformat(), "target": install.target},
+    }
 
 
 def _iso(moment: datetime | None) -> str | None:
@@ -273,8 +284,9 @@ def _intent_from(stored: object) -> Intent | None:
         seen_plugged=stored.get("seen_plugged") is True,
         # Where the record does not say, something may have been sent.
         sent=stored.get("sent") is not False,
-        applications=applications if isinstance(applications, int) else 1,
+        applications=applications if type(applications) is int and applications >= 0 else 1,
         originals=decode_schedule(stored.get("originals")) or (),
+        disabled=stored.get("disabled") is True,
         end=_member(End, stored.get("end")),
         theirs=_member(Status, stored.get("theirs")),
     )

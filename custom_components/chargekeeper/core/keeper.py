@@ -7,7 +7,7 @@ Commands go the other way. Whatever must survive a power cut is in the journal b
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 import logging
 from math import inf
@@ -340,6 +340,11 @@ class Keeper(PathListener):
         self._admit(SetOverride(on))
         return await self._override.switch(on=on, until=until, until_at=until_at)
 
+    @property
+    def disabled_windows(self) -> tuple[str, ...]:
+        """The windows of the schedule that are disabled for the override, as text."""
+        return self._override.disabled_windows
+
     async def end_override_for_removal(self) -> tuple[str, ...]:
         """End the override before the charger is given up; the windows that stay disabled, as text."""
         return await self._override.end_for_good()
@@ -376,7 +381,12 @@ class Keeper(PathListener):
         if self._snapshot.value(OCPP):
             raise NotAllowed("ocpp_active")
         if isinstance(setting, SetCurrent):
-            limits.permit(setting.amps, limits.Limits.of(self._snapshot.readings))
+            known = limits.Limits.of(self._snapshot.readings)
+            present = self._snapshot.readings.get(CHARGING_CURRENT)
+            if present is not None and present.source is Source.CACHE:
+                # Somebody may have lowered it since: what looks like lowering could raise it.
+                known = replace(known, charging_current=None)
+            limits.permit(setting.amps, known)
 
     async def _carry_out(self, waiting: _Waiting) -> Outcome:
         async with self._context.lock:

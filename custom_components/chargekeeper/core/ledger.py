@@ -36,6 +36,7 @@ class Ledger:
     def __init__(self) -> None:
         self._readings = Readings()
         self._unplugged_since_session = False
+        self._may_fall: set[str] = set()  # counters of the session that did not begin anew yet
         self.revision = 0
 
     def take(self, readings: Readings, *, meters_lifetime: bool) -> None:
@@ -46,8 +47,10 @@ class Ledger:
         """
         before = self._readings.value(SESSION_ENERGY)
         new_session = self._new_session(readings)
+        if new_session:
+            self._may_fall = {SESSION_ENERGY.key, SESSION_COST.key}
         for prop, reading in readings.items():
-            self._merge(prop, reading, new_session=new_session)
+            self._merge(prop, reading)
         for key, at in readings.retracted.items():
             self._retract(PROPERTIES[key], at)
         status = readings.get(STATUS)
@@ -104,15 +107,15 @@ class Ledger:
     def _schedule(self) -> Schedule:
         return self._readings.value(SCHEDULE) or ()
 
-    def _merge(self, prop: Property[object], new: Reading[object], *, new_session: bool) -> None:
+    def _merge(self, prop: Property[object], new: Reading[object]) -> None:
         old = self._readings.get(prop)
         if old is not None:
             if new.at < old.at:
                 return
-            if prop.key == LIFETIME_ENERGY.key and _number(new.value) < _number(old.value):
+            falls = prop.kind is ReadingClass.CUMULATIVE and _number(new.value) < _number(old.value)
+            if falls and prop.key not in self._may_fall:
                 return
-            if prop.key in _SESSION_KEYS and not new_session and _number(new.value) < _number(old.value):
-                return
+        self._may_fall.discard(prop.key)
         self._readings.put(prop, new)
         if prop.kind is ReadingClass.CONFIG and new != old:
             self.revision += 1
@@ -128,7 +131,7 @@ class Ledger:
         if readings.value(CAR_CONNECTED) is False:
             self._unplugged_since_session = True
         new, old = readings.get(SESSION_ENERGY), self._readings.get(SESSION_ENERGY)
-        if new is None or old is None or new.value >= old.value:
+        if new is None or old is None or new.at < old.at or new.value >= old.value:
             return False
         before, after = self._readings.value(SESSION_DURATION), readings.value(SESSION_DURATION)
         began = self._unplugged_since_session or before is None or after is None or after < before
@@ -153,9 +156,6 @@ class Ledger:
                 self._readings.remove(prop)
 
 
-_SESSION_KEYS = frozenset({SESSION_ENERGY.key, SESSION_COST.key})
-
-
 def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
@@ -167,7 +167,7 @@ def _reading_from(prop: Property[object], entry: object) -> Reading[object] | No
         observed_at = datetime.fromisoformat(str(entry.get("observed_at")))
         source = Source(str(entry.get("source")))
         value = _value_from(prop, entry.get("value"))
-    except ValueError:
+    except ValueError, OverflowError:
         return None
     if value is None or observed_at.tzinfo is None:
         return None
@@ -175,7 +175,12 @@ def _reading_from(prop: Property[object], entry: object) -> Reading[object] | No
 
 
 def _value_from(prop: Property[object], value: object) -> object | None:
-    """The stored value in the property's type. Raises ValueError for an unknown member of an enumeration."""
+    """The stored value in the property's type, or None.
+
+    Raises:
+        ValueError: an unknown member of an enumeration.
+        OverflowError: a number beyond all measure.
+    """
     if prop.key == SCHEDULE.key:
         return decode_schedule(value)
     if issubclass(prop.type, StrEnum):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 
-from .context import Context
+from .context import Context, result_of
 from .journal import InstallRecord, RestartRecord
 from .model import (
     FIRMWARE,
@@ -19,7 +19,17 @@ from .model import (
     Source,
     Status,
 )
-from .paths import ChargerError, ChargerPath, Install, NotAllowed, PathDown, Presence, Restart, UnsafeRequest
+from .paths import (
+    ChargerError,
+    ChargerPath,
+    Install,
+    NoConnection,
+    NotAllowed,
+    PathDown,
+    Presence,
+    Restart,
+    UnsafeRequest,
+)
 from .restart import AWAY_WITHIN, BACK_WITHIN, COOLING_DOWN, STATUS_FRESH, Facts, RestartWatch, availability, guard
 from .routing import Router
 
@@ -50,9 +60,9 @@ class RestartRun:
         """What became of it: `VERIFIED`, `UNVERIFIED` or `FAILED`, at most 10 min after the press.
 
         Raises:
-            PathDown: `stopping`, where the watch ends because ChargeKeeper does.
+            NoConnection: `stopping`, where the watch ends because ChargeKeeper does.
         """
-        return await asyncio.shield(self._outcome)
+        return await result_of(self._outcome)
 
 
 class Maintenance:
@@ -66,7 +76,7 @@ class Maintenance:
         self._watch: RestartWatch | None = None
         self._done: asyncio.Future[Outcome] | None = None
         self._unwatch: list[Callable[[], None]] = []
-        self._looking = False
+        self._look: asyncio.Task[None] | None = None
         self._checking = False
         self._restart_at: float | None = None
         self._install_at: float | None = None
@@ -116,7 +126,7 @@ class Maintenance:
         """Stop watching; the journal keeps that it is under way."""
         done = self._end_watch()
         if done is not None and not done.done():
-            done.set_exception(PathDown("stopping"))
+            done.set_exception(NoConnection("stopping"))
             done.exception()  # nobody may be waiting
 
     async def restart(self) -> RestartRun:
@@ -125,17 +135,17 @@ class Maintenance:
             raise UnsafeRequest("restart_restarting")
         async with self._context.lock:
             path = await self._guarded_path(Restart(), "restart")
-            previous, self._restart_at = self._restart_at, self._clock.monotonic()
+            previous, pressed_at = self._journal.entries.restart, self._clock.monotonic()
             await self._journal.write(restart=RestartRecord(self._clock.now()))
             try:
+                self._guard(Restart(), "restart")  # the saving took a while
                 await self._router.send(path, Restart())
             except ChargerError as err:
-                if isinstance(err, PathDown) and not err.surely_not_sent:
-                    self._begin_watch(RestartWatch(self._restart_at))
+                if not err.surely_not_sent:
+                    self._begin_watch(RestartWatch(pressed_at))
                     raise PathDown("restart_unclear") from err
                 # Nothing was sent, or it was refused: the press does not count.
-                self._restart_at = previous
-                await self._journal.write(restart=None)
+                await self._journal.write(restart=previous)
                 if isinstance(err, NotAllowed) and err.reason == "refused":
                     self._refused_by_plan = True
                     self._context.publish()
@@ -144,7 +154,7 @@ class Maintenance:
             self._refused_by_plan = False
             self._context.problems.discard(Problem.RESTART_FAILED)
             self._context.emit("restart", Outcome.ACCEPTED)
-            return self._begin_watch(RestartWatch(self._restart_at))
+            return self._begin_watch(RestartWatch(pressed_at))
 
     async def install(self) -> None:
         """As `Keeper.install`."""
@@ -154,9 +164,10 @@ class Maintenance:
             record = InstallRecord(self._clock.now(), "" if latest is None else latest.value)
             await self._journal.write(install=record)
             try:
+                self._guard(Install(), "install")  # the saving took a while
                 await self._router.send(path, Install())
             except ChargerError as err:
-                if not (isinstance(err, PathDown) and not err.surely_not_sent):
+                if err.surely_not_sent:
                     await self._journal.write(install=None)
                 if isinstance(err, NotAllowed) and err.reason == "refused":
                     raise NotAllowed("install_refused") from err
@@ -176,8 +187,10 @@ class Maintenance:
         self.settle()
         said, synced_at = path.said, path.synced_at
         alive = synced_at is not None and synced_at > self._failed_at
-        if alive and said is not None and said.status is not Status.OFFLINE and self._watch is None:
+        there = alive and said is not None and said.status is not Status.OFFLINE and self._watch is None
+        if there and Problem.RESTART_FAILED in self._context.problems:
             self._context.problems.discard(Problem.RESTART_FAILED)
+            self._context.spawn(self._journal.write(restart=None))  # else it would be back after a start
 
     def settle(self) -> None:
         """See what has become of a restart or an install by now."""
@@ -194,9 +207,8 @@ class Maintenance:
             raise UnsafeRequest(f"{what}_{verdict}")
         path = self._router.require(capability)[0]
         asked_at = path.asked_at
-        verdict = guard(self._facts(capability))
         stale = asked_at is None or self._clock.monotonic() - asked_at > STATUS_FRESH
-        if stale or verdict is RestartAvailability.STATUS_UNKNOWN:
+        if stale or guard(self._facts(capability)) is RestartAvailability.STATUS_UNKNOWN:
             self._checking = True
             self._context.publish()
             try:
@@ -204,10 +216,14 @@ class Maintenance:
             finally:
                 self._checking = False
                 self._context.publish()
-            verdict = guard(self._facts(capability))
+        self._guard(command, what)
+        return path
+
+    def _guard(self, command: Restart | Install, what: str) -> None:
+        """Refuse what may not be sent now. Raises UnsafeRequest."""
+        verdict = guard(self._facts(command.capability))
         if verdict is not RestartAvailability.AVAILABLE:
             raise UnsafeRequest(f"{what}_{verdict}")
-        return path
 
     def _facts(self, capability: Capability) -> Facts:
         now = self._clock.monotonic()
@@ -222,7 +238,8 @@ class Maintenance:
             over_cloud=path is not None and path.source is Source.CLOUD,
             supported=bool(capable),
             presence=Presence.UNKNOWN if path is None else path.presence,
-            status=self._context.ledger.fresh(STATUS, now),
+            # An install that was accepted may begin at any moment, seen or not.
+            status=Status.UPDATING if self.installing else self._context.ledger.fresh(STATUS, now),
             asked_age=None if asked_at is None else now - asked_at,
             evidence_age=None if synced_at is None else now - synced_at,
             role=None if role is None else role.value,
@@ -234,7 +251,7 @@ class Maintenance:
         )
 
     def _begin_watch(self, watch: RestartWatch) -> RestartRun:
-        self._watch = watch
+        self._watch, self._restart_at = watch, watch.pressed_at
         self._done = asyncio.get_running_loop().create_future()
         self._unwatch = [path.watch() for path in self._router]
         self._context.publish()
@@ -259,15 +276,8 @@ class Maintenance:
         record = self._journal.entries.restart
         if watch.away_at is not None and was_away is None and record is not None:
             self._context.spawn(self._journal.write(restart=replace(record, away_at=self._clock.now())))
-        if watch.wants_status and not self._looking:
-            self._looking = True
-            self._context.spawn(self._look(path))
-
-    async def _look(self, path: ChargerPath) -> None:
-        try:
-            await self._router.look(path)
-        finally:
-            self._looking = False
+        if watch.wants_status and (self._look is None or self._look.done()):
+            self._look = self._context.spawn(self._router.look(path))
 
     def _settle_watch(self) -> None:
         outcome = None if self._watch is None else self._watch.outcome(self._clock.monotonic())
@@ -294,8 +304,9 @@ class Maintenance:
         record = self._journal.entries.install
         if record is None or self._install_at is None:
             return
-        firmware = self._context.ledger.get(FIRMWARE)
-        if firmware is not None and firmware.at > self._install_at and firmware.value == record.target:
+        firmware, latest = self._context.ledger.get(FIRMWARE), self._context.ledger.get(LATEST_FIRMWARE)
+        wanted = {record.target, None if latest is None else latest.value}
+        if firmware is not None and firmware.at > self._install_at and firmware.value in wanted:
             self._install_at = None
             self._context.problems.discard(Problem.INSTALL_OVERDUE)
             self._context.spawn(self._journal.write(install=None))

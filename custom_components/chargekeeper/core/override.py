@@ -3,9 +3,10 @@
 What to do next is decided by `journal.decide`; here it is done. Every step is journaled before anything is sent.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 import logging
 from math import inf
 
@@ -13,6 +14,7 @@ from . import schedule
 from .context import Context
 from .journal import Decision, End, Intent, IntentState, Seen, Step, Until, begin_end, decide
 from .model import (
+    CAR_CONNECTED,
     OVERRIDE_IN_EFFECT,
     SCHEDULE,
     SESSION_ENERGY,
@@ -21,11 +23,13 @@ from .model import (
     Outcome,
     Override,
     Problem,
+    Source,
     Status,
 )
 from .paths import (
     ChargerError,
     ChargerPath,
+    LoginRejected,
     NotAllowed,
     NotApplicable,
     PathBusy,
@@ -41,6 +45,9 @@ LOGGER = logging.getLogger(__name__)
 
 EFFECT_AFTER = 15.0
 """Seconds after which an acknowledged override that does not show counts as without effect."""
+
+REPORT_LAG = 60.0
+"""Seconds by which a path's word on the charger may lag behind the edge of a window."""
 
 FULL_AFTER_WAITING = 600.0
 """Seconds for which the car takes nothing until it counts as full, after at least `FULL_ENERGY` kWh."""
@@ -59,9 +66,11 @@ class OverridePursuit:
         self._journal = context.journal
         self._router = router
         self._lower_for_start = lower_for_start
-        self._pursuing = False
-        self._asked_at = -inf  # when the user asked for it, in this run
+        self._pursuit: asyncio.Task[None] | None = None
         self._sent_at = -inf
+        self._tried_on = -inf  # moment of the word on which a step failed: not again before the next word
+        self._released_on = -inf  # moment of the last word before the charger was handed back to its schedule
+        self._lost_on: dict[Source, float] = {}  # moment of a path's last word before its outage: not valid any more
         self._told_pending = True  # what the journal gave back was pending at least for a while
         self._disturbed = True
         self._inside_at_confirm: bool | None = None
@@ -74,6 +83,13 @@ class OverridePursuit:
         if intent is None or intent.state is IntentState.ENDING:
             return Override()
         return Override(on=True, applied=intent.state is not IntentState.PENDING)
+
+    @property
+    def disabled_windows(self) -> tuple[str, ...]:
+        """The windows of the schedule that are disabled for the override, as text."""
+        intent = self._journal.entries.override
+        windows = () if intent is None else intent.originals
+        return tuple(f"{window.start:%H:%M} to {window.end:%H:%M} {window.zone}" for window in windows)
 
     @property
     def until_at(self) -> datetime | None:
@@ -93,8 +109,10 @@ class OverridePursuit:
 
     def heard(self, path: ChargerPath) -> None:
         """A path brought an answer or changed."""
-        if not usable(path):
+        if not any(usable(each) for each in self._router):
             self._disturbed = True
+        if not path.breaker.usable:
+            self._lost_on[path.source] = _asked_at(path)
         said = path.said
         if said is None:
             return
@@ -112,14 +130,14 @@ class OverridePursuit:
         if not any(Capability.OVERRIDE in path.capabilities for path in self._router):
             raise Unsupported("unsupported", Capability.OVERRIDE)
         async with self._context.lock:
+            self._tried_on = -inf
             intent = self._journal.entries.override
             if on:
                 await self._want(intent, until, until_at)
-            elif intent is None or intent.state is IntentState.ENDING:
-                return Outcome.VERIFIED
-            else:
+            elif intent is not None and intent.state is not IntentState.ENDING:
                 await self._end(intent, End.CANCELLED)
-            await self._pursue(raising=on)
+            if (refusal := await self._pursue()) is not None:
+                raise refusal
             return self._outcome()
 
     async def end_for_good(self) -> tuple[str, ...]:
@@ -128,36 +146,35 @@ class OverridePursuit:
             intent = self._journal.entries.override
             if intent is not None and intent.state is not IntentState.ENDING:
                 await self._end(intent, End.CANCELLED)
-            await self._pursue(raising=False)
-            intent = self._journal.entries.override
-            windows = () if intent is None else intent.originals
-            return tuple(f"{window.start:%H:%M} to {window.end:%H:%M} {window.zone}" for window in windows)
+            await self._pursue()
+            return self.disabled_windows
 
     def pursue_soon(self) -> None:
         """See whether a next step is due; at most one task does."""
-        if not self._pursuing and self._journal.entries.override is not None:
-            self._pursuing = True
-            self._context.spawn(self._pursue_alone())
+        if (self._pursuit is None or self._pursuit.done()) and self._journal.entries.override is not None:
+            self._pursuit = self._context.spawn(self._pursue_alone())
 
     async def _pursue_alone(self) -> None:
-        try:
-            async with self._context.lock:
-                await self._pursue(raising=False)
-        finally:
-            self._pursuing = False
+        async with self._context.lock:
+            await self._pursue()
 
     async def _want(self, intent: Intent | None, until: Until, until_at: datetime | None) -> None:
-        status = self._context.ledger.get(STATUS)
-        if self._context.ledger.fresh(STATUS, self._clock.monotonic()) is Status.LOCKED:
+        ledger = self._context.ledger
+        if ledger.fresh(STATUS, self._clock.monotonic()) is Status.LOCKED:
             raise NotAllowed("locked")
         self._context.problems -= {Problem.OVERRIDE_SUPERSEDED, Problem.OVERRIDE_FAILED}
         if intent is None:
-            self._asked_at, self._told_pending = self._clock.monotonic(), False
-            intent = Intent(created_at=self._clock.now(), base=None if status is None else status.value)
+            self._told_pending = False
+            status, car = ledger.get(STATUS), ledger.get(CAR_CONNECTED)
+            intent = Intent(
+                created_at=self._clock.now(),
+                base=None if status is None else status.value,
+                seen_plugged=car is not None and car.value,
+            )
         elif intent.state is IntentState.ENDING:
-            # What it left at the charger is still there: the same intent goes on.
-            state = IntentState.APPLIED if intent.originals else IntentState.PENDING
-            intent = replace(intent, state=state, end=None, theirs=None)
+            # What it left at the charger is still there: the same intent goes on, from the start.
+            self._told_pending = False
+            intent = replace(intent, state=IntentState.PENDING, applications=0, disabled=False, end=None, theirs=None)
         await self._journal.write(override=replace(intent, until=until, until_at=until_at))
         self._context.publish()
 
@@ -188,34 +205,36 @@ class OverridePursuit:
             self._context.emit("connection", "override_pending")
         return Outcome.PENDING
 
-    async def _pursue(self, *, raising: bool) -> None:
+    async def _pursue(self) -> ChargerError | None:
         """Take steps until there is nothing to do but wait.
 
-        A path that fails means waiting too; a refusal ends the override, and is raised for whoever asked for it.
+        A path that fails means waiting too. A refusal ends the override; it is the answer, for whoever asked for it.
         """
-        while (intent := self._journal.entries.override) is not None:
+        refusal: ChargerError | None = None
+        while (intent := self._journal.entries.override) is not None and not self._context.stopping:
             decision = self._next_step(intent)
-            if decision.step is Step.WAIT or self._context.stopping:
-                return
+            if decision.step is Step.WAIT:
+                break
             try:
-                if not await self._take_step(intent, decision):
-                    return
-            except (PathDown, PathBusy) as err:
+                done = await self._take_step(intent, decision)
+            except (PathDown, PathBusy, LoginRejected) as err:
                 LOGGER.debug("The override waits: %s", err)
-                return
+                self._tried_on = _asked_at(self._router.first(Capability.OVERRIDE))
+                break
             except ChargerError as err:
+                refusal, done = err, True
                 await self._give_up(err)
-                if raising:
-                    raise
             self._context.publish()
+            if not done:
+                break
+        return refusal
 
     def _next_step(self, intent: Intent) -> Decision:
-        path = self._router.first(Capability.OVERRIDE)
-        said = self._said()
+        said, asked_at = self._said(), _asked_at(self._router.first(Capability.OVERRIDE))
         status = None if said is None else said.status
-        asked_at = -inf if path is None or path.asked_at is None else path.asked_at
-        if status in OVERRIDE_IN_EFFECT and asked_at <= self._asked_at:
-            status = None  # seen before the user asked: it may have changed since
+        if status in OVERRIDE_IN_EFFECT and asked_at <= self._released_on:
+            status = Status.WAITING_SCHEDULE  # that was before we handed it back
+        edge = {self._inside(asked_at), self._inside(asked_at - REPORT_LAG)} != {self._inside_at_confirm}
         return decide(
             intent,
             Seen(
@@ -224,17 +243,23 @@ class OverridePursuit:
                 car_connected=None if said is None else said.car_connected,
                 full=self._is_full(status),
                 effect_due=asked_at >= self._sent_at + EFFECT_AFTER,
-                disturbed=self._disturbed or self._inside() is not self._inside_at_confirm,
+                disturbed=self._disturbed or edge,
             ),
         )
 
     def _said(self) -> Word | None:
+        """The last word on the charger; None where that was before the last outage."""
         path = self._router.first(Capability.OVERRIDE)
-        return None if path is None else path.said
+        if path is None or _asked_at(path) <= self._lost_on.get(path.source, -inf):
+            return None
+        return path.said
 
-    def _inside(self) -> bool:
+    def _inside(self, at: float) -> bool | None:
+        """Whether a window was open at a monotonic moment not long ago; None where no schedule holds anything back."""
         windows = self._context.ledger.get(SCHEDULE)
-        return windows is not None and schedule.inside(windows.value, self._clock.now())
+        if windows is None or not any(window.enabled for window in windows.value) or at == -inf:
+            return None
+        return schedule.inside(windows.value, self._clock.now() - timedelta(seconds=self._clock.monotonic() - at))
 
     def _is_full(self, status: Status | None) -> bool:
         if status is Status.COMPLETED:
@@ -244,7 +269,7 @@ class OverridePursuit:
         return status is Status.WAITING_CAR and waited and energy is not None and energy.value >= FULL_ENERGY
 
     async def _take_step(self, intent: Intent, decision: Decision) -> bool:
-        """Take one step; False where it has to wait for a path. Raises ChargerError."""
+        """Take one step; False where what comes next has to wait for a path or its next word. Raises ChargerError."""
         said = self._said()
         if said is not None and said.car_connected and not intent.seen_plugged:
             intent = replace(intent, seen_plugged=True)
@@ -255,23 +280,28 @@ class OverridePursuit:
             await self._journal.write(override=None)
             return True
         if decision.step is Step.CONFIRM:
-            self._disturbed, self._inside_at_confirm = False, self._inside()
-            await self._journal.write(override=replace(intent, state=IntentState.VERIFIED))
-            return True
+            await self._confirm(intent)
+            return False
         path = self._router.first(Capability.OVERRIDE)
-        if path is None:
+        if path is None or said is None or _asked_at(path) <= self._tried_on:
             return False
         steps = {Step.SEND: self._apply, Step.DISABLE_SCHEDULE: self._disable_schedule, Step.FINISH: self._finish}
         await steps[decision.step](path, intent)
         return True
 
+    async def _confirm(self, intent: Intent) -> None:
+        """The charger does what is wanted, because of us, of somebody else, or since a window is open."""
+        lagging = _asked_at(self._router.first(Capability.OVERRIDE)) - REPORT_LAG
+        self._disturbed, self._inside_at_confirm = False, self._inside(lagging)
+        sent = intent.sent or self._inside_at_confirm is False
+        await self._journal.write(override=replace(intent, state=IntentState.VERIFIED, sent=sent))
+
     async def _apply(self, path: ChargerPath, intent: Intent) -> None:
         """Ask the charger to charge now."""
-        again = intent.sent or self._told_pending
-        intent = replace(intent, sent=True, applications=intent.applications + 1)
-        await self._journal.write(override=intent)
         await self._lower_for_start()
-        applied = replace(intent, state=IntentState.APPLIED)
+        again = intent.sent or self._told_pending
+        applied = replace(intent, state=IntentState.APPLIED, sent=True, applications=intent.applications + 1)
+        await self._journal.write(override=replace(applied, state=IntentState.PENDING))
         try:
             await self._router.send(path, SetOverride(on=True))
         except NotApplicable:
@@ -288,17 +318,22 @@ class OverridePursuit:
 
     async def _disable_schedule(self, path: ChargerPath, intent: Intent) -> None:
         """Asking had no effect: take the schedule out of the way, the originals journaled first."""
-        windows = await path.read_schedule()
-        originals = tuple(window for window in windows if window.enabled)
+        enabled = tuple(window for window in await path.read_schedule() if window.enabled)
+        slots = {window.slot for window in enabled}
+        originals = enabled + tuple(window for window in intent.originals if window.slot not in slots)
         if not originals:
             raise NotApplicable("wrong_state")
-        await self._journal.write(override=replace(intent, originals=originals))
-        await path.write_schedule(schedule.disabled(originals))
+        intent = replace(intent, originals=originals)
+        if enabled:  # else an earlier try got through
+            await self._journal.write(override=intent)
+            await path.write_schedule(schedule.disabled(enabled))
+        await self._journal.write(override=replace(intent, disabled=True))
         self._sent_at = self._clock.monotonic()
         self._router.read_back(path)
 
     async def _finish(self, path: ChargerPath, intent: Intent) -> None:
         """Undo what the override left: enable again what we disabled and nobody changed since; hand back control."""
+        self._released_on = _asked_at(path)
         if intent.originals:
             present = await path.read_schedule()
             ours = tuple(window for window in intent.originals if replace(window, enabled=False) in present)
@@ -306,7 +341,9 @@ class OverridePursuit:
                 await path.write_schedule(ours)
             intent = replace(intent, originals=())
             await self._journal.write(override=intent)
-        if intent.end in {End.CANCELLED, End.TIME, End.FULL}:
+        said = self._said()
+        paused = said is not None and said.status is Status.PAUSED  # by somebody: handing back would let it charge
+        if intent.end in {End.CANCELLED, End.TIME, End.FULL} and not paused:
             try:
                 await self._router.send(path, SetOverride(on=False))
             except NotApplicable:
@@ -324,3 +361,8 @@ class OverridePursuit:
             return
         self._context.problems.add(Problem.OVERRIDE_FAILED)
         await self._journal.write(override=None)
+
+
+def _asked_at(path: ChargerPath | None) -> float:
+    """The monotonic moment of a path's last word on the charger; minus infinity before the first."""
+    return -inf if path is None or path.asked_at is None else path.asked_at

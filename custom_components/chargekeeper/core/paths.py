@@ -18,16 +18,18 @@ class ChargerError(Exception):
         self.reason = reason
         self.detail = detail
 
+    surely_not_sent = True
+    """Whether the request cannot have taken effect: it was not sent, or it was answered and refused."""
+
 
 class PathDown(ChargerError):
     """The path does not carry: unreachable, timed out, answering nonsense. Counts against the breaker."""
 
     surely_not_sent = False
-    """True where the request cannot have reached the far end."""
 
 
 class NoConnection(PathDown):
-    """No connection came about (refused, name not found): nothing was sent."""
+    """No connection came about (refused, name not found, ChargeKeeper ends): nothing was sent."""
 
     surely_not_sent = True
 
@@ -114,9 +116,9 @@ class Install:
     capability: ClassVar = Capability.INSTALL
 
 
-type Setting = SetCurrent | SetCharging | SetOverride | SetLock | SetEcoMode
-"""A command that may be sent twice without harm."""
-type Command = Setting | Restart | Install
+type Setting = SetCurrent | SetCharging | SetLock | SetEcoMode
+"""A command that is sent and done with; it may be sent twice without harm."""
+type Command = Setting | SetOverride | Restart | Install
 
 
 class Presence(StrEnum):

@@ -5,9 +5,12 @@ import logging
 
 from .context import Context
 from .model import Capability, Prefer, Source
-from .paths import ChargerError, ChargerPath, Command, PathDown, Presence, Unsupported
+from .paths import ChargerError, ChargerPath, Command, NoConnection, PathDown, Presence, Unsupported
 
 LOGGER = logging.getLogger(__name__)
+
+PRESENCES = (Presence.ONLINE, Presence.UNKNOWN, Presence.OFFLINE)
+"""Best first."""
 
 PATIENCE = 5.0
 """Seconds that a command has on a path whose breaker is closed, `PATIENCE_IN_DOUBT` where it is not."""
@@ -40,9 +43,9 @@ class Router:
             or (path.source is Source.CLOUD) is (prefer is Prefer.CLOUD_ONLY)
         ]
 
-        def rank(path: ChargerPath) -> tuple[bool, bool, bool]:
+        def rank(path: ChargerPath) -> tuple[int, bool, bool]:
             is_cloud = path.source is Source.CLOUD
-            return path.presence is not Presence.ONLINE, path.breaker.busy, is_cloud is local_first
+            return PRESENCES.index(path.presence), path.breaker.busy, is_cloud is local_first
 
         return sorted(admitted, key=rank)
 
@@ -80,7 +83,7 @@ class Router:
     async def send(self, path: ChargerPath, command: Command) -> None:
         """Send a command on one path; returning means acknowledged. Raises ChargerError."""
         if self._context.stopping:
-            raise PathDown("stopping")
+            raise NoConnection("stopping")
         await path.execute(command, patience=PATIENCE if path.breaker.closed else PATIENCE_IN_DOUBT)
 
     def read_back(self, path: ChargerPath) -> None:

@@ -5,7 +5,8 @@ charger's status, role or schedule. While the breaker is not closed the groups G
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -34,7 +35,7 @@ from ..core.paths import (
     SetLock,
     SetOverride,
 )
-from .cloud import RemoteAction, TokenRefused, WallboxCloudClient
+from .cloud import REQUEST_TIMEOUT, RemoteAction, TokenRefused, Tokens, WallboxCloudClient
 from .mapping import cloud_schedules, eco_smart, windows
 from .path import NEVER, STATUS_GETS_PER_HOUR, CloudAccount, WallboxCloudPath, placeholder
 from .purses import READ_EVERY, Purse, Purses
@@ -95,10 +96,12 @@ class WallboxAccount(CloudAccount):
     ) -> None:
         self.breaker = Breaker(clock)
         self.user_id: str | None = None
+        self.server = (user_api_url, api_url)
         self._clock = clock
         self._email = email
         self._password = password
-        self._client = WallboxCloudClient(session, clock, user_api_url=user_api_url, api_url=api_url)
+        self._new_client = partial(WallboxCloudClient, session, clock, user_api_url=user_api_url, api_url=api_url)
+        self._client = self._new_client()
         self._purses = Purses(clock, save_purses)
         self._paths: dict[str, WallboxCloudPath] = {}
         self._snapshot = AccountSnapshot()
@@ -113,6 +116,8 @@ class WallboxAccount(CloudAccount):
         self._groups_at = NEVER
         self._slow_turns = 0
         self._watchers = 0
+        self._out_of_turn = 0  # reads out of turn that wait for a slot
+        self._refusals: list[tuple[float, WallboxCloudPath | None]] = []  # reads refused lately, None: of the groups
         self._refused_at: float | None = None
         self._login_blocked_until = NEVER
         self._needs_login = False
@@ -184,6 +189,7 @@ class WallboxAccount(CloudAccount):
     def start(self) -> None:
         """Begin the rounds."""
         if self._round is None:
+            self._purses.reopen()
             self._round = asyncio.get_running_loop().create_task(self._run(), name="chargekeeper wallbox rounds")
 
     async def stop(self) -> None:
@@ -210,25 +216,42 @@ class WallboxAccount(CloudAccount):
         return self._snapshot.chargers
 
     async def verify_credentials(self, email: str, password: str) -> str:
-        """Sign in with these credentials, for reauthentication; the answer is the user's uuid. Raises ChargerError."""
+        """Sign in with these credentials, for reauthentication; the answer is the user's uuid.
+
+        Those of this account's user are used from now on; those of another change nothing.
+
+        Raises:
+            ChargerError: `LoginRejected`, `PathDown`, or `PathBusy` where there was a sign-in just now.
+        """
         async with self._login_lock:
             await self._login_room()
-            before = self._client.tokens
+            client = self._new_client()
             try:
-                tokens = await self._counted_login(lambda: self._client.sign_in(email, password))
-            except ChargerError:
-                self._client.tokens = before
+                tokens = await self._counted_login(lambda: client.sign_in(email, password))
+            except NoConnection:
+                self._give_back_login()
                 raise
-            if self.user_id not in {None, tokens.user_id}:
-                self._client.tokens = before
+            if tokens.user_id == self.user_id:
+                self._client = client
+                self._accept(email, password)
             return tokens.user_id
 
     def set_credentials(self, email: str, password: str) -> None:
         """Sign in with these from now on."""
         if (email, password) == (self._email, self._password):
             return
-        self._email, self._password = email, password
         self._client.tokens = None
+        self._accept(email, password)
+
+    def forget(self, serial: str) -> None:
+        """A charger left the account for good."""
+        self._paths.pop(serial, None)
+        self._spread_round()
+        self._tell()
+
+    def _accept(self, email: str, password: str) -> None:
+        """Credentials that are good, or new: nothing stands against signing in with them."""
+        self._email, self._password = email, password
         self._refused_at, self._login_blocked_until, self._needs_login = None, NEVER, False
         self._woken.set()
         self._tell()
@@ -262,16 +285,22 @@ class WallboxAccount(CloudAccount):
         now = self._clock.monotonic()
         earliest = max(self.breaker.busy_until or NEVER, self._login_free_at(now))
         if self.breaker.due is not None:
-            return max(earliest, self.breaker.due, self._purses.probes.free_at(now))
+            room = self._purses.probes.free_at(now)
+            if self.breaker.usable:
+                room = min(room, self._purses.reads.free_at(now))
+            return max(earliest, self.breaker.due, room)
         slot = max(earliest, self._purses.reads.free_at(now))
         groups_at = self._groups_at + (READ_EVERY if self._watchers else GROUPS_EVERY)
+        if self._out_of_turn:  # the next slot is for whoever waits; the groups poll comes a slot later at most
+            return max(slot, groups_at + READ_EVERY)
         return slot if self._purses.owed_slots or self._next_slow() is not None else max(slot, groups_at)
 
     async def _take_turn(self) -> None:
         """Use the slot that is due."""
         now = self._clock.monotonic()
-        if not self.breaker.closed:
-            await self._poll(self._purses.probes)
+        if self.breaker.due is not None:
+            has_room = self._purses.probes.free_at(now) <= now
+            await self._poll(self._purses.probes if has_room else self._purses.reads)
         elif now >= self._groups_at + (READ_EVERY if self._watchers else GROUPS_EVERY):
             await self._poll(self._purses.reads)
         elif self._purses.owed_slots and (self._slow_turns >= FIRST_READS or not self._unread):
@@ -292,39 +321,39 @@ class WallboxAccount(CloudAccount):
 
     @property
     def _unread(self) -> bool:
-        """Whether the status of some charger was never read in this run."""
-        return any(path.status_read_at == NEVER for path in self._paths.values() if not path.gone)
+        """Whether the status of some charger was never asked for since it was needed."""
+        return any(path.status_turn.tried_at == NEVER for path in self._paths.values() if not path.gone)
 
     def _next_status(self) -> Callable[[], Awaitable[None]] | None:
         now = self._clock.monotonic()
 
-        def wait_until(path: WallboxCloudPath) -> float:
+        def due_at(path: WallboxCloudPath) -> float:
             """When this charger's status falls due."""
-            heard_at = max(path.evidence_at, path.status_read_at)
-            if path.status_read_at == NEVER:
-                return NEVER
-            if path.said is not None and path.said.status is Status.OFFLINE:
-                return path.status_read_at + DAILY
+            turn = path.status_turn
+            if path.refused:
+                return turn.tried_at + DAILY
             quiet_for = DOUBT_CHARGING_AFTER if path.power_flows else STATUS_EVERY
-            return min(heard_at + quiet_for, path.status_read_at + DAILY)
+            if path.said is not None and path.said.status is Status.OFFLINE:
+                quiet_for = DAILY
+            return turn.due_at(min(max(path.evidence_at, turn.read_at) + quiet_for, turn.read_at + DAILY))
 
-        due = [path for path in self._paths.values() if not path.gone and wait_until(path) <= now]
+        due = [path for path in self._paths.values() if path.in_account and due_at(path) <= now]
         if not due:
             return None
-        path = min(due, key=lambda p: (not p.power_flows, max(p.evidence_at, p.status_read_at)))
+        path = min(due, key=lambda p: (not p.power_flows, max(p.evidence_at, p.status_turn.read_at)))
         return lambda: self._read_status(path, self._purses.reads)
 
     def _next_chore(self) -> Callable[[], Awaitable[None]] | None:
         now = self._clock.monotonic()
         chores = [
-            (asked_at, number, partial(job, path))
+            (turn.read_at, number, partial(job, path))
             for number, path in enumerate(self._paths.values())
             if not path.gone
-            for asked_at, job in (
-                (path.schedule_read_at, self._refresh_schedule),
-                (path.details_read_at, self._read_details),
+            for turn, job in (
+                (path.schedule_turn, self._refresh_schedule),
+                (path.details_turn, self._read_details),
             )
-            if asked_at + DAILY <= now
+            if turn.due_at(turn.read_at + DAILY) <= now
         ]
         return min(chores, key=lambda chore: chore[:2])[2] if chores else None
 
@@ -338,11 +367,15 @@ class WallboxAccount(CloudAccount):
 
     async def _poll(self, purse: Purse) -> None:
         """The groups GET: shows every charger of the account."""
-        chargers = await self._get(purse, self._client.groups)
+        try:
+            chargers = await self._get(purse, self._client.groups)
+        except PathBusy as err:
+            if err.reason == "forbidden":
+                self._note_refusal(None)
+            raise
         self._groups_at = self._clock.monotonic()
         for charger in chargers:
             self.path(charger.serial)
-        self._tell()
         listed = {charger.serial: charger for charger in chargers}
         for serial, path in list(self._paths.items()):
             if serial in listed:
@@ -352,12 +385,12 @@ class WallboxAccount(CloudAccount):
         self._tell()
 
     async def _read_status(self, path: WallboxCloudPath, purse: Purse) -> None:
-        path.status_read_at = self._clock.monotonic()
+        path.status_turn.tried_at = self._clock.monotonic()
         status = await self._get_of(path, purse, lambda: self._client.status(path.identity.serial))
         path.showed_status(status)
 
     async def _read_details(self, path: WallboxCloudPath) -> None:
-        path.details_read_at = self._clock.monotonic()
+        path.details_turn.tried_at = self._clock.monotonic()
         details = await self._get_of(path, self._purses.reads, lambda: self._client.details(path.identity.serial))
         path.showed_details(details)
 
@@ -365,7 +398,7 @@ class WallboxAccount(CloudAccount):
         await self._read_schedule(path, self._purses.reads)
 
     async def _read_schedule(self, path: WallboxCloudPath, purse: Purse) -> Schedule:
-        path.schedule_read_at = self._clock.monotonic()
+        path.schedule_turn.tried_at = self._clock.monotonic()
         schedules = await self._get_of(path, purse, lambda: self._client.schedules(path.identity.serial))
         path.showed_schedule(schedules)
         return windows(schedules)
@@ -373,51 +406,69 @@ class WallboxAccount(CloudAccount):
     async def _get_of[T](self, path: WallboxCloudPath, purse: Purse, call: Callable[[], Awaitable[T]]) -> T:
         """A GET for one charger: refused again and again, it is not shared with us any more."""
         try:
-            return await self._get(purse, call)
-        except PathBusy as err:
-            if err.reason == "forbidden":
-                now = self._clock.monotonic()
-                path.refusals = [at for at in path.refusals if at > now - UNSHARED_WITHIN] + [now]
-                if len(path.refusals) >= UNSHARED_REFUSALS:
-                    path.refused()
+            answer = await self._get(purse, call)
+        except (PathBusy, NotAllowed) as err:
+            if err.reason in {"forbidden", "not_shared"}:
+                self._note_refusal(path)
             raise
-        except NotAllowed:
-            path.refused()
-            raise
+        self._refusals = [(at, refused) for at, refused in self._refusals if refused is not path]
+        return answer
+
+    def _note_refusal(self, path: WallboxCloudPath | None) -> None:
+        """A read was refused: where only this charger's are, it is not throttling. None: the groups poll was."""
+        now = self._clock.monotonic()
+        self._refusals = [(at, refused) for at, refused in self._refusals if at > now - UNSHARED_WITHIN]
+        self._refusals.append((now, path))
+        if path is not None and len(self._refusals) >= UNSHARED_REFUSALS and {p for _, p in self._refusals} == {path}:
+            path.refuse()
 
     async def _get[T](self, purse: Purse, call: Callable[[], Awaitable[T]]) -> T:
-        """One GET from a purse, signed in; one that meets an old token passes its slot to its one repetition."""
-        await self._sign_in_if_needed()
-        now = self._clock.monotonic()
-        purse.take(now)
-        if purse is self._purses.reserve:
-            self._purses.reads.take(now)
-        self._purses.last_get = now
-        if purse is self._purses.reserve:
-            await self._purses.save()
-        try:
-            return await self._with_token(call)
-        except NoConnection:
-            purse.give_back()
-            raise
+        """One GET from a purse, signed in; one that meets an old token passes its slot to its one repetition.
 
-    async def _with_token[T](self, call: Callable[[], Awaitable[T]]) -> T:
-        """A data request; where its token is refused, once more with a new one."""
+        Out of turn or not, the next regular one has to wait from here on.
+        """
+        await self._purses.begin()
+        await self._sign_in_if_needed()
+        purses, now = self._purses, self._clock.monotonic()
+        used_up = {purse, purses.reads}
+        for each in used_up:
+            each.take(now)
+        purses.last_get = now
+        if purse is not purses.reads:
+            await purses.save()
         used = self._client.tokens
         try:
             return await self._counted(call)
+        except NoConnection:
+            for each in used_up:
+                each.give_back()
+            raise
         except TokenRefused:
-            LOGGER.debug("The access token was refused early")
+            await self._replace(used)
+        return await self._repeated(call)
+
+    async def _replace(self, used: Tokens | None) -> None:
+        """New tokens instead of those that were just refused, unless somebody else renewed them meanwhile."""
+        LOGGER.debug("The access token was refused early")
         async with self._login_lock:
-            if self._client.tokens is used:
+            if self._client.tokens is not used:
+                return
+            try:
                 await self._renew(used is not None)
+            except PathBusy as err:
+                if err.reason == "signing_in":
+                    self.breaker.throttled(err.retry_after)  # it answers, but nothing can be asked until then
+                raise
+
+    async def _repeated[T](self, call: Callable[[], Awaitable[T]]) -> T:
+        """The one repetition of a request whose token was refused."""
         try:
             return await self._counted(call)
         except TokenRefused as err:
             # Refused although just made: sign in afresh next time, but not at once again.
             self._client.tokens = None
             self.breaker.throttled(None)
-            raise PathBusy("forbidden", self._busy_for()) from err
+            raise PathBusy("signing_in", self._busy_for()) from err
 
     async def _counted[T](self, call: Callable[[], Awaitable[T]]) -> T:
         """One request whose end is told to the breaker."""
@@ -426,9 +477,10 @@ class WallboxAccount(CloudAccount):
         except TokenRefused:
             raise
         except ChargerError as err:
-            raise await self._failed(err) from err
+            raise await self._failed(err) from None
         self.breaker.good()
         self._last_contact = self._clock.now()
+        self._tell()
         return answer
 
     async def _failed(self, err: ChargerError) -> ChargerError:
@@ -475,30 +527,46 @@ class WallboxAccount(CloudAccount):
 
     async def _renew(self, refreshable: bool) -> None:
         """Get new tokens: by the refresh token, or by the password where there is none or it is refused."""
+        if (blocked_for := self._login_blocked_until - self._clock.monotonic()) > 0:
+            if self._needs_login:
+                raise LoginRejected("invalid_auth")
+            raise PathBusy("signing_in", blocked_for)
         await self._login_room()
-        if refreshable:
-            try:
-                await self._counted_login(self._client.refresh)
-            except TokenRefused:
-                LOGGER.debug("The refresh token was refused: signing in")
-                self._client.tokens = None
-                self._purses.owed_slots += 1
-            else:
+        try:
+            if refreshable and await self._refresh():
                 return
-        await self._sign_in()
+            await self._sign_in()
+        except NoConnection:
+            # After a refused refresh its one sign-in costs no slot, and gives none back.
+            if self._client.tokens is not None or not refreshable:
+                self._give_back_login()
+            raise
 
     async def _login_room(self) -> None:
         """Take the slot of a sign-in or refresh. Raises PathBusy where there is none."""
         await self._purses.begin()
         now = self._clock.monotonic()
-        free_at = max(self._purses.logins.free_at(now), self._login_blocked_until)
-        if free_at > now:
-            if self._needs_login:
-                raise LoginRejected("invalid_auth")
+        if (free_at := self._purses.logins.free_at(now)) > now:
             raise PathBusy("signing_in", free_at - now)
         self._purses.logins.take(now)
         self._purses.owed_slots += 1
         await self._purses.save()
+
+    def _give_back_login(self) -> None:
+        """The sign-in or refresh never left."""
+        self._purses.logins.give_back()
+        self._purses.owed_slots -= 1
+
+    async def _refresh(self) -> bool:
+        """Trade the refresh token; False where it is refused: then only the password helps."""
+        try:
+            await self._counted_login(self._client.refresh)
+        except TokenRefused:
+            LOGGER.debug("The refresh token was refused: signing in")
+            self._client.tokens = None
+            self._purses.owed_slots += 1
+            return False
+        return True
 
     async def _sign_in(self) -> None:
         """Sign in with the password. Only a second refusal, well after the first, asks the user for another one."""
@@ -508,14 +576,14 @@ class WallboxAccount(CloudAccount):
         except LoginRejected:
             if self._refused_at is None:
                 self._refused_at = now
-            elif now - self._refused_at >= REFUSED_AGAIN_AFTER:
+            elif now >= self._refused_at + REFUSED_AGAIN_AFTER:
                 self._needs_login = True
-            if self.user_id is not None:  # a config flow may try another password
+            if self._round is not None:  # else a config flow, which may try another password
                 self._login_blocked_until = now + (LOGIN_RETRY if self._needs_login else REFUSED_AGAIN_AFTER)
             self._tell()
             raise
         self.user_id = self.user_id or tokens.user_id
-        self._refused_at, self._login_blocked_until, self._needs_login = None, NEVER, False
+        self._accept(self._email, self._password)
 
     async def _counted_login[T](self, call: Callable[[], Awaitable[T]]) -> T:
         """A call that signs in or refreshes. Only data proves that the cloud is back: this has another host."""
@@ -524,38 +592,32 @@ class WallboxAccount(CloudAccount):
         except TokenRefused:
             raise
         except ChargerError as err:
-            if isinstance(err, NoConnection):
-                self._purses.logins.give_back()
-                self._purses.owed_slots -= 1
-            raise await self._failed(err) from err
+            failed = await self._failed(err)
+            failed.surely_not_sent = True  # whatever needed the tokens
+            raise failed from None
 
     # Commands
 
     @override
     async def carry_out(self, path: WallboxCloudPath, command: Command, patience: float) -> None:
-        try:
+        with _explained(path, command):
             await self._write(lambda: self._send(path, command), patience, may_wait=not _once(command))
-        except NotAllowed as err:
-            if err.reason == "refused":
-                raise NotAllowed(path.refusal()) from err
-            raise
 
     @override
     async def write_schedule(self, path: WallboxCloudPath, windows: Schedule) -> None:
         serial = path.identity.serial
         bodies = cloud_schedules(windows, serial)
-        await self._write(lambda: self._client.write_schedules(serial, bodies), COMMAND_TTL, may_wait=True)
-        path.schedule_read_at = NEVER
+        path.schedule_turn.expire()  # also where the answer is lost
+        with _explained(path, None):
+            await self._write(lambda: self._client.write_schedules(serial, bodies), REQUEST_TIMEOUT, may_wait=True)
 
     @override
     async def read_schedule(self, path: WallboxCloudPath) -> Schedule:
-        async with self._get_lock:
-            return await self._read_schedule(path, await self._slot_out_of_turn())
+        return await self._read_out_of_turn(lambda purse: self._read_schedule(path, purse))
 
     @override
     async def check(self, path: WallboxCloudPath) -> None:
-        async with self._get_lock:
-            await self._read_status(path, await self._slot_out_of_turn())
+        await self._read_out_of_turn(lambda purse: self._read_status(path, purse))
 
     @override
     def watch(self) -> Callable[[], None]:
@@ -570,35 +632,66 @@ class WallboxAccount(CloudAccount):
 
         return end
 
-    async def _slot_out_of_turn(self) -> Purse:
-        """Wait for a GET out of turn: a regular slot if one is free, else the reserve, else the next regular slot."""
-        while True:
-            now = self._clock.monotonic()
-            if self.breaker.busy_until is not None:
-                raise PathBusy("throttled", self._busy_for())
-            if not self.breaker.usable:
-                raise PathDown("unreachable")
-            regular_at, reserve_at = self._purses.reads.free_at(now), self._purses.reserve_free_at(now)
-            if regular_at <= now:
-                return self._purses.reads
-            if reserve_at <= now:
-                return self._purses.reserve
-            await self._clock.sleep(min(regular_at, reserve_at) - now)
+    async def _read_out_of_turn[T](self, read: Callable[[Purse], Awaitable[T]]) -> T:
+        """A GET out of turn: in a regular slot if one is free, else from the reserve, else in the next regular slot."""
+        self._out_of_turn += 1
+        try:
+            while True:
+                async with self._get_lock:
+                    now = self._clock.monotonic()
+                    if self.breaker.busy_until is not None:
+                        raise PathBusy("throttled", self._busy_for())
+                    if not self.breaker.usable:
+                        raise PathDown("unreachable")
+                    regular_at, reserve_at = self._purses.reads.free_at(now), self._purses.reserve_free_at(now)
+                    if regular_at <= now:
+                        return await read(self._purses.reads)
+                    if reserve_at <= now:
+                        return await read(self._purses.reserve)
+                await self._clock.sleep(min(regular_at, reserve_at) - now)
+        finally:
+            self._out_of_turn -= 1
+            self._woken.set()
 
     async def _write[T](self, call: Callable[[], Awaitable[T]], patience: float, *, may_wait: bool) -> T:
         """One command, when its purse has room; the request itself has `patience` seconds."""
+        begun = self._clock.monotonic()
+        await self._purses.begin()
+        self._admit_command()
+        await self._sign_in_if_needed()
+        await self._command_room(begun, may_wait=may_wait)
+        used = self._client.tokens
+        try:
+            return await self._counted(lambda: self._within(call, patience))
+        except TokenRefused:
+            await self._replace(used)
+        await self._command_room(begun, may_wait=may_wait)
+        return await self._repeated(lambda: self._within(call, patience))
+
+    def _admit_command(self) -> None:
+        """Raise where no command may be sent now."""
+        if self.breaker.busy_until is not None:
+            raise PathBusy("throttled", self._busy_for())
+        if not self.breaker.usable:
+            raise NoConnection("unreachable")
+
+    async def _command_room(self, begun: float, *, may_wait: bool) -> None:
+        """Take a slot for a command that came at `begun`, first come first served.
+
+        Raises:
+            PathBusy: `no_room` where none comes within the command's time to live, or now if it may not wait.
+            ChargerError: the path was lost while waiting.
+        """
+        now, commands = self._clock.monotonic(), self._purses.commands
+        if not may_wait and (self._command_lock.locked() or commands.free_at(now) > now):
+            raise PathBusy("no_room", commands.free_at(now) - now)
         async with self._command_lock:
-            if self.breaker.busy_until is not None:
-                raise PathBusy("throttled", self._busy_for())
-            begun = now = self._clock.monotonic()
-            while (free_at := self._purses.commands.free_at(now)) > now:
-                if not may_wait or free_at - begun > COMMAND_TTL:
-                    raise PathBusy("no_room", free_at - now)
-                await self._clock.sleep(free_at - now)
-                now = self._clock.monotonic()
-            await self._sign_in_if_needed()
-            self._purses.commands.take(self._clock.monotonic())
-            return await self._with_token(lambda: self._within(call, patience))
+            while (wait := commands.free_at(now := self._clock.monotonic()) - now) > 0:
+                if now + wait > begun + COMMAND_TTL:
+                    raise PathBusy("no_room", wait)
+                await self._clock.sleep(wait)
+            self._admit_command()
+            commands.take(now)
 
     async def _within[T](self, call: Callable[[], Awaitable[T]], patience: float) -> T:
         try:
@@ -654,6 +747,17 @@ class WallboxAccount(CloudAccount):
         )
         for listener in list(self._listeners):
             listener(self._snapshot)
+
+
+@contextmanager
+def _explained(path: WallboxCloudPath, command: Command | None) -> Iterator[None]:
+    """Say why the cloud may have refused a write with 403, as far as that is known."""
+    try:
+        yield
+    except NotAllowed as err:
+        if err.reason != "refused":
+            raise
+        raise NotAllowed(path.refusal(command), err.detail) from None
 
 
 def _once(command: Command) -> bool:

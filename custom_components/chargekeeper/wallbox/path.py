@@ -5,7 +5,7 @@ The cloud repeats old values when a charger is gone, so what it says counts as s
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 import logging
 from math import inf
@@ -38,7 +38,7 @@ from ..core.model import (
     Source,
     Status,
 )
-from ..core.paths import ChargerPath, Command, PathListener, Presence, Word
+from ..core.paths import ChargerPath, Command, PathListener, Presence, SetCharging, SetOverride, Word
 from .cloud import UNREADABLE, ChargerDetails, ChargerEcho, ChargerStatus, CloudSchedule, GroupCharger
 from .mapping import (
     STATUS_BY_CODE,
@@ -63,7 +63,29 @@ two thirds of the rest."""
 GONE_AFTER = 3
 """Groups answers in a row without a charger after which it is no longer in the account."""
 
+CHANGE_WITHIN = 5 * 60.0
+"""Seconds between two groups answers up to which a change is a sign of life now; after a longer gap it may be old."""
+
+RETRY_EVERY = 5 * 60.0
+"""Seconds after which the slow round asks again for what it did not get."""
+
 NEVER = -inf
+
+
+@dataclass(slots=True)
+class Turn:
+    """When the slow round last asked for one thing of a charger, and when it was last read (monotonic seconds)."""
+
+    tried_at: float = NEVER
+    read_at: float = NEVER
+
+    def due_at(self, wanted_at: float) -> float:
+        """When to ask again for what is wanted from `wanted_at` on; what fails is not asked for all the time."""
+        return max(wanted_at, self.tried_at + RETRY_EVERY)
+
+    def expire(self) -> None:
+        """What was read no longer holds: it is due now."""
+        self.tried_at = self.read_at = NEVER
 
 
 class CloudAccount(Protocol):
@@ -114,16 +136,16 @@ class WallboxCloudPath(ChargerPath):
         self._evidence: Moment | None = None
         self._synced_at: float | None = None
         self._shown: GroupCharger | None = None
+        self._shown_at = NEVER
         self._has_eco_mode = False
         self._unlisted = 0
+        self._refused = False
         self._odd_codes: set[int] = set()
         self.idle_age: float = IDLE_STATUS_AGE
         self.eco_percentage: int | None = None
-        # When the slow round last asked for each thing; the schedule and the role are due once a day and after a write.
-        self.status_read_at = NEVER
-        self.details_read_at = NEVER
-        self.schedule_read_at = NEVER
-        self.refusals: list[float] = []  # 403 answers for this charger only
+        self.status_turn = Turn()
+        self.details_turn = Turn()
+        self.schedule_turn = Turn()
 
     # What the keeper sees
 
@@ -149,7 +171,7 @@ class WallboxCloudPath(ChargerPath):
     @property
     @override
     def gone(self) -> bool:
-        return self._unlisted >= GONE_AFTER
+        return self._refused or not self.in_account
 
     @property
     @override
@@ -211,6 +233,11 @@ class WallboxCloudPath(ChargerPath):
         return NEVER if self._evidence is None else self._evidence.at
 
     @property
+    def in_account(self) -> bool:
+        """Whether the groups answers tell of this charger, or did until just now."""
+        return self._unlisted < GONE_AFTER
+
+    @property
     def power_flows(self) -> bool:
         """Whether the cloud says that the charger is charging or discharging."""
         return self._said is not None and self._said.status in POWER_FLOWS
@@ -218,50 +245,60 @@ class WallboxCloudPath(ChargerPath):
     def listed(self, charger: GroupCharger) -> None:
         """The groups answer told of this charger."""
         before, self._shown = self._shown, charger
-        self._unlisted = 0
-        facts = status_facts(charger.status)
-        if before is not None and facts.status is not Status.OFFLINE and _signs(before) != _signs(charger):
+        since, self._shown_at = self._shown_at, self._clock.monotonic()
+        if before is not None and since >= self._shown_at - CHANGE_WITHIN and _shows_life(before, charger):
             self._evidence = self._now()
-        self._identity = identity(charger, self._identity.part_number)
+        if self._unlisted:
+            self._unlisted, self._refused = 0, False
+        self._identify(charger)
         self._note_word(charger.status)
         self._take(group_readings(charger, seen=self._seen(), now=self._now(), idle_age=self.idle_age))
 
     def unlisted(self) -> None:
         """The groups answer did not tell of this charger."""
         self._unlisted += 1
-        if self.gone:
-            self.refused()
+        if self._unlisted == GONE_AFTER and self._listener is not None:
+            self._listener.path_changed(self)
 
-    def refused(self) -> None:
+    @property
+    def refused(self) -> bool:
+        """Whether the cloud lists this charger but refuses to show it: asked again now and then."""
+        return self._refused
+
+    def refuse(self) -> None:
         """The cloud does not let us at this charger any more."""
-        self._unlisted = max(self._unlisted, GONE_AFTER)
+        self._refused = True
         if self._listener is not None:
             self._listener.path_changed(self)
 
     def showed_status(self, status: ChargerStatus) -> None:
         """The status of this charger was read."""
-        self.status_read_at = self._clock.monotonic()
-        self.refusals.clear()
+        self.status_turn.read_at = self._clock.monotonic()
+        self._refused = False
         self._note_sync(status.last_sync)
-        if status.config.part_number is not None:
-            self._identity = replace(self._identity, part_number=status.config.part_number)
-        self._has_eco_mode = status.config.eco_smart is not None and status.config.eco_smart.enabled is not None
-        self.eco_percentage = None if status.config.eco_smart is None else status.config.eco_smart.percentage
+        config = status.config
+        if config.part_number is not None:
+            self._identity = replace(self._identity, part_number=config.part_number)
+        # What was shown once is believed until the contrary is: any field may be missing now and then.
+        if config.eco_smart is not None and config.eco_smart.enabled is not None:
+            self._has_eco_mode = True
+        if config.eco_smart is not None and config.eco_smart.percentage is not None:
+            self.eco_percentage = config.eco_smart.percentage
         self._note_word(status.status)
         readings = status_readings(status, seen=self._seen(), now=self._now(), idle_age=self.idle_age)
-        if status.config.home_sharing is False:
+        if config.home_sharing is False or config.icp_max_current == 0:
             readings.retract(HOUSE_LIMIT, self._clock.monotonic())
         self._take(readings)
 
     def showed_details(self, details: ChargerDetails) -> None:
         """The charger object with the account's role was read."""
-        self.details_read_at = self._clock.monotonic()
+        self.details_turn.read_at = self._clock.monotonic()
         self._note_sync(details.last_sync)
         self._take(details_readings(details, seen=self._seen(), now=self._now()))
 
     def showed_schedule(self, schedules: tuple[CloudSchedule, ...]) -> None:
         """The schedule was read."""
-        self.schedule_read_at = self._clock.monotonic()
+        self.schedule_turn.read_at = self._clock.monotonic()
         self._take(schedule_readings(schedules, seen=self._now()))
 
     def echoed(self, echo: ChargerEcho) -> None:
@@ -277,16 +314,16 @@ class WallboxCloudPath(ChargerPath):
 
     def wrote_eco_mode(self, mode: EcoMode) -> None:
         """The eco mode was acknowledged; the answer has no echo, so the next status tells."""
-        self.status_read_at = NEVER
+        self.status_turn.expire()
         seen, readings = self._seen(), Readings()
         readings.put(ECO_MODE, Reading(mode, Source.CLOUD, seen.observed_at, seen.at))
         self._take(readings)
 
-    def refusal(self) -> str:
-        """Why the cloud may have refused a write with 403 (fact sheet section 10), as far as is known."""
+    def refusal(self, command: Command | None) -> str:
+        """Why the cloud may have refused a write with 403 (fact sheet section 10); `command` is None for a schedule."""
         if self._known.value(OCPP):
             return "ocpp_active"
-        if self._known.value(LOCKED):
+        if self._known.value(LOCKED) and isinstance(command, SetCharging | SetOverride):
             return "locked"
         if self._known.value(ROLE) is Role.USER:
             return "role_too_low"
@@ -309,6 +346,15 @@ class WallboxCloudPath(ChargerPath):
         if self._listener is not None:
             self._listener.path_read(self, readings)
 
+    def _identify(self, charger: GroupCharger) -> None:
+        """Who the charger is, by the groups answer; what that leaves out stays."""
+        before = self._identity
+        self._identity = identity(charger, before.part_number)
+        if charger.name is None:
+            self._identity = replace(self._identity, name=before.name)
+        if charger.charger_type is None and before.model is not None:
+            self._identity = replace(self._identity, model=before.model)
+
     def _note_word(self, code: int | None) -> None:
         facts = status_facts(code)
         self._said = Word(facts.status, facts.car_connected)
@@ -328,8 +374,8 @@ class WallboxCloudPath(ChargerPath):
             self._evidence = moment
 
     def _seen(self) -> Moment:
-        """When the charger showed what the cloud says: its last sign of life."""
-        return self._now() if self._evidence is None else self._evidence
+        """When the charger showed what the cloud says: its last sign of life, before the first one some time ago."""
+        return Moment(self._clock.now(), NEVER) if self._evidence is None else self._evidence
 
     def _now(self) -> Moment:
         return Moment(self._clock.now(), self._clock.monotonic())
@@ -354,6 +400,17 @@ def placeholder(serial: str) -> Identity:
     return Identity(Maker.WALLBOX, serial, f"Wallbox {serial}")
 
 
-def _signs(charger: GroupCharger) -> tuple[object, ...]:
-    """What changes only when the charger itself reports (design section 4, evidence of life)."""
-    return charger.status, charger.charging_power, charger.added_energy, charger.charging_time
+def _shows_life(before: GroupCharger, after: GroupCharger) -> bool:
+    """Whether something changed that changes only when the charger itself reports (design section 4).
+
+    That a charger went offline is the cloud's own word, and what one of two answers leaves out is no change.
+    """
+    if status_facts(after.status).status is Status.OFFLINE:
+        return False
+    changed = before.status != after.status and UNREADABLE not in {before.status, after.status}
+    counters = (
+        (before.charging_power, after.charging_power),
+        (before.added_energy, after.added_energy),
+        (before.charging_time, after.charging_time),
+    )
+    return changed or any(old != new for old, new in counters if old is not None and new is not None)

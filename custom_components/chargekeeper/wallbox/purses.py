@@ -7,7 +7,7 @@ are kept in a small store, so that a restart does not fill them again.
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from math import inf, isfinite
+from math import inf
 
 from ..core.clock import Clock
 
@@ -21,6 +21,8 @@ RESERVE_AFTER_GET = 20.0
 RESERVE_CLOSED_AFTER_429 = 24 * 3600.0
 LOGIN_EVERY = 60.0
 """Seconds between two calls that sign in or refresh."""
+LAST_MOMENT = 1e11
+"""Epoch seconds beyond which a stored moment is garbage."""
 
 
 class Purse:
@@ -29,13 +31,13 @@ class Purse:
     def __init__(self, room: int, window: float) -> None:
         self._room = room
         self._window = window
-        self.stamps: deque[float] = deque(maxlen=room)
+        self.stamps: deque[float] = deque(maxlen=room + 1)  # one more than matters, for `give_back`
 
     def free_at(self, now: float) -> float:
         """The monotonic moment from which a slot is free; `now` if one is."""
         if len(self.stamps) < self._room:
             return now
-        return max(self.stamps[0] + self._window, now)
+        return max(self.stamps[-self._room] + self._window, now)
 
     def take(self, now: float) -> None:
         """Use a slot."""
@@ -43,8 +45,7 @@ class Purse:
 
     def give_back(self) -> None:
         """Return the slot taken last: the request never left."""
-        if self.stamps:
-            self.stamps.pop()
+        self.stamps.pop()
 
     def empty(self, now: float) -> None:
         """Count all slots as just used."""
@@ -78,17 +79,20 @@ class Purses:
         """The cloud throttles us: no request out of turn for a day."""
         self.reserve_closed_until = self._clock.monotonic() + RESERVE_CLOSED_AFTER_429
 
+    def reopen(self) -> None:
+        """A run starts: its first request is to be preceded by a save, whatever was spent before."""
+        self._begun = False
+
     async def begin(self) -> None:
-        """Before the first request of a run: from here on a stop without `close` counts as unclean."""
+        """Before each request; the first of a run is saved: from here on a stop without `close` counts as unclean."""
         if not self._begun:
             self._begun = True
             await self.save()
 
     async def close(self) -> None:
         """A clean stop: what was used is known exactly."""
-        if self._begun:
-            self._begun = False
-            await self.save()
+        self._begun = False
+        await self.save()
 
     async def save(self) -> None:
         """Store the stamps."""
@@ -149,6 +153,8 @@ class Purses:
 
 
 def _numbers(values: object) -> list[float]:
-    """The finite numbers in a stored list."""
+    """The moments (epoch seconds) in a stored list."""
     listed = values if isinstance(values, list) else []
-    return [float(v) for v in listed if isinstance(v, int | float) and not isinstance(v, bool) and isfinite(v)]
+    return [
+        float(v) for v in listed if isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= LAST_MOMENT
+    ]

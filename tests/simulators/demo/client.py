@@ -97,6 +97,20 @@ class Client:
         _expect(step, "create_entry")
         return str(step["result"]["entry_id"])
 
+    async def set_load_group_limit(self, entry_id: str, serial: str, amperes: int) -> None:
+        """Enter the load-group limit of one charger through the options flow."""
+        path = "/api/config/config_entries/options/flow"
+        step = await self._call("POST", path, {"handler": entry_id})
+        path = f"{path}/{step['flow_id']}"
+        _expect(step, "menu")
+        for entered, kind in (
+            ({"next_step_id": "load_group"}, "form"),
+            ({"charger": serial}, "form"),
+            ({"limit": amperes}, "create_entry"),
+        ):
+            step = await self._call("POST", path, entered)
+            _expect(step, kind)
+
     async def _call(self, method: str, path: str, body: object = None) -> Any:
         async with self._session.request(method, self._url + path, json=body, headers=self._headers) as response:
             return await _read(response)

@@ -1,0 +1,280 @@
+"""Config flow: adds a Wallbox account, renews its password, changes its address and its options.
+
+Whatever is entered is tried before it is accepted, within the account's request budget.
+"""
+
+from collections.abc import Mapping
+from typing import Any, override
+
+from homeassistant.config_entries import ConfigEntry, ConfigFlow, ConfigFlowResult, OptionsFlow
+from homeassistant.const import CONF_EMAIL, CONF_PASSWORD
+from homeassistant.core import callback
+from homeassistant.data_entry_flow import section
+from homeassistant.helpers.selector import (
+    BooleanSelector,
+    NumberSelector,
+    NumberSelectorConfig,
+    NumberSelectorMode,
+    SelectOptionDict,
+    SelectSelector,
+    SelectSelectorConfig,
+    SelectSelectorMode,
+    TextSelector,
+    TextSelectorConfig,
+    TextSelectorType,
+)
+import voluptuous as vol
+from yarl import URL
+
+from .const import (
+    CONF_API_URL,
+    CONF_CHARGERS,
+    CONF_KIND,
+    CONF_LOAD_GROUP_LIMITS,
+    CONF_PREFER,
+    CONF_READ_ONLY,
+    CONF_RESTART_WHILE_CHARGING,
+    CONF_SERVER,
+    CONF_USER_API_URL,
+    DOMAIN,
+    KIND_WALLBOX_ACCOUNT,
+)
+from .core.limits import MINIMUM_CURRENT
+from .core.model import Identity, Prefer
+from .core.paths import ChargerError, LoginRejected
+from .errors import flow_error, retry_minutes
+from .registry import Credentials, as_entry_data, get_registry, identities
+from .repairs import other_integration_is_used
+from .wallbox.cloud import DEFAULT_API_URL, DEFAULT_USER_API_URL
+
+TITLE = "Wallbox account"
+CONF_CHARGER = "charger"
+CONF_LIMIT = "limit"
+HIGHEST_LIMIT = 80  # A
+
+PASSWORD_SELECTOR = TextSelector(TextSelectorConfig(type=TextSelectorType.PASSWORD, autocomplete="current-password"))
+URL_SELECTOR = TextSelector(TextSelectorConfig(type=TextSelectorType.URL))
+ACCOUNT_SCHEMA = vol.Schema(
+    {
+        vol.Required(CONF_EMAIL): TextSelector(
+            TextSelectorConfig(type=TextSelectorType.EMAIL, autocomplete="username")
+        ),
+        vol.Required(CONF_PASSWORD): PASSWORD_SELECTOR,
+        vol.Required(CONF_SERVER): section(
+            vol.Schema(
+                {
+                    vol.Required(CONF_USER_API_URL, default=DEFAULT_USER_API_URL): URL_SELECTOR,
+                    vol.Required(CONF_API_URL, default=DEFAULT_API_URL): URL_SELECTOR,
+                }
+            ),
+            {"collapsed": True},
+        ),
+    }
+)
+SETTINGS_SCHEMA = vol.Schema(
+    {
+        vol.Required(CONF_PREFER, default=Prefer.AUTO.value): SelectSelector(
+            SelectSelectorConfig(
+                options=[prefer.value for prefer in Prefer],
+                translation_key="prefer",
+                mode=SelectSelectorMode.DROPDOWN,
+            )
+        ),
+        vol.Required(CONF_READ_ONLY, default=False): BooleanSelector(),
+        vol.Required(CONF_RESTART_WHILE_CHARGING, default=False): BooleanSelector(),
+    }
+)
+
+
+class ChargeKeeperConfigFlow(ConfigFlow, domain=DOMAIN):
+    """Adds an entry, and changes how it connects."""
+
+    VERSION = 1
+    MINOR_VERSION = 1
+
+    def __init__(self) -> None:
+        self._entry_data: dict[str, Any] = {}
+        self._retry = 1
+
+    @staticmethod
+    @callback
+    @override
+    def async_get_options_flow(config_entry: ConfigEntry) -> OptionsFlow:
+        return ChargeKeeperOptionsFlow()
+
+    @override
+    async def async_step_user(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Choose what to add."""
+        return self.async_show_menu(step_id="user", menu_options=[KIND_WALLBOX_ACCOUNT])
+
+    async def async_step_wallbox_account(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Ask for an account, and sign in."""
+        errors: dict[str, str] = {}
+        if user_input is not None:
+            credentials = _tidied(user_input)
+            chargers = await self._first_look(credentials, errors)
+            if chargers:
+                self._entry_data = {
+                    CONF_KIND: KIND_WALLBOX_ACCOUNT,
+                    **credentials,
+                    CONF_CHARGERS: as_entry_data(list(chargers)),
+                }
+                if other_integration_is_used(self.hass):
+                    return await self.async_step_other_integration()
+                return self._create()
+        return self._account_form(KIND_WALLBOX_ACCOUNT, user_input, errors)
+
+    async def async_step_other_integration(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Name the other integration that shares the cloud's request limit."""
+        if user_input is None:
+            return self.async_show_form(step_id="other_integration", data_schema=vol.Schema({}))
+        return self._create()
+
+    async def async_step_reauth(self, entry_data: Mapping[str, Any]) -> ConfigFlowResult:
+        """The password was refused, twice."""
+        return await self.async_step_reauth_confirm()
+
+    async def async_step_reauth_confirm(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Ask for the new password."""
+        entry, errors = self._get_reauth_entry(), dict[str, str]()
+        if user_input is not None:
+            credentials = {**entry.data, **user_input}
+            if await self._is_same_account(entry, credentials, errors):
+                return self.async_update_and_abort(entry, data_updates=user_input)
+        return self.async_show_form(
+            step_id="reauth_confirm",
+            data_schema=vol.Schema({vol.Required(CONF_PASSWORD): PASSWORD_SELECTOR}),
+            errors=errors,
+            description_placeholders={"email": entry.data[CONF_EMAIL], "retry": str(self._retry)},
+        )
+
+    async def async_step_reconfigure(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Change how the account is reached."""
+        entry, errors = self._get_reconfigure_entry(), dict[str, str]()
+        if user_input is not None:
+            credentials = _tidied(user_input)
+            if await self._is_same_account(entry, credentials, errors):
+                return self.async_update_and_abort(entry, data_updates=credentials)
+        shown = {key: entry.data[key] for key in (CONF_EMAIL, CONF_SERVER)} if user_input is None else user_input
+        return self._account_form("reconfigure", shown, errors)
+
+    async def _first_look(self, credentials: Credentials, errors: dict[str, str]) -> tuple[Identity, ...]:
+        """Sign in and list the chargers; none where `errors` says why not. Aborts for an account set up already."""
+        if not _has_valid_urls(credentials, errors):
+            return ()
+        account = get_registry(self.hass).trial(self.hass, credentials)
+        try:
+            chargers = await account.first_look()
+        except ChargerError as err:
+            self._note(err, errors)
+            return ()
+        await self.async_set_unique_id(account.user_id)
+        self._abort_if_unique_id_configured(reload_on_update=False)
+        if not chargers:
+            errors["base"] = "no_chargers"
+        return chargers
+
+    async def _is_same_account(self, entry: ConfigEntry, credentials: Credentials, errors: dict[str, str]) -> bool:
+        """Whether these credentials sign in to the account of the entry. Aborts for another account."""
+        if not _has_valid_urls(credentials, errors):
+            return False
+        registry = get_registry(self.hass)
+        account = registry.account_at(self.hass, entry, credentials)
+        try:
+            user_id = await account.verify_credentials(str(credentials[CONF_EMAIL]), str(credentials[CONF_PASSWORD]))
+        except ChargerError as err:
+            self._note(err, errors)
+            return False
+        await self.async_set_unique_id(user_id)
+        self._abort_if_unique_id_mismatch(reason="wrong_account")
+        return True
+
+    def _note(self, err: ChargerError, errors: dict[str, str]) -> None:
+        self._retry = retry_minutes(err)
+        errors[CONF_PASSWORD if isinstance(err, LoginRejected) else "base"] = flow_error(err)
+
+    def _account_form(self, step_id: str, shown: dict[str, Any] | None, errors: dict[str, str]) -> ConfigFlowResult:
+        return self.async_show_form(
+            step_id=step_id,
+            data_schema=self.add_suggested_values_to_schema(ACCOUNT_SCHEMA, shown),
+            errors=errors,
+            description_placeholders={"retry": str(self._retry)},
+        )
+
+    def _create(self) -> ConfigFlowResult:
+        registry = get_registry(self.hass)
+        account = registry.trial(self.hass, self._entry_data)
+        assert account.user_id is not None
+        registry.adopt(account.user_id, account)
+        return self.async_create_entry(title=TITLE, data=self._entry_data)
+
+
+class ChargeKeeperOptionsFlow(OptionsFlow):
+    """How ChargeKeeper treats the chargers of an entry. A listener of the entry reloads it when something changed."""
+
+    def __init__(self) -> None:
+        self._charger: str | None = None
+
+    async def async_step_init(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Choose what to set."""
+        return self.async_show_menu(step_id="init", menu_options=["settings", "load_group"])
+
+    async def async_step_settings(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Settings for all chargers."""
+        if user_input is not None:
+            return self.async_create_entry(data={**self.config_entry.options, **user_input})
+        schema = self.add_suggested_values_to_schema(SETTINGS_SCHEMA, self.config_entry.options)
+        return self.async_show_form(step_id="settings", data_schema=schema)
+
+    async def async_step_load_group(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Choose the charger whose load-group limit is to be set."""
+        chargers = identities(self.config_entry)
+        if user_input is not None:
+            self._charger = user_input[CONF_CHARGER]
+            return await self.async_step_load_group_limit()
+        options = [SelectOptionDict(value=charger.serial, label=charger.name) for charger in chargers]
+        selector = SelectSelector(SelectSelectorConfig(options=options, mode=SelectSelectorMode.DROPDOWN))
+        schema = vol.Schema({vol.Required(CONF_CHARGER, default=chargers[0].serial): selector})
+        return self.async_show_form(step_id="load_group", data_schema=schema)
+
+    async def async_step_load_group_limit(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Set the limit of that charger; an empty field takes it away."""
+        limits = dict(self.config_entry.options.get(CONF_LOAD_GROUP_LIMITS, {}))
+        charger = next(charger for charger in identities(self.config_entry) if charger.serial == self._charger)
+        if user_input is not None:
+            limits.pop(charger.serial, None)
+            if (limit := user_input.get(CONF_LIMIT)) is not None:
+                limits[charger.serial] = limit
+            return self.async_create_entry(data={**self.config_entry.options, CONF_LOAD_GROUP_LIMITS: limits})
+        config = NumberSelectorConfig(
+            min=MINIMUM_CURRENT, max=HIGHEST_LIMIT, step=1, unit_of_measurement="A", mode=NumberSelectorMode.BOX
+        )
+        schema = self.add_suggested_values_to_schema(
+            vol.Schema({vol.Optional(CONF_LIMIT): NumberSelector(config)}), {CONF_LIMIT: limits.get(charger.serial)}
+        )
+        return self.async_show_form(
+            step_id="load_group_limit", data_schema=schema, description_placeholders={"charger": charger.name}
+        )
+
+
+def _tidied(user_input: Mapping[str, Any]) -> dict[str, Any]:
+    """What was entered, without stray blanks and slashes."""
+    server = {key: url.strip().rstrip("/") for key, url in user_input[CONF_SERVER].items()}
+    return {**user_input, CONF_EMAIL: user_input[CONF_EMAIL].strip(), CONF_SERVER: server}
+
+
+def _has_valid_urls(credentials: Credentials, errors: dict[str, str]) -> bool:
+    server = credentials[CONF_SERVER]
+    assert isinstance(server, Mapping)
+    if not all(_is_web_address(url) for url in server.values()):
+        errors["base"] = "invalid_url"
+        return False
+    return True
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        url = URL(text)
+    except ValueError:
+        return False
+    return url.scheme in {"http", "https"} and bool(url.host)

@@ -1,0 +1,60 @@
+"""Diagnostics for bug reports: the inner state by whitelist, so that nothing that names anybody can slip in."""
+
+from typing import Any
+
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers.device_registry import DeviceEntry
+
+from .coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, charger_identifier
+from .core.model import Snapshot
+
+
+async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> dict[str, Any]:
+    """The account and all its chargers, these by their position in the list."""
+    runtime = entry.runtime_data
+    return {
+        "options": {key: value for key, value in entry.options.items() if isinstance(value, bool | str)},
+        "account": runtime.account.diagnostics(),
+        "chargers": [_charger(coordinator) for _, coordinator in sorted(runtime.coordinators.items())],
+        "skipped_chargers": len(runtime.skipped),
+    }
+
+
+async def async_get_device_diagnostics(
+    hass: HomeAssistant, entry: ChargeKeeperConfigEntry, device: DeviceEntry
+) -> dict[str, Any]:
+    """One charger; for the account's service device the account."""
+    for coordinator in entry.runtime_data.coordinators.values():
+        identity = coordinator.identity
+        if charger_identifier(identity.maker, identity.serial) in device.identifiers:
+            return _charger(coordinator)
+    return {"account": entry.runtime_data.account.diagnostics()}
+
+
+def _charger(coordinator: ChargerCoordinator) -> dict[str, Any]:
+    return {
+        "model": coordinator.identity.model,
+        "part_number": coordinator.identity.part_number,
+        "snapshot": _snapshot(coordinator.data),
+        **coordinator.keeper.diagnostics(),
+    }
+
+
+def _snapshot(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "readings": {
+            prop.key: {
+                "value": reading.value if isinstance(reading.value, bool | int | float | str) else str(reading.value),
+                "source": reading.source,
+                "observed_at": reading.observed_at.isoformat(),
+            }
+            for prop, reading in snapshot.readings.items()
+        },
+        "effective_limit": snapshot.effective_limit,
+        "limiting_factor": snapshot.limiting_factor,
+        "restart_availability": snapshot.restart,
+        "override": {"on": snapshot.override.on, "applied": snapshot.override.applied},
+        "connection_path": snapshot.connection_path,
+        "cloud": snapshot.cloud,
+        "local": snapshot.local,
+    }

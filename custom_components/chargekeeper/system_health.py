@@ -1,0 +1,25 @@
+"""System health: whether the makers' clouds are within reach, as far as ChargeKeeper knows; nothing is asked for it."""
+
+from typing import Any
+
+from homeassistant.components import system_health
+from homeassistant.core import HomeAssistant, callback
+
+from .const import DOMAIN
+from .coordinator import ChargeKeeperConfigEntry
+
+
+@callback
+def async_register(hass: HomeAssistant, register: system_health.SystemHealthRegistration) -> None:
+    """Register the information."""
+    register.async_register_info(_info)
+
+
+async def _info(hass: HomeAssistant) -> dict[str, Any]:
+    entries: list[ChargeKeeperConfigEntry] = hass.config_entries.async_loaded_entries(DOMAIN)
+    clouds = [entry.runtime_data.account.snapshot.cloud for entry in entries]
+    return {
+        "accounts": len(entries),
+        "accounts_reached": sum(cloud is True for cloud in clouds),
+        "chargers": sum(len(entry.runtime_data.coordinators) for entry in entries),
+    }

@@ -1,0 +1,123 @@
+"""The two clocks of the simulated house: the true time of the world, and the time of one run of Home Assistant."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime, timedelta
+from itertools import count
+from typing import override
+
+from custom_components.chargekeeper.core.clock import Clock
+from tests.simulators.clock import VirtualClock
+
+
+class TrueClock(Clock):
+    """The time of chargers and clouds: it goes on evenly when the clock of Home Assistant's host is set."""
+
+    def __init__(self, virtual: VirtualClock) -> None:
+        self._virtual = virtual
+        self._wall_start = virtual.now()
+        self._started_at = virtual.monotonic()
+
+    @override
+    def now(self) -> datetime:
+        return self._wall_start + timedelta(seconds=self._virtual.monotonic() - self._started_at)
+
+    @override
+    def monotonic(self) -> float:
+        return self._virtual.monotonic()
+
+    @override
+    async def sleep(self, seconds: float) -> None:
+        await self._virtual.sleep(seconds)
+
+    @override
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
+        return self._virtual.call_later(seconds, callback)
+
+    @override
+    def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:
+        return self._virtual.timeout(seconds)
+
+
+class RunClock(Clock):
+    """The clock that one run of Home Assistant has: its monotonic time begins anywhere, and its timers die with it."""
+
+    def __init__(self, virtual: VirtualClock, ahead: float) -> None:
+        """Make it.
+
+        Args:
+            virtual: gives the time; its `now`, which may jump, is the host's wall clock.
+            ahead: seconds by which the monotonic time of this run is ahead of the virtual clock's.
+        """
+        self._virtual = virtual
+        self._ahead = ahead
+        self._timers: dict[int, Callable[[], None]] = {}
+        self._numbers = count()
+        self._dead = False
+
+    @property
+    def pending(self) -> int:
+        """How many timers wait."""
+        return len(self._timers)
+
+    def kill(self) -> None:
+        """No timer ever fires again."""
+        self._dead = True
+        for cancel in self._timers.values():
+            cancel()
+        self._timers.clear()
+
+    @override
+    def now(self) -> datetime:
+        return self._virtual.now()
+
+    @override
+    def monotonic(self) -> float:
+        return self._virtual.monotonic() + self._ahead
+
+    @override
+    async def sleep(self, seconds: float) -> None:
+        woken = asyncio.get_running_loop().create_future()
+        cancel = self.call_later(max(seconds, 0), lambda: None if woken.done() else woken.set_result(None))
+        try:
+            await woken
+        finally:
+            cancel()
+
+    @override
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
+        if self._dead:
+            return _nothing
+        number = next(self._numbers)
+
+        def fire() -> None:
+            del self._timers[number]
+            callback()
+
+        cancel_timer = self._virtual.call_later(seconds, fire)
+        self._timers[number] = cancel_timer
+
+        def cancel() -> None:
+            if self._timers.pop(number, None) is not None:
+                cancel_timer()
+
+        return cancel
+
+    @override
+    def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:
+        return self._timeout(seconds)
+
+    @asynccontextmanager
+    async def _timeout(self, seconds: float) -> AsyncIterator[object]:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(None) as limit:  # noqa: TID251 - the virtual timer below ends it
+            cancel = self.call_later(seconds, lambda: limit.reschedule(loop.time()))
+            try:
+                yield limit
+            finally:
+                cancel()
+
+
+def _nothing() -> None:
+    """Cancel a timer that never was."""

@@ -1,0 +1,329 @@
+"""The simulated house: world, cloud, links, disk, people, the run of Home Assistant, and the watch over all of it."""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+import json
+from math import inf
+from random import Random
+from typing import override
+
+from aiohttp import web
+
+from custom_components.chargekeeper.core.keeper import Keeper, KeeperEvent, KeeperOptions
+from custom_components.chargekeeper.core.paths import ChargerError, Command
+from tests.simulation.clocks import RunClock, TrueClock
+from tests.simulation.home import Disk, Home, Observer, Text
+from tests.simulation.invariants import ALL, Invariant
+from tests.simulation.report import Broken, Counts, Violation, hash_of
+from tests.simulators.clock import VirtualClock
+from tests.simulators.http_server import Handler, Request
+from tests.simulators.local_path import LocalLink
+from tests.simulators.wallbox_cloud import Account, Resume, WallboxCloud
+from tests.simulators.wallbox_payloads import JsonObject
+from tests.simulators.world import Charger, Eco, Window, World
+
+EMAIL, PASSWORD, NEW_PASSWORD = "owner.of.this.house@example.org", "correct horse battery", "staple of another kind"
+HOUR = 3600.0
+FIRST_PORT, LAST_PORT = 20000, 32000  # below those that the system gives to outgoing connections
+TRACE = 60
+
+
+class WatchedCloud(WallboxCloud):
+    """The simulated cloud, every request of which is seen when it arrives and when it is answered."""
+
+    def __init__(self, world: World, clock: TrueClock) -> None:
+        super().__init__(world, clock)
+        self.arrived: Callable[[Request], None] = lambda _request: None
+        self.answered: Callable[[Request, JsonObject | None], None] = lambda _request, _answer: None
+
+    async def start_on_low_port(self, random: Random) -> None:
+        """Listen where no outgoing connection can have its own end while the server is down."""
+        while True:
+            with suppress(OSError):
+                await self.start(random.randint(FIRST_PORT, LAST_PORT))
+                return
+
+    @override
+    async def _log_and_answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        await request.read()
+        number = len(self.requests)
+        response = await super()._log_and_answer(request, handler)
+        self.answered(self.requests[number], _content(response))
+        return response
+
+    @override
+    def _breakage_for(self, request: web.Request) -> Breakage | None:
+        self.arrived(self.requests[-1])
+        return super()._breakage_for(request)
+
+
+def _content(response: web.StreamResponse) -> JsonObject | None:
+    """The object in a good answer that can be read."""
+    if response.status != 200 or not isinstance(response, web.Response) or not isinstance(response.body, bytes):
+        return None
+    try:
+        content = json.loads(response.body)
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None
+
+
+@dataclass(slots=True)
+class Fuse:
+    """The run is killed the `left`-th time that it passes `point`."""
+
+    point: str
+    left: int
+
+
+class House(Observer):
+    """Everything of one episode."""
+
+    def __init__(self, name: str, start: datetime, *, chargers: int) -> None:
+        self.random = Random(f"{name} house")
+        self.clock = VirtualClock(start)
+        self.true_clock = TrueClock(self.clock)
+        self.world = World(self.true_clock)
+        self.cloud = WatchedCloud(self.world, self.true_clock)
+        self.account: Account = self.cloud.add_account(EMAIL, PASSWORD)
+        self.links: dict[str, LocalLink] = {}
+        self.disk = Disk()
+        self.home: Home | None = None
+        self.options: dict[str, KeeperOptions] = {}
+        self.entered_password = PASSWORD
+        self.counts = Counts()
+        self.fuse: Fuse | None = None
+        self.fault_since: float | None = None
+        self.healed_at: float | None = None
+        self.unclean_at = -inf
+        self.invariants: list[Invariant] = [make(self) for make in ALL]
+        self.owners_schedule: dict[str, tuple[Window, ...]] = {}
+        """What the owner last wanted of each charger's schedule; ours may differ from it only during an override."""
+        self.update_began: dict[str, float] = {}
+        self._trace: deque[str] = deque(maxlen=TRACE)
+        self._violations: list[Violation] = []
+        self._begun = self.clock.monotonic()
+        self._furnish(chargers)
+        self.cloud.arrived, self.cloud.answered = self._request_arrived, self._request_answered
+
+    @property
+    def now(self) -> float:
+        """Monotonic time of the house, in seconds."""
+        return self.clock.monotonic()
+
+    @property
+    def hours(self) -> float:
+        """Hours since the episode began."""
+        return (self.now - self._begun) / HOUR
+
+    @property
+    def password_right(self) -> bool:
+        """Whether the password that the user entered is the one that the cloud knows."""
+        return self.account.password == self.entered_password
+
+    def charger(self, serial: str) -> Charger:
+        """The charger as it is now."""
+        return self.world.charger(serial)
+
+    def note(self, text: str) -> None:
+        """A line for the trace that a violation shows."""
+        line = f"{self.hours:9.4f} h  {text}"
+        self._trace.append(line)
+        self.counts.fingerprint = hash_of(self.counts.fingerprint + line)
+
+    def fail(self, invariant: str, reason: str) -> None:
+        """An invariant does not hold: the episode ends at the next check."""
+        self._violations.append(Violation(invariant, reason, self.hours))
+
+    def raise_if_broken(self) -> None:
+        """Raise `Broken` for the first violation."""
+        if self._violations:
+            raise Broken(replace(self._violations[0], trace=tuple(self._trace)))
+
+    def look(self) -> None:
+        """All invariants look at the present. Raises Broken."""
+        self.world.advance()
+        for invariant in self.invariants:
+            invariant.look()
+        self.raise_if_broken()
+
+    # Home Assistant
+
+    def start_home(self) -> None:
+        """Home Assistant starts."""
+        assert self.home is None
+        self.note("Home Assistant starts")
+        self.counts.events["starts"] += 1
+        clock = RunClock(self.clock, self.random.uniform(0, 1e6))
+        home = Home(self.disk, clock, self, url=self.cloud.url, email=EMAIL, password=self.entered_password)
+        self.home = home
+        for invariant in self.invariants:
+            invariant.starting()
+        home.start(self.options, self.links)
+        for invariant in self.invariants:
+            invariant.started()
+
+    async def stop_home(self) -> None:
+        """Home Assistant stops."""
+        if self.home is None:
+            return
+        self.note("Home Assistant stops")
+        self.counts.events["clean stops"] += 1
+        home, self.home = self.home, None
+        await home.stop()
+        for invariant in self.invariants:
+            invariant.stopped(home)
+
+    def kill_home(self) -> None:
+        """The power of Home Assistant is cut, in the middle of whatever it does; `bury_home` must follow."""
+        if self.home is not None and not self.home.dead:
+            self.note("Home Assistant is killed")
+            self.counts.events["kills"] += 1
+            self.unclean_at = self.now
+            self.home.kill()
+
+    async def bury_home(self) -> None:
+        """Clear away a killed run."""
+        home, self.home = self.home, None
+        self.fuse = None
+        if home is not None:
+            await home.bury()
+            for invariant in self.invariants:
+                invariant.killed()
+
+    def act(
+        self,
+        serial: str,
+        what: str,
+        call: Callable[[Keeper], Awaitable[object]],
+        told: Callable[[object], None] = lambda _answer: None,
+    ) -> None:
+        """The user acts on a charger, if Home Assistant runs."""
+        if self.home is None or self.home.dead:
+            return
+        self.note(f"{serial}: the user: {what}")
+
+        def answered(answer: object) -> None:
+            word = f"{type(answer).__name__} {answer}" if isinstance(answer, ChargerError) else f"{answer}"
+            kind = f"{answer.reason}" if isinstance(answer, ChargerError) else word
+            self.note(f"{serial}: {what} → {word}")
+            self.counts.commands[kind] += 1
+            for invariant in self.invariants:
+                invariant.answered(serial, answer)
+            told(answer)
+
+        self.home.act(serial, call, answered)
+
+    # What the run and the world tell
+
+    @override
+    def point(self, name: str) -> None:
+        fuse = self.fuse
+        if fuse is None or fuse.point != name:
+            return
+        fuse.left -= 1
+        if fuse.left <= 0:
+            self.fuse = None
+            self.note(f"the fuse blows: {name}")
+            self.kill_home()
+
+    @override
+    def journal_saved(self, serial: str, before: Text | None, after: Text) -> None:
+        old, new = _override_in(before), _override_in(after)
+        if old != new:
+            self.note(f"{serial}: journal {_brief(new)}")
+        for invariant in self.invariants:
+            invariant.journal_saved(serial, old, new)
+
+    @override
+    def keeper_event(self, serial: str, event: KeeperEvent) -> None:
+        if self.home is not None and self.home.dead:
+            return
+        self.note(f"{serial}: event {event.kind} {event.type} {dict(event.details)}")
+        for invariant in self.invariants:
+            invariant.keeper_event(serial, event)
+
+    @override
+    def outage(self, kind: str) -> None:
+        self.note(kind)
+        self.counts.events[kind.replace("_", " ")] += 1
+        if kind == "cloud_back" and self.healed_at is not None:
+            self.counts.failbacks.append(self.now - self.healed_at)
+            self.healed_at = None
+
+    def _request_arrived(self, request: Request) -> None:
+        if request.method != "GET":
+            self.note(f"cloud ← {request.method} {request.path} {request.body}")
+        self.counts.requests[f"{request.method} {'data' if self.cloud.is_data(request.path) else 'sign-in'}"] += 1
+        self.world.advance()
+        for invariant in self.invariants:
+            invariant.request_arrived(request)
+        self.point("request arrived")
+
+    def _request_answered(self, request: Request, answer: JsonObject | None) -> None:
+        self.note(f"cloud → {request.status} {request.method} {request.path}")
+        self.world.advance()
+        for invariant in self.invariants:
+            invariant.request_answered(request, answer)
+        self.point("request answered")
+
+    def _sent_locally(self, serial: str, command: Command) -> None:
+        self.note(f"{serial}: local ← {command}")
+        for invariant in self.invariants:
+            invariant.sent_locally(serial, command)
+        self.point("sent locally")
+
+    # The house itself
+
+    def _furnish(self, chargers: int) -> None:
+        for number in range(chargers):
+            self._add_charger(str(700101 + number), local=number % 2 == 1 or self.random.random() < 0.25)
+
+    def _add_charger(self, serial: str, *, local: bool) -> None:
+        random = self.random
+        scheduled = random.random() < 0.75
+        icp = random.choice([None, None, 20, 25])
+        charger = self.world.add(
+            Charger(
+                serial=serial,
+                name=f"Ann Example {serial}",
+                charger_type=random.choice(["PulsarPlus", "PulsarMax", "Commander2"]),
+                max_available_current=random.choice([16, 32, 32]),
+                max_charging_current=16,
+                phases=random.choice([1, 3]),
+                icp_max_current=icp,
+                home_sharing=icp is not None,
+                eco=random.choice([None, Eco()]),
+                schedules=_schedule(random) if scheduled else (),
+                lifetime_kwh=random.uniform(0, 5000),
+                firmware_latest="6.7.50",
+                cloud_shows_offline=random.random() < 0.5,
+            )
+        )
+        self.cloud.resume[serial] = random.choice([Resume.WORKS, Resume.WORKS, Resume.CONFLICT, Resume.NO_EFFECT])
+        self.owners_schedule[serial] = charger.schedules
+        self.options[serial] = KeeperOptions(load_group_limit=random.choice([None, None, 10.0, 16.0, 20.5]))
+        if local:
+            link = self.links[serial] = LocalLink(self.world, serial, self.true_clock)
+            link.arrived = lambda command: self._sent_locally(serial, command)
+
+
+def _schedule(random: Random) -> tuple[Window, ...]:
+    """A night window, at times with another one at noon, in UTC."""
+    night = Window(start=random.choice(["2100", "2230", "2300"]), stop=random.choice(["0400", "0500", "0645"]))
+    noon = Window(start="1130", stop="1300", days=frozenset({5, 6}))
+    return random.choice([(night,), (night,), (night, noon)])
+
+
+def _override_in(journal: Text | None) -> JsonObject | None:
+    return None if journal is None else json.loads(journal)["override"]
+
+
+def _brief(intent: JsonObject | None) -> str:
+    if intent is None:
+        return "no override"
+    shown = {key: intent[key] for key in ("state", "sent", "applications", "end", "originals") if intent[key]}
+    return f"override of {intent['created_at']}: {shown}"
