@@ -48,7 +48,7 @@ async def async_setup_entry(
 
 
 class OverrideSwitch(ChargerEntity, SwitchEntity):
-    """Charge now, whatever the schedule says. It shows what the user wants; `applied` whether the charger follows."""
+    """Charge now, whatever the schedule says. It shows the wish; while on, `applied` tells whether it is followed."""
 
     _attr_supported_features = SwitchFeature.OVERRIDE
 
@@ -60,7 +60,8 @@ class OverrideSwitch(ChargerEntity, SwitchEntity):
     @property
     @override
     def extra_state_attributes(self) -> dict[str, bool]:
-        return {"applied": self.snapshot.override.applied}
+        wish = self.snapshot.override
+        return {"applied": wish.applied} if wish.on else {}
 
     @override
     def shows(self) -> object:

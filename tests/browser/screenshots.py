@@ -1,6 +1,7 @@
 """Takes the README's pictures from the demo: `scripts/screenshots`."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 import sys
 from tempfile import TemporaryDirectory
@@ -11,27 +12,72 @@ from tests.browser.harness import LOADING_TIME, ROOT, Demo, chromium, developed,
 
 IMAGES = ROOT / "docs" / "images"
 FACTOR = 40.0
-SETTLED = 30_000.0  # milliseconds until every charger's state has arrived
-WIDE = (1240, 800)
+SETTLED = 60_000.0  # milliseconds until a change of the world is seen on the dashboard
+WIDE = (1500, 860)
 NARROW = (360, 800)
-ALMOST_ALL = 1_000  # pixels that a dashboard may scroll further than a screenful
+ADD_ACCOUNT = "/config/integrations/dashboard/add?domain=chargekeeper"
 
 
-async def all_chargers(page: Page) -> None:
-    """Wait until the dashboard shows what the simulated chargers do."""
-    for charger, status in (("Garage", "Available"), ("Driveway", "Waiting for schedule"), ("Carport", "Charging")):
+async def see(page: Page, *statuses: str) -> None:
+    """Wait until the dashboard shows these statuses of the three chargers."""
+    for charger, status in zip(("Garage", "Driveway", "Carport"), statuses, strict=True):
         await expect(tile(section_of(page, charger), "Status")).to_contain_text(status, timeout=SETTLED)
 
 
-async def dashboard(browser: Browser, demo: Demo) -> None:
+async def save(page: Page, name: str) -> None:
+    """Write what the page shows, without the pointer's traces."""
+    await page.mouse.move(0, 0)
+    await page.screenshot(path=IMAGES / f"{name}.png", animations="disabled")
+    sys.stdout.write(f"docs/images/{name}.png\n")
+
+
+async def dashboards(browser: Browser, demo: Demo) -> None:
     """The dashboard in light and dark, and as a telephone shows it."""
-    for name, scheme, (width, height) in (
-        ("dashboard-light", "light", WIDE),
-        ("dashboard-dark", "dark", WIDE),
-        ("dashboard-narrow", "light", NARROW),
+    for name, dark, (width, height) in (
+        ("dashboard-light", False, WIDE),
+        ("dashboard-dark", True, WIDE),
+        ("dashboard-narrow", False, NARROW),
     ):
-        page = await new_page(browser, width=width, height=height, scheme=scheme)
+        page = await new_page(browser, width=width, height=height, scheme="dark" if dark else "light")
         await sign_in(page, demo)
-        await all_chargers(page)
+        await see(page, "Available", "Waiting for schedule", "Charging")
         await save(page, name)
         await page.context.close()
+
+
+async def account_form(browser: Browser, demo: Demo) -> None:
+    """The form with which an account is added."""
+    page = await new_page(browser, width=900, height=700)
+    await sign_in(page, demo)
+    await page.goto(demo.url + ADD_ACCOUNT)
+    await page.get_by_role("button", name="OK").click(timeout=LOADING_TIME)
+    await page.get_by_text("Wallbox account").last.click()
+    await page.get_by_role("textbox", name="E-mail").fill("you@example.com")
+    await save(page, "add-account")
+    await page.context.close()
+
+
+async def outage(browser: Browser, demo: Demo) -> None:
+    """The dashboard when the cloud has been lost for a while."""
+    page = await new_page(browser, width=WIDE[0], height=WIDE[1])
+    await sign_in(page, demo)
+    response = await page.request.post(f"{demo.control}/cloud/down")
+    assert response.ok
+    await see(page, "Available", "Waiting for schedule", "Unknown")
+    await save(page, "outage")
+    await page.context.close()
+
+
+async def take(names: Sequence[str]) -> None:
+    """Take the pictures of these parts, or all."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    parts = {"dashboard": dashboards, "account": account_form, "outage": outage}
+    with TemporaryDirectory() as directory:
+        async with developed(Path(directory) / "develop", factor=FACTOR) as demo, chromium() as browser:
+            for name, part in parts.items():
+                if not names or name in names:
+                    await part(browser, demo)
+
+
+if __name__ == "__main__":
+    asyncio.run(take(sys.argv[1:]))

@@ -12,14 +12,14 @@ from typing import override
 
 from aiohttp import web
 
-from custom_components.chargekeeper.core.keeper import Keeper, KeeperEvent, KeeperOptions
-from custom_components.chargekeeper.core.paths import ChargerError, Command
+from custom_components.chargekeeper.core.keeper import Keeper, KeeperEvent, KeeperOptions, RestartRun
+from custom_components.chargekeeper.core.paths import ChargerError, Command, SetCharging
 from tests.simulation.clocks import RunClock, TrueClock
 from tests.simulation.home import Disk, Home, Observer, Text
 from tests.simulation.invariants import ALL, Invariant
 from tests.simulation.report import Broken, Counts, Violation, hash_of
 from tests.simulators.clock import VirtualClock
-from tests.simulators.http_server import Handler, Request
+from tests.simulators.http_server import Breakage, Handler, Request
 from tests.simulators.local_path import LocalLink
 from tests.simulators.wallbox_cloud import Account, Resume, WallboxCloud
 from tests.simulators.wallbox_payloads import JsonObject
@@ -29,6 +29,8 @@ EMAIL, PASSWORD, NEW_PASSWORD = "owner.of.this.house@example.org", "correct hors
 HOUR = 3600.0
 FIRST_PORT, LAST_PORT = 20000, 32000  # below those that the system gives to outgoing connections
 TRACE = 60
+LONGEST_WAIT = 700.0
+"""Seconds for which a command of the user may wait for its turn."""
 
 
 class WatchedCloud(WallboxCloud):
@@ -103,6 +105,7 @@ class House(Observer):
         self.owners_schedule: dict[str, tuple[Window, ...]] = {}
         """What the owner last wanted of each charger's schedule; ours may differ from it only during an override."""
         self.update_began: dict[str, float] = {}
+        self._asked: deque[tuple[float, str, str]] = deque(maxlen=200)
         self._trace: deque[str] = deque(maxlen=TRACE)
         self._violations: list[Violation] = []
         self._begun = self.clock.monotonic()
@@ -205,17 +208,25 @@ class House(Observer):
         if self.home is None or self.home.dead:
             return
         self.note(f"{serial}: the user: {what}")
+        self._asked.append((self.now, serial, what))
 
         def answered(answer: object) -> None:
-            word = f"{type(answer).__name__} {answer}" if isinstance(answer, ChargerError) else f"{answer}"
+            word = f"{type(answer).__name__} {answer}" if isinstance(answer, ChargerError) else word_of(answer)
             kind = f"{answer.reason}" if isinstance(answer, ChargerError) else word
             self.note(f"{serial}: {what} → {word}")
             self.counts.commands[kind] += 1
             for invariant in self.invariants:
-                invariant.answered(serial, answer)
+                invariant.answered(serial, what, answer)
             told(answer)
 
         self.home.act(serial, call, answered)
+
+    def asked_to_charge(self, serial: str) -> bool:
+        """Whether the user may have asked for a charge by the charging switch, not by an override."""
+        return any(
+            asked == serial and what == f"{SetCharging(on=True)}" and at > self.now - LONGEST_WAIT
+            for at, asked, what in self._asked
+        )
 
     # What the run and the world tell
 
@@ -316,6 +327,11 @@ def _schedule(random: Random) -> tuple[Window, ...]:
     night = Window(start=random.choice(["2100", "2230", "2300"]), stop=random.choice(["0400", "0500", "0645"]))
     noon = Window(start="1130", stop="1300", days=frozenset({5, 6}))
     return random.choice([(night,), (night,), (night, noon)])
+
+
+def word_of(answer: object) -> str:
+    """An answer to a command in one word."""
+    return "under way" if isinstance(answer, RestartRun) else f"{answer}"
 
 
 def _override_in(journal: Text | None) -> JsonObject | None:

@@ -15,7 +15,7 @@ from typing import override
 
 from . import limits, schedule
 from .clock import Clock
-from .context import Context, KeeperEvent, KeeperOptions, subscribe
+from .context import Context, KeeperEvent, KeeperOptions, result_of, subscribe
 from .journal import Journal, Until
 from .maintenance import Maintenance, RestartRun
 from .model import (
@@ -31,6 +31,7 @@ from .model import (
     Identity,
     Outcome,
     Problem,
+    Property,
     Reading,
     Readings,
     Snapshot,
@@ -41,6 +42,7 @@ from .override import OverridePursuit
 from .paths import (
     ChargerError,
     ChargerPath,
+    LoginRejected,
     NotAllowed,
     PathBusy,
     PathDown,
@@ -49,7 +51,6 @@ from .paths import (
     SetCurrent,
     SetEcoMode,
     SetLock,
-    SetOverride,
     Setting,
 )
 from .routing import Router, usable
@@ -63,14 +64,6 @@ EXPECT_WITHIN = 150.0
 
 SHORTEST_WAKE = 0.05
 """Seconds: the timer never spins faster, however timers and moments round."""
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """A setting that waits to be sent, and the task that will; a newer wish for the same thing takes its place."""
-
-    setting: Setting
-    task: asyncio.Task[Outcome] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +96,8 @@ class Keeper(PathListener):
         self._contact_listeners: list[Callable[[], None]] = []
         self._running = False
         self._cancel_wake: Callable[[], None] | None = None
-        self._waiting: dict[Capability, _Waiting] = {}
+        self._wanted: dict[Capability, Setting] = {}  # what waits to be sent; a newer wish takes its place
+        self._carriers: dict[Capability, asyncio.Task[Outcome]] = {}
         self._expected: dict[Capability, _Expected] = {}
         self._outcomes: deque[tuple[datetime, str, Outcome]] = deque(maxlen=20)
         self._snapshot = self._compose()[0]
@@ -184,10 +178,11 @@ class Keeper(PathListener):
         """End all that runs and leave the paths; intents stay in the journal."""
         self._running, self._context.stopping = False, True
         self._arm(inf)
-        await self._context.end_tasks()
-        self._maintenance.stop()
         for source in list(self._router.paths):
             self.remove_path(source)
+        await self._context.end_tasks()
+        self._wanted.clear()
+        self._maintenance.stop()
 
     def close(self) -> None:
         """Send nothing any more: Home Assistant is stopping."""
@@ -217,6 +212,8 @@ class Keeper(PathListener):
             readings = readings.copy()
             readings.remove(STATUS)
         self._context.ledger.take(readings, meters_lifetime=path.meters_lifetime)
+        if self._maintenance.restarting:
+            self._override.disturb()
         self._maintenance.heard(path)
         self.path_changed(path)
 
@@ -308,21 +305,18 @@ class Keeper(PathListener):
         """Carry out a setting.
 
         Returns:
-            `VERIFIED` where nothing needed to be sent, else `ACCEPTED`; `PENDING` for an override without a path.
+            `VERIFIED` where nothing needed to be sent, else `ACCEPTED`.
 
         Raises:
             ChargerError: it was not carried out, and why.
         """
-        if isinstance(setting, SetOverride):
-            return await self.set_override(setting.on)
         self._admit(setting)
-        waiting = self._waiting.get(setting.capability)
-        if waiting is None or waiting.task is None:
-            waiting = self._waiting[setting.capability] = _Waiting(setting)
-            waiting.task = self._context.spawn(self._carry_out(waiting))
-        else:
-            waiting.setting = setting
-        return await asyncio.shield(waiting.task)
+        capability = setting.capability
+        waits = capability in self._wanted
+        self._wanted[capability] = setting
+        if not waits:
+            self._carriers[capability] = self._context.spawn(self._carry_out(capability))
+        return await result_of(self._carriers[capability])
 
     async def set_override(self, on: bool, *, until: Until = Until.FULL, until_at: datetime | None = None) -> Outcome:
         """Charge now whatever the schedule says (`on`), or let the schedule rule again.
@@ -337,8 +331,8 @@ class Keeper(PathListener):
         Raises:
             ChargerError: the charger is there and refuses.
         """
-        self._admit(SetOverride(on))
-        return await self._override.switch(on=on, until=until, until_at=until_at)
+        self._admit(None)
+        return await self._context.run(self._override.switch(on=on, until=until, until_at=until_at))
 
     @property
     def disabled_windows(self) -> tuple[str, ...]:
@@ -358,9 +352,7 @@ class Keeper(PathListener):
             ChargerError: any other.
         """
         self._admit(None)
-        run = await self._maintenance.restart()
-        self._override.disturb()
-        return run
+        return await self._context.run(self._maintenance.restart())
 
     async def install(self) -> None:
         """Install the newest firmware under the guard of a restart; over the cloud only.
@@ -370,7 +362,7 @@ class Keeper(PathListener):
             ChargerError: any other.
         """
         self._admit(None)
-        await self._maintenance.install()
+        await self._context.run(self._maintenance.install())
 
     def _admit(self, setting: Setting | None) -> None:
         """Refuse what may not be sent at all. Raises ChargerError."""
@@ -381,17 +373,13 @@ class Keeper(PathListener):
         if self._snapshot.value(OCPP):
             raise NotAllowed("ocpp_active")
         if isinstance(setting, SetCurrent):
+            # What was known long ago may have been lowered since: what looks like lowering could raise it.
             known = limits.Limits.of(self._snapshot.readings)
-            present = self._snapshot.readings.get(CHARGING_CURRENT)
-            if present is not None and present.source is Source.CACHE:
-                # Somebody may have lowered it since: what looks like lowering could raise it.
-                known = replace(known, charging_current=None)
-            limits.permit(setting.amps, known)
+            limits.permit(setting.amps, replace(known, charging_current=self._shown(CHARGING_CURRENT)))
 
-    async def _carry_out(self, waiting: _Waiting) -> Outcome:
+    async def _carry_out(self, capability: Capability) -> Outcome:
         async with self._context.lock:
-            setting = waiting.setting
-            del self._waiting[setting.capability]
+            setting = self._wanted.pop(capability)
             self._admit(setting)
             if self._holds(setting):
                 return Outcome.VERIFIED
@@ -407,22 +395,27 @@ class Keeper(PathListener):
             return Outcome.ACCEPTED
 
     def _holds(self, setting: Setting) -> bool:
-        """Whether a fresh reading of a usable path shows the setting in force already."""
-        readings = self._snapshot.readings
+        """Whether the charger shows the setting already, and nothing else of ours is on its way to it."""
+        expected = self._expected.get(setting.capability)
+        return (expected is None or expected.setting == setting) and self._shows(setting)
+
+    def _shows(self, setting: Setting) -> bool:
+        """Whether a reading of a usable path shows the setting in force."""
         match setting:
             case SetCurrent(amps):
-                current = readings.get(CHARGING_CURRENT)
-                return current is not None and current.source is not Source.CACHE and current.value == amps
+                return self._shown(CHARGING_CURRENT) == amps
             case SetEcoMode(mode):
-                eco = readings.get(ECO_MODE)
-                return eco is not None and eco.source is not Source.CACHE and eco.value is mode
+                return self._shown(ECO_MODE) is mode
             case SetLock(locked):
-                return self._snapshot.connection_path is not None and readings.value(LOCKED) is locked
+                return self._snapshot.connection_path is not None and self._shown(LOCKED) is locked
             case SetCharging(on):
-                status = readings.value(STATUS)
+                status = self._shown(STATUS)
                 return status in ALLOWED_TO_CHARGE if on else status is Status.PAUSED
-            case SetOverride(on):
-                return self._snapshot.override.on is on
+
+    def _shown[T](self, prop: Property[T]) -> T | None:
+        """What the charger showed over a path in this run, as far as it may be shown; None for what is only cached."""
+        reading = self._snapshot.readings.get(prop)
+        return None if reading is None or reading.source is Source.CACHE or reading.at == -inf else reading.value
 
     async def _deliver(self, setting: Setting) -> ChargerPath:
         """Send a setting on the best path, and on the next where that one fails; a lower current goes out on all."""
@@ -433,7 +426,9 @@ class Keeper(PathListener):
         for path in self._router.require(setting.capability):
             try:
                 await self._router.send(path, setting)
-            except (PathDown, PathBusy) as err:
+            except ChargerError as err:
+                if not carried and not isinstance(err, PathDown | PathBusy | LoginRejected):
+                    raise
                 failures.append(err)
             else:
                 carried.append(path)
@@ -456,7 +451,7 @@ class Keeper(PathListener):
         for capability, expected in list(self._expected.items()):
             path = self._router.first(capability)
             answered = path is not None and path.asked_at is not None and path.asked_at > expected.sent_at
-            if answered and self._holds(expected.setting):
+            if answered and self._shows(expected.setting):
                 outcome = Outcome.VERIFIED
             elif now >= expected.sent_at + EXPECT_WITHIN:
                 outcome = Outcome.FAILED if answered else Outcome.UNVERIFIED

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from math import inf, isfinite
+from typing import cast
 
 from .model import (
     CAR_CONNECTED,
@@ -108,7 +109,9 @@ class Ledger:
         return self._readings.value(SCHEDULE) or ()
 
     def _merge(self, prop: Property[object], new: Reading[object]) -> None:
-        old = self._readings.get(prop)
+        old, status = self._readings.get(prop), self._readings.get(STATUS)
+        if prop.kind is ReadingClass.LIVE and status is not None and status.value is Status.OFFLINE:
+            old = old or cast("Reading[object]", status)  # which took away what was seen before it
         if old is not None:
             if new.at < old.at:
                 return

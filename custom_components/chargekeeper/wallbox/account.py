@@ -293,7 +293,8 @@ class WallboxAccount(CloudAccount):
         groups_at = self._groups_at + (READ_EVERY if self._watchers else GROUPS_EVERY)
         if self._out_of_turn:  # the next slot is for whoever waits; the groups poll comes a slot later at most
             return max(slot, groups_at + READ_EVERY)
-        return slot if self._purses.owed_slots or self._next_slow() is not None else max(slot, groups_at)
+        is_wanted = self._purses.owed_slots or self._renewal_at(now) <= slot or self._next_slow() is not None
+        return slot if is_wanted else max(slot, groups_at)
 
     async def _take_turn(self) -> None:
         """Use the slot that is due."""
@@ -303,6 +304,8 @@ class WallboxAccount(CloudAccount):
             await self._poll(self._purses.probes if has_room else self._purses.reads)
         elif now >= self._groups_at + (READ_EVERY if self._watchers else GROUPS_EVERY):
             await self._poll(self._purses.reads)
+        elif now >= self._renewal_at(now):
+            await self._sign_in_if_needed(READ_EVERY)  # owes the slot that is taken for it next
         elif self._purses.owed_slots and (self._slow_turns >= FIRST_READS or not self._unread):
             self._purses.owed_slots -= 1
             self._purses.reads.take(now)
@@ -514,15 +517,25 @@ class WallboxAccount(CloudAccount):
             return now
         return max(self._login_blocked_until, self._purses.logins.free_at(now))
 
-    def _must_sign_in(self) -> bool:
+    def _must_sign_in(self, ahead: float = 0.0) -> bool:
+        """Whether a request so many seconds from now needs new tokens first."""
         tokens = self._client.tokens
         if tokens is None:
             return True
-        return tokens.access_expires_at is not None and tokens.access_expires_at - TOKEN_MARGIN <= self.cloud_now
+        needed_at = self.cloud_now + timedelta(seconds=ahead) + TOKEN_MARGIN
+        return tokens.access_expires_at is not None and tokens.access_expires_at <= needed_at
 
-    async def _sign_in_if_needed(self) -> None:
+    def _renewal_at(self, now: float) -> float:
+        """From when on the slow round should renew the tokens, so that the next GET finds them good."""
+        tokens = self._client.tokens
+        if tokens is None or tokens.access_expires_at is None:
+            return inf  # the next GET signs in, or nobody knows
+        good_for = (tokens.access_expires_at - TOKEN_MARGIN - self.cloud_now).total_seconds()
+        return max(now + good_for - READ_EVERY, self._purses.logins.free_at(now))
+
+    async def _sign_in_if_needed(self, ahead: float = 0.0) -> None:
         async with self._login_lock:
-            if self._must_sign_in():
+            if self._must_sign_in(ahead):
                 await self._renew(self._client.tokens is not None)
 
     async def _renew(self, refreshable: bool) -> None:

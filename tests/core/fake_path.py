@@ -1,0 +1,515 @@
+"""A charger and the paths to it, scripted by the test: what a keeper is tried on without any network.
+
+`FakeCharger` behaves as far as schedule, override and restart go; `FakePath` tells of it when the test says so and
+carries commands to it. `Bench` ties them to a keeper and keeps one log of what was saved, sent and told, in order.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, time
+from enum import StrEnum
+from types import EllipsisType
+from typing import Any, override
+
+from custom_components.chargekeeper.core import schedule
+from custom_components.chargekeeper.core.breaker import Breaker, Failure
+from custom_components.chargekeeper.core.keeper import Keeper, KeeperEvent, KeeperOptions
+from custom_components.chargekeeper.core.model import (
+    CAR_CONNECTED,
+    CHARGING_CURRENT,
+    ECO_MODE,
+    FIRMWARE,
+    LATEST_FIRMWARE,
+    LOCKED,
+    ROLE,
+    SCHEDULE,
+    SESSION_ENERGY,
+    STATUS,
+    WIRE_RATING,
+    Capability,
+    EcoMode,
+    Identity,
+    Maker,
+    Property,
+    Reading,
+    ReadingClass,
+    Readings,
+    Role,
+    Schedule,
+    Snapshot,
+    Source,
+    Status,
+    Window,
+)
+from custom_components.chargekeeper.core.paths import (
+    ChargerError,
+    ChargerPath,
+    Command,
+    Install,
+    NotApplicable,
+    PathDown,
+    PathListener,
+    Presence,
+    Restart,
+    SetCharging,
+    SetCurrent,
+    SetEcoMode,
+    SetLock,
+    SetOverride,
+    Word,
+)
+from tests.simulators.clock import VirtualClock
+
+WHO = Identity(Maker.WALLBOX, "700200", "Bench")
+LIVE_SECONDS = 3600.0
+NIGHT = Window(slot=0, enabled=True, days=frozenset(range(7)), start=time(22), end=time(5))
+"""The bench's clock starts at noon, so the window opens ten hours later."""
+DAYTIME = replace(NIGHT, start=time(8), end=time(14))
+"""Open when the bench's clock starts, for two hours more."""
+
+
+class Resume(StrEnum):
+    """What being asked to charge does to a charger that waits for its schedule."""
+
+    WORKS = "works"
+    CONFLICT = "conflict"
+    NO_EFFECT = "no_effect"
+
+
+class Manual(StrEnum):
+    """What somebody asked for by hand."""
+
+    CHARGE = "charge"
+    PAUSE = "pause"
+
+
+@dataclass(kw_only=True)
+class FakeCharger:
+    """The truth behind all paths. `at_hand` False: powered down, nobody reaches it."""
+
+    clock: VirtualClock
+    windows: Schedule = (NIGHT,)
+    car: bool = True
+    full: bool = False
+    manual: Manual | None = None
+    locked: bool = False
+    updating: bool = False
+    at_hand: bool = True
+    resume: Resume = Resume.WORKS
+    amps: int = 16
+    eco: EcoMode = EcoMode.OFF
+    firmware: str = "1.0"
+    session_energy: float = 1.0
+    restarts: int = 0
+    bricked: bool = False
+    starts: int = 0
+    """How often it was made to charge against its schedule, or out of a pause."""
+
+    @property
+    def status(self) -> Status:
+        """What it does."""
+        if self.updating:
+            return Status.UPDATING
+        if self.locked:
+            return Status.LOCKED
+        if not self.car:
+            return Status.AVAILABLE
+        if self.manual is Manual.PAUSE:
+            return Status.PAUSED
+        if self.manual is None and any(w.enabled for w in self.windows) and not self.in_window:
+            return Status.WAITING_SCHEDULE
+        return Status.COMPLETED if self.full else Status.CHARGING
+
+    @property
+    def in_window(self) -> bool:
+        """Whether its schedule lets it charge now."""
+        return schedule.inside(self.windows, self.clock.now())
+
+    def unplug(self) -> None:
+        """The car leaves, and with it what was asked for by hand."""
+        self.car, self.manual = False, None
+
+    def power_cycle(self) -> None:
+        """It forgets what was asked for by hand."""
+        self.manual = None
+
+    def obey(self, command: Command) -> None:
+        """Carry out a command. Raises NotApplicable."""
+        match command:
+            case SetCurrent(amps):
+                self.amps = amps
+            case SetLock(locked):
+                self.locked = locked
+            case SetEcoMode(mode):
+                self.eco = mode
+            case SetCharging(on=False):
+                self.manual = Manual.PAUSE
+            case SetCharging(on=True) | SetOverride(on=True):
+                self._resume()
+            case SetOverride(on=False):
+                self.manual = None
+            case Restart():
+                self.restarts += 1
+                self.bricked = self.bricked or self.updating
+                self.manual = None
+            case Install():
+                self.updating = True
+
+    def write(self, windows: Schedule) -> None:
+        """Replace windows by their slots."""
+        by_slot = {window.slot: window for window in (*self.windows, *windows)}
+        self.windows = tuple(by_slot[slot] for slot in sorted(by_slot))
+
+    def _resume(self) -> None:
+        waits = self.status is Status.WAITING_SCHEDULE
+        if (not waits and self.status is not Status.PAUSED) or (waits and self.resume is Resume.CONFLICT):
+            raise NotApplicable("wrong_state")
+        if not waits or self.resume is Resume.WORKS:
+            self.manual = Manual.CHARGE
+            self.starts += 1
+
+
+class FakePath(ChargerPath):
+    """One way to the charger. It says nothing by itself: `tell` is an answer, `execute` and `check` do as scripted."""
+
+    def __init__(self, charger: FakeCharger, *, source: Source = Source.CLOUD, log: list[object] | None = None) -> None:
+        self.charger = charger
+        self.source = source
+        self.breaker = Breaker(charger.clock, lambda: 1.0)
+        self.meters_lifetime = False
+        self.read_back_delays = ()
+        self.who = WHO
+        self.can = frozenset(Capability)
+        self.is_gone = False
+        self.is_present: Presence | None = None
+        """What the presence reads, instead of what follows from the last answer."""
+        self.log: list[object] = [] if log is None else log
+        self.errors: deque[ChargerError] = deque()
+        """What the next commands raise, one each, before they reach the charger."""
+        self.lost_answers = 0
+        """How many commands reach the charger and have their answers lost."""
+        self.gate: asyncio.Event | None = None
+        """Holds every command until it is set."""
+        self.patience: list[float] = []
+        self.checks = 0
+        self.check_error: ChargerError | None = None
+        self.schedule_error: ChargerError | None = None
+        self.watchers = 0
+        self.acked_only = False
+        """Whether commands are acknowledged and never arrive."""
+        self._clock = charger.clock
+        self._listeners: list[PathListener] = []
+        self._said: Word | None = None
+        self._synced_at: float | None = None
+        self._asked_at: float | None = None
+        self._contact: datetime | None = None
+
+    @property
+    @override
+    def identity(self) -> Identity:
+        return self.who
+
+    @property
+    @override
+    def capabilities(self) -> frozenset[Capability]:
+        return self.can
+
+    @property
+    @override
+    def presence(self) -> Presence:
+        if self.is_present is not None:
+            return self.is_present
+        if self._said is None or self._synced_at is None:
+            return Presence.UNKNOWN
+        if self._said.status is Status.OFFLINE:
+            return Presence.OFFLINE
+        fresh = self._synced_at + LIVE_SECONDS > self._clock.monotonic()
+        return Presence.ONLINE if fresh else Presence.UNKNOWN
+
+    @property
+    @override
+    def gone(self) -> bool:
+        return self.is_gone
+
+    @property
+    @override
+    def said(self) -> Word | None:
+        return self._said
+
+    @property
+    @override
+    def synced_at(self) -> float | None:
+        return self._synced_at
+
+    @property
+    @override
+    def asked_at(self) -> float | None:
+        return self._asked_at
+
+    @property
+    @override
+    def last_contact(self) -> datetime | None:
+        return self._contact
+
+    @override
+    def listen(self, listener: PathListener) -> Callable[[], None]:
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    @override
+    async def execute(self, command: Command, *, patience: float) -> None:
+        self.patience.append(patience)
+        self.log.append(command)
+        if self.gate is not None:
+            await self.gate.wait()
+        await self._answer(lambda: self.charger.obey(command))
+
+    @override
+    async def check(self) -> None:
+        self.checks += 1
+        await asyncio.sleep(0)
+        if self.check_error is not None:
+            raise self.check_error
+        self.tell()
+
+    @override
+    async def read_schedule(self) -> Schedule:
+        await asyncio.sleep(0)
+        if self.schedule_error is not None:
+            raise self.schedule_error
+        return self.charger.windows
+
+    @override
+    async def write_schedule(self, windows: Schedule) -> None:
+        self.log.append(windows)
+        await self._answer(lambda: self.charger.write(windows))
+
+    @override
+    def watch(self) -> Callable[[], None]:
+        self.watchers += 1
+        ended = False
+
+        def end() -> None:
+            nonlocal ended
+            self.watchers -= not ended
+            ended = True
+
+        return end
+
+    async def _answer(self, act: Callable[[], None]) -> None:
+        await asyncio.sleep(0)
+        if self.errors:
+            raise self.errors.popleft()
+        if self.acked_only:
+            return
+        act()
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise PathDown("timeout")
+
+    # What the test does
+
+    @property
+    def commands(self) -> list[Command]:
+        """What was sent, schedules left out."""
+        return [entry for entry in self.log if isinstance(entry, COMMANDS)]
+
+    def show[T](self, prop: Property[T], value: T, *, ago: float = 0.0, max_age: float = LIVE_SECONDS) -> None:
+        """An answer shows one value, which the charger showed `ago` seconds before."""
+        self.answer(self.readings({prop: value}, ago=ago, max_age=max_age))
+
+    def readings(
+        self,
+        values: Mapping[Property[Any], object],
+        *,
+        ago: float = 0.0,
+        max_age: float = LIVE_SECONDS,
+    ) -> Readings:
+        """Readings of this path."""
+        found, now = Readings(), self._clock.monotonic()
+        for prop, value in values.items():
+            age = max_age if prop.kind is ReadingClass.LIVE else float("inf")
+            found.put(prop, Reading(value, self.source, self._clock.now(), now - ago, age))
+        return found
+
+    def answer(self, readings: Readings) -> None:
+        """An answer comes with these readings."""
+        self._contact = self._clock.now()
+        for listener in list(self._listeners):
+            listener.path_read(self, readings)
+
+    def tell(self, status: Status | EllipsisType | None = ..., *, synced_ago: float | None = 0.0) -> None:
+        """An answer shows the charger as it is, or with another status.
+
+        Args:
+            status: shown instead of the true one; None for a code that nobody knows.
+            synced_ago: how long ago the charger itself reported; None where the path cannot tell, so that it stays.
+        """
+        now, charger = self._clock.monotonic(), self.charger
+        away = Status.OFFLINE if not charger.at_hand else charger.status
+        shown = away if status is ... else status
+        offline = shown is Status.OFFLINE
+        self._said = Word(shown, None if offline else charger.car)
+        self._asked_at = now
+        if synced_ago is not None and not offline:
+            self._synced_at = now - synced_ago
+        elif self._synced_at is None:
+            self._synced_at = now
+        values: dict[Property[Any], object] = {
+            FIRMWARE: charger.firmware,
+            LATEST_FIRMWARE: "2.0",
+            CHARGING_CURRENT: float(charger.amps),
+            WIRE_RATING: 32.0,
+            ECO_MODE: charger.eco,
+            SCHEDULE: charger.windows,
+            ROLE: Role.ADMIN,
+        }
+        if offline:
+            values = {STATUS: Status.OFFLINE}
+        else:
+            values |= {CAR_CONNECTED: charger.car, LOCKED: charger.locked, SESSION_ENERGY: charger.session_energy}
+            values |= {} if shown is None else {STATUS: shown}
+        readings = self.readings(values)
+        if shown is None:
+            readings.retract(STATUS, now)
+        self.breaker.good()
+        self.answer(readings)
+
+    async def lose(self) -> None:
+        """The far end stops answering; two failures later the breaker is open."""
+        self.breaker.bad(Failure.OTHER)
+        await self._clock.advance(20)
+        self.breaker.bad(Failure.OTHER)
+        await self._clock.settle()
+
+    def changed(self) -> None:
+        """Tell of a change of what this path is."""
+        for listener in list(self._listeners):
+            listener.path_changed(self)
+
+
+COMMANDS = (SetCurrent, SetCharging, SetOverride, SetLock, SetEcoMode, Restart, Install)
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The journal as it was saved."""
+
+    journal: dict[str, object]
+
+    @property
+    def override(self) -> dict[str, object] | None:
+        """The override in it."""
+        entry = self.journal["override"]
+        assert entry is None or isinstance(entry, dict)
+        return entry
+
+
+@dataclass
+class Bench:
+    """A charger, a cloud path, a keeper, and one log of everything saved, sent and told."""
+
+    clock: VirtualClock = field(default_factory=VirtualClock)
+    options: KeeperOptions = field(default_factory=KeeperOptions)
+    journal: dict[str, object] | None = None
+    stored: object = None
+
+    def __post_init__(self) -> None:
+        self.log: list[object] = []
+        self.charger = FakeCharger(clock=self.clock)
+        self.cloud = FakePath(self.charger, log=self.log)
+        self.snapshots: list[Snapshot] = []
+        self.save_gate: asyncio.Event | None = None
+        self.save_error: OSError | None = None
+        self.keeper = self.new_keeper()
+
+    def new_keeper(self, journal: dict[str, object] | None = None) -> Keeper:
+        """A keeper as after a start of Home Assistant, on the same charger; not started."""
+        keeper = Keeper(WHO, self.clock, self.options, self._save)
+        keeper.restore(self.stored, self.journal if journal is None else journal)
+        keeper.listen_events(self.log.append)
+        keeper.listen(self.snapshots.append)
+        return keeper
+
+    async def _save(self, journal: dict[str, object]) -> None:
+        if self.save_gate is not None:
+            await self.save_gate.wait()
+        await asyncio.sleep(0)
+        if self.save_error is not None:
+            raise self.save_error
+        self.journal = journal
+        self.log.append(Saved(journal))
+
+    async def start(self, *, tell: bool = True) -> None:
+        """The keeper runs, and has heard of the charger."""
+        self.keeper.add_path(self.cloud)
+        self.keeper.start()
+        if tell:
+            await self.tell()
+
+    async def restart_home_assistant(self, *, down_for: float = 10.0, tell: bool = True) -> None:
+        """Stop the keeper, and start another one from what was saved."""
+        self.stored = self.keeper.export()
+        await self.keeper.stop()
+        await self.clock.advance(down_for)
+        cloud, self.cloud = self.cloud, FakePath(self.charger, log=self.log)
+        self.cloud.read_back_delays = cloud.read_back_delays
+        self.keeper = self.new_keeper()
+        await self.start(tell=tell)
+
+    async def tell(self, status: Status | EllipsisType | None = ..., *, path: FakePath | None = None) -> None:
+        """An answer of the cloud, and all that comes of it."""
+        (path or self.cloud).tell(status)
+        await self.clock.settle()
+
+    async def poll(self, times: int = 1, *, every: float = 60.0) -> None:
+        """Let time pass, with an answer at the end of each stretch."""
+        for _ in range(times):
+            await self.clock.advance(every)
+            await self.tell()
+
+    async def add(self, source: Source) -> FakePath:
+        """Another path."""
+        path = FakePath(self.charger, source=source, log=[])
+        self.keeper.add_path(path)
+        path.tell()
+        await self.clock.settle()
+        return path
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What the entities see."""
+        return self.keeper.snapshot
+
+    @property
+    def status(self) -> Status | None:
+        """The status that the entities see."""
+        return self.snapshot.value(STATUS)
+
+    @property
+    def sent(self) -> list[Command]:
+        """What was sent to the cloud."""
+        return self.cloud.commands
+
+    @property
+    def events(self) -> list[str]:
+        """What was told, of all kinds."""
+        return [entry.type for entry in self.log if isinstance(entry, KeeperEvent)]
+
+    @property
+    def intent(self) -> dict[str, object] | None:
+        """The override in the journal as it was saved last."""
+        return None if self.journal is None else Saved(self.journal).override
+
+    @property
+    def reasons(self) -> list[str]:
+        """How overrides ended: the reasons told, `superseded` included."""
+        found = []
+        for entry in self.log:
+            if isinstance(entry, KeeperEvent) and entry.type == "override_ended":
+                found.append(entry.details["reason"])
+            elif isinstance(entry, KeeperEvent) and entry.type == "override_superseded":
+                found.append("superseded")
+        return found

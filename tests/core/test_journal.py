@@ -1,0 +1,308 @@
+"""The journal: what is saved before anything happens, what comes back, and the next step for an override."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import product
+import json
+
+from hypothesis import given, strategies as st
+import pytest
+
+from custom_components.chargekeeper.core.journal import (
+    APPLICATIONS,
+    Decision,
+    End,
+    Entries,
+    InstallRecord,
+    Intent,
+    IntentState,
+    Journal,
+    RestartRecord,
+    Seen,
+    Step,
+    Until,
+    begin_end,
+    decide,
+)
+from custom_components.chargekeeper.core.model import OVERRIDE_IN_EFFECT, Outcome, Status
+from tests.core.fake_path import NIGHT
+from tests.simulators.clock import VirtualClock
+
+NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
+
+PENDING, APPLIED, VERIFIED, ENDING = IntentState
+INTENT = Intent(created_at=NOW, base=Status.WAITING_SCHEDULE)
+SEEN = Seen(now=NOW, status=Status.WAITING_SCHEDULE, car_connected=True, full=False, effect_due=True, disturbed=False)
+
+
+def steps_of(intent: Intent, seen: Seen) -> Step | End:
+    decision = decide(intent, seen)
+    return decision.end or decision.step
+
+
+# Deciding
+
+
+@pytest.mark.parametrize("end", [None, *End])
+def test_what_is_ending_only_has_to_be_finished(end: End | None) -> None:
+    intent = replace(INTENT, state=ENDING, end=end, seen_plugged=True)
+    assert decide(intent, replace(SEEN, car_connected=False, full=True)) == Decision(Step.FINISH)
+
+
+@pytest.mark.parametrize("state", [PENDING, APPLIED, VERIFIED])
+def test_the_ends_that_come_by_themselves(state: IntentState) -> None:
+    intent = replace(INTENT, state=state, seen_plugged=True)
+    charging = replace(SEEN, status=Status.CHARGING)
+    assert steps_of(intent, replace(charging, car_connected=False)) is End.UNPLUGGED
+    assert steps_of(replace(intent, seen_plugged=False), replace(charging, car_connected=False)) is not End.UNPLUGGED
+    assert steps_of(intent, replace(charging, car_connected=None)) is not End.UNPLUGGED
+    assert steps_of(intent, replace(charging, full=True)) is End.FULL
+    assert steps_of(replace(intent, until=Until.UNPLUGGED), replace(charging, full=True)) is not End.FULL
+    timed = replace(intent, until=Until.TIME, until_at=NOW)
+    assert steps_of(timed, charging) is End.TIME
+    assert steps_of(timed, replace(charging, now=NOW - timedelta(seconds=1), full=True)) not in End
+    assert steps_of(replace(timed, until_at=None), charging) not in End
+    assert steps_of(timed, replace(charging, car_connected=False)) is End.TIME
+    assert steps_of(replace(intent, until=Until.UNPLUGGED), replace(charging, car_connected=False)) is End.UNPLUGGED
+
+
+@pytest.mark.parametrize("status", OVERRIDE_IN_EFFECT)
+def test_what_is_in_effect_is_confirmed_once(status: Status) -> None:
+    seen = replace(SEEN, status=status)
+    assert steps_of(INTENT, seen) is Step.CONFIRM
+    assert steps_of(replace(INTENT, state=APPLIED), seen) is Step.CONFIRM
+    assert steps_of(replace(INTENT, state=VERIFIED), seen) is Step.WAIT
+    assert steps_of(replace(INTENT, state=VERIFIED), replace(seen, disturbed=True)) is Step.CONFIRM
+
+
+@pytest.mark.parametrize("state", [PENDING, APPLIED, VERIFIED])
+@pytest.mark.parametrize("disturbed", [False, True])
+def test_a_pause_by_somebody_supersedes(state: IntentState, disturbed: bool) -> None:
+    seen = replace(SEEN, status=Status.PAUSED, disturbed=disturbed)
+    assert steps_of(replace(INTENT, state=state), seen) is End.SUPERSEDED
+    assert steps_of(replace(INTENT, state=state, base=None), seen) is End.SUPERSEDED
+
+
+def test_a_pause_that_was_there_before_is_overridden() -> None:
+    paused, seen = replace(INTENT, base=Status.PAUSED), replace(SEEN, status=Status.PAUSED)
+    assert steps_of(paused, seen) is Step.SEND
+    assert steps_of(replace(paused, state=VERIFIED), seen) is End.SUPERSEDED
+    assert steps_of(replace(paused, state=VERIFIED), replace(seen, disturbed=True)) is Step.SEND
+
+
+def test_a_charger_that_waits_for_its_schedule_is_asked() -> None:
+    assert steps_of(INTENT, SEEN) is Step.SEND
+    assert steps_of(INTENT, replace(SEEN, effect_due=False)) is Step.SEND
+
+
+def test_no_effect_disables_the_schedule_and_fails_after_that() -> None:
+    applied = replace(INTENT, state=APPLIED, applications=1)
+    assert steps_of(applied, replace(SEEN, effect_due=False)) is Step.WAIT
+    assert steps_of(applied, SEEN) is Step.DISABLE_SCHEDULE
+    # Journaled but not acknowledged: it may not have got through.
+    assert steps_of(replace(applied, originals=(NIGHT,)), SEEN) is Step.DISABLE_SCHEDULE
+    assert steps_of(replace(applied, originals=(NIGHT,), disabled=True), SEEN) is End.FAILED
+
+
+def test_what_was_dropped_is_sent_again_and_what_was_changed_is_not() -> None:
+    verified = replace(INTENT, state=VERIFIED, applications=1)
+    assert steps_of(verified, SEEN) is End.SUPERSEDED
+    assert steps_of(verified, replace(SEEN, disturbed=True)) is Step.SEND
+    worn = replace(verified, applications=APPLICATIONS)
+    assert steps_of(worn, replace(SEEN, disturbed=True)) is End.FAILED
+    assert steps_of(replace(worn, state=PENDING), SEEN) is End.FAILED
+
+
+OTHERS = set(Status) - OVERRIDE_IN_EFFECT - {Status.WAITING_SCHEDULE, Status.PAUSED}
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "disturbed"), product([PENDING, APPLIED, VERIFIED], [None, *sorted(OTHERS)], [False, True])
+)
+def test_all_else_is_waited_out(state: IntentState, status: Status | None, disturbed: bool) -> None:
+    seen = replace(SEEN, status=status, disturbed=disturbed)
+    assert decide(replace(INTENT, state=state, seen_plugged=True), seen) == Decision(Step.WAIT)
+
+
+def test_an_end_begins_with_what_is_known_of_it() -> None:
+    ended = begin_end(INTENT, End.SUPERSEDED, Status.PAUSED)
+    assert ended == replace(INTENT, state=ENDING, end=End.SUPERSEDED, theirs=Status.PAUSED)
+
+
+# Saving
+
+
+class Disk:
+    """Where the journal is saved."""
+
+    def __init__(self) -> None:
+        self.saved: list[dict[str, object]] = []
+        self.broken = False
+        self.gate: asyncio.Event | None = None
+
+    async def save(self, record: dict[str, object]) -> None:
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.broken:
+            raise OSError("disk full")
+        self.saved.append(record)
+
+
+async def test_a_change_is_on_the_disk_before_it_is_in_force() -> None:
+    disk = Disk()
+    journal = Journal(disk.save)
+    disk.gate = asyncio.Event()
+    writing = asyncio.ensure_future(journal.write(override=INTENT))
+    clock = VirtualClock()
+    await clock.settle()
+    assert journal.entries == Entries()
+    disk.gate.set()
+    await writing
+    assert journal.entries == Entries(override=INTENT)
+    assert disk.saved == [journal.export()]
+
+
+async def test_only_changes_are_saved_and_each_part_on_its_own() -> None:
+    disk = Disk()
+    journal = Journal(disk.save)
+    restart, install = RestartRecord(NOW), InstallRecord(NOW, "2.0")
+    await journal.write()
+    assert disk.saved == []
+    await journal.write(override=INTENT)
+    await journal.write(override=INTENT)
+    assert len(disk.saved) == 1
+    await journal.write(restart=restart)
+    await journal.write(install=install)
+    assert journal.entries == Entries(override=INTENT, restart=restart, install=install)
+    await journal.write(override=None)
+    await journal.write(restart=None)
+    await journal.write(install=None)
+    assert journal.entries == Entries()
+    assert disk.saved[-1] == {"override": None, "restart": None, "install": None}
+
+
+async def test_what_could_not_be_saved_is_not_in_force() -> None:
+    disk = Disk()
+    journal = Journal(disk.save)
+    disk.broken = True
+    with pytest.raises(OSError, match="disk full"):
+        await journal.write(override=INTENT)
+    assert journal.entries == Entries()
+    disk.broken = False
+    await journal.write(override=INTENT)  # and is saved when it is wanted again
+    assert len(disk.saved) == 1
+
+
+async def test_writes_at_the_same_time_do_not_undo_each_other() -> None:
+    disk = Disk()
+    journal = Journal(disk.save)
+    disk.gate = asyncio.Event()
+    both = asyncio.gather(journal.write(override=INTENT), journal.write(restart=RestartRecord(NOW)))
+    await VirtualClock().settle()
+    disk.gate.set()
+    await both
+    assert journal.entries == Entries(override=INTENT, restart=RestartRecord(NOW))
+    assert disk.saved[-1] == journal.export()
+
+
+# Restoring
+
+moments = st.datetimes(timezones=st.just(UTC))
+statuses = st.none() | st.sampled_from(Status)
+intents = st.builds(
+    Intent,
+    created_at=moments,
+    state=st.sampled_from(IntentState),
+    until=st.sampled_from(Until),
+    until_at=st.none() | moments,
+    base=statuses,
+    seen_plugged=st.booleans(),
+    sent=st.booleans(),
+    applications=st.integers(0, 5),
+    originals=st.sampled_from([(), (NIGHT,)]),
+    disabled=st.booleans(),
+    end=st.none() | st.sampled_from(End),
+    theirs=statuses,
+)
+all_entries = st.builds(
+    Entries,
+    override=st.none() | intents,
+    restart=st.none() | st.builds(RestartRecord, moments, st.none() | moments, st.none() | st.sampled_from(Outcome)),
+    install=st.none() | st.builds(InstallRecord, moments, st.text()),
+)
+
+
+def restored(stored: object) -> Journal:
+    journal = Journal(Disk().save)
+    journal.restore(stored)
+    return journal
+
+
+@given(all_entries)
+def test_everything_comes_back_as_it_was(entries: Entries) -> None:
+    journal = Journal(Disk().save)
+    journal.entries = entries
+    assert restored(json.loads(json.dumps(journal.export()))).entries == entries
+
+
+OVERRIDE = {"created_at": NOW.isoformat(), "state": "verified"}
+
+
+def test_an_old_or_short_record_is_taken_with_caution() -> None:
+    intent = restored({"override": OVERRIDE}).entries.override
+    assert intent == Intent(created_at=NOW, state=VERIFIED, sent=True, applications=1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("until", "doomsday", replace(INTENT, state=VERIFIED, base=None, sent=True, applications=1)),
+        ("until_at", "2026-11-02T12:00:00", replace(INTENT, state=VERIFIED, base=None, sent=True, applications=1)),
+        ("applications", -7, replace(INTENT, state=VERIFIED, base=None, sent=True, applications=1)),
+        ("applications", True, replace(INTENT, state=VERIFIED, base=None, sent=True, applications=1)),
+        ("sent", False, replace(INTENT, state=VERIFIED, base=None, sent=False, applications=1)),
+        ("originals", [{}], replace(INTENT, state=VERIFIED, base=None, sent=True, applications=1)),
+        ("created_at", None, None),
+        ("created_at", "noon", None),
+        ("state", "bored", None),
+    ],
+)
+def test_garbage_in_a_record_is_left_out(key: str, value: object, expected: Intent | None) -> None:
+    assert restored({"override": OVERRIDE | {key: value}}).entries.override == expected
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        None,
+        [],
+        {"override": [], "restart": 7, "install": "x"},
+        {"restart": {}, "install": {}},
+        {"restart": {"pressed_at": 5}, "install": {"started_at": NOW.isoformat(), "target": 2}},
+    ],
+)
+def test_garbage_instead_of_a_record_is_left_out(stored: object) -> None:
+    assert restored(stored).entries == Entries()
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(
+    json_values
+    | st.dictionaries(
+        st.sampled_from(["override", "restart", "install"]),
+        st.dictionaries(
+            st.sampled_from(["created_at", "state", "until", "until_at", "originals", "pressed_at", "started_at"]),
+            json_values | st.just(NOW.isoformat()) | st.just("pending"),
+        ),
+    )
+)
+def test_nothing_in_the_store_raises(stored: object) -> None:
+    journal = restored(stored)
+    assert restored(journal.export()).entries == journal.entries

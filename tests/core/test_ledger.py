@@ -1,0 +1,418 @@
+"""The ledger: what replaces what, what expires, what never falls, and what comes back from the store."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+import json
+from math import inf
+from typing import Any
+
+from hypothesis import given, strategies as st
+import pytest
+
+from custom_components.chargekeeper.core.ledger import Ledger
+from custom_components.chargekeeper.core.model import (
+    CAR_CONNECTED,
+    CHARGING_CURRENT,
+    CURRENCY,
+    ECO_MODE,
+    FIRMWARE,
+    HOUSE_LIMIT,
+    LIFETIME_ENERGY,
+    LIVE_AGE,
+    LOAD_GROUP_LIMIT,
+    LOCKED,
+    OCPP,
+    POWER,
+    PROPERTIES,
+    ROLE,
+    SCHEDULE,
+    SESSION_COST,
+    SESSION_DURATION,
+    SESSION_ENERGY,
+    STATUS,
+    WIRE_RATING,
+    EcoMode,
+    Property,
+    Reading,
+    ReadingClass,
+    Readings,
+    Role,
+    Source,
+    Status,
+)
+from tests.core.fake_path import NIGHT
+
+NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
+
+type Values = Mapping[Property[Any], object]
+
+
+def shown(values: Values, *, at: float, source: Source = Source.CLOUD) -> Readings:
+    """What a path shows at a monotonic moment."""
+    readings = Readings()
+    for prop, value in values.items():
+        age = LIVE_AGE[source] if prop.kind is ReadingClass.LIVE else inf
+        readings.put(prop, Reading(value, source, NOON + timedelta(seconds=at), at, age))
+    return readings
+
+
+def ledger_of(*answers: Readings, meters_lifetime: bool = True) -> Ledger:
+    ledger = Ledger()
+    for readings in answers:
+        ledger.take(readings, meters_lifetime=meters_lifetime)
+    return ledger
+
+
+def take(ledger: Ledger, values: Values, *, at: float, source: Source = Source.CLOUD) -> None:
+    """What a path without a meter brings."""
+    ledger.take(shown(values, at=at, source=source), meters_lifetime=False)
+
+
+def value[T](ledger: Ledger, prop: Property[T]) -> T | None:
+    reading = ledger.get(prop)
+    return None if reading is None else reading.value
+
+
+@pytest.mark.parametrize("prop", [POWER, CHARGING_CURRENT])
+@pytest.mark.parametrize(
+    ("sources", "moments", "expected"),
+    [
+        ((Source.CLOUD, Source.BLUETOOTH), (10, 20), 2.0),
+        ((Source.BLUETOOTH, Source.CLOUD), (10, 20), 2.0),
+        ((Source.CLOUD, Source.BLUETOOTH), (20, 10), 1.0),
+        ((Source.BLUETOOTH, Source.CLOUD), (20, 10), 1.0),
+        ((Source.CLOUD, Source.CLOUD), (20, 10), 1.0),
+        ((Source.CLOUD, Source.CLOUD), (10, 10), 2.0),
+    ],
+)
+def test_the_newer_observation_counts_whichever_path_brought_it(
+    prop: Property[float], sources: tuple[Source, Source], moments: tuple[float, float], expected: float
+) -> None:
+    ledger = ledger_of(
+        shown({prop: 1.0}, at=moments[0], source=sources[0]), shown({prop: 2.0}, at=moments[1], source=sources[1])
+    )
+    reading = ledger.get(prop)
+    assert reading is not None
+    assert reading.value == expected
+    assert reading.source is sources[int(expected) - 1]
+
+
+@pytest.mark.parametrize("source", LIVE_AGE)
+def test_a_live_value_leaves_exactly_at_its_age(source: Source) -> None:
+    ledger = ledger_of(shown({POWER: 7000.0}, at=100, source=source))
+    end = 100 + LIVE_AGE[source]
+    before, until = ledger.visible(end - 0.001, {source})
+    after, later = ledger.visible(end, {source})
+    assert (before.value(POWER), until) == (7000.0, end)
+    assert (after.value(POWER), later) == (None, inf)
+    assert (ledger.fresh(POWER, end - 0.001), ledger.fresh(POWER, end)) == (7000.0, None)
+    assert ledger.fresh(STATUS, 0) is None
+
+
+def test_the_earliest_age_says_when_to_look_again() -> None:
+    ledger = ledger_of(
+        shown({POWER: 1.0}, at=0), shown({STATUS: Status.CHARGING}, at=30), shown({CHARGING_CURRENT: 16.0}, at=0)
+    )
+    assert ledger.visible(10, {Source.CLOUD})[1] == 900
+    assert ledger.visible(900, {Source.CLOUD})[1] == 930
+
+
+def test_configuration_reads_cache_while_its_path_is_unusable_and_the_path_again_later() -> None:
+    ledger = ledger_of(shown({CHARGING_CURRENT: 16.0, LIFETIME_ENERGY: 5.0, POWER: 1.0}, at=10))
+    ledger.take(shown({HOUSE_LIMIT: 25.0}, at=10, source=Source.BLUETOOTH), meters_lifetime=True)
+
+    def sources(usable: set[Source], now: float = 20) -> dict[str, Source]:
+        return {prop.key: reading.source for prop, reading in ledger.visible(now, usable)[0].items()}
+
+    cloud, cache, bluetooth = Source.CLOUD, Source.CACHE, Source.BLUETOOTH
+    keys = ("charging_current", "lifetime_energy", "house_limit")
+    assert sources({cloud, bluetooth}) == dict(zip(keys, (cloud, cloud, bluetooth), strict=True)) | {"power": cloud}
+    assert sources({bluetooth}) == dict(zip(keys, (cache, cache, bluetooth), strict=True)) | {"power": cloud}
+    assert sources(set(), now=1e9) == dict.fromkeys(keys, cache)
+    assert sources({cloud}, now=1e9) == dict(zip(keys, (cloud, cloud, cache), strict=True))
+    reading = ledger.visible(1e9, ())[0].get(CHARGING_CURRENT)
+    assert reading is not None
+    assert reading.value == 16.0
+    assert reading.observed_at == NOON + timedelta(seconds=10)  # `since` tells when the charger showed it
+
+
+def test_what_the_user_entered_is_never_cached() -> None:
+    ledger = ledger_of(shown({LOAD_GROUP_LIMIT: 20.0}, at=10, source=Source.USER))
+    reading = ledger.visible(20, ())[0].get(LOAD_GROUP_LIMIT)
+    assert reading is not None
+    assert reading.source is Source.USER
+    assert ledger.export() == {}
+
+
+def test_offline_clears_what_lives_and_keeps_the_rest() -> None:
+    ledger = ledger_of(
+        shown({STATUS: Status.CHARGING, POWER: 7000.0, CAR_CONNECTED: True, CHARGING_CURRENT: 16.0}, at=10),
+        shown({SESSION_ENERGY: 3.0}, at=10),
+        shown({STATUS: Status.OFFLINE}, at=20),
+    )
+    keys = {prop.key for prop, _ in ledger.visible(20, {Source.CLOUD})[0].items()}
+    assert keys == {"status", "charging_current", "session_energy"}
+
+
+def test_an_older_offline_takes_nothing_away() -> None:
+    ledger = ledger_of(
+        shown({STATUS: Status.CHARGING, POWER: 7000.0}, at=30, source=Source.BLUETOOTH),
+        shown({STATUS: Status.OFFLINE}, at=20),
+    )
+    assert value(ledger, STATUS) is Status.CHARGING
+    assert value(ledger, POWER) == 7000.0
+
+
+def test_offline_keeps_what_was_seen_after_it() -> None:
+    ledger = ledger_of(shown({POWER: 1.0}, at=30, source=Source.BLUETOOTH), shown({LOCKED: True}, at=10))
+    ledger.take(shown({STATUS: Status.OFFLINE}, at=20), meters_lifetime=True)
+    assert value(ledger, POWER) == 1.0
+    assert LOCKED not in ledger.visible(20, {Source.CLOUD})[0]
+
+
+def test_a_retracted_value_is_gone_unless_it_was_seen_since() -> None:
+    ledger = ledger_of(shown({STATUS: Status.CHARGING, HOUSE_LIMIT: 25.0, POWER: 1.0}, at=10))
+    revision = ledger.revision
+    unknown = Readings()
+    unknown.retract(STATUS, 20)
+    unknown.retract(HOUSE_LIMIT, 5)
+    unknown.retract(CAR_CONNECTED, 20)
+    ledger.take(unknown, meters_lifetime=True)
+    assert value(ledger, STATUS) is None
+    assert value(ledger, HOUSE_LIMIT) == 25.0
+    assert ledger.revision == revision
+    unknown.retract(HOUSE_LIMIT, 10)
+    ledger.take(unknown, meters_lifetime=True)
+    assert value(ledger, HOUSE_LIMIT) is None
+    assert ledger.revision == revision + 1
+
+
+def test_the_revision_grows_with_what_the_store_keeps_without_end() -> None:
+    ledger = ledger_of(shown({CHARGING_CURRENT: 16.0}, at=10))
+    assert ledger.revision == 1
+    ledger.take(shown({CHARGING_CURRENT: 16.0, POWER: 5.0, LIFETIME_ENERGY: 1.0}, at=20), meters_lifetime=True)
+    assert ledger.revision == 1
+    ledger.take(shown({CHARGING_CURRENT: 10.0}, at=30), meters_lifetime=True)
+    ledger.take(shown({CHARGING_CURRENT: 10.0}, at=40, source=Source.BLUETOOTH), meters_lifetime=True)
+    assert ledger.revision == 3
+
+
+def test_lifetime_never_falls() -> None:
+    ledger = ledger_of(shown({LIFETIME_ENERGY: 100.0}, at=10), shown({LIFETIME_ENERGY: 99.0}, at=20))
+    assert value(ledger, LIFETIME_ENERGY) == 100.0
+    ledger.take(shown({LIFETIME_ENERGY: 101.0}, at=30), meters_lifetime=True)
+    assert value(ledger, LIFETIME_ENERGY) == 101.0
+
+
+def test_lifetime_grows_with_the_sessions_where_nothing_meters_it() -> None:
+    ledger = Ledger()
+    take(ledger, {SESSION_ENERGY: 5.0}, at=5)  # no total is known yet
+    take(ledger, {LIFETIME_ENERGY: 100.0, SESSION_ENERGY: 5.0}, at=10)
+    take(ledger, {SESSION_ENERGY: 7.5}, at=20)
+    assert value(ledger, LIFETIME_ENERGY) == 102.5
+    take(ledger, {CAR_CONNECTED: False}, at=30)
+    take(ledger, {SESSION_ENERGY: 1.0}, at=40)  # a new session gained 1 kWh
+    assert value(ledger, LIFETIME_ENERGY) == 103.5
+    take(ledger, {LIFETIME_ENERGY: 102.0}, at=50)  # the total, which does not hold the running session
+    assert value(ledger, LIFETIME_ENERGY) == 103.5
+    take(ledger, {LIFETIME_ENERGY: 110.0}, at=60)
+    take(ledger, {SESSION_ENERGY: 1.5, LIFETIME_ENERGY: 110.5}, at=70)  # counted once
+    assert value(ledger, LIFETIME_ENERGY) == 110.5
+    take(ledger, {POWER: 5.0}, at=80)
+    assert value(ledger, LIFETIME_ENERGY) == 110.5
+
+
+def test_a_meter_is_not_helped_along() -> None:
+    ledger = ledger_of(shown({LIFETIME_ENERGY: 100.0, SESSION_ENERGY: 5.0}, at=10), shown({SESSION_ENERGY: 9.0}, at=20))
+    assert value(ledger, LIFETIME_ENERGY) == 100.0
+
+
+def test_an_old_session_energy_of_another_path_counts_for_nothing() -> None:
+    ledger = Ledger()
+    take(ledger, {LIFETIME_ENERGY: 100.0, SESSION_ENERGY: 5.0}, at=20)
+    take(ledger, {SESSION_ENERGY: 2.0}, at=10, source=Source.BLUETOOTH)
+    assert value(ledger, SESSION_ENERGY) == 5.0
+    assert value(ledger, LIFETIME_ENERGY) == 100.0
+    take(ledger, {SESSION_ENERGY: 4.0, SESSION_DURATION: 1.0}, at=30)
+    take(ledger, {SESSION_ENERGY: 3.0, SESSION_DURATION: 2.0}, at=40)  # no new session is begun by what was old
+    assert value(ledger, SESSION_ENERGY) == 4.0
+
+
+SESSION: Values = {SESSION_ENERGY: 5.0, SESSION_DURATION: 600.0, CAR_CONNECTED: True}
+
+
+@pytest.mark.parametrize(
+    ("between", "then", "expected"),
+    [
+        ({}, {SESSION_ENERGY: 1.0, SESSION_DURATION: 700.0}, 5.0),  # a glitch
+        ({}, {SESSION_ENERGY: 1.0, SESSION_DURATION: 20.0}, 1.0),  # its duration fell
+        ({}, {SESSION_ENERGY: 1.0}, 1.0),  # nothing contradicts
+        ({CAR_CONNECTED: False}, {SESSION_ENERGY: 1.0, SESSION_DURATION: 700.0}, 1.0),
+        ({CAR_CONNECTED: True}, {SESSION_ENERGY: 1.0, SESSION_DURATION: 700.0}, 5.0),
+        ({CAR_CONNECTED: False}, {SESSION_ENERGY: 6.0, SESSION_DURATION: 700.0}, 6.0),
+    ],
+)
+def test_session_energy_falls_only_at_a_new_session(between: Values, then: Values, expected: float) -> None:
+    ledger = Ledger()
+    take(ledger, SESSION, at=10)
+    take(ledger, between, at=20)
+    take(ledger, then, at=30)
+    assert value(ledger, SESSION_ENERGY) == expected
+
+
+def test_one_unplugging_lets_it_fall_once() -> None:
+    ledger = Ledger()
+    take(ledger, SESSION, at=10)
+    take(ledger, {CAR_CONNECTED: False}, at=20)
+    take(ledger, {SESSION_ENERGY: 1.0, SESSION_DURATION: 700.0}, at=30)
+    take(ledger, {SESSION_ENERGY: 0.5, SESSION_DURATION: 800.0}, at=40)
+    assert value(ledger, SESSION_ENERGY) == 1.0
+
+
+def test_the_cost_falls_with_the_session_even_when_it_is_told_later() -> None:
+    ledger = Ledger()
+    take(ledger, {**SESSION, SESSION_COST: 1.5}, at=10)
+    take(ledger, {SESSION_COST: 1.0}, at=20)
+    assert value(ledger, SESSION_COST) == 1.5
+    take(ledger, {SESSION_ENERGY: 0.5, SESSION_DURATION: 10.0}, at=30)  # the groups tell no cost
+    take(ledger, {SESSION_ENERGY: 0.7, SESSION_COST: 0.2}, at=40)
+    assert value(ledger, SESSION_COST) == 0.2
+    take(ledger, {SESSION_ENERGY: 0.8, SESSION_COST: 0.1}, at=50)
+    assert value(ledger, SESSION_COST) == 0.2
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from([Source.CLOUD, Source.BLUETOOTH]),
+        st.integers(0, 50),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                SESSION_ENERGY: st.floats(0, 50, width=16),
+                SESSION_DURATION: st.floats(0, 1000, width=16),
+                LIFETIME_ENERGY: st.floats(0, 500, width=16),
+                CAR_CONNECTED: st.booleans(),
+                STATUS: st.sampled_from(Status),
+            },
+        ),
+        st.booleans(),
+    ),
+    max_size=30,
+)
+
+
+@given(steps)
+def test_whatever_comes_counters_keep_their_promises(
+    steps: list[tuple[Source, int, dict[Property[Any], object], bool]],
+) -> None:
+    ledger = Ledger()
+    seen: dict[str, float] = {}
+    for source, at, values, meters in steps:
+        total, gained = value(ledger, LIFETIME_ENERGY), value(ledger, SESSION_ENERGY)
+        ledger.take(shown(values, at=at, source=source), meters_lifetime=meters)
+        after = value(ledger, LIFETIME_ENERGY)
+        assert total is None or (after is not None and after >= total)
+        assert gained is None or value(ledger, SESSION_ENERGY) is not None
+        for prop, reading in ledger.visible(-1, set(Source))[0].items():
+            assert reading.at >= seen.get(prop.key, -inf)
+            seen[prop.key] = reading.at
+
+
+# The store
+
+
+def restored(stored: object) -> Ledger:
+    ledger = Ledger()
+    ledger.restore(stored)
+    return ledger
+
+
+stored_values = st.fixed_dictionaries(
+    {},
+    optional={
+        CHARGING_CURRENT: st.floats(0, 80),
+        WIRE_RATING: st.floats(0, 80),
+        LIFETIME_ENERGY: st.floats(0, 1e6),
+        SESSION_COST: st.floats(0, 1e6),
+        ECO_MODE: st.sampled_from(EcoMode),
+        ROLE: st.sampled_from(Role),
+        FIRMWARE: st.text(),
+        CURRENCY: st.text(),
+        OCPP: st.booleans(),
+        SCHEDULE: st.sampled_from([(), (NIGHT,)]),
+        STATUS: st.sampled_from(Status),
+        POWER: st.floats(0, 22e3),
+    },
+)
+
+
+@given(stored_values, st.sampled_from([Source.CLOUD, Source.BLUETOOTH, Source.UDP]), st.floats(0, 1e6))
+def test_what_outlives_a_restart_comes_back_as_it_was(
+    values: dict[Property[Any], object], source: Source, at: float
+) -> None:
+    ledger = ledger_of(shown(values, at=at, source=source))
+    back = restored(json.loads(json.dumps(ledger.export())))
+    kept = {prop: reading for prop, reading in ledger.visible(at, {source})[0].items() if prop.kind != "live"}
+    assert dict(back.visible(at, {source})[0].items()) == kept
+    assert all(reading.observed_at == kept[prop].observed_at for prop, reading in back.visible(at, ())[0].items())
+    assert all(reading.at == -inf for _, reading in back.visible(at, ())[0].items())
+
+
+def test_what_is_known_already_is_not_replaced_by_the_store_but_what_comes_replaces_the_store() -> None:
+    old = ledger_of(shown({CHARGING_CURRENT: 16.0, WIRE_RATING: 32.0}, at=10)).export()
+    ledger = ledger_of(shown({CHARGING_CURRENT: 10.0}, at=0))
+    ledger.restore(old)
+    assert value(ledger, CHARGING_CURRENT) == 10.0
+    assert value(ledger, WIRE_RATING) == 32.0
+    ledger.take(shown({WIRE_RATING: 25.0}, at=-500), meters_lifetime=True)
+    assert value(ledger, WIRE_RATING) == 25.0
+
+
+AT = "2026-11-02T12:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("key", "entry"),
+    [
+        ("charging_current", None),
+        ("charging_current", [16, "cloud", AT]),
+        ("charging_current", {}),
+        ("charging_current", {"value": "16", "source": "cloud", "observed_at": AT}),
+        ("charging_current", {"value": True, "source": "cloud", "observed_at": AT}),
+        ("charging_current", {"value": inf, "source": "cloud", "observed_at": AT}),
+        ("charging_current", {"value": 10**400, "source": "cloud", "observed_at": AT}),
+        ("charging_current", {"value": 16, "source": "moon", "observed_at": AT}),
+        ("charging_current", {"value": 16, "source": "cloud", "observed_at": "noon"}),
+        ("charging_current", {"value": 16, "source": "cloud", "observed_at": "2026-11-02T12:00:00"}),
+        ("charging_current", {"value": 16, "source": "cloud"}),
+        ("eco_mode", {"value": "lunar", "source": "cloud", "observed_at": AT}),
+        ("firmware", {"value": 7, "source": "cloud", "observed_at": AT}),
+        ("ocpp", {"value": "no", "source": "cloud", "observed_at": AT}),
+        ("schedule", {"value": [{}], "source": "cloud", "observed_at": AT}),
+        ("status", {"value": "charging", "source": "cloud", "observed_at": AT}),  # live values are not stored
+        ("warp_drive", {"value": 9, "source": "cloud", "observed_at": AT}),
+    ],
+)
+def test_garbage_in_the_store_is_left_out_and_the_rest_taken(key: str, entry: object) -> None:
+    good = {"value": 25, "source": "cloud", "observed_at": AT}
+    ledger = restored({key: entry, "house_limit": good})
+    assert {prop.key for prop, _ in ledger.visible(0, ())[0].items()} == {"house_limit"}
+
+
+def test_a_store_that_is_no_store_is_left_out() -> None:
+    assert restored(["charging_current"]).export() == {}
+    assert restored(None).export() == {}
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+entries = st.fixed_dictionaries({"value": json_values, "source": json_values | st.sampled_from(Source)}) | json_values
+
+
+@given(st.dictionaries(st.sampled_from(sorted(PROPERTIES)) | st.text(max_size=5), entries) | json_values)
+def test_nothing_in_the_store_raises(stored: object) -> None:
+    ledger = restored(stored)
+    assert restored(ledger.export()).export() == ledger.export()

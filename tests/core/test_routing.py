@@ -1,0 +1,189 @@
+"""Routing: which paths may carry a command, in which order, and what is said when none may."""
+
+import pytest
+
+from custom_components.chargekeeper.core.breaker import Failure
+from custom_components.chargekeeper.core.context import Context, KeeperOptions
+from custom_components.chargekeeper.core.journal import Journal
+from custom_components.chargekeeper.core.model import Capability, Prefer, Source, Status
+from custom_components.chargekeeper.core.paths import (
+    NoConnection,
+    PathBusy,
+    PathDown,
+    Presence,
+    SetCurrent,
+    Unsupported,
+)
+from custom_components.chargekeeper.core.routing import PATIENCE, PATIENCE_IN_DOUBT, Router, usable
+from tests.core.fake_path import FakeCharger, FakePath
+from tests.simulators.clock import VirtualClock
+
+CURRENT = Capability.CURRENT
+CLOUD, BLUETOOTH, LINKED = Source.CLOUD, Source.BLUETOOTH, Source.LINKED
+
+
+class Roads:
+    """A router over a cloud and two local paths, all good."""
+
+    def __init__(self, prefer: Prefer = Prefer.AUTO) -> None:
+        async def save(journal: dict[str, object]) -> None:
+            """Nothing is journaled here."""
+
+        self.clock = VirtualClock()
+        self.charger = FakeCharger(clock=self.clock)
+        self.context = Context(self.clock, KeeperOptions(prefer=prefer), Journal(save))
+        self.router = Router(self.context)
+        self.cloud, self.bluetooth, self.linked = (self.add(source) for source in (CLOUD, BLUETOOTH, LINKED))
+
+    def add(self, source: Source) -> FakePath:
+        path = self.router.paths[source] = FakePath(self.charger, source=source)
+        path.tell()
+        return path
+
+    @property
+    def route(self) -> list[Source]:
+        return [path.source for path in self.router.route(CURRENT)]
+
+
+async def lose(path: FakePath) -> None:
+    await path.lose()
+    assert not path.breaker.usable
+
+
+@pytest.mark.parametrize(
+    ("prefer", "expected"),
+    [
+        (Prefer.AUTO, [CLOUD, BLUETOOTH, LINKED]),
+        (Prefer.LOCAL_FIRST, [BLUETOOTH, LINKED, CLOUD]),
+        (Prefer.CLOUD_ONLY, [CLOUD]),
+        (Prefer.LOCAL_ONLY, [BLUETOOTH, LINKED]),
+    ],
+)
+def test_the_user_prefers(prefer: Prefer, expected: list[Source]) -> None:
+    assert Roads(prefer).route == expected
+
+
+async def test_a_lost_path_carries_nothing() -> None:
+    roads = Roads()
+    await lose(roads.cloud)
+    assert roads.route == [BLUETOOTH, LINKED]
+    roads.cloud.tell()  # half-open after one good answer counts
+    assert not roads.cloud.breaker.closed
+    assert roads.route == [CLOUD, BLUETOOTH, LINKED]
+
+
+def test_where_the_charger_was_seen_comes_first_where_it_is_offline_never() -> None:
+    roads = Roads()
+    roads.cloud.is_present, roads.bluetooth.is_present = Presence.UNKNOWN, Presence.OFFLINE
+    assert roads.route == [LINKED, CLOUD]
+    assert [path.source for path in roads.router.ordered()] == [LINKED, CLOUD, BLUETOOTH]
+    roads.linked.is_present = Presence.OFFLINE
+    assert [path.source for path in roads.router.ordered()][0] is CLOUD
+
+
+def test_a_busy_path_comes_last_of_its_kind() -> None:
+    roads = Roads()
+    roads.cloud.breaker.throttled(60)
+    assert roads.route == [BLUETOOTH, LINKED, CLOUD]
+    roads.linked.is_present = Presence.UNKNOWN
+    assert roads.route == [BLUETOOTH, CLOUD, LINKED]
+
+
+def test_only_what_can_carry_it_is_asked() -> None:
+    roads = Roads()
+    roads.cloud.can = frozenset({Capability.RESTART})
+    assert roads.route == [BLUETOOTH, LINKED]
+    first = roads.router.first(Capability.RESTART)
+    assert first is not None
+    roads.cloud.can = frozenset()
+    assert roads.router.first(Capability.RESTART) is roads.bluetooth
+    assert [path.source for path in roads.router.require(CURRENT)] == [BLUETOOTH, LINKED]
+
+
+def test_usable_is_reachable_and_there() -> None:
+    roads = Roads()
+    assert usable(roads.cloud)
+    roads.cloud.is_present = Presence.UNKNOWN
+    assert not usable(roads.cloud)
+
+
+def refused(roads: Roads, capability: Capability = CURRENT) -> tuple[type[Exception], str, str]:
+    with pytest.raises((PathDown, Unsupported)) as caught:
+        roads.router.require(capability)
+    assert roads.router.first(capability) is None
+    return caught.type, caught.value.reason, caught.value.detail
+
+
+async def test_the_refusal_names_the_outage() -> None:
+    roads = Roads(Prefer.CLOUD_ONLY)
+    began = roads.clock.now()
+    await lose(roads.cloud)
+    assert refused(roads) == (PathDown, "no_path", began.isoformat())
+
+
+def test_a_refusal_brings_the_next_probe_forward() -> None:
+    roads = Roads(Prefer.LOCAL_ONLY)
+    roads.bluetooth.is_present = roads.linked.is_present = Presence.OFFLINE
+    roads.cloud.breaker.bad(Failure.OTHER)
+    assert refused(roads) == (PathDown, "charger_offline", "")
+    assert roads.cloud.breaker.due == roads.clock.monotonic()
+
+
+def test_what_no_path_can_do_is_unsupported_once_one_was_heard() -> None:
+    roads = Roads()
+    roads.cloud.can = roads.bluetooth.can = roads.linked.can = frozenset()
+    assert refused(roads) == (Unsupported, "unsupported", "current")
+
+
+def test_without_any_word_or_path_there_is_no_path() -> None:
+    roads = Roads()
+    roads.router.paths = {}
+    assert refused(roads) == (PathDown, "no_path", "")
+    roads.router.paths = {CLOUD: FakePath(roads.charger)}
+    roads.router.paths[CLOUD].can = frozenset()  # type: ignore[attr-defined]
+    assert refused(roads) == (PathDown, "no_path", "")
+
+
+async def test_patience_depends_on_the_breaker() -> None:
+    roads = Roads()
+    await roads.router.send(roads.cloud, SetCurrent(10))
+    roads.cloud.breaker.bad(Failure.OTHER)
+    await roads.router.send(roads.cloud, SetCurrent(12))
+    assert roads.cloud.patience == [PATIENCE, PATIENCE_IN_DOUBT] == [5.0, 3.0]
+
+
+async def test_nothing_is_sent_while_home_assistant_stops() -> None:
+    roads = Roads()
+    roads.context.stopping = True
+    with pytest.raises(NoConnection, match="stopping") as caught:
+        await roads.router.send(roads.cloud, SetCurrent(10))
+    assert caught.value.surely_not_sent
+    assert roads.cloud.commands == []
+
+
+async def test_the_effect_is_looked_for_at_the_times_of_the_path() -> None:
+    roads = Roads()
+    roads.cloud.read_back_delays = (2.0, 7.0, 15.0)
+    looked: list[float] = []
+    begun = roads.clock.monotonic()
+    roads.router.read_back(roads.cloud)
+    for _ in range(20):
+        before = roads.cloud.checks
+        await roads.clock.advance(1)
+        looked += [roads.clock.monotonic() - begun] * (roads.cloud.checks - before)
+    assert looked == [2, 7, 15]
+    await roads.context.end_tasks()
+
+
+async def test_a_path_that_allows_no_look_now_is_left_alone() -> None:
+    roads = Roads()
+    asked_at = roads.cloud.asked_at
+    await roads.clock.advance(5)
+    roads.cloud.check_error = PathBusy("no_room", 30)
+    await roads.router.look(roads.cloud)
+    assert (roads.cloud.checks, roads.cloud.asked_at) == (1, asked_at)
+    roads.cloud.check_error = None
+    await roads.router.look(roads.cloud)
+    assert roads.cloud.asked_at == roads.clock.monotonic()
+    assert roads.cloud.said is not None
+    assert roads.cloud.said.status is Status.WAITING_SCHEDULE

@@ -1,0 +1,483 @@
+"""The rounds of one account: what is asked when, what counts as a sign of life, and what the account tells of itself."""
+
+from collections.abc import AsyncIterator
+from itertools import pairwise
+
+import pytest
+
+from custom_components.chargekeeper.core.breaker import BreakerState
+from custom_components.chargekeeper.core.model import PROBLEM, ROLE, SCHEDULE, STATUS as STATUS_VALUE, Role, Status
+from custom_components.chargekeeper.core.paths import PathBusy, PathDown, Presence
+from tests.simulators.wallbox_cloud import Fault
+from tests.simulators.world import Car, Charger
+
+from .rig import (
+    CHARGING,
+    DAY,
+    FREE,
+    GROUPS,
+    HOUR,
+    MINUTE,
+    PASSWORD,
+    STATUS,
+    WAITING,
+    Rig,
+    busiest,
+    gaps,
+    idle_world,
+    overdrawn,
+    rigged,
+)
+
+
+@pytest.fixture
+async def rig(socket_enabled: None) -> AsyncIterator[Rig]:
+    async with rigged() as rig:
+        yield rig
+
+
+def _kinds(rig: Rig, since: float = 0.0) -> dict[str, int]:
+    """How many GETs of data there were of each kind."""
+    kinds = {"groups": GROUPS, "status": STATUS, "details": "/v2/charger/", "schedules": "/chargers/7"}
+    return {kind: len(rig.gets(prefix, since)) for kind, prefix in kinds.items()}
+
+
+# How many requests
+
+
+@pytest.mark.parametrize(("chargers", "bound", "hours"), [(1, 40, 5), (10, 60, 4), (100, 60, 4)])
+async def test_i6_gets_per_hour_of_idle_chargers_stay_within_their_figure(
+    socket_enabled: None, chargers: int, bound: int, hours: int
+) -> None:
+    async with rigged(idle_world(chargers)) as rig:
+        rig.account.start()
+        await rig.clock.advance(hours * HOUR)
+        assert rig.cloud.access_lifetime == 15 * MINUTE
+        assert busiest(rig.gets(), HOUR) <= bound
+        assert rig.gets("/users/refresh-token")  # they are among those counted
+        assert min(gaps(rig.data_gets())) >= MINUTE
+        assert rig.cloud.violations == []
+        assert overdrawn(rig, probes=False) == []
+        groups = gaps(rig.gets(GROUPS))
+        assert (min(groups), max(groups)) == (120, 120)
+
+
+async def test_the_status_of_each_charger_comes_first_then_roles_and_schedules_once(rig: Rig) -> None:
+    await rig.settle_in()
+    slow = [request.path for request in rig.data_gets() if request.path != GROUPS]
+    assert {path for path in slow[:3] if path.startswith(STATUS)} == {f"{STATUS}{s}" for s in (FREE, WAITING, CHARGING)}
+    assert sorted(path for path in slow if not path.startswith(STATUS)) == sorted(
+        path for s in (FREE, WAITING, CHARGING) for path in (f"/v2/charger/{s}", f"/chargers/{s}/schedules")
+    )
+
+
+async def test_two_thirds_of_the_slow_round_are_status_gets_while_chores_are_due(socket_enabled: None) -> None:
+    async with rigged(idle_world(40)) as rig:
+        rig.account.start()
+        await rig.clock.advance(3 * HOUR)
+        begun = rig.clock.monotonic()  # every status was asked for, most roles and schedules were not
+        await rig.clock.advance(2 * HOUR)
+        kinds = _kinds(rig, begun)
+        slow = kinds["status"] + kinds["details"] + kinds["schedules"]
+        assert kinds["details"] > 4
+        assert kinds["schedules"] > 4
+        assert kinds["status"] / slow == pytest.approx(2 / 3, abs=0.03)
+
+
+async def test_the_charger_heard_of_longest_ago_is_asked_next(socket_enabled: None) -> None:
+    async with rigged(idle_world(30)) as rig:
+        rig.account.start()
+        await rig.clock.advance(5 * HOUR)
+        asked = [request.path for request in rig.gets(STATUS)]
+        assert len(asked) > 60
+        assert len(set(asked[:30])) == 30
+        # Nobody has a second turn before everybody had the first, and so on: old evidence is what counts.
+        for begin in range(30, len(asked) - 30, 30):
+            assert len(set(asked[begin : begin + 30])) >= 28
+
+
+async def test_role_and_schedule_are_asked_about_daily(rig: Rig) -> None:
+    await rig.settle_in()
+    rig.cloud.requests.clear()
+    await rig.clock.advance(23 * HOUR)
+    assert _kinds(rig)["details"] == 0
+    await rig.clock.advance(3 * HOUR)
+    kinds = _kinds(rig)
+    assert (kinds["details"], kinds["schedules"]) == (3, 3)
+
+
+async def test_a_charging_charger_without_a_sign_of_life_for_5_min_is_asked_next(rig: Rig) -> None:
+    await rig.settle_in()
+    rig.cloud.requests.clear()
+    await rig.clock.advance(15 * MINUTE)
+    assert rig.gets(f"{STATUS}{CHARGING}") == []  # its power and energy show in the groups answers
+    rig.charger(CHARGING).cloud_link = False
+    lost_at = rig.clock.monotonic()
+    await rig.clock.advance(30 * MINUTE)
+    first, second = rig.gets(f"{STATUS}{CHARGING}", lost_at)[:2]
+    assert 5 * MINUTE <= first.at - lost_at <= 10 * MINUTE
+    assert 5 * MINUTE <= second.at - first.at <= 9 * MINUTE
+
+
+async def test_an_offline_charger_is_not_asked_again_and_again_but_at_once_when_it_is_back(rig: Rig) -> None:
+    await rig.settle_in()
+    charger = rig.charger(FREE)
+    charger.cloud_shows_offline, charger.cloud_link = True, False
+    await rig.clock.advance(3 * MINUTE)
+    since = rig.clock.monotonic()
+    await rig.clock.advance(8 * HOUR)
+    assert rig.gets(f"{STATUS}{FREE}", since) == []
+    assert rig.path(FREE).presence is Presence.OFFLINE
+    rig.charger(FREE).cloud_link = True
+    await rig.clock.advance(2 * MINUTE)
+    assert rig.path(FREE).presence is Presence.ONLINE  # that it came back is a sign of life
+    await rig.clock.advance(30 * MINUTE)
+    assert rig.gets(f"{STATUS}{FREE}", since)
+
+
+async def test_a_charger_that_left_the_account_is_gone_after_3_polls_and_not_asked_any_more(rig: Rig) -> None:
+    await rig.settle_in()
+    listener = rig.listener(WAITING)
+    rig.owner.serials = frozenset({FREE, CHARGING})
+    await rig.until_get(GROUPS)
+    await rig.clock.advance(3 * MINUTE)
+    assert not rig.path(WAITING).gone
+    await rig.clock.advance(2 * MINUTE)
+    assert rig.path(WAITING).gone
+    assert rig.path(WAITING).presence is Presence.OFFLINE
+    assert listener.changes == 1
+    assert WAITING not in {identity.serial for identity in rig.account.snapshot.chargers}
+    since = rig.clock.monotonic()
+    await rig.clock.advance(26 * HOUR)
+    assert [request for request in rig.data_gets(since) if WAITING in request.path] == []
+    assert listener.changes == 1
+    assert len([request for request in rig.data_gets(since) if FREE in request.path]) > 20
+    rig.owner.serials = None
+    await rig.clock.advance(2 * MINUTE)
+    assert not rig.path(WAITING).gone
+    assert WAITING in {identity.serial for identity in rig.account.snapshot.chargers}
+    await rig.clock.advance(5 * MINUTE)
+    assert rig.path(WAITING).presence is Presence.ONLINE
+
+
+async def test_a_charger_that_joins_the_account_is_read_like_the_others(rig: Rig) -> None:
+    await rig.settle_in()
+    rig.world.add(Charger(serial="700199", name="New"))
+    await rig.clock.advance(10 * MINUTE)
+    assert rig.listener("700199").value(STATUS_VALUE) is Status.AVAILABLE
+    assert [who.serial for who in rig.account.snapshot.chargers] == [FREE, WAITING, CHARGING, "700199"]
+
+
+async def test_a_charger_forgotten_comes_back_only_if_the_account_lists_it(rig: Rig) -> None:
+    await rig.settle_in()
+    rig.owner.serials = frozenset({FREE, CHARGING})
+    rig.account.forget(WAITING)
+    await rig.clock.advance(10 * MINUTE)
+    assert set(rig.account.paths) == {FREE, CHARGING}
+    rig.owner.serials = None
+    await rig.clock.advance(2 * MINUTE)
+    assert set(rig.account.paths) == {FREE, WAITING, CHARGING}
+
+
+async def test_an_account_without_chargers_is_polled_and_nothing_else(socket_enabled: None) -> None:
+    async with rigged(idle_world(0)) as rig:
+        rig.account.start()
+        await rig.clock.advance(HOUR + MINUTE)
+        assert {request.path for request in rig.data_gets()} == {GROUPS}
+        assert rig.account.snapshot.cloud is True
+        assert rig.account.snapshot.chargers == ()
+        assert await rig.account.first_look() == ()
+
+
+async def test_while_a_restart_is_watched_the_groups_are_polled_once_a_minute(rig: Rig) -> None:
+    await rig.settle_in()
+    end, end_other = rig.path(FREE).watch(), rig.path(WAITING).watch()
+    since = rig.clock.monotonic()
+    await rig.clock.advance(10 * MINUTE)
+    assert set(gaps(rig.gets(GROUPS, since))) == {60}
+    end()
+    end()  # a second call does nothing
+    since = rig.clock.monotonic()
+    await rig.clock.advance(10 * MINUTE)
+    assert set(gaps(rig.gets(GROUPS, since))) == {60}
+    end_other()
+    since = rig.clock.monotonic()
+    await rig.clock.advance(10 * MINUTE)
+    assert set(gaps(rig.gets(GROUPS, since))) == {120}
+    assert overdrawn(rig, probes=False) == []
+
+
+# What failed is tried again, at its pace
+
+
+async def test_what_could_not_be_read_is_asked_for_again_5_minutes_later_not_a_day(rig: Rig) -> None:
+    rig.cloud.add_fault(Fault.ERROR_500, path_prefix=f"/v2/charger/{FREE}", next_requests=1)
+    rig.cloud.add_fault(Fault.ERROR_500, path_prefix=f"/chargers/{FREE}/schedules", next_requests=1)
+    rig.cloud.add_fault(Fault.ERROR_500, path_prefix=f"{STATUS}{WAITING}", next_requests=1)
+    await rig.settle_in()
+    assert rig.listener(WAITING).value(STATUS_VALUE) is Status.WAITING_SCHEDULE
+    await rig.clock.advance(10 * MINUTE)
+    assert rig.listener(FREE).value(ROLE) is Role.SUPER_ADMIN
+    assert rig.listener(FREE).value(SCHEDULE) == ()
+    for prefix in (f"/v2/charger/{FREE}", f"/chargers/{FREE}/schedules"):
+        (gap,) = gaps(rig.gets(prefix))
+        assert 5 * MINUTE <= gap <= 12 * MINUTE
+
+
+async def test_one_charger_whose_status_never_comes_does_not_starve_the_others(rig: Rig) -> None:
+    await rig.cloud.set_fault(Fault.ERROR_500, path_prefix=f"{STATUS}{FREE}")
+    await rig.settle_in()
+    await rig.clock.advance(3 * HOUR)
+    assert min(gaps(rig.gets(f"{STATUS}{FREE}"))) >= 5 * MINUTE
+    assert rig.listener(WAITING).value(STATUS_VALUE) is Status.WAITING_SCHEDULE
+    assert rig.listener(WAITING).value(ROLE) is Role.SUPER_ADMIN
+    assert rig.outages == []  # each failure was found to be no outage
+    assert overdrawn(rig, probes=True) == []
+
+
+# Evidence of life
+
+
+async def test_i3_the_cloud_repeating_an_old_last_sync_does_not_keep_an_idle_status_past_60_minutes(rig: Rig) -> None:
+    await rig.settle_in()
+    listener = rig.listener(FREE)
+    charger = rig.charger(FREE)
+    charger.cloud_link = False  # and the cloud goes on showing what it heard last
+    heard_at = rig.clock.monotonic() - (rig.clock.now() - charger.report.at).total_seconds()
+    await rig.clock.advance(heard_at + 59.9 * MINUTE - rig.clock.monotonic())
+    assert listener.value(STATUS_VALUE) is Status.AVAILABLE
+    assert rig.path(FREE).presence is Presence.ONLINE
+    await rig.clock.advance(0.2 * MINUTE)
+    assert listener.value(STATUS_VALUE) is None
+    assert rig.path(FREE).presence is Presence.UNKNOWN
+    await rig.clock.advance(6 * HOUR)
+    assert listener.value(STATUS_VALUE) is None
+    assert rig.listener(WAITING).value(STATUS_VALUE) is Status.WAITING_SCHEDULE
+
+
+async def test_i3_a_charging_status_expires_15_minutes_after_the_last_sign_of_life(rig: Rig) -> None:
+    await rig.settle_in()
+    listener = rig.listener(CHARGING)
+    rig.charger(CHARGING).cloud_link = False
+    await rig.clock.advance(12 * MINUTE)
+    assert listener.value(STATUS_VALUE) is Status.CHARGING
+    await rig.clock.advance(5.1 * MINUTE)  # the last change may have shown up to 2 min late
+    assert listener.value(STATUS_VALUE) is None
+    assert rig.path(CHARGING).presence is Presence.UNKNOWN
+
+
+async def test_a_change_between_two_groups_polls_is_a_sign_of_life_without_any_status_get(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.cloud.set_fault(Fault.ERROR_500, path_prefix=STATUS)
+    before = rig.path(FREE).evidence_at
+    rig.charger(FREE).plug_in(Car(wants_kwh=40))
+    await rig.clock.advance(2 * MINUTE)
+    assert rig.listener(FREE).value(STATUS_VALUE) is Status.CHARGING
+    assert rig.path(FREE).evidence_at > before
+    assert rig.clock.monotonic() - rig.path(FREE).evidence_at <= 2 * MINUTE
+    await rig.clock.advance(HOUR)
+    assert rig.clock.monotonic() - rig.path(FREE).evidence_at <= 2.5 * MINUTE  # its energy grows
+
+
+async def test_that_a_charger_went_offline_is_the_clouds_word_and_no_sign_of_life(rig: Rig) -> None:
+    await rig.settle_in()
+    before = rig.path(FREE).evidence_at
+    charger = rig.charger(FREE)
+    charger.cloud_shows_offline, charger.cloud_link = True, False
+    await rig.clock.advance(2 * MINUTE)
+    assert rig.path(FREE).presence is Presence.OFFLINE
+    assert rig.listener(FREE).value(STATUS_VALUE) is Status.OFFLINE
+    assert rig.path(FREE).evidence_at == before
+
+
+async def test_i3_what_changed_during_an_outage_is_not_taken_for_fresh_after_it(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.cloud.set_fault(Fault.REFUSE)
+    rig.charger(FREE).plug_in(Car(wants_kwh=40))
+    await rig.clock.advance(MINUTE)
+    rig.charger(FREE).cloud_link = False  # charged for a minute, then nothing was heard for hours
+    await rig.clock.advance(3 * HOUR)
+    await rig.cloud.set_fault(Fault.NONE)
+    await rig.until(BreakerState.CLOSED)
+    await rig.clock.advance(10 * MINUTE)
+    assert rig.path(FREE).said is not None
+    assert rig.path(FREE).said.status is Status.CHARGING
+    assert rig.listener(FREE).value(STATUS_VALUE) is None
+
+
+@pytest.mark.parametrize("offset", [HOUR, -HOUR])
+async def test_i3_home_assistants_clock_an_hour_off_changes_no_age(rig: Rig, offset: float) -> None:
+    rig.cloud.clock_offset = offset
+    await rig.settle_in()
+    assert {serial: rig.listener(serial).value(STATUS_VALUE) for serial in (FREE, WAITING, CHARGING)} == {
+        FREE: Status.AVAILABLE,
+        WAITING: Status.WAITING_SCHEDULE,
+        CHARGING: Status.CHARGING,
+    }
+    assert rig.account.diagnostics()["cloud_clock_ahead"] == pytest.approx(offset, abs=1)
+    observed = rig.listener(FREE).latest.get(STATUS_VALUE)
+    assert observed is not None
+    assert 0 <= (rig.clock.now() - observed.observed_at).total_seconds() <= 25 * MINUTE
+    rig.charger(FREE).cloud_link = False
+    await rig.clock.advance(66 * MINUTE)
+    assert rig.listener(FREE).value(STATUS_VALUE) is None
+    assert busiest(rig.gets("/users/"), HOUR) <= 6  # the end of a token is told by the cloud's clock
+
+
+async def test_the_clock_of_home_assistant_jumping_by_an_hour_changes_no_age(rig: Rig) -> None:
+    await rig.settle_in()
+    rig.clock.jump(HOUR)
+    await rig.clock.advance(30 * MINUTE)
+    rig.clock.jump(-2 * HOUR)
+    await rig.clock.advance(30 * MINUTE)
+    for serial in (FREE, WAITING, CHARGING):
+        assert rig.path(serial).presence is Presence.ONLINE
+    rig.charger(FREE).cloud_link = False
+    await rig.clock.advance(66 * MINUTE)
+    assert rig.path(FREE).presence is Presence.UNKNOWN
+
+
+@pytest.mark.parametrize(("chargers", "hours"), [(3, 1.0), (10, 1.0), (100, 100 / 17 * 1.5)])
+async def test_i3_an_idle_status_may_be_as_old_as_one_and_a_half_status_rounds(
+    socket_enabled: None, chargers: int, hours: float
+) -> None:
+    async with rigged(idle_world(chargers)) as rig:
+        rig.account.start()
+        await rig.clock.advance(MINUTE)
+        assert len(rig.account.paths) == chargers
+        assert rig.path("710000").idle_age == pytest.approx(hours * HOUR)
+
+
+async def test_100_idle_chargers_all_keep_their_status(socket_enabled: None) -> None:
+    async with rigged(idle_world(100)) as rig:
+        rig.account.start()
+        await rig.clock.advance(10 * HOUR)
+        assert {path.presence for path in rig.account.paths.values()} == {Presence.ONLINE}
+
+
+# Three conditions kept apart
+
+
+async def test_cloud_lost_charger_offline_and_charger_in_error_are_three_conditions(rig: Rig) -> None:
+    await rig.settle_in()
+    offline = rig.charger(WAITING)
+    offline.cloud_shows_offline, offline.cloud_link = True, False
+    rig.charger(FREE).fault = True
+    await rig.clock.advance(3 * MINUTE)
+    assert rig.account.snapshot.cloud is True
+    assert rig.listener(WAITING).value(STATUS_VALUE) is Status.OFFLINE
+    assert rig.path(FREE).presence is Presence.ONLINE
+    assert rig.listener(FREE).value(STATUS_VALUE) is Status.ERROR
+    assert rig.listener(FREE).value(PROBLEM) is True
+    await rig.cloud.set_fault(Fault.ERROR_500)
+    await rig.until(BreakerState.OPEN)
+    assert rig.account.snapshot.cloud is False
+    assert rig.path(WAITING).presence is Presence.OFFLINE
+    assert rig.path(FREE).presence is Presence.ONLINE  # the charger's own last word
+    assert rig.path(CHARGING).presence is Presence.ONLINE
+    assert rig.listener(CHARGING).value(STATUS_VALUE) is Status.CHARGING  # an outage alone is never `offline`
+
+
+# What the account tells
+
+
+async def test_the_snapshot_tells_cloud_contact_and_chargers(rig: Rig) -> None:
+    assert rig.account.snapshot.cloud is None
+    assert rig.account.snapshot.last_contact is None
+    assert rig.account.identity(FREE) is None
+    rig.account.start()
+    await rig.clock.advance(0)
+    assert rig.account.snapshot.cloud is True
+    assert [who.name for who in rig.account.snapshot.chargers] == ["Garage", "Driveway", "Carport"]
+    assert rig.account.identity(FREE) == rig.path(FREE).identity
+    await rig.clock.advance(30 * MINUTE)
+    contacts = {told.last_contact for told in rig.told}
+    answered = {request.at for request in rig.data_gets()}
+    assert len(contacts - {None}) == len(answered)  # each answer is told, also where only the contact moved
+
+
+async def test_before_the_first_word_an_account_that_cannot_be_reached_says_so(rig: Rig) -> None:
+    await rig.cloud.set_fault(Fault.REFUSE)
+    rig.account.start()
+    await rig.clock.advance(5)
+    assert rig.account.snapshot.cloud is None
+    await rig.clock.advance(25)
+    assert rig.account.snapshot.cloud is False
+    assert rig.outages == ["cloud_lost"]
+
+
+async def test_who_stopped_listening_hears_nothing(rig: Rig) -> None:
+    snapshots: list[object] = []
+    outages: list[str] = []
+    end, end_outage = rig.account.listen(snapshots.append), rig.account.listen_outage(outages.append)
+    rig.account.start()
+    await rig.clock.advance(MINUTE)
+    assert snapshots
+    end()
+    end_outage()
+    snapshots.clear()
+    await rig.cloud.set_fault(Fault.REFUSE)
+    await rig.clock.advance(10 * MINUTE)
+    assert snapshots == []
+    assert outages == []
+    assert rig.outages == ["cloud_lost"]
+
+
+async def test_i12_diagnostics_name_neither_account_nor_charger(rig: Rig) -> None:
+    await rig.settle_in()
+    report = str(rig.account.diagnostics())
+    for secret in (FREE, WAITING, CHARGING, "owner", PASSWORD, "access-", "refresh-", "Garage", rig.owner.uuid):
+        assert secret not in report
+    diagnostics = rig.account.diagnostics()
+    assert diagnostics["breaker"] == "closed"
+    assert diagnostics["busy_for"] is None
+    assert diagnostics["reserve_open"] is True
+    chargers = diagnostics["chargers"]
+    assert isinstance(chargers, list)
+    assert [charger["raw_status"] for charger in chargers] == [161, 179, 194]
+    assert all(charger["listed"] and charger["evidence_age"] < 25 * MINUTE for charger in chargers)
+
+
+# The first look of the config flow
+
+
+async def test_the_first_look_lists_the_chargers_and_spends_from_the_purses(rig: Rig) -> None:
+    assert [who.serial for who in await rig.account.first_look()] == [FREE, WAITING, CHARGING]
+    assert rig.account.user_id == rig.owner.uuid
+    with pytest.raises(PathBusy, match="no_room"):
+        await rig.account.first_look()
+    rig.account.start()
+    await rig.clock.advance(10 * MINUTE)
+    assert min(gaps(rig.data_gets())) >= MINUTE
+    assert overdrawn(rig, probes=False) == []
+
+
+async def test_the_first_look_says_that_the_cloud_is_away_or_busy(rig: Rig) -> None:
+    await rig.cloud.set_fault(Fault.ERROR_500)
+    with pytest.raises(PathDown, match="server_error"):
+        await rig.account.first_look()
+    await rig.cloud.set_fault(Fault.TOO_MANY, retry_after=300)
+    await rig.clock.advance(MINUTE)
+    with pytest.raises(PathBusy) as refused:
+        await rig.account.first_look()
+    assert refused.value.retry_after == 300
+    seen = len(rig.cloud.requests)
+    with pytest.raises(PathBusy, match="throttled"):
+        await rig.account.first_look()
+    assert len(rig.cloud.requests) == seen
+
+
+# Starting and stopping
+
+
+async def test_starting_twice_runs_one_round_and_stopping_ends_it(rig: Rig) -> None:
+    rig.account.start()
+    rig.account.start()
+    await rig.clock.advance(10 * MINUTE)
+    assert all(later.at - earlier.at >= MINUTE for earlier, later in pairwise(rig.data_gets()))
+    await rig.account.stop()
+    await rig.account.stop()
+    seen = len(rig.cloud.requests)
+    await rig.clock.advance(DAY)
+    assert len(rig.cloud.requests) == seen
+    assert rig.clock.pending == 0
