@@ -3,14 +3,17 @@
 Sets entries up and takes them down. Set-up awaits no network: every entity is made from what was stored.
 """
 
+import asyncio
+from collections.abc import Iterable
 from functools import partial
 
 from homeassistant.components import persistent_notification
+from homeassistant.config_entries import ConfigEntryState
 from homeassistant.const import EVENT_HOMEASSISTANT_FINAL_WRITE, EVENT_HOMEASSISTANT_STOP
 from homeassistant.core import Event, HomeAssistant, callback
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers.device_registry import DeviceEntry
-from homeassistant.helpers.translation import async_get_exception_message
+from homeassistant.helpers.translation import async_get_translations
 from homeassistant.helpers.typing import ConfigType
 
 from .const import CONF_CHARGERS, CONF_READ_ONLY, DOMAIN, LOGGER, PLATFORMS
@@ -19,11 +22,12 @@ from .coordinator import (
     ChargeKeeperConfigEntry,
     ChargerCoordinator,
     RuntimeData,
+    account_identifier,
     charger_identifier,
 )
 from .core.keeper import Keeper
-from .core.model import Identity
-from .registry import Holdings, as_entry_data, async_open, entry_key, get_registry, identities, open_keeper
+from .core.model import Identity, Problem
+from .registry import as_entry_data, async_open, entry_key, get_registry, identities, open_keeper, owned_elsewhere
 from .repairs import delete_issues, follow_other_integration, follow_problems
 from .services import async_setup_services
 from .storage import SnapshotSaver
@@ -31,8 +35,8 @@ from .wallbox.account import AccountSnapshot
 
 CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
 
-LAST_WORDS_TIMEOUT = 10.0
-"""Seconds that ending an override may take when a charger is given up."""
+LAST_WORDS_TIMEOUT = 75.0
+"""Seconds that ending the overrides of an entry may take: its schedule is read first, which may wait a minute."""
 
 
 async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:
@@ -49,24 +53,26 @@ async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:
 async def async_setup_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> bool:
     """Set up an account with all chargers that it is known to have."""
     holdings = await async_open(hass, entry)
-    account_coordinator = AccountCoordinator(hass, entry, holdings.account, entry_key(entry))
-    runtime = RuntimeData(
-        account=holdings.account,
-        account_coordinator=account_coordinator,
+    saver = SnapshotSaver(hass, get_registry(hass).clock, holdings.stores, holdings.keepers)
+    runtime = entry.runtime_data = RuntimeData(
+        holdings=holdings,
+        account_coordinator=AccountCoordinator(hass, entry, holdings.account, entry_key(entry)),
         coordinators={},
-        stores=holdings.stores,
-        saver=SnapshotSaver(hass, get_registry(hass).clock, holdings.stores, holdings.keepers),
+        saver=saver,
         fingerprint=_fingerprint(entry),
     )
-    entry.runtime_data = runtime
     for serial, keeper in holdings.keepers.items():
         runtime.coordinators[serial] = _begin(hass, entry, keeper)
-    entry.async_on_unload(holdings.account.listen(partial(_account_changed, hass, entry, holdings)))
+
+    async def save_last(_event: Event) -> None:
+        await saver.stop()
+
+    entry.async_on_unload(holdings.account.listen(partial(_account_changed, hass, entry)))
     entry.async_on_unload(follow_other_integration(hass, entry))
     entry.async_on_unload(entry.add_update_listener(_entry_updated))
-    entry.async_on_unload(hass.bus.async_listen_once(EVENT_HOMEASSISTANT_FINAL_WRITE, lambda _: runtime.saver.stop()))
+    entry.async_on_unload(hass.bus.async_listen_once(EVENT_HOMEASSISTANT_FINAL_WRITE, save_last))
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
-    runtime.saver.start()
+    saver.start()
     holdings.account.start()
     return True
 
@@ -76,7 +82,7 @@ async def async_unload_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry
     if not await hass.config_entries.async_unload_platforms(entry, PLATFORMS):
         return False
     runtime = entry.runtime_data
-    await runtime.account.stop()
+    await runtime.holdings.account.stop()
     for coordinator in runtime.coordinators.values():
         await coordinator.async_shutdown()
         await coordinator.keeper.stop()
@@ -87,31 +93,34 @@ async def async_unload_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry
 
 async def async_remove_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> None:
     """Give the chargers up: end what runs on them, then forget them."""
-    holdings = await async_open(hass, entry)
-    for keeper in holdings.keepers.values():
+    registry, holdings = get_registry(hass), await async_open(hass, entry)
+    keepers = list(holdings.keepers.values())
+    for keeper in keepers:
         keeper.start()
-        await _end_override(hass, keeper)
+    await _end_overrides(hass, keepers)
+    for keeper in keepers:
         await keeper.stop()
-        get_registry(hass).keepers.pop(keeper.identity.key, None)
+        registry.keepers.pop(keeper.identity.key, None)
     await holdings.account.stop()
     await holdings.stores.remove()
-    get_registry(hass).release(entry_key(entry), entry.data)
-    delete_issues(hass, entry, list(holdings.keepers))
+    registry.release(entry_key(entry), entry.data)
+    delete_issues(hass, entry, holdings.keepers)
 
 
 async def async_remove_config_entry_device(
     hass: HomeAssistant, entry: ChargeKeeperConfigEntry, device: DeviceEntry
 ) -> bool:
-    """Let the user delete a charger that is no longer in the account; one that is would come back at once."""
-    listed = {identity.serial for identity in entry.runtime_data.account.snapshot.chargers}
-    for identity in identities(entry):
-        if charger_identifier(identity.maker, identity.serial) not in device.identifiers:
-            continue
-        if identity.serial in listed or entry.runtime_data.account.snapshot.cloud is not True:
-            return False
-        await _forget(hass, entry, identity)
-        return True
-    return False
+    """Let the user delete a charger that has left the account; one that is in it would come back at once."""
+    if entry.state is not ConfigEntryState.LOADED or account_identifier(entry_key(entry)) in device.identifiers:
+        return False
+    for coordinator in entry.runtime_data.coordinators.values():
+        identity = coordinator.identity
+        if charger_identifier(identity.maker, identity.serial) in device.identifiers:
+            is_gone = Problem.GONE in coordinator.data.problems
+            if is_gone:
+                await _forget(hass, entry, identity)
+            return is_gone
+    return True
 
 
 def _begin(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, keeper: Keeper) -> ChargerCoordinator:
@@ -125,28 +134,35 @@ def _begin(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, keeper: Keeper) 
 
 
 @callback
-def _account_changed(
-    hass: HomeAssistant, entry: ChargeKeeperConfigEntry, holdings: Holdings, snapshot: AccountSnapshot
-) -> None:
+def _account_changed(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, snapshot: AccountSnapshot) -> None:
     """Take in chargers that appeared, note new names and models, and ask for the password where it is due."""
-    runtime, registry = entry.runtime_data, get_registry(hass)
+    runtime = entry.runtime_data
+    keepers = runtime.holdings.keepers
+    strangers = _skip_others(hass, entry, snapshot)
     for identity in snapshot.chargers:
-        if identity.serial in holdings.keepers:
-            continue
-        if identity.key in registry.keepers:
-            if identity.serial not in runtime.skipped:
-                LOGGER.warning("A charger of this account belongs to another entry already and is left out here")
-            runtime.skipped.add(identity.serial)
-            continue
-        keeper = holdings.keepers[identity.serial] = open_keeper(hass, entry, holdings, identity)
-        runtime.add(_begin(hass, entry, keeper))
-    known = {identity.serial: identity for identity in identities(entry)}
-    known |= {identity.serial: identity for identity in snapshot.chargers if identity.serial in holdings.keepers}
-    chargers = as_entry_data(list(known.values()))
+        if identity.serial not in keepers and identity.serial not in strangers:
+            runtime.add(_begin(hass, entry, open_keeper(hass, entry, runtime.holdings, identity)))
+    known = {identity.serial: identity for identity in (*identities(entry), *snapshot.chargers)}
+    chargers = as_entry_data([identity for serial, identity in known.items() if serial in keepers])
     if chargers != entry.data[CONF_CHARGERS]:
         hass.config_entries.async_update_entry(entry, data={**entry.data, CONF_CHARGERS: chargers})
     if snapshot.needs_login:
         entry.async_start_reauth(hass)
+
+
+def _skip_others(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, snapshot: AccountSnapshot) -> frozenset[str]:
+    """The chargers of the account that another entry has, or is just giving up."""
+    runtime, kept = entry.runtime_data, get_registry(hass).keepers
+    elsewhere = owned_elsewhere(hass, entry)
+    skipped = frozenset(
+        identity.serial
+        for identity in snapshot.chargers
+        if identity.serial not in runtime.holdings.keepers and (identity.serial in elsewhere or identity.key in kept)
+    )
+    if skipped - runtime.skipped:
+        LOGGER.warning("Chargers of this account that belong to another entry already are left out: %d", len(skipped))
+    runtime.skipped = skipped
+    return skipped
 
 
 def _fingerprint(entry: ChargeKeeperConfigEntry) -> object:
@@ -158,33 +174,35 @@ def _fingerprint(entry: ChargeKeeperConfigEntry) -> object:
 
 async def _entry_updated(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> None:
     """Set the entry up again where something changed that it is set up with."""
-    runtime = entry.runtime_data
-    if _fingerprint(entry) == runtime.fingerprint:
+    if _fingerprint(entry) == entry.runtime_data.fingerprint:
         return
     if entry.options.get(CONF_READ_ONLY, False):
-        for coordinator in runtime.coordinators.values():
-            await _end_override(hass, coordinator.keeper)
+        await _end_overrides(hass, entry.runtime_data.holdings.keepers.values())
     await hass.config_entries.async_reload(entry.entry_id)
 
 
 async def _forget(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, identity: Identity) -> None:
-    """Forget one charger of an entry."""
-    runtime, registry = entry.runtime_data, get_registry(hass)
-    coordinator = runtime.coordinators.pop(identity.serial, None)
-    if coordinator is not None:
-        await coordinator.async_shutdown()
-        await coordinator.keeper.stop()
-    registry.keepers.pop(identity.key, None)
-    runtime.account.forget(identity.serial)
-    await runtime.stores.forget(identity.serial)
-    delete_issues(hass, entry, [identity.serial])
-    chargers = [charger for charger in entry.data[CONF_CHARGERS] if charger["serial"] != identity.serial]
+    """Forget one charger of an entry; should it come back, it is a new one."""
+    runtime, serial = entry.runtime_data, identity.serial
+    coordinator = runtime.coordinators.pop(serial)
+    chargers = [charger for charger in entry.data[CONF_CHARGERS] if charger["serial"] != serial]
     hass.config_entries.async_update_entry(entry, data={**entry.data, CONF_CHARGERS: chargers})
+    await coordinator.async_shutdown()
+    await coordinator.keeper.stop()
+    runtime.holdings.keepers.pop(serial)
+    get_registry(hass).keepers.pop(identity.key)
+    runtime.holdings.account.forget(serial)
+    await runtime.holdings.stores.forget(serial)
+    delete_issues(hass, entry, [serial])
+
+
+async def _end_overrides(hass: HomeAssistant, keepers: Iterable[Keeper]) -> None:
+    """End the overrides of chargers that are given up; all at once, so that one that hangs holds up no other."""
+    await asyncio.gather(*(_end_override(hass, keeper) for keeper in keepers))
 
 
 async def _end_override(hass: HomeAssistant, keeper: Keeper) -> None:
     """End an override before a charger is given up; say what is left to do by hand where no path carries that."""
-    left: tuple[str, ...] = ()
     try:
         async with get_registry(hass).clock.timeout(LAST_WORDS_TIMEOUT):
             left = await keeper.end_override_for_removal()
@@ -193,6 +211,11 @@ async def _end_override(hass: HomeAssistant, keeper: Keeper) -> None:
     if not left:
         return
     name = keeper.identity.name
-    message = async_get_exception_message(DOMAIN, "schedules_left", {"charger": name, "windows": ", ".join(left)})
-    notification_id = f"{DOMAIN}_{keeper.identity.serial}"
-    persistent_notification.async_create(hass, message, title=name, notification_id=notification_id)
+    texts = await async_get_translations(hass, hass.config.language, "exceptions", {DOMAIN})
+    text = texts[f"component.{DOMAIN}.exceptions.schedules_left.message"]
+    persistent_notification.async_create(
+        hass,
+        text.format(charger=name, windows=", ".join(left)),
+        title=name,
+        notification_id=f"{DOMAIN}_{keeper.identity.serial}",
+    )

@@ -9,7 +9,7 @@ from typing import Any, override
 from homeassistant.config_entries import ConfigEntry, ConfigFlow, ConfigFlowResult, OptionsFlow
 from homeassistant.const import CONF_EMAIL, CONF_PASSWORD
 from homeassistant.core import callback
-from homeassistant.data_entry_flow import section
+from homeassistant.data_entry_flow import AbortFlow, section
 from homeassistant.helpers.selector import (
     BooleanSelector,
     NumberSelector,
@@ -43,8 +43,8 @@ from .core.limits import MINIMUM_CURRENT
 from .core.model import Identity, Prefer
 from .core.paths import ChargerError, LoginRejected
 from .errors import flow_error, retry_minutes
-from .registry import Credentials, as_entry_data, get_registry, identities
-from .repairs import other_integration_is_used
+from .registry import Credentials, account_key, as_entry_data, get_registry, identities, owned_elsewhere
+from .repairs import other_integration
 from .wallbox.cloud import DEFAULT_API_URL, DEFAULT_USER_API_URL
 
 TITLE = "Wallbox account"
@@ -93,7 +93,9 @@ class ChargeKeeperConfigFlow(ConfigFlow, domain=DOMAIN):
     MINOR_VERSION = 1
 
     def __init__(self) -> None:
-        self._entry_data: dict[str, Any] = {}
+        self._credentials: dict[str, Any] = {}
+        self._chargers: tuple[Identity, ...] = ()
+        self._other: ConfigEntry | None = None
         self._retry = 1
 
     @staticmethod
@@ -111,27 +113,26 @@ class ChargeKeeperConfigFlow(ConfigFlow, domain=DOMAIN):
         """Ask for an account, and sign in."""
         errors: dict[str, str] = {}
         if user_input is not None:
-            credentials = _tidied(user_input)
-            chargers = await self._first_look(credentials, errors)
-            if chargers:
-                self._entry_data = {
-                    CONF_KIND: KIND_WALLBOX_ACCOUNT,
-                    **credentials,
-                    CONF_CHARGERS: as_entry_data(list(chargers)),
-                }
-                if other_integration_is_used(self.hass):
-                    return await self.async_step_other_integration()
-                return self._create()
+            self._credentials = _tidied(user_input)
+            self._chargers = await self._first_look(self._credentials, errors)
+            if self._chargers:
+                self._other = other_integration(self.hass, self._credentials[CONF_EMAIL])
+                return self._create() if self._other is None else await self.async_step_other_integration()
         return self._account_form(KIND_WALLBOX_ACCOUNT, user_input, errors)
 
     async def async_step_other_integration(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Name the other integration that shares the cloud's request limit."""
-        if user_input is None:
-            return self.async_show_form(step_id="other_integration", data_schema=vol.Schema({}))
-        return self._create()
+        """Name the other integration that shares the account's request limit."""
+        if user_input is not None:
+            return self._create()
+        assert self._other is not None
+        return self.async_show_form(
+            step_id="other_integration",
+            data_schema=vol.Schema({}),
+            description_placeholders={"entry": self._other.title},
+        )
 
     async def async_step_reauth(self, entry_data: Mapping[str, Any]) -> ConfigFlowResult:
-        """The password was refused, twice."""
+        """Begin: the password was refused, twice."""
         return await self.async_step_reauth_confirm()
 
     async def async_step_reauth_confirm(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
@@ -162,6 +163,8 @@ class ChargeKeeperConfigFlow(ConfigFlow, domain=DOMAIN):
         """Sign in and list the chargers; none where `errors` says why not. Aborts for an account set up already."""
         if not _has_valid_urls(credentials, errors):
             return ()
+        if account_key(credentials) in [account_key(entry.data) for entry in self._async_current_entries()]:
+            raise AbortFlow("already_configured")  # before anything is sent: its entry spends the account's requests
         account = get_registry(self.hass).trial(self.hass, credentials)
         try:
             chargers = await account.first_look()
@@ -187,6 +190,7 @@ class ChargeKeeperConfigFlow(ConfigFlow, domain=DOMAIN):
             return False
         await self.async_set_unique_id(user_id)
         self._abort_if_unique_id_mismatch(reason="wrong_account")
+        registry.adopt(user_id, account)
         return True
 
     def _note(self, err: ChargerError, errors: dict[str, str]) -> None:
@@ -202,18 +206,25 @@ class ChargeKeeperConfigFlow(ConfigFlow, domain=DOMAIN):
         )
 
     def _create(self) -> ConfigFlowResult:
+        """Add the entry, with the chargers that no other entry has."""
+        self._abort_if_unique_id_configured(reload_on_update=False)  # perhaps meanwhile, by another flow
+        elsewhere = owned_elsewhere(self.hass)
+        chargers = [charger for charger in self._chargers if charger.serial not in elsewhere]
+        if not chargers:
+            return self.async_abort(reason="all_chargers_known")
         registry = get_registry(self.hass)
-        account = registry.trial(self.hass, self._entry_data)
-        assert account.user_id is not None
-        registry.adopt(account.user_id, account)
-        return self.async_create_entry(title=TITLE, data=self._entry_data)
+        account = registry.trial(self.hass, self._credentials)
+        registry.adopt(str(self.unique_id), account)
+        data = {CONF_KIND: KIND_WALLBOX_ACCOUNT, **self._credentials, CONF_CHARGERS: as_entry_data(chargers)}
+        return self.async_create_entry(title=TITLE, data=data)
 
 
 class ChargeKeeperOptionsFlow(OptionsFlow):
     """How ChargeKeeper treats the chargers of an entry. A listener of the entry reloads it when something changed."""
 
     def __init__(self) -> None:
-        self._charger: str | None = None
+        self._chargers: dict[str, Identity] = {}
+        self._charger: Identity | None = None
 
     async def async_step_init(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Choose what to set."""
@@ -228,19 +239,21 @@ class ChargeKeeperOptionsFlow(OptionsFlow):
 
     async def async_step_load_group(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Choose the charger whose load-group limit is to be set."""
-        chargers = identities(self.config_entry)
         if user_input is not None:
-            self._charger = user_input[CONF_CHARGER]
+            self._charger = self._chargers[user_input[CONF_CHARGER]]
             return await self.async_step_load_group_limit()
-        options = [SelectOptionDict(value=charger.serial, label=charger.name) for charger in chargers]
+        self._chargers = {charger.serial: charger for charger in identities(self.config_entry)}
+        if not self._chargers:
+            return self.async_abort(reason="no_chargers")
+        options = [SelectOptionDict(value=serial, label=charger.name) for serial, charger in self._chargers.items()]
         selector = SelectSelector(SelectSelectorConfig(options=options, mode=SelectSelectorMode.DROPDOWN))
-        schema = vol.Schema({vol.Required(CONF_CHARGER, default=chargers[0].serial): selector})
+        schema = vol.Schema({vol.Required(CONF_CHARGER, default=options[0]["value"]): selector})
         return self.async_show_form(step_id="load_group", data_schema=schema)
 
     async def async_step_load_group_limit(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Set the limit of that charger; an empty field takes it away."""
-        limits = dict(self.config_entry.options.get(CONF_LOAD_GROUP_LIMITS, {}))
-        charger = next(charger for charger in identities(self.config_entry) if charger.serial == self._charger)
+        charger, limits = self._charger, dict(self.config_entry.options.get(CONF_LOAD_GROUP_LIMITS, {}))
+        assert charger is not None
         if user_input is not None:
             limits.pop(charger.serial, None)
             if (limit := user_input.get(CONF_LIMIT)) is not None:

@@ -17,7 +17,8 @@ from homeassistant.helpers.update_coordinator import DataUpdateCoordinator
 from .const import DOMAIN, LOGGER
 from .core.keeper import Keeper
 from .core.model import FIRMWARE, Identity, Maker, Snapshot
-from .storage import EntryStores, SnapshotSaver
+from .registry import Holdings
+from .storage import SnapshotSaver
 from .wallbox.account import AccountSnapshot, WallboxAccount
 
 MANUFACTURERS = {Maker.WALLBOX: "Wallbox", Maker.JUICEBOX: "JuiceBox"}
@@ -147,17 +148,16 @@ class AccountCoordinator(PushCoordinator[AccountSnapshot]):
 class RuntimeData:
     """What an entry holds while it is set up."""
 
-    account: WallboxAccount
-    """The entry's account; it is in the registry too and outlives a reload."""
+    holdings: Holdings
+    """The entry's account, stores and keepers; they are in the registry too and outlive a reload."""
     account_coordinator: AccountCoordinator
     """The account's coordinator; `device_id` is that of the account's service device."""
     coordinators: dict[str, ChargerCoordinator]
     """One per charger, by serial."""
-    stores: EntryStores
     saver: SnapshotSaver
     fingerprint: object
     """What the entry was set up with; the update listener reloads when it has changed."""
-    skipped: set[str] = field(default_factory=set)
+    skipped: frozenset[str] = frozenset()
     """Serials of chargers of the account that belong to another entry."""
     _new_listeners: list[Callable[[ChargerCoordinator], None]] = field(default_factory=list)
 

@@ -14,7 +14,7 @@ async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: ChargeK
     runtime = entry.runtime_data
     return {
         "options": {key: value for key, value in entry.options.items() if isinstance(value, bool | str)},
-        "account": runtime.account.diagnostics(),
+        "account": runtime.holdings.account.diagnostics(),
         "chargers": [_charger(coordinator) for _, coordinator in sorted(runtime.coordinators.items())],
         "skipped_chargers": len(runtime.skipped),
     }
@@ -28,7 +28,7 @@ async def async_get_device_diagnostics(
         identity = coordinator.identity
         if charger_identifier(identity.maker, identity.serial) in device.identifiers:
             return _charger(coordinator)
-    return {"account": entry.runtime_data.account.diagnostics()}
+    return {"account": entry.runtime_data.holdings.account.diagnostics()}
 
 
 def _charger(coordinator: ChargerCoordinator) -> dict[str, Any]:

@@ -4,7 +4,7 @@ A subentry names them by their registry ids, so that renaming one does no harm. 
 what cannot be understood is left out, and what is not reported any more ages like any other live value.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from math import isfinite
@@ -392,14 +392,6 @@ class LinkedPath(ChargerPath):
     def _entity_id(self, link: str) -> str | None:
         registry_id = self._links.get(link)
         return None if registry_id is None else er.async_resolve_entity_id(er.async_get(self._hass), registry_id)
-
-
-def foreign_and_local(hass: HomeAssistant, entity_ids: Iterable[str], domain: str) -> tuple[set[str], set[str]]:
-    """Among the entities those of our own integration, which may not be linked, and the rest."""
-    registry = er.async_get(hass)
-    entries = [entry for entity_id in entity_ids if (entry := registry.async_get(entity_id)) is not None]
-    own = {entry.entity_id for entry in entries if entry.platform == domain}
-    return own, {entry.entity_id for entry in entries} - own
 
 
 def _is_known(state: State) -> bool:

@@ -23,6 +23,7 @@ from .const import (
     CONF_RESTART_WHILE_CHARGING,
     CONF_SERVER,
     CONF_USER_API_URL,
+    DOMAIN,
 )
 from .core.clock import Clock, SystemClock
 from .core.keeper import Keeper, KeeperOptions
@@ -58,7 +59,7 @@ class Registry:
     @callback
     def trial(self, hass: HomeAssistant, credentials: Credentials) -> WallboxAccount:
         """The account to try these credentials with, not belonging to an entry yet."""
-        key = _trial_key(credentials)
+        key = account_key(credentials)
         account = self.trials.get(key)
         if account is None:
             account = self.trials[key] = self.make_account(hass, credentials)
@@ -76,7 +77,8 @@ class Registry:
 
     @callback
     def adopt(self, user_id: str, account: WallboxAccount) -> None:
-        """A trial account belongs to an entry from now on."""
+        """An account belongs to an entry from now on."""
+        account.user_id = user_id
         self.accounts[user_id] = account
         self.trials = {key: trial for key, trial in self.trials.items() if trial is not account}
 
@@ -84,7 +86,7 @@ class Registry:
     def release(self, user_id: str, credentials: Credentials) -> None:
         """The entry of an account was removed; only the purses matter from now on."""
         if (account := self.accounts.pop(user_id, None)) is not None:
-            self.trials[_trial_key(credentials)] = account
+            self.trials[account_key(credentials)] = account
         self.stores.pop(user_id, None)
 
     @callback
@@ -108,7 +110,7 @@ class Registry:
         return account
 
     async def stop(self) -> None:
-        """Send nothing from now on; journals and purses are saved."""
+        """Send nothing from now on, of whichever entry; the purses are saved."""
         for keeper in self.keepers.values():
             keeper.close()
         for keeper in self.keepers.values():
@@ -135,19 +137,19 @@ async def async_open(hass: HomeAssistant, entry: ConfigEntry) -> Holdings:
     await stores.load()
     account = registry.accounts.get(user_id)
     if account is None or account.server != _server(entry.data):
-        account = registry.accounts[user_id] = registry.make_account(hass, entry.data)
-        account.user_id = user_id
+        account = registry.make_account(hass, entry.data)
+        registry.adopt(user_id, account)
         account.restore_purses(stores.purses)
     account.set_credentials(str(entry.data[CONF_EMAIL]), str(entry.data[CONF_PASSWORD]))
     holdings = Holdings(stores, account, {})
     for identity in identities(entry):
-        holdings.keepers[identity.serial] = open_keeper(hass, entry, holdings, identity)
+        open_keeper(hass, entry, holdings, identity)
     return holdings
 
 
 @callback
 def open_keeper(hass: HomeAssistant, entry: ConfigEntry, holdings: Holdings, identity: Identity) -> Keeper:
-    """The keeper of one charger, with the entry's options and the account's path."""
+    """The keeper of one charger, with the entry's options and the account's path; it is one of the holdings then."""
     registry, serial = get_registry(hass), identity.serial
     options = keeper_options(entry, serial)
     keeper = registry.keepers.get(identity.key)
@@ -157,7 +159,15 @@ def open_keeper(hass: HomeAssistant, entry: ConfigEntry, holdings: Holdings, ide
         registry.keepers[identity.key] = keeper
     keeper.options = options
     keeper.add_path(holdings.account.path(serial, identity))
+    holdings.keepers[serial] = keeper
     return keeper
+
+
+@callback
+def owned_elsewhere(hass: HomeAssistant, entry: ConfigEntry | None = None) -> set[str]:
+    """The serials of the chargers that belong to other entries than `entry`: a charger belongs to one."""
+    others = (other for other in hass.config_entries.async_entries(DOMAIN) if other is not entry)
+    return {charger["serial"] for other in others for charger in other.data.get(CONF_CHARGERS, ())}
 
 
 def entry_key(entry: ConfigEntry) -> str:
@@ -203,11 +213,12 @@ def keeper_options(entry: ConfigEntry, serial: str) -> KeeperOptions:
     )
 
 
+def account_key(credentials: Credentials) -> tuple[str, str, str]:
+    """By what two accounts are told apart before they sign in: e-mail and addresses."""
+    return str(credentials[CONF_EMAIL]).lower(), *_server(credentials)
+
+
 def _server(credentials: Credentials) -> tuple[str, str]:
     server = credentials[CONF_SERVER]
     assert isinstance(server, Mapping)
     return str(server[CONF_USER_API_URL]), str(server[CONF_API_URL])
-
-
-def _trial_key(credentials: Credentials) -> tuple[str, str, str]:
-    return str(credentials[CONF_EMAIL]).lower(), *_server(credentials)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from homeassistant.config_entries import SIGNAL_CONFIG_ENTRY_CHANGED, ConfigEntry, ConfigEntryChange
+from homeassistant.const import CONF_EMAIL, CONF_USERNAME
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.dispatcher import async_dispatcher_connect
@@ -22,19 +23,8 @@ def follow_problems(hass: HomeAssistant, coordinator: ChargerCoordinator) -> Cal
     @callback
     def sync() -> None:
         for problem in Problem:
-            issue_id = _issue_id(problem, coordinator.identity.serial)
-            if problem in coordinator.data.problems:
-                ir.async_create_issue(
-                    hass,
-                    DOMAIN,
-                    issue_id,
-                    is_fixable=False,
-                    severity=ir.IssueSeverity.WARNING,
-                    translation_key=problem.value,
-                    translation_placeholders={"charger": coordinator.identity.name},
-                )
-            else:
-                ir.async_delete_issue(hass, DOMAIN, issue_id)
+            placeholders = {"charger": coordinator.identity.name} if problem in coordinator.data.problems else None
+            _keep(hass, _issue_id(problem, coordinator.identity.serial), problem, placeholders)
 
     sync()
     return coordinator.async_add_listener(sync)
@@ -42,30 +32,23 @@ def follow_problems(hass: HomeAssistant, coordinator: ChargerCoordinator) -> Cal
 
 @callback
 def follow_other_integration(hass: HomeAssistant, entry: ConfigEntry) -> Callable[[], None]:
-    """Tell while Home Assistant's own Wallbox integration is at work: it shares the cloud's request limit."""
-    issue_id = f"{OTHER_INTEGRATION}_{entry.entry_id}"
+    """Tell while Home Assistant's own Wallbox integration uses the account too: they share its request limit."""
 
     @callback
     def sync(_change: ConfigEntryChange | None = None, _changed: ConfigEntry | None = None) -> None:
-        if other_integration_is_used(hass):
-            ir.async_create_issue(
-                hass,
-                DOMAIN,
-                issue_id,
-                is_fixable=False,
-                severity=ir.IssueSeverity.WARNING,
-                translation_key=OTHER_INTEGRATION,
-            )
-        else:
-            ir.async_delete_issue(hass, DOMAIN, issue_id)
+        other = other_integration(hass, entry.data[CONF_EMAIL])
+        placeholders = None if other is None else {"entry": other.title}
+        _keep(hass, _other_issue_id(entry), OTHER_INTEGRATION, placeholders)
 
     sync()
     return async_dispatcher_connect(hass, SIGNAL_CONFIG_ENTRY_CHANGED, sync)
 
 
-def other_integration_is_used(hass: HomeAssistant) -> bool:
-    """Whether an entry of Home Assistant's own Wallbox integration exists and is not disabled."""
-    return any(entry.disabled_by is None for entry in hass.config_entries.async_entries(OTHER_DOMAIN))
+def other_integration(hass: HomeAssistant, email: str) -> ConfigEntry | None:
+    """The entry of Home Assistant's own Wallbox integration that uses this account, unless it is disabled."""
+    entries = hass.config_entries.async_entries(OTHER_DOMAIN, include_ignore=False, include_disabled=False)
+    names = ((entry, str(entry.data.get(CONF_USERNAME))) for entry in entries)
+    return next((entry for entry, name in names if name.strip().casefold() == email.casefold()), None)
 
 
 @callback
@@ -75,7 +58,34 @@ def delete_issues(hass: HomeAssistant, entry: ConfigEntry, serials: Iterable[str
         for problem in Problem:
             ir.async_delete_issue(hass, DOMAIN, _issue_id(problem, serial))
     if hass.config_entries.async_get_entry(entry.entry_id) is None:
-        ir.async_delete_issue(hass, DOMAIN, f"{OTHER_INTEGRATION}_{entry.entry_id}")
+        ir.async_delete_issue(hass, DOMAIN, _other_issue_id(entry))
+
+
+@callback
+def _keep(hass: HomeAssistant, issue_id: str, key: str, placeholders: dict[str, str] | None) -> None:
+    """Have an issue with these placeholders, or none where there are none.
+
+    One that Home Assistant only remembers, since the user chose to ignore it, is left alone: what it is about may not
+    have shown yet since the start.
+    """
+    if placeholders is not None:
+        ir.async_create_issue(
+            hass,
+            DOMAIN,
+            issue_id,
+            is_fixable=False,
+            severity=ir.IssueSeverity.WARNING,
+            translation_key=key,
+            translation_placeholders=placeholders,
+        )
+        return
+    issue = ir.async_get(hass).async_get_issue(DOMAIN, issue_id)
+    if issue is not None and issue.active:
+        ir.async_delete_issue(hass, DOMAIN, issue_id)
+
+
+def _other_issue_id(entry: ConfigEntry) -> str:
+    return f"{OTHER_INTEGRATION}_{entry.entry_id}"
 
 
 def _issue_id(problem: Problem, serial: str) -> str:

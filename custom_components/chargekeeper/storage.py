@@ -81,25 +81,27 @@ class EntryStores:
         return Store(self._hass, STORAGE_VERSION, key, private=True, atomic_writes=atomic)
 
     async def _read(self, store: Store[Stored]) -> Stored | None:
-        """What is in the file, or None. A file that is of no use is kept under another name."""
+        """What is in the file: None where there is none, nothing where it is of no use; then it is put aside."""
         path = Path(store.path)
         existed = await self._hass.async_add_executor_job(path.exists)
         try:
             # The file may hold anything, whatever type the store promises.
             data: Any = await store.async_load()
-        except (HomeAssistantError, AttributeError, KeyError, TypeError) as err:
-            # A later version of ChargeKeeper wrote it, or it is JSON of another shape.
-            reason = str(err) if isinstance(err, HomeAssistantError) else "its content is not what was saved"
-            aside = await self._hass.async_add_executor_job(_put_aside, path)
-            LOGGER.warning("%s cannot be used (%s); it is kept as %s, starting without it", path.name, reason, aside)
-            return None
+        except HomeAssistantError as err:  # for example, a later version of ChargeKeeper wrote it
+            return await self._put_aside(path, str(err))
+        except AttributeError, KeyError, TypeError:  # JSON, but not as a store writes it
+            return await self._put_aside(path, "it is not what was saved")
         if data is None and existed:
-            LOGGER.warning("%s was damaged and has been put aside by Home Assistant; starting without it", path.name)
+            LOGGER.warning("%s was damaged; Home Assistant has put it aside, starting without it", path.name)
+            return {}
         if data is not None and not isinstance(data, dict):
-            aside = await self._hass.async_add_executor_job(_put_aside, path)
-            LOGGER.warning("%s holds something else than was saved; it is kept as %s", path.name, aside)
-            return None
+            return await self._put_aside(path, "it holds something else than was saved")
         return data
+
+    async def _put_aside(self, path: Path, reason: str) -> Stored:
+        aside = await self._hass.async_add_executor_job(_put_aside, path)
+        LOGGER.warning("%s cannot be used (%s); it is kept as %s, starting without it", path.name, reason, aside)
+        return {}
 
 
 class SnapshotSaver:
@@ -124,8 +126,8 @@ class SnapshotSaver:
 
     @callback
     def start(self) -> None:
-        """Begin."""
-        self._energies_due(save=False)
+        """Begin; what there is no file of yet is saved at once."""
+        self._energies_due(save=not self._stores.snapshots)
         self.changed()
 
     @callback

@@ -17,7 +17,7 @@ def async_register(hass: HomeAssistant, register: system_health.SystemHealthRegi
 
 async def _info(hass: HomeAssistant) -> dict[str, Any]:
     entries: list[ChargeKeeperConfigEntry] = hass.config_entries.async_loaded_entries(DOMAIN)
-    clouds = [entry.runtime_data.account.snapshot.cloud for entry in entries]
+    clouds = [entry.runtime_data.account_coordinator.data.cloud for entry in entries]
     return {
         "accounts": len(entries),
         "accounts_reached": sum(cloud is True for cloud in clouds),

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import os
 from pathlib import Path
 import re
+import shutil
 import signal
 import socket
 from typing import Literal
@@ -15,7 +16,8 @@ from playwright.async_api import Browser, Locator, Page, async_playwright, expec
 from tests.simulators.demo.client import PASSWORD, USER
 
 ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+"""The browser; `None` on a machine that has none."""
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",

@@ -80,6 +80,7 @@ async def see_three_chargers(seen: Dashboard) -> None:
     ):
         await expect(tile(charger, "Status")).to_contain_text(status, timeout=within(FIRST_ROUND))
         await expect(charger.locator("hui-heading-card").first).to_contain_text("Connected")
+    await expect(seen.page.locator("hui-warning, hui-error-card")).to_have_count(0)
     await expect(tile(seen.carport, "Power")).to_contain_text("11,040 W")
     await expect(tile(seen.driveway, "Load group")).to_contain_text("20 A")
     await expect(tile(seen.driveway, "In force now")).to_contain_text("20 A · Entered by you")

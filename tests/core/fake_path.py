@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, time
 from enum import StrEnum
+import logging
 from types import EllipsisType
-from typing import Any, override
+from typing import Any, Self, override
 
 from custom_components.chargekeeper.core import schedule
 from custom_components.chargekeeper.core.breaker import Breaker, Failure
@@ -32,6 +33,7 @@ from custom_components.chargekeeper.core.model import (
     EcoMode,
     Identity,
     Maker,
+    Problem,
     Property,
     Reading,
     ReadingClass,
@@ -107,7 +109,6 @@ class FakeCharger:
     starts: int = 0
     """How often it was made to charge against its schedule, or out of a pause."""
 
-    @property
     def status(self) -> Status:
         """What it does."""
         if self.updating:
@@ -163,8 +164,8 @@ class FakeCharger:
         self.windows = tuple(by_slot[slot] for slot in sorted(by_slot))
 
     def _resume(self) -> None:
-        waits = self.status is Status.WAITING_SCHEDULE
-        if (not waits and self.status is not Status.PAUSED) or (waits and self.resume is Resume.CONFLICT):
+        waits = self.status() is Status.WAITING_SCHEDULE
+        if (not waits and self.status() is not Status.PAUSED) or (waits and self.resume is Resume.CONFLICT):
             raise NotApplicable("wrong_state")
         if not waits or self.resume is Resume.WORKS:
             self.manual = Manual.CHARGE
@@ -179,7 +180,7 @@ class FakePath(ChargerPath):
         self.source = source
         self.breaker = Breaker(charger.clock, lambda: 1.0)
         self.meters_lifetime = False
-        self.read_back_delays = ()
+        self.read_back_delays: tuple[float, ...] = ()
         self.who = WHO
         self.can = frozenset(Capability)
         self.is_gone = False
@@ -348,7 +349,7 @@ class FakePath(ChargerPath):
             synced_ago: how long ago the charger itself reported; None where the path cannot tell, so that it stays.
         """
         now, charger = self._clock.monotonic(), self.charger
-        away = Status.OFFLINE if not charger.at_hand else charger.status
+        away = Status.OFFLINE if not charger.at_hand else charger.status()
         shown = away if status is ... else status
         offline = shown is Status.OFFLINE
         self._said = Word(shown, None if offline else charger.car)
@@ -407,7 +408,30 @@ class Saved:
         return entry
 
 
-@dataclass
+class LogLines(logging.Handler):
+    """What ChargeKeeper logs, line by line, whatever else is done with it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+    def __enter__(self) -> Self:
+        logging.getLogger("custom_components.chargekeeper").addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("custom_components.chargekeeper").removeHandler(self)
+
+
+BENCHES: list[Bench] = []
+"""All benches of a test, so that they can be stopped after it."""
+
+
+@dataclass(eq=False)
 class Bench:
     """A charger, a cloud path, a keeper, and one log of everything saved, sent and told."""
 
@@ -423,7 +447,9 @@ class Bench:
         self.snapshots: list[Snapshot] = []
         self.save_gate: asyncio.Event | None = None
         self.save_error: OSError | None = None
+        self._keepers: list[Keeper] = []
         self.keeper = self.new_keeper()
+        BENCHES.append(self)
 
     def new_keeper(self, journal: dict[str, object] | None = None) -> Keeper:
         """A keeper as after a start of Home Assistant, on the same charger; not started."""
@@ -431,6 +457,7 @@ class Bench:
         keeper.restore(self.stored, self.journal if journal is None else journal)
         keeper.listen_events(self.log.append)
         keeper.listen(self.snapshots.append)
+        self._keepers.append(keeper)
         return keeper
 
     async def _save(self, journal: dict[str, object]) -> None:
@@ -448,6 +475,11 @@ class Bench:
         self.keeper.start()
         if tell:
             await self.tell()
+
+    async def stop(self) -> None:
+        """Stop every keeper that there was."""
+        for keeper in self._keepers:
+            await keeper.stop()
 
     async def restart_home_assistant(self, *, down_for: float = 10.0, tell: bool = True) -> None:
         """Stop the keeper, and start another one from what was saved."""
@@ -483,10 +515,21 @@ class Bench:
         """What the entities see."""
         return self.keeper.snapshot
 
-    @property
+    def problems(self) -> frozenset[Problem]:
+        """What the user is told to see to."""
+        return self.snapshot.problems
+
+    def disabled(self) -> tuple[str, ...]:
+        """The windows that are disabled for the override."""
+        return self.keeper.disabled_windows
+
     def status(self) -> Status | None:
         """The status that the entities see."""
         return self.snapshot.value(STATUS)
+
+    def reach(self) -> tuple[bool | None, bool | None, Source | None]:
+        """Whether cloud and local paths reach the charger, and which one commands go by."""
+        return self.snapshot.cloud, self.snapshot.local, self.snapshot.connection_path
 
     @property
     def sent(self) -> list[Command]:

@@ -78,7 +78,7 @@ def test_where_the_charger_was_seen_comes_first_where_it_is_offline_never() -> N
     assert roads.route == [LINKED, CLOUD]
     assert [path.source for path in roads.router.ordered()] == [LINKED, CLOUD, BLUETOOTH]
     roads.linked.is_present = Presence.OFFLINE
-    assert [path.source for path in roads.router.ordered()][0] is CLOUD
+    assert next(path.source for path in roads.router.ordered()) is CLOUD
 
 
 def test_a_busy_path_comes_last_of_its_kind() -> None:

@@ -69,6 +69,7 @@ from tests.simulators.clock import VirtualClock
 
 USER = "0b6f1c1e-0000-4000-8000-000000000001"
 SERIAL = "1001"
+SERVER = ("http://127.0.0.1:1", "http://127.0.0.1:1")
 ALL = frozenset(Capability)
 
 type Values = Mapping[Property[Any], object]
@@ -249,6 +250,7 @@ class FakeAccount:
 
     def __init__(self, clock: VirtualClock, chargers: tuple[Identity, ...]) -> None:
         self.user_id: str | None = USER
+        self.server = SERVER
         self.breaker = Breaker(clock, lambda: 1.0)
         self.snapshot = AccountSnapshot(cloud=None, needs_login=False, chargers=(), last_contact=None)
         self.paths: dict[str, FakePath] = {}
@@ -258,10 +260,10 @@ class FakeAccount:
         self._listeners: list[Callable[[AccountSnapshot], None]] = []
         self._outage_listeners: list[Callable[[str], None]] = []
 
-    def path(self, serial: str) -> FakePath:
+    def path(self, serial: str, who: Identity | None = None) -> FakePath:
         """The path to a charger, made on demand."""
         if serial not in self.paths:
-            identity = self._known.get(serial, Identity(Maker.WALLBOX, serial, serial))
+            identity = self._known.get(serial, who or Identity(Maker.WALLBOX, serial, serial))
             self.paths[serial] = FakePath(self._clock, self.breaker, identity, Source.CLOUD)
         return self.paths[serial]
 
@@ -287,6 +289,9 @@ class FakeAccount:
 
     def restore_purses(self, stored: object) -> None:
         """Nothing is spent here."""
+
+    def set_credentials(self, email: str, password: str) -> None:
+        """Nobody signs in here."""
 
     def start(self) -> None:
         """Begin."""
@@ -436,7 +441,7 @@ async def prepare(
             "kind": "wallbox_account",
             "email": "driver@example.com",
             "password": "not a secret",
-            "server": {"user_api_url": "http://127.0.0.1:1", "api_url": "http://127.0.0.1:1"},
+            "server": {"user_api_url": SERVER[0], "api_url": SERVER[1]},
             "chargers": [
                 {
                     "serial": identity.serial,

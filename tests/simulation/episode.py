@@ -3,21 +3,21 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 import logging
 import random as global_random
 from random import Random
+from tempfile import TemporaryDirectory
 import time
 
 from tests.simulation.house import HOUR, House
 from tests.simulation.invariants import LOGGER, Secrets
-from tests.simulation.processes import ALL, Operator, Process
+from tests.simulation.processes import ALL, CHANGES_OF_CLOCKS, Operator, Process
 from tests.simulation.report import Broken, Counts, Violation
 
 EPISODE_HOURS = 100.0
 LOOK_EVERY = 60.0
 CALM_HOURS = 3.0
-CHANGES_OF_CLOCKS = (datetime(2026, 10, 25, 1, tzinfo=UTC), datetime(2027, 3, 28, 1, tzinfo=UTC))
 
 
 async def play(seed: int, number: int, hours: float) -> tuple[Counts, Violation | None]:
@@ -27,9 +27,10 @@ async def play(seed: int, number: int, hours: float) -> tuple[Counts, Violation 
     start = random.choice(CHANGES_OF_CLOCKS) - timedelta(hours=random.uniform(-200, 90))
     global_random.seed(name)
     begun = time.perf_counter()  # of this machine, only to be printed
-    house = House(name, start, chargers=random.choice([3, 4]))
-    with _listening(house):
-        violation = await _play(house, random, hours)
+    with TemporaryDirectory() as folder:
+        house = House(name, start, chargers=random.choice([3, 4]), socket=f"{folder}/cloud")
+        with _listening(house):
+            violation = await _play(house, random, hours)
     house.counts.hours = house.hours
     house.counts.seconds = time.perf_counter() - begun
     if violation is not None:
@@ -38,7 +39,7 @@ async def play(seed: int, number: int, hours: float) -> tuple[Counts, Violation 
 
 
 async def _play(house: House, random: Random, hours: float) -> Violation | None:
-    await house.cloud.start_on_low_port(random)
+    await house.cloud.start()
     try:
         await Episode(house, random).run(hours)
     except Broken as broken:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 import json
+from typing import Protocol
 
 import aiohttp
 
@@ -20,6 +21,18 @@ ENERGY_TURNS = 15
 """Every so many looks the snapshots are saved in any case."""
 
 type Text = str
+type Told = Callable[[], None]
+
+
+class Reachable(Protocol):
+    """The cloud as seen from here."""
+
+    socket: str
+    """Path of the Unix socket that it listens on, unless it is down."""
+
+    @property
+    def url(self) -> str:
+        """What requests are addressed to."""
 
 
 class Disk:
@@ -56,7 +69,7 @@ class Home:
         clock: RunClock,
         observer: Observer,
         *,
-        url: str,
+        cloud: Reachable,
         email: str,
         password: str,
     ) -> None:
@@ -68,7 +81,7 @@ class Home:
         """The user's commands under way, and when they began (on this run's clock)."""
         self._disk = disk
         self._observer = observer
-        self._session = aiohttp.ClientSession()
+        self._session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(cloud.socket))
         self._saved: dict[str, int] = {}
         self._seen: dict[str, int] = {}
         self._turns = 0
@@ -78,8 +91,8 @@ class Home:
             clock,
             email=email,
             password=password,
-            user_api_url=url,
-            api_url=url,
+            user_api_url=cloud.url,
+            api_url=cloud.url,
             save_purses=self._save_purses,
         )
 
@@ -100,15 +113,49 @@ class Home:
         for keeper in self.keepers.values():
             await keeper.stop()
         self._save_snapshots()
-        if self._cancel_saving is not None:
-            self._cancel_saving()
+        self._stop_saving()
         await self.account.stop()
-        for path in self.local.values():
-            path.stop()
+        self.unplug_links()
         for task in self.commands:
             task.cancel()
         await asyncio.gather(*self.commands, return_exceptions=True)
         await self._session.close()
+
+    async def reload(self, chargers: dict[str, KeeperOptions], links: dict[str, LocalLink], stopped: Told) -> None:
+        """As at a reload of the entry: stop what belongs to it (`stopped` is called then), and begin again."""
+        await self.account.stop()
+        for keeper in self.keepers.values():
+            await keeper.stop()
+        self.unplug_links()
+        self._save_snapshots()
+        self._stop_saving()
+        stopped()
+        for serial, keeper in self.keepers.items():
+            keeper.options = chargers[serial]
+            keeper.add_path(self.account.path(serial))
+            keeper.start()
+            if serial in links:
+                self.plug_link(links[serial])
+        self.account.start()
+        self._saving()
+
+    def plug_link(self, link: LocalLink) -> None:
+        """A local path comes."""
+        path = self.local[link.serial] = LocalPath(link, self.clock)
+        self.keepers[link.serial].add_path(path)
+        path.start()
+
+    def unplug_link(self, serial: str) -> None:
+        """A local path goes."""
+        path = self.local.pop(serial, None)
+        if path is not None:
+            self.keepers[serial].remove_path(path.source)
+            path.stop()
+
+    def unplug_links(self) -> None:
+        """All local paths go."""
+        for serial in list(self.local):
+            self.unplug_link(serial)
 
     def kill(self) -> None:
         """The power is gone: nothing is saved, sent or heard any more. `bury` frees what is left."""
@@ -159,9 +206,7 @@ class Home:
         keeper.add_path(self.account.path(serial))
         keeper.start()
         if link is not None:
-            path = self.local[serial] = LocalPath(link, self.clock)
-            keeper.add_path(path)
-            path.start()
+            self.plug_link(link)
 
     # The disk
 
@@ -194,6 +239,11 @@ class Home:
             self._save_snapshots()
         self._seen = seen
         self._cancel_saving = self.clock.call_later(SAVE_EVERY, self._saving)
+
+    def _stop_saving(self) -> None:
+        if self._cancel_saving is not None:
+            self._cancel_saving()
+            self._cancel_saving = None
 
     def _save_snapshots(self) -> None:
         self._saved = {serial: keeper.revision for serial, keeper in self.keepers.items()}

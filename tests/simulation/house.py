@@ -19,7 +19,7 @@ from tests.simulation.home import Disk, Home, Observer, Text
 from tests.simulation.invariants import ALL, Invariant
 from tests.simulation.report import Broken, Counts, Violation, hash_of
 from tests.simulators.clock import VirtualClock
-from tests.simulators.http_server import Breakage, Handler, Request
+from tests.simulators.http_server import CLOSING_GRACE, Breakage, Handler, Request
 from tests.simulators.local_path import LocalLink
 from tests.simulators.wallbox_cloud import Account, Resume, WallboxCloud
 from tests.simulators.wallbox_payloads import JsonObject
@@ -27,8 +27,9 @@ from tests.simulators.world import Charger, Eco, Window, World
 
 EMAIL, PASSWORD, NEW_PASSWORD = "owner.of.this.house@example.org", "correct horse battery", "staple of another kind"
 HOUR = 3600.0
-FIRST_PORT, LAST_PORT = 20000, 32000  # below those that the system gives to outgoing connections
 TRACE = 60
+LONGEST_FAILBACK = 150.0
+"""Seconds from the end of an outage until the cloud is used again (design section 10)."""
 LONGEST_WAIT = 700.0
 """Seconds for which a command of the user may wait for its turn."""
 
@@ -36,17 +37,25 @@ LONGEST_WAIT = 700.0
 class WatchedCloud(WallboxCloud):
     """The simulated cloud, every request of which is seen when it arrives and when it is answered."""
 
-    def __init__(self, world: World, clock: TrueClock) -> None:
+    def __init__(self, world: World, clock: TrueClock, socket: str) -> None:
         super().__init__(world, clock)
+        self.socket = socket
         self.arrived: Callable[[Request], None] = lambda _request: None
         self.answered: Callable[[Request, JsonObject | None], None] = lambda _request, _answer: None
 
-    async def start_on_low_port(self, random: Random) -> None:
-        """Listen where no outgoing connection can have its own end while the server is down."""
-        while True:
-            with suppress(OSError):
-                await self.start(random.randint(FIRST_PORT, LAST_PORT))
-                return
+    @property
+    @override
+    def url(self) -> str:
+        return "http://cloud.test"
+
+    @override
+    async def _listen(self) -> None:
+        """On a Unix socket: what is sent is there at once, so that the same seed gives the same run."""
+        app = web.Application(middlewares=[self._serve])
+        app.add_routes(self.routes())
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=False, shutdown_timeout=CLOSING_GRACE)
+        await self._runner.setup()
+        await web.UnixSite(self._runner, self.socket).start()
 
     @override
     async def _log_and_answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -84,12 +93,12 @@ class Fuse:
 class House(Observer):
     """Everything of one episode."""
 
-    def __init__(self, name: str, start: datetime, *, chargers: int) -> None:
+    def __init__(self, name: str, start: datetime, *, chargers: int, socket: str) -> None:
         self.random = Random(f"{name} house")
         self.clock = VirtualClock(start)
         self.true_clock = TrueClock(self.clock)
         self.world = World(self.true_clock)
-        self.cloud = WatchedCloud(self.world, self.true_clock)
+        self.cloud = WatchedCloud(self.world, self.true_clock, socket)
         self.account: Account = self.cloud.add_account(EMAIL, PASSWORD)
         self.links: dict[str, LocalLink] = {}
         self.disk = Disk()
@@ -105,6 +114,7 @@ class House(Observer):
         self.owners_schedule: dict[str, tuple[Window, ...]] = {}
         """What the owner last wanted of each charger's schedule; ours may differ from it only during an override."""
         self.update_began: dict[str, float] = {}
+        self._read_only_since: dict[str, float] = {}
         self._asked: deque[tuple[float, str, str]] = deque(maxlen=200)
         self._trace: deque[str] = deque(maxlen=TRACE)
         self._violations: list[Violation] = []
@@ -131,10 +141,11 @@ class House(Observer):
         """The charger as it is now."""
         return self.world.charger(serial)
 
-    def note(self, text: str) -> None:
-        """A line for the trace that a violation shows."""
+    def note(self, text: str, *, shown: bool = True) -> None:
+        """A line for the fingerprint, and for the trace that a violation shows."""
         line = f"{self.hours:9.4f} h  {text}"
-        self._trace.append(line)
+        if shown:
+            self._trace.append(line)
         self.counts.fingerprint = hash_of(self.counts.fingerprint + line)
 
     def fail(self, invariant: str, reason: str) -> None:
@@ -161,7 +172,9 @@ class House(Observer):
         self.note("Home Assistant starts")
         self.counts.events["starts"] += 1
         clock = RunClock(self.clock, self.random.uniform(0, 1e6))
-        home = Home(self.disk, clock, self, url=self.cloud.url, email=EMAIL, password=self.entered_password)
+        home = Home(
+            self.disk, clock, self, cloud=self.cloud, email=EMAIL, password=self.entered_password
+        )
         self.home = home
         for invariant in self.invariants:
             invariant.starting()
@@ -179,6 +192,20 @@ class House(Observer):
         await home.stop()
         for invariant in self.invariants:
             invariant.stopped(home)
+
+    async def reload_home(self) -> None:
+        """The entry is set up again, with the options of now."""
+        home = self.home
+        if home is None or home.dead:
+            return
+        self.note("the entry is reloaded")
+        self.counts.events["reloads"] += 1
+
+        def stopped() -> None:
+            for invariant in self.invariants:
+                invariant.unloaded(home)
+
+        await home.reload(self.options, self.links, stopped)
 
     def kill_home(self) -> None:
         """The power of Home Assistant is cut, in the middle of whatever it does; `bury_home` must follow."""
@@ -221,6 +248,28 @@ class House(Observer):
 
         self.home.act(serial, call, answered)
 
+    def edit_schedule(self, charger: Charger, windows: tuple[Window, ...]) -> None:
+        """Somebody edits a schedule as the maker's app shows it; what he touches is what the owner wants from now on."""
+        shown, owners = charger.schedules, list(self.owners_schedule[charger.serial])
+        for slot, window in enumerate(windows):
+            if slot >= len(shown) or window != shown[slot]:
+                owners[slot : slot + 1] = [window]
+        charger.schedules = windows
+        self.owners_schedule[charger.serial] = tuple(owners)
+
+    def set_options(self, serial: str, options: KeeperOptions) -> None:
+        """The user chooses."""
+        self.note(f"{serial}: {options}")
+        if options.read_only is not self.options[serial].read_only:
+            self._read_only_since[serial] = self.now if options.read_only else inf
+        self.options[serial] = options
+        if self.home is not None and not self.home.dead:
+            self.home.keepers[serial].options = options
+
+    def read_only_since(self, serial: str) -> float:
+        """Since when the user wants no commands to a charger; infinity where he does not."""
+        return self._read_only_since.get(serial, inf)
+
     def asked_to_charge(self, serial: str) -> bool:
         """Whether the user may have asked for a charge by the charging switch, not by an override."""
         return any(
@@ -262,7 +311,10 @@ class House(Observer):
         self.note(kind)
         self.counts.events[kind.replace("_", " ")] += 1
         if kind == "cloud_back" and self.healed_at is not None:
-            self.counts.failbacks.append(self.now - self.healed_at)
+            took = self.now - self.healed_at
+            self.counts.failbacks.append(took)
+            if took > LONGEST_FAILBACK:
+                self.fail("figures", f"the cloud was used again only {took:.0f} s after it was healed")
             self.healed_at = None
 
     def _request_arrived(self, request: Request) -> None:
@@ -275,7 +327,8 @@ class House(Observer):
         self.point("request arrived")
 
     def _request_answered(self, request: Request, answer: JsonObject | None) -> None:
-        self.note(f"cloud → {request.status} {request.method} {request.path}")
+        usual = request.status == 200 and request.method == "GET"
+        self.note(f"cloud → {request.status} {request.method} {request.path}", shown=not usual)
         self.world.advance()
         for invariant in self.invariants:
             invariant.request_answered(request, answer)

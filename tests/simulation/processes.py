@@ -3,9 +3,11 @@
 A process is an object with `turn`: it does something and says after how many seconds it wants its next turn.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from math import inf
 from random import Random
 
 from custom_components.chargekeeper.core.keeper import Keeper, RestartRun, Until
@@ -26,6 +28,8 @@ from tests.simulators.http_server import Fault
 from tests.simulators.world import Car, Charger, Manual, RestartPlan, Window
 
 MINUTE = 60.0
+CHANGES_OF_CLOCKS = (datetime(2026, 10, 25, 1, tzinfo=UTC), datetime(2027, 3, 28, 1, tzinfo=UTC))
+"""When Europe changes to and from winter time."""
 POINTS = (
     "journal not saved yet",
     "journal saved",
@@ -138,6 +142,7 @@ class Hiccups(Process):
     async def turn(self) -> float:
         house, random = self.house, self.random
         house.counts.events["hiccups"] += 1
+        house.healed_at = None
         match random.randrange(5):
             case 0:
                 house.note("cloud: access tokens end early")
@@ -190,6 +195,9 @@ class LocalLinks(Process):
             link.up = random.random() < 0.55
             link.latency = random.choice([0.1, 0.5, 2.0, 4.0, 8.0])
             link.refuses = random.random() < 0.1
+            home = self.house.home
+            if home is not None and random.random() < 0.2:
+                (home.unplug_link if link.serial in home.local else lambda _serial: home.plug_link(link))(link.serial)
             self.house.note(f"{link.serial}: link up {link.up}, latency {link.latency}, refuses {link.refuses}")
             self.house.counts.events["local links lost"] += not link.up
         return self.wait(3)
@@ -226,6 +234,23 @@ class Power(Process):
     async def heal(self) -> None:
         for charger in self.house.world.chargers.values():
             charger.power_cycle()
+
+
+class Season(Process):
+    """When the clocks change, the maker's app moves the windows, which are in UTC, so that the local times stay."""
+
+    def begin(self) -> float:
+        now = self.house.true_clock.now()
+        return min(((change - now).total_seconds() for change in CHANGES_OF_CLOCKS if change > now), default=inf)
+
+    async def turn(self) -> float:
+        hours = 1 if self.house.true_clock.now().month > 6 else -1
+        self.house.note("the clocks change: all windows move")
+        self.house.counts.events["changes of the clocks"] += 1
+        for charger in self.house.world.chargers.values():
+            if charger.reaches_cloud:
+                self.house.edit_schedule(charger, tuple(_moved(window, hours) for window in charger.schedules))
+        return inf
 
 
 class Cars(Process):
@@ -293,12 +318,7 @@ class Others(Process):
             slot = self.random.randrange(len(windows))
             start = f"{self.random.randrange(24):02}{self.random.choice(['00', '30'])}"
             windows[slot] = replace(windows[slot], start=start, enabled=self.random.random() < 0.8)
-        owners = list(self.house.owners_schedule[charger.serial])
-        for slot, window in enumerate(windows):
-            if slot >= len(owners) or slot >= len(charger.schedules) or window != charger.schedules[slot]:
-                owners[slot : slot + 1] = [window]
-        charger.schedules = tuple(windows)
-        self.house.owners_schedule[charger.serial] = tuple(owners)
+        self.house.edit_schedule(charger, tuple(windows))
         return f"schedule {charger.schedules}"
 
     def _lock(self, charger: Charger) -> str:
@@ -338,10 +358,13 @@ class User(Process):
         return self.wait(0.3)
 
     async def turn(self) -> float:
+        for serial, options in self.house.options.items():
+            if options.read_only and self.random.random() < 0.2:
+                self._read_only(serial)
         times = self.random.choices([1, 2, 9], [85, 12, 3])[0]
         serial = self.some_charger().serial
         for _ in range(times):
-            self._act(serial)
+            self.act(serial)
             if self.random.random() < 0.5:
                 await self.house.clock.advance(self.random.choice([0.0, 0.3, 1.0]))
         if self.random.random() < 0.06:
@@ -354,7 +377,8 @@ class User(Process):
         for serial in self.house.options:
             self._options(serial, read_only=False, prefer=Prefer.AUTO)
 
-    def _act(self, serial: str) -> None:
+    def act(self, serial: str) -> None:
+        """Do one thing."""
         random = self.random
         deeds: list[tuple[Callable[[str], None], int]] = [
             (self._override, 8),
@@ -415,7 +439,7 @@ class User(Process):
         if house.now - house.update_began.get(serial, 0.0) < 2 * MINUTE:
             return  # no status can be so fresh that it would show the update
         watch = next(invariant for invariant in house.invariants if isinstance(invariant, Restarts))
-        watch.press(serial)
+        press = watch.press(serial)
 
         def told(answer: object) -> None:
             if isinstance(answer, RestartRun):
@@ -425,7 +449,7 @@ class User(Process):
             # Unclear ones count as sent, refused ones do not.
             unclear = isinstance(answer, RestartRun) or getattr(answer, "reason", "") == "restart_unclear"
             guarded = isinstance(answer, UnsafeRequest)
-            watch.done(serial, counted=unclear or guarded or not isinstance(answer, ChargerError))
+            watch.done(press, counted=unclear or guarded or not isinstance(answer, ChargerError))
 
         def outcome(answer: object) -> None:
             house.counts.restarts[f"{getattr(answer, 'reason', answer)}"] += 1
@@ -443,23 +467,32 @@ class User(Process):
 
     def _options_changed(self, serial: str) -> None:
         random = self.random
-        match random.randrange(4):
+        match random.randrange(5):
             case 0:
                 self._options(serial, prefer=random.choice(list(Prefer)))
             case 1:
                 self._options(serial, prefer=Prefer.AUTO)
+            case 2:
+                self._read_only(serial)
             case _:
                 self._options(serial, load_group_limit=random.choice([None, 8.0, 12.5, 16.0, 20.0, 32.0]))
 
     def _options(self, serial: str, **changes: object) -> None:
-        house = self.house
-        options = replace(house.options[serial], **changes)  # type: ignore[arg-type]
-        if options == house.options[serial]:
+        options = replace(self.house.options[serial], **changes)  # type: ignore[arg-type]
+        if options != self.house.options[serial]:
+            self.house.set_options(serial, options)
+
+    def _read_only(self, serial: str) -> None:
+        """Read-only: the override is ended first."""
+        if self.house.options[serial].read_only:
+            self._options(serial, read_only=False)
             return
-        house.note(f"{serial}: options {options}")
-        house.options[serial] = options
-        if house.home is not None and not house.home.dead:
-            house.home.keepers[serial].options = options
+        self.house.act(
+            serial,
+            "go read-only",
+            lambda keeper: keeper.end_override_for_removal(),
+            lambda _answer: self._options(serial, read_only=True),
+        )
 
     def _password(self, serial: str) -> None:
         """Change the password with the maker; later enter it in Home Assistant."""
@@ -494,7 +527,11 @@ class Operator(Process):
                 self.storm -= 1
                 return random.uniform(1, 240)
             return self.wait(6)
-        match random.choices(["restart", "kill", "fuse", "storm", "clock"], [25, 30, 25, 4, 16])[0]:
+        kinds = ["reload", "restart", "kill", "kill in a command", "fuse", "storm", "clock"]
+        match random.choices(kinds, [12, 15, 12, 22, 20, 4, 15])[0]:
+            case "reload":
+                await house.reload_home()
+                return self.wait(6)
             case "restart":
                 await house.stop_home()
                 return random.choice([1.0, 20.0, 10 * MINUTE])
@@ -510,8 +547,11 @@ class Operator(Process):
                 return self.wait(6)
             case "storm":
                 self.storm = random.randrange(2, 7)
-            case _:
+            case "kill in a command":
+                User(house, random, self.pace).act(self.some_charger().serial)
                 await spin(random.randrange(60))
+            case _:
+                pass
         house.kill_home()
         return self.down(random)
 
@@ -524,12 +564,15 @@ class Operator(Process):
         return random.choice([1.0, 5.0, 20.0, 45.0, 10 * MINUTE])
 
 
+def _moved(window: Window, hours: int) -> Window:
+    start, stop = (f"{(int(hhmm[:2]) + hours) % 24:02}{hhmm[2:]}" for hhmm in (window.start, window.stop))
+    return replace(window, start=start, stop=stop)
+
+
 async def spin(rounds: int) -> None:
     """Let what is under way go on for so many rounds of the loop: it then stands at any of its awaits."""
-    import asyncio
-
     for _ in range(rounds):
         await asyncio.sleep(0)
 
 
-ALL: tuple[type[Process], ...] = (Weather, Hiccups, CloudLinks, LocalLinks, Power, Cars, Others, User, Operator)
+ALL: tuple[type[Process], ...] = (Weather, Hiccups, CloudLinks, LocalLinks, Power, Season, Cars, Others, User, Operator)

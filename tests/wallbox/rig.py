@@ -1,7 +1,8 @@
 """An account alone, over real loopback sockets to the simulated cloud and on virtual time: its chargers have listeners
 that note what they show, and the simulator's log of requests is measured against the purses."""
 
-from collections.abc import AsyncIterator, Callable, Iterable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -26,7 +27,7 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 GROUPS = "/v3/chargers/groups"
 STATUS = "/chargers/status/"
 SIGN_IN, REFRESH = "/users/signin", "/users/refresh-token"
-SLACK = 1e-6
+SLACK = 0.01  # seconds: what a store, or the wall clock, rounds away
 
 
 @dataclass
@@ -70,7 +71,9 @@ class Rig:
     owner: Account
     saved: dict[str, object] | None = None
     saves: int = 0
+    tasks: list[asyncio.Task[object]] = field(default_factory=list)
     outages: list[str] = field(default_factory=list)
+    outages_at: list[float] = field(default_factory=list)
     told: list[AccountSnapshot] = field(default_factory=list)
     listeners: dict[str, Listener] = field(default_factory=dict)
     account: WallboxAccount = field(init=False)
@@ -95,16 +98,33 @@ class Rig:
             save_purses=save,
         )
         account.restore_purses(json.loads(json.dumps(stored)))
-        account.listen_outage(self.outages.append)
+        account.listen_outage(self._note_outage)
         account.listen(self.told.append)
         return account
 
-    async def kill(self) -> None:
-        """Home Assistant dies and starts again: what was saved last is all that is left."""
+    def _note_outage(self, event: str) -> None:
+        self.outages.append(event)
+        self.outages_at.append(self.clock.monotonic())
+
+    async def restart(self, *, killed: bool = False) -> None:
+        """Home Assistant ends, cleanly or by a power cut, and starts again with what was saved last."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
         stored = self.saved
         await self.account.stop()
-        self.saved = stored
-        self.account = self.new_account(stored=stored)
+        self.account = self.new_account(stored=stored if killed else self.saved)
+        self.account.start()
+
+    def begin(self, work: Coroutine[object, object, object]) -> asyncio.Task[object]:
+        """Let something go on while the test lets time pass."""
+        self.tasks.append(asyncio.create_task(work))
+        return self.tasks[-1]
+
+    async def finish(self, *work: asyncio.Task[object], within: float = 130, step: float = 1) -> list[object]:
+        """Let time pass until these end; what they gave, or raised."""
+        await self.clock.advance_until(lambda: all(task.done() for task in work), within=within, step=step)
+        return await asyncio.gather(*work, return_exceptions=True)
 
     async def settle_in(self) -> None:
         """Until everything of the three chargers was read."""

@@ -45,7 +45,7 @@ def _kinds(rig: Rig, since: float = 0.0) -> dict[str, int]:
 # How many requests
 
 
-@pytest.mark.parametrize(("chargers", "bound", "hours"), [(1, 40, 5), (10, 60, 4), (100, 60, 4)])
+@pytest.mark.parametrize(("chargers", "bound", "hours"), [(1, 40, 5), (10, 60, 4), (100, 60, 10)])
 async def test_i6_gets_per_hour_of_idle_chargers_stay_within_their_figure(
     socket_enabled: None, chargers: int, bound: int, hours: int
 ) -> None:
@@ -60,6 +60,7 @@ async def test_i6_gets_per_hour_of_idle_chargers_stay_within_their_figure(
         assert overdrawn(rig, probes=False) == []
         groups = gaps(rig.gets(GROUPS))
         assert (min(groups), max(groups)) == (120, 120)
+        assert {path.presence for path in rig.account.paths.values()} == {Presence.ONLINE}  # all keep their status
 
 
 async def test_the_status_of_each_charger_comes_first_then_roles_and_schedules_once(rig: Rig) -> None:
@@ -96,14 +97,15 @@ async def test_the_charger_heard_of_longest_ago_is_asked_next(socket_enabled: No
             assert len(set(asked[begin : begin + 30])) >= 28
 
 
-async def test_role_and_schedule_are_asked_about_daily(rig: Rig) -> None:
-    await rig.settle_in()
-    rig.cloud.requests.clear()
-    await rig.clock.advance(23 * HOUR)
-    assert _kinds(rig)["details"] == 0
-    await rig.clock.advance(3 * HOUR)
-    kinds = _kinds(rig)
-    assert (kinds["details"], kinds["schedules"]) == (3, 3)
+async def test_role_and_schedule_are_asked_about_daily(socket_enabled: None) -> None:
+    async with rigged(idle_world(1)) as rig:
+        await rig.settle_in()
+        rig.cloud.requests.clear()
+        await rig.clock.advance(23 * HOUR)
+        assert _kinds(rig)["details"] == 0
+        await rig.clock.advance(2 * HOUR)
+        kinds = _kinds(rig)
+        assert (kinds["details"], kinds["schedules"]) == (1, 1)
 
 
 async def test_a_charging_charger_without_a_sign_of_life_for_5_min_is_asked_next(rig: Rig) -> None:
@@ -148,10 +150,10 @@ async def test_a_charger_that_left_the_account_is_gone_after_3_polls_and_not_ask
     assert listener.changes == 1
     assert WAITING not in {identity.serial for identity in rig.account.snapshot.chargers}
     since = rig.clock.monotonic()
-    await rig.clock.advance(26 * HOUR)
+    await rig.clock.advance(3 * HOUR)
     assert [request for request in rig.data_gets(since) if WAITING in request.path] == []
     assert listener.changes == 1
-    assert len([request for request in rig.data_gets(since) if FREE in request.path]) > 20
+    assert len([request for request in rig.data_gets(since) if FREE in request.path]) > 5
     rig.owner.serials = None
     await rig.clock.advance(2 * MINUTE)
     assert not rig.path(WAITING).gone
@@ -346,13 +348,6 @@ async def test_i3_an_idle_status_may_be_as_old_as_one_and_a_half_status_rounds(
         await rig.clock.advance(MINUTE)
         assert len(rig.account.paths) == chargers
         assert rig.path("710000").idle_age == pytest.approx(hours * HOUR)
-
-
-async def test_100_idle_chargers_all_keep_their_status(socket_enabled: None) -> None:
-    async with rigged(idle_world(100)) as rig:
-        rig.account.start()
-        await rig.clock.advance(10 * HOUR)
-        assert {path.presence for path in rig.account.paths.values()} == {Presence.ONLINE}
 
 
 # Three conditions kept apart

@@ -68,7 +68,7 @@ SHORTEST_WAKE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class _Expected:
-    """An acknowledged setting whose effect is looked for."""
+    """A setting that was sent, acknowledged or perhaps, and whose effect is looked for."""
 
     setting: Setting
     sent_at: float
@@ -373,9 +373,8 @@ class Keeper(PathListener):
         if self._snapshot.value(OCPP):
             raise NotAllowed("ocpp_active")
         if isinstance(setting, SetCurrent):
-            # What was known long ago may have been lowered since: what looks like lowering could raise it.
             known = limits.Limits.of(self._snapshot.readings)
-            limits.permit(setting.amps, replace(known, charging_current=self._shown(CHARGING_CURRENT)))
+            limits.permit(setting.amps, replace(known, charging_current=self._present_current()))
 
     async def _carry_out(self, capability: Capability) -> Outcome:
         async with self._context.lock:
@@ -385,9 +384,7 @@ class Keeper(PathListener):
                 return Outcome.VERIFIED
             if isinstance(setting, SetCharging) and setting.on:
                 await self._lower_for_start()
-            sent_at = self._clock.monotonic()
             path = await self._deliver(setting)
-            self._expected[setting.capability] = _Expected(setting, sent_at)
             self._record(setting, Outcome.ACCEPTED)
             self._publish()
             if setting.capability is Capability.CHARGING:
@@ -408,9 +405,8 @@ class Keeper(PathListener):
                 return self._shown(ECO_MODE) is mode
             case SetLock(locked):
                 return self._snapshot.connection_path is not None and self._shown(LOCKED) is locked
-            case SetCharging(on):
-                status = self._shown(STATUS)
-                return status in ALLOWED_TO_CHARGE if on else status is Status.PAUSED
+        status = self._shown(STATUS)
+        return status in ALLOWED_TO_CHARGE if setting.on else status is Status.PAUSED
 
     def _shown[T](self, prop: Property[T]) -> T | None:
         """What the charger showed over a path in this run, as far as it may be shown; None for what is only cached."""
@@ -419,7 +415,7 @@ class Keeper(PathListener):
 
     async def _deliver(self, setting: Setting) -> ChargerPath:
         """Send a setting on the best path, and on the next where that one fails; a lower current goes out on all."""
-        present = self._snapshot.value(CHARGING_CURRENT)
+        present, sent_at = self._snapshot.value(CHARGING_CURRENT), self._clock.monotonic()
         lowering = isinstance(setting, SetCurrent) and present is not None and setting.amps < present
         carried: list[ChargerPath] = []
         failures: list[ChargerError] = []
@@ -427,16 +423,28 @@ class Keeper(PathListener):
             try:
                 await self._router.send(path, setting)
             except ChargerError as err:
-                if not carried and not isinstance(err, PathDown | PathBusy | LoginRejected):
-                    raise
                 failures.append(err)
+                if not carried and not isinstance(err, PathDown | PathBusy | LoginRejected):
+                    break
             else:
                 carried.append(path)
                 if not lowering:
                     break
+        if carried or not all(failure.surely_not_sent for failure in failures):
+            self._expected[setting.capability] = _Expected(setting, sent_at)
         if not carried:
-            raise failures[0]
+            raise failures[-1]
         return carried[0]
+
+    def _present_current(self) -> float | None:
+        """The lowest that the charger may be set to now, A; None where it may be anything.
+
+        What is known only from long ago may have been lowered since: what looks like lowering could raise it (I1).
+        """
+        shown, expected = self._shown(CHARGING_CURRENT), self._expected.get(Capability.CURRENT)
+        if shown is None or expected is None or not isinstance(expected.setting, SetCurrent):
+            return shown
+        return min(shown, expected.setting.amps)
 
     async def _lower_for_start(self) -> None:
         """Before a charge is started: bring a setting above the ceiling down to it (I1)."""
@@ -463,7 +471,7 @@ class Keeper(PathListener):
     def _record(self, setting: Setting, outcome: Outcome) -> None:
         self._outcomes.append((self._clock.now(), type(setting).__name__, outcome))
         if outcome is Outcome.FAILED:
-            LOGGER.warning("A command (%s) was acknowledged but never showed at the charger", type(setting).__name__)
+            LOGGER.warning("A command (%s) was sent but never showed at the charger", type(setting).__name__)
 
 
 def _contacts(snapshot: Snapshot) -> tuple[datetime | None, datetime | None]:

@@ -23,7 +23,6 @@ from .paths import (
     ChargerError,
     ChargerPath,
     Install,
-    NoConnection,
     NotAllowed,
     PathDown,
     Presence,
@@ -53,8 +52,9 @@ KNOWN_WITHOUT_LOOKING = frozenset(
 class RestartRun:
     """One restart under way."""
 
-    def __init__(self, outcome: asyncio.Future[Outcome]) -> None:
-        self._outcome = outcome
+    def __init__(self, watch: RestartWatch) -> None:
+        self.watch = watch
+        self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
     async def wait(self) -> Outcome:
         """What became of it: `VERIFIED`, `UNVERIFIED` or `FAILED`, at most 10 min after the press.
@@ -63,6 +63,13 @@ class RestartRun:
             NoConnection: `stopping`, where the watch ends because ChargeKeeper does.
         """
         return await result_of(self._outcome)
+
+    def end(self, outcome: Outcome | None) -> None:
+        """Tell whoever waits what became of it; None where ChargeKeeper ends before that is known."""
+        if outcome is None:
+            self._outcome.cancel()
+        else:
+            self._outcome.set_result(outcome)
 
 
 class Maintenance:
@@ -73,8 +80,7 @@ class Maintenance:
         self._clock = context.clock
         self._journal = context.journal
         self._router = router
-        self._watch: RestartWatch | None = None
-        self._done: asyncio.Future[Outcome] | None = None
+        self._run: RestartRun | None = None
         self._unwatch: list[Callable[[], None]] = []
         self._look: asyncio.Task[None] | None = None
         self._checking = False
@@ -86,7 +92,7 @@ class Maintenance:
     @property
     def restarting(self) -> bool:
         """Whether a restart is being watched."""
-        return self._watch is not None
+        return self._run is not None
 
     @property
     def installing(self) -> bool:
@@ -96,8 +102,9 @@ class Maintenance:
     def marks(self) -> list[float]:
         """Monotonic moments at which something falls due without anything being heard."""
         marks: list[float] = []
-        if self._watch is not None:
-            marks += [self._watch.pressed_at + AWAY_WITHIN, self._watch.pressed_at + BACK_WITHIN]
+        if self._run is not None:
+            pressed_at = self._run.watch.pressed_at
+            marks += [pressed_at + AWAY_WITHIN, pressed_at + BACK_WITHIN]
         if self._restart_at is not None:
             marks.append(self._restart_at + COOLING_DOWN)
         if self._install_at is not None:
@@ -118,20 +125,17 @@ class Maintenance:
     def start(self) -> None:
         """Go on watching a restart that the journal says is under way."""
         record = self._journal.entries.restart
-        if record is not None and record.outcome is None and self._restart_at is not None and self._watch is None:
+        if record is not None and record.outcome is None and self._restart_at is not None and self._run is None:
             away_at = None if record.away_at is None else self._context.monotonic_of(record.away_at)
             self._begin_watch(RestartWatch(self._restart_at, away_at))
 
     def stop(self) -> None:
         """Stop watching; the journal keeps that it is under way."""
-        done = self._end_watch()
-        if done is not None and not done.done():
-            done.set_exception(NoConnection("stopping"))
-            done.exception()  # nobody may be waiting
+        self._end_watch(None)
 
     async def restart(self) -> RestartRun:
         """As `Keeper.restart`."""
-        if self._watch is not None:
+        if self._run is not None:
             raise UnsafeRequest("restart_restarting")
         async with self._context.lock:
             path = await self._guarded_path(Restart(), "restart")
@@ -187,10 +191,10 @@ class Maintenance:
         self.settle()
         said, synced_at = path.said, path.synced_at
         alive = synced_at is not None and synced_at > self._failed_at
-        there = alive and said is not None and said.status is not Status.OFFLINE and self._watch is None
+        there = alive and said is not None and said.status is not Status.OFFLINE and self._run is None
         if there and Problem.RESTART_FAILED in self._context.problems:
             self._context.problems.discard(Problem.RESTART_FAILED)
-            self._context.spawn(self._journal.write(restart=None))  # else it would be back after a start
+            self._context.spawn(self._forget_failure())  # else it would be back after a start
 
     def settle(self) -> None:
         """See what has become of a restart or an install by now."""
@@ -232,40 +236,44 @@ class Maintenance:
         # Paths on which the charger is there come first: a local one before the cloud in which it is offline.
         path = next(iter(capable or reachable), None)
         asked_at, synced_at = (None, None) if path is None else (path.asked_at, path.synced_at)
-        role = self._context.ledger.get(ROLE)
+        presence = Presence.UNKNOWN if path is None else path.presence
+        status, role = self._context.ledger.fresh(STATUS, now), self._context.ledger.get(ROLE)
+        if self.installing:
+            status = Status.UPDATING  # an install that was accepted may begin at any moment, seen or not
+        elif status is Status.OFFLINE and presence is not Presence.OFFLINE:
+            status = None  # that is the word of another path
         return Facts(
             has_path=path is not None,
             over_cloud=path is not None and path.source is Source.CLOUD,
             supported=bool(capable),
-            presence=Presence.UNKNOWN if path is None else path.presence,
-            # An install that was accepted may begin at any moment, seen or not.
-            status=Status.UPDATING if self.installing else self._context.ledger.fresh(STATUS, now),
+            presence=presence,
+            status=status,
             asked_age=None if asked_at is None else now - asked_at,
             evidence_age=None if synced_at is None else now - synced_at,
             role=None if role is None else role.value,
             since_last=None if self._restart_at is None else max(now - self._restart_at, 0.0),
-            watching=self._watch is not None,
+            watching=self._run is not None,
             allow_while_charging=self._context.options.restart_while_charging,
             refused_by_plan=self._refused_by_plan,
             checking=self._checking,
         )
 
     def _begin_watch(self, watch: RestartWatch) -> RestartRun:
-        self._watch, self._restart_at = watch, watch.pressed_at
-        self._done = asyncio.get_running_loop().create_future()
+        self._run, self._restart_at = RestartRun(watch), watch.pressed_at
         self._unwatch = [path.watch() for path in self._router]
         self._context.publish()
-        return RestartRun(self._done)
+        return self._run
 
     def watch_path(self, path: ChargerPath) -> None:
         """A path joined: while a restart is watched it is to look often."""
-        if self._watch is not None:
+        if self._run is not None:
             self._unwatch.append(path.watch())
 
     def _observe(self, path: ChargerPath) -> None:
-        watch, said = self._watch, path.said
-        if watch is None or said is None:
+        said = path.said
+        if self._run is None or said is None:
             return
+        watch = self._run.watch
         was_away = watch.away_at
         watch.observe(
             self._clock.monotonic(),
@@ -273,32 +281,43 @@ class Maintenance:
             updating=said.status is Status.UPDATING,
             evidence_at=path.synced_at,
         )
-        record = self._journal.entries.restart
-        if watch.away_at is not None and was_away is None and record is not None:
-            self._context.spawn(self._journal.write(restart=replace(record, away_at=self._clock.now())))
+        if watch.away_at is not None and was_away is None:
+            self._context.spawn(self._journal.write(restart=replace(self._record, away_at=self._clock.now())))
         if watch.wants_status and (self._look is None or self._look.done()):
             self._look = self._context.spawn(self._router.look(path))
 
     def _settle_watch(self) -> None:
-        outcome = None if self._watch is None else self._watch.outcome(self._clock.monotonic())
+        outcome = None if self._run is None else self._run.watch.outcome(self._clock.monotonic())
         if outcome is None:
             return
-        done = self._end_watch()
-        if done is not None and not done.done():
-            done.set_result(outcome)
+        self._end_watch(outcome)
         if outcome is Outcome.FAILED:
             self._context.problems.add(Problem.RESTART_FAILED)
             self._failed_at = self._clock.monotonic()
-        if (record := self._journal.entries.restart) is not None:
-            self._context.spawn(self._journal.write(restart=replace(record, outcome=outcome)))
+        self._context.spawn(self._journal.write(restart=replace(self._record, outcome=outcome)))
         self._context.emit("restart", outcome)
 
-    def _end_watch(self) -> asyncio.Future[Outcome] | None:
-        self._watch = None
+    @property
+    def _record(self) -> RestartRecord:
+        """The restart that is being watched, or was until now."""
+        record = self._journal.entries.restart
+        assert record is not None
+        return record
+
+    async def _forget_failure(self) -> None:
+        """Note that a restart that failed is of no interest any more, unless another one was sent meanwhile."""
+        async with self._context.lock:
+            record = self._journal.entries.restart
+            if record is not None and record.outcome is Outcome.FAILED:
+                await self._journal.write(restart=None)
+
+    def _end_watch(self, outcome: Outcome | None) -> None:
         for end in self._unwatch:
             end()
         self._unwatch = []
-        return self._done
+        if self._run is not None:
+            self._run.end(outcome)
+            self._run = None
 
     def _settle_install(self) -> None:
         record = self._journal.entries.install

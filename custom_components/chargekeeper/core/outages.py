@@ -1,31 +1,35 @@
-"""The record of outages of a maker's cloud: when, what was served from the cache meanwhile, what was replayed after."""
+"""The record of outages of a maker's cloud: when, what was served from the cache, what was carried out afterwards."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from .clock import Clock
+from .stored import moment
 
 KEPT = 50
 """Outages that are remembered; the oldest give way."""
 
+type ByCharger = Mapping[str, tuple[str, ...]]
+"""Names by serial number."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """One outage. `served` and `replayed` hold, by serial, keys of properties and names of what was carried out late."""
+    """One outage: keys of the properties `served` from the cache, names of what was `replayed` after it."""
 
     started_at: datetime
     ended_at: datetime | None = None
-    served: Mapping[str, tuple[str, ...]] | None = None
-    replayed: Mapping[str, tuple[str, ...]] | None = None
+    served: ByCharger = field(default_factory=dict)
+    replayed: ByCharger = field(default_factory=dict)
 
     def export(self) -> dict[str, object]:
         """The outage as JSON."""
         return {
             "started_at": self.started_at.isoformat(),
             "ended_at": None if self.ended_at is None else self.ended_at.isoformat(),
-            "served": {serial: list(keys) for serial, keys in (self.served or {}).items()},
-            "replayed": {serial: list(names) for serial, names in (self.replayed or {}).items()},
+            "served": {serial: list(keys) for serial, keys in self.served.items()},
+            "replayed": {serial: list(names) for serial, names in self.replayed.items()},
         }
 
 
@@ -43,7 +47,7 @@ class OutageLog:
         return bool(self.outages) and self.outages[-1].ended_at is None
 
     def begin(self, since: datetime | None) -> None:
-        """The cloud was lost; `since` is when it first failed to answer. One that is under way goes on."""
+        """The cloud was lost; `since` is when it first failed to answer. An outage under way goes on."""
         if not self.open:
             self.outages = [*self.outages[1 - KEPT :], Outage(since or self._clock.now())]
             self._changed()
@@ -51,18 +55,19 @@ class OutageLog:
     def serve(self, serial: str, keys: Iterable[str]) -> None:
         """These properties of a charger are served from the cache."""
         if self.open:
-            self._note("served", serial, keys)
+            last = self.outages[-1]
+            self._put(replace(last, served=_with(last.served, serial, keys)))
 
     def end(self) -> None:
         """The cloud is back."""
         if self.open:
-            self.outages[-1] = replace(self.outages[-1], ended_at=self._clock.now())
-            self._changed()
+            self._put(replace(self.outages[-1], ended_at=self._clock.now()))
 
     def replay(self, serial: str, name: str) -> None:
         """Something that was asked for during the last outage was carried out."""
         if self.outages:
-            self._note("replayed", serial, [name])
+            last = self.outages[-1]
+            self._put(replace(last, replayed=_with(last.replayed, serial, [name])))
 
     def export(self) -> list[dict[str, object]]:
         """All outages as JSON, oldest first."""
@@ -73,30 +78,23 @@ class OutageLog:
         entries = stored if isinstance(stored, list) else []
         self.outages = [outage for entry in entries if (outage := _outage_from(entry)) is not None][-KEPT:]
 
-    def _note(self, field: str, serial: str, names: Iterable[str]) -> None:
-        last = self.outages[-1]
-        noted: Mapping[str, tuple[str, ...]] = getattr(last, field) or {}
-        known = noted.get(serial, ())
-        fresh = tuple(sorted(set(names) - set(known)))
-        if fresh:
-            self.outages[-1] = replace(last, **{field: {**noted, serial: known + fresh}})
+    def _put(self, outage: Outage) -> None:
+        if outage != self.outages[-1]:
+            self.outages[-1] = outage
             self._changed()
 
 
+def _with(noted: ByCharger, serial: str, names: Iterable[str]) -> ByCharger:
+    """What is noted, and these names too."""
+    known = noted.get(serial, ())
+    return {**noted, serial: known + tuple(sorted(set(names) - set(known)))}
+
+
 def _outage_from(stored: object) -> Outage | None:
-    if not isinstance(stored, Mapping) or (started_at := _moment(stored.get("started_at"))) is None:
+    if not isinstance(stored, Mapping) or (started_at := moment(stored.get("started_at"))) is None:
         return None
-    return Outage(
-        started_at, _moment(stored.get("ended_at")), _names(stored.get("served")), _names(stored.get("replayed"))
-    )
-
-
-def _moment(value: object) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-    return moment if moment is not None and moment.tzinfo is not None else None
+    served, replayed = _names(stored.get("served")), _names(stored.get("replayed"))
+    return Outage(started_at, moment(stored.get("ended_at")), served, replayed)
 
 
 def _names(stored: object) -> dict[str, tuple[str, ...]]:

@@ -56,6 +56,9 @@ FULL_ENERGY = 0.2
 DISTURBING = frozenset({Status.OFFLINE, Status.UPDATING, Status.RESTARTING, Status.ERROR})
 """After these the charger may have forgotten the override."""
 
+FAILURES = frozenset({Problem.OVERRIDE_SUPERSEDED, Problem.OVERRIDE_FAILED})
+"""How an override may end against the user's will; told until the car leaves or a new one is wanted."""
+
 
 class OverridePursuit:
     """The override of one charger. `lower_for_start` brings the current below the ceiling before a start."""
@@ -123,7 +126,7 @@ class OverridePursuit:
         elif self._waiting_car_since is None:
             self._waiting_car_since = self._clock.monotonic()
         if said.car_connected is False:
-            self._context.problems -= {Problem.OVERRIDE_SUPERSEDED, Problem.OVERRIDE_FAILED}
+            self._context.problems -= FAILURES
 
     async def switch(self, *, on: bool, until: Until, until_at: datetime | None) -> Outcome:
         """As `Keeper.set_override`."""
@@ -138,7 +141,7 @@ class OverridePursuit:
                 await self._end(intent, End.CANCELLED)
             if (refusal := await self._pursue()) is not None:
                 raise refusal
-            return self._outcome()
+            return Outcome.FAILED if on and self._context.problems & FAILURES else self._outcome()
 
     async def end_for_good(self) -> tuple[str, ...]:
         """End the override before the charger is given up; the windows that stay disabled, as text."""
@@ -162,7 +165,7 @@ class OverridePursuit:
         ledger = self._context.ledger
         if ledger.fresh(STATUS, self._clock.monotonic()) is Status.LOCKED:
             raise NotAllowed("locked")
-        self._context.problems -= {Problem.OVERRIDE_SUPERSEDED, Problem.OVERRIDE_FAILED}
+        self._context.problems -= FAILURES
         if intent is None:
             self._told_pending = False
             status, car = ledger.get(STATUS), ledger.get(CAR_CONNECTED)
@@ -198,8 +201,6 @@ class OverridePursuit:
             return Outcome.VERIFIED
         if intent.state is IntentState.APPLIED:
             return Outcome.ACCEPTED
-        if intent.end is End.FAILED:
-            return Outcome.FAILED
         if intent.state is IntentState.PENDING and not self._told_pending:
             self._told_pending = True
             self._context.emit("connection", "override_pending")
@@ -234,7 +235,7 @@ class OverridePursuit:
         status = None if said is None else said.status
         if status in OVERRIDE_IN_EFFECT and asked_at <= self._released_on:
             status = Status.WAITING_SCHEDULE  # that was before we handed it back
-        edge = {self._inside(asked_at), self._inside(asked_at - REPORT_LAG)} != {self._inside_at_confirm}
+        window_closed = self._inside_at_confirm is True and self._inside(asked_at) is False
         return decide(
             intent,
             Seen(
@@ -243,7 +244,7 @@ class OverridePursuit:
                 car_connected=None if said is None else said.car_connected,
                 full=self._is_full(status),
                 effect_due=asked_at >= self._sent_at + EFFECT_AFTER,
-                disturbed=self._disturbed or edge,
+                disturbed=self._disturbed or window_closed,
             ),
         )
 
@@ -300,21 +301,28 @@ class OverridePursuit:
         """Ask the charger to charge now."""
         await self._lower_for_start()
         again = intent.sent or self._told_pending
-        applied = replace(intent, state=IntentState.APPLIED, sent=True, applications=intent.applications + 1)
-        await self._journal.write(override=replace(applied, state=IntentState.PENDING))
+        pending = replace(intent, state=IntentState.PENDING)
+        sending = replace(pending, sent=True, applications=intent.applications + 1)
+        await self._journal.write(override=sending)
+        conflict = False
         try:
             await self._router.send(path, SetOverride(on=True))
         except NotApplicable:
+            conflict = True
+        except ChargerError as err:
+            if err.surely_not_sent:
+                await self._journal.write(override=pending)  # it does not count
+            raise
+        await self._journal.write(override=replace(sending, state=IntentState.APPLIED))
+        if again:
+            self._context.emit("connection", "override_reapplied")
+        if conflict:
             # Perhaps it charges already, perhaps its schedule holds it: the next answer tells, and is sought at once.
-            await self._journal.write(override=applied)
             self._sent_at = -inf
             await path.check()
         else:
-            await self._journal.write(override=applied)
             self._sent_at = self._clock.monotonic()
             self._router.read_back(path)
-        if again:
-            self._context.emit("connection", "override_reapplied")
 
     async def _disable_schedule(self, path: ChargerPath, intent: Intent) -> None:
         """Asking had no effect: take the schedule out of the way, the originals journaled first."""

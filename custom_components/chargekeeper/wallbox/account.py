@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 import logging
 from math import inf
@@ -51,8 +51,8 @@ STATUS_EVERY = 20 * 60.0
 DAILY = 24 * 3600.0
 """Seconds between two readings of role, of schedule, and of the status even where groups answers show signs of life."""
 
-TOKEN_MARGIN = timedelta(seconds=90)
-"""How long before its end an access token is renewed."""
+TOKEN_MARGIN = 90.0
+"""Seconds before its end at which an access token is renewed."""
 
 REFUSED_AGAIN_AFTER = 10 * 60.0
 """Seconds between two refused sign-ins after which the password is asked for; also the wait before the second."""
@@ -343,7 +343,7 @@ class WallboxAccount(CloudAccount):
         due = [path for path in self._paths.values() if path.in_account and due_at(path) <= now]
         if not due:
             return None
-        path = min(due, key=lambda p: (not p.power_flows, max(p.evidence_at, p.status_turn.read_at)))
+        path = min(due, key=lambda p: (not p.power_flows, max(p.evidence_at, p.status_turn.tried_at)))
         return lambda: self._read_status(path, self._purses.reads)
 
     def _next_chore(self) -> Callable[[], Awaitable[None]] | None:
@@ -424,6 +424,7 @@ class WallboxAccount(CloudAccount):
         self._refusals.append((now, path))
         if path is not None and len(self._refusals) >= UNSHARED_REFUSALS and {p for _, p in self._refusals} == {path}:
             path.refuse()
+            self._tell()
 
     async def _get[T](self, purse: Purse, call: Callable[[], Awaitable[T]]) -> T:
         """One GET from a purse, signed in; one that meets an old token passes its slot to its one repetition.
@@ -517,25 +518,30 @@ class WallboxAccount(CloudAccount):
             return now
         return max(self._login_blocked_until, self._purses.logins.free_at(now))
 
-    def _must_sign_in(self, ahead: float = 0.0) -> bool:
-        """Whether a request so many seconds from now needs new tokens first."""
+    def _must_sign_in(self) -> bool:
+        """Whether there is no token that could serve."""
+        return self._client.tokens is None or self._token_lasts() <= 0
+
+    def _token_lasts(self) -> float:
+        """Seconds until the access token ends; infinity where nobody knows."""
         tokens = self._client.tokens
-        if tokens is None:
-            return True
-        needed_at = self.cloud_now + timedelta(seconds=ahead) + TOKEN_MARGIN
-        return tokens.access_expires_at is not None and tokens.access_expires_at <= needed_at
+        if tokens is None or tokens.access_expires_at is None:
+            return inf
+        return (tokens.access_expires_at - self.cloud_now).total_seconds()
 
     def _renewal_at(self, now: float) -> float:
         """From when on the slow round should renew the tokens, so that the next GET finds them good."""
-        tokens = self._client.tokens
-        if tokens is None or tokens.access_expires_at is None:
-            return inf  # the next GET signs in, or nobody knows
-        good_for = (tokens.access_expires_at - TOKEN_MARGIN - self.cloud_now).total_seconds()
-        return max(now + good_for - READ_EVERY, self._purses.logins.free_at(now))
+        return max(now + self._token_lasts() - TOKEN_MARGIN - READ_EVERY, self._purses.logins.free_at(now))
 
     async def _sign_in_if_needed(self, ahead: float = 0.0) -> None:
+        """Get new tokens where those at hand end within the margin, `ahead` seconds from now.
+
+        One that still serves is used to its end where there is no slot to renew it: a probe must not wait for that.
+        """
         async with self._login_lock:
-            if self._must_sign_in(ahead):
+            now = self._clock.monotonic()
+            is_due = self._token_lasts() <= TOKEN_MARGIN + ahead and self._purses.logins.free_at(now) <= now
+            if is_due or self._must_sign_in():
                 await self._renew(self._client.tokens is not None)
 
     async def _renew(self, refreshable: bool) -> None:

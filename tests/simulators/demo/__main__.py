@@ -64,6 +64,7 @@ async def prepare_home_assistant(home_assistant: HomeAssistant, cloud: WallboxCl
             say("adding the Wallbox account")
             entry = await client.add_account(EMAIL, ACCOUNT_PASSWORD, cloud.url)
             await client.set_load_group_limit(entry, LIMITED_CHARGER, LOAD_GROUP_LIMIT)
+        await client.wait_until_loaded()
 
 
 async def run(options: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """What the demo does in Home Assistant over its HTTP API, as a user would: first user, sign-in, config, options."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -37,7 +38,11 @@ class Client:
         """Wait until every integration was set up; needs a signed-in user."""
         await self._until(self._is_running, "Home Assistant does not finish its start")
 
-    async def _until(self, condition: Any, problem: str) -> None:
+    async def wait_until_loaded(self) -> None:
+        """Wait until every entry of ChargeKeeper is set up, also again after a change of its options."""
+        await self._until(self._is_loaded, "ChargeKeeper is not set up")
+
+    async def _until(self, condition: Callable[[], Awaitable[bool]], problem: str) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE
         while not await condition():
@@ -54,6 +59,9 @@ class Client:
 
     async def _is_running(self) -> bool:
         return bool((await self._call("GET", "/api/config"))["state"] == "RUNNING")
+
+    async def _is_loaded(self) -> bool:
+        return all(entry["state"] == "loaded" for entry in await self.entries())
 
     async def sign_in(self) -> None:
         """Sign in, as the first user where there is none yet."""

@@ -1,0 +1,14 @@
+"""Every bench of a test is stopped after it."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.core.fake_path import BENCHES
+
+
+@pytest.fixture(autouse=True)
+async def stop_benches() -> AsyncIterator[None]:
+    yield
+    while BENCHES:
+        await BENCHES.pop().stop()

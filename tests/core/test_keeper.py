@@ -1,0 +1,762 @@
+"""The keeper: what its snapshot says and when it tells of it, and what becomes of settings."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from custom_components.chargekeeper.core.breaker import Failure
+from custom_components.chargekeeper.core.keeper import EXPECT_WITHIN, KeeperOptions
+from custom_components.chargekeeper.core.model import (
+    CAR_CONNECTED,
+    CHARGING_CURRENT,
+    HOUSE_LIMIT,
+    LOAD_GROUP_LIMIT,
+    LOCKED,
+    OCPP,
+    OFFLINE_CURRENT,
+    POWER,
+    STATUS,
+    TEMPERATURE,
+    UNIT_RATING,
+    WIRE_RATING,
+    Capability,
+    EcoMode,
+    LimitingFactor,
+    Outcome,
+    Prefer,
+    Problem,
+    Source,
+    Status,
+)
+from custom_components.chargekeeper.core.paths import (
+    ChargerError,
+    LoginRejected,
+    NoConnection,
+    NotAllowed,
+    NotApplicable,
+    PathBusy,
+    PathDown,
+    Presence,
+    Restart,
+    SetCharging,
+    SetCurrent,
+    SetEcoMode,
+    SetLock,
+    Setting,
+    UnsafeRequest,
+    Unsupported,
+)
+from tests.core.fake_path import DAYTIME, LIVE_SECONDS, WHO, Bench, FakePath, LogLines, Manual
+from tests.simulators.clock import START
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    bench = Bench()
+    await bench.start()
+    return bench
+
+
+def task[T](work: Coroutine[object, object, T]) -> asyncio.Task[T]:
+    return asyncio.ensure_future(work)
+
+
+# The snapshot
+
+
+async def test_before_the_first_word_nothing_is_known() -> None:
+    bench = Bench()
+    assert bench.reach()[0] is None
+    await bench.start(tell=False)
+    snapshot = bench.snapshot
+    assert snapshot.identity == WHO
+    assert bench.reach() == (None, None, None)
+    assert len(snapshot.readings) == 0
+    assert snapshot.capabilities == set(Capability)
+    await bench.tell()
+    assert bench.reach() == (True, None, Source.CLOUD)
+    assert bench.status() is Status.WAITING_SCHEDULE
+
+
+async def test_a_cloud_that_never_answered_is_lost_once_that_is_sure() -> None:
+    bench = Bench()
+    await bench.start(tell=False)
+    await bench.cloud.lose()
+    assert bench.reach()[0] is False
+
+
+async def test_what_came_before_the_start_is_shown_at_the_start() -> None:
+    bench = Bench()
+    bench.keeper.add_path(bench.cloud)
+    bench.cloud.tell()
+    await bench.clock.settle()
+    assert bench.snapshots == []
+    bench.keeper.start()
+    assert [snapshot.value(STATUS) for snapshot in bench.snapshots] == [Status.WAITING_SCHEDULE]
+
+
+async def test_listeners_hear_of_changes_only(bench: Bench) -> None:
+    contacts: list[float] = []
+    end = bench.keeper.listen_contact(lambda: contacts.append(bench.clock.monotonic()))
+    bench.snapshots.clear()
+    await bench.poll(3)
+    assert bench.snapshots == []
+    assert len(contacts) == 3
+    bench.charger.amps = 10
+    await bench.poll()
+    assert [snapshot.value(CHARGING_CURRENT) for snapshot in bench.snapshots] == [10]
+    assert len(contacts) == 3
+    bench.cloud.changed()  # nothing at all is new
+    assert len(bench.snapshots) == 1
+    assert len(contacts) == 3
+    end()
+    end()
+    await bench.poll()
+    assert len(contacts) == 3
+
+
+async def test_equality_leaves_moments_out(bench: Bench) -> None:
+    before = bench.snapshot
+    await bench.poll()
+    after = bench.snapshot
+    assert after == before
+    assert after.last_cloud_contact != before.last_cloud_contact
+    reading, old = after.readings.get(STATUS), before.readings.get(STATUS)
+    assert reading is not None
+    assert old is not None
+    assert reading.observed_at > old.observed_at
+
+
+async def test_live_values_leave_at_their_age_and_the_path_with_them(bench: Bench) -> None:
+    bench.snapshots.clear()
+    await bench.clock.advance(LIVE_SECONDS - 1)
+    assert bench.snapshots == []
+    await bench.clock.advance(1)
+    assert bench.status() is None
+    assert bench.reach() == (False, None, None)
+    current = bench.snapshot.readings.get(CHARGING_CURRENT)
+    assert current is not None
+    assert (current.value, current.source) == (16, Source.CACHE)
+
+
+async def test_the_timer_does_not_spin(bench: Bench) -> None:
+    bench.cloud.show(POWER, 5.0, max_age=300)
+    wakes = 0
+    call_later = bench.clock.call_later
+
+    def counted(seconds: float, callback: object) -> object:
+        nonlocal wakes
+        wakes += 1
+        assert seconds > 0
+        return call_later(seconds, callback)  # type: ignore[arg-type]
+
+    bench.clock.call_later = counted  # type: ignore[method-assign,assignment]
+    await bench.clock.advance(24 * 3600)
+    assert wakes < 12
+    assert bench.clock.pending == 1  # for the next edge of the schedule
+
+
+async def test_a_clock_that_jumps_back_is_waited_for_without_spinning(bench: Bench) -> None:
+    bench.clock.jump(-1e-3)
+    started = len(bench.clock._timers)
+    await bench.clock.advance(10 * 3600 + 1)
+    assert bench.snapshot.next_window == START + timedelta(days=1, hours=10)
+    assert len(bench.clock._timers) <= started + 4
+
+
+async def test_the_next_window_moves_on_at_its_start(bench: Bench) -> None:
+    assert bench.snapshot.next_window == START + timedelta(hours=10)
+    await bench.clock.advance(10 * 3600)
+    assert bench.snapshot.next_window == START + timedelta(days=1, hours=10)
+    bench.charger.windows = ()
+    await bench.tell()
+    assert bench.snapshot.next_window is None
+
+
+async def test_the_effective_limit_says_what_binds(bench: Bench) -> None:
+    def limit() -> tuple[float | None, LimitingFactor | None]:
+        return bench.snapshot.effective_limit, bench.snapshot.limiting_factor
+
+    assert limit() == (16, LimitingFactor.CHARGING_CURRENT)
+    bench.cloud.show(HOUSE_LIMIT, 14.0)
+    assert limit() == (14, LimitingFactor.HOUSE_LIMIT)
+    bench.keeper.options = KeeperOptions(load_group_limit=12.0)
+    assert limit() == (12, LimitingFactor.LOAD_GROUP_LIMIT)
+    entered = bench.snapshot.readings.get(LOAD_GROUP_LIMIT)
+    assert entered is not None
+    assert (entered.value, entered.source) == (12.0, Source.USER)
+    assert bench.keeper.options.load_group_limit == 12.0
+    bench.cloud.show(LOAD_GROUP_LIMIT, 11.0)  # what the charger knows comes first
+    assert limit() == (11, LimitingFactor.LOAD_GROUP_LIMIT)
+    bench.cloud.show(WIRE_RATING, 10.0)
+    assert limit() == (10, LimitingFactor.WIRE_RATING)
+    bench.cloud.show(OFFLINE_CURRENT, 8.0)
+    bench.cloud.show(UNIT_RATING, 32.0)
+    assert limit() == (10, LimitingFactor.WIRE_RATING)
+    await bench.cloud.lose()
+    assert limit() == (8, LimitingFactor.OFFLINE_CURRENT)
+
+
+async def test_the_users_limit_is_never_cached() -> None:
+    bench = Bench(options=KeeperOptions(load_group_limit=12.0))
+    await bench.start()
+    await bench.cloud.lose()
+    assert bench.snapshot.effective_limit == 12
+    entered = bench.snapshot.readings.get(LOAD_GROUP_LIMIT)
+    assert entered is not None
+    assert entered.source is Source.USER
+
+
+async def test_the_cloud_is_usable_only_where_the_charger_is_in_it(bench: Bench) -> None:
+    bench.charger.at_hand = False
+    await bench.poll()
+    assert bench.reach()[0] is False
+    assert bench.status() is Status.OFFLINE
+    assert bench.snapshot.value(CAR_CONNECTED) is None
+    assert bench.snapshot.value(CHARGING_CURRENT) == 16
+    bench.charger.at_hand = True
+    await bench.poll()
+    assert bench.reach()[0] is True
+    assert bench.status() is Status.WAITING_SCHEDULE
+
+
+async def test_offline_in_the_cloud_is_not_offline_while_another_path_reaches_it(bench: Bench) -> None:
+    local = await bench.add(Source.BLUETOOTH)
+    assert bench.reach() == (True, True, Source.CLOUD)
+    assert bench.snapshot.last_local_contact == bench.clock.now()
+    await bench.tell(Status.OFFLINE)
+    assert bench.status() is Status.WAITING_SCHEDULE
+    assert bench.reach() == (False, True, Source.BLUETOOTH)
+    await local.lose()
+    assert bench.reach() == (False, False, None)
+    await bench.tell(Status.OFFLINE)
+    assert bench.status() is Status.OFFLINE
+
+
+async def test_the_preference_decides_which_path_is_shown(bench: Bench) -> None:
+    await bench.add(Source.BLUETOOTH)
+    assert bench.reach()[2] is Source.CLOUD
+    bench.keeper.options = KeeperOptions(prefer=Prefer.LOCAL_FIRST)
+    assert bench.reach()[2] is Source.BLUETOOTH
+
+
+async def test_who_it_is_and_what_it_can_follow_its_paths(bench: Bench) -> None:
+    bench.cloud.who = replace(WHO, name="Barn")
+    bench.cloud.can = frozenset({Capability.CURRENT})
+    bench.cloud.changed()
+    assert bench.snapshot.identity.name == "Barn"
+    assert bench.snapshot.capabilities == {Capability.CURRENT}
+    bench.keeper.remove_path(Source.CLOUD)
+    bench.keeper.remove_path(Source.CLOUD)
+    assert bench.snapshot.capabilities == frozenset()
+    assert bench.reach()[0] is None
+    assert bench.snapshot.identity.name == "Barn"
+
+
+async def test_a_charger_that_left_the_account_is_a_problem(bench: Bench) -> None:
+    bench.cloud.is_gone = True
+    bench.cloud.changed()
+    assert bench.snapshot.problems == {Problem.GONE}
+    bench.cloud.is_gone = False
+    bench.cloud.changed()
+    assert bench.snapshot.problems == frozenset()
+
+
+async def test_restarting_covers_the_status(bench: Bench) -> None:
+    await bench.keeper.restart()
+    assert bench.status() is Status.RESTARTING
+    await bench.poll()
+    assert bench.status() is Status.RESTARTING
+    bench.keeper.remove_path(Source.CLOUD)
+    assert bench.status() is Status.RESTARTING
+
+
+async def test_a_path_of_the_same_source_gives_way(bench: Bench) -> None:
+    second = FakePath(bench.charger, log=[])
+    bench.keeper.add_path(second)
+    bench.snapshots.clear()
+    bench.charger.amps = 8
+    bench.cloud.tell()
+    assert bench.snapshots == []
+    second.tell()
+    assert bench.snapshot.value(CHARGING_CURRENT) == 8
+
+
+async def test_what_was_stored_is_shown_as_cached_until_the_path_is_back(bench: Bench) -> None:
+    await bench.restart_home_assistant(tell=False)
+    current = bench.snapshot.readings.get(CHARGING_CURRENT)
+    assert current is not None
+    assert (current.value, current.source) == (16, Source.CACHE)
+    assert bench.snapshot.next_window == START + timedelta(hours=10)
+    assert bench.status() is None
+    await bench.tell()
+    current = bench.snapshot.readings.get(CHARGING_CURRENT)
+    assert current is not None
+    assert current.source is Source.CLOUD
+
+
+async def test_the_revision_is_the_ledgers(bench: Bench) -> None:
+    before = bench.keeper.revision
+    await bench.poll()
+    assert bench.keeper.revision == before
+    bench.charger.amps = 7
+    await bench.poll()
+    assert bench.keeper.revision == before + 1
+
+
+async def test_diagnostics_name_nobody(bench: Bench) -> None:
+    await bench.keeper.command(SetCurrent(10))
+    found = bench.keeper.diagnostics()
+    assert WHO.serial not in repr(found)
+    assert WHO.name not in repr(found)
+    assert found["commands"] == [{"at": START.isoformat(), "command": "SetCurrent", "outcome": Outcome.ACCEPTED}]
+    paths = found["paths"]
+    assert isinstance(paths, dict)
+    assert paths[Source.CLOUD]["presence"] is Presence.ONLINE
+
+
+# Admission
+
+
+async def refusal(bench: Bench, setting: Setting) -> tuple[type[ChargerError], str]:
+    sent = len(bench.sent)
+    with pytest.raises(ChargerError) as caught:
+        await bench.keeper.command(setting)
+    assert len(bench.sent) == sent
+    return caught.type, caught.value.reason
+
+
+async def test_read_only_sends_nothing(bench: Bench) -> None:
+    bench.keeper.options = KeeperOptions(read_only=True)
+    assert await refusal(bench, SetCurrent(10)) == (NotAllowed, "read_only")
+    for work in (bench.keeper.set_override(True), bench.keeper.restart(), bench.keeper.install()):
+        with pytest.raises(NotAllowed, match="read_only"):
+            await work
+    assert bench.sent == []
+    assert bench.journal is None
+
+
+async def test_another_master_is_not_fought(bench: Bench) -> None:
+    bench.cloud.show(OCPP, True)
+    assert await refusal(bench, SetCharging(on=True)) == (NotAllowed, "ocpp_active")
+    bench.cloud.show(OCPP, False)
+    assert await bench.keeper.command(SetCharging(on=False)) is Outcome.ACCEPTED
+
+
+async def test_nothing_is_accepted_while_home_assistant_stops(bench: Bench) -> None:
+    bench.keeper.close()
+    assert await refusal(bench, SetCurrent(10)) == (PathDown, "stopping")
+    for work in (bench.keeper.set_override(True), bench.keeper.restart(), bench.keeper.install()):
+        with pytest.raises(PathDown, match="stopping"):
+            await work
+    assert bench.journal is None
+
+
+async def test_i1_no_current_above_the_ceiling_is_sent(bench: Bench) -> None:
+    assert await refusal(bench, SetCurrent(33)) == (UnsafeRequest, "above_ceiling")
+    assert await refusal(bench, SetCurrent(5)) == (UnsafeRequest, "current_too_low")
+    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    assert await refusal(bench, SetCurrent(17)) == (UnsafeRequest, "above_ceiling")
+    assert await bench.keeper.command(SetCurrent(12)) is Outcome.ACCEPTED  # lower than now, if still too much
+
+
+async def test_i1_unknown_wiring_never_raises() -> None:
+    bench = Bench()
+    await bench.start(tell=False)
+    bench.cloud.is_present = Presence.ONLINE
+    bench.cloud.show(CHARGING_CURRENT, 16.0)
+    assert await refusal(bench, SetCurrent(17)) == (UnsafeRequest, "wire_rating_unknown")
+    assert await bench.keeper.command(SetCurrent(10)) is Outcome.ACCEPTED
+
+
+async def test_i1_lowering_from_a_cached_setting_may_be_raising() -> None:
+    bench = Bench(options=KeeperOptions(load_group_limit=10.0))
+    await bench.start()
+    bench.cloud.is_present = Presence.UNKNOWN
+    bench.cloud.changed()
+    assert await refusal(bench, SetCurrent(12)) == (UnsafeRequest, "above_ceiling")
+    assert await bench.keeper.command(SetCurrent(10)) is Outcome.ACCEPTED
+    await bench.restart_home_assistant(tell=False)
+    bench.cloud.is_present = Presence.ONLINE  # but nothing was read yet
+    bench.cloud.changed()
+    assert await refusal(bench, SetCurrent(12)) == (UnsafeRequest, "above_ceiling")
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_i1_what_was_sent_but_not_seen_yet_is_where_raising_begins(bench: Bench, lost: bool) -> None:
+    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.cloud.lost_answers = int(lost)
+    with suppress(PathDown):
+        await bench.keeper.command(SetCurrent(9))
+    assert await refusal(bench, SetCurrent(12)) == (UnsafeRequest, "above_ceiling")
+    assert await bench.keeper.command(SetCurrent(10)) is Outcome.ACCEPTED
+    assert bench.charger.amps == 10
+
+
+async def test_i1_what_was_lowered_for_a_start_is_where_raising_begins(bench: Bench) -> None:
+    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    await bench.keeper.command(SetCharging(on=True))
+    assert await refusal(bench, SetCurrent(12)) == (UnsafeRequest, "above_ceiling")
+
+
+async def test_i1_what_waited_is_judged_again(bench: Bench) -> None:
+    bench.cloud.gate = asyncio.Event()
+    first = task(bench.keeper.command(SetLock(True)))
+    await bench.clock.settle()
+    second = task(bench.keeper.command(SetCurrent(20)))
+    await bench.clock.settle()
+    bench.cloud.show(WIRE_RATING, 18.0)
+    bench.cloud.gate.set()
+    assert await first is Outcome.ACCEPTED
+    with pytest.raises(UnsafeRequest, match="above_ceiling"):
+        await second
+    assert bench.sent == [SetLock(True)]
+
+
+# Writes only on change
+
+
+@pytest.mark.parametrize(
+    ("setting", "other"),
+    [
+        (SetCurrent(16), SetCurrent(17)),
+        (SetEcoMode(EcoMode.OFF), SetEcoMode(EcoMode.ECO)),
+        (SetLock(False), SetLock(True)),
+        (SetCharging(on=False), SetCharging(on=True)),
+    ],
+)
+async def test_what_is_in_force_is_not_sent(setting: Setting, other: Setting) -> None:
+    bench = Bench()
+    bench.charger.manual = Manual.PAUSE
+    await bench.start()
+    assert await bench.keeper.command(setting) is Outcome.VERIFIED
+    assert bench.sent == []
+    assert await bench.keeper.command(other) is Outcome.ACCEPTED
+    assert bench.sent == [other]
+    # What was read before that command proves nothing any more.
+    assert await bench.keeper.command(setting) is Outcome.ACCEPTED
+    assert bench.sent == [other, setting]
+    await bench.poll()
+    assert await bench.keeper.command(setting) is Outcome.VERIFIED
+    assert len(bench.sent) == 2
+
+
+async def test_a_car_that_charges_need_not_be_started(bench: Bench) -> None:
+    bench.charger.manual = Manual.CHARGE
+    await bench.tell()
+    assert await bench.keeper.command(SetCharging(on=True)) is Outcome.VERIFIED
+    assert bench.sent == []
+
+
+async def test_what_is_only_cached_is_no_reason_to_send_nothing(bench: Bench) -> None:
+    bench.cloud.is_present = Presence.UNKNOWN
+    bench.cloud.changed()
+    for setting in (SetCurrent(16), SetEcoMode(EcoMode.OFF), SetLock(False)):
+        assert await bench.keeper.command(setting) is Outcome.ACCEPTED
+    assert len(bench.sent) == 3
+
+
+# Queue
+
+
+async def test_the_newest_wish_wins_and_all_callers_hear_what_came_of_it(bench: Bench) -> None:
+    bench.cloud.gate = asyncio.Event()
+    first = task(bench.keeper.command(SetLock(True)))
+    await bench.clock.settle()
+    waiting = [task(bench.keeper.command(SetCurrent(amps))) for amps in (10, 11, 12)]
+    await bench.clock.settle()
+    assert bench.sent == [SetLock(True)]
+    bench.cloud.gate.set()
+    assert await asyncio.gather(first, *waiting) == [Outcome.ACCEPTED] * 4
+    assert bench.sent == [SetLock(True), SetCurrent(12)]
+
+
+async def test_all_callers_hear_of_the_failure(bench: Bench) -> None:
+    bench.cloud.errors.append(NotAllowed("locked"))
+    calls = [task(bench.keeper.command(SetCurrent(amps))) for amps in (10, 11)]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert [str(answer) for answer in answers] == ["locked", "locked"]
+    assert bench.sent == [SetCurrent(11)]
+
+
+async def test_a_wish_that_is_on_its_way_is_not_changed_any_more(bench: Bench) -> None:
+    bench.cloud.gate = asyncio.Event()
+    first = task(bench.keeper.command(SetCurrent(10)))
+    await bench.clock.settle()
+    second = task(bench.keeper.command(SetCurrent(11)))
+    await bench.clock.settle()
+    bench.cloud.gate.set()
+    await asyncio.gather(first, second)
+    assert bench.sent == [SetCurrent(10), SetCurrent(11)]
+
+
+async def test_commands_to_one_charger_follow_one_another(bench: Bench) -> None:
+    bench.cloud.gate = asyncio.Event()
+    settings: list[Setting] = [SetLock(True), SetCurrent(10), SetEcoMode(EcoMode.ECO), SetCharging(on=False)]
+    calls = [task(bench.keeper.command(setting)) for setting in settings]
+    await bench.clock.settle()
+    assert bench.sent == settings[:1]
+    bench.cloud.gate.set()
+    await asyncio.gather(*calls)
+    assert bench.sent == settings
+
+
+async def test_a_caller_that_gives_up_hurts_nobody(bench: Bench) -> None:
+    bench.cloud.gate = asyncio.Event()
+    bench.cloud.errors.append(NotAllowed("locked"))
+    impatient = task(bench.keeper.command(SetCurrent(10)))
+    patient = task(bench.keeper.command(SetCurrent(11)))
+    await bench.clock.settle()
+    impatient.cancel()
+    await bench.clock.settle()
+    assert impatient.cancelled()
+    bench.cloud.gate.set()
+    with pytest.raises(NotAllowed, match="locked"):
+        await patient
+    assert await bench.keeper.command(SetCurrent(12)) is Outcome.ACCEPTED
+    assert bench.sent == [SetCurrent(11), SetCurrent(12)]
+
+
+async def test_the_last_caller_gives_up_and_it_is_carried_out_all_the_same(bench: Bench) -> None:
+    bench.cloud.gate = asyncio.Event()
+    for work in (bench.keeper.command(SetCurrent(10)), bench.keeper.set_override(True), bench.keeper.restart()):
+        call: asyncio.Task[object] = asyncio.ensure_future(work)
+        await bench.clock.settle()
+        call.cancel()
+        await bench.clock.settle()
+        assert call.cancelled()
+    bench.cloud.gate.set()
+    await bench.clock.settle()
+    assert SetCurrent(10) in bench.sent
+    assert Restart() in bench.sent
+    assert bench.charger.starts == 1
+    assert bench.status() is Status.RESTARTING
+
+
+async def test_stopping_ends_what_waits_and_beginning_again_starts_afresh(bench: Bench) -> None:
+    bench.cloud.gate = asyncio.Event()
+    calls = [task(bench.keeper.command(SetLock(True))), task(bench.keeper.command(SetCurrent(10)))]
+    override = task(bench.keeper.set_override(True))
+    await bench.clock.settle()
+    await bench.keeper.stop()
+    for call in (*calls, override):
+        with pytest.raises(NoConnection, match="stopping"):
+            await call
+    assert bench.clock.pending == 0
+    bench.cloud.gate = None
+    bench.cloud.log.clear()
+    await bench.start()
+    await bench.clock.settle()
+    assert await bench.keeper.command(SetCurrent(11)) is Outcome.ACCEPTED
+    assert await bench.keeper.set_override(True) is Outcome.ACCEPTED
+
+
+async def test_nothing_is_told_after_stopping(bench: Bench) -> None:
+    await bench.keeper.stop()
+    bench.snapshots.clear()
+    bench.charger.amps = 9
+    bench.cloud.tell()
+    bench.cloud.breaker.bad(Failure.CONNECT)
+    await bench.clock.advance(3 * 3600)
+    assert bench.snapshots == []
+    with suppress(ValueError):
+        bench.cloud._listeners.remove(bench.keeper)
+        pytest.fail("the keeper still listens")
+
+
+# Delivery
+
+
+@pytest.mark.parametrize("error", [PathDown("timeout"), NoConnection("refused"), PathBusy("no_room", 9)])
+async def test_the_second_path_is_tried_when_the_first_does_not_carry(bench: Bench, error: ChargerError) -> None:
+    local = await bench.add(Source.BLUETOOTH)
+    bench.cloud.errors.append(error)
+    assert await bench.keeper.command(SetCurrent(18)) is Outcome.ACCEPTED
+    assert (bench.sent, local.commands) == ([SetCurrent(18)], [SetCurrent(18)])
+
+
+async def test_the_second_path_is_tried_when_the_account_is_locked_out(bench: Bench) -> None:
+    local = await bench.add(Source.BLUETOOTH)
+    bench.cloud.errors.append(LoginRejected("invalid_auth"))
+    assert await bench.keeper.command(SetLock(True)) is Outcome.ACCEPTED
+    assert local.commands == [SetLock(True)]
+
+
+@pytest.mark.parametrize("error", [NotAllowed("locked"), NotApplicable("wrong_state"), Unsupported("unsupported")])
+async def test_a_refusal_is_not_taken_to_another_path(bench: Bench, error: ChargerError) -> None:
+    local = await bench.add(Source.BLUETOOTH)
+    bench.cloud.errors.append(error)
+    with pytest.raises(type(error), match=error.reason):
+        await bench.keeper.command(SetCharging(on=False))
+    assert local.commands == []
+
+
+async def test_where_all_paths_fail_the_last_failure_is_told(bench: Bench) -> None:
+    local = await bench.add(Source.BLUETOOTH)
+    bench.cloud.errors += [PathDown("timeout"), PathDown("timeout")]
+    local.errors += [PathBusy("throttled", 60), NotAllowed("locked")]
+    with pytest.raises(PathBusy, match="throttled"):
+        await bench.keeper.command(SetLock(True))
+    with pytest.raises(NotAllowed, match="locked"):
+        await bench.keeper.command(SetLock(True))
+
+
+async def test_a_lower_current_goes_out_on_every_path_a_higher_on_one(bench: Bench) -> None:
+    local = await bench.add(Source.BLUETOOTH)
+    await bench.keeper.command(SetCurrent(20))
+    assert (bench.sent, local.commands) == ([SetCurrent(20)], [])
+    await bench.poll()
+    local.tell()
+    await bench.keeper.command(SetCurrent(8))
+    assert (bench.sent[1:], local.commands) == ([SetCurrent(8)], [SetCurrent(8)])
+
+
+@pytest.mark.parametrize("error", [PathDown("timeout"), NotAllowed("locked")])
+async def test_one_path_that_carries_a_lower_current_is_enough(bench: Bench, error: ChargerError) -> None:
+    local = await bench.add(Source.BLUETOOTH)
+    local.errors.append(error)
+    assert await bench.keeper.command(SetCurrent(8)) is Outcome.ACCEPTED
+    bench.cloud.errors.append(PathDown("timeout"))
+    assert await bench.keeper.command(SetCurrent(7)) is Outcome.ACCEPTED
+    assert local.commands == [SetCurrent(8), SetCurrent(7)]
+
+
+async def test_without_a_path_the_outage_is_named(bench: Bench) -> None:
+    began = bench.clock.now()
+    await bench.cloud.lose()
+    with pytest.raises(PathDown) as caught:
+        await bench.keeper.command(SetCurrent(8))
+    assert (caught.value.reason, caught.value.detail) == ("no_path", began.isoformat())
+
+
+async def test_an_offline_charger_is_said_to_be_so(bench: Bench) -> None:
+    await bench.tell(Status.OFFLINE)
+    assert await refusal(bench, SetCurrent(8)) == (PathDown, "charger_offline")
+
+
+async def test_what_nobody_can_do_is_unsupported(bench: Bench) -> None:
+    bench.cloud.can = frozenset()
+    assert await refusal(bench, SetEcoMode(EcoMode.ECO)) == (Unsupported, "unsupported")
+    with pytest.raises(Unsupported):
+        await bench.keeper.set_override(True)
+
+
+# What became of it
+
+
+def outcomes(bench: Bench) -> list[Outcome]:
+    commands = bench.keeper.diagnostics()["commands"]
+    assert isinstance(commands, list)
+    return [command["outcome"] for command in commands]
+
+
+async def test_what_shows_is_verified(bench: Bench) -> None:
+    await bench.keeper.command(SetCurrent(10))
+    assert outcomes(bench) == [Outcome.ACCEPTED]
+    await bench.poll()
+    assert outcomes(bench) == [Outcome.ACCEPTED, Outcome.VERIFIED]
+    await bench.poll(5)
+    assert len(outcomes(bench)) == 2
+
+
+async def test_what_never_shows_has_failed(bench: Bench) -> None:
+    bench.cloud.acked_only = True
+    await bench.keeper.command(SetCurrent(10))
+    await bench.poll(2)
+    assert outcomes(bench) == [Outcome.ACCEPTED]
+    with LogLines() as log:
+        await bench.clock.advance(EXPECT_WITHIN - 120)
+    assert outcomes(bench) == [Outcome.ACCEPTED, Outcome.FAILED]
+    assert log.lines == ["A command (SetCurrent) was sent but never showed at the charger"]
+
+
+async def test_what_may_have_been_carried_out_is_looked_for(bench: Bench) -> None:
+    bench.cloud.lost_answers = 1
+    with pytest.raises(PathDown, match="timeout"):
+        await bench.keeper.command(SetCurrent(10))
+    await bench.poll()
+    assert outcomes(bench) == [Outcome.VERIFIED]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_what_could_not_be_seen_is_unverified(bench: Bench, lost: bool) -> None:
+    await bench.keeper.command(SetCurrent(10))
+    if lost:
+        await bench.cloud.lose()
+    await bench.clock.advance(EXPECT_WITHIN)
+    assert outcomes(bench) == [Outcome.ACCEPTED, Outcome.UNVERIFIED]
+
+
+async def test_a_pause_is_looked_for_at_once_a_current_at_the_next_answer(bench: Bench) -> None:
+    bench.cloud.read_back_delays = (20.0,)
+    await bench.keeper.command(SetCurrent(10))
+    await bench.clock.advance(30)
+    assert bench.cloud.checks == 0
+    await bench.keeper.command(SetCharging(on=False))
+    await bench.clock.advance(19)
+    assert bench.cloud.checks == 0
+    await bench.clock.advance(1)
+    assert bench.cloud.checks == 1
+    assert bench.status() is Status.PAUSED
+    assert outcomes(bench)[-1] is Outcome.VERIFIED
+
+
+# A safe start (I1)
+
+
+async def test_i1_a_start_lowers_a_setting_above_the_ceiling_first(bench: Bench) -> None:
+    bench.charger.manual = Manual.PAUSE
+    bench.charger.amps = 20
+    await bench.tell()
+    bench.keeper.options = KeeperOptions(load_group_limit=10.5)
+    assert await bench.keeper.command(SetCharging(on=True)) is Outcome.ACCEPTED
+    assert bench.sent == [SetCurrent(10), SetCharging(on=True)]
+
+
+async def test_i1_no_start_without_the_lowering(bench: Bench) -> None:
+    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.cloud.errors.append(NotAllowed("role_too_low"))
+    with pytest.raises(NotAllowed, match="role_too_low"):
+        await bench.keeper.command(SetCharging(on=True))
+    assert bench.sent == [SetCurrent(10)]
+    bench.keeper.options = KeeperOptions(load_group_limit=5.0)
+    with pytest.raises(UnsafeRequest, match="current_too_low"):
+        await bench.keeper.command(SetCharging(on=True))
+    assert bench.sent == [SetCurrent(10)]
+
+
+async def test_i1_a_pause_needs_no_lowering(bench: Bench) -> None:
+    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    await bench.keeper.command(SetCharging(on=False))
+    assert bench.sent == [SetCharging(on=False)]
+
+
+# In the background
+
+
+async def test_what_goes_wrong_in_the_background_is_logged(bench: Bench) -> None:
+    bench.charger.windows = (DAYTIME,)
+    await bench.keeper.set_override(True)
+    await bench.tell()
+    bench.save_error = OSError("disk full")
+    bench.charger.unplug()
+    with LogLines() as log:
+        await bench.tell()
+    assert log.lines == ["Unexpected error in the background"]
+    assert bench.intent is not None
+    bench.save_error = None
+    await bench.poll()
+    assert bench.reasons == ["unplugged"]
+    assert bench.intent is None
+
+
+async def test_properties_come_and_go_with_what_is_shown(bench: Bench) -> None:
+    bench.cloud.show(TEMPERATURE, 30.0, max_age=60)
+    assert bench.snapshot.value(TEMPERATURE) == 30
+    await bench.clock.advance(60)
+    assert bench.snapshot.value(TEMPERATURE) is None
+    assert bench.snapshot.value(LOCKED) is False

@@ -1,0 +1,1127 @@
+"""The time-of-use override: how it is carried out, held over disturbances, and how it ends, each time exactly once."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from custom_components.chargekeeper.core.journal import Until
+from custom_components.chargekeeper.core.keeper import KeeperEvent, KeeperOptions
+from custom_components.chargekeeper.core.model import (
+    Outcome,
+    Override,
+    Problem,
+    Schedule,
+    Source,
+    Status,
+)
+from custom_components.chargekeeper.core.override import EFFECT_AFTER, FULL_AFTER_WAITING
+from custom_components.chargekeeper.core.paths import (
+    ChargerError,
+    LoginRejected,
+    NoConnection,
+    NotAllowed,
+    NotApplicable,
+    PathBusy,
+    PathDown,
+    Presence,
+    SetCurrent,
+    SetOverride,
+    UnsafeRequest,
+)
+from tests.core.fake_path import DAYTIME, NIGHT, Bench, FakeCharger, Manual, Resume, Saved
+from tests.simulators.clock import START
+
+ON, OFF = SetOverride(on=True), SetOverride(on=False)
+HELD = Override(on=True, applied=True)
+WANTED = Override(on=True, applied=False)
+NOT_WANTED = Override()
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    """A car waits for the night; the effect of what is sent is looked for after 20 s, as over the cloud."""
+    bench = Bench()
+    bench.cloud.read_back_delays = (20.0,)
+    bench.charger.session_energy = 0.0
+    await bench.start()
+    return bench
+
+
+async def switch_on(bench: Bench) -> None:
+    """On, carried out and seen."""
+    assert await bench.keeper.set_override(True) is Outcome.ACCEPTED
+    await bench.clock.advance(20)
+    assert bench.snapshot.override == HELD
+    assert bench.intent is not None
+    assert bench.intent["state"] == "verified"
+
+
+def saved_before(bench: Bench, sent: object) -> dict[str, object]:
+    """The override as it was on the disk when something was sent for the first time."""
+    before = bench.log[: bench.log.index(sent)]
+    journal = next(entry for entry in reversed(before) if isinstance(entry, Saved))
+    assert journal.override is not None
+    return journal.override
+
+
+# On
+
+
+async def test_on_is_saved_then_sent_then_seen(bench: Bench) -> None:
+    assert await bench.keeper.set_override(True) is Outcome.ACCEPTED
+    assert bench.snapshot.override == HELD
+    assert bench.intent is not None
+    assert (bench.intent["state"], bench.intent["applications"]) == ("applied", 1)
+    before = saved_before(bench, ON)
+    assert (before["state"], before["sent"], before["applications"]) == ("pending", True, 1)
+    assert before["base"] == "waiting_schedule"
+    await bench.clock.advance(19)
+    assert bench.intent["state"] == "applied"
+    await bench.clock.advance(1)
+    assert (bench.intent["state"], bench.intent["seen_plugged"]) == ("verified", True)
+    assert bench.sent == [ON]
+    assert bench.status() is Status.CHARGING
+    assert bench.events == []
+
+
+async def test_nothing_is_sent_that_could_not_be_saved(bench: Bench) -> None:
+    bench.save_error = OSError("disk full")
+    with pytest.raises(OSError, match="disk full"):
+        await bench.keeper.set_override(True)
+    assert bench.sent == []
+    assert bench.snapshot.override == NOT_WANTED
+
+
+async def test_nothing_is_sent_before_it_is_saved(bench: Bench) -> None:
+    bench.save_gate = asyncio.Event()
+    call = asyncio.ensure_future(bench.keeper.set_override(True))
+    await bench.clock.settle()
+    assert bench.sent == []
+    bench.save_gate.set()
+    assert await call is Outcome.ACCEPTED
+    assert bench.sent == [ON]
+
+
+@pytest.mark.parametrize("manual", [None, Manual.CHARGE])
+async def test_what_charges_already_is_verified_without_a_write(manual: Manual | None) -> None:
+    bench = Bench()
+    bench.charger.windows, bench.charger.manual = ((NIGHT, DAYTIME)[manual is None],), manual
+    await bench.start()
+    assert await bench.keeper.set_override(True) is Outcome.VERIFIED
+    assert bench.snapshot.override == HELD
+    assert bench.sent == []
+
+
+async def test_off_hands_back_what_somebody_else_began() -> None:
+    bench = Bench()
+    bench.charger.manual = Manual.CHARGE
+    await bench.start()
+    await bench.keeper.set_override(True)
+    assert await bench.keeper.set_override(False) is Outcome.VERIFIED
+    assert bench.sent == [OFF]
+    assert bench.charger.status() is Status.WAITING_SCHEDULE
+
+
+async def test_off_inside_the_window_needs_no_write() -> None:
+    bench = Bench()
+    bench.charger.windows = (DAYTIME,)
+    await bench.start()
+    await bench.keeper.set_override(True)
+    assert await bench.keeper.set_override(False) is Outcome.VERIFIED
+    assert bench.sent == []
+    assert bench.intent is None
+    assert bench.reasons == ["cancelled"]
+
+
+async def test_without_a_car_it_waits_for_one(bench: Bench) -> None:
+    bench.charger.unplug()
+    await bench.tell()
+    assert await bench.keeper.set_override(True) is Outcome.PENDING
+    assert bench.snapshot.override == WANTED
+    await bench.poll(3)
+    assert bench.sent == []
+    bench.charger.car = True
+    await bench.tell()
+    assert bench.sent == [ON]
+    await bench.clock.advance(20)
+    assert bench.snapshot.override == HELD
+    bench.charger.unplug()
+    await bench.tell()
+    assert bench.reasons == ["unplugged"]
+
+
+async def test_a_pause_that_the_user_overrides(bench: Bench) -> None:
+    bench.charger.manual = Manual.PAUSE
+    await bench.tell()
+    await switch_on(bench)
+    assert bench.sent == [ON]
+    assert bench.charger.starts == 1
+
+
+async def test_a_locked_charger_refuses(bench: Bench) -> None:
+    bench.charger.locked = True
+    await bench.tell()
+    with pytest.raises(NotAllowed, match="locked"):
+        await bench.keeper.set_override(True)
+    assert bench.intent is None
+    assert bench.snapshot.override == NOT_WANTED
+
+
+async def test_on_again_changes_only_its_end(bench: Bench) -> None:
+    await switch_on(bench)
+    until_at = START + timedelta(hours=1)
+    assert await bench.keeper.set_override(True, until=Until.TIME, until_at=until_at) is Outcome.VERIFIED
+    assert bench.sent == [ON]
+    assert bench.intent is not None
+    assert (bench.intent["until"], bench.intent["until_at"]) == ("time", until_at.isoformat())
+
+
+async def test_off_without_on_is_done_already(bench: Bench) -> None:
+    assert await bench.keeper.set_override(False) is Outcome.VERIFIED
+    assert bench.sent == []
+    assert bench.journal is None
+
+
+async def test_i1_the_current_is_lowered_before_the_start(bench: Bench) -> None:
+    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    await bench.keeper.set_override(True)
+    assert bench.sent == [SetCurrent(10), ON]
+
+
+async def test_i1_no_start_where_lowering_is_not_enough(bench: Bench) -> None:
+    bench.keeper.options = KeeperOptions(load_group_limit=5.0)
+    with pytest.raises(UnsafeRequest, match="current_too_low"):
+        await bench.keeper.set_override(True)
+    assert bench.sent == []
+    assert bench.reasons == ["failed"]
+
+
+async def test_i1_a_lowering_that_fails_is_tried_again_and_does_not_count(bench: Bench) -> None:
+    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.cloud.errors += [PathBusy("no_room", 30)] * 5
+    assert await bench.keeper.set_override(True) is Outcome.PENDING
+    await bench.poll(5)
+    assert bench.intent is not None
+    assert (bench.intent["applications"], ON in bench.sent) == (1, True)
+
+
+# No effect
+
+
+async def until_disabled(bench: Bench, resume: Resume) -> None:
+    """Asking is of no use; the schedule is disabled."""
+    bench.charger.resume = resume
+    await bench.keeper.set_override(True)
+    if resume is Resume.NO_EFFECT:
+        await bench.clock.advance(20)
+    assert (replace(NIGHT, enabled=False),) in bench.log
+
+
+@pytest.mark.parametrize("resume", [Resume.CONFLICT, Resume.NO_EFFECT])
+async def test_a_schedule_that_cannot_be_overridden_is_disabled_and_restored(bench: Bench, resume: Resume) -> None:
+    other = replace(NIGHT, slot=1, enabled=False)
+    bench.charger.windows = (NIGHT, other)
+    await bench.tell()
+    await until_disabled(bench, resume)
+    disabled = (replace(NIGHT, enabled=False),)
+    before = saved_before(bench, disabled)
+    assert before["originals"] != []
+    assert before["disabled"] is False
+    assert bench.charger.windows == (replace(NIGHT, enabled=False), other)
+    assert bench.disabled() == ("22:00 to 05:00 UTC",)
+    assert bench.sent == [ON]
+    await bench.clock.advance(20)
+    assert bench.snapshot.override == HELD
+    assert bench.events == []
+    assert await bench.keeper.set_override(False) is Outcome.VERIFIED
+    assert bench.charger.windows == (NIGHT, other)
+    assert bench.sent == [ON, OFF]
+    assert bench.disabled() == ()
+    assert bench.intent is None
+    assert bench.reasons == ["cancelled"]
+    await bench.poll(3)
+    assert bench.status() is Status.WAITING_SCHEDULE
+
+
+async def test_no_effect_is_not_judged_too_early(bench: Bench) -> None:
+    bench.cloud.read_back_delays = ()
+    bench.charger.resume = Resume.NO_EFFECT
+    await bench.keeper.set_override(True)
+    await bench.clock.advance(EFFECT_AFTER - 1)
+    await bench.tell()
+    assert bench.charger.windows == (NIGHT,)
+    await bench.clock.advance(1)
+    await bench.tell()
+    assert bench.charger.windows == (replace(NIGHT, enabled=False),)
+
+
+async def test_a_conflict_at_a_charger_that_charges_by_now_is_no_trouble(bench: Bench) -> None:
+    bench.charger.manual = Manual.CHARGE  # since the last answer
+    assert await bench.keeper.set_override(True) is Outcome.VERIFIED
+    assert bench.cloud.checks == 1
+    assert bench.charger.windows == (NIGHT,)
+    assert bench.snapshot.override == HELD
+
+
+async def test_a_conflict_that_cannot_be_looked_into_now_waits_for_the_next_answer(bench: Bench) -> None:
+    bench.charger.resume = Resume.CONFLICT
+    bench.cloud.check_error = PathBusy("no_room", 40)
+    assert await bench.keeper.set_override(True) is Outcome.ACCEPTED
+    bench.cloud.breaker.hurry()
+    bench.cloud.changed()  # not an answer
+    await bench.clock.settle()
+    assert bench.charger.windows == (NIGHT,)
+    await bench.poll()
+    assert bench.charger.windows == (replace(NIGHT, enabled=False),)
+
+
+async def test_where_nothing_holds_it_back_asking_in_vain_is_the_end(bench: Bench) -> None:
+    bench.charger.windows = ()
+    bench.cloud.acked_only, bench.cloud.read_back_delays = True, ()
+    await bench.tell(Status.WAITING_SCHEDULE)
+    await bench.keeper.set_override(True)
+    await bench.clock.advance(30)
+    await bench.tell(Status.WAITING_SCHEDULE)
+    assert bench.reasons == ["failed"]
+    assert bench.snapshot.problems == {Problem.OVERRIDE_FAILED}
+
+
+async def test_no_effect_even_without_the_schedule_has_failed_and_the_schedule_is_restored(bench: Bench) -> None:
+    await until_disabled(bench, Resume.CONFLICT)
+    await bench.clock.advance(19)
+    for _ in range(3):
+        await bench.tell(Status.WAITING_SCHEDULE)
+        await bench.clock.advance(1)
+    assert bench.reasons == ["failed"]
+    assert bench.charger.windows == (NIGHT,)
+    assert bench.sent == [ON]
+    assert bench.intent is None
+    assert bench.snapshot.problems == {Problem.OVERRIDE_FAILED}
+
+
+async def test_what_somebody_changed_meanwhile_is_not_restored(bench: Bench) -> None:
+    second, third = replace(NIGHT, slot=1), replace(NIGHT, slot=2)
+    bench.charger.windows = (NIGHT, second, third)
+    await bench.tell()
+    await until_disabled_all(bench)
+    changed = replace(second, enabled=False, end=DAYTIME.end)
+    bench.charger.windows = (replace(NIGHT, enabled=False), changed)
+    await bench.keeper.set_override(False)
+    assert bench.charger.windows == (NIGHT, changed)
+
+
+async def until_disabled_all(bench: Bench) -> None:
+    bench.charger.resume = Resume.CONFLICT
+    await bench.keeper.set_override(True)
+    assert not any(window.enabled for window in bench.charger.windows)
+    await bench.clock.advance(20)
+
+
+async def test_where_all_was_changed_nothing_is_written(bench: Bench) -> None:
+    await until_disabled_all(bench)
+    bench.charger.windows = ()
+    written = len([entry for entry in bench.log if isinstance(entry, tuple)])
+    await bench.keeper.set_override(False)
+    assert len([entry for entry in bench.log if isinstance(entry, tuple)]) == written
+    assert bench.charger.windows == ()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_a_schedule_write_that_does_not_get_through_is_tried_again(bench: Bench, lost: bool) -> None:
+    bench.charger.resume = Resume.CONFLICT
+    bench.cloud.gate = asyncio.Event()
+    call = asyncio.ensure_future(bench.keeper.set_override(True))
+    await bench.clock.settle()
+    bench.cloud.errors += [NotApplicable("wrong_state"), *([] if lost else [PathDown("timeout")])]
+    bench.cloud.lost_answers = int(lost)
+    bench.cloud.gate.set()
+    assert await call is Outcome.ACCEPTED
+    assert bench.intent is not None
+    assert bench.intent["disabled"] is False
+    await bench.tell(Status.WAITING_SCHEDULE)
+    await bench.poll()
+    assert bench.charger.windows == (replace(NIGHT, enabled=False),)
+    assert bench.snapshot.override == HELD
+    await bench.keeper.set_override(False)
+    assert bench.charger.windows == (NIGHT,)
+    assert bench.reasons == ["cancelled"]
+
+
+async def test_a_schedule_that_may_not_be_written_ends_it(bench: Bench) -> None:
+    bench.charger.resume = Resume.CONFLICT
+    bench.cloud.errors += [NotApplicable("wrong_state"), NotAllowed("role_too_low")]
+    with pytest.raises(NotAllowed, match="role_too_low"):
+        await bench.keeper.set_override(True)
+    assert bench.reasons == ["failed"]
+    assert bench.charger.windows == (NIGHT,)
+    assert bench.intent is None
+
+
+# Off
+
+
+async def test_off_is_saved_then_sent(bench: Bench) -> None:
+    await switch_on(bench)
+    assert await bench.keeper.set_override(False) is Outcome.VERIFIED
+    before = saved_before(bench, OFF)
+    assert (before["state"], before["end"]) == ("ending", "cancelled")
+    assert bench.intent is None
+    assert bench.charger.status() is Status.WAITING_SCHEDULE
+    assert bench.reasons == ["cancelled"]
+
+
+async def test_off_where_nothing_is_overridden_any_more(bench: Bench) -> None:
+    await switch_on(bench)
+    bench.cloud.errors.append(NotApplicable("wrong_state"))
+    assert await bench.keeper.set_override(False) is Outcome.VERIFIED
+    assert bench.intent is None
+    assert bench.reasons == ["cancelled"]
+
+
+async def test_off_that_is_refused_is_told(bench: Bench) -> None:
+    await switch_on(bench)
+    bench.cloud.errors.append(NotAllowed("locked"))
+    with pytest.raises(NotAllowed, match="locked"):
+        await bench.keeper.set_override(False)
+    assert bench.intent is None
+    assert bench.reasons == ["cancelled"]
+    assert bench.snapshot.problems == {Problem.OVERRIDE_FAILED}
+
+
+async def test_off_is_not_looked_into_where_the_charger_was_not_seen_for_long(bench: Bench) -> None:
+    await switch_on(bench)
+    bench.cloud.is_present = Presence.UNKNOWN
+    assert await bench.keeper.set_override(False) is Outcome.VERIFIED
+    checks = bench.cloud.checks
+    await bench.clock.advance(60)
+    assert (bench.sent, bench.cloud.checks) == ([ON, OFF], checks)
+
+
+async def test_off_in_an_outage_is_carried_out_later(bench: Bench) -> None:
+    await switch_on(bench)
+    await bench.cloud.lose()
+    assert await bench.keeper.set_override(False) is Outcome.PENDING
+    assert bench.snapshot.override == NOT_WANTED
+    assert await bench.keeper.set_override(False) is Outcome.PENDING
+    await bench.clock.advance(300)
+    assert bench.sent == [ON]
+    await bench.tell()
+    assert bench.sent == [ON, OFF]
+    assert bench.charger.status() is Status.WAITING_SCHEDULE
+    assert bench.reasons == ["cancelled"]
+    assert bench.intent is None
+
+
+async def test_off_in_an_outage_of_what_was_never_sent(bench: Bench) -> None:
+    await bench.cloud.lose()
+    await bench.keeper.set_override(True)
+    assert await bench.keeper.set_override(False) is Outcome.VERIFIED
+    assert bench.intent is None
+    await bench.tell()
+    assert bench.sent == []
+    assert bench.reasons == ["cancelled"]
+
+
+async def test_a_pause_that_came_in_the_outage_is_not_lifted_by_the_end(bench: Bench) -> None:
+    await switch_on(bench)
+    await bench.cloud.lose()
+    await bench.keeper.set_override(False)
+    bench.charger.manual = Manual.PAUSE
+    await bench.tell()
+    assert bench.sent == [ON]
+    assert bench.intent is None
+    assert bench.charger.status() is Status.PAUSED
+
+
+async def test_off_that_fails_is_not_repeated_before_the_next_answer(bench: Bench) -> None:
+    await switch_on(bench)
+    bench.cloud.errors.append(PathDown("timeout"))
+    assert await bench.keeper.set_override(False) is Outcome.PENDING
+    bench.cloud.changed()
+    await bench.clock.settle()
+    assert bench.sent == [ON, OFF]
+    await bench.poll()
+    assert bench.sent == [ON, OFF, OFF]
+    assert bench.intent is None
+
+
+@pytest.mark.parametrize("seen", [False, True])
+async def test_on_off_on_within_a_second(bench: Bench, seen: bool) -> None:
+    if seen:
+        await switch_on(bench)
+    else:
+        await bench.keeper.set_override(True)
+    await bench.keeper.set_override(False)
+    await bench.keeper.set_override(True)
+    assert bench.sent == [ON, OFF, ON]
+    await bench.clock.advance(60)
+    await bench.poll(5)
+    assert bench.snapshot.override == HELD
+    assert bench.charger.status() is Status.CHARGING
+    assert bench.reasons == ["cancelled"]
+    await bench.keeper.set_override(False)
+    assert bench.reasons == ["cancelled", "cancelled"]
+    assert bench.charger.status() is Status.WAITING_SCHEDULE
+
+
+async def test_on_off_on_all_at_once(bench: Bench) -> None:
+    calls = [bench.keeper.set_override(on) for on in (True, False, True)]
+    assert await asyncio.gather(*calls) == [Outcome.ACCEPTED, Outcome.VERIFIED, Outcome.ACCEPTED]
+    await bench.poll(3)
+    assert bench.snapshot.override == HELD
+
+
+@pytest.mark.parametrize("resume", Resume)
+async def test_on_off_on_in_an_outage_goes_on_with_what_is_there(bench: Bench, resume: Resume) -> None:
+    bench.charger.resume = resume
+    await bench.keeper.set_override(True)
+    await bench.clock.advance(60)
+    assert bench.snapshot.override == HELD
+    await bench.cloud.lose()
+    await bench.keeper.set_override(False)
+    assert await bench.keeper.set_override(True) is Outcome.PENDING
+    assert bench.snapshot.override == WANTED
+    await bench.tell()
+    assert bench.snapshot.override == HELD
+    assert bench.sent == [ON]
+    await bench.keeper.set_override(False)
+    assert bench.charger.windows == (NIGHT,)
+    assert bench.charger.status() is Status.WAITING_SCHEDULE
+    assert bench.reasons == ["cancelled", "cancelled"]
+
+
+async def test_on_after_an_end_whose_answer_was_lost(bench: Bench) -> None:
+    await switch_on(bench)
+    bench.cloud.lost_answers = 1
+    assert await bench.keeper.set_override(False) is Outcome.PENDING
+    await bench.keeper.set_override(True)
+    await bench.poll(3)
+    assert bench.charger.status() is Status.CHARGING
+    assert bench.snapshot.override == HELD
+    assert bench.reasons == ["cancelled"]
+
+
+# Outages: ours, base, theirs
+
+
+async def test_in_an_outage_it_is_kept_and_applied_once_when_the_cloud_is_back(bench: Bench) -> None:
+    await bench.cloud.lose()
+    assert await bench.keeper.set_override(True) is Outcome.PENDING
+    assert bench.events == ["override_pending"]
+    assert await bench.keeper.set_override(True) is Outcome.PENDING
+    assert bench.events == ["override_pending"]
+    assert bench.snapshot.override == WANTED
+    await bench.clock.advance(600)
+    assert bench.sent == []
+    await bench.tell()
+    assert bench.sent == [ON]
+    assert bench.events == ["override_pending", "override_reapplied"]
+    await bench.poll(10)
+    assert bench.sent == [ON]
+    assert bench.snapshot.override == HELD
+
+
+async def test_theirs_is_ours_no_write(bench: Bench) -> None:
+    await switch_on(bench)
+    await bench.cloud.lose()
+    await bench.tell()
+    assert bench.sent == [ON]
+    assert bench.snapshot.override == HELD
+    bench.charger.power_cycle()  # and that is no disturbance any more
+    await bench.poll()
+    assert bench.reasons == ["superseded"]
+
+
+async def test_theirs_is_base_applied_once(bench: Bench) -> None:
+    await switch_on(bench)
+    await bench.cloud.lose()
+    bench.charger.power_cycle()
+    await bench.tell()
+    assert bench.sent == [ON, ON]
+    assert bench.events == ["override_reapplied"]
+    await bench.poll(10)
+    assert bench.sent == [ON, ON]
+    assert bench.snapshot.override == HELD
+
+
+async def test_theirs_is_a_pause_superseded(bench: Bench) -> None:
+    await switch_on(bench)
+    await bench.cloud.lose()
+    bench.charger.manual = Manual.PAUSE
+    await bench.tell()
+    assert bench.sent == [ON]
+    event = next(entry for entry in bench.log if isinstance(entry, KeeperEvent))
+    assert (event.type, event.details) == ("override_superseded", {"ours": "charging", "theirs": "paused"})
+    assert bench.snapshot.problems == {Problem.OVERRIDE_SUPERSEDED}
+    assert bench.snapshot.override == NOT_WANTED
+    assert bench.charger.status() is Status.PAUSED
+    bench.charger.unplug()
+    await bench.poll()
+    assert bench.snapshot.problems == frozenset()
+
+
+async def test_a_pause_in_the_outage_in_which_it_was_asked_for_supersedes(bench: Bench) -> None:
+    await bench.cloud.lose()
+    await bench.keeper.set_override(True)
+    bench.charger.manual = Manual.PAUSE
+    await bench.tell()
+    assert (bench.sent, bench.reasons) == ([], ["superseded"])
+
+
+async def test_a_car_that_left_in_the_outage_has_ended_it(bench: Bench) -> None:
+    await bench.cloud.lose()
+    await bench.keeper.set_override(True)
+    bench.charger.unplug()
+    await bench.tell()
+    assert (bench.sent, bench.reasons) == ([], ["unplugged"])
+
+
+async def test_a_car_that_came_in_the_outage_is_charged(bench: Bench) -> None:
+    bench.charger.unplug()
+    await bench.tell()
+    await bench.cloud.lose()
+    await bench.keeper.set_override(True)
+    bench.charger.car = True
+    await bench.tell()
+    assert bench.sent == [ON]
+
+
+async def test_offline_in_the_cloud_is_an_outage_and_no_unplugging(bench: Bench) -> None:
+    await switch_on(bench)
+    bench.charger.at_hand = False
+    await bench.poll(5)
+    assert bench.snapshot.override == HELD
+    assert bench.reasons == []
+    bench.charger.at_hand = True
+    bench.charger.power_cycle()
+    await bench.poll()
+    assert bench.sent == [ON, ON]
+
+
+async def test_an_old_word_is_no_judge_after_an_outage(bench: Bench) -> None:
+    await switch_on(bench)
+    await bench.cloud.lose()
+    bench.charger.manual = Manual.PAUSE
+    bench.cloud.breaker.throttled(60)  # reachable, but it says nothing
+    await bench.clock.advance(61)
+    assert bench.cloud.breaker.usable
+    assert (bench.sent, bench.reasons) == ([ON], [])
+    await bench.tell()
+    assert (bench.sent, bench.reasons) == ([ON], ["superseded"])
+
+
+async def test_another_path_that_is_down_is_no_disturbance(bench: Bench) -> None:
+    local = await bench.add(Source.BLUETOOTH)
+    await switch_on(bench)
+    local.is_present = Presence.OFFLINE
+    local.changed()
+    await bench.clock.settle()
+    bench.charger.power_cycle()
+    await bench.poll()
+    assert bench.reasons == ["superseded"]
+
+
+@pytest.mark.parametrize("error", [PathBusy("throttled", 60), NoConnection("refused"), LoginRejected("invalid_auth")])
+async def test_what_was_not_sent_does_not_count(bench: Bench, error: ChargerError) -> None:
+    bench.cloud.errors += [error] * 6
+    assert await bench.keeper.set_override(True) is Outcome.PENDING
+    assert bench.intent is not None
+    assert (bench.intent["sent"], bench.intent["applications"]) == (False, 0)
+    await bench.poll(5)
+    assert bench.snapshot.override == WANTED
+    await bench.poll()
+    assert bench.snapshot.override == HELD
+    assert bench.intent["applications"] == 1
+    assert bench.events == ["override_pending", "override_reapplied"]
+
+
+async def test_a_lost_answer_counts_and_is_not_repeated_blindly(bench: Bench) -> None:
+    bench.cloud.errors += [PathDown("timeout")] * 2
+    assert await bench.keeper.set_override(True) is Outcome.PENDING
+    bench.cloud.changed()  # the breaker's doubt, say
+    await bench.clock.settle()
+    assert bench.sent == [ON]
+    bench.charger.manual = Manual.CHARGE  # it had got through
+    await bench.poll()
+    assert bench.sent == [ON]
+    assert bench.snapshot.override == HELD
+
+
+async def test_a_user_who_insists_is_obeyed_at_once(bench: Bench) -> None:
+    bench.cloud.errors.append(PathBusy("no_room", 5))
+    assert await bench.keeper.set_override(True) is Outcome.PENDING
+    assert await bench.keeper.set_override(True) is Outcome.ACCEPTED
+    assert bench.sent == [ON, ON]
+
+
+async def test_on_is_told_to_have_failed_where_it_has(bench: Bench) -> None:
+    bench.cloud.errors += [PathDown("timeout")] * 3
+    for _ in range(3):
+        assert await bench.keeper.set_override(True) is Outcome.PENDING
+    assert await bench.keeper.set_override(True) is Outcome.FAILED
+    assert bench.sent == [ON] * 3
+    assert bench.reasons == ["failed"]
+    assert await bench.keeper.set_override(False) is Outcome.VERIFIED
+    assert await bench.keeper.set_override(True) is Outcome.ACCEPTED
+
+
+# Refused
+
+
+async def test_a_refusal_is_an_error_and_the_end(bench: Bench) -> None:
+    bench.cloud.errors.append(NotAllowed("role_too_low"))
+    with pytest.raises(NotAllowed, match="role_too_low"):
+        await bench.keeper.set_override(True)
+    assert bench.reasons == ["failed"]
+    assert bench.snapshot.override == NOT_WANTED
+    assert bench.snapshot.problems == {Problem.OVERRIDE_FAILED}
+    assert bench.intent is None
+    await bench.poll(5)
+    assert bench.sent == [ON]
+    assert await bench.keeper.set_override(True) is Outcome.ACCEPTED  # and that is a new one
+    assert bench.snapshot.problems == frozenset()
+
+
+async def test_a_refusal_after_an_outage_is_the_end(bench: Bench) -> None:
+    await bench.cloud.lose()
+    await bench.keeper.set_override(True)
+    bench.cloud.errors.append(NotAllowed("ocpp_active"))
+    await bench.tell()
+    assert bench.reasons == ["failed"]
+    assert bench.intent is None
+    assert bench.snapshot.problems == {Problem.OVERRIDE_FAILED}
+
+
+async def test_read_only_comes_between(bench: Bench) -> None:
+    await switch_on(bench)
+    assert await bench.keeper.end_override_for_removal() == ()
+    bench.keeper.options = KeeperOptions(read_only=True)
+    assert bench.sent == [ON, OFF]
+    assert bench.reasons == ["cancelled"]
+
+
+# Dropped, or changed by somebody
+
+
+async def test_dropped_again_and_again_it_is_given_up_after_three_times(bench: Bench) -> None:
+    await switch_on(bench)
+    for _ in range(2):
+        await bench.tell(Status.OFFLINE)
+        bench.charger.power_cycle()
+        await bench.poll(2)
+        assert bench.snapshot.override == HELD
+    await bench.tell(Status.OFFLINE)
+    bench.charger.power_cycle()
+    await bench.poll(2)
+    assert bench.sent == [ON] * 3
+    assert bench.reasons == ["failed"]
+    assert bench.events == ["override_reapplied", "override_reapplied", "override_ended"]
+
+
+async def test_a_new_wish_counts_anew(bench: Bench) -> None:
+    await switch_on(bench)
+    for _ in range(2):
+        await bench.tell(Status.OFFLINE)
+        bench.charger.power_cycle()
+        await bench.poll(2)
+    await bench.cloud.lose()
+    await bench.keeper.set_override(False)
+    await bench.keeper.set_override(True)
+    bench.charger.power_cycle()
+    await bench.tell()
+    await bench.poll()
+    assert bench.snapshot.override == HELD
+
+
+async def test_a_restart_of_ours_drops_it_unseen(bench: Bench) -> None:
+    await switch_on(bench)
+    bench.options = bench.keeper.options = KeeperOptions(restart_while_charging=True)
+    await bench.tell()
+    await bench.keeper.restart()
+    assert bench.charger.status() is Status.WAITING_SCHEDULE
+    await bench.clock.advance(20)
+    bench.charger.manual = Manual.CHARGE  # still on its way down
+    await bench.tell()
+    bench.charger.manual = None
+    await bench.clock.advance(220)
+    await bench.tell()  # back, never seen away
+    assert "unverified" in bench.events
+    assert bench.sent.count(ON) == 2
+    await bench.poll()
+    assert bench.snapshot.override == HELD
+
+
+async def test_changed_by_somebody_it_is_superseded_and_never_asserted_again(bench: Bench) -> None:
+    await switch_on(bench)
+    bench.charger.manual = None
+    await bench.poll()
+    assert bench.reasons == ["superseded"]
+    assert bench.snapshot.problems == {Problem.OVERRIDE_SUPERSEDED}
+    await bench.poll(20)
+    assert bench.sent == [ON]
+    await bench.keeper.set_override(True)
+    assert bench.snapshot.problems == frozenset()
+
+
+async def test_superseded_by_a_schedule_restores_what_we_disabled_only(bench: Bench) -> None:
+    await until_disabled_all(bench)
+    bench.charger.windows = (replace(NIGHT, start=DAYTIME.end),)
+    await bench.poll()
+    assert bench.reasons == ["superseded"]
+    assert bench.charger.windows == (replace(NIGHT, start=DAYTIME.end),)
+    assert bench.sent == [ON]
+
+
+# The edges of windows
+
+
+async def test_the_end_of_a_window_is_not_the_end_of_the_override(bench: Bench) -> None:
+    bench.charger.windows = (DAYTIME,)  # until two hours from now
+    await bench.tell()
+    await bench.keeper.set_override(True)
+    assert bench.sent == []
+    await bench.poll(119)
+    await bench.poll(2)
+    assert bench.sent == [ON]
+    await bench.poll(3)
+    assert bench.snapshot.override == HELD
+    assert bench.events == []
+
+
+@pytest.mark.parametrize("lag", [5.0, 45.0])
+async def test_a_cloud_that_lags_behind_the_edge_does_not_mislead(bench: Bench, lag: float) -> None:
+    bench.charger.windows = (DAYTIME,)
+    await bench.tell()
+    await bench.keeper.set_override(True)
+    await bench.clock.advance(2 * 3600 + lag)
+    await bench.tell(Status.CHARGING)  # it has stopped, but nobody said so yet
+    await bench.poll()
+    assert bench.sent == [ON]
+    assert bench.reasons == []
+
+
+@pytest.mark.parametrize("lag", [5.0, 45.0])
+async def test_a_cloud_that_is_quick_at_the_edge_does_not_mislead(bench: Bench, lag: float) -> None:
+    bench.charger.windows = (DAYTIME,)
+    await bench.tell()
+    await bench.keeper.set_override(True)
+    await bench.clock.advance(2 * 3600 + lag)
+    await bench.tell()
+    assert bench.sent == [ON]
+    assert bench.reasons == []
+
+
+async def test_well_after_the_edge_a_change_is_somebodys_again(bench: Bench) -> None:
+    bench.charger.windows, bench.charger.manual = (DAYTIME,), Manual.CHARGE
+    await bench.tell()
+    await bench.keeper.set_override(True)
+    await bench.poll(125)
+    bench.charger.manual = None
+    await bench.poll()
+    assert (bench.sent, bench.reasons) == ([], ["superseded"])
+
+
+# Ends
+
+
+async def test_full_ends_it(bench: Bench) -> None:
+    await switch_on(bench)
+    bench.charger.full = True
+    await bench.poll()
+    assert bench.reasons == ["full"]
+    assert bench.sent == [ON, OFF]
+    assert bench.intent is None
+
+
+async def waiting_car(bench: Bench, seconds: float, energy: float) -> None:
+    """The car takes nothing for so long, after so many kWh."""
+    bench.charger.session_energy = energy
+    await bench.tell(Status.WAITING_CAR)
+    await bench.clock.advance(seconds)
+
+
+async def test_a_car_that_takes_nothing_for_ten_minutes_is_full(bench: Bench) -> None:
+    await switch_on(bench)
+    await waiting_car(bench, FULL_AFTER_WAITING - 1, 0.2)
+    assert bench.reasons == []
+    await bench.clock.advance(1)
+    assert bench.reasons == ["full"]
+
+
+@pytest.mark.parametrize("again", [Status.CHARGING, Status.WAITING_POWER])
+async def test_the_ten_minutes_are_counted_at_a_stretch(bench: Bench, again: Status) -> None:
+    await switch_on(bench)
+    await waiting_car(bench, FULL_AFTER_WAITING - 100, 1.0)
+    await bench.tell(again)
+    await waiting_car(bench, FULL_AFTER_WAITING - 100, 1.0)
+    assert bench.reasons == []
+
+
+async def test_a_car_that_took_nothing_at_all_is_not_full(bench: Bench) -> None:
+    await switch_on(bench)
+    await waiting_car(bench, FULL_AFTER_WAITING + 60, 0.19)
+    assert bench.reasons == []
+
+
+async def test_until_unplugged_goes_on_when_full(bench: Bench) -> None:
+    await bench.keeper.set_override(True, until=Until.UNPLUGGED)
+    await bench.clock.advance(20)
+    bench.charger.full = True
+    await bench.poll(3)
+    assert bench.reasons == []
+    bench.charger.unplug()
+    await bench.poll()
+    assert bench.reasons == ["unplugged"]
+    assert bench.sent == [ON]
+
+
+async def test_unplugging_must_be_seen(bench: Bench) -> None:
+    await switch_on(bench)
+    bench.charger.at_hand = False
+    await bench.poll(3)
+    await bench.tell(None)
+    assert bench.reasons == []
+    bench.charger.at_hand = True
+    await bench.tell()
+    assert bench.reasons == []
+    bench.charger.unplug()
+    await bench.tell()
+    assert bench.reasons == ["unplugged"]
+
+
+async def test_a_time_ends_it_by_itself(bench: Bench) -> None:
+    await bench.keeper.set_override(True, until=Until.TIME, until_at=START + timedelta(minutes=30))
+    await bench.clock.advance(30 * 60 - 1)
+    assert bench.reasons == []
+    await bench.clock.advance(1)
+    assert bench.reasons == ["time"]
+    assert bench.sent == [ON, OFF]
+    assert bench.clock.pending > 0
+
+
+async def test_a_time_ends_it_in_an_outage_too(bench: Bench) -> None:
+    await bench.keeper.set_override(True, until=Until.TIME, until_at=START + timedelta(minutes=30))
+    await bench.clock.advance(60)
+    await bench.cloud.lose()
+    await bench.clock.advance(3600)
+    assert bench.reasons == ["time"]
+    assert bench.snapshot.override == NOT_WANTED
+    assert bench.sent == [ON]
+    await bench.tell()
+    assert bench.sent == [ON, OFF]
+    assert bench.reasons == ["time"]
+
+
+# Starts and ends of Home Assistant
+
+
+async def test_it_goes_on_after_a_start_of_home_assistant(bench: Bench) -> None:
+    await switch_on(bench)
+    await bench.restart_home_assistant(tell=False)
+    assert bench.snapshot.override == HELD
+    assert bench.sent == [ON]
+    await bench.tell()
+    await bench.poll(3)
+    assert bench.snapshot.override == HELD
+    assert bench.sent == [ON]
+
+
+async def test_dropped_while_home_assistant_was_down_it_is_applied_again(bench: Bench) -> None:
+    await switch_on(bench)
+    stopped = bench.restart_home_assistant(down_for=3600)
+    bench.charger.power_cycle()
+    await stopped
+    assert bench.sent == [ON, ON]
+
+
+async def test_a_time_that_passed_while_home_assistant_was_down(bench: Bench) -> None:
+    await bench.keeper.set_override(True, until=Until.TIME, until_at=START + timedelta(minutes=30))
+    await bench.clock.advance(60)
+    await bench.restart_home_assistant(down_for=3600)
+    assert bench.sent == [ON, OFF]
+    assert bench.reasons == ["time"]
+
+
+async def test_nothing_is_sent_while_home_assistant_stops(bench: Bench) -> None:
+    await bench.cloud.lose()
+    await bench.keeper.set_override(True)
+    bench.keeper.close()
+    await bench.tell()
+    assert bench.sent == []
+    await bench.restart_home_assistant()
+    assert bench.sent == [ON]
+
+
+async def test_closing_between_saving_and_sending_sends_nothing(bench: Bench) -> None:
+    bench.save_gate = asyncio.Event()
+    call = asyncio.ensure_future(bench.keeper.set_override(True))
+    await bench.clock.settle()
+    bench.keeper.close()
+    bench.save_gate.set()
+    await call
+    assert bench.sent == []
+    await bench.restart_home_assistant()
+    assert bench.sent == [ON]
+    assert bench.intent is not None
+    assert bench.intent["applications"] == 1
+
+
+async def test_for_removal_it_is_ended_or_said_what_is_left(bench: Bench) -> None:
+    await until_disabled_all(bench)
+    await bench.cloud.lose()
+    assert await bench.keeper.end_override_for_removal() == ("22:00 to 05:00 UTC",)
+    assert await bench.keeper.end_override_for_removal() == ("22:00 to 05:00 UTC",)
+    await bench.tell()
+    assert bench.charger.windows == (NIGHT,)
+    assert await bench.keeper.end_override_for_removal() == ()
+    assert bench.reasons == ["cancelled"]
+
+
+# I4: whatever interrupts it, one right end
+
+
+type Moment = tuple[dict[str, object], FakeCharger]
+
+
+async def course(*, ends: bool, resume: Resume) -> list[Moment]:
+    """All that is ever on the disk while an override is switched on (and off), with the charger just then."""
+    moments: list[Moment] = []
+    bench = Bench()
+    save = bench._save
+
+    async def saving(journal: dict[str, object]) -> None:
+        await save(journal)
+        moments.append((journal, replace(bench.charger)))
+
+    bench._save = saving  # type: ignore[method-assign]
+    bench.keeper = bench.new_keeper()
+    bench.cloud.read_back_delays = (20.0,)
+    bench.charger.resume = resume
+    await bench.start()
+    await bench.keeper.set_override(True)
+    await bench.clock.advance(60)
+    assert bench.snapshot.override == HELD
+    if ends:
+        await bench.keeper.set_override(False)
+        await bench.clock.advance(60)
+    return moments
+
+
+class Cutter:
+    """Cuts the power at the n-th step of a bench: a saving, or something that reaches the charger, before or after."""
+
+    def __init__(self, bench: Bench, step: int) -> None:
+        self._left = step
+        self.cut = False
+        save, obey, write = bench._save, bench.charger.obey, bench.charger.write
+
+        async def saving(journal: dict[str, object]) -> None:
+            self.point()
+            await save(journal)
+            self.point()
+
+        def obeying(command: object) -> None:
+            self.point()
+            obey(command)  # type: ignore[arg-type]
+            self.point()
+
+        def writing(windows: Schedule) -> None:
+            self.point()
+            write(windows)
+            self.point()
+
+        bench._save = saving  # type: ignore[method-assign]
+        bench.charger.obey = obeying  # type: ignore[method-assign]
+        bench.charger.write = writing  # type: ignore[method-assign]
+
+    def point(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self.cut = True
+        if self.cut:
+            raise asyncio.CancelledError  # and nothing after it happens
+
+
+@pytest.mark.parametrize("resume", Resume)
+@pytest.mark.parametrize("ends", [False, True])
+async def test_i4_a_power_cut_at_any_step_leads_to_one_right_end(resume: Resume, ends: bool) -> None:
+    step, cuts = 0, 0
+    while True:
+        step += 1
+        bench = Bench()
+        cutter = Cutter(bench, step)
+        bench.keeper = bench.new_keeper()
+        bench.cloud.read_back_delays = (20.0,)
+        bench.charger.resume = resume
+        await bench.start()
+        acknowledged = await switched(bench, True) and not cutter.cut
+        await bench.clock.advance(60)
+        ending = ends and acknowledged and not cutter.cut
+        done = ending and await switched(bench, False)
+        if not cutter.cut:
+            break
+        cuts += 1
+        await after_the_cut(bench, acknowledged=acknowledged, ending=ending, done=done)
+    assert cuts >= (4 if resume is Resume.WORKS else 8) + 4 * ends
+
+
+async def switched(bench: Bench, on: bool) -> bool:
+    """Whether the user was told that it is on, or off."""
+    try:
+        await bench.keeper.set_override(on)
+    except NoConnection:
+        return False
+    return True
+
+
+async def after_the_cut(bench: Bench, *, acknowledged: bool, ending: bool, done: bool) -> None:
+    """Everything ours is gone but the disk; the charger is as it is."""
+    disk, told = bench.journal, len(bench.reasons)
+    await bench.stop()
+    after = await taken_up(disk, replace(bench.charger, clock=bench.clock))
+    wanted = after.snapshot.override
+    assert not (acknowledged and not ending and wanted != HELD)  # what was acknowledged survives
+    assert not (done and wanted.on)
+    assert told + len(after.reasons) <= 1
+    await rightly_ended(after)
+
+
+async def taken_up(disk: dict[str, object] | None, charger: FakeCharger) -> Bench:
+    """Home Assistant starts on what is on the disk."""
+    after = Bench(clock=charger.clock, journal=disk)
+    after.charger = after.cloud.charger = FakeCharger(
+        clock=charger.clock, windows=charger.windows, manual=charger.manual, resume=charger.resume
+    )
+    after.cloud.read_back_delays = (20.0,)
+    await after.start()
+    await after.poll(5)
+    return after
+
+
+async def rightly_ended(after: Bench) -> None:
+    """It is in effect, and one right end follows; or it is over and has left nothing behind."""
+    if after.snapshot.override.on:
+        assert after.snapshot.override == HELD
+        assert after.charger.status() is Status.CHARGING
+        assert await after.keeper.set_override(False) is Outcome.VERIFIED
+        await after.poll(3)
+        assert after.reasons == ["cancelled"]
+    assert after.intent is None
+    assert after.charger.windows == (NIGHT,)
+    assert after.charger.manual is None
+    assert after.sent.count(ON) <= 2
+    assert after.sent.count(OFF) <= 1
+
+
+@pytest.mark.parametrize("resume", Resume)
+@pytest.mark.parametrize("ends", [False, True])
+async def test_i4_each_state_that_was_ever_saved_leads_on(resume: Resume, ends: bool) -> None:
+    moments = await course(ends=ends, resume=resume)
+    assert len(moments) >= 4 + 2 * ends + 2 * (resume is not Resume.WORKS)
+    for journal, charger in moments:
+        entry = Saved(journal).override
+        after = await taken_up(journal, charger)
+        assert after.snapshot.override == (NOT_WANTED if entry is None or entry["state"] == "ending" else HELD)
+        await rightly_ended(after)

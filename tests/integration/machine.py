@@ -1,0 +1,108 @@
+"""A computer with a real Home Assistant on a real disk, that can be shut down, lose its power, and be started again.
+
+The disk is written at once and not by threads, so that virtual time never runs ahead of it.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from pathlib import Path
+import shutil
+from typing import Any
+
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import (
+    area_registry as ar,
+    category_registry as cr,
+    device_registry as dr,
+    entity_registry as er,
+    floor_registry as fr,
+    frame,
+    issue_registry as ir,
+    label_registry as lr,
+    restore_state as rs,
+)
+from homeassistant.loader import DATA_CUSTOM_COMPONENTS
+from homeassistant.setup import async_setup_component
+
+import custom_components.chargekeeper  # noqa: F401 - the loader finds it only where it is imported already
+from custom_components.chargekeeper.const import DOMAIN
+from custom_components.chargekeeper.core.clock import Clock
+from custom_components.chargekeeper.registry import REGISTRY, Registry
+from pytest_homeassistant_custom_component.common import async_test_home_assistant, flush_store
+
+REGISTRIES = (ar, cr, dr, er, fr, ir, lr, rs)
+DEPENDENCIES = frozenset({"http", "frontend"})
+"""Count as set up; the browser tests run ChargeKeeper with the real ones."""
+
+
+class Machine:
+    """The computer. `disk` is the configuration directory of the present run, `clock` what ChargeKeeper's clock is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.disk = folder / "disk-1"
+        self.disk.mkdir()
+        self._folder = folder
+        self._disks = 1
+        self._hass: HomeAssistant | None = None
+        self._running = AsyncExitStack()
+
+    @property
+    def hass(self) -> HomeAssistant:
+        """The Home Assistant that runs."""
+        assert self._hass is not None, "the machine is off"
+        return self._hass
+
+    async def boot(self, clock: Clock) -> HomeAssistant:
+        """Start Home Assistant from what is on the disk; every entry that it knows is set up then."""
+        hass = self._hass = await self._running.enter_async_context(
+            async_test_home_assistant(load_registries=False, config_dir=str(self.disk))
+        )
+        hass.async_add_executor_job = _at_once  # type: ignore[method-assign,assignment]
+        frame.async_setup(hass)
+        dr.async_setup(hass)
+        for registry in REGISTRIES:
+            await registry.async_load(hass)  # type: ignore[attr-defined]
+        await hass.config_entries.async_initialize()
+        hass.data.pop(DATA_CUSTOM_COMPONENTS)
+        hass.config.components |= DEPENDENCIES
+        hass.data[REGISTRY] = Registry(clock)
+        await async_setup_component(hass, DOMAIN, {})
+        await hass.async_block_till_done()
+        return hass
+
+    async def shut_down(self) -> None:
+        """Stop Home Assistant in good order."""
+        hass, self._hass = self.hass, None
+        await hass.async_stop(force=True)
+        await self._running.aclose()
+
+    async def lose_power(self) -> None:
+        """From here on nothing of this run reaches the disk that the next one starts from."""
+        # Home Assistant's own files were written long ago.
+        for store in (self.hass.config_entries._store, *(_store_of(self.hass, each) for each in (dr, er))):
+            await flush_store(store)
+        self._disks += 1
+        kept = self._folder / f"disk-{self._disks}"
+        shutil.copytree(self.disk, kept)
+        await self.shut_down()
+        self.disk = kept
+
+
+def _store_of(hass: HomeAssistant, registry: Any) -> Any:
+    return registry.async_get(hass)._store
+
+
+def _at_once[T](work: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+    """Instead of a thread of the executor."""
+    done = asyncio.get_running_loop().create_future()
+    try:
+        done.set_result(work(*args))
+    except Exception as err:  # noqa: BLE001 - whatever it is, it goes to whoever waits
+        done.set_exception(err)
+    return done
+
+
+def files(folder: Path) -> Iterable[Path]:
+    """ChargeKeeper's files of a disk."""
+    return sorted((folder / ".storage").glob(f"{DOMAIN}.*"))

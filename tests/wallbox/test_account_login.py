@@ -1,0 +1,421 @@
+"""Tokens and sign-ins of one account: what is refused, how often it is tried, and when the user is asked."""
+
+from collections.abc import AsyncIterator
+from random import Random
+
+import pytest
+
+from custom_components.chargekeeper.core.breaker import BreakerState
+from custom_components.chargekeeper.core.model import STATUS as STATUS_VALUE, Status
+from custom_components.chargekeeper.core.paths import LoginRejected, PathBusy, PathDown, Restart, SetCurrent
+from tests.simulators.wallbox_cloud import Fault
+
+from .rig import (
+    EMAIL,
+    FREE,
+    GROUPS,
+    HOUR,
+    MINUTE,
+    PASSWORD,
+    REFRESH,
+    SIGN_IN,
+    STATUS,
+    Rig,
+    busiest,
+    gaps,
+    idle_world,
+    overdrawn,
+    rigged,
+)
+
+OTHER, OTHER_PASSWORD = "other@example.org", "different"
+
+
+@pytest.fixture
+async def rig(socket_enabled: None) -> AsyncIterator[Rig]:
+    async with rigged() as rig:
+        yield rig
+
+
+def _paths(rig: Rig, since: float) -> list[str]:
+    return [request.path for request in rig.cloud.requests if request.at >= since]
+
+
+async def _freshly_renewed(rig: Rig) -> None:
+    """Until the tokens were renewed a minute ago and the groups polled just now."""
+    await rig.settle_in()
+    await rig.until_get(REFRESH, within=20 * MINUTE)
+    await rig.until_get(GROUPS)
+
+
+# Renewing in time
+
+
+async def test_the_tokens_are_renewed_before_their_end_so_that_no_data_get_is_refused(rig: Rig) -> None:
+    rig.account.start()
+    await rig.clock.advance(3 * HOUR)
+    assert len(rig.gets(SIGN_IN)) == 1
+    assert 10 <= len(rig.gets(REFRESH)) <= 14
+    assert {request.status for request in rig.cloud.requests} == {200}
+
+
+async def test_each_renewal_takes_one_slot_from_the_slow_round(socket_enabled: None) -> None:
+    async with rigged(idle_world(60)) as rig:
+        rig.account.start()
+        await rig.clock.advance(30 * MINUTE)
+        since = rig.clock.monotonic()
+        await rig.clock.advance(5 * HOUR)
+        assert busiest(rig.gets(since=since), HOUR) == 60
+        assert min(gaps(rig.gets(since=since))) >= MINUTE  # the renewal itself has a slot of its own
+        assert set(gaps(rig.gets(GROUPS, since))) == {120}
+
+
+@pytest.mark.parametrize("lifetime", [30.0, 200.0, 400.0])
+async def test_i6_tokens_that_live_very_shortly_cause_no_storm(rig: Rig, lifetime: float) -> None:
+    rig.cloud.access_lifetime = lifetime
+    await rig.settle_in()
+    await rig.clock.advance(HOUR)
+    assert busiest(rig.gets("/users/"), MINUTE) == 1
+    assert min(gaps(rig.data_gets())) >= MINUTE
+    assert {request.status for request in rig.cloud.requests} == {200}
+    assert overdrawn(rig, probes=False) == []
+
+
+async def test_tokens_without_a_readable_end_are_used_until_they_are_refused(rig: Rig) -> None:
+    await rig.settle_in()
+    assert rig.account._client.tokens is not None
+    tokens = rig.account._client.tokens
+    object.__setattr__(tokens, "access_expires_at", None)
+    since = rig.clock.monotonic()
+    await rig.clock.advance(30 * MINUTE)
+    (refused,) = [request for request in rig.data_gets(since) if request.status == 401]
+    assert rig.gets("/users/", since)[0].at == refused.at
+    assert rig.account.breaker.state is BreakerState.CLOSED
+
+
+# Refused earlier than told
+
+
+async def test_401_on_data_one_refresh_and_one_repetition(rig: Rig) -> None:
+    await _freshly_renewed(rig)
+    rig.cloud.expire_access()
+    since = rig.clock.monotonic() + 1
+    await rig.clock.advance(2 * MINUTE)
+    assert _paths(rig, since)[:3] == [GROUPS, REFRESH, GROUPS]
+    assert [request.status for request in rig.gets(GROUPS, since)][:2] == [401, 200]
+    assert len(rig.gets("/users/", since)) == 1
+    assert rig.outages == []
+    assert overdrawn(rig, probes=False) == []
+
+
+async def test_a_refused_refresh_is_followed_at_once_by_one_sign_in(rig: Rig) -> None:
+    await _freshly_renewed(rig)
+    rig.cloud.expire_access()
+    rig.cloud.revoke_refresh()
+    since = rig.clock.monotonic() + 1
+    await rig.clock.advance(2 * MINUTE)
+    assert _paths(rig, since)[:4] == [GROUPS, REFRESH, SIGN_IN, GROUPS]
+    assert len({request.at for request in rig.gets(since=since)[:4]}) == 1
+    assert rig.outages == []
+    assert not any(told.needs_login for told in rig.told)
+    assert overdrawn(rig, probes=False) == []
+
+
+async def test_401_even_with_new_tokens_makes_the_account_busy_and_no_storm_and_no_password_is_asked_for(
+    rig: Rig,
+) -> None:
+    await rig.settle_in()
+    await rig.cloud.set_fault(Fault.UNAUTHORIZED)
+    since = rig.clock.monotonic()
+    await rig.clock.advance(3 * HOUR)
+    assert len(rig.data_gets(since)) <= 40
+    assert busiest(rig.data_gets(since), MINUTE) <= 2
+    assert len(rig.gets("/users/", since)) <= 40
+    assert rig.outages == []  # it answers
+    assert not any(told.needs_login for told in rig.told)
+    assert not any(path.gone for path in rig.account.paths.values())
+    with pytest.raises(PathBusy):
+        await rig.path(FREE).execute(SetCurrent(10), patience=5)
+    await rig.cloud.set_fault(Fault.NONE)
+    await rig.clock.advance(16 * MINUTE)
+    assert rig.account.breaker.state is BreakerState.CLOSED
+    assert rig.gets(GROUPS)[-1].status == 200
+    assert overdrawn(rig, probes=False) == []
+
+
+async def test_a_token_refused_again_right_after_a_renewal_waits_for_the_next_one(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.until_get(REFRESH, within=20 * MINUTE)
+    await rig.until_get(STATUS, within=30 * MINUTE)  # something in a slot of its own
+    await rig.until_get(REFRESH, within=20 * MINUTE)
+    renewed_at = rig.clock.monotonic()
+    rig.cloud.expire_access()
+    with pytest.raises(PathBusy, match="signing_in") as refused:
+        await rig.path(FREE).execute(SetCurrent(10), patience=5)
+    assert 0 < refused.value.retry_after <= 60
+    assert rig.account.breaker.busy
+    assert rig.data_gets(renewed_at + 1) == []
+    await rig.clock.advance(2 * MINUTE)
+    assert rig.account.breaker.state is BreakerState.CLOSED
+    assert not rig.account.breaker.busy
+    assert rig.gets(REFRESH)[-1].at >= renewed_at + 60
+    assert overdrawn(rig, probes=False) == []
+
+
+async def test_i6_tokens_refused_by_a_cloud_that_just_came_back_cause_no_storm_of_probes(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.cloud.set_fault(Fault.REFUSE)
+    await rig.clock.advance(40 * MINUTE)  # the tokens ended meanwhile, so the first probe renews them
+    await rig.cloud.set_fault(Fault.UNAUTHORIZED)
+    since = rig.clock.monotonic()
+    await rig.clock.advance(20 * MINUTE)
+    assert rig.gets(GROUPS, since)
+    assert len(rig.gets(since=since)) < 20
+    assert busiest(rig.data_gets(since), MINUTE) <= 2
+    assert rig.outages == ["cloud_lost", "cloud_back"]  # 401 proves that it is there
+
+
+async def test_a_refresh_answered_by_an_error_keeps_the_tokens_and_is_an_outage_like_any_other(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.cloud.set_fault(Fault.ERROR_500, path_prefix="/users/")
+    since = rig.clock.monotonic()
+    await rig.clock.advance(HOUR)
+    assert rig.gets(SIGN_IN, since) == []
+    assert rig.outages == ["cloud_lost"]
+    assert busiest(rig.gets(REFRESH, since), MINUTE) == 1
+    assert len(rig.gets(REFRESH, since)) > 20
+    await rig.cloud.set_fault(Fault.NONE)
+    await rig.clock.advance(150)
+    assert rig.outages == ["cloud_lost", "cloud_back"]
+
+
+async def test_a_sign_in_that_cannot_connect_after_a_refused_refresh_gives_no_slot_back(rig: Rig) -> None:
+    await rig.settle_in()
+    rig.cloud.expire_access()
+    rig.cloud.revoke_refresh()
+    since = rig.clock.monotonic()
+
+    def dies_before_the_sign_in(method: str, path: str) -> bool:
+        if path == SIGN_IN:
+            rig.begin(rig.cloud.set_fault(Fault.REFUSE))
+        return path == SIGN_IN
+
+    rig.cloud.add_fault(Fault.RESET, matches=dies_before_the_sign_in)
+    await rig.clock.advance(5 * MINUTE)
+    await rig.cloud.set_fault(Fault.NONE)
+    await rig.clock.advance(5 * MINUTE)
+    assert len(rig.gets(REFRESH, since)) == 1
+    assert overdrawn(rig, probes=True) == []
+
+
+async def test_a_sign_in_that_cannot_connect_costs_nothing(rig: Rig) -> None:
+    await rig.cloud.set_fault(Fault.REFUSE)
+    rig.account.start()
+    await rig.clock.advance(5)
+    await rig.cloud.set_fault(Fault.NONE)
+    await rig.clock.advance(10)  # the second confirmation, less than a minute after the first try
+    assert [request.path for request in rig.gets()] == [SIGN_IN, GROUPS]
+
+
+# Refused credentials
+
+
+async def test_i7_one_refused_sign_in_asks_for_no_password_the_second_10_minutes_later_does(rig: Rig) -> None:
+    await rig.settle_in()
+    rig.owner.password = "changed"
+    rig.cloud.expire_access()
+    rig.cloud.revoke_refresh()
+    await rig.until_get(SIGN_IN)
+    first = rig.gets(SIGN_IN)[-1]
+    assert first.status == 403
+    await rig.clock.advance(9 * MINUTE)
+    assert not rig.account.snapshot.needs_login
+    assert len([request for request in rig.gets(since=first.at) if request.path != GROUPS]) == 2  # refresh and sign-in
+    await rig.clock.advance(2 * MINUTE)
+    second = rig.gets(SIGN_IN)[-1]
+    assert second.at - first.at >= 600
+    assert rig.account.snapshot.needs_login
+    assert rig.told[-1].needs_login
+    await rig.clock.advance(5 * HOUR)
+    assert 4 <= len(rig.gets(SIGN_IN, second.at + 1)) <= 5  # once an hour: it may have been the cloud's fault
+    assert rig.data_gets(second.at) == []
+    with pytest.raises(LoginRejected):
+        await rig.path(FREE).execute(SetCurrent(10), patience=5)
+    assert rig.outages == []
+
+
+async def test_i7_a_sign_in_refused_once_by_mistake_is_forgotten(rig: Rig) -> None:
+    await rig.settle_in()
+    for _ in range(2):
+        rig.owner.password = "changed"
+        rig.cloud.expire_access()
+        rig.cloud.revoke_refresh()
+        await rig.until_get(SIGN_IN)
+        with pytest.raises(PathBusy, match="signing_in"):
+            await rig.path(FREE).execute(SetCurrent(10), patience=5)
+        rig.owner.password = PASSWORD
+        await rig.clock.advance(20 * MINUTE)
+        assert rig.gets(GROUPS)[-1].status == 200
+    assert not any(told.needs_login for told in rig.told)
+
+
+async def test_a_wrong_password_from_the_start_is_tried_every_10_minutes_not_every_minute(rig: Rig) -> None:
+    rig.account = rig.new_account(password="wrong")
+    rig.account.start()
+    await rig.clock.advance(9 * MINUTE)
+    assert len(rig.gets()) == 1
+    assert not rig.account.snapshot.needs_login
+    await rig.clock.advance(2 * MINUTE)
+    assert rig.account.snapshot.needs_login
+    assert len(rig.gets()) == 2
+    assert rig.account.snapshot.cloud is None
+
+
+OUTAGES = (Fault.REFUSE, Fault.HANG, Fault.SLOW, Fault.ERROR_500, Fault.TOO_MANY, Fault.UNAUTHORIZED, Fault.FORBIDDEN)
+NONSENSE = (Fault.GARBAGE, Fault.HALF, Fault.HTML, Fault.NULLS, Fault.RESET)
+
+
+@pytest.mark.parametrize("fault", [*OUTAGES, *NONSENSE])
+async def test_i7_no_outage_asks_for_a_password(rig: Rig, fault: Fault) -> None:
+    await rig.settle_in()
+    await rig.cloud.set_fault(fault)
+    await rig.clock.advance(3 * HOUR)
+    assert not any(told.needs_login for told in rig.told)
+    await rig.cloud.set_fault(Fault.NONE)
+    await rig.clock.advance(20 * MINUTE)
+    assert rig.account.snapshot.cloud is True
+    assert rig.account.breaker.closed
+    assert overdrawn(rig, probes=True) == []
+
+
+async def test_i7_a_flapping_cloud_asks_for_no_password_and_overdraws_nothing(rig: Rig) -> None:
+    random = Random(7)
+    await rig.settle_in()
+    for _ in range(150):
+        await rig.cloud.set_fault(random.choice((*OUTAGES, *NONSENSE)))
+        await rig.clock.advance(random.uniform(5, 60))
+        await rig.cloud.set_fault(Fault.NONE)
+        await rig.clock.advance(random.uniform(5, 60))
+    assert not any(told.needs_login for told in rig.told)
+    assert overdrawn(rig, probes=True) == []
+    await rig.clock.advance(20 * MINUTE)
+    assert rig.account.breaker.closed
+
+
+# New credentials
+
+
+async def test_new_credentials_are_used_at_once(rig: Rig) -> None:
+    await rig.settle_in()
+    rig.owner.password = "changed"
+    rig.cloud.expire_access()
+    rig.cloud.revoke_refresh()
+    await rig.clock.advance(15 * MINUTE)
+    assert rig.account.snapshot.needs_login
+    rig.account.set_credentials(EMAIL, "changed")
+    assert not rig.account.snapshot.needs_login
+    await rig.clock.advance(1)
+    assert rig.gets(GROUPS)[-1].at >= rig.clock.monotonic() - 1
+    assert rig.gets(GROUPS)[-1].status == 200
+
+
+async def test_the_same_credentials_again_change_nothing(rig: Rig) -> None:
+    await rig.settle_in()
+    tokens = rig.account._client.tokens
+    rig.account.set_credentials(EMAIL, PASSWORD)
+    assert rig.account._client.tokens is tokens
+
+
+async def test_verified_credentials_are_tried_although_the_account_waits_an_hour_and_end_the_wait(rig: Rig) -> None:
+    await rig.settle_in()
+    rig.owner.password = "changed"
+    rig.cloud.expire_access()
+    rig.cloud.revoke_refresh()
+    await rig.clock.advance(15 * MINUTE)
+    assert rig.account.snapshot.needs_login
+    with pytest.raises(LoginRejected):
+        await rig.account.verify_credentials(EMAIL, "wrong again")
+    assert rig.account.snapshot.needs_login
+    with pytest.raises(PathBusy, match="signing_in"):
+        await rig.account.verify_credentials(EMAIL, "changed")
+    await rig.clock.advance(MINUTE)
+    assert await rig.account.verify_credentials(EMAIL, "changed") == rig.owner.uuid
+    assert not rig.account.snapshot.needs_login
+    rig.account.set_credentials(EMAIL, "changed")
+    verified_at = rig.clock.monotonic()
+    await rig.clock.advance(0)
+    assert [request.at for request in rig.gets(GROUPS, verified_at)] == [verified_at]
+    assert rig.account._email == EMAIL
+    assert overdrawn(rig, probes=False) == []
+
+
+async def test_the_same_password_verified_again_ends_the_wait_too(rig: Rig) -> None:
+    """The refusals were the cloud's fault; the user types what he typed before."""
+    await rig.settle_in()
+    rig.owner.password = "broken for a while"
+    rig.cloud.expire_access()
+    rig.cloud.revoke_refresh()
+    await rig.clock.advance(15 * MINUTE)
+    assert rig.account.snapshot.needs_login
+    rig.owner.password = PASSWORD
+    assert await rig.account.verify_credentials(EMAIL, PASSWORD) == rig.owner.uuid
+    rig.account.set_credentials(EMAIL, PASSWORD)
+    assert not rig.account.snapshot.needs_login
+    await rig.clock.advance(0)
+    assert rig.gets(GROUPS)[-1].status == 200
+
+
+async def test_the_credentials_of_another_account_change_nothing(rig: Rig) -> None:
+    other = rig.cloud.add_account(OTHER, OTHER_PASSWORD, serials=())
+    await rig.settle_in()
+    tokens, since = rig.account._client.tokens, rig.clock.monotonic()
+    assert await rig.account.verify_credentials(OTHER, OTHER_PASSWORD) == other.uuid
+    assert rig.account.user_id == rig.owner.uuid
+    assert rig.account._client.tokens is tokens
+    await rig.clock.advance(30 * MINUTE)
+    assert len(rig.gets(REFRESH, since)) >= 2
+    assert [who.serial for who in rig.account.snapshot.chargers] == ["700101", "700102", "700103"]
+    await rig.account.stop()
+    rig.path(FREE).details_turn.expire()
+    rig.account.start()
+    await rig.clock.advance(5 * MINUTE)
+    assert [request.status for request in rig.gets(f"/v2/charger/{FREE}")][-1] == 200
+    assert rig.path(FREE).refusal(Restart()) == "refused"  # the role is still this account's, not one too low
+
+
+async def test_credentials_cannot_be_verified_while_the_cloud_is_away_and_that_costs_nothing(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.cloud.set_fault(Fault.REFUSE)
+    for _ in range(3):
+        with pytest.raises(PathDown, match="unreachable"):
+            await rig.account.verify_credentials(EMAIL, PASSWORD)
+    await rig.cloud.set_fault(Fault.NONE)
+    assert await rig.account.verify_credentials(EMAIL, PASSWORD) == rig.owner.uuid
+    await rig.cloud.set_fault(Fault.ERROR_500)
+    await rig.clock.advance(MINUTE)
+    with pytest.raises(PathDown, match="server_error"):
+        await rig.account.verify_credentials(EMAIL, PASSWORD)
+    assert not any(told.needs_login for told in rig.told)
+
+
+async def test_a_config_flow_may_try_another_password_a_minute_later(rig: Rig) -> None:
+    rig.account = rig.new_account(password="wrong")
+    with pytest.raises(LoginRejected):
+        await rig.account.first_look()
+    rig.account.set_credentials(EMAIL, PASSWORD)
+    with pytest.raises(PathBusy, match="signing_in"):
+        await rig.account.first_look()
+    await rig.clock.advance(MINUTE)
+    assert len(await rig.account.first_look()) == 3
+
+
+async def test_a_command_whose_sign_in_fails_was_surely_not_sent(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.account.stop()
+    await rig.clock.advance(HOUR)  # the tokens ended
+    await rig.cloud.set_fault(Fault.HANG, path_prefix="/users/")
+    (lost,) = await rig.finish(rig.begin(rig.path(FREE).execute(Restart(), patience=5)))
+    assert isinstance(lost, PathDown)
+    assert lost.surely_not_sent
+    assert rig.writes() == []
+    assert rig.charger(FREE).restarts == 0

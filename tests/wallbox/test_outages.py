@@ -1,0 +1,219 @@
+"""The cloud lost and back, through the account's rounds: noticed and used again in time, told once, probed gently."""
+
+from collections.abc import AsyncIterator
+from random import Random
+from statistics import median
+
+import pytest
+
+from custom_components.chargekeeper.core.breaker import BreakerState
+from custom_components.chargekeeper.core.model import STATUS as STATUS_VALUE, Status
+from custom_components.chargekeeper.core.paths import NoConnection, PathDown, SetCurrent
+from tests.simulators.wallbox_cloud import Fault
+
+from .rig import (
+    CHARGING,
+    FREE,
+    GROUPS,
+    HOUR,
+    MINUTE,
+    STATUS,
+    WAITING,
+    Rig,
+    busiest,
+    gaps,
+    idle_world,
+    overdrawn,
+    rigged,
+)
+
+ALWAYS = (Fault.REFUSE, Fault.HANG, Fault.SLOW, Fault.ERROR_500, Fault.GARBAGE, Fault.HALF, Fault.HTML, Fault.NULLS, Fault.RESET)
+NOTICED_WITHIN = {Fault.HANG: 45.0, Fault.SLOW: 45.0}
+OTHERWISE_WITHIN = 30.0
+
+
+@pytest.fixture
+async def rig(socket_enabled: None) -> AsyncIterator[Rig]:
+    async with rigged() as rig:
+        yield rig
+
+
+@pytest.mark.parametrize("fault", ALWAYS)
+async def test_an_outage_is_noticed_in_time_told_once_and_over_once(rig: Rig, fault: Fault) -> None:
+    random = Random(fault)
+    await rig.settle_in()
+    for _ in range(3):
+        rig.outages.clear()
+        rig.outages_at.clear()
+        await rig.clock.advance(random.uniform(0, 300))
+        await rig.cloud.set_fault(fault)
+        since = rig.clock.monotonic()
+        await rig.clock.advance(20 * MINUTE)
+        assert rig.outages == ["cloud_lost"]
+        assert rig.account.snapshot.cloud is False
+        began = rig.account.breaker.opened_mono
+        assert began is not None
+        polled_at = rig.gets(since=since)[0].at if fault is not Fault.REFUSE else began
+        assert since <= polled_at <= since + 120
+        assert rig.outages_at[0] - polled_at <= NOTICED_WITHIN.get(fault, OTHERWISE_WITHIN)
+        await rig.cloud.set_fault(Fault.NONE)
+        healed_at = rig.clock.monotonic()
+        await rig.clock.advance(10 * MINUTE)
+        assert rig.outages == ["cloud_lost", "cloud_back"]
+        assert rig.outages_at[1] - healed_at <= 150
+        assert rig.account.breaker.closed
+        assert rig.account.snapshot.cloud is True
+    assert overdrawn(rig, probes=True) == []
+
+
+async def test_cloud_back_used_again_median_75_s_worst_150_s(socket_enabled: None) -> None:
+    waits: list[float] = []
+    random = Random(2026)
+    async with rigged(idle_world(1)) as rig:
+        await rig.settle_in()
+        for _ in range(80):
+            await rig.clock.advance(random.uniform(0, 130))
+            fault = random.choice(ALWAYS)
+            await rig.cloud.set_fault(fault)
+            await rig.clock.advance(random.uniform(170, 1500))
+            assert rig.outages[-1] == "cloud_lost"
+            await rig.cloud.set_fault(Fault.NONE)
+            healed_at = rig.clock.monotonic()
+            await rig.clock.advance(4 * MINUTE)
+            assert rig.outages[-1] == "cloud_back"
+            assert rig.account.breaker.closed
+            waits.append(rig.outages_at[-1] - healed_at)
+        assert rig.outages == ["cloud_lost", "cloud_back"] * 80
+        assert len(set(waits)) > 70  # the phases differ
+        assert median(waits) <= 75
+        assert max(waits) <= 150
+        assert overdrawn(rig, probes=True) == []
+
+
+@pytest.mark.parametrize("fault", [Fault.ERROR_500, Fault.HANG])
+async def test_i6_a_long_outage_is_probed_at_most_60_times_an_hour_and_nothing_else_is_read(
+    rig: Rig, fault: Fault
+) -> None:
+    await rig.settle_in()
+    await rig.cloud.set_fault(fault)
+    await rig.clock.advance(5 * MINUTE)
+    since = rig.clock.monotonic()
+    await rig.clock.advance(6 * HOUR)
+    probes = rig.gets(since=since)
+    assert len(probes) > 6 * 25
+    assert busiest(probes, HOUR) <= 60
+    # Once the tokens have ended, what renews them is the probe.
+    assert {request.path for request in probes} <= {GROUPS, "/users/refresh-token", "/users/signin"}
+    assert min(gaps(probes)) >= 15
+
+
+async def test_one_bad_answer_that_a_confirmation_refutes_is_no_outage(rig: Rig) -> None:
+    await rig.settle_in()
+    broken_at: list[float] = []
+    for fault in (Fault.ERROR_500, Fault.RESET, Fault.HTML):
+        await rig.cloud.set_fault(fault, next_requests=1)
+        await rig.until(BreakerState.DOUBTFUL)
+        broken_at.append(rig.gets()[-1].at)
+        await rig.clock.advance(5 * MINUTE)
+        assert rig.account.breaker.closed
+    assert rig.outages == []
+    failed = [request for request in rig.gets() if request.status != 200 or request.at in broken_at]
+    for request in failed:
+        following = next(other for other in rig.data_gets() if other.at > request.at)
+        assert following.at - request.at == pytest.approx(20, abs=0.2)
+        assert following.path == GROUPS
+    assert len(failed) == 3
+
+
+async def test_i6_a_regular_get_follows_a_confirmation_or_probe_by_60_s(rig: Rig) -> None:
+    """The cloud counts every GET: one right after a probe would be answered 429 where it is strict."""
+    await rig.settle_in()
+    await rig.cloud.set_fault(Fault.REFUSE)
+    await rig.until(BreakerState.DOUBTFUL)
+    await rig.cloud.set_fault(Fault.NONE)
+    since = rig.clock.monotonic()
+    await rig.until_get(GROUPS)
+    assert rig.account.breaker.closed
+    await rig.clock.advance(5 * MINUTE)
+    assert min(gaps(rig.data_gets(since))) >= 60
+
+
+async def test_hint_that_the_cloud_is_back_brings_the_next_probe_forward(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.cloud.set_fault(Fault.REFUSE)
+    await rig.clock.advance(20 * MINUTE)
+    await rig.cloud.set_fault(Fault.NONE)
+    rig.account.breaker.hurry()
+    await rig.clock.advance(0)
+    assert rig.account.snapshot.cloud is True
+    assert rig.outages == ["cloud_lost", "cloud_back"]
+
+
+async def test_a_flapping_cloud_that_used_up_the_probes_is_read_in_regular_slots(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.cloud.set_fault(Fault.ERROR_500, next_requests=1)
+    await rig.until(BreakerState.DOUBTFUL)
+    rig.account._purses.probes.empty(rig.clock.monotonic())  # an hour of probes
+    begun = rig.clock.monotonic()
+    await rig.clock.advance(61)
+    assert rig.account.breaker.closed
+    (get, *_) = rig.gets(GROUPS, begun + 0.1)
+    assert get.at - begun == pytest.approx(60, abs=1)
+    await rig.cloud.set_fault(Fault.ERROR_500)
+    await rig.until(BreakerState.OPEN, within=300)
+    opened_at = rig.clock.monotonic()
+    await rig.clock.advance(30 * MINUTE)
+    assert rig.gets(since=opened_at + 0.1) == []  # while open nothing but probes, and there are none left
+
+
+async def test_a_command_that_fails_brings_the_outage_to_light(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.until_get(GROUPS)
+    await rig.cloud.set_fault(Fault.HANG)
+    begun = rig.clock.monotonic()
+    (lost,) = await rig.finish(rig.begin(rig.path(FREE).execute(SetCurrent(10), patience=5)))
+    assert isinstance(lost, PathDown)
+    assert lost.reason == "timeout"
+    assert not lost.surely_not_sent
+    assert rig.clock.monotonic() - begun == pytest.approx(5, abs=1)
+    assert rig.account.breaker.state is BreakerState.DOUBTFUL
+    await rig.until(BreakerState.OPEN)
+    assert rig.clock.monotonic() - begun <= 45
+
+
+async def test_while_the_cloud_is_lost_commands_and_reads_are_refused_without_a_request(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.cloud.set_fault(Fault.ERROR_500)
+    await rig.until(BreakerState.OPEN)
+    seen = len(rig.cloud.requests)
+    with pytest.raises(NoConnection, match="unreachable"):
+        await rig.path(FREE).execute(SetCurrent(10), patience=3)
+    with pytest.raises(PathDown, match="unreachable"):
+        await rig.path(FREE).check()
+    with pytest.raises(PathDown, match="unreachable"):
+        await rig.path(FREE).read_schedule()
+    assert len(rig.cloud.requests) == seen
+
+
+async def test_after_an_outage_of_hours_every_charger_is_known_again_within_minutes(rig: Rig) -> None:
+    await rig.settle_in()
+    listeners = [rig.listener(serial) for serial in (FREE, WAITING, CHARGING)]
+    await rig.cloud.set_fault(Fault.REFUSE)
+    await rig.clock.advance(3 * HOUR)
+    assert [listener.value(STATUS_VALUE) for listener in listeners] == [None] * 3
+    await rig.cloud.set_fault(Fault.NONE)
+    await rig.clock.advance(10 * MINUTE)
+    expected = [Status.AVAILABLE, Status.WAITING_SCHEDULE, Status.CHARGING]
+    assert [listener.value(STATUS_VALUE) for listener in listeners] == expected
+
+
+async def test_the_first_poll_after_an_outage_of_minutes_shows_a_change_as_fresh(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.until_get(GROUPS)
+    await rig.cloud.set_fault(Fault.RESET)
+    await rig.clock.advance(2.5 * MINUTE)
+    rig.charger(FREE).plug_in()
+    await rig.cloud.set_fault(Fault.NONE)
+    await rig.until_get(GROUPS)
+    assert rig.listener(FREE).value(STATUS_VALUE) is Status.CHARGING
+    assert rig.gets(STATUS)[-1].at < rig.gets(GROUPS)[-1].at

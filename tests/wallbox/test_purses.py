@@ -1,0 +1,494 @@
+"""Budgets of requests: the arithmetic, and what the simulated cloud sees over reloads, restarts and power cuts (I6)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+import json
+from math import inf
+from random import Random
+
+from hypothesis import given, strategies as st
+import pytest
+
+from custom_components.chargekeeper.core.breaker import BreakerState
+from custom_components.chargekeeper.core.paths import ChargerError, PathBusy, PathDown, SetCurrent, SetLock
+from custom_components.chargekeeper.wallbox.purses import Purse, Purses
+from tests.simulators.clock import VirtualClock
+from tests.simulators.wallbox_cloud import Fault
+from tests.simulators.world import Window
+
+from .rig import (
+    CHARGING,
+    FREE,
+    GROUPS,
+    HOUR,
+    MINUTE,
+    SLACK,
+    STATUS,
+    WAITING,
+    Rig,
+    busiest,
+    gaps,
+    overdrawn,
+    rigged,
+)
+
+
+@pytest.fixture
+async def rig(socket_enabled: None) -> AsyncIterator[Rig]:
+    async with rigged() as rig:
+        yield rig
+
+
+# One purse
+
+
+@given(st.integers(1, 5), st.lists(st.floats(0, 40), max_size=60))
+def test_i6_a_purse_obeyed_never_lets_more_than_its_room_into_any_window(room: int, waits: list[float]) -> None:
+    purse, now, taken = Purse(room, 60), 1000.0, []
+    for wait in waits:
+        now = max(now + wait, purse.free_at(now + wait))
+        purse.take(now)
+        taken.append(now)
+    assert all(later - earlier >= 60 - 1e-6 for earlier, later in zip(taken, taken[room:], strict=False))
+
+
+def test_a_slot_given_back_is_free_and_the_others_are_not() -> None:
+    purse = Purse(1, 60)
+    purse.take(0)
+    purse.take(30)  # out of turn
+    assert purse.free_at(31) == 90
+    purse.give_back()
+    assert purse.free_at(31) == 60
+
+
+def test_an_emptied_purse_has_room_again_after_its_window() -> None:
+    purse = Purse(5, 60)
+    purse.empty(100)
+    assert purse.free_at(100) == 160
+    assert purse.free_at(170) == 170
+
+
+# What is stored
+
+
+def _restored(clock: VirtualClock, stored: object) -> Purses:
+    purses = Purses(clock)
+    purses.restore(stored)
+    return purses
+
+
+async def test_what_was_spent_comes_back_after_a_clean_stop() -> None:
+    clock, saved = VirtualClock(), []
+
+    async def save(record: dict[str, object]) -> None:
+        saved.append(json.dumps(record))
+
+    purses = Purses(clock, save)
+    await purses.begin()
+    now = clock.monotonic()
+    purses.reads.take(now)
+    purses.commands.take(now - 10)
+    purses.commands.take(now - 5)
+    purses.reserve.take(now)
+    purses.logins.take(now)
+    purses.last_get = now
+    purses.close_reserve()
+    await purses.close()
+    later = VirtualClock(clock.now(), monotonic=5.0)  # another boot of the machine
+    later.jump(30)
+    again = _restored(later, json.loads(saved[-1]))
+    assert [round(stamp, 3) for stamp in again.reads.stamps] == [-25]
+    assert again.reads.free_at(5) == pytest.approx(35)
+    assert again.logins.free_at(5) == pytest.approx(35)
+    assert again.last_get == pytest.approx(-25)
+    assert again.reserve_free_at(5) == inf
+    assert again.reserve_closed_until == pytest.approx(5 + 86400 - 30)
+    assert len(again.commands.stamps) == 2
+    for _ in range(3):
+        again.commands.take(5)
+    assert again.commands.free_at(5) == pytest.approx(25)
+
+
+async def test_only_the_first_request_of_a_run_is_preceded_by_a_save() -> None:
+    saved = []
+
+    async def save(record: dict[str, object]) -> None:
+        saved.append(record["clean"])
+
+    purses = Purses(VirtualClock(), save)
+    await purses.begin()
+    await purses.begin()
+    purses.reopen()
+    await purses.begin()
+    await purses.close()
+    await purses.begin()
+    assert saved == [False, False, True, False]
+
+
+def test_without_a_record_there_was_no_earlier_run() -> None:
+    clock = VirtualClock()
+    purses = _restored(clock, None)
+    assert purses.reads.free_at(clock.monotonic()) == clock.monotonic()
+    assert purses.reserve_free_at(clock.monotonic()) == clock.monotonic()
+
+
+UNCLEAN: dict[str, object] = {"clean": False, "stamps": {}, "last_get": None, "reserve_closed_until": None}
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        UNCLEAN,
+        {},
+        [],
+        "truncated {",
+        7,
+        {"clean": "yes", "stamps": {"reads": "x"}},
+        {"clean": 1},
+        {"stamps": [1, 2]},
+        {"clean": False, "stamps": {"reads": [None, "1", True, -5, 1e300, 10**400, float("nan")], "commands": {}}},
+    ],
+)
+def test_i6_after_an_unclean_stop_or_garbage_all_read_and_command_slots_count_as_just_used(stored: object) -> None:
+    clock = VirtualClock()
+    now = clock.monotonic()
+    purses = _restored(clock, stored)
+    assert purses.reads.free_at(now) == now + 60
+    assert purses.commands.free_at(now) == now + 60
+    assert purses.reserve_free_at(now) == now + 20
+
+
+@pytest.mark.parametrize("shift", [3600.0, 1e9])
+def test_i6_stamps_of_the_future_count_as_now(shift: float) -> None:
+    """The wall clock was set back meanwhile."""
+    clock = VirtualClock()
+    wall = clock.now().timestamp() + shift
+    purses = _restored(
+        clock,
+        {"clean": True, "stamps": {"reads": [wall], "logins": [wall]}, "last_get": wall, "reserve_closed_until": wall},
+    )
+    now = clock.monotonic()
+    assert purses.reads.free_at(now) == now + 60
+    assert purses.logins.free_at(now) == now + 60
+    assert purses.last_get == now
+    assert purses.reserve_closed_until == now + min(shift, 86400)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["clean", "stamps", "last_get", "reserve_closed_until", "reads", "commands"]), inner
+            )
+        ),
+        max_leaves=8,
+    )
+)
+def test_i6_no_stored_garbage_raises_or_opens_a_purse_for_more_than_its_room(stored: object) -> None:
+    clock = VirtualClock()
+    now = clock.monotonic()
+    purses = _restored(clock, stored)
+    clean = isinstance(stored, dict) and stored.get("clean") is True
+    assert clean or stored is None or purses.reads.free_at(now) == now + 60
+    assert purses.reserve_closed_until <= now + 86400
+    assert purses.last_get <= now
+    json.dumps(purses.export())
+
+
+# At the simulator: reloads, restarts, power cuts
+
+
+async def test_i6_a_reload_fills_no_purse(rig: Rig) -> None:
+    rig.account.start()
+    for wait in (1, 61, 7, 30, 59, 119, 10):
+        await rig.clock.advance(wait)
+        await rig.account.stop()
+        rig.account.start()
+    await rig.clock.advance(5 * MINUTE)
+    assert overdrawn(rig, probes=False) == []
+    assert min(gaps(rig.data_gets())) >= 60
+    assert len(rig.gets("/users/")) == 1  # and tokens live on
+
+
+async def test_i6_a_restart_of_home_assistant_fills_no_purse(rig: Rig) -> None:
+    rig.account.start()
+    for wait in (1, 61, 7, 30, 59, 119, 10):
+        await rig.clock.advance(wait)
+        await rig.account.stop()
+        assert rig.saved is not None
+        assert rig.saved["clean"] is True
+        await rig.restart()
+    await rig.clock.advance(5 * MINUTE)
+    assert overdrawn(rig, probes=False) == []
+    assert min(gaps(rig.data_gets())) >= 60 - SLACK
+
+
+@pytest.mark.parametrize("reloaded", [False, True])
+async def test_i6_after_kill_9_all_slots_count_as_just_used(rig: Rig, reloaded: bool) -> None:
+    rig.account.start()
+    await rig.clock.advance(MINUTE)
+    if reloaded:  # the tokens live on: no sign-in precedes the next request
+        await rig.account.stop()
+        assert rig.saved is not None
+        assert rig.saved["clean"] is True
+        rig.account.start()
+    await rig.clock.advance(2 * MINUTE + 1)
+    assert rig.saved is not None
+    assert rig.saved["clean"] is False
+    for amps in range(10, 15):
+        await rig.path(FREE).execute(SetCurrent(amps), patience=5)
+    killed_at = rig.clock.monotonic()
+    await rig.restart(killed=True)
+    with pytest.raises(PathBusy, match="no_room"):
+        await rig.account.first_look()
+    setting = rig.begin(rig.path(FREE).execute(SetCurrent(20), patience=5))
+    await rig.clock.advance(59)
+    assert rig.data_gets(killed_at) == []
+    assert rig.writes(killed_at + 0.1) == []
+    await rig.clock.advance(2)
+    assert [request.path for request in rig.data_gets(killed_at)] == [GROUPS]
+    await setting
+    assert rig.charger(FREE).max_charging_current == 20
+    assert overdrawn(rig, probes=False) == []
+
+
+async def test_the_store_is_written_before_the_first_request_and_at_what_must_not_be_forgotten(rig: Rig) -> None:
+    await rig.cloud.set_fault(Fault.HANG)
+    rig.account.start()
+    await rig.clock.advance(0)
+    assert rig.saved is not None
+    assert rig.saved["clean"] is False
+    await rig.cloud.set_fault(Fault.NONE)
+    await rig.clock.advance(5 * MINUTE)
+    saves = rig.saves
+    await rig.until_get(GROUPS)
+    await rig.finish(rig.begin(rig.path(FREE).check()))
+    assert rig.saves > saves
+    stamps = rig.saved["stamps"]
+    assert isinstance(stamps, dict)
+    assert len(stamps["reserve"]) == 1
+
+
+# The reserve
+
+
+async def test_i6_out_of_turn_waits_20_s_after_any_get_and_pushes_the_next_poll_back_60(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.until_get(GROUPS)
+    polled_at = rig.clock.monotonic()
+    check = rig.begin(rig.path(FREE).check())
+    await rig.clock.advance(19)
+    assert not check.done()
+    await rig.clock.advance(1)
+    await check
+    (read,) = rig.gets(f"{STATUS}{FREE}", polled_at)
+    assert read.at == polled_at + 20
+    await rig.clock.advance(3 * MINUTE)
+    following = rig.data_gets(read.at + 1)[0]
+    assert following.at >= read.at + 60
+    assert overdrawn(rig, probes=False) == []
+
+
+async def test_out_of_turn_takes_a_regular_slot_where_one_is_free(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.clock.advance_until(lambda: rig.clock.monotonic() > rig.data_gets()[-1].at + 60, within=300)
+    begun = rig.clock.monotonic()
+    await rig.path(FREE).check()
+    assert rig.clock.monotonic() == begun
+    await rig.account.stop()
+    assert rig.saved is not None
+    stamps = rig.saved["stamps"]
+    assert isinstance(stamps, dict)
+    assert stamps["reserve"] == []
+
+
+async def test_i6_at_most_20_an_hour_go_out_of_turn_then_reads_wait_for_regular_slots(rig: Rig) -> None:
+    await rig.settle_in()
+    begun = rig.clock.monotonic()
+    reads = 0
+    while rig.clock.monotonic() < begun + 90 * MINUTE:
+        assert await rig.finish(rig.begin(rig.path((FREE, WAITING, CHARGING)[reads % 3]).check()), step=5) == [None]
+        reads += 1
+    assert reads > 90
+    assert overdrawn(rig, probes=False) == []
+    extra = [gap for gap in gaps(rig.data_gets(begun)) if gap < 60]
+    assert len(extra) >= 20
+    # Each of the 20 pushes the polls back; whoever waits for a regular slot after that leaves every other to them.
+    polls = gaps(rig.gets(GROUPS, begun))
+    assert max(polls) <= 20 * 20 + 180
+    assert sum(gap > 180 for gap in polls) <= 2
+
+
+async def test_a_read_out_of_turn_that_waits_keeps_no_probe_from_going_out(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.cloud.set_fault(Fault.TOO_MANY, retry_after=1, next_requests=1)  # closes the reserve
+    await rig.until_get(GROUPS)
+    await rig.clock.advance(MINUTE)
+    await rig.until_get(GROUPS)
+    check = rig.begin(rig.path(FREE).check())
+    await rig.clock.advance(5)
+    await rig.cloud.set_fault(Fault.REFUSE)
+    with pytest.raises(PathDown):
+        await rig.path(FREE).execute(SetCurrent(10), patience=5)
+    assert await rig.until(BreakerState.OPEN) <= 10
+    (lost,) = await rig.finish(check)
+    assert isinstance(lost, PathDown)
+
+
+async def test_a_schedule_is_read_out_of_turn_like_a_status(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.until_get(GROUPS)
+    since = rig.clock.monotonic()
+    reading = asyncio.create_task(rig.path(WAITING).read_schedule())
+    await rig.clock.advance(20)
+    (window,) = await reading
+    assert (window.slot, window.enabled, window.start.hour, window.end.hour) == (0, True, 22, 5)
+    assert [request.at for request in rig.gets(f"/chargers/{WAITING}/schedules", since)] == [since + 20]
+
+
+# Commands
+
+
+async def test_i6_at_most_5_commands_a_minute_over_all_chargers_first_come_first_served(rig: Rig) -> None:
+    await rig.settle_in()
+    begun = rig.clock.monotonic()
+    serials = [(FREE, WAITING, CHARGING)[number % 3] for number in range(18)]
+    tasks = [
+        rig.begin(rig.path(serial).execute(SetLock(number % 2 == 0), patience=5))
+        for number, serial in enumerate(serials)
+    ]
+    await rig.clock.advance(0)
+    assert len(rig.writes(begun)) == 5
+    await rig.clock.advance(200)
+    await asyncio.gather(*tasks)
+    assert [request.path.rpartition("/")[2] for request in rig.writes(begun)] == serials
+    assert [request.at - begun for request in rig.writes(begun)] == [n // 5 * 60 for n in range(18)]
+    assert busiest(rig.writes(), MINUTE) == 5
+    assert rig.cloud.violations == []
+
+
+async def test_a_command_waits_300_s_for_room_then_ends_as_no_room_and_is_never_sent(rig: Rig) -> None:
+    await rig.settle_in()
+    begun = rig.clock.monotonic()
+    tasks = [rig.begin(rig.path(FREE).execute(SetLock(n % 2 == 0), patience=5)) for n in range(33)]
+    await rig.clock.advance(301)
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert results[:30] == [None] * 30
+    for refused in results[30:]:
+        assert isinstance(refused, PathBusy)
+        assert refused.reason == "no_room"
+        assert refused.surely_not_sent
+    await rig.clock.advance(10 * MINUTE)
+    assert len(rig.writes(begun)) == 30
+    assert max(request.at for request in rig.writes(begun)) == begun + 300
+
+
+async def test_i6_a_command_repeated_with_a_new_token_takes_two_slots(rig: Rig) -> None:
+    await rig.settle_in()
+    begun = rig.clock.monotonic()
+    rig.cloud.expire_access()
+    tasks = [rig.begin(rig.path(FREE).execute(SetCurrent(10 + n), patience=5)) for n in range(6)]
+    await rig.clock.advance(2 * MINUTE)
+    await asyncio.gather(*tasks)
+    assert 401 in [request.status for request in rig.writes(begun)]
+    assert busiest(rig.writes(begun), MINUTE) <= 5
+    assert len(rig.gets("/users/", begun)) == 1
+    assert overdrawn(rig, probes=False) == []
+
+
+async def test_a_command_that_waited_into_an_outage_or_a_pause_is_not_sent(rig: Rig) -> None:
+    await rig.settle_in()
+    for fault, error in ((Fault.REFUSE, PathDown), (Fault.TOO_MANY, PathBusy)):
+        tasks = [rig.begin(rig.path(FREE).execute(SetLock(n % 2 == 0), patience=5)) for n in range(6)]
+        await rig.clock.advance(1)
+        begun = rig.clock.monotonic()
+        await rig.cloud.set_fault(fault)
+        await rig.until_get(GROUPS) if fault is Fault.TOO_MANY else await rig.until(BreakerState.OPEN)
+        await rig.clock.advance(2 * MINUTE)
+        (refused,) = [result for result in await asyncio.gather(*tasks, return_exceptions=True) if result is not None]
+        assert isinstance(refused, error)
+        assert isinstance(refused, ChargerError)
+        assert refused.surely_not_sent
+        assert rig.writes(begun) == []
+        await rig.cloud.set_fault(Fault.NONE)
+        await rig.until(BreakerState.CLOSED)
+        await rig.clock.advance_until(lambda: not rig.account.breaker.busy, within=HOUR, step=30)
+        await rig.clock.advance(MINUTE)
+
+
+# Everything at once
+
+SEEDS = range(8)
+FAULTS = (
+    *(Fault.REFUSE, Fault.HANG, Fault.SLOW, Fault.ERROR_500, Fault.TOO_MANY, Fault.UNAUTHORIZED, Fault.FORBIDDEN),
+    *(Fault.GARBAGE, Fault.HALF, Fault.HTML, Fault.NULLS, Fault.RESET),
+)
+
+
+async def _turn(rig: Rig, random: Random) -> None:
+    """One thing that may happen to an account."""
+    path = rig.path(random.choice((FREE, WAITING, CHARGING)))
+    match random.choice(("fault", "heal", "heal", "command", "command", "check", "reload", "restart", "kill", "token")):
+        case "fault":
+            retry = random.choice((None, 30, 600))
+            await rig.cloud.set_fault(random.choice(FAULTS), retry_after=retry)
+        case "heal":
+            await rig.cloud.set_fault(Fault.NONE)
+        case "command":
+            for amps in range(6, 6 + random.randint(1, 8)):
+                rig.begin(path.execute(SetCurrent(amps), patience=5))
+        case "check":
+            for _ in range(random.randint(1, 4)):
+                rig.begin(path.check())
+        case "reload":
+            await rig.account.stop()
+            rig.account.start()
+        case "restart":
+            await rig.restart()
+        case "kill":
+            await rig.restart(killed=True)
+        case _:
+            random.choice((rig.cloud.expire_access, rig.cloud.revoke_refresh))()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_i6_i7_no_run_of_faults_commands_reloads_and_power_cuts_overdraws_a_purse_or_asks_for_a_password(
+    rig: Rig, seed: int
+) -> None:
+    random = Random(seed)
+    rig.charger(FREE).schedules = (Window(start="2200", stop="0500"),)
+    rig.account.start()
+    for _ in range(60):
+        await _turn(rig, random)
+        await rig.clock.advance(random.choice((1, 10, 45, 120, 400)))
+    await rig.cloud.set_fault(Fault.NONE)
+    await rig.clock.advance(20 * MINUTE)
+    for result in await asyncio.gather(*rig.tasks, return_exceptions=True):
+        assert result is None or isinstance(result, (ChargerError, asyncio.CancelledError)), result
+    assert len(rig.cloud.requests) > 80
+    assert overdrawn(rig, probes=True) == []
+    assert not any(told.needs_login for told in rig.told)
+    assert rig.account.breaker.state is BreakerState.CLOSED
+    assert rig.cloud.factory_resets == []
+
+
+async def test_the_measure_finds_what_it_is_to_find(rig: Rig) -> None:
+    """Requests past the purses are seen in the log: the tests above can fail."""
+    await rig.settle_in()
+    assert overdrawn(rig, probes=False) == []
+    rig.account._purses.reads.stamps.clear()
+    await rig.account.first_look()
+    rig.account._purses.reads.stamps.clear()
+    await rig.account.first_look()
+    rig.account._purses.commands = Purse(9, 60)
+    for amps in range(6, 12):
+        await rig.path(FREE).execute(SetCurrent(amps), patience=5)
+    rig.account._purses.logins = Purse(9, 60)
+    for _ in range(2):
+        await rig.account.verify_credentials("owner@example.org", "correct horse")
+    found = " ".join(overdrawn(rig, probes=False))
+    assert "6 commands within a minute" in found
+    assert "a GET 0.0 s after another" in found
+    assert "/users/signin 0.0 s after another" in found

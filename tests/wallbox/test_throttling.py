@@ -1,0 +1,244 @@
+"""A cloud that wants fewer requests: left alone as long as it asks, never taken for lost; and a charger not shared."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from custom_components.chargekeeper.core.paths import PathBusy, Presence, SetCurrent, SetLock
+from tests.simulators import http_server
+from tests.simulators.wallbox_cloud import Fault
+
+from .rig import (
+    CHARGING,
+    DAY,
+    FREE,
+    GROUPS,
+    HOUR,
+    MINUTE,
+    STATUS,
+    WAITING,
+    Rig,
+    gaps,
+    overdrawn,
+    rigged,
+)
+
+LADDER = [120, 240, 480, 900, 900]
+
+
+@pytest.fixture
+async def rig(socket_enabled: None) -> AsyncIterator[Rig]:
+    async with rigged() as rig:
+        yield rig
+
+
+@pytest.mark.parametrize("fault", [Fault.TOO_MANY, Fault.FORBIDDEN])
+async def test_throttled_without_a_time_the_cloud_is_left_alone_for_2_4_8_15_min(rig: Rig, fault: Fault) -> None:
+    await rig.settle_in()
+    await rig.cloud.set_fault(fault, path_prefix=GROUPS)
+    await rig.clock.advance(HOUR)
+    refused = [request for request in rig.data_gets() if request.status in {429, 403}]
+    assert gaps(refused)[:5] == pytest.approx(LADDER, abs=1)
+    begun = refused[0].at
+    assert rig.data_gets(begun) == refused  # nothing else was read meanwhile
+    assert rig.outages == []
+    assert rig.account.snapshot.cloud is True
+    assert rig.account.diagnostics()["busy_for"] is not None
+    await rig.cloud.set_fault(Fault.NONE)
+    await rig.clock.advance(16 * MINUTE)
+    assert not rig.account.breaker.busy
+    await rig.cloud.set_fault(fault, next_requests=1)
+    await rig.clock.advance(10 * MINUTE)
+    last = [request.at for request in rig.data_gets() if request.status in {429, 403}][-1]
+    assert rig.data_gets(last + 1)[0].at == pytest.approx(last + 120, abs=1)  # a good answer: from the start again
+
+
+@pytest.mark.parametrize(("asked", "waits"), [(0, 60), (30, 60), (300, 300), (3600, 3600), (100_000, 3600)])
+async def test_a_retry_after_is_obeyed_up_to_an_hour(rig: Rig, asked: int, waits: float) -> None:
+    await rig.settle_in()
+    await rig.cloud.set_fault(Fault.TOO_MANY, retry_after=asked, next_requests=1)
+    await rig.until_get(GROUPS)
+    refused_at = rig.clock.monotonic()
+    await rig.clock.advance(HOUR + 2 * MINUTE)
+    following = rig.data_gets(refused_at + 0.1)[0]
+    assert following.at - refused_at == pytest.approx(waits, abs=2)
+
+
+async def test_a_retry_after_may_be_a_date(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.cloud.clock_offset = -HOUR  # by the cloud's clock
+    await rig.settle_in()
+    until = format_datetime(rig.cloud.now() + timedelta(seconds=600), usegmt=True)
+    asked_at = rig.clock.monotonic()
+    monkeypatch.setitem(http_server._STATUS, Fault.TOO_MANY, 429)
+    await rig.cloud.set_fault(Fault.TOO_MANY, retry_after=until, next_requests=1)  # type: ignore[arg-type]
+    await rig.clock.advance(15 * MINUTE)
+    (refused,) = [request for request in rig.data_gets() if request.status == 429]
+    following = rig.data_gets(refused.at + 0.1)[0]
+    assert following.at - asked_at == pytest.approx(600, abs=2)
+
+
+async def test_while_busy_a_command_is_refused_with_the_time_and_nothing_is_sent(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.cloud.set_fault(Fault.TOO_MANY, retry_after=300, next_requests=1)
+    await rig.until_get(GROUPS)
+    await rig.clock.advance(100)
+    seen = len(rig.cloud.requests)
+    with pytest.raises(PathBusy, match="throttled") as refused:
+        await rig.path(FREE).execute(SetCurrent(10), patience=5)
+    assert refused.value.retry_after == pytest.approx(200, abs=2)
+    with pytest.raises(PathBusy, match="throttled"):
+        await rig.path(FREE).check()
+    assert len(rig.cloud.requests) == seen
+    await rig.clock.advance(201)
+    await rig.path(FREE).execute(SetCurrent(10), patience=5)
+    assert rig.charger(FREE).max_charging_current == 10
+
+
+async def test_a_command_that_is_throttled_makes_the_reads_wait_too(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.cloud.set_fault(Fault.TOO_MANY, method="PUT")
+    with pytest.raises(PathBusy) as refused:
+        await rig.path(FREE).execute(SetLock(True), patience=5)
+    assert refused.value.retry_after == pytest.approx(120)
+    begun = rig.clock.monotonic()
+    await rig.clock.advance(5 * MINUTE)
+    assert rig.data_gets(begun)[0].at >= begun + 120
+
+
+async def test_after_429_the_reserve_is_closed_for_a_day_and_a_check_waits_for_the_next_regular_slot(
+    rig: Rig,
+) -> None:
+    await rig.settle_in()
+    await rig.cloud.set_fault(Fault.TOO_MANY, retry_after=60, next_requests=1)
+    await rig.until_get(GROUPS)
+    closed_at = rig.clock.monotonic()
+    assert rig.account.diagnostics()["reserve_open"] is False
+    await rig.clock.advance(10 * MINUTE)
+    for _ in range(5):
+        await rig.until_get(GROUPS)
+        since = rig.clock.monotonic()
+        assert await rig.finish(rig.begin(rig.path(FREE).check())) == [None]
+        (read,) = rig.gets(f"{STATUS}{FREE}", since)
+        assert 59 <= read.at - since <= 61  # the very next slot, before all that the rounds want
+        await rig.clock.advance(2 * MINUTE)
+    await rig.clock.advance(closed_at + DAY - 60 - rig.clock.monotonic())
+    assert rig.account.diagnostics()["reserve_open"] is False
+    await rig.restart()  # the day outlives a restart
+    await rig.clock.advance(30)
+    assert rig.account.diagnostics()["reserve_open"] is False
+    await rig.clock.advance(40)
+    assert rig.account.diagnostics()["reserve_open"] is True
+    assert overdrawn(rig, probes=False) == []
+
+
+async def test_403_on_data_does_not_close_the_reserve(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.cloud.set_fault(Fault.FORBIDDEN, next_requests=1)
+    await rig.until_get(GROUPS)
+    assert rig.account.diagnostics()["reserve_open"] is True
+
+
+async def test_429_on_signing_in_is_obeyed(rig: Rig) -> None:
+    await rig.cloud.set_fault(Fault.TOO_MANY, path_prefix="/users/", retry_after=600, next_requests=1)
+    rig.account.start()
+    await rig.clock.advance(15 * MINUTE)
+    first, second = rig.gets("/users/")[:2]
+    assert second.at - first.at == pytest.approx(600, abs=2)
+    assert rig.account.snapshot.cloud is True
+    assert rig.outages == []
+
+
+# One charger refused
+
+
+async def test_three_403_for_one_charger_within_30_min_and_it_is_not_shared_any_more(rig: Rig) -> None:
+    await rig.settle_in()
+    listener = rig.listener(CHARGING)
+    await rig.cloud.set_fault(Fault.FORBIDDEN, path_prefix=f"{STATUS}{CHARGING}")
+    rig.charger(CHARGING).cloud_link = False  # so that its status is asked for
+    await rig.clock.advance_until(lambda: rig.path(CHARGING).gone, within=40 * MINUTE, step=10)
+    refused = [request for request in rig.data_gets() if request.status == 403]
+    assert len(refused) == 3
+    assert refused[-1].at - refused[0].at <= 30 * MINUTE
+    assert rig.path(CHARGING).presence is Presence.OFFLINE
+    assert listener.changes == 1
+    assert CHARGING not in {who.serial for who in rig.account.snapshot.chargers}
+    since = rig.clock.monotonic()
+    await rig.clock.advance(6 * HOUR)
+    assert [request for request in rig.data_gets(since) if request.status == 403] == []  # not asked again and again
+    assert rig.path(CHARGING).gone  # although the groups answers go on telling of it
+    assert not rig.path(FREE).gone
+    assert not rig.path(WAITING).gone
+    assert rig.outages == []
+    await rig.cloud.set_fault(Fault.NONE)
+    rig.charger(CHARGING).cloud_link = True
+    await rig.clock.advance(DAY)  # asked once more a day later
+    assert not rig.path(CHARGING).gone
+    assert rig.path(CHARGING).presence is Presence.ONLINE
+
+
+async def test_three_404_for_one_charger_count_as_well(rig: Rig) -> None:
+    await rig.settle_in()
+    shown = rig.world.chargers[CHARGING]
+    rig.charger(CHARGING).cloud_link = False
+
+    async def not_found() -> None:
+        rig.world.chargers.pop(CHARGING, None)
+
+    def vanishes(method: str, path: str) -> bool:
+        if path == f"{STATUS}{CHARGING}":
+            rig.world.chargers.pop(CHARGING, None)
+        elif path == GROUPS:
+            rig.world.chargers[CHARGING] = shown
+        return False
+
+    rig.cloud.add_fault(Fault.ERROR_500, matches=vanishes)
+    await rig.clock.advance_until(lambda: rig.path(CHARGING).gone, within=40 * MINUTE, step=10)
+    assert [request.status for request in rig.gets(f"{STATUS}{CHARGING}")][-3:] == [404] * 3
+    assert not rig.account.breaker.busy  # that is about the charger only
+
+
+async def test_two_403_or_403_for_several_chargers_are_throttling(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.cloud.set_fault(Fault.FORBIDDEN, path_prefix=STATUS)
+    for serial in (FREE, WAITING, CHARGING):
+        rig.charger(serial).cloud_link = False
+    await rig.clock.advance(3 * HOUR)
+    refused = [request.path for request in rig.data_gets() if request.status == 403]
+    assert len(refused) > 6
+    assert len(set(refused)) == 3
+    assert not any(path.gone for path in rig.account.paths.values())
+
+
+async def test_403_on_the_groups_too_is_throttling(rig: Rig) -> None:
+    await rig.settle_in()
+    rig.charger(CHARGING).cloud_link = False
+    for _ in range(3):
+        await rig.cloud.set_fault(Fault.FORBIDDEN, path_prefix=f"{STATUS}{CHARGING}", next_requests=1)
+        await rig.until_get(f"{STATUS}{CHARGING}", within=20 * MINUTE)
+        await rig.cloud.set_fault(Fault.FORBIDDEN, path_prefix=GROUPS, next_requests=1)
+        await rig.until_get(GROUPS, within=20 * MINUTE)
+    assert not rig.path(CHARGING).gone
+
+
+async def test_a_read_that_succeeds_in_between_makes_up_for_the_refusals(rig: Rig) -> None:
+    await rig.settle_in()
+    rig.charger(CHARGING).cloud_link = False
+    for _ in range(4):
+        await rig.cloud.set_fault(Fault.FORBIDDEN, path_prefix=f"{STATUS}{CHARGING}", next_requests=1)
+        await rig.until_get(f"{STATUS}{CHARGING}", within=20 * MINUTE)
+        await rig.until_get(f"{STATUS}{CHARGING}", within=20 * MINUTE)
+    assert not rig.path(CHARGING).gone
+
+
+async def test_a_charger_refused_and_listed_anew_is_asked_again_at_once(rig: Rig) -> None:
+    await rig.settle_in()
+    rig.path(FREE).refuse()
+    rig.owner.serials = frozenset({WAITING, CHARGING})
+    await rig.clock.advance(10 * MINUTE)
+    assert rig.path(FREE).gone
+    rig.owner.serials = None
+    await rig.clock.advance(5 * MINUTE)
+    assert not rig.path(FREE).gone
