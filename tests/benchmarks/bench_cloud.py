@@ -23,7 +23,10 @@ HOUR = 3600.0
 IDLE_HOURS = 6
 OUTAGES = 40
 GETS_PER_HOUR = {1: 40, 10: 60, 100: 60}
-NOTICED_WITHIN = {Fault.REFUSE: 30, Fault.ERROR_500: 30, Fault.GARBAGE: 30, Fault.HALF: 30, Fault.HTML: 30, Fault.HANG: 45}
+NOTICED_WITHIN = {
+    **dict.fromkeys((Fault.REFUSE, Fault.ERROR_500, Fault.GARBAGE, Fault.HALF, Fault.HTML), 30),
+    Fault.HANG: 45,
+}
 
 
 @asynccontextmanager
@@ -52,7 +55,7 @@ async def gets_per_hour() -> AsyncIterator[Figure]:
     """The busiest hour of several, idle chargers, renewing the tokens included; counted at the simulator."""
     for chargers, bound in GETS_PER_HOUR.items():
         clock = VirtualClock()
-        async with _account(_world(clock, chargers), clock) as (cloud, _account_):
+        async with _account(_world(clock, chargers), clock) as (cloud, _):
             begun = clock.monotonic()
             await clock.advance(IDLE_HOURS * HOUR)
             hours = [0] * (IDLE_HOURS + 1)
@@ -75,7 +78,8 @@ async def noticed() -> AsyncIterator[Figure]:
                 lambda account=account: account.breaker.state is BreakerState.OPEN, within=300, step=0.5
             )
             first = min([sent[0], *(request.at for request in cloud.requests[seen:])])
-            yield Figure(f"cloud lost ({fault.value}), noticed after the next poll", clock.monotonic() - first, bound, "s")
+            took = clock.monotonic() - first
+            yield Figure(f"cloud lost ({fault.value}), noticed after the next poll", took, bound, "s")
 
 
 async def failback() -> AsyncIterator[Figure]:

@@ -303,7 +303,7 @@ class FakePath(ChargerPath):
         await asyncio.sleep(0)
         if self.errors:
             raise self.errors.popleft()
-        if self.acked_only:
+        if self.acked_only or not self.charger.at_hand:
             return
         act()
         if self.lost_answers:

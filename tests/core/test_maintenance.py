@@ -256,6 +256,25 @@ async def test_what_is_offline_in_the_cloud_goes_by_another_path(bench: Bench) -
     assert (local.commands, bench.sent) == ([Restart()], [])
 
 
+@pytest.mark.parametrize("danger", [Status.CHARGING, Status.UPDATING])
+@pytest.mark.parametrize("on_its_own_path", [False, True])
+async def test_i5_a_danger_that_any_path_knows_of_counts(bench: Bench, danger: Status, on_its_own_path: bool) -> None:
+    local = await bench.add(Source.BLUETOOTH)
+    first, second = (bench.cloud, local) if on_its_own_path else (local, bench.cloud)
+    await bench.tell(danger, path=first)
+    await bench.clock.advance(1)
+    await bench.tell(path=second) if on_its_own_path else await bench.tell(danger, path=first)
+    assert await refused(bench) == f"restart_{danger}"
+
+
+async def test_i5_the_path_that_carries_it_must_know_the_status(bench: Bench) -> None:
+    local = await bench.add(Source.BLUETOOTH)
+    await bench.tell(None)
+    local.tell()
+    bench.cloud.check_error = PathBusy("no_room", 30)
+    assert await refused(bench) == "no_room"
+
+
 async def test_a_path_that_cannot_restart_is_no_help(bench: Bench) -> None:
     local = await bench.add(Source.BLUETOOTH)
     local.can = frozenset({Capability.CURRENT})

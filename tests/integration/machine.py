@@ -6,7 +6,9 @@ The disk is written at once and not by threads, so that virtual time never runs 
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
+import json
 from pathlib import Path
+import re
 import shutil
 from typing import Any
 
@@ -24,12 +26,12 @@ from homeassistant.helpers import (
 )
 from homeassistant.loader import DATA_CUSTOM_COMPONENTS
 from homeassistant.setup import async_setup_component
+from pytest_homeassistant_custom_component.common import async_test_home_assistant, flush_store
 
 import custom_components.chargekeeper  # noqa: F401 - the loader finds it only where it is imported already
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.core.clock import Clock
 from custom_components.chargekeeper.registry import REGISTRY, Registry
-from pytest_homeassistant_custom_component.common import async_test_home_assistant, flush_store
 
 REGISTRIES = (ar, cr, dr, er, fr, ir, lr, rs)
 DEPENDENCIES = frozenset({"http", "frontend"})
@@ -55,14 +57,15 @@ class Machine:
 
     async def boot(self, clock: Clock) -> HomeAssistant:
         """Start Home Assistant from what is on the disk; every entry that it knows is set up then."""
-        hass = self._hass = await self._running.enter_async_context(
+        hass: HomeAssistant = await self._running.enter_async_context(
             async_test_home_assistant(load_registries=False, config_dir=str(self.disk))
         )
-        hass.async_add_executor_job = _at_once  # type: ignore[method-assign,assignment]
+        self._hass = hass
+        hass.async_add_executor_job = _at_once  # type: ignore[assignment,method-assign]
         frame.async_setup(hass)
         dr.async_setup(hass)
         for registry in REGISTRIES:
-            await registry.async_load(hass)  # type: ignore[attr-defined]
+            await registry.async_load(hass)
         await hass.config_entries.async_initialize()
         hass.data.pop(DATA_CUSTOM_COMPONENTS)
         hass.config.components |= DEPENDENCIES
@@ -103,6 +106,54 @@ def _at_once[T](work: Callable[..., T], *args: Any) -> asyncio.Future[T]:
     return done
 
 
-def files(folder: Path) -> Iterable[Path]:
-    """ChargeKeeper's files of a disk."""
-    return sorted((folder / ".storage").glob(f"{DOMAIN}.*"))
+def files(disk: Path) -> dict[str, Path]:
+    """ChargeKeeper's files on a disk, by what is in them; those put aside as well."""
+    found = sorted((disk / ".storage").glob(f"{DOMAIN}.*"))
+    return {path.name.split(".", 1)[1]: path for path in found}
+
+
+def multiply(disk: Path, serial: str, serials: Iterable[str]) -> None:
+    """Have a charger of the one entry on a disk several times: in its data, its stores and the registries."""
+    copies = list(serials)
+    storage = disk / ".storage"
+
+    def change(name: str, edit: Callable[[Any], None]) -> None:
+        path = storage / name
+        content = json.loads(path.read_text())
+        edit(content["data"])
+        path.write_text(json.dumps(content))
+
+    def clone(items: list[Any], is_of_charger: Callable[[Any], bool]) -> None:
+        for item in [item for item in items if is_of_charger(item)]:
+            items.remove(item)
+            for number, copy in enumerate(copies):
+                text = json.dumps(item).replace(serial, copy)
+                text = re.sub(r"\b[0-9a-f]{32}\b", lambda found, n=number: _other_id(found[0], n, kept), text)
+                items.append(json.loads(text))
+                if "entity_id" in items[-1]:
+                    items[-1]["entity_id"] += f"_{number}"
+
+    kept: set[str] = set()
+
+    def edit_entries(data: Any) -> None:
+        [entry] = data["entries"]
+        kept.add(entry["entry_id"])
+        clone(entry["data"]["chargers"], lambda charger: charger["serial"] == serial)
+
+    def edit_devices(data: Any) -> None:
+        kept.update(device["id"] for device in data["devices"] if device["entry_type"] is not None)
+        clone(data["devices"], lambda device: device["serial_number"] == serial)
+
+    def edit_snapshots(data: Any) -> None:
+        data |= dict.fromkeys(copies, data.pop(serial))
+
+    change("core.config_entries", edit_entries)
+    change("core.device_registry", edit_devices)
+    change("core.entity_registry", lambda data: clone(data["entities"], lambda e: serial in e["unique_id"]))
+    for name, path in files(disk).items():
+        if name.startswith("snapshot."):
+            change(path.name, edit_snapshots)
+
+
+def _other_id(found: str, number: int, kept: set[str]) -> str:
+    return found if found in kept else f"{int(found, 16) ^ (number + 1) << 64:032x}"

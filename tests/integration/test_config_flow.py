@@ -30,6 +30,12 @@ async def submit_slowly(house: House, form: ConfigFlowResult, data: Mapping[str,
     return await step
 
 
+def wait_asked(form: ConfigFlowResult) -> float:
+    """The seconds after which the form says to try again."""
+    assert form["description_placeholders"] is not None
+    return int(form["description_placeholders"]["retry"]) * 60 + 1
+
+
 def assert_created(house: House, result: ConfigFlowResult) -> ConfigEntry:
     assert result["type"] is FlowResultType.CREATE_ENTRY
     assert result["result"].unique_id == house.cloud.accounts[0].uuid
@@ -81,6 +87,7 @@ async def test_a_wrong_password_then_the_right_one(house: House) -> None:
     assert result["type"] is FlowResultType.FORM
     assert result["errors"] == {"password": "invalid_auth"}
     assert result["description_placeholders"] == {"retry": "1"}
+    assert result["data_schema"] is not None
     shown = {key.schema: (key.description or {}).get("suggested_value") for key in result["data_schema"].schema}
     assert shown["email"] == EMAIL, "what was entered need not be entered again"
 
@@ -116,8 +123,7 @@ async def test_a_cloud_that_fails_then_works(house: House, fault: Fault, error: 
     assert result["errors"] == {"base": error}
 
     await house.cloud.set_fault(Fault.NONE)
-    minutes = int(result["description_placeholders"]["retry"])
-    await house.pass_time(minutes * 60 + 1)
+    await house.pass_time(wait_asked(result))
     assert_created(house, await submit(house, form, house.credentials()))
 
 
@@ -156,7 +162,7 @@ async def test_a_refusal_of_all_data_then_not(house: House) -> None:
     assert result["errors"] == {"base": "throttled"}, "403 on data is how this cloud throttles"
 
     await house.cloud.set_fault(Fault.NONE)
-    await house.pass_time(int(result["description_placeholders"]["retry"]) * 60 + 1)
+    await house.pass_time(wait_asked(result))
     assert_created(house, await submit(house, form, house.credentials()))
 
 

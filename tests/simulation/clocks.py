@@ -52,19 +52,19 @@ class RunClock(Clock):
         """
         self._virtual = virtual
         self._ahead = ahead
-        self._timers: dict[int, Callable[[], None]] = {}
+        self._timers: dict[int, tuple[Callable[[], None], Callable[[], None]]] = {}  # how to cancel, what is called
         self._numbers = count()
         self._dead = False
 
     @property
-    def pending(self) -> int:
-        """How many timers wait."""
-        return len(self._timers)
+    def pending(self) -> list[str]:
+        """What the timers that wait will call."""
+        return [getattr(callback, "__qualname__", repr(callback)) for _, callback in self._timers.values()]
 
     def kill(self) -> None:
         """No timer ever fires again."""
         self._dead = True
-        for cancel in self._timers.values():
+        for cancel, _ in self._timers.values():
             cancel()
         self._timers.clear()
 
@@ -96,7 +96,7 @@ class RunClock(Clock):
             callback()
 
         cancel_timer = self._virtual.call_later(seconds, fire)
-        self._timers[number] = cancel_timer
+        self._timers[number] = (cancel_timer, callback)
 
         def cancel() -> None:
             if self._timers.pop(number, None) is not None:

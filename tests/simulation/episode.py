@@ -7,7 +7,6 @@ from datetime import timedelta
 import logging
 import random as global_random
 from random import Random
-from tempfile import TemporaryDirectory
 import time
 
 from tests.simulation.house import HOUR, House
@@ -27,10 +26,9 @@ async def play(seed: int, number: int, hours: float) -> tuple[Counts, Violation 
     start = random.choice(CHANGES_OF_CLOCKS) - timedelta(hours=random.uniform(-200, 90))
     global_random.seed(name)
     begun = time.perf_counter()  # of this machine, only to be printed
-    with TemporaryDirectory() as folder:
-        house = House(name, start, chargers=random.choice([3, 4]), socket=f"{folder}/cloud")
-        with _listening(house):
-            violation = await _play(house, random, hours)
+    house = House(name, start, chargers=random.choice([3, 4]))
+    with _listening(house):
+        violation = await _play(house, hours=hours, random=random)
     house.counts.hours = house.hours
     house.counts.seconds = time.perf_counter() - begun
     if violation is not None:
@@ -38,7 +36,7 @@ async def play(seed: int, number: int, hours: float) -> tuple[Counts, Violation 
     return house.counts, violation
 
 
-async def _play(house: House, random: Random, hours: float) -> Violation | None:
+async def _play(house: House, *, hours: float, random: Random) -> Violation | None:
     await house.cloud.start()
     try:
         await Episode(house, random).run(hours)
@@ -65,14 +63,14 @@ class Episode:
         house = self._house
         end = house.now + hours * HOUR
         house.start_home()
-        self._due = {id(process): house.now + process.begin() for process in self._processes}
+        self._due = {process: house.now + process.begin() for process in self._processes}
         while house.now < end:
-            process = min(self._processes, key=lambda p: self._due[id(p)])
-            due = min(self._due[id(process)], end)
+            process = min(self._processes, key=self._due.__getitem__)
+            due = min(self._due[process], end)
             await self._pass_time(due)
             if due < end:
                 wait = await process.turn()
-                self._due[id(process)] = house.now + wait
+                self._due[process] = house.now + wait
                 await self._rest()
         await self._calm_down()
 
@@ -90,7 +88,7 @@ class Episode:
             await house.bury_home()
             await house.clock.settle()
             operator = next(process for process in self._processes if isinstance(process, Operator))
-            self._due[id(operator)] = house.now + operator.down(operator.random)
+            self._due[operator] = house.now + operator.down(operator.random)
         house.look()
 
     async def _calm_down(self) -> None:

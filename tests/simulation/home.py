@@ -3,9 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 import json
-from typing import Protocol
+import socket
+from typing import Protocol, override
 
 import aiohttp
+from aiohttp import web
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.tracing import Trace
 
 from custom_components.chargekeeper.core.keeper import Keeper, KeeperEvent, KeeperOptions
 from custom_components.chargekeeper.core.model import Identity, Maker
@@ -27,12 +31,34 @@ type Told = Callable[[], None]
 class Reachable(Protocol):
     """The cloud as seen from here."""
 
-    socket: str
-    """Path of the Unix socket that it listens on, unless it is down."""
-
     @property
     def url(self) -> str:
         """What requests are addressed to."""
+
+    @property
+    def server(self) -> web.Server | None:
+        """What serves connections; None while nothing listens."""
+
+
+class PairConnector(aiohttp.BaseConnector):
+    """Connects by socket pairs: real HTTP through a real server, without ports, and the same in every run."""
+
+    def __init__(self, cloud: Reachable) -> None:
+        super().__init__()
+        self._cloud = cloud
+
+    @override
+    async def _create_connection(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> ResponseHandler:
+        server = self._cloud.server
+        if server is None:
+            raise aiohttp.ClientConnectorError(req.connection_key, ConnectionRefusedError())
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        await loop.connect_accepted_socket(server, theirs)
+        _, protocol = await loop.create_connection(self._factory, sock=ours)
+        return protocol
 
 
 class Disk:
@@ -81,7 +107,7 @@ class Home:
         """The user's commands under way, and when they began (on this run's clock)."""
         self._disk = disk
         self._observer = observer
-        self._session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(cloud.socket))
+        self._session = aiohttp.ClientSession(connector=PairConnector(cloud))
         self._saved: dict[str, int] = {}
         self._seen: dict[str, int] = {}
         self._turns = 0

@@ -1,8 +1,8 @@
 """The simulated house: world, cloud, links, disk, people, the run of Home Assistant, and the watch over all of it."""
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 import json
@@ -26,6 +26,7 @@ from tests.simulators.wallbox_payloads import JsonObject
 from tests.simulators.world import Charger, Eco, Window, World
 
 EMAIL, PASSWORD, NEW_PASSWORD = "owner.of.this.house@example.org", "correct horse battery", "staple of another kind"
+OWNER = "Ann Example"
 HOUR = 3600.0
 TRACE = 60
 LONGEST_FAILBACK = 150.0
@@ -37,9 +38,8 @@ LONGEST_WAIT = 700.0
 class WatchedCloud(WallboxCloud):
     """The simulated cloud, every request of which is seen when it arrives and when it is answered."""
 
-    def __init__(self, world: World, clock: TrueClock, socket: str) -> None:
+    def __init__(self, world: World, clock: TrueClock) -> None:
         super().__init__(world, clock)
-        self.socket = socket
         self.arrived: Callable[[Request], None] = lambda _request: None
         self.answered: Callable[[Request, JsonObject | None], None] = lambda _request, _answer: None
 
@@ -48,14 +48,18 @@ class WatchedCloud(WallboxCloud):
     def url(self) -> str:
         return "http://cloud.test"
 
+    @property
+    def server(self) -> web.Server | None:
+        """What serves connections; None while nothing listens."""
+        return None if self._runner is None else self._runner.server
+
     @override
     async def _listen(self) -> None:
-        """On a Unix socket: what is sent is there at once, so that the same seed gives the same run."""
+        """On no port: connections come as socket pairs, in which what is sent is there at once (see home.py)."""
         app = web.Application(middlewares=[self._serve])
         app.add_routes(self.routes())
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=False, shutdown_timeout=CLOSING_GRACE)
         await self._runner.setup()
-        await web.UnixSite(self._runner, self.socket).start()
 
     @override
     async def _log_and_answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -93,12 +97,12 @@ class Fuse:
 class House(Observer):
     """Everything of one episode."""
 
-    def __init__(self, name: str, start: datetime, *, chargers: int, socket: str) -> None:
+    def __init__(self, name: str, start: datetime, *, chargers: int) -> None:
         self.random = Random(f"{name} house")
         self.clock = VirtualClock(start)
         self.true_clock = TrueClock(self.clock)
         self.world = World(self.true_clock)
-        self.cloud = WatchedCloud(self.world, self.true_clock, socket)
+        self.cloud = WatchedCloud(self.world, self.true_clock)
         self.account: Account = self.cloud.add_account(EMAIL, PASSWORD)
         self.links: dict[str, LocalLink] = {}
         self.disk = Disk()
@@ -126,6 +130,11 @@ class House(Observer):
     def now(self) -> float:
         """Monotonic time of the house, in seconds."""
         return self.clock.monotonic()
+
+    @property
+    def secrets(self) -> list[str]:
+        """What must not be read in logs and diagnostics, besides serials."""
+        return [EMAIL, PASSWORD, NEW_PASSWORD, OWNER, self.account.uuid]
 
     @property
     def hours(self) -> float:
@@ -171,10 +180,9 @@ class House(Observer):
         assert self.home is None
         self.note("Home Assistant starts")
         self.counts.events["starts"] += 1
+        self.healed_at = None
         clock = RunClock(self.clock, self.random.uniform(0, 1e6))
-        home = Home(
-            self.disk, clock, self, cloud=self.cloud, email=EMAIL, password=self.entered_password
-        )
+        home = Home(self.disk, clock, self, cloud=self.cloud, email=EMAIL, password=self.entered_password)
         self.home = home
         for invariant in self.invariants:
             invariant.starting()
@@ -188,10 +196,18 @@ class House(Observer):
             return
         self.note("Home Assistant stops")
         self.counts.events["clean stops"] += 1
-        home, self.home = self.home, None
-        await home.stop()
+        home = self.home
+        try:
+            await home.stop()
+        except asyncio.CancelledError:
+            if not home.dead:  # else it was killed while it stopped
+                raise
+            return
+        self.home = None
         for invariant in self.invariants:
             invariant.stopped(home)
+        home.kill()  # whatever is left in spite of that
+        await home.bury()
 
     async def reload_home(self) -> None:
         """The entry is set up again, with the options of now."""
@@ -205,7 +221,11 @@ class House(Observer):
             for invariant in self.invariants:
                 invariant.unloaded(home)
 
-        await home.reload(self.options, self.links, stopped)
+        try:
+            await home.reload(self.options, self.links, stopped)
+        except asyncio.CancelledError:
+            if not home.dead:  # else it was killed meanwhile
+                raise
 
     def kill_home(self) -> None:
         """The power of Home Assistant is cut, in the middle of whatever it does; `bury_home` must follow."""
@@ -249,7 +269,7 @@ class House(Observer):
         self.home.act(serial, call, answered)
 
     def edit_schedule(self, charger: Charger, windows: tuple[Window, ...]) -> None:
-        """Somebody edits a schedule as the maker's app shows it; what he touches is what the owner wants from now on."""
+        """Somebody edits a schedule as the maker's app shows it; what he touches is what the owner wants then."""
         shown, owners = charger.schedules, list(self.owners_schedule[charger.serial])
         for slot, window in enumerate(windows):
             if slot >= len(shown) or window != shown[slot]:
@@ -353,7 +373,7 @@ class House(Observer):
         charger = self.world.add(
             Charger(
                 serial=serial,
-                name=f"Ann Example {serial}",
+                name=f"{OWNER}'s charger {serial}",
                 charger_type=random.choice(["PulsarPlus", "PulsarMax", "Commander2"]),
                 max_available_current=random.choice([16, 32, 32]),
                 max_charging_current=16,

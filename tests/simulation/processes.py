@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from math import inf
 from random import Random
+from typing import override
 
 from custom_components.chargekeeper.core.keeper import Keeper, RestartRun, Until
 from custom_components.chargekeeper.core.model import EcoMode, Prefer
 from custom_components.chargekeeper.core.paths import (
     ChargerError,
-    NotAllowed,
     SetCharging,
     SetCurrent,
     SetEcoMode,
@@ -30,6 +30,7 @@ from tests.simulators.world import Car, Charger, Manual, RestartPlan, Window
 MINUTE = 60.0
 CHANGES_OF_CLOCKS = (datetime(2026, 10, 25, 1, tzinfo=UTC), datetime(2027, 3, 28, 1, tzinfo=UTC))
 """When Europe changes to and from winter time."""
+HICCUPS = (Fault.RESET, Fault.ERROR_500, Fault.HANG, Fault.GARBAGE, Fault.HALF, Fault.UNAUTHORIZED, Fault.SLOW)
 POINTS = (
     "journal not saved yet",
     "journal saved",
@@ -41,7 +42,7 @@ POINTS = (
 )
 
 
-@dataclass
+@dataclass(eq=False)
 class Process:
     """One source of events. `pace` is how lively it is: 1 is usual."""
 
@@ -81,6 +82,7 @@ class Weather(Process):
     bad = False
     flaps = 0
 
+    @override
     async def turn(self) -> float:
         if self.flaps:
             self.flaps -= 1
@@ -94,6 +96,7 @@ class Weather(Process):
             return 0
         return await self._break()
 
+    @override
     async def heal(self) -> None:
         self.flaps = 0
         await self._set(Fault.NONE)
@@ -131,14 +134,16 @@ class Weather(Process):
         house.counts.events[f"fault {fault}"] += 1
         house.healed_at = None
         home = house.home
-        if not self.bad and home is not None and not home.account.breaker.usable and not home.account.breaker.busy:
-            house.healed_at = house.now
+        if not self.bad and house.password_right and home is not None and not home.dead:
+            breaker = home.account.breaker
+            house.healed_at = house.now if not breaker.usable and not breaker.busy else None
         await house.cloud.set_fault(fault, **options)  # type: ignore[arg-type]
 
 
 class Hiccups(Process):
     """Single requests fail, tokens end early, the cloud's clock goes wrong."""
 
+    @override
     async def turn(self) -> float:
         house, random = self.house, self.random
         house.counts.events["hiccups"] += 1
@@ -156,7 +161,15 @@ class Hiccups(Process):
                 house.note(f"cloud: its clock is {house.cloud.clock_offset:g} s ahead")
             case _:
                 fault = random.choice(
-                    [Fault.RESET, Fault.ERROR_500, Fault.HANG, Fault.GARBAGE, Fault.HALF, Fault.UNAUTHORIZED, Fault.SLOW]
+                    [
+                        Fault.RESET,
+                        Fault.ERROR_500,
+                        Fault.HANG,
+                        Fault.GARBAGE,
+                        Fault.HALF,
+                        Fault.UNAUTHORIZED,
+                        Fault.SLOW,
+                    ]
                 )
                 method = random.choice(["GET", "PUT", "POST", None])
                 house.note(f"cloud: {fault} for the next {method or 'request'}")
@@ -173,6 +186,7 @@ class Hiccups(Process):
 class CloudLinks(Process):
     """Chargers lose their own way to the cloud, which may or may not notice."""
 
+    @override
     async def turn(self) -> float:
         charger = self.some_charger()
         charger.cloud_link = not charger.cloud_link
@@ -180,6 +194,7 @@ class CloudLinks(Process):
         self.house.counts.events["cloud links lost"] += not charger.cloud_link
         return self.wait(4)
 
+    @override
     async def heal(self) -> None:
         for charger in self.house.world.chargers.values():
             charger.cloud_link = True
@@ -188,6 +203,7 @@ class CloudLinks(Process):
 class LocalLinks(Process):
     """Local links are cut, slow, or refuse."""
 
+    @override
     async def turn(self) -> float:
         if self.house.links:
             random = self.random
@@ -202,6 +218,7 @@ class LocalLinks(Process):
             self.house.counts.events["local links lost"] += not link.up
         return self.wait(3)
 
+    @override
     async def heal(self) -> None:
         for link in self.house.links.values():
             link.up, link.latency, link.refuses = True, 0.2, False
@@ -210,6 +227,7 @@ class LocalLinks(Process):
 class Power(Process):
     """The power of a charger is cut for a moment; restarts go well or not."""
 
+    @override
     async def turn(self) -> float:
         charger, random = self.some_charger(), self.random
         charger.restart_plan = RestartPlan(
@@ -226,11 +244,14 @@ class Power(Process):
             self.house.note(f"{charger.serial}: power cut")
             self.house.counts.events["power cuts"] += 1
             plan = charger.restart_plan
-            charger.restart_plan = RestartPlan(online_for=0.0, away_for=random.uniform(1, 200), shown_away=plan.shown_away)
+            charger.restart_plan = RestartPlan(
+                online_for=0.0, away_for=random.uniform(1, 200), shown_away=plan.shown_away
+            )
             charger.restart()
             charger.restart_plan = plan
         return self.wait(5)
 
+    @override
     async def heal(self) -> None:
         for charger in self.house.world.chargers.values():
             charger.power_cycle()
@@ -239,10 +260,12 @@ class Power(Process):
 class Season(Process):
     """When the clocks change, the maker's app moves the windows, which are in UTC, so that the local times stay."""
 
+    @override
     def begin(self) -> float:
         now = self.house.true_clock.now()
         return min(((change - now).total_seconds() for change in CHANGES_OF_CLOCKS if change > now), default=inf)
 
+    @override
     async def turn(self) -> float:
         hours = 1 if self.house.true_clock.now().month > 6 else -1
         self.house.note("the clocks change: all windows move")
@@ -256,9 +279,11 @@ class Season(Process):
 class Cars(Process):
     """Cars come, charge and leave."""
 
+    @override
     def begin(self) -> float:
         return self.wait(0.5)
 
+    @override
     async def turn(self) -> float:
         charger, random = self.some_charger(), self.random
         if charger.car is None:
@@ -279,6 +304,7 @@ class Cars(Process):
 class Others(Process):
     """Other people act in the maker's app, and the charger has moods of its own."""
 
+    @override
     async def turn(self) -> float:
         charger, random, house = self.some_charger(), self.random, self.house
         if not charger.reaches_cloud:
@@ -291,6 +317,7 @@ class Others(Process):
         house.note(f"{charger.serial}: somebody else: {random.choice(deeds)(charger)}")
         return self.wait(3)
 
+    @override
     async def heal(self) -> None:
         for charger in self.house.world.chargers.values():
             charger.locked = charger.ocpp = charger.fault = False
@@ -354,9 +381,11 @@ class Others(Process):
 class User(Process):
     """The user acts in Home Assistant, at times wildly."""
 
+    @override
     def begin(self) -> float:
         return self.wait(0.3)
 
+    @override
     async def turn(self) -> float:
         for serial, options in self.house.options.items():
             if options.read_only and self.random.random() < 0.2:
@@ -371,6 +400,7 @@ class User(Process):
             await self._interrupt()
         return self.wait(1)
 
+    @override
     async def heal(self) -> None:
         if not self.house.password_right and self.house.home is not None:
             self._enter_password()
@@ -499,6 +529,7 @@ class User(Process):
         if self.house.password_right:
             if self.random.random() < 0.2:
                 self.house.note("the password is changed with the maker")
+                self.house.healed_at = None
                 self.house.account.password = NEW_PASSWORD if self.house.account.password == PASSWORD else PASSWORD
                 self.house.cloud.expire_access()
                 self.house.cloud.revoke_refresh()
@@ -519,6 +550,7 @@ class Operator(Process):
     down_for: float | None = None
     storm = 0
 
+    @override
     async def turn(self) -> float:
         house, random = self.house, self.random
         if house.home is None:
@@ -555,6 +587,7 @@ class Operator(Process):
         house.kill_home()
         return self.down(random)
 
+    @override
     async def heal(self) -> None:
         self.house.fuse = None
         self.storm = 0

@@ -2,9 +2,9 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from hashlib import sha256
 from statistics import median
-
-CAUSES_SHOWN = 40
+from typing import override
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,7 @@ class Violation:
     episode: int = 0
     trace: tuple[str, ...] = ()
 
+    @override
     def __str__(self) -> str:
         lines = [f"{self.invariant} violated in episode {self.episode} after {self.hours:.4f} h: {self.reason}"]
         return "\n  ".join([*lines, *self.trace])
@@ -63,7 +64,7 @@ class Counts:
         self.busiest |= other.busiest  # the larger of both
         self.failbacks += other.failbacks
         self.seconds_above += other.seconds_above
-        self.fingerprint = f"{hash_of(self.fingerprint + other.fingerprint)}"
+        self.fingerprint = hash_of(self.fingerprint + other.fingerprint)
 
     def lines(self) -> list[str]:
         """The report."""
@@ -88,10 +89,8 @@ class Counts:
 
 def hash_of(text: str) -> str:
     """A short fingerprint that is the same on every machine."""
-    from hashlib import sha256
-
     return sha256(text.encode()).hexdigest()[:16]
 
 
 def _listed(counter: Counter[str]) -> str:
-    return ", ".join(f"{name} {number}" for name, number in sorted(counter.items())[:CAUSES_SHOWN]) or "none"
+    return ", ".join(f"{name} {number}" for name, number in sorted(counter.items())) or "none"

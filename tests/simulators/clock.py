@@ -16,7 +16,7 @@ QUIET_ROUNDS = 6
 
 
 class VirtualClock(Clock):
-    """Time that stands still until `advance`; real sockets may be used meanwhile, since it waits for them to fall silent."""
+    """Time that stands still until `advance`; real sockets may be used: it waits until they fall silent."""
 
     def __init__(self, start: datetime = START, monotonic: float = 1000.0) -> None:
         self._started_at = monotonic
@@ -107,14 +107,14 @@ class VirtualClock(Clock):
         while quiet < QUIET_ROUNDS:
             seen = self._io_events
             await asyncio.sleep(0)
-            quiet = 0 if self._io_events != seen or len(loop._ready) > 0 else quiet + 1  # noqa: SLF001
+            quiet = 0 if self._io_events != seen or len(loop._ready) > 0 else quiet + 1
 
     def _watch(self, loop: Any) -> None:
         """Count what the selector reports, so that `settle` knows when the sockets are silent."""
         if self._watched is loop:
             return
         self._watched = loop
-        selector = loop._selector  # noqa: SLF001
+        selector = loop._selector
         select = selector.select
 
         def counted(timeout: float | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""A local way to the chargers of a `World`, as the user's own entities or a radio link give one, without their protocols.
+"""A local way to the chargers of a `World`, as the user's own entities or a radio link give one, without a protocol.
 
 `LocalLink` is the wire: it belongs to the house, may be cut, slow or refuse, and carries out late what nobody waits for
 any more. `LocalPath` is the keeper's end of it and lives as long as one run of Home Assistant.
@@ -6,6 +6,7 @@ any more. `LocalPath` is the keeper's end of it and lives as long as one run of 
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from math import inf
@@ -259,10 +260,8 @@ class LocalPath(ChargerPath):
         self._disarm()
 
     def _turn(self) -> None:
-        try:
+        with suppress(NoConnection):
             self._look()
-        except NoConnection:
-            pass
         self._arm()
 
     def _look(self) -> None:

@@ -10,6 +10,7 @@ from .journal import InstallRecord, RestartRecord
 from .model import (
     FIRMWARE,
     LATEST_FIRMWARE,
+    POWER_FLOWS,
     ROLE,
     STATUS,
     Capability,
@@ -47,6 +48,10 @@ KNOWN_WITHOUT_LOOKING = frozenset(
     }
 )
 """Reasons to refuse that a status read for the occasion would not take away."""
+
+
+UNSAFE = POWER_FLOWS | {Status.UPDATING}
+"""Where a restart does harm."""
 
 
 class RestartRun:
@@ -236,17 +241,17 @@ class Maintenance:
         # Paths on which the charger is there come first: a local one before the cloud in which it is offline.
         path = next(iter(capable or reachable), None)
         asked_at, synced_at = (None, None) if path is None else (path.asked_at, path.synced_at)
-        presence = Presence.UNKNOWN if path is None else path.presence
         status, role = self._context.ledger.fresh(STATUS, now), self._context.ledger.get(ROLE)
         if self.installing:
             status = Status.UPDATING  # an install that was accepted may begin at any moment, seen or not
-        elif status is Status.OFFLINE and presence is not Presence.OFFLINE:
-            status = None  # that is the word of another path
+        elif status is not None and status not in UNSAFE:
+            # What counts is the word of the path that will carry it, unless another knows of a danger.
+            status = None if path is None or path.said is None else path.said.status
         return Facts(
             has_path=path is not None,
             over_cloud=path is not None and path.source is Source.CLOUD,
             supported=bool(capable),
-            presence=presence,
+            presence=Presence.UNKNOWN if path is None else path.presence,
             status=status,
             asked_age=None if asked_at is None else now - asked_at,
             evidence_age=None if synced_at is None else now - synced_at,

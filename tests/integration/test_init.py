@@ -1,0 +1,590 @@
+"""Set-up, unloading, removal; chargers that come and go; restarts of Home Assistant, in order and by power cuts."""
+
+import asyncio
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+import json
+import logging
+import time
+
+from homeassistant.components.persistent_notification import _async_get_or_create_notifications
+from homeassistant.config_entries import ConfigEntryDisabler, ConfigEntryState
+from homeassistant.core import HomeAssistant
+from homeassistant.exceptions import HomeAssistantError
+from homeassistant.helpers import device_registry as dr, entity_registry as er, issue_registry as ir
+import pytest
+
+from custom_components.chargekeeper import async_remove_config_entry_device
+from custom_components.chargekeeper.const import DOMAIN
+from tests.simulators.wallbox_cloud import Fault, Resume
+from tests.simulators.world import Charger, Manual
+
+from .conftest import CHARGING, EMAIL, FREE, PASSWORD, WAITING, House, OwnHouse
+from .machine import files, multiply
+
+NEW = "700199"
+DEAD = (Fault.REFUSE, Fault.HANG, Fault.ERROR_500, Fault.GARBAGE, Fault.TOO_MANY, Fault.FORBIDDEN)
+POLLS = 8 * 60.0  # seconds within which three groups polls are made
+LIMITS = ("wire_rating", "effective_limit", "house_limit")
+
+
+def ours() -> list[asyncio.Task[object]]:
+    """All tasks of ChargeKeeper."""
+    return [
+        task for task in asyncio.all_tasks() if "custom_components/chargekeeper" in str(task.get_coro()) and not task.done()
+    ]
+
+
+def entity_ids(house: House) -> set[str]:
+    """All entities of ours that are provided, not only remembered."""
+    registry = er.async_get(house.hass)
+    return {
+        state.entity_id
+        for state in house.hass.states.async_all()
+        if not state.attributes.get("restored")
+        and (entity := registry.async_get(state.entity_id)) is not None
+        and entity.platform == DOMAIN
+    }
+
+
+def reauth_flows(house: House) -> list[object]:
+    return [flow for flow in house.hass.config_entries.flow.async_progress() if flow["context"]["source"] == "reauth"]
+
+
+def notifications(hass: HomeAssistant) -> list[str]:
+    return [each["message"] for each in _async_get_or_create_notifications(hass).values()]
+
+
+async def override_by_disabling(house: House) -> None:
+    """An override for which the charger's schedule had to be disabled."""
+    house.cloud.resume[WAITING] = Resume.CONFLICT
+    await house.call("switch", "turn_on", "tou_override", WAITING)
+    await house.pass_time(180)
+    assert not any(window.enabled for window in house.world.charger(WAITING).schedules)
+    assert house.state("switch", "tou_override", WAITING).attributes["applied"] is True
+
+
+# Set-up without a network
+
+
+@pytest.mark.parametrize("fault", DEAD)
+async def test_i8_set_up_awaits_no_network(own_house: OwnHouse, fault: Fault) -> None:
+    """I8: not a second passes for ChargeKeeper until all its entities are there."""
+    house = own_house
+    await house.add_account()
+    await house.settle_in()
+    before = entity_ids(house)
+    await house.cloud.set_fault(fault)
+    began = house.clock.monotonic()
+    await house.restart()
+    assert house.entry.state is ConfigEntryState.LOADED
+    assert entity_ids(house) == before
+    assert house.clock.monotonic() == began
+
+    await house.pass_time(600)
+    assert house.entry.state is ConfigEntryState.LOADED
+    assert entity_ids(house) == before
+
+
+async def test_i8_a_hundred_chargers_are_set_up_in_two_seconds(own_house: OwnHouse) -> None:
+    """I8, with the cloud hanging; of real time, starting all of Home Assistant included."""
+    house = own_house
+    house.cloud.accounts[0].serials = frozenset({FREE})
+    await house.add_account()
+    await house.settle_in()
+    of_charger = len(er.async_get(house.hass).entities.get_entries_for_device_id(house_device(house).id))
+    await house.cloud.set_fault(Fault.HANG)
+    await house.machine.shut_down()
+    multiply(house.machine.disk, FREE, [str(710000 + number) for number in range(100)])
+
+    logging.getLogger().setLevel(logging.INFO)  # without a line for each state
+    began = time.perf_counter()
+    await house.start()
+    took = time.perf_counter() - began
+    assert len(house.registry.keepers) == 100
+    assert len(entity_ids(house)) >= 100 * of_charger
+    assert house.state("sensor", "wire_rating", "710099").state == "32.0"
+    assert took < 2.0
+
+
+def house_device(house: House, serial: str = FREE) -> dr.DeviceEntry:
+    device = house.device(serial)
+    assert device is not None
+    return device
+
+
+# Unloading
+
+
+async def test_i13_nothing_is_left_running(house: House) -> None:
+    """I13: set-up, unloading and set-up again."""
+    entry = await house.add_account()
+    await house.settle_in()
+    await house.call("switch", "turn_on", "tou_override", WAITING)
+    running, listeners = len(ours()), house.hass.bus.async_listeners()
+    assert running
+
+    for _ in range(2):
+        assert await house.hass.config_entries.async_unload(entry.entry_id)
+        await house.hass.async_block_till_done()
+        assert ours() == []
+        assert house.clock.pending == 0
+        seen = len(house.cloud.requests)
+        await house.clock.advance(3600)
+        assert len(house.cloud.requests) == seen
+
+        assert await house.hass.config_entries.async_setup(entry.entry_id)
+        await house.pass_time(180)
+        assert len(ours()) == 1
+        assert house.hass.bus.async_listeners() == listeners
+        assert house.state("sensor", "status").state == "available"
+    assert house.cloud.violations == []
+
+
+async def test_i6_a_reload_earns_no_requests(house: House) -> None:
+    """I6: purses outlive reloads, whatever the moment."""
+    house.cloud.enforce_limits = True
+    entry = await house.add_account()
+    for _ in range(40):
+        await house.pass_time(17)
+        await house.hass.config_entries.async_reload(entry.entry_id)
+    assert house.cloud.violations == []
+    assert house.cloud.count("GET", "/users/") == 1
+    assert house.cloud.count("GET") > 8
+
+
+# Chargers that come and go
+
+
+async def test_a_new_charger_appears_without_a_reload(house: House) -> None:
+    entry = await house.add_account()
+    await house.settle_in()
+    loaded = entry.runtime_data
+    house.world.add(Charger(serial=NEW, name="Shed"))
+    await house.pass_time(POLLS)
+    assert house.state("sensor", "status", NEW).state == "available"
+    assert house_device(house, NEW).name == "Shed"
+    assert entry.runtime_data is loaded
+    assert [charger["serial"] for charger in entry.data["chargers"]] == [FREE, WAITING, CHARGING, NEW]
+    assert house.hass.data["chargekeeper"].keepers.keys() >= {("wallbox", NEW)}
+
+
+async def test_a_new_name_goes_to_device_and_entry(house: House) -> None:
+    entry = await house.add_account()
+    await house.settle_in()
+    loaded = entry.runtime_data
+    house.world.charger(FREE).name = "Left garage"
+    await house.pass_time(POLLS)
+    assert house_device(house).name == "Left garage"
+    assert entry.data["chargers"][0]["name"] == "Left garage"
+    assert entry.runtime_data is loaded
+
+
+async def test_a_charger_that_vanishes_may_be_deleted(house: House, issue_registry: ir.IssueRegistry) -> None:
+    hass = house.hass
+    entry = await house.add_account()
+    await house.settle_in()
+    device = house_device(house)
+    assert not await async_remove_config_entry_device(hass, entry, device), "it would come back at once"
+
+    account = house.cloud.accounts[0]
+    account.serials = frozenset({WAITING, CHARGING})
+    await house.pass_time(150)
+    assert not await async_remove_config_entry_device(hass, entry, device), "one poll is no proof"
+    await house.pass_time(POLLS)
+    issue = issue_registry.async_get_issue(DOMAIN, f"gone_{FREE}")
+    assert issue is not None
+    assert issue.translation_placeholders == {"charger": "Garage"}
+    assert house.state("sensor", "wire_rating").state == "32.0", "what is known of it stays"
+    assert house.state("sensor", "status", WAITING).state == "waiting_schedule", "others are not touched"
+
+    assert await async_remove_config_entry_device(hass, entry, device)
+    dr.async_get(hass).async_remove_device(device.id)
+    await hass.async_block_till_done()
+    assert issue_registry.async_get_issue(DOMAIN, f"gone_{FREE}") is None
+    assert [charger["serial"] for charger in entry.data["chargers"]] == [WAITING, CHARGING]
+    assert not [e for e in er.async_entries_for_config_entry(er.async_get(hass), entry.entry_id) if FREE in e.unique_id]
+
+    await house.pass_time(1800)
+    await hass.config_entries.async_reload(entry.entry_id)
+    assert house.device() is None
+
+    account.serials = None
+    await house.settle_in()
+    assert house.state("sensor", "status").state == "available", "shared again, it is back"
+    assert len(entry.data["chargers"]) == 3
+
+
+async def test_a_charger_that_comes_back_is_no_problem_any_more(
+    house: House, issue_registry: ir.IssueRegistry
+) -> None:
+    await house.add_account()
+    await house.settle_in()
+    house.cloud.accounts[0].serials = frozenset({WAITING, CHARGING})
+    await house.pass_time(POLLS)
+    assert issue_registry.async_get_issue(DOMAIN, f"gone_{FREE}") is not None
+    house.cloud.accounts[0].serials = None
+    await house.pass_time(POLLS)
+    assert issue_registry.async_get_issue(DOMAIN, f"gone_{FREE}") is None
+    assert house.state("sensor", "status").state == "available"
+
+
+async def test_only_a_charger_can_be_deleted_and_only_while_the_entry_is_set_up(house: House) -> None:
+    hass = house.hass
+    entry = await house.add_account()
+    devices = dr.async_get(hass)
+    account = devices.async_get_device_by_identifier((DOMAIN, f"account_{entry.unique_id}"), entry.entry_id)
+    assert account is not None
+    assert not await async_remove_config_entry_device(hass, entry, account)
+    orphan = devices.async_get_or_create(config_entry_id=entry.entry_id, identifiers={(DOMAIN, "wallbox_1")})
+    assert await async_remove_config_entry_device(hass, entry, orphan)
+    await hass.config_entries.async_unload(entry.entry_id)
+    assert not await async_remove_config_entry_device(hass, entry, house_device(house))
+
+
+async def test_a_charger_belongs_to_one_entry(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """A charger that is shared with a second account stays with the first, until that one is removed."""
+    house.cloud.accounts[0].serials = frozenset({FREE})
+    first = await house.add_account()
+    second_account = house.cloud.add_account("second@example.org", "battery staple", serials=[CHARGING])
+    second = await house.add_account("second@example.org", "battery staple")
+    second_account.serials = frozenset({CHARGING, FREE})
+    await house.settle_in()
+    assert [charger["serial"] for charger in second.data["chargers"]] == [CHARGING]
+    assert second.runtime_data.skipped == {FREE}
+    assert house_device(house).config_entry_id == first.entry_id
+    assert caplog.text.count("belong to another entry already") == 1
+
+    for entry in (second, first):
+        await house.hass.config_entries.async_reload(entry.entry_id)
+    await house.settle_in()
+    assert house.state("sensor", "status").state == "available"
+    assert house_device(house).config_entry_id == first.entry_id
+
+    await house.hass.config_entries.async_set_disabled_by(first.entry_id, ConfigEntryDisabler.USER)
+    await house.settle_in()
+    assert house_device(house).config_entry_id == first.entry_id, "switched off, not given up"
+
+    await house.hass.config_entries.async_remove(first.entry_id)
+    await house.settle_in()
+    assert house_device(house).config_entry_id == second.entry_id
+    assert house.state("sensor", "status").state == "available"
+    assert second.runtime_data.skipped == frozenset()
+    assert [charger["serial"] for charger in second.data["chargers"]] == [CHARGING, FREE]
+
+
+# Giving up
+
+
+async def test_removal_ends_overrides_and_forgets(own_house: OwnHouse) -> None:
+    house = own_house
+    entry = await house.add_account()
+    await house.settle_in()
+    await override_by_disabling(house)
+    assert files(house.machine.disk)
+    # Whatever the moment: where the schedule has to be read first, removal waits for a free slot.
+    removal = house.hass.async_create_task(house.hass.config_entries.async_remove(entry.entry_id))
+    await house.clock.advance_until(removal.done, within=70)
+    await house.hass.async_block_till_done()
+    assert [window.enabled for window in house.world.charger(WAITING).schedules] == [True]
+    assert house.world.charger(WAITING).manual is Manual.NONE
+    assert notifications(house.hass) == []
+    assert files(house.machine.disk) == {}
+    assert house.registry.keepers == {}
+    assert house.registry.accounts == {}
+    assert ours() == []
+    assert house.device(WAITING) is None
+    assert house.cloud.violations == []
+
+    seen = len(house.cloud.requests)
+    await house.pass_time(3600)
+    assert len(house.cloud.requests) == seen
+    await house.add_account()
+    assert house.state("switch", "tou_override", WAITING).state == "off", "added anew, nothing is left of the old entry"
+
+
+async def test_i6_removing_and_adding_earns_no_requests(house: House) -> None:
+    """I6: the purses outlive even the entry."""
+    entry = await house.add_account()
+    await house.hass.config_entries.async_remove(entry.entry_id)
+    form = await house.begin_flow()
+    result = await house.hass.config_entries.flow.async_configure(form["flow_id"], house.credentials())
+    assert result["errors"] == {"base": "throttled"}
+    assert house.cloud.violations == []
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSE, Fault.HANG])
+@pytest.mark.parametrize("noticed", [True, False])
+async def test_removal_says_what_is_left_where_the_cloud_is_down(house: House, fault: Fault, noticed: bool) -> None:
+    entry = await house.add_account()
+    await house.settle_in()
+    await override_by_disabling(house)
+    await house.cloud.set_fault(fault)
+    if noticed:
+        await house.pass_until_usable(False)
+    removal = house.hass.async_create_task(house.hass.config_entries.async_remove(entry.entry_id))
+    await house.clock.advance_until(removal.done, within=100)
+    await house.hass.async_block_till_done()
+    [message] = notifications(house.hass)
+    assert "Driveway" in message
+    assert "22:00 to 05:00 UTC" in message
+    assert house.registry.keepers == {}
+
+
+async def test_removal_of_an_entry_that_was_never_set_up_in_this_run(own_house: OwnHouse) -> None:
+    house = own_house
+    entry = await house.add_account()
+    await house.settle_in()
+    await override_by_disabling(house)
+    await house.hass.config_entries.async_set_disabled_by(entry.entry_id, ConfigEntryDisabler.USER)
+    await house.restart()
+    assert house.registry.keepers == {}
+    assert await house.hass.config_entries.async_remove(house.entry.entry_id) == {"require_restart": False}
+    [message] = notifications(house.hass)
+    assert "Driveway" in message
+    assert files(house.machine.disk) == {}
+
+
+async def test_going_read_only_ends_overrides_first(house: House) -> None:
+    await house.add_account()
+    await house.settle_in()
+    await override_by_disabling(house)
+    await house.options(read_only=True)
+    await house.pass_time(70)
+    assert [window.enabled for window in house.world.charger(WAITING).schedules] == [True]
+    assert house.world.charger(WAITING).manual is Manual.NONE
+    assert notifications(house.hass) == []
+    registry = er.async_get(house.hass)
+    assert registry.async_get_entity_id("switch", DOMAIN, f"wallbox_{WAITING}_tou_override") is None
+    assert house.state("sensor", "status", WAITING).state == "waiting_schedule"
+
+
+async def test_changed_credentials_are_used_after_one_reload(house: House) -> None:
+    """As when the entry is changed by a restored backup: nothing but the new data says so."""
+    entry = await house.add_account()
+    await house.settle_in()
+    house.cloud.accounts[0].password = "battery staple"
+    house.cloud.expire_access()
+    house.cloud.revoke_refresh()
+    loaded = entry.runtime_data
+    house.hass.config_entries.async_update_entry(entry, data={**entry.data, "password": "battery staple"})
+    await house.hass.async_block_till_done()
+    assert entry.runtime_data is not loaded
+    await house.settle_in()
+    assert house.state("sensor", "status").state == "available"
+    assert entry.runtime_data.account_coordinator.data.cloud is True
+    assert not reauth_flows(house)
+
+
+async def test_a_new_title_is_no_reason_to_set_up_again(house: House) -> None:
+    entry = await house.add_account()
+    loaded = entry.runtime_data
+    house.hass.config_entries.async_update_entry(entry, title="Home")
+    await house.hass.async_block_till_done()
+    assert entry.runtime_data is loaded
+
+
+# The password
+
+
+async def test_i7_a_password_is_asked_for_after_the_second_refusal_only(house: House) -> None:
+    """I7: and that at least 10 minutes after the first."""
+    await house.add_account()
+    await house.settle_in()
+    house.cloud.accounts[0].password = "battery staple"
+    house.cloud.expire_access()
+    house.cloud.revoke_refresh()
+    signed_in = house.cloud.count("GET", "/users/signin")
+    await house.clock.advance_until(lambda: house.cloud.count("GET", "/users/signin") > signed_in, within=300)
+    first = house.clock.monotonic()
+    await house.pass_time(595)
+    assert not reauth_flows(house)
+    await house.clock.advance_until(lambda: reauth_flows(house), within=300)
+    assert house.clock.monotonic() - first >= 600
+    assert house.cloud.count("GET", "/users/signin") == signed_in + 2
+    assert house.state("sensor", "wire_rating").state == "32.0"
+
+    await house.pass_time(1800)
+    assert len(reauth_flows(house)) == 1, "asked once"
+    with pytest.raises(HomeAssistantError) as refused:
+        await house.call("button", "press", "restart")
+    assert refused.value.translation_domain == DOMAIN
+
+
+async def test_i7_an_outage_never_asks_for_a_password(house: House) -> None:
+    """I7: whatever the cloud answers while it is broken."""
+    await house.add_account()
+    await house.settle_in()
+    house.cloud.expire_access()
+    for fault in (Fault.REFUSE, Fault.HANG, Fault.ERROR_500, Fault.TOO_MANY, Fault.UNAUTHORIZED, Fault.FORBIDDEN):
+        await house.cloud.set_fault(fault)
+        await house.pass_time(3600)
+        assert not reauth_flows(house), fault
+    await house.cloud.set_fault(Fault.NONE)
+    await house.pass_time(1800)
+    assert house.state("sensor", "status").state == "available"
+    assert not reauth_flows(house)
+
+
+# Restarts of Home Assistant
+
+
+async def test_i2_i4_a_restart_in_an_outage(own_house: OwnHouse) -> None:
+    """I2, I4: limits are kept and marked, live values are not; an override that waits is applied once, later."""
+    house = own_house
+    await house.add_account()
+    await house.settle_in()
+    await house.options(load_group_limits={WAITING: 20})
+    await house.pass_time(180)
+    house.clock.jump(0)
+    before = {(serial, key): house.state("sensor", key, serial).state for serial in (FREE, WAITING) for key in LIMITS[:2]}
+    before[WAITING, "house_limit"] = house.state("sensor", "house_limit", WAITING).state
+    everything = entity_ids(house)
+
+    await house.cloud.set_fault(Fault.REFUSE)
+    await house.pass_until_usable(False)
+    await house.call("switch", "turn_on", "tou_override", WAITING)
+    assert house.state("switch", "tou_override", WAITING).attributes["applied"] is False
+    await house.restart()
+
+    assert entity_ids(house) == everything
+    for (serial, key), value in before.items():
+        state = house.state("sensor", key, serial)
+        assert state.state == value, (serial, key)
+        assert state.attributes["source"] == "cache"
+        since = datetime.fromisoformat(state.attributes["since"])
+        assert timedelta(0) < house.clock.now() - since < timedelta(hours=1)
+    limit = house.state("sensor", "load_group_limit", WAITING)
+    assert (limit.state, limit.attributes["source"], "since" in limit.attributes) == ("20.0", "user", False)
+    for key, platform in (("power", "sensor"), ("current", "sensor"), ("car_connected", "binary_sensor")):
+        assert house.state(platform, key, CHARGING).state == "unavailable"
+    for key, platform in (("status", "sensor"), ("charging", "switch"), ("lock", "lock")):
+        assert house.state(platform, key, CHARGING).state == "unknown"
+    assert house.state("sensor", "session_energy", CHARGING).state not in {"unknown", "unavailable"}
+    override = house.state("switch", "tou_override", WAITING)
+    assert (override.state, override.attributes["applied"]) == ("on", False)
+    assert house.state("sensor", "status", WAITING).state == "unknown"
+
+    await house.pass_time(600)
+    for domain, service, key, data in (
+        ("button", "press", "restart", {}),
+        ("number", "set_value", "charging_current", {"value": 10}),
+        ("switch", "turn_off", "charging", {}),
+        ("lock", "lock", "lock", {}),
+    ):
+        with pytest.raises(HomeAssistantError) as refused:
+            await house.call(domain, service, key, **data)
+        assert refused.value.translation_key in {"no_path", "no_path_since", "restart_no_path"}, key
+        assert "Garage" in str(refused.value)
+
+    started = house.cloud.count("POST", "/v3/chargers/700102/remote-action")
+    await house.cloud.set_fault(Fault.NONE)
+    await house.pass_until_usable(True)
+    await house.pass_time(180)
+    assert house.world.charger(WAITING).manual is Manual.CHARGE
+    assert house.state("switch", "tou_override", WAITING).attributes["applied"] is True
+    assert house.state("sensor", "status", WAITING).state == "charging"
+    assert "since" not in house.state("sensor", "wire_rating", WAITING).attributes
+    await house.pass_time(1800)
+    assert house.cloud.count("POST", "/v3/chargers/700102/remote-action") == started + 1, "applied once"
+    assert house.cloud.violations == []
+    assert not reauth_flows(house)
+
+
+async def test_a_clean_stop(own_house: OwnHouse) -> None:
+    """Nothing is sent any more, everything is saved."""
+    house = own_house
+    entry = await house.add_account()
+    await house.settle_in()
+    await house.call("switch", "turn_on", "tou_override", WAITING)
+    house.world.charger(FREE).max_charging_current = 13
+    await house.pass_until_current(13)
+    seen = len(house.cloud.requests)
+    await house.machine.shut_down()
+    assert ours() == []
+    assert house.run_clock.pending == 0
+    await house.clock.advance(3600)
+    assert len(house.cloud.requests) == seen
+
+    saved = {name.split(".")[0]: json.loads(path.read_text())["data"] for name, path in files(house.machine.disk).items()}
+    assert saved.keys() == {"journal", "purses", "snapshot"}
+    assert saved["purses"]["clean"] is True
+    assert saved["snapshot"][FREE]["charging_current"]["value"] == 13
+    assert saved["snapshot"][CHARGING]["lifetime_energy"]["value"] > 0
+    assert saved["journal"][WAITING]["override"]["state"] == "verified"
+    assert entry.unique_id is not None
+
+    await house.start()
+    await house.settle_in()
+    assert house.state("switch", "tou_override", WAITING).state == "on"
+    assert house.world.charger(WAITING).manual is Manual.CHARGE
+    assert house.cloud.violations == []
+
+
+async def test_a_power_cut(own_house: OwnHouse) -> None:
+    """I4, I6: no good-bye at all; what was acknowledged is known again and no request too many is made."""
+    house = own_house
+    house.cloud.enforce_limits = True
+    await house.add_account()
+    await house.settle_in()
+    await house.cloud.set_fault(Fault.REFUSE)
+    await house.pass_until_usable(False)
+    await house.call("switch", "turn_on", "tou_override", WAITING)
+    await house.cloud.set_fault(Fault.NONE)
+    for _ in range(8):
+        await house.pass_time(13)
+        await house.lose_power()
+        await house.start()
+        override = house.state("switch", "tou_override", WAITING)
+        assert override.state == "on"
+        assert house.state("sensor", "wire_rating", WAITING).state == "32.0"
+    await house.settle_in()
+    assert house.state("switch", "tou_override", WAITING).attributes["applied"] is True
+    assert house.world.charger(WAITING).manual is Manual.CHARGE
+    assert house.cloud.violations == []
+
+
+async def test_a_stop_while_a_command_is_under_way(own_house: OwnHouse) -> None:
+    house = own_house
+    await house.add_account()
+    await house.settle_in()
+    await house.cloud.set_fault(Fault.HANG, method="PUT")
+    command = asyncio.get_running_loop().create_task(
+        house.call("number", "set_value", "charging_current", FREE, value=10)
+    )
+    await house.clock.advance(1)
+    assert house.cloud.count("PUT") == 1
+    await house.machine.shut_down()
+    with pytest.raises(HomeAssistantError) as stopped:
+        await command
+    assert stopped.value.translation_key == "stopping"
+    assert ours() == []
+    await house.clock.advance(600)
+    assert house.cloud.count("PUT") == 1
+    await house.start()
+
+
+async def test_the_first_snapshot_is_saved_at_once(own_house: OwnHouse) -> None:
+    """So that a power cut right after the account was added loses nothing."""
+    house = own_house
+    await house.add_account()
+    await house.lose_power()
+    await house.cloud.set_fault(Fault.REFUSE)
+    await house.start()
+    assert house.state("number", "charging_current", CHARGING).state == "16.0"
+    assert house.state("number", "charging_current", CHARGING).attributes["source"] == "cache"
+
+
+async def test_two_accounts_in_one_home(house: House) -> None:
+    """Each with its own purses, breaker and devices."""
+    house.cloud.accounts[0].serials = frozenset({FREE})
+    house.cloud.add_account("second@example.org", "battery staple", serials=[CHARGING])
+    entries = [await house.add_account(), await house.add_account("second@example.org", "battery staple")]
+    await house.settle_in()
+    assert house.state("sensor", "status", FREE).state == "available"
+    assert house.state("sensor", "status", CHARGING).state == "charging"
+    owners = Counter(device.config_entry_id for device in map(house.device, (FREE, CHARGING)) if device is not None)
+    assert owners == Counter(entry.entry_id for entry in entries)
+    assert house.cloud.violations == []
+    assert (EMAIL, PASSWORD) == (entries[0].data["email"], entries[0].data["password"])
+    assert datetime.now(UTC).tzinfo is UTC
