@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from homeassistant.components.automation.helpers import AUTOMATION_BLUEPRINT_SCHEMA
+from homeassistant.components.automation.config import AUTOMATION_BLUEPRINT_SCHEMA
 from homeassistant.components.blueprint.models import Blueprint
 from homeassistant.util.yaml import load_yaml_dict
 import pytest

@@ -39,7 +39,7 @@ ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
         reason: (reason, Kind.FAILURE)
         for reason in (
             *("no_path", "charger_offline", "unreachable", "timeout", "broken_answer", "server_error", "bad_answer"),
-            *("stopping", "restart_unclear"),
+            *("stopping", "restart_unclear", "linked_unavailable", "linked_failed"),
         )
     },
     PathBusy: {reason: (reason, Kind.FAILURE) for reason in ("throttled", "forbidden", "no_room", "signing_in")},
@@ -54,7 +54,7 @@ ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
         "restart_refused": ("restart_refused", Kind.FAILURE),
         "install_refused": ("install_refused", Kind.FAILURE),
     },
-    NotApplicable: {"wrong_state": ("wrong_state", Kind.VALIDATION)},
+    NotApplicable: {reason: (reason, Kind.VALIDATION) for reason in ("wrong_state", "linked_refused")},
     Unsupported: {"unsupported": ("unsupported", Kind.VALIDATION), "rejected": ("rejected", Kind.FAILURE)},
     UnsafeRequest: {
         reason: (reason, Kind.VALIDATION)

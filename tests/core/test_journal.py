@@ -47,7 +47,11 @@ def steps_of(intent: Intent, seen: Seen) -> Step | End:
 @pytest.mark.parametrize("end", [None, *End])
 def test_what_is_ending_only_has_to_be_finished(end: End | None) -> None:
     intent = replace(INTENT, state=ENDING, end=end, seen_plugged=True)
-    assert decide(intent, replace(SEEN, car_connected=False, full=True)) == Decision(Step.FINISH)
+    seen = replace(SEEN, car_connected=False, full=True, effect_due=False)
+    assert decide(intent, seen) == Decision(Step.FINISH)
+    tried = replace(intent, applications=1)
+    assert decide(tried, seen) == Decision(Step.WAIT)
+    assert decide(tried, replace(seen, effect_due=True)) == Decision(Step.FINISH)
 
 
 @pytest.mark.parametrize("state", [PENDING, APPLIED, VERIFIED])
@@ -100,6 +104,8 @@ def test_no_effect_disables_the_schedule_and_fails_after_that() -> None:
     applied = replace(INTENT, state=APPLIED, applications=1)
     assert steps_of(applied, replace(SEEN, effect_due=False)) is Step.WAIT
     assert steps_of(applied, SEEN) is Step.DISABLE_SCHEDULE
+    assert steps_of(applied, replace(SEEN, disturbed=True)) is Step.SEND  # it may have got lost
+    assert steps_of(replace(applied, applications=3), replace(SEEN, disturbed=True)) is End.FAILED
     # Journaled but not acknowledged: it may not have got through.
     assert steps_of(replace(applied, originals=(NIGHT,)), SEEN) is Step.DISABLE_SCHEDULE
     assert steps_of(replace(applied, originals=(NIGHT,), disabled=True), SEEN) is End.FAILED
@@ -126,7 +132,7 @@ def test_all_else_is_waited_out(state: IntentState, status: Status | None, distu
 
 
 def test_an_end_begins_with_what_is_known_of_it() -> None:
-    ended = begin_end(INTENT, End.SUPERSEDED, Status.PAUSED)
+    ended = begin_end(replace(INTENT, applications=2), End.SUPERSEDED, Status.PAUSED)
     assert ended == replace(INTENT, state=ENDING, end=End.SUPERSEDED, theirs=Status.PAUSED)
 
 

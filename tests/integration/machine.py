@@ -128,7 +128,8 @@ def multiply(disk: Path, serial: str, serials: Iterable[str]) -> None:
             items.remove(item)
             for number, copy in enumerate(copies):
                 text = json.dumps(item).replace(serial, copy)
-                text = re.sub(r"\b[0-9a-f]{32}\b", lambda found, n=number: _other_id(found[0], n, kept), text)
+                for found in set(re.findall(r"\b[0-9a-f]{32}\b", text)) - kept:
+                    text = text.replace(found, f"{int(found, 16) ^ (number + 1) << 64:032x}")
                 items.append(json.loads(text))
                 if "entity_id" in items[-1]:
                     items[-1]["entity_id"] += f"_{number}"
@@ -153,7 +154,3 @@ def multiply(disk: Path, serial: str, serials: Iterable[str]) -> None:
     for name, path in files(disk).items():
         if name.startswith("snapshot."):
             change(path.name, edit_snapshots)
-
-
-def _other_id(found: str, number: int, kept: set[str]) -> str:
-    return found if found in kept else f"{int(found, 16) ^ (number + 1) << 64:032x}"

@@ -51,8 +51,9 @@ class Intent:
     """A time-of-use override that the user wants to hold.
 
     `base` is what the charger did when it was asked for. `sent` is true once the charger may be under an override, so
-    that there is something to hand back; `applications` counts how often we asked it. `originals` are the schedule
-    windows that we disable, as they were before; `disabled` is true once that was acknowledged.
+    that there is something to hand back; `applications` counts how often we asked it, and once it is ending how often
+    we handed it back. `originals` are the schedule windows that we disable, as they were before; `disabled` is true
+    once that was acknowledged.
     """
 
     created_at: datetime
@@ -159,8 +160,8 @@ class Decision:
 class Seen:
     """What is seen of the charger when the next step is decided.
 
-    `effect_due`: the last thing sent has had time to show. `disturbed`: since the override was last seen in effect
-    something happened that may have made the charger drop it (outage, restart, update, a window's edge).
+    `effect_due`: the last thing sent has had time to show. `disturbed`: since the override was sent or last seen in
+    effect something happened that may have made the charger drop it (outage, restart, update, a window's edge).
     """
 
     now: datetime
@@ -174,7 +175,7 @@ class Seen:
 def decide(intent: Intent, seen: Seen) -> Decision:
     """The next step for an override (design section 5, journal)."""
     if intent.state is IntentState.ENDING:
-        return Decision(Step.FINISH)
+        return Decision(Step.FINISH if intent.applications == 0 or seen.effect_due else Step.WAIT)
     if (end := _ended(intent, seen)) is not None:
         return Decision(Step.END, end)
     if seen.status in OVERRIDE_IN_EFFECT:
@@ -204,7 +205,8 @@ def _held_back(intent: Intent, seen: Seen) -> Decision:
         case IntentState.APPLIED:
             if not seen.effect_due:
                 return Decision(Step.WAIT)
-            return Decision(Step.END, End.FAILED) if intent.disabled else Decision(Step.DISABLE_SCHEDULE)
+            if not seen.disturbed:
+                return Decision(Step.END, End.FAILED) if intent.disabled else Decision(Step.DISABLE_SCHEDULE)
         case _:
             # It was in effect and no longer is: dropped by the charger, or changed by somebody else.
             if not seen.disturbed:
@@ -214,7 +216,7 @@ def _held_back(intent: Intent, seen: Seen) -> Decision:
 
 def begin_end(intent: Intent, end: End, theirs: Status | None = None) -> Intent:
     """The intent, over for the user."""
-    return replace(intent, state=IntentState.ENDING, end=end, theirs=theirs)
+    return replace(intent, state=IntentState.ENDING, end=end, theirs=theirs, applications=0)
 
 
 def _json_of(entries: Entries) -> dict[str, object]:

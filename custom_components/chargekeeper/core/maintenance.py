@@ -194,10 +194,9 @@ class Maintenance:
         """A path brought an answer."""
         self._observe(path)
         self.settle()
-        said, synced_at = path.said, path.synced_at
-        alive = synced_at is not None and synced_at > self._failed_at
-        there = alive and said is not None and said.status is not Status.OFFLINE and self._run is None
-        if there and Problem.RESTART_FAILED in self._context.problems:
+        status = self._context.ledger.get(STATUS)
+        alive = status is not None and status.at > self._failed_at and status.value is not Status.OFFLINE
+        if alive and self._run is None and Problem.RESTART_FAILED in self._context.problems:
             self._context.problems.discard(Problem.RESTART_FAILED)
             self._context.spawn(self._forget_failure())  # else it would be back after a start
 

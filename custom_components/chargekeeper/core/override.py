@@ -12,7 +12,7 @@ from math import inf
 
 from . import schedule
 from .context import Context
-from .journal import Decision, End, Intent, IntentState, Seen, Step, Until, begin_end, decide
+from .journal import APPLICATIONS, Decision, End, Intent, IntentState, Seen, Step, Until, begin_end, decide
 from .model import (
     CAR_CONNECTED,
     OVERRIDE_IN_EFFECT,
@@ -56,6 +56,9 @@ FULL_ENERGY = 0.2
 DISTURBING = frozenset({Status.OFFLINE, Status.UPDATING, Status.RESTARTING, Status.ERROR})
 """After these the charger may have forgotten the override."""
 
+HANDED_BACK = frozenset({End.CANCELLED, End.TIME, End.FULL})
+"""After these ends the charger is told that its schedule rules; after others that is so, or not wanted any more."""
+
 FAILURES = frozenset({Problem.OVERRIDE_SUPERSEDED, Problem.OVERRIDE_FAILED})
 """How an override may end against the user's will; told until the car leaves or a new one is wanted."""
 
@@ -91,7 +94,8 @@ class OverridePursuit:
     def disabled_windows(self) -> tuple[str, ...]:
         """The windows of the schedule that are disabled for the override, as text."""
         intent = self._journal.entries.override
-        windows = () if intent is None else intent.originals
+        restored = intent is None or (intent.state is IntentState.ENDING and intent.applications > 0)
+        windows = () if intent is None or restored else intent.originals
         return tuple(f"{window.start:%H:%M} to {window.end:%H:%M} {window.zone}" for window in windows)
 
     @property
@@ -199,7 +203,7 @@ class OverridePursuit:
         intent = self._journal.entries.override
         if intent is None or intent.state is IntentState.VERIFIED:
             return Outcome.VERIFIED
-        if intent.state is IntentState.APPLIED:
+        if intent.state is IntentState.APPLIED or (intent.state is IntentState.ENDING and intent.applications):
             return Outcome.ACCEPTED
         if intent.state is IntentState.PENDING and not self._told_pending:
             self._told_pending = True
@@ -277,7 +281,7 @@ class OverridePursuit:
         if decision.step is Step.END:
             await self._end(intent, decision.end or End.FAILED)
             return True
-        if decision.step is Step.FINISH and not intent.sent:
+        if decision.step is Step.FINISH and not intent.originals and not (intent.sent and intent.end in HANDED_BACK):
             await self._journal.write(override=None)
             return True
         if decision.step is Step.CONFIRM:
@@ -313,6 +317,7 @@ class OverridePursuit:
             if err.surely_not_sent:
                 await self._journal.write(override=pending)  # it does not count
             raise
+        self._disturbed = False
         await self._journal.write(override=replace(sending, state=IntentState.APPLIED))
         if again:
             self._context.emit("connection", "override_reapplied")
@@ -340,25 +345,39 @@ class OverridePursuit:
         self._router.read_back(path)
 
     async def _finish(self, path: ChargerPath, intent: Intent) -> None:
-        """Undo what the override left: enable again what we disabled and nobody changed since; hand back control."""
+        """Undo what the override left: enable again what we disabled and nobody changed since; hand back control.
+
+        An acknowledgement is not an effect: this is done again, until a later word shows nothing left to undo.
+        """
         self._released_on = _asked_at(path)
-        if intent.originals:
-            present = await path.read_schedule()
-            ours = tuple(window for window in intent.originals if replace(window, enabled=False) in present)
-            if ours:
-                await path.write_schedule(ours)
-            intent = replace(intent, originals=())
-            await self._journal.write(override=intent)
-        said = self._said()
-        paused = said is not None and said.status is Status.PAUSED  # by somebody: handing back would let it charge
-        if intent.end in {End.CANCELLED, End.TIME, End.FULL} and not paused:
+        present = await path.read_schedule() if intent.originals else ()
+        ours = tuple(window for window in intent.originals if replace(window, enabled=False) in present)
+        hand_back = self._must_hand_back(intent)
+        if not ours and not hand_back:
+            await self._journal.write(override=None)
+            return
+        if intent.applications >= APPLICATIONS:
+            raise NotApplicable("wrong_state")
+        if ours:
+            await path.write_schedule(ours)
+        if hand_back:
             try:
                 await self._router.send(path, SetOverride(on=False))
             except NotApplicable:
                 LOGGER.debug("The charger was under its schedule already")
-        await self._journal.write(override=None)
+        await self._journal.write(override=replace(intent, applications=intent.applications + 1))
+        self._sent_at = self._clock.monotonic()
         if path.presence is Presence.ONLINE:
             self._router.read_back(path)
+
+    def _must_hand_back(self, intent: Intent) -> bool:
+        """Whether the charger is to be told that its schedule rules again: once, and where it does not show."""
+        said = self._said()
+        status = None if said is None else said.status
+        if not intent.sent or intent.end not in HANDED_BACK or status is Status.PAUSED:
+            return False  # a pause is somebody's: handing back would let it charge
+        overridden = status in OVERRIDE_IN_EFFECT and self._inside(self._released_on) is False
+        return intent.applications == 0 or overridden
 
     async def _give_up(self, err: ChargerError) -> None:
         """The charger or its cloud refuses: the override ends, or what it left there stays."""

@@ -1,0 +1,112 @@
+"""The one table of errors: every reason that core and the makers' packages raise has a row, and every row a text."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
+import pytest
+
+import custom_components.chargekeeper
+from custom_components.chargekeeper.core import paths
+from custom_components.chargekeeper.core.model import RestartAvailability
+from custom_components.chargekeeper.core.paths import (
+    ChargerError,
+    LoginRejected,
+    NotAllowed,
+    PathBusy,
+    PathDown,
+    UnsafeRequest,
+)
+from custom_components.chargekeeper.errors import (
+    ERRORS,
+    UNLISTED,
+    as_home_assistant_error,
+    flow_error,
+    retry_minutes,
+    translated,
+)
+
+HOUSE = Path(custom_components.chargekeeper.__file__).parent
+CLASSES = {
+    name: kind for name, kind in vars(paths).items() if isinstance(kind, type) and issubclass(kind, ChargerError)
+}
+
+
+def _raised() -> Iterator[tuple[str, str]]:
+    """Class and reason of every error made in core and the makers' packages, where both are written out."""
+    for folder in ("core", "wallbox"):
+        for path in (HOUSE / folder).glob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CLASSES):
+                    continue
+                reason = node.args[0] if node.args else None
+                if isinstance(reason, ast.Constant) and isinstance(reason.value, str):
+                    yield node.func.id, reason.value
+
+
+def test_every_reason_that_is_raised_has_a_row() -> None:
+    raised = set(_raised())
+    assert ("PathDown", "no_path") in raised
+    without = {
+        (name, reason)
+        for name, reason in raised
+        if reason not in ERRORS.get(next(base for base in CLASSES[name].__mro__ if base in ERRORS), {})
+    }
+    assert without == set()
+
+
+@pytest.mark.parametrize("what", ["restart", "install"])
+def test_every_refusal_of_a_restart_has_a_row(what: str) -> None:
+    for refusal in set(RestartAvailability) - {RestartAvailability.AVAILABLE}:
+        error = as_home_assistant_error(UnsafeRequest(f"{what}_{refusal}"), "Garage")
+        assert isinstance(error, ServiceValidationError)
+        assert error.translation_key == f"{what}_{refusal}"
+
+
+def test_a_reason_that_nobody_listed_gets_the_text_of_its_class() -> None:
+    for kind, (key, _) in UNLISTED.items():
+        error = as_home_assistant_error(
+            kind("brand_new", 60.0) if issubclass(kind, PathBusy) else kind("brand_new"), "Garage"
+        )
+        assert error.translation_key == key
+
+
+def test_an_outage_is_named_with_its_beginning() -> None:
+    error = as_home_assistant_error(PathDown("no_path", "2026-11-02T12:00:00+00:00"), "Garage")
+    assert error.translation_key == "no_path_since"
+    assert error.translation_placeholders is not None
+    assert error.translation_placeholders["since"].startswith("2026-11-0")
+    assert as_home_assistant_error(PathDown("no_path"), "Garage").translation_key == "no_path"
+
+
+def test_i12_details_of_other_reasons_are_not_shown() -> None:
+    error = as_home_assistant_error(NotAllowed("refused", "owner@example.org"), "Garage")
+    assert error.translation_placeholders == {"charger": "Garage"}
+
+
+def test_translated_raises_from_the_original() -> None:
+    original = UnsafeRequest("above_ceiling", "16")
+    with pytest.raises(ServiceValidationError) as caught, translated("Garage"):
+        raise original
+    assert caught.value.__cause__ is original
+    assert caught.value.translation_placeholders == {"charger": "Garage", "limit": "16"}
+    with pytest.raises(HomeAssistantError) as caught_failure, translated("Garage"):
+        raise PathDown("timeout")
+    assert not isinstance(caught_failure.value, ServiceValidationError)
+
+
+@pytest.mark.parametrize(("seconds", "minutes"), [(0.0, 1), (59.0, 1), (61.0, 2), (600.0, 10)])
+def test_the_time_to_try_again_is_given_in_whole_minutes(seconds: float, minutes: int) -> None:
+    assert retry_minutes(PathBusy("throttled", seconds)) == minutes
+    error = as_home_assistant_error(PathBusy("throttled", seconds), "Garage")
+    assert error.translation_placeholders == {"charger": "Garage", "retry": str(minutes)}
+
+
+def test_the_flow_has_a_word_for_each() -> None:
+    assert flow_error(LoginRejected("invalid_auth")) == "invalid_auth"
+    assert flow_error(PathDown("timeout")) == "timeout"
+    assert flow_error(PathDown("unreachable")) == "cannot_connect"
+    assert flow_error(PathDown("bad_answer")) == "bad_answer"
+    assert flow_error(PathBusy("signing_in", 60)) == "throttled"
+    assert flow_error(NotAllowed("refused")) == "bad_answer"

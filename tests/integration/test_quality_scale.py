@@ -1,0 +1,62 @@
+"""The promise of quality_scale.yaml: every rule is answered, and nothing is left to do."""
+
+from pathlib import Path
+
+from homeassistant.util.yaml import load_yaml_dict
+
+import custom_components.chargekeeper
+
+HOUSE = Path(custom_components.chargekeeper.__file__).parent
+BRONZE = """action-setup appropriate-polling brands common-modules config-flow config-flow-test-coverage
+dependency-transparency
+docs-actions docs-triggers docs-conditions docs-high-level-description docs-installation-instructions
+docs-removal-instructions entity-event-setup entity-unique-id has-entity-name runtime-data test-before-configure
+test-before-setup unique-config-entry"""
+SILVER = """action-exceptions config-entry-unloading docs-configuration-parameters docs-installation-parameters
+entity-unavailable integration-owner log-when-unavailable parallel-updates reauthentication-flow test-coverage"""
+GOLD = """devices diagnostics discovery discovery-update-info docs-data-update docs-examples docs-known-limitations
+docs-supported-devices docs-supported-functions docs-troubleshooting docs-use-cases dynamic-devices stale-devices
+entity-category entity-device-class entity-disabled-by-default entity-translations exception-translations
+icon-translations reconfiguration-flow repair-issues"""
+PLATINUM = "async-dependency inject-websession strict-typing"
+RULES = set(f"{BRONZE} {SILVER} {GOLD} {PLATINUM}".split())
+
+
+def test_every_rule_is_answered() -> None:
+    rules = load_yaml_dict(HOUSE / "quality_scale.yaml")["rules"]
+    assert set(rules) == RULES
+    for rule, answer in rules.items():
+        assert answer == "done" or (answer["status"] == "exempt" and answer["comment"].endswith(".")), rule
+    assert len(RULES) == 54
+
+
+def test_the_readme_has_the_chapters_that_the_rules_ask_for() -> None:
+    headings = {
+        line.lstrip("# ").strip()
+        for line in (HOUSE.parents[1] / "README.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("#")
+    }
+    assert headings >= {
+        "Supported chargers",
+        "Install",
+        "Set up",
+        "Options",
+        "Entities",
+        "Actions",
+        "How fresh values are",
+        "Known limits",
+        "Troubleshooting",
+        "Remove",
+        "What you can do with it",
+    }
+
+
+def test_every_platform_says_how_many_updates_run_at_once() -> None:
+    platforms = [path for path in HOUSE.glob("*.py") if "async_add_entities" in path.read_text(encoding="utf-8")]
+    without = [
+        path.name
+        for path in platforms
+        if path.name != "entity.py" and "\nPARALLEL_UPDATES = " not in path.read_text(encoding="utf-8")
+    ]
+    assert platforms
+    assert without == []

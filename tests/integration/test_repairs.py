@@ -1,0 +1,66 @@
+"""Repairs: each appears with its cause and goes with it."""
+
+import asyncio
+
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import issue_registry as ir
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+
+from custom_components.chargekeeper.const import DOMAIN
+from tests.simulators.world import RestartPlan
+
+from .conftest import House
+
+FREE = "700101"
+
+
+def _issues(hass: HomeAssistant) -> set[str]:
+    return {issue.translation_key or "" for (domain, _), issue in ir.async_get(hass).issues.items() if domain == DOMAIN}
+
+
+async def test_a_restart_that_does_not_come_back(hass: HomeAssistant, house: House) -> None:
+    house.world.charger(FREE).restart_plan = RestartPlan(comes_back=False)
+    await house.add_account()
+    await house.settle_in()
+    # The press reads the status first, for which the clock has to go on.
+    pressing = asyncio.create_task(house.call("button", "press", "restart"))
+    await house.clock.advance(60)
+    await pressing
+    assert _issues(hass) == set()
+    await house.pass_time(11 * 60)
+    assert _issues(hass) == {"restart_failed"}
+    house.world.charger(FREE).power_cycle()
+    await house.pass_time(20 * 60)
+    assert _issues(hass) == set()
+
+
+async def test_a_charger_that_left_the_account(hass: HomeAssistant, house: House) -> None:
+    entry = await house.add_account()
+    await house.settle_in()
+    [account] = house.cloud.accounts
+    account.unshared.add(FREE)
+    await house.pass_time(10 * 60)
+    assert _issues(hass) == {"gone"}
+    assert hass.states.get("sensor.garage_wire_rating") is not None
+    account.unshared.clear()
+    await house.pass_time(5 * 60)
+    assert _issues(hass) == set()
+    account.unshared.add(FREE)
+    await house.pass_time(10 * 60)
+    await hass.config_entries.async_remove(entry.entry_id)
+    await hass.async_block_till_done()
+    assert _issues(hass) == set()
+
+
+async def test_home_assistants_own_integration_for_the_same_account(hass: HomeAssistant, house: House) -> None:
+    entry = await house.add_account()
+    await house.settle_in()
+    assert _issues(hass) == set()
+    other = MockConfigEntry(domain="wallbox", title="Wallbox", data={"username": str(entry.data["email"])})
+    other.add_to_hass(hass)
+    hass.config_entries.async_update_entry(other, title="Wallbox portal")
+    await hass.async_block_till_done()
+    assert _issues(hass) == {"other_integration"}
+    await hass.config_entries.async_remove(other.entry_id)
+    await hass.async_block_till_done()
+    assert _issues(hass) == set()

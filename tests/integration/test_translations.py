@@ -1,0 +1,103 @@
+"""Texts: whatever is shown by key has one, none is left over, and all keep to the rules of Home Assistant's checker."""
+
+from collections.abc import Iterator
+import json
+from pathlib import Path
+import re
+from typing import Any
+
+from homeassistant.util.yaml import load_yaml_dict
+import pytest
+
+import custom_components.chargekeeper
+from custom_components.chargekeeper import config_flow
+from custom_components.chargekeeper.binary_sensor import BINARY_SENSORS
+from custom_components.chargekeeper.core.model import Prefer, Problem
+from custom_components.chargekeeper.errors import ERRORS, FLOW_ERRORS, FLOW_UNLISTED, NO_PATH_SINCE, UNLISTED
+from custom_components.chargekeeper.event import EVENTS, OUTAGE
+from custom_components.chargekeeper.repairs import OTHER_INTEGRATION
+from custom_components.chargekeeper.sensor import SENSORS
+
+HOUSE = Path(custom_components.chargekeeper.__file__).parent
+TEXTS: dict[str, Any] = json.loads((HOUSE / "translations" / "en.json").read_text(encoding="utf-8"))
+ICONS: dict[str, Any] = json.loads((HOUSE / "icons.json").read_text(encoding="utf-8"))
+SERVICES: dict[str, Any] = load_yaml_dict(HOUSE / "services.yaml")
+PLACEHOLDER = re.compile(r"\{([^}]*)\}")
+WITHOUT_TABLE = {"schedules_left", "until_time_missing", "until_time_past"}
+
+
+def _strings(value: object, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _strings(inner, f"{path}.{key}")
+
+
+@pytest.mark.parametrize(("path", "text"), list(_strings(TEXTS)))
+def test_a_text_keeps_to_the_rules(path: str, text: str) -> None:
+    assert text == text.strip() != ""
+    assert not re.search(r"<[a-z/]|https?://|\[%key", text), "no markup, no address, no reference"
+    for name in PLACEHOLDER.findall(text):
+        assert name.isidentifier()
+    assert not re.search(r"'\{\w+\}'", text)
+    assert "  " not in text
+
+
+def test_every_exception_has_a_text_and_every_text_an_exception() -> None:
+    keys = {key for rows in ERRORS.values() for key, _ in rows.values()}
+    keys |= {key for key, _ in UNLISTED.values()} | {NO_PATH_SINCE[0]} | WITHOUT_TABLE
+    assert set(TEXTS["exceptions"]) == keys
+
+
+def test_every_error_of_the_flow_has_a_text_and_every_text_an_error() -> None:
+    keys = {key for keys in FLOW_ERRORS.values() for key in keys.values()} | set(FLOW_UNLISTED.values())
+    assert set(TEXTS["config"]["error"]) == keys | {"no_chargers", "invalid_url"}
+
+
+def test_every_step_has_texts_for_its_fields() -> None:
+    steps = TEXTS["config"]["step"] | TEXTS["options"]["step"]
+    source = Path(config_flow.__file__).read_text(encoding="utf-8")
+    assert set(re.findall(r"async def async_step_(\w+)", source)) - {"reauth"} == set(steps)
+    for step in steps.values():
+        assert set(step.get("data", {})) == set(step.get("data_description", {}))
+        for inner in step.get("sections", {}).values():
+            assert set(inner["data"]) == set(inner["data_description"])
+
+
+def test_every_issue_has_a_text_and_every_text_an_issue() -> None:
+    assert set(TEXTS["issues"]) == {problem.value for problem in Problem} | {OTHER_INTEGRATION}
+
+
+def test_every_choice_has_a_text() -> None:
+    assert set(TEXTS["selector"]["prefer"]["options"]) == {prefer.value for prefer in Prefer}
+
+
+def test_every_entity_has_a_name_and_every_state_a_text() -> None:
+    entities = TEXTS["entity"]
+    for description in SENSORS:
+        text = entities["sensor"][description.key]
+        assert text["name"]
+        assert set(text.get("state", {})) == set(description.options or ())
+    assert {description.key for description in SENSORS} <= set(entities["sensor"])
+    assert {description.key for description in BINARY_SENSORS} <= set(entities["binary_sensor"])
+    for event in (*EVENTS, OUTAGE):
+        assert set(entities["event"][event.key]["state_attributes"]["event_type"]["state"]) == set(
+            event.event_types or ()
+        )
+
+
+def test_every_action_has_texts_for_its_fields() -> None:
+    assert set(TEXTS["services"]) == set(SERVICES) == set(ICONS["services"])
+    for name, service in SERVICES.items():
+        assert TEXTS["services"][name]["name"]
+        assert TEXTS["services"][name]["description"]
+        assert set(TEXTS["services"][name].get("fields", {})) == set((service or {}).get("fields", {}))
+
+
+def test_every_icon_belongs_to_an_entity() -> None:
+    for platform, icons in ICONS["entity"].items():
+        assert set(icons) <= set(TEXTS["entity"][platform])
+        for icon in icons.values():
+            assert icon.get("default", "mdi:").startswith("mdi:")
+            assert all(state != icon.get("default") for state in icon.get("state", {}).values())
