@@ -85,9 +85,8 @@ class Registry:
     @callback
     def release(self, user_id: str, credentials: Credentials) -> None:
         """The entry of an account was removed; only the purses matter from now on."""
-        if (account := self.accounts.pop(user_id, None)) is not None:
-            self.trials[account_key(credentials)] = account
-        self.stores.pop(user_id, None)
+        self.trials[account_key(credentials)] = self.accounts.pop(user_id)
+        self.stores.pop(user_id)
 
     @callback
     def make_account(self, hass: HomeAssistant, credentials: Credentials) -> WallboxAccount:

@@ -4,6 +4,7 @@ A file that cannot be used is put aside, never overwritten: the entry then goes 
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,8 @@ class EntryStores:
     async def _read(self, store: Store[Stored]) -> Stored | None:
         """What is in the file: None where there is none, nothing where it is of no use; then it is put aside."""
         path = Path(store.path)
-        existed = await self._hass.async_add_executor_job(path.exists)
+        exists = partial(self._hass.async_add_executor_job, path.exists)
+        existed = await exists()
         try:
             # The file may hold anything, whatever type the store promises.
             data: Any = await store.async_load()
@@ -91,10 +93,12 @@ class EntryStores:
             return await self._put_aside(path, str(err))
         except AttributeError, KeyError, TypeError:  # JSON, but not as a store writes it
             return await self._put_aside(path, "it is not what was saved")
-        if data is None and existed:
+        if data is None and not existed:
+            return None
+        if data is None and not await exists():
             LOGGER.warning("%s was damaged; Home Assistant has put it aside, starting without it", path.name)
             return {}
-        if data is not None and not isinstance(data, dict):
+        if not isinstance(data, dict):
             return await self._put_aside(path, "it holds something else than was saved")
         return data
 

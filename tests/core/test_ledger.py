@@ -163,6 +163,15 @@ def test_an_older_offline_takes_nothing_away() -> None:
     assert value(ledger, POWER) == 7000.0
 
 
+def test_nothing_from_before_offline_comes_to_stand_beside_it() -> None:
+    ledger = ledger_of(shown({STATUS: Status.OFFLINE}, at=20))
+    late = {POWER: 7000.0, CHARGING_CURRENT: 16.0}
+    ledger.take(shown(late, at=10, source=Source.BLUETOOTH), meters_lifetime=True)
+    assert (value(ledger, POWER), value(ledger, CHARGING_CURRENT)) == (None, 16.0)
+    ledger.take(shown(late, at=21, source=Source.BLUETOOTH), meters_lifetime=True)
+    assert value(ledger, POWER) == 7000.0
+
+
 def test_offline_keeps_what_was_seen_after_it() -> None:
     ledger = ledger_of(shown({POWER: 1.0}, at=30, source=Source.BLUETOOTH), shown({LOCKED: True}, at=10))
     ledger.take(shown({STATUS: Status.OFFLINE}, at=20), meters_lifetime=True)
@@ -313,6 +322,8 @@ def test_whatever_comes_counters_keep_their_promises(
         after = value(ledger, LIFETIME_ENERGY)
         assert total is None or (after is not None and after >= total)
         assert gained is None or value(ledger, SESSION_ENERGY) is not None
+        if value(ledger, STATUS) is Status.OFFLINE:
+            seen = {key: at for key, at in seen.items() if PROPERTIES[key].kind is not ReadingClass.LIVE}
         for prop, reading in ledger.visible(-1, set(Source))[0].items():
             assert reading.at >= seen.get(prop.key, -inf)
             seen[prop.key] = reading.at

@@ -30,7 +30,7 @@ from custom_components.chargekeeper.core.paths import (
     SetOverride,
     UnsafeRequest,
 )
-from tests.core.fake_path import DAYTIME, NIGHT, Bench, FakeCharger, Manual, Resume, Saved
+from tests.core.fake_path import DAYTIME, NIGHT, Bench, FakeCharger, LogLines, Manual, Resume, Saved
 from tests.simulators.clock import START
 
 ON, OFF = SetOverride(on=True), SetOverride(on=False)
@@ -421,9 +421,12 @@ async def test_off_that_never_takes_effect_is_given_up_and_told(bench: Bench, re
     await bench.keeper.set_override(True)
     await bench.clock.advance(60)
     bench.cloud.acked_only = True
-    await bench.keeper.set_override(False)
-    await bench.poll(5)
+    with LogLines() as log:
+        await bench.keeper.set_override(False)
+        await bench.poll(5)
     assert bench.sent.count(OFF) == (3 if resume is Resume.WORKS else 1)
+    named = [line for line in log.lines if "22:00 to 05:00 UTC may have stayed disabled" in line]
+    assert len(named) == (resume is Resume.CONFLICT)
     assert bench.intent is None
     assert bench.snapshot.problems == {Problem.OVERRIDE_FAILED}
     assert bench.reasons == ["cancelled"]

@@ -1,6 +1,7 @@
 """Real Home Assistant with ChargeKeeper, on virtual time; the log must stay clean of what a user should not see."""
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass
 import logging
 from pathlib import Path
@@ -38,7 +39,7 @@ def hass(hass: HomeAssistant) -> HomeAssistant:
 
 @pytest.fixture
 def expected_errors() -> list[str]:
-    """Parts of error messages about ChargeKeeper that the test brings about."""
+    """Parts of error messages that the test brings about."""
     return []
 
 
@@ -50,9 +51,17 @@ def _clean_log(caplog: pytest.LogCaptureFixture, expected_errors: list[str]) -> 
         text = record.getMessage()
         if not record.name.startswith("custom_components.chargekeeper") and "chargekeeper" not in text:
             continue
+        if any(part in text for part in expected_errors):
+            continue
         assert record.exc_info is None, text
         assert not any(word in text for word in UNWANTED), text
-        assert record.levelno < logging.ERROR or any(part in text for part in expected_errors), text
+        assert record.levelno < logging.ERROR, text
+
+
+@pytest.fixture
+def expected_lingering_timers(request: pytest.FixtureRequest) -> bool:
+    """Home Assistant leaves some of its own when it is stopped; a house of its own stops it."""
+    return "own_house" in request.fixturenames
 
 
 @pytest.fixture
@@ -161,11 +170,18 @@ class House:
         )
         return next((device for device in found if device is not None), None)
 
-    async def call(self, domain: str, service: str, key: str, serial: str = FREE, **data: object) -> None:
-        """Call an action on the entity of a charger that has this key and the action's domain."""
+    async def call(self, domain: str, service: str, key: str, serial: str = FREE, /, **data: object) -> None:
+        """Call an action on the entity of a charger that has this key and the action's domain; it may take its time."""
         target = {"entity_id": self.entity_id(domain, key, serial)}
-        await self.hass.services.async_call(domain, service, data, target=target, blocking=True)
+        action = self.hass.services.async_call(domain, service, data, target=target, blocking=True)
+        await self.finish(action)
         await self.hass.async_block_till_done()
+
+    async def finish[T](self, work: Coroutine[object, object, T]) -> T:
+        """Let time pass until something is done, at most 2 min."""
+        task = asyncio.get_running_loop().create_task(work)
+        await self.clock.advance_until(task.done, within=120)
+        return await task
 
 
 @dataclass
@@ -187,9 +203,13 @@ class OwnHouse(House):
         await self.machine.lose_power()
 
     async def start(self) -> None:
-        """Start Home Assistant again. Its monotonic clock begins somewhere else."""
+        """Start Home Assistant again. Its monotonic clock begins somewhere else.
+
+        Ahead, never behind: smaller numbers would be finer than those of the virtual clock, and waits between two of
+        its moments would never end.
+        """
         self.runs += 1
-        self.run_clock = RunClock(self.clock, ahead=-900.0 + 100.0 * self.runs)
+        self.run_clock = RunClock(self.clock, ahead=10_000.0 * self.runs)
         self.hass = await self.machine.boot(self.run_clock)
 
 
@@ -214,4 +234,5 @@ async def own_house(
     hass = await machine.boot(run_clock)
     house = OwnHouse(hass, virtual_clock, world, cloud, machine, run_clock)
     yield house
-    await machine.shut_down()
+    if machine.is_on:
+        await machine.shut_down()

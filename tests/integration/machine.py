@@ -10,8 +10,10 @@ import json
 from pathlib import Path
 import re
 import shutil
+import time
 from typing import Any
 
+from aiohttp import ThreadedResolver
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import (
     area_registry as ar,
@@ -24,6 +26,7 @@ from homeassistant.helpers import (
     label_registry as lr,
     restore_state as rs,
 )
+from homeassistant.helpers.aiohttp_client import DATA_RESOLVER
 from homeassistant.loader import DATA_CUSTOM_COMPONENTS
 from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import async_test_home_assistant, flush_store
@@ -45,9 +48,16 @@ class Machine:
         self.disk = folder / "disk-1"
         self.disk.mkdir()
         self._folder = folder
+        self.set_up_took = 0.0
+        """Real seconds that setting ChargeKeeper up took at the last start."""
         self._disks = 1
         self._hass: HomeAssistant | None = None
         self._running = AsyncExitStack()
+
+    @property
+    def is_on(self) -> bool:
+        """Whether Home Assistant runs."""
+        return self._hass is not None
 
     @property
     def hass(self) -> HomeAssistant:
@@ -69,9 +79,13 @@ class Machine:
         await hass.config_entries.async_initialize()
         hass.data.pop(DATA_CUSTOM_COMPONENTS)
         hass.config.components |= DEPENDENCIES
+        resolver: Any = ThreadedResolver()  # instead of one that listens on the network
+        hass.data[DATA_RESOLVER] = resolver
         hass.data[REGISTRY] = Registry(clock)
+        began = time.perf_counter()
         await async_setup_component(hass, DOMAIN, {})
         await hass.async_block_till_done()
+        self.set_up_took = time.perf_counter() - began
         return hass
 
     async def shut_down(self) -> None:

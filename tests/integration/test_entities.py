@@ -192,7 +192,9 @@ async def test_home_assistant_has_nothing_to_complain_about(
     complaints = [
         record.getMessage()
         for record in caplog.records
-        if record.levelno >= logging.WARNING and "has not been tested by Home Assistant" not in record.getMessage()
+        if record.levelno >= logging.WARNING
+        and record.name != "asyncio"  # tells of a slow machine
+        and "has not been tested by Home Assistant" not in record.getMessage()
     ]
     assert complaints == []
 

@@ -91,6 +91,8 @@ def test_translated_raises_from_the_original() -> None:
         raise original
     assert caught.value.__cause__ is original
     assert caught.value.translation_placeholders == {"charger": "Garage", "limit": "16"}
+    too_low = as_home_assistant_error(UnsafeRequest("current_too_low", "6"), "Garage")
+    assert too_low.translation_placeholders == {"charger": "Garage", "minimum": "6"}
     with pytest.raises(HomeAssistantError) as caught_failure, translated("Garage"):
         raise PathDown("timeout")
     assert not isinstance(caught_failure.value, ServiceValidationError)

@@ -7,13 +7,20 @@ import re
 from typing import Any
 
 from homeassistant.util.yaml import load_yaml_dict
-import pytest
 
 import custom_components.chargekeeper
 from custom_components.chargekeeper import config_flow
 from custom_components.chargekeeper.binary_sensor import BINARY_SENSORS
 from custom_components.chargekeeper.core.model import Prefer, Problem
-from custom_components.chargekeeper.errors import ERRORS, FLOW_ERRORS, FLOW_UNLISTED, NO_PATH_SINCE, UNLISTED
+from custom_components.chargekeeper.core.paths import ChargerError, PathBusy, PathDown
+from custom_components.chargekeeper.errors import (
+    ERRORS,
+    FLOW_ERRORS,
+    FLOW_UNLISTED,
+    NO_PATH_SINCE,
+    UNLISTED,
+    as_home_assistant_error,
+)
 from custom_components.chargekeeper.event import EVENTS, OUTAGE
 from custom_components.chargekeeper.repairs import OTHER_INTEGRATION
 from custom_components.chargekeeper.sensor import SENSORS
@@ -34,20 +41,55 @@ def _strings(value: object, path: str = "") -> Iterator[tuple[str, str]]:
             yield from _strings(inner, f"{path}.{key}")
 
 
-@pytest.mark.parametrize(("path", "text"), list(_strings(TEXTS)))
-def test_a_text_keeps_to_the_rules(path: str, text: str) -> None:
-    assert text == text.strip() != ""
-    assert not re.search(r"<[a-z/]|https?://|\[%key", text), "no markup, no address, no reference"
-    for name in PLACEHOLDER.findall(text):
-        assert name.isidentifier()
-    assert not re.search(r"'\{\w+\}'", text)
-    assert "  " not in text
+def test_the_texts_keep_to_the_rules() -> None:
+    """No markup, address, reference, stray blank; placeholders are identifiers and not in single quotes."""
+    bad = re.compile(r"<[a-z/]|https?://|\[%key|'\{\w+\}'|  |^\s|\s$|^$")
+    texts = dict(_strings(TEXTS))
+    assert len(texts) > 300
+    assert [path for path, text in texts.items() if bad.search(text)] == []
+    assert [
+        path for path, text in texts.items() if not all(name.isidentifier() for name in PLACEHOLDER.findall(text))
+    ] == []
+    shown = [path for path in texts if re.search(r"\.state(_attributes)?\.", path)]
+    assert shown
+    assert [path for path in shown if "{" in texts[path]] == [], "a state has nothing to fill in"
+    keys = {key for path in texts for key in path.split(".")[1:]}
+    assert [key for key in keys if not re.fullmatch(r"[a-z0-9]+(?:[-_][a-z0-9]+)*", key)] == []
 
 
 def test_every_exception_has_a_text_and_every_text_an_exception() -> None:
     keys = {key for rows in ERRORS.values() for key, _ in rows.values()}
     keys |= {key for key, _ in UNLISTED.values()} | {NO_PATH_SINCE[0]} | WITHOUT_TABLE
     assert set(TEXTS["exceptions"]) == keys
+
+
+def test_an_exception_names_exactly_what_it_is_given() -> None:
+    reasons: list[tuple[type[ChargerError], str]] = [(kind, reason) for kind, rows in ERRORS.items() for reason in rows]
+    reasons += [(kind, "unlisted") for kind in UNLISTED]
+    reasons.append((PathDown, "no_path_since"))
+    for kind, reason in reasons:
+        detail = "2026-11-02T12:00:00+00:00" if reason == "no_path_since" else ""
+        slug = reason.removesuffix("_since")
+        raised = PathBusy(slug, 60.0) if kind is PathBusy else kind(slug, detail)
+        error = as_home_assistant_error(raised, "Garage")
+        assert error.translation_key is not None
+        text = TEXTS["exceptions"][error.translation_key]["message"]
+        assert set(PLACEHOLDER.findall(text)) == set(error.translation_placeholders or ()), text
+
+
+def test_steps_and_issues_name_only_what_they_are_given() -> None:
+    given = {
+        "config.step.other_integration": {"entry"},
+        "config.step.reauth_confirm": {"email", "retry"},
+        "config.error": {"retry"},
+        "options.step.load_group_limit": {"charger"},
+        "exceptions": {"charger", "since", "limit", "minimum", "retry", "windows"},
+        "issues.other_integration": {"entry"},
+        "issues": {"charger"},
+    }
+    for path, text in _strings(TEXTS):
+        names = next((names for start, names in given.items() if path.startswith(f".{start}.")), set())
+        assert set(PLACEHOLDER.findall(text)) <= names, path
 
 
 def test_every_error_of_the_flow_has_a_text_and_every_text_an_error() -> None:

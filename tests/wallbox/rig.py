@@ -1,5 +1,7 @@
-"""An account alone, over real loopback sockets to the simulated cloud and on virtual time: its chargers have listeners
-that note what they show, and the simulator's log of requests is measured against the purses."""
+"""An account alone, over real loopback sockets to the simulated cloud and on virtual time.
+
+Its chargers have listeners that note what they show; the simulator's log of requests is measured against the purses.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
@@ -102,6 +104,14 @@ class Rig:
         account.listen(self.told.append)
         return account
 
+    def cloud_seen(self) -> bool | None:
+        """What the account says of the cloud now."""
+        return self.account.snapshot.cloud
+
+    def needs_login(self) -> bool:
+        """Whether the account asks for another password now."""
+        return self.account.snapshot.needs_login
+
     def _note_outage(self, event: str) -> None:
         self.outages.append(event)
         self.outages_at.append(self.clock.monotonic())
@@ -154,9 +164,7 @@ class Rig:
         return [request for request in self.cloud.requests if request.method != "GET" and request.at >= since]
 
     async def until(self, state: BreakerState, *, within: float = 600, step: float = 0.5) -> float:
-        return await self.clock.advance_until(
-            lambda: self.account.breaker.state is state, within=within, step=step
-        )
+        return await self.clock.advance_until(lambda: self.account.breaker.state is state, within=within, step=step)
 
     async def until_get(self, prefix: str = "/", *, within: float = 200) -> None:
         """Until the moment at which the next such GET arrives."""
@@ -167,6 +175,7 @@ class Rig:
 @asynccontextmanager
 async def rigged(make_world: Callable[[VirtualClock], World] = demo_world) -> AsyncIterator[Rig]:
     """A rig; its account does not run yet."""
+    asyncio.get_running_loop().set_debug(False)  # which Home Assistant's fixtures turn on: hours would take long
     clock = VirtualClock()
     world = make_world(clock)
     cloud = WallboxCloud(world, clock)

@@ -6,8 +6,14 @@ from random import Random
 import pytest
 
 from custom_components.chargekeeper.core.breaker import BreakerState
-from custom_components.chargekeeper.core.model import STATUS as STATUS_VALUE, Status
-from custom_components.chargekeeper.core.paths import LoginRejected, PathBusy, PathDown, Restart, SetCurrent
+from custom_components.chargekeeper.core.paths import (
+    LoginRejected,
+    NoConnection,
+    PathBusy,
+    PathDown,
+    Restart,
+    SetCurrent,
+)
 from tests.simulators.wallbox_cloud import Fault
 
 from .rig import (
@@ -131,6 +137,7 @@ async def test_401_even_with_new_tokens_makes_the_account_busy_and_no_storm_and_
     assert len(rig.data_gets(since)) <= 40
     assert busiest(rig.data_gets(since), MINUTE) <= 2
     assert len(rig.gets("/users/", since)) <= 40
+    assert len(rig.gets(SIGN_IN, since)) > 5  # a fresh sign-in is tried, not only renewals
     assert rig.outages == []  # it answers
     assert not any(told.needs_login for told in rig.told)
     assert not any(path.gone for path in rig.account.paths.values())
@@ -153,11 +160,11 @@ async def test_a_token_refused_again_right_after_a_renewal_waits_for_the_next_on
     with pytest.raises(PathBusy, match="signing_in") as refused:
         await rig.path(FREE).execute(SetCurrent(10), patience=5)
     assert 0 < refused.value.retry_after <= 60
-    assert rig.account.breaker.busy
+    assert rig.account.diagnostics()["busy_for"] == 60
     assert rig.data_gets(renewed_at + 1) == []
     await rig.clock.advance(2 * MINUTE)
     assert rig.account.breaker.state is BreakerState.CLOSED
-    assert not rig.account.breaker.busy
+    assert rig.account.diagnostics()["busy_for"] is None
     assert rig.gets(REFRESH)[-1].at >= renewed_at + 60
     assert overdrawn(rig, probes=False) == []
 
@@ -189,23 +196,39 @@ async def test_a_refresh_answered_by_an_error_keeps_the_tokens_and_is_an_outage_
     assert rig.outages == ["cloud_lost", "cloud_back"]
 
 
-async def test_a_sign_in_that_cannot_connect_after_a_refused_refresh_gives_no_slot_back(rig: Rig) -> None:
-    await rig.settle_in()
+async def test_i6_a_sign_in_that_cannot_connect_after_a_refused_refresh_gives_no_slot_back(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _freshly_renewed(rig)
     rig.cloud.expire_access()
     rig.cloud.revoke_refresh()
-    since = rig.clock.monotonic()
+    tried: list[float] = []
 
-    def dies_before_the_sign_in(method: str, path: str) -> bool:
-        if path == SIGN_IN:
-            rig.begin(rig.cloud.set_fault(Fault.REFUSE))
-        return path == SIGN_IN
+    async def sign_in(email: str, password: str) -> None:
+        tried.append(rig.clock.monotonic())
+        raise NoConnection("unreachable")
 
-    rig.cloud.add_fault(Fault.RESET, matches=dies_before_the_sign_in)
-    await rig.clock.advance(5 * MINUTE)
-    await rig.cloud.set_fault(Fault.NONE)
-    await rig.clock.advance(5 * MINUTE)
-    assert len(rig.gets(REFRESH, since)) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.account._client, "sign_in", sign_in)
+        await rig.clock.advance_until(lambda: tried, within=200)
+    refreshed_at = rig.gets(REFRESH)[-1].at
+    assert tried == [refreshed_at]
+    await rig.clock.advance(90)
+    assert rig.gets(SIGN_IN)[-1].at >= refreshed_at + 60
+    assert rig.account.breaker.closed
     assert overdrawn(rig, probes=True) == []
+
+
+async def test_429_on_the_renewal_after_a_refused_token_is_obeyed(rig: Rig) -> None:
+    await _freshly_renewed(rig)
+    rig.cloud.expire_access()
+    await rig.cloud.set_fault(Fault.TOO_MANY, path_prefix="/users/", retry_after=500, next_requests=1)
+    with pytest.raises(PathBusy, match="throttled") as refused:
+        await rig.path(FREE).execute(SetCurrent(10), patience=5)
+    assert refused.value.retry_after == 500
+    begun = rig.clock.monotonic()
+    await rig.clock.advance(10 * MINUTE)
+    assert rig.gets(since=begun + 0.1)[0].at >= begun + 500
 
 
 async def test_a_sign_in_that_cannot_connect_costs_nothing(rig: Rig) -> None:
@@ -229,12 +252,12 @@ async def test_i7_one_refused_sign_in_asks_for_no_password_the_second_10_minutes
     first = rig.gets(SIGN_IN)[-1]
     assert first.status == 403
     await rig.clock.advance(9 * MINUTE)
-    assert not rig.account.snapshot.needs_login
+    assert not rig.needs_login()
     assert len([request for request in rig.gets(since=first.at) if request.path != GROUPS]) == 2  # refresh and sign-in
     await rig.clock.advance(2 * MINUTE)
     second = rig.gets(SIGN_IN)[-1]
     assert second.at - first.at >= 600
-    assert rig.account.snapshot.needs_login
+    assert rig.needs_login()
     assert rig.told[-1].needs_login
     await rig.clock.advance(5 * HOUR)
     assert 4 <= len(rig.gets(SIGN_IN, second.at + 1)) <= 5  # once an hour: it may have been the cloud's fault
@@ -264,11 +287,11 @@ async def test_a_wrong_password_from_the_start_is_tried_every_10_minutes_not_eve
     rig.account.start()
     await rig.clock.advance(9 * MINUTE)
     assert len(rig.gets()) == 1
-    assert not rig.account.snapshot.needs_login
+    assert not rig.needs_login()
     await rig.clock.advance(2 * MINUTE)
-    assert rig.account.snapshot.needs_login
+    assert rig.needs_login()
     assert len(rig.gets()) == 2
-    assert rig.account.snapshot.cloud is None
+    assert rig.cloud_seen() is None
 
 
 OUTAGES = (Fault.REFUSE, Fault.HANG, Fault.SLOW, Fault.ERROR_500, Fault.TOO_MANY, Fault.UNAUTHORIZED, Fault.FORBIDDEN)
@@ -283,7 +306,7 @@ async def test_i7_no_outage_asks_for_a_password(rig: Rig, fault: Fault) -> None:
     assert not any(told.needs_login for told in rig.told)
     await rig.cloud.set_fault(Fault.NONE)
     await rig.clock.advance(20 * MINUTE)
-    assert rig.account.snapshot.cloud is True
+    assert rig.cloud_seen() is True
     assert rig.account.breaker.closed
     assert overdrawn(rig, probes=True) == []
 
@@ -311,9 +334,9 @@ async def test_new_credentials_are_used_at_once(rig: Rig) -> None:
     rig.cloud.expire_access()
     rig.cloud.revoke_refresh()
     await rig.clock.advance(15 * MINUTE)
-    assert rig.account.snapshot.needs_login
+    assert rig.needs_login()
     rig.account.set_credentials(EMAIL, "changed")
-    assert not rig.account.snapshot.needs_login
+    assert not rig.needs_login()
     await rig.clock.advance(1)
     assert rig.gets(GROUPS)[-1].at >= rig.clock.monotonic() - 1
     assert rig.gets(GROUPS)[-1].status == 200
@@ -332,15 +355,15 @@ async def test_verified_credentials_are_tried_although_the_account_waits_an_hour
     rig.cloud.expire_access()
     rig.cloud.revoke_refresh()
     await rig.clock.advance(15 * MINUTE)
-    assert rig.account.snapshot.needs_login
+    assert rig.needs_login()
     with pytest.raises(LoginRejected):
         await rig.account.verify_credentials(EMAIL, "wrong again")
-    assert rig.account.snapshot.needs_login
+    assert rig.needs_login()
     with pytest.raises(PathBusy, match="signing_in"):
         await rig.account.verify_credentials(EMAIL, "changed")
     await rig.clock.advance(MINUTE)
     assert await rig.account.verify_credentials(EMAIL, "changed") == rig.owner.uuid
-    assert not rig.account.snapshot.needs_login
+    assert not rig.needs_login()
     rig.account.set_credentials(EMAIL, "changed")
     verified_at = rig.clock.monotonic()
     await rig.clock.advance(0)
@@ -356,11 +379,11 @@ async def test_the_same_password_verified_again_ends_the_wait_too(rig: Rig) -> N
     rig.cloud.expire_access()
     rig.cloud.revoke_refresh()
     await rig.clock.advance(15 * MINUTE)
-    assert rig.account.snapshot.needs_login
+    assert rig.needs_login()
     rig.owner.password = PASSWORD
     assert await rig.account.verify_credentials(EMAIL, PASSWORD) == rig.owner.uuid
     rig.account.set_credentials(EMAIL, PASSWORD)
-    assert not rig.account.snapshot.needs_login
+    assert not rig.needs_login()
     await rig.clock.advance(0)
     assert rig.gets(GROUPS)[-1].status == 200
 
@@ -400,6 +423,13 @@ async def test_credentials_cannot_be_verified_while_the_cloud_is_away_and_that_c
 
 async def test_a_config_flow_may_try_another_password_a_minute_later(rig: Rig) -> None:
     rig.account = rig.new_account(password="wrong")
+    for password in ("wrong", "wrong too"):
+        rig.account.set_credentials(EMAIL, password)
+        for _ in range(2):
+            with pytest.raises(LoginRejected):
+                await rig.account.first_look()
+            await rig.clock.advance(MINUTE)
+        assert not rig.needs_login()
     with pytest.raises(LoginRejected):
         await rig.account.first_look()
     rig.account.set_credentials(EMAIL, PASSWORD)

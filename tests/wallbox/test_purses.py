@@ -18,16 +18,19 @@ from tests.simulators.world import Window
 
 from .rig import (
     CHARGING,
+    DAY,
     FREE,
     GROUPS,
     HOUR,
     MINUTE,
+    REFRESH,
     SLACK,
     STATUS,
     WAITING,
     Rig,
     busiest,
     gaps,
+    idle_world,
     overdrawn,
     rigged,
 )
@@ -125,11 +128,13 @@ async def test_only_the_first_request_of_a_run_is_preceded_by_a_save() -> None:
     assert saved == [False, False, True, False]
 
 
-def test_without_a_record_there_was_no_earlier_run() -> None:
+async def test_without_a_record_there_was_no_earlier_run() -> None:
     clock = VirtualClock()
     purses = _restored(clock, None)
     assert purses.reads.free_at(clock.monotonic()) == clock.monotonic()
     assert purses.reserve_free_at(clock.monotonic()) == clock.monotonic()
+    await purses.begin()  # nobody stores what a first try in the config flow spends, until there is an entry
+    assert purses.export()["clean"] is False
 
 
 UNCLEAN: dict[str, object] = {"clean": False, "stamps": {}, "last_get": None, "reserve_closed_until": None}
@@ -271,6 +276,30 @@ async def test_the_store_is_written_before_the_first_request_and_at_what_must_no
     assert len(stamps["reserve"]) == 1
 
 
+async def test_i6_what_a_config_flow_spent_is_stored_before_the_first_request_of_its_entry(rig: Rig) -> None:
+    await rig.account.first_look()
+    vars(rig)["saved"] = None  # nobody stored it: there was no entry yet
+    rig.account.start()
+    await rig.clock.advance(61)
+    assert len(rig.data_gets()) == 2
+    assert rig.saved is not None
+    assert rig.saved["clean"] is False
+    stamps = rig.saved["stamps"]
+    assert isinstance(stamps, dict)
+    assert len(stamps["logins"]) == 1
+
+
+async def test_a_request_that_got_no_connection_costs_nothing(rig: Rig) -> None:
+    rig.cloud.access_lifetime = DAY
+    await rig.settle_in()
+    last = rig.data_gets()[-1].at
+    await rig.cloud.set_fault(Fault.REFUSE)
+    await rig.clock.advance(HOUR)
+    purses = rig.account._purses
+    assert list(purses.probes.stamps) == []
+    assert purses.reads.stamps[-1] == last
+
+
 # The reserve
 
 
@@ -335,6 +364,28 @@ async def test_a_read_out_of_turn_that_waits_keeps_no_probe_from_going_out(rig: 
     assert await rig.until(BreakerState.OPEN) <= 10
     (lost,) = await rig.finish(check)
     assert isinstance(lost, PathDown)
+
+
+async def test_i6_rounds_that_waited_for_another_read_find_their_slot_used_and_wait_on(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.until_get(GROUPS)
+    polled_at = rig.clock.monotonic()
+    async with rig.account._get_lock:
+        await rig.clock.advance(125)
+        rig.account._purses.reads.take(rig.clock.monotonic())
+    await rig.clock.advance(MINUTE)
+    assert [request.at - polled_at for request in rig.data_gets(polled_at)] == [0, 185]
+
+
+async def test_a_turn_with_nothing_to_ask_asks_nothing(socket_enabled: None) -> None:
+    async with rigged(idle_world(1)) as rig:
+        await rig.settle_in()
+        await rig.until_get(REFRESH, within=20 * MINUTE)
+        await rig.until_get(GROUPS)
+        await rig.clock.advance(90)
+        seen = len(rig.cloud.requests)
+        await rig.account._take_turn()
+        assert len(rig.cloud.requests) == seen
 
 
 async def test_a_schedule_is_read_out_of_turn_like_a_status(rig: Rig) -> None:

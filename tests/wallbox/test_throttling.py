@@ -7,7 +7,6 @@ from email.utils import format_datetime
 import pytest
 
 from custom_components.chargekeeper.core.paths import PathBusy, Presence, SetCurrent, SetLock
-from tests.simulators import http_server
 from tests.simulators.wallbox_cloud import Fault
 
 from .rig import (
@@ -44,7 +43,7 @@ async def test_throttled_without_a_time_the_cloud_is_left_alone_for_2_4_8_15_min
     begun = refused[0].at
     assert rig.data_gets(begun) == refused  # nothing else was read meanwhile
     assert rig.outages == []
-    assert rig.account.snapshot.cloud is True
+    assert rig.cloud_seen() is True
     assert rig.account.diagnostics()["busy_for"] is not None
     await rig.cloud.set_fault(Fault.NONE)
     await rig.clock.advance(16 * MINUTE)
@@ -66,12 +65,11 @@ async def test_a_retry_after_is_obeyed_up_to_an_hour(rig: Rig, asked: int, waits
     assert following.at - refused_at == pytest.approx(waits, abs=2)
 
 
-async def test_a_retry_after_may_be_a_date(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_retry_after_may_be_a_date(rig: Rig) -> None:
     rig.cloud.clock_offset = -HOUR  # by the cloud's clock
     await rig.settle_in()
     until = format_datetime(rig.cloud.now() + timedelta(seconds=600), usegmt=True)
     asked_at = rig.clock.monotonic()
-    monkeypatch.setitem(http_server._STATUS, Fault.TOO_MANY, 429)
     await rig.cloud.set_fault(Fault.TOO_MANY, retry_after=until, next_requests=1)  # type: ignore[arg-type]
     await rig.clock.advance(15 * MINUTE)
     (refused,) = [request for request in rig.data_gets() if request.status == 429]
@@ -123,6 +121,7 @@ async def test_after_429_the_reserve_is_closed_for_a_day_and_a_check_waits_for_t
         (read,) = rig.gets(f"{STATUS}{FREE}", since)
         assert 59 <= read.at - since <= 61  # the very next slot, before all that the rounds want
         await rig.clock.advance(2 * MINUTE)
+    await rig.account.stop()
     await rig.clock.advance(closed_at + DAY - 60 - rig.clock.monotonic())
     assert rig.account.diagnostics()["reserve_open"] is False
     await rig.restart()  # the day outlives a restart
@@ -146,7 +145,7 @@ async def test_429_on_signing_in_is_obeyed(rig: Rig) -> None:
     await rig.clock.advance(15 * MINUTE)
     first, second = rig.gets("/users/")[:2]
     assert second.at - first.at == pytest.approx(600, abs=2)
-    assert rig.account.snapshot.cloud is True
+    assert rig.cloud_seen() is True
     assert rig.outages == []
 
 
@@ -165,16 +164,19 @@ async def test_three_403_for_one_charger_within_30_min_and_it_is_not_shared_any_
     assert rig.path(CHARGING).presence is Presence.OFFLINE
     assert listener.changes == 1
     assert CHARGING not in {who.serial for who in rig.account.snapshot.chargers}
-    since = rig.clock.monotonic()
-    await rig.clock.advance(6 * HOUR)
-    assert [request for request in rig.data_gets(since) if request.status == 403] == []  # not asked again and again
+    await rig.clock.advance(4 * HOUR)
+    asked_again = [request for request in rig.data_gets(refused[-1].at + 1) if request.path == refused[-1].path]
+    assert asked_again == []
     assert rig.path(CHARGING).gone  # although the groups answers go on telling of it
     assert not rig.path(FREE).gone
     assert not rig.path(WAITING).gone
     assert rig.outages == []
     await rig.cloud.set_fault(Fault.NONE)
     rig.charger(CHARGING).cloud_link = True
-    await rig.clock.advance(DAY)  # asked once more a day later
+    await rig.account.stop()
+    await rig.clock.advance(20 * HOUR)
+    rig.account.start()
+    await rig.clock.advance(10 * MINUTE)  # a day later it is asked once more
     assert not rig.path(CHARGING).gone
     assert rig.path(CHARGING).presence is Presence.ONLINE
 
@@ -183,9 +185,6 @@ async def test_three_404_for_one_charger_count_as_well(rig: Rig) -> None:
     await rig.settle_in()
     shown = rig.world.chargers[CHARGING]
     rig.charger(CHARGING).cloud_link = False
-
-    async def not_found() -> None:
-        rig.world.chargers.pop(CHARGING, None)
 
     def vanishes(method: str, path: str) -> bool:
         if path == f"{STATUS}{CHARGING}":
@@ -210,6 +209,15 @@ async def test_two_403_or_403_for_several_chargers_are_throttling(rig: Rig) -> N
     assert len(refused) > 6
     assert len(set(refused)) == 3
     assert not any(path.gone for path in rig.account.paths.values())
+
+
+async def test_three_403_for_one_charger_over_more_than_30_min_are_throttling(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.cloud.set_fault(Fault.FORBIDDEN, path_prefix=f"{STATUS}{CHARGING}", retry_after=1200)
+    rig.charger(CHARGING).cloud_link = False
+    await rig.clock.advance(2 * HOUR)
+    assert [request.status for request in rig.gets(f"{STATUS}{CHARGING}")].count(403) > 3
+    assert not rig.path(CHARGING).gone
 
 
 async def test_403_on_the_groups_too_is_throttling(rig: Rig) -> None:

@@ -23,6 +23,7 @@ from .model import (
     Outcome,
     Override,
     Problem,
+    Schedule,
     Source,
     Status,
 )
@@ -92,11 +93,11 @@ class OverridePursuit:
 
     @property
     def disabled_windows(self) -> tuple[str, ...]:
-        """The windows of the schedule that are disabled for the override, as text."""
+        """The windows of the schedule that are disabled for the override, as text; none once they are handed back."""
         intent = self._journal.entries.override
-        restored = intent is None or (intent.state is IntentState.ENDING and intent.applications > 0)
-        windows = () if intent is None or restored else intent.originals
-        return tuple(f"{window.start:%H:%M} to {window.end:%H:%M} {window.zone}" for window in windows)
+        if intent is None or (intent.state is IntentState.ENDING and intent.applications > 0):
+            return ()
+        return _named(intent.originals)
 
     @property
     def until_at(self) -> datetime | None:
@@ -383,11 +384,19 @@ class OverridePursuit:
         """The charger or its cloud refuses: the override ends, or what it left there stays."""
         LOGGER.warning("The time-of-use override could not be carried out: %s", err)
         intent = self._journal.entries.override
-        if intent is not None and intent.state is not IntentState.ENDING:
+        assert intent is not None
+        if intent.state is not IntentState.ENDING:
             await self._end(intent, End.FAILED)
             return
+        for window in _named(intent.originals):
+            LOGGER.warning("The schedule from %s may have stayed disabled", window)
         self._context.problems.add(Problem.OVERRIDE_FAILED)
+        self._context.publish()  # told before it is forgotten
         await self._journal.write(override=None)
+
+
+def _named(windows: Schedule) -> tuple[str, ...]:
+    return tuple(f"{window.start:%H:%M} to {window.end:%H:%M} {window.zone}" for window in windows)
 
 
 def _asked_at(path: ChargerPath | None) -> float:

@@ -1,0 +1,354 @@
+"""The files: whatever has become of them, the entry is set up and nothing is overwritten; and when they are written."""
+
+from collections.abc import Callable
+import json
+from pathlib import Path
+import re
+from typing import override
+
+from homeassistant.config_entries import ConfigEntryState
+from homeassistant.const import EVENT_HOMEASSISTANT_FINAL_WRITE
+from homeassistant.core import CoreState, HomeAssistant
+import pytest
+
+from custom_components.chargekeeper.const import DOMAIN
+from custom_components.chargekeeper.core.keeper import Keeper, KeeperOptions
+from custom_components.chargekeeper.core.model import LIFETIME_ENERGY, WIRE_RATING
+from custom_components.chargekeeper.storage import CHANGE_DELAY, ENERGY_INTERVAL, EntryStores, SnapshotSaver
+from tests.simulators.clock import VirtualClock
+from tests.simulators.wallbox_cloud import Fault
+from tests.simulators.world import Manual
+
+from .conftest import CHARGING, FREE, WAITING, House, OwnHouse
+from .fakes import charger, move_in
+from .machine import files
+
+KINDS = ("journal", "snapshot", "purses")
+
+
+def path_of(house: OwnHouse, kind: str) -> Path:
+    """The file of the one entry; not one that was put aside."""
+    return files(house.machine.disk)[f"{kind}.{house.cloud.accounts[0].uuid}"]
+
+
+def missing(path: Path) -> None:
+    path.unlink()
+
+
+def truncated(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(b"\x00\xff\xfe garbage \x80" * 50)
+
+
+def nothing_in_it(path: Path) -> None:
+    path.write_text("{}")
+
+
+def a_list(path: Path) -> None:
+    path.write_text("[1, 2, 3]")
+
+
+def a_text(path: Path) -> None:
+    path.write_text('"text"')
+
+
+def without_a_version(path: Path) -> None:
+    path.write_text('{"data": {}}')
+
+
+def with_a_text_as_version(path: Path) -> None:
+    path.write_text('{"version": "one", "data": {}}')
+
+
+def with_a_list_as_data(path: Path) -> None:
+    path.write_text(json.dumps({"version": 1, "minor_version": 1, "key": path.name, "data": [1]}))
+
+
+def newer(path: Path) -> None:
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "version": 7}))
+
+
+DAMAGES = (
+    truncated,
+    emptied,
+    garbage,
+    nothing_in_it,
+    a_list,
+    a_text,
+    without_a_version,
+    with_a_text_as_version,
+    with_a_list_as_data,
+    newer,
+)
+
+
+@pytest.fixture
+def expected_errors() -> list[str]:
+    return ["Unrecoverable error decoding storage", "Could not parse JSON content"]  # Home Assistant's own words
+
+
+async def stop_in_an_outage(house: OwnHouse) -> None:
+    """Everything was read, an override waits, and Home Assistant is stopped."""
+    await house.add_account()
+    await house.settle_in()
+    await house.cloud.set_fault(Fault.REFUSE)
+    await house.pass_until_usable(False)
+    await house.call("switch", "turn_on", "tou_override", WAITING)
+    await house.machine.shut_down()
+
+
+@pytest.mark.parametrize(
+    ("kind", "damage"),
+    [
+        *(("journal", damage) for damage in (missing, *DAMAGES)),
+        *((kind, damage) for kind in ("snapshot", "purses") for damage in (missing, truncated, newer)),
+    ],
+)
+async def test_a_file_that_is_of_no_use(
+    own_house: OwnHouse, kind: str, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    house = own_house
+    await stop_in_an_outage(house)
+    path = path_of(house, kind)
+    damage(path)
+    content = path.read_bytes() if path.exists() else None
+    caplog.clear()
+    await house.start()
+
+    assert house.entry.state is ConfigEntryState.LOADED
+    for serial in (FREE, WAITING, CHARGING):
+        assert house.state("sensor", "status", serial).state == "unknown"
+        limit = house.state("sensor", "wire_rating", serial).state
+        assert limit == ("unknown" if kind == "snapshot" else "32.0"), "entities come from the entry's own list"
+    override = house.state("switch", "tou_override", WAITING).state
+    assert override == ("off" if kind == "journal" else "on"), "the other files are not touched by it"
+
+    kept = [each for each in path.parent.glob(f"{path.name}.*") if each.read_bytes() == content]
+    warnings = [record.getMessage() for record in caplog.records if record.name == "custom_components.chargekeeper"]
+    if content is None:
+        assert warnings == []
+    else:
+        assert len(kept) == 1, "put aside, not overwritten"
+        [warning] = warnings
+        assert path.name in warning
+
+    await house.cloud.set_fault(Fault.NONE)
+    await house.settle_in()
+    assert house.state("sensor", "status").state == "available"
+    assert house.state("sensor", "wire_rating").state == "32.0"
+    applied = house.world.charger(WAITING).manual
+    assert applied is (Manual.NONE if kind == "journal" else Manual.CHARGE)
+
+
+async def test_a_file_is_put_aside_under_a_free_name(own_house: OwnHouse) -> None:
+    """Twice a file from a later version: both are kept."""
+    house = own_house
+    await stop_in_an_outage(house)
+    contents = []
+    for _ in range(2):
+        path = path_of(house, "journal")
+        newer(path)
+        contents.append(path.read_bytes())
+        await house.start()
+        await house.call("switch", "turn_on", "tou_override", WAITING)
+        await house.machine.shut_down()
+        for aside in path.parent.glob(f"{path.name}.aside.*"):
+            assert aside.read_bytes() in contents
+    assert sorted(each.name[-1] for each in path.parent.glob(f"{path.name}.aside.*")) == ["1", "2"]
+    await house.start()
+
+
+async def test_garbage_inside_a_good_file_harms_nobody_else(own_house: OwnHouse) -> None:
+    """Other chargers keep what is known of them."""
+    house = own_house
+    await stop_in_an_outage(house)
+    for kind in ("journal", "snapshot"):
+        path = path_of(house, kind)
+        content = json.loads(path.read_text())
+        content["data"] |= {FREE: ["nonsense", None], "700999": {"wire_rating": {"value": "much"}}}
+        path.write_text(json.dumps(content))
+    await house.start()
+    assert house.state("sensor", "wire_rating", FREE).state == "unknown"
+    assert house.state("sensor", "wire_rating", WAITING).state == "32.0"
+    assert house.state("switch", "tou_override", WAITING).state == "on"
+
+
+async def test_i6_a_damaged_record_of_requests_counts_as_all_spent(own_house: OwnHouse) -> None:
+    """I6: what was spent is not known, so nothing is left for a minute; where there is no record nothing was spent."""
+    house = own_house
+    house.cloud.enforce_limits = True
+    await house.add_account()
+    await house.settle_in()
+    await house.machine.shut_down()
+    truncated(path_of(house, "purses"))
+    seen = len(house.cloud.requests)
+    await house.start()
+    await house.pass_time(59)
+    assert len(house.cloud.requests) == seen
+    await house.pass_time(120)
+    assert len(house.cloud.requests) > seen
+    assert house.cloud.violations == []
+
+
+async def test_the_files_have_the_names_that_users_find(own_house: OwnHouse) -> None:
+    house = own_house
+    entry = await house.add_account()
+    await house.settle_in()
+    await house.call("switch", "turn_on", "tou_override", WAITING)
+    assert set(files(house.machine.disk)) == {f"{kind}.{entry.unique_id}" for kind in KINDS}
+    for path in files(house.machine.disk).values():
+        assert path.stat().st_mode & 0o077 == 0, "nobody else's business"
+
+
+async def test_no_password_and_no_token_is_in_a_file_of_ours(own_house: OwnHouse) -> None:
+    house = own_house
+    await house.add_account()
+    await house.settle_in()
+    for path in files(house.machine.disk).values():
+        assert not re.search(r"correct horse|owner@example|access-|refresh-|Garage", path.read_text())
+
+
+# When it is written
+
+
+class Saves(EntryStores):
+    """Stores that only note what is saved, and when."""
+
+    def __init__(self, hass: HomeAssistant, clock: VirtualClock) -> None:
+        super().__init__(hass, "tests")
+        self.saved: list[tuple[float, dict[str, object]]] = []
+        self._clock = clock
+
+    @override
+    async def save_snapshots(self, snapshots: dict[str, object]) -> None:
+        self.snapshots |= snapshots
+        self.saved.append((self._clock.monotonic(), snapshots))
+
+
+async def test_delays_are_by_our_clock(hass: HomeAssistant) -> None:
+    house = await move_in(hass)
+    stores = Saves(hass, house.clock)
+    stores.snapshots = {"1001": {"wire_rating": {}}}
+    saver = SnapshotSaver(hass, house.clock, stores, {"1001": house.keeper})
+    saver.start()
+    began = house.clock.monotonic()
+    await house.pass_time(CHANGE_DELAY + 1)
+    assert [at - began for at, _ in stores.saved] == [CHANGE_DELAY], "what was known before the start"
+
+    await house.show({WIRE_RATING: 25.0})
+    saver.changed()
+    await house.pass_time(30)
+    await house.show({WIRE_RATING: 20.0})
+    saver.changed()
+    changed = house.clock.monotonic() - 30
+    await house.pass_time(CHANGE_DELAY)
+    [_, (at, saved)] = stores.saved
+    assert at == changed + CHANGE_DELAY, "the second change goes with the first"
+    assert json.loads(json.dumps(saved))["1001"]["wire_rating"]["value"] == 20.0
+
+    await house.show({LIFETIME_ENERGY: 1300.0})
+    saver.changed()
+    await house.pass_time(CHANGE_DELAY + 1)
+    assert len(stores.saved) == 2, "a counter waits for its turn"
+    await house.pass_time(ENERGY_INTERVAL)
+    assert len(stores.saved) == 3
+    assert (stores.saved[-1][0] - began) % ENERGY_INTERVAL == 0
+    await house.pass_time(2 * ENERGY_INTERVAL)
+    assert len(stores.saved) == 5
+
+    await saver.stop()
+    assert len(stores.saved) == 6, "a last time"
+    await house.pass_time(2 * ENERGY_INTERVAL)
+    assert len(stores.saved) == 6
+
+
+async def test_what_there_is_no_file_of_is_saved_at_once(hass: HomeAssistant) -> None:
+    house = await move_in(hass)
+    stores = Saves(hass, house.clock)
+    saver = SnapshotSaver(hass, house.clock, stores, {"1001": house.keeper})
+    saver.start()
+    await house.settle()
+    assert [at for at, _ in stores.saved] == [house.clock.monotonic()]
+    await saver.stop()
+
+
+async def test_while_home_assistant_stops_only_the_final_write_saves(house: House) -> None:
+    hass = house.hass
+    await house.add_account()
+    await house.settle_in()
+    stores = house.entry.runtime_data.holdings.stores
+    house.world.charger(FREE).max_charging_current = 13
+    await house.clock.advance_until(lambda: house.state("number", "charging_current").state == "13.0", within=3600)
+    hass.set_state(CoreState.stopping)
+    await house.clock.advance(CHANGE_DELAY)
+    await house.clock.settle()
+    assert "13" not in json.dumps(stores.snapshots[FREE])
+    hass.set_state(CoreState.final_write)
+    hass.bus.async_fire(EVENT_HOMEASSISTANT_FINAL_WRITE)
+    await hass.async_block_till_done()
+    stored = stores.snapshots[FREE]
+    assert isinstance(stored, dict)
+    assert stored["charging_current"]["value"] == 13
+    hass.set_state(CoreState.running)
+
+
+async def test_a_charger_that_was_forgotten_is_in_no_file(hass: HomeAssistant) -> None:
+    stores = EntryStores(hass, "tests")
+    await stores.load()
+    await stores.load()
+    for serial in ("1001", "1002"):
+        await stores.save_journal(serial, {"override": None})
+    await stores.save_snapshots({"1001": {}, "1002": {}})
+    await stores.forget("1001")
+    again = EntryStores(hass, "tests")
+    await again.load()
+    assert (list(again.journals), list(again.snapshots)) == (["1002"], ["1002"])
+    await again.remove()
+    gone = EntryStores(hass, "tests")
+    await gone.load()
+    assert (gone.journals, gone.snapshots, gone.purses) == ({}, {}, None)
+
+
+async def test_a_file_that_cannot_be_renamed(
+    hass: HomeAssistant, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a disk that is full or read-only; nothing else can be done than to say so."""
+
+    def refuse(self: Path, target: Path) -> Path:
+        raise OSError("read-only")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    stores = EntryStores(hass, "tests")
+    for store in (stores._journal, stores._purses, stores._snapshot):
+        monkeypatch.setattr(store, "async_load", later_version)
+    await stores.load()
+    assert (stores.journals, stores.snapshots, stores.purses) == ({}, {}, {})
+    assert caplog.text.count("cannot be used") == 3
+
+
+async def later_version() -> None:
+    raise KeyError("version")
+
+
+async def test_keepers_that_are_new_need_no_file(hass: HomeAssistant) -> None:
+    async def save(_journal: dict[str, object]) -> None:
+        """Nothing."""
+
+    clock = VirtualClock()
+    keeper = Keeper(charger(), clock, KeeperOptions(), save)
+    stores = Saves(hass, clock)
+    saver = SnapshotSaver(hass, clock, stores, {"1001": keeper})
+    saver.start()
+    await hass.async_block_till_done()
+    await saver.stop()
+    assert stores.saved[-1][1] == {"1001": {}}
+    assert DOMAIN in stores._journal.key

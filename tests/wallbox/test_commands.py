@@ -1,0 +1,397 @@
+"""Commands over the cloud: what is sent, what it does to the charger, and every way in which it may be refused."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import time
+import json
+
+import pytest
+
+from custom_components.chargekeeper.core.breaker import BreakerState
+from custom_components.chargekeeper.core.model import (
+    CHARGING_CURRENT,
+    ECO_MODE,
+    LOCKED,
+    EcoMode,
+    Window as ScheduleWindow,
+)
+from custom_components.chargekeeper.core.paths import (
+    ChargerError,
+    Command,
+    Install,
+    NoConnection,
+    NotAllowed,
+    NotApplicable,
+    PathBusy,
+    PathDown,
+    Restart,
+    SetCharging,
+    SetCurrent,
+    SetEcoMode,
+    SetLock,
+    SetOverride,
+    Unsupported,
+)
+from custom_components.chargekeeper.wallbox.cloud import RemoteAction
+from tests.simulators.wallbox_cloud import Fault
+from tests.simulators.world import Charger, Eco, Manual
+
+from .rig import CHARGING, FREE, GROUPS, MINUTE, REFRESH, STATUS, WAITING, Rig, gaps, overdrawn, rigged
+
+
+@pytest.fixture
+async def rig(socket_enabled: None) -> AsyncIterator[Rig]:
+    async with rigged() as rig:
+        await rig.settle_in()
+        yield rig
+        assert rig.cloud.factory_resets == []
+
+
+async def _send(rig: Rig, serial: str, command: Command) -> None:
+    await rig.path(serial).execute(command, patience=5)
+
+
+async def _refusal(rig: Rig, serial: str, command: Command) -> ChargerError:
+    with pytest.raises(ChargerError) as refused:
+        await _send(rig, serial, command)
+    return refused.value
+
+
+# What is sent
+
+
+def _eco(enabled: int, mode: int, percentage: int = 100) -> object:
+    return {"data": {"type": "eco_smart", "attributes": {"enabled": enabled, "mode": mode, "percentage": percentage}}}
+
+
+@pytest.mark.parametrize(
+    ("serial", "command", "method", "path", "body", "attribute", "value"),
+    [
+        (FREE, SetCurrent(13), "PUT", "/v2/charger/{}", {"maxChargingCurrent": 13}, "max_charging_current", 13),
+        (FREE, SetLock(True), "PUT", "/v2/charger/{}", {"locked": 1}, "locked", True),
+        (FREE, SetEcoMode(EcoMode.ECO), "PUT", "/v4/chargers/{}/eco-smart", _eco(1, 0), "eco", Eco(enabled=True)),
+        (
+            *(FREE, SetEcoMode(EcoMode.FULL_SOLAR), "PUT", "/v4/chargers/{}/eco-smart", _eco(1, 1), "eco"),
+            Eco(enabled=True, mode=1),
+        ),
+        (FREE, SetEcoMode(EcoMode.OFF), "PUT", "/v4/chargers/{}/eco-smart", _eco(0, 0), "eco", Eco()),
+        (CHARGING, SetCharging(False), "POST", "/v3/chargers/{}/remote-action", {"action": 2}, "manual", Manual.PAUSE),
+        (WAITING, SetOverride(True), "POST", "/v3/chargers/{}/remote-action", {"action": 1}, "manual", Manual.CHARGE),
+        (WAITING, SetCharging(True), "POST", "/v3/chargers/{}/remote-action", {"action": 1}, "manual", Manual.CHARGE),
+        (WAITING, SetOverride(False), "POST", "/v3/chargers/{}/remote-action", {"action": 9}, "manual", Manual.NONE),
+        (FREE, Restart(), "POST", "/v3/chargers/{}/remote-action", {"action": 3}, "restarts", 1),
+        (CHARGING, Install(), "POST", "/v3/chargers/{}/remote-action", {"action": 5}, "updating", True),
+    ],
+)
+async def test_each_command_is_one_request_and_reaches_the_charger(
+    rig: Rig, serial: str, command: Command, method: str, path: str, body: object, attribute: str, value: object
+) -> None:
+    since = rig.clock.monotonic()
+    await _send(rig, serial, command)
+    (sent,) = rig.writes(since)
+    assert (sent.method, sent.path, json.loads(sent.body)) == (method, path.format(serial), body)
+    assert getattr(rig.charger(serial), attribute) == value
+    others = {FREE, WAITING, CHARGING} - {serial}
+    assert not any(other in request.path for request in rig.writes(since) for other in others)
+
+
+async def test_the_solar_share_that_the_user_chose_is_written_back_even_if_an_answer_left_it_out(rig: Rig) -> None:
+    rig.charger(FREE).eco = Eco(enabled=False, percentage=40)
+    await rig.finish(rig.begin(rig.path(FREE).check()))
+    assert rig.path(FREE).eco_percentage == 40
+    rig.charger(FREE).eco = None
+    await rig.finish(rig.begin(rig.path(FREE).check()))
+    rig.charger(FREE).eco = Eco(enabled=False, percentage=40)
+    await _send(rig, FREE, SetEcoMode(EcoMode.ECO))
+    assert rig.charger(FREE).eco == Eco(enabled=True, percentage=40)
+
+
+async def test_i5_a_factory_reset_cannot_be_expressed(rig: Rig) -> None:
+    assert sorted(RemoteAction) == [1, 2, 3, 5, 9]
+    for number in (0, 4, 6, 7, 8):
+        with pytest.raises(ValueError, match="is not a valid RemoteAction"):
+            await rig.account._client.remote_action(FREE, number)  # type: ignore[arg-type]
+    assert rig.writes() == []
+
+
+async def test_the_echo_of_a_write_shows_at_once(rig: Rig) -> None:
+    listener = rig.listener(FREE)
+    await _send(rig, FREE, SetCurrent(13))
+    assert listener.value(CHARGING_CURRENT) == 13
+    await _send(rig, FREE, SetLock(True))
+    assert listener.value(LOCKED) is True
+    locked = listener.latest.get(LOCKED)
+    assert locked is not None
+    assert locked.at == rig.path(FREE).evidence_at  # the cloud's word, no sign of life
+
+
+async def test_a_write_whose_answer_is_empty_is_accepted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = rig.account._client._request
+
+    async def emptied(*args: object) -> None:
+        await request(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(rig.account._client, "_request", emptied)
+    await _send(rig, FREE, SetCurrent(13))
+    await _send(rig, FREE, SetLock(True))
+    assert (rig.charger(FREE).max_charging_current, rig.charger(FREE).locked) == (13, True)
+
+
+async def test_a_write_whose_answer_has_no_echo_is_accepted(rig: Rig) -> None:
+    listener = rig.listener(FREE)
+    for command in (SetCurrent(13), SetLock(True)):
+        await rig.cloud.set_fault(Fault.NULLS, method="PUT", carried_out=True)
+        await _send(rig, FREE, command)
+    assert listener.value(CHARGING_CURRENT) == 32
+    assert listener.value(LOCKED) is False
+    assert (rig.charger(FREE).max_charging_current, rig.charger(FREE).locked) == (13, True)
+
+
+async def test_an_eco_mode_written_shows_at_once_and_is_read_back_within_minutes(rig: Rig) -> None:
+    listener, since = rig.listener(FREE), rig.clock.monotonic()
+    await _send(rig, FREE, SetEcoMode(EcoMode.ECO))
+    assert listener.value(ECO_MODE) is EcoMode.ECO
+    await rig.clock.advance(4 * MINUTE)
+    assert len(rig.gets(f"{STATUS}{FREE}", since)) == 1
+    assert listener.value(ECO_MODE) is EcoMode.ECO
+
+
+async def test_a_schedule_written_is_read_back_within_minutes_also_where_the_answer_is_lost(rig: Rig) -> None:
+    window = ScheduleWindow(slot=0, enabled=False, days=frozenset({0, 6}), start=time(22), end=time(5, 30))
+    for fault in (Fault.NONE, Fault.RESET):
+        rig.charger(WAITING).schedules = ()
+        since = rig.clock.monotonic() + 0.1
+        await rig.clock.advance(1)
+        await rig.cloud.set_fault(fault, method="POST", carried_out=True)
+        (lost,) = await rig.finish(rig.begin(rig.path(WAITING).write_schedule((window,))))
+        assert (lost is None) is (fault is Fault.NONE)
+        (sent,) = rig.writes(since)
+        days = dict.fromkeys(("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"), False)
+        assert json.loads(sent.body) == {
+            "schedules": [
+                {
+                    "id": 0,
+                    "chargerId": int(WAITING),
+                    "enable": 0,
+                    "max_current": 0,
+                    "max_energy": 0,
+                    "days": {**days, "monday": True, "sunday": True},
+                    "start": "2200",
+                    "stop": "0530",
+                }
+            ]
+        }
+        await rig.clock.advance(4 * MINUTE)
+        assert len(rig.gets(f"/chargers/{WAITING}/schedules", since)) == 1
+        assert await rig.finish(rig.begin(rig.path(WAITING).read_schedule())) == [(window,)]
+
+
+async def test_a_window_that_is_not_in_utc_is_not_sent(rig: Rig) -> None:
+    window = ScheduleWindow(0, True, frozenset({0}), time(22), time(5), zone="Europe/Berlin")
+    with pytest.raises(Unsupported):
+        await rig.path(WAITING).write_schedule((window,))
+    assert rig.writes() == []
+
+
+# Refused
+
+
+def _with(**controls: object) -> dict[str, object]:
+    return controls
+
+
+@pytest.mark.parametrize(
+    ("serial", "controls", "command", "reason"),
+    [
+        (CHARGING, _with(locked=True), SetCharging(False), "locked"),
+        (CHARGING, _with(ocpp=True), SetCharging(False), "ocpp_active"),
+        (WAITING, _with(ocpp=True), SetOverride(True), "ocpp_active"),
+    ],
+)
+async def test_403_on_a_write_is_explained_by_what_is_known_of_the_charger(
+    rig: Rig, serial: str, controls: dict[str, object], command: Command, reason: str
+) -> None:
+    for name, value in controls.items():
+        setattr(rig.charger(serial), name, value)
+    await rig.finish(rig.begin(rig.path(serial).check()))
+    since = rig.clock.monotonic()
+    refused = await _refusal(rig, serial, command)
+    assert (type(refused), refused.reason) == (NotAllowed, reason)
+    assert refused.surely_not_sent
+    await rig.clock.advance(MINUTE)
+    assert rig.gets("/users/signin", since) == []  # never a sign-in
+    assert not any(told.needs_login for told in rig.told)
+
+
+async def test_403_on_a_write_of_a_plain_user_names_the_role(rig: Rig) -> None:
+    rig.owner.role = "user"
+    rig.path(FREE).details_turn.expire()
+    await rig.clock.advance(5 * MINUTE)
+    for command in (SetCurrent(10), SetEcoMode(EcoMode.ECO)):
+        refused = await _refusal(rig, FREE, command)
+        assert (type(refused), refused.reason) == (NotAllowed, "role_too_low")
+    with pytest.raises(NotAllowed, match="role_too_low"):
+        await rig.path(FREE).write_schedule(())
+
+
+@pytest.mark.parametrize("command", [Restart(), Install(), SetLock(False), SetCurrent(10)])
+async def test_403_that_a_lock_does_not_explain_is_not_blamed_on_it(rig: Rig, command: Command) -> None:
+    """A locked charger is the usual state at rest; only pausing and resuming are refused for it."""
+    rig.charger(FREE).locked = True
+    await rig.finish(rig.begin(rig.path(FREE).check()))
+    rig.owner.look_only = {FREE}
+    refused = await _refusal(rig, FREE, command)
+    assert (type(refused), refused.reason) == (NotAllowed, "refused")
+
+
+async def test_404_on_a_write_is_not_shared(rig: Rig) -> None:
+    del rig.world.chargers[FREE]
+    refused = await _refusal(rig, FREE, SetCurrent(10))
+    assert (type(refused), refused.reason) == (NotAllowed, "not_shared")
+
+
+async def test_409_is_not_applicable_in_this_state(rig: Rig) -> None:
+    refused = await _refusal(rig, FREE, SetCharging(True))
+    assert (type(refused), refused.reason) == (NotApplicable, "wrong_state")
+    assert rig.account.breaker.closed
+
+
+async def test_a_refusal_proves_that_the_cloud_is_there(rig: Rig) -> None:
+    await rig.cloud.set_fault(Fault.ERROR_500, next_requests=1)
+    await rig.until(BreakerState.DOUBTFUL, within=200)
+    refused = await _refusal(rig, FREE, SetCharging(True))
+    assert isinstance(refused, NotApplicable)
+    assert rig.account.breaker.closed
+
+
+# Not answered
+
+
+async def test_a_command_has_its_patience_then_the_path_counts_as_doubtful(rig: Rig) -> None:
+    await rig.cloud.set_fault(Fault.SLOW, slow_seconds=8)
+    for patience in (5.0, 3.0):
+        begun = rig.clock.monotonic()
+        (lost,) = await rig.finish(rig.begin(rig.path(FREE).execute(SetCurrent(10), patience=patience)), step=0.5)
+        assert isinstance(lost, PathDown)
+        assert (lost.reason, lost.surely_not_sent) == ("timeout", False)
+        assert rig.clock.monotonic() - begun == pytest.approx(patience, abs=0.6)
+        assert rig.account.breaker.state is BreakerState.DOUBTFUL
+    await rig.clock.advance(10)
+    assert rig.charger(FREE).max_charging_current == 10  # late, after its sender had given up
+
+
+@pytest.mark.parametrize("fault", [Fault.ERROR_500, Fault.RESET, Fault.GARBAGE, Fault.HTML])
+async def test_i5_a_restart_whose_answer_is_lost_is_not_sent_again(rig: Rig, fault: Fault) -> None:
+    await rig.cloud.set_fault(fault, method="POST", carried_out=True, next_requests=1)
+    lost = await _refusal(rig, FREE, Restart())
+    assert isinstance(lost, PathDown)
+    assert not lost.surely_not_sent
+    await rig.clock.advance(10 * MINUTE)
+    assert rig.charger(FREE).restarts == 1
+
+
+async def test_a_command_that_finds_no_connection_was_surely_not_sent(rig: Rig) -> None:
+    await rig.cloud.set_fault(Fault.REFUSE)
+    lost = await _refusal(rig, FREE, Restart())
+    assert isinstance(lost, NoConnection)
+    assert lost.surely_not_sent
+
+
+# Tokens
+
+
+async def test_a_command_whose_token_is_refused_is_repeated_once_with_a_new_one(rig: Rig) -> None:
+    await rig.until_get(REFRESH, within=20 * MINUTE)
+    await rig.clock.advance(61)
+    rig.cloud.expire_access()
+    since = rig.clock.monotonic()
+    await _send(rig, FREE, Restart())
+    assert [request.status for request in rig.writes(since)] == [401, 200]
+    assert len(rig.gets(REFRESH, since)) == 1
+    assert rig.charger(FREE).restarts == 1
+    assert overdrawn(rig, probes=False) == []
+
+
+async def test_i6_a_restart_whose_repetition_finds_no_room_is_refused_not_queued(rig: Rig) -> None:
+    await rig.until_get(REFRESH, within=20 * MINUTE)
+    await rig.clock.advance(61)
+    for amps in (10, 11, 12, 13):
+        await _send(rig, FREE, SetCurrent(amps))
+    rig.cloud.expire_access()
+    refused = await _refusal(rig, FREE, Restart())
+    assert isinstance(refused, PathBusy)
+    assert (refused.reason, refused.surely_not_sent) == ("no_room", True)
+    await rig.clock.advance(5 * MINUTE)
+    assert rig.charger(FREE).restarts == 0
+    assert overdrawn(rig, probes=False) == []
+
+
+@pytest.mark.parametrize("command", [Restart(), Install()])
+@pytest.mark.parametrize("waiting", [0, 3])
+async def test_restart_and_install_never_wait_for_room(rig: Rig, command: Command, waiting: int) -> None:
+    tasks = [rig.begin(rig.path(WAITING).execute(SetLock(n % 2 == 0), patience=5)) for n in range(5 + waiting)]
+    await rig.clock.advance(10)
+    begun = rig.clock.monotonic()
+    refused = await _refusal(rig, FREE, command)
+    assert isinstance(refused, PathBusy)
+    assert refused.reason == "no_room"
+    assert refused.retry_after == pytest.approx(50)
+    assert rig.clock.monotonic() == begun
+    assert await rig.finish(*tasks) == [None] * len(tasks)
+    await rig.clock.advance(5 * MINUTE)
+    assert rig.charger(FREE).restarts == 0
+
+
+async def test_a_restart_neither_joins_nor_jumps_the_queue_at_the_moment_at_which_slots_get_free(rig: Rig) -> None:
+    results: list[asyncio.Task[object]] = []
+
+    def press() -> None:
+        results.append(rig.begin(rig.path(FREE).execute(Restart(), patience=5)))
+
+    rig.clock.call_later(60, press)
+    tasks = [rig.begin(rig.path(WAITING).execute(SetLock(n % 2 == 0), patience=5)) for n in range(11)]
+    await rig.clock.advance(60)
+    (refused,) = await rig.finish(*results)
+    assert isinstance(refused, PathBusy)
+    assert refused.reason == "no_room"
+    assert await rig.finish(*tasks) == [None] * 11
+
+
+async def test_a_command_that_is_under_way_keeps_no_restart_of_another_charger_waiting(rig: Rig) -> None:
+    await rig.cloud.set_fault(Fault.SLOW, slow_seconds=4, path_prefix=f"/v2/charger/{WAITING}")
+    slow = rig.begin(rig.path(WAITING).execute(SetLock(True), patience=5))
+    await rig.clock.advance(1)
+    await _send(rig, FREE, Restart())
+    assert not slow.done()
+    assert await rig.finish(slow) == [None]
+
+
+async def test_two_commands_that_meet_a_refused_token_renew_it_once(rig: Rig) -> None:
+    await rig.until_get(REFRESH, within=20 * MINUTE)
+    await rig.clock.advance(61)
+    rig.cloud.expire_access()
+    since = rig.clock.monotonic()
+    tasks = [rig.begin(_send(rig, serial, SetLock(True))) for serial in (FREE, WAITING)]
+    assert await rig.finish(*tasks) == [None, None]
+    assert len(rig.gets("/users/", since)) == 1
+    assert rig.account.breaker.closed
+
+
+# What a command does to others
+
+
+async def test_a_command_to_a_charger_unknown_until_now_goes_to_it_alone(rig: Rig) -> None:
+    rig.world.add(Charger(serial="700555", name="New"))
+    await rig.path("700555").execute(SetLock(True), patience=5)
+    assert rig.charger("700555").locked
+    assert not rig.charger(FREE).locked
+
+
+async def test_commands_do_not_delay_the_groups_polls(rig: Rig) -> None:
+    since = rig.clock.monotonic()
+    for _ in range(10):
+        await _send(rig, FREE, SetLock(True))
+        await rig.clock.advance(30)
+    groups = rig.gets(GROUPS, since)
+    assert len(groups) in {2, 3}
+    assert set(gaps(groups)) == {120}

@@ -1,0 +1,391 @@
+"""One charger as the cloud shows it: what is believed of odd answers, for how long, and what later listeners hear."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+import logging
+from typing import cast, override
+
+import aiohttp
+import pytest
+
+from custom_components.chargekeeper.core.model import (
+    CAR_CONNECTED,
+    CHARGING_CURRENT,
+    ECO_MODE,
+    FIRMWARE,
+    HOUSE_LIMIT,
+    LIFETIME_ENERGY,
+    LOCKED,
+    OCPP,
+    POWER,
+    PROBLEM,
+    ROLE,
+    SESSION_ENERGY,
+    STATUS as STATUS_VALUE,
+    WIRE_RATING,
+    Capability,
+    EcoMode,
+    Role,
+    Source,
+    Status,
+)
+from custom_components.chargekeeper.core.paths import Presence, Word
+from custom_components.chargekeeper.wallbox.account import WallboxAccount
+from custom_components.chargekeeper.wallbox.cloud import ChargerDetails, ChargerStatus, GroupCharger
+from tests.simulators.clock import VirtualClock
+from tests.simulators.wallbox_cloud import Fault
+
+from .rig import CHARGING, FREE, GROUPS, HOUR, MINUTE, STATUS, WAITING, Listener, Rig, rigged
+
+SERIAL = "700101"
+
+
+class _Charger:
+    """A path fed with single answers, and what its listener heard."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.path = self.account().path(SERIAL)
+        self.listener = Listener(self.path, self.clock)
+        self.path.listen(self.listener)
+
+    def account(self) -> WallboxAccount:
+        """One that never sends anything."""
+        nowhere = "http://127.0.0.1:1"
+        session = cast("aiohttp.ClientSession", None)
+        return WallboxAccount(session, self.clock, email="", password="", user_api_url=nowhere, api_url=nowhere)
+
+    async def listed(self, entry: Mapping[str, object] | None = None, *, after: float = 120, **more: object) -> None:
+        await self.clock.advance(after)
+        whole: dict[str, object] = {
+            "id": int(SERIAL),
+            "name": "Garage",
+            "chargerType": "PulsarPlus",
+            "status": 161,
+            "locked": 0,
+            "chargingPower": 0,
+            "addedEnergy": 4.0,
+            "chargingTime": 3600,
+            "operationMode": "wallbox",
+            "maxChargingCurrent": 16,
+            "software": {"currentVersion": "6.7.43", "latestVersion": "6.7.43"},
+        }
+        self.path.listed(
+            GroupCharger.from_dict({k: v for k, v in {**whole, **(entry or {}), **more}.items() if v != "missing"})
+        )
+
+    async def status(
+        self, entry: Mapping[str, object] | None = None, *, after: float = 60, synced_ago: float = 10, **more: object
+    ) -> None:
+        await self.clock.advance(after)
+        config = {**(entry or {}), **more}
+        synced = self.clock.now().timestamp() - synced_ago
+        text = self.clock.now().fromtimestamp(synced, self.clock.now().tzinfo).strftime("%Y-%m-%d %H:%M:%S")
+        top = {"status_id": config.pop("status_id", 161), "last_sync": config.pop("last_sync", text)}
+        self.path.showed_status(ChargerStatus.from_dict(top | {"charging_power": 0.0, "config_data": config}))
+
+    def status_value(self) -> Status | None:
+        return self.listener.value(STATUS_VALUE)
+
+    def presence(self) -> Presence:
+        return self.path.presence
+
+
+# Signs of life
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "alive"),
+    [
+        ({}, {}, False),
+        ({}, {"status": 194}, True),
+        ({}, {"addedEnergy": 4.1}, True),
+        ({}, {"chargingPower": 3.2}, True),
+        ({}, {"chargingTime": 3700}, True),
+        ({"status": 0}, {"status": 161}, True),
+        ({"status": None}, {"status": 161}, True),
+        ({}, {"status": 0}, False),
+        ({}, {"status": None}, False),
+        ({}, {"status": 5, "addedEnergy": 5}, False),
+        ({}, {"name": "Other", "maxChargingCurrent": 10, "locked": 1}, False),  # the user's doing, in the cloud
+        ({}, {"status": "missing"}, False),
+        ({"status": "missing"}, {}, False),
+        ({"status": "nonsense"}, {}, False),
+        ({}, {"addedEnergy": None, "chargingPower": "missing", "chargingTime": -1}, False),
+        ({"addedEnergy": None, "chargingPower": "missing", "chargingTime": "x"}, {}, False),
+    ],
+)
+async def test_i3_what_counts_as_a_sign_of_life_between_two_groups_answers(
+    before: dict[str, object], after: dict[str, object], alive: bool
+) -> None:
+    charger = _Charger()
+    await charger.listed(before)
+    await charger.listed(after)
+    assert (charger.path.evidence_at == charger.clock.monotonic()) is alive
+
+
+@pytest.mark.parametrize(("gap", "alive"), [(300, True), (301, False)])
+async def test_i3_a_change_counts_between_answers_of_the_same_few_minutes_only(gap: float, alive: bool) -> None:
+    charger = _Charger()
+    await charger.listed()
+    await charger.listed(after=gap, status=194)
+    assert (charger.path.evidence_at == charger.clock.monotonic()) is alive
+
+
+async def test_i3_without_any_sign_of_life_nothing_live_is_shown_but_what_lasts_is() -> None:
+    charger = _Charger()
+    await charger.listed()
+    assert charger.presence() is Presence.UNKNOWN
+    assert charger.path.said == Word(Status.AVAILABLE, car_connected=False)
+    for prop in (STATUS_VALUE, POWER, LOCKED, CAR_CONNECTED, PROBLEM):
+        assert charger.listener.latest.get(prop) is None
+    assert charger.listener.value(CHARGING_CURRENT) == 16
+    assert charger.listener.value(SESSION_ENERGY) == 4.0
+    await charger.listed(status=0)
+    assert charger.status_value() is Status.OFFLINE  # that is the cloud's own word
+    assert charger.presence() is Presence.OFFLINE
+
+
+async def test_the_first_answer_is_no_newer_than_the_sign_of_life_after_it() -> None:
+    """What the first groups answer showed may be old: a later answer with an older `last_sync` still counts."""
+    charger = _Charger()
+    await charger.listed(maxChargingCurrent=16)
+    first = charger.listener.latest.get(CHARGING_CURRENT)
+    await charger.status(synced_ago=250, max_charging_current=10)
+    second = charger.listener.latest.get(CHARGING_CURRENT)
+    assert first is not None
+    assert second is not None
+    assert second.value == 10
+    assert second.at > first.at
+
+
+async def test_i3_the_same_last_sync_again_is_no_sign_of_life_and_an_older_one_takes_none_away() -> None:
+    charger = _Charger()
+    await charger.status(synced_ago=0)
+    heard_at = charger.path.evidence_at
+    await charger.status(after=600, synced_ago=600)
+    assert charger.path.evidence_at == pytest.approx(heard_at, abs=1)
+    await charger.status(after=60, synced_ago=3000)
+    assert charger.path.evidence_at == pytest.approx(heard_at, abs=1)
+    assert charger.path.synced_at == pytest.approx(heard_at, abs=1)
+    await charger.status(after=60, last_sync="2031-01-01 00:00:00")
+    await charger.status(after=60, last_sync="soon")
+    await charger.status(after=60, last_sync=None)
+    assert charger.path.evidence_at == pytest.approx(heard_at, abs=1)
+
+
+async def test_the_last_sync_of_the_charger_object_counts_like_that_of_the_status() -> None:
+    charger = _Charger()
+    await charger.status(synced_ago=100)
+    heard_at = charger.path.evidence_at
+    await charger.clock.advance(200)
+    text = charger.clock.now().strftime("%Y-%m-%d %H:%M:%S.000000")
+    date = {"date": text, "timezone_type": 3, "timezone": "UTC"}
+    charger.path.showed_details(ChargerDetails.from_dict({"lastSync": date, "resume": {"totalEnergy": "5120000"}}))
+    assert charger.path.evidence_at == pytest.approx(heard_at + 300, abs=1)
+    assert charger.listener.value(LIFETIME_ENERGY) == 5120
+
+
+@pytest.mark.parametrize(
+    ("code", "age"),
+    [(161, HOUR), (179, HOUR), (14, HOUR), (193, 15 * MINUTE), (196, 15 * MINUTE)],
+)
+async def test_i3_presence_lasts_as_long_as_the_status(code: int, age: float) -> None:
+    charger = _Charger()
+    await charger.status(synced_ago=0, status_id=code)
+    heard_at = charger.path.evidence_at
+    await charger.clock.advance(heard_at + age - 1 - charger.clock.monotonic())
+    assert charger.presence() is Presence.ONLINE
+    assert charger.status_value() is not None
+    await charger.clock.advance(1.1)
+    assert charger.presence() is Presence.UNKNOWN
+    assert charger.status_value() is None
+
+
+# Odd answers
+
+
+@pytest.fixture
+def warnings() -> Iterator[list[str]]:
+    """The warnings of the path's logger."""
+    found: list[str] = []
+
+    class Collector(logging.Handler):
+        @override
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record.getMessage())
+
+    logger, handler = logging.getLogger("custom_components.chargekeeper.wallbox.path"), Collector(logging.WARNING)
+    logger.addHandler(handler)
+    yield found
+    logger.removeHandler(handler)
+
+
+async def test_an_unknown_status_code_is_unknown_kept_for_diagnostics_and_logged_once(warnings: list[str]) -> None:
+    charger = _Charger()
+    await charger.status(synced_ago=0)
+    assert charger.status_value() is Status.AVAILABLE
+    for _ in range(3):
+        await charger.listed(status=200)
+        await charger.status(synced_ago=0, status_id=200)
+        assert charger.status_value() is None
+        assert charger.listener.value(CAR_CONNECTED) is None
+        assert charger.listener.value(PROBLEM) is None
+        assert charger.presence() is Presence.ONLINE
+    await charger.listed(status=201)
+    assert [message for message in warnings if "200" in message] == warnings[:1]
+    assert len(warnings) == 2
+    assert SERIAL not in "".join(warnings)
+    assert charger.path.diagnostics()["unknown_codes"] == [200, 201]
+    assert charger.path.diagnostics()["raw_status"] == 201
+    await charger.status(synced_ago=0)
+    assert charger.status_value() is Status.AVAILABLE
+
+
+@pytest.mark.parametrize("code", [163, "missing", "garbage", -3, 1.5, True])
+async def test_a_code_that_says_nothing_is_unknown_and_no_news(code: object, warnings: list[str]) -> None:
+    charger = _Charger()
+    await charger.status(synced_ago=0)
+    await charger.listed(status=code)
+    assert charger.status_value() is None
+    assert warnings == []
+    await charger.listed()
+    assert charger.status_value() is Status.AVAILABLE
+
+
+async def test_what_an_answer_leaves_out_stays_as_it_was() -> None:
+    charger = _Charger()
+    await charger.listed()
+    eco = {"enabled": True, "mode": 1, "percentage": 40}
+    await charger.status(
+        ecosmart=eco, part_number="PLP1-0-2-4", icp_max_current=25, home_sharing=1, max_available_current=32
+    )
+    await charger.listed(name=None, chargerType="missing", software=None, maxChargingCurrent=None)
+    await charger.status(ecosmart=None)
+    await charger.status(ecosmart={"enabled": None, "percentage": "x"}, home_sharing=1, icp_max_current=None)
+    who = charger.path.identity
+    assert (who.name, who.model, who.part_number) == ("Garage", "Pulsar Plus", "PLP1-0-2-4")
+    assert Capability.ECO_MODE in charger.path.capabilities
+    assert charger.path.eco_percentage == 40
+    assert charger.listener.value(ECO_MODE) is EcoMode.FULL_SOLAR
+    assert charger.listener.value(HOUSE_LIMIT) == 25
+    assert charger.listener.value(WIRE_RATING) == 32
+    assert charger.listener.value(FIRMWARE) == "6.7.43"
+
+
+async def test_a_rename_and_a_model_that_only_the_name_tells_are_taken_over() -> None:
+    charger = _Charger()
+    await charger.listed(name="Commander 2 SN 700101", chargerType=None)
+    assert charger.path.identity.model == "Commander 2"
+    await charger.listed(name="Courtyard", chargerType=None)
+    assert (charger.path.identity.name, charger.path.identity.model) == ("Courtyard", "Commander 2")
+
+
+@pytest.mark.parametrize("off", [{"home_sharing": 0, "icp_max_current": 25}, {"home_sharing": 1, "icp_max_current": 0}])
+async def test_a_house_limit_switched_off_is_no_limit_any_more(off: dict[str, object]) -> None:
+    charger = _Charger()
+    await charger.status(icp_max_current=25, home_sharing=1)
+    assert charger.listener.value(HOUSE_LIMIT) == 25
+    await charger.status(off)
+    assert charger.listener.value(HOUSE_LIMIT) is None
+
+
+async def test_the_first_pulsar_cannot_be_restarted_even_if_an_answer_leaves_its_model_out() -> None:
+    charger = _Charger()
+    await charger.listed(chargerType="Pulsar")
+    await charger.listed(chargerType=None)
+    assert Capability.RESTART not in charger.path.capabilities
+    assert Capability.ECO_MODE not in charger.path.capabilities
+
+
+# Who listens
+
+
+async def test_whoever_joins_later_is_told_all_that_is_known() -> None:
+    charger = _Charger()
+    late = Listener(charger.path, charger.clock)
+    charger.account().path(SERIAL).listen(late)
+    assert late.reads == 0
+    await charger.listed()
+    await charger.status(synced_ago=0, icp_max_current=25, home_sharing=1)
+    await charger.status(synced_ago=0, home_sharing=0)
+    await charger.listed(status=200)
+    charger.path.listen(late)
+    assert late.reads == 1
+    assert late.latest == charger.listener.latest
+    assert late.value(STATUS_VALUE) is None
+    assert late.value(HOUSE_LIMIT) is None
+    assert late.value(CHARGING_CURRENT) == 16
+
+
+async def test_only_the_listener_that_joined_last_hears_and_leaving_twice_harms_nobody() -> None:
+    charger = _Charger()
+    first, second = Listener(charger.path, charger.clock), Listener(charger.path, charger.clock)
+    leave_first = charger.path.listen(first)
+    leave_second = charger.path.listen(second)
+    leave_first()
+    await charger.listed()
+    assert (first.reads, second.reads) == (0, 1)
+    leave_second()
+    leave_second()
+    await charger.listed()
+    charger.path.refuse()
+    for _ in range(3):
+        charger.path.unlisted()
+    assert (second.reads, second.changes) == (1, 0)
+
+
+# Over the sockets
+
+
+@pytest.fixture
+async def rig(socket_enabled: None) -> AsyncIterator[Rig]:
+    async with rigged() as rig:
+        yield rig
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("prefix", [STATUS, "/v2/charger/", "/chargers/7", GROUPS])
+async def test_i2_answers_emptied_of_all_values_cost_no_value_that_lasts(rig: Rig, prefix: str, missing: bool) -> None:
+    await rig.settle_in()
+    kept = (CHARGING_CURRENT, WIRE_RATING, FIRMWARE, OCPP, ROLE, LIFETIME_ENERGY, SESSION_ENERGY, ECO_MODE)
+    listener = rig.listener(CHARGING)
+    before = {prop.key: listener.value(prop) for prop in kept}
+    assert None not in before.values()
+    await rig.cloud.set_fault(Fault.NULLS, path_prefix=prefix, missing=missing)
+    rig.path(CHARGING).details_turn.expire()
+    rig.path(CHARGING).schedule_turn.expire()
+    rig.path(CHARGING).status_turn.expire()
+    await rig.clock.advance(10 * MINUTE)
+    await rig.cloud.set_fault(Fault.NONE)
+    await rig.clock.advance(10 * MINUTE)
+    after = {prop.key: listener.value(prop) for prop in kept}
+    for moving in (LIFETIME_ENERGY.key, SESSION_ENERGY.key):
+        before.pop(moving)
+        assert after.pop(moving) is not None
+    assert after == before
+    assert rig.path(CHARGING).identity.name == "Carport"
+    assert listener.value(STATUS_VALUE) is Status.CHARGING
+
+
+@pytest.mark.parametrize("fault", [Fault.HTML, Fault.GARBAGE, Fault.HALF, Fault.ERROR_500])
+async def test_nonsense_for_one_charger_leaves_the_others_untouched(rig: Rig, fault: Fault) -> None:
+    await rig.settle_in()
+    await rig.cloud.set_fault(fault, path_prefix=f"{STATUS}{WAITING}")
+    await rig.clock.advance(2 * HOUR)
+    for serial in (FREE, CHARGING):
+        assert rig.path(serial).presence is Presence.ONLINE
+    assert rig.listener(WAITING).value(STATUS_VALUE) is None  # nobody heard of it for two hours
+    assert rig.outages == []
+
+
+async def test_values_come_from_the_cloud_and_the_role_is_the_signed_in_accounts(rig: Rig) -> None:
+    rig.cloud.add_account("second@example.org", "password", role="user")
+    await rig.settle_in()
+    listener = rig.listener(CHARGING)
+    assert {reading.source for _, reading in listener.latest.items()} == {Source.CLOUD}
+    assert listener.value(ROLE) is Role.SUPER_ADMIN
+    assert listener.value(POWER) == pytest.approx(16 * 230 * 3, abs=1)
+    assert rig.listener(FREE).value(POWER) == 0
+    assert rig.path(CHARGING).meters_lifetime is False
+    assert rig.path(CHARGING).last_contact == rig.account.last_contact
+    assert rig.path(CHARGING).asked_at == rig.gets(GROUPS)[-1].at
