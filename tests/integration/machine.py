@@ -48,8 +48,8 @@ class Machine:
         self.disk = folder / "disk-1"
         self.disk.mkdir()
         self._folder = folder
-        self.set_up_took = 0.0
-        """Real seconds that setting ChargeKeeper up took at the last start."""
+        self.set_up_took = self.set_up_cpu = 0.0
+        """Real seconds that setting ChargeKeeper up took at the last start, and those that the processor worked."""
         self._disks = 1
         self._hass: HomeAssistant | None = None
         self._running = AsyncExitStack()
@@ -82,10 +82,10 @@ class Machine:
         resolver: Any = ThreadedResolver()  # instead of one that listens on the network
         hass.data[DATA_RESOLVER] = resolver
         hass.data[REGISTRY] = Registry(clock)
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.process_time()
         await async_setup_component(hass, DOMAIN, {})
         await hass.async_block_till_done()
-        self.set_up_took = time.perf_counter() - began
+        self.set_up_took, self.set_up_cpu = time.perf_counter() - began, time.process_time() - cpu_began
         return hass
 
     async def shut_down(self) -> None:

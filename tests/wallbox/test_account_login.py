@@ -76,6 +76,19 @@ async def test_each_renewal_takes_one_slot_from_the_slow_round(socket_enabled: N
         assert set(gaps(rig.gets(GROUPS, since))) == {120}
 
 
+async def test_a_refused_refresh_and_its_sign_in_take_two_slots_from_the_slow_round(socket_enabled: None) -> None:
+    async with rigged(idle_world(60)) as rig:
+        await _freshly_renewed(rig)
+        rig.cloud.expire_access()
+        rig.cloud.revoke_refresh()
+        since = rig.clock.monotonic() + 1
+        await rig.clock.advance(20 * MINUTE)
+        answered = [request for request in rig.gets(since=since) if request.path not in {REFRESH, SIGN_IN}]
+        answered = [request for request in answered if request.status == 200]
+        assert len(rig.gets("/users/", since)) == 3
+        assert len(answered) == 20 - 3
+
+
 @pytest.mark.parametrize("lifetime", [30.0, 200.0, 400.0])
 async def test_i6_tokens_that_live_very_shortly_cause_no_storm(rig: Rig, lifetime: float) -> None:
     rig.cloud.access_lifetime = lifetime

@@ -259,6 +259,21 @@ async def test_i6_after_kill_9_all_slots_count_as_just_used(rig: Rig, reloaded: 
     assert overdrawn(rig, probes=False) == []
 
 
+async def test_i6_commands_that_were_the_first_requests_of_a_run_are_not_forgotten_by_kill_9(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.until_get(GROUPS)
+    await rig.account.stop()
+    rig.account.start()  # a reload: the tokens live on, and the next GET has a minute to wait
+    begun = rig.clock.monotonic()
+    for amps in range(10, 15):
+        await rig.path(FREE).execute(SetCurrent(amps), patience=5)
+    await rig.restart(killed=True)
+    more = [rig.begin(rig.path(FREE).execute(SetCurrent(amps), patience=5)) for amps in range(20, 25)]
+    assert await rig.finish(*more) == [None] * 5
+    assert len(rig.writes(begun)) == 10
+    assert overdrawn(rig, probes=False) == []
+
+
 async def test_the_store_is_written_before_the_first_request_and_at_what_must_not_be_forgotten(rig: Rig) -> None:
     await rig.cloud.set_fault(Fault.HANG)
     rig.account.start()
@@ -278,7 +293,7 @@ async def test_the_store_is_written_before_the_first_request_and_at_what_must_no
 
 async def test_i6_what_a_config_flow_spent_is_stored_before_the_first_request_of_its_entry(rig: Rig) -> None:
     await rig.account.first_look()
-    vars(rig)["saved"] = None  # nobody stored it: there was no entry yet
+    rig.saved = None  # nobody stored it: there was no entry yet
     rig.account.start()
     await rig.clock.advance(61)
     assert len(rig.data_gets()) == 2

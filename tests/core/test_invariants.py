@@ -1,0 +1,456 @@
+"""The keeper under everything at once: people, outages, lost answers, power cuts; its invariants hold throughout.
+
+One state machine; each invariant of the design (section 9) that the core answers for is a check that names it.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from datetime import timedelta
+from math import inf
+from types import EllipsisType
+from typing import override
+
+from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from custom_components.chargekeeper.core.breaker import Failure
+from custom_components.chargekeeper.core.journal import End, IntentState, Until
+from custom_components.chargekeeper.core.keeper import KeeperOptions
+from custom_components.chargekeeper.core.model import (
+    CHARGING_CURRENT,
+    HOUSE_LIMIT,
+    PROPERTIES,
+    WIRE_RATING,
+    EcoMode,
+    Problem,
+    ReadingClass,
+    Schedule,
+    Source,
+    Status,
+)
+from custom_components.chargekeeper.core.paths import (
+    ChargerError,
+    Command,
+    Install,
+    LoginRejected,
+    NoConnection,
+    NotAllowed,
+    PathBusy,
+    PathDown,
+    Presence,
+    Restart,
+    SetCharging,
+    SetCurrent,
+    SetEcoMode,
+    SetLock,
+    SetOverride,
+    Setting,
+)
+from custom_components.chargekeeper.core.restart import STATUS_FRESH
+from tests.core.fake_path import BENCHES, DAYTIME, NIGHT, Bench, FakeCharger, FakePath, Manual, Resume, Saved
+
+ERRORS: tuple[Callable[[], ChargerError], ...] = (
+    lambda: PathDown("timeout"),
+    lambda: NoConnection("refused"),
+    lambda: PathBusy("throttled", 60),
+    lambda: NotAllowed("refused"),
+    lambda: LoginRejected("invalid_auth"),
+)
+
+SETTINGS: tuple[Setting, ...] = (
+    *(SetCurrent(amps) for amps in (5, 6, 8, 10, 12, 16, 20, 25, 32, 40)),
+    *(SetCharging(on) for on in (True, False)),
+    *(SetLock(locked) for locked in (True, False)),
+    *(SetEcoMode(mode) for mode in EcoMode),
+)
+
+LIMITS = st.sampled_from([6.0, 9.5, 10.0, 16.0, 32.0])
+
+EMPTY: dict[str, object] = {"override": None, "restart": None, "install": None}
+
+
+CHANGES: dict[str, Callable[[FakeCharger], None]] = {
+    "unplugged": FakeCharger.unplug,
+    "plugged in": lambda charger: setattr(charger, "car", True),
+    "full": lambda charger: setattr(charger, "full", True),
+    "hungry": lambda charger: setattr(charger, "full", False),
+    "paused in the app": lambda charger: setattr(charger, "manual", Manual.PAUSE if charger.car else None),
+    "started in the app": lambda charger: setattr(charger, "manual", Manual.CHARGE if charger.car else None),
+    "power cut": FakeCharger.power_cycle,
+    "gone": lambda charger: setattr(charger, "at_hand", False),
+    "back": lambda charger: setattr(charger, "at_hand", True),
+    "update begins": lambda charger: setattr(charger, "updating", True),
+    "update ends": lambda charger: charger.__dict__.update(updating=False, firmware="2.0"),
+    "set to 6 A": lambda charger: setattr(charger, "amps", 6),
+    "set to 16 A": lambda charger: setattr(charger, "amps", 16),
+    "set to 32 A": lambda charger: setattr(charger, "amps", 32),
+}
+"""What others do at the charger."""
+
+TROUBLES: dict[str, Callable[[FakePath], None]] = {
+    "hiccup": lambda path: path.breaker.bad(Failure.OTHER),
+    "refuses": lambda path: path.breaker.bad(Failure.CONNECT),
+    "wants to be left alone": lambda path: path.breaker.throttled(60),
+    "not heard for long": lambda path: setattr(path, "is_present", Presence.UNKNOWN),
+    "heard": lambda path: setattr(path, "is_present", None),
+}
+"""What befalls a path."""
+
+
+class WatchedPath(FakePath):
+    """A path that asks the machine about every command before it carries it, and notes what it told."""
+
+    machine: KeeperMachine
+
+    @override
+    async def execute(self, command: Command, *, patience: float) -> None:
+        self.machine.before_sending(self, command)
+        await super().execute(command, patience=patience)
+
+    @override
+    def tell(self, status: Status | EllipsisType | None = ..., *, synced_ago: float | None = 0.0) -> None:
+        if status is not Status.OFFLINE and (self.charger.at_hand or status is not ...):
+            self.machine.shown[CHARGING_CURRENT.key] = float(self.charger.amps)
+            self.machine.shown[WIRE_RATING.key] = 32.0
+            self.machine.present = float(self.charger.amps)
+        super().tell(status, synced_ago=synced_ago)
+
+
+class KeeperMachine(RuleBasedStateMachine):
+    """A charger with a cloud path and, now and then, a local one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.failures: list[str] = []
+        self.presses = 0
+        self.restarts_at: list[float] = []
+        self.told_of_failure = False
+        self.shown: dict[str, float] = {}
+        self.saved_before: dict[str, object] = dict(EMPTY)
+        self.present = 0.0
+        """The setting as far as anybody can know: as shown last, or as sent since, A."""
+        self.bench = self.run(self._make())
+
+    def run[T](self, work: Coroutine[object, object, T]) -> T:
+        return self.loop.run_until_complete(work)
+
+    async def _make(self) -> Bench:
+        bench = Bench()
+        BENCHES.remove(bench)
+        self._watch(bench.cloud)
+        return bench
+
+    def _watch(self, path: FakePath) -> None:
+        path.__class__ = WatchedPath
+        assert isinstance(path, WatchedPath)
+        path.machine = self
+
+    async def settle(self) -> None:
+        await self.bench.clock.settle()
+        self.look_at_the_disk()
+
+    @override
+    def teardown(self) -> None:
+        try:
+            self.run(self.rest_in_peace())
+        finally:
+            self.run(self.bench.stop())
+            self.loop.close()
+
+    @property
+    def paths(self) -> list[FakePath]:
+        return [path for path in self.bench.keeper._router if isinstance(path, FakePath)]
+
+    # What people and the world do
+
+    @initialize(
+        windows=st.sampled_from([(), (NIGHT,), (DAYTIME,), (NIGHT, replace(DAYTIME, slot=1, enabled=False))]),
+        resume=st.sampled_from(Resume),
+        limit=st.none() | LIMITS,
+        delays=st.sampled_from([(), (20.0,), (2.0, 7.0)]),
+    )
+    def begin(self, windows: Schedule, resume: Resume, limit: float | None, delays: tuple[float, ...]) -> None:
+        bench = self.bench
+        bench.charger.windows = self.windows = windows
+        bench.charger.resume = resume
+        bench.cloud.read_back_delays = delays
+        bench.options = bench.keeper.options = KeeperOptions(load_group_limit=limit)
+        self.run(bench.start(tell=False))
+        self.tell(bench.cloud)
+
+    @rule(seconds=st.sampled_from([0.0, 1.0, 21.0, 60.0, 130.0, 700.0, 7300.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.run(self.bench.clock.advance(seconds))
+        self.run(self.settle())
+
+    @rule(
+        status=st.sampled_from([..., ..., ..., ..., None, Status.OFFLINE, Status.WAITING_CAR, Status.ERROR]),
+        number=st.integers(0, 1),
+    )
+    def answer(self, status: Status | EllipsisType | None, number: int) -> None:
+        if self.paths:
+            self.tell(self.paths[number % len(self.paths)], status)
+
+    def tell(self, path: FakePath, status: Status | EllipsisType | None = ...) -> None:
+        self.act(lambda: path.tell(status))
+
+    def act(self, what: Callable[[], None]) -> None:
+        """Do something in the loop, and let everything that it sets off come to rest."""
+
+        async def act() -> None:
+            what()
+            await self.settle()
+
+        self.run(act())
+
+    @rule(amps=LIMITS)
+    def a_house_limit_is_shown(self, amps: float) -> None:
+        self.shown[HOUSE_LIMIT.key] = amps
+        self.act(lambda: self.bench.cloud.show(HOUSE_LIMIT, amps))
+
+    @rule(limit=st.none() | LIMITS)
+    def the_user_enters_a_limit(self, limit: float | None) -> None:
+        self.bench.options = KeeperOptions(load_group_limit=limit)
+        self.act(lambda: setattr(self.bench.keeper, "options", self.bench.options))
+
+    @rule(change=st.sampled_from(sorted(CHANGES)))
+    def the_world_changes(self, change: str) -> None:
+        CHANGES[change](self.bench.charger)
+
+    @rule(trouble=st.sampled_from(sorted(TROUBLES)), number=st.integers(0, 1))
+    def a_path_has_trouble(self, trouble: str, number: int) -> None:
+        if self.paths:
+            self.act(lambda: TROUBLES[trouble](self.paths[number % len(self.paths)]))
+
+    @rule()
+    def the_cloud_is_lost(self) -> None:
+        self.run(self.bench.cloud.lose())
+        self.run(self.settle())
+
+    @rule(errors=st.lists(st.sampled_from(ERRORS), max_size=3), lost=st.integers(0, 1), acked=st.booleans())
+    def commands_go_wrong(self, errors: list[Callable[[], ChargerError]], lost: int, acked: bool) -> None:
+        cloud = self.bench.cloud
+        cloud.errors.clear()
+        cloud.errors.extend(error() for error in errors)
+        cloud.lost_answers, cloud.acked_only = lost, acked
+        error = errors[0]() if errors else None
+        cloud.check_error = cloud.schedule_error = error
+
+    @rule()
+    def all_is_well_again(self) -> None:
+        cloud, charger = self.bench.cloud, self.bench.charger
+        cloud.errors.clear()
+        cloud.lost_answers, cloud.acked_only = 0, False
+        cloud.check_error = cloud.schedule_error = None
+        charger.at_hand, charger.car, charger.locked = True, True, False
+        self.tell(cloud)
+
+    @precondition(lambda self: len(self.paths) == 1)
+    @rule()
+    def a_local_path_comes(self) -> None:
+        path = FakePath(self.bench.charger, source=Source.BLUETOOTH, log=[])
+        self._watch(path)
+        self.act(lambda: self.bench.keeper.add_path(path))
+
+    @precondition(lambda self: len(self.paths) == 2)
+    @rule()
+    def the_local_path_goes(self) -> None:
+        self.act(lambda: self.bench.keeper.remove_path(Source.BLUETOOTH))
+
+    # What the user wants
+
+    @rule(setting=st.sampled_from(SETTINGS), cut=st.none() | st.integers(0, 12))
+    def a_setting(self, setting: Setting, cut: int | None) -> None:
+        self.run(self.wish(self.bench.keeper.command(setting), cut))
+
+    @rule(
+        on=st.booleans(),
+        minutes=st.none() | st.sampled_from([1, 30]),
+        cut=st.none() | st.integers(0, 25),
+    )
+    def the_override(self, on: bool, minutes: int | None, cut: int | None) -> None:
+        self.run(self.bench.clock.advance(1))
+        until_at = None if minutes is None else self.bench.clock.now() + timedelta(minutes=minutes)
+        until = Until.FULL if minutes is None else Until.TIME
+        done = self.run(self.wish(self.bench.keeper.set_override(on, until=until, until_at=until_at), cut))
+        if done and not on and self.bench.snapshot.override.on:
+            self.failures.append("I4: switched off, and still on")
+
+    @rule(cut=st.none() | st.integers(0, 12))
+    def restart(self, cut: int | None) -> None:
+        self.presses += 1
+        before = len(self.restarts_at)
+        self.run(self.wish(self.bench.keeper.restart(), cut))
+        if len(self.restarts_at) > before + 1:
+            self.failures.append("I5: one press, several restarts")
+
+    @rule(cut=st.none() | st.integers(0, 12))
+    def install(self, cut: int | None) -> None:
+        self.run(self.wish(self.bench.keeper.install(), cut))
+
+    async def wish(self, work: Coroutine[object, object, object], cut: int | None) -> bool:
+        """Whether it was granted. With `cut` the power fails after so many turns of the loop."""
+        task = asyncio.ensure_future(work)
+        if cut is not None:
+            for _ in range(cut):
+                await asyncio.sleep(0)
+            granted = task.done() and task.exception() is None
+            await self.begin_again()
+        else:
+            await self.bench.clock.settle()
+            for _ in range(30):  # what waits for a look, or for another command
+                if task.done():
+                    break
+                await self.bench.clock.advance(1)
+            granted = task.done() and task.exception() is None
+        if not task.done():
+            await asyncio.wait([task])
+        task.exception()
+        await self.settle()
+        return granted
+
+    @rule(down_for=st.sampled_from([0.0, 30.0, 900.0]))
+    def home_assistant_starts_anew(self, down_for: float) -> None:
+        self.run(self.begin_again(down_for))
+        self.run(self.settle())
+
+    async def begin_again(self, down_for: float = 5.0) -> None:
+        if not self.paths:
+            return
+        await self.bench.restart_home_assistant(down_for=down_for, tell=False)
+        self._watch(self.bench.cloud)
+
+    # What must hold
+
+    def before_sending(self, path: WatchedPath, command: Command) -> None:
+        """I1 and I5: what may be sent, judged by what was told, not by what the keeper made of it."""
+        if isinstance(command, SetCurrent):
+            self._may_set(command.amps)
+        elif isinstance(command, Restart | Install):
+            self._may_restart(path, command)
+        elif isinstance(command, SetCharging | SetOverride) and command.on:
+            self._may_start()
+        if isinstance(command, SetOverride) and command.on:
+            intent = Saved(self.bench.journal or EMPTY).override
+            if intent is None or intent["sent"] is not True:
+                self.failures.append("I4: sent before it was saved")
+
+    @property
+    def ceiling(self) -> float:
+        """The smallest of the limits ever shown and the one that the user entered."""
+        limits = [self.shown[prop.key] for prop in (WIRE_RATING, HOUSE_LIMIT) if prop.key in self.shown]
+        entered = self.bench.options.load_group_limit
+        return min([*limits, *([] if entered is None else [entered])], default=inf)
+
+    def _may_set(self, amps: int) -> None:
+        if amps > self.ceiling and amps > self.present:
+            self.failures.append(f"I1: from {self.present} A to {amps} A, the ceiling being {self.ceiling} A")
+        if WIRE_RATING.key not in self.shown and amps > self.present:
+            self.failures.append("I1: raised with unknown wiring")
+        self.present = min(self.present, amps) if amps > self.ceiling else amps
+
+    def _may_start(self) -> None:
+        lowered = [entry for path in self.paths for entry in path.log[-4:] if isinstance(entry, SetCurrent)]
+        if self.present > self.ceiling and not any(entry.amps <= self.ceiling for entry in lowered):
+            self.failures.append(f"I1: started with {self.present} A, the ceiling being {self.ceiling} A")
+
+    def _may_restart(self, path: WatchedPath, command: Restart | Install) -> None:
+        now = self.bench.clock.monotonic()
+        said = None if path.said is None else path.said.status
+        if said in {None, Status.UPDATING, Status.CHARGING, Status.OFFLINE}:
+            self.failures.append(f"I5: {command} on {said}")
+        if path.asked_at is None or now - path.asked_at > STATUS_FRESH or path.presence is not Presence.ONLINE:
+            self.failures.append("I5: on an old status")
+        if isinstance(command, Restart):
+            self.restarts_at.append(now)
+
+    def look_at_the_disk(self) -> None:
+        """I4: an intent vanishes only after its one end; nothing brings it back but the user."""
+        self.told_of_failure |= any(Problem.OVERRIDE_FAILED in shown.problems for shown in self.bench.snapshots)
+        self.bench.snapshots.clear()
+        for entry in [entry for entry in self.bench.log if isinstance(entry, Saved)]:
+            self.bench.log.remove(entry)
+            before, after = self.saved_before["override"], entry.journal["override"]
+            self.saved_before = entry.journal
+            assert before is None or isinstance(before, dict)
+            assert after is None or isinstance(after, dict)
+            gone = after is None or (before is not None and after["created_at"] != before["created_at"])
+            if (
+                before is not None
+                and gone
+                and (before["state"], before["end"] in set(End))
+                != (
+                    IntentState.ENDING,
+                    True,
+                )
+            ):
+                self.failures.append(f"I4: {before} became {after}")
+            if after is not None and (after["state"] == IntentState.ENDING) is not (after["end"] is not None):
+                self.failures.append(f"I4: {after} has an end and goes on, or none and is over")
+            ends = {entry["end"] for entry in (before, after) if entry is not None} - {None}
+            if not gone and len(ends) > 1:
+                self.failures.append(f"I4: {before} has another end: {after}")
+
+    @invariant()
+    def i1_i4_i5_hold_whenever_something_is_sent_or_saved(self) -> None:
+        assert self.failures == []
+
+    @invariant()
+    def i2_configuration_never_becomes_unknown(self) -> None:
+        for key, value in self.shown.items():
+            assert self.bench.snapshot.value(PROPERTIES[key]) == value, key
+
+    @invariant()
+    def i3_no_live_value_is_shown_past_its_age(self) -> None:
+        now = self.bench.clock.monotonic()
+        for prop, reading in self.bench.snapshot.readings.items():
+            if prop.kind is ReadingClass.LIVE and reading.value is not Status.RESTARTING:
+                assert reading.expires_at > now, prop.key
+
+    @invariant()
+    def i4_what_is_shown_is_what_is_on_the_disk(self) -> None:
+        intent = Saved(self.bench.journal or EMPTY).override
+        wanted = intent is not None and intent["state"] != IntentState.ENDING
+        assert self.bench.snapshot.override.on is wanted
+
+    @invariant()
+    def i5_a_restart_needs_a_press(self) -> None:
+        assert self.bench.charger.restarts <= self.presses
+
+    @invariant()
+    def nothing_spins(self) -> None:
+        assert self.bench.clock.pending < 40
+
+    async def rest_in_peace(self) -> None:
+        """I4: when all is well again, off is off, and nothing of ours is left at the charger."""
+        bench, charger, cloud = self.bench, self.bench.charger, self.bench.cloud
+        cloud.errors.clear()
+        cloud.lost_answers, cloud.acked_only = 0, False
+        cloud.check_error = cloud.schedule_error = cloud.is_present = None
+        bench.options = bench.keeper.options = KeeperOptions()
+        bench.keeper.remove_path(Source.BLUETOOTH)
+        charger.at_hand, charger.locked, charger.updating, charger.firmware = True, False, False, "2.0"
+        await bench.clock.advance(700)
+        await bench.poll(4)
+        outside = any(window.enabled for window in charger.windows) and not charger.in_window
+        overridden = bench.snapshot.override.applied and outside
+        await bench.keeper.set_override(False)
+        await bench.poll(5)
+        self.look_at_the_disk()
+        assert bench.intent is None
+        assert not bench.snapshot.override.on
+        assert not (overridden and charger.manual is Manual.CHARGE)
+        assert charger.windows == self.windows or self.told_of_failure
+        assert self.failures == []
+
+
+TestInvariants = KeeperMachine.TestCase
+TestInvariants.settings = settings(
+    max_examples=200,
+    stateful_step_count=50,
+    deadline=None,
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+)

@@ -1,0 +1,331 @@
+"""The time-of-use override end to end: keeper, account and client against the simulated cloud and its chargers."""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import replace
+from datetime import timedelta
+import json
+
+import pytest
+
+from custom_components.chargekeeper.core.journal import Until
+from custom_components.chargekeeper.core.model import STATUS, Outcome, Override, Problem, Status
+from custom_components.chargekeeper.core.paths import NotAllowed
+from tests.simulators.wallbox_cloud import Fault, Resume
+from tests.simulators.world import Car, Manual, RestartPlan, State, Window
+from tests.wallbox.conftest import WAITING, Bench
+
+ON, OFF = 1, 9
+HELD, WANTED, NOT_WANTED = Override(on=True, applied=True), Override(on=True), Override()
+
+
+@pytest.fixture
+async def home(bench: Bench) -> Bench:
+    """Everything was read; at one charger a car waits for the night."""
+    await bench.settle_in()
+    assert bench.snapshot(WAITING).value(STATUS) is Status.WAITING_SCHEDULE
+    return bench
+
+
+def actions(bench: Bench) -> list[int]:
+    """The remote actions that reached the cloud."""
+    path = f"/v3/chargers/{WAITING}/remote-action"
+    return [json.loads(request.body)["action"] for request in bench.cloud.requests if request.path == path]
+
+
+def writes(bench: Bench) -> list[tuple[str, str]]:
+    """Everything written, in order: method and the end of the path."""
+    return [(r.method, r.path.rpartition("/")[2]) for r in bench.cloud.requests if r.method != "GET"]
+
+
+def intent(bench: Bench) -> dict[str, object] | None:
+    """The override in the journal."""
+    found = bench.journals[WAITING]["override"]
+    assert found is None or isinstance(found, dict)
+    return found
+
+
+def reasons(bench: Bench) -> list[str]:
+    """How overrides ended."""
+    return [event.details["reason"] for event in bench.events[WAITING] if event.type == "override_ended"]
+
+
+def shown(bench: Bench) -> Override:
+    return bench.snapshot(WAITING).override
+
+
+async def answered[T](bench: Bench, work: Coroutine[object, object, T]) -> T:
+    """The answer to a command, while the waits of the purses and time-outs pass."""
+    task = asyncio.ensure_future(work)
+    await bench.clock.advance_until(task.done, within=120)
+    return await task
+
+
+async def switch(bench: Bench, on: bool) -> Outcome:
+    return await answered(bench, bench.keepers[WAITING].set_override(on))
+
+
+async def hold(bench: Bench) -> None:
+    """On, and seen to be so."""
+    assert await switch(bench, True) is Outcome.ACCEPTED
+    await bench.clock.advance_until(lambda: shown(bench) == HELD and is_verified(bench), within=130)
+
+
+def is_verified(bench: Bench) -> bool:
+    entry = intent(bench)
+    return entry is not None and entry["state"] == "verified"
+
+
+async def test_on_and_off(home: Bench) -> None:
+    charger = home.charger(WAITING)
+    await hold(home)
+    # The house allows 25 A, the charger is set to 32 A: that is lowered before the start (I1).
+    assert writes(home) == [("PUT", WAITING), ("POST", "remote-action")]
+    assert charger.max_charging_current == 25
+    assert actions(home) == [ON]
+    assert home.charger(WAITING).state is State.CHARGING
+    assert await switch(home, False) is Outcome.ACCEPTED
+    await home.clock.advance(5 * 60)
+    assert intent(home) is None
+    assert actions(home) == [ON, OFF]
+    assert home.charger(WAITING).manual is Manual.NONE
+    assert home.snapshot(WAITING).value(STATUS) is Status.WAITING_SCHEDULE
+    assert reasons(home) == ["cancelled"]
+    assert home.told(WAITING, "connection") == ["override_ended"]
+
+
+async def test_what_charges_already_needs_no_write(home: Bench) -> None:
+    home.charger(WAITING).manual = Manual.CHARGE
+    await home.clock.advance(5 * 60)
+    assert await switch(home, True) is Outcome.VERIFIED
+    assert shown(home) == HELD
+    assert writes(home) == []
+
+
+@pytest.mark.parametrize("resume", [Resume.CONFLICT, Resume.NO_EFFECT])
+async def test_a_schedule_that_cannot_be_overridden_is_disabled_and_restored(home: Bench, resume: Resume) -> None:
+    charger = home.charger(WAITING)
+    night, never = charger.schedules[0], Window(start="0100", stop="0200", enabled=False)
+    charger.schedules = (night, never)
+    home.cloud.resume[WAITING] = resume
+    await hold(home)
+    assert charger.schedules == (replace(night, enabled=False), never)
+    assert home.charger(WAITING).state is State.CHARGING
+    saved = intent(home)
+    assert saved is not None
+    assert saved["disabled"] is True
+    assert await switch(home, False) is Outcome.ACCEPTED
+    await home.clock.advance(5 * 60)
+    assert charger.schedules == (night, never)
+    assert intent(home) is None
+    assert actions(home) == [ON, OFF]
+    assert home.charger(WAITING).state is State.WAITING_SCHEDULE
+
+
+async def test_what_the_owner_changed_meanwhile_stays(home: Bench) -> None:
+    charger = home.charger(WAITING)
+    home.cloud.resume[WAITING] = Resume.CONFLICT
+    await hold(home)
+    changed = replace(charger.schedules[0], start="2300")
+    charger.schedules = (changed,)
+    await switch(home, False)
+    await home.clock.advance(5 * 60)
+    assert charger.schedules == (changed,)
+
+
+OUTAGES = [Fault.REFUSE, Fault.HANG, Fault.ERROR_500, Fault.HTML, Fault.GARBAGE]
+
+
+@pytest.mark.parametrize("fault", OUTAGES)
+async def test_asked_for_in_an_outage_it_is_applied_once_when_the_cloud_is_back(home: Bench, fault: Fault) -> None:
+    await home.cloud.set_fault(fault)
+    await home.clock.advance_until(lambda: not home.account.breaker.usable, within=400)
+    before = len(actions(home))
+    assert await switch(home, True) is Outcome.PENDING
+    assert home.told(WAITING, "connection") == ["override_pending"]
+    assert shown(home) == WANTED
+    await home.clock.advance(1800)
+    assert len(actions(home)) == before
+    await home.cloud.set_fault(Fault.NONE)
+    back = await home.clock.advance_until(lambda: home.account.breaker.usable, within=150)
+    assert back <= 150
+    assert await home.clock.advance_until(lambda: len(actions(home)) > before, within=10) <= 10
+    await home.clock.advance(1800)
+    assert actions(home)[before:] == [ON]
+    assert shown(home) == HELD
+    assert home.told(WAITING, "connection") == ["override_pending", "override_reapplied"]
+
+
+@pytest.mark.parametrize("fault", [Fault.HANG, Fault.ERROR_500, Fault.REFUSE])
+async def test_a_press_that_discovers_the_outage(home: Bench, fault: Fault) -> None:
+    await home.cloud.set_fault(fault)
+    assert await switch(home, True) is Outcome.PENDING
+    await home.clock.advance(600)
+    assert len(actions(home)) <= 1  # one try, of which nobody knows what came
+    assert shown(home) == WANTED
+    await home.cloud.set_fault(Fault.NONE)
+    await home.clock.advance(600)
+    assert shown(home) == HELD
+    assert home.charger(WAITING).state is State.CHARGING
+    assert reasons(home) == []
+
+
+@pytest.mark.parametrize(
+    ("theirs", "sent", "ends"),
+    [(Manual.CHARGE, [], None), (Manual.NONE, [ON], None), (Manual.PAUSE, [], "override_superseded")],
+)
+async def test_ours_base_and_theirs(home: Bench, theirs: Manual, sent: list[int], ends: str | None) -> None:
+    await hold(home)
+    before = len(actions(home))
+    await home.cloud.set_fault(Fault.ERROR_500)
+    await home.clock.advance(600)
+    home.charger(WAITING).manual = theirs
+    await home.cloud.set_fault(Fault.NONE)
+    await home.clock.advance(600)
+    assert actions(home)[before:] == sent
+    assert (ends in home.told(WAITING, "connection")) is (ends is not None)
+    assert shown(home) == (NOT_WANTED if ends else HELD)
+    assert home.snapshot(WAITING).problems == ({Problem.OVERRIDE_SUPERSEDED} if ends else set())
+    assert home.charger(WAITING).manual is (Manual.PAUSE if ends else Manual.CHARGE)
+
+
+async def test_off_in_an_outage_is_carried_out_when_the_cloud_is_back(home: Bench) -> None:
+    await hold(home)
+    await home.cloud.set_fault(Fault.ERROR_500)
+    await home.clock.advance(600)
+    before = len(actions(home))
+    assert await switch(home, False) is Outcome.PENDING
+    assert shown(home) == NOT_WANTED
+    await home.clock.advance(600)
+    assert len(actions(home)) == before
+    await home.cloud.set_fault(Fault.NONE)
+    await home.clock.advance(600)
+    assert actions(home)[before:] == [OFF]
+    assert home.charger(WAITING).state is State.WAITING_SCHEDULE
+    assert intent(home) is None
+    assert reasons(home) == ["cancelled"]
+
+
+@pytest.mark.parametrize("shown_offline", [True, False])
+async def test_a_charger_that_lost_the_cloud_is_an_outage_and_no_unplugging(home: Bench, shown_offline: bool) -> None:
+    await hold(home)
+    charger = home.charger(WAITING)
+    charger.cloud_shows_offline = shown_offline
+    charger.cloud_link = False
+    await home.clock.advance(3 * 3600)
+    assert shown(home) == HELD
+    assert actions(home) == [ON]
+    charger.cloud_link = True
+    await home.clock.advance(1800)
+    assert shown(home) == HELD
+    assert actions(home) == [ON]
+    assert reasons(home) == []
+
+
+async def test_without_a_car_it_waits_and_is_applied_at_plug_in(home: Bench) -> None:
+    charger = home.charger(WAITING)
+    charger.unplug()
+    await home.clock.advance(5 * 60)
+    assert await switch(home, True) is Outcome.PENDING
+    await home.clock.advance(3600)
+    assert actions(home) == []
+    charger.plug_in()
+    await home.clock.advance(5 * 60)
+    assert actions(home) == [ON]
+    assert shown(home) == HELD
+    charger.unplug()
+    await home.clock.advance(5 * 60)
+    assert reasons(home) == ["unplugged"]
+    assert actions(home) == [ON]
+
+
+async def test_a_full_car_ends_it(home: Bench) -> None:
+    home.charger(WAITING).car = Car(wants_kwh=2.0, max_amperes=16)
+    await hold(home)
+    await home.clock.advance(3600)
+    assert reasons(home) == ["full"]
+    assert actions(home) == [ON, OFF]
+    assert home.charger(WAITING).manual is Manual.NONE
+
+
+async def test_a_time_ends_it(home: Bench) -> None:
+    until_at = home.clock.now() + timedelta(minutes=30)
+    keeper = home.keepers[WAITING]
+    await answered(home, keeper.set_override(True, until=Until.TIME, until_at=until_at))
+    await home.clock.advance(29 * 60)
+    assert reasons(home) == []
+    await home.clock.advance(120)
+    assert reasons(home) == ["time"]
+    assert actions(home) == [ON, OFF]
+
+
+async def test_dropped_by_a_restart_it_is_applied_again_and_given_up_at_last(home: Bench) -> None:
+    home.charger(WAITING).restart_plan = RestartPlan(away_for=180)  # long enough for a poll to see it
+    await hold(home)
+    for times in (2, 3):
+        home.charger(WAITING).restart()
+        await home.clock.advance(600)
+        assert actions(home) == [ON] * times
+        assert shown(home) == HELD
+    home.charger(WAITING).restart()
+    await home.clock.advance(600)
+    assert actions(home) == [ON] * 3
+    assert reasons(home) == ["failed"]
+    assert home.snapshot(WAITING).problems == {Problem.OVERRIDE_FAILED}
+    home.charger(WAITING).unplug()
+    await home.clock.advance(600)
+    assert home.snapshot(WAITING).problems == frozenset()
+
+
+async def test_changed_by_somebody_it_is_superseded_and_not_asserted_again(home: Bench) -> None:
+    await hold(home)
+    home.charger(WAITING).manual = Manual.NONE
+    await home.clock.advance(3600)
+    assert actions(home) == [ON]
+    assert home.told(WAITING, "connection") == ["override_superseded"]
+    assert shown(home) == NOT_WANTED
+
+
+async def test_refused_it_is_an_error_and_over(home: Bench) -> None:
+    await home.cloud.set_fault(Fault.FORBIDDEN, path_prefix=f"/v3/chargers/{WAITING}/remote-action")
+    with pytest.raises(NotAllowed):
+        await switch(home, True)
+    await home.clock.advance(600)
+    assert len(actions(home)) == 1
+    assert reasons(home) == ["failed"]
+    assert intent(home) is None
+    assert home.snapshot(WAITING).problems == {Problem.OVERRIDE_FAILED}
+
+
+async def test_it_goes_on_after_a_start_of_home_assistant(home: Bench) -> None:
+    home.cloud.resume[WAITING] = Resume.CONFLICT
+    charger = home.charger(WAITING)
+    originals = charger.schedules
+    await hold(home)
+    await home.keepers[WAITING].stop()
+    await home.clock.advance(1800)
+    home.add_keeper(WAITING, stored=home.keepers[WAITING].export())
+    assert shown(home) == HELD
+    await home.clock.advance(1800)
+    assert shown(home) == HELD
+    assert actions(home) == [ON]
+    await switch(home, False)
+    await home.clock.advance(600)
+    assert charger.schedules == originals
+    assert home.charger(WAITING).state is State.WAITING_SCHEDULE
+
+
+async def test_an_end_that_the_charger_never_got_is_repeated(home: Bench) -> None:
+    """The cloud says yes to commands for a charger that it cannot reach; an acknowledgement is not an effect."""
+    home.cloud.resume[WAITING] = Resume.CONFLICT
+    charger = home.charger(WAITING)
+    originals = charger.schedules
+    await hold(home)
+    charger.cloud_link = False
+    await switch(home, False)
+    assert charger.schedules != originals
+    charger.cloud_link = True
+    await home.clock.advance(600)
+    assert charger.schedules == originals
+    assert intent(home) is None
+    assert reasons(home) == ["cancelled"]
