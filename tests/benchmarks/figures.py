@@ -1,6 +1,7 @@
 """A measured figure and its bound."""
 
 from dataclasses import dataclass
+from typing import override
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class Figure:
         """Whether the bound is kept."""
         return self.measured <= self.bound
 
+    @override
     def __str__(self) -> str:
         mark = "ok    " if self.holds else "MISSED"
         return f"{mark} {self.what:<66} {self.measured:>9.3f} (at most {self.bound:g}) {self.unit}"

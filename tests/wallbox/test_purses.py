@@ -293,7 +293,7 @@ async def test_the_store_is_written_before_the_first_request_and_at_what_must_no
 
 async def test_i6_what_a_config_flow_spent_is_stored_before_the_first_request_of_its_entry(rig: Rig) -> None:
     await rig.account.first_look()
-    rig.saved = None  # nobody stored it: there was no entry yet
+    vars(rig)["saved"] = None  # nobody stored it: there was no entry yet
     rig.account.start()
     await rig.clock.advance(61)
     assert len(rig.data_gets()) == 2
