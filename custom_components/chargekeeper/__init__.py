@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from homeassistant.components import persistent_notification
-from homeassistant.config_entries import ConfigEntryState
+from homeassistant.config_entries import ConfigEntry, ConfigEntryState
 from homeassistant.const import EVENT_HOMEASSISTANT_FINAL_WRITE, EVENT_HOMEASSISTANT_STOP
 from homeassistant.core import Event, HomeAssistant, callback
 from homeassistant.helpers import config_validation as cv
@@ -24,6 +24,7 @@ from .coordinator import (
     RuntimeData,
     account_identifier,
     charger_identifier,
+    charger_name,
 )
 from .core.keeper import Keeper
 from .core.model import Identity, Problem
@@ -97,7 +98,7 @@ async def async_remove_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry
     keepers = list(holdings.keepers.values())
     for keeper in keepers:
         keeper.start()
-    await _end_overrides(hass, keepers)
+    await _end_overrides(hass, entry, keepers)
     for keeper in keepers:
         await keeper.stop()
         registry.keepers.pop(keeper.identity.key, None)
@@ -177,7 +178,7 @@ async def _entry_updated(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) ->
     if _fingerprint(entry) == entry.runtime_data.fingerprint:
         return
     if entry.options.get(CONF_READ_ONLY, False):
-        await _end_overrides(hass, entry.runtime_data.holdings.keepers.values())
+        await _end_overrides(hass, entry, entry.runtime_data.holdings.keepers.values())
     await hass.config_entries.async_reload(entry.entry_id)
 
 
@@ -196,12 +197,12 @@ async def _forget(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, identity:
     delete_issues(hass, entry, [serial])
 
 
-async def _end_overrides(hass: HomeAssistant, keepers: Iterable[Keeper]) -> None:
+async def _end_overrides(hass: HomeAssistant, entry: ConfigEntry, keepers: Iterable[Keeper]) -> None:
     """End the overrides of chargers that are given up; all at once, so that one that hangs holds up no other."""
-    await asyncio.gather(*(_end_override(hass, keeper) for keeper in keepers))
+    await asyncio.gather(*(_end_override(hass, entry, keeper) for keeper in keepers))
 
 
-async def _end_override(hass: HomeAssistant, keeper: Keeper) -> None:
+async def _end_override(hass: HomeAssistant, entry: ConfigEntry, keeper: Keeper) -> None:
     """End an override before a charger is given up; say what is left to do by hand where no path carries that."""
     try:
         async with get_registry(hass).clock.timeout(LAST_WORDS_TIMEOUT):
@@ -210,7 +211,7 @@ async def _end_override(hass: HomeAssistant, keeper: Keeper) -> None:
         left = keeper.disabled_windows
     if not left:
         return
-    name = keeper.identity.name
+    name = charger_name(hass, entry, keeper.identity)
     texts = await async_get_translations(hass, hass.config.language, "exceptions", {DOMAIN})
     text = texts[f"component.{DOMAIN}.exceptions.schedules_left.message"]
     persistent_notification.async_create(

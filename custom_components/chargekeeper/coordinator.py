@@ -191,6 +191,14 @@ def charger_identifier(maker: Maker, serial: str) -> tuple[str, str]:
     return DOMAIN, f"{maker}_{serial}"
 
 
+@callback
+def charger_name(hass: HomeAssistant, entry: ConfigEntry, identity: Identity) -> str:
+    """A charger's name as the user knows it: the one that he gave its device, else the maker's."""
+    identifier = charger_identifier(identity.maker, identity.serial)
+    device = dr.async_get(hass).async_get_device_by_identifier(identifier, entry.entry_id)
+    return (device and (device.name_by_user or device.name)) or identity.name
+
+
 def account_identifier(user_id: str) -> tuple[str, str]:
     """The identifier of an account's service device."""
     return DOMAIN, f"account_{user_id}"

@@ -25,6 +25,7 @@ from .coordinator import (
     ChargerCoordinator,
     account_identifier,
     charger_identifier,
+    charger_name,
     for_each_charger,
 )
 from .core.keeper import Keeper
@@ -121,9 +122,14 @@ class ChargerEntity(PushedEntity[ChargerCoordinator]):
         """Who keeps the charger going."""
         return self.coordinator.keeper
 
+    @property
+    def charger_name(self) -> str:
+        """The charger's name as the user knows it."""
+        return charger_name(self.hass, self.coordinator.config_entry, self.snapshot.identity)
+
     def commanding(self) -> AbstractContextManager[None]:
         """Tells the user in his language why a command of the block was not carried out (HomeAssistantError)."""
-        return translated(self.snapshot.identity.name)
+        return translated(self.charger_name)
 
     async def async_command(self, setting: Setting) -> None:
         """Have a setting carried out.

@@ -15,6 +15,7 @@ from .core.paths import (
     LoginRejected,
     NotAllowed,
     NotApplicable,
+    NotSaved,
     PathBusy,
     PathDown,
     UnsafeRequest,
@@ -55,6 +56,7 @@ ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
         "install_refused": ("install_refused", Kind.FAILURE),
     },
     NotApplicable: {reason: (reason, Kind.VALIDATION) for reason in ("wrong_state", "linked_refused")},
+    NotSaved: {"not_saved": ("not_saved", Kind.FAILURE)},
     Unsupported: {"unsupported": ("unsupported", Kind.VALIDATION), "rejected": ("rejected", Kind.FAILURE)},
     UnsafeRequest: {
         reason: (reason, Kind.VALIDATION)
@@ -73,6 +75,7 @@ UNLISTED: Mapping[type[ChargerError], Row] = {
     LoginRejected: ("invalid_auth", Kind.FAILURE),
     NotAllowed: ("not_allowed", Kind.FAILURE),
     NotApplicable: ("wrong_state", Kind.VALIDATION),
+    NotSaved: ("not_saved", Kind.FAILURE),
     Unsupported: ("unsupported", Kind.VALIDATION),
     UnsafeRequest: ("unsafe_request", Kind.VALIDATION),
     ChargerError: ("request_failed", Kind.FAILURE),

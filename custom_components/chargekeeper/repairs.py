@@ -9,7 +9,7 @@ from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.dispatcher import async_dispatcher_connect
 
 from .const import DOMAIN
-from .coordinator import ChargerCoordinator
+from .coordinator import ChargerCoordinator, charger_name
 from .core.model import Problem
 
 OTHER_DOMAIN = "wallbox"
@@ -23,7 +23,9 @@ def follow_problems(hass: HomeAssistant, coordinator: ChargerCoordinator) -> Cal
     @callback
     def sync() -> None:
         for problem in Problem:
-            placeholders = {"charger": coordinator.identity.name} if problem in coordinator.data.problems else None
+            is_there = problem in coordinator.data.problems
+            name = charger_name(hass, coordinator.config_entry, coordinator.identity)
+            placeholders = {"charger": name} if is_there else None
             _keep(hass, _issue_id(problem, coordinator.identity.serial), problem, placeholders)
 
     sync()

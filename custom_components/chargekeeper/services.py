@@ -85,5 +85,5 @@ def _until_at(switch: OverrideSwitch, call: ServiceCall) -> datetime:
 
 
 def _refusal(key: str, switch: OverrideSwitch) -> ServiceValidationError:
-    placeholders = {"charger": switch.snapshot.identity.name}
+    placeholders = {"charger": switch.charger_name}
     return ServiceValidationError(translation_domain=DOMAIN, translation_key=key, translation_placeholders=placeholders)

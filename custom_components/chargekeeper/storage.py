@@ -4,17 +4,21 @@ A file that cannot be used is put aside, never overwritten: the entry then goes 
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, override
 
 from homeassistant.core import CoreState, HomeAssistant, callback
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers.storage import Store
+from homeassistant.util.file import WriteError
+from homeassistant.util.json import SerializationError
 
 from .const import DOMAIN, LOGGER
 from .core.clock import Clock
 from .core.keeper import Keeper
+from .core.paths import NotSaved
 
 STORAGE_VERSION = 1
 
@@ -28,14 +32,41 @@ type Stored = dict[str, object]
 """By serial number for journals and snapshots; for purses whatever the account gave."""
 
 
+class SyncedStore(Store[Stored]):
+    """A store for what must outlive a power cut: Home Assistant's own only logs that a save has failed."""
+
+    _failure: Exception | None = None
+
+    @override
+    async def async_save(self, data: Stored) -> None:
+        """Save data; on the disk, synced, when this returns.
+
+        Raises:
+            NotSaved: it is not: the disk is full, read-only or broken.
+        """
+        self._failure = None
+        await super().async_save(data)
+        if self._failure is not None:
+            raise NotSaved("not_saved") from self._failure
+
+    @override
+    async def _async_write_data(self, data: dict[str, Any]) -> None:
+        try:
+            await super()._async_write_data(data)
+        except (WriteError, SerializationError) as err:
+            self._failure = err
+            raise
+        self._failure = None  # also for one that waited meanwhile: this wrote its data too
+
+
 class EntryStores:
     """The stores of one entry, by its unique id. It outlives reloads, so that no late write crosses an early one."""
 
     def __init__(self, hass: HomeAssistant, unique_id: str) -> None:
         self._hass = hass
-        self._journal = self._store("journal", unique_id, atomic=True)
-        self._purses = self._store("purses", unique_id, atomic=True)
-        self._snapshot = self._store("snapshot", unique_id, atomic=False)
+        self._journal: Store[Stored] = self._store(SyncedStore, "journal", unique_id)
+        self._purses: Store[Stored] = self._store(SyncedStore, "purses", unique_id)
+        self._snapshot: Store[Stored] = self._store(Store, "snapshot", unique_id)
         self._loaded = False
         self.journals: Stored = {}
         self.snapshots: Stored = {}
@@ -51,14 +82,26 @@ class EntryStores:
         self.purses = await self._read(self._purses)
 
     async def save_journal(self, serial: str, journal: Stored) -> None:
-        """Note the journal of one charger; on the disk, synced, when this returns."""
+        """Note the journal of one charger; on the disk, synced, when this returns. Raises NotSaved, noting nothing."""
+        before = self.journals.get(serial)
         self.journals[serial] = journal
-        await self._journal.async_save(self.journals)
+        try:
+            await self._journal.async_save(self.journals)
+        except NotSaved:
+            if before is None:
+                del self.journals[serial]
+            else:
+                self.journals[serial] = before
+            raise
 
     async def save_purses(self, purses: Stored) -> None:
-        """Note when requests were made; on the disk, synced, when this returns."""
+        """Note when requests were made; on the disk, synced, when this returns.
+
+        Where that fails the cloud is asked all the same: a full disk must not hide the chargers.
+        """
         self.purses = purses
-        await self._purses.async_save(purses)
+        with suppress(NotSaved):
+            await self._purses.async_save(purses)
 
     async def save_snapshots(self, snapshots: Stored) -> None:
         """Note what is known of the chargers; those not mentioned keep what was noted before."""
@@ -69,7 +112,8 @@ class EntryStores:
         """Forget all of one charger."""
         self.journals.pop(serial, None)
         self.snapshots.pop(serial, None)
-        await self._journal.async_save(self.journals)
+        with suppress(NotSaved):  # the next save leaves it out too
+            await self._journal.async_save(self.journals)
         await self._snapshot.async_save(self.snapshots)
 
     async def remove(self) -> None:
@@ -77,9 +121,9 @@ class EntryStores:
         for store in (self._journal, self._purses, self._snapshot):
             await store.async_remove()
 
-    def _store(self, name: str, unique_id: str, *, atomic: bool) -> Store[Stored]:
+    def _store(self, kind: type[Store[Stored]], name: str, unique_id: str) -> Store[Stored]:
         key = f"{DOMAIN}.{name}.{unique_id}"
-        return Store(self._hass, STORAGE_VERSION, key, private=True, atomic_writes=atomic)
+        return kind(self._hass, STORAGE_VERSION, key, private=True, atomic_writes=kind is SyncedStore)
 
     async def _read(self, store: Store[Stored]) -> Stored | None:
         """What is in the file: None where there is none, nothing where it is of no use; then it is put aside."""

@@ -446,7 +446,7 @@ class Bench:
         self.cloud = FakePath(self.charger, log=self.log)
         self.snapshots: list[Snapshot] = []
         self.save_gate: asyncio.Event | None = None
-        self.save_error: OSError | None = None
+        self.save_error: Exception | None = None
         self._keepers: list[Keeper] = []
         self.keeper = self.new_keeper()
         BENCHES.append(self)

@@ -108,6 +108,21 @@ async def test_a_timer_that_fires_a_little_early_still_confirms(breaker: Breaker
     assert state_of(breaker) is OPEN
 
 
+@pytest.mark.parametrize("times", [1, 4])
+async def test_impatience_leads_to_a_look_and_opens_nothing(breaker: Breaker, clock: VirtualClock, times: int) -> None:
+    for _ in range(times):
+        breaker.slow()
+        assert state_of(breaker) is DOUBTFUL
+        await clock.advance(5)
+    assert wait_of(breaker, clock) == (15 if times == 1 else -15)
+    await clock.advance(20)
+    breaker.bad(Failure.OTHER)
+    breaker.good()
+    breaker.slow()
+    assert state_of(breaker) is HALF_OPEN
+    assert wait_of(breaker, clock) == 0
+
+
 async def test_a_good_answer_ends_the_doubt(breaker: Breaker, clock: VirtualClock) -> None:
     breaker.bad(Failure.CONNECT)
     await clock.advance(2)

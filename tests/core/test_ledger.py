@@ -231,6 +231,20 @@ def test_lifetime_grows_with_the_sessions_where_nothing_meters_it() -> None:
     assert value(ledger, LIFETIME_ENERGY) == 110.5
 
 
+def test_what_a_total_holds_already_is_not_added_once_more() -> None:
+    ledger = Ledger()
+    take(ledger, {SESSION_ENERGY: 1.0, LIFETIME_ENERGY: 100.0}, at=10)
+    take(ledger, {LIFETIME_ENERGY: 102.5}, at=60)
+    take(ledger, {SESSION_ENERGY: 4.0}, at=120)
+    assert value(ledger, LIFETIME_ENERGY) == 102.5
+    take(ledger, {SESSION_ENERGY: 4.5}, at=240)
+    assert value(ledger, LIFETIME_ENERGY) == 103.0
+    take(ledger, {LIFETIME_ENERGY: 104.0}, at=300)
+    again = restored(ledger.export())
+    take(again, {SESSION_ENERGY: 6.0}, at=360)
+    assert value(again, LIFETIME_ENERGY) == 104.0
+
+
 def test_a_meter_is_not_helped_along() -> None:
     ledger = ledger_of(shown({LIFETIME_ENERGY: 100.0, SESSION_ENERGY: 5.0}, at=10), shown({SESSION_ENERGY: 9.0}, at=20))
     assert value(ledger, LIFETIME_ENERGY) == 100.0

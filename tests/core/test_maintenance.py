@@ -25,6 +25,7 @@ from custom_components.chargekeeper.core.paths import (
     Install,
     NoConnection,
     NotAllowed,
+    NotSaved,
     PathBusy,
     PathDown,
     Presence,
@@ -316,8 +317,8 @@ async def test_a_clock_that_was_set_back_makes_it_cool_down_from_now(bench: Benc
 
 
 async def test_nothing_is_sent_that_could_not_be_saved(bench: Bench) -> None:
-    bench.save_error = OSError("disk full")
-    with pytest.raises(OSError, match="disk full"):
+    bench.save_error = NotSaved("not_saved")
+    with pytest.raises(NotSaved):
         await bench.keeper.restart()
     assert bench.sent == []
     assert availability(bench) is RestartAvailability.AVAILABLE

@@ -9,8 +9,10 @@ import pytest
 from custom_components.chargekeeper.core.journal import Until
 from custom_components.chargekeeper.core.keeper import KeeperEvent, KeeperOptions
 from custom_components.chargekeeper.core.model import (
+    Capability,
     Outcome,
     Override,
+    Prefer,
     Problem,
     Schedule,
     Source,
@@ -23,9 +25,11 @@ from custom_components.chargekeeper.core.paths import (
     NoConnection,
     NotAllowed,
     NotApplicable,
+    NotSaved,
     PathBusy,
     PathDown,
     Presence,
+    SetCharging,
     SetCurrent,
     SetOverride,
     UnsafeRequest,
@@ -103,11 +107,49 @@ async def test_on_is_saved_then_sent_then_seen(bench: Bench) -> None:
 
 
 async def test_nothing_is_sent_that_could_not_be_saved(bench: Bench) -> None:
-    bench.save_error = OSError("disk full")
-    with pytest.raises(OSError, match="disk full"):
+    bench.save_error = NotSaved("not_saved")
+    with pytest.raises(NotSaved):
         await bench.keeper.set_override(True)
     assert bench.sent == []
     assert bench.snapshot.override == NOT_WANTED
+
+
+async def test_an_end_that_could_not_be_saved_is_reached_later(bench: Bench) -> None:
+    await switch_on(bench)
+    bench.save_error = NotSaved("not_saved")
+    bench.charger.unplug()
+    with LogLines() as log:
+        await bench.poll()
+    assert log.lines == []
+    assert bench.snapshot.override == HELD
+    bench.save_error = None
+    await bench.poll()
+    assert bench.reasons == ["unplugged"]
+    assert bench.intent is None
+
+
+async def test_read_only_nothing_is_pursued_and_what_was_left_is_undone(bench: Bench) -> None:
+    await until_disabled(bench, Resume.CONFLICT)
+    bench.options = KeeperOptions(read_only=True)
+    await bench.restart_home_assistant()
+    await bench.poll(3)
+    assert bench.reasons == ["cancelled"]
+    assert bench.charger.windows == (NIGHT,)
+    assert bench.sent.count(ON) == 1
+    assert bench.intent is None
+
+
+async def test_i1_no_start_over_a_path_that_cannot_lower_the_current(bench: Bench) -> None:
+    bench.keeper.options = KeeperOptions(load_group_limit=10.0, prefer=Prefer.LOCAL_FIRST)
+    local = await bench.add(Source.LINKED)
+    local.can = frozenset({Capability.CHARGING, Capability.OVERRIDE})
+    local.changed()
+    with pytest.raises(UnsafeRequest, match="above_ceiling"):
+        await bench.keeper.set_override(True)
+    assert local.commands == []
+    assert await bench.keeper.command(SetCharging(on=True)) is Outcome.ACCEPTED
+    assert local.commands == []
+    assert bench.sent == [SetCurrent(10), SetCharging(on=True)]
 
 
 async def test_nothing_is_sent_before_it_is_saved(bench: Bench) -> None:
@@ -218,7 +260,7 @@ async def test_i1_a_lowering_that_fails_is_tried_again_and_does_not_count(bench:
     bench.keeper.options = KeeperOptions(load_group_limit=10.0)
     bench.cloud.errors += [PathBusy("no_room", 30)] * 5
     assert await bench.keeper.set_override(True) is Outcome.PENDING
-    await bench.poll(5)
+    await bench.poll(13)
     assert bench.intent is not None
     assert (bench.intent["applications"], ON in bench.sent) == (1, True)
 
@@ -681,7 +723,7 @@ async def test_what_was_not_sent_does_not_count(bench: Bench, error: ChargerErro
     assert await bench.keeper.set_override(True) is Outcome.PENDING
     assert bench.intent is not None
     assert (bench.intent["sent"], bench.intent["applications"]) == (False, 0)
-    await bench.poll(5)
+    await bench.poll(17)  # tried again after 1, 2, 4, 8, 13 and 18 min
     assert bench.snapshot.override == WANTED
     await bench.poll()
     assert bench.snapshot.override == HELD

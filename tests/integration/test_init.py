@@ -466,6 +466,7 @@ async def test_i7_an_outage_never_asks_for_a_password(house: House) -> None:
     await house.cloud.set_fault(Fault.NONE)
     await house.pass_time(1800)
     assert house.entry.runtime_data.account_coordinator.data.cloud is True
+    assert house.state("sensor", "status").state == "available"
     assert not reauth_flows(house)
 
 

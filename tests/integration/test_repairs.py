@@ -1,7 +1,9 @@
 """Repairs: each appears with its cause and goes with it."""
 
 from homeassistant.core import HomeAssistant
-from homeassistant.helpers import issue_registry as ir
+from homeassistant.exceptions import ServiceValidationError
+from homeassistant.helpers import device_registry as dr, issue_registry as ir
+import pytest
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.chargekeeper.const import DOMAIN
@@ -20,10 +22,18 @@ async def test_a_restart_that_does_not_come_back(hass: HomeAssistant, house: Hou
     house.world.charger(FREE).restart_plan = RestartPlan(comes_back=False)
     await house.add_account()
     await house.settle_in()
+    device = house.device()
+    assert device is not None
+    dr.async_get(hass).async_update_device(device.id, name_by_user="Garage at the back")
     await house.call("button", "press", "restart")
     assert _issues(hass) == set()
     await house.pass_time(11 * 60)
     assert _issues(hass) == {"restart_failed"}
+    [issue] = [issue for (domain, _), issue in ir.async_get(hass).issues.items() if domain == DOMAIN]
+    assert issue.translation_placeholders == {"charger": "Garage at the back"}
+    with pytest.raises(ServiceValidationError) as caught:
+        await house.call("button", "press", "restart")
+    assert caught.value.translation_placeholders == {"charger": "Garage at the back"}
     house.world.charger(FREE).power_cycle()
     await house.pass_time(20 * 60)
     assert _issues(hass) == set()

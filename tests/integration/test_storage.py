@@ -9,6 +9,7 @@ from typing import override
 from homeassistant.config_entries import ConfigEntryState
 from homeassistant.const import EVENT_HOMEASSISTANT_FINAL_WRITE
 from homeassistant.core import CoreState, HomeAssistant
+from homeassistant.exceptions import HomeAssistantError
 import pytest
 
 from custom_components.chargekeeper.const import DOMAIN
@@ -197,6 +198,46 @@ async def test_i6_a_damaged_record_of_requests_counts_as_all_spent(own_house: Ow
     await house.pass_time(120)
     assert len(house.cloud.requests) > seen
     assert house.cloud.violations == []
+
+
+def blocked(path: Path) -> None:
+    """Nothing can be written there, whoever tries."""
+    path.unlink(missing_ok=True)
+    path.mkdir()
+
+
+async def test_i4_nothing_is_sent_and_nothing_acknowledged_that_could_not_be_saved(
+    own_house: OwnHouse, expected_errors: list[str]
+) -> None:
+    """I4: Home Assistant itself only logs that a file could not be written."""
+    expected_errors += ["Saving file failed", "Error writing config"]
+    house = own_house
+    await house.add_account()
+    await house.settle_in()
+    journal = path_of(house, "purses").with_name(path_of(house, "purses").name.replace("purses", "journal"))
+    blocked(journal)
+    begun = house.clock.monotonic()
+    with pytest.raises(HomeAssistantError) as caught:
+        await house.call("switch", "turn_on", "tou_override", WAITING)
+    assert caught.value.translation_key == "not_saved"
+    assert house.state("switch", "tou_override", WAITING).state == "off"
+    assert [r for r in house.cloud.requests if r.method != "GET" and r.at >= begun] == []
+    journal.rmdir()
+    await house.call("switch", "turn_on", "tou_override", WAITING)
+    assert house.state("switch", "tou_override", WAITING).state == "on"
+    assert json.loads(journal.read_text())["data"][WAITING]["override"]["sent"] is True
+
+
+async def test_purses_that_cannot_be_saved_hide_no_charger(own_house: OwnHouse, expected_errors: list[str]) -> None:
+    expected_errors += ["Saving file failed", "Error writing config"]
+    house = own_house
+    await house.add_account()
+    await house.settle_in()
+    blocked(path_of(house, "purses"))
+    house.cloud.expire_access()
+    house.world.charger(FREE).plug_in()
+    await house.pass_time(600)
+    assert house.state("binary_sensor", "car_connected", FREE).state == "on"
 
 
 async def test_the_files_have_the_names_that_users_find(own_house: OwnHouse) -> None:

@@ -192,6 +192,24 @@ async def test_a_command_that_fails_brings_the_outage_to_light(rig: Rig) -> None
     assert rig.clock.monotonic() - begun <= 45
 
 
+@pytest.mark.parametrize("after_an_outage", [False, True])
+async def test_a_cloud_that_is_slower_than_a_command_waits_is_no_outage(rig: Rig, after_an_outage: bool) -> None:
+    await rig.settle_in()
+    if after_an_outage:
+        await rig.cloud.set_fault(Fault.REFUSE)
+        await rig.until(BreakerState.OPEN)
+        await rig.cloud.set_fault(Fault.NONE)
+        await rig.until(BreakerState.HALF_OPEN)
+    told = list(rig.outages)
+    await rig.cloud.set_fault(Fault.SLOW, slow_seconds=7)
+    for amps in range(6, 16):
+        (lost,) = await rig.finish(rig.begin(rig.path(FREE).execute(SetCurrent(amps), patience=5)))
+        assert isinstance(lost, PathDown)
+        await rig.clock.advance(30)
+    assert rig.outages == told
+    assert rig.account.breaker.usable
+
+
 async def test_while_the_cloud_is_lost_commands_and_reads_are_refused_without_a_request(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.ERROR_500)

@@ -315,6 +315,26 @@ async def test_it_goes_on_after_a_start_of_home_assistant(home: Bench) -> None:
     assert home.charger(WAITING).state is State.WAITING_SCHEDULE
 
 
+async def test_the_schedule_of_a_charger_that_is_silent_for_hours_is_restored_in_the_end(home: Bench) -> None:
+    """Not shown offline, it loses whatever the cloud says yes to: no try counts before it is heard again."""
+    home.cloud.resume[WAITING] = Resume.CONFLICT
+    charger = home.charger(WAITING)
+    originals = charger.schedules
+    await hold(home)
+    charger.cloud_link = False
+    await switch(home, False)
+    tries = len(writes(home))
+    await home.clock.advance(3 * 3600)
+    assert len(writes(home)) == tries
+    assert charger.schedules != originals
+    assert intent(home) is not None
+    charger.cloud_link = True
+    await home.clock.advance(1200)
+    assert charger.schedules == originals
+    assert intent(home) is None
+    assert home.snapshot(WAITING).problems == set()
+
+
 async def test_an_end_that_the_charger_never_got_is_repeated(home: Bench) -> None:
     """The cloud says yes to commands for a charger that it cannot reach; an acknowledgement is not an effect."""
     home.cloud.resume[WAITING] = Resume.CONFLICT

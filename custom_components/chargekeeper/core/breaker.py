@@ -146,6 +146,14 @@ class Breaker:
                 self._open(now)
         self._tell_if_changed(before)
 
+    def slow(self) -> None:
+        """No answer came within a patience shorter than a time-out: reason to look soon, but no proof of an outage."""
+        if self._due is None:
+            self._doubt(self._clock.monotonic(), CONFIRMATIONS[Failure.OTHER])
+            self._tell()
+        else:
+            self.hurry()
+
     def throttled(self, retry_after: float | None) -> None:
         """The far end is there but wants fewer requests.
 

@@ -97,7 +97,10 @@ class Entries:
 
 
 class Journal:
-    """The durable record of one charger. `entries` is what is on the disk; `write` changes it there first."""
+    """The durable record of one charger. `entries` is what is on the disk; `write` changes it there first.
+
+    `save` returns when its record is on the disk, and raises `NotSaved` where that fails.
+    """
 
     def __init__(self, save: Callable[[dict[str, object]], Awaitable[None]]) -> None:
         self._save = save

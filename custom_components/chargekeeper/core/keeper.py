@@ -52,6 +52,7 @@ from .paths import (
     SetEcoMode,
     SetLock,
     Setting,
+    UnsafeRequest,
 )
 from .routing import Router, usable
 
@@ -219,7 +220,7 @@ class Keeper(PathListener):
 
     @override
     def path_changed(self, path: ChargerPath) -> None:
-        if path.said is not None:
+        if path.said is not None and (path.source is Source.CLOUD or Source.CLOUD not in self._router.paths):
             self.identity = path.identity
         self._override.heard(path)
         self._publish()
@@ -382,8 +383,6 @@ class Keeper(PathListener):
             self._admit(setting)
             if self._holds(setting):
                 return Outcome.VERIFIED
-            if isinstance(setting, SetCharging) and setting.on:
-                await self._lower_for_start()
             path = await self._deliver(setting)
             self._record(setting, Outcome.ACCEPTED)
             self._publish()
@@ -421,10 +420,12 @@ class Keeper(PathListener):
         failures: list[ChargerError] = []
         for path in self._router.require(setting.capability):
             try:
+                if isinstance(setting, SetCharging) and setting.on:
+                    await self._lower_for_start(path)
                 await self._router.send(path, setting)
             except ChargerError as err:
                 failures.append(err)
-                if not carried and not isinstance(err, PathDown | PathBusy | LoginRejected):
+                if not carried and not isinstance(err, PathDown | PathBusy | LoginRejected | UnsafeRequest):
                     break
             else:
                 carried.append(path)
@@ -446,12 +447,20 @@ class Keeper(PathListener):
             return shown
         return min(shown, expected.setting.amps)
 
-    async def _lower_for_start(self) -> None:
-        """Before a charge is started: bring a setting above the ceiling down to it (I1)."""
+    async def _lower_for_start(self, path: ChargerPath) -> None:
+        """Before a charge is started over a path: bring a setting above the ceiling down to it, over the same (I1).
+
+        Over another path the start could overtake it. Raises ChargerError; UnsafeRequest where the path cannot do that.
+        """
         known = limits.Limits.of(self._snapshot.readings)
-        if (amps := limits.safe_start(known)) is not None:
-            limits.permit(amps, known)
-            await self._deliver(SetCurrent(amps))
+        if (amps := limits.safe_start(known)) is None:
+            return
+        limits.permit(amps, known)
+        if Capability.CURRENT not in path.capabilities:
+            raise UnsafeRequest("above_ceiling", f"{amps}")
+        setting, sent_at = SetCurrent(amps), self._clock.monotonic()
+        await self._router.send(path, setting)
+        self._expected[Capability.CURRENT] = _Expected(setting, sent_at)
 
     def _settle_expected(self) -> None:
         """See which acknowledged settings show by now, and which never did."""

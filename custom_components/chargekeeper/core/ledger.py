@@ -46,7 +46,7 @@ class Ledger:
         `meters_lifetime` is false for a path whose charger has no meter that we can read often: there the lifetime
         energy grows with the session's, between the totals that the path brings now and then.
         """
-        before = self._readings.value(SESSION_ENERGY)
+        before = self._readings.get(SESSION_ENERGY)
         new_session = self._new_session(readings)
         if new_session:
             self._may_fall = {SESSION_ENERGY.key, SESSION_COST.key}
@@ -142,13 +142,18 @@ class Ledger:
             self._unplugged_since_session = False
         return began
 
-    def _add_session(self, before: float | None, readings: Readings, *, new_session: bool) -> None:
-        """Let the lifetime energy grow by what the session gained."""
+    def _add_session(self, before: Reading[float] | None, readings: Readings, *, new_session: bool) -> None:
+        """Let the lifetime energy grow by what the session gained.
+
+        A total that is newer than what the session showed `before` may hold a part of that gain already. Then nothing
+        is added: a lifetime energy that is too low is put right by the next total, one that is too high never.
+        """
         session, lifetime = self._readings.get(SESSION_ENERGY), self._readings.get(LIFETIME_ENERGY)
         if session is None or lifetime is None or before is None or SESSION_ENERGY not in readings:
             return
-        gained = session.value if new_session else session.value - before
-        if gained > 0 and LIFETIME_ENERGY not in readings:
+        gained = session.value if new_session else session.value - before.value
+        total_is_newer = (lifetime.at, lifetime.observed_at) > (before.at, before.observed_at)
+        if gained > 0 and LIFETIME_ENERGY not in readings and not total_is_newer:
             total = round(lifetime.value + gained, 3)
             self._readings.put(LIFETIME_ENERGY, replace(session, value=max(total, lifetime.value)))
 

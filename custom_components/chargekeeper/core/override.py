@@ -33,6 +33,7 @@ from .paths import (
     LoginRejected,
     NotAllowed,
     NotApplicable,
+    NotSaved,
     PathBusy,
     PathDown,
     Presence,
@@ -44,8 +45,14 @@ from .routing import Router, usable
 
 LOGGER = logging.getLogger(__name__)
 
+RETRY_AFTER, LONGEST_RETRY = 30.0, 300.0
+"""Seconds between which the wait doubles after steps that failed; each further try needs a new word of the path too."""
+
 EFFECT_AFTER = 15.0
 """Seconds after which an acknowledged override that does not show counts as without effect."""
+
+SYNC_RESOLUTION = 1.0
+"""Seconds to which paths tell when the charger reported."""
 
 REPORT_LAG = 60.0
 """Seconds by which a path's word on the charger may lag behind the edge of a window."""
@@ -65,9 +72,11 @@ FAILURES = frozenset({Problem.OVERRIDE_SUPERSEDED, Problem.OVERRIDE_FAILED})
 
 
 class OverridePursuit:
-    """The override of one charger. `lower_for_start` brings the current below the ceiling before a start."""
+    """The override of one charger. `lower_for_start` brings the current below the ceiling on a path before a start."""
 
-    def __init__(self, context: Context, router: Router, lower_for_start: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, context: Context, router: Router, lower_for_start: Callable[[ChargerPath], Awaitable[None]]
+    ) -> None:
         self._context = context
         self._clock = context.clock
         self._journal = context.journal
@@ -76,6 +85,8 @@ class OverridePursuit:
         self._pursuit: asyncio.Task[None] | None = None
         self._sent_at = -inf
         self._tried_on = -inf  # moment of the word on which a step failed: not again before the next word
+        self._retry_at = -inf  # nor before this moment
+        self._retry_after = RETRY_AFTER
         self._released_on = -inf  # moment of the last word before the charger was handed back to its schedule
         self._lost_on: dict[Source, float] = {}  # moment of a path's last word before its outage: not valid any more
         self._told_pending = True  # what the journal gave back was pending at least for a while
@@ -138,7 +149,7 @@ class OverridePursuit:
         if not any(Capability.OVERRIDE in path.capabilities for path in self._router):
             raise Unsupported("unsupported", Capability.OVERRIDE)
         async with self._context.lock:
-            self._tried_on = -inf
+            self._hurry()
             intent = self._journal.entries.override
             if on:
                 await self._want(intent, until, until_at)
@@ -154,6 +165,7 @@ class OverridePursuit:
             intent = self._journal.entries.override
             if intent is not None and intent.state is not IntentState.ENDING:
                 await self._end(intent, End.CANCELLED)
+            self._hurry()
             await self._pursue()
             return self.disabled_windows
 
@@ -217,15 +229,19 @@ class OverridePursuit:
         A path that fails means waiting too. A refusal ends the override; it is the answer, for whoever asked for it.
         """
         refusal: ChargerError | None = None
+        if self._context.options.read_only:
+            await self._end_for_read_only()
         while (intent := self._journal.entries.override) is not None and not self._context.stopping:
             decision = self._next_step(intent)
             if decision.step is Step.WAIT:
+                self._look_for_report(intent)
                 break
             try:
                 done = await self._take_step(intent, decision)
-            except (PathDown, PathBusy, LoginRejected) as err:
+            except (PathDown, PathBusy, LoginRejected, NotSaved) as err:
                 LOGGER.debug("The override waits: %s", err)
-                self._tried_on = _asked_at(self._router.first(Capability.OVERRIDE))
+                self._hold_off()
+                refusal = err if isinstance(err, NotSaved) else None
                 break
             except ChargerError as err:
                 refusal, done = err, True
@@ -234,6 +250,23 @@ class OverridePursuit:
             if not done:
                 break
         return refusal
+
+    async def _end_for_read_only(self) -> None:
+        """Nothing is pursued for a charger that is only looked at; what was left there is undone."""
+        intent = self._journal.entries.override
+        if intent is not None and intent.state is not IntentState.ENDING:
+            await self._end(intent, End.CANCELLED)
+
+    def _hold_off(self) -> None:
+        """A step failed: the next try takes a new word of the path, and more time after each failure."""
+        self._tried_on = _asked_at(self._router.first(Capability.OVERRIDE))
+        self._retry_at = self._clock.monotonic() + self._retry_after
+        self._retry_after = min(2 * self._retry_after, LONGEST_RETRY)
+
+    def _hurry(self) -> None:
+        """The next step may be taken at once: it is new, or the last one succeeded."""
+        self._tried_on = self._retry_at = -inf
+        self._retry_after = RETRY_AFTER
 
     def _next_step(self, intent: Intent) -> Decision:
         said, asked_at = self._said(), _asked_at(self._router.first(Capability.OVERRIDE))
@@ -248,10 +281,34 @@ class OverridePursuit:
                 status=status,
                 car_connected=None if said is None else said.car_connected,
                 full=self._is_full(status),
-                effect_due=asked_at >= self._sent_at + EFFECT_AFTER,
+                effect_due=asked_at >= self._sent_at + EFFECT_AFTER and self._reported_since(intent),
                 disturbed=self._disturbed or window_closed,
             ),
         )
+
+    def _reported_since(self, intent: Intent) -> bool:
+        """Whether the charger itself reported since something was sent, as far as it matters.
+
+        A cloud acknowledges for a charger that is off, too: what undoes our changes is judged, and tried again, only
+        when the charger was heard.
+        """
+        path = self._path_for(intent, Step.FINISH)
+        if intent.state is not IntentState.ENDING or path is None or path.synced_at is None:
+            return True
+        return path.synced_at > self._sent_at - SYNC_RESOLUTION
+
+    def _look_for_report(self, intent: Intent) -> None:
+        """Ask for the status now and then while what was undone waits for a sign of the charger."""
+        path, now = self._path_for(intent, Step.FINISH), self._clock.monotonic()
+        waited = path is not None and _asked_at(path) >= self._sent_at + EFFECT_AFTER and now >= self._retry_at
+        if waited and path is not None and not self._reported_since(intent):
+            self._hold_off()
+            self._context.spawn(self._router.look(path))
+
+    def _path_for(self, intent: Intent, step: Step) -> ChargerPath | None:
+        """The path that can take a step: whatever concerns the schedule needs one that can read and write it."""
+        on_schedule = step is Step.DISABLE_SCHEDULE or (step is Step.FINISH and intent.originals)
+        return self._router.first(Capability.SCHEDULES if on_schedule else Capability.OVERRIDE)
 
     def _said(self) -> Word | None:
         """The last word on the charger; None where that was before the last outage."""
@@ -288,12 +345,21 @@ class OverridePursuit:
         if decision.step is Step.CONFIRM:
             await self._confirm(intent)
             return False
-        path = self._router.first(Capability.OVERRIDE)
-        if path is None or said is None or _asked_at(path) <= self._tried_on:
+        path = self._path_for(intent, decision.step)
+        if path is None and decision.step is Step.DISABLE_SCHEDULE and not self._reads_schedules():
+            raise NotApplicable("wrong_state")
+        if path is None or said is None or self._clock.monotonic() < self._retry_at:
+            return False
+        if _asked_at(self._router.first(Capability.OVERRIDE)) <= self._tried_on:
             return False
         steps = {Step.SEND: self._apply, Step.DISABLE_SCHEDULE: self._disable_schedule, Step.FINISH: self._finish}
         await steps[decision.step](path, intent)
+        self._hurry()
         return True
+
+    def _reads_schedules(self) -> bool:
+        """Whether any path, usable now or not, could take the schedule out of the way."""
+        return any(Capability.SCHEDULES in path.capabilities for path in self._router)
 
     async def _confirm(self, intent: Intent) -> None:
         """The charger does what is wanted, because of us, of somebody else, or since a window is open."""
@@ -304,7 +370,7 @@ class OverridePursuit:
 
     async def _apply(self, path: ChargerPath, intent: Intent) -> None:
         """Ask the charger to charge now."""
-        await self._lower_for_start()
+        await self._lower_for_start(path)
         again = intent.sent or self._told_pending
         pending = replace(intent, state=IntentState.PENDING)
         sending = replace(pending, sent=True, applications=intent.applications + 1)

@@ -62,6 +62,10 @@ class UnsafeRequest(ChargerError):
     """Our own refusal: it could do harm."""
 
 
+class NotSaved(ChargerError):
+    """What must outlive a power cut could not be put on the disk: nothing was sent."""
+
+
 @dataclass(frozen=True, slots=True)
 class SetCurrent:
     """Charge with at most `amps` (A, whole, at least the charger's minimum)."""

@@ -80,6 +80,10 @@ class AccountSnapshot:
     last_contact: datetime | None = field(default=None, compare=False)
 
 
+class _OutOfPatience(PathDown):
+    """No answer within the patience of a command, which is shorter than the time-out of a request."""
+
+
 class WallboxAccount(CloudAccount):
     """One account of the Wallbox cloud. It may be stopped and started again; purses and paths stay."""
 
@@ -122,7 +126,8 @@ class WallboxAccount(CloudAccount):
         self._login_blocked_until = NEVER
         self._needs_login = False
         self._was_usable = True
-        self.breaker.listen(self._breaker_changed)
+        self._stands_still = False
+        self._unlisten: Callable[[], None] = lambda: None
 
     # What the integration sees
 
@@ -190,11 +195,13 @@ class WallboxAccount(CloudAccount):
         """Begin the rounds."""
         if self._round is None:
             self._purses.reopen()
+            self._unlisten = self.breaker.listen(self._breaker_changed)
             self._round = asyncio.get_running_loop().create_task(self._run(), name="chargekeeper wallbox rounds")
 
     async def stop(self) -> None:
         """End the rounds; what the purses have spent is saved."""
         task, self._round = self._round, None
+        self._unlisten()
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -492,6 +499,8 @@ class WallboxAccount(CloudAccount):
         match err:
             case NoConnection():
                 self.breaker.bad(Failure.CONNECT)
+            case _OutOfPatience():
+                self.breaker.slow()
             case PathDown():
                 self.breaker.bad(Failure.OTHER)
             case PathBusy():
@@ -717,7 +726,7 @@ class WallboxAccount(CloudAccount):
             async with self._clock.timeout(patience):
                 return await call()
         except TimeoutError:
-            raise PathDown("timeout") from None
+            raise _OutOfPatience("timeout") from None
 
     async def _send(self, path: WallboxCloudPath, command: Command) -> None:
         """The request that a command becomes: the map of what this cloud understands."""
@@ -747,6 +756,9 @@ class WallboxAccount(CloudAccount):
     def _breaker_changed(self) -> None:
         self._woken.set()
         usable = self.breaker.usable
+        stood_still, self._stands_still = self._stands_still, not usable or self.breaker.busy
+        if stood_still and not self._stands_still:
+            self._purses.owed_slots = 0  # the slots that passed unused have paid for the sign-ins meanwhile
         if usable is not self._was_usable:
             self._was_usable = usable
             LOGGER.info("The Wallbox cloud is %s", "reachable again" if usable else "not reachable")
