@@ -152,6 +152,34 @@ async def test_i1_no_start_over_a_path_that_cannot_lower_the_current(bench: Benc
     assert bench.sent == [SetCurrent(10), SetCharging(on=True)]
 
 
+async def test_without_any_path_to_the_schedule_asking_in_vain_fails(bench: Bench) -> None:
+    bench.cloud.can = frozenset(Capability) - {Capability.SCHEDULES}
+    bench.charger.resume = Resume.NO_EFFECT
+    await bench.keeper.set_override(True)
+    await bench.poll(2)
+    assert bench.reasons == ["failed"]
+    assert bench.charger.windows == (NIGHT,)
+
+
+async def test_what_was_done_to_the_schedule_is_undone_when_a_path_to_it_is_back(bench: Bench) -> None:
+    await until_disabled(bench, Resume.CONFLICT)
+    local = await bench.add(Source.BLUETOOTH)
+    local.can = frozenset({Capability.CHARGING, Capability.OVERRIDE})
+    local.changed()
+    await bench.poll(2)
+    await bench.cloud.lose()
+    assert not bench.cloud.breaker.usable
+    await bench.keeper.set_override(False)
+    await bench.clock.advance(60)
+    await bench.tell(path=local)
+    assert bench.intent is not None
+    assert bench.charger.windows != (NIGHT,)
+    bench.cloud.breaker.good()
+    await bench.poll(3)
+    assert bench.charger.windows == (NIGHT,)
+    assert bench.intent is None
+
+
 async def test_nothing_is_sent_before_it_is_saved(bench: Bench) -> None:
     bench.save_gate = asyncio.Event()
     call = asyncio.ensure_future(bench.keeper.set_override(True))
