@@ -1,0 +1,1 @@
+"""JuiceBox chargers over their own datagrams: what is in them, who sends them, and who answers."""
