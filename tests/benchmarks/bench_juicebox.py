@@ -1,16 +1,23 @@
-"""Datagrams of a JuiceBox: how fast they are read, and that no bytes make the reader raise."""
+"""Datagrams of a JuiceBox: how fast they are read, that no bytes make the reader raise, what a flood costs."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from time import perf_counter
+from itertools import count
+from time import perf_counter, sleep
 
-from custom_components.chargekeeper.juicebox.datagram import StatusMessage, parse
+from custom_components.chargekeeper.core.clock import SystemClock
+from custom_components.chargekeeper.juicebox.datagram import CommandMessage, StatusMessage, parse
+from custom_components.chargekeeper.juicebox.listener import Arrival, Discovered, Listener
 from tests.juicebox import fuzz
+from tests.juicebox.rig import HERE, THERE, Sender, free_ports, line
 from tests.juicebox.vectors import S1, S2, S3
 
 from .figures import Figure
 
 ROUNDS, READS = 15, 400
 FUZZED = 1_000_000
+BOXES, FOREIGN_PER_SECOND, FLOOD_SECONDS = 50, 2_000, 6
+EVERY = 0.5  # s between two statuses of a box here; a real one takes 10 to 30
 LITERAL_SHARE = 0.5
 """A loop over the bytes with one table look-up each takes 5 of about 10 µs: no Python is five times as fast as that."""
 ALPHABET = "0123456789ABCDEFGHIJKLMNZPQRSTUVWXY"
@@ -39,6 +46,81 @@ async def fuzzing() -> AsyncIterator[Figure]:
     statuses, commands = fuzz.outcomes(seed=2, number=FUZZED)
     missed = (fuzz.KINDS - set(statuses)) | (fuzz.COMMAND_KINDS - set(commands))
     yield Figure(f"kinds of outcome not seen in {statuses.total():,} fuzzed datagrams", len(missed), 0, "kinds")
+
+
+async def flood() -> AsyncIterator[Figure]:
+    """Fifty listed boxes among foreign datagrams, on loopback, for some seconds of real time."""
+    command = CommandMessage(weekday=1, hour=2, minute=3, online=16, offline=16, flags=6, index=1, wide=True).encode()
+
+    def answer(arrival: Arrival) -> None:
+        arrival.answer(command)
+
+    def ignore(_: Discovered) -> None:
+        """Nobody asks."""
+
+    listener = Listener(SystemClock(), answer, ignore)
+    ports = free_ports(2)
+    listener.open("127.0.0.1", ports)
+    for number in range(BOXES):
+        listener.add(f"{number:028}", HERE)
+    boxes = _Boxes(ports[0])
+    await asyncio.gather(asyncio.to_thread(boxes.run), asyncio.to_thread(_shout, ports))
+    listener.close()
+    waits = sorted(boxes.waits)
+    yield Figure(f"statuses of {BOXES} boxes unanswered in a flood", boxes.sent - len(waits), 0, "statuses")
+    yield Figure("answer in a flood, 99th percentile", waits[int(len(waits) * 0.99)] * 1e3, 50, "ms")
+    yield Figure("foreign datagrams short of 2,000 per second", boxes.foreign_missing(listener), 0, "datagrams")
+
+
+class _Boxes:
+    """Fifty boxes that send and wait for their answers, in a thread."""
+
+    def __init__(self, port: int) -> None:
+        self.sent = 0
+        self.waits: list[float] = []
+        self._port = port
+
+    def run(self) -> None:
+        """Send by turns, and note how long each answer took."""
+        senders = [Sender(HERE) for _ in range(BOXES)]
+        for sender in senders:
+            sender.sock.settimeout(1.0)
+        end = perf_counter() + FLOOD_SECONDS
+        for number in count():
+            begun = perf_counter()
+            if begun >= end:
+                break
+            box = number % BOXES
+            data = line(serial=f"{box:028}", uptime=number)
+            senders[box].send(data, self._port)
+            self.sent += 1
+            try:
+                senders[box].sock.recvfrom(2048)
+            except TimeoutError:
+                continue
+            self.waits.append(perf_counter() - begun)
+            sleep(max(0.0, EVERY / BOXES - (perf_counter() - begun)))
+        for sender in senders:
+            sender.close()
+
+    @staticmethod
+    def foreign_missing(listener: Listener) -> int:
+        """How many of the foreign datagrams never arrived, be it that they were not sent in time."""
+        heard = sum(
+            listener.dropped[reason] for reason in ("rate", "unknown_box", "wrong_source", "not_a_box", "checksum")
+        )
+        return max(0, FOREIGN_PER_SECOND * FLOOD_SECONDS - heard)
+
+
+def _shout(ports: tuple[int, ...]) -> None:
+    """Send foreign datagrams of several kinds at an even rate."""
+    sender = Sender(THERE)
+    kinds = (line(serial="1" * 28), line(serial=f"{1:028}"), S1[:-5] + b"!AAA:", b"g4rbl3d")
+    begun = perf_counter()
+    for number in range(FOREIGN_PER_SECOND * FLOOD_SECONDS):
+        sender.send(kinds[number % len(kinds)], ports[number % 2])
+        sleep(max(0.0, begun + number / FOREIGN_PER_SECOND - perf_counter()))
+    sender.close()
 
 
 def read_literally(data: bytes) -> dict[str, int] | None:
@@ -81,3 +163,4 @@ def measurements() -> Iterator[AsyncIterator[Figure]]:
     """All that is measured here."""
     yield decoding()
     yield fuzzing()
+    yield flood()

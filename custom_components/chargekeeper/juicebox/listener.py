@@ -1,0 +1,397 @@
+"""The UDP ports on which boxes are heard, and who is believed to be one.
+
+Only a listed box at its pinned address reaches the rest of ChargeKeeper, and only it is answered (invariant I9). All
+else is counted by reason and dropped, the cheapest checks first. The sockets outlive whoever listens.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+import errno
+from ipaddress import IPv4Address
+import logging
+from math import inf
+import socket
+
+from ..core.clock import Clock
+from ..core.paths import NoConnection
+from .datagram import (
+    LONGEST,
+    DebugMessage,
+    EncryptedMessage,
+    Rejection,
+    StatusMessage,
+    parse,
+    serial_of,
+)
+
+LOGGER = logging.getLogger(__name__)
+
+BATCH = 64
+"""Datagrams read from one socket before the event loop gets its turn."""
+
+RECEIVE_BUFFER = 4 * 1024 * 1024
+"""Bytes asked of the system, so that a flood during a pause of the event loop pushes out no status."""
+
+BOX_RATE, BOX_BURST = 5.0, 25.0
+"""Datagrams per second of one listed box, and how many at once; a box sends about one in ten seconds."""
+
+STRANGERS_RATE, STRANGERS_BURST = 20.0, 40.0
+"""The same for everybody else together; further ones are dropped before their checksum is computed."""
+
+SILENT_BEFORE_MOVE = 120.0
+"""Seconds for which the old address of a box must be silent before another is believed."""
+
+PLAUSIBLE_IN_A_ROW = 3
+"""Statuses that must follow one another as one box's do before a new address, or a new box, is believed."""
+
+STRANGER_AGE = 65.0
+"""Seconds within which a new box must have shown those: three of an idle box, 30 s apart, and some."""
+
+MOST_STRANGERS, MOST_PENDING, MOST_ADDRESSES = 20, 5, 4
+"""Unknown serials watched at once; discovered boxes that wait for the user; new addresses watched per box."""
+
+PENDING_AGE = 3600.0
+"""Seconds of silence after which a discovered box no longer waits for the user."""
+
+HIGHEST_POWER, ENERGY_SLACK = 25_000.0, 1_000.0
+"""W and Wh: the lifetime energy of one box does not rise faster."""
+
+COUNTER_SLACK, COUNTER_TOLERANCE = 2.5, 0.2
+"""Seconds, and the share of the time that passed, by which a box's counter may differ from ours."""
+
+CLOSEST_STATUSES = 1.0
+"""Seconds at least between two statuses that count as evidence."""
+
+type Address = tuple[str, int]
+type Message = StatusMessage | DebugMessage | EncryptedMessage
+
+
+class PortBusy(NoConnection):
+    """A port cannot be opened; `detail` is its number."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__("port_busy", str(port))
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A datagram of a listed box. `answer` sends from the socket it came to, to where exactly it came from."""
+
+    message: Message
+    data: bytes
+    address: Address
+    answer: Callable[[bytes], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """A box that nobody listed, by its last status."""
+
+    serial: str
+    host: str
+    status: StatusMessage = field(compare=False)
+
+
+class Bucket:
+    """Lets so many per second pass, and some at once."""
+
+    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate, self._burst = rate, burst
+        self._tokens, self._at = burst, -inf
+
+    def take(self, now: float) -> bool:
+        """Whether one more may pass at the monotonic moment `now`."""
+        self._tokens = min(self._burst, self._tokens + self._rate * (now - self._at))
+        self._at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class Track:
+    """Statuses that follow one another as one box's do: lifetime energy never falls, the counter goes with the time."""
+
+    __slots__ = ("at", "good", "lifetime", "uptime")
+
+    def __init__(self, lifetime: int | None = None) -> None:
+        self.lifetime = lifetime
+        self.uptime: tuple[float, float] | None = None
+        self.at = -inf
+        self.good = 0
+
+    def energy_fits(self, status: StatusMessage, now: float) -> bool:
+        """Whether the lifetime energy can be that of the same box, later."""
+        energy = status.lifetime_energy
+        if energy is None or self.lifetime is None:
+            return True
+        most = HIGHEST_POWER * (now - self.at) / 3600 + ENERGY_SLACK * (1 if status.version else 10)
+        return self.lifetime <= energy <= self.lifetime + most
+
+    def counter_fits(self, status: StatusMessage, now: float) -> bool:
+        """Whether its counter advanced as time did. Old boxes have none."""
+        if self.uptime is None or status.uptime is None:
+            return self.uptime is None
+        (before, wrap), (after, _) = self.uptime, status.uptime
+        passed = now - self.at
+        if wrap == inf:
+            off = abs(after - before - passed)
+        else:
+            off = abs((after - before - passed + wrap / 2) % wrap - wrap / 2)
+        return off <= COUNTER_SLACK + COUNTER_TOLERANCE * passed
+
+    def note(self, status: StatusMessage, now: float) -> None:
+        """Go on from this status."""
+        if status.lifetime_energy is not None:
+            self.lifetime = status.lifetime_energy
+        self.uptime, self.at = status.uptime, now
+
+    def evidence(self, status: StatusMessage, now: float) -> bool:
+        """Take a status of a source in question; whether enough in a row fit by now."""
+        if now - self.at < CLOSEST_STATUSES:
+            return False
+        fits = self.energy_fits(status, now) and self.counter_fits(status, now)
+        self.good = self.good + 1 if fits else 1
+        self.note(status, now)
+        return self.good >= PLAUSIBLE_IN_A_ROW
+
+
+class _Listed:
+    """A listed box: where it is pinned, and what was heard of it."""
+
+    __slots__ = ("bucket", "heard_at", "host", "questions", "track")
+
+    def __init__(self, host: str, lifetime: int | None, now: float) -> None:
+        self.host = host
+        self.track = Track(lifetime)
+        self.heard_at = now
+        self.bucket = Bucket(BOX_RATE, BOX_BURST)
+        self.questions: dict[str, Track] = {}  # by the address in question, which may be the pinned one
+
+    def question(self, host: str, floor: int | None) -> Track:
+        """The statuses from an address in question; of too many addresses the one longest silent gives way."""
+        if host not in self.questions:
+            if len(self.questions) >= MOST_ADDRESSES:
+                del self.questions[min(self.questions, key=lambda each: self.questions[each].at)]
+            self.questions[host] = Track(floor)
+        return self.questions[host]
+
+
+@dataclass(slots=True)
+class _Stranger:
+    """A serial that nobody listed."""
+
+    host: str
+    track: Track
+    since: float
+    discovered: Discovered | None = None
+
+
+class Listener:
+    """The sockets, the list of boxes, and the counts of what was dropped.
+
+    Args:
+        clock: time.
+        on_arrival: called with each datagram of a listed box; never raises.
+        on_discovered: called once with each unknown box that looks genuine; never raises.
+    """
+
+    def __init__(
+        self, clock: Clock, on_arrival: Callable[[Arrival], None], on_discovered: Callable[[Discovered], None]
+    ) -> None:
+        self._clock = clock
+        self._on_arrival = on_arrival
+        self._on_discovered = on_discovered
+        self._address = ""
+        self._sockets: dict[int, socket.socket] = {}
+        self._listed: dict[str, _Listed] = {}
+        self._strangers: dict[str, _Stranger] = {}
+        self._stranger_bucket = Bucket(STRANGERS_RATE, STRANGERS_BURST)
+        self.dropped: Counter[str] = Counter()
+        """How many datagrams were dropped, by reason."""
+
+    # Sockets
+
+    @property
+    def endpoints(self) -> list[Address]:
+        """Where it listens."""
+        return [each.getsockname() for each in self._sockets.values()]
+
+    def open(self, address: str, ports: Iterable[int]) -> None:
+        """Listen on these ports of a local address (an IPv4 literal); what is open already and still wanted stays.
+
+        Raises:
+            PortBusy: a port is taken; nothing has changed.
+            NoConnection: `bad_address`, it is none of this machine; nothing has changed.
+        """
+        wanted = dict.fromkeys(ports)
+        keep = self._sockets if address == self._address else {}
+        opened: dict[int, socket.socket] = {}
+        try:
+            for port in wanted:
+                opened[port] = keep[port] if port in keep else _bound(address, port)
+        except NoConnection:
+            for port, each in opened.items():
+                if port not in keep:
+                    each.close()
+            raise
+        loop = asyncio.get_running_loop()
+        kept = set(opened.values())
+        for each in [each for each in self._sockets.values() if each not in kept]:
+            loop.remove_reader(each)
+            each.close()
+        for port, each in opened.items():
+            if port not in keep:
+                loop.add_reader(each, self._readable, each)
+        self._address, self._sockets = address, opened
+
+    def close(self) -> None:
+        """Stop listening. The list of boxes stays."""
+        self.open(self._address, ())
+
+    # Boxes
+
+    def add(self, serial: str, host: str, lifetime: int | None = None) -> None:
+        """List a box at an address; `lifetime` is the highest lifetime energy known of it, Wh."""
+        self._listed[serial] = _Listed(host, lifetime, self._clock.monotonic())
+        self._strangers.pop(serial, None)
+
+    def remove(self, serial: str) -> None:
+        """Do not listen to a box any more."""
+        self._listed.pop(serial, None)
+
+    def host_of(self, serial: str) -> str | None:
+        """Where a listed box is; it may have moved since it was added."""
+        listed = self._listed.get(serial)
+        return None if listed is None else listed.host
+
+    @property
+    def discovered(self) -> list[Discovered]:
+        """Unknown boxes that wait for the user."""
+        self._forget_silent(self._clock.monotonic())
+        return [each.discovered for each in self._strangers.values() if each.discovered is not None]
+
+    # What arrives
+
+    def _readable(self, sock: socket.socket) -> None:
+        for _ in range(BATCH):
+            try:
+                data, address = sock.recvfrom(LONGEST + 1)
+            except BlockingIOError:
+                return
+            except OSError:  # an earlier answer found nobody
+                self.dropped["socket_error"] += 1
+                continue
+            self._received(sock, data, address)
+
+    def _received(self, sock: socket.socket, data: bytes, address: Address) -> None:
+        now, host = self._clock.monotonic(), address[0]
+        serial = serial_of(data) if len(data) <= LONGEST else None
+        if serial is None:
+            self.dropped["too_long" if len(data) > LONGEST else "not_a_box"] += 1
+            return
+        listed = self._listed.get(serial)
+        at_home = listed is not None and listed.host == host
+        bucket = listed.bucket if listed is not None and at_home else self._stranger_bucket
+        if not bucket.take(now):
+            self.dropped["rate"] += 1
+            return
+        message = parse(data)
+        if isinstance(message, Rejection):
+            self.dropped[message.reason] += 1
+        elif listed is None:
+            self._unknown(message, host, now)
+        elif self._believed(listed, message, host, now):
+            self._on_arrival(Arrival(message, data, address, lambda answer: self._answer(sock, data, answer, address)))
+
+    def _believed(self, listed: _Listed, message: Message, host: str, now: float) -> bool:
+        """Whether a datagram with a listed serial comes from that box."""
+        if not isinstance(message, StatusMessage):
+            if listed.host != host:
+                self.dropped["wrong_source"] += 1
+            return listed.host == host
+        if listed.host == host:
+            if listed.track.energy_fits(message, now):
+                listed.questions.pop(host, None)
+            elif not listed.question(host, None).evidence(message, now):
+                self.dropped["implausible"] += 1
+                return False
+        elif not self._moved(listed, message, host, now):
+            self.dropped["wrong_source"] += 1
+            return False
+        else:
+            LOGGER.info("A JuiceBox moved to another address of the local network")
+            listed.host = host
+        listed.questions.pop(host, None)
+        listed.track.note(message, now)
+        listed.heard_at = now
+        return True
+
+    @staticmethod
+    def _moved(listed: _Listed, message: StatusMessage, host: str, now: float) -> bool:
+        """Whether the box is now at that address: a private one, the old one silent, and three plausible statuses."""
+        if now - listed.heard_at < SILENT_BEFORE_MOVE or not IPv4Address(host).is_private:
+            return False
+        known = listed.track.lifetime
+        if known is not None and (message.lifetime_energy or 0) < known:
+            return False
+        return listed.question(host, None).evidence(message, now)
+
+    def _unknown(self, message: Message, host: str, now: float) -> None:
+        self.dropped["unknown_box"] += 1
+        if not isinstance(message, StatusMessage) or not IPv4Address(host).is_private:
+            return
+        self._forget_silent(now)
+        stranger = self._strangers.get(message.serial)
+        if stranger is None or stranger.host != host:
+            if len(self._strangers) >= MOST_STRANGERS or (stranger is not None and stranger.discovered is not None):
+                return
+            stranger = self._strangers[message.serial] = _Stranger(host, Track(), now)
+        enough = stranger.track.evidence(message, now)
+        if stranger.discovered is None and enough and len(self.discovered) < MOST_PENDING:
+            stranger.discovered = Discovered(message.serial, host, message)
+            self._on_discovered(stranger.discovered)
+
+    def _forget_silent(self, now: float) -> None:
+        for serial, stranger in list(self._strangers.items()):
+            if stranger.discovered is None:
+                over = now - stranger.since > STRANGER_AGE
+            else:
+                over = now - stranger.track.at > PENDING_AGE
+            if over:
+                del self._strangers[serial]
+
+    def _answer(self, sock: socket.socket, status: bytes, answer: bytes, address: Address) -> bool:
+        """Send an answer; whether it went out. It is never longer than the status, so that nobody is flooded by us."""
+        if len(answer) > len(status):
+            self.dropped["answer_too_long"] += 1
+            return False
+        try:
+            sock.sendto(answer, address)
+        except OSError:
+            self.dropped["unsent"] += 1
+            return False
+        return True
+
+
+def _bound(address: str, port: int) -> socket.socket:
+    """A socket that listens. Raises PortBusy or NoConnection."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    try:
+        IPv4Address(address)
+        sock.bind((address, port))
+    except ValueError as err:
+        sock.close()
+        raise NoConnection("bad_address", address) from err
+    except OSError as err:
+        sock.close()
+        if err.errno == errno.EADDRNOTAVAIL:
+            raise NoConnection("bad_address", address) from err
+        raise PortBusy(port) from err
+    return sock

@@ -1,0 +1,324 @@
+"""Who is heard, who is answered, and what becomes of everything else."""
+
+import asyncio
+import socket
+
+import pytest
+
+from custom_components.chargekeeper.core.paths import NoConnection
+from custom_components.chargekeeper.juicebox.datagram import (
+    LONGEST,
+    DebugMessage,
+    EncryptedMessage,
+    StatusMessage,
+    parse,
+)
+from custom_components.chargekeeper.juicebox.listener import (
+    BOX_BURST,
+    MOST_PENDING,
+    MOST_STRANGERS,
+    SILENT_BEFORE_MOVE,
+    STRANGERS_BURST,
+    PortBusy,
+    Track,
+)
+
+from .rig import HERE, THERE, ListenerRig, Sender, free_ports, line
+from .vectors import D1, S2, S8, S11, SERIAL, X2
+
+OTHER = "0817000000000000000000000000"
+THIRD = "127.0.0.4"
+
+
+async def test_a_listed_box_is_heard_on_every_port_and_answered_from_the_same_socket_to_its_exact_source(
+    rig: ListenerRig,
+) -> None:
+    rig.listener.add(SERIAL, HERE)
+    box = rig.sender()
+    for port in rig.ports:
+        assert await rig.send(box, line(), port=port) == 1
+        assert rig.arrivals[-1].address == box.address
+        assert rig.arrivals[-1].answer(b"CMD")
+        await rig.clock.settle()
+        assert box.received() == [(b"CMD", ("127.0.0.1", port))]
+    moved = rig.sender()  # another source port of the same box
+    assert await rig.send(moved, line()) == 1
+    rig.arrivals[-1].answer(b"CMD")
+    await rig.clock.settle()
+    assert (len(moved.received()), box.received()) == (1, [])
+
+
+async def test_an_answer_is_never_longer_than_its_status(rig: ListenerRig) -> None:
+    rig.listener.add(SERIAL, HERE)
+    box = rig.sender()
+    await rig.send(box, line())
+    assert not rig.arrivals[0].answer(b"x" * (len(line()) + 1))
+    assert rig.listener.dropped["answer_too_long"] == 1
+    await rig.clock.settle()
+    assert box.received() == []
+
+
+async def test_i9_what_comes_from_nobody_listed_or_from_elsewhere_changes_nothing_and_is_counted(
+    rig: ListenerRig,
+) -> None:
+    """I9: no datagram from an unknown or wrong source changes state or gets an answer."""
+    rig.listener.add(SERIAL, HERE)
+    box, foreign = rig.sender(), rig.sender(THERE)
+    assert await rig.send(foreign, line(), D1, X2) == 0  # the right serial at the wrong address
+    assert await rig.send(foreign, line(serial=OTHER), S8.replace(SERIAL.encode(), OTHER.encode())) == 0
+    assert await rig.send(box, S11, S2[:-8] + b"!AAA:", b"1" * (LONGEST + 1), SERIAL.encode() + b":v11,s1!AAA:") == 0
+    assert await rig.send(box, SERIAL.encode() + b":?") == 0
+    assert rig.listener.dropped == {
+        "wrong_source": 3,
+        "unknown_box": 2,
+        "not_a_box": 1,
+        "checksum": 1,
+        "too_long": 1,
+        "unknown_version": 1,
+        "malformed": 1,
+    }
+    assert box.received() == foreign.received() == []
+    assert rig.listener.host_of(SERIAL) == HERE
+
+
+async def test_debug_and_encrypted_datagrams_of_a_listed_box_are_passed_on(rig: ListenerRig) -> None:
+    rig.listener.add(SERIAL, HERE)
+    assert await rig.send(rig.sender(), D1, X2) == 2
+    assert [type(arrival.message) for arrival in rig.arrivals] == [DebugMessage, EncryptedMessage]
+
+
+async def test_a_flood_is_cut_off_before_its_checksums_and_costs_a_listed_box_nothing(rig: ListenerRig) -> None:
+    rig.listener.add(SERIAL, HERE)
+    box, foreign = rig.sender(), rig.sender(THERE)
+    for _ in range(4):
+        await rig.send(foreign, *[line(serial=OTHER)] * 100)
+    assert await rig.send(box, line()) == 1
+    assert rig.listener.dropped["rate"] == 400 - STRANGERS_BURST
+    await rig.clock.advance(1)
+    await rig.send(foreign, *[line(serial=OTHER)] * 50)
+    assert rig.listener.dropped["rate"] == 450 - STRANGERS_BURST - 20
+
+
+async def test_one_box_cannot_flood_either(rig: ListenerRig) -> None:
+    rig.listener.add(SERIAL, HERE)
+    rig.listener.add(OTHER, HERE)  # behind the same gateway
+    box = rig.sender()
+    assert await rig.send(box, *[line()] * 100) == BOX_BURST
+    assert await rig.send(box, line(serial=OTHER)) == 1
+
+
+async def test_a_giant_datagram_is_dropped_unread(rig: ListenerRig) -> None:
+    rig.listener.add(SERIAL, HERE)
+    assert await rig.send(rig.sender(), SERIAL.encode() + b":" + b"x" * 65_000) == 0
+    assert rig.listener.dropped == {"too_long": 1}
+
+
+# Plausibility
+
+
+async def test_a_lifetime_energy_that_falls_or_leaps_is_not_believed_until_it_lasts(rig: ListenerRig) -> None:
+    rig.listener.add(SERIAL, HERE, lifetime=5000)
+    box = rig.sender()
+    assert await rig.repeat(box, 1, lifetime=4999) == 0
+    assert await rig.repeat(box, 1, lifetime=900_000) == 1  # how long ago the last one was is not known
+    assert await rig.repeat(box, 1, lifetime=903_000) == 0
+    assert await rig.repeat(box, 1, lifetime=900_001) == 1
+    assert rig.listener.dropped == {"implausible": 2}
+    assert await rig.repeat(box, 2, lifetime=100) == 0
+    assert await rig.repeat(box, 2, lifetime=101) == 2  # three in a row: its memory was replaced
+
+
+async def test_statuses_in_quick_succession_are_no_evidence() -> None:
+    track, message = Track(), line()
+    found = [track.evidence(_status(message), at) for at in (0.0, 0.5, 0.9)]
+    assert found == [False, False, False]
+    assert track.good == 1
+
+
+@pytest.mark.parametrize("version", ["07", "09u", ""])
+def test_a_counter_that_goes_with_the_time_is_plausible_and_one_that_repeats_is_not(version: str) -> None:
+    def judge(*uptimes: float) -> list[bool]:
+        track = Track()
+        return [
+            track.evidence(_status(line(uptime=uptime, version=version)), 1000 + 30 * number)
+            for number, uptime in enumerate(uptimes)
+        ]
+
+    assert judge(640, 670, 700) == [False, False, True]  # the counter of v07 starts again at 655
+    assert judge(640, 640, 640) == [False, False, not version]
+    assert judge(640, 640 + 200, 640 + 400) == [False, False, not version]
+    mixed = Track()
+    mixed.note(_status(line(version="09u")), 1000)
+    assert not mixed.counter_fits(_status(line(version="")), 1030)
+
+
+def _status(data: bytes) -> StatusMessage:
+    message = parse(data)
+    assert isinstance(message, StatusMessage)
+    return message
+
+
+def test_a_status_that_leaves_its_energy_out_changes_nothing_known() -> None:
+    track = Track(lifetime=7)
+    track.note(_status(b"123456789:T1:"), 0)
+    assert track.lifetime == 7
+
+
+# A new address
+
+
+async def test_a_box_that_moved_is_believed_after_silence_and_three_plausible_statuses(rig: ListenerRig) -> None:
+    rig.listener.add(SERIAL, HERE)
+    old, new = rig.sender(), rig.sender(THERE)
+    assert await rig.repeat(old, 1) == 1
+    assert await rig.repeat(new, 3) == 0  # the old address was heard just now
+    await rig.clock.advance(SILENT_BEFORE_MOVE - 90)
+    assert await rig.repeat(new, 2) == 0
+    assert await rig.repeat(new, 2) == 2
+    assert rig.listener.host_of(SERIAL) == THERE
+    assert await rig.repeat(old, 1) == 0
+
+
+async def test_a_box_does_not_move_where_its_energy_is_less_or_the_old_address_speaks(rig: ListenerRig) -> None:
+    rig.listener.add(SERIAL, HERE, lifetime=6000)
+    new = rig.sender(THERE)
+    await rig.clock.advance(SILENT_BEFORE_MOVE)
+    assert await rig.repeat(new, 6, lifetime=5999) == 0
+    assert await rig.repeat(new, 2, lifetime=6000) == 0
+    await rig.repeat(rig.sender(), 1, lifetime=6000)
+    assert await rig.repeat(new, 3, lifetime=6000) == 0
+    assert rig.listener.host_of(SERIAL) == HERE
+
+
+async def test_of_too_many_new_addresses_the_one_longest_silent_gives_way(rig: ListenerRig) -> None:
+    rig.listener.add(SERIAL, HERE)
+    await rig.clock.advance(SILENT_BEFORE_MOVE)
+    genuine = rig.sender(THERE)
+    assert await rig.repeat(genuine, 2, every=10) == 0
+    for number in range(4, 9):
+        await rig.repeat(rig.sender(f"127.0.0.{number}"), 1, every=2)
+    assert await rig.repeat(genuine, 2, every=30) == 0  # pushed out, so it begins anew
+    assert await rig.repeat(genuine, 1) == 1
+
+
+# Unknown boxes
+
+
+async def test_an_unknown_box_is_discovered_after_three_valid_statuses_within_a_minute(rig: ListenerRig) -> None:
+    box = rig.sender()
+    await rig.repeat(box, 2)
+    assert rig.found == []
+    await rig.repeat(box, 1)
+    assert [(each.serial, each.host) for each in rig.found] == [(SERIAL, HERE)]
+    assert rig.listener.discovered == rig.found
+    await rig.repeat(box, 5)
+    assert len(rig.found) == 1
+    rig.listener.add(SERIAL, HERE)
+    assert rig.listener.discovered == []
+    assert await rig.repeat(box, 1) == 1
+    rig.listener.remove(SERIAL)
+    assert await rig.repeat(box, 1) == 0
+    assert rig.listener.host_of(SERIAL) is None
+
+
+async def test_a_box_too_slow_or_replayed_is_not_discovered(rig: ListenerRig) -> None:
+    box = rig.sender()
+    await rig.repeat(box, 4, every=40)
+    for _ in range(5):
+        await rig.send(box, line(serial=OTHER))
+        await rig.clock.advance(10)
+    await rig.send(box, D1.replace(SERIAL.encode(), OTHER.encode()))
+    assert rig.found == []
+
+
+async def test_a_discovered_box_waits_until_it_is_silent_for_an_hour(rig: ListenerRig) -> None:
+    await rig.repeat(rig.sender(), 3)
+    assert await rig.repeat(rig.sender(THERE), 3) == 0  # another address with the serial of a pending one
+    assert [each.host for each in rig.listener.discovered] == [HERE]
+    await rig.clock.advance(3601)
+    assert rig.listener.discovered == []
+    await rig.repeat(rig.sender(THERE), 3)
+    assert [each.host for each in rig.listener.discovered] == [THERE]
+
+
+async def test_at_most_five_boxes_wait_for_the_user_and_twenty_are_watched(rig: ListenerRig) -> None:
+    box = rig.sender()
+    for _ in range(3):
+        for number in range(MOST_STRANGERS + 5):
+            await rig.send(box, line(uptime=rig.clock.monotonic(), serial=f"{number:09}"))
+        await rig.clock.advance(20)
+    assert len(rig.found) == MOST_PENDING
+    assert len(rig.listener._strangers) == MOST_STRANGERS
+
+
+async def test_nothing_is_discovered_from_the_internet(rig: ListenerRig) -> None:
+    for _ in range(4):
+        sock = next(iter(rig.listener._sockets.values()))
+        rig.listener._received(sock, line(uptime=rig.clock.monotonic()), ("8.8.8.8", 8042))
+        await rig.clock.advance(20)
+    assert rig.listener.dropped == {"unknown_box": 4}
+    assert rig.found == []
+
+
+# Sockets
+
+
+async def test_ports_can_be_changed_and_those_that_stay_lose_nothing(rig: ListenerRig) -> None:
+    rig.listener.add(SERIAL, HERE)
+    box = rig.sender()
+    kept, dropped = rig.ports
+    (new,) = free_ports(1)
+    box.send(line(), kept)  # lies in the socket while it is reconfigured
+    rig.listener.open("127.0.0.1", [kept, new])
+    await rig.clock.settle()
+    assert len(rig.arrivals) == 1
+    assert await rig.send(box, line(), port=new) == 1
+    assert await rig.send(box, line(), port=dropped) == 0
+    assert {port for _, port in rig.listener.endpoints} == {kept, new}
+    before = rig.arrivals[-1]
+    rig.listener.close()
+    assert not before.answer(b"CMD")
+    assert rig.listener.dropped["unsent"] == 1
+
+
+async def test_a_busy_port_is_named_and_nothing_changes(rig: ListenerRig) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        (free,) = free_ports(1)
+        busy = other.getsockname()[1]
+        with pytest.raises(PortBusy) as err:
+            rig.listener.open("127.0.0.1", [rig.ports[0], free, busy])
+    assert (err.value.reason, err.value.detail) == ("port_busy", str(busy))
+    assert {port for _, port in rig.listener.endpoints} == set(rig.ports)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
+        again.bind(("127.0.0.1", free))  # was given back
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "example.org", ""])
+async def test_an_address_that_is_not_ours_is_refused(rig: ListenerRig, address: str) -> None:
+    with pytest.raises(NoConnection, match="bad_address"):
+        rig.listener.open(address, rig.ports)
+    assert len(rig.listener.endpoints) == 2
+
+
+async def test_an_error_of_the_socket_is_counted_and_survived(rig: ListenerRig) -> None:
+    class Broken:
+        calls = 0
+
+        def recvfrom(self, size: int) -> tuple[bytes, tuple[str, int]]:
+            self.calls += 1
+            raise ConnectionRefusedError if self.calls < 3 else BlockingIOError
+
+    rig.listener._readable(Broken())  # type: ignore[arg-type]
+    assert rig.listener.dropped == {"socket_error": 2}
+
+
+async def test_a_batch_leaves_room_for_others(rig: ListenerRig) -> None:
+    foreign: Sender = rig.sender(THERE)
+    for _ in range(100):
+        foreign.send(b"x", rig.ports[0])
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert 0 < rig.listener.dropped["not_a_box"] < 100
+    await rig.clock.settle()
+    assert rig.listener.dropped["not_a_box"] == 100
