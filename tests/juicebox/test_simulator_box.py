@@ -319,7 +319,7 @@ async def test_its_own_clock_and_quarter_hours(make: MakeBox, ear: Ear, clock: V
     assert said[50] == int(box.slots[50])
     assert said[10] == -1
     ear.online = 0
-    await clock.advance(23 * 3600)
+    await clock.advance(24 * 3600)
     assert box.slots[50] == pytest.approx(0), "yesterday's is gone"
     assert len(box.slots) == 96
 
