@@ -1,0 +1,88 @@
+"""What is kept of a box over a restart, so that the first answer after it is the one the box would have had."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+
+HIGHEST_CURRENT = 80
+"""A; no box can more, so that a larger number is a damaged one."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Memory:
+    """One box, as far as it matters what it was told. Currents in A, energies in Wh.
+
+    `host` is where it was heard last, `pinned` where the user said it is. `offline` is the stored limit `M`, None until
+    it is learnt; `online` the last `A` it was sent, by whomever; `served` the last `A` of the maker's server, `allowed`
+    the last of those that let it charge. `index` and `flags` are those of the last command, `cycles` says that the
+    flags follow the index. `kept` is true while we answer it. `charging_current`, `paused` and `override` are what the
+    user wants.
+    """
+
+    host: str = ""
+    pinned: str = ""
+    version: str = ""
+    firmware: str | None = None
+    offline: int | None = None
+    online: int | None = None
+    served: int | None = None
+    allowed: int | None = None
+    index: int = 0
+    flags: int = 6
+    cycles: bool = False
+    kept: bool = False
+    commanded_at: datetime | None = None
+    lifetime: int | None = None
+    session_start: int | None = None
+    plugged: bool = False
+    charging_current: int | None = None
+    paused: bool = False
+    override: bool = False
+    offline_changed_at: datetime | None = None
+
+    def export(self) -> dict[str, object]:
+        """As JSON."""
+        moments = {"commanded_at": self.commanded_at, "offline_changed_at": self.offline_changed_at}
+        return asdict(self) | {key: None if at is None else at.isoformat() for key, at in moments.items()}
+
+    @classmethod
+    def restored(cls, stored: object) -> Memory:
+        """What `export` gave; whatever of it is damaged is forgotten."""
+        memory = cls()
+        if not isinstance(stored, Mapping):
+            return memory
+        for each in fields(cls):
+            _restore(memory, each.name, stored.get(each.name))
+        return memory
+
+    def forget(self) -> None:
+        """The box has started anew: what it was told no longer holds (fact sheet 2.3.3)."""
+        self.offline = self.online = None
+
+
+_CURRENTS = {"offline", "online", "served", "allowed", "charging_current"}
+_COUNTS = {"index": 999, "flags": 999, "lifetime": 10**12, "session_start": 10**12}
+_SWITCHES = {"cycles", "kept", "plugged", "paused", "override"}
+_WORDS = {"host", "pinned", "version", "firmware"}
+
+
+def _restore(memory: Memory, name: str, value: object) -> None:
+    if name in _CURRENTS or name in _COUNTS:
+        fits = type(value) is int and 0 <= value <= _COUNTS.get(name, HIGHEST_CURRENT)
+    elif name in _SWITCHES:
+        fits = isinstance(value, bool)
+    elif name in _WORDS:
+        fits = isinstance(value, str)
+    else:
+        value = _moment(value)
+        fits = value is not None
+    if fits:
+        setattr(memory, name, value)
+
+
+def _moment(value: object) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return moment if moment is not None and moment.tzinfo is not None else None

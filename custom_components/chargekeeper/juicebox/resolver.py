@@ -1,0 +1,166 @@
+"""Asks a chosen name server for the address of the maker's server.
+
+The boxes' own names point to ChargeKeeper where they were redirected, so the system's resolver would lead in a circle
+(fact sheet juicebox.md, 2.8).
+"""
+
+import asyncio
+from ipaddress import IPv4Address
+import secrets
+import socket
+import struct
+from typing import Protocol, override
+
+from ..core.clock import Clock
+from ..core.paths import NoConnection
+
+QUERY_TIMEOUT = 3.0
+"""Seconds for an answer; then it is asked once more."""
+ATTEMPTS = 2
+DNS_PORT = 53
+LONGEST_CHAIN = 16
+"""Records looked at in one answer."""
+
+_HEADER = struct.Struct("!6H")
+_RECORD = struct.Struct("!2HIH")
+_RECURSION_DESIRED, _IS_ANSWER, _ERROR_CODE = 0x0100, 0x8000, 0x000F
+_TYPE_A, _CLASS_IN = 1, 1
+_POINTER = 0xC0
+
+
+class Resolver(Protocol):
+    """What finds the address of a host."""
+
+    async def resolve(self, host: str) -> str:
+        """The IPv4 address of a host.
+
+        Raises:
+            NoConnection: `dns`, it could not be found.
+        """
+
+
+class NameServer(Resolver):
+    """Asks one name server, and nobody else. An IPv4 address is its own answer."""
+
+    def __init__(self, clock: Clock, address: str, port: int = DNS_PORT) -> None:
+        self._clock = clock
+        self._server = (address, port)
+
+    @override
+    async def resolve(self, host: str) -> str:
+        if is_address(host):
+            return host
+        query = _query(host)
+        for _ in range(ATTEMPTS):
+            try:
+                async with self._clock.timeout(QUERY_TIMEOUT):
+                    return await self._ask(query, host)
+            except TimeoutError, OSError:
+                continue
+        raise NoConnection("dns", host)
+
+    async def _ask(self, query: bytes, host: str) -> str:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[str | None] = loop.create_future()
+        transport, _ = await loop.create_datagram_endpoint(lambda: _Question(query, answer), remote_addr=self._server)
+        try:
+            found = await answer
+        finally:
+            transport.close()
+        if found is None:
+            raise NoConnection("dns", host)
+        return found
+
+
+class SystemResolver(Resolver):
+    """Asks as the machine is set up to; for a server whose name was not redirected."""
+
+    @override
+    async def resolve(self, host: str) -> str:
+        if is_address(host):
+            return host
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, None, family=socket.AF_INET)
+        except OSError as err:
+            raise NoConnection("dns", host) from err
+        return str(found[0][4][0])
+
+
+class _Question(asyncio.DatagramProtocol):
+    """Sends a query and waits for what answers it. The name not being there is an answer too: None."""
+
+    def __init__(self, query: bytes, answer: asyncio.Future[str | None]) -> None:
+        self._query = query
+        self._answer = answer
+
+    @override
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
+        transport.sendto(self._query)
+
+    @override
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        if not self._answer.done() and answers(self._query, data):
+            self._answer.set_result(first_address(self._query, data))
+
+    @override
+    def error_received(self, exc: Exception) -> None:
+        if not self._answer.done():
+            self._answer.set_exception(exc)
+
+
+def is_address(host: str) -> bool:
+    """Whether that is an IPv4 address and no name."""
+    try:
+        IPv4Address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def answers(query: bytes, data: bytes) -> bool:
+    """Whether the datagram answers this query: its number and its question are the same."""
+    if len(data) < len(query) or data[:2] != query[:2]:
+        return False
+    flags = int.from_bytes(data[2:4])
+    asked = data[_HEADER.size : len(query)].lower() == query[_HEADER.size :].lower()
+    return bool(flags & _IS_ANSWER) and asked
+
+
+def first_address(query: bytes, data: bytes) -> str | None:
+    """The first address in an answer to this query; None where there is none, or it is damaged."""
+    _, flags, _, count, _, _ = _HEADER.unpack_from(data)
+    if flags & _ERROR_CODE:
+        return None
+    place = len(query)
+    for _ in range(min(count, LONGEST_CHAIN)):
+        after_name = _after_name(data, place)
+        if after_name is None or after_name + _RECORD.size > len(data):
+            return None
+        kind, network, _, length = _RECORD.unpack_from(data, after_name)
+        content = data[after_name + _RECORD.size :][:length]
+        if (kind, network) == (_TYPE_A, _CLASS_IN) and len(content) == length == 4:
+            return str(IPv4Address(content))
+        place = after_name + _RECORD.size + length
+    return None
+
+
+def _query(host: str) -> bytes:
+    """A question for the address of a host. Raises NoConnection where that can be no name."""
+    labels = [label.encode("ascii", "replace") for label in host.rstrip(".").split(".")]
+    if not all(0 < len(label) < 64 for label in labels):
+        raise NoConnection("dns", host)
+    name = b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
+    header = _HEADER.pack(secrets.randbelow(1 << 16), _RECURSION_DESIRED, 1, 0, 0, 0)
+    return header + name + struct.pack("!2H", _TYPE_A, _CLASS_IN)
+
+
+def _after_name(data: bytes, place: int) -> int | None:
+    """Where a name ends that begins at `place`; None where it does not."""
+    while place < len(data):
+        length = data[place]
+        if length >= _POINTER:
+            return place + 2
+        place += 1 + length
+        if length == 0:
+            return place
+    return None

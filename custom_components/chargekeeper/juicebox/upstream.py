@@ -1,0 +1,143 @@
+"""The line to the maker's server: one socket per box, so that its answers cannot be mixed up (fact sheet 2.8)."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+import logging
+from typing import override
+
+from ..core.clock import Clock
+from ..core.paths import NoConnection
+from .listener import Address
+from .resolver import Resolver
+
+LOGGER = logging.getLogger(__name__)
+
+RESOLVE_EVERY = 600.0
+"""Seconds after which the server's name is looked up again while it answers."""
+RESOLVE_AGAIN = 30.0
+"""Seconds after which it is looked up again while it does not."""
+WAITING = 8
+"""Datagrams that wait while the name is looked up; the oldest gives way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamConfig:
+    """The maker's server, and who knows its address."""
+
+    host: str
+    port: int
+    resolver: Resolver
+
+
+class Upstream:
+    """The line of one box.
+
+    Args:
+        clock: time.
+        config: where the server is.
+        on_answer: called with each datagram that comes from it.
+        is_ours: tells addresses on which we listen ourselves: sending there would go round in circles.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        config: UpstreamConfig,
+        on_answer: Callable[[bytes], None],
+        is_ours: Callable[[Address], bool],
+    ) -> None:
+        self._clock = clock
+        self._config = config
+        self._on_answer = on_answer
+        self._is_ours = is_ours
+        self._transport: asyncio.DatagramTransport | None = None
+        self._peer: Address | None = None
+        self._resolved_at: float | None = None
+        self._waiting: list[bytes] = []
+        self._task: asyncio.Task[None] | None = None
+        self.error: str | None = None
+        """Why nothing can be sent, as a slug; None while nothing is known against it."""
+
+    def send(self, data: bytes, suspect: bool) -> None:
+        """Send a datagram as it is; while the server is suspect its name is looked up more often."""
+        age = RESOLVE_AGAIN if suspect or self._transport is None else RESOLVE_EVERY
+        due = self._resolved_at is None or self._clock.monotonic() - self._resolved_at >= age
+        if self._transport is not None:
+            self._transport.sendto(data)
+        elif due or self._task is not None:
+            self._waiting = [*self._waiting, data][-WAITING:]
+        if due and self._task is None:
+            self._resolved_at = self._clock.monotonic()
+            self._task = asyncio.get_running_loop().create_task(self._connect())
+            self._task.add_done_callback(self._connected)
+
+    async def close(self) -> None:
+        """Give up the socket."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        self._hang_up()
+
+    async def _connect(self) -> None:
+        """Look the name up, and open a socket where its address is new."""
+        waiting, self._waiting = self._waiting, []
+        try:
+            transport = await self._line_to_server()
+        except (NoConnection, OSError) as err:
+            reason = err.reason if isinstance(err, NoConnection) else "unreachable"
+            if reason != self.error:
+                LOGGER.warning("The boxes' server cannot be reached: %s", reason)
+            self.error = reason
+            return
+        self.error = None
+        for data in [*waiting, *self._waiting]:
+            transport.sendto(data)
+        self._waiting.clear()
+
+    async def _line_to_server(self) -> asyncio.DatagramTransport:
+        """The socket to where the server is now. Raises NoConnection, or OSError."""
+        peer = (await self._config.resolver.resolve(self._config.host), self._config.port)
+        if self._is_ours(peer):
+            raise NoConnection("upstream_loop", self._config.host)
+        if self._transport is not None and peer == self._peer:
+            return self._transport
+        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: _Line(self._heard, self._failed), remote_addr=peer
+        )
+        self._hang_up()
+        self._transport, self._peer = transport, peer
+        return transport
+
+    def _connected(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if not task.cancelled() and (err := task.exception()) is not None:
+            LOGGER.error("Unexpected error on the line to the boxes' server", exc_info=err)
+
+    def _heard(self, data: bytes) -> None:
+        self.error = None
+        self._on_answer(data)
+
+    def _failed(self) -> None:
+        self.error = "unreachable"
+
+    def _hang_up(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+        self._transport = self._peer = None
+
+
+class _Line(asyncio.DatagramProtocol):
+    """A connected socket: the system drops what comes from elsewhere, and tells when nobody is there."""
+
+    def __init__(self, heard: Callable[[bytes], None], failed: Callable[[], None]) -> None:
+        self._heard = heard
+        self._failed = failed
+
+    @override
+    def datagram_received(self, data: bytes, addr: Address) -> None:
+        self._heard(data)
+
+    @override
+    def error_received(self, exc: Exception) -> None:
+        self._failed()

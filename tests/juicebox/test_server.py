@@ -1,0 +1,736 @@
+"""Who answers a box: the maker's server as long as it does, we when it does not, and never both."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, time
+
+import pytest
+
+from custom_components.chargekeeper.core.model import Window
+from custom_components.chargekeeper.core.paths import NotApplicable, UnsafeRequest
+from custom_components.chargekeeper.juicebox.box import LONGEST_UNSERVED, BoxConfig, Mode, Trouble
+from custom_components.chargekeeper.juicebox.server import JuiceBoxServer
+from tests.simulators.clock import VirtualClock
+from tests.simulators.juicebox import Car, Shows
+from tests.simulators.juicebox_server import Day, Schedule, Trouble as ServerTrouble
+from tests.simulators.juicebox_wire import Wire
+
+from .conftest import MakeSite
+from .rig import HERE, Sender
+from .site import WIRE_RATING, Site
+from .vectors import D1, SERIAL
+
+OUTAGE = 1800.0
+NIGHT = Window(1, enabled=True, days=frozenset(range(7)), start=time(22), end=time(6))
+ALONE = BoxConfig(serial=SERIAL, host=HERE, wire_rating=WIRE_RATING, in_maker_load_group=False)
+
+
+async def lose(site: Site, trouble: ServerTrouble = ServerTrouble.HANG) -> float:
+    """The server stops answering; the seconds until we answer."""
+    await site.maker.set_trouble(trouble)
+    last = site.sim.commands[-1].at if site.sim.commands else site.clock.monotonic()
+    await site.clock.advance_until(lambda: site.mode is Mode.KEEP, within=200)
+    return site.clock.monotonic() - last
+
+
+async def regain(site: Site) -> float:
+    """The server answers again; the seconds until it has the box back."""
+    await site.maker.set_trouble(ServerTrouble.NONE)
+    return await site.clock.advance_until(lambda: site.mode is Mode.RELAY, within=300)
+
+
+# Relay
+
+
+async def test_the_servers_commands_pass_unchanged_and_its_limits_are_learnt(site: Site) -> None:
+    await site.clock.advance(600)
+    assert site.mode is Mode.RELAY
+    assert site.masters() == {"server"}
+    assert site.commands() == site.servers_commands()
+    assert len(site.commands()) == len(site.statuses())
+    memory = site.box.memory
+    assert (memory.offline, memory.online, memory.allowed, memory.cycles) == (16, 32, 32, True)
+    assert len(site.unit.addresses) == 1
+    assert site.box.server_answers
+
+
+async def test_while_learning_only_the_server_commands(make_site: MakeSite) -> None:
+    site = make_site()
+    await site.start()
+    assert site.mode is Mode.RELAY  # its first command taught us
+    site.box.memory.forget()
+    with pytest.raises(NotApplicable, match="learning"):
+        site.box.set_charging(on=False)
+
+
+@pytest.mark.parametrize("trouble", [ServerTrouble.UNSAFE_CURRENT, ServerTrouble.UNSAFE_STORED])
+async def test_unsafe_commands_of_the_server_are_replaced_by_the_last_safe_one(
+    site: Site, trouble: ServerTrouble
+) -> None:
+    await site.maker.set_trouble(trouble)
+    await site.clock.advance(300)
+    assert {(each.online, each.offline) for each in site.commands()} == {(32, 16)}
+    assert [each.index for each in site.commands()] == [each.index for each in site.servers_commands()]
+    assert site.box.troubles == {Trouble.UNSAFE_SERVER}
+    assert (site.sim.writes, site.sim.unanswered, site.mode) == (0, 0, Mode.RELAY)
+    await site.maker.set_trouble(ServerTrouble.NONE)
+    await site.clock.advance(30)
+    assert site.box.troubles == set()
+
+
+async def test_without_a_safe_command_from_before_nothing_is_sent(make_site: MakeSite) -> None:
+    site = make_site()
+    site.maker.trouble = ServerTrouble.UNSAFE_STORED
+    await site.start()
+    await site.clock.advance(120)
+    assert site.commands() == []
+    assert (site.mode, site.box.troubles) == (Mode.LEARNING, {Trouble.UNSAFE_SERVER})
+
+
+async def test_what_the_server_sends_for_another_version_is_not_passed(site: Site) -> None:
+    before = len(site.commands())
+    site.box.from_server(b"CMD62210A20M18C006S006!31Y$")
+    site.box.from_server(b"g4rbl3d")
+    await site.clock.settle()
+    assert (site.box.counts["server_garbage"], len(site.commands())) == (2, before)
+
+
+async def test_debug_messages_are_never_answered_and_reach_the_server(site: Site) -> None:
+    await lose(site, ServerTrouble.HANG)
+    before = len(site.commands())
+    site.sim._send(D1.replace(b"BOT:", b""))
+    await site.clock.settle()
+    assert len(site.commands()) == before
+    assert list(site.sim.refusals) == []
+    assert site.maker.heard[-1][2] == D1.replace(b"BOT:", b"")
+
+
+# Keep
+
+
+@pytest.mark.parametrize(
+    ("wire", "trouble", "plugged"),
+    [
+        (Wire.V09U, ServerTrouble.DEAD, True),
+        (Wire.V09U, ServerTrouble.HANG, False),
+        (Wire.V09U, ServerTrouble.GARBAGE, True),
+        (Wire.V07, ServerTrouble.CHECKSUM, False),
+        (Wire.V07, ServerTrouble.ELSEWHERE, True),
+        (Wire.V07_UNPADDED, ServerTrouble.DEAD, False),
+    ],
+)
+async def test_i10_i11_a_box_whose_server_is_gone_is_kept_with_what_it_had(
+    make_site: MakeSite, wire: Wire, trouble: ServerTrouble, plugged: bool
+) -> None:
+    """I10: kept boxes get an answer to each status at once. I11: never an `M` other than the last known one."""
+    site = make_site(wire=wire)
+    await site.start(plugged=plugged)
+    await site.clock.advance(60)
+    before = site.last
+    assert await lose(site, trouble) <= 120
+    site.mark()
+    await site.clock.advance(OUTAGE)
+    assert {(each.online, each.offline) for each in site.commands()} == {(32, 16)}
+    assert len(site.commands()) >= len(site.statuses()) >= 55
+    assert (site.sim.fallbacks, site.sim.unanswered, site.sim.writes) == (0, 0, 0)
+    assert site.sim.slowest_answer <= 1
+    first = site.commands()[0]
+    assert (first.index - before.index) % 999 in {2, 3}  # one was sent at the take-over
+    assert all(each.flags == (8, 244, 6, 242)[each.index % 4] for each in site.commands())
+    assert site.sim.minute_of_week == pytest.approx(
+        (site.clock.now().isoweekday() % 7 * 24 + site.clock.now().hour) * 60 + site.clock.now().minute, abs=1.1
+    )
+    assert site.box.server_answers is False
+    assert await regain(site) <= 180
+    site.mark()
+    await site.clock.advance(300)
+    assert site.masters() == {"server"}
+    assert (site.sim.unanswered, site.box.server_answers) == (0, True)
+
+
+async def test_a_server_that_stumbles_once_or_answers_late_within_bounds_keeps_the_box(site: Site) -> None:
+    await site.maker.set_trouble(ServerTrouble.HANG)
+    await site.clock.advance(12)
+    assert site.box.suspect is False
+    await site.maker.set_trouble(ServerTrouble.NONE)
+    site.maker.delay = 4
+    site.maker.second_after = 1
+    await site.clock.advance(600)
+    assert site.box.counts["taken_over"] == 0
+    assert site.masters() == {"server"}
+
+
+async def test_several_statuses_at_once_are_no_outage(site: Site) -> None:
+    await site.maker.set_trouble(ServerTrouble.HANG)
+    for _ in range(4):
+        site.sim._report()
+    await site.clock.advance(6)
+    assert (site.mode, site.box.suspect) == (Mode.RELAY, True)
+
+
+async def test_a_box_that_loses_statuses_is_taken_over_in_time_all_the_same(make_site: MakeSite) -> None:
+    site = make_site()
+    await site.start(plugged=False)
+    await site.clock.advance(60)
+    await site.maker.set_trouble(ServerTrouble.HANG)
+    last = site.sim.commands[-1].at
+    await site.clock.advance(35)
+    site.sim.wifi = False
+    await site.clock.advance(60)
+    site.sim.wifi = True
+    await site.clock.advance_until(lambda: site.mode is Mode.KEEP, within=200)
+    assert LONGEST_UNSERVED <= site.clock.monotonic() - last <= 120
+    assert site.sim.commands[-1].at == pytest.approx(site.clock.monotonic(), abs=1)
+
+
+async def test_never_two_masters_however_the_server_flaps(make_site: MakeSite) -> None:
+    site = make_site()
+    site.maker.delay = 2
+    await site.start()
+    for round_ in range(12):
+        await site.maker.set_trouble(ServerTrouble.HANG if round_ % 2 else ServerTrouble.NONE)
+        await site.clock.advance(170 + 13 * round_)
+    theirs = {data for _, _, data in site.maker.sent}
+    statuses = site.statuses()
+    by_status: dict[float, set[bool]] = {}
+    for taken, command in zip(site.sim.commands, site.commands(), strict=True):
+        asked = max(at for at in statuses if at <= taken.at)
+        by_status.setdefault(asked, set()).add(command.encode() in theirs)
+    assert all(len(masters) == 1 for masters in by_status.values())
+    assert site.box.counts["taken_over"] >= 3
+    assert site.sim.fallbacks == 0
+
+
+async def test_a_late_answer_to_a_status_that_we_answered_is_not_passed(site: Site) -> None:
+    await lose(site)
+    await site.maker.set_trouble(ServerTrouble.NONE)
+    site.maker.second_after = 3
+    await site.clock.advance_until(lambda: site.mode is Mode.RELAY, within=300)
+    site.mark()
+    await site.clock.advance(4)
+    assert site.commands() == []
+
+
+# What is known of the stored limit
+
+
+@pytest.mark.parametrize("wire", [Wire.V07, Wire.V09U])
+@pytest.mark.parametrize("shows", list(Shows))
+async def test_without_a_server_the_stored_limit_shows_after_silence(
+    make_site: MakeSite, wire: Wire, shows: Shows
+) -> None:
+    site = make_site(served=False, wire=wire, shows=shows)
+    await site.start()
+    await site.clock.advance(350)
+    assert (site.mode, site.commands()) == (Mode.LEARNING, [])
+    await site.clock.advance(30)
+    assert (site.mode, site.box.memory.offline) == (Mode.KEEP, 16)
+    await site.clock.advance(600)
+    assert {(each.online, each.offline) for each in site.commands()} == {(16, 16)}
+    assert (site.sim.writes, site.box.server_answers, site.box.troubles) == (0, None, set())
+
+
+async def test_a_server_that_was_never_there_is_replaced_when_the_stored_limit_shows(make_site: MakeSite) -> None:
+    site = make_site()
+    site.maker.trouble = ServerTrouble.HANG
+    await site.start()
+    assert (site.box.setting, site.box.allowed) == (None, 0)
+    await site.clock.advance(400)
+    assert (site.mode, site.last.online, site.last.offline) == (Mode.KEEP, 16, 16)
+    assert await regain(site) <= 180
+
+
+async def test_a_box_out_of_reach_for_long_stays_with_a_server_that_answers(site: Site) -> None:
+    site.sim.wifi = False
+    await site.clock.advance(900)
+    site.sim.wifi = True
+    await site.clock.advance(60)
+    assert (site.mode, site.box.counts["taken_over"]) == (Mode.RELAY, 0)
+
+
+async def test_an_answer_that_cannot_be_sent_changes_nothing(site: Site) -> None:
+    await site.clock.advance(31)
+    before = site.box.memory.export()
+    site.ours.listener.close()
+    site.box.from_server(site.servers_commands()[-1].encode())
+    assert site.box.memory.export() == before
+    fresh = JuiceBoxServer(site.clock).add(ALONE)
+    fresh.from_server(b"CMD62210A20M18C006S006!31Y$")  # before any status
+    assert (fresh.mode, fresh.memory.offline) == (Mode.LEARNING, None)
+
+
+@pytest.mark.parametrize("served", [True, False])
+async def test_a_power_cut_forgets_what_was_learnt_and_the_first_status_teaches_it_again(
+    make_site: MakeSite, served: bool
+) -> None:
+    site = make_site(served=served)
+    await site.start()
+    await site.clock.advance(400)
+    assert site.mode is (Mode.RELAY if served else Mode.KEEP)
+    if served:
+        await lose(site)
+    site.sim.switch_off()
+    site.sim.stored = 20  # somebody changed it meanwhile
+    await site.clock.advance(60)
+    site.mark()
+    site.sim.switch_on()
+    await site.clock.advance(6)
+    assert site.box.counts["boots"] == 1
+    assert site.box.memory.firmware == "EMWERK-JB201-1.0.46"
+    assert [each.offline for each in site.commands()] == [20]  # the first status was answered
+    await site.clock.advance(120)
+    assert (site.sim.writes, site.sim.unanswered) == (0, 0)
+
+
+async def test_a_line_of_the_start_that_comes_late_does_not_teach_the_limit_in_force(make_site: MakeSite) -> None:
+    site = make_site(served=False, config=replace(ALONE, schedule=(NIGHT,)))
+    await site.start()
+    await site.clock.advance(400)
+    site.sim.switch_off()
+    site.sim.switch_on()
+    await site.clock.advance(6)
+    assert site.sim.in_force == 0  # outside the window
+    site.sim._send(D1)
+    await site.clock.advance(60)
+    assert (site.box.memory.offline, site.sim.stored, site.sim.writes) == (16, 16, 0)
+
+
+async def test_another_firmware_version_is_another_box(site: Site) -> None:
+    site.box.memory.version = "07"
+    await site.maker.set_trouble(ServerTrouble.HANG)
+    await site.clock.advance(11)
+    assert (site.mode, site.box.memory.version) == (Mode.LEARNING, "09u")
+    assert site.candidate() == 16
+
+
+async def test_the_user_can_say_what_the_stored_limit_is_and_it_is_written_once(make_site: MakeSite) -> None:
+    site = make_site(served=False)
+    await site.start()
+    for amps, reason in ((5, "current_too_low"), (33, "above_ceiling")):
+        with pytest.raises(UnsafeRequest, match=reason):
+            site.box.confirm_offline(amps)
+    assert site.candidate() == 16
+    site.box.confirm_offline(20)
+    assert site.candidate() is None
+    with pytest.raises(NotApplicable, match="known"):
+        site.box.confirm_offline(16)
+    await site.clock.advance(300)
+    assert (site.mode, site.sim.stored, site.sim.writes) == (Mode.KEEP, 20, 1)
+
+
+async def test_the_stored_limit_is_changed_at_most_once_a_day_and_only_by_its_master(site: Site) -> None:
+    with pytest.raises(NotApplicable, match="server_in_charge"):
+        site.box.change_offline(20)
+    await lose(site)
+    with pytest.raises(UnsafeRequest, match="above_ceiling"):
+        site.box.change_offline(33)
+    site.box.change_offline(20)
+    await site.clock.advance(60)
+    assert (site.sim.stored, site.sim.writes) == (20, 1)
+    with pytest.raises(UnsafeRequest, match="once_a_day"):
+        site.box.change_offline(16)
+    site.clock.jump(86_401)
+    site.box.change_offline(16)
+    site.box.configure(replace(site.config, wire_rating=None))
+    site.clock.jump(86_401)
+    with pytest.raises(UnsafeRequest, match="above_ceiling"):
+        site.box.change_offline(16)
+
+
+async def test_stored_limits_that_are_no_good_are_told(make_site: MakeSite) -> None:
+    site = make_site(served=False)
+    site.sim.stored = 0
+    await site.start()
+    await site.clock.advance(400)
+    assert site.box.troubles == {Trouble.STORED_ZERO}
+    site.box.memory.offline = 33
+    site.box.configure(site.config)
+    assert site.box.troubles == {Trouble.OFFLINE_ABOVE_WIRE}
+
+
+async def test_a_box_that_ignores_commands_is_told(make_site: MakeSite) -> None:
+    site = make_site()
+    site.sim.obeys = False
+    site.unit.limit = 10
+    await site.start()
+    await site.clock.advance(120)
+    assert Trouble.IGNORES_COMMANDS in site.box.troubles
+    site.sim.obeys = True
+    await site.clock.advance(120)
+    assert site.box.troubles == set()
+
+
+async def test_encrypted_and_old_boxes_are_looked_at_and_not_commanded(make_site: MakeSite) -> None:
+    site = make_site(served=False)
+    site.sim.encrypts = True
+    await site.start()
+    await site.clock.advance(500)
+    assert site.box.troubles == {Trouble.ENCRYPTED}
+    assert site.box.status is None
+    site.sim.encrypts = False
+    await site.clock.advance(60)
+    assert site.box.troubles == set()
+    old = make_site(served=False, wire=Wire.LEGACY)
+    await old.start()
+    await old.clock.advance(800)
+    assert (old.mode, old.box.status is None, list(old.sim.refusals)) == (Mode.LEARNING, False, [])
+
+
+# Restarts of Home Assistant
+
+
+@pytest.mark.parametrize("down_for", [10.0, 600.0])
+async def test_a_restart_in_an_outage_is_answered_at_the_first_status(site: Site, down_for: float) -> None:
+    await lose(site)
+    await site.restart(down_for=down_for)
+    site.mark()
+    await site.clock.advance(31)
+    assert {(each.online, each.offline) for each in site.commands()} == {(32, 16)}
+    assert len(site.commands()) == len(site.statuses())
+    assert (site.sim.writes, site.sim.slowest_answer, site.mode) == (0, 0.0, Mode.KEEP)
+    assert not site.box.server_answers
+
+
+async def test_a_restart_while_the_server_answers_stays_with_it(site: Site) -> None:
+    await site.restart()
+    await site.clock.advance(120)
+    assert (site.mode, site.masters()) == (Mode.RELAY, {"server"})
+
+
+async def test_a_server_that_died_during_a_long_restart_is_noticed_at_once(site: Site) -> None:
+    await site.maker.set_trouble(ServerTrouble.HANG)
+    await site.restart(down_for=600)
+    assert site.sim.fallbacks == 1
+    site.mark()
+    await site.clock.advance_until(lambda: site.sim.commands, within=40)
+    assert site.last.online == 32
+
+
+async def test_a_clean_stop_sends_nothing(site: Site) -> None:
+    await lose(site)
+    await site.clock.advance(60)
+    before = len(site.commands())
+    await site.ours.close()
+    await site.clock.settle()
+    assert len(site.commands()) == before
+    assert site.clock.pending <= 3  # those of the simulators
+
+
+@pytest.mark.parametrize(
+    "stored", [None, 5, {SERIAL: 5}, {SERIAL: {"offline": 500, "online": "x", "kept": 1, "commanded_at": "soon"}}]
+)
+def test_a_damaged_store_is_no_obstacle(stored: object) -> None:
+    server = JuiceBoxServer(VirtualClock(), stored)
+    box = server.add(ALONE)
+    assert box.mode is Mode.LEARNING
+    assert box.memory.commanded_at is None
+
+
+async def test_what_is_stored_comes_back_whole(site: Site) -> None:
+    await lose(site)
+    site.box.change_offline(20)
+    site.box.set_current(20)
+    await site.clock.advance(30)
+    stored = site.ours.export()
+    assert JuiceBoxServer(site.clock, stored).export() == stored
+    again = JuiceBoxServer(site.clock, stored)
+    assert again.add(site.config).memory == site.box.memory
+    again.remove(SERIAL)
+    again.remove(SERIAL)
+    assert again.export() == {}
+
+
+# What the user wants
+
+
+async def test_a_pause_is_kept_alive_and_ends_with_the_session(site: Site) -> None:
+    site.box.set_charging(on=False)
+    await site.clock.advance(600)
+    assert (site.sim.amperes, site.sim.fallbacks, site.last.online) == (0, 0, 0)
+    assert site.commands()[-1].index == site.servers_commands()[-1].index  # the server's, lowered
+    await lose(site)
+    await site.clock.advance(1800)
+    assert (site.sim.amperes, site.sim.fallbacks) == (0, 0)
+    await site.restart()
+    await site.clock.advance(60)
+    assert site.sim.amperes == 0
+    site.box.set_charging(on=True)
+    await site.clock.advance(60)
+    assert site.sim.amperes == 16  # it never offers more than it has stored
+    site.box.set_charging(on=False)
+    site.sim.unplug()
+    await site.clock.advance(60)
+    assert not site.box.memory.paused
+
+
+async def test_the_charging_current_lowers_what_the_server_allows_and_never_raises_it(site: Site) -> None:
+    site.box.set_current(10)
+    assert not site.box.in_effect
+    await site.clock.advance(60)
+    assert (site.last.online, site.box.in_effect) == (10, 10)
+    site.unit.limit = 8
+    await site.clock.advance(60)
+    assert site.last.online == 8
+    await lose(site)
+    await site.clock.advance(200)
+    assert site.last.online == 10
+
+
+async def test_a_lower_ceiling_binds_at_once_and_a_raise_waits(site: Site) -> None:
+    site.sim.online_may_exceed = True
+    await lose(site)
+    await site.clock.advance(120)
+    site.box.share = 12.9
+    await site.clock.advance(11)
+    assert site.last.online == 12
+    site.box.share = 14
+    await site.clock.advance(11)
+    assert site.last.online == 14
+    site.box.share = 20
+    await site.clock.advance(40)
+    assert site.last.online == 14
+    await site.clock.advance(40)
+    assert site.last.online == 20
+    site.box.share = 5
+    await site.clock.advance(20)
+    assert (site.last.online, site.box.allowed) == (0, 0)
+    site.box.share = 20
+    await site.clock.advance(280)
+    assert site.last.online == 0
+    await site.clock.advance(60)
+    assert site.last.online == 20
+
+
+async def test_i1_an_unknown_wire_rating_never_raises(make_site: MakeSite) -> None:
+    """I1: no command of ours raises current above what was allowed before."""
+    site = make_site(config=BoxConfig(serial=SERIAL, host=HERE))
+    site.unit.limit = 10
+    await site.start()
+    await lose(site)
+    site.box.memory.charging_current = 40
+    await site.clock.advance(300)
+    assert site.last.online == 16  # what it would have by itself
+
+
+async def test_the_windows_are_evaluated_here_and_switching_keeps_its_distance(make_site: MakeSite) -> None:
+    clock = VirtualClock(datetime(2026, 11, 2, 21, 0, tzinfo=UTC))
+    site = make_site(clock=clock, served=False, config=replace(ALONE, schedule=(NIGHT,)))
+    await site.start()
+    await clock.advance(1200)
+    assert (site.sim.amperes, site.last.online) == (0, 0)
+    await clock.advance(2400 + 40)
+    assert (site.sim.amperes, clock.now().hour) == (16, 22)
+    site.sim.plug_in(Car(wants_kwh=0.5))
+    await clock.advance(8 * 3600)
+    assert (site.last.online, clock.now().hour) == (0, 6)
+    assert site.sim.fallbacks == 0
+
+
+async def test_a_window_that_closes_right_after_a_start_waits_for_the_guard(make_site: MakeSite) -> None:
+    clock = VirtualClock(datetime(2026, 11, 2, 21, 50, tzinfo=UTC))
+    short = replace(NIGHT, end=time(22, 2))
+    site = make_site(clock=clock, served=False, config=replace(ALONE, schedule=(short,)))
+    await site.start()
+    await clock.advance(640)
+    assert site.last.online == 16
+    await clock.advance(200)
+    assert (clock.now().minute, site.last.online) == (4, 16)
+    await clock.advance(140)
+    assert site.last.online == 0
+
+
+async def test_some_energy_is_charged_whatever_the_window_says(make_site: MakeSite) -> None:
+    site = make_site(served=False, config=replace(ALONE, schedule=(NIGHT,), minimal_energy=2000))
+    await site.start()
+    await site.clock.advance(3600)
+    assert site.sim.amperes == 0
+    assert 2000 <= (site.box.session_energy or 0) <= 2500
+
+
+async def test_the_clock_of_the_box_is_its_local_time(make_site: MakeSite) -> None:
+    clock = VirtualClock(datetime(2026, 10, 25, 0, 50, tzinfo=UTC))
+    site = make_site(clock=clock, served=False, config=replace(ALONE, zone="Europe/Berlin"))
+    await site.start()
+    await clock.advance(580)
+    assert (site.last.weekday, site.last.hour, site.last.minute) == (0, 2, 59)
+    await clock.advance(60)
+    assert (site.last.hour, site.last.minute) == (2, 0)  # the hour comes twice
+
+
+async def test_read_only_repeats_the_last_command(make_site: MakeSite) -> None:
+    site = make_site(config=replace(ALONE, read_only=True, schedule=(NIGHT,)))
+    await site.start()
+    await site.clock.advance(60)
+    await lose(site)
+    site.box.memory.paused = True
+    await site.clock.advance(600)
+    assert {(each.online, each.offline) for each in site.commands()} == {(32, 16)}
+    await regain(site)
+    await site.clock.advance(60)
+    assert site.last.online == 32
+    site.box.share = 5
+    await lose(site)
+    assert site.last.online == 0
+
+
+# The override
+
+
+async def night_site(make_site: MakeSite, config: BoxConfig) -> Site:
+    """The maker's server lets it charge at night, and it is noon."""
+    site = make_site(config=config)
+    night = Day(start=22 * 60, end=6 * 60)
+    site.unit.schedule = Schedule(custom=True, weekday=night, weekend=night)
+    await site.start()
+    await site.clock.advance(60)
+    assert site.sim.amperes == 0
+    return site
+
+
+async def test_an_override_in_relay_takes_the_servers_place_where_no_load_group_is(make_site: MakeSite) -> None:
+    site = await night_site(make_site, ALONE)
+    assert site.box.held_by_schedule
+    site.box.set_override(on=True)
+    await site.clock.advance(31)
+    assert (site.sim.amperes, site.mode, site.box.server_answers) == (16, Mode.KEEP, True)
+    await site.clock.advance(900)
+    assert (site.sim.amperes, site.mode) == (16, Mode.KEEP)
+    site.box.set_override(on=False)
+    await site.clock.advance(31)
+    assert (site.sim.amperes, site.mode) == (0, Mode.RELAY)
+
+
+async def test_an_override_in_relay_is_refused_where_the_server_shares_out_the_current(make_site: MakeSite) -> None:
+    site = await night_site(make_site, replace(ALONE, in_maker_load_group=True))
+    with pytest.raises(UnsafeRequest, match="load_group"):
+        site.box.set_override(on=True)
+    assert (site.mode, site.box.memory.override) == (Mode.RELAY, False)
+    site.box.configure(replace(ALONE, in_maker_load_group=True, load_group_limit=12))
+    site.box.set_override(on=True)
+    await site.clock.advance(31)
+    assert site.sim.amperes == 12
+    site.box.share = 5
+    with pytest.raises(UnsafeRequest, match="above_ceiling"):
+        site.box.set_override(on=True)
+
+
+@pytest.mark.parametrize("in_group", [True, False])
+async def test_an_override_of_an_outage_goes_on_when_the_server_returns_if_that_may_be(
+    make_site: MakeSite, in_group: bool
+) -> None:
+    site = await night_site(make_site, replace(ALONE, in_maker_load_group=in_group))
+    await lose(site)
+    await site.clock.advance(60)
+    assert site.sim.amperes == 0  # carried on
+    with pytest.raises(NotApplicable, match="wrong_state"):
+        site.box.set_charging(on=True)
+    site.box.set_override(on=True)
+    await site.clock.advance(60)
+    assert site.sim.amperes == 16
+    await site.maker.set_trouble(ServerTrouble.NONE)
+    await site.clock.advance(300)
+    if in_group:
+        assert (site.sim.amperes, site.mode) == (0, Mode.RELAY)
+        assert site.box.troubles == {Trouble.OVERRIDE_HANDED_BACK}
+    else:
+        assert (site.sim.amperes, site.mode, site.box.server_answers) == (16, Mode.KEEP, True)
+        site.sim.unplug()
+        await site.clock.advance(60)
+        assert (site.mode, site.box.memory.override) == (Mode.RELAY, False)
+
+
+async def test_an_override_that_the_server_agrees_with_is_the_servers(site: Site) -> None:
+    await lose(site)
+    site.box.set_override(on=True)
+    await regain(site)
+    assert (site.box.memory.override, site.box.troubles) == (False, set())
+    await site.clock.advance(60)
+    assert site.sim.amperes == 16
+
+
+# Boxes that come and go
+
+
+async def test_a_reload_loses_nothing(site: Site) -> None:
+    box = site.box
+    for _ in range(3):
+        site.ours.open("127.0.0.1", [site.port], site.ours._upstream)
+        assert site.ours.add(replace(site.config, name="Barn")) is box
+        await site.clock.advance(60)
+    assert site.sim.unanswered == 0
+    assert box.config.name == "Barn"
+
+
+async def test_another_server_may_take_the_makers_place_and_none(site: Site) -> None:
+    site.ours.open("127.0.0.1", [site.port], None)
+    await site.clock.advance(60)
+    shown = (site.mode, site.sim.unanswered, site.box.server_answers)
+    assert shown == (Mode.KEEP, 0, None)
+    site.ours.open("127.0.0.1", [site.port], site.upstream())
+    await site.clock.advance(180)
+    assert (site.mode, site.sim.unanswered) == (Mode.RELAY, 0)
+
+
+async def test_a_box_at_a_new_address_is_known_after_a_restart_and_where_the_user_says(site: Site) -> None:
+    site.sim.host = "127.0.0.9"
+    site.sim.reconnect()
+    await site.clock.advance(400)
+    assert site.ours.listener.host_of(SERIAL) == "127.0.0.9"
+    await site.restart()
+    assert site.ours.listener.host_of(SERIAL) == "127.0.0.9"
+    site.ours.add(replace(site.config, host="127.0.0.10"))
+    assert site.ours.listener.host_of(SERIAL) == "127.0.0.10"
+
+
+async def test_unknown_boxes_are_offered_and_removed_ones_forgotten(site: Site) -> None:
+    found: list[str] = []
+    end = site.ours.listen_discovery(lambda each: found.append(each.serial))
+    site.ours.remove(SERIAL)
+    await site.clock.advance(70)
+    assert found == [SERIAL]
+    later: list[str] = []
+    site.ours.listen_discovery(lambda each: later.append(each.serial))()
+    assert later == [SERIAL]
+    end()
+    end()
+    site.ours._from_server(SERIAL, b"late")
+    assert SERIAL not in site.ours.export()
+    assert site.ours.line_error(SERIAL) is None
+
+
+def test_at_most_a_hundred_boxes() -> None:
+    server = JuiceBoxServer(VirtualClock())
+    for number in range(100):
+        server.add(BoxConfig(serial=f"{number:09}", host=HERE))
+    with pytest.raises(Exception, match="too_many_boxes"):
+        server.add(ALONE)
+
+
+async def test_i9_a_foreign_address_never_gets_an_answer_nor_takes_the_box(site: Site) -> None:
+    """I9: no datagram from a wrong source changes state or gets an answer."""
+    foreign = Sender("127.0.0.66")
+    before = site.box.memory.export()
+    for _, data in list(site.sim.sent):
+        foreign.send(data, site.port)
+    foreign.send(D1, site.port)
+    await site.clock.settle()
+    assert foreign.received() == []
+    assert site.box.memory.export() == before
+    foreign.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_the_line_does_no_limit_is_broken_and_nothing_is_written(make_site: MakeSite, seed: int) -> None:
+    site = make_site(config=replace(ALONE, load_group_limit=12.0))
+    site.unit.limit = 12
+    site.sim.plug_in(Car(wants_kwh=60))
+    line = site.sim.line
+    line.loss, line.duplicate, line.reorder, line.corrupt = 0.15, 0.1, 0.05, 0.05
+    line._random.seed(seed)
+    await site.start(plugged=False)
+    for round_ in range(4):
+        await site.maker.set_trouble(ServerTrouble.DEAD if round_ % 2 else ServerTrouble.NONE)
+        await site.clock.advance(900)
+    assert {each.offline for each in site.commands()} <= {16}
+    assert max(each.online for each in site.commands()) <= 12
+    assert site.sim.writes == 0
+    assert site.box.counts["taken_over"] >= 1

@@ -1,0 +1,304 @@
+"""The line to the maker's server, and the look-up of its name at a name server of our own, over loopback."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+import socket
+import struct
+from typing import override
+
+from hypothesis import given, strategies as st
+import pytest
+import pytest_socket
+
+from custom_components.chargekeeper.core.paths import NoConnection
+from custom_components.chargekeeper.juicebox.resolver import NameServer, SystemResolver, answers, first_address
+from custom_components.chargekeeper.juicebox.upstream import (
+    RESOLVE_AGAIN,
+    RESOLVE_EVERY,
+    WAITING,
+    Upstream,
+    UpstreamConfig,
+)
+from tests.simulators.clock import VirtualClock
+
+from .rig import Sender, free_ports
+from .site import Site
+
+NAME = "server.example"
+
+
+class FakeNameServer(asyncio.DatagramProtocol):
+    """Answers each question with `records`, after letting `spoil` at the answer; None leaves it unanswered."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[int, bytes]] = [(1, socket.inet_aton("127.0.0.1"))]
+        self.flags = 0x8180
+        self.spoil: Callable[[bytes], bytes | None] = lambda answer: answer
+        self.asked = 0
+        self.port = 0
+
+    async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=("127.0.0.1", 0))
+        self.port = self.transport.get_extra_info("sockname")[1]
+
+    @override
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.asked += 1
+        header = data[:2] + struct.pack("!5H", self.flags, 1, len(self.records), 0, 0)
+        records = b"".join(
+            b"\xc0\x0c" + struct.pack("!2HIH", kind, 1, 60, len(content)) + content for kind, content in self.records
+        )
+        answer = self.spoil(header + data[12:] + records)
+        if answer is not None:
+            self.transport.sendto(answer, addr)
+
+
+@pytest.fixture
+async def names(socket_enabled: None) -> AsyncIterator[FakeNameServer]:
+    names = FakeNameServer()
+    await names.start()
+    yield names
+    names.transport.close()
+    await asyncio.sleep(0)
+
+
+async def look_up(names: FakeNameServer, host: str = NAME) -> str:
+    clock = VirtualClock()
+    task = asyncio.create_task(NameServer(clock, "127.0.0.1", names.port).resolve(host))
+    await clock.settle()
+    await clock.advance(10)
+    return await task
+
+
+async def test_a_name_is_looked_up_at_the_chosen_server_also_behind_an_alias(names: FakeNameServer) -> None:
+    assert await look_up(names) == "127.0.0.1"
+    names.records = [(5, b"\x05alias\x00"), (1, b"\x7f\x00\x00\x02")]
+    assert await look_up(names, "Server.Example.") == "127.0.0.2"
+    assert names.asked == 2
+
+
+async def test_an_address_needs_no_look_up(names: FakeNameServer) -> None:
+    assert await look_up(names, "127.0.0.5") == "127.0.0.5"
+    assert await SystemResolver().resolve("127.0.0.5") == "127.0.0.5"
+    assert names.asked == 0
+
+
+async def test_the_system_may_look_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def found(host: str, *_: object, **__: object) -> list[object]:
+        await asyncio.sleep(0)
+        if host != NAME:
+            raise socket.gaierror
+        return [(2, 1, 0, "", ("127.0.0.7", 0))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
+    assert await SystemResolver().resolve(NAME) == "127.0.0.7"
+    with pytest.raises(NoConnection, match="dns"):
+        await SystemResolver().resolve("other.example")
+
+
+@pytest.mark.parametrize("host", ["", "a..b", "x" * 64 + ".example"])
+async def test_what_can_be_no_name_is_not_asked(names: FakeNameServer, host: str) -> None:
+    with pytest.raises(NoConnection, match="dns"):
+        await look_up(names, host)
+    assert names.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "asked"),
+    [
+        (lambda _: None, 2),  # asked once more
+        (lambda answer: b"\0\0" + answer[2:] if answer[:2] != b"\0\0" else b"\1\1", 2),
+        (lambda answer: answer[:12] + answer[12:].replace(b"server", b"sorver"), 2),
+        (lambda answer: answer[:2] + b"\x01\x00" + answer[4:], 2),  # a question
+        (lambda answer: answer[:9], 2),
+        (lambda answer: answer[:-1], 1),
+        (lambda answer: answer[:-8], 1),
+        (lambda answer: answer[:2] + b"\x81\x83" + answer[4:], 1),  # no such name
+    ],
+)
+async def test_bad_answers_are_none(names: FakeNameServer, spoil: Callable[[bytes], bytes | None], asked: int) -> None:
+    names.spoil = spoil
+    with pytest.raises(NoConnection, match="dns"):
+        await look_up(names)
+    assert names.asked == asked
+
+
+async def test_no_address_and_nobody_there_are_no_answer(names: FakeNameServer) -> None:
+    names.records = [(28, bytes(16)), (1, b"\1\2")]
+    with pytest.raises(NoConnection, match="dns"):
+        await look_up(names)
+    names.transport.close()
+    await asyncio.sleep(0)
+    with pytest.raises(NoConnection, match="dns"):
+        await look_up(names)
+
+
+async def test_what_comes_twice_counts_once(names: FakeNameServer) -> None:
+    def twice(answer: bytes) -> bytes:
+        for _ in range(2):
+            names.transport.sendto(answer, names.last)  # type: ignore[attr-defined]
+        return answer
+
+    heard = names.datagram_received
+
+    def remember(data: bytes, addr: tuple[str, int]) -> None:
+        names.last = addr  # type: ignore[attr-defined]
+        heard(data, addr)
+
+    names.datagram_received = remember  # type: ignore[method-assign]
+    names.spoil = twice
+    assert await look_up(names) == "127.0.0.1"
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_make_the_reader_of_answers_raise(data: bytes) -> None:
+    query = struct.pack("!6H", 7, 0x100, 1, 0, 0, 0) + b"\x01a\x00\x00\x01\x00\x01"
+    assert answers(query, data) in {True, False}
+    found = first_address(query, query[:2] + b"\x81\x80\x00\x01\x00\x09\x00\x00\x00\x00" + query[12:] + data)
+    assert found is None or socket.inet_aton(found)
+
+
+# The line
+
+
+class Line:
+    """A line of one box to a server that keeps what it hears."""
+
+    def __init__(self, names: FakeNameServer) -> None:
+        self.clock = VirtualClock()
+        self.server = Sender("127.0.0.1")
+        self.answers: list[bytes] = []
+        self.ours = False
+        resolver = NameServer(self.clock, "127.0.0.1", names.port)
+        config = UpstreamConfig(host=NAME, port=self.server.address[1], resolver=resolver)
+        self.up = Upstream(self.clock, config, self.answers.append, lambda _: self.ours)
+
+    async def send(self, data: bytes, *, suspect: bool = False) -> None:
+        self.up.send(data, suspect)
+        await self.clock.settle()
+
+    def error(self) -> str | None:
+        return self.up.error
+
+    def heard(self) -> list[bytes]:
+        return [data for data, _ in self.server.received()]
+
+
+@pytest.fixture
+async def line(names: FakeNameServer) -> AsyncIterator[Line]:
+    line = Line(names)
+    yield line
+    await line.up.close()
+    line.server.close()
+
+
+async def test_what_waits_for_the_name_is_sent_then_and_answers_come_back(line: Line, names: FakeNameServer) -> None:
+    for number in range(WAITING + 2):
+        line.up.send(b"%d" % number, False)
+    await line.clock.settle()
+    assert line.heard() == [b"%d" % number for number in range(2, WAITING + 2)]  # the oldest gave way
+    line.up.send(b"x", False)
+    await line.clock.settle()
+    [(data, address)] = line.server.received()
+    assert data == b"x"
+    line.server.sock.sendto(b"CMD", address)
+    other = Sender("127.0.0.9")
+    other.sock.sendto(b"FOREIGN", address)
+    await line.clock.settle()
+    assert line.answers == [b"CMD"]
+    other.close()
+    assert names.asked == 1
+
+
+async def test_the_name_is_looked_up_again_now_and_then_and_sooner_in_doubt(line: Line, names: FakeNameServer) -> None:
+    await line.send(b"1")
+    await line.clock.advance(RESOLVE_AGAIN)
+    await line.send(b"2")
+    assert names.asked == 1
+    await line.send(b"3", suspect=True)
+    assert names.asked == 2
+    await line.clock.advance(RESOLVE_EVERY)
+    await line.send(b"4")
+    assert (names.asked, line.heard()) == (3, [b"1", b"2", b"3", b"4"])
+    pytest_socket.socket_allow_hosts(["127.0.0.1", "127.0.0.5"])
+    names.records = [(1, socket.inet_aton("127.0.0.5"))]
+    moved = Sender("127.0.0.5")
+    moved.sock.close()
+    moved.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    moved.sock.setblocking(False)
+    moved.sock.bind(("127.0.0.5", line.server.address[1]))
+    await line.clock.advance(RESOLVE_EVERY)
+    await line.send(b"5")
+    await line.send(b"6")
+    assert moved.received()[-1][0] == b"6"
+    moved.close()
+
+
+async def test_what_cannot_be_reached_is_told_and_tried_again(line: Line, names: FakeNameServer) -> None:
+    names.flags = 0x8183
+    await line.send(b"1")
+    assert line.error() == "dns"
+    await line.send(b"2")
+    assert names.asked == 1
+    await line.clock.advance(RESOLVE_AGAIN)
+    await line.send(b"3")
+    assert (line.error(), line.heard()) == ("dns", [])
+    names.flags = 0x8180
+    line.ours = True
+    await line.clock.advance(RESOLVE_AGAIN)
+    await line.send(b"4")
+    assert line.error() == "upstream_loop"
+    line.ours = False
+    await line.clock.advance(RESOLVE_AGAIN)
+    await line.send(b"5")
+    assert (line.error(), line.heard()) == (None, [b"5"])
+    port = line.server.address[1]
+    line.server.close()
+    await line.send(b"6")
+    assert line.error() == "unreachable"
+    line.server.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    line.server.sock.setblocking(False)
+    line.server.sock.bind(("127.0.0.1", port))
+    await line.send(b"7")
+    (_, address) = line.server.received()[-1]
+    line.server.sock.sendto(b"CMD", address)
+    await line.clock.settle()
+    assert (line.error(), line.answers) == (None, [b"CMD"])
+
+
+async def test_an_address_that_cannot_be_used_is_unreachable(line: Line, names: FakeNameServer) -> None:
+    pytest_socket.socket_allow_hosts(["127.0.0.1", "255.255.255.255"])  # the system refuses it by itself
+    names.records = [(1, socket.inet_aton("255.255.255.255"))]
+    await line.send(b"1")
+    assert line.error() == "unreachable"
+
+
+async def test_a_line_closed_during_the_look_up_is_quiet(line: Line, names: FakeNameServer) -> None:
+    names.spoil = lambda _: None
+    await line.send(b"1")
+    await line.up.close()
+    await line.clock.advance(10)
+    assert line.heard() == []
+
+
+async def test_an_unexpected_error_is_logged(line: Line, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(peer: object) -> bool:
+        raise ZeroDivisionError
+
+    line.up._is_ours = fail
+    await line.send(b"1")
+    assert "Unexpected error on the line" in caplog.text
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+async def test_a_server_that_is_ourselves_is_noticed(socket_enabled: None, address: str) -> None:
+    pytest_socket.socket_allow_hosts(["127.0.0.1", "192.0.2.1", "255.255.255.255"])  # asked, not sent to
+    site = Site()
+    (other,) = free_ports(1)
+    site.ours.open(address, [site.port], None)
+    assert site.ours._is_ours(("127.0.0.1", site.port))
+    assert not site.ours._is_ours(("127.0.0.1", other))
+    assert not site.ours._is_ours(("192.0.2.1", site.port))
+    assert not site.ours._is_ours(("255.255.255.255", site.port))
+    await site.ours.close()
