@@ -49,7 +49,7 @@ class Trouble(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Day:
-    """A window in minutes of the local day; an end before the start means two parts of the same day (1.5)."""
+    """A window in minutes of the local day; an end not after the start means two parts of the same day (1.5)."""
 
     start: int = 0
     end: int = 1440
@@ -57,9 +57,9 @@ class Day:
 
     def allows(self, minute: int) -> bool:
         """Whether that minute lies in the window."""
-        if self.end < self.start:
-            return minute >= self.start or minute < self.end
-        return self.start <= minute < self.end
+        if self.start < self.end:
+            return self.start <= minute < self.end
+        return minute >= self.start or minute < self.end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
