@@ -194,6 +194,8 @@ CAR_CONNECTED = Property("car_connected", ReadingClass.LIVE, bool)
 PROBLEM = Property("problem", ReadingClass.LIVE, bool)
 LOCKED = Property("locked", ReadingClass.LIVE, bool)
 SESSION_DURATION = Property("session_duration", ReadingClass.LIVE, float)  # s
+GRID_FREQUENCY = Property("grid_frequency", ReadingClass.LIVE, float)  # Hz
+POWER_FACTOR = Property("power_factor", ReadingClass.LIVE, float)  # 0 to 1
 
 LIFETIME_ENERGY = Property("lifetime_energy", ReadingClass.CUMULATIVE, float)  # kWh, never falls
 SESSION_ENERGY = Property("session_energy", ReadingClass.CUMULATIVE, float)  # kWh, falls only at a new session
@@ -218,7 +220,7 @@ PROPERTIES: Mapping[str, Property[object]] = {
     p.key: cast("Property[object]", p)
     for p in (
         *(STATUS, POWER, CURRENT, CURRENT_L1, CURRENT_L2, CURRENT_L3, VOLTAGE, TEMPERATURE),
-        *(CAR_CONNECTED, PROBLEM, LOCKED, SESSION_DURATION),
+        *(CAR_CONNECTED, PROBLEM, LOCKED, SESSION_DURATION, GRID_FREQUENCY, POWER_FACTOR),
         *(LIFETIME_ENERGY, SESSION_ENERGY, SESSION_COST),
         *(WIRE_RATING, UNIT_RATING, LOAD_GROUP_LIMIT, HOUSE_LIMIT, OFFLINE_CURRENT, CHARGING_CURRENT),
         *(ECO_MODE, FIRMWARE, LATEST_FIRMWARE, SCHEDULE, ROLE, CURRENCY, TIME_ZONE, OCPP),

@@ -54,6 +54,8 @@ FULL_BELOW = 100.0
 """W; a car that draws less does not charge, whatever the box says (fact sheet 2.3)."""
 CHANGE_OFFLINE_EVERY = timedelta(days=1)
 """The stored limit wears the memory of the box each time it is written (fact sheet 2.5)."""
+SHOWS_WITHIN = 2
+"""Statuses after a command of which one shows it (fact sheet 2.5)."""
 IGNORED_IN_A_ROW = 3
 """Statuses that show nothing of what was sent, after which the box counts as one that cannot be commanded."""
 CONSTANT_FLAGS, FLAGS_CYCLE = 6, (8, 244, 6, 242)
@@ -70,6 +72,14 @@ class Mode(StrEnum):
     LEARNING = "learning"  # its stored limit is not known, so nobody of us
     RELAY = "relay"  # the maker's server
     KEEP = "keep"  # we
+
+
+class Held(StrEnum):
+    """Why a box was last told not to charge."""
+
+    SCHEDULE = "schedule"
+    PAUSE = "pause"
+    POWER = "power"  # its part of the current is too little for any car
 
 
 class Trouble(StrEnum):
@@ -135,6 +145,8 @@ class Box:
         """Monotonic moment since which a car that may charge takes next to nothing."""
         self.counts: Counter[str] = Counter()
         self.troubles: set[Trouble] = set()
+        self.held: Held = Held.PAUSE if memory.paused else Held.SCHEDULE
+        """Why it was last told not to charge, whether or not that still holds."""
         self.in_effect: int | None = memory.charging_current
         """The user's charging current as far as it was sent and a status came since, A."""
         self._arrival: Arrival | None = None
@@ -155,6 +167,8 @@ class Box:
         self._switched_at = self._raised_at = -inf
         self._sent_setting: int | None = memory.charging_current
         self._ignored = 0
+        self._swapped = False  # the second limit is the one in force
+        self._flight: int | None = None  # statuses since a wish was sent; None where none is on its way
         self._cancel_check: Callable[[], None] | None = None
         self._note_offline()
 
@@ -205,6 +219,18 @@ class Box:
     def commanded(self) -> bool:
         """Whether a command holds: the box has not fallen back to its stored limit."""
         return self._clock.monotonic() - self._commanded_at < OFFLINE_AFTER
+
+    @property
+    def in_force(self) -> int | None:
+        """The limit that it showed in force, A."""
+        if self.status is None:
+            return None
+        return self.status.second_limit if self._swapped else self.status.limit_in_force
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether the last status cannot show yet what the user asked for last."""
+        return self._asked or self._flight is not None
 
     @property
     def limits(self) -> Limits:
@@ -301,8 +327,8 @@ class Box:
                 ceiling is below what any car takes.
             NotApplicable: `learning`.
         """
-        self._require_known()
         if on:
+            self._require_known()
             if self.mode is Mode.RELAY and not self.may_replace_server:
                 raise UnsafeRequest("load_group")
             if not self.allowed:
@@ -451,10 +477,18 @@ class Box:
         self.in_effect = self._sent_setting
         sent, offline = self.memory.online, self.memory.offline
         if sent is None or offline is None or not self.commanded:
+            self._flight = None
             return
         rating = HIGHEST_CURRENT if message.unit_rating is None else message.unit_rating
-        shown = {message.limit_in_force, message.second_limit}
-        if shown & {min(sent, rating), min(sent, offline, rating)}:
+        expected = {min(sent, rating), min(sent, offline, rating)}
+        first, second = message.limit_in_force in expected, message.second_limit in expected
+        if first is not second and min(offline, rating) not in expected:
+            self._swapped = second
+        if self._flight is not None:
+            self._flight += 1
+            if self.in_force in expected or self._flight >= SHOWS_WITHIN:
+                self._flight = None
+        if first or second:
             self._ignored = 0
             self.troubles.discard(Trouble.IGNORES_COMMANDS)
         else:
@@ -623,9 +657,8 @@ class Box:
         if last is not None and (self.config.read_only or carry):
             bounded = last if highest is None else floor(min(last, highest))
             return bounded if bounded >= MINIMUM_CURRENT else 0
-        wanted, asked = self._wanted(), self._asked
-        self._asked = False
-        if last is None or asked or wanted == last:
+        wanted = self._wanted()
+        if last is None or self._asked or wanted == last:
             return wanted
         starts_or_stops = (wanted == 0) is not (last < MINIMUM_CURRENT)
         if starts_or_stops and now - self._switched_at < SWITCH_GUARD:
@@ -648,6 +681,10 @@ class Box:
             self._switched_at = now
         if last is not None and command.online > last:
             self._raised_at = now
+        if command.online < MINIMUM_CURRENT:
+            self.held = self._held_by()
+        if self._asked:
+            self._asked, self._flight = False, 0
         memory.online, memory.index = command.online, command.index
         memory.flags = command.flags
         memory.cycles = command.flags == FLAGS_CYCLE[command.index % len(FLAGS_CYCLE)] and (
@@ -658,6 +695,14 @@ class Box:
         self._sent_setting = memory.charging_current
         self.counts["kept" if self.mode is Mode.KEEP else "relayed"] += 1
         return True
+
+    def _held_by(self) -> Held:
+        """Why it is told not to charge now."""
+        if self.memory.paused:
+            return Held.PAUSE
+        if self.mode is Mode.KEEP and not self.held_by_schedule:
+            return self.held if self.allowed else Held.POWER  # a guard time goes on with what was
+        return Held.SCHEDULE
 
     def _set_master(self, ours: bool) -> None:
         self._master = self.memory.kept = ours

@@ -1,0 +1,156 @@
+"""The one place where the words of a JuiceBox become ours. What cannot be understood is left out."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from math import inf
+
+from ..core.limits import MINIMUM_CURRENT
+from ..core.model import (
+    CAR_CONNECTED,
+    CHARGING_CURRENT,
+    CURRENT,
+    FIRMWARE,
+    GRID_FREQUENCY,
+    LIFETIME_ENERGY,
+    LIVE_AGE,
+    LOAD_GROUP_LIMIT,
+    OFFLINE_CURRENT,
+    POWER,
+    POWER_FACTOR,
+    PROBLEM,
+    SCHEDULE,
+    SESSION_ENERGY,
+    STATUS,
+    TEMPERATURE,
+    TIME_ZONE,
+    UNIT_RATING,
+    VOLTAGE,
+    WIRE_RATING,
+    Capability,
+    Identity,
+    Maker,
+    Property,
+    Reading,
+    ReadingClass,
+    Readings,
+    Source,
+    Status,
+)
+from .box import COMMANDED, Box, BoxConfig, Held
+from .datagram import StatusMessage
+
+FULL_AFTER = 120.0
+"""Seconds for which a charging car takes next to nothing until it counts as waiting (design section 4)."""
+
+AVAILABLE, PLUGGED, CHARGING = 0, 1, 2
+FAULTS = frozenset({3, 4, 5})
+CODES = frozenset({AVAILABLE, PLUGGED, CHARGING}) | FAULTS
+"""The state codes that the fact sheet knows (2.3.2)."""
+
+CAPABILITIES = frozenset({Capability.CURRENT, Capability.CHARGING, Capability.OVERRIDE})
+_HELD = {Held.PAUSE: Status.PAUSED, Held.POWER: Status.WAITING_POWER, Held.SCHEDULE: Status.WAITING_SCHEDULE}
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One moment on both clocks: the wall's, aware, and the monotonic one in seconds."""
+
+    observed_at: datetime
+    at: float
+
+
+def identity(box: Box) -> Identity:
+    """Who a box is; its model by the banner of its firmware (fact sheet 2.1)."""
+    config = box.config
+    banner = (box.memory.firmware or "").split("-")
+    model = f"JuiceBox {banner[1].split('_')[0]}" if len(banner) > 1 else None
+    return Identity(Maker.JUICEBOX, config.serial, config.name or f"JuiceBox {config.serial[-4:]}", model)
+
+
+def capabilities(box: Box) -> frozenset[Capability]:
+    """What it can be told; old boxes obey nobody that is known of. Before the first status it may be anything."""
+    return CAPABILITIES if box.status is None or box.memory.version in COMMANDED else frozenset()
+
+
+def car_connected(state: int | None) -> bool | None:
+    """Whether a car is plugged in; errors do not say."""
+    return state in {PLUGGED, CHARGING} if state in {AVAILABLE, PLUGGED, CHARGING} else None
+
+
+def status(box: Box, now: float) -> Status | None:
+    """What the box does, by its last status; None for a code that nobody knows."""
+    state = None if box.status is None else box.status.state
+    if state in FAULTS:
+        return Status.ERROR
+    if state == PLUGGED:
+        allowed = box.in_force
+        return Status.WAITING_CAR if allowed is not None and allowed >= MINIMUM_CURRENT else _HELD[box.held]
+    if state == CHARGING:
+        idle = box.idle_since is not None and now - box.idle_since >= FULL_AFTER
+        return Status.WAITING_CAR if idle else Status.CHARGING
+    return Status.AVAILABLE if state == AVAILABLE else None
+
+
+def user_readings(config: BoxConfig, seen: Moment) -> Readings:
+    """What the user said of the box."""
+    readings = Readings()
+    told: tuple[tuple[Property[float], float | None], ...] = (
+        (WIRE_RATING, config.wire_rating),
+        (LOAD_GROUP_LIMIT, config.load_group_limit),
+    )
+    for prop, value in told:
+        if value is None:
+            readings.retract(prop, seen.at)
+        else:
+            readings.put(prop, Reading(float(value), Source.USER, seen.observed_at, seen.at))
+    if config.schedule:
+        readings.put(SCHEDULE, Reading(config.schedule, Source.USER, seen.observed_at, seen.at))
+    else:
+        readings.retract(SCHEDULE, seen.at)
+    readings.put(TIME_ZONE, Reading(config.zone, Source.USER, seen.observed_at, seen.at))
+    return readings
+
+
+def box_readings(box: Box, message: StatusMessage, seen: Moment) -> Readings:
+    """What the last status shows."""
+    readings = Readings()
+
+    def put[T](prop: Property[T], value: T | None) -> None:
+        if value is not None:
+            age = LIVE_AGE[Source.UDP] if prop.kind is ReadingClass.LIVE else inf
+            readings.put(prop, Reading(value, Source.UDP, seen.observed_at, seen.at, age))
+
+    for prop, value in _figures(box, message):
+        put(prop, None if value is None else float(value))
+    shown, state = status(box, seen.at), message.state
+    put(STATUS, shown)
+    put(CAR_CONNECTED, car_connected(state))
+    put(PROBLEM, state in FAULTS if state in CODES else None)
+    put(FIRMWARE, box.memory.firmware)
+    for prop_ in (STATUS, CAR_CONNECTED, PROBLEM, POWER_FACTOR, OFFLINE_CURRENT):
+        if prop_ not in readings:
+            readings.retract(prop_, seen.at)
+    return readings
+
+
+def offline_readings(seen: Moment) -> Readings:
+    """Nothing is heard of the box any more."""
+    readings = Readings()
+    readings.put(STATUS, Reading(Status.OFFLINE, Source.UDP, seen.observed_at, seen.at))
+    return readings
+
+
+def _figures(box: Box, message: StatusMessage) -> Iterator[tuple[Property[float], float | None]]:
+    memory = box.memory
+    yield POWER, None if message.power is None else round(message.power, 1)
+    yield CURRENT, message.current
+    yield VOLTAGE, message.voltage
+    yield TEMPERATURE, message.temperature
+    yield GRID_FREQUENCY, message.frequency
+    yield POWER_FACTOR, message.power_factor
+    yield LIFETIME_ENERGY, None if message.lifetime_energy is None else message.lifetime_energy / 1000
+    yield SESSION_ENERGY, None if box.session_energy is None else box.session_energy / 1000
+    yield UNIT_RATING, box.limits.unit_rating
+    yield OFFLINE_CURRENT, memory.offline
+    yield CHARGING_CURRENT, next((a for a in (box.in_effect, memory.allowed, memory.offline) if a is not None), None)

@@ -1,0 +1,286 @@
+"""A box as its keeper sees it: the local path over datagrams, and the maker's server as the other side.
+
+Commands ride on the answer to the next status, so `execute` only notes what is wanted; whether it took effect shows in
+the first or second status after that (fact sheet juicebox.md, 2.5).
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import override
+
+from ..core import limits
+from ..core.breaker import Breaker
+from ..core.clock import Clock
+from ..core.model import LIVE_AGE, Capability, Identity, Readings, Schedule, Source, Status
+from ..core.paths import (
+    ChargerPath,
+    Command,
+    NoConnection,
+    PathBusy,
+    PathListener,
+    Presence,
+    SetCharging,
+    SetCurrent,
+    SetOverride,
+    Unsupported,
+    Word,
+)
+from .box import Box, Mode
+from .mapping import (
+    Moment,
+    box_readings,
+    capabilities,
+    car_connected,
+    identity,
+    offline_readings,
+    status,
+    user_readings,
+)
+
+SILENT_AFTER = LIVE_AGE[Source.UDP]
+"""Seconds without a status after which the box is unreachable."""
+
+NEXT_STATUS = 30.0
+"""Seconds until the next status at the latest, as long as the box is there (fact sheet 2.3.5)."""
+
+
+class _BoxPath(ChargerPath):
+    """What both sides of a box have in common."""
+
+    meters_lifetime = True
+    read_back_delays = ()  # the next statuses come by themselves
+
+    def __init__(self, box: Box, clock: Clock) -> None:
+        self.breaker = Breaker(clock)
+        self._box = box
+        self._clock = clock
+        self._listener: PathListener | None = None
+        self._end: Callable[[], None] = _nothing
+
+    def close(self) -> None:
+        """Hear no more of the box."""
+        self._end()
+        self._listener = None
+
+    @property
+    @override
+    def identity(self) -> Identity:
+        return identity(self._box)
+
+    @property
+    @override
+    def gone(self) -> bool:
+        return False
+
+    @override
+    def listen(self, listener: PathListener) -> Callable[[], None]:
+        self._listener = listener
+        self._replay(listener)
+
+        def cancel() -> None:
+            if self._listener is listener:
+                self._listener = None
+
+        return cancel
+
+    def _replay(self, listener: PathListener) -> None:
+        """Tell a new listener what is known."""
+
+    @override
+    async def check(self) -> None:
+        raise PathBusy("next_status", NEXT_STATUS)
+
+    @override
+    async def read_schedule(self) -> Schedule:
+        raise Unsupported("unsupported", Capability.SCHEDULES)
+
+    @override
+    async def write_schedule(self, windows: Schedule) -> None:
+        raise Unsupported("unsupported", Capability.SCHEDULES)
+
+    @override
+    def watch(self) -> Callable[[], None]:
+        return _nothing
+
+
+class JuiceBoxPath(_BoxPath):
+    """The box itself."""
+
+    source = Source.UDP
+
+    def __init__(self, box: Box, clock: Clock) -> None:
+        super().__init__(box, clock)
+        self._known = Readings()
+        self._config = box.config
+        self._status = box.status
+        self._seen: Moment | None = None
+        self._said: Word | None = None
+        self._asked_at: float | None = None
+        self._began = clock.monotonic()
+        self._cancel_silence = clock.call_later(SILENT_AFTER, self._silent)
+        self._take_user()
+        self._end = box.listen(self._box_changed)
+
+    @override
+    def close(self) -> None:
+        super().close()
+        self._cancel_silence()
+
+    @property
+    @override
+    def capabilities(self) -> frozenset[Capability]:
+        return capabilities(self._box)
+
+    @property
+    @override
+    def presence(self) -> Presence:
+        since = self._began if self._seen is None else self._seen.at
+        if self._clock.monotonic() - since >= SILENT_AFTER:
+            return Presence.OFFLINE
+        return Presence.UNKNOWN if self._seen is None else Presence.ONLINE
+
+    @property
+    @override
+    def said(self) -> Word | None:
+        return self._said
+
+    @property
+    @override
+    def synced_at(self) -> float | None:
+        return None if self._seen is None else self._seen.at
+
+    @property
+    @override
+    def asked_at(self) -> float | None:
+        """As of the last status that can show what was asked for last."""
+        return self._asked_at
+
+    @property
+    @override
+    def last_contact(self) -> datetime | None:
+        return None if self._seen is None else self._seen.observed_at
+
+    @override
+    async def execute(self, command: Command, *, patience: float) -> None:
+        """Have it ride on the answer to the next status.
+
+        Raises:
+            NoConnection: `charger_offline`, nothing is heard of the box; `learning`, its stored limit is not known.
+            UnsafeRequest: it would be above the ceiling, or collide with the maker's load group.
+            NotApplicable: not in this state.
+            Unsupported: no box can do that.
+        """
+        if self.presence is not Presence.ONLINE:
+            raise NoConnection("charger_offline")
+        if self._box.mode is Mode.LEARNING and not (isinstance(command, SetOverride) and not command.on):
+            raise NoConnection("learning")
+        match command:
+            case SetCurrent(amps):
+                limits.permit(amps, self._box.limits)
+                self._box.set_current(amps)
+            case SetCharging(on):
+                self._box.set_charging(on=on)
+            case SetOverride(on):
+                self._box.set_override(on=on)
+            case _:
+                raise Unsupported("unsupported", command.capability)
+
+    @override
+    def _replay(self, listener: PathListener) -> None:
+        listener.path_read(self, self._known)
+
+    def _box_changed(self) -> None:
+        if self._box.config != self._config:
+            self._config = self._box.config
+            self._take_user()
+        if self._box.status is not None and self._box.status is not self._status:
+            self._status = self._box.status
+            self._take_status()
+        elif self._listener is not None:
+            self._listener.path_changed(self)
+
+    def _take_status(self) -> None:
+        assert self._status is not None
+        now = self._clock.monotonic()
+        self._seen = seen = Moment(self._clock.now(), now)
+        self._cancel_silence()
+        self._cancel_silence = self._clock.call_later(SILENT_AFTER, self._silent)
+        self._said = Word(status(self._box, now), car_connected(self._status.state))
+        if not self._box.in_flight or self._asked_at is None:
+            self._asked_at = now
+        self._take(box_readings(self._box, self._status, seen))
+
+    def _silent(self) -> None:
+        """Nothing was heard for too long."""
+        moment = Moment(self._clock.now(), self._clock.monotonic())
+        self._said = Word(Status.OFFLINE)
+        self._asked_at = moment.at
+        self._take(offline_readings(moment))
+
+    def _take_user(self) -> None:
+        self._take(user_readings(self._config, Moment(self._clock.now(), self._clock.monotonic())))
+
+    def _take(self, readings: Readings) -> None:
+        """Keep what was shown for whoever joins later, and tell the keeper."""
+        for prop, reading in readings.items():
+            self._known.put(prop, reading)
+        for key, at in readings.retracted.items():
+            self._known.discard(key)
+            self._known.retracted[key] = at
+        if self._listener is not None:
+            self._listener.path_read(self, readings)
+
+
+class MakersServerPath(_BoxPath):
+    """The maker's server, as far as it answers this box. It shows nothing and takes no commands; it commands."""
+
+    source = Source.CLOUD
+    capabilities = frozenset()
+
+    def __init__(self, box: Box, clock: Clock) -> None:
+        super().__init__(box, clock)
+        self._answers = box.server_answers
+        self._end = box.listen(self._box_changed)
+
+    @property
+    @override
+    def presence(self) -> Presence:
+        heard_at = self._box.heard_at
+        silent = heard_at is None or self._clock.monotonic() - heard_at >= SILENT_AFTER
+        if silent or self._box.server_answers is None:
+            return Presence.UNKNOWN  # a box that is away asks the server nothing
+        return Presence.ONLINE if self._box.server_answers else Presence.OFFLINE
+
+    @property
+    @override
+    def said(self) -> Word | None:
+        return None if self._box.server_answers is None else Word()
+
+    @property
+    @override
+    def synced_at(self) -> float | None:
+        return self._box.server_at
+
+    @property
+    @override
+    def asked_at(self) -> float | None:
+        return None
+
+    @property
+    @override
+    def last_contact(self) -> datetime | None:
+        return self._box.server_seen_at
+
+    @override
+    async def execute(self, command: Command, *, patience: float) -> None:
+        raise Unsupported("unsupported", command.capability)
+
+    def _box_changed(self) -> None:
+        if self._box.server_answers != self._answers:
+            self._answers = self._box.server_answers
+            if self._listener is not None:
+                self._listener.path_changed(self)
+
+
+def _nothing() -> None:
+    """There is nothing to end."""

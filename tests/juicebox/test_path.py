@@ -1,0 +1,404 @@
+"""A box as its keeper sees it: readings, commands that ride on answers, and the maker's server as the other side."""
+
+from dataclasses import replace
+from datetime import time
+
+import pytest
+
+from custom_components.chargekeeper.core.keeper import Keeper, KeeperOptions, Until
+from custom_components.chargekeeper.core.model import (
+    CAR_CONNECTED,
+    CHARGING_CURRENT,
+    CURRENT,
+    FIRMWARE,
+    GRID_FREQUENCY,
+    LIFETIME_ENERGY,
+    LOAD_GROUP_LIMIT,
+    OFFLINE_CURRENT,
+    POWER,
+    POWER_FACTOR,
+    PROBLEM,
+    SCHEDULE,
+    SESSION_ENERGY,
+    STATUS,
+    TEMPERATURE,
+    TIME_ZONE,
+    UNIT_RATING,
+    VOLTAGE,
+    WIRE_RATING,
+    Capability,
+    Outcome,
+    Override,
+    Snapshot,
+    Source,
+    Status,
+    Window,
+)
+from custom_components.chargekeeper.core.paths import (
+    NoConnection,
+    PathBusy,
+    PathDown,
+    Presence,
+    Restart,
+    SetCharging,
+    SetCurrent,
+    SetOverride,
+    UnsafeRequest,
+    Unsupported,
+)
+from custom_components.chargekeeper.juicebox.box import BoxConfig, Held, Mode
+from custom_components.chargekeeper.juicebox.mapping import identity
+from custom_components.chargekeeper.juicebox.path import JuiceBoxPath, MakersServerPath
+from tests.simulators.juicebox import Car, Shows
+from tests.simulators.juicebox_server import Day, Schedule, Trouble as ServerTrouble
+from tests.simulators.juicebox_wire import Wire
+
+from .conftest import MakeSite
+from .rig import HERE
+from .site import Site
+from .vectors import D1, SERIAL
+
+NIGHT = Window(1, enabled=True, days=frozenset(range(7)), start=time(22), end=time(6))
+ALONE = BoxConfig(serial=SERIAL, host=HERE, wire_rating=32, in_maker_load_group=False)
+
+
+class Kept:
+    """A box with its paths and its keeper."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.clock = site.clock
+        self.events: list[str] = []
+        self.udp = JuiceBoxPath(site.box, site.clock)
+        self.cloud = MakersServerPath(site.box, site.clock)
+        self.keeper = Keeper(self.udp.identity, site.clock, KeeperOptions(), self._save)
+        self.keeper.listen_events(lambda event: self.events.append(event.type))
+        self.keeper.add_path(self.udp)
+        if site.served:
+            self.keeper.add_path(self.cloud)
+        self.keeper.start()
+
+    async def _save(self, journal: dict[str, object]) -> None:
+        """Nothing is kept."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self.keeper.snapshot
+
+    def status(self) -> Status | None:
+        return self.snapshot.value(STATUS)
+
+    def reach(self) -> tuple[bool | None, bool | None, Source | None]:
+        return self.snapshot.cloud, self.snapshot.local, self.snapshot.connection_path
+
+    def override(self) -> Override:
+        return self.snapshot.override
+
+    async def until(self, status: Status, *, within: float = 100) -> float:
+        return await self.clock.advance_until(lambda: self.status() is status, within=within)
+
+    async def stop(self) -> None:
+        await self.keeper.stop()
+        self.udp.close()
+        self.cloud.close()
+
+
+async def keep(site: Site, *, plugged: bool = True) -> Kept:
+    """The site begins, with a keeper."""
+    await site.start(plugged=plugged)
+    kept = Kept(site)
+    await site.clock.advance(31)
+    return kept
+
+
+async def at_noon(make_site: MakeSite, config: BoxConfig = ALONE, shows: Shows = Shows.M_IN_FORCE) -> Kept:
+    """The maker's server lets it charge at night only."""
+    site = make_site(config=config, shows=shows)
+    night = Day(start=22 * 60, end=6 * 60)
+    site.unit.schedule = Schedule(custom=True, weekday=night, weekend=night)
+    return await keep(site)
+
+
+async def test_all_that_a_status_shows_is_read(make_site: MakeSite) -> None:
+    site = make_site(config=replace(ALONE, name="House", load_group_limit=20, schedule=(NIGHT,), zone="Europe/Berlin"))
+    site.unit.limit = 20
+    kept = await keep(site)
+    await site.clock.advance(300)
+    shown = kept.snapshot.value
+    assert {
+        prop.key: shown(prop)
+        for prop in (STATUS, CAR_CONNECTED, PROBLEM, VOLTAGE, CURRENT, TEMPERATURE, UNIT_RATING, WIRE_RATING)
+    } == {
+        "status": Status.CHARGING,
+        "car_connected": True,
+        "problem": False,
+        "voltage": 240.0,
+        "current": 16.0,
+        "temperature": 24.0,
+        "unit_rating": 40.0,
+        "wire_rating": 32.0,
+    }
+    assert (shown(OFFLINE_CURRENT), shown(CHARGING_CURRENT), shown(LOAD_GROUP_LIMIT)) == (16.0, 20.0, 20.0)
+    assert (shown(SCHEDULE), shown(TIME_ZONE)) == ((NIGHT,), "Europe/Berlin")
+    assert shown(POWER) == pytest.approx(site.sim.watts, abs=1)
+    assert (shown(POWER_FACTOR), shown(GRID_FREQUENCY)) == (0.996, 59.99)
+    assert shown(LIFETIME_ENERGY) == pytest.approx(site.sim.lifetime_wh / 1000, abs=0.1)
+    assert shown(SESSION_ENERGY) == pytest.approx(site.sim.session_wh / 1000, abs=0.1)
+    assert kept.snapshot.identity.name == "House"
+    assert kept.reach() == (True, True, Source.CLOUD)
+    assert kept.udp.last_contact == kept.snapshot.last_local_contact is not None
+    assert (kept.udp.meters_lifetime, kept.udp.gone, kept.udp.breaker.closed) == (True, False, True)
+    site.ours.add(ALONE)
+    assert (shown(SCHEDULE), kept.snapshot.value(SCHEDULE), kept.snapshot.value(LOAD_GROUP_LIMIT)) == (
+        (NIGHT,),
+        None,
+        None,
+    )
+    await kept.stop()
+
+
+async def test_the_firmware_tells_the_model(make_site: MakeSite) -> None:
+    site = make_site(served=False)
+    kept = await keep(site)
+    assert identity(site.box).name == f"JuiceBox {SERIAL[-4:]}"
+    assert identity(site.box).model is None
+    site.sim._send(D1)
+    await site.clock.advance(31)
+    assert identity(site.box).model == "JuiceBox JB"
+    assert kept.snapshot.value(FIRMWARE) == "EMWERK-JB_1_1-1.4.0.28"
+    await kept.stop()
+
+
+async def test_what_is_waiting_for_what(make_site: MakeSite) -> None:
+    site = make_site(served=False, config=ALONE)
+    kept = await keep(site, plugged=False)
+    assert (kept.status(), kept.snapshot.value(CAR_CONNECTED)) == (Status.AVAILABLE, False)
+    await site.clock.advance(400)
+    site.sim.plug_in(Car(ready=False))
+    await site.clock.advance(31)
+    assert kept.status() is Status.WAITING_CAR
+    site.box.share = 5
+    await kept.until(Status.WAITING_POWER)
+    site.box.share = None
+    site.sim.wake_car()
+    await kept.until(Status.CHARGING, within=400)
+    site.ours.add(replace(ALONE, schedule=(NIGHT,)))
+    await kept.until(Status.WAITING_SCHEDULE, within=400)
+    for code in (3, 4, 5):
+        site.sim.set_fault(code)
+        await site.clock.advance(31)
+        assert (kept.status(), kept.snapshot.value(PROBLEM)) == (Status.ERROR, True)
+    await kept.stop()
+
+
+async def test_a_full_car_that_stays_awake_waits(make_site: MakeSite) -> None:
+    site = make_site(served=False, config=ALONE)
+    kept = await keep(site, plugged=False)
+    site.sim.plug_in(Car(wants_kwh=0.3, awake_when_full=True))
+    await kept.until(Status.CHARGING)
+    await kept.until(Status.WAITING_CAR, within=900)
+    assert site.sim.state == 2
+    assert (kept.snapshot.value(POWER) or 0) < 100
+    await kept.stop()
+
+
+async def test_a_code_that_nobody_knows_is_no_status(site: Site) -> None:
+    kept = Kept(site)
+    await site.clock.advance(31)
+    sock = next(iter(site.ours.listener._sockets.values()))
+    data = next(data for _, data in reversed(site.sim.sent) if b":v09u" in data)
+    body = data.split(b"!")[0].replace(b"S02", b"S07")
+    from custom_components.chargekeeper.juicebox.datagram import checksum
+
+    site.ours.listener._received(sock, body + b"!" + checksum(body) + b":", (HERE, 9))
+    assert (kept.status(), kept.snapshot.value(CAR_CONNECTED), kept.udp.said) == (None, None, kept.udp.said)
+    assert kept.udp.said is not None
+    assert kept.udp.said.status is None
+    await kept.stop()
+
+
+async def test_a_silent_box_is_offline_and_shows_nothing_live(site: Site) -> None:
+    kept = Kept(site)
+    await site.clock.advance(31)
+    site.sim.wifi = False
+    await site.clock.advance(121)
+    assert (kept.status(), kept.snapshot.value(POWER), kept.snapshot.local) == (Status.OFFLINE, None, False)
+    assert kept.snapshot.value(OFFLINE_CURRENT) == 16
+    with pytest.raises(NoConnection, match="charger_offline"):
+        await kept.udp.execute(SetCurrent(10), patience=5)
+    with pytest.raises(PathDown, match="charger_offline"):
+        await kept.keeper.command(SetCurrent(10))
+    site.sim.wifi = True
+    await kept.until(Status.CHARGING)
+    await kept.stop()
+
+
+async def test_a_box_never_heard_is_unknown_and_then_offline(make_site: MakeSite) -> None:
+    site = make_site(served=False)
+    site.begin_ours()
+    kept = Kept(site)
+    assert (kept.udp.presence, kept.udp.said, kept.udp.synced_at, kept.udp.last_contact) == (
+        Presence.UNKNOWN,
+        None,
+        None,
+        None,
+    )
+    assert kept.snapshot.value(WIRE_RATING) == 32  # shown at once, nothing heard
+    await site.clock.advance(121)
+    assert (kept.udp.presence, kept.status()) == (Presence.OFFLINE, Status.OFFLINE)
+    await kept.stop()
+
+
+async def test_i2_an_outage_of_the_server_is_no_outage_of_the_box(site: Site) -> None:
+    """I2: no config-class value becomes unknown."""
+    kept = Kept(site)
+    await site.clock.advance(31)
+    limits = (OFFLINE_CURRENT, CHARGING_CURRENT, UNIT_RATING, WIRE_RATING)
+    before = [kept.snapshot.value(prop) for prop in limits]
+    await site.maker.set_trouble(ServerTrouble.DEAD)
+    await site.clock.advance_until(lambda: site.mode is Mode.KEEP, within=130)
+    assert kept.reach() == (False, True, Source.UDP)
+    await site.clock.advance(600)
+    assert [kept.snapshot.value(prop) for prop in limits] == before
+    assert kept.status() is Status.CHARGING
+    await site.maker.set_trouble(ServerTrouble.NONE)
+    await site.clock.advance(180)
+    assert kept.reach() == (True, True, Source.CLOUD)
+    assert kept.snapshot.last_cloud_contact == kept.cloud.last_contact is not None
+    await kept.stop()
+
+
+@pytest.mark.parametrize("shows", list(Shows))
+async def test_an_override_in_an_outage_is_verified_by_the_statuses_after_it(make_site: MakeSite, shows: Shows) -> None:
+    kept = await at_noon(make_site, shows=shows)
+    site = kept.site
+    await site.maker.set_trouble(ServerTrouble.HANG)
+    await site.clock.advance_until(lambda: site.mode is Mode.KEEP, within=130)
+    assert kept.status() is Status.WAITING_SCHEDULE
+    assert await kept.keeper.set_override(on=True, until=Until.UNPLUGGED) is Outcome.ACCEPTED
+    took = await kept.until(Status.CHARGING)
+    await site.clock.advance(5)
+    assert (took <= 90, kept.override()) == (True, Override(on=True, applied=True))
+    await site.clock.advance(600)
+    assert (kept.status(), kept.override().on) == (Status.CHARGING, True)
+    await site.maker.set_trouble(ServerTrouble.NONE)
+    await site.clock.advance(600)
+    assert (kept.status(), kept.override().on, site.mode) == (Status.CHARGING, True, Mode.KEEP)
+    assert await kept.keeper.set_override(on=False) in {Outcome.ACCEPTED, Outcome.VERIFIED}
+    await site.clock.advance(90)
+    assert (kept.status(), kept.override(), site.mode) == (Status.WAITING_SCHEDULE, Override(), Mode.RELAY)
+    assert "override_superseded" not in kept.events
+    await kept.stop()
+
+
+async def test_an_override_that_must_be_handed_back_is_superseded(make_site: MakeSite) -> None:
+    kept = await at_noon(make_site, replace(ALONE, in_maker_load_group=True))
+    site = kept.site
+    with pytest.raises(UnsafeRequest, match="load_group"):
+        await kept.keeper.set_override(on=True)
+    await site.maker.set_trouble(ServerTrouble.HANG)
+    await site.clock.advance_until(lambda: site.mode is Mode.KEEP, within=130)
+    await kept.keeper.set_override(on=True)
+    await kept.until(Status.CHARGING)
+    await site.maker.set_trouble(ServerTrouble.NONE)
+    await site.clock.advance(300)
+    assert (kept.override(), kept.status()) == (Override(), Status.WAITING_SCHEDULE)
+    assert "override_superseded" in kept.events
+    await kept.stop()
+
+
+async def test_an_override_ends_when_the_car_leaves(make_site: MakeSite) -> None:
+    kept = await at_noon(make_site)
+    site = kept.site
+    await kept.keeper.set_override(on=True)
+    await kept.until(Status.CHARGING)
+    site.sim.unplug()
+    await site.clock.advance(31)
+    assert (kept.override(), site.box.memory.override, kept.status()) == (Override(), False, Status.AVAILABLE)
+    site.sim.plug_in()
+    await site.clock.advance(61)
+    assert kept.status() is Status.WAITING_SCHEDULE
+    await kept.stop()
+
+
+async def test_an_override_waits_while_the_box_is_being_learnt(make_site: MakeSite) -> None:
+    site = make_site(served=False, config=replace(ALONE, schedule=(NIGHT,)))
+    kept = await keep(site)
+    with pytest.raises(NoConnection, match="learning"):
+        await kept.udp.execute(SetCharging(on=False), patience=5)
+    with pytest.raises(NoConnection, match="learning"):
+        await kept.keeper.command(SetCharging(on=False))
+    await kept.udp.execute(SetOverride(on=False), patience=5)
+    await kept.stop()
+
+
+@pytest.mark.parametrize("shows", list(Shows))
+async def test_a_pause_and_its_end_are_seen(make_site: MakeSite, shows: Shows) -> None:
+    site = make_site(shows=shows, config=ALONE)
+    kept = await keep(site)
+    assert await kept.keeper.command(SetCharging(on=False)) is Outcome.ACCEPTED
+    assert await kept.until(Status.PAUSED) <= 60
+    assert await kept.keeper.command(SetCharging(on=False)) is Outcome.VERIFIED
+    assert await kept.keeper.command(SetCharging(on=True)) is Outcome.ACCEPTED
+    assert kept.status() is Status.PAUSED
+    seen: list[Status | None] = []
+    kept.keeper.listen(lambda snapshot: seen.append(snapshot.value(STATUS)))
+    await kept.until(Status.CHARGING)
+    assert Status.WAITING_SCHEDULE not in seen
+    assert site.box.held is Held.PAUSE
+    await kept.stop()
+
+
+async def test_the_charging_current_shows_once_it_was_sent(make_site: MakeSite) -> None:
+    site = make_site(config=ALONE)
+    kept = await keep(site)
+    await kept.keeper.command(SetCurrent(10))
+    assert kept.snapshot.value(CHARGING_CURRENT) == 32
+    await site.clock.advance(30)
+    assert (kept.snapshot.value(CHARGING_CURRENT), kept.snapshot.effective_limit) == (10, 10)
+    assert await kept.keeper.command(SetCurrent(10)) is Outcome.VERIFIED
+    with pytest.raises(UnsafeRequest, match="above_ceiling"):
+        await kept.udp.execute(SetCurrent(33), patience=5)
+    await kept.stop()
+
+
+async def test_what_no_box_can_do_is_refused(make_site: MakeSite) -> None:
+    site = make_site(config=ALONE)
+    kept = await keep(site)
+    assert kept.udp.capabilities == {Capability.CURRENT, Capability.CHARGING, Capability.OVERRIDE}
+    for path in (kept.udp, kept.cloud):
+        with pytest.raises(Unsupported):
+            await path.execute(Restart(), patience=5)
+        with pytest.raises(Unsupported):
+            await path.read_schedule()
+        with pytest.raises(Unsupported):
+            await path.write_schedule(())
+        with pytest.raises(PathBusy):
+            await path.check()
+        path.watch()()
+    assert (kept.cloud.capabilities, kept.cloud.asked_at) == (frozenset(), None)
+    assert kept.cloud.synced_at == site.box.server_at
+    old = make_site(served=False, wire=Wire.LEGACY, config=ALONE)
+    kept_old = await keep(old)
+    assert kept_old.udp.capabilities == frozenset()
+    for each in (kept, kept_old):
+        await each.stop()
+
+
+async def test_a_path_taken_out_of_use_is_quiet(site: Site) -> None:
+    kept = Kept(site)
+    await site.clock.advance(31)
+    end = kept.udp.listen(kept.keeper)
+    other = kept.udp.listen(kept.keeper)
+    end()
+    assert kept.udp._listener is kept.keeper or kept.udp._listener is None
+    other()
+    await site.clock.advance(31)
+    await site.maker.set_trouble(ServerTrouble.HANG)
+    kept.cloud._listener = None
+    await site.clock.advance(200)
+    assert kept.udp.said is not None
+    before = kept.snapshot
+    await kept.stop()
+    await site.clock.advance(200)
+    assert kept.snapshot == before or kept.snapshot.local is None
