@@ -5,11 +5,12 @@ import sys
 
 from .bench_cloud import measurements as cloud_measurements
 from .bench_home_assistant import measurements as home_assistant_measurements
+from .bench_juicebox import measurements as juicebox_measurements
 
 
 async def _main() -> int:
     missed = 0
-    for measurements in (cloud_measurements, home_assistant_measurements):
+    for measurements in (cloud_measurements, juicebox_measurements, home_assistant_measurements):
         for measurement in measurements():
             async for figure in measurement:
                 print(figure, flush=True)

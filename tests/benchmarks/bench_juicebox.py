@@ -3,20 +3,25 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import count
+from random import Random
 from time import perf_counter, sleep
 
 from custom_components.chargekeeper.core.clock import SystemClock
+from custom_components.chargekeeper.juicebox.box import Mode
 from custom_components.chargekeeper.juicebox.datagram import CommandMessage, StatusMessage, parse
 from custom_components.chargekeeper.juicebox.listener import Arrival, Discovered, Listener
 from tests.juicebox import fuzz
 from tests.juicebox.rig import HERE, THERE, Sender, free_ports, line
+from tests.juicebox.site import Site
 from tests.juicebox.vectors import S1, S2, S3
+from tests.simulators.juicebox_server import Trouble
 
 from .figures import Figure
 
 ROUNDS, READS = 15, 400
 FUZZED = 1_000_000
 BOXES, FOREIGN_PER_SECOND, FLOOD_SECONDS = 50, 2_000, 6
+HOURS, OUTAGE_EVERY = 1000, 9 * 3600.0
 EVERY = 0.5  # s between two statuses of a box here; a real one takes 10 to 30
 LITERAL_SHARE = 0.5
 """A loop over the bytes with one table look-up each takes 5 of about 10 µs: no Python is five times as fast as that."""
@@ -123,6 +128,33 @@ def _shout(ports: tuple[int, ...]) -> None:
     sender.close()
 
 
+async def keeping() -> AsyncIterator[Figure]:
+    """A box and a server that comes and goes, on virtual time: how long the box is left alone, and what is written."""
+    random, taken_over, handed_back, unanswered, slowest = Random(3), [], [], 0, 0.0
+    site = Site()
+    await site.start(plugged=False)
+    while site.clock.monotonic() < HOURS * 3600:
+        await site.clock.advance(random.uniform(600, 2 * OUTAGE_EVERY))
+        await site.maker.set_trouble(random.choice((Trouble.DEAD, Trouble.HANG, Trouble.GARBAGE)))
+        served_at = site.sim.commands[-1].at
+        await site.clock.advance_until(lambda: site.mode is Mode.KEEP, within=300)
+        taken_over.append(site.clock.monotonic() - served_at)
+        before, site.sim.slowest_answer = site.sim.unanswered, 0.0
+        await site.clock.advance(random.uniform(600, 2 * OUTAGE_EVERY))
+        unanswered += site.sim.unanswered - before
+        slowest = max(slowest, site.sim.slowest_answer)
+        await site.maker.set_trouble(Trouble.NONE)
+        handed_back.append(await site.clock.advance_until(lambda: site.mode is Mode.RELAY, within=600))
+    await site.stop()
+    outages = f"{len(taken_over)} outages"
+    yield Figure(f"server gone, box taken over: worst of {outages}", max(taken_over), 120, "s")
+    yield Figure(f"server back, box handed back: worst of {outages}", max(handed_back), 180, "s")
+    yield Figure("statuses of a kept box not answered", unanswered, 0, "statuses")
+    yield Figure("answer to a kept box: worst, simulated", slowest, 1, "s")
+    yield Figure(f"falls back to the stored limit in {HOURS} simulated hours", site.sim.fallbacks, 0, "times")
+    yield Figure(f"EEPROM writes in {HOURS} simulated hours", site.sim.writes, 0, "writes")
+
+
 def read_literally(data: bytes) -> dict[str, int] | None:
     """The grammar and the checksum of the fact sheet (2.3, 2.4) as they are written: byte for byte."""
     h, end = 0, data.index(b"!")
@@ -164,3 +196,4 @@ def measurements() -> Iterator[AsyncIterator[Figure]]:
     yield decoding()
     yield fuzzing()
     yield flood()
+    yield keeping()

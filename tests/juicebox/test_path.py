@@ -349,6 +349,20 @@ async def test_a_pause_and_its_end_are_seen(make_site: MakeSite, shows: Shows) -
     await kept.stop()
 
 
+async def test_what_a_box_ignores_is_not_taken_for_done(make_site: MakeSite) -> None:
+    site = make_site(config=ALONE)
+    kept = await keep(site)
+    site.sim.obeys = False
+    before = kept.udp.asked_at
+    await kept.keeper.command(SetCharging(on=False))
+    await site.clock.advance_until(lambda: len(site.sim.refusals) == 1, within=30)
+    assert kept.udp.asked_at == before  # the status that was answered cannot show it
+    await site.clock.advance_until(lambda: len(site.sim.refusals) == 3, within=60)
+    assert kept.udp.asked_at == kept.udp.synced_at
+    assert kept.status() is Status.CHARGING
+    await kept.stop()
+
+
 async def test_the_charging_current_shows_once_it_was_sent(make_site: MakeSite) -> None:
     site = make_site(config=ALONE)
     kept = await keep(site)

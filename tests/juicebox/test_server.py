@@ -17,7 +17,7 @@ from tests.simulators.juicebox_wire import Wire
 from .conftest import MakeSite
 from .rig import HERE, Sender
 from .site import WIRE_RATING, Site
-from .vectors import D1, SERIAL
+from .vectors import D1, SERIAL, status
 
 OUTAGE = 1800.0
 NIGHT = Window(1, enabled=True, days=frozenset(range(7)), start=time(22), end=time(6))
@@ -207,6 +207,8 @@ async def test_a_late_answer_to_a_status_that_we_answered_is_not_passed(site: Si
     await site.clock.advance_until(lambda: site.mode is Mode.RELAY, within=300)
     site.mark()
     await site.clock.advance(4)
+    site.box.from_server(b"CMD41325A0040M040C006S638!5N5$")
+    await site.clock.settle()
     assert site.commands() == []
 
 
@@ -373,6 +375,24 @@ async def test_encrypted_and_old_boxes_are_looked_at_and_not_commanded(make_site
     await old.start()
     await old.clock.advance(800)
     assert (old.mode, old.box.status is None, list(old.sim.refusals)) == (Mode.LEARNING, False, [])
+
+
+def test_a_box_of_which_little_is_known_is_allowed_what_it_had() -> None:
+    box = JuiceBoxServer(VirtualClock()).add(BoxConfig(serial=SERIAL, host=HERE))
+    assert (box.in_force, box.allowed, box.may_replace_server) == (None, 0, False)
+    box.memory.allowed = 20
+    assert box.allowed == 20
+    box.share = 10.5
+    assert box.allowed == 10
+
+
+async def test_a_status_without_energy_leaves_the_counter_alone(site: Site) -> None:
+    await site.clock.advance(20)
+    before = site.box.memory.lifetime
+    sock = next(iter(site.ours.listener._sockets.values()))
+    site.ours.listener._received(sock, status("09u", [("S", "01"), ("V", "2400")]), (HERE, 9))
+    assert (site.box.memory.lifetime, site.box.status is not None and site.box.status.state) == (before, 1)
+    assert before is not None
 
 
 # Restarts of Home Assistant

@@ -11,7 +11,13 @@ import pytest
 import pytest_socket
 
 from custom_components.chargekeeper.core.paths import NoConnection
-from custom_components.chargekeeper.juicebox.resolver import NameServer, SystemResolver, answers, first_address
+from custom_components.chargekeeper.juicebox.resolver import (
+    NameServer,
+    SystemResolver,
+    _Question,
+    answers,
+    first_address,
+)
 from custom_components.chargekeeper.juicebox.upstream import (
     RESOLVE_AGAIN,
     RESOLVE_EVERY,
@@ -157,6 +163,21 @@ def test_no_bytes_make_the_reader_of_answers_raise(data: bytes) -> None:
     assert answers(query, data) in {True, False}
     found = first_address(query, query[:2] + b"\x81\x80\x00\x01\x00\x09\x00\x00\x00\x00" + query[12:] + data)
     assert found is None or socket.inet_aton(found)
+
+
+async def test_an_error_after_the_answer_is_none() -> None:
+    answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+    question = _Question(b"", answer)
+    question.error_received(OSError())
+    question.error_received(OSError())
+    assert isinstance(answer.exception(), OSError)
+
+
+def test_names_are_read_in_full_too_and_one_that_does_not_end_is_no_answer() -> None:
+    query = struct.pack("!6H", 7, 0x100, 1, 0, 0, 0) + b"\x01a\x00\x00\x01\x00\x01"
+    record = b"\x01a\x00" + struct.pack("!2HIH", 1, 1, 60, 4) + b"\x7f\x00\x00\x01"
+    assert first_address(query, query[:2] + b"\x81\x80\x00\x01\x00\x01" + query[8:] + record) == "127.0.0.1"
+    assert first_address(query, query[:2] + b"\x81\x80\x00\x01\x00\x09" + query[8:] + b"\x05ab") is None
 
 
 # The line
