@@ -296,6 +296,20 @@ async def test_a_line_of_the_start_that_comes_late_does_not_teach_the_limit_in_f
     assert (site.box.memory.offline, site.sim.stored, site.sim.writes) == (16, 16, 0)
 
 
+async def test_a_status_from_before_the_start_does_not_teach_the_limit_in_force(make_site: MakeSite) -> None:
+    site = make_site(served=False, config=replace(ALONE, schedule=(NIGHT,)))
+    await site.start()
+    await site.clock.advance(500)
+    before = next(data for _, data in reversed(site.sim.sent) if b":v09u" in data)
+    site.sim.switch_off()
+    sock = next(iter(site.ours.listener._sockets.values()))
+    site.ours.listener._received(sock, D1, (HERE, 9))
+    site.ours.listener._received(sock, before, (HERE, 9))
+    unknown = status("09u", [("S", "01"), ("M", "0010")])
+    site.ours.listener._received(sock, unknown, (HERE, 9))
+    assert (site.mode, site.box.memory.offline) == (Mode.LEARNING, None)
+
+
 async def test_another_firmware_version_is_another_box(site: Site) -> None:
     site.box.memory.version = "07"
     await site.maker.set_trouble(ServerTrouble.HANG)
@@ -343,10 +357,25 @@ async def test_stored_limits_that_are_no_good_are_told(make_site: MakeSite) -> N
     site.sim.stored = 0
     await site.start()
     await site.clock.advance(400)
-    assert site.box.troubles == {Trouble.STORED_ZERO}
+    assert (site.box.troubles, site.mode, site.commands()) == ({Trouble.STORED_ZERO}, Mode.LEARNING, [])
+    site.box.confirm_offline(16)
+    await site.clock.advance(60)
+    assert (site.box.troubles, site.sim.stored, site.sim.writes) == (set(), 16, 1)
+    site.sim.wifi = False
+    await site.clock.advance(400)
+    site.sim.stored = 0
+    site.sim.wifi = True
+    await site.clock.advance(31)
+    assert (site.box.memory.offline, site.box.troubles) == (16, set())
     site.box.memory.offline = 33
     site.box.configure(site.config)
     assert site.box.troubles == {Trouble.OFFLINE_ABOVE_WIRE}
+
+
+async def test_a_server_that_stores_nothing_is_believed_and_told(site: Site) -> None:
+    site.unit.stored = 0
+    await site.clock.advance(31)
+    assert (site.box.memory.offline, site.box.troubles) == (0, {Trouble.STORED_ZERO})
 
 
 async def test_a_box_that_ignores_commands_is_told(make_site: MakeSite) -> None:

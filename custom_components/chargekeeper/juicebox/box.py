@@ -461,16 +461,30 @@ class Box:
             self.idle_since = now
 
     def _learn(self, message: StatusMessage, now: float) -> None:
-        """The stored limit shows after a start, and after a long silence (fact sheet 2.6)."""
+        """The stored limit shows after a start, and after a long silence (fact sheet 2.6).
+
+        None that lets no car charge is believed without the user's word: a schedule of the box's own may look the same,
+        and what we take for stored is what we send.
+        """
         silent = now - max(self._quiet_since, self._commanded_at) >= SILENCE_SHOWS_OFFLINE
         shown = _plausible(message.limit_in_force)
-        if not (self._booted or silent) or shown is None:
+        if not (silent or self._is_first(message, now)) or shown is None:
+            return
+        if shown < MINIMUM_CURRENT:
+            if self.memory.offline is None:
+                self.troubles.add(Trouble.STORED_ZERO)
             return
         self._booted = False
         self.memory.offline = shown
         self._note_offline()
         if silent and self._unanswered >= TAKE_OVER_AFTER:
             self._set_master(True)
+
+    def _is_first(self, message: StatusMessage, now: float) -> bool:
+        """Whether it was sent since the start that was told, and not before: datagrams overtake each other."""
+        if not self._booted or message.uptime is None:
+            return False
+        return message.uptime[0] <= now - self._booted_at + ONE_START
 
     def _see_effect(self, message: StatusMessage) -> None:
         """Whether it shows what it was sent; sources disagree about which of the two limits does (fact sheet 2.3)."""
