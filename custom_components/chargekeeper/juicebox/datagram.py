@@ -28,7 +28,7 @@ _STEPS = [(h * 32 + (h >> 2)) & _MASK for h in range(_MASK + 1)] * 2
 
 _SERIAL = re.compile(rb"([0-9]{9,30}):")
 _FIELDS = rb"[A-Za-z]-?[0-9]{1,12}(?:,[A-Za-z]-?[0-9]{1,12})*"
-_CHECKED = re.compile(rb"v(07|09u),(" + _FIELDS + rb")!([0-9A-Z]{3}):?\r?\n?")
+_CHECKED = re.compile(rb"([0-9]{9,30}):v(07|09u),(" + _FIELDS + rb")!([0-9A-Z]{3}):?\r?\n?")
 _LEGACY = re.compile(rb"(?!v)(" + _FIELDS + rb"):?\r?\n?")
 _VERSION = re.compile(rb"v([0-9]{2}[a-z]?)")
 _DEBUG = re.compile(rb"DBG,([A-Z]{1,8}):(.*?):?\r?\n?", re.DOTALL)
@@ -260,14 +260,15 @@ def parse(data: bytes) -> Datagram:
     """What a box sent."""
     if len(data) > LONGEST:
         return Rejection(Reason.TOO_LONG)
+    if (found := _CHECKED.fullmatch(data)) is not None:
+        raw_serial, version, fields, symbols = found.groups()
+        if checksum(data[: found.end(3)]) != symbols:
+            return Rejection(Reason.CHECKSUM)
+        return _status(raw_serial.decode("ascii"), version.decode("ascii"), fields)
     begin = _SERIAL.match(data)
     if begin is None:
         return Rejection(Reason.NOT_A_BOX)
     serial = begin[1].decode("ascii")
-    if (found := _CHECKED.fullmatch(data, begin.end())) is not None:
-        if checksum(data[: found.end(2)]) != found[3]:
-            return Rejection(Reason.CHECKSUM)
-        return _status(serial, found[1].decode("ascii"), found[2])
     if (found := _VERSION.match(data, begin.end())) is not None:
         return _not_plain(serial, found[1].decode("ascii"))
     if (found := _DEBUG.fullmatch(data, begin.end())) is not None:
