@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 
 from custom_components.chargekeeper.core.breaker import Failure
-from custom_components.chargekeeper.core.keeper import EXPECT_WITHIN, KeeperOptions
+from custom_components.chargekeeper.core.commands import EXPECT_WITHIN
+from custom_components.chargekeeper.core.keeper import KeeperOptions
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -760,3 +761,65 @@ async def test_properties_come_and_go_with_what_is_shown(bench: Bench) -> None:
     await bench.clock.advance(60)
     assert bench.snapshot.value(TEMPERATURE) is None
     assert bench.snapshot.value(LOCKED) is False
+
+
+# Taken over and handed back
+
+
+async def test_taking_over_and_handing_back_is_told_once_each(bench: Bench) -> None:
+    local = await bench.add(Source.LINKED)
+    assert bench.events == []
+    for _ in range(2):
+        bench.log.clear()
+        await bench.cloud.lose()
+        assert (bench.events, bench.reach()[2]) == (["taken_over"], Source.LINKED)
+        local.is_present = Presence.OFFLINE  # and for a while nobody commands
+        local.changed()
+        local.is_present = None
+        local.changed()
+        await bench.clock.advance(300)
+        assert bench.events == ["taken_over"]
+        local.tell()
+        await bench.poll(3)
+        assert (bench.events, bench.reach()[2]) == (["taken_over", "handed_back"], Source.CLOUD)
+
+
+async def test_a_charger_that_is_offline_in_a_healthy_cloud_is_taken_over(bench: Bench) -> None:
+    await bench.add(Source.LINKED)
+    await bench.tell(Status.OFFLINE)
+    await bench.tell(Status.OFFLINE)
+    await bench.tell()
+    assert bench.events == ["taken_over", "handed_back"]
+
+
+async def test_without_a_local_path_nothing_is_taken_over_until_there_is_one(bench: Bench) -> None:
+    await bench.cloud.lose()
+    assert bench.events == []
+    await bench.add(Source.LINKED)
+    assert bench.events == ["taken_over"]
+    bench.keeper.remove_path(Source.LINKED)
+    await bench.tell()
+    assert bench.events == ["taken_over", "handed_back"]
+
+
+async def test_a_start_in_an_outage_takes_nothing_over_but_its_end_hands_back() -> None:
+    bench = Bench()
+    bench.keeper.add_path(bench.cloud)
+    local = FakePath(bench.charger, source=Source.LINKED, log=[])
+    bench.keeper.add_path(local)
+    bench.keeper.start()
+    local.tell()
+    await bench.cloud.lose()
+    assert (bench.events, bench.reach()[2]) == ([], Source.LINKED)
+    await bench.tell()
+    assert bench.events == ["handed_back"]
+
+
+@pytest.mark.parametrize("prefer", [Prefer.LOCAL_FIRST, Prefer.LOCAL_ONLY, Prefer.CLOUD_ONLY])
+async def test_where_the_user_chose_a_side_nothing_is_handed_to_and_fro(prefer: Prefer) -> None:
+    bench = Bench(options=KeeperOptions(prefer=prefer))
+    await bench.start()
+    await bench.add(Source.LINKED)
+    await bench.cloud.lose()
+    await bench.tell()
+    assert bench.events == []

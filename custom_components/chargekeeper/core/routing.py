@@ -103,3 +103,32 @@ class Router:
             await path.check()
         except ChargerError as err:
             LOGGER.debug("No reading out of turn: %s", err)
+
+
+class Handover:
+    """Tells when a local path takes the commands over from the cloud, and when the cloud has them again.
+
+    Only where the user leaves the choice to us, and not for what is found at a start.
+    """
+
+    def __init__(self, context: Context, router: Router) -> None:
+        self._context = context
+        self._router = router
+        self._taken_over: bool | None = None  # None: before the cloud's first word
+
+    def settle(self) -> None:
+        """Compare what is now with what was told last."""
+        before, self._taken_over = self._taken_over, self._judge()
+        if before is not None and self._taken_over is not None and before is not self._taken_over:
+            self._context.emit("connection", "taken_over" if self._taken_over else "handed_back")
+
+    def _judge(self) -> bool | None:
+        cloud = self._router.paths.get(Source.CLOUD)
+        if cloud is None or self._context.options.prefer is not Prefer.AUTO:
+            return None
+        if cloud.said is None and cloud.breaker.usable:
+            return None
+        if usable(cloud):
+            return False
+        # Without any path nobody commands, and nobody has handed anything back.
+        return self._taken_over is True or any(usable(path) for path in self._router)
