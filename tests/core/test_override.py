@@ -34,7 +34,7 @@ from custom_components.chargekeeper.core.paths import (
     SetOverride,
     UnsafeRequest,
 )
-from tests.core.fake_path import DAYTIME, NIGHT, Bench, FakeCharger, LogLines, Manual, Resume, Saved
+from tests.core.fake_path import DAYTIME, NIGHT, Bench, FakeCharger, FakePath, LogLines, Manual, Resume, Saved
 from tests.simulators.clock import START
 
 ON, OFF = SetOverride(on=True), SetOverride(on=False)
@@ -715,6 +715,120 @@ async def test_another_path_that_is_down_is_no_disturbance(bench: Bench) -> None
     bench.charger.power_cycle()
     await bench.poll()
     assert bench.reasons == ["superseded"]
+
+
+# A local path carries it in the outage; when the cloud is back it judges: base, ours, theirs
+
+
+async def on_in_an_outage_over_a_local_path(bench: Bench) -> FakePath:
+    """The cloud is lost; the override is carried out and seen over linked entities."""
+    local = await bench.add(Source.LINKED)
+    local.read_back_delays = (2.0, 7.0, 15.0, 60.0)
+    await bench.cloud.lose()
+    assert await bench.keeper.set_override(True) is Outcome.ACCEPTED
+    assert (bench.sent, local.commands) == ([], [ON])
+    await bench.clock.advance(2)
+    assert bench.snapshot.override == HELD
+    assert bench.intent is not None
+    assert bench.intent["state"] == "verified"
+    return local
+
+
+async def test_what_a_local_path_carried_is_not_sent_to_the_cloud_again(bench: Bench) -> None:
+    local = await on_in_an_outage_over_a_local_path(bench)
+    await bench.clock.advance(1800)
+    saved = bench.journal
+    local.tell()
+    await bench.poll(10)
+    assert (bench.sent, local.commands) == ([], [ON])
+    assert bench.snapshot.override == HELD
+    assert bench.journal == saved
+    assert bench.events == ["taken_over", "handed_back"]
+
+
+async def test_what_a_local_path_carried_and_the_charger_dropped_is_applied_once(bench: Bench) -> None:
+    local = await on_in_an_outage_over_a_local_path(bench)
+    bench.charger.power_cycle()
+    local.is_present = Presence.OFFLINE  # from then on
+    local.changed()
+    await bench.poll(10)
+    assert (bench.sent, local.commands) == ([ON], [ON])
+    assert bench.snapshot.override == HELD
+    assert bench.events == ["taken_over", "handed_back", "override_reapplied"]
+
+
+async def test_the_cloud_finds_the_base_although_the_local_path_stays(bench: Bench) -> None:
+    local = await on_in_an_outage_over_a_local_path(bench)
+    await bench.clock.advance(60)
+    bench.charger.power_cycle()  # which the linked entities do not tell
+    await bench.poll(10)
+    assert (bench.sent, local.commands) == ([ON], [ON])
+    assert bench.snapshot.override == HELD
+
+
+async def test_a_pause_found_by_the_cloud_supersedes_what_a_local_path_carried(bench: Bench) -> None:
+    local = await on_in_an_outage_over_a_local_path(bench)
+    bench.charger.manual = Manual.PAUSE
+    await bench.tell()
+    assert (bench.sent, local.commands, bench.reasons) == ([], [ON], ["superseded"])
+
+
+@pytest.mark.parametrize("end", ["full", "unplugged"])
+async def test_an_end_found_by_the_cloud_ends_what_a_local_path_carried(bench: Bench, end: str) -> None:
+    await on_in_an_outage_over_a_local_path(bench)
+    bench.charger.full = True
+    if end == "unplugged":
+        bench.charger.unplug()
+    await bench.tell()
+    assert (ON in bench.sent, bench.reasons) == (False, [end])
+
+
+async def test_power_that_flows_counts_more_than_what_the_cloud_remembers(bench: Bench) -> None:
+    local = await on_in_an_outage_over_a_local_path(bench)
+    await bench.clock.advance(60)
+    local.tell()
+    bench.cloud.tell(Status.WAITING_SCHEDULE, synced_ago=3600)  # it did not hear the charger since
+    await bench.clock.settle()
+    assert bench.sent == []
+    assert bench.snapshot.override == HELD
+    await bench.poll(3)
+    assert (bench.sent, bench.snapshot.override) == ([], HELD)
+
+
+async def test_off_in_an_outage_over_a_local_path_is_left_alone_by_the_cloud(bench: Bench) -> None:
+    local = await on_in_an_outage_over_a_local_path(bench)
+    assert await bench.keeper.set_override(False) is Outcome.ACCEPTED
+    await bench.clock.advance(60)
+    assert bench.intent is None
+    await bench.poll(3)
+    assert (bench.sent, local.commands) == ([], [ON, OFF])
+    assert bench.reasons == ["cancelled"]
+
+
+async def test_a_disturbance_while_a_local_path_commands_is_one_event(bench: Bench) -> None:
+    local = await on_in_an_outage_over_a_local_path(bench)
+    local.is_present = Presence.OFFLINE
+    local.changed()
+    bench.charger.power_cycle()
+    local.is_present = None
+    local.tell()
+    await bench.clock.advance(60)
+    assert local.commands == [ON, ON]
+    assert bench.snapshot.override == HELD
+    await bench.poll(3)
+    assert bench.sent == []
+
+
+async def test_it_survives_a_start_in_the_outage_and_costs_the_cloud_nothing(bench: Bench) -> None:
+    local = await on_in_an_outage_over_a_local_path(bench)
+    await bench.restart_home_assistant(tell=False)
+    await bench.cloud.lose()
+    assert bench.snapshot.override == HELD
+    bench.keeper.add_path(local)
+    local.tell()
+    await bench.poll(5)
+    assert (bench.sent, local.commands) == ([], [ON])
+    assert bench.snapshot.override == HELD
 
 
 @pytest.mark.parametrize("error", [PathBusy("throttled", 60), NoConnection("refused"), LoginRejected("invalid_auth")])

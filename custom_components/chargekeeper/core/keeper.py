@@ -36,6 +36,7 @@ from .paths import (
     Setting,
 )
 from .routing import Handover, Router, usable
+from .witness import Witness
 
 __all__ = ["Keeper", "KeeperEvent", "KeeperOptions", "RestartRun", "Until"]
 
@@ -61,7 +62,8 @@ class Keeper(PathListener):
         self._context.publish = self._publish
         self._router = Router(self._context)
         self._commands = Commands(self._context, self._router, lambda: self._snapshot)
-        self._override = OverridePursuit(self._context, self._router, self._commands.lower_for_start)
+        self._witness = Witness(self._router)
+        self._override = OverridePursuit(self._context, self._router, self._witness, self._commands.lower_for_start)
         self._maintenance = Maintenance(self._context, self._router)
         self._handover = Handover(self._context, self._router)
         self._detach: dict[Source, list[Callable[[], None]]] = {}
@@ -190,6 +192,8 @@ class Keeper(PathListener):
     def path_changed(self, path: ChargerPath) -> None:
         if path.said is not None and (path.source is Source.CLOUD or Source.CLOUD not in self._router.paths):
             self.identity = path.identity
+        if self._witness.disturbed(path):
+            self._override.disturb()
         self._override.heard(path)
         self._publish()
         self._commands.settle()
