@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from custom_components.chargekeeper.core.breaker import Failure
-from custom_components.chargekeeper.core.commands import EXPECT_WITHIN
+from custom_components.chargekeeper.core.commands import EXPECT_WITHIN, TIME_TO_LIVE
 from custom_components.chargekeeper.core.keeper import KeeperOptions
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
@@ -33,7 +33,9 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
+from custom_components.chargekeeper.core.pace import RAISE_SPACING, START_SPACING
 from custom_components.chargekeeper.core.paths import (
+    LOCAL_READ_BACK,
     ChargerError,
     LoginRejected,
     NoConnection,
@@ -41,6 +43,7 @@ from custom_components.chargekeeper.core.paths import (
     NotApplicable,
     PathBusy,
     PathDown,
+    PathsFailed,
     Presence,
     Restart,
     SetCharging,
@@ -596,14 +599,26 @@ async def test_a_refusal_is_not_taken_to_another_path(bench: Bench, error: Charg
     assert local.commands == []
 
 
-async def test_where_all_paths_fail_the_last_failure_is_told(bench: Bench) -> None:
+async def test_where_all_paths_fail_each_is_named_with_its_reason(bench: Bench) -> None:
     local = await bench.add(Source.BLUETOOTH)
-    bench.cloud.errors += [PathDown("timeout"), PathDown("timeout")]
-    local.errors += [PathBusy("throttled", 60), NotAllowed("locked")]
-    with pytest.raises(PathBusy, match="throttled"):
+    bench.cloud.errors.append(PathDown("timeout"))
+    local.errors.append(PathBusy("throttled", 60))
+    with pytest.raises(PathsFailed, match="cloud: timeout, bluetooth: throttled") as caught:
         await bench.keeper.command(SetLock(True))
+    assert [(source, error.reason) for source, error in caught.value.failures] == [
+        (Source.CLOUD, "timeout"),
+        (Source.BLUETOOTH, "throttled"),
+    ]
+    assert not caught.value.surely_not_sent
+    bench.cloud.errors.append(NoConnection("unreachable"))
+    local.errors.append(PathBusy("throttled", 60))
+    with pytest.raises(PathsFailed) as caught:
+        await bench.keeper.command(SetEcoMode(EcoMode.ECO))
+    assert caught.value.surely_not_sent
+    bench.cloud.errors.append(PathDown("timeout"))
+    local.errors.append(NotAllowed("locked"))
     with pytest.raises(NotAllowed, match="locked"):
-        await bench.keeper.command(SetLock(True))
+        await bench.keeper.command(SetCharging(on=False))
 
 
 async def test_a_lower_current_goes_out_on_every_path_a_higher_on_one(bench: Bench) -> None:
@@ -823,3 +838,223 @@ async def test_where_the_user_chose_a_side_nothing_is_handed_to_and_fro(prefer: 
     await bench.cloud.lose()
     await bench.tell()
     assert bench.events == []
+
+
+# Time
+
+
+async def test_a_path_has_five_seconds_three_in_doubt_and_is_then_cancelled(bench: Bench) -> None:
+    local = await bench.add(Source.BLUETOOTH)
+    for doubt, seconds in ((False, 5), (True, 3)):
+        bench.cloud.gate = asyncio.Event()
+        if doubt:
+            bench.cloud.breaker.bad(Failure.OTHER)
+        call = task(bench.keeper.command(SetLock(not doubt)))
+        await bench.clock.advance(seconds)
+        assert local.commands == [SetLock(True)] * doubt
+        await bench.clock.advance(1)
+        assert local.commands[doubt:] == [SetLock(not doubt)]
+        assert await call is Outcome.ACCEPTED
+        bench.cloud.gate.set()
+        await bench.clock.settle()
+        assert bench.charger.locked is not doubt
+        local.tell()
+    assert [type(command) for command in bench.sent] == [SetLock, SetLock]
+
+
+async def test_the_only_path_may_take_its_time(bench: Bench) -> None:
+    bench.cloud.gate = asyncio.Event()
+    call = task(bench.keeper.command(SetLock(True)))
+    await bench.clock.advance(60)
+    bench.cloud.gate.set()
+    assert await call is Outcome.ACCEPTED
+
+
+async def test_what_waited_too_long_is_not_sent_any_more(bench: Bench) -> None:
+    bench.cloud.gate = asyncio.Event()
+    first = task(bench.keeper.command(SetLock(True)))
+    await bench.clock.settle()
+    late, renewed = task(bench.keeper.command(SetCurrent(10))), task(bench.keeper.command(SetEcoMode(EcoMode.ECO)))
+    await bench.clock.advance(TIME_TO_LIVE - 10)
+    newer = task(bench.keeper.command(SetEcoMode(EcoMode.FULL_SOLAR)))
+    await bench.clock.advance(11)
+    bench.cloud.gate.set()
+    await first
+    with pytest.raises(NoConnection, match="expired"):
+        await late
+    assert [await renewed, await newer] == [Outcome.ACCEPTED] * 2
+    assert bench.sent == [SetLock(True), SetEcoMode(EcoMode.FULL_SOLAR)]
+    assert Outcome.FAILED in outcomes(bench)
+
+
+async def test_a_local_path_is_looked_at_until_the_effect_shows(bench: Bench) -> None:
+    local = await bench.add(Source.BLUETOOTH)
+    local.read_back_delays = LOCAL_READ_BACK
+    await bench.cloud.lose()
+    local.acked_only = True
+    await bench.keeper.command(SetCurrent(10))
+    looks: list[int] = []
+    for second in range(1, 70):
+        await bench.clock.advance(1)
+        if local.checks > len(looks):
+            looks.append(second)
+    assert looks == [2, 7, 15, 60]
+    local.acked_only = False
+    await bench.keeper.command(SetCurrent(9))
+    await bench.clock.advance(120)
+    assert local.checks == 5
+    assert outcomes(bench)[-1] is Outcome.VERIFIED
+
+
+# What was given up on one path and arrives late
+
+
+async def late_effect(bench: Bench) -> FakePath:
+    """The cloud's answer to 20 A is lost, a local path carries 12 A, and then the cloud's 20 A arrive."""
+    local = await bench.add(Source.BLUETOOTH)
+    local.read_back_delays = LOCAL_READ_BACK
+    bench.cloud.errors.append(PathDown("timeout"))
+    local.errors.append(PathDown("timeout"))
+    with pytest.raises(PathsFailed):
+        await bench.keeper.command(SetCurrent(20))
+    await bench.cloud.lose()
+    assert await bench.keeper.command(SetCurrent(12)) is Outcome.ACCEPTED
+    await bench.clock.advance(3)
+    assert outcomes(bench)[-1] is Outcome.VERIFIED
+    bench.charger.amps = 20
+    return local
+
+
+async def test_a_late_effect_of_our_own_is_put_right_once(bench: Bench) -> None:
+    local = await late_effect(bench)
+    with LogLines() as log:
+        local.tell()
+        await bench.clock.advance(20)
+    assert local.commands == [SetCurrent(20), SetCurrent(12), SetCurrent(12)]
+    assert bench.charger.amps == 12
+    assert log.lines == []
+    bench.charger.amps = 20  # and now it is somebody's will
+    local.tell()
+    await bench.clock.advance(300)
+    assert local.commands == [SetCurrent(20), SetCurrent(12), SetCurrent(12)]
+
+
+async def test_what_shows_long_after_is_somebodys_will(bench: Bench) -> None:
+    local = await late_effect(bench)
+    await bench.clock.advance(TIME_TO_LIVE)
+    local.tell()
+    await bench.clock.advance(20)
+    assert local.commands == [SetCurrent(20), SetCurrent(12)]
+
+
+async def test_another_value_than_the_late_one_is_somebodys_will(bench: Bench) -> None:
+    local = await late_effect(bench)
+    bench.charger.amps = 18
+    local.tell()
+    await bench.clock.advance(20)
+    assert local.commands == [SetCurrent(20), SetCurrent(12)]
+
+
+async def test_what_the_next_path_carried_too_may_arrive_twice(bench: Bench) -> None:
+    local = await bench.add(Source.BLUETOOTH)
+    bench.cloud.lost_answers = 1
+    await bench.keeper.command(SetCurrent(20))
+    await bench.poll()
+    assert local.commands == [SetCurrent(20)]
+    assert bench.sent == [SetCurrent(20)]
+    assert outcomes(bench)[-1] is Outcome.VERIFIED
+
+
+async def test_what_is_not_settled_yet_is_not_fought_over(bench: Bench) -> None:
+    local = await bench.add(Source.BLUETOOTH)
+    bench.cloud.lost_answers = 1
+    local.errors.append(PathBusy("no_room", 3))
+    with pytest.raises(PathsFailed):
+        await bench.keeper.command(SetCurrent(20))
+    assert await bench.keeper.command(SetCurrent(18)) is Outcome.ACCEPTED
+    bench.charger.amps = 20
+    bench.cloud.tell()  # it shows what was there before
+    await bench.clock.settle()
+    assert bench.sent == [SetCurrent(20), SetCurrent(18)]
+
+
+async def test_a_newer_wish_puts_a_late_effect_right_by_itself(bench: Bench) -> None:
+    local = await late_effect(bench)
+    local.gate = asyncio.Event()
+    lock = task(bench.keeper.command(SetLock(True)))
+    await bench.clock.settle()
+    wish = task(bench.keeper.command(SetCurrent(14)))
+    await bench.clock.settle()
+    local.tell()
+    local.gate.set()
+    await asyncio.gather(lock, wish)
+    await bench.clock.advance(20)
+    assert local.commands[-1] == SetCurrent(14)
+    assert bench.charger.amps == 14
+
+
+async def test_i1_what_may_still_arrive_is_where_raising_begins(bench: Bench) -> None:
+    bench.cloud.errors.append(PathDown("timeout"))
+    with pytest.raises(PathDown):
+        await bench.keeper.command(SetCurrent(8))
+    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    assert await bench.keeper.command(SetCurrent(10)) is Outcome.ACCEPTED
+    await bench.poll()
+    bench.charger.amps = 16
+    await bench.tell()
+    assert await refusal(bench, SetCurrent(12)) == (UnsafeRequest, "above_ceiling")
+
+
+# What ChargeKeeper itself wants
+
+
+async def test_automatic_raises_are_a_minute_apart(bench: Bench) -> None:
+    assert await bench.keeper.command(SetCurrent(18), automatic=True) is Outcome.ACCEPTED
+    await bench.tell()
+    with pytest.raises(PathBusy, match="too_soon") as caught:
+        await bench.keeper.command(SetCurrent(20), automatic=True)
+    assert caught.value.retry_after == RAISE_SPACING
+    assert await bench.keeper.command(SetCurrent(10), automatic=True) is Outcome.ACCEPTED
+    assert await bench.keeper.command(SetCurrent(12)) is Outcome.ACCEPTED  # the user is not held up
+    await bench.poll()
+    assert await bench.keeper.command(SetCurrent(20), automatic=True) is Outcome.ACCEPTED
+
+
+async def test_an_automatic_start_is_five_minutes_after_the_last_start_or_stop(bench: Bench) -> None:
+    start, stop = SetCharging(on=True), SetCharging(on=False)
+    bench.charger.windows = ()
+    await bench.tell()
+    assert await bench.keeper.command(stop, automatic=True) is Outcome.ACCEPTED
+    await bench.tell()
+    with pytest.raises(PathBusy, match="too_soon"):
+        await bench.keeper.command(start, automatic=True)
+    await bench.clock.advance(START_SPACING)
+    assert await bench.keeper.command(start, automatic=True) is Outcome.ACCEPTED
+    await bench.tell()
+    assert await bench.keeper.command(stop, automatic=True) is Outcome.ACCEPTED
+
+
+async def test_two_automatic_wishes_at_once_keep_the_pace(bench: Bench) -> None:
+    bench.cloud.gate = asyncio.Event()
+    first = task(bench.keeper.command(SetCurrent(18), automatic=True))
+    await bench.clock.settle()
+    second = task(bench.keeper.command(SetCurrent(20), automatic=True))
+    await bench.clock.settle()
+    bench.cloud.gate.set()
+    await first
+    with pytest.raises(PathBusy, match="too_soon"):
+        await second
+
+
+async def test_in_flight_is_what_is_neither_seen_nor_given_up(bench: Bench) -> None:
+    seen = [bench.keeper.in_flight]
+    bench.cloud.gate = asyncio.Event()
+    call = task(bench.keeper.command(SetCurrent(10)))
+    await bench.clock.settle()
+    seen.append(bench.keeper.in_flight)
+    bench.cloud.gate.set()
+    await call
+    seen.append(bench.keeper.in_flight)
+    await bench.poll()
+    seen.append(bench.keeper.in_flight)
+    assert seen == [False, True, True, False]

@@ -9,6 +9,7 @@ import pytest
 from custom_components.chargekeeper.core.journal import Until
 from custom_components.chargekeeper.core.keeper import KeeperEvent, KeeperOptions
 from custom_components.chargekeeper.core.model import (
+    CHARGING_CURRENT,
     Capability,
     Outcome,
     Override,
@@ -19,6 +20,7 @@ from custom_components.chargekeeper.core.model import (
     Status,
 )
 from custom_components.chargekeeper.core.override import EFFECT_AFTER, FULL_AFTER_WAITING
+from custom_components.chargekeeper.core.pace import START_SPACING
 from custom_components.chargekeeper.core.paths import (
     ChargerError,
     LoginRejected,
@@ -144,12 +146,22 @@ async def test_i1_no_start_over_a_path_that_cannot_lower_the_current(bench: Benc
     local = await bench.add(Source.LINKED)
     local.can = frozenset({Capability.CHARGING, Capability.OVERRIDE})
     local.changed()
+    assert await bench.keeper.set_override(True) is Outcome.ACCEPTED
+    assert local.commands == []
+    assert bench.sent == [SetCurrent(10), ON]
+    await bench.keeper.set_override(False)
+    bench.charger.manual, bench.charger.amps = Manual.PAUSE, 20
+    await bench.tell()
+    assert await bench.keeper.command(SetCharging(on=True)) is Outcome.ACCEPTED
+    assert local.commands == [OFF]
+    assert bench.sent == [SetCurrent(10), ON, SetCurrent(10), SetCharging(on=True)]
+    bench.keeper.remove_path(Source.CLOUD)
+    bench.charger.amps = 20
+    local.tell()
+    local.show(CHARGING_CURRENT, 20.0)
     with pytest.raises(UnsafeRequest, match="above_ceiling"):
         await bench.keeper.set_override(True)
-    assert local.commands == []
-    assert await bench.keeper.command(SetCharging(on=True)) is Outcome.ACCEPTED
-    assert local.commands == []
-    assert bench.sent == [SetCurrent(10), SetCharging(on=True)]
+    assert local.commands == [OFF]
 
 
 async def test_nothing_is_sent_before_it_is_saved(bench: Bench) -> None:
@@ -922,6 +934,41 @@ async def test_read_only_comes_between(bench: Bench) -> None:
     assert bench.reasons == ["cancelled"]
 
 
+# Several paths
+
+
+async def test_a_cloud_that_hangs_is_given_up_for_the_local_path_and_counts_once(bench: Bench) -> None:
+    local = await bench.add(Source.LINKED)
+    bench.cloud.gate = asyncio.Event()
+    call = asyncio.ensure_future(bench.keeper.set_override(True))
+    await bench.clock.advance(6)
+    assert await call is Outcome.ACCEPTED
+    assert local.commands == [ON]
+    assert bench.intent is not None
+    assert bench.intent["applications"] == 1
+    await bench.poll()
+    assert bench.snapshot.override == HELD
+
+
+async def test_where_no_path_carries_it_now_it_waits(bench: Bench) -> None:
+    local = await bench.add(Source.LINKED)
+    bench.cloud.errors.append(NoConnection("unreachable"))
+    local.errors.append(PathBusy("no_room", 5))
+    assert await bench.keeper.set_override(True) is Outcome.PENDING
+    assert bench.intent is not None
+    assert (bench.intent["sent"], bench.intent["applications"]) == (False, 0)
+    await bench.poll()
+    assert bench.snapshot.override == HELD
+
+
+async def test_a_conflict_on_the_second_path_is_looked_into_there(bench: Bench) -> None:
+    local = await bench.add(Source.BLUETOOTH)
+    bench.cloud.errors.append(PathDown("timeout"))
+    bench.charger.resume = Resume.CONFLICT
+    await bench.keeper.set_override(True)
+    assert (bench.cloud.checks, local.checks) == (0, 1)
+
+
 # Dropped, or changed by somebody
 
 
@@ -930,7 +977,7 @@ async def test_dropped_again_and_again_it_is_given_up_after_three_times(bench: B
     for _ in range(2):
         await bench.tell(Status.OFFLINE)
         bench.charger.power_cycle()
-        await bench.poll(2)
+        await bench.poll(5)
         assert bench.snapshot.override == HELD
     await bench.tell(Status.OFFLINE)
     bench.charger.power_cycle()
@@ -938,6 +985,32 @@ async def test_dropped_again_and_again_it_is_given_up_after_three_times(bench: B
     assert bench.sent == [ON] * 3
     assert bench.reasons == ["failed"]
     assert bench.events == ["override_reapplied", "override_reapplied", "override_ended"]
+
+
+async def test_automatic_starts_are_five_minutes_apart(bench: Bench) -> None:
+    await switch_on(bench)
+    for _ in range(2):
+        await bench.tell(Status.OFFLINE)
+        bench.charger.power_cycle()
+        await bench.tell()
+    assert bench.sent == [ON, ON]
+    assert bench.snapshot.override == HELD
+    await bench.clock.advance(START_SPACING - 1)
+    assert bench.sent == [ON, ON]
+    await bench.clock.advance(1)
+    assert bench.sent == [ON, ON, ON]
+
+
+async def test_a_user_who_insists_does_not_wait_for_that(bench: Bench) -> None:
+    await switch_on(bench)
+    for _ in range(2):
+        await bench.tell(Status.OFFLINE)
+        bench.charger.power_cycle()
+        await bench.tell()
+    await bench.poll()
+    assert bench.sent == [ON, ON]
+    assert await bench.keeper.set_override(True) is Outcome.ACCEPTED
+    assert bench.sent == [ON, ON, ON]
 
 
 async def test_a_new_wish_counts_anew(bench: Bench) -> None:

@@ -232,7 +232,7 @@ class Keeper(PathListener):
         next_window = schedule.next_start(windows, wall)
         edges = (next_window, schedule.next_end(windows, wall), self._override.until_at)
         marks = [now + (edge - wall).total_seconds() for edge in edges if edge is not None]
-        marks += [*self._maintenance.marks(), *self._commands.marks(), self._override.full_at or inf]
+        marks += [*self._maintenance.marks(), *self._commands.marks(), *self._override.marks()]
         best = next((path for path in paths if usable(path)), None)
         amps, factor = limits.effective(limits.Limits.of(readings), commanded=best is not None)
         cloud = self._router.paths.get(Source.CLOUD)
@@ -274,16 +274,27 @@ class Keeper(PathListener):
 
     # Settings
 
-    async def command(self, setting: Setting) -> Outcome:
+    @property
+    def in_flight(self) -> bool:
+        """Whether a setting is being sent, or may have been and is neither seen at the charger nor given up."""
+        return self._commands.in_flight
+
+    async def command(self, setting: Setting, *, automatic: bool = False) -> Outcome:
         """Carry out a setting.
+
+        Args:
+            setting: what is wanted.
+            automatic: ChargeKeeper itself wants it, not the user. Then it may come too soon after the last of its kind.
 
         Returns:
             `VERIFIED` where nothing needed to be sent, else `ACCEPTED`.
 
         Raises:
+            PathBusy: `too_soon`, for what is automatic (see `pace`).
+            PathsFailed: several paths were tried, and which failed why.
             ChargerError: it was not carried out, and why.
         """
-        return await self._commands.command(setting)
+        return await self._commands.command(setting, automatic=automatic)
 
     async def set_override(self, on: bool, *, until: Until = Until.FULL, until_at: datetime | None = None) -> Outcome:
         """Charge now whatever the schedule says (`on`), or let the schedule rule again.

@@ -4,7 +4,6 @@ What to do next is decided by `journal.decide`; here it is done. Every step is j
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 import logging
@@ -40,7 +39,7 @@ from .paths import (
     Unsupported,
     Word,
 )
-from .routing import Router
+from .routing import Prepare, Router
 from .witness import Witness, asked_at
 
 LOGGER = logging.getLogger(__name__)
@@ -76,7 +75,7 @@ class OverridePursuit:
         context: Context,
         router: Router,
         witness: Witness,
-        lower_for_start: Callable[[ChargerPath], Awaitable[None]],
+        lower_for_start: Prepare,
     ) -> None:
         self._context = context
         self._clock = context.clock
@@ -92,6 +91,7 @@ class OverridePursuit:
         self._released_on = -inf  # moment of the last word before the charger was handed back to its schedule
         self._told_pending = True  # what the journal gave back was pending at least for a while
         self._disturbed = True
+        self._asked = False  # the user wants it, and it was not sent since
         self._inside_at_confirm: bool | None = None
         self._waiting_car_since: float | None = None
 
@@ -122,6 +122,11 @@ class OverridePursuit:
     def full_at(self) -> float | None:
         """The monotonic moment at which a car that takes nothing counts as full, if it is waiting."""
         return None if self._waiting_car_since is None else self._waiting_car_since + FULL_AFTER_WAITING
+
+    def marks(self) -> list[float]:
+        """Monotonic moments at which a step may fall due without anything being heard."""
+        wanted = self._journal.entries.override is not None
+        return [self.full_at or inf, self._context.pace.start_at if wanted else inf]
 
     def disturb(self) -> None:
         """Something happened after which the charger may have dropped the override."""
@@ -178,6 +183,7 @@ class OverridePursuit:
         if ledger.fresh(STATUS, self._clock.monotonic()) is Status.LOCKED:
             raise NotAllowed("locked")
         self._context.problems -= FAILURES
+        self._asked = True
         if intent is None:
             self._told_pending = False
             status, car = ledger.get(STATUS), ledger.get(CAR_CONNECTED)
@@ -324,7 +330,7 @@ class OverridePursuit:
 
     async def _take_step(self, intent: Intent, decision: Decision) -> bool:
         """Take one step; False where what comes next has to wait for a path or its next word. Raises ChargerError."""
-        said = self._said()
+        said, now = self._said(), self._clock.monotonic()
         if said is not None and said.car_connected and not intent.seen_plugged:
             intent = replace(intent, seen_plugged=True)
         if decision.step is Step.END:
@@ -336,10 +342,12 @@ class OverridePursuit:
         if decision.step is Step.CONFIRM:
             await self._confirm(intent)
             return False
+        if decision.step is Step.SEND and self._is_automatic(intent) and now < self._context.pace.start_at:
+            return False
         path = self._path_for(intent, decision.step)
         if path is None and decision.step is Step.DISABLE_SCHEDULE and not self._reads_schedules():
             raise NotApplicable("wrong_state")
-        if path is None or said is None or self._clock.monotonic() < self._retry_at:
+        if path is None or said is None or now < self._retry_at:
             return False
         if asked_at(self._router.first(Capability.OVERRIDE)) <= self._tried_on:
             return False
@@ -359,22 +367,26 @@ class OverridePursuit:
         sent = intent.sent or self._inside_at_confirm is False
         await self._journal.write(override=replace(intent, state=IntentState.VERIFIED, sent=sent))
 
+    def _is_automatic(self, intent: Intent) -> bool:
+        """Whether it would be applied once more, without the user having asked for that."""
+        return intent.sent and not self._asked
+
     async def _apply(self, path: ChargerPath, intent: Intent) -> None:
         """Ask the charger to charge now."""
-        await self._lower_for_start(path)
         again = intent.sent or self._told_pending
         pending = replace(intent, state=IntentState.PENDING)
         sending = replace(pending, sent=True, applications=intent.applications + 1)
         await self._journal.write(override=sending)
-        conflict = False
-        try:
-            await self._router.send(path, SetOverride(on=True))
-        except NotApplicable:
-            conflict = True
-        except ChargerError as err:
-            if err.surely_not_sent:
-                await self._journal.write(override=pending)  # it does not count
-            raise
+        delivery = await self._router.deliver(SetOverride(on=True), self._lower_for_start)
+        conflict = isinstance(delivery.refusal, NotApplicable)
+        if not conflict and not delivery.may_show:
+            await self._journal.write(override=pending)  # it does not count
+        if not conflict:
+            delivery.require()
+        path = self._router.paths.get(delivery.last, path)
+        if self._is_automatic(intent):
+            self._context.pace.switched()
+        self._asked = False
         self._disturbed = False
         await self._journal.write(override=replace(sending, state=IntentState.APPLIED))
         if again:
