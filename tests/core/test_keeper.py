@@ -41,6 +41,7 @@ from custom_components.chargekeeper.core.paths import (
     NoConnection,
     NotAllowed,
     NotApplicable,
+    NotSaved,
     PathBusy,
     PathDown,
     PathsFailed,
@@ -363,7 +364,7 @@ async def test_nothing_is_accepted_while_home_assistant_stops(bench: Bench) -> N
 async def test_i1_no_current_above_the_ceiling_is_sent(bench: Bench) -> None:
     assert await refusal(bench, SetCurrent(33)) == (UnsafeRequest, "above_ceiling")
     assert await refusal(bench, SetCurrent(5)) == (UnsafeRequest, "current_too_low")
-    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.keeper.group_share = 10.0
     assert await refusal(bench, SetCurrent(17)) == (UnsafeRequest, "above_ceiling")
     assert await bench.keeper.command(SetCurrent(12)) is Outcome.ACCEPTED  # lower than now, if still too much
 
@@ -392,7 +393,7 @@ async def test_i1_lowering_from_a_cached_setting_may_be_raising() -> None:
 
 @pytest.mark.parametrize("lost", [False, True])
 async def test_i1_what_was_sent_but_not_seen_yet_is_where_raising_begins(bench: Bench, lost: bool) -> None:
-    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.keeper.group_share = 10.0
     bench.cloud.lost_answers = int(lost)
     with suppress(PathDown):
         await bench.keeper.command(SetCurrent(9))
@@ -402,7 +403,7 @@ async def test_i1_what_was_sent_but_not_seen_yet_is_where_raising_begins(bench: 
 
 
 async def test_i1_what_was_lowered_for_a_start_is_where_raising_begins(bench: Bench) -> None:
-    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.keeper.group_share = 10.0
     await bench.keeper.command(SetCharging(on=True))
     assert await refusal(bench, SetCurrent(12)) == (UnsafeRequest, "above_ceiling")
 
@@ -728,25 +729,25 @@ async def test_i1_a_start_lowers_a_setting_above_the_ceiling_first(bench: Bench)
     bench.charger.manual = Manual.PAUSE
     bench.charger.amps = 20
     await bench.tell()
-    bench.keeper.options = KeeperOptions(load_group_limit=10.5)
+    bench.keeper.group_share = 10.5
     assert await bench.keeper.command(SetCharging(on=True)) is Outcome.ACCEPTED
     assert bench.sent == [SetCurrent(10), SetCharging(on=True)]
 
 
 async def test_i1_no_start_without_the_lowering(bench: Bench) -> None:
-    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.keeper.group_share = 10.0
     bench.cloud.errors.append(NotAllowed("role_too_low"))
     with pytest.raises(NotAllowed, match="role_too_low"):
         await bench.keeper.command(SetCharging(on=True))
     assert bench.sent == [SetCurrent(10)]
-    bench.keeper.options = KeeperOptions(load_group_limit=5.0)
+    bench.keeper.group_share = 5.0
     with pytest.raises(UnsafeRequest, match="current_too_low"):
         await bench.keeper.command(SetCharging(on=True))
     assert bench.sent == [SetCurrent(10)]
 
 
 async def test_i1_a_pause_needs_no_lowering(bench: Bench) -> None:
-    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.keeper.group_share = 10.0
     await bench.keeper.command(SetCharging(on=False))
     assert bench.sent == [SetCharging(on=False)]
 
@@ -997,7 +998,7 @@ async def test_i1_what_may_still_arrive_is_where_raising_begins(bench: Bench) ->
     bench.cloud.errors.append(PathDown("timeout"))
     with pytest.raises(PathDown):
         await bench.keeper.command(SetCurrent(8))
-    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.keeper.group_share = 10.0
     assert await bench.keeper.command(SetCurrent(10)) is Outcome.ACCEPTED
     await bench.poll()
     bench.charger.amps = 16
@@ -1058,3 +1059,155 @@ async def test_in_flight_is_what_is_neither_seen_nor_given_up(bench: Bench) -> N
     await bench.poll()
     seen.append(bench.keeper.in_flight)
     assert seen == [False, True, True, False]
+
+
+# A limit that falls below the setting
+
+
+def lowering_due(bench: Bench) -> object:
+    return None if bench.journal is None else bench.journal["lowering"]
+
+
+async def test_i1_a_limit_that_falls_lowers_the_setting_once_on_every_path(bench: Bench) -> None:
+    local = await bench.add(Source.BLUETOOTH)
+    bench.keeper.options = KeeperOptions(load_group_limit=10.5)
+    await bench.clock.settle()
+    assert (bench.sent, local.commands) == ([SetCurrent(10)], [SetCurrent(10)])
+    await bench.poll()
+    assert bench.snapshot.effective_limit == 10
+    assert bench.snapshot.value(CHARGING_CURRENT) == 10
+    bench.charger.amps = 16  # somebody raises it: not fought
+    await bench.poll(20)
+    assert (bench.sent, local.commands) == ([SetCurrent(10)], [SetCurrent(10)])
+    bench.keeper.options = KeeperOptions(load_group_limit=20.0)
+    bench.keeper.options = KeeperOptions(load_group_limit=8.0)
+    await bench.clock.settle()
+    assert bench.sent == [SetCurrent(10), SetCurrent(8)]
+
+
+async def test_a_limit_above_the_setting_lowers_nothing(bench: Bench) -> None:
+    bench.keeper.options = KeeperOptions(load_group_limit=16.0)
+    await bench.clock.settle()
+    bench.cloud.show(WIRE_RATING, 20.0)
+    await bench.clock.settle()
+    assert bench.sent == []
+    assert not lowering_due(bench)
+
+
+async def test_a_limit_that_the_charger_lowers_counts_one_that_it_tells_first_does_not(bench: Bench) -> None:
+    bench.cloud.show(HOUSE_LIMIT, 12.0)  # it has balanced to that all the time
+    await bench.clock.settle()
+    assert bench.sent == []
+    bench.cloud.show(HOUSE_LIMIT, 11.0)
+    await bench.clock.settle()
+    assert bench.sent == [SetCurrent(11)]
+
+
+async def test_no_setting_below_what_a_charger_takes(bench: Bench) -> None:
+    bench.keeper.options = KeeperOptions(load_group_limit=4.0)
+    await bench.clock.settle()
+    assert bench.sent == [SetCurrent(6)]
+
+
+async def test_a_share_is_the_groups_own_business(bench: Bench) -> None:
+    bench.keeper.group_share = 8.0
+    await bench.clock.settle()
+    assert bench.sent == []
+    assert (bench.keeper.group_share, bench.snapshot.value(LOAD_GROUP_LIMIT)) == (8.0, 8.0)
+    bench.keeper.group_share = None
+    assert LOAD_GROUP_LIMIT not in bench.snapshot.readings
+
+
+async def test_the_smallest_of_reported_entered_and_shared_is_the_limit(bench: Bench) -> None:
+    bench.cloud.show(LOAD_GROUP_LIMIT, 14.0)
+    for entered, share, expected, source in (
+        (15.0, 16.0, 14.0, Source.CLOUD),
+        (13.0, 16.0, 13.0, Source.USER),
+        (13.0, 12.0, 12.0, Source.USER),
+        (None, 12.0, 12.0, Source.USER),
+        (None, None, 14.0, Source.CLOUD),
+    ):
+        bench.keeper.options = KeeperOptions(load_group_limit=entered)
+        bench.keeper.group_share = share
+        reading = bench.snapshot.readings.get(LOAD_GROUP_LIMIT)
+        assert reading is not None
+        assert (reading.value, reading.source) == (expected, source)
+
+
+@pytest.mark.parametrize("started_anew", [False, True])
+async def test_i1_a_limit_entered_in_an_outage_lowers_the_setting_after_it(bench: Bench, started_anew: bool) -> None:
+    await bench.cloud.lose()
+    bench.options = bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    await bench.clock.advance(600)
+    assert bench.sent == []
+    assert lowering_due(bench) is True
+    if started_anew:
+        await bench.restart_home_assistant()
+    else:
+        await bench.tell()
+    assert bench.sent == [SetCurrent(10)]
+    assert lowering_due(bench) is False
+    await bench.poll(5)
+    assert bench.sent == [SetCurrent(10)]
+
+
+async def test_what_somebody_lowered_meanwhile_is_left_alone(bench: Bench) -> None:
+    await bench.cloud.lose()
+    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.charger.amps = 8
+    await bench.tell()
+    assert bench.sent == []
+    assert lowering_due(bench) is False
+
+
+async def test_a_lowering_that_fails_is_tried_again_after_a_while(bench: Bench) -> None:
+    bench.cloud.errors += [PathBusy("no_room", 30), PathDown("timeout")]
+    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    await bench.clock.settle()
+    await bench.tell()
+    assert bench.sent == [SetCurrent(10)]
+    await bench.poll()
+    assert bench.sent == [SetCurrent(10)] * 2
+    await bench.clock.advance(59)
+    await bench.tell()
+    assert bench.sent == [SetCurrent(10)] * 2
+    await bench.poll(20)
+    assert bench.sent == [SetCurrent(10)] * 3
+    assert bench.charger.amps == 10
+
+
+async def test_a_lowering_that_is_refused_is_given_up(bench: Bench) -> None:
+    bench.cloud.errors.append(NotAllowed("role_too_low"))
+    with LogLines() as log:
+        bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+        await bench.poll(20)
+    assert bench.sent == [SetCurrent(10)]
+    assert log.lines == ["The charging current could not be lowered to its limit: role_too_low"]
+
+
+@pytest.mark.parametrize("why", ["read_only", "ocpp"])
+async def test_where_nothing_may_be_commanded_nothing_is_lowered(bench: Bench, why: str) -> None:
+    bench.cloud.show(OCPP, why == "ocpp")
+    bench.keeper.options = KeeperOptions(load_group_limit=10.0, read_only=why == "read_only")
+    await bench.poll(3)
+    assert bench.sent == []
+    bench.cloud.show(OCPP, False)
+    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    await bench.poll(3)
+    assert bench.sent == []
+
+
+async def test_a_full_disk_does_not_keep_the_current_up(bench: Bench) -> None:
+    bench.save_error = NotSaved("not_saved")
+    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    await bench.clock.settle()
+    assert bench.sent == [SetCurrent(10)]
+
+
+async def test_nothing_is_lowered_while_home_assistant_stops(bench: Bench) -> None:
+    bench.keeper.close()
+    bench.options = bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    await bench.clock.settle()
+    assert bench.sent == []
+    await bench.restart_home_assistant()
+    assert bench.sent == [SetCurrent(10)]

@@ -142,7 +142,8 @@ async def test_read_only_nothing_is_pursued_and_what_was_left_is_undone(bench: B
 
 
 async def test_i1_no_start_over_a_path_that_cannot_lower_the_current(bench: Bench) -> None:
-    bench.keeper.options = KeeperOptions(load_group_limit=10.0, prefer=Prefer.LOCAL_FIRST)
+    bench.keeper.options = KeeperOptions(prefer=Prefer.LOCAL_FIRST)
+    bench.keeper.group_share = 10.0
     local = await bench.add(Source.LINKED)
     local.can = frozenset({Capability.CHARGING, Capability.OVERRIDE})
     local.changed()
@@ -255,13 +256,13 @@ async def test_off_without_on_is_done_already(bench: Bench) -> None:
 
 
 async def test_i1_the_current_is_lowered_before_the_start(bench: Bench) -> None:
-    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.keeper.group_share = 10.0
     await bench.keeper.set_override(True)
     assert bench.sent == [SetCurrent(10), ON]
 
 
 async def test_i1_no_start_where_lowering_is_not_enough(bench: Bench) -> None:
-    bench.keeper.options = KeeperOptions(load_group_limit=5.0)
+    bench.keeper.group_share = 5.0
     with pytest.raises(UnsafeRequest, match="current_too_low"):
         await bench.keeper.set_override(True)
     assert bench.sent == []
@@ -269,7 +270,7 @@ async def test_i1_no_start_where_lowering_is_not_enough(bench: Bench) -> None:
 
 
 async def test_i1_a_lowering_that_fails_is_tried_again_and_does_not_count(bench: Bench) -> None:
-    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.keeper.group_share = 10.0
     bench.cloud.errors += [PathBusy("no_room", 30)] * 5
     assert await bench.keeper.set_override(True) is Outcome.PENDING
     await bench.poll(13)

@@ -102,6 +102,22 @@ class Commands:
         """Whether this setting was given up on some path not long ago, and may still arrive there."""
         return any(stray.setting == setting for stray in self._strays.get(setting.capability, ()))
 
+    @property
+    def shown_current(self) -> float | None:
+        """What the charger shows that it is set to, A; None where that is not known freshly."""
+        return self._shown(CHARGING_CURRENT)
+
+    @property
+    def present_current(self) -> float | None:
+        """The lowest that the charger may be set to now, A; None where it may be anything.
+
+        What is known only from long ago may have been lowered since: what looks like lowering could raise it (I1).
+        """
+        shown = self.shown_current
+        under_way = [*self._strays.get(Capability.CURRENT, ()), self._expected.get(Capability.CURRENT)]
+        sent = [each.setting.amps for each in under_way if each is not None and isinstance(each.setting, SetCurrent)]
+        return None if shown is None else min([shown, *sent])
+
     def forget_queue(self) -> None:
         """Nothing waits any more: who waited was told."""
         self._wanted.clear()
@@ -120,7 +136,7 @@ class Commands:
             raise NotAllowed("ocpp_active")
         if isinstance(setting, SetCurrent):
             known = limits.Limits.of(self._snapshot().readings)
-            limits.permit(setting.amps, replace(known, charging_current=self._present_current()))
+            limits.permit(setting.amps, replace(known, charging_current=self.present_current))
 
     async def lower_for_start(self, path: ChargerPath, hurried: bool) -> None:
         """Before a charge is started over a path: bring a setting above the ceiling down to it, over the same (I1).
@@ -174,9 +190,12 @@ class Commands:
             if self._holds(setting):
                 return Outcome.VERIFIED
             await self._deliver(setting, automatic=wish.automatic)
-            self._record(setting, Outcome.ACCEPTED)
-            self._context.publish()
             return Outcome.ACCEPTED
+
+    async def send_now(self, setting: Setting) -> None:
+        """Send a setting, for whoever holds the lock already. Raises ChargerError."""
+        self.admit(setting)
+        await self._deliver(setting, automatic=False)
 
     async def _deliver(self, setting: Setting, *, automatic: bool) -> None:
         """Send a setting on the best path, and on the next where that one fails; a lower current goes out on all.
@@ -194,6 +213,8 @@ class Commands:
         if delivery.may_show:
             self._expect(sent)
         delivery.require()
+        self._record(setting, Outcome.ACCEPTED)
+        self._context.publish()
         if automatic:
             self._note_pace(setting)
         for path in delivery.carried:
@@ -253,21 +274,11 @@ class Commands:
         reading = self._snapshot().readings.get(prop)
         return None if reading is None or reading.source is Source.CACHE or reading.at == -inf else reading.value
 
-    def _present_current(self) -> float | None:
-        """The lowest that the charger may be set to now, A; None where it may be anything.
-
-        What is known only from long ago may have been lowered since: what looks like lowering could raise it (I1).
-        """
-        shown = self._shown(CHARGING_CURRENT)
-        under_way = [*self._strays.get(Capability.CURRENT, ()), self._expected.get(Capability.CURRENT)]
-        sent = [each.setting.amps for each in under_way if each is not None and isinstance(each.setting, SetCurrent)]
-        return None if shown is None else min([shown, *sent])
-
     def _keep_pace(self, setting: Setting) -> None:
         """Refuse what ChargeKeeper itself wants too soon. Raises PathBusy."""
         now, pace = self._clock.monotonic(), self._context.pace
         free_at = now
-        if isinstance(setting, SetCurrent) and setting.amps > (self._shown(CHARGING_CURRENT) or 0.0):
+        if isinstance(setting, SetCurrent) and setting.amps > (self.shown_current or 0.0):
             free_at = pace.raise_at
         elif isinstance(setting, SetCharging) and setting.on:
             free_at = pace.start_at
@@ -277,7 +288,7 @@ class Commands:
     def _note_pace(self, setting: Setting) -> None:
         if isinstance(setting, SetCharging):
             self._context.pace.switched()
-        elif isinstance(setting, SetCurrent) and setting.amps > (self._shown(CHARGING_CURRENT) or 0.0):
+        elif isinstance(setting, SetCurrent) and setting.amps > (self.shown_current or 0.0):
             self._context.pace.raised()
 
     def _record(self, setting: Setting, outcome: Outcome) -> None:

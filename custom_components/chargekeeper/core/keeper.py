@@ -15,9 +15,9 @@ from .clock import Clock
 from .commands import Commands
 from .context import Context, KeeperEvent, KeeperOptions, subscribe
 from .journal import Journal, Until
+from .lowering import Lowering
 from .maintenance import Maintenance, RestartRun
 from .model import (
-    LOAD_GROUP_LIMIT,
     SCHEDULE,
     STATUS,
     Identity,
@@ -65,6 +65,9 @@ class Keeper(PathListener):
         self._witness = Witness(self._router)
         self._override = OverridePursuit(self._context, self._router, self._witness, self._commands.lower_for_start)
         self._maintenance = Maintenance(self._context, self._router)
+        self._lowering = Lowering(self._context, self._router, self._commands)
+        self._own_limits = limits.Limits()
+        self._group_share: float | None = None
         self._handover = Handover(self._context, self._router)
         self._detach: dict[Source, list[Callable[[], None]]] = {}
         self._listeners: list[Callable[[Snapshot], None]] = []
@@ -91,6 +94,16 @@ class Keeper(PathListener):
     @options.setter
     def options(self, options: KeeperOptions) -> None:
         self._context.options = options
+        self._publish()
+
+    @property
+    def group_share(self) -> float | None:
+        """The share that a load group allots, A: part of the `load_group_limit`. The group itself sees to it."""
+        return self._group_share
+
+    @group_share.setter
+    def group_share(self, amps: float | None) -> None:
+        self._group_share = amps
         self._publish()
 
     def listen(self, callback: Callable[[Snapshot], None]) -> Callable[[], None]:
@@ -199,6 +212,7 @@ class Keeper(PathListener):
         self._commands.settle()
         if self._running:
             self._override.pursue_soon()
+            self._lowering.pursue_soon()
 
     def _online_elsewhere(self, path: ChargerPath) -> bool:
         return any(other is not path and usable(other) for other in self._router)
@@ -218,14 +232,16 @@ class Keeper(PathListener):
             for contact_listener in list(self._contact_listeners):
                 contact_listener()
         self._handover.settle()
+        self._lowering.settle(self._own_limits)
 
     def _compose(self) -> tuple[Snapshot, float]:
         """The snapshot as of now, and the monotonic moment at which time alone changes it."""
         now, wall = self._clock.monotonic(), self._clock.now()
         paths = self._router.ordered()
         readings, change_at = self._context.ledger.visible(now, {path.source for path in self._router if usable(path)})
-        if self.options.load_group_limit is not None and LOAD_GROUP_LIMIT not in readings:
-            readings.put(LOAD_GROUP_LIMIT, Reading(self.options.load_group_limit, Source.USER, wall))
+        limits.cap_load_group(readings, self.options.load_group_limit, wall)
+        self._own_limits = limits.Limits.of(readings)
+        limits.cap_load_group(readings, self._group_share, wall)
         if self._maintenance.restarting:
             readings.put(STATUS, Reading(Status.RESTARTING, paths[0].source if paths else Source.CACHE, wall))
         windows = readings.value(SCHEDULE) or ()
@@ -271,6 +287,7 @@ class Keeper(PathListener):
         self._commands.settle()
         self._publish()
         self._override.pursue_soon()
+        self._lowering.pursue_soon()
 
     # Settings
 
