@@ -6,10 +6,11 @@ from enum import Enum
 from math import ceil
 
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
+from homeassistant.helpers.translation import async_get_exception_message
 from homeassistant.util import dt as dt_util
 
 from .const import DOMAIN
-from .core.model import RestartAvailability
+from .core.model import RestartAvailability, Source
 from .core.paths import (
     ChargerError,
     LoginRejected,
@@ -18,6 +19,7 @@ from .core.paths import (
     NotSaved,
     PathBusy,
     PathDown,
+    PathsFailed,
     UnsafeRequest,
     Unsupported,
 )
@@ -40,10 +42,12 @@ ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
         reason: (reason, Kind.FAILURE)
         for reason in (
             *("no_path", "charger_offline", "unreachable", "timeout", "broken_answer", "server_error", "bad_answer"),
-            *("stopping", "restart_unclear", "linked_unavailable", "linked_failed"),
+            *("stopping", "restart_unclear", "linked_unavailable", "linked_failed", "expired", "paths_failed"),
         )
     },
-    PathBusy: {reason: (reason, Kind.FAILURE) for reason in ("throttled", "forbidden", "no_room", "signing_in")},
+    PathBusy: {
+        reason: (reason, Kind.FAILURE) for reason in ("throttled", "forbidden", "no_room", "signing_in", "too_soon")
+    },
     LoginRejected: {"invalid_auth": ("invalid_auth", Kind.FAILURE)},
     NotAllowed: {
         "refused": ("refused", Kind.FAILURE),
@@ -112,7 +116,7 @@ def as_home_assistant_error(error: ChargerError, charger: str) -> HomeAssistantE
     return make(
         translation_domain=DOMAIN,
         translation_key=key,
-        translation_placeholders={"charger": charger, **_placeholders(error)},
+        translation_placeholders={"charger": charger, **_placeholders(error, charger)},
     )
 
 
@@ -150,8 +154,10 @@ def _row(error: ChargerError) -> Row:
     return ERRORS.get(base, {}).get(error.reason, UNLISTED[base])
 
 
-def _placeholders(error: ChargerError) -> dict[str, str]:
+def _placeholders(error: ChargerError, charger: str) -> dict[str, str]:
     """All that a text may name. `detail` is free text of core: only what the text expects gets out (invariant I12)."""
+    if isinstance(error, PathsFailed):
+        return {"reasons": " ".join(_tried(source, failure, charger) for source, failure in error.failures)}
     if isinstance(error, PathBusy):
         return {"retry": str(retry_minutes(error))}
     match error.reason:
@@ -163,6 +169,12 @@ def _placeholders(error: ChargerError) -> dict[str, str]:
             return {"minimum": error.detail}
         case _:
             return {}
+
+
+def _tried(source: Source, failure: ChargerError, charger: str) -> str:
+    """A path by its name, and in a sentence of the table above why it failed."""
+    reason = str(as_home_assistant_error(failure, charger))
+    return async_get_exception_message(DOMAIN, f"tried_{source}", {"reason": reason}) + "."
 
 
 def _local(moment: str) -> str:

@@ -184,8 +184,11 @@ async def test_only_changes_are_saved_and_each_part_on_its_own() -> None:
     await journal.write(override=None)
     await journal.write(restart=None)
     await journal.write(install=None)
+    await journal.write(lowering=True)
+    assert journal.entries == Entries(lowering=True)
+    await journal.write(lowering=False)
     assert journal.entries == Entries()
-    assert disk.saved[-1] == {"override": None, "restart": None, "install": None}
+    assert disk.saved[-1] == {"override": None, "restart": None, "install": None, "lowering": False}
 
 
 async def test_what_could_not_be_saved_is_not_in_force() -> None:
@@ -236,6 +239,7 @@ all_entries = st.builds(
     override=st.none() | intents,
     restart=st.none() | st.builds(RestartRecord, moments, st.none() | moments, st.none() | st.sampled_from(Outcome)),
     install=st.none() | st.builds(InstallRecord, moments, st.text()),
+    lowering=st.booleans(),
 )
 
 
@@ -284,7 +288,7 @@ def test_garbage_in_a_record_is_left_out(key: str, value: object, expected: Inte
         None,
         [],
         {"override": [], "restart": 7, "install": "x"},
-        {"restart": {}, "install": {}},
+        {"restart": {}, "install": {}, "lowering": 1},
         {"restart": {"pressed_at": 5}, "install": {"started_at": NOW.isoformat(), "target": 2}},
     ],
 )

@@ -11,7 +11,7 @@ from homeassistant.util.yaml import load_yaml_dict
 import custom_components.chargekeeper
 from custom_components.chargekeeper import config_flow
 from custom_components.chargekeeper.binary_sensor import BINARY_SENSORS
-from custom_components.chargekeeper.core.model import Prefer, Problem
+from custom_components.chargekeeper.core.model import LIVE_AGE, Prefer, Problem
 from custom_components.chargekeeper.core.paths import ChargerError, PathBusy, PathDown
 from custom_components.chargekeeper.errors import (
     ERRORS,
@@ -30,7 +30,7 @@ TEXTS: dict[str, Any] = json.loads((HOUSE / "translations" / "en.json").read_tex
 ICONS: dict[str, Any] = json.loads((HOUSE / "icons.json").read_text(encoding="utf-8"))
 SERVICES: dict[str, Any] = load_yaml_dict(HOUSE / "services.yaml")
 PLACEHOLDER = re.compile(r"\{([^}]*)\}")
-WITHOUT_TABLE = {"schedules_left", "until_time_missing", "until_time_past"}
+WITHOUT_TABLE = {"schedules_left", "until_time_missing", "until_time_past", *(f"tried_{path}" for path in LIVE_AGE)}
 
 
 def _strings(value: object, path: str = "") -> Iterator[tuple[str, str]]:
@@ -67,6 +67,7 @@ def test_an_exception_names_exactly_what_it_is_given() -> None:
     reasons: list[tuple[type[ChargerError], str]] = [(kind, reason) for kind, rows in ERRORS.items() for reason in rows]
     reasons += [(kind, "unlisted") for kind in UNLISTED]
     reasons.append((PathDown, "no_path_since"))
+    reasons.remove((PathDown, "paths_failed"))  # see test_errors
     for kind, reason in reasons:
         detail = "2026-11-02T12:00:00+00:00" if reason == "no_path_since" else ""
         slug = reason.removesuffix("_since")
@@ -83,7 +84,7 @@ def test_steps_and_issues_name_only_what_they_are_given() -> None:
         "config.step.reauth_confirm": {"email", "retry"},
         "config.error": {"retry"},
         "options.step.load_group_limit": {"charger"},
-        "exceptions": {"charger", "since", "limit", "minimum", "retry", "windows"},
+        "exceptions": {"charger", "since", "limit", "minimum", "retry", "windows", "reason", "reasons"},
         "issues.other_integration": {"entry"},
         "issues": {"charger"},
     }

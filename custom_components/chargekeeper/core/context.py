@@ -10,6 +10,7 @@ from .clock import Clock
 from .journal import Journal
 from .ledger import Ledger
 from .model import Prefer, Problem
+from .pace import Pace
 from .paths import ChargerError, NoConnection
 
 LOGGER = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Context:
         self.options = options
         self.journal = journal
         self.ledger = Ledger()
+        self.pace = Pace(clock)
         self.problems: set[Problem] = set()
         self.stopping = False
         self.lock = asyncio.Lock()

@@ -13,6 +13,7 @@ from types import EllipsisType
 
 from .model import OVERRIDE_IN_EFFECT, Outcome, Schedule, Status
 from .schedule import decode as decode_schedule, encode as encode_schedule
+from .stored import member, moment
 
 APPLICATIONS = 3
 """How often one override is sent to a charger in all."""
@@ -94,6 +95,8 @@ class Entries:
     override: Intent | None = None
     restart: RestartRecord | None = None
     install: InstallRecord | None = None
+    lowering: bool = False
+    """A limit fell, and the charger's setting is still to be lowered to it."""
 
 
 class Journal:
@@ -114,6 +117,7 @@ class Journal:
             override=_intent_from(entries.get("override")),
             restart=_restart_from(entries.get("restart")),
             install=_install_from(entries.get("install")),
+            lowering=entries.get("lowering") is True,
         )
 
     async def write(
@@ -122,6 +126,7 @@ class Journal:
         override: Intent | EllipsisType | None = ...,
         restart: RestartRecord | EllipsisType | None = ...,
         install: InstallRecord | EllipsisType | None = ...,
+        lowering: bool | EllipsisType = ...,
     ) -> None:
         """Save the changed record; what is left out stays as it is. Raises what the saving raises, changing nothing."""
         async with self._lock:
@@ -130,6 +135,7 @@ class Journal:
                 override=old.override if override is ... else override,
                 restart=old.restart if restart is ... else restart,
                 install=old.install if install is ... else install,
+                lowering=old.lowering if lowering is ... else lowering,
             )
             if new != old:
                 await self._save(_json_of(new))
@@ -251,60 +257,46 @@ def _json_of(entries: Entries) -> dict[str, object]:
         "install": None
         if install is None
         else {"started_at": install.started_at.isoformat(), "target": install.target},
+        "lowering": entries.lowering,
     }
 
 
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()
-
-
-def _moment(value: object) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-    return moment if moment is not None and moment.tzinfo is not None else None
-
-
-def _member[E: StrEnum](kind: type[E], value: object) -> E | None:
-    try:
-        return kind(str(value))
-    except ValueError:
-        return None
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
 
 
 def _intent_from(stored: object) -> Intent | None:
     if not isinstance(stored, Mapping):
         return None
-    created_at, state = _moment(stored.get("created_at")), _member(IntentState, stored.get("state"))
+    created_at, state = moment(stored.get("created_at")), member(IntentState, stored.get("state"))
     if created_at is None or state is None:
         return None
     applications = stored.get("applications")
     return Intent(
         created_at=created_at,
         state=state,
-        until=_member(Until, stored.get("until")) or Until.FULL,
-        until_at=_moment(stored.get("until_at")),
-        base=_member(Status, stored.get("base")),
+        until=member(Until, stored.get("until")) or Until.FULL,
+        until_at=moment(stored.get("until_at")),
+        base=member(Status, stored.get("base")),
         seen_plugged=stored.get("seen_plugged") is True,
         # Where the record does not say, something may have been sent.
         sent=stored.get("sent") is not False,
         applications=applications if type(applications) is int and applications >= 0 else 1,
         originals=decode_schedule(stored.get("originals")) or (),
         disabled=stored.get("disabled") is True,
-        end=_member(End, stored.get("end")),
-        theirs=_member(Status, stored.get("theirs")),
+        end=member(End, stored.get("end")),
+        theirs=member(Status, stored.get("theirs")),
     )
 
 
 def _restart_from(stored: object) -> RestartRecord | None:
-    if not isinstance(stored, Mapping) or (pressed_at := _moment(stored.get("pressed_at"))) is None:
+    if not isinstance(stored, Mapping) or (pressed_at := moment(stored.get("pressed_at"))) is None:
         return None
-    return RestartRecord(pressed_at, _moment(stored.get("away_at")), _member(Outcome, stored.get("outcome")))
+    return RestartRecord(pressed_at, moment(stored.get("away_at")), member(Outcome, stored.get("outcome")))
 
 
 def _install_from(stored: object) -> InstallRecord | None:
-    if not isinstance(stored, Mapping) or (started_at := _moment(stored.get("started_at"))) is None:
+    if not isinstance(stored, Mapping) or (started_at := moment(stored.get("started_at"))) is None:
         return None
     target = stored.get("target")
     return InstallRecord(started_at, target) if isinstance(target, str) else None
