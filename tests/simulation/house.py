@@ -406,8 +406,15 @@ def _schedule(random: Random) -> tuple[Window, ...]:
 
 
 def word_of(answer: object) -> str:
-    """An answer to a command in one word."""
-    return "under way" if isinstance(answer, RestartRun) else f"{answer}"
+    """An answer to a command in one word; those to an install and to the end of an override hold none themselves."""
+    match answer:
+        case RestartRun():
+            return "under way"
+        case None:
+            return "installing"
+        case tuple():
+            return "given up"
+    return f"{answer}"
 
 
 def _override_in(journal: Text | None) -> JsonObject | None:

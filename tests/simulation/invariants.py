@@ -115,14 +115,33 @@ class Invariant:
         return next((shown for found, shown in self.snapshots() if found == serial), None)
 
 
+@dataclass(slots=True)
+class Setting:
+    """The charging current that a charger is set to, and how that came about."""
+
+    amps: int
+    why: str
+
+
 class Ceiling(Invariant):
-    """I1: no command raises current above the ceiling, cached limits included; an unknown wire rating: no raise."""
+    """I1: no command raises current above the ceiling, cached limits included; an unknown wire rating: no raise.
+
+    Seconds of charging above a limit are counted by what led to them; whatever we may be blamed for is a violation.
+    """
 
     name = "I1"
+    BEFORE, OTHERS = "set before we knew", "set by somebody in the app"
+    LIMIT, LOWERED = "the limit came down later", "lowered by us, as far as the user wished"
+    UNAWARE = "raised by us over a lowering in the app that nobody could know"
+    LATEST_EFFECT = 900.0
+    """Seconds after which what we sent has surely taken effect, or never will."""
 
     def __init__(self, house: House) -> None:
         super().__init__(house)
         self._looked_at = house.now
+        self._settings: dict[str, Setting] = {}
+        self._sent: dict[str, dict[int, tuple[float, str]]] = {}
+        """Per charger the currents that we sent: when last, and how that counts if the charger is above a limit."""
 
     @override
     def request_arrived(self, request: Request) -> None:
@@ -146,25 +165,40 @@ class Ceiling(Invariant):
     def look(self) -> None:
         passed, self._looked_at = self.house.now - self._looked_at, self.house.now
         for serial, shown in self.snapshots():
-            charger = self.house.world.chargers[serial]
+            charger, setting = self.house.world.chargers[serial], self._setting(serial)
             if charger.state is State.CHARGING and charger.amperes > self._ceiling(serial, shown):
-                self.house.counts.seconds_above += passed
+                self.house.counts.add_above(setting.why, passed)
 
     def _ceiling(self, serial: str, shown: Snapshot) -> float:
         limits = [shown.value(WIRE_RATING), shown.value(HOUSE_LIMIT), self.house.options[serial].load_group_limit]
         return min((limit for limit in limits if limit is not None), default=inf)
 
+    def _setting(self, serial: str) -> Setting:
+        """What the charger is set to, and why."""
+        amps = self.house.world.chargers[serial].max_charging_current
+        known = self._settings.setdefault(serial, Setting(amps, self.BEFORE))
+        if amps != known.amps:
+            at, why = self._sent.get(serial, {}).get(amps, (-inf, self.OTHERS))
+            known.amps, known.why = amps, why if self.house.now - at < self.LATEST_EFFECT else self.OTHERS
+        return known
+
     def _set(self, serial: str, amps: int) -> None:
         shown, present = self.snapshot(serial), self.house.charger(serial).max_charging_current
-        if shown is None or amps <= present or self._changed_just_now(amps, shown):
+        if shown is None:
             return
-        if shown.value(WIRE_RATING) is None:
+        ceiling = self._ceiling(serial, shown)
+        why = self.LIMIT if amps <= ceiling else self.LOWERED
+        if amps > present and self._changed_just_now(amps, shown):
+            why = self.UNAWARE
+        elif amps > present and shown.value(WIRE_RATING) is None:
             self.fail(f"{serial} was told {amps} A (it is set to {present} A) with its wire rating unknown")
-        elif amps > self._ceiling(serial, shown):
+        elif present < amps and amps > ceiling:
             self.fail(
-                f"{serial} was told {amps} A with a ceiling of {self._ceiling(serial, shown):g} A: it is set to "
-                f"{present} A, shown as {shown.readings.get(CHARGING_CURRENT)}"
+                f"{serial} was told {amps} A with a ceiling of {ceiling:g} A: it is set to {present} A, shown as "
+                f"{shown.readings.get(CHARGING_CURRENT)}"
             )
+        self._setting(serial)
+        self._sent.setdefault(serial, {})[amps] = (self.house.now, why)
 
     def _changed_just_now(self, amps: int, shown: Snapshot) -> bool:
         """Whether a path that works showed a higher setting: somebody lowered it since, which nobody could know."""
@@ -554,6 +588,8 @@ class PursesKept(Invariant):
 
     def __init__(self, house: House) -> None:
         super().__init__(house)
+        self._reads = Window("reads per h", 60, HOUR)
+        self._sign_ins = Window("sign-ins per min", 2, 60.0)
         self._commands = Window("commands per min", 5, 60.0)
         self._probes = Window("probes per h", 60, HOUR)
         self._reserve = Window("reserve per h", 20, HOUR)
@@ -582,13 +618,14 @@ class PursesKept(Invariant):
 
     def _take(self, window: Window, request: Request) -> None:
         """Count a request; more than there is room for is a failure."""
-        used = window.take(request.at)
+        used, name = window.take(request.at), f"{window.name} (room for {window.room})"
         busiest = self.house.counts.busiest
-        busiest[window.name] = max(busiest[window.name], used)
+        busiest[name] = max(busiest[name], used)
         if used > window.room:
             self.fail(f"{request.method} {request.path} is number {used} of the {window.name}")
 
     def _sign_in(self, request: Request) -> None:
+        self._take(self._sign_ins, request)
         last, self._login = self._login, request
         if last is None or request.at - last.at >= 60.0 - 1e-3:
             return
@@ -609,6 +646,7 @@ class PursesKept(Invariant):
             self._take(self._probes, request)
         elif slot_free:
             self._regular_at = request.at
+            self._take(self._reads, request)
         elif last is not None and request.at - last.at < 20.0 - 1e-3:
             self.fail(f"GET {request.path} came {request.at - last.at:.1f} s after GET {last.path}")
         elif request.at - self._throttled_at < 24 * HOUR - 1:

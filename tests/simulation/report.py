@@ -45,7 +45,7 @@ class Counts:
     requests: Counter[str] = field(default_factory=Counter)
     busiest: Counter[str] = field(default_factory=Counter)  # per purse, the fullest window
     failbacks: list[float] = field(default_factory=list)
-    seconds_above: float = 0.0
+    above: dict[str, float] = field(default_factory=dict)  # seconds of charging above a limit, by what led to it
     fingerprint: str = ""
 
     def add(self, other: Counts) -> None:
@@ -63,26 +63,32 @@ class Counts:
         self.restarts_per_press.update(other.restarts_per_press)
         self.busiest |= other.busiest  # the larger of both
         self.failbacks += other.failbacks
-        self.seconds_above += other.seconds_above
+        for why, seconds in other.above.items():
+            self.add_above(why, seconds)
         self.fingerprint = hash_of(self.fingerprint + other.fingerprint)
+
+    def add_above(self, why: str, seconds: float) -> None:
+        """A charger drew more than a limit allows."""
+        self.above[why] = self.above.get(why, 0.0) + seconds
 
     def lines(self) -> list[str]:
         """The report."""
         worst = max(self.failbacks, default=0.0)
         middle = median(self.failbacks) if self.failbacks else 0.0
-        per_press = ", ".join(f"{n}: {times}" for n, times in sorted(self.restarts_per_press.items()))
+        per_press = ", ".join(f"{n} sent by {times} presses" for n, times in sorted(self.restarts_per_press.items()))
+        above = [f"{why} {seconds:.0f}" for why, seconds in sorted(self.above.items())]
         return [
             f"simulated hours       {self.hours:.0f}",
             f"outages               {self.events['cloud lost']}",
             f"events                {_listed(self.events)}",
             f"commands              {_listed(self.commands)}",
             f"intents per end       {_listed(self.ends)}",
-            f"presses per number of restarts sent  {per_press or 'none'}",
+            f"restarts per press    {per_press or 'none'}",
             f"restarts              {_listed(self.restarts)}",
             f"failback              worst {worst:.1f} s, median {middle:.1f} s, of {len(self.failbacks)}",
             f"requests              {_listed(self.requests)}",
             f"fullest purse windows {_listed(self.busiest)}",
-            f"seconds above a limit {self.seconds_above:.0f}",
+            f"seconds above a limit {', '.join([f'{sum(self.above.values()):.0f} in all', *above])}",
             f"fingerprint           {self.fingerprint}",
         ]
 
