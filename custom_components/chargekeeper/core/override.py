@@ -85,6 +85,7 @@ class OverridePursuit:
         self._lower_for_start = lower_for_start
         self._pursuit: asyncio.Task[None] | None = None
         self._sent_at = -inf
+        self._begun_at = context.clock.monotonic()  # what an earlier run sent was sent before
         self._tried_on = -inf  # moment of the word on which a step failed: not again before the next word
         self._retry_at = -inf  # nor before this moment
         self._retry_after = RETRY_AFTER
@@ -294,9 +295,10 @@ class OverridePursuit:
         when the charger was heard.
         """
         path = self._path_for(intent, Step.FINISH)
-        if intent.state is not IntentState.ENDING or path is None or path.synced_at is None:
+        if intent.state is not IntentState.ENDING or path is None:
             return True
-        return path.synced_at > self._sent_at - SYNC_RESOLUTION
+        sent_at = max(self._sent_at, self._begun_at)
+        return path.synced_at is not None and path.synced_at > sent_at - SYNC_RESOLUTION
 
     def _look_for_report(self, intent: Intent) -> None:
         """Ask for the status now and then while what was undone waits for a sign of the charger."""
