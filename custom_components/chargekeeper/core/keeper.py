@@ -51,6 +51,7 @@ from .paths import (
     SetCurrent,
     SetEcoMode,
     SetLock,
+    SetOverride,
     Setting,
     UnsafeRequest,
 )
@@ -71,7 +72,7 @@ SHORTEST_WAKE = 0.05
 class _Expected:
     """A setting that was sent, acknowledged or perhaps, and whose effect is looked for."""
 
-    setting: Setting
+    setting: Setting | SetOverride
     sent_at: float
 
 
@@ -122,6 +123,31 @@ class Keeper(PathListener):
     def options(self, options: KeeperOptions) -> None:
         self._context.options = options
         self._publish()
+
+    @property
+    def group_share(self) -> float | None:
+        """The share in a load group, A: a part of the ceiling. None outside of a group."""
+        return self._context.group_share
+
+    @group_share.setter
+    def group_share(self, amps: float | None) -> None:
+        self._context.group_share = amps
+        self._group_changed()
+
+    @property
+    def group_paused(self) -> bool:
+        """Whether a load group has paused the charger: an override then waits, and is not superseded by that."""
+        return self._context.group_paused
+
+    @group_paused.setter
+    def group_paused(self, paused: bool) -> None:
+        self._context.group_paused = paused
+        self._group_changed()
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a command is being sent, or may have been and is neither seen at the charger nor given up."""
+        return bool(self._wanted or self._expected) or self._context.lock.locked()
 
     def listen(self, callback: Callable[[Snapshot], None]) -> Callable[[], None]:
         """Be given each snapshot that differs from the one before; the answer ends it."""
@@ -251,8 +277,7 @@ class Keeper(PathListener):
         now, wall = self._clock.monotonic(), self._clock.now()
         paths = self._router.ordered()
         readings, change_at = self._context.ledger.visible(now, {path.source for path in self._router if usable(path)})
-        if self.options.load_group_limit is not None and LOAD_GROUP_LIMIT not in readings:
-            readings.put(LOAD_GROUP_LIMIT, Reading(self.options.load_group_limit, Source.USER, wall))
+        self._bound_by_user(readings, wall)
         if self._maintenance.restarting:
             readings.put(STATUS, Reading(Status.RESTARTING, paths[0].source if paths else Source.CACHE, wall))
         windows = readings.value(SCHEDULE) or ()
@@ -286,6 +311,19 @@ class Keeper(PathListener):
             last_local_contact=max((p.last_contact for p in local if p.last_contact is not None), default=None),
         ), min([change_at, *(mark for mark in marks if mark > now)])
 
+    def _bound_by_user(self, readings: Readings, wall: datetime) -> None:
+        """Put in the load-group limit that was entered, or the share, where it is lower than what the charger tells."""
+        ours = [amps for amps in (self.options.load_group_limit, self.group_share) if amps is not None]
+        told = readings.value(LOAD_GROUP_LIMIT)
+        if ours and (told is None or min(ours) < told):
+            readings.put(LOAD_GROUP_LIMIT, Reading(min(ours), Source.USER, wall))
+
+    def _group_changed(self) -> None:
+        self._override.disturb()
+        self._publish()
+        if self._running:
+            self._override.pursue_soon()
+
     def _arm(self, change_at: float) -> None:
         if self._cancel_wake is not None:
             self._cancel_wake()
@@ -318,6 +356,26 @@ class Keeper(PathListener):
         if not waits:
             self._carriers[capability] = self._context.spawn(self._carry_out(capability))
         return await result_of(self._carriers[capability])
+
+    async def lift_pause(self) -> Outcome:
+        """Take back a pause of the load group: the schedule rules again, or the user's override.
+
+        Returns:
+            `VERIFIED` where the charger is not paused any more, else `ACCEPTED`.
+
+        Raises:
+            ChargerError: it was not carried out, and why.
+        """
+        return await self._context.run(self._lift_pause())
+
+    async def _lift_pause(self) -> Outcome:
+        async with self._context.lock:
+            self._admit(SetCharging(on=True))
+            if self._shown(STATUS) is not Status.PAUSED:
+                return Outcome.VERIFIED
+            scheduled = any(window.enabled for window in self._snapshot.value(SCHEDULE) or ())
+            by_hand = self._override.shown.on or not scheduled
+            return await self._dispatch(SetCharging(on=True) if by_hand else SetOverride(on=False))
 
     async def set_override(self, on: bool, *, until: Until = Until.FULL, until_at: datetime | None = None) -> Outcome:
         """Charge now whatever the schedule says (`on`), or let the schedule rule again.
@@ -373,9 +431,16 @@ class Keeper(PathListener):
             raise NotAllowed("read_only")
         if self._snapshot.value(OCPP):
             raise NotAllowed("ocpp_active")
+        if setting == SetCharging(on=True):
+            self._require_share()
         if isinstance(setting, SetCurrent):
             known = limits.Limits.of(self._snapshot.readings)
             limits.permit(setting.amps, replace(known, charging_current=self._present_current()))
+
+    def _require_share(self) -> None:
+        """Refuse a start for which the load group has no room. Raises UnsafeRequest."""
+        if self.group_share is not None and self.group_share < limits.MINIMUM_CURRENT:
+            raise UnsafeRequest("no_group_share")
 
     async def _carry_out(self, capability: Capability) -> Outcome:
         async with self._context.lock:
@@ -383,19 +448,22 @@ class Keeper(PathListener):
             self._admit(setting)
             if self._holds(setting):
                 return Outcome.VERIFIED
-            path = await self._deliver(setting)
-            self._record(setting, Outcome.ACCEPTED)
-            self._publish()
-            if setting.capability is Capability.CHARGING:
-                self._router.read_back(path)
-            return Outcome.ACCEPTED
+            return await self._dispatch(setting)
+
+    async def _dispatch(self, setting: Setting | SetOverride) -> Outcome:
+        path = await self._deliver(setting)
+        self._record(setting, Outcome.ACCEPTED)
+        self._publish()
+        if setting.capability in {Capability.CHARGING, Capability.OVERRIDE}:
+            self._router.read_back(path)
+        return Outcome.ACCEPTED
 
     def _holds(self, setting: Setting) -> bool:
         """Whether the charger shows the setting already, and nothing else of ours is on its way to it."""
         expected = self._expected.get(setting.capability)
         return (expected is None or expected.setting == setting) and self._shows(setting)
 
-    def _shows(self, setting: Setting) -> bool:
+    def _shows(self, setting: Setting | SetOverride) -> bool:
         """Whether a reading of a usable path shows the setting in force."""
         match setting:
             case SetCurrent(amps):
@@ -405,6 +473,8 @@ class Keeper(PathListener):
             case SetLock(locked):
                 return self._snapshot.connection_path is not None and self._shown(LOCKED) is locked
         status = self._shown(STATUS)
+        if isinstance(setting, SetOverride):
+            return status not in {None, Status.PAUSED}
         return status in ALLOWED_TO_CHARGE if setting.on else status is Status.PAUSED
 
     def _shown[T](self, prop: Property[T]) -> T | None:
@@ -412,15 +482,16 @@ class Keeper(PathListener):
         reading = self._snapshot.readings.get(prop)
         return None if reading is None or reading.source is Source.CACHE or reading.at == -inf else reading.value
 
-    async def _deliver(self, setting: Setting) -> ChargerPath:
+    async def _deliver(self, setting: Setting | SetOverride) -> ChargerPath:
         """Send a setting on the best path, and on the next where that one fails; a lower current goes out on all."""
         present, sent_at = self._snapshot.value(CHARGING_CURRENT), self._clock.monotonic()
         lowering = isinstance(setting, SetCurrent) and present is not None and setting.amps < present
+        starting = isinstance(setting, SetOverride) or setting == SetCharging(on=True)
         carried: list[ChargerPath] = []
         failures: list[ChargerError] = []
         for path in self._router.require(setting.capability):
             try:
-                if isinstance(setting, SetCharging) and setting.on:
+                if starting:
                     await self._lower_for_start(path)
                 await self._router.send(path, setting)
             except ChargerError as err:
@@ -452,6 +523,7 @@ class Keeper(PathListener):
 
         Over another path the start could overtake it. Raises ChargerError; UnsafeRequest where the path cannot do that.
         """
+        self._require_share()
         known = limits.Limits.of(self._snapshot.readings)
         if (amps := limits.safe_start(known)) is None:
             return
@@ -477,7 +549,7 @@ class Keeper(PathListener):
             del self._expected[capability]
             self._record(expected.setting, outcome)
 
-    def _record(self, setting: Setting, outcome: Outcome) -> None:
+    def _record(self, setting: Setting | SetOverride, outcome: Outcome) -> None:
         self._outcomes.append((self._clock.now(), type(setting).__name__, outcome))
         if outcome is Outcome.FAILED:
             LOGGER.warning("A command (%s) was sent but never showed at the charger", type(setting).__name__)

@@ -64,6 +64,9 @@ FULL_ENERGY = 0.2
 DISTURBING = frozenset({Status.OFFLINE, Status.UPDATING, Status.RESTARTING, Status.ERROR})
 """After these the charger may have forgotten the override."""
 
+HELD_BACK = frozenset({Status.PAUSED, Status.WAITING_SCHEDULE})
+"""How a charger looks that its load group does not let charge."""
+
 HANDED_BACK = frozenset({End.CANCELLED, End.TIME, End.FULL})
 """After these ends the charger is told that its schedule rules; after others that is so, or not wanted any more."""
 
@@ -273,6 +276,8 @@ class OverridePursuit:
         status = None if said is None else said.status
         if status in OVERRIDE_IN_EFFECT and asked_at <= self._released_on:
             status = Status.WAITING_SCHEDULE  # that was before we handed it back
+        if self._context.held_by_group and status in HELD_BACK:
+            status = None  # neither somebody's pause nor an override without effect: it goes on when there is room
         window_closed = self._inside_at_confirm is True and self._inside(asked_at) is False
         return decide(
             intent,
