@@ -797,15 +797,15 @@ async def test_what_was_taken_is_given_back_after_a_restart_of_home_assistant() 
 
 
 async def test_a_member_whose_keeper_is_gone_may_lose_its_share_meanwhile() -> None:
-    clock = VirtualClock()
-    first, second = FakeMember(clock, A, amps=6, car=False), FakeMember(clock, B, amps=6)
-    bench = Circuit(spec(12, A, B, C), first, second, clock=clock)
-    await bench.poll()
+    bench = circuit(12, 6, 6, 6)
+    first, _, third = bench.members
+    first.car = False
+    await bench.calm(5)
     assert bench.shares() == [0, 6, 6]
+    bench.group.detach(C)
     first.car = True
     await bench.calm(2)
     assert bench.group.view.shares[C] == 0
-    third = FakeMember(clock, C, amps=6)
     bench.group.attach(third)
     assert third.group_share == 0
 
