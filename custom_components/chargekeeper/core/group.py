@@ -274,6 +274,26 @@ class LoadGroup:
             for key, seat in self._seats.items()
         }
 
+    def diagnostics(self) -> list[dict[str, object]]:
+        """The inner state, member by member in order, without anything that names a charger."""
+        return [
+            {
+                "share": seat.allowance,
+                "target": seat.target,
+                "counted": seat.counted if isfinite(seat.counted) else None,
+                "heard": seat.heard,
+                "in_flight": seat.in_flight,
+                "paused": seat.paused,
+                "lowered_from": seat.wish,
+                "refusals": seat.refusals,
+            }
+            for seat in self._seats.values()
+        ]
+
+    def has(self, key: Key) -> bool:
+        """Whether this charger is a member."""
+        return key in self._seats
+
     def attach(self, member: GroupMember) -> None:
         """A member's keeper is there: its share binds from now on. Raises KeyError for a charger of no concern."""
         seat = self._seats[member.identity.key]
@@ -407,7 +427,8 @@ class LoadGroup:
             if record == self._saved:
                 return
             try:
-                await self._save(record)
+                # A writing that is under way ends before the next one begins, whoever gives up waiting for it.
+                await asyncio.shield(self._save(record))
             except NotSaved:
                 # Keeping the limit matters more than giving back later what was taken.
                 if not self._save_failed:
