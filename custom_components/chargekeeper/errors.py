@@ -65,7 +65,7 @@ ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
     UnsafeRequest: {
         reason: (reason, Kind.VALIDATION)
         for reason in (
-            *("current_too_low", "above_ceiling", "wire_rating_unknown"),
+            *("current_too_low", "above_ceiling", "wire_rating_unknown", "no_group_share"),
             *(f"restart_{refusal}" for refusal in REFUSALS),
             *(f"install_{refusal}" for refusal in REFUSALS),
         )

@@ -26,6 +26,7 @@ from .const import (
     DOMAIN,
 )
 from .core.clock import Clock, SystemClock
+from .core.group import LoadGroup
 from .core.keeper import Keeper, KeeperOptions
 from .core.model import Identity, Maker, Prefer
 from .storage import EntryStores
@@ -52,6 +53,10 @@ class Registry:
     accounts: dict[str, WallboxAccount] = field(default_factory=dict)
     keepers: dict[tuple[Maker, str], Keeper] = field(default_factory=dict)
     stores: dict[str, EntryStores] = field(default_factory=dict)
+    at_work: dict[tuple[Maker, str], Keeper] = field(default_factory=dict)
+    """The keepers that are started; the others wait for their entry to be set up again."""
+    groups: dict[str, LoadGroup] = field(default_factory=dict)
+    """Load groups by the unique id of their entry."""
     trials: dict[tuple[str, str, str], WallboxAccount] = field(default_factory=dict)
     """Accounts that a config flow tried, or whose entry was removed, by e-mail and hosts: a further try spends from the
     same purses."""
@@ -108,12 +113,45 @@ class Registry:
         )
         return account
 
+    @callback
+    def begin(self, keeper: Keeper) -> None:
+        """Start a keeper; the share that its load group allows it binds from the first moment."""
+        key = keeper.identity.key
+        self.at_work[key] = keeper
+        for group in self.groups.values():
+            if group.has(key):
+                group.attach(keeper)
+        keeper.start()
+
+    async def end(self, keeper: Keeper) -> None:
+        """Stop a keeper; to its load group it is a member that is not heard."""
+        key = keeper.identity.key
+        self.at_work.pop(key, None)
+        for group in self.groups.values():
+            if group.has(key):
+                group.detach(key)
+        await keeper.stop()
+
+    @callback
+    def open_group(self, unique_id: str, group: LoadGroup) -> None:
+        """A load group is there: its shares bind from now on."""
+        self.groups[unique_id] = group
+        for key, keeper in self.at_work.items():
+            if group.has(key):
+                group.attach(keeper)
+
+    async def close_group(self, unique_id: str) -> None:
+        """A load group goes: nothing of it binds any more, and nothing is raised by that."""
+        await self.groups.pop(unique_id).stop()
+
     async def stop(self) -> None:
         """Send nothing from now on, of whichever entry; the purses are saved."""
         for keeper in self.keepers.values():
             keeper.close()
         for keeper in self.keepers.values():
             await keeper.stop()
+        for group in self.groups.values():
+            await group.stop()
         for account in self.accounts.values():
             await account.stop()
 
@@ -184,8 +222,15 @@ def identities(entry: ConfigEntry) -> list[Identity]:
             model=charger.get("model"),
             part_number=charger.get("part_number"),
         )
-        for charger in entry.data[CONF_CHARGERS]
+        for charger in entry.data.get(CONF_CHARGERS, ())
     ]
+
+
+@callback
+def known_chargers(hass: HomeAssistant) -> dict[tuple[Maker, str], Identity]:
+    """The chargers of all entries that are not disabled."""
+    entries = hass.config_entries.async_entries(DOMAIN, include_disabled=False)
+    return {identity.key: identity for entry in entries for identity in identities(entry)}
 
 
 def as_entry_data(chargers: list[Identity]) -> list[dict[str, str | None]]:

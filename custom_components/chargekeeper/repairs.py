@@ -1,6 +1,6 @@
 """Repairs: what the user should know and can act on. Each issue goes by itself when its cause is gone."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from homeassistant.config_entries import SIGNAL_CONFIG_ENTRY_CHANGED, ConfigEntry, ConfigEntryChange
 from homeassistant.const import CONF_EMAIL, CONF_USERNAME
@@ -8,12 +8,14 @@ from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.dispatcher import async_dispatcher_connect
 
-from .const import DOMAIN
+from .const import CONF_MEMBERS, DOMAIN
 from .coordinator import ChargerCoordinator, charger_name
-from .core.model import Problem
+from .core.model import Maker, Problem
+from .registry import known_chargers
 
 OTHER_DOMAIN = "wallbox"
 OTHER_INTEGRATION = "other_integration"
+GROUP_MEMBER_MISSING = "group_member_missing"
 
 
 @callback
@@ -44,6 +46,35 @@ def follow_other_integration(hass: HomeAssistant, entry: ConfigEntry) -> Callabl
 
     sync()
     return async_dispatcher_connect(hass, SIGNAL_CONFIG_ENTRY_CHANGED, sync)
+
+
+@callback
+def follow_group_members(hass: HomeAssistant, entry: ConfigEntry) -> Callable[[], None]:
+    """Tell of members of a load group that no entry has which is enabled: they count with the most they could draw."""
+
+    @callback
+    def sync(_change: ConfigEntryChange | None = None, _changed: ConfigEntry | None = None) -> None:
+        known = known_chargers(hass)
+        missing = {
+            _member_issue_id(entry, member["serial"]): {"charger": member["name"], "group": entry.title}
+            for member in entry.data[CONF_MEMBERS]
+            if (Maker(member["maker"]), member["serial"]) not in known
+        }
+        delete_group_issues(hass, entry, but=missing)
+        for issue_id, placeholders in missing.items():
+            _keep(hass, issue_id, GROUP_MEMBER_MISSING, placeholders)
+
+    sync()
+    return async_dispatcher_connect(hass, SIGNAL_CONFIG_ENTRY_CHANGED, sync)
+
+
+@callback
+def delete_group_issues(hass: HomeAssistant, entry: ConfigEntry, but: Collection[str] = ()) -> None:
+    """Delete what is said of members of a load group, apart from the issues in `but`."""
+    prefix = _member_issue_id(entry, "")
+    for domain, issue_id in list(ir.async_get(hass).issues):
+        if domain == DOMAIN and issue_id.startswith(prefix) and issue_id not in but:
+            _keep(hass, issue_id, GROUP_MEMBER_MISSING, None)
 
 
 def other_integration(hass: HomeAssistant, email: str) -> ConfigEntry | None:
@@ -88,6 +119,10 @@ def _keep(hass: HomeAssistant, issue_id: str, key: str, placeholders: dict[str, 
 
 def _other_issue_id(entry: ConfigEntry) -> str:
     return f"{OTHER_INTEGRATION}_{entry.entry_id}"
+
+
+def _member_issue_id(entry: ConfigEntry, serial: str) -> str:
+    return f"{GROUP_MEMBER_MISSING}_{entry.entry_id}_{serial}"
 
 
 def _issue_id(problem: Problem, serial: str) -> str:

@@ -741,7 +741,7 @@ async def test_i1_no_start_without_the_lowering(bench: Bench) -> None:
         await bench.keeper.command(SetCharging(on=True))
     assert bench.sent == [SetCurrent(10)]
     bench.keeper.group_share = 5.0
-    with pytest.raises(UnsafeRequest, match="current_too_low"):
+    with pytest.raises(UnsafeRequest, match="no_group_share"):
         await bench.keeper.command(SetCharging(on=True))
     assert bench.sent == [SetCurrent(10)]
 

@@ -35,6 +35,7 @@ from .paths import (
     SetCurrent,
     SetEcoMode,
     SetLock,
+    SetOverride,
     Setting,
     UnsafeRequest,
 )
@@ -62,7 +63,7 @@ class _Wish:
 class _Sent:
     """A setting that was sent, acknowledged or perhaps."""
 
-    setting: Setting
+    setting: Setting | SetOverride
     sent_at: float
 
 
@@ -77,7 +78,7 @@ class Commands:
         self._wanted: dict[Capability, _Wish] = {}  # what waits to be sent; a newer wish takes its place
         self._carriers: dict[Capability, asyncio.Task[Outcome]] = {}
         self._expected: dict[Capability, _Sent] = {}  # whose effect is looked for
-        self._latest: dict[Capability, Setting] = {}  # what was sent last, and should hold
+        self._latest: dict[Capability, Setting | SetOverride] = {}  # what was sent last, and should hold
         self._strays: dict[Capability, list[_Sent]] = {}  # given up on some path, and may arrive there late
         self.outcomes: deque[tuple[datetime, str, Outcome]] = deque(maxlen=20)
 
@@ -134,6 +135,8 @@ class Commands:
             raise NotAllowed("read_only")
         if self._snapshot().value(OCPP):
             raise NotAllowed("ocpp_active")
+        if setting == SetCharging(on=True):
+            self._require_share()
         if isinstance(setting, SetCurrent):
             known = limits.Limits.of(self._snapshot().readings)
             limits.permit(setting.amps, replace(known, charging_current=self.present_current))
@@ -143,6 +146,7 @@ class Commands:
 
         Over another path the start could overtake it. Raises ChargerError; UnsafeRequest where the path cannot do that.
         """
+        self._require_share()
         known = limits.Limits.of(self._snapshot().readings)
         if (amps := limits.safe_start(known)) is None:
             return
@@ -197,7 +201,22 @@ class Commands:
         self.admit(setting)
         await self._deliver(setting, automatic=False)
 
-    async def _deliver(self, setting: Setting, *, automatic: bool) -> None:
+    async def lift_pause(self, *, by_hand: bool) -> Outcome:
+        """As `Keeper.lift_pause`: charge `by_hand`, or let the schedule rule again."""
+        async with self._context.lock:
+            self.admit(SetCharging(on=True))
+            if self._shown(STATUS) is not Status.PAUSED:
+                return Outcome.VERIFIED
+            await self._deliver(SetCharging(on=True) if by_hand else SetOverride(on=False), automatic=False)
+            return Outcome.ACCEPTED
+
+    def _require_share(self) -> None:
+        """Refuse a start for which the load group has no room. Raises UnsafeRequest."""
+        share = self._context.group_share
+        if share is not None and share < limits.MINIMUM_CURRENT:
+            raise UnsafeRequest("no_group_share")
+
+    async def _deliver(self, setting: Setting | SetOverride, *, automatic: bool) -> None:
         """Send a setting on the best path, and on the next where that one fails; a lower current goes out on all.
 
         Raises:
@@ -205,7 +224,7 @@ class Commands:
         """
         present, sent = self._snapshot().value(CHARGING_CURRENT), _Sent(setting, self._clock.monotonic())
         lowers = isinstance(setting, SetCurrent) and present is not None and setting.amps < present
-        starts = isinstance(setting, SetCharging) and setting.on
+        starts = isinstance(setting, SetOverride) or setting == SetCharging(on=True)
         prepare = self.lower_for_start if starts else None
         delivery = await self._router.deliver(setting, prepare, everywhere=lowers)
         if delivery.in_doubt:
@@ -218,7 +237,7 @@ class Commands:
         if automatic:
             self._note_pace(setting)
         for path in delivery.carried:
-            if setting.capability is Capability.CHARGING or path.source is not Source.CLOUD:
+            if setting.capability in {Capability.CHARGING, Capability.OVERRIDE} or path.source is not Source.CLOUD:
                 self._router.read_back(path, lambda: self._expected.get(setting.capability) is not sent)
 
     def _expect(self, sent: _Sent) -> None:
@@ -240,7 +259,7 @@ class Commands:
         arrived = capability not in self._expected and any(
             stray.setting != latest and self._shows(stray.setting) for stray in strays
         )
-        if not arrived or latest is None or self._context.stopping:
+        if not arrived or latest is None or isinstance(latest, SetOverride) or self._context.stopping:
             self._strays[capability] = strays
         elif capability not in self._wanted:  # else a newer wish puts it right
             LOGGER.info("A command (%s) arrived late; it is put right once", type(latest).__name__)
@@ -257,7 +276,7 @@ class Commands:
         others = any(sent is not None and sent.setting != setting for sent in under_way)
         return not others and self._shows(setting)
 
-    def _shows(self, setting: Setting) -> bool:
+    def _shows(self, setting: Setting | SetOverride) -> bool:
         """Whether a reading of a usable path shows the setting in force."""
         match setting:
             case SetCurrent(amps):
@@ -267,6 +286,8 @@ class Commands:
             case SetLock(locked):
                 return self._snapshot().connection_path is not None and self._shown(LOCKED) is locked
         status = self._shown(STATUS)
+        if isinstance(setting, SetOverride):
+            return status not in {None, Status.PAUSED}
         return status in ALLOWED_TO_CHARGE if setting.on else status is Status.PAUSED
 
     def _shown[T](self, prop: Property[T]) -> T | None:
@@ -285,11 +306,11 @@ class Commands:
         if free_at > now:
             raise PathBusy("too_soon", free_at - now)
 
-    def _note_pace(self, setting: Setting) -> None:
+    def _note_pace(self, setting: Setting | SetOverride) -> None:
         if isinstance(setting, SetCharging):
             self._context.pace.switched()
         elif isinstance(setting, SetCurrent) and setting.amps > (self.shown_current or 0.0):
             self._context.pace.raised()
 
-    def _record(self, setting: Setting, outcome: Outcome) -> None:
+    def _record(self, setting: Setting | SetOverride, outcome: Outcome) -> None:
         self.outcomes.append((self._clock.now(), type(setting).__name__, outcome))

@@ -67,7 +67,6 @@ class Keeper(PathListener):
         self._maintenance = Maintenance(self._context, self._router)
         self._lowering = Lowering(self._context, self._router, self._commands)
         self._own_limits = limits.Limits()
-        self._group_share: float | None = None
         self._handover = Handover(self._context, self._router)
         self._detach: dict[Source, list[Callable[[], None]]] = {}
         self._listeners: list[Callable[[Snapshot], None]] = []
@@ -98,13 +97,23 @@ class Keeper(PathListener):
 
     @property
     def group_share(self) -> float | None:
-        """The share that a load group allots, A: part of the `load_group_limit`. The group itself sees to it."""
-        return self._group_share
+        """The share in a load group, A: a part of the ceiling. None outside of a group. The group sees to it itself."""
+        return self._context.group_share
 
     @group_share.setter
     def group_share(self, amps: float | None) -> None:
-        self._group_share = amps
-        self._publish()
+        self._context.group_share = amps
+        self._group_changed()
+
+    @property
+    def group_paused(self) -> bool:
+        """Whether a load group has paused the charger: an override then waits, and is not superseded by that."""
+        return self._context.group_paused
+
+    @group_paused.setter
+    def group_paused(self, paused: bool) -> None:
+        self._context.group_paused = paused
+        self._group_changed()
 
     def listen(self, callback: Callable[[Snapshot], None]) -> Callable[[], None]:
         """Be given each snapshot that differs from the one before; the answer ends it."""
@@ -241,7 +250,7 @@ class Keeper(PathListener):
         readings, change_at = self._context.ledger.visible(now, {path.source for path in self._router if usable(path)})
         limits.cap_load_group(readings, self.options.load_group_limit, wall)
         self._own_limits = limits.Limits.of(readings)
-        limits.cap_load_group(readings, self._group_share, wall)
+        limits.cap_load_group(readings, self.group_share, wall)
         if self._maintenance.restarting:
             readings.put(STATUS, Reading(Status.RESTARTING, paths[0].source if paths else Source.CACHE, wall))
         windows = readings.value(SCHEDULE) or ()
@@ -274,6 +283,12 @@ class Keeper(PathListener):
             last_local_contact=max((p.last_contact for p in local if p.last_contact is not None), default=None),
         ), min([change_at, *(mark for mark in marks if mark > now)])
 
+    def _group_changed(self) -> None:
+        self._override.disturb()
+        self._publish()
+        if self._running:
+            self._override.pursue_soon()
+
     def _arm(self, change_at: float) -> None:
         if self._cancel_wake is not None:
             self._cancel_wake()
@@ -293,8 +308,8 @@ class Keeper(PathListener):
 
     @property
     def in_flight(self) -> bool:
-        """Whether a setting is being sent, or may have been and is neither seen at the charger nor given up."""
-        return self._commands.in_flight
+        """Whether a command is being sent, or may have been and is neither seen at the charger nor given up."""
+        return self._commands.in_flight or self._context.lock.locked()
 
     async def command(self, setting: Setting, *, automatic: bool = False) -> Outcome:
         """Carry out a setting.
@@ -312,6 +327,19 @@ class Keeper(PathListener):
             ChargerError: it was not carried out, and why.
         """
         return await self._commands.command(setting, automatic=automatic)
+
+    async def lift_pause(self) -> Outcome:
+        """Take back a pause of the load group: the schedule rules again, or the user's override.
+
+        Returns:
+            `VERIFIED` where the charger is not paused any more, else `ACCEPTED`.
+
+        Raises:
+            ChargerError: it was not carried out, and why.
+        """
+        scheduled = any(window.enabled for window in self._snapshot.value(SCHEDULE) or ())
+        by_hand = self._override.shown.on or not scheduled
+        return await self._context.run(self._commands.lift_pause(by_hand=by_hand))
 
     async def set_override(self, on: bool, *, until: Until = Until.FULL, until_at: datetime | None = None) -> Outcome:
         """Charge now whatever the schedule says (`on`), or let the schedule rule again.
