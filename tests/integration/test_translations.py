@@ -22,7 +22,7 @@ from custom_components.chargekeeper.errors import (
     as_home_assistant_error,
 )
 from custom_components.chargekeeper.event import EVENTS, OUTAGE
-from custom_components.chargekeeper.repairs import OTHER_INTEGRATION
+from custom_components.chargekeeper.repairs import CLOUD_LOST, OTHER_INTEGRATION
 from custom_components.chargekeeper.sensor import SENSORS
 
 HOUSE = Path(custom_components.chargekeeper.__file__).parent
@@ -86,6 +86,7 @@ def test_steps_and_issues_name_only_what_they_are_given() -> None:
         "options.step.load_group_limit": {"charger"},
         "exceptions": {"charger", "since", "limit", "minimum", "retry", "windows", "reason", "reasons"},
         "issues.other_integration": {"entry"},
+        "issues.cloud_lost": {"since", "chargers"},
         "issues": {"charger"},
     }
     for path, text in _strings(TEXTS):
@@ -109,7 +110,7 @@ def test_every_step_has_texts_for_its_fields() -> None:
 
 
 def test_every_issue_has_a_text_and_every_text_an_issue() -> None:
-    assert set(TEXTS["issues"]) == {problem.value for problem in Problem} | {OTHER_INTEGRATION}
+    assert set(TEXTS["issues"]) == {problem.value for problem in Problem} | {OTHER_INTEGRATION, CLOUD_LOST}
 
 
 def test_every_choice_has_a_text() -> None:
