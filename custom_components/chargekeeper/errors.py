@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from enum import Enum
 from math import ceil
 
@@ -162,7 +163,8 @@ def _placeholders(error: ChargerError, charger: str) -> dict[str, str]:
         return {"retry": str(retry_minutes(error))}
     match error.reason:
         case "no_path" if error.detail:
-            return {"since": _local(error.detail)}
+            since = dt_util.parse_datetime(error.detail)
+            return {"since": error.detail if since is None else local_time(since)}
         case "above_ceiling":
             return {"limit": error.detail}
         case "current_too_low":
@@ -177,7 +179,6 @@ def _tried(source: Source, failure: ChargerError, charger: str) -> str:
     return async_get_exception_message(DOMAIN, f"tried_{source}", {"reason": reason}) + "."
 
 
-def _local(moment: str) -> str:
-    """An ISO moment as date and time of the user's zone."""
-    parsed = dt_util.parse_datetime(moment)
-    return moment if parsed is None else dt_util.as_local(parsed).strftime("%Y-%m-%d %H:%M")
+def local_time(moment: datetime) -> str:
+    """A moment as date and time of the user's zone."""
+    return dt_util.as_local(moment).strftime("%Y-%m-%d %H:%M")

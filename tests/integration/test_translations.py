@@ -21,7 +21,7 @@ from custom_components.chargekeeper.errors import (
     as_home_assistant_error,
 )
 from custom_components.chargekeeper.event import EVENTS, OUTAGE
-from custom_components.chargekeeper.repairs import GROUP_MEMBER_MISSING, OTHER_INTEGRATION
+from custom_components.chargekeeper.repairs import CLOUD_LOST, GROUP_MEMBER_MISSING, OTHER_INTEGRATION
 from custom_components.chargekeeper.sensor import GROUP_SENSORS, SENSORS, SHARE
 
 HOUSE = Path(custom_components.chargekeeper.__file__).parent
@@ -89,6 +89,7 @@ def test_steps_and_issues_name_only_what_they_are_given() -> None:
         "exceptions": {"charger", "since", "limit", "minimum", "retry", "windows", "reason", "reasons"},
         "issues.other_integration": {"entry"},
         "issues.group_member_missing": {"charger", "group"},
+        "issues.cloud_lost": {"since", "chargers"},
         "issues": {"charger"},
     }
     for path, text in _strings(TEXTS):
@@ -113,7 +114,8 @@ def test_every_step_has_texts_for_its_fields() -> None:
 
 
 def test_every_issue_has_a_text_and_every_text_an_issue() -> None:
-    assert set(TEXTS["issues"]) == {problem.value for problem in Problem} | {OTHER_INTEGRATION, GROUP_MEMBER_MISSING}
+    issues = {problem.value for problem in Problem}
+    assert set(TEXTS["issues"]) == issues | {OTHER_INTEGRATION, GROUP_MEMBER_MISSING, CLOUD_LOST}
 
 
 def test_every_choice_has_a_text() -> None:

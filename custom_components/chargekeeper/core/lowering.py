@@ -11,7 +11,7 @@ from math import floor, inf
 from .commands import Commands
 from .context import Context
 from .limits import MINIMUM_CURRENT, Limits, ceiling
-from .model import Capability
+from .model import CHARGING_CURRENT, Capability
 from .paths import ChargerError, LoginRejected, NotSaved, PathBusy, PathDown, SetCurrent
 from .routing import Router
 
@@ -66,26 +66,32 @@ class Lowering:
 
     async def _pursue_alone(self) -> None:
         async with self._context.lock:
-            if self._journal.entries.lowering:
-                await self._pursue()
+            if self._journal.entries.lowering and await self._pursue():
+                self._context.emit("replay", CHARGING_CURRENT.key)
 
-    async def _pursue(self) -> None:
-        """Lower the setting if it is seen to be too high; what is not seen, or cannot be sent now, waits."""
+    async def _pursue(self) -> bool:
+        """Lower the setting if it is seen to be too high; what is not seen, or cannot be sent now, waits.
+
+        Whether it was lowered.
+        """
         present, limits = self._commands.shown_current, self._limits
         highest = None if limits is None else ceiling(limits)[0]
         waits = present is None or self._router.first(Capability.CURRENT) is None
         if self._context.stopping or (waits and not self._context.options.read_only):
-            return
+            return False
         amps = inf if highest is None else max(floor(highest), MINIMUM_CURRENT)
+        lowered = False
         if present is not None and present > amps and not self._context.options.read_only:
             try:
                 await self._commands.send_now(SetCurrent(int(amps)))
+                lowered = True
             except (PathDown, PathBusy, LoginRejected) as err:
                 LOGGER.debug("The lowering of the current waits: %s", err)
                 self._retry_at = self._context.clock.monotonic() + self._retry_after
                 self._retry_after = min(2 * self._retry_after, LONGEST_RETRY)
-                return
+                return False
             except ChargerError as err:
                 LOGGER.warning("The charging current could not be lowered to its limit: %s", err)
         with suppress(NotSaved):
             await self._journal.write(lowering=False)
+        return lowered
