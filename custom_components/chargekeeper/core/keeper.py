@@ -316,7 +316,7 @@ class Keeper(PathListener):
         ours = [amps for amps in (self.options.load_group_limit, self.group_share) if amps is not None]
         told = readings.value(LOAD_GROUP_LIMIT)
         if ours and (told is None or min(ours) < told):
-            readings.put(LOAD_GROUP_LIMIT, Reading(min(ours), Source.USER, wall))
+            readings.put(LOAD_GROUP_LIMIT, Reading(float(min(ours)), Source.USER, wall))
 
     def _group_changed(self) -> None:
         self._override.disturb()
