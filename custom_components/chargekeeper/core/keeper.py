@@ -102,7 +102,7 @@ class Keeper(PathListener):
 
     @group_share.setter
     def group_share(self, amps: float | None) -> None:
-        self._context.group_share = amps
+        self._context.group_share = None if amps is None else float(amps)
         self._group_changed()
 
     @property
