@@ -98,5 +98,5 @@ def test_i1_to_i8_i12_i13_hold_whatever_happens_in_the_house() -> None:
 
 
 def test_the_machine_finds_a_planted_defect() -> None:
-    with planted("journal-not-restored"), pytest.raises(Broken, match="^I4 "):
+    with planted("journal-not-restored"), pytest.raises(Broken, match=r"^I4 "):
         run_state_machine_as_test(HouseMachine, settings=settings(SETTINGS, phases=[Phase.generate]))
