@@ -27,7 +27,7 @@ async def play(seed: int, number: int, hours: float) -> tuple[Counts, Violation 
     global_random.seed(name)
     begun = time.perf_counter()  # of this machine, only to be printed
     house = House(name, start, chargers=random.choice([3, 4]))
-    with _listening(house):
+    with listening(house):
         violation = await _play(house, hours=hours, random=random)
     house.counts.hours = house.hours
     house.counts.seconds = time.perf_counter() - begun
@@ -55,7 +55,7 @@ class Episode:
     def __init__(self, house: House, random: Random) -> None:
         self._house = house
         pace = random.choice([0.5, 1.0, 2.0, 4.0])
-        self._processes = [make(house, Random(f"{random.random()} {make.__name__}"), pace) for make in ALL]
+        self.processes = [make(house, Random(f"{random.random()} {make.__name__}"), pace) for make in ALL]
         self._due: dict[Process, float] = {}
 
     async def run(self, hours: float) -> None:
@@ -63,51 +63,52 @@ class Episode:
         house = self._house
         end = house.now + hours * HOUR
         house.start_home()
-        self._due = {process: house.now + process.begin() for process in self._processes}
+        self._due = {process: house.now + process.begin() for process in self.processes}
         while house.now < end:
-            process = min(self._processes, key=self._due.__getitem__)
+            process = min(self.processes, key=self._due.__getitem__)
             due = min(self._due[process], end)
-            await self._pass_time(due)
+            await self.pass_time(due)
             if due < end:
                 wait = await process.turn()
                 self._due[process] = house.now + wait
-                await self._rest()
-        await self._calm_down()
+                await self.rest()
+        await self.calm_down()
 
-    async def _pass_time(self, until: float) -> None:
+    async def pass_time(self, until: float) -> None:
+        """Let time pass up to a moment of the house, and look every minute. Raises Broken."""
         house = self._house
         while house.now < until:
             await house.clock.advance(min(LOOK_EVERY, until - house.now))
-            await self._rest()
+            await self.rest()
 
-    async def _rest(self) -> None:
+    async def rest(self) -> None:
         """Everything comes to rest; a run that was killed is buried; the invariants look."""
         house = self._house
         await house.clock.settle()
         if house.home is not None and house.home.dead:
             await house.bury_home()
             await house.clock.settle()
-            operator = next(process for process in self._processes if isinstance(process, Operator))
+            operator = next(process for process in self.processes if isinstance(process, Operator))
             self._due[operator] = house.now + operator.down(operator.random)
         house.look()
 
-    async def _calm_down(self) -> None:
+    async def calm_down(self) -> None:
         """All is healed and the cars leave: every intent must come to its end."""
         house = self._house
         house.note("all is healed")
-        for process in self._processes:
+        for process in self.processes:
             await process.heal()
         if house.home is None:
             house.start_home()
-        await self._pass_time(house.now + CALM_HOURS * HOUR)
+        await self.pass_time(house.now + CALM_HOURS * HOUR)
         for serial in house.options:
             charger = house.charger(serial)
             if charger.car is None:
                 charger.plug_in()
-        await self._pass_time(house.now + HOUR)
+        await self.pass_time(house.now + HOUR)
         for serial in house.options:
             house.charger(serial).unplug()
-        await self._pass_time(house.now + HOUR)
+        await self.pass_time(house.now + HOUR)
         for invariant in house.invariants:
             invariant.ended()
         house.raise_if_broken()
@@ -117,7 +118,7 @@ class Episode:
 
 
 @contextmanager
-def _listening(house: House) -> Iterator[None]:
+def listening(house: House) -> Iterator[None]:
     """Our log goes to the invariants, and so does what the loop calls an unhandled error."""
     loop = asyncio.get_running_loop()
     handler = next(invariant.handler for invariant in house.invariants if isinstance(invariant, Secrets))
