@@ -159,6 +159,14 @@ class OverridePursuit:
                 raise refusal
             return Outcome.FAILED if on and self._context.problems & FAILURES else self._outcome()
 
+    async def give_way(self) -> None:
+        """The user has paused the charger instead: a pause must not be handed back. The lock is held."""
+        intent = self._journal.entries.override
+        if intent is not None and intent.state is not IntentState.ENDING:
+            await self._end(replace(intent, sent=False), End.CANCELLED)
+        elif intent is not None:
+            await self._journal.write(override=replace(intent, sent=False))
+
     async def end_for_good(self) -> tuple[str, ...]:
         """End the override before the charger is given up; the windows that stay disabled, as text."""
         async with self._context.lock:
@@ -196,7 +204,7 @@ class OverridePursuit:
             # What it left at the charger is still there: the same intent goes on, from the start.
             self._told_pending = False
             intent = replace(intent, state=IntentState.PENDING, applications=0, disabled=False, end=None, theirs=None)
-        await self._journal.write(override=replace(intent, until=until, until_at=until_at))
+        await self._journal.write(override=replace(intent, until=until, until_at=until_at), pause=None)
         self._context.publish()
 
     async def _end(self, intent: Intent, end: End) -> None:
@@ -271,6 +279,8 @@ class OverridePursuit:
 
     def _next_step(self, intent: Intent) -> Decision:
         said, heard_at = self._said(), self._witness.asked_at(Capability.OVERRIDE)
+        if heard_at < self._sent_at:
+            said = None  # from before the last step, over another path than that
         status = None if said is None else said.status
         if status in OVERRIDE_IN_EFFECT and heard_at <= self._released_on:
             status = Status.WAITING_SCHEDULE  # that was before we handed it back
