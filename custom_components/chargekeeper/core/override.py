@@ -8,10 +8,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 import logging
 from math import inf
+from types import EllipsisType
 
 from . import schedule
 from .context import Context
-from .journal import APPLICATIONS, Decision, End, Intent, IntentState, Seen, Step, Until, begin_end, decide
+from .journal import APPLICATIONS, Decision, End, Intent, IntentState, Pause, Seen, Step, Until, begin_end, decide
 from .model import (
     CAR_CONNECTED,
     OVERRIDE_IN_EFFECT,
@@ -159,13 +160,15 @@ class OverridePursuit:
                 raise refusal
             return Outcome.FAILED if on and self._context.problems & FAILURES else self._outcome()
 
-    async def give_way(self) -> None:
+    async def give_way(self, pause: Pause) -> None:
         """The user has paused the charger instead: a pause must not be handed back. The lock is held."""
         intent = self._journal.entries.override
-        if intent is not None and intent.state is not IntentState.ENDING:
-            await self._end(replace(intent, sent=False), End.CANCELLED)
-        elif intent is not None:
-            await self._journal.write(override=replace(intent, sent=False))
+        if intent is not None:
+            intent = replace(intent, sent=False)
+        if intent is None or intent.state is IntentState.ENDING:
+            await self._journal.write(override=intent, pause=pause)
+        else:
+            await self._end(intent, End.CANCELLED, pause)
 
     async def end_for_good(self) -> tuple[str, ...]:
         """End the override before the charger is given up; the windows that stay disabled, as text."""
@@ -207,10 +210,10 @@ class OverridePursuit:
         await self._journal.write(override=replace(intent, until=until, until_at=until_at), pause=None)
         self._context.publish()
 
-    async def _end(self, intent: Intent, end: End) -> None:
+    async def _end(self, intent: Intent, end: End, pause: Pause | EllipsisType = ...) -> None:
         said = self._said()
         theirs = None if said is None else said.status
-        await self._journal.write(override=begin_end(intent, end, theirs))
+        await self._journal.write(override=begin_end(intent, end, theirs), pause=pause)
         if end is End.SUPERSEDED:
             self._context.problems.add(Problem.OVERRIDE_SUPERSEDED)
             details = {"ours": Status.CHARGING.value, "theirs": "" if theirs is None else theirs.value}
