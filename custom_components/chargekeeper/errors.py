@@ -60,7 +60,7 @@ ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
         "restart_refused": ("restart_refused", Kind.FAILURE),
         "install_refused": ("install_refused", Kind.FAILURE),
     },
-    NotApplicable: {reason: (reason, Kind.VALIDATION) for reason in ("wrong_state", "linked_refused")},
+    NotApplicable: {reason: (reason, Kind.VALIDATION) for reason in ("wrong_state", "linked_refused", "paused")},
     NotSaved: {"not_saved": ("not_saved", Kind.FAILURE)},
     Unsupported: {"unsupported": ("unsupported", Kind.VALIDATION), "rejected": ("rejected", Kind.FAILURE)},
     UnsafeRequest: {

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 import logging
@@ -29,6 +29,7 @@ from .paths import (
     ChargerPath,
     NoConnection,
     NotAllowed,
+    NotApplicable,
     PathBusy,
     PathDown,
     SetCharging,
@@ -80,6 +81,10 @@ class Commands:
         self._expected: dict[Capability, _Sent] = {}  # whose effect is looked for
         self._latest: dict[Capability, Setting | SetOverride] = {}  # what was sent last, and should hold
         self._strays: dict[Capability, list[_Sent]] = {}  # given up on some path, and may arrive there late
+        self.before: Callable[[Setting], Awaitable[None]] = _nothing
+        """Told of each setting that the user has sent, before that."""
+        self.after: Callable[[Setting, Status | None], Awaitable[None]] = _nothing
+        """Told of each that a path accepted, with what the charger did before."""
         self.outcomes: deque[tuple[datetime, str, Outcome]] = deque(maxlen=20)
 
     async def command(self, setting: Setting, *, automatic: bool = False) -> Outcome:
@@ -191,15 +196,20 @@ class Commands:
             self.admit(setting)
             if wish.automatic:
                 self._keep_pace(setting)
+            else:
+                await self.before(setting)
             if self._holds(setting):
                 return Outcome.VERIFIED
+            base = self._shown(STATUS)
             await self._deliver(setting, automatic=wish.automatic)
+            if not wish.automatic:
+                await self.after(setting, base)
             return Outcome.ACCEPTED
 
     async def send_now(self, setting: Setting) -> None:
-        """Send a setting, for whoever holds the lock already. Raises ChargerError."""
+        """Send a setting that ChargeKeeper itself wants, for whoever holds the lock already. Raises ChargerError."""
         self.admit(setting)
-        await self._deliver(setting, automatic=False)
+        await self._deliver(setting, automatic=True)
 
     async def lift_pause(self, *, by_hand: bool) -> Outcome:
         """As `Keeper.lift_pause`: charge `by_hand`, or let the schedule rule again."""
@@ -296,12 +306,19 @@ class Commands:
         return None if reading is None or reading.source is Source.CACHE or reading.at == -inf else reading.value
 
     def _keep_pace(self, setting: Setting) -> None:
-        """Refuse what ChargeKeeper itself wants too soon. Raises PathBusy."""
+        """Refuse what ChargeKeeper itself wants too soon, or against a pause of the user's.
+
+        Raises:
+            PathBusy: `too_soon`.
+            NotApplicable: `paused`.
+        """
         now, pace = self._clock.monotonic(), self._context.pace
         free_at = now
         if isinstance(setting, SetCurrent) and setting.amps > (self.shown_current or 0.0):
             free_at = pace.raise_at
         elif isinstance(setting, SetCharging) and setting.on:
+            if self._context.journal.entries.pause is not None:
+                raise NotApplicable("paused")
             free_at = pace.start_at
         if free_at > now:
             raise PathBusy("too_soon", free_at - now)
@@ -314,3 +331,7 @@ class Commands:
 
     def _record(self, setting: Setting | SetOverride, outcome: Outcome) -> None:
         self.outcomes.append((self._clock.now(), type(setting).__name__, outcome))
+
+
+async def _nothing(*_: object) -> None:
+    """Nobody listens."""

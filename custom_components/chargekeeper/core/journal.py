@@ -1,4 +1,4 @@
-"""What must survive a power cut: the intent that the user wants to hold, the last restart, a firmware install.
+"""What must survive a power cut: what the user wants to hold (override, pause), the last restart, an install.
 
 The journal is saved before anything is sent, so that whatever interrupts us finds on the next start what may have
 happened. What to do next for an override is decided here, by a pure function of the intent and what is seen.
@@ -71,6 +71,20 @@ class Intent:
     theirs: Status | None = None  # what superseded it
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """A pause that the user wants to hold, once a path accepted it.
+
+    `base` is what the charger did before; `applications` counts how often it was sent. It is never `PENDING`; once it
+    is over it is gone.
+    """
+
+    created_at: datetime
+    state: IntentState = IntentState.APPLIED
+    base: Status | None = None
+    applications: int = 1
+
+
 @dataclass(frozen=True, slots=True)
 class RestartRecord:
     """The last restart that was sent; `outcome` is None while it is being watched."""
@@ -95,6 +109,7 @@ class Entries:
     override: Intent | None = None
     restart: RestartRecord | None = None
     install: InstallRecord | None = None
+    pause: Pause | None = None
     lowering: bool = False
     """A limit fell, and the charger's setting is still to be lowered to it."""
 
@@ -117,6 +132,7 @@ class Journal:
             override=_intent_from(entries.get("override")),
             restart=_restart_from(entries.get("restart")),
             install=_install_from(entries.get("install")),
+            pause=_pause_from(entries.get("pause")),
             lowering=entries.get("lowering") is True,
         )
 
@@ -126,6 +142,7 @@ class Journal:
         override: Intent | EllipsisType | None = ...,
         restart: RestartRecord | EllipsisType | None = ...,
         install: InstallRecord | EllipsisType | None = ...,
+        pause: Pause | EllipsisType | None = ...,
         lowering: bool | EllipsisType = ...,
     ) -> None:
         """Save the changed record; what is left out stays as it is. Raises what the saving raises, changing nothing."""
@@ -135,6 +152,7 @@ class Journal:
                 override=old.override if override is ... else override,
                 restart=old.restart if restart is ... else restart,
                 install=old.install if install is ... else install,
+                pause=old.pause if pause is ... else pause,
                 lowering=old.lowering if lowering is ... else lowering,
             )
             if new != old:
@@ -223,13 +241,52 @@ def _held_back(intent: Intent, seen: Seen) -> Decision:
     return Decision(Step.SEND) if intent.applications < APPLICATIONS else Decision(Step.END, End.FAILED)
 
 
+class PauseStep(StrEnum):
+    """What to do next for a pause."""
+
+    WAIT = "wait"
+    SEND = "send"  # pause once more
+    CONFIRM = "confirm"  # the charger is paused
+    END = "end"  # with `PauseDecision.end`
+
+
+@dataclass(frozen=True, slots=True)
+class PauseDecision:
+    """A step, and the end where it is one."""
+
+    step: PauseStep
+    end: End | None = None
+
+
+def decide_pause(pause: Pause, seen: Seen) -> PauseDecision:
+    """The next step for a pause. What would charge by itself is what was there before it: base.
+
+    Paused is ours. Base is paused again after something that may have made the charger drop the pause; otherwise
+    somebody started it.
+    """
+    if seen.car_connected is False:
+        return PauseDecision(PauseStep.END, End.UNPLUGGED)
+    if seen.full:
+        return PauseDecision(PauseStep.END, End.FULL)
+    verified = pause.state is IntentState.VERIFIED
+    if seen.status is Status.PAUSED:
+        return PauseDecision(PauseStep.WAIT if verified and not seen.disturbed else PauseStep.CONFIRM)
+    if seen.status not in OVERRIDE_IN_EFFECT or not (verified or seen.effect_due):
+        return PauseDecision(PauseStep.WAIT)
+    if not seen.disturbed:
+        return PauseDecision(PauseStep.END, End.SUPERSEDED if verified else End.FAILED)
+    if pause.applications < APPLICATIONS:
+        return PauseDecision(PauseStep.SEND)
+    return PauseDecision(PauseStep.END, End.FAILED)
+
+
 def begin_end(intent: Intent, end: End, theirs: Status | None = None) -> Intent:
     """The intent, over for the user."""
     return replace(intent, state=IntentState.ENDING, end=end, theirs=theirs, applications=0)
 
 
 def _json_of(entries: Entries) -> dict[str, object]:
-    override, restart, install = entries.override, entries.restart, entries.install
+    override, restart, install, pause = entries.override, entries.restart, entries.install, entries.pause
     return {
         "override": None
         if override is None
@@ -257,6 +314,14 @@ def _json_of(entries: Entries) -> dict[str, object]:
         "install": None
         if install is None
         else {"started_at": install.started_at.isoformat(), "target": install.target},
+        "pause": None
+        if pause is None
+        else {
+            "created_at": pause.created_at.isoformat(),
+            "state": pause.state,
+            "base": pause.base,
+            "applications": pause.applications,
+        },
         "lowering": entries.lowering,
     }
 
@@ -271,7 +336,6 @@ def _intent_from(stored: object) -> Intent | None:
     created_at, state = moment(stored.get("created_at")), member(IntentState, stored.get("state"))
     if created_at is None or state is None:
         return None
-    applications = stored.get("applications")
     return Intent(
         created_at=created_at,
         state=state,
@@ -281,11 +345,27 @@ def _intent_from(stored: object) -> Intent | None:
         seen_plugged=stored.get("seen_plugged") is True,
         # Where the record does not say, something may have been sent.
         sent=stored.get("sent") is not False,
-        applications=applications if type(applications) is int and applications >= 0 else 1,
+        applications=_count(stored.get("applications")),
         originals=decode_schedule(stored.get("originals")) or (),
         disabled=stored.get("disabled") is True,
         end=member(End, stored.get("end")),
         theirs=member(Status, stored.get("theirs")),
+    )
+
+
+def _count(stored: object) -> int:
+    return stored if type(stored) is int and stored >= 0 else 1
+
+
+def _pause_from(stored: object) -> Pause | None:
+    if not isinstance(stored, Mapping) or (created_at := moment(stored.get("created_at"))) is None:
+        return None
+    state = member(IntentState, stored.get("state"))
+    return Pause(
+        created_at=created_at,
+        state=IntentState.VERIFIED if state is IntentState.VERIFIED else IntentState.APPLIED,
+        base=member(Status, stored.get("base")),
+        applications=_count(stored.get("applications")),
     )
 
 

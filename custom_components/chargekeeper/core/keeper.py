@@ -35,6 +35,7 @@ from .paths import (
     PathListener,
     Setting,
 )
+from .pause import PausePursuit
 from .routing import Handover, Router, usable
 from .witness import Witness
 
@@ -64,6 +65,8 @@ class Keeper(PathListener):
         self._commands = Commands(self._context, self._router, lambda: self._snapshot)
         self._witness = Witness(self._router)
         self._override = OverridePursuit(self._context, self._router, self._witness, self._commands.lower_for_start)
+        self._pause = PausePursuit(self._context, self._router, self._witness, self._commands, self._override)
+        self._commands.before, self._commands.after = self._pause.before, self._pause.after
         self._maintenance = Maintenance(self._context, self._router)
         self._lowering = Lowering(self._context, self._router, self._commands)
         self._own_limits = limits.Limits()
@@ -162,10 +165,10 @@ class Keeper(PathListener):
     def start(self) -> None:
         """Begin, or begin again after `stop`: go on with what the journal holds."""
         self._running, self._context.stopping = True, False
-        self._override.disturb()
+        self._disturb()
         self._maintenance.start()
         self._publish()
-        self._override.pursue_soon()
+        self._pursue_soon()
 
     async def stop(self) -> None:
         """End all that runs and leave the paths; intents stay in the journal."""
@@ -206,7 +209,7 @@ class Keeper(PathListener):
             readings.remove(STATUS)
         self._context.ledger.take(readings, meters_lifetime=path.meters_lifetime)
         if self._maintenance.restarting:
-            self._override.disturb()
+            self._disturb()
         self._maintenance.heard(path)
         self.path_changed(path)
 
@@ -215,13 +218,23 @@ class Keeper(PathListener):
         if path.said is not None and (path.source is Source.CLOUD or Source.CLOUD not in self._router.paths):
             self.identity = path.identity
         if self._witness.disturbed(path):
-            self._override.disturb()
+            self._disturb()
         self._override.heard(path)
         self._publish()
         self._commands.settle()
         if self._running:
-            self._override.pursue_soon()
-            self._lowering.pursue_soon()
+            self._pursue_soon()
+
+    def _disturb(self) -> None:
+        """The charger may have forgotten what it was told."""
+        self._override.disturb()
+        self._pause.disturb()
+
+    def _pursue_soon(self) -> None:
+        """Go on with whatever the journal holds."""
+        self._override.pursue_soon()
+        self._pause.pursue_soon()
+        self._lowering.pursue_soon()
 
     def _online_elsewhere(self, path: ChargerPath) -> bool:
         return any(other is not path and usable(other) for other in self._router)
@@ -301,8 +314,7 @@ class Keeper(PathListener):
         self._maintenance.settle()
         self._commands.settle()
         self._publish()
-        self._override.pursue_soon()
-        self._lowering.pursue_soon()
+        self._pursue_soon()
 
     # Settings
 

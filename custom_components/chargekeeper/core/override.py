@@ -8,10 +8,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 import logging
 from math import inf
+from types import EllipsisType
 
 from . import schedule
 from .context import Context
-from .journal import APPLICATIONS, Decision, End, Intent, IntentState, Seen, Step, Until, begin_end, decide
+from .journal import APPLICATIONS, Decision, End, Intent, IntentState, Pause, Seen, Step, Until, begin_end, decide
 from .model import (
     CAR_CONNECTED,
     OVERRIDE_IN_EFFECT,
@@ -163,6 +164,16 @@ class OverridePursuit:
                 raise refusal
             return Outcome.FAILED if on and self._context.problems & FAILURES else self._outcome()
 
+    async def give_way(self, pause: Pause) -> None:
+        """The user has paused the charger instead: a pause must not be handed back. The lock is held."""
+        intent = self._journal.entries.override
+        if intent is not None:
+            intent = replace(intent, sent=False)
+        if intent is None or intent.state is IntentState.ENDING:
+            await self._journal.write(override=intent, pause=pause)
+        else:
+            await self._end(intent, End.CANCELLED, pause)
+
     async def end_for_good(self) -> tuple[str, ...]:
         """End the override before the charger is given up; the windows that stay disabled, as text."""
         async with self._context.lock:
@@ -200,13 +211,13 @@ class OverridePursuit:
             # What it left at the charger is still there: the same intent goes on, from the start.
             self._told_pending = False
             intent = replace(intent, state=IntentState.PENDING, applications=0, disabled=False, end=None, theirs=None)
-        await self._journal.write(override=replace(intent, until=until, until_at=until_at))
+        await self._journal.write(override=replace(intent, until=until, until_at=until_at), pause=None)
         self._context.publish()
 
-    async def _end(self, intent: Intent, end: End) -> None:
+    async def _end(self, intent: Intent, end: End, pause: Pause | EllipsisType = ...) -> None:
         said = self._said()
         theirs = None if said is None else said.status
-        await self._journal.write(override=begin_end(intent, end, theirs))
+        await self._journal.write(override=begin_end(intent, end, theirs), pause=pause)
         if end is End.SUPERSEDED:
             self._context.problems.add(Problem.OVERRIDE_SUPERSEDED)
             details = {"ours": Status.CHARGING.value, "theirs": "" if theirs is None else theirs.value}
@@ -275,6 +286,8 @@ class OverridePursuit:
 
     def _next_step(self, intent: Intent) -> Decision:
         said, heard_at = self._said(), self._witness.asked_at(Capability.OVERRIDE)
+        if heard_at < self._sent_at:
+            said = None  # from before the last step, over another path than that
         status = None if said is None else said.status
         if status in OVERRIDE_IN_EFFECT and heard_at <= self._released_on:
             status = Status.WAITING_SCHEDULE  # that was before we handed it back
