@@ -1,6 +1,7 @@
 """Load groups with the simulated cloud: what the chargers draw together, whatever happens to them and to us."""
 
 import json
+from unittest.mock import AsyncMock
 
 from homeassistant.config_entries import ConfigEntry, ConfigEntryDisabler
 from homeassistant.core import HomeAssistant
@@ -8,7 +9,7 @@ from homeassistant.exceptions import ServiceValidationError
 from homeassistant.helpers import device_registry as dr, entity_registry as er, issue_registry as ir
 import pytest
 
-from custom_components.chargekeeper import async_remove_config_entry_device
+from custom_components.chargekeeper import async_remove_config_entry_device, async_unload_entry
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.diagnostics import (
     async_get_config_entry_diagnostics,
@@ -328,3 +329,37 @@ async def test_a_charger_of_a_group_can_be_given_up(house: House) -> None:
     assert await async_remove_config_entry_device(house.hass, house.entry, device)
     await house.hass.async_block_till_done()
     assert issues(house.hass).keys() == {"group_member_missing"}
+
+
+async def test_a_group_that_cannot_be_unloaded_goes_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = await settled_group(house, 16)
+    with monkeypatch.context() as stuck:
+        stuck.setattr(house.hass.config_entries, "async_unload_platforms", AsyncMock(return_value=False))
+        assert not await house.hass.config_entries.async_unload(entry.entry_id)
+    house.world.charger(FREE).max_charging_current = 32
+    await house.pass_time(SETTLED)
+    assert amperes(house) == 16
+    await async_unload_entry(house.hass, entry)
+    assert house.registry.groups == {}
+
+
+async def test_what_a_group_is_not_made_of_is_no_reason_to_set_it_up_again(house: House) -> None:
+    entry = await settled_group(house, 16)
+    loaded = entry.runtime_data
+    house.hass.config_entries.async_update_entry(entry, pref_disable_new_entities=True)
+    await house.hass.async_block_till_done()
+    assert entry.runtime_data is loaded
+
+
+async def test_a_garbled_store_is_put_aside_and_the_limit_kept(own_house: OwnHouse, expected_errors: list[str]) -> None:
+    expected_errors += ["Could not parse JSON content", "Unrecoverable error decoding storage"]
+    house = own_house
+    entry = await settled_group(house, 10)
+    await house.machine.shut_down()
+    file = files(house.machine.disk)[f"journal.{entry.unique_id}"]
+    file.write_text(file.read_text()[:50])
+    await house.start()
+    await house.pass_time(30 * 60)
+    assert amperes(house) == 10
+    [entry] = (e for e in house.hass.config_entries.async_entries(DOMAIN) if e.data["kind"] == "load_group")
+    assert group_values(house, entry, FREE, CHARGING) == ("10.0", "0.0", "10", "0")
