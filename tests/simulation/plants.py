@@ -112,10 +112,10 @@ def _guard_skipped(stack: ExitStack) -> None:
 def _restart_sent_twice(stack: ExitStack) -> None:
     real = Router.send
 
-    async def send(self: Router, path: ChargerPath, command: Command) -> None:
-        await real(self, path, command)
+    async def send(self: Router, path: ChargerPath, command: Command, *, hurried: bool = False) -> None:
+        await real(self, path, command, hurried=hurried)
         if isinstance(command, Restart):
-            await real(self, path, command)
+            await real(self, path, command, hurried=hurried)
 
     _instead(stack, Router, "send", send)
 
