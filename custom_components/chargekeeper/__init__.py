@@ -28,8 +28,17 @@ from .coordinator import (
 )
 from .core.keeper import Keeper
 from .core.model import Identity, Problem
-from .registry import as_entry_data, async_open, entry_key, get_registry, identities, open_keeper, owned_elsewhere
-from .repairs import delete_issues, follow_other_integration, follow_problems
+from .registry import (
+    as_entry_data,
+    async_open,
+    entry_key,
+    get_registry,
+    identities,
+    linked_subentry,
+    open_keeper,
+    owned_elsewhere,
+)
+from .repairs import delete_issues, follow_links, follow_other_integration, follow_problems
 from .services import async_setup_services
 from .storage import SnapshotSaver
 from .wallbox.account import AccountSnapshot
@@ -130,6 +139,7 @@ def _begin(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, keeper: Keeper) 
     keeper.start()
     coordinator = ChargerCoordinator(hass, entry, keeper, runtime.account_coordinator.device_id)
     entry.async_on_unload(follow_problems(hass, coordinator))
+    entry.async_on_unload(follow_links(hass, coordinator, runtime.holdings.linked.get(keeper.identity.serial)))
     entry.async_on_unload(coordinator.async_add_listener(runtime.saver.changed))
     return coordinator
 
@@ -183,14 +193,17 @@ async def _entry_updated(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) ->
 
 
 async def _forget(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, identity: Identity) -> None:
-    """Forget one charger of an entry; should it come back, it is a new one."""
+    """Forget one charger of an entry, what is linked to it included; should it come back, it is a new one."""
     runtime, serial = entry.runtime_data, identity.serial
+    if (link := linked_subentry(entry, serial)) is not None:
+        hass.config_entries.async_remove_subentry(entry, link.subentry_id)
     coordinator = runtime.coordinators.pop(serial)
     chargers = [charger for charger in entry.data[CONF_CHARGERS] if charger["serial"] != serial]
     hass.config_entries.async_update_entry(entry, data={**entry.data, CONF_CHARGERS: chargers})
     await coordinator.async_shutdown()
     await coordinator.keeper.stop()
     runtime.holdings.keepers.pop(serial)
+    runtime.holdings.linked.pop(serial, None)
     get_registry(hass).keepers.pop(identity.key)
     runtime.holdings.account.forget(serial)
     await runtime.holdings.stores.forget(serial)

@@ -11,9 +11,11 @@ from homeassistant.helpers.dispatcher import async_dispatcher_connect
 from .const import DOMAIN
 from .coordinator import ChargerCoordinator, charger_name
 from .core.model import Problem
+from .linked import LinkedPath
 
 OTHER_DOMAIN = "wallbox"
 OTHER_INTEGRATION = "other_integration"
+LINK_BROKEN = "link_broken"
 
 
 @callback
@@ -30,6 +32,21 @@ def follow_problems(hass: HomeAssistant, coordinator: ChargerCoordinator) -> Cal
 
     sync()
     return coordinator.async_add_listener(sync)
+
+
+@callback
+def follow_links(hass: HomeAssistant, coordinator: ChargerCoordinator, path: LinkedPath | None) -> Callable[[], None]:
+    """Tell while an entity that is linked to a charger is deleted or disabled; the answer ends it."""
+    serial = coordinator.identity.serial
+
+    @callback
+    def sync() -> None:
+        name = charger_name(hass, coordinator.config_entry, coordinator.identity)
+        placeholders = {"charger": name} if path is not None and path.broken else None
+        _keep(hass, f"{LINK_BROKEN}_{serial}", LINK_BROKEN, placeholders)
+
+    sync()
+    return _nothing if path is None else path.listen_health(sync)
 
 
 @callback
@@ -59,6 +76,7 @@ def delete_issues(hass: HomeAssistant, entry: ConfigEntry, serials: Iterable[str
     for serial in serials:
         for problem in Problem:
             ir.async_delete_issue(hass, DOMAIN, _issue_id(problem, serial))
+        ir.async_delete_issue(hass, DOMAIN, f"{LINK_BROKEN}_{serial}")
     if hass.config_entries.async_get_entry(entry.entry_id) is None:
         ir.async_delete_issue(hass, DOMAIN, _other_issue_id(entry))
 
@@ -84,6 +102,10 @@ def _keep(hass: HomeAssistant, issue_id: str, key: str, placeholders: dict[str, 
     issue = ir.async_get(hass).async_get_issue(DOMAIN, issue_id)
     if issue is not None and issue.active:
         ir.async_delete_issue(hass, DOMAIN, issue_id)
+
+
+def _nothing() -> None:
+    """End what never began."""
 
 
 def _other_issue_id(entry: ConfigEntry) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from homeassistant.util.yaml import load_yaml_dict
 
 import custom_components.chargekeeper
-from custom_components.chargekeeper import config_flow
+from custom_components.chargekeeper import config_flow, linked_flow
 from custom_components.chargekeeper.binary_sensor import BINARY_SENSORS
 from custom_components.chargekeeper.core.model import Prefer, Problem
 from custom_components.chargekeeper.core.paths import ChargerError, PathBusy, PathDown
@@ -22,7 +22,8 @@ from custom_components.chargekeeper.errors import (
     as_home_assistant_error,
 )
 from custom_components.chargekeeper.event import EVENTS, OUTAGE
-from custom_components.chargekeeper.repairs import OTHER_INTEGRATION
+from custom_components.chargekeeper.linked import LINKS, SUBENTRY_LINKED
+from custom_components.chargekeeper.repairs import LINK_BROKEN, OTHER_INTEGRATION
 from custom_components.chargekeeper.sensor import SENSORS
 
 HOUSE = Path(custom_components.chargekeeper.__file__).parent
@@ -83,6 +84,8 @@ def test_steps_and_issues_name_only_what_they_are_given() -> None:
         "config.step.reauth_confirm": {"email", "retry"},
         "config.error": {"retry"},
         "options.step.load_group_limit": {"charger"},
+        "config_subentries.linked.step.reconfigure": {"charger"},
+        "config_subentries.linked.step.cloud_based": {"entities"},
         "exceptions": {"charger", "since", "limit", "minimum", "retry", "windows"},
         "issues.other_integration": {"entry"},
         "issues": {"charger"},
@@ -107,8 +110,23 @@ def test_every_step_has_texts_for_its_fields() -> None:
             assert set(inner["data"]) == set(inner["data_description"])
 
 
+def test_every_step_error_and_abort_of_a_subentry_has_a_text_and_every_text_one() -> None:
+    assert set(TEXTS["config_subentries"]) == {SUBENTRY_LINKED}
+    texts = TEXTS["config_subentries"][SUBENTRY_LINKED]
+    assert set(texts) == {"entry_type", "initiate_flow", "step", "error", "abort"}
+    assert set(texts["initiate_flow"]) == {"user", "reconfigure"}
+    source = Path(linked_flow.__file__).read_text(encoding="utf-8")
+    assert set(re.findall(r"async def async_step_(\w+)", source)) == set(texts["step"])
+    assert set(re.findall(r'reason="(\w+)"', source)) == set(texts["abort"])
+    errors = set(re.findall(r'(?:errors\[.+\] =|return) "(\w+)"', source))
+    assert errors | {error for _, error in linked_flow.NEEDED.values()} == set(texts["error"])
+    for step, fields in {"user": {"charger", *LINKS}, "reconfigure": set(LINKS), "cloud_based": set[str]()}.items():
+        assert set(texts["step"][step].get("data", {})) == fields
+        assert set(texts["step"][step].get("data_description", {})) == fields
+
+
 def test_every_issue_has_a_text_and_every_text_an_issue() -> None:
-    assert set(TEXTS["issues"]) == {problem.value for problem in Problem} | {OTHER_INTEGRATION}
+    assert set(TEXTS["issues"]) == {problem.value for problem in Problem} | {OTHER_INTEGRATION, LINK_BROKEN}
 
 
 def test_every_choice_has_a_text() -> None:
