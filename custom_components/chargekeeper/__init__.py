@@ -30,8 +30,17 @@ from .core.keeper import Keeper
 from .core.model import Identity, Problem
 from .load_group import async_open_groups, async_remove_group, async_setup_group, async_unload_group
 from .outages import follow_outages
-from .registry import as_entry_data, async_open, entry_key, get_registry, identities, open_keeper, owned_elsewhere
-from .repairs import delete_issues, follow_cloud, follow_other_integration, follow_problems
+from .registry import (
+    as_entry_data,
+    async_open,
+    entry_key,
+    get_registry,
+    identities,
+    linked_subentry,
+    open_keeper,
+    owned_elsewhere,
+)
+from .repairs import delete_issues, follow_cloud, follow_links, follow_other_integration, follow_problems
 from .services import async_setup_services
 from .storage import SnapshotSaver
 from .wallbox.account import AccountSnapshot
@@ -148,6 +157,7 @@ def _begin(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, keeper: Keeper) 
     get_registry(hass).begin(keeper)
     coordinator = ChargerCoordinator(hass, entry, keeper, runtime.account_coordinator.device_id)
     entry.async_on_unload(follow_problems(hass, coordinator))
+    entry.async_on_unload(follow_links(hass, coordinator, runtime.holdings.linked.get(keeper.identity.serial)))
     entry.async_on_unload(coordinator.async_add_listener(runtime.saver.changed))
     return coordinator
 
@@ -201,14 +211,17 @@ async def _entry_updated(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) ->
 
 
 async def _forget(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, identity: Identity) -> None:
-    """Forget one charger of an entry; should it come back, it is a new one."""
+    """Forget one charger of an entry, what is linked to it included; should it come back, it is a new one."""
     runtime, serial = entry.runtime_data, identity.serial
+    if (link := linked_subentry(entry, serial)) is not None:
+        hass.config_entries.async_remove_subentry(entry, link.subentry_id)
     coordinator = runtime.coordinators.pop(serial)
     chargers = [charger for charger in entry.data[CONF_CHARGERS] if charger["serial"] != serial]
     hass.config_entries.async_update_entry(entry, data={**entry.data, CONF_CHARGERS: chargers})
     await coordinator.async_shutdown()
     await get_registry(hass).end(coordinator.keeper)
     runtime.holdings.keepers.pop(serial)
+    runtime.holdings.linked.pop(serial, None)
     get_registry(hass).keepers.pop(identity.key)
     runtime.holdings.account.forget(serial)
     runtime.holdings.outages.forget(serial)

@@ -6,7 +6,7 @@ Whatever is entered is tried before it is accepted, within the account's request
 from collections.abc import Mapping
 from typing import Any, override
 
-from homeassistant.config_entries import ConfigEntry, ConfigFlowResult, OptionsFlow
+from homeassistant.config_entries import ConfigEntry, ConfigFlowResult, ConfigSubentryFlow, OptionsFlow
 from homeassistant.const import CONF_EMAIL, CONF_PASSWORD
 from homeassistant.core import callback
 from homeassistant.data_entry_flow import AbortFlow, section
@@ -45,6 +45,8 @@ from .core.model import Identity, Prefer
 from .core.paths import ChargerError, LoginRejected
 from .errors import flow_error, retry_minutes
 from .group_flow import LoadGroupSteps
+from .linked import SUBENTRY_LINKED
+from .linked_flow import LinkedSubentryFlow
 from .registry import Credentials, account_key, as_entry_data, get_registry, identities, owned_elsewhere
 from .repairs import other_integration
 from .wallbox.cloud import DEFAULT_API_URL, DEFAULT_USER_API_URL
@@ -112,6 +114,12 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, domain=DOMAIN):
     @override
     def async_supports_options_flow(cls, config_entry: ConfigEntry) -> bool:
         return bool(config_entry.data[CONF_KIND] == KIND_WALLBOX_ACCOUNT)
+
+    @classmethod
+    @callback
+    @override
+    def async_get_supported_subentry_types(cls, config_entry: ConfigEntry) -> dict[str, type[ConfigSubentryFlow]]:
+        return {SUBENTRY_LINKED: LinkedSubentryFlow} if config_entry.data[CONF_KIND] == KIND_WALLBOX_ACCOUNT else {}
 
     @override
     async def async_step_user(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:

@@ -7,7 +7,7 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers.device_registry import DeviceEntry
 
 from .const import CONF_KIND, CONF_LIMIT, KIND_LOAD_GROUP
-from .coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, charger_identifier
+from .coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, RuntimeData, charger_identifier
 from .core.model import Snapshot
 from .load_group import group_runtime
 
@@ -20,7 +20,7 @@ async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: ChargeK
     return {
         "options": {key: value for key, value in entry.options.items() if isinstance(value, bool | str)},
         "account": runtime.holdings.account.diagnostics(),
-        "chargers": [_charger(coordinator) for _, coordinator in sorted(runtime.coordinators.items())],
+        "chargers": [_charger(runtime, coordinator) for _, coordinator in sorted(runtime.coordinators.items())],
         "skipped_chargers": len(runtime.skipped),
     }
 
@@ -34,7 +34,7 @@ async def async_get_device_diagnostics(
     for coordinator in entry.runtime_data.coordinators.values():
         identity = coordinator.identity
         if charger_identifier(identity.maker, identity.serial) in device.identifiers:
-            return _charger(coordinator)
+            return _charger(entry.runtime_data, coordinator)
     return {"account": entry.runtime_data.holdings.account.diagnostics()}
 
 
@@ -48,11 +48,13 @@ def _group(entry: ConfigEntry) -> dict[str, Any]:
     }
 
 
-def _charger(coordinator: ChargerCoordinator) -> dict[str, Any]:
+def _charger(runtime: RuntimeData, coordinator: ChargerCoordinator) -> dict[str, Any]:
+    linked = runtime.holdings.linked.get(coordinator.identity.serial)
     return {
         "model": coordinator.identity.model,
         "part_number": coordinator.identity.part_number,
         "snapshot": _snapshot(coordinator.data),
+        "linked": None if linked is None else linked.diagnostics(),
         **coordinator.keeper.diagnostics(),
     }
 

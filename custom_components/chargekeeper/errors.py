@@ -43,7 +43,8 @@ ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
         reason: (reason, Kind.FAILURE)
         for reason in (
             *("no_path", "charger_offline", "unreachable", "timeout", "broken_answer", "server_error", "bad_answer"),
-            *("stopping", "restart_unclear", "linked_unavailable", "linked_failed", "expired", "paths_failed"),
+            *("stopping", "restart_unclear", "no_admitted_path", "local_lost", "expired", "paths_failed"),
+            *("linked_unavailable", "linked_timeout", "linked_failed"),
         )
     },
     PathBusy: {

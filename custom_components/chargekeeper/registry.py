@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from homeassistant.config_entries import ConfigEntry
+from homeassistant.config_entries import ConfigEntry, ConfigSubentry
 from homeassistant.const import CONF_EMAIL, CONF_PASSWORD
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers.aiohttp_client import async_get_clientsession
@@ -30,6 +30,7 @@ from .core.group import LoadGroup
 from .core.keeper import Keeper, KeeperOptions
 from .core.model import Identity, Maker, Prefer
 from .core.outages import OutageLog
+from .linked import CONF_SERIAL, SUBENTRY_LINKED, LinkedPath
 from .storage import EntryStores
 from .wallbox.account import WallboxAccount
 
@@ -39,12 +40,13 @@ type Credentials = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What belongs to one entry; `keepers` by serial."""
+    """What belongs to one entry; `keepers` by serial, and `linked` those of its chargers that have a linked path."""
 
     stores: EntryStores
     account: WallboxAccount
     keepers: dict[str, Keeper]
     outages: OutageLog
+    linked: dict[str, LinkedPath] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -199,7 +201,7 @@ def _outages(registry: Registry, user_id: str, stores: EntryStores) -> OutageLog
 
 @callback
 def open_keeper(hass: HomeAssistant, entry: ConfigEntry, holdings: Holdings, identity: Identity) -> Keeper:
-    """The keeper of one charger, with the entry's options and the account's path; it is one of the holdings then."""
+    """The keeper of one charger, with the entry's options and its paths; it is one of the holdings then."""
     registry, serial = get_registry(hass), identity.serial
     options = keeper_options(entry, serial)
     keeper = registry.keepers.get(identity.key)
@@ -209,8 +211,17 @@ def open_keeper(hass: HomeAssistant, entry: ConfigEntry, holdings: Holdings, ide
         registry.keepers[identity.key] = keeper
     keeper.options = options
     keeper.add_path(holdings.account.path(serial, identity))
+    if (link := linked_subentry(entry, serial)) is not None:
+        path = holdings.linked[serial] = LinkedPath(hass, registry.clock, keeper, link.data)
+        keeper.add_path(path)
     holdings.keepers[serial] = keeper
     return keeper
+
+
+def linked_subentry(entry: ConfigEntry, serial: str) -> ConfigSubentry | None:
+    """The subentry that links the user's own entities to a charger, if there is one."""
+    links = (each for each in entry.subentries.values() if each.subentry_type == SUBENTRY_LINKED)
+    return next((each for each in links if each.data[CONF_SERIAL] == serial), None)
 
 
 @callback

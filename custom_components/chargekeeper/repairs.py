@@ -13,11 +13,13 @@ from .const import CONF_MEMBERS, DOMAIN
 from .coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, charger_name, for_each_charger
 from .core.model import Maker, Problem
 from .errors import local_time
+from .linked import LinkedPath
 from .registry import get_registry, known_chargers
 
 OTHER_DOMAIN = "wallbox"
 OTHER_INTEGRATION = "other_integration"
 GROUP_MEMBER_MISSING = "group_member_missing"
+LINK_BROKEN = "link_broken"
 CLOUD_LOST = "cloud_lost"
 
 CLOUD_LOST_AFTER = 30 * 60.0
@@ -38,6 +40,21 @@ def follow_problems(hass: HomeAssistant, coordinator: ChargerCoordinator) -> Cal
 
     sync()
     return coordinator.async_add_listener(sync)
+
+
+@callback
+def follow_links(hass: HomeAssistant, coordinator: ChargerCoordinator, path: LinkedPath | None) -> Callable[[], None]:
+    """Tell while an entity that is linked to a charger is deleted or disabled; the answer ends it."""
+    serial = coordinator.identity.serial
+
+    @callback
+    def sync() -> None:
+        name = charger_name(hass, coordinator.config_entry, coordinator.identity)
+        placeholders = {"charger": name} if path is not None and path.broken else None
+        _keep(hass, f"{LINK_BROKEN}_{serial}", LINK_BROKEN, placeholders)
+
+    sync()
+    return _nothing if path is None else path.listen_health(sync)
 
 
 @callback
@@ -135,6 +152,7 @@ def delete_issues(hass: HomeAssistant, entry: ConfigEntry, serials: Iterable[str
     for serial in serials:
         for problem in Problem:
             ir.async_delete_issue(hass, DOMAIN, _issue_id(problem, serial))
+        ir.async_delete_issue(hass, DOMAIN, f"{LINK_BROKEN}_{serial}")
     if hass.config_entries.async_get_entry(entry.entry_id) is None:
         ir.async_delete_issue(hass, DOMAIN, _other_issue_id(entry))
         ir.async_delete_issue(hass, DOMAIN, _cloud_issue_id(entry))
@@ -165,6 +183,10 @@ def _keep(hass: HomeAssistant, issue_id: str, key: str, placeholders: dict[str, 
 
 def _cloud_issue_id(entry: ConfigEntry) -> str:
     return f"{CLOUD_LOST}_{entry.entry_id}"
+
+
+def _nothing() -> None:
+    """End what never began."""
 
 
 def _other_issue_id(entry: ConfigEntry) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from homeassistant.util.yaml import load_yaml_dict
 
 import custom_components.chargekeeper
+from custom_components.chargekeeper import linked_flow
 from custom_components.chargekeeper.binary_sensor import BINARY_SENSORS
 from custom_components.chargekeeper.core.model import LIVE_AGE, Prefer, Problem
 from custom_components.chargekeeper.core.paths import ChargerError, PathBusy, PathDown
@@ -21,7 +22,8 @@ from custom_components.chargekeeper.errors import (
     as_home_assistant_error,
 )
 from custom_components.chargekeeper.event import EVENTS, OUTAGE
-from custom_components.chargekeeper.repairs import CLOUD_LOST, GROUP_MEMBER_MISSING, OTHER_INTEGRATION
+from custom_components.chargekeeper.linked import LINKS, SUBENTRY_LINKED
+from custom_components.chargekeeper.repairs import CLOUD_LOST, GROUP_MEMBER_MISSING, LINK_BROKEN, OTHER_INTEGRATION
 from custom_components.chargekeeper.sensor import GROUP_SENSORS, SENSORS, SHARE
 
 HOUSE = Path(custom_components.chargekeeper.__file__).parent
@@ -86,6 +88,8 @@ def test_steps_and_issues_name_only_what_they_are_given() -> None:
         "config.error": {"retry", "charger"},
         "entity.sensor.share": {"charger"},
         "options.step.load_group_limit": {"charger"},
+        "config_subentries.linked.step.reconfigure": {"charger"},
+        "config_subentries.linked.step.cloud_based": {"entities"},
         "exceptions": {"charger", "since", "limit", "minimum", "retry", "windows", "reason", "reasons"},
         "issues.other_integration": {"entry"},
         "issues.group_member_missing": {"charger", "group"},
@@ -113,9 +117,24 @@ def test_every_step_has_texts_for_its_fields() -> None:
             assert set(inner["data"]) == set(inner["data_description"])
 
 
+def test_every_step_error_and_abort_of_a_subentry_has_a_text_and_every_text_one() -> None:
+    assert set(TEXTS["config_subentries"]) == {SUBENTRY_LINKED}
+    texts = TEXTS["config_subentries"][SUBENTRY_LINKED]
+    assert set(texts) == {"entry_type", "initiate_flow", "step", "error", "abort"}
+    assert set(texts["initiate_flow"]) == {"user", "reconfigure"}
+    source = Path(linked_flow.__file__).read_text(encoding="utf-8")
+    assert set(re.findall(r"async def async_step_(\w+)", source)) == set(texts["step"])
+    assert set(re.findall(r'reason="(\w+)"', source)) == set(texts["abort"])
+    errors = set(re.findall(r'(?:errors\[.+\] =|return) "(\w+)"', source))
+    assert errors | {error for _, error in linked_flow.NEEDED.values()} == set(texts["error"])
+    for step, fields in {"user": {"charger", *LINKS}, "reconfigure": set(LINKS), "cloud_based": set[str]()}.items():
+        assert set(texts["step"][step].get("data", {})) == fields
+        assert set(texts["step"][step].get("data_description", {})) == fields
+
+
 def test_every_issue_has_a_text_and_every_text_an_issue() -> None:
     issues = {problem.value for problem in Problem}
-    assert set(TEXTS["issues"]) == issues | {OTHER_INTEGRATION, GROUP_MEMBER_MISSING, CLOUD_LOST}
+    assert set(TEXTS["issues"]) == issues | {OTHER_INTEGRATION, GROUP_MEMBER_MISSING, CLOUD_LOST, LINK_BROKEN}
 
 
 def test_every_choice_has_a_text() -> None:

@@ -153,6 +153,8 @@ class OverridePursuit:
         """As `Keeper.set_override`."""
         if not any(Capability.OVERRIDE in path.capabilities for path in self._router):
             raise Unsupported("unsupported", Capability.OVERRIDE)
+        if on:
+            self._router.admit(Capability.OVERRIDE)  # else it would wait for ever
         async with self._context.lock:
             self._hurry()
             intent = self._journal.entries.override

@@ -123,19 +123,30 @@ class Router:
 
         Raises:
             Unsupported: no path can do that with this charger.
-            PathDown: `charger_offline`, or `no_path` with the ISO time since when the cloud is lost as detail.
+            PathDown: `no_admitted_path` as `admit` raises it; `charger_offline` in the cloud, `local_lost` where only a
+                local path is admitted; else `no_path`, with the ISO time since when the cloud is lost as detail.
         """
         if route := self.route(capability):
             return route
-        capable = [path for path in self.ordered() if capability in path.capabilities]
         for path in self:
             path.breaker.hurry()
+        self.admit(capability)
+        capable = {path.source: path for path in self.ordered() if capability in path.capabilities}
         if not capable and any(path.said is not None for path in self):
             raise Unsupported("unsupported", capability)
-        if any(path.breaker.usable for path in capable):
+        cloud = capable.get(Source.CLOUD)
+        if cloud is not None and cloud.breaker.usable:
             raise PathDown("charger_offline")
-        since = next((path.breaker.opened_at for path in capable if path.breaker.opened_at is not None), None)
+        if cloud is None and capable:
+            raise PathDown("local_lost")
+        since = None if cloud is None else cloud.breaker.opened_at
         raise PathDown("no_path", "" if since is None else since.isoformat())
+
+    def admit(self, capability: Capability) -> None:
+        """Refuse what only paths can do that the user's preference does not admit. Raises PathDown."""
+        able = [path for path in self if capability in path.capabilities]
+        if able and not any(path in able for path in self.ordered()):
+            raise PathDown("no_admitted_path")
 
     async def send(self, path: ChargerPath, command: Command, *, hurried: bool = False) -> None:
         """Send a command on one path; returning means acknowledged.
