@@ -321,7 +321,7 @@ class FakeMember:
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback)
 
-    async def command(self, setting: Setting) -> Outcome:
+    async def command(self, setting: Setting, *, automatic: bool = False) -> Outcome:
         if isinstance(setting, SetCurrent) and setting.amps > max(self.shown_amps, self._share or 0):
             raise UnsafeRequest("above_ceiling")
         return await self._carry(setting)

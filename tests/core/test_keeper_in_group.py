@@ -16,6 +16,7 @@ from custom_components.chargekeeper.core.model import (
     Status,
 )
 from custom_components.chargekeeper.core.paths import (
+    NotApplicable,
     PathDown,
     SetCharging,
     SetCurrent,
@@ -40,7 +41,7 @@ def events(bench: Bench) -> list[str]:
 
 async def pause_by_group(bench: Bench) -> None:
     bench.keeper.group_share, bench.keeper.group_paused = 0, True
-    await bench.keeper.command(PAUSE)
+    await bench.keeper.command(PAUSE, automatic=True)
     await bench.poll()
 
 
@@ -139,6 +140,16 @@ async def test_without_a_schedule_the_charger_is_told_to_charge(bench: Bench) ->
     assert bench.cloud.commands == [PAUSE, SetCharging(on=True)]
     await bench.poll()
     assert bench.status() is Status.CHARGING
+
+
+async def test_a_pause_of_the_user_is_not_lifted_with_that_of_the_group(bench: Bench) -> None:
+    await bench.keeper.command(PAUSE)
+    await bench.poll()
+    await pause_by_group(bench)
+    room_again(bench)
+    with pytest.raises(NotApplicable, match="paused"):
+        await bench.keeper.lift_pause()
+    assert bench.cloud.commands == [PAUSE]
 
 
 async def test_a_pause_that_cannot_be_lifted_says_why(bench: Bench) -> None:

@@ -217,6 +217,8 @@ class Commands:
             self.admit(SetCharging(on=True))
             if self._shown(STATUS) is not Status.PAUSED:
                 return Outcome.VERIFIED
+            if self._context.journal.entries.pause is not None:
+                raise NotApplicable("paused")  # by the user too
             await self._deliver(SetCharging(on=True) if by_hand else SetOverride(on=False), automatic=False)
             return Outcome.ACCEPTED
 
