@@ -29,8 +29,9 @@ from .coordinator import (
 from .core.keeper import Keeper
 from .core.model import Identity, Problem
 from .load_group import async_open_groups, async_remove_group, async_setup_group, async_unload_group
+from .outages import follow_outages
 from .registry import as_entry_data, async_open, entry_key, get_registry, identities, open_keeper, owned_elsewhere
-from .repairs import delete_issues, follow_other_integration, follow_problems
+from .repairs import delete_issues, follow_cloud, follow_other_integration, follow_problems
 from .services import async_setup_services
 from .storage import SnapshotSaver
 from .wallbox.account import AccountSnapshot
@@ -74,6 +75,8 @@ async def async_setup_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry)
 
     entry.async_on_unload(holdings.account.listen(partial(_account_changed, hass, entry)))
     entry.async_on_unload(follow_other_integration(hass, entry))
+    entry.async_on_unload(follow_outages(entry))
+    entry.async_on_unload(follow_cloud(hass, entry))
     entry.async_on_unload(entry.add_update_listener(_entry_updated))
     entry.async_on_unload(hass.bus.async_listen_once(EVENT_HOMEASSISTANT_FINAL_WRITE, save_last))
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
@@ -208,6 +211,7 @@ async def _forget(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, identity:
     runtime.holdings.keepers.pop(serial)
     get_registry(hass).keepers.pop(identity.key)
     runtime.holdings.account.forget(serial)
+    runtime.holdings.outages.forget(serial)
     await runtime.holdings.stores.forget(serial)
     delete_issues(hass, entry, [serial])
 

@@ -29,6 +29,7 @@ from .core.clock import Clock, SystemClock
 from .core.group import LoadGroup
 from .core.keeper import Keeper, KeeperOptions
 from .core.model import Identity, Maker, Prefer
+from .core.outages import OutageLog
 from .storage import EntryStores
 from .wallbox.account import WallboxAccount
 
@@ -43,11 +44,12 @@ class Holdings:
     stores: EntryStores
     account: WallboxAccount
     keepers: dict[str, Keeper]
+    outages: OutageLog
 
 
 @dataclass(slots=True)
 class Registry:
-    """Everything by its identity: accounts and stores by the entry's unique id, keepers by maker and serial."""
+    """Everything by its identity: keepers by maker and serial, the rest by the entry's unique id."""
 
     clock: Clock
     accounts: dict[str, WallboxAccount] = field(default_factory=dict)
@@ -57,6 +59,7 @@ class Registry:
     """The keepers that are started; the others wait for their entry to be set up again."""
     groups: dict[str, LoadGroup] = field(default_factory=dict)
     """Load groups by the unique id of their entry."""
+    outages: dict[str, OutageLog] = field(default_factory=dict)
     trials: dict[tuple[str, str, str], WallboxAccount] = field(default_factory=dict)
     """Accounts that a config flow tried, or whose entry was removed, by e-mail and hosts: a further try spends from the
     same purses."""
@@ -92,6 +95,7 @@ class Registry:
         """The entry of an account was removed; only the purses matter from now on."""
         self.trials[account_key(credentials)] = self.accounts.pop(user_id)
         self.stores.pop(user_id)
+        self.outages.pop(user_id, None)
 
     @callback
     def make_account(self, hass: HomeAssistant, credentials: Credentials) -> WallboxAccount:
@@ -178,10 +182,19 @@ async def async_open(hass: HomeAssistant, entry: ConfigEntry) -> Holdings:
         registry.adopt(user_id, account)
         account.restore_purses(stores.purses)
     account.set_credentials(str(entry.data[CONF_EMAIL]), str(entry.data[CONF_PASSWORD]))
-    holdings = Holdings(stores, account, {})
+    holdings = Holdings(stores, account, {}, _outages(registry, user_id, stores))
     for identity in identities(entry):
         open_keeper(hass, entry, holdings, identity)
     return holdings
+
+
+def _outages(registry: Registry, user_id: str, stores: EntryStores) -> OutageLog:
+    """The record of an account's outages, from the registry or the store."""
+    if user_id not in registry.outages:
+        log = OutageLog(registry.clock, lambda: stores.save_outages_soon(log.export()))
+        log.restore(stores.outages)
+        registry.outages[user_id] = log
+    return registry.outages[user_id]
 
 
 @callback

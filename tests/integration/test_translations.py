@@ -10,7 +10,7 @@ from homeassistant.util.yaml import load_yaml_dict
 
 import custom_components.chargekeeper
 from custom_components.chargekeeper.binary_sensor import BINARY_SENSORS
-from custom_components.chargekeeper.core.model import Prefer, Problem
+from custom_components.chargekeeper.core.model import LIVE_AGE, Prefer, Problem
 from custom_components.chargekeeper.core.paths import ChargerError, PathBusy, PathDown
 from custom_components.chargekeeper.errors import (
     ERRORS,
@@ -21,7 +21,7 @@ from custom_components.chargekeeper.errors import (
     as_home_assistant_error,
 )
 from custom_components.chargekeeper.event import EVENTS, OUTAGE
-from custom_components.chargekeeper.repairs import GROUP_MEMBER_MISSING, OTHER_INTEGRATION
+from custom_components.chargekeeper.repairs import CLOUD_LOST, GROUP_MEMBER_MISSING, OTHER_INTEGRATION
 from custom_components.chargekeeper.sensor import GROUP_SENSORS, SENSORS, SHARE
 
 HOUSE = Path(custom_components.chargekeeper.__file__).parent
@@ -29,7 +29,13 @@ TEXTS: dict[str, Any] = json.loads((HOUSE / "translations" / "en.json").read_tex
 ICONS: dict[str, Any] = json.loads((HOUSE / "icons.json").read_text(encoding="utf-8"))
 SERVICES: dict[str, Any] = load_yaml_dict(HOUSE / "services.yaml")
 PLACEHOLDER = re.compile(r"\{([^}]*)\}")
-WITHOUT_TABLE = {"schedules_left", "until_time_missing", "until_time_past"}
+WITHOUT_TABLE = {
+    "no_account",
+    "schedules_left",
+    "until_time_missing",
+    "until_time_past",
+    *(f"tried_{path}" for path in LIVE_AGE),
+}
 
 
 def _strings(value: object, path: str = "") -> Iterator[tuple[str, str]]:
@@ -66,6 +72,7 @@ def test_an_exception_names_exactly_what_it_is_given() -> None:
     reasons: list[tuple[type[ChargerError], str]] = [(kind, reason) for kind, rows in ERRORS.items() for reason in rows]
     reasons += [(kind, "unlisted") for kind in UNLISTED]
     reasons.append((PathDown, "no_path_since"))
+    reasons.remove((PathDown, "paths_failed"))  # see test_errors
     for kind, reason in reasons:
         detail = "2026-11-02T12:00:00+00:00" if reason == "no_path_since" else ""
         slug = reason.removesuffix("_since")
@@ -85,9 +92,11 @@ def test_steps_and_issues_name_only_what_they_are_given() -> None:
         "config.error": {"retry", "charger"},
         "entity.sensor.share": {"charger"},
         "options.step.load_group_limit": {"charger"},
-        "exceptions": {"charger", "since", "limit", "minimum", "retry", "windows"},
+        "exceptions.no_account": {"entry"},
+        "exceptions": {"charger", "since", "limit", "minimum", "retry", "windows", "reason", "reasons"},
         "issues.other_integration": {"entry"},
         "issues.group_member_missing": {"charger", "group"},
+        "issues.cloud_lost": {"since", "chargers"},
         "issues": {"charger"},
     }
     for path, text in _strings(TEXTS):
@@ -112,7 +121,8 @@ def test_every_step_has_texts_for_its_fields() -> None:
 
 
 def test_every_issue_has_a_text_and_every_text_an_issue() -> None:
-    assert set(TEXTS["issues"]) == {problem.value for problem in Problem} | {OTHER_INTEGRATION, GROUP_MEMBER_MISSING}
+    ours = {OTHER_INTEGRATION, GROUP_MEMBER_MISSING, CLOUD_LOST}
+    assert set(TEXTS["issues"]) == {problem.value for problem in Problem} | ours
 
 
 def test_every_choice_has_a_text() -> None:

@@ -11,6 +11,7 @@ from .journal import Journal
 from .ledger import Ledger
 from .limits import MINIMUM_CURRENT
 from .model import Prefer, Problem
+from .pace import Pace
 from .paths import ChargerError, NoConnection
 
 LOGGER = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Context:
         self.options = options
         self.journal = journal
         self.ledger = Ledger()
+        self.pace = Pace(clock)
         self.problems: set[Problem] = set()
         self.group_share: float | None = None
         self.group_paused = False

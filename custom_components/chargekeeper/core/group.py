@@ -72,8 +72,8 @@ class GroupMember(Protocol):
     def listen(self, callback: Callable[[Snapshot], None]) -> Callable[[], None]:
         """Be given each new snapshot; the answer ends it."""
 
-    async def command(self, setting: Setting) -> Outcome:
-        """Carry out a setting. Raises ChargerError."""
+    async def command(self, setting: Setting, *, automatic: bool = False) -> Outcome:
+        """Carry out a setting; `automatic` where the user did not ask for it. Raises ChargerError."""
 
     async def lift_pause(self) -> Outcome:
         """Take back a pause of the group: the schedule, or the user's override, rules again. Raises ChargerError."""
@@ -408,7 +408,7 @@ class LoadGroup:
             if setting == SetCharging(on=True):
                 await member.lift_pause()
             else:
-                await member.command(setting)
+                await member.command(setting, automatic=True)
             seat.refusals = 0
         except ChargerError as err:
             LOGGER.debug("A member of a load group did not take a command: %s", err)
