@@ -16,6 +16,7 @@ from .model import (
     ECO_MODE,
     LOCKED,
     OCPP,
+    SCHEDULE,
     STATUS,
     Capability,
     Outcome,
@@ -36,12 +37,16 @@ from .paths import (
     SetCurrent,
     SetEcoMode,
     SetLock,
+    SetOverride,
     Setting,
     UnsafeRequest,
 )
 from .routing import Router
 
 LOGGER = logging.getLogger(__name__)
+
+PAUSE_OVER = ALLOWED_TO_CHARGE | {Status.WAITING_SCHEDULE}
+"""After these there is no pause any more."""
 
 EXPECT_WITHIN = 150.0
 """Seconds within which a setting must show: one groups poll of the Wallbox cloud and some."""
@@ -181,6 +186,8 @@ class Commands:
                 LOGGER.warning("A command (%s) was sent but never showed at the charger", name)
         for capability in list(self._strays):
             self._settle_strays(capability, now)
+        if Capability.CHARGING not in self._expected and self._shown(STATUS) in PAUSE_OVER:
+            self._context.held_back = False
 
     async def _carry_out(self, capability: Capability) -> Outcome:
         async with self._context.lock:
@@ -195,11 +202,31 @@ class Commands:
             else:
                 await self.before(setting)
             if self._holds(setting):
+                if not wish.automatic and self._context.paused_by_group:
+                    await self.after(setting, None)  # now it is the user's pause as well
                 return Outcome.VERIFIED
             base = self._shown(STATUS)
             await self._deliver(setting, automatic=wish.automatic)
             if not wish.automatic:
                 await self.after(setting, base)
+            return Outcome.ACCEPTED
+
+    async def lift_pause(self, *, overridden: bool) -> Outcome:
+        """As `Keeper.lift_pause`; `overridden` while the schedule does not rule."""
+        has_schedule = any(window.enabled for window in self._snapshot().value(SCHEDULE) or ())
+        if overridden or not has_schedule or self._router.first(Capability.OVERRIDE) is None:
+            return await self.command(SetCharging(on=True), automatic=True)
+        return await self._context.run(self._hand_back())
+
+    async def _hand_back(self) -> Outcome:
+        """Let the schedule rule again, which may start charging at once."""
+        async with self._context.lock:
+            self.admit(None)
+            self._keep_pace(SetCharging(on=True))
+            delivery = await self._router.deliver(SetOverride(on=False), self.lower_for_start)
+            delivery.require()
+            self._context.pace.switched()
+            self._router.read_back(delivery.carried[0])
             return Outcome.ACCEPTED
 
     async def send_now(self, setting: Setting) -> None:
@@ -227,6 +254,8 @@ class Commands:
         self._context.publish()
         if automatic:
             self._note_pace(setting)
+        if isinstance(setting, SetCharging):
+            self._context.held_back = automatic and not setting.on and self._context.journal.entries.pause is None
         for path in delivery.carried:
             if setting.capability is Capability.CHARGING or path.source is not Source.CLOUD:
                 self._router.read_back(path, lambda: self._expected.get(setting.capability) is not sent)

@@ -70,7 +70,6 @@ class Keeper(PathListener):
         self._maintenance = Maintenance(self._context, self._router)
         self._lowering = Lowering(self._context, self._router, self._commands)
         self._own_limits = limits.Limits()
-        self._group_share: float | None = None
         self._handover = Handover(self._context, self._router)
         self._detach: dict[Source, list[Callable[[], None]]] = {}
         self._listeners: list[Callable[[Snapshot], None]] = []
@@ -102,11 +101,11 @@ class Keeper(PathListener):
     @property
     def group_share(self) -> float | None:
         """The share that a load group allots, A: part of the `load_group_limit`. The group itself sees to it."""
-        return self._group_share
+        return self._context.group_share
 
     @group_share.setter
     def group_share(self, amps: float | None) -> None:
-        self._group_share = amps
+        self._context.group_share = amps
         self._publish()
 
     def listen(self, callback: Callable[[Snapshot], None]) -> Callable[[], None]:
@@ -254,7 +253,7 @@ class Keeper(PathListener):
         readings, change_at = self._context.ledger.visible(now, {path.source for path in self._router if usable(path)})
         limits.cap_load_group(readings, self.options.load_group_limit, wall)
         self._own_limits = limits.Limits.of(readings)
-        limits.cap_load_group(readings, self._group_share, wall)
+        limits.cap_load_group(readings, self._context.group_share, wall)
         if self._maintenance.restarting:
             readings.put(STATUS, Reading(Status.RESTARTING, paths[0].source if paths else Source.CACHE, wall))
         windows = readings.value(SCHEDULE) or ()
@@ -324,6 +323,16 @@ class Keeper(PathListener):
             ChargerError: it was not carried out, and why.
         """
         return await self._commands.command(setting, automatic=automatic)
+
+    async def lift_pause(self) -> Outcome:
+        """Take back a pause that a load group made: the schedule, or the user's override, rules again.
+
+        Raises:
+            NotApplicable: `paused`, where the user wants it paused as well.
+            PathBusy: `too_soon`.
+            ChargerError: it was not carried out, and why.
+        """
+        return await self._commands.lift_pause(overridden=self._override.shown.on)
 
     async def set_override(self, on: bool, *, until: Until = Until.FULL, until_at: datetime | None = None) -> Outcome:
         """Charge now whatever the schedule says (`on`), or let the schedule rule again.

@@ -287,6 +287,8 @@ class OverridePursuit:
         status = None if said is None else said.status
         if status in OVERRIDE_IN_EFFECT and heard_at <= self._released_on:
             status = Status.WAITING_SCHEDULE  # that was before we handed it back
+        if status is Status.PAUSED and self._context.paused_by_group:
+            status = Status.WAITING_POWER  # nobody has ended it
         window_closed = self._inside_at_confirm is True and self._inside(heard_at) is False
         return decide(
             intent,
