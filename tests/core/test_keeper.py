@@ -735,6 +735,26 @@ async def test_i1_a_start_lowers_a_setting_above_the_ceiling_first(bench: Bench)
     assert bench.sent == [SetCurrent(10), SetCharging(on=True)]
 
 
+async def test_i1_what_is_not_seen_yet_is_lowered_before_a_start_too(bench: Bench) -> None:
+    bench.charger.manual, bench.charger.amps = Manual.PAUSE, 8
+    await bench.tell()
+    await bench.keeper.command(SetCurrent(12))
+    bench.keeper.group_share = 10.0
+    assert await bench.keeper.command(SetCharging(on=True)) is Outcome.ACCEPTED
+    assert bench.sent == [SetCurrent(12), SetCurrent(10), SetCharging(on=True)]
+
+
+async def test_i1_a_lowering_whose_answer_is_lost_lets_nothing_start_and_may_arrive(bench: Bench) -> None:
+    bench.charger.manual = Manual.PAUSE
+    await bench.tell()
+    bench.keeper.group_share = 10.0
+    bench.cloud.lost_answers = 1
+    with pytest.raises(PathDown):
+        await bench.keeper.command(SetCharging(on=True))
+    assert bench.sent == [SetCurrent(10)]
+    assert await refusal(bench, SetCurrent(12)) == (UnsafeRequest, "above_ceiling")
+
+
 async def test_i1_no_start_without_the_lowering(bench: Bench) -> None:
     bench.keeper.group_share = 10.0
     bench.cloud.errors.append(NotAllowed("role_too_low"))

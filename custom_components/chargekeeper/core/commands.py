@@ -124,9 +124,19 @@ class Commands:
         What is known only from long ago may have been lowered since: what looks like lowering could raise it (I1).
         """
         shown = self.shown_current
+        return None if shown is None else min([shown, *self._currents_under_way])
+
+    @property
+    def highest_current(self) -> float | None:
+        """The highest that the charger may be set to now, A, as far as is known; None where nothing is."""
+        shown = self._snapshot().value(CHARGING_CURRENT)
+        return max([*([] if shown is None else [shown]), *self._currents_under_way], default=None)
+
+    @property
+    def _currents_under_way(self) -> list[int]:
+        """Settings of the current that were sent, or may yet arrive, and are not seen."""
         under_way = [*self._strays.get(Capability.CURRENT, ()), self._expected.get(Capability.CURRENT)]
-        sent = [each.setting.amps for each in under_way if each is not None and isinstance(each.setting, SetCurrent)]
-        return None if shown is None else min([shown, *sent])
+        return [each.setting.amps for each in under_way if each is not None and isinstance(each.setting, SetCurrent)]
 
     def forget_queue(self) -> None:
         """Nothing waits any more: who waited was told."""
@@ -153,7 +163,7 @@ class Commands:
 
         Over another path the start could overtake it. Raises ChargerError; UnsafeRequest where the path cannot do that.
         """
-        known = limits.Limits.of(self._snapshot().readings)
+        known = replace(limits.Limits.of(self._snapshot().readings), charging_current=self.highest_current)
         if (amps := limits.safe_start(known)) is None:
             return
         limits.permit(amps, known)
@@ -240,7 +250,7 @@ class Commands:
         Raises:
             ChargerError: no path carried it.
         """
-        present, sent = self._snapshot().value(CHARGING_CURRENT), _Sent(setting, self._clock.monotonic())
+        present, sent = self.highest_current, _Sent(setting, self._clock.monotonic())
         lowers = isinstance(setting, SetCurrent) and present is not None and setting.amps < present
         starts = isinstance(setting, SetCharging) and setting.on
         prepare = self.lower_for_start if starts else None
