@@ -45,6 +45,9 @@ from .routing import Router
 
 LOGGER = logging.getLogger(__name__)
 
+PAUSE_OVER = ALLOWED_TO_CHARGE | {Status.WAITING_SCHEDULE}
+"""After these there is no pause any more."""
+
 EXPECT_WITHIN = 150.0
 """Seconds within which a setting must show: one groups poll of the Wallbox cloud and some."""
 
@@ -125,9 +128,19 @@ class Commands:
         What is known only from long ago may have been lowered since: what looks like lowering could raise it (I1).
         """
         shown = self.shown_current
+        return None if shown is None else min([shown, *self._currents_under_way])
+
+    @property
+    def highest_current(self) -> float | None:
+        """The highest that the charger may be set to now, A, as far as is known; None where nothing is."""
+        shown = self._snapshot().value(CHARGING_CURRENT)
+        return max([*([] if shown is None else [shown]), *self._currents_under_way], default=None)
+
+    @property
+    def _currents_under_way(self) -> list[int]:
+        """Settings of the current that were sent, or may yet arrive, and are not seen."""
         under_way = [*self._strays.get(Capability.CURRENT, ()), self._expected.get(Capability.CURRENT)]
-        sent = [each.setting.amps for each in under_way if each is not None and isinstance(each.setting, SetCurrent)]
-        return None if shown is None else min([shown, *sent])
+        return [each.setting.amps for each in under_way if each is not None and isinstance(each.setting, SetCurrent)]
 
     def forget_queue(self) -> None:
         """Nothing waits any more: who waited was told."""
@@ -157,7 +170,7 @@ class Commands:
         Over another path the start could overtake it. Raises ChargerError; UnsafeRequest where the path cannot do that.
         """
         self._require_share()
-        known = limits.Limits.of(self._snapshot().readings)
+        known = replace(limits.Limits.of(self._snapshot().readings), charging_current=self.highest_current)
         if (amps := limits.safe_start(known)) is None:
             return
         limits.permit(amps, known)
@@ -171,23 +184,6 @@ class Commands:
                 self._note_stray(sent)
             raise
         self._expect(sent)
-
-    async def lift_pause(self, overridden: Callable[[], bool]) -> Outcome:
-        """As `Keeper.lift_pause`; `overridden` tells whether the user wants the charger to charge now."""
-        async with self._context.lock:
-            self.admit(START)
-            if self._shown(STATUS) is not Status.PAUSED:
-                return Outcome.VERIFIED
-            self._keep_pace(START)
-            scheduled = any(window.enabled for window in self._snapshot().value(SCHEDULE) or ())
-            if overridden() or not scheduled:
-                await self._deliver(START, automatic=True)
-                return Outcome.ACCEPTED
-            delivery = await self._router.deliver(SetOverride(on=False), self.lower_for_start)
-            delivery.require()
-            self._context.pace.switched()
-            self._router.read_back(delivery.carried[0])
-            return Outcome.ACCEPTED
 
     def _require_share(self) -> None:
         """Refuse a start for which the load group has no room. Raises UnsafeRequest."""
@@ -213,6 +209,8 @@ class Commands:
                 LOGGER.warning("A command (%s) was sent but never showed at the charger", name)
         for capability in list(self._strays):
             self._settle_strays(capability, now)
+        if Capability.CHARGING not in self._expected and self._shown(STATUS) in PAUSE_OVER:
+            self._context.held_back = False
 
     async def _carry_out(self, capability: Capability) -> Outcome:
         async with self._context.lock:
@@ -227,11 +225,31 @@ class Commands:
             else:
                 await self.before(setting)
             if self._holds(setting):
+                if not wish.automatic and self._context.paused_by_group:
+                    await self.after(setting, None)  # now it is the user's pause as well
                 return Outcome.VERIFIED
             base = self._shown(STATUS)
             await self._deliver(setting, automatic=wish.automatic)
             if not wish.automatic:
                 await self.after(setting, base)
+            return Outcome.ACCEPTED
+
+    async def lift_pause(self, *, overridden: bool) -> Outcome:
+        """As `Keeper.lift_pause`; `overridden` while the schedule does not rule."""
+        has_schedule = any(window.enabled for window in self._snapshot().value(SCHEDULE) or ())
+        if overridden or not has_schedule or self._router.first(Capability.OVERRIDE) is None:
+            return await self.command(START, automatic=True)
+        return await self._context.run(self._hand_back())
+
+    async def _hand_back(self) -> Outcome:
+        """Let the schedule rule again, which may start charging at once."""
+        async with self._context.lock:
+            self.admit(None)
+            self._keep_pace(START)
+            delivery = await self._router.deliver(SetOverride(on=False), self.lower_for_start)
+            delivery.require()
+            self._context.pace.switched()
+            self._router.read_back(delivery.carried[0])
             return Outcome.ACCEPTED
 
     async def send_now(self, setting: Setting) -> None:
@@ -245,7 +263,7 @@ class Commands:
         Raises:
             ChargerError: no path carried it.
         """
-        present, sent = self._snapshot().value(CHARGING_CURRENT), _Sent(setting, self._clock.monotonic())
+        present, sent = self.highest_current, _Sent(setting, self._clock.monotonic())
         lowers = isinstance(setting, SetCurrent) and present is not None and setting.amps < present
         prepare = self.lower_for_start if setting == START else None
         delivery = await self._router.deliver(setting, prepare, everywhere=lowers)
@@ -258,6 +276,8 @@ class Commands:
         self._context.publish()
         if automatic:
             self._note_pace(setting)
+        if isinstance(setting, SetCharging):
+            self._context.held_back = automatic and not setting.on and self._context.journal.entries.pause is None
         for path in delivery.carried:
             if setting.capability is Capability.CHARGING or path.source is not Source.CLOUD:
                 self._router.read_back(path, lambda: self._expected.get(setting.capability) is not sent)

@@ -111,11 +111,11 @@ class Keeper(PathListener):
     @property
     def group_paused(self) -> bool:
         """Whether a load group has paused the charger: an override then waits, and is not superseded by that."""
-        return self._context.group_paused
+        return self._context.held_back
 
     @group_paused.setter
     def group_paused(self, paused: bool) -> None:
-        self._context.group_paused = paused
+        self._context.held_back = paused
         self._group_changed()
 
     def listen(self, callback: Callable[[Snapshot], None]) -> Callable[[], None]:
@@ -341,17 +341,14 @@ class Keeper(PathListener):
         return await self._commands.command(setting, automatic=automatic)
 
     async def lift_pause(self) -> Outcome:
-        """Take back a pause of the load group: the schedule rules again, or the user's override.
-
-        Returns:
-            `VERIFIED` where the charger is not paused any more, else `ACCEPTED`.
+        """Take back a pause that a load group made: the schedule, or the user's override, rules again.
 
         Raises:
-            PathBusy: `too_soon` after the last automatic start or stop.
-            NotApplicable: `paused`, by the user.
-            ChargerError: any other: it was not carried out, and why.
+            NotApplicable: `paused`, where the user wants it paused as well.
+            PathBusy: `too_soon`.
+            ChargerError: it was not carried out, and why.
         """
-        return await self._context.run(self._commands.lift_pause(lambda: self._override.shown.on))
+        return await self._commands.lift_pause(overridden=self._override.shown.on)
 
     async def set_override(self, on: bool, *, until: Until = Until.FULL, until_at: datetime | None = None) -> Outcome:
         """Charge now whatever the schedule says (`on`), or let the schedule rule again.

@@ -8,10 +8,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 import logging
 from math import inf
+from types import EllipsisType
 
 from . import schedule
 from .context import Context
-from .journal import APPLICATIONS, Decision, End, Intent, IntentState, Seen, Step, Until, begin_end, decide
+from .journal import APPLICATIONS, Decision, End, Intent, IntentState, Pause, Seen, Step, Until, begin_end, decide
 from .model import (
     CAR_CONNECTED,
     OVERRIDE_IN_EFFECT,
@@ -59,9 +60,6 @@ REPORT_LAG = 60.0
 FULL_AFTER_WAITING = 600.0
 """Seconds for which the car takes nothing until it counts as full, after at least `FULL_ENERGY` kWh."""
 FULL_ENERGY = 0.2
-
-HELD_BACK = frozenset({Status.PAUSED, Status.WAITING_SCHEDULE})
-"""How a charger looks that its load group does not let charge."""
 
 HANDED_BACK = frozenset({End.CANCELLED, End.TIME, End.FULL})
 """After these ends the charger is told that its schedule rules; after others that is so, or not wanted any more."""
@@ -162,13 +160,15 @@ class OverridePursuit:
                 raise refusal
             return Outcome.FAILED if on and self._context.problems & FAILURES else self._outcome()
 
-    async def give_way(self) -> None:
+    async def give_way(self, pause: Pause) -> None:
         """The user has paused the charger instead: a pause must not be handed back. The lock is held."""
         intent = self._journal.entries.override
-        if intent is not None and intent.state is not IntentState.ENDING:
-            await self._end(replace(intent, sent=False), End.CANCELLED)
-        elif intent is not None:
-            await self._journal.write(override=replace(intent, sent=False))
+        if intent is not None:
+            intent = replace(intent, sent=False)
+        if intent is None or intent.state is IntentState.ENDING:
+            await self._journal.write(override=intent, pause=pause)
+        else:
+            await self._end(intent, End.CANCELLED, pause)
 
     async def end_for_good(self) -> tuple[str, ...]:
         """End the override before the charger is given up; the windows that stay disabled, as text."""
@@ -210,10 +210,10 @@ class OverridePursuit:
         await self._journal.write(override=replace(intent, until=until, until_at=until_at), pause=None)
         self._context.publish()
 
-    async def _end(self, intent: Intent, end: End) -> None:
+    async def _end(self, intent: Intent, end: End, pause: Pause | EllipsisType = ...) -> None:
         said = self._said()
         theirs = None if said is None else said.status
-        await self._journal.write(override=begin_end(intent, end, theirs))
+        await self._journal.write(override=begin_end(intent, end, theirs), pause=pause)
         if end is End.SUPERSEDED:
             self._context.problems.add(Problem.OVERRIDE_SUPERSEDED)
             details = {"ours": Status.CHARGING.value, "theirs": "" if theirs is None else theirs.value}
@@ -287,8 +287,10 @@ class OverridePursuit:
         status = None if said is None else said.status
         if status in OVERRIDE_IN_EFFECT and heard_at <= self._released_on:
             status = Status.WAITING_SCHEDULE  # that was before we handed it back
-        if self._context.held_by_group and status in HELD_BACK:
-            status = None  # neither somebody's pause nor an override without effect: it goes on when there is room
+        if status is Status.PAUSED and self._context.paused_by_group:
+            status = Status.WAITING_POWER  # nobody has ended it
+        elif status is Status.WAITING_SCHEDULE and self._context.paused_by_group:
+            status = None  # it is not without effect: the group lets it charge when there is room
         window_closed = self._inside_at_confirm is True and self._inside(heard_at) is False
         return decide(
             intent,

@@ -62,8 +62,7 @@ class PausePursuit:
         self._sent()
         self._disturbed = False
         try:
-            await self._journal.write(pause=Pause(created_at=self._clock.now(), base=base))
-            await self._override.give_way()
+            await self._override.give_way(Pause(created_at=self._clock.now(), base=base))
         except NotSaved:
             LOGGER.warning("The pause could not be saved; it will not be restored if the charger drops it")
 
