@@ -14,7 +14,7 @@ from homeassistant.util.json import JsonValueType
 import voluptuous as vol
 
 from .button import RestartButton
-from .const import DOMAIN
+from .const import CONF_KIND, DOMAIN, KIND_WALLBOX_ACCOUNT
 from .coordinator import ChargeKeeperConfigEntry
 from .core.journal import Until
 from .outages import outage_report
@@ -85,7 +85,16 @@ async def _set_tou_override(switch: OverrideSwitch, call: ServiceCall) -> None:
 
 async def _outage_report(call: ServiceCall) -> ServiceResponse:
     """The outages of one account; without naming it, of the only one."""
-    entry: ChargeKeeperConfigEntry = async_get_config_entry(call.hass, DOMAIN, call.data.get(ATTR_CONFIG_ENTRY_ID))
+    loaded: list[ChargeKeeperConfigEntry] = call.hass.config_entries.async_loaded_entries(DOMAIN)
+    accounts = [entry.entry_id for entry in loaded if entry.data[CONF_KIND] == KIND_WALLBOX_ACCOUNT]
+    entry_id = call.data.get(ATTR_CONFIG_ENTRY_ID, accounts[0] if len(accounts) == 1 else None)
+    entry: ChargeKeeperConfigEntry = async_get_config_entry(call.hass, DOMAIN, entry_id)
+    if entry.data[CONF_KIND] != KIND_WALLBOX_ACCOUNT:
+        raise ServiceValidationError(
+            translation_domain=DOMAIN,
+            translation_key="no_account",
+            translation_placeholders={"entry": entry.title},
+        )
     return {"outages": cast("JsonValueType", outage_report(call.hass, entry))}
 
 

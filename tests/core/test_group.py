@@ -254,6 +254,7 @@ class FakeMember:
         self.reachable = 0.0  # the highest setting that anything commanded since the last poll may bring
         self._share: float | None = None
         self.group_paused = False
+        self.automatic: list[bool] = []
         self._sending: list[float] = []  # settings under way, 0 for other commands
         self._unseen = False
         self._listeners: list[Callable[[Snapshot], None]] = []
@@ -322,6 +323,7 @@ class FakeMember:
         return lambda: self._listeners.remove(callback)
 
     async def command(self, setting: Setting, *, automatic: bool = False) -> Outcome:
+        self.automatic.append(automatic)
         if isinstance(setting, SetCurrent) and setting.amps > max(self.shown_amps, self._share or 0):
             raise UnsafeRequest("above_ceiling")
         return await self._carry(setting)
@@ -653,7 +655,7 @@ async def test_a_member_started_by_hand_without_a_share_is_paused_again() -> Non
 
 async def test_a_group_too_small_for_all_serves_those_with_a_car_in_order() -> None:
     bench = circuit(12, 16, 16, 16)
-    first, second, _ = bench.members
+    first, second, third = bench.members
     first.car = False
     await bench.calm(10)
     assert bench.shares() == [0, 6, 6]
@@ -664,6 +666,7 @@ async def test_a_group_too_small_for_all_serves_those_with_a_car_in_order() -> N
     assert bench.shares() == [6, 6, 0]
     assert bench.paused() == [False, False, True]
     assert [member.group_paused for member in bench.members] == [False, False, True]
+    assert all(third.automatic), "no will of the user's"
     second.car = False
     await bench.calm(10)
     assert bench.shares() == [6, 0, 6]

@@ -51,6 +51,7 @@ from custom_components.chargekeeper.core.paths import (
     SetCurrent,
     SetEcoMode,
     SetLock,
+    SetOverride,
     Setting,
     UnsafeRequest,
     Unsupported,
@@ -734,6 +735,26 @@ async def test_i1_a_start_lowers_a_setting_above_the_ceiling_first(bench: Bench)
     assert bench.sent == [SetCurrent(10), SetCharging(on=True)]
 
 
+async def test_i1_what_is_not_seen_yet_is_lowered_before_a_start_too(bench: Bench) -> None:
+    bench.charger.manual, bench.charger.amps = Manual.PAUSE, 8
+    await bench.tell()
+    await bench.keeper.command(SetCurrent(12))
+    bench.keeper.group_share = 10.0
+    assert await bench.keeper.command(SetCharging(on=True)) is Outcome.ACCEPTED
+    assert bench.sent == [SetCurrent(12), SetCurrent(10), SetCharging(on=True)]
+
+
+async def test_i1_a_lowering_whose_answer_is_lost_lets_nothing_start_and_may_arrive(bench: Bench) -> None:
+    bench.charger.manual = Manual.PAUSE
+    await bench.tell()
+    bench.keeper.group_share = 10.0
+    bench.cloud.lost_answers = 1
+    with pytest.raises(PathDown):
+        await bench.keeper.command(SetCharging(on=True))
+    assert bench.sent == [SetCurrent(10)]
+    assert await refusal(bench, SetCurrent(12)) == (UnsafeRequest, "above_ceiling")
+
+
 async def test_i1_no_start_without_the_lowering(bench: Bench) -> None:
     bench.keeper.group_share = 10.0
     bench.cloud.errors.append(NotAllowed("role_too_low"))
@@ -1211,3 +1232,79 @@ async def test_nothing_is_lowered_while_home_assistant_stops(bench: Bench) -> No
     assert bench.sent == []
     await bench.restart_home_assistant()
     assert bench.sent == [SetCurrent(10)]
+
+
+# Pauses of a load group
+
+
+async def paused_by_group(bench: Bench) -> None:
+    """The share is too small: the group has the charger paused."""
+    bench.keeper.group_share = 0.0
+    await bench.keeper.command(SetCharging(on=False), automatic=True)
+    await bench.tell()
+    assert bench.status() is Status.PAUSED
+
+
+async def given_room_again(bench: Bench) -> None:
+    await bench.clock.advance(START_SPACING)
+    bench.keeper.group_share = 16.0
+    bench.log.clear()
+
+
+async def test_a_pause_of_the_group_does_not_end_an_override(bench: Bench) -> None:
+    await bench.keeper.set_override(True)
+    await bench.poll()
+    await paused_by_group(bench)
+    await bench.poll(3)
+    assert bench.snapshot.override.applied
+    await given_room_again(bench)
+    await bench.poll()
+    assert bench.snapshot.override.on
+    assert await bench.keeper.lift_pause() is Outcome.ACCEPTED
+    assert bench.sent == [SetCharging(on=True)]
+    await bench.poll(3)
+    assert (bench.snapshot.override.applied, bench.status()) == (True, Status.CHARGING)
+    bench.charger.manual = Manual.PAUSE  # this is somebody else's
+    await bench.poll()
+    assert bench.reasons == ["superseded"]
+
+
+async def test_the_schedule_rules_again_after_a_pause_of_the_group(bench: Bench) -> None:
+    await paused_by_group(bench)
+    with pytest.raises(PathBusy, match="too_soon"):
+        await bench.keeper.lift_pause()
+    await given_room_again(bench)
+    assert await bench.keeper.lift_pause() is Outcome.ACCEPTED
+    assert bench.sent == [SetOverride(on=False)]
+    await bench.poll()
+    assert bench.status() is Status.WAITING_SCHEDULE
+    assert bench.journal is None or bench.journal["pause"] is None
+
+
+@pytest.mark.parametrize("how", ["no schedule", "no way to hand back"])
+async def test_where_no_schedule_rules_charging_is_started(bench: Bench, how: str) -> None:
+    bench.charger.windows = () if how == "no schedule" else bench.charger.windows
+    bench.charger.manual = Manual.CHARGE
+    bench.cloud.can = bench.cloud.can if how == "no schedule" else frozenset({Capability.CHARGING, Capability.CURRENT})
+    await bench.tell()
+    await paused_by_group(bench)
+    await given_room_again(bench)
+    assert await bench.keeper.lift_pause() is Outcome.ACCEPTED
+    assert bench.sent == [SetCharging(on=True)]
+
+
+async def test_i1_the_current_is_lowered_before_the_schedule_rules_again(bench: Bench) -> None:
+    await paused_by_group(bench)
+    await given_room_again(bench)
+    bench.keeper.group_share = 10.0
+    await bench.keeper.lift_pause()
+    assert bench.sent == [SetCurrent(10), SetOverride(on=False)]
+
+
+async def test_what_the_user_paused_as_well_the_group_does_not_lift(bench: Bench) -> None:
+    await paused_by_group(bench)
+    assert await bench.keeper.command(SetCharging(on=False)) is Outcome.VERIFIED
+    await given_room_again(bench)
+    with pytest.raises(NotApplicable, match="paused"):
+        await bench.keeper.lift_pause()
+    assert bench.sent == []

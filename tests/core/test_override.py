@@ -289,8 +289,9 @@ async def test_i1_the_current_is_lowered_before_the_start(bench: Bench) -> None:
     assert bench.sent == [SetCurrent(10), ON]
 
 
-async def test_i1_no_start_where_lowering_is_not_enough(bench: Bench) -> None:
-    bench.keeper.options = KeeperOptions(load_group_limit=5.0)
+async def test_i1_no_start_where_lowering_is_not_enough() -> None:
+    bench = Bench(options=KeeperOptions(load_group_limit=5.0))
+    await bench.start()
     with pytest.raises(UnsafeRequest, match="current_too_low"):
         await bench.keeper.set_override(True)
     assert ON not in bench.sent

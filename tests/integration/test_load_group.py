@@ -123,8 +123,8 @@ async def test_an_override_waits_for_a_share(house: House) -> None:
     await settled_group(house, 10, FREE, WAITING)
     await house.call("switch", "turn_on", "tou_override", WAITING)
     await house.pass_time(900)
-    switch = house.state("switch", "tou_override", WAITING)
-    assert (switch.state, switch.attributes["applied"]) == ("on", False)
+    assert house.state("switch", "tou_override", WAITING).state == "on"
+    assert house.state("sensor", "status", WAITING).state == "paused"
     assert amperes(house) <= 10 + 16, "the carport is no member"
     house.world.charger(FREE).unplug()
     await house.pass_time(20 * 60)
@@ -363,3 +363,13 @@ async def test_a_garbled_store_is_put_aside_and_the_limit_kept(own_house: OwnHou
     assert amperes(house) == 10
     [entry] = (e for e in house.hass.config_entries.async_entries(DOMAIN) if e.data["kind"] == "load_group")
     assert group_values(house, entry, FREE, CHARGING) == ("10.0", "0.0", "10", "0")
+
+
+async def test_a_group_has_no_outages_to_report(house: House) -> None:
+    entry = await settled_group(house, 16)
+    ask = house.hass.services.async_call
+
+    with pytest.raises(ServiceValidationError) as refused:
+        await ask(DOMAIN, "outage_report", {"config_entry_id": entry.entry_id}, blocking=True, return_response=True)
+    assert refused.value.translation_key == "no_account"
+    assert await ask(DOMAIN, "outage_report", {}, blocking=True, return_response=True) == {"outages": []}

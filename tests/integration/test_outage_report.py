@@ -65,6 +65,17 @@ async def test_i12_the_report_tells_of_outages_and_names_no_serial_number(hass: 
     assert not any(serial in str(outage) for serial in SERIALS)
 
 
+async def test_what_else_waited_for_the_cloud_is_in_the_report(hass: HomeAssistant, house: House) -> None:
+    await house.add_account()
+    await house.settle_in()
+    await lose_cloud(house)
+    await house.options(load_group_limits={CHARGING: 8})
+    await regain_cloud(house)
+    await house.pass_time(20 * 60)
+    [outage] = await report(hass)
+    assert list(outage["replayed"].values()) == [["charging_current"]]
+
+
 async def test_an_outage_over_a_start_of_home_assistant_is_one(own_house: OwnHouse) -> None:
     house = own_house
     await house.add_account()

@@ -31,7 +31,13 @@ TEXTS: dict[str, Any] = json.loads((HOUSE / "translations" / "en.json").read_tex
 ICONS: dict[str, Any] = json.loads((HOUSE / "icons.json").read_text(encoding="utf-8"))
 SERVICES: dict[str, Any] = load_yaml_dict(HOUSE / "services.yaml")
 PLACEHOLDER = re.compile(r"\{([^}]*)\}")
-WITHOUT_TABLE = {"schedules_left", "until_time_missing", "until_time_past", *(f"tried_{path}" for path in LIVE_AGE)}
+WITHOUT_TABLE = {
+    "no_account",
+    "schedules_left",
+    "until_time_missing",
+    "until_time_past",
+    *(f"tried_{path}" for path in LIVE_AGE),
+}
 
 
 def _strings(value: object, path: str = "") -> Iterator[tuple[str, str]]:
@@ -90,6 +96,7 @@ def test_steps_and_issues_name_only_what_they_are_given() -> None:
         "options.step.load_group_limit": {"charger"},
         "config_subentries.linked.step.reconfigure": {"charger"},
         "config_subentries.linked.step.cloud_based": {"entities"},
+        "exceptions.no_account": {"entry"},
         "exceptions": {"charger", "since", "limit", "minimum", "retry", "windows", "reason", "reasons"},
         "issues.other_integration": {"entry"},
         "issues.group_member_missing": {"charger", "group"},

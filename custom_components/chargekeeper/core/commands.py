@@ -16,6 +16,7 @@ from .model import (
     ECO_MODE,
     LOCKED,
     OCPP,
+    SCHEDULE,
     STATUS,
     Capability,
     Outcome,
@@ -44,8 +45,13 @@ from .routing import Router
 
 LOGGER = logging.getLogger(__name__)
 
+PAUSE_OVER = ALLOWED_TO_CHARGE | {Status.WAITING_SCHEDULE}
+"""After these there is no pause any more."""
+
 EXPECT_WITHIN = 150.0
 """Seconds within which a setting must show: one groups poll of the Wallbox cloud and some."""
+
+START = SetCharging(on=True)
 
 TIME_TO_LIVE = 300.0
 """Seconds for which a setting waits for its turn, and for which one whose answer was lost may still arrive."""
@@ -64,7 +70,7 @@ class _Wish:
 class _Sent:
     """A setting that was sent, acknowledged or perhaps."""
 
-    setting: Setting | SetOverride
+    setting: Setting
     sent_at: float
 
 
@@ -79,7 +85,7 @@ class Commands:
         self._wanted: dict[Capability, _Wish] = {}  # what waits to be sent; a newer wish takes its place
         self._carriers: dict[Capability, asyncio.Task[Outcome]] = {}
         self._expected: dict[Capability, _Sent] = {}  # whose effect is looked for
-        self._latest: dict[Capability, Setting | SetOverride] = {}  # what was sent last, and should hold
+        self._latest: dict[Capability, Setting] = {}  # what was sent last, and should hold
         self._strays: dict[Capability, list[_Sent]] = {}  # given up on some path, and may arrive there late
         self.before: Callable[[Setting], Awaitable[None]] = _nothing
         """Told of each setting that the user has sent, before that."""
@@ -101,8 +107,10 @@ class Commands:
 
     @property
     def in_flight(self) -> bool:
-        """Whether a setting waits, or was sent and is neither seen at the charger nor given up."""
-        return bool(self._wanted or self._expected) or any(not task.done() for task in self._carriers.values())
+        """Whether a setting waits, or was sent and is neither seen at the charger nor given up, or may arrive late."""
+        return bool(self._wanted or self._expected or self._strays) or any(
+            not task.done() for task in self._carriers.values()
+        )
 
     def may_arrive(self, setting: Setting) -> bool:
         """Whether this setting was given up on some path not long ago, and may still arrive there."""
@@ -120,9 +128,19 @@ class Commands:
         What is known only from long ago may have been lowered since: what looks like lowering could raise it (I1).
         """
         shown = self.shown_current
+        return None if shown is None else min([shown, *self._currents_under_way])
+
+    @property
+    def highest_current(self) -> float | None:
+        """The highest that the charger may be set to now, A, as far as is known; None where nothing is."""
+        shown = self._snapshot().value(CHARGING_CURRENT)
+        return max([*([] if shown is None else [shown]), *self._currents_under_way], default=None)
+
+    @property
+    def _currents_under_way(self) -> list[int]:
+        """Settings of the current that were sent, or may yet arrive, and are not seen."""
         under_way = [*self._strays.get(Capability.CURRENT, ()), self._expected.get(Capability.CURRENT)]
-        sent = [each.setting.amps for each in under_way if each is not None and isinstance(each.setting, SetCurrent)]
-        return None if shown is None else min([shown, *sent])
+        return [each.setting.amps for each in under_way if each is not None and isinstance(each.setting, SetCurrent)]
 
     def forget_queue(self) -> None:
         """Nothing waits any more: who waited was told."""
@@ -140,7 +158,7 @@ class Commands:
             raise NotAllowed("read_only")
         if self._snapshot().value(OCPP):
             raise NotAllowed("ocpp_active")
-        if setting == SetCharging(on=True):
+        if setting == START:
             self._require_share()
         if isinstance(setting, SetCurrent):
             known = limits.Limits.of(self._snapshot().readings)
@@ -152,7 +170,7 @@ class Commands:
         Over another path the start could overtake it. Raises ChargerError; UnsafeRequest where the path cannot do that.
         """
         self._require_share()
-        known = limits.Limits.of(self._snapshot().readings)
+        known = replace(limits.Limits.of(self._snapshot().readings), charging_current=self.highest_current)
         if (amps := limits.safe_start(known)) is None:
             return
         limits.permit(amps, known)
@@ -166,6 +184,12 @@ class Commands:
                 self._note_stray(sent)
             raise
         self._expect(sent)
+
+    def _require_share(self) -> None:
+        """Refuse a start for which the load group has no room. Raises UnsafeRequest."""
+        share = self._context.group_share
+        if share is not None and share < limits.MINIMUM_CURRENT:
+            raise UnsafeRequest("no_group_share")
 
     def settle(self) -> None:
         """See which settings show by now, which never did, and which arrived late."""
@@ -185,6 +209,8 @@ class Commands:
                 LOGGER.warning("A command (%s) was sent but never showed at the charger", name)
         for capability in list(self._strays):
             self._settle_strays(capability, now)
+        if Capability.CHARGING not in self._expected and self._shown(STATUS) in PAUSE_OVER:
+            self._context.held_back = False
 
     async def _carry_out(self, capability: Capability) -> Outcome:
         async with self._context.lock:
@@ -199,6 +225,8 @@ class Commands:
             else:
                 await self.before(setting)
             if self._holds(setting):
+                if not wish.automatic and self._context.paused_by_group:
+                    await self.after(setting, None)  # now it is the user's pause as well
                 return Outcome.VERIFIED
             base = self._shown(STATUS)
             await self._deliver(setting, automatic=wish.automatic)
@@ -206,38 +234,38 @@ class Commands:
                 await self.after(setting, base)
             return Outcome.ACCEPTED
 
+    async def lift_pause(self, *, overridden: bool) -> Outcome:
+        """As `Keeper.lift_pause`; `overridden` while the schedule does not rule."""
+        has_schedule = any(window.enabled for window in self._snapshot().value(SCHEDULE) or ())
+        if overridden or not has_schedule or self._router.first(Capability.OVERRIDE) is None:
+            return await self.command(START, automatic=True)
+        return await self._context.run(self._hand_back())
+
+    async def _hand_back(self) -> Outcome:
+        """Let the schedule rule again, which may start charging at once."""
+        async with self._context.lock:
+            self.admit(None)
+            self._keep_pace(START)
+            delivery = await self._router.deliver(SetOverride(on=False), self.lower_for_start)
+            delivery.require()
+            self._context.pace.switched()
+            self._router.read_back(delivery.carried[0])
+            return Outcome.ACCEPTED
+
     async def send_now(self, setting: Setting) -> None:
         """Send a setting that ChargeKeeper itself wants, for whoever holds the lock already. Raises ChargerError."""
         self.admit(setting)
         await self._deliver(setting, automatic=True)
 
-    async def lift_pause(self, *, by_hand: bool) -> Outcome:
-        """As `Keeper.lift_pause`: charge `by_hand`, or let the schedule rule again."""
-        async with self._context.lock:
-            self.admit(SetCharging(on=True))
-            if self._shown(STATUS) is not Status.PAUSED:
-                return Outcome.VERIFIED
-            if self._context.journal.entries.pause is not None:
-                raise NotApplicable("paused")  # by the user too
-            await self._deliver(SetCharging(on=True) if by_hand else SetOverride(on=False), automatic=False)
-            return Outcome.ACCEPTED
-
-    def _require_share(self) -> None:
-        """Refuse a start for which the load group has no room. Raises UnsafeRequest."""
-        share = self._context.group_share
-        if share is not None and share < limits.MINIMUM_CURRENT:
-            raise UnsafeRequest("no_group_share")
-
-    async def _deliver(self, setting: Setting | SetOverride, *, automatic: bool) -> None:
+    async def _deliver(self, setting: Setting, *, automatic: bool) -> None:
         """Send a setting on the best path, and on the next where that one fails; a lower current goes out on all.
 
         Raises:
             ChargerError: no path carried it.
         """
-        present, sent = self._snapshot().value(CHARGING_CURRENT), _Sent(setting, self._clock.monotonic())
+        present, sent = self.highest_current, _Sent(setting, self._clock.monotonic())
         lowers = isinstance(setting, SetCurrent) and present is not None and setting.amps < present
-        starts = isinstance(setting, SetOverride) or setting == SetCharging(on=True)
-        prepare = self.lower_for_start if starts else None
+        prepare = self.lower_for_start if setting == START else None
         delivery = await self._router.deliver(setting, prepare, everywhere=lowers)
         if delivery.in_doubt:
             self._note_stray(sent)
@@ -248,8 +276,10 @@ class Commands:
         self._context.publish()
         if automatic:
             self._note_pace(setting)
+        if isinstance(setting, SetCharging):
+            self._context.held_back = automatic and not setting.on and self._context.journal.entries.pause is None
         for path in delivery.carried:
-            if setting.capability in {Capability.CHARGING, Capability.OVERRIDE} or path.source is not Source.CLOUD:
+            if setting.capability is Capability.CHARGING or path.source is not Source.CLOUD:
                 self._router.read_back(path, lambda: self._expected.get(setting.capability) is not sent)
 
     def _expect(self, sent: _Sent) -> None:
@@ -271,7 +301,7 @@ class Commands:
         arrived = capability not in self._expected and any(
             stray.setting != latest and self._shows(stray.setting) for stray in strays
         )
-        if not arrived or latest is None or isinstance(latest, SetOverride) or self._context.stopping:
+        if not arrived or latest is None or self._context.stopping:
             self._strays[capability] = strays
         elif capability not in self._wanted:  # else a newer wish puts it right
             LOGGER.info("A command (%s) arrived late; it is put right once", type(latest).__name__)
@@ -288,7 +318,7 @@ class Commands:
         others = any(sent is not None and sent.setting != setting for sent in under_way)
         return not others and self._shows(setting)
 
-    def _shows(self, setting: Setting | SetOverride) -> bool:
+    def _shows(self, setting: Setting) -> bool:
         """Whether a reading of a usable path shows the setting in force."""
         match setting:
             case SetCurrent(amps):
@@ -298,8 +328,6 @@ class Commands:
             case SetLock(locked):
                 return self._snapshot().connection_path is not None and self._shown(LOCKED) is locked
         status = self._shown(STATUS)
-        if isinstance(setting, SetOverride):
-            return status not in {None, Status.PAUSED}
         return status in ALLOWED_TO_CHARGE if setting.on else status is Status.PAUSED
 
     def _shown[T](self, prop: Property[T]) -> T | None:
@@ -325,13 +353,13 @@ class Commands:
         if free_at > now:
             raise PathBusy("too_soon", free_at - now)
 
-    def _note_pace(self, setting: Setting | SetOverride) -> None:
+    def _note_pace(self, setting: Setting) -> None:
         if isinstance(setting, SetCharging):
             self._context.pace.switched()
         elif isinstance(setting, SetCurrent) and setting.amps > (self.shown_current or 0.0):
             self._context.pace.raised()
 
-    def _record(self, setting: Setting | SetOverride, outcome: Outcome) -> None:
+    def _record(self, setting: Setting, outcome: Outcome) -> None:
         self.outcomes.append((self._clock.now(), type(setting).__name__, outcome))
 
 

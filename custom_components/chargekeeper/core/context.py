@@ -46,9 +46,11 @@ class Context:
         self.ledger = Ledger()
         self.pace = Pace(clock)
         self.problems: set[Problem] = set()
-        self.group_share: float | None = None
-        self.group_paused = False
         self.stopping = False
+        self.group_share: float | None = None
+        """What a load group allots, A; None outside of one."""
+        self.held_back = False
+        """Whether a load group, not the user, had the charger paused, and it was not seen to go on since."""
         self.lock = asyncio.Lock()
         """Held while something is sent, so that commands to one charger follow one another."""
         self.publish: Callable[[], None] = lambda: None
@@ -56,9 +58,9 @@ class Context:
         self._tasks: set[asyncio.Task[object]] = set()
 
     @property
-    def held_by_group(self) -> bool:
-        """Whether a load group keeps the charger from charging, or has paused it and not lifted that yet."""
-        return self.group_paused or (self.group_share is not None and self.group_share < MINIMUM_CURRENT)
+    def paused_by_group(self) -> bool:
+        """Whether a pause that shows is the load group's doing: the charger waits for power."""
+        return self.held_back or (self.group_share is not None and self.group_share < MINIMUM_CURRENT)
 
     def listen_events(self, callback: Callable[[KeeperEvent], None]) -> Callable[[], None]:
         """Be told what happens."""

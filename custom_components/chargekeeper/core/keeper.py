@@ -100,7 +100,7 @@ class Keeper(PathListener):
 
     @property
     def group_share(self) -> float | None:
-        """The share in a load group, A: a part of the ceiling. None outside of a group. The group sees to it itself."""
+        """The share that a load group allots, A: part of the `load_group_limit`. The group itself sees to it."""
         return self._context.group_share
 
     @group_share.setter
@@ -111,11 +111,11 @@ class Keeper(PathListener):
     @property
     def group_paused(self) -> bool:
         """Whether a load group has paused the charger: an override then waits, and is not superseded by that."""
-        return self._context.group_paused
+        return self._context.held_back
 
     @group_paused.setter
     def group_paused(self, paused: bool) -> None:
-        self._context.group_paused = paused
+        self._context.held_back = paused
         self._group_changed()
 
     def listen(self, callback: Callable[[Snapshot], None]) -> Callable[[], None]:
@@ -230,6 +230,12 @@ class Keeper(PathListener):
         self._override.disturb()
         self._pause.disturb()
 
+    def _group_changed(self) -> None:
+        self._override.disturb()
+        self._publish()
+        if self._running:
+            self._override.pursue_soon()
+
     def _pursue_soon(self) -> None:
         """Go on with whatever the journal holds."""
         self._override.pursue_soon()
@@ -296,12 +302,6 @@ class Keeper(PathListener):
             last_local_contact=max((p.last_contact for p in local if p.last_contact is not None), default=None),
         ), min([change_at, *(mark for mark in marks if mark > now)])
 
-    def _group_changed(self) -> None:
-        self._override.disturb()
-        self._publish()
-        if self._running:
-            self._override.pursue_soon()
-
     def _arm(self, change_at: float) -> None:
         if self._cancel_wake is not None:
             self._cancel_wake()
@@ -341,17 +341,14 @@ class Keeper(PathListener):
         return await self._commands.command(setting, automatic=automatic)
 
     async def lift_pause(self) -> Outcome:
-        """Take back a pause of the load group: the schedule rules again, or the user's override.
-
-        Returns:
-            `VERIFIED` where the charger is not paused any more, else `ACCEPTED`.
+        """Take back a pause that a load group made: the schedule, or the user's override, rules again.
 
         Raises:
+            NotApplicable: `paused`, where the user wants it paused as well.
+            PathBusy: `too_soon`.
             ChargerError: it was not carried out, and why.
         """
-        scheduled = any(window.enabled for window in self._snapshot.value(SCHEDULE) or ())
-        by_hand = self._override.shown.on or not scheduled
-        return await self._context.run(self._commands.lift_pause(by_hand=by_hand))
+        return await self._commands.lift_pause(overridden=self._override.shown.on)
 
     async def set_override(self, on: bool, *, until: Until = Until.FULL, until_at: datetime | None = None) -> Outcome:
         """Charge now whatever the schedule says (`on`), or let the schedule rule again.

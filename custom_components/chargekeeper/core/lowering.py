@@ -74,7 +74,8 @@ class Lowering:
 
         Whether it was lowered.
         """
-        present, limits = self._commands.shown_current, self._limits
+        limits = self._limits
+        present = None if self._commands.shown_current is None else self._commands.highest_current
         highest = None if limits is None else ceiling(limits)[0]
         waits = present is None or self._router.first(Capability.CURRENT) is None
         if self._context.stopping or (waits and not self._context.options.read_only):

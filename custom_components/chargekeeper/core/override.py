@@ -61,9 +61,6 @@ FULL_AFTER_WAITING = 600.0
 """Seconds for which the car takes nothing until it counts as full, after at least `FULL_ENERGY` kWh."""
 FULL_ENERGY = 0.2
 
-HELD_BACK = frozenset({Status.PAUSED, Status.WAITING_SCHEDULE})
-"""How a charger looks that its load group does not let charge."""
-
 HANDED_BACK = frozenset({End.CANCELLED, End.TIME, End.FULL})
 """After these ends the charger is told that its schedule rules; after others that is so, or not wanted any more."""
 
@@ -293,8 +290,10 @@ class OverridePursuit:
         status = None if said is None else said.status
         if status in OVERRIDE_IN_EFFECT and heard_at <= self._released_on:
             status = Status.WAITING_SCHEDULE  # that was before we handed it back
-        if self._context.held_by_group and status in HELD_BACK:
-            status = None  # neither somebody's pause nor an override without effect: it goes on when there is room
+        if status is Status.PAUSED and self._context.paused_by_group:
+            status = Status.WAITING_POWER  # nobody has ended it
+        elif status is Status.WAITING_SCHEDULE and self._context.paused_by_group:
+            status = None  # it is not without effect: the group lets it charge when there is room
         window_closed = self._inside_at_confirm is True and self._inside(heard_at) is False
         return decide(
             intent,
