@@ -829,7 +829,7 @@ async def test_power_that_flows_counts_more_than_what_the_cloud_remembers(bench:
     local = await on_in_an_outage_over_a_local_path(bench)
     await bench.clock.advance(60)
     local.tell()
-    bench.cloud.tell(Status.WAITING_SCHEDULE, synced_ago=3600)  # it did not hear the charger since
+    bench.cloud.tell(Status.WAITING_SCHEDULE, synced_ago=1800)  # it did not hear the charger since
     await bench.clock.settle()
     assert bench.sent == []
     assert bench.snapshot.override == HELD
@@ -997,6 +997,14 @@ async def test_a_conflict_on_the_second_path_is_looked_into_there(bench: Bench) 
     bench.charger.resume = Resume.CONFLICT
     await bench.keeper.set_override(True)
     assert (bench.cloud.checks, local.checks) == (0, 1)
+
+
+async def test_where_no_path_reads_the_schedule_asking_in_vain_is_the_end(bench: Bench) -> None:
+    bench.cloud.can -= {Capability.SCHEDULES}
+    bench.charger.resume = Resume.CONFLICT
+    with pytest.raises(NotApplicable, match="wrong_state"):
+        await bench.keeper.set_override(True)
+    assert bench.reasons == ["failed"]
 
 
 # Dropped, or changed by somebody

@@ -217,6 +217,16 @@ async def test_a_failed_attempt_is_repeated_with_patience_and_does_not_count(ben
     assert bench.charger.status() is Status.PAUSED
 
 
+async def test_an_attempt_whose_answer_is_lost_counts(bench: Bench) -> None:
+    await pause_it(bench)
+    await drop_in_an_outage(bench)
+    bench.cloud.lost_answers = 1
+    await bench.poll(3)
+    entry = pause(bench)
+    assert entry is not None
+    assert (bench.sent, entry["applications"], entry["state"]) == ([OFF, OFF], 2, "verified")
+
+
 async def test_dropped_again_and_again_it_is_given_up_after_three_times(bench: Bench) -> None:
     await pause_it(bench)
     for _ in range(3):
