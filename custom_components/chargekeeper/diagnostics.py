@@ -2,15 +2,20 @@
 
 from typing import Any
 
+from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.device_registry import DeviceEntry
 
+from .const import CONF_KIND, CONF_LIMIT, KIND_LOAD_GROUP
 from .coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, RuntimeData, charger_identifier
 from .core.model import Snapshot
+from .load_group import group_runtime
 
 
 async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> dict[str, Any]:
-    """The account and all its chargers, these by their position in the list."""
+    """The account and all its chargers, or a load group and its members; all by their position in the list."""
+    if entry.data[CONF_KIND] == KIND_LOAD_GROUP:
+        return _group(entry)
     runtime = entry.runtime_data
     return {
         "options": {key: value for key, value in entry.options.items() if isinstance(value, bool | str)},
@@ -23,12 +28,24 @@ async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: ChargeK
 async def async_get_device_diagnostics(
     hass: HomeAssistant, entry: ChargeKeeperConfigEntry, device: DeviceEntry
 ) -> dict[str, Any]:
-    """One charger; for the account's service device the account."""
+    """One charger; for the account's service device the account, for that of a load group the group."""
+    if entry.data[CONF_KIND] == KIND_LOAD_GROUP:
+        return _group(entry)
     for coordinator in entry.runtime_data.coordinators.values():
         identity = coordinator.identity
         if charger_identifier(identity.maker, identity.serial) in device.identifiers:
             return _charger(entry.runtime_data, coordinator)
     return {"account": entry.runtime_data.holdings.account.diagnostics()}
+
+
+def _group(entry: ConfigEntry) -> dict[str, Any]:
+    group = group_runtime(entry).group
+    return {
+        "limit": entry.data[CONF_LIMIT],
+        "allocated": group.view.allocated,
+        "headroom": group.view.headroom,
+        "members": group.diagnostics(),
+    }
 
 
 def _charger(runtime: RuntimeData, coordinator: ChargerCoordinator) -> dict[str, Any]:

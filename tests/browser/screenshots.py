@@ -53,6 +53,8 @@ async def account_form(browser: Browser, demo: Demo) -> None:
     await page.get_by_role("button", name="OK").click(timeout=LOADING_TIME)
     await page.get_by_text("Wallbox account").last.click()
     await page.get_by_role("textbox", name="E-mail").fill("you@example.com")
+    for text in ("All chargers of the account are added", "The e-mail address of", "share the charger with it"):
+        await expect(page.get_by_text(text)).to_be_visible(timeout=LOADING_TIME)  # they come after the fields
     await save(page, "add-account")
     await page.context.close()
 

@@ -226,6 +226,10 @@ async def test_i4_nothing_is_sent_and_nothing_acknowledged_that_could_not_be_sav
     await house.call("switch", "turn_on", "tou_override", WAITING)
     assert house.state("switch", "tou_override", WAITING).state == "on"
     assert json.loads(journal.read_text())["data"][WAITING]["override"]["sent"] is True
+    blocked(journal)
+    with pytest.raises(HomeAssistantError):
+        await house.call("switch", "turn_off", "tou_override", WAITING)
+    assert house.state("switch", "tou_override", WAITING).state == "on"
 
 
 async def test_purses_that_cannot_be_saved_hide_no_charger(own_house: OwnHouse, expected_errors: list[str]) -> None:

@@ -9,7 +9,9 @@ import logging
 from .clock import Clock
 from .journal import Journal
 from .ledger import Ledger
+from .limits import MINIMUM_CURRENT
 from .model import Prefer, Problem
+from .pace import Pace
 from .paths import ChargerError, NoConnection
 
 LOGGER = logging.getLogger(__name__)
@@ -42,13 +44,21 @@ class Context:
         self.options = options
         self.journal = journal
         self.ledger = Ledger()
+        self.pace = Pace(clock)
         self.problems: set[Problem] = set()
+        self.group_share: float | None = None
+        self.group_paused = False
         self.stopping = False
         self.lock = asyncio.Lock()
         """Held while something is sent, so that commands to one charger follow one another."""
         self.publish: Callable[[], None] = lambda: None
         self._event_listeners: list[Callable[[KeeperEvent], None]] = []
         self._tasks: set[asyncio.Task[object]] = set()
+
+    @property
+    def held_by_group(self) -> bool:
+        """Whether a load group keeps the charger from charging, or has paused it and not lifted that yet."""
+        return self.group_paused or (self.group_share is not None and self.group_share < MINIMUM_CURRENT)
 
     def listen_events(self, callback: Callable[[KeeperEvent], None]) -> Callable[[], None]:
         """Be told what happens."""

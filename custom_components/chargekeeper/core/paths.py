@@ -1,6 +1,6 @@
 """One way to reach a charger: what every path offers to the keeper, the commands, and the one tree of errors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -32,6 +32,15 @@ class NoConnection(PathDown):
     """No connection came about (refused, name not found, ChargeKeeper ends): nothing was sent."""
 
     surely_not_sent = True
+
+
+class PathsFailed(PathDown):
+    """Several paths were tried and none carried: `failures` says which failed why, in the order of trying."""
+
+    def __init__(self, failures: Sequence[tuple[Source, ChargerError]]) -> None:
+        super().__init__("paths_failed", ", ".join(f"{source}: {error}" for source, error in failures))
+        self.failures = tuple(failures)
+        self.surely_not_sent = all(error.surely_not_sent for _, error in failures)
 
 
 class PathBusy(ChargerError):
@@ -123,6 +132,10 @@ class Install:
 type Setting = SetCurrent | SetCharging | SetLock | SetEcoMode
 """A command that is sent and done with; it may be sent twice without harm."""
 type Command = Setting | SetOverride | Restart | Install
+
+
+LOCAL_READ_BACK = (2.0, 7.0, 15.0, 60.0)
+"""Seconds after an acknowledged command at which its effect is looked for on a local path."""
 
 
 class Presence(StrEnum):
