@@ -373,6 +373,22 @@ async def test_a_charger_that_fell_back_meanwhile_is_told_once_by_the_cloud(home
     assert home.intent_state() is IntentState.VERIFIED
 
 
+async def test_a_cloud_that_comes_back_with_an_old_word_does_not_end_the_override(home: Home) -> None:
+    """The charger itself has not reported to the cloud yet; the link knows better."""
+    await home.link()
+    await home.lose_cloud()
+    home.world.charger(WAITING).cloud_link = False
+    home.local.report()
+    await home.override()
+    home.local.report()
+    await home.report_for(5 * 60)
+    await home.heal()
+    await home.report_for(5 * 60)
+    assert home.does() is State.CHARGING
+    assert home.state("switch", "tou_override", WAITING).state == "on"
+    assert home.issues() == set()
+
+
 async def test_an_override_is_taken_back_over_the_link(home: Home) -> None:
     await home.link()
     await home.lose_cloud()
