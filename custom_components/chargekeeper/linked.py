@@ -196,6 +196,7 @@ class LinkedPath(ChargerPath):
 
     source = Source.LINKED
     meters_lifetime = False
+    frees_schedule = False
     read_back_delays = (2.0, 7.0, 15.0, 60.0)
 
     def __init__(self, hass: HomeAssistant, clock: Clock, keeper: Keeper, links: Mapping[str, object]) -> None:

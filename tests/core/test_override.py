@@ -193,6 +193,58 @@ async def test_what_was_done_to_the_schedule_is_undone_when_a_path_to_it_is_back
     assert bench.intent is None
 
 
+async def ended_over_a_switch(bench: Bench) -> FakePath:
+    """An override of an outage, on and off over a path that can only pause."""
+    local = await bench.add(Source.LINKED)
+    local.frees_schedule, local.can = False, frozenset({Capability.CHARGING, Capability.OVERRIDE, Capability.CURRENT})
+    local.changed()
+    await bench.poll(2)
+    await bench.cloud.lose()
+    await bench.keeper.set_override(True)
+    await bench.clock.advance(60)
+    await bench.tell(path=local)
+    await bench.keeper.set_override(False)
+    await bench.clock.advance(60)
+    await bench.tell(path=local)
+    assert bench.charger.manual is Manual.PAUSE
+    assert bench.snapshot.override == NOT_WANTED
+    return local
+
+
+async def test_a_pause_that_ended_an_override_is_lifted_when_the_window_opens(bench: Bench) -> None:
+    local = await ended_over_a_switch(bench)
+    await bench.restart_home_assistant(tell=False)
+    bench.keeper.add_path(local)
+    while not bench.charger.in_window:
+        await bench.clock.advance(600)
+        assert (bench.charger.manual is Manual.PAUSE) is not bench.charger.in_window
+        await bench.tell(path=local)
+    assert bench.charger.status() is Status.CHARGING
+    await bench.clock.advance(60)
+    await bench.tell(path=local)
+    assert bench.intent is None
+
+
+async def test_a_pause_that_ended_an_override_is_lifted_when_the_cloud_is_back(bench: Bench) -> None:
+    await ended_over_a_switch(bench)
+    sent = len(bench.sent)
+    bench.cloud.breaker.good()
+    await bench.poll(2)
+    assert bench.sent[sent:] == [SetOverride(on=False)]
+    assert bench.charger.status() is Status.WAITING_SCHEDULE
+    assert bench.intent is None
+
+
+async def test_nothing_of_a_pause_that_ended_an_override_is_lifted_when_the_car_leaves(bench: Bench) -> None:
+    local = await ended_over_a_switch(bench)
+    commands = len(local.commands)
+    bench.charger.unplug()
+    await bench.clock.advance(60)
+    await bench.tell(path=local)
+    assert bench.intent is None
+    assert len(local.commands) == commands
+
+
 async def test_nothing_is_sent_before_it_is_saved(bench: Bench) -> None:
     bench.save_gate = asyncio.Event()
     call = asyncio.ensure_future(bench.keeper.set_override(True))

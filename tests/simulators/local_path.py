@@ -154,6 +154,7 @@ class LocalPath(ChargerPath):
 
     source = Source.LINKED
     meters_lifetime = False
+    frees_schedule = True
     read_back_delays = (2.0, 7.0, 15.0, 60.0)
 
     def __init__(self, link: LocalLink, clock: Clock) -> None:

@@ -54,7 +54,7 @@ class Intent:
     `base` is what the charger did when it was asked for. `sent` is true once the charger may be under an override, so
     that there is something to hand back; `applications` counts how often we asked it, and once it is ending how often
     we handed it back. `originals` are the schedule windows that we disable, as they were before; `disabled` is true
-    once that was acknowledged.
+    once that was acknowledged. `held` is true once it is ending and a path ended it that could only pause.
     """
 
     created_at: datetime
@@ -67,6 +67,7 @@ class Intent:
     applications: int = 0
     originals: Schedule = ()
     disabled: bool = False
+    held: bool = False
     end: End | None = None
     theirs: Status | None = None  # what superseded it
 
@@ -301,6 +302,7 @@ def _json_of(entries: Entries) -> dict[str, object]:
             "applications": override.applications,
             "originals": encode_schedule(override.originals),
             "disabled": override.disabled,
+            "held": override.held,
             "end": override.end,
             "theirs": override.theirs,
         },
@@ -348,6 +350,7 @@ def _intent_from(stored: object) -> Intent | None:
         applications=_count(stored.get("applications")),
         originals=decode_schedule(stored.get("originals")) or (),
         disabled=stored.get("disabled") is True,
+        held=stored.get("held") is True,
         end=member(End, stored.get("end")),
         theirs=member(Status, stored.get("theirs")),
     )

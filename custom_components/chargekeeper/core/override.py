@@ -16,6 +16,7 @@ from .journal import APPLICATIONS, Decision, End, Intent, IntentState, Pause, Se
 from .model import (
     CAR_CONNECTED,
     OVERRIDE_IN_EFFECT,
+    POWER_FLOWS,
     SCHEDULE,
     SESSION_ENERGY,
     STATUS,
@@ -167,7 +168,7 @@ class OverridePursuit:
         """The user has paused the charger instead: a pause must not be handed back. The lock is held."""
         intent = self._journal.entries.override
         if intent is not None:
-            intent = replace(intent, sent=False)
+            intent = replace(intent, sent=False, held=False)
         if intent is None or intent.state is IntentState.ENDING:
             await self._journal.write(override=intent, pause=pause)
         else:
@@ -209,7 +210,8 @@ class OverridePursuit:
         elif intent.state is IntentState.ENDING:
             # What it left at the charger is still there: the same intent goes on, from the start.
             self._told_pending = False
-            intent = replace(intent, state=IntentState.PENDING, applications=0, disabled=False, end=None, theirs=None)
+            afresh = replace(intent, state=IntentState.PENDING, applications=0, disabled=False, held=False)
+            intent = replace(afresh, end=None, theirs=None)
         await self._journal.write(override=replace(intent, until=until, until_at=until_at), pause=None)
         self._context.publish()
 
@@ -363,6 +365,8 @@ class OverridePursuit:
         if decision.step is Step.CONFIRM:
             await self._confirm(intent)
             return False
+        if intent.held:
+            return await self._release(intent, said)
         if decision.step is Step.SEND and self._is_automatic(intent) and now < self._context.pace.start_at:
             return False
         path = self._path_for(intent, decision.step)
@@ -456,10 +460,30 @@ class OverridePursuit:
                 await self._router.send(path, SetOverride(on=False))
             except NotApplicable:
                 LOGGER.debug("The charger was under its schedule already")
-        await self._journal.write(override=replace(intent, applications=intent.applications + 1))
+        held = hand_back and not path.frees_schedule and self._inside(self._clock.monotonic()) is False
+        await self._journal.write(override=replace(intent, applications=intent.applications + 1, held=held))
         self._sent_at = self._clock.monotonic()
         if path.presence is Presence.ONLINE:
             self._router.read_back(path)
+
+    async def _release(self, intent: Intent, said: Word | None) -> bool:
+        """Lift the pause in which a path left the charger that could not make its schedule rule again.
+
+        Over a path that can, as soon as there is one; else in the next window, as the schedule would.
+        """
+        path, now = self._router.first(Capability.OVERRIDE), self._clock.monotonic()
+        if said is None or path is None:
+            return False
+        gone_on = said.car_connected is False or said.status in POWER_FLOWS
+        if not gone_on and not (path.frees_schedule and said.status is Status.WAITING_SCHEDULE):
+            waits = not path.frees_schedule and not self._inside(now)
+            if waits or now < self._retry_at or asked_at(path) <= self._tried_on:
+                return False
+            delivery = await self._router.deliver(SetOverride(on=False), self._lower_for_start)
+            delivery.require()
+        self._hurry()
+        await self._journal.write(override=replace(intent, held=False, sent=False))
+        return True
 
     def _must_hand_back(self, intent: Intent) -> bool:
         """Whether the charger is to be told that its schedule rules again: once, and where it does not show."""

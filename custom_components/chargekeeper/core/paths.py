@@ -168,6 +168,8 @@ class ChargerPath(Protocol):
     """One way to reach one charger.
 
     `source` names it. `breaker` says whether it is worth trying (shared by all chargers of an account).
+    `frees_schedule` is false where the end of an override can only pause the charger, or let it charge in a window:
+    then its own schedule does not rule again before another path, or we, see to that.
     `meters_lifetime` is true where the path reads a real lifetime meter, false where the keeper adds up sessions.
     `read_back_delays` are the seconds after an acknowledged command at which its effect is looked for.
     """
@@ -175,6 +177,7 @@ class ChargerPath(Protocol):
     source: Source
     breaker: Breaker
     meters_lifetime: bool
+    frees_schedule: bool
     read_back_delays: tuple[float, ...]
 
     @property
