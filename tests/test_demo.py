@@ -10,7 +10,7 @@ import pytest
 
 from tests.simulators.clock import VirtualClock
 from tests.simulators.demo.__main__ import arguments, taken_port
-from tests.simulators.demo.control import ACTIONS, CLOUD, Control
+from tests.simulators.demo.control import ACTIONS, CLOUD, LOCAL_ACTIONS, Control
 from tests.simulators.demo.home_assistant import HOST, INTEGRATION, HomeAssistant
 from tests.simulators.wallbox_cloud import Fault, WallboxCloud
 from tests.simulators.world import Charger, State, World, demo_world
@@ -38,6 +38,16 @@ class Bench:
         async with self._session.post(self._url + path) as response:
             return response.status, await response.text()
 
+    async def command(self, what: str, value: object = None, serial: str = "700102") -> int:
+        """Command a charger locally; the status of the answer."""
+        async with self._session.post(f"{self._url}/local/{serial}/{what}", json={"value": value}) as response:
+            return response.status
+
+    async def local(self, serial: str = "700102") -> dict[str, object]:
+        """A charger as the local integration sees it."""
+        found: dict[str, object] = json.loads(await self.read("/local"))[serial]
+        return found
+
     async def read(self, path: str) -> str:
         async with self._session.get(self._url + path) as response:
             assert response.status == 200
@@ -46,7 +56,7 @@ class Bench:
 
 @pytest.fixture
 def home_assistant(tmp_path: Path) -> HomeAssistant:
-    return HomeAssistant(tmp_path / "develop", 8123, 20.0)
+    return HomeAssistant(tmp_path / "develop", 8123, 20.0, control_port=8124)
 
 
 @pytest.fixture
@@ -87,7 +97,9 @@ async def test_a_changed_password_is_healed(bench: Bench) -> None:
 
 
 async def test_every_condition_and_action_has_an_address(bench: Bench) -> None:
-    paths = [f"/cloud/{condition}" for condition in CLOUD] + [f"/chargers/carport/{action}" for action in ACTIONS]
+    paths = [f"/cloud/{condition}" for condition in CLOUD] + [
+        f"/chargers/carport/{action}" for action in ACTIONS | LOCAL_ACTIONS
+    ]
     assert [path for path in paths if (await bench.press(path))[0] != 200] == []
 
 
@@ -132,6 +144,60 @@ async def test_a_charger_goes_offline_and_comes_back(bench: Bench) -> None:
     assert bench.charger("Carport").shown_offline
     await bench.press("/chargers/carport/online")
     assert not bench.charger("Carport").shown_offline
+
+
+async def test_a_charger_is_reached_locally_whatever_the_cloud_does(bench: Bench) -> None:
+    await bench.press("/cloud/down")
+    assert await bench.local() == {
+        "name": "Driveway",
+        "available": True,
+        "status": "Waiting for schedule",
+        "power": 0.0,
+        "current": 0.0,
+        "max_current": 32,
+        "may_charge": False,
+    }
+    assert await bench.command("charging", value=True) == 200
+    assert await bench.command("current", value=10) == 200
+    shown = await bench.local()
+    assert (shown["status"], shown["power"], shown["current"], shown["may_charge"]) == ("Charging", 6.9, 10.0, True)
+    assert await bench.command("charging", value=False) == 200
+    assert bench.charger("Driveway").state is State.PAUSED
+    assert await bench.command("restart") == 200
+    assert bench.charger("Driveway").restarts == 1
+    chargers = json.loads(await bench.read("/state"))["chargers"]
+    assert [charger["commands"] for charger in chargers] == [[], [], []], "nothing of it came over the cloud"
+
+
+async def test_a_charger_may_refuse_or_not_be_reached_locally(bench: Bench) -> None:
+    assert await bench.command("current", value=80) == 409
+    bench.charger("Driveway").locked = True
+    assert await bench.command("charging", value=True) == 409
+    assert await bench.command("explode") == 404
+    assert await bench.command("restart", serial="nonsense") == 404
+    await bench.press("/chargers/driveway/local-lost")
+    assert await bench.local() == {"name": "Driveway", "available": False}
+    assert await bench.command("restart") == 503
+    await bench.press("/heal")
+    assert (await bench.local())["status"] == "Locked, car connected"
+
+
+async def test_power_off_and_on_ends_an_override(bench: Bench) -> None:
+    await bench.command("charging", value=True)
+    assert bench.charger("Driveway").state is State.CHARGING
+    await bench.press("/chargers/driveway/power-cycle")
+    assert await bench.local() == {"name": "Driveway", "available": False}
+    await bench.clock.advance(60)
+    assert (await bench.local())["status"] == "Waiting for schedule"
+
+
+async def test_the_entities_are_linked_only_once_they_are_on_the_disk(home_assistant: HomeAssistant) -> None:
+    home_assistant.prepare()
+    assert not await home_assistant.has_stored(["sensor.a"])
+    stored = home_assistant.directory / ".storage" / "core.entity_registry"
+    stored.write_text('["sensor.a"]', encoding="utf-8")
+    assert await home_assistant.has_stored(["sensor.a"])
+    assert not await home_assistant.has_stored(["sensor.a", "sensor.b"])
 
 
 async def test_the_page_can_be_read(bench: Bench) -> None:

@@ -16,7 +16,7 @@ from homeassistant.helpers.device_registry import DeviceEntry
 from homeassistant.helpers.translation import async_get_translations
 from homeassistant.helpers.typing import ConfigType
 
-from .const import CONF_CHARGERS, CONF_READ_ONLY, DOMAIN, LOGGER, PLATFORMS
+from .const import CONF_CHARGERS, CONF_KIND, CONF_READ_ONLY, DOMAIN, KIND_LOAD_GROUP, LOGGER, PLATFORMS
 from .coordinator import (
     AccountCoordinator,
     ChargeKeeperConfigEntry,
@@ -28,8 +28,19 @@ from .coordinator import (
 )
 from .core.keeper import Keeper
 from .core.model import Identity, Problem
-from .registry import as_entry_data, async_open, entry_key, get_registry, identities, open_keeper, owned_elsewhere
-from .repairs import delete_issues, follow_other_integration, follow_problems
+from .load_group import async_open_groups, async_remove_group, async_setup_group, async_unload_group
+from .outages import follow_outages
+from .registry import (
+    as_entry_data,
+    async_open,
+    entry_key,
+    get_registry,
+    identities,
+    linked_subentry,
+    open_keeper,
+    owned_elsewhere,
+)
+from .repairs import delete_issues, follow_cloud, follow_links, follow_other_integration, follow_problems
 from .services import async_setup_services
 from .storage import SnapshotSaver
 from .wallbox.account import AccountSnapshot
@@ -41,8 +52,9 @@ LAST_WORDS_TIMEOUT = 75.0
 
 
 async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:
-    """Register what is there once: the actions, and the end."""
+    """Register what is there once: the actions, and the end. Load groups bind before any charger is set up."""
     async_setup_services(hass)
+    await async_open_groups(hass)
 
     async def stop(_event: Event) -> None:
         await get_registry(hass).stop()
@@ -52,7 +64,9 @@ async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:
 
 
 async def async_setup_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> bool:
-    """Set up an account with all chargers that it is known to have."""
+    """Set up a load group, or an account with all chargers that it is known to have."""
+    if _is_group(entry):
+        return await async_setup_group(hass, entry)
     holdings = await async_open(hass, entry)
     saver = SnapshotSaver(hass, get_registry(hass).clock, holdings.stores, holdings.keepers)
     runtime = entry.runtime_data = RuntimeData(
@@ -70,6 +84,8 @@ async def async_setup_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry)
 
     entry.async_on_unload(holdings.account.listen(partial(_account_changed, hass, entry)))
     entry.async_on_unload(follow_other_integration(hass, entry))
+    entry.async_on_unload(follow_outages(entry))
+    entry.async_on_unload(follow_cloud(hass, entry))
     entry.async_on_unload(entry.add_update_listener(_entry_updated))
     entry.async_on_unload(hass.bus.async_listen_once(EVENT_HOMEASSISTANT_FINAL_WRITE, save_last))
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
@@ -80,13 +96,15 @@ async def async_setup_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry)
 
 async def async_unload_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> bool:
     """Stop everything of an entry; accounts and keepers stay in the registry, with their purses and readings."""
+    if _is_group(entry):
+        return await async_unload_group(hass, entry)
     if not await hass.config_entries.async_unload_platforms(entry, PLATFORMS):
         return False
     runtime = entry.runtime_data
     await runtime.holdings.account.stop()
     for coordinator in runtime.coordinators.values():
         await coordinator.async_shutdown()
-        await coordinator.keeper.stop()
+        await get_registry(hass).end(coordinator.keeper)
     await runtime.account_coordinator.async_shutdown()
     await runtime.saver.stop()
     return True
@@ -94,13 +112,16 @@ async def async_unload_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry
 
 async def async_remove_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> None:
     """Give the chargers up: end what runs on them, then forget them."""
+    if _is_group(entry):
+        await async_remove_group(hass, entry)
+        return
     registry, holdings = get_registry(hass), await async_open(hass, entry)
     keepers = list(holdings.keepers.values())
     for keeper in keepers:
-        keeper.start()
+        registry.begin(keeper)
     await _end_overrides(hass, entry, keepers)
     for keeper in keepers:
-        await keeper.stop()
+        await registry.end(keeper)
         registry.keepers.pop(keeper.identity.key, None)
     await holdings.account.stop()
     await holdings.stores.remove()
@@ -112,7 +133,9 @@ async def async_remove_config_entry_device(
     hass: HomeAssistant, entry: ChargeKeeperConfigEntry, device: DeviceEntry
 ) -> bool:
     """Let the user delete a charger that has left the account; one that is in it would come back at once."""
-    if entry.state is not ConfigEntryState.LOADED or account_identifier(entry_key(entry)) in device.identifiers:
+    if _is_group(entry) or entry.state is not ConfigEntryState.LOADED:
+        return False
+    if account_identifier(entry_key(entry)) in device.identifiers:
         return False
     for coordinator in entry.runtime_data.coordinators.values():
         identity = coordinator.identity
@@ -124,12 +147,17 @@ async def async_remove_config_entry_device(
     return True
 
 
+def _is_group(entry: ConfigEntry) -> bool:
+    return bool(entry.data[CONF_KIND] == KIND_LOAD_GROUP)
+
+
 def _begin(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, keeper: Keeper) -> ChargerCoordinator:
     """Start a keeper and what hands its snapshots on."""
     runtime = entry.runtime_data
-    keeper.start()
+    get_registry(hass).begin(keeper)
     coordinator = ChargerCoordinator(hass, entry, keeper, runtime.account_coordinator.device_id)
     entry.async_on_unload(follow_problems(hass, coordinator))
+    entry.async_on_unload(follow_links(hass, coordinator, runtime.holdings.linked.get(keeper.identity.serial)))
     entry.async_on_unload(coordinator.async_add_listener(runtime.saver.changed))
     return coordinator
 
@@ -183,16 +211,20 @@ async def _entry_updated(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) ->
 
 
 async def _forget(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, identity: Identity) -> None:
-    """Forget one charger of an entry; should it come back, it is a new one."""
+    """Forget one charger of an entry, what is linked to it included; should it come back, it is a new one."""
     runtime, serial = entry.runtime_data, identity.serial
+    if (link := linked_subentry(entry, serial)) is not None:
+        hass.config_entries.async_remove_subentry(entry, link.subentry_id)
     coordinator = runtime.coordinators.pop(serial)
     chargers = [charger for charger in entry.data[CONF_CHARGERS] if charger["serial"] != serial]
     hass.config_entries.async_update_entry(entry, data={**entry.data, CONF_CHARGERS: chargers})
     await coordinator.async_shutdown()
-    await coordinator.keeper.stop()
+    await get_registry(hass).end(coordinator.keeper)
     runtime.holdings.keepers.pop(serial)
+    runtime.holdings.linked.pop(serial, None)
     get_registry(hass).keepers.pop(identity.key)
     runtime.holdings.account.forget(serial)
+    runtime.holdings.outages.forget(serial)
     await runtime.holdings.stores.forget(serial)
     delete_issues(hass, entry, [serial])
 

@@ -1,4 +1,4 @@
-"""Config flow: adds a Wallbox account, renews its password, changes its address and its options.
+"""Config flow: adds a Wallbox account, renews its password, changes its address and its options. Load groups beside.
 
 Whatever is entered is tried before it is accepted, within the account's request budget.
 """
@@ -6,7 +6,7 @@ Whatever is entered is tried before it is accepted, within the account's request
 from collections.abc import Mapping
 from typing import Any, override
 
-from homeassistant.config_entries import ConfigEntry, ConfigFlow, ConfigFlowResult, OptionsFlow
+from homeassistant.config_entries import ConfigEntry, ConfigFlowResult, ConfigSubentryFlow, OptionsFlow
 from homeassistant.const import CONF_EMAIL, CONF_PASSWORD
 from homeassistant.core import callback
 from homeassistant.data_entry_flow import AbortFlow, section
@@ -37,12 +37,16 @@ from .const import (
     CONF_SERVER,
     CONF_USER_API_URL,
     DOMAIN,
+    KIND_LOAD_GROUP,
     KIND_WALLBOX_ACCOUNT,
 )
 from .core.limits import MINIMUM_CURRENT
 from .core.model import Identity, Prefer
 from .core.paths import ChargerError, LoginRejected
 from .errors import flow_error, retry_minutes
+from .group_flow import LoadGroupSteps
+from .linked import SUBENTRY_LINKED
+from .linked_flow import LinkedSubentryFlow
 from .registry import Credentials, account_key, as_entry_data, get_registry, identities, owned_elsewhere
 from .repairs import other_integration
 from .wallbox.cloud import DEFAULT_API_URL, DEFAULT_USER_API_URL
@@ -86,13 +90,14 @@ SETTINGS_SCHEMA = vol.Schema(
 )
 
 
-class ChargeKeeperConfigFlow(ConfigFlow, domain=DOMAIN):
+class ChargeKeeperConfigFlow(LoadGroupSteps, domain=DOMAIN):
     """Adds an entry, and changes how it connects."""
 
     VERSION = 1
     MINOR_VERSION = 1
 
     def __init__(self) -> None:
+        super().__init__()
         self._credentials: dict[str, Any] = {}
         self._chargers: tuple[Identity, ...] = ()
         self._other: ConfigEntry | None = None
@@ -104,10 +109,22 @@ class ChargeKeeperConfigFlow(ConfigFlow, domain=DOMAIN):
     def async_get_options_flow(config_entry: ConfigEntry) -> OptionsFlow:
         return ChargeKeeperOptionsFlow()
 
+    @classmethod
+    @callback
+    @override
+    def async_supports_options_flow(cls, config_entry: ConfigEntry) -> bool:
+        return bool(config_entry.data[CONF_KIND] == KIND_WALLBOX_ACCOUNT)
+
+    @classmethod
+    @callback
+    @override
+    def async_get_supported_subentry_types(cls, config_entry: ConfigEntry) -> dict[str, type[ConfigSubentryFlow]]:
+        return {SUBENTRY_LINKED: LinkedSubentryFlow} if config_entry.data[CONF_KIND] == KIND_WALLBOX_ACCOUNT else {}
+
     @override
     async def async_step_user(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Choose what to add."""
-        return self.async_show_menu(step_id="user", menu_options=[KIND_WALLBOX_ACCOUNT])
+        return self.async_show_menu(step_id="user", menu_options=[KIND_WALLBOX_ACCOUNT, KIND_LOAD_GROUP])
 
     async def async_step_wallbox_account(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Ask for an account, and sign in."""
@@ -150,8 +167,10 @@ class ChargeKeeperConfigFlow(ConfigFlow, domain=DOMAIN):
         )
 
     async def async_step_reconfigure(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Change how the account is reached."""
+        """Change how the account is reached, or a load group."""
         entry, errors = self._get_reconfigure_entry(), dict[str, str]()
+        if entry.data[CONF_KIND] == KIND_LOAD_GROUP:
+            return await self.async_step_load_group()
         if user_input is not None:
             credentials = _tidied(user_input)
             if await self._is_same_account(entry, credentials, errors):
@@ -163,7 +182,8 @@ class ChargeKeeperConfigFlow(ConfigFlow, domain=DOMAIN):
         """Sign in and list the chargers; none where `errors` says why not. Aborts for an account set up already."""
         if not _has_valid_urls(credentials, errors):
             return ()
-        if account_key(credentials) in [account_key(entry.data) for entry in self._async_current_entries()]:
+        accounts = (entry for entry in self._async_current_entries() if entry.data[CONF_KIND] == KIND_WALLBOX_ACCOUNT)
+        if account_key(credentials) in [account_key(entry.data) for entry in accounts]:
             raise AbortFlow("already_configured")  # before anything is sent: its entry spends the account's requests
         account = get_registry(self.hass).trial(self.hass, credentials)
         try:

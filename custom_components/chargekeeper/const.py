@@ -28,6 +28,12 @@ CONF_API_URL: Final = "api_url"
 CONF_CHARGERS: Final = "chargers"
 
 KIND_WALLBOX_ACCOUNT: Final = "wallbox_account"
+KIND_LOAD_GROUP: Final = "load_group"
+
+# Entry data of a load group, beside the name, which is the title.
+CONF_LIMIT: Final = "limit"
+CONF_MEMBERS: Final = "members"
+CONF_WEIGHT: Final = "weight"
 
 # Options
 CONF_PREFER: Final = "prefer"

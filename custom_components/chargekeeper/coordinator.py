@@ -32,9 +32,9 @@ type ChargeKeeperConfigEntry = ConfigEntry[RuntimeData]
 class PushCoordinator[T](DataUpdateCoordinator[T]):
     """A coordinator that is told, and tells on only what concerns whom."""
 
-    config_entry: ChargeKeeperConfigEntry
+    config_entry: ConfigEntry
 
-    def __init__(self, hass: HomeAssistant, entry: ChargeKeeperConfigEntry, name: str, data: T) -> None:
+    def __init__(self, hass: HomeAssistant, entry: ConfigEntry, name: str, data: T) -> None:
         super().__init__(hass, LOGGER, config_entry=entry, name=name, always_update=False)
         self.data = data
         self._contact_listeners: dict[object, CALLBACK_TYPE] = {}

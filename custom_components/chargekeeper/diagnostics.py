@@ -2,20 +2,25 @@
 
 from typing import Any
 
+from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.device_registry import DeviceEntry
 
-from .coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, charger_identifier
+from .const import CONF_KIND, CONF_LIMIT, KIND_LOAD_GROUP
+from .coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, RuntimeData, charger_identifier
 from .core.model import Snapshot
+from .load_group import group_runtime
 
 
 async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> dict[str, Any]:
-    """The account and all its chargers, these by their position in the list."""
+    """The account and all its chargers, or a load group and its members; all by their position in the list."""
+    if entry.data[CONF_KIND] == KIND_LOAD_GROUP:
+        return _group(entry)
     runtime = entry.runtime_data
     return {
         "options": {key: value for key, value in entry.options.items() if isinstance(value, bool | str)},
         "account": runtime.holdings.account.diagnostics(),
-        "chargers": [_charger(coordinator) for _, coordinator in sorted(runtime.coordinators.items())],
+        "chargers": [_charger(runtime, coordinator) for _, coordinator in sorted(runtime.coordinators.items())],
         "skipped_chargers": len(runtime.skipped),
     }
 
@@ -23,19 +28,33 @@ async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: ChargeK
 async def async_get_device_diagnostics(
     hass: HomeAssistant, entry: ChargeKeeperConfigEntry, device: DeviceEntry
 ) -> dict[str, Any]:
-    """One charger; for the account's service device the account."""
+    """One charger; for the account's service device the account, for that of a load group the group."""
+    if entry.data[CONF_KIND] == KIND_LOAD_GROUP:
+        return _group(entry)
     for coordinator in entry.runtime_data.coordinators.values():
         identity = coordinator.identity
         if charger_identifier(identity.maker, identity.serial) in device.identifiers:
-            return _charger(coordinator)
+            return _charger(entry.runtime_data, coordinator)
     return {"account": entry.runtime_data.holdings.account.diagnostics()}
 
 
-def _charger(coordinator: ChargerCoordinator) -> dict[str, Any]:
+def _group(entry: ConfigEntry) -> dict[str, Any]:
+    group = group_runtime(entry).group
+    return {
+        "limit": entry.data[CONF_LIMIT],
+        "allocated": group.view.allocated,
+        "headroom": group.view.headroom,
+        "members": group.diagnostics(),
+    }
+
+
+def _charger(runtime: RuntimeData, coordinator: ChargerCoordinator) -> dict[str, Any]:
+    linked = runtime.holdings.linked.get(coordinator.identity.serial)
     return {
         "model": coordinator.identity.model,
         "part_number": coordinator.identity.part_number,
         "snapshot": _snapshot(coordinator.data),
+        "linked": None if linked is None else linked.diagnostics(),
         **coordinator.keeper.diagnostics(),
     }
 

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from enum import Enum
 from math import ceil
 
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
+from homeassistant.helpers.translation import async_get_exception_message
 from homeassistant.util import dt as dt_util
 
 from .const import DOMAIN
-from .core.model import RestartAvailability
+from .core.model import RestartAvailability, Source
 from .core.paths import (
     ChargerError,
     LoginRejected,
@@ -18,6 +20,7 @@ from .core.paths import (
     NotSaved,
     PathBusy,
     PathDown,
+    PathsFailed,
     UnsafeRequest,
     Unsupported,
 )
@@ -40,10 +43,13 @@ ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
         reason: (reason, Kind.FAILURE)
         for reason in (
             *("no_path", "charger_offline", "unreachable", "timeout", "broken_answer", "server_error", "bad_answer"),
-            *("stopping", "restart_unclear", "linked_unavailable", "linked_failed"),
+            *("stopping", "restart_unclear", "no_admitted_path", "local_lost", "expired", "paths_failed"),
+            *("linked_unavailable", "linked_timeout", "linked_failed"),
         )
     },
-    PathBusy: {reason: (reason, Kind.FAILURE) for reason in ("throttled", "forbidden", "no_room", "signing_in")},
+    PathBusy: {
+        reason: (reason, Kind.FAILURE) for reason in ("throttled", "forbidden", "no_room", "signing_in", "too_soon")
+    },
     LoginRejected: {"invalid_auth": ("invalid_auth", Kind.FAILURE)},
     NotAllowed: {
         "refused": ("refused", Kind.FAILURE),
@@ -55,13 +61,13 @@ ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
         "restart_refused": ("restart_refused", Kind.FAILURE),
         "install_refused": ("install_refused", Kind.FAILURE),
     },
-    NotApplicable: {reason: (reason, Kind.VALIDATION) for reason in ("wrong_state", "linked_refused")},
+    NotApplicable: {reason: (reason, Kind.VALIDATION) for reason in ("wrong_state", "linked_refused", "paused")},
     NotSaved: {"not_saved": ("not_saved", Kind.FAILURE)},
     Unsupported: {"unsupported": ("unsupported", Kind.VALIDATION), "rejected": ("rejected", Kind.FAILURE)},
     UnsafeRequest: {
         reason: (reason, Kind.VALIDATION)
         for reason in (
-            *("current_too_low", "above_ceiling", "wire_rating_unknown"),
+            *("current_too_low", "above_ceiling", "wire_rating_unknown", "no_group_share"),
             *(f"restart_{refusal}" for refusal in REFUSALS),
             *(f"install_{refusal}" for refusal in REFUSALS),
         )
@@ -112,7 +118,7 @@ def as_home_assistant_error(error: ChargerError, charger: str) -> HomeAssistantE
     return make(
         translation_domain=DOMAIN,
         translation_key=key,
-        translation_placeholders={"charger": charger, **_placeholders(error)},
+        translation_placeholders={"charger": charger, **_placeholders(error, charger)},
     )
 
 
@@ -150,13 +156,16 @@ def _row(error: ChargerError) -> Row:
     return ERRORS.get(base, {}).get(error.reason, UNLISTED[base])
 
 
-def _placeholders(error: ChargerError) -> dict[str, str]:
+def _placeholders(error: ChargerError, charger: str) -> dict[str, str]:
     """All that a text may name. `detail` is free text of core: only what the text expects gets out (invariant I12)."""
+    if isinstance(error, PathsFailed):
+        return {"reasons": " ".join(_tried(source, failure, charger) for source, failure in error.failures)}
     if isinstance(error, PathBusy):
         return {"retry": str(retry_minutes(error))}
     match error.reason:
         case "no_path" if error.detail:
-            return {"since": _local(error.detail)}
+            since = dt_util.parse_datetime(error.detail)
+            return {"since": error.detail if since is None else local_time(since)}
         case "above_ceiling":
             return {"limit": error.detail}
         case "current_too_low":
@@ -165,7 +174,12 @@ def _placeholders(error: ChargerError) -> dict[str, str]:
             return {}
 
 
-def _local(moment: str) -> str:
-    """An ISO moment as date and time of the user's zone."""
-    parsed = dt_util.parse_datetime(moment)
-    return moment if parsed is None else dt_util.as_local(parsed).strftime("%Y-%m-%d %H:%M")
+def _tried(source: Source, failure: ChargerError, charger: str) -> str:
+    """A path by its name, and in a sentence of the table above why it failed."""
+    reason = str(as_home_assistant_error(failure, charger))
+    return async_get_exception_message(DOMAIN, f"tried_{source}", {"reason": reason}) + "."
+
+
+def local_time(moment: datetime) -> str:
+    """A moment as date and time of the user's zone."""
+    return dt_util.as_local(moment).strftime("%Y-%m-%d %H:%M")

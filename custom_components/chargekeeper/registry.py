@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from homeassistant.config_entries import ConfigEntry
+from homeassistant.config_entries import ConfigEntry, ConfigSubentry
 from homeassistant.const import CONF_EMAIL, CONF_PASSWORD
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers.aiohttp_client import async_get_clientsession
@@ -26,8 +26,11 @@ from .const import (
     DOMAIN,
 )
 from .core.clock import Clock, SystemClock
+from .core.group import LoadGroup
 from .core.keeper import Keeper, KeeperOptions
 from .core.model import Identity, Maker, Prefer
+from .core.outages import OutageLog
+from .linked import CONF_SERIAL, SUBENTRY_LINKED, LinkedPath
 from .storage import EntryStores
 from .wallbox.account import WallboxAccount
 
@@ -37,21 +40,28 @@ type Credentials = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What belongs to one entry; `keepers` by serial."""
+    """What belongs to one entry; `keepers` by serial, and `linked` those of its chargers that have a linked path."""
 
     stores: EntryStores
     account: WallboxAccount
     keepers: dict[str, Keeper]
+    outages: OutageLog
+    linked: dict[str, LinkedPath] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Registry:
-    """Everything by its identity: accounts and stores by the entry's unique id, keepers by maker and serial."""
+    """Everything by its identity: keepers by maker and serial, the rest by the entry's unique id."""
 
     clock: Clock
     accounts: dict[str, WallboxAccount] = field(default_factory=dict)
     keepers: dict[tuple[Maker, str], Keeper] = field(default_factory=dict)
     stores: dict[str, EntryStores] = field(default_factory=dict)
+    at_work: dict[tuple[Maker, str], Keeper] = field(default_factory=dict)
+    """The keepers that are started; the others wait for their entry to be set up again."""
+    groups: dict[str, LoadGroup] = field(default_factory=dict)
+    """Load groups by the unique id of their entry."""
+    outages: dict[str, OutageLog] = field(default_factory=dict)
     trials: dict[tuple[str, str, str], WallboxAccount] = field(default_factory=dict)
     """Accounts that a config flow tried, or whose entry was removed, by e-mail and hosts: a further try spends from the
     same purses."""
@@ -87,6 +97,7 @@ class Registry:
         """The entry of an account was removed; only the purses matter from now on."""
         self.trials[account_key(credentials)] = self.accounts.pop(user_id)
         self.stores.pop(user_id)
+        self.outages.pop(user_id, None)
 
     @callback
     def make_account(self, hass: HomeAssistant, credentials: Credentials) -> WallboxAccount:
@@ -108,12 +119,45 @@ class Registry:
         )
         return account
 
+    @callback
+    def begin(self, keeper: Keeper) -> None:
+        """Start a keeper; the share that its load group allows it binds from the first moment."""
+        key = keeper.identity.key
+        self.at_work[key] = keeper
+        for group in self.groups.values():
+            if group.has(key):
+                group.attach(keeper)
+        keeper.start()
+
+    async def end(self, keeper: Keeper) -> None:
+        """Stop a keeper; to its load group it is a member that is not heard."""
+        key = keeper.identity.key
+        self.at_work.pop(key, None)
+        for group in self.groups.values():
+            if group.has(key):
+                group.detach(key)
+        await keeper.stop()
+
+    @callback
+    def open_group(self, unique_id: str, group: LoadGroup) -> None:
+        """A load group is there: its shares bind from now on."""
+        self.groups[unique_id] = group
+        for key, keeper in self.at_work.items():
+            if group.has(key):
+                group.attach(keeper)
+
+    async def close_group(self, unique_id: str) -> None:
+        """A load group goes: nothing of it binds any more, and nothing is raised by that."""
+        await self.groups.pop(unique_id).stop()
+
     async def stop(self) -> None:
         """Send nothing from now on, of whichever entry; the purses are saved."""
         for keeper in self.keepers.values():
             keeper.close()
         for keeper in self.keepers.values():
             await keeper.stop()
+        for group in self.groups.values():
+            await group.stop()
         for account in self.accounts.values():
             await account.stop()
 
@@ -140,15 +184,24 @@ async def async_open(hass: HomeAssistant, entry: ConfigEntry) -> Holdings:
         registry.adopt(user_id, account)
         account.restore_purses(stores.purses)
     account.set_credentials(str(entry.data[CONF_EMAIL]), str(entry.data[CONF_PASSWORD]))
-    holdings = Holdings(stores, account, {})
+    holdings = Holdings(stores, account, {}, _outages(registry, user_id, stores))
     for identity in identities(entry):
         open_keeper(hass, entry, holdings, identity)
     return holdings
 
 
+def _outages(registry: Registry, user_id: str, stores: EntryStores) -> OutageLog:
+    """The record of an account's outages, from the registry or the store."""
+    if user_id not in registry.outages:
+        log = OutageLog(registry.clock, lambda: stores.save_outages_soon(log.export()))
+        log.restore(stores.outages)
+        registry.outages[user_id] = log
+    return registry.outages[user_id]
+
+
 @callback
 def open_keeper(hass: HomeAssistant, entry: ConfigEntry, holdings: Holdings, identity: Identity) -> Keeper:
-    """The keeper of one charger, with the entry's options and the account's path; it is one of the holdings then."""
+    """The keeper of one charger, with the entry's options and its paths; it is one of the holdings then."""
     registry, serial = get_registry(hass), identity.serial
     options = keeper_options(entry, serial)
     keeper = registry.keepers.get(identity.key)
@@ -158,8 +211,17 @@ def open_keeper(hass: HomeAssistant, entry: ConfigEntry, holdings: Holdings, ide
         registry.keepers[identity.key] = keeper
     keeper.options = options
     keeper.add_path(holdings.account.path(serial, identity))
+    if (link := linked_subentry(entry, serial)) is not None:
+        path = holdings.linked[serial] = LinkedPath(hass, registry.clock, keeper, link.data)
+        keeper.add_path(path)
     holdings.keepers[serial] = keeper
     return keeper
+
+
+def linked_subentry(entry: ConfigEntry, serial: str) -> ConfigSubentry | None:
+    """The subentry that links the user's own entities to a charger, if there is one."""
+    links = (each for each in entry.subentries.values() if each.subentry_type == SUBENTRY_LINKED)
+    return next((each for each in links if each.data[CONF_SERIAL] == serial), None)
 
 
 @callback
@@ -184,8 +246,15 @@ def identities(entry: ConfigEntry) -> list[Identity]:
             model=charger.get("model"),
             part_number=charger.get("part_number"),
         )
-        for charger in entry.data[CONF_CHARGERS]
+        for charger in entry.data.get(CONF_CHARGERS, ())
     ]
+
+
+@callback
+def known_chargers(hass: HomeAssistant) -> dict[tuple[Maker, str], Identity]:
+    """The chargers of all entries that are not disabled."""
+    entries = hass.config_entries.async_entries(DOMAIN, include_disabled=False)
+    return {identity.key: identity for entry in entries for identity in identities(entry)}
 
 
 def as_entry_data(chargers: list[Identity]) -> list[dict[str, str | None]]:

@@ -1,6 +1,7 @@
 """Repairs: what the user should know and can act on. Each issue goes by itself when its cause is gone."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from math import inf
 
 from homeassistant.config_entries import SIGNAL_CONFIG_ENTRY_CHANGED, ConfigEntry, ConfigEntryChange
 from homeassistant.const import CONF_EMAIL, CONF_USERNAME
@@ -8,12 +9,21 @@ from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.dispatcher import async_dispatcher_connect
 
-from .const import DOMAIN
-from .coordinator import ChargerCoordinator, charger_name
-from .core.model import Problem
+from .const import CONF_MEMBERS, DOMAIN
+from .coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, charger_name, for_each_charger
+from .core.model import Maker, Problem
+from .errors import local_time
+from .linked import LinkedPath
+from .registry import get_registry, known_chargers
 
 OTHER_DOMAIN = "wallbox"
 OTHER_INTEGRATION = "other_integration"
+GROUP_MEMBER_MISSING = "group_member_missing"
+LINK_BROKEN = "link_broken"
+CLOUD_LOST = "cloud_lost"
+
+CLOUD_LOST_AFTER = 30 * 60.0
+"""Seconds of an outage after which the user is told, where chargers have no other path."""
 
 
 @callback
@@ -33,6 +43,21 @@ def follow_problems(hass: HomeAssistant, coordinator: ChargerCoordinator) -> Cal
 
 
 @callback
+def follow_links(hass: HomeAssistant, coordinator: ChargerCoordinator, path: LinkedPath | None) -> Callable[[], None]:
+    """Tell while an entity that is linked to a charger is deleted or disabled; the answer ends it."""
+    serial = coordinator.identity.serial
+
+    @callback
+    def sync() -> None:
+        name = charger_name(hass, coordinator.config_entry, coordinator.identity)
+        placeholders = {"charger": name} if path is not None and path.broken else None
+        _keep(hass, f"{LINK_BROKEN}_{serial}", LINK_BROKEN, placeholders)
+
+    sync()
+    return _nothing if path is None else path.listen_health(sync)
+
+
+@callback
 def follow_other_integration(hass: HomeAssistant, entry: ConfigEntry) -> Callable[[], None]:
     """Tell while Home Assistant's own Wallbox integration uses the account too: they share its request limit."""
 
@@ -44,6 +69,74 @@ def follow_other_integration(hass: HomeAssistant, entry: ConfigEntry) -> Callabl
 
     sync()
     return async_dispatcher_connect(hass, SIGNAL_CONFIG_ENTRY_CHANGED, sync)
+
+
+@callback
+def follow_group_members(hass: HomeAssistant, entry: ConfigEntry) -> Callable[[], None]:
+    """Tell of members of a load group that no entry has which is enabled: they count with the most they could draw."""
+
+    @callback
+    def sync(_change: ConfigEntryChange | None = None, _changed: ConfigEntry | None = None) -> None:
+        known = known_chargers(hass)
+        missing = {
+            _member_issue_id(entry, member["serial"]): {"charger": member["name"], "group": entry.title}
+            for member in entry.data[CONF_MEMBERS]
+            if (Maker(member["maker"]), member["serial"]) not in known
+        }
+        delete_group_issues(hass, entry, but=missing)
+        for issue_id, placeholders in missing.items():
+            _keep(hass, issue_id, GROUP_MEMBER_MISSING, placeholders)
+
+    sync()
+    return async_dispatcher_connect(hass, SIGNAL_CONFIG_ENTRY_CHANGED, sync)
+
+
+@callback
+def delete_group_issues(hass: HomeAssistant, entry: ConfigEntry, but: Collection[str] = ()) -> None:
+    """Delete what is said of members of a load group, apart from the issues in `but`."""
+    prefix = _member_issue_id(entry, "")
+    for domain, issue_id in list(ir.async_get(hass).issues):
+        if domain == DOMAIN and issue_id.startswith(prefix) and issue_id not in but:
+            _keep(hass, issue_id, GROUP_MEMBER_MISSING, None)
+
+
+@callback
+def follow_cloud(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> Callable[[], None]:
+    """Tell of an outage of 30 min that leaves chargers without any path; the answer ends it."""
+    runtime, clock = entry.runtime_data, get_registry(hass).clock
+    account, log = runtime.holdings.account, runtime.holdings.outages
+    cancel_timer: Callable[[], None] = lambda: None  # noqa: E731 - replaced by each timer
+
+    @callback
+    def sync() -> None:
+        nonlocal cancel_timer
+        cancel_timer()
+        since = log.outages[-1].started_at if log.open and account.snapshot.cloud is False else None
+        cut_off = [coordinator for coordinator in runtime.coordinators.values() if not coordinator.data.local]
+        waits = inf if since is None else CLOUD_LOST_AFTER - (clock.now() - since).total_seconds()
+        if 0 < waits < inf:
+            cancel_timer = clock.call_later(waits, sync)
+        placeholders = None
+        if since is not None and waits <= 0 and cut_off:
+            names = sorted(charger_name(hass, entry, coordinator.identity) for coordinator in cut_off)
+            placeholders = {"since": local_time(since), "chargers": ", ".join(names)}
+        _keep(hass, _cloud_issue_id(entry), CLOUD_LOST, placeholders)
+
+    ends = [account.listen(lambda _: sync())]
+
+    @callback
+    def begin(coordinator: ChargerCoordinator) -> None:
+        ends.append(coordinator.async_add_listener(sync))
+
+    for_each_charger(entry, begin)
+    sync()
+
+    def end() -> None:
+        cancel_timer()
+        while ends:
+            ends.pop()()
+
+    return end
 
 
 def other_integration(hass: HomeAssistant, email: str) -> ConfigEntry | None:
@@ -59,8 +152,10 @@ def delete_issues(hass: HomeAssistant, entry: ConfigEntry, serials: Iterable[str
     for serial in serials:
         for problem in Problem:
             ir.async_delete_issue(hass, DOMAIN, _issue_id(problem, serial))
+        ir.async_delete_issue(hass, DOMAIN, f"{LINK_BROKEN}_{serial}")
     if hass.config_entries.async_get_entry(entry.entry_id) is None:
         ir.async_delete_issue(hass, DOMAIN, _other_issue_id(entry))
+        ir.async_delete_issue(hass, DOMAIN, _cloud_issue_id(entry))
 
 
 @callback
@@ -86,8 +181,20 @@ def _keep(hass: HomeAssistant, issue_id: str, key: str, placeholders: dict[str, 
         ir.async_delete_issue(hass, DOMAIN, issue_id)
 
 
+def _cloud_issue_id(entry: ConfigEntry) -> str:
+    return f"{CLOUD_LOST}_{entry.entry_id}"
+
+
+def _nothing() -> None:
+    """End what never began."""
+
+
 def _other_issue_id(entry: ConfigEntry) -> str:
     return f"{OTHER_INTEGRATION}_{entry.entry_id}"
+
+
+def _member_issue_id(entry: ConfigEntry, serial: str) -> str:
+    return f"{GROUP_MEMBER_MISSING}_{entry.entry_id}_{serial}"
 
 
 def _issue_id(problem: Problem, serial: str) -> str:

@@ -1,6 +1,6 @@
 """Sensors: what a charger does, what it has delivered, which limits hold, and how it is reached."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, override
@@ -11,6 +11,7 @@ from homeassistant.components.sensor import (
     SensorEntityDescription,
     SensorStateClass,
 )
+from homeassistant.config_entries import ConfigEntry
 from homeassistant.const import (
     EntityCategory,
     Platform,
@@ -21,10 +22,13 @@ from homeassistant.const import (
     UnitOfTemperature,
     UnitOfTime,
 )
-from homeassistant.core import HomeAssistant
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
+from .const import CONF_KIND, CONF_MEMBERS, KIND_LOAD_GROUP
 from .coordinator import CONTACT, AccountCoordinator, ChargeKeeperConfigEntry, ChargerCoordinator
+from .core.group import GroupView
 from .core.model import (
     CURRENCY,
     CURRENT,
@@ -59,11 +63,13 @@ from .entity import (
     AccountEntity,
     ChargerEntity,
     ChargerEntityDescription,
+    PushedEntity,
     add_as_shown,
     capable,
     provenance,
     shown,
 )
+from .load_group import GroupCoordinator, group_runtime, member_key, member_name
 
 PARALLEL_UPDATES = 0
 
@@ -282,12 +288,55 @@ ACCOUNT_CONTACT = SensorEntityDescription(
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class GroupSensorDescription(SensorEntityDescription):
+    """Describes a sensor of a load group."""
+
+    value_fn: Callable[[GroupView], float | None]
+
+
+def _group_sensor(key: str, value_fn: Callable[[GroupView], float | None]) -> GroupSensorDescription:
+    """Amperes of a load group."""
+    return GroupSensorDescription(
+        key=key,
+        value_fn=value_fn,
+        device_class=SensorDeviceClass.CURRENT,
+        native_unit_of_measurement=UnitOfElectricCurrent.AMPERE,
+        state_class=SensorStateClass.MEASUREMENT,
+        suggested_display_precision=0,
+    )
+
+
+GROUP_SENSORS = (
+    _group_sensor("allocated", lambda view: view.allocated),
+    _group_sensor("headroom", lambda view: view.headroom),
+)
+SHARE = "share"
+
+
 async def async_setup_entry(
     hass: HomeAssistant, entry: ChargeKeeperConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
 ) -> None:
     """Set up the sensors."""
+    if entry.data[CONF_KIND] == KIND_LOAD_GROUP:
+        async_add_entities(_group_sensors(hass, entry))
+        return
     async_add_entities([AccountContactSensor(entry.runtime_data.account_coordinator)])
     add_as_shown(hass, entry, Platform.SENSOR, SENSORS, ChargerSensor, async_add_entities)
+
+
+@callback
+def _group_sensors(hass: HomeAssistant, entry: ConfigEntry) -> list[GroupSensor]:
+    """The sensors of a load group; those of members that left it are cleared away."""
+    coordinator = group_runtime(entry).coordinator
+    sensors = [GroupSensor(coordinator, description) for description in GROUP_SENSORS]
+    sensors += [GroupShareSensor(coordinator, member) for member in entry.data[CONF_MEMBERS]]
+    present = {sensor.unique_id for sensor in sensors}
+    registry = er.async_get(hass)
+    for entity in er.async_entries_for_config_entry(registry, entry.entry_id):
+        if entity.unique_id not in present:
+            registry.async_remove(entity.entity_id)
+    return sensors
 
 
 class ChargerSensor(ChargerEntity, SensorEntity):
@@ -344,3 +393,31 @@ class AccountContactSensor(AccountEntity, SensorEntity):
     @override
     def shows(self) -> object:
         return self.native_value
+
+
+class GroupSensor(PushedEntity[GroupCoordinator], SensorEntity):
+    """A current of a load group."""
+
+    entity_description: GroupSensorDescription
+
+    def __init__(self, coordinator: GroupCoordinator, description: GroupSensorDescription) -> None:
+        super().__init__(coordinator, description, coordinator.identifier)
+
+    @property
+    @override
+    def native_value(self) -> float | None:
+        return self.entity_description.value_fn(self.coordinator.data)
+
+    @override
+    def shows(self) -> object:
+        return self.native_value
+
+
+class GroupShareSensor(GroupSensor):
+    """What a member of a load group may draw."""
+
+    def __init__(self, coordinator: GroupCoordinator, member: Mapping[str, str]) -> None:
+        key = member_key(member)
+        super().__init__(coordinator, _group_sensor(SHARE, lambda view: view.shares[key]))
+        self._attr_unique_id = f"{coordinator.identifier[1]}_{'_'.join(key)}_{SHARE}"
+        self._attr_translation_placeholders = {"charger": member_name(coordinator.hass, member)}

@@ -1,25 +1,29 @@
-"""Entity actions: restart with an answer what became of it, and the time-of-use override with its end."""
+"""Actions: restart with an answer what became of it, the time-of-use override with its end, the report of outages."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from homeassistant.components.button.const import ButtonDeviceClass
-from homeassistant.const import Platform
+from homeassistant.const import ATTR_CONFIG_ENTRY_ID, Platform
 from homeassistant.core import HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
 from homeassistant.exceptions import ServiceValidationError
 from homeassistant.helpers import config_validation as cv
-from homeassistant.helpers.service import async_register_platform_entity_service
+from homeassistant.helpers.service import async_get_config_entry, async_register_platform_entity_service
 from homeassistant.util import dt as dt_util
+from homeassistant.util.json import JsonValueType
 import voluptuous as vol
 
 from .button import RestartButton
-from .const import DOMAIN
+from .const import CONF_KIND, DOMAIN, KIND_WALLBOX_ACCOUNT
+from .coordinator import ChargeKeeperConfigEntry
 from .core.journal import Until
+from .outages import outage_report
 from .registry import get_registry
 from .switch import OverrideSwitch, SwitchFeature
 
 SERVICE_RESTART = "restart"
 SERVICE_SET_TOU_OVERRIDE = "set_tou_override"
+SERVICE_OUTAGE_REPORT = "outage_report"
 
 ATTR_ENABLED = "enabled"
 ATTR_UNTIL = "until"
@@ -30,6 +34,8 @@ OVERRIDE_SCHEMA: dict[Any, Any] = {
     vol.Optional(ATTR_UNTIL, default=Until.FULL): vol.Coerce(Until),
     vol.Optional(ATTR_UNTIL_TIME): cv.datetime,
 }
+
+REPORT_SCHEMA = vol.Schema({vol.Optional(ATTR_CONFIG_ENTRY_ID): cv.string})
 
 
 @callback
@@ -54,6 +60,9 @@ def async_setup_services(hass: HomeAssistant) -> None:
         schema=OVERRIDE_SCHEMA,
         func=_set_tou_override,
     )
+    hass.services.async_register(
+        DOMAIN, SERVICE_OUTAGE_REPORT, _outage_report, schema=REPORT_SCHEMA, supports_response=SupportsResponse.ONLY
+    )
 
 
 async def _restart(button: RestartButton, call: ServiceCall) -> ServiceResponse:
@@ -72,6 +81,21 @@ async def _set_tou_override(switch: OverrideSwitch, call: ServiceCall) -> None:
     until: Until = call.data[ATTR_UNTIL]
     until_at = _until_at(switch, call) if enabled and until is Until.TIME else None
     await switch.async_override(on=enabled, until=until, until_at=until_at)
+
+
+async def _outage_report(call: ServiceCall) -> ServiceResponse:
+    """The outages of one account; without naming it, of the only one."""
+    loaded: list[ChargeKeeperConfigEntry] = call.hass.config_entries.async_loaded_entries(DOMAIN)
+    accounts = [entry.entry_id for entry in loaded if entry.data[CONF_KIND] == KIND_WALLBOX_ACCOUNT]
+    entry_id = call.data.get(ATTR_CONFIG_ENTRY_ID, accounts[0] if len(accounts) == 1 else None)
+    entry: ChargeKeeperConfigEntry = async_get_config_entry(call.hass, DOMAIN, entry_id)
+    if entry.data[CONF_KIND] != KIND_WALLBOX_ACCOUNT:
+        raise ServiceValidationError(
+            translation_domain=DOMAIN,
+            translation_key="no_account",
+            translation_placeholders={"entry": entry.title},
+        )
+    return {"outages": cast("JsonValueType", outage_report(call.hass, entry))}
 
 
 def _until_at(switch: OverrideSwitch, call: ServiceCall) -> datetime:

@@ -1,4 +1,4 @@
-"""What lies on the disk for one entry: journals and purses (synced before anything is sent), snapshots (lazily).
+"""What lies on the disk for one entry: journals and purses (synced before anything is sent), snapshots, outages.
 
 A file that cannot be used is put aside, never overwritten: the entry then goes on from what `entry.data` says.
 """
@@ -67,19 +67,24 @@ class EntryStores:
         self._journal: Store[Stored] = self._store(SyncedStore, "journal", unique_id)
         self._purses: Store[Stored] = self._store(SyncedStore, "purses", unique_id)
         self._snapshot: Store[Stored] = self._store(Store, "snapshot", unique_id)
+        self._outages: Store[Stored] = self._store(Store, "outages", unique_id)
+        self._outages_to_save: list[dict[str, object]] | None = None
+        self._saving_outages = False
         self._loaded = False
         self.journals: Stored = {}
         self.snapshots: Stored = {}
         self.purses: Stored | None = None
+        self.outages: object = None
 
     async def load(self) -> None:
-        """Read all three, once. Never raises for what is in the files, or for files that are missing."""
+        """Read all of them, once. Never raises for what is in the files, or for files that are missing."""
         if self._loaded:
             return
         self._loaded = True
         self.journals = _by_serial(await self._read(self._journal))
         self.snapshots = _by_serial(await self._read(self._snapshot))
         self.purses = await self._read(self._purses)
+        self.outages = (await self._read(self._outages) or {}).get("outages")
 
     async def save_journal(self, serial: str, journal: Stored) -> None:
         """Note the journal of one charger; on the disk, synced, when this returns. Raises NotSaved, noting nothing."""
@@ -108,6 +113,22 @@ class EntryStores:
         self.snapshots |= snapshots
         await self._snapshot.async_save(self.snapshots)
 
+    @callback
+    def save_outages_soon(self, outages: list[dict[str, object]]) -> None:
+        """Note the record of outages; several changes at once are saved as one."""
+        self._outages_to_save = outages
+        if not self._saving_outages and self._hass.state is not CoreState.stopping:
+            self._saving_outages = True
+            self._hass.async_create_task(self._save_outages(), "chargekeeper outages")
+
+    async def _save_outages(self) -> None:
+        try:
+            while (outages := self._outages_to_save) is not None:
+                self._outages_to_save = None
+                await self._outages.async_save({"outages": outages})
+        finally:
+            self._saving_outages = False
+
     async def forget(self, serial: str) -> None:
         """Forget all of one charger."""
         self.journals.pop(serial, None)
@@ -118,7 +139,7 @@ class EntryStores:
 
     async def remove(self) -> None:
         """Delete the files."""
-        for store in (self._journal, self._purses, self._snapshot):
+        for store in (self._journal, self._purses, self._snapshot, self._outages):
             await store.async_remove()
 
     def _store(self, kind: type[Store[Stored]], name: str, unique_id: str) -> Store[Stored]:

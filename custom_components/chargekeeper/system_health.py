@@ -5,7 +5,7 @@ from typing import Any
 from homeassistant.components import system_health
 from homeassistant.core import HomeAssistant, callback
 
-from .const import DOMAIN
+from .const import CONF_KIND, DOMAIN, KIND_LOAD_GROUP, KIND_WALLBOX_ACCOUNT
 from .coordinator import ChargeKeeperConfigEntry
 
 
@@ -16,10 +16,12 @@ def async_register(hass: HomeAssistant, register: system_health.SystemHealthRegi
 
 
 async def _info(hass: HomeAssistant) -> dict[str, Any]:
-    entries: list[ChargeKeeperConfigEntry] = hass.config_entries.async_loaded_entries(DOMAIN)
+    loaded: list[ChargeKeeperConfigEntry] = hass.config_entries.async_loaded_entries(DOMAIN)
+    entries = [entry for entry in loaded if entry.data[CONF_KIND] == KIND_WALLBOX_ACCOUNT]
     clouds = [entry.runtime_data.account_coordinator.data.cloud for entry in entries]
     return {
         "accounts": len(entries),
         "accounts_reached": sum(cloud is True for cloud in clouds),
+        "load_groups": sum(entry.data[CONF_KIND] == KIND_LOAD_GROUP for entry in loaded),
         "chargers": sum(len(entry.runtime_data.coordinators) for entry in entries),
     }

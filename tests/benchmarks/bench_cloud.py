@@ -1,18 +1,24 @@
 """Requests per hour, how soon an outage is noticed, and how soon the cloud is used again: on virtual time."""
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from random import Random
 from statistics import median
+from typing import Any
 
 import aiohttp
 
 from custom_components.chargekeeper.core.breaker import BreakerState
 from custom_components.chargekeeper.core.keeper import Keeper, KeeperOptions
+from custom_components.chargekeeper.core.model import CHARGING_CURRENT, STATUS, Property, Status
+from custom_components.chargekeeper.core.paths import SetCurrent
 from custom_components.chargekeeper.wallbox.account import WallboxAccount
 from custom_components.chargekeeper.wallbox.path import placeholder
 from tests.simulators.clock import VirtualClock
 from tests.simulators.http_server import Fault
+from tests.simulators.local_path import LocalLink, LocalPath
 from tests.simulators.wallbox_cloud import WallboxCloud
 from tests.simulators.world import Car, Charger, Window, World
 
@@ -110,6 +116,51 @@ async def failback() -> AsyncIterator[Figure]:
     yield Figure("override re-applied after that: worst", max(reapplied), 10, "s")
 
 
+async def commands_in_an_outage() -> AsyncIterator[Figure]:
+    """With the breaker open and a local path there: until a command is acknowledged, and until it shows."""
+    random = Random(6)
+    acknowledged: list[float] = []
+    verified: list[float] = []
+    for _ in range(OUTAGES):
+        clock = VirtualClock()
+        world = World(clock)
+        window = Window(start="2200", stop="0500")
+        world.add(Charger(serial="710000", name="Bay 0", car=Car(wants_kwh=60), schedules=(window,)))
+        async with _account(world, clock) as (cloud, account), _keeper(account, clock) as keeper:
+            local = LocalPath(LocalLink(world, "710000", clock), clock)
+            keeper.add_path(local)
+            local.start()
+            await clock.advance(HOUR)
+            await cloud.set_fault(random.choice([Fault.REFUSE, Fault.ERROR_500, Fault.HANG]))
+            await clock.advance_until(lambda: not account.breaker.usable, within=300)
+            amps = random.randrange(6, 32)
+            times = [
+                await _timed(clock, keeper.command(SetCurrent(amps)), partial(_shows, keeper, CHARGING_CURRENT, amps)),
+                await _timed(clock, keeper.set_override(on=True), partial(_shows, keeper, STATUS, Status.CHARGING)),
+            ]
+            acknowledged += [first for first, _ in times]
+            verified += [second for _, second in times]
+            local.stop()
+    yield Figure(f"command in an outage, acknowledged: worst of {len(acknowledged)}", max(acknowledged), 3, "s")
+    yield Figure(f"command in an outage, verified locally: worst of {len(verified)}", max(verified), 15, "s")
+
+
+def _shows(keeper: Keeper, prop: Property[Any], value: object) -> bool:
+    return bool(keeper.snapshot.value(prop) == value)
+
+
+async def _timed(
+    clock: VirtualClock, work: Coroutine[object, object, object], shows: Callable[[], bool]
+) -> tuple[float, float]:
+    """Seconds until a command is acknowledged, and until it shows."""
+    begun, task = clock.monotonic(), asyncio.ensure_future(work)
+    await clock.advance_until(task.done, within=60, step=0.1)
+    await task
+    acknowledged = clock.monotonic() - begun
+    await clock.advance_until(shows, within=120, step=0.1)
+    return acknowledged, clock.monotonic() - begun
+
+
 @asynccontextmanager
 async def _keeper(account: WallboxAccount, clock: VirtualClock) -> AsyncIterator[Keeper]:
     async def keep_nothing(_journal: dict[str, object]) -> None:
@@ -127,3 +178,4 @@ def measurements() -> Iterator[AsyncIterator[Figure]]:
     yield gets_per_hour()
     yield noticed()
     yield failback()
+    yield commands_in_an_outage()

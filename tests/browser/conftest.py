@@ -27,3 +27,10 @@ async def browser() -> AsyncIterator[Browser]:
 async def demo(browser: Browser, socket_enabled: None, tmp_path: Path) -> AsyncIterator[Demo]:
     async with developed(tmp_path / "develop", factor=FACTOR) as running:
         yield running
+
+
+@pytest.fixture
+async def linked_demo(browser: Browser, socket_enabled: None, tmp_path: Path) -> AsyncIterator[Demo]:
+    """The demo in which one charger has a local path."""
+    async with developed(tmp_path / "develop", factor=FACTOR, linked=True) as running:
+        yield running

@@ -94,14 +94,21 @@ class Demo:
 
 
 @asynccontextmanager
-async def developed(directory: Path, *, factor: float) -> AsyncIterator[Demo]:
-    """Run `scripts/develop` on free ports with its files in `directory`, until the block is left."""
+async def developed(directory: Path, *, factor: float, linked: bool = False) -> AsyncIterator[Demo]:
+    """Run `scripts/develop` on free ports with its files in `directory`, until the block is left.
+
+    Args:
+        directory: for its files.
+        factor: how fast time runs.
+        linked: whether a charger is given a local path.
+    """
     ports = free_ports(3)
     options = dict(zip(("--port", "--control-port", "--cloud-port"), map(str, ports), strict=True))
     options |= {"--factor": str(factor), "--directory": str(directory)}
     process = await asyncio.create_subprocess_exec(
         str(ROOT / "scripts" / "develop"),
         *(word for option in options.items() for word in option),
+        *(["--linked"] if linked else []),
         cwd=directory.parent,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
         stdin=asyncio.subprocess.DEVNULL,

@@ -180,6 +180,7 @@ class FakePath(ChargerPath):
         self.source = source
         self.breaker = Breaker(charger.clock, lambda: 1.0)
         self.meters_lifetime = False
+        self.frees_schedule = True
         self.read_back_delays: tuple[float, ...] = ()
         self.who = WHO
         self.can = frozenset(Capability)
@@ -265,6 +266,8 @@ class FakePath(ChargerPath):
         self.log.append(command)
         if self.gate is not None:
             await self.gate.wait()
+        if command == SetOverride(on=False) and not self.frees_schedule:
+            command = SetCharging(on=self.charger.in_window)
         await self._answer(lambda: self.charger.obey(command))
 
     @override

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from custom_components.chargekeeper.core.breaker import Failure
+from custom_components.chargekeeper.core.commands import TIME_TO_LIVE
 from custom_components.chargekeeper.core.journal import End, IntentState, Until
 from custom_components.chargekeeper.core.keeper import KeeperOptions
 from custom_components.chargekeeper.core.model import (
@@ -67,7 +68,7 @@ SETTINGS: tuple[Setting, ...] = (
 
 LIMITS = st.sampled_from([6.0, 9.5, 10.0, 16.0, 32.0])
 
-EMPTY: dict[str, object] = {"override": None, "restart": None, "install": None}
+EMPTY: dict[str, object] = {"override": None, "restart": None, "install": None, "pause": None, "lowering": False}
 
 
 CHANGES: dict[str, Callable[[FakeCharger], None]] = {
@@ -129,6 +130,7 @@ class KeeperMachine(RuleBasedStateMachine):
         self.told_of_failure = False
         self.shown: dict[str, float] = {}
         self.saved_before: dict[str, object] = dict(EMPTY)
+        self.paused_by_user_at = -inf
         self.present = 0.0
         """The setting as far as anybody can know: as shown last, or as sent since, A."""
         self.bench = self.run(self._make())
@@ -263,7 +265,13 @@ class KeeperMachine(RuleBasedStateMachine):
 
     @rule(setting=st.sampled_from(SETTINGS), cut=st.none() | st.integers(0, 12))
     def a_setting(self, setting: Setting, cut: int | None) -> None:
-        self.run(self.wish(self.bench.keeper.command(setting), cut))
+        if setting == SetCharging(on=False):
+            self.paused_by_user_at = inf
+        done = self.run(self.wish(self.bench.keeper.command(setting), cut))
+        if setting == SetCharging(on=False):
+            self.paused_by_user_at = self.bench.clock.monotonic()
+        if setting == SetCharging(on=True) and done and self.pause is not None:
+            self.failures.append("I4: started, and still paused")
 
     @rule(
         on=st.booleans(),
@@ -332,6 +340,8 @@ class KeeperMachine(RuleBasedStateMachine):
             self._may_restart(path, command)
         elif isinstance(command, SetCharging | SetOverride) and command.on:
             self._may_start()
+        elif isinstance(command, SetCharging):
+            self._may_pause()
         if isinstance(command, SetOverride) and command.on:
             intent = Saved(self.bench.journal or EMPTY).override
             if intent is None or intent["sent"] is not True:
@@ -355,6 +365,21 @@ class KeeperMachine(RuleBasedStateMachine):
         lowered = [entry for path in self.paths for entry in path.log[-4:] if isinstance(entry, SetCurrent)]
         if self.present > self.ceiling and not any(entry.amps <= self.ceiling for entry in lowered):
             self.failures.append(f"I1: started with {self.present} A, the ceiling being {self.ceiling} A")
+
+    @property
+    def pause(self) -> dict[str, object] | None:
+        """The pause on the disk."""
+        entry = (self.bench.journal or EMPTY)["pause"]
+        assert entry is None or isinstance(entry, dict)
+        return entry
+
+    def _may_pause(self) -> None:
+        """A pause is the user's wish of now (or of just now, put right), or one that the disk remembers."""
+        wished = self.bench.clock.monotonic() <= self.paused_by_user_at + TIME_TO_LIVE
+        if not wished and self.pause is None:
+            self.failures.append("I4: paused, and nobody wants it")
+        if self.pause is not None and self.pause["applications"] not in {1, 2, 3}:
+            self.failures.append(f"I4: paused too often: {self.pause}")
 
     def _may_restart(self, path: WatchedPath, command: Restart | Install) -> None:
         now = self.bench.clock.monotonic()
@@ -416,6 +441,10 @@ class KeeperMachine(RuleBasedStateMachine):
         assert self.bench.snapshot.override.on is wanted
 
     @invariant()
+    def i4_a_pause_and_an_override_exclude_each_other(self) -> None:
+        assert self.pause is None or not self.bench.snapshot.override.on, "paused and overridden"
+
+    @invariant()
     def i5_a_restart_needs_a_press(self) -> None:
         assert self.bench.charger.restarts <= self.presses
 
@@ -439,6 +468,8 @@ class KeeperMachine(RuleBasedStateMachine):
         await bench.keeper.set_override(False)
         await bench.poll(5)
         self.look_at_the_disk()
+        if self.pause is not None and charger.car and not charger.full:
+            assert charger.manual is Manual.PAUSE or charger.status() is Status.WAITING_SCHEDULE, self.pause
         assert bench.intent is None
         assert not bench.snapshot.override.on
         assert not (overridden and charger.manual is Manual.CHARGE)

@@ -18,12 +18,15 @@ from custom_components.chargekeeper.core.journal import (
     Intent,
     IntentState,
     Journal,
+    Pause,
+    PauseStep,
     RestartRecord,
     Seen,
     Step,
     Until,
     begin_end,
     decide,
+    decide_pause,
 )
 from custom_components.chargekeeper.core.model import OVERRIDE_IN_EFFECT, Outcome, Status
 from tests.core.fake_path import NIGHT
@@ -136,6 +139,50 @@ def test_an_end_begins_with_what_is_known_of_it() -> None:
     assert ended == replace(INTENT, state=ENDING, end=End.SUPERSEDED, theirs=Status.PAUSED)
 
 
+# Deciding on a pause
+
+HELD = Pause(created_at=NOW, state=VERIFIED, base=Status.CHARGING)
+PAUSED = replace(SEEN, status=Status.PAUSED)
+CHARGES = replace(SEEN, status=Status.CHARGING)
+
+
+def pause_step(pause: Pause, seen: Seen) -> PauseStep | End:
+    decision = decide_pause(pause, seen)
+    return decision.end or decision.step
+
+
+@pytest.mark.parametrize("state", [APPLIED, VERIFIED])
+def test_a_pause_ends_with_the_car_or_a_full_battery(state: IntentState) -> None:
+    for seen in (PAUSED, CHARGES):
+        assert pause_step(replace(HELD, state=state), replace(seen, car_connected=False)) is End.UNPLUGGED
+        assert pause_step(replace(HELD, state=state), replace(seen, full=True)) is End.FULL
+
+
+def test_a_pause_that_shows_is_confirmed_once() -> None:
+    assert pause_step(replace(HELD, state=APPLIED), PAUSED) is PauseStep.CONFIRM
+    assert pause_step(HELD, PAUSED) is PauseStep.WAIT
+    assert pause_step(HELD, replace(PAUSED, disturbed=True)) is PauseStep.CONFIRM
+
+
+@pytest.mark.parametrize("status", OVERRIDE_IN_EFFECT)
+def test_a_pause_that_was_dropped_is_restored_one_that_was_ended_is_not(status: Status) -> None:
+    seen = replace(SEEN, status=status)
+    assert pause_step(HELD, seen) is End.SUPERSEDED
+    assert pause_step(HELD, replace(seen, disturbed=True)) is PauseStep.SEND
+    worn = replace(HELD, applications=APPLICATIONS)
+    assert pause_step(worn, replace(seen, disturbed=True)) is End.FAILED
+    sent = replace(HELD, state=APPLIED)
+    assert pause_step(sent, replace(seen, effect_due=False, disturbed=True)) is PauseStep.WAIT
+    assert pause_step(sent, seen) is End.FAILED
+    assert pause_step(sent, replace(seen, disturbed=True)) is PauseStep.SEND
+
+
+@pytest.mark.parametrize("status", [None, *sorted(OTHERS - {Status.COMPLETED}), Status.WAITING_SCHEDULE])
+def test_where_nothing_flows_a_pause_waits(status: Status | None) -> None:
+    for disturbed in (False, True):
+        assert pause_step(HELD, replace(SEEN, status=status, disturbed=disturbed)) is PauseStep.WAIT
+
+
 # Saving
 
 
@@ -184,8 +231,14 @@ async def test_only_changes_are_saved_and_each_part_on_its_own() -> None:
     await journal.write(override=None)
     await journal.write(restart=None)
     await journal.write(install=None)
+    await journal.write(pause=Pause(created_at=NOW))
+    assert journal.entries == Entries(pause=Pause(created_at=NOW))
+    await journal.write(pause=None)
+    await journal.write(lowering=True)
+    assert journal.entries == Entries(lowering=True)
+    await journal.write(lowering=False)
     assert journal.entries == Entries()
-    assert disk.saved[-1] == {"override": None, "restart": None, "install": None}
+    assert disk.saved[-1] == {"override": None, "restart": None, "install": None, "pause": None, "lowering": False}
 
 
 async def test_what_could_not_be_saved_is_not_in_force() -> None:
@@ -236,6 +289,15 @@ all_entries = st.builds(
     override=st.none() | intents,
     restart=st.none() | st.builds(RestartRecord, moments, st.none() | moments, st.none() | st.sampled_from(Outcome)),
     install=st.none() | st.builds(InstallRecord, moments, st.text()),
+    pause=st.none()
+    | st.builds(
+        Pause,
+        created_at=moments,
+        state=st.sampled_from([APPLIED, VERIFIED]),
+        base=statuses,
+        applications=st.integers(0, 5),
+    ),
+    lowering=st.booleans(),
 )
 
 
@@ -279,12 +341,25 @@ def test_garbage_in_a_record_is_left_out(key: str, value: object, expected: Inte
 
 
 @pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({}, Pause(created_at=NOW)),
+        ({"state": "pending", "base": "moon", "applications": "many"}, Pause(created_at=NOW)),
+        ({"state": "verified", "base": "charging", "applications": 3}, replace(HELD, applications=3)),
+    ],
+)
+def test_a_short_or_garbled_pause_is_taken_with_caution(entry: dict[str, object], expected: Pause) -> None:
+    assert restored({"pause": {"created_at": NOW.isoformat(), **entry}}).entries.pause == expected
+
+
+@pytest.mark.parametrize(
     "stored",
     [
         None,
         [],
-        {"override": [], "restart": 7, "install": "x"},
-        {"restart": {}, "install": {}},
+        {"override": [], "restart": 7, "install": "x", "pause": 3},
+        {"pause": {"created_at": "noon", "state": "verified"}},
+        {"restart": {}, "install": {}, "lowering": 1},
         {"restart": {"pressed_at": 5}, "install": {"started_at": NOW.isoformat(), "target": 2}},
     ],
 )
@@ -302,7 +377,7 @@ json_values = st.recursive(
 @given(
     json_values
     | st.dictionaries(
-        st.sampled_from(["override", "restart", "install"]),
+        st.sampled_from(["override", "restart", "install", "pause", "lowering"]),
         st.dictionaries(
             st.sampled_from(["created_at", "state", "until", "until_at", "originals", "pressed_at", "started_at"]),
             json_values | st.just(NOW.isoformat()) | st.just("pending"),

@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 
 from custom_components.chargekeeper.core.breaker import Failure
-from custom_components.chargekeeper.core.keeper import EXPECT_WITHIN, KeeperOptions
+from custom_components.chargekeeper.core.commands import EXPECT_WITHIN, TIME_TO_LIVE
+from custom_components.chargekeeper.core.keeper import KeeperOptions
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -32,20 +33,25 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
+from custom_components.chargekeeper.core.pace import RAISE_SPACING, START_SPACING
 from custom_components.chargekeeper.core.paths import (
+    LOCAL_READ_BACK,
     ChargerError,
     LoginRejected,
     NoConnection,
     NotAllowed,
     NotApplicable,
+    NotSaved,
     PathBusy,
     PathDown,
+    PathsFailed,
     Presence,
     Restart,
     SetCharging,
     SetCurrent,
     SetEcoMode,
     SetLock,
+    SetOverride,
     Setting,
     UnsafeRequest,
     Unsupported,
@@ -359,7 +365,7 @@ async def test_nothing_is_accepted_while_home_assistant_stops(bench: Bench) -> N
 async def test_i1_no_current_above_the_ceiling_is_sent(bench: Bench) -> None:
     assert await refusal(bench, SetCurrent(33)) == (UnsafeRequest, "above_ceiling")
     assert await refusal(bench, SetCurrent(5)) == (UnsafeRequest, "current_too_low")
-    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.keeper.group_share = 10.0
     assert await refusal(bench, SetCurrent(17)) == (UnsafeRequest, "above_ceiling")
     assert await bench.keeper.command(SetCurrent(12)) is Outcome.ACCEPTED  # lower than now, if still too much
 
@@ -388,7 +394,7 @@ async def test_i1_lowering_from_a_cached_setting_may_be_raising() -> None:
 
 @pytest.mark.parametrize("lost", [False, True])
 async def test_i1_what_was_sent_but_not_seen_yet_is_where_raising_begins(bench: Bench, lost: bool) -> None:
-    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.keeper.group_share = 10.0
     bench.cloud.lost_answers = int(lost)
     with suppress(PathDown):
         await bench.keeper.command(SetCurrent(9))
@@ -398,7 +404,7 @@ async def test_i1_what_was_sent_but_not_seen_yet_is_where_raising_begins(bench: 
 
 
 async def test_i1_what_was_lowered_for_a_start_is_where_raising_begins(bench: Bench) -> None:
-    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.keeper.group_share = 10.0
     await bench.keeper.command(SetCharging(on=True))
     assert await refusal(bench, SetCurrent(12)) == (UnsafeRequest, "above_ceiling")
 
@@ -595,14 +601,26 @@ async def test_a_refusal_is_not_taken_to_another_path(bench: Bench, error: Charg
     assert local.commands == []
 
 
-async def test_where_all_paths_fail_the_last_failure_is_told(bench: Bench) -> None:
+async def test_where_all_paths_fail_each_is_named_with_its_reason(bench: Bench) -> None:
     local = await bench.add(Source.BLUETOOTH)
-    bench.cloud.errors += [PathDown("timeout"), PathDown("timeout")]
-    local.errors += [PathBusy("throttled", 60), NotAllowed("locked")]
-    with pytest.raises(PathBusy, match="throttled"):
+    bench.cloud.errors.append(PathDown("timeout"))
+    local.errors.append(PathBusy("throttled", 60))
+    with pytest.raises(PathsFailed, match="cloud: timeout, bluetooth: throttled") as caught:
         await bench.keeper.command(SetLock(True))
+    assert [(source, error.reason) for source, error in caught.value.failures] == [
+        (Source.CLOUD, "timeout"),
+        (Source.BLUETOOTH, "throttled"),
+    ]
+    assert not caught.value.surely_not_sent
+    bench.cloud.errors.append(NoConnection("unreachable"))
+    local.errors.append(PathBusy("throttled", 60))
+    with pytest.raises(PathsFailed) as caught:
+        await bench.keeper.command(SetEcoMode(EcoMode.ECO))
+    assert caught.value.surely_not_sent
+    bench.cloud.errors.append(PathDown("timeout"))
+    local.errors.append(NotAllowed("locked"))
     with pytest.raises(NotAllowed, match="locked"):
-        await bench.keeper.command(SetLock(True))
+        await bench.keeper.command(SetCharging(on=False))
 
 
 async def test_a_lower_current_goes_out_on_every_path_a_higher_on_one(bench: Bench) -> None:
@@ -712,25 +730,45 @@ async def test_i1_a_start_lowers_a_setting_above_the_ceiling_first(bench: Bench)
     bench.charger.manual = Manual.PAUSE
     bench.charger.amps = 20
     await bench.tell()
-    bench.keeper.options = KeeperOptions(load_group_limit=10.5)
+    bench.keeper.group_share = 10.5
     assert await bench.keeper.command(SetCharging(on=True)) is Outcome.ACCEPTED
     assert bench.sent == [SetCurrent(10), SetCharging(on=True)]
 
 
+async def test_i1_what_is_not_seen_yet_is_lowered_before_a_start_too(bench: Bench) -> None:
+    bench.charger.manual, bench.charger.amps = Manual.PAUSE, 8
+    await bench.tell()
+    await bench.keeper.command(SetCurrent(12))
+    bench.keeper.group_share = 10.0
+    assert await bench.keeper.command(SetCharging(on=True)) is Outcome.ACCEPTED
+    assert bench.sent == [SetCurrent(12), SetCurrent(10), SetCharging(on=True)]
+
+
+async def test_i1_a_lowering_whose_answer_is_lost_lets_nothing_start_and_may_arrive(bench: Bench) -> None:
+    bench.charger.manual = Manual.PAUSE
+    await bench.tell()
+    bench.keeper.group_share = 10.0
+    bench.cloud.lost_answers = 1
+    with pytest.raises(PathDown):
+        await bench.keeper.command(SetCharging(on=True))
+    assert bench.sent == [SetCurrent(10)]
+    assert await refusal(bench, SetCurrent(12)) == (UnsafeRequest, "above_ceiling")
+
+
 async def test_i1_no_start_without_the_lowering(bench: Bench) -> None:
-    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.keeper.group_share = 10.0
     bench.cloud.errors.append(NotAllowed("role_too_low"))
     with pytest.raises(NotAllowed, match="role_too_low"):
         await bench.keeper.command(SetCharging(on=True))
     assert bench.sent == [SetCurrent(10)]
-    bench.keeper.options = KeeperOptions(load_group_limit=5.0)
-    with pytest.raises(UnsafeRequest, match="current_too_low"):
+    bench.keeper.group_share = 5.0
+    with pytest.raises(UnsafeRequest, match="no_group_share"):
         await bench.keeper.command(SetCharging(on=True))
     assert bench.sent == [SetCurrent(10)]
 
 
 async def test_i1_a_pause_needs_no_lowering(bench: Bench) -> None:
-    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.keeper.group_share = 10.0
     await bench.keeper.command(SetCharging(on=False))
     assert bench.sent == [SetCharging(on=False)]
 
@@ -760,3 +798,513 @@ async def test_properties_come_and_go_with_what_is_shown(bench: Bench) -> None:
     await bench.clock.advance(60)
     assert bench.snapshot.value(TEMPERATURE) is None
     assert bench.snapshot.value(LOCKED) is False
+
+
+# Taken over and handed back
+
+
+async def test_taking_over_and_handing_back_is_told_once_each(bench: Bench) -> None:
+    local = await bench.add(Source.LINKED)
+    assert bench.events == []
+    for _ in range(2):
+        bench.log.clear()
+        await bench.cloud.lose()
+        assert (bench.events, bench.reach()[2]) == (["taken_over"], Source.LINKED)
+        local.is_present = Presence.OFFLINE  # and for a while nobody commands
+        local.changed()
+        local.is_present = None
+        local.changed()
+        await bench.clock.advance(300)
+        assert bench.events == ["taken_over"]
+        local.tell()
+        await bench.poll(3)
+        assert (bench.events, bench.reach()[2]) == (["taken_over", "handed_back"], Source.CLOUD)
+
+
+async def test_a_charger_that_is_offline_in_a_healthy_cloud_is_taken_over(bench: Bench) -> None:
+    await bench.add(Source.LINKED)
+    await bench.tell(Status.OFFLINE)
+    await bench.tell(Status.OFFLINE)
+    await bench.tell()
+    assert bench.events == ["taken_over", "handed_back"]
+
+
+async def test_without_a_local_path_nothing_is_taken_over_until_there_is_one(bench: Bench) -> None:
+    await bench.cloud.lose()
+    assert bench.events == []
+    await bench.add(Source.LINKED)
+    assert bench.events == ["taken_over"]
+    bench.keeper.remove_path(Source.LINKED)
+    await bench.tell()
+    assert bench.events == ["taken_over", "handed_back"]
+
+
+async def test_a_start_in_an_outage_takes_nothing_over_but_its_end_hands_back() -> None:
+    bench = Bench()
+    bench.keeper.add_path(bench.cloud)
+    local = FakePath(bench.charger, source=Source.LINKED, log=[])
+    bench.keeper.add_path(local)
+    bench.keeper.start()
+    local.tell()
+    await bench.cloud.lose()
+    assert (bench.events, bench.reach()[2]) == ([], Source.LINKED)
+    await bench.tell()
+    assert bench.events == ["handed_back"]
+
+
+@pytest.mark.parametrize("prefer", [Prefer.LOCAL_FIRST, Prefer.LOCAL_ONLY, Prefer.CLOUD_ONLY])
+async def test_where_the_user_chose_a_side_nothing_is_handed_to_and_fro(prefer: Prefer) -> None:
+    bench = Bench(options=KeeperOptions(prefer=prefer))
+    await bench.start()
+    await bench.add(Source.LINKED)
+    await bench.cloud.lose()
+    await bench.tell()
+    assert bench.events == []
+
+
+# Time
+
+
+async def test_a_path_has_five_seconds_three_in_doubt_and_is_then_cancelled(bench: Bench) -> None:
+    local = await bench.add(Source.BLUETOOTH)
+    for doubt, seconds in ((False, 5), (True, 3)):
+        bench.cloud.gate = asyncio.Event()
+        if doubt:
+            bench.cloud.breaker.bad(Failure.OTHER)
+        call = task(bench.keeper.command(SetLock(not doubt)))
+        await bench.clock.advance(seconds)
+        assert local.commands == [SetLock(True)] * doubt
+        await bench.clock.advance(1)
+        assert local.commands[doubt:] == [SetLock(not doubt)]
+        assert await call is Outcome.ACCEPTED
+        bench.cloud.gate.set()
+        await bench.clock.settle()
+        assert bench.charger.locked is not doubt
+        local.tell()
+    assert [type(command) for command in bench.sent] == [SetLock, SetLock]
+
+
+async def test_the_only_path_may_take_its_time(bench: Bench) -> None:
+    bench.cloud.gate = asyncio.Event()
+    call = task(bench.keeper.command(SetLock(True)))
+    await bench.clock.advance(60)
+    bench.cloud.gate.set()
+    assert await call is Outcome.ACCEPTED
+
+
+async def test_what_waited_too_long_is_not_sent_any_more(bench: Bench) -> None:
+    bench.cloud.gate = asyncio.Event()
+    first = task(bench.keeper.command(SetLock(True)))
+    await bench.clock.settle()
+    late, renewed = task(bench.keeper.command(SetCurrent(10))), task(bench.keeper.command(SetEcoMode(EcoMode.ECO)))
+    await bench.clock.advance(TIME_TO_LIVE - 10)
+    newer = task(bench.keeper.command(SetEcoMode(EcoMode.FULL_SOLAR)))
+    await bench.clock.advance(11)
+    bench.cloud.gate.set()
+    await first
+    with pytest.raises(NoConnection, match="expired"):
+        await late
+    assert [await renewed, await newer] == [Outcome.ACCEPTED] * 2
+    assert bench.sent == [SetLock(True), SetEcoMode(EcoMode.FULL_SOLAR)]
+    assert Outcome.FAILED in outcomes(bench)
+
+
+async def test_a_local_path_is_looked_at_until_the_effect_shows(bench: Bench) -> None:
+    local = await bench.add(Source.BLUETOOTH)
+    local.read_back_delays = LOCAL_READ_BACK
+    await bench.cloud.lose()
+    local.acked_only = True
+    await bench.keeper.command(SetCurrent(10))
+    looks: list[int] = []
+    for second in range(1, 70):
+        await bench.clock.advance(1)
+        if local.checks > len(looks):
+            looks.append(second)
+    assert looks == [2, 7, 15, 60]
+    local.acked_only = False
+    await bench.keeper.command(SetCurrent(9))
+    await bench.clock.advance(120)
+    assert local.checks == 5
+    assert outcomes(bench)[-1] is Outcome.VERIFIED
+
+
+# What was given up on one path and arrives late
+
+
+async def late_effect(bench: Bench) -> FakePath:
+    """The cloud's answer to 20 A is lost, a local path carries 12 A, and then the cloud's 20 A arrive."""
+    local = await bench.add(Source.BLUETOOTH)
+    local.read_back_delays = LOCAL_READ_BACK
+    bench.cloud.errors.append(PathDown("timeout"))
+    local.errors.append(PathDown("timeout"))
+    with pytest.raises(PathsFailed):
+        await bench.keeper.command(SetCurrent(20))
+    await bench.cloud.lose()
+    assert await bench.keeper.command(SetCurrent(12)) is Outcome.ACCEPTED
+    await bench.clock.advance(3)
+    assert outcomes(bench)[-1] is Outcome.VERIFIED
+    bench.charger.amps = 20
+    return local
+
+
+async def test_a_late_effect_of_our_own_is_put_right_once(bench: Bench) -> None:
+    local = await late_effect(bench)
+    with LogLines() as log:
+        local.tell()
+        await bench.clock.advance(20)
+    assert local.commands == [SetCurrent(20), SetCurrent(12), SetCurrent(12)]
+    assert bench.charger.amps == 12
+    assert log.lines == []
+    bench.charger.amps = 20  # and now it is somebody's will
+    local.tell()
+    await bench.clock.advance(300)
+    assert local.commands == [SetCurrent(20), SetCurrent(12), SetCurrent(12)]
+
+
+async def test_what_shows_long_after_is_somebodys_will(bench: Bench) -> None:
+    local = await late_effect(bench)
+    await bench.clock.advance(TIME_TO_LIVE)
+    local.tell()
+    await bench.clock.advance(20)
+    assert local.commands == [SetCurrent(20), SetCurrent(12)]
+
+
+async def test_another_value_than_the_late_one_is_somebodys_will(bench: Bench) -> None:
+    local = await late_effect(bench)
+    bench.charger.amps = 18
+    local.tell()
+    await bench.clock.advance(20)
+    assert local.commands == [SetCurrent(20), SetCurrent(12)]
+
+
+async def test_what_the_next_path_carried_too_may_arrive_twice(bench: Bench) -> None:
+    local = await bench.add(Source.BLUETOOTH)
+    bench.cloud.lost_answers = 1
+    await bench.keeper.command(SetCurrent(20))
+    await bench.poll()
+    assert local.commands == [SetCurrent(20)]
+    assert bench.sent == [SetCurrent(20)]
+    assert outcomes(bench)[-1] is Outcome.VERIFIED
+
+
+async def test_what_is_not_settled_yet_is_not_fought_over(bench: Bench) -> None:
+    local = await bench.add(Source.BLUETOOTH)
+    bench.cloud.lost_answers = 1
+    local.errors.append(PathBusy("no_room", 3))
+    with pytest.raises(PathsFailed):
+        await bench.keeper.command(SetCurrent(20))
+    assert await bench.keeper.command(SetCurrent(18)) is Outcome.ACCEPTED
+    bench.charger.amps = 20
+    bench.cloud.tell()  # it shows what was there before
+    await bench.clock.settle()
+    assert bench.sent == [SetCurrent(20), SetCurrent(18)]
+
+
+async def test_a_newer_wish_puts_a_late_effect_right_by_itself(bench: Bench) -> None:
+    local = await late_effect(bench)
+    local.gate = asyncio.Event()
+    lock = task(bench.keeper.command(SetLock(True)))
+    await bench.clock.settle()
+    wish = task(bench.keeper.command(SetCurrent(14)))
+    await bench.clock.settle()
+    local.tell()
+    local.gate.set()
+    await asyncio.gather(lock, wish)
+    await bench.clock.advance(20)
+    assert local.commands[-1] == SetCurrent(14)
+    assert bench.charger.amps == 14
+
+
+async def test_i1_what_may_still_arrive_is_where_raising_begins(bench: Bench) -> None:
+    bench.cloud.errors.append(PathDown("timeout"))
+    with pytest.raises(PathDown):
+        await bench.keeper.command(SetCurrent(8))
+    bench.keeper.group_share = 10.0
+    assert await bench.keeper.command(SetCurrent(10)) is Outcome.ACCEPTED
+    await bench.poll()
+    bench.charger.amps = 16
+    await bench.tell()
+    assert await refusal(bench, SetCurrent(12)) == (UnsafeRequest, "above_ceiling")
+
+
+# What ChargeKeeper itself wants
+
+
+async def test_automatic_raises_are_a_minute_apart(bench: Bench) -> None:
+    assert await bench.keeper.command(SetCurrent(18), automatic=True) is Outcome.ACCEPTED
+    await bench.tell()
+    with pytest.raises(PathBusy, match="too_soon") as caught:
+        await bench.keeper.command(SetCurrent(20), automatic=True)
+    assert caught.value.retry_after == RAISE_SPACING
+    assert await bench.keeper.command(SetCurrent(10), automatic=True) is Outcome.ACCEPTED
+    assert await bench.keeper.command(SetCurrent(12)) is Outcome.ACCEPTED  # the user is not held up
+    await bench.poll()
+    assert await bench.keeper.command(SetCurrent(20), automatic=True) is Outcome.ACCEPTED
+
+
+async def test_an_automatic_start_is_five_minutes_after_the_last_start_or_stop(bench: Bench) -> None:
+    start, stop = SetCharging(on=True), SetCharging(on=False)
+    bench.charger.windows = ()
+    await bench.tell()
+    assert await bench.keeper.command(stop, automatic=True) is Outcome.ACCEPTED
+    await bench.tell()
+    with pytest.raises(PathBusy, match="too_soon"):
+        await bench.keeper.command(start, automatic=True)
+    await bench.clock.advance(START_SPACING)
+    assert await bench.keeper.command(start, automatic=True) is Outcome.ACCEPTED
+    await bench.tell()
+    assert await bench.keeper.command(stop, automatic=True) is Outcome.ACCEPTED
+
+
+async def test_two_automatic_wishes_at_once_keep_the_pace(bench: Bench) -> None:
+    bench.cloud.gate = asyncio.Event()
+    first = task(bench.keeper.command(SetCurrent(18), automatic=True))
+    await bench.clock.settle()
+    second = task(bench.keeper.command(SetCurrent(20), automatic=True))
+    await bench.clock.settle()
+    bench.cloud.gate.set()
+    await first
+    with pytest.raises(PathBusy, match="too_soon"):
+        await second
+
+
+async def test_in_flight_is_what_is_neither_seen_nor_given_up(bench: Bench) -> None:
+    seen = [bench.keeper.in_flight]
+    bench.cloud.gate = asyncio.Event()
+    call = task(bench.keeper.command(SetCurrent(10)))
+    await bench.clock.settle()
+    seen.append(bench.keeper.in_flight)
+    bench.cloud.gate.set()
+    await call
+    seen.append(bench.keeper.in_flight)
+    await bench.poll()
+    seen.append(bench.keeper.in_flight)
+    assert seen == [False, True, True, False]
+
+
+# A limit that falls below the setting
+
+
+def lowering_due(bench: Bench) -> object:
+    return None if bench.journal is None else bench.journal["lowering"]
+
+
+async def test_i1_a_limit_that_falls_lowers_the_setting_once_on_every_path(bench: Bench) -> None:
+    local = await bench.add(Source.BLUETOOTH)
+    bench.keeper.options = KeeperOptions(load_group_limit=10.5)
+    await bench.clock.settle()
+    assert (bench.sent, local.commands) == ([SetCurrent(10)], [SetCurrent(10)])
+    await bench.poll()
+    assert bench.snapshot.effective_limit == 10
+    assert bench.snapshot.value(CHARGING_CURRENT) == 10
+    bench.charger.amps = 16  # somebody raises it: not fought
+    await bench.poll(20)
+    assert (bench.sent, local.commands) == ([SetCurrent(10)], [SetCurrent(10)])
+    bench.keeper.options = KeeperOptions(load_group_limit=20.0)
+    bench.keeper.options = KeeperOptions(load_group_limit=8.0)
+    await bench.clock.settle()
+    assert bench.sent == [SetCurrent(10), SetCurrent(8)]
+
+
+async def test_a_limit_above_the_setting_lowers_nothing(bench: Bench) -> None:
+    bench.keeper.options = KeeperOptions(load_group_limit=16.0)
+    await bench.clock.settle()
+    bench.cloud.show(WIRE_RATING, 20.0)
+    await bench.clock.settle()
+    assert bench.sent == []
+    assert not lowering_due(bench)
+
+
+async def test_a_limit_that_the_charger_lowers_counts_one_that_it_tells_first_does_not(bench: Bench) -> None:
+    bench.cloud.show(HOUSE_LIMIT, 12.0)  # it has balanced to that all the time
+    await bench.clock.settle()
+    assert bench.sent == []
+    bench.cloud.show(HOUSE_LIMIT, 11.0)
+    await bench.clock.settle()
+    assert bench.sent == [SetCurrent(11)]
+
+
+async def test_no_setting_below_what_a_charger_takes(bench: Bench) -> None:
+    bench.keeper.options = KeeperOptions(load_group_limit=4.0)
+    await bench.clock.settle()
+    assert bench.sent == [SetCurrent(6)]
+
+
+async def test_a_share_is_the_groups_own_business(bench: Bench) -> None:
+    bench.keeper.group_share = 8.0
+    await bench.clock.settle()
+    assert bench.sent == []
+    assert (bench.keeper.group_share, bench.snapshot.value(LOAD_GROUP_LIMIT)) == (8.0, 8.0)
+    bench.keeper.group_share = None
+    assert LOAD_GROUP_LIMIT not in bench.snapshot.readings
+
+
+async def test_the_smallest_of_reported_entered_and_shared_is_the_limit(bench: Bench) -> None:
+    bench.cloud.show(LOAD_GROUP_LIMIT, 14.0)
+    for entered, share, expected, source in (
+        (15.0, 16.0, 14.0, Source.CLOUD),
+        (13.0, 16.0, 13.0, Source.USER),
+        (13.0, 12.0, 12.0, Source.USER),
+        (None, 12.0, 12.0, Source.USER),
+        (None, None, 14.0, Source.CLOUD),
+    ):
+        bench.keeper.options = KeeperOptions(load_group_limit=entered)
+        bench.keeper.group_share = share
+        reading = bench.snapshot.readings.get(LOAD_GROUP_LIMIT)
+        assert reading is not None
+        assert (reading.value, reading.source) == (expected, source)
+
+
+@pytest.mark.parametrize("started_anew", [False, True])
+async def test_i1_a_limit_entered_in_an_outage_lowers_the_setting_after_it(bench: Bench, started_anew: bool) -> None:
+    await bench.cloud.lose()
+    bench.options = bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    await bench.clock.advance(600)
+    assert bench.sent == []
+    assert lowering_due(bench) is True
+    if started_anew:
+        await bench.restart_home_assistant()
+    else:
+        await bench.tell()
+    assert bench.sent == [SetCurrent(10)]
+    assert lowering_due(bench) is False
+    await bench.poll(5)
+    assert bench.sent == [SetCurrent(10)]
+
+
+async def test_what_somebody_lowered_meanwhile_is_left_alone(bench: Bench) -> None:
+    await bench.cloud.lose()
+    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.charger.amps = 8
+    await bench.tell()
+    assert bench.sent == []
+    assert lowering_due(bench) is False
+
+
+async def test_a_lowering_that_fails_is_tried_again_after_a_while(bench: Bench) -> None:
+    bench.cloud.errors += [PathBusy("no_room", 30), PathDown("timeout")]
+    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    await bench.clock.settle()
+    await bench.tell()
+    assert bench.sent == [SetCurrent(10)]
+    await bench.poll()
+    assert bench.sent == [SetCurrent(10)] * 2
+    await bench.clock.advance(59)
+    await bench.tell()
+    assert bench.sent == [SetCurrent(10)] * 2
+    await bench.poll(20)
+    assert bench.sent == [SetCurrent(10)] * 3
+    assert bench.charger.amps == 10
+
+
+async def test_a_lowering_that_is_refused_is_given_up(bench: Bench) -> None:
+    bench.cloud.errors.append(NotAllowed("role_too_low"))
+    with LogLines() as log:
+        bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+        await bench.poll(20)
+    assert bench.sent == [SetCurrent(10)]
+    assert log.lines == ["The charging current could not be lowered to its limit: role_too_low"]
+
+
+@pytest.mark.parametrize("why", ["read_only", "ocpp"])
+async def test_where_nothing_may_be_commanded_nothing_is_lowered(bench: Bench, why: str) -> None:
+    bench.cloud.show(OCPP, why == "ocpp")
+    bench.keeper.options = KeeperOptions(load_group_limit=10.0, read_only=why == "read_only")
+    await bench.poll(3)
+    assert bench.sent == []
+    bench.cloud.show(OCPP, False)
+    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    await bench.poll(3)
+    assert bench.sent == []
+
+
+async def test_a_full_disk_does_not_keep_the_current_up(bench: Bench) -> None:
+    bench.save_error = NotSaved("not_saved")
+    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    await bench.clock.settle()
+    assert bench.sent == [SetCurrent(10)]
+
+
+async def test_nothing_is_lowered_while_home_assistant_stops(bench: Bench) -> None:
+    bench.keeper.close()
+    bench.options = bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    await bench.clock.settle()
+    assert bench.sent == []
+    await bench.restart_home_assistant()
+    assert bench.sent == [SetCurrent(10)]
+
+
+# Pauses of a load group
+
+
+async def paused_by_group(bench: Bench) -> None:
+    """The share is too small: the group has the charger paused."""
+    bench.keeper.group_share = 0.0
+    await bench.keeper.command(SetCharging(on=False), automatic=True)
+    await bench.tell()
+    assert bench.status() is Status.PAUSED
+
+
+async def given_room_again(bench: Bench) -> None:
+    await bench.clock.advance(START_SPACING)
+    bench.keeper.group_share = 16.0
+    bench.log.clear()
+
+
+async def test_a_pause_of_the_group_does_not_end_an_override(bench: Bench) -> None:
+    await bench.keeper.set_override(True)
+    await bench.poll()
+    await paused_by_group(bench)
+    await bench.poll(3)
+    assert bench.snapshot.override.applied
+    await given_room_again(bench)
+    await bench.poll()
+    assert bench.snapshot.override.on
+    assert await bench.keeper.lift_pause() is Outcome.ACCEPTED
+    assert bench.sent == [SetCharging(on=True)]
+    await bench.poll(3)
+    assert (bench.snapshot.override.applied, bench.status()) == (True, Status.CHARGING)
+    bench.charger.manual = Manual.PAUSE  # this is somebody else's
+    await bench.poll()
+    assert bench.reasons == ["superseded"]
+
+
+async def test_the_schedule_rules_again_after_a_pause_of_the_group(bench: Bench) -> None:
+    await paused_by_group(bench)
+    with pytest.raises(PathBusy, match="too_soon"):
+        await bench.keeper.lift_pause()
+    await given_room_again(bench)
+    assert await bench.keeper.lift_pause() is Outcome.ACCEPTED
+    assert bench.sent == [SetOverride(on=False)]
+    await bench.poll()
+    assert bench.status() is Status.WAITING_SCHEDULE
+    assert bench.journal is None or bench.journal["pause"] is None
+
+
+@pytest.mark.parametrize("how", ["no schedule", "no way to hand back"])
+async def test_where_no_schedule_rules_charging_is_started(bench: Bench, how: str) -> None:
+    bench.charger.windows = () if how == "no schedule" else bench.charger.windows
+    bench.charger.manual = Manual.CHARGE
+    bench.cloud.can = bench.cloud.can if how == "no schedule" else frozenset({Capability.CHARGING, Capability.CURRENT})
+    await bench.tell()
+    await paused_by_group(bench)
+    await given_room_again(bench)
+    assert await bench.keeper.lift_pause() is Outcome.ACCEPTED
+    assert bench.sent == [SetCharging(on=True)]
+
+
+async def test_i1_the_current_is_lowered_before_the_schedule_rules_again(bench: Bench) -> None:
+    await paused_by_group(bench)
+    await given_room_again(bench)
+    bench.keeper.group_share = 10.0
+    await bench.keeper.lift_pause()
+    assert bench.sent == [SetCurrent(10), SetOverride(on=False)]
+
+
+async def test_what_the_user_paused_as_well_the_group_does_not_lift(bench: Bench) -> None:
+    await paused_by_group(bench)
+    assert await bench.keeper.command(SetCharging(on=False)) is Outcome.VERIFIED
+    await given_room_again(bench)
+    with pytest.raises(NotApplicable, match="paused"):
+        await bench.keeper.lift_pause()
+    assert bench.sent == []

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given, strategies as st
 import pytest
 
-from custom_components.chargekeeper.core.ledger import Ledger
+from custom_components.chargekeeper.core.ledger import METER_FRESH, Ledger
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -304,9 +304,85 @@ def test_the_cost_falls_with_the_session_even_when_it_is_told_later() -> None:
     assert value(ledger, SESSION_COST) == 0.2
 
 
+# Pauses and paths
+
+
+def test_a_counter_that_begins_anew_at_a_pause_is_added_up() -> None:
+    ledger = Ledger()
+    for at, raw in enumerate((0.0, 3.0, 5.0, 0.0, 0.0, 1.5, 0.0, 2.0)):
+        take(ledger, {SESSION_ENERGY: raw, CAR_CONNECTED: True}, at=10 * at, source=Source.UDP)
+    assert value(ledger, SESSION_ENERGY) == 8.5
+    take(ledger, {CAR_CONNECTED: False}, at=100, source=Source.UDP)
+    take(ledger, {SESSION_ENERGY: 0.25, CAR_CONNECTED: True}, at=110, source=Source.UDP)
+    assert value(ledger, SESSION_ENERGY) == 0.25
+    take(ledger, {SESSION_ENERGY: 0.0, CAR_CONNECTED: True}, at=120, source=Source.UDP)
+    take(ledger, {SESSION_ENERGY: 0.5, CAR_CONNECTED: True}, at=130, source=Source.UDP)
+    assert value(ledger, SESSION_ENERGY) == 0.75
+
+
+def test_a_start_of_home_assistant_in_the_middle_counts_nothing_twice() -> None:
+    ledger = Ledger()
+    for at, raw in enumerate((8.0, 0.0, 4.0)):
+        take(ledger, {SESSION_ENERGY: raw}, at=10 * at, source=Source.UDP)
+    again = restored(ledger.export())
+    take(again, {SESSION_ENERGY: 4.5}, at=50, source=Source.UDP)
+    assert value(again, SESSION_ENERGY) == 12.0
+    take(again, {SESSION_ENERGY: 5.5}, at=60, source=Source.UDP)
+    assert value(again, SESSION_ENERGY) == 13.0
+
+
+@pytest.mark.parametrize("duration", [{}, {SESSION_DURATION: 3590.0}])
+def test_a_switch_of_paths_neither_lowers_nor_adds(duration: Values) -> None:
+    ledger = Ledger()
+    take(ledger, {SESSION_ENERGY: 5.0, SESSION_DURATION: 3600.0}, at=10)
+    take(ledger, {SESSION_ENERGY: 4.75, **duration}, at=20, source=Source.BLUETOOTH)
+    assert value(ledger, SESSION_ENERGY) == 5.0
+    take(ledger, {SESSION_ENERGY: 6.0, SESSION_DURATION: 4000.0}, at=30, source=Source.BLUETOOTH)
+    assert value(ledger, SESSION_ENERGY) == 6.0
+    take(ledger, {SESSION_ENERGY: 6.25, SESSION_DURATION: 4100.0}, at=40)
+    assert value(ledger, SESSION_ENERGY) == 6.25
+
+
+def test_a_path_that_counts_from_a_pause_on_continues_what_another_told() -> None:
+    ledger = Ledger()
+    take(ledger, {SESSION_ENERGY: 5.0, SESSION_DURATION: 3600.0}, at=10)
+    take(ledger, {SESSION_ENERGY: 1.0}, at=20, source=Source.UDP)
+    assert value(ledger, SESSION_ENERGY) == 5.0
+    take(ledger, {SESSION_ENERGY: 1.5}, at=30, source=Source.UDP)
+    assert value(ledger, SESSION_ENERGY) == 5.5
+
+
+def test_another_path_tells_of_a_session_that_began_unseen() -> None:
+    ledger = Ledger()
+    take(ledger, {SESSION_ENERGY: 12.0, SESSION_DURATION: 7200.0}, at=10)
+    take(ledger, {SESSION_ENERGY: 0.5, SESSION_DURATION: 300.0}, at=20, source=Source.BLUETOOTH)
+    assert value(ledger, SESSION_ENERGY) == 0.5
+
+
+def test_a_meter_beside_a_path_without_one_is_not_helped_along_until_it_falls_silent() -> None:
+    ledger = Ledger()
+    total = 100.0
+    for at in range(0, 3600, 60):
+        # The cloud's counter reads a little more than the meter, session by session.
+        raw = float(at % 600) / 60
+        metered = {LIFETIME_ENERGY: total, SESSION_ENERGY: raw, CAR_CONNECTED: raw > 0}
+        ledger.take(shown(metered, at=at, source=Source.UDP), meters_lifetime=True)
+        take(ledger, {SESSION_ENERGY: raw * 1.1}, at=at + 30)
+        total += 1.0
+    assert value(ledger, LIFETIME_ENERGY) == 159.0
+    later = 3570 + METER_FRESH
+    take(ledger, {SESSION_ENERGY: 20.0}, at=later)
+    take(ledger, {SESSION_ENERGY: 21.0}, at=later + 60)
+    grown = value(ledger, LIFETIME_ENERGY)
+    assert grown is not None
+    assert grown > 159.0
+    ledger.take(shown({LIFETIME_ENERGY: 160.0}, at=later + 120, source=Source.UDP), meters_lifetime=True)
+    assert value(ledger, LIFETIME_ENERGY) == max(grown, 160.0)
+
+
 steps = st.lists(
     st.tuples(
-        st.sampled_from([Source.CLOUD, Source.BLUETOOTH]),
+        st.sampled_from([Source.CLOUD, Source.BLUETOOTH, Source.UDP]),
         st.integers(0, 50),
         st.fixed_dictionaries(
             {},

@@ -9,6 +9,7 @@ import pytest
 from custom_components.chargekeeper.core.journal import Until
 from custom_components.chargekeeper.core.keeper import KeeperEvent, KeeperOptions
 from custom_components.chargekeeper.core.model import (
+    CHARGING_CURRENT,
     Capability,
     Outcome,
     Override,
@@ -19,6 +20,7 @@ from custom_components.chargekeeper.core.model import (
     Status,
 )
 from custom_components.chargekeeper.core.override import EFFECT_AFTER, FULL_AFTER_WAITING
+from custom_components.chargekeeper.core.pace import START_SPACING
 from custom_components.chargekeeper.core.paths import (
     ChargerError,
     LoginRejected,
@@ -34,7 +36,7 @@ from custom_components.chargekeeper.core.paths import (
     SetOverride,
     UnsafeRequest,
 )
-from tests.core.fake_path import DAYTIME, NIGHT, Bench, FakeCharger, LogLines, Manual, Resume, Saved
+from tests.core.fake_path import DAYTIME, NIGHT, Bench, FakeCharger, FakePath, LogLines, Manual, Resume, Saved
 from tests.simulators.clock import START
 
 ON, OFF = SetOverride(on=True), SetOverride(on=False)
@@ -140,16 +142,27 @@ async def test_read_only_nothing_is_pursued_and_what_was_left_is_undone(bench: B
 
 
 async def test_i1_no_start_over_a_path_that_cannot_lower_the_current(bench: Bench) -> None:
-    bench.keeper.options = KeeperOptions(load_group_limit=10.0, prefer=Prefer.LOCAL_FIRST)
+    bench.keeper.options = KeeperOptions(prefer=Prefer.LOCAL_FIRST)
+    bench.keeper.group_share = 10.0
     local = await bench.add(Source.LINKED)
     local.can = frozenset({Capability.CHARGING, Capability.OVERRIDE})
     local.changed()
+    assert await bench.keeper.set_override(True) is Outcome.ACCEPTED
+    assert local.commands == []
+    assert bench.sent == [SetCurrent(10), ON]
+    await bench.keeper.set_override(False)
+    bench.charger.manual, bench.charger.amps = Manual.PAUSE, 20
+    await bench.tell()
+    assert await bench.keeper.command(SetCharging(on=True)) is Outcome.ACCEPTED
+    assert local.commands == [OFF]
+    assert bench.sent == [SetCurrent(10), ON, SetCurrent(10), SetCharging(on=True)]
+    bench.keeper.remove_path(Source.CLOUD)
+    bench.charger.amps = 20
+    local.tell()
+    local.show(CHARGING_CURRENT, 20.0)
     with pytest.raises(UnsafeRequest, match="above_ceiling"):
         await bench.keeper.set_override(True)
-    assert local.commands == []
-    assert await bench.keeper.command(SetCharging(on=True)) is Outcome.ACCEPTED
-    assert local.commands == []
-    assert bench.sent == [SetCurrent(10), SetCharging(on=True)]
+    assert local.commands == [OFF]
 
 
 async def test_without_any_path_to_the_schedule_asking_in_vain_fails(bench: Bench) -> None:
@@ -178,6 +191,58 @@ async def test_what_was_done_to_the_schedule_is_undone_when_a_path_to_it_is_back
     await bench.poll(3)
     assert bench.charger.windows == (NIGHT,)
     assert bench.intent is None
+
+
+async def ended_over_a_switch(bench: Bench) -> FakePath:
+    """An override of an outage, on and off over a path that can only pause."""
+    local = await bench.add(Source.LINKED)
+    local.frees_schedule, local.can = False, frozenset({Capability.CHARGING, Capability.OVERRIDE, Capability.CURRENT})
+    local.changed()
+    await bench.poll(2)
+    await bench.cloud.lose()
+    await bench.keeper.set_override(True)
+    await bench.clock.advance(60)
+    await bench.tell(path=local)
+    await bench.keeper.set_override(False)
+    await bench.clock.advance(60)
+    await bench.tell(path=local)
+    assert bench.charger.manual is Manual.PAUSE
+    assert bench.snapshot.override == NOT_WANTED
+    return local
+
+
+async def test_a_pause_that_ended_an_override_is_lifted_when_the_window_opens(bench: Bench) -> None:
+    local = await ended_over_a_switch(bench)
+    await bench.restart_home_assistant(tell=False)
+    bench.keeper.add_path(local)
+    while not bench.charger.in_window:
+        await bench.clock.advance(600)
+        assert (bench.charger.manual is Manual.PAUSE) is not bench.charger.in_window
+        await bench.tell(path=local)
+    assert bench.charger.status() is Status.CHARGING
+    await bench.clock.advance(60)
+    await bench.tell(path=local)
+    assert bench.intent is None
+
+
+async def test_a_pause_that_ended_an_override_is_lifted_when_the_cloud_is_back(bench: Bench) -> None:
+    await ended_over_a_switch(bench)
+    sent = len(bench.sent)
+    bench.cloud.breaker.good()
+    await bench.poll(2)
+    assert bench.sent[sent:] == [SetOverride(on=False)]
+    assert bench.charger.status() is Status.WAITING_SCHEDULE
+    assert bench.intent is None
+
+
+async def test_nothing_of_a_pause_that_ended_an_override_is_lifted_when_the_car_leaves(bench: Bench) -> None:
+    local = await ended_over_a_switch(bench)
+    commands = len(local.commands)
+    bench.charger.unplug()
+    await bench.clock.advance(60)
+    await bench.tell(path=local)
+    assert bench.intent is None
+    assert len(local.commands) == commands
 
 
 async def test_nothing_is_sent_before_it_is_saved(bench: Bench) -> None:
@@ -271,21 +336,22 @@ async def test_off_without_on_is_done_already(bench: Bench) -> None:
 
 
 async def test_i1_the_current_is_lowered_before_the_start(bench: Bench) -> None:
-    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.keeper.group_share = 10.0
     await bench.keeper.set_override(True)
     assert bench.sent == [SetCurrent(10), ON]
 
 
-async def test_i1_no_start_where_lowering_is_not_enough(bench: Bench) -> None:
-    bench.keeper.options = KeeperOptions(load_group_limit=5.0)
+async def test_i1_no_start_where_lowering_is_not_enough() -> None:
+    bench = Bench(options=KeeperOptions(load_group_limit=5.0))
+    await bench.start()
     with pytest.raises(UnsafeRequest, match="current_too_low"):
         await bench.keeper.set_override(True)
-    assert bench.sent == []
+    assert ON not in bench.sent
     assert bench.reasons == ["failed"]
 
 
 async def test_i1_a_lowering_that_fails_is_tried_again_and_does_not_count(bench: Bench) -> None:
-    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.keeper.group_share = 10.0
     bench.cloud.errors += [PathBusy("no_room", 30)] * 5
     assert await bench.keeper.set_override(True) is Outcome.PENDING
     await bench.poll(13)
@@ -745,6 +811,120 @@ async def test_another_path_that_is_down_is_no_disturbance(bench: Bench) -> None
     assert bench.reasons == ["superseded"]
 
 
+# A local path carries it in the outage; when the cloud is back it judges: base, ours, theirs
+
+
+async def on_in_an_outage_over_a_local_path(bench: Bench) -> FakePath:
+    """The cloud is lost; the override is carried out and seen over linked entities."""
+    local = await bench.add(Source.LINKED)
+    local.read_back_delays = (2.0, 7.0, 15.0, 60.0)
+    await bench.cloud.lose()
+    assert await bench.keeper.set_override(True) is Outcome.ACCEPTED
+    assert (bench.sent, local.commands) == ([], [ON])
+    await bench.clock.advance(2)
+    assert bench.snapshot.override == HELD
+    assert bench.intent is not None
+    assert bench.intent["state"] == "verified"
+    return local
+
+
+async def test_what_a_local_path_carried_is_not_sent_to_the_cloud_again(bench: Bench) -> None:
+    local = await on_in_an_outage_over_a_local_path(bench)
+    await bench.clock.advance(1800)
+    saved = bench.journal
+    local.tell()
+    await bench.poll(10)
+    assert (bench.sent, local.commands) == ([], [ON])
+    assert bench.snapshot.override == HELD
+    assert bench.journal == saved
+    assert bench.events == ["taken_over", "handed_back"]
+
+
+async def test_what_a_local_path_carried_and_the_charger_dropped_is_applied_once(bench: Bench) -> None:
+    local = await on_in_an_outage_over_a_local_path(bench)
+    bench.charger.power_cycle()
+    local.is_present = Presence.OFFLINE  # from then on
+    local.changed()
+    await bench.poll(10)
+    assert (bench.sent, local.commands) == ([ON], [ON])
+    assert bench.snapshot.override == HELD
+    assert bench.events == ["taken_over", "handed_back", "override_reapplied"]
+
+
+async def test_the_cloud_finds_the_base_although_the_local_path_stays(bench: Bench) -> None:
+    local = await on_in_an_outage_over_a_local_path(bench)
+    await bench.clock.advance(60)
+    bench.charger.power_cycle()  # which the linked entities do not tell
+    await bench.poll(10)
+    assert (bench.sent, local.commands) == ([ON], [ON])
+    assert bench.snapshot.override == HELD
+
+
+async def test_a_pause_found_by_the_cloud_supersedes_what_a_local_path_carried(bench: Bench) -> None:
+    local = await on_in_an_outage_over_a_local_path(bench)
+    bench.charger.manual = Manual.PAUSE
+    await bench.tell()
+    assert (bench.sent, local.commands, bench.reasons) == ([], [ON], ["superseded"])
+
+
+@pytest.mark.parametrize("end", ["full", "unplugged"])
+async def test_an_end_found_by_the_cloud_ends_what_a_local_path_carried(bench: Bench, end: str) -> None:
+    await on_in_an_outage_over_a_local_path(bench)
+    bench.charger.full = True
+    if end == "unplugged":
+        bench.charger.unplug()
+    await bench.tell()
+    assert (ON in bench.sent, bench.reasons) == (False, [end])
+
+
+async def test_power_that_flows_counts_more_than_what_the_cloud_remembers(bench: Bench) -> None:
+    local = await on_in_an_outage_over_a_local_path(bench)
+    await bench.clock.advance(60)
+    local.tell()
+    bench.cloud.tell(Status.WAITING_SCHEDULE, synced_ago=1800)  # it did not hear the charger since
+    await bench.clock.settle()
+    assert bench.sent == []
+    assert bench.snapshot.override == HELD
+    await bench.poll(3)
+    assert (bench.sent, bench.snapshot.override) == ([], HELD)
+
+
+async def test_off_in_an_outage_over_a_local_path_is_left_alone_by_the_cloud(bench: Bench) -> None:
+    local = await on_in_an_outage_over_a_local_path(bench)
+    assert await bench.keeper.set_override(False) is Outcome.ACCEPTED
+    await bench.clock.advance(60)
+    assert bench.intent is None
+    await bench.poll(3)
+    assert (bench.sent, local.commands) == ([], [ON, OFF])
+    assert bench.reasons == ["cancelled"]
+
+
+async def test_a_disturbance_while_a_local_path_commands_is_one_event(bench: Bench) -> None:
+    local = await on_in_an_outage_over_a_local_path(bench)
+    local.is_present = Presence.OFFLINE
+    local.changed()
+    bench.charger.power_cycle()
+    local.is_present = None
+    local.tell()
+    await bench.clock.advance(60)
+    assert local.commands == [ON, ON]
+    assert bench.snapshot.override == HELD
+    await bench.poll(3)
+    assert bench.sent == []
+
+
+async def test_it_survives_a_start_in_the_outage_and_costs_the_cloud_nothing(bench: Bench) -> None:
+    local = await on_in_an_outage_over_a_local_path(bench)
+    await bench.restart_home_assistant(tell=False)
+    await bench.cloud.lose()
+    assert bench.snapshot.override == HELD
+    bench.keeper.add_path(local)
+    local.tell()
+    await bench.poll(5)
+    assert (bench.sent, local.commands) == ([], [ON])
+    assert bench.snapshot.override == HELD
+
+
 @pytest.mark.parametrize("error", [PathBusy("throttled", 60), NoConnection("refused"), LoginRejected("invalid_auth")])
 async def test_what_was_not_sent_does_not_count(bench: Bench, error: ChargerError) -> None:
     bench.cloud.errors += [error] * 6
@@ -836,6 +1016,49 @@ async def test_read_only_comes_between(bench: Bench) -> None:
     assert bench.reasons == ["cancelled"]
 
 
+# Several paths
+
+
+async def test_a_cloud_that_hangs_is_given_up_for_the_local_path_and_counts_once(bench: Bench) -> None:
+    local = await bench.add(Source.LINKED)
+    bench.cloud.gate = asyncio.Event()
+    call = asyncio.ensure_future(bench.keeper.set_override(True))
+    await bench.clock.advance(6)
+    assert await call is Outcome.ACCEPTED
+    assert local.commands == [ON]
+    assert bench.intent is not None
+    assert bench.intent["applications"] == 1
+    await bench.poll()
+    assert bench.snapshot.override == HELD
+
+
+async def test_where_no_path_carries_it_now_it_waits(bench: Bench) -> None:
+    local = await bench.add(Source.LINKED)
+    bench.cloud.errors.append(NoConnection("unreachable"))
+    local.errors.append(PathBusy("no_room", 5))
+    assert await bench.keeper.set_override(True) is Outcome.PENDING
+    assert bench.intent is not None
+    assert (bench.intent["sent"], bench.intent["applications"]) == (False, 0)
+    await bench.poll()
+    assert bench.snapshot.override == HELD
+
+
+async def test_a_conflict_on_the_second_path_is_looked_into_there(bench: Bench) -> None:
+    local = await bench.add(Source.BLUETOOTH)
+    bench.cloud.errors.append(PathDown("timeout"))
+    bench.charger.resume = Resume.CONFLICT
+    await bench.keeper.set_override(True)
+    assert (bench.cloud.checks, local.checks) == (0, 1)
+
+
+async def test_where_no_path_reads_the_schedule_asking_in_vain_is_the_end(bench: Bench) -> None:
+    bench.cloud.can -= {Capability.SCHEDULES}
+    bench.charger.resume = Resume.CONFLICT
+    with pytest.raises(NotApplicable, match="wrong_state"):
+        await bench.keeper.set_override(True)
+    assert bench.reasons == ["failed"]
+
+
 # Dropped, or changed by somebody
 
 
@@ -844,7 +1067,7 @@ async def test_dropped_again_and_again_it_is_given_up_after_three_times(bench: B
     for _ in range(2):
         await bench.tell(Status.OFFLINE)
         bench.charger.power_cycle()
-        await bench.poll(2)
+        await bench.poll(5)
         assert bench.snapshot.override == HELD
     await bench.tell(Status.OFFLINE)
     bench.charger.power_cycle()
@@ -852,6 +1075,32 @@ async def test_dropped_again_and_again_it_is_given_up_after_three_times(bench: B
     assert bench.sent == [ON] * 3
     assert bench.reasons == ["failed"]
     assert bench.events == ["override_reapplied", "override_reapplied", "override_ended"]
+
+
+async def test_automatic_starts_are_five_minutes_apart(bench: Bench) -> None:
+    await switch_on(bench)
+    for _ in range(2):
+        await bench.tell(Status.OFFLINE)
+        bench.charger.power_cycle()
+        await bench.tell()
+    assert bench.sent == [ON, ON]
+    assert bench.snapshot.override == HELD
+    await bench.clock.advance(START_SPACING - 1)
+    assert bench.sent == [ON, ON]
+    await bench.clock.advance(1)
+    assert bench.sent == [ON, ON, ON]
+
+
+async def test_a_user_who_insists_does_not_wait_for_that(bench: Bench) -> None:
+    await switch_on(bench)
+    for _ in range(2):
+        await bench.tell(Status.OFFLINE)
+        bench.charger.power_cycle()
+        await bench.tell()
+    await bench.poll()
+    assert bench.sent == [ON, ON]
+    assert await bench.keeper.set_override(True) is Outcome.ACCEPTED
+    assert bench.sent == [ON, ON, ON]
 
 
 async def test_a_new_wish_counts_anew(bench: Bench) -> None:

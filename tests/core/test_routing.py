@@ -125,8 +125,37 @@ def test_a_refusal_brings_the_next_probe_forward() -> None:
     roads = Roads(Prefer.LOCAL_ONLY)
     roads.bluetooth.is_present = roads.linked.is_present = Presence.OFFLINE
     roads.cloud.breaker.bad(Failure.OTHER)
-    assert refused(roads) == (PathDown, "charger_offline", "")
+    assert refused(roads) == (PathDown, "local_lost", "")
     assert roads.cloud.breaker.due == roads.clock.monotonic()
+
+
+async def test_a_local_path_that_is_lost_too_does_not_hide_the_outage() -> None:
+    roads = Roads()
+    began = roads.clock.now()
+    await lose(roads.cloud)
+    roads.bluetooth.is_present = roads.linked.is_present = Presence.OFFLINE
+    assert refused(roads) == (PathDown, "no_path", began.isoformat())
+    roads.cloud.tell(Status.OFFLINE)
+    assert refused(roads) == (PathDown, "charger_offline", "")
+
+
+@pytest.mark.parametrize(("prefer", "capable"), [(Prefer.LOCAL_ONLY, CLOUD), (Prefer.CLOUD_ONLY, LINKED)])
+async def test_what_only_the_other_side_can_do_is_not_admitted(prefer: Prefer, capable: Source) -> None:
+    roads = Roads(prefer)
+    for path in (roads.cloud, roads.bluetooth, roads.linked):
+        path.can = frozenset({CURRENT} if path.source is capable else ())
+    assert refused(roads) == (PathDown, "no_admitted_path", "")
+    await lose(roads.cloud)
+    assert refused(roads) == (PathDown, "no_admitted_path", ""), "whatever the cloud does"
+    with pytest.raises(PathDown, match="no_admitted_path"):
+        roads.router.admit(CURRENT)
+
+
+def test_what_nobody_can_do_is_not_a_matter_of_the_preference() -> None:
+    roads = Roads(Prefer.LOCAL_ONLY)
+    roads.cloud.can = roads.bluetooth.can = roads.linked.can = frozenset()
+    roads.router.admit(CURRENT)
+    assert refused(roads) == (Unsupported, "unsupported", "current")
 
 
 def test_what_no_path_can_do_is_unsupported_once_one_was_heard() -> None:

@@ -102,8 +102,9 @@ class House:
 
     @property
     def entry(self) -> ChargeKeeperConfigEntry:
-        """The one entry."""
-        [entry] = self.hass.config_entries.async_entries(DOMAIN)
+        """The one entry of an account."""
+        entries = self.hass.config_entries.async_entries(DOMAIN)
+        [entry] = (entry for entry in entries if entry.data["kind"] == "wallbox_account")
         return cast("ChargeKeeperConfigEntry", entry)
 
     async def pass_time(self, seconds: float) -> None:

@@ -127,6 +127,7 @@ class FakePath(ChargerPath):
         self.source = source
         self.breaker = breaker
         self.meters_lifetime = True
+        self.frees_schedule = True
         self.read_back_delays: tuple[float, ...] = ()
         self.executed: list[Command] = []
         self.refusal: ChargerError | None = None

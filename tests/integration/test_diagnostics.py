@@ -77,4 +77,9 @@ async def test_system_health(hass: HomeAssistant, house: House) -> None:
     assert await async_setup_component(hass, "system_health", {})
     await house.add_account()
     await house.settle_in()
-    assert await get_system_health_info(hass, DOMAIN) == {"accounts": 1, "accounts_reached": 1, "chargers": 3}
+    assert await get_system_health_info(hass, DOMAIN) == {
+        "accounts": 1,
+        "accounts_reached": 1,
+        "load_groups": 0,
+        "chargers": 3,
+    }

@@ -24,6 +24,7 @@ from custom_components.chargekeeper.core.model import (
     Source,
 )
 from custom_components.chargekeeper.entity import ChargerEntity
+from custom_components.chargekeeper.sensor import GROUP_SENSORS, SHARE
 
 from .fakes import BASIC, CLOUD_VALUES, EVERYTHING, SERIAL, USER, House, charger, move_in
 
@@ -215,6 +216,7 @@ async def test_texts_and_icons_fit_the_entities(hass: HomeAssistant) -> None:
     # The registry has no `local` entities while only the cloud reaches the charger.
     named["sensor"].add("last_local_contact")
     named["binary_sensor"].add("local")
+    named["sensor"] |= {description.key for description in GROUP_SENSORS} | {SHARE}
     assert {domain: set(texts) for domain, texts in TEXTS["entity"].items()} == named
     for domain, icons in ICONS["entity"].items():
         assert icons.keys() <= named[domain]

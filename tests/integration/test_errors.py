@@ -4,18 +4,22 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
+from homeassistant.setup import async_setup_component
 import pytest
 
 import custom_components.chargekeeper
+from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.core import paths
-from custom_components.chargekeeper.core.model import RestartAvailability
+from custom_components.chargekeeper.core.model import LIVE_AGE, RestartAvailability, Source
 from custom_components.chargekeeper.core.paths import (
     ChargerError,
     LoginRejected,
     NotAllowed,
     PathBusy,
     PathDown,
+    PathsFailed,
     UnsafeRequest,
 )
 from custom_components.chargekeeper.errors import (
@@ -112,3 +116,25 @@ def test_the_flow_has_a_word_for_each() -> None:
     assert flow_error(PathDown("bad_answer")) == "bad_answer"
     assert flow_error(PathBusy("signing_in", 60)) == "throttled"
     assert flow_error(NotAllowed("refused")) == "bad_answer"
+
+
+async def test_where_several_paths_failed_each_is_named_with_its_reason(hass: HomeAssistant) -> None:
+    assert await async_setup_component(hass, DOMAIN, {})
+    failures = [
+        (Source.CLOUD, PathDown("unreachable", "owner@example.org")),
+        (Source.LINKED, PathBusy("throttled", 60)),
+    ]
+    error = as_home_assistant_error(PathsFailed(failures), "Garage")
+    assert not isinstance(error, ServiceValidationError)
+    text = str(error)
+    assert "Garage was not commanded, because every path to it failed. " in text
+    assert "Cloud: The cloud cannot be reached, so Garage was not commanded. " in text
+    assert "Linked entities: The cloud asks for a pause. Try again with Garage in 1 min" in text
+    assert "example.org" not in text
+
+
+async def test_every_path_has_a_name_for_that(hass: HomeAssistant) -> None:
+    assert await async_setup_component(hass, DOMAIN, {})
+    text = str(as_home_assistant_error(PathsFailed([(source, PathDown("timeout")) for source in LIVE_AGE]), "Garage"))
+    assert "tried_" not in text
+    assert text.count("did not answer in time") == len(LIVE_AGE)

@@ -584,7 +584,9 @@ async def test_a_power_cut(own_house: OwnHouse) -> None:
     await house.settle_in()
     assert house.state("switch", "tou_override", WAITING).attributes["applied"] is True
     assert house.world.charger(WAITING).manual is Manual.CHARGE
-    assert house.cloud.violations == []
+    # Only the reading back of the override comes sooner than a minute after another GET: from the reserve.
+    early = [violation.path for violation in house.cloud.violations]
+    assert early in ([], [f"/chargers/status/{WAITING}"])
 
 
 async def test_a_stop_while_a_command_is_under_way(own_house: OwnHouse) -> None:

@@ -38,7 +38,7 @@ async def test_actions_are_described(hass: HomeAssistant) -> None:
     icons = json.loads((INTEGRATION / "icons.json").read_text(encoding="utf-8"))["services"]
     registered = hass.services.async_services_for_domain(DOMAIN)
     assert registered.keys() == described.keys() == texts["services"].keys() == icons.keys()
-    for name in ("restart", "set_tou_override"):
+    for name in ("restart", "set_tou_override", "outage_report"):
         fields = described[name].get("fields", {})
         assert fields.keys() == texts["services"][name].get("fields", {}).keys()
     options = described["set_tou_override"]["fields"]["until"]["selector"]["select"]["options"]

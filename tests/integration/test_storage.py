@@ -363,6 +363,21 @@ async def test_a_charger_that_was_forgotten_is_in_no_file(hass: HomeAssistant) -
     assert (gone.journals, gone.snapshots, gone.purses) == ({}, {}, None)
 
 
+async def test_outages_are_saved_together_and_not_while_home_assistant_stops(hass: HomeAssistant) -> None:
+    stores = EntryStores(hass, "tests")
+    await stores.load()
+    for number in range(3):
+        stores.save_outages_soon([{"number": number}])
+    await hass.async_block_till_done()
+    hass.set_state(CoreState.stopping)
+    stores.save_outages_soon([])
+    hass.set_state(CoreState.running)
+    await hass.async_block_till_done()
+    again = EntryStores(hass, "tests")
+    await again.load()
+    assert again.outages == [{"number": 2}]
+
+
 async def test_a_file_that_cannot_be_renamed(
     hass: HomeAssistant, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

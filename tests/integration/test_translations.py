@@ -9,9 +9,9 @@ from typing import Any
 from homeassistant.util.yaml import load_yaml_dict
 
 import custom_components.chargekeeper
-from custom_components.chargekeeper import config_flow
+from custom_components.chargekeeper import linked_flow
 from custom_components.chargekeeper.binary_sensor import BINARY_SENSORS
-from custom_components.chargekeeper.core.model import Prefer, Problem
+from custom_components.chargekeeper.core.model import LIVE_AGE, Prefer, Problem
 from custom_components.chargekeeper.core.paths import ChargerError, PathBusy, PathDown
 from custom_components.chargekeeper.errors import (
     ERRORS,
@@ -22,15 +22,22 @@ from custom_components.chargekeeper.errors import (
     as_home_assistant_error,
 )
 from custom_components.chargekeeper.event import EVENTS, OUTAGE
-from custom_components.chargekeeper.repairs import OTHER_INTEGRATION
-from custom_components.chargekeeper.sensor import SENSORS
+from custom_components.chargekeeper.linked import LINKS, SUBENTRY_LINKED
+from custom_components.chargekeeper.repairs import CLOUD_LOST, GROUP_MEMBER_MISSING, LINK_BROKEN, OTHER_INTEGRATION
+from custom_components.chargekeeper.sensor import GROUP_SENSORS, SENSORS, SHARE
 
 HOUSE = Path(custom_components.chargekeeper.__file__).parent
 TEXTS: dict[str, Any] = json.loads((HOUSE / "translations" / "en.json").read_text(encoding="utf-8"))
 ICONS: dict[str, Any] = json.loads((HOUSE / "icons.json").read_text(encoding="utf-8"))
 SERVICES: dict[str, Any] = load_yaml_dict(HOUSE / "services.yaml")
 PLACEHOLDER = re.compile(r"\{([^}]*)\}")
-WITHOUT_TABLE = {"schedules_left", "until_time_missing", "until_time_past"}
+WITHOUT_TABLE = {
+    "no_account",
+    "schedules_left",
+    "until_time_missing",
+    "until_time_past",
+    *(f"tried_{path}" for path in LIVE_AGE),
+}
 
 
 def _strings(value: object, path: str = "") -> Iterator[tuple[str, str]]:
@@ -67,6 +74,7 @@ def test_an_exception_names_exactly_what_it_is_given() -> None:
     reasons: list[tuple[type[ChargerError], str]] = [(kind, reason) for kind, rows in ERRORS.items() for reason in rows]
     reasons += [(kind, "unlisted") for kind in UNLISTED]
     reasons.append((PathDown, "no_path_since"))
+    reasons.remove((PathDown, "paths_failed"))  # see test_errors
     for kind, reason in reasons:
         detail = "2026-11-02T12:00:00+00:00" if reason == "no_path_since" else ""
         slug = reason.removesuffix("_since")
@@ -81,10 +89,18 @@ def test_steps_and_issues_name_only_what_they_are_given() -> None:
     given = {
         "config.step.other_integration": {"entry"},
         "config.step.reauth_confirm": {"email", "retry"},
-        "config.error": {"retry"},
+        "config.step.pausing": {"limit", "places", "order"},
+        "config.step.offline_currents": {"limit", "excess"},
+        "config.error": {"retry", "charger"},
+        "entity.sensor.share": {"charger"},
         "options.step.load_group_limit": {"charger"},
-        "exceptions": {"charger", "since", "limit", "minimum", "retry", "windows"},
+        "config_subentries.linked.step.reconfigure": {"charger"},
+        "config_subentries.linked.step.cloud_based": {"entities"},
+        "exceptions.no_account": {"entry"},
+        "exceptions": {"charger", "since", "limit", "minimum", "retry", "windows", "reason", "reasons"},
         "issues.other_integration": {"entry"},
+        "issues.group_member_missing": {"charger", "group"},
+        "issues.cloud_lost": {"since", "chargers"},
         "issues": {"charger"},
     }
     for path, text in _strings(TEXTS):
@@ -94,21 +110,38 @@ def test_steps_and_issues_name_only_what_they_are_given() -> None:
 
 def test_every_error_of_the_flow_has_a_text_and_every_text_an_error() -> None:
     keys = {key for keys in FLOW_ERRORS.values() for key in keys.values()} | set(FLOW_UNLISTED.values())
-    assert set(TEXTS["config"]["error"]) == keys | {"no_chargers", "invalid_url"}
+    of_groups = {"name_missing", "no_members", "member_twice", "member_in_group", "member_unknown", "offline_excess"}
+    assert set(TEXTS["config"]["error"]) == keys | {"no_chargers", "invalid_url"} | of_groups
 
 
 def test_every_step_has_texts_for_its_fields() -> None:
-    steps = TEXTS["config"]["step"] | TEXTS["options"]["step"]
-    source = Path(config_flow.__file__).read_text(encoding="utf-8")
+    steps = {**TEXTS["config"]["step"], **TEXTS["options"]["step"]}
+    source = "".join((HOUSE / module).read_text(encoding="utf-8") for module in ("config_flow.py", "group_flow.py"))
     assert set(re.findall(r"async def async_step_(\w+)", source)) - {"reauth"} == set(steps)
-    for step in steps.values():
+    for step in (*TEXTS["config"]["step"].values(), *TEXTS["options"]["step"].values()):
         assert set(step.get("data", {})) == set(step.get("data_description", {}))
         for inner in step.get("sections", {}).values():
             assert set(inner["data"]) == set(inner["data_description"])
 
 
+def test_every_step_error_and_abort_of_a_subentry_has_a_text_and_every_text_one() -> None:
+    assert set(TEXTS["config_subentries"]) == {SUBENTRY_LINKED}
+    texts = TEXTS["config_subentries"][SUBENTRY_LINKED]
+    assert set(texts) == {"entry_type", "initiate_flow", "step", "error", "abort"}
+    assert set(texts["initiate_flow"]) == {"user", "reconfigure"}
+    source = Path(linked_flow.__file__).read_text(encoding="utf-8")
+    assert set(re.findall(r"async def async_step_(\w+)", source)) == set(texts["step"])
+    assert set(re.findall(r'reason="(\w+)"', source)) == set(texts["abort"])
+    errors = set(re.findall(r'(?:errors\[.+\] =|return) "(\w+)"', source))
+    assert errors | {error for _, error in linked_flow.NEEDED.values()} == set(texts["error"])
+    for step, fields in {"user": {"charger", *LINKS}, "reconfigure": set(LINKS), "cloud_based": set[str]()}.items():
+        assert set(texts["step"][step].get("data", {})) == fields
+        assert set(texts["step"][step].get("data_description", {})) == fields
+
+
 def test_every_issue_has_a_text_and_every_text_an_issue() -> None:
-    assert set(TEXTS["issues"]) == {problem.value for problem in Problem} | {OTHER_INTEGRATION}
+    issues = {problem.value for problem in Problem}
+    assert set(TEXTS["issues"]) == issues | {OTHER_INTEGRATION, GROUP_MEMBER_MISSING, CLOUD_LOST, LINK_BROKEN}
 
 
 def test_every_choice_has_a_text() -> None:
@@ -117,11 +150,11 @@ def test_every_choice_has_a_text() -> None:
 
 def test_every_entity_has_a_name_and_every_state_a_text() -> None:
     entities = TEXTS["entity"]
-    for description in SENSORS:
+    for description in (*SENSORS, *GROUP_SENSORS):
         text = entities["sensor"][description.key]
         assert text["name"]
         assert set(text.get("state", {})) == set(description.options or ())
-    assert {description.key for description in SENSORS} <= set(entities["sensor"])
+    assert {description.key for description in SENSORS} | {SHARE} <= set(entities["sensor"])
     assert {description.key for description in BINARY_SENSORS} <= set(entities["binary_sensor"])
     for event in (*EVENTS, OUTAGE):
         assert set(entities["event"][event.key]["state_attributes"]["event_type"]["state"]) == set(

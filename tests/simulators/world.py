@@ -18,6 +18,8 @@ LIVE_CADENCE = 30.0
 """Seconds between two reports of a charging charger (wallbox-cloud.md 5.3, `live_refresh_time`)."""
 IDLE_CADENCE = 300.0
 """Seconds between two reports of an idle charger (wallbox-cloud.md 5.3, `update_refresh_time`)."""
+POWERED_DOWN = 40.0
+"""Seconds without an answer when somebody switches a charger off and on: 20 off, and 20 until it is up."""
 SHORTEST_STEP = 1e-3  # seconds; keeps rounding from stopping the march of events
 NOTHING = 1e-6  # kWh; less than this is a full car
 EVERY_DAY = frozenset(range(7))
@@ -236,10 +238,17 @@ class Charger:
         self._back_at = inf if lost else self._away_from + self.restart_plan.away_for
 
     def power_cycle(self) -> None:
-        """Somebody switches it off and on: a restart that never ended is over. A ruined charger stays ruined."""
+        """Somebody switches it off and on: a restart that never ended is over, and so is an override.
+
+        A charger that was well is away for `POWERED_DOWN` seconds. A ruined charger stays ruined.
+        """
         self._advance()
-        if self._away_from < inf and not self.bricked:
+        if self.bricked:
+            return
+        if self._away_from < inf:
             self._back_at = self._now
+        else:
+            self._away_from, self._back_at = self._now, self._now + POWERED_DOWN
 
     def update_firmware(self) -> None:
         """Install the latest firmware, which takes `update_takes` seconds; nothing happens when it is installed."""

@@ -335,6 +335,31 @@ async def test_the_schedule_of_a_charger_that_is_silent_for_hours_is_restored_in
     assert home.snapshot(WAITING).problems == set()
 
 
+async def test_starts_of_home_assistant_do_not_use_up_the_tries_to_restore_a_schedule(home: Bench) -> None:
+    """After a start nothing is known of a silent charger's last report; that is no report."""
+    home.cloud.resume[WAITING] = Resume.CONFLICT
+    charger = home.charger(WAITING)
+    originals = charger.schedules
+    await hold(home)
+    charger.cloud_link = False
+    await switch(home, False)
+    for _ in range(4):
+        await home.account.stop()
+        stored = home.keepers[WAITING].export()
+        await home.keepers[WAITING].stop()
+        await home.clock.advance(600)
+        home.account = home.new_account()
+        home.add_keeper(WAITING, stored=stored)
+        home.account.start()
+        await home.clock.advance(1800)
+        assert intent(home) is not None
+    charger.cloud_link = True
+    await home.clock.advance(1200)
+    assert charger.schedules == originals
+    assert intent(home) is None
+    assert home.snapshot(WAITING).problems == set()
+
+
 async def test_an_end_that_the_charger_never_got_is_repeated(home: Bench) -> None:
     """The cloud says yes to commands for a charger that it cannot reach; an acknowledgement is not an effect."""
     home.cloud.resume[WAITING] = Resume.CONFLICT

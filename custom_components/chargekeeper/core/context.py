@@ -9,7 +9,9 @@ import logging
 from .clock import Clock
 from .journal import Journal
 from .ledger import Ledger
+from .limits import MINIMUM_CURRENT
 from .model import Prefer, Problem
+from .pace import Pace
 from .paths import ChargerError, NoConnection
 
 LOGGER = logging.getLogger(__name__)
@@ -42,13 +44,23 @@ class Context:
         self.options = options
         self.journal = journal
         self.ledger = Ledger()
+        self.pace = Pace(clock)
         self.problems: set[Problem] = set()
         self.stopping = False
+        self.group_share: float | None = None
+        """What a load group allots, A; None outside of one."""
+        self.held_back = False
+        """Whether a load group, not the user, had the charger paused, and it was not seen to go on since."""
         self.lock = asyncio.Lock()
         """Held while something is sent, so that commands to one charger follow one another."""
         self.publish: Callable[[], None] = lambda: None
         self._event_listeners: list[Callable[[KeeperEvent], None]] = []
         self._tasks: set[asyncio.Task[object]] = set()
+
+    @property
+    def paused_by_group(self) -> bool:
+        """Whether a pause that shows is the load group's doing: the charger waits for power."""
+        return self.held_back or (self.group_share is not None and self.group_share < MINIMUM_CURRENT)
 
     def listen_events(self, callback: Callable[[KeeperEvent], None]) -> Callable[[], None]:
         """Be told what happens."""

@@ -1,4 +1,4 @@
-"""What must survive a power cut: the intent that the user wants to hold, the last restart, a firmware install.
+"""What must survive a power cut: what the user wants to hold (override, pause), the last restart, an install.
 
 The journal is saved before anything is sent, so that whatever interrupts us finds on the next start what may have
 happened. What to do next for an override is decided here, by a pure function of the intent and what is seen.
@@ -13,6 +13,7 @@ from types import EllipsisType
 
 from .model import OVERRIDE_IN_EFFECT, Outcome, Schedule, Status
 from .schedule import decode as decode_schedule, encode as encode_schedule
+from .stored import member, moment
 
 APPLICATIONS = 3
 """How often one override is sent to a charger in all."""
@@ -53,7 +54,7 @@ class Intent:
     `base` is what the charger did when it was asked for. `sent` is true once the charger may be under an override, so
     that there is something to hand back; `applications` counts how often we asked it, and once it is ending how often
     we handed it back. `originals` are the schedule windows that we disable, as they were before; `disabled` is true
-    once that was acknowledged.
+    once that was acknowledged. `held` is true once it is ending and a path ended it that could only pause.
     """
 
     created_at: datetime
@@ -66,8 +67,23 @@ class Intent:
     applications: int = 0
     originals: Schedule = ()
     disabled: bool = False
+    held: bool = False
     end: End | None = None
     theirs: Status | None = None  # what superseded it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """A pause that the user wants to hold, once a path accepted it.
+
+    `base` is what the charger did before; `applications` counts how often it was sent. It is never `PENDING`; once it
+    is over it is gone.
+    """
+
+    created_at: datetime
+    state: IntentState = IntentState.APPLIED
+    base: Status | None = None
+    applications: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +110,9 @@ class Entries:
     override: Intent | None = None
     restart: RestartRecord | None = None
     install: InstallRecord | None = None
+    pause: Pause | None = None
+    lowering: bool = False
+    """A limit fell, and the charger's setting is still to be lowered to it."""
 
 
 class Journal:
@@ -114,6 +133,8 @@ class Journal:
             override=_intent_from(entries.get("override")),
             restart=_restart_from(entries.get("restart")),
             install=_install_from(entries.get("install")),
+            pause=_pause_from(entries.get("pause")),
+            lowering=entries.get("lowering") is True,
         )
 
     async def write(
@@ -122,6 +143,8 @@ class Journal:
         override: Intent | EllipsisType | None = ...,
         restart: RestartRecord | EllipsisType | None = ...,
         install: InstallRecord | EllipsisType | None = ...,
+        pause: Pause | EllipsisType | None = ...,
+        lowering: bool | EllipsisType = ...,
     ) -> None:
         """Save the changed record; what is left out stays as it is. Raises what the saving raises, changing nothing."""
         async with self._lock:
@@ -130,6 +153,8 @@ class Journal:
                 override=old.override if override is ... else override,
                 restart=old.restart if restart is ... else restart,
                 install=old.install if install is ... else install,
+                pause=old.pause if pause is ... else pause,
+                lowering=old.lowering if lowering is ... else lowering,
             )
             if new != old:
                 await self._save(_json_of(new))
@@ -217,13 +242,52 @@ def _held_back(intent: Intent, seen: Seen) -> Decision:
     return Decision(Step.SEND) if intent.applications < APPLICATIONS else Decision(Step.END, End.FAILED)
 
 
+class PauseStep(StrEnum):
+    """What to do next for a pause."""
+
+    WAIT = "wait"
+    SEND = "send"  # pause once more
+    CONFIRM = "confirm"  # the charger is paused
+    END = "end"  # with `PauseDecision.end`
+
+
+@dataclass(frozen=True, slots=True)
+class PauseDecision:
+    """A step, and the end where it is one."""
+
+    step: PauseStep
+    end: End | None = None
+
+
+def decide_pause(pause: Pause, seen: Seen) -> PauseDecision:
+    """The next step for a pause. What would charge by itself is what was there before it: base.
+
+    Paused is ours. Base is paused again after something that may have made the charger drop the pause; otherwise
+    somebody started it.
+    """
+    if seen.car_connected is False:
+        return PauseDecision(PauseStep.END, End.UNPLUGGED)
+    if seen.full:
+        return PauseDecision(PauseStep.END, End.FULL)
+    verified = pause.state is IntentState.VERIFIED
+    if seen.status is Status.PAUSED:
+        return PauseDecision(PauseStep.WAIT if verified and not seen.disturbed else PauseStep.CONFIRM)
+    if seen.status not in OVERRIDE_IN_EFFECT or not (verified or seen.effect_due):
+        return PauseDecision(PauseStep.WAIT)
+    if not seen.disturbed:
+        return PauseDecision(PauseStep.END, End.SUPERSEDED if verified else End.FAILED)
+    if pause.applications < APPLICATIONS:
+        return PauseDecision(PauseStep.SEND)
+    return PauseDecision(PauseStep.END, End.FAILED)
+
+
 def begin_end(intent: Intent, end: End, theirs: Status | None = None) -> Intent:
     """The intent, over for the user."""
     return replace(intent, state=IntentState.ENDING, end=end, theirs=theirs, applications=0)
 
 
 def _json_of(entries: Entries) -> dict[str, object]:
-    override, restart, install = entries.override, entries.restart, entries.install
+    override, restart, install, pause = entries.override, entries.restart, entries.install, entries.pause
     return {
         "override": None
         if override is None
@@ -238,6 +302,7 @@ def _json_of(entries: Entries) -> dict[str, object]:
             "applications": override.applications,
             "originals": encode_schedule(override.originals),
             "disabled": override.disabled,
+            "held": override.held,
             "end": override.end,
             "theirs": override.theirs,
         },
@@ -251,60 +316,70 @@ def _json_of(entries: Entries) -> dict[str, object]:
         "install": None
         if install is None
         else {"started_at": install.started_at.isoformat(), "target": install.target},
+        "pause": None
+        if pause is None
+        else {
+            "created_at": pause.created_at.isoformat(),
+            "state": pause.state,
+            "base": pause.base,
+            "applications": pause.applications,
+        },
+        "lowering": entries.lowering,
     }
 
 
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()
-
-
-def _moment(value: object) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-    return moment if moment is not None and moment.tzinfo is not None else None
-
-
-def _member[E: StrEnum](kind: type[E], value: object) -> E | None:
-    try:
-        return kind(str(value))
-    except ValueError:
-        return None
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
 
 
 def _intent_from(stored: object) -> Intent | None:
     if not isinstance(stored, Mapping):
         return None
-    created_at, state = _moment(stored.get("created_at")), _member(IntentState, stored.get("state"))
+    created_at, state = moment(stored.get("created_at")), member(IntentState, stored.get("state"))
     if created_at is None or state is None:
         return None
-    applications = stored.get("applications")
     return Intent(
         created_at=created_at,
         state=state,
-        until=_member(Until, stored.get("until")) or Until.FULL,
-        until_at=_moment(stored.get("until_at")),
-        base=_member(Status, stored.get("base")),
+        until=member(Until, stored.get("until")) or Until.FULL,
+        until_at=moment(stored.get("until_at")),
+        base=member(Status, stored.get("base")),
         seen_plugged=stored.get("seen_plugged") is True,
         # Where the record does not say, something may have been sent.
         sent=stored.get("sent") is not False,
-        applications=applications if type(applications) is int and applications >= 0 else 1,
+        applications=_count(stored.get("applications")),
         originals=decode_schedule(stored.get("originals")) or (),
         disabled=stored.get("disabled") is True,
-        end=_member(End, stored.get("end")),
-        theirs=_member(Status, stored.get("theirs")),
+        held=stored.get("held") is True,
+        end=member(End, stored.get("end")),
+        theirs=member(Status, stored.get("theirs")),
+    )
+
+
+def _count(stored: object) -> int:
+    return stored if type(stored) is int and stored >= 0 else 1
+
+
+def _pause_from(stored: object) -> Pause | None:
+    if not isinstance(stored, Mapping) or (created_at := moment(stored.get("created_at"))) is None:
+        return None
+    state = member(IntentState, stored.get("state"))
+    return Pause(
+        created_at=created_at,
+        state=IntentState.VERIFIED if state is IntentState.VERIFIED else IntentState.APPLIED,
+        base=member(Status, stored.get("base")),
+        applications=_count(stored.get("applications")),
     )
 
 
 def _restart_from(stored: object) -> RestartRecord | None:
-    if not isinstance(stored, Mapping) or (pressed_at := _moment(stored.get("pressed_at"))) is None:
+    if not isinstance(stored, Mapping) or (pressed_at := moment(stored.get("pressed_at"))) is None:
         return None
-    return RestartRecord(pressed_at, _moment(stored.get("away_at")), _member(Outcome, stored.get("outcome")))
+    return RestartRecord(pressed_at, moment(stored.get("away_at")), member(Outcome, stored.get("outcome")))
 
 
 def _install_from(stored: object) -> InstallRecord | None:
-    if not isinstance(stored, Mapping) or (started_at := _moment(stored.get("started_at"))) is None:
+    if not isinstance(stored, Mapping) or (started_at := moment(stored.get("started_at"))) is None:
         return None
     target = stored.get("target")
     return InstallRecord(started_at, target) if isinstance(target, str) else None

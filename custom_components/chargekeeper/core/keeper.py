@@ -4,10 +4,7 @@ Readings and the paths' changes come in by `path_read` and `path_changed`; a `Sn
 Commands go the other way. Whatever must survive a power cut is in the journal before anything is sent.
 """
 
-import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
 from datetime import datetime
 import logging
 from math import inf
@@ -15,23 +12,17 @@ from typing import override
 
 from . import limits, schedule
 from .clock import Clock
-from .context import Context, KeeperEvent, KeeperOptions, result_of, subscribe
+from .commands import Commands
+from .context import Context, KeeperEvent, KeeperOptions, subscribe
 from .journal import Journal, Until
+from .lowering import Lowering
 from .maintenance import Maintenance, RestartRun
 from .model import (
-    ALLOWED_TO_CHARGE,
-    CHARGING_CURRENT,
-    ECO_MODE,
-    LOAD_GROUP_LIMIT,
-    LOCKED,
-    OCPP,
     SCHEDULE,
     STATUS,
-    Capability,
     Identity,
     Outcome,
     Problem,
-    Property,
     Reading,
     Readings,
     Snapshot,
@@ -40,39 +31,20 @@ from .model import (
 )
 from .override import OverridePursuit
 from .paths import (
-    ChargerError,
     ChargerPath,
-    LoginRejected,
-    NotAllowed,
-    PathBusy,
-    PathDown,
     PathListener,
-    SetCharging,
-    SetCurrent,
-    SetEcoMode,
-    SetLock,
     Setting,
-    UnsafeRequest,
 )
-from .routing import Router, usable
+from .pause import PausePursuit
+from .routing import Handover, Router, usable
+from .witness import Witness
 
 __all__ = ["Keeper", "KeeperEvent", "KeeperOptions", "RestartRun", "Until"]
 
 LOGGER = logging.getLogger(__name__)
 
-EXPECT_WITHIN = 150.0
-"""Seconds within which a setting must show: one groups poll of the Wallbox cloud and some."""
-
 SHORTEST_WAKE = 0.05
 """Seconds: the timer never spins faster, however timers and moments round."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Expected:
-    """A setting that was sent, acknowledged or perhaps, and whose effect is looked for."""
-
-    setting: Setting
-    sent_at: float
 
 
 class Keeper(PathListener):
@@ -90,17 +62,20 @@ class Keeper(PathListener):
         self._context = Context(clock, options, Journal(save_journal))
         self._context.publish = self._publish
         self._router = Router(self._context)
-        self._override = OverridePursuit(self._context, self._router, self._lower_for_start)
+        self._commands = Commands(self._context, self._router, lambda: self._snapshot)
+        self._witness = Witness(self._router)
+        self._override = OverridePursuit(self._context, self._router, self._witness, self._commands.lower_for_start)
+        self._pause = PausePursuit(self._context, self._router, self._witness, self._commands, self._override)
+        self._commands.before, self._commands.after = self._pause.before, self._pause.after
         self._maintenance = Maintenance(self._context, self._router)
+        self._lowering = Lowering(self._context, self._router, self._commands)
+        self._own_limits = limits.Limits()
+        self._handover = Handover(self._context, self._router)
         self._detach: dict[Source, list[Callable[[], None]]] = {}
         self._listeners: list[Callable[[Snapshot], None]] = []
         self._contact_listeners: list[Callable[[], None]] = []
         self._running = False
         self._cancel_wake: Callable[[], None] | None = None
-        self._wanted: dict[Capability, Setting] = {}  # what waits to be sent; a newer wish takes its place
-        self._carriers: dict[Capability, asyncio.Task[Outcome]] = {}
-        self._expected: dict[Capability, _Expected] = {}
-        self._outcomes: deque[tuple[datetime, str, Outcome]] = deque(maxlen=20)
         self._snapshot = self._compose()[0]
 
     @property
@@ -122,6 +97,26 @@ class Keeper(PathListener):
     def options(self, options: KeeperOptions) -> None:
         self._context.options = options
         self._publish()
+
+    @property
+    def group_share(self) -> float | None:
+        """The share that a load group allots, A: part of the `load_group_limit`. The group itself sees to it."""
+        return self._context.group_share
+
+    @group_share.setter
+    def group_share(self, amps: float | None) -> None:
+        self._context.group_share = None if amps is None else float(amps)
+        self._group_changed()
+
+    @property
+    def group_paused(self) -> bool:
+        """Whether a load group has paused the charger: an override then waits, and is not superseded by that."""
+        return self._context.held_back
+
+    @group_paused.setter
+    def group_paused(self, paused: bool) -> None:
+        self._context.held_back = paused
+        self._group_changed()
 
     def listen(self, callback: Callable[[Snapshot], None]) -> Callable[[], None]:
         """Be given each snapshot that differs from the one before; the answer ends it."""
@@ -150,7 +145,7 @@ class Keeper(PathListener):
             "problems": sorted(self._context.problems),
             "commands": [
                 {"at": at.isoformat(), "command": command, "outcome": outcome}
-                for at, command, outcome in self._outcomes
+                for at, command, outcome in self._commands.outcomes
             ],
         }
 
@@ -170,10 +165,10 @@ class Keeper(PathListener):
     def start(self) -> None:
         """Begin, or begin again after `stop`: go on with what the journal holds."""
         self._running, self._context.stopping = True, False
-        self._override.disturb()
+        self._disturb()
         self._maintenance.start()
         self._publish()
-        self._override.pursue_soon()
+        self._pursue_soon()
 
     async def stop(self) -> None:
         """End all that runs and leave the paths; intents stay in the journal."""
@@ -182,7 +177,7 @@ class Keeper(PathListener):
         for source in list(self._router.paths):
             self.remove_path(source)
         await self._context.end_tasks()
-        self._wanted.clear()
+        self._commands.forget_queue()
         self._maintenance.stop()
 
     def close(self) -> None:
@@ -214,7 +209,7 @@ class Keeper(PathListener):
             readings.remove(STATUS)
         self._context.ledger.take(readings, meters_lifetime=path.meters_lifetime)
         if self._maintenance.restarting:
-            self._override.disturb()
+            self._disturb()
         self._maintenance.heard(path)
         self.path_changed(path)
 
@@ -222,11 +217,30 @@ class Keeper(PathListener):
     def path_changed(self, path: ChargerPath) -> None:
         if path.said is not None and (path.source is Source.CLOUD or Source.CLOUD not in self._router.paths):
             self.identity = path.identity
+        if self._witness.disturbed(path):
+            self._disturb()
         self._override.heard(path)
         self._publish()
-        self._settle_expected()
+        self._commands.settle()
+        if self._running:
+            self._pursue_soon()
+
+    def _disturb(self) -> None:
+        """The charger may have forgotten what it was told."""
+        self._override.disturb()
+        self._pause.disturb()
+
+    def _group_changed(self) -> None:
+        self._override.disturb()
+        self._publish()
         if self._running:
             self._override.pursue_soon()
+
+    def _pursue_soon(self) -> None:
+        """Go on with whatever the journal holds."""
+        self._override.pursue_soon()
+        self._pause.pursue_soon()
+        self._lowering.pursue_soon()
 
     def _online_elsewhere(self, path: ChargerPath) -> bool:
         return any(other is not path and usable(other) for other in self._router)
@@ -245,22 +259,24 @@ class Keeper(PathListener):
         elif _contacts(snapshot) != _contacts(old):
             for contact_listener in list(self._contact_listeners):
                 contact_listener()
+        self._handover.settle()
+        self._lowering.settle(self._own_limits)
 
     def _compose(self) -> tuple[Snapshot, float]:
         """The snapshot as of now, and the monotonic moment at which time alone changes it."""
         now, wall = self._clock.monotonic(), self._clock.now()
         paths = self._router.ordered()
         readings, change_at = self._context.ledger.visible(now, {path.source for path in self._router if usable(path)})
-        if self.options.load_group_limit is not None and LOAD_GROUP_LIMIT not in readings:
-            readings.put(LOAD_GROUP_LIMIT, Reading(self.options.load_group_limit, Source.USER, wall))
+        limits.cap_load_group(readings, self.options.load_group_limit, wall)
+        self._own_limits = limits.Limits.of(readings)
+        limits.cap_load_group(readings, self.group_share, wall)
         if self._maintenance.restarting:
             readings.put(STATUS, Reading(Status.RESTARTING, paths[0].source if paths else Source.CACHE, wall))
         windows = readings.value(SCHEDULE) or ()
         next_window = schedule.next_start(windows, wall)
         edges = (next_window, schedule.next_end(windows, wall), self._override.until_at)
         marks = [now + (edge - wall).total_seconds() for edge in edges if edge is not None]
-        marks += [*self._maintenance.marks(), self._override.full_at or inf]
-        marks += [expected.sent_at + EXPECT_WITHIN for expected in self._expected.values()]
+        marks += [*self._maintenance.marks(), *self._commands.marks(), *self._override.marks()]
         best = next((path for path in paths if usable(path)), None)
         amps, factor = limits.effective(limits.Limits.of(readings), commanded=best is not None)
         cloud = self._router.paths.get(Source.CLOUD)
@@ -296,28 +312,43 @@ class Keeper(PathListener):
 
     def _wake(self) -> None:
         self._maintenance.settle()
-        self._settle_expected()
+        self._commands.settle()
         self._publish()
-        self._override.pursue_soon()
+        self._pursue_soon()
 
     # Settings
 
-    async def command(self, setting: Setting) -> Outcome:
+    @property
+    def in_flight(self) -> bool:
+        """Whether a command is being sent, or may have been and is neither seen at the charger nor given up."""
+        return self._commands.in_flight or self._context.lock.locked()
+
+    async def command(self, setting: Setting, *, automatic: bool = False) -> Outcome:
         """Carry out a setting.
+
+        Args:
+            setting: what is wanted.
+            automatic: ChargeKeeper itself wants it, not the user. Then it may come too soon after the last of its kind.
 
         Returns:
             `VERIFIED` where nothing needed to be sent, else `ACCEPTED`.
 
         Raises:
+            PathBusy: `too_soon`, for what is automatic (see `pace`).
+            PathsFailed: several paths were tried, and which failed why.
             ChargerError: it was not carried out, and why.
         """
-        self._admit(setting)
-        capability = setting.capability
-        waits = capability in self._wanted
-        self._wanted[capability] = setting
-        if not waits:
-            self._carriers[capability] = self._context.spawn(self._carry_out(capability))
-        return await result_of(self._carriers[capability])
+        return await self._commands.command(setting, automatic=automatic)
+
+    async def lift_pause(self) -> Outcome:
+        """Take back a pause that a load group made: the schedule, or the user's override, rules again.
+
+        Raises:
+            NotApplicable: `paused`, where the user wants it paused as well.
+            PathBusy: `too_soon`.
+            ChargerError: it was not carried out, and why.
+        """
+        return await self._commands.lift_pause(overridden=self._override.shown.on)
 
     async def set_override(self, on: bool, *, until: Until = Until.FULL, until_at: datetime | None = None) -> Outcome:
         """Charge now whatever the schedule says (`on`), or let the schedule rule again.
@@ -332,7 +363,7 @@ class Keeper(PathListener):
         Raises:
             ChargerError: the charger is there and refuses.
         """
-        self._admit(None)
+        self._commands.admit(None)
         return await self._context.run(self._override.switch(on=on, until=until, until_at=until_at))
 
     @property
@@ -352,7 +383,7 @@ class Keeper(PathListener):
             PathDown: `restart_unclear` where the answer was lost: it is watched all the same.
             ChargerError: any other.
         """
-        self._admit(None)
+        self._commands.admit(None)
         return await self._context.run(self._maintenance.restart())
 
     async def install(self) -> None:
@@ -362,125 +393,8 @@ class Keeper(PathListener):
             UnsafeRequest: `install_<RestartAvailability>`.
             ChargerError: any other.
         """
-        self._admit(None)
+        self._commands.admit(None)
         await self._context.run(self._maintenance.install())
-
-    def _admit(self, setting: Setting | None) -> None:
-        """Refuse what may not be sent at all. Raises ChargerError."""
-        if self._context.stopping:
-            raise PathDown("stopping")
-        if self.options.read_only:
-            raise NotAllowed("read_only")
-        if self._snapshot.value(OCPP):
-            raise NotAllowed("ocpp_active")
-        if isinstance(setting, SetCurrent):
-            known = limits.Limits.of(self._snapshot.readings)
-            limits.permit(setting.amps, replace(known, charging_current=self._present_current()))
-
-    async def _carry_out(self, capability: Capability) -> Outcome:
-        async with self._context.lock:
-            setting = self._wanted.pop(capability)
-            self._admit(setting)
-            if self._holds(setting):
-                return Outcome.VERIFIED
-            path = await self._deliver(setting)
-            self._record(setting, Outcome.ACCEPTED)
-            self._publish()
-            if setting.capability is Capability.CHARGING:
-                self._router.read_back(path)
-            return Outcome.ACCEPTED
-
-    def _holds(self, setting: Setting) -> bool:
-        """Whether the charger shows the setting already, and nothing else of ours is on its way to it."""
-        expected = self._expected.get(setting.capability)
-        return (expected is None or expected.setting == setting) and self._shows(setting)
-
-    def _shows(self, setting: Setting) -> bool:
-        """Whether a reading of a usable path shows the setting in force."""
-        match setting:
-            case SetCurrent(amps):
-                return self._shown(CHARGING_CURRENT) == amps
-            case SetEcoMode(mode):
-                return self._shown(ECO_MODE) is mode
-            case SetLock(locked):
-                return self._snapshot.connection_path is not None and self._shown(LOCKED) is locked
-        status = self._shown(STATUS)
-        return status in ALLOWED_TO_CHARGE if setting.on else status is Status.PAUSED
-
-    def _shown[T](self, prop: Property[T]) -> T | None:
-        """What the charger showed over a path in this run, as far as it may be shown; None for what is only cached."""
-        reading = self._snapshot.readings.get(prop)
-        return None if reading is None or reading.source is Source.CACHE or reading.at == -inf else reading.value
-
-    async def _deliver(self, setting: Setting) -> ChargerPath:
-        """Send a setting on the best path, and on the next where that one fails; a lower current goes out on all."""
-        present, sent_at = self._snapshot.value(CHARGING_CURRENT), self._clock.monotonic()
-        lowering = isinstance(setting, SetCurrent) and present is not None and setting.amps < present
-        carried: list[ChargerPath] = []
-        failures: list[ChargerError] = []
-        for path in self._router.require(setting.capability):
-            try:
-                if isinstance(setting, SetCharging) and setting.on:
-                    await self._lower_for_start(path)
-                await self._router.send(path, setting)
-            except ChargerError as err:
-                failures.append(err)
-                if not carried and not isinstance(err, PathDown | PathBusy | LoginRejected | UnsafeRequest):
-                    break
-            else:
-                carried.append(path)
-                if not lowering:
-                    break
-        if carried or not all(failure.surely_not_sent for failure in failures):
-            self._expected[setting.capability] = _Expected(setting, sent_at)
-        if not carried:
-            raise failures[-1]
-        return carried[0]
-
-    def _present_current(self) -> float | None:
-        """The lowest that the charger may be set to now, A; None where it may be anything.
-
-        What is known only from long ago may have been lowered since: what looks like lowering could raise it (I1).
-        """
-        shown, expected = self._shown(CHARGING_CURRENT), self._expected.get(Capability.CURRENT)
-        if shown is None or expected is None or not isinstance(expected.setting, SetCurrent):
-            return shown
-        return min(shown, expected.setting.amps)
-
-    async def _lower_for_start(self, path: ChargerPath) -> None:
-        """Before a charge is started over a path: bring a setting above the ceiling down to it, over the same (I1).
-
-        Over another path the start could overtake it. Raises ChargerError; UnsafeRequest where the path cannot do that.
-        """
-        known = limits.Limits.of(self._snapshot.readings)
-        if (amps := limits.safe_start(known)) is None:
-            return
-        limits.permit(amps, known)
-        if Capability.CURRENT not in path.capabilities:
-            raise UnsafeRequest("above_ceiling", f"{amps}")
-        setting, sent_at = SetCurrent(amps), self._clock.monotonic()
-        await self._router.send(path, setting)
-        self._expected[Capability.CURRENT] = _Expected(setting, sent_at)
-
-    def _settle_expected(self) -> None:
-        """See which acknowledged settings show by now, and which never did."""
-        now = self._clock.monotonic()
-        for capability, expected in list(self._expected.items()):
-            path = self._router.first(capability)
-            answered = path is not None and path.asked_at is not None and path.asked_at > expected.sent_at
-            if answered and self._shows(expected.setting):
-                outcome = Outcome.VERIFIED
-            elif now >= expected.sent_at + EXPECT_WITHIN:
-                outcome = Outcome.FAILED if answered else Outcome.UNVERIFIED
-            else:
-                continue
-            del self._expected[capability]
-            self._record(expected.setting, outcome)
-
-    def _record(self, setting: Setting, outcome: Outcome) -> None:
-        self._outcomes.append((self._clock.now(), type(setting).__name__, outcome))
-        if outcome is Outcome.FAILED:
-            LOGGER.warning("A command (%s) was sent but never showed at the charger", type(setting).__name__)
 
 
 def _contacts(snapshot: Snapshot) -> tuple[datetime | None, datetime | None]:

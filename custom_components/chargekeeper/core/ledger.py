@@ -29,6 +29,10 @@ from .model import (
     Status,
 )
 from .schedule import decode as decode_schedule, encode as encode_schedule
+from .session import SessionEnergy
+
+METER_FRESH = 900.0
+"""Seconds since a real meter was read during which nothing is added to the lifetime energy."""
 
 
 class Ledger:
@@ -36,7 +40,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self._readings = Readings()
-        self._unplugged_since_session = False
+        self._session = SessionEnergy()
+        self._metered_at = -inf
         self._may_fall: set[str] = set()  # counters of the session that did not begin anew yet
         self.revision = 0
 
@@ -46,8 +51,8 @@ class Ledger:
         `meters_lifetime` is false for a path whose charger has no meter that we can read often: there the lifetime
         energy grows with the session's, between the totals that the path brings now and then.
         """
-        before = self._readings.get(SESSION_ENERGY)
-        new_session = self._new_session(readings)
+        before, metered = self._readings.get(SESSION_ENERGY), readings.get(LIFETIME_ENERGY)
+        readings, new_session = self._add_up(readings)
         if new_session:
             self._may_fall = {SESSION_ENERGY.key, SESSION_COST.key}
         for prop, reading in readings.items():
@@ -59,6 +64,8 @@ class Ledger:
             self._forget_live(status)
         if not meters_lifetime:
             self._add_session(before, readings, new_session=new_session)
+        elif metered is not None:
+            self._metered_at = max(self._metered_at, metered.at)
 
     def get[T](self, prop: Property[T]) -> Reading[T] | None:
         """The newest reading of a property, whatever its age."""
@@ -129,18 +136,21 @@ class Ledger:
             self._readings.remove(prop)
             self.revision += prop.kind is ReadingClass.CONFIG
 
-    def _new_session(self, readings: Readings) -> bool:
-        """Whether these readings belong to a later session than the last: only then may its energy fall."""
+    def _add_up(self, readings: Readings) -> tuple[Readings, bool]:
+        """The readings with the energy of the session as it is over all paths, and whether that is a new session."""
         if readings.value(CAR_CONNECTED) is False:
-            self._unplugged_since_session = True
+            self._session.unplugged = True
         new, old = readings.get(SESSION_ENERGY), self._readings.get(SESSION_ENERGY)
-        if new is None or old is None or new.at < old.at or new.value >= old.value:
-            return False
-        before, after = self._readings.value(SESSION_DURATION), readings.value(SESSION_DURATION)
-        began = self._unplugged_since_session or before is None or after is None or after < before
-        if began:
-            self._unplugged_since_session = False
-        return began
+        if new is None or (old is not None and new.at < old.at):
+            return readings, False
+        durations = self._readings.value(SESSION_DURATION), readings.value(SESSION_DURATION)
+        total, is_new = self._session.take(new, old, durations)
+        readings = readings.copy()
+        if total is None:
+            readings.remove(SESSION_ENERGY)
+        else:
+            readings.put(SESSION_ENERGY, replace(new, value=total))
+        return readings, is_new
 
     def _add_session(self, before: Reading[float] | None, readings: Readings, *, new_session: bool) -> None:
         """Let the lifetime energy grow by what the session gained.
@@ -153,7 +163,8 @@ class Ledger:
             return
         gained = session.value if new_session else session.value - before.value
         total_is_newer = (lifetime.at, lifetime.observed_at) > (before.at, before.observed_at)
-        if gained > 0 and LIFETIME_ENERGY not in readings and not total_is_newer:
+        metered = session.at < self._metered_at + METER_FRESH  # a path with a meter tells by itself
+        if gained > 0 and LIFETIME_ENERGY not in readings and not total_is_newer and not metered:
             total = round(lifetime.value + gained, 3)
             self._readings.put(LIFETIME_ENERGY, replace(session, value=max(total, lifetime.value)))
 

@@ -1,6 +1,7 @@
 """How much current a charger may be told to draw, how much it can draw now, and which limit binds."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from math import floor, isfinite
 
 from .model import (
@@ -12,7 +13,9 @@ from .model import (
     WIRE_RATING,
     LimitingFactor,
     Property,
+    Reading,
     Readings,
+    Source,
 )
 from .paths import UnsafeRequest
 
@@ -57,6 +60,13 @@ def _smallest(*bounds: Bound) -> Bound:
     """The smallest known; of equal ones the first."""
     known = [(amps, factor) for amps, factor in bounds if amps is not None]
     return min(known, key=lambda bound: bound[0], default=(None, None))
+
+
+def cap_load_group(readings: Readings, amps: float | None, at: datetime) -> None:
+    """Let what the user entered, or a share, stand as the load-group limit where the charger reports none so low."""
+    reported = readings.value(LOAD_GROUP_LIMIT)
+    if amps is not None and (reported is None or amps < reported):
+        readings.put(LOAD_GROUP_LIMIT, Reading(amps, Source.USER, at))
 
 
 def ceiling(limits: Limits) -> Bound:

@@ -4,18 +4,19 @@ What to do next is decided by `journal.decide`; here it is done. Every step is j
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 import logging
 from math import inf
+from types import EllipsisType
 
 from . import schedule
 from .context import Context
-from .journal import APPLICATIONS, Decision, End, Intent, IntentState, Seen, Step, Until, begin_end, decide
+from .journal import APPLICATIONS, Decision, End, Intent, IntentState, Pause, Seen, Step, Until, begin_end, decide
 from .model import (
     CAR_CONNECTED,
     OVERRIDE_IN_EFFECT,
+    POWER_FLOWS,
     SCHEDULE,
     SESSION_ENERGY,
     STATUS,
@@ -24,7 +25,6 @@ from .model import (
     Override,
     Problem,
     Schedule,
-    Source,
     Status,
 )
 from .paths import (
@@ -41,7 +41,8 @@ from .paths import (
     Unsupported,
     Word,
 )
-from .routing import Router, usable
+from .routing import Prepare, Router
+from .witness import Witness, asked_at
 
 LOGGER = logging.getLogger(__name__)
 
@@ -61,9 +62,6 @@ FULL_AFTER_WAITING = 600.0
 """Seconds for which the car takes nothing until it counts as full, after at least `FULL_ENERGY` kWh."""
 FULL_ENERGY = 0.2
 
-DISTURBING = frozenset({Status.OFFLINE, Status.UPDATING, Status.RESTARTING, Status.ERROR})
-"""After these the charger may have forgotten the override."""
-
 HANDED_BACK = frozenset({End.CANCELLED, End.TIME, End.FULL})
 """After these ends the charger is told that its schedule rules; after others that is so, or not wanted any more."""
 
@@ -75,22 +73,28 @@ class OverridePursuit:
     """The override of one charger. `lower_for_start` brings the current below the ceiling on a path before a start."""
 
     def __init__(
-        self, context: Context, router: Router, lower_for_start: Callable[[ChargerPath], Awaitable[None]]
+        self,
+        context: Context,
+        router: Router,
+        witness: Witness,
+        lower_for_start: Prepare,
     ) -> None:
         self._context = context
         self._clock = context.clock
         self._journal = context.journal
         self._router = router
+        self._witness = witness
         self._lower_for_start = lower_for_start
         self._pursuit: asyncio.Task[None] | None = None
         self._sent_at = -inf
+        self._begun_at = context.clock.monotonic()  # what an earlier run sent was sent before
         self._tried_on = -inf  # moment of the word on which a step failed: not again before the next word
         self._retry_at = -inf  # nor before this moment
         self._retry_after = RETRY_AFTER
         self._released_on = -inf  # moment of the last word before the charger was handed back to its schedule
-        self._lost_on: dict[Source, float] = {}  # moment of a path's last word before its outage: not valid any more
         self._told_pending = True  # what the journal gave back was pending at least for a while
         self._disturbed = True
+        self._asked = False  # the user wants it, and it was not sent since
         self._inside_at_confirm: bool | None = None
         self._waiting_car_since: float | None = None
 
@@ -122,21 +126,20 @@ class OverridePursuit:
         """The monotonic moment at which a car that takes nothing counts as full, if it is waiting."""
         return None if self._waiting_car_since is None else self._waiting_car_since + FULL_AFTER_WAITING
 
+    def marks(self) -> list[float]:
+        """Monotonic moments at which a step may fall due without anything being heard."""
+        wanted = self._journal.entries.override is not None
+        return [self.full_at or inf, self._context.pace.start_at if wanted else inf]
+
     def disturb(self) -> None:
         """Something happened after which the charger may have dropped the override."""
         self._disturbed = True
 
     def heard(self, path: ChargerPath) -> None:
         """A path brought an answer or changed."""
-        if not any(usable(each) for each in self._router):
-            self._disturbed = True
-        if not path.breaker.usable:
-            self._lost_on[path.source] = _asked_at(path)
         said = path.said
         if said is None:
             return
-        if said.status in DISTURBING:
-            self._disturbed = True
         if said.status is not Status.WAITING_CAR:
             self._waiting_car_since = None
         elif self._waiting_car_since is None:
@@ -148,6 +151,8 @@ class OverridePursuit:
         """As `Keeper.set_override`."""
         if not any(Capability.OVERRIDE in path.capabilities for path in self._router):
             raise Unsupported("unsupported", Capability.OVERRIDE)
+        if on:
+            self._router.admit(Capability.OVERRIDE)  # else it would wait for ever
         async with self._context.lock:
             self._hurry()
             intent = self._journal.entries.override
@@ -158,6 +163,16 @@ class OverridePursuit:
             if (refusal := await self._pursue()) is not None:
                 raise refusal
             return Outcome.FAILED if on and self._context.problems & FAILURES else self._outcome()
+
+    async def give_way(self, pause: Pause) -> None:
+        """The user has paused the charger instead: a pause must not be handed back. The lock is held."""
+        intent = self._journal.entries.override
+        if intent is not None:
+            intent = replace(intent, sent=False, held=False)
+        if intent is None or intent.state is IntentState.ENDING:
+            await self._journal.write(override=intent, pause=pause)
+        else:
+            await self._end(intent, End.CANCELLED, pause)
 
     async def end_for_good(self) -> tuple[str, ...]:
         """End the override before the charger is given up; the windows that stay disabled, as text."""
@@ -183,6 +198,7 @@ class OverridePursuit:
         if ledger.fresh(STATUS, self._clock.monotonic()) is Status.LOCKED:
             raise NotAllowed("locked")
         self._context.problems -= FAILURES
+        self._asked = True
         if intent is None:
             self._told_pending = False
             status, car = ledger.get(STATUS), ledger.get(CAR_CONNECTED)
@@ -194,14 +210,15 @@ class OverridePursuit:
         elif intent.state is IntentState.ENDING:
             # What it left at the charger is still there: the same intent goes on, from the start.
             self._told_pending = False
-            intent = replace(intent, state=IntentState.PENDING, applications=0, disabled=False, end=None, theirs=None)
-        await self._journal.write(override=replace(intent, until=until, until_at=until_at))
+            afresh = replace(intent, state=IntentState.PENDING, applications=0, disabled=False, held=False)
+            intent = replace(afresh, end=None, theirs=None)
+        await self._journal.write(override=replace(intent, until=until, until_at=until_at), pause=None)
         self._context.publish()
 
-    async def _end(self, intent: Intent, end: End) -> None:
+    async def _end(self, intent: Intent, end: End, pause: Pause | EllipsisType = ...) -> None:
         said = self._said()
         theirs = None if said is None else said.status
-        await self._journal.write(override=begin_end(intent, end, theirs))
+        await self._journal.write(override=begin_end(intent, end, theirs), pause=pause)
         if end is End.SUPERSEDED:
             self._context.problems.add(Problem.OVERRIDE_SUPERSEDED)
             details = {"ours": Status.CHARGING.value, "theirs": "" if theirs is None else theirs.value}
@@ -259,7 +276,7 @@ class OverridePursuit:
 
     def _hold_off(self) -> None:
         """A step failed: the next try takes a new word of the path, and more time after each failure."""
-        self._tried_on = _asked_at(self._router.first(Capability.OVERRIDE))
+        self._tried_on = asked_at(self._router.first(Capability.OVERRIDE))
         self._retry_at = self._clock.monotonic() + self._retry_after
         self._retry_after = min(2 * self._retry_after, LONGEST_RETRY)
 
@@ -269,11 +286,17 @@ class OverridePursuit:
         self._retry_after = RETRY_AFTER
 
     def _next_step(self, intent: Intent) -> Decision:
-        said, asked_at = self._said(), _asked_at(self._router.first(Capability.OVERRIDE))
+        said, heard_at = self._said(), self._witness.asked_at(Capability.OVERRIDE)
+        if heard_at < self._sent_at:
+            said = None  # from before the last step, over another path than that
         status = None if said is None else said.status
-        if status in OVERRIDE_IN_EFFECT and asked_at <= self._released_on:
+        if status in OVERRIDE_IN_EFFECT and heard_at <= self._released_on:
             status = Status.WAITING_SCHEDULE  # that was before we handed it back
-        window_closed = self._inside_at_confirm is True and self._inside(asked_at) is False
+        if status is Status.PAUSED and self._context.paused_by_group:
+            status = Status.WAITING_POWER  # nobody has ended it
+        elif status is Status.WAITING_SCHEDULE and self._context.paused_by_group:
+            status = None  # it is not without effect: the group lets it charge when there is room
+        window_closed = self._inside_at_confirm is True and self._inside(heard_at) is False
         return decide(
             intent,
             Seen(
@@ -281,7 +304,7 @@ class OverridePursuit:
                 status=status,
                 car_connected=None if said is None else said.car_connected,
                 full=self._is_full(status),
-                effect_due=asked_at >= self._sent_at + EFFECT_AFTER and self._reported_since(intent),
+                effect_due=heard_at >= self._sent_at + EFFECT_AFTER and self._reported_since(intent),
                 disturbed=self._disturbed or window_closed,
             ),
         )
@@ -293,14 +316,15 @@ class OverridePursuit:
         when the charger was heard.
         """
         path = self._path_for(intent, Step.FINISH)
-        if intent.state is not IntentState.ENDING or path is None or path.synced_at is None:
+        if intent.state is not IntentState.ENDING or path is None:
             return True
-        return path.synced_at > self._sent_at - SYNC_RESOLUTION
+        sent_at = max(self._sent_at, self._begun_at)
+        return path.synced_at is not None and path.synced_at > sent_at - SYNC_RESOLUTION
 
     def _look_for_report(self, intent: Intent) -> None:
         """Ask for the status now and then while what was undone waits for a sign of the charger."""
         path, now = self._path_for(intent, Step.FINISH), self._clock.monotonic()
-        waited = path is not None and _asked_at(path) >= self._sent_at + EFFECT_AFTER and now >= self._retry_at
+        waited = path is not None and asked_at(path) >= self._sent_at + EFFECT_AFTER and now >= self._retry_at
         if waited and path is not None and not self._reported_since(intent):
             self._hold_off()
             self._context.spawn(self._router.look(path))
@@ -311,11 +335,7 @@ class OverridePursuit:
         return self._router.first(Capability.SCHEDULES if on_schedule else Capability.OVERRIDE)
 
     def _said(self) -> Word | None:
-        """The last word on the charger; None where that was before the last outage."""
-        path = self._router.first(Capability.OVERRIDE)
-        if path is None or _asked_at(path) <= self._lost_on.get(path.source, -inf):
-            return None
-        return path.said
+        return self._witness.said(Capability.OVERRIDE)
 
     def _inside(self, at: float) -> bool | None:
         """Whether a window was open at a monotonic moment not long ago; None where no schedule holds anything back."""
@@ -333,7 +353,7 @@ class OverridePursuit:
 
     async def _take_step(self, intent: Intent, decision: Decision) -> bool:
         """Take one step; False where what comes next has to wait for a path or its next word. Raises ChargerError."""
-        said = self._said()
+        said, now = self._said(), self._clock.monotonic()
         if said is not None and said.car_connected and not intent.seen_plugged:
             intent = replace(intent, seen_plugged=True)
         if decision.step is Step.END:
@@ -345,12 +365,16 @@ class OverridePursuit:
         if decision.step is Step.CONFIRM:
             await self._confirm(intent)
             return False
+        if intent.held:
+            return await self._release(intent, said)
+        if decision.step is Step.SEND and self._is_automatic(intent) and now < self._context.pace.start_at:
+            return False
         path = self._path_for(intent, decision.step)
         if path is None and decision.step is Step.DISABLE_SCHEDULE and not self._reads_schedules():
             raise NotApplicable("wrong_state")
-        if path is None or said is None or self._clock.monotonic() < self._retry_at:
+        if path is None or said is None or now < self._retry_at:
             return False
-        if _asked_at(self._router.first(Capability.OVERRIDE)) <= self._tried_on:
+        if asked_at(self._router.first(Capability.OVERRIDE)) <= self._tried_on:
             return False
         steps = {Step.SEND: self._apply, Step.DISABLE_SCHEDULE: self._disable_schedule, Step.FINISH: self._finish}
         await steps[decision.step](path, intent)
@@ -363,27 +387,31 @@ class OverridePursuit:
 
     async def _confirm(self, intent: Intent) -> None:
         """The charger does what is wanted, because of us, of somebody else, or since a window is open."""
-        lagging = _asked_at(self._router.first(Capability.OVERRIDE)) - REPORT_LAG
+        lagging = self._witness.asked_at(Capability.OVERRIDE) - REPORT_LAG
         self._disturbed, self._inside_at_confirm = False, self._inside(lagging)
         sent = intent.sent or self._inside_at_confirm is False
         await self._journal.write(override=replace(intent, state=IntentState.VERIFIED, sent=sent))
 
+    def _is_automatic(self, intent: Intent) -> bool:
+        """Whether it would be applied once more, without the user having asked for that."""
+        return intent.sent and not self._asked
+
     async def _apply(self, path: ChargerPath, intent: Intent) -> None:
         """Ask the charger to charge now."""
-        await self._lower_for_start(path)
         again = intent.sent or self._told_pending
         pending = replace(intent, state=IntentState.PENDING)
         sending = replace(pending, sent=True, applications=intent.applications + 1)
         await self._journal.write(override=sending)
-        conflict = False
-        try:
-            await self._router.send(path, SetOverride(on=True))
-        except NotApplicable:
-            conflict = True
-        except ChargerError as err:
-            if err.surely_not_sent:
-                await self._journal.write(override=pending)  # it does not count
-            raise
+        delivery = await self._router.deliver(SetOverride(on=True), self._lower_for_start)
+        conflict = isinstance(delivery.refusal, NotApplicable)
+        if not conflict and not delivery.may_show:
+            await self._journal.write(override=pending)  # it does not count
+        if not conflict:
+            delivery.require()
+        path = self._router.paths.get(delivery.last, path)
+        if self._is_automatic(intent):
+            self._context.pace.switched()
+        self._asked = False
         self._disturbed = False
         await self._journal.write(override=replace(sending, state=IntentState.APPLIED))
         if again:
@@ -416,7 +444,7 @@ class OverridePursuit:
 
         An acknowledgement is not an effect: this is done again, until a later word shows nothing left to undo.
         """
-        self._released_on = _asked_at(path)
+        self._released_on = self._witness.latest
         present = await path.read_schedule() if intent.originals else ()
         ours = tuple(window for window in intent.originals if replace(window, enabled=False) in present)
         hand_back = self._must_hand_back(intent)
@@ -432,10 +460,30 @@ class OverridePursuit:
                 await self._router.send(path, SetOverride(on=False))
             except NotApplicable:
                 LOGGER.debug("The charger was under its schedule already")
-        await self._journal.write(override=replace(intent, applications=intent.applications + 1))
+        held = hand_back and not path.frees_schedule and self._inside(self._clock.monotonic()) is False
+        await self._journal.write(override=replace(intent, applications=intent.applications + 1, held=held))
         self._sent_at = self._clock.monotonic()
         if path.presence is Presence.ONLINE:
             self._router.read_back(path)
+
+    async def _release(self, intent: Intent, said: Word | None) -> bool:
+        """Lift the pause in which a path left the charger that could not make its schedule rule again.
+
+        Over a path that can, as soon as there is one; else in the next window, as the schedule would.
+        """
+        path, now = self._router.first(Capability.OVERRIDE), self._clock.monotonic()
+        if said is None or path is None:
+            return False
+        gone_on = said.car_connected is False or said.status in POWER_FLOWS
+        if not gone_on and not (path.frees_schedule and said.status is Status.WAITING_SCHEDULE):
+            waits = not path.frees_schedule and not self._inside(now)
+            if waits or now < self._retry_at or asked_at(path) <= self._tried_on:
+                return False
+            delivery = await self._router.deliver(SetOverride(on=False), self._lower_for_start)
+            delivery.require()
+        self._hurry()
+        await self._journal.write(override=replace(intent, held=False, sent=False))
+        return True
 
     def _must_hand_back(self, intent: Intent) -> bool:
         """Whether the charger is to be told that its schedule rules again: once, and where it does not show."""
@@ -463,8 +511,3 @@ class OverridePursuit:
 
 def _named(windows: Schedule) -> tuple[str, ...]:
     return tuple(f"{window.start:%H:%M} to {window.end:%H:%M} {window.zone}" for window in windows)
-
-
-def _asked_at(path: ChargerPath | None) -> float:
-    """The monotonic moment of a path's last word on the charger; minus infinity before the first."""
-    return -inf if path is None or path.asked_at is None else path.asked_at

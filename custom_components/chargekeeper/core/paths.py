@@ -1,6 +1,6 @@
 """One way to reach a charger: what every path offers to the keeper, the commands, and the one tree of errors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -32,6 +32,15 @@ class NoConnection(PathDown):
     """No connection came about (refused, name not found, ChargeKeeper ends): nothing was sent."""
 
     surely_not_sent = True
+
+
+class PathsFailed(PathDown):
+    """Several paths were tried and none carried: `failures` says which failed why, in the order of trying."""
+
+    def __init__(self, failures: Sequence[tuple[Source, ChargerError]]) -> None:
+        super().__init__("paths_failed", ", ".join(f"{source}: {error}" for source, error in failures))
+        self.failures = tuple(failures)
+        self.surely_not_sent = all(error.surely_not_sent for _, error in failures)
 
 
 class PathBusy(ChargerError):
@@ -125,6 +134,10 @@ type Setting = SetCurrent | SetCharging | SetLock | SetEcoMode
 type Command = Setting | SetOverride | Restart | Install
 
 
+LOCAL_READ_BACK = (2.0, 7.0, 15.0, 60.0)
+"""Seconds after an acknowledged command at which its effect is looked for on a local path."""
+
+
 class Presence(StrEnum):
     """The last word of a path on its charger."""
 
@@ -155,6 +168,8 @@ class ChargerPath(Protocol):
     """One way to reach one charger.
 
     `source` names it. `breaker` says whether it is worth trying (shared by all chargers of an account).
+    `frees_schedule` is false where the end of an override can only pause the charger, or let it charge in a window:
+    then its own schedule does not rule again before another path, or we, see to that.
     `meters_lifetime` is true where the path reads a real lifetime meter, false where the keeper adds up sessions.
     `read_back_delays` are the seconds after an acknowledged command at which its effect is looked for.
     """
@@ -162,6 +177,7 @@ class ChargerPath(Protocol):
     source: Source
     breaker: Breaker
     meters_lifetime: bool
+    frees_schedule: bool
     read_back_delays: tuple[float, ...]
 
     @property

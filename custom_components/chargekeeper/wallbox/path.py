@@ -122,6 +122,7 @@ class WallboxCloudPath(ChargerPath):
 
     source = Source.CLOUD
     meters_lifetime = False
+    frees_schedule = True
     read_back_delays = (20.0,)  # one GET out of turn; after that the next poll shows
 
     def __init__(self, account: CloudAccount, clock: Clock, who: Identity) -> None:

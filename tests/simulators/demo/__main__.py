@@ -20,6 +20,16 @@ EMAIL = "demo@example.com"
 ACCOUNT_PASSWORD = "demo-wallbox"
 LIMITED_CHARGER = "700102"
 LOAD_GROUP_LIMIT = 20  # amperes
+LINKED_CHARGER = "700102"
+LINKED = {
+    "status": "sensor.driveway_local_status",
+    "power": "sensor.driveway_local_power",
+    "current": "sensor.driveway_local_current",
+    "current_number": "number.driveway_local_max_current",
+    "charge_switch": "switch.driveway_local_charging",
+    "restart_button": "button.driveway_local_restart",
+}
+"""The demo's local entities of that charger, by what they are linked as."""
 
 
 def say(text: str) -> None:
@@ -38,6 +48,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--cloud-port", type=int, default=8125, help="of the simulated cloud (%(default)s)")
     parser.add_argument("--factor", type=float, default=20.0, help="how fast time runs (%(default)s times)")
     parser.add_argument("--directory", type=Path, default=ROOT / ".develop", help="for Home Assistant's files")
+    parser.add_argument("--linked", action="store_true", help="give a charger a local path on the first start")
     parser.add_argument("--fresh", action="store_true", help="forget what earlier runs have stored")
     return parser.parse_args(given)
 
@@ -54,8 +65,8 @@ def taken_port(ports: Sequence[int]) -> int | None:
     return None
 
 
-async def prepare_home_assistant(home_assistant: HomeAssistant, cloud: WallboxCloud) -> None:
-    """Make Home Assistant ready for use: the user, the account, the limit that its user enters."""
+async def prepare_home_assistant(home_assistant: HomeAssistant, cloud: WallboxCloud, *, linked: bool) -> None:
+    """Make Home Assistant ready for use: the user, the account, the limit and the links that its user enters."""
     async with Client(home_assistant.url) as client:
         await client.wait_until_it_answers()
         await client.sign_in()
@@ -64,6 +75,11 @@ async def prepare_home_assistant(home_assistant: HomeAssistant, cloud: WallboxCl
             say("adding the Wallbox account")
             entry = await client.add_account(EMAIL, ACCOUNT_PASSWORD, cloud.url)
             await client.set_load_group_limit(entry, LIMITED_CHARGER, LOAD_GROUP_LIMIT)
+            if linked:
+                await client.link(entry, LINKED_CHARGER, LINKED)
+                await client.wait_until(
+                    lambda: home_assistant.has_stored(LINKED.values()), "Home Assistant does not store its entities"
+                )
         await client.wait_until_loaded()
 
 
@@ -75,7 +91,7 @@ async def run(options: argparse.Namespace) -> int:
     clock = FastClock(options.factor)
     cloud = WallboxCloud(demo_world(clock), clock)
     account = cloud.add_account(EMAIL, ACCOUNT_PASSWORD)
-    home_assistant = HomeAssistant(options.directory, options.port, options.factor)
+    home_assistant = HomeAssistant(options.directory, options.port, options.factor, control_port=options.control_port)
     control = Control(cloud, account, home_assistant)
     home_assistant.prepare()
     await cloud.start(options.cloud_port)
@@ -100,7 +116,7 @@ async def _until_stopped(
     options: argparse.Namespace,
 ) -> int:
     say("starting Home Assistant")
-    ready = asyncio.create_task(prepare_home_assistant(home_assistant, cloud))
+    ready = asyncio.create_task(prepare_home_assistant(home_assistant, cloud, linked=options.linked))
     stopped = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait((ready, running, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -128,6 +144,7 @@ def introduction(home_assistant: HomeAssistant, options: argparse.Namespace) -> 
   break the world   {page}
   or with curl      curl -X POST {page}/cloud/down
                     curl -X POST {page}/chargers/garage/restarts-fail
+                    curl -X POST {page}/home-assistant/kill
                     curl -X POST {page}/heal
 
   log               {home_assistant.log}

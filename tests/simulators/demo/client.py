@@ -1,7 +1,7 @@
 """What the demo does in Home Assistant over its HTTP API, as a user would: first user, sign-in, config, options."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -32,17 +32,18 @@ class Client:
 
     async def wait_until_it_answers(self) -> None:
         """Wait until the web server is there."""
-        await self._until(self._answers, "Home Assistant does not answer")
+        await self.wait_until(self._answers, "Home Assistant does not answer")
 
     async def wait_until_started(self) -> None:
         """Wait until every integration was set up; needs a signed-in user."""
-        await self._until(self._is_running, "Home Assistant does not finish its start")
+        await self.wait_until(self._is_running, "Home Assistant does not finish its start")
 
     async def wait_until_loaded(self) -> None:
         """Wait until every entry of ChargeKeeper is set up, also again after a change of its options."""
-        await self._until(self._is_loaded, "ChargeKeeper is not set up")
+        await self.wait_until(self._is_loaded, "ChargeKeeper is not set up")
 
-    async def _until(self, condition: Callable[[], Awaitable[bool]], problem: str) -> None:
+    async def wait_until(self, condition: Callable[[], Awaitable[bool]], problem: str) -> None:
+        """Wait until something holds. Raises RuntimeError with the problem where it takes too long."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE
         while not await condition():
@@ -118,6 +119,14 @@ class Client:
         ):
             step = await self._call("POST", path, entered)
             _expect(step, kind)
+
+    async def link(self, entry_id: str, serial: str, entities: Mapping[str, str]) -> None:
+        """Give a charger a local path through the subentry flow."""
+        path = "/api/config/config_entries/subentries/flow"
+        step = await self._call("POST", path, {"handler": [entry_id, "linked"], "show_advanced_options": False})
+        _expect(step, "form")
+        step = await self._call("POST", f"{path}/{step['flow_id']}", {"charger": serial, **entities})
+        _expect(step, "create_entry")
 
     async def _call(self, method: str, path: str, body: object = None) -> Any:
         async with self._session.request(method, self._url + path, json=body, headers=self._headers) as response:

@@ -1,12 +1,14 @@
 """The page, and the addresses behind its buttons, that break and heal the simulated world."""
 
 from collections.abc import Callable
+import json
 from pathlib import Path
 
 from aiohttp import web
 
 from tests.simulators.demo.client import Client
 from tests.simulators.demo.home_assistant import HOST, HomeAssistant
+from tests.simulators.local_side import LocalSide, Refused
 from tests.simulators.wallbox_cloud import Account, Fault, WallboxCloud
 from tests.simulators.world import Charger, RestartPlan
 
@@ -70,6 +72,20 @@ ACTIONS: dict[str, tuple[str, Callable[[Charger], None]]] = {
     "window-by-clock": ("Window by the clock", _window(None)),
     "restarts-fail": ("Restarts never come back", _restarts_fail),
     "restarts-work": ("Restarts work", _restarts_work),
+    "power-cycle": ("Power off and on", Charger.power_cycle),
+}
+
+
+def _link(state: bool) -> Callable[[LocalSide], None]:
+    def change(side: LocalSide) -> None:
+        side.link = state
+
+    return change
+
+
+LOCAL_ACTIONS: dict[str, tuple[str, Callable[[LocalSide], None]]] = {
+    "local-lost": ("Local entities unavailable", _link(False)),
+    "local-found": ("Local entities available", _link(True)),
 }
 
 
@@ -81,6 +97,7 @@ class Control:
         self._account = account
         self._password = account.password
         self._home_assistant = home_assistant
+        self._sides = {serial: LocalSide(cloud.world, serial) for serial in cloud.world.chargers}
         self._condition = "up"
         self._runner: web.AppRunner | None = None
 
@@ -93,7 +110,10 @@ class Control:
                 web.get("/state", self._state),
                 web.post("/cloud/{condition}", self._on_cloud),
                 web.post("/chargers/{charger}/{action}", self._on_charger),
+                web.get("/local", self._local),
+                web.post("/local/{serial}/{what}", self._on_local),
                 web.post("/home-assistant/restart", self._on_restart),
+                web.post("/home-assistant/kill", self._on_kill),
                 web.post("/heal", self._on_heal),
             ]
         )
@@ -117,9 +137,10 @@ class Control:
                 "home_assistant": {"url": self._home_assistant.url, "starts": self._home_assistant.starts},
                 "factor": self._home_assistant.factor,
                 "cloud": self._condition,
+                "answered": sum(1 for request in self._cloud.requests if request.status == 200),
                 "conditions": CLOUD,
-                "actions": {key: label for key, (label, _) in ACTIONS.items()},
-                "chargers": [_shown(charger) for charger in self._cloud.world.chargers.values()],
+                "actions": {key: label for key, (label, _) in (ACTIONS | LOCAL_ACTIONS).items()},
+                "chargers": [_shown(side) | {"commands": self._commands(side)} for side in self._sides.values()],
             }
         )
 
@@ -139,30 +160,76 @@ class Control:
         fault = FAULTS[condition]
         await self._cloud.set_fault(fault, retry_after=RETRY_AFTER if fault is Fault.TOO_MANY else None)
 
+    def _commands(self, side: LocalSide) -> list[str]:
+        """What the cloud was asked to change about a charger, oldest first."""
+        asked = (each for each in self._cloud.requests if each.method != "GET" and side.serial in each.path.split("/"))
+        return [f"{each.method} {each.path} {each.body}" for each in asked]
+
     async def _on_charger(self, request: web.Request) -> web.Response:
         wanted, action = request.match_info["charger"], request.match_info["action"]
-        chargers = {charger.name.lower(): charger for charger in self._cloud.world.chargers.values()}
-        if wanted not in chargers or action not in ACTIONS:
-            raise web.HTTPNotFound(text=f"one of: {', '.join(chargers)}; then one of: {', '.join(ACTIONS)}\n")
-        label, carry_out = ACTIONS[action]
-        carry_out(chargers[wanted])
-        return _done(f"{chargers[wanted].name}: {label}.")
+        sides = {side.charger.name.lower(): side for side in self._sides.values()}
+        if wanted not in sides or action not in ACTIONS | LOCAL_ACTIONS:
+            actions = ", ".join(ACTIONS | LOCAL_ACTIONS)
+            raise web.HTTPNotFound(text=f"one of: {', '.join(sides)}; then one of: {actions}\n")
+        side = sides[wanted]
+        if action in LOCAL_ACTIONS:
+            label, change = LOCAL_ACTIONS[action]
+            change(side)
+        else:
+            label, carry_out = ACTIONS[action]
+            carry_out(side.charger)
+        return _done(f"{side.charger.name}: {label}.")
+
+    async def _local(self, request: web.Request) -> web.Response:
+        """All chargers as a local integration sees them: no fault of the cloud touches this."""
+        return web.json_response({serial: _shown_locally(side) for serial, side in self._sides.items()})
+
+    async def _on_local(self, request: web.Request) -> web.Response:
+        """A command of the local integration: 503 where the charger does not answer, 409 where it refuses."""
+        side = self._sides.get(request.match_info["serial"])
+        if side is None:
+            raise web.HTTPNotFound
+        if not side.answers:
+            raise web.HTTPServiceUnavailable
+        value = json.loads(await request.text())["value"]
+        try:
+            match request.match_info["what"]:
+                case "charging":
+                    side.set_charging(on=value)
+                case "current":
+                    side.set_max_current(value)
+                case "restart":
+                    side.restart()
+                case _:
+                    raise web.HTTPNotFound
+        except Refused:
+            raise web.HTTPConflict from None
+        return _done("done")
 
     async def _on_restart(self, request: web.Request) -> web.Response:
         await self._home_assistant.restart()
+        return await self._when_up("Home Assistant was restarted.")
+
+    async def _on_kill(self, request: web.Request) -> web.Response:
+        await self._home_assistant.restart(kill=True)
+        return await self._when_up("Home Assistant was killed and started again.")
+
+    async def _when_up(self, text: str) -> web.Response:
         async with Client(self._home_assistant.url) as client:
             await client.wait_until_it_answers()
-        return _done("Home Assistant was restarted.")
+        return _done(text)
 
     async def _on_heal(self, request: web.Request) -> web.Response:
         await self._set_cloud("up")
-        for charger in self._cloud.world.chargers.values():
-            _online(charger)
-            _restarts_work(charger)
+        for side in self._sides.values():
+            side.link = True
+            _online(side.charger)
+            _restarts_work(side.charger)
         return _done("Everything works again.")
 
 
-def _shown(charger: Charger) -> dict[str, object]:
+def _shown(side: LocalSide) -> dict[str, object]:
+    charger = side.charger
     return {
         "key": charger.name.lower(),
         "name": charger.name,
@@ -173,7 +240,21 @@ def _shown(charger: Charger) -> dict[str, object]:
         "window": {None: "by the clock", True: "open", False: "closed"}[charger.window_open]
         if charger.schedules
         else None,
+        "local": side.answers,
         "restarts": "work" if charger.restart_plan.comes_back else "never come back",
+    }
+
+
+def _shown_locally(side: LocalSide) -> dict[str, object]:
+    shown: dict[str, object] = {"name": side.charger.name, "available": side.answers}
+    if not side.answers:
+        return shown
+    return shown | {
+        "status": side.status,
+        "power": round(side.power, 3),
+        "current": side.current,
+        "max_current": side.max_current,
+        "may_charge": side.may_charge,
     }
 
 

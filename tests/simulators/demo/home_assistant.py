@@ -5,7 +5,7 @@ machines.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import json
 import os
 from pathlib import Path
@@ -58,15 +58,21 @@ lovelace:
 
 chargekeeper_demo:
   factor: {factor}
+
+chargekeeper_demo_local:
+  url: http://{host}:{control_port}
 """
+COMPONENTS = ("chargekeeper_demo", "chargekeeper_demo_local")
+"""The demo's own: its clock, and local entities of the simulated chargers."""
 
 
 class HomeAssistant:
     """One Home Assistant with one configuration directory, started as often as need be."""
 
-    def __init__(self, directory: Path, port: int, factor: float) -> None:
+    def __init__(self, directory: Path, port: int, factor: float, *, control_port: int) -> None:
         self.directory = directory
         self.port = port
+        self.control_port = control_port
         self.factor = factor
         self.starts = 0
         """How often it was started."""
@@ -89,7 +95,8 @@ class HomeAssistant:
         storage = self.directory / ".storage"
         storage.mkdir(parents=True, exist_ok=True)
         self.log.write_text("", encoding="utf-8")
-        (self.directory / "configuration.yaml").write_text(CONFIGURATION.format(factor=self.factor), encoding="utf-8")
+        configuration = CONFIGURATION.format(factor=self.factor, host=HOST, control_port=self.control_port)
+        (self.directory / "configuration.yaml").write_text(configuration, encoding="utf-8")
         _link(self.directory / "dashboard.yaml", DASHBOARD)
         _link(self.directory / "tests", ROOT / "tests")  # the demo's clock is imported from there
         self._link_components(self.directory / "custom_components")
@@ -111,6 +118,15 @@ class HomeAssistant:
             _store(storage, "onboarding", 4, {"done": list(SKIPPED_STEPS)})
             _store(storage, "frontend.system_data", 1, {"core": {"default_panel": "lovelace"}})
 
+    async def has_stored(self, entity_ids: Iterable[str]) -> bool:
+        """Whether these entities are in the registry on the disk, so that a kill leaves them.
+
+        Home Assistant writes it 10 s after its last change.
+        """
+        registry = self.directory / ".storage" / "core.entity_registry"
+        text = registry.read_text(encoding="utf-8") if registry.exists() else ""
+        return all(entity_id in text for entity_id in entity_ids)
+
     def _link_components(self, components: Path) -> None:
         """ChargeKeeper file by file, with a manifest that names the demo's clock as something to be set up first."""
         shutil.rmtree(components, ignore_errors=True)
@@ -122,7 +138,8 @@ class HomeAssistant:
         manifest = json.loads((INTEGRATION / "manifest.json").read_text(encoding="utf-8"))
         manifest.setdefault("after_dependencies", []).append("chargekeeper_demo")
         (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-        (components / "chargekeeper_demo").symlink_to(DEMO / "chargekeeper_demo")
+        for component in COMPONENTS:
+            (components / component).symlink_to(DEMO / component)
 
     async def keep_running(self) -> int:
         """Run it, again after each restart, until it is stopped or ends by itself; its last exit code."""
@@ -151,13 +168,19 @@ class HomeAssistant:
                 start_new_session=True,
             )
 
-    async def restart(self) -> None:
-        """End it and start it again; the world goes on meanwhile. The new one is started, not ready, on return."""
+    async def restart(self, *, kill: bool = False) -> None:
+        """End it, in good order or like a power cut, and start it again; the world goes on meanwhile.
+
+        The new one is started, not ready, on return.
+        """
         if self._process is None or self._process.returncode is not None or self._restarted is not None:
             return
         self._restarted = asyncio.Event()
         try:
-            self._process.terminate()
+            if kill:
+                self._process.kill()
+            else:
+                self._process.terminate()
             await self._restarted.wait()
         finally:
             self._restarted = None

@@ -1,0 +1,21 @@
+"""Reading back what was stored as JSON: garbage becomes None, never an exception."""
+
+from datetime import datetime
+from enum import StrEnum
+
+
+def moment(value: object) -> datetime | None:
+    """A moment from its ISO text; None for anything else, also for one without a zone."""
+    try:
+        parsed = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return parsed if parsed is not None and parsed.tzinfo is not None else None
+
+
+def member[E: StrEnum](kind: type[E], value: object) -> E | None:
+    """A member of an enumeration from its value; None for anything else."""
+    try:
+        return kind(str(value))
+    except ValueError:
+        return None

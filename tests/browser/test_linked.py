@@ -1,0 +1,160 @@
+"""An outage with a local path: an override over linked entities, a `kill -9`, and what the cloud is told afterwards."""
+
+from typing import Any
+
+from playwright.async_api import Browser, Page, expect
+import pytest
+
+from tests.browser.conftest import FACTOR
+from tests.browser.harness import LOADING_TIME, Demo, new_page, section_of, sign_in, tile
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+# Seconds on the demo's clock (design section 10).
+FIRST_ROUND = 600.0
+NOTICED = 45.0 + 120.0
+FAILBACK = 150.0
+OVER_THE_LINK = 15.0
+OVER_THE_CLOUD = 120.0
+POLLS = 4
+"""Answers of the cloud after which it would have been told, had there been anything to tell."""
+SLACK = 10.0  # real seconds for two busy processors
+POWER_CUT = ("The system could not validate that the sqlite3 database", "Ended unfinished session")
+"""What the recorder finds after a `kill -9`."""
+
+
+def within(seconds: float) -> float:
+    """Milliseconds of the test's time for seconds of the demo's."""
+    return (seconds / FACTOR + SLACK) * 1000
+
+
+class Evening:
+    """The charger that waits for the night, on the dashboard and in the world."""
+
+    def __init__(self, page: Page, world: Page, demo: Demo) -> None:
+        self.page = page
+        self.world = world
+        self.demo = demo
+        self.charger = section_of(page, "Driveway")
+        self.earlier = 0
+
+    async def change(self, path: str) -> None:
+        """Break or heal something."""
+        response = await self.page.request.post(self.demo.control + path, timeout=LOADING_TIME)
+        assert response.ok, await response.text()
+
+    async def sees(self, name: str, text: str, *, within_seconds: float) -> None:
+        """A tile shows something in time."""
+        await expect(tile(self.charger, name)).to_contain_text(text, timeout=within(within_seconds))
+
+    async def cloud_is(self, word: str, *, within_seconds: float) -> None:
+        """The charger is connected with the cloud, or not."""
+        heading = self.charger.locator("hui-heading-card").first
+        await expect(heading).to_contain_text(word, timeout=within(within_seconds))
+
+    async def toggle_override(self) -> None:
+        """Press "Charge now"."""
+        await tile(self.charger, "Charge now").get_by_role("switch").click()
+
+    async def state(self) -> dict[str, Any]:
+        """The world as it is."""
+        response = await self.page.request.get(f"{self.demo.control}/state")
+        found: dict[str, Any] = await response.json()
+        return found
+
+    async def commands(self) -> list[str]:
+        """What the simulated cloud was told to do with the charger since it was set up, by its log."""
+        chargers = (await self.state())["chargers"]
+        found: list[str] = next(charger["commands"] for charger in chargers if charger["key"] == "driveway")
+        return found[self.earlier :]
+
+    async def polls(self) -> None:
+        """Until the cloud has answered some more times."""
+        answered = (await self.state())["answered"] + POLLS
+        waits = f"async () => (await (await fetch('/state')).json()).answered >= {answered}"
+        await self.world.wait_for_function(waits, polling=500, timeout=within(120.0 * (POLLS + 1)))
+
+    async def world_says(self, text: str) -> None:
+        """The page of the world shows this of the charger."""
+        section = self.world.locator("section", has=self.world.get_by_role("heading", name="Driveway"))
+        await expect(section.last).to_contain_text(text, timeout=within(120.0))
+
+
+@pytest.mark.timeout(200)
+async def test_an_override_over_a_local_path(browser: Browser, linked_demo: Demo) -> None:
+    page, world = await new_page(browser), await new_page(browser, width=900)
+    await world.goto(linked_demo.control)
+    evening = Evening(page, world, linked_demo)
+    await sign_in(page, linked_demo)
+    await evening.sees("Status", "Waiting for schedule", within_seconds=FIRST_ROUND)
+    await evening.cloud_is("Connected", within_seconds=FIRST_ROUND)
+    await evening.sees("Charging current", "20 A", within_seconds=FIRST_ROUND)  # lowered to the limit, by either path
+    evening.earlier = len(await evening.commands())
+    await override_in_an_outage(evening)
+    await kill_home_assistant(evening)
+    await heal_with_the_override_in_force(evening)
+    await hand_back(evening)
+    await override_in_an_outage(evening)
+    await lose_power_and_the_local_path(evening)
+    await heal_with_the_charger_under_its_schedule(evening)
+    complaints = linked_demo.complaints()
+    assert [line for line in complaints if not any(text in line for text in POWER_CUT)] == []
+    assert await linked_demo.interrupt() == 0
+
+
+async def override_in_an_outage(evening: Evening) -> None:
+    before = await evening.commands()
+    await evening.change("/cloud/down")
+    await evening.cloud_is("Disconnected", within_seconds=NOTICED)
+    await evening.sees("Status", "Waiting for schedule", within_seconds=OVER_THE_LINK)
+    await evening.toggle_override()
+    await evening.sees("Charge now", "On", within_seconds=OVER_THE_LINK)
+    await evening.sees("Status", "Charging", within_seconds=OVER_THE_LINK)
+    await evening.world_says("charging · 11")
+    assert await evening.commands() == before
+
+
+async def kill_home_assistant(evening: Evening) -> None:
+    await evening.change("/home-assistant/kill")
+    assert (await evening.state())["home_assistant"]["starts"] == 2
+    await evening.page.reload()
+    await expect(tile(evening.charger, "Charge now")).to_contain_text("On", timeout=LOADING_TIME)
+    await evening.sees("Status", "Charging", within_seconds=OVER_THE_LINK)
+    await evening.cloud_is("Disconnected", within_seconds=NOTICED)
+    await evening.world_says("charging · 11")
+
+
+async def heal_with_the_override_in_force(evening: Evening) -> None:
+    await evening.change("/heal")
+    await evening.cloud_is("Connected", within_seconds=FAILBACK)
+    await evening.polls()
+    await evening.sees("Charge now", "On", within_seconds=OVER_THE_CLOUD)
+    await evening.sees("Status", "Charging", within_seconds=OVER_THE_CLOUD)
+    assert await evening.commands() == [], "it charges: there is nothing to tell the cloud"
+
+
+async def hand_back(evening: Evening) -> None:
+    await evening.toggle_override()
+    await evening.sees("Charge now", "Off", within_seconds=OVER_THE_CLOUD)
+    await evening.sees("Status", "Waiting for schedule", within_seconds=OVER_THE_CLOUD)
+    assert [command.rpartition(" ")[2] for command in await evening.commands()] == ['{"action":9}']
+
+
+async def lose_power_and_the_local_path(evening: Evening) -> None:
+    await evening.change("/chargers/driveway/local-lost")
+    await evening.change("/chargers/driveway/power-cycle")
+    await evening.sees("Status", "Unknown", within_seconds=OVER_THE_CLOUD)
+    await evening.sees("Charge now", "On", within_seconds=OVER_THE_LINK)
+    await evening.world_says("waiting schedule")
+
+
+async def heal_with_the_charger_under_its_schedule(evening: Evening) -> None:
+    before = await evening.commands()
+    await evening.change("/cloud/up")
+    await evening.cloud_is("Connected", within_seconds=FAILBACK)
+    await evening.sees("Status", "Charging", within_seconds=OVER_THE_CLOUD)
+    await evening.polls()
+    told = (await evening.commands())[len(before) :]
+    assert [command.rpartition(" ")[2] for command in told] == ['{"action":1}'], "exactly once"
+    await evening.sees("Charge now", "On", within_seconds=OVER_THE_CLOUD)
+    await evening.world_says("charging · 11")

@@ -1,0 +1,1160 @@
+"""A local load group: who is given how much, and that nobody is given more than the circuit has room for."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import cast, override
+
+from hypothesis import HealthCheck, Phase, given, settings, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+import pytest
+
+from custom_components.chargekeeper.core.context import result_of
+from custom_components.chargekeeper.core.group import (
+    LOOK_AGAIN,
+    RAISE_SPACING,
+    RETRY_AFTER,
+    START_SPACING,
+    GroupView,
+    LoadGroup,
+)
+from custom_components.chargekeeper.core.limits import Limits
+from custom_components.chargekeeper.core.model import (
+    CAR_CONNECTED,
+    CHARGING_CURRENT,
+    HOUSE_LIMIT,
+    OFFLINE_CURRENT,
+    STATUS,
+    UNIT_RATING,
+    WIRE_RATING,
+    Identity,
+    Maker,
+    Outcome,
+    Reading,
+    Readings,
+    Snapshot,
+    Source,
+    Status,
+)
+from custom_components.chargekeeper.core.paths import (
+    ChargerError,
+    NotAllowed,
+    NotSaved,
+    PathDown,
+    SetCharging,
+    SetCurrent,
+    Setting,
+    UnsafeRequest,
+)
+from custom_components.chargekeeper.core.shares import (
+    Claim,
+    GroupError,
+    GroupSpec,
+    Key,
+    Member,
+    allocate,
+    could_draw,
+    offline_excess,
+    shares,
+)
+from tests.simulators.clock import START, VirtualClock
+
+A, B, C = ((Maker.WALLBOX, "700301"), (Maker.WALLBOX, "700302"), (Maker.JUICEBOX, "0910042001"))
+PAUSE, START_AGAIN = SetCharging(on=False), SetCharging(on=True)
+
+# The division
+
+
+def claims(*weights: float) -> list[Claim]:
+    return [Claim(weight) for weight in weights]
+
+
+@pytest.mark.parametrize(
+    ("amps", "weights", "expected"),
+    [
+        (32, (1, 1), [16, 16]),
+        (40, (2, 1, 1), [20, 10, 10]),
+        (32, (1, 1, 1), [11, 11, 10]),  # whole amperes: the spare ones go to the first
+        (32.9, (1, 1), [16, 16]),
+        (24, (9, 1), [18, 6]),  # nobody gets less than a car needs as long as there is enough for all
+        (24, (1, 9), [6, 18]),
+        (17, (1, 1, 1), [9, 8, 0]),  # below 6 A for each the last written pauses
+        (11, (1, 5, 5), [11, 0, 0]),
+        (6, (1,), [6]),
+        (5.9, (1, 1), [0, 0]),
+        (-3, (1, 1), [0, 0]),
+        (40, (), []),
+    ],
+)
+def test_a_current_is_divided_by_weight(amps: float, weights: tuple[float, ...], expected: list[int]) -> None:
+    assert shares(amps, claims(*weights)) == expected
+
+
+def test_where_not_all_can_charge_those_with_a_car_come_first() -> None:
+    def divided(amps: float, *cars: bool) -> list[int]:
+        return shares(amps, [Claim(1, wants=car) for car in cars])
+
+    assert divided(12, False, True, True) == [0, 6, 6]
+    assert divided(12, True, True, True) == [6, 6, 0]
+    assert divided(12, False, False, True) == [6, 0, 6]
+    assert divided(18, False, True, True) == [6, 6, 6]
+
+
+some_claims = st.lists(
+    st.builds(
+        Claim,
+        weight=st.floats(0.01, 100),
+        wants=st.booleans(),
+        bound=st.none() | st.floats(0, 100) | st.just(float("inf")),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(st.floats(-50, 200), some_claims)
+def test_i1_shares_are_whole_enough_to_charge_and_never_more_than_there_is(amps: float, members: list[Claim]) -> None:
+    given_ = shares(amps, members)
+    assert all(share == 0 or share >= 6 for share in given_)
+    assert sum(given_) <= max(amps, 0)
+    if amps >= 6 * len(members):
+        assert min(given_) >= 6
+        assert sum(given_) == int(amps)
+
+
+@given(st.floats(0, 200), st.floats(0, 50), some_claims)
+def test_more_current_makes_no_share_smaller(amps: float, more: float, members: list[Claim]) -> None:
+    if amps >= 6 * len(members):
+        pairs = zip(shares(amps, members), shares(amps + more, members), strict=True)
+        assert all(before <= after for before, after in pairs)
+
+
+@given(st.floats(6, 200), some_claims)
+def test_i1_what_is_allotted_fits_beside_those_that_are_bound(limit: float, members: list[Claim]) -> None:
+    allotted, static = allocate(limit, members), shares(limit, members)
+    free = [amps for amps, member in zip(allotted, members, strict=True) if member.bound is None]
+    bound = sum(member.bound for member in members if member.bound is not None)
+    assert sum(free) <= max(limit - bound, 0)
+    assert all(amps <= share for amps, share in zip(allotted, static, strict=True)), "nothing is lent"
+
+
+@given(st.integers(6, 200), st.lists(st.floats(0.1, 10), min_size=2, max_size=5), st.data())
+def test_a_member_not_heard_within_its_share_changes_nothing(
+    limit: int, weights: list[float], data: st.DataObject
+) -> None:
+    static = shares(limit, claims(*weights))
+    silent = data.draw(st.integers(0, len(weights) - 1))
+    members = [Claim(w, bound=static[i] if i == silent else None) for i, w in enumerate(weights)]
+    assert allocate(limit, members) == static
+
+
+def test_the_others_make_room_for_a_member_that_is_not_heard() -> None:
+    assert allocate(40, [Claim(1), Claim(1, bound=26), Claim(1)]) == [7, 13, 7]
+    assert allocate(40, [Claim(1), Claim(1, bound=32), Claim(1)]) == [8, 13, 0]
+    assert allocate(40, [Claim(1), Claim(1, bound=float("inf")), Claim(1)]) == [0, 13, 0]
+
+
+@pytest.mark.parametrize(
+    ("limits", "heard", "silent"),
+    [
+        (Limits(charging_current=10), 10, 10),
+        (Limits(charging_current=10, offline_current=32), 10, 32),
+        (Limits(charging_current=16, offline_current=10), 16, 16),
+        (Limits(wire_rating=32, load_group_limit=8, house_limit=25), 25, 25),
+        (Limits(offline_current=40, unit_rating=30), 30, 30),
+        (Limits(load_group_limit=8), float("inf"), float("inf")),
+    ],
+)
+def test_the_most_that_a_charger_could_draw(limits: Limits, heard: float, silent: float) -> None:
+    assert could_draw(limits, heard=True) == heard
+    assert could_draw(limits, heard=False) == silent
+
+
+# Bad input
+
+
+def spec(limit: float, *keys: Key, weights: tuple[float, ...] = ()) -> GroupSpec:
+    return GroupSpec("Garage", limit, tuple(map(Member, keys, weights or (1.0,) * len(keys), strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("limit", "keys", "weights", "reason", "detail"),
+    [
+        (32, (), (), "no_members", ""),
+        (5.9, (A,), (), "limit_too_low", "6"),
+        (-32, (A,), (), "limit_too_low", "6"),
+        (float("nan"), (A,), (), "limit_too_low", "6"),
+        (float("inf"), (A,), (), "limit_too_high", "1000"),
+        (32, (A, B, A), (), "member_twice", "700301"),
+        (32, (A, B), (1, 0), "weight_not_positive", "700302"),
+        (32, (A, B), (-1, 1), "weight_not_positive", "700301"),
+        (32, (A,), (float("nan"),), "weight_not_positive", "700301"),
+        (32, (A,), (float("inf"),), "weight_not_positive", "700301"),
+    ],
+)
+def test_a_group_that_cannot_be_is_refused(
+    limit: float, keys: tuple[Key, ...], weights: tuple[float, ...], reason: str, detail: str
+) -> None:
+    with pytest.raises(GroupError, match=reason) as caught:
+        spec(limit, *keys, weights=weights)
+    assert (caught.value.reason, caught.value.detail) == (reason, detail)
+
+
+@pytest.mark.parametrize(
+    ("limit", "known", "excess"),
+    [
+        (32, {A: Limits(offline_current=16), B: Limits(offline_current=16)}, 0),
+        (32, {A: Limits(offline_current=24), B: Limits(offline_current=16)}, 8),
+        (32, {A: Limits(charging_current=32), B: Limits(charging_current=32)}, 0),  # the group leaves them 16 each
+        (32, {A: Limits(charging_current=32), B: Limits(offline_current=32)}, 16),
+        (
+            10,
+            {A: Limits(charging_current=10), B: Limits(charging_current=8)},
+            6,
+        ),  # the pause of B would not last: 10 + 6
+        (32, {A: Limits(charging_current=8), B: Limits(wire_rating=32, unit_rating=30)}, 6),
+        (32, {A: Limits(charging_current=8)}, float("inf")),
+    ],
+)
+def test_the_offline_currents_are_held_against_the_limit(limit: float, known: dict[Key, Limits], excess: float) -> None:
+    assert offline_excess(spec(limit, A, B), known) == excess
+
+
+# At work
+
+
+@dataclass(eq=False)
+class FakeMember:
+    """A charger with its keeper as a group sees it. The truth is shown by `poll` only, as long as it is `linked`."""
+
+    clock: VirtualClock
+    key: Key
+    amps: float = 16.0
+    paused: bool = False
+    car: bool = True
+    locked: bool = False
+    linked: bool = True
+    offline_current: float | None = None
+    limits: dict[str, float] = field(default_factory=dict)
+    latency: float = 0.0
+    errors: list[ChargerError] = field(default_factory=list)
+    """What the next commands raise instead of being carried out, one each."""
+    deaf: bool = False
+    """Whether commands are acknowledged and never arrive."""
+    answers_lost: bool = False
+    """Whether commands arrive and fail nevertheless."""
+
+    def __post_init__(self) -> None:
+        self.identity = Identity(*self.key, "Fake")
+        self.sent: list[tuple[float, Setting]] = []
+        self.before_command: Callable[[Setting], None] = lambda _: None
+        self.before_raise: Callable[[int], None] = lambda _: None
+        self.held = False  # paused by the group and by nobody since
+        self.reachable = 0.0  # the highest setting that anything commanded since the last poll may bring
+        self._share: float | None = None
+        self.group_paused = False
+        self.automatic: list[bool] = []
+        self._sending: list[float] = []  # settings under way, 0 for other commands
+        self._unseen = False
+        self._listeners: list[Callable[[Snapshot], None]] = []
+        self._shown: Readings | None = None
+        self.snapshot = Snapshot(identity=self.identity, readings=Readings())
+        self.poll()
+
+    @property
+    def in_flight(self) -> bool:
+        return bool(self._sending) or self._unseen
+
+    @property
+    def group_share(self) -> float | None:
+        return self._share
+
+    @group_share.setter
+    def group_share(self, amps: float | None) -> None:
+        if amps is not None and self._share is not None and amps > self._share:
+            self.before_raise(int(amps))
+        self._share = amps
+        self._publish()
+
+    @property
+    def status(self) -> Status:
+        if self.locked:
+            return Status.LOCKED
+        if not self.car:
+            return Status.AVAILABLE
+        return Status.PAUSED if self.paused else Status.CHARGING
+
+    def poll(self) -> None:
+        """The charger shows what it does, if it can."""
+        if self.linked:
+            self._shown = Readings()
+            values = {CHARGING_CURRENT: self.amps, OFFLINE_CURRENT: self.offline_current, WIRE_RATING: 32.0}
+            named = {"wire_rating": WIRE_RATING, "unit_rating": UNIT_RATING, "house_limit": HOUSE_LIMIT}
+            for prop, value in (values | {named[key]: value for key, value in self.limits.items()}).items():
+                if value is not None:
+                    self._shown.put(prop, Reading(value, Source.CLOUD, START, self.clock.monotonic()))
+            self._shown.put(STATUS, Reading(self.status, Source.CLOUD, START))
+            self._shown.put(CAR_CONNECTED, Reading(self.car, Source.CLOUD, START))
+            self._unseen, self.reachable = False, max([self.amps, *self._sending])
+        self._publish()
+
+    def hide(self, *keys: str) -> None:
+        """The next snapshot lacks some values."""
+        shown = self.snapshot.readings.copy()
+        for key in keys:
+            shown.discard(key)
+        self.snapshot = Snapshot(identity=self.identity, readings=shown, connection_path=Source.CLOUD)
+
+    def _publish(self) -> None:
+        readings = Readings()
+        for prop, reading in self._shown.items() if self._shown is not None else ():
+            source = reading.source if self.linked else Source.CACHE
+            if self.linked or prop.key not in {STATUS.key, CAR_CONNECTED.key}:
+                readings.put(prop, replace(reading, source=source))
+        path = Source.CLOUD if self.linked else None
+        old, self.snapshot = self.snapshot, Snapshot(identity=self.identity, readings=readings, connection_path=path)
+        if self.snapshot != old:
+            for listener in list(self._listeners):
+                listener(self.snapshot)
+
+    def listen(self, callback: Callable[[Snapshot], None]) -> Callable[[], None]:
+        self._listeners.append(callback)
+        return lambda: self._listeners.remove(callback)
+
+    async def command(self, setting: Setting, *, automatic: bool = False) -> Outcome:
+        self.automatic.append(automatic)
+        if isinstance(setting, SetCurrent) and setting.amps > max(self.shown_amps, self._share or 0):
+            raise UnsafeRequest("above_ceiling")
+        return await self._carry(setting)
+
+    async def lift_pause(self) -> Outcome:
+        if not self._share:
+            raise UnsafeRequest("above_ceiling")
+        return await self._carry(START_AGAIN)
+
+    async def _carry(self, setting: Setting) -> Outcome:
+        if not self.linked:
+            raise PathDown("no_path")
+        self.before_command(setting)
+        self.sent.append((self.clock.monotonic(), setting))
+        return await result_of(asyncio.ensure_future(self._arrive(setting)))
+
+    async def _arrive(self, setting: Setting) -> Outcome:
+        amps = setting.amps if isinstance(setting, SetCurrent) else 0.0
+        self._sending.append(amps)
+        self.reachable = max(self.reachable, amps)
+        try:
+            await self.clock.sleep(self.latency)
+            if self.errors:
+                raise self.errors.pop(0)
+            self._unseen = True
+            if not self.deaf:
+                self.obey(setting)
+            if self.answers_lost:
+                raise PathDown("timeout")
+        finally:
+            self._sending.remove(amps)
+        return Outcome.ACCEPTED
+
+    def obey(self, setting: Setting) -> None:
+        if isinstance(setting, SetCurrent):
+            self.amps = setting.amps
+        elif isinstance(setting, SetCharging):
+            self.held = not setting.on and not self.paused
+            self.paused = not setting.on
+
+    @property
+    def shown_amps(self) -> float:
+        """The setting in the snapshot, A."""
+        return self.snapshot.value(CHARGING_CURRENT) or 0.0
+
+    @property
+    def commands(self) -> list[Setting]:
+        """What the group sent."""
+        return [setting for _, setting in self.sent]
+
+
+class Circuit:
+    """A group and its members, and what was saved."""
+
+    def __init__(self, group_spec: GroupSpec, *members: FakeMember, clock: VirtualClock) -> None:
+        self.clock = clock
+        self.spec = group_spec
+        self.members = members
+        self.saved: dict[str, object] | None = None
+        self.saves = 0
+        self.save_error: NotSaved | None = None
+        self.views: list[GroupView] = []
+        self.group = self.new_group()
+
+    def new_group(self) -> LoadGroup:
+        """The group as after a start of Home Assistant."""
+        group = LoadGroup(self.clock, self.spec, self.save)
+        group.restore(self.saved)
+        group.listen(self.views.append)
+        for member in self.members:
+            group.attach(member)
+        group.start()
+        return group
+
+    async def save(self, record: dict[str, object]) -> None:
+        await asyncio.sleep(0)
+        if self.save_error is not None:
+            raise self.save_error
+        self.saved = record
+        self.saves += 1
+
+    async def poll(self, seconds: float = 60.0) -> None:
+        """Time passes, then everyone shows what he does."""
+        await self.clock.advance(seconds)
+        for member in self.members:
+            member.poll()
+        await self.clock.advance(0)
+
+    async def calm(self, minutes: int = 20) -> None:
+        """Time passes and nothing is in the way."""
+        for _ in range(minutes):
+            await self.poll()
+
+    def paused(self) -> list[bool]:
+        return [member.paused for member in self.members]
+
+    def shares(self) -> list[int]:
+        return list(self.group.view.shares.values())
+
+    def commands(self) -> list[list[Setting]]:
+        """What each member was sent since the last call."""
+        found = [member.commands for member in self.members]
+        for member in self.members:
+            member.sent.clear()
+        return found
+
+
+def circuit(limit: float, *amps: float, weights: tuple[float, ...] = (), **more: object) -> Circuit:
+    clock = VirtualClock()
+    keys = (A, B, C)[: len(amps)]
+    members = [FakeMember(clock, key, amps=value, **more) for key, value in zip(keys, amps, strict=True)]  # type: ignore[arg-type]
+    return Circuit(spec(limit, *keys, weights=weights), *members, clock=clock)
+
+
+async def settled(limit: float, *amps: float, **more: object) -> Circuit:
+    """A circuit whose group is through with its first reductions."""
+    found = circuit(limit, *amps, **more)  # type: ignore[arg-type]
+    await found.calm(5)
+    found.commands()
+    return found
+
+
+async def test_members_within_their_shares_are_left_alone() -> None:
+    bench = circuit(32, 16, 10)
+    await bench.calm()
+    assert bench.commands() == [[], []]
+    assert bench.group.view == GroupView(allocated=32, headroom=0, shares={A: 16, B: 16})
+    assert [member.group_share for member in bench.members] == [16, 16]
+
+
+async def test_the_share_binds_as_soon_as_the_keeper_is_there() -> None:
+    bench = circuit(32, 32, 32, 32, weights=(2, 1, 1))
+    assert [member.group_share for member in bench.members] == [16, 8, 8]
+
+
+async def test_settings_above_the_share_are_lowered() -> None:
+    bench = circuit(32, 32, 10)
+    await bench.clock.advance(0)
+    assert bench.commands() == [[SetCurrent(16)], []]
+    assert bench.group.view.allocated == 48, "not lowered before it is seen"
+    assert bench.group.view.headroom == -16
+    await bench.poll()
+    assert bench.group.view == GroupView(32, 0, {A: 16, B: 16})
+
+
+async def test_a_fraction_of_an_ampere_above_the_share_is_too_much() -> None:
+    bench = circuit(32.5, 16.5, 16)
+    await bench.clock.advance(0)
+    assert bench.commands() == [[SetCurrent(16)], []]
+    await bench.poll()
+    assert bench.group.view.headroom == 0.5
+
+
+async def test_i1_a_reduction_is_seen_before_anyone_is_given_more() -> None:
+    bench = await settled(32, 16, 16)
+    first, second = bench.members
+    first.linked, first.offline_current = False, 26
+    first.poll()
+    first.linked, first._shown = False, first._shown
+    first.linked = True
+    first.poll()  # it shows its offline current
+    first.linked = False
+    first.poll()
+    await bench.clock.advance(0)
+    assert second.group_share == 6
+    assert bench.commands() == [[], [SetCurrent(6)]]
+    second.poll()
+    first.amps, first.linked = 26, True
+    first.poll()
+    await bench.clock.advance(0)
+    assert bench.commands() == [[SetCurrent(16)], []]
+    assert second.group_share == 6
+    await bench.clock.advance(600)
+    assert second.group_share == 6, "the first was told, but nobody has seen it"
+    first.poll()
+    await bench.clock.advance(0)
+    assert second.group_share == 16
+    assert second.commands[-1] == SetCurrent(16)
+
+
+async def test_what_was_lowered_is_given_back_and_no_more() -> None:
+    bench = await settled(32, 16, 12)
+    first, second = bench.members
+    first.offline_current = 24
+    first.poll()
+    first.linked = False
+    await bench.poll()
+    assert second.amps == 8
+    await bench.calm(5)
+    first.linked = True
+    await bench.calm(5)
+    assert bench.commands() == [[], [SetCurrent(8), SetCurrent(12)]]
+    assert second.amps == 12
+
+
+async def test_a_setting_that_somebody_changed_meanwhile_stays() -> None:
+    bench = await settled(32, 16, 16)
+    first, second = bench.members
+    first.offline_current = 24
+    first.poll()
+    first.linked = False
+    await bench.calm(2)
+    assert second.amps == 8
+    second.amps = 7
+    await bench.calm(2)
+    first.linked = True
+    await bench.calm(10)
+    assert second.amps == 7
+
+
+async def test_a_second_reduction_does_not_forget_the_first_setting() -> None:
+    bench = await settled(40, 20, 20)
+    first, second = bench.members
+    first.offline_current = 26
+    first.poll()
+    first.linked = False
+    await bench.poll(0)
+    first.limits = {}
+    first.linked, first.offline_current = True, 30
+    first.poll()
+    first.linked = False
+    await bench.poll()
+    await bench.poll()
+    assert second.amps == 10
+    first.linked = True
+    await bench.calm()
+    assert second.amps == 20
+
+
+async def test_a_raise_keeps_below_the_other_limits_of_the_charger() -> None:
+    bench = await settled(32, 16, 16)
+    first, second = bench.members
+    first.offline_current = 24
+    first.poll()
+    first.linked = False
+    await bench.calm(2)
+    second.limits = {"house_limit": 12.5}
+    first.linked = True
+    await bench.calm(5)
+    assert second.amps == 12
+
+
+async def test_raises_keep_their_distance() -> None:
+    bench = await settled(44, 22, 22)
+    first, second = bench.members
+    first.offline_current = 38
+    first.poll()
+    first.linked = False
+    await bench.poll(0)
+    for offline in (34, 30, 22):
+        first.linked, first.offline_current = True, offline
+        first.poll()
+        first.linked = offline == 22
+        first.poll()
+        await bench.poll(5)
+        await bench.poll(5)
+    await bench.calm(6)
+    sent = [(at, setting.amps) for at, setting in second.sent if isinstance(setting, SetCurrent)]
+    assert [amps for _, amps in sent] == [6, 22]
+    assert sent[1][0] - sent[0][0] >= RAISE_SPACING
+
+
+async def test_below_six_amperes_the_last_written_pauses_and_is_started_again() -> None:
+    bench = await settled(20, 10, 10, weights=(1.0, 1.0))
+    first, second = bench.members
+    first.offline_current = 16
+    first.poll()
+    first.linked = False
+    await bench.poll()
+    await bench.poll()
+    assert second.commands == [PAUSE, SetCurrent(6)]
+    assert second.group_share == 0
+    assert bench.group.view == GroupView(16, 4, {A: 10, B: 0})
+    paused_at = second.sent[0][0]
+    first.linked = True
+    await bench.poll(10)
+    assert second.group_share == 10
+    await bench.calm()
+    assert [*second.commands[2:]] == [START_AGAIN, SetCurrent(10)]
+    assert second.sent[2][0] - paused_at >= START_SPACING
+    assert (second.amps, second.paused) == (10, False)
+
+
+async def test_a_pause_of_the_users_is_left_alone() -> None:
+    bench = await settled(20, 10, 6)
+    first, second = bench.members
+    second.paused = True
+    await bench.poll()
+    first.offline_current = 16
+    first.poll()
+    first.linked = False
+    await bench.calm(3)
+    assert second.group_share == 0
+    first.linked = True
+    await bench.calm(20)
+    assert second.group_share == 10
+    assert second.commands == []
+
+
+async def test_a_pause_that_ended_by_itself_is_not_ended_again() -> None:
+    bench = await settled(12, 6, 6)
+    first, second = bench.members
+    first.offline_current = 12
+    first.poll()
+    first.linked = False
+    await bench.calm(2)
+    assert second.paused
+    second.car = second.paused = False
+    await bench.calm(2)
+    first.linked = True
+    await bench.calm(10)
+    assert second.commands == [PAUSE]
+
+
+async def test_a_member_started_by_hand_without_a_share_is_paused_again() -> None:
+    bench = await settled(12, 6, 6)
+    first, second = bench.members
+    first.offline_current = 12
+    first.poll()
+    first.linked = False
+    await bench.calm(2)
+    second.paused = False
+    await bench.poll()
+    assert second.commands == [PAUSE, PAUSE]
+    first.linked = True
+    await bench.calm(10)
+    assert second.commands == [PAUSE, PAUSE, START_AGAIN]
+
+
+async def test_a_group_too_small_for_all_serves_those_with_a_car_in_order() -> None:
+    bench = circuit(12, 16, 16, 16)
+    first, second, third = bench.members
+    first.car = False
+    await bench.calm(10)
+    assert bench.shares() == [0, 6, 6]
+    assert bench.paused() == [False, False, False]
+    assert [member.amps for member in bench.members] == [6, 6, 6]
+    first.car = True
+    await bench.calm(2)
+    assert bench.shares() == [6, 6, 0]
+    assert bench.paused() == [False, False, True]
+    assert [member.group_paused for member in bench.members] == [False, False, True]
+    assert all(third.automatic), "no will of the user's"
+    second.car = False
+    await bench.calm(10)
+    assert bench.shares() == [6, 0, 6]
+    assert bench.paused() == [False, False, False]
+    assert [member.group_paused for member in bench.members] == [False, False, False]
+
+
+@pytest.mark.parametrize("how", ["refused", "deaf"])
+async def test_the_others_make_room_for_one_that_does_not_obey(how: str) -> None:
+    bench = circuit(40, 20, 20)
+    first, second = bench.members
+    await bench.poll()
+    first.deaf = how == "deaf"
+    first.errors = [NotAllowed("locked")] * 1000 if how == "refused" else []
+    first.amps = 30
+    await bench.calm(4)
+    assert second.amps == 10
+    assert bench.group.view.allocated == 40
+    assert 2 <= len(first.commands) <= 4, "it is told again, now and then"
+    assert set(first.commands) == {SetCurrent(20)}
+    first.deaf, first.errors = False, []
+    await bench.calm(10)
+    assert [member.amps for member in bench.members] == [20, 20]
+
+
+async def test_a_member_that_cannot_be_paused_counts_and_pauses_the_next() -> None:
+    bench = circuit(12, 6, 6, 6)
+    third = bench.members[2]
+    third.errors = [NotAllowed("ocpp")] * 1000
+    await bench.calm(3)
+    assert [member.paused for member in bench.members] == [False, True, False]
+    assert bench.group.view.allocated == 12
+    third.locked = True
+    await bench.calm(10)
+    assert [member.paused for member in bench.members] == [False, False, False]
+
+
+async def test_a_silent_member_counts_with_what_was_sent_to_it_last() -> None:
+    bench = await settled(40, 20, 10)
+    first, second = bench.members
+    raising = asyncio.ensure_future(second.command(SetCurrent(20)))  # by the user
+    await bench.clock.advance(1)
+    await raising
+    second.linked = False  # and nobody hears of it any more
+    await bench.calm(5)
+    assert bench.group.view.allocated == 40
+    first.amps = 30
+    await bench.calm(3)
+    assert first.amps == 20
+
+
+async def test_an_unsettled_raise_counts_although_the_share_was_lowered_since() -> None:
+    bench = await settled(48, 16, 8, 16)
+    first, second, third = bench.members
+    second.latency = 100
+    raising = asyncio.ensure_future(second.command(SetCurrent(16)))
+    await bench.clock.advance(1)
+    third.offline_current = 24
+    third.poll()
+    third.linked = False
+    third.poll()
+    await bench.clock.advance(1)
+    assert [first.group_share, second.group_share] == [12, 12]
+    first.poll()
+    await bench.clock.advance(1)
+    assert bench.group.view.allocated == 12 + 16 + 24
+    await bench.clock.advance(100)
+    await raising
+    second.poll()
+    await bench.calm(5)
+    assert second.amps == 12
+    assert bench.group.view.allocated == 48
+
+
+async def test_a_member_of_which_nothing_is_known_counts_with_everything() -> None:
+    clock = VirtualClock()
+    first = FakeMember(clock, A, amps=16)
+    bench = Circuit(spec(32, A, B), first, clock=clock)
+    await bench.calm(2)
+    assert first.paused
+    assert bench.group.view == GroupView(None, None, {A: 0, B: 16})
+    second = FakeMember(clock, B, amps=32)
+    bench.members = (first, second)
+    bench.group.attach(second)
+    await bench.calm(10)
+    assert [first.amps, second.amps] == [16, 16]
+    assert not first.paused
+
+
+async def test_a_heard_member_without_a_known_current_is_not_commanded() -> None:
+    bench = await settled(40, 20, 20)
+    first, second = bench.members
+    first.hide(CHARGING_CURRENT.key)
+    second.poll()
+    bench.group._soon()
+    await bench.clock.advance(1)
+    assert second.group_share == 8
+    assert first.commands == []
+
+
+async def test_a_member_whose_keeper_is_gone_counts_with_what_it_was_last_known_to_draw() -> None:
+    bench = await settled(40, 20, 20)
+    first, second = bench.members
+    first.offline_current = 30
+    first.poll()
+    bench.members = (second,)
+    bench.group.detach(A)
+    assert first.group_share is None
+    await bench.calm(2)
+    assert second.amps == 10
+
+
+async def test_what_was_taken_is_given_back_after_a_restart_of_home_assistant() -> None:
+    bench = await settled(20, 10, 10)
+    first, second = bench.members
+    first.offline_current = 16
+    first.poll()
+    first.linked = False
+    await bench.calm(3)
+    assert (second.amps, second.paused) == (6, True)
+    await bench.group.stop()
+    assert second.group_share is None
+    await bench.poll()
+    bench.commands()
+    bench.group = bench.new_group()
+    await bench.calm(10)
+    assert bench.commands() == [[], []], "the first is still not heard"
+    first.linked = True
+    await bench.calm(10)
+    assert (second.amps, second.paused) == (10, False)
+
+
+async def test_a_member_whose_keeper_is_gone_may_lose_its_share_meanwhile() -> None:
+    bench = circuit(12, 6, 6, 6)
+    first, _, third = bench.members
+    first.car = False
+    await bench.calm(5)
+    assert bench.shares() == [0, 6, 6]
+    bench.group.detach(C)
+    first.car = True
+    await bench.calm(2)
+    assert bench.group.view.shares[C] == 0
+    bench.group.attach(third)
+    assert third.group_share == 0
+
+
+async def test_a_member_absent_after_a_restart_counts_as_it_did_before() -> None:
+    bench = await settled(40, 20, 20)
+    first, second = bench.members
+    first.offline_current = 26
+    first.poll()
+    await bench.clock.advance(1)
+    await bench.group.stop()
+    bench.members = (second,)
+    bench.group = bench.new_group()
+    await bench.calm(2)
+    assert second.amps == 14
+
+
+async def test_nothing_is_sent_before_it_is_noted_what_is_taken() -> None:
+    bench = await settled(20, 10, 10)
+    first, second = bench.members
+    noted: list[object] = []
+    second.before_command = lambda _: noted.append(bench.saved and bench.saved["_".join(B)])
+    first.offline_current = 16
+    first.poll()
+    first.linked = False
+    await bench.calm(3)
+    assert noted == [
+        {"wish": None, "ours": None, "paused": True, "most": 10},
+        {"wish": 10, "ours": 6, "paused": True, "most": 10},
+    ]
+
+
+async def test_the_limit_is_kept_even_where_nothing_can_be_saved() -> None:
+    bench = circuit(32, 32, 16)
+    bench.save_error = NotSaved("not_saved")
+    await bench.calm(3)
+    assert bench.members[0].amps == 16
+    assert bench.saved is None
+    bench.save_error, bench.members[1].amps = None, 10
+    await bench.poll()
+    assert bench.saved == bench.group.export()
+
+
+async def test_the_record_is_saved_only_when_it_changes() -> None:
+    bench = await settled(32, 16, 16)
+    saves = bench.saves
+    await bench.calm(30)
+    assert bench.saves == saves
+    assert bench.clock.pending == 0, "and nobody looks while there is nothing to see"
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        None,
+        [],
+        {"wallbox_700301": None, "wallbox_700302": 3},
+        {"wallbox_700301": {"wish": "x", "ours": True, "paused": "yes", "most": float("nan")}},
+        {"wallbox_700301": {"wish": 16, "ours": -1, "paused": None, "most": 0}},
+    ],
+)
+async def test_garbled_records_are_left_out(stored: object) -> None:
+    group = LoadGroup(VirtualClock(), spec(32, A, B), Circuit.save)  # type: ignore[arg-type]
+    group.restore(stored)
+    nothing = {"wish": None, "ours": None, "paused": False, "most": None}
+    assert group.export() == {"wallbox_700301": nothing, "wallbox_700302": nothing}
+
+
+async def test_a_record_survives_being_stored() -> None:
+    record = {
+        "wallbox_700301": {"wish": 20, "ours": 8, "paused": False, "most": 20.5},
+        "wallbox_700302": {"wish": None, "ours": None, "paused": True, "most": 16},
+    }
+    group = LoadGroup(VirtualClock(), spec(32, A, B), Circuit.save)  # type: ignore[arg-type]
+    group.restore(record)
+    assert group.export() == record
+    assert group.view.allocated == 36.5
+
+
+async def test_strangers_are_no_members() -> None:
+    bench = circuit(32, 16, 16)
+    with pytest.raises(KeyError):
+        bench.group.attach(FakeMember(bench.clock, C))
+    with pytest.raises(KeyError):
+        bench.group.detach(C)
+
+
+async def test_after_the_stop_nothing_goes_on() -> None:
+    bench = circuit(32, 32, 32)
+    bench.members[0].latency = 50
+    await bench.clock.advance(1)
+    views = len(bench.views)
+    await bench.group.stop()
+    await bench.calm()
+    assert bench.commands() == [[SetCurrent(16)], [SetCurrent(16)]]
+    assert bench.members[0].amps == 16, "what was on its way arrives"
+    assert len(bench.views) == views
+    assert bench.group._tasks == set()
+
+
+async def test_a_member_that_refuses_every_time_is_told_less_and_less_often() -> None:
+    bench = circuit(32, 32, 16)
+    bench.members[0].errors = [NotAllowed("read_only")] * 1000
+    tried: list[float] = []
+    bench.members[0].before_command = lambda _: tried.append(bench.clock.monotonic())
+    await bench.calm(40)
+    gaps = [round(later - before) for before, later in pairwise(tried)]
+    assert gaps[0] <= RETRY_AFTER * 2 + LOOK_AGAIN
+    assert all(RETRY_AFTER * 8 <= gap <= RETRY_AFTER * 8 + LOOK_AGAIN for gap in gaps[3:])
+    assert len(gaps) > 4
+    assert bench.members[1].paused, "the other makes room meanwhile"
+
+
+async def test_what_is_due_is_saved_at_the_stop() -> None:
+    bench = await settled(32, 16, 16)
+    bench.members[1].offline_current = 24
+    bench.members[1].poll()
+    saves = bench.saves
+    await bench.group.stop()
+    assert bench.saves == saves + 1
+    assert bench.saved is not None
+    assert bench.saved["_".join(B)] == {"wish": None, "ours": None, "paused": False, "most": 24}
+
+
+async def test_whoever_listens_is_told_each_new_view_until_it_ends() -> None:
+    bench = circuit(32, 32, 16)
+    told: list[GroupView] = []
+    end = bench.group.listen(told.append)
+    await bench.calm(3)
+    assert [view.allocated for view in told] == [48, 32]
+    end()
+    bench.members[1].amps = 20
+    await bench.calm(3)
+    assert len(told) == 2
+    assert len(bench.views) == 4
+
+
+# Whatever happens
+
+SECONDS = st.sampled_from([1.0, 10.0, 45.0, 120.0, 400.0])
+WHO = st.integers(0, 2)
+
+
+class GroupMachine(RuleBasedStateMachine):
+    """Three chargers, a group, and everything that users, links and power cuts do to them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.clock = VirtualClock()
+        self.bench: Circuit | None = None
+        self.failures: list[str] = []
+
+    @initialize(
+        limit=st.sampled_from([10.0, 16.0, 20.0, 32.0, 40.0, 63.5]),
+        weights=st.tuples(*[st.sampled_from([1.0, 2.0, 0.5])] * 3),
+        amps=st.tuples(*[st.sampled_from([6.0, 10.0, 16.0, 32.0])] * 3),
+        offline=st.sampled_from([None, 6.0, 16.0, 32.0]),
+    )
+    def build(self, limit: float, weights: tuple[float, ...], amps: tuple[float, ...], offline: float | None) -> None:
+        self.runner.run(self.do_build(limit, weights, amps, offline))
+
+    async def do_build(
+        self, limit: float, weights: tuple[float, ...], amps: tuple[float, ...], offline: float | None
+    ) -> None:
+        members = [FakeMember(self.clock, key, amps=value) for key, value in zip((A, B, C), amps, strict=True)]
+        members[2].offline_current = offline
+        for member in members:
+            member.poll()
+            member.before_raise = lambda amps, member=member: self.judge_share(member, amps)  # type: ignore[misc]
+            member.before_command = lambda setting, member=member: self.judge_command(member, setting)  # type: ignore[misc]
+        self.bench = Circuit(spec(limit, A, B, C, weights=weights), *members, clock=self.clock)
+        await self.clock.settle()
+
+    # What is judged: worked out from what was shown and sent, not from what the group thinks
+
+    def counted(self, member: FakeMember, share: float) -> float:
+        snapshot = member.snapshot
+        shown_at_rest = snapshot.value(STATUS) in {Status.PAUSED, Status.AVAILABLE} and not member.in_flight
+        if member.linked and share == 0 and shown_at_rest:
+            return 0.0
+        silent = 0.0 if member.linked else snapshot.value(OFFLINE_CURRENT) or 0.0
+        return max(member.shown_amps, member.reachable, silent, share)
+
+    def judge_share(self, member: FakeMember, amps: int) -> None:
+        bench = cast(Circuit, self.bench)
+        total = sum(self.counted(m, amps if m is member else m.group_share or 0.0) for m in bench.members)
+        if total > bench.spec.limit:
+            self.failures.append(f"{member.key} given {amps} A although the members could draw {total} A")
+        if not member.linked:
+            self.failures.append(f"{member.key} given {amps} A although it is not heard")
+
+    def judge_command(self, member: FakeMember, setting: Setting) -> None:
+        bench, now = cast(Circuit, self.bench), self.clock.monotonic()
+        raising = setting == START_AGAIN or (isinstance(setting, SetCurrent) and setting.amps > member.shown_amps)
+        if not raising:
+            return
+        total = sum(self.counted(m, m.group_share or 0.0) for m in bench.members)
+        if total > bench.spec.limit:
+            self.failures.append(f"{member.key} was sent {setting} although the members could draw {total} A")
+        kind, spacing = (SetCharging, START_SPACING) if setting == START_AGAIN else (SetCurrent, RAISE_SPACING)
+        before = [at for at, sent in member.sent if isinstance(sent, kind)]
+        if before and now - before[-1] < spacing:
+            self.failures.append(f"{member.key} was sent {setting} {now - before[-1]} s after the last")
+
+    # What happens
+
+    @rule(seconds=SECONDS)
+    def time_passes(self, seconds: float) -> None:
+        self.runner.run(self.clock.advance(seconds))
+
+    @rule(which=WHO)
+    def shows(self, which: int) -> None:
+        self.change(which)
+
+    @rule(seconds=SECONDS)
+    def all_show(self, seconds: float) -> None:
+        self.runner.run(cast(Circuit, self.bench).poll(seconds))
+
+    @rule(which=WHO, amps=st.integers(6, 32), polled=st.booleans())
+    def set_in_the_app(self, which: int, amps: int, polled: bool) -> None:
+        self.change(which, polled=polled, amps=float(amps))
+
+    @rule(which=WHO, paused=st.booleans())
+    def paused_in_the_app(self, which: int, paused: bool) -> None:
+        self.change(which, paused=paused, held=False)
+
+    @rule(which=WHO, car=st.booleans())
+    def car_comes_or_goes(self, which: int, car: bool) -> None:
+        self.change(which, car=car, **({} if car else {"paused": False, "held": False}))
+
+    @rule(which=WHO, linked=st.booleans())
+    def link(self, which: int, linked: bool) -> None:
+        self.change(which, linked=linked)
+
+    @rule(which=WHO)
+    def power_cut(self, which: int) -> None:
+        member = cast(Circuit, self.bench).members[which]
+        self.change(which, polled=False, paused=False, held=False, amps=member.offline_current or member.amps)
+
+    @rule(which=WHO, amps=st.integers(6, 32))
+    def set_here(self, which: int, amps: int) -> None:
+        self.runner.run(self.do_set(cast(Circuit, self.bench).members[which], amps))
+
+    async def do_set(self, member: FakeMember, amps: int) -> None:
+        if member.linked and amps <= (member.group_share or 0.0):
+            member.reachable, member._unseen = max(member.reachable, amps), True
+            if not member.deaf:
+                member.amps = float(amps)
+        await self.clock.settle()
+
+    @rule(which=WHO, latency=st.sampled_from([0.0, 3.0, 70.0]), fault=st.sampled_from(["", "deaf", "lost", "refused"]))
+    def commands_go(self, which: int, latency: float, fault: str) -> None:
+        member = cast(Circuit, self.bench).members[which]
+        member.latency, member.deaf, member.answers_lost = latency, fault == "deaf", fault == "lost"
+        member.errors = [NotAllowed("locked")] * 3 if fault == "refused" else []
+
+    @rule(down_for=SECONDS)
+    def home_assistant_restarts(self, down_for: float) -> None:
+        self.runner.run(self.do_restart(down_for))
+
+    async def do_restart(self, down_for: float) -> None:
+        bench = cast(Circuit, self.bench)
+        await bench.group.stop()
+        await self.clock.advance(down_for)
+        for member in bench.members:
+            member.sent.clear()
+        bench.group = bench.new_group()
+        await self.clock.settle()
+
+    def change(self, which: int, *, polled: bool = True, **to: object) -> None:
+        async def do() -> None:
+            member = cast(Circuit, self.bench).members[which]
+            for name, value in to.items():
+                setattr(member, name, value)
+            if polled:
+                member.poll()
+            await self.clock.advance(0)
+
+        self.runner.run(do())
+
+    @precondition(lambda self: self.bench is not None)
+    @rule()
+    def comes_to_rest(self) -> None:
+        """With all links up and everyone doing as he is told, each has its share, and nobody is held without need."""
+        self.runner.run(self.do_rest())
+
+    async def do_rest(self) -> None:
+        bench = cast(Circuit, self.bench)
+        for member in bench.members:
+            member.linked, member.latency, member.deaf, member.answers_lost, member.errors = True, 0.0, False, False, []
+        await bench.calm(25)
+        expected = shares(
+            bench.spec.limit, [Claim(m.weight, f.car) for m, f in zip(bench.spec.members, bench.members, strict=True)]
+        )
+        assert bench.shares() == expected
+        for member, share in zip(bench.members, expected, strict=True):
+            assert member.amps <= max(share, 6)
+            if share == 0:
+                assert member.paused or not member.car
+            else:
+                assert not (member.held and member.paused and member.car), "held back without need"
+        drawable = [m.amps if m.car and not m.paused else 0.0 for m in bench.members]
+        assert sum(drawable) <= bench.spec.limit
+        assert (bench.group.view.headroom or 0) >= 0
+
+    @precondition(lambda self: self.bench is not None)
+    @rule()
+    def comes_to_rest_as_far_as_it_is_heard(self) -> None:
+        """Where silent members make the limit impossible the others are at their lowest, else all keep to it."""
+        self.runner.run(self.do_rest_among_silent())
+
+    async def do_rest_among_silent(self) -> None:
+        bench = cast(Circuit, self.bench)
+        for member in bench.members:
+            member.latency, member.deaf, member.answers_lost, member.errors = 0.0, False, False, []
+        await bench.calm(25)
+        if sum(self.counted(member, member.group_share or 0.0) for member in bench.members) > bench.spec.limit:
+            assert not all(member.linked for member in bench.members)
+            for member in bench.members:
+                if member.linked:
+                    assert member.group_share == 0
+                    assert member.amps == 6
+                    assert member.paused or not member.car
+
+    @invariant()
+    def i1_no_command_of_ours_takes_the_members_above_the_limit(self) -> None:
+        assert self.failures == []
+
+    @invariant()
+    def i1_the_shares_together_keep_to_the_limit(self) -> None:
+        if self.bench is not None:
+            assert sum(member.group_share or 0.0 for member in self.bench.members) <= self.bench.spec.limit
+
+    @override
+    def teardown(self) -> None:
+        if self.bench is not None:
+            self.runner.run(self.bench.group.stop())
+        self.runner.close()
+
+
+GroupMachine.TestCase.settings = settings(
+    max_examples=150,
+    stateful_step_count=40,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+)
+TestI1LoadGroup = GroupMachine.TestCase

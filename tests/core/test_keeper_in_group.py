@@ -1,0 +1,212 @@
+"""The keeper of a charger in a load group: its share binds, a pause of the group is lifted, an override waits."""
+
+from dataclasses import replace
+
+import pytest
+
+from custom_components.chargekeeper.core.commands import EXPECT_WITHIN
+from custom_components.chargekeeper.core.journal import IntentState
+from custom_components.chargekeeper.core.keeper import KeeperEvent, KeeperOptions
+from custom_components.chargekeeper.core.limits import Limits
+from custom_components.chargekeeper.core.model import (
+    LOAD_GROUP_LIMIT,
+    LimitingFactor,
+    Outcome,
+    Source,
+    Status,
+)
+from custom_components.chargekeeper.core.paths import (
+    NotApplicable,
+    PathBusy,
+    PathDown,
+    SetCharging,
+    SetCurrent,
+    SetOverride,
+    UnsafeRequest,
+)
+from tests.core.fake_path import NIGHT, Bench, Manual
+
+PAUSE = SetCharging(on=False)
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    bench = Bench()
+    await bench.start()
+    return bench
+
+
+def events(bench: Bench) -> list[str]:
+    return [entry.type for entry in bench.log if isinstance(entry, KeeperEvent)]
+
+
+async def pause_by_group(bench: Bench) -> None:
+    bench.keeper.group_share, bench.keeper.group_paused = 0, True
+    await bench.keeper.command(PAUSE, automatic=True)
+    await bench.poll()
+
+
+def flies(bench: Bench) -> bool:
+    return bench.keeper.in_flight
+
+
+async def room_again(bench: Bench) -> None:
+    await bench.poll(5)
+    bench.keeper.group_share = 10
+
+
+@pytest.mark.parametrize(
+    ("share", "entered", "told", "amps", "source"),
+    [
+        (None, None, None, None, None),
+        (10, None, None, 10, Source.USER),
+        (10, 8, None, 8, Source.USER),
+        (10, 12, None, 10, Source.USER),
+        (10, None, 9, 9, Source.CLOUD),
+        (10, None, 10, 10, Source.CLOUD),
+        (10, None, 20, 10, Source.USER),
+        (None, 12, 20, 12, Source.USER),
+        (None, 20, 12, 12, Source.CLOUD),
+        (0, 12, 20, 0, Source.USER),
+    ],
+)
+async def test_the_smallest_of_share_and_limits_counts(
+    share: float | None, entered: float | None, told: float | None, amps: float | None, source: Source | None
+) -> None:
+    bench = Bench(options=KeeperOptions(load_group_limit=entered))
+    await bench.start()
+    bench.keeper.group_share = share
+    assert bench.keeper.group_share == share
+    if told is not None:
+        bench.cloud.show(LOAD_GROUP_LIMIT, float(told))
+    reading = bench.snapshot.readings.get(LOAD_GROUP_LIMIT)
+    assert (reading and reading.value, reading and reading.source) == (amps, source)
+
+
+async def test_i1_the_share_caps_what_may_be_set(bench: Bench) -> None:
+    bench.keeper.group_share = 12
+    assert (bench.snapshot.effective_limit, bench.snapshot.limiting_factor) == (12, LimitingFactor.LOAD_GROUP_LIMIT)
+    with pytest.raises(UnsafeRequest, match="above_ceiling: 12"):
+        await bench.keeper.command(SetCurrent(20))
+    await bench.keeper.command(SetCurrent(12))
+    assert bench.charger.amps == 12
+    bench.keeper.group_share = None
+    assert Limits.of(bench.snapshot.readings).load_group_limit is None
+    assert bench.charger.amps == 12, "nothing is raised by itself"
+
+
+async def test_i1_without_a_share_nothing_is_started(bench: Bench) -> None:
+    bench.keeper.group_share = 5
+    for work in (bench.keeper.command(SetCharging(on=True)), bench.keeper.lift_pause()):
+        with pytest.raises(UnsafeRequest, match="no_group_share"):
+            await work
+    assert bench.cloud.commands == []
+    await bench.keeper.command(PAUSE)
+    assert bench.cloud.commands == [PAUSE]
+
+
+async def test_a_command_is_in_flight_until_it_shows_or_is_given_up(bench: Bench) -> None:
+    assert not flies(bench)
+    await bench.keeper.command(SetCurrent(10))
+    assert flies(bench)
+    await bench.poll()
+    assert not flies(bench)
+    bench.cloud.acked_only = True
+    await bench.keeper.command(SetCurrent(8))
+    await bench.poll()
+    assert flies(bench)
+    await bench.clock.advance(EXPECT_WITHIN)
+    assert not flies(bench)
+
+
+async def test_a_pause_is_lifted_and_the_schedule_rules_again(bench: Bench) -> None:
+    await pause_by_group(bench)
+    assert bench.status() is Status.PAUSED
+    await room_again(bench)
+    assert await bench.keeper.lift_pause() is Outcome.ACCEPTED
+    assert bench.cloud.commands == [PAUSE, SetCurrent(10), SetOverride(on=False)]
+    await bench.poll()
+    assert bench.status() is Status.WAITING_SCHEDULE
+    assert not flies(bench)
+
+
+async def test_without_a_schedule_the_charger_is_told_to_charge(bench: Bench) -> None:
+    bench.charger.windows, bench.charger.amps = (replace(NIGHT, enabled=False),), 8
+    await bench.tell()
+    await pause_by_group(bench)
+    await room_again(bench)
+    await bench.keeper.lift_pause()
+    assert bench.cloud.commands == [PAUSE, SetCharging(on=True)]
+    await bench.poll()
+    assert bench.status() is Status.CHARGING
+
+
+async def test_a_pause_that_cannot_be_lifted_says_why(bench: Bench) -> None:
+    await pause_by_group(bench)
+    await room_again(bench)
+    bench.cloud.errors.append(PathDown("timeout"))
+    with pytest.raises(PathDown):
+        await bench.keeper.lift_pause()
+
+
+async def test_an_override_is_not_superseded_by_a_pause_of_the_group(bench: Bench) -> None:
+    await bench.keeper.set_override(on=True)
+    await bench.poll()
+    assert bench.snapshot.override.applied
+    await pause_by_group(bench)
+    await bench.poll(5)
+    await room_again(bench)
+    await bench.poll(2)
+    assert bench.snapshot.override.on
+    sent = len(bench.cloud.commands)
+    await bench.keeper.lift_pause()
+    assert bench.cloud.commands[sent:] == [SetCurrent(10), SetCharging(on=True)]
+    await bench.poll()
+    bench.keeper.group_paused = False
+    await bench.poll(3)
+    assert bench.status() is Status.CHARGING
+    assert bench.intent is not None
+    assert bench.intent["state"] == IntentState.VERIFIED
+    assert "override_superseded" not in events(bench)
+    assert len(bench.cloud.commands) == sent + 2
+
+
+async def test_an_override_that_is_wanted_without_a_share_waits_for_one(bench: Bench) -> None:
+    bench.charger.amps = 8
+    await bench.tell()
+    bench.keeper.group_share = 0
+    assert await bench.keeper.set_override(on=True) is Outcome.PENDING
+    await bench.poll(3)
+    assert bench.cloud.commands == []
+    await room_again(bench)
+    await bench.poll()
+    assert bench.cloud.commands == [SetOverride(on=True)]
+    assert bench.charger.manual is Manual.CHARGE
+
+
+async def test_an_override_ends_while_the_group_holds_the_charger(bench: Bench) -> None:
+    await bench.keeper.set_override(on=True)
+    await bench.poll()
+    await pause_by_group(bench)
+    assert bench.keeper.group_paused
+    bench.charger.unplug()
+    await bench.poll()
+    assert not bench.snapshot.override.on
+    assert events(bench)[-1] == "override_ended"
+
+
+async def test_a_pause_is_not_lifted_too_soon(bench: Bench) -> None:
+    await pause_by_group(bench)
+    bench.keeper.group_share = 10
+    with pytest.raises(PathBusy, match="too_soon"):
+        await bench.keeper.lift_pause()
+    assert bench.cloud.commands == [PAUSE]
+
+
+async def test_a_pause_of_the_users_is_not_lifted(bench: Bench) -> None:
+    await bench.keeper.command(PAUSE)
+    await bench.poll(10)
+    bench.keeper.group_share = 10
+    with pytest.raises(NotApplicable, match="paused"):
+        await bench.keeper.lift_pause()
+    assert bench.cloud.commands == [PAUSE]

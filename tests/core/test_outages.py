@@ -1,0 +1,120 @@
+"""The record of outages: what goes into it, for how long, and what comes back from the store."""
+
+from datetime import UTC, datetime, timedelta
+import json
+
+from hypothesis import given, strategies as st
+import pytest
+
+from custom_components.chargekeeper.core.outages import KEPT, REPLAY_WITHIN, Outage, OutageLog
+from tests.simulators.clock import START, VirtualClock
+
+
+class Record:
+    """A log, and how often it told of a change."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.changes = 0
+        self.log = OutageLog(self.clock, self._changed)
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+
+async def test_an_outage_with_all_that_belongs_to_it() -> None:
+    record = Record()
+    log = record.log
+    log.begin(START - timedelta(seconds=20))
+    log.begin(START)  # it goes on
+    log.serve("1", ["wire_rating", "house_limit"])
+    log.serve("1", ["wire_rating"])
+    log.serve("2", [])
+    log.replay("1", "tou_override")
+    await record.clock.advance(600)
+    log.end()
+    log.end()
+    assert log.outages == [
+        Outage(
+            START - timedelta(seconds=20),
+            START + timedelta(seconds=600),
+            {"1": ("house_limit", "wire_rating")},
+            {"1": ("tou_override",)},
+        )
+    ]
+    assert record.changes == 4
+
+
+async def test_without_an_outage_there_is_nothing_to_note() -> None:
+    record = Record()
+    record.log.serve("1", ["wire_rating"])
+    record.log.replay("1", "tou_override")
+    record.log.end()
+    record.log.forget("1")
+    assert (record.log.outages, record.log.open, record.changes) == ([], False, 0)
+
+
+async def test_what_is_carried_out_long_after_has_other_causes() -> None:
+    record = Record()
+    record.log.begin(None)
+    record.log.end()
+    record.log.serve("1", ["wire_rating"])
+    await record.clock.advance(REPLAY_WITHIN.total_seconds())
+    record.log.replay("1", "charging")
+    await record.clock.advance(1)
+    record.log.replay("1", "tou_override")
+    assert record.log.outages == [Outage(START, START, {}, {"1": ("charging",)})]
+
+
+async def test_only_so_many_are_kept() -> None:
+    record = Record()
+    for _ in range(KEPT + 3):
+        record.log.begin(None)
+        record.log.end()
+        await record.clock.advance(60)
+    assert len(record.log.outages) == KEPT
+    assert record.log.outages[0].started_at == START + timedelta(minutes=3)
+
+
+def test_a_charger_that_was_given_up_is_in_none() -> None:
+    record = Record()
+    record.log.begin(None)
+    for serial in ("1", "2"):
+        record.log.serve(serial, ["wire_rating"])
+        record.log.replay(serial, "tou_override")
+    record.log.forget("1")
+    assert record.log.outages == [Outage(START, None, {"2": ("wire_rating",)}, {"2": ("tou_override",)})]
+    changes = record.changes
+    record.log.forget("1")
+    assert record.changes == changes
+
+
+moments = st.datetimes(timezones=st.just(UTC))
+names = st.dictionaries(st.text(max_size=4), st.lists(st.text(max_size=6), max_size=3).map(tuple), max_size=3)
+
+
+@given(st.lists(st.builds(Outage, moments, st.none() | moments, names, names), max_size=5))
+def test_everything_comes_back_as_it_was(outages: list[Outage]) -> None:
+    log, again = Record().log, Record().log
+    log.outages = outages
+    again.restore(json.loads(json.dumps(log.export())))
+    assert again.outages == outages
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (None, []),
+        ({"outages": []}, []),
+        ([None, 7, {}, {"started_at": "noon"}, {"started_at": "2026-11-02T12:00:00"}], []),
+        (
+            [{"started_at": START.isoformat(), "ended_at": 5, "served": {"1": ["a", 2], "2": 7}, "replayed": []}],
+            [Outage(START, None, {"1": ("a",)}, {})],
+        ),
+        ([{"started_at": datetime(2026, 1, 1, tzinfo=UTC).isoformat()}] * (KEPT + 1), KEPT),
+    ],
+)
+def test_garbage_is_left_out(stored: object, expected: list[Outage] | int) -> None:
+    log = Record().log
+    log.restore(stored)
+    assert (len(log.outages) if isinstance(expected, int) else log.outages) == expected

@@ -1,0 +1,249 @@
+"""The subentry flow that links the user's own entities: every way through it, and every mistake mended."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from homeassistant.config_entries import SOURCE_RECONFIGURE, SOURCE_USER, ConfigSubentry, SubentryFlowResult
+from homeassistant.core import HomeAssistant
+from homeassistant.data_entry_flow import FlowResultType, UnknownHandler
+from homeassistant.helpers import device_registry as dr, entity_registry as er
+import pytest
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+
+from custom_components.chargekeeper.config_flow import ChargeKeeperConfigFlow
+from custom_components.chargekeeper.linked import LINKS
+from tests.simulators.local_side import LocalSide
+
+from .conftest import CHARGING, FREE, WAITING, House
+from .local_entities import LocalIntegration
+
+OTHERS = {
+    "template": "sensor.template_status",
+    "numeric": "sensor.numeric_status",
+    "options": "sensor.options_status",
+    "volts": "sensor.volts",
+    "light": "light.kitchen",
+}
+
+
+@pytest.fixture
+async def local(hass: HomeAssistant, house: House) -> LocalIntegration:
+    """An account, and a local integration of the charger that waits."""
+    await house.add_account()
+    integration = LocalIntegration(hass, LocalSide(house.world, WAITING))
+    await integration.set_up()
+    return integration
+
+
+async def begin(house: House) -> SubentryFlowResult:
+    """Open the form."""
+    flow = house.hass.config_entries.subentries
+    return await flow.async_init((house.entry.entry_id, "linked"), context={"source": SOURCE_USER})
+
+
+async def enter(house: House, form: SubentryFlowResult, entered: Mapping[str, object]) -> SubentryFlowResult:
+    """Fill a form in."""
+    result = await house.hass.config_entries.subentries.async_configure(form["flow_id"], dict(entered))
+    await house.hass.async_block_till_done()
+    return result
+
+
+async def reconfigure(house: House, subentry: ConfigSubentry) -> SubentryFlowResult:
+    """Open the form of a link that is there."""
+    return await house.hass.config_entries.subentries.async_init(
+        (house.entry.entry_id, "linked"),
+        context={"source": SOURCE_RECONFIGURE, "subentry_id": subentry.subentry_id},
+    )
+
+
+def the_link(house: House) -> ConfigSubentry:
+    """The one subentry."""
+    [subentry] = house.entry.subentries.values()
+    return subentry
+
+
+def suggested(form: SubentryFlowResult) -> dict[str, Any]:
+    """What the form is filled with beforehand."""
+    schema = form["data_schema"]
+    assert schema is not None
+    fields = {str(key): key.description for key in schema.schema}
+    return {key: found["suggested_value"] for key, found in fields.items() if found}
+
+
+def chargers(form: SubentryFlowResult) -> dict[str, str]:
+    """The chargers that are offered."""
+    schema = form["data_schema"]
+    assert schema is not None
+    selector = next(selector for key, selector in schema.schema.items() if key == "charger")
+    return {option["value"]: option["label"] for option in selector.config["options"]}
+
+
+def other_entity(hass: HomeAssistant, name: str, state: str, **attributes: object) -> str:
+    """An entity of another integration."""
+    entity_id = OTHERS[name]
+    domain, object_id = entity_id.split(".")
+    er.async_get(hass).async_get_or_create(domain, "other", name, suggested_object_id=object_id)
+    hass.states.async_set(entity_id, state, attributes)
+    return entity_id
+
+
+async def test_a_charger_gets_a_local_path(house: House, local: LocalIntegration) -> None:
+    device = house.device(WAITING)
+    assert device is not None
+    dr.async_get(house.hass).async_update_device(device.id, name_by_user="Drive")
+    form = await begin(house)
+    assert (form["type"], form["step_id"], form["errors"]) == (FlowResultType.FORM, "user", {})
+    assert chargers(form) == {FREE: "Garage", WAITING: "Drive", CHARGING: "Carport"}
+    result = await enter(house, form, {"charger": WAITING, **local.chosen()})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    subentry = the_link(house)
+    assert (subentry.title, subentry.unique_id) == ("Drive", f"linked_wallbox_{WAITING}")
+    ids = {link: local.entry(link).id for link in LINKS}
+    assert subentry.data == {"maker": "wallbox", "serial": WAITING, **ids}
+    assert house.state("binary_sensor", "local", WAITING).state == "on"
+    assert chargers(await begin(house)).keys() == {FREE, CHARGING}
+
+
+def test_only_an_account_has_linked_chargers() -> None:
+    entry = MockConfigEntry(domain="chargekeeper", data={"kind": "load_group"})
+    assert ChargeKeeperConfigFlow.async_get_supported_subentry_types(entry) == {}
+
+
+async def test_there_is_no_other_kind_of_subentry(house: House, local: LocalIntegration) -> None:
+    with pytest.raises(UnknownHandler):
+        await house.hass.config_entries.subentries.async_init(
+            (house.entry.entry_id, "nonsense"), context={"source": SOURCE_USER}
+        )
+
+
+async def test_one_entity_is_enough(house: House, local: LocalIntegration) -> None:
+    result = await enter(house, await begin(house), {"charger": FREE, **local.chosen("power")})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    assert the_link(house).data.keys() == {"maker", "serial", "power"}
+
+
+async def test_every_charger_may_be_linked_once(house: House, local: LocalIntegration) -> None:
+    second, third = await begin(house), await begin(house)
+    for serial, link in ((FREE, "status"), (WAITING, "power"), (CHARGING, "current")):
+        result = await enter(house, await begin(house), {"charger": serial, **local.chosen(link)})
+        assert result["type"] is FlowResultType.CREATE_ENTRY
+        if serial == FREE:
+            slow = await enter(house, third, {"charger": FREE, **local.chosen("current_number")})
+            assert (slow["type"], slow["reason"]) == (FlowResultType.ABORT, "already_linked")
+    late = await begin(house)
+    assert (late["type"], late["reason"]) == (FlowResultType.ABORT, "all_linked")
+    slow = await enter(house, second, {"charger": FREE, **local.chosen("current_number")})
+    assert (slow["type"], slow["reason"]) == (FlowResultType.ABORT, "all_linked")
+
+
+async def test_a_charger_linked_meanwhile_is_not_linked_twice(house: House, local: LocalIntegration) -> None:
+    await local.set_up("cloud_polling")
+    slow = await enter(house, await begin(house), {"charger": FREE, **local.chosen("status")})
+    assert slow["step_id"] == "cloud_based"
+    quick = await enter(house, await begin(house), {"charger": FREE, **local.chosen("power")})
+    await enter(house, quick, {})
+    result = await enter(house, slow, {})
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "already_linked")
+    assert "status" not in the_link(house).data
+
+
+async def test_each_mistake_is_named_and_can_be_mended(house: House, local: LocalIntegration) -> None:
+    hass, registry = house.hass, er.async_get(house.hass)
+    hass.states.async_set("sensor.without_unique_id", "charging")
+    other_entity(hass, "volts", "230", unit_of_measurement="V")
+    other_entity(hass, "light", "on")
+    other_entity(hass, "numeric", "17")
+    disabled = registry.async_get_or_create("button", "other", "x", disabled_by=er.RegistryEntryDisabler.USER)
+    await enter(house, await begin(house), {"charger": FREE, **local.chosen("current")})
+    form = await begin(house)
+    mistakes: list[tuple[dict[str, str], dict[str, str]]] = [
+        ({}, {"base": "nothing_linked"}),
+        ({"status": house.entity_id("sensor", "status", WAITING)}, {"status": "own_entity"}),
+        ({"status": "sensor.without_unique_id"}, {"status": "not_registered"}),
+        ({"status": OTHERS["numeric"]}, {"status": "unknown_words"}),
+        ({"power": OTHERS["volts"]}, {"power": "wrong_unit"}),
+        ({"current_number": local.entry("charge_switch").entity_id}, {"current_number": "wrong_kind"}),
+        ({"charge_switch": OTHERS["light"], **local.chosen("status")}, {"charge_switch": "wrong_kind"}),
+        ({"restart_button": disabled.entity_id}, {"restart_button": "disabled"}),
+        (local.chosen("power", "current"), {"current": "linked_elsewhere"}),
+        (local.chosen("charge_switch"), {"charge_switch": "needs_status_or_power"}),
+        (local.chosen("restart_button", "power"), {"restart_button": "needs_status"}),
+    ]
+    for entered, errors in mistakes:
+        form = await enter(house, form, {"charger": WAITING, **entered})
+        assert (form["type"], form["errors"]) == (FlowResultType.FORM, errors)
+        assert suggested(form) == {"charger": WAITING, **entered}, "nothing has to be entered again"
+    result = await enter(house, form, {"charger": WAITING, **local.chosen("status", "restart_button")})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+
+
+async def test_a_status_is_judged_by_what_it_says_or_can_say(house: House, local: LocalIntegration) -> None:
+    options = other_entity(house.hass, "options", "booting", options=["booting", "charging"])
+    assert await _errors(house, {"status": options}) == {}
+    template = other_entity(house.hass, "template", "unknown")
+    assert await _errors(house, {"status": template}) == {}, "it may say so later"
+
+
+async def test_what_is_not_available_now_is_judged_by_the_registry(house: House, local: LocalIntegration) -> None:
+    local.lose()
+    assert await _errors(house, local.chosen()) == {}
+
+
+async def _errors(house: House, entered: Mapping[str, object]) -> dict[str, str]:
+    """What is wrong with the entities; the link is removed again where nothing is."""
+    result = await enter(house, await begin(house), {"charger": WAITING, **entered})
+    if result["type"] is FlowResultType.FORM:
+        return dict(result["errors"] or {})
+    house.hass.config_entries.async_remove_subentry(house.entry, the_link(house).subentry_id)
+    await house.hass.async_block_till_done()
+    return {}
+
+
+async def test_what_a_cloud_feeds_is_accepted_with_a_warning(house: House, local: LocalIntegration) -> None:
+    await local.set_up("cloud_polling")
+    warning = await enter(house, await begin(house), {"charger": WAITING, **local.chosen("status", "power")})
+    assert (warning["type"], warning["step_id"]) == (FlowResultType.FORM, "cloud_based")
+    entities = ", ".join(sorted(local.chosen("status", "power").values()))
+    assert warning["description_placeholders"] == {"entities": entities}
+    assert (await enter(house, warning, {}))["type"] is FlowResultType.CREATE_ENTRY
+    assert the_link(house).data["status"] == local.entry("status").id
+
+
+async def test_an_entity_of_an_unknown_integration_is_taken_as_local(house: House, local: LocalIntegration) -> None:
+    entity_id = other_entity(house.hass, "template", "charging")
+    result = await enter(house, await begin(house), {"charger": WAITING, "status": entity_id})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+
+
+async def test_other_entities_are_linked(house: House, local: LocalIntegration) -> None:
+    await enter(house, await begin(house), {"charger": WAITING, **local.chosen("status", "power", "charge_switch")})
+    registry = er.async_get(house.hass)
+    registry.async_update_entity(local.entry("status").entity_id, new_entity_id="sensor.drive_state")
+    registry.async_remove(local.entry("power").entity_id)
+    await house.hass.async_block_till_done()
+    form = await reconfigure(house, the_link(house))
+    assert (form["step_id"], form["description_placeholders"]) == ("reconfigure", {"charger": "Driveway"})
+    assert suggested(form) == local.chosen("status", "charge_switch")
+    assert suggested(form)["status"] == "sensor.drive_state"
+    form = await enter(house, form, local.chosen("charge_switch"))
+    assert form["errors"] == {"charge_switch": "needs_status_or_power"}
+    result = await enter(house, form, local.chosen("status", "restart_button"))
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "reconfigure_successful")
+    assert the_link(house).data == {
+        "maker": "wallbox",
+        "serial": WAITING,
+        "status": local.entry("status").id,
+        "restart_button": local.entry("restart_button").id,
+    }
+    path = house.entry.runtime_data.holdings.linked[WAITING]
+    assert sorted(path.capabilities) == ["restart"], "the entry was set up again"
+
+
+async def test_a_warning_stands_before_a_change_too(house: House, local: LocalIntegration) -> None:
+    await enter(house, await begin(house), {"charger": WAITING, **local.chosen("status")})
+    await local.set_up("cloud_push")
+    form = await reconfigure(house, the_link(house))
+    warning = await enter(house, form, local.chosen("status", "power"))
+    assert warning["step_id"] == "cloud_based"
+    assert (await enter(house, warning, {}))["reason"] == "reconfigure_successful"
+    assert "power" in the_link(house).data

@@ -1,0 +1,245 @@
+"""The config flow for load groups: every step, every refusal and how to go on from it, and changing a group."""
+
+from typing import Any
+
+from homeassistant.config_entries import ConfigEntry, ConfigEntryDisabler, ConfigFlowResult
+from homeassistant.data_entry_flow import FlowResultType, InvalidData
+from homeassistant.helpers import device_registry as dr, entity_registry as er
+import pytest
+
+from custom_components.chargekeeper.const import DOMAIN
+from custom_components.chargekeeper.core.model import CHARGING_CURRENT, WIRE_RATING, Maker
+
+from .conftest import CHARGING, FREE, WAITING, House
+from .groups import add_group, answer_all, answers, begin, submit
+
+SLUGS = {serial: f"wallbox_{serial}" for serial in (FREE, WAITING, CHARGING)}
+
+
+async def live_in(house: House) -> None:
+    await house.add_account()
+    await house.settle_in()
+
+
+async def at_members(house: House, limit: float = 32) -> ConfigFlowResult:
+    """At the step that asks for the members."""
+    return await submit(house, await begin(house), {"name": "Garage circuit", "limit": limit})
+
+
+async def choose(house: House, form: ConfigFlowResult, *serials: str) -> ConfigFlowResult:
+    return await submit(house, form, {"members": [SLUGS[serial] for serial in serials]})
+
+
+def fields(form: ConfigFlowResult) -> dict[str, Any]:
+    """What the fields of a form are filled in with."""
+    assert form["data_schema"] is not None
+    found = {}
+    for key in form["data_schema"].schema:
+        suggested = (key.description or {}).get("suggested_value")
+        found[str(key.schema)] = key.default() if suggested is None and callable(key.default) else suggested
+    return found
+
+
+def member(serial: str, name: str, weight: float = 1.0) -> dict[str, object]:
+    return {"maker": "wallbox", "serial": serial, "name": name, "weight": weight}
+
+
+async def reconfigure(house: House, entry: ConfigEntry) -> ConfigFlowResult:
+    flow = house.hass.config_entries.flow
+    return await flow.async_init(DOMAIN, context={"source": "reconfigure", "entry_id": entry.entry_id})
+
+
+async def test_a_group_is_added(house: House) -> None:
+    await live_in(house)
+    house.registry.keepers[Maker.WALLBOX, WAITING].group_share = 8  # a share of its own does not count
+    form = await begin(house)
+    assert (form["step_id"], form["errors"]) == ("load_group", {})
+    form = await submit(house, form, {"name": " Garage circuit ", "limit": 32})
+    assert (form["step_id"], form["errors"]) == ("members", {})
+    assert form["data_schema"] is not None
+    [selector] = form["data_schema"].schema.values()
+    assert selector.config["options"] == [
+        {"value": SLUGS[FREE], "label": "Garage"},
+        {"value": SLUGS[WAITING], "label": "Driveway"},
+        {"value": SLUGS[CHARGING], "label": "Carport"},
+    ]
+    form = await choose(house, form, CHARGING, FREE)
+    assert form["step_id"] == "weights"
+    assert fields(form) == {"Carport": 1.0, "Garage": 1.0}
+    result = await submit(house, form, {"Carport": 1, "Garage": 3})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    entry = result["result"]
+    assert entry.title == "Garage circuit"
+    assert entry.data == {
+        "kind": "load_group",
+        "limit": 32.0,
+        "members": [member(CHARGING, "Carport"), member(FREE, "Garage", 3.0)],
+    }
+    assert entry.unique_id
+    assert not entry.supports_options
+    assert entry.supports_reconfigure
+    assert {key[1]: keeper.group_share for key, keeper in house.registry.keepers.items()} == {
+        FREE: 24,
+        WAITING: 8,
+        CHARGING: 8,
+    }
+
+
+async def test_a_name_is_needed(house: House) -> None:
+    await live_in(house)
+    form = await begin(house)
+    for limit in (5, 1001):
+        with pytest.raises(InvalidData):
+            await submit(house, form, {"name": "Garage circuit", "limit": limit})
+    form = await submit(house, form, {"name": "  ", "limit": 32})
+    assert form["errors"] == {"name": "name_missing"}
+    assert fields(form) == {"name": "  ", "limit": 32}
+    result = await answer_all(house, await submit(house, form, {"name": "Garage", "limit": 32}), answers(32, CHARGING))
+    assert result["type"] is FlowResultType.CREATE_ENTRY, "one member needs no weight"
+
+
+async def test_without_a_charger_there_is_no_group(house: House) -> None:
+    assert (await begin(house))["reason"] == "no_chargers_known"
+    entry = await house.add_account()
+    await house.hass.config_entries.async_set_disabled_by(entry.entry_id, ConfigEntryDisabler.USER)
+    assert (await begin(house))["reason"] == "no_chargers_known"
+
+
+async def test_members_that_cannot_be_and_then_can(house: House) -> None:
+    await live_in(house)
+    form = await at_members(house)
+    for chosen, error, charger in (
+        ((), "no_members", ""),
+        ((FREE, CHARGING, FREE), "member_twice", "Garage"),
+    ):
+        form = await choose(house, form, *chosen)
+        assert (form["step_id"], form["errors"]) == ("members", {"members": error})
+        assert form["description_placeholders"] == {"charger": charger}
+        assert fields(form) == {"members": [SLUGS[serial] for serial in chosen]}
+    with pytest.raises(InvalidData):
+        await submit(house, form, {"members": ["wallbox_999999"]})
+    form = await choose(house, form, CHARGING)
+    assert form["type"] is FlowResultType.CREATE_ENTRY
+
+
+async def test_a_charger_belongs_to_one_group(house: House) -> None:
+    await live_in(house)
+    first = await add_group(house, 32, FREE, CHARGING)
+    await house.hass.config_entries.async_set_disabled_by(first.entry_id, ConfigEntryDisabler.USER)
+    form = await choose(house, await at_members(house), WAITING, CHARGING)
+    assert form["errors"] == {"members": "member_in_group"}
+    assert form["description_placeholders"] == {"charger": "Carport"}
+    form = await choose(house, form, WAITING)
+    assert form["type"] is FlowResultType.CREATE_ENTRY
+
+
+async def test_two_flows_cannot_take_the_same_charger(house: House) -> None:
+    await live_in(house)
+    slow = await choose(house, await at_members(house), FREE, CHARGING)
+    assert slow["step_id"] == "weights"
+    await add_group(house, 32, CHARGING)
+    form = await submit(house, slow, {"Garage": 1, "Carport": 1})
+    assert (form["step_id"], form["errors"]) == ("members", {"members": "member_in_group"})
+    assert fields(form) == {"members": [SLUGS[FREE], SLUGS[CHARGING]]}
+    form = await choose(house, form, FREE)
+    assert form["type"] is FlowResultType.CREATE_ENTRY
+
+
+async def test_a_charger_of_which_nothing_is_known_yet(house: House) -> None:
+    await live_in(house)
+    keeper = house.registry.keepers[Maker.WALLBOX, FREE]
+    known = keeper.snapshot.readings.copy()
+    for prop in (CHARGING_CURRENT, WIRE_RATING):
+        keeper.snapshot.readings.remove(prop)
+    form = await choose(house, await at_members(house), CHARGING, FREE)
+    assert form["errors"] == {"members": "member_unknown"}
+    assert form["description_placeholders"] == {"charger": "Garage"}
+    for prop in (CHARGING_CURRENT, WIRE_RATING):
+        reading = known.get(prop)
+        assert reading is not None
+        keeper.snapshot.readings.put(prop, reading)
+    form = await choose(house, form, CHARGING, FREE)
+    assert form["step_id"] == "weights"
+
+
+async def test_chargers_of_the_same_name_are_told_apart(house: House) -> None:
+    await live_in(house)
+    for serial in (FREE, CHARGING):
+        device = house.device(serial)
+        assert device is not None
+        dr.async_get(house.hass).async_update_device(device.id, name_by_user="Charger")
+    form = await choose(house, await at_members(house), FREE, CHARGING)
+    assert list(fields(form)) == [f"Charger ({FREE})", f"Charger ({CHARGING})"]
+
+
+async def test_a_limit_too_small_for_all_is_explained_and_its_risk_accepted(house: House) -> None:
+    await live_in(house)
+    form = await choose(house, await at_members(house, 13), WAITING, FREE, CHARGING)
+    form = await submit(house, form, {"Driveway": 1, "Garage": 1, "Carport": 1})
+    assert form["step_id"] == "pausing"
+    assert form["description_placeholders"] == {
+        "limit": "13",
+        "places": "2",
+        "order": "Driveway, Garage, Carport",
+    }
+    form = await submit(house, form, {})
+    assert (form["step_id"], form["errors"]) == ("offline_currents", {})
+    assert form["description_placeholders"] == {"limit": "13", "excess": "6"}
+    assert fields(form) == {"accept": False}
+    form = await submit(house, form, {})
+    assert form["errors"] == {"accept": "offline_excess"}
+    assert house.registry.groups == {}
+    result = await submit(house, form, {"accept": True})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    assert [entry["serial"] for entry in result["result"].data["members"]] == [WAITING, FREE, CHARGING]
+
+
+async def test_a_group_is_changed(house: House) -> None:
+    await live_in(house)
+    entry = await add_group(house, 32, FREE, CHARGING, weights={"Garage": 3, "Carport": 1})
+    form = await reconfigure(house, entry)
+    assert fields(form) == {"name": "Garage circuit", "limit": 32.0}
+    form = await submit(house, form, {"name": "Circuit 7", "limit": 40})
+    assert fields(form) == {"members": [SLUGS[FREE], SLUGS[CHARGING]]}
+    form = await choose(house, form, WAITING, FREE)
+    assert fields(form) == {"Driveway": 1.0, "Garage": 3.0}
+    result = await submit(house, form, {"Driveway": 1, "Garage": 1})
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "reconfigure_successful")
+    assert entry.title == "Circuit 7"
+    assert entry.data == {
+        "kind": "load_group",
+        "limit": 40.0,
+        "members": [member(WAITING, "Driveway"), member(FREE, "Garage")],
+    }
+    shares = {key[1]: keeper.group_share for key, keeper in house.registry.keepers.items()}
+    assert shares == {WAITING: 20, FREE: 20, CHARGING: None}
+    found = er.async_entries_for_config_entry(er.async_get(house.hass), entry.entry_id)
+    assert {entity.unique_id.removeprefix(f"group_{entry.unique_id}_") for entity in found} == {
+        "allocated",
+        "headroom",
+        f"wallbox_{FREE}_share",
+        f"wallbox_{WAITING}_share",
+    }
+
+
+async def test_a_member_that_is_gone_must_be_taken_out(house: House) -> None:
+    await live_in(house)
+    entry = await add_group(house, 32, FREE, CHARGING)
+    account = house.entry
+    await house.hass.config_entries.async_remove(account.entry_id)
+    await house.hass.async_block_till_done()
+    form = await submit(house, await reconfigure(house, entry), {"name": "Garage circuit", "limit": 32})
+    assert form["data_schema"] is not None
+    [selector] = form["data_schema"].schema.values()
+    assert [option["label"] for option in selector.config["options"]] == ["Garage", "Carport"], "still named"
+    form = await choose(house, form, FREE)
+    assert form["errors"] == {"members": "member_unknown"}
+
+
+async def test_an_account_is_added_beside_a_group(house: House) -> None:
+    """What looks through the accounts passes the groups by."""
+    await live_in(house)
+    await add_group(house, 32, FREE)
+    form = await house.begin_flow()
+    result = await submit(house, form, house.credentials())
+    assert result["reason"] == "already_configured"

@@ -1,0 +1,282 @@
+"""One run of Home Assistant in the simulated house: account, keepers and local paths, from start to stop or kill."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+import json
+import socket
+from typing import Protocol, override
+
+import aiohttp
+from aiohttp import web
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.tracing import Trace
+
+from custom_components.chargekeeper.core.keeper import Keeper, KeeperEvent, KeeperOptions
+from custom_components.chargekeeper.core.model import Identity, Maker
+from custom_components.chargekeeper.core.paths import ChargerError
+from custom_components.chargekeeper.wallbox.account import WallboxAccount
+from tests.simulation.clocks import RunClock
+from tests.simulators.local_path import LocalLink, LocalPath
+
+OURS = "custom_components/chargekeeper/"
+SAVE_EVERY = 60.0
+"""Seconds between two looks for changes to save; a change waits at least one of them, as in storage.py."""
+ENERGY_TURNS = 15
+"""Every so many looks the snapshots are saved in any case."""
+
+type Text = str
+type Told = Callable[[], None]
+
+
+class Reachable(Protocol):
+    """The cloud as seen from here."""
+
+    @property
+    def url(self) -> str:
+        """What requests are addressed to."""
+
+    @property
+    def server(self) -> web.Server | None:
+        """What serves connections; None while nothing listens."""
+
+
+class PairConnector(aiohttp.BaseConnector):
+    """Connects by socket pairs: real HTTP through a real server, without ports, and the same in every run."""
+
+    def __init__(self, cloud: Reachable) -> None:
+        super().__init__()
+        self._cloud = cloud
+
+    @override
+    async def _create_connection(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> ResponseHandler:
+        server = self._cloud.server
+        if server is None:
+            raise aiohttp.ClientConnectorError(req.connection_key, ConnectionRefusedError())
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        await loop.connect_accepted_socket(server, theirs)
+        _, protocol = await loop.create_connection(self._factory, sock=ours)
+        return protocol
+
+
+class Disk:
+    """What survives a power cut: texts, exactly as saved."""
+
+    def __init__(self) -> None:
+        self.journals: dict[str, Text] = {}
+        self.snapshots: dict[str, Text] = {}
+        self.purses: Text | None = None
+
+
+class Observer:
+    """Is told what happens in a run; the house is one. `point` may kill the run."""
+
+    def point(self, name: str) -> None:
+        """The run passes a point at which it may be killed."""
+
+    def journal_saved(self, serial: str, before: Text | None, after: Text) -> None:
+        """A journal reached the disk."""
+
+    def keeper_event(self, serial: str, event: KeeperEvent) -> None:
+        """A keeper told of something."""
+
+    def outage(self, kind: str) -> None:
+        """The account told `cloud_lost` or `cloud_back`."""
+
+
+class Home:
+    """Everything of ours between two starts of Home Assistant."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        clock: RunClock,
+        observer: Observer,
+        *,
+        cloud: Reachable,
+        email: str,
+        password: str,
+    ) -> None:
+        self.clock = clock
+        self.dead = False
+        self.keepers: dict[str, Keeper] = {}
+        self.local: dict[str, LocalPath] = {}
+        self.commands: dict[asyncio.Task[object], float] = {}
+        """The user's commands under way, and when they began (on this run's clock)."""
+        self._disk = disk
+        self._observer = observer
+        self._session = aiohttp.ClientSession(connector=PairConnector(cloud))
+        self._saved: dict[str, int] = {}
+        self._seen: dict[str, int] = {}
+        self._turns = 0
+        self._cancel_saving: Callable[[], None] | None = None
+        self.account = WallboxAccount(
+            self._session,
+            clock,
+            email=email,
+            password=password,
+            user_api_url=cloud.url,
+            api_url=cloud.url,
+            save_purses=self._save_purses,
+        )
+
+    def start(self, chargers: dict[str, KeeperOptions], links: dict[str, LocalLink]) -> None:
+        """Everything from the disk, and begin. Nothing is awaited, least of all a network."""
+        if self._disk.purses is not None:
+            self.account.restore_purses(json.loads(self._disk.purses))
+        self.account.listen_outage(self._observer.outage)
+        for serial, options in chargers.items():
+            self._start_keeper(serial, options, links.get(serial))
+        self.account.start()
+        self._saving()
+
+    async def stop(self) -> None:
+        """A clean stop, as at the end of Home Assistant."""
+        for keeper in self.keepers.values():
+            keeper.close()
+        for keeper in self.keepers.values():
+            await keeper.stop()
+        self._save_snapshots()
+        self._stop_saving()
+        await self.account.stop()
+        self.unplug_links()
+        for task in self.commands:
+            task.cancel()
+        await asyncio.gather(*self.commands, return_exceptions=True)
+        await self._session.close()
+
+    async def reload(self, chargers: dict[str, KeeperOptions], links: dict[str, LocalLink], stopped: Told) -> None:
+        """As at a reload of the entry: stop what belongs to it (`stopped` is called then), and begin again."""
+        await self.account.stop()
+        for keeper in self.keepers.values():
+            await keeper.stop()
+        self.unplug_links()
+        self._save_snapshots()
+        self._stop_saving()
+        stopped()
+        for serial, keeper in self.keepers.items():
+            keeper.options = chargers[serial]
+            keeper.add_path(self.account.path(serial))
+            keeper.start()
+            if serial in links:
+                self.plug_link(links[serial])
+        self.account.start()
+        self._saving()
+
+    def plug_link(self, link: LocalLink) -> None:
+        """A local path comes."""
+        path = self.local[link.serial] = LocalPath(link, self.clock)
+        self.keepers[link.serial].add_path(path)
+        path.start()
+
+    def unplug_link(self, serial: str) -> None:
+        """A local path goes."""
+        path = self.local.pop(serial, None)
+        if path is not None:
+            self.keepers[serial].remove_path(path.source)
+            path.stop()
+
+    def unplug_links(self) -> None:
+        """All local paths go."""
+        for serial in list(self.local):
+            self.unplug_link(serial)
+
+    def kill(self) -> None:
+        """The power is gone: nothing is saved, sent or heard any more. `bury` frees what is left."""
+        self.dead = True
+        self.clock.kill()
+        for task in self.tasks():
+            task.cancel()
+
+    async def bury(self) -> None:
+        """Free the sockets of a killed run."""
+        await asyncio.gather(*self.tasks(), return_exceptions=True)
+        await self._session.close()
+
+    def tasks(self) -> list[asyncio.Task[object]]:
+        """All tasks of ours that are not done."""
+        return [task for task in asyncio.all_tasks() if task in self.commands or _is_ours(task)]
+
+    def act(self, serial: str, call: Callable[[Keeper], Awaitable[object]], told: Callable[[object], None]) -> None:
+        """The user acts on a charger; `told` gets the answer or the error of the tree."""
+
+        async def carry_out() -> object:
+            try:
+                answer = await call(self.keepers[serial])
+            except ChargerError as err:
+                answer = err
+            if not self.dead:
+                told(answer)
+            return answer
+
+        self._begin(carry_out())
+
+    def _begin(self, work: Coroutine[object, object, object]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self.commands[task] = self.clock.monotonic()
+        task.add_done_callback(self.commands.pop)
+
+    def _start_keeper(self, serial: str, options: KeeperOptions, link: LocalLink | None) -> None:
+        def save(journal: dict[str, object]) -> Awaitable[None]:
+            return self._save_journal(serial, journal)
+
+        identity = Identity(Maker.WALLBOX, serial, f"Wallbox {serial}")
+        keeper = self.keepers[serial] = Keeper(identity, self.clock, options, save)
+        snapshot, journal = self._disk.snapshots.get(serial), self._disk.journals.get(serial)
+        keeper.restore(
+            None if snapshot is None else json.loads(snapshot), None if journal is None else json.loads(journal)
+        )
+        keeper.listen_events(lambda event: self._observer.keeper_event(serial, event))
+        keeper.add_path(self.account.path(serial))
+        keeper.start()
+        if link is not None:
+            self.plug_link(link)
+
+    # The disk
+
+    async def _save_journal(self, serial: str, journal: dict[str, object]) -> None:
+        text = json.dumps(journal)
+        await self._reach("journal not saved yet")
+        before = self._disk.journals.get(serial)
+        self._disk.journals[serial] = text
+        self._observer.journal_saved(serial, before, text)
+        await self._reach("journal saved")
+
+    async def _save_purses(self, purses: dict[str, object]) -> None:
+        text = json.dumps(purses)
+        await self._reach("purses not saved yet")
+        self._disk.purses = text
+        await self._reach("purses saved")
+
+    async def _reach(self, point: str) -> None:
+        """Somewhere in a save; a run that dies here never comes back from it."""
+        self._observer.point(point)
+        await asyncio.sleep(0)
+        if self.dead:
+            raise asyncio.CancelledError
+
+    def _saving(self) -> None:
+        """Save what has changed for a minute, and everything now and then."""
+        self._turns += 1
+        seen = {serial: keeper.revision for serial, keeper in self.keepers.items()}
+        if self._turns % ENERGY_TURNS == 0 or (self._seen != self._saved and self._turns > 1):
+            self._save_snapshots()
+        self._seen = seen
+        self._cancel_saving = self.clock.call_later(SAVE_EVERY, self._saving)
+
+    def _stop_saving(self) -> None:
+        if self._cancel_saving is not None:
+            self._cancel_saving()
+            self._cancel_saving = None
+
+    def _save_snapshots(self) -> None:
+        self._saved = {serial: keeper.revision for serial, keeper in self.keepers.items()}
+        for serial, keeper in self.keepers.items():
+            self._disk.snapshots[serial] = json.dumps(keeper.export())
+
+
+def _is_ours(task: asyncio.Task[object]) -> bool:
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and OURS in code.co_filename

@@ -1,0 +1,859 @@
+"""The invariants of the design, watched from outside: each says what it saw when it does not hold.
+
+They look at requests as they arrive at the simulated cloud and the links, at what reaches the disk, at the snapshots,
+and at the world itself; they use no rule of the code that they judge.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+import json
+import logging
+from math import inf
+from typing import TYPE_CHECKING, Any, override
+
+from custom_components.chargekeeper.core.keeper import KeeperEvent
+from custom_components.chargekeeper.core.model import (
+    CHARGING_CURRENT,
+    HOUSE_LIMIT,
+    LIFETIME_ENERGY,
+    LOAD_GROUP_LIMIT,
+    STATUS,
+    WIRE_RATING,
+    Reading,
+    ReadingClass,
+    Snapshot,
+    Source,
+    Status,
+)
+from custom_components.chargekeeper.core.paths import (
+    ChargerError,
+    Command,
+    Restart,
+    SetCharging,
+    SetCurrent,
+    SetOverride,
+)
+from tests.simulators.http_server import Request
+from tests.simulators.wallbox_payloads import JsonObject
+from tests.simulators.world import Charger, State
+
+if TYPE_CHECKING:
+    from tests.simulation.home import Home
+    from tests.simulation.house import House
+
+HOUR = 3600.0
+SLACK = 2.0  # seconds; dates of the cloud have whole seconds
+RESUME, RESTART = 1, 3
+LIVE_AGE, IDLE_AGE = 900.0, 3600.0
+SAVED_AFTER = 130.0  # seconds after which what changed is surely on the disk
+LOGGER = logging.getLogger("custom_components.chargekeeper")
+
+
+class Invariant:
+    """One of them; every hook may call `fail`. `name` is that of the design."""
+
+    name = ""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+
+    def fail(self, reason: str) -> None:
+        """It does not hold."""
+        self.house.fail(self.name, reason)
+
+    def starting(self) -> None:
+        """Home Assistant is about to start."""
+
+    def started(self) -> None:
+        """It has been told to start, and nothing was awaited since."""
+
+    def stopped(self, home: Home) -> None:
+        """A run has stopped cleanly."""
+
+    def unloaded(self, home: Home) -> None:
+        """The entry of a run that goes on was unloaded."""
+
+    def killed(self) -> None:
+        """A run was killed."""
+
+    def request_arrived(self, request: Request) -> None:
+        """The cloud got a request and has done nothing about it yet."""
+
+    def request_answered(self, request: Request, answer: JsonObject | None) -> None:
+        """The cloud answers; `answer` is None where nobody can read it."""
+
+    def sent_locally(self, serial: str, command: Command) -> None:
+        """A command reached the link of a charger."""
+
+    def journal_saved(self, serial: str, before: JsonObject | None, after: JsonObject | None) -> None:
+        """The override in the journal on the disk changed, or not."""
+
+    def keeper_event(self, serial: str, event: KeeperEvent) -> None:
+        """A keeper told of something."""
+
+    def answered(self, serial: str, what: str, answer: object) -> None:
+        """A command of the user ended with this answer or error."""
+
+    def look(self) -> None:
+        """A minute or an event has passed, and everything is at rest."""
+
+    def ended(self) -> None:
+        """The episode is over; all was healed hours ago, and nobody has done anything since."""
+
+    def snapshots(self) -> Iterator[tuple[str, Snapshot]]:
+        """What is shown now."""
+        home = self.house.home
+        if home is not None and not home.dead:
+            for serial, keeper in home.keepers.items():
+                yield serial, keeper.snapshot
+
+    def snapshot(self, serial: str) -> Snapshot | None:
+        """What is shown of a charger now."""
+        return next((shown for found, shown in self.snapshots() if found == serial), None)
+
+
+@dataclass(slots=True)
+class Setting:
+    """The charging current that a charger is set to, and how that came about."""
+
+    amps: int
+    why: str
+
+
+class Ceiling(Invariant):
+    """I1: no command raises current above the ceiling, cached limits included; an unknown wire rating: no raise.
+
+    Seconds of charging above a limit are counted by what led to them; whatever we may be blamed for is a violation.
+    """
+
+    name = "I1"
+    BEFORE, OTHERS = "set before we knew", "set by somebody in the app"
+    LIMIT, LOWERED = "the limit came down later", "lowered by us, as far as the user wished"
+    UNAWARE = "raised by us over a lowering in the app that nobody could know"
+    LATEST_EFFECT = 900.0
+    """Seconds after which what we sent has surely taken effect, or never will."""
+
+    def __init__(self, house: House) -> None:
+        super().__init__(house)
+        self._looked_at = house.now
+        self._settings: dict[str, Setting] = {}
+        self._sent: dict[str, dict[int, tuple[float, str]]] = {}
+        """Per charger the currents that we sent: when last, and how that counts if the charger is above a limit."""
+
+    @override
+    def request_arrived(self, request: Request) -> None:
+        if request.method == "GET":
+            return
+        serial, body = serial_of(request), json.loads(request.body or "{}")
+        if serial is not None and isinstance(amps := body.get("maxChargingCurrent"), int):
+            self._set(serial, amps)
+        elif serial is not None and body.get("action") == RESUME and self.house.charger(serial).reaches_cloud:
+            self._begin_charge(serial)
+
+    @override
+    def sent_locally(self, serial: str, command: Command) -> None:
+        match command:
+            case SetCurrent(amps):
+                self._set(serial, amps)
+            case SetCharging(True) | SetOverride(True):
+                self._begin_charge(serial)
+
+    @override
+    def look(self) -> None:
+        passed, self._looked_at = self.house.now - self._looked_at, self.house.now
+        for serial, shown in self.snapshots():
+            charger, setting = self.house.world.chargers[serial], self._setting(serial)
+            if charger.state is State.CHARGING and charger.amperes > self._ceiling(serial, shown):
+                self.house.counts.add_above(setting.why, passed)
+
+    def _ceiling(self, serial: str, shown: Snapshot) -> float:
+        limits = [shown.value(WIRE_RATING), shown.value(HOUSE_LIMIT), self.house.options[serial].load_group_limit]
+        return min((limit for limit in limits if limit is not None), default=inf)
+
+    def _setting(self, serial: str) -> Setting:
+        """What the charger is set to, and why."""
+        amps = self.house.world.chargers[serial].max_charging_current
+        known = self._settings.setdefault(serial, Setting(amps, self.BEFORE))
+        if amps != known.amps:
+            at, why = self._sent.get(serial, {}).get(amps, (-inf, self.OTHERS))
+            known.amps, known.why = amps, why if self.house.now - at < self.LATEST_EFFECT else self.OTHERS
+        return known
+
+    def _set(self, serial: str, amps: int) -> None:
+        shown, present = self.snapshot(serial), self.house.charger(serial).max_charging_current
+        if shown is None:
+            return
+        ceiling = self._ceiling(serial, shown)
+        why = self.LIMIT if amps <= ceiling else self.LOWERED
+        if amps > present and self._changed_just_now(amps, shown):
+            why = self.UNAWARE
+        elif amps > present and shown.value(WIRE_RATING) is None:
+            self.fail(f"{serial} was told {amps} A (it is set to {present} A) with its wire rating unknown")
+        elif present < amps and amps > ceiling:
+            self.fail(
+                f"{serial} was told {amps} A with a ceiling of {ceiling:g} A: it is set to {present} A, shown as "
+                f"{shown.readings.get(CHARGING_CURRENT)}"
+            )
+        self._setting(serial)
+        self._sent.setdefault(serial, {})[amps] = (self.house.now, why)
+
+    def _changed_just_now(self, amps: int, shown: Snapshot) -> bool:
+        """Whether a path that works showed a higher setting: somebody lowered it since, which nobody could know."""
+        known = shown.readings.get(CHARGING_CURRENT)
+        return known is not None and known.source is not Source.CACHE and known.value >= amps
+
+    def _begin_charge(self, serial: str) -> None:
+        """A start raises the current from nothing to the setting."""
+        shown, present = self.snapshot(serial), self.house.charger(serial).max_charging_current
+        known = None if shown is None else shown.value(CHARGING_CURRENT)
+        if shown is None or known is None or min(known, present) <= self._ceiling(serial, shown):
+            return
+        self.fail(
+            f"a charge was started on {serial} set to {present} A with a ceiling of {self._ceiling(serial, shown):g} A"
+        )
+
+
+class ConfigKept(Invariant):
+    """I2: no configuration value becomes unknown in an outage or by a restart, and none is invented."""
+
+    name = "I2"
+
+    def __init__(self, house: House) -> None:
+        super().__init__(house)
+        self._known: dict[tuple[str, str], float] = {}
+
+    @override
+    def killed(self) -> None:
+        surely_saved = self.house.now - SAVED_AFTER
+        self._known = {key: since for key, since in self._known.items() if since < surely_saved}
+
+    @override
+    def look(self) -> None:
+        home = self.house.home
+        for serial, shown in self.snapshots():
+            charger = self.house.world.chargers[serial]
+            has = {prop.key: reading for prop, reading in shown.readings.items() if prop.kind is ReadingClass.CONFIG}
+            if home is not None and not home.account.breaker.usable:
+                fresh = sorted(key for key, reading in has.items() if reading.source is Source.CLOUD)
+                if fresh:
+                    self.fail(f"{serial}: {fresh} are shown as the cloud's while it is lost")
+            self._check_values(serial, charger, shown)
+            for known_serial, key in list(self._known):
+                if known_serial != serial or key in has:
+                    continue
+                if key not in {HOUSE_LIMIT.key, LOAD_GROUP_LIMIT.key}:
+                    self.fail(f"{serial}: {key} became unknown")
+                if key == HOUSE_LIMIT.key and charger.home_sharing and charger.icp_max_current is not None:
+                    self.fail(f"{serial}: the house limit became unknown although it is in force")
+                del self._known[known_serial, key]
+            for key in has:
+                self._known.setdefault((serial, key), self.house.now)
+
+    def _check_values(self, serial: str, charger: Charger, shown: Snapshot) -> None:
+        wire, group = shown.value(WIRE_RATING), shown.value(LOAD_GROUP_LIMIT)
+        if wire is not None and wire != charger.max_available_current:
+            self.fail(f"{serial}: the wire rating is shown as {wire}, it is {charger.max_available_current}")
+        if group != self.house.options[serial].load_group_limit:
+            self.fail(f"{serial}: the load group limit is shown as {group}")
+
+
+@dataclass(slots=True)
+class Heard:
+    """What the cloud has told of one charger."""
+
+    told_at: float = -inf
+    code: int | None = None
+    reported_at: float = -inf  # when the charger made the report that was told last
+    changed_at: float = -inf  # when an answer last differed from one told shortly before
+    flows: bool = False
+    signs: tuple[object, ...] | None = None
+    groups_at: float = -inf
+    synced_at: float = -inf  # of the last `last_sync` told
+
+
+class LiveFresh(Invariant):
+    """I3: no live value is shown past its age, counted from when the charger really reported."""
+
+    name = "I3"
+    LONGEST_GAP = 300.0
+    """Seconds between two groups answers up to which a change between them counts as a sign of life just now."""
+
+    def __init__(self, house: House) -> None:
+        super().__init__(house)
+        self.heard: dict[str, Heard] = {}
+
+    @override
+    def request_answered(self, request: Request, answer: JsonObject | None) -> None:
+        if answer is None or request.method != "GET":
+            return
+        if request.path.startswith("/v2/charger/"):
+            serial = str(serial_of(request))
+            self.heard.setdefault(serial, Heard()).synced_at = self.house.world.chargers[serial]._reported_at
+        else:
+            for serial, code, signs in _told(request, answer):
+                self._note(serial, code, signs, answer)
+
+    def _note(self, serial: str, code: int | None, signs: tuple[object, ...] | None, answer: JsonObject) -> None:
+        now, charger = self.house.now, self.house.world.chargers[serial]
+        heard = self.heard.setdefault(serial, Heard())
+        heard.told_at, heard.code = now, code
+        heard.reported_at = charger._reported_at
+        heard.flows = charger.report.state is State.CHARGING
+        if "last_sync" in answer:
+            heard.synced_at = heard.reported_at
+        if signs is not None:
+            if heard.signs is not None and signs != heard.signs and now - heard.groups_at <= self.LONGEST_GAP:
+                heard.changed_at = now
+            heard.signs, heard.groups_at = signs, now
+
+    @override
+    def look(self) -> None:
+        for serial, shown in self.snapshots():
+            for prop, reading in shown.readings.items():
+                if prop.kind is not ReadingClass.LIVE or reading.value is Status.RESTARTING:
+                    continue
+                until = self._until(serial, prop.key, reading)
+                if self.house.now > until + SLACK:
+                    late = self.house.now - until
+                    self.fail(
+                        f"{serial}: {prop.key} = {reading.value} ({reading.source}) is shown {late:.0f} s too long"
+                    )
+
+    def _until(self, serial: str, key: str, reading: Reading[object]) -> float:
+        if reading.source is Source.LINKED:
+            return self.house.links[serial].reported_at + LIVE_AGE
+        heard = self.heard.get(serial, Heard())
+        if key == STATUS.key and reading.value is Status.OFFLINE:
+            return heard.told_at + IDLE_AGE
+        return max(heard.reported_at, heard.changed_at) + (LIVE_AGE if heard.flows else IDLE_AGE)
+
+
+@dataclass(slots=True)
+class Life:
+    """One intent on its way."""
+
+    ends: int = 0
+    end: str | None = None
+    reopened: bool = False
+
+
+class Intents(Invariant):
+    """I4: an intent, once acknowledged, survives power loss and reaches exactly one end; saved before it is sent."""
+
+    name = "I4"
+    APPLICATIONS = 3
+
+    def __init__(self, house: House) -> None:
+        super().__init__(house)
+        self._on_disk: dict[str, JsonObject | None] = {}
+        self._lives: dict[str, Life] = {}
+        self._ends: dict[str, int] = {}
+        self._events: dict[str, int] = {}
+        self._gone_at: dict[str, float] = {}
+
+    @override
+    def starting(self) -> None:
+        self._ends, self._events = {}, {}
+
+    @override
+    def journal_saved(self, serial: str, before: JsonObject | None, after: JsonObject | None) -> None:
+        self._on_disk[serial] = after
+        if before is not None and (after is None or after["created_at"] != before["created_at"]):
+            self._gone(serial, before)
+            before = None
+        if after is None:
+            return
+        life = self._lives.setdefault(f"{serial} {after['created_at']}", Life())
+        was_ending = before is not None and before["state"] == "ending"
+        if after["state"] != "ending":
+            life.reopened = life.reopened or was_ending
+            if was_ending:
+                life.ends, life.end = 0, None
+        elif not was_ending:
+            life.ends += 1
+            life.end = str(after["end"])
+            self._ends[serial] = self._ends.get(serial, 0) + 1
+            self.house.counts.ends[life.end] += 1
+        elif after["end"] != life.end:
+            self.fail(f"{serial}: the override ended as {life.end} and again as {after['end']}")
+        if int(str(after["applications"])) > self.APPLICATIONS:
+            self.fail(f"{serial}: the override was applied {after['applications']} times")
+
+    def _gone(self, serial: str, last: JsonObject) -> None:
+        """An intent left the journal."""
+        self._gone_at[serial] = self.house.now
+        life = self._lives.pop(f"{serial} {last['created_at']}", Life())
+        if life.ends != 1:
+            self.fail(f"{serial}: the override of {last['created_at']} left the journal with {life.ends} ends")
+
+    @override
+    def answered(self, serial: str, what: str, answer: object) -> None:
+        """An override that the user was told is wanted is on the disk, or has just ended."""
+        if not what.startswith("override True") or isinstance(answer, ChargerError):
+            return
+        if self._on_disk.get(serial) is None and self._gone_at.get(serial, -inf) < self.house.now - 700:
+            self.fail(f"{serial}: an override was acknowledged ({answer}), but the disk holds none")
+
+    @override
+    def keeper_event(self, serial: str, event: KeeperEvent) -> None:
+        if event.kind == "connection" and event.type in {"override_ended", "override_superseded"}:
+            self._events[serial] = self._events.get(serial, 0) + 1
+
+    @override
+    def request_arrived(self, request: Request) -> None:
+        """What an override sends is on the disk before."""
+        serial, intent = serial_of(request), None
+        if serial is None or request.method == "GET":
+            return
+        intent = self._on_disk.get(serial)
+        body = json.loads(request.body or "{}")
+        disables = any(not window["enable"] for window in body.get("schedules", ()))
+        if disables and (intent is None or not intent["originals"]):
+            self.fail(f"{serial}: its schedule is being disabled, but the disk holds no originals")
+        starts = body.get("action") == RESUME and not self.house.asked_to_charge(serial)
+        if starts and (intent is None or not intent["sent"]):
+            self._sent_unsaved(serial, intent)
+
+    @override
+    def sent_locally(self, serial: str, command: Command) -> None:
+        intent = self._on_disk.get(serial)
+        if isinstance(command, SetOverride) and command.on and (intent is None or not intent["sent"]):
+            self._sent_unsaved(serial, intent)
+
+    def _sent_unsaved(self, serial: str, intent: JsonObject | None) -> None:
+        self.fail(f"{serial}: an override was sent, but the disk holds {intent}")
+
+    @override
+    def look(self) -> None:
+        for serial, shown in self.snapshots():
+            intent = self._on_disk.get(serial)
+            if shown.override.on is not (intent is not None and intent["state"] != "ending"):
+                self.fail(f"{serial}: the override is shown as {shown.override}, but the disk holds {intent}")
+            ends, events = self._ends.get(serial, 0), self._events.get(serial, 0)
+            if ends != events:
+                self.fail(f"{serial}: {ends} overrides ended in this run, {events} were told")
+        for serial in self.house.owners_schedule:
+            if self._on_disk.get(serial) is None and self._gone_at.get(serial, -inf) < self.house.now - 120:
+                self._schedule_restored(serial)
+
+    def _schedule_restored(self, serial: str) -> None:
+        wanted, present = self.house.owners_schedule[serial], self.house.charger(serial).schedules
+        if present != wanted:
+            self.fail(f"{serial}: no override is left, but the owner's schedule {wanted} is {present}")
+
+    @override
+    def ended(self) -> None:
+        for serial, intent in self._on_disk.items():
+            if intent is not None:
+                self.fail(f"{serial}: all was healed and the car left hours ago, and the journal still holds {intent}")
+            self._schedule_restored(serial)
+
+
+@dataclass(eq=False, slots=True)
+class Press:
+    """A press of the restart button that has no answer yet."""
+
+    serial: str
+    sent: int = 0
+
+
+class Restarts(Invariant):
+    """I5: at most one restart per press; none while updating, charging or on a status unknown or old."""
+
+    name = "I5"
+    COOLING_DOWN, STATUS_FRESH, EVIDENCE_FRESH = 600.0, 60.0, 600.0
+
+    def __init__(self, house: House) -> None:
+        super().__init__(house)
+        self._open: list[Press] = []
+        self._last: dict[str, float] = {}
+        self._before_last: dict[str, float] = {}
+        self._idle_at: dict[str, float] = {}
+        self._sending: Press | None = None
+
+    def press(self, serial: str) -> Press:
+        """The user presses."""
+        press = Press(serial)
+        self._open.append(press)
+        return press
+
+    def done(self, press: Press, *, counted: bool) -> None:
+        """The press was answered; `counted` is false where it surely sent nothing that took effect."""
+        if press in self._open:
+            self._open.remove(press)
+            self.house.counts.restarts_per_press[press.sent] += 1
+        if press.sent and not counted:
+            self._last[press.serial] = self._before_last.get(press.serial, -inf)
+
+    @override
+    def killed(self) -> None:
+        self._open = []
+
+    @override
+    def stopped(self, home: Home) -> None:
+        self._open = []
+
+    @override
+    def request_arrived(self, request: Request) -> None:
+        serial = serial_of(request)
+        if serial is None or not _asks_for_restart(request):
+            return
+        heard = next(i for i in self.house.invariants if isinstance(i, LiveFresh)).heard.get(serial, Heard())
+        now = self.house.now
+        if now - heard.told_at > self.STATUS_FRESH + SLACK:
+            self.fail(f"{serial} was restarted on a status told {now - heard.told_at:.0f} s ago")
+        if now - heard.synced_at > self.EVIDENCE_FRESH + SLACK:
+            self.fail(f"{serial} was restarted though it last reported {now - heard.synced_at:.0f} s ago")
+        if heard.code in {None, 0, 5, 163, 166, 193, 194, 195, 196}:
+            self.fail(f"{serial} was restarted though the cloud last told status {heard.code}")
+        self._restart(serial)
+
+    @override
+    def sent_locally(self, serial: str, command: Command) -> None:
+        if isinstance(command, Restart):
+            if self.house.charger(serial).state is State.CHARGING and self._charges_for(serial) > self.STATUS_FRESH:
+                self.fail(f"{serial} was restarted over its link while charging")
+            self._restart(serial)
+
+    @override
+    def request_answered(self, request: Request, answer: JsonObject | None) -> None:
+        """A request that met an old token was not looked at: it may be repeated with a new one."""
+        press = self._sending
+        if request.status == 401 and press is not None and _asks_for_restart(request):
+            press.sent -= 1
+            self._last[press.serial] = self._before_last.get(press.serial, -inf)
+            self._sending = None
+
+    def _charges_for(self, serial: str) -> float:
+        return self.house.now - self._idle_at.get(serial, -inf)
+
+    def _restart(self, serial: str) -> None:
+        now = self.house.now
+        presses = [press for press in self._open if press.serial == serial]
+        press = next((press for press in presses if not press.sent), None)
+        if press is None:
+            self.fail(f"{serial} was restarted without a press ({len(presses)} under way have sent theirs)")
+        else:
+            press.sent += 1
+            self._sending = press
+        if self.house.charger(serial).updating and now - self.house.update_began[serial] > self.STATUS_FRESH:
+            self.fail(f"{serial} was restarted while its firmware was being updated")
+        if now - self._last.get(serial, -inf) < self.COOLING_DOWN - SLACK:
+            self.fail(f"{serial} was restarted again after {now - self._last[serial]:.0f} s")
+        self._before_last[serial], self._last[serial] = self._last.get(serial, -inf), now
+
+    @override
+    def look(self) -> None:
+        for serial, charger in self.house.world.chargers.items():
+            if charger.state is not State.CHARGING:
+                self._idle_at[serial] = self.house.now
+            if charger.bricked:
+                self.fail(f"{serial} was ruined by a restart during an update")
+        if self.house.cloud.factory_resets:
+            self.fail("a factory reset was asked for")
+
+
+@dataclass(slots=True)
+class Window:
+    """A sliding window over one kind of request."""
+
+    name: str
+    room: int
+    seconds: float
+    stamps: deque[float] = field(default_factory=deque)
+
+    def take(self, now: float) -> int:
+        """Count one; how many there are in the window now."""
+        self._pass(now)
+        self.stamps.append(now)
+        return len(self.stamps)
+
+    def full(self, now: float) -> bool:
+        """Whether there is no room for another one."""
+        self._pass(now)
+        return len(self.stamps) >= self.room
+
+    def _pass(self, now: float) -> None:
+        while self.stamps and self.stamps[0] <= now - self.seconds + 1e-3:
+            self.stamps.popleft()
+
+
+class PursesKept(Invariant):
+    """I6: requests never exceed the purses, over restarts and kills too; counted at the cloud."""
+
+    name = "I6"
+
+    def __init__(self, house: House) -> None:
+        super().__init__(house)
+        self._reads = Window("reads per h", 60, HOUR)
+        self._sign_ins = Window("sign-ins per min", 2, 60.0)
+        self._commands = Window("commands per min", 5, 60.0)
+        self._probes = Window("probes per h", 60, HOUR)
+        self._reserve = Window("reserve per h", 20, HOUR)
+        self._last: Request | None = None  # GET of data
+        self._regular_at = -inf  # the last GET that took a regular slot
+        self._throttled_at = -inf
+        self._login: Request | None = None
+
+    @override
+    def request_answered(self, request: Request, answer: JsonObject | None) -> None:
+        if request.status == 429 and self.house.cloud.is_data(request.path):
+            self._throttled_at = self.house.now
+        if self._last is not None and (self._last.at, self._last.path) == (request.at, request.path):
+            self._last = request
+        if self._login is not None and (self._login.at, self._login.path) == (request.at, request.path):
+            self._login = request
+
+    @override
+    def request_arrived(self, request: Request) -> None:
+        if not self.house.cloud.is_data(request.path):
+            self._sign_in(request)
+        elif request.method == "GET":
+            self._read(request)
+        else:
+            self._take(self._commands, request)
+
+    def _take(self, window: Window, request: Request) -> None:
+        """Count a request; more than there is room for is a failure."""
+        used, name = window.take(request.at), f"{window.name} (room for {window.room})"
+        busiest = self.house.counts.busiest
+        busiest[name] = max(busiest[name], used)
+        if used > window.room:
+            self.fail(f"{request.method} {request.path} is number {used} of the {window.name}")
+
+    def _sign_in(self, request: Request) -> None:
+        self._take(self._sign_ins, request)
+        last, self._login = self._login, request
+        if last is None or request.at - last.at >= 60.0 - 1e-3:
+            return
+        refused_refresh = last.path.endswith("refresh-token") and last.status in {401, 403}
+        if not (refused_refresh and request.path.endswith("signin")):
+            self.fail(f"{request.path} came {request.at - last.at:.1f} s after {last.path} ({last.status})")
+
+    def _read(self, request: Request) -> None:
+        last, self._last = self._last, request
+        if last is not None and last.status == 401 and last.path == request.path and request.at - last.at < 60:
+            self._last = None  # only one repetition
+            return
+        home = self.house.home
+        slot_free = request.at - self._regular_at >= 60.0 - 1e-3
+        doubt = request.path.endswith("/groups") and home is not None and not home.account.breaker.closed
+        # A failed command may have raised the doubt while a regular poll was on its way.
+        if doubt and not (slot_free and self._probes.full(request.at)):
+            self._take(self._probes, request)
+        elif slot_free:
+            self._regular_at = request.at
+            self._take(self._reads, request)
+        elif last is not None and request.at - last.at < 20.0 - 1e-3:
+            self.fail(f"GET {request.path} came {request.at - last.at:.1f} s after GET {last.path}")
+        elif request.at - self._throttled_at < 24 * HOUR - 1:
+            self.fail(f"GET {request.path} out of turn, {request.at - self._throttled_at:.0f} s after a 429")
+        else:
+            self._regular_at = request.at
+            self._take(self._reserve, request)
+
+
+class NoLoginInOutage(Invariant):
+    """I7: an outage never asks for a password."""
+
+    name = "I7"
+
+    @override
+    def look(self) -> None:
+        home = self.house.home
+        if home is not None and home.account.snapshot.needs_login and self.house.password_right:
+            self.fail("the password is asked for although it is right")
+
+
+class StartsAtOnce(Invariant):
+    """I8: everything stored is shown at once after a start, whatever the cloud does."""
+
+    name = "I8"
+
+    @override
+    def started(self) -> None:
+        home = self.house.home
+        assert home is not None
+        for serial, text in self.house.disk.snapshots.items():
+            shown = {prop.key for prop, _ in home.keepers[serial].snapshot.readings.items()}
+            missing = sorted(set(json.loads(text)) - shown)
+            if missing:
+                self.fail(f"{serial}: {missing} are stored, but not shown at once after a start")
+
+
+class Secrets(Invariant):
+    """I12: no secret in logs, diagnostics and errors; nothing unexpected is logged either."""
+
+    name = "I12"
+
+    class Handler(logging.Handler):
+        """Keeps what is logged."""
+
+        def __init__(self) -> None:
+            super().__init__(logging.DEBUG)
+            self.records: list[logging.LogRecord] = []
+
+        @override
+        def emit(self, record: logging.LogRecord) -> None:
+            self.records.append(record)
+
+    def __init__(self, house: House) -> None:
+        super().__init__(house)
+        self.handler = Secrets.Handler()
+        self._formatter = logging.Formatter()
+        self._secrets = [*house.secrets, "access-9", "refresh-9", house.cloud.url.removeprefix("http://")]
+
+    @override
+    def answered(self, serial: str, what: str, answer: object) -> None:
+        if isinstance(answer, ChargerError):
+            self._search(f"{answer} {answer.reason} {answer.detail}", "an error")
+
+    @override
+    def look(self) -> None:
+        records = self.handler.records[:]
+        self.handler.records.clear()
+        for record in records:
+            text = self._formatter.format(record)
+            self._search(text, "the log")
+            if record.levelno >= logging.ERROR:
+                self.house.fail("unexpected", text)
+        home = self.house.home
+        if home is not None and self.house.random.random() < 0.02:
+            self._search(json.dumps(home.account.diagnostics()), "diagnostics")
+            for keeper in home.keepers.values():
+                self._search(json.dumps(keeper.diagnostics(), default=str), "diagnostics")
+
+    def _search(self, text: str, where: str) -> None:
+        found = [secret for secret in (*self._secrets, *self.house.world.chargers) if secret in text]
+        if found:
+            self.fail(f"{found} in {where}: {text}")
+
+
+class AllStopped(Invariant):
+    """I13: everything started is stopped."""
+
+    name = "I13"
+    LONGEST_COMMAND = 1800.0
+
+    @override
+    def stopped(self, home: Home) -> None:
+        self._nothing_left(home, home.tasks())
+
+    @override
+    def unloaded(self, home: Home) -> None:
+        # Calls of the user are Home Assistant's; they end by themselves, with an error.
+        self._nothing_left(home, [task for task in home.tasks() if task not in home.commands])
+
+    def _nothing_left(self, home: Home, tasks: list[asyncio.Task[object]]) -> None:
+        if home.clock.pending:
+            self.fail(f"timers are left after a stop: {home.clock.pending}")
+        if tasks:
+            self.fail(f"tasks are left after a stop: {[task.get_coro() for task in tasks]}")
+
+    @override
+    def look(self) -> None:
+        home = self.house.home
+        for begun in () if home is None else home.commands.values():
+            if home is not None and home.clock.monotonic() - begun > self.LONGEST_COMMAND:
+                waits = [task.get_stack() for task in home.tasks()]
+                self.fail(f"a command of the user has had no answer for half an hour: {waits}")
+
+
+class ReadOnly(Invariant):
+    """Section 5: read-only means no command; what an override left is undone nevertheless."""
+
+    name = "read-only"
+
+    def __init__(self, house: House) -> None:
+        super().__init__(house)
+        self._pursued: dict[str, bool] = {}
+
+    @override
+    def journal_saved(self, serial: str, before: JsonObject | None, after: JsonObject | None) -> None:
+        self._pursued[serial] = after is not None
+
+    @override
+    def request_arrived(self, request: Request) -> None:
+        serial = serial_of(request)
+        if serial is not None and request.method != "GET":
+            self._commanded(serial, f"{request.method} {request.path} {request.body}")
+
+    @override
+    def sent_locally(self, serial: str, command: Command) -> None:
+        self._commanded(serial, f"{command}")
+
+    def _commanded(self, serial: str, what: str) -> None:
+        if self.house.read_only_since(serial) < self.house.now - 600 and not self._pursued.get(serial):
+            self.fail(f"{serial} is read-only, and was sent {what}")
+
+
+class Energy(Invariant):
+    """Section 4: the lifetime energy never falls in a run, and is never more than the charger has delivered."""
+
+    name = "energy"
+
+    def __init__(self, house: House) -> None:
+        super().__init__(house)
+        self._before: dict[str, float] = {}
+
+    @override
+    def starting(self) -> None:
+        self._before = {}
+
+    @override
+    def look(self) -> None:
+        for serial, shown in self.snapshots():
+            total = shown.value(LIFETIME_ENERGY)
+            if total is None:
+                continue
+            if total < self._before.get(serial, 0):
+                self.fail(f"{serial}: the lifetime energy fell from {self._before[serial]} to {total}")
+            truth = self.house.world.chargers[serial].lifetime_kwh
+            if total > truth + 0.01:
+                self.fail(f"{serial}: the lifetime energy is shown as {total}, the charger delivered {truth:.3f}")
+            self._before[serial] = total
+
+
+ALL = (
+    Ceiling,
+    ConfigKept,
+    LiveFresh,
+    Intents,
+    Restarts,
+    PursesKept,
+    NoLoginInOutage,
+    StartsAtOnce,
+    Secrets,
+    AllStopped,
+    ReadOnly,
+    Energy,
+)
+
+
+def serial_of(request: Request) -> str | None:
+    """The charger that a request of the cloud is for."""
+    parts = request.path.split("/")
+    for before, part in pairwise(parts):
+        if before in {"charger", "chargers", "status"} and part.isdecimal():
+            return part
+    return None
+
+
+def _asks_for_restart(request: Request) -> bool:
+    return request.method == "POST" and json.loads(request.body or "{}").get("action") == RESTART
+
+
+def _told(request: Request, answer: JsonObject) -> Iterator[tuple[str, int | None, tuple[object, ...] | None]]:
+    """The chargers that an answer shows: serial, status code, and what changes with the charger's reports."""
+    content: Any = answer
+    if request.path.endswith("/groups"):
+        for group in content["result"]["groups"] if content.get("result") else ():
+            for entry in group["chargers"]:
+                if entry.get("id") is not None and "status" in entry:
+                    signs = tuple(entry[key] for key in ("status", "chargingPower", "addedEnergy", "chargingTime"))
+                    yield str(entry["id"]), entry["status"], signs
+    elif "/status/" in request.path and content.get("name") is not None:
+        yield str(serial_of(request)), content["status_id"], None

@@ -1,0 +1,219 @@
+"""Known defects, one and more per invariant, to be switched on: the simulation must catch each of them."""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+import logging
+from math import inf
+from typing import Any
+from unittest.mock import patch
+
+from custom_components.chargekeeper.core import limits, maintenance
+from custom_components.chargekeeper.core.journal import Entries, Journal
+from custom_components.chargekeeper.core.keeper import Keeper
+from custom_components.chargekeeper.core.ledger import Ledger
+from custom_components.chargekeeper.core.model import Reading, ReadingClass, Readings, RestartAvailability, Source
+from custom_components.chargekeeper.core.paths import ChargerError, ChargerPath, Command, Restart
+from custom_components.chargekeeper.core.routing import Router
+from custom_components.chargekeeper.wallbox.account import WallboxAccount
+from custom_components.chargekeeper.wallbox.path import WallboxCloudPath
+from custom_components.chargekeeper.wallbox.purses import Purses
+
+LOGGER = logging.getLogger("custom_components.chargekeeper.planted")
+LATE_ROUNDS = 200
+
+type Planter = Callable[[ExitStack], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """A defect: the invariant that must catch it, what is wrong, and how it is put in."""
+
+    invariant: str
+    what: str
+    put: Planter
+
+
+def _instead(stack: ExitStack, owner: object, name: str, replacement: object) -> None:
+    stack.enter_context(patch.object(owner, name, replacement))
+
+
+def _ceiling_without_load_group(stack: ExitStack) -> None:
+    real = limits.ceiling
+    _instead(stack, limits, "ceiling", lambda known: real(replace(known, load_group_limit=None)))
+
+
+def _raise_always(stack: ExitStack) -> None:
+    _instead(stack, limits, "permit", lambda *_args, **_options: None)
+
+
+def _config_expires(stack: ExitStack) -> None:
+    real = Ledger.visible
+
+    def visible(self: Ledger, now: float, usable: Collection[Source]) -> tuple[Readings, float]:
+        shown, until = real(self, now, usable)
+        for prop, reading in shown.items():
+            cached = prop.kind is ReadingClass.CONFIG and reading.source is Source.CACHE
+            if cached and -inf < reading.at < now - 3600:  # what was just read from the disk stays for now
+                shown.remove(prop)
+        return shown, until
+
+    _instead(stack, Ledger, "visible", visible)
+
+
+def _evidence_is_request_time(stack: ExitStack) -> None:
+    def note_sync(self: WallboxCloudPath, _text: str | None) -> None:
+        self._evidence = self._now()
+        self._synced_at = self._evidence.at
+
+    _instead(stack, WallboxCloudPath, "_note_sync", note_sync)
+
+
+def _live_never_expires(stack: ExitStack) -> None:
+    _instead(stack, Reading, "expires_at", property(lambda _reading: float("inf")))
+
+
+def _saved_after_send(stack: ExitStack) -> None:
+    real = Journal.write
+
+    async def write(self: Journal, **changes: Any) -> None:
+        save, self._save = self._save, _nothing_saved
+        try:
+            await real(self, **changes)
+        finally:
+            self._save = save
+        asyncio.get_running_loop().create_task(late(self))
+
+    async def late(self: Journal) -> None:
+        for _ in range(LATE_ROUNDS):
+            await asyncio.sleep(0)
+        await self._save(self.export())
+
+    _instead(stack, Journal, "write", write)
+
+
+async def _nothing_saved(_journal: dict[str, object]) -> None:
+    """Save nothing."""
+
+
+def _journal_not_restored(stack: ExitStack) -> None:
+    def restore(self: Journal, _stored: object) -> None:
+        self.entries = Entries()
+
+    _instead(stack, Journal, "restore", restore)
+
+
+def _guard_skipped(stack: ExitStack) -> None:
+    for name in ("guard", "availability"):
+        _instead(stack, maintenance, name, lambda _facts: RestartAvailability.AVAILABLE)
+
+
+def _restart_sent_twice(stack: ExitStack) -> None:
+    real = Router.send
+
+    async def send(self: Router, path: ChargerPath, command: Command, *, hurried: bool = False) -> None:
+        await real(self, path, command, hurried=hurried)
+        if isinstance(command, Restart):
+            await real(self, path, command, hurried=hurried)
+
+    _instead(stack, Router, "send", send)
+
+
+def _purses_not_restored(stack: ExitStack) -> None:
+    _instead(stack, Purses, "restore", lambda _purses, _stored: None)
+
+
+def _login_asked_at_once(stack: ExitStack) -> None:
+    real = WallboxAccount._counted_login
+
+    async def counted_login(self: WallboxAccount, call: Any) -> Any:
+        try:
+            return await real(self, call)
+        except ChargerError:
+            self._needs_login = True
+            self._tell()
+            raise
+
+    _instead(stack, WallboxAccount, "_counted_login", counted_login)
+
+
+def _start_awaits_network(stack: ExitStack) -> None:
+    restore, read = Keeper.restore, Keeper.path_read
+    waiting: dict[int, tuple[object, object]] = {}
+
+    def restore_later(self: Keeper, stored: object, journal: object) -> None:
+        waiting[id(self)] = (stored, journal)
+        restore(self, None, journal)
+
+    def path_read(self: Keeper, path: ChargerPath, readings: Readings) -> None:
+        if (stored := waiting.pop(id(self), None)) is not None:
+            restore(self, *stored)
+        read(self, path, readings)
+
+    _instead(stack, Keeper, "restore", restore_later)
+    _instead(stack, Keeper, "path_read", path_read)
+
+
+def _email_logged(stack: ExitStack) -> None:
+    real = WallboxAccount._sign_in
+
+    async def sign_in(self: WallboxAccount) -> None:
+        LOGGER.debug("Signing in as %s", self._email)
+        await real(self)
+
+    _instead(stack, WallboxAccount, "_sign_in", sign_in)
+
+
+def _serial_in_diagnostics(stack: ExitStack) -> None:
+    real = Keeper.diagnostics
+    _instead(stack, Keeper, "diagnostics", lambda self: real(self) | {"serial": self.identity.serial})
+
+
+def _timer_left(stack: ExitStack) -> None:
+    real = Keeper.stop
+
+    async def stop(self: Keeper) -> None:
+        await real(self)
+        self._clock.call_later(3600, lambda: None)
+
+    _instead(stack, Keeper, "stop", stop)
+
+
+def _task_left(stack: ExitStack) -> None:
+    real = WallboxAccount.stop
+
+    async def stop(self: WallboxAccount) -> None:
+        await real(self)
+        self.start()
+
+    _instead(stack, WallboxAccount, "stop", stop)
+
+
+PLANTS: dict[str, Plant] = {
+    "ceiling-without-load-group": Plant("I1", "the ceiling ignores the load group limit", _ceiling_without_load_group),
+    "raise-always": Plant("I1", "every current is permitted", _raise_always),
+    "config-expires": Plant("I2", "cached configuration leaves after an hour", _config_expires),
+    "evidence-is-request-time": Plant("I3", "an answer counts as a sign of life", _evidence_is_request_time),
+    "live-never-expires": Plant("I3", "live values have no age", _live_never_expires),
+    "saved-after-send": Plant("I4", "the journal is saved after sending", _saved_after_send),
+    "journal-not-restored": Plant("I4", "the journal is not read at the start", _journal_not_restored),
+    "guard-skipped": Plant("I5", "a restart is sent whatever the charger does", _guard_skipped),
+    "restart-sent-twice": Plant("I5", "a restart is sent twice", _restart_sent_twice),
+    "purses-not-restored": Plant("I6", "a restart of Home Assistant fills the purses", _purses_not_restored),
+    "login-asked-at-once": Plant("I7", "any failed sign-in asks for the password", _login_asked_at_once),
+    "start-awaits-network": Plant("I8", "stored values show only with the first answer", _start_awaits_network),
+    "email-logged": Plant("I12", "the e-mail address is logged", _email_logged),
+    "serial-in-diagnostics": Plant("I12", "diagnostics name the charger", _serial_in_diagnostics),
+    "timer-left": Plant("I13", "a timer is left running after a stop", _timer_left),
+    "task-left": Plant("I13", "a task is left running after a stop", _task_left),
+}
+
+
+@contextmanager
+def planted(name: str | None) -> Iterator[None]:
+    """With this defect switched on; None for none."""
+    with ExitStack() as stack:
+        if name is not None:
+            PLANTS[name].put(stack)
+        yield

@@ -1,0 +1,310 @@
+"""A local way to the chargers of a `World`, as the user's own entities or a radio link give one, without a protocol.
+
+`LocalLink` is the wire: it belongs to the house, may be cut, slow or refuse, and carries out late what nobody waits for
+any more. `LocalPath` is the keeper's end of it and lives as long as one run of Home Assistant.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from math import inf
+from typing import override
+
+from custom_components.chargekeeper.core.breaker import Breaker, Failure
+from custom_components.chargekeeper.core.clock import Clock
+from custom_components.chargekeeper.core.model import (
+    CAR_CONNECTED,
+    CHARGING_CURRENT,
+    CURRENT,
+    LIVE_AGE,
+    POWER,
+    PROBLEM,
+    STATUS,
+    Capability,
+    Identity,
+    Maker,
+    Property,
+    Reading,
+    ReadingClass,
+    Readings,
+    Schedule,
+    Source,
+    Status,
+)
+from custom_components.chargekeeper.core.paths import (
+    ChargerPath,
+    Command,
+    NoConnection,
+    NotAllowed,
+    NotApplicable,
+    PathDown,
+    PathListener,
+    Presence,
+    Restart,
+    SetCharging,
+    SetCurrent,
+    SetOverride,
+    Unsupported,
+    Word,
+)
+from tests.simulators.world import Charger, Manual, State, World
+
+REPORT_EVERY = 120.0
+"""Seconds between two reports of a charger over its link."""
+
+LOWEST_CURRENT = 6
+CAPABILITIES = frozenset({Capability.CURRENT, Capability.CHARGING, Capability.OVERRIDE, Capability.RESTART})
+
+STATUS_OF = {
+    State.FREE: Status.AVAILABLE,
+    State.LOCKED: Status.LOCKED,
+    State.LOCKED_WITH_CAR: Status.LOCKED,
+    State.WAITING_SCHEDULE: Status.WAITING_SCHEDULE,
+    State.CHARGING: Status.CHARGING,
+    State.PAUSED: Status.PAUSED,
+    State.WAITING_CAR: Status.WAITING_CAR,
+    State.UPDATING: Status.UPDATING,
+    State.ERROR: Status.ERROR,
+}
+"""What the link shows of a charger that is not away: then there is no link."""
+
+
+class LocalLink:
+    """The wire to one charger; set `up`, `latency` (s from sending to the effect) and `refuses` at any time.
+
+    `arrived` is called for every command that reaches the charger's end, before it takes effect.
+    """
+
+    def __init__(self, world: World, serial: str, clock: Clock) -> None:
+        self.serial = serial
+        self.up = True
+        self.latency = 0.2
+        self.refuses = False
+        self.arrived: Callable[[Command], None] = lambda _command: None
+        self.reported_at = -inf
+        """Monotonic moment, on the house's clock, of the last report that somebody took."""
+        self._world = world
+        self._clock = clock
+
+    @property
+    def charger(self) -> Charger:
+        """The charger as it is now."""
+        return self._world.charger(self.serial)
+
+    @property
+    def carries(self) -> bool:
+        """Whether the charger answers."""
+        return self.up and not self.charger.away
+
+    def report(self) -> Charger:
+        """The charger as it shows itself now. Raises NoConnection."""
+        if not self.carries:
+            raise NoConnection("unreachable")
+        self.reported_at = self._clock.monotonic()
+        return self.charger
+
+    def send(self, command: Command) -> asyncio.Future[None]:
+        """Send a command; the answer comes `latency` seconds later, with the effect. Raises NoConnection."""
+        if not self.carries:
+            raise NoConnection("unreachable")
+        self.arrived(command)
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def take_effect() -> None:
+            if not self.carries:
+                return  # lost on the way, and so is the answer
+            try:
+                self._carry_out(command)
+            except (NotAllowed, NotApplicable) as err:
+                if not answer.done():
+                    answer.set_exception(err)
+            else:
+                if not answer.done():
+                    answer.set_result(None)
+
+        self._clock.call_later(self.latency, take_effect)
+        return answer
+
+    def _carry_out(self, command: Command) -> None:
+        charger = self.charger
+        if self.refuses:
+            raise NotAllowed("refused")
+        match command:
+            case SetCurrent(amps):
+                if not LOWEST_CURRENT <= amps <= charger.max_available_current:
+                    raise NotApplicable("wrong_state")
+                charger.max_charging_current = amps
+            case SetCharging(on) | SetOverride(on):
+                if charger.locked:
+                    raise NotAllowed("locked")
+                if charger.car is None:
+                    raise NotApplicable("wrong_state")
+                stopped = Manual.PAUSE if isinstance(command, SetCharging) else Manual.NONE
+                charger.manual = Manual.CHARGE if on else stopped
+            case Restart():
+                charger.restart()
+            case _:
+                raise NotApplicable("wrong_state")
+
+
+class LocalPath(ChargerPath):
+    """The keeper's end of a link. `start` begins to listen to its reports, `stop` ends it."""
+
+    source = Source.LINKED
+    meters_lifetime = False
+    frees_schedule = True
+    read_back_delays = (2.0, 7.0, 15.0, 60.0)
+
+    def __init__(self, link: LocalLink, clock: Clock) -> None:
+        self.breaker = Breaker(clock)
+        self._link = link
+        self._clock = clock
+        self._listener: PathListener | None = None
+        self._said: Word | None = None
+        self._asked_at: float | None = None
+        self._last_contact: datetime | None = None
+        self._cancel: Callable[[], None] | None = None
+        self._end_listening: Callable[[], None] | None = None
+
+    @property
+    @override
+    def identity(self) -> Identity:
+        return Identity(Maker.WALLBOX, self._link.serial, f"Wallbox {self._link.serial}")
+
+    @property
+    @override
+    def capabilities(self) -> frozenset[Capability]:
+        return CAPABILITIES
+
+    @property
+    @override
+    def presence(self) -> Presence:
+        heard = self._asked_at is not None and self._asked_at + LIVE_AGE[self.source] > self._clock.monotonic()
+        return Presence.ONLINE if heard else Presence.UNKNOWN
+
+    @property
+    @override
+    def gone(self) -> bool:
+        return False
+
+    @property
+    @override
+    def said(self) -> Word | None:
+        return self._said
+
+    @property
+    @override
+    def synced_at(self) -> float | None:
+        return self._asked_at
+
+    @property
+    @override
+    def asked_at(self) -> float | None:
+        return self._asked_at
+
+    @property
+    @override
+    def last_contact(self) -> datetime | None:
+        return self._last_contact
+
+    @override
+    def listen(self, listener: PathListener) -> Callable[[], None]:
+        self._listener = listener
+
+        def cancel() -> None:
+            if self._listener is listener:
+                self._listener = None
+
+        return cancel
+
+    @override
+    async def execute(self, command: Command, *, patience: float) -> None:
+        try:
+            async with self._clock.timeout(patience):
+                await self._link.send(command)
+        except NoConnection:
+            self.breaker.bad(Failure.CONNECT)
+            raise
+        except TimeoutError:
+            self.breaker.bad(Failure.OTHER)
+            raise PathDown("timeout") from None
+        self.breaker.good()
+
+    @override
+    async def check(self) -> None:
+        self._look()
+
+    @override
+    async def read_schedule(self) -> Schedule:
+        raise Unsupported("unsupported", Capability.SCHEDULES)
+
+    @override
+    async def write_schedule(self, windows: Schedule) -> None:
+        raise Unsupported("unsupported", Capability.SCHEDULES)
+
+    @override
+    def watch(self) -> Callable[[], None]:
+        return lambda: None
+
+    def start(self) -> None:
+        """Take the first report, and go on."""
+        self._end_listening = self.breaker.listen(self._arm)
+        self._turn()
+
+    def stop(self) -> None:
+        """Take no more reports."""
+        if self._end_listening is not None:
+            self._end_listening()
+            self._end_listening = None
+        self._disarm()
+
+    def _turn(self) -> None:
+        with suppress(NoConnection):
+            self._look()
+        self._arm()
+
+    def _look(self) -> None:
+        """Take a report. Raises NoConnection."""
+        try:
+            charger = self._link.report()
+        except NoConnection:
+            self.breaker.bad(Failure.CONNECT)
+            raise
+        status = STATUS_OF[charger.state]
+        self._said = Word(status, None if status is Status.ERROR else charger.car is not None)
+        self._asked_at = self._clock.monotonic()
+        self._last_contact = self._clock.now()
+        self.breaker.good()
+        if self._listener is not None:
+            self._listener.path_read(self, self._readings(charger, self._said))
+
+    def _readings(self, charger: Charger, said: Word) -> Readings:
+        readings = Readings()
+        seen = Reading[object](None, self.source, self._clock.now(), self._clock.monotonic())
+
+        def put[T](prop: Property[T], value: T) -> None:
+            max_age = LIVE_AGE[self.source] if prop.kind is ReadingClass.LIVE else inf
+            readings.put(prop, replace(seen, value=value, max_age=max_age))
+
+        if said.status is not None:
+            put(STATUS, said.status)
+        if said.car_connected is not None:
+            put(CAR_CONNECTED, said.car_connected)
+        put(PROBLEM, said.status is Status.ERROR)
+        put(POWER, charger.power_kw * 1000)
+        put(CURRENT, float(charger.amperes) if charger.power_kw else 0.0)
+        put(CHARGING_CURRENT, float(charger.max_charging_current))
+        return readings
+
+    def _arm(self) -> None:
+        self._disarm()
+        due = self.breaker.due
+        wait = REPORT_EVERY if due is None else max(due - self._clock.monotonic(), 0.0)
+        self._cancel = self._clock.call_later(wait, self._turn)
+
+    def _disarm(self) -> None:
+        if self._cancel is not None:
+            self._cancel()
+            self._cancel = None
