@@ -10,7 +10,7 @@ from homeassistant.const import EntityCategory, Platform
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
-from .coordinator import AccountCoordinator, ChargeKeeperConfigEntry
+from .coordinator import AccountCoordinator, ChargeKeeperConfigEntry, account_coordinator
 from .core.model import CAR_CONNECTED, PROBLEM, Snapshot
 from .entity import AccountEntity, ChargerEntity, ChargerEntityDescription, add_as_shown, shown
 
@@ -67,7 +67,8 @@ async def async_setup_entry(
     hass: HomeAssistant, entry: ChargeKeeperConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
 ) -> None:
     """Set up the binary sensors."""
-    async_add_entities([AccountCloudSensor(entry.runtime_data.account_coordinator)])
+    if (account := account_coordinator(entry)) is not None:
+        async_add_entities([AccountCloudSensor(account)])
     add_as_shown(hass, entry, Platform.BINARY_SENSOR, BINARY_SENSORS, ChargerBinarySensor, async_add_entities)
 
 

@@ -27,6 +27,7 @@ CONTACT = "contact"
 """Context for listeners that show `last_…_contact`: only they are told when nothing but such a moment has moved."""
 
 type ChargeKeeperConfigEntry = ConfigEntry[RuntimeData]
+"""The entry of an account."""
 
 
 class PushCoordinator[T](DataUpdateCoordinator[T]):
@@ -78,11 +79,18 @@ class ChargerCoordinator(PushCoordinator[Snapshot]):
     """What is known of one charger, and its device. Commands go to `keeper`."""
 
     def __init__(
-        self, hass: HomeAssistant, entry: ChargeKeeperConfigEntry, keeper: Keeper, account_device_id: str
+        self,
+        hass: HomeAssistant,
+        entry: ConfigEntry,
+        keeper: Keeper,
+        account_device_id: str | None = None,
+        subentry_id: str | None = None,
     ) -> None:
+        """Belong to the account with this device, or to this subentry, where there is one."""
         identity = keeper.identity
         super().__init__(hass, entry, f"{identity.maker} charger …{identity.serial[-3:]}", keeper.snapshot)
         self.keeper = keeper
+        self.subentry_id = subentry_id
         self._account_device_id = account_device_id
         self._registered: DeviceInfo = {}
         self._register_device()
@@ -97,7 +105,7 @@ class ChargerCoordinator(PushCoordinator[Snapshot]):
     def device_info(self) -> DeviceInfo:
         """The charger's device, for its entities."""
         identity = self.identity
-        return DeviceInfo(
+        info = DeviceInfo(
             identifiers={charger_identifier(identity.maker, identity.serial)},
             manufacturer=MANUFACTURERS[identity.maker],
             model=identity.model,
@@ -105,8 +113,10 @@ class ChargerCoordinator(PushCoordinator[Snapshot]):
             name=identity.name,
             serial_number=identity.serial,
             sw_version=self.data.value(FIRMWARE),
-            via_device_id=self._account_device_id,
         )
+        if self._account_device_id is not None:
+            info["via_device_id"] = self._account_device_id
+        return info
 
     @callback
     @override
@@ -120,7 +130,9 @@ class ChargerCoordinator(PushCoordinator[Snapshot]):
         info = self.device_info
         if info != self._registered:
             self._registered = info
-            dr.async_get(self.hass).async_get_or_create(config_entry_id=self.config_entry.entry_id, **info)
+            dr.async_get(self.hass).async_get_or_create(
+                config_entry_id=self.config_entry.entry_id, config_subentry_id=self.subentry_id, **info
+            )
 
 
 class AccountCoordinator(PushCoordinator[AccountSnapshot]):
@@ -145,20 +157,14 @@ class AccountCoordinator(PushCoordinator[AccountSnapshot]):
 
 
 @dataclass(kw_only=True)
-class RuntimeData:
-    """What an entry holds while it is set up."""
+class ChargersRuntime:
+    """What an entry that has chargers holds while it is set up."""
 
-    holdings: Holdings
-    """The entry's account, stores and keepers; they are in the registry too and outlive a reload."""
-    account_coordinator: AccountCoordinator
-    """The account's coordinator; `device_id` is that of the account's service device."""
     coordinators: dict[str, ChargerCoordinator]
     """One per charger, by serial."""
     saver: SnapshotSaver
     fingerprint: object
     """What the entry was set up with; the update listener reloads when it has changed."""
-    skipped: frozenset[str] = frozenset()
-    """Serials of chargers of the account that belong to another entry."""
     _new_listeners: list[Callable[[ChargerCoordinator], None]] = field(default_factory=list)
 
     @callback
@@ -175,15 +181,40 @@ class RuntimeData:
             tell(coordinator)
 
 
+@dataclass(kw_only=True)
+class RuntimeData(ChargersRuntime):
+    """What the entry of an account holds while it is set up."""
+
+    holdings: Holdings
+    """The entry's account, stores and keepers; they are in the registry too and outlive a reload."""
+    account_coordinator: AccountCoordinator
+    """The account's coordinator; `device_id` is that of the account's service device."""
+    skipped: frozenset[str] = frozenset()
+    """Serials of chargers of the account that belong to another entry."""
+
+
+def chargers_runtime(entry: ConfigEntry) -> ChargersRuntime:
+    """What an entry that has chargers holds; it must be set up."""
+    runtime: ChargersRuntime = entry.runtime_data
+    return runtime
+
+
+def account_coordinator(entry: ConfigEntry) -> AccountCoordinator | None:
+    """The coordinator of an entry's account; None for an entry without one. It must be set up."""
+    runtime: object = entry.runtime_data
+    return runtime.account_coordinator if isinstance(runtime, RuntimeData) else None
+
+
 @callback
-def for_each_charger(entry: ChargeKeeperConfigEntry, make: Callable[[ChargerCoordinator], None]) -> None:
+def for_each_charger(entry: ConfigEntry, make: Callable[[ChargerCoordinator], None]) -> None:
     """Call `make` for each charger of the entry: now, and until it is unloaded for those that appear.
 
     For `async_setup_entry` of the platforms: `make` adds the entities of one charger.
     """
-    for coordinator in entry.runtime_data.coordinators.values():
+    runtime = chargers_runtime(entry)
+    for coordinator in runtime.coordinators.values():
         make(coordinator)
-    entry.async_on_unload(entry.runtime_data.listen_new(make))
+    entry.async_on_unload(runtime.listen_new(make))
 
 
 def charger_identifier(maker: Maker, serial: str) -> tuple[str, str]:

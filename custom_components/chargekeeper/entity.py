@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, override
 
+from homeassistant.config_entries import ConfigEntry
 from homeassistant.const import Platform
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import entity_registry as er
@@ -21,7 +22,6 @@ from homeassistant.helpers.update_coordinator import CoordinatorEntity, DataUpda
 from .const import CONF_READ_ONLY, DOMAIN
 from .coordinator import (
     AccountCoordinator,
-    ChargeKeeperConfigEntry,
     ChargerCoordinator,
     account_identifier,
     charger_identifier,
@@ -155,7 +155,7 @@ def unique_id(device: tuple[str, str], description: EntityDescription) -> str:
 
 def add_as_shown[D: ChargerEntityDescription](
     hass: HomeAssistant,
-    entry: ChargeKeeperConfigEntry,
+    entry: ConfigEntry,
     platform: Platform,
     descriptions: Iterable[D],
     make: Callable[[ChargerCoordinator, D], ChargerEntity],
@@ -179,7 +179,8 @@ def add_as_shown[D: ChargerEntityDescription](
             ]
             if due:
                 waiting[:] = [description for description in waiting if description not in due]
-                async_add_entities(make(coordinator, description) for description in due)
+                entities = [make(coordinator, description) for description in due]
+                async_add_entities(entities, config_subentry_id=coordinator.subentry_id)
 
         add_due(at_start=True)
         if waiting:
@@ -188,7 +189,7 @@ def add_as_shown[D: ChargerEntityDescription](
     for_each_charger(entry, begin)
 
 
-def without_commands(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, platform: Platform) -> bool:
+def without_commands(hass: HomeAssistant, entry: ConfigEntry, platform: Platform) -> bool:
     """Whether the entry is read-only and so has no entities of this platform; those of earlier are cleared away."""
     if not entry.options.get(CONF_READ_ONLY, False):
         return False

@@ -8,7 +8,7 @@ from homeassistant.const import Platform
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
-from .coordinator import AccountCoordinator, ChargeKeeperConfigEntry
+from .coordinator import AccountCoordinator, ChargeKeeperConfigEntry, account_coordinator
 from .core.keeper import KeeperEvent
 from .core.model import Capability
 from .entity import AccountEntity, ChargerEntity, ChargerEntityDescription, add_as_shown, capable
@@ -48,7 +48,8 @@ async def async_setup_entry(
     hass: HomeAssistant, entry: ChargeKeeperConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
 ) -> None:
     """Set up the events."""
-    async_add_entities([OutageEvent(entry.runtime_data.account_coordinator)])
+    if (account := account_coordinator(entry)) is not None:
+        async_add_entities([OutageEvent(account)])
     add_as_shown(hass, entry, Platform.EVENT, EVENTS, ChargerEvent, async_add_entities)
 
 

@@ -18,6 +18,7 @@ from homeassistant.const import (
     UnitOfElectricCurrent,
     UnitOfElectricPotential,
     UnitOfEnergy,
+    UnitOfFrequency,
     UnitOfPower,
     UnitOfTemperature,
     UnitOfTime,
@@ -27,7 +28,7 @@ from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .const import CONF_KIND, CONF_MEMBERS, KIND_LOAD_GROUP
-from .coordinator import CONTACT, AccountCoordinator, ChargeKeeperConfigEntry, ChargerCoordinator
+from .coordinator import CONTACT, AccountCoordinator, ChargeKeeperConfigEntry, ChargerCoordinator, account_coordinator
 from .core.group import GroupView
 from .core.model import (
     CURRENCY,
@@ -35,11 +36,13 @@ from .core.model import (
     CURRENT_L1,
     CURRENT_L2,
     CURRENT_L3,
+    GRID_FREQUENCY,
     HOUSE_LIMIT,
     LIFETIME_ENERGY,
     LOAD_GROUP_LIMIT,
     OFFLINE_CURRENT,
     POWER,
+    POWER_FACTOR,
     PROPERTIES,
     SESSION_COST,
     SESSION_DURATION,
@@ -164,6 +167,27 @@ SENSORS = (
         native_unit_of_measurement=UnitOfElectricPotential.VOLT,
         state_class=SensorStateClass.MEASUREMENT,
         suggested_display_precision=0,
+        entity_registry_enabled_default=False,
+    ),
+    ChargerSensorDescription(
+        key="grid_frequency",
+        exists_fn=shown(GRID_FREQUENCY),
+        value_fn=value_of(GRID_FREQUENCY),
+        expires=True,
+        device_class=SensorDeviceClass.FREQUENCY,
+        native_unit_of_measurement=UnitOfFrequency.HERTZ,
+        state_class=SensorStateClass.MEASUREMENT,
+        suggested_display_precision=2,
+        entity_registry_enabled_default=False,
+    ),
+    ChargerSensorDescription(
+        key="power_factor",
+        exists_fn=shown(POWER_FACTOR),
+        value_fn=value_of(POWER_FACTOR),
+        expires=True,
+        device_class=SensorDeviceClass.POWER_FACTOR,
+        state_class=SensorStateClass.MEASUREMENT,
+        suggested_display_precision=2,
         entity_registry_enabled_default=False,
     ),
     # No state class: neither a total without its reset nor an increasing one would be true of a value that begins anew
@@ -321,7 +345,8 @@ async def async_setup_entry(
     if entry.data[CONF_KIND] == KIND_LOAD_GROUP:
         async_add_entities(_group_sensors(hass, entry))
         return
-    async_add_entities([AccountContactSensor(entry.runtime_data.account_coordinator)])
+    if (account := account_coordinator(entry)) is not None:
+        async_add_entities([AccountContactSensor(account)])
     add_as_shown(hass, entry, Platform.SENSOR, SENSORS, ChargerSensor, async_add_entities)
 
 

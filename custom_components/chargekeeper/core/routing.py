@@ -123,8 +123,8 @@ class Router:
 
         Raises:
             Unsupported: no path can do that with this charger.
-            PathDown: `no_admitted_path` as `admit` raises it; `charger_offline` in the cloud, `local_lost` where only a
-                local path is admitted; else `no_path`, with the ISO time since when the cloud is lost as detail.
+            PathDown: `no_admitted_path` as `admit` raises it; `charger_offline` in the cloud, or since nothing is
+                heard of a box; `local_lost` where only another local path is admitted; else `no_path`, with the ISO time since when the cloud is lost as detail.
         """
         if route := self.route(capability):
             return route
@@ -138,7 +138,7 @@ class Router:
         if cloud is not None and cloud.breaker.usable:
             raise PathDown("charger_offline")
         if cloud is None and capable:
-            raise PathDown("local_lost")
+            raise PathDown("charger_offline" if Source.UDP in capable else "local_lost")
         since = None if cloud is None else cloud.breaker.opened_at
         raise PathDown("no_path", "" if since is None else since.isoformat())
 

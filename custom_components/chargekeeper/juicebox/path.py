@@ -48,6 +48,7 @@ class _BoxPath(ChargerPath):
     """What both sides of a box have in common."""
 
     meters_lifetime = True
+    frees_schedule = True
     read_back_delays = ()  # the next statuses come by themselves
 
     def __init__(self, box: Box, clock: Clock) -> None:
