@@ -16,7 +16,16 @@ from homeassistant.helpers.device_registry import DeviceEntry
 from homeassistant.helpers.translation import async_get_translations
 from homeassistant.helpers.typing import ConfigType
 
-from .const import CONF_CHARGERS, CONF_KIND, CONF_READ_ONLY, DOMAIN, KIND_LOAD_GROUP, LOGGER, PLATFORMS
+from .const import (
+    CONF_CHARGERS,
+    CONF_KIND,
+    CONF_READ_ONLY,
+    DOMAIN,
+    KIND_JUICEBOX,
+    KIND_LOAD_GROUP,
+    LOGGER,
+    PLATFORMS,
+)
 from .coordinator import (
     AccountCoordinator,
     ChargeKeeperConfigEntry,
@@ -28,6 +37,7 @@ from .coordinator import (
 )
 from .core.keeper import Keeper
 from .core.model import Identity, Problem
+from .juicebox_entry import async_remove_boxes, async_setup_boxes, async_unload_boxes
 from .load_group import async_open_groups, async_remove_group, async_setup_group, async_unload_group
 from .outages import follow_outages
 from .registry import (
@@ -64,9 +74,11 @@ async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:
 
 
 async def async_setup_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> bool:
-    """Set up a load group, or an account with all chargers that it is known to have."""
+    """Set up a load group, the JuiceBoxes, or an account with all chargers that it is known to have."""
     if _is_group(entry):
         return await async_setup_group(hass, entry)
+    if _has_boxes(entry):
+        return await async_setup_boxes(hass, entry)
     holdings = await async_open(hass, entry)
     saver = SnapshotSaver(hass, get_registry(hass).clock, holdings.stores, holdings.keepers)
     runtime = entry.runtime_data = RuntimeData(
@@ -98,6 +110,8 @@ async def async_unload_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry
     """Stop everything of an entry; accounts and keepers stay in the registry, with their purses and readings."""
     if _is_group(entry):
         return await async_unload_group(hass, entry)
+    if _has_boxes(entry):
+        return await async_unload_boxes(hass, entry)
     if not await hass.config_entries.async_unload_platforms(entry, PLATFORMS):
         return False
     runtime = entry.runtime_data
@@ -114,6 +128,9 @@ async def async_remove_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry
     """Give the chargers up: end what runs on them, then forget them."""
     if _is_group(entry):
         await async_remove_group(hass, entry)
+        return
+    if _has_boxes(entry):
+        await async_remove_boxes(hass, entry)
         return
     registry, holdings = get_registry(hass), await async_open(hass, entry)
     keepers = list(holdings.keepers.values())
@@ -133,7 +150,7 @@ async def async_remove_config_entry_device(
     hass: HomeAssistant, entry: ChargeKeeperConfigEntry, device: DeviceEntry
 ) -> bool:
     """Let the user delete a charger that has left the account; one that is in it would come back at once."""
-    if _is_group(entry) or entry.state is not ConfigEntryState.LOADED:
+    if _is_group(entry) or _has_boxes(entry) or entry.state is not ConfigEntryState.LOADED:
         return False
     if account_identifier(entry_key(entry)) in device.identifiers:
         return False
@@ -149,6 +166,10 @@ async def async_remove_config_entry_device(
 
 def _is_group(entry: ConfigEntry) -> bool:
     return bool(entry.data[CONF_KIND] == KIND_LOAD_GROUP)
+
+
+def _has_boxes(entry: ConfigEntry) -> bool:
+    return bool(entry.data[CONF_KIND] == KIND_JUICEBOX)
 
 
 def _begin(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, keeper: Keeper) -> ChargerCoordinator:

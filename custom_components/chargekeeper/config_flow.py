@@ -1,4 +1,4 @@
-"""Config flow: adds a Wallbox account, renews its password, changes its address and its options. Load groups beside.
+"""Config flow: adds a Wallbox account, renews its password, changes its address and its options. Others beside.
 
 Whatever is entered is tried before it is accepted, within the account's request budget.
 """
@@ -37,14 +37,17 @@ from .const import (
     CONF_SERVER,
     CONF_USER_API_URL,
     DOMAIN,
+    KIND_JUICEBOX,
     KIND_LOAD_GROUP,
     KIND_WALLBOX_ACCOUNT,
+    SUBENTRY_JUICEBOX,
 )
 from .core.limits import MINIMUM_CURRENT
 from .core.model import Identity, Prefer
 from .core.paths import ChargerError, LoginRejected
 from .errors import flow_error, retry_minutes
 from .group_flow import LoadGroupSteps
+from .juicebox_flow import JuiceBoxSteps, JuiceBoxSubentryFlow
 from .linked import SUBENTRY_LINKED
 from .linked_flow import LinkedSubentryFlow
 from .registry import Credentials, account_key, as_entry_data, get_registry, identities, owned_elsewhere
@@ -89,8 +92,14 @@ SETTINGS_SCHEMA = vol.Schema(
     }
 )
 
+SUBENTRY_FLOWS: Mapping[str, dict[str, type[ConfigSubentryFlow]]] = {
+    KIND_WALLBOX_ACCOUNT: {SUBENTRY_LINKED: LinkedSubentryFlow},
+    KIND_JUICEBOX: {SUBENTRY_JUICEBOX: JuiceBoxSubentryFlow},
+}
+"""What can be added to an entry, by its kind."""
 
-class ChargeKeeperConfigFlow(LoadGroupSteps, domain=DOMAIN):
+
+class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
     """Adds an entry, and changes how it connects."""
 
     VERSION = 1
@@ -113,18 +122,18 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, domain=DOMAIN):
     @callback
     @override
     def async_supports_options_flow(cls, config_entry: ConfigEntry) -> bool:
-        return bool(config_entry.data[CONF_KIND] == KIND_WALLBOX_ACCOUNT)
+        return bool(config_entry.data.get(CONF_KIND) == KIND_WALLBOX_ACCOUNT)
 
     @classmethod
     @callback
     @override
     def async_get_supported_subentry_types(cls, config_entry: ConfigEntry) -> dict[str, type[ConfigSubentryFlow]]:
-        return {SUBENTRY_LINKED: LinkedSubentryFlow} if config_entry.data[CONF_KIND] == KIND_WALLBOX_ACCOUNT else {}
+        return SUBENTRY_FLOWS.get(config_entry.data.get(CONF_KIND, ""), {})
 
     @override
     async def async_step_user(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Choose what to add."""
-        return self.async_show_menu(step_id="user", menu_options=[KIND_WALLBOX_ACCOUNT, KIND_LOAD_GROUP])
+        return self.async_show_menu(step_id="user", menu_options=[KIND_WALLBOX_ACCOUNT, KIND_JUICEBOX, KIND_LOAD_GROUP])
 
     async def async_step_wallbox_account(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Ask for an account, and sign in."""
@@ -167,10 +176,12 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, domain=DOMAIN):
         )
 
     async def async_step_reconfigure(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Change how the account is reached, or a load group."""
+        """Change how the account is reached, where boxes are listened to, or a load group."""
         entry, errors = self._get_reconfigure_entry(), dict[str, str]()
         if entry.data[CONF_KIND] == KIND_LOAD_GROUP:
             return await self.async_step_load_group()
+        if entry.data[CONF_KIND] == KIND_JUICEBOX:
+            return await self.async_step_juicebox()
         if user_input is not None:
             credentials = _tidied(user_input)
             if await self._is_same_account(entry, credentials, errors):
@@ -182,7 +193,9 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, domain=DOMAIN):
         """Sign in and list the chargers; none where `errors` says why not. Aborts for an account set up already."""
         if not _has_valid_urls(credentials, errors):
             return ()
-        accounts = (entry for entry in self._async_current_entries() if entry.data[CONF_KIND] == KIND_WALLBOX_ACCOUNT)
+        accounts = (
+            entry for entry in self._async_current_entries() if entry.data.get(CONF_KIND) == KIND_WALLBOX_ACCOUNT
+        )
         if account_key(credentials) in [account_key(entry.data) for entry in accounts]:
             raise AbortFlow("already_configured")  # before anything is sent: its entry spends the account's requests
         account = get_registry(self.hass).trial(self.hass, credentials)

@@ -29,11 +29,31 @@ CONF_CHARGERS: Final = "chargers"
 
 KIND_WALLBOX_ACCOUNT: Final = "wallbox_account"
 KIND_LOAD_GROUP: Final = "load_group"
+KIND_JUICEBOX: Final = "juicebox"
 
 # Entry data of a load group, beside the name, which is the title.
 CONF_LIMIT: Final = "limit"
 CONF_MEMBERS: Final = "members"
 CONF_WEIGHT: Final = "weight"
+
+# Entry data of the JuiceBoxes: where ChargeKeeper listens, and where the maker's server is.
+CONF_PORTS: Final = "ports"
+CONF_BIND_ADDRESS: Final = "bind_address"
+CONF_UPSTREAM: Final = "upstream"
+CONF_RESOLVER: Final = "resolver"
+
+SUBENTRY_JUICEBOX: Final = "juicebox"
+
+# Data of the subentry of a JuiceBox, beside its name, which is the title.
+CONF_SERIAL: Final = "serial"
+CONF_WIRE_RATING: Final = "wire_rating"
+CONF_LOAD_GROUP_LIMIT: Final = "load_group_limit"
+CONF_IN_MAKER_LOAD_GROUP: Final = "in_maker_load_group"
+CONF_WEEKDAY_START: Final = "weekday_start"
+CONF_WEEKDAY_END: Final = "weekday_end"
+CONF_WEEKEND_START: Final = "weekend_start"
+CONF_WEEKEND_END: Final = "weekend_end"
+CONF_MINIMAL_ENERGY: Final = "minimal_energy"
 
 # Options
 CONF_PREFER: Final = "prefer"

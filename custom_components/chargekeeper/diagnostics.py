@@ -6,9 +6,11 @@ from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.device_registry import DeviceEntry
 
-from .const import CONF_KIND, CONF_LIMIT, KIND_LOAD_GROUP
-from .coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, RuntimeData, charger_identifier
+from .boxes import Boxes
+from .const import CONF_KIND, CONF_LIMIT, KIND_JUICEBOX, KIND_LOAD_GROUP
+from .coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, RuntimeData, charger_identifier, chargers_runtime
 from .core.model import Snapshot
+from .juicebox_entry import juicebox_runtime
 from .load_group import group_runtime
 
 
@@ -16,6 +18,8 @@ async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: ChargeK
     """The account and all its chargers, or a load group and its members; all by their position in the list."""
     if entry.data[CONF_KIND] == KIND_LOAD_GROUP:
         return _group(entry)
+    if entry.data[CONF_KIND] == KIND_JUICEBOX:
+        return _boxes(entry)
     runtime = entry.runtime_data
     return {
         "options": {key: value for key, value in entry.options.items() if isinstance(value, bool | str)},
@@ -31,9 +35,11 @@ async def async_get_device_diagnostics(
     """One charger; for the account's service device the account, for that of a load group the group."""
     if entry.data[CONF_KIND] == KIND_LOAD_GROUP:
         return _group(entry)
-    for coordinator in entry.runtime_data.coordinators.values():
+    for coordinator in chargers_runtime(entry).coordinators.values():
         identity = coordinator.identity
         if charger_identifier(identity.maker, identity.serial) in device.identifiers:
+            if entry.data[CONF_KIND] == KIND_JUICEBOX:
+                return _box(juicebox_runtime(entry).boxes, coordinator)
             return _charger(entry.runtime_data, coordinator)
     return {"account": entry.runtime_data.holdings.account.diagnostics()}
 
@@ -45,6 +51,37 @@ def _group(entry: ConfigEntry) -> dict[str, Any]:
         "allocated": group.view.allocated,
         "headroom": group.view.headroom,
         "members": group.diagnostics(),
+    }
+
+
+def _boxes(entry: ConfigEntry) -> dict[str, Any]:
+    runtime = juicebox_runtime(entry)
+    server = runtime.boxes.server
+    return {
+        "ports": [port for _, port in server.listener.endpoints],
+        "dropped": dict(server.listener.dropped),
+        "waiting": len(server.listener.discovered),
+        "boxes": [_box(runtime.boxes, coordinator) for _, coordinator in sorted(runtime.coordinators.items())],
+    }
+
+
+def _box(boxes: Boxes, coordinator: ChargerCoordinator) -> dict[str, Any]:
+    kept = boxes.kept[coordinator.identity.serial]
+    box, memory = kept.box, kept.box.memory
+    return {
+        "version": memory.version,
+        "firmware": memory.firmware,
+        "mode": box.mode,
+        "server_answers": box.server_answers,
+        "server_error": boxes.server.line_error(box.config.serial),
+        "in_maker_load_group": box.config.in_maker_load_group,
+        "troubles": sorted(box.troubles),
+        "counts": dict(box.counts),
+        "stored_limit": memory.offline,
+        "allowed_now": memory.online,
+        "letters": sorted(box.status.fields) if box.status is not None else [],
+        "snapshot": _snapshot(coordinator.data),
+        **coordinator.keeper.diagnostics(),
     }
 
 

@@ -44,7 +44,7 @@ ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
         for reason in (
             *("no_path", "charger_offline", "unreachable", "timeout", "broken_answer", "server_error", "bad_answer"),
             *("stopping", "restart_unclear", "no_admitted_path", "local_lost", "expired", "paths_failed"),
-            *("linked_unavailable", "linked_timeout", "linked_failed"),
+            *("linked_unavailable", "linked_timeout", "linked_failed", "learning"),
         )
     },
     PathBusy: {
@@ -61,13 +61,14 @@ ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
         "restart_refused": ("restart_refused", Kind.FAILURE),
         "install_refused": ("install_refused", Kind.FAILURE),
     },
-    NotApplicable: {reason: (reason, Kind.VALIDATION) for reason in ("wrong_state", "linked_refused", "paused")},
+    NotApplicable: {reason: (reason, Kind.VALIDATION) for reason in ("wrong_state", "linked_refused", "paused")}
+    | {"learning": ("learning", Kind.FAILURE)},
     NotSaved: {"not_saved": ("not_saved", Kind.FAILURE)},
     Unsupported: {"unsupported": ("unsupported", Kind.VALIDATION), "rejected": ("rejected", Kind.FAILURE)},
     UnsafeRequest: {
         reason: (reason, Kind.VALIDATION)
         for reason in (
-            *("current_too_low", "above_ceiling", "wire_rating_unknown", "no_group_share"),
+            *("current_too_low", "above_ceiling", "wire_rating_unknown", "no_group_share", "load_group"),
             *(f"restart_{refusal}" for refusal in REFUSALS),
             *(f"install_{refusal}" for refusal in REFUSALS),
         )

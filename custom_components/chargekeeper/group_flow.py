@@ -57,6 +57,7 @@ class LoadGroupSteps(ConfigFlow):
     """The part of the config flow that deals with load groups."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._name = ""
         self._limit = 0.0
         self._labels: dict[str, str] = {}

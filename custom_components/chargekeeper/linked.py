@@ -86,8 +86,6 @@ from .core.paths import (
 SUBENTRY_LINKED = "linked"
 
 CONF_MAKER = "maker"
-CONF_SERIAL = "serial"
-
 CONF_STATUS = "status"
 CONF_POWER = "power"
 CONF_CURRENT = "current"

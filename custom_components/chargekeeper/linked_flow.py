@@ -21,7 +21,7 @@ from homeassistant.helpers.selector import (
 from homeassistant.loader import Integration, async_get_integrations
 import voluptuous as vol
 
-from .const import DOMAIN
+from .const import CONF_SERIAL, DOMAIN
 from .coordinator import charger_name
 from .linked import (
     CONF_CHARGE_SWITCH,
@@ -30,7 +30,6 @@ from .linked import (
     CONF_MAKER,
     CONF_POWER,
     CONF_RESTART_BUTTON,
-    CONF_SERIAL,
     CONF_STATUS,
     LINKS,
     MEASURED,

@@ -64,7 +64,7 @@ def group_runtime(entry: ConfigEntry) -> GroupRuntime:
 
 async def async_open_groups(hass: HomeAssistant) -> None:
     """Make all load groups that are enabled, so that their shares bind before any charger is set up."""
-    for entry in hass.config_entries.async_entries(DOMAIN, include_disabled=False):
+    for entry in hass.config_entries.async_entries(DOMAIN, include_ignore=False, include_disabled=False):
         if entry.data[CONF_KIND] == KIND_LOAD_GROUP:
             await _async_open(hass, entry)
 

@@ -14,6 +14,7 @@ from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers.aiohttp_client import async_get_clientsession
 from homeassistant.util.hass_dict import HassKey
 
+from .boxes import Boxes
 from .const import (
     CONF_API_URL,
     CONF_CHARGERS,
@@ -21,16 +22,18 @@ from .const import (
     CONF_PREFER,
     CONF_READ_ONLY,
     CONF_RESTART_WHILE_CHARGING,
+    CONF_SERIAL,
     CONF_SERVER,
     CONF_USER_API_URL,
     DOMAIN,
+    SUBENTRY_JUICEBOX,
 )
 from .core.clock import Clock, SystemClock
 from .core.group import LoadGroup
 from .core.keeper import Keeper, KeeperOptions
 from .core.model import Identity, Maker, Prefer
 from .core.outages import OutageLog
-from .linked import CONF_SERIAL, SUBENTRY_LINKED, LinkedPath
+from .linked import SUBENTRY_LINKED, LinkedPath
 from .storage import EntryStores
 from .wallbox.account import WallboxAccount
 
@@ -62,6 +65,8 @@ class Registry:
     groups: dict[str, LoadGroup] = field(default_factory=dict)
     """Load groups by the unique id of their entry."""
     outages: dict[str, OutageLog] = field(default_factory=dict)
+    boxes: Boxes | None = None
+    """The JuiceBoxes with their sockets."""
     trials: dict[tuple[str, str, str], WallboxAccount] = field(default_factory=dict)
     """Accounts that a config flow tried, or whose entry was removed, by e-mail and hosts: a further try spends from the
     same purses."""
@@ -160,6 +165,8 @@ class Registry:
             await group.stop()
         for account in self.accounts.values():
             await account.stop()
+        if self.boxes is not None:
+            await self.boxes.close()
 
 
 REGISTRY: HassKey[Registry] = HassKey("chargekeeper")
@@ -238,7 +245,12 @@ def entry_key(entry: ConfigEntry) -> str:
 
 def identities(entry: ConfigEntry) -> list[Identity]:
     """The chargers that an entry knows."""
-    return [
+    boxes = [
+        Identity(Maker.JUICEBOX, box.data[CONF_SERIAL], box.title)
+        for box in entry.subentries.values()
+        if box.subentry_type == SUBENTRY_JUICEBOX
+    ]
+    return boxes or [
         Identity(
             maker=Maker.WALLBOX,
             serial=charger["serial"],

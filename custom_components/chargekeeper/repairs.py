@@ -11,8 +11,12 @@ from homeassistant.helpers.dispatcher import async_dispatcher_connect
 
 from .const import CONF_MEMBERS, DOMAIN
 from .coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, charger_name, for_each_charger
+from .core.limits import ceiling
 from .core.model import Maker, Problem
+from .core.paths import NoConnection
 from .errors import local_time
+from .juicebox.box import Box, Trouble
+from .juicebox.listener import PortBusy
 from .linked import LinkedPath
 from .registry import get_registry, known_chargers
 
@@ -21,6 +25,8 @@ OTHER_INTEGRATION = "other_integration"
 GROUP_MEMBER_MISSING = "group_member_missing"
 LINK_BROKEN = "link_broken"
 CLOUD_LOST = "cloud_lost"
+PORT_BUSY = "port_busy"
+ADDRESS_GONE = "address_gone"
 
 CLOUD_LOST_AFTER = 30 * 60.0
 """Seconds of an outage after which the user is told, where chargers have no other path."""
@@ -55,6 +61,38 @@ def follow_links(hass: HomeAssistant, coordinator: ChargerCoordinator, path: Lin
 
     sync()
     return _nothing if path is None else path.listen_health(sync)
+
+
+@callback
+def follow_troubles(hass: HomeAssistant, coordinator: ChargerCoordinator, box: Box) -> Callable[[], None]:
+    """Keep the issues of a JuiceBox as its server sees it; the answer ends it."""
+    serial = coordinator.identity.serial
+
+    @callback
+    def sync() -> None:
+        highest, _ = ceiling(box.limits)
+        placeholders = {
+            "charger": charger_name(hass, coordinator.config_entry, coordinator.identity),
+            "limit": f"{highest or 0:g}",
+            "wire": f"{box.config.wire_rating or 0:g}",
+            "asked": f"{box.memory.served or 0}",
+            "offline": f"{box.memory.offline or 0}",
+        }
+        for trouble in Trouble:
+            _keep(hass, f"{trouble}_{serial}", trouble, placeholders if trouble in box.troubles else None)
+
+    sync()
+    return box.listen(sync)
+
+
+@callback
+def tell_deafness(hass: HomeAssistant, entry: ConfigEntry, error: NoConnection | None) -> None:
+    """Tell why boxes cannot be listened to, or that they are."""
+    busy = isinstance(error, PortBusy)
+    detail = "" if error is None else error.detail
+    _keep(hass, f"{PORT_BUSY}_{entry.entry_id}", PORT_BUSY, {"port": detail} if busy else None)
+    gone = {"address": detail} if error is not None and not busy else None
+    _keep(hass, f"{ADDRESS_GONE}_{entry.entry_id}", ADDRESS_GONE, gone)
 
 
 @callback
@@ -152,8 +190,11 @@ def delete_issues(hass: HomeAssistant, entry: ConfigEntry, serials: Iterable[str
     for serial in serials:
         for problem in Problem:
             ir.async_delete_issue(hass, DOMAIN, _issue_id(problem, serial))
+        for trouble in Trouble:
+            ir.async_delete_issue(hass, DOMAIN, f"{trouble}_{serial}")
         ir.async_delete_issue(hass, DOMAIN, f"{LINK_BROKEN}_{serial}")
     if hass.config_entries.async_get_entry(entry.entry_id) is None:
+        tell_deafness(hass, entry, None)
         ir.async_delete_issue(hass, DOMAIN, _other_issue_id(entry))
         ir.async_delete_issue(hass, DOMAIN, _cloud_issue_id(entry))
 

@@ -1,4 +1,4 @@
-"""What lies on the disk for one entry: journals and purses (synced before anything is sent), snapshots, outages.
+"""What lies on the disk for one entry: journals, purses (synced before anything is sent), boxes, snapshots, outages.
 
 A file that cannot be used is put aside, never overwritten: the entry then goes on from what `entry.data` says.
 """
@@ -29,7 +29,7 @@ ENERGY_INTERVAL = 15 * 60.0
 """Seconds between two savings that carry what only counts up: energies, cost."""
 
 type Stored = dict[str, object]
-"""By serial number for journals and snapshots; for purses whatever the account gave."""
+"""By serial number for journals, snapshots and boxes; for purses whatever the account gave."""
 
 
 class SyncedStore(Store[Stored]):
@@ -68,6 +68,7 @@ class EntryStores:
         self._purses: Store[Stored] = self._store(SyncedStore, "purses", unique_id)
         self._snapshot: Store[Stored] = self._store(Store, "snapshot", unique_id)
         self._outages: Store[Stored] = self._store(Store, "outages", unique_id)
+        self._boxes: Store[Stored] = self._store(SyncedStore, "boxes", unique_id)
         self._outages_to_save: list[dict[str, object]] | None = None
         self._saving_outages = False
         self._loaded = False
@@ -75,6 +76,7 @@ class EntryStores:
         self.snapshots: Stored = {}
         self.purses: Stored | None = None
         self.outages: object = None
+        self.boxes: Stored | None = None
 
     async def load(self) -> None:
         """Read all of them, once. Never raises for what is in the files, or for files that are missing."""
@@ -85,6 +87,7 @@ class EntryStores:
         self.snapshots = _by_serial(await self._read(self._snapshot))
         self.purses = await self._read(self._purses)
         self.outages = (await self._read(self._outages) or {}).get("outages")
+        self.boxes = await self._read(self._boxes)
 
     async def save_journal(self, serial: str, journal: Stored) -> None:
         """Note the journal of one charger; on the disk, synced, when this returns. Raises NotSaved, noting nothing."""
@@ -107,6 +110,15 @@ class EntryStores:
         self.purses = purses
         with suppress(NotSaved):
             await self._purses.async_save(purses)
+
+    async def save_boxes(self, boxes: Stored) -> None:
+        """Note what JuiceBoxes were told; on the disk, synced, when this returns.
+
+        Where that fails they are answered all the same: an older record does less harm than silence.
+        """
+        self.boxes = boxes
+        with suppress(NotSaved):
+            await self._boxes.async_save(boxes)
 
     async def save_snapshots(self, snapshots: Stored) -> None:
         """Note what is known of the chargers; those not mentioned keep what was noted before."""
@@ -139,7 +151,7 @@ class EntryStores:
 
     async def remove(self) -> None:
         """Delete the files."""
-        for store in (self._journal, self._purses, self._snapshot, self._outages):
+        for store in (self._journal, self._purses, self._snapshot, self._outages, self._boxes):
             await store.async_remove()
 
     def _store(self, kind: type[Store[Stored]], name: str, unique_id: str) -> Store[Stored]:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass
 import logging
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from homeassistant.config_entries import SOURCE_USER, ConfigFlowResult
 from homeassistant.core import HomeAssistant, State
@@ -18,6 +18,7 @@ import custom_components.chargekeeper  # noqa: F401 - the loader finds it only w
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.coordinator import ChargeKeeperConfigEntry
 from custom_components.chargekeeper.registry import REGISTRY, Registry
+from tests.integration.boxes import BoxHouse
 from tests.integration.machine import DEPENDENCIES, Machine
 from tests.simulation.clocks import RunClock
 from tests.simulators.clock import VirtualClock
@@ -237,3 +238,20 @@ async def own_house(
     yield house
     if machine.is_on:
         await machine.shut_down()
+
+
+@pytest.fixture
+async def box_house(
+    hass: HomeAssistant, virtual_clock: VirtualClock, socket_enabled: None, hass_storage: dict[str, Any]
+) -> AsyncIterator[BoxHouse]:
+    """Home Assistant with simulated boxes beside it; nothing is left listening at the end."""
+    hass.data[REGISTRY] = Registry(virtual_clock)
+    house = BoxHouse(hass, virtual_clock)
+    yield house
+    for entry in hass.config_entries.async_loaded_entries(DOMAIN):
+        await hass.config_entries.async_unload(entry.entry_id)
+    await house.registry.stop()
+    for sim in house.sims.values():
+        sim.stop()
+    await house.maker.stop()
+    await hass.async_block_till_done()

@@ -37,7 +37,7 @@ from custom_components.chargekeeper.core.clock import Clock
 from custom_components.chargekeeper.registry import REGISTRY, Registry
 
 REGISTRIES = (ar, cr, dr, er, fr, ir, lr, rs)
-DEPENDENCIES = frozenset({"http", "frontend"})
+DEPENDENCIES = frozenset({"http", "frontend", "network"})
 """Count as set up; the browser tests run ChargeKeeper with the real ones."""
 
 

@@ -46,7 +46,7 @@ async def test_an_account_is_added_with_its_chargers(house: House) -> None:
     menu = await house.hass.config_entries.flow.async_init(DOMAIN, context={"source": SOURCE_USER})
     assert menu["type"] is FlowResultType.MENU
     assert menu["step_id"] == "user"
-    assert menu["menu_options"] == ["wallbox_account", "load_group"]
+    assert menu["menu_options"] == ["wallbox_account", "juicebox", "load_group"]
 
     form = await submit(house, menu, {"next_step_id": "wallbox_account"})
     assert form["type"] is FlowResultType.FORM

@@ -9,8 +9,9 @@ from typing import Any
 from homeassistant.util.yaml import load_yaml_dict
 
 import custom_components.chargekeeper
-from custom_components.chargekeeper import linked_flow
+from custom_components.chargekeeper import juicebox_flow, linked_flow
 from custom_components.chargekeeper.binary_sensor import BINARY_SENSORS
+from custom_components.chargekeeper.const import SUBENTRY_JUICEBOX
 from custom_components.chargekeeper.core.model import LIVE_AGE, Prefer, Problem
 from custom_components.chargekeeper.core.paths import ChargerError, PathBusy, PathDown
 from custom_components.chargekeeper.errors import (
@@ -22,8 +23,16 @@ from custom_components.chargekeeper.errors import (
     as_home_assistant_error,
 )
 from custom_components.chargekeeper.event import EVENTS, OUTAGE
+from custom_components.chargekeeper.juicebox.box import Trouble
 from custom_components.chargekeeper.linked import LINKS, SUBENTRY_LINKED
-from custom_components.chargekeeper.repairs import CLOUD_LOST, GROUP_MEMBER_MISSING, LINK_BROKEN, OTHER_INTEGRATION
+from custom_components.chargekeeper.repairs import (
+    ADDRESS_GONE,
+    CLOUD_LOST,
+    GROUP_MEMBER_MISSING,
+    LINK_BROKEN,
+    OTHER_INTEGRATION,
+    PORT_BUSY,
+)
 from custom_components.chargekeeper.sensor import GROUP_SENSORS, SENSORS, SHARE
 
 HOUSE = Path(custom_components.chargekeeper.__file__).parent
@@ -31,6 +40,9 @@ TEXTS: dict[str, Any] = json.loads((HOUSE / "translations" / "en.json").read_tex
 ICONS: dict[str, Any] = json.loads((HOUSE / "icons.json").read_text(encoding="utf-8"))
 SERVICES: dict[str, Any] = load_yaml_dict(HOUSE / "services.yaml")
 PLACEHOLDER = re.compile(r"\{([^}]*)\}")
+HEARD = ("serial", "host", "version", "voltage", "energy", "rating")
+FLOWS = ("config_flow.py", "group_flow.py", "juicebox_flow.py")
+NO_FORM = {"reauth", "integration_discovery", "without_box"}
 WITHOUT_TABLE = {
     "no_account",
     "schedules_left",
@@ -91,9 +103,18 @@ def test_steps_and_issues_name_only_what_they_are_given() -> None:
         "config.step.reauth_confirm": {"email", "retry"},
         "config.step.pausing": {"limit", "places", "order"},
         "config.step.offline_currents": {"limit", "excess"},
+        "config.step.nothing_heard": {"address", "ports", "names", "dropped"},
+        "config.step.box": set(HEARD),
+        "config.progress.wait": {"address", "ports"},
+        "config.flow_title": {"name"},
+        "config.error.port_busy": {"port"},
         "config.error": {"retry", "charger"},
         "entity.sensor.share": {"charger"},
         "options.step.load_group_limit": {"charger"},
+        "config_subentries.juicebox.step.box": set(HEARD),
+        "config_subentries.juicebox.step.reconfigure": {"charger"},
+        "config_subentries.juicebox.step.offline_current": {"charger", "stored", "limit"},
+        "config_subentries.juicebox.abort.no_box_heard": {"names"},
         "config_subentries.linked.step.reconfigure": {"charger"},
         "config_subentries.linked.step.cloud_based": {"entities"},
         "exceptions.no_account": {"entry"},
@@ -101,23 +122,29 @@ def test_steps_and_issues_name_only_what_they_are_given() -> None:
         "issues.other_integration": {"entry"},
         "issues.group_member_missing": {"charger", "group"},
         "issues.cloud_lost": {"since", "chargers"},
+        "issues.unsafe_server": {"charger", "asked", "limit"},
+        "issues.offline_above_wire": {"charger", "offline", "wire"},
+        "issues.port_busy": {"port"},
+        "issues.address_gone": {"address"},
         "issues": {"charger"},
     }
     for path, text in _strings(TEXTS):
-        names = next((names for start, names in given.items() if path.startswith(f".{start}.")), set())
+        names = next((names for start, names in given.items() if f"{path}.".startswith(f".{start}.")), set())
         assert set(PLACEHOLDER.findall(text)) <= names, path
 
 
 def test_every_error_of_the_flow_has_a_text_and_every_text_an_error() -> None:
     keys = {key for keys in FLOW_ERRORS.values() for key in keys.values()} | set(FLOW_UNLISTED.values())
     of_groups = {"name_missing", "no_members", "member_twice", "member_in_group", "member_unknown", "offline_excess"}
-    assert set(TEXTS["config"]["error"]) == keys | {"no_chargers", "invalid_url"} | of_groups
+    of_boxes = {"bad_port", "port_busy", "bad_address", "bad_resolver", "upstream_unknown", "upstream_loop"}
+    of_boxes |= {"window_incomplete", "window_empty"}
+    assert set(TEXTS["config"]["error"]) == keys | {"no_chargers", "invalid_url"} | of_groups | of_boxes
 
 
 def test_every_step_has_texts_for_its_fields() -> None:
     steps = {**TEXTS["config"]["step"], **TEXTS["options"]["step"]}
-    source = "".join((HOUSE / module).read_text(encoding="utf-8") for module in ("config_flow.py", "group_flow.py"))
-    assert set(re.findall(r"async def async_step_(\w+)", source)) - {"reauth"} == set(steps)
+    sources = [(HOUSE / module).read_text(encoding="utf-8").partition("(ConfigSubentryFlow)")[0] for module in FLOWS]
+    assert set(re.findall(r"async def async_step_(\w+)", "".join(sources))) - NO_FORM == set(steps)
     for step in (*TEXTS["config"]["step"].values(), *TEXTS["options"]["step"].values()):
         assert set(step.get("data", {})) == set(step.get("data_description", {}))
         for inner in step.get("sections", {}).values():
@@ -125,7 +152,7 @@ def test_every_step_has_texts_for_its_fields() -> None:
 
 
 def test_every_step_error_and_abort_of_a_subentry_has_a_text_and_every_text_one() -> None:
-    assert set(TEXTS["config_subentries"]) == {SUBENTRY_LINKED}
+    assert set(TEXTS["config_subentries"]) == {SUBENTRY_JUICEBOX, SUBENTRY_LINKED}
     texts = TEXTS["config_subentries"][SUBENTRY_LINKED]
     assert set(texts) == {"entry_type", "initiate_flow", "step", "error", "abort"}
     assert set(texts["initiate_flow"]) == {"user", "reconfigure"}
@@ -139,8 +166,22 @@ def test_every_step_error_and_abort_of_a_subentry_has_a_text_and_every_text_one(
         assert set(texts["step"][step].get("data_description", {})) == fields
 
 
+def test_every_step_error_and_abort_of_a_box_has_a_text_and_every_text_one() -> None:
+    texts = TEXTS["config_subentries"][SUBENTRY_JUICEBOX]
+    source = Path(juicebox_flow.__file__).read_text(encoding="utf-8").partition("class JuiceBoxSubentryFlow")[2]
+    assert set(re.findall(r"async def async_step_(\w+)", source)) == set(texts["step"])
+    aborts = set(re.findall(r'reason="(\w+)"', source)) | {"box_known", "too_many_boxes", "reconfigure_successful"}
+    assert aborts == set(texts["abort"])
+    errors = set(re.findall(r'errors\[.+\] = "(\w+)"', source)) | set(juicebox_flow.OFFLINE_ERRORS)
+    assert errors == set(texts["error"])
+    box = set(map(str, juicebox_flow.BOX_SCHEMA.schema))
+    for step, fields in {"box": box, "settings": box | {"host"}, "offline_current": {"amps", "accept"}}.items():
+        assert set(texts["step"][step]["data"]) == set(texts["step"][step]["data_description"]) == fields
+    assert set(TEXTS["config"]["step"]["box"]["data"]) == box
+
+
 def test_every_issue_has_a_text_and_every_text_an_issue() -> None:
-    issues = {problem.value for problem in Problem}
+    issues = {issue.value for issue in (*Problem, *Trouble)} | {PORT_BUSY, ADDRESS_GONE}
     assert set(TEXTS["issues"]) == issues | {OTHER_INTEGRATION, GROUP_MEMBER_MISSING, CLOUD_LOST, LINK_BROKEN}
 
 

@@ -123,8 +123,10 @@ class Router:
 
         Raises:
             Unsupported: no path can do that with this charger.
-            PathDown: `no_admitted_path` as `admit` raises it; `charger_offline` in the cloud, or since nothing is
-                heard of a box; `local_lost` where only another local path is admitted; else `no_path`, with the ISO time since when the cloud is lost as detail.
+            PathDown: `no_admitted_path` as `admit` raises it; `charger_offline` in the cloud, or where nothing is
+                heard of a box; `local_lost` where only another local path is admitted; else `no_path`, with the ISO
+                time since when the cloud is lost as detail.
+                since when the cloud is lost as detail.
         """
         if route := self.route(capability):
             return route

@@ -40,6 +40,12 @@ class Memory:
     override: bool = False
     offline_changed_at: datetime | None = None
 
+    @property
+    def vital(self) -> tuple[object, ...]:
+        """What must not be lost in a power cut; the rest may be some minutes old."""
+        told = (self.pinned, self.version, self.offline, self.kept, self.charging_current, self.paused, self.override)
+        return (*told, self.offline_changed_at)
+
     def export(self) -> dict[str, object]:
         """As JSON."""
         moments = {"commanded_at": self.commanded_at, "offline_changed_at": self.offline_changed_at}

@@ -51,6 +51,10 @@ class JuiceBoxServer:
             NoConnection: `bad_address`; nothing has changed.
         """
         self.listener.open(address, ports)
+        self.serve(upstream)
+
+    def serve(self, upstream: UpstreamConfig | None) -> None:
+        """Have another server of the maker's from now on, or none; before boxes are added, it is theirs at once."""
         if upstream != self._upstream:
             self._upstream = upstream
             for serial, box in self.boxes.items():
@@ -160,11 +164,14 @@ class JuiceBoxServer:
             box.from_server(data)
 
     def _is_ours(self, peer: Address) -> bool:
-        """Whether we would send to ourselves."""
-        return any(
-            port == peer[1] and (host == peer[0] or (host == ANY_ADDRESS and _is_local(peer)))
-            for host, port in self.listener.endpoints
-        )
+        return leads_to(peer, self.listener.endpoints)
+
+
+def leads_to(peer: Address, endpoints: Iterable[Address]) -> bool:
+    """Whether what is sent to an address of a server would arrive at one of these endpoints of ours."""
+    return any(
+        port == peer[1] and (host == peer[0] or (host == ANY_ADDRESS and _is_local(peer))) for host, port in endpoints
+    )
 
 
 def _is_local(peer: Address) -> bool:

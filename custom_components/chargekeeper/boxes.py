@@ -1,0 +1,161 @@
+"""The JuiceBoxes of this Home Assistant: their server with its sockets, their keepers and paths, what is stored.
+
+All of it outlives reloads: between two statuses nothing is lost, and a box does not notice.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from homeassistant.core import CoreState, HomeAssistant, callback
+
+from .core.clock import Clock
+from .core.keeper import Keeper, KeeperOptions
+from .core.model import Maker
+from .juicebox.box import Box, BoxConfig
+from .juicebox.path import JuiceBoxPath, MakersServerPath
+from .juicebox.resolver import NameServer, Resolver, SystemResolver
+from .juicebox.server import JuiceBoxServer
+from .juicebox.upstream import UpstreamConfig
+from .storage import EntryStores
+
+SAVE_INTERVAL = 15 * 60.0
+"""Seconds between two savings of what may be that old after a power cut; what may not is saved when it changes."""
+
+RELOAD_PATIENCE = 60.0
+"""Seconds for which boxes are served while their entry is not set up: a reload takes less."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptBox:
+    """A box with what keeps it; the paths hear of it also while its entry is reloaded."""
+
+    box: Box
+    keeper: Keeper
+    udp: JuiceBoxPath
+    server: MakersServerPath
+
+
+class Boxes:
+    """All boxes.
+
+    Args:
+        hass: Home Assistant.
+        clock: time.
+        stores: loaded; what was known of the boxes, and where it is saved.
+    """
+
+    def __init__(self, hass: HomeAssistant, clock: Clock, stores: EntryStores) -> None:
+        self._hass = hass
+        self._clock = clock
+        self.stores = stores
+        self.server = JuiceBoxServer(clock, stores.boxes)
+        self.kept: dict[str, KeptBox] = {}
+        self._upstream: tuple[object, UpstreamConfig | None] = (None, None)
+        self._vital: dict[str, tuple[object, ...]] = {}
+        self._unsaved = self._saving = False
+        self._cancel_save = clock.call_later(SAVE_INTERVAL, self._save_due)
+        self._cancel_close: Callable[[], None] | None = None
+        self.server.on_change = self._changed
+
+    @callback
+    def serve(self, upstream: Mapping[str, object]) -> None:
+        """Have the maker's server that the user named; one that is the same is not judged anew."""
+        if self._upstream[0] != upstream:
+            self._upstream = upstream, upstream_config(self._clock, upstream)
+            self.server.serve(self._upstream[1])
+
+    @callback
+    def take(self, config: BoxConfig, keepers: Mapping[tuple[Maker, str], Keeper]) -> KeptBox:
+        """Take a box, or its new settings; `keepers` has the keeper that it may have had before. Nothing begins yet."""
+        serial, kept = config.serial, self.kept.get(config.serial)
+        box = self.server.add(config)
+        if kept is None:
+            udp, server = JuiceBoxPath(box, self._clock), MakersServerPath(box, self._clock)
+            keeper = keepers.get(udp.identity.key) or self._keeper(udp)
+            kept = self.kept[serial] = KeptBox(box, keeper, udp, server)
+        kept.keeper.identity = kept.udp.identity
+        kept.keeper.add_path(kept.udp)
+        if self._upstream[1] is not None:
+            kept.keeper.add_path(kept.server)
+        return kept
+
+    def _keeper(self, udp: JuiceBoxPath) -> Keeper:
+        serial, stores = udp.identity.serial, self.stores
+        keeper = Keeper(udp.identity, self._clock, KeeperOptions(), partial(stores.save_journal, serial))
+        keeper.restore(stores.snapshots.get(serial), stores.journals.get(serial))
+        return keeper
+
+    async def forget(self, serial: str) -> None:
+        """Give a box up for good."""
+        kept = self.kept.pop(serial, None)
+        if kept is not None:
+            kept.udp.close()
+            kept.server.close()
+        self.server.remove(serial)
+        await self.stores.forget(serial)
+
+    @callback
+    def close_later(self, close: Callable[[], None]) -> None:
+        """The entry is not set up now: `close` unless it is again soon."""
+        self._cancel_close = self._clock.call_later(RELOAD_PATIENCE, close)
+
+    @callback
+    def stay(self) -> None:
+        """The entry is set up again."""
+        if self._cancel_close is not None:
+            self._cancel_close()
+            self._cancel_close = None
+
+    async def close(self) -> None:
+        """Send nothing any more; boxes go on as they were told last."""
+        self.stay()
+        self._cancel_save()
+        for kept in self.kept.values():
+            kept.udp.close()
+            kept.server.close()
+        await self.server.close()
+
+    # What is saved
+
+    async def save(self) -> None:
+        """Save all that is known of the boxes."""
+        self._unsaved = False
+        await self.stores.save_boxes(self.server.export())
+
+    def _changed(self) -> None:
+        vital = {serial: box.memory.vital for serial, box in self.server.boxes.items()}
+        if vital != self._vital:
+            self._vital = vital
+            self._save_soon()
+
+    def _save_due(self) -> None:
+        self._cancel_save = self._clock.call_later(SAVE_INTERVAL, self._save_due)
+        self._save_soon()
+
+    def _save_soon(self) -> None:
+        self._unsaved = True
+        if not self._saving and self._hass.state is not CoreState.stopping:
+            self._saving = True
+            self._hass.async_create_task(self._save(), "chargekeeper boxes")
+
+    async def _save(self) -> None:
+        try:
+            while self._unsaved:
+                await self.save()
+        finally:
+            self._saving = False
+
+
+def upstream_config(clock: Clock, upstream: Mapping[str, object]) -> UpstreamConfig | None:
+    """The maker's server as the user named it; None where he named none."""
+    host, port = upstream.get("host"), upstream.get("port")
+    if not host or not isinstance(port, int):
+        return None
+    return UpstreamConfig(host=str(host), port=port, resolver=resolver(clock, upstream))
+
+
+def resolver(clock: Clock, upstream: Mapping[str, object]) -> Resolver:
+    """Who is asked for the address of the maker's server: the name server that the user chose, else the system."""
+    chosen = upstream.get("resolver")
+    return NameServer(clock, str(chosen)) if chosen else SystemResolver()

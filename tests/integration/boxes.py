@@ -1,0 +1,160 @@
+"""JuiceBoxes in tests: simulated boxes and their maker's server on loopback, around a real Home Assistant."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from homeassistant.config_entries import SOURCE_RECONFIGURE, SOURCE_USER, ConfigEntry, ConfigFlowResult, ConfigSubentry
+from homeassistant.core import HomeAssistant, State
+from homeassistant.data_entry_flow import FlowResultType
+from homeassistant.helpers import entity_registry as er, issue_registry as ir
+
+from custom_components.chargekeeper.const import DOMAIN
+from custom_components.chargekeeper.juicebox.box import Box
+from custom_components.chargekeeper.registry import REGISTRY, Registry
+from tests.juicebox.rig import free_ports
+from tests.simulators.clock import VirtualClock
+from tests.simulators.juicebox import JuiceBox
+from tests.simulators.juicebox_server import JuiceBoxServer, Unit
+from tests.simulators.juicebox_wire import Wire
+
+ADDRESS = "127.0.0.1"
+FIRST, SECOND = "0910000000000000000000000001", "0910000000000000000000000002"
+DETAILS = {"name": "Garage", "wire_rating": 32, "in_maker_load_group": False}
+ALL_DAY = {"weekday_start": "22:00:00", "weekday_end": "06:00:00"}
+
+
+@dataclass
+class BoxHouse:
+    """Home Assistant, boxes, and their maker's server, which knows the first two boxes and starts when a test does."""
+
+    hass: HomeAssistant
+    clock: VirtualClock
+    ports: tuple[int, ...] = field(default_factory=lambda: free_ports(2))
+
+    def __post_init__(self) -> None:
+        self.units = [Unit(serial=serial, wire_rating=32, stored=16) for serial in (FIRST, SECOND)]
+        self.maker = JuiceBoxServer(self.clock, self.units)
+        self.sims: dict[str, JuiceBox] = {}
+
+    @property
+    def registry(self) -> Registry:
+        """ChargeKeeper's registry."""
+        return self.hass.data[REGISTRY]
+
+    @property
+    def entry(self) -> ConfigEntry:
+        """The one entry of boxes."""
+        entries = self.hass.config_entries.async_entries(DOMAIN)
+        [entry] = (entry for entry in entries if entry.data.get("kind") == "juicebox")
+        return entry
+
+    def box(self, serial: str = FIRST) -> Box:
+        """A box as it is served."""
+        assert self.registry.boxes is not None
+        return self.registry.boxes.server.boxes[serial]
+
+    def power_up(self, serial: str = FIRST, *, plugged: bool = True, wire: Wire = Wire.V09U) -> JuiceBox:
+        """A box begins to report, to the first port."""
+        host = f"127.0.0.{len(self.sims) + 2}"
+        sim = JuiceBox(
+            clock=self.clock, serial=serial, server=(ADDRESS, self.ports[0]), host=host, wire=wire, stored=16
+        )
+        self.sims[serial] = sim
+        if plugged:
+            sim.plug_in()
+        sim.start()
+        return sim
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass for everybody."""
+        await self.hass.async_block_till_done()
+        await self.clock.advance(seconds)
+        await self.hass.async_block_till_done()
+
+    def listening(self, **changed: object) -> dict[str, object]:
+        """What a user enters: where to listen, and the maker's server where it runs."""
+        upstream: dict[str, object] = {"port": 8042}
+        if self.maker._transport is not None:
+            upstream = {"host": self.maker.address[0], "port": self.maker.address[1]}
+        ports = [str(port) for port in self.ports]
+        return {"ports": ports, "bind_address": ADDRESS, "upstream": upstream, **changed}
+
+    async def begin(self) -> ConfigFlowResult:
+        """Go through the menu to the first form."""
+        menu = await self.hass.config_entries.flow.async_init(DOMAIN, context={"source": SOURCE_USER})
+        return await self.submit(menu, {"next_step_id": "juicebox"})
+
+    async def submit(self, form: Mapping[str, Any], data: Mapping[str, object] | None = None) -> ConfigFlowResult:
+        """Answer a form."""
+        result = await self.hass.config_entries.flow.async_configure(
+            form["flow_id"], None if data is None else dict(data)
+        )
+        await self.hass.async_block_till_done()
+        return result
+
+    async def wait(self, progress: Mapping[str, Any], seconds: float = 101) -> Any:
+        """Wait with the flow; what it shows then."""
+        assert progress["type"] is FlowResultType.SHOW_PROGRESS, progress
+        await self.pass_time(seconds)
+        return await self.hass.config_entries.flow.async_configure(progress["flow_id"])
+
+    async def add(self, serial: str = FIRST, **details: object) -> ConfigEntry:
+        """A box reports, and the user adds it with the entry."""
+        if serial not in self.sims:
+            self.power_up(serial)
+        form = await self.wait(await self.submit(await self.begin(), self.listening()))
+        assert form["step_id"] == "box", form
+        result = await self.submit(form, {**DETAILS, **details})
+        assert result["type"] is FlowResultType.CREATE_ENTRY, result
+        return self.entry
+
+    def offers(self) -> list[Any]:
+        """The flows that offer boxes."""
+        flows = self.hass.config_entries.flow.async_progress_by_handler(DOMAIN)
+        return [flow for flow in flows if flow["context"]["source"] == "integration_discovery"]
+
+    def subentry(self, serial: str = FIRST) -> ConfigSubentry:
+        """The subentry of a box."""
+        return next(each for each in self.entry.subentries.values() if each.unique_id == serial)
+
+    async def begin_subentry(self, serial: str | None = None) -> Any:
+        """Begin to add a box, or to change one."""
+        context: Any = {"source": SOURCE_USER}
+        if serial is not None:
+            context = {"source": SOURCE_RECONFIGURE, "subentry_id": self.subentry(serial).subentry_id}
+        return await self.hass.config_entries.subentries.async_init((self.entry.entry_id, "juicebox"), context=context)
+
+    async def submit_subentry(self, form: Mapping[str, Any], data: Mapping[str, object]) -> Any:
+        """Answer a form of a subentry."""
+        result = await self.hass.config_entries.subentries.async_configure(form["flow_id"], dict(data))
+        await self.hass.async_block_till_done()
+        return result
+
+    def entity_id(self, platform: str, key: str, serial: str = FIRST) -> str | None:
+        """The entity of a box."""
+        return er.async_get(self.hass).async_get_entity_id(platform, DOMAIN, f"juicebox_{serial}_{key}")
+
+    def state(self, platform: str, key: str, serial: str = FIRST) -> State:
+        """The state of an entity of a box, which must exist."""
+        state = self.hass.states.get(self.entity_id(platform, key, serial) or "")
+        assert state is not None, f"no state of {platform} {key}"
+        return state
+
+    def value(self, key: str, serial: str = FIRST) -> str:
+        """What a sensor shows."""
+        return self.state("sensor", key, serial).state
+
+    async def call(self, domain: str, service: str, key: str, /, **data: object) -> None:
+        """Call an action on an entity of the first box; it may take until the second status after it."""
+        target = {"entity_id": self.entity_id(domain, key)}
+        action = self.hass.services.async_call(domain, service, data, target=target, blocking=True)
+        task = self.hass.loop.create_task(action)
+        await self.clock.advance_until(task.done, within=120)
+        await task
+        await self.hass.async_block_till_done()
+
+    def issues(self) -> set[str]:
+        """The keys of the repairs that are shown."""
+        found = ir.async_get(self.hass).issues.values()
+        return {str(issue.translation_key) for issue in found if issue.domain == DOMAIN and issue.active}

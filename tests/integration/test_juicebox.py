@@ -1,0 +1,358 @@
+"""JuiceBoxes in Home Assistant: shown, commanded, kept when their server dies, and unaware of reloads and restarts."""
+
+import json
+from pathlib import Path
+import socket
+from typing import Any
+
+from homeassistant.config_entries import ConfigEntryDisabler
+from homeassistant.const import STATE_UNAVAILABLE, STATE_UNKNOWN
+from homeassistant.exceptions import HomeAssistantError
+from homeassistant.helpers import device_registry as dr, entity_registry as er
+import pytest
+
+from custom_components.chargekeeper.const import DOMAIN
+from custom_components.chargekeeper.core.model import Maker
+from custom_components.chargekeeper.diagnostics import (
+    async_get_config_entry_diagnostics,
+    async_get_device_diagnostics,
+)
+from custom_components.chargekeeper.juicebox.box import Mode
+from custom_components.chargekeeper.system_health import _info
+from tests.integration.machine import Machine
+from tests.simulation.clocks import RunClock
+from tests.simulators.clock import VirtualClock
+from tests.simulators.juicebox import Car, JuiceBox
+from tests.simulators.juicebox_server import Day, Schedule, Trouble as ServerTrouble
+from tests.simulators.juicebox_wire import Wire
+
+from .boxes import ADDRESS, ALL_DAY, FIRST, SECOND, BoxHouse
+
+
+async def with_server(box_house: BoxHouse, **details: Any) -> JuiceBox:
+    """A box that its maker's server commands."""
+    await box_house.maker.start()
+    await box_house.add(**details)
+    await box_house.pass_time(31)
+    return box_house.sims[FIRST]
+
+
+async def alone(box_house: BoxHouse, **details: Any) -> JuiceBox:
+    """A box that only we command, since its stored limit has shown."""
+    await box_house.add(**details)
+    await box_house.pass_time(400)
+    return box_house.sims[FIRST]
+
+
+async def test_all_that_a_box_shows_becomes_entities_of_its_subentry(box_house: BoxHouse) -> None:
+    sim = await with_server(box_house)
+    box_house.units[0].limit = 12
+    await box_house.pass_time(60)
+    shown = {key: box_house.value(key) for key in ("status", "connection_path", "wire_rating", "offline_current")}
+    assert shown == {"status": "charging", "connection_path": "cloud", "wire_rating": "32.0", "offline_current": "16.0"}
+    assert float(box_house.value("current")) == 12.0
+    assert float(box_house.value("power")) == pytest.approx(sim.watts, rel=0.01)
+    assert float(box_house.value("lifetime_energy")) == pytest.approx(sim.lifetime_wh / 1000, abs=0.05)
+    assert box_house.state("binary_sensor", "cloud").state == "on"
+    assert box_house.state("binary_sensor", "local").state == "on"
+    assert box_house.state("binary_sensor", "car_connected").state == "on"
+    registry = er.async_get(box_house.hass)
+    entities = er.async_entries_for_config_entry(registry, box_house.entry.entry_id)
+    assert {entity.config_subentry_id for entity in entities} == {box_house.subentry().subentry_id}
+    off = {entity.translation_key for entity in entities if entity.disabled_by is not None}
+    assert {"grid_frequency", "power_factor", "voltage"} <= off
+    assert sum(entity.disabled_by is None for entity in entities) <= 25
+    assert box_house.entity_id("button", "restart") is None, "no box can be restarted over the network"
+    device = dr.async_get(box_house.hass).async_get_device_by_identifier(
+        (DOMAIN, f"juicebox_{FIRST}"), box_house.entry.entry_id
+    )
+    assert device is not None
+    assert (device.name, device.manufacturer, device.serial_number) == ("Garage", "JuiceBox", FIRST)
+    assert device.config_subentry_id == box_house.subentry().subentry_id
+
+
+async def test_grid_frequency_and_power_factor_can_be_shown(box_house: BoxHouse) -> None:
+    await with_server(box_house)
+    registry = er.async_get(box_house.hass)
+    for key in ("grid_frequency", "power_factor"):
+        registry.async_update_entity(box_house.entity_id("sensor", key) or "", disabled_by=None)
+    await box_house.hass.config_entries.async_reload(box_house.entry.entry_id)
+    await box_house.pass_time(31)
+    assert (box_house.value("grid_frequency"), box_house.value("power_factor")) == ("59.99", "0.996")
+
+
+async def test_the_server_dies_and_returns(box_house: BoxHouse) -> None:
+    sim = await with_server(box_house)
+    assert box_house.box().mode is Mode.RELAY
+    sim.fallbacks = 0
+    await box_house.maker.set_trouble(ServerTrouble.DEAD)
+    await box_house.pass_time(120)
+    assert (box_house.box().mode, box_house.state("binary_sensor", "cloud").state) == (Mode.KEEP, "off")
+    assert box_house.value("connection_path") == "udp"
+    assert box_house.state("event", "connection").attributes["event_type"] == "taken_over"
+    await box_house.pass_time(3600)
+    assert (box_house.value("status"), sim.fallbacks, sim.writes) == ("charging", 0, 0)
+    assert box_house.value("offline_current") == "16.0"
+    await box_house.maker.set_trouble(ServerTrouble.NONE)
+    await box_house.pass_time(180)
+    assert (box_house.box().mode, box_house.state("binary_sensor", "cloud").state) == (Mode.RELAY, "on")
+
+
+async def test_current_pause_and_override_without_a_server(box_house: BoxHouse) -> None:
+    sim = await alone(box_house, **ALL_DAY)  # it is noon, on a weekday
+    await box_house.pass_time(400)
+    assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0)
+    assert box_house.value("next_window") != STATE_UNKNOWN
+    await box_house.call("switch", "turn_on", "tou_override")
+    await box_house.pass_time(60)
+    assert (box_house.value("status"), sim.amperes) == ("charging", 16)
+    assert box_house.state("switch", "tou_override").attributes["applied"] is True
+    await box_house.call("number", "set_value", "charging_current", value=10)
+    await box_house.pass_time(31)
+    assert sim.amperes == 10
+    with pytest.raises(HomeAssistantError):
+        await box_house.call("number", "set_value", "charging_current", value=40)
+    await box_house.call("switch", "turn_off", "tou_override")
+    await box_house.pass_time(400)
+    assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0)
+
+
+async def test_what_a_box_that_is_not_known_yet_refuses(box_house: BoxHouse) -> None:
+    await box_house.add()
+    await box_house.pass_time(31)
+    with pytest.raises(HomeAssistantError) as refused:
+        await box_house.call("number", "set_value", "charging_current", value=10)
+    assert refused.value.translation_key == "learning"
+
+
+async def test_an_override_against_a_load_group_of_the_maker_is_refused(box_house: BoxHouse) -> None:
+    night = Day(start=22 * 60, end=6 * 60)
+    box_house.units[0].schedule = Schedule(custom=True, weekday=night, weekend=night)
+    await with_server(box_house, in_maker_load_group=True)
+    assert box_house.value("status") == "waiting_schedule"
+    with pytest.raises(HomeAssistantError) as refused:
+        await box_house.call("switch", "turn_on", "tou_override")
+    assert refused.value.translation_key == "load_group"
+
+
+async def test_a_reload_is_not_noticed_by_a_box(box_house: BoxHouse) -> None:
+    sim = await alone(box_house)
+    sim.unanswered = 0
+    statuses = sim.statuses
+    for _ in range(4):
+        await box_house.hass.config_entries.async_reload(box_house.entry.entry_id)
+        assert box_house.value("status") == "charging"
+        await box_house.pass_time(7)
+    assert sim.statuses > statuses
+    assert (sim.unanswered, sim.slowest_answer < 1) == (0, True)
+
+
+async def test_boxes_are_served_for_a_minute_without_their_entry(box_house: BoxHouse) -> None:
+    sim = await alone(box_house)
+    await box_house.hass.config_entries.async_unload(box_house.entry.entry_id)
+    sim.unanswered = 0
+    await box_house.pass_time(50)
+    assert sim.unanswered == 0
+    await box_house.pass_time(60)
+    assert sim.unanswered > 0
+    assert box_house.registry.boxes is None
+    await box_house.hass.config_entries.async_setup(box_house.entry.entry_id)
+    await box_house.pass_time(31)
+    assert (box_house.box().mode, box_house.value("status")) == (Mode.KEEP, "charging")
+
+
+async def test_a_disabled_entry_listens_no_more(box_house: BoxHouse) -> None:
+    await box_house.add()
+    await box_house.hass.config_entries.async_set_disabled_by(box_house.entry.entry_id, ConfigEntryDisabler.USER)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((ADDRESS, box_house.ports[0]))
+
+
+async def test_a_box_that_is_removed_is_forgotten_and_offered_anew(box_house: BoxHouse) -> None:
+    await alone(box_house)
+    subentry = box_house.subentry()
+    box_house.hass.config_entries.async_remove_subentry(box_house.entry, subentry.subentry_id)
+    await box_house.pass_time(1)
+    assert (Maker.JUICEBOX, FIRST) not in box_house.registry.keepers
+    assert er.async_entries_for_config_entry(er.async_get(box_house.hass), box_house.entry.entry_id) == []
+    await box_house.pass_time(61)
+    assert len(box_house.offers()) == 1
+
+
+async def test_the_entry_is_removed_with_all_it_left(box_house: BoxHouse, hass_storage: dict[str, Any]) -> None:
+    await alone(box_house)
+    assert f"{DOMAIN}.boxes.juicebox" in hass_storage
+    await box_house.hass.config_entries.async_remove(box_house.entry.entry_id)
+    assert [key for key in hass_storage if key.startswith(f"{DOMAIN}.")] == []
+    assert (box_house.registry.boxes, box_house.registry.keepers, box_house.issues()) == (None, {}, set())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((ADDRESS, box_house.ports[0]))
+
+
+async def test_the_device_of_a_box_goes_with_its_subentry_only(box_house: BoxHouse) -> None:
+    from custom_components.chargekeeper import async_remove_config_entry_device
+
+    await box_house.add()
+    device = dr.async_get(box_house.hass).async_get_device_by_identifier(
+        (DOMAIN, f"juicebox_{FIRST}"), box_house.entry.entry_id
+    )
+    assert device is not None
+    assert not await async_remove_config_entry_device(box_house.hass, box_house.entry, device)
+
+
+async def test_a_port_that_is_taken_at_the_start_is_named_and_tried_again(box_house: BoxHouse) -> None:
+    await box_house.add()
+    entry_id = box_house.entry.entry_id
+    await box_house.hass.config_entries.async_unload(entry_id)
+    await box_house.pass_time(61)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((ADDRESS, box_house.ports[1]))
+        await box_house.hass.config_entries.async_setup(entry_id)
+        assert box_house.value("wire_rating") == "32.0"
+        assert box_house.issues() == {"port_busy"}
+        await box_house.pass_time(31)
+        assert box_house.issues() == {"port_busy"}
+    await box_house.pass_time(31)
+    assert box_house.issues() == set()
+    await box_house.pass_time(31)
+    assert box_house.value("status") == "charging"
+
+
+async def test_an_address_that_is_gone_is_named(box_house: BoxHouse) -> None:
+    await box_house.add()
+    entry = box_house.entry
+    box_house.hass.config_entries.async_update_entry(entry, data={**entry.data, "bind_address": "192.0.2.1"})
+    await box_house.pass_time(1)
+    assert box_house.issues() == {"address_gone"}
+
+
+async def test_troubles_of_a_box_are_repairs_that_go_by_themselves(box_house: BoxHouse) -> None:
+    sim = await with_server(box_house)
+    box_house.maker.unsafe = 48
+    await box_house.maker.set_trouble(ServerTrouble.UNSAFE_CURRENT)
+    await box_house.pass_time(31)
+    assert box_house.issues() == {"unsafe_server"}
+    assert sim.commands[-1].command.online == 32
+    await box_house.maker.set_trouble(ServerTrouble.NONE)
+    await box_house.pass_time(31)
+    assert box_house.issues() == set()
+    sim.encrypts = True
+    await box_house.pass_time(31)
+    assert box_house.issues() == {"encrypted"}
+
+
+async def test_nothing_live_is_shown_of_a_silent_box(box_house: BoxHouse) -> None:
+    sim = await alone(box_house)
+    sim.wifi = False
+    await box_house.pass_time(130)
+    assert (box_house.value("status"), box_house.value("power")) == ("offline", STATE_UNAVAILABLE)
+    assert (box_house.value("wire_rating"), box_house.value("offline_current")) == ("32.0", "16.0")
+    with pytest.raises(HomeAssistantError) as refused:
+        await box_house.call("number", "set_value", "charging_current", value=10)
+    assert refused.value.translation_key == "charger_offline"
+
+
+async def test_diagnostics_name_no_box_and_no_place(box_house: BoxHouse) -> None:
+    await with_server(box_house)
+    entry: Any = box_house.entry
+    found = await async_get_config_entry_diagnostics(box_house.hass, entry)
+    [box] = found["boxes"]
+    assert (box["mode"], box["version"], box["stored_limit"]) == ("relay", "09u", 16)
+    assert found["ports"] == list(box_house.ports)
+    device = dr.async_get(box_house.hass).async_get_device_by_identifier((DOMAIN, f"juicebox_{FIRST}"), entry.entry_id)
+    assert device is not None
+    of_device = await async_get_device_diagnostics(box_house.hass, entry, device)
+    assert of_device["letters"] == box["letters"]
+    text = json.dumps([found, of_device])
+    assert not any(secret in text for secret in (FIRST, "127.0.0", "Garage"))
+    assert (await _info(box_house.hass))["chargers"] == 1
+
+
+async def test_the_time_zone_of_the_house_counts(box_house: BoxHouse) -> None:
+    await alone(box_house, weekend_start="22:00:00", weekend_end="06:00:00")
+    await box_house.hass.config.async_update(time_zone="Europe/Lisbon")
+    await box_house.pass_time(1)
+    config = box_house.box().config
+    assert config.zone == "Europe/Lisbon"
+    weekday, weekend = config.schedule
+    assert (weekday.start, weekday.end, weekend.zone) == (weekday.end, weekday.start, "Europe/Lisbon")
+    await box_house.pass_time(60)
+    assert box_house.value("status") == "charging", "days without a window are free"
+
+
+async def test_a_load_group_binds_a_box_through_reloads(box_house: BoxHouse) -> None:
+    sim = await alone(box_house)
+    flows = box_house.hass.config_entries.flow
+    menu = await flows.async_init(DOMAIN, context={"source": "user"})
+    form = await box_house.submit(menu, {"next_step_id": "load_group"})
+    form = await box_house.submit(form, {"name": "Circuit", "limit": 10})
+    form = await box_house.submit(form, {"members": [f"juicebox_{FIRST}"]})
+    while form["type"] == "form":
+        form = await box_house.submit(form, {"accept": True})
+    await box_house.pass_time(62)
+    assert (box_house.value("load_group_limit"), sim.amperes) == ("10.0", 10)
+    drawn = {sim.amperes}
+    for _ in range(3):
+        await box_house.hass.config_entries.async_reload(box_house.entry.entry_id)
+        await box_house.pass_time(11)
+        drawn.add(sim.amperes)
+    assert drawn == {10}
+    await box_house.hass.config_entries.async_remove(form["result"].entry_id)
+    await box_house.pass_time(1)
+    assert box_house.box().share is None
+
+
+async def test_old_boxes_are_shown_and_not_commanded(box_house: BoxHouse) -> None:
+    box_house.power_up(wire=Wire.LEGACY)
+    await box_house.add()
+    await box_house.pass_time(400)
+    assert box_house.value("status") == "charging"
+    assert box_house.box().mode is Mode.LEARNING
+    menu = await box_house.begin_subentry(FIRST)
+    form = await box_house.submit_subentry(menu, {"next_step_id": "offline_current"})
+    assert form["type"] == "form"
+
+
+async def test_a_restart_and_a_power_cut_are_not_noticed_by_a_box(
+    tmp_path: Path, virtual_clock: VirtualClock, socket_enabled: None
+) -> None:
+    machine = Machine(tmp_path)
+    house = BoxHouse(await machine.boot(RunClock(virtual_clock, ahead=0.0)), virtual_clock)
+    await house.maker.start()
+    await house.add(**ALL_DAY)
+    await house.pass_time(31)
+    sim = house.sims[FIRST]
+    await house.maker.set_trouble(ServerTrouble.DEAD)
+    await house.pass_time(200)
+    await house.call("switch", "turn_on", "tou_override")
+    await house.call("number", "set_value", "charging_current", value=9)
+    await house.pass_time(31)
+    assert sim.amperes == 9
+    for run, stop in enumerate((machine.shut_down, machine.lose_power), start=1):
+        await stop()
+        sim.fallbacks, before = 0, sim.writes
+        await virtual_clock.advance(60)
+        house.hass = await machine.boot(RunClock(virtual_clock, ahead=10_000.0 * run))
+        assert house.value("offline_current") == "16.0"
+        assert house.state("switch", "tou_override").state == "on"
+        await house.pass_time(31)
+        assert (sim.amperes, sim.fallbacks, sim.writes - before) == (9, 0, 0)
+        assert house.box().mode is Mode.KEEP
+    await machine.shut_down()
+    sim.stop()
+    await house.maker.stop()
+
+
+async def test_two_boxes_share_one_listener(box_house: BoxHouse) -> None:
+    await with_server(box_house)
+    box_house.power_up(SECOND, plugged=False, wire=Wire.V07)
+    await box_house.pass_time(61)
+    [offer] = box_house.offers()
+    form = await box_house.submit(offer)
+    await box_house.submit(form, {"name": "Yard", "wire_rating": 24, "in_maker_load_group": False})
+    await box_house.pass_time(31)
+    assert (box_house.value("status"), box_house.value("status", SECOND)) == ("charging", "available")
+    box_house.sims[SECOND].plug_in(Car(max_amperes=10))
+    await box_house.pass_time(31)
+    assert box_house.value("status", SECOND) == "charging"
+    assert box_house.value("current", SECOND) == "10.0"

@@ -1,0 +1,255 @@
+"""The config flow of JuiceBoxes: where to listen, waiting for a box, what only the user knows, further boxes."""
+
+import socket
+from typing import Any
+
+from homeassistant.config_entries import SOURCE_RECONFIGURE
+from homeassistant.core import HomeAssistant
+from homeassistant.data_entry_flow import FlowResultType
+import pytest
+
+from custom_components.chargekeeper.const import DOMAIN
+
+from .boxes import ADDRESS, DETAILS, FIRST, SECOND, BoxHouse
+
+THERE = "127.0.0.2"
+
+
+@pytest.fixture
+def taken() -> Any:
+    """A port that another program uses."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((ADDRESS, 0))
+        yield sock.getsockname()[1]
+
+
+async def test_a_box_is_heard_shown_and_added(box_house: BoxHouse) -> None:
+    await box_house.maker.start()
+    box_house.power_up()
+    form = await box_house.begin()
+    assert (form["type"], form["step_id"]) == (FlowResultType.FORM, "juicebox")
+    progress = await box_house.submit(form, box_house.listening())
+    assert (progress["step_id"], progress["progress_action"]) == ("wait", "wait")
+    ports = ", ".join(map(str, box_house.ports))
+    assert progress["description_placeholders"] == {"address": ADDRESS, "ports": ports}
+    form = await box_house.wait(progress, 61)
+    assert form["step_id"] == "box"
+    assert form["description_placeholders"] == {
+        "serial": FIRST,
+        "host": THERE,
+        "version": "09u",
+        "voltage": "240",
+        "energy": "4556",
+        "rating": "40",
+    }
+    result = await box_house.submit(form, DETAILS)
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    host, port = box_house.maker.address
+    assert dict(box_house.entry.data) == {
+        "kind": "juicebox",
+        "ports": list(box_house.ports),
+        "bind_address": ADDRESS,
+        "upstream": {"host": host, "port": port, "resolver": ""},
+    }
+    subentry = box_house.subentry()
+    assert subentry.title == "Garage"
+    assert dict(subentry.data) == {
+        "serial": FIRST,
+        "host": THERE,
+        "wire_rating": 32,
+        "in_maker_load_group": False,
+    }
+
+
+async def test_help_when_nothing_is_heard_and_a_second_try(box_house: BoxHouse) -> None:
+    menu = await box_house.wait(await box_house.submit(await box_house.begin(), box_house.listening()))
+    assert (menu["type"], menu["menu_options"]) == (FlowResultType.MENU, ["wait", "without_box"])
+    placeholders = menu["description_placeholders"]
+    assert "jbv1.emotorwerks.com" in placeholders["names"]
+    assert (placeholders["dropped"], placeholders["address"]) == ("0", ADDRESS)
+    box_house.power_up()
+    form = await box_house.wait(await box_house.submit(menu, {"next_step_id": "wait"}))
+    assert form["step_id"] == "box"
+
+
+async def test_finished_without_a_box_it_is_offered_when_it_is_heard(box_house: BoxHouse) -> None:
+    menu = await box_house.wait(await box_house.submit(await box_house.begin(), box_house.listening()))
+    result = await box_house.submit(menu, {"next_step_id": "without_box"})
+    assert (result["type"], len(box_house.entry.subentries)) == (FlowResultType.CREATE_ENTRY, 0)
+    box_house.power_up()
+    await box_house.pass_time(61)
+    assert len(box_house.offers()) == 1
+
+
+async def test_what_cannot_work_is_refused_and_then_put_right(box_house: BoxHouse, taken: int) -> None:
+    form = await box_house.begin()
+
+    async def refusal(**changed: object) -> dict[str, str] | None:
+        nonlocal form
+        form = await box_house.submit(form, box_house.listening(**changed))
+        assert form["type"] is FlowResultType.FORM
+        return form["errors"]
+
+    for ports in ([], ["0"], ["8042", "65536"], ["x"]):
+        assert await refusal(ports=ports) == {"ports": "bad_port"}, ports
+    own = box_house.ports[0]
+    assert await refusal(ports=[str(own), str(taken)]) == {"ports": "port_busy"}
+    assert form["description_placeholders"] == {"port": str(taken)}
+    assert await refusal(bind_address="192.0.2.1") == {"bind_address": "bad_address"}
+    assert await refusal(bind_address="here") == {"bind_address": "bad_address"}
+    named = {"host": "server.example", "port": 8042}
+    assert await refusal(upstream={**named, "resolver": "dns.example"}) == {"base": "bad_resolver"}
+    assert await refusal(upstream={"host": "..", "port": 8042, "resolver": ADDRESS}) == {"base": "upstream_unknown"}
+    assert await refusal(upstream={"host": ADDRESS, "port": own}) == {"base": "upstream_loop"}
+    progress = await box_house.submit(form, box_house.listening())
+    assert progress["type"] is FlowResultType.SHOW_PROGRESS
+    box_house.power_up()
+    form = await box_house.wait(progress)
+
+    async def objection(**changed: object) -> dict[str, str] | None:
+        nonlocal form
+        form = await box_house.submit(form, {**DETAILS, **changed})
+        return form["errors"]
+
+    assert await objection(name=" ") == {"name": "name_missing"}
+    assert await objection(weekday_start="22:00:00") == {"weekday_end": "window_incomplete"}
+    assert await objection(weekend_end="22:00:00") == {"weekend_start": "window_incomplete"}
+    assert await objection(weekday_start="22:00:00", weekday_end="22:00:00") == {"weekday_end": "window_empty"}
+    result = await box_house.submit(form, DETAILS)
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+
+
+async def test_a_flow_that_is_given_up_gives_the_ports_up(box_house: BoxHouse) -> None:
+    progress = await box_house.submit(await box_house.begin(), box_house.listening())
+    box_house.hass.config_entries.flow.async_abort(progress["flow_id"])
+    await box_house.hass.async_block_till_done()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((ADDRESS, box_house.ports[0]))
+
+
+async def test_there_is_one_entry(box_house: BoxHouse) -> None:
+    await box_house.add()
+    result = await box_house.begin()
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "juicebox_configured")
+
+
+async def test_an_address_of_this_machine_is_offered(box_house: BoxHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    form = await box_house.begin()
+    assert form["data_schema"] is not None
+    [address] = [key for key in form["data_schema"].schema if key == "bind_address"]
+    assert address.default() == "10.10.10.10"
+    box_house.hass.config_entries.flow.async_abort(form["flow_id"])
+
+    async def none(_hass: HomeAssistant) -> list[object]:
+        return []
+
+    monkeypatch.setattr("homeassistant.components.network.async_get_adapters", none)
+    form = await box_house.begin()
+    assert form["step_id"] == "juicebox"
+
+
+async def test_a_further_box_is_offered_and_added_to_the_entry(box_house: BoxHouse) -> None:
+    await box_house.add()
+    box_house.power_up(SECOND)
+    await box_house.pass_time(61)
+    [offer] = box_house.offers()
+    assert offer["context"]["title_placeholders"] == {"name": "JuiceBox 0002"}
+    form = await box_house.submit(offer)
+    assert form["description_placeholders"] is not None
+    assert form["description_placeholders"]["serial"] == SECOND
+    result = await box_house.submit(form, {**DETAILS, "name": "Yard", "load_group_limit": 20})
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "added_to_entry")
+    assert box_house.subentry(SECOND).title == "Yard"
+    await box_house.pass_time(31)
+    assert box_house.value("load_group_limit", SECOND) == "20.0"
+    assert box_house.offers() == []
+
+
+async def test_an_offer_may_come_too_late(box_house: BoxHouse) -> None:
+    entry = await box_house.add()
+    box_house.power_up(SECOND)
+    await box_house.pass_time(61)
+    [offer] = box_house.offers()
+    form = await box_house.submit(offer)
+    await box_house.hass.config_entries.async_remove(entry.entry_id)
+    result = await box_house.submit(form, DETAILS)
+    assert result["reason"] == "no_juicebox_entry"
+
+
+async def test_a_box_is_added_by_hand_and_the_offer_goes(box_house: BoxHouse) -> None:
+    await box_house.add()
+    nothing = await box_house.begin_subentry()
+    assert nothing["reason"] == "no_box_heard"
+    box_house.power_up(SECOND)
+    await box_house.pass_time(61)
+    form = await box_house.submit_subentry(await box_house.begin_subentry(), {"box": SECOND})
+    late = await box_house.submit_subentry(await box_house.begin_subentry(), {"box": SECOND})
+    assert form["step_id"] == "box"
+    form = await box_house.submit_subentry(form, {**DETAILS, "name": ""})
+    assert form["errors"] == {"name": "name_missing"}
+    result = await box_house.submit_subentry(form, {**DETAILS, "name": "Yard"})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    assert box_house.offers() == []
+    assert (await box_house.submit_subentry(late, DETAILS))["reason"] == "box_known"
+
+
+async def test_where_to_listen_is_changed(box_house: BoxHouse, taken: int) -> None:
+    entry = await box_house.add()
+    sim = box_house.sims[FIRST]
+    context: Any = {"source": SOURCE_RECONFIGURE, "entry_id": entry.entry_id}
+    form = await box_house.hass.config_entries.flow.async_init(DOMAIN, context=context)
+    form = await box_house.submit(form, box_house.listening(ports=[str(taken)]))
+    assert form["errors"] == {"ports": "port_busy"}
+    result = await box_house.submit(form, box_house.listening(ports=[str(box_house.ports[1])]))
+    assert result["reason"] == "reconfigure_successful"
+    assert entry.data["ports"] == [box_house.ports[1]]
+    sim.server = (ADDRESS, box_house.ports[1])
+    sim.reconnect()
+    await box_house.pass_time(31)
+    assert box_house.value("status") == "charging"
+
+
+async def test_what_the_user_said_of_a_box_is_changed(box_house: BoxHouse) -> None:
+    await box_house.add()
+    menu = await box_house.begin_subentry(FIRST)
+    assert menu["menu_options"] == ["settings", "offline_current"]
+    form = await box_house.submit_subentry(menu, {"next_step_id": "settings"})
+    form = await box_house.submit_subentry(form, {**DETAILS, "host": "garage"})
+    assert form["errors"] == {"host": "bad_host"}
+    changed = {**DETAILS, "host": THERE, "name": "Carport", "wire_rating": 24, "minimal_energy": 2.5}
+    result = await box_house.submit_subentry(form, changed)
+    assert result["reason"] == "reconfigure_successful"
+    assert (box_house.subentry().title, box_house.box().config.minimal_energy) == ("Carport", 2500)
+    assert box_house.value("wire_rating") == "24.0"
+    await box_house.pass_time(31)
+    assert box_house.registry.boxes is not None
+    assert box_house.registry.boxes.kept[FIRST].keeper.identity.name == "Carport"
+
+
+async def test_the_stored_limit_is_confirmed_and_changed_once_a_day(box_house: BoxHouse) -> None:
+    await box_house.add()
+    sim, subentries = box_house.sims[FIRST], box_house.submit_subentry
+
+    async def open_form() -> Any:
+        return await subentries(await box_house.begin_subentry(FIRST), {"next_step_id": "offline_current"})
+
+    form = await open_form()
+    assert form["description_placeholders"] == {"charger": "Garage", "stored": "?", "limit": "32"}
+    form = await subentries(form, {"amps": 16, "accept": False})
+    assert form["errors"] == {"accept": "not_accepted"}
+    form = await subentries(form, {"amps": 16, "accept": True})
+    assert form["reason"] == "offline_current_set"
+    await box_house.pass_time(40)
+    assert (box_house.value("offline_current"), sim.stored, sim.writes) == ("16.0", 16, 0)
+    form = await open_form()
+    assert form["description_placeholders"]["stored"] == "16 A"
+    form = await subentries(form, {"amps": 20, "accept": True})
+    assert form["reason"] == "offline_current_set"
+    await box_house.pass_time(40)
+    assert (box_house.value("offline_current"), sim.stored, sim.writes) == ("20.0", 20, 1)
+    form = await subentries(await open_form(), {"amps": 24, "accept": True})
+    assert form["errors"] == {"base": "once_a_day"}
+    await box_house.hass.config_entries.async_set_disabled_by(box_house.entry.entry_id, None)
+    await box_house.hass.config_entries.async_unload(box_house.entry.entry_id)
+    await box_house.pass_time(61)
+    assert (await open_form())["reason"] == "not_set_up"
