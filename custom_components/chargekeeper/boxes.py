@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from homeassistant.core import CoreState, HomeAssistant, callback
+from homeassistant.core import HomeAssistant, callback
 
 from .core.clock import Clock
 from .core.keeper import Keeper, KeeperOptions
@@ -135,7 +135,7 @@ class Boxes:
 
     def _save_soon(self) -> None:
         self._unsaved = True
-        if not self._saving and self._hass.state is not CoreState.stopping:
+        if not self._saving:
             self._saving = True
             self._hass.async_create_task(self._save(), "chargekeeper boxes")
 

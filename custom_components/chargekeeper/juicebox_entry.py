@@ -113,14 +113,13 @@ async def async_unload_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
         await coordinator.async_shutdown()
         await registry.end(coordinator.keeper)
     await runtime.saver.stop()
-    await runtime.boxes.save()
     if entry.disabled_by is not None:
-        await _close(hass)
+        await _close(hass, runtime.boxes)
     else:
 
         @callback
         def close() -> None:
-            hass.async_create_task(_close(hass), "chargekeeper boxes closed")
+            hass.async_create_task(_close(hass, runtime.boxes), "chargekeeper boxes closed")
 
         runtime.boxes.close_later(close)
     return True
@@ -132,7 +131,7 @@ async def async_remove_boxes(hass: HomeAssistant, entry: ConfigEntry) -> None:
     serials = [subentry.data[CONF_SERIAL] for subentry in box_subentries(entry)]
     for serial in serials:
         await _forget(hass, entry, serial)
-    await _close(hass)
+    await _close(hass, boxes)
     await boxes.stores.remove()
     get_registry(hass).stores.pop(entry_key(entry))
     delete_issues(hass, entry, serials)
@@ -186,12 +185,11 @@ async def _async_open(hass: HomeAssistant, entry: ConfigEntry) -> Boxes:
     return registry.boxes
 
 
-async def _close(hass: HomeAssistant) -> None:
+async def _close(hass: HomeAssistant, boxes: Boxes) -> None:
     """Stop serving the boxes; what is known of them is in the stores."""
-    registry = get_registry(hass)
-    boxes, registry.boxes = registry.boxes, None
-    if boxes is not None:
-        await boxes.close()
+    get_registry(hass).boxes = None
+    await boxes.close()
+    await boxes.save()
 
 
 async def _forget(hass: HomeAssistant, entry: ConfigEntry, serial: str) -> None:

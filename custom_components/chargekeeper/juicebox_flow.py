@@ -296,16 +296,17 @@ class JuiceBoxSteps(ConfigFlow):
     async def _listen(self) -> None:
         """Until a box was heard that looks like one, or for so long that there is none."""
         assert self._trial is not None
-        heard: asyncio.Future[Discovered] = asyncio.get_running_loop().create_future()
+        heard, boxes = asyncio.Event(), list[Discovered]()
 
         def take(found: Discovered) -> None:
-            if not heard.done():
-                heard.set_result(found)
+            boxes.append(found)
+            heard.set()
 
         end = self._trial.listen_discovery(take)
         try:
             async with get_registry(self.hass).clock.timeout(WAIT):
-                self._found = await heard
+                await heard.wait()
+                self._found = boxes[0]
         except TimeoutError:
             self._found = None
         finally:

@@ -1,9 +1,10 @@
 """JuiceBoxes in Home Assistant: shown, commanded, kept when their server dies, and unaware of reloads and restarts."""
 
+import asyncio
 import json
 from pathlib import Path
 import socket
-from typing import Any
+from typing import Any, cast
 
 from homeassistant.config_entries import ConfigEntryDisabler
 from homeassistant.const import STATE_UNAVAILABLE, STATE_UNKNOWN
@@ -11,6 +12,7 @@ from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import device_registry as dr, entity_registry as er
 import pytest
 
+from custom_components.chargekeeper import async_remove_config_entry_device, async_unload_entry
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.core.model import Maker
 from custom_components.chargekeeper.diagnostics import (
@@ -161,11 +163,64 @@ async def test_boxes_are_served_for_a_minute_without_their_entry(box_house: BoxH
     assert (box_house.box().mode, box_house.value("status")) == (Mode.KEEP, "charging")
 
 
+async def test_an_entry_that_cannot_be_unloaded_serves_on(box_house: BoxHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    sim = await alone(box_house)
+
+    async def no(*_args: object) -> bool:
+        return False
+
+    with monkeypatch.context() as patch:
+        patch.setattr(box_house.hass.config_entries, "async_unload_platforms", no)
+        assert not await async_unload_entry(box_house.hass, cast("Any", box_house.entry))
+    sim.unanswered = 0
+    await box_house.pass_time(120)
+    assert (sim.unanswered, box_house.value("status")) == (0, "charging")
+
+
+async def test_a_new_title_is_no_reason_to_reload(box_house: BoxHouse) -> None:
+    await box_house.add()
+    runtime = box_house.entry.runtime_data
+    box_house.hass.config_entries.async_update_entry(box_house.entry, title="Boxes")
+    await box_house.pass_time(1)
+    assert box_house.entry.runtime_data is runtime
+
+
+async def test_what_changes_while_it_is_saved_is_saved_afterwards(
+    box_house: BoxHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await alone(box_house)
+    boxes, disk, saved = box_house.registry.boxes, asyncio.Event(), list[int]()
+    assert boxes is not None
+
+    async def slow(exported: dict[str, Any]) -> None:
+        saved.append(exported[FIRST]["charging_current"])
+        await disk.wait()
+
+    monkeypatch.setattr(boxes.stores, "save_boxes", slow)
+    for amps in (9, 10, 11):
+        box_house.box().set_current(amps)
+    assert saved == [9]
+    disk.set()
+    await box_house.hass.async_block_till_done()
+    assert saved == [9, 11]
+
+
+async def test_what_is_not_vital_is_saved_every_quarter_of_an_hour(
+    box_house: BoxHouse, hass_storage: dict[str, Any]
+) -> None:
+    await alone(box_house)
+    before = hass_storage[f"{DOMAIN}.boxes.juicebox"]["data"][FIRST]["index"]
+    await box_house.pass_time(15 * 60)
+    assert hass_storage[f"{DOMAIN}.boxes.juicebox"]["data"][FIRST]["index"] != before
+
+
 async def test_a_disabled_entry_listens_no_more(box_house: BoxHouse) -> None:
     await box_house.add()
     await box_house.hass.config_entries.async_set_disabled_by(box_house.entry.entry_id, ConfigEntryDisabler.USER)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((ADDRESS, box_house.ports[0]))
+    await box_house.hass.config_entries.async_remove(box_house.entry.entry_id)
+    assert box_house.registry.boxes is None
 
 
 async def test_a_box_that_is_removed_is_forgotten_and_offered_anew(box_house: BoxHouse) -> None:
@@ -190,8 +245,6 @@ async def test_the_entry_is_removed_with_all_it_left(box_house: BoxHouse, hass_s
 
 
 async def test_the_device_of_a_box_goes_with_its_subentry_only(box_house: BoxHouse) -> None:
-    from custom_components.chargekeeper import async_remove_config_entry_device
-
     await box_house.add()
     device = dr.async_get(box_house.hass).async_get_device_by_identifier(
         (DOMAIN, f"juicebox_{FIRST}"), box_house.entry.entry_id

@@ -176,6 +176,18 @@ async def test_an_offer_may_come_too_late(box_house: BoxHouse) -> None:
     assert result["reason"] == "no_juicebox_entry"
 
 
+async def test_there_is_room_for_so_many_boxes(box_house: BoxHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    await box_house.add()
+    box_house.power_up(SECOND)
+    await box_house.pass_time(61)
+    monkeypatch.setattr("custom_components.chargekeeper.juicebox_flow.MOST_BOXES", 1)
+    form = await box_house.submit_subentry(await box_house.begin_subentry(), {"box": SECOND})
+    assert (await box_house.submit_subentry(form, DETAILS))["reason"] == "too_many_boxes"
+    [offer] = box_house.offers()
+    form = await box_house.submit(offer)
+    assert (await box_house.submit(form, DETAILS))["reason"] == "too_many_boxes"
+
+
 async def test_a_box_is_added_by_hand_and_the_offer_goes(box_house: BoxHouse) -> None:
     await box_house.add()
     nothing = await box_house.begin_subentry()
