@@ -36,11 +36,14 @@ CONF_LIMIT: Final = "limit"
 CONF_MEMBERS: Final = "members"
 CONF_WEIGHT: Final = "weight"
 
-# Entry data of the JuiceBoxes: where ChargeKeeper listens, and where the maker's server is.
+# Entry data of the JuiceBoxes: where ChargeKeeper listens, where the maker's server is, and who knows the boxes.
 CONF_PORTS: Final = "ports"
 CONF_BIND_ADDRESS: Final = "bind_address"
 CONF_UPSTREAM: Final = "upstream"
 CONF_RESOLVER: Final = "resolver"
+CONF_JUICENET: Final = "juicenet"
+CONF_SERVER_URL: Final = "server_url"
+CONF_ACCOUNT_TOKEN: Final = "account_token"  # noqa: S105 - the name of a field
 
 SUBENTRY_JUICEBOX: Final = "juicebox"
 

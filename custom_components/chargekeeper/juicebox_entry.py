@@ -33,9 +33,10 @@ from .const import (
 )
 from .coordinator import ChargerCoordinator, ChargersRuntime
 from .core.keeper import Keeper
-from .core.model import Maker, Schedule, Window
+from .core.model import Maker, Schedule
 from .core.paths import NoConnection
 from .juicebox.box import BoxConfig
+from .juicebox.juicenet import DAY_MINUTES, Day, Tou
 from .juicebox.listener import Discovered
 from .registry import entry_key, get_registry
 from .repairs import delete_issues, follow_problems, follow_troubles, tell_deafness
@@ -44,12 +45,10 @@ from .storage import EntryStores, SnapshotSaver
 OPEN_AGAIN = 30.0
 """Seconds after which a port that was taken is tried again."""
 
-WEEKDAYS, WEEKEND = frozenset(range(5)), frozenset({5, 6})
-WINDOWS = (
-    (WEEKDAYS, CONF_WEEKDAY_START, CONF_WEEKDAY_END),
-    (WEEKEND, CONF_WEEKEND_START, CONF_WEEKEND_END),
-)
-"""The days of each time-of-use window, and its ends in the data of a subentry."""
+WINDOWS = ((CONF_WEEKDAY_START, CONF_WEEKDAY_END), (CONF_WEEKEND_START, CONF_WEEKEND_END))
+"""The ends of each time-of-use window in the data of a subentry. They mean what they mean to the maker's server."""
+
+FREE = Day(0, DAY_MINUTES)
 
 
 @dataclass(kw_only=True)
@@ -160,19 +159,18 @@ def box_config(subentry: ConfigSubentry, zone: str) -> BoxConfig:
 
 def _schedule(subentry: ConfigSubentry, zone: str) -> Schedule:
     """The windows in which a box may charge; days without one are free where others have one."""
-    if not any(start in subentry.data for _, start, _ in WINDOWS):
-        return ()
-    return tuple(
-        Window(
-            slot,
-            enabled=True,
-            days=days,
-            start=time.fromisoformat(subentry.data.get(start, "00:00")),
-            end=time.fromisoformat(subentry.data.get(end, "00:00")),
-            zone=zone,
-        )
-        for slot, (days, start, end) in enumerate(WINDOWS)
+    weekday, weekend = (
+        Day(_minute(subentry.data[start]), _minute(subentry.data[end])) if start in subentry.data else None
+        for start, end in WINDOWS
     )
+    if weekday is None and weekend is None:
+        return ()
+    return Tou(enabled=True, weekday=weekday or FREE, weekend=weekend or FREE).windows(zone)
+
+
+def _minute(text: str) -> int:
+    moment = time.fromisoformat(text)
+    return moment.hour * 60 + moment.minute
 
 
 async def _async_open(hass: HomeAssistant, entry: ConfigEntry) -> Boxes:

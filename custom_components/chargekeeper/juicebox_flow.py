@@ -21,7 +21,7 @@ from homeassistant.config_entries import (
     SubentryFlowResult,
 )
 from homeassistant.const import CONF_HOST, CONF_NAME, CONF_PORT
-from homeassistant.core import callback
+from homeassistant.core import HomeAssistant, callback
 from homeassistant.data_entry_flow import section
 from homeassistant.helpers.selector import (
     BooleanSelector,
@@ -33,20 +33,25 @@ from homeassistant.helpers.selector import (
     SelectSelectorConfig,
     SelectSelectorMode,
     TextSelector,
+    TextSelectorConfig,
+    TextSelectorType,
     TimeSelector,
 )
 import voluptuous as vol
 
 from .boxes import resolver
 from .const import (
+    CONF_ACCOUNT_TOKEN,
     CONF_BIND_ADDRESS,
     CONF_IN_MAKER_LOAD_GROUP,
+    CONF_JUICENET,
     CONF_KIND,
     CONF_LOAD_GROUP_LIMIT,
     CONF_MINIMAL_ENERGY,
     CONF_PORTS,
     CONF_RESOLVER,
     CONF_SERIAL,
+    CONF_SERVER_URL,
     CONF_UPSTREAM,
     CONF_WIRE_RATING,
     DOMAIN,
@@ -61,6 +66,7 @@ from .juicebox.memory import HIGHEST_CURRENT
 from .juicebox.resolver import is_address
 from .juicebox.server import MOST_BOXES, JuiceBoxServer, leads_to
 from .juicebox_entry import WINDOWS, box_subentries, discovery_id
+from .juicenet_account import async_objection, async_suggestions, tidied
 from .registry import get_registry
 
 TITLE = "JuiceBoxes"
@@ -117,11 +123,17 @@ UPSTREAM_SCHEMA = vol.Schema(
         vol.Optional(CONF_RESOLVER): TextSelector(),
     }
 )
+JUICENET_SCHEMA = vol.Schema(
+    {
+        vol.Optional(CONF_SERVER_URL): TextSelector(TextSelectorConfig(type=TextSelectorType.URL)),
+        vol.Optional(CONF_ACCOUNT_TOKEN): TextSelector(TextSelectorConfig(type=TextSelectorType.PASSWORD)),
+    }
+)
 BOX_FIELDS: Mapping[vol.Marker, object] = {
     vol.Required(CONF_WIRE_RATING): _amperes(),
     vol.Optional(CONF_LOAD_GROUP_LIMIT): _amperes(),
     vol.Required(CONF_IN_MAKER_LOAD_GROUP, default=True): BooleanSelector(),
-    **{vol.Optional(end): TimeSelector() for _, *ends in WINDOWS for end in ends},
+    **{vol.Optional(end): TimeSelector() for ends in WINDOWS for end in ends},
     vol.Optional(CONF_MINIMAL_ENERGY): NumberSelector(
         NumberSelectorConfig(min=0, max=100, step=0.5, unit_of_measurement="kWh", mode=NumberSelectorMode.BOX)
     ),
@@ -209,9 +221,14 @@ class JuiceBoxSteps(ConfigFlow):
         assert found is not None
         if user_input is not None and _is_sound(user_input, errors):
             return self._add(_as_subentry(user_input, found.serial, found.host))
+        shown = user_input
+        if shown is None:
+            entry = self._boxes_entry
+            settings = self._settings if entry is None else entry.data
+            shown = await _first_values(self.hass, found, settings.get(CONF_JUICENET, {}))
         return self.async_show_form(
             step_id="box",
-            data_schema=self.add_suggested_values_to_schema(BOX_SCHEMA, _shown(found, user_input)),
+            data_schema=self.add_suggested_values_to_schema(BOX_SCHEMA, shown),
             errors=errors,
             description_placeholders=_heard(found),
         )
@@ -226,6 +243,12 @@ class JuiceBoxSteps(ConfigFlow):
     def _boxes(self) -> ConfigEntry | None:
         """The entry that is being changed."""
         return self._get_reconfigure_entry() if self.source == SOURCE_RECONFIGURE else None
+
+    @property
+    def _boxes_entry(self) -> ConfigEntry | None:
+        """The entry to which a box that was discovered is added."""
+        entries = self.hass.config_entries.async_entries(DOMAIN)
+        return next((entry for entry in entries if entry.data.get(CONF_KIND) == KIND_JUICEBOX), None)
 
     @property
     def _where(self) -> dict[str, str]:
@@ -243,6 +266,7 @@ class JuiceBoxSteps(ConfigFlow):
                 ),
                 address or vol.Required(CONF_BIND_ADDRESS): _choice(addresses),
                 vol.Required(CONF_UPSTREAM): section(UPSTREAM_SCHEMA, {"collapsed": False}),
+                vol.Required(CONF_JUICENET, default={}): section(JUICENET_SCHEMA, {"collapsed": True}),
             }
         )
 
@@ -257,7 +281,13 @@ class JuiceBoxSteps(ConfigFlow):
         upstream = {CONF_HOST: entered.get(CONF_HOST, "").strip(), CONF_PORT: int(entered[CONF_PORT])}
         upstream[CONF_RESOLVER] = entered.get(CONF_RESOLVER, "").strip()
         address = user_input[CONF_BIND_ADDRESS].strip()
-        if (error := await self._objection(upstream, address, ports)) is not None:
+        try:
+            account = tidied(user_input[CONF_JUICENET])
+        except ValueError as err:
+            errors["base"] = str(err)
+            return None
+        error = await self._objection(upstream, address, ports) or await async_objection(self.hass, account)
+        if error is not None:
             errors["base"] = error
             return None
         try:
@@ -269,7 +299,7 @@ class JuiceBoxSteps(ConfigFlow):
             errors[CONF_BIND_ADDRESS] = "bad_address"
         if errors:
             return None
-        return {CONF_PORTS: ports, CONF_BIND_ADDRESS: address, CONF_UPSTREAM: upstream}
+        return {CONF_PORTS: ports, CONF_BIND_ADDRESS: address, CONF_UPSTREAM: upstream, CONF_JUICENET: account}
 
     async def _objection(self, upstream: Mapping[str, Any], address: str, ports: list[int]) -> str | None:
         """Why the maker's server cannot be that one; None where it can, or where there is none."""
@@ -322,9 +352,7 @@ class JuiceBoxSteps(ConfigFlow):
         """Add a box: with the entry, or to the one that is there."""
         if self.source != SOURCE_INTEGRATION_DISCOVERY:
             return self._create_boxes([box])
-        entries = self.hass.config_entries.async_entries(DOMAIN)
-        entry = next((entry for entry in entries if entry.data.get(CONF_KIND) == KIND_JUICEBOX), None)
-        if entry is None:
+        if (entry := self._boxes_entry) is None:
             return self.async_abort(reason="no_juicebox_entry")
         if (reason := _refusal(entry, box["data"][CONF_SERIAL])) is not None:
             return self.async_abort(reason=reason)
@@ -372,9 +400,12 @@ class JuiceBoxSubentryFlow(ConfigSubentryFlow):
                 return self.async_abort(reason=reason)
             box = _as_subentry(user_input, found.serial, found.host)
             return self.async_create_entry(title=box["title"], data=box["data"], unique_id=box["unique_id"])
+        shown = user_input
+        if shown is None:
+            shown = await _first_values(self.hass, found, self._get_entry().data.get(CONF_JUICENET, {}))
         return self.async_show_form(
             step_id="box",
-            data_schema=self.add_suggested_values_to_schema(BOX_SCHEMA, _shown(found, user_input)),
+            data_schema=self.add_suggested_values_to_schema(BOX_SCHEMA, shown),
             errors=errors,
             description_placeholders=_heard(found),
         )
@@ -448,7 +479,7 @@ def _is_sound(user_input: Mapping[str, Any], errors: dict[str, str]) -> bool:
         errors[CONF_NAME] = "name_missing"
     if not is_address(user_input.get(CONF_HOST, "127.0.0.1").strip()):
         errors[CONF_HOST] = "bad_host"
-    for _, start, end in WINDOWS:
+    for start, end in WINDOWS:
         if (start in user_input) is not (end in user_input):
             errors[end if start in user_input else start] = "window_incomplete"
         elif start in user_input and user_input[start] == user_input[end]:
@@ -470,8 +501,9 @@ def _refusal(entry: ConfigEntry, serial: str) -> str | None:
     return "too_many_boxes" if len(boxes) >= MOST_BOXES else None
 
 
-def _shown(found: Discovered, user_input: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    return {CONF_NAME: _default_name(found.serial)} if user_input is None else user_input
+async def _first_values(hass: HomeAssistant, found: Discovered, account: Mapping[str, str]) -> dict[str, Any]:
+    """What the form of a box shows at first."""
+    return {CONF_NAME: _default_name(found.serial), **await async_suggestions(hass, account, found.serial)}
 
 
 def _default_name(serial: str) -> str:

@@ -21,7 +21,8 @@ from tests.simulators.juicebox_wire import Wire
 ADDRESS = "127.0.0.1"
 FIRST, SECOND = "0910000000000000000000000001", "0910000000000000000000000002"
 DETAILS = {"name": "Garage", "wire_rating": 32, "in_maker_load_group": False}
-ALL_DAY = {"weekday_start": "22:00:00", "weekday_end": "06:00:00"}
+NIGHT = {"weekday_start": "22:00:00", "weekday_end": "02:00:00"}
+"""Not at the beginning of a test: then it is four in the morning of a Monday where Home Assistant is."""
 
 
 @dataclass
@@ -78,7 +79,7 @@ class BoxHouse:
         if self.maker._transport is not None:
             upstream = {"host": self.maker.address[0], "port": self.maker.address[1]}
         ports = [str(port) for port in self.ports]
-        return {"ports": ports, "bind_address": ADDRESS, "upstream": upstream, **changed}
+        return {"ports": ports, "bind_address": ADDRESS, "upstream": upstream, "juicenet": {}, **changed}
 
     async def begin(self) -> ConfigFlowResult:
         """Go through the menu to the first form."""

@@ -22,6 +22,7 @@ from custom_components.chargekeeper.core.model import (
     CURRENT_L3,
     ECO_MODE,
     FIRMWARE,
+    GRID_FREQUENCY,
     HOUSE_LIMIT,
     LATEST_FIRMWARE,
     LIFETIME_ENERGY,
@@ -30,6 +31,7 @@ from custom_components.chargekeeper.core.model import (
     LOCKED,
     OFFLINE_CURRENT,
     POWER,
+    POWER_FACTOR,
     PROBLEM,
     ROLE,
     SCHEDULE,
@@ -116,7 +118,15 @@ CLOUD_VALUES: Values = {
 }
 """All that a charger can show over a maker's cloud."""
 
-EVERYTHING: Values = {**CLOUD_VALUES, VOLTAGE: 231.0, TEMPERATURE: 31.0, UNIT_RATING: 32.0, OFFLINE_CURRENT: 10.0}
+EVERYTHING: Values = {
+    **CLOUD_VALUES,
+    VOLTAGE: 231.0,
+    TEMPERATURE: 31.0,
+    UNIT_RATING: 32.0,
+    OFFLINE_CURRENT: 10.0,
+    GRID_FREQUENCY: 59.99,
+    POWER_FACTOR: 0.996,
+}
 """All that any charger can show."""
 
 

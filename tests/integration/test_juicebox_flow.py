@@ -1,14 +1,20 @@
 """The config flow of JuiceBoxes: where to listen, waiting for a box, what only the user knows, further boxes."""
 
+from collections.abc import AsyncIterator
+import json
 import socket
-from typing import Any
+from typing import Any, cast
 
-from homeassistant.config_entries import SOURCE_RECONFIGURE
+from homeassistant.config_entries import SOURCE_IGNORE, SOURCE_RECONFIGURE
 from homeassistant.core import HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType
 import pytest
 
 from custom_components.chargekeeper.const import DOMAIN
+from custom_components.chargekeeper.diagnostics import async_get_config_entry_diagnostics
+from custom_components.chargekeeper.load_group import async_open_groups
+from tests.simulators.juicebox_server import Day, Group, Schedule
+from tests.simulators.juicenet_cloud import JuiceNetCloud
 
 from .boxes import ADDRESS, DETAILS, FIRST, SECOND, BoxHouse
 
@@ -50,6 +56,7 @@ async def test_a_box_is_heard_shown_and_added(box_house: BoxHouse) -> None:
         "ports": list(box_house.ports),
         "bind_address": ADDRESS,
         "upstream": {"host": host, "port": port, "resolver": ""},
+        "juicenet": {},
     }
     subentry = box_house.subentry()
     assert subentry.title == "Garage"
@@ -117,6 +124,87 @@ async def test_what_cannot_work_is_refused_and_then_put_right(box_house: BoxHous
     assert await objection(weekday_start="22:00:00", weekday_end="22:00:00") == {"weekday_end": "window_empty"}
     result = await box_house.submit(form, DETAILS)
     assert result["type"] is FlowResultType.CREATE_ENTRY
+
+
+@pytest.fixture
+async def juicenet(box_house: BoxHouse) -> AsyncIterator[JuiceNetCloud]:
+    """A JuiceNet server that knows the boxes."""
+    cloud = JuiceNetCloud(box_house.maker)
+    cloud.add_account("a-token")
+    await cloud.start()
+    yield cloud
+    await cloud.stop()
+
+
+def suggested(form: Any) -> dict[str, Any]:
+    """What a form is filled in with."""
+    keys = form["data_schema"].schema
+    return {
+        str(key): key.description["suggested_value"] for key in keys if "suggested_value" in (key.description or {})
+    }
+
+
+async def test_a_juicenet_server_fills_in_what_it_knows(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+    unit = box_house.units[0]
+    unit.wire_rating = 24
+    unit.schedule = Schedule(custom=True, weekday=Day(start=1320, end=360), weekend=Day(start=0, end=1440))
+    box_house.maker.groups["home"] = Group(maximum=24)
+    unit.group = "home"
+    box_house.units[1].wire_rating = 2
+    box_house.power_up()
+    form = await box_house.begin()
+    for account, error in (
+        ({"server_url": juicenet.url}, "juicenet_incomplete"),
+        ({"server_url": "ftp://server", "account_token": "a-token"}, "invalid_url"),
+        ({"server_url": juicenet.url, "account_token": "another"}, "juicenet_token"),
+        ({"server_url": f"{juicenet.url}/elsewhere", "account_token": "a-token"}, "juicenet_unreachable"),
+    ):
+        form = await box_house.submit(form, box_house.listening(juicenet=account))
+        assert form["errors"] == {"base": error}, account
+    account = {"server_url": f" {juicenet.url}/ ", "account_token": "a-token"}
+    form = await box_house.wait(await box_house.submit(form, box_house.listening(juicenet=account)))
+    assert suggested(form) == {
+        "name": "JuiceBox 0001",
+        "wire_rating": 24,
+        "in_maker_load_group": True,
+        "weekday_start": "22:00:00",
+        "weekday_end": "06:00:00",
+        "weekend_start": "00:00:00",
+        "weekend_end": "00:00:00",
+    }
+    await box_house.submit(form, DETAILS)
+    assert box_house.entry.data["juicenet"] == {"server_url": juicenet.url, "account_token": "a-token"}
+    box_house.power_up(SECOND)
+    await box_house.pass_time(61)
+    form = await box_house.submit_subentry(await box_house.begin_subentry(), {"box": SECOND})
+    assert suggested(form) == {"name": "JuiceBox 0002", "in_maker_load_group": False}, "no car bears 2 A"
+    del box_house.maker.units[SECOND]
+    form = await box_house.submit_subentry(await box_house.begin_subentry(), {"box": SECOND})
+    assert suggested(form) == {"name": "JuiceBox 0002"}
+    await juicenet.stop()
+    form = await box_house.submit_subentry(await box_house.begin_subentry(), {"box": SECOND})
+    assert suggested(form) == {"name": "JuiceBox 0002"}
+    found = await async_get_config_entry_diagnostics(box_house.hass, cast("Any", box_house.entry))
+    assert "a-token" not in json.dumps(found)
+
+
+async def test_an_offer_that_is_ignored_stays_so(box_house: BoxHouse) -> None:
+    await box_house.add()
+    box_house.power_up(SECOND)
+    await box_house.pass_time(61)
+    [offer] = box_house.offers()
+    flows = box_house.hass.config_entries.flow
+    ignored = {"unique_id": offer["context"]["unique_id"], "title": "JuiceBox 0002"}
+    await flows.async_init(DOMAIN, context={"source": SOURCE_IGNORE}, data=ignored)
+    await box_house.hass.config_entries.async_reload(box_house.entry.entry_id)
+    await box_house.pass_time(61)
+    assert box_house.offers() == []
+    await async_open_groups(box_house.hass)
+    menu = await flows.async_init(DOMAIN, context={"source": "user"})
+    form = await box_house.submit(menu, {"next_step_id": "load_group"})
+    assert form["step_id"] == "load_group"
+    form = await box_house.submit_subentry(await box_house.begin_subentry(), {"box": SECOND})
+    assert form["step_id"] == "box", "the user may still add it"
 
 
 async def test_a_flow_that_is_given_up_gives_the_ports_up(box_house: BoxHouse) -> None:

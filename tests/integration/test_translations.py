@@ -137,7 +137,7 @@ def test_every_error_of_the_flow_has_a_text_and_every_text_an_error() -> None:
     keys = {key for keys in FLOW_ERRORS.values() for key in keys.values()} | set(FLOW_UNLISTED.values())
     of_groups = {"name_missing", "no_members", "member_twice", "member_in_group", "member_unknown", "offline_excess"}
     of_boxes = {"bad_port", "port_busy", "bad_address", "bad_resolver", "upstream_unknown", "upstream_loop"}
-    of_boxes |= {"window_incomplete", "window_empty"}
+    of_boxes |= {"window_incomplete", "window_empty", "juicenet_incomplete", "juicenet_token", "juicenet_unreachable"}
     assert set(TEXTS["config"]["error"]) == keys | {"no_chargers", "invalid_url"} | of_groups | of_boxes
 
 
