@@ -14,7 +14,7 @@ from custom_components.chargekeeper.juicebox.box import Box
 from custom_components.chargekeeper.registry import REGISTRY, Registry
 from tests.juicebox.rig import free_ports
 from tests.simulators.clock import VirtualClock
-from tests.simulators.juicebox import JuiceBox
+from tests.simulators.juicebox import Circuit, JuiceBox
 from tests.simulators.juicebox_server import JuiceBoxServer, Unit
 from tests.simulators.juicebox_wire import Wire
 
@@ -37,6 +37,7 @@ class BoxHouse:
         self.units = [Unit(serial=serial, wire_rating=32, stored=16) for serial in (FIRST, SECOND)]
         self.maker = JuiceBoxServer(self.clock, self.units)
         self.sims: dict[str, JuiceBox] = {}
+        self.circuit = Circuit(self.clock)
 
     @property
     def registry(self) -> Registry:
@@ -59,7 +60,13 @@ class BoxHouse:
         """A box begins to report, to the first port."""
         host = f"127.0.0.{len(self.sims) + 2}"
         sim = JuiceBox(
-            clock=self.clock, serial=serial, server=(ADDRESS, self.ports[0]), host=host, wire=wire, stored=16
+            clock=self.clock,
+            serial=serial,
+            server=(ADDRESS, self.ports[0]),
+            host=host,
+            wire=wire,
+            stored=16,
+            circuit=self.circuit,
         )
         self.sims[serial] = sim
         if plugged:
@@ -109,6 +116,21 @@ class BoxHouse:
         result = await self.submit(form, {**DETAILS, **details})
         assert result["type"] is FlowResultType.CREATE_ENTRY, result
         return self.entry
+
+    async def add_group(self, limit: float, *serials: str) -> ConfigEntry:
+        """The user puts boxes into a load group, accepting everything."""
+        menu = await self.hass.config_entries.flow.async_init(DOMAIN, context={"source": SOURCE_USER})
+        form: Any = await self.submit(menu, {"next_step_id": "load_group"})
+        answers: dict[str, Mapping[str, object]] = {
+            "load_group": {"name": "Circuit", "limit": limit},
+            "members": {"members": [f"juicebox_{serial}" for serial in serials]},
+            "offline_currents": {"accept": True},
+        }
+        while form["type"] is FlowResultType.FORM:
+            weights = {str(key): key.default() for key in form["data_schema"].schema if form["step_id"] == "weights"}
+            form = await self.submit(form, answers.get(form["step_id"], weights))
+        entry: ConfigEntry = form["result"]
+        return entry
 
     def offers(self) -> list[Any]:
         """The flows that offer boxes."""

@@ -334,13 +334,7 @@ async def test_the_time_zone_of_the_house_counts(box_house: BoxHouse) -> None:
 
 async def test_a_load_group_binds_a_box_through_reloads(box_house: BoxHouse) -> None:
     sim = await alone(box_house)
-    flows = box_house.hass.config_entries.flow
-    menu = await flows.async_init(DOMAIN, context={"source": "user"})
-    form = await box_house.submit(menu, {"next_step_id": "load_group"})
-    form = await box_house.submit(form, {"name": "Circuit", "limit": 10})
-    form = await box_house.submit(form, {"members": [f"juicebox_{FIRST}"]})
-    while form["type"] == "form":
-        form = await box_house.submit(form, {"accept": True})
+    group = await box_house.add_group(10, FIRST)
     await box_house.pass_time(62)
     assert (box_house.value("load_group_limit"), sim.amperes) == ("10.0", 10)
     drawn = {sim.amperes}
@@ -349,9 +343,35 @@ async def test_a_load_group_binds_a_box_through_reloads(box_house: BoxHouse) -> 
         await box_house.pass_time(11)
         drawn.add(sim.amperes)
     assert drawn == {10}
-    await box_house.hass.config_entries.async_remove(form["result"].entry_id)
+    await box_house.hass.config_entries.async_remove(group.entry_id)
     await box_house.pass_time(1)
     assert box_house.box().share is None
+
+
+async def test_two_boxes_of_a_load_group_never_draw_more_than_its_limit(box_house: BoxHouse) -> None:
+    await with_server(box_house)
+    box_house.power_up(SECOND)
+    await box_house.pass_time(61)
+    [offer] = box_house.offers()
+    form = await box_house.submit(offer)
+    await box_house.submit(form, {"name": "Yard", "wire_rating": 32, "in_maker_load_group": False})
+    await box_house.pass_time(31)
+    assert box_house.circuit.drawn == 32
+    await box_house.add_group(24, FIRST, SECOND)
+    await box_house.pass_time(31)
+    above = box_house.circuit.seconds_above(24)
+    sims = [box_house.sims[serial] for serial in (FIRST, SECOND)]
+    await box_house.maker.set_trouble(ServerTrouble.DEAD)
+    await box_house.pass_time(300)
+    assert [sim.amperes for sim in sims] == [12, 12]
+    await box_house.hass.config_entries.async_reload(box_house.entry.entry_id)
+    sims[0].unplug()
+    await box_house.pass_time(300)
+    sims[0].plug_in()
+    await box_house.maker.set_trouble(ServerTrouble.NONE)
+    await box_house.pass_time(900)
+    assert [sim.amperes for sim in sims] == [12, 12]
+    assert (box_house.circuit.seconds_above(24) - above, sims[0].fallbacks + sims[1].fallbacks) == (0, 0)
 
 
 async def test_old_boxes_are_shown_and_not_commanded(box_house: BoxHouse) -> None:
