@@ -64,10 +64,11 @@ ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
     NotApplicable: {reason: (reason, Kind.VALIDATION) for reason in ("wrong_state", "linked_refused", "paused")},
     NotSaved: {"not_saved": ("not_saved", Kind.FAILURE)},
     Unsupported: {"unsupported": ("unsupported", Kind.VALIDATION), "rejected": ("rejected", Kind.FAILURE)},
+    ChargerError: {"override_failed": ("override_failed", Kind.FAILURE)},
     UnsafeRequest: {
         reason: (reason, Kind.VALIDATION)
         for reason in (
-            *("current_too_low", "above_ceiling", "wire_rating_unknown", "no_group_share"),
+            *("current_too_low", "above_ceiling", "cannot_lower", "wire_rating_unknown", "no_group_share"),
             *(f"restart_{refusal}" for refusal in REFUSALS),
             *(f"install_{refusal}" for refusal in REFUSALS),
         )
@@ -166,7 +167,7 @@ def _placeholders(error: ChargerError, charger: str) -> dict[str, str]:
         case "no_path" if error.detail:
             since = dt_util.parse_datetime(error.detail)
             return {"since": error.detail if since is None else local_time(since)}
-        case "above_ceiling":
+        case "above_ceiling" | "cannot_lower":
             return {"limit": error.detail}
         case "current_too_low":
             return {"minimum": error.detail}

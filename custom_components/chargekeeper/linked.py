@@ -6,7 +6,7 @@ what cannot be understood is left out, and what is not reported any more ages li
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import inf
 import re
@@ -68,6 +68,7 @@ from .core.model import (
     Status,
 )
 from .core.paths import (
+    LOCAL_READ_BACK,
     ChargerPath,
     Command,
     NoConnection,
@@ -197,7 +198,7 @@ class LinkedPath(ChargerPath):
     source = Source.LINKED
     meters_lifetime = False
     frees_schedule = False
-    read_back_delays = (2.0, 7.0, 15.0, 60.0)
+    read_back_delays = LOCAL_READ_BACK
 
     def __init__(self, hass: HomeAssistant, clock: Clock, keeper: Keeper, links: Mapping[str, object]) -> None:
         """Make it.
@@ -221,6 +222,7 @@ class LinkedPath(ChargerPath):
         self._is_lost = True
         self._lost_at = -inf
         self._given: dict[str, float] = {}  # moment of what was last shown, by the key of the property
+        self._last: dict[str, Reading[Any] | None] = {}  # and the reading itself
         self._is_broken = False
         self._has_odd_words = False
         self._health_listeners: list[Callable[[], None]] = []
@@ -319,7 +321,10 @@ class LinkedPath(ChargerPath):
     @override
     async def execute(self, command: Command, *, patience: float) -> None:
         if isinstance(command, SetOverride) and not command.on and self._inside_window():
-            return  # the schedule lets it charge now: that is what was asked for
+            switch = self._state(CONF_CHARGE_SWITCH)
+            if switch is not None and switch.state != STATE_OFF:
+                return  # the schedule lets it charge now: that is what was asked for
+            command = SetOverride(on=True)
         link, domain, service, data = self._call_for(command)
         if (state := self._state(link)) is None:
             raise NoConnection("linked_unavailable")
@@ -493,8 +498,11 @@ class LinkedPath(ChargerPath):
             max_age = LIVE_AGE[Source.LINKED] if prop.kind is ReadingClass.LIVE else inf
             readings.put(prop, Reading(value, Source.LINKED, heard.observed_at, heard.at, max_age))
             self._given[prop.key] = heard.at
+            self._last[prop.key] = readings.get(prop)
         elif prop.kind is ReadingClass.LIVE and (given_at := self._given.pop(prop.key, None)) is not None:
             readings.retract(prop, given_at)
+        elif prop.kind is ReadingClass.CONFIG and (last := self._last.pop(prop.key, None)) is not None:
+            readings.put(prop, replace(last, source=Source.CACHE))  # nobody vouches for it now
 
     @property
     def _status_link(self) -> str:

@@ -83,7 +83,7 @@ async def see_three_chargers(seen: Dashboard) -> None:
     await expect(seen.page.locator("hui-warning, hui-error-card")).to_have_count(0)
     await expect(tile(seen.carport, "Power")).to_contain_text("11,040 W")
     await expect(tile(seen.driveway, "Load group")).to_contain_text("20 A")
-    await expect(tile(seen.driveway, "In force now")).to_contain_text("20 A · Entered by you")
+    await expect(tile(seen.driveway, "In force now")).to_contain_text("20 A · Your limit")
     await expect(tile(seen.driveway, "House")).to_contain_text("25 A")
     await expect(tile(seen.garage, "Wire rating")).to_contain_text("32 A · Cloud")
 

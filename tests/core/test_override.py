@@ -160,7 +160,7 @@ async def test_i1_no_start_over_a_path_that_cannot_lower_the_current(bench: Benc
     bench.charger.amps = 20
     local.tell()
     local.show(CHARGING_CURRENT, 20.0)
-    with pytest.raises(UnsafeRequest, match="above_ceiling"):
+    with pytest.raises(UnsafeRequest, match="cannot_lower"):
         await bench.keeper.set_override(True)
     assert local.commands == [OFF]
 

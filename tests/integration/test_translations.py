@@ -33,6 +33,7 @@ SERVICES: dict[str, Any] = load_yaml_dict(HOUSE / "services.yaml")
 PLACEHOLDER = re.compile(r"\{([^}]*)\}")
 WITHOUT_TABLE = {
     "no_account",
+    "left_paused",
     "schedules_left",
     "until_time_missing",
     "until_time_past",

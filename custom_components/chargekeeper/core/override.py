@@ -115,6 +115,12 @@ class OverridePursuit:
         return _named(intent.originals)
 
     @property
+    def left_paused(self) -> bool:
+        """Whether its end has left the charger paused, to be let go on later."""
+        intent = self._journal.entries.override
+        return intent is not None and intent.held
+
+    @property
     def until_at(self) -> datetime | None:
         """The moment at which the override ends by itself, if one was given and lies ahead."""
         intent = self._journal.entries.override
@@ -292,7 +298,9 @@ class OverridePursuit:
         status = None if said is None else said.status
         if status in OVERRIDE_IN_EFFECT and heard_at <= self._released_on:
             status = Status.WAITING_SCHEDULE  # that was before we handed it back
-        if status is Status.PAUSED and self._context.paused_by_group:
+        if status is Status.PAUSED and self._context.held_back and self._context.group_share is None:
+            status = Status.WAITING_SCHEDULE  # its load group is gone, and with it what held the charger back
+        elif status is Status.PAUSED and self._context.paused_by_group:
             status = Status.WAITING_POWER  # nobody has ended it
         elif status is Status.WAITING_SCHEDULE and self._context.paused_by_group:
             status = None  # it is not without effect: the group lets it charge when there is room
@@ -455,12 +463,16 @@ class OverridePursuit:
             raise NotApplicable("wrong_state")
         if ours:
             await path.write_schedule(ours)
-        if hand_back:
+        by_switch, inside = hand_back and not path.frees_schedule, self._inside(self._clock.monotonic())
+        waits = by_switch and self._context.paused_by_group
+        if hand_back and not waits:
+            if by_switch and inside:
+                await self._lower_for_start(path, False)  # in a window its end may start a charge
             try:
                 await self._router.send(path, SetOverride(on=False))
             except NotApplicable:
                 LOGGER.debug("The charger was under its schedule already")
-        held = hand_back and not path.frees_schedule and self._inside(self._clock.monotonic()) is False
+        held = waits or (by_switch and inside is False)
         await self._journal.write(override=replace(intent, applications=intent.applications + 1, held=held))
         self._sent_at = self._clock.monotonic()
         if path.presence is Presence.ONLINE:
@@ -476,7 +488,7 @@ class OverridePursuit:
             return False
         gone_on = said.car_connected is False or said.status in POWER_FLOWS
         if not gone_on and not (path.frees_schedule and said.status is Status.WAITING_SCHEDULE):
-            waits = not path.frees_schedule and not self._inside(now)
+            waits = self._context.paused_by_group or (not path.frees_schedule and not self._inside(now))
             if waits or now < self._retry_at or asked_at(path) <= self._tried_on:
                 return False
             delivery = await self._router.deliver(SetOverride(on=False), self._lower_for_start)
