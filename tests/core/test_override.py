@@ -235,6 +235,19 @@ async def test_a_pause_that_ended_an_override_is_lifted_when_the_cloud_is_back(b
     assert bench.intent is None
 
 
+async def test_a_pause_that_ended_an_override_waits_for_room_in_the_load_group(bench: Bench) -> None:
+    await ended_over_a_switch(bench)
+    bench.keeper.group_share = 0.0
+    bench.cloud.breaker.good()
+    await bench.poll(3)
+    assert bench.charger.manual is Manual.PAUSE
+    assert bench.snapshot.problems == set()
+    bench.keeper.group_share = 10.0
+    await bench.poll(3)
+    assert bench.charger.status() is Status.WAITING_SCHEDULE
+    assert bench.intent is None
+
+
 async def test_nothing_of_a_pause_that_ended_an_override_is_lifted_when_the_car_leaves(bench: Bench) -> None:
     local = await ended_over_a_switch(bench)
     commands = len(local.commands)
