@@ -34,8 +34,8 @@ from .session import SessionEnergy
 METER_FRESH = 900.0
 """Seconds since a real meter was read during which nothing is added to the lifetime energy."""
 
-AHEAD = "lifetime_ahead"
-"""Key of the store: whether the lifetime total is newer than the session's energy."""
+AHEAD = "ahead"
+"""Key in the store of the lifetime energy: whether that total is newer than the session's energy."""
 
 
 class Ledger:
@@ -99,20 +99,21 @@ class Ledger:
         """All that outlives a restart, as JSON."""
         session, lifetime = self._readings.get(SESSION_ENERGY), self._readings.get(LIFETIME_ENERGY)
         ahead = session is not None and lifetime is not None and self._is_ahead(lifetime, session)
-        readings: dict[str, object] = {
+        return {
             prop.key: {
                 "value": encode_schedule(self._schedule()) if prop is PROPERTIES[SCHEDULE.key] else reading.value,
                 "source": reading.source,
                 "observed_at": reading.observed_at.isoformat(),
+                **({AHEAD: True} if ahead and prop.key == LIFETIME_ENERGY.key else {}),
             }
             for prop, reading in self._readings.items()
             if prop.kind is not ReadingClass.LIVE and reading.source is not Source.USER
         }
-        return {**readings, AHEAD: True} if ahead else readings
 
     def restore(self, stored: object) -> None:
         """Take what `export` gave; what is garbled is left out. Never replaces what is known already."""
-        self._was_ahead = isinstance(stored, Mapping) and stored.get(AHEAD) is True
+        lifetime = stored.get(LIFETIME_ENERGY.key) if isinstance(stored, Mapping) else None
+        self._was_ahead = isinstance(lifetime, Mapping) and lifetime.get(AHEAD) is True
         for key, entry in stored.items() if isinstance(stored, Mapping) else ():
             prop = PROPERTIES.get(key)
             if prop is None or prop.kind is ReadingClass.LIVE or prop in self._readings:
