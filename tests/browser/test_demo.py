@@ -119,7 +119,7 @@ async def lose_the_cloud(seen: Dashboard) -> None:
         await expect(tile(charger, "Power")).to_contain_text("Unavailable", timeout=within(LIVE_AGE))
         await expect(tile(charger, "Status")).to_contain_text("Unknown", timeout=within(READ_BACK))
     await seen.press_restart(seen.garage)
-    await seen.read_message(re.compile("Garage cannot be reached: the cloud .* since"))
+    await seen.read_message(re.compile("Garage cannot be commanded: the cloud .* since"))
 
 
 async def restart_home_assistant_in_the_outage(seen: Dashboard) -> None:
