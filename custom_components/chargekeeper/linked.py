@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import inf
 import re
-from typing import Any, override
+from typing import Any, cast, override
 
 from homeassistant.components.button.const import DOMAIN as BUTTON_DOMAIN, SERVICE_PRESS
 from homeassistant.components.number.const import ATTR_VALUE, DOMAIN as NUMBER_DOMAIN, SERVICE_SET_VALUE
@@ -221,8 +221,7 @@ class LinkedPath(ChargerPath):
         self._heard: dict[str, _Moment] = {}
         self._is_lost = True
         self._lost_at = -inf
-        self._given: dict[str, float] = {}  # moment of what was last shown, by the key of the property
-        self._last: dict[str, Reading[Any] | None] = {}  # and the reading itself
+        self._given: dict[str, Reading[object]] = {}  # what was last shown, by the key of the property
         self._is_broken = False
         self._has_odd_words = False
         self._health_listeners: list[Callable[[], None]] = []
@@ -492,17 +491,19 @@ class LinkedPath(ChargerPath):
         return readings
 
     def _put[T](self, readings: Readings, prop: Property[T], value: T | None, link: str) -> None:
-        """Show a value; where there is none any more, take back what was shown, and nothing that others showed."""
+        """Show a value; where there is none any more, what was shown is live no more; that of others stays."""
         heard = self._heard.get(link)
         if value is not None and heard is not None:
             max_age = LIVE_AGE[Source.LINKED] if prop.kind is ReadingClass.LIVE else inf
-            readings.put(prop, Reading(value, Source.LINKED, heard.observed_at, heard.at, max_age))
-            self._given[prop.key] = heard.at
-            self._last[prop.key] = readings.get(prop)
-        elif prop.kind is ReadingClass.LIVE and (given_at := self._given.pop(prop.key, None)) is not None:
-            readings.retract(prop, given_at)
-        elif prop.kind is ReadingClass.CONFIG and (last := self._last.pop(prop.key, None)) is not None:
-            readings.put(prop, replace(last, source=Source.CACHE))  # nobody vouches for it now
+            reading = Reading(value, Source.LINKED, heard.observed_at, heard.at, max_age)
+            readings.put(prop, reading)
+            self._given[prop.key] = reading
+        elif (given := self._given.pop(prop.key, None)) is None:
+            return
+        elif prop.kind is ReadingClass.LIVE:
+            readings.retract(prop, given.at)
+        else:
+            readings.put(prop, replace(cast("Reading[T]", given), source=Source.CACHE))
 
     @property
     def _status_link(self) -> str:

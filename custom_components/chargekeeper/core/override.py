@@ -27,6 +27,7 @@ from .model import (
     Schedule,
     Status,
 )
+from .pace import Retry
 from .paths import (
     ChargerError,
     ChargerPath,
@@ -45,9 +46,6 @@ from .routing import Prepare, Router
 from .witness import Witness, asked_at
 
 LOGGER = logging.getLogger(__name__)
-
-RETRY_AFTER, LONGEST_RETRY = 30.0, 300.0
-"""Seconds between which the wait doubles after steps that failed; each further try needs a new word of the path too."""
 
 EFFECT_AFTER = 15.0
 """Seconds after which an acknowledged override that does not show counts as without effect."""
@@ -88,9 +86,7 @@ class OverridePursuit:
         self._pursuit: asyncio.Task[None] | None = None
         self._sent_at = -inf
         self._begun_at = context.clock.monotonic()  # what an earlier run sent was sent before
-        self._tried_on = -inf  # moment of the word on which a step failed: not again before the next word
-        self._retry_at = -inf  # nor before this moment
-        self._retry_after = RETRY_AFTER
+        self._retry = Retry(context.clock)
         self._released_on = -inf  # moment of the last word before the charger was handed back to its schedule
         self._told_pending = True  # what the journal gave back was pending at least for a while
         self._disturbed = True
@@ -160,7 +156,7 @@ class OverridePursuit:
         if on:
             self._router.admit(Capability.OVERRIDE)  # else it would wait for ever
         async with self._context.lock:
-            self._hurry()
+            self._retry.reset()
             intent = self._journal.entries.override
             if on:
                 await self._want(intent, until, until_at)
@@ -186,7 +182,7 @@ class OverridePursuit:
             intent = self._journal.entries.override
             if intent is not None and intent.state is not IntentState.ENDING:
                 await self._end(intent, End.CANCELLED)
-            self._hurry()
+            self._retry.reset()
             await self._pursue()
             return self.disabled_windows
 
@@ -282,14 +278,7 @@ class OverridePursuit:
 
     def _hold_off(self) -> None:
         """A step failed: the next try takes a new word of the path, and more time after each failure."""
-        self._tried_on = asked_at(self._router.first(Capability.OVERRIDE))
-        self._retry_at = self._clock.monotonic() + self._retry_after
-        self._retry_after = min(2 * self._retry_after, LONGEST_RETRY)
-
-    def _hurry(self) -> None:
-        """The next step may be taken at once: it is new, or the last one succeeded."""
-        self._tried_on = self._retry_at = -inf
-        self._retry_after = RETRY_AFTER
+        self._retry.failed(asked_at(self._router.first(Capability.OVERRIDE)))
 
     def _next_step(self, intent: Intent) -> Decision:
         said, heard_at = self._said(), self._witness.asked_at(Capability.OVERRIDE)
@@ -331,8 +320,8 @@ class OverridePursuit:
 
     def _look_for_report(self, intent: Intent) -> None:
         """Ask for the status now and then while what was undone waits for a sign of the charger."""
-        path, now = self._path_for(intent, Step.FINISH), self._clock.monotonic()
-        waited = path is not None and asked_at(path) >= self._sent_at + EFFECT_AFTER and now >= self._retry_at
+        path = self._path_for(intent, Step.FINISH)
+        waited = asked_at(path) >= self._sent_at + EFFECT_AFTER and self._retry.is_due()
         if waited and path is not None and not self._reported_since(intent):
             self._hold_off()
             self._context.spawn(self._router.look(path))
@@ -380,13 +369,11 @@ class OverridePursuit:
         path = self._path_for(intent, decision.step)
         if path is None and decision.step is Step.DISABLE_SCHEDULE and not self._reads_schedules():
             raise NotApplicable("wrong_state")
-        if path is None or said is None or now < self._retry_at:
-            return False
-        if asked_at(self._router.first(Capability.OVERRIDE)) <= self._tried_on:
+        if path is None or said is None or not self._retry.is_due(asked_at(self._router.first(Capability.OVERRIDE))):
             return False
         steps = {Step.SEND: self._apply, Step.DISABLE_SCHEDULE: self._disable_schedule, Step.FINISH: self._finish}
         await steps[decision.step](path, intent)
-        self._hurry()
+        self._retry.reset()
         return True
 
     def _reads_schedules(self) -> bool:
@@ -489,11 +476,11 @@ class OverridePursuit:
         gone_on = said.car_connected is False or said.status in POWER_FLOWS
         if not gone_on and not (path.frees_schedule and said.status is Status.WAITING_SCHEDULE):
             waits = self._context.paused_by_group or (not path.frees_schedule and not self._inside(now))
-            if waits or now < self._retry_at or asked_at(path) <= self._tried_on:
+            if waits or not self._retry.is_due(asked_at(path)):
                 return False
             delivery = await self._router.deliver(SetOverride(on=False), self._lower_for_start)
             delivery.require()
-        self._hurry()
+        self._retry.reset()
         await self._journal.write(override=replace(intent, held=False, sent=False))
         return True
 
