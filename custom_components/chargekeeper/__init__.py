@@ -121,6 +121,8 @@ async def async_unload_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry
         await get_registry(hass).end(coordinator.keeper)
     await runtime.account_coordinator.async_shutdown()
     await runtime.saver.stop()
+    if entry.disabled_by is not None:
+        delete_issues(hass, entry, runtime.holdings.keepers)
     return True
 
 
@@ -137,6 +139,7 @@ async def async_remove_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry
     for keeper in keepers:
         registry.begin(keeper)
     await _end_overrides(hass, entry, keepers)
+    await _tell_of_pauses(hass, entry, keepers)
     for keeper in keepers:
         await registry.end(keeper)
         registry.keepers.pop(keeper.identity.key, None)
@@ -262,14 +265,25 @@ async def _end_override(hass: HomeAssistant, entry: ConfigEntry, keeper: Keeper)
             left = await keeper.end_override_for_removal()
     except TimeoutError:
         left = keeper.disabled_windows
-    if not left:
-        return
+    if left:
+        await _notify(hass, entry, keeper, "schedules_left", windows=", ".join(left))
+
+
+async def _tell_of_pauses(hass: HomeAssistant, entry: ConfigEntry, keepers: Iterable[Keeper]) -> None:
+    """Nobody will let these chargers go on any more: say so."""
+    for keeper in keepers:
+        if keeper.left_paused:
+            await _notify(hass, entry, keeper, "left_paused")
+
+
+async def _notify(hass: HomeAssistant, entry: ConfigEntry, keeper: Keeper, key: str, **placeholders: str) -> None:
+    """Leave a notification about a charger that is given up."""
     name = charger_name(hass, entry, keeper.identity)
     texts = await async_get_translations(hass, hass.config.language, "exceptions", {DOMAIN})
-    text = texts[f"component.{DOMAIN}.exceptions.schedules_left.message"]
+    text = texts[f"component.{DOMAIN}.exceptions.{key}.message"]
     persistent_notification.async_create(
         hass,
-        text.format(charger=name, windows=", ".join(left)),
+        text.format(charger=name, **placeholders),
         title=name,
-        notification_id=f"{DOMAIN}_{keeper.identity.serial}",
+        notification_id=f"{DOMAIN}_{keeper.identity.serial}_{key}",
     )

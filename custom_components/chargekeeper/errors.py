@@ -65,10 +65,12 @@ ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
     | {"learning": ("learning", Kind.FAILURE)},
     NotSaved: {"not_saved": ("not_saved", Kind.FAILURE)},
     Unsupported: {"unsupported": ("unsupported", Kind.VALIDATION), "rejected": ("rejected", Kind.FAILURE)},
+    ChargerError: {"override_failed": ("override_failed", Kind.FAILURE)},
     UnsafeRequest: {
         reason: (reason, Kind.VALIDATION)
         for reason in (
-            *("current_too_low", "above_ceiling", "wire_rating_unknown", "no_group_share", "load_group"),
+            *("current_too_low", "above_ceiling", "cannot_lower", "wire_rating_unknown", "no_group_share"),
+            "load_group",
             *(f"restart_{refusal}" for refusal in REFUSALS),
             *(f"install_{refusal}" for refusal in REFUSALS),
         )
@@ -167,7 +169,7 @@ def _placeholders(error: ChargerError, charger: str) -> dict[str, str]:
         case "no_path" if error.detail:
             since = dt_util.parse_datetime(error.detail)
             return {"since": error.detail if since is None else local_time(since)}
-        case "above_ceiling":
+        case "above_ceiling" | "cannot_lower":
             return {"limit": error.detail}
         case "current_too_low":
             return {"minimum": error.detail}

@@ -6,11 +6,11 @@ what cannot be understood is left out, and what is not reported any more ages li
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import inf
 import re
-from typing import Any, override
+from typing import Any, cast, override
 
 from homeassistant.components.button.const import DOMAIN as BUTTON_DOMAIN, SERVICE_PRESS
 from homeassistant.components.number.const import ATTR_VALUE, DOMAIN as NUMBER_DOMAIN, SERVICE_SET_VALUE
@@ -68,6 +68,7 @@ from .core.model import (
     Status,
 )
 from .core.paths import (
+    LOCAL_READ_BACK,
     ChargerPath,
     Command,
     NoConnection,
@@ -195,7 +196,7 @@ class LinkedPath(ChargerPath):
     source = Source.LINKED
     meters_lifetime = False
     frees_schedule = False
-    read_back_delays = (2.0, 7.0, 15.0, 60.0)
+    read_back_delays = LOCAL_READ_BACK
 
     def __init__(self, hass: HomeAssistant, clock: Clock, keeper: Keeper, links: Mapping[str, object]) -> None:
         """Make it.
@@ -218,7 +219,7 @@ class LinkedPath(ChargerPath):
         self._heard: dict[str, _Moment] = {}
         self._is_lost = True
         self._lost_at = -inf
-        self._given: dict[str, float] = {}  # moment of what was last shown, by the key of the property
+        self._given: dict[str, Reading[object]] = {}  # what was last shown, by the key of the property
         self._is_broken = False
         self._has_odd_words = False
         self._health_listeners: list[Callable[[], None]] = []
@@ -317,7 +318,10 @@ class LinkedPath(ChargerPath):
     @override
     async def execute(self, command: Command, *, patience: float) -> None:
         if isinstance(command, SetOverride) and not command.on and self._inside_window():
-            return  # the schedule lets it charge now: that is what was asked for
+            switch = self._state(CONF_CHARGE_SWITCH)
+            if switch is not None and switch.state != STATE_OFF:
+                return  # the schedule lets it charge now: that is what was asked for
+            command = SetOverride(on=True)
         link, domain, service, data = self._call_for(command)
         if (state := self._state(link)) is None:
             raise NoConnection("linked_unavailable")
@@ -485,14 +489,19 @@ class LinkedPath(ChargerPath):
         return readings
 
     def _put[T](self, readings: Readings, prop: Property[T], value: T | None, link: str) -> None:
-        """Show a value; where there is none any more, take back what was shown, and nothing that others showed."""
+        """Show a value; where there is none any more, what was shown is live no more; that of others stays."""
         heard = self._heard.get(link)
         if value is not None and heard is not None:
             max_age = LIVE_AGE[Source.LINKED] if prop.kind is ReadingClass.LIVE else inf
-            readings.put(prop, Reading(value, Source.LINKED, heard.observed_at, heard.at, max_age))
-            self._given[prop.key] = heard.at
-        elif prop.kind is ReadingClass.LIVE and (given_at := self._given.pop(prop.key, None)) is not None:
-            readings.retract(prop, given_at)
+            reading = Reading(value, Source.LINKED, heard.observed_at, heard.at, max_age)
+            readings.put(prop, reading)
+            self._given[prop.key] = reading
+        elif (given := self._given.pop(prop.key, None)) is None:
+            return
+        elif prop.kind is ReadingClass.LIVE:
+            readings.retract(prop, given.at)
+        else:
+            readings.put(prop, replace(cast("Reading[T]", given), source=Source.CACHE))
 
     @property
     def _status_link(self) -> str:

@@ -82,12 +82,13 @@ async def async_setup_group(hass: HomeAssistant, entry: ConfigEntry) -> bool:
 
 
 async def async_unload_group(hass: HomeAssistant, entry: ConfigEntry) -> bool:
-    """Stop a load group. Its members stay as they are, and are bound by it no more."""
+    """Stop a load group. Its members stay as they are; unless it is disabled or removed, its shares bind on."""
     if not await hass.config_entries.async_unload_platforms(entry, PLATFORMS):
         return False
     await get_registry(hass).close_group(entry_key(entry))
     await group_runtime(entry).coordinator.async_shutdown()
     if entry.disabled_by is not None:
+        get_registry(hass).release_members()
         delete_group_issues(hass, entry)
     return True
 
@@ -97,6 +98,7 @@ async def async_remove_group(hass: HomeAssistant, entry: ConfigEntry) -> None:
     key = entry_key(entry)
     await _stores(hass, key).remove()
     get_registry(hass).stores.pop(key)
+    get_registry(hass).release_members()
     delete_group_issues(hass, entry)
 
 

@@ -150,10 +150,18 @@ class Registry:
         for key, keeper in self.at_work.items():
             if group.has(key):
                 group.attach(keeper)
+        self.release_members()
 
     async def close_group(self, unique_id: str) -> None:
-        """A load group goes: nothing of it binds any more, and nothing is raised by that."""
+        """A load group goes, perhaps to come back at once: its shares bind until `release_members`."""
         await self.groups.pop(unique_id).stop()
+
+    @callback
+    def release_members(self) -> None:
+        """Chargers that belong to no load group any more are bound by none; nothing is raised by that."""
+        for key, keeper in self.keepers.items():
+            if keeper.group_share is not None and not any(group.has(key) for group in self.groups.values()):
+                keeper.group_share = None
 
     async def stop(self) -> None:
         """Send nothing from now on, of whichever entry; the purses are saved."""

@@ -193,7 +193,7 @@ def delete_issues(hass: HomeAssistant, entry: ConfigEntry, serials: Iterable[str
         for trouble in Trouble:
             ir.async_delete_issue(hass, DOMAIN, f"{trouble}_{serial}")
         ir.async_delete_issue(hass, DOMAIN, f"{LINK_BROKEN}_{serial}")
-    if hass.config_entries.async_get_entry(entry.entry_id) is None:
+    if entry.disabled_by is not None or hass.config_entries.async_get_entry(entry.entry_id) is None:
         tell_deafness(hass, entry, None)
         ir.async_delete_issue(hass, DOMAIN, _other_issue_id(entry))
         ir.async_delete_issue(hass, DOMAIN, _cloud_issue_id(entry))

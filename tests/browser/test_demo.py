@@ -83,7 +83,7 @@ async def see_three_chargers(seen: Dashboard) -> None:
     await expect(seen.page.locator("hui-warning, hui-error-card")).to_have_count(0)
     await expect(tile(seen.carport, "Power")).to_contain_text("11,040 W")
     await expect(tile(seen.driveway, "Load group")).to_contain_text("20 A")
-    await expect(tile(seen.driveway, "In force now")).to_contain_text("20 A · Entered by you")
+    await expect(tile(seen.driveway, "In force now")).to_contain_text("20 A · Your limit")
     await expect(tile(seen.driveway, "House")).to_contain_text("25 A")
     await expect(tile(seen.garage, "Wire rating")).to_contain_text("32 A · Cloud")
 
@@ -119,7 +119,7 @@ async def lose_the_cloud(seen: Dashboard) -> None:
         await expect(tile(charger, "Power")).to_contain_text("Unavailable", timeout=within(LIVE_AGE))
         await expect(tile(charger, "Status")).to_contain_text("Unknown", timeout=within(READ_BACK))
     await seen.press_restart(seen.garage)
-    await seen.read_message(re.compile("Garage cannot be reached: the cloud .* since"))
+    await seen.read_message(re.compile("Garage cannot be commanded: the cloud .* since"))
 
 
 async def restart_home_assistant_in_the_outage(seen: Dashboard) -> None:

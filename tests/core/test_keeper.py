@@ -892,6 +892,14 @@ async def test_the_only_path_may_take_its_time(bench: Bench) -> None:
     assert await call is Outcome.ACCEPTED
 
 
+async def test_a_path_that_refuses_to_lower_keeps_no_other_from_it(bench: Bench) -> None:
+    local = await bench.add(Source.BLUETOOTH)
+    bench.cloud.errors.append(NotAllowed("role_too_low"))
+    assert await bench.keeper.command(SetCurrent(8)) is Outcome.ACCEPTED
+    assert local.commands == [SetCurrent(8)]
+    assert bench.charger.amps == 8
+
+
 async def test_what_waited_too_long_is_not_sent_any_more(bench: Bench) -> None:
     bench.cloud.gate = asyncio.Event()
     first = task(bench.keeper.command(SetLock(True)))

@@ -1,5 +1,6 @@
 """The keeper of a charger in a load group: its share binds, a pause of the group is lifted, an override waits."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -21,6 +22,7 @@ from custom_components.chargekeeper.core.paths import (
     PathDown,
     SetCharging,
     SetCurrent,
+    SetLock,
     SetOverride,
     UnsafeRequest,
 )
@@ -139,6 +141,62 @@ async def test_without_a_schedule_the_charger_is_told_to_charge(bench: Bench) ->
     assert bench.cloud.commands == [PAUSE, SetCharging(on=True)]
     await bench.poll()
     assert bench.status() is Status.CHARGING
+
+
+async def test_an_override_outlives_a_word_from_before_its_pause_was_lifted(bench: Bench) -> None:
+    """A cloud, or an entity that is polled, goes on to say "paused" for a while."""
+    await bench.keeper.set_override(on=True)
+    await bench.poll()
+    await pause_by_group(bench)
+    await room_again(bench)
+    await bench.keeper.lift_pause()
+    await bench.clock.advance(20)
+    await bench.tell(Status.PAUSED)
+    await bench.poll()
+    assert bench.snapshot.override.on
+    assert bench.snapshot.problems == set()
+
+
+async def test_an_override_outlives_its_load_group(bench: Bench) -> None:
+    await bench.keeper.set_override(on=True)
+    await bench.poll()
+    await pause_by_group(bench)
+    await bench.poll(5)
+    bench.keeper.group_share = None
+    await bench.poll(3)
+    assert bench.snapshot.override.on
+    assert bench.status() is Status.CHARGING
+
+
+async def test_a_start_that_arrives_late_makes_no_pause_of_the_user_out_of_one_of_the_group(bench: Bench) -> None:
+    local = await bench.add(Source.BLUETOOTH)
+    bench.charger.manual = Manual.PAUSE
+    await bench.tell()
+    bench.cloud.errors.append(PathDown("timeout"))
+    await bench.keeper.command(SetCharging(on=True))
+    await bench.poll(6)
+    local.tell()
+    bench.keeper.group_share, bench.keeper.group_paused = 0, True
+    await bench.keeper.command(PAUSE, automatic=True)
+    bench.charger.manual = Manual.CHARGE  # the cloud's start arrives
+    await bench.poll(2)
+    assert bench.journal is None or bench.journal.get("pause") is None
+
+
+async def test_a_pause_of_the_user_that_waits_is_not_swallowed_by_one_of_the_group(bench: Bench) -> None:
+    bench.charger.windows = ()
+    bench.charger.manual = Manual.CHARGE
+    await bench.tell()
+    bench.cloud.gate = asyncio.Event()
+    first = asyncio.ensure_future(bench.keeper.command(SetLock(True)))
+    await bench.clock.settle()
+    users = asyncio.ensure_future(bench.keeper.command(PAUSE))
+    groups = asyncio.ensure_future(bench.keeper.command(PAUSE, automatic=True))
+    await bench.clock.settle()
+    bench.cloud.gate.set()
+    await asyncio.gather(first, users, groups)
+    assert bench.journal is not None
+    assert bench.journal["pause"] is not None
 
 
 async def test_a_pause_that_cannot_be_lifted_says_why(bench: Bench) -> None:

@@ -245,6 +245,19 @@ def test_what_a_total_holds_already_is_not_added_once_more() -> None:
     assert value(again, LIFETIME_ENERGY) == 104.0
 
 
+def test_a_total_is_not_helped_along_after_the_wall_clock_was_set_back() -> None:
+    ledger = Ledger()
+    take(ledger, {SESSION_ENERGY: 1.0, LIFETIME_ENERGY: 100.0}, at=10)
+    readings = Readings()
+    readings.put(LIFETIME_ENERGY, Reading(104.0, Source.CLOUD, NOON - timedelta(hours=1), 60, inf))
+    ledger.take(readings, meters_lifetime=False)
+    again = restored(ledger.export())
+    take(again, {SESSION_ENERGY: 5.0}, at=-500)
+    assert value(again, LIFETIME_ENERGY) == 104.0
+    take(again, {SESSION_ENERGY: 6.0}, at=-400)
+    assert value(again, LIFETIME_ENERGY) == 105.0
+
+
 def test_a_meter_is_not_helped_along() -> None:
     ledger = ledger_of(shown({LIFETIME_ENERGY: 100.0, SESSION_ENERGY: 5.0}, at=10), shown({SESSION_ENERGY: 9.0}, at=20))
     assert value(ledger, LIFETIME_ENERGY) == 100.0

@@ -324,6 +324,14 @@ async def test_nothing_is_sent_that_could_not_be_saved(bench: Bench) -> None:
     assert availability(bench) is RestartAvailability.AVAILABLE
 
 
+async def test_in_an_outage_a_local_path_that_cannot_restart_is_no_unsupported_model(bench: Bench) -> None:
+    local = await bench.add(Source.LINKED)
+    local.can = frozenset({Capability.CHARGING, Capability.OVERRIDE})
+    local.changed()
+    await bench.cloud.lose()
+    assert availability(bench) is RestartAvailability.NO_PATH
+
+
 async def test_a_lost_answer_is_unclear_and_watched_all_the_same(bench: Bench) -> None:
     bench.cloud.lost_answers = 1
     with pytest.raises(PathDown, match="restart_unclear"):

@@ -160,7 +160,7 @@ async def test_i1_no_start_over_a_path_that_cannot_lower_the_current(bench: Benc
     bench.charger.amps = 20
     local.tell()
     local.show(CHARGING_CURRENT, 20.0)
-    with pytest.raises(UnsafeRequest, match="above_ceiling"):
+    with pytest.raises(UnsafeRequest, match="cannot_lower"):
         await bench.keeper.set_override(True)
     assert local.commands == [OFF]
 
@@ -231,6 +231,19 @@ async def test_a_pause_that_ended_an_override_is_lifted_when_the_cloud_is_back(b
     bench.cloud.breaker.good()
     await bench.poll(2)
     assert bench.sent[sent:] == [SetOverride(on=False)]
+    assert bench.charger.status() is Status.WAITING_SCHEDULE
+    assert bench.intent is None
+
+
+async def test_a_pause_that_ended_an_override_waits_for_room_in_the_load_group(bench: Bench) -> None:
+    await ended_over_a_switch(bench)
+    bench.keeper.group_share = 0.0
+    bench.cloud.breaker.good()
+    await bench.poll(3)
+    assert bench.charger.manual is Manual.PAUSE
+    assert bench.snapshot.problems == set()
+    bench.keeper.group_share = 10.0
+    await bench.poll(3)
     assert bench.charger.status() is Status.WAITING_SCHEDULE
     assert bench.intent is None
 

@@ -19,7 +19,6 @@ from custom_components.chargekeeper.core.schedule import (
     inside,
     next_end,
     next_start,
-    same,
     zone,
 )
 
@@ -196,14 +195,6 @@ def test_a_zone_is_read_from_disk_once_and_utc_never(monkeypatch: pytest.MonkeyP
         inside((window("12:00", "13:00", "Asia/Tokyo"), window("12:00", "13:00")), at("2026-11-02T12:30Z"))
     assert read == ["Asia/Tokyo"]
     zone.cache_clear()
-
-
-def test_same_ignores_the_order_only() -> None:
-    one, other = Window(0, True, ALL_DAYS, time(1), time(2)), Window(1, True, ALL_DAYS, time(3), time(4))
-    assert same((one, other), (other, one))
-    assert same((), ())
-    assert not same((one, other), (one,))
-    assert not same((one,), disabled((one,)))
 
 
 def test_disabled_switches_off_what_was_on() -> None:

@@ -5,6 +5,7 @@ from datetime import timedelta
 import json
 from typing import Any
 
+from homeassistant.components.persistent_notification import _async_get_or_create_notifications
 from homeassistant.config_entries import SOURCE_USER
 from homeassistant.core import Event, HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType
@@ -389,7 +390,8 @@ async def test_a_cloud_that_comes_back_with_an_old_word_does_not_end_the_overrid
     assert home.issues() == set()
 
 
-async def test_an_override_is_taken_back_over_the_link(home: Home) -> None:
+async def test_an_override_is_taken_back_over_the_link(home: Home, virtual_clock: VirtualClock) -> None:
+    """A switch can only pause: when the window opens it is switched on again."""
     await home.link()
     await home.lose_cloud()
     home.local.report()
@@ -398,6 +400,12 @@ async def test_an_override_is_taken_back_over_the_link(home: Home) -> None:
     await home.pass_time(60)
     await home.override(on=False)
     assert home.does() is State.PAUSED, "outside the window: switched off"
+    await home.report_for(5 * 60)
+    assert home.does() is State.PAUSED
+    virtual_clock.jump(11 * 3600)  # 23:00: the window from 22:00 to 05:00 is open
+    home.world.charger(WAITING).window_open = True
+    await home.report_for(5 * 60)
+    assert home.does() is State.CHARGING
 
 
 async def test_inside_the_window_taking_it_back_needs_nothing(home: Home, virtual_clock: VirtualClock) -> None:
@@ -796,6 +804,8 @@ async def test_the_end_of_the_entry_takes_the_override_back_over_the_link(home: 
     await home.finish(home.hass.config_entries.async_remove(home.entry.entry_id))
     assert home.does() is State.PAUSED
     assert home.issues() == set()
+    [notification] = _async_get_or_create_notifications(home.hass).values()
+    assert notification["message"].startswith("Driveway was left paused")
 
 
 async def test_a_charger_that_comes_back_is_linked_again_and_one_that_is_forgotten_is_not(home: Home) -> None:

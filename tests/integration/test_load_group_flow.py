@@ -80,7 +80,7 @@ async def test_a_group_is_added(house: House) -> None:
     assert entry.supports_reconfigure
     assert {key[1]: keeper.group_share for key, keeper in house.registry.keepers.items()} == {
         FREE: 24,
-        WAITING: 8,
+        WAITING: None,
         CHARGING: 8,
     }
 

@@ -68,7 +68,7 @@ async def test_an_override_that_came_to_nothing_is_an_error(hass: HomeAssistant)
         pytest.raises(HomeAssistantError) as caught,
     ):
         await house.call("switch", "turn_on", house.state("switch", "tou_override"))
-    assert caught.value.translation_key == "request_failed"
+    assert caught.value.translation_key == "override_failed"
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ FLOWS = ("config_flow.py", "group_flow.py", "juicebox_flow.py")
 NO_FORM = {"reauth", "integration_discovery", "without_box"}
 WITHOUT_TABLE = {
     "no_account",
+    "left_paused",
     "schedules_left",
     "until_time_missing",
     "until_time_past",

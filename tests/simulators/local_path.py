@@ -141,8 +141,9 @@ class LocalLink:
                     raise NotAllowed("locked")
                 if charger.car is None:
                     raise NotApplicable("wrong_state")
-                stopped = Manual.PAUSE if isinstance(command, SetCharging) else Manual.NONE
-                charger.manual = Manual.CHARGE if on else stopped
+                if command == SetOverride(on=False) and charger.in_window:  # all that a switch can do
+                    on = True
+                charger.manual = Manual.CHARGE if on else Manual.PAUSE
             case Restart():
                 charger.restart()
             case _:
@@ -154,7 +155,7 @@ class LocalPath(ChargerPath):
 
     source = Source.LINKED
     meters_lifetime = False
-    frees_schedule = True
+    frees_schedule = False
     read_back_delays = (2.0, 7.0, 15.0, 60.0)
 
     def __init__(self, link: LocalLink, clock: Clock) -> None:

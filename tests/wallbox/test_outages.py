@@ -177,6 +177,15 @@ async def test_a_flapping_cloud_that_used_up_the_probes_is_read_in_regular_slots
     assert rig.gets(since=opened_at + 0.1) == []  # while open nothing but probes, and there are none left
 
 
+async def test_a_cloud_that_flapped_for_an_hour_is_used_again_in_time_each_time(rig: Rig) -> None:
+    await rig.settle_in()
+    for _ in range(40):
+        await rig.cloud.set_fault(Fault.ERROR_500)
+        await rig.until(BreakerState.OPEN, within=400)
+        await rig.cloud.set_fault(Fault.NONE)
+        await rig.until(BreakerState.HALF_OPEN, within=150)
+
+
 async def test_a_command_that_fails_brings_the_outage_to_light(rig: Rig) -> None:
     await rig.settle_in()
     await rig.until_get(GROUPS)

@@ -11,7 +11,7 @@ import pytest
 
 from custom_components.chargekeeper.core.breaker import BreakerState
 from custom_components.chargekeeper.core.paths import ChargerError, PathBusy, PathDown, SetCurrent, SetLock
-from custom_components.chargekeeper.wallbox.purses import Purse, Purses
+from custom_components.chargekeeper.wallbox.purses import PacedPurse, Purse, Purses
 from tests.simulators.clock import VirtualClock
 from tests.simulators.wallbox_cloud import Fault
 from tests.simulators.world import Window
@@ -53,6 +53,19 @@ def test_i6_a_purse_obeyed_never_lets_more_than_its_room_into_any_window(room: i
         purse.take(now)
         taken.append(now)
     assert all(later - earlier >= 60 - 1e-6 for earlier, later in zip(taken, taken[room:], strict=False))
+
+
+@given(st.lists(st.floats(0, 300), min_size=100, max_size=400))
+def test_i6_a_paced_purse_keeps_to_its_room_and_never_runs_dry(waits: list[float]) -> None:
+    purse, now = PacedPurse(60, 3600), 0.0
+    taken: list[float] = []
+    for wait in waits:
+        now = max(now + wait / 10, purse.free_at(now))
+        if taken:
+            assert purse.free_at(taken[-1]) <= taken[-1] + 120 + 1e-6
+        purse.take(now)
+        taken.append(now)
+    assert all(later - earlier >= 3600 - 1e-6 for earlier, later in zip(taken, taken[60:], strict=False))
 
 
 def test_a_slot_given_back_is_free_and_the_others_are_not() -> None:

@@ -16,6 +16,7 @@ from .model import (
     ECO_MODE,
     LOCKED,
     OCPP,
+    PAUSE_OVER,
     SCHEDULE,
     STATUS,
     Capability,
@@ -45,13 +46,10 @@ from .routing import Router
 
 LOGGER = logging.getLogger(__name__)
 
-PAUSE_OVER = ALLOWED_TO_CHARGE | {Status.WAITING_SCHEDULE}
-"""After these there is no pause any more."""
-
 EXPECT_WITHIN = 150.0
 """Seconds within which a setting must show: one groups poll of the Wallbox cloud and some."""
 
-START = SetCharging(on=True)
+START, STOP = SetCharging(on=True), SetCharging(on=False)
 
 TIME_TO_LIVE = 300.0
 """Seconds for which a setting waits for its turn, and for which one whose answer was lost may still arrive."""
@@ -72,6 +70,7 @@ class _Sent:
 
     setting: Setting
     sent_at: float
+    automatic: bool = False
 
 
 class Commands:
@@ -85,7 +84,7 @@ class Commands:
         self._wanted: dict[Capability, _Wish] = {}  # what waits to be sent; a newer wish takes its place
         self._carriers: dict[Capability, asyncio.Task[Outcome]] = {}
         self._expected: dict[Capability, _Sent] = {}  # whose effect is looked for
-        self._latest: dict[Capability, Setting] = {}  # what was sent last, and should hold
+        self._latest: dict[Capability, _Sent] = {}  # what was sent last, and should hold
         self._strays: dict[Capability, list[_Sent]] = {}  # given up on some path, and may arrive there late
         self.before: Callable[[Setting], Awaitable[None]] = _nothing
         """Told of each setting that the user has sent, before that."""
@@ -100,6 +99,9 @@ class Commands:
             self._keep_pace(setting)
         capability = setting.capability
         waits = capability in self._wanted
+        waiting = self._wanted.get(capability)
+        if waiting is not None and waiting.setting == setting:
+            automatic = automatic and waiting.automatic  # what the user wants stays his
         self._wanted[capability] = _Wish(setting, automatic, self._clock.monotonic())
         if not waits:
             self._carriers[capability] = self._context.spawn(self._carry_out(capability))
@@ -175,7 +177,7 @@ class Commands:
             return
         limits.permit(amps, known)
         if Capability.CURRENT not in path.capabilities:
-            raise UnsafeRequest("above_ceiling", f"{amps}")
+            raise UnsafeRequest("cannot_lower", f"{amps}")
         sent = _Sent(SetCurrent(amps), self._clock.monotonic())
         try:
             await self._router.send(path, sent.setting, hurried=hurried)
@@ -263,7 +265,7 @@ class Commands:
         Raises:
             ChargerError: no path carried it.
         """
-        present, sent = self.highest_current, _Sent(setting, self._clock.monotonic())
+        present, sent = self.highest_current, _Sent(setting, self._clock.monotonic(), automatic)
         lowers = isinstance(setting, SetCurrent) and present is not None and setting.amps < present
         prepare = self.lower_for_start if setting == START else None
         delivery = await self._router.deliver(setting, prepare, everywhere=lowers)
@@ -276,15 +278,15 @@ class Commands:
         self._context.publish()
         if automatic:
             self._note_pace(setting)
-        if isinstance(setting, SetCharging):
-            self._context.held_back = automatic and not setting.on and self._context.journal.entries.pause is None
+        if setting == STOP:
+            self._context.held_back = automatic and self._context.journal.entries.pause is None
         for path in delivery.carried:
             if setting.capability is Capability.CHARGING or path.source is not Source.CLOUD:
                 self._router.read_back(path, lambda: self._expected.get(setting.capability) is not sent)
 
     def _expect(self, sent: _Sent) -> None:
         self._expected[sent.setting.capability] = sent
-        self._latest[sent.setting.capability] = sent.setting
+        self._latest[sent.setting.capability] = sent
 
     def _note_stray(self, sent: _Sent) -> None:
         self._strays.setdefault(sent.setting.capability, []).append(sent)
@@ -299,13 +301,13 @@ class Commands:
             return
         latest = self._latest.get(capability)
         arrived = capability not in self._expected and any(
-            stray.setting != latest and self._shows(stray.setting) for stray in strays
+            latest is not None and stray.setting != latest.setting and self._shows(stray.setting) for stray in strays
         )
         if not arrived or latest is None or self._context.stopping:
             self._strays[capability] = strays
         elif capability not in self._wanted:  # else a newer wish puts it right
-            LOGGER.info("A command (%s) arrived late; it is put right once", type(latest).__name__)
-            self._context.spawn(self.command(latest))
+            LOGGER.info("A command (%s) arrived late; it is put right once", type(latest.setting).__name__)
+            self._context.spawn(self.command(latest.setting, automatic=latest.automatic))
 
     def _answered_since(self, moment: float) -> bool:
         """Whether a path over which the charger can be reached told of it since."""

@@ -29,7 +29,7 @@ class KeeperOptions:
 
 @dataclass(frozen=True, slots=True)
 class KeeperEvent:
-    """Something that happened: `kind` is `restart` or `connection`."""
+    """Something that happened: `kind` is `restart` or `connection`, and `replay` for the record of outages alone."""
 
     kind: str
     type: str

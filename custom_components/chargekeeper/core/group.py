@@ -15,9 +15,9 @@ from .clock import Clock
 from .context import subscribe
 from .limits import MINIMUM_CURRENT, Limits, ceiling
 from .model import (
-    ALLOWED_TO_CHARGE,
     CAR_CONNECTED,
     CHARGING_CURRENT,
+    PAUSE_OVER,
     STATUS,
     Capability,
     Identity,
@@ -26,13 +26,11 @@ from .model import (
     Source,
     Status,
 )
+from .pace import RAISE_SPACING, START_SPACING
 from .paths import ChargerError, NotSaved, SetCharging, SetCurrent, Setting
 from .shares import Claim, GroupSpec, Key, allocate, could_draw, shares
 
 LOGGER = logging.getLogger(__name__)
-
-RAISE_SPACING, START_SPACING = 60.0, 300.0
-"""Seconds at least between automatic raises of one member, and before it is started again (design section 5)."""
 
 RETRY_AFTER = 60.0
 """Seconds after which a reduction that did not show is commanded again; twice as many after each of up to
@@ -44,9 +42,6 @@ LOOK_AGAIN = 20.0
 
 AT_REST = frozenset({Status.AVAILABLE, Status.PAUSED, Status.LOCKED})
 """Statuses of a charger that nobody can draw from before somebody does something about it."""
-
-PAUSE_OVER = ALLOWED_TO_CHARGE | {Status.WAITING_SCHEDULE, Status.PLUGGED_IN}
-"""After these there is no pause of ours any more; without a car, or locked, there may still be one."""
 
 
 class GroupMember(Protocol):
@@ -299,18 +294,26 @@ class LoadGroup:
         seat = self._seats[member.identity.key]
         self.detach(member.identity.key)
         seat.member = member
+        if member.group_share is not None:  # of the group as it was just now: raised when there is seen to be room
+            seat.allowance = min(seat.allowance, int(member.group_share))
         seat.tell()
         seat.unlisten = member.listen(lambda _: self._soon())
         self._soon()
 
-    def detach(self, key: Key) -> None:
-        """A member's keeper goes: what it was last known to draw counts."""
+    def detach(self, key: Key, *, release: bool = True) -> None:
+        """A member's keeper goes: what it was last known to draw counts.
+
+        Args:
+            key: which.
+            release: whether its share binds it no more; that it was paused stays noted until it is seen to go on.
+        """
         seat = self._seats[key]
         if (member := seat.member) is not None:
             seat.look()
             seat.unlisten()
             seat.member = None
-            member.group_share, member.group_paused = None, False
+            if release:
+                member.group_share = None
         self._soon()
 
     def start(self) -> None:
@@ -319,11 +322,11 @@ class LoadGroup:
         self._soon()
 
     async def stop(self) -> None:
-        """End all that runs, let the members go, and save; what was lowered or paused stays so."""
+        """End all that runs, let the members go, and save; what was lowered or paused stays so, and shares bind on."""
         self._running = False
         self._cancel_look()
         for key in self._seats:
-            self.detach(key)
+            self.detach(key, release=False)
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

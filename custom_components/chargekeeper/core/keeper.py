@@ -18,6 +18,7 @@ from .journal import Journal, Until
 from .lowering import Lowering
 from .maintenance import Maintenance, RestartRun
 from .model import (
+    LIVE_AGE,
     SCHEDULE,
     STATUS,
     Identity,
@@ -110,7 +111,10 @@ class Keeper(PathListener):
 
     @property
     def group_paused(self) -> bool:
-        """Whether a load group has paused the charger: an override then waits, and is not superseded by that."""
+        """Whether a load group has paused the charger: an override then waits, and is not superseded by that.
+
+        The group says so; what was sent and what is seen of the charger say so as well, and when it is over.
+        """
         return self._context.held_back
 
     @group_paused.setter
@@ -275,12 +279,13 @@ class Keeper(PathListener):
         windows = readings.value(SCHEDULE) or ()
         next_window = schedule.next_start(windows, wall)
         edges = (next_window, schedule.next_end(windows, wall), self._override.until_at)
+        local = [path for path in self._router if path.source is not Source.CLOUD]
         marks = [now + (edge - wall).total_seconds() for edge in edges if edge is not None]
+        marks += [path.asked_at + LIVE_AGE[path.source] for path in local if path.asked_at is not None]
         marks += [*self._maintenance.marks(), *self._commands.marks(), *self._override.marks()]
         best = next((path for path in paths if usable(path)), None)
         amps, factor = limits.effective(limits.Limits.of(readings), commanded=best is not None)
         cloud = self._router.paths.get(Source.CLOUD)
-        local = [path for path in self._router if path.source is not Source.CLOUD]
         problems = set(self._context.problems)
         if cloud is not None and cloud.gone:
             problems.add(Problem.GONE)
@@ -370,6 +375,11 @@ class Keeper(PathListener):
     def disabled_windows(self) -> tuple[str, ...]:
         """The windows of the schedule that are disabled for the override, as text."""
         return self._override.disabled_windows
+
+    @property
+    def left_paused(self) -> bool:
+        """Whether the end of an override has left the charger paused, to be let go on later."""
+        return self._override.left_paused
 
     async def end_override_for_removal(self) -> tuple[str, ...]:
         """End the override before the charger is given up; the windows that stay disabled, as text."""

@@ -34,12 +34,16 @@ from .session import SessionEnergy
 METER_FRESH = 900.0
 """Seconds since a real meter was read during which nothing is added to the lifetime energy."""
 
+AHEAD = "ahead"
+"""Key in the store of the lifetime energy: whether that total is newer than the session's energy."""
+
 
 class Ledger:
     """The merged readings of one charger. `revision` grows with every change of a configuration value."""
 
     def __init__(self) -> None:
         self._readings = Readings()
+        self._was_ahead = False
         self._session = SessionEnergy()
         self._metered_at = -inf
         self._may_fall: set[str] = set()  # counters of the session that did not begin anew yet
@@ -93,11 +97,14 @@ class Ledger:
 
     def export(self) -> dict[str, object]:
         """All that outlives a restart, as JSON."""
+        session, lifetime = self._readings.get(SESSION_ENERGY), self._readings.get(LIFETIME_ENERGY)
+        ahead = session is not None and lifetime is not None and self._is_ahead(lifetime, session)
         return {
             prop.key: {
                 "value": encode_schedule(self._schedule()) if prop is PROPERTIES[SCHEDULE.key] else reading.value,
                 "source": reading.source,
                 "observed_at": reading.observed_at.isoformat(),
+                **({AHEAD: True} if ahead and prop.key == LIFETIME_ENERGY.key else {}),
             }
             for prop, reading in self._readings.items()
             if prop.kind is not ReadingClass.LIVE and reading.source is not Source.USER
@@ -105,6 +112,8 @@ class Ledger:
 
     def restore(self, stored: object) -> None:
         """Take what `export` gave; what is garbled is left out. Never replaces what is known already."""
+        lifetime = stored.get(LIFETIME_ENERGY.key) if isinstance(stored, Mapping) else None
+        self._was_ahead = isinstance(lifetime, Mapping) and lifetime.get(AHEAD) is True
         for key, entry in stored.items() if isinstance(stored, Mapping) else ():
             prop = PROPERTIES.get(key)
             if prop is None or prop.kind is ReadingClass.LIVE or prop in self._readings:
@@ -162,11 +171,15 @@ class Ledger:
         if session is None or lifetime is None or before is None or SESSION_ENERGY not in readings:
             return
         gained = session.value if new_session else session.value - before.value
-        total_is_newer = (lifetime.at, lifetime.observed_at) > (before.at, before.observed_at)
+        total_is_newer = self._is_ahead(lifetime, before)
         metered = session.at < self._metered_at + METER_FRESH  # a path with a meter tells by itself
         if gained > 0 and LIFETIME_ENERGY not in readings and not total_is_newer and not metered:
             total = round(lifetime.value + gained, 3)
             self._readings.put(LIFETIME_ENERGY, replace(session, value=max(total, lifetime.value)))
+
+    def _is_ahead(self, lifetime: Reading[float], session: Reading[float]) -> bool:
+        """Whether the total is newer than the session's energy; not by the wall clock, which somebody may have set."""
+        return self._was_ahead if lifetime.at == session.at == -inf else lifetime.at > session.at
 
     def _forget_live(self, offline: Reading[Status]) -> None:
         """A charger that is gone shows nothing: what it showed before must not stand beside `offline`."""

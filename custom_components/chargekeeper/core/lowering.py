@@ -12,13 +12,11 @@ from .commands import Commands
 from .context import Context
 from .limits import MINIMUM_CURRENT, Limits, ceiling
 from .model import CHARGING_CURRENT, Capability
+from .pace import Retry
 from .paths import ChargerError, LoginRejected, NotSaved, PathBusy, PathDown, SetCurrent
 from .routing import Router
 
 LOGGER = logging.getLogger(__name__)
-
-RETRY_AFTER, LONGEST_RETRY = 30.0, 300.0
-"""Seconds between which the wait doubles after each try that failed."""
 
 
 class Lowering:
@@ -31,8 +29,7 @@ class Lowering:
         self._commands = commands
         self._limits: Limits | None = None
         self._pursuit: asyncio.Task[None] | None = None
-        self._retry_at = -inf
-        self._retry_after = RETRY_AFTER
+        self._retry = Retry(context.clock)
 
     def settle(self, limits: Limits) -> None:
         """Compare the limits, a group's share left out, with those before; lower the setting where one fell."""
@@ -43,7 +40,7 @@ class Lowering:
     def pursue_soon(self) -> None:
         """Lower what is still to be lowered; at most one task does."""
         idle = self._pursuit is None or self._pursuit.done()
-        if idle and self._journal.entries.lowering and self._context.clock.monotonic() >= self._retry_at:
+        if idle and self._journal.entries.lowering and self._retry.is_due():
             self._pursuit = self._context.spawn(self._pursue_alone())
 
     def _fell(self, before: Limits, now: Limits) -> bool:
@@ -61,7 +58,7 @@ class Lowering:
         async with self._context.lock:
             with suppress(NotSaved):  # then it is not remembered, but tried
                 await self._journal.write(lowering=True)
-            self._retry_at, self._retry_after = -inf, RETRY_AFTER
+            self._retry.reset()
             await self._pursue()
 
     async def _pursue_alone(self) -> None:
@@ -88,8 +85,7 @@ class Lowering:
                 lowered = True
             except (PathDown, PathBusy, LoginRejected) as err:
                 LOGGER.debug("The lowering of the current waits: %s", err)
-                self._retry_at = self._context.clock.monotonic() + self._retry_after
-                self._retry_after = min(2 * self._retry_after, LONGEST_RETRY)
+                self._retry.failed()
                 return False
             except ChargerError as err:
                 LOGGER.warning("The charging current could not be lowered to its limit: %s", err)

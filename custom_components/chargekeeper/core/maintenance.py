@@ -235,10 +235,10 @@ class Maintenance:
 
     def _facts(self, capability: Capability) -> Facts:
         now = self._clock.monotonic()
-        reachable = [path for path in self._router.ordered() if path.breaker.usable]
-        capable = [path for path in reachable if capability in path.capabilities]
+        admitted = self._router.ordered()
+        capable = [path for path in admitted if capability in path.capabilities]
         # Paths on which the charger is there come first: a local one before the cloud in which it is offline.
-        path = next(iter(capable or reachable), None)
+        path = next((path for path in capable or admitted if path.breaker.usable), None)
         asked_at, synced_at = (None, None) if path is None else (path.asked_at, path.synced_at)
         status, role = self._context.ledger.fresh(STATUS, now), self._context.ledger.get(ROLE)
         if self.installing:

@@ -53,6 +53,9 @@ POWER_FLOWS = frozenset({Status.CHARGING, Status.DISCHARGING})
 ALLOWED_TO_CHARGE = POWER_FLOWS | {Status.WAITING_CAR, Status.WAITING_POWER, Status.COMPLETED}
 """The `charging` switch is on: nothing but the car, the power budget or a full battery holds it back."""
 
+PAUSE_OVER = ALLOWED_TO_CHARGE | {Status.WAITING_SCHEDULE, Status.PLUGGED_IN}
+"""After these there is no pause any more; without a car, or locked, there may still be one."""
+
 OVERRIDE_IN_EFFECT = POWER_FLOWS | {Status.WAITING_CAR, Status.WAITING_POWER}
 """Outside its window, these show that the schedule does not hold the charger back (design section 5, journal)."""
 

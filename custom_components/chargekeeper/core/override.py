@@ -27,6 +27,7 @@ from .model import (
     Schedule,
     Status,
 )
+from .pace import Retry
 from .paths import (
     ChargerError,
     ChargerPath,
@@ -45,9 +46,6 @@ from .routing import Prepare, Router
 from .witness import Witness, asked_at
 
 LOGGER = logging.getLogger(__name__)
-
-RETRY_AFTER, LONGEST_RETRY = 30.0, 300.0
-"""Seconds between which the wait doubles after steps that failed; each further try needs a new word of the path too."""
 
 EFFECT_AFTER = 15.0
 """Seconds after which an acknowledged override that does not show counts as without effect."""
@@ -88,9 +86,7 @@ class OverridePursuit:
         self._pursuit: asyncio.Task[None] | None = None
         self._sent_at = -inf
         self._begun_at = context.clock.monotonic()  # what an earlier run sent was sent before
-        self._tried_on = -inf  # moment of the word on which a step failed: not again before the next word
-        self._retry_at = -inf  # nor before this moment
-        self._retry_after = RETRY_AFTER
+        self._retry = Retry(context.clock)
         self._released_on = -inf  # moment of the last word before the charger was handed back to its schedule
         self._told_pending = True  # what the journal gave back was pending at least for a while
         self._disturbed = True
@@ -113,6 +109,12 @@ class OverridePursuit:
         if intent is None or (intent.state is IntentState.ENDING and intent.applications > 0):
             return ()
         return _named(intent.originals)
+
+    @property
+    def left_paused(self) -> bool:
+        """Whether its end has left the charger paused, to be let go on later."""
+        intent = self._journal.entries.override
+        return intent is not None and intent.held
 
     @property
     def until_at(self) -> datetime | None:
@@ -154,7 +156,7 @@ class OverridePursuit:
         if on:
             self._router.admit(Capability.OVERRIDE)  # else it would wait for ever
         async with self._context.lock:
-            self._hurry()
+            self._retry.reset()
             intent = self._journal.entries.override
             if on:
                 await self._want(intent, until, until_at)
@@ -180,7 +182,7 @@ class OverridePursuit:
             intent = self._journal.entries.override
             if intent is not None and intent.state is not IntentState.ENDING:
                 await self._end(intent, End.CANCELLED)
-            self._hurry()
+            self._retry.reset()
             await self._pursue()
             return self.disabled_windows
 
@@ -276,14 +278,7 @@ class OverridePursuit:
 
     def _hold_off(self) -> None:
         """A step failed: the next try takes a new word of the path, and more time after each failure."""
-        self._tried_on = asked_at(self._router.first(Capability.OVERRIDE))
-        self._retry_at = self._clock.monotonic() + self._retry_after
-        self._retry_after = min(2 * self._retry_after, LONGEST_RETRY)
-
-    def _hurry(self) -> None:
-        """The next step may be taken at once: it is new, or the last one succeeded."""
-        self._tried_on = self._retry_at = -inf
-        self._retry_after = RETRY_AFTER
+        self._retry.failed(asked_at(self._router.first(Capability.OVERRIDE)))
 
     def _next_step(self, intent: Intent) -> Decision:
         said, heard_at = self._said(), self._witness.asked_at(Capability.OVERRIDE)
@@ -292,7 +287,9 @@ class OverridePursuit:
         status = None if said is None else said.status
         if status in OVERRIDE_IN_EFFECT and heard_at <= self._released_on:
             status = Status.WAITING_SCHEDULE  # that was before we handed it back
-        if status is Status.PAUSED and self._context.paused_by_group:
+        if status is Status.PAUSED and self._context.held_back and self._context.group_share is None:
+            status = Status.WAITING_SCHEDULE  # its load group is gone, and with it what held the charger back
+        elif status is Status.PAUSED and self._context.paused_by_group:
             status = Status.WAITING_POWER  # nobody has ended it
         elif status is Status.WAITING_SCHEDULE and self._context.paused_by_group:
             status = None  # it is not without effect: the group lets it charge when there is room
@@ -323,8 +320,8 @@ class OverridePursuit:
 
     def _look_for_report(self, intent: Intent) -> None:
         """Ask for the status now and then while what was undone waits for a sign of the charger."""
-        path, now = self._path_for(intent, Step.FINISH), self._clock.monotonic()
-        waited = path is not None and asked_at(path) >= self._sent_at + EFFECT_AFTER and now >= self._retry_at
+        path = self._path_for(intent, Step.FINISH)
+        waited = asked_at(path) >= self._sent_at + EFFECT_AFTER and self._retry.is_due()
         if waited and path is not None and not self._reported_since(intent):
             self._hold_off()
             self._context.spawn(self._router.look(path))
@@ -372,13 +369,11 @@ class OverridePursuit:
         path = self._path_for(intent, decision.step)
         if path is None and decision.step is Step.DISABLE_SCHEDULE and not self._reads_schedules():
             raise NotApplicable("wrong_state")
-        if path is None or said is None or now < self._retry_at:
-            return False
-        if asked_at(self._router.first(Capability.OVERRIDE)) <= self._tried_on:
+        if path is None or said is None or not self._retry.is_due(asked_at(self._router.first(Capability.OVERRIDE))):
             return False
         steps = {Step.SEND: self._apply, Step.DISABLE_SCHEDULE: self._disable_schedule, Step.FINISH: self._finish}
         await steps[decision.step](path, intent)
-        self._hurry()
+        self._retry.reset()
         return True
 
     def _reads_schedules(self) -> bool:
@@ -455,12 +450,16 @@ class OverridePursuit:
             raise NotApplicable("wrong_state")
         if ours:
             await path.write_schedule(ours)
-        if hand_back:
+        by_switch, inside = hand_back and not path.frees_schedule, self._inside(self._clock.monotonic())
+        waits = by_switch and self._context.paused_by_group
+        if hand_back and not waits:
+            if by_switch and inside:
+                await self._lower_for_start(path, False)  # in a window its end may start a charge
             try:
                 await self._router.send(path, SetOverride(on=False))
             except NotApplicable:
                 LOGGER.debug("The charger was under its schedule already")
-        held = hand_back and not path.frees_schedule and self._inside(self._clock.monotonic()) is False
+        held = waits or (by_switch and inside is False)
         await self._journal.write(override=replace(intent, applications=intent.applications + 1, held=held))
         self._sent_at = self._clock.monotonic()
         if path.presence is Presence.ONLINE:
@@ -476,12 +475,12 @@ class OverridePursuit:
             return False
         gone_on = said.car_connected is False or said.status in POWER_FLOWS
         if not gone_on and not (path.frees_schedule and said.status is Status.WAITING_SCHEDULE):
-            waits = not path.frees_schedule and not self._inside(now)
-            if waits or now < self._retry_at or asked_at(path) <= self._tried_on:
+            waits = self._context.paused_by_group or (not path.frees_schedule and not self._inside(now))
+            if waits or not self._retry.is_due(asked_at(path)):
                 return False
             delivery = await self._router.deliver(SetOverride(on=False), self._lower_for_start)
             delivery.require()
-        self._hurry()
+        self._retry.reset()
         await self._journal.write(override=replace(intent, held=False, sent=False))
         return True
 

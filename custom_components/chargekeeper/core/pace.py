@@ -1,4 +1,7 @@
-"""How soon ChargeKeeper may raise or start something by itself again; what the user asks for is never held up."""
+"""How soon ChargeKeeper does something by itself again: raises and starts, and what has failed.
+
+What the user asks for is never held up.
+"""
 
 from math import inf
 
@@ -9,6 +12,31 @@ RAISE_SPACING = 60.0
 
 START_SPACING = 300.0
 """Seconds at least from an automatic start or stop to the next automatic start. A stop is never held up."""
+
+RETRY_AFTER, LONGEST_RETRY = 30.0, 300.0
+"""Seconds between which the wait doubles after each failure."""
+
+
+class Retry:
+    """When a step that failed may be tried again: after a wait that doubles, and only with a newer word of the path."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.reset()
+
+    def reset(self) -> None:
+        """The next try may be made at once: it is for something new, or the last one succeeded."""
+        self._heard_at = self._due_at = -inf
+        self._wait = RETRY_AFTER
+
+    def failed(self, heard_at: float = -inf) -> None:
+        """A try failed; `heard_at` is the monotonic moment of the word on which it was made, where that matters."""
+        self._heard_at, self._due_at = heard_at, self._clock.monotonic() + self._wait
+        self._wait = min(2 * self._wait, LONGEST_RETRY)
+
+    def is_due(self, heard_at: float = inf) -> bool:
+        """Whether the next try may be made, on a word of this moment."""
+        return heard_at > self._heard_at and self._clock.monotonic() >= self._due_at
 
 
 class Pace:

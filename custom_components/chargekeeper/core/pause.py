@@ -12,7 +12,8 @@ from .commands import Commands
 from .context import Context
 from .journal import End, IntentState, Pause, PauseStep, Seen, decide_pause
 from .model import OCPP, Capability, Status
-from .override import EFFECT_AFTER, LONGEST_RETRY, RETRY_AFTER, OverridePursuit
+from .override import EFFECT_AFTER, OverridePursuit
+from .pace import Retry
 from .paths import ChargerError, LoginRejected, NotSaved, PathBusy, PathDown, SetCharging, Setting
 from .routing import Router
 from .witness import Witness, asked_at
@@ -43,8 +44,7 @@ class PausePursuit:
         self._pursuit: asyncio.Task[None] | None = None
         self._disturbed = True
         self._sent_at = -inf
-        self._tried_on = self._retry_at = -inf
-        self._retry_after = RETRY_AFTER
+        self._retry = Retry(context.clock)
 
     def disturb(self) -> None:
         """Something happened after which the charger may have dropped the pause."""
@@ -105,8 +105,7 @@ class PausePursuit:
     async def _restore(self, pause: Pause) -> None:
         """Pause once more. Saved first; what was surely not sent does not count."""
         path, ocpp = self._router.first(Capability.CHARGING), self._context.ledger.get(OCPP)
-        heard = asked_at(path) > self._tried_on and self._clock.monotonic() >= self._retry_at
-        if path is None or not heard or (ocpp is not None and ocpp.value):
+        if path is None or not self._retry.is_due(asked_at(path)) or (ocpp is not None and ocpp.value):
             return
         sending = replace(pause, state=IntentState.APPLIED, applications=pause.applications + 1)
         await self._journal.write(pause=sending)
@@ -114,9 +113,7 @@ class PausePursuit:
             await self._commands.send_now(OFF)
         except (PathDown, PathBusy, LoginRejected) as err:
             LOGGER.debug("The pause waits: %s", err)
-            self._tried_on = asked_at(path)
-            self._retry_at = self._clock.monotonic() + self._retry_after
-            self._retry_after = min(2 * self._retry_after, LONGEST_RETRY)
+            self._retry.failed(asked_at(path))
             if err.surely_not_sent:
                 await self._journal.write(pause=pause)
         except ChargerError as err:
@@ -129,8 +126,7 @@ class PausePursuit:
 
     def _sent(self) -> None:
         self._sent_at = self._clock.monotonic()
-        self._tried_on = self._retry_at = -inf
-        self._retry_after = RETRY_AFTER
+        self._retry.reset()
 
     async def _forget(self, end: End) -> None:
         if self._journal.entries.pause is not None:

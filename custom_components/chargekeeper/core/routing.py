@@ -194,7 +194,7 @@ class Router:
             except ChargerError as err:
                 delivery.failures.append((path.source, err))
                 delivery.in_doubt |= sending and not err.surely_not_sent
-                if not delivery.carried and not isinstance(err, PASSED_ON):
+                if not everywhere and not delivery.carried and not isinstance(err, PASSED_ON):
                     break
             else:
                 delivery.carried.append(path)

@@ -60,11 +60,6 @@ def next_end(schedule: Schedule, now: datetime) -> datetime | None:
     return None if end == now else end
 
 
-def same(one: Schedule, other: Schedule) -> bool:
-    """Whether both hold the same windows, in whatever order."""
-    return frozenset(one) == frozenset(other)
-
-
 def disabled(schedule: Schedule) -> Schedule:
     """The enabled windows, switched off: what to write so that the schedule holds nothing back."""
     return tuple(replace(window, enabled=False) for window in schedule if window.enabled)

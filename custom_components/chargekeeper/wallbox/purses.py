@@ -8,6 +8,7 @@ are kept in a small store, so that a restart does not fill them again.
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from math import inf
+from typing import override
 
 from ..core.clock import Clock
 
@@ -52,6 +53,22 @@ class Purse:
         self.stamps.extend([now] * self._room)
 
 
+class PacedPurse(Purse):
+    """A purse whose second half is spent evenly: whatever used up the first, the next slot is never far.
+
+    With 60 in an hour that is 120 s, the longest wait between two probes of a breaker.
+    """
+
+    @override
+    def free_at(self, now: float) -> float:
+        """The monotonic moment from which a slot is free; `now` if one is."""
+        half = self._room // 2
+        free_at = super().free_at(now)
+        if len(self.stamps) < half or self.stamps[-half] + self._window <= now:
+            return free_at
+        return max(self.stamps[-1] + self._window / half, free_at)
+
+
 class Purses:
     """All purses of one account. `save` stores what `export` gives and returns when it is on the disk."""
 
@@ -60,7 +77,7 @@ class Purses:
         self._save = save
         self.reads = Purse(1, READ_EVERY)
         self.commands = Purse(COMMANDS_PER_MINUTE, 60.0)
-        self.probes = Purse(PROBES_PER_HOUR, 3600.0)
+        self.probes = PacedPurse(PROBES_PER_HOUR, 3600.0)
         self.reserve = Purse(RESERVE_PER_HOUR, 3600.0)
         self.logins = Purse(1, LOGIN_EVERY)
         self.last_get = -inf
