@@ -77,6 +77,15 @@ async def test_unsafe_commands_of_the_server_are_replaced_by_the_last_safe_one(
     assert site.box.troubles == set()
 
 
+async def test_i1_a_share_of_our_load_group_lowers_the_servers_current_and_is_no_fault_of_its(site: Site) -> None:
+    for share, online in ((12.9, 12), (5.0, 0), (20.0, 20), (None, 32)):
+        site.box.share = share
+        await site.clock.advance(31)
+        assert (site.last.online, site.last.offline) == (online, 16)
+        assert (site.mode, site.box.troubles) == (Mode.RELAY, set())
+    assert site.sim.writes == 0
+
+
 async def test_without_a_safe_command_from_before_nothing_is_sent(make_site: MakeSite) -> None:
     site = make_site()
     site.maker.trouble = ServerTrouble.UNSAFE_STORED

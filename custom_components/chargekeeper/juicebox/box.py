@@ -609,7 +609,8 @@ class Box:
         self._set_master(False)
 
     def _is_safe(self, command: CommandMessage) -> bool:
-        highest, _ = ceiling(self.limits)
+        """Whether the installation bears it. That our load group shares out less is nothing the server could know."""
+        highest, _ = ceiling(replace(self.limits, load_group_limit=self.config.load_group_limit))
         wire = self.config.wire_rating
         online = HIGHEST_CURRENT if highest is None else highest
         return command.online <= online and command.offline <= (HIGHEST_CURRENT if wire is None else wire)
@@ -636,12 +637,14 @@ class Box:
             self._note_offline()
 
     def _capped(self, amps: int) -> int:
-        """What of the server's current is left by the user's pause and charging current, A."""
+        """What of the server's current is left by the user's pause and charging current, and by our load group, A."""
         if self.config.read_only:
             return amps
-        if self.memory.paused:
+        bounds = [bound for bound in (amps, self.memory.charging_current, self.share) if bound is not None]
+        left = floor(min(bounds))
+        if self.memory.paused or (left < amps and left < MINIMUM_CURRENT):
             return 0
-        return amps if self.memory.charging_current is None else min(amps, self.memory.charging_current)
+        return left
 
     # Our answers
 
