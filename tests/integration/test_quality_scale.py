@@ -1,12 +1,16 @@
 """The promise of quality_scale.yaml: every rule is answered, and nothing is left to do."""
 
 from pathlib import Path
+import re
 
 from homeassistant.util.yaml import load_yaml_dict
 
 import custom_components.chargekeeper
+from custom_components.chargekeeper.juicebox_flow import DEFAULT_PORTS, SERVER_NAMES
 
 HOUSE = Path(custom_components.chargekeeper.__file__).parent
+ROOT = HOUSE.parents[1]
+LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
 BRONZE = """action-setup appropriate-polling brands common-modules config-flow config-flow-test-coverage
 dependency-transparency
 docs-actions docs-triggers docs-conditions docs-high-level-description docs-installation-instructions
@@ -33,7 +37,7 @@ def test_every_rule_is_answered() -> None:
 def test_the_readme_has_the_chapters_that_the_rules_ask_for() -> None:
     headings = {
         line.lstrip("# ").strip()
-        for line in (HOUSE.parents[1] / "README.md").read_text(encoding="utf-8").splitlines()
+        for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
         if line.startswith("#")
     }
     assert headings >= {
@@ -49,6 +53,32 @@ def test_the_readme_has_the_chapters_that_the_rules_ask_for() -> None:
         "Remove",
         "What you can do with it",
     }
+
+
+def test_the_readme_lists_every_action() -> None:
+    listed = re.findall(r"^\| `chargekeeper\.(\w+)` \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(load_yaml_dict(HOUSE / "services.yaml"))
+
+
+def test_the_guide_to_juiceboxes_names_every_server_and_port() -> None:
+    guide = (ROOT / "docs" / "juicebox.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`([a-z0-9-]+(?:\.[a-z]+){2})`", guide)) == {*SERVER_NAMES, "directory-api.emotorwerks.com"}
+    assert ", ".join(str(port) for port in DEFAULT_PORTS) in guide
+
+
+def test_the_links_of_the_readme_lead_somewhere() -> None:
+    links = [link for link in LINK.findall((ROOT / "README.md").read_text(encoding="utf-8")) if "://" not in link[0]]
+    assert links
+    for target, anchor in links:
+        path = ROOT / (target or "README.md")
+        assert path.is_file(), target
+        assert not anchor or anchor in _anchors(path), f"{target}#{anchor}"
+
+
+def _anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as the code host makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_every_platform_says_how_many_updates_run_at_once() -> None:

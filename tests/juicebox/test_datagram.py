@@ -140,7 +140,7 @@ def test_what_a_status_leaves_out_is_unknown() -> None:
     assert of(S1).uptime == (1_254_993, float("inf"))
 
 
-@pytest.mark.parametrize("ending", [b":", b"", b":\n", b":\r\n"])
+@pytest.mark.parametrize("ending", [b":", b"", b":\n", b":\r\n", b"\n"])
 def test_the_end_of_a_line_may_be_missing_or_there(ending: bytes) -> None:
     assert of(S1.rstrip(b":") + ending).serial == SERIAL
 
