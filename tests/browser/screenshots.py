@@ -11,7 +11,6 @@ from playwright.async_api import Browser, Page, expect
 from tests.browser.harness import LOADING_TIME, ROOT, Demo, chromium, developed, new_page, section_of, sign_in, tile
 
 IMAGES = ROOT / "docs" / "images"
-FACTOR = 40.0
 SETTLED = 60_000.0  # milliseconds until a change of the world is seen on the dashboard
 WIDE = (1500, 860)
 NARROW = (360, 800)
@@ -75,7 +74,7 @@ async def take(names: Sequence[str]) -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     parts = {"dashboard": dashboards, "account": account_form, "outage": outage}
     with TemporaryDirectory() as directory:
-        async with developed(Path(directory) / "develop", factor=FACTOR) as demo, chromium() as browser:
+        async with developed(Path(directory) / "develop") as demo, chromium() as browser:
             for name, part in parts.items():
                 if not names or name in names:
                     await part(browser, demo)
