@@ -15,13 +15,12 @@ SHOWN = 90.0  # a command, by the first or second status after the next
 TAKEN_OVER = 120.0
 SWITCHED = 300.0 + SHOWN  # the guard time between a start and a stop
 HANDED_BACK = 180.0
-OVERRIDE_LASTS = timedelta(seconds=20)  # of the wall clock, which is real in the demo
+OVERRIDE_LASTS = timedelta(seconds=8)  # of the wall clock, which is real in the demo
 
 SERVER_LIMIT = 16  # A; what the owner of the boxes has set at the maker's server
 SHARE = 20  # A; of each in the load group
 ANSWERS = 5
 """Answers of the maker's server to a box which the box must not get."""
-EXPECTED = "The boxes' server cannot be reached"
 
 
 class Yard:
@@ -81,7 +80,7 @@ async def test_two_boxes_outlive_their_server(browser: Browser, demo: Demo) -> N
     for box in ("barn", "workshop"):
         assert after[box]["fallbacks"] == before[box]["fallbacks"], "it was never alone"
         assert (after[box]["writes"], after[box]["stored"]) == (0, before[box]["stored"])
-    assert [line for line in demo.complaints() if EXPECTED not in line] == []
+    assert demo.complaints() == []
     assert await demo.interrupt() == 0
 
 
@@ -134,13 +133,6 @@ async def use_all_that_the_group_allows(yard: Yard) -> None:
 async def get_the_server_back(yard: Yard) -> None:
     """It has the one box at once. The other stays ours: the server would not let it charge."""
     await yard.change("/boxes/workshop/maker-by-hours")
-    until = datetime.now(UTC) + OVERRIDE_LASTS
-    await yard.page.evaluate(
-        """async (until_time) => await document.querySelector("home-assistant").hass.callService(
-            "chargekeeper", "set_tou_override", {enabled: true, until: "time", until_time},
-            {entity_id: "switch.workshop_time_of_use_override"})""",
-        until.isoformat(),
-    )
     await yard.change("/maker/up")
     await yard.server_is("Connected", within_seconds=HANDED_BACK)
     await yard.until(f"barn.told.online === {SERVER_LIMIT}", within_seconds=HANDED_BACK)
@@ -151,12 +143,19 @@ async def get_the_server_back(yard: Yard) -> None:
         f"workshop.maker.answered >= {answered + ANSWERS} && {overridden} && workshop.amperes === {SHARE}",
         within_seconds=HANDED_BACK,
     )
-    assert datetime.now(UTC) < until, "too slow to tell"
     await sees(yard.workshop, "Charge now", "On")
 
 
 async def end_the_override(yard: Yard) -> None:
-    """Its time is over, and what the server says reaches the box as it is."""
+    """It is given a time. When that is over, what the server says reaches the box as it is."""
+    await yard.page.evaluate(
+        """async (until_time) => await document.querySelector("home-assistant").hass.callService(
+            "chargekeeper", "set_tou_override", {enabled: true, until: "time", until_time},
+            {entity_id: "switch.workshop_time_of_use_override"})""",
+        (datetime.now(UTC) + OVERRIDE_LASTS).isoformat(),
+    )
+    await sees(yard.workshop, "Charge now", "On")
+    await yard.until(f"workshop.amperes === {SHARE}", within_seconds=SHOWN)
     await sees(yard.workshop, "Charge now", "Off", within_seconds=OVERRIDE_LASTS.total_seconds() * FACTOR)
     await sees(yard.workshop, "Status", "Waiting for schedule", within_seconds=HANDED_BACK)
     for box in ("barn", "workshop"):
