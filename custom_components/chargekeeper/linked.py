@@ -36,7 +36,8 @@ from homeassistant.core import (
 )
 from homeassistant.exceptions import HomeAssistantError, ServiceNotFound, ServiceValidationError
 from homeassistant.helpers import entity_registry as er
-from homeassistant.helpers.entity_component import async_update_entity
+from homeassistant.helpers.entity import Entity
+from homeassistant.helpers.entity_component import DATA_INSTANCES
 from homeassistant.helpers.event import async_track_state_change_event, async_track_state_report_event
 from homeassistant.util.unit_conversion import BaseUnitConverter, ElectricCurrentConverter, PowerConverter
 
@@ -322,14 +323,11 @@ class LinkedPath(ChargerPath):
             if switch is not None and switch.state != STATE_OFF:
                 return  # the schedule lets it charge now: that is what was asked for
             command = SetOverride(on=True)
-        link, domain, service, data = self._call_for(command)
-        if (state := self._state(link)) is None:
-            raise NoConnection("linked_unavailable")
-        target = {ATTR_ENTITY_ID: state.entity_id}
-        call = self._hass.services.async_call(domain, service, data, blocking=True, target=target)
-        match await self._in_time(call, patience):
+        match await self._in_time(self._carry_out(self._call_for(command)), patience):
             case None:
                 pass
+            case NoConnection() as err:
+                raise err
             case ServiceNotFound():
                 raise NoConnection("linked_unavailable")
             case ServiceValidationError() as err:
@@ -341,9 +339,8 @@ class LinkedPath(ChargerPath):
     @override
     async def check(self) -> None:
         """Have the entity that tells the status read anew; entities that are pushed to us repeat what they know."""
-        if (state := self._state(self._status_link)) is None:
-            raise NoConnection("linked_unavailable")
-        if (err := await self._in_time(async_update_entity(self._hass, state.entity_id), CHECK_PATIENCE)) is not None:
+        update = self._available(self._status_link).async_update_ha_state(force_refresh=True)
+        if (err := await self._in_time(update, CHECK_PATIENCE)) is not None:
             LOGGER.debug("A linked entity could not be read: %s", type(err).__name__)
             raise PathDown("linked_failed") from err
 
@@ -369,6 +366,12 @@ class LinkedPath(ChargerPath):
         except TimeoutError:
             raise PathDown("linked_timeout") from None
         return result if isinstance(result, BaseException) else None
+
+    async def _carry_out(self, call: Call) -> None:
+        """Command an entity. Raises NoConnection where it is not available now: Home Assistant would drop the call."""
+        link, domain, service, data = call
+        target = {ATTR_ENTITY_ID: self._available(link).entity_id}
+        await self._hass.services.async_call(domain, service, data, blocking=True, target=target)
 
     def _call_for(self, command: Command) -> Call:
         """What a command becomes. Raises Unsupported; NoConnection where the number has no unit that is understood."""
@@ -564,6 +567,19 @@ class LinkedPath(ChargerPath):
     def _entity_id(self, link: str) -> str | None:
         entry = self._entry(link)
         return None if entry is None else entry.entity_id
+
+    def _available(self, link: str) -> Entity:
+        """The entity itself, which is what Home Assistant asks whether it is available: its state may lag behind.
+
+        Raises:
+            NoConnection: it is not available, or not there.
+        """
+        entity_id = self._entity_id(link) or ""
+        component = self._hass.data.get(DATA_INSTANCES, {}).get(entity_id.partition(".")[0])
+        entity = None if component is None else component.get_entity(entity_id)
+        if entity is None or not entity.available:
+            raise NoConnection("linked_unavailable")
+        return entity
 
     def _state(self, link: str) -> State | None:
         """The state of a linked entity, as long as it is available."""
