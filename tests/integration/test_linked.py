@@ -277,6 +277,54 @@ async def test_what_others_showed_is_not_taken_back(home: Home) -> None:
     assert home.state("binary_sensor", "cloud", WAITING).state == "on"
 
 
+async def test_i2_a_setting_that_the_link_does_not_show_any_more_stays_as_remembered(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await home.link_and_lose_cloud()
+    seen_at = home.clock.now()
+    assert home.state("number", "charging_current", WAITING).attributes["source"] == "linked"
+    await home.pass_time(60)
+    number = home.local.entities["current_number"]
+    with monkeypatch.context() as patched:
+        patched.setattr(type(number), "available", False)
+        home.local.report()
+        assert home.shown(CHARGING_CURRENT) == (32.0, Source.CACHE)
+        remembered = home.state("number", "charging_current", WAITING)
+        assert remembered.state == "32.0"
+        assert remembered.attributes["source"] == "cache"
+        assert remembered.attributes["since"] == seen_at.isoformat()
+    home.local.report()
+    assert home.shown(CHARGING_CURRENT) == (32.0, Source.LINKED)
+
+
+async def test_i3_a_live_value_that_the_link_does_not_show_any_more_leaves_at_once(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await home.link_and_lose_cloud()
+    home.local.side.set_charging(on=True)
+    home.local.report()
+    assert home.state("sensor", "power", WAITING).state == "11040.0"
+    monkeypatch.setattr(type(home.local.entities["power"]), "available", False)
+    home.local.report()
+    assert home.shown(POWER) == (None, None)
+    assert home.state("sensor", "power", WAITING).state == "unavailable"
+    assert home.from_link(CURRENT) == 16.0, "that one is shown"
+    assert home.from_link(STATUS) is Status.CHARGING
+
+
+async def test_a_setting_that_the_cloud_showed_since_is_not_taken_back(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await home.link()
+    await home.pass_time(60)
+    home.world.charger(WAITING).max_charging_current = 20
+    await home.pass_time(30 * 60)
+    assert home.shown(CHARGING_CURRENT) == (20.0, Source.CLOUD)
+    monkeypatch.setattr(type(home.local.entities["current_number"]), "available", False)
+    home.local.report()
+    assert home.shown(CHARGING_CURRENT) == (20.0, Source.CLOUD)
+
+
 async def test_i1_a_number_beyond_the_wire_rating_is_no_setting(home: Home) -> None:
     await home.link_and_lose_cloud()
     assert home.shown(CHARGING_CURRENT)[0] == 32
