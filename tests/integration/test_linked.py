@@ -29,6 +29,7 @@ from custom_components.chargekeeper.core.model import (
     Status,
 )
 from custom_components.chargekeeper.core.paths import (
+    Command,
     Install,
     NoConnection,
     Presence,
@@ -587,7 +588,11 @@ async def test_an_entity_that_went_and_has_not_been_written_since_is_not_command
     """Home Assistant would drop the call and tell nobody but its log."""
     home.world.charger(WAITING).unplug()
     await home.link_and_lose_cloud()
-    commands = {"current_number": SetCurrent(8), "charge_switch": SetCharging(on=True), "restart_button": Restart()}
+    commands: dict[str, Command] = {
+        "current_number": SetCurrent(8),
+        "charge_switch": SetCharging(on=True),
+        "restart_button": Restart(),
+    }
     home.local.side.link = False
     assert home.is_there, "as far as the states tell"
     with pytest.raises(NoConnection, match="linked_unavailable"):
