@@ -235,6 +235,31 @@ async def test_a_pause_that_ended_an_override_is_lifted_when_the_cloud_is_back(b
     assert bench.intent is None
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_pause_that_ended_an_override_waits_for_a_path_that_can_lift_it(bench: Bench, restarted: bool) -> None:
+    local = await ended_over_a_switch(bench)
+    commands = len(local.commands)
+    local.is_present = Presence.OFFLINE
+    local.changed()
+    if restarted:
+        await bench.restart_home_assistant(tell=False)
+        bench.keeper.add_path(local)
+        bench.cloud.check_error = NoConnection("unreachable")
+        await bench.cloud.lose()
+    while not bench.charger.in_window:
+        await bench.clock.advance(600)
+    local.changed()
+    await bench.clock.settle()
+    assert len(local.commands) == commands
+    assert bench.charger.manual is Manual.PAUSE
+    local.is_present = None
+    await bench.tell(path=local)
+    assert bench.charger.status() is Status.CHARGING
+    await bench.clock.advance(60)
+    await bench.tell(path=local)
+    assert bench.intent is None
+
+
 async def test_a_pause_that_ended_an_override_waits_for_room_in_the_load_group(bench: Bench) -> None:
     await ended_over_a_switch(bench)
     bench.keeper.group_share = 0.0
