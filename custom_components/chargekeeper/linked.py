@@ -323,24 +323,18 @@ class LinkedPath(ChargerPath):
             if switch is not None and switch.state != STATE_OFF:
                 return  # the schedule lets it charge now: that is what was asked for
             command = SetOverride(on=True)
-        match await self._in_time(self._carry_out(self._call_for(command)), patience):
-            case None:
-                pass
-            case NoConnection() as err:
-                raise err
-            case ServiceNotFound():
-                raise NoConnection("linked_unavailable")
-            case ServiceValidationError() as err:
-                raise NotApplicable("linked_refused") from err
-            case err:
-                LOGGER.debug("A linked entity failed: %s", type(err).__name__)
-                raise PathDown("linked_failed") from err
+        link, domain, service, data = self._call_for(command)
+        if (state := self._state(link)) is None:
+            raise NoConnection("linked_unavailable")
+        await async_call_entity(self._hass, self._clock, patience, state.entity_id, (domain, service, data))
 
     @override
     async def check(self) -> None:
         """Have the entity that tells the status read anew; entities that are pushed to us repeat what they know."""
-        update = self._available(self._status_link).async_update_ha_state(force_refresh=True)
-        if (err := await self._in_time(update, CHECK_PATIENCE)) is not None:
+        if (state := self._state(self._status_link)) is None:
+            raise NoConnection("linked_unavailable")
+        reading = _available(self._hass, state.entity_id).async_update_ha_state(force_refresh=True)
+        if (err := await _in_time(self._clock, reading, CHECK_PATIENCE)) is not None:
             LOGGER.debug("A linked entity could not be read: %s", type(err).__name__)
             raise PathDown("linked_failed") from err
 
@@ -357,21 +351,6 @@ class LinkedPath(ChargerPath):
         return lambda: None
 
     # Commands
-
-    async def _in_time(self, work: Coroutine[Any, Any, object], patience: float) -> BaseException | None:
-        """Run what belongs to another integration; whatever it raises is the answer. Raises PathDown where it hangs."""
-        try:
-            async with self._clock.timeout(patience):
-                [result] = await asyncio.gather(work, return_exceptions=True)
-        except TimeoutError:
-            raise PathDown("linked_timeout") from None
-        return result if isinstance(result, BaseException) else None
-
-    async def _carry_out(self, call: Call) -> None:
-        """Command an entity. Raises NoConnection where it is not available now: Home Assistant would drop the call."""
-        link, domain, service, data = call
-        target = {ATTR_ENTITY_ID: self._available(link).entity_id}
-        await self._hass.services.async_call(domain, service, data, blocking=True, target=target)
 
     def _call_for(self, command: Command) -> Call:
         """What a command becomes. Raises Unsupported; NoConnection where the number has no unit that is understood."""
@@ -568,19 +547,6 @@ class LinkedPath(ChargerPath):
         entry = self._entry(link)
         return None if entry is None else entry.entity_id
 
-    def _available(self, link: str) -> Entity:
-        """The entity itself, which is what Home Assistant asks whether it is available: its state may lag behind.
-
-        Raises:
-            NoConnection: it is not available, or not there.
-        """
-        entity_id = self._entity_id(link) or ""
-        component = self._hass.data.get(DATA_INSTANCES, {}).get(entity_id.partition(".")[0])
-        entity = None if component is None else component.get_entity(entity_id)
-        if entity is None or not entity.available:
-            raise NoConnection("linked_unavailable")
-        return entity
-
     def _state(self, link: str) -> State | None:
         """The state of a linked entity, as long as it is available."""
         entity_id = self._entity_id(link)
@@ -608,6 +574,66 @@ class LinkedPath(ChargerPath):
         if link == CONF_STATUS:
             found["understood"] = state is not None and slug(state.state) in STATUS_WORDS
         return found
+
+
+async def async_call_entity(
+    hass: HomeAssistant, clock: Clock, patience: float, entity_id: str, call: tuple[str, str, dict[str, Any]]
+) -> None:
+    """Command an entity of another integration.
+
+    Args:
+        hass: where it is.
+        clock: time.
+        patience: seconds that it has.
+        entity_id: which.
+        call: domain, action and data.
+
+    Raises:
+        NoConnection: `linked_unavailable`, nothing was sent.
+        NotApplicable: `linked_refused`.
+        PathDown: `linked_timeout`, `linked_failed`.
+    """
+    match await _in_time(clock, _call_available(hass, entity_id, call), patience):
+        case None:
+            pass
+        case NoConnection() as err:
+            raise err
+        case ServiceNotFound():
+            raise NoConnection("linked_unavailable")
+        case ServiceValidationError() as err:
+            raise NotApplicable("linked_refused") from err
+        case err:
+            LOGGER.debug("A linked entity failed: %s", type(err).__name__)
+            raise PathDown("linked_failed") from err
+
+
+async def _in_time(clock: Clock, work: Coroutine[Any, Any, object], patience: float) -> BaseException | None:
+    """Run what belongs to another integration; whatever it raises is the answer. Raises PathDown where it hangs."""
+    try:
+        async with clock.timeout(patience):
+            [result] = await asyncio.gather(work, return_exceptions=True)
+    except TimeoutError:
+        raise PathDown("linked_timeout") from None
+    return result if isinstance(result, BaseException) else None
+
+
+async def _call_available(hass: HomeAssistant, entity_id: str, call: tuple[str, str, dict[str, Any]]) -> None:
+    """Command an entity. Raises NoConnection where it is not available now: Home Assistant would drop the call."""
+    _available(hass, entity_id)
+    await hass.services.async_call(*call, blocking=True, target={ATTR_ENTITY_ID: entity_id})
+
+
+def _available(hass: HomeAssistant, entity_id: str) -> Entity:
+    """The entity itself, which is what Home Assistant asks whether it is available: its state may lag behind.
+
+    Raises:
+        NoConnection: it is not available, or not there.
+    """
+    component = hass.data.get(DATA_INSTANCES, {}).get(entity_id.partition(".")[0])
+    entity = None if component is None else component.get_entity(entity_id)
+    if entity is None or not entity.available:
+        raise NoConnection("linked_unavailable")
+    return entity
 
 
 def slug(text: str) -> str:
