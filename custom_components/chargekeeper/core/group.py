@@ -27,7 +27,7 @@ from .model import (
     Status,
 )
 from .pace import RAISE_SPACING, START_SPACING
-from .paths import ChargerError, NotSaved, SetCharging, SetCurrent, Setting
+from .paths import START, STOP, ChargerError, NotSaved, SetCurrent, Setting
 from .shares import Claim, GroupSpec, Key, allocate, could_draw, shares
 
 LOGGER = logging.getLogger(__name__)
@@ -176,7 +176,7 @@ class _Seat:
         if not self.heard:
             return []
         lowest = max(self.target, MINIMUM_CURRENT)
-        pause: list[Setting] = [SetCharging(on=False)] if self.target == 0 and not self.idle else []
+        pause: list[Setting] = [STOP] if self.target == 0 and not self.idle else []
         return [*pause, SetCurrent(lowest)] if self.amps > lowest else pause
 
     def refuses(self) -> bool:
@@ -202,7 +202,7 @@ class _Seat:
         if not self.heard or self.busy or self.in_flight or self.target != self.allowance or self.reductions():
             return None
         if self.paused and self.status is Status.PAUSED and self.allowance > 0:
-            return SetCharging(on=True), self.switched_at + max(START_SPACING, self.patience)
+            return START, self.switched_at + max(START_SPACING, self.patience)
         if self.wish is not None and self.member is not None:
             highest, _ = ceiling(Limits.of(self.member.snapshot.readings))
             amps = min(self.wish, self.allowance, self.wish if highest is None else floor(highest))
@@ -404,11 +404,11 @@ class LoadGroup:
             if seat.wish is None or (seat.amps != ours and not seat.in_flight):
                 seat.wish = floor(seat.amps)
             seat.ours = setting.amps
-        elif setting == SetCharging(on=False):
+        elif setting == STOP:
             seat.hold(paused=True)
         try:
             await self._persist()
-            if setting == SetCharging(on=True):
+            if setting == START:
                 await member.lift_pause()
             else:
                 await member.command(setting, automatic=True)

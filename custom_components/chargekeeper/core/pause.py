@@ -14,13 +14,11 @@ from .journal import End, IntentState, Pause, PauseStep, Seen, decide_pause
 from .model import OCPP, Capability, Status
 from .override import EFFECT_AFTER, OverridePursuit
 from .pace import Retry
-from .paths import ChargerError, LoginRejected, NotSaved, PathBusy, PathDown, SetCharging, Setting
+from .paths import START, STOP, ChargerError, LoginRejected, NotSaved, PathBusy, PathDown, Setting
 from .routing import Router
 from .witness import Witness, asked_at
 
 LOGGER = logging.getLogger(__name__)
-
-ON, OFF = SetCharging(on=True), SetCharging(on=False)
 
 
 class PausePursuit:
@@ -52,12 +50,12 @@ class PausePursuit:
 
     async def before(self, setting: Setting) -> None:
         """The user has a setting sent: a start ends the pause, whatever becomes of it. The lock is held."""
-        if setting == ON:
+        if setting == START:
             await self._forget(End.CANCELLED)
 
     async def after(self, setting: Setting, base: Status | None) -> None:
         """A path accepted what the user wants; `base` is what the charger did before. The lock is held."""
-        if setting != OFF:
+        if setting != STOP:
             return
         self._sent()
         self._disturbed = False
@@ -99,7 +97,7 @@ class PausePursuit:
             full=said is not None and said.status is Status.COMPLETED,
             effect_due=heard_at >= self._sent_at + EFFECT_AFTER,
             # A start of ours that was given up on one path may have arrived there late.
-            disturbed=self._disturbed or self._commands.may_arrive(ON),
+            disturbed=self._disturbed or self._commands.may_arrive(START),
         )
 
     async def _restore(self, pause: Pause) -> None:
@@ -110,7 +108,7 @@ class PausePursuit:
         sending = replace(pause, state=IntentState.APPLIED, applications=pause.applications + 1)
         await self._journal.write(pause=sending)
         try:
-            await self._commands.send_now(OFF)
+            await self._commands.send_now(STOP)
         except (PathDown, PathBusy, LoginRejected) as err:
             LOGGER.debug("The pause waits: %s", err)
             self._retry.failed(asked_at(path))
