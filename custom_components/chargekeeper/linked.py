@@ -47,6 +47,7 @@ from .core.breaker import Breaker
 from .core.clock import Clock
 from .core.context import subscribe
 from .core.keeper import Keeper
+from .core.limits import HIGHEST_CURRENT
 from .core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -175,7 +176,9 @@ class _Measured:
 MEASURED: Mapping[str, _Measured] = {
     CONF_POWER: _Measured(POWER, PowerConverter, UnitOfPower.WATT, -100_000, 100_000),
     CONF_CURRENT: _Measured(CURRENT, ElectricCurrentConverter, UnitOfElectricCurrent.AMPERE, -200, 200),
-    CONF_CURRENT_NUMBER: _Measured(CHARGING_CURRENT, ElectricCurrentConverter, UnitOfElectricCurrent.AMPERE, 0, 80),
+    CONF_CURRENT_NUMBER: _Measured(
+        CHARGING_CURRENT, ElectricCurrentConverter, UnitOfElectricCurrent.AMPERE, 0, HIGHEST_CURRENT
+    ),
 }
 
 
