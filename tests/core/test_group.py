@@ -868,6 +868,7 @@ async def test_the_record_is_saved_only_when_it_changes() -> None:
         {"wallbox_700301": None, "wallbox_700302": 3},
         {"wallbox_700301": {"wish": "x", "ours": True, "paused": "yes", "most": float("nan")}},
         {"wallbox_700301": {"wish": 16, "ours": -1, "paused": None, "most": 0}},
+        {"wallbox_700301": {"wish": 16, "ours": False, "paused": 1, "most": 10**400}},
     ],
 )
 async def test_garbled_records_are_left_out(stored: object) -> None:

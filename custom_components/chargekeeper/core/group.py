@@ -29,6 +29,7 @@ from .model import (
 from .pace import RAISE_SPACING, START_SPACING
 from .paths import START, STOP, ChargerError, NotSaved, SetCurrent, Setting
 from .shares import Claim, GroupSpec, Key, allocate, could_draw, shares
+from .stored import number
 
 LOGGER = logging.getLogger(__name__)
 
@@ -251,7 +252,7 @@ class LoadGroup:
         for key, seat in self._seats.items():
             entry = entries.get("_".join(key))
             if isinstance(entry, Mapping):
-                wish, ours, most = (_number(entry.get(name)) for name in ("wish", "ours", "most"))
+                wish, ours, most = (_current(entry.get(name)) for name in ("wish", "ours", "most"))
                 seat.wish, seat.ours = (None, None) if None in {wish, ours} else (int(wish or 0), int(ours or 0))
                 seat.paused, seat.most, seat.peak = entry.get("paused") is True, most or inf, most or 0.0
                 seat.look()
@@ -458,7 +459,7 @@ class LoadGroup:
         task.add_done_callback(self._tasks.discard)
 
 
-def _number(value: object) -> float | None:
+def _current(value: object) -> float | None:
     """A stored current in A, or None."""
-    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-    return number if number is not None and isfinite(number) and number > 0 else None
+    amps = number(value)
+    return amps if amps is not None and amps > 0 else None
