@@ -55,6 +55,12 @@ async def bench() -> Bench:
     return bench
 
 
+async def lose_power(bench: Bench) -> None:
+    """The charger is seen to be away, and comes back without what it was told."""
+    await bench.tell(Status.OFFLINE)
+    bench.charger.power_cycle()
+
+
 async def switch_on(bench: Bench) -> None:
     """On, carried out and seen."""
     assert await bench.keeper.set_override(True) is Outcome.ACCEPTED
@@ -1103,12 +1109,10 @@ async def test_where_no_path_reads_the_schedule_asking_in_vain_is_the_end(bench:
 async def test_dropped_again_and_again_it_is_given_up_after_three_times(bench: Bench) -> None:
     await switch_on(bench)
     for _ in range(2):
-        await bench.tell(Status.OFFLINE)
-        bench.charger.power_cycle()
+        await lose_power(bench)
         await bench.poll(5)
         assert bench.snapshot.override == HELD
-    await bench.tell(Status.OFFLINE)
-    bench.charger.power_cycle()
+    await lose_power(bench)
     await bench.poll(2)
     assert bench.sent == [ON] * 3
     assert bench.reasons == ["failed"]
@@ -1118,8 +1122,7 @@ async def test_dropped_again_and_again_it_is_given_up_after_three_times(bench: B
 async def test_automatic_starts_are_five_minutes_apart(bench: Bench) -> None:
     await switch_on(bench)
     for _ in range(2):
-        await bench.tell(Status.OFFLINE)
-        bench.charger.power_cycle()
+        await lose_power(bench)
         await bench.tell()
     assert bench.sent == [ON, ON]
     assert bench.snapshot.override == HELD
@@ -1132,8 +1135,7 @@ async def test_automatic_starts_are_five_minutes_apart(bench: Bench) -> None:
 async def test_a_user_who_insists_does_not_wait_for_that(bench: Bench) -> None:
     await switch_on(bench)
     for _ in range(2):
-        await bench.tell(Status.OFFLINE)
-        bench.charger.power_cycle()
+        await lose_power(bench)
         await bench.tell()
     await bench.poll()
     assert bench.sent == [ON, ON]
@@ -1144,8 +1146,7 @@ async def test_a_user_who_insists_does_not_wait_for_that(bench: Bench) -> None:
 async def test_a_new_wish_counts_anew(bench: Bench) -> None:
     await switch_on(bench)
     for _ in range(2):
-        await bench.tell(Status.OFFLINE)
-        bench.charger.power_cycle()
+        await lose_power(bench)
         await bench.poll(2)
     await bench.cloud.lose()
     await bench.keeper.set_override(False)
