@@ -14,6 +14,8 @@ import logging
 from types import EllipsisType
 from typing import Any, Self, override
 
+import pytest
+
 from custom_components.chargekeeper.core import schedule
 from custom_components.chargekeeper.core.breaker import Breaker, Failure
 from custom_components.chargekeeper.core.keeper import Keeper, KeeperEvent, KeeperOptions
@@ -46,6 +48,7 @@ from custom_components.chargekeeper.core.model import (
     Window,
 )
 from custom_components.chargekeeper.core.paths import (
+    LOCAL_READ_BACK,
     ChargerError,
     ChargerPath,
     Command,
@@ -53,6 +56,7 @@ from custom_components.chargekeeper.core.paths import (
     NotApplicable,
     PathDown,
     PathListener,
+    PathsFailed,
     Presence,
     Restart,
     SetCharging,
@@ -60,6 +64,7 @@ from custom_components.chargekeeper.core.paths import (
     SetEcoMode,
     SetLock,
     SetOverride,
+    Setting,
     Word,
 )
 from tests.simulators.clock import VirtualClock
@@ -519,6 +524,17 @@ class Bench:
         path.tell()
         await self.clock.settle()
         return path
+
+    async def give_up(self, setting: Setting) -> FakePath:
+        """No answer to a setting comes from the cloud, which is lost then, nor from a local path; that path."""
+        local = await self.add(Source.LINKED)
+        local.read_back_delays = LOCAL_READ_BACK
+        for path in (self.cloud, local):
+            path.errors.append(PathDown("timeout"))
+        with pytest.raises(PathsFailed):
+            await self.keeper.command(setting)
+        await self.cloud.lose()
+        return local
 
     @property
     def snapshot(self) -> Snapshot:
