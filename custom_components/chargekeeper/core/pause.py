@@ -3,13 +3,12 @@
 It ends when the user starts charging (or overrides the schedule), with the car leaving, and where somebody else starts.
 """
 
-import asyncio
 from dataclasses import replace
 import logging
 from math import inf
 
 from .commands import Commands
-from .context import Context
+from .context import Context, Pursuit
 from .journal import End, IntentState, Pause, PauseStep, Seen, decide_pause
 from .model import OCPP, Capability, Status
 from .override import EFFECT_AFTER, OverridePursuit
@@ -39,7 +38,7 @@ class PausePursuit:
         self._witness = witness
         self._commands = commands
         self._override = override
-        self._pursuit: asyncio.Task[None] | None = None
+        self._pursuit = Pursuit(context, self._pursue)
         self._disturbed = True
         self._sent_at = -inf
         self._retry = Retry(context.clock)
@@ -65,9 +64,9 @@ class PausePursuit:
             LOGGER.warning("The pause could not be saved; it will not be restored if the charger drops it")
 
     def pursue_soon(self) -> None:
-        """See whether a next step is due; at most one task does."""
-        if (self._pursuit is None or self._pursuit.done()) and self._journal.entries.pause is not None:
-            self._pursuit = self._context.spawn(self._pursue())
+        """See whether a next step is due."""
+        if self._journal.entries.pause is not None:
+            self._pursuit.soon()
 
     async def _pursue(self) -> None:
         async with self._context.lock:
