@@ -30,6 +30,7 @@ from .const import (
     CONF_API_URL,
     CONF_CHARGERS,
     CONF_KIND,
+    CONF_LIMIT,
     CONF_LOAD_GROUP_LIMITS,
     CONF_PREFER,
     CONF_READ_ONLY,
@@ -42,7 +43,7 @@ from .const import (
     KIND_WALLBOX_ACCOUNT,
     SUBENTRY_JUICEBOX,
 )
-from .core.limits import MINIMUM_CURRENT
+from .core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT
 from .core.model import Identity, Prefer
 from .core.paths import ChargerError, LoginRejected
 from .errors import flow_error, retry_minutes
@@ -56,8 +57,6 @@ from .wallbox.cloud import DEFAULT_API_URL, DEFAULT_USER_API_URL
 
 TITLE = "Wallbox account"
 CONF_CHARGER = "charger"
-CONF_LIMIT = "limit"
-HIGHEST_LIMIT = 80  # A
 
 PASSWORD_SELECTOR = TextSelector(TextSelectorConfig(type=TextSelectorType.PASSWORD, autocomplete="current-password"))
 URL_SELECTOR = TextSelector(TextSelectorConfig(type=TextSelectorType.URL))
@@ -293,7 +292,7 @@ class ChargeKeeperOptionsFlow(OptionsFlow):
                 limits[charger.serial] = limit
             return self.async_create_entry(data={**self.config_entry.options, CONF_LOAD_GROUP_LIMITS: limits})
         config = NumberSelectorConfig(
-            min=MINIMUM_CURRENT, max=HIGHEST_LIMIT, step=1, unit_of_measurement="A", mode=NumberSelectorMode.BOX
+            min=MINIMUM_CURRENT, max=HIGHEST_CURRENT, step=1, unit_of_measurement="A", mode=NumberSelectorMode.BOX
         )
         schema = self.add_suggested_values_to_schema(
             vol.Schema({vol.Optional(CONF_LIMIT): NumberSelector(config)}), {CONF_LIMIT: limits.get(charger.serial)}

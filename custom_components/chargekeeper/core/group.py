@@ -27,8 +27,9 @@ from .model import (
     Status,
 )
 from .pace import RAISE_SPACING, START_SPACING
-from .paths import ChargerError, NotSaved, SetCharging, SetCurrent, Setting
+from .paths import START, STOP, ChargerError, NotSaved, SetCurrent, Setting
 from .shares import Claim, GroupSpec, Key, allocate, could_draw, shares
+from .stored import number
 
 LOGGER = logging.getLogger(__name__)
 
@@ -176,7 +177,7 @@ class _Seat:
         if not self.heard:
             return []
         lowest = max(self.target, MINIMUM_CURRENT)
-        pause: list[Setting] = [SetCharging(on=False)] if self.target == 0 and not self.idle else []
+        pause: list[Setting] = [STOP] if self.target == 0 and not self.idle else []
         return [*pause, SetCurrent(lowest)] if self.amps > lowest else pause
 
     def refuses(self) -> bool:
@@ -202,7 +203,7 @@ class _Seat:
         if not self.heard or self.busy or self.in_flight or self.target != self.allowance or self.reductions():
             return None
         if self.paused and self.status is Status.PAUSED and self.allowance > 0:
-            return SetCharging(on=True), self.switched_at + max(START_SPACING, self.patience)
+            return START, self.switched_at + max(START_SPACING, self.patience)
         if self.wish is not None and self.member is not None:
             highest, _ = ceiling(Limits.of(self.member.snapshot.readings))
             amps = min(self.wish, self.allowance, self.wish if highest is None else floor(highest))
@@ -251,7 +252,7 @@ class LoadGroup:
         for key, seat in self._seats.items():
             entry = entries.get("_".join(key))
             if isinstance(entry, Mapping):
-                wish, ours, most = (_number(entry.get(name)) for name in ("wish", "ours", "most"))
+                wish, ours, most = (_current(entry.get(name)) for name in ("wish", "ours", "most"))
                 seat.wish, seat.ours = (None, None) if None in {wish, ours} else (int(wish or 0), int(ours or 0))
                 seat.paused, seat.most, seat.peak = entry.get("paused") is True, most or inf, most or 0.0
                 seat.look()
@@ -404,11 +405,11 @@ class LoadGroup:
             if seat.wish is None or (seat.amps != ours and not seat.in_flight):
                 seat.wish = floor(seat.amps)
             seat.ours = setting.amps
-        elif setting == SetCharging(on=False):
+        elif setting == STOP:
             seat.hold(paused=True)
         try:
             await self._persist()
-            if setting == SetCharging(on=True):
+            if setting == START:
                 await member.lift_pause()
             else:
                 await member.command(setting, automatic=True)
@@ -458,7 +459,7 @@ class LoadGroup:
         task.add_done_callback(self._tasks.discard)
 
 
-def _number(value: object) -> float | None:
+def _current(value: object) -> float | None:
     """A stored current in A, or None."""
-    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-    return number if number is not None and isfinite(number) and number > 0 else None
+    amps = number(value)
+    return amps if amps is not None and amps > 0 else None

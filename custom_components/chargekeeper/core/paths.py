@@ -91,6 +91,9 @@ class SetCharging:
     capability: ClassVar = Capability.CHARGING
 
 
+START, STOP = SetCharging(on=True), SetCharging(on=False)
+
+
 @dataclass(frozen=True, slots=True)
 class SetOverride:
     """Charge whatever the schedule says, or let the schedule rule again."""
