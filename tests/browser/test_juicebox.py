@@ -133,6 +133,7 @@ async def use_all_that_the_group_allows(yard: Yard) -> None:
 async def get_the_server_back(yard: Yard) -> None:
     """It has the one box at once. The other stays ours: the server would not let it charge."""
     await yard.change("/boxes/workshop/maker-by-hours")
+    stops = (await yard.state())["workshop"]["stops"]
     await yard.change("/maker/up")
     await yard.server_is("Connected", within_seconds=HANDED_BACK)
     await yard.until(f"barn.told.online === {SERVER_LIMIT}", within_seconds=HANDED_BACK)
@@ -143,6 +144,7 @@ async def get_the_server_back(yard: Yard) -> None:
         f"workshop.maker.answered >= {answered + ANSWERS} && {overridden} && workshop.amperes === {SHARE}",
         within_seconds=HANDED_BACK,
     )
+    assert (await yard.state())["workshop"]["stops"] == stops, "it went on without a break"
     await sees(yard.workshop, "Charge now", "On")
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from itertools import pairwise
 
-from tests.simulators.juicebox import JuiceBox
+from tests.simulators.juicebox import LOWEST_CURRENT, JuiceBox
 from tests.simulators.juicebox_server import Schedule, Site, Trouble, Unit
 from tests.simulators.juicebox_wire import Command
 
@@ -101,7 +102,7 @@ class Boxes:
 
     def _shown_box(self, name: str, serial: str) -> dict[str, object]:
         box, unit = self.site.boxes[serial], self.site.server.units[serial]
-        told = box.commands[-1].command if box.commands else None
+        commands = [taken.command for taken in box.commands]
         return {
             "key": name,
             "name": unit.name,
@@ -113,7 +114,8 @@ class Boxes:
             "served": box.online,
             "fallbacks": box.fallbacks,
             "writes": box.writes,
-            "told": _shown_command(told),
+            "stops": sum(later.online < LOWEST_CURRENT <= earlier.online for earlier, later in pairwise(commands)),
+            "told": _shown_command(commands[-1] if commands else None),
             "maker": self._shown_unit(unit),
         }
 
