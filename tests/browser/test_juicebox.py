@@ -6,7 +6,18 @@ from typing import Any
 from playwright.async_api import Browser, Locator, Page, expect
 import pytest
 
-from tests.browser.harness import FACTOR, Demo, change_world, new_page, section_of, sign_in, tile, within, world_state
+from tests.browser.harness import (
+    FACTOR,
+    Demo,
+    change_world,
+    new_page,
+    section_of,
+    sign_in,
+    tile,
+    within,
+    world_becomes,
+    world_state,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
@@ -44,10 +55,8 @@ class Yard:
 
     async def until(self, condition: str, *, within_seconds: float) -> None:
         """Until something holds in the world; an expression over `barn`, `workshop` and `circuit`."""
-        look = "const {boxes: [barn, workshop], circuit} = await (await fetch('/state')).json();"
-        await self.world.wait_for_function(
-            f"async () => {{ {look} return {condition}; }}", polling=200, timeout=within(within_seconds)
-        )
+        over = "({boxes: [barn, workshop], circuit})"
+        await world_becomes(self.world, f"({over} => {condition})(world)", within_seconds=within_seconds)
 
     async def server_is(self, word: str, *, within_seconds: float) -> None:
         """The dashboard shows both boxes connected with the maker's server, or not."""
