@@ -8,6 +8,7 @@ import pytest
 
 from tests.browser.harness import (
     FACTOR,
+    LOADING_TIME,
     Demo,
     change_world,
     new_page,
@@ -176,9 +177,18 @@ async def end_the_override(yard: Yard) -> None:
 
 
 async def be_commanded_by_the_server(yard: Yard) -> None:
-    """It lets the box charge, with its own current."""
+    """It lets the box charge, with its own current; but not with more than the group allows."""
     await yard.change("/boxes/workshop/maker-always")
     for box, name in ((yard.barn, "barn"), (yard.workshop, "workshop")):
         await yard.until(f"{name}.told.online === {SERVER_LIMIT}", within_seconds=SHOWN)
         await sees(box, "Status", "Charging")
         await sees(box, "Current", f"{SERVER_LIMIT}.0 A")
+    for name in ("barn", "workshop"):
+        await yard.change(f"/boxes/{name}/maker-30")
+        asked = (await yard.state())[name]["maker"]["answered"] + 2
+        refused = f"{name}.maker.told.online === 30 && {name}.told.online === {SERVER_LIMIT}"
+        await yard.until(f"{refused} && {name}.maker.answered >= {asked}", within_seconds=SHOWN)
+    await yard.page.goto(f"{yard.demo.url}/config/repairs")
+    for name in ("Barn", "Workshop"):
+        title = f"The maker's server asks too much of {name}"
+        await expect(yard.page.get_by_text(title)).to_be_visible(timeout=LOADING_TIME)

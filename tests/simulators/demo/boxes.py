@@ -39,11 +39,32 @@ BOX_ACTIONS: Mapping[str, tuple[str, Action]] = {
     "network-found": ("Finds the network", _network(state=True)),
     "power-cycle": ("Power off and on", _power_cycle),
 }
-MAKER_ACTIONS: Mapping[str, str] = {
-    "maker-always": "Maker's server: any time",
-    "maker-by-hours": "Maker's server: by its hours",
+
+type Setting = Callable[[Unit, Schedule], None]
+
+
+def _always(unit: Unit, _hours: Schedule) -> None:
+    unit.schedule = Schedule()
+
+
+def _by_hours(unit: Unit, hours: Schedule) -> None:
+    unit.schedule = hours
+
+
+def _limit(amperes: int) -> Setting:
+    def change(unit: Unit, _hours: Schedule) -> None:
+        unit.limit = amperes
+
+    return change
+
+
+MAKER_ACTIONS: Mapping[str, tuple[str, Setting]] = {
+    "maker-always": ("Maker's server: any time", _always),
+    "maker-by-hours": ("Maker's server: by its hours", _by_hours),
+    "maker-16": ("Maker's server: 16 A", _limit(16)),
+    "maker-30": ("Maker's server: 30 A", _limit(30)),
 }
-"""What the owner sets for a box in the maker's app."""
+"""What the owner sets for a box in the maker's app. 30 A for each is more than the wire of both bears."""
 
 
 class Boxes:
@@ -72,10 +93,11 @@ class Boxes:
         serial = self._serials[name]
         unit = self.site.server.units[serial]
         if action in MAKER_ACTIONS:
-            unit.schedule = Schedule() if action == "maker-always" else self._hours[serial]
-            return f"{unit.name}: {MAKER_ACTIONS[action]}."
-        label, carry_out = BOX_ACTIONS[action]
-        carry_out(self.site.boxes[serial])
+            label, change = MAKER_ACTIONS[action]
+            change(unit, self._hours[serial])
+        else:
+            label, carry_out = BOX_ACTIONS[action]
+            carry_out(self.site.boxes[serial])
         return f"{unit.name}: {label}."
 
     async def heal(self) -> None:
@@ -90,7 +112,7 @@ class Boxes:
         return {
             "maker": self._condition,
             "maker_conditions": {key: text for key, (_, text) in MAKER.items()},
-            "box_actions": {key: label for key, (label, _) in BOX_ACTIONS.items()} | dict(MAKER_ACTIONS),
+            "box_actions": _labels(BOX_ACTIONS) | _labels(MAKER_ACTIONS),
             "boxes": [self._shown_box(name, serial) for name, serial in self._serials.items()],
             "circuit": {
                 "limit": site.limit,
@@ -125,6 +147,10 @@ class Boxes:
             "answered": unit.answered,
             "told": _shown_command(unit.command),
         }
+
+
+def _labels(actions: Mapping[str, tuple[str, object]]) -> dict[str, str]:
+    return {key: label for key, (label, _) in actions.items()}
 
 
 def _shown_command(command: Command | None) -> dict[str, object] | None:
