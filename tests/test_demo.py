@@ -243,9 +243,13 @@ async def test_the_owner_of_a_box_changes_its_hours_and_its_car(bench: Bench) ->
     await bench.press("/boxes/workshop/maker-always")
     await bench.clock.advance(60)
     assert (await bench.boxes())["workshop"]["amperes"] == 16
+    await bench.press("/boxes/workshop/maker-30")
+    await bench.clock.advance(60)
+    assert (await bench.boxes())["workshop"]["amperes"] == 30
     await bench.press("/boxes/workshop/maker-by-hours")
     await bench.clock.advance(60)
-    assert (await bench.boxes())["workshop"]["amperes"] == 0
+    shown = (await bench.boxes())["workshop"]
+    assert (shown["amperes"], shown["stops"]) == (0, 1)
     await bench.press("/boxes/barn/unplug")
     shown = (await bench.boxes())["barn"]
     assert (shown["state"], shown["car"], shown["amperes"]) == ("unplugged", False, 0)

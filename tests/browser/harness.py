@@ -178,6 +178,35 @@ async def world_state(page: Page, demo: Demo) -> dict[str, Any]:
     return found
 
 
+WATCH = """async ([condition, milliseconds]) => {
+    const holds = new Function("world", `return ${condition};`);
+    const end = performance.now() + milliseconds;
+    for (;;) {
+        const world = await (await fetch("/state")).json();
+        if (holds(world)) return null;
+        if (performance.now() > end) return JSON.stringify(world);
+        await new Promise((next) => setTimeout(next, 100));
+    }
+}"""
+
+
+async def world_becomes(page: Page, condition: str, *, within_seconds: float) -> None:
+    """Wait until something holds in the world.
+
+    Playwright's own wait takes the promise of an asynchronous function for its answer, and does not wait at all.
+
+    Args:
+        page: one that shows the page which breaks the world.
+        condition: an expression of JavaScript over `world`, which is what `world_state` gives.
+        within_seconds: of the demo's time.
+
+    Raises:
+        AssertionError: it does not come to that; tells how the world is instead.
+    """
+    instead: str | None = await page.evaluate(WATCH, [condition, within(within_seconds)])
+    assert instead is None, f"never {condition}: {instead}"
+
+
 async def sign_in(page: Page, demo: Demo) -> None:
     """Come to Home Assistant's address, sign in with the login form, and end on the dashboard."""
     await page.goto(demo.url)

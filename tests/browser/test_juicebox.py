@@ -6,7 +6,19 @@ from typing import Any
 from playwright.async_api import Browser, Locator, Page, expect
 import pytest
 
-from tests.browser.harness import FACTOR, Demo, change_world, new_page, section_of, sign_in, tile, within, world_state
+from tests.browser.harness import (
+    FACTOR,
+    LOADING_TIME,
+    Demo,
+    change_world,
+    new_page,
+    section_of,
+    sign_in,
+    tile,
+    within,
+    world_becomes,
+    world_state,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
@@ -44,10 +56,8 @@ class Yard:
 
     async def until(self, condition: str, *, within_seconds: float) -> None:
         """Until something holds in the world; an expression over `barn`, `workshop` and `circuit`."""
-        look = "const {boxes: [barn, workshop], circuit} = await (await fetch('/state')).json();"
-        await self.world.wait_for_function(
-            f"async () => {{ {look} return {condition}; }}", polling=200, timeout=within(within_seconds)
-        )
+        over = "({boxes: [barn, workshop], circuit})"
+        await world_becomes(self.world, f"({over} => {condition})(world)", within_seconds=within_seconds)
 
     async def server_is(self, word: str, *, within_seconds: float) -> None:
         """The dashboard shows both boxes connected with the maker's server, or not."""
@@ -133,6 +143,7 @@ async def use_all_that_the_group_allows(yard: Yard) -> None:
 async def get_the_server_back(yard: Yard) -> None:
     """It has the one box at once. The other stays ours: the server would not let it charge."""
     await yard.change("/boxes/workshop/maker-by-hours")
+    stops = (await yard.state())["workshop"]["stops"]
     await yard.change("/maker/up")
     await yard.server_is("Connected", within_seconds=HANDED_BACK)
     await yard.until(f"barn.told.online === {SERVER_LIMIT}", within_seconds=HANDED_BACK)
@@ -143,6 +154,7 @@ async def get_the_server_back(yard: Yard) -> None:
         f"workshop.maker.answered >= {answered + ANSWERS} && {overridden} && workshop.amperes === {SHARE}",
         within_seconds=HANDED_BACK,
     )
+    assert (await yard.state())["workshop"]["stops"] == stops, "it went on without a break"
     await sees(yard.workshop, "Charge now", "On")
 
 
@@ -165,9 +177,18 @@ async def end_the_override(yard: Yard) -> None:
 
 
 async def be_commanded_by_the_server(yard: Yard) -> None:
-    """It lets the box charge, with its own current."""
+    """It lets the box charge, with its own current; but not with more than the group allows."""
     await yard.change("/boxes/workshop/maker-always")
     for box, name in ((yard.barn, "barn"), (yard.workshop, "workshop")):
         await yard.until(f"{name}.told.online === {SERVER_LIMIT}", within_seconds=SHOWN)
         await sees(box, "Status", "Charging")
         await sees(box, "Current", f"{SERVER_LIMIT}.0 A")
+    for name in ("barn", "workshop"):
+        await yard.change(f"/boxes/{name}/maker-30")
+        asked = (await yard.state())[name]["maker"]["answered"] + 2
+        refused = f"{name}.maker.told.online === 30 && {name}.told.online === {SERVER_LIMIT}"
+        await yard.until(f"{refused} && {name}.maker.answered >= {asked}", within_seconds=SHOWN)
+    await yard.page.goto(f"{yard.demo.url}/config/repairs")
+    for name in ("Barn", "Workshop"):
+        title = f"The maker's server asks too much of {name}"
+        await expect(yard.page.get_by_text(title)).to_be_visible(timeout=LOADING_TIME)

@@ -14,6 +14,7 @@ from tests.browser.harness import (
     sign_in,
     tile,
     within,
+    world_becomes,
     world_state,
 )
 
@@ -71,8 +72,7 @@ class Evening:
     async def polls(self) -> None:
         """Until the cloud has answered some more times."""
         answered = (await self.state())["answered"] + POLLS
-        waits = f"async () => (await (await fetch('/state')).json()).answered >= {answered}"
-        await self.world.wait_for_function(waits, polling=500, timeout=within(120.0 * (POLLS + 1)))
+        await world_becomes(self.world, f"world.answered >= {answered}", within_seconds=120.0 * (POLLS + 1))
 
     async def world_says(self, text: str) -> None:
         """The page of the world shows this of the charger."""

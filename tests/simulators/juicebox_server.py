@@ -356,7 +356,8 @@ def demo_site(clock: Clock, keeper: Address, zone: tzinfo = UTC) -> Site:
     """Two boxes on a wire of 40 A, a v07 and a v09u one, both with a car, which report to `keeper`.
 
     Neither the server nor the boxes are started. Their owner has set the maker's server to 16 A for each. At the time
-    of the call the first box is inside its hours of charging, the second one outside.
+    of the call the first box is inside its hours of charging, the second one outside. The second one obeys a server
+    that lets it draw more than it stores, so that the wire is not safe by itself.
     """
     hour = clock.now().astimezone(zone).hour
     units = [
@@ -375,7 +376,16 @@ def demo_site(clock: Clock, keeper: Address, zone: tzinfo = UTC) -> Site:
         meter_wh=24_880_114.0,
         seed=1,
     )
-    new = JuiceBox(clock=clock, serial=NEW_BOX, server=keeper, host="127.0.0.12", stored=20, circuit=circuit, seed=2)
+    new = JuiceBox(
+        clock=clock,
+        serial=NEW_BOX,
+        server=keeper,
+        host="127.0.0.12",
+        stored=20,
+        online_may_exceed=True,
+        circuit=circuit,
+        seed=2,
+    )
     old.plug_in(Car(wants_kwh=60.0))
     new.plug_in(Car(wants_kwh=75.0, max_amperes=40))
     return Site(server=server, boxes={OLD_BOX: old, NEW_BOX: new}, circuit=circuit, limit=40)

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from itertools import pairwise
 
-from tests.simulators.juicebox import JuiceBox
+from tests.simulators.juicebox import LOWEST_CURRENT, JuiceBox
 from tests.simulators.juicebox_server import Schedule, Site, Trouble, Unit
 from tests.simulators.juicebox_wire import Command
 
@@ -38,11 +39,32 @@ BOX_ACTIONS: Mapping[str, tuple[str, Action]] = {
     "network-found": ("Finds the network", _network(state=True)),
     "power-cycle": ("Power off and on", _power_cycle),
 }
-MAKER_ACTIONS: Mapping[str, str] = {
-    "maker-always": "Maker's server: any time",
-    "maker-by-hours": "Maker's server: by its hours",
+
+type Setting = Callable[[Unit, Schedule], None]
+
+
+def _always(unit: Unit, _hours: Schedule) -> None:
+    unit.schedule = Schedule()
+
+
+def _by_hours(unit: Unit, hours: Schedule) -> None:
+    unit.schedule = hours
+
+
+def _limit(amperes: int) -> Setting:
+    def change(unit: Unit, _hours: Schedule) -> None:
+        unit.limit = amperes
+
+    return change
+
+
+MAKER_ACTIONS: Mapping[str, tuple[str, Setting]] = {
+    "maker-always": ("Maker's server: any time", _always),
+    "maker-by-hours": ("Maker's server: by its hours", _by_hours),
+    "maker-16": ("Maker's server: 16 A", _limit(16)),
+    "maker-30": ("Maker's server: 30 A", _limit(30)),
 }
-"""What the owner sets for a box in the maker's app."""
+"""What the owner sets for a box in the maker's app. 30 A for each is more than the wire of both bears."""
 
 
 class Boxes:
@@ -71,10 +93,11 @@ class Boxes:
         serial = self._serials[name]
         unit = self.site.server.units[serial]
         if action in MAKER_ACTIONS:
-            unit.schedule = Schedule() if action == "maker-always" else self._hours[serial]
-            return f"{unit.name}: {MAKER_ACTIONS[action]}."
-        label, carry_out = BOX_ACTIONS[action]
-        carry_out(self.site.boxes[serial])
+            label, change = MAKER_ACTIONS[action]
+            change(unit, self._hours[serial])
+        else:
+            label, carry_out = BOX_ACTIONS[action]
+            carry_out(self.site.boxes[serial])
         return f"{unit.name}: {label}."
 
     async def heal(self) -> None:
@@ -89,7 +112,7 @@ class Boxes:
         return {
             "maker": self._condition,
             "maker_conditions": {key: text for key, (_, text) in MAKER.items()},
-            "box_actions": {key: label for key, (label, _) in BOX_ACTIONS.items()} | dict(MAKER_ACTIONS),
+            "box_actions": _labels(BOX_ACTIONS) | _labels(MAKER_ACTIONS),
             "boxes": [self._shown_box(name, serial) for name, serial in self._serials.items()],
             "circuit": {
                 "limit": site.limit,
@@ -101,7 +124,7 @@ class Boxes:
 
     def _shown_box(self, name: str, serial: str) -> dict[str, object]:
         box, unit = self.site.boxes[serial], self.site.server.units[serial]
-        told = box.commands[-1].command if box.commands else None
+        commands = [taken.command for taken in box.commands]
         return {
             "key": name,
             "name": unit.name,
@@ -113,7 +136,8 @@ class Boxes:
             "served": box.online,
             "fallbacks": box.fallbacks,
             "writes": box.writes,
-            "told": _shown_command(told),
+            "stops": sum(later.online < LOWEST_CURRENT <= earlier.online for earlier, later in pairwise(commands)),
+            "told": _shown_command(commands[-1] if commands else None),
             "maker": self._shown_unit(unit),
         }
 
@@ -123,6 +147,10 @@ class Boxes:
             "answered": unit.answered,
             "told": _shown_command(unit.command),
         }
+
+
+def _labels(actions: Mapping[str, tuple[str, object]]) -> dict[str, str]:
+    return {key: label for key, (label, _) in actions.items()}
 
 
 def _shown_command(command: Command | None) -> dict[str, object] | None:
