@@ -9,7 +9,7 @@ from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.dispatcher import async_dispatcher_connect
 
-from .const import CONF_MEMBERS, DOMAIN
+from .const import CONF_LIMIT, CONF_MEMBERS, DOMAIN
 from .coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, charger_name, for_each_charger
 from .core.limits import ceiling
 from .core.model import Maker, Problem
@@ -23,6 +23,7 @@ from .registry import get_registry, known_chargers
 OTHER_DOMAIN = "wallbox"
 OTHER_INTEGRATION = "other_integration"
 GROUP_MEMBER_MISSING = "group_member_missing"
+STORED_ABOVE_GROUP = "stored_above_group"
 LINK_BROKEN = "link_broken"
 CLOUD_LOST = "cloud_lost"
 PORT_BUSY = "port_busy"
@@ -121,7 +122,7 @@ def follow_group_members(hass: HomeAssistant, entry: ConfigEntry) -> Callable[[]
             for member in entry.data[CONF_MEMBERS]
             if (Maker(member["maker"]), member["serial"]) not in known
         }
-        delete_group_issues(hass, entry, but=missing)
+        _delete_member_issues(hass, entry, missing)
         for issue_id, placeholders in missing.items():
             _keep(hass, issue_id, GROUP_MEMBER_MISSING, placeholders)
 
@@ -130,7 +131,27 @@ def follow_group_members(hass: HomeAssistant, entry: ConfigEntry) -> Callable[[]
 
 
 @callback
-def delete_group_issues(hass: HomeAssistant, entry: ConfigEntry, but: Collection[str] = ()) -> None:
+def tell_stored_excess(hass: HomeAssistant, entry: ConfigEntry, excess: float, stored: str) -> None:
+    """Tell by how many amperes the members of a load group could exceed its limit when nobody answers them; 0: not."""
+    placeholders = {
+        "group": entry.title,
+        "limit": f"{entry.data[CONF_LIMIT]:g}",
+        "excess": f"{excess:g}",
+        "stored": stored,
+    }
+    issue_id = f"{STORED_ABOVE_GROUP}_{entry.entry_id}"
+    _keep(hass, issue_id, STORED_ABOVE_GROUP, placeholders if excess > 0 else None)
+
+
+@callback
+def delete_group_issues(hass: HomeAssistant, entry: ConfigEntry) -> None:
+    """Delete what is said of a load group and its members: it is not in force."""
+    tell_stored_excess(hass, entry, 0.0, "")
+    _delete_member_issues(hass, entry, ())
+
+
+@callback
+def _delete_member_issues(hass: HomeAssistant, entry: ConfigEntry, but: Collection[str]) -> None:
     """Delete what is said of members of a load group, apart from the issues in `but`."""
     prefix = _member_issue_id(entry, "")
     for domain, issue_id in list(ir.async_get(hass).issues):

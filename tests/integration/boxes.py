@@ -56,7 +56,9 @@ class BoxHouse:
         assert self.registry.boxes is not None
         return self.registry.boxes.server.boxes[serial]
 
-    def power_up(self, serial: str = FIRST, *, plugged: bool = True, wire: Wire = Wire.V09U) -> JuiceBox:
+    def power_up(
+        self, serial: str = FIRST, *, plugged: bool = True, wire: Wire = Wire.V09U, stored: int = 16
+    ) -> JuiceBox:
         """A box begins to report, to the first port."""
         host = f"127.0.0.{len(self.sims) + 2}"
         sim = JuiceBox(
@@ -65,7 +67,7 @@ class BoxHouse:
             server=(ADDRESS, self.ports[0]),
             host=host,
             wire=wire,
-            stored=16,
+            stored=stored,
             circuit=self.circuit,
         )
         self.sims[serial] = sim

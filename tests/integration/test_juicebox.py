@@ -9,7 +9,7 @@ from typing import Any, cast
 from homeassistant.config_entries import ConfigEntryDisabler
 from homeassistant.const import STATE_UNAVAILABLE, STATE_UNKNOWN
 from homeassistant.exceptions import HomeAssistantError
-from homeassistant.helpers import device_registry as dr, entity_registry as er
+from homeassistant.helpers import device_registry as dr, entity_registry as er, issue_registry as ir
 import pytest
 
 from custom_components.chargekeeper import async_remove_config_entry_device, async_unload_entry
@@ -346,6 +346,61 @@ async def test_a_load_group_binds_a_box_through_reloads(box_house: BoxHouse) -> 
     await box_house.hass.config_entries.async_remove(group.entry_id)
     await box_house.pass_time(1)
     assert box_house.box().share is None
+
+
+async def test_what_boxes_of_a_load_group_have_stored_is_held_against_its_limit(box_house: BoxHouse) -> None:
+    await alone(box_house)
+    group = await box_house.add_group(12, FIRST)
+    await box_house.pass_time(31)
+    assert box_house.issues() == {"stored_above_group"}
+    issue = ir.async_get(box_house.hass).async_get_issue(DOMAIN, f"stored_above_group_{group.entry_id}")
+    assert issue is not None
+    assert issue.translation_placeholders == {
+        "group": "Circuit",
+        "limit": "12",
+        "excess": "4",
+        "stored": "Garage 16 A",
+    }
+    for entry in (box_house.entry, group):
+        await box_house.hass.config_entries.async_reload(entry.entry_id)
+        await box_house.pass_time(1)
+        assert box_house.issues() == {"stored_above_group"}, "it is known as last seen"
+    box_house.box().change_offline(12)
+    await box_house.pass_time(31)
+    assert box_house.issues() == set()
+    assert box_house.sims[FIRST].stored == 12
+
+
+async def test_a_group_that_is_not_in_force_is_held_to_nothing(box_house: BoxHouse) -> None:
+    await alone(box_house)
+    group = await box_house.add_group(12, FIRST)
+    await box_house.pass_time(31)
+    entries = box_house.hass.config_entries
+    await entries.async_set_disabled_by(group.entry_id, ConfigEntryDisabler.USER)
+    assert box_house.issues() == set()
+    await entries.async_set_disabled_by(group.entry_id, None)
+    await box_house.pass_time(1)
+    assert box_house.issues() == {"stored_above_group"}
+    await entries.async_remove(group.entry_id)
+    assert box_house.issues() == set()
+
+
+async def test_a_stored_limit_above_the_wire_rating_or_of_nothing_is_told(box_house: BoxHouse) -> None:
+    await alone(box_house, wire_rating=12)
+    assert box_house.issues() == {"offline_above_wire"}
+    box_house.box().change_offline(12)
+    await box_house.pass_time(31)
+    assert box_house.issues() == set()
+    sim = box_house.power_up(SECOND, stored=0)
+    await box_house.pass_time(61)
+    [offer] = box_house.offers()
+    form = await box_house.submit(offer)
+    await box_house.submit(form, {"name": "Yard", "wire_rating": 24, "in_maker_load_group": False})
+    await box_house.pass_time(430)
+    assert (box_house.issues(), sim.amperes) == ({"stored_zero"}, 0)
+    box_house.box(SECOND).confirm_offline(16)
+    await box_house.pass_time(61)
+    assert (box_house.issues(), sim.stored, sim.amperes) == (set(), 16, 16)
 
 
 async def test_two_boxes_of_a_load_group_never_draw_more_than_its_limit(box_house: BoxHouse) -> None:

@@ -32,6 +32,7 @@ from custom_components.chargekeeper.repairs import (
     LINK_BROKEN,
     OTHER_INTEGRATION,
     PORT_BUSY,
+    STORED_ABOVE_GROUP,
 )
 from custom_components.chargekeeper.sensor import GROUP_SENSORS, SENSORS, SHARE
 
@@ -122,6 +123,7 @@ def test_steps_and_issues_name_only_what_they_are_given() -> None:
         "exceptions": {"charger", "since", "limit", "minimum", "retry", "windows", "reason", "reasons"},
         "issues.other_integration": {"entry"},
         "issues.group_member_missing": {"charger", "group"},
+        "issues.stored_above_group": {"group", "limit", "excess", "stored"},
         "issues.cloud_lost": {"since", "chargers"},
         "issues.unsafe_server": {"charger", "asked", "limit"},
         "issues.offline_above_wire": {"charger", "offline", "wire"},
@@ -183,7 +185,8 @@ def test_every_step_error_and_abort_of_a_box_has_a_text_and_every_text_one() -> 
 
 def test_every_issue_has_a_text_and_every_text_an_issue() -> None:
     issues = {issue.value for issue in (*Problem, *Trouble)} | {PORT_BUSY, ADDRESS_GONE}
-    assert set(TEXTS["issues"]) == issues | {OTHER_INTEGRATION, GROUP_MEMBER_MISSING, CLOUD_LOST, LINK_BROKEN}
+    others = {OTHER_INTEGRATION, GROUP_MEMBER_MISSING, STORED_ABOVE_GROUP, CLOUD_LOST, LINK_BROKEN}
+    assert set(TEXTS["issues"]) == issues | others
 
 
 def test_every_choice_has_a_text() -> None:
