@@ -31,7 +31,8 @@ from .const import (
     PLATFORMS,
     SUBENTRY_JUICEBOX,
 )
-from .coordinator import ChargerCoordinator, ChargersRuntime
+from .coordinator import ChargerCoordinator, ChargersRuntime, charger_name
+from .core import schedule
 from .core.keeper import Keeper
 from .core.model import Maker, Schedule
 from .core.paths import NoConnection
@@ -260,6 +261,28 @@ def _discovered(hass: HomeAssistant, found: Discovered) -> None:
     discovery_flow.async_create_flow(
         hass, DOMAIN, context={"source": SOURCE_INTEGRATION_DISCOVERY}, data={"discovered": found}
     )
+
+
+def quarter_hours(hass: HomeAssistant, entry: ConfigEntry) -> list[dict[str, object]]:
+    """The energy per quarter hour that each box of the entry told, as JSON; times in the zone of the house."""
+    runtime, now = juicebox_runtime(entry), get_registry(hass).clock.now()
+    found: list[dict[str, object]] = []
+    for serial, coordinator in runtime.coordinators.items():
+        zone = schedule.zone(hass.config.time_zone)
+        today = now.astimezone(zone).date()
+        quarters = [
+            {
+                "start": start.isoformat(),
+                "day": "today" if start.date() == today else "yesterday",
+                "energy": each.energy,
+                "complete": each.complete,
+                "reported_at": each.reported_at.astimezone(zone).isoformat(),
+            }
+            for each in runtime.boxes.kept[serial].box.memory.quarters.known(now)
+            for start in (each.start.astimezone(zone),)
+        ]
+        found.append({"charger": charger_name(hass, entry, coordinator.identity), "quarter_hours": quarters})
+    return found
 
 
 def discovery_id(serial: str) -> str:

@@ -179,6 +179,13 @@ class BoxHouse:
         await task
         await self.hass.async_block_till_done()
 
+    async def quarter_hours(self, **data: object) -> Any:
+        """What the action answers."""
+        answer: Any = await self.hass.services.async_call(
+            DOMAIN, "quarter_hours", data, blocking=True, return_response=True
+        )
+        return answer["chargers"]
+
     def issues(self) -> set[str]:
         """The keys of the repairs that are shown."""
         found = ir.async_get(self.hass).issues.values()

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from homeassistant.config_entries import ConfigEntryDisabler
 from homeassistant.const import STATE_UNAVAILABLE, STATE_UNKNOWN
-from homeassistant.exceptions import HomeAssistantError
+from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 from homeassistant.helpers import device_registry as dr, entity_registry as er, issue_registry as ir
 import pytest
 
@@ -483,3 +483,34 @@ async def test_two_boxes_share_one_listener(box_house: BoxHouse) -> None:
     await box_house.pass_time(31)
     assert box_house.value("status", SECOND) == "charging"
     assert box_house.value("current", SECOND) == "10.0"
+
+
+async def test_the_energy_of_quarter_hours_outlasts_a_restart(
+    tmp_path: Path, virtual_clock: VirtualClock, socket_enabled: None
+) -> None:
+    machine = Machine(tmp_path)
+    house = BoxHouse(await machine.boot(RunClock(virtual_clock, ahead=0.0)), virtual_clock)
+    await house.add()
+    await house.pass_time(3 * 3600)
+    [before] = await house.quarter_hours()
+    assert before["charger"] == "Garage"
+    quarters = before["quarter_hours"]
+    assert [quarter["start"] for quarter in quarters] == sorted(quarter["start"] for quarter in quarters)
+    assert {quarter["day"] for quarter in quarters} == {"today"}, "it knows nothing from before its clock was set"
+    full = [quarter["energy"] for quarter in quarters if quarter["complete"]]
+    assert len(full) >= 9
+    assert full[-1] == pytest.approx(house.sims[FIRST].watts / 4, rel=0.05)
+    await machine.shut_down()
+    house.hass = await machine.boot(RunClock(virtual_clock, ahead=10_000.0))
+    [after] = await house.quarter_hours()
+    assert after == before
+    group = await house.add_group(40, FIRST)
+    with pytest.raises(ServiceValidationError) as refused:
+        await house.quarter_hours(config_entry_id=group.entry_id)
+    assert refused.value.translation_key == "no_boxes"
+    await house.pass_time(20 * 3600)
+    [late] = await house.quarter_hours(config_entry_id=house.entry.entry_id)
+    assert {quarter["day"] for quarter in late["quarter_hours"]} == {"today", "yesterday"}
+    assert len(late["quarter_hours"]) <= 96
+    await machine.shut_down()
+    house.sims[FIRST].stop()

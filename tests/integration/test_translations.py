@@ -46,6 +46,7 @@ FLOWS = ("config_flow.py", "group_flow.py", "juicebox_flow.py")
 NO_FORM = {"reauth", "integration_discovery", "without_box"}
 WITHOUT_TABLE = {
     "no_account",
+    "no_boxes",
     "left_paused",
     "schedules_left",
     "until_time_missing",
@@ -120,6 +121,7 @@ def test_steps_and_issues_name_only_what_they_are_given() -> None:
         "config_subentries.linked.step.reconfigure": {"charger"},
         "config_subentries.linked.step.cloud_based": {"entities"},
         "exceptions.no_account": {"entry"},
+        "exceptions.no_boxes": {"entry"},
         "exceptions": {"charger", "since", "limit", "minimum", "retry", "windows", "reason", "reasons"},
         "issues.other_integration": {"entry"},
         "issues.group_member_missing": {"charger", "group"},

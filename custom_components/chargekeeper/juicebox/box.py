@@ -436,6 +436,7 @@ class Box:
         self.memory.host = arrival.address[0]
         self._quiet_since = min(self._quiet_since, now)
         self._follow_session(message, now)
+        self._take_quarter(message)
         self._learn(message, now)
         self._see_effect(message)
         self._ask_server(arrival.data, now)
@@ -459,6 +460,12 @@ class Box:
             self.idle_since = None
         elif self.idle_since is None:
             self.idle_since = now
+
+    def _take_quarter(self, message: StatusMessage) -> None:
+        """Note the energy of a quarter hour; a box that started does not know the time before its first command."""
+        slot, energy = message.quarter_hour or (0, None)
+        if energy is not None and self._commanded_at >= self._booted_at:
+            self.memory.quarters.take(slot, energy, self._clock.now(), self.config.zone)
 
     def _learn(self, message: StatusMessage, now: float) -> None:
         """The stored limit shows after a start, and after a long silence (fact sheet 2.6).
