@@ -15,9 +15,10 @@ from .core.limits import ceiling
 from .core.model import Maker, Problem
 from .core.paths import NoConnection
 from .errors import local_time
-from .juicebox.box import Box, Trouble
+from .juicebox.box import Box, Mode, Trouble
 from .juicebox.listener import PortBusy
 from .linked import LinkedPath
+from .power_cycle import PowerCycle
 from .registry import get_registry, known_chargers
 
 OTHER_DOMAIN = "wallbox"
@@ -25,6 +26,8 @@ OTHER_INTEGRATION = "other_integration"
 GROUP_MEMBER_MISSING = "group_member_missing"
 STORED_ABOVE_GROUP = "stored_above_group"
 LINK_BROKEN = "link_broken"
+POWER_OFF = "power_off"
+OVERRIDE_BY_HAND = "override_by_hand"
 CLOUD_LOST = "cloud_lost"
 PORT_BUSY = "port_busy"
 ADDRESS_GONE = "address_gone"
@@ -81,9 +84,33 @@ def follow_troubles(hass: HomeAssistant, coordinator: ChargerCoordinator, box: B
         }
         for trouble in Trouble:
             _keep(hass, f"{trouble}_{serial}", trouble, placeholders if trouble in box.troubles else None)
+        override = coordinator.data.override
+        cut_off = coordinator.data.local is False or box.mode is Mode.LEARNING
+        waits = override.on and not override.applied and cut_off
+        _keep(hass, f"{OVERRIDE_BY_HAND}_{serial}", OVERRIDE_BY_HAND, placeholders if waits else None)
 
     sync()
-    return box.listen(sync)
+    ends = (box.listen(sync), coordinator.async_add_listener(sync))
+
+    def end() -> None:
+        for each in ends:
+            each()
+
+    return end
+
+
+@callback
+def follow_power(hass: HomeAssistant, coordinator: ChargerCoordinator, cycle: PowerCycle) -> Callable[[], None]:
+    """Tell while a box that was switched off does not show to be on again; the answer ends it."""
+    serial = coordinator.identity.serial
+
+    @callback
+    def sync() -> None:
+        name = charger_name(hass, coordinator.config_entry, coordinator.identity)
+        _keep(hass, f"{POWER_OFF}_{serial}", POWER_OFF, {"charger": name} if cycle.stuck else None)
+
+    sync()
+    return cycle.listen(sync)
 
 
 @callback
@@ -213,7 +240,8 @@ def delete_issues(hass: HomeAssistant, entry: ConfigEntry, serials: Iterable[str
             ir.async_delete_issue(hass, DOMAIN, _issue_id(problem, serial))
         for trouble in Trouble:
             ir.async_delete_issue(hass, DOMAIN, f"{trouble}_{serial}")
-        ir.async_delete_issue(hass, DOMAIN, f"{LINK_BROKEN}_{serial}")
+        for key in (LINK_BROKEN, POWER_OFF, OVERRIDE_BY_HAND):
+            ir.async_delete_issue(hass, DOMAIN, f"{key}_{serial}")
     if entry.disabled_by is not None or hass.config_entries.async_get_entry(entry.entry_id) is None:
         tell_deafness(hass, entry, None)
         ir.async_delete_issue(hass, DOMAIN, _other_issue_id(entry))

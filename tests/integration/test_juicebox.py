@@ -403,6 +403,63 @@ async def test_a_stored_limit_above_the_wire_rating_or_of_nothing_is_told(box_ho
     assert (box_house.issues(), sim.stored, sim.amperes) == (set(), 16, 16)
 
 
+async def read_only(box_house: BoxHouse, *, on: bool = True) -> None:
+    """The user sets the option."""
+    options = box_house.hass.config_entries.options
+    form: Any = await options.async_init(box_house.entry.entry_id)
+    assert form["step_id"] == "boxes"
+    entered = {"read_only": on, "restart_while_charging": False}
+    result = await options.async_configure(form["flow_id"], entered)
+    assert result["type"] == "create_entry"
+    await box_house.clock.advance(80)  # the end of an override waits for a status
+    await box_house.hass.async_block_till_done()
+
+
+async def test_a_box_that_is_only_looked_at_goes_on_as_it_was_told(box_house: BoxHouse) -> None:
+    sim = await alone(box_house, **NIGHT)
+    await box_house.pass_time(400)
+    await box_house.call("switch", "turn_on", "tou_override")
+    await box_house.pass_time(60)
+    assert sim.amperes == 16
+    await read_only(box_house)
+    assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0), "its override was ended first"
+    for platform, key in (("switch", "tou_override"), ("switch", "charging"), ("number", "charging_current")):
+        assert box_house.entity_id(platform, key) is None
+    await box_house.pass_time(3 * 3600)
+    assert (sim.amperes, sim.fallbacks) == (0, 0)
+    assert {taken.command.online for taken in list(sim.commands)[-100:]} == {0}
+    menu = await box_house.begin_subentry(FIRST)
+    form = await box_house.submit_subentry(menu, {"next_step_id": "offline_current"})
+    form = await box_house.submit_subentry(form, {"amps": 20, "accept": True})
+    assert form["errors"] == {"base": "read_only"}
+    await read_only(box_house, on=False)
+    await box_house.call("switch", "turn_on", "tou_override")
+    await box_house.pass_time(60)
+    assert sim.amperes == 16
+
+
+async def test_a_server_commands_a_box_that_is_only_looked_at(box_house: BoxHouse) -> None:
+    sim = await with_server(box_house)
+    await box_house.call("number", "set_value", "charging_current", value=10)
+    await box_house.pass_time(60)
+    assert sim.amperes == 10
+    await read_only(box_house)
+    assert (sim.amperes, box_house.box().mode) == (16, Mode.RELAY)
+
+
+async def test_a_box_that_is_not_heard_does_not_keep_the_option_from_being_set(box_house: BoxHouse) -> None:
+    sim = await alone(box_house, **NIGHT)
+    await box_house.pass_time(400)
+    await box_house.call("switch", "turn_on", "tou_override")
+    sim.wifi = False
+    await box_house.pass_time(1)
+    await read_only(box_house)
+    assert box_house.entity_id("switch", "tou_override") is None
+    sim.wifi = True
+    await box_house.pass_time(400)
+    assert box_house.value("status") != "offline"
+
+
 async def test_two_boxes_of_a_load_group_never_draw_more_than_its_limit(box_house: BoxHouse) -> None:
     await with_server(box_house)
     box_house.power_up(SECOND)

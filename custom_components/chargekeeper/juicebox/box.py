@@ -17,7 +17,7 @@ from ..core.clock import Clock
 from ..core.context import subscribe
 from ..core.limits import MINIMUM_CURRENT, Limits, ceiling
 from ..core.model import Schedule
-from ..core.paths import NotApplicable, UnsafeRequest
+from ..core.paths import NotAllowed, NotApplicable, UnsafeRequest
 from .datagram import (
     WIDE_VERSION,
     CommandMessage,
@@ -344,7 +344,9 @@ class Box:
         Raises:
             NotApplicable: `known`, it was learnt meanwhile.
             UnsafeRequest: `current_too_low` or `above_ceiling`.
+            NotAllowed: `read_only`.
         """
+        self._require_commands()
         if self.memory.offline is not None:
             raise NotApplicable("known")
         self._require_offline(amps)
@@ -356,7 +358,9 @@ class Box:
         Raises:
             UnsafeRequest: `current_too_low`; `above_ceiling`, it is above the wire rating; `once_a_day`.
             NotApplicable: `learning`; `server_in_charge`, the server would write its own again.
+            NotAllowed: `read_only`.
         """
+        self._require_commands()
         self._require_known()
         if self.mode is Mode.RELAY:
             raise NotApplicable("server_in_charge")
@@ -372,6 +376,10 @@ class Box:
         if self._cancel_check is not None:
             self._cancel_check()
             self._cancel_check = None
+
+    def _require_commands(self) -> None:
+        if self.config.read_only:
+            raise NotAllowed("read_only")
 
     def _require_known(self) -> None:
         if self.mode is Mode.LEARNING:
@@ -675,6 +683,8 @@ class Box:
         last, carry = self.memory.online, self._carry
         self._carry = False
         highest, _ = ceiling(self.limits)
+        if last is None and self.config.read_only:
+            last = self.memory.offline  # as it would go on without an answer
         if last is not None and (self.config.read_only or carry):
             bounded = last if highest is None else floor(min(last, highest))
             return bounded if bounded >= MINIMUM_CURRENT else 0
