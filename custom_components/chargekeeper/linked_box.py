@@ -74,7 +74,7 @@ class LinkedBoxPath(LinkedPath):
         self._metered_at = self._flowed_at = -inf
         self._resting_since = inf
         self._says_away = False
-        # How often the box had started before the power cycle that is watched.
+        # How often the box had started before the restart that is watched.
         self._boots = self._box.counts["boots"] if self.cycle.active else None
 
     @property
@@ -170,14 +170,12 @@ class LinkedBoxPath(LinkedPath):
             PathBusy: `cycled`, the last power cycle is too near.
             ChargerError: as the entity answers.
         """
-        match command:
-            case SetOverride(on):
-                self._require_safe_cycle(on=on)
-            case Restart() if CONF_RESTART_BUTTON not in self._links:
-                pass
-            case _:
-                await super().execute(command, patience=patience)
-                return
+        if isinstance(command, SetOverride):
+            self._require_safe_cycle(on=command.on)
+        elif not (isinstance(command, Restart) and CONF_RESTART_BUTTON not in self._links):
+            self._boots = self._box.counts["boots"]
+            await super().execute(command, patience=patience)
+            return
         since = self.cycle.since_last
         if self.cycle.active or (since is not None and since < SPACING):
             raise PathBusy("cycled", SPACING - (since or 0.0))
@@ -218,17 +216,16 @@ class LinkedBoxPath(LinkedPath):
 
     def _cycle_changed(self) -> None:
         """It is switched on again: what is heard from now on shows that the box is back."""
+        assert self._listener is not None
         if self.cycle.active and self.cycle.went_off and self._boots is not None:
             self._tell_away()
-        elif self._listener is not None:
+        else:
             self._listener.path_changed(self)
 
     def _tell_away(self) -> None:
         """The box had no power until now."""
-        self._boots = None
-        if self._listener is None:
-            return
-        self._says_away = True
+        assert self._listener is not None
+        self._boots, self._says_away = None, True
         self._listener.path_read(self, Readings())
         self._says_away = False
 

@@ -129,9 +129,9 @@ class PowerCycle:
         self._begin()
 
     async def heard(self) -> None:
-        """The box is heard again: what was done without the user may be done again in the next outage."""
-        if self.last is not None and self.last.on and self.last.spent:
-            await self._note(replace(self.last, spent=False))
+        """The box is heard again after it: what was done without the user may be done again in the next outage."""
+        assert self.last is not None
+        await self._note(replace(self.last, spent=False))
 
     async def finish(self) -> None:
         """Nobody will see to it any more: switch on now."""
@@ -168,8 +168,9 @@ class PowerCycle:
             await self._call(SERVICE_TURN_ON)
         except ChargerError:
             return False
-        if self._state() != STATE_ON or self.last is None:
+        if self._state() != STATE_ON:
             return False
+        assert self.last is not None
         await self._note(replace(self.last, on=True))
         return True
 

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from homeassistant.config_entries import SOURCE_RECONFIGURE, SOURCE_USER, ConfigEntryDisabler
 from homeassistant.core import HomeAssistant, ServiceCall
 from homeassistant.data_entry_flow import FlowResultType
-from homeassistant.exceptions import HomeAssistantError
+from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 from homeassistant.helpers import entity_registry as er
 import pytest
 
@@ -400,3 +401,114 @@ async def test_nothing_is_switched_off_where_that_cannot_be_noted(
     with pytest.raises(HomeAssistantError) as refused:
         await box_house.call("button", "press", "restart")
     assert (refused.value.translation_key, wiring.calls) == ("not_saved", [])
+
+
+async def test_a_meter_alone_shows_what_flows_through_a_box_that_is_not_heard(box_house: BoxHouse) -> None:
+    await box_house.add()
+    wiring = Wiring(box_house)
+    wiring.report()
+    await wiring.link(power=METER)
+    await box_house.pass_time(31)
+    assert box_house.entity_id("button", "restart") is None
+    box_house.sims[FIRST].wifi = False
+    await wiring.report_for(240)
+    assert box_house.value("status") == "offline"
+    assert float(box_house.value("power")) == pytest.approx(box_house.sims[FIRST].watts, rel=0.01)
+    wiring.report(float("nan"))
+    await box_house.pass_time(1)
+    assert box_house.value("power") == "unavailable"
+
+
+async def test_a_restart_button_is_pressed_where_there_is_one(box_house: BoxHouse) -> None:
+    await box_house.add(**NIGHT)
+    await box_house.pass_time(800)
+    wiring, pressed = Wiring(box_house), list[Any]()
+    button = er.async_get(box_house.hass).async_get_or_create("button", "wiring", "reset").entity_id
+    box_house.hass.states.async_set(button, "unknown")
+    await wiring.link(restart_button=button, power_switch=SWITCH)
+    await box_house.pass_time(31)
+
+    async def handle(call: ServiceCall) -> None:
+        pressed.append(call.data["entity_id"])
+        box_house.sims[FIRST].switch_off()
+        box_house.sims[FIRST].switch_on()
+
+    box_house.hass.services.async_register("button", "press", handle)
+    answer = await finish(box_house, await press(box_house))
+    assert (answer["outcome"], len(pressed), wiring.calls) == ("verified", 1, [])
+
+
+async def test_two_power_cycles_are_ten_minutes_apart(box_house: BoxHouse) -> None:
+    wiring = await deaf(box_house)
+    await box_house.call("switch", "turn_on", "tou_override")
+    wiring.works = False
+    await wiring.report_for(100)
+    wiring.report(0)
+    box_house.sims[FIRST].unplug()
+    await wiring.report_for(120)
+    with pytest.raises(HomeAssistantError) as refused:
+        await box_house.call("button", "press", "restart")
+    assert (refused.value.translation_key, wiring.calls) == ("cycled", ["off", "on"])
+
+
+async def test_a_status_that_is_too_old_is_waited_for(box_house: BoxHouse) -> None:
+    wiring = await wired(box_house, details=NIGHT)
+    await wiring.report_for(400)
+    box_house.sims[FIRST].wifi = False
+    await wiring.report_for(80)
+    with pytest.raises(HomeAssistantError) as refused:
+        await box_house.call("button", "press", "restart")
+    assert refused.value.translation_key == "path_busy"
+    await box_house.pass_time(300)
+    with pytest.raises(HomeAssistantError) as refused:
+        await box_house.call("button", "press", "restart")
+    assert (refused.value.translation_key, wiring.calls) == ("restart_status_unknown", [])
+
+
+async def test_a_switch_that_refuses_leaves_nothing_behind(box_house: BoxHouse) -> None:
+    wiring = await wired(box_house, meter=False, details=NIGHT)
+    await box_house.pass_time(400)
+    for _ in range(2):
+        wiring.failure = ServiceValidationError("not now")
+        with pytest.raises(HomeAssistantError) as refused:
+            await box_house.call("button", "press", "restart")
+        assert refused.value.translation_key == "linked_refused"
+        await box_house.pass_time(60)
+        wiring.failure = None
+        answer = await finish(box_house, await press(box_house))
+        assert answer["outcome"] == "verified"
+        await box_house.pass_time(700)
+    assert wiring.calls == ["off", "off", "on"] * 2
+
+
+async def test_a_switch_that_is_deleted(box_house: BoxHouse) -> None:
+    wiring = await wired(box_house, details=NIGHT)
+    await wiring.report_for(400)
+    await box_house.call("button", "press", "restart")
+    er.async_get(box_house.hass).async_remove(SWITCH)
+    box_house.hass.states.async_remove(SWITCH)
+    await wiring.report_for(100)
+    assert (wiring.calls, box_house.issues()) == (["off"], {"link_broken", "power_off"})
+    wiring.begin()
+    await wiring.report_for(60)
+    assert (wiring.calls, box_house.sims[FIRST].powered) == (["off", "on"], True), "it has the same registry id"
+    assert box_house.issues() == set()
+    await wiring.report_for(700)
+    er.async_get(box_house.hass).async_remove(SWITCH)
+    await wiring.report_for(20)
+    with pytest.raises(HomeAssistantError) as refused:
+        await box_house.call("button", "press", "restart")
+    assert refused.value.translation_key == "linked_unavailable"
+    await box_house.hass.config_entries.async_remove(box_house.entry.entry_id)
+    assert wiring.calls == ["off", "on"]
+
+
+@pytest.mark.parametrize("stored", [None, [], {}, {"switch": 1}, {"switch": "x", "began_at": "yesterday"}])
+def test_a_record_that_is_damaged_is_none(stored: object) -> None:
+    assert Cycle.restored(stored) is None
+
+
+def test_a_record_is_restored() -> None:
+    cycle = Cycle("x", datetime(2026, 6, 10, tzinfo=UTC), on=True, spent=False)
+    assert Cycle.restored(cycle.export()) == cycle
+    assert Cycle.restored({"switch": "x", "began_at": cycle.began_at.isoformat()}) == Cycle("x", cycle.began_at)
