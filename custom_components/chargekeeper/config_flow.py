@@ -90,10 +90,16 @@ SETTINGS_SCHEMA = vol.Schema(
         vol.Required(CONF_RESTART_WHILE_CHARGING, default=False): BooleanSelector(),
     }
 )
+BOXES_SCHEMA = vol.Schema(
+    {
+        vol.Required(CONF_READ_ONLY, default=False): BooleanSelector(),
+        vol.Required(CONF_RESTART_WHILE_CHARGING, default=False): BooleanSelector(),
+    }
+)
 
 SUBENTRY_FLOWS: Mapping[str, dict[str, type[ConfigSubentryFlow]]] = {
     KIND_WALLBOX_ACCOUNT: {SUBENTRY_LINKED: LinkedSubentryFlow},
-    KIND_JUICEBOX: {SUBENTRY_JUICEBOX: JuiceBoxSubentryFlow},
+    KIND_JUICEBOX: {SUBENTRY_JUICEBOX: JuiceBoxSubentryFlow, SUBENTRY_LINKED: LinkedSubentryFlow},
 }
 """What can be added to an entry, by its kind."""
 
@@ -121,7 +127,7 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
     @callback
     @override
     def async_supports_options_flow(cls, config_entry: ConfigEntry) -> bool:
-        return bool(config_entry.data.get(CONF_KIND) == KIND_WALLBOX_ACCOUNT)
+        return config_entry.data.get(CONF_KIND) in {KIND_WALLBOX_ACCOUNT, KIND_JUICEBOX}
 
     @classmethod
     @callback
@@ -260,6 +266,8 @@ class ChargeKeeperOptionsFlow(OptionsFlow):
 
     async def async_step_init(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Choose what to set."""
+        if self.config_entry.data[CONF_KIND] == KIND_JUICEBOX:
+            return await self.async_step_boxes()
         return self.async_show_menu(step_id="init", menu_options=["settings", "load_group"])
 
     async def async_step_settings(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
@@ -268,6 +276,13 @@ class ChargeKeeperOptionsFlow(OptionsFlow):
             return self.async_create_entry(data={**self.config_entry.options, **user_input})
         schema = self.add_suggested_values_to_schema(SETTINGS_SCHEMA, self.config_entry.options)
         return self.async_show_form(step_id="settings", data_schema=schema)
+
+    async def async_step_boxes(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Settings for all JuiceBoxes; which way commands go is no choice there."""
+        if user_input is not None:
+            return self.async_create_entry(data={**self.config_entry.options, **user_input})
+        schema = self.add_suggested_values_to_schema(BOXES_SCHEMA, self.config_entry.options)
+        return self.async_show_form(step_id="boxes", data_schema=schema)
 
     async def async_step_load_group(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Choose the charger whose load-group limit is to be set."""

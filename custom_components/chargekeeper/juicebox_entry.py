@@ -3,6 +3,7 @@
 Set-up awaits no network, and boxes are served through reloads (see boxes.py).
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import time
@@ -20,6 +21,7 @@ from .const import (
     CONF_LOAD_GROUP_LIMIT,
     CONF_MINIMAL_ENERGY,
     CONF_PORTS,
+    CONF_READ_ONLY,
     CONF_SERIAL,
     CONF_UPSTREAM,
     CONF_WEEKDAY_END,
@@ -28,22 +30,29 @@ from .const import (
     CONF_WEEKEND_START,
     CONF_WIRE_RATING,
     DOMAIN,
+    LOGGER,
     PLATFORMS,
     SUBENTRY_JUICEBOX,
 )
-from .coordinator import ChargerCoordinator, ChargersRuntime
+from .coordinator import ChargerCoordinator, ChargersRuntime, charger_name
+from .core import schedule
+from .core.clock import Clock
 from .core.keeper import Keeper
 from .core.model import Maker, Schedule
 from .core.paths import NoConnection
 from .juicebox.box import BoxConfig
 from .juicebox.juicenet import DAY_MINUTES, Day, Tou
 from .juicebox.listener import Discovered
-from .registry import entry_key, get_registry
-from .repairs import delete_issues, follow_problems, follow_troubles, tell_deafness
+from .linked_box import LinkedBoxPath
+from .registry import entry_key, get_registry, keeper_options, linked_subentries, linked_subentry
+from .repairs import delete_issues, follow_links, follow_power, follow_problems, follow_troubles, tell_deafness
 from .storage import EntryStores, SnapshotSaver
 
 OPEN_AGAIN = 30.0
 """Seconds after which a port that was taken is tried again."""
+
+LAST_WORDS = 75.0
+"""Seconds for which the end of an override may wait for the next status."""
 
 WINDOWS = ((CONF_WEEKDAY_START, CONF_WEEKDAY_END), (CONF_WEEKEND_START, CONF_WEEKEND_END))
 """The ends of each time-of-use window in the data of a subentry. They mean what they mean to the maker's server."""
@@ -56,6 +65,8 @@ class JuiceBoxRuntime(ChargersRuntime):
     """What the entry of the boxes holds while it is set up."""
 
     boxes: Boxes
+    linked: dict[str, LinkedBoxPath] = field(default_factory=dict)
+    """The boxes that have a linked path, by serial."""
     ends: list[Callable[[], None]] = field(default_factory=list)
     """End what must be over before the keepers are stopped."""
 
@@ -70,6 +81,7 @@ async def async_setup_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     """Set up all boxes; they are listened to when all of them are known."""
     boxes = await _async_open(hass, entry)
     boxes.stay()
+    _drop_loose_links(hass, entry)
     keepers: dict[str, Keeper] = {}
     saver = SnapshotSaver(hass, get_registry(hass).clock, boxes.stores, keepers)
     runtime = JuiceBoxRuntime(boxes=boxes, coordinators={}, saver=saver, fingerprint=_fingerprint(entry))
@@ -89,7 +101,7 @@ async def async_setup_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     @callback
     def zone_changed(_event: Event) -> None:
         for subentry in box_subentries(entry):
-            boxes.server.add(box_config(subentry, hass.config.time_zone))
+            boxes.server.add(box_config(entry, subentry, hass.config.time_zone))
 
     entry.async_on_unload(entry.add_update_listener(_entry_updated))
     entry.async_on_unload(hass.bus.async_listen_once(EVENT_HOMEASSISTANT_FINAL_WRITE, save_last))
@@ -99,6 +111,15 @@ async def async_setup_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     entry.async_on_unload(_keep_listening(hass, entry, boxes))
     entry.async_on_unload(boxes.server.listen_discovery(partial(_discovered, hass)))
     return True
+
+
+@callback
+def _drop_loose_links(hass: HomeAssistant, entry: ConfigEntry) -> None:
+    """What was linked to a box goes with it."""
+    serials = {box.data[CONF_SERIAL] for box in box_subentries(entry)}
+    for link in linked_subentries(entry):
+        if link.data[CONF_SERIAL] not in serials:
+            hass.config_entries.async_remove_subentry(entry, link.subentry_id)
 
 
 async def async_unload_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
@@ -141,7 +162,7 @@ def box_subentries(entry: ConfigEntry) -> list[ConfigSubentry]:
     return [subentry for subentry in entry.subentries.values() if subentry.subentry_type == SUBENTRY_JUICEBOX]
 
 
-def box_config(subentry: ConfigSubentry, zone: str) -> BoxConfig:
+def box_config(entry: ConfigEntry, subentry: ConfigSubentry, zone: str) -> BoxConfig:
     """What the user said of a box."""
     data = subentry.data
     return BoxConfig(
@@ -154,6 +175,7 @@ def box_config(subentry: ConfigSubentry, zone: str) -> BoxConfig:
         schedule=_schedule(subentry, zone),
         minimal_energy=round(data.get(CONF_MINIMAL_ENERGY, 0) * 1000),
         zone=zone,
+        read_only=entry.options.get(CONF_READ_ONLY, False),
     )
 
 
@@ -186,6 +208,7 @@ async def _async_open(hass: HomeAssistant, entry: ConfigEntry) -> Boxes:
 async def _close(hass: HomeAssistant, boxes: Boxes) -> None:
     """Stop serving the boxes; what is known of them is in the stores."""
     get_registry(hass).boxes = None
+    await boxes.finish()
     await boxes.close()
     await boxes.save()
 
@@ -203,19 +226,36 @@ async def _forget(hass: HomeAssistant, entry: ConfigEntry, serial: str) -> None:
 def _begin(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) -> ChargerCoordinator:
     """Start the keeper of a box and what hands its snapshots on."""
     runtime, registry = juicebox_runtime(entry), get_registry(hass)
-    kept = runtime.boxes.take(box_config(subentry, hass.config.time_zone), registry.keepers)
+    kept = runtime.boxes.take(box_config(entry, subentry, hass.config.time_zone), registry.keepers)
+    kept.keeper.options = keeper_options(entry, kept.box.config.serial)
     registry.keepers[kept.keeper.identity.key] = kept.keeper
     registry.begin(kept.keeper)
     runtime.ends.append(_follow_share(kept))
+    linked = _link(hass, entry, kept)
     coordinator = ChargerCoordinator(hass, entry, kept.keeper, subentry_id=subentry.subentry_id)
     entry.async_on_unload(follow_problems(hass, coordinator))
     entry.async_on_unload(follow_troubles(hass, coordinator, kept.box))
+    entry.async_on_unload(follow_links(hass, coordinator, linked))
+    entry.async_on_unload(follow_power(hass, coordinator, runtime.boxes.power_of(kept.box.config.serial)))
     entry.async_on_unload(coordinator.async_add_listener(runtime.saver.changed))
     flows = hass.config_entries.flow
     offer = {"unique_id": discovery_id(subentry.data[CONF_SERIAL])}
     for flow in flows.async_progress_by_handler(DOMAIN, match_context=offer):
         flows.async_abort(flow["flow_id"])
     return coordinator
+
+
+@callback
+def _link(hass: HomeAssistant, entry: ConfigEntry, kept: KeptBox) -> LinkedBoxPath | None:
+    """The path over the entities that the user linked to a box, if he did."""
+    runtime, serial = juicebox_runtime(entry), kept.box.config.serial
+    if (link := linked_subentry(entry, serial)) is None:
+        return None
+    around = (kept.box, kept.udp, runtime.boxes.power_of(serial))
+    path = LinkedBoxPath(hass, get_registry(hass).clock, kept.keeper, link.data, around)
+    kept.keeper.add_path(path)
+    runtime.linked[serial] = path
+    return path
 
 
 @callback
@@ -262,6 +302,28 @@ def _discovered(hass: HomeAssistant, found: Discovered) -> None:
     )
 
 
+def quarter_hours(hass: HomeAssistant, entry: ConfigEntry) -> list[dict[str, object]]:
+    """The energy per quarter hour that each box of the entry told, as JSON; times in the zone of the house."""
+    runtime, now = juicebox_runtime(entry), get_registry(hass).clock.now()
+    found: list[dict[str, object]] = []
+    for serial, coordinator in runtime.coordinators.items():
+        zone = schedule.zone(hass.config.time_zone)
+        today = now.astimezone(zone).date()
+        quarters = [
+            {
+                "start": start.isoformat(),
+                "day": "today" if start.date() == today else "yesterday",
+                "energy": each.energy,
+                "complete": each.complete,
+                "reported_at": each.reported_at.astimezone(zone).isoformat(),
+            }
+            for each in runtime.boxes.kept[serial].box.memory.quarters.known(now)
+            for start in (each.start.astimezone(zone),)
+        ]
+        found.append({"charger": charger_name(hass, entry, coordinator.identity), "quarter_hours": quarters})
+    return found
+
+
 def discovery_id(serial: str) -> str:
     """The unique id of the flow that offers a box."""
     return f"{SUBENTRY_JUICEBOX}_{serial}"
@@ -270,10 +332,37 @@ def discovery_id(serial: str) -> str:
 def _fingerprint(entry: ConfigEntry) -> object:
     """What the entry is set up with."""
     subentries = {key: (subentry.title, dict(subentry.data)) for key, subentry in entry.subentries.items()}
-    return dict(entry.data), subentries
+    return dict(entry.data), dict(entry.options), subentries
 
 
 async def _entry_updated(hass: HomeAssistant, entry: ConfigEntry) -> None:
     """Set the boxes up again where something changed that they are set up with."""
-    if _fingerprint(entry) != juicebox_runtime(entry).fingerprint:
-        await hass.config_entries.async_reload(entry.entry_id)
+    if _fingerprint(entry) == juicebox_runtime(entry).fingerprint:
+        return
+    if entry.options.get(CONF_READ_ONLY, False):
+        kept = juicebox_runtime(entry).boxes.kept.values()
+        await asyncio.gather(*(_end_override(get_registry(hass).clock, each) for each in kept))
+    await hass.config_entries.async_reload(entry.entry_id)
+
+
+async def _end_override(clock: Clock, kept: KeptBox) -> None:
+    """End the override of a box that is only to be looked at: it is told so with the next answer, before that is so."""
+    if not kept.keeper.snapshot.override.on:
+        return
+    told = asyncio.Event()
+
+    @callback
+    def look() -> None:
+        if not kept.box.in_flight:
+            told.set()
+
+    end = kept.box.listen(look)
+    try:
+        async with clock.timeout(LAST_WORDS):
+            await kept.keeper.end_override_for_removal()
+            look()
+            await told.wait()
+    except TimeoutError:
+        LOGGER.debug("A box was not heard when its override was to end")
+    finally:
+        end()

@@ -95,9 +95,16 @@ CONF_CURRENT = "current"
 CONF_CURRENT_NUMBER = "current_number"
 CONF_CHARGE_SWITCH = "charge_switch"
 CONF_RESTART_BUTTON = "restart_button"
+CONF_POWER_SWITCH = "power_switch"
+CONF_ALLOW_POWER_CYCLE = "allow_power_cycle"
 
 LINKS = (CONF_STATUS, CONF_POWER, CONF_CURRENT, CONF_CURRENT_NUMBER, CONF_CHARGE_SWITCH, CONF_RESTART_BUTTON)
-"""What may be linked, each by the registry id of an entity."""
+"""What may be linked to a charger of Wallbox, each by the registry id of an entity."""
+
+BOX_LINKS = (CONF_POWER, CONF_CURRENT, CONF_RESTART_BUTTON, CONF_POWER_SWITCH)
+"""What may be linked to a JuiceBox: it tells its status itself, and is commanded by the answers to that."""
+
+ALL_LINKS = (*LINKS, CONF_POWER_SWITCH)
 
 FLOWING_POWER = 100.0
 """Watts from which a charger counts as charging where no linked status says what it does."""
@@ -209,14 +216,14 @@ class LinkedPath(ChargerPath):
             hass: where the entities are.
             clock: gives the time.
             keeper: of the charger; tells who it is and which schedule it has.
-            links: registry ids by the keys of `LINKS`; other keys are left alone.
+            links: registry ids by the keys of `ALL_LINKS`; other keys are left alone.
         """
         self.breaker = Breaker(clock)  # there is nothing to probe: whether it carries is told by `presence`
         self._hass = hass
         self._clock = clock
         self._keeper = keeper
         self._registry = er.async_get(hass)
-        self._links = {link: str(links[link]) for link in LINKS if links.get(link)}
+        self._links = {link: str(links[link]) for link in ALL_LINKS if links.get(link)}
         self._listener: PathListener | None = None
         self._followed: dict[str, str] = {}  # entity id to link
         self._unfollow: list[CALLBACK_TYPE] = []

@@ -235,8 +235,12 @@ def open_keeper(hass: HomeAssistant, entry: ConfigEntry, holdings: Holdings, ide
 
 def linked_subentry(entry: ConfigEntry, serial: str) -> ConfigSubentry | None:
     """The subentry that links the user's own entities to a charger, if there is one."""
-    links = (each for each in entry.subentries.values() if each.subentry_type == SUBENTRY_LINKED)
-    return next((each for each in links if each.data[CONF_SERIAL] == serial), None)
+    return next((link for link in linked_subentries(entry) if link.data[CONF_SERIAL] == serial), None)
+
+
+def linked_subentries(entry: ConfigEntry) -> list[ConfigSubentry]:
+    """The subentries that link the user's own entities to chargers of an entry."""
+    return [each for each in entry.subentries.values() if each.subentry_type == SUBENTRY_LINKED]
 
 
 @callback

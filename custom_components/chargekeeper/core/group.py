@@ -28,7 +28,7 @@ from .model import (
 )
 from .pace import RAISE_SPACING, START_SPACING
 from .paths import START, STOP, ChargerError, NotSaved, SetCurrent, Setting
-from .shares import Claim, GroupSpec, Key, allocate, could_draw, shares
+from .shares import Claim, GroupSpec, Key, allocate, could_draw, shares, stored_excess
 from .stored import number
 
 LOGGER = logging.getLogger(__name__)
@@ -79,12 +79,16 @@ class GroupMember(Protocol):
 class GroupView:
     """What the group's device shows, in A: what the members may draw together, what is left, and the share of each.
 
-    `headroom` is below 0 while they exceed the limit; both are None while nothing is known of one of them.
+    `headroom` is below 0 while they exceed the limit; both are None while nothing is known of one of them. `stored` are
+    the offline currents that members have stored, as last seen, and `stored_excess` says by how much all together could
+    exceed the limit when they are left alone with those.
     """
 
     allocated: float | None
     headroom: float | None
     shares: Mapping[Key, int]
+    stored: Mapping[Key, float] = field(default_factory=dict)
+    stored_excess: float = 0.0
 
 
 @dataclass(slots=True)
@@ -100,6 +104,7 @@ class _Seat:
     set_at: float
     switched_at: float
     member: GroupMember | None = None
+    limits: Limits | None = None  # as last seen
     unlisten: Callable[[], None] = lambda: None
     wish: int | None = None
     ours: int | None = None
@@ -125,7 +130,8 @@ class _Seat:
             self.wants, self.reach = True, max(self.most, self.peak)
             return
         snapshot = self.member.snapshot
-        limits, shown = Limits.of(snapshot.readings), snapshot.readings.get(CHARGING_CURRENT)
+        self.limits = limits = Limits.of(snapshot.readings)
+        shown = snapshot.readings.get(CHARGING_CURRENT)
         # What the store gave back, or a cloud repeats of a charger without a sign of life, is not heard.
         current_shown = shown is not None and shown.source is not Source.CACHE and shown.at > -inf
         self.heard = current_shown and limits.charging_current is not None and snapshot.connection_path is not None
@@ -447,10 +453,14 @@ class LoadGroup:
     def _compose(self) -> GroupView:
         allocated = self._total()
         known = isfinite(allocated)
+        limits = {key: seat.limits for key, seat in self._seats.items() if seat.limits is not None}
+        stored = {key: each.offline_current for key, each in limits.items()}
         return GroupView(
             allocated=allocated if known else None,
             headroom=self.spec.limit - allocated if known else None,
             shares={key: seat.allowance for key, seat in self._seats.items()},
+            stored={key: amps for key, amps in stored.items() if amps is not None},
+            stored_excess=stored_excess(self.spec, limits),
         )
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:

@@ -212,6 +212,11 @@ class ChargerPath(Protocol):
         """Monotonic moment of the last answer that told this charger's status."""
 
     @property
+    def at_rest(self) -> bool:
+        """Whether this path sees by itself, and has for a while, that no power flows, even if the charger is silent."""
+        return False
+
+    @property
     def last_contact(self) -> datetime | None:
         """When the far end of this path (the cloud, the link) last answered."""
 

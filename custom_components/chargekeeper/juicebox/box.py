@@ -17,7 +17,7 @@ from ..core.clock import Clock
 from ..core.context import subscribe
 from ..core.limits import MINIMUM_CURRENT, Limits, ceiling
 from ..core.model import Schedule
-from ..core.paths import NotApplicable, UnsafeRequest
+from ..core.paths import NotAllowed, NotApplicable, UnsafeRequest
 from .datagram import (
     WIDE_VERSION,
     CommandMessage,
@@ -344,7 +344,9 @@ class Box:
         Raises:
             NotApplicable: `known`, it was learnt meanwhile.
             UnsafeRequest: `current_too_low` or `above_ceiling`.
+            NotAllowed: `read_only`.
         """
+        self._require_commands()
         if self.memory.offline is not None:
             raise NotApplicable("known")
         self._require_offline(amps)
@@ -356,7 +358,9 @@ class Box:
         Raises:
             UnsafeRequest: `current_too_low`; `above_ceiling`, it is above the wire rating; `once_a_day`.
             NotApplicable: `learning`; `server_in_charge`, the server would write its own again.
+            NotAllowed: `read_only`.
         """
+        self._require_commands()
         self._require_known()
         if self.mode is Mode.RELAY:
             raise NotApplicable("server_in_charge")
@@ -372,6 +376,10 @@ class Box:
         if self._cancel_check is not None:
             self._cancel_check()
             self._cancel_check = None
+
+    def _require_commands(self) -> None:
+        if self.config.read_only:
+            raise NotAllowed("read_only")
 
     def _require_known(self) -> None:
         if self.mode is Mode.LEARNING:
@@ -436,6 +444,7 @@ class Box:
         self.memory.host = arrival.address[0]
         self._quiet_since = min(self._quiet_since, now)
         self._follow_session(message, now)
+        self._take_quarter(message)
         self._learn(message, now)
         self._see_effect(message)
         self._ask_server(arrival.data, now)
@@ -459,6 +468,12 @@ class Box:
             self.idle_since = None
         elif self.idle_since is None:
             self.idle_since = now
+
+    def _take_quarter(self, message: StatusMessage) -> None:
+        """Note the energy of a quarter hour; a box that started does not know the time before its first command."""
+        slot, energy = message.quarter_hour or (0, None)
+        if energy is not None and self._commanded_at >= self._booted_at:
+            self.memory.quarters.take(slot, energy, self._clock.now(), self.config.zone)
 
     def _learn(self, message: StatusMessage, now: float) -> None:
         """The stored limit shows after a start, and after a long silence (fact sheet 2.6).
@@ -671,6 +686,8 @@ class Box:
         last, carry = self.memory.online, self._carry
         self._carry = False
         highest, _ = ceiling(self.limits)
+        if last is None and self.config.read_only:
+            last = self.memory.offline  # as it would go on without an answer
         if last is not None and (self.config.read_only or carry):
             bounded = last if highest is None else floor(min(last, highest))
             return bounded if bounded >= MINIMUM_CURRENT else 0
