@@ -34,6 +34,7 @@ async def play(seed: int, number: int, hours: float) -> tuple[Counts, Violation 
             violation = await to_its_end(Episode(house, random, ALL), hours)
         finally:
             await house.cloud.stop()
+    house.counts.hours = house.hours
     return told(house, begun, number, violation)
 
 
@@ -52,7 +53,6 @@ async def to_its_end(episode: Episode, hours: float) -> Violation | None:
 
 def told(house: Scene, begun: float, number: int, violation: Violation | None) -> tuple[Counts, Violation | None]:
     """What an episode leaves; `begun` is when, by the clock of this machine."""
-    house.counts.hours = house.hours
     house.counts.seconds = time.perf_counter() - begun
     return house.counts, None if violation is None else replace(violation, episode=number)
 

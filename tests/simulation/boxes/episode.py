@@ -27,4 +27,5 @@ async def play(seed: int, number: int, hours: float) -> tuple[Counts, Violation 
             violation = await to_its_end(Episode(house, random, PROCESSES), hours)
         finally:
             await house.close()
+    house.counts.box_hours = house.hours
     return told(house, begun, number, violation)

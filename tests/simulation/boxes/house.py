@@ -1,5 +1,6 @@
 """The house with boxes: what is in it, the maker's server, and the watch over every datagram and every ampere."""
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -222,7 +223,11 @@ class BoxHouse(Scene):
         await self.clock.settle()
         self.note("the entry is reloaded")
         self.counts.events["reloads"] += 1
-        await home.reload(self.configs, self.upstream, lambda: None)
+        try:
+            await home.reload(self.configs, self.upstream, lambda: None)
+        except asyncio.CancelledError:
+            if not home.dead:  # else it was killed meanwhile
+                raise
 
     async def set_limit(self, limit: float) -> None:
         """The user enters another limit of the load group, or the same again: its entry is set up again."""
@@ -230,7 +235,11 @@ class BoxHouse(Scene):
         self.limit = limit
         self.maker.groups[HALL].maximum = int(limit)
         if self.home is not None and not self.home.dead:
-            await self.home.reload_group(self.spec)
+            try:
+                await self.home.reload_group(self.spec)
+            except asyncio.CancelledError:
+                if not self.home.dead:  # else it was killed meanwhile
+                    raise
             self._judge_stored()
 
     def configure(self, serial: str, **changes: object) -> None:

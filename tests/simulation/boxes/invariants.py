@@ -178,7 +178,7 @@ class Masters(BoxWatch):
         serial = sent.serial
         self._sent[serial] += 1
         self._sent_at[serial] = self.house.now
-        self.house.counts.requests["relayed" if sent.relayed else "kept"] += 1
+        self.house.counts.box_commands["relayed" if sent.relayed else "kept"] += 1
         masters = self._masters.setdefault(serial, set())
         masters.add("the server" if sent.relayed else "we")
         if len(masters) > 1:
@@ -334,13 +334,25 @@ class Windows(BoxWatch):
         self._shut_since: dict[str, float] = {}
         self._open_since: dict[str, float] = {}
         self._overridden_since: dict[str, float] = {}
+        self._held_since: dict[str, float] = {}
+        """Since when a box is told not to charge though the user's override is shown as applied."""
+
+    @override
+    def journal_saved(self, serial: str, before: JsonObject | None, after: JsonObject | None) -> None:
+        home = self.house.home
+        if after is None or after["end"] != "superseded" or home is None or self.house.reachable_for(serial) < SETTLED:
+            return
+        if home.served[serial].mode is Mode.KEEP and after["theirs"] == "waiting_schedule":
+            self.fail(f"{serial}: an override was ended by our own windows")
 
     @override
     def commanded(self, sent: Sent) -> None:
         self._see(sent.serial)
         house, serial, amps = self.house, sent.serial, sent.command.online
-        if amps < LOWEST and house.now - self._overridden_since.get(serial, inf) > GUARD:
-            self.fail(f"{serial} is told {amps} A although an override shows as applied")
+        if amps >= LOWEST or house.now - self._overridden_since.get(serial, inf) < GUARD:
+            self._held_since.pop(serial, None)
+        elif house.now - self._held_since.setdefault(serial, house.now) > GUARD:
+            self.fail(f"{serial} is told {amps} A all the time although an override shows as applied")
         if sent.relayed:
             return
         if amps >= LOWEST and house.now - self._shut_since.get(serial, inf) > GUARD:
