@@ -260,11 +260,12 @@ def _link(hass: HomeAssistant, entry: ConfigEntry, kept: KeptBox) -> LinkedBoxPa
 
 @callback
 def _follow_share(kept: KeptBox) -> Callable[[], None]:
-    """Let the box know its share of a load group from the first answer on; it keeps it through a reload."""
+    """Let the box know its share of a load group, and of an override, from the first answer on; also in a reload."""
 
     @callback
     def sync(_snapshot: object = None) -> None:
         kept.box.share = kept.keeper.group_share
+        kept.box.override_wanted = kept.keeper.snapshot.override.on
 
     sync()
     return kept.keeper.listen(sync)

@@ -119,6 +119,24 @@ async def test_current_pause_and_override_without_a_server(box_house: BoxHouse) 
     assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0)
 
 
+async def test_an_override_holds_over_both_modes_also_where_nothing_had_to_be_sent_for_it(box_house: BoxHouse) -> None:
+    sim = await with_server(box_house, **NIGHT)
+    await box_house.pass_time(61)
+    assert (box_house.box().mode, sim.amperes) == (Mode.RELAY, 16)
+    await box_house.call("switch", "turn_on", "tou_override")
+    await box_house.pass_time(31)
+    assert box_house.state("switch", "tou_override").attributes["applied"] is True
+    for trouble, mode in ((ServerTrouble.HANG, Mode.KEEP), (ServerTrouble.NONE, Mode.RELAY)) * 2:
+        await box_house.maker.set_trouble(trouble)
+        await box_house.pass_time(900)
+        assert (box_house.box().mode, sim.amperes) == (mode, 16)
+        assert box_house.state("switch", "tou_override").state == "on"
+    await box_house.maker.set_trouble(ServerTrouble.HANG)
+    await box_house.call("switch", "turn_off", "tou_override")
+    await box_house.pass_time(900)
+    assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0)
+
+
 async def test_what_a_box_that_is_not_known_yet_refuses(box_house: BoxHouse) -> None:
     await box_house.add()
     await box_house.pass_time(31)

@@ -305,6 +305,22 @@ async def test_a_line_of_the_start_that_comes_late_does_not_teach_the_limit_in_f
     assert (site.box.memory.offline, site.sim.stored, site.sim.writes) == (16, 16, 0)
 
 
+async def test_a_start_that_is_told_late_does_not_teach_what_it_was_sent_meanwhile(make_site: MakeSite) -> None:
+    """I11: the first status was answered before any line of the start arrived."""
+    site = make_site(served=False, config=replace(ALONE, load_group_limit=10))
+    await site.start()
+    await site.clock.advance(400)
+    site.sim.switch_off()
+    site.sim.switch_on()
+    told, carried = site.sim._send, iter(range(2))
+    site.sim._send = lambda message: None if b"BOT:" in message and next(carried, None) is not None else told(message)  # type: ignore[method-assign]
+    await site.clock.advance(6)
+    assert (site.sim.in_force, site.box.counts["boots"]) == (10, 0)
+    told(D1)
+    await site.clock.advance(60)
+    assert (site.box.memory.offline, site.sim.stored, site.sim.writes, site.mode) == (16, 16, 0, Mode.KEEP)
+
+
 async def test_a_status_from_before_the_start_does_not_teach_the_limit_in_force(make_site: MakeSite) -> None:
     site = make_site(served=False, config=replace(ALONE, schedule=(NIGHT,)))
     await site.start()

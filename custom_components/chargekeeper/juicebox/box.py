@@ -135,6 +135,8 @@ class Box:
         self.memory = memory
         self.share: float | None = None
         """A; the part of a load group of ours, None where it is in none."""
+        self.override_wanted = False
+        """Whether the user's override goes on, also where nothing had to be sent for it: it holds over a take-over."""
         self._listeners: list[Callable[[], None]] = []
         self.status: StatusMessage | None = None
         self.heard_at: float | None = None
@@ -269,7 +271,7 @@ class Box:
     @property
     def held_by_schedule(self) -> bool:
         """Whether the windows, or without any the server's last word, hold it back now."""
-        if self.memory.override:
+        if self._overridden:
             return False
         windows = self.config.schedule
         if windows:
@@ -294,6 +296,10 @@ class Box:
         if self.memory.offline is not None or self.status is None:
             return None
         return _plausible(self.status.second_limit)
+
+    @property
+    def _overridden(self) -> bool:
+        return self.memory.override or self.override_wanted
 
     @property
     def _below_minimum(self) -> bool:
@@ -423,11 +429,18 @@ class Box:
         if message.firmware is not None:
             self.memory.firmware = message.firmware
         now = self._clock.monotonic()
-        if now - self._booted_at < ONE_START:
+        if now - self._booted_at < ONE_START or self._served_since_start(now):
             return
         self.counts["boots"] += 1
         self._forget()
         self._booted_at, self._booted = now, True
+
+    def _served_since_start(self, now: float) -> bool:
+        """Whether it was commanded since it started: then a line of the start came late, and its stored limit is known."""
+        uptime = None if self.status is None else self.status.uptime
+        if self.heard_at is None or uptime is None or now - self.heard_at >= ONE_START or uptime[0] >= ONE_START:
+            return False
+        return self._commanded_at >= self.heard_at - uptime[0]
 
     def _encrypted(self, message: EncryptedMessage) -> None:
         self.counts["encrypted"] += 1
@@ -613,7 +626,7 @@ class Box:
         memory = self.memory
         if self._good < GOOD_TO_HAND_BACK or now - self._good_since < HAND_BACK_AFTER:
             return
-        if memory.override and memory.served is not None and memory.served < MINIMUM_CURRENT:
+        if self._overridden and memory.served is not None and memory.served < MINIMUM_CURRENT:
             if self.may_replace_server:
                 return  # it stays ours until the override ends
             self.troubles.add(Trouble.OVERRIDE_HANDED_BACK)
