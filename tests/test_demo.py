@@ -247,12 +247,14 @@ async def test_the_owner_of_a_box_changes_its_hours_and_its_car(bench: Bench) ->
     await bench.clock.advance(60)
     assert (await bench.boxes())["workshop"]["amperes"] == 30
     await bench.press("/boxes/workshop/maker-by-hours")
+    await bench.press("/boxes/barn/maker-30")
     await bench.clock.advance(60)
     shown = (await bench.boxes())["workshop"]
     assert (shown["amperes"], shown["stops"]) == (0, 1)
     await bench.press("/boxes/barn/unplug")
     shown = (await bench.boxes())["barn"]
     assert (shown["state"], shown["car"], shown["amperes"]) == ("unplugged", False, 0)
+    await bench.press("/heal")
     await bench.press("/boxes/barn/plug-in")
     await bench.press("/boxes/barn/power-cycle")
     await bench.clock.advance(60)

@@ -73,7 +73,7 @@ class Boxes:
     def __init__(self, site: Site) -> None:
         self.site = site
         self._serials = {unit.name.lower(): serial for serial, unit in site.server.units.items()}
-        self._hours = {serial: unit.schedule for serial, unit in site.server.units.items()}
+        self._settings = {serial: (unit.schedule, unit.limit) for serial, unit in site.server.units.items()}
         self._condition = "up"
 
     @property
@@ -94,17 +94,19 @@ class Boxes:
         unit = self.site.server.units[serial]
         if action in MAKER_ACTIONS:
             label, change = MAKER_ACTIONS[action]
-            change(unit, self._hours[serial])
+            change(unit, self._settings[serial][0])
         else:
             label, carry_out = BOX_ACTIONS[action]
             carry_out(self.site.boxes[serial])
         return f"{unit.name}: {label}."
 
     async def heal(self) -> None:
-        """Everything works again."""
+        """Everything works again, with the settings of the first day."""
         await self.set_maker("up")
-        for box in self.site.boxes.values():
+        for serial, box in self.site.boxes.items():
             box.wifi = True
+            unit = self.site.server.units[serial]
+            unit.schedule, unit.limit = self._settings[serial]
 
     def shown(self) -> dict[str, object]:
         """All of it, for the page."""

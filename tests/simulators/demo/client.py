@@ -122,11 +122,9 @@ class Client:
     async def add_boxes(self, settings: Entered, boxes: Mapping[str, Entered]) -> None:
         """Add JuiceBoxes through the config flow: where to listen, the maker's server, and each box by its serial."""
         path = await self._begin("juicebox")
-        step = await self._call("POST", path, settings)
-        while step["type"] in {"progress", "menu"}:
-            await asyncio.sleep(BETWEEN_TRIES)
-            again = step["type"] == "menu"  # a slow machine may hear nothing in the time that there is
-            step = await (self._call("POST", path, {"next_step_id": "wait"}) if again else self._call("GET", path))
+        _expect(await self._call("POST", path, settings), "progress")
+        await self.wait_until(partial(self._hears_box, path), "no box is heard")
+        step = await self._call("GET", path)
         _expect(step, "form")
         first = step["description_placeholders"]["serial"]
         step = await self._call("POST", path, boxes[first])
@@ -135,6 +133,13 @@ class Client:
         for serial in boxes.keys() - {first}:
             add = partial(self._adds_box, entry_id, serial, boxes[serial])
             await self.wait_until(add, f"box {serial} is not heard")
+
+    async def _hears_box(self, path: str) -> bool:
+        """Whether a flow has heard a box; where it has given up, it waits once more."""
+        step = await self._call("GET", path)
+        if step["type"] == "menu":
+            await self._call("POST", path, {"next_step_id": "wait"})
+        return bool(step["type"] == "form")
 
     async def _adds_box(self, entry_id: str, serial: str, entered: Entered) -> bool:
         """Add a box to the entry, if it was heard."""
