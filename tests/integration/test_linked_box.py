@@ -1,17 +1,20 @@
 """A JuiceBox with a power switch and a meter of the user's: the restart, and what the maker advises in an outage."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, override
 
+from homeassistant.components.button import ButtonEntity
 from homeassistant.config_entries import SOURCE_RECONFIGURE, SOURCE_USER, ConfigEntryDisabler
-from homeassistant.core import HomeAssistant, ServiceCall
+from homeassistant.core import HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 from homeassistant.helpers import entity_registry as er
+from homeassistant.helpers.entity import Entity, ToggleEntity
+from homeassistant.helpers.entity_component import DATA_INSTANCES, EntityComponent
 import pytest
 
 from custom_components.chargekeeper.core.paths import NotSaved
@@ -27,6 +30,47 @@ from .boxes import FIRST, NIGHT, BoxHouse
 SWITCH, METER = "input_boolean.power_of_the_box", "sensor.power_of_the_box"
 
 
+class Contactor(ToggleEntity):
+    """The switch of a contactor, as an integration of the user's would have it."""
+
+    _attr_should_poll = False
+    _attr_unique_id = "contactor"
+    _attr_name = "Power of the box"
+    entity_id = SWITCH
+
+    def __init__(self, wiring: Wiring) -> None:
+        self._wiring = wiring
+        self._attr_is_on = wiring.house.sims[FIRST].powered
+
+    @override
+    async def async_turn_on(self, **kwargs: Any) -> None:
+        self._wiring.called(on=True)
+
+    @override
+    async def async_turn_off(self, **kwargs: Any) -> None:
+        self._wiring.called(on=False)
+
+    def show(self, *, on: bool | None) -> None:
+        """The state that it has now; None where it is not available."""
+        self._attr_available = on is not None
+        self._attr_is_on = on
+        self.async_write_ha_state()
+
+
+class Meter(Entity):
+    """What flows through the contactor."""
+
+    _attr_should_poll = False
+    _attr_unique_id = "meter"
+    _attr_unit_of_measurement = "W"
+    entity_id = METER
+
+    def show(self, watts: float) -> None:
+        """Report, the same again too."""
+        self._attr_state = f"{watts:.0f}"
+        self.async_write_ha_state()
+
+
 @dataclass
 class Wiring:
     """A contactor before the first box, with a meter; both have registered entities."""
@@ -38,33 +82,29 @@ class Wiring:
     failure: BaseException | None = None
     calls: list[str] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.begin()
-
-    def begin(self) -> None:
+    async def begin(self) -> Wiring:
         """The integration of both is there, also after a start of Home Assistant."""
-        hass = self.hass
-        registry = er.async_get(hass)
-        for entity_id in (SWITCH, METER):
-            domain, _, name = entity_id.partition(".")
-            registry.async_get_or_create(domain, "wiring", entity_id, suggested_object_id=name)
-        hass.states.async_set(SWITCH, "on" if self.house.sims[FIRST].powered else "off")
-        for service, on in (("turn_on", True), ("turn_off", False)):
-            hass.services.async_register("input_boolean", service, self._handler(on=on))
+        components = self.hass.data[DATA_INSTANCES]
+        if (component := components.get("input_boolean")) is None:
+            component = EntityComponent(logging.getLogger(__name__), "input_boolean", self.hass)
+            for service in ("turn_on", "turn_off"):
+                component.async_register_entity_service(service, None, f"async_{service}")
+            self.meter = Meter()
+            await components["sensor"].async_add_entities([self.meter])
+        self.contactor = Contactor(self)
+        await component.async_add_entities([self.contactor])
+        return self
 
     @property
     def hass(self) -> HomeAssistant:
         return self.house.hass
 
-    def _handler(self, *, on: bool) -> Callable[[ServiceCall], Any]:
-        async def handle(call: ServiceCall) -> None:
-            assert call.data["entity_id"] in (SWITCH, [SWITCH])
-            self.calls.append("on" if on else "off")
-            if self.failure is not None:
-                raise self.failure
-            self.switch(on=on)
-
-        return handle
+    def called(self, *, on: bool) -> None:
+        """The contactor is told to switch."""
+        self.calls.append("on" if on else "off")
+        if self.failure is not None:
+            raise self.failure
+        self.switch(on=on)
 
     def switch(self, *, on: bool) -> None:
         """The contactor switches."""
@@ -72,12 +112,12 @@ class Wiring:
         if self.works and on is not sim.powered:
             (sim.switch_on if on else sim.switch_off)()
         if self.shows:
-            self.hass.states.async_set(SWITCH, "on" if on else "off")
+            self.contactor.show(on=on)
 
     def report(self, watts: float | None = None) -> None:
         """The meter reports."""
         shown = self.house.sims[FIRST].watts if watts is None else watts
-        self.hass.states.async_set(METER, f"{shown:.0f}", {"unit_of_measurement": "W"})
+        self.meter.show(shown)
 
     async def report_for(self, seconds: float) -> None:
         """Let time pass in which the meter reports every 20 s."""
@@ -107,7 +147,7 @@ async def wired(
     """A box that only we command, with both linked to it."""
     await house.add(**(details or {}))
     await house.pass_time(400)
-    wiring = Wiring(house)
+    wiring = await Wiring(house).begin()
     wiring.report()
     links = {"power_switch": SWITCH} | ({"power": METER} if meter else {})
     result = await wiring.link(allow=allow and meter, **links)
@@ -205,7 +245,7 @@ async def test_a_switch_that_is_not_there_or_refuses(box_house: BoxHouse) -> Non
     await box_house.pass_time(10)
     assert (box_house.issues(), wiring.cycle is not None and wiring.cycle.on) == (set(), True)
     await box_house.pass_time(600)
-    box_house.hass.states.async_set(SWITCH, "unavailable")
+    wiring.contactor.show(on=None)
     await box_house.pass_time(31)
     with pytest.raises(HomeAssistantError) as refused:
         await box_house.call("button", "press", "restart")
@@ -347,7 +387,7 @@ async def test_a_power_cut_of_home_assistant_leaves_no_box_without_power(
         assert wiring.calls == ["off"], "nothing is sent while Home Assistant is down"
         house.hass = await machine.boot(RunClock(virtual_clock, ahead=10_000.0 * run))
         await house.pass_time(30)
-        wiring.begin()
+        await wiring.begin()
         await house.pass_time(30)
         assert (wiring.calls, house.sims[FIRST].powered) == (["off", "on"], True)
         await house.pass_time(700)
@@ -359,7 +399,7 @@ async def test_a_power_cut_of_home_assistant_leaves_no_box_without_power(
 
 async def test_what_is_linked_to_a_box_is_looked_at_and_can_be_changed(box_house: BoxHouse) -> None:
     await box_house.add()
-    wiring = Wiring(box_house)
+    wiring = await Wiring(box_house).begin()
     wiring.report()
     refused = await wiring.link(allow=True, power=METER)
     assert refused["errors"] == {"allow_power_cycle": "needs_power_switch"}
@@ -405,7 +445,7 @@ async def test_nothing_is_switched_off_where_that_cannot_be_noted(
 
 async def test_a_meter_alone_shows_what_flows_through_a_box_that_is_not_heard(box_house: BoxHouse) -> None:
     await box_house.add()
-    wiring = Wiring(box_house)
+    wiring = await Wiring(box_house).begin()
     wiring.report()
     await wiring.link(power=METER)
     await box_house.pass_time(31)
@@ -422,18 +462,21 @@ async def test_a_meter_alone_shows_what_flows_through_a_box_that_is_not_heard(bo
 async def test_a_restart_button_is_pressed_where_there_is_one(box_house: BoxHouse) -> None:
     await box_house.add(**NIGHT)
     await box_house.pass_time(800)
-    wiring, pressed = Wiring(box_house), list[Any]()
-    button = er.async_get(box_house.hass).async_get_or_create("button", "wiring", "reset").entity_id
-    box_house.hass.states.async_set(button, "unknown")
-    await wiring.link(restart_button=button, power_switch=SWITCH)
+    wiring, pressed = await Wiring(box_house).begin(), list[str]()
+
+    class Reset(ButtonEntity):
+        _attr_unique_id = _attr_name = "reset"
+
+        @override
+        async def async_press(self) -> None:
+            pressed.append(self.entity_id)
+            box_house.sims[FIRST].switch_off()
+            box_house.sims[FIRST].switch_on()
+
+    button = Reset()
+    await box_house.hass.data[DATA_INSTANCES]["button"].async_add_entities([button])
+    await wiring.link(restart_button=button.entity_id, power_switch=SWITCH)
     await box_house.pass_time(31)
-
-    async def handle(call: ServiceCall) -> None:
-        pressed.append(call.data["entity_id"])
-        box_house.sims[FIRST].switch_off()
-        box_house.sims[FIRST].switch_on()
-
-    box_house.hass.services.async_register("button", "press", handle)
     answer = await finish(box_house, await press(box_house))
     assert (answer["outcome"], len(pressed), wiring.calls) == ("verified", 1, [])
 
@@ -486,10 +529,9 @@ async def test_a_switch_that_is_deleted(box_house: BoxHouse) -> None:
     await wiring.report_for(400)
     await box_house.call("button", "press", "restart")
     er.async_get(box_house.hass).async_remove(SWITCH)
-    box_house.hass.states.async_remove(SWITCH)
     await wiring.report_for(100)
     assert (wiring.calls, box_house.issues()) == (["off"], {"link_broken", "power_off"})
-    wiring.begin()
+    await wiring.begin()
     await wiring.report_for(60)
     assert (wiring.calls, box_house.sims[FIRST].powered) == (["off", "on"], True), "it has the same registry id"
     assert box_house.issues() == set()
