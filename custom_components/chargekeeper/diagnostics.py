@@ -66,6 +66,12 @@ def _boxes(entry: ConfigEntry) -> dict[str, Any]:
 
 
 def _box(boxes: Boxes, coordinator: ChargerCoordinator) -> dict[str, Any]:
+    if (unit := boxes.units.get(coordinator.identity.serial)) is not None:
+        return {
+            "juicenet": None if unit.path is None else unit.path.diagnostics(),
+            "snapshot": _snapshot(coordinator.data),
+            **coordinator.keeper.diagnostics(),
+        }
     kept = boxes.kept[coordinator.identity.serial]
     box, memory = kept.box, kept.box.memory
     return {

@@ -27,6 +27,7 @@ from .const import (
     CONF_USER_API_URL,
     DOMAIN,
     SUBENTRY_JUICEBOX,
+    SUBENTRY_JUICENET,
 )
 from .core.clock import Clock, SystemClock
 from .core.group import LoadGroup
@@ -256,7 +257,7 @@ def identities(entry: ConfigEntry) -> list[Identity]:
     boxes = [
         Identity(Maker.JUICEBOX, box.data[CONF_SERIAL], box.title)
         for box in entry.subentries.values()
-        if box.subentry_type == SUBENTRY_JUICEBOX
+        if box.subentry_type in {SUBENTRY_JUICEBOX, SUBENTRY_JUICENET}
     ]
     return boxes or [
         Identity(
