@@ -4,14 +4,17 @@ from collections.abc import AsyncIterator
 import json
 from pathlib import Path
 import socket
+from typing import Any
 
 from aiohttp import ClientSession
 import pytest
 
 from tests.simulators.clock import VirtualClock
-from tests.simulators.demo.__main__ import arguments, taken_port
+from tests.simulators.demo.__main__ import arguments, as_entered, taken_port
+from tests.simulators.demo.boxes import BOX_ACTIONS, MAKER, MAKER_ACTIONS
 from tests.simulators.demo.control import ACTIONS, CLOUD, LOCAL_ACTIONS, Control
 from tests.simulators.demo.home_assistant import HOST, INTEGRATION, HomeAssistant
+from tests.simulators.juicebox_server import Day, Schedule, Site, Unit, demo_site
 from tests.simulators.wallbox_cloud import Fault, WallboxCloud
 from tests.simulators.world import Charger, State, World, demo_world
 
@@ -21,9 +24,10 @@ EMAIL, PASSWORD = "demo@example.com", "secret-of-the-demo"
 class Bench:
     """A world with its page, and somebody who presses its buttons."""
 
-    def __init__(self, clock: VirtualClock, cloud: WallboxCloud, session: ClientSession, url: str) -> None:
+    def __init__(self, clock: VirtualClock, cloud: WallboxCloud, site: Site, session: ClientSession, url: str) -> None:
         self.clock = clock
         self.cloud = cloud
+        self.site = site
         self._session = session
         self._url = url
 
@@ -48,6 +52,11 @@ class Bench:
         found: dict[str, object] = json.loads(await self.read("/local"))[serial]
         return found
 
+    async def boxes(self) -> dict[str, Any]:
+        """What the page is told of the boxes, by their names, and of their wire."""
+        found: dict[str, Any] = json.loads(await self.read("/state"))
+        return found | {box["key"]: box for box in found["boxes"]}
+
     async def read(self, path: str) -> str:
         async with self._session.get(self._url + path) as response:
             assert response.status == 200
@@ -63,12 +72,20 @@ def home_assistant(tmp_path: Path) -> HomeAssistant:
 async def bench(socket_enabled: None, home_assistant: HomeAssistant) -> AsyncIterator[Bench]:
     clock = VirtualClock()
     cloud = WallboxCloud(demo_world(clock), clock)
-    control = Control(cloud, cloud.add_account(EMAIL, PASSWORD), home_assistant)
+    site = demo_site(clock, (HOST, 9))
+    control = Control(cloud, cloud.add_account(EMAIL, PASSWORD), site, home_assistant)
     await cloud.start()
+    await site.server.start()
+    for box in site.boxes.values():
+        box.server = site.server.address
+        box.start()
     url = await control.start(0)
     async with ClientSession() as session:
-        yield Bench(clock, cloud, session, url)
+        yield Bench(clock, cloud, site, session, url)
     await control.stop()
+    for box in site.boxes.values():
+        box.stop()
+    await site.server.stop()
     await cloud.stop()
 
 
@@ -100,10 +117,22 @@ async def test_every_condition_and_action_has_an_address(bench: Bench) -> None:
     paths = [f"/cloud/{condition}" for condition in CLOUD] + [
         f"/chargers/carport/{action}" for action in ACTIONS | LOCAL_ACTIONS
     ]
+    paths += [f"/maker/{condition}" for condition in MAKER]
+    paths += [f"/boxes/workshop/{action}" for action in (*BOX_ACTIONS, *MAKER_ACTIONS)]
     assert [path for path in paths if (await bench.press(path))[0] != 200] == []
 
 
-@pytest.mark.parametrize("path", ["/cloud/nonsense", "/chargers/nonsense/plug-in", "/chargers/garage/nonsense"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/cloud/nonsense",
+        "/chargers/nonsense/plug-in",
+        "/chargers/garage/nonsense",
+        "/maker/nonsense",
+        "/boxes/nonsense/plug-in",
+        "/boxes/barn/nonsense",
+    ],
+)
 async def test_a_wrong_address_names_the_right_ones(bench: Bench, path: str) -> None:
     status, text = await bench.press(path)
     assert status == 404
@@ -191,6 +220,60 @@ async def test_power_off_and_on_ends_an_override(bench: Bench) -> None:
     assert (await bench.local())["status"] == "Waiting for schedule"
 
 
+async def test_the_server_of_the_boxes_dies_and_is_healed(bench: Bench) -> None:
+    await bench.clock.advance(60)
+    before = (await bench.boxes())["barn"]
+    assert (before["amperes"], before["told"]["online"], before["served"]) == (16, 16, True)
+    assert before["told"] == before["maker"]["told"]
+    await bench.press("/maker/down")
+    await bench.press("/boxes/barn/network-lost")
+    await bench.clock.advance(400)
+    shown = await bench.boxes()
+    assert (shown["maker"], shown["barn"]["served"], shown["barn"]["fallbacks"]) == ("down", False, 1)
+    assert shown["barn"]["amperes"] == shown["barn"]["stored"] == 20
+    assert shown["circuit"] == {"limit": 40, "drawn": 40, "peak": 40, "seconds_above": 0}
+    await bench.press("/heal")
+    await bench.clock.advance(60)
+    shown = await bench.boxes()
+    assert (shown["maker"], shown["barn"]["amperes"], shown["workshop"]["amperes"]) == ("up", 16, 0)
+
+
+async def test_the_owner_of_a_box_changes_its_hours_and_its_car(bench: Bench) -> None:
+    await bench.clock.advance(60)
+    await bench.press("/boxes/workshop/maker-always")
+    await bench.clock.advance(60)
+    assert (await bench.boxes())["workshop"]["amperes"] == 16
+    await bench.press("/boxes/workshop/maker-30")
+    await bench.clock.advance(60)
+    assert (await bench.boxes())["workshop"]["amperes"] == 30
+    await bench.press("/boxes/workshop/maker-by-hours")
+    await bench.clock.advance(60)
+    shown = (await bench.boxes())["workshop"]
+    assert (shown["amperes"], shown["stops"]) == (0, 1)
+    await bench.press("/boxes/barn/unplug")
+    shown = (await bench.boxes())["barn"]
+    assert (shown["state"], shown["car"], shown["amperes"]) == ("unplugged", False, 0)
+    await bench.press("/boxes/barn/plug-in")
+    await bench.press("/boxes/barn/power-cycle")
+    await bench.clock.advance(60)
+    shown = (await bench.boxes())["barn"]
+    assert (shown["state"], shown["car"], shown["amperes"]) == ("charging", True, 16)
+
+
+def test_a_box_is_entered_with_the_hours_of_the_maker() -> None:
+    hours = Day(start=22 * 60, end=24 * 60)
+    unit = Unit(serial="1", name="Barn", wire_rating=32, schedule=Schedule(custom=True, weekday=hours, weekend=hours))
+    assert as_entered(unit) == {
+        "name": "Barn",
+        "wire_rating": 32,
+        "in_maker_load_group": False,
+        "weekday_start": "22:00:00",
+        "weekday_end": "00:00:00",
+        "weekend_start": "22:00:00",
+        "weekend_end": "00:00:00",
+    }
+
+
 async def test_the_entities_are_linked_only_once_they_are_on_the_disk(home_assistant: HomeAssistant) -> None:
     home_assistant.prepare()
     assert not await home_assistant.has_stored(["sensor.a"])
@@ -236,8 +319,14 @@ def test_a_port_in_use_is_found(socket_enabled: None) -> None:
         taken = listener.getsockname()[1]
         assert taken_port((taken,)) == taken
     assert taken_port((taken,)) is None
+    with socket.socket(type=socket.SOCK_DGRAM) as bound:
+        bound.bind((HOST, 0))
+        taken = bound.getsockname()[1]
+        assert taken_port((), (taken,)) == taken
+    assert taken_port((), (taken,)) is None
 
 
 def test_the_command_line_has_the_addresses_of_the_readme() -> None:
     options = arguments([])
     assert (options.port, options.control_port, options.cloud_port) == (8123, 8124, 8125)
+    assert (options.box_port, options.maker_port) == (8042, 8126)

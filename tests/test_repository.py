@@ -95,7 +95,9 @@ def test_brand_images_have_the_sizes_home_assistant_asks_for(prefix: str, kind: 
 
 
 def test_dark_and_light_images_have_the_same_size() -> None:
-    for light in (INTEGRATION / "brand").glob("[il]*.png"):
+    lights = list((INTEGRATION / "brand").glob("[il]*.png"))
+    assert lights
+    for light in lights:
         dark = light.with_name(f"dark_{light.name}")
         assert light.read_bytes()[16:24] == dark.read_bytes()[16:24], light.name
         assert light.read_bytes() != dark.read_bytes(), light.name

@@ -3,6 +3,7 @@
 All of it outlives reloads: between two statuses nothing is lost, and a box does not notice.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,11 @@ from .juicebox.resolver import NameServer, Resolver, SystemResolver
 from .juicebox.server import JuiceBoxServer
 from .juicebox.units import JuiceNetAccount, JuiceNetPath
 from .juicebox.upstream import UpstreamConfig
+from .power_cycle import PowerCycle
 from .storage import EntryStores
+
+POWER_RECORD = "power_"
+"""Before the serial: under what the journal store keeps when a box was switched off, and whether it is on again."""
 
 SAVE_INTERVAL = 15 * 60.0
 """Seconds between two savings of what may be that old after a power cut; what may not is saved when it changes."""
@@ -64,12 +69,17 @@ class Boxes:
         self.units: dict[str, KeptUnit] = {}
         self.account: JuiceNetAccount | None = None
         self._account_of: Mapping[str, str] = {}
+        self.power: dict[str, PowerCycle] = {}
+        """By serial; also of boxes that are gone, while they are to be switched on again."""
         self._upstream: tuple[object, UpstreamConfig | None] = (None, None)
         self._vital: dict[str, tuple[object, ...]] = {}
         self._unsaved = self._saving = False
         self._cancel_save = clock.call_later(SAVE_INTERVAL, self._save_due)
         self._cancel_close: Callable[[], None] | None = None
         self.server.on_change = self._changed
+        for key in list(stores.journals):
+            if key.startswith(POWER_RECORD):
+                self.power_of(key.removeprefix(POWER_RECORD))
 
     @callback
     def serve(self, upstream: Mapping[str, object]) -> None:
@@ -123,6 +133,19 @@ class Boxes:
         keeper.restore(stores.snapshots.get(serial), stores.journals.get(serial))
         return keeper
 
+    @callback
+    def power_of(self, serial: str) -> PowerCycle:
+        """What switches the power of a box; a duty to switch it on again that is left is taken up."""
+        if (cycle := self.power.get(serial)) is None:
+            key, stores = f"{POWER_RECORD}{serial}", self.stores
+            save = partial(stores.save_journal, key)
+            cycle = self.power[serial] = PowerCycle(self._hass, self._clock, save, stores.journals.get(key))
+        return cycle
+
+    async def finish(self) -> None:
+        """Nobody will see to the boxes any more: none is left without power."""
+        await asyncio.gather(*(cycle.finish() for cycle in self.power.values()))
+
     async def forget(self, serial: str) -> None:
         """Give a box up for good."""
         kept = self.kept.pop(serial, None)
@@ -131,6 +154,9 @@ class Boxes:
             kept.server.close()
         self.server.remove(serial)
         self.forget_unit(serial)
+        if (cycle := self.power.get(serial)) is not None and not cycle.active:
+            del self.power[serial]
+            self.stores.journals.pop(f"{POWER_RECORD}{serial}", None)
         await self.stores.forget(serial)
 
     @callback
@@ -156,6 +182,8 @@ class Boxes:
         """Send nothing any more; boxes go on as they were told last."""
         self.stay()
         self._cancel_save()
+        for cycle in self.power.values():
+            cycle.close()
         for kept in self.kept.values():
             kept.udp.close()
             kept.server.close()

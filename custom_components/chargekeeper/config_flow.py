@@ -31,6 +31,7 @@ from .const import (
     CONF_CHARGERS,
     CONF_JUICENET,
     CONF_KIND,
+    CONF_LIMIT,
     CONF_LOAD_GROUP_LIMITS,
     CONF_PREFER,
     CONF_READ_ONLY,
@@ -44,7 +45,7 @@ from .const import (
     SUBENTRY_JUICEBOX,
     SUBENTRY_JUICENET,
 )
-from .core.limits import MINIMUM_CURRENT
+from .core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT
 from .core.model import Identity, Prefer
 from .core.paths import ChargerError, LoginRejected
 from .errors import flow_error, retry_minutes
@@ -59,8 +60,6 @@ from .wallbox.cloud import DEFAULT_API_URL, DEFAULT_USER_API_URL
 
 TITLE = "Wallbox account"
 CONF_CHARGER = "charger"
-CONF_LIMIT = "limit"
-HIGHEST_LIMIT = 80  # A
 
 PASSWORD_SELECTOR = TextSelector(TextSelectorConfig(type=TextSelectorType.PASSWORD, autocomplete="current-password"))
 URL_SELECTOR = TextSelector(TextSelectorConfig(type=TextSelectorType.URL))
@@ -94,10 +93,16 @@ SETTINGS_SCHEMA = vol.Schema(
         vol.Required(CONF_RESTART_WHILE_CHARGING, default=False): BooleanSelector(),
     }
 )
+BOXES_SCHEMA = vol.Schema(
+    {
+        vol.Required(CONF_READ_ONLY, default=False): BooleanSelector(),
+        vol.Required(CONF_RESTART_WHILE_CHARGING, default=False): BooleanSelector(),
+    }
+)
 
 SUBENTRY_FLOWS: Mapping[str, dict[str, type[ConfigSubentryFlow]]] = {
     KIND_WALLBOX_ACCOUNT: {SUBENTRY_LINKED: LinkedSubentryFlow},
-    KIND_JUICEBOX: {SUBENTRY_JUICEBOX: JuiceBoxSubentryFlow},
+    KIND_JUICEBOX: {SUBENTRY_JUICEBOX: JuiceBoxSubentryFlow, SUBENTRY_LINKED: LinkedSubentryFlow},
 }
 """What can be added to an entry, by its kind."""
 
@@ -125,7 +130,7 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
     @callback
     @override
     def async_supports_options_flow(cls, config_entry: ConfigEntry) -> bool:
-        return bool(config_entry.data.get(CONF_KIND) == KIND_WALLBOX_ACCOUNT)
+        return config_entry.data.get(CONF_KIND) in {KIND_WALLBOX_ACCOUNT, KIND_JUICEBOX}
 
     @classmethod
     @callback
@@ -265,6 +270,8 @@ class ChargeKeeperOptionsFlow(OptionsFlow):
 
     async def async_step_init(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Choose what to set."""
+        if self.config_entry.data[CONF_KIND] == KIND_JUICEBOX:
+            return await self.async_step_boxes()
         return self.async_show_menu(step_id="init", menu_options=["settings", "load_group"])
 
     async def async_step_settings(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
@@ -273,6 +280,13 @@ class ChargeKeeperOptionsFlow(OptionsFlow):
             return self.async_create_entry(data={**self.config_entry.options, **user_input})
         schema = self.add_suggested_values_to_schema(SETTINGS_SCHEMA, self.config_entry.options)
         return self.async_show_form(step_id="settings", data_schema=schema)
+
+    async def async_step_boxes(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Settings for all JuiceBoxes; which way commands go is no choice there."""
+        if user_input is not None:
+            return self.async_create_entry(data={**self.config_entry.options, **user_input})
+        schema = self.add_suggested_values_to_schema(BOXES_SCHEMA, self.config_entry.options)
+        return self.async_show_form(step_id="boxes", data_schema=schema)
 
     async def async_step_load_group(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Choose the charger whose load-group limit is to be set."""
@@ -297,7 +311,7 @@ class ChargeKeeperOptionsFlow(OptionsFlow):
                 limits[charger.serial] = limit
             return self.async_create_entry(data={**self.config_entry.options, CONF_LOAD_GROUP_LIMITS: limits})
         config = NumberSelectorConfig(
-            min=MINIMUM_CURRENT, max=HIGHEST_LIMIT, step=1, unit_of_measurement="A", mode=NumberSelectorMode.BOX
+            min=MINIMUM_CURRENT, max=HIGHEST_CURRENT, step=1, unit_of_measurement="A", mode=NumberSelectorMode.BOX
         )
         schema = self.add_suggested_values_to_schema(
             vol.Schema({vol.Optional(CONF_LIMIT): NumberSelector(config)}), {CONF_LIMIT: limits.get(charger.serial)}

@@ -6,11 +6,10 @@ from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.device_registry import DeviceEntry
 
-from .boxes import Boxes
 from .const import CONF_KIND, CONF_LIMIT, KIND_JUICEBOX, KIND_LOAD_GROUP
 from .coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, RuntimeData, charger_identifier, chargers_runtime
 from .core.model import Snapshot
-from .juicebox_entry import juicebox_runtime
+from .juicebox_entry import JuiceBoxRuntime, juicebox_runtime
 from .load_group import group_runtime
 
 
@@ -39,7 +38,7 @@ async def async_get_device_diagnostics(
         identity = coordinator.identity
         if charger_identifier(identity.maker, identity.serial) in device.identifiers:
             if entry.data[CONF_KIND] == KIND_JUICEBOX:
-                return _box(juicebox_runtime(entry).boxes, coordinator)
+                return _box(juicebox_runtime(entry), coordinator)
             return _charger(entry.runtime_data, coordinator)
     return {"account": entry.runtime_data.holdings.account.diagnostics()}
 
@@ -61,18 +60,19 @@ def _boxes(entry: ConfigEntry) -> dict[str, Any]:
         "ports": [port for _, port in server.listener.endpoints],
         "dropped": dict(server.listener.dropped),
         "waiting": len(server.listener.discovered),
-        "boxes": [_box(runtime.boxes, coordinator) for _, coordinator in sorted(runtime.coordinators.items())],
+        "boxes": [_box(runtime, coordinator) for _, coordinator in sorted(runtime.coordinators.items())],
     }
 
 
-def _box(boxes: Boxes, coordinator: ChargerCoordinator) -> dict[str, Any]:
-    if (unit := boxes.units.get(coordinator.identity.serial)) is not None:
+def _box(runtime: JuiceBoxRuntime, coordinator: ChargerCoordinator) -> dict[str, Any]:
+    boxes, serial = runtime.boxes, coordinator.identity.serial
+    if (unit := boxes.units.get(serial)) is not None:
         return {
             "juicenet": None if unit.path is None else unit.path.diagnostics(),
             "snapshot": _snapshot(coordinator.data),
             **coordinator.keeper.diagnostics(),
         }
-    kept = boxes.kept[coordinator.identity.serial]
+    kept, linked = boxes.kept[serial], runtime.linked.get(serial)
     box, memory = kept.box, kept.box.memory
     return {
         "version": memory.version,
@@ -85,6 +85,7 @@ def _box(boxes: Boxes, coordinator: ChargerCoordinator) -> dict[str, Any]:
         "counts": dict(box.counts),
         "stored_limit": memory.offline,
         "allowed_now": memory.online,
+        "linked": None if linked is None else linked.diagnostics(),
         "letters": sorted(box.status.fields) if box.status is not None else [],
         "snapshot": _snapshot(coordinator.data),
         **coordinator.keeper.diagnostics(),

@@ -48,7 +48,8 @@ ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
         )
     },
     PathBusy: {
-        reason: (reason, Kind.FAILURE) for reason in ("throttled", "forbidden", "no_room", "signing_in", "too_soon")
+        reason: (reason, Kind.FAILURE)
+        for reason in ("throttled", "forbidden", "no_room", "signing_in", "too_soon", "cycled")
     },
     LoginRejected: {"invalid_auth": ("invalid_auth", Kind.FAILURE)},
     NotAllowed: {

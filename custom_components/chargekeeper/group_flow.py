@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from homeassistant.config_entries import SOURCE_RECONFIGURE, ConfigEntry, ConfigFlow, ConfigFlowResult
+from homeassistant.const import CONF_NAME
 from homeassistant.helpers.selector import (
     BooleanSelector,
     NumberSelector,
@@ -29,7 +30,6 @@ from .core.shares import HIGHEST_LIMIT, GroupError, GroupSpec, Key, Member, offl
 from .load_group import member_key, member_name
 from .registry import get_registry, known_chargers
 
-CONF_NAME = "name"
 CONF_ACCEPT = "accept"
 LOWEST_WEIGHT, HIGHEST_WEIGHT = 0.1, 10.0
 

@@ -15,7 +15,7 @@ from homeassistant.const import CONF_HOST, EVENT_CORE_CONFIG_UPDATE, EVENT_HOMEA
 from homeassistant.core import Event, HomeAssistant, callback
 from homeassistant.helpers import discovery_flow
 
-from .boxes import Boxes, KeptUnit
+from .boxes import Boxes, KeptBox, KeptUnit
 from .const import (
     CONF_BIND_ADDRESS,
     CONF_IN_MAKER_LOAD_GROUP,
@@ -23,6 +23,7 @@ from .const import (
     CONF_LOAD_GROUP_LIMIT,
     CONF_MINIMAL_ENERGY,
     CONF_PORTS,
+    CONF_READ_ONLY,
     CONF_SERIAL,
     CONF_UPSTREAM,
     CONF_WEEKDAY_END,
@@ -31,28 +32,43 @@ from .const import (
     CONF_WEEKEND_START,
     CONF_WIRE_RATING,
     DOMAIN,
+    LOGGER,
     PLATFORMS,
     SUBENTRY_JUICEBOX,
     SUBENTRY_JUICENET,
 )
-from .coordinator import ChargerCoordinator, ChargersRuntime
+from .coordinator import ChargerCoordinator, ChargersRuntime, charger_name
+from .core import schedule
+from .core.clock import Clock
 from .core.keeper import Keeper
 from .core.model import Maker, Schedule
 from .core.paths import NoConnection
-from .juicebox.box import Box, BoxConfig
+from .juicebox.box import BoxConfig
 from .juicebox.juicenet import DAY_MINUTES, Day, Tou
 from .juicebox.listener import Discovered
 from .juicebox.units import JuiceNetPath
 from .juicenet_account import juicenet_client
-from .registry import entry_key, get_registry
-from .repairs import delete_issues, follow_problems, follow_token, follow_troubles, tell_deafness
+from .linked_box import LinkedBoxPath
+from .registry import entry_key, get_registry, keeper_options, linked_subentries, linked_subentry
+from .repairs import (
+    delete_issues,
+    follow_links,
+    follow_power,
+    follow_problems,
+    follow_token,
+    follow_troubles,
+    tell_deafness,
+)
 from .storage import EntryStores, SnapshotSaver
 
 OPEN_AGAIN = 30.0
 """Seconds after which a port that was taken is tried again."""
 
-LAST_WORDS_TIMEOUT = 15.0
-"""Seconds that ending the overrides may take when the entry is removed."""
+LAST_WORDS = 75.0
+"""Seconds for which the end of an override may wait for the next status."""
+
+SERVER_LAST_WORDS = 15.0
+"""Seconds for which it may wait for a JuiceNet server when the entry is removed."""
 
 WINDOWS = ((CONF_WEEKDAY_START, CONF_WEEKDAY_END), (CONF_WEEKEND_START, CONF_WEEKEND_END))
 """The ends of each time-of-use window in the data of a subentry. They mean what they mean to the maker's server."""
@@ -60,15 +76,13 @@ WINDOWS = ((CONF_WEEKDAY_START, CONF_WEEKDAY_END), (CONF_WEEKEND_START, CONF_WEE
 FREE = Day(0, DAY_MINUTES)
 
 
-type HasShare = Box | JuiceNetPath
-"""What must know its share of a load group."""
-
-
 @dataclass(kw_only=True)
 class JuiceBoxRuntime(ChargersRuntime):
     """What the entry of the boxes holds while it is set up."""
 
     boxes: Boxes
+    linked: dict[str, LinkedBoxPath] = field(default_factory=dict)
+    """The boxes that have a linked path, by serial."""
     ends: list[Callable[[], None]] = field(default_factory=list)
     """End what must be over before the keepers are stopped."""
 
@@ -83,6 +97,7 @@ async def async_setup_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     """Set up all boxes; they are listened to when all of them are known."""
     boxes = await _async_open(hass, entry)
     boxes.stay()
+    _drop_loose_links(hass, entry)
     keepers: dict[str, Keeper] = {}
     saver = SnapshotSaver(hass, get_registry(hass).clock, boxes.stores, keepers)
     runtime = JuiceBoxRuntime(boxes=boxes, coordinators={}, saver=saver, fingerprint=_fingerprint(entry))
@@ -103,7 +118,7 @@ async def async_setup_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     @callback
     def zone_changed(_event: Event) -> None:
         for subentry in box_subentries(entry):
-            boxes.server.add(box_config(subentry, hass.config.time_zone))
+            boxes.server.add(box_config(entry, subentry, hass.config.time_zone))
         for unit in unit_subentries(entry):
             boxes.configure_unit(unit_config(unit, hass.config.time_zone))
 
@@ -118,6 +133,15 @@ async def async_setup_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
         boxes.account.start()
     entry.async_on_unload(boxes.server.listen_discovery(partial(_discovered, hass)))
     return True
+
+
+@callback
+def _drop_loose_links(hass: HomeAssistant, entry: ConfigEntry) -> None:
+    """What was linked to a box goes with it."""
+    serials = {box.data[CONF_SERIAL] for box in box_subentries(entry)}
+    for link in linked_subentries(entry):
+        if link.data[CONF_SERIAL] not in serials:
+            hass.config_entries.async_remove_subentry(entry, link.subentry_id)
 
 
 async def async_unload_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
@@ -148,7 +172,7 @@ async def async_unload_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
 async def async_remove_boxes(hass: HomeAssistant, entry: ConfigEntry) -> None:
     """Give all boxes up. Those with a server of their maker's must find it again by themselves."""
     boxes = await _async_open(hass, entry)
-    await asyncio.gather(*(_end_override(hass, kept) for kept in boxes.units.values() if kept.path is not None))
+    await asyncio.gather(*(_end_unit_override(hass, kept) for kept in boxes.units.values() if kept.path is not None))
     serials = [subentry.data[CONF_SERIAL] for subentry in (*box_subentries(entry), *unit_subentries(entry))]
     for serial in serials:
         await _forget(hass, entry, serial)
@@ -181,7 +205,7 @@ def unit_config(subentry: ConfigSubentry, zone: str) -> BoxConfig:
     )
 
 
-def box_config(subentry: ConfigSubentry, zone: str) -> BoxConfig:
+def box_config(entry: ConfigEntry, subentry: ConfigSubentry, zone: str) -> BoxConfig:
     """What the user said of a box."""
     data = subentry.data
     return BoxConfig(
@@ -194,6 +218,7 @@ def box_config(subentry: ConfigSubentry, zone: str) -> BoxConfig:
         schedule=_schedule(subentry, zone),
         minimal_energy=round(data.get(CONF_MINIMAL_ENERGY, 0) * 1000),
         zone=zone,
+        read_only=entry.options.get(CONF_READ_ONLY, False),
     )
 
 
@@ -226,18 +251,19 @@ async def _async_open(hass: HomeAssistant, entry: ConfigEntry) -> Boxes:
 async def _close(hass: HomeAssistant, boxes: Boxes) -> None:
     """Stop serving the boxes; what is known of them is in the stores."""
     get_registry(hass).boxes = None
+    await boxes.finish()
     await boxes.close()
     await boxes.save()
 
 
-async def _end_override(hass: HomeAssistant, kept: KeptUnit) -> None:
+async def _end_unit_override(hass: HomeAssistant, kept: KeptUnit) -> None:
     """End the override of a box at its JuiceNet server before it is given up, if that server can be reached."""
     registry = get_registry(hass)
     assert kept.path is not None
     kept.keeper.add_path(kept.path)
     registry.begin(kept.keeper)
     with suppress(TimeoutError):
-        async with registry.clock.timeout(LAST_WORDS_TIMEOUT):
+        async with registry.clock.timeout(SERVER_LAST_WORDS):
             await kept.keeper.end_override_for_removal()
     await registry.end(kept.keeper)
 
@@ -265,9 +291,14 @@ async def _forget(hass: HomeAssistant, entry: ConfigEntry, serial: str) -> None:
 def _begin(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) -> ChargerCoordinator:
     """Start the keeper of a box and what hands its snapshots on."""
     runtime, registry = juicebox_runtime(entry), get_registry(hass)
-    kept = runtime.boxes.take(box_config(subentry, hass.config.time_zone), registry.keepers)
-    coordinator = _begin_keeper(hass, entry, subentry, kept.keeper, kept.box)
+    kept = runtime.boxes.take(box_config(entry, subentry, hass.config.time_zone), registry.keepers)
+    _start(hass, entry, kept.keeper)
+    runtime.ends.append(_follow_share(kept))
+    linked = _link(hass, entry, kept)
+    coordinator = _coordinator(hass, entry, subentry, kept.keeper)
     entry.async_on_unload(follow_troubles(hass, coordinator, kept.box))
+    entry.async_on_unload(follow_links(hass, coordinator, linked))
+    entry.async_on_unload(follow_power(hass, coordinator, runtime.boxes.power_of(kept.box.config.serial)))
     flows = hass.config_entries.flow
     offer = {"unique_id": discovery_id(subentry.data[CONF_SERIAL])}
     for flow in flows.async_progress_by_handler(DOMAIN, match_context=offer):
@@ -280,35 +311,67 @@ def _begin_unit(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentr
     """The same for a box that only a JuiceNet server reaches."""
     runtime, registry = juicebox_runtime(entry), get_registry(hass)
     kept = runtime.boxes.take_unit(unit_config(subentry, hass.config.time_zone), registry.keepers)
-    return _begin_keeper(hass, entry, subentry, kept.keeper, kept.path)
+    _start(hass, entry, kept.keeper)
+    if kept.path is not None:
+        runtime.ends.append(_share(kept.keeper, kept.path))
+    return _coordinator(hass, entry, subentry, kept.keeper)
 
 
 @callback
-def _begin_keeper(
-    hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry, keeper: Keeper, shared: HasShare | None
-) -> ChargerCoordinator:
-    """Start a keeper; `shared` hears of its share of a load group."""
-    runtime, registry = juicebox_runtime(entry), get_registry(hass)
-    registry.keepers[keeper.identity.key] = keeper
+def _start(hass: HomeAssistant, entry: ConfigEntry, keeper: Keeper) -> None:
+    registry, key = get_registry(hass), keeper.identity.key
+    keeper.options = keeper_options(entry, keeper.identity.serial)
+    registry.keepers[key] = keeper
     registry.begin(keeper)
-    if shared is not None:
-        runtime.ends.append(_follow_share(keeper, shared))
+
+
+@callback
+def _coordinator(
+    hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry, keeper: Keeper
+) -> ChargerCoordinator:
+    """What hands the snapshots of a keeper on."""
     coordinator = ChargerCoordinator(hass, entry, keeper, subentry_id=subentry.subentry_id)
     entry.async_on_unload(follow_problems(hass, coordinator))
-    entry.async_on_unload(coordinator.async_add_listener(runtime.saver.changed))
+    entry.async_on_unload(coordinator.async_add_listener(juicebox_runtime(entry).saver.changed))
     return coordinator
 
 
 @callback
-def _follow_share(keeper: Keeper, shared: HasShare) -> Callable[[], None]:
-    """Let a box know its share of a load group from the first answer on; it keeps it through a reload."""
+def _share(keeper: Keeper, path: JuiceNetPath) -> Callable[[], None]:
+    """Let the path of a box know its share of a load group."""
 
     @callback
     def sync(_snapshot: object = None) -> None:
-        shared.share = keeper.group_share
+        path.share = keeper.group_share
 
     sync()
     return keeper.listen(sync)
+
+
+@callback
+def _link(hass: HomeAssistant, entry: ConfigEntry, kept: KeptBox) -> LinkedBoxPath | None:
+    """The path over the entities that the user linked to a box, if he did."""
+    runtime, serial = juicebox_runtime(entry), kept.box.config.serial
+    if (link := linked_subentry(entry, serial)) is None:
+        return None
+    around = (kept.box, kept.udp, runtime.boxes.power_of(serial))
+    path = LinkedBoxPath(hass, get_registry(hass).clock, kept.keeper, link.data, around)
+    kept.keeper.add_path(path)
+    runtime.linked[serial] = path
+    return path
+
+
+@callback
+def _follow_share(kept: KeptBox) -> Callable[[], None]:
+    """Let the box know its share of a load group, and of an override, from the first answer on; also in a reload."""
+
+    @callback
+    def sync(_snapshot: object = None) -> None:
+        kept.box.share = kept.keeper.group_share
+        kept.box.override_wanted = kept.keeper.snapshot.override.on
+
+    sync()
+    return kept.keeper.listen(sync)
 
 
 @callback
@@ -343,6 +406,30 @@ def _discovered(hass: HomeAssistant, found: Discovered) -> None:
     )
 
 
+def quarter_hours(hass: HomeAssistant, entry: ConfigEntry) -> list[dict[str, object]]:
+    """The energy per quarter hour that each box of the entry told, as JSON; times in the zone of the house."""
+    runtime, now = juicebox_runtime(entry), get_registry(hass).clock.now()
+    found: list[dict[str, object]] = []
+    for serial, coordinator in runtime.coordinators.items():
+        if serial not in runtime.boxes.kept:
+            continue  # one that only a JuiceNet server reaches tells none
+        zone = schedule.zone(hass.config.time_zone)
+        today = now.astimezone(zone).date()
+        quarters = [
+            {
+                "start": start.isoformat(),
+                "day": "today" if start.date() == today else "yesterday",
+                "energy": each.energy,
+                "complete": each.complete,
+                "reported_at": each.reported_at.astimezone(zone).isoformat(),
+            }
+            for each in runtime.boxes.kept[serial].box.memory.quarters.known(now)
+            for start in (each.start.astimezone(zone),)
+        ]
+        found.append({"charger": charger_name(hass, entry, coordinator.identity), "quarter_hours": quarters})
+    return found
+
+
 def discovery_id(serial: str) -> str:
     """The unique id of the flow that offers a box."""
     return f"{SUBENTRY_JUICEBOX}_{serial}"
@@ -351,10 +438,37 @@ def discovery_id(serial: str) -> str:
 def _fingerprint(entry: ConfigEntry) -> object:
     """What the entry is set up with."""
     subentries = {key: (subentry.title, dict(subentry.data)) for key, subentry in entry.subentries.items()}
-    return dict(entry.data), subentries
+    return dict(entry.data), dict(entry.options), subentries
 
 
 async def _entry_updated(hass: HomeAssistant, entry: ConfigEntry) -> None:
     """Set the boxes up again where something changed that they are set up with."""
-    if _fingerprint(entry) != juicebox_runtime(entry).fingerprint:
-        await hass.config_entries.async_reload(entry.entry_id)
+    if _fingerprint(entry) == juicebox_runtime(entry).fingerprint:
+        return
+    if entry.options.get(CONF_READ_ONLY, False):
+        kept = juicebox_runtime(entry).boxes.kept.values()
+        await asyncio.gather(*(_end_override(get_registry(hass).clock, each) for each in kept))
+    await hass.config_entries.async_reload(entry.entry_id)
+
+
+async def _end_override(clock: Clock, kept: KeptBox) -> None:
+    """End the override of a box that is only to be looked at: it is told so with the next answer, before that is so."""
+    if not kept.keeper.snapshot.override.on:
+        return
+    told = asyncio.Event()
+
+    @callback
+    def look() -> None:
+        if not kept.box.in_flight:
+            told.set()
+
+    end = kept.box.listen(look)
+    try:
+        async with clock.timeout(LAST_WORDS):
+            await kept.keeper.end_override_for_removal()
+            look()
+            await told.wait()
+    except TimeoutError:
+        LOGGER.debug("A box was not heard when its override was to end")
+    finally:
+        end()

@@ -103,6 +103,7 @@ OFFLINE_ERRORS: Mapping[str, str] = {
     "learning": "base",
     "known": "base",
     "server_in_charge": "base",
+    "read_only": "base",
 }
 """Why a stored limit cannot be written, and the field that the error belongs to."""
 

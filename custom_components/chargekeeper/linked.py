@@ -36,7 +36,8 @@ from homeassistant.core import (
 )
 from homeassistant.exceptions import HomeAssistantError, ServiceNotFound, ServiceValidationError
 from homeassistant.helpers import entity_registry as er
-from homeassistant.helpers.entity_component import async_update_entity
+from homeassistant.helpers.entity import Entity
+from homeassistant.helpers.entity_component import DATA_INSTANCES
 from homeassistant.helpers.event import async_track_state_change_event, async_track_state_report_event
 from homeassistant.util.unit_conversion import BaseUnitConverter, ElectricCurrentConverter, PowerConverter
 
@@ -46,6 +47,7 @@ from .core.breaker import Breaker
 from .core.clock import Clock
 from .core.context import subscribe
 from .core.keeper import Keeper
+from .core.limits import HIGHEST_CURRENT
 from .core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -93,9 +95,16 @@ CONF_CURRENT = "current"
 CONF_CURRENT_NUMBER = "current_number"
 CONF_CHARGE_SWITCH = "charge_switch"
 CONF_RESTART_BUTTON = "restart_button"
+CONF_POWER_SWITCH = "power_switch"
+CONF_ALLOW_POWER_CYCLE = "allow_power_cycle"
 
 LINKS = (CONF_STATUS, CONF_POWER, CONF_CURRENT, CONF_CURRENT_NUMBER, CONF_CHARGE_SWITCH, CONF_RESTART_BUTTON)
-"""What may be linked, each by the registry id of an entity."""
+"""What may be linked to a charger of Wallbox, each by the registry id of an entity."""
+
+BOX_LINKS = (CONF_POWER, CONF_CURRENT, CONF_RESTART_BUTTON, CONF_POWER_SWITCH)
+"""What may be linked to a JuiceBox: it tells its status itself, and is commanded by the answers to that."""
+
+ALL_LINKS = (*LINKS, CONF_POWER_SWITCH)
 
 FLOWING_POWER = 100.0
 """Watts from which a charger counts as charging where no linked status says what it does."""
@@ -174,7 +183,9 @@ class _Measured:
 MEASURED: Mapping[str, _Measured] = {
     CONF_POWER: _Measured(POWER, PowerConverter, UnitOfPower.WATT, -100_000, 100_000),
     CONF_CURRENT: _Measured(CURRENT, ElectricCurrentConverter, UnitOfElectricCurrent.AMPERE, -200, 200),
-    CONF_CURRENT_NUMBER: _Measured(CHARGING_CURRENT, ElectricCurrentConverter, UnitOfElectricCurrent.AMPERE, 0, 80),
+    CONF_CURRENT_NUMBER: _Measured(
+        CHARGING_CURRENT, ElectricCurrentConverter, UnitOfElectricCurrent.AMPERE, 0, HIGHEST_CURRENT
+    ),
 }
 
 
@@ -205,14 +216,14 @@ class LinkedPath(ChargerPath):
             hass: where the entities are.
             clock: gives the time.
             keeper: of the charger; tells who it is and which schedule it has.
-            links: registry ids by the keys of `LINKS`; other keys are left alone.
+            links: registry ids by the keys of `ALL_LINKS`; other keys are left alone.
         """
         self.breaker = Breaker(clock)  # there is nothing to probe: whether it carries is told by `presence`
         self._hass = hass
         self._clock = clock
         self._keeper = keeper
         self._registry = er.async_get(hass)
-        self._links = {link: str(links[link]) for link in LINKS if links.get(link)}
+        self._links = {link: str(links[link]) for link in ALL_LINKS if links.get(link)}
         self._listener: PathListener | None = None
         self._followed: dict[str, str] = {}  # entity id to link
         self._unfollow: list[CALLBACK_TYPE] = []
@@ -325,25 +336,15 @@ class LinkedPath(ChargerPath):
         link, domain, service, data = self._call_for(command)
         if (state := self._state(link)) is None:
             raise NoConnection("linked_unavailable")
-        target = {ATTR_ENTITY_ID: state.entity_id}
-        call = self._hass.services.async_call(domain, service, data, blocking=True, target=target)
-        match await self._in_time(call, patience):
-            case None:
-                pass
-            case ServiceNotFound():
-                raise NoConnection("linked_unavailable")
-            case ServiceValidationError() as err:
-                raise NotApplicable("linked_refused") from err
-            case err:
-                LOGGER.debug("A linked entity failed: %s", type(err).__name__)
-                raise PathDown("linked_failed") from err
+        await async_call_entity(self._hass, self._clock, patience, state.entity_id, (domain, service, data))
 
     @override
     async def check(self) -> None:
         """Have the entity that tells the status read anew; entities that are pushed to us repeat what they know."""
         if (state := self._state(self._status_link)) is None:
             raise NoConnection("linked_unavailable")
-        if (err := await self._in_time(async_update_entity(self._hass, state.entity_id), CHECK_PATIENCE)) is not None:
+        reading = _available(self._hass, state.entity_id).async_update_ha_state(force_refresh=True)
+        if (err := await _in_time(self._clock, reading, CHECK_PATIENCE)) is not None:
             LOGGER.debug("A linked entity could not be read: %s", type(err).__name__)
             raise PathDown("linked_failed") from err
 
@@ -360,15 +361,6 @@ class LinkedPath(ChargerPath):
         return lambda: None
 
     # Commands
-
-    async def _in_time(self, work: Coroutine[Any, Any, object], patience: float) -> BaseException | None:
-        """Run what belongs to another integration; whatever it raises is the answer. Raises PathDown where it hangs."""
-        try:
-            async with self._clock.timeout(patience):
-                [result] = await asyncio.gather(work, return_exceptions=True)
-        except TimeoutError:
-            raise PathDown("linked_timeout") from None
-        return result if isinstance(result, BaseException) else None
 
     def _call_for(self, command: Command) -> Call:
         """What a command becomes. Raises Unsupported; NoConnection where the number has no unit that is understood."""
@@ -592,6 +584,66 @@ class LinkedPath(ChargerPath):
         if link == CONF_STATUS:
             found["understood"] = state is not None and slug(state.state) in STATUS_WORDS
         return found
+
+
+async def async_call_entity(
+    hass: HomeAssistant, clock: Clock, patience: float, entity_id: str, call: tuple[str, str, dict[str, Any]]
+) -> None:
+    """Command an entity of another integration.
+
+    Args:
+        hass: where it is.
+        clock: time.
+        patience: seconds that it has.
+        entity_id: which.
+        call: domain, action and data.
+
+    Raises:
+        NoConnection: `linked_unavailable`, nothing was sent.
+        NotApplicable: `linked_refused`.
+        PathDown: `linked_timeout`, `linked_failed`.
+    """
+    match await _in_time(clock, _call_available(hass, entity_id, call), patience):
+        case None:
+            pass
+        case NoConnection() as err:
+            raise err
+        case ServiceNotFound():
+            raise NoConnection("linked_unavailable")
+        case ServiceValidationError() as err:
+            raise NotApplicable("linked_refused") from err
+        case err:
+            LOGGER.debug("A linked entity failed: %s", type(err).__name__)
+            raise PathDown("linked_failed") from err
+
+
+async def _in_time(clock: Clock, work: Coroutine[Any, Any, object], patience: float) -> BaseException | None:
+    """Run what belongs to another integration; whatever it raises is the answer. Raises PathDown where it hangs."""
+    try:
+        async with clock.timeout(patience):
+            [result] = await asyncio.gather(work, return_exceptions=True)
+    except TimeoutError:
+        raise PathDown("linked_timeout") from None
+    return result if isinstance(result, BaseException) else None
+
+
+async def _call_available(hass: HomeAssistant, entity_id: str, call: tuple[str, str, dict[str, Any]]) -> None:
+    """Command an entity. Raises NoConnection where it is not available now: Home Assistant would drop the call."""
+    _available(hass, entity_id)
+    await hass.services.async_call(*call, blocking=True, target={ATTR_ENTITY_ID: entity_id})
+
+
+def _available(hass: HomeAssistant, entity_id: str) -> Entity:
+    """The entity itself, which is what Home Assistant asks whether it is available: its state may lag behind.
+
+    Raises:
+        NoConnection: it is not available, or not there.
+    """
+    component = hass.data.get(DATA_INSTANCES, {}).get(entity_id.partition(".")[0])
+    entity = None if component is None else component.get_entity(entity_id)
+    if entity is None or not entity.available:
+        raise NoConnection("linked_unavailable")
+    return entity
 
 
 def slug(text: str) -> str:

@@ -3,13 +3,14 @@
 What is chosen is looked at before it is accepted; what a cloud feeds is accepted with a warning.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from homeassistant.config_entries import SOURCE_RECONFIGURE, ConfigSubentryFlow, SubentryFlowResult
 from homeassistant.const import ATTR_UNIT_OF_MEASUREMENT, STATE_UNAVAILABLE, STATE_UNKNOWN, Platform
 from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers.selector import (
+    BooleanSelector,
     EntitySelector,
     EntitySelectorConfig,
     EntityWithDeviceFilterSelectorConfig,
@@ -21,14 +22,18 @@ from homeassistant.helpers.selector import (
 from homeassistant.loader import Integration, async_get_integrations
 import voluptuous as vol
 
-from .const import CONF_SERIAL, DOMAIN
+from .const import CONF_KIND, CONF_SERIAL, DOMAIN, KIND_JUICEBOX
 from .coordinator import charger_name
 from .linked import (
+    ALL_LINKS,
+    BOX_LINKS,
+    CONF_ALLOW_POWER_CYCLE,
     CONF_CHARGE_SWITCH,
     CONF_CURRENT,
     CONF_CURRENT_NUMBER,
     CONF_MAKER,
     CONF_POWER,
+    CONF_POWER_SWITCH,
     CONF_RESTART_BUTTON,
     CONF_STATUS,
     LINKS,
@@ -37,7 +42,7 @@ from .linked import (
     SUBENTRY_LINKED,
     slug,
 )
-from .registry import identities, linked_subentry
+from .registry import linkable, linked_subentry
 
 CONF_CHARGER = "charger"
 
@@ -47,6 +52,7 @@ DOMAINS: Mapping[str, tuple[str, ...]] = {
     CONF_CURRENT: (Platform.SENSOR,),
     CONF_CURRENT_NUMBER: (Platform.NUMBER,),
     CONF_CHARGE_SWITCH: (Platform.SWITCH, "input_boolean"),
+    CONF_POWER_SWITCH: (Platform.SWITCH, "input_boolean"),
     CONF_RESTART_BUTTON: (Platform.BUTTON,),
 }
 """From which domains an entity may be linked."""
@@ -57,19 +63,27 @@ NEEDED: Mapping[str, tuple[frozenset[str], str]] = {
 }
 """What commands would be blind without, and the error that says so."""
 
+BOX_NEEDED: Mapping[str, tuple[tuple[frozenset[str], str], ...]] = {
+    CONF_ALLOW_POWER_CYCLE: (
+        (frozenset({CONF_POWER_SWITCH}), "needs_power_switch"),
+        (frozenset({CONF_POWER, CONF_CURRENT}), "needs_meter"),
+    ),
+}
+"""The same for a JuiceBox, which tells its status itself: all of them."""
+
 
 class LinkedSubentryFlow(ConfigSubentryFlow):
     """Links entities to a charger, and changes which."""
 
     def __init__(self) -> None:
-        self._data: dict[str, str] = {}
+        self._data: dict[str, Any] = {}
         self._title = ""
         self._cloud_based: list[str] = []
 
     async def async_step_user(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Choose a charger and its entities."""
         entry, errors = self._get_entry(), dict[str, str]()
-        chargers = {each.serial: each for each in identities(entry) if linked_subentry(entry, each.serial) is None}
+        chargers = {each.serial: each for each in linkable(entry)}
         if not chargers:
             return self.async_abort(reason="all_linked")
         names = {serial: charger_name(self.hass, entry, charger) for serial, charger in chargers.items()}
@@ -83,7 +97,7 @@ class LinkedSubentryFlow(ConfigSubentryFlow):
                 return await self._warn_or_finish()
         options = [SelectOptionDict(value=serial, label=name) for serial, name in names.items()]
         selector = SelectSelector(SelectSelectorConfig(options=options, mode=SelectSelectorMode.DROPDOWN))
-        schema = vol.Schema({vol.Required(CONF_CHARGER, default=options[0]["value"]): selector, **_fields()})
+        schema = vol.Schema({vol.Required(CONF_CHARGER, default=options[0]["value"]): selector, **self._fields()})
         return self.async_show_form(
             step_id="user", data_schema=self.add_suggested_values_to_schema(schema, user_input), errors=errors
         )
@@ -97,10 +111,11 @@ class LinkedSubentryFlow(ConfigSubentryFlow):
                 self._data = {key: subentry.data[key] for key in (CONF_MAKER, CONF_SERIAL)} | links
                 return await self._warn_or_finish()
         registry = er.async_get(self.hass)
-        entities = {link: registry.entities.get_entry(subentry.data.get(link, "")) for link in LINKS}
-        present = {link: entity.entity_id for link, entity in entities.items() if entity is not None}
+        entities = {link: registry.entities.get_entry(subentry.data.get(link, "")) for link in self._offered}
+        present: dict[str, Any] = {link: entity.entity_id for link, entity in entities.items() if entity is not None}
+        present[CONF_ALLOW_POWER_CYCLE] = subentry.data.get(CONF_ALLOW_POWER_CYCLE, False)
         schema = self.add_suggested_values_to_schema(
-            vol.Schema(_fields()), present if user_input is None else user_input
+            vol.Schema(self._fields()), present if user_input is None else user_input
         )
         return self.async_show_form(
             step_id="reconfigure",
@@ -121,7 +136,7 @@ class LinkedSubentryFlow(ConfigSubentryFlow):
 
     async def _warn_or_finish(self) -> SubentryFlowResult:
         registry = er.async_get(self.hass)
-        chosen = (registry.entities.get_entry(self._data.get(link, "")) for link in LINKS)
+        chosen = (registry.entities.get_entry(self._data.get(link, "")) for link in self._offered)
         entities = [entity for entity in chosen if entity is not None]
         integrations = await async_get_integrations(self.hass, {entity.platform for entity in entities})
         clouds = {domain for domain, integration in integrations.items() if _is_cloud_based(integration)}
@@ -136,11 +151,28 @@ class LinkedSubentryFlow(ConfigSubentryFlow):
         unique_id = f"{SUBENTRY_LINKED}_{self._data[CONF_MAKER]}_{self._data[CONF_SERIAL]}"
         return self.async_create_entry(title=self._title, data=self._data, unique_id=unique_id)
 
-    def _links(self, user_input: Mapping[str, Any], errors: dict[str, str]) -> dict[str, str]:
+    @property
+    def _is_of_boxes(self) -> bool:
+        return bool(self._get_entry().data[CONF_KIND] == KIND_JUICEBOX)
+
+    @property
+    def _offered(self) -> tuple[str, ...]:
+        """What can be linked to the chargers of the entry."""
+        return BOX_LINKS if self._is_of_boxes else LINKS
+
+    def _fields(self) -> dict[vol.Marker, Any]:
+        fields: dict[vol.Marker, Any] = {
+            vol.Optional(link): EntitySelector(EntitySelectorConfig(filter=_filter(link))) for link in self._offered
+        }
+        if self._is_of_boxes:
+            fields[vol.Required(CONF_ALLOW_POWER_CYCLE, default=False)] = BooleanSelector()
+        return fields
+
+    def _links(self, user_input: Mapping[str, Any], errors: dict[str, str]) -> dict[str, Any]:
         """The registry ids of the chosen entities; `errors` says what is wrong with which."""
         registry, taken = er.async_get(self.hass), self._linked_elsewhere()
-        links: dict[str, str] = {}
-        for link in LINKS:
+        links: dict[str, Any] = {}
+        for link in self._offered:
             if (entity_id := user_input.get(link)) is None:
                 continue
             entity = registry.async_get(entity_id)
@@ -152,10 +184,21 @@ class LinkedSubentryFlow(ConfigSubentryFlow):
                 links[link] = entity.id
         if not links and not errors:
             errors["base"] = "nothing_linked"
-        for link, (alternatives, error) in NEEDED.items():
-            if link in links and alternatives.isdisjoint(user_input):
-                errors[link] = error
+        if self._is_of_boxes:
+            links[CONF_ALLOW_POWER_CYCLE] = user_input[CONF_ALLOW_POWER_CYCLE]
+        for link, alternatives, error in self._needed:
+            if links.get(link) and alternatives.isdisjoint(user_input):
+                errors.setdefault(link, error)
         return links
+
+    @property
+    def _needed(self) -> Iterator[tuple[str, frozenset[str], str]]:
+        """What of the links needs one of which others, and the error that says so."""
+        if self._is_of_boxes:
+            for link, needs in BOX_NEEDED.items():
+                yield from ((link, alternatives, error) for alternatives, error in needs)
+            return
+        yield from ((link, alternatives, error) for link, (alternatives, error) in NEEDED.items())
 
     def _objection(self, link: str, entity: er.RegistryEntry, taken: Collection[str]) -> str | None:
         """Why an entity cannot be linked, or None."""
@@ -181,7 +224,7 @@ class LinkedSubentryFlow(ConfigSubentryFlow):
             for entry in self.hass.config_entries.async_entries(DOMAIN)
             for subentry in entry.subentries.values()
             if subentry.subentry_type == SUBENTRY_LINKED and subentry.subentry_id != own
-            for link in LINKS
+            for link in ALL_LINKS
             if link in subentry.data
         }
 
@@ -201,10 +244,6 @@ class LinkedSubentryFlow(ConfigSubentryFlow):
 def _is_cloud_based(integration: Integration | Exception) -> bool:
     iot_class = integration.iot_class if isinstance(integration, Integration) else None
     return iot_class is not None and iot_class.startswith("cloud")
-
-
-def _fields() -> dict[vol.Marker, EntitySelector]:
-    return {vol.Optional(link): EntitySelector(EntitySelectorConfig(filter=_filter(link))) for link in LINKS}
 
 
 def _filter(link: str) -> EntityWithDeviceFilterSelectorConfig:

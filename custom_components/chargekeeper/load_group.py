@@ -4,7 +4,7 @@ A group binds from before the first charger is set up to after the last one is g
 by the registry.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,7 +20,7 @@ from .core.group import GroupView, LoadGroup
 from .core.model import Identity, Maker
 from .core.shares import GroupSpec, Key, Member
 from .registry import entry_key, get_registry, identities
-from .repairs import delete_group_issues, follow_group_members
+from .repairs import delete_group_issues, follow_group_members, tell_stored_excess
 from .storage import EntryStores
 
 PLATFORMS = (Platform.SENSOR,)
@@ -75,6 +75,7 @@ async def async_setup_group(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     coordinator = GroupCoordinator(hass, entry, group)
     entry.runtime_data = GroupRuntime(group=group, coordinator=coordinator, fingerprint=_fingerprint(entry))
     entry.async_on_unload(follow_group_members(hass, entry))
+    entry.async_on_unload(_follow_stored(hass, entry, coordinator))
     entry.async_on_unload(entry.add_update_listener(_entry_updated))
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     group.start()
@@ -126,6 +127,21 @@ def member_name(hass: HomeAssistant, member: Mapping[str, str]) -> str:
         if any(identity.key == key for identity in identities(entry)):
             return charger_name(hass, entry, Identity(*key, member["name"]))
     return member["name"]
+
+
+@callback
+def _follow_stored(hass: HomeAssistant, entry: ConfigEntry, coordinator: GroupCoordinator) -> Callable[[], None]:
+    """Tell while what members have stored exceeds the limit when they are left alone; the answer ends it."""
+
+    @callback
+    def sync() -> None:
+        view = coordinator.data
+        names = {member_key(member): member_name(hass, member) for member in entry.data[CONF_MEMBERS]}
+        stored = ", ".join(f"{names[key]} {amps:g} A" for key, amps in view.stored.items())
+        tell_stored_excess(hass, entry, view.stored_excess, stored)
+
+    sync()
+    return coordinator.async_add_listener(sync)
 
 
 async def _async_open(hass: HomeAssistant, entry: ConfigEntry) -> LoadGroup:

@@ -10,7 +10,7 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .coordinator import ChargeKeeperConfigEntry
-from .core.limits import MINIMUM_CURRENT, Limits, ceiling
+from .core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT, Limits, ceiling
 from .core.model import CHARGING_CURRENT, Capability
 from .core.paths import SetCurrent
 from .entity import (
@@ -24,9 +24,6 @@ from .entity import (
 )
 
 PARALLEL_UPDATES = 0  # the keeper queues and merges: of a slider that is being moved, only the last value is sent
-
-HIGHEST_CURRENT = 80
-"""Amperes that no charger of either maker exceeds; the end of the scale while no limit is known."""
 
 
 @dataclass(frozen=True, kw_only=True)

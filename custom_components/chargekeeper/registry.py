@@ -236,8 +236,12 @@ def open_keeper(hass: HomeAssistant, entry: ConfigEntry, holdings: Holdings, ide
 
 def linked_subentry(entry: ConfigEntry, serial: str) -> ConfigSubentry | None:
     """The subentry that links the user's own entities to a charger, if there is one."""
-    links = (each for each in entry.subentries.values() if each.subentry_type == SUBENTRY_LINKED)
-    return next((each for each in links if each.data[CONF_SERIAL] == serial), None)
+    return next((link for link in linked_subentries(entry) if link.data[CONF_SERIAL] == serial), None)
+
+
+def linked_subentries(entry: ConfigEntry) -> list[ConfigSubentry]:
+    """The subentries that link the user's own entities to chargers of an entry."""
+    return [each for each in entry.subentries.values() if each.subentry_type == SUBENTRY_LINKED]
 
 
 @callback
@@ -268,6 +272,14 @@ def identities(entry: ConfigEntry) -> list[Identity]:
             part_number=charger.get("part_number"),
         )
         for charger in entry.data.get(CONF_CHARGERS, ())
+    ]
+
+
+def linkable(entry: ConfigEntry) -> list[Identity]:
+    """The chargers of an entry to which entities may be linked: without a link, and none that only a server reaches."""
+    units = {each.unique_id for each in entry.subentries.values() if each.subentry_type == SUBENTRY_JUICENET}
+    return [
+        each for each in identities(entry) if each.serial not in units and linked_subentry(entry, each.serial) is None
     ]
 
 

@@ -9,22 +9,26 @@ from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.dispatcher import async_dispatcher_connect
 
-from .const import CONF_MEMBERS, DOMAIN
+from .const import CONF_LIMIT, CONF_MEMBERS, DOMAIN
 from .coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, charger_name, for_each_charger
 from .core.limits import ceiling
 from .core.model import Maker, Problem
 from .core.paths import NoConnection
 from .errors import local_time
-from .juicebox.box import Box, Trouble
+from .juicebox.box import Box, Mode, Trouble
 from .juicebox.listener import PortBusy
 from .juicebox.units import JuiceNetAccount
 from .linked import LinkedPath
+from .power_cycle import PowerCycle
 from .registry import get_registry, known_chargers
 
 OTHER_DOMAIN = "wallbox"
 OTHER_INTEGRATION = "other_integration"
 GROUP_MEMBER_MISSING = "group_member_missing"
+STORED_ABOVE_GROUP = "stored_above_group"
 LINK_BROKEN = "link_broken"
+POWER_OFF = "power_off"
+OVERRIDE_BY_HAND = "override_by_hand"
 CLOUD_LOST = "cloud_lost"
 PORT_BUSY = "port_busy"
 ADDRESS_GONE = "address_gone"
@@ -82,9 +86,33 @@ def follow_troubles(hass: HomeAssistant, coordinator: ChargerCoordinator, box: B
         }
         for trouble in Trouble:
             _keep(hass, f"{trouble}_{serial}", trouble, placeholders if trouble in box.troubles else None)
+        override = coordinator.data.override
+        cut_off = coordinator.data.local is False or box.mode is Mode.LEARNING
+        waits = override.on and not override.applied and cut_off
+        _keep(hass, f"{OVERRIDE_BY_HAND}_{serial}", OVERRIDE_BY_HAND, placeholders if waits else None)
 
     sync()
-    return box.listen(sync)
+    ends = (box.listen(sync), coordinator.async_add_listener(sync))
+
+    def end() -> None:
+        for each in ends:
+            each()
+
+    return end
+
+
+@callback
+def follow_power(hass: HomeAssistant, coordinator: ChargerCoordinator, cycle: PowerCycle) -> Callable[[], None]:
+    """Tell while a box that was switched off does not show to be on again; the answer ends it."""
+    serial = coordinator.identity.serial
+
+    @callback
+    def sync() -> None:
+        name = charger_name(hass, coordinator.config_entry, coordinator.identity)
+        _keep(hass, f"{POWER_OFF}_{serial}", POWER_OFF, {"charger": name} if cycle.stuck else None)
+
+    sync()
+    return cycle.listen(sync)
 
 
 @callback
@@ -136,7 +164,7 @@ def follow_group_members(hass: HomeAssistant, entry: ConfigEntry) -> Callable[[]
             for member in entry.data[CONF_MEMBERS]
             if (Maker(member["maker"]), member["serial"]) not in known
         }
-        delete_group_issues(hass, entry, but=missing)
+        _delete_member_issues(hass, entry, missing)
         for issue_id, placeholders in missing.items():
             _keep(hass, issue_id, GROUP_MEMBER_MISSING, placeholders)
 
@@ -145,7 +173,27 @@ def follow_group_members(hass: HomeAssistant, entry: ConfigEntry) -> Callable[[]
 
 
 @callback
-def delete_group_issues(hass: HomeAssistant, entry: ConfigEntry, but: Collection[str] = ()) -> None:
+def tell_stored_excess(hass: HomeAssistant, entry: ConfigEntry, excess: float, stored: str) -> None:
+    """Tell by how many amperes the members of a load group could exceed its limit when nobody answers them; 0: not."""
+    placeholders = {
+        "group": entry.title,
+        "limit": f"{entry.data[CONF_LIMIT]:g}",
+        "excess": f"{excess:g}",
+        "stored": stored,
+    }
+    issue_id = f"{STORED_ABOVE_GROUP}_{entry.entry_id}"
+    _keep(hass, issue_id, STORED_ABOVE_GROUP, placeholders if excess > 0 else None)
+
+
+@callback
+def delete_group_issues(hass: HomeAssistant, entry: ConfigEntry) -> None:
+    """Delete what is said of a load group and its members: it is not in force."""
+    tell_stored_excess(hass, entry, 0.0, "")
+    _delete_member_issues(hass, entry, ())
+
+
+@callback
+def _delete_member_issues(hass: HomeAssistant, entry: ConfigEntry, but: Collection[str]) -> None:
     """Delete what is said of members of a load group, apart from the issues in `but`."""
     prefix = _member_issue_id(entry, "")
     for domain, issue_id in list(ir.async_get(hass).issues):
@@ -207,7 +255,8 @@ def delete_issues(hass: HomeAssistant, entry: ConfigEntry, serials: Iterable[str
             ir.async_delete_issue(hass, DOMAIN, _issue_id(problem, serial))
         for trouble in Trouble:
             ir.async_delete_issue(hass, DOMAIN, f"{trouble}_{serial}")
-        ir.async_delete_issue(hass, DOMAIN, f"{LINK_BROKEN}_{serial}")
+        for key in (LINK_BROKEN, POWER_OFF, OVERRIDE_BY_HAND):
+            ir.async_delete_issue(hass, DOMAIN, f"{key}_{serial}")
     if entry.disabled_by is not None or hass.config_entries.async_get_entry(entry.entry_id) is None:
         tell_deafness(hass, entry, None)
         follow_token(hass, entry, None)

@@ -1,4 +1,4 @@
-"""Actions: restart with an answer what became of it, the time-of-use override with its end, the report of outages."""
+"""Actions: restart with an answer, the time-of-use override with its end, reports of outages and of energy."""
 
 from datetime import datetime
 from typing import Any, cast
@@ -14,9 +14,10 @@ from homeassistant.util.json import JsonValueType
 import voluptuous as vol
 
 from .button import RestartButton
-from .const import CONF_KIND, DOMAIN, KIND_WALLBOX_ACCOUNT
+from .const import CONF_KIND, DOMAIN, KIND_JUICEBOX, KIND_WALLBOX_ACCOUNT
 from .coordinator import ChargeKeeperConfigEntry
 from .core.journal import Until
+from .juicebox_entry import quarter_hours
 from .outages import outage_report
 from .registry import get_registry
 from .switch import OverrideSwitch, SwitchFeature
@@ -24,6 +25,7 @@ from .switch import OverrideSwitch, SwitchFeature
 SERVICE_RESTART = "restart"
 SERVICE_SET_TOU_OVERRIDE = "set_tou_override"
 SERVICE_OUTAGE_REPORT = "outage_report"
+SERVICE_QUARTER_HOURS = "quarter_hours"
 
 ATTR_ENABLED = "enabled"
 ATTR_UNTIL = "until"
@@ -60,9 +62,10 @@ def async_setup_services(hass: HomeAssistant) -> None:
         schema=OVERRIDE_SCHEMA,
         func=_set_tou_override,
     )
-    hass.services.async_register(
-        DOMAIN, SERVICE_OUTAGE_REPORT, _outage_report, schema=REPORT_SCHEMA, supports_response=SupportsResponse.ONLY
-    )
+    for name, report in ((SERVICE_OUTAGE_REPORT, _outage_report), (SERVICE_QUARTER_HOURS, _quarter_hours)):
+        hass.services.async_register(
+            DOMAIN, name, report, schema=REPORT_SCHEMA, supports_response=SupportsResponse.ONLY
+        )
 
 
 async def _restart(button: RestartButton, call: ServiceCall) -> ServiceResponse:
@@ -85,17 +88,29 @@ async def _set_tou_override(switch: OverrideSwitch, call: ServiceCall) -> None:
 
 async def _outage_report(call: ServiceCall) -> ServiceResponse:
     """The outages of one account; without naming it, of the only one."""
+    entry = _entry_of(call, KIND_WALLBOX_ACCOUNT, "no_account")
+    return {"outages": cast("JsonValueType", outage_report(call.hass, entry))}
+
+
+async def _quarter_hours(call: ServiceCall) -> ServiceResponse:
+    """What the JuiceBoxes told of each quarter hour of their last day."""
+    entry = _entry_of(call, KIND_JUICEBOX, "no_boxes")
+    return {"chargers": cast("JsonValueType", quarter_hours(call.hass, entry))}
+
+
+def _entry_of(call: ServiceCall, kind: str, otherwise: str) -> ChargeKeeperConfigEntry:
+    """The entry of this kind that a call names, or the only one. Raises ServiceValidationError."""
     loaded: list[ChargeKeeperConfigEntry] = call.hass.config_entries.async_loaded_entries(DOMAIN)
-    accounts = [entry.entry_id for entry in loaded if entry.data[CONF_KIND] == KIND_WALLBOX_ACCOUNT]
-    entry_id = call.data.get(ATTR_CONFIG_ENTRY_ID, accounts[0] if len(accounts) == 1 else None)
+    fitting = [entry.entry_id for entry in loaded if entry.data[CONF_KIND] == kind]
+    entry_id = call.data.get(ATTR_CONFIG_ENTRY_ID, fitting[0] if len(fitting) == 1 else None)
     entry: ChargeKeeperConfigEntry = async_get_config_entry(call.hass, DOMAIN, entry_id)
-    if entry.data[CONF_KIND] != KIND_WALLBOX_ACCOUNT:
+    if entry.data[CONF_KIND] != kind:
         raise ServiceValidationError(
             translation_domain=DOMAIN,
-            translation_key="no_account",
+            translation_key=otherwise,
             translation_placeholders={"entry": entry.title},
         )
-    return {"outages": cast("JsonValueType", outage_report(call.hass, entry))}
+    return entry
 
 
 def _until_at(switch: OverrideSwitch, call: ServiceCall) -> datetime:

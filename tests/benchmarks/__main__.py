@@ -1,4 +1,4 @@
-"""Print every figure of the design; exit 1 where one is missed."""
+"""Print every figure of the design; exit 1 where a bound is broken. What falls short of the design is told too."""
 
 import asyncio
 import sys
@@ -9,13 +9,15 @@ from .bench_juicebox import measurements as juicebox_measurements
 
 
 async def _main() -> int:
-    missed = 0
+    missed = short = 0
     for measurements in (cloud_measurements, juicebox_measurements, home_assistant_measurements):
         for measurement in measurements():
             async for figure in measurement:
                 print(figure, flush=True)
                 missed += not figure.holds
-    print(f"{missed} figures missed" if missed else "all figures hold")
+                short += figure.holds and figure.falls_short
+    print(f"{missed} figures missed" if missed else "all figures hold", end="")
+    print(f", {short} short of the design" if short else "")
     return 1 if missed else 0
 
 

@@ -23,8 +23,8 @@ FUZZED = 1_000_000
 BOXES, FOREIGN_PER_SECOND, FLOOD_SECONDS = 50, 2_000, 6
 HOURS, OUTAGE_EVERY = 1000, 9 * 3600.0
 EVERY = 0.5  # s between two statuses of a box here; a real one takes 10 to 30
-LITERAL_SHARE = 0.65
-"""The design asks for 0.2; 0.5 is what there is. Seven of our ten µs are the checksum, byte by byte: see `_hashed`."""
+LITERAL_SHARE, ASKED_SHARE = 0.65, 0.2
+"""0.5 is what there is. Seven of our ten µs are the checksum, byte by byte: see `_hashed`."""
 SLOWEST_READ = 71.0
 """µs: the only public tool for these boxes reads 14,000 statuses per second."""
 LINES = 300
@@ -46,7 +46,9 @@ async def decoding() -> AsyncIterator[Figure]:
         ours.append(_seconds(parse, lines))
         literal.append(_seconds(read_literally, lines))
     best, other = min(ours), min(literal)
-    yield Figure("status decoded, as a share of byte for byte by the formulas", best / other, LITERAL_SHARE, "")
+    yield Figure(
+        "status decoded, as a share of byte for byte by the formulas", best / other, LITERAL_SHARE, "", ASKED_SHARE
+    )
     yield Figure("status decoded, values and checksum", best / LINES * 1e6, SLOWEST_READ, "µs")
     giant = S1[:-5].ljust(65_507, b"1")
     took = min(_once(giant) for _ in range(ROUNDS))

@@ -9,8 +9,6 @@ import pytest
 
 from tests.browser.harness import CHROMIUM, Demo, chromium, developed
 
-FACTOR = 40.0
-
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
@@ -25,12 +23,12 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def demo(browser: Browser, socket_enabled: None, tmp_path: Path) -> AsyncIterator[Demo]:
-    async with developed(tmp_path / "develop", factor=FACTOR) as running:
+    async with developed(tmp_path / "develop") as running:
         yield running
 
 
 @pytest.fixture
 async def linked_demo(browser: Browser, socket_enabled: None, tmp_path: Path) -> AsyncIterator[Demo]:
     """The demo in which one charger has a local path."""
-    async with developed(tmp_path / "develop", factor=FACTOR, linked=True) as running:
+    async with developed(tmp_path / "develop", linked=True) as running:
         yield running

@@ -9,7 +9,7 @@ import re
 import shutil
 import signal
 import socket
-from typing import Literal
+from typing import Any, Literal
 
 from playwright.async_api import Browser, Locator, Page, async_playwright, expect
 
@@ -27,6 +27,9 @@ ARGUMENTS = (
     "--disable-sync",
     "--no-first-run",
 )
+FACTOR = 40.0
+"""How much faster time runs in the demo than for the test."""
+SLACK = 10.0  # real seconds for two busy processors
 READY = "Ctrl-C stops everything"
 STARTING_TIME = 240.0  # real seconds; a slow machine sets up a Home Assistant in that
 STOPPING_TIME = 60.0
@@ -94,17 +97,17 @@ class Demo:
 
 
 @asynccontextmanager
-async def developed(directory: Path, *, factor: float, linked: bool = False) -> AsyncIterator[Demo]:
+async def developed(directory: Path, *, linked: bool = False) -> AsyncIterator[Demo]:
     """Run `scripts/develop` on free ports with its files in `directory`, until the block is left.
 
     Args:
         directory: for its files.
-        factor: how fast time runs.
         linked: whether a charger is given a local path.
     """
     ports = free_ports(3)
     options = dict(zip(("--port", "--control-port", "--cloud-port"), map(str, ports), strict=True))
-    options |= {"--factor": str(factor), "--directory": str(directory)}
+    options |= dict(zip(("--box-port", "--maker-port"), map(str, free_ports(2, socket.SOCK_DGRAM)), strict=True))
+    options |= {"--factor": str(FACTOR), "--directory": str(directory)}
     process = await asyncio.create_subprocess_exec(
         str(ROOT / "scripts" / "develop"),
         *(word for option in options.items() for word in option),
@@ -125,9 +128,14 @@ async def developed(directory: Path, *, factor: float, linked: bool = False) -> 
         demo.kill()
 
 
-def free_ports(number: int) -> list[int]:
+def within(seconds: float) -> float:
+    """Milliseconds of the test's time for seconds of the demo's."""
+    return (seconds / FACTOR + SLACK) * 1000
+
+
+def free_ports(number: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> list[int]:
     """Ports of the loopback interface on which nobody listens."""
-    probes = [socket.socket() for _ in range(number)]
+    probes = [socket.socket(type=kind) for _ in range(number)]
     for probe in probes:
         probe.bind(("127.0.0.1", 0))
     ports = [probe.getsockname()[1] for probe in probes]
@@ -155,6 +163,48 @@ async def new_page(
         viewport={"width": width, "height": height}, color_scheme=scheme, locale="en-GB", timezone_id="Europe/London"
     )
     return await context.new_page()
+
+
+async def change_world(page: Page, demo: Demo, path: str) -> None:
+    """Press a button of the page that breaks the world; `path` is its address."""
+    response = await page.request.post(demo.control + path, timeout=LOADING_TIME)
+    assert response.ok, await response.text()
+
+
+async def world_state(page: Page, demo: Demo) -> dict[str, Any]:
+    """The world as it is."""
+    response = await page.request.get(f"{demo.control}/state")
+    found: dict[str, Any] = await response.json()
+    return found
+
+
+WATCH = """async ([condition, milliseconds]) => {
+    const holds = new Function("world", `return ${condition};`);
+    const end = performance.now() + milliseconds;
+    for (;;) {
+        const world = await (await fetch("/state")).json();
+        if (holds(world)) return null;
+        if (performance.now() > end) return JSON.stringify(world);
+        await new Promise((next) => setTimeout(next, 100));
+    }
+}"""
+
+
+async def world_becomes(page: Page, condition: str, *, within_seconds: float) -> None:
+    """Wait until something holds in the world.
+
+    Playwright's own wait takes the promise of an asynchronous function for its answer, and does not wait at all.
+
+    Args:
+        page: one that shows the page which breaks the world.
+        condition: an expression of JavaScript over `world`, which is what `world_state` gives.
+        within_seconds: of the demo's time.
+
+    Raises:
+        AssertionError: it does not come to that; tells how the world is instead.
+    """
+    instead: str | None = await page.evaluate(WATCH, [condition, within(within_seconds)])
+    assert instead is None, f"never {condition}: {instead}"
 
 
 async def sign_in(page: Page, demo: Demo) -> None:

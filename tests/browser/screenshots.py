@@ -8,13 +8,24 @@ from tempfile import TemporaryDirectory
 
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser.harness import LOADING_TIME, ROOT, Demo, chromium, developed, new_page, section_of, sign_in, tile
+from tests.browser.harness import (
+    LOADING_TIME,
+    ROOT,
+    Demo,
+    change_world,
+    chromium,
+    developed,
+    new_page,
+    section_of,
+    sign_in,
+    tile,
+)
 
 IMAGES = ROOT / "docs" / "images"
-FACTOR = 40.0
 SETTLED = 60_000.0  # milliseconds until a change of the world is seen on the dashboard
 WIDE = (1500, 860)
 NARROW = (360, 800)
+BOX_HEIGHT = 1275
 ADD_ACCOUNT = "/config/integrations/dashboard/add?domain=chargekeeper"
 
 
@@ -63,19 +74,39 @@ async def outage(browser: Browser, demo: Demo) -> None:
     """The dashboard when the cloud has been lost for a while."""
     page = await new_page(browser, width=WIDE[0], height=WIDE[1])
     await sign_in(page, demo)
-    response = await page.request.post(f"{demo.control}/cloud/down")
-    assert response.ok
+    await change_world(page, demo, "/cloud/down")
     await see(page, "Available", "Waiting for schedule", "Unknown")
     await save(page, "outage")
+    await page.context.close()
+
+
+async def box(browser: Browser, demo: Demo) -> None:
+    """The page of a JuiceBox that charges by an override, after its maker's server is gone."""
+    page = await new_page(browser, width=WIDE[0], height=BOX_HEIGHT)
+    await sign_in(page, demo)
+    await page.goto(f"{demo.url}/lovelace/juiceboxes")
+    workshop = section_of(page, "Workshop")
+    await change_world(page, demo, "/maker/down")
+    await expect(tile(workshop, "Last change")).to_contain_text("Taken over", timeout=SETTLED)
+    await tile(workshop, "Charge now").get_by_role("switch").click()
+    await expect(tile(workshop, "Status")).to_contain_text("Charging", timeout=SETTLED)
+    device = await page.evaluate(
+        """() => Object.values(document.querySelector("home-assistant").hass.devices)
+            .find((device) => device.name === "Workshop").id"""
+    )
+    await page.goto(f"{demo.url}/config/devices/device/{device}")
+    for text in ("Session energy", "Taken over locally"):
+        await expect(page.get_by_text(text).first).to_be_visible(timeout=LOADING_TIME)
+    await save(page, "juicebox")
     await page.context.close()
 
 
 async def take(names: Sequence[str]) -> None:
     """Take the pictures of these parts, or all."""
     IMAGES.mkdir(parents=True, exist_ok=True)
-    parts = {"dashboard": dashboards, "account": account_form, "outage": outage}
+    parts = {"dashboard": dashboards, "account": account_form, "outage": outage, "juicebox": box}
     with TemporaryDirectory() as directory:
-        async with developed(Path(directory) / "develop", factor=FACTOR) as demo, chromium() as browser:
+        async with developed(Path(directory) / "develop") as demo, chromium() as browser:
             for name, part in parts.items():
                 if not names or name in names:
                     await part(browser, demo)

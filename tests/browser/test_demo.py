@@ -5,8 +5,7 @@ import re
 from playwright.async_api import Browser, Locator, Page, expect
 import pytest
 
-from tests.browser.conftest import FACTOR
-from tests.browser.harness import LOADING_TIME, Demo, new_page, section_of, sign_in, tile
+from tests.browser.harness import LOADING_TIME, Demo, change_world, new_page, section_of, sign_in, tile, within
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
@@ -17,13 +16,6 @@ RESTART_LIMIT = 600.0
 NOTICED = 45.0 + 120.0  # the next poll is up to 120 s away
 FAILBACK = 150.0
 READ_BACK = 120.0
-SLACK = 10.0  # real seconds for two busy processors
-
-
-def within(seconds: float) -> float:
-    """Milliseconds of the test's time for seconds of the demo's."""
-    return (seconds / FACTOR + SLACK) * 1000
-
 
 REFUSAL = "[homeassistant.components.websocket_api.http.connection]"
 """Home Assistant logs each action that it has refused to a user."""
@@ -49,8 +41,7 @@ class Dashboard:
         await expect(message).to_have_text(text, timeout=within(READ_BACK))
 
     async def change_the_world(self, path: str) -> None:
-        response = await self.page.request.post(self.demo.control + path)
-        assert response.ok, await response.text()
+        await change_world(self.page, self.demo, path)
 
 
 @pytest.mark.timeout(280)

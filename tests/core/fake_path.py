@@ -14,6 +14,8 @@ import logging
 from types import EllipsisType
 from typing import Any, Self, override
 
+import pytest
+
 from custom_components.chargekeeper.core import schedule
 from custom_components.chargekeeper.core.breaker import Breaker, Failure
 from custom_components.chargekeeper.core.keeper import Keeper, KeeperEvent, KeeperOptions
@@ -46,6 +48,7 @@ from custom_components.chargekeeper.core.model import (
     Window,
 )
 from custom_components.chargekeeper.core.paths import (
+    LOCAL_READ_BACK,
     ChargerError,
     ChargerPath,
     Command,
@@ -53,6 +56,7 @@ from custom_components.chargekeeper.core.paths import (
     NotApplicable,
     PathDown,
     PathListener,
+    PathsFailed,
     Presence,
     Restart,
     SetCharging,
@@ -60,6 +64,7 @@ from custom_components.chargekeeper.core.paths import (
     SetEcoMode,
     SetLock,
     SetOverride,
+    Setting,
     Word,
 )
 from tests.simulators.clock import VirtualClock
@@ -172,36 +177,19 @@ class FakeCharger:
             self.starts += 1
 
 
-class FakePath(ChargerPath):
-    """One way to the charger. It says nothing by itself: `tell` is an answer, `execute` and `check` do as scripted."""
+class ScriptedPath(ChargerPath):
+    """What every path of a test has in common: it is what the test has set, and tells its listeners of it."""
 
-    def __init__(self, charger: FakeCharger, *, source: Source = Source.CLOUD, log: list[object] | None = None) -> None:
-        self.charger = charger
+    def __init__(self, clock: VirtualClock, breaker: Breaker, who: Identity, source: Source) -> None:
         self.source = source
-        self.breaker = Breaker(charger.clock, lambda: 1.0)
+        self.breaker = breaker
         self.meters_lifetime = False
         self.frees_schedule = True
         self.read_back_delays: tuple[float, ...] = ()
-        self.who = WHO
+        self.who = who
         self.can = frozenset(Capability)
         self.is_gone = False
-        self.is_present: Presence | None = None
-        """What the presence reads, instead of what follows from the last answer."""
-        self.log: list[object] = [] if log is None else log
-        self.errors: deque[ChargerError] = deque()
-        """What the next commands raise, one each, before they reach the charger."""
-        self.lost_answers = 0
-        """How many commands reach the charger and have their answers lost."""
-        self.gate: asyncio.Event | None = None
-        """Holds every command until it is set."""
-        self.patience: list[float] = []
-        self.checks = 0
-        self.check_error: ChargerError | None = None
-        self.schedule_error: ChargerError | None = None
-        self.watchers = 0
-        self.acked_only = False
-        """Whether commands are acknowledged and never arrive."""
-        self._clock = charger.clock
+        self._clock = clock
         self._listeners: list[PathListener] = []
         self._said: Word | None = None
         self._synced_at: float | None = None
@@ -217,18 +205,6 @@ class FakePath(ChargerPath):
     @override
     def capabilities(self) -> frozenset[Capability]:
         return self.can
-
-    @property
-    @override
-    def presence(self) -> Presence:
-        if self.is_present is not None:
-            return self.is_present
-        if self._said is None or self._synced_at is None:
-            return Presence.UNKNOWN
-        if self._said.status is Status.OFFLINE:
-            return Presence.OFFLINE
-        fresh = self._synced_at + LIVE_SECONDS > self._clock.monotonic()
-        return Presence.ONLINE if fresh else Presence.UNKNOWN
 
     @property
     @override
@@ -259,6 +235,53 @@ class FakePath(ChargerPath):
     def listen(self, listener: PathListener) -> Callable[[], None]:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
+
+    def answer(self, readings: Readings) -> None:
+        """An answer comes with these readings."""
+        self._contact = self._clock.now()
+        for listener in tuple(self._listeners):
+            listener.path_read(self, readings)
+
+    def changed(self) -> None:
+        """Tell of a change of what this path is."""
+        for listener in tuple(self._listeners):
+            listener.path_changed(self)
+
+
+class FakePath(ScriptedPath):
+    """One way to the charger. It says nothing by itself: `tell` is an answer, `execute` and `check` do as scripted."""
+
+    def __init__(self, charger: FakeCharger, *, source: Source = Source.CLOUD, log: list[object] | None = None) -> None:
+        super().__init__(charger.clock, Breaker(charger.clock, lambda: 1.0), WHO, source)
+        self.charger = charger
+        self.is_present: Presence | None = None
+        """What the presence reads, instead of what follows from the last answer."""
+        self.log: list[object] = [] if log is None else log
+        self.errors: deque[ChargerError] = deque()
+        """What the next commands raise, one each, before they reach the charger."""
+        self.lost_answers = 0
+        """How many commands reach the charger and have their answers lost."""
+        self.gate: asyncio.Event | None = None
+        """Holds every command until it is set."""
+        self.patience: list[float] = []
+        self.checks = 0
+        self.check_error: ChargerError | None = None
+        self.schedule_error: ChargerError | None = None
+        self.watchers = 0
+        self.acked_only = False
+        """Whether commands are acknowledged and never arrive."""
+
+    @property
+    @override
+    def presence(self) -> Presence:
+        if self.is_present is not None:
+            return self.is_present
+        if self._said is None or self._synced_at is None:
+            return Presence.UNKNOWN
+        if self._said.status is Status.OFFLINE:
+            return Presence.OFFLINE
+        fresh = self._synced_at + LIVE_SECONDS > self._clock.monotonic()
+        return Presence.ONLINE if fresh else Presence.UNKNOWN
 
     @override
     async def execute(self, command: Command, *, patience: float) -> None:
@@ -338,12 +361,6 @@ class FakePath(ChargerPath):
             found.put(prop, Reading(value, self.source, self._clock.now(), now - ago, age))
         return found
 
-    def answer(self, readings: Readings) -> None:
-        """An answer comes with these readings."""
-        self._contact = self._clock.now()
-        for listener in list(self._listeners):
-            listener.path_read(self, readings)
-
     def tell(self, status: Status | EllipsisType | None = ..., *, synced_ago: float | None = 0.0) -> None:
         """An answer shows the charger as it is, or with another status.
 
@@ -387,11 +404,6 @@ class FakePath(ChargerPath):
         await self._clock.advance(20)
         self.breaker.bad(Failure.OTHER)
         await self._clock.settle()
-
-    def changed(self) -> None:
-        """Tell of a change of what this path is."""
-        for listener in list(self._listeners):
-            listener.path_changed(self)
 
 
 COMMANDS = (SetCurrent, SetCharging, SetOverride, SetLock, SetEcoMode, Restart, Install)
@@ -512,6 +524,17 @@ class Bench:
         path.tell()
         await self.clock.settle()
         return path
+
+    async def give_up(self, setting: Setting) -> FakePath:
+        """No answer to a setting comes from the cloud, which is lost then, nor from a local path; that path."""
+        local = await self.add(Source.LINKED)
+        local.read_back_delays = LOCAL_READ_BACK
+        for path in (self.cloud, local):
+            path.errors.append(PathDown("timeout"))
+        with pytest.raises(PathsFailed):
+            await self.keeper.command(setting)
+        await self.cloud.lose()
+        return local
 
     @property
     def snapshot(self) -> Snapshot:

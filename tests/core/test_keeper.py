@@ -941,13 +941,7 @@ async def test_a_local_path_is_looked_at_until_the_effect_shows(bench: Bench) ->
 
 async def late_effect(bench: Bench) -> FakePath:
     """The cloud's answer to 20 A is lost, a local path carries 12 A, and then the cloud's 20 A arrive."""
-    local = await bench.add(Source.BLUETOOTH)
-    local.read_back_delays = LOCAL_READ_BACK
-    bench.cloud.errors.append(PathDown("timeout"))
-    local.errors.append(PathDown("timeout"))
-    with pytest.raises(PathsFailed):
-        await bench.keeper.command(SetCurrent(20))
-    await bench.cloud.lose()
+    local = await bench.give_up(SetCurrent(20))
     assert await bench.keeper.command(SetCurrent(12)) is Outcome.ACCEPTED
     await bench.clock.advance(3)
     assert outcomes(bench)[-1] is Outcome.VERIFIED

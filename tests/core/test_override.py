@@ -55,6 +55,12 @@ async def bench() -> Bench:
     return bench
 
 
+async def lose_power(bench: Bench) -> None:
+    """The charger is seen to be away, and comes back without what it was told."""
+    await bench.tell(Status.OFFLINE)
+    bench.charger.power_cycle()
+
+
 async def switch_on(bench: Bench) -> None:
     """On, carried out and seen."""
     assert await bench.keeper.set_override(True) is Outcome.ACCEPTED
@@ -232,6 +238,31 @@ async def test_a_pause_that_ended_an_override_is_lifted_when_the_cloud_is_back(b
     await bench.poll(2)
     assert bench.sent[sent:] == [SetOverride(on=False)]
     assert bench.charger.status() is Status.WAITING_SCHEDULE
+    assert bench.intent is None
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_pause_that_ended_an_override_waits_for_a_path_that_can_lift_it(bench: Bench, restarted: bool) -> None:
+    local = await ended_over_a_switch(bench)
+    commands = len(local.commands)
+    local.is_present = Presence.OFFLINE
+    local.changed()
+    if restarted:
+        await bench.restart_home_assistant(tell=False)
+        bench.keeper.add_path(local)
+        bench.cloud.check_error = NoConnection("unreachable")
+        await bench.cloud.lose()
+    while not bench.charger.in_window:
+        await bench.clock.advance(600)
+    local.changed()
+    await bench.clock.settle()
+    assert len(local.commands) == commands
+    assert bench.charger.manual is Manual.PAUSE
+    local.is_present = None
+    await bench.tell(path=local)
+    assert bench.charger.status() is Status.CHARGING
+    await bench.clock.advance(60)
+    await bench.tell(path=local)
     assert bench.intent is None
 
 
@@ -1078,12 +1109,10 @@ async def test_where_no_path_reads_the_schedule_asking_in_vain_is_the_end(bench:
 async def test_dropped_again_and_again_it_is_given_up_after_three_times(bench: Bench) -> None:
     await switch_on(bench)
     for _ in range(2):
-        await bench.tell(Status.OFFLINE)
-        bench.charger.power_cycle()
+        await lose_power(bench)
         await bench.poll(5)
         assert bench.snapshot.override == HELD
-    await bench.tell(Status.OFFLINE)
-    bench.charger.power_cycle()
+    await lose_power(bench)
     await bench.poll(2)
     assert bench.sent == [ON] * 3
     assert bench.reasons == ["failed"]
@@ -1093,8 +1122,7 @@ async def test_dropped_again_and_again_it_is_given_up_after_three_times(bench: B
 async def test_automatic_starts_are_five_minutes_apart(bench: Bench) -> None:
     await switch_on(bench)
     for _ in range(2):
-        await bench.tell(Status.OFFLINE)
-        bench.charger.power_cycle()
+        await lose_power(bench)
         await bench.tell()
     assert bench.sent == [ON, ON]
     assert bench.snapshot.override == HELD
@@ -1107,8 +1135,7 @@ async def test_automatic_starts_are_five_minutes_apart(bench: Bench) -> None:
 async def test_a_user_who_insists_does_not_wait_for_that(bench: Bench) -> None:
     await switch_on(bench)
     for _ in range(2):
-        await bench.tell(Status.OFFLINE)
-        bench.charger.power_cycle()
+        await lose_power(bench)
         await bench.tell()
     await bench.poll()
     assert bench.sent == [ON, ON]
@@ -1119,8 +1146,7 @@ async def test_a_user_who_insists_does_not_wait_for_that(bench: Bench) -> None:
 async def test_a_new_wish_counts_anew(bench: Bench) -> None:
     await switch_on(bench)
     for _ in range(2):
-        await bench.tell(Status.OFFLINE)
-        bench.charger.power_cycle()
+        await lose_power(bench)
         await bench.poll(2)
     await bench.cloud.lose()
     await bench.keeper.set_override(False)

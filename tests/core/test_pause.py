@@ -13,7 +13,6 @@ from custom_components.chargekeeper.core.paths import (
     NotSaved,
     PathBusy,
     PathDown,
-    PathsFailed,
     Presence,
     SetCharging,
     SetOverride,
@@ -330,13 +329,7 @@ async def test_a_start_of_ours_that_arrives_late_does_not_end_it(bench: Bench) -
 
 async def late_start(bench: Bench) -> FakePath:
     """A start gets lost in the cloud, and the user pauses over a local path instead."""
-    local = await bench.add(Source.LINKED)
-    local.read_back_delays = LOCAL_READ_BACK
-    bench.cloud.errors.append(PathDown("timeout"))
-    local.errors.append(PathDown("linked_unavailable"))
-    with pytest.raises(PathsFailed):
-        await bench.keeper.command(ON)
-    await bench.cloud.lose()
+    local = await bench.give_up(ON)
     local.tell()
     assert await bench.keeper.command(OFF) is Outcome.ACCEPTED
     await bench.clock.advance(30)

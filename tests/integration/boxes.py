@@ -56,7 +56,9 @@ class BoxHouse:
         assert self.registry.boxes is not None
         return self.registry.boxes.server.boxes[serial]
 
-    def power_up(self, serial: str = FIRST, *, plugged: bool = True, wire: Wire = Wire.V09U) -> JuiceBox:
+    def power_up(
+        self, serial: str = FIRST, *, plugged: bool = True, wire: Wire = Wire.V09U, stored: int = 16
+    ) -> JuiceBox:
         """A box begins to report, to the first port."""
         host = f"127.0.0.{len(self.sims) + 2}"
         sim = JuiceBox(
@@ -65,7 +67,7 @@ class BoxHouse:
             server=(ADDRESS, self.ports[0]),
             host=host,
             wire=wire,
-            stored=16,
+            stored=stored,
             circuit=self.circuit,
         )
         self.sims[serial] = sim
@@ -176,6 +178,13 @@ class BoxHouse:
         await self.clock.advance_until(task.done, within=120)
         await task
         await self.hass.async_block_till_done()
+
+    async def quarter_hours(self, **data: object) -> Any:
+        """What the action answers."""
+        answer: Any = await self.hass.services.async_call(
+            DOMAIN, "quarter_hours", data, blocking=True, return_response=True
+        )
+        return answer["chargers"]
 
     def issues(self) -> set[str]:
         """The keys of the repairs that are shown."""

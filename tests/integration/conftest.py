@@ -28,6 +28,8 @@ from tests.simulators.world import World, demo_world
 
 EMAIL, PASSWORD = "owner@example.org", "correct horse"
 FREE, WAITING, CHARGING = "700101", "700102", "700103"
+DROPPED = "are missing or not currently available"
+"""What Home Assistant logs, and tells nobody else, of a call that it does not make."""
 UNWANTED = ("deprecated", "will stop working", "blocking call", "Detected ", "Traceback")
 
 
@@ -47,10 +49,11 @@ def expected_errors() -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _clean_log(caplog: pytest.LogCaptureFixture, expected_errors: list[str]) -> Iterator[None]:
-    """No deprecation, blocking call, error or traceback of ours in the log."""
+    """No deprecation, blocking call, error or traceback of ours in the log, and no call that was dropped."""
     yield
     for record in caplog.get_records("call"):
         text = record.getMessage()
+        assert DROPPED not in text
         if not record.name.startswith("custom_components.chargekeeper") and "chargekeeper" not in text:
             continue
         if any(part in text for part in expected_errors):

@@ -59,7 +59,6 @@ from custom_components.chargekeeper.core.model import (
 )
 from custom_components.chargekeeper.core.paths import (
     ChargerError,
-    ChargerPath,
     Command,
     PathListener,
     Presence,
@@ -67,6 +66,7 @@ from custom_components.chargekeeper.core.paths import (
 )
 from custom_components.chargekeeper.registry import REGISTRY, Registry
 from custom_components.chargekeeper.wallbox.account import AccountSnapshot, WallboxAccount
+from tests.core.fake_path import ScriptedPath
 from tests.simulators.clock import VirtualClock
 
 USER = "0b6f1c1e-0000-4000-8000-000000000001"
@@ -130,29 +130,17 @@ EVERYTHING: Values = {
 """All that any charger can show."""
 
 
-class FakePath(ChargerPath):
+class FakePath(ScriptedPath):
     """A path that shows what the test says and notes what it is asked to do."""
 
     def __init__(self, clock: VirtualClock, breaker: Breaker, identity: Identity, source: Source) -> None:
-        self.source = source
-        self.breaker = breaker
+        super().__init__(clock, breaker, identity, source)
         self.meters_lifetime = True
-        self.frees_schedule = True
-        self.read_back_delays: tuple[float, ...] = ()
         self.executed: list[Command] = []
         self.refusal: ChargerError | None = None
-        self.can = ALL
         self.is_present = Presence.UNKNOWN
-        self.is_gone = False
         self.schedule: Schedule = ()
-        self._clock = clock
-        self._identity = identity
-        self._listeners: list[PathListener] = []
-        self._said: Word | None = None
         self._shown = Readings()
-        self._asked_at: float | None = None
-        self._synced_at: float | None = None
-        self._contact: datetime | None = None
 
     def show(self, values: Values) -> None:
         """The charger shows these values now."""
@@ -162,76 +150,35 @@ class FakePath(ChargerPath):
             self._shown.put(prop, Reading(value, self.source, wall, now, age))
         self._said = Word(self._shown.value(STATUS), self._shown.value(CAR_CONNECTED))
         self.is_present = Presence.OFFLINE if self._said.status is Status.OFFLINE else Presence.ONLINE
-        self._asked_at, self._contact = now, wall
+        self._asked_at = now
         if self.is_present is Presence.ONLINE:
             self._synced_at = now
         readings = Readings()
         for prop in values:
             readings.put(prop, cast("Reading[Any]", self._shown.get(prop)))
-        for listener in tuple(self._listeners):
-            listener.path_read(self, readings)
+        self.answer(readings)
 
     def touch(self) -> None:
         """The far end answers, with nothing new."""
         self._contact = self._clock.now()
         self.changed()
 
-    def changed(self) -> None:
-        """Tell that something about the path changed."""
-        for listener in tuple(self._listeners):
-            listener.path_changed(self)
-
     def rename(self, **changes: Any) -> None:
         """The charger says something else of itself."""
-        self._identity = replace(self._identity, **changes)
+        self.who = replace(self.who, **changes)
         self.changed()
-
-    @property
-    @override
-    def identity(self) -> Identity:
-        return self._identity
-
-    @property
-    @override
-    def capabilities(self) -> frozenset[Capability]:
-        return self.can
 
     @property
     @override
     def presence(self) -> Presence:
         return self.is_present
 
-    @property
-    @override
-    def gone(self) -> bool:
-        return self.is_gone
-
-    @property
-    @override
-    def said(self) -> Word | None:
-        return self._said
-
-    @property
-    @override
-    def synced_at(self) -> float | None:
-        return self._synced_at
-
-    @property
-    @override
-    def asked_at(self) -> float | None:
-        return self._asked_at
-
-    @property
-    @override
-    def last_contact(self) -> datetime | None:
-        return self._contact
-
     @override
     def listen(self, listener: PathListener) -> Callable[[], None]:
-        self._listeners.append(listener)
+        end = super().listen(listener)
         if self._said is not None:
             listener.path_read(self, self._shown.copy())
-        return lambda: self._listeners.remove(listener)
+        return end
 
     @override
     async def execute(self, command: Command, *, patience: float) -> None:

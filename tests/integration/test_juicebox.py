@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from homeassistant.config_entries import ConfigEntryDisabler
 from homeassistant.const import STATE_UNAVAILABLE, STATE_UNKNOWN
-from homeassistant.exceptions import HomeAssistantError
-from homeassistant.helpers import device_registry as dr, entity_registry as er
+from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
+from homeassistant.helpers import device_registry as dr, entity_registry as er, issue_registry as ir
 import pytest
 
 from custom_components.chargekeeper import async_remove_config_entry_device, async_unload_entry
@@ -116,6 +116,24 @@ async def test_current_pause_and_override_without_a_server(box_house: BoxHouse) 
         await box_house.call("number", "set_value", "charging_current", value=40)
     await box_house.call("switch", "turn_off", "tou_override")
     await box_house.pass_time(400)
+    assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0)
+
+
+async def test_an_override_holds_over_both_modes_also_where_nothing_had_to_be_sent_for_it(box_house: BoxHouse) -> None:
+    sim = await with_server(box_house, **NIGHT)
+    await box_house.pass_time(61)
+    assert (box_house.box().mode, sim.amperes) == (Mode.RELAY, 16)
+    await box_house.call("switch", "turn_on", "tou_override")
+    await box_house.pass_time(31)
+    assert box_house.state("switch", "tou_override").attributes["applied"] is True
+    for trouble, mode in ((ServerTrouble.HANG, Mode.KEEP), (ServerTrouble.NONE, Mode.RELAY)) * 2:
+        await box_house.maker.set_trouble(trouble)
+        await box_house.pass_time(900)
+        assert (box_house.box().mode, sim.amperes) == (mode, 16)
+        assert box_house.state("switch", "tou_override").state == "on"
+    await box_house.maker.set_trouble(ServerTrouble.HANG)
+    await box_house.call("switch", "turn_off", "tou_override")
+    await box_house.pass_time(900)
     assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0)
 
 
@@ -348,6 +366,118 @@ async def test_a_load_group_binds_a_box_through_reloads(box_house: BoxHouse) -> 
     assert box_house.box().share is None
 
 
+async def test_what_boxes_of_a_load_group_have_stored_is_held_against_its_limit(box_house: BoxHouse) -> None:
+    await alone(box_house)
+    group = await box_house.add_group(12, FIRST)
+    await box_house.pass_time(31)
+    assert box_house.issues() == {"stored_above_group"}
+    issue = ir.async_get(box_house.hass).async_get_issue(DOMAIN, f"stored_above_group_{group.entry_id}")
+    assert issue is not None
+    assert issue.translation_placeholders == {
+        "group": "Circuit",
+        "limit": "12",
+        "excess": "4",
+        "stored": "Garage 16 A",
+    }
+    for entry in (box_house.entry, group):
+        await box_house.hass.config_entries.async_reload(entry.entry_id)
+        await box_house.pass_time(1)
+        assert box_house.issues() == {"stored_above_group"}, "it is known as last seen"
+    box_house.box().change_offline(12)
+    await box_house.pass_time(31)
+    assert box_house.issues() == set()
+    assert box_house.sims[FIRST].stored == 12
+
+
+async def test_a_group_that_is_not_in_force_is_held_to_nothing(box_house: BoxHouse) -> None:
+    await alone(box_house)
+    group = await box_house.add_group(12, FIRST)
+    await box_house.pass_time(31)
+    entries = box_house.hass.config_entries
+    await entries.async_set_disabled_by(group.entry_id, ConfigEntryDisabler.USER)
+    assert box_house.issues() == set()
+    await entries.async_set_disabled_by(group.entry_id, None)
+    await box_house.pass_time(1)
+    assert box_house.issues() == {"stored_above_group"}
+    await entries.async_remove(group.entry_id)
+    assert box_house.issues() == set()
+
+
+async def test_a_stored_limit_above_the_wire_rating_or_of_nothing_is_told(box_house: BoxHouse) -> None:
+    await alone(box_house, wire_rating=12)
+    assert box_house.issues() == {"offline_above_wire"}
+    box_house.box().change_offline(12)
+    await box_house.pass_time(31)
+    assert box_house.issues() == set()
+    sim = box_house.power_up(SECOND, stored=0)
+    await box_house.pass_time(61)
+    [offer] = box_house.offers()
+    form = await box_house.submit(offer)
+    await box_house.submit(form, {"name": "Yard", "wire_rating": 24, "in_maker_load_group": False})
+    await box_house.pass_time(430)
+    assert (box_house.issues(), sim.amperes) == ({"stored_zero"}, 0)
+    box_house.box(SECOND).confirm_offline(16)
+    await box_house.pass_time(61)
+    assert (box_house.issues(), sim.stored, sim.amperes) == (set(), 16, 16)
+
+
+async def read_only(box_house: BoxHouse, *, on: bool = True) -> None:
+    """The user sets the option."""
+    options = box_house.hass.config_entries.options
+    form: Any = await options.async_init(box_house.entry.entry_id)
+    assert form["step_id"] == "boxes"
+    entered = {"read_only": on, "restart_while_charging": False}
+    result = await options.async_configure(form["flow_id"], entered)
+    assert result["type"] == "create_entry"
+    await box_house.clock.advance(80)  # the end of an override waits for a status
+    await box_house.hass.async_block_till_done()
+
+
+async def test_a_box_that_is_only_looked_at_goes_on_as_it_was_told(box_house: BoxHouse) -> None:
+    sim = await alone(box_house, **NIGHT)
+    await box_house.pass_time(400)
+    await box_house.call("switch", "turn_on", "tou_override")
+    await box_house.pass_time(60)
+    assert sim.amperes == 16
+    await read_only(box_house)
+    assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0), "its override was ended first"
+    for platform, key in (("switch", "tou_override"), ("switch", "charging"), ("number", "charging_current")):
+        assert box_house.entity_id(platform, key) is None
+    await box_house.pass_time(3 * 3600)
+    assert (sim.amperes, sim.fallbacks) == (0, 0)
+    assert {taken.command.online for taken in list(sim.commands)[-100:]} == {0}
+    menu = await box_house.begin_subentry(FIRST)
+    form = await box_house.submit_subentry(menu, {"next_step_id": "offline_current"})
+    form = await box_house.submit_subentry(form, {"amps": 20, "accept": True})
+    assert form["errors"] == {"base": "read_only"}
+    await read_only(box_house, on=False)
+    await box_house.call("switch", "turn_on", "tou_override")
+    await box_house.pass_time(60)
+    assert sim.amperes == 16
+
+
+async def test_a_server_commands_a_box_that_is_only_looked_at(box_house: BoxHouse) -> None:
+    sim = await with_server(box_house)
+    await box_house.call("number", "set_value", "charging_current", value=10)
+    await box_house.pass_time(60)
+    assert sim.amperes == 10
+    await read_only(box_house)
+    assert (sim.amperes, box_house.box().mode) == (16, Mode.RELAY)
+
+
+async def test_a_box_that_is_not_heard_does_not_keep_the_option_from_being_set(box_house: BoxHouse) -> None:
+    sim = await alone(box_house, **NIGHT)
+    await box_house.pass_time(400)
+    await box_house.call("switch", "turn_on", "tou_override")
+    sim.wifi = False
+    await box_house.pass_time(1)
+    await read_only(box_house)
+    assert box_house.entity_id("switch", "tou_override") is None
+    sim.wifi = True
+    await box_house.pass_time(400)
+    assert box_house.value("status") != "offline"
+
+
 async def test_two_boxes_of_a_load_group_never_draw_more_than_its_limit(box_house: BoxHouse) -> None:
     await with_server(box_house)
     box_house.power_up(SECOND)
@@ -428,3 +558,34 @@ async def test_two_boxes_share_one_listener(box_house: BoxHouse) -> None:
     await box_house.pass_time(31)
     assert box_house.value("status", SECOND) == "charging"
     assert box_house.value("current", SECOND) == "10.0"
+
+
+async def test_the_energy_of_quarter_hours_outlasts_a_restart(
+    tmp_path: Path, virtual_clock: VirtualClock, socket_enabled: None
+) -> None:
+    machine = Machine(tmp_path)
+    house = BoxHouse(await machine.boot(RunClock(virtual_clock, ahead=0.0)), virtual_clock)
+    await house.add()
+    await house.pass_time(3 * 3600)
+    [before] = await house.quarter_hours()
+    assert before["charger"] == "Garage"
+    quarters = before["quarter_hours"]
+    assert [quarter["start"] for quarter in quarters] == sorted(quarter["start"] for quarter in quarters)
+    assert {quarter["day"] for quarter in quarters} == {"today"}, "it knows nothing from before its clock was set"
+    full = [quarter["energy"] for quarter in quarters if quarter["complete"]]
+    assert len(full) >= 9
+    assert full[-1] == pytest.approx(house.sims[FIRST].watts / 4, rel=0.05)
+    await machine.shut_down()
+    house.hass = await machine.boot(RunClock(virtual_clock, ahead=10_000.0))
+    [after] = await house.quarter_hours()
+    assert after == before
+    group = await house.add_group(40, FIRST)
+    with pytest.raises(ServiceValidationError) as refused:
+        await house.quarter_hours(config_entry_id=group.entry_id)
+    assert refused.value.translation_key == "no_boxes"
+    await house.pass_time(20 * 3600)
+    [late] = await house.quarter_hours(config_entry_id=house.entry.entry_id)
+    assert {quarter["day"] for quarter in late["quarter_hours"]} == {"today", "yesterday"}
+    assert len(late["quarter_hours"]) <= 96
+    await machine.shut_down()
+    house.sims[FIRST].stop()

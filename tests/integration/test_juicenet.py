@@ -73,7 +73,7 @@ def suggested(form: Mapping[str, Any]) -> dict[str, Any]:
 
 async def test_a_box_of_the_account_is_chosen_and_shown(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
     entry = await begin(box_house, server_url=juicenet.url, account_token=TOKEN)
-    assert set(entry.supported_subentry_types) == {"juicebox", "juicenet"}
+    assert set(entry.supported_subentry_types) == {"juicebox", "juicenet", "linked"}
     form = await flow(box_house)
     options = next(iter(form["data_schema"].schema.values())).config["options"]
     assert [option["value"] for option in options] == [FIRST, SECOND]
@@ -185,7 +185,7 @@ async def test_a_refused_token_is_a_repair_until_there_is_another(box_house: Box
     settings = box_house.listening(upstream={"port": 8042}, juicenet={})
     assert (await box_house.submit(form, settings))["reason"] == "reconfigure_successful"
     await box_house.pass_time(60)
-    assert (set(entry.supported_subentry_types), box_house.value("wire_rating")) == ({"juicebox"}, "24.0")
+    assert (set(entry.supported_subentry_types), box_house.value("wire_rating")) == ({"juicebox", "linked"}, "24.0")
     await box_house.hass.config.async_update(time_zone="Europe/Lisbon")
     found = await async_get_config_entry_diagnostics(box_house.hass, entry)
     assert found["boxes"][0]["juicenet"] is None
@@ -205,6 +205,19 @@ async def test_diagnostics_hold_neither_token_nor_box(box_house: BoxHouse, juice
     text = json.dumps([found, of_device])
     secrets = (TOKEN, juicenet.token(FIRST), FIRST, "Garage", "127.0.0")
     assert not any(secret in text for secret in secrets)
+
+
+async def test_nothing_is_linked_to_a_box_that_only_a_server_reaches(
+    box_house: BoxHouse, juicenet: JuiceNetCloud
+) -> None:
+    await add(box_house, juicenet)
+    handler, context = (box_house.entry.entry_id, "linked"), {"source": SOURCE_USER}
+    result = await box_house.hass.config_entries.subentries.async_init(handler, context=context)  # type: ignore[arg-type]
+    assert result["reason"] == "all_linked"
+    answer: Any = await box_house.hass.services.async_call(
+        DOMAIN, "quarter_hours", {}, blocking=True, return_response=True
+    )
+    assert answer == {"chargers": []}
 
 
 async def test_a_load_group_binds_the_end_of_a_pause(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:

@@ -29,6 +29,7 @@ from custom_components.chargekeeper.core.model import (
     Status,
 )
 from custom_components.chargekeeper.core.paths import (
+    Command,
     Install,
     NoConnection,
     Presence,
@@ -105,6 +106,19 @@ class Home(House):
         await self.cloud.set_fault(Fault.REFUSE)
         await self.pass_until_usable(False)
 
+    async def link_and_lose_cloud(self, *links: str) -> None:
+        """Link entities, all or some; then the cloud is lost, and what the link shows is of after that."""
+        await self.link(*links)
+        await self.lose_cloud()
+        self.local.report()
+
+    async def override_over_link(self) -> None:
+        """Have the override on, carried by the link in an outage and seen to be in effect."""
+        await self.link_and_lose_cloud()
+        await self.override()
+        self.local.report()
+        await self.pass_time(60)
+
     async def heal(self) -> None:
         """The cloud works again, and that is noticed and looked at."""
         await self.cloud.set_fault(Fault.NONE)
@@ -180,9 +194,7 @@ async def test_values_come_in_our_units_and_words(home: Home) -> None:
 
 
 async def test_i3_live_values_leave_15_minutes_after_the_last_report(home: Home) -> None:
-    await home.link()
-    await home.lose_cloud()
-    home.local.report()
+    await home.link_and_lose_cloud()
     await home.pass_time(10 * 60)
     home.local.report("power")
     await home.pass_time(5 * 60)
@@ -266,10 +278,56 @@ async def test_what_others_showed_is_not_taken_back(home: Home) -> None:
     assert home.state("binary_sensor", "cloud", WAITING).state == "on"
 
 
-async def test_i1_a_number_beyond_the_wire_rating_is_no_setting(home: Home) -> None:
-    await home.link()
-    await home.lose_cloud()
+async def test_i2_a_setting_that_the_link_does_not_show_any_more_stays_as_remembered(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await home.link_and_lose_cloud()
+    seen_at = home.clock.now()
+    assert home.state("number", "charging_current", WAITING).attributes["source"] == "linked"
+    await home.pass_time(60)
+    number = home.local.entities["current_number"]
+    with monkeypatch.context() as patched:
+        patched.setattr(type(number), "available", False)
+        home.local.report()
+        assert home.shown(CHARGING_CURRENT) == (32.0, Source.CACHE)
+        remembered = home.state("number", "charging_current", WAITING)
+        assert remembered.state == "32.0"
+        assert remembered.attributes["source"] == "cache"
+        assert remembered.attributes["since"] == seen_at.isoformat()
     home.local.report()
+    assert home.shown(CHARGING_CURRENT) == (32.0, Source.LINKED)
+
+
+async def test_i3_a_live_value_that_the_link_does_not_show_any_more_leaves_at_once(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await home.link_and_lose_cloud()
+    home.local.side.set_charging(on=True)
+    home.local.report()
+    assert home.state("sensor", "power", WAITING).state == "11040.0"
+    monkeypatch.setattr(type(home.local.entities["power"]), "available", False)
+    home.local.report()
+    assert home.shown(POWER) == (None, None)
+    assert home.state("sensor", "power", WAITING).state == "unavailable"
+    assert home.from_link(CURRENT) == 16.0, "that one is shown"
+    assert home.from_link(STATUS) is Status.CHARGING
+
+
+async def test_a_setting_that_the_cloud_showed_since_is_not_taken_back(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await home.link()
+    await home.pass_time(60)
+    home.world.charger(WAITING).max_charging_current = 20
+    await home.pass_time(30 * 60)
+    assert home.shown(CHARGING_CURRENT) == (20.0, Source.CLOUD)
+    monkeypatch.setattr(type(home.local.entities["current_number"]), "available", False)
+    home.local.report()
+    assert home.shown(CHARGING_CURRENT) == (20.0, Source.CLOUD)
+
+
+async def test_i1_a_number_beyond_the_wire_rating_is_no_setting(home: Home) -> None:
+    await home.link_and_lose_cloud()
     assert home.shown(CHARGING_CURRENT)[0] == 32
     number = home.local.entry("current_number").entity_id
     home.hass.states.async_set(number, "40000", {"unit_of_measurement": "mA"})
@@ -305,9 +363,7 @@ def test_words_are_compared_without_case_and_punctuation() -> None:
 
 
 async def test_without_a_status_the_power_tells_as_far_as_it_goes(home: Home) -> None:
-    await home.link("power", "charge_switch")
-    await home.lose_cloud()
-    home.local.report()
+    await home.link_and_lose_cloud("power", "charge_switch")
     assert home.from_link(STATUS) is Status.WAITING_SCHEDULE, "no power, switched off, outside the window"
     assert home.from_link(CAR_CONNECTED) is None, "that is not observed"
     assert home.from_link(PROBLEM) is None
@@ -322,9 +378,7 @@ async def test_without_a_status_the_power_tells_as_far_as_it_goes(home: Home) ->
 
 
 async def test_without_status_and_power_nothing_is_said_of_the_charger(home: Home) -> None:
-    await home.link("current", "current_number")
-    await home.lose_cloud()
-    home.local.report()
+    await home.link_and_lose_cloud("current", "current_number")
     assert home.from_link(STATUS) is None
     assert home.is_there
     assert home.path.asked_at is None
@@ -336,9 +390,7 @@ async def test_without_status_and_power_nothing_is_said_of_the_charger(home: Hom
 
 
 async def test_an_override_in_an_outage_goes_over_the_link_and_needs_no_cloud_afterwards(home: Home) -> None:
-    await home.link()
-    await home.lose_cloud()
-    home.local.report()
+    await home.link_and_lose_cloud()
     before = len(home.commands())
     await home.override()
     assert home.does() is State.CHARGING
@@ -356,12 +408,7 @@ async def test_an_override_in_an_outage_goes_over_the_link_and_needs_no_cloud_af
 
 
 async def test_a_charger_that_fell_back_meanwhile_is_told_once_by_the_cloud(home: Home) -> None:
-    await home.link()
-    await home.lose_cloud()
-    home.local.report()
-    await home.override()
-    home.local.report()
-    await home.pass_time(60)
+    await home.override_over_link()
     home.local.lose()
     home.world.charger(WAITING).power_cycle()
     await home.pass_time(10 * 60)
@@ -392,12 +439,7 @@ async def test_a_cloud_that_comes_back_with_an_old_word_does_not_end_the_overrid
 
 async def test_an_override_is_taken_back_over_the_link(home: Home, virtual_clock: VirtualClock) -> None:
     """A switch can only pause: when the window opens it is switched on again."""
-    await home.link()
-    await home.lose_cloud()
-    home.local.report()
-    await home.override()
-    home.local.report()
-    await home.pass_time(60)
+    await home.override_over_link()
     await home.override(on=False)
     assert home.does() is State.PAUSED, "outside the window: switched off"
     await home.report_for(5 * 60)
@@ -409,12 +451,7 @@ async def test_an_override_is_taken_back_over_the_link(home: Home, virtual_clock
 
 
 async def test_inside_the_window_taking_it_back_needs_nothing(home: Home, virtual_clock: VirtualClock) -> None:
-    await home.link()
-    await home.lose_cloud()
-    home.local.report()
-    await home.override()
-    home.local.report()
-    await home.pass_time(60)
+    await home.override_over_link()
     virtual_clock.jump(11 * 3600)  # 23:00: the window from 22:00 to 05:00 is open
     home.world.charger(WAITING).window_open = True
     home.local.report()
@@ -466,9 +503,7 @@ async def test_a_lower_current_goes_out_on_every_usable_path(home: Home) -> None
 
 async def test_a_restart_over_the_link_is_watched(home: Home) -> None:
     home.world.charger(WAITING).unplug()
-    await home.link()
-    await home.lose_cloud()
-    home.local.report()
+    await home.link_and_lose_cloud()
     await home.call("button", "press", "restart", WAITING)
     assert home.world.charger(WAITING).restarts == 1
     assert home.state("sensor", "status", WAITING).state == "restarting"
@@ -482,9 +517,7 @@ async def test_a_restart_over_the_link_is_watched(home: Home) -> None:
 
 async def test_i5_the_status_is_read_for_a_restart(home: Home) -> None:
     home.world.charger(WAITING).unplug()
-    await home.link()
-    await home.lose_cloud()
-    home.local.report()
+    await home.link_and_lose_cloud()
     await home.pass_time(120)
     home.world.charger(WAITING).plug_in()
     home.world.charger(WAITING).window_open = True
@@ -498,9 +531,7 @@ async def test_i5_the_status_is_read_for_a_restart(home: Home) -> None:
 async def test_a_restart_that_never_comes_back(home: Home) -> None:
     home.world.charger(WAITING).unplug()
     home.world.charger(WAITING).restart_plan = RestartPlan(comes_back=False)
-    await home.link()
-    await home.lose_cloud()
-    home.local.report()
+    await home.link_and_lose_cloud()
     await home.call("button", "press", "restart", WAITING)
     await home.report_for(660)
     assert home.issues() == {"restart_failed"}
@@ -540,9 +571,7 @@ async def test_what_a_linked_path_cannot_do(home: Home) -> None:
 
 
 async def test_nothing_is_sent_to_what_is_not_there(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    await home.link()
-    await home.lose_cloud()
-    home.local.report()
+    await home.link_and_lose_cloud()
     monkeypatch.setattr(type(home.local.entities["charge_switch"]), "available", False)
     home.local.report()
     assert home.is_there
@@ -554,10 +583,68 @@ async def test_nothing_is_sent_to_what_is_not_there(home: Home, monkeypatch: pyt
         await home.path.execute(SetCurrent(8), patience=5)
 
 
+@pytest.mark.parametrize("link", ["current_number", "charge_switch", "restart_button"])
+async def test_an_entity_that_went_and_has_not_been_written_since_is_not_commanded(home: Home, link: str) -> None:
+    """Home Assistant would drop the call and tell nobody but its log."""
+    home.world.charger(WAITING).unplug()
+    await home.link_and_lose_cloud()
+    commands: dict[str, Command] = {
+        "current_number": SetCurrent(8),
+        "charge_switch": SetCharging(on=True),
+        "restart_button": Restart(),
+    }
+    home.local.side.link = False
+    assert home.is_there, "as far as the states tell"
+    with pytest.raises(NoConnection, match="linked_unavailable"):
+        await home.path.execute(commands[link], patience=5)
+    with pytest.raises(NoConnection, match="linked_unavailable"):
+        await home.path.check()
+    home.local.side.link = True
+    await home.path.execute(commands["current_number"], patience=5)
+    assert home.world.charger(WAITING).max_charging_current == 8
+    await home.local.unload()
+    with pytest.raises(NoConnection, match="linked_unavailable"):
+        await home.path.execute(commands[link], patience=5)
+
+
+async def test_an_entity_that_goes_as_it_is_to_be_commanded_is_not_taken_to_have_obeyed(home: Home) -> None:
+    await home.link_and_lose_cloud()
+    command = asyncio.ensure_future(home.path.execute(SetCurrent(8), patience=5))
+    asyncio.get_running_loop().call_soon(setattr, home.local.side, "link", False)
+    with pytest.raises(NoConnection, match="linked_unavailable"):
+        await command
+    assert home.world.charger(WAITING).max_charging_current == 32
+
+
+async def test_a_command_to_an_entity_that_a_cancelled_one_left_unavailable_is_refused_and_an_override_waits(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A coordinator that is cancelled in its refresh counts as failed, and tells its entities with its next round."""
+    await home.link_and_lose_cloud()
+    number = home.local.entities["current_number"]
+
+    async def hang(*_: object, **__: object) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            home.local.side.link = False
+
+    with monkeypatch.context() as patched:
+        patched.setattr(number, "carry_out", hang)
+        call = home.call("number", "set_value", "charging_current", WAITING, value=8)
+        assert await home.refusal(call) == "linked_timeout"
+    call = home.call("number", "set_value", "charging_current", WAITING, value=8)
+    assert await home.refusal(call) == "linked_unavailable"
+    await home.override()
+    assert home.state("switch", "tou_override", WAITING).attributes["applied"] is False
+    home.local.find()
+    await home.report_for(120, every=10)
+    assert home.does() is State.CHARGING
+    assert home.state("switch", "tou_override", WAITING).attributes["applied"] is True
+
+
 async def test_whatever_a_linked_entity_raises_is_told(home: Home) -> None:
-    await home.link()
-    await home.lose_cloud()
-    home.local.report()
+    await home.link_and_lose_cloud()
     failures: list[tuple[BaseException, str]] = [
         (ServiceValidationError("not in this state"), "linked_refused"),
         (HomeAssistantError("modbus says no"), "linked_failed"),
@@ -576,9 +663,7 @@ async def test_whatever_a_linked_entity_raises_is_told(home: Home) -> None:
 
 
 async def test_a_linked_entity_that_hangs_is_given_up(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    await home.link()
-    await home.lose_cloud()
-    home.local.report()
+    await home.link_and_lose_cloud()
     ended: list[str] = []
 
     async def hang(*_: object, **__: object) -> None:
@@ -598,15 +683,13 @@ async def test_a_linked_entity_that_hangs_is_given_up(home: Home, monkeypatch: p
 
 async def test_a_reading_that_fails_or_hangs_is_told(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     home.world.charger(WAITING).unplug()
-    await home.link()
-    await home.lose_cloud()
-    home.local.report()
+    await home.link_and_lose_cloud()
     status = home.local.entities["status"]
 
-    async def hang(*_: object) -> None:
+    async def hang(*_: object, **__: object) -> None:
         await asyncio.Event().wait()
 
-    async def fail(*_: object) -> None:
+    async def fail(*_: object, **__: object) -> None:
         raise ValueError("the state is too long")
 
     for instead, key in ((hang, "linked_timeout"), (fail, "linked_failed")):
@@ -620,9 +703,7 @@ async def test_a_reading_that_fails_or_hangs_is_told(home: Home, monkeypatch: py
 
 
 async def test_entities_that_are_not_available_carry_nothing(home: Home) -> None:
-    await home.link()
-    await home.lose_cloud()
-    home.local.report()
+    await home.link_and_lose_cloud()
     assert home.from_link(STATUS) is Status.WAITING_SCHEDULE
     home.local.lose()
     assert home.path.presence is Presence.OFFLINE
@@ -637,9 +718,7 @@ async def test_entities_that_are_not_available_carry_nothing(home: Home) -> None
 
 
 async def test_one_entity_that_is_not_available_is_named(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    await home.link()
-    await home.lose_cloud()
-    home.local.report()
+    await home.link_and_lose_cloud()
     for link in ("current_number", "status"):
         monkeypatch.setattr(type(home.local.entities[link]), "available", False)
     home.local.report("current_number")
@@ -671,9 +750,7 @@ async def test_entities_that_appear_after_us_are_followed(home: Home) -> None:
 
 
 async def test_a_renamed_entity_is_followed_under_its_new_name(home: Home) -> None:
-    await home.link()
-    await home.lose_cloud()
-    home.local.report()
+    await home.link_and_lose_cloud()
     lost: list[Presence] = []
     registry = er.async_get(home.hass)
     for link, (platform, _) in KINDS.items():
@@ -691,9 +768,7 @@ async def test_a_renamed_entity_is_followed_under_its_new_name(home: Home) -> No
 
 @pytest.mark.parametrize("what", ["deleted", "disabled"])
 async def test_a_lost_entity_is_told_until_it_is_back(home: Home, what: str) -> None:
-    await home.link()
-    await home.lose_cloud()
-    home.local.report()
+    await home.link_and_lose_cloud()
     registry, entry = er.async_get(home.hass), home.local.entry("status")
     if what == "deleted":
         registry.async_remove(entry.entity_id)
@@ -724,9 +799,7 @@ async def test_a_lost_entity_is_told_until_it_is_back(home: Home, what: str) -> 
 
 
 async def test_all_entities_deleted(home: Home) -> None:
-    await home.link("status", "charge_switch")
-    await home.lose_cloud()
-    home.local.report()
+    await home.link_and_lose_cloud("status", "charge_switch")
     registry = er.async_get(home.hass)
     for link in ("status", "charge_switch"):
         registry.async_remove(home.local.entry(link).entity_id)
@@ -794,12 +867,7 @@ async def test_a_link_that_is_removed_ends_at_once(home: Home) -> None:
 
 
 async def test_the_end_of_the_entry_takes_the_override_back_over_the_link(home: Home) -> None:
-    await home.link()
-    await home.lose_cloud()
-    home.local.report()
-    await home.override()
-    home.local.report()
-    await home.pass_time(60)
+    await home.override_over_link()
     assert home.does() is State.CHARGING
     await home.finish(home.hass.config_entries.async_remove(home.entry.entry_id))
     assert home.does() is State.PAUSED

@@ -258,7 +258,9 @@ async def test_no_password_and_no_token_is_in_a_file_of_ours(own_house: OwnHouse
     house = own_house
     await house.add_account()
     await house.settle_in()
-    for path in files(house.machine.disk).values():
+    written = files(house.machine.disk)
+    assert written
+    for path in written.values():
         assert not re.search(r"correct horse|owner@example|access-|refresh-|Garage", path.read_text())
 
 

@@ -25,14 +25,17 @@ from custom_components.chargekeeper.errors import (
 from custom_components.chargekeeper.event import EVENTS, OUTAGE
 from custom_components.chargekeeper.juicebox.box import Trouble
 from custom_components.chargekeeper.juicenet_account import objection
-from custom_components.chargekeeper.linked import LINKS, SUBENTRY_LINKED
+from custom_components.chargekeeper.linked import ALL_LINKS, CONF_ALLOW_POWER_CYCLE, SUBENTRY_LINKED
 from custom_components.chargekeeper.repairs import (
     ADDRESS_GONE,
     CLOUD_LOST,
     GROUP_MEMBER_MISSING,
     LINK_BROKEN,
     OTHER_INTEGRATION,
+    OVERRIDE_BY_HAND,
     PORT_BUSY,
+    POWER_OFF,
+    STORED_ABOVE_GROUP,
     TOKEN_REFUSED,
 )
 from custom_components.chargekeeper.sensor import GROUP_SENSORS, SENSORS, SHARE
@@ -47,6 +50,7 @@ FLOWS = ("config_flow.py", "group_flow.py", "juicebox_flow.py")
 NO_FORM = {"reauth", "integration_discovery", "without_box"}
 WITHOUT_TABLE = {
     "no_account",
+    "no_boxes",
     "left_paused",
     "schedules_left",
     "until_time_missing",
@@ -121,9 +125,11 @@ def test_steps_and_issues_name_only_what_they_are_given() -> None:
         "config_subentries.linked.step.reconfigure": {"charger"},
         "config_subentries.linked.step.cloud_based": {"entities"},
         "exceptions.no_account": {"entry"},
+        "exceptions.no_boxes": {"entry"},
         "exceptions": {"charger", "since", "limit", "minimum", "retry", "windows", "reason", "reasons"},
         "issues.other_integration": {"entry"},
         "issues.group_member_missing": {"charger", "group"},
+        "issues.stored_above_group": {"group", "limit", "excess", "stored"},
         "issues.cloud_lost": {"since", "chargers"},
         "issues.unsafe_server": {"charger", "asked", "limit"},
         "issues.offline_above_wire": {"charger", "offline", "wire"},
@@ -164,8 +170,10 @@ def test_every_step_error_and_abort_of_a_subentry_has_a_text_and_every_text_one(
     assert set(re.findall(r"async def async_step_(\w+)", source)) == set(texts["step"])
     assert set(re.findall(r'reason="(\w+)"', source)) == set(texts["abort"])
     errors = set(re.findall(r'(?:errors\[.+\] =|return) "(\w+)"', source))
-    assert errors | {error for _, error in linked_flow.NEEDED.values()} == set(texts["error"])
-    for step, fields in {"user": {"charger", *LINKS}, "reconfigure": set(LINKS), "cloud_based": set[str]()}.items():
+    needs = [*linked_flow.NEEDED.values(), *(need for needs in linked_flow.BOX_NEEDED.values() for need in needs)]
+    assert errors | {error for _, error in needs} == set(texts["error"])
+    links = {*ALL_LINKS, CONF_ALLOW_POWER_CYCLE}
+    for step, fields in {"user": {"charger", *links}, "reconfigure": links, "cloud_based": set[str]()}.items():
         assert set(texts["step"][step].get("data", {})) == fields
         assert set(texts["step"][step].get("data_description", {})) == fields
 
@@ -198,7 +206,8 @@ def test_every_step_error_and_abort_of_a_unit_has_a_text_and_every_text_one() ->
 
 def test_every_issue_has_a_text_and_every_text_an_issue() -> None:
     issues = {issue.value for issue in (*Problem, *Trouble)} | {PORT_BUSY, ADDRESS_GONE, TOKEN_REFUSED}
-    assert set(TEXTS["issues"]) == issues | {OTHER_INTEGRATION, GROUP_MEMBER_MISSING, CLOUD_LOST, LINK_BROKEN}
+    others = {OTHER_INTEGRATION, GROUP_MEMBER_MISSING, STORED_ABOVE_GROUP, CLOUD_LOST, LINK_BROKEN}
+    assert set(TEXTS["issues"]) == issues | others | {POWER_OFF, OVERRIDE_BY_HAND}
 
 
 def test_every_choice_has_a_text() -> None:

@@ -119,6 +119,15 @@ async def at_noon(make_site: MakeSite, config: BoxConfig = ALONE, shows: Shows =
     return await keep(site)
 
 
+async def test_a_limit_that_was_taken_away_and_given_again_shows(make_site: MakeSite) -> None:
+    kept = await keep(make_site(config=replace(ALONE, load_group_limit=20)))
+    for limit in (None, 8):
+        kept.site.box.configure(replace(ALONE, load_group_limit=limit))
+    kept.keeper.add_path(kept.udp)  # as at a reload, with all that the path knows
+    assert kept.snapshot.value(LOAD_GROUP_LIMIT) == 8
+    await kept.stop()
+
+
 async def test_all_that_a_status_shows_is_read(make_site: MakeSite) -> None:
     site = make_site(config=replace(ALONE, name="House", load_group_limit=20, schedule=(NIGHT,), zone="Europe/Berlin"))
     site.unit.limit = 20

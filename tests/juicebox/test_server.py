@@ -77,6 +77,15 @@ async def test_unsafe_commands_of_the_server_are_replaced_by_the_last_safe_one(
     assert site.box.troubles == set()
 
 
+async def test_i1_a_share_of_our_load_group_lowers_the_servers_current_and_is_no_fault_of_its(site: Site) -> None:
+    for share, online in ((12.9, 12), (5.0, 0), (20.0, 20), (None, 32)):
+        site.box.share = share
+        await site.clock.advance(31)
+        assert (site.last.online, site.last.offline) == (online, 16)
+        assert (site.mode, site.box.troubles) == (Mode.RELAY, set())
+    assert site.sim.writes == 0
+
+
 async def test_without_a_safe_command_from_before_nothing_is_sent(make_site: MakeSite) -> None:
     site = make_site()
     site.maker.trouble = ServerTrouble.UNSAFE_STORED
@@ -294,6 +303,22 @@ async def test_a_line_of_the_start_that_comes_late_does_not_teach_the_limit_in_f
     site.sim._send(D1)
     await site.clock.advance(60)
     assert (site.box.memory.offline, site.sim.stored, site.sim.writes) == (16, 16, 0)
+
+
+async def test_a_start_that_is_told_late_does_not_teach_what_it_was_sent_meanwhile(make_site: MakeSite) -> None:
+    """I11: the first status was answered before any line of the start arrived."""
+    site = make_site(served=False, config=replace(ALONE, load_group_limit=10))
+    await site.start()
+    await site.clock.advance(400)
+    site.sim.switch_off()
+    site.sim.switch_on()
+    told, carried = site.sim._send, iter(range(2))
+    site.sim._send = lambda message: None if b"BOT:" in message and next(carried, None) is not None else told(message)  # type: ignore[method-assign]
+    await site.clock.advance(6)
+    assert (site.sim.in_force, site.box.counts["boots"]) == (10, 0)
+    told(D1)
+    await site.clock.advance(60)
+    assert (site.box.memory.offline, site.sim.stored, site.sim.writes, site.mode) == (16, 16, 0, Mode.KEEP)
 
 
 async def test_a_status_from_before_the_start_does_not_teach_the_limit_in_force(make_site: MakeSite) -> None:

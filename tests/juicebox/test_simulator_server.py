@@ -395,19 +395,18 @@ async def test_strangers_are_taken_in(server: JuiceBoxServer, clock: VirtualCloc
 
 
 async def test_the_site_of_the_demo(socket_enabled: None) -> None:
-    """With nobody between the boxes and the server it charges from 22:00 on, 20 A each."""
+    """With nobody between the boxes and the server each charges in its own hours, with the 16 A that were set."""
     clock = VirtualClock(START.replace(hour=21, minute=30))
     site = demo_site(clock, (HOST, 9))
     await site.server.start()
     for box in site.boxes.values():
         box.server = site.server.address
         box.start()
-    await clock.advance(1790)
-    assert site.circuit.drawn == 0
-    assert {box.state for box in site.boxes.values()} == {State.PLUGGED}
     await clock.advance(60)
-    assert {serial: box.amperes for serial, box in site.boxes.items()} == {OLD_BOX: 20, NEW_BOX: 20}
-    assert site.circuit.peak == 40
+    assert {serial: box.amperes for serial, box in site.boxes.items()} == {OLD_BOX: 16, NEW_BOX: 0}
+    await clock.advance(2 * 3600)
+    assert {serial: box.amperes for serial, box in site.boxes.items()} == {OLD_BOX: 16, NEW_BOX: 16}
+    assert site.circuit.seconds_above(site.limit) == 0
     assert {box.wire for box in site.boxes.values()} == {Wire.V07, Wire.V09U}
     for box in site.boxes.values():
         assert (box.writes, box.fallbacks) == (0, 0)

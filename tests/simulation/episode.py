@@ -1,18 +1,19 @@
 """One episode: a house of its own, furnished and driven by dice that its seed alone decides, for at most 100 hours."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 import logging
 import random as global_random
 from random import Random
 import time
 
-from tests.simulation.house import HOUR, House
-from tests.simulation.invariants import LOGGER, Secrets
-from tests.simulation.processes import ALL, CHANGES_OF_CLOCKS, Operator, Process
+from tests.simulation.house import House
+from tests.simulation.processes import ALL, CHANGES_OF_CLOCKS
 from tests.simulation.report import Broken, Counts, Violation
+from tests.simulation.scene import HOUR, LOGGER, Process, Scene, Secrets
 
 EPISODE_HOURS = 100.0
 LOOK_EVERY = 60.0
@@ -28,39 +29,46 @@ async def play(seed: int, number: int, hours: float) -> tuple[Counts, Violation 
     begun = time.perf_counter()  # of this machine, only to be printed
     house = House(name, start, chargers=random.choice([3, 4]))
     with listening(house):
-        violation = await _play(house, hours=hours, random=random)
+        await house.cloud.start()
+        try:
+            violation = await to_its_end(Episode(house, random, ALL), hours)
+        finally:
+            await house.cloud.stop()
     house.counts.hours = house.hours
-    house.counts.seconds = time.perf_counter() - begun
-    if violation is not None:
-        violation = Violation(violation.invariant, violation.reason, violation.hours, number, violation.trace)
-    return house.counts, violation
+    return told(house, begun, number, violation)
 
 
-async def _play(house: House, *, hours: float, random: Random) -> Violation | None:
-    await house.cloud.start()
+async def to_its_end(episode: Episode, hours: float) -> Violation | None:
+    """Play an episode; the violation that ended it, if any."""
+    house = episode.house
     try:
-        await Episode(house, random).run(hours)
+        await episode.run(hours)
     except Broken as broken:
         return broken.violation
     finally:
         house.kill_home()
         await house.bury_home()
-        await house.cloud.stop()
     return None
+
+
+def told(house: Scene, begun: float, number: int, violation: Violation | None) -> tuple[Counts, Violation | None]:
+    """What an episode leaves; `begun` is when, by the clock of this machine."""
+    house.counts.seconds = time.perf_counter() - begun
+    return house.counts, None if violation is None else replace(violation, episode=number)
 
 
 class Episode:
     """The processes of a house, taken in the order of their turns."""
 
-    def __init__(self, house: House, random: Random) -> None:
-        self._house = house
+    def __init__(self, house: Scene, random: Random, kinds: Iterable[type[Process]]) -> None:
+        self.house = house
         pace = random.choice([0.5, 1.0, 2.0, 4.0])
-        self.processes = [make(house, Random(f"{random.random()} {make.__name__}"), pace) for make in ALL]
+        self.processes = [kind(house, Random(f"{random.random()} {kind.__name__}"), pace) for kind in kinds]
         self._due: dict[Process, float] = {}
 
     async def run(self, hours: float) -> None:
         """Play it to the end. Raises Broken."""
-        house = self._house
+        house = self.house
         end = house.now + hours * HOUR
         house.start_home()
         self._due = {process: house.now + process.begin() for process in self.processes}
@@ -76,41 +84,37 @@ class Episode:
 
     async def pass_time(self, until: float) -> None:
         """Let time pass up to a moment of the house, and look every minute. Raises Broken."""
-        house = self._house
+        house = self.house
         while house.now < until:
             await house.clock.advance(min(LOOK_EVERY, until - house.now))
             await self.rest()
 
     async def rest(self) -> None:
         """Everything comes to rest; a run that was killed is buried; the invariants look."""
-        house = self._house
+        house = self.house
         await house.clock.settle()
-        if house.home is not None and house.home.dead:
+        if house.run is not None and house.run.dead:
             await house.bury_home()
             await house.clock.settle()
-            operator = next(process for process in self.processes if isinstance(process, Operator))
-            self._due[operator] = house.now + operator.down(operator.random)
+            for process in self.processes:
+                if (wait := process.home_died()) is not None:
+                    self._due[process] = house.now + wait
         house.look()
 
     async def calm_down(self) -> None:
         """All is healed and the cars leave: every intent must come to its end."""
-        house = self._house
+        house = self.house
         house.note("all is healed")
         for process in self.processes:
             await process.heal()
-        if house.home is None:
+        if house.run is None:
             house.start_home()
         await self.pass_time(house.now + CALM_HOURS * HOUR)
-        for serial in house.options:
-            charger = house.charger(serial)
-            if charger.car is None:
-                charger.plug_in()
-        await self.pass_time(house.now + HOUR)
-        for serial in house.options:
-            house.charger(serial).unplug()
-        await self.pass_time(house.now + HOUR)
-        for invariant in house.invariants:
-            invariant.ended()
+        for change in (house.plug_all_in, house.unplug_all):
+            change()
+            await self.pass_time(house.now + HOUR)
+        for watch in house.watches:
+            watch.ended()
         house.raise_if_broken()
         await house.stop_home()
         await house.clock.settle()
@@ -118,10 +122,10 @@ class Episode:
 
 
 @contextmanager
-def listening(house: House) -> Iterator[None]:
+def listening(house: Scene) -> Iterator[None]:
     """Our log goes to the invariants, and so does what the loop calls an unhandled error."""
     loop = asyncio.get_running_loop()
-    handler = next(invariant.handler for invariant in house.invariants if isinstance(invariant, Secrets))
+    handler = next(watch.handler for watch in house.watches if isinstance(watch, Secrets))
     level, propagate, debug = LOGGER.level, LOGGER.propagate, loop.get_debug()
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.DEBUG)

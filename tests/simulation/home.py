@@ -68,6 +68,8 @@ class Disk:
         self.journals: dict[str, Text] = {}
         self.snapshots: dict[str, Text] = {}
         self.purses: Text | None = None
+        self.boxes: Text | None = None
+        self.group: Text | None = None
 
 
 class Observer:
@@ -86,8 +88,104 @@ class Observer:
         """The account told `cloud_lost` or `cloud_back`."""
 
 
-class Home:
-    """Everything of ours between two starts of Home Assistant."""
+class Run:
+    """What two kinds of a run have in common: keepers, the user's commands, what is saved, the kill."""
+
+    def __init__(self, disk: Disk, clock: RunClock, observer: Observer) -> None:
+        self.clock = clock
+        self.dead = False
+        self.keepers: dict[str, Keeper] = {}
+        self.commands: dict[asyncio.Task[object], float] = {}
+        """The user's commands under way, and when they began (on this run's clock)."""
+        self._disk = disk
+        self._observer = observer
+        self._saved: dict[str, int] = {}
+        self._seen: dict[str, int] = {}
+        self._turns = 0
+        self._cancel_saving: Callable[[], None] | None = None
+
+    async def stop(self) -> None:
+        """A clean stop, as at the end of Home Assistant."""
+
+    async def end_commands(self) -> None:
+        """The calls of the user that are under way end with the run."""
+        for task in self.commands:
+            task.cancel()
+        await asyncio.gather(*self.commands, return_exceptions=True)
+
+    def kill(self) -> None:
+        """The power is gone: nothing is saved, sent or heard any more. `bury` frees what is left."""
+        self.dead = True
+        self.clock.kill()
+        for task in self.tasks():
+            task.cancel()
+
+    async def bury(self) -> None:
+        """Clear away what is left of a killed run."""
+        await asyncio.gather(*self.tasks(), return_exceptions=True)
+
+    def tasks(self) -> list[asyncio.Task[object]]:
+        """All tasks of ours that are not done."""
+        return [task for task in asyncio.all_tasks() if task in self.commands or _is_ours(task)]
+
+    def act(self, serial: str, call: Callable[[Keeper], Awaitable[object]], told: Callable[[object], None]) -> None:
+        """The user acts on a charger; `told` gets the answer or the error of the tree."""
+
+        async def carry_out() -> object:
+            try:
+                answer = await call(self.keepers[serial])
+            except ChargerError as err:
+                answer = err
+            if not self.dead:
+                told(answer)
+            return answer
+
+        self._begin(carry_out())
+
+    def _begin(self, work: Coroutine[object, object, object]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self.commands[task] = self.clock.monotonic()
+        task.add_done_callback(self.commands.pop)
+
+    # The disk
+
+    async def _save_journal(self, serial: str, journal: dict[str, object]) -> None:
+        text = json.dumps(journal)
+        await self._reach("journal not saved yet")
+        before = self._disk.journals.get(serial)
+        self._disk.journals[serial] = text
+        self._observer.journal_saved(serial, before, text)
+        await self._reach("journal saved")
+
+    async def _reach(self, point: str) -> None:
+        """Somewhere in a save; a run that dies here never comes back from it."""
+        self._observer.point(point)
+        await asyncio.sleep(0)
+        if self.dead:
+            raise asyncio.CancelledError
+
+    def _saving(self) -> None:
+        """Save what has changed for a minute, and everything now and then."""
+        self._turns += 1
+        seen = {serial: keeper.revision for serial, keeper in self.keepers.items()}
+        if self._turns % ENERGY_TURNS == 0 or (self._seen != self._saved and self._turns > 1):
+            self._save_snapshots()
+        self._seen = seen
+        self._cancel_saving = self.clock.call_later(SAVE_EVERY, self._saving)
+
+    def _stop_saving(self) -> None:
+        if self._cancel_saving is not None:
+            self._cancel_saving()
+            self._cancel_saving = None
+
+    def _save_snapshots(self) -> None:
+        self._saved = {serial: keeper.revision for serial, keeper in self.keepers.items()}
+        for serial, keeper in self.keepers.items():
+            self._disk.snapshots[serial] = json.dumps(keeper.export())
+
+
+class Home(Run):
+    """Everything of ours between two starts of Home Assistant, for the chargers of an account."""
 
     def __init__(
         self,
@@ -99,19 +197,9 @@ class Home:
         email: str,
         password: str,
     ) -> None:
-        self.clock = clock
-        self.dead = False
-        self.keepers: dict[str, Keeper] = {}
+        super().__init__(disk, clock, observer)
         self.local: dict[str, LocalPath] = {}
-        self.commands: dict[asyncio.Task[object], float] = {}
-        """The user's commands under way, and when they began (on this run's clock)."""
-        self._disk = disk
-        self._observer = observer
         self._session = aiohttp.ClientSession(connector=PairConnector(cloud))
-        self._saved: dict[str, int] = {}
-        self._seen: dict[str, int] = {}
-        self._turns = 0
-        self._cancel_saving: Callable[[], None] | None = None
         self.account = WallboxAccount(
             self._session,
             clock,
@@ -132,8 +220,8 @@ class Home:
         self.account.start()
         self._saving()
 
+    @override
     async def stop(self) -> None:
-        """A clean stop, as at the end of Home Assistant."""
         for keeper in self.keepers.values():
             keeper.close()
         for keeper in self.keepers.values():
@@ -142,9 +230,7 @@ class Home:
         self._stop_saving()
         await self.account.stop()
         self.unplug_links()
-        for task in self.commands:
-            task.cancel()
-        await asyncio.gather(*self.commands, return_exceptions=True)
+        await self.end_commands()
         await self._session.close()
 
     async def reload(self, chargers: dict[str, KeeperOptions], links: dict[str, LocalLink], stopped: Told) -> None:
@@ -183,40 +269,11 @@ class Home:
         for serial in list(self.local):
             self.unplug_link(serial)
 
-    def kill(self) -> None:
-        """The power is gone: nothing is saved, sent or heard any more. `bury` frees what is left."""
-        self.dead = True
-        self.clock.kill()
-        for task in self.tasks():
-            task.cancel()
-
+    @override
     async def bury(self) -> None:
         """Free the sockets of a killed run."""
-        await asyncio.gather(*self.tasks(), return_exceptions=True)
+        await super().bury()
         await self._session.close()
-
-    def tasks(self) -> list[asyncio.Task[object]]:
-        """All tasks of ours that are not done."""
-        return [task for task in asyncio.all_tasks() if task in self.commands or _is_ours(task)]
-
-    def act(self, serial: str, call: Callable[[Keeper], Awaitable[object]], told: Callable[[object], None]) -> None:
-        """The user acts on a charger; `told` gets the answer or the error of the tree."""
-
-        async def carry_out() -> object:
-            try:
-                answer = await call(self.keepers[serial])
-            except ChargerError as err:
-                answer = err
-            if not self.dead:
-                told(answer)
-            return answer
-
-        self._begin(carry_out())
-
-    def _begin(self, work: Coroutine[object, object, object]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self.commands[task] = self.clock.monotonic()
-        task.add_done_callback(self.commands.pop)
 
     def _start_keeper(self, serial: str, options: KeeperOptions, link: LocalLink | None) -> None:
         def save(journal: dict[str, object]) -> Awaitable[None]:
@@ -236,45 +293,11 @@ class Home:
 
     # The disk
 
-    async def _save_journal(self, serial: str, journal: dict[str, object]) -> None:
-        text = json.dumps(journal)
-        await self._reach("journal not saved yet")
-        before = self._disk.journals.get(serial)
-        self._disk.journals[serial] = text
-        self._observer.journal_saved(serial, before, text)
-        await self._reach("journal saved")
-
     async def _save_purses(self, purses: dict[str, object]) -> None:
         text = json.dumps(purses)
         await self._reach("purses not saved yet")
         self._disk.purses = text
         await self._reach("purses saved")
-
-    async def _reach(self, point: str) -> None:
-        """Somewhere in a save; a run that dies here never comes back from it."""
-        self._observer.point(point)
-        await asyncio.sleep(0)
-        if self.dead:
-            raise asyncio.CancelledError
-
-    def _saving(self) -> None:
-        """Save what has changed for a minute, and everything now and then."""
-        self._turns += 1
-        seen = {serial: keeper.revision for serial, keeper in self.keepers.items()}
-        if self._turns % ENERGY_TURNS == 0 or (self._seen != self._saved and self._turns > 1):
-            self._save_snapshots()
-        self._seen = seen
-        self._cancel_saving = self.clock.call_later(SAVE_EVERY, self._saving)
-
-    def _stop_saving(self) -> None:
-        if self._cancel_saving is not None:
-            self._cancel_saving()
-            self._cancel_saving = None
-
-    def _save_snapshots(self) -> None:
-        self._saved = {serial: keeper.revision for serial, keeper in self.keepers.items()}
-        for serial, keeper in self.keepers.items():
-            self._disk.snapshots[serial] = json.dumps(keeper.export())
 
 
 def _is_ours(task: asyncio.Task[object]) -> bool:

@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
 from datetime import datetime
 import json
 from math import inf
@@ -12,12 +11,12 @@ from typing import override
 
 from aiohttp import web
 
-from custom_components.chargekeeper.core.keeper import Keeper, KeeperEvent, KeeperOptions, RestartRun
-from custom_components.chargekeeper.core.paths import ChargerError, Command, SetCharging
+from custom_components.chargekeeper.core.keeper import Keeper, KeeperOptions
+from custom_components.chargekeeper.core.paths import Command, SetCharging
 from tests.simulation.clocks import RunClock, TrueClock
-from tests.simulation.home import Disk, Home, Observer, Text
-from tests.simulation.invariants import ALL, Invariant
-from tests.simulation.report import Broken, Counts, Violation, hash_of
+from tests.simulation.home import Home, Run
+from tests.simulation.invariants import ALL, HouseSecrets, Invariant
+from tests.simulation.scene import AllStopped, Scene
 from tests.simulators.clock import VirtualClock
 from tests.simulators.http_server import CLOSING_GRACE, Breakage, Handler, Request
 from tests.simulators.local_path import LocalLink
@@ -27,8 +26,6 @@ from tests.simulators.world import Charger, Eco, Window, World
 
 EMAIL, PASSWORD, NEW_PASSWORD = "owner.of.this.house@example.org", "correct horse battery", "staple of another kind"
 OWNER = "Ann Example"
-HOUR = 3600.0
-TRACE = 60
 LONGEST_FAILBACK = 150.0
 """Seconds from the end of an outage until the cloud is used again (design section 10)."""
 LONGEST_WAIT = 700.0
@@ -87,60 +84,40 @@ def _content(response: web.StreamResponse) -> JsonObject | None:
     return content if isinstance(content, dict) else None
 
 
-@dataclass(slots=True)
-class Fuse:
-    """The run is killed the `left`-th time that it passes `point`."""
-
-    point: str
-    left: int
-
-
-class House(Observer):
+class House(Scene):
     """Everything of one episode."""
 
     def __init__(self, name: str, start: datetime, *, chargers: int) -> None:
-        self.random = Random(f"{name} house")
-        self.clock = VirtualClock(start)
-        self.true_clock = TrueClock(self.clock)
+        super().__init__(name, VirtualClock(start))
         self.world = World(self.true_clock)
         self.cloud = WatchedCloud(self.world, self.true_clock)
         self.account: Account = self.cloud.add_account(EMAIL, PASSWORD)
         self.links: dict[str, LocalLink] = {}
-        self.disk = Disk()
         self.home: Home | None = None
         self.options: dict[str, KeeperOptions] = {}
         self.entered_password = PASSWORD
-        self.counts = Counts()
-        self.fuse: Fuse | None = None
         self.fault_since: float | None = None
         self.healed_at: float | None = None
-        self.unclean_at = -inf
         self.invariants: list[Invariant] = [make(self) for make in ALL]
+        self.watches = [*self.invariants, HouseSecrets(self), AllStopped(self)]
         self.owners_schedule: dict[str, tuple[Window, ...]] = {}
         """What the owner last wanted of each charger's schedule; ours may differ from it only during an override."""
         self.update_began: dict[str, float] = {}
         self._read_only_since: dict[str, float] = {}
         self._asked: deque[tuple[float, str, str]] = deque(maxlen=200)
-        self._trace: deque[str] = deque(maxlen=TRACE)
-        self._violations: list[Violation] = []
-        self._begun = self.clock.monotonic()
         self._furnish(chargers)
         self.cloud.arrived, self.cloud.answered = self._request_arrived, self._request_answered
 
     @property
-    def now(self) -> float:
-        """Monotonic time of the house, in seconds."""
-        return self.clock.monotonic()
+    @override
+    def run(self) -> Run | None:
+        return self.home
 
     @property
+    @override
     def secrets(self) -> list[str]:
-        """What must not be read in logs and diagnostics, besides serials."""
-        return [EMAIL, PASSWORD, NEW_PASSWORD, OWNER, self.account.uuid]
-
-    @property
-    def hours(self) -> float:
-        """Hours since the episode began."""
-        return (self.now - self._begun) / HOUR
+        tokens = ["access-9", "refresh-9", self.cloud.url.removeprefix("http://")]
+        return [EMAIL, PASSWORD, NEW_PASSWORD, OWNER, self.account.uuid, *tokens, *self.world.chargers]
 
     @property
     def password_right(self) -> bool:
@@ -151,64 +128,25 @@ class House(Observer):
         """The charger as it is now."""
         return self.world.charger(serial)
 
-    def note(self, text: str, *, shown: bool = True) -> None:
-        """A line for the fingerprint, and for the trace that a violation shows."""
-        line = f"{self.hours:9.4f} h  {text}"
-        if shown:
-            self._trace.append(line)
-        self.counts.fingerprint = hash_of(self.counts.fingerprint + line)
-
-    def fail(self, invariant: str, reason: str) -> None:
-        """An invariant does not hold: the episode ends at the next check."""
-        self._violations.append(Violation(invariant, reason, self.hours))
-
-    def raise_if_broken(self) -> None:
-        """Raise `Broken` for the first violation."""
-        if self._violations:
-            raise Broken(replace(self._violations[0], trace=tuple(self._trace)))
-
+    @override
     def look(self) -> None:
-        """All invariants look at the present. Raises Broken."""
         self.world.advance()
-        for invariant in self.invariants:
-            invariant.look()
-        self.raise_if_broken()
+        super().look()
 
     # Home Assistant
 
-    def start_home(self) -> None:
-        """Home Assistant starts."""
-        assert self.home is None
-        self.note("Home Assistant starts")
-        self.counts.events["starts"] += 1
+    @override
+    def begin_run(self) -> Home:
         self.healed_at = None
         clock = RunClock(self.clock, self.random.uniform(0, 1e6))
         home = Home(self.disk, clock, self, cloud=self.cloud, email=EMAIL, password=self.entered_password)
         self.home = home
-        for invariant in self.invariants:
-            invariant.starting()
         home.start(self.options, self.links)
-        for invariant in self.invariants:
-            invariant.started()
+        return home
 
-    async def stop_home(self) -> None:
-        """Home Assistant stops."""
-        if self.home is None:
-            return
-        self.note("Home Assistant stops")
-        self.counts.events["clean stops"] += 1
-        home = self.home
-        try:
-            await home.stop()
-        except asyncio.CancelledError:
-            if not home.dead:  # else it was killed while it stopped
-                raise
-            return
+    @override
+    def end_run(self) -> None:
         self.home = None
-        for invariant in self.invariants:
-            invariant.stopped(home)
-        home.kill()  # whatever is left in spite of that
-        await home.bury()
 
     async def reload_home(self) -> None:
         """The entry is set up again, with the options of now."""
@@ -219,8 +157,8 @@ class House(Observer):
         self.counts.events["reloads"] += 1
 
         def stopped() -> None:
-            for invariant in self.invariants:
-                invariant.unloaded(home)
+            for watch in self.watches:
+                watch.unloaded(home)
 
         try:
             await home.reload(self.options, self.links, stopped)
@@ -228,23 +166,19 @@ class House(Observer):
             if not home.dead:  # else it was killed meanwhile
                 raise
 
-    def kill_home(self) -> None:
-        """The power of Home Assistant is cut, in the middle of whatever it does; `bury_home` must follow."""
-        if self.home is not None and not self.home.dead:
-            self.note("Home Assistant is killed")
-            self.counts.events["kills"] += 1
-            self.unclean_at = self.now
-            self.home.kill()
+    @override
+    def plug_all_in(self) -> None:
+        for serial in self.options:
+            charger = self.charger(serial)
+            if charger.car is None:
+                charger.plug_in()
 
-    async def bury_home(self) -> None:
-        """Clear away a killed run."""
-        home, self.home = self.home, None
-        self.fuse = None
-        if home is not None:
-            await home.bury()
-            for invariant in self.invariants:
-                invariant.killed()
+    @override
+    def unplug_all(self) -> None:
+        for serial in self.options:
+            self.charger(serial).unplug()
 
+    @override
     def act(
         self,
         serial: str,
@@ -252,22 +186,9 @@ class House(Observer):
         call: Callable[[Keeper], Awaitable[object]],
         told: Callable[[object], None] = lambda _answer: None,
     ) -> None:
-        """The user acts on a charger, if Home Assistant runs."""
-        if self.home is None or self.home.dead:
-            return
-        self.note(f"{serial}: the user: {what}")
-        self._asked.append((self.now, serial, what))
-
-        def answered(answer: object) -> None:
-            word = f"{type(answer).__name__} {answer}" if isinstance(answer, ChargerError) else word_of(answer)
-            kind = f"{answer.reason}" if isinstance(answer, ChargerError) else word
-            self.note(f"{serial}: {what} → {word}")
-            self.counts.commands[kind] += 1
-            for invariant in self.invariants:
-                invariant.answered(serial, what, answer)
-            told(answer)
-
-        self.home.act(serial, call, answered)
+        if self.home is not None and not self.home.dead:
+            self._asked.append((self.now, serial, what))
+        super().act(serial, what, call, told)
 
     def edit_schedule(self, charger: Charger, windows: tuple[Window, ...]) -> None:
         """Somebody edits a schedule as the maker's app shows it; what he touches is what the owner wants then."""
@@ -299,33 +220,6 @@ class House(Observer):
         )
 
     # What the run and the world tell
-
-    @override
-    def point(self, name: str) -> None:
-        fuse = self.fuse
-        if fuse is None or fuse.point != name:
-            return
-        fuse.left -= 1
-        if fuse.left <= 0:
-            self.fuse = None
-            self.note(f"the fuse blows: {name}")
-            self.kill_home()
-
-    @override
-    def journal_saved(self, serial: str, before: Text | None, after: Text) -> None:
-        old, new = _override_in(before), _override_in(after)
-        if old != new:
-            self.note(f"{serial}: journal {_brief(new)}")
-        for invariant in self.invariants:
-            invariant.journal_saved(serial, old, new)
-
-    @override
-    def keeper_event(self, serial: str, event: KeeperEvent) -> None:
-        if self.home is not None and self.home.dead:
-            return
-        self.note(f"{serial}: event {event.kind} {event.type} {dict(event.details)}")
-        for invariant in self.invariants:
-            invariant.keeper_event(serial, event)
 
     @override
     def outage(self, kind: str) -> None:
@@ -403,26 +297,3 @@ def _schedule(random: Random) -> tuple[Window, ...]:
     night = Window(start=random.choice(["2100", "2230", "2300"]), stop=random.choice(["0400", "0500", "0645"]))
     noon = Window(start="1130", stop="1300", days=frozenset({5, 6}))
     return random.choice([(night,), (night,), (night, noon)])
-
-
-def word_of(answer: object) -> str:
-    """An answer to a command in one word; those to an install and to the end of an override hold none themselves."""
-    match answer:
-        case RestartRun():
-            return "under way"
-        case None:
-            return "installing"
-        case tuple():
-            return "given up"
-    return f"{answer}"
-
-
-def _override_in(journal: Text | None) -> JsonObject | None:
-    return None if journal is None else json.loads(journal)["override"]
-
-
-def _brief(intent: JsonObject | None) -> str:
-    if intent is None:
-        return "no override"
-    shown = {key: intent[key] for key in ("state", "sent", "applications", "end", "originals") if intent[key]}
-    return f"override of {intent['created_at']}: {shown}"

@@ -4,17 +4,14 @@ They look at requests as they arrive at the simulated cloud and the links, at wh
 and at the world itself; they use no rule of the code that they judge.
 """
 
-import asyncio
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 import json
-import logging
 from math import inf
 from typing import TYPE_CHECKING, Any, override
 
-from custom_components.chargekeeper.core.keeper import KeeperEvent
 from custom_components.chargekeeper.core.model import (
     CHARGING_CURRENT,
     HOUSE_LIMIT,
@@ -29,55 +26,33 @@ from custom_components.chargekeeper.core.model import (
     Status,
 )
 from custom_components.chargekeeper.core.paths import (
-    ChargerError,
     Command,
     Restart,
     SetCharging,
     SetCurrent,
     SetOverride,
 )
+from tests.simulation.scene import HOUR, IntentLives, Secrets, Watch
 from tests.simulators.http_server import Request
 from tests.simulators.wallbox_payloads import JsonObject
 from tests.simulators.world import Charger, State
 
 if TYPE_CHECKING:
-    from tests.simulation.home import Home
+    from tests.simulation.home import Run
     from tests.simulation.house import House
 
-HOUR = 3600.0
 SLACK = 2.0  # seconds; dates of the cloud have whole seconds
 RESUME, RESTART = 1, 3
 LIVE_AGE, IDLE_AGE = 900.0, 3600.0
 SAVED_AFTER = 130.0  # seconds after which what changed is surely on the disk
-LOGGER = logging.getLogger("custom_components.chargekeeper")
 
 
-class Invariant:
-    """One of them; every hook may call `fail`. `name` is that of the design."""
-
-    name = ""
+class Invariant(Watch):
+    """One of the house with the cloud; it also sees what arrives there and at the links."""
 
     def __init__(self, house: House) -> None:
+        super().__init__(house)
         self.house = house
-
-    def fail(self, reason: str) -> None:
-        """It does not hold."""
-        self.house.fail(self.name, reason)
-
-    def starting(self) -> None:
-        """Home Assistant is about to start."""
-
-    def started(self) -> None:
-        """It has been told to start, and nothing was awaited since."""
-
-    def stopped(self, home: Home) -> None:
-        """A run has stopped cleanly."""
-
-    def unloaded(self, home: Home) -> None:
-        """The entry of a run that goes on was unloaded."""
-
-    def killed(self) -> None:
-        """A run was killed."""
 
     def request_arrived(self, request: Request) -> None:
         """The cloud got a request and has done nothing about it yet."""
@@ -87,32 +62,6 @@ class Invariant:
 
     def sent_locally(self, serial: str, command: Command) -> None:
         """A command reached the link of a charger."""
-
-    def journal_saved(self, serial: str, before: JsonObject | None, after: JsonObject | None) -> None:
-        """The override in the journal on the disk changed, or not."""
-
-    def keeper_event(self, serial: str, event: KeeperEvent) -> None:
-        """A keeper told of something."""
-
-    def answered(self, serial: str, what: str, answer: object) -> None:
-        """A command of the user ended with this answer or error."""
-
-    def look(self) -> None:
-        """A minute or an event has passed, and everything is at rest."""
-
-    def ended(self) -> None:
-        """The episode is over; all was healed hours ago, and nobody has done anything since."""
-
-    def snapshots(self) -> Iterator[tuple[str, Snapshot]]:
-        """What is shown now."""
-        home = self.house.home
-        if home is not None and not home.dead:
-            for serial, keeper in home.keepers.items():
-                yield serial, keeper.snapshot
-
-    def snapshot(self, serial: str) -> Snapshot | None:
-        """What is shown of a charger now."""
-        return next((shown for found, shown in self.snapshots() if found == serial), None)
 
 
 @dataclass(slots=True)
@@ -331,76 +280,10 @@ class LiveFresh(Invariant):
         return max(heard.reported_at, heard.changed_at) + (LIVE_AGE if heard.flows else IDLE_AGE)
 
 
-@dataclass(slots=True)
-class Life:
-    """One intent on its way."""
-
-    ends: int = 0
-    end: str | None = None
-    reopened: bool = False
-
-
-class Intents(Invariant):
-    """I4: an intent, once acknowledged, survives power loss and reaches exactly one end; saved before it is sent."""
+class Intents(Invariant, IntentLives):
+    """I4: what an override sends is saved before, and what it took away is given back."""
 
     name = "I4"
-    APPLICATIONS = 3
-
-    def __init__(self, house: House) -> None:
-        super().__init__(house)
-        self._on_disk: dict[str, JsonObject | None] = {}
-        self._lives: dict[str, Life] = {}
-        self._ends: dict[str, int] = {}
-        self._events: dict[str, int] = {}
-        self._gone_at: dict[str, float] = {}
-
-    @override
-    def starting(self) -> None:
-        self._ends, self._events = {}, {}
-
-    @override
-    def journal_saved(self, serial: str, before: JsonObject | None, after: JsonObject | None) -> None:
-        self._on_disk[serial] = after
-        if before is not None and (after is None or after["created_at"] != before["created_at"]):
-            self._gone(serial, before)
-            before = None
-        if after is None:
-            return
-        life = self._lives.setdefault(f"{serial} {after['created_at']}", Life())
-        was_ending = before is not None and before["state"] == "ending"
-        if after["state"] != "ending":
-            life.reopened = life.reopened or was_ending
-            if was_ending:
-                life.ends, life.end = 0, None
-        elif not was_ending:
-            life.ends += 1
-            life.end = str(after["end"])
-            self._ends[serial] = self._ends.get(serial, 0) + 1
-            self.house.counts.ends[life.end] += 1
-        elif after["end"] != life.end:
-            self.fail(f"{serial}: the override ended as {life.end} and again as {after['end']}")
-        if int(str(after["applications"])) > self.APPLICATIONS:
-            self.fail(f"{serial}: the override was applied {after['applications']} times")
-
-    def _gone(self, serial: str, last: JsonObject) -> None:
-        """An intent left the journal."""
-        self._gone_at[serial] = self.house.now
-        life = self._lives.pop(f"{serial} {last['created_at']}", Life())
-        if life.ends != 1:
-            self.fail(f"{serial}: the override of {last['created_at']} left the journal with {life.ends} ends")
-
-    @override
-    def answered(self, serial: str, what: str, answer: object) -> None:
-        """An override that the user was told is wanted is on the disk, or has just ended."""
-        if not what.startswith("override True") or isinstance(answer, ChargerError):
-            return
-        if self._on_disk.get(serial) is None and self._gone_at.get(serial, -inf) < self.house.now - 700:
-            self.fail(f"{serial}: an override was acknowledged ({answer}), but the disk holds none")
-
-    @override
-    def keeper_event(self, serial: str, event: KeeperEvent) -> None:
-        if event.kind == "connection" and event.type in {"override_ended", "override_superseded"}:
-            self._events[serial] = self._events.get(serial, 0) + 1
 
     @override
     def request_arrived(self, request: Request) -> None:
@@ -428,13 +311,7 @@ class Intents(Invariant):
 
     @override
     def look(self) -> None:
-        for serial, shown in self.snapshots():
-            intent = self._on_disk.get(serial)
-            if shown.override.on is not (intent is not None and intent["state"] != "ending"):
-                self.fail(f"{serial}: the override is shown as {shown.override}, but the disk holds {intent}")
-            ends, events = self._ends.get(serial, 0), self._events.get(serial, 0)
-            if ends != events:
-                self.fail(f"{serial}: {ends} overrides ended in this run, {events} were told")
+        super().look()
         for serial in self.house.owners_schedule:
             if self._on_disk.get(serial) is None and self._gone_at.get(serial, -inf) < self.house.now - 120:
                 self._schedule_restored(serial)
@@ -446,9 +323,8 @@ class Intents(Invariant):
 
     @override
     def ended(self) -> None:
-        for serial, intent in self._on_disk.items():
-            if intent is not None:
-                self.fail(f"{serial}: all was healed and the car left hours ago, and the journal still holds {intent}")
+        super().ended()
+        for serial in self._on_disk:
             self._schedule_restored(serial)
 
 
@@ -493,7 +369,7 @@ class Restarts(Invariant):
         self._open = []
 
     @override
-    def stopped(self, home: Home) -> None:
+    def stopped(self, home: Run) -> None:
         self._open = []
 
     @override
@@ -684,82 +560,18 @@ class StartsAtOnce(Invariant):
                 self.fail(f"{serial}: {missing} are stored, but not shown at once after a start")
 
 
-class Secrets(Invariant):
-    """I12: no secret in logs, diagnostics and errors; nothing unexpected is logged either."""
-
-    name = "I12"
-
-    class Handler(logging.Handler):
-        """Keeps what is logged."""
-
-        def __init__(self) -> None:
-            super().__init__(logging.DEBUG)
-            self.records: list[logging.LogRecord] = []
-
-        @override
-        def emit(self, record: logging.LogRecord) -> None:
-            self.records.append(record)
+class HouseSecrets(Secrets):
+    """I12, in the diagnostics of the account too."""
 
     def __init__(self, house: House) -> None:
         super().__init__(house)
-        self.handler = Secrets.Handler()
-        self._formatter = logging.Formatter()
-        self._secrets = [*house.secrets, "access-9", "refresh-9", house.cloud.url.removeprefix("http://")]
+        self.house = house
 
     @override
-    def answered(self, serial: str, what: str, answer: object) -> None:
-        if isinstance(answer, ChargerError):
-            self._search(f"{answer} {answer.reason} {answer.detail}", "an error")
-
-    @override
-    def look(self) -> None:
-        records = self.handler.records[:]
-        self.handler.records.clear()
-        for record in records:
-            text = self._formatter.format(record)
-            self._search(text, "the log")
-            if record.levelno >= logging.ERROR:
-                self.house.fail("unexpected", text)
-        home = self.house.home
-        if home is not None and self.house.random.random() < 0.02:
-            self._search(json.dumps(home.account.diagnostics()), "diagnostics")
-            for keeper in home.keepers.values():
-                self._search(json.dumps(keeper.diagnostics(), default=str), "diagnostics")
-
-    def _search(self, text: str, where: str) -> None:
-        found = [secret for secret in (*self._secrets, *self.house.world.chargers) if secret in text]
-        if found:
-            self.fail(f"{found} in {where}: {text}")
-
-
-class AllStopped(Invariant):
-    """I13: everything started is stopped."""
-
-    name = "I13"
-    LONGEST_COMMAND = 1800.0
-
-    @override
-    def stopped(self, home: Home) -> None:
-        self._nothing_left(home, home.tasks())
-
-    @override
-    def unloaded(self, home: Home) -> None:
-        # Calls of the user are Home Assistant's; they end by themselves, with an error.
-        self._nothing_left(home, [task for task in home.tasks() if task not in home.commands])
-
-    def _nothing_left(self, home: Home, tasks: list[asyncio.Task[object]]) -> None:
-        if home.clock.pending:
-            self.fail(f"timers are left after a stop: {home.clock.pending}")
-        if tasks:
-            self.fail(f"tasks are left after a stop: {[task.get_coro() for task in tasks]}")
-
-    @override
-    def look(self) -> None:
-        home = self.house.home
-        for begun in () if home is None else home.commands.values():
-            if home is not None and home.clock.monotonic() - begun > self.LONGEST_COMMAND:
-                waits = [task.get_stack() for task in home.tasks()]
-                self.fail(f"a command of the user has had no answer for half an hour: {waits}")
+    def diagnostics(self, home: Run) -> Iterator[object]:
+        if self.house.home is not None:
+            yield self.house.home.account.diagnostics()
+        yield from super().diagnostics(home)
 
 
 class ReadOnly(Invariant):
@@ -826,8 +638,6 @@ ALL = (
     PursesKept,
     NoLoginInOutage,
     StartsAtOnce,
-    Secrets,
-    AllStopped,
     ReadOnly,
     Energy,
 )

@@ -19,6 +19,7 @@ from custom_components.chargekeeper.core.routing import Router
 from custom_components.chargekeeper.wallbox.account import WallboxAccount
 from custom_components.chargekeeper.wallbox.path import WallboxCloudPath
 from custom_components.chargekeeper.wallbox.purses import Purses
+from tests.simulation.boxes.plants import PLANTS as BOX_PLANTS
 
 LOGGER = logging.getLogger("custom_components.chargekeeper.planted")
 LATE_ROUNDS = 200
@@ -28,11 +29,12 @@ type Planter = Callable[[ExitStack], None]
 
 @dataclass(frozen=True, slots=True)
 class Plant:
-    """A defect: the invariant that must catch it, what is wrong, and how it is put in."""
+    """A defect: the invariant that must catch it, what is wrong, how it is put in, and in which house it shows."""
 
     invariant: str
     what: str
     put: Planter
+    boxes: bool = False
 
 
 def _instead(stack: ExitStack, owner: object, name: str, replacement: object) -> None:
@@ -207,7 +209,7 @@ PLANTS: dict[str, Plant] = {
     "serial-in-diagnostics": Plant("I12", "diagnostics name the charger", _serial_in_diagnostics),
     "timer-left": Plant("I13", "a timer is left running after a stop", _timer_left),
     "task-left": Plant("I13", "a task is left running after a stop", _task_left),
-}
+} | {name: Plant(*plant, boxes=True) for name, plant in BOX_PLANTS.items()}
 
 
 @contextmanager

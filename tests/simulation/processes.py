@@ -5,7 +5,7 @@ A process is an object with `turn`: it does something and says after how many se
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from math import inf
 from random import Random
@@ -22,8 +22,10 @@ from custom_components.chargekeeper.core.paths import (
     Setting,
     UnsafeRequest,
 )
-from tests.simulation.house import HOUR, NEW_PASSWORD, PASSWORD, Fuse, House
+from tests.simulation import scene
+from tests.simulation.house import NEW_PASSWORD, PASSWORD, House
 from tests.simulation.invariants import Restarts
+from tests.simulation.scene import HOUR, Fuse
 from tests.simulators.http_server import Fault
 from tests.simulators.world import Car, Charger, Manual, RestartPlan, Window
 
@@ -42,28 +44,12 @@ POINTS = (
 )
 
 
-@dataclass(eq=False)
-class Process:
-    """One source of events. `pace` is how lively it is: 1 is usual."""
+class Process(scene.Process):
+    """Something that happens to the house with the cloud."""
 
-    house: House
-    random: Random
-    pace: float
-
-    def wait(self, hours: float) -> float:
-        """Seconds to the next event, of a kind that comes every so many hours."""
-        return self.random.expovariate(self.pace / hours) * HOUR
-
-    def begin(self) -> float:
-        """Seconds to the first turn."""
-        return self.wait(2)
-
-    async def turn(self) -> float:
-        """Let something happen; the seconds to the next turn."""
-        return 0
-
-    async def heal(self) -> None:
-        """Undo what is out of order, at the end of the episode."""
+    def __init__(self, house: House, random: Random, pace: float) -> None:
+        super().__init__(house, random, pace)
+        self.house = house
 
     def some_charger(self) -> Charger:
         """Any of the chargers."""
@@ -591,6 +577,10 @@ class Operator(Process):
     async def heal(self) -> None:
         self.house.fuse = None
         self.storm = 0
+
+    @override
+    def home_died(self) -> float | None:
+        return self.down(self.random)
 
     def down(self, random: Random) -> float:
         """For how long Home Assistant is down after a kill."""

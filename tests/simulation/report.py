@@ -36,6 +36,7 @@ class Counts:
     """What happened; the counts of several episodes add up."""
 
     hours: float = 0.0
+    box_hours: float = 0.0  # of the house with boxes
     seconds: float = 0.0  # of this machine
     events: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
@@ -43,6 +44,7 @@ class Counts:
     restarts_per_press: Counter[int] = field(default_factory=Counter)
     commands: Counter[str] = field(default_factory=Counter)
     requests: Counter[str] = field(default_factory=Counter)
+    box_commands: Counter[str] = field(default_factory=Counter)  # by who was the master
     busiest: Counter[str] = field(default_factory=Counter)  # per purse, the fullest window
     failbacks: list[float] = field(default_factory=list)
     above: dict[str, float] = field(default_factory=dict)  # seconds of charging above a limit, by what led to it
@@ -51,6 +53,7 @@ class Counts:
     def add(self, other: Counts) -> None:
         """Take in the counts of another episode."""
         self.hours += other.hours
+        self.box_hours += other.box_hours
         self.seconds += other.seconds
         for mine, theirs in (
             (self.events, other.events),
@@ -58,6 +61,7 @@ class Counts:
             (self.restarts, other.restarts),
             (self.commands, other.commands),
             (self.requests, other.requests),
+            (self.box_commands, other.box_commands),
         ):
             mine.update(theirs)
         self.restarts_per_press.update(other.restarts_per_press)
@@ -78,7 +82,7 @@ class Counts:
         per_press = ", ".join(f"{n} sent by {times} presses" for n, times in sorted(self.restarts_per_press.items()))
         above = [f"{why} {seconds:.0f}" for why, seconds in sorted(self.above.items())]
         return [
-            f"simulated hours       {self.hours:.0f}",
+            f"simulated hours       {self.hours:.0f} with a cloud, {self.box_hours:.0f} with boxes",
             f"outages               {self.events['cloud lost']}",
             f"events                {_listed(self.events)}",
             f"commands              {_listed(self.commands)}",
@@ -87,6 +91,7 @@ class Counts:
             f"restarts              {_listed(self.restarts)}",
             f"failback              worst {worst:.1f} s, median {middle:.1f} s, of {len(self.failbacks)}",
             f"requests              {_listed(self.requests)}",
+            f"commands to boxes     {_listed(self.box_commands)}",
             f"fullest purse windows {_listed(self.busiest)}",
             f"seconds above a limit {', '.join([f'{sum(self.above.values()):.0f} in all', *above])}",
             f"fingerprint           {self.fingerprint}",

@@ -18,8 +18,9 @@ import pytest
 from tests.simulation.episode import Episode, listening
 from tests.simulation.house import House
 from tests.simulation.plants import planted
-from tests.simulation.processes import ALL, CHANGES_OF_CLOCKS, Process
+from tests.simulation.processes import ALL, CHANGES_OF_CLOCKS
 from tests.simulation.report import Broken
+from tests.simulation.scene import Process
 
 SETTINGS = settings(
     max_examples=12,
@@ -53,7 +54,7 @@ class HouseMachine(RuleBasedStateMachine):
         """A house furnished by dice, so many hours before the clocks change."""
         global_random.seed(dice)
         self.house = House(f"{dice}", CHANGES_OF_CLOCKS[0] - timedelta(hours=hours), chargers=3)
-        self.episode = Episode(self.house, Random(dice))
+        self.episode = Episode(self.house, Random(dice), ALL)
         self.run(self._begin())
 
     async def _begin(self) -> None:

@@ -341,33 +341,30 @@ class JuiceBoxServer:
 
 @dataclass(eq=False, kw_only=True)
 class Site:
-    """A home with boxes, their maker's server and the wire that feeds them."""
+    """A home with boxes, their maker's server and the wire that feeds them, which bears `limit` A."""
 
     server: JuiceBoxServer
     boxes: dict[str, JuiceBox]
     circuit: Circuit
+    limit: int
 
 
 OLD_BOX, NEW_BOX = "0817000000000000000000000071", "0910000000000000000000000092"
 
 
 def demo_site(clock: Clock, keeper: Address, zone: tzinfo = UTC) -> Site:
-    """Two boxes that share 40 A, a v07 one and a v09u one, both with a car, which report to `keeper`.
+    """Two boxes on a wire of 40 A, a v07 and a v09u one, both with a car, which report to `keeper`.
 
-    Neither the server nor the boxes are started. The maker's server allows charging from 22:00 to 6:00 on any day.
+    Neither the server nor the boxes are started. Their owner has set the maker's server to 16 A for each. At the time
+    of the call the first box is inside its hours of charging, the second one outside. The second one obeys a server
+    that lets it draw more than it stores, so that the wire is not safe by itself.
     """
-    night = Day(start=22 * 60, end=6 * 60)
-    schedule = Schedule(custom=True, weekday=night, weekend=night)
-    names = {OLD_BOX: "Barn", NEW_BOX: "House"}
-    server = JuiceBoxServer(
-        clock,
-        [
-            Unit(serial=serial, name=name, wire_rating=32, stored=20, group="Yard", schedule=schedule, zone=zone)
-            for serial, name in names.items()
-        ],
-    )
-    server.groups["Yard"] = Group(maximum=40)
-    circuit = Circuit(clock)
+    hour = clock.now().astimezone(zone).hour
+    units = [
+        _demo_unit(OLD_BOX, "Barn", hour - 1, hour + 8, zone),
+        _demo_unit(NEW_BOX, "Workshop", hour + 2, hour + 8, zone),
+    ]
+    server, circuit = JuiceBoxServer(clock, units), Circuit(clock)
     old = JuiceBox(
         clock=clock,
         serial=OLD_BOX,
@@ -379,7 +376,23 @@ def demo_site(clock: Clock, keeper: Address, zone: tzinfo = UTC) -> Site:
         meter_wh=24_880_114.0,
         seed=1,
     )
-    new = JuiceBox(clock=clock, serial=NEW_BOX, server=keeper, host="127.0.0.12", stored=20, circuit=circuit, seed=2)
-    old.plug_in(Car(wants_kwh=40.0))
-    new.plug_in(Car(wants_kwh=25.0, max_amperes=40))
-    return Site(server=server, boxes={OLD_BOX: old, NEW_BOX: new}, circuit=circuit)
+    new = JuiceBox(
+        clock=clock,
+        serial=NEW_BOX,
+        server=keeper,
+        host="127.0.0.12",
+        stored=20,
+        online_may_exceed=True,
+        circuit=circuit,
+        seed=2,
+    )
+    old.plug_in(Car(wants_kwh=60.0))
+    new.plug_in(Car(wants_kwh=75.0, max_amperes=40))
+    return Site(server=server, boxes={OLD_BOX: old, NEW_BOX: new}, circuit=circuit, limit=40)
+
+
+def _demo_unit(serial: str, name: str, first_hour: int, last_hour: int, zone: tzinfo) -> Unit:
+    """A unit that may charge from one full hour to another, on any day."""
+    hours = Day(start=first_hour % 24 * 60, end=last_hour % 24 * 60)
+    schedule = Schedule(custom=True, weekday=hours, weekend=hours)
+    return Unit(serial=serial, name=name, wire_rating=32, stored=20, limit=16, schedule=schedule, zone=zone)

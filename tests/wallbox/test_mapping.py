@@ -68,7 +68,6 @@ from custom_components.chargekeeper.wallbox.mapping import (
     eco_smart,
     group_readings,
     identity,
-    is_bidirectional,
     is_first_pulsar,
     last_sync,
     moment_of,
@@ -504,13 +503,6 @@ def test_the_model_is_told_by_type_part_number_or_name(
     who = identity(charger, part_number)
     assert who == Identity(Maker.WALLBOX, "9", name or "Wallbox 9", model, part_number)
     assert is_first_pulsar(who) is (model == "Pulsar")
-
-
-@pytest.mark.parametrize(
-    ("part_number", "both_ways"), [("QSX3-1", True), ("qs", True), ("PLP1-QS", False), (None, False)]
-)
-def test_chargers_that_discharge(part_number: str | None, both_ways: bool) -> None:
-    assert is_bidirectional(part_number) is both_ways
 
 
 @pytest.mark.parametrize(

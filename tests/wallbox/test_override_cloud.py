@@ -71,6 +71,24 @@ async def hold(bench: Bench) -> None:
     await bench.clock.advance_until(lambda: shown(bench) == HELD and is_verified(bench), within=130)
 
 
+async def end_unheard(bench: Bench) -> tuple[Window, ...]:
+    """An override that had to disable the schedule ends while the charger does not hear it; that schedule."""
+    bench.cloud.resume[WAITING] = Resume.CONFLICT
+    originals = bench.charger(WAITING).schedules
+    await hold(bench)
+    bench.charger(WAITING).cloud_link = False
+    await switch(bench, False)
+    assert bench.charger(WAITING).schedules != originals
+    return originals
+
+
+async def hear_again(bench: Bench, *, within: float) -> None:
+    """The charger is linked with the cloud again, and does what is left to do."""
+    bench.charger(WAITING).cloud_link = True
+    await bench.clock.advance(within)
+    assert intent(bench) is None
+
+
 def is_verified(bench: Bench) -> bool:
     entry = intent(bench)
     return entry is not None and entry["state"] == "verified"
@@ -317,32 +335,20 @@ async def test_it_goes_on_after_a_start_of_home_assistant(home: Bench) -> None:
 
 async def test_the_schedule_of_a_charger_that_is_silent_for_hours_is_restored_in_the_end(home: Bench) -> None:
     """Not shown offline, it loses whatever the cloud says yes to: no try counts before it is heard again."""
-    home.cloud.resume[WAITING] = Resume.CONFLICT
-    charger = home.charger(WAITING)
-    originals = charger.schedules
-    await hold(home)
-    charger.cloud_link = False
-    await switch(home, False)
+    originals = await end_unheard(home)
     tries = len(writes(home))
     await home.clock.advance(3 * 3600)
     assert len(writes(home)) == tries
-    assert charger.schedules != originals
+    assert home.charger(WAITING).schedules != originals
     assert intent(home) is not None
-    charger.cloud_link = True
-    await home.clock.advance(1200)
-    assert charger.schedules == originals
-    assert intent(home) is None
+    await hear_again(home, within=1200)
+    assert home.charger(WAITING).schedules == originals
     assert home.snapshot(WAITING).problems == set()
 
 
 async def test_starts_of_home_assistant_do_not_use_up_the_tries_to_restore_a_schedule(home: Bench) -> None:
     """After a start nothing is known of a silent charger's last report; that is no report."""
-    home.cloud.resume[WAITING] = Resume.CONFLICT
-    charger = home.charger(WAITING)
-    originals = charger.schedules
-    await hold(home)
-    charger.cloud_link = False
-    await switch(home, False)
+    originals = await end_unheard(home)
     for _ in range(4):
         await home.account.stop()
         stored = home.keepers[WAITING].export()
@@ -353,24 +359,14 @@ async def test_starts_of_home_assistant_do_not_use_up_the_tries_to_restore_a_sch
         home.account.start()
         await home.clock.advance(1800)
         assert intent(home) is not None
-    charger.cloud_link = True
-    await home.clock.advance(1200)
-    assert charger.schedules == originals
-    assert intent(home) is None
+    await hear_again(home, within=1200)
+    assert home.charger(WAITING).schedules == originals
     assert home.snapshot(WAITING).problems == set()
 
 
 async def test_an_end_that_the_charger_never_got_is_repeated(home: Bench) -> None:
     """The cloud says yes to commands for a charger that it cannot reach; an acknowledgement is not an effect."""
-    home.cloud.resume[WAITING] = Resume.CONFLICT
-    charger = home.charger(WAITING)
-    originals = charger.schedules
-    await hold(home)
-    charger.cloud_link = False
-    await switch(home, False)
-    assert charger.schedules != originals
-    charger.cloud_link = True
-    await home.clock.advance(600)
-    assert charger.schedules == originals
-    assert intent(home) is None
+    originals = await end_unheard(home)
+    await hear_again(home, within=600)
+    assert home.charger(WAITING).schedules == originals
     assert reasons(home) == ["cancelled"]

@@ -70,7 +70,6 @@ class Breaker:
         self._wait = FIRST_PROBE
         self._good = 0
         self._opened_at: datetime | None = None
-        self._opened_mono: float | None = None
         self._busy_until: float | None = None
         self._throttles = 0
         self._hurried_at: float | None = None
@@ -108,11 +107,6 @@ class Breaker:
     def opened_at(self) -> datetime | None:
         """Wall clock moment of the first failed answer of this outage or doubt; None while closed."""
         return self._opened_at
-
-    @property
-    def opened_mono(self) -> float | None:
-        """The same moment on the monotonic clock; None while closed."""
-        return self._opened_mono
 
     @property
     def due(self) -> float | None:
@@ -207,14 +201,13 @@ class Breaker:
             self._due = self._clock.monotonic() + HALF_OPEN_PROBE
             return
         self._state = BreakerState.CLOSED
-        self._due = self._opened_at = self._opened_mono = None
+        self._due = self._opened_at = None
         self._confirmations = ()
         self._wait = FIRST_PROBE
 
     def _doubt(self, now: float, confirmations: tuple[float, ...]) -> None:
         self._state = BreakerState.DOUBTFUL
         self._opened_at = self._clock.now()
-        self._opened_mono = now
         self._confirmations = tuple(now + delay for delay in confirmations)
         self._due = self._confirmations[0]
 

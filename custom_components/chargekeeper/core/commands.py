@@ -27,6 +27,8 @@ from .model import (
     Status,
 )
 from .paths import (
+    START,
+    STOP,
     ChargerError,
     ChargerPath,
     NoConnection,
@@ -48,8 +50,6 @@ LOGGER = logging.getLogger(__name__)
 
 EXPECT_WITHIN = 150.0
 """Seconds within which a setting must show: one groups poll of the Wallbox cloud and some."""
-
-START, STOP = SetCharging(on=True), SetCharging(on=False)
 
 TIME_TO_LIVE = 300.0
 """Seconds for which a setting waits for its turn, and for which one whose answer was lost may still arrive."""

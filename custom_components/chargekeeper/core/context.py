@@ -104,6 +104,20 @@ class Context:
             LOGGER.error("Unexpected error in the background", exc_info=err)
 
 
+class Pursuit:
+    """Does one thing in the background, never twice at the same time."""
+
+    def __init__(self, context: Context, pursue: Callable[[], Coroutine[object, object, None]]) -> None:
+        self._context = context
+        self._pursue = pursue
+        self._task: asyncio.Task[None] | None = None
+
+    def soon(self) -> None:
+        """Begin, unless it is being done."""
+        if self._task is None or self._task.done():
+            self._task = self._context.spawn(self._pursue())
+
+
 async def result_of[T](work: asyncio.Future[T]) -> T:
     """The result of a task that others may wait for as well: giving up here leaves it alone. Raises what it raises.
 

@@ -27,8 +27,9 @@ from .model import (
     Status,
 )
 from .pace import RAISE_SPACING, START_SPACING
-from .paths import ChargerError, NotSaved, SetCharging, SetCurrent, Setting
-from .shares import Claim, GroupSpec, Key, allocate, could_draw, shares
+from .paths import START, STOP, ChargerError, NotSaved, SetCurrent, Setting
+from .shares import Claim, GroupSpec, Key, allocate, could_draw, shares, stored_excess
+from .stored import number
 
 LOGGER = logging.getLogger(__name__)
 
@@ -78,12 +79,16 @@ class GroupMember(Protocol):
 class GroupView:
     """What the group's device shows, in A: what the members may draw together, what is left, and the share of each.
 
-    `headroom` is below 0 while they exceed the limit; both are None while nothing is known of one of them.
+    `headroom` is below 0 while they exceed the limit; both are None while nothing is known of one of them. `stored` are
+    the offline currents that members have stored, as last seen, and `stored_excess` says by how much all together could
+    exceed the limit when they are left alone with those.
     """
 
     allocated: float | None
     headroom: float | None
     shares: Mapping[Key, int]
+    stored: Mapping[Key, float] = field(default_factory=dict)
+    stored_excess: float = 0.0
 
 
 @dataclass(slots=True)
@@ -99,6 +104,7 @@ class _Seat:
     set_at: float
     switched_at: float
     member: GroupMember | None = None
+    limits: Limits | None = None  # as last seen
     unlisten: Callable[[], None] = lambda: None
     wish: int | None = None
     ours: int | None = None
@@ -124,7 +130,8 @@ class _Seat:
             self.wants, self.reach = True, max(self.most, self.peak)
             return
         snapshot = self.member.snapshot
-        limits, shown = Limits.of(snapshot.readings), snapshot.readings.get(CHARGING_CURRENT)
+        self.limits = limits = Limits.of(snapshot.readings)
+        shown = snapshot.readings.get(CHARGING_CURRENT)
         # What the store gave back, or a cloud repeats of a charger without a sign of life, is not heard.
         current_shown = shown is not None and shown.source is not Source.CACHE and shown.at > -inf
         self.heard = current_shown and limits.charging_current is not None and snapshot.connection_path is not None
@@ -176,7 +183,7 @@ class _Seat:
         if not self.heard:
             return []
         lowest = max(self.target, MINIMUM_CURRENT)
-        pause: list[Setting] = [SetCharging(on=False)] if self.target == 0 and not self.idle else []
+        pause: list[Setting] = [STOP] if self.target == 0 and not self.idle else []
         return [*pause, SetCurrent(lowest)] if self.amps > lowest else pause
 
     def refuses(self) -> bool:
@@ -202,7 +209,7 @@ class _Seat:
         if not self.heard or self.busy or self.in_flight or self.target != self.allowance or self.reductions():
             return None
         if self.paused and self.status is Status.PAUSED and self.allowance > 0:
-            return SetCharging(on=True), self.switched_at + max(START_SPACING, self.patience)
+            return START, self.switched_at + max(START_SPACING, self.patience)
         if self.wish is not None and self.member is not None:
             highest, _ = ceiling(Limits.of(self.member.snapshot.readings))
             amps = min(self.wish, self.allowance, self.wish if highest is None else floor(highest))
@@ -251,7 +258,7 @@ class LoadGroup:
         for key, seat in self._seats.items():
             entry = entries.get("_".join(key))
             if isinstance(entry, Mapping):
-                wish, ours, most = (_number(entry.get(name)) for name in ("wish", "ours", "most"))
+                wish, ours, most = (_current(entry.get(name)) for name in ("wish", "ours", "most"))
                 seat.wish, seat.ours = (None, None) if None in {wish, ours} else (int(wish or 0), int(ours or 0))
                 seat.paused, seat.most, seat.peak = entry.get("paused") is True, most or inf, most or 0.0
                 seat.look()
@@ -404,11 +411,11 @@ class LoadGroup:
             if seat.wish is None or (seat.amps != ours and not seat.in_flight):
                 seat.wish = floor(seat.amps)
             seat.ours = setting.amps
-        elif setting == SetCharging(on=False):
+        elif setting == STOP:
             seat.hold(paused=True)
         try:
             await self._persist()
-            if setting == SetCharging(on=True):
+            if setting == START:
                 await member.lift_pause()
             else:
                 await member.command(setting, automatic=True)
@@ -446,10 +453,14 @@ class LoadGroup:
     def _compose(self) -> GroupView:
         allocated = self._total()
         known = isfinite(allocated)
+        limits = {key: seat.limits for key, seat in self._seats.items() if seat.limits is not None}
+        stored = {key: each.offline_current for key, each in limits.items()}
         return GroupView(
             allocated=allocated if known else None,
             headroom=self.spec.limit - allocated if known else None,
             shares={key: seat.allowance for key, seat in self._seats.items()},
+            stored={key: amps for key, amps in stored.items() if amps is not None},
+            stored_excess=stored_excess(self.spec, limits),
         )
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
@@ -458,7 +469,7 @@ class LoadGroup:
         task.add_done_callback(self._tasks.discard)
 
 
-def _number(value: object) -> float | None:
+def _current(value: object) -> float | None:
     """A stored current in A, or None."""
-    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-    return number if number is not None and isfinite(number) and number > 0 else None
+    amps = number(value)
+    return amps if amps is not None and amps > 0 else None

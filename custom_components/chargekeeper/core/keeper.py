@@ -31,11 +31,7 @@ from .model import (
     Status,
 )
 from .override import OverridePursuit
-from .paths import (
-    ChargerPath,
-    PathListener,
-    Setting,
-)
+from .paths import ChargerPath, PathListener, Setting
 from .pause import PausePursuit
 from .routing import Handover, Router, usable
 from .witness import Witness

@@ -6,9 +6,8 @@ do not fall, configuration stays and reads `cache` while the path that showed it
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from datetime import datetime
 from enum import StrEnum
-from math import inf, isfinite
+from math import inf
 from typing import cast
 
 from .model import (
@@ -30,6 +29,7 @@ from .model import (
 )
 from .schedule import decode as decode_schedule, encode as encode_schedule
 from .session import SessionEnergy
+from .stored import member, moment, number
 
 METER_FRESH = 900.0
 """Seconds since a real meter was read during which nothing is added to the lifetime energy."""
@@ -195,29 +195,19 @@ def _number(value: object) -> float:
 def _reading_from(prop: Property[object], entry: object) -> Reading[object] | None:
     if not isinstance(entry, Mapping):
         return None
-    try:
-        observed_at = datetime.fromisoformat(str(entry.get("observed_at")))
-        source = Source(str(entry.get("source")))
-        value = _value_from(prop, entry.get("value"))
-    except ValueError, OverflowError:
-        return None
-    if value is None or observed_at.tzinfo is None:
+    observed_at, source = moment(entry.get("observed_at")), member(Source, entry.get("source"))
+    value = _value_from(prop, entry.get("value"))
+    if value is None or source is None or observed_at is None:
         return None
     return Reading(value, source, observed_at)
 
 
 def _value_from(prop: Property[object], value: object) -> object | None:
-    """The stored value in the property's type, or None.
-
-    Raises:
-        ValueError: an unknown member of an enumeration.
-        OverflowError: a number beyond all measure.
-    """
+    """The stored value in the property's type, or None."""
     if prop.key == SCHEDULE.key:
         return decode_schedule(value)
     if issubclass(prop.type, StrEnum):
-        return prop.type(str(value))
+        return member(prop.type, value)
     if prop.type is float:
-        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-        return number if number is not None and isfinite(number) else None
+        return number(value)
     return value if isinstance(value, prop.type) else None

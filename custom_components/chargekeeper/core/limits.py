@@ -22,6 +22,9 @@ from .paths import UnsafeRequest
 MINIMUM_CURRENT = 6
 """Amperes below which no car charges (IEC 61851-1); less is no current setting but a pause."""
 
+HIGHEST_CURRENT = 80
+"""Amperes that no charger of either maker exceeds; the end of every scale while no limit is known."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:

@@ -3,13 +3,12 @@
 Whoever raises it after that is not fought. What could not be lowered in an outage is journaled, and lowered after it.
 """
 
-import asyncio
 from contextlib import suppress
 import logging
 from math import floor, inf
 
 from .commands import Commands
-from .context import Context
+from .context import Context, Pursuit
 from .limits import MINIMUM_CURRENT, Limits, ceiling
 from .model import CHARGING_CURRENT, Capability
 from .pace import Retry
@@ -28,7 +27,7 @@ class Lowering:
         self._router = router
         self._commands = commands
         self._limits: Limits | None = None
-        self._pursuit: asyncio.Task[None] | None = None
+        self._pursuit = Pursuit(context, self._pursue_alone)
         self._retry = Retry(context.clock)
 
     def settle(self, limits: Limits) -> None:
@@ -38,10 +37,9 @@ class Lowering:
             self._context.spawn(self._begin())
 
     def pursue_soon(self) -> None:
-        """Lower what is still to be lowered; at most one task does."""
-        idle = self._pursuit is None or self._pursuit.done()
-        if idle and self._journal.entries.lowering and self._retry.is_due():
-            self._pursuit = self._context.spawn(self._pursue_alone())
+        """Lower what is still to be lowered."""
+        if self._journal.entries.lowering and self._retry.is_due():
+            self._pursuit.soon()
 
     def _fell(self, before: Limits, now: Limits) -> bool:
         """Whether a limit is lower than it was. One that the charger tells for the first time held before as well."""

@@ -260,6 +260,7 @@ class Maintenance:
             allow_while_charging=self._context.options.restart_while_charging,
             refused_by_plan=self._refused_by_plan,
             checking=self._checking,
+            at_rest=path is not None and path.at_rest,
         )
 
     def _begin_watch(self, watch: RestartWatch) -> RestartRun:

@@ -3,7 +3,6 @@
 What to do next is decided by `journal.decide`; here it is done. Every step is journaled before anything is sent.
 """
 
-import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta
 import logging
@@ -11,7 +10,7 @@ from math import inf
 from types import EllipsisType
 
 from . import schedule
-from .context import Context
+from .context import Context, Pursuit
 from .journal import APPLICATIONS, Decision, End, Intent, IntentState, Pause, Seen, Step, Until, begin_end, decide
 from .model import (
     CAR_CONNECTED,
@@ -83,7 +82,7 @@ class OverridePursuit:
         self._router = router
         self._witness = witness
         self._lower_for_start = lower_for_start
-        self._pursuit: asyncio.Task[None] | None = None
+        self._pursuit = Pursuit(context, self._pursue_alone)
         self._sent_at = -inf
         self._begun_at = context.clock.monotonic()  # what an earlier run sent was sent before
         self._retry = Retry(context.clock)
@@ -187,9 +186,9 @@ class OverridePursuit:
             return self.disabled_windows
 
     def pursue_soon(self) -> None:
-        """See whether a next step is due; at most one task does."""
-        if (self._pursuit is None or self._pursuit.done()) and self._journal.entries.override is not None:
-            self._pursuit = self._context.spawn(self._pursue_alone())
+        """See whether a next step is due."""
+        if self._journal.entries.override is not None:
+            self._pursuit.soon()
 
     async def _pursue_alone(self) -> None:
         async with self._context.lock:

@@ -91,6 +91,9 @@ class SetCharging:
     capability: ClassVar = Capability.CHARGING
 
 
+START, STOP = SetCharging(on=True), SetCharging(on=False)
+
+
 @dataclass(frozen=True, slots=True)
 class SetOverride:
     """Charge whatever the schedule says, or let the schedule rule again."""
@@ -207,6 +210,11 @@ class ChargerPath(Protocol):
     @property
     def asked_at(self) -> float | None:
         """Monotonic moment of the last answer that told this charger's status."""
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether this path sees by itself, and has for a while, that no power flows, even if the charger is silent."""
+        return False
 
     @property
     def last_contact(self) -> datetime | None:

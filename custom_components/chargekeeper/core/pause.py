@@ -3,24 +3,21 @@
 It ends when the user starts charging (or overrides the schedule), with the car leaving, and where somebody else starts.
 """
 
-import asyncio
 from dataclasses import replace
 import logging
 from math import inf
 
 from .commands import Commands
-from .context import Context
+from .context import Context, Pursuit
 from .journal import End, IntentState, Pause, PauseStep, Seen, decide_pause
 from .model import OCPP, Capability, Status
 from .override import EFFECT_AFTER, OverridePursuit
 from .pace import Retry
-from .paths import ChargerError, LoginRejected, NotSaved, PathBusy, PathDown, SetCharging, Setting
+from .paths import START, STOP, ChargerError, LoginRejected, NotSaved, PathBusy, PathDown, Setting
 from .routing import Router
 from .witness import Witness, asked_at
 
 LOGGER = logging.getLogger(__name__)
-
-ON, OFF = SetCharging(on=True), SetCharging(on=False)
 
 
 class PausePursuit:
@@ -41,7 +38,7 @@ class PausePursuit:
         self._witness = witness
         self._commands = commands
         self._override = override
-        self._pursuit: asyncio.Task[None] | None = None
+        self._pursuit = Pursuit(context, self._pursue)
         self._disturbed = True
         self._sent_at = -inf
         self._retry = Retry(context.clock)
@@ -52,12 +49,12 @@ class PausePursuit:
 
     async def before(self, setting: Setting) -> None:
         """The user has a setting sent: a start ends the pause, whatever becomes of it. The lock is held."""
-        if setting == ON:
+        if setting == START:
             await self._forget(End.CANCELLED)
 
     async def after(self, setting: Setting, base: Status | None) -> None:
         """A path accepted what the user wants; `base` is what the charger did before. The lock is held."""
-        if setting != OFF:
+        if setting != STOP:
             return
         self._sent()
         self._disturbed = False
@@ -67,9 +64,9 @@ class PausePursuit:
             LOGGER.warning("The pause could not be saved; it will not be restored if the charger drops it")
 
     def pursue_soon(self) -> None:
-        """See whether a next step is due; at most one task does."""
-        if (self._pursuit is None or self._pursuit.done()) and self._journal.entries.pause is not None:
-            self._pursuit = self._context.spawn(self._pursue())
+        """See whether a next step is due."""
+        if self._journal.entries.pause is not None:
+            self._pursuit.soon()
 
     async def _pursue(self) -> None:
         async with self._context.lock:
@@ -99,7 +96,7 @@ class PausePursuit:
             full=said is not None and said.status is Status.COMPLETED,
             effect_due=heard_at >= self._sent_at + EFFECT_AFTER,
             # A start of ours that was given up on one path may have arrived there late.
-            disturbed=self._disturbed or self._commands.may_arrive(ON),
+            disturbed=self._disturbed or self._commands.may_arrive(START),
         )
 
     async def _restore(self, pause: Pause) -> None:
@@ -110,7 +107,7 @@ class PausePursuit:
         sending = replace(pause, state=IntentState.APPLIED, applications=pause.applications + 1)
         await self._journal.write(pause=sending)
         try:
-            await self._commands.send_now(OFF)
+            await self._commands.send_now(STOP)
         except (PathDown, PathBusy, LoginRejected) as err:
             LOGGER.debug("The pause waits: %s", err)
             self._retry.failed(asked_at(path))

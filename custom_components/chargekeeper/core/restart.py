@@ -38,6 +38,7 @@ class Facts:
     allow_while_charging: bool  # an option of the user
     refused_by_plan: bool = False  # the cloud refused the last restart, perhaps for the plan
     checking: bool = False  # another press still waits for its status
+    at_rest: bool = False  # that path sees that no power flows, whether or not the charger tells anything
 
 
 def availability(facts: Facts) -> RestartAvailability:
@@ -62,7 +63,8 @@ def guard(facts: Facts) -> RestartAvailability:
 
 def _judge(facts: Facts, *, status_good: bool) -> RestartAvailability:
     """The first reason to refuse. What tells more, or lasts longer, comes first; `error` is no reason."""
-    unknown = facts.status is None or facts.presence is Presence.UNKNOWN or not status_good
+    told = facts.status is not None and facts.presence is not Presence.UNKNOWN and status_good
+    unknown = not told and not facts.at_rest
     reasons = (
         (RestartAvailability.NO_PATH, not facts.has_path),
         (RestartAvailability.UNSUPPORTED_MODEL, not facts.supported),

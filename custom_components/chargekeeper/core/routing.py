@@ -126,7 +126,6 @@ class Router:
             PathDown: `no_admitted_path` as `admit` raises it; `charger_offline` in the cloud, or where nothing is
                 heard of a box; `local_lost` where only another local path is admitted; else `no_path`, with the ISO
                 time since when the cloud is lost as detail.
-                since when the cloud is lost as detail.
         """
         if route := self.route(capability):
             return route

@@ -126,11 +126,24 @@ def offline_excess(spec: GroupSpec, known: Mapping[Key, Limits]) -> float:
     A charger with a stored offline current falls back to that. Any other keeps the setting that the group leaves it,
     which no pause outlives. Infinite where nothing is known of a member.
     """
-    total = 0.0
+    return max(sum(_alone(spec, known).values()) - spec.limit, 0.0)
+
+
+def stored_excess(spec: GroupSpec, known: Mapping[Key, Limits]) -> float:
+    """As `offline_excess`, as far as members are known; 0 also where none of them has a stored offline current."""
+    if all(limits.offline_current is None for limits in known.values()):
+        return 0.0
+    amps = sum(each for each in _alone(spec, known).values() if isfinite(each))
+    return max(amps - spec.limit, 0.0)
+
+
+def _alone(spec: GroupSpec, known: Mapping[Key, Limits]) -> dict[Key, float]:
+    """What each member could draw when it is left alone, A."""
+    found: dict[Key, float] = {}
     for member, share in zip(spec.members, shares(spec.limit, [Claim(m.weight) for m in spec.members]), strict=True):
         limits = known.get(member.key, Limits())
         alone = limits.offline_current
         if alone is None and limits.charging_current is not None:
             alone = min(limits.charging_current, max(share, MINIMUM_CURRENT))
-        total += could_draw(replace(limits, charging_current=alone), heard=True)
-    return max(total - spec.limit, 0.0)
+        found[member.key] = could_draw(replace(limits, charging_current=alone), heard=True)
+    return found

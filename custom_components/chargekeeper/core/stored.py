@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
+from math import isfinite
 
 
 def moment(value: object) -> datetime | None:
@@ -19,3 +20,12 @@ def member[E: StrEnum](kind: type[E], value: object) -> E | None:
         return kind(str(value))
     except ValueError:
         return None
+
+
+def number(value: object) -> float | None:
+    """A finite number; None for anything else, also for a truth value."""
+    try:
+        found = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    except OverflowError:
+        return None
+    return found if found is not None and isfinite(found) else None

@@ -17,7 +17,7 @@ from ..core.clock import Clock
 from ..core.context import subscribe
 from ..core.limits import MINIMUM_CURRENT, Limits, ceiling
 from ..core.model import Schedule
-from ..core.paths import NotApplicable, UnsafeRequest
+from ..core.paths import NotAllowed, NotApplicable, UnsafeRequest
 from .datagram import (
     WIDE_VERSION,
     CommandMessage,
@@ -135,6 +135,8 @@ class Box:
         self.memory = memory
         self.share: float | None = None
         """A; the part of a load group of ours, None where it is in none."""
+        self.override_wanted = False
+        """Whether the user's override goes on, also where nothing had to be sent for it: it holds over a take-over."""
         self._listeners: list[Callable[[], None]] = []
         self.status: StatusMessage | None = None
         self.heard_at: float | None = None
@@ -269,7 +271,7 @@ class Box:
     @property
     def held_by_schedule(self) -> bool:
         """Whether the windows, or without any the server's last word, hold it back now."""
-        if self.memory.override:
+        if self._overridden:
             return False
         windows = self.config.schedule
         if windows:
@@ -294,6 +296,10 @@ class Box:
         if self.memory.offline is not None or self.status is None:
             return None
         return _plausible(self.status.second_limit)
+
+    @property
+    def _overridden(self) -> bool:
+        return self.memory.override or self.override_wanted
 
     @property
     def _below_minimum(self) -> bool:
@@ -344,7 +350,9 @@ class Box:
         Raises:
             NotApplicable: `known`, it was learnt meanwhile.
             UnsafeRequest: `current_too_low` or `above_ceiling`.
+            NotAllowed: `read_only`.
         """
+        self._require_commands()
         if self.memory.offline is not None:
             raise NotApplicable("known")
         self._require_offline(amps)
@@ -356,7 +364,9 @@ class Box:
         Raises:
             UnsafeRequest: `current_too_low`; `above_ceiling`, it is above the wire rating; `once_a_day`.
             NotApplicable: `learning`; `server_in_charge`, the server would write its own again.
+            NotAllowed: `read_only`.
         """
+        self._require_commands()
         self._require_known()
         if self.mode is Mode.RELAY:
             raise NotApplicable("server_in_charge")
@@ -372,6 +382,10 @@ class Box:
         if self._cancel_check is not None:
             self._cancel_check()
             self._cancel_check = None
+
+    def _require_commands(self) -> None:
+        if self.config.read_only:
+            raise NotAllowed("read_only")
 
     def _require_known(self) -> None:
         if self.mode is Mode.LEARNING:
@@ -415,11 +429,18 @@ class Box:
         if message.firmware is not None:
             self.memory.firmware = message.firmware
         now = self._clock.monotonic()
-        if now - self._booted_at < ONE_START:
+        if now - self._booted_at < ONE_START or self._served_since_start(now):
             return
         self.counts["boots"] += 1
         self._forget()
         self._booted_at, self._booted = now, True
+
+    def _served_since_start(self, now: float) -> bool:
+        """Whether it was commanded since it started: a line of the start came late, its stored limit is known."""
+        uptime = None if self.status is None else self.status.uptime
+        if self.heard_at is None or uptime is None or now - self.heard_at >= ONE_START or uptime[0] >= ONE_START:
+            return False
+        return self._commanded_at >= self.heard_at - uptime[0]
 
     def _encrypted(self, message: EncryptedMessage) -> None:
         self.counts["encrypted"] += 1
@@ -436,6 +457,7 @@ class Box:
         self.memory.host = arrival.address[0]
         self._quiet_since = min(self._quiet_since, now)
         self._follow_session(message, now)
+        self._take_quarter(message)
         self._learn(message, now)
         self._see_effect(message)
         self._ask_server(arrival.data, now)
@@ -459,6 +481,12 @@ class Box:
             self.idle_since = None
         elif self.idle_since is None:
             self.idle_since = now
+
+    def _take_quarter(self, message: StatusMessage) -> None:
+        """Note the energy of a quarter hour; a box that started does not know the time before its first command."""
+        slot, energy = message.quarter_hour or (0, None)
+        if energy is not None and self._commanded_at >= self._booted_at:
+            self.memory.quarters.take(slot, energy, self._clock.now(), self.config.zone)
 
     def _learn(self, message: StatusMessage, now: float) -> None:
         """The stored limit shows after a start, and after a long silence (fact sheet 2.6).
@@ -598,7 +626,7 @@ class Box:
         memory = self.memory
         if self._good < GOOD_TO_HAND_BACK or now - self._good_since < HAND_BACK_AFTER:
             return
-        if memory.override and memory.served is not None and memory.served < MINIMUM_CURRENT:
+        if self._overridden and memory.served is not None and memory.served < MINIMUM_CURRENT:
             if self.may_replace_server:
                 return  # it stays ours until the override ends
             self.troubles.add(Trouble.OVERRIDE_HANDED_BACK)
@@ -609,7 +637,8 @@ class Box:
         self._set_master(False)
 
     def _is_safe(self, command: CommandMessage) -> bool:
-        highest, _ = ceiling(self.limits)
+        """Whether the installation bears it. That our load group shares out less is nothing the server could know."""
+        highest, _ = ceiling(replace(self.limits, load_group_limit=self.config.load_group_limit))
         wire = self.config.wire_rating
         online = HIGHEST_CURRENT if highest is None else highest
         return command.online <= online and command.offline <= (HIGHEST_CURRENT if wire is None else wire)
@@ -636,12 +665,14 @@ class Box:
             self._note_offline()
 
     def _capped(self, amps: int) -> int:
-        """What of the server's current is left by the user's pause and charging current, A."""
+        """What of the server's current is left by the user's pause and charging current, and by our load group, A."""
         if self.config.read_only:
             return amps
-        if self.memory.paused:
+        bounds = [bound for bound in (amps, self.memory.charging_current, self.share) if bound is not None]
+        left = floor(min(bounds))
+        if self.memory.paused or (left < amps and left < MINIMUM_CURRENT):
             return 0
-        return amps if self.memory.charging_current is None else min(amps, self.memory.charging_current)
+        return left
 
     # Our answers
 
@@ -668,6 +699,8 @@ class Box:
         last, carry = self.memory.online, self._carry
         self._carry = False
         highest, _ = ceiling(self.limits)
+        if last is None and self.config.read_only:
+            last = self.memory.offline  # as it would go on without an answer
         if last is not None and (self.config.read_only or carry):
             bounded = last if highest is None else floor(min(last, highest))
             return bounded if bounded >= MINIMUM_CURRENT else 0

@@ -1,8 +1,10 @@
 """What is kept of a box over a restart, so that the first answer after it is the one the box would have had."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
+
+from .quarters import QuarterHours
 
 HIGHEST_CURRENT = 80
 """A; no box can more, so that a larger number is a damaged one."""
@@ -39,6 +41,7 @@ class Memory:
     paused: bool = False
     override: bool = False
     offline_changed_at: datetime | None = None
+    quarters: QuarterHours = field(default_factory=QuarterHours)
 
     @property
     def vital(self) -> tuple[object, ...]:
@@ -48,8 +51,10 @@ class Memory:
 
     def export(self) -> dict[str, object]:
         """As JSON."""
+        plain = {each.name: getattr(self, each.name) for each in fields(self)}
         moments = {"commanded_at": self.commanded_at, "offline_changed_at": self.offline_changed_at}
-        return asdict(self) | {key: None if at is None else at.isoformat() for key, at in moments.items()}
+        texts = {key: None if at is None else at.isoformat() for key, at in moments.items()}
+        return plain | texts | {"quarters": self.quarters.export()}
 
     @classmethod
     def restored(cls, stored: object) -> Memory:
@@ -58,7 +63,9 @@ class Memory:
         if not isinstance(stored, Mapping):
             return memory
         for each in fields(cls):
-            _restore(memory, each.name, stored.get(each.name))
+            if each.name != "quarters":
+                _restore(memory, each.name, stored.get(each.name))
+        memory.quarters.restore(stored.get("quarters"))
         return memory
 
     def forget(self) -> None:

@@ -225,6 +225,7 @@ class JuiceBoxPath(_BoxPath):
         """Keep what was shown for whoever joins later, and tell the keeper."""
         for prop, reading in readings.items():
             self._known.put(prop, reading)
+            self._known.retracted.pop(prop.key, None)
         for key, at in readings.retracted.items():
             self._known.discard(key)
             self._known.retracted[key] = at

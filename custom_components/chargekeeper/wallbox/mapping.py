@@ -279,11 +279,6 @@ def is_first_pulsar(who: Identity) -> bool:
     return who.model == "Pulsar"
 
 
-def is_bidirectional(part_number: str | None) -> bool:
-    """Whether the charger can discharge the car."""
-    return part_number is not None and part_number.upper().startswith("QS")
-
-
 def capabilities(who: Identity, *, has_eco_mode: bool) -> frozenset[Capability]:
     """What the cloud can do with a charger; older models have no solar mode, the original Pulsar no restart."""
     found = set(Capability)

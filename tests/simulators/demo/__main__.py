@@ -8,11 +8,13 @@ import shutil
 import signal
 import socket
 import sys
+from zoneinfo import ZoneInfo
 
 from tests.simulators.clock import FastClock
 from tests.simulators.demo.client import PASSWORD, USER, Client
 from tests.simulators.demo.control import Control
-from tests.simulators.demo.home_assistant import HOST, ROOT, HomeAssistant
+from tests.simulators.demo.home_assistant import HOST, ROOT, ZONE, HomeAssistant
+from tests.simulators.juicebox_server import Site, Unit, demo_site
 from tests.simulators.wallbox_cloud import WallboxCloud
 from tests.simulators.world import demo_world
 
@@ -32,6 +34,9 @@ LINKED = {
 """The demo's local entities of that charger, by what they are linked as."""
 
 
+LOAD_GROUP = "Yard"
+
+
 def say(text: str) -> None:
     """Tell the user at the terminal."""
     sys.stdout.write(f"{text}\n")
@@ -40,12 +45,12 @@ def say(text: str) -> None:
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """What was asked for on the command line."""
-    parser = argparse.ArgumentParser(
-        prog="scripts/develop", description="Home Assistant with three simulated chargers."
-    )
+    parser = argparse.ArgumentParser(prog="scripts/develop", description="Home Assistant with five simulated chargers.")
     parser.add_argument("--port", type=int, default=8123, help="of Home Assistant (%(default)s)")
     parser.add_argument("--control-port", type=int, default=8124, help="of the page to break the world (%(default)s)")
     parser.add_argument("--cloud-port", type=int, default=8125, help="of the simulated cloud (%(default)s)")
+    parser.add_argument("--box-port", type=int, default=8042, help="on which boxes are heard, UDP (%(default)s)")
+    parser.add_argument("--maker-port", type=int, default=8126, help="of the boxes' server, UDP (%(default)s)")
     parser.add_argument("--factor", type=float, default=20.0, help="how fast time runs (%(default)s times)")
     parser.add_argument("--directory", type=Path, default=ROOT / ".develop", help="for Home Assistant's files")
     parser.add_argument("--linked", action="store_true", help="give a charger a local path on the first start")
@@ -53,11 +58,13 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-def taken_port(ports: Sequence[int]) -> int | None:
+def taken_port(ports: Sequence[int], udp_ports: Sequence[int] = ()) -> int | None:
     """The first port on which somebody listens already."""
-    for port in ports:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kinds = [(port, socket.SOCK_STREAM) for port in ports] + [(port, socket.SOCK_DGRAM) for port in udp_ports]
+    for port, kind in kinds:
+        with socket.socket(type=kind) as probe:
+            if kind is socket.SOCK_STREAM:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((HOST, port))
             except OSError:
@@ -65,8 +72,10 @@ def taken_port(ports: Sequence[int]) -> int | None:
     return None
 
 
-async def prepare_home_assistant(home_assistant: HomeAssistant, cloud: WallboxCloud, *, linked: bool) -> None:
-    """Make Home Assistant ready for use: the user, the account, the limit and the links that its user enters."""
+async def prepare_home_assistant(
+    home_assistant: HomeAssistant, cloud: WallboxCloud, site: Site, options: argparse.Namespace
+) -> None:
+    """Make Home Assistant ready for use: the user, and what its user enters of accounts, boxes, limits and links."""
     async with Client(home_assistant.url) as client:
         await client.wait_until_it_answers()
         await client.sign_in()
@@ -75,12 +84,35 @@ async def prepare_home_assistant(home_assistant: HomeAssistant, cloud: WallboxCl
             say("adding the Wallbox account")
             entry = await client.add_account(EMAIL, ACCOUNT_PASSWORD, cloud.url)
             await client.set_load_group_limit(entry, LIMITED_CHARGER, LOAD_GROUP_LIMIT)
-            if linked:
+            await add_boxes(client, site, options.box_port)
+            if options.linked:
                 await client.link(entry, LINKED_CHARGER, LINKED)
                 await client.wait_until(
                     lambda: home_assistant.has_stored(LINKED.values()), "Home Assistant does not store its entities"
                 )
         await client.wait_until_loaded()
+
+
+async def add_boxes(client: Client, site: Site, port: int) -> None:
+    """Add the boxes and their load group, as their owner knows them."""
+    say("adding the JuiceBoxes")
+    units = site.server.units
+    host, maker_port = site.server.address
+    upstream = {"host": host, "port": maker_port}
+    settings = {"ports": [str(port)], "bind_address": HOST, "upstream": upstream, "juicenet": {}}
+    await client.add_boxes(settings, {serial: as_entered(unit) for serial, unit in units.items()})
+    for unit in units.values():  # what they store decides what the load group has to warn of
+        await client.wait_until_shown(f"sensor.{unit.name.lower()}_offline_current", str(float(unit.stored or 0)))
+    await client.add_load_group(LOAD_GROUP, site.limit, [f"juicebox_{serial}" for serial in units])
+
+
+def as_entered(unit: Unit) -> dict[str, object]:
+    """A box in the form for one: the same hours as the maker's server has, on all days."""
+    hours = unit.schedule.weekday
+    start, end = (f"{minute // 60 % 24:02}:{minute % 60:02}:00" for minute in (hours.start, hours.end))
+    windows = {f"{days}_start": start for days in ("weekday", "weekend")}
+    windows |= {f"{days}_end": end for days in ("weekday", "weekend")}
+    return {"name": unit.name, "wire_rating": unit.wire_rating, "in_maker_load_group": False, **windows}
 
 
 async def run(options: argparse.Namespace) -> int:
@@ -92,18 +124,26 @@ async def run(options: argparse.Namespace) -> int:
     cloud = WallboxCloud(demo_world(clock), clock)
     account = cloud.add_account(EMAIL, ACCOUNT_PASSWORD)
     home_assistant = HomeAssistant(options.directory, options.port, options.factor, control_port=options.control_port)
-    control = Control(cloud, account, home_assistant)
+    site = demo_site(clock, (HOST, options.box_port), ZoneInfo(ZONE))
+    control = Control(cloud, account, site, home_assistant)
     home_assistant.prepare()
     await cloud.start(options.cloud_port)
+    await site.server.start(options.maker_port)
+    for box in site.boxes.values():
+        box.start()
     await control.start(options.control_port)
     running = asyncio.create_task(home_assistant.keep_running())
     try:
-        return await _until_stopped(running, stop, home_assistant, cloud, options)
+        ready = prepare_home_assistant(home_assistant, cloud, site, options)
+        return await _until_stopped(running, stop, asyncio.create_task(ready), home_assistant, options)
     finally:
         say("\nstopping")
         await home_assistant.stop()
         await running
         await control.stop()
+        for box in site.boxes.values():
+            box.stop()
+        await site.server.stop()
         await cloud.stop()
         say("stopped")
 
@@ -111,12 +151,11 @@ async def run(options: argparse.Namespace) -> int:
 async def _until_stopped(
     running: asyncio.Task[int],
     stop: asyncio.Event,
+    ready: asyncio.Task[None],
     home_assistant: HomeAssistant,
-    cloud: WallboxCloud,
     options: argparse.Namespace,
 ) -> int:
     say("starting Home Assistant")
-    ready = asyncio.create_task(prepare_home_assistant(home_assistant, cloud, linked=options.linked))
     stopped = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait((ready, running, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -144,6 +183,8 @@ def introduction(home_assistant: HomeAssistant, options: argparse.Namespace) -> 
   break the world   {page}
   or with curl      curl -X POST {page}/cloud/down
                     curl -X POST {page}/chargers/garage/restarts-fail
+                    curl -X POST {page}/maker/down
+                    curl -X POST {page}/boxes/barn/unplug
                     curl -X POST {page}/home-assistant/kill
                     curl -X POST {page}/heal
 
@@ -155,7 +196,8 @@ Time runs {options.factor:g} times as fast for the chargers and for ChargeKeeper
 def main() -> int:
     """Start everything. Exit code 1 where something is in the way."""
     options = arguments()
-    if (port := taken_port((options.port, options.control_port, options.cloud_port))) is not None:
+    ports, udp_ports = (options.port, options.control_port, options.cloud_port), (options.box_port, options.maker_port)
+    if (port := taken_port(ports, udp_ports)) is not None:
         say(f"port {port} is in use: end what listens there, or choose others (scripts/develop --help)")
         return 1
     if options.fresh:

@@ -1,7 +1,8 @@
 """What the demo does in Home Assistant over its HTTP API, as a user would: first user, sign-in, config, options."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,6 +12,9 @@ USER = "demo"
 PASSWORD = "demo"
 PATIENCE = 180.0  # real seconds for a first start on a slow machine
 BETWEEN_TRIES = 0.2
+
+type Entered = Mapping[str, object]
+"""The fields of a form."""
 
 
 class Client:
@@ -95,12 +99,7 @@ class Client:
 
     async def add_account(self, email: str, password: str, server: str) -> str:
         """Add a Wallbox account through the config flow, as a user who fills in every field; the id of its entry."""
-        path = "/api/config/config_entries/flow"
-        step = await self._call("POST", path, {"handler": "chargekeeper", "show_advanced_options": False})
-        path = f"{path}/{step['flow_id']}"
-        _expect(step, "menu")
-        step = await self._call("POST", path, {"next_step_id": "wallbox_account"})
-        _expect(step, "form")
+        path = await self._begin("wallbox_account")
         servers = {"user_api_url": server, "api_url": server}
         step = await self._call("POST", path, {"email": email, "password": password, "server": servers})
         _expect(step, "create_entry")
@@ -119,6 +118,63 @@ class Client:
         ):
             step = await self._call("POST", path, entered)
             _expect(step, kind)
+
+    async def add_boxes(self, settings: Entered, boxes: Mapping[str, Entered]) -> None:
+        """Add JuiceBoxes through the config flow: where to listen, the maker's server, and each box by its serial."""
+        path = await self._begin("juicebox")
+        step = await self._call("POST", path, settings)
+        while step["type"] in {"progress", "menu"}:
+            await asyncio.sleep(BETWEEN_TRIES)
+            again = step["type"] == "menu"  # a slow machine may hear nothing in the time that there is
+            step = await (self._call("POST", path, {"next_step_id": "wait"}) if again else self._call("GET", path))
+        _expect(step, "form")
+        first = step["description_placeholders"]["serial"]
+        step = await self._call("POST", path, boxes[first])
+        _expect(step, "create_entry")
+        entry_id = str(step["result"]["entry_id"])
+        for serial in boxes.keys() - {first}:
+            add = partial(self._adds_box, entry_id, serial, boxes[serial])
+            await self.wait_until(add, f"box {serial} is not heard")
+
+    async def _adds_box(self, entry_id: str, serial: str, entered: Entered) -> bool:
+        """Add a box to the entry, if it was heard."""
+        path = "/api/config/config_entries/subentries/flow"
+        step = await self._call("POST", path, {"handler": [entry_id, "juicebox"], "show_advanced_options": False})
+        if step["type"] == "abort":
+            return False
+        path = f"{path}/{step['flow_id']}"
+        _expect(step, "form")
+        step = await self._call("POST", path, {"box": serial})
+        _expect(step, "form")
+        step = await self._call("POST", path, entered)
+        _expect(step, "create_entry")
+        return True
+
+    async def add_load_group(self, name: str, limit: int, members: Sequence[str]) -> None:
+        """Add a load group through the config flow. Its members have equal weights, and bear its limit left alone."""
+        path = await self._begin("load_group")
+        for entered in ({"name": name, "limit": limit}, {"members": list(members)}):
+            step = await self._call("POST", path, entered)
+            _expect(step, "form")
+        step = await self._call("POST", path, {field["name"]: field["default"] for field in step["data_schema"]})
+        _expect(step, "create_entry")
+
+    async def _begin(self, kind: str) -> str:
+        """Choose what to add; the address of the flow, which shows the first form of it."""
+        path = "/api/config/config_entries/flow"
+        step = await self._call("POST", path, {"handler": "chargekeeper", "show_advanced_options": False})
+        path = f"{path}/{step['flow_id']}"
+        _expect(step, "menu")
+        _expect(await self._call("POST", path, {"next_step_id": kind}), "form")
+        return path
+
+    async def wait_until_shown(self, entity_id: str, state: str) -> None:
+        """Wait until an entity has a state."""
+        await self.wait_until(partial(self._shows, entity_id, state), f"{entity_id} does not become {state}")
+
+    async def _shows(self, entity_id: str, state: str) -> bool:
+        states = await self._call("GET", "/api/states")
+        return any((each["entity_id"], each["state"]) == (entity_id, state) for each in states)
 
     async def link(self, entry_id: str, serial: str, entities: Mapping[str, str]) -> None:
         """Give a charger a local path through the subentry flow."""

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from aiohttp import web
 
+from tests.simulators.demo.boxes import BOX_ACTIONS, MAKER, MAKER_ACTIONS, Boxes
 from tests.simulators.demo.client import Client
 from tests.simulators.demo.home_assistant import HOST, HomeAssistant
+from tests.simulators.juicebox_server import Site
 from tests.simulators.local_side import LocalSide, Refused
 from tests.simulators.wallbox_cloud import Account, Fault, WallboxCloud
 from tests.simulators.world import Charger, RestartPlan
@@ -92,8 +94,9 @@ LOCAL_ACTIONS: dict[str, tuple[str, Callable[[LocalSide], None]]] = {
 class Control:
     """Serves the page on the loopback interface."""
 
-    def __init__(self, cloud: WallboxCloud, account: Account, home_assistant: HomeAssistant) -> None:
+    def __init__(self, cloud: WallboxCloud, account: Account, site: Site, home_assistant: HomeAssistant) -> None:
         self._cloud = cloud
+        self._boxes = Boxes(site)
         self._account = account
         self._password = account.password
         self._home_assistant = home_assistant
@@ -110,6 +113,8 @@ class Control:
                 web.get("/state", self._state),
                 web.post("/cloud/{condition}", self._on_cloud),
                 web.post("/chargers/{charger}/{action}", self._on_charger),
+                web.post("/maker/{condition}", self._on_maker),
+                web.post("/boxes/{box}/{action}", self._on_box),
                 web.get("/local", self._local),
                 web.post("/local/{serial}/{what}", self._on_local),
                 web.post("/home-assistant/restart", self._on_restart),
@@ -141,6 +146,7 @@ class Control:
                 "conditions": CLOUD,
                 "actions": {key: label for key, (label, _) in (ACTIONS | LOCAL_ACTIONS).items()},
                 "chargers": [_shown(side) | {"commands": self._commands(side)} for side in self._sides.values()],
+                **self._boxes.shown(),
             }
         )
 
@@ -179,6 +185,19 @@ class Control:
             label, carry_out = ACTIONS[action]
             carry_out(side.charger)
         return _done(f"{side.charger.name}: {label}.")
+
+    async def _on_maker(self, request: web.Request) -> web.Response:
+        condition = request.match_info["condition"]
+        if condition not in MAKER:
+            raise web.HTTPNotFound(text=f"one of: {', '.join(MAKER)}\n")
+        return _done(f"The boxes' server {await self._boxes.set_maker(condition)}.")
+
+    async def _on_box(self, request: web.Request) -> web.Response:
+        box, action = request.match_info["box"], request.match_info["action"]
+        actions = (*BOX_ACTIONS, *MAKER_ACTIONS)
+        if box not in self._boxes.names or action not in actions:
+            raise web.HTTPNotFound(text=f"one of: {', '.join(self._boxes.names)}; then one of: {', '.join(actions)}\n")
+        return _done(self._boxes.act(box, action))
 
     async def _local(self, request: web.Request) -> web.Response:
         """All chargers as a local integration sees them: no fault of the cloud touches this."""
@@ -221,6 +240,7 @@ class Control:
 
     async def _on_heal(self, request: web.Request) -> web.Response:
         await self._set_cloud("up")
+        await self._boxes.heal()
         for side in self._sides.values():
             side.link = True
             _online(side.charger)

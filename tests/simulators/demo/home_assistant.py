@@ -16,6 +16,7 @@ import sys
 from homeassistant.const import RESTART_EXIT_CODE
 
 HOST = "127.0.0.1"
+ZONE = "Europe/London"
 ROOT = Path(__file__).resolve().parents[3]
 INTEGRATION = ROOT / "custom_components" / "chargekeeper"
 DEMO = ROOT / "tests" / "simulators" / "demo"
@@ -33,7 +34,7 @@ homeassistant:
   unit_system: metric
   currency: GBP
   country: GB
-  time_zone: Europe/London
+  time_zone: {zone}
 
 logger:
   default: warning
@@ -95,7 +96,7 @@ class HomeAssistant:
         storage = self.directory / ".storage"
         storage.mkdir(parents=True, exist_ok=True)
         self.log.write_text("", encoding="utf-8")
-        configuration = CONFIGURATION.format(factor=self.factor, host=HOST, control_port=self.control_port)
+        configuration = CONFIGURATION.format(zone=ZONE, factor=self.factor, host=HOST, control_port=self.control_port)
         (self.directory / "configuration.yaml").write_text(configuration, encoding="utf-8")
         _link(self.directory / "dashboard.yaml", DASHBOARD)
         _link(self.directory / "tests", ROOT / "tests")  # the demo's clock is imported from there

@@ -1,0 +1,93 @@
+"""Energy per quarter hour of the last day, as a box tells it: one slot of its day with each status, in rotation.
+
+Kept over restarts of both sides: what the box forgets in a power cut was told before (fact sheet juicebox.md, 2.3.1).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from ..core import schedule
+
+SLOTS = 96
+QUARTER, DAY = timedelta(minutes=15), timedelta(days=1)
+
+DOUBT = timedelta(minutes=2)
+"""A box knows the time to the minute, by the last command. So near to the beginning of a slot it may tell that of
+yesterday or that of today; the next round, within the hour, tells for sure."""
+
+HIGHEST_ENERGY = 80 * 300 // 4
+"""Wh; no box can give more in a quarter of an hour (80 A at 300 V), so that a larger number is a damaged one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarter:
+    """The energy of one quarter hour, Wh, and when the box told it. Both moments in UTC."""
+
+    start: datetime
+    energy: int
+    reported_at: datetime
+
+    @property
+    def complete(self) -> bool:
+        """Whether the quarter hour was over when it was told."""
+        return self.reported_at >= self.start + QUARTER
+
+
+@dataclass(slots=True)
+class QuarterHours:
+    """What a box told, slot by slot; a slot is written anew each day."""
+
+    _slots: dict[int, Quarter] = field(default_factory=dict)
+
+    def take(self, slot: int, energy: int, now: datetime, zone: str) -> None:
+        """Note what a status tells.
+
+        Args:
+            slot: 0 to 95 of the day in the zone of the box.
+            energy: in that slot, Wh.
+            now: when the status came.
+            zone: IANA name.
+        """
+        if not 0 <= energy <= HIGHEST_ENERGY:
+            return
+        tz = schedule.zone(zone)
+        local = now.astimezone(tz).replace(tzinfo=None)
+        start = datetime.combine(local.date(), datetime.min.time()) + slot * QUARTER
+        if abs(local - start) <= DOUBT or abs(local - start - DAY) <= DOUBT:
+            return
+        if start > local:
+            start -= DAY
+        self._slots[slot] = Quarter(start.replace(tzinfo=tz).astimezone(UTC), energy, now.replace(microsecond=0))
+
+    def known(self, now: datetime) -> list[Quarter]:
+        """The quarter hours of the last day that are known, oldest first."""
+        recent = (quarter for quarter in self._slots.values() if quarter.start > now - DAY)
+        return sorted(recent, key=lambda quarter: quarter.start)
+
+    def export(self) -> dict[str, list[int]]:
+        """As JSON: by slot its start, its energy and when that was told; moments in seconds since 1970."""
+        return {
+            str(slot): [round(each.start.timestamp()), each.energy, round(each.reported_at.timestamp())]
+            for slot, each in self._slots.items()
+        }
+
+    def restore(self, stored: object) -> None:
+        """Take what `export` gave; whatever of it is damaged is left out."""
+        for slot, entry in stored.items() if isinstance(stored, Mapping) else ():
+            quarter = _quarter(entry)
+            if quarter is not None and slot in _NAMES:
+                self._slots[int(slot)] = quarter
+
+
+_NAMES = frozenset(str(slot) for slot in range(SLOTS))
+
+
+def _quarter(entry: object) -> Quarter | None:
+    if not isinstance(entry, list) or len(entry) != 3 or not all(type(each) is int for each in entry):
+        return None
+    start, energy, reported_at = entry
+    try:
+        return Quarter(datetime.fromtimestamp(start, UTC), energy, datetime.fromtimestamp(reported_at, UTC))
+    except OverflowError, ValueError, OSError:
+        return None

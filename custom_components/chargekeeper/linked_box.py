@@ -1,0 +1,258 @@
+"""The user's own entities around a JuiceBox: a meter, and a button or a power switch that restarts it.
+
+The box tells its status itself and is commanded by the answers to that, so nothing else is sent over these. Where it is
+not heard any more, the meter still tells whether power flows, and the power switch can do what the maker advises: 20 s
+without power clear its schedule (design section 5).
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from math import inf
+from typing import override
+
+from homeassistant.core import HomeAssistant
+
+from .core.clock import Clock
+from .core.keeper import Keeper
+from .core.limits import Limits, ceiling
+from .core.model import CURRENT, POWER, Capability, Readings, Status
+from .core.paths import (
+    Command,
+    NoConnection,
+    NotApplicable,
+    PathBusy,
+    PathListener,
+    Presence,
+    Restart,
+    SetOverride,
+    UnsafeRequest,
+    Word,
+)
+from .juicebox.box import Box
+from .juicebox.path import NEXT_STATUS, JuiceBoxPath
+from .linked import (
+    CONF_ALLOW_POWER_CYCLE,
+    CONF_CURRENT,
+    CONF_POWER,
+    CONF_POWER_SWITCH,
+    CONF_RESTART_BUTTON,
+    FLOWING_POWER,
+    LinkedPath,
+)
+from .power_cycle import PowerCycle
+
+FLOWING_CURRENT = 0.5
+"""A from which power counts as flowing."""
+
+REST = 60.0
+"""Seconds for which nothing must have flowed before power is cut unasked, and for which a report counts."""
+
+SPACING = 600.0
+"""Seconds between two power cycles."""
+
+STARTS_WITHIN = 90.0
+"""Seconds after the beginning of a power cycle in which nothing is concluded: off, on, start of the box, the car."""
+
+
+class LinkedBoxPath(LinkedPath):
+    """A JuiceBox through entities that the user named; `cycle` switches its power and outlives this."""
+
+    frees_schedule = True  # there is nothing that it could pause
+
+    def __init__(
+        self,
+        hass: HomeAssistant,
+        clock: Clock,
+        keeper: Keeper,
+        links: Mapping[str, object],
+        around: tuple[Box, JuiceBoxPath, PowerCycle],
+    ) -> None:
+        super().__init__(hass, clock, keeper, links)
+        self._box, self._udp, self.cycle = around
+        self._may_cycle = links.get(CONF_ALLOW_POWER_CYCLE) is True
+        self._metered_at = self._flowed_at = -inf
+        self._resting_since = inf
+        self._says_away = False
+        # How often the box had started before the restart that is watched.
+        self._boots = self._box.counts["boots"] if self.cycle.active else None
+
+    @property
+    def _deaf(self) -> bool:
+        """Whether the box is not heard, after it had its time to report."""
+        return self._udp.presence is Presence.OFFLINE
+
+    @property
+    @override
+    def capabilities(self) -> frozenset[Capability]:
+        found = set()
+        if self._links.keys() & {CONF_RESTART_BUTTON, CONF_POWER_SWITCH}:
+            found.add(Capability.RESTART)
+        has_meter = bool(self._links.keys() & {CONF_POWER, CONF_CURRENT})
+        if self._deaf and self._may_cycle and has_meter and CONF_POWER_SWITCH in self._links:
+            found.add(Capability.OVERRIDE)
+        return frozenset(found)
+
+    @property
+    @override
+    def presence(self) -> Presence:
+        """It reaches the box as far as the box itself is heard; a switch alone does not command it."""
+        if all(self._state(link) is None for link in self._links):
+            return Presence.OFFLINE
+        return Presence.ONLINE if self._udp.presence is Presence.ONLINE else Presence.UNKNOWN
+
+    @property
+    @override
+    def said(self) -> Word | None:
+        if self._says_away:
+            return Word(Status.OFFLINE)
+        if self._is_starting:
+            return Word(Status.RESTARTING)
+        if self._flows:
+            return Word(Status.CHARGING)
+        if not self._deaf:
+            return self._udp.said
+        return Word(Status.WAITING_SCHEDULE) if self.at_rest else None
+
+    @property
+    @override
+    def synced_at(self) -> float | None:
+        """What flows is a sign of life, what does not flow is none."""
+        if not self._deaf:
+            return self._udp.synced_at
+        return None if self._flowed_at == -inf else self._flowed_at
+
+    @property
+    @override
+    def asked_at(self) -> float | None:
+        if not self._deaf:
+            return self._udp.asked_at
+        return None if self._metered_at == -inf else self._metered_at
+
+    @property
+    @override
+    def last_contact(self) -> datetime | None:
+        return self._udp.last_contact
+
+    @property
+    @override
+    def at_rest(self) -> bool:
+        now = self._clock.monotonic()
+        return now - self._metered_at <= REST <= now - self._resting_since and not self._is_starting
+
+    @property
+    def _flows(self) -> bool:
+        """Whether the meter showed just now that power flows."""
+        return self._flowed_at == self._metered_at and self._clock.monotonic() - self._flowed_at <= REST
+
+    @property
+    def _is_starting(self) -> bool:
+        since = self.cycle.since_last
+        return self.cycle.active or (since is not None and since < STARTS_WITHIN)
+
+    @override
+    def listen(self, listener: PathListener) -> Callable[[], None]:
+        ends = [super().listen(listener), self._box.listen(self._box_changed), self.cycle.listen(self._cycle_changed)]
+
+        def cancel() -> None:
+            for end in ends:
+                end()
+
+        return cancel
+
+    @override
+    async def execute(self, command: Command, *, patience: float) -> None:
+        """Restart it, or clear its schedule by a power cycle.
+
+        Raises:
+            NoConnection: `linked_unavailable`; for an override whatever makes a power cycle unsafe now, so that it
+                waits: `charger_offline`.
+            PathBusy: `cycled`, the last power cycle is too near.
+            ChargerError: as the entity answers.
+        """
+        if isinstance(command, SetOverride):
+            self._require_safe_cycle(on=command.on)
+        elif not (isinstance(command, Restart) and CONF_RESTART_BUTTON not in self._links):
+            self._boots = self._box.counts["boots"]
+            await super().execute(command, patience=patience)
+            return
+        since = self.cycle.since_last
+        if self.cycle.active or (since is not None and since < SPACING):
+            raise PathBusy("cycled", SPACING - (since or 0.0))
+        entry = self._entry(CONF_POWER_SWITCH)
+        if entry is None or self._state(CONF_POWER_SWITCH) is None:
+            raise NoConnection("linked_unavailable")
+        self._boots = self._box.counts["boots"]
+        await self.cycle.begin(entry.id)
+        if isinstance(command, SetOverride):
+            with suppress(NotApplicable, UnsafeRequest):  # else the server, or what is learnt, decides
+                self._box.set_override(on=True)  # so that the first answer to it does not stop it again
+
+    @override
+    async def check(self) -> None:
+        """Have the meter read anew where the box is not heard. Raises ChargerError."""
+        if not self._deaf:
+            raise PathBusy("next_status", NEXT_STATUS)
+        await super().check()
+
+    def _require_safe_cycle(self, *, on: bool) -> None:
+        """Refuse a power cycle that nobody asked for in so many words. Raises NoConnection: it may do later."""
+        limits = Limits.of(self._keeper.snapshot.readings)
+        highest, _ = ceiling(limits)
+        stored = limits.offline_current
+        # Afterwards the box charges with what it has stored, and nobody can lower that.
+        bounded = stored is not None and highest is not None and stored <= highest
+        last = self.cycle.last
+        spent = last is not None and last.spent
+        if not (on and self._deaf and self._may_cycle and self.at_rest and bounded) or spent:
+            raise NoConnection("charger_offline")
+
+    def _box_changed(self) -> None:
+        """The box was heard; where it has started anew since the power cycle, it was away."""
+        if self._boots is not None and self._box.counts["boots"] > self._boots:
+            self._tell_away()
+        if self.cycle.last is not None and self.cycle.last.on and self.cycle.last.spent and not self._deaf:
+            self._hass.async_create_task(self.cycle.heard(), "chargekeeper power")
+
+    def _cycle_changed(self) -> None:
+        """It is switched on again: what is heard from now on shows that the box is back."""
+        assert self._listener is not None
+        if self.cycle.active and self.cycle.went_off and self._boots is not None:
+            self._tell_away()
+        else:
+            self._listener.path_changed(self)
+
+    def _tell_away(self) -> None:
+        """The box had no power until now."""
+        assert self._listener is not None
+        self._boots, self._says_away = None, True
+        self._listener.path_read(self, Readings())
+        self._says_away = False
+
+    @override
+    def _read(self) -> Readings:
+        """What the meter shows; only while the box does not show it itself."""
+        self._look_at_meter()
+        readings = Readings()
+        if self._deaf:
+            self._put(readings, POWER, self._amount(CONF_POWER), CONF_POWER)
+            self._put(readings, CURRENT, self._amount(CONF_CURRENT), CONF_CURRENT)
+        return readings
+
+    def _look_at_meter(self) -> None:
+        """Note whether power flows, and since when it does not, from report to report."""
+        bounds = {CONF_POWER: FLOWING_POWER, CONF_CURRENT: FLOWING_CURRENT}
+        shown = {
+            link: amount for link in bounds.keys() & self._links.keys() if (amount := self._amount(link)) is not None
+        }
+        heard_at = max((self._heard[link].at for link in shown if link in self._heard), default=-inf)
+        if heard_at == -inf:
+            self._resting_since = inf
+            return
+        if heard_at - self._metered_at > REST:
+            self._resting_since = inf  # nobody knows what was between
+        self._metered_at = heard_at
+        if any(amount >= bounds[link] for link, amount in shown.items()):
+            self._flowed_at, self._resting_since = heard_at, inf
+        else:
+            self._resting_since = min(self._resting_since, heard_at)

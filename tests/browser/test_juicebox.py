@@ -1,0 +1,194 @@
+"""Two JuiceBoxes on one wire: their maker's server dies, they are kept, and the server gets them back."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from playwright.async_api import Browser, Locator, Page, expect
+import pytest
+
+from tests.browser.harness import (
+    FACTOR,
+    LOADING_TIME,
+    Demo,
+    change_world,
+    new_page,
+    section_of,
+    sign_in,
+    tile,
+    within,
+    world_becomes,
+    world_state,
+)
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+# Seconds on the demo's clock (design sections 5, 6 and 10).
+SHOWN = 90.0  # a command, by the first or second status after the next
+TAKEN_OVER = 120.0
+SWITCHED = 300.0 + SHOWN  # the guard time between a start and a stop
+HANDED_BACK = 180.0
+OVERRIDE_LASTS = timedelta(seconds=8)  # of the wall clock, which is real in the demo
+
+SERVER_LIMIT = 16  # A; what the owner of the boxes has set at the maker's server
+SHARE = 20  # A; of each in the load group
+ANSWERS = 5
+"""Answers of the maker's server to a box which the box must not get."""
+
+
+class Yard:
+    """The two boxes, on the dashboard and in the world."""
+
+    def __init__(self, page: Page, world: Page, demo: Demo) -> None:
+        self.page = page
+        self.world = world
+        self.demo = demo
+        self.barn = section_of(page, "Barn")
+        self.workshop = section_of(page, "Workshop")
+
+    async def change(self, path: str) -> None:
+        """Break or heal something."""
+        await change_world(self.page, self.demo, path)
+
+    async def state(self) -> dict[str, Any]:
+        """The boxes by name, and the wire that they share, as they are."""
+        found = await world_state(self.page, self.demo)
+        return {"circuit": found["circuit"], **{box["key"]: box for box in found["boxes"]}}
+
+    async def until(self, condition: str, *, within_seconds: float) -> None:
+        """Until something holds in the world; an expression over `barn`, `workshop` and `circuit`."""
+        over = "({boxes: [barn, workshop], circuit})"
+        await world_becomes(self.world, f"({over} => {condition})(world)", within_seconds=within_seconds)
+
+    async def server_is(self, word: str, *, within_seconds: float) -> None:
+        """The dashboard shows both boxes connected with the maker's server, or not."""
+        for box in (self.barn, self.workshop):
+            await expect(box.locator("hui-heading-card").first).to_contain_text(word, timeout=within(within_seconds))
+
+
+async def sees(box: Locator, name: str, text: str, *, within_seconds: float = SHOWN) -> None:
+    """A tile shows something in time."""
+    await expect(tile(box, name)).to_contain_text(text, timeout=within(within_seconds))
+
+
+@pytest.mark.timeout(200)
+async def test_two_boxes_outlive_their_server(browser: Browser, demo: Demo) -> None:
+    page, world = await new_page(browser), await new_page(browser, width=900)
+    await world.goto(demo.control)
+    yard = Yard(page, world, demo)
+    await sign_in(page, demo)
+    await page.goto(f"{demo.url}/lovelace/juiceboxes")
+    await see_the_server_command(yard)
+    before = await yard.state()
+    await lose_the_server(yard)
+    await override_outside_of_the_window(yard)
+    await use_all_that_the_group_allows(yard)
+    await get_the_server_back(yard)
+    await end_the_override(yard)
+    await be_commanded_by_the_server(yard)
+    after = await yard.state()
+    assert (after["circuit"]["peak"], after["circuit"]["seconds_above"]) == (2 * SHARE, 0)
+    for box in ("barn", "workshop"):
+        assert after[box]["fallbacks"] == before[box]["fallbacks"], "it was never alone"
+        assert (after[box]["writes"], after[box]["stored"]) == (0, before[box]["stored"])
+    assert demo.complaints() == []
+    assert await demo.interrupt() == 0
+
+
+async def see_the_server_command(yard: Yard) -> None:
+    """Inside of its hours the one charges; the other as well, when the owner says so in the maker's app."""
+    await sees(yard.barn, "Status", "Charging")
+    await sees(yard.workshop, "Status", "Waiting for schedule")
+    await expect(yard.page.locator("hui-warning, hui-error-card")).to_have_count(0)
+    await yard.server_is("Connected", within_seconds=SHOWN)
+    await yard.change("/boxes/workshop/maker-always")
+    for box in (yard.barn, yard.workshop):
+        await sees(box, "Status", "Charging")
+        await sees(box, "Current", f"{SERVER_LIMIT}.0 A")
+        await sees(box, "Load group", f"{SHARE} A")
+        await sees(box, "Connection", "Cloud")
+
+
+async def lose_the_server(yard: Yard) -> None:
+    """Both go on; outside of the window the box is told to pause, and told again and again."""
+    await yard.change("/maker/down")
+    await yard.server_is("Disconnected", within_seconds=TAKEN_OVER)
+    for box in (yard.barn, yard.workshop):
+        await sees(box, "Connection", "Network")
+        await sees(box, "Last change", "Taken over locally")
+    await yard.until("workshop.told.online === 0 && workshop.amperes === 0", within_seconds=SWITCHED)
+    await sees(yard.workshop, "Status", "Waiting for schedule")
+    index = (await yard.state())["workshop"]["told"]["index"]
+    await yard.until(f"workshop.told.index >= {index + 3} && workshop.told.online === 0", within_seconds=SHOWN)
+    await sees(yard.barn, "Status", "Charging")
+    await yard.until(f"barn.served && barn.amperes === {SERVER_LIMIT}", within_seconds=SHOWN)
+
+
+async def override_outside_of_the_window(yard: Yard) -> None:
+    """The switch on the dashboard."""
+    await tile(yard.workshop, "Charge now").get_by_role("switch").click()
+    await sees(yard.workshop, "Charge now", "On")
+    await sees(yard.workshop, "Status", "Charging")
+    await yard.until(f"workshop.amperes === {SERVER_LIMIT}", within_seconds=SHOWN)
+
+
+async def use_all_that_the_group_allows(yard: Yard) -> None:
+    """The highest current that the dashboard offers for each: together it is the limit of the group."""
+    for box in (yard.barn, yard.workshop):
+        await tile(box, "Charging current").get_by_role("slider").press("End")
+        await sees(box, "Charging current", f"{SHARE} A")
+        await sees(box, "Current", f"{SHARE}.0 A")
+    await yard.until("circuit.drawn === circuit.limit", within_seconds=SHOWN)
+
+
+async def get_the_server_back(yard: Yard) -> None:
+    """It has the one box at once. The other stays ours: the server would not let it charge."""
+    await yard.change("/boxes/workshop/maker-by-hours")
+    stops = (await yard.state())["workshop"]["stops"]
+    await yard.change("/maker/up")
+    await yard.server_is("Connected", within_seconds=HANDED_BACK)
+    await yard.until(f"barn.told.online === {SERVER_LIMIT}", within_seconds=HANDED_BACK)
+    await sees(yard.barn, "Connection", "Cloud")
+    answered = (await yard.state())["workshop"]["maker"]["answered"]
+    overridden = f"workshop.told.online === {SHARE} && workshop.maker.told.online === 0"
+    await yard.until(
+        f"workshop.maker.answered >= {answered + ANSWERS} && {overridden} && workshop.amperes === {SHARE}",
+        within_seconds=HANDED_BACK,
+    )
+    assert (await yard.state())["workshop"]["stops"] == stops, "it went on without a break"
+    await sees(yard.workshop, "Charge now", "On")
+
+
+async def end_the_override(yard: Yard) -> None:
+    """It is given a time. When that is over, what the server says reaches the box as it is."""
+    await yard.page.evaluate(
+        """async (until_time) => await document.querySelector("home-assistant").hass.callService(
+            "chargekeeper", "set_tou_override", {enabled: true, until: "time", until_time},
+            {entity_id: "switch.workshop_time_of_use_override"})""",
+        (datetime.now(UTC) + OVERRIDE_LASTS).isoformat(),
+    )
+    await sees(yard.workshop, "Charge now", "On")
+    await yard.until(f"workshop.amperes === {SHARE}", within_seconds=SHOWN)
+    await sees(yard.workshop, "Charge now", "Off", within_seconds=OVERRIDE_LASTS.total_seconds() * FACTOR)
+    await sees(yard.workshop, "Status", "Waiting for schedule", within_seconds=HANDED_BACK)
+    for box in ("barn", "workshop"):
+        same = f"JSON.stringify({box}.told) === JSON.stringify({box}.maker.told)"
+        await yard.until(same, within_seconds=HANDED_BACK)
+    await sees(yard.workshop, "Connection", "Cloud")
+
+
+async def be_commanded_by_the_server(yard: Yard) -> None:
+    """It lets the box charge, with its own current; but not with more than the group allows."""
+    await yard.change("/boxes/workshop/maker-always")
+    for box, name in ((yard.barn, "barn"), (yard.workshop, "workshop")):
+        await yard.until(f"{name}.told.online === {SERVER_LIMIT}", within_seconds=SHOWN)
+        await sees(box, "Status", "Charging")
+        await sees(box, "Current", f"{SERVER_LIMIT}.0 A")
+    for name in ("barn", "workshop"):
+        await yard.change(f"/boxes/{name}/maker-30")
+        asked = (await yard.state())[name]["maker"]["answered"] + 2
+        refused = f"{name}.maker.told.online === 30 && {name}.told.online === {SERVER_LIMIT}"
+        await yard.until(f"{refused} && {name}.maker.answered >= {asked}", within_seconds=SHOWN)
+    await yard.page.goto(f"{yard.demo.url}/config/repairs")
+    for name in ("Barn", "Workshop"):
+        title = f"The maker's server asks too much of {name}"
+        await expect(yard.page.get_by_text(title)).to_be_visible(timeout=LOADING_TIME)

@@ -1,0 +1,514 @@
+"""A JuiceBox with a power switch and a meter of the user's: the restart, and what the maker advises in an outage."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from homeassistant.config_entries import SOURCE_RECONFIGURE, SOURCE_USER, ConfigEntryDisabler
+from homeassistant.core import HomeAssistant, ServiceCall
+from homeassistant.data_entry_flow import FlowResultType
+from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
+from homeassistant.helpers import entity_registry as er
+import pytest
+
+from custom_components.chargekeeper.core.paths import NotSaved
+from custom_components.chargekeeper.diagnostics import async_get_config_entry_diagnostics
+from custom_components.chargekeeper.juicebox.box import Mode
+from custom_components.chargekeeper.power_cycle import Cycle
+from tests.integration.machine import Machine
+from tests.simulation.clocks import RunClock
+from tests.simulators.clock import VirtualClock
+
+from .boxes import FIRST, NIGHT, BoxHouse
+
+SWITCH, METER = "input_boolean.power_of_the_box", "sensor.power_of_the_box"
+
+
+@dataclass
+class Wiring:
+    """A contactor before the first box, with a meter; both have registered entities."""
+
+    house: BoxHouse
+    works: bool = True
+    shows: bool = True
+    """Whether the state of the switch follows."""
+    failure: BaseException | None = None
+    calls: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """The integration of both is there, also after a start of Home Assistant."""
+        hass = self.hass
+        registry = er.async_get(hass)
+        for entity_id in (SWITCH, METER):
+            domain, _, name = entity_id.partition(".")
+            registry.async_get_or_create(domain, "wiring", entity_id, suggested_object_id=name)
+        hass.states.async_set(SWITCH, "on" if self.house.sims[FIRST].powered else "off")
+        for service, on in (("turn_on", True), ("turn_off", False)):
+            hass.services.async_register("input_boolean", service, self._handler(on=on))
+
+    @property
+    def hass(self) -> HomeAssistant:
+        return self.house.hass
+
+    def _handler(self, *, on: bool) -> Callable[[ServiceCall], Any]:
+        async def handle(call: ServiceCall) -> None:
+            assert call.data["entity_id"] in (SWITCH, [SWITCH])
+            self.calls.append("on" if on else "off")
+            if self.failure is not None:
+                raise self.failure
+            self.switch(on=on)
+
+        return handle
+
+    def switch(self, *, on: bool) -> None:
+        """The contactor switches."""
+        sim = self.house.sims[FIRST]
+        if self.works and on is not sim.powered:
+            (sim.switch_on if on else sim.switch_off)()
+        if self.shows:
+            self.hass.states.async_set(SWITCH, "on" if on else "off")
+
+    def report(self, watts: float | None = None) -> None:
+        """The meter reports."""
+        shown = self.house.sims[FIRST].watts if watts is None else watts
+        self.hass.states.async_set(METER, f"{shown:.0f}", {"unit_of_measurement": "W"})
+
+    async def report_for(self, seconds: float) -> None:
+        """Let time pass in which the meter reports every 20 s."""
+        for _ in range(round(seconds / 20)):
+            self.report()
+            await self.house.pass_time(20)
+
+    async def link(self, *, allow: bool = False, **entities: str) -> Any:
+        """Link through the flow."""
+        flow = self.hass.config_entries.subentries
+        form = await flow.async_init((self.house.entry.entry_id, "linked"), context={"source": SOURCE_USER})
+        entered = {"charger": FIRST, "allow_power_cycle": allow, **entities}
+        result = await flow.async_configure(form["flow_id"], entered)
+        await self.hass.async_block_till_done()
+        return result
+
+    @property
+    def cycle(self) -> Cycle | None:
+        """The record of the last power cycle."""
+        assert self.house.registry.boxes is not None
+        return self.house.registry.boxes.power_of(FIRST).last
+
+
+async def wired(
+    house: BoxHouse, *, meter: bool = True, allow: bool = True, details: dict[str, Any] | None = None
+) -> Wiring:
+    """A box that only we command, with both linked to it."""
+    await house.add(**(details or {}))
+    await house.pass_time(400)
+    wiring = Wiring(house)
+    wiring.report()
+    links = {"power_switch": SWITCH} | ({"power": METER} if meter else {})
+    result = await wiring.link(allow=allow and meter, **links)
+    assert result["type"] is FlowResultType.CREATE_ENTRY, result
+    await house.pass_time(31)
+    return wiring
+
+
+async def press(house: BoxHouse) -> Any:
+    """Press restart; what became of it is awaited elsewhere."""
+    target = {"entity_id": house.entity_id("button", "restart")}
+    action = house.hass.services.async_call(
+        "chargekeeper", "restart", {}, target=target, blocking=True, return_response=True
+    )
+    return house.hass.loop.create_task(action)
+
+
+async def finish(house: BoxHouse, task: asyncio.Task[Any]) -> Any:
+    await house.clock.advance_until(task.done, within=700)
+    [answer] = (await task).values()
+    await house.hass.async_block_till_done()
+    return answer
+
+
+async def test_a_restart_switches_the_power_off_and_on_and_sees_the_box_come_back(box_house: BoxHouse) -> None:
+    wiring = await wired(box_house, meter=False, details=NIGHT)
+    await box_house.pass_time(400)
+    assert (box_house.value("status"), box_house.value("restart_availability")) == ("waiting_schedule", "available")
+    boots = box_house.box().counts["boots"]
+    task = await press(box_house)
+    await box_house.clock.advance_until(lambda: wiring.calls == ["off"], within=5)
+    await box_house.clock.advance(15)
+    assert (wiring.calls, box_house.value("status")) == (["off"], "restarting")
+    answer = await finish(box_house, task)
+    assert answer["outcome"] == "verified"
+    assert answer["seconds"] <= 60
+    assert wiring.calls == ["off", "on"]
+    assert box_house.box().counts["boots"] == boots + 1
+    assert box_house.state("event", "restart").attributes["event_type"] == "verified"
+    assert box_house.value("restart_availability") in {"cooling_down", "restarting"}
+    await box_house.pass_time(120)
+    assert (box_house.value("status"), box_house.box().mode) == ("waiting_schedule", Mode.KEEP)
+    with pytest.raises(HomeAssistantError) as refused:
+        await box_house.call("button", "press", "restart")
+    assert refused.value.translation_key == "restart_cooling_down"
+    assert wiring.calls == ["off", "on"]
+
+
+async def test_a_charging_box_is_not_switched_off(box_house: BoxHouse) -> None:
+    wiring = await wired(box_house)
+    assert (box_house.value("status"), box_house.value("restart_availability")) == ("charging", "charging")
+    with pytest.raises(HomeAssistantError) as refused:
+        await box_house.call("button", "press", "restart")
+    assert (refused.value.translation_key, wiring.calls) == ("restart_charging", [])
+
+
+async def test_what_the_meter_sees_counts_beside_what_the_box_says(box_house: BoxHouse) -> None:
+    wiring = await wired(box_house, details=NIGHT)
+    await box_house.pass_time(400)
+    wiring.report(3000)
+    await box_house.pass_time(1)
+    assert box_house.value("status") == "waiting_schedule"
+    with pytest.raises(HomeAssistantError) as refused:
+        await box_house.call("button", "press", "restart")
+    assert (refused.value.translation_key, wiring.calls) == ("restart_charging", [])
+
+
+async def test_a_switch_that_switches_nothing_is_no_restart(box_house: BoxHouse) -> None:
+    wiring = await wired(box_house, meter=False, details=NIGHT)
+    await box_house.pass_time(400)
+    wiring.works = wiring.shows = False
+    answer = await finish(box_house, await press(box_house))
+    assert (answer["outcome"], wiring.calls) == ("unverified", ["off", "on"])
+
+
+async def test_a_switch_that_does_not_show_it_is_believed_by_what_the_box_says(box_house: BoxHouse) -> None:
+    wiring = await wired(box_house, meter=False, details=NIGHT)
+    await box_house.pass_time(400)
+    wiring.shows = False
+    answer = await finish(box_house, await press(box_house))
+    assert answer["outcome"] == "verified"
+
+
+async def test_a_switch_that_is_not_there_or_refuses(box_house: BoxHouse) -> None:
+    wiring = await wired(box_house, meter=False, details=NIGHT)
+    await box_house.pass_time(400)
+    wiring.failure = HomeAssistantError("no")
+    with pytest.raises(HomeAssistantError) as refused:
+        await box_house.call("button", "press", "restart")
+    assert refused.value.translation_key == "restart_unclear"
+    await box_house.pass_time(100)
+    assert box_house.issues() == {"power_off"}, "it may have gone off all the same"
+    assert wiring.calls.count("on") > 5
+    wiring.failure = None
+    await box_house.pass_time(10)
+    assert (box_house.issues(), wiring.cycle is not None and wiring.cycle.on) == (set(), True)
+    await box_house.pass_time(600)
+    box_house.hass.states.async_set(SWITCH, "unavailable")
+    await box_house.pass_time(31)
+    with pytest.raises(HomeAssistantError) as refused:
+        await box_house.call("button", "press", "restart")
+    assert refused.value.translation_key in {"restart_offline", "linked_unavailable"}
+    er.async_get(box_house.hass).async_remove(SWITCH)
+    await box_house.pass_time(1)
+    assert box_house.issues() == {"link_broken"}
+
+
+async def deaf(house: BoxHouse) -> Wiring:
+    """A box that charges in the night only is not heard any more, and a car waits."""
+    wiring = await wired(house, details=NIGHT)
+    await wiring.report_for(400)
+    house.sims[FIRST].window = (22 * 60, 2 * 60)
+    house.sims[FIRST].wifi = False
+    await wiring.report_for(420)
+    assert (house.value("status"), house.sims[FIRST].amperes) == ("offline", 0)
+    return wiring
+
+
+async def test_an_override_of_a_box_that_is_not_heard_is_what_the_maker_advises(box_house: BoxHouse) -> None:
+    wiring = await deaf(box_house)
+    await box_house.call("switch", "turn_on", "tou_override")
+    assert wiring.calls == ["off"]
+    await wiring.report_for(120)
+    assert (wiring.calls, box_house.sims[FIRST].amperes) == (["off", "on"], 16)
+    assert box_house.state("switch", "tou_override").attributes["applied"] is True
+    assert float(box_house.value("power")) == pytest.approx(box_house.sims[FIRST].watts, rel=0.01)
+    assert box_house.issues() == set()
+    box_house.sims[FIRST].wifi = True
+    await wiring.report_for(420)
+    assert (box_house.value("status"), box_house.state("switch", "tou_override").state) == ("charging", "on")
+    assert wiring.cycle is not None
+    assert (wiring.cycle.on, wiring.cycle.spent) == (True, False)
+    assert wiring.calls == ["off", "on"]
+
+
+async def test_it_is_done_once_per_outage_and_then_told(box_house: BoxHouse) -> None:
+    wiring = await deaf(box_house)
+    wiring.works = False  # the contactor is stuck
+    await box_house.call("switch", "turn_on", "tou_override")
+    await wiring.report_for(3600)
+    assert (wiring.calls, box_house.issues()) == (["off", "on"], {"override_by_hand"})
+    assert box_house.state("switch", "tou_override").state == "on"
+    await box_house.call("switch", "turn_off", "tou_override")
+    await box_house.pass_time(1)
+    assert box_house.issues() == set()
+
+
+async def test_without_a_meter_that_reports_it_is_left_to_the_user(box_house: BoxHouse) -> None:
+    wiring = await deaf(box_house)
+    await box_house.pass_time(90)
+    await box_house.call("switch", "turn_on", "tou_override")
+    await box_house.pass_time(300)
+    assert (wiring.calls, box_house.issues()) == ([], {"override_by_hand"})
+    wiring.report()
+    await box_house.pass_time(30)
+    assert wiring.calls == [], "nobody knows what was between"
+    await wiring.report_for(140)
+    assert wiring.calls[:1] == ["off"]
+
+
+async def test_where_it_was_not_allowed_it_is_left_to_the_user(box_house: BoxHouse) -> None:
+    wiring = await wired(box_house, allow=False, details=NIGHT)
+    await wiring.report_for(400)
+    box_house.sims[FIRST].window = (22 * 60, 2 * 60)
+    box_house.sims[FIRST].wifi = False
+    await wiring.report_for(420)
+    await box_house.call("switch", "turn_on", "tou_override")
+    await wiring.report_for(120)
+    assert (wiring.calls, box_house.issues()) == ([], {"override_by_hand"})
+    await box_house.call("button", "press", "restart")
+    await wiring.report_for(60)
+    assert wiring.calls == ["off", "on"], "the user may restart what is at rest, heard or not"
+
+
+async def test_a_stored_limit_above_the_ceiling_is_not_let_loose(box_house: BoxHouse) -> None:
+    wiring = await wired(box_house, details={**NIGHT, "wire_rating": 12})
+    await box_house.call("number", "set_value", "charging_current", value=10)
+    await wiring.report_for(400)
+    box_house.sims[FIRST].window = (22 * 60, 2 * 60)
+    box_house.sims[FIRST].wifi = False
+    await wiring.report_for(420)
+    await box_house.call("switch", "turn_on", "tou_override")
+    await wiring.report_for(120)
+    assert (wiring.calls, box_house.issues()) == ([], {"offline_above_wire", "override_by_hand"})
+
+
+async def test_a_reload_and_a_link_that_is_taken_away_leave_no_box_without_power(box_house: BoxHouse) -> None:
+    wiring = await wired(box_house, meter=False, details=NIGHT)
+    await box_house.pass_time(400)
+    await box_house.call("button", "press", "restart")
+    entries = box_house.hass.config_entries
+    await entries.async_reload(box_house.entry.entry_id)
+    link = next(each for each in box_house.entry.subentries.values() if each.subentry_type == "linked")
+    entries.async_remove_subentry(box_house.entry, link.subentry_id)
+    await box_house.pass_time(1)
+    assert wiring.calls == ["off"]
+    await box_house.pass_time(25)
+    assert (wiring.calls, box_house.sims[FIRST].powered) == (["off", "on"], True)
+
+
+async def test_the_link_goes_with_its_box(box_house: BoxHouse) -> None:
+    wiring = await wired(box_house, meter=False, details=NIGHT)
+    await box_house.pass_time(400)
+    await box_house.call("button", "press", "restart")
+    box_house.hass.config_entries.async_remove_subentry(box_house.entry, box_house.subentry().subentry_id)
+    await box_house.pass_time(1)
+    assert dict(box_house.entry.subentries) == {}
+    await box_house.pass_time(30)
+    assert wiring.calls == ["off", "on"]
+
+
+@pytest.mark.parametrize("gone", ["disabled", "removed"])
+async def test_when_boxes_are_given_up_their_power_is_switched_on_at_once(box_house: BoxHouse, gone: str) -> None:
+    wiring = await wired(box_house, meter=False, details=NIGHT)
+    await box_house.pass_time(400)
+    await box_house.call("button", "press", "restart")
+    entries, entry_id = box_house.hass.config_entries, box_house.entry.entry_id
+    if gone == "disabled":
+        await entries.async_set_disabled_by(entry_id, ConfigEntryDisabler.USER)
+    else:
+        await entries.async_remove(entry_id)
+    assert wiring.calls == ["off", "on"]
+
+
+async def test_a_power_cut_of_home_assistant_leaves_no_box_without_power(
+    tmp_path: Path, virtual_clock: VirtualClock, socket_enabled: None
+) -> None:
+    machine = Machine(tmp_path)
+    house = BoxHouse(await machine.boot(RunClock(virtual_clock, ahead=0.0)), virtual_clock)
+    wiring = await wired(house, meter=False, details=NIGHT)
+    await house.pass_time(400)
+    for run, stop in enumerate((machine.shut_down, machine.lose_power), start=1):
+        await house.call("button", "press", "restart")
+        await stop()
+        assert wiring.calls == ["off"]
+        await virtual_clock.advance(60)
+        assert wiring.calls == ["off"], "nothing is sent while Home Assistant is down"
+        house.hass = await machine.boot(RunClock(virtual_clock, ahead=10_000.0 * run))
+        await house.pass_time(30)
+        wiring.begin()
+        await house.pass_time(30)
+        assert (wiring.calls, house.sims[FIRST].powered) == (["off", "on"], True)
+        await house.pass_time(700)
+        assert house.state("event", "restart").attributes["event_type"] == "verified"
+        wiring.calls.clear()
+    await machine.shut_down()
+    house.sims[FIRST].stop()
+
+
+async def test_what_is_linked_to_a_box_is_looked_at_and_can_be_changed(box_house: BoxHouse) -> None:
+    await box_house.add()
+    wiring = Wiring(box_house)
+    wiring.report()
+    refused = await wiring.link(allow=True, power=METER)
+    assert refused["errors"] == {"allow_power_cycle": "needs_power_switch"}
+    refused = await wiring.link(allow=True, power_switch=SWITCH)
+    assert refused["errors"] == {"allow_power_cycle": "needs_meter"}
+    refused = await wiring.link()
+    assert refused["errors"] == {"base": "nothing_linked"}
+    assert "status" not in {str(key) for key in refused["data_schema"].schema}
+    await wiring.link(allow=True, power=METER, power_switch=SWITCH)
+    [link] = (each for each in box_house.entry.subentries.values() if each.subentry_type == "linked")
+    flow = box_house.hass.config_entries.subentries
+    context: Any = {"source": SOURCE_RECONFIGURE, "subentry_id": link.subentry_id}
+    form = await flow.async_init((box_house.entry.entry_id, "linked"), context=context)
+    assert form["data_schema"] is not None
+    keys = {str(key): key.description for key in form["data_schema"].schema}
+    assert keys["allow_power_cycle"] == {"suggested_value": True}
+    entered = {"allow_power_cycle": False, "power_switch": SWITCH}
+    result = await flow.async_configure(form["flow_id"], entered)
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "reconfigure_successful")
+    await box_house.pass_time(1)
+    assert box_house.entry.subentries[link.subentry_id].data["allow_power_cycle"] is False
+    entry: Any = box_house.entry
+    [box] = (await async_get_config_entry_diagnostics(box_house.hass, entry))["boxes"]
+    assert box["linked"] == {"power_switch": {"fault": None, "available": True, "reported_age": 1}}
+
+
+async def test_nothing_is_switched_off_where_that_cannot_be_noted(
+    box_house: BoxHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wiring = await wired(box_house, meter=False, details=NIGHT)
+    await box_house.pass_time(400)
+    assert box_house.registry.boxes is not None
+    cycle = box_house.registry.boxes.power_of(FIRST)
+
+    async def full(_record: dict[str, object]) -> None:
+        raise NotSaved("not_saved")
+
+    monkeypatch.setattr(cycle, "_save", full)
+    with pytest.raises(HomeAssistantError) as refused:
+        await box_house.call("button", "press", "restart")
+    assert (refused.value.translation_key, wiring.calls) == ("not_saved", [])
+
+
+async def test_a_meter_alone_shows_what_flows_through_a_box_that_is_not_heard(box_house: BoxHouse) -> None:
+    await box_house.add()
+    wiring = Wiring(box_house)
+    wiring.report()
+    await wiring.link(power=METER)
+    await box_house.pass_time(31)
+    assert box_house.entity_id("button", "restart") is None
+    box_house.sims[FIRST].wifi = False
+    await wiring.report_for(240)
+    assert box_house.value("status") == "offline"
+    assert float(box_house.value("power")) == pytest.approx(box_house.sims[FIRST].watts, rel=0.01)
+    wiring.report(float("nan"))
+    await box_house.pass_time(1)
+    assert box_house.value("power") == "unavailable"
+
+
+async def test_a_restart_button_is_pressed_where_there_is_one(box_house: BoxHouse) -> None:
+    await box_house.add(**NIGHT)
+    await box_house.pass_time(800)
+    wiring, pressed = Wiring(box_house), list[Any]()
+    button = er.async_get(box_house.hass).async_get_or_create("button", "wiring", "reset").entity_id
+    box_house.hass.states.async_set(button, "unknown")
+    await wiring.link(restart_button=button, power_switch=SWITCH)
+    await box_house.pass_time(31)
+
+    async def handle(call: ServiceCall) -> None:
+        pressed.append(call.data["entity_id"])
+        box_house.sims[FIRST].switch_off()
+        box_house.sims[FIRST].switch_on()
+
+    box_house.hass.services.async_register("button", "press", handle)
+    answer = await finish(box_house, await press(box_house))
+    assert (answer["outcome"], len(pressed), wiring.calls) == ("verified", 1, [])
+
+
+async def test_two_power_cycles_are_ten_minutes_apart(box_house: BoxHouse) -> None:
+    wiring = await deaf(box_house)
+    await box_house.call("switch", "turn_on", "tou_override")
+    wiring.works = False
+    await wiring.report_for(100)
+    wiring.report(0)
+    box_house.sims[FIRST].unplug()
+    await wiring.report_for(120)
+    with pytest.raises(HomeAssistantError) as refused:
+        await box_house.call("button", "press", "restart")
+    assert (refused.value.translation_key, wiring.calls) == ("cycled", ["off", "on"])
+
+
+async def test_a_status_that_is_too_old_is_waited_for(box_house: BoxHouse) -> None:
+    wiring = await wired(box_house, details=NIGHT)
+    await wiring.report_for(400)
+    box_house.sims[FIRST].wifi = False
+    await wiring.report_for(80)
+    with pytest.raises(HomeAssistantError) as refused:
+        await box_house.call("button", "press", "restart")
+    assert refused.value.translation_key == "path_busy"
+    await box_house.pass_time(300)
+    with pytest.raises(HomeAssistantError) as refused:
+        await box_house.call("button", "press", "restart")
+    assert (refused.value.translation_key, wiring.calls) == ("restart_status_unknown", [])
+
+
+async def test_a_switch_that_refuses_leaves_nothing_behind(box_house: BoxHouse) -> None:
+    wiring = await wired(box_house, meter=False, details=NIGHT)
+    await box_house.pass_time(400)
+    for _ in range(2):
+        wiring.failure = ServiceValidationError("not now")
+        with pytest.raises(HomeAssistantError) as refused:
+            await box_house.call("button", "press", "restart")
+        assert refused.value.translation_key == "linked_refused"
+        await box_house.pass_time(60)
+        wiring.failure = None
+        answer = await finish(box_house, await press(box_house))
+        assert answer["outcome"] == "verified"
+        await box_house.pass_time(700)
+    assert wiring.calls == ["off", "off", "on"] * 2
+
+
+async def test_a_switch_that_is_deleted(box_house: BoxHouse) -> None:
+    wiring = await wired(box_house, details=NIGHT)
+    await wiring.report_for(400)
+    await box_house.call("button", "press", "restart")
+    er.async_get(box_house.hass).async_remove(SWITCH)
+    box_house.hass.states.async_remove(SWITCH)
+    await wiring.report_for(100)
+    assert (wiring.calls, box_house.issues()) == (["off"], {"link_broken", "power_off"})
+    wiring.begin()
+    await wiring.report_for(60)
+    assert (wiring.calls, box_house.sims[FIRST].powered) == (["off", "on"], True), "it has the same registry id"
+    assert box_house.issues() == set()
+    await wiring.report_for(700)
+    er.async_get(box_house.hass).async_remove(SWITCH)
+    await wiring.report_for(20)
+    with pytest.raises(HomeAssistantError) as refused:
+        await box_house.call("button", "press", "restart")
+    assert refused.value.translation_key == "linked_unavailable"
+    await box_house.hass.config_entries.async_remove(box_house.entry.entry_id)
+    assert wiring.calls == ["off", "on"]
+
+
+@pytest.mark.parametrize("stored", [None, [], {}, {"switch": 1}, {"switch": "x", "began_at": "yesterday"}])
+def test_a_record_that_is_damaged_is_none(stored: object) -> None:
+    assert Cycle.restored(stored) is None
+
+
+def test_a_record_is_restored() -> None:
+    cycle = Cycle("x", datetime(2026, 6, 10, tzinfo=UTC), on=True, spent=False)
+    assert Cycle.restored(cycle.export()) == cycle
+    assert Cycle.restored({"switch": "x", "began_at": cycle.began_at.isoformat()}) == Cycle("x", cycle.began_at)

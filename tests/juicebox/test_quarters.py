@@ -1,0 +1,106 @@
+"""Energy per quarter hour: which day a slot belongs to, and what outlives a restart."""
+
+from datetime import UTC, datetime, timedelta
+import json
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from custom_components.chargekeeper.juicebox.quarters import HIGHEST_ENERGY, SLOTS, Quarter, QuarterHours
+
+from .site import Site
+
+ZONE = "Europe/Lisbon"
+LOCAL = ZoneInfo(ZONE)
+DAY = datetime(2026, 6, 10, tzinfo=LOCAL)
+
+
+def local(hour: int, minute: int = 0, second: int = 0) -> datetime:
+    return DAY.replace(hour=hour, minute=minute, second=second)
+
+
+@pytest.mark.parametrize(
+    ("now", "slot", "start"),
+    [
+        (local(12), 47, local(11, 45)),
+        (local(12, 5), 48, local(12)),
+        (local(12), 50, local(12, 30) - timedelta(days=1)),
+        (local(12), 95, local(23, 45) - timedelta(days=1)),
+        (local(0, 0, 10), 95, local(23, 45) - timedelta(days=1)),
+        (local(23, 59), 1, local(0, 15)),
+    ],
+)
+def test_a_slot_is_of_today_until_it_begins_anew(now: datetime, slot: int, start: datetime) -> None:
+    quarters = QuarterHours()
+    quarters.take(slot, 250, now, ZONE)
+    [quarter] = quarters.known(now)
+    assert quarter == Quarter(start.astimezone(UTC), 250, now)
+    assert quarter.complete is (now - start >= timedelta(minutes=15))
+
+
+@pytest.mark.parametrize(
+    ("now", "slot"),
+    [(local(11, 58, 30), 48), (local(12, 1), 48), (local(23, 59), 0), (local(0, 1), 0)],
+)
+def test_what_may_be_of_either_day_waits_for_the_next_round(now: datetime, slot: int) -> None:
+    quarters = QuarterHours()
+    quarters.take(slot, 250, now, ZONE)
+    assert quarters.known(now) == []
+
+
+def test_no_data_and_absurd_numbers_are_left_out() -> None:
+    quarters = QuarterHours()
+    for energy in (-1, HIGHEST_ENERGY + 1):
+        quarters.take(40, energy, local(12), ZONE)
+    assert quarters.known(local(12)) == []
+
+
+def test_a_later_word_counts_and_a_day_is_enough() -> None:
+    quarters = QuarterHours()
+    quarters.take(47, 100, local(11, 50), ZONE)
+    quarters.take(47, 230, local(12, 10), ZONE)
+    quarters.take(40, 90, local(12, 11), ZONE)
+    assert [quarter.energy for quarter in quarters.known(local(12, 12))] == [90, 230]
+    assert quarters.known(local(11, 45) + timedelta(days=1)) == []
+
+
+def test_what_is_stored_is_restored_but_for_what_is_damaged() -> None:
+    quarters = QuarterHours()
+    for slot in range(SLOTS):
+        quarters.take(slot, slot, local(12, 8), ZONE)
+    stored = json.loads(json.dumps(quarters.export()))
+    again = QuarterHours()
+    again.restore(stored)
+    assert again == quarters
+    assert len(again.known(local(12, 8))) == SLOTS
+    damaged = QuarterHours()
+    damages: list[object] = [
+        None,
+        [],
+        {"x": [1, 2, 3], "96": [1, 2, 3], "1": [1, 2], "2": [1, 2.5, 3], "3": [1e99, 2, 3]},
+    ]
+    for entries in damages:
+        damaged.restore(entries)
+    damaged.restore({"4": [10**30, 2, 3], "5": "text"})
+    assert damaged == QuarterHours()
+
+
+async def test_a_box_tells_what_it_has_counted(site: Site) -> None:
+    await site.clock.advance(3 * 3600)
+    counted = {slot: energy for slot, energy in site.sim.slots.items() if energy > 0}
+    told = {quarter.start: quarter for quarter in site.box.memory.quarters.known(site.clock.now())}
+    complete = [quarter for quarter in told.values() if quarter.complete and quarter.energy > 0]
+    assert len(complete) >= 10
+    assert {quarter.energy for quarter in complete} <= {round(energy) for energy in counted.values()}
+    assert sum(quarter.energy for quarter in complete) == pytest.approx(site.sim.watts * 0.25 * len(complete), rel=0.05)
+
+
+async def test_a_power_cut_of_the_box_takes_nothing_that_was_told(site: Site) -> None:
+    await site.clock.advance(2 * 3600)
+    before = site.box.memory.quarters.known(site.clock.now())
+    site.sim.switch_off()
+    await site.clock.advance(20)
+    site.sim.switch_on()
+    await site.clock.advance(120)
+    after = site.box.memory.quarters.known(site.clock.now())
+    assert {quarter.start for quarter in after} >= {quarter.start for quarter in before if quarter.complete}

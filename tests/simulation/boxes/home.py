@@ -1,0 +1,149 @@
+"""One run of Home Assistant with JuiceBoxes: boxes, keepers and their load group, from start to stop or kill."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+import json
+from typing import Any, cast, override
+
+from homeassistant.core import HomeAssistant
+
+from custom_components.chargekeeper.boxes import Boxes
+from custom_components.chargekeeper.core.group import LoadGroup
+from custom_components.chargekeeper.core.model import Maker
+from custom_components.chargekeeper.core.shares import GroupSpec
+from custom_components.chargekeeper.juicebox.box import Box, BoxConfig
+from custom_components.chargekeeper.juicebox_entry import _follow_share
+from custom_components.chargekeeper.registry import Registry
+from custom_components.chargekeeper.storage import EntryStores
+from tests.simulation.boxes.network import HOME
+from tests.simulation.clocks import RunClock
+from tests.simulation.home import Disk, Observer, Run, Told
+
+PORTS = (8042, 8047)
+GROUP = "group"
+
+
+class Loop:
+    """What our boxes use of Home Assistant: it runs tasks."""
+
+    def async_create_task(self, work: Coroutine[Any, Any, Any], _name: str) -> asyncio.Task[Any]:
+        """Run it."""
+        return asyncio.get_running_loop().create_task(work)
+
+
+class BoxHome(Run):
+    """Everything of ours between two starts of Home Assistant, for boxes."""
+
+    def __init__(self, disk: Disk, clock: RunClock, observer: Observer) -> None:
+        super().__init__(disk, clock, observer)
+        self.registry = Registry(clock)
+        self.journals: dict[str, object] = {serial: json.loads(text) for serial, text in disk.journals.items()}
+        self.snapshots: dict[str, object] = {serial: json.loads(text) for serial, text in disk.snapshots.items()}
+        stored = None if disk.boxes is None else json.loads(disk.boxes)
+        self.stored = stored
+        hass, stores = cast("HomeAssistant", Loop()), cast("EntryStores", _Stores(self))
+        self.boxes = self.registry.boxes = Boxes(hass, clock, stores)
+        self.group: LoadGroup | None = None
+        self._ends: list[Callable[[], None]] = []
+
+    @property
+    def served(self) -> Mapping[str, Box]:
+        """The boxes as they are answered."""
+        return self.boxes.server.boxes
+
+    def start(self, configs: Mapping[str, BoxConfig], spec: GroupSpec, upstream: Mapping[str, object]) -> None:
+        """Everything from the disk, and begin, in the order in which the integration does it."""
+        self._open_group(spec)
+        self._set_up(configs, upstream)
+        for serial, keeper in self.keepers.items():
+            keeper.listen_events(lambda event, serial=serial: self._observer.keeper_event(serial, event))  # type: ignore[misc]
+        self._start_group()
+        self._saving()
+
+    async def reload(self, configs: Mapping[str, BoxConfig], upstream: Mapping[str, object], unloaded: Told) -> None:
+        """The entry of the boxes is set up again; they are answered meanwhile."""
+        while self._ends:
+            self._ends.pop()()
+        for keeper in self.keepers.values():
+            await self.registry.end(keeper)
+        if self.dead:
+            return
+        self._save_snapshots()
+        self._stop_saving()
+        unloaded()
+        self._set_up(configs, upstream)
+        self._saving()
+
+    async def reload_group(self, spec: GroupSpec) -> None:
+        """The entry of the load group is set up again."""
+        await self.registry.close_group(GROUP)
+        if not self.dead:
+            self._open_group(spec)
+            self._start_group()
+
+    @override
+    async def stop(self) -> None:
+        await self.registry.stop()
+        self._save_snapshots()
+        self._stop_saving()
+        await self.boxes.save()
+        await self.end_commands()
+
+    @override
+    def kill(self) -> None:
+        # The system closes the sockets of a process that dies.
+        self.boxes.server.listener.close()
+        for line in self.boxes.server._lines.values():
+            line._hang_up()
+        super().kill()
+
+    async def save_boxes(self, boxes: Mapping[str, object]) -> None:
+        """Put on the disk what is known of the boxes."""
+        text = json.dumps(boxes)
+        await self._reach("boxes not saved yet")
+        self._disk.boxes = text
+        await self._reach("boxes saved")
+
+    def _set_up(self, configs: Mapping[str, BoxConfig], upstream: Mapping[str, object]) -> None:
+        self.boxes.serve(upstream)
+        for serial, config in configs.items():
+            kept = self.boxes.take(config, self.registry.keepers)
+            self.keepers[serial] = self.registry.keepers[kept.keeper.identity.key] = kept.keeper
+            self.registry.begin(kept.keeper)
+            self._ends.append(_follow_share(kept))
+        self.boxes.server.listener.open(HOME, PORTS)
+
+    def _open_group(self, spec: GroupSpec) -> None:
+        self.group = LoadGroup(self.clock, spec, self._save_group)
+        self.group.restore(None if self._disk.group is None else json.loads(self._disk.group))
+        self.registry.open_group(GROUP, self.group)
+
+    def _start_group(self) -> None:
+        assert self.group is not None
+        self.group.start()
+
+    async def _save_group(self, record: dict[str, object]) -> None:
+        text = json.dumps(record)
+        await self._reach("group not saved yet")
+        self._disk.group = text
+        await self._reach("group saved")
+
+
+class _Stores:
+    """The stores of the entry, on the disk of the house."""
+
+    def __init__(self, home: BoxHome) -> None:
+        self._home = home
+        self.boxes = home.stored
+        self.snapshots, self.journals = home.snapshots, home.journals
+
+    async def save_journal(self, serial: str, journal: dict[str, object]) -> None:
+        await self._home._save_journal(serial, journal)
+
+    async def save_boxes(self, boxes: Mapping[str, object]) -> None:
+        await self._home.save_boxes(boxes)
+
+
+def key_of(serial: str) -> tuple[Maker, str]:
+    """By what a load group knows a box."""
+    return Maker.JUICEBOX, serial

@@ -1,0 +1,520 @@
+"""The invariants for boxes, watched from outside: at the datagrams, at the wire that feeds the boxes, at what is shown.
+
+They look at every datagram and at every change of what is drawn; the rules in them are written anew, by the fact sheet.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from typing import override
+
+from custom_components.chargekeeper.core.model import (
+    LIFETIME_ENERGY,
+    LOAD_GROUP_LIMIT,
+    OFFLINE_CURRENT,
+    UNIT_RATING,
+    WIRE_RATING,
+    ReadingClass,
+    Status,
+)
+from custom_components.chargekeeper.juicebox.box import Mode, Trouble
+from tests.simulation.boxes.house import LOWEST, BoxHouse, BoxWatch, Sent
+from tests.simulation.boxes.network import HOME
+from tests.simulation.scene import IntentLives, Watch
+from tests.simulators import juicebox_wire as wire
+from tests.simulators.juicebox_wire import Command
+from tests.simulators.wallbox_payloads import JsonObject
+
+MINUTE = 60.0
+NOTICED = 180.0
+"""Seconds after which we surely know that a box is silent, and have told the others."""
+SETTLED = 60.0
+"""Seconds after which whatever was going on between a box and us is over."""
+LIVE_AGE = 120.0
+LONGEST_UNSERVED = 120.0
+UNDISTURBED = 900.0
+"""Seconds after which a box that fell back to its stored limit has surely been told again what to do."""
+GUARD = 330.0
+"""Seconds by which a start or a stop may be late for the sake of cars that latch, and the next status."""
+
+
+class Ceiling(BoxWatch):
+    """I1: no command above the wire rating, the user's limits, the unit's rating or the limit of the group."""
+
+    name = "I1"
+
+    @override
+    def commanded(self, sent: Sent) -> None:
+        highest = self.house.highest(sent.serial)
+        if sent.command.online > highest:
+            self.fail(f"{sent.serial} is told {sent.command.online} A, at most {highest:g} A are allowed")
+
+
+@dataclass(slots=True)
+class Load:
+    """What is drawn from one change to the next: `alone` are the boxes that nobody has told what to draw."""
+
+    since: float
+    drawn: float
+    alone: frozenset[str]
+    told: bool
+    why: str
+
+
+class GroupLimit(BoxWatch):
+    """The boxes of a load group never draw more together than its limit, unless stored values make that impossible.
+
+    Seconds above it are counted by what led to them; whatever we may be blamed for is a violation.
+    """
+
+    name = "load group"
+    TOLD = "stored limits that are too high together, as a repair said before"
+    UNKNOWN = "a stored limit that nobody could know yet"
+    UNTOLD = "started or cut off with a stored limit above its part, beside others that could not be told yet"
+    UNSAFE = "no safe command was ever heard, as a repair says"
+
+    def __init__(self, house: BoxHouse) -> None:
+        super().__init__(house)
+        self._heard_at: dict[str, float] = {}
+        self._load = self._present()
+
+    @override
+    def status_arrived(self, serial: str, data: bytes) -> None:
+        self._heard_at[serial] = self.house.now
+
+    @override
+    def current_changes(self) -> None:
+        self._pass()
+
+    @override
+    def current_changed(self) -> None:
+        self._load = self._present()
+
+    @override
+    def look(self) -> None:
+        self._pass()
+        self._load = self._present()
+
+    def _pass(self) -> None:
+        load, now = self._load, self.house.now
+        if now > load.since and load.drawn > self.house.limit_in_force:
+            if not load.why:
+                self.fail(
+                    f"{load.drawn:g} A were drawn for {now - load.since:.0f} s, the limit is {self.house.limit:g} A; "
+                    f"alone: {sorted(load.alone)}; {self._facts()}"
+                )
+            self.house.counts.add_above(load.why, now - load.since)
+        load.since = now
+
+    def _facts(self) -> str:
+        boxes = self.house.boxes.values()
+        facts = (
+            (box.serial, f"{box.amperes:g} A", f"stored {box.stored}", f"in force {box.in_force}") for box in boxes
+        )
+        return ", ".join(" ".join(each) for each in facts)
+
+    def _present(self) -> Load:
+        drawing = {serial for serial, box in self.house.boxes.items() if box.amperes > 0}
+        alone = frozenset(serial for serial in drawing if not self.house.boxes[serial].online)
+        drawn = self.house.circuit.drawn
+        why = self._why(alone, drawing - alone) if drawn > self.house.limit_in_force else ""
+        return Load(self.house.now, drawn, alone, self.house.told_excess, why)
+
+    def _why(self, alone: frozenset[str], told: set[str]) -> str:
+        house = self.house
+        if not alone:
+            return ""
+        if house.told_excess:
+            return self.TOLD
+        if any(serial not in house.learnt for serial in alone):
+            return self.UNKNOWN
+        served = {} if house.home is None else house.home.served
+        if any(serial in served and Trouble.UNSAFE_SERVER in served[serial].troubles for serial in alone):
+            return self.UNSAFE
+        settled = all(house.reachable_for(serial) >= SETTLED for serial in told) and house.up_for >= NOTICED
+        silent = all(house.now - self._heard_at.get(serial, -inf) >= NOTICED for serial in alone)
+        served_in_vain = any(house.reachable_for(serial) >= LONGEST_UNSERVED for serial in alone)
+        return "" if (settled and silent) or served_in_vain else self.UNTOLD
+
+
+class Masters(BoxWatch):
+    """I10: a box that we keep gets an answer to each status at once; it is never left unserved; never two masters."""
+
+    name = "I10"
+
+    def __init__(self, house: BoxHouse) -> None:
+        super().__init__(house)
+        self._kept: dict[str, bool] = {}
+        self._sent: Counter[str] = Counter()
+        self._before: Counter[str] = Counter()
+        self._sent_at: dict[str, float] = {}
+        self._masters: dict[str, set[str]] = {}
+
+    @override
+    def killed(self) -> None:
+        self._masters.clear()
+
+    @override
+    def stopped(self, home: object) -> None:
+        self._masters.clear()
+
+    @override
+    def status_arrives(self, serial: str, data: bytes) -> None:
+        self._kept[serial] = self._mode(serial) is Mode.KEEP
+        self._before[serial] = self._sent[serial]
+        self._masters[serial] = set()
+
+    @override
+    def status_arrived(self, serial: str, data: bytes) -> None:
+        box = self.house.boxes[serial]
+        newest = next((message for _, message in reversed(box.sent) if b":DBG," not in message), b"")
+        kept = self._kept[serial] and self._mode(serial) is Mode.KEEP
+        if kept and data == newest and self._sent[serial] == self._before[serial]:
+            self.fail(f"{serial} is kept by us, and its status was not answered")
+
+    @override
+    def commanded(self, sent: Sent) -> None:
+        serial = sent.serial
+        self._sent[serial] += 1
+        self._sent_at[serial] = self.house.now
+        self.house.counts.box_commands["relayed" if sent.relayed else "kept"] += 1
+        masters = self._masters.setdefault(serial, set())
+        masters.add("the server" if sent.relayed else "we")
+        if len(masters) > 1:
+            self.fail(f"{serial} has two masters: both {sorted(masters)} answered one status")
+
+    @override
+    def look(self) -> None:
+        for serial in self.house.boxes:
+            since = min(self.house.reachable_for(serial), self.house.now - self._sent_at.get(serial, -inf))
+            unserved = since > LONGEST_UNSERVED and self._mode(serial) in {Mode.KEEP, Mode.RELAY}
+            if unserved and not self._told_unsafe(serial):
+                self.fail(f"{serial} ({self._mode(serial)}) has been left unserved for {since:.0f} s")
+
+    def _mode(self, serial: str) -> Mode | None:
+        home = self.house.home
+        return None if home is None or home.dead else home.served[serial].mode
+
+    def _told_unsafe(self, serial: str) -> bool:
+        home = self.house.home
+        return home is not None and Trouble.UNSAFE_SERVER in home.served[serial].troubles
+
+
+class Relay(BoxWatch):
+    """Section 6: in relay the server's safe commands pass as they are, unless the user wants less."""
+
+    name = "relay"
+
+    def __init__(self, house: BoxHouse) -> None:
+        super().__init__(house)
+        self._ours: dict[str, bool] = {}
+        self._expected: Command | None = None
+        self._passed: Command | None = None
+
+    @override
+    def status_arrives(self, serial: str, data: bytes) -> None:
+        self._ours[serial] = False
+
+    @override
+    def commanded(self, sent: Sent) -> None:
+        if sent.relayed:
+            self._passed = sent.command
+        else:
+            self._ours[sent.serial] = True
+
+    @override
+    def server_answers(self, serial: str, data: bytes) -> None:
+        self._expected = self._passed = None
+        home, house = self.house.home, self.house
+        order = wire.read_command(house.boxes[serial].wire.version, data)
+        if home is None or not isinstance(order, Command) or self._ours.get(serial, True):
+            return
+        box = home.served[serial]
+        if box.mode is Mode.KEEP or box.share is None:
+            return
+        memory, highest = box.memory, min(house.highest(serial), box.share)
+        wanted = highest if memory.charging_current is None else memory.charging_current
+        less = memory.paused or order.online > wanted
+        if order.online <= highest and order.stored <= (box.config.wire_rating or 0) and not less:
+            self._expected = order
+
+    @override
+    def server_answered(self, serial: str, data: bytes) -> None:
+        if self._expected is not None and self._passed != self._expected:
+            self.fail(f"{serial}: the server's {self._expected} was not passed on, but {self._passed}")
+
+
+class StoredLimit(BoxWatch):
+    """I11: no `M` but the last known one, or one that the user confirmed; nothing of ours wears the EEPROM."""
+
+    name = "I11"
+
+    def __init__(self, house: BoxHouse) -> None:
+        super().__init__(house)
+        self._passed: dict[str, int] = {}
+        self._servers: dict[str, set[int]] = {}
+
+    @override
+    def booted(self, serial: str) -> None:
+        self._passed.pop(serial, None)
+
+    @override
+    def server_answers(self, serial: str, data: bytes) -> None:
+        order = wire.read_command(self.house.boxes[serial].wire.version, data)
+        if isinstance(order, Command):
+            self._servers.setdefault(serial, set()).add(order.stored)
+
+    @override
+    def commanded(self, sent: Sent) -> None:
+        house, serial, stored = self.house, sent.serial, sent.command.stored
+        theirs = None if sent.theirs is None else wire.read_command(house.boxes[serial].wire.version, sent.theirs)
+        of_server = theirs.stored if isinstance(theirs, Command) else None
+        wire_rating = house.configs[serial].wire_rating or 0
+        known = {self._passed.get(serial, house.boxes[serial].stored), house.boxes[serial].stored}
+        if (stored == of_server and stored <= wire_rating) or stored == house.confirmed.get(serial):
+            self._passed[serial] = stored
+        elif stored not in known:
+            self.fail(f"{serial} is told to store {stored} A; known were {sorted(known)} A, the server's {of_server}")
+
+    @override
+    def wrote(self, serial: str, order: Command) -> None:
+        house = self.house
+        if order.stored == house.confirmed.get(serial):
+            house.counts.events["EEPROM writes confirmed by the user"] += 1
+        elif order.stored in self._servers.get(serial, ()):
+            house.counts.events["EEPROM writes of the server"] += 1
+        else:
+            self.fail(f"{serial} wrote {order.stored} A to its EEPROM, and neither the server nor the user wanted that")
+
+
+class Pauses(BoxWatch):
+    """A pause holds in both modes, over restarts, until the user starts, overrides, or the car leaves."""
+
+    name = "pause"
+
+    def __init__(self, house: BoxHouse) -> None:
+        super().__init__(house)
+        self._since: dict[str, float] = {}
+        self._touched_at: dict[str, float] = {}
+
+    @override
+    def pause_saved(self, serial: str, pause: JsonObject | None) -> None:
+        if pause is None:
+            since = self._since.pop(serial, None)
+            freed = self.house.now - self._touched_at.get(serial, -inf) < 5 * MINUTE
+            gone = self.house.boxes[serial].car is None or self.house.unplugged_at.get(serial, -inf) > (since or inf)
+            if since is not None and not freed and not gone:
+                self.house.counts.events["pauses ended by the charger"] += 1
+                if self.house.reachable_for(serial) > UNDISTURBED:
+                    self.fail(f"{serial}: a pause is over, though nobody ended it and the box was always served")
+        else:
+            self._since.setdefault(serial, self.house.now)
+
+    def touched(self, serial: str) -> None:
+        """The user does something that may end a pause."""
+        self._touched_at[serial] = self.house.now
+
+    @override
+    def commanded(self, sent: Sent) -> None:
+        since = self._since.get(sent.serial, inf)
+        settled = min(self.house.now - since, self.house.up_for, self.house.reachable_for(sent.serial)) > SETTLED
+        quiet = self.house.now - self._touched_at.get(sent.serial, -inf) > SETTLED
+        if settled and quiet and sent.command.online >= LOWEST and self.house.boxes[sent.serial].car is not None:
+            self.fail(f"{sent.serial} is paused, and was told {sent.command.online} A")
+
+
+class Windows(BoxWatch):
+    """While we keep a box the user's windows rule, if he has any; an override goes before them, in relay too."""
+
+    name = "windows"
+
+    def __init__(self, house: BoxHouse) -> None:
+        super().__init__(house)
+        self._shut_since: dict[str, float] = {}
+        self._open_since: dict[str, float] = {}
+        self._overridden_since: dict[str, float] = {}
+        self._held_since: dict[str, float] = {}
+        """Since when a box is told not to charge though the user's override is shown as applied."""
+
+    @override
+    def journal_saved(self, serial: str, before: JsonObject | None, after: JsonObject | None) -> None:
+        home = self.house.home
+        if after is None or after["end"] != "superseded" or home is None or self.house.reachable_for(serial) < SETTLED:
+            return
+        if home.served[serial].mode is Mode.KEEP and after["theirs"] == "waiting_schedule":
+            self.fail(f"{serial}: an override was ended by our own windows")
+
+    @override
+    def commanded(self, sent: Sent) -> None:
+        self._see(sent.serial)
+        house, serial, amps = self.house, sent.serial, sent.command.online
+        if amps >= LOWEST or house.now - self._overridden_since.get(serial, inf) < GUARD:
+            self._held_since.pop(serial, None)
+        elif house.now - self._held_since.setdefault(serial, house.now) > GUARD:
+            self.fail(f"{serial} is told {amps} A all the time although an override shows as applied")
+        if sent.relayed:
+            return
+        if amps >= LOWEST and house.now - self._shut_since.get(serial, inf) > GUARD:
+            self.fail(f"{serial} is told {amps} A outside of its windows at {house.local():%a %H:%M}")
+        if amps < LOWEST and house.now - self._open_since.get(serial, inf) > GUARD:
+            self.fail(f"{serial} is told {amps} A inside its windows, or overridden, at {house.local():%a %H:%M}")
+
+    @override
+    def killed(self) -> None:
+        self._shut_since.clear()
+        self._open_since.clear()
+        self._overridden_since.clear()
+
+    @override
+    def stopped(self, home: object) -> None:
+        self.killed()
+
+    @override
+    def look(self) -> None:
+        for serial in self.house.boxes:
+            self._see(serial)
+
+    def _see(self, serial: str) -> None:
+        home, house = self.house.home, self.house
+        if home is None or home.dead:
+            return
+        box, config = home.served[serial], house.configs[serial]
+        shown = home.keepers[serial].snapshot
+        overridden = shown.override.on or box.memory.override
+        served = house.reachable_for(serial) > SETTLED
+        mine = box.mode is Mode.KEEP and served
+        ruled = mine and house.windows[serial].custom and not overridden
+        shut = ruled and not house.inside(serial) and not config.minimal_energy
+        limits = [house.highest(serial), box.share or 0, box.setting or 0]
+        free = served and not box.memory.paused and min(limits) >= LOWEST
+        wide = free and ruled and house.inside(serial)
+        applied = free and shown.override.applied and house.boxes[serial].car is not None
+        states = ((self._shut_since, shut), (self._open_since, wide), (self._overridden_since, applied))
+        for since, holds in states:
+            if holds:
+                since.setdefault(serial, house.now)
+            else:
+                since.pop(serial, None)
+
+
+class Shown(BoxWatch):
+    """I2, I3 and section 4: configuration stays, live values go with their age, energy never falls."""
+
+    name = "I2"
+    KEPT = (WIRE_RATING, UNIT_RATING, LOAD_GROUP_LIMIT)
+
+    def __init__(self, house: BoxHouse) -> None:
+        super().__init__(house)
+        self._heard_at: dict[str, float] = {}
+        self._unit_known: set[str] = set()
+        self._energy: dict[str, float] = {}
+
+    @override
+    def starting(self) -> None:
+        self._energy = {}
+
+    @override
+    def killed(self) -> None:
+        self._unit_known.clear()  # perhaps it was not saved yet
+
+    @override
+    def status_arrived(self, serial: str, data: bytes) -> None:
+        self._heard_at[serial] = self.house.now
+
+    @override
+    def look(self) -> None:
+        for serial, shown in self.snapshots():
+            config, readings = self.house.configs[serial], shown.readings
+            if readings.value(WIRE_RATING) != config.wire_rating:
+                self.fail(f"{serial}: the wire rating is shown as {readings.value(WIRE_RATING)}")
+            group = readings.value(LOAD_GROUP_LIMIT)
+            if group is None or group > min(config.load_group_limit or inf, self.house.limit):
+                self.fail(f"{serial}: the load group limit is shown as {group}")
+            if readings.value(OFFLINE_CURRENT) is not None:
+                self.house.learnt.add(serial)
+            if readings.value(UNIT_RATING) is not None:
+                self._unit_known.add(serial)
+            elif serial in self._unit_known:
+                self.fail(f"{serial}: the unit's rating became unknown")
+            silent = self.house.now - self._heard_at.get(serial, -inf)
+            for prop, reading in readings.items():
+                fresh = reading.value is Status.OFFLINE or silent <= LIVE_AGE + 1
+                if prop.kind is ReadingClass.LIVE and not fresh:
+                    self.scene.fail("I3", f"{serial}: {prop.key} is shown {silent:.0f} s after the last status")
+            self._check_energy(serial, readings.value(LIFETIME_ENERGY))
+
+    def _check_energy(self, serial: str, total: float | None) -> None:
+        if total is None:
+            return
+        truth = self.house.boxes[serial].lifetime_wh / 1000
+        if total < self._energy.get(serial, 0) or total > truth + 0.01:
+            self.scene.fail("energy", f"{serial}: the lifetime energy is shown as {total}, in truth {truth:.3f}")
+        self._energy[serial] = total
+
+
+class Foreign(BoxWatch):
+    """I9: what comes from elsewhere changes nothing and gets no answer. The stranger asks for the comparison."""
+
+    name = "I9"
+
+    def unharmed(self) -> object:
+        """All that a datagram could change."""
+        home = self.house.home
+        if home is None or home.dead:
+            return None
+        return {
+            serial: (
+                box.memory.export() | {"commanded_at": None},
+                box.mode,
+                frozenset(box.troubles),
+                box.status,
+                box.heard_at,
+                box.server_at,
+                dict(box.counts),
+                home.keepers[serial].snapshot,
+                home.boxes.server.listener.host_of(serial),
+            )
+            for serial, box in home.served.items()
+        }
+
+    def compare(self, before: object, after: object, data: bytes, answered: bool) -> None:
+        """Fail where a foreign datagram did something."""
+        if before != after:
+            self.fail(f"a foreign datagram changed something: {data[:80]!r}")
+        if answered:
+            self.fail(f"a foreign datagram was answered: {data[:80]!r}")
+
+
+class BoxesStopped(BoxWatch):
+    """I13: a run that ends leaves no socket."""
+
+    name = "I13"
+
+    @override
+    def stopped(self, home: object) -> None:
+        self._no_endpoint()
+
+    @override
+    def killed(self) -> None:
+        self._no_endpoint()
+
+    def _no_endpoint(self) -> None:
+        ours = [address for address in self.house.network.endpoints if address[0] == HOME]
+        if ours:
+            self.fail(f"sockets are left: {ours}")
+
+
+ALL: tuple[Callable[[BoxHouse], Watch], ...] = (
+    Ceiling,
+    GroupLimit,
+    Masters,
+    Relay,
+    StoredLimit,
+    Pauses,
+    Windows,
+    Shown,
+    Foreign,
+    BoxesStopped,
+    IntentLives,
+)

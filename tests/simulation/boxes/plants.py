@@ -1,0 +1,139 @@
+"""Known defects of what serves the boxes, to be switched on: the simulation of the boxes must catch each of them."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+from custom_components.chargekeeper.core import limits
+from custom_components.chargekeeper.juicebox import box as box_module, datagram, listener
+from custom_components.chargekeeper.juicebox.box import Box, Mode
+from custom_components.chargekeeper.juicebox.datagram import LONGEST, CommandMessage, serial_of
+from custom_components.chargekeeper.juicebox.listener import Listener
+
+LATE = 5.0
+"""Seconds."""
+
+
+def _instead(stack: ExitStack, owner: object, name: str, replacement: object) -> None:
+    stack.enter_context(patch.object(owner, name, replacement))
+
+
+def _any_source(stack: ExitStack) -> None:
+    _instead(stack, Listener, "_moved", staticmethod(lambda *_arguments: True))
+
+
+def _any_checksum(stack: ExitStack) -> None:
+    real = datagram.parse
+
+    def parse(data: bytes) -> object:
+        signed, mark, _ = data.partition(b"!")
+        return real(signed + mark + datagram.checksum(signed) + b":" if mark else data)
+
+    _instead(stack, listener, "parse", parse)
+
+
+def _strangers_answered(stack: ExitStack) -> None:
+    real = Listener._received
+
+    def received(self: Listener, sock: Any, data: bytes, address: listener.Address) -> None:
+        if serial_of(data[:LONGEST]) is not None:
+            sock.sendto(b"CMD41301A40M40C006S074!F0P$", address)
+        real(self, sock, data, address)
+
+    _instead(stack, Listener, "_received", received)
+
+
+def _some_unanswered(stack: ExitStack) -> None:
+    real = Box._answer
+
+    def answer(self: Box, now: float) -> None:
+        if self.heard_at is None or int(self.heard_at) % 7:
+            real(self, now)
+
+    _instead(stack, Box, "_answer", answer)
+
+
+def _answered_late(stack: ExitStack) -> None:
+    real = Box._answer
+
+    def answer(self: Box, now: float) -> None:
+        self._clock.call_later(LATE, lambda: real(self, now + LATE))
+
+    _instead(stack, Box, "_answer", answer)
+
+
+def _never_taken_over(stack: ExitStack) -> None:
+    _instead(stack, Box, "_take_over", lambda self, _now: self._check_in(LATE))
+
+
+def _two_masters(stack: ExitStack) -> None:
+    real = Box.from_server
+
+    def from_server(self: Box, data: bytes) -> None:
+        real(self, data)
+        if self.mode is Mode.KEEP and self._arrival is not None:
+            self._arrival.answer(data)
+
+    _instead(stack, Box, "from_server", from_server)
+
+
+def _stored_follows_current(stack: ExitStack) -> None:
+    def command(**given: Any) -> CommandMessage:
+        return CommandMessage(**given | {"offline": given["online"] or given["offline"]})
+
+    _instead(stack, box_module, "CommandMessage", command)
+
+
+def _any_status_teaches(stack: ExitStack) -> None:
+    real = Box._is_first
+    _instead(stack, Box, "_is_first", lambda self, message, now: self._master or real(self, message, now))
+
+
+def _share_forgotten(stack: ExitStack) -> None:
+    real: Any = vars(Box)["limits"].fget
+    _instead(stack, Box, "limits", property(lambda self: replace(real(self), load_group_limit=None)))
+
+
+def _unsafe_relayed(stack: ExitStack) -> None:
+    _instead(stack, Box, "_is_safe", lambda _self, _command: True)
+
+
+def _override_ends_at_take_over(stack: ExitStack) -> None:
+    _instead(stack, Box, "_overridden", property(lambda _self: False))
+
+
+def _pause_lost_in_relay(stack: ExitStack) -> None:
+    _instead(stack, Box, "_capped", lambda _self, amps: amps)
+
+
+def _nothing_relayed(stack: ExitStack) -> None:
+    def relay(self: Box, command: CommandMessage, _data: bytes, now: float) -> None:
+        passed = replace(command, online=min(command.online, limits.MINIMUM_CURRENT))
+        self._send(passed, passed.encode(), now)
+
+    _instead(stack, Box, "_relay", relay)
+
+
+PLANTS: dict[str, tuple[str, str, Callable[[ExitStack], None]]] = {
+    "any-source-believed": ("I9", "a box is wherever its serial comes from", _any_source),
+    "any-checksum-believed": ("I9", "statuses are not checked", _any_checksum),
+    "strangers-answered": ("I9", "whatever looks like a box gets an answer", _strangers_answered),
+    "kept-box-unanswered": ("I10", "some statuses of a kept box are not answered", _some_unanswered),
+    "kept-box-answered-late": ("I10", "answers take five seconds", _answered_late),
+    "never-taken-over": ("I10", "a box stays with a server that is gone", _never_taken_over),
+    "two-masters": ("I10", "the server's commands reach a box that we keep", _two_masters),
+    "stored-follows-current": ("I11", "the stored limit is sent as the current of the moment", _stored_follows_current),
+    "any-status-teaches": ("I11", "what is in force at any moment counts as the stored limit", _any_status_teaches),
+    "share-forgotten": ("I1", "boxes do not know the limits of a load group", _share_forgotten),
+    "unsafe-relayed": ("I1", "the server's unsafe commands pass", _unsafe_relayed),
+    "override-ends-at-take-over": (
+        "windows",
+        "no override holds while we keep a box",
+        _override_ends_at_take_over,
+    ),
+    "pause-lost-in-relay": ("pause", "the server's commands go before a pause", _pause_lost_in_relay),
+    "relay-lowers": ("relay", "the server's commands are lowered", _nothing_relayed),
+}
+"""By name: the invariant that must catch it, what is wrong, and how it is put in."""

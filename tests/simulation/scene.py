@@ -1,0 +1,482 @@
+"""What every simulated house has: time, a disk, a run of Home Assistant that can be killed, and those who watch it."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+import json
+import logging
+from math import inf
+from random import Random
+from typing import override
+
+from custom_components.chargekeeper.core.keeper import Keeper, KeeperEvent, RestartRun
+from custom_components.chargekeeper.core.model import Snapshot
+from custom_components.chargekeeper.core.paths import ChargerError
+from tests.simulation.clocks import TrueClock
+from tests.simulation.home import Disk, Observer, Run, Text
+from tests.simulation.report import Broken, Counts, Violation, hash_of
+from tests.simulators.clock import VirtualClock
+from tests.simulators.wallbox_payloads import JsonObject
+
+HOUR = 3600.0
+TRACE = 60
+LOGGER = logging.getLogger("custom_components.chargekeeper")
+
+
+class Watch:
+    """Somebody who watches a house; every hook may call `fail`. `name` is that of the invariant in the design."""
+
+    name = ""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+
+    def fail(self, reason: str) -> None:
+        """It does not hold."""
+        self.scene.fail(self.name, reason)
+
+    def starting(self) -> None:
+        """Home Assistant is about to start."""
+
+    def started(self) -> None:
+        """It has been told to start, and nothing was awaited since."""
+
+    def stopped(self, home: Run) -> None:
+        """A run has stopped cleanly."""
+
+    def unloaded(self, home: Run) -> None:
+        """The entry of a run that goes on was unloaded."""
+
+    def killed(self) -> None:
+        """A run was killed."""
+
+    def journal_saved(self, serial: str, before: JsonObject | None, after: JsonObject | None) -> None:
+        """The override in the journal on the disk changed, or not."""
+
+    def keeper_event(self, serial: str, event: KeeperEvent) -> None:
+        """A keeper told of something."""
+
+    def answered(self, serial: str, what: str, answer: object) -> None:
+        """A command of the user ended with this answer or error."""
+
+    def look(self) -> None:
+        """A minute or an event has passed, and everything is at rest."""
+
+    def ended(self) -> None:
+        """The episode is over; all was healed hours ago, and nobody has done anything since."""
+
+    def snapshots(self) -> Iterator[tuple[str, Snapshot]]:
+        """What is shown now."""
+        home = self.scene.run
+        if home is not None and not home.dead:
+            for serial, keeper in home.keepers.items():
+                yield serial, keeper.snapshot
+
+    def snapshot(self, serial: str) -> Snapshot | None:
+        """What is shown of a charger now."""
+        return next((shown for found, shown in self.snapshots() if found == serial), None)
+
+
+@dataclass(slots=True)
+class Life:
+    """One intent on its way."""
+
+    ends: int = 0
+    end: str | None = None
+    reopened: bool = False
+
+
+class IntentLives(Watch):
+    """I4: an intent, once acknowledged, survives power loss and reaches exactly one end."""
+
+    name = "I4"
+    APPLICATIONS = 3
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__(scene)
+        self._on_disk: dict[str, JsonObject | None] = {}
+        self._lives: dict[str, Life] = {}
+        self._ends: dict[str, int] = {}
+        self._events: dict[str, int] = {}
+        self._gone_at: dict[str, float] = {}
+
+    @override
+    def starting(self) -> None:
+        self._ends, self._events = {}, {}
+
+    @override
+    def journal_saved(self, serial: str, before: JsonObject | None, after: JsonObject | None) -> None:
+        self._on_disk[serial] = after
+        if before is not None and (after is None or after["created_at"] != before["created_at"]):
+            self._gone(serial, before)
+            before = None
+        if after is None:
+            return
+        life = self._lives.setdefault(f"{serial} {after['created_at']}", Life())
+        was_ending = before is not None and before["state"] == "ending"
+        if after["state"] != "ending":
+            life.reopened = life.reopened or was_ending
+            if was_ending:
+                life.ends, life.end = 0, None
+        elif not was_ending:
+            life.ends += 1
+            life.end = str(after["end"])
+            self._ends[serial] = self._ends.get(serial, 0) + 1
+            self.scene.counts.ends[life.end] += 1
+        elif after["end"] != life.end:
+            self.fail(f"{serial}: the override ended as {life.end} and again as {after['end']}")
+        if int(str(after["applications"])) > self.APPLICATIONS:
+            self.fail(f"{serial}: the override was applied {after['applications']} times")
+
+    def _gone(self, serial: str, last: JsonObject) -> None:
+        """An intent left the journal."""
+        self._gone_at[serial] = self.scene.now
+        life = self._lives.pop(f"{serial} {last['created_at']}", Life())
+        if life.ends != 1:
+            self.fail(f"{serial}: the override of {last['created_at']} left the journal with {life.ends} ends")
+
+    @override
+    def answered(self, serial: str, what: str, answer: object) -> None:
+        """An override that the user was told is wanted is on the disk, or has just ended."""
+        if not what.startswith("override True") or isinstance(answer, ChargerError):
+            return
+        if self._on_disk.get(serial) is None and self._gone_at.get(serial, -inf) < self.scene.now - 700:
+            self.fail(f"{serial}: an override was acknowledged ({answer}), but the disk holds none")
+
+    @override
+    def keeper_event(self, serial: str, event: KeeperEvent) -> None:
+        if event.kind == "connection" and event.type in {"override_ended", "override_superseded"}:
+            self._events[serial] = self._events.get(serial, 0) + 1
+
+    @override
+    def look(self) -> None:
+        for serial, shown in self.snapshots():
+            intent = self._on_disk.get(serial)
+            if shown.override.on is not (intent is not None and intent["state"] != "ending"):
+                self.fail(f"{serial}: the override is shown as {shown.override}, but the disk holds {intent}")
+            ends, events = self._ends.get(serial, 0), self._events.get(serial, 0)
+            if ends != events:
+                self.fail(f"{serial}: {ends} overrides ended in this run, {events} were told")
+
+    @override
+    def ended(self) -> None:
+        for serial, intent in self._on_disk.items():
+            if intent is not None:
+                self.fail(f"{serial}: all was healed and the car left hours ago, and the journal still holds {intent}")
+
+
+class Secrets(Watch):
+    """I12: no secret in logs and errors; nothing unexpected is logged either."""
+
+    name = "I12"
+
+    class Handler(logging.Handler):
+        """Keeps what is logged."""
+
+        def __init__(self) -> None:
+            super().__init__(logging.DEBUG)
+            self.records: list[logging.LogRecord] = []
+
+        @override
+        def emit(self, record: logging.LogRecord) -> None:
+            self.records.append(record)
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__(scene)
+        self.handler = Secrets.Handler()
+        self._formatter = logging.Formatter()
+
+    @override
+    def answered(self, serial: str, what: str, answer: object) -> None:
+        if isinstance(answer, ChargerError):
+            self.search(f"{answer} {answer.reason} {answer.detail}", "an error")
+
+    @override
+    def look(self) -> None:
+        records = self.handler.records[:]
+        self.handler.records.clear()
+        for record in records:
+            text = self._formatter.format(record)
+            self.search(text, "the log")
+            if record.levelno >= logging.ERROR:
+                self.scene.fail("unexpected", text)
+        home = self.scene.run
+        if home is not None and self.scene.random.random() < 0.02:
+            for content in self.diagnostics(home):
+                self.search(json.dumps(content, default=str), "diagnostics")
+
+    def diagnostics(self, home: Run) -> Iterator[object]:
+        """What a user may publish."""
+        for keeper in home.keepers.values():
+            yield keeper.diagnostics()
+
+    def search(self, text: str, where: str) -> None:
+        """Fail if a secret is in a text."""
+        found = [secret for secret in self.scene.secrets if secret in text]
+        if found:
+            self.fail(f"{found} in {where}: {text}")
+
+
+class AllStopped(Watch):
+    """I13: everything started is stopped."""
+
+    name = "I13"
+    LONGEST_COMMAND = 1800.0
+
+    @override
+    def stopped(self, home: Run) -> None:
+        self.nothing_left(home, home.tasks())
+
+    @override
+    def unloaded(self, home: Run) -> None:
+        # Calls of the user are Home Assistant's; they end by themselves, with an error.
+        self.nothing_left(home, [task for task in home.tasks() if task not in home.commands])
+
+    def nothing_left(self, home: Run, tasks: list[asyncio.Task[object]]) -> None:
+        """Fail if a timer waits or one of these tasks runs."""
+        if home.clock.pending:
+            self.fail(f"timers are left after a stop: {home.clock.pending}")
+        if tasks:
+            self.fail(f"tasks are left after a stop: {[task.get_coro() for task in tasks]}")
+
+    @override
+    def look(self) -> None:
+        home = self.scene.run
+        for begun in () if home is None else home.commands.values():
+            if home is not None and home.clock.monotonic() - begun > self.LONGEST_COMMAND:
+                waits = [task.get_stack() for task in home.tasks()]
+                self.fail(f"a command of the user has had no answer for half an hour: {waits}")
+
+
+@dataclass(slots=True)
+class Fuse:
+    """The run is killed the `left`-th time that it passes `point`."""
+
+    point: str
+    left: int
+
+
+@dataclass(eq=False)
+class Process:
+    """One source of events. `pace` is how lively it is: 1 is usual."""
+
+    scene: Scene
+    random: Random
+    pace: float
+
+    def wait(self, hours: float) -> float:
+        """Seconds to the next event, of a kind that comes every so many hours."""
+        return self.random.expovariate(self.pace / hours) * HOUR
+
+    def begin(self) -> float:
+        """Seconds to the first turn."""
+        return self.wait(2)
+
+    async def turn(self) -> float:
+        """Let something happen; the seconds to the next turn."""
+        return 0
+
+    async def heal(self) -> None:
+        """Undo what is out of order, at the end of the episode."""
+
+    def home_died(self) -> float | None:
+        """A run was killed behind our back: the seconds until it is this process's turn, if that matters to it."""
+        return None
+
+
+class Scene(Observer):
+    """A house, without what is in it."""
+
+    def __init__(self, name: str, clock: VirtualClock) -> None:
+        self.random = Random(f"{name} house")
+        self.clock = clock
+        self.true_clock = TrueClock(clock)
+        self.disk = Disk()
+        self.counts = Counts()
+        self.fuse: Fuse | None = None
+        self.unclean_at = -inf
+        self.watches: Sequence[Watch] = ()
+        self._trace: deque[str] = deque(maxlen=TRACE)
+        self._violations: list[Violation] = []
+        self._begun = clock.monotonic()
+
+    @property
+    def run(self) -> Run | None:
+        """Home Assistant, while it runs."""
+        return None
+
+    @property
+    def secrets(self) -> list[str]:
+        """What must not be read in logs and diagnostics."""
+        return []
+
+    @property
+    def now(self) -> float:
+        """Monotonic time of the house, in seconds."""
+        return self.clock.monotonic()
+
+    @property
+    def hours(self) -> float:
+        """Hours since the episode began."""
+        return (self.now - self._begun) / HOUR
+
+    def note(self, text: str, *, shown: bool = True) -> None:
+        """A line for the fingerprint, and for the trace that a violation shows."""
+        line = f"{self.hours:9.4f} h  {text}"
+        if shown:
+            self._trace.append(line)
+        self.counts.fingerprint = hash_of(self.counts.fingerprint + line)
+
+    def fail(self, invariant: str, reason: str) -> None:
+        """An invariant does not hold: the episode ends at the next check."""
+        self._violations.append(Violation(invariant, reason, self.hours))
+
+    def raise_if_broken(self) -> None:
+        """Raise `Broken` for the first violation."""
+        if self._violations:
+            raise Broken(replace(self._violations[0], trace=tuple(self._trace)))
+
+    def look(self) -> None:
+        """All who watch look at the present. Raises Broken."""
+        for watch in self.watches:
+            watch.look()
+        self.raise_if_broken()
+
+    # Home Assistant
+
+    def begin_run(self) -> Run:
+        """Home Assistant starts now; the run is also what `run` gives."""
+        raise AssertionError("a house without Home Assistant")
+
+    def end_run(self) -> None:
+        """`run` is none any more."""
+
+    def start_home(self) -> None:
+        """Home Assistant starts."""
+        assert self.run is None
+        self.note("Home Assistant starts")
+        self.counts.events["starts"] += 1
+        for watch in self.watches:
+            watch.starting()
+        self.begin_run()
+        for watch in self.watches:
+            watch.started()
+
+    async def stop_home(self) -> None:
+        """Home Assistant stops."""
+        home = self.run
+        if home is None:
+            return
+        self.note("Home Assistant stops")
+        self.counts.events["clean stops"] += 1
+        try:
+            await home.stop()
+        except asyncio.CancelledError:
+            if not home.dead:  # else it was killed while it stopped
+                raise
+            return
+        self.end_run()
+        for watch in self.watches:
+            watch.stopped(home)
+        home.kill()  # whatever is left in spite of that
+        await home.bury()
+
+    def kill_home(self) -> None:
+        """The power of Home Assistant is cut, in the middle of whatever it does; `bury_home` must follow."""
+        if self.run is not None and not self.run.dead:
+            self.note("Home Assistant is killed")
+            self.counts.events["kills"] += 1
+            self.unclean_at = self.now
+            self.run.kill()
+
+    async def bury_home(self) -> None:
+        """Clear away a killed run."""
+        home = self.run
+        self.end_run()
+        self.fuse = None
+        if home is not None:
+            await home.bury()
+            for watch in self.watches:
+                watch.killed()
+
+    def plug_all_in(self) -> None:
+        """Every charger has a car."""
+
+    def unplug_all(self) -> None:
+        """All cars leave."""
+
+    def act(
+        self,
+        serial: str,
+        what: str,
+        call: Callable[[Keeper], Awaitable[object]],
+        told: Callable[[object], None] = lambda _answer: None,
+    ) -> None:
+        """The user acts on a charger, if Home Assistant runs."""
+        if self.run is None or self.run.dead:
+            return
+        self.note(f"{serial}: the user: {what}")
+
+        def answered(answer: object) -> None:
+            word = f"{type(answer).__name__} {answer}" if isinstance(answer, ChargerError) else word_of(answer)
+            kind = f"{answer.reason}" if isinstance(answer, ChargerError) else word
+            self.note(f"{serial}: {what} → {word}")
+            self.counts.commands[kind] += 1
+            for watch in self.watches:
+                watch.answered(serial, what, answer)
+            told(answer)
+
+        self.run.act(serial, call, answered)
+
+    # What the run tells
+
+    @override
+    def point(self, name: str) -> None:
+        fuse = self.fuse
+        if fuse is None or fuse.point != name:
+            return
+        fuse.left -= 1
+        if fuse.left <= 0:
+            self.fuse = None
+            self.note(f"the fuse blows: {name}")
+            self.kill_home()
+
+    @override
+    def journal_saved(self, serial: str, before: Text | None, after: Text) -> None:
+        old, new = _override_in(before), _override_in(after)
+        if old != new:
+            self.note(f"{serial}: journal {_brief(new)}")
+        for watch in self.watches:
+            watch.journal_saved(serial, old, new)
+
+    @override
+    def keeper_event(self, serial: str, event: KeeperEvent) -> None:
+        if self.run is not None and self.run.dead:
+            return
+        self.note(f"{serial}: event {event.kind} {event.type} {dict(event.details)}")
+        for watch in self.watches:
+            watch.keeper_event(serial, event)
+
+
+def word_of(answer: object) -> str:
+    """An answer to a command in one word; those to an install and to the end of an override hold none themselves."""
+    match answer:
+        case RestartRun():
+            return "under way"
+        case None:
+            return "installing"
+        case tuple():
+            return "given up"
+    return f"{answer}"
+
+
+def _override_in(journal: Text | None) -> JsonObject | None:
+    return None if journal is None else json.loads(journal)["override"]
+
+
+def _brief(intent: JsonObject | None) -> str:
+    if intent is None:
+        return "no override"
+    shown = {key: intent[key] for key in ("state", "sent", "applications", "end", "originals") if intent[key]}
+    return f"override of {intent['created_at']}: {shown}"
