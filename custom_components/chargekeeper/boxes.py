@@ -12,11 +12,13 @@ from homeassistant.core import HomeAssistant, callback
 
 from .core.clock import Clock
 from .core.keeper import Keeper, KeeperOptions
-from .core.model import Maker
+from .core.model import Identity, Maker
 from .juicebox.box import Box, BoxConfig
+from .juicebox.juicenet import JuiceNetClient
 from .juicebox.path import JuiceBoxPath, MakersServerPath
 from .juicebox.resolver import NameServer, Resolver, SystemResolver
 from .juicebox.server import JuiceBoxServer
+from .juicebox.units import JuiceNetAccount, JuiceNetPath
 from .juicebox.upstream import UpstreamConfig
 from .power_cycle import PowerCycle
 from .storage import EntryStores
@@ -41,6 +43,14 @@ class KeptBox:
     server: MakersServerPath
 
 
+@dataclass(frozen=True, slots=True)
+class KeptUnit:
+    """A box that sends us nothing, with what keeps it; its path is that of a JuiceNet server's account, if any."""
+
+    keeper: Keeper
+    path: JuiceNetPath | None
+
+
 class Boxes:
     """All boxes.
 
@@ -56,6 +66,9 @@ class Boxes:
         self.stores = stores
         self.server = JuiceBoxServer(clock, stores.boxes)
         self.kept: dict[str, KeptBox] = {}
+        self.units: dict[str, KeptUnit] = {}
+        self.account: JuiceNetAccount | None = None
+        self._account_of: Mapping[str, str] = {}
         self.power: dict[str, PowerCycle] = {}
         """By serial; also of boxes that are gone, while they are to be switched on again."""
         self._upstream: tuple[object, UpstreamConfig | None] = (None, None)
@@ -76,13 +89,37 @@ class Boxes:
             self.server.serve(self._upstream[1])
 
     @callback
+    def consult(self, settings: Mapping[str, str], make: Callable[[], JuiceNetClient]) -> None:
+        """Have the account at a JuiceNet server that the user entered, if any; one that is the same stays."""
+        if self._account_of != settings:
+            self._account_of = settings
+            self.account = JuiceNetAccount(make(), self._clock) if settings else None
+
+    @callback
+    def take_unit(self, config: BoxConfig, keepers: Mapping[tuple[Maker, str], Keeper]) -> KeptUnit:
+        """Take a box that sends us nothing, or its new settings. Nothing begins yet."""
+        identity = Identity(Maker.JUICEBOX, config.serial, config.name)
+        keeper = keepers.get(identity.key) or self._keeper(identity)
+        keeper.identity = identity
+        path = self.configure_unit(config)
+        if path is not None:
+            keeper.add_path(path)
+        kept = self.units[config.serial] = KeptUnit(keeper, path)
+        return kept
+
+    @callback
+    def configure_unit(self, config: BoxConfig) -> JuiceNetPath | None:
+        """Let a box that sends us nothing go by these settings; its path, if there is an account."""
+        return None if self.account is None else self.account.path(config)
+
+    @callback
     def take(self, config: BoxConfig, keepers: Mapping[tuple[Maker, str], Keeper]) -> KeptBox:
         """Take a box, or its new settings; `keepers` has the keeper that it may have had before. Nothing begins yet."""
         serial, kept = config.serial, self.kept.get(config.serial)
         box = self.server.add(config)
         if kept is None:
             udp, server = JuiceBoxPath(box, self._clock), MakersServerPath(box, self._clock)
-            keeper = keepers.get(udp.identity.key) or self._keeper(udp)
+            keeper = keepers.get(udp.identity.key) or self._keeper(udp.identity)
             kept = self.kept[serial] = KeptBox(box, keeper, udp, server)
         kept.keeper.identity = kept.udp.identity
         kept.keeper.add_path(kept.udp)
@@ -90,9 +127,9 @@ class Boxes:
             kept.keeper.add_path(kept.server)
         return kept
 
-    def _keeper(self, udp: JuiceBoxPath) -> Keeper:
-        serial, stores = udp.identity.serial, self.stores
-        keeper = Keeper(udp.identity, self._clock, KeeperOptions(), partial(stores.save_journal, serial))
+    def _keeper(self, identity: Identity) -> Keeper:
+        serial, stores = identity.serial, self.stores
+        keeper = Keeper(identity, self._clock, KeeperOptions(), partial(stores.save_journal, serial))
         keeper.restore(stores.snapshots.get(serial), stores.journals.get(serial))
         return keeper
 
@@ -116,10 +153,18 @@ class Boxes:
             kept.udp.close()
             kept.server.close()
         self.server.remove(serial)
+        self.forget_unit(serial)
         if (cycle := self.power.get(serial)) is not None and not cycle.active:
             del self.power[serial]
             self.stores.journals.pop(f"{POWER_RECORD}{serial}", None)
         await self.stores.forget(serial)
+
+    @callback
+    def forget_unit(self, serial: str) -> None:
+        """Do not ask a JuiceNet server for a box any more."""
+        self.units.pop(serial, None)
+        if self.account is not None:
+            self.account.forget(serial)
 
     @callback
     def close_later(self, close: Callable[[], None]) -> None:
@@ -142,6 +187,8 @@ class Boxes:
         for kept in self.kept.values():
             kept.udp.close()
             kept.server.close()
+        if self.account is not None:
+            await self.account.stop()
         await self.server.close()
 
     # What is saved

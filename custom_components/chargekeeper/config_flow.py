@@ -29,6 +29,7 @@ from yarl import URL
 from .const import (
     CONF_API_URL,
     CONF_CHARGERS,
+    CONF_JUICENET,
     CONF_KIND,
     CONF_LIMIT,
     CONF_LOAD_GROUP_LIMITS,
@@ -42,6 +43,7 @@ from .const import (
     KIND_LOAD_GROUP,
     KIND_WALLBOX_ACCOUNT,
     SUBENTRY_JUICEBOX,
+    SUBENTRY_JUICENET,
 )
 from .core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT
 from .core.model import Identity, Prefer
@@ -49,6 +51,7 @@ from .core.paths import ChargerError, LoginRejected
 from .errors import flow_error, retry_minutes
 from .group_flow import LoadGroupSteps
 from .juicebox_flow import JuiceBoxSteps, JuiceBoxSubentryFlow
+from .juicenet_flow import JuiceNetSubentryFlow
 from .linked import SUBENTRY_LINKED
 from .linked_flow import LinkedSubentryFlow
 from .registry import Credentials, account_key, as_entry_data, get_registry, identities, owned_elsewhere
@@ -133,7 +136,8 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
     @callback
     @override
     def async_get_supported_subentry_types(cls, config_entry: ConfigEntry) -> dict[str, type[ConfigSubentryFlow]]:
-        return SUBENTRY_FLOWS.get(config_entry.data.get(CONF_KIND, ""), {})
+        flows = SUBENTRY_FLOWS.get(config_entry.data.get(CONF_KIND, ""), {})
+        return {**flows, SUBENTRY_JUICENET: JuiceNetSubentryFlow} if config_entry.data.get(CONF_JUICENET) else flows
 
     @override
     async def async_step_user(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:

@@ -46,6 +46,7 @@ CONF_SERVER_URL: Final = "server_url"
 CONF_ACCOUNT_TOKEN: Final = "account_token"  # noqa: S105 - the name of a field
 
 SUBENTRY_JUICEBOX: Final = "juicebox"
+SUBENTRY_JUICENET: Final = "juicenet"
 
 # Data of the subentry of a JuiceBox, beside its name, which is the title.
 CONF_SERIAL: Final = "serial"

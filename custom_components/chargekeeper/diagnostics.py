@@ -66,6 +66,12 @@ def _boxes(entry: ConfigEntry) -> dict[str, Any]:
 
 def _box(runtime: JuiceBoxRuntime, coordinator: ChargerCoordinator) -> dict[str, Any]:
     boxes, serial = runtime.boxes, coordinator.identity.serial
+    if (unit := boxes.units.get(serial)) is not None:
+        return {
+            "juicenet": None if unit.path is None else unit.path.diagnostics(),
+            "snapshot": _snapshot(coordinator.data),
+            **coordinator.keeper.diagnostics(),
+        }
     kept, linked = boxes.kept[serial], runtime.linked.get(serial)
     box, memory = kept.box, kept.box.memory
     return {

@@ -5,6 +5,7 @@ Set-up awaits no network, and boxes are served through reloads (see boxes.py).
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import time
 from functools import partial
@@ -14,10 +15,11 @@ from homeassistant.const import CONF_HOST, EVENT_CORE_CONFIG_UPDATE, EVENT_HOMEA
 from homeassistant.core import Event, HomeAssistant, callback
 from homeassistant.helpers import discovery_flow
 
-from .boxes import Boxes, KeptBox
+from .boxes import Boxes, KeptBox, KeptUnit
 from .const import (
     CONF_BIND_ADDRESS,
     CONF_IN_MAKER_LOAD_GROUP,
+    CONF_JUICENET,
     CONF_LOAD_GROUP_LIMIT,
     CONF_MINIMAL_ENERGY,
     CONF_PORTS,
@@ -33,6 +35,7 @@ from .const import (
     LOGGER,
     PLATFORMS,
     SUBENTRY_JUICEBOX,
+    SUBENTRY_JUICENET,
 )
 from .coordinator import ChargerCoordinator, ChargersRuntime, charger_name
 from .core import schedule
@@ -43,9 +46,19 @@ from .core.paths import NoConnection
 from .juicebox.box import BoxConfig
 from .juicebox.juicenet import DAY_MINUTES, Day, Tou
 from .juicebox.listener import Discovered
+from .juicebox.units import JuiceNetPath
+from .juicenet_account import juicenet_client
 from .linked_box import LinkedBoxPath
 from .registry import entry_key, get_registry, keeper_options, linked_subentries, linked_subentry
-from .repairs import delete_issues, follow_links, follow_power, follow_problems, follow_troubles, tell_deafness
+from .repairs import (
+    delete_issues,
+    follow_links,
+    follow_power,
+    follow_problems,
+    follow_token,
+    follow_troubles,
+    tell_deafness,
+)
 from .storage import EntryStores, SnapshotSaver
 
 OPEN_AGAIN = 30.0
@@ -53,6 +66,9 @@ OPEN_AGAIN = 30.0
 
 LAST_WORDS = 75.0
 """Seconds for which the end of an override may wait for the next status."""
+
+SERVER_LAST_WORDS = 15.0
+"""Seconds for which it may wait for a JuiceNet server when the entry is removed."""
 
 WINDOWS = ((CONF_WEEKDAY_START, CONF_WEEKDAY_END), (CONF_WEEKEND_START, CONF_WEEKEND_END))
 """The ends of each time-of-use window in the data of a subentry. They mean what they mean to the maker's server."""
@@ -87,12 +103,13 @@ async def async_setup_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     runtime = JuiceBoxRuntime(boxes=boxes, coordinators={}, saver=saver, fingerprint=_fingerprint(entry))
     entry.runtime_data = runtime
     boxes.serve(entry.data[CONF_UPSTREAM])
-    for subentry in box_subentries(entry):
-        coordinator = _begin(hass, entry, subentry)
+    boxes.consult(entry.data[CONF_JUICENET], partial(juicenet_client, hass, entry.data[CONF_JUICENET]))
+    await _forget_missing(hass, entry, boxes)
+    begun = [_begin(hass, entry, subentry) for subentry in box_subentries(entry)]
+    begun += [_begin_unit(hass, entry, subentry) for subentry in unit_subentries(entry)]
+    for coordinator in begun:
         serial = coordinator.identity.serial
         runtime.coordinators[serial], keepers[serial] = coordinator, coordinator.keeper
-    for serial in set(boxes.server.boxes) - set(runtime.coordinators):
-        await _forget(hass, entry, serial)
 
     async def save_last(_event: Event) -> None:
         await saver.stop()
@@ -102,6 +119,8 @@ async def async_setup_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     def zone_changed(_event: Event) -> None:
         for subentry in box_subentries(entry):
             boxes.server.add(box_config(entry, subentry, hass.config.time_zone))
+        for unit in unit_subentries(entry):
+            boxes.configure_unit(unit_config(unit, hass.config.time_zone))
 
     entry.async_on_unload(entry.add_update_listener(_entry_updated))
     entry.async_on_unload(hass.bus.async_listen_once(EVENT_HOMEASSISTANT_FINAL_WRITE, save_last))
@@ -109,6 +128,9 @@ async def async_setup_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     saver.start()
     entry.async_on_unload(_keep_listening(hass, entry, boxes))
+    entry.async_on_unload(follow_token(hass, entry, boxes.account))
+    if boxes.account is not None and boxes.units:
+        boxes.account.start()
     entry.async_on_unload(boxes.server.listen_discovery(partial(_discovered, hass)))
     return True
 
@@ -129,6 +151,8 @@ async def async_unload_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     runtime, registry = juicebox_runtime(entry), get_registry(hass)
     while runtime.ends:
         runtime.ends.pop()()
+    if runtime.boxes.account is not None:
+        await runtime.boxes.account.stop()
     for coordinator in runtime.coordinators.values():
         await coordinator.async_shutdown()
         await registry.end(coordinator.keeper)
@@ -148,7 +172,8 @@ async def async_unload_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
 async def async_remove_boxes(hass: HomeAssistant, entry: ConfigEntry) -> None:
     """Give all boxes up. Those with a server of their maker's must find it again by themselves."""
     boxes = await _async_open(hass, entry)
-    serials = [subentry.data[CONF_SERIAL] for subentry in box_subentries(entry)]
+    await asyncio.gather(*(_end_unit_override(hass, kept) for kept in boxes.units.values() if kept.path is not None))
+    serials = [subentry.data[CONF_SERIAL] for subentry in (*box_subentries(entry), *unit_subentries(entry))]
     for serial in serials:
         await _forget(hass, entry, serial)
     await _close(hass, boxes)
@@ -160,6 +185,24 @@ async def async_remove_boxes(hass: HomeAssistant, entry: ConfigEntry) -> None:
 def box_subentries(entry: ConfigEntry) -> list[ConfigSubentry]:
     """The boxes of an entry."""
     return [subentry for subentry in entry.subentries.values() if subentry.subentry_type == SUBENTRY_JUICEBOX]
+
+
+def unit_subentries(entry: ConfigEntry) -> list[ConfigSubentry]:
+    """The boxes of an entry that only a JuiceNet server reaches."""
+    return [subentry for subentry in entry.subentries.values() if subentry.subentry_type == SUBENTRY_JUICENET]
+
+
+def unit_config(subentry: ConfigSubentry, zone: str) -> BoxConfig:
+    """What the user said of a box that only a JuiceNet server reaches."""
+    data = subentry.data
+    return BoxConfig(
+        serial=data[CONF_SERIAL],
+        host="",
+        name=subentry.title,
+        wire_rating=float(data[CONF_WIRE_RATING]),
+        load_group_limit=None if CONF_LOAD_GROUP_LIMIT not in data else float(data[CONF_LOAD_GROUP_LIMIT]),
+        zone=zone,
+    )
 
 
 def box_config(entry: ConfigEntry, subentry: ConfigSubentry, zone: str) -> BoxConfig:
@@ -213,6 +256,28 @@ async def _close(hass: HomeAssistant, boxes: Boxes) -> None:
     await boxes.save()
 
 
+async def _end_unit_override(hass: HomeAssistant, kept: KeptUnit) -> None:
+    """End the override of a box at its JuiceNet server before it is given up, if that server can be reached."""
+    registry = get_registry(hass)
+    assert kept.path is not None
+    kept.keeper.add_path(kept.path)
+    registry.begin(kept.keeper)
+    with suppress(TimeoutError):
+        async with registry.clock.timeout(SERVER_LAST_WORDS):
+            await kept.keeper.end_override_for_removal()
+    await registry.end(kept.keeper)
+
+
+async def _forget_missing(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> None:
+    """Give up what the entry does not have any more. A box that is heard by now is not asked for elsewhere."""
+    heard = {subentry.data[CONF_SERIAL] for subentry in box_subentries(entry)}
+    asked = {subentry.data[CONF_SERIAL] for subentry in unit_subentries(entry)}
+    for serial in (set(boxes.server.boxes) - heard) | (set(boxes.units) - asked - heard):
+        await _forget(hass, entry, serial)
+    for serial in heard & set(boxes.units):
+        boxes.forget_unit(serial)
+
+
 async def _forget(hass: HomeAssistant, entry: ConfigEntry, serial: str) -> None:
     """Give a box up; should it be added again, it is a new one."""
     registry = get_registry(hass)
@@ -227,22 +292,60 @@ def _begin(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) ->
     """Start the keeper of a box and what hands its snapshots on."""
     runtime, registry = juicebox_runtime(entry), get_registry(hass)
     kept = runtime.boxes.take(box_config(entry, subentry, hass.config.time_zone), registry.keepers)
-    kept.keeper.options = keeper_options(entry, kept.box.config.serial)
-    registry.keepers[kept.keeper.identity.key] = kept.keeper
-    registry.begin(kept.keeper)
+    _start(hass, entry, kept.keeper)
     runtime.ends.append(_follow_share(kept))
     linked = _link(hass, entry, kept)
-    coordinator = ChargerCoordinator(hass, entry, kept.keeper, subentry_id=subentry.subentry_id)
-    entry.async_on_unload(follow_problems(hass, coordinator))
+    coordinator = _coordinator(hass, entry, subentry, kept.keeper)
     entry.async_on_unload(follow_troubles(hass, coordinator, kept.box))
     entry.async_on_unload(follow_links(hass, coordinator, linked))
     entry.async_on_unload(follow_power(hass, coordinator, runtime.boxes.power_of(kept.box.config.serial)))
-    entry.async_on_unload(coordinator.async_add_listener(runtime.saver.changed))
     flows = hass.config_entries.flow
     offer = {"unique_id": discovery_id(subentry.data[CONF_SERIAL])}
     for flow in flows.async_progress_by_handler(DOMAIN, match_context=offer):
         flows.async_abort(flow["flow_id"])
     return coordinator
+
+
+@callback
+def _begin_unit(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) -> ChargerCoordinator:
+    """The same for a box that only a JuiceNet server reaches."""
+    runtime, registry = juicebox_runtime(entry), get_registry(hass)
+    kept = runtime.boxes.take_unit(unit_config(subentry, hass.config.time_zone), registry.keepers)
+    _start(hass, entry, kept.keeper)
+    if kept.path is not None:
+        runtime.ends.append(_share(kept.keeper, kept.path))
+    return _coordinator(hass, entry, subentry, kept.keeper)
+
+
+@callback
+def _start(hass: HomeAssistant, entry: ConfigEntry, keeper: Keeper) -> None:
+    registry, key = get_registry(hass), keeper.identity.key
+    keeper.options = keeper_options(entry, keeper.identity.serial)
+    registry.keepers[key] = keeper
+    registry.begin(keeper)
+
+
+@callback
+def _coordinator(
+    hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry, keeper: Keeper
+) -> ChargerCoordinator:
+    """What hands the snapshots of a keeper on."""
+    coordinator = ChargerCoordinator(hass, entry, keeper, subentry_id=subentry.subentry_id)
+    entry.async_on_unload(follow_problems(hass, coordinator))
+    entry.async_on_unload(coordinator.async_add_listener(juicebox_runtime(entry).saver.changed))
+    return coordinator
+
+
+@callback
+def _share(keeper: Keeper, path: JuiceNetPath) -> Callable[[], None]:
+    """Let the path of a box know its share of a load group."""
+
+    @callback
+    def sync(_snapshot: object = None) -> None:
+        path.share = keeper.group_share
+
+    sync()
+    return keeper.listen(sync)
 
 
 @callback
@@ -308,6 +411,8 @@ def quarter_hours(hass: HomeAssistant, entry: ConfigEntry) -> list[dict[str, obj
     runtime, now = juicebox_runtime(entry), get_registry(hass).clock.now()
     found: list[dict[str, object]] = []
     for serial, coordinator in runtime.coordinators.items():
+        if serial not in runtime.boxes.kept:
+            continue  # one that only a JuiceNet server reaches tells none
         zone = schedule.zone(hass.config.time_zone)
         today = now.astimezone(zone).date()
         quarters = [

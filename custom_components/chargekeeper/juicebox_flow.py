@@ -65,7 +65,7 @@ from .juicebox.listener import Discovered, PortBusy
 from .juicebox.memory import HIGHEST_CURRENT
 from .juicebox.resolver import is_address
 from .juicebox.server import MOST_BOXES, JuiceBoxServer, leads_to
-from .juicebox_entry import WINDOWS, box_subentries, discovery_id
+from .juicebox_entry import WINDOWS, box_subentries, discovery_id, unit_subentries
 from .juicenet_account import async_objection, async_suggestions, tidied
 from .registry import get_registry
 
@@ -108,7 +108,8 @@ OFFLINE_ERRORS: Mapping[str, str] = {
 """Why a stored limit cannot be written, and the field that the error belongs to."""
 
 
-def _amperes(highest: float = HIGHEST_CURRENT) -> NumberSelector:
+def amperes(highest: float = HIGHEST_CURRENT) -> NumberSelector:
+    """A field for a current, A."""
     config = NumberSelectorConfig(
         min=MINIMUM_CURRENT, max=highest, step=1, unit_of_measurement="A", mode=NumberSelectorMode.BOX
     )
@@ -131,8 +132,8 @@ JUICENET_SCHEMA = vol.Schema(
     }
 )
 BOX_FIELDS: Mapping[vol.Marker, object] = {
-    vol.Required(CONF_WIRE_RATING): _amperes(),
-    vol.Optional(CONF_LOAD_GROUP_LIMIT): _amperes(),
+    vol.Required(CONF_WIRE_RATING): amperes(),
+    vol.Optional(CONF_LOAD_GROUP_LIMIT): amperes(),
     vol.Required(CONF_IN_MAKER_LOAD_GROUP, default=True): BooleanSelector(),
     **{vol.Optional(end): TimeSelector() for ends in WINDOWS for end in ends},
     vol.Optional(CONF_MINIMAL_ENERGY): NumberSelector(
@@ -363,6 +364,7 @@ class JuiceBoxSteps(ConfigFlow):
             title=box["title"],
             unique_id=box["unique_id"],
         )
+        _make_room(self.hass, entry, box["data"][CONF_SERIAL])
         self.hass.config_entries.async_add_subentry(entry, subentry)
         return self.async_abort(reason="added_to_entry")
 
@@ -400,6 +402,7 @@ class JuiceBoxSubentryFlow(ConfigSubentryFlow):
             if (reason := _refusal(self._get_entry(), found.serial)) is not None:
                 return self.async_abort(reason=reason)
             box = _as_subentry(user_input, found.serial, found.host)
+            _make_room(self.hass, self._get_entry(), found.serial)
             return self.async_create_entry(title=box["title"], data=box["data"], unique_id=box["unique_id"])
         shown = user_input
         if shown is None:
@@ -445,7 +448,7 @@ class JuiceBoxSubentryFlow(ConfigSubentryFlow):
         suggested = {CONF_AMPS: box.offline_candidate if stored is None else stored}
         schema = vol.Schema(
             {
-                vol.Required(CONF_AMPS): _amperes(box.config.wire_rating or HIGHEST_CURRENT),
+                vol.Required(CONF_AMPS): amperes(box.config.wire_rating or HIGHEST_CURRENT),
                 vol.Required(CONF_ACCEPT, default=False): BooleanSelector(),
             }
         )
@@ -500,6 +503,14 @@ def _refusal(entry: ConfigEntry, serial: str) -> str | None:
     if any(box.data[CONF_SERIAL] == serial for box in boxes):
         return "box_known"
     return "too_many_boxes" if len(boxes) >= MOST_BOXES else None
+
+
+@callback
+def _make_room(hass: HomeAssistant, entry: ConfigEntry, serial: str) -> None:
+    """A box that is heard need not be asked for at a JuiceNet server any more."""
+    for unit in unit_subentries(entry):
+        if unit.data[CONF_SERIAL] == serial:
+            hass.config_entries.async_remove_subentry(entry, unit.subentry_id)
 
 
 async def _first_values(hass: HomeAssistant, found: Discovered, account: Mapping[str, str]) -> dict[str, Any]:

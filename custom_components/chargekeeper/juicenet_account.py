@@ -49,19 +49,28 @@ async def async_objection(hass: HomeAssistant, account: Mapping[str, str]) -> st
     if not account:
         return None
     try:
-        await _client(hass, account).units()
-    except LoginRejected:
-        return "juicenet_token"
-    except ChargerError:
-        return "juicenet_unreachable"
+        await juicenet_client(hass, account).units()
+    except ChargerError as err:
+        return objection(err)
     return None
+
+
+def objection(error: ChargerError) -> str:
+    """What to tell of a server that did not answer as it should, as a key of the flow's errors."""
+    return "juicenet_token" if isinstance(error, LoginRejected) else "juicenet_unreachable"
+
+
+async def async_units(hass: HomeAssistant, account: Mapping[str, str]) -> dict[str, str]:
+    """The boxes of the account: serial numbers with names. Raises ChargerError."""
+    units = await juicenet_client(hass, account).units()
+    return {unit.serial: unit.name or f"JuiceBox {unit.serial[-4:]}" for unit in units}
 
 
 async def async_suggestions(hass: HomeAssistant, account: Mapping[str, str], serial: str) -> dict[str, Any]:
     """What to fill in for a box; nothing where no server knows it, or does not answer now."""
     if not account:
         return {}
-    client = _client(hass, account)
+    client = juicenet_client(hass, account)
     try:
         units = {unit.serial: unit for unit in await client.units()}
         if (unit := units.get(serial)) is None:
@@ -72,7 +81,8 @@ async def async_suggestions(hass: HomeAssistant, account: Mapping[str, str], ser
         return {}
 
 
-def _client(hass: HomeAssistant, account: Mapping[str, str]) -> JuiceNetClient:
+def juicenet_client(hass: HomeAssistant, account: Mapping[str, str]) -> JuiceNetClient:
+    """Who talks to the server with this account."""
     return JuiceNetClient(
         async_get_clientsession(hass),
         get_registry(hass).clock,

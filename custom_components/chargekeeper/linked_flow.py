@@ -42,7 +42,7 @@ from .linked import (
     SUBENTRY_LINKED,
     slug,
 )
-from .registry import identities, linked_subentry
+from .registry import linkable, linked_subentry
 
 CONF_CHARGER = "charger"
 
@@ -83,7 +83,7 @@ class LinkedSubentryFlow(ConfigSubentryFlow):
     async def async_step_user(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Choose a charger and its entities."""
         entry, errors = self._get_entry(), dict[str, str]()
-        chargers = {each.serial: each for each in identities(entry) if linked_subentry(entry, each.serial) is None}
+        chargers = {each.serial: each for each in linkable(entry)}
         if not chargers:
             return self.async_abort(reason="all_linked")
         names = {serial: charger_name(self.hass, entry, charger) for serial, charger in chargers.items()}

@@ -27,6 +27,7 @@ from .const import (
     CONF_USER_API_URL,
     DOMAIN,
     SUBENTRY_JUICEBOX,
+    SUBENTRY_JUICENET,
 )
 from .core.clock import Clock, SystemClock
 from .core.group import LoadGroup
@@ -260,7 +261,7 @@ def identities(entry: ConfigEntry) -> list[Identity]:
     boxes = [
         Identity(Maker.JUICEBOX, box.data[CONF_SERIAL], box.title)
         for box in entry.subentries.values()
-        if box.subentry_type == SUBENTRY_JUICEBOX
+        if box.subentry_type in {SUBENTRY_JUICEBOX, SUBENTRY_JUICENET}
     ]
     return boxes or [
         Identity(
@@ -271,6 +272,14 @@ def identities(entry: ConfigEntry) -> list[Identity]:
             part_number=charger.get("part_number"),
         )
         for charger in entry.data.get(CONF_CHARGERS, ())
+    ]
+
+
+def linkable(entry: ConfigEntry) -> list[Identity]:
+    """The chargers of an entry to which entities may be linked: without a link, and none that only a server reaches."""
+    units = {each.unique_id for each in entry.subentries.values() if each.subentry_type == SUBENTRY_JUICENET}
+    return [
+        each for each in identities(entry) if each.serial not in units and linked_subentry(entry, each.serial) is None
     ]
 
 

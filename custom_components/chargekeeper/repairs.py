@@ -17,6 +17,7 @@ from .core.paths import NoConnection
 from .errors import local_time
 from .juicebox.box import Box, Mode, Trouble
 from .juicebox.listener import PortBusy
+from .juicebox.units import JuiceNetAccount
 from .linked import LinkedPath
 from .power_cycle import PowerCycle
 from .registry import get_registry, known_chargers
@@ -31,6 +32,7 @@ OVERRIDE_BY_HAND = "override_by_hand"
 CLOUD_LOST = "cloud_lost"
 PORT_BUSY = "port_busy"
 ADDRESS_GONE = "address_gone"
+TOKEN_REFUSED = "juicenet_token_refused"  # noqa: S105 - the key of an issue
 
 CLOUD_LOST_AFTER = 30 * 60.0
 """Seconds of an outage after which the user is told, where chargers have no other path."""
@@ -111,6 +113,19 @@ def follow_power(hass: HomeAssistant, coordinator: ChargerCoordinator, cycle: Po
 
     sync()
     return cycle.listen(sync)
+
+
+@callback
+def follow_token(hass: HomeAssistant, entry: ConfigEntry, account: JuiceNetAccount | None) -> Callable[[], None]:
+    """Tell while a JuiceNet server refuses the token of the account; the answer ends it."""
+
+    @callback
+    def sync() -> None:
+        refused = account is not None and account.token_refused
+        _keep(hass, f"{TOKEN_REFUSED}_{entry.entry_id}", TOKEN_REFUSED, {"entry": entry.title} if refused else None)
+
+    sync()
+    return _nothing if account is None else account.listen(sync)
 
 
 @callback
@@ -244,6 +259,7 @@ def delete_issues(hass: HomeAssistant, entry: ConfigEntry, serials: Iterable[str
             ir.async_delete_issue(hass, DOMAIN, f"{key}_{serial}")
     if entry.disabled_by is not None or hass.config_entries.async_get_entry(entry.entry_id) is None:
         tell_deafness(hass, entry, None)
+        follow_token(hass, entry, None)
         ir.async_delete_issue(hass, DOMAIN, _other_issue_id(entry))
         ir.async_delete_issue(hass, DOMAIN, _cloud_issue_id(entry))
 

@@ -22,6 +22,7 @@ from tests.integration.boxes import BoxHouse
 from tests.integration.machine import DEPENDENCIES, Machine
 from tests.simulation.clocks import RunClock
 from tests.simulators.clock import VirtualClock
+from tests.simulators.juicenet_cloud import JuiceNetCloud
 from tests.simulators.wallbox_cloud import WallboxCloud
 from tests.simulators.world import World, demo_world
 
@@ -258,3 +259,13 @@ async def box_house(
         sim.stop()
     await house.maker.stop()
     await hass.async_block_till_done()
+
+
+@pytest.fixture
+async def juicenet(box_house: BoxHouse) -> AsyncIterator[JuiceNetCloud]:
+    """A JuiceNet server that knows the boxes."""
+    cloud = JuiceNetCloud(box_house.maker)
+    cloud.add_account("a-token")
+    await cloud.start()
+    yield cloud
+    await cloud.stop()

@@ -1,6 +1,5 @@
 """The config flow of JuiceBoxes: where to listen, waiting for a box, what only the user knows, further boxes."""
 
-from collections.abc import AsyncIterator
 import json
 import socket
 from typing import Any, cast
@@ -124,16 +123,6 @@ async def test_what_cannot_work_is_refused_and_then_put_right(box_house: BoxHous
     assert await objection(weekday_start="22:00:00", weekday_end="22:00:00") == {"weekday_end": "window_empty"}
     result = await box_house.submit(form, DETAILS)
     assert result["type"] is FlowResultType.CREATE_ENTRY
-
-
-@pytest.fixture
-async def juicenet(box_house: BoxHouse) -> AsyncIterator[JuiceNetCloud]:
-    """A JuiceNet server that knows the boxes."""
-    cloud = JuiceNetCloud(box_house.maker)
-    cloud.add_account("a-token")
-    await cloud.start()
-    yield cloud
-    await cloud.stop()
 
 
 def suggested(form: Any) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from typing import Any
 from homeassistant.util.yaml import load_yaml_dict
 
 import custom_components.chargekeeper
-from custom_components.chargekeeper import juicebox_flow, linked_flow
+from custom_components.chargekeeper import juicebox_flow, juicenet_flow, linked_flow
 from custom_components.chargekeeper.binary_sensor import BINARY_SENSORS
-from custom_components.chargekeeper.const import SUBENTRY_JUICEBOX
+from custom_components.chargekeeper.const import SUBENTRY_JUICEBOX, SUBENTRY_JUICENET
 from custom_components.chargekeeper.core.model import LIVE_AGE, Prefer, Problem
-from custom_components.chargekeeper.core.paths import ChargerError, PathBusy, PathDown
+from custom_components.chargekeeper.core.paths import ChargerError, LoginRejected, PathBusy, PathDown
 from custom_components.chargekeeper.errors import (
     ERRORS,
     FLOW_ERRORS,
@@ -24,6 +24,7 @@ from custom_components.chargekeeper.errors import (
 )
 from custom_components.chargekeeper.event import EVENTS, OUTAGE
 from custom_components.chargekeeper.juicebox.box import Trouble
+from custom_components.chargekeeper.juicenet_account import objection
 from custom_components.chargekeeper.linked import ALL_LINKS, CONF_ALLOW_POWER_CYCLE, SUBENTRY_LINKED
 from custom_components.chargekeeper.repairs import (
     ADDRESS_GONE,
@@ -35,6 +36,7 @@ from custom_components.chargekeeper.repairs import (
     PORT_BUSY,
     POWER_OFF,
     STORED_ABOVE_GROUP,
+    TOKEN_REFUSED,
 )
 from custom_components.chargekeeper.sensor import GROUP_SENSORS, SENSORS, SHARE
 
@@ -133,6 +135,7 @@ def test_steps_and_issues_name_only_what_they_are_given() -> None:
         "issues.offline_above_wire": {"charger", "offline", "wire"},
         "issues.port_busy": {"port"},
         "issues.address_gone": {"address"},
+        "issues.juicenet_token_refused": {"entry"},
         "issues": {"charger"},
     }
     for path, text in _strings(TEXTS):
@@ -159,7 +162,7 @@ def test_every_step_has_texts_for_its_fields() -> None:
 
 
 def test_every_step_error_and_abort_of_a_subentry_has_a_text_and_every_text_one() -> None:
-    assert set(TEXTS["config_subentries"]) == {SUBENTRY_JUICEBOX, SUBENTRY_LINKED}
+    assert set(TEXTS["config_subentries"]) == {SUBENTRY_JUICEBOX, SUBENTRY_JUICENET, SUBENTRY_LINKED}
     texts = TEXTS["config_subentries"][SUBENTRY_LINKED]
     assert set(texts) == {"entry_type", "initiate_flow", "step", "error", "abort"}
     assert set(texts["initiate_flow"]) == {"user", "reconfigure"}
@@ -189,8 +192,20 @@ def test_every_step_error_and_abort_of_a_box_has_a_text_and_every_text_one() -> 
     assert set(TEXTS["config"]["step"]["box"]["data"]) == box
 
 
+def test_every_step_error_and_abort_of_a_unit_has_a_text_and_every_text_one() -> None:
+    texts = TEXTS["config_subentries"][SUBENTRY_JUICENET]
+    source = Path(juicenet_flow.__file__).read_text(encoding="utf-8")
+    assert set(re.findall(r"async def async_step_(\w+)", source)) == set(texts["step"])
+    aborts = {"reconfigure_successful", objection(LoginRejected("no")), objection(PathDown("no"))}
+    assert set(re.findall(r'reason="(\w+)"', source)) | aborts == set(texts["abort"])
+    assert set(re.findall(r'errors\[.+\] = "(\w+)"', source)) == set(texts["error"])
+    fields = set(map(str, juicenet_flow.UNIT_SCHEMA.schema))
+    for step in ("unit", "reconfigure"):
+        assert set(texts["step"][step]["data"]) == set(texts["step"][step]["data_description"]) == fields
+
+
 def test_every_issue_has_a_text_and_every_text_an_issue() -> None:
-    issues = {issue.value for issue in (*Problem, *Trouble)} | {PORT_BUSY, ADDRESS_GONE}
+    issues = {issue.value for issue in (*Problem, *Trouble)} | {PORT_BUSY, ADDRESS_GONE, TOKEN_REFUSED}
     others = {OTHER_INTEGRATION, GROUP_MEMBER_MISSING, STORED_ABOVE_GROUP, CLOUD_LOST, LINK_BROKEN}
     assert set(TEXTS["issues"]) == issues | others | {POWER_OFF, OVERRIDE_BY_HAND}
 

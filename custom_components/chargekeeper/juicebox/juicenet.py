@@ -171,8 +171,9 @@ class State(DataClassDictMixin):
     """What a unit does (section 1.4).
 
     `word` is `standby`, `plugged`, `charging`, `error` or `disconnect`, or whatever else the server says.
-    `seen_at` is when the box last checked in. `unit_time`, `override_time` and `target_time` are seconds in the
-    *unit's local time*, comparable with each other only; `override_time` is 0 for none. `lifetime` is in Wh,
+    `seen_at` is when the box last checked in, by the clock of the server, which says `server_now`. `unit_time`,
+    `override_time` and `target_time` are seconds in the *unit's local time*, comparable with each other only;
+    `override_time` is 0 for none. `lifetime` is in Wh,
     `frequency` in Hz, `temperature` in °C, `update_interval` in s.
     """
 
@@ -187,6 +188,7 @@ class State(DataClassDictMixin):
     target_time: int | None = _optional("target_time", _optional_int(_EARLIEST, _LATEST))
     unit_time: int | None = _optional("unit_time", _optional_int(_EARLIEST, _LATEST))
     seen_at: datetime | None = _optional("time_last_ping", _optional_moment)  # noqa: RUF009 - a field
+    server_now: datetime | None = _optional("utc_time", _optional_moment)  # noqa: RUF009 - a field
     plugged_at: datetime | None = _optional("plug_unplug_time", _optional_moment)  # noqa: RUF009 - a field
     update_interval: int | None = _optional("update_interval", _optional_int(1, 3600))
     temperature: float | None = _optional("temperature", _optional_float(-60, 150))
@@ -194,6 +196,13 @@ class State(DataClassDictMixin):
         "frequency", lambda raw: None if (f := _optional_float(1000, 10_000)(raw)) is None else f / 100
     )
     blocking: Blocking | None = _optional("triggers_blocking", _blocking)  # noqa: RUF009 - a field
+
+    @property
+    def silence(self) -> float | None:
+        """Seconds since the box last checked in, by the server's clock; None where the answer does not tell."""
+        if self.seen_at is None or self.server_now is None:
+            return None
+        return max((self.server_now - self.seen_at).total_seconds(), 0.0)
 
     @property
     def override(self) -> Override | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import inf
 
 from ..core.limits import MINIMUM_CURRENT
@@ -20,6 +20,7 @@ from ..core.model import (
     POWER_FACTOR,
     PROBLEM,
     SCHEDULE,
+    SESSION_DURATION,
     SESSION_ENERGY,
     STATUS,
     TEMPERATURE,
@@ -34,11 +35,13 @@ from ..core.model import (
     Reading,
     ReadingClass,
     Readings,
+    Schedule,
     Source,
     Status,
 )
 from .box import COMMANDED, Box, BoxConfig, Held
 from .datagram import StatusMessage
+from .juicenet import Blocking, Info, State
 
 FULL_AFTER = 120.0
 """Seconds for which a charging car takes next to nothing until it counts as waiting (design section 4)."""
@@ -58,6 +61,10 @@ class Moment:
 
     observed_at: datetime
     at: float
+
+    def earlier(self, seconds: float) -> Moment:
+        """The moment so many seconds before."""
+        return Moment(self.observed_at - timedelta(seconds=seconds), self.at - seconds)
 
 
 def identity(box: Box) -> Identity:
@@ -92,8 +99,8 @@ def status(box: Box, now: float) -> Status | None:
     return Status.AVAILABLE if state == AVAILABLE else None
 
 
-def user_readings(config: BoxConfig, seen: Moment) -> Readings:
-    """What the user said of the box."""
+def limit_readings(config: BoxConfig, seen: Moment) -> Readings:
+    """What the user said of the limits of the box, and where it is."""
     readings = Readings()
     told: tuple[tuple[Property[float], float | None], ...] = (
         (WIRE_RATING, config.wire_rating),
@@ -104,11 +111,17 @@ def user_readings(config: BoxConfig, seen: Moment) -> Readings:
             readings.retract(prop, seen.at)
         else:
             readings.put(prop, Reading(float(value), Source.USER, seen.observed_at, seen.at))
+    readings.put(TIME_ZONE, Reading(config.zone, Source.USER, seen.observed_at, seen.at))
+    return readings
+
+
+def user_readings(config: BoxConfig, seen: Moment) -> Readings:
+    """What the user said of the box."""
+    readings = limit_readings(config, seen)
     if config.schedule:
         readings.put(SCHEDULE, Reading(config.schedule, Source.USER, seen.observed_at, seen.at))
     else:
         readings.retract(SCHEDULE, seen.at)
-    readings.put(TIME_ZONE, Reading(config.zone, Source.USER, seen.observed_at, seen.at))
     return readings
 
 
@@ -154,3 +167,76 @@ def _figures(box: Box, message: StatusMessage) -> Iterator[tuple[Property[float]
     yield UNIT_RATING, box.limits.unit_rating
     yield OFFLINE_CURRENT, memory.offline
     yield CHARGING_CURRENT, next((a for a in (box.in_effect, memory.allowed, memory.offline) if a is not None), None)
+
+
+# The words of a JuiceNet server (fact sheet 1.4)
+
+UNIT_CAPABILITIES = frozenset({Capability.CHARGING, Capability.OVERRIDE})
+"""Settings of the current are not among them: servers took back any but 0 after seconds (fact sheet 1.6)."""
+
+_WORDS = {"standby": Status.AVAILABLE, "charging": Status.CHARGING, "error": Status.ERROR, "disconnect": Status.OFFLINE}
+_BLOCKED = {
+    Blocking.NOTHING: Status.WAITING_CAR,
+    Blocking.SCHEDULE: Status.WAITING_SCHEDULE,
+    Blocking.SWITCHED_OFF: Status.PAUSED,
+    None: Status.PLUGGED_IN,
+}
+_CONNECTED = {"standby": False, "plugged": True, "charging": True}
+
+
+def unit_status(state: State, *, idle: bool) -> Status | None:
+    """What a unit does; `idle` while its car has taken next to nothing for `FULL_AFTER`. None for an unknown word."""
+    if state.word == "plugged":
+        return Status.PAUSED if state.charging.amps_limit == 0 else _BLOCKED[state.blocking]
+    if state.word == "charging" and idle:
+        return Status.WAITING_CAR
+    return _WORDS.get(state.word)
+
+
+def unit_connected(state: State) -> bool | None:
+    """Whether a car is plugged in; errors and a box that is away do not say."""
+    return _CONNECTED.get(state.word)
+
+
+def unit_readings(state: State, shown: Status | None, setting: int | None, *, seen: Moment, now: Moment) -> Readings:
+    """What a unit's state says; `seen` is when the box reported it. That it is away is the server's word, of now.
+
+    `shown` is its status, and `setting` the current that it is set to beside a pause, A.
+    """
+    readings = Readings()
+    if shown is Status.OFFLINE:
+        readings.put(STATUS, Reading(shown, Source.CLOUD, now.observed_at, now.at, LIVE_AGE[Source.CLOUD]))
+    else:
+        for prop, value in _unit_values(state, shown, setting):
+            if value is not None:
+                age = LIVE_AGE[Source.CLOUD] if prop.kind is ReadingClass.LIVE else inf
+                readings.put(prop, Reading(value, Source.CLOUD, seen.observed_at, seen.at, age))
+    for prop in (STATUS, CAR_CONNECTED, PROBLEM):
+        if prop not in readings:
+            readings.retract(prop, now.at)
+    return readings
+
+
+def installation_readings(info: Info, schedule: Schedule, now: Moment) -> Readings:
+    """What the server knows of how a unit is installed, and when it may charge."""
+    readings = Readings()
+    if info.unit_rating is not None:
+        readings.put(UNIT_RATING, Reading(info.unit_rating, Source.CLOUD, now.observed_at, now.at))
+    readings.put(SCHEDULE, Reading(schedule, Source.CLOUD, now.observed_at, now.at))
+    return readings
+
+
+def _unit_values(state: State, shown: Status | None, setting: int | None) -> Iterator[tuple[Property[object], object]]:
+    charging = state.charging
+    yield STATUS, shown
+    yield CAR_CONNECTED, unit_connected(state)
+    yield PROBLEM, None if shown is None else shown is Status.ERROR
+    yield POWER, charging.watt_power
+    yield CURRENT, charging.amps_current
+    yield VOLTAGE, charging.voltage
+    yield TEMPERATURE, state.temperature
+    yield GRID_FREQUENCY, state.frequency
+    yield SESSION_DURATION, charging.seconds_charging
+    yield SESSION_ENERGY, None if charging.wh_energy is None else charging.wh_energy / 1000
+    yield LIFETIME_ENERGY, None if state.lifetime is None else state.lifetime / 1000
+    yield CHARGING_CURRENT, None if setting is None else float(setting)

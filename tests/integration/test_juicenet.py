@@ -1,0 +1,303 @@
+"""Boxes that send Home Assistant nothing, over the JuiceNet server that the user entered."""
+
+from collections.abc import Mapping
+import json
+from typing import Any
+
+from homeassistant.config_entries import SOURCE_RECONFIGURE, SOURCE_USER, ConfigEntry
+from homeassistant.const import STATE_UNAVAILABLE, STATE_UNKNOWN
+from homeassistant.data_entry_flow import FlowResultType
+from homeassistant.exceptions import HomeAssistantError
+from homeassistant.helpers import device_registry as dr, entity_registry as er
+import pytest
+
+from custom_components.chargekeeper.const import DOMAIN
+from custom_components.chargekeeper.core.model import Maker
+from custom_components.chargekeeper.diagnostics import (
+    async_get_config_entry_diagnostics,
+    async_get_device_diagnostics,
+)
+from tests.simulators.http_server import Fault
+from tests.simulators.juicebox import JuiceBox
+from tests.simulators.juicebox_server import Day, Schedule
+from tests.simulators.juicenet_cloud import JuiceNetCloud
+
+from .boxes import DETAILS, FIRST, SECOND, BoxHouse
+
+TOKEN = "a-token"
+NIGHT = Schedule(custom=True, weekday=Day(start=22 * 60, end=120), weekend=Day(start=22 * 60, end=120))
+
+
+async def begin(house: BoxHouse, **account: str) -> ConfigEntry:
+    """The entry with an account, but without boxes; the first box reports to the maker's server."""
+    await house.maker.start()
+    sim = JuiceBox(clock=house.clock, serial=FIRST, server=house.maker.address, stored=16)
+    house.sims[FIRST] = sim
+    sim.plug_in()
+    sim.start()
+    settings = house.listening(upstream={"port": 8042}, juicenet=account)
+    menu = await house.wait(await house.submit(await house.begin(), settings))
+    await house.submit(menu, {"next_step_id": "without_box"})
+    return house.entry
+
+
+async def flow(house: BoxHouse, serial: str | None = None) -> Any:
+    """Begin to add a box of the account, or to change one."""
+    context: Any = {"source": SOURCE_USER}
+    if serial is not None:
+        context = {"source": SOURCE_RECONFIGURE, "subentry_id": house.subentry(serial).subentry_id}
+    handler = (house.entry.entry_id, "juicenet")
+    return await house.hass.config_entries.subentries.async_init(handler, context=context)
+
+
+async def add(house: BoxHouse, juicenet: JuiceNetCloud) -> JuiceBox:
+    """The first box is added by the account, and was asked for."""
+    await begin(house, server_url=juicenet.url, account_token=TOKEN)
+    form = await house.submit_subentry(await flow(house), {"box": FIRST})
+    result = await house.submit_subentry(form, {"name": "Garage", "wire_rating": 24})
+    assert result["type"] is FlowResultType.CREATE_ENTRY, result
+    await house.pass_time(31)
+    return house.sims[FIRST]
+
+
+def types(house: BoxHouse) -> dict[str | None, str]:
+    """The kinds of the boxes."""
+    return {each.unique_id: each.subentry_type for each in house.entry.subentries.values()}
+
+
+def suggested(form: Mapping[str, Any]) -> dict[str, Any]:
+    """What a form is filled in with."""
+    keys = form["data_schema"].schema
+    return {str(key): (key.description or {}).get("suggested_value") for key in keys}
+
+
+async def test_a_box_of_the_account_is_chosen_and_shown(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+    entry = await begin(box_house, server_url=juicenet.url, account_token=TOKEN)
+    assert set(entry.supported_subentry_types) == {"juicebox", "juicenet", "linked"}
+    form = await flow(box_house)
+    options = next(iter(form["data_schema"].schema.values())).config["options"]
+    assert [option["value"] for option in options] == [FIRST, SECOND]
+    form = await box_house.submit_subentry(form, {"box": FIRST})
+    assert suggested(form) == {"name": "JuiceBox", "wire_rating": 32, "load_group_limit": None}
+    form = await box_house.submit_subentry(form, {"name": " ", "wire_rating": 24})
+    assert form["errors"] == {"name": "name_missing"}
+    assert suggested(form)["wire_rating"] == 24
+    await box_house.submit_subentry(form, {"name": " Garage ", "wire_rating": 24, "load_group_limit": 20})
+    subentry = box_house.subentry()
+    assert (subentry.title, subentry.subentry_type) == ("Garage", "juicenet")
+    assert dict(subentry.data) == {"serial": FIRST, "wire_rating": 24, "load_group_limit": 20}
+    await box_house.pass_time(31)
+    sim = box_house.sims[FIRST]
+    assert {key: box_house.value(key) for key in ("status", "connection_path", "wire_rating", "load_group_limit")} == {
+        "status": "charging",
+        "connection_path": "cloud",
+        "wire_rating": "24.0",
+        "load_group_limit": "20.0",
+    }
+    assert float(box_house.value("power")) == pytest.approx(sim.watts, rel=0.01)
+    assert box_house.state("binary_sensor", "cloud").state == "on"
+    absent = {"number": "charging_current", "button": "restart", "binary_sensor": "local"}
+    assert [box_house.entity_id(platform, key) for platform, key in absent.items()] == [None] * 3
+    entities = er.async_entries_for_config_entry(er.async_get(box_house.hass), entry.entry_id)
+    assert {entity.config_subentry_id for entity in entities} == {subentry.subentry_id}
+
+
+async def test_boxes_can_be_added_only_where_the_account_has_them(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+    await add(box_house, juicenet)
+    late = await box_house.submit_subentry(await flow(box_house), {"box": SECOND})
+    form = await box_house.submit_subentry(await flow(box_house), {"box": SECOND})
+    await box_house.submit_subentry(form, {"name": "Yard", "wire_rating": 16})
+    result = await box_house.submit_subentry(late, {"name": "Yard", "wire_rating": 16})
+    assert result["reason"] == "box_known"
+    assert (await flow(box_house))["reason"] == "no_unit_left"
+    juicenet.accounts.clear()
+    assert (await flow(box_house))["reason"] == "juicenet_token"
+    await juicenet.set_fault(Fault.REFUSE)
+    assert (await flow(box_house))["reason"] == "juicenet_unreachable"
+
+
+async def test_pause_override_and_settings(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+    sim = await add(box_house, juicenet)
+    await box_house.call("switch", "turn_off", "charging")
+    await box_house.pass_time(60)
+    assert (box_house.value("status"), sim.amperes) == ("paused", 0)
+    await box_house.call("switch", "turn_on", "charging")
+    await box_house.pass_time(60)
+    assert (box_house.value("status"), box_house.units[0].limit) == ("charging", 24)
+    box_house.units[0].schedule = NIGHT
+    await box_house.pass_time(60)
+    assert box_house.value("status") == "waiting_schedule"
+    await box_house.call("switch", "turn_on", "tou_override")
+    await box_house.pass_time(90)
+    assert box_house.value("status") == "charging"
+    assert box_house.state("switch", "tou_override").attributes["applied"] is True
+    form = await flow(box_house, FIRST)
+    assert suggested(form) == {"name": "Garage", "wire_rating": 24, "load_group_limit": None}
+    assert (await box_house.submit_subentry(form, {"name": "", "wire_rating": 20}))["errors"] == {
+        "name": "name_missing"
+    }
+    result = await box_house.submit_subentry(form, {"name": "Carport", "wire_rating": 20})
+    assert result["reason"] == "reconfigure_successful"
+    await box_house.pass_time(31)
+    assert (box_house.value("wire_rating"), box_house.value("status")) == ("20.0", "charging")
+    assert box_house.subentry().title == "Carport"
+    await box_house.hass.config.async_update(time_zone="Europe/Lisbon")
+    await box_house.pass_time(31)
+    unit = box_house.registry.boxes and box_house.registry.boxes.units[FIRST]
+    assert unit
+    assert unit.path
+    assert unit.path.config.zone == "Europe/Lisbon"
+
+
+async def test_an_outage_and_a_restart_keep_what_is_known(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+    await add(box_house, juicenet)
+    await juicenet.set_fault(Fault.REFUSE)
+    await box_house.pass_time(60)
+    assert box_house.state("binary_sensor", "cloud").state == "off"
+    await box_house.hass.config_entries.async_reload(box_house.entry.entry_id)
+    await box_house.pass_time(20 * 60)
+    assert (box_house.value("status"), box_house.value("power")) == (STATE_UNKNOWN, STATE_UNAVAILABLE)
+    assert (box_house.value("wire_rating"), box_house.value("connection_path")) == ("24.0", "none")
+    with pytest.raises(HomeAssistantError) as refused:
+        await box_house.call("switch", "turn_off", "charging")
+    assert refused.value.translation_key == "no_path_since"
+    assert box_house.issues() == set(), "an outage never asks for a token"
+    await juicenet.set_fault(Fault.NONE)
+    await box_house.pass_time(150)
+    assert box_house.value("status") == "charging"
+
+
+async def test_a_refused_token_is_a_repair_until_there_is_another(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+    await add(box_house, juicenet)
+    juicenet.accounts = {"another-token": None}
+    await box_house.pass_time(9 * 60)
+    assert box_house.issues() == set()
+    await box_house.pass_time(12 * 60)
+    assert box_house.issues() == {"juicenet_token_refused"}
+    entry, context = box_house.entry, {"source": SOURCE_RECONFIGURE, "entry_id": box_house.entry.entry_id}
+    form = await box_house.hass.config_entries.flow.async_init(DOMAIN, context=context)  # type: ignore[arg-type]
+    account = {"server_url": juicenet.url, "account_token": "another-token"}
+    settings = box_house.listening(upstream={"port": 8042}, juicenet=account)
+    assert (await box_house.submit(form, settings))["reason"] == "reconfigure_successful"
+    await box_house.pass_time(31)
+    assert (box_house.issues(), box_house.value("status")) == (set(), "charging")
+    form = await box_house.hass.config_entries.flow.async_init(DOMAIN, context=context)  # type: ignore[arg-type]
+    settings = box_house.listening(upstream={"port": 8042}, juicenet={})
+    assert (await box_house.submit(form, settings))["reason"] == "reconfigure_successful"
+    await box_house.pass_time(60)
+    assert (set(entry.supported_subentry_types), box_house.value("wire_rating")) == ({"juicebox", "linked"}, "24.0")
+    await box_house.hass.config.async_update(time_zone="Europe/Lisbon")
+    found = await async_get_config_entry_diagnostics(box_house.hass, entry)
+    assert found["boxes"][0]["juicenet"] is None
+
+
+async def test_diagnostics_hold_neither_token_nor_box(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+    await add(box_house, juicenet)
+    entry: Any = box_house.entry
+    found = await async_get_config_entry_diagnostics(box_house.hass, entry)
+    identifier = (DOMAIN, f"juicebox_{FIRST}")
+    device = dr.async_get(box_house.hass).async_get_device_by_identifier(identifier, entry.entry_id)
+    assert device is not None
+    of_device = await async_get_device_diagnostics(box_house.hass, entry, device)
+    assert of_device["juicenet"] == {"unknown_words": 0, "silence": of_device["juicenet"]["silence"]} | {
+        "token_refused": False
+    }
+    text = json.dumps([found, of_device])
+    secrets = (TOKEN, juicenet.token(FIRST), FIRST, "Garage", "127.0.0")
+    assert not any(secret in text for secret in secrets)
+
+
+async def test_nothing_is_linked_to_a_box_that_only_a_server_reaches(
+    box_house: BoxHouse, juicenet: JuiceNetCloud
+) -> None:
+    await add(box_house, juicenet)
+    handler, context = (box_house.entry.entry_id, "linked"), {"source": SOURCE_USER}
+    result = await box_house.hass.config_entries.subentries.async_init(handler, context=context)  # type: ignore[arg-type]
+    assert result["reason"] == "all_linked"
+    answer: Any = await box_house.hass.services.async_call(
+        DOMAIN, "quarter_hours", {}, blocking=True, return_response=True
+    )
+    assert answer == {"chargers": []}
+
+
+async def test_a_load_group_binds_the_end_of_a_pause(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+    await add(box_house, juicenet)
+    await box_house.add_group(10, FIRST)
+    await box_house.pass_time(600)
+    assert box_house.value("load_group_limit") == "10.0"
+    unit = box_house.registry.boxes and box_house.registry.boxes.units[FIRST]
+    assert unit
+    assert unit.path
+    assert unit.path.share == 10
+
+
+async def test_a_box_that_is_removed_is_forgotten(
+    box_house: BoxHouse, juicenet: JuiceNetCloud, hass_storage: dict[str, Any]
+) -> None:
+    await add(box_house, juicenet)
+    hass = box_house.hass
+    hass.config_entries.async_remove_subentry(box_house.entry, box_house.subentry().subentry_id)
+    await box_house.pass_time(1)
+    assert (Maker.JUICEBOX, FIRST) not in box_house.registry.keepers
+    assert er.async_entries_for_config_entry(er.async_get(hass), box_house.entry.entry_id) == []
+    begun = box_house.clock.monotonic()
+    await box_house.pass_time(300)
+    assert juicenet.count(since=begun) == 0
+    form = await box_house.submit_subentry(await flow(box_house), {"box": FIRST})
+    await box_house.submit_subentry(form, {"name": "Garage", "wire_rating": 24})
+    await box_house.pass_time(31)
+    await hass.config_entries.async_remove(box_house.entry.entry_id)
+    assert [key for key in hass_storage if key.startswith(f"{DOMAIN}.")] == []
+    assert (box_house.registry.boxes, box_house.registry.keepers) == (None, {})
+
+
+@pytest.mark.parametrize("fault", [Fault.NONE, Fault.HANG])
+async def test_an_override_is_ended_with_the_entry(box_house: BoxHouse, juicenet: JuiceNetCloud, fault: Fault) -> None:
+    await add(box_house, juicenet)
+    unit = box_house.units[0]
+    unit.schedule = NIGHT
+    await box_house.pass_time(60)
+    with pytest.raises(HomeAssistantError) as refused:
+        await box_house.call("switch", "turn_on", "tou_override")
+    assert refused.value.translation_key == "cannot_lower", "the server would let it draw 32 A"
+    unit.wire_rating = 24
+    await box_house.pass_time(60)
+    await box_house.call("switch", "turn_on", "tou_override")
+    await box_house.pass_time(60)
+    begun = unit.override_time
+    assert begun
+    await juicenet.set_fault(fault)
+    removal = box_house.hass.async_create_task(box_house.hass.config_entries.async_remove(box_house.entry.entry_id))
+    await box_house.clock.advance_until(removal.done, within=60)
+    assert unit.override_time == (begun if fault is Fault.HANG else 0)
+    assert box_house.registry.keepers == {}
+
+
+async def test_a_box_that_begins_to_report_is_asked_for_no_more(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+    """Offered, or chosen among those that were heard: in both cases it takes the place of the other one."""
+    sim = await add(box_house, juicenet)
+    form = await box_house.submit_subentry(await flow(box_house), {"box": SECOND})
+    await box_house.submit_subentry(form, {"name": "Yard", "wire_rating": 16})
+    entity_id = box_house.entity_id("sensor", "status")
+    sim.stop()
+    del box_house.sims[FIRST]
+    box_house.power_up()
+    await box_house.pass_time(61)
+    [offer] = box_house.offers()
+    result = await box_house.submit(offer, DETAILS)
+    assert result["reason"] == "added_to_entry"
+    await box_house.pass_time(61)
+    assert types(box_house) == {FIRST: "juicebox", SECOND: "juicenet"}
+    assert (box_house.entity_id("sensor", "status"), box_house.value("status")) == (entity_id, "charging")
+    since = box_house.clock.monotonic() - 60
+    assert not [each for each in juicenet.requests if juicenet.token(FIRST) in each.body and each.at > since]
+    box_house.hass.config_entries.async_remove_subentry(box_house.entry, box_house.subentry().subentry_id)
+    await box_house.pass_time(1)
+    form = await box_house.submit_subentry(await flow(box_house), {"box": FIRST})
+    await box_house.submit_subentry(form, {"name": "Garage", "wire_rating": 24})
+    await box_house.pass_time(61)
+    form = await box_house.submit_subentry(await box_house.begin_subentry(), {"box": FIRST})
+    await box_house.submit_subentry(form, DETAILS)
+    await box_house.pass_time(61)
+    assert types(box_house) == {FIRST: "juicebox", SECOND: "juicenet"}
+    assert box_house.value("status") == "charging"
