@@ -503,6 +503,22 @@ async def test_a_switch_that_is_deleted(box_house: BoxHouse) -> None:
     assert wiring.calls == ["off", "on"]
 
 
+async def test_a_switch_that_shows_late_is_switched_on_again(box_house: BoxHouse) -> None:
+    wiring = await wired(box_house, meter=False, details=NIGHT)
+    await box_house.pass_time(400)
+    await box_house.call("button", "press", "restart")
+    wiring.shows = False
+    await box_house.pass_time(31)
+    assert wiring.calls.count("on") >= 2
+    box_house.hass.states.async_set(SWITCH, "on")
+    await box_house.pass_time(10)
+    assert wiring.cycle is not None
+    assert wiring.cycle.on
+    calls = list(wiring.calls)
+    await box_house.hass.config_entries.async_set_disabled_by(box_house.entry.entry_id, ConfigEntryDisabler.USER)
+    assert wiring.calls == calls, "it is on already"
+
+
 @pytest.mark.parametrize("stored", [None, [], {}, {"switch": 1}, {"switch": "x", "began_at": "yesterday"}])
 def test_a_record_that_is_damaged_is_none(stored: object) -> None:
     assert Cycle.restored(stored) is None
