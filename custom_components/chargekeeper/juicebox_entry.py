@@ -39,8 +39,8 @@ from .core import schedule
 from .core.clock import Clock
 from .core.keeper import Keeper
 from .core.model import Maker, Schedule
-from .core.paths import NoConnection
-from .juicebox.box import BoxConfig
+from .core.paths import NoConnection, Presence
+from .juicebox.box import BoxConfig, Mode
 from .juicebox.juicenet import DAY_MINUTES, Day, Tou
 from .juicebox.listener import Discovered
 from .linked_box import LinkedBoxPath
@@ -230,7 +230,7 @@ def _begin(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) ->
     kept.keeper.options = keeper_options(entry, kept.box.config.serial)
     registry.keepers[kept.keeper.identity.key] = kept.keeper
     registry.begin(kept.keeper)
-    runtime.ends.append(_follow_share(kept))
+    runtime.ends.append(_follow_wishes(kept))
     linked = _link(hass, entry, kept)
     coordinator = ChargerCoordinator(hass, entry, kept.keeper, subentry_id=subentry.subentry_id)
     entry.async_on_unload(follow_problems(hass, coordinator))
@@ -259,12 +259,15 @@ def _link(hass: HomeAssistant, entry: ConfigEntry, kept: KeptBox) -> LinkedBoxPa
 
 
 @callback
-def _follow_share(kept: KeptBox) -> Callable[[], None]:
-    """Let the box know its share of a load group from the first answer on; it keeps it through a reload."""
+def _follow_wishes(kept: KeptBox) -> Callable[[], None]:
+    """Let the box know its share of a load group from the first answer on, and an override that waits for that."""
 
     @callback
     def sync(_snapshot: object = None) -> None:
-        kept.box.share = kept.keeper.group_share
+        kept.box.share, override = kept.keeper.group_share, kept.keeper.snapshot.override
+        cut_off = kept.box.mode is Mode.LEARNING or kept.udp.presence is Presence.OFFLINE
+        if not override.on or (cut_off and not override.applied):
+            kept.box.note_override(on=override.on)
 
     sync()
     return kept.keeper.listen(sync)
@@ -356,13 +359,14 @@ async def _end_override(clock: Clock, kept: KeptBox) -> None:
         if not kept.box.in_flight:
             told.set()
 
-    end = kept.box.listen(look)
+    ends: list[Callable[[], None]] = []
     try:
         async with clock.timeout(LAST_WORDS):
             await kept.keeper.end_override_for_removal()
+            ends.append(kept.box.listen(look))
             look()
             await told.wait()
     except TimeoutError:
         LOGGER.debug("A box was not heard when its override was to end")
-    finally:
-        end()
+    while ends:
+        ends.pop()()

@@ -338,6 +338,12 @@ class Box:
         self.memory.override = on
         self._user_asked()
 
+    def note_override(self, *, on: bool) -> None:
+        """What the user wants while it cannot be told so: its first answer is not to stop what has begun by itself."""
+        if on is not self.memory.override:
+            self.memory.override = on
+            self._tell()
+
     def confirm_offline(self, amps: int) -> None:
         """The user says what the stored limit is; where the box has another it is written once (I11).
 
