@@ -462,13 +462,14 @@ async def _end_override(clock: Clock, kept: KeptBox) -> None:
         if not kept.box.in_flight:
             told.set()
 
-    end = kept.box.listen(look)
+    ends: list[Callable[[], None]] = []
     try:
         async with clock.timeout(LAST_WORDS):
             await kept.keeper.end_override_for_removal()
+            ends.append(kept.box.listen(look))
             look()
             await told.wait()
     except TimeoutError:
         LOGGER.debug("A box was not heard when its override was to end")
-    finally:
-        end()
+    while ends:
+        ends.pop()()

@@ -12,7 +12,7 @@ from homeassistant.helpers.dispatcher import async_dispatcher_connect
 from .const import CONF_LIMIT, CONF_MEMBERS, DOMAIN
 from .coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, charger_name, for_each_charger
 from .core.limits import ceiling
-from .core.model import Maker, Problem
+from .core.model import STATUS, Maker, Problem, Status
 from .core.paths import NoConnection
 from .errors import local_time
 from .juicebox.box import Box, Mode, Trouble
@@ -87,8 +87,9 @@ def follow_troubles(hass: HomeAssistant, coordinator: ChargerCoordinator, box: B
         for trouble in Trouble:
             _keep(hass, f"{trouble}_{serial}", trouble, placeholders if trouble in box.troubles else None)
         override = coordinator.data.override
-        cut_off = coordinator.data.local is False or box.mode is Mode.LEARNING
-        waits = override.on and not override.applied and cut_off
+        cut_off = coordinator.data.value(STATUS) is Status.OFFLINE or box.mode is Mode.LEARNING
+        helps = Trouble.STORED_ZERO not in box.troubles  # else it does not charge by itself
+        waits = override.on and not override.applied and cut_off and helps
         _keep(hass, f"{OVERRIDE_BY_HAND}_{serial}", OVERRIDE_BY_HAND, placeholders if waits else None)
 
     sync()

@@ -206,3 +206,20 @@ def test_i1_the_safe_start_is_a_lowering_to_the_ceiling(limits: Limits) -> None:
     assert amps <= min(installation(limits)) < limits.charging_current
     assert amps > min(installation(limits)) - 1
     assert refusal(amps, limits) == (None if amps >= 6 else "current_too_low")
+
+
+@pytest.mark.parametrize(
+    ("commanded", "in_force", "bound"),
+    [
+        (True, 16.0, (16, LimitingFactor.OFFLINE_CURRENT)),
+        (True, 24.0, (20, LimitingFactor.CHARGING_CURRENT)),
+        (True, None, (20, LimitingFactor.CHARGING_CURRENT)),
+        (False, 12.0, (12, LimitingFactor.OFFLINE_CURRENT)),
+        (False, 30.0, (16, LimitingFactor.OFFLINE_CURRENT)),
+    ],
+)
+def test_a_lower_limit_that_the_charger_reports_in_force_is_the_effective_one(
+    commanded: bool, in_force: float | None, bound: tuple[float, LimitingFactor]
+) -> None:
+    known = Limits(wire_rating=32, charging_current=20, offline_current=16)
+    assert effective(known, commanded=commanded, in_force=in_force) == bound

@@ -15,6 +15,7 @@ import pytest
 from custom_components.chargekeeper import async_remove_config_entry_device, async_unload_entry
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.core.model import Maker
+from custom_components.chargekeeper.core.paths import UnsafeRequest
 from custom_components.chargekeeper.diagnostics import (
     async_get_config_entry_diagnostics,
     async_get_device_diagnostics,
@@ -589,3 +590,80 @@ async def test_the_energy_of_quarter_hours_outlasts_a_restart(
     assert len(late["quarter_hours"]) <= 96
     await machine.shut_down()
     house.sims[FIRST].stop()
+
+
+async def test_the_effective_limit_is_what_the_box_keeps_to(box_house: BoxHouse) -> None:
+    def effective() -> tuple[str, str]:
+        return box_house.value("effective_limit"), box_house.value("limiting_factor")
+
+    sim = await with_server(box_house)
+    assert (effective(), sim.amperes) == (("16.0", "offline_current"), 16), "its stored limit is below what it is told"
+    await box_house.call("number", "set_value", "charging_current", value=10)
+    await box_house.pass_time(31)
+    assert (effective(), sim.amperes) == (("10.0", "charging_current"), 10)
+    await box_house.call("number", "set_value", "charging_current", value=32)
+    group = await box_house.add_group(8, FIRST)
+    await box_house.pass_time(62)
+    assert (effective(), sim.amperes) == (("8.0", "load_group_limit"), 8)
+    await box_house.hass.config_entries.async_remove(group.entry_id)
+    await box_house.call("number", "set_value", "charging_current", value=32)
+    await box_house.call("switch", "turn_off", "charging")
+    await box_house.pass_time(62)
+    assert (effective(), sim.amperes) == (("32.0", "wire_rating"), 0), "a pause is no limit"
+    sim.online_may_exceed = True
+    await box_house.call("switch", "turn_on", "charging")
+    await box_house.pass_time(400)
+    assert (effective(), sim.amperes) == (("32.0", "wire_rating"), 32)
+    sim.wifi = False
+    await box_house.pass_time(130)
+    assert effective() == ("16.0", "offline_current"), "alone it falls back"
+
+
+async def test_the_energy_of_a_session_outlasts_pauses_restarts_and_power_cuts(
+    tmp_path: Path, virtual_clock: VirtualClock, socket_enabled: None
+) -> None:
+    machine = Machine(tmp_path)
+    house = BoxHouse(await machine.boot(RunClock(virtual_clock, ahead=0.0)), virtual_clock)
+    sim = house.power_up(plugged=False)
+    await house.add()
+    await house.pass_time(400)
+    sim.plug_in(Car(wants_kwh=100))
+    await house.pass_time(31)
+    begun = sim.lifetime_wh
+
+    def charged() -> float:
+        return (sim.lifetime_wh - begun) / 1000
+
+    for run, stop in enumerate((machine.shut_down, machine.lose_power), start=1):
+        await house.pass_time(1200)
+        await house.call("switch", "turn_off", "charging")
+        await house.pass_time(60)
+        await stop()
+        await virtual_clock.advance(60)
+        house.hass = await machine.boot(RunClock(virtual_clock, ahead=10_000.0 * run))
+        await house.pass_time(31)
+        await house.call("switch", "turn_on", "charging")
+        await house.pass_time(400)
+        assert float(house.value("session_energy")) == pytest.approx(charged(), abs=0.1)
+        assert charged() > 1.2 * run
+    box, now = house.box(), house.clock.now()
+    box.change_offline(20)
+    await house.pass_time(31)
+    await machine.lose_power()
+    house.hass = await machine.boot(RunClock(virtual_clock, ahead=30_000.0))
+    await house.pass_time(31)
+    with pytest.raises(UnsafeRequest, match="once_a_day"):
+        house.box().change_offline(16)
+    assert house.clock.now() > now
+    energy = house.value("session_energy")
+    sim.unplug()
+    await house.pass_time(62)
+    assert float(house.value("session_energy")) == pytest.approx(float(energy), abs=0.1)
+    sim.plug_in(Car(wants_kwh=100))
+    await house.pass_time(120)
+    assert float(house.value("session_energy")) < 0.5
+    lifetime = house.state("sensor", "lifetime_energy")
+    assert (lifetime.attributes["state_class"], lifetime.attributes["device_class"]) == ("total_increasing", "energy")
+    assert lifetime.attributes["unit_of_measurement"] == "kWh"
+    await machine.shut_down()
+    sim.stop()

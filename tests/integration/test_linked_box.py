@@ -545,6 +545,47 @@ async def test_a_switch_that_is_deleted(box_house: BoxHouse) -> None:
     assert wiring.calls == ["off", "on"]
 
 
+async def test_a_switch_that_shows_late_is_switched_on_again(box_house: BoxHouse) -> None:
+    wiring = await wired(box_house, meter=False, details=NIGHT)
+    await box_house.pass_time(400)
+    await box_house.call("button", "press", "restart")
+    wiring.shows = False
+    await box_house.pass_time(31)
+    assert wiring.calls.count("on") >= 2
+    box_house.hass.states.async_set(SWITCH, "on")
+    await box_house.pass_time(10)
+    assert wiring.cycle is not None
+    assert wiring.cycle.on
+    calls = list(wiring.calls)
+    await box_house.hass.config_entries.async_set_disabled_by(box_house.entry.entry_id, ConfigEntryDisabler.USER)
+    assert wiring.calls == calls, "it is on already"
+
+
+async def test_a_box_that_cannot_be_commanded_yet_is_told_of_and_goes_on_by_itself(box_house: BoxHouse) -> None:
+    sim = box_house.power_up(plugged=False)
+    sim._online_until = box_house.clock.monotonic() + 10_000  # somebody else has paused it
+    sim.plug_in()
+    await box_house.add(**NIGHT)
+    await box_house.pass_time(31)
+    assert (box_house.box().mode, box_house.value("status")) == (Mode.LEARNING, "waiting_schedule")
+    await box_house.call("switch", "turn_on", "tou_override")
+    assert box_house.issues() == {"override_by_hand"}
+    sim.switch_off()
+    await box_house.pass_time(20)
+    sim.switch_on()
+    await box_house.pass_time(120)
+    assert (box_house.issues(), sim.amperes) == (set(), 16)
+    assert box_house.state("switch", "tou_override").attributes["applied"] is True
+
+
+async def test_a_box_that_does_not_charge_by_itself_is_not_told_to(box_house: BoxHouse) -> None:
+    box_house.power_up(stored=0)
+    await box_house.add(**NIGHT)
+    await box_house.pass_time(430)
+    await box_house.call("switch", "turn_on", "tou_override")
+    assert box_house.issues() == {"stored_zero"}
+
+
 @pytest.mark.parametrize("stored", [None, [], {}, {"switch": 1}, {"switch": "x", "began_at": "yesterday"}])
 def test_a_record_that_is_damaged_is_none(stored: object) -> None:
     assert Cycle.restored(stored) is None

@@ -18,6 +18,7 @@ from .journal import Journal, Until
 from .lowering import Lowering
 from .maintenance import Maintenance, RestartRun
 from .model import (
+    LIMIT_IN_FORCE,
     LIVE_AGE,
     SCHEDULE,
     STATUS,
@@ -280,7 +281,8 @@ class Keeper(PathListener):
         marks += [path.asked_at + LIVE_AGE[path.source] for path in local if path.asked_at is not None]
         marks += [*self._maintenance.marks(), *self._commands.marks(), *self._override.marks()]
         best = next((path for path in paths if usable(path)), None)
-        amps, factor = limits.effective(limits.Limits.of(readings), commanded=best is not None)
+        in_force = readings.value(LIMIT_IN_FORCE)
+        amps, factor = limits.effective(limits.Limits.of(readings), commanded=best is not None, in_force=in_force)
         cloud = self._router.paths.get(Source.CLOUD)
         problems = set(self._context.problems)
         if cloud is not None and cloud.gone:

@@ -82,20 +82,27 @@ def ceiling(limits: Limits) -> Bound:
     )
 
 
-def effective(limits: Limits, *, commanded: bool) -> Bound:
+def effective(limits: Limits, *, commanded: bool, in_force: float | None = None) -> Bound:
     """The current that the charger keeps to now; where the ceiling and the user's setting are equal, the ceiling binds.
 
     Args:
         limits: what is known.
         commanded: whether a path commands the charger. One that runs alone falls back to its offline current if its
             maker has such a thing; otherwise it keeps its setting by itself.
+        in_force: what the charger says now that it keeps to. Where that is less than all that it was told, what it has
+            stored binds.
     """
     if not commanded and limits.offline_current is not None:
         return _smallest(
             (limits.unit_rating, LimitingFactor.UNIT_RATING),
             (limits.offline_current, LimitingFactor.OFFLINE_CURRENT),
+            (in_force, LimitingFactor.OFFLINE_CURRENT),
         )
-    return _smallest(ceiling(limits), (limits.charging_current, LimitingFactor.CHARGING_CURRENT))
+    return _smallest(
+        ceiling(limits),
+        (limits.charging_current, LimitingFactor.CHARGING_CURRENT),
+        (in_force, LimitingFactor.OFFLINE_CURRENT),
+    )
 
 
 def permit(amps: int, limits: Limits, *, minimum: int = MINIMUM_CURRENT) -> None:

@@ -210,6 +210,7 @@ LOAD_GROUP_LIMIT = Property("load_group_limit", ReadingClass.CONFIG, float)
 HOUSE_LIMIT = Property("house_limit", ReadingClass.CONFIG, float)
 OFFLINE_CURRENT = Property("offline_current", ReadingClass.CONFIG, float)
 CHARGING_CURRENT = Property("charging_current", ReadingClass.CONFIG, float)
+LIMIT_IN_FORCE = Property("limit_in_force", ReadingClass.LIVE, float)  # A, what the charger says that it keeps to
 ECO_MODE = Property("eco_mode", ReadingClass.CONFIG, EcoMode)
 FIRMWARE = Property("firmware", ReadingClass.CONFIG, str)
 LATEST_FIRMWARE = Property("latest_firmware", ReadingClass.CONFIG, str)
@@ -226,6 +227,7 @@ PROPERTIES: Mapping[str, Property[object]] = {
         *(CAR_CONNECTED, PROBLEM, LOCKED, SESSION_DURATION, GRID_FREQUENCY, POWER_FACTOR),
         *(LIFETIME_ENERGY, SESSION_ENERGY, SESSION_COST),
         *(WIRE_RATING, UNIT_RATING, LOAD_GROUP_LIMIT, HOUSE_LIMIT, OFFLINE_CURRENT, CHARGING_CURRENT),
+        LIMIT_IN_FORCE,
         *(ECO_MODE, FIRMWARE, LATEST_FIRMWARE, SCHEDULE, ROLE, CURRENCY, TIME_ZONE, OCPP),
     )
 }

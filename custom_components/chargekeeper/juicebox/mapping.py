@@ -13,6 +13,7 @@ from ..core.model import (
     FIRMWARE,
     GRID_FREQUENCY,
     LIFETIME_ENERGY,
+    LIMIT_IN_FORCE,
     LIVE_AGE,
     LOAD_GROUP_LIMIT,
     OFFLINE_CURRENT,
@@ -141,10 +142,17 @@ def box_readings(box: Box, message: StatusMessage, seen: Moment) -> Readings:
     put(CAR_CONNECTED, car_connected(state))
     put(PROBLEM, state in FAULTS if state in CODES else None)
     put(FIRMWARE, box.memory.firmware)
-    for prop_ in (STATUS, CAR_CONNECTED, PROBLEM, POWER_FACTOR, OFFLINE_CURRENT):
+    put(LIMIT_IN_FORCE, _limit_in_force(box))
+    for prop_ in (STATUS, CAR_CONNECTED, PROBLEM, POWER_FACTOR, OFFLINE_CURRENT, LIMIT_IN_FORCE):
         if prop_ not in readings:
             readings.retract(prop_, seen.at)
     return readings
+
+
+def _limit_in_force(box: Box) -> float | None:
+    """What it keeps to, A. Not while it is told not to charge, nor while what it was told last cannot show yet."""
+    amps = box.in_force
+    return None if amps is None or amps < MINIMUM_CURRENT or box.in_flight else float(amps)
 
 
 def offline_readings(seen: Moment) -> Readings:

@@ -47,7 +47,7 @@ class Memory:
     def vital(self) -> tuple[object, ...]:
         """What must not be lost in a power cut; the rest may be some minutes old."""
         told = (self.pinned, self.version, self.offline, self.kept, self.charging_current, self.paused, self.override)
-        return (*told, self.offline_changed_at)
+        return (*told, self.offline_changed_at, self.plugged, self.session_start)
 
     def export(self) -> dict[str, object]:
         """As JSON."""
