@@ -428,7 +428,7 @@ class Box:
         self._booted_at, self._booted = now, True
 
     def _served_since_start(self, now: float) -> bool:
-        """Whether it was commanded since it started: then a line of the start came late, and its stored limit is known."""
+        """Whether it was commanded since it started: a line of the start came late then, and its limit is known."""
         uptime = None if self.status is None else self.status.uptime
         if self.heard_at is None or uptime is None or now - self.heard_at >= ONE_START or uptime[0] >= ONE_START:
             return False

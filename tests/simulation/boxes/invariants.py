@@ -150,6 +150,7 @@ class Masters(BoxWatch):
         self._before: Counter[str] = Counter()
         self._sent_at: dict[str, float] = {}
         self._masters: dict[str, set[str]] = {}
+        self._known_since: dict[str, float] = {}
 
     @override
     def killed(self) -> None:
@@ -187,9 +188,12 @@ class Masters(BoxWatch):
     @override
     def look(self) -> None:
         for serial in self.house.boxes:
-            since = min(self.house.reachable_for(serial), self.house.now - self._sent_at.get(serial, -inf))
-            unserved = since > LONGEST_UNSERVED and self._mode(serial) in {Mode.KEEP, Mode.RELAY}
-            if unserved and not self._told_unsafe(serial):
+            if self._mode(serial) not in {Mode.KEEP, Mode.RELAY}:
+                self._known_since.pop(serial, None)
+                continue
+            known_since = self._known_since.setdefault(serial, self.house.now)
+            since = self.house.now - max(known_since, self._sent_at.get(serial, -inf))
+            if min(since, self.house.reachable_for(serial)) > LONGEST_UNSERVED and not self._told_unsafe(serial):
                 self.fail(f"{serial} ({self._mode(serial)}) has been left unserved for {since:.0f} s")
 
     def _mode(self, serial: str) -> Mode | None:
