@@ -635,10 +635,11 @@ class Box:
             online, offline = self._capped(command.online), command.offline
         else:
             self.troubles.add(Trouble.UNSAFE_SERVER)
-            if memory.online is None or memory.offline is None:
+            if memory.offline is None:
                 return
+            last = self._wanted() if memory.online is None else memory.online  # it started anew, and has heard nothing
             highest, _ = ceiling(self.limits)
-            bound = memory.online if highest is None else floor(min(memory.online, highest))
+            bound = last if highest is None else floor(min(last, highest))
             online, offline = self._capped(bound), memory.offline
         passed = replace(command, online=online, offline=offline)
         if memory.offline is None:

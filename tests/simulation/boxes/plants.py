@@ -124,10 +124,12 @@ def _pause_lost_in_relay(stack: ExitStack) -> None:
     _instead(stack, Box, "_capped", lambda _self, amps: amps)
 
 
-def _nothing_relayed(stack: ExitStack) -> None:
-    def relay(self: Box, command: CommandMessage, _data: bytes, now: float) -> None:
-        passed = replace(command, online=min(command.online, limits.MINIMUM_CURRENT))
-        self._send(passed, passed.encode(), now)
+def _relay_lowers(stack: ExitStack) -> None:
+    real = Box._relay
+
+    def relay(self: Box, command: CommandMessage, data: bytes, now: float) -> None:
+        lowered = replace(command, online=min(command.online, limits.MINIMUM_CURRENT))
+        real(self, lowered, lowered.encode(), now)
 
     _instead(stack, Box, "_relay", relay)
 
@@ -151,6 +153,6 @@ PLANTS: dict[str, tuple[str, str, Callable[[ExitStack], None]]] = {
         _override_ends_at_take_over,
     ),
     "pause-lost-in-relay": ("pause", "the server's commands go before a pause", _pause_lost_in_relay),
-    "relay-lowers": ("relay", "the server's commands are lowered", _nothing_relayed),
+    "relay-lowers": ("relay", "the server's commands are lowered", _relay_lowers),
 }
 """By name: the invariant that must catch it, what is wrong, and how it is put in."""
