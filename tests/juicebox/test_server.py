@@ -171,6 +171,17 @@ async def test_a_server_that_stumbles_once_or_answers_late_within_bounds_keeps_t
     assert site.masters() == {"server"}
 
 
+async def test_a_server_that_only_shows_itself_does_not_get_the_box_back(site: Site) -> None:
+    await lose(site)
+    await site.maker.set_trouble(ServerTrouble.NONE)
+    await site.clock.advance(25)
+    assert site.mode is Mode.KEEP
+    await site.maker.set_trouble(ServerTrouble.HANG)
+    await site.clock.advance(40)
+    assert (site.mode, site.box.counts["handed_back"]) == (Mode.KEEP, 0)
+    assert 60 <= await regain(site) <= 180
+
+
 async def test_several_statuses_at_once_are_no_outage(site: Site) -> None:
     await site.maker.set_trouble(ServerTrouble.HANG)
     for _ in range(4):

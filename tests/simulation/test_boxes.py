@@ -24,9 +24,8 @@ SHOWN_SOON = {"any-source-believed": 7}
 PLANT_HOURS = 12.0
 
 
-@pytest.mark.parametrize("seed", [11, 12])
-async def test_no_invariant_is_violated_in_a_day_of_trouble(seed: int) -> None:
-    counts, violation = await play(seed, 0, 16.0)
+async def test_no_invariant_is_violated_in_a_day_of_trouble() -> None:
+    counts, violation = await play(11, 0, 20.0)
 
     assert violation is None, str(violation)
     # A run in which nothing happened would prove nothing.
@@ -36,9 +35,9 @@ async def test_no_invariant_is_violated_in_a_day_of_trouble(seed: int) -> None:
 
 
 async def test_the_same_seed_gives_the_same_run() -> None:
-    once, _ = await play(3, 0, 4.0)
-    again, _ = await play(3, 0, 4.0)
-    other, _ = await play(4, 0, 4.0)
+    once, _ = await play(3, 0, 2.0)
+    again, _ = await play(3, 0, 2.0)
+    other, _ = await play(4, 0, 2.0)
 
     assert once.fingerprint == again.fingerprint
     assert once.fingerprint != other.fingerprint
@@ -81,7 +80,7 @@ class BoxMachine(SceneMachine):
 
 
 def test_whatever_happens_to_the_boxes_the_invariants_hold() -> None:
-    run_state_machine_as_test(BoxMachine, settings=settings(SETTINGS, max_examples=6))
+    run_state_machine_as_test(BoxMachine, settings=settings(SETTINGS, max_examples=4, stateful_step_count=20))
 
 
 def test_the_machine_finds_a_planted_defect() -> None:
