@@ -95,6 +95,18 @@ async def test_without_a_safe_command_from_before_nothing_is_sent(make_site: Mak
     assert (site.mode, site.box.troubles) == (Mode.LEARNING, {Trouble.UNSAFE_SERVER})
 
 
+async def test_a_box_that_starts_while_the_server_is_unsafe_is_not_left_alone(site: Site) -> None:
+    await site.maker.set_trouble(ServerTrouble.UNSAFE_CURRENT)
+    site.sim.switch_off()
+    site.sim.switch_on()
+    await site.clock.advance(6)
+    assert (site.mode, site.last.online, site.last.offline) == (Mode.RELAY, 32, 16)
+    assert site.box.troubles == {Trouble.UNSAFE_SERVER}
+    site.box.set_charging(on=False)
+    await site.clock.advance(400)
+    assert (site.sim.amperes, site.sim.fallbacks, site.sim.writes) == (0, 0, 0)
+
+
 async def test_what_the_server_sends_for_another_version_is_not_passed(site: Site) -> None:
     before = len(site.commands())
     site.box.from_server(b"CMD62210A20M18C006S006!31Y$")
@@ -166,6 +178,17 @@ async def test_a_server_that_stumbles_once_or_answers_late_within_bounds_keeps_t
     await site.clock.advance(600)
     assert site.box.counts["taken_over"] == 0
     assert site.masters() == {"server"}
+
+
+async def test_a_server_that_only_shows_itself_does_not_get_the_box_back(site: Site) -> None:
+    await lose(site)
+    await site.maker.set_trouble(ServerTrouble.NONE)
+    await site.clock.advance(25)
+    assert site.mode is Mode.KEEP
+    await site.maker.set_trouble(ServerTrouble.HANG)
+    await site.clock.advance(40)
+    assert (site.mode, site.box.counts["handed_back"]) == (Mode.KEEP, 0)
+    assert 60 <= await regain(site) <= 180
 
 
 async def test_several_statuses_at_once_are_no_outage(site: Site) -> None:

@@ -17,7 +17,6 @@ from tests.simulation.scene import HOUR, LOGGER, Process, Scene, Secrets
 
 EPISODE_HOURS = 100.0
 LOOK_EVERY = 60.0
-CALM_HOURS = 3.0
 
 
 async def play(seed: int, number: int, hours: float) -> tuple[Counts, Violation | None]:
@@ -109,10 +108,10 @@ class Episode:
             await process.heal()
         if house.run is None:
             house.start_home()
-        await self.pass_time(house.now + CALM_HOURS * HOUR)
+        await self.pass_time(house.now + house.calm_hours * HOUR)
         for change in (house.plug_all_in, house.unplug_all):
             change()
-            await self.pass_time(house.now + HOUR)
+            await self.pass_time(house.now + house.last_hours * HOUR)
         for watch in house.watches:
             watch.ended()
         house.raise_if_broken()

@@ -288,6 +288,9 @@ class Process:
 class Scene(Observer):
     """A house, without what is in it."""
 
+    calm_hours, last_hours = 3.0, 1.0
+    """Hours at the end of an episode with nothing but cars that charge, and then of each last step."""
+
     def __init__(self, name: str, clock: VirtualClock) -> None:
         self.random = Random(f"{name} house")
         self.clock = clock

@@ -29,7 +29,7 @@ async def test_the_same_seed_gives_the_same_run() -> None:
     assert once.fingerprint != other.fingerprint
 
 
-@pytest.mark.parametrize("name", PLANTS)
+@pytest.mark.parametrize("name", [name for name, plant in PLANTS.items() if not plant.boxes])
 async def test_a_planted_defect_is_caught_by_its_invariant(name: str) -> None:
     violation = None
     with planted(name):

@@ -436,7 +436,7 @@ class Box:
         self._booted_at, self._booted = now, True
 
     def _served_since_start(self, now: float) -> bool:
-        """Whether it was commanded since it started: a line of the start came late, its stored limit is known."""
+        """Whether it was commanded since it started: a line of the start came late then, and its limit is known."""
         uptime = None if self.status is None else self.status.uptime
         if self.heard_at is None or uptime is None or now - self.heard_at >= ONE_START or uptime[0] >= ONE_START:
             return False
@@ -651,10 +651,11 @@ class Box:
             online, offline = self._capped(command.online), command.offline
         else:
             self.troubles.add(Trouble.UNSAFE_SERVER)
-            if memory.online is None or memory.offline is None:
+            if memory.offline is None:
                 return
+            last = self._wanted() if memory.online is None else memory.online  # it started anew, and has heard nothing
             highest, _ = ceiling(self.limits)
-            bound = memory.online if highest is None else floor(min(memory.online, highest))
+            bound = last if highest is None else floor(min(last, highest))
             online, offline = self._capped(bound), memory.offline
         passed = replace(command, online=online, offline=offline)
         if memory.offline is None:

@@ -103,6 +103,8 @@ class BoxWatch(Watch):
 class BoxHouse(Scene):
     """Everything of one episode."""
 
+    calm_hours, last_hours = 1.0, 0.5
+
     def __init__(self, name: str, start: datetime, watches: Sequence[Callable[[BoxHouse], Watch]]) -> None:
         super().__init__(name, QuietClock(start))
         self.network = Network()

@@ -18,7 +18,7 @@ from custom_components.chargekeeper.core.model import (
     ReadingClass,
     Status,
 )
-from custom_components.chargekeeper.juicebox.box import Mode, Trouble
+from custom_components.chargekeeper.juicebox.box import Mode
 from tests.simulation.boxes.house import LOWEST, BoxHouse, BoxWatch, Sent
 from tests.simulation.boxes.network import HOME
 from tests.simulation.scene import IntentLives, Watch
@@ -72,7 +72,6 @@ class GroupLimit(BoxWatch):
     TOLD = "stored limits that are too high together, as a repair said before"
     UNKNOWN = "a stored limit that nobody could know yet"
     UNTOLD = "started or cut off with a stored limit above its part, beside others that could not be told yet"
-    UNSAFE = "no safe command was ever heard, as a repair says"
 
     def __init__(self, house: BoxHouse) -> None:
         super().__init__(house)
@@ -129,9 +128,6 @@ class GroupLimit(BoxWatch):
             return self.TOLD
         if any(serial not in house.learnt for serial in alone):
             return self.UNKNOWN
-        served = {} if house.home is None else house.home.served
-        if any(serial in served and Trouble.UNSAFE_SERVER in served[serial].troubles for serial in alone):
-            return self.UNSAFE
         settled = all(house.reachable_for(serial) >= SETTLED for serial in told) and house.up_for >= NOTICED
         silent = all(house.now - self._heard_at.get(serial, -inf) >= NOTICED for serial in alone)
         served_in_vain = any(house.reachable_for(serial) >= LONGEST_UNSERVED for serial in alone)
@@ -150,6 +146,7 @@ class Masters(BoxWatch):
         self._before: Counter[str] = Counter()
         self._sent_at: dict[str, float] = {}
         self._masters: dict[str, set[str]] = {}
+        self._known_since: dict[str, float] = {}
 
     @override
     def killed(self) -> None:
@@ -187,18 +184,17 @@ class Masters(BoxWatch):
     @override
     def look(self) -> None:
         for serial in self.house.boxes:
-            since = min(self.house.reachable_for(serial), self.house.now - self._sent_at.get(serial, -inf))
-            unserved = since > LONGEST_UNSERVED and self._mode(serial) in {Mode.KEEP, Mode.RELAY}
-            if unserved and not self._told_unsafe(serial):
+            if self._mode(serial) not in {Mode.KEEP, Mode.RELAY}:
+                self._known_since.pop(serial, None)
+                continue
+            known_since = self._known_since.setdefault(serial, self.house.now)
+            since = self.house.now - max(known_since, self._sent_at.get(serial, -inf))
+            if min(since, self.house.reachable_for(serial)) > LONGEST_UNSERVED:
                 self.fail(f"{serial} ({self._mode(serial)}) has been left unserved for {since:.0f} s")
 
     def _mode(self, serial: str) -> Mode | None:
         home = self.house.home
         return None if home is None or home.dead else home.served[serial].mode
-
-    def _told_unsafe(self, serial: str) -> bool:
-        home = self.house.home
-        return home is not None and Trouble.UNSAFE_SERVER in home.served[serial].troubles
 
 
 class Relay(BoxWatch):

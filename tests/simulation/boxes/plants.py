@@ -9,7 +9,7 @@ from unittest.mock import patch
 from custom_components.chargekeeper.core import limits
 from custom_components.chargekeeper.juicebox import box as box_module, datagram, listener
 from custom_components.chargekeeper.juicebox.box import Box, Mode
-from custom_components.chargekeeper.juicebox.datagram import LONGEST, CommandMessage, serial_of
+from custom_components.chargekeeper.juicebox.datagram import LONGEST, CommandMessage, parse_command, serial_of
 from custom_components.chargekeeper.juicebox.listener import Listener
 
 LATE = 5.0
@@ -38,7 +38,8 @@ def _strangers_answered(stack: ExitStack) -> None:
     real = Listener._received
 
     def received(self: Listener, sock: Any, data: bytes, address: listener.Address) -> None:
-        if serial_of(data[:LONGEST]) is not None:
+        serial = serial_of(data[:LONGEST])
+        if serial is not None and self.host_of(serial) != address[0]:
             sock.sendto(b"CMD41301A40M40C006S074!F0P$", address)
         real(self, sock, data, address)
 
@@ -73,8 +74,10 @@ def _two_masters(stack: ExitStack) -> None:
 
     def from_server(self: Box, data: bytes) -> None:
         real(self, data)
-        if self.mode is Mode.KEEP and self._arrival is not None:
-            self._arrival.answer(data)
+        offline, command = self.memory.offline, parse_command(data)
+        if self.mode is Mode.KEEP and offline is not None and isinstance(command, CommandMessage):
+            passed = replace(command, online=min(command.online, self.allowed), offline=offline)
+            self._send(passed, passed.encode(), self._clock.monotonic())
 
     _instead(stack, Box, "from_server", from_server)
 
@@ -91,9 +94,22 @@ def _any_status_teaches(stack: ExitStack) -> None:
     _instead(stack, Box, "_is_first", lambda self, message, now: self._master or real(self, message, now))
 
 
+def _share_is(stack: ExitStack, changed: Callable[[float], float | None]) -> None:
+    """Boxes get another share than the group gives them."""
+    shares: dict[int, float | None] = {}
+
+    def take(self: Box, amps: float | None) -> None:
+        shares[id(self)] = None if amps is None else changed(amps)
+
+    stack.enter_context(patch.object(Box, "share", property(lambda self: shares.get(id(self)), take), create=True))
+
+
 def _share_forgotten(stack: ExitStack) -> None:
-    real: Any = vars(Box)["limits"].fget
-    _instead(stack, Box, "limits", property(lambda self: replace(real(self), load_group_limit=None)))
+    _share_is(stack, lambda _amps: None)
+
+
+def _share_doubled(stack: ExitStack) -> None:
+    _share_is(stack, lambda amps: 2 * amps)
 
 
 def _unsafe_relayed(stack: ExitStack) -> None:
@@ -108,10 +124,12 @@ def _pause_lost_in_relay(stack: ExitStack) -> None:
     _instead(stack, Box, "_capped", lambda _self, amps: amps)
 
 
-def _nothing_relayed(stack: ExitStack) -> None:
-    def relay(self: Box, command: CommandMessage, _data: bytes, now: float) -> None:
-        passed = replace(command, online=min(command.online, limits.MINIMUM_CURRENT))
-        self._send(passed, passed.encode(), now)
+def _relay_lowers(stack: ExitStack) -> None:
+    real = Box._relay
+
+    def relay(self: Box, command: CommandMessage, data: bytes, now: float) -> None:
+        lowered = replace(command, online=min(command.online, limits.MINIMUM_CURRENT))
+        real(self, lowered, lowered.encode(), now)
 
     _instead(stack, Box, "_relay", relay)
 
@@ -126,7 +144,8 @@ PLANTS: dict[str, tuple[str, str, Callable[[ExitStack], None]]] = {
     "two-masters": ("I10", "the server's commands reach a box that we keep", _two_masters),
     "stored-follows-current": ("I11", "the stored limit is sent as the current of the moment", _stored_follows_current),
     "any-status-teaches": ("I11", "what is in force at any moment counts as the stored limit", _any_status_teaches),
-    "share-forgotten": ("I1", "boxes do not know the limits of a load group", _share_forgotten),
+    "share-forgotten": ("I1", "boxes do not know their share of a load group", _share_forgotten),
+    "share-doubled": ("load group", "boxes take twice their share of a load group", _share_doubled),
     "unsafe-relayed": ("I1", "the server's unsafe commands pass", _unsafe_relayed),
     "override-ends-at-take-over": (
         "windows",
@@ -134,6 +153,6 @@ PLANTS: dict[str, tuple[str, str, Callable[[ExitStack], None]]] = {
         _override_ends_at_take_over,
     ),
     "pause-lost-in-relay": ("pause", "the server's commands go before a pause", _pause_lost_in_relay),
-    "relay-lowers": ("relay", "the server's commands are lowered", _nothing_relayed),
+    "relay-lowers": ("relay", "the server's commands are lowered", _relay_lowers),
 }
 """By name: the invariant that must catch it, what is wrong, and how it is put in."""

@@ -1,0 +1,88 @@
+"""The simulated house with boxes: short runs hold every invariant, and planted defects are caught by theirs."""
+
+from datetime import timedelta
+import random as global_random
+from random import Random
+from typing import override
+
+from hypothesis import Phase, settings, strategies as st
+from hypothesis.stateful import initialize, rule, run_state_machine_as_test
+import pytest
+
+from tests.simulation.boxes.episode import play
+from tests.simulation.boxes.house import BoxHouse
+from tests.simulation.boxes.invariants import ALL as INVARIANTS
+from tests.simulation.boxes.plants import PLANTS
+from tests.simulation.boxes.processes import ALL as PROCESSES
+from tests.simulation.episode import Episode, listening
+from tests.simulation.machine import SETTINGS, SceneMachine
+from tests.simulation.plants import planted
+from tests.simulation.processes import CHANGES_OF_CLOCKS
+from tests.simulation.report import Broken
+
+SHOWN_SOON = {"any-source-believed": 7}
+PLANT_HOURS = 12.0
+
+
+async def test_no_invariant_is_violated_in_a_day_of_trouble() -> None:
+    counts, violation = await play(11, 0, 20.0)
+
+    assert violation is None, str(violation)
+    # A run in which nothing happened would prove nothing.
+    assert counts.events["kills"] > 0
+    assert counts.events["foreign datagrams"] > 0
+    assert counts.box_commands["kept"] > 0
+
+
+async def test_the_same_seed_gives_the_same_run() -> None:
+    once, _ = await play(3, 0, 2.0)
+    again, _ = await play(3, 0, 2.0)
+    other, _ = await play(4, 0, 2.0)
+
+    assert once.fingerprint == again.fingerprint
+    assert once.fingerprint != other.fingerprint
+
+
+@pytest.mark.parametrize("name", PLANTS)
+async def test_a_planted_defect_is_caught_by_its_invariant(name: str) -> None:
+    with planted(name):
+        _, violation = await play(SHOWN_SOON[name], 0, PLANT_HOURS)
+
+    assert violation is not None, f"not caught in {PLANT_HOURS:.0f} h"
+    assert violation.invariant == PLANTS[name][0], str(violation)
+
+
+class BoxMachine(SceneMachine):
+    """The house with boxes."""
+
+    @initialize(dice=st.integers(0, 99), hours=st.sampled_from([1, 30, 2000]))
+    def begin(self, dice: int, hours: int) -> None:
+        """A house furnished by dice, so many hours before the clocks change."""
+        global_random.seed(dice)
+        self.house = BoxHouse(f"{dice}", CHANGES_OF_CLOCKS[0] - timedelta(hours=hours), INVARIANTS)
+        self.episode = Episode(self.house, Random(dice), PROCESSES)
+        self.run(self._begin())
+
+    async def _begin(self) -> None:
+        self.stack.enter_context(self.house.network.installed())
+        self.stack.enter_context(listening(self.house))
+        await self.house.open()
+        self.house.start_home()
+        await self.episode.rest()
+
+    @rule(kind=st.sampled_from(PROCESSES), dice=st.integers(0, 999))
+    def something_happens(self, kind: type, dice: int) -> None:
+        self.happens(kind, dice)
+
+    @override
+    async def close(self) -> None:
+        await self.house.close()
+
+
+def test_whatever_happens_to_the_boxes_the_invariants_hold() -> None:
+    run_state_machine_as_test(BoxMachine, settings=settings(SETTINGS, max_examples=4, stateful_step_count=20))
+
+
+def test_the_machine_finds_a_planted_defect() -> None:
+    with planted("kept-box-answered-late"), pytest.raises(Broken, match=r"^I10 "):
+        run_state_machine_as_test(BoxMachine, settings=settings(SETTINGS, phases=[Phase.generate]))
