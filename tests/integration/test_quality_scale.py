@@ -4,6 +4,7 @@ from pathlib import Path
 import re
 
 from homeassistant.util.yaml import load_yaml_dict
+import pytest
 
 import custom_components.chargekeeper
 from custom_components.chargekeeper.juicebox_flow import DEFAULT_PORTS, SERVER_NAMES
@@ -66,11 +67,12 @@ def test_the_guide_to_juiceboxes_names_every_server_and_port() -> None:
     assert ", ".join(str(port) for port in DEFAULT_PORTS) in guide
 
 
-def test_the_links_of_the_readme_lead_somewhere() -> None:
-    links = [link for link in LINK.findall((ROOT / "README.md").read_text(encoding="utf-8")) if "://" not in link[0]]
+@pytest.mark.parametrize("page", ["README.md", "docs/juicebox.md"])
+def test_links_between_pages_lead_somewhere(page: str) -> None:
+    links = [link for link in LINK.findall((ROOT / page).read_text(encoding="utf-8")) if "://" not in link[0]]
     assert links
     for target, anchor in links:
-        path = ROOT / (target or "README.md")
+        path = (ROOT / page).parent / target if target else ROOT / page
         assert path.is_file(), target
         assert not anchor or anchor in _anchors(path), f"{target}#{anchor}"
 

@@ -243,6 +243,14 @@ async def test_states_of_the_box(house: House, caplog: pytest.LogCaptureFixture)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+async def test_an_override_that_holds_back_until_later_is_a_schedule(house: House) -> None:
+    """Set by another client, or in the app of the server: it is far in the future, so the box does not charge."""
+    house.unit.override_time = 2**31 - 1
+    await house.until(Status.WAITING_SCHEDULE)
+    await house.keeper.set_override(True)
+    await house.until(Status.CHARGING)
+
+
 async def test_a_full_car_takes_next_to_nothing(house: House) -> None:
     await house.account.stop()
     sipping = State.from_dict({"state": "charging", "charging": {"watt_power": 3}})

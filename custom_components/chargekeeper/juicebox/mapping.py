@@ -42,7 +42,7 @@ from ..core.model import (
 )
 from .box import COMMANDED, Box, BoxConfig, Held
 from .datagram import StatusMessage
-from .juicenet import Blocking, Info, State
+from .juicenet import Blocking, Info, Override, State
 
 FULL_AFTER = 120.0
 """Seconds for which a charging car takes next to nothing until it counts as waiting (design section 4)."""
@@ -195,7 +195,9 @@ _CONNECTED = {"standby": False, "plugged": True, "charging": True}
 def unit_status(state: State, *, idle: bool) -> Status | None:
     """What a unit does; `idle` while its car has taken next to nothing for `FULL_AFTER`. None for an unknown word."""
     if state.word == "plugged":
-        return Status.PAUSED if state.charging.amps_limit == 0 else _BLOCKED[state.blocking]
+        if state.charging.amps_limit == 0:
+            return Status.PAUSED
+        return Status.WAITING_SCHEDULE if state.override is Override.NOT_BEFORE else _BLOCKED[state.blocking]
     if state.word == "charging" and idle:
         return Status.WAITING_CAR
     return _WORDS.get(state.word)
