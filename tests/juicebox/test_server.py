@@ -669,6 +669,17 @@ async def test_read_only_repeats_the_last_command(make_site: MakeSite) -> None:
     assert site.last.online == 0
 
 
+async def test_read_only_a_box_that_started_goes_on_as_it_would_alone(make_site: MakeSite) -> None:
+    site = make_site(served=False, config=replace(ALONE, read_only=True, schedule=(NIGHT,)))
+    await site.start()
+    await site.clock.advance(400)
+    assert site.mode is Mode.KEEP
+    site.sim.switch_off()
+    site.sim.switch_on()
+    await site.clock.advance(120)
+    assert {(each.online, each.offline) for each in site.commands()} == {(16, 16)}
+
+
 # The override
 
 
