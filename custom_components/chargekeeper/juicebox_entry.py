@@ -368,7 +368,7 @@ def _follow_share(kept: KeptBox) -> Callable[[], None]:
     @callback
     def sync(_snapshot: object = None) -> None:
         kept.box.share = kept.keeper.group_share
-        kept.box.override_wanted = kept.keeper.snapshot.override.on
+        kept.box.follow_override(on=kept.keeper.snapshot.override.on)
 
     sync()
     return kept.keeper.listen(sync)

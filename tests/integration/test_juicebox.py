@@ -138,6 +138,18 @@ async def test_an_override_holds_over_both_modes_also_where_nothing_had_to_be_se
     assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0)
 
 
+async def test_an_override_that_failed_does_not_begin_later(box_house: BoxHouse) -> None:
+    sim = await alone(box_house, **NIGHT)
+    await box_house.pass_time(400)
+    sim.obeys = False
+    await box_house.call("switch", "turn_on", "tou_override")
+    await box_house.pass_time(120)
+    assert box_house.state("switch", "tou_override").state == "off"
+    sim.obeys = True
+    await box_house.pass_time(400)
+    assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0)
+
+
 async def test_what_a_box_that_is_not_known_yet_refuses(box_house: BoxHouse) -> None:
     await box_house.add()
     await box_house.pass_time(31)

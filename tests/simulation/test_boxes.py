@@ -20,7 +20,24 @@ from tests.simulation.plants import planted
 from tests.simulation.processes import CHANGES_OF_CLOCKS
 from tests.simulation.report import Broken
 
-SHOWN_SOON = {"any-source-believed": 7}
+SHOWN_SOON = {
+    "any-source-believed": 25,
+    "any-checksum-believed": 25,
+    "strangers-answered": 22,
+    "kept-box-unanswered": 26,
+    "kept-box-answered-late": 26,
+    "never-taken-over": 25,
+    "two-masters": 23,
+    "stored-follows-current": 22,
+    "any-status-teaches": 22,
+    "share-forgotten": 37,
+    "all-to-each": 27,
+    "unsafe-relayed": 27,
+    "override-ends-at-take-over": 37,
+    "pause-lost-in-relay": 21,
+    "relay-lowers": 23,
+}
+"""Seeds with which each is caught in minutes of simulated time, or a few hours."""
 PLANT_HOURS = 12.0
 
 

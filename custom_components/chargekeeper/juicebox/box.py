@@ -135,8 +135,7 @@ class Box:
         self.memory = memory
         self.share: float | None = None
         """A; the part of a load group of ours, None where it is in none."""
-        self.override_wanted = False
-        """Whether the user's override goes on, also where nothing had to be sent for it: it holds over a take-over."""
+        self._override_wanted = False
         self._listeners: list[Callable[[], None]] = []
         self.status: StatusMessage | None = None
         self.heard_at: float | None = None
@@ -299,7 +298,7 @@ class Box:
 
     @property
     def _overridden(self) -> bool:
-        return self.memory.override or self.override_wanted
+        return self.memory.override or self._override_wanted
 
     @property
     def _below_minimum(self) -> bool:
@@ -343,6 +342,16 @@ class Box:
         self.troubles.discard(Trouble.OVERRIDE_HANDED_BACK)
         self.memory.override = on
         self._user_asked()
+
+    def follow_override(self, *, on: bool) -> None:
+        """Know whether the user's override goes on.
+
+        It then holds over a take-over, also where nothing had to be sent for it. Where it is over, for whatever reason,
+        the schedule rules again.
+        """
+        self._override_wanted = on
+        if not on:
+            self.memory.override = False
 
     def confirm_offline(self, amps: int) -> None:
         """The user says what the stored limit is; where the box has another it is written once (I11).

@@ -377,10 +377,9 @@ class Windows(BoxWatch):
             return
         box, config = home.served[serial], house.configs[serial]
         shown = home.keepers[serial].snapshot
-        overridden = shown.override.on or box.memory.override
         served = house.reachable_for(serial) > SETTLED
         mine = box.mode is Mode.KEEP and served
-        ruled = mine and house.windows[serial].custom and not overridden
+        ruled = mine and house.windows[serial].custom and not shown.override.on
         shut = ruled and not house.inside(serial) and not config.minimal_energy
         limits = [house.highest(serial), box.share or 0, box.setting or 0]
         free = served and not box.memory.paused and min(limits) >= LOWEST

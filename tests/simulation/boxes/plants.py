@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from math import floor
 from typing import Any
 from unittest.mock import patch
 
-from custom_components.chargekeeper.core import limits
+from custom_components.chargekeeper.core import group, limits
 from custom_components.chargekeeper.juicebox import box as box_module, datagram, listener
 from custom_components.chargekeeper.juicebox.box import Box, Mode
 from custom_components.chargekeeper.juicebox.datagram import LONGEST, CommandMessage, parse_command, serial_of
@@ -94,22 +95,17 @@ def _any_status_teaches(stack: ExitStack) -> None:
     _instead(stack, Box, "_is_first", lambda self, message, now: self._master or real(self, message, now))
 
 
-def _share_is(stack: ExitStack, changed: Callable[[float], float | None]) -> None:
-    """Boxes get another share than the group gives them."""
-    shares: dict[int, float | None] = {}
-
-    def take(self: Box, amps: float | None) -> None:
-        shares[id(self)] = None if amps is None else changed(amps)
-
-    stack.enter_context(patch.object(Box, "share", property(lambda self: shares.get(id(self)), take), create=True))
-
-
 def _share_forgotten(stack: ExitStack) -> None:
-    _share_is(stack, lambda _amps: None)
+    stack.enter_context(patch.object(Box, "share", property(lambda _self: None, _nothing), create=True))
 
 
-def _share_doubled(stack: ExitStack) -> None:
-    _share_is(stack, lambda amps: 2 * amps)
+def _nothing(_box: Box, _amps: float | None) -> None:
+    """Keep nothing."""
+
+
+def _all_to_each(stack: ExitStack) -> None:
+    for name in ("shares", "allocate"):
+        _instead(stack, group, name, lambda amps, claims: [floor(amps)] * len(claims))
 
 
 def _unsafe_relayed(stack: ExitStack) -> None:
@@ -145,7 +141,7 @@ PLANTS: dict[str, tuple[str, str, Callable[[ExitStack], None]]] = {
     "stored-follows-current": ("I11", "the stored limit is sent as the current of the moment", _stored_follows_current),
     "any-status-teaches": ("I11", "what is in force at any moment counts as the stored limit", _any_status_teaches),
     "share-forgotten": ("I1", "boxes do not know their share of a load group", _share_forgotten),
-    "share-doubled": ("load group", "boxes take twice their share of a load group", _share_doubled),
+    "all-to-each": ("load group", "each member of a load group gets all of its limit", _all_to_each),
     "unsafe-relayed": ("I1", "the server's unsafe commands pass", _unsafe_relayed),
     "override-ends-at-take-over": (
         "windows",
