@@ -11,7 +11,6 @@ from homeassistant.helpers.dispatcher import async_dispatcher_connect
 
 from .const import CONF_LIMIT, CONF_MEMBERS, DOMAIN
 from .coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, charger_name, for_each_charger
-from .core.limits import ceiling
 from .core.model import STATUS, Maker, Problem, Status
 from .core.paths import NoConnection
 from .errors import local_time
@@ -76,10 +75,9 @@ def follow_troubles(hass: HomeAssistant, coordinator: ChargerCoordinator, box: B
 
     @callback
     def sync() -> None:
-        highest, _ = ceiling(box.limits)
         placeholders = {
             "charger": charger_name(hass, coordinator.config_entry, coordinator.identity),
-            "limit": f"{highest or 0:g}",
+            "limit": f"{box.bearable or 0:g}",
             "wire": f"{box.config.wire_rating or 0:g}",
             "asked": f"{box.memory.served or 0}",
             "offline": f"{box.memory.offline or 0}",

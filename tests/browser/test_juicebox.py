@@ -177,7 +177,7 @@ async def end_the_override(yard: Yard) -> None:
 
 
 async def be_commanded_by_the_server(yard: Yard) -> None:
-    """It lets the box charge, with its own current; but not with more than the group allows."""
+    """It lets the box charge, with its own current; but not with more than the group shares out, or the wire bears."""
     await yard.change("/boxes/workshop/maker-always")
     for box, name in ((yard.barn, "barn"), (yard.workshop, "workshop")):
         await yard.until(f"{name}.told.online === {SERVER_LIMIT}", within_seconds=SHOWN)
@@ -185,8 +185,11 @@ async def be_commanded_by_the_server(yard: Yard) -> None:
         await sees(box, "Current", f"{SERVER_LIMIT}.0 A")
     for name in ("barn", "workshop"):
         await yard.change(f"/boxes/{name}/maker-30")
+        await yard.until(f"{name}.maker.told.online === 30 && {name}.told.online === {SHARE}", within_seconds=SHOWN)
+    await yard.change("/maker/unsafe")
+    for name in ("barn", "workshop"):
         asked = (await yard.state())[name]["maker"]["answered"] + 2
-        refused = f"{name}.maker.told.online === 30 && {name}.told.online === {SERVER_LIMIT}"
+        refused = f"{name}.maker.told.online === 80 && {name}.told.online === {SHARE}"
         await yard.until(f"{refused} && {name}.maker.answered >= {asked}", within_seconds=SHOWN)
     await yard.page.goto(f"{yard.demo.url}/config/repairs")
     for name in ("Barn", "Workshop"):

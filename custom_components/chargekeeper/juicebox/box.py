@@ -247,6 +247,12 @@ class Box:
         )
 
     @property
+    def bearable(self) -> float | None:
+        """The most that the installation bears, A. A share of our load group is not counted: no server can know it."""
+        highest, _ = ceiling(replace(self.limits, load_group_limit=self.config.load_group_limit))
+        return highest
+
+    @property
     def setting(self) -> float | None:
         """The current that would be allowed if nothing else bound, A: the user's, else the last that was let pass."""
         memory = self.memory
@@ -646,10 +652,8 @@ class Box:
         self._set_master(False)
 
     def _is_safe(self, command: CommandMessage) -> bool:
-        """Whether the installation bears it. That our load group shares out less is nothing the server could know."""
-        highest, _ = ceiling(replace(self.limits, load_group_limit=self.config.load_group_limit))
-        wire = self.config.wire_rating
-        online = HIGHEST_CURRENT if highest is None else highest
+        bearable, wire = self.bearable, self.config.wire_rating
+        online = HIGHEST_CURRENT if bearable is None else bearable
         return command.online <= online and command.offline <= (HIGHEST_CURRENT if wire is None else wire)
 
     def _relay(self, command: CommandMessage, data: bytes, now: float) -> None:
