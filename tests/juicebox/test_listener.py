@@ -179,6 +179,17 @@ async def test_a_box_that_moved_is_believed_after_silence_and_three_plausible_st
     assert await rig.repeat(old, 1) == 0
 
 
+async def test_a_box_does_not_move_by_statuses_hours_apart(rig: ListenerRig) -> None:
+    rig.listener.add(SERIAL, HERE)
+    home, away = rig.sender(), rig.sender(THERE)
+    assert await rig.repeat(home, 2, version="07") == 2
+    replayed = line(uptime=rig.clock.monotonic(), version="07")
+    for _ in range(5):
+        await rig.clock.advance(3600)
+        assert await rig.send(away, replayed) == 0
+    assert rig.listener.host_of(SERIAL) == HERE
+
+
 async def test_a_box_does_not_move_where_its_energy_is_less_or_the_old_address_speaks(rig: ListenerRig) -> None:
     rig.listener.add(SERIAL, HERE, lifetime=6000)
     new = rig.sender(THERE)

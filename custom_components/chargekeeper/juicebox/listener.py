@@ -47,7 +47,8 @@ PLAUSIBLE_IN_A_ROW = 3
 """Statuses that must follow one another as one box's do before a new address, or a new box, is believed."""
 
 STRANGER_AGE = 65.0
-"""Seconds within which a new box must have shown those: three of an idle box, 30 s apart, and some."""
+"""Seconds within which a new box must have shown those: three of an idle box, 30 s apart, and some; also the longest
+between two that count as following one another."""
 
 MOST_STRANGERS, MOST_PENDING, MOST_ADDRESSES = 20, 5, 4
 """Unknown serials watched at once; discovered boxes that wait for the user; new addresses watched per box."""
@@ -154,7 +155,8 @@ class Track:
         """Take a status of a source in question; whether enough in a row fit by now."""
         if now - self.at < CLOSEST_STATUSES:
             return False
-        fits = self.energy_fits(status, now) and self.counter_fits(status, now)
+        follows = now - self.at <= STRANGER_AGE  # over hours a counter that wraps would fit whatever it says
+        fits = follows and self.energy_fits(status, now) and self.counter_fits(status, now)
         self.good = self.good + 1 if fits else 1
         self.note(status, now)
         return self.good >= PLAUSIBLE_IN_A_ROW

@@ -1,7 +1,6 @@
 """The house with boxes: what is in it, the maker's server, and the watch over every datagram and every ampere."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -128,8 +127,8 @@ class BoxHouse(Scene):
         self.learnt: set[str] = set()
         """The boxes whose stored limit was ever shown."""
         self.unplugged_at: dict[str, float] = {}
-        self.limits_before: deque[tuple[float, float]] = deque(maxlen=5)
-        """When the limit of the load group was lowered or raised, and from what."""
+        self.limits_before: list[tuple[float, float]] = []
+        """When the limit of the load group was changed, and from what, until all boxes have been told since."""
         self.theirs: bytes | None = None
         self._furnish()
         made = [make(self) for make in watches]
@@ -165,8 +164,7 @@ class BoxHouse(Scene):
     @property
     def limit_in_force(self) -> float:
         """A; the limit of the load group, or what it was until a moment ago, while the boxes are still told."""
-        recent = [limit for at, limit in self.limits_before if self.now - at < TELLING]
-        return max([self.limit, *recent])
+        return max([self.limit, *(limit for _, limit in self.limits_before)])
 
     def local(self) -> datetime:
         """The local time as Home Assistant has it."""
@@ -230,6 +228,13 @@ class BoxHouse(Scene):
         except asyncio.CancelledError:
             if not home.dead:  # else it was killed meanwhile
                 raise
+
+    @override
+    def look(self) -> None:
+        if self.home is not None:
+            still_telling = (pair for pair in self.limits_before if self.now - max(pair[0], self.home_since) < TELLING)
+            self.limits_before = list(still_telling)
+        super().look()
 
     async def set_limit(self, limit: float) -> None:
         """The user enters another limit of the load group, or the same again: its entry is set up again."""

@@ -368,10 +368,11 @@ class Strangers(Process):
     def _anything(self, box: NetworkBox) -> bytes:
         random = self.random
         unknown = replace_serial(_copy(box), "0910999999999999999999999999")
+        heard = _copy(box) if box.wifi else unknown
         return random.choice(
             [
-                _copy(box),
-                _copy(box),
+                heard,
+                heard,
                 unknown,
                 wire.debug(box.serial, "NFO", "BOT:EMWERK-JB201-1.0.46, X, Y"),
                 wire.encrypted(box.serial, "09e", 7, random.randbytes(100)),
