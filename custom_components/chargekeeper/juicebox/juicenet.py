@@ -20,6 +20,7 @@ from mashumaro.exceptions import InvalidFieldValue, MissingField
 from ..core.clock import Clock
 from ..core.model import Schedule, Window
 from ..core.paths import ChargerError, LoginRejected, NoConnection, NotAllowed, PathBusy, PathDown
+from ..core.payload import optional_float, optional_int, optional_str
 
 REQUEST_TIMEOUT = 10.0
 """Seconds for one request, connecting and reading included."""
@@ -56,37 +57,12 @@ class Blocking(IntEnum):
     SWITCHED_OFF = 8
 
 
-# Tolerant fields: whatever the JSON holds, these answer with a value of their type or None.
-
-
-def _optional_float(low: float, high: float) -> Callable[[object], float | None]:
-    def parse(raw: object) -> float | None:
-        if isinstance(raw, bool) or not isinstance(raw, int | float) or not low <= raw <= high:
-            return None
-        return float(raw)
-
-    return parse
-
-
-def _optional_int(low: int, high: int) -> Callable[[object], int | None]:
-    def parse(raw: object) -> int | None:
-        if isinstance(raw, bool) or not isinstance(raw, int | float) or not low <= raw <= high or raw % 1:
-            return None
-        return int(raw)
-
-    return parse
-
-
-def _optional_str(raw: object) -> str | None:
-    """A text of at most 255 characters, on one line and without what cannot be printed or encoded."""
-    if not isinstance(raw, str) or len(raw) > 255:
-        return None
-    return " ".join("".join(c if c.isprintable() else " " for c in raw).split()) or None
+# Tolerant fields, as those of `core.payload`, that only this maker needs.
 
 
 def _optional_moment(raw: object) -> datetime | None:
     """Seconds since 1970 as an aware datetime."""
-    seconds = _optional_float(_EARLIEST, _LATEST)(raw)
+    seconds = optional_float(_EARLIEST, _LATEST)(raw)
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
@@ -110,20 +86,20 @@ def _wanted_token(raw: object) -> str:
 
 def _wanted_word(raw: object) -> str:
     """Raises ValueError: without a word for the state the answer is none."""
-    if (word := _optional_str(raw)) is None:
+    if (word := optional_str(raw)) is None:
         raise ValueError("no state")
     return word
 
 
 def _wanted_minute(raw: object) -> int:
     """Raises ValueError, so that no window is invented."""
-    if (minute := _optional_int(0, DAY_MINUTES)(raw)) is None:
+    if (minute := optional_int(0, DAY_MINUTES)(raw)) is None:
         raise ValueError("no minute of a day")
     return minute
 
 
 def _blocking(raw: object) -> Blocking | None:
-    code = _optional_int(0, max(Blocking))(raw)
+    code = optional_int(0, max(Blocking))(raw)
     return Blocking(code) if code in set(Blocking) else None
 
 
@@ -132,8 +108,8 @@ def _optional[T](key: str, parse: Callable[[object], T | None]) -> T | None:
     return field(default=None, metadata=field_options(alias=key, deserialize=parse))
 
 
-_amperes = _optional_float(0, 200)
-_watt_hours = _optional_float(0, 1e10)
+_amperes = optional_float(0, 200)
+_watt_hours = optional_float(0, 1e10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +118,7 @@ class Unit(DataClassDictMixin):
 
     serial: str = field(metadata=field_options(alias="unit_id", deserialize=_wanted_serial))
     token: str = field(repr=False, metadata=field_options(alias="token", deserialize=_wanted_token))
-    name: str | None = _optional("name", _optional_str)
+    name: str | None = _optional("name", optional_str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +127,11 @@ class Charging(DataClassDictMixin):
 
     amps_limit: float | None = _optional("amps_limit", _amperes)
     amps_current: float | None = _optional("amps_current", _amperes)
-    voltage: float | None = _optional("voltage", _optional_float(0, 1000))
-    watt_power: float | None = _optional("watt_power", _optional_float(0, 100_000))
+    voltage: float | None = _optional("voltage", optional_float(0, 1000))
+    watt_power: float | None = _optional("watt_power", optional_float(0, 100_000))
     wh_energy: float | None = _optional("wh_energy", _watt_hours)
-    wh_energy_to_add: int | None = _optional("wh_energy_to_add", _optional_int(0, 10**9))
-    seconds_charging: float | None = _optional("seconds_charging", _optional_float(0, 1e9))
+    wh_energy_to_add: int | None = _optional("wh_energy_to_add", optional_int(0, 10**9))
+    seconds_charging: float | None = _optional("seconds_charging", optional_float(0, 1e9))
 
 
 def _charging(raw: object) -> Charging:
@@ -184,16 +160,16 @@ class State(DataClassDictMixin):
         metadata=field_options(alias="charging", deserialize=_charging),
     )
     lifetime: float | None = _optional("lifetime", _lifetime)
-    override_time: int | None = _optional("override_time", _optional_int(0, _LATEST_OVERRIDE))
-    target_time: int | None = _optional("target_time", _optional_int(_EARLIEST, _LATEST))
-    unit_time: int | None = _optional("unit_time", _optional_int(_EARLIEST, _LATEST))
+    override_time: int | None = _optional("override_time", optional_int(0, _LATEST_OVERRIDE))
+    target_time: int | None = _optional("target_time", optional_int(_EARLIEST, _LATEST))
+    unit_time: int | None = _optional("unit_time", optional_int(_EARLIEST, _LATEST))
     seen_at: datetime | None = _optional("time_last_ping", _optional_moment)  # noqa: RUF009 - a field
     server_now: datetime | None = _optional("utc_time", _optional_moment)  # noqa: RUF009 - a field
     plugged_at: datetime | None = _optional("plug_unplug_time", _optional_moment)  # noqa: RUF009 - a field
-    update_interval: int | None = _optional("update_interval", _optional_int(1, 3600))
-    temperature: float | None = _optional("temperature", _optional_float(-60, 150))
+    update_interval: int | None = _optional("update_interval", optional_int(1, 3600))
+    temperature: float | None = _optional("temperature", optional_float(-60, 150))
     frequency: float | None = _optional(
-        "frequency", lambda raw: None if (f := _optional_float(1000, 10_000)(raw)) is None else f / 100
+        "frequency", lambda raw: None if (f := optional_float(1000, 10_000)(raw)) is None else f / 100
     )
     blocking: Blocking | None = _optional("triggers_blocking", _blocking)  # noqa: RUF009 - a field
 
@@ -223,11 +199,11 @@ class Info(DataClassDictMixin):
     `wire_rating` is of the installation, `unit_rating` of the hardware. `time_zone` is a Windows name.
     """
 
-    name: str | None = _optional("name", _optional_str)
-    wire_rating: float | None = _optional("amps_wire_rating", _optional_float(1, 200))
-    unit_rating: float | None = _optional("amps_unit_rating", _optional_float(1, 200))
-    load_group: str | None = _optional("load_group_id", _optional_str)
-    time_zone: str | None = _optional("timeZoneId", _optional_str)
+    name: str | None = _optional("name", optional_str)
+    wire_rating: float | None = _optional("amps_wire_rating", optional_float(1, 200))
+    unit_rating: float | None = _optional("amps_unit_rating", optional_float(1, 200))
+    load_group: str | None = _optional("load_group_id", optional_str)
+    time_zone: str | None = _optional("timeZoneId", optional_str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,7 +370,7 @@ class JuiceNetClient:
             return answer
         if answer.get("success") is not False:
             raise _bad_answer("no word of success")
-        code = _optional_int(-(10**9), 10**9)(answer.get("error_code"))
+        code = optional_int(-(10**9), 10**9)(answer.get("error_code"))
         raise _refusal(kind, "" if code is None else f"code {code}")
 
     async def _request(self, kind: _Kind, url: str, body: Mapping[str, object]) -> bytes:

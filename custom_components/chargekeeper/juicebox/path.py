@@ -11,7 +11,7 @@ from typing import override
 from ..core import limits
 from ..core.breaker import Breaker
 from ..core.clock import Clock
-from ..core.model import LIVE_AGE, Capability, Identity, Readings, Schedule, Source, Status
+from ..core.model import LIVE_AGE, Capability, Identity, Schedule, Source, Status
 from ..core.paths import (
     ChargerPath,
     Command,
@@ -25,6 +25,7 @@ from ..core.paths import (
     Unsupported,
     Word,
 )
+from ..core.shown import Shown
 from .box import Box, Mode
 from .mapping import (
     Moment,
@@ -55,13 +56,13 @@ class _BoxPath(ChargerPath):
         self.breaker = Breaker(clock)
         self._box = box
         self._clock = clock
-        self._listener: PathListener | None = None
+        self._shown = Shown(self)
         self._end: Callable[[], None] = _nothing
 
     def close(self) -> None:
         """Hear no more of the box."""
         self._end()
-        self._listener = None
+        self._shown.close()
 
     @property
     @override
@@ -75,17 +76,7 @@ class _BoxPath(ChargerPath):
 
     @override
     def listen(self, listener: PathListener) -> Callable[[], None]:
-        self._listener = listener
-        self._replay(listener)
-
-        def cancel() -> None:
-            if self._listener is listener:
-                self._listener = None
-
-        return cancel
-
-    def _replay(self, listener: PathListener) -> None:
-        """Tell a new listener what is known."""
+        return self._shown.listen(listener)
 
     @override
     async def check(self) -> None:
@@ -111,7 +102,6 @@ class JuiceBoxPath(_BoxPath):
 
     def __init__(self, box: Box, clock: Clock) -> None:
         super().__init__(box, clock)
-        self._known = Readings()
         self._config = box.config
         self._status = box.status
         self._seen: Moment | None = None
@@ -186,10 +176,6 @@ class JuiceBoxPath(_BoxPath):
             case _:
                 raise Unsupported("unsupported", command.capability)
 
-    @override
-    def _replay(self, listener: PathListener) -> None:
-        listener.path_read(self, self._known)
-
     def _box_changed(self) -> None:
         if self._box.config != self._config:
             self._config = self._box.config
@@ -197,8 +183,8 @@ class JuiceBoxPath(_BoxPath):
         if self._box.status is not None and self._box.status is not self._status:
             self._status = self._box.status
             self._take_status()
-        elif self._listener is not None:
-            self._listener.path_changed(self)
+        else:
+            self._shown.changed()
 
     def _take_status(self) -> None:
         assert self._status is not None
@@ -209,28 +195,17 @@ class JuiceBoxPath(_BoxPath):
         self._said = Word(status(self._box, now), car_connected(self._status.state))
         if not self._box.in_flight or self._asked_at is None:
             self._asked_at = now
-        self._take(box_readings(self._box, self._status, seen))
+        self._shown.take(box_readings(self._box, self._status, seen))
 
     def _silent(self) -> None:
         """Nothing was heard for too long."""
         moment = Moment(self._clock.now(), self._clock.monotonic())
         self._said = Word(Status.OFFLINE)
         self._asked_at = moment.at
-        self._take(offline_readings(moment))
+        self._shown.take(offline_readings(moment))
 
     def _take_user(self) -> None:
-        self._take(user_readings(self._config, Moment(self._clock.now(), self._clock.monotonic())))
-
-    def _take(self, readings: Readings) -> None:
-        """Keep what was shown for whoever joins later, and tell the keeper."""
-        for prop, reading in readings.items():
-            self._known.put(prop, reading)
-            self._known.retracted.pop(prop.key, None)
-        for key, at in readings.retracted.items():
-            self._known.discard(key)
-            self._known.retracted[key] = at
-        if self._listener is not None:
-            self._listener.path_read(self, readings)
+        self._shown.take(user_readings(self._config, Moment(self._clock.now(), self._clock.monotonic())))
 
 
 class MakersServerPath(_BoxPath):
@@ -280,8 +255,7 @@ class MakersServerPath(_BoxPath):
     def _box_changed(self) -> None:
         if self._box.server_answers != self._answers:
             self._answers = self._box.server_answers
-            if self._listener is not None:
-                self._listener.path_changed(self)
+            self._shown.changed()
 
 
 def _nothing() -> None:

@@ -14,7 +14,7 @@ from typing import override
 from ..core.breaker import Breaker, Failure
 from ..core.clock import Clock
 from ..core.limits import MINIMUM_CURRENT
-from ..core.model import LIVE_AGE, Capability, Identity, Maker, Readings, Schedule, Source, Status
+from ..core.model import LIVE_AGE, Capability, Identity, Maker, Schedule, Source, Status
 from ..core.paths import (
     ChargerError,
     ChargerPath,
@@ -32,6 +32,7 @@ from ..core.paths import (
     Unsupported,
     Word,
 )
+from ..core.shown import Shown
 from .box import BoxConfig
 from .juicenet import Info, JuiceNetClient, State, Tou, Unit
 from .mapping import (
@@ -277,8 +278,7 @@ class JuiceNetPath(ChargerPath):
         """A; the part of a load group of ours, None where it is in none."""
         self._account = account
         self._clock = clock
-        self._listener: PathListener | None = None
-        self._known = Readings()
+        self._shown = Shown(self)
         self._said: Word | None = None
         self._asked_at: float | None = None
         self._seen: Moment | None = None
@@ -332,14 +332,7 @@ class JuiceNetPath(ChargerPath):
 
     @override
     def listen(self, listener: PathListener) -> Callable[[], None]:
-        self._listener = listener
-        listener.path_read(self, self._known)
-
-        def cancel() -> None:
-            if self._listener is listener:
-                self._listener = None
-
-        return cancel
+        return self._shown.listen(listener)
 
     @override
     async def execute(self, command: Command, *, patience: float) -> None:
@@ -391,7 +384,7 @@ class JuiceNetPath(ChargerPath):
         if config.zone != self.config.zone:
             self.installation = Turn()  # the windows are those of another zone
         self.config = config
-        self._take(limit_readings(config, self._now()))
+        self._shown.take(limit_readings(config, self._now()))
 
     def showed(self, state: State) -> None:
         """The state of the box was read."""
@@ -413,7 +406,7 @@ class JuiceNetPath(ChargerPath):
             LOGGER.warning("A JuiceNet server tells an unknown state of a box; it is shown as unknown")
         self._said, self._asked_at = Word(shown, unit_connected(state)), now.at
         seen = Moment(now.observed_at, -inf) if self._seen is None else self._seen
-        self._take(unit_readings(state, shown, self._setting(limit), seen=seen, now=now))
+        self._shown.take(unit_readings(state, shown, self._setting(limit), seen=seen, now=now))
 
     def _setting(self, limit: float | None) -> int | None:
         """The current that the box is set to beside a pause, A: that with which we would end it."""
@@ -425,17 +418,7 @@ class JuiceNetPath(ChargerPath):
         """How the box is installed, and when it may charge, was read."""
         self.installation.read_at = self._clock.monotonic()
         self._unit_rating = info.unit_rating
-        self._take(installation_readings(info, tou.windows(self.config.zone), self._now()))
-
-    def _take(self, readings: Readings) -> None:
-        """Keep what was shown for whoever joins later, and tell the keeper."""
-        for prop, reading in readings.items():
-            self._known.put(prop, reading)
-        for key, at in readings.retracted.items():
-            self._known.discard(key)
-            self._known.retracted[key] = at
-        if self._listener is not None:
-            self._listener.path_read(self, readings)
+        self._shown.take(installation_readings(info, tou.windows(self.config.zone), self._now()))
 
     def _now(self) -> Moment:
         return Moment(self._clock.now(), self._clock.monotonic())

@@ -31,6 +31,7 @@ from ..core.paths import (
     PathDown,
     Unsupported,
 )
+from ..core.payload import optional_float, optional_int, optional_str
 
 DEFAULT_USER_API_URL = "https://user-api.wall-box.com"
 DEFAULT_API_URL = "https://api.wall-box.com"
@@ -90,25 +91,7 @@ class Tokens:
     user_id: str = field(repr=False)
 
 
-# Tolerant fields: whatever the JSON holds, these answer with a value of their type or None.
-
-
-def _optional_float(low: float, high: float) -> Callable[[object], float | None]:
-    def parse(raw: object) -> float | None:
-        if isinstance(raw, bool) or not isinstance(raw, int | float) or not low <= raw <= high:
-            return None
-        return float(raw)
-
-    return parse
-
-
-def _optional_int(low: int, high: int) -> Callable[[object], int | None]:
-    def parse(raw: object) -> int | None:
-        if isinstance(raw, bool) or not isinstance(raw, int | float) or not low <= raw <= high or raw % 1:
-            return None
-        return int(raw)
-
-    return parse
+# Tolerant fields, as those of `core.payload`, that only this maker needs.
 
 
 def _optional_flag(raw: object) -> bool | None:
@@ -116,33 +99,26 @@ def _optional_flag(raw: object) -> bool | None:
     return bool(raw) if isinstance(raw, int | float) and raw in {0, 1} else None
 
 
-def _optional_str(raw: object) -> str | None:
-    """A text of at most 255 characters, on one line and without what cannot be printed or encoded."""
-    if not isinstance(raw, str) or len(raw) > 255:
-        return None
-    return " ".join("".join(c if c.isprintable() else " " for c in raw).split()) or None
-
-
 def _optional_epoch(raw: object) -> datetime | None:
     """Seconds since 1970 as an aware datetime; years that cannot be meant are None."""
-    seconds = _optional_float(0, 1e10)(raw)
+    seconds = optional_float(0, 1e10)(raw)
     moment = None if seconds is None else datetime.fromtimestamp(seconds, UTC)
     return moment if moment is not None and _is_sane(moment) else None
 
 
 def _optional_epoch_ms(raw: object) -> datetime | None:
-    milliseconds = _optional_float(0, 1e13)(raw)
+    milliseconds = optional_float(0, 1e13)(raw)
     return None if milliseconds is None else _optional_epoch(milliseconds / 1000)
 
 
 def _status_code(raw: object) -> int | None:
-    code = _optional_int(0, 10**6)(raw)
+    code = optional_int(0, 10**6)(raw)
     return UNREADABLE if code is None else code
 
 
 def _bound(raw: object) -> int:
     """A bound of a schedule: 0 for null, -1 for what cannot be read."""
-    number = _optional_int(0, 10**6)(raw)
+    number = optional_int(0, 10**6)(raw)
     if raw is None:
         return 0
     return -1 if number is None else number
@@ -168,7 +144,7 @@ def _sync_date(raw: object) -> str | None:
     """The text of a PHP date object, where it is in UTC (section 4.2)."""
     if not isinstance(raw, dict) or raw.get("timezone", "UTC") != "UTC":
         return None
-    return _optional_str(raw.get("date"))
+    return optional_str(raw.get("date"))
 
 
 def _total_energy(raw: object) -> float | None:
@@ -176,7 +152,7 @@ def _total_energy(raw: object) -> float | None:
     total = raw.get("totalEnergy") if isinstance(raw, dict) else None
     if isinstance(total, str) and len(total) < 32 and _NUMBER.fullmatch(total):
         total = float(total)
-    return _optional_float(0, 1e10)(total)
+    return optional_float(0, 1e10)(total)
 
 
 def _currency_code(raw: object) -> str | None:
@@ -189,18 +165,18 @@ def _optional[T](key: str, parse: Callable[[object], T | None]) -> T | None:
     return field(default=None, metadata=field_options(alias=key, deserialize=parse))
 
 
-_kilowatts = _optional_float(-100, 100)
-_amperes = _optional_float(1, 125)
-_energy = _optional_float(0, 10_000)
-_seconds = _optional_float(0, 1e8)
+_kilowatts = optional_float(-100, 100)
+_amperes = optional_float(1, 125)
+_energy = optional_float(0, 10_000)
+_seconds = optional_float(0, 1e8)
 
 
 @dataclass(frozen=True, slots=True)
 class Software(DataClassDictMixin):
     """Firmware versions."""
 
-    current: str | None = _optional("currentVersion", _optional_str)
-    latest: str | None = _optional("latestVersion", _optional_str)
+    current: str | None = _optional("currentVersion", optional_str)
+    latest: str | None = _optional("latestVersion", optional_str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +184,8 @@ class EcoSmart(DataClassDictMixin):
     """Solar charging; `mode` 0 is eco, 1 is full solar (section 5.3)."""
 
     enabled: bool | None = _optional("enabled", _optional_flag)
-    mode: int | None = _optional("mode", _optional_int(0, 100))
-    percentage: int | None = _optional("percentage", _optional_int(0, 100))
+    mode: int | None = _optional("mode", optional_int(0, 100))
+    percentage: int | None = _optional("percentage", optional_int(0, 100))
 
 
 def _software(raw: object) -> Software:
@@ -227,12 +203,12 @@ class ConfigData(DataClassDictMixin):
     locked: bool | None = _optional("locked", _optional_flag)
     max_charging_current: float | None = _optional("max_charging_current", _amperes)
     max_available_current: float | None = _optional("max_available_current", _amperes)
-    icp_max_current: float | None = _optional("icp_max_current", _optional_float(0, 1000))
+    icp_max_current: float | None = _optional("icp_max_current", optional_float(0, 1000))
     home_sharing: bool | None = _optional("home_sharing", _optional_flag)
     currency: str | None = _optional("currency", _currency_code)
-    time_zone: str | None = _optional("timezone", _optional_str)
-    part_number: str | None = _optional("part_number", _optional_str)
-    operation_mode: str | None = _optional("operation_mode", _optional_str)
+    time_zone: str | None = _optional("timezone", optional_str)
+    part_number: str | None = _optional("part_number", optional_str)
+    operation_mode: str | None = _optional("operation_mode", optional_str)
     eco_smart: EcoSmart | None = _optional("ecosmart", _eco_smart)  # noqa: RUF009 - a field
     software: Software = field(
         default=Software(),
@@ -252,12 +228,12 @@ class GroupCharger(DataClassDictMixin):
     """
 
     serial: str = field(metadata=field_options(alias="id", deserialize=_serial))
-    name: str | None = _optional("name", _optional_str)
-    charger_type: str | None = _optional("chargerType", _optional_str)
+    name: str | None = _optional("name", optional_str)
+    charger_type: str | None = _optional("chargerType", optional_str)
     status: int | None = field(default=UNREADABLE, metadata=field_options(alias="status", deserialize=_status_code))
     locked: bool | None = _optional("locked", _optional_flag)
     access: bool | None = _optional("access", _optional_flag)
-    operation_mode: str | None = _optional("operationMode", _optional_str)
+    operation_mode: str | None = _optional("operationMode", optional_str)
     max_charging_current: float | None = _optional("maxChargingCurrent", _amperes)
     added_energy: float | None = _optional("addedEnergy", _energy)
     charging_power: float | None = _optional("chargingPower", _kilowatts)
@@ -276,12 +252,12 @@ class ChargerStatus(DataClassDictMixin):
     """
 
     status: int | None = field(default=UNREADABLE, metadata=field_options(alias="status_id", deserialize=_status_code))
-    last_sync: str | None = _optional("last_sync", _optional_str)
+    last_sync: str | None = _optional("last_sync", optional_str)
     charging_power: float | None = _optional("charging_power", _kilowatts)
     max_available_power: float | None = _optional("max_available_power", _amperes)
     added_energy: float | None = _optional("added_energy", _energy)
     charging_time: float | None = _optional("charging_time", _seconds)
-    cost: float | None = _optional("cost", _optional_float(0, 1e6))
+    cost: float | None = _optional("cost", optional_float(0, 1e6))
     config: ConfigData = field(
         default=ConfigData(),
         metadata=field_options(alias="config_data", deserialize=_config_data),
@@ -295,9 +271,9 @@ class ChargerDetails(DataClassDictMixin):
     `total_energy` is in Wh; `last_connection` is of the cloud's clock; `last_sync` is its text, UTC without a zone.
     """
 
-    name: str | None = _optional("name", _optional_str)
-    charger_type: str | None = _optional("chargerType", _optional_str)
-    software_version: str | None = _optional("softwareVersion", _optional_str)
+    name: str | None = _optional("name", optional_str)
+    charger_type: str | None = _optional("chargerType", optional_str)
+    software_version: str | None = _optional("softwareVersion", optional_str)
     status: int | None = field(default=UNREADABLE, metadata=field_options(alias="status", deserialize=_status_code))
     locked: bool | None = _optional("locked", _optional_flag)
     max_charging_current: float | None = _optional("maxChargingCurrent", _amperes)
@@ -323,11 +299,11 @@ class CloudSchedule(DataClassDictMixin):
     `max_current` (A) and `max_energy` (Wh) are 0 where there is no such bound and -1 where it cannot be read.
     """
 
-    slot: int | None = _optional("id", _optional_int(0, 1000))
+    slot: int | None = _optional("id", optional_int(0, 1000))
     enabled: bool | None = _optional("enable", _optional_flag)
     days: frozenset[int] | None = _optional("days", _days)
-    start: str | None = _optional("start", _optional_str)
-    stop: str | None = _optional("stop", _optional_str)
+    start: str | None = _optional("start", optional_str)
+    stop: str | None = _optional("stop", optional_str)
     max_current: int = field(default=0, metadata=field_options(alias="max_current", deserialize=_bound))
     max_energy: int = field(default=0, metadata=field_options(alias="max_energy", deserialize=_bound))
 
@@ -472,7 +448,7 @@ class WallboxCloudClient:
         """
         body = {"action": RemoteAction(action).value}
         answer = await self._data(_Kind.WRITE, "POST", f"/v3/chargers/{serial}/remote-action", body)
-        if _optional_int(0, 1000)(_dig(answer, "action")) not in {None, action}:
+        if optional_int(0, 1000)(_dig(answer, "action")) not in {None, action}:
             raise _bad_answer("another action was echoed")
 
     def _own_profile(self, users: object) -> str | None:
@@ -480,7 +456,7 @@ class WallboxCloudClient:
         for user in users if isinstance(users, list) else ():
             names = (_dig(user, "email"), _dig(user, "id"))
             if any(isinstance(name, str) and name.strip().casefold() in self._known_as for name in names):
-                return _optional_str(_dig(user, "profile"))
+                return optional_str(_dig(user, "profile"))
         return None
 
     async def _data(self, kind: _Kind, method: str, path: str, body: Mapping[str, object] | None = None) -> object:
@@ -655,7 +631,7 @@ def _tokens(answer: object, before: Tokens | None) -> Tokens:
     """The tokens in an answer to sign-in or refresh; what a refresh leaves out stays as before."""
     attributes = _dig(answer, "data", "attributes")
     access = _header_safe(_dig(attributes, "token"))
-    user_id = _optional_str(_dig(attributes, "user_id")) or _optional_str(_dig(answer, "data", "id"))
+    user_id = optional_str(_dig(attributes, "user_id")) or optional_str(_dig(answer, "data", "id"))
     refresh = _header_safe(_dig(attributes, "refresh_token"))
     if before is not None:
         user_id, refresh = user_id or before.user_id, refresh or before.refresh

@@ -39,6 +39,7 @@ from ..core.model import (
     Status,
 )
 from ..core.paths import ChargerPath, Command, PathListener, Presence, SetCharging, SetOverride, Word
+from ..core.shown import Shown
 from .cloud import UNREADABLE, ChargerDetails, ChargerEcho, ChargerStatus, CloudSchedule, GroupCharger
 from .mapping import (
     STATUS_BY_CODE,
@@ -130,8 +131,7 @@ class WallboxCloudPath(ChargerPath):
         self._account = account
         self._clock = clock
         self._identity = who
-        self._listener: PathListener | None = None
-        self._known = Readings()
+        self._known = Shown(self)
         self._said: Word | None = None
         self._asked_at: float | None = None
         self._evidence: Moment | None = None
@@ -196,15 +196,7 @@ class WallboxCloudPath(ChargerPath):
 
     @override
     def listen(self, listener: PathListener) -> Callable[[], None]:
-        self._listener = listener
-        if self._said is not None:
-            listener.path_read(self, self._known)
-
-        def cancel() -> None:
-            if self._listener is listener:
-                self._listener = None
-
-        return cancel
+        return self._known.listen(listener)
 
     @override
     async def execute(self, command: Command, *, patience: float) -> None:
@@ -258,8 +250,8 @@ class WallboxCloudPath(ChargerPath):
     def unlisted(self) -> None:
         """The groups answer did not tell of this charger."""
         self._unlisted += 1
-        if self._unlisted == GONE_AFTER and self._listener is not None:
-            self._listener.path_changed(self)
+        if self._unlisted == GONE_AFTER:
+            self._known.changed()
 
     @property
     def refused(self) -> bool:
@@ -269,8 +261,7 @@ class WallboxCloudPath(ChargerPath):
     def refuse(self) -> None:
         """The cloud does not let us at this charger any more."""
         self._refused = True
-        if self._listener is not None:
-            self._listener.path_changed(self)
+        self._known.changed()
 
     def showed_status(self, status: ChargerStatus) -> None:
         """The status of this charger was read."""
@@ -308,7 +299,7 @@ class WallboxCloudPath(ChargerPath):
         if echo.max_charging_current is not None:
             current = Reading(echo.max_charging_current, Source.CLOUD, seen.observed_at, seen.at)
             readings.put(CHARGING_CURRENT, current)
-        locked = self._known.get(LOCKED)
+        locked = self._known.readings.get(LOCKED)
         if echo.locked is not None and locked is not None:
             readings.put(LOCKED, replace(locked, value=echo.locked))
         self._take(readings)
@@ -322,11 +313,11 @@ class WallboxCloudPath(ChargerPath):
 
     def refusal(self, command: Command | None) -> str:
         """Why the cloud may have refused a write with 403 (fact sheet section 10); `command` is None for a schedule."""
-        if self._known.value(OCPP):
+        if self._known.readings.value(OCPP):
             return "ocpp_active"
-        if self._known.value(LOCKED) and isinstance(command, SetCharging | SetOverride):
+        if self._known.readings.value(LOCKED) and isinstance(command, SetCharging | SetOverride):
             return "locked"
-        if self._known.value(ROLE) is Role.USER:
+        if self._known.readings.value(ROLE) is Role.USER:
             return "role_too_low"
         return "refused"
 
@@ -340,12 +331,7 @@ class WallboxCloudPath(ChargerPath):
         if self._said is not None and self._said.status is None:
             for prop in (STATUS, CAR_CONNECTED, PROBLEM):
                 readings.retract(prop, self._clock.monotonic())
-        for prop, reading in readings.items():
-            self._known.put(prop, reading)
-        for key in readings.retracted:
-            self._known.discard(key)
-        if self._listener is not None:
-            self._listener.path_read(self, readings)
+        self._known.take(readings)
 
     def _identify(self, charger: GroupCharger) -> None:
         """Who the charger is, by the groups answer; what that leaves out stays."""
