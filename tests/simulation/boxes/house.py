@@ -10,8 +10,7 @@ from random import Random
 from typing import override
 from zoneinfo import ZoneInfo
 
-from custom_components.chargekeeper.core.limits import Limits
-from custom_components.chargekeeper.core.shares import GroupSpec, Member, offline_excess
+from custom_components.chargekeeper.core.shares import GroupSpec, Member
 from custom_components.chargekeeper.juicebox.box import BoxConfig
 from custom_components.chargekeeper.juicebox.juicenet import Day as TouDay, Tou
 from custom_components.chargekeeper.juicebox.listener import Address
@@ -261,10 +260,9 @@ class BoxHouse(Scene):
         self.configure(serial, schedule=tou.windows(ZONE) if schedule.custom else ())
 
     def _judge_stored(self) -> None:
-        """What the repair says now: made of what is shown of the members, as the repair is."""
-        if self.home is not None and not self.home.dead:
-            known = {key_of(serial): Limits.of(k.snapshot.readings) for serial, k in self.home.keepers.items()}
-            self.told_excess = offline_excess(self.spec, known) > 0
+        """Whether the repair stands now: it follows the view of the group."""
+        if self.home is not None and not self.home.dead and self.home.group is not None:
+            self.told_excess = self.home.group.view.stored_excess > 0
 
     # What is seen
 
