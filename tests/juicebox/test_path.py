@@ -367,8 +367,23 @@ async def test_what_a_box_ignores_is_not_taken_for_done(make_site: MakeSite) -> 
     await site.clock.advance_until(lambda: len(site.sim.refusals) == 1, within=30)
     assert kept.udp.asked_at == before  # the status that was answered cannot show it
     await site.clock.advance_until(lambda: len(site.sim.refusals) == 3, within=60)
+    assert kept.udp.asked_at == before  # nor need the second after it, where an answer was lost
+    await site.clock.advance_until(lambda: len(site.sim.refusals) == 4, within=30)
     assert kept.udp.asked_at == kept.udp.synced_at
     assert kept.status() is Status.CHARGING
+    await kept.stop()
+
+
+async def test_an_answer_that_is_lost_is_waited_out(make_site: MakeSite) -> None:
+    site = make_site(config=ALONE)
+    kept = await keep(site)
+    before = kept.udp.asked_at
+    site.sim.obeys = False
+    await kept.keeper.command(SetCharging(on=False))
+    await site.clock.advance_until(lambda: len(site.sim.refusals) == 2, within=60)
+    site.sim.obeys = True
+    await site.clock.advance_until(lambda: kept.udp.asked_at != before, within=90)
+    assert kept.status() is Status.PAUSED
     await kept.stop()
 
 

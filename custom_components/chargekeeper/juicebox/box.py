@@ -54,8 +54,8 @@ FULL_BELOW = 100.0
 """W; a car that draws less does not charge, whatever the box says (fact sheet 2.3)."""
 CHANGE_OFFLINE_EVERY = timedelta(days=1)
 """The stored limit wears the memory of the box each time it is written (fact sheet 2.5)."""
-SHOWS_WITHIN = 2
-"""Statuses after a command of which one shows it (fact sheet 2.5)."""
+SHOWS_WITHIN = 3
+"""Statuses after a command of which one shows it: the first or second (fact sheet 2.5), the third if one is lost."""
 IGNORED_IN_A_ROW = 3
 """Statuses that show nothing of what was sent, after which the box counts as one that cannot be commanded."""
 CONSTANT_FLAGS, FLAGS_CYCLE = 6, (8, 244, 6, 242)
