@@ -223,6 +223,14 @@ def test_the_offline_currents_are_held_against_the_limit(limit: float, known: di
     assert stored_excess(spec(limit, A, B), known) == (excess if stored else 0)
 
 
+def test_one_that_starts_beside_others_must_not_have_stored_more_than_its_share() -> None:
+    stored = {A: Limits(offline_current=24), B: Limits(offline_current=8)}
+    assert offline_excess(spec(32, A, B), stored) == 0
+    assert stored_excess(spec(32, A, B), stored) == 8  # beside B with its share of 16
+    assert stored_excess(spec(32, A, B), stored | {B: Limits(offline_current=8, unit_rating=10)}) == 2
+    assert stored_excess(spec(40, A, B, weights=(3, 1)), stored) == 0
+
+
 def test_members_that_were_never_seen_do_not_hide_what_others_have_stored() -> None:
     assert stored_excess(spec(32, A, B), {A: Limits(offline_current=40)}) == 8
     assert stored_excess(spec(32, A, B), {A: Limits(offline_current=40), B: Limits()}) == 8
@@ -603,7 +611,7 @@ async def test_below_six_amperes_the_last_written_pauses_and_is_started_again() 
     await bench.poll()
     assert second.commands == [PAUSE, SetCurrent(6)]
     assert second.group_share == 0
-    assert bench.group.view == GroupView(16, 4, {A: 10, B: 0}, stored={A: 16}, stored_excess=2)
+    assert bench.group.view == GroupView(16, 4, {A: 10, B: 0}, stored={A: 16}, stored_excess=6)
     paused_at = second.sent[0][0]
     first.linked = True
     await bench.poll(10)

@@ -81,7 +81,7 @@ class GroupView:
 
     `headroom` is below 0 while they exceed the limit; both are None while nothing is known of one of them. `stored` are
     the offline currents that members have stored, as last seen, and `stored_excess` says by how much all together could
-    exceed the limit when they are left alone with those.
+    exceed the limit while some are left alone with those and the others draw their shares.
     """
 
     allocated: float | None

@@ -130,20 +130,39 @@ def offline_excess(spec: GroupSpec, known: Mapping[Key, Limits]) -> float:
 
 
 def stored_excess(spec: GroupSpec, known: Mapping[Key, Limits]) -> float:
-    """As `offline_excess`, as far as members are known; 0 also where none of them has a stored offline current."""
+    """By how much (A) members could exceed the limit while some are left alone and the others draw their shares.
+
+    One that starts beside the others draws its offline current until it is told otherwise, so that this must not be
+    above its share. As far as members are known; 0 where none of them has a stored offline current.
+    """
     if all(limits.offline_current is None for limits in known.values()):
         return 0.0
-    amps = sum(each for each in _alone(spec, known).values() if isfinite(each))
+    alone, told = _alone(spec, known), _told(spec, known)
+    amps = sum(max(amps, told[key]) for key, amps in alone.items() if isfinite(amps))
     return max(amps - spec.limit, 0.0)
 
 
 def _alone(spec: GroupSpec, known: Mapping[Key, Limits]) -> dict[Key, float]:
     """What each member could draw when it is left alone, A."""
     found: dict[Key, float] = {}
-    for member, share in zip(spec.members, shares(spec.limit, [Claim(m.weight) for m in spec.members]), strict=True):
-        limits = known.get(member.key, Limits())
+    for key, share in _shares(spec).items():
+        limits = known.get(key, Limits())
         alone = limits.offline_current
         if alone is None and limits.charging_current is not None:
             alone = min(limits.charging_current, max(share, MINIMUM_CURRENT))
-        found[member.key] = could_draw(replace(limits, charging_current=alone), heard=True)
+        found[key] = could_draw(replace(limits, charging_current=alone), heard=True)
     return found
+
+
+def _told(spec: GroupSpec, known: Mapping[Key, Limits]) -> dict[Key, float]:
+    """What each member could draw while it is told its share, A."""
+    return {
+        key: could_draw(replace(known.get(key, Limits()), charging_current=share), heard=True)
+        for key, share in _shares(spec).items()
+    }
+
+
+def _shares(spec: GroupSpec) -> dict[Key, int]:
+    """The static share of each member, A."""
+    amps = shares(spec.limit, [Claim(member.weight) for member in spec.members])
+    return {member.key: share for member, share in zip(spec.members, amps, strict=True)}
