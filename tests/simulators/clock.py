@@ -6,7 +6,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 import heapq
 from itertools import count
-import os
 import time
 from typing import Any, override
 
@@ -101,16 +100,12 @@ class VirtualClock(Clock):
         return self._monotonic - begun
 
     async def settle(self) -> None:
-        """Run the loop until nothing is ready and no socket has moved for some rounds.
-
-        Between them the kernel gets the processor: on a busy machine it delivers what was sent in a thread of its own.
-        """
+        """Run the loop until nothing is ready and no socket has moved for some rounds."""
         loop: Any = asyncio.get_running_loop()
         self._watch(loop)
         quiet = 0
         while quiet < QUIET_ROUNDS:
             seen = self._io_events
-            os.sched_yield()
             await asyncio.sleep(0)
             quiet = 0 if self._io_events != seen or len(loop._ready) > 0 else quiet + 1
 

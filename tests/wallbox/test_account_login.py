@@ -195,6 +195,23 @@ async def test_i6_tokens_refused_by_a_cloud_that_just_came_back_cause_no_storm_o
     assert rig.outages == ["cloud_lost", "cloud_back"]  # 401 proves that it is there
 
 
+async def test_a_token_that_a_lost_answer_replaced_does_not_tell_that_the_cloud_is_back(rig: Rig) -> None:
+    """In the outage the refresh reaches the cloud, its answer does not reach us; then the old token is refused."""
+    await rig.settle_in()
+    await rig.clock.advance_until(lambda: rig.account._token_lasts() <= 160, within=HOUR)
+    await rig.cloud.set_fault(Fault.HALF)
+    since = rig.clock.monotonic()
+    await rig.until_get(REFRESH)
+    rig.cloud.expire_access()
+    await rig.clock.advance(10 * MINUTE)
+    assert 401 in [request.status for request in rig.data_gets(since)]
+    assert rig.outages == ["cloud_lost"]
+    await rig.cloud.set_fault(Fault.NONE)
+    await rig.clock.advance(150)
+    assert rig.outages == ["cloud_lost", "cloud_back"]
+    assert overdrawn(rig, probes=True) == []
+
+
 async def test_a_refresh_answered_by_an_error_keeps_the_tokens_and_is_an_outage_like_any_other(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.ERROR_500, path_prefix="/users/")

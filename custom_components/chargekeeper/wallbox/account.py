@@ -124,6 +124,7 @@ class WallboxAccount(CloudAccount):
         self._refusals: list[tuple[float, WallboxCloudPath | None]] = []  # reads refused lately, None: of the groups
         self._refused_at: float | None = None
         self._login_blocked_until = NEVER
+        self._renewal_was_lost = False
         self._needs_login = False
         self._was_usable = True
         self._stands_still = False
@@ -468,8 +469,19 @@ class WallboxAccount(CloudAccount):
                 await self._renew(used is not None)
             except PathBusy as err:
                 if err.reason == "signing_in":
-                    self.breaker.throttled(err.retry_after)  # it answers, but nothing can be asked until then
+                    self._cannot_replace(used, err.retry_after)
                 raise
+
+    def _cannot_replace(self, used: Tokens | None, seconds: float) -> None:
+        """No other token can be had for so many seconds, so that nothing can be asked until then.
+
+        In an outage a refusal of one that a renewal may have ended, whose answer was lost, does not tell that the
+        cloud is back.
+        """
+        if used is not None and self._renewal_was_lost and not self.breaker.usable:
+            self._client.tokens = used.ended
+        else:
+            self.breaker.throttled(seconds)
 
     async def _repeated[T](self, call: Callable[[], Awaitable[T]]) -> T:
         """The one repetition of a request whose token was refused."""
@@ -615,14 +627,17 @@ class WallboxAccount(CloudAccount):
 
     async def _counted_login[T](self, call: Callable[[], Awaitable[T]]) -> T:
         """A call that signs in or refreshes. Only data proves that the cloud is back: this has another host."""
+        self._renewal_was_lost = True
         try:
-            return await call()
+            answer = await call()
         except TokenRefused:
             raise
         except ChargerError as err:
             failed = await self._failed(err)
             failed.surely_not_sent = True  # whatever needed the tokens
             raise failed from None
+        self._renewal_was_lost = False
+        return answer
 
     # Commands
 

@@ -90,6 +90,11 @@ class Tokens:
     refresh_expires_at: datetime | None
     user_id: str = field(repr=False)
 
+    @property
+    def ended(self) -> Tokens:
+        """These, with an access token that is known to be of no use any more."""
+        return replace(self, access_expires_at=datetime.fromtimestamp(0, UTC))
+
 
 # Tolerant fields, as those of `core.payload`, that only this maker needs.
 
