@@ -39,6 +39,7 @@ from custom_components.chargekeeper.core.pace import RAISE_SPACING, START_SPACIN
 from custom_components.chargekeeper.core.paths import (
     ChargerError,
     NotAllowed,
+    NotApplicable,
     NotSaved,
     PathDown,
     SetCharging,
@@ -636,6 +637,23 @@ async def test_a_pause_of_the_users_is_left_alone() -> None:
     await bench.calm(20)
     assert second.group_share == 10
     assert second.commands == []
+
+
+async def test_what_the_user_paused_as_well_is_the_users_to_end() -> None:
+    bench = await settled(20, 10, 10, weights=(1.0, 1.0))
+    first, second = bench.members
+    first.offline_current = 16
+    first.poll()
+    first.linked = False
+    await bench.poll(2)
+    assert (second.commands[0], second.group_paused) == (PAUSE, True)
+    second.errors.append(NotApplicable("paused"))
+    first.linked = True
+    await bench.calm(20)
+    assert second.group_share == 10
+    assert not second.group_paused
+    assert second.commands.count(START_AGAIN) == 1
+    assert second.paused
 
 
 async def test_a_pause_that_ended_by_itself_is_not_ended_again() -> None:

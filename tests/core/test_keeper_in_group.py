@@ -13,6 +13,7 @@ from custom_components.chargekeeper.core.model import (
     LOAD_GROUP_LIMIT,
     LimitingFactor,
     Outcome,
+    Override,
     Source,
     Status,
 )
@@ -240,6 +241,20 @@ async def test_an_override_that_is_wanted_without_a_share_waits_for_one(bench: B
     await bench.poll()
     assert bench.cloud.commands == [SetOverride(on=True)]
     assert bench.charger.manual is Manual.CHARGE
+
+
+async def test_an_override_of_a_pause_of_the_users_waits_for_a_share_too(bench: Bench) -> None:
+    await bench.keeper.command(PAUSE)
+    await bench.poll(2)
+    bench.keeper.group_share = 0
+    assert await bench.keeper.set_override(on=True) is Outcome.PENDING
+    await bench.poll(3)
+    assert (bench.snapshot.override, bench.cloud.commands) == (Override(on=True, applied=False), [PAUSE])
+    await room_again(bench)
+    await bench.poll()
+    assert bench.cloud.commands == [PAUSE, SetCurrent(10), SetOverride(on=True)]
+    await bench.poll(2)
+    assert (bench.status(), bench.snapshot.override) == (Status.CHARGING, Override(on=True, applied=True))
 
 
 async def test_an_override_ends_while_the_group_holds_the_charger(bench: Bench) -> None:

@@ -178,6 +178,23 @@ async def test_the_firmware_tells_the_model(make_site: MakeSite) -> None:
     await kept.stop()
 
 
+async def test_a_load_group_may_lower_what_a_box_is_set_to_while_it_has_no_share(make_site: MakeSite) -> None:
+    """Else it would count with its setting, and nobody else could be given what it leaves."""
+    site = make_site(served=False, config=ALONE)
+    kept = await keep(site)
+    await site.clock.advance(400)
+    assert (site.box.memory.charging_current, kept.snapshot.value(CHARGING_CURRENT)) == (None, 16)
+    site.box.share = 0
+    kept.keeper.group_share = 0
+    await kept.until(Status.WAITING_POWER, within=400)
+    assert await kept.keeper.command(SetCurrent(6), automatic=True) is Outcome.ACCEPTED
+    await site.clock.advance(90)
+    assert (kept.snapshot.value(CHARGING_CURRENT), site.sim.amperes) == (6, 0)
+    with pytest.raises(UnsafeRequest, match="above_ceiling"):
+        await kept.keeper.command(SetCurrent(7))
+    await kept.stop()
+
+
 async def test_what_is_waiting_for_what(make_site: MakeSite) -> None:
     site = make_site(served=False, config=ALONE)
     kept = await keep(site, plugged=False)
@@ -355,6 +372,19 @@ async def test_a_pause_and_its_end_are_seen(make_site: MakeSite, shows: Shows) -
     await kept.until(Status.CHARGING)
     assert Status.WAITING_SCHEDULE not in seen
     assert site.box.held is Held.PAUSE
+    await kept.stop()
+
+
+async def test_an_override_ends_a_pause(make_site: MakeSite) -> None:
+    kept = await at_noon(make_site)
+    await kept.keeper.command(SetCharging(on=False))
+    await kept.until(Status.PAUSED)
+    assert await kept.keeper.set_override(on=True, until=Until.UNPLUGGED) is Outcome.ACCEPTED
+    await kept.until(Status.CHARGING)
+    await kept.site.clock.advance(600)
+    assert (kept.status(), kept.override()) == (Status.CHARGING, Override(on=True, applied=True))
+    await kept.keeper.set_override(on=False)
+    assert await kept.until(Status.WAITING_SCHEDULE) <= 400, "the schedule rules again, not the pause"
     await kept.stop()
 
 

@@ -39,6 +39,7 @@ from custom_components.chargekeeper.core.paths import (
     Presence,
     SetCharging,
     SetCurrent,
+    SetOverride,
     UnsafeRequest,
     Unsupported,
     Word,
@@ -187,6 +188,19 @@ async def test_a_pause_and_its_end_below_the_limits(house: House) -> None:
     house.path.share = 10
     await house.keeper.command(SetCharging(on=True))
     assert house.unit.limit == 10
+
+
+async def test_an_override_ends_a_pause(house: House) -> None:
+    house.unit.schedule = NIGHT
+    await house.keeper.command(SetCharging(on=False))
+    await house.until(Status.PAUSED)
+    house.path.share = 5
+    refused = await house.refuse(SetOverride(on=True))
+    assert (type(refused), refused.reason, house.unit.override_time) == (UnsafeRequest, "no_group_share", 0)
+    house.path.share = None
+    assert await house.keeper.set_override(True) in {Outcome.ACCEPTED, Outcome.VERIFIED}
+    await house.until(Status.CHARGING)
+    assert (house.unit.limit, house.snapshot.override) == (24, Override(on=True, applied=True))
 
 
 async def test_i1_no_pause_ends_above_an_unknown_wire_rating(house: House) -> None:

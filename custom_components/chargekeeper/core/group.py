@@ -423,6 +423,8 @@ class LoadGroup:
         except ChargerError as err:
             LOGGER.debug("A member of a load group did not take a command: %s", err)
             seat.ours, seat.refusals = ours, seat.refusals + 1
+            if setting == START and err.reason == "paused":
+                seat.hold(paused=False)  # it is the user's pause by now
         finally:
             seat.busy = False
             if isinstance(setting, SetCurrent):

@@ -289,7 +289,9 @@ class OverridePursuit:
         if status is Status.PAUSED and self._context.held_back and self._context.group_share is None:
             status = Status.WAITING_SCHEDULE  # its load group is gone, and with it what held the charger back
         elif status is Status.PAUSED and self._context.paused_by_group:
-            status = Status.WAITING_POWER  # nobody has ended it
+            # Nobody has ended it; but a pause of the user's, from before, it has still to end when there is room.
+            begun = self._context.held_back or intent.state is not IntentState.PENDING
+            status = Status.WAITING_POWER if begun else None
         elif status is Status.WAITING_SCHEDULE and self._context.paused_by_group:
             status = None  # it is not without effect: the group lets it charge when there is room
         window_closed = self._inside_at_confirm is True and self._inside(heard_at) is False

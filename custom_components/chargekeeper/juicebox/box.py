@@ -242,7 +242,7 @@ class Box:
             wire_rating=self.config.wire_rating,
             unit_rating=unit if unit is not None and MINIMUM_CURRENT <= unit <= HIGHEST_CURRENT else None,
             load_group_limit=min(bounds, default=None),
-            charging_current=self.memory.charging_current,
+            charging_current=self.setting,
             offline_current=self.memory.offline,
         )
 
@@ -331,7 +331,7 @@ class Box:
         self._user_asked()
 
     def set_override(self, *, on: bool) -> None:
-        """Charge whatever the schedule says, or let it rule again, from the next answer on.
+        """Charge whatever the schedule says, or let it rule again, from the next answer on. It ends a pause.
 
         Raises:
             UnsafeRequest: `load_group`, the server shares out the current and would not know; `above_ceiling`, the
@@ -345,6 +345,7 @@ class Box:
             if not self.allowed:
                 raise UnsafeRequest("above_ceiling", str(MINIMUM_CURRENT))
             self._set_master(True)
+            self.memory.paused = False
         self.troubles.discard(Trouble.OVERRIDE_HANDED_BACK)
         self.memory.override = on
         self._user_asked()

@@ -253,6 +253,8 @@ class JuiceNetAccount:
         """The request that a command becomes: the map of what such a server understands."""
         match command:
             case SetOverride(on=True):
+                if path.paused:
+                    await self._client.set_limit(unit, path.resume_current)
                 await self._client.charge_now(unit)
             case SetOverride():
                 await self._client.end_override(unit)
@@ -358,6 +360,11 @@ class JuiceNetPath(ChargerPath):
         return _nothing
 
     # What the account sees
+
+    @property
+    def paused(self) -> bool:
+        """Whether the box was last seen with a limit below what any car takes."""
+        return self._said is not None and self._said.status is Status.PAUSED
 
     @property
     def resume_current(self) -> int:

@@ -382,8 +382,8 @@ class Windows(BoxWatch):
         ruled = mine and house.windows[serial].custom and not shown.override.on
         shut = ruled and not house.inside(serial) and not config.minimal_energy
         limits = [house.highest(serial), box.share or 0, box.setting or 0]
-        free = served and not box.memory.paused and min(limits) >= LOWEST
-        wide = free and ruled and house.inside(serial)
+        free = served and min(limits) >= LOWEST
+        wide = free and ruled and not box.memory.paused and house.inside(serial)
         applied = free and shown.override.applied and house.boxes[serial].car is not None
         states = ((self._shut_since, shut), (self._open_since, wide), (self._overridden_since, applied))
         for since, holds in states:
