@@ -6,8 +6,9 @@ from datetime import UTC, datetime, time
 import pytest
 
 from custom_components.chargekeeper.core.model import Window
-from custom_components.chargekeeper.core.paths import NotApplicable, UnsafeRequest
+from custom_components.chargekeeper.core.paths import NotApplicable, Presence, UnsafeRequest
 from custom_components.chargekeeper.juicebox.box import LONGEST_UNSERVED, BoxConfig, Mode, Trouble
+from custom_components.chargekeeper.juicebox.path import MakersServerPath
 from custom_components.chargekeeper.juicebox.server import JuiceBoxServer
 from tests.simulators.clock import VirtualClock
 from tests.simulators.juicebox import Car, Shows
@@ -452,6 +453,21 @@ async def test_encrypted_and_old_boxes_are_looked_at_and_not_commanded(make_site
     await old.start()
     await old.clock.advance(800)
     assert (old.mode, old.box.status is None, list(old.sim.refusals)) == (Mode.LEARNING, False, [])
+
+
+async def test_what_is_encrypted_is_not_relayed_for_nobody_could_judge_the_answer(site: Site) -> None:
+    await site.clock.advance(40)
+    assert site.mode is Mode.RELAY
+    site.sim.encrypts = True
+    heard, obeyed = len(site.maker.heard), len(site.commands())
+    await site.clock.advance(500)
+    site.ours._from_server(SERIAL, SERIAL.encode() + b":v09e" + bytes(64))
+    assert (len(site.maker.heard), len(site.commands())) == (heard, obeyed)
+    assert site.box.counts["server_garbage"] == 1
+    assert MakersServerPath(site.box, site.clock).presence is Presence.UNKNOWN  # it is asked nothing
+    site.sim.encrypts = False
+    await site.clock.advance(31)
+    assert (site.box.troubles, len(site.commands()) > obeyed) == (set(), True)
 
 
 def test_a_box_of_which_little_is_known_is_allowed_what_it_had() -> None:

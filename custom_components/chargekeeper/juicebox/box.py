@@ -22,7 +22,6 @@ from .datagram import (
     WIDE_VERSION,
     CommandMessage,
     DebugMessage,
-    EncryptedMessage,
     Rejection,
     StatusMessage,
     parse_command,
@@ -139,6 +138,7 @@ class Box:
         self._listeners: list[Callable[[], None]] = []
         self.status: StatusMessage | None = None
         self.heard_at: float | None = None
+        """Monotonic moment of the last status."""
         self.server_at: float | None = None
         """Monotonic moment of the server's last good answer."""
         self.server_seen_at: datetime | None = None
@@ -434,7 +434,7 @@ class Box:
             self._debug(message)
             self._send_up(arrival.data)
         else:
-            self._encrypted(message)
+            self._encrypted()
         self._tell()
 
     def _debug(self, message: DebugMessage) -> None:
@@ -457,10 +457,10 @@ class Box:
             return False
         return self._commanded_at >= self.heard_at - uptime[0]
 
-    def _encrypted(self, message: EncryptedMessage) -> None:
+    def _encrypted(self) -> None:
+        """Not answered, nor relayed: nobody could tell what the server's answer allows (design section 6)."""
         self.counts["encrypted"] += 1
         self.troubles.add(Trouble.ENCRYPTED)
-        self.heard_at = self._clock.monotonic()
 
     def _status(self, message: StatusMessage, arrival: Arrival) -> None:
         now = self._clock.monotonic()
