@@ -18,7 +18,7 @@ from tests.simulators.juicebox_wire import Wire
 from .conftest import MakeSite
 from .rig import HERE, Sender
 from .site import WIRE_RATING, Site
-from .vectors import D1, SERIAL, status
+from .vectors import D1, D3, SERIAL, status
 
 OUTAGE = 1800.0
 NIGHT = Window(1, enabled=True, days=frozenset(range(7)), start=time(22), end=time(6))
@@ -124,6 +124,10 @@ async def test_debug_messages_are_never_answered_and_reach_the_server(site: Site
     assert len(site.commands()) == before
     assert list(site.sim.refusals) == []
     assert site.maker.heard[-1][2] == D1.replace(b"BOT:", b"")
+    assert site.box.counts["errors_logged"] == 0
+    site.sim._send(D3)
+    await site.clock.settle()
+    assert site.box.counts["errors_logged"] == 1
 
 
 # Keep

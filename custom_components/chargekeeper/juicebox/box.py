@@ -439,6 +439,8 @@ class Box:
 
     def _debug(self, message: DebugMessage) -> None:
         """Never answered (fact sheet 2.3.3)."""
+        if message.level == "ERR":
+            self.counts["errors_logged"] += 1
         if not message.booted:
             return
         if message.firmware is not None:
