@@ -58,11 +58,10 @@ from .const import (
     KIND_JUICEBOX,
     SUBENTRY_JUICEBOX,
 )
-from .core.limits import MINIMUM_CURRENT
+from .core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT
 from .core.paths import ChargerError, NoConnection
 from .juicebox.box import Box
 from .juicebox.listener import Discovered, PortBusy
-from .juicebox.memory import HIGHEST_CURRENT
 from .juicebox.resolver import is_address
 from .juicebox.server import MOST_BOXES, JuiceBoxServer, leads_to
 from .juicebox_entry import WINDOWS, box_subentries, discovery_id, unit_subentries

@@ -429,11 +429,11 @@ async def test_a_path_taken_out_of_use_is_quiet(site: Site) -> None:
     end = kept.udp.listen(kept.keeper)
     other = kept.udp.listen(kept.keeper)
     end()
-    assert kept.udp._shown._listener in {kept.keeper, None}
+    assert kept.udp._listener in {kept.keeper, None}
     other()
     await site.clock.advance(31)
     await site.maker.set_trouble(ServerTrouble.HANG)
-    kept.cloud._shown.close()
+    kept.cloud._listener = None
     await site.clock.advance(200)
     assert kept.udp.said is not None
     before = kept.snapshot

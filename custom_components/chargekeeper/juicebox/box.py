@@ -13,9 +13,9 @@ import logging
 from math import floor, inf
 
 from ..core import schedule
-from ..core.clock import Clock
+from ..core.clock import Clock, monotonic_of
 from ..core.context import subscribe
-from ..core.limits import MINIMUM_CURRENT, Limits, ceiling
+from ..core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT, Limits, ceiling
 from ..core.model import Schedule
 from ..core.paths import NotAllowed, NotApplicable, UnsafeRequest
 from .datagram import (
@@ -27,7 +27,7 @@ from .datagram import (
     parse_command,
 )
 from .listener import Arrival
-from .memory import HIGHEST_CURRENT, Memory
+from .memory import Memory
 
 LOGGER = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ class Box:
         self._arrival: Arrival | None = None
         self._master = memory.kept or forward is None
         self._lost = memory.kept and not memory.override  # the server, until it gave some good answers
-        self._commanded_at = -inf if memory.commanded_at is None else self._monotonic_of(memory.commanded_at)
+        self._commanded_at = -inf if memory.commanded_at is None else monotonic_of(clock, memory.commanded_at)
         self._quiet_since = inf  # since when, in this run, it was heard and had no command
         self._booted = False  # the next status shows the stored limit
         self._booted_at = -inf
@@ -769,9 +769,6 @@ class Box:
 
     def _set_master(self, ours: bool) -> None:
         self._master = self.memory.kept = ours
-
-    def _monotonic_of(self, moment: datetime) -> float:
-        return self._clock.monotonic() - max((self._clock.now() - moment).total_seconds(), 0.0)
 
 
 def _plausible(amps: int | None) -> int | None:

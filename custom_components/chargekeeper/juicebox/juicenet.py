@@ -18,6 +18,7 @@ from mashumaro import DataClassDictMixin, field_options
 from mashumaro.exceptions import InvalidFieldValue, MissingField
 
 from ..core.clock import Clock
+from ..core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT
 from ..core.model import Schedule, Window
 from ..core.paths import ChargerError, LoginRejected, NoConnection, NotAllowed, PathBusy, PathDown
 from ..core.payload import optional_float, optional_int, optional_str
@@ -27,7 +28,6 @@ REQUEST_TIMEOUT = 10.0
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_RETRY_AFTER = 3600.0
-LOWEST_CURRENT, HIGHEST_CURRENT = 6, 80
 WEEKDAYS, WEEKEND = frozenset(range(5)), frozenset({5, 6})
 DAY_MINUTES = 1440
 
@@ -319,7 +319,7 @@ class JuiceNetClient:
         Raises:
             ValueError: for any other current, before anything is sent.
         """
-        if amps != 0 and not LOWEST_CURRENT <= amps <= HIGHEST_CURRENT:
+        if amps != 0 and not MINIMUM_CURRENT <= amps <= HIGHEST_CURRENT:
             raise ValueError(f"no limit: {amps} A")
         await self._ask(_Kind.UNIT, "set_limit", unit, {"amperage": amps})
 
