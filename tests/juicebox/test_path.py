@@ -415,7 +415,9 @@ async def test_what_no_box_can_do_is_refused(make_site: MakeSite) -> None:
             await path.check()
         path.watch()()
     assert (kept.cloud.capabilities, kept.cloud.asked_at) == (frozenset(), None)
-    assert kept.cloud.synced_at == site.box.server_at
+    heard = site.box.pulse.heard
+    assert heard is not None
+    assert (kept.cloud.synced_at, kept.cloud.last_contact) == (heard.at, heard.observed_at)
     old = make_site(served=False, wire=Wire.LEGACY, config=ALONE)
     kept_old = await keep(old)
     assert kept_old.udp.capabilities == frozenset()

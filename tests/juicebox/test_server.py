@@ -176,7 +176,7 @@ async def test_i10_i11_a_box_whose_server_is_gone_is_kept_with_what_it_had(
 async def test_a_server_that_stumbles_once_or_answers_late_within_bounds_keeps_the_box(site: Site) -> None:
     await site.maker.set_trouble(ServerTrouble.HANG)
     await site.clock.advance(12)
-    assert site.box.suspect is False
+    assert site.box.pulse.suspect is False
     await site.maker.set_trouble(ServerTrouble.NONE)
     site.maker.delay = 4
     site.maker.second_after = 1
@@ -201,7 +201,7 @@ async def test_several_statuses_at_once_are_no_outage(site: Site) -> None:
     for _ in range(4):
         site.sim._report()
     await site.clock.advance(6)
-    assert (site.mode, site.box.suspect) == (Mode.RELAY, True)
+    assert (site.mode, site.box.pulse.suspect) == (Mode.RELAY, True)
 
 
 async def test_a_box_that_loses_statuses_is_taken_over_in_time_all_the_same(make_site: MakeSite) -> None:

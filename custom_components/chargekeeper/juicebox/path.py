@@ -184,7 +184,7 @@ class MakersServerPath(_BoxPath):
     @property
     @override
     def presence(self) -> Presence:
-        heard_at = self._box.heard_at
+        heard_at = self._box.timeline.heard_at
         silent = heard_at is None or self._clock.monotonic() - heard_at >= SILENT_AFTER
         if silent or self._box.server_answers is None:
             return Presence.UNKNOWN  # a box that is away asks the server nothing
@@ -198,12 +198,14 @@ class MakersServerPath(_BoxPath):
     @property
     @override
     def synced_at(self) -> float | None:
-        return self._box.server_at
+        heard = self._box.pulse.heard
+        return None if heard is None else heard.at
 
     @property
     @override
     def last_contact(self) -> datetime | None:
-        return self._box.server_seen_at
+        heard = self._box.pulse.heard
+        return None if heard is None else heard.observed_at
 
     @override
     async def execute(self, command: Command, *, patience: float) -> None:
