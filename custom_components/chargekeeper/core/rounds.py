@@ -36,9 +36,8 @@ class Rounds:
         return self._task is not None
 
     def start(self) -> None:
-        """Begin, unless it is running."""
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name=f"chargekeeper rounds: {self._whom}")
+        """Begin; it must not be running."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"chargekeeper rounds: {self._whom}")
 
     async def stop(self) -> None:
         """End, whatever it is doing."""
