@@ -50,7 +50,8 @@ from .core.model import Identity, Prefer
 from .core.paths import ChargerError, LoginRejected
 from .errors import flow_error, retry_minutes
 from .group_flow import LoadGroupSteps
-from .juicebox_flow import JuiceBoxSteps, JuiceBoxSubentryFlow
+from .juicebox_flow import JuiceBoxSteps
+from .juicebox_subentry_flow import JuiceBoxSubentryFlow
 from .juicenet_flow import JuiceNetSubentryFlow
 from .linked import SUBENTRY_LINKED
 from .linked_flow import LinkedSubentryFlow

@@ -18,10 +18,9 @@ from .const import (
     CONF_WEEKEND_START,
     CONF_WIRE_RATING,
 )
-from .core.limits import MINIMUM_CURRENT
+from .core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT
 from .core.paths import ChargerError, LoginRejected
 from .juicebox.juicenet import DAY_MINUTES, Info, JuiceNetClient, Tou, normalize_server_url
-from .juicebox.memory import HIGHEST_CURRENT
 from .registry import get_registry
 
 LOGGER = logging.getLogger(__name__)

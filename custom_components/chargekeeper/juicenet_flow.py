@@ -17,7 +17,7 @@ import voluptuous as vol
 from .const import CONF_JUICENET, CONF_LOAD_GROUP_LIMIT, CONF_SERIAL, CONF_WIRE_RATING
 from .core.paths import ChargerError
 from .juicebox_entry import box_subentries, unit_subentries
-from .juicebox_flow import CONF_BOX, amperes
+from .juicebox_subentry_flow import CONF_BOX, amperes
 from .juicenet_account import async_suggestions, async_units, objection
 
 UNIT_SCHEMA = vol.Schema(

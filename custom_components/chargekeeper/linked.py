@@ -7,7 +7,7 @@ what cannot be understood is left out, and what is not reported any more ages li
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from math import inf
 import re
 from typing import Any, cast, override
@@ -69,6 +69,7 @@ from .core.model import (
     Source,
     Status,
 )
+from .core.notes import Moment
 from .core.paths import (
     LOCAL_READ_BACK,
     ChargerPath,
@@ -189,14 +190,6 @@ MEASURED: Mapping[str, _Measured] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Moment:
-    """When an entity was last reported: by the wall clock, and on the monotonic clock in seconds."""
-
-    observed_at: datetime
-    at: float
-
-
 class LinkedPath(ChargerPath):
     """A charger through entities that the user named.
 
@@ -227,7 +220,7 @@ class LinkedPath(ChargerPath):
         self._listener: PathListener | None = None
         self._followed: dict[str, str] = {}  # entity id to link
         self._unfollow: list[CALLBACK_TYPE] = []
-        self._heard: dict[str, _Moment] = {}
+        self._heard: dict[str, Moment] = {}
         self._is_lost = True
         self._lost_at = -inf
         self._given: dict[str, Reading[object]] = {}  # what was last shown, by the key of the property
@@ -261,11 +254,6 @@ class LinkedPath(ChargerPath):
         at = self.synced_at
         fresh = at is not None and at + LIVE_AGE[Source.LINKED] > self._clock.monotonic()
         return Presence.ONLINE if fresh else Presence.UNKNOWN
-
-    @property
-    @override
-    def gone(self) -> bool:
-        return False
 
     @property
     @override
@@ -348,18 +336,6 @@ class LinkedPath(ChargerPath):
             LOGGER.debug("A linked entity could not be read: %s", type(err).__name__)
             raise PathDown("linked_failed") from err
 
-    @override
-    async def read_schedule(self) -> Schedule:
-        raise Unsupported("unsupported")
-
-    @override
-    async def write_schedule(self, windows: Schedule) -> None:
-        raise Unsupported("unsupported")
-
-    @override
-    def watch(self) -> Callable[[], None]:
-        return lambda: None
-
     # Commands
 
     def _call_for(self, command: Command) -> Call:
@@ -429,9 +405,8 @@ class LinkedPath(ChargerPath):
 
     def _note_heard(self, link: str, state: State) -> None:
         """Note when an entity was reported; by its own stamp, which is of the wall clock and may lie in the future."""
-        now = self._clock.now()
-        age = max((now - state.last_reported).total_seconds(), 0.0)
-        self._heard[link] = _Moment(now - timedelta(seconds=age), self._clock.monotonic() - age)
+        now = Moment.of(self._clock)
+        self._heard[link] = now.earlier(max((now.observed_at - state.last_reported).total_seconds(), 0.0))
 
     @callback
     def _on_state(self, event: Event[EventStateChangedData] | Event[EventStateReportedData]) -> None:
@@ -439,7 +414,7 @@ class LinkedPath(ChargerPath):
         if link is None:
             return  # likewise
         if state is not None and _is_known(state):
-            self._heard[link] = _Moment(self._clock.now(), self._clock.monotonic())
+            self._heard[link] = Moment.of(self._clock)
             if link == CONF_STATUS:
                 self._note_word(state.state)
         self._tell()

@@ -253,6 +253,23 @@ async def test_what_could_not_be_saved_is_not_in_force() -> None:
     assert len(disk.saved) == 1
 
 
+async def test_a_write_that_nobody_waits_for_any_more_counts_and_is_saved_again_with_the_next() -> None:
+    disk = Disk()
+    journal = Journal(disk.save)
+    disk.gate = asyncio.Event()
+    writing = asyncio.create_task(journal.write(override=INTENT))
+    await VirtualClock().settle()
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert journal.entries == Entries(override=INTENT)  # a thread may be writing it all the same
+    disk.gate = None
+    await journal.write(override=INTENT)
+    assert disk.saved == [journal.export()]
+    await journal.write(override=INTENT)
+    assert len(disk.saved) == 1
+
+
 async def test_writes_at_the_same_time_do_not_undo_each_other() -> None:
     disk = Disk()
     journal = Journal(disk.save)

@@ -342,6 +342,9 @@ async def test_diagnostics_name_no_box_and_no_place(box_house: BoxHouse) -> None
     found = await async_get_config_entry_diagnostics(box_house.hass, entry)
     [box] = found["boxes"]
     assert (box["mode"], box["version"], box["stored_limit"]) == ("relay", "09u", 16)
+    status = box_house.box().status
+    assert status is not None
+    assert (box["moved"], box["session_energy_of_box"]) == (False, status.fields["E"])
     assert found["ports"] == list(box_house.ports)
     device = dr.async_get(box_house.hass).async_get_device_by_identifier((DOMAIN, f"juicebox_{FIRST}"), entry.entry_id)
     assert device is not None

@@ -257,7 +257,7 @@ async def test_there_is_room_for_so_many_boxes(box_house: BoxHouse, monkeypatch:
     await box_house.add()
     box_house.power_up(SECOND)
     await box_house.pass_time(61)
-    monkeypatch.setattr("custom_components.chargekeeper.juicebox_flow.MOST_BOXES", 1)
+    monkeypatch.setattr("custom_components.chargekeeper.juicebox_subentry_flow.MOST_BOXES", 1)
     form = await box_house.submit_subentry(await box_house.begin_subentry(), {"box": SECOND})
     assert (await box_house.submit_subentry(form, DETAILS))["reason"] == "too_many_boxes"
     [offer] = box_house.offers()

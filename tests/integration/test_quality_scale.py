@@ -7,7 +7,8 @@ from homeassistant.util.yaml import load_yaml_dict
 import pytest
 
 import custom_components.chargekeeper
-from custom_components.chargekeeper.juicebox_flow import DEFAULT_PORTS, SERVER_NAMES
+from custom_components.chargekeeper.juicebox_flow import DEFAULT_PORTS
+from custom_components.chargekeeper.juicebox_subentry_flow import SERVER_NAMES
 
 HOUSE = Path(custom_components.chargekeeper.__file__).parent
 ROOT = HOUSE.parents[1]

@@ -9,7 +9,7 @@ from typing import Any
 from homeassistant.util.yaml import load_yaml_dict
 
 import custom_components.chargekeeper
-from custom_components.chargekeeper import juicebox_flow, juicenet_flow, linked_flow
+from custom_components.chargekeeper import juicebox_subentry_flow, juicenet_flow, linked_flow
 from custom_components.chargekeeper.binary_sensor import BINARY_SENSORS
 from custom_components.chargekeeper.const import SUBENTRY_JUICEBOX, SUBENTRY_JUICENET
 from custom_components.chargekeeper.core.model import LIVE_AGE, Prefer, Problem
@@ -180,13 +180,13 @@ def test_every_step_error_and_abort_of_a_subentry_has_a_text_and_every_text_one(
 
 def test_every_step_error_and_abort_of_a_box_has_a_text_and_every_text_one() -> None:
     texts = TEXTS["config_subentries"][SUBENTRY_JUICEBOX]
-    source = Path(juicebox_flow.__file__).read_text(encoding="utf-8").partition("class JuiceBoxSubentryFlow")[2]
+    source = Path(juicebox_subentry_flow.__file__).read_text(encoding="utf-8")
     assert set(re.findall(r"async def async_step_(\w+)", source)) == set(texts["step"])
     aborts = set(re.findall(r'reason="(\w+)"', source)) | {"box_known", "too_many_boxes", "reconfigure_successful"}
     assert aborts == set(texts["abort"])
-    errors = set(re.findall(r'errors\[.+\] = "(\w+)"', source)) | set(juicebox_flow.OFFLINE_ERRORS)
+    errors = set(re.findall(r'errors\[.+\] = "(\w+)"', source)) | set(juicebox_subentry_flow.OFFLINE_ERRORS)
     assert errors == set(texts["error"])
-    box = set(map(str, juicebox_flow.BOX_SCHEMA.schema))
+    box = set(map(str, juicebox_subentry_flow.BOX_SCHEMA.schema))
     for step, fields in {"box": box, "settings": box | {"host"}, "offline_current": {"amps", "accept"}}.items():
         assert set(texts["step"][step]["data"]) == set(texts["step"][step]["data_description"]) == fields
     assert set(TEXTS["config"]["step"]["box"]["data"]) == box

@@ -78,14 +78,14 @@ def of(data: bytes) -> StatusMessage:
         (
             S1,
             {"state": 1, "voltage": 241.4, "current": 0.0, "power": 0.0, "lifetime_energy": 4_555_804}
-            | {"temperature": 8, "limit_in_force": 40, "second_limit": 40, "unit_rating": 40, "next_report": 29}
+            | {"temperature": 8, "limit_in_force": 40, "second_limit": 40, "unit_rating": 40}
             | {"quarter_hour": (75, 0), "frequency": 59.99, "session_energy": None, "power_factor": None},
         ),
         (
             S2,
             {"state": 2, "voltage": 136.6, "current": 16.1, "power_factor": 0.996, "power": 2190, "temperature": 28}
             | {"session_energy": 4501, "lifetime_energy": 4_262_804, "limit_in_force": 24, "second_limit": 24}
-            | {"unit_rating": 32, "quarter_hour": (23, None), "frequency": 59.9, "next_report": 9},
+            | {"unit_rating": 32, "quarter_hour": (23, None), "frequency": 59.9},
         ),
         (
             S3,
@@ -102,7 +102,7 @@ def of(data: bytes) -> StatusMessage:
         (
             S6,
             {"serial": "0" * 27, "state": 1, "voltage": 247.9, "limit_in_force": 24, "unit_rating": 32}
-            | {"temperature": 25, "next_report": 30, "quarter_hour": (50, 0), "frequency": 60.02},
+            | {"temperature": 25, "quarter_hour": (50, 0), "frequency": 60.02},
         ),
         (
             S7,
@@ -133,7 +133,7 @@ def test_a_status_of_the_fact_sheet_reads_as_it_says(data: bytes, shown: dict[st
 def test_what_a_status_leaves_out_is_unknown() -> None:
     message = of(b"123456789:T1:")
     assert (message.voltage, message.power, message.lifetime_energy, message.quarter_hour) == (None,) * 4
-    assert (message.frequency, message.limit_in_force, message.next_report, message.power_factor) == (None,) * 4
+    assert (message.frequency, message.limit_in_force, message.power_factor) == (None,) * 3
     assert message.state == 1  # a legacy box without S draws nothing, so it is plugged in
     assert of(status("07", [("V", "2400")])).state is None
     assert of(status("07", [("i", "96"), ("e", "1")])).quarter_hour is None

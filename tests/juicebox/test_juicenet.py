@@ -145,7 +145,7 @@ async def test_state(
     await clock.advance(3600)
     state = await client.state(unit)
     assert sent(cloud) == [("POST /box_api_secure", {"cmd": "get_state", "token": unit.token})]
-    assert (state.word, state.serial, state.override_time, state.override) == ("charging", SERIAL, 0, Override.NONE)
+    assert (state.word, state.override_time, state.override) == ("charging", 0, Override.NONE)
     charging = state.charging
     assert (charging.amps_limit, charging.amps_current, charging.voltage) == (40, 40, 240)
     assert charging.watt_power == pytest.approx(240 * 40 * 0.996, abs=1)
@@ -153,8 +153,7 @@ async def test_state(
     assert (charging.wh_energy or 0) + 1_000_000 == state.lifetime
     assert charging.wh_energy_to_add == 60_000
     assert state.frequency == 59.99
-    assert (state.temperature, state.update_interval, state.blocking) == (24, 30, Blocking.NOTHING)
-    assert state.plugged_at == START
+    assert (state.temperature, state.blocking) == (24, Blocking.NOTHING)
     assert state.seen_at is not None
     assert timedelta() <= clock.now() - state.seen_at <= timedelta(seconds=11)
     assert state.unit_time == int(clock.now().timestamp())
@@ -176,13 +175,12 @@ async def test_what_a_silent_box_looks_like(
     assert state.word == "disconnect"
     assert state.seen_at == START
     other = await client.state(Unit(serial=OTHER, token=f"{int(OTHER) + 0xABCDEF:032x}"))
-    assert (other.word, other.seen_at, other.plugged_at) == ("disconnect", None, None)
+    assert (other.word, other.seen_at) == ("disconnect", None)
 
 
 async def test_info(client: JuiceNetClient, cloud: JuiceNetCloud, unit: Unit, server: JuiceBoxServer) -> None:
     server.unit(SERIAL).wire_rating = 32
-    zone = "Pacific Standard Time"
-    assert await client.info(unit) == Info(name="Garage", wire_rating=32, unit_rating=32, time_zone=zone)
+    assert await client.info(unit) == Info(wire_rating=32, unit_rating=32)
     server.groups["Yard"] = Group(maximum=40)
     server.unit(SERIAL).group = "Yard"
     assert (await client.info(unit)).load_group == "group-Yard"
@@ -536,7 +534,7 @@ def test_absurd_values_are_none(outer: dict[str, Any], inner: dict[str, Any]) ->
         assert number is None or -100 < number <= 100_000
     info = Info.from_dict(outer)
     assert info.wire_rating is None or 1 <= info.wire_rating <= 200
-    assert info.name is None or len(info.name) <= 255
+    assert info.load_group is None or len(info.load_group) <= 255
 
 
 @pytest.mark.parametrize("raw", [7, -1, 1.5, True, "0", None])

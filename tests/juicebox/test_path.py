@@ -445,7 +445,9 @@ async def test_what_no_box_can_do_is_refused(make_site: MakeSite) -> None:
             await path.check()
         path.watch()()
     assert (kept.cloud.capabilities, kept.cloud.asked_at) == (frozenset(), None)
-    assert kept.cloud.synced_at == site.box.server_at
+    heard = site.box.pulse.heard
+    assert heard is not None
+    assert (kept.cloud.synced_at, kept.cloud.last_contact) == (heard.at, heard.observed_at)
     old = make_site(served=False, wire=Wire.LEGACY, config=ALONE)
     kept_old = await keep(old)
     assert kept_old.udp.capabilities == frozenset()
@@ -459,11 +461,11 @@ async def test_a_path_taken_out_of_use_is_quiet(site: Site) -> None:
     end = kept.udp.listen(kept.keeper)
     other = kept.udp.listen(kept.keeper)
     end()
-    assert kept.udp._shown._listener in {kept.keeper, None}
+    assert kept.udp._listener in {kept.keeper, None}
     other()
     await site.clock.advance(31)
     await site.maker.set_trouble(ServerTrouble.HANG)
-    kept.cloud._shown.close()
+    kept.cloud._listener = None
     await site.clock.advance(200)
     assert kept.udp.said is not None
     before = kept.snapshot

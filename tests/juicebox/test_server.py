@@ -6,8 +6,9 @@ from datetime import UTC, datetime, time
 import pytest
 
 from custom_components.chargekeeper.core.model import Window
-from custom_components.chargekeeper.core.paths import NotApplicable, UnsafeRequest
+from custom_components.chargekeeper.core.paths import NotApplicable, Presence, UnsafeRequest
 from custom_components.chargekeeper.juicebox.box import LONGEST_UNSERVED, BoxConfig, Mode, Trouble
+from custom_components.chargekeeper.juicebox.path import MakersServerPath
 from custom_components.chargekeeper.juicebox.server import JuiceBoxServer
 from tests.simulators.clock import VirtualClock
 from tests.simulators.juicebox import Car, Shows
@@ -17,7 +18,7 @@ from tests.simulators.juicebox_wire import Wire
 from .conftest import MakeSite
 from .rig import HERE, Sender
 from .site import WIRE_RATING, Site
-from .vectors import D1, SERIAL, status
+from .vectors import D1, D3, SERIAL, status
 
 OUTAGE = 1800.0
 NIGHT = Window(1, enabled=True, days=frozenset(range(7)), start=time(22), end=time(6))
@@ -123,6 +124,10 @@ async def test_debug_messages_are_never_answered_and_reach_the_server(site: Site
     assert len(site.commands()) == before
     assert list(site.sim.refusals) == []
     assert site.maker.heard[-1][2] == D1.replace(b"BOT:", b"")
+    assert site.box.counts["errors_logged"] == 0
+    site.sim._send(D3)
+    await site.clock.settle()
+    assert site.box.counts["errors_logged"] == 1
 
 
 # Keep
@@ -171,7 +176,7 @@ async def test_i10_i11_a_box_whose_server_is_gone_is_kept_with_what_it_had(
 async def test_a_server_that_stumbles_once_or_answers_late_within_bounds_keeps_the_box(site: Site) -> None:
     await site.maker.set_trouble(ServerTrouble.HANG)
     await site.clock.advance(12)
-    assert site.box.suspect is False
+    assert site.box.pulse.suspect is False
     await site.maker.set_trouble(ServerTrouble.NONE)
     site.maker.delay = 4
     site.maker.second_after = 1
@@ -196,7 +201,7 @@ async def test_several_statuses_at_once_are_no_outage(site: Site) -> None:
     for _ in range(4):
         site.sim._report()
     await site.clock.advance(6)
-    assert (site.mode, site.box.suspect) == (Mode.RELAY, True)
+    assert (site.mode, site.box.pulse.suspect) == (Mode.RELAY, True)
 
 
 async def test_a_box_that_loses_statuses_is_taken_over_in_time_all_the_same(make_site: MakeSite) -> None:
@@ -452,6 +457,21 @@ async def test_encrypted_and_old_boxes_are_looked_at_and_not_commanded(make_site
     await old.start()
     await old.clock.advance(800)
     assert (old.mode, old.box.status is None, list(old.sim.refusals)) == (Mode.LEARNING, False, [])
+
+
+async def test_what_is_encrypted_is_not_relayed_for_nobody_could_judge_the_answer(site: Site) -> None:
+    await site.clock.advance(40)
+    assert site.mode is Mode.RELAY
+    site.sim.encrypts = True
+    heard, obeyed = len(site.maker.heard), len(site.commands())
+    await site.clock.advance(500)
+    site.ours._from_server(SERIAL, SERIAL.encode() + b":v09e" + bytes(64))
+    assert (len(site.maker.heard), len(site.commands())) == (heard, obeyed)
+    assert site.box.counts["server_garbage"] == 1
+    assert MakersServerPath(site.box, site.clock).presence is Presence.UNKNOWN  # it is asked nothing
+    site.sim.encrypts = False
+    await site.clock.advance(31)
+    assert (site.box.troubles, len(site.commands()) > obeyed) == (set(), True)
 
 
 def test_a_box_of_which_little_is_known_is_allowed_what_it_had() -> None:

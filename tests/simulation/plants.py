@@ -14,6 +14,7 @@ from custom_components.chargekeeper.core.journal import Entries, Journal
 from custom_components.chargekeeper.core.keeper import Keeper
 from custom_components.chargekeeper.core.ledger import Ledger
 from custom_components.chargekeeper.core.model import Reading, ReadingClass, Readings, RestartAvailability, Source
+from custom_components.chargekeeper.core.notes import Moment
 from custom_components.chargekeeper.core.paths import ChargerError, ChargerPath, Command, Restart
 from custom_components.chargekeeper.core.routing import Router
 from custom_components.chargekeeper.wallbox.account import WallboxAccount
@@ -66,7 +67,7 @@ def _config_expires(stack: ExitStack) -> None:
 
 def _evidence_is_request_time(stack: ExitStack) -> None:
     def note_sync(self: WallboxCloudPath, _text: str | None) -> None:
-        self._evidence = self._now()
+        self._evidence = Moment.of(self._clock)
         self._synced_at = self._evidence.at
 
     _instead(stack, WallboxCloudPath, "_note_sync", note_sync)

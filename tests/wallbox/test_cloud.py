@@ -54,7 +54,6 @@ TOKENS = Tokens(
     access="secret-access",
     refresh="secret-refresh",
     access_expires_at=None,
-    refresh_expires_at=None,
     user_id="11111111-2222-3333-4444-555555555555",
 )
 
@@ -156,7 +155,6 @@ async def test_sign_in_gives_tokens_with_the_moments_of_their_expiry(
     assert stranger.tokens is tokens
     assert tokens.user_id == account.uuid
     assert tokens.access_expires_at == clock.now() + timedelta(seconds=cloud.access_lifetime)
-    assert tokens.refresh_expires_at == clock.now() + timedelta(seconds=cloud.refresh_lifetime)
     assert await stranger.groups()
 
 
@@ -195,13 +193,13 @@ async def test_without_tokens_nothing_is_sent(stranger: WallboxCloudClient, clou
 
 
 async def test_without_a_refresh_token_nothing_is_sent(client: WallboxCloudClient, cloud: WallboxCloud) -> None:
-    client.tokens = Tokens("access", "", None, None, "user")
+    client.tokens = Tokens("access", "", None, "user")
     assert type(await failure(client.refresh())) is TokenRefused
     assert cloud.requests == []
 
 
 def test_tokens_hide_their_secrets() -> None:
-    assert repr(TOKENS) == "Tokens(access_expires_at=None, refresh_expires_at=None)"
+    assert repr(TOKENS) == "Tokens(access_expires_at=None)"
 
 
 # Reading
@@ -266,10 +264,9 @@ async def test_details_show_the_role_of_the_account(
     details = await client.details(SERIAL)
     assert details.profile == role
     assert details.total_energy == pytest.approx(1_840_500)
-    assert details.last_connection == charger.report.at.replace(microsecond=0)
     assert details.last_sync == f"{charger.report.at:%Y-%m-%d %H:%M:%S.%f}"
-    assert (details.charger_type, details.software_version, details.status) == ("PulsarPlus", "6.7.43", 161)
-    assert (details.locked, details.max_charging_current, details.max_available_current) == (False, 16.0, 32.0)
+    assert details.software_version == "6.7.43"
+    assert (details.max_charging_current, details.max_available_current) == (16.0, 32.0)
 
 
 async def test_schedules(client: WallboxCloudClient, charger: Charger) -> None:
@@ -431,8 +428,7 @@ async def test_an_answer_without_its_members_is_a_bad_one(
 async def test_details_without_their_members_say_nothing(client: WallboxCloudClient, cloud: WallboxCloud) -> None:
     await cloud.set_fault(Fault.NULLS, missing=True)
     details = await client.details(SERIAL)
-    assert details.status == UNREADABLE
-    assert (details.profile, details.total_energy, details.last_connection, details.last_sync) == (None,) * 4
+    assert (details.profile, details.total_energy, details.last_sync) == (None,) * 3
 
 
 async def test_a_write_whose_answer_is_broken_off_is_no_acknowledgement(
@@ -855,23 +851,17 @@ async def test_the_lifetime_energy_is_a_text_in_watt_hours(total: object, energy
 
 
 @pytest.mark.parametrize(
-    ("charger", "synced", "connected"),
+    ("told", "synced"),
     [
-        ({"lastSync": {"date": "2026-09-21 14:13:20.0", "timezone": "UTC"}}, "2026-09-21 14:13:20.0", None),
-        ({"lastSync": {"date": "2026-09-21 14:13:20.0"}}, "2026-09-21 14:13:20.0", None),
-        ({"lastSync": {"date": "2026-09-21 14:13:20.0", "timezone": "Europe/Berlin"}}, None, None),
-        ({"lastSync": "2026-09-21"}, None, None),
-        ({"lastConnection": 1790000000}, None, datetime(2026, 9, 21, 14, 13, 20, tzinfo=UTC)),
-        ({"lastConnection": 17}, None, None),
-        ({"lastConnection": 9e9}, None, None),
-        ({"lastConnection": "1790000000"}, None, None),
+        ({"date": "2026-09-21 14:13:20.0", "timezone": "UTC"}, "2026-09-21 14:13:20.0"),
+        ({"date": "2026-09-21 14:13:20.0"}, "2026-09-21 14:13:20.0"),
+        ({"date": "2026-09-21 14:13:20.0", "timezone": "Europe/Berlin"}, None),
+        ("2026-09-21", None),
     ],
 )
-async def test_when_the_charger_was_last_connected(
-    charger: dict[str, object], synced: str | None, connected: datetime | None
-) -> None:
-    details = await Canned({"data": {"chargerData": {"id": 9} | charger}}).details("9")
-    assert (details.last_sync, details.last_connection) == (synced, connected)
+async def test_when_the_charger_last_reported(told: object, synced: str | None) -> None:
+    details = await Canned({"data": {"chargerData": {"id": 9, "lastSync": told}}}).details("9")
+    assert details.last_sync == synced
 
 
 @pytest.mark.parametrize("charger", [None, 3, [], "x"])
@@ -935,7 +925,6 @@ async def test_a_refresh_keeps_what_the_answer_leaves_out() -> None:
         access="new",
         refresh="secret-refresh",
         access_expires_at=datetime(2026, 9, 21, 14, 28, 20, tzinfo=UTC),
-        refresh_expires_at=None,
         user_id=TOKENS.user_id,
     )
 

@@ -44,6 +44,7 @@ from custom_components.chargekeeper.core.model import (
     Status,
     Window,
 )
+from custom_components.chargekeeper.core.notes import Moment
 from custom_components.chargekeeper.core.paths import Unsupported
 from custom_components.chargekeeper.wallbox.cloud import (
     UNREADABLE,
@@ -59,7 +60,6 @@ from custom_components.chargekeeper.wallbox.cloud import (
 )
 from custom_components.chargekeeper.wallbox.mapping import (
     STATUS_BY_CODE,
-    Moment,
     StatusFacts,
     capabilities,
     cloud_schedules,

@@ -53,3 +53,8 @@ class SystemClock(Clock):
     @override
     def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:
         return asyncio.timeout(seconds)  # noqa: TID251 - this is the one place
+
+
+def monotonic_of(clock: Clock, moment: datetime) -> float:
+    """A stored moment on the monotonic clock; one in the future (the wall clock jumped) counts as now."""
+    return clock.monotonic() - max((clock.now() - moment).total_seconds(), 0.0)

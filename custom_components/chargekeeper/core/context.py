@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 import logging
 
 from .clock import Clock
@@ -93,10 +92,6 @@ class Context:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    def monotonic_of(self, moment: datetime) -> float:
-        """A stored moment on the monotonic clock; one in the future (the wall clock jumped) counts as now."""
-        return self.clock.monotonic() - max((self.clock.now() - moment).total_seconds(), 0.0)
 
     def _done(self, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)

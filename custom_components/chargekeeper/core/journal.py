@@ -124,6 +124,7 @@ class Journal:
     def __init__(self, save: Callable[[dict[str, object]], Awaitable[None]]) -> None:
         self._save = save
         self._lock = asyncio.Lock()
+        self._in_doubt = False  # whether `entries` is on the disk
         self.entries = Entries()
 
     def restore(self, stored: object) -> None:
@@ -146,7 +147,10 @@ class Journal:
         pause: Pause | EllipsisType | None = ...,
         lowering: bool | EllipsisType = ...,
     ) -> None:
-        """Save the changed record; what is left out stays as it is. Raises what the saving raises, changing nothing."""
+        """Save the changed record; what is left out stays as it is. Raises what the saving raises, changing nothing.
+
+        A write that is cancelled counts all the same, and is saved again with the next one.
+        """
         async with self._lock:
             old = self.entries
             new = Entries(
@@ -156,9 +160,15 @@ class Journal:
                 pause=old.pause if pause is ... else pause,
                 lowering=old.lowering if lowering is ... else lowering,
             )
-            if new != old:
+            if new == old and not self._in_doubt:
+                return
+            try:
                 await self._save(_json_of(new))
-                self.entries = new
+            except asyncio.CancelledError:
+                # What is on its way to the disk cannot be called back: it may be there already, or get there later.
+                self.entries, self._in_doubt = new, True
+                raise
+            self.entries, self._in_doubt = new, False
 
     def export(self) -> dict[str, object]:
         """The record as JSON."""

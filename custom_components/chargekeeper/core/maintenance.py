@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 
+from .clock import monotonic_of
 from .context import Context, result_of
 from .journal import InstallRecord, RestartRecord
 from .model import (
@@ -120,18 +121,18 @@ class Maintenance:
         """Take up what the journal holds."""
         entries = self._journal.entries
         if entries.restart is not None:
-            self._restart_at = self._context.monotonic_of(entries.restart.pressed_at)
+            self._restart_at = monotonic_of(self._clock, entries.restart.pressed_at)
             if entries.restart.outcome is Outcome.FAILED:
                 self._context.problems.add(Problem.RESTART_FAILED)
                 self._failed_at = self._clock.monotonic()
         if entries.install is not None:
-            self._install_at = self._context.monotonic_of(entries.install.started_at)
+            self._install_at = monotonic_of(self._clock, entries.install.started_at)
 
     def start(self) -> None:
         """Go on watching a restart that the journal says is under way."""
         record = self._journal.entries.restart
         if record is not None and record.outcome is None and self._restart_at is not None and self._run is None:
-            away_at = None if record.away_at is None else self._context.monotonic_of(record.away_at)
+            away_at = None if record.away_at is None else monotonic_of(self._clock, record.away_at)
             self._begin_watch(RestartWatch(self._restart_at, away_at))
 
     def stop(self) -> None:

@@ -198,6 +198,7 @@ class ChargerPath(Protocol):
     @property
     def gone(self) -> bool:
         """Whether the far end no longer knows the charger: it left the account."""
+        return False
 
     @property
     def said(self) -> Word | None:
@@ -242,10 +243,13 @@ class ChargerPath(Protocol):
         """
 
     async def read_schedule(self) -> Schedule:
-        """The charger's schedule as it is now. Raises ChargerError."""
+        """The charger's schedule as it is now. Raises ChargerError; Unsupported where the path has none."""
+        raise Unsupported("unsupported", Capability.SCHEDULES)
 
     async def write_schedule(self, windows: Schedule) -> None:
-        """Replace these windows by their slots, leaving others alone. Raises ChargerError."""
+        """Replace these windows by their slots, leaving others alone. Raises ChargerError, as `read_schedule`."""
+        raise Unsupported("unsupported", Capability.SCHEDULES)
 
     def watch(self) -> Callable[[], None]:
-        """Look at the charger as often as the path allows until the answer is called."""
+        """Look at the charger as often as the path allows until the answer is called; most cannot do so at will."""
+        return lambda: None

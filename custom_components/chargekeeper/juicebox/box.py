@@ -7,57 +7,43 @@ server's commands pass; while we keep it, each status is answered at once and th
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 import logging
 from math import floor, inf
 
 from ..core import schedule
-from ..core.clock import Clock
+from ..core.clock import Clock, monotonic_of
 from ..core.context import subscribe
-from ..core.limits import MINIMUM_CURRENT, Limits, ceiling
+from ..core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT, Limits, ceiling
 from ..core.model import Schedule
+from ..core.notes import Moment
+from ..core.pace import Pace
 from ..core.paths import NotAllowed, NotApplicable, UnsafeRequest
 from .datagram import (
     WIDE_VERSION,
     CommandMessage,
     DebugMessage,
-    EncryptedMessage,
     Rejection,
     StatusMessage,
     parse_command,
 )
+from .effect import Effect
 from .listener import Arrival
-from .memory import HIGHEST_CURRENT, Memory
+from .memory import Memory
+from .pulse import Pulse
+from .timeline import Timeline
 
 LOGGER = logging.getLogger(__name__)
 
 ANSWER_WITHIN = 5.0
 """Seconds that the server has for an answer; the real one took up to 4 (fact sheet 2.5)."""
-SUSPECT_AFTER, TAKE_OVER_AFTER = 2, 3
-"""Statuses without an answer after which the server is suspect, and after which it counts as gone."""
-SHORTEST_OUTAGE = 20.0
-"""Seconds that those must span: at a change of state boxes send several at once."""
 LONGEST_UNSERVED = 110.0
 """Seconds after its last command at which a box is taken over however many statuses came: within 120 s in any case."""
-GOOD_TO_HAND_BACK, HAND_BACK_AFTER = 3, 60.0
-"""Good answers of the server in a row, and seconds since the first of them, after which it is the master again."""
-SILENCE_SHOWS_OFFLINE = 360.0
-"""Seconds without a command after which a box surely obeys its stored limit, and reports it (fact sheet 2.6)."""
-OFFLINE_AFTER = 300.0
-"""Seconds after a command until which the box obeys it (fact sheet 2.6)."""
-SWITCH_GUARD, RAISE_GUARD = 300.0, 60.0
-"""Seconds between two starts or stops, and between two raises, that nobody asked for: some cars latch."""
-ONE_START = 60.0
-"""Seconds in which further lines of a start belong to the same one; by then the box may have been commanded."""
 FULL_BELOW = 100.0
 """W; a car that draws less does not charge, whatever the box says (fact sheet 2.3)."""
 CHANGE_OFFLINE_EVERY = timedelta(days=1)
 """The stored limit wears the memory of the box each time it is written (fact sheet 2.5)."""
-SHOWS_WITHIN = 3
-"""Statuses after a command of which one shows it: the first or second (fact sheet 2.5), the third if one is lost."""
-IGNORED_IN_A_ROW = 3
-"""Statuses that show nothing of what was sent, after which the box counts as one that cannot be commanded."""
 CONSTANT_FLAGS, FLAGS_CYCLE = 6, (8, 244, 6, 242)
 """`C` of a command where nothing was learnt, and as the maker's server has it by the index (fact sheet 2.5)."""
 COMMANDED = frozenset({"07", WIDE_VERSION})
@@ -138,10 +124,10 @@ class Box:
         self._override_wanted = False
         self._listeners: list[Callable[[], None]] = []
         self.status: StatusMessage | None = None
-        self.heard_at: float | None = None
-        self.server_at: float | None = None
-        """Monotonic moment of the server's last good answer."""
-        self.server_seen_at: datetime | None = None
+        self.pulse = Pulse(lost=memory.kept and not memory.override)
+        """The signs of life of the maker's server."""
+        told_at = -inf if memory.commanded_at is None else monotonic_of(clock, memory.commanded_at)
+        self.timeline = Timeline(told_at)
         self.idle_since: float | None = None
         """Monotonic moment since which a car that may charge takes next to nothing."""
         self.counts: Counter[str] = Counter()
@@ -152,24 +138,12 @@ class Box:
         """The user's charging current as far as it was sent and a status came since, A."""
         self._arrival: Arrival | None = None
         self._master = memory.kept or forward is None
-        self._lost = memory.kept and not memory.override  # the server, until it gave some good answers
-        self._commanded_at = -inf if memory.commanded_at is None else self._monotonic_of(memory.commanded_at)
-        self._quiet_since = inf  # since when, in this run, it was heard and had no command
-        self._booted = False  # the next status shows the stored limit
-        self._booted_at = -inf
-        self._unanswered = 0
-        self._unanswered_since = inf
-        self._good = 0
-        self._good_since = inf
-        self._answered = True  # the last status, by the server
         self._relaying = True  # false from handing back to the next status: that one was ours
         self._carry = False  # the next answer is the first after a take-over
         self._asked = False  # the user asked for a change: no guard
-        self._switched_at = self._raised_at = -inf
+        self._pace = Pace(clock)
+        self._effect = Effect()
         self._sent_setting: int | None = memory.charging_current
-        self._ignored = 0
-        self._swapped = False  # the second limit is the one in force
-        self._flight: int | None = None  # statuses since a wish was sent; None where none is on its way
         self._cancel_check: Callable[[], None] | None = None
         self._note_offline()
 
@@ -186,7 +160,7 @@ class Box:
     def connect(self, forward: Callable[[bytes, bool], None] | None) -> None:
         """Another server of the maker's from now on, or none."""
         self._forward = forward
-        self._unanswered, self._good, self._answered, self.server_at = 0, 0, True, None
+        self.pulse.forget()
         if forward is None:
             self._set_master(True)
         self._tell()
@@ -207,31 +181,17 @@ class Box:
     @property
     def server_answers(self) -> bool | None:
         """Whether the maker's server is there; None where there is none, or nothing was heard of it yet."""
-        if self._forward is None or (self.server_at is None and self._unanswered < SUSPECT_AFTER):
-            return None
-        return self.server_at is not None and self._unanswered < TAKE_OVER_AFTER and not self._lost
-
-    @property
-    def suspect(self) -> bool:
-        """Whether the server left the last statuses unanswered."""
-        return self._unanswered >= SUSPECT_AFTER
-
-    @property
-    def commanded(self) -> bool:
-        """Whether a command holds: the box has not fallen back to its stored limit."""
-        return self._clock.monotonic() - self._commanded_at < OFFLINE_AFTER
+        return None if self._forward is None else self.pulse.answers
 
     @property
     def in_force(self) -> int | None:
         """The limit that it showed in force, A."""
-        if self.status is None:
-            return None
-        return self.status.second_limit if self._swapped else self.status.limit_in_force
+        return None if self.status is None else self._effect.in_force(self.status)
 
     @property
     def in_flight(self) -> bool:
         """Whether the last status cannot show yet what the user asked for last."""
-        return self._asked or self._flight is not None
+        return self._asked or self._effect.pending
 
     @property
     def limits(self) -> Limits:
@@ -435,33 +395,25 @@ class Box:
             self._debug(message)
             self._send_up(arrival.data)
         else:
-            self._encrypted(message)
+            self._encrypted()
         self._tell()
 
     def _debug(self, message: DebugMessage) -> None:
         """Never answered (fact sheet 2.3.3)."""
+        if message.level == "ERR":
+            self.counts["errors_logged"] += 1
         if not message.booted:
             return
         if message.firmware is not None:
             self.memory.firmware = message.firmware
-        now = self._clock.monotonic()
-        if now - self._booted_at < ONE_START or self._served_since_start(now):
-            return
-        self.counts["boots"] += 1
-        self._forget()
-        self._booted_at, self._booted = now, True
+        if self.timeline.started(self._clock.monotonic()):
+            self.counts["boots"] += 1
+            self._forget()
 
-    def _served_since_start(self, now: float) -> bool:
-        """Whether it was commanded since it started: a line of the start came late then, and its limit is known."""
-        uptime = None if self.status is None else self.status.uptime
-        if self.heard_at is None or uptime is None or now - self.heard_at >= ONE_START or uptime[0] >= ONE_START:
-            return False
-        return self._commanded_at >= self.heard_at - uptime[0]
-
-    def _encrypted(self, message: EncryptedMessage) -> None:
+    def _encrypted(self) -> None:
+        """Not answered, nor relayed: nobody could tell what the server's answer allows (design section 6)."""
         self.counts["encrypted"] += 1
         self.troubles.add(Trouble.ENCRYPTED)
-        self.heard_at = self._clock.monotonic()
 
     def _status(self, message: StatusMessage, arrival: Arrival) -> None:
         now = self._clock.monotonic()
@@ -469,13 +421,13 @@ class Box:
             self._forget()
         self.memory.version = message.version
         self.troubles.discard(Trouble.ENCRYPTED)
-        self.status, self.heard_at, self._arrival = message, now, arrival
+        self.status, self._arrival = message, arrival
         self.memory.host = arrival.address[0]
-        self._quiet_since = min(self._quiet_since, now)
+        self.timeline.heard(message, now)
         self._follow_session(message, now)
         self._take_quarter(message)
         self._learn(message, now)
-        self._see_effect(message)
+        self._see_effect(message, now)
         self._ask_server(arrival.data, now)
         if self.mode is Mode.KEEP:
             self._answer(now)
@@ -501,7 +453,7 @@ class Box:
     def _take_quarter(self, message: StatusMessage) -> None:
         """Note the energy of a quarter hour; a box that started does not know the time before its first command."""
         slot, energy = message.quarter_hour or (0, None)
-        if energy is not None and self._commanded_at >= self._booted_at:
+        if energy is not None and self.timeline.knows_time:
             self.memory.quarters.take(slot, energy, self._clock.now(), self.config.zone)
 
     def _learn(self, message: StatusMessage, now: float) -> None:
@@ -510,55 +462,37 @@ class Box:
         None that lets no car charge is believed without the user's word: a schedule of the box's own may look the same,
         and what we take for stored is what we send.
         """
-        silent = now - max(self._quiet_since, self._commanded_at) >= SILENCE_SHOWS_OFFLINE
+        silent = self.timeline.was_silent(now)
         shown = _plausible(message.limit_in_force)
-        if not (silent or self._is_first(message, now)) or shown is None:
+        if not (silent or self.timeline.is_first(message, now)) or shown is None:
             return
         if shown < MINIMUM_CURRENT:
             if self.memory.offline is None:
                 self.troubles.add(Trouble.STORED_ZERO)
             return
-        self._booted = False
+        self.timeline.learnt()
         self.memory.offline = shown
         self._note_offline()
-        if silent and self._unanswered >= TAKE_OVER_AFTER:
+        if silent and self.pulse.silent:
             self._set_master(True)
 
-    def _is_first(self, message: StatusMessage, now: float) -> bool:
-        """Whether it was sent since the start that was told, and not before: datagrams overtake each other."""
-        if not self._booted or message.uptime is None:
-            return False
-        return message.uptime[0] <= now - self._booted_at + ONE_START
-
-    def _see_effect(self, message: StatusMessage) -> None:
-        """Whether it shows what it was sent; sources disagree about which of the two limits does (fact sheet 2.3)."""
+    def _see_effect(self, message: StatusMessage, now: float) -> None:
+        """Whether it shows what it was sent."""
         self.in_effect = self._sent_setting
         sent, offline = self.memory.online, self.memory.offline
-        if sent is None or offline is None or not self.commanded:
-            self._flight = None
+        if sent is None or offline is None or not self.timeline.obeys(now):
+            self._effect.lapsed()
             return
-        rating = HIGHEST_CURRENT if message.unit_rating is None else message.unit_rating
-        expected = {min(sent, rating), min(sent, offline, rating)}
-        first, second = message.limit_in_force in expected, message.second_limit in expected
-        if first is not second and min(offline, rating) not in expected:
-            self._swapped = second
-        if self._flight is not None:
-            self._flight += 1
-            if self.in_force in expected or self._flight >= SHOWS_WITHIN:
-                self._flight = None
-        if first or second:
-            self._ignored = 0
-            self.troubles.discard(Trouble.IGNORES_COMMANDS)
+        self._effect.see(message, sent, offline)
+        if self._effect.ignored:
+            self.troubles.add(Trouble.IGNORES_COMMANDS)
         else:
-            self._ignored += 1
-            if self._ignored >= IGNORED_IN_A_ROW:
-                self.troubles.add(Trouble.IGNORES_COMMANDS)
+            self.troubles.discard(Trouble.IGNORES_COMMANDS)
 
     def _forget(self) -> None:
         self.memory.forget()
+        self.timeline.forget()
         self._sent_setting = None
-        self._commanded_at = -inf
-        self._quiet_since = inf
 
     def _note_offline(self) -> None:
         offline, wire = self.memory.offline, self.config.wire_rating
@@ -572,18 +506,13 @@ class Box:
 
     def _send_up(self, data: bytes) -> None:
         if self._forward is not None:
-            self._forward(data, self.suspect)
+            self._forward(data, self.pulse.suspect)
 
     def _ask_server(self, data: bytes, now: float) -> None:
         """The server gets every status, whoever answers; that it does not answer is noticed here."""
         if self._forward is None:
             return
-        if not self._answered:
-            self._good = 0
-        if not self._unanswered:
-            self._unanswered_since = now
-        self._unanswered += 1
-        self._answered = False
+        self.pulse.asked(now)
         self._relaying = True
         self._send_up(data)
         if self.mode is Mode.RELAY:
@@ -596,13 +525,10 @@ class Box:
     def _check(self) -> None:
         """Take over where the server is gone."""
         self._cancel_check = None
-        if self.mode is not Mode.RELAY or not self._unanswered:
+        if self.mode is not Mode.RELAY or not self.pulse.owes:
             return
-        now = self._clock.monotonic()
-        counted = self._unanswered >= TAKE_OVER_AFTER and now - self._unanswered_since >= SHORTEST_OUTAGE
-        served_at = self._quiet_since if self._commanded_at == -inf else self._commanded_at
-        deadline = served_at + LONGEST_UNSERVED
-        if counted or now >= deadline:
+        now, deadline = self._clock.monotonic(), self.timeline.served_at + LONGEST_UNSERVED
+        if self.pulse.is_gone(now) or now >= deadline:
             self._take_over(now)
         else:
             self._check_in(deadline - now)
@@ -610,7 +536,8 @@ class Box:
     def _take_over(self, now: float) -> None:
         LOGGER.info("The boxes' server does not answer: ChargeKeeper answers a box in its place")
         self.counts["taken_over"] += 1
-        self._good, self._lost, self._carry = 0, True, True
+        self.pulse.give_up()
+        self._carry = True
         self._set_master(True)
         self._answer(now)
         self._tell()
@@ -621,26 +548,20 @@ class Box:
         if isinstance(command, Rejection) or command.wide is not (self.memory.version == WIDE_VERSION):
             self.counts["server_garbage"] += 1
             return
-        now = self._clock.monotonic()
-        self.server_at, self.server_seen_at = now, self._clock.now()
-        self._unanswered = 0
-        if not self._answered:
-            self._answered = True
-            self._good_since = now if self._good == 0 else self._good_since
-            self._good += 1
-            self._lost = self._lost and self._good < GOOD_TO_HAND_BACK
+        moment = Moment.of(self._clock)
+        self.pulse.answered(moment)
         self.memory.served = command.online
         if command.online >= MINIMUM_CURRENT and self._is_safe(command):
             self.memory.allowed = command.online
         if self.mode is Mode.KEEP:
-            self._consider_handing_back(now)
+            self._consider_handing_back(moment.at)
         elif self._relaying:
-            self._relay(command, data, now)
+            self._relay(command, data, moment.at)
         self._tell()
 
     def _consider_handing_back(self, now: float) -> None:
         memory = self.memory
-        if self._good < GOOD_TO_HAND_BACK or now - self._good_since < HAND_BACK_AFTER:
+        if not self.pulse.may_return(now):
             return
         if self._overridden and memory.served is not None and memory.served < MINIMUM_CURRENT:
             if self.may_replace_server:
@@ -676,7 +597,7 @@ class Box:
             self._set_master(False)
         if self._send(passed, data if passed == command else passed.encode(), now):
             memory.offline = offline
-            self._booted = False
+            self.timeline.learnt()
             self._note_offline()
 
     def _capped(self, amps: int) -> int:
@@ -723,9 +644,9 @@ class Box:
         if last is None or self._asked or wanted == last:
             return wanted
         starts_or_stops = (wanted == 0) is not (last < MINIMUM_CURRENT)
-        if starts_or_stops and now - self._switched_at < SWITCH_GUARD:
+        if starts_or_stops and now < self._pace.start_at:  # a stop also waits: some cars latch
             return 0 if wanted else min(last, self.allowed)
-        if not starts_or_stops and wanted > last and now - self._raised_at < RAISE_GUARD:
+        if not starts_or_stops and wanted > last and now < self._pace.raise_at:
             return last
         return wanted
 
@@ -740,20 +661,21 @@ class Box:
             return False
         memory, last = self.memory, self.memory.online
         if last is not None and (command.online == 0) is not (last < MINIMUM_CURRENT):
-            self._switched_at = now
+            self._pace.switched()
         if last is not None and command.online > last:
-            self._raised_at = now
+            self._pace.raised()
         if command.online < MINIMUM_CURRENT:
             self.held = self._held_by()
         if self._asked:
-            self._asked, self._flight = False, 0
+            self._asked = False
+            self._effect.sent()
         memory.online, memory.index = command.online, command.index
         memory.flags = command.flags
         memory.cycles = command.flags == FLAGS_CYCLE[command.index % len(FLAGS_CYCLE)] and (
             memory.cycles or command.flags != CONSTANT_FLAGS
         )
         memory.commanded_at = self._clock.now()
-        self._commanded_at = now
+        self.timeline.commanded_at = now
         self._sent_setting = memory.charging_current
         self.counts["kept" if self.mode is Mode.KEEP else "relayed"] += 1
         return True
@@ -768,9 +690,6 @@ class Box:
 
     def _set_master(self, ours: bool) -> None:
         self._master = self.memory.kept = ours
-
-    def _monotonic_of(self, moment: datetime) -> float:
-        return self._clock.monotonic() - max((self._clock.now() - moment).total_seconds(), 0.0)
 
 
 def _plausible(amps: int | None) -> int | None:

@@ -172,11 +172,6 @@ class StatusMessage:
         return self.fields.get("m")
 
     @property
-    def next_report(self) -> int | None:
-        """Seconds until the next status, less one."""
-        return self.fields.get("t")
-
-    @property
     def quarter_hour(self) -> tuple[int, int | None] | None:
         """A slot 0 to 95 of the box's local day and its energy, Wh; None where the box has no data for that slot."""
         slot, energy = self.fields.get("i"), self.fields.get("e")

@@ -18,6 +18,7 @@ from mashumaro import DataClassDictMixin, field_options
 from mashumaro.exceptions import InvalidFieldValue, MissingField
 
 from ..core.clock import Clock
+from ..core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT
 from ..core.model import Schedule, Window
 from ..core.paths import ChargerError, LoginRejected, NoConnection, NotAllowed, PathBusy, PathDown
 from ..core.payload import optional_float, optional_int, optional_str
@@ -27,7 +28,6 @@ REQUEST_TIMEOUT = 10.0
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_RETRY_AFTER = 3600.0
-LOWEST_CURRENT, HIGHEST_CURRENT = 6, 80
 WEEKDAYS, WEEKEND = frozenset(range(5)), frozenset({5, 6})
 DAY_MINUTES = 1440
 
@@ -66,15 +66,11 @@ def _optional_moment(raw: object) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-def _serial(raw: object) -> str | None:
-    return raw if isinstance(raw, str) and _SERIAL.fullmatch(raw) else None
-
-
 def _wanted_serial(raw: object) -> str:
     """Raises ValueError: without a serial number the entry is of no use."""
-    if (serial := _serial(raw)) is None:
+    if not isinstance(raw, str) or not _SERIAL.fullmatch(raw):
         raise ValueError("no unit id")
-    return serial
+    return raw
 
 
 def _wanted_token(raw: object) -> str:
@@ -147,26 +143,21 @@ class State(DataClassDictMixin):
     """What a unit does (section 1.4).
 
     `word` is `standby`, `plugged`, `charging`, `error` or `disconnect`, or whatever else the server says.
-    `seen_at` is when the box last checked in, by the clock of the server, which says `server_now`. `unit_time`,
-    `override_time` and `target_time` are seconds in the *unit's local time*, comparable with each other only;
-    `override_time` is 0 for none. `lifetime` is in Wh,
-    `frequency` in Hz, `temperature` in °C, `update_interval` in s.
+    `seen_at` is when the box last checked in, by the clock of the server, which says `server_now`. `unit_time` and
+    `override_time` are seconds in the *unit's local time*, comparable with each other only; `override_time` is 0 for
+    none. `lifetime` is in Wh, `frequency` in Hz, `temperature` in °C.
     """
 
     word: str = field(metadata=field_options(alias="state", deserialize=_wanted_word))
-    serial: str | None = _optional("ID", _serial)
     charging: Charging = field(
         default=Charging(),
         metadata=field_options(alias="charging", deserialize=_charging),
     )
     lifetime: float | None = _optional("lifetime", _lifetime)
     override_time: int | None = _optional("override_time", optional_int(0, _LATEST_OVERRIDE))
-    target_time: int | None = _optional("target_time", optional_int(_EARLIEST, _LATEST))
     unit_time: int | None = _optional("unit_time", optional_int(_EARLIEST, _LATEST))
     seen_at: datetime | None = _optional("time_last_ping", _optional_moment)  # noqa: RUF009 - a field
     server_now: datetime | None = _optional("utc_time", _optional_moment)  # noqa: RUF009 - a field
-    plugged_at: datetime | None = _optional("plug_unplug_time", _optional_moment)  # noqa: RUF009 - a field
-    update_interval: int | None = _optional("update_interval", optional_int(1, 3600))
     temperature: float | None = _optional("temperature", optional_float(-60, 150))
     frequency: float | None = _optional(
         "frequency", lambda raw: None if (f := optional_float(1000, 10_000)(raw)) is None else f / 100
@@ -196,14 +187,12 @@ class State(DataClassDictMixin):
 class Info(DataClassDictMixin):
     """How a unit is installed (section 1.6), without what is personal; ratings in A.
 
-    `wire_rating` is of the installation, `unit_rating` of the hardware. `time_zone` is a Windows name.
+    `wire_rating` is of the installation, `unit_rating` of the hardware.
     """
 
-    name: str | None = _optional("name", optional_str)
     wire_rating: float | None = _optional("amps_wire_rating", optional_float(1, 200))
     unit_rating: float | None = _optional("amps_unit_rating", optional_float(1, 200))
     load_group: str | None = _optional("load_group_id", optional_str)
-    time_zone: str | None = _optional("timeZoneId", optional_str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +319,7 @@ class JuiceNetClient:
         Raises:
             ValueError: for any other current, before anything is sent.
         """
-        if amps != 0 and not LOWEST_CURRENT <= amps <= HIGHEST_CURRENT:
+        if amps != 0 and not MINIMUM_CURRENT <= amps <= HIGHEST_CURRENT:
             raise ValueError(f"no limit: {amps} A")
         await self._ask(_Kind.UNIT, "set_limit", unit, {"amperage": amps})
 

@@ -1,8 +1,5 @@
 """The one place where the words of a JuiceBox become ours. What cannot be understood is left out."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 from math import inf
 
 from ..core.limits import MINIMUM_CURRENT
@@ -14,7 +11,6 @@ from ..core.model import (
     GRID_FREQUENCY,
     LIFETIME_ENERGY,
     LIMIT_IN_FORCE,
-    LIVE_AGE,
     LOAD_GROUP_LIMIT,
     OFFLINE_CURRENT,
     POWER,
@@ -32,14 +28,12 @@ from ..core.model import (
     Capability,
     Identity,
     Maker,
-    Property,
-    Reading,
-    ReadingClass,
     Readings,
     Schedule,
     Source,
     Status,
 )
+from ..core.notes import Moment, Notes
 from .box import COMMANDED, Box, BoxConfig, Held
 from .datagram import StatusMessage
 from .juicenet import Blocking, Info, Override, State
@@ -54,18 +48,6 @@ CODES = frozenset({AVAILABLE, PLUGGED, CHARGING}) | FAULTS
 
 CAPABILITIES = frozenset({Capability.CURRENT, Capability.CHARGING, Capability.OVERRIDE})
 _HELD = {Held.PAUSE: Status.PAUSED, Held.POWER: Status.WAITING_POWER, Held.SCHEDULE: Status.WAITING_SCHEDULE}
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """One moment on both clocks: the wall's, aware, and the monotonic one in seconds."""
-
-    observed_at: datetime
-    at: float
-
-    def earlier(self, seconds: float) -> Moment:
-        """The moment so many seconds before."""
-        return Moment(self.observed_at - timedelta(seconds=seconds), self.at - seconds)
 
 
 def identity(box: Box) -> Identity:
@@ -102,51 +84,49 @@ def status(box: Box, now: float) -> Status | None:
 
 def limit_readings(config: BoxConfig, seen: Moment) -> Readings:
     """What the user said of the limits of the box, and where it is."""
-    readings = Readings()
-    told: tuple[tuple[Property[float], float | None], ...] = (
-        (WIRE_RATING, config.wire_rating),
-        (LOAD_GROUP_LIMIT, config.load_group_limit),
-    )
-    for prop, value in told:
-        if value is None:
-            readings.retract(prop, seen.at)
-        else:
-            readings.put(prop, Reading(float(value), Source.USER, seen.observed_at, seen.at))
-    readings.put(TIME_ZONE, Reading(config.zone, Source.USER, seen.observed_at, seen.at))
-    return readings
+    return _limit_notes(config, seen).readings
+
+
+def _limit_notes(config: BoxConfig, seen: Moment) -> Notes:
+    notes = Notes(Source.USER, seen)
+    notes.put(WIRE_RATING, config.wire_rating)
+    notes.put(LOAD_GROUP_LIMIT, config.load_group_limit)
+    notes.put(TIME_ZONE, config.zone)
+    notes.retract_missing((WIRE_RATING, LOAD_GROUP_LIMIT), seen.at)
+    return notes
 
 
 def user_readings(config: BoxConfig, seen: Moment) -> Readings:
     """What the user said of the box."""
-    readings = limit_readings(config, seen)
-    if config.schedule:
-        readings.put(SCHEDULE, Reading(config.schedule, Source.USER, seen.observed_at, seen.at))
-    else:
-        readings.retract(SCHEDULE, seen.at)
-    return readings
+    notes = _limit_notes(config, seen)
+    notes.put(SCHEDULE, config.schedule or None)
+    notes.retract_missing((SCHEDULE,), seen.at)
+    return notes.readings
 
 
 def box_readings(box: Box, message: StatusMessage, seen: Moment) -> Readings:
     """What the last status shows."""
-    readings = Readings()
-
-    def put[T](prop: Property[T], value: T | None) -> None:
-        if value is not None:
-            age = LIVE_AGE[Source.UDP] if prop.kind is ReadingClass.LIVE else inf
-            readings.put(prop, Reading(value, Source.UDP, seen.observed_at, seen.at, age))
-
-    for prop, value in _figures(box, message):
-        put(prop, None if value is None else float(value))
-    shown, state = status(box, seen.at), message.state
-    put(STATUS, shown)
-    put(CAR_CONNECTED, car_connected(state))
-    put(PROBLEM, state in FAULTS if state in CODES else None)
-    put(FIRMWARE, box.memory.firmware)
-    put(LIMIT_IN_FORCE, _limit_in_force(box))
-    for prop_ in (STATUS, CAR_CONNECTED, PROBLEM, POWER_FACTOR, OFFLINE_CURRENT, LIMIT_IN_FORCE):
-        if prop_ not in readings:
-            readings.retract(prop_, seen.at)
-    return readings
+    memory, state = box.memory, message.state
+    notes = Notes(Source.UDP, seen)
+    notes.put(STATUS, status(box, seen.at))
+    notes.put(CAR_CONNECTED, car_connected(state))
+    notes.put(PROBLEM, state in FAULTS if state in CODES else None)
+    notes.put(FIRMWARE, memory.firmware)
+    notes.put(POWER, None if message.power is None else round(message.power, 1))
+    notes.put(CURRENT, message.current)
+    notes.put(VOLTAGE, message.voltage)
+    notes.put(TEMPERATURE, _float(message.temperature))
+    notes.put(GRID_FREQUENCY, message.frequency)
+    notes.put(POWER_FACTOR, message.power_factor)
+    notes.put(LIFETIME_ENERGY, _kilo(message.lifetime_energy))
+    notes.put(SESSION_ENERGY, _kilo(box.session_energy))
+    notes.put(UNIT_RATING, box.limits.unit_rating)
+    notes.put(OFFLINE_CURRENT, _float(memory.offline))
+    setting = next((a for a in (box.in_effect, memory.allowed, memory.offline) if a is not None), None)
+    notes.put(CHARGING_CURRENT, _float(setting))
+    notes.put(LIMIT_IN_FORCE, _limit_in_force(box))
+    notes.retract_missing((STATUS, CAR_CONNECTED, PROBLEM, POWER_FACTOR, OFFLINE_CURRENT, LIMIT_IN_FORCE), seen.at)
+    return notes.readings
 
 
 def _limit_in_force(box: Box) -> float | None:
@@ -157,24 +137,17 @@ def _limit_in_force(box: Box) -> float | None:
 
 def offline_readings(seen: Moment) -> Readings:
     """Nothing is heard of the box any more."""
-    readings = Readings()
-    readings.put(STATUS, Reading(Status.OFFLINE, Source.UDP, seen.observed_at, seen.at))
-    return readings
+    notes = Notes(Source.UDP, seen, inf)
+    notes.put(STATUS, Status.OFFLINE)
+    return notes.readings
 
 
-def _figures(box: Box, message: StatusMessage) -> Iterator[tuple[Property[float], float | None]]:
-    memory = box.memory
-    yield POWER, None if message.power is None else round(message.power, 1)
-    yield CURRENT, message.current
-    yield VOLTAGE, message.voltage
-    yield TEMPERATURE, message.temperature
-    yield GRID_FREQUENCY, message.frequency
-    yield POWER_FACTOR, message.power_factor
-    yield LIFETIME_ENERGY, None if message.lifetime_energy is None else message.lifetime_energy / 1000
-    yield SESSION_ENERGY, None if box.session_energy is None else box.session_energy / 1000
-    yield UNIT_RATING, box.limits.unit_rating
-    yield OFFLINE_CURRENT, memory.offline
-    yield CHARGING_CURRENT, next((a for a in (box.in_effect, memory.allowed, memory.offline) if a is not None), None)
+def _float(value: int | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _kilo(value: float | None) -> float | None:
+    return None if value is None else value / 1000
 
 
 # The words of a JuiceNet server (fact sheet 1.4)
@@ -213,40 +186,29 @@ def unit_readings(state: State, shown: Status | None, setting: int | None, *, se
 
     `shown` is its status, and `setting` the current that it is set to beside a pause, A.
     """
-    readings = Readings()
-    if shown is Status.OFFLINE:
-        readings.put(STATUS, Reading(shown, Source.CLOUD, now.observed_at, now.at, LIVE_AGE[Source.CLOUD]))
-    else:
-        for prop, value in _unit_values(state, shown, setting):
-            if value is not None:
-                age = LIVE_AGE[Source.CLOUD] if prop.kind is ReadingClass.LIVE else inf
-                readings.put(prop, Reading(value, Source.CLOUD, seen.observed_at, seen.at, age))
-    for prop in (STATUS, CAR_CONNECTED, PROBLEM):
-        if prop not in readings:
-            readings.retract(prop, now.at)
-    return readings
+    away = shown is Status.OFFLINE
+    notes = Notes(Source.CLOUD, now if away else seen)
+    notes.put(STATUS, shown)
+    if not away:
+        charging = state.charging
+        notes.put(CAR_CONNECTED, unit_connected(state))
+        notes.put(PROBLEM, None if shown is None else shown is Status.ERROR)
+        notes.put(POWER, charging.watt_power)
+        notes.put(CURRENT, charging.amps_current)
+        notes.put(VOLTAGE, charging.voltage)
+        notes.put(TEMPERATURE, state.temperature)
+        notes.put(GRID_FREQUENCY, state.frequency)
+        notes.put(SESSION_DURATION, charging.seconds_charging)
+        notes.put(SESSION_ENERGY, _kilo(charging.wh_energy))
+        notes.put(LIFETIME_ENERGY, _kilo(state.lifetime))
+        notes.put(CHARGING_CURRENT, _float(setting))
+    notes.retract_missing((STATUS, CAR_CONNECTED, PROBLEM), now.at)
+    return notes.readings
 
 
 def installation_readings(info: Info, schedule: Schedule, now: Moment) -> Readings:
     """What the server knows of how a unit is installed, and when it may charge."""
-    readings = Readings()
-    if info.unit_rating is not None:
-        readings.put(UNIT_RATING, Reading(info.unit_rating, Source.CLOUD, now.observed_at, now.at))
-    readings.put(SCHEDULE, Reading(schedule, Source.CLOUD, now.observed_at, now.at))
-    return readings
-
-
-def _unit_values(state: State, shown: Status | None, setting: int | None) -> Iterator[tuple[Property[object], object]]:
-    charging = state.charging
-    yield STATUS, shown
-    yield CAR_CONNECTED, unit_connected(state)
-    yield PROBLEM, None if shown is None else shown is Status.ERROR
-    yield POWER, charging.watt_power
-    yield CURRENT, charging.amps_current
-    yield VOLTAGE, charging.voltage
-    yield TEMPERATURE, state.temperature
-    yield GRID_FREQUENCY, state.frequency
-    yield SESSION_DURATION, charging.seconds_charging
-    yield SESSION_ENERGY, None if charging.wh_energy is None else charging.wh_energy / 1000
-    yield LIFETIME_ENERGY, None if state.lifetime is None else state.lifetime / 1000
-    yield CHARGING_CURRENT, None if setting is None else float(setting)
+    notes = Notes(Source.CLOUD, now)
+    notes.put(UNIT_RATING, info.unit_rating)
+    notes.put(SCHEDULE, schedule)
+    return notes.readings

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 
+from ..core.limits import HIGHEST_CURRENT
+from ..core.stored import moment
 from .quarters import QuarterHours
-
-HIGHEST_CURRENT = 80
-"""A; no box can more, so that a larger number is a damaged one."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,15 +86,7 @@ def _restore(memory: Memory, name: str, value: object) -> None:
     elif name in _WORDS:
         fits = isinstance(value, str)
     else:
-        value = _moment(value)
+        value = moment(value)
         fits = value is not None
     if fits:
         setattr(memory, name, value)
-
-
-def _moment(value: object) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-    return moment if moment is not None and moment.tzinfo is not None else None

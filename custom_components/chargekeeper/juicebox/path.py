@@ -11,13 +11,12 @@ from typing import override
 from ..core import limits
 from ..core.breaker import Breaker
 from ..core.clock import Clock
-from ..core.model import LIVE_AGE, Capability, Identity, Schedule, Source, Status
+from ..core.model import LIVE_AGE, Capability, Identity, Source, Status
+from ..core.notes import Moment
 from ..core.paths import (
-    ChargerPath,
     Command,
     NoConnection,
     PathBusy,
-    PathListener,
     Presence,
     SetCharging,
     SetCurrent,
@@ -25,10 +24,9 @@ from ..core.paths import (
     Unsupported,
     Word,
 )
-from ..core.shown import Shown
+from ..core.shown import ShowingPath
 from .box import Box, Mode
 from .mapping import (
-    Moment,
     box_readings,
     capabilities,
     car_connected,
@@ -45,7 +43,7 @@ NEXT_STATUS = 30.0
 """Seconds until the next status at the latest, as long as the box is there (fact sheet 2.3.5)."""
 
 
-class _BoxPath(ChargerPath):
+class _BoxPath(ShowingPath):
     """What both sides of a box have in common."""
 
     meters_lifetime = True
@@ -53,46 +51,24 @@ class _BoxPath(ChargerPath):
     read_back_delays = ()  # the next statuses come by themselves
 
     def __init__(self, box: Box, clock: Clock) -> None:
+        super().__init__(clock)
         self.breaker = Breaker(clock)
         self._box = box
-        self._clock = clock
-        self._shown = Shown(self)
-        self._end: Callable[[], None] = _nothing
+        self._end: Callable[[], None]
 
     def close(self) -> None:
         """Hear no more of the box."""
         self._end()
-        self._shown.close()
+        self._listener = None
 
     @property
     @override
     def identity(self) -> Identity:
         return identity(self._box)
 
-    @property
-    @override
-    def gone(self) -> bool:
-        return False
-
-    @override
-    def listen(self, listener: PathListener) -> Callable[[], None]:
-        return self._shown.listen(listener)
-
     @override
     async def check(self) -> None:
         raise PathBusy("next_status", NEXT_STATUS)
-
-    @override
-    async def read_schedule(self) -> Schedule:
-        raise Unsupported("unsupported", Capability.SCHEDULES)
-
-    @override
-    async def write_schedule(self, windows: Schedule) -> None:
-        raise Unsupported("unsupported", Capability.SCHEDULES)
-
-    @override
-    def watch(self) -> Callable[[], None]:
-        return _nothing
 
 
 class JuiceBoxPath(_BoxPath):
@@ -105,8 +81,6 @@ class JuiceBoxPath(_BoxPath):
         self._config = box.config
         self._status = box.status
         self._seen: Moment | None = None
-        self._said: Word | None = None
-        self._asked_at: float | None = None
         self._began = clock.monotonic()
         self._cancel_silence = clock.call_later(SILENT_AFTER, self._silent)
         self._take_user()
@@ -132,19 +106,8 @@ class JuiceBoxPath(_BoxPath):
 
     @property
     @override
-    def said(self) -> Word | None:
-        return self._said
-
-    @property
-    @override
     def synced_at(self) -> float | None:
         return None if self._seen is None else self._seen.at
-
-    @property
-    @override
-    def asked_at(self) -> float | None:
-        """As of the last status that can show what was asked for last."""
-        return self._asked_at
 
     @property
     @override
@@ -184,28 +147,27 @@ class JuiceBoxPath(_BoxPath):
             self._status = self._box.status
             self._take_status()
         else:
-            self._shown.changed()
+            self._tell_change()
 
     def _take_status(self) -> None:
         assert self._status is not None
-        now = self._clock.monotonic()
-        self._seen = seen = Moment(self._clock.now(), now)
+        self._seen = seen = Moment.of(self._clock)
         self._cancel_silence()
         self._cancel_silence = self._clock.call_later(SILENT_AFTER, self._silent)
-        self._said = Word(status(self._box, now), car_connected(self._status.state))
-        if not self._box.in_flight or self._asked_at is None:
-            self._asked_at = now
-        self._shown.take(box_readings(self._box, self._status, seen))
+        self._said = Word(status(self._box, seen.at), car_connected(self._status.state))
+        if not self._box.in_flight or self._asked_at is None:  # the status can show what was asked for last
+            self._asked_at = seen.at
+        self._show(box_readings(self._box, self._status, seen))
 
     def _silent(self) -> None:
         """Nothing was heard for too long."""
-        moment = Moment(self._clock.now(), self._clock.monotonic())
+        moment = Moment.of(self._clock)
         self._said = Word(Status.OFFLINE)
         self._asked_at = moment.at
-        self._shown.take(offline_readings(moment))
+        self._show(offline_readings(moment))
 
     def _take_user(self) -> None:
-        self._shown.take(user_readings(self._config, Moment(self._clock.now(), self._clock.monotonic())))
+        self._show(user_readings(self._config, Moment.of(self._clock)))
 
 
 class MakersServerPath(_BoxPath):
@@ -222,7 +184,7 @@ class MakersServerPath(_BoxPath):
     @property
     @override
     def presence(self) -> Presence:
-        heard_at = self._box.heard_at
+        heard_at = self._box.timeline.heard_at
         silent = heard_at is None or self._clock.monotonic() - heard_at >= SILENT_AFTER
         if silent or self._box.server_answers is None:
             return Presence.UNKNOWN  # a box that is away asks the server nothing
@@ -236,17 +198,14 @@ class MakersServerPath(_BoxPath):
     @property
     @override
     def synced_at(self) -> float | None:
-        return self._box.server_at
-
-    @property
-    @override
-    def asked_at(self) -> float | None:
-        return None
+        heard = self._box.pulse.heard
+        return None if heard is None else heard.at
 
     @property
     @override
     def last_contact(self) -> datetime | None:
-        return self._box.server_seen_at
+        heard = self._box.pulse.heard
+        return None if heard is None else heard.observed_at
 
     @override
     async def execute(self, command: Command, *, patience: float) -> None:
@@ -255,8 +214,4 @@ class MakersServerPath(_BoxPath):
     def _box_changed(self) -> None:
         if self._box.server_answers != self._answers:
             self._answers = self._box.server_answers
-            self._shown.changed()
-
-
-def _nothing() -> None:
-    """There is nothing to end."""
+            self._tell_change()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from ..core import schedule
+from ..core.limits import HIGHEST_CURRENT
 
 SLOTS = 96
 QUARTER, DAY = timedelta(minutes=15), timedelta(days=1)
@@ -16,8 +17,8 @@ DOUBT = timedelta(minutes=2)
 """A box knows the time to the minute, by the last command. So near to the beginning of a slot it may tell that of
 yesterday or that of today; the next round, within the hour, tells for sure."""
 
-HIGHEST_ENERGY = 80 * 300 // 4
-"""Wh; no box can give more in a quarter of an hour (80 A at 300 V), so that a larger number is a damaged one."""
+HIGHEST_ENERGY = HIGHEST_CURRENT * 300 // 4
+"""Wh; no box can give more in a quarter of an hour (at 300 V), so that a larger number is a damaged one."""
 
 
 @dataclass(frozen=True, slots=True)

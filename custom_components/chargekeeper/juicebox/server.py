@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 import socket
 
 from ..core.clock import Clock
+from ..core.context import subscribe
 from ..core.paths import PathBusy
 from .box import Box, BoxConfig
 from .listener import Address, Arrival, Discovered, Listener
@@ -104,15 +105,9 @@ class JuiceBoxServer:
 
     def listen_discovery(self, callback: Callable[[Discovered], None]) -> Callable[[], None]:
         """Be told of unknown boxes, those that wait already included; the answer ends it."""
-        self._discovery_listeners.append(callback)
         for found in self.listener.discovered:
             callback(found)
-
-        def cancel() -> None:
-            if callback in self._discovery_listeners:
-                self._discovery_listeners.remove(callback)
-
-        return cancel
+        return subscribe(self._discovery_listeners, callback)
 
     def line_error(self, serial: str) -> str | None:
         """Why the maker's server cannot be reached for a box, as a slug; None where nothing is known against it."""

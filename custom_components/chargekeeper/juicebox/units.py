@@ -3,7 +3,6 @@
 All are asked for their state twice a minute, while the breaker is open only as its probes allow.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,18 +12,18 @@ from typing import override
 
 from ..core.breaker import Breaker, Failure
 from ..core.clock import Clock
+from ..core.context import subscribe
 from ..core.limits import MINIMUM_CURRENT
-from ..core.model import LIVE_AGE, Capability, Identity, Maker, Schedule, Source, Status
+from ..core.model import LIVE_AGE, Identity, Maker, Source, Status
+from ..core.notes import Moment
 from ..core.paths import (
     ChargerError,
-    ChargerPath,
     Command,
     LoginRejected,
     NoConnection,
     NotAllowed,
     PathBusy,
     PathDown,
-    PathListener,
     Presence,
     SetCharging,
     SetOverride,
@@ -32,13 +31,13 @@ from ..core.paths import (
     Unsupported,
     Word,
 )
-from ..core.shown import Shown
-from .box import BoxConfig
+from ..core.rounds import Rounds
+from ..core.shown import ShowingPath
+from .box import FULL_BELOW, BoxConfig
 from .juicenet import Info, JuiceNetClient, State, Tou, Unit
 from .mapping import (
     FULL_AFTER,
     UNIT_CAPABILITIES,
-    Moment,
     installation_readings,
     limit_readings,
     unit_connected,
@@ -58,9 +57,6 @@ twice so far apart, the token is wrong."""
 
 DAILY, AGAIN = 24 * 3600.0, 3600.0
 """Seconds between two readings of how a box is installed and when it may charge, and after one that failed."""
-
-IDLE_BELOW = 100.0
-"""W; a car that takes less takes nothing."""
 
 
 @dataclass(slots=True)
@@ -88,9 +84,8 @@ class JuiceNetAccount:
         self._clock = clock
         self._paths: dict[str, JuiceNetPath] = {}
         self._units: dict[str, Unit] = {}
-        self._round: asyncio.Task[None] | None = None
-        self._woken = asyncio.Event()
-        self._unlisten: Callable[[], None] = _nothing
+        self._rounds = Rounds(clock, "the JuiceNet server", self._due_at, self._ask_all)
+        self._unlisten: Callable[[], None] = lambda: None
         self._next_at = self._listed_at = -inf
         self._refused_at: float | None = None
         self._listeners: list[Callable[[], None]] = []
@@ -109,44 +104,20 @@ class JuiceNetAccount:
 
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Be told when `token_refused` changed; the answer ends it."""
-        self._listeners.append(callback)
-        return lambda: self._listeners.remove(callback)
+        return subscribe(self._listeners, callback)
 
     def start(self) -> None:
         """Begin the rounds."""
-        if self._round is None:
-            self._unlisten = self.breaker.listen(self._woken.set)
-            self._round = asyncio.get_running_loop().create_task(self._run(), name="chargekeeper juicenet rounds")
+        if not self._rounds.running:
+            self._unlisten = self.breaker.listen(self._rounds.wake)
+            self._rounds.start()
 
     async def stop(self) -> None:
         """End the rounds."""
-        task, self._round = self._round, None
         self._unlisten()
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await self._rounds.stop()
 
     # The rounds
-
-    async def _run(self) -> None:
-        while True:
-            wait = self._due_at() - self._clock.monotonic()
-            if wait > 0:
-                await self._pause(wait)
-                continue
-            try:
-                await self._ask_all()
-            except ChargerError as err:
-                LOGGER.debug("A request to the JuiceNet server failed: %s", err)
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait, or less if the breaker woke the rounds."""
-        self._woken.clear()
-        cancel = self._clock.call_later(seconds, self._woken.set)
-        try:
-            await self._woken.wait()
-        finally:
-            cancel()
 
     def _due_at(self) -> float:
         due = self._next_at if self.breaker.due is None or not self._paths else self.breaker.due
@@ -264,7 +235,7 @@ class JuiceNetAccount:
                 raise Unsupported("unsupported", command.capability)
 
 
-class JuiceNetPath(ChargerPath):
+class JuiceNetPath(ShowingPath):
     """The cloud path of a box, over the account of a JuiceNet server."""
 
     source = Source.CLOUD
@@ -274,15 +245,12 @@ class JuiceNetPath(ChargerPath):
     read_back_delays = ()  # the next round shows it
 
     def __init__(self, account: JuiceNetAccount, clock: Clock, config: BoxConfig) -> None:
+        super().__init__(clock)
         self.breaker = account.breaker
         self.config = config
         self.share: float | None = None
         """A; the part of a load group of ours, None where it is in none."""
         self._account = account
-        self._clock = clock
-        self._shown = Shown(self)
-        self._said: Word | None = None
-        self._asked_at: float | None = None
         self._seen: Moment | None = None
         self._idle_since: float | None = None
         self._allowed: int | None = None
@@ -309,32 +277,13 @@ class JuiceNetPath(ChargerPath):
 
     @property
     @override
-    def gone(self) -> bool:
-        return False
-
-    @property
-    @override
-    def said(self) -> Word | None:
-        return self._said
-
-    @property
-    @override
     def synced_at(self) -> float | None:
         return None if self._seen is None else self._seen.at
 
     @property
     @override
-    def asked_at(self) -> float | None:
-        return self._asked_at
-
-    @property
-    @override
     def last_contact(self) -> datetime | None:
         return self._account.last_contact
-
-    @override
-    def listen(self, listener: PathListener) -> Callable[[], None]:
-        return self._shown.listen(listener)
 
     @override
     async def execute(self, command: Command, *, patience: float) -> None:
@@ -346,18 +295,6 @@ class JuiceNetPath(ChargerPath):
         if self._asked_at is not None and now < self._asked_at + ASK_EVERY:
             raise PathBusy("too_soon", self._asked_at + ASK_EVERY - now)
         await self._account.ask(self, self._account.unit(self.config.serial))
-
-    @override
-    async def read_schedule(self) -> Schedule:
-        raise Unsupported("unsupported", Capability.SCHEDULES)
-
-    @override
-    async def write_schedule(self, windows: Schedule) -> None:
-        raise Unsupported("unsupported", Capability.SCHEDULES)
-
-    @override
-    def watch(self) -> Callable[[], None]:
-        return _nothing
 
     # What the account sees
 
@@ -391,15 +328,15 @@ class JuiceNetPath(ChargerPath):
         if config.zone != self.config.zone:
             self.installation = Turn()  # the windows are those of another zone
         self.config = config
-        self._shown.take(limit_readings(config, self._now()))
+        self._show(limit_readings(config, Moment.of(self._clock)))
 
     def showed(self, state: State) -> None:
         """The state of the box was read."""
-        now = self._now()
+        now = Moment.of(self._clock)
         if state.silence is not None:
             self._seen = now.earlier(state.silence)
         power = state.charging.watt_power
-        if state.word != "charging" or power is None or power >= IDLE_BELOW:
+        if state.word != "charging" or power is None or power >= FULL_BELOW:
             self._idle_since = None
         elif self._idle_since is None:
             self._idle_since = now.at
@@ -413,7 +350,7 @@ class JuiceNetPath(ChargerPath):
             LOGGER.warning("A JuiceNet server tells an unknown state of a box; it is shown as unknown")
         self._said, self._asked_at = Word(shown, unit_connected(state)), now.at
         seen = Moment(now.observed_at, -inf) if self._seen is None else self._seen
-        self._shown.take(unit_readings(state, shown, self._setting(limit), seen=seen, now=now))
+        self._show(unit_readings(state, shown, self._setting(limit), seen=seen, now=now))
 
     def _setting(self, limit: float | None) -> int | None:
         """The current that the box is set to beside a pause, A: that with which we would end it."""
@@ -425,10 +362,7 @@ class JuiceNetPath(ChargerPath):
         """How the box is installed, and when it may charge, was read."""
         self.installation.read_at = self._clock.monotonic()
         self._unit_rating = info.unit_rating
-        self._shown.take(installation_readings(info, tou.windows(self.config.zone), self._now()))
-
-    def _now(self) -> Moment:
-        return Moment(self._clock.now(), self._clock.monotonic())
+        self._show(installation_readings(info, tou.windows(self.config.zone), Moment.of(self._clock)))
 
     def diagnostics(self) -> dict[str, object]:
         """The state of the path, without anything that names the box."""
@@ -438,7 +372,3 @@ class JuiceNetPath(ChargerPath):
             "silence": None if self._seen is None else round(now - self._seen.at),
             "token_refused": self._account.token_refused,
         }
-
-
-def _nothing() -> None:
-    """There is nothing to end."""

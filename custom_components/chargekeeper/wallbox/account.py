@@ -35,6 +35,7 @@ from ..core.paths import (
     SetLock,
     SetOverride,
 )
+from ..core.rounds import Rounds
 from .cloud import REQUEST_TIMEOUT, RemoteAction, TokenRefused, Tokens, WallboxCloudClient
 from .mapping import cloud_schedules, eco_smart, windows
 from .path import NEVER, STATUS_GETS_PER_HOUR, CloudAccount, WallboxCloudPath, placeholder
@@ -111,8 +112,7 @@ class WallboxAccount(CloudAccount):
         self._snapshot = AccountSnapshot()
         self._listeners: list[Callable[[AccountSnapshot], None]] = []
         self._outage_listeners: list[Callable[[str], None]] = []
-        self._round: asyncio.Task[None] | None = None
-        self._woken = asyncio.Event()
+        self._rounds = Rounds(clock, "the Wallbox cloud", self._due_at, self._take_turn)
         self._get_lock = asyncio.Lock()
         self._command_lock = asyncio.Lock()
         self._login_lock = asyncio.Lock()
@@ -194,18 +194,15 @@ class WallboxAccount(CloudAccount):
 
     def start(self) -> None:
         """Begin the rounds."""
-        if self._round is None:
+        if not self._rounds.running:
             self._purses.reopen()
             self._unlisten = self.breaker.listen(self._breaker_changed)
-            self._round = asyncio.get_running_loop().create_task(self._run(), name="chargekeeper wallbox rounds")
+            self._rounds.start()
 
     async def stop(self) -> None:
         """End the rounds; what the purses have spent is saved."""
-        task, self._round = self._round, None
         self._unlisten()
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await self._rounds.stop()
         await self._purses.close()
 
     async def first_look(self) -> tuple[Identity, ...]:
@@ -261,32 +258,10 @@ class WallboxAccount(CloudAccount):
         """Credentials that are good, or new: nothing stands against signing in with them."""
         self._email, self._password = email, password
         self._refused_at, self._login_blocked_until, self._needs_login = None, NEVER, False
-        self._woken.set()
+        self._rounds.wake()
         self._tell()
 
     # The rounds
-
-    async def _run(self) -> None:
-        while True:
-            wait = self._due_at() - self._clock.monotonic()
-            if wait > 0:
-                await self._pause(wait)
-                continue
-            try:
-                async with self._get_lock:
-                    if self._due_at() <= self._clock.monotonic():
-                        await self._take_turn()
-            except ChargerError as err:
-                LOGGER.debug("A request to the Wallbox cloud failed: %s", err)
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait, or less if something woke the rounds."""
-        self._woken.clear()
-        cancel = self._clock.call_later(seconds, self._woken.set)
-        try:
-            await self._woken.wait()
-        finally:
-            cancel()
 
     def _due_at(self) -> float:
         """When the next GET of the rounds is due (monotonic seconds)."""
@@ -305,7 +280,12 @@ class WallboxAccount(CloudAccount):
         return slot if is_wanted else max(slot, groups_at)
 
     async def _take_turn(self) -> None:
-        """Use the slot that is due."""
+        """Use the slot that is due, unless somebody else did meanwhile."""
+        async with self._get_lock:
+            if self._due_at() <= self._clock.monotonic():
+                await self._use_slot()
+
+    async def _use_slot(self) -> None:
         now = self._clock.monotonic()
         if self.breaker.due is not None:
             has_room = self._purses.probes.free_at(now) <= now
@@ -618,7 +598,7 @@ class WallboxAccount(CloudAccount):
                 self._refused_at = now
             elif now >= self._refused_at + REFUSED_AGAIN_AFTER:
                 self._needs_login = True
-            if self._round is not None:  # else a config flow, which may try another password
+            if self._rounds.running:  # else a config flow, which may try another password
                 self._login_blocked_until = now + (LOGIN_RETRY if self._needs_login else REFUSED_AGAIN_AFTER)
             self._tell()
             raise
@@ -665,7 +645,7 @@ class WallboxAccount(CloudAccount):
     @override
     def watch(self) -> Callable[[], None]:
         self._watchers += 1
-        self._woken.set()
+        self._rounds.wake()
         ended = False
 
         def end() -> None:
@@ -694,7 +674,7 @@ class WallboxAccount(CloudAccount):
                 await self._clock.sleep(min(regular_at, reserve_at) - now)
         finally:
             self._out_of_turn -= 1
-            self._woken.set()
+            self._rounds.wake()
 
     async def _write[T](self, call: Callable[[], Awaitable[T]], patience: float, *, may_wait: bool) -> T:
         """One command, when its purse has room; the request itself has `patience` seconds."""
@@ -769,7 +749,7 @@ class WallboxAccount(CloudAccount):
     # Telling
 
     def _breaker_changed(self) -> None:
-        self._woken.set()
+        self._rounds.wake()
         usable = self.breaker.usable
         stood_still, self._stands_still = self._stands_still, not usable or self.breaker.busy
         if stood_still and not self._stands_still:

@@ -82,12 +82,11 @@ class ScheduleBody(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What a sign-in or refresh gave. The moments are of the cloud's clock; `refresh` is empty where none was given."""
+    """What a sign-in or refresh gave; `refresh` is empty where none was given, the moment is of the cloud's clock."""
 
     access: str = field(repr=False)
     refresh: str = field(repr=False)
     access_expires_at: datetime | None
-    refresh_expires_at: datetime | None
     user_id: str = field(repr=False)
 
     @property
@@ -104,16 +103,11 @@ def _optional_flag(raw: object) -> bool | None:
     return bool(raw) if isinstance(raw, int | float) and raw in {0, 1} else None
 
 
-def _optional_epoch(raw: object) -> datetime | None:
-    """Seconds since 1970 as an aware datetime; years that cannot be meant are None."""
-    seconds = optional_float(0, 1e10)(raw)
-    moment = None if seconds is None else datetime.fromtimestamp(seconds, UTC)
-    return moment if moment is not None and _is_sane(moment) else None
-
-
 def _optional_epoch_ms(raw: object) -> datetime | None:
+    """Milliseconds since 1970 as an aware datetime; years that cannot be meant are None."""
     milliseconds = optional_float(0, 1e13)(raw)
-    return None if milliseconds is None else _optional_epoch(milliseconds / 1000)
+    moment = None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment if moment is not None and _is_sane(moment) else None
 
 
 def _status_code(raw: object) -> int | None:
@@ -273,17 +267,12 @@ class ChargerStatus(DataClassDictMixin):
 class ChargerDetails(DataClassDictMixin):
     """`chargerData` of a charger (section 4.2), and the `profile` of the signed-in account in its list of users.
 
-    `total_energy` is in Wh; `last_connection` is of the cloud's clock; `last_sync` is its text, UTC without a zone.
+    `total_energy` is in Wh; `last_sync` is the text of a moment, UTC without a zone.
     """
 
-    name: str | None = _optional("name", optional_str)
-    charger_type: str | None = _optional("chargerType", optional_str)
     software_version: str | None = _optional("softwareVersion", optional_str)
-    status: int | None = field(default=UNREADABLE, metadata=field_options(alias="status", deserialize=_status_code))
-    locked: bool | None = _optional("locked", _optional_flag)
     max_charging_current: float | None = _optional("maxChargingCurrent", _amperes)
     max_available_current: float | None = _optional("maxAvailableCurrent", _amperes)
-    last_connection: datetime | None = _optional("lastConnection", _optional_epoch)  # noqa: RUF009 - a field
     last_sync: str | None = _optional("lastSync", _sync_date)
     total_energy: float | None = _optional("resume", _total_energy)
     profile: str | None = None
@@ -646,7 +635,6 @@ def _tokens(answer: object, before: Tokens | None) -> Tokens:
         access=access,
         refresh=refresh or "",
         access_expires_at=_optional_epoch_ms(_dig(attributes, "ttl")),
-        refresh_expires_at=_optional_epoch_ms(_dig(attributes, "refresh_token_ttl")),
         user_id=user_id,
     )
 

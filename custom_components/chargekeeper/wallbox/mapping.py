@@ -7,7 +7,6 @@ fact sheet wallbox-cloud.md.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from math import inf
 import re
 from types import MappingProxyType
 
@@ -39,9 +38,7 @@ from ..core.model import (
     EcoMode,
     Identity,
     Maker,
-    Property,
     Reading,
-    ReadingClass,
     Readings,
     Role,
     Schedule,
@@ -49,6 +46,7 @@ from ..core.model import (
     Status,
     Window,
 )
+from ..core.notes import Moment, Notes
 from ..core.paths import Unsupported
 from .cloud import (
     WEEKDAYS,
@@ -144,18 +142,6 @@ def status_facts(code: int | None) -> StatusFacts:
     return STATUS_BY_CODE.get(code, _UNKNOWN)
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """One moment on both clocks: the wall's, aware, and the monotonic one in seconds."""
-
-    observed_at: datetime
-    at: float
-
-    def earlier(self, seconds: float) -> Moment:
-        """The moment so many seconds before."""
-        return Moment(self.observed_at - timedelta(seconds=seconds), self.at - seconds)
-
-
 def last_sync(text: str | None, cloud_now: datetime) -> datetime | None:
     """When the charger last reported, by the cloud's clock, which says `cloud_now` now (section 5.2).
 
@@ -176,22 +162,6 @@ def moment_of(synced: datetime, now: Moment, cloud_skew: timedelta) -> Moment:
     """A moment of the cloud's clock on our clocks, never later than `now`."""
     age = now.observed_at + cloud_skew - synced
     return now.earlier(max(age.total_seconds(), 0.0))
-
-
-class _Notes:
-    """Readings of the cloud that the charger showed at one moment."""
-
-    def __init__(self, seen: Moment, live_age: float) -> None:
-        self.readings = Readings()
-        self._seen = seen
-        self._live_age = live_age
-
-    def put[T](self, prop: Property[T], value: T | None) -> None:
-        """Note a value, unless there is none."""
-        if value is None:
-            return
-        max_age = self._live_age if prop.kind is ReadingClass.LIVE else inf
-        self.readings.put(prop, Reading(value, Source.CLOUD, self._seen.observed_at, self._seen.at, max_age))
 
 
 def group_readings(charger: GroupCharger, *, seen: Moment, now: Moment, idle_age: float = IDLE_STATUS_AGE) -> Readings:
@@ -225,7 +195,7 @@ def status_readings(status: ChargerStatus, *, seen: Moment, now: Moment, idle_ag
 
 def details_readings(details: ChargerDetails, *, seen: Moment, now: Moment) -> Readings:
     """What the charger object says: configuration, lifetime energy, and at `now` the role of the account."""
-    notes = _Notes(seen, LIVE_AGE[Source.CLOUD])
+    notes = Notes(Source.CLOUD, seen)
     notes.put(FIRMWARE, details.software_version)
     notes.put(CHARGING_CURRENT, details.max_charging_current)
     notes.put(WIRE_RATING, details.max_available_current)
@@ -238,7 +208,7 @@ def details_readings(details: ChargerDetails, *, seen: Moment, now: Moment) -> R
 
 def schedule_readings(schedules: Iterable[CloudSchedule], *, seen: Moment) -> Readings:
     """The weekly schedule."""
-    notes = _Notes(seen, LIVE_AGE[Source.CLOUD])
+    notes = Notes(Source.CLOUD, seen)
     notes.put(SCHEDULE, windows(schedules))
     return notes.readings
 
@@ -318,12 +288,12 @@ def cloud_schedules(schedule: Schedule, serial: str) -> list[ScheduleBody]:
     ]
 
 
-def _notes(facts: StatusFacts, seen: Moment, idle_age: float) -> _Notes:
+def _notes(facts: StatusFacts, seen: Moment, idle_age: float) -> Notes:
     idle = facts.status is not None and facts.status not in POWER_FLOWS
-    return _Notes(seen, idle_age if idle else LIVE_AGE[Source.CLOUD])
+    return Notes(Source.CLOUD, seen, idle_age if idle else LIVE_AGE[Source.CLOUD])
 
 
-def _put_live(notes: _Notes, facts: StatusFacts, shown: GroupCharger | ChargerStatus, locked: bool | None) -> None:
+def _put_live(notes: Notes, facts: StatusFacts, shown: GroupCharger | ChargerStatus, locked: bool | None) -> None:
     """Note what the charger does. From a charger that the cloud cannot reach nothing of this is its own word."""
     if facts.status is Status.OFFLINE:
         return
@@ -346,7 +316,7 @@ def _power(status: Status | None, kilowatts: float | None) -> float | None:
     return -abs(watts) if status is Status.DISCHARGING else watts
 
 
-def _put_config(notes: _Notes, config: ConfigData) -> None:
+def _put_config(notes: Notes, config: ConfigData) -> None:
     notes.put(FIRMWARE, config.software.current)
     notes.put(LATEST_FIRMWARE, config.software.latest)
     notes.put(CHARGING_CURRENT, config.max_charging_current)
@@ -358,7 +328,7 @@ def _put_config(notes: _Notes, config: ConfigData) -> None:
         notes.put(HOUSE_LIMIT, config.icp_max_current or None)
 
 
-def _with_offline(notes: _Notes, facts: StatusFacts, now: Moment, idle_age: float) -> Readings:
+def _with_offline(notes: Notes, facts: StatusFacts, now: Moment, idle_age: float) -> Readings:
     if facts.status is Status.OFFLINE:
         notes.readings.put(STATUS, Reading(Status.OFFLINE, Source.CLOUD, now.observed_at, now.at, idle_age))
     return notes.readings

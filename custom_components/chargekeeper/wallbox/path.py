@@ -30,7 +30,6 @@ from ..core.model import (
     EcoMode,
     Identity,
     Maker,
-    Reading,
     ReadingClass,
     Readings,
     Role,
@@ -38,12 +37,12 @@ from ..core.model import (
     Source,
     Status,
 )
-from ..core.paths import ChargerPath, Command, PathListener, Presence, SetCharging, SetOverride, Word
-from ..core.shown import Shown
+from ..core.notes import Moment, Notes
+from ..core.paths import Command, Presence, SetCharging, SetOverride, Word
+from ..core.shown import ShowingPath
 from .cloud import UNREADABLE, ChargerDetails, ChargerEcho, ChargerStatus, CloudSchedule, GroupCharger
 from .mapping import (
     STATUS_BY_CODE,
-    Moment,
     capabilities,
     details_readings,
     group_readings,
@@ -118,7 +117,7 @@ class CloudAccount(Protocol):
         """Poll as often as allowed until the answer is called."""
 
 
-class WallboxCloudPath(ChargerPath):
+class WallboxCloudPath(ShowingPath):
     """The cloud path of one charger. It lives as long as its account, and replays what it knows to whoever joins."""
 
     source = Source.CLOUD
@@ -127,13 +126,10 @@ class WallboxCloudPath(ChargerPath):
     read_back_delays = (20.0,)  # one GET out of turn; after that the next poll shows
 
     def __init__(self, account: CloudAccount, clock: Clock, who: Identity) -> None:
+        super().__init__(clock)
         self.breaker = account.breaker
         self._account = account
-        self._clock = clock
         self._identity = who
-        self._known = Shown(self)
-        self._said: Word | None = None
-        self._asked_at: float | None = None
         self._evidence: Moment | None = None
         self._synced_at: float | None = None
         self._shown: GroupCharger | None = None
@@ -176,27 +172,13 @@ class WallboxCloudPath(ChargerPath):
 
     @property
     @override
-    def said(self) -> Word | None:
-        return self._said
-
-    @property
-    @override
     def synced_at(self) -> float | None:
         return self._synced_at
 
     @property
     @override
-    def asked_at(self) -> float | None:
-        return self._asked_at
-
-    @property
-    @override
     def last_contact(self) -> datetime | None:
         return self._account.last_contact
-
-    @override
-    def listen(self, listener: PathListener) -> Callable[[], None]:
-        return self._known.listen(listener)
 
     @override
     async def execute(self, command: Command, *, patience: float) -> None:
@@ -240,18 +222,18 @@ class WallboxCloudPath(ChargerPath):
         before, self._shown = self._shown, charger
         since, self._shown_at = self._shown_at, self._clock.monotonic()
         if before is not None and since >= self._shown_at - CHANGE_WITHIN and _shows_life(before, charger):
-            self._evidence = self._now()
+            self._evidence = Moment.of(self._clock)
         if self._unlisted:
             self._unlisted, self._refused = 0, False
         self._identify(charger)
         self._note_word(charger.status)
-        self._take(group_readings(charger, seen=self._seen(), now=self._now(), idle_age=self.idle_age))
+        self._take(group_readings(charger, seen=self._seen(), now=Moment.of(self._clock), idle_age=self.idle_age))
 
     def unlisted(self) -> None:
         """The groups answer did not tell of this charger."""
         self._unlisted += 1
         if self._unlisted == GONE_AFTER:
-            self._known.changed()
+            self._tell_change()
 
     @property
     def refused(self) -> bool:
@@ -261,7 +243,7 @@ class WallboxCloudPath(ChargerPath):
     def refuse(self) -> None:
         """The cloud does not let us at this charger any more."""
         self._refused = True
-        self._known.changed()
+        self._tell_change()
 
     def showed_status(self, status: ChargerStatus) -> None:
         """The status of this charger was read."""
@@ -277,7 +259,7 @@ class WallboxCloudPath(ChargerPath):
         if config.eco_smart is not None and config.eco_smart.percentage is not None:
             self.eco_percentage = config.eco_smart.percentage
         self._note_word(status.status)
-        readings = status_readings(status, seen=self._seen(), now=self._now(), idle_age=self.idle_age)
+        readings = status_readings(status, seen=self._seen(), now=Moment.of(self._clock), idle_age=self.idle_age)
         if config.home_sharing is False or config.icp_max_current == 0:
             readings.retract(HOUSE_LIMIT, self._clock.monotonic())
         self._take(readings)
@@ -286,38 +268,36 @@ class WallboxCloudPath(ChargerPath):
         """The charger object with the account's role was read."""
         self.details_turn.read_at = self._clock.monotonic()
         self._note_sync(details.last_sync)
-        self._take(details_readings(details, seen=self._seen(), now=self._now()))
+        self._take(details_readings(details, seen=self._seen(), now=Moment.of(self._clock)))
 
     def showed_schedule(self, schedules: tuple[CloudSchedule, ...]) -> None:
         """The schedule was read."""
         self.schedule_turn.read_at = self._clock.monotonic()
-        self._take(schedule_readings(schedules, seen=self._now()))
+        self._take(schedule_readings(schedules, seen=Moment.of(self._clock)))
 
     def echoed(self, echo: ChargerEcho) -> None:
         """A write answered with the new values: the cloud's word, not yet the charger's."""
-        seen, readings = self._seen(), Readings()
-        if echo.max_charging_current is not None:
-            current = Reading(echo.max_charging_current, Source.CLOUD, seen.observed_at, seen.at)
-            readings.put(CHARGING_CURRENT, current)
-        locked = self._known.readings.get(LOCKED)
+        notes = Notes(Source.CLOUD, self._seen())
+        notes.put(CHARGING_CURRENT, echo.max_charging_current)
+        locked = self._known.get(LOCKED)
         if echo.locked is not None and locked is not None:
-            readings.put(LOCKED, replace(locked, value=echo.locked))
-        self._take(readings)
+            notes.readings.put(LOCKED, replace(locked, value=echo.locked))
+        self._take(notes.readings)
 
     def wrote_eco_mode(self, mode: EcoMode) -> None:
         """The eco mode was acknowledged; the answer has no echo, so the next status tells."""
         self.status_turn.expire()
-        seen, readings = self._seen(), Readings()
-        readings.put(ECO_MODE, Reading(mode, Source.CLOUD, seen.observed_at, seen.at))
-        self._take(readings)
+        notes = Notes(Source.CLOUD, self._seen())
+        notes.put(ECO_MODE, mode)
+        self._take(notes.readings)
 
     def refusal(self, command: Command | None) -> str:
         """Why the cloud may have refused a write with 403 (fact sheet section 10); `command` is None for a schedule."""
-        if self._known.readings.value(OCPP):
+        if self._known.value(OCPP):
             return "ocpp_active"
-        if self._known.readings.value(LOCKED) and isinstance(command, SetCharging | SetOverride):
+        if self._known.value(LOCKED) and isinstance(command, SetCharging | SetOverride):
             return "locked"
-        if self._known.readings.value(ROLE) is Role.USER:
+        if self._known.value(ROLE) is Role.USER:
             return "role_too_low"
         return "refused"
 
@@ -331,7 +311,7 @@ class WallboxCloudPath(ChargerPath):
         if self._said is not None and self._said.status is None:
             for prop in (STATUS, CAR_CONNECTED, PROBLEM):
                 readings.retract(prop, self._clock.monotonic())
-        self._known.take(readings)
+        self._show(readings)
 
     def _identify(self, charger: GroupCharger) -> None:
         """Who the charger is, by the groups answer; what that leaves out stays."""
@@ -354,7 +334,7 @@ class WallboxCloudPath(ChargerPath):
         synced = last_sync(text, self._account.cloud_now)
         if synced is None:
             return
-        moment = moment_of(synced, self._now(), self._account.cloud_now - self._clock.now())
+        moment = moment_of(synced, Moment.of(self._clock), self._account.cloud_now - self._clock.now())
         if self._synced_at is None or moment.at > self._synced_at:
             self._synced_at = moment.at
         if self._evidence is None or moment.at > self._evidence.at:
@@ -363,9 +343,6 @@ class WallboxCloudPath(ChargerPath):
     def _seen(self) -> Moment:
         """When the charger showed what the cloud says: its last sign of life, before the first one some time ago."""
         return Moment(self._clock.now(), NEVER) if self._evidence is None else self._evidence
-
-    def _now(self) -> Moment:
-        return Moment(self._clock.now(), self._clock.monotonic())
 
     def _status_age(self) -> float:
         return LIVE_AGE[Source.CLOUD] if self.power_flows else self.idle_age

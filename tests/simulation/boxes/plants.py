@@ -12,6 +12,7 @@ from custom_components.chargekeeper.juicebox import box as box_module, datagram,
 from custom_components.chargekeeper.juicebox.box import Box, Mode
 from custom_components.chargekeeper.juicebox.datagram import LONGEST, CommandMessage, parse_command, serial_of
 from custom_components.chargekeeper.juicebox.listener import Listener
+from custom_components.chargekeeper.juicebox.timeline import Timeline
 
 LATE = 5.0
 """Seconds."""
@@ -51,7 +52,8 @@ def _some_unanswered(stack: ExitStack) -> None:
     real = Box._answer
 
     def answer(self: Box, now: float) -> None:
-        if self.heard_at is None or int(self.heard_at) % 7:
+        heard_at = self.timeline.heard_at
+        if heard_at is None or int(heard_at) % 7:
             real(self, now)
 
     _instead(stack, Box, "_answer", answer)
@@ -91,8 +93,8 @@ def _stored_follows_current(stack: ExitStack) -> None:
 
 
 def _any_status_teaches(stack: ExitStack) -> None:
-    real = Box._is_first
-    _instead(stack, Box, "_is_first", lambda self, message, now: self._master or real(self, message, now))
+    real = Timeline.is_first
+    _instead(stack, Timeline, "is_first", lambda self, message, now: self.obeys(now) or real(self, message, now))
 
 
 def _share_forgotten(stack: ExitStack) -> None:

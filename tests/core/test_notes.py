@@ -1,0 +1,45 @@
+"""Notes: what one answer shows, as readings of one moment."""
+
+from math import inf
+
+import pytest
+
+from custom_components.chargekeeper.core.model import (
+    CAR_CONNECTED,
+    LIVE_AGE,
+    POWER,
+    STATUS,
+    WIRE_RATING,
+    Reading,
+    Source,
+    Status,
+)
+from custom_components.chargekeeper.core.notes import Moment, Notes
+from tests.simulators.clock import START, VirtualClock
+
+
+def test_a_moment_is_one_on_both_clocks() -> None:
+    clock = VirtualClock()
+    moment = Moment.of(clock)
+    assert moment == Moment(clock.now(), clock.monotonic())
+    earlier = moment.earlier(90)
+    assert ((moment.observed_at - earlier.observed_at).total_seconds(), moment.at - earlier.at) == (90, 90)
+
+
+@pytest.mark.parametrize(("live_age", "expected"), [(None, LIVE_AGE[Source.UDP]), (77.0, 77.0), (inf, inf)])
+def test_only_live_values_get_an_age(live_age: float | None, expected: float) -> None:
+    notes = Notes(Source.UDP, Moment(START, 5.0), live_age)
+    notes.put(POWER, 11.0)
+    notes.put(WIRE_RATING, 32.0)
+    assert notes.readings.get(POWER) == Reading(11.0, Source.UDP, START, 5.0, expected)
+    shown = notes.readings.get(POWER), notes.readings.get(WIRE_RATING)
+    assert [None if each is None else each.max_age for each in shown] == [expected, inf]
+
+
+def test_what_is_not_told_is_left_out_or_known_to_be_unknown() -> None:
+    notes = Notes(Source.CLOUD, Moment(START, 5.0))
+    notes.put(STATUS, Status.CHARGING)
+    notes.put(CAR_CONNECTED, None)
+    notes.retract_missing((STATUS, CAR_CONNECTED), 6.0)
+    assert CAR_CONNECTED not in notes.readings
+    assert notes.readings.retracted == {CAR_CONNECTED.key: 6.0}
