@@ -100,6 +100,19 @@ def status(box: Box, now: float) -> Status | None:
     return Status.AVAILABLE if state == AVAILABLE else None
 
 
+def stored_limit(box: Box) -> float | None:
+    """What it charges with when it is left alone, A: the highest that it may have stored; None while it is learnt."""
+    return None if box.memory.offline is None or box.memory.stored is None else float(box.memory.stored)
+
+
+def stored_readings(box: Box, seen: Moment) -> Readings:
+    """It is told another stored limit."""
+    readings, amps = Readings(), stored_limit(box)
+    if amps is not None:
+        readings.put(OFFLINE_CURRENT, Reading(amps, Source.UDP, seen.observed_at, seen.at))
+    return readings
+
+
 def limit_readings(config: BoxConfig, seen: Moment) -> Readings:
     """What the user said of the limits of the box, and where it is."""
     readings = Readings()
@@ -173,7 +186,7 @@ def _figures(box: Box, message: StatusMessage) -> Iterator[tuple[Property[float]
     yield LIFETIME_ENERGY, None if message.lifetime_energy is None else message.lifetime_energy / 1000
     yield SESSION_ENERGY, None if box.session_energy is None else box.session_energy / 1000
     yield UNIT_RATING, box.limits.unit_rating
-    yield OFFLINE_CURRENT, memory.offline
+    yield OFFLINE_CURRENT, stored_limit(box)
     yield CHARGING_CURRENT, next((a for a in (box.in_effect, memory.allowed, memory.offline) if a is not None), None)
 
 

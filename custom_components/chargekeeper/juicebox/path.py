@@ -11,7 +11,7 @@ from typing import override
 from ..core import limits
 from ..core.breaker import Breaker
 from ..core.clock import Clock
-from ..core.model import LIVE_AGE, Capability, Identity, Schedule, Source, Status
+from ..core.model import LIVE_AGE, OFFLINE_CURRENT, Capability, Identity, Schedule, Source, Status
 from ..core.paths import (
     ChargerPath,
     Command,
@@ -35,6 +35,8 @@ from .mapping import (
     identity,
     offline_readings,
     status,
+    stored_limit,
+    stored_readings,
     user_readings,
 )
 
@@ -183,29 +185,38 @@ class JuiceBoxPath(_BoxPath):
         if self._box.status is not None and self._box.status is not self._status:
             self._status = self._box.status
             self._take_status()
+        elif self._stores_another():
+            self._shown.take(stored_readings(self._box, self._now()))
         else:
             self._shown.changed()
 
+    def _stores_another(self) -> bool:
+        """Whether it was told to store more than is shown: if it falls silent now, it goes on with that."""
+        shown = self._shown.readings.value(OFFLINE_CURRENT)
+        return self._seen is not None and stored_limit(self._box) not in {None, shown}
+
     def _take_status(self) -> None:
         assert self._status is not None
-        now = self._clock.monotonic()
-        self._seen = seen = Moment(self._clock.now(), now)
+        self._seen = seen = self._now()
         self._cancel_silence()
         self._cancel_silence = self._clock.call_later(SILENT_AFTER, self._silent)
-        self._said = Word(status(self._box, now), car_connected(self._status.state))
+        self._said = Word(status(self._box, seen.at), car_connected(self._status.state))
         if not self._box.in_flight or self._asked_at is None:
-            self._asked_at = now
+            self._asked_at = seen.at
         self._shown.take(box_readings(self._box, self._status, seen))
 
     def _silent(self) -> None:
         """Nothing was heard for too long."""
-        moment = Moment(self._clock.now(), self._clock.monotonic())
+        moment = self._now()
         self._said = Word(Status.OFFLINE)
         self._asked_at = moment.at
         self._shown.take(offline_readings(moment))
 
     def _take_user(self) -> None:
-        self._shown.take(user_readings(self._config, Moment(self._clock.now(), self._clock.monotonic())))
+        self._shown.take(user_readings(self._config, self._now()))
+
+    def _now(self) -> Moment:
+        return Moment(self._clock.now(), self._clock.monotonic())
 
 
 class MakersServerPath(_BoxPath):
