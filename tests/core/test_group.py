@@ -233,8 +233,9 @@ def test_one_that_starts_beside_others_must_not_have_stored_more_than_its_share(
 
 
 def test_members_that_were_never_seen_do_not_hide_what_others_have_stored() -> None:
-    assert stored_excess(spec(32, A, B), {A: Limits(offline_current=40)}) == 8
-    assert stored_excess(spec(32, A, B), {A: Limits(offline_current=40), B: Limits()}) == 8
+    for known in ({A: Limits(offline_current=40)}, {A: Limits(offline_current=40), B: Limits()}):
+        assert stored_excess(spec(32, A, B), known) == 24, "beside B with its share of 16"
+    assert stored_excess(spec(32, A, B), {A: Limits(offline_current=16)}) == 0
 
 
 # At work
@@ -870,8 +871,8 @@ async def test_nothing_is_sent_before_it_is_noted_what_is_taken() -> None:
     first.linked = False
     await bench.calm(3)
     assert noted == [
-        {"wish": None, "ours": None, "paused": True, "most": 10},
-        {"wish": 10, "ours": 6, "paused": True, "most": 10},
+        {"wish": None, "ours": None, "paused": True, "most": 10, "stored": None},
+        {"wish": 10, "ours": 6, "paused": True, "most": 10, "stored": None},
     ]
 
 
@@ -903,24 +904,48 @@ async def test_the_record_is_saved_only_when_it_changes() -> None:
         {"wallbox_700301": {"wish": "x", "ours": True, "paused": "yes", "most": float("nan")}},
         {"wallbox_700301": {"wish": 16, "ours": -1, "paused": None, "most": 0}},
         {"wallbox_700301": {"wish": 16, "ours": False, "paused": 1, "most": 10**400}},
+        {"wallbox_700301": {"stored": "16"}, "wallbox_700302": {"stored": -16}},
     ],
 )
 async def test_garbled_records_are_left_out(stored: object) -> None:
     group = LoadGroup(VirtualClock(), spec(32, A, B), Circuit.save)  # type: ignore[arg-type]
     group.restore(stored)
-    nothing = {"wish": None, "ours": None, "paused": False, "most": None}
+    nothing = {"wish": None, "ours": None, "paused": False, "most": None, "stored": None}
     assert group.export() == {"wallbox_700301": nothing, "wallbox_700302": nothing}
 
 
 async def test_a_record_survives_being_stored() -> None:
     record = {
-        "wallbox_700301": {"wish": 20, "ours": 8, "paused": False, "most": 20.5},
-        "wallbox_700302": {"wish": None, "ours": None, "paused": True, "most": 16},
+        "wallbox_700301": {"wish": 20, "ours": 8, "paused": False, "most": 20.5, "stored": 18},
+        "wallbox_700302": {"wish": None, "ours": None, "paused": True, "most": 16, "stored": None},
     }
     group = LoadGroup(VirtualClock(), spec(32, A, B), Circuit.save)  # type: ignore[arg-type]
     group.restore(record)
     assert group.export() == record
     assert group.view.allocated == 36.5
+
+
+async def test_a_member_that_starts_anew_has_stored_what_it_had() -> None:
+    bench = await settled(32, 16, 16)
+    first, _ = bench.members
+    first.offline_current = 24
+    await bench.poll()
+    assert (bench.group.view.stored, bench.group.view.stored_excess) == ({A: 24}, 8)
+    first.offline_current = None
+    await bench.poll()
+    assert (bench.group.view.stored, bench.group.view.stored_excess) == ({A: 24}, 8)
+    first.offline_current = 16
+    await bench.poll()
+    assert (bench.group.view.stored, bench.group.view.stored_excess) == ({A: 16}, 0)
+
+
+async def test_a_group_that_is_set_up_knows_at_once_what_members_have_stored() -> None:
+    bench = await settled(32, 16, 16)
+    bench.members[0].offline_current = 24
+    await bench.poll()
+    again = LoadGroup(bench.clock, bench.spec, bench.save)
+    again.restore(bench.saved)
+    assert (again.view.stored, again.view.stored_excess) == ({A: 24}, 8), "before any member is there"
 
 
 async def test_strangers_are_no_members() -> None:
@@ -965,7 +990,7 @@ async def test_what_is_due_is_saved_at_the_stop() -> None:
     await bench.group.stop()
     assert bench.saves == saves + 1
     assert bench.saved is not None
-    assert bench.saved["_".join(B)] == {"wish": None, "ours": None, "paused": False, "most": 24}
+    assert bench.saved["_".join(B)] == {"wish": None, "ours": None, "paused": False, "most": 24, "stored": 24}
 
 
 async def test_whoever_listens_is_told_each_new_view_until_it_ends() -> None:

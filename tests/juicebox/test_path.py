@@ -128,6 +128,26 @@ async def test_a_limit_that_was_taken_away_and_given_again_shows(make_site: Make
     await kept.stop()
 
 
+async def test_a_higher_stored_limit_shows_before_the_next_status_and_a_lower_one_once_it_was_heard(
+    make_site: MakeSite,
+) -> None:
+    kept = await keep(make_site(served=False, config=ALONE))
+    await kept.clock.advance(400)
+    assert (kept.site.mode, kept.snapshot.value(OFFLINE_CURRENT)) == (Mode.KEEP, 16)
+    kept.site.sim.wifi = False
+    kept.site.box.change_offline(20)
+    assert kept.snapshot.value(OFFLINE_CURRENT) == 20
+    kept.clock.jump(86_401)
+    kept.site.box.change_offline(10)
+    assert kept.snapshot.value(OFFLINE_CURRENT) == 20
+    kept.site.sim.wifi = True
+    await kept.clock.advance(11)
+    assert (kept.snapshot.value(OFFLINE_CURRENT), kept.site.sim.stored) == (20, 10)
+    await kept.clock.advance(60)
+    assert kept.snapshot.value(OFFLINE_CURRENT) == 10
+    await kept.stop()
+
+
 async def test_all_that_a_status_shows_is_read(make_site: MakeSite) -> None:
     site = make_site(config=replace(ALONE, name="House", load_group_limit=20, schedule=(NIGHT,), zone="Europe/Berlin"))
     site.unit.limit = 20

@@ -405,6 +405,66 @@ async def test_the_stored_limit_is_changed_at_most_once_a_day_and_only_by_its_ma
         site.box.change_offline(16)
 
 
+async def test_a_lower_stored_limit_counts_only_once_the_box_surely_heard_of_it(site: Site) -> None:
+    await lose(site)
+    memory = site.box.memory
+    site.sim.wifi = False
+    site.box.change_offline(10)
+    await site.clock.advance(300)
+    assert (memory.offline, memory.stored, site.sim.stored) == (10, 16, 16)
+    site.sim.wifi = True
+    seen = set()
+    for _ in range(3):
+        heard = site.sim.statuses
+        await site.clock.advance_until(lambda heard=heard: site.sim.statuses > heard, within=31)  # type: ignore[misc]
+        seen.add(memory.stored)
+    assert seen == {16}, "the first of the answers between them may have got lost, and the second"
+    await site.clock.advance(11)
+    assert (memory.stored, memory.overwritten, site.sim.stored) == (10, None, 10)
+
+
+async def test_a_higher_stored_limit_counts_at_once_and_the_highest_of_several(site: Site) -> None:
+    await lose(site)
+    memory = site.box.memory
+    for amps in (20, 24, 18, 18):
+        site.box.change_offline(amps)
+        site.clock.jump(86_401)
+    assert (memory.offline, memory.stored) == (18, 24)
+    await site.restart()
+    memory = site.box.memory
+    assert (memory.offline, memory.stored) == (18, 24), "nor does a restart prove anything"
+    await site.clock.advance(60)
+    assert (memory.stored, site.sim.stored) == (18, 18)
+
+
+async def test_one_that_starts_anew_may_have_stored_what_it_had_until_it_shows_it(site: Site) -> None:
+    await site.clock.advance(400)
+    memory = site.box.memory
+    site.sim._send(D1)
+    await site.clock.settle()
+    assert (memory.offline, memory.stored) == (None, 16)
+    site.unit.stored = 10
+    await site.clock.advance(11)
+    assert (memory.offline, memory.stored) == (10, 16), "what it was told, and what it had"
+    site.sim.switch_off()
+    site.sim.stored = 12
+    await site.maker.set_trouble(ServerTrouble.HANG)
+    await site.clock.advance(60)
+    site.sim.switch_on()
+    await site.clock.advance(6)
+    assert (memory.offline, memory.overwritten) == (12, None), "that it shows, whatever else was thought"
+
+
+async def test_one_that_ignores_commands_keeps_what_it_has_stored(site: Site) -> None:
+    await lose(site)
+    site.sim.obeys = False
+    site.box.set_current(6)
+    site.box.change_offline(10)
+    await site.clock.advance(120)
+    assert site.box.troubles == {Trouble.IGNORES_COMMANDS}
+    assert (site.box.memory.offline, site.box.memory.stored, site.sim.stored) == (10, 16, 16)
+
+
 async def test_stored_limits_that_are_no_good_are_told(make_site: MakeSite) -> None:
     site = make_site(served=False)
     site.sim.stored = 0

@@ -6,7 +6,7 @@ circuit has room, and a member that is not heard counts with the most it could d
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 import logging
 from math import floor, inf, isfinite
 from typing import Protocol
@@ -95,8 +95,8 @@ class GroupView:
 class _Seat:
     """A member's place: its share, what was taken from it, and what it showed at the last look.
 
-    Durable are `wish` (the setting that we lowered, A), `ours` (what we set instead), `paused` (by us) and `most` (what
-    it counts with when it is not heard).
+    Durable are `wish` (the setting that we lowered, A), `ours` (what we set instead), `paused` (by us), `most` (what
+    it counts with when it is not heard) and of the `limits` the offline current.
     """
 
     weight: float
@@ -130,7 +130,11 @@ class _Seat:
             self.wants, self.reach = True, max(self.most, self.peak)
             return
         snapshot = self.member.snapshot
-        self.limits = limits = Limits.of(snapshot.readings)
+        limits = Limits.of(snapshot.readings)
+        if limits.offline_current is None and self.limits is not None:
+            # One that started anew shows what it has stored in a moment; until then it has what it had.
+            limits = replace(limits, offline_current=self.limits.offline_current)
+        self.limits = limits
         shown = snapshot.readings.get(CHARGING_CURRENT)
         # What the store gave back, or a cloud repeats of a charger without a sign of life, is not heard.
         current_shown = shown is not None and shown.source is not Source.CACHE and shown.at > -inf
@@ -261,6 +265,8 @@ class LoadGroup:
                 wish, ours, most = (_current(entry.get(name)) for name in ("wish", "ours", "most"))
                 seat.wish, seat.ours = (None, None) if None in {wish, ours} else (int(wish or 0), int(ours or 0))
                 seat.paused, seat.most, seat.peak = entry.get("paused") is True, most or inf, most or 0.0
+                stored = _current(entry.get("stored"))
+                seat.limits = None if stored is None else Limits(offline_current=stored)
                 seat.look()
         self._view = self._compose()
 
@@ -272,6 +278,7 @@ class LoadGroup:
                 "ours": seat.ours,
                 "paused": seat.paused,
                 "most": seat.most if isfinite(seat.most) else None,
+                "stored": None if seat.limits is None else seat.limits.offline_current,
             }
             for key, seat in self._seats.items()
         }

@@ -133,12 +133,12 @@ def stored_excess(spec: GroupSpec, known: Mapping[Key, Limits]) -> float:
     """By how much (A) members could exceed the limit while some are left alone and the others draw their shares.
 
     One that starts beside the others draws its offline current until it is told otherwise, so that this must not be
-    above its share. As far as members are known; 0 where none of them has a stored offline current.
+    above its share. One of which nothing is known counts with its share; 0 where none has a stored offline current.
     """
     if all(limits.offline_current is None for limits in known.values()):
         return 0.0
     alone, told = _alone(spec, known), _told(spec, known)
-    amps = sum(max(amps, told[key]) for key, amps in alone.items() if isfinite(amps))
+    amps = sum(max(amps, told[key]) if isfinite(amps) else told[key] for key, amps in alone.items())
     return max(amps - spec.limit, 0.0)
 
 

@@ -28,7 +28,7 @@ from .datagram import (
     StatusMessage,
     parse_command,
 )
-from .effect import Effect
+from .effect import SHOWS_WITHIN, Effect
 from .listener import Arrival
 from .memory import Memory
 from .pulse import Pulse
@@ -144,6 +144,8 @@ class Box:
         self._pace = Pace(clock)
         self._effect = Effect()
         self._sent_setting: int | None = memory.charging_current
+        self._told_stored: int | None = None  # by the last command since the last status
+        self._told_times = 0  # statuses after which it was told its stored limit
         self._cancel_check: Callable[[], None] | None = None
         self._note_offline()
 
@@ -375,9 +377,16 @@ class Box:
             raise UnsafeRequest("above_ceiling", "" if wire is None else f"{wire:g}")
 
     def _confirmed(self, offline: int) -> None:
-        self.memory.offline = offline
-        self._note_offline()
+        self._store(offline)
         self._tell()
+
+    def _store(self, offline: int) -> None:
+        """From now on it is told this stored limit; until it surely heard, it may have the one before."""
+        memory = self.memory
+        if offline != memory.offline:
+            memory.overwritten, self._told_times = memory.stored, 0
+        memory.offline = offline
+        self._note_offline()
 
     def _user_asked(self) -> None:
         self._asked = True
@@ -428,6 +437,7 @@ class Box:
         self._take_quarter(message)
         self._learn(message, now)
         self._see_effect(message, now)
+        self._see_stored()
         self._ask_server(arrival.data, now)
         if self.mode is Mode.KEEP:
             self._answer(now)
@@ -471,7 +481,7 @@ class Box:
                 self.troubles.add(Trouble.STORED_ZERO)
             return
         self.timeline.learnt()
-        self.memory.offline = shown
+        self.memory.offline, self.memory.overwritten = shown, None
         self._note_offline()
         if silent and self.pulse.silent:
             self._set_master(True)
@@ -489,9 +499,18 @@ class Box:
         else:
             self.troubles.discard(Trouble.IGNORES_COMMANDS)
 
+    def _see_stored(self) -> None:
+        """Whether it surely heard of its stored limit by now: one answer may get lost."""
+        if self._told_stored is not None and self._told_stored == self.memory.offline:
+            self._told_times += 1
+        self._told_stored = None
+        if self._told_times >= SHOWS_WITHIN and Trouble.IGNORES_COMMANDS not in self.troubles:
+            self.memory.overwritten = None
+
     def _forget(self) -> None:
         self.memory.forget()
         self.timeline.forget()
+        self._told_stored, self._told_times = None, 0
         self._sent_setting = None
 
     def _note_offline(self) -> None:
@@ -596,9 +615,8 @@ class Box:
         if memory.offline is None:
             self._set_master(False)
         if self._send(passed, data if passed == command else passed.encode(), now):
-            memory.offline = offline
             self.timeline.learnt()
-            self._note_offline()
+            self._store(offline)
 
     def _capped(self, amps: int) -> int:
         """What of the server's current is left by the user's pause and charging current, and by our load group, A."""
@@ -669,6 +687,7 @@ class Box:
         if self._asked:
             self._asked = False
             self._effect.sent()
+        self._told_stored = command.offline
         memory.online, memory.index = command.online, command.index
         memory.flags = command.flags
         memory.cycles = command.flags == FLAGS_CYCLE[command.index % len(FLAGS_CYCLE)] and (

@@ -82,6 +82,18 @@ def status(box: Box, now: float) -> Status | None:
     return Status.AVAILABLE if state == AVAILABLE else None
 
 
+def stored_limit(box: Box) -> float | None:
+    """What it charges with when it is left alone, A: the highest that it may have stored; None while it is learnt."""
+    return None if box.memory.offline is None or box.memory.stored is None else float(box.memory.stored)
+
+
+def stored_readings(box: Box, seen: Moment) -> Readings:
+    """It is told another stored limit."""
+    notes = Notes(Source.UDP, seen)
+    notes.put(OFFLINE_CURRENT, stored_limit(box))
+    return notes.readings
+
+
 def limit_readings(config: BoxConfig, seen: Moment) -> Readings:
     """What the user said of the limits of the box, and where it is."""
     return _limit_notes(config, seen).readings
@@ -121,7 +133,7 @@ def box_readings(box: Box, message: StatusMessage, seen: Moment) -> Readings:
     notes.put(LIFETIME_ENERGY, _kilo(message.lifetime_energy))
     notes.put(SESSION_ENERGY, _kilo(box.session_energy))
     notes.put(UNIT_RATING, box.limits.unit_rating)
-    notes.put(OFFLINE_CURRENT, _float(memory.offline))
+    notes.put(OFFLINE_CURRENT, stored_limit(box))
     setting = next((a for a in (box.in_effect, memory.allowed, memory.offline) if a is not None), None)
     notes.put(CHARGING_CURRENT, _float(setting))
     notes.put(LIMIT_IN_FORCE, _limit_in_force(box))

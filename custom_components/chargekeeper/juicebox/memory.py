@@ -14,8 +14,9 @@ class Memory:
     """One box, as far as it matters what it was told. Currents in A, energies in Wh.
 
     `host` is where it was heard last, `pinned` where the user said it is. `offline` is the stored limit `M`, None until
-    it is learnt; `online` the last `A` it was sent, by whomever; `served` the last `A` of the maker's server, `allowed`
-    the last of those that let it charge. `index` and `flags` are those of the last command, `cycles` says that the
+    it is learnt, and `overwritten` the highest that it may still have instead, as long as it may not have heard of that
+    one. `online` is the last `A` it was sent, by whomever; `served` the last `A` of the maker's server, `allowed` the
+    last of those that let it charge. `index` and `flags` are those of the last command, `cycles` says that the
     flags follow the index. `kept` is true while we answer it. `charging_current`, `paused` and `override` are what the
     user wants.
     """
@@ -25,6 +26,7 @@ class Memory:
     version: str = ""
     firmware: str | None = None
     offline: int | None = None
+    overwritten: int | None = None
     online: int | None = None
     served: int | None = None
     allowed: int | None = None
@@ -46,7 +48,12 @@ class Memory:
     def vital(self) -> tuple[object, ...]:
         """What must not be lost in a power cut; the rest may be some minutes old."""
         told = (self.pinned, self.version, self.offline, self.kept, self.charging_current, self.paused, self.override)
-        return (*told, self.offline_changed_at, self.plugged, self.session_start)
+        return (*told, self.overwritten, self.offline_changed_at, self.plugged, self.session_start)
+
+    @property
+    def stored(self) -> int | None:
+        """The highest limit that it may have stored, as far as any was ever known, A."""
+        return max((amps for amps in (self.offline, self.overwritten) if amps is not None), default=None)
 
     def export(self) -> dict[str, object]:
         """As JSON."""
@@ -69,10 +76,11 @@ class Memory:
 
     def forget(self) -> None:
         """The box has started anew: what it was told no longer holds (fact sheet 2.3.3)."""
+        self.overwritten = self.stored
         self.offline = self.online = None
 
 
-_CURRENTS = {"offline", "online", "served", "allowed", "charging_current"}
+_CURRENTS = {"offline", "overwritten", "online", "served", "allowed", "charging_current"}
 _COUNTS = {"index": 999, "flags": 999, "lifetime": 10**12, "session_start": 10**12}
 _SWITCHES = {"cycles", "kept", "plugged", "paused", "override"}
 _WORDS = {"host", "pinned", "version", "firmware"}

@@ -11,7 +11,7 @@ from typing import override
 from ..core import limits
 from ..core.breaker import Breaker
 from ..core.clock import Clock
-from ..core.model import LIVE_AGE, Capability, Identity, Source, Status
+from ..core.model import LIVE_AGE, OFFLINE_CURRENT, Capability, Identity, Source, Status
 from ..core.notes import Moment
 from ..core.paths import (
     Command,
@@ -33,6 +33,8 @@ from .mapping import (
     identity,
     offline_readings,
     status,
+    stored_limit,
+    stored_readings,
     user_readings,
 )
 
@@ -146,8 +148,15 @@ class JuiceBoxPath(_BoxPath):
         if self._box.status is not None and self._box.status is not self._status:
             self._status = self._box.status
             self._take_status()
+        elif self._stores_another():
+            self._show(stored_readings(self._box, Moment.of(self._clock)))
         else:
             self._tell_change()
+
+    def _stores_another(self) -> bool:
+        """Whether it was told to store more than is shown: if it falls silent now, it goes on with that."""
+        shown = self._known.value(OFFLINE_CURRENT)
+        return self._seen is not None and stored_limit(self._box) not in {None, shown}
 
     def _take_status(self) -> None:
         assert self._status is not None

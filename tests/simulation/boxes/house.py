@@ -10,6 +10,7 @@ from random import Random
 from typing import override
 from zoneinfo import ZoneInfo
 
+from custom_components.chargekeeper.core.group import GroupView
 from custom_components.chargekeeper.core.shares import GroupSpec, Member
 from custom_components.chargekeeper.juicebox.box import BoxConfig
 from custom_components.chargekeeper.juicebox.juicenet import Day as TouDay, Tou
@@ -124,7 +125,7 @@ class BoxHouse(Scene):
         self.told_excess = False
         """Whether our repair last said that the stored limits together exceed the limit of the load group."""
         self.learnt: set[str] = set()
-        """The boxes whose stored limit was ever shown."""
+        """The boxes whose stored limit was ever known to us."""
         self.unplugged_at: dict[str, float] = {}
         self.limits_before: list[tuple[float, float]] = []
         """When the limit of the load group was changed, and from what, until all boxes have been told since."""
@@ -206,8 +207,7 @@ class BoxHouse(Scene):
         home = BoxHome(self.disk, RunClock(self.clock, self.random.uniform(0, 1e6)), self)
         self.home, self.home_since = home, self.now
         home.start(self.configs, self.spec, self.upstream)
-        for keeper in home.keepers.values():
-            keeper.listen(lambda _snapshot: self._judge_stored())
+        self._follow_repair()
         return home
 
     @override
@@ -246,7 +246,7 @@ class BoxHouse(Scene):
             except asyncio.CancelledError:
                 if not self.home.dead:  # else it was killed meanwhile
                     raise
-            self._judge_stored()
+            self._follow_repair()
 
     def configure(self, serial: str, **changes: object) -> None:
         """The user enters something else; it holds from the next `reload_home` on."""
@@ -259,10 +259,18 @@ class BoxHouse(Scene):
         tou = Tou(enabled=schedule.custom, weekday=days[0], weekend=days[1])
         self.configure(serial, schedule=tou.windows(ZONE) if schedule.custom else ())
 
-    def _judge_stored(self) -> None:
-        """Whether the repair stands now: it follows the view of the group."""
-        if self.home is not None and not self.home.dead and self.home.group is not None:
-            self.told_excess = self.home.group.view.stored_excess > 0
+    def _follow_repair(self) -> None:
+        """The repair follows the view of the group, from the moment in which that is set up."""
+        home = self.home
+        if home is None or home.dead or home.group is None:
+            return
+
+        def judge(view: GroupView) -> None:
+            if not home.dead:
+                self.told_excess = view.stored_excess > 0
+
+        judge(home.group.view)
+        home.group.listen(judge)
 
     # What is seen
 

@@ -27,8 +27,6 @@ from tests.simulators.juicebox_wire import Command
 from tests.simulators.wallbox_payloads import JsonObject
 
 MINUTE = 60.0
-NOTICED = 180.0
-"""Seconds after which we surely know that a box is silent, and have told the others."""
 SETTLED = 60.0
 """Seconds after which whatever was going on between a box and us is over."""
 LIVE_AGE = 120.0
@@ -58,29 +56,22 @@ class Load:
     since: float
     drawn: float
     alone: frozenset[str]
-    told: bool
     why: str
 
 
 class GroupLimit(BoxWatch):
     """The boxes of a load group never draw more together than its limit, unless stored values make that impossible.
 
-    Seconds above it are counted by what led to them; whatever we may be blamed for is a violation.
+    Then a repair says so before. Seconds above it are counted by what led to them; all others are a violation.
     """
 
     name = "load group"
     TOLD = "stored limits that are too high together, as a repair said before"
-    UNKNOWN = "a stored limit that nobody could know yet"
-    UNTOLD = "started or cut off with a stored limit above its part, beside others that could not be told yet"
+    UNKNOWN = "a stored limit that no box has shown yet"
 
     def __init__(self, house: BoxHouse) -> None:
         super().__init__(house)
-        self._heard_at: dict[str, float] = {}
         self._load = self._present()
-
-    @override
-    def status_arrived(self, serial: str, data: bytes) -> None:
-        self._heard_at[serial] = self.house.now
 
     @override
     def current_changes(self) -> None:
@@ -114,24 +105,17 @@ class GroupLimit(BoxWatch):
         return ", ".join(" ".join(each) for each in facts)
 
     def _present(self) -> Load:
-        drawing = {serial for serial, box in self.house.boxes.items() if box.amperes > 0}
-        alone = frozenset(serial for serial in drawing if not self.house.boxes[serial].online)
-        drawn = self.house.circuit.drawn
-        why = self._why(alone, drawing - alone) if drawn > self.house.limit_in_force else ""
-        return Load(self.house.now, drawn, alone, self.house.told_excess, why)
-
-    def _why(self, alone: frozenset[str], told: set[str]) -> str:
         house = self.house
-        if not alone:
-            return ""
-        if house.told_excess:
+        drawing = [box for box in house.boxes.values() if box.amperes > 0]
+        alone = frozenset(box.serial for box in drawing if not box.online)
+        drawn = house.circuit.drawn
+        why = self._why(alone) if drawn > house.limit_in_force else ""
+        return Load(house.now, drawn, alone, why)
+
+    def _why(self, alone: frozenset[str]) -> str:
+        if alone and self.house.told_excess:
             return self.TOLD
-        if any(serial not in house.learnt for serial in alone):
-            return self.UNKNOWN
-        settled = all(house.reachable_for(serial) >= SETTLED for serial in told) and house.up_for >= NOTICED
-        silent = all(house.now - self._heard_at.get(serial, -inf) >= NOTICED for serial in alone)
-        served_in_vain = any(house.reachable_for(serial) >= LONGEST_UNSERVED for serial in alone)
-        return "" if (settled and silent) or served_in_vain else self.UNTOLD
+        return self.UNKNOWN if alone - self.house.learnt else ""
 
 
 class Masters(BoxWatch):
@@ -426,7 +410,7 @@ class Shown(BoxWatch):
             group = readings.value(LOAD_GROUP_LIMIT)
             if group is None or group > min(config.load_group_limit or inf, self.house.limit):
                 self.fail(f"{serial}: the load group limit is shown as {group}")
-            if readings.value(OFFLINE_CURRENT) is not None:
+            if (readings.value(OFFLINE_CURRENT) or 0) >= self.house.boxes[serial].stored:
                 self.house.learnt.add(serial)
             if readings.value(UNIT_RATING) is not None:
                 self._unit_known.add(serial)
