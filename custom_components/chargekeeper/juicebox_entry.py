@@ -4,7 +4,7 @@ Set-up awaits no network, and boxes are served through reloads (see boxes.py).
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import time
@@ -49,6 +49,7 @@ from .juicebox.listener import Discovered
 from .juicebox.units import JuiceNetPath
 from .juicenet_account import juicenet_client
 from .linked_box import LinkedBoxPath
+from .notices import async_leave_notice
 from .registry import entry_key, get_registry, keeper_options, linked_subentries, linked_subentry
 from .repairs import (
     delete_issues,
@@ -172,7 +173,7 @@ async def async_unload_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
 async def async_remove_boxes(hass: HomeAssistant, entry: ConfigEntry) -> None:
     """Give all boxes up. Those with a server of their maker's must find it again by themselves."""
     boxes = await _async_open(hass, entry)
-    await asyncio.gather(*(_end_unit_override(hass, kept) for kept in boxes.units.values() if kept.path is not None))
+    await _give_up_units(hass, entry, [_opened_unit(hass, entry, boxes, unit) for unit in unit_subentries(entry)])
     serials = [subentry.data[CONF_SERIAL] for subentry in (*box_subentries(entry), *unit_subentries(entry))]
     for serial in serials:
         await _forget(hass, entry, serial)
@@ -256,16 +257,32 @@ async def _close(hass: HomeAssistant, boxes: Boxes) -> None:
     await boxes.save()
 
 
-async def _end_unit_override(hass: HomeAssistant, kept: KeptUnit) -> None:
-    """End the override of a box at its JuiceNet server before it is given up, if that server can be reached."""
+@callback
+def _opened_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, subentry: ConfigSubentry) -> KeptUnit:
+    """A box that only a JuiceNet server reaches, at work once more; the entry is not set up."""
     registry = get_registry(hass)
-    assert kept.path is not None
-    kept.keeper.add_path(kept.path)
+    boxes.consult(entry.data[CONF_JUICENET], partial(juicenet_client, hass, entry.data[CONF_JUICENET]))
+    kept = boxes.take_unit(unit_config(subentry, hass.config.time_zone), registry.keepers)
     registry.begin(kept.keeper)
+    return kept
+
+
+async def _give_up_units(hass: HomeAssistant, entry: ConfigEntry, units: Iterable[KeptUnit]) -> None:
+    """End what runs at a JuiceNet server for boxes that are given up, all at once; tell what goes on there."""
+    await asyncio.gather(*(_give_up_unit(hass, entry, kept) for kept in units))
+
+
+async def _give_up_unit(hass: HomeAssistant, entry: ConfigEntry, kept: KeptUnit) -> None:
+    registry, keeper = get_registry(hass), kept.keeper
     with suppress(TimeoutError):
         async with registry.clock.timeout(SERVER_LAST_WORDS):
-            await kept.keeper.end_override_for_removal()
-    await registry.end(kept.keeper)
+            await keeper.end_override_for_removal()
+    if keeper.override_left:
+        await async_leave_notice(hass, entry, keeper.identity, "override_left")
+    is_heard = any(box.data[CONF_SERIAL] == keeper.identity.serial for box in box_subentries(entry))
+    if keeper.group_paused and not is_heard:
+        await async_leave_notice(hass, entry, keeper.identity, "left_paused_by_group")
+    await registry.end(keeper)
 
 
 async def _forget_missing(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> None:
@@ -448,6 +465,9 @@ async def _entry_updated(hass: HomeAssistant, entry: ConfigEntry) -> None:
     if entry.options.get(CONF_READ_ONLY, False):
         kept = juicebox_runtime(entry).boxes.kept.values()
         await asyncio.gather(*(_end_override(get_registry(hass).clock, each) for each in kept))
+    asked = {subentry.data[CONF_SERIAL] for subentry in unit_subentries(entry)} if entry.data[CONF_JUICENET] else set()
+    units = juicebox_runtime(entry).boxes.units
+    await _give_up_units(hass, entry, [kept for serial, kept in units.items() if serial not in asked])
     await hass.config_entries.async_reload(entry.entry_id)
 
 

@@ -717,8 +717,20 @@ async def test_an_override_in_relay_is_refused_where_the_server_shares_out_the_c
     await site.clock.advance(31)
     assert site.sim.amperes == 12
     site.box.share = 5
-    with pytest.raises(UnsafeRequest, match="above_ceiling"):
+    with pytest.raises(UnsafeRequest, match="no_group_share"):
         site.box.set_override(on=True)
+
+
+async def test_an_override_does_not_guess_with_how_much_to_charge(make_site: MakeSite) -> None:
+    site = make_site(config=ALONE, served=False, stored={SERIAL: {"offline": 0, "version": "09u"}})
+    await site.start()
+    await site.clock.advance(31)
+    with pytest.raises(UnsafeRequest, match="no_current"):
+        site.box.set_override(on=True)
+    site.box.set_current(12)
+    site.box.set_override(on=True)
+    await site.clock.advance(31)
+    assert site.last.online == 12
 
 
 @pytest.mark.parametrize("in_group", [True, False])

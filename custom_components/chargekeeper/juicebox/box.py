@@ -149,7 +149,7 @@ class Box:
         self.held: Held = Held.PAUSE if memory.paused else Held.SCHEDULE
         """Why it was last told not to charge, whether or not that still holds."""
         self.in_effect: int | None = memory.charging_current
-        """The user's charging current as far as it was sent and a status came since, A."""
+        """The user's charging current as far as the box showed that it keeps to it, A."""
         self._arrival: Arrival | None = None
         self._master = memory.kept or forward is None
         self._lost = memory.kept and not memory.override  # the server, until it gave some good answers
@@ -242,7 +242,7 @@ class Box:
             wire_rating=self.config.wire_rating,
             unit_rating=unit if unit is not None and MINIMUM_CURRENT <= unit <= HIGHEST_CURRENT else None,
             load_group_limit=min(bounds, default=None),
-            charging_current=self.memory.charging_current,
+            charging_current=self.setting,
             offline_current=self.memory.offline,
         )
 
@@ -281,6 +281,11 @@ class Box:
         windows = self.config.schedule
         if windows:
             return not schedule.inside(windows, self._clock.now()) and not self._below_minimum
+        return self._held_by_server
+
+    @property
+    def _held_by_server(self) -> bool:
+        """Whether the last word of the maker's server was not to charge."""
         served = None if self._forward is None else self.memory.served
         return served is not None and served < MINIMUM_CURRENT
 
@@ -316,10 +321,14 @@ class Box:
         """Let it charge, or pause it, from the next answer on.
 
         Raises:
-            NotApplicable: `wrong_state`, there is no pause to end; `learning`, it cannot be commanded yet.
+            NotApplicable: `no_car`, there is nothing to pause or to let go on; `wrong_state`, there is no pause to
+                end; `learning`, it cannot be commanded yet.
         """
         self._require_known()
-        if on and not self.memory.paused and self.held_by_schedule:
+        if self.status is not None and self.status.state == UNPLUGGED:
+            raise NotApplicable("no_car")
+        held = self._held_by_server if self.mode is Mode.RELAY else self.held_by_schedule
+        if on and not self.memory.paused and held:
             raise NotApplicable("wrong_state")
         self.memory.paused = not on
         self._user_asked()
@@ -334,8 +343,8 @@ class Box:
         """Charge whatever the schedule says, or let it rule again, from the next answer on.
 
         Raises:
-            UnsafeRequest: `load_group`, the server shares out the current and would not know; `above_ceiling`, the
-                ceiling is below what any car takes.
+            UnsafeRequest: `load_group`, the server shares out the current and would not know; `no_group_share`;
+                `no_current`, nothing tells with how much it may charge.
             NotApplicable: `learning`.
         """
         if on:
@@ -343,8 +352,10 @@ class Box:
             if self.mode is Mode.RELAY and not self.may_replace_server:
                 raise UnsafeRequest("load_group")
             if not self.allowed:
-                raise UnsafeRequest("above_ceiling", str(MINIMUM_CURRENT))
+                shared_out = self.share is not None and self.share < MINIMUM_CURRENT
+                raise UnsafeRequest("no_group_share" if shared_out else "no_current")
             self._set_master(True)
+            self.memory.paused = False
         self.troubles.discard(Trouble.OVERRIDE_HANDED_BACK)
         self.memory.override = on
         self._user_asked()
@@ -352,9 +363,11 @@ class Box:
     def follow_override(self, *, on: bool) -> None:
         """Know whether the user's override goes on.
 
-        It then holds over a take-over, also where nothing had to be sent for it. Where it is over, for whatever reason,
-        the schedule rules again.
+        It then holds over a take-over, also where nothing had to be sent for it, and a pause of before is over. Where
+        it is over, for whatever reason, the schedule rules again.
         """
+        if on and not self._override_wanted:
+            self.memory.paused = False
         self._override_wanted = on
         if not on:
             self.memory.override = False
@@ -531,7 +544,6 @@ class Box:
 
     def _see_effect(self, message: StatusMessage) -> None:
         """Whether it shows what it was sent; sources disagree about which of the two limits does (fact sheet 2.3)."""
-        self.in_effect = self._sent_setting
         sent, offline = self.memory.online, self.memory.offline
         if sent is None or offline is None or not self.commanded:
             self._flight = None
@@ -546,6 +558,7 @@ class Box:
             if self.in_force in expected or self._flight >= SHOWS_WITHIN:
                 self._flight = None
         if first or second:
+            self.in_effect = self._sent_setting
             self._ignored = 0
             self.troubles.discard(Trouble.IGNORES_COMMANDS)
         else:

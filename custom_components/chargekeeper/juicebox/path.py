@@ -90,6 +90,11 @@ class _BoxPath(ChargerPath):
     async def write_schedule(self, windows: Schedule) -> None:
         raise Unsupported("unsupported", Capability.SCHEDULES)
 
+    @property
+    @override
+    def restarts_by_link(self) -> bool:
+        return True
+
     @override
     def watch(self) -> Callable[[], None]:
         return _nothing
