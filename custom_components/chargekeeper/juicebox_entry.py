@@ -11,7 +11,12 @@ from datetime import time
 from functools import partial
 
 from homeassistant.config_entries import SOURCE_INTEGRATION_DISCOVERY, ConfigEntry, ConfigSubentry
-from homeassistant.const import CONF_HOST, EVENT_CORE_CONFIG_UPDATE, EVENT_HOMEASSISTANT_FINAL_WRITE
+from homeassistant.const import (
+    CONF_HOST,
+    EVENT_CORE_CONFIG_UPDATE,
+    EVENT_HOMEASSISTANT_FINAL_WRITE,
+    EVENT_HOMEASSISTANT_STOP,
+)
 from homeassistant.core import Event, HomeAssistant, callback
 from homeassistant.helpers import discovery_flow
 
@@ -62,8 +67,8 @@ from .repairs import (
 )
 from .storage import EntryStores, SnapshotSaver
 
-OPEN_AGAIN = 30.0
-"""Seconds after which a port that was taken is tried again."""
+OPEN_AGAIN, LOOK_AGAIN = 30.0, 300.0
+"""Seconds after which a port that was taken is tried again, and after which it is seen whether the address is left."""
 
 LAST_WORDS = 75.0
 """Seconds for which the end of an override may wait for the next status."""
@@ -286,10 +291,13 @@ async def _give_up_unit(hass: HomeAssistant, entry: ConfigEntry, kept: KeptUnit)
 
 
 async def _forget_missing(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> None:
-    """Give up what the entry does not have any more. A box that is heard by now is not asked for elsewhere."""
+    """Give up what the entry does not have any more, whether or not it was set up when that was taken away.
+
+    A box that is heard by now is not asked for elsewhere.
+    """
     heard = {subentry.data[CONF_SERIAL] for subentry in box_subentries(entry)}
     asked = {subentry.data[CONF_SERIAL] for subentry in unit_subentries(entry)}
-    for serial in (set(boxes.server.boxes) - heard) | (set(boxes.units) - asked - heard):
+    for serial in boxes.known - heard - asked:
         await _forget(hass, entry, serial)
     for serial in heard & set(boxes.units):
         boxes.forget_unit(serial)
@@ -393,7 +401,10 @@ def _follow_share(kept: KeptBox) -> Callable[[], None]:
 
 @callback
 def _keep_listening(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> Callable[[], None]:
-    """Open the ports; while that is not possible tell the user, and try again. The answer ends the trying."""
+    """Open the ports; while that is not possible tell the user, and try again. The answer ends the trying.
+
+    The address may go away later: a lease of the network ends.
+    """
     clock = get_registry(hass).clock
     cancel: Callable[[], None] = lambda: None  # noqa: E731 - replaced by each timer
 
@@ -402,16 +413,20 @@ def _keep_listening(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> Ca
         nonlocal cancel
         try:
             boxes.server.listener.open(entry.data[CONF_BIND_ADDRESS], entry.data[CONF_PORTS])
+            boxes.server.listener.require_address()
         except NoConnection as err:
             tell_deafness(hass, entry, err)
             cancel = clock.call_later(OPEN_AGAIN, attempt)
         else:
             tell_deafness(hass, entry, None)
+            cancel = clock.call_later(LOOK_AGAIN, attempt)
 
-    def end() -> None:
+    @callback
+    def end(_event: Event | None = None) -> None:
         cancel()
 
     attempt()
+    entry.async_on_unload(hass.bus.async_listen_once(EVENT_HOMEASSISTANT_STOP, end))
     return end
 
 

@@ -102,3 +102,15 @@ async def test_a_restart_needs_a_linked_switch_or_button(box_house: BoxHouse) ->
     box_house.sims[FIRST].wifi = False
     await box_house.pass_time(150)
     assert box_house.value("restart_availability") == "needs_link"
+
+
+async def test_a_box_that_was_not_heard_since_the_start_is_not_called_offline(box_house: BoxHouse) -> None:
+    sim = await alone(box_house)
+    await box_house.hass.config_entries.async_unload(box_house.entry.entry_id)
+    sim.wifi = False
+    await box_house.pass_time(120)
+    await box_house.hass.config_entries.async_setup(box_house.entry.entry_id)
+    await box_house.pass_time(20)
+    assert await refusal(box_house, "number", "set_value", "charging_current", value=10) == "not_heard"
+    await box_house.pass_time(120)
+    assert await refusal(box_house, "number", "set_value", "charging_current", value=10) == "charger_offline"

@@ -4,11 +4,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, time
 
 import pytest
+import pytest_socket
 
 from custom_components.chargekeeper.core.model import Window
 from custom_components.chargekeeper.core.paths import NotApplicable, UnsafeRequest
 from custom_components.chargekeeper.juicebox.box import LONGEST_UNSERVED, BoxConfig, Mode, Trouble
+from custom_components.chargekeeper.juicebox.resolver import SystemResolver
 from custom_components.chargekeeper.juicebox.server import JuiceBoxServer
+from custom_components.chargekeeper.juicebox.upstream import UpstreamConfig
 from tests.simulators.clock import VirtualClock
 from tests.simulators.juicebox import Car, Shows
 from tests.simulators.juicebox_server import Day, Schedule, Trouble as ServerTrouble
@@ -799,6 +802,29 @@ async def test_a_box_at_a_new_address_is_known_after_a_restart_and_where_the_use
     assert site.ours.listener.host_of(SERIAL) == "127.0.0.9"
     site.ours.add(replace(site.config, host="127.0.0.10"))
     assert site.ours.listener.host_of(SERIAL) == "127.0.0.10"
+
+
+async def test_a_router_that_leads_everything_back_to_us_is_no_server(make_site: MakeSite) -> None:
+    """It redirects what is for the server, be it from the box or from us, and stands for both as a sender."""
+    pytest_socket.socket_allow_hosts(["127.0.0.1", HERE])
+    site = make_site(config=ALONE, served=False)
+    router = Sender(HERE)
+    await site.start()
+    port = router.address[1]
+    site.ours.serve(UpstreamConfig(host=HERE, port=port, resolver=SystemResolver()))
+    passed, errors = 0, set[str | None]()
+    for _ in range(60):
+        await site.clock.advance(10)
+        for _ in range(20):
+            for data, address in router.received():
+                if address[1] != site.port:
+                    ours, passed = address, passed + 1
+                router.sock.sendto(data, ("127.0.0.1", site.port) if address[1] != site.port else ours)
+            await site.clock.settle()
+        errors.add(site.ours.line_error(SERIAL))
+    router.close()
+    assert 0 < passed <= len(site.statuses())
+    assert (site.box.server_answers, site.mode, "upstream_loop" in errors) == (False, Mode.KEEP, True)
 
 
 async def test_unknown_boxes_are_offered_and_removed_ones_forgotten(site: Site) -> None:

@@ -27,7 +27,7 @@ from .datagram import (
     StatusMessage,
     parse_command,
 )
-from .listener import Arrival
+from .listener import Address, Arrival
 from .memory import HIGHEST_CURRENT, Memory
 
 LOGGER = logging.getLogger(__name__)
@@ -232,6 +232,11 @@ class Box:
     def in_flight(self) -> bool:
         """Whether the last status cannot show yet what the user asked for last."""
         return self._asked or self._flight is not None
+
+    @property
+    def address(self) -> Address | None:
+        """Where its last status came from, in this run."""
+        return None if self._arrival is None else self._arrival.address
 
     @property
     def limits(self) -> Limits:

@@ -274,6 +274,14 @@ class Listener:
                 loop.add_reader(each, self._readable, each)
         self._address, self._sockets = address, opened
 
+    def require_address(self) -> None:
+        """See that the address is still one of this machine: nothing arrives at one that went away.
+
+        Raises:
+            NoConnection: `bad_address`.
+        """
+        _bound(self._address, 0).close()
+
     def close(self) -> None:
         """Stop listening. The list of boxes stays."""
         self.open(self._address, ())
