@@ -165,6 +165,7 @@ async def async_unload_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     await runtime.saver.stop()
     if entry.disabled_by is not None:
         await _close(hass, runtime.boxes)
+        delete_issues(hass, entry, runtime.coordinators)
     else:
 
         @callback

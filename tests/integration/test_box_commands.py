@@ -1,5 +1,9 @@
 """Commands to a box: what cannot be is refused in so many words, and nothing counts before it shows."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from homeassistant.const import STATE_UNKNOWN
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 import pytest
 
@@ -114,3 +118,47 @@ async def test_a_box_that_was_not_heard_since_the_start_is_not_called_offline(bo
     assert await refusal(box_house, "number", "set_value", "charging_current", value=10) == "not_heard"
     await box_house.pass_time(120)
     assert await refusal(box_house, "number", "set_value", "charging_current", value=10) == "charger_offline"
+
+
+async def change_stored(house: BoxHouse, amps: int) -> Mapping[str, Any]:
+    """The user has another offline current written; what the dialog says."""
+    form = await house.submit_subentry(await house.begin_subentry(FIRST), {"next_step_id": "offline_current"})
+    result: Mapping[str, Any] = await house.submit_subentry(form, {"amps": amps, "accept": True})
+    return result
+
+
+async def test_the_offline_current_of_a_box_that_is_not_heard_is_not_changed(box_house: BoxHouse) -> None:
+    """It would forget at its start what it was to be told."""
+    sim = await alone(box_house)
+    sim.switch_off()
+    await box_house.pass_time(130)
+    assert (await change_stored(box_house, 10))["errors"] == {"base": "charger_offline"}
+
+
+async def test_an_offline_current_that_a_box_ignores_is_not_shown_as_stored(box_house: BoxHouse) -> None:
+    sim = await alone(box_house)
+    sim.obeys = False
+    assert (await change_stored(box_house, 10))["reason"] == "offline_current_set"
+    await box_house.pass_time(124)
+    assert (box_house.value("offline_current"), sim.stored, sim.writes) == ("16.0", 16, 0)
+    await box_house.call("number", "set_value", "charging_current", value=8)
+    await box_house.pass_time(124)
+    assert box_house.issues() == {"ignores_commands"}
+    assert (await change_stored(box_house, 10))["errors"] == {"base": "ignored"}
+    sim.obeys = True
+    await box_house.pass_time(62)
+    assert (await change_stored(box_house, 10))["reason"] == "offline_current_set"
+    await box_house.pass_time(124)
+    assert (box_house.value("offline_current"), sim.stored, sim.writes) == ("10.0", 10, 1)
+
+
+async def test_a_box_that_is_away_says_nothing_of_the_server(box_house: BoxHouse) -> None:
+    sim = await with_server(box_house)
+    assert box_house.state("binary_sensor", "cloud").state == "on"
+    sim.switch_off()
+    await box_house.pass_time(150)
+    assert (box_house.state("binary_sensor", "cloud").state, box_house.value("status")) == (STATE_UNKNOWN, "offline")
+    sim.switch_on()
+    await box_house.pass_time(62)
+    assert box_house.state("binary_sensor", "cloud").state == "on"
+    assert box_house.state("event", "connection").state == STATE_UNKNOWN, "nothing was taken over, or handed back"

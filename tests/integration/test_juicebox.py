@@ -254,6 +254,15 @@ async def test_a_disabled_entry_listens_no_more(box_house: BoxHouse) -> None:
     assert box_house.registry.boxes is None
 
 
+async def test_a_disabled_entry_has_no_repairs(box_house: BoxHouse) -> None:
+    sim = await with_server(box_house)
+    sim.encrypts = True
+    await box_house.pass_time(31)
+    assert box_house.issues() == {"encrypted"}
+    await box_house.hass.config_entries.async_set_disabled_by(box_house.entry.entry_id, ConfigEntryDisabler.USER)
+    assert box_house.issues() == set()
+
+
 async def test_a_box_that_is_removed_is_forgotten_and_offered_anew(box_house: BoxHouse) -> None:
     await alone(box_house)
     subentry = box_house.subentry()

@@ -16,8 +16,8 @@ from ..core import schedule
 from ..core.clock import Clock
 from ..core.context import subscribe
 from ..core.limits import MINIMUM_CURRENT, Limits, ceiling
-from ..core.model import Schedule
-from ..core.paths import NotAllowed, NotApplicable, UnsafeRequest
+from ..core.model import LIVE_AGE, Schedule, Source
+from ..core.paths import NoConnection, NotAllowed, NotApplicable, UnsafeRequest
 from .datagram import (
     WIDE_VERSION,
     CommandMessage,
@@ -168,6 +168,9 @@ class Box:
         self._switched_at = self._raised_at = -inf
         self._sent_setting: int | None = memory.charging_current
         self._ignored = 0
+        self._sent_offline: int | None = None
+        self._replaced: tuple[int | None, datetime | None] | None = None
+        """The stored limit before the user's change, and when that was changed; until the box shows that it listens."""
         self._swapped = False  # the second limit is the one in force
         self._flight: int | None = None  # statuses since a wish was sent; None where none is on its way
         self._cancel_check: Callable[[], None] | None = None
@@ -381,32 +384,38 @@ class Box:
         """The user says what the stored limit is; where the box has another it is written once (I11).
 
         Raises:
-            NotApplicable: `known`, it was learnt meanwhile.
+            NotApplicable: `known`, it was learnt meanwhile; `ignored`.
+            NoConnection: `charger_offline`.
             UnsafeRequest: `current_too_low` or `above_ceiling`.
             NotAllowed: `read_only`.
         """
         self._require_commands()
         if self.memory.offline is not None:
             raise NotApplicable("known")
+        self._require_hearing()
         self._require_offline(amps)
         self._confirmed(amps)
 
     def change_offline(self, amps: int) -> None:
-        """Write another stored limit, as the user confirmed (I11).
+        """Write another stored limit, as the user confirmed (I11). Should the box ignore that, nothing has changed.
 
         Raises:
+            NoConnection: `charger_offline`, the box is not heard: a start would forget what it was to be told.
             UnsafeRequest: `current_too_low`; `above_ceiling`, it is above the wire rating; `once_a_day`.
-            NotApplicable: `learning`; `server_in_charge`, the server would write its own again.
+            NotApplicable: `learning`; `server_in_charge`, the server would write its own again; `ignored`, the box
+                ignores commands.
             NotAllowed: `read_only`.
         """
         self._require_commands()
         self._require_known()
         if self.mode is Mode.RELAY:
             raise NotApplicable("server_in_charge")
+        self._require_hearing()
         self._require_offline(amps)
         changed_at, now = self.memory.offline_changed_at, self._clock.now()
         if changed_at is not None and timedelta() <= now - changed_at < CHANGE_OFFLINE_EVERY:
             raise UnsafeRequest("once_a_day")
+        self._replaced = self.memory.offline, changed_at
         self.memory.offline_changed_at = now
         self._confirmed(amps)
 
@@ -423,6 +432,12 @@ class Box:
     def _require_known(self) -> None:
         if self.mode is Mode.LEARNING:
             raise NotApplicable("learning")
+
+    def _require_hearing(self) -> None:
+        if self.heard_at is None or self._clock.monotonic() - self.heard_at >= LIVE_AGE[Source.UDP]:
+            raise NoConnection("charger_offline")
+        if Trouble.IGNORES_COMMANDS in self.troubles:
+            raise NotApplicable("ignored")
 
     def _require_offline(self, amps: int) -> None:
         wire = self.config.wire_rating
@@ -565,13 +580,23 @@ class Box:
         if first or second:
             self.in_effect = self._sent_setting
             self._ignored = 0
+            self._replaced = self._replaced if self._sent_offline != offline else None
             self.troubles.discard(Trouble.IGNORES_COMMANDS)
         else:
             self._ignored += 1
             if self._ignored >= IGNORED_IN_A_ROW:
                 self.troubles.add(Trouble.IGNORES_COMMANDS)
+                self._take_back_change()
+
+    def _take_back_change(self) -> None:
+        """The box was told to store another limit, and did not listen."""
+        if self._replaced is not None:
+            self.memory.offline, self.memory.offline_changed_at = self._replaced
+            self._replaced = None
+            self._note_offline()
 
     def _forget(self) -> None:
+        self._replaced = None
         self.memory.forget()
         self._sent_setting = None
         self._commanded_at = -inf
@@ -764,7 +789,7 @@ class Box:
             self.held = self._held_by()
         if self._asked:
             self._asked, self._flight = False, 0
-        memory.online, memory.index = command.online, command.index
+        memory.online, memory.index, self._sent_offline = command.online, command.index, command.offline
         memory.flags = command.flags
         memory.cycles = command.flags == FLAGS_CYCLE[command.index % len(FLAGS_CYCLE)] and (
             memory.cycles or command.flags != CONSTANT_FLAGS

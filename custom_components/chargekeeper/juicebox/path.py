@@ -237,7 +237,7 @@ class MakersServerPath(_BoxPath):
     @property
     @override
     def said(self) -> Word | None:
-        return None if self._box.server_answers is None else Word()
+        return None if self.presence is Presence.UNKNOWN else Word()
 
     @property
     @override
