@@ -7,13 +7,11 @@ import asyncio
 from collections.abc import Iterable
 from functools import partial
 
-from homeassistant.components import persistent_notification
 from homeassistant.config_entries import ConfigEntry, ConfigEntryState
 from homeassistant.const import EVENT_HOMEASSISTANT_FINAL_WRITE, EVENT_HOMEASSISTANT_STOP
 from homeassistant.core import Event, HomeAssistant, callback
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers.device_registry import DeviceEntry
-from homeassistant.helpers.translation import async_get_translations
 from homeassistant.helpers.typing import ConfigType
 
 from .const import (
@@ -33,12 +31,12 @@ from .coordinator import (
     RuntimeData,
     account_identifier,
     charger_identifier,
-    charger_name,
 )
 from .core.keeper import Keeper
 from .core.model import Identity, Problem
 from .juicebox_entry import async_remove_boxes, async_setup_boxes, async_unload_boxes
 from .load_group import async_open_groups, async_remove_group, async_setup_group, async_unload_group
+from .notices import async_leave_notice
 from .outages import follow_outages
 from .registry import (
     as_entry_data,
@@ -266,24 +264,13 @@ async def _end_override(hass: HomeAssistant, entry: ConfigEntry, keeper: Keeper)
     except TimeoutError:
         left = keeper.disabled_windows
     if left:
-        await _notify(hass, entry, keeper, "schedules_left", windows=", ".join(left))
+        await async_leave_notice(hass, entry, keeper.identity, "schedules_left", windows=", ".join(left))
 
 
 async def _tell_of_pauses(hass: HomeAssistant, entry: ConfigEntry, keepers: Iterable[Keeper]) -> None:
     """Nobody will let these chargers go on any more: say so."""
     for keeper in keepers:
         if keeper.left_paused:
-            await _notify(hass, entry, keeper, "left_paused")
-
-
-async def _notify(hass: HomeAssistant, entry: ConfigEntry, keeper: Keeper, key: str, **placeholders: str) -> None:
-    """Leave a notification about a charger that is given up."""
-    name = charger_name(hass, entry, keeper.identity)
-    texts = await async_get_translations(hass, hass.config.language, "exceptions", {DOMAIN})
-    text = texts[f"component.{DOMAIN}.exceptions.{key}.message"]
-    persistent_notification.async_create(
-        hass,
-        text.format(charger=name, **placeholders),
-        title=name,
-        notification_id=f"{DOMAIN}_{keeper.identity.serial}_{key}",
-    )
+            await async_leave_notice(hass, entry, keeper.identity, "left_paused")
+        elif keeper.group_paused:
+            await async_leave_notice(hass, entry, keeper.identity, "left_paused_by_group")

@@ -159,6 +159,12 @@ class Boxes:
             self.stores.journals.pop(f"{POWER_RECORD}{serial}", None)
         await self.stores.forget(serial)
 
+    @property
+    def known(self) -> set[str]:
+        """The serials of all boxes of which anything is kept, here or on the disk."""
+        journals = {key for key in self.stores.journals if not key.startswith(POWER_RECORD)}
+        return {*self.server.export(), *self.units, *journals, *self.stores.snapshots}
+
     @callback
     def forget_unit(self, serial: str) -> None:
         """Do not ask a JuiceNet server for a box any more."""

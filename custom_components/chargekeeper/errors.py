@@ -37,6 +37,7 @@ type Row = tuple[str, Kind]
 """A translation key of the section `exceptions`, and the kind."""
 
 REFUSALS = tuple(reason for reason in RestartAvailability if reason is not RestartAvailability.AVAILABLE)
+INSTALL_REFUSALS = tuple(reason for reason in REFUSALS if reason is not RestartAvailability.NEEDS_LINK)
 
 ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
     PathDown: {
@@ -44,7 +45,7 @@ ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
         for reason in (
             *("no_path", "charger_offline", "unreachable", "timeout", "broken_answer", "server_error", "bad_answer"),
             *("stopping", "restart_unclear", "no_admitted_path", "local_lost", "expired", "paths_failed"),
-            *("linked_unavailable", "linked_timeout", "linked_failed", "learning"),
+            *("linked_unavailable", "linked_timeout", "linked_failed", "learning", "not_heard"),
         )
     },
     PathBusy: {
@@ -62,7 +63,9 @@ ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
         "restart_refused": ("restart_refused", Kind.FAILURE),
         "install_refused": ("install_refused", Kind.FAILURE),
     },
-    NotApplicable: {reason: (reason, Kind.VALIDATION) for reason in ("wrong_state", "linked_refused", "paused")}
+    NotApplicable: {
+        reason: (reason, Kind.VALIDATION) for reason in ("wrong_state", "linked_refused", "paused", "no_car")
+    }
     | {"learning": ("learning", Kind.FAILURE)},
     NotSaved: {"not_saved": ("not_saved", Kind.FAILURE)},
     Unsupported: {"unsupported": ("unsupported", Kind.VALIDATION), "rejected": ("rejected", Kind.FAILURE)},
@@ -71,9 +74,9 @@ ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
         reason: (reason, Kind.VALIDATION)
         for reason in (
             *("current_too_low", "above_ceiling", "cannot_lower", "wire_rating_unknown", "no_group_share"),
-            "load_group",
+            *("load_group", "no_current"),
             *(f"restart_{refusal}" for refusal in REFUSALS),
-            *(f"install_{refusal}" for refusal in REFUSALS),
+            *(f"install_{refusal}" for refusal in INSTALL_REFUSALS),
         )
     },
 }

@@ -4,14 +4,19 @@ Set-up awaits no network, and boxes are served through reloads (see boxes.py).
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import time
 from functools import partial
 
 from homeassistant.config_entries import SOURCE_INTEGRATION_DISCOVERY, ConfigEntry, ConfigSubentry
-from homeassistant.const import CONF_HOST, EVENT_CORE_CONFIG_UPDATE, EVENT_HOMEASSISTANT_FINAL_WRITE
+from homeassistant.const import (
+    CONF_HOST,
+    EVENT_CORE_CONFIG_UPDATE,
+    EVENT_HOMEASSISTANT_FINAL_WRITE,
+    EVENT_HOMEASSISTANT_STOP,
+)
 from homeassistant.core import Event, HomeAssistant, callback
 from homeassistant.helpers import discovery_flow
 
@@ -49,6 +54,7 @@ from .juicebox.listener import Discovered
 from .juicebox.units import JuiceNetPath
 from .juicenet_account import juicenet_client
 from .linked_box import LinkedBoxPath
+from .notices import async_leave_notice
 from .registry import entry_key, get_registry, keeper_options, linked_subentries, linked_subentry
 from .repairs import (
     delete_issues,
@@ -61,8 +67,8 @@ from .repairs import (
 )
 from .storage import EntryStores, SnapshotSaver
 
-OPEN_AGAIN = 30.0
-"""Seconds after which a port that was taken is tried again."""
+OPEN_AGAIN, LOOK_AGAIN = 30.0, 300.0
+"""Seconds after which a port that was taken is tried again, and after which it is seen whether the address is left."""
 
 LAST_WORDS = 75.0
 """Seconds for which the end of an override may wait for the next status."""
@@ -159,6 +165,7 @@ async def async_unload_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     await runtime.saver.stop()
     if entry.disabled_by is not None:
         await _close(hass, runtime.boxes)
+        delete_issues(hass, entry, runtime.coordinators)
     else:
 
         @callback
@@ -172,7 +179,7 @@ async def async_unload_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
 async def async_remove_boxes(hass: HomeAssistant, entry: ConfigEntry) -> None:
     """Give all boxes up. Those with a server of their maker's must find it again by themselves."""
     boxes = await _async_open(hass, entry)
-    await asyncio.gather(*(_end_unit_override(hass, kept) for kept in boxes.units.values() if kept.path is not None))
+    await _give_up_units(hass, entry, [_opened_unit(hass, entry, boxes, unit) for unit in unit_subentries(entry)])
     serials = [subentry.data[CONF_SERIAL] for subentry in (*box_subentries(entry), *unit_subentries(entry))]
     for serial in serials:
         await _forget(hass, entry, serial)
@@ -256,23 +263,42 @@ async def _close(hass: HomeAssistant, boxes: Boxes) -> None:
     await boxes.save()
 
 
-async def _end_unit_override(hass: HomeAssistant, kept: KeptUnit) -> None:
-    """End the override of a box at its JuiceNet server before it is given up, if that server can be reached."""
+@callback
+def _opened_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, subentry: ConfigSubentry) -> KeptUnit:
+    """A box that only a JuiceNet server reaches, at work once more; the entry is not set up."""
     registry = get_registry(hass)
-    assert kept.path is not None
-    kept.keeper.add_path(kept.path)
+    boxes.consult(entry.data[CONF_JUICENET], partial(juicenet_client, hass, entry.data[CONF_JUICENET]))
+    kept = boxes.take_unit(unit_config(subentry, hass.config.time_zone), registry.keepers)
     registry.begin(kept.keeper)
+    return kept
+
+
+async def _give_up_units(hass: HomeAssistant, entry: ConfigEntry, units: Iterable[KeptUnit]) -> None:
+    """End what runs at a JuiceNet server for boxes that are given up, all at once; tell what goes on there."""
+    await asyncio.gather(*(_give_up_unit(hass, entry, kept) for kept in units))
+
+
+async def _give_up_unit(hass: HomeAssistant, entry: ConfigEntry, kept: KeptUnit) -> None:
+    registry, keeper = get_registry(hass), kept.keeper
     with suppress(TimeoutError):
         async with registry.clock.timeout(SERVER_LAST_WORDS):
-            await kept.keeper.end_override_for_removal()
-    await registry.end(kept.keeper)
+            await keeper.end_override_for_removal()
+    if keeper.override_left:
+        await async_leave_notice(hass, entry, keeper.identity, "override_left")
+    is_heard = any(box.data[CONF_SERIAL] == keeper.identity.serial for box in box_subentries(entry))
+    if keeper.group_paused and not is_heard:
+        await async_leave_notice(hass, entry, keeper.identity, "left_paused_by_group")
+    await registry.end(keeper)
 
 
 async def _forget_missing(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> None:
-    """Give up what the entry does not have any more. A box that is heard by now is not asked for elsewhere."""
+    """Give up what the entry does not have any more, whether or not it was set up when that was taken away.
+
+    A box that is heard by now is not asked for elsewhere.
+    """
     heard = {subentry.data[CONF_SERIAL] for subentry in box_subentries(entry)}
     asked = {subentry.data[CONF_SERIAL] for subentry in unit_subentries(entry)}
-    for serial in (set(boxes.server.boxes) - heard) | (set(boxes.units) - asked - heard):
+    for serial in boxes.known - heard - asked:
         await _forget(hass, entry, serial)
     for serial in heard & set(boxes.units):
         boxes.forget_unit(serial)
@@ -376,7 +402,10 @@ def _follow_share(kept: KeptBox) -> Callable[[], None]:
 
 @callback
 def _keep_listening(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> Callable[[], None]:
-    """Open the ports; while that is not possible tell the user, and try again. The answer ends the trying."""
+    """Open the ports; while that is not possible tell the user, and try again. The answer ends the trying.
+
+    The address may go away later: a lease of the network ends.
+    """
     clock = get_registry(hass).clock
     cancel: Callable[[], None] = lambda: None  # noqa: E731 - replaced by each timer
 
@@ -385,16 +414,20 @@ def _keep_listening(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> Ca
         nonlocal cancel
         try:
             boxes.server.listener.open(entry.data[CONF_BIND_ADDRESS], entry.data[CONF_PORTS])
+            boxes.server.listener.require_address()
         except NoConnection as err:
             tell_deafness(hass, entry, err)
             cancel = clock.call_later(OPEN_AGAIN, attempt)
         else:
             tell_deafness(hass, entry, None)
+            cancel = clock.call_later(LOOK_AGAIN, attempt)
 
-    def end() -> None:
+    @callback
+    def end(_event: Event | None = None) -> None:
         cancel()
 
     attempt()
+    entry.async_on_unload(hass.bus.async_listen_once(EVENT_HOMEASSISTANT_STOP, end))
     return end
 
 
@@ -448,6 +481,9 @@ async def _entry_updated(hass: HomeAssistant, entry: ConfigEntry) -> None:
     if entry.options.get(CONF_READ_ONLY, False):
         kept = juicebox_runtime(entry).boxes.kept.values()
         await asyncio.gather(*(_end_override(get_registry(hass).clock, each) for each in kept))
+    asked = {subentry.data[CONF_SERIAL] for subentry in unit_subentries(entry)} if entry.data[CONF_JUICENET] else set()
+    units = juicebox_runtime(entry).boxes.units
+    await _give_up_units(hass, entry, [kept for serial, kept in units.items() if serial not in asked])
     await hass.config_entries.async_reload(entry.entry_id)
 
 

@@ -72,6 +72,8 @@ OFFLINE_ERRORS: Mapping[str, str] = {
     "learning": "base",
     "known": "base",
     "server_in_charge": "base",
+    "charger_offline": "base",
+    "ignored": "base",
     "read_only": "base",
 }
 """Why a stored limit cannot be written, and the field that the error belongs to."""

@@ -75,7 +75,8 @@ async def _restart(button: RestartButton, call: ServiceCall) -> ServiceResponse:
     run = await button.async_restart()
     if not call.return_response:
         return None
-    outcome = await run.wait()
+    with button.commanding():
+        outcome = await run.wait()
     return {"outcome": outcome.value, "seconds": round(clock.monotonic() - begun)}
 
 

@@ -30,8 +30,11 @@ from custom_components.chargekeeper.errors import (
     retry_minutes,
     translated,
 )
+from custom_components.chargekeeper.juicebox_subentry_flow import OFFLINE_ERRORS
 
 HOUSE = Path(custom_components.chargekeeper.__file__).parent
+TOLD_ELSEWHERE = {*OFFLINE_ERRORS, "bad_address", "port_busy", "dns", "next_status", "too_many_boxes", "upstream_loop"}
+"""Reasons that only a flow, a repair or diagnostics tell, or nobody."""
 CLASSES = {
     name: kind for name, kind in vars(paths).items() if isinstance(kind, type) and issubclass(kind, ChargerError)
 }
@@ -39,7 +42,7 @@ CLASSES = {
 
 def _raised() -> Iterator[tuple[str, str]]:
     """Class and reason of every error made in core and the makers' packages, where both are written out."""
-    for folder in ("core", "wallbox"):
+    for folder in ("core", "wallbox", "juicebox"):
         for path in (HOUSE / folder).glob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CLASSES):
@@ -51,18 +54,20 @@ def _raised() -> Iterator[tuple[str, str]]:
 
 def test_every_reason_that_is_raised_has_a_row() -> None:
     raised = set(_raised())
-    assert ("PathDown", "no_path") in raised
+    assert {("PathDown", "no_path"), ("NoConnection", "learning")} <= raised
     without = {
         (name, reason)
         for name, reason in raised
         if reason not in ERRORS.get(next(base for base in CLASSES[name].__mro__ if base in ERRORS), {})
+        and reason not in TOLD_ELSEWHERE
     }
     assert without == set()
 
 
 @pytest.mark.parametrize("what", ["restart", "install"])
 def test_every_refusal_of_a_restart_has_a_row(what: str) -> None:
-    for refusal in set(RestartAvailability) - {RestartAvailability.AVAILABLE}:
+    nowhere = {RestartAvailability.AVAILABLE} | ({RestartAvailability.NEEDS_LINK} if what == "install" else set())
+    for refusal in set(RestartAvailability) - nowhere:
         error = as_home_assistant_error(UnsafeRequest(f"{what}_{refusal}"), "Garage")
         assert isinstance(error, ServiceValidationError)
         assert error.translation_key == f"{what}_{refusal}"

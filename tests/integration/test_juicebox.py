@@ -15,7 +15,7 @@ import pytest
 from custom_components.chargekeeper import async_remove_config_entry_device, async_unload_entry
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.core.model import Maker
-from custom_components.chargekeeper.core.paths import UnsafeRequest
+from custom_components.chargekeeper.core.paths import NoConnection, UnsafeRequest
 from custom_components.chargekeeper.diagnostics import (
     async_get_config_entry_diagnostics,
     async_get_device_diagnostics,
@@ -29,7 +29,7 @@ from tests.simulators.juicebox import Car, JuiceBox
 from tests.simulators.juicebox_server import Day, Schedule, Trouble as ServerTrouble
 from tests.simulators.juicebox_wire import Wire
 
-from .boxes import ADDRESS, FIRST, NIGHT, SECOND, BoxHouse
+from .boxes import ADDRESS, DETAILS, FIRST, NIGHT, SECOND, BoxHouse
 
 
 async def with_server(box_house: BoxHouse, **details: Any) -> JuiceBox:
@@ -254,6 +254,15 @@ async def test_a_disabled_entry_listens_no_more(box_house: BoxHouse) -> None:
     assert box_house.registry.boxes is None
 
 
+async def test_a_disabled_entry_has_no_repairs(box_house: BoxHouse) -> None:
+    sim = await with_server(box_house)
+    sim.encrypts = True
+    await box_house.pass_time(31)
+    assert box_house.issues() == {"encrypted"}
+    await box_house.hass.config_entries.async_set_disabled_by(box_house.entry.entry_id, ConfigEntryDisabler.USER)
+    assert box_house.issues() == set()
+
+
 async def test_a_box_that_is_removed_is_forgotten_and_offered_anew(box_house: BoxHouse) -> None:
     await alone(box_house)
     subentry = box_house.subentry()
@@ -263,6 +272,26 @@ async def test_a_box_that_is_removed_is_forgotten_and_offered_anew(box_house: Bo
     assert er.async_entries_for_config_entry(er.async_get(box_house.hass), box_house.entry.entry_id) == []
     await box_house.pass_time(61)
     assert len(box_house.offers()) == 1
+
+
+async def test_a_box_that_is_removed_from_an_entry_that_is_not_set_up_is_forgotten_too(box_house: BoxHouse) -> None:
+    """Else it would come back with an override, and with a stored limit that may have changed since."""
+    sim = await alone(box_house)
+    await box_house.call("switch", "turn_on", "tou_override")
+    await box_house.call("number", "set_value", "charging_current", value=10)
+    await box_house.pass_time(31)
+    hass, entry = box_house.hass, box_house.entry
+    await hass.config_entries.async_set_disabled_by(entry.entry_id, ConfigEntryDisabler.USER)
+    hass.config_entries.async_remove_subentry(entry, box_house.subentry().subentry_id)
+    await hass.config_entries.async_set_disabled_by(entry.entry_id, None)
+    sim.stored = 20
+    await box_house.pass_time(62)
+    [offer] = box_house.offers()
+    await box_house.submit(offer, DETAILS)
+    await box_house.pass_time(31)
+    assert (box_house.box().mode, box_house.state("switch", "tou_override").state) == (Mode.LEARNING, "off")
+    await box_house.pass_time(400)
+    assert (box_house.value("offline_current"), sim.amperes, sim.writes) == ("20.0", 20, 0)
 
 
 async def test_the_entry_is_removed_with_all_it_left(box_house: BoxHouse, hass_storage: dict[str, Any]) -> None:
@@ -308,6 +337,21 @@ async def test_an_address_that_is_gone_is_named(box_house: BoxHouse) -> None:
     box_house.hass.config_entries.async_update_entry(entry, data={**entry.data, "bind_address": "192.0.2.1"})
     await box_house.pass_time(1)
     assert box_house.issues() == {"address_gone"}
+
+
+async def test_an_address_that_goes_later_is_named_too(box_house: BoxHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    await box_house.add()
+
+    def gone() -> None:
+        raise NoConnection("bad_address", ADDRESS)
+
+    assert box_house.registry.boxes is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(box_house.registry.boxes.server.listener, "require_address", gone)
+        await box_house.pass_time(301)
+        assert box_house.issues() == {"address_gone"}
+    await box_house.pass_time(31)
+    assert box_house.issues() == set()
 
 
 async def test_troubles_of_a_box_are_repairs_that_go_by_themselves(box_house: BoxHouse) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 import json
 from typing import Any
 
-from homeassistant.config_entries import SOURCE_RECONFIGURE, SOURCE_USER, ConfigEntry
+from homeassistant.config_entries import SOURCE_RECONFIGURE, SOURCE_USER, ConfigEntry, ConfigEntryDisabler
 from homeassistant.const import STATE_UNAVAILABLE, STATE_UNKNOWN
 from homeassistant.data_entry_flow import FlowResultType
 from homeassistant.exceptions import HomeAssistantError
@@ -251,26 +251,75 @@ async def test_a_box_that_is_removed_is_forgotten(
     assert (box_house.registry.boxes, box_house.registry.keepers) == (None, {})
 
 
-@pytest.mark.parametrize("fault", [Fault.NONE, Fault.HANG])
-async def test_an_override_is_ended_with_the_entry(box_house: BoxHouse, juicenet: JuiceNetCloud, fault: Fault) -> None:
-    await add(box_house, juicenet)
-    unit = box_house.units[0]
+async def overridden(house: BoxHouse, juicenet: JuiceNetCloud) -> int:
+    """A box of the account that charges outside its schedule; the moment that its server has for that."""
+    await add(house, juicenet)
+    unit = house.units[0]
     unit.schedule = NIGHT
-    await box_house.pass_time(60)
+    await house.pass_time(60)
     with pytest.raises(HomeAssistantError) as refused:
-        await box_house.call("switch", "turn_on", "tou_override")
+        await house.call("switch", "turn_on", "tou_override")
     assert refused.value.translation_key == "cannot_lower", "the server would let it draw 32 A"
     unit.wire_rating = 24
-    await box_house.pass_time(60)
-    await box_house.call("switch", "turn_on", "tou_override")
-    await box_house.pass_time(60)
-    begun = unit.override_time
-    assert begun
+    await house.pass_time(60)
+    await house.call("switch", "turn_on", "tou_override")
+    await house.pass_time(60)
+    assert unit.override_time
+    return unit.override_time
+
+
+async def give_up(house: BoxHouse, how: str) -> None:
+    """The user takes away what an override goes by."""
+    hass, entry = house.hass, house.entry
+    if how == "box":
+        hass.config_entries.async_remove_subentry(entry, house.subentry().subentry_id)
+    elif how == "account":
+        hass.config_entries.async_update_entry(entry, data={**entry.data, "juicenet": {}})
+    else:
+        task = hass.async_create_task(hass.config_entries.async_remove(entry.entry_id))
+        await house.clock.advance_until(task.done, within=60)
+    await house.clock.advance(60)
+    await hass.async_block_till_done()
+
+
+def notices(house: BoxHouse) -> list[str]:
+    """The texts of the notifications."""
+    return [notice["message"] for notice in house.hass.data.get("persistent_notification", {}).values()]
+
+
+@pytest.mark.parametrize("how", ["box", "account", "entry"])
+@pytest.mark.parametrize("fault", [Fault.NONE, Fault.HANG])
+async def test_an_override_is_ended_with_what_it_goes_by_or_the_user_is_told(
+    box_house: BoxHouse, juicenet: JuiceNetCloud, fault: Fault, how: str
+) -> None:
+    begun = await overridden(box_house, juicenet)
     await juicenet.set_fault(fault)
-    removal = box_house.hass.async_create_task(box_house.hass.config_entries.async_remove(box_house.entry.entry_id))
-    await box_house.clock.advance_until(removal.done, within=60)
-    assert unit.override_time == (begun if fault is Fault.HANG else 0)
-    assert box_house.registry.keepers == {}
+    await give_up(box_house, how)
+    assert box_house.units[0].override_time == (begun if fault is Fault.HANG else 0)
+    assert ["could not be ended" in notice for notice in notices(box_house)] == [True] * (fault is Fault.HANG)
+    assert ((Maker.JUICEBOX, FIRST) in box_house.registry.keepers) is (how == "account")
+
+
+async def test_what_goes_on_for_an_entry_that_was_disabled_is_told_when_it_is_removed(
+    box_house: BoxHouse, juicenet: JuiceNetCloud
+) -> None:
+    begun = await overridden(box_house, juicenet)
+    await box_house.hass.config_entries.async_set_disabled_by(box_house.entry.entry_id, ConfigEntryDisabler.USER)
+    await give_up(box_house, "entry")
+    assert (box_house.units[0].override_time, len(notices(box_house))) == (begun, 1)
+
+
+async def test_what_a_load_group_paused_is_told_when_it_is_given_up(
+    box_house: BoxHouse, juicenet: JuiceNetCloud
+) -> None:
+    await add(box_house, juicenet)
+    form = await box_house.submit_subentry(await flow(box_house), {"box": SECOND})
+    await box_house.submit_subentry(form, {"name": "Yard", "wire_rating": 16})
+    await box_house.add_group(10, SECOND, FIRST)
+    await box_house.pass_time(600)
+    assert box_house.value("status") == "paused"
+    await give_up(box_house, "box")
+    assert ["paused by its load group" in notice for notice in notices(box_house)] == [True]
 
 
 async def test_a_box_that_begins_to_report_is_asked_for_no_more(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:

@@ -196,6 +196,34 @@ async def test_a_restart_switches_the_power_off_and_on_and_sees_the_box_come_bac
     assert wiring.calls == ["off", "on"]
 
 
+async def test_what_was_linked_to_restart_a_box_is_missed_when_it_is_gone(box_house: BoxHouse) -> None:
+    await wired(box_house)
+    box_house.sims[FIRST].unplug()
+    await box_house.pass_time(31)
+    assert box_house.value("restart_availability") == "available"
+    [link] = (each for each in box_house.entry.subentries.values() if each.subentry_type == "linked")
+    box_house.hass.config_entries.async_remove_subentry(box_house.entry, link.subentry_id)
+    await box_house.pass_time(31)
+    assert box_house.value("restart_availability") == "needs_link"
+    with pytest.raises(ServiceValidationError) as refused:
+        await box_house.call("button", "press", "restart")
+    assert refused.value.translation_key == "restart_needs_link"
+
+
+async def test_whoever_waits_for_a_restart_is_told_of_a_reload_and_the_watch_goes_on(box_house: BoxHouse) -> None:
+    await wired(box_house)
+    box_house.sims[FIRST].unplug()
+    await box_house.pass_time(31)
+    task = await press(box_house)
+    await box_house.clock.advance(8)
+    await box_house.hass.config_entries.async_reload(box_house.entry.entry_id)
+    with pytest.raises(HomeAssistantError) as refused:
+        await task
+    assert refused.value.translation_key == "stopping"
+    await box_house.pass_time(100)
+    assert box_house.state("event", "restart").attributes["event_type"] == "verified"
+
+
 async def test_a_charging_box_is_not_switched_off(box_house: BoxHouse) -> None:
     wiring = await wired(box_house)
     assert (box_house.value("status"), box_house.value("restart_availability")) == ("charging", "charging")

@@ -52,6 +52,8 @@ WITHOUT_TABLE = {
     "no_account",
     "no_boxes",
     "left_paused",
+    "left_paused_by_group",
+    "override_left",
     "schedules_left",
     "until_time_missing",
     "until_time_past",

@@ -17,6 +17,7 @@ from custom_components.chargekeeper.juicebox.listener import (
     BOX_BURST,
     MOST_PENDING,
     MOST_STRANGERS,
+    PORT_SILENT,
     SILENT_BEFORE_MOVE,
     STRANGERS_BURST,
     PortBusy,
@@ -105,6 +106,19 @@ async def test_one_box_cannot_flood_either(rig: ListenerRig) -> None:
     box = rig.sender()
     assert await rig.send(box, *[line()] * 100) == BOX_BURST
     assert await rig.send(box, line(serial=OTHER)) == 1
+
+
+async def test_what_is_forged_in_the_name_of_a_box_takes_no_room_from_its_statuses(rig: ListenerRig) -> None:
+    """From its own address: lines without a checksum, with a wrong one, implausible ones, and whole ones beside it."""
+    rig.listener.add(SERIAL, HERE)
+    box, beside = rig.sender(), rig.sender()
+    assert await rig.send(box, line(uptime=1000)) == 1
+    for forged, sender in ((D1, box), (S2[:-8] + b"!AAA:", box), (line(lifetime=1), box), (line(uptime=1000), beside)):
+        await rig.send(sender, *[forged] * 60)
+        assert await rig.send(box, line(uptime=1000)) == 1, forged
+    assert rig.listener.dropped["rate"] > 0
+    await rig.clock.advance(PORT_SILENT)
+    assert await rig.send(beside, *[line(uptime=1065)] * 60) == BOX_BURST, "it may have opened another port"
 
 
 async def test_a_giant_datagram_is_dropped_unread(rig: ListenerRig) -> None:

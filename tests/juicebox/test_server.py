@@ -4,12 +4,15 @@ from dataclasses import replace
 from datetime import UTC, datetime, time
 
 import pytest
+import pytest_socket
 
 from custom_components.chargekeeper.core.model import Window
 from custom_components.chargekeeper.core.paths import NotApplicable, Presence, UnsafeRequest
 from custom_components.chargekeeper.juicebox.box import LONGEST_UNSERVED, BoxConfig, Mode, Trouble
 from custom_components.chargekeeper.juicebox.path import MakersServerPath
+from custom_components.chargekeeper.juicebox.resolver import SystemResolver
 from custom_components.chargekeeper.juicebox.server import JuiceBoxServer
+from custom_components.chargekeeper.juicebox.upstream import UpstreamConfig
 from tests.simulators.clock import VirtualClock
 from tests.simulators.juicebox import Car, Shows
 from tests.simulators.juicebox_server import Day, Schedule, Trouble as ServerTrouble
@@ -462,7 +465,7 @@ async def test_one_that_ignores_commands_keeps_what_it_has_stored(site: Site) ->
     site.box.change_offline(10)
     await site.clock.advance(120)
     assert site.box.troubles == {Trouble.IGNORES_COMMANDS}
-    assert (site.box.memory.offline, site.box.memory.stored, site.sim.stored) == (10, 16, 16)
+    assert (site.box.memory.offline, site.box.memory.stored, site.sim.stored) == (16, 16, 16)
 
 
 async def test_stored_limits_that_are_no_good_are_told(make_site: MakeSite) -> None:
@@ -797,8 +800,20 @@ async def test_an_override_in_relay_is_refused_where_the_server_shares_out_the_c
     await site.clock.advance(31)
     assert site.sim.amperes == 12
     site.box.share = 5
-    with pytest.raises(UnsafeRequest, match="above_ceiling"):
+    with pytest.raises(UnsafeRequest, match="no_group_share"):
         site.box.set_override(on=True)
+
+
+async def test_an_override_does_not_guess_with_how_much_to_charge(make_site: MakeSite) -> None:
+    site = make_site(config=ALONE, served=False, stored={SERIAL: {"offline": 0, "version": "09u"}})
+    await site.start()
+    await site.clock.advance(31)
+    with pytest.raises(UnsafeRequest, match="no_current"):
+        site.box.set_override(on=True)
+    site.box.set_current(12)
+    site.box.set_override(on=True)
+    await site.clock.advance(31)
+    assert site.last.online == 12
 
 
 @pytest.mark.parametrize("in_group", [True, False])
@@ -867,6 +882,29 @@ async def test_a_box_at_a_new_address_is_known_after_a_restart_and_where_the_use
     assert site.ours.listener.host_of(SERIAL) == "127.0.0.9"
     site.ours.add(replace(site.config, host="127.0.0.10"))
     assert site.ours.listener.host_of(SERIAL) == "127.0.0.10"
+
+
+async def test_a_router_that_leads_everything_back_to_us_is_no_server(make_site: MakeSite) -> None:
+    """It redirects what is for the server, be it from the box or from us, and stands for both as a sender."""
+    pytest_socket.socket_allow_hosts(["127.0.0.1", HERE])
+    site = make_site(config=ALONE, served=False)
+    router = Sender(HERE)
+    await site.start()
+    port = router.address[1]
+    site.ours.serve(UpstreamConfig(host=HERE, port=port, resolver=SystemResolver()))
+    passed, errors = 0, set[str | None]()
+    for _ in range(60):
+        await site.clock.advance(10)
+        for _ in range(20):
+            for data, address in router.received():
+                if address[1] != site.port:
+                    ours, passed = address, passed + 1
+                router.sock.sendto(data, ("127.0.0.1", site.port) if address[1] != site.port else ours)
+            await site.clock.settle()
+        errors.add(site.ours.line_error(SERIAL))
+    router.close()
+    assert 0 < passed <= len(site.statuses())
+    assert (site.box.server_answers, site.mode, "upstream_loop" in errors) == (False, Mode.KEEP, True)
 
 
 async def test_unknown_boxes_are_offered_and_removed_ones_forgotten(site: Site) -> None:

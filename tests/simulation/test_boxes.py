@@ -33,7 +33,7 @@ SHOWN_SOON = {
     "share-forgotten": 37,
     "all-to-each": 27,
     "unsafe-relayed": 20,
-    "override-ends-at-take-over": 37,
+    "override-ends-at-take-over": 1,
     "pause-lost-in-relay": 21,
     "relay-lowers": 23,
 }

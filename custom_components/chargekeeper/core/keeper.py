@@ -379,6 +379,11 @@ class Keeper(PathListener):
         """Whether the end of an override has left the charger paused, to be let go on later."""
         return self._override.left_paused
 
+    @property
+    def override_left(self) -> bool:
+        """Whether an override was sent to the charger and not taken back: it may go on there without us."""
+        return self._override.left_on
+
     async def end_override_for_removal(self) -> tuple[str, ...]:
         """End the override before the charger is given up; the windows that stay disabled, as text."""
         return await self._override.end_for_good()

@@ -90,7 +90,7 @@ def effective(limits: Limits, *, commanded: bool, in_force: float | None = None)
         commanded: whether a path commands the charger. One that runs alone falls back to its offline current if its
             maker has such a thing; otherwise it keeps its setting by itself.
         in_force: what the charger says now that it keeps to. Where that is less than all that it was told, what it has
-            stored binds.
+            stored binds; where it is less than that too, the setting of whoever commands it.
     """
     if not commanded and limits.offline_current is not None:
         return _smallest(
@@ -98,10 +98,12 @@ def effective(limits: Limits, *, commanded: bool, in_force: float | None = None)
             (limits.offline_current, LimitingFactor.OFFLINE_CURRENT),
             (in_force, LimitingFactor.OFFLINE_CURRENT),
         )
+    stored = limits.offline_current
+    by_setting = in_force is not None and stored is not None and in_force < stored
     return _smallest(
         ceiling(limits),
         (limits.charging_current, LimitingFactor.CHARGING_CURRENT),
-        (in_force, LimitingFactor.OFFLINE_CURRENT),
+        (in_force, LimitingFactor.CHARGING_CURRENT if by_setting else LimitingFactor.OFFLINE_CURRENT),
     )
 
 

@@ -41,6 +41,7 @@ KNOWN_WITHOUT_LOOKING = frozenset(
     {
         RestartAvailability.NO_PATH,
         RestartAvailability.UNSUPPORTED_MODEL,
+        RestartAvailability.NEEDS_LINK,
         RestartAvailability.OFFLINE,
         RestartAvailability.RESTARTING,
         RestartAvailability.NEEDS_ADMIN,
@@ -261,6 +262,7 @@ class Maintenance:
             allow_while_charging=self._context.options.restart_while_charging,
             refused_by_plan=self._refused_by_plan,
             checking=self._checking,
+            linkable=capability is Capability.RESTART and any(path.restarts_by_link for path in self._router),
             at_rest=path is not None and path.at_rest,
         )
 

@@ -114,6 +114,7 @@ class RestartAvailability(StrEnum):
     NEEDS_ADMIN = "needs_admin"
     NEEDS_PLAN = "needs_plan"
     UNSUPPORTED_MODEL = "unsupported_model"
+    NEEDS_LINK = "needs_link"
     NO_PATH = "no_path"
 
 

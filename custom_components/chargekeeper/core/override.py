@@ -116,6 +116,14 @@ class OverridePursuit:
         return intent is not None and intent.held
 
     @property
+    def left_on(self) -> bool:
+        """Whether the charger may be under an override, and was not told that its schedule rules again."""
+        intent = self._journal.entries.override
+        return (
+            intent is not None and intent.sent and not (intent.state is IntentState.ENDING and intent.applications > 0)
+        )
+
+    @property
     def until_at(self) -> datetime | None:
         """The moment at which the override ends by itself, if one was given and lies ahead."""
         intent = self._journal.entries.override
@@ -203,9 +211,11 @@ class OverridePursuit:
         if intent is None:
             self._told_pending = False
             status, car = ledger.get(STATUS), ledger.get(CAR_CONNECTED)
+            base = None if status is None else status.value
             intent = Intent(
                 created_at=self._clock.now(),
-                base=None if status is None else status.value,
+                # The pause ends with this, also where the charger is not heard now and shows it later.
+                base=base if self._journal.entries.pause is None else Status.PAUSED,
                 seen_plugged=car is not None and car.value,
             )
         elif intent.state is IntentState.ENDING:

@@ -221,6 +221,11 @@ class ChargerPath(Protocol):
     def last_contact(self) -> datetime | None:
         """When the far end of this path (the cloud, the link) last answered."""
 
+    @property
+    def restarts_by_link(self) -> bool:
+        """Whether no charger can be restarted over such a path, but over an entity that the user may link to it."""
+        return False
+
     def listen(self, listener: PathListener) -> Callable[[], None]:
         """Be told of readings and changes; the answer ends it."""
 

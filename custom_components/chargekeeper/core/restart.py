@@ -38,6 +38,7 @@ class Facts:
     allow_while_charging: bool  # an option of the user
     refused_by_plan: bool = False  # the cloud refused the last restart, perhaps for the plan
     checking: bool = False  # another press still waits for its status
+    linkable: bool = False  # the user may link what restarts it
     at_rest: bool = False  # that path sees that no power flows, whether or not the charger tells anything
 
 
@@ -67,6 +68,7 @@ def _judge(facts: Facts, *, status_good: bool) -> RestartAvailability:
     unknown = not told and not facts.at_rest
     reasons = (
         (RestartAvailability.NO_PATH, not facts.has_path),
+        (RestartAvailability.NEEDS_LINK, not facts.supported and facts.linkable),
         (RestartAvailability.UNSUPPORTED_MODEL, not facts.supported),
         (RestartAvailability.RESTARTING, facts.watching or facts.status is Status.RESTARTING),
         (RestartAvailability.OFFLINE, facts.presence is Presence.OFFLINE or facts.status is Status.OFFLINE),

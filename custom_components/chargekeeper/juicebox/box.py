@@ -7,7 +7,7 @@ server's commands pass; while we keep it, each status is answered at once and th
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 import logging
 from math import floor, inf
@@ -16,10 +16,10 @@ from ..core import schedule
 from ..core.clock import Clock, monotonic_of
 from ..core.context import subscribe
 from ..core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT, Limits, ceiling
-from ..core.model import Schedule
+from ..core.model import LIVE_AGE, Schedule, Source
 from ..core.notes import Moment
 from ..core.pace import Pace
-from ..core.paths import NotAllowed, NotApplicable, UnsafeRequest
+from ..core.paths import NoConnection, NotAllowed, NotApplicable, UnsafeRequest
 from .datagram import (
     WIDE_VERSION,
     CommandMessage,
@@ -29,7 +29,7 @@ from .datagram import (
     parse_command,
 )
 from .effect import SHOWS_WITHIN, Effect
-from .listener import Arrival
+from .listener import Address, Arrival
 from .memory import Memory
 from .pulse import Pulse
 from .timeline import Timeline
@@ -135,7 +135,7 @@ class Box:
         self.held: Held = Held.PAUSE if memory.paused else Held.SCHEDULE
         """Why it was last told not to charge, whether or not that still holds."""
         self.in_effect: int | None = memory.charging_current
-        """The user's charging current as far as it was sent and a status came since, A."""
+        """The user's charging current as far as the box showed that it keeps to it, A."""
         self._arrival: Arrival | None = None
         self._master = memory.kept or forward is None
         self._relaying = True  # false from handing back to the next status: that one was ours
@@ -146,6 +146,8 @@ class Box:
         self._sent_setting: int | None = memory.charging_current
         self._told_stored: int | None = None  # by the last command since the last status
         self._told_times = 0  # statuses after which it was told its stored limit
+        self._replaced: tuple[int, datetime | None] | None = None
+        """The stored limit before the user's change, and when that was changed; until the box shows that it listens."""
         self._cancel_check: Callable[[], None] | None = None
         self._note_offline()
 
@@ -196,6 +198,11 @@ class Box:
         return self._asked or self._effect.pending
 
     @property
+    def address(self) -> Address | None:
+        """Where its last status came from, in this run."""
+        return None if self._arrival is None else self._arrival.address
+
+    @property
     def limits(self) -> Limits:
         """The limits of the installation, as far as they are known."""
         unit = None if self.status is None else self.status.unit_rating
@@ -243,6 +250,11 @@ class Box:
         windows = self.config.schedule
         if windows:
             return not schedule.inside(windows, self._clock.now()) and not self._below_minimum
+        return self._held_by_server
+
+    @property
+    def _held_by_server(self) -> bool:
+        """Whether the last word of the maker's server was not to charge."""
         served = None if self._forward is None else self.memory.served
         return served is not None and served < MINIMUM_CURRENT
 
@@ -278,10 +290,14 @@ class Box:
         """Let it charge, or pause it, from the next answer on.
 
         Raises:
-            NotApplicable: `wrong_state`, there is no pause to end; `learning`, it cannot be commanded yet.
+            NotApplicable: `no_car`, there is nothing to pause or to let go on; `wrong_state`, there is no pause to
+                end; `learning`, it cannot be commanded yet.
         """
         self._require_known()
-        if on and not self.memory.paused and self.held_by_schedule:
+        if self.status is not None and self.status.state == UNPLUGGED:
+            raise NotApplicable("no_car")
+        held = self._held_by_server if self.mode is Mode.RELAY else self.held_by_schedule
+        if on and not self.memory.paused and held:
             raise NotApplicable("wrong_state")
         self.memory.paused = not on
         self._user_asked()
@@ -296,8 +312,8 @@ class Box:
         """Charge whatever the schedule says, or let it rule again, from the next answer on. It ends a pause.
 
         Raises:
-            UnsafeRequest: `load_group`, the server shares out the current and would not know; `above_ceiling`, the
-                ceiling is below what any car takes.
+            UnsafeRequest: `load_group`, the server shares out the current and would not know; `no_group_share`;
+                `no_current`, nothing tells with how much it may charge.
             NotApplicable: `learning`.
         """
         if on:
@@ -305,7 +321,8 @@ class Box:
             if self.mode is Mode.RELAY and not self.may_replace_server:
                 raise UnsafeRequest("load_group")
             if not self.allowed:
-                raise UnsafeRequest("above_ceiling", str(MINIMUM_CURRENT))
+                shared_out = self.share is not None and self.share < MINIMUM_CURRENT
+                raise UnsafeRequest("no_group_share" if shared_out else "no_current")
             self._set_master(True)
             self.memory.paused = False
         self.troubles.discard(Trouble.OVERRIDE_HANDED_BACK)
@@ -315,9 +332,11 @@ class Box:
     def follow_override(self, *, on: bool) -> None:
         """Know whether the user's override goes on.
 
-        It then holds over a take-over, also where nothing had to be sent for it. Where it is over, for whatever reason,
-        the schedule rules again.
+        It then holds over a take-over, also where nothing had to be sent for it, and a pause of before is over. Where
+        it is over, for whatever reason, the schedule rules again.
         """
+        if on and not self._override_wanted:
+            self.memory.paused = False
         self._override_wanted = on
         if not on:
             self.memory.override = False
@@ -337,21 +356,26 @@ class Box:
         self._confirmed(amps)
 
     def change_offline(self, amps: int) -> None:
-        """Write another stored limit, as the user confirmed (I11).
+        """Write another stored limit, as the user confirmed (I11). Should the box ignore that, nothing has changed.
 
         Raises:
+            NoConnection: `charger_offline`, the box is not heard: a start would forget what it was to be told.
             UnsafeRequest: `current_too_low`; `above_ceiling`, it is above the wire rating; `once_a_day`.
-            NotApplicable: `learning`; `server_in_charge`, the server would write its own again.
+            NotApplicable: `learning`; `server_in_charge`, the server would write its own again; `ignored`, the box
+                ignores commands.
             NotAllowed: `read_only`.
         """
         self._require_commands()
         self._require_known()
         if self.mode is Mode.RELAY:
             raise NotApplicable("server_in_charge")
+        self._require_hearing()
         self._require_offline(amps)
         changed_at, now = self.memory.offline_changed_at, self._clock.now()
         if changed_at is not None and timedelta() <= now - changed_at < CHANGE_OFFLINE_EVERY:
             raise UnsafeRequest("once_a_day")
+        assert self.memory.offline is not None  # it is known
+        self._replaced = self.memory.offline, changed_at
         self.memory.offline_changed_at = now
         self._confirmed(amps)
 
@@ -368,6 +392,13 @@ class Box:
     def _require_known(self) -> None:
         if self.mode is Mode.LEARNING:
             raise NotApplicable("learning")
+
+    def _require_hearing(self) -> None:
+        heard_at = self.timeline.heard_at
+        if heard_at is None or self._clock.monotonic() - heard_at >= LIVE_AGE[Source.UDP]:
+            raise NoConnection("charger_offline")
+        if Trouble.IGNORES_COMMANDS in self.troubles:
+            raise NotApplicable("ignored")
 
     def _require_offline(self, amps: int) -> None:
         wire = self.config.wire_rating
@@ -488,16 +519,19 @@ class Box:
 
     def _see_effect(self, message: StatusMessage, now: float) -> None:
         """Whether it shows what it was sent."""
-        self.in_effect = self._sent_setting
         sent, offline = self.memory.online, self.memory.offline
         if sent is None or offline is None or not self.timeline.obeys(now):
             self._effect.lapsed()
             return
         self._effect.see(message, sent, offline)
-        if self._effect.ignored:
-            self.troubles.add(Trouble.IGNORES_COMMANDS)
-        else:
+        if self._effect.shown:
+            self.in_effect = self._sent_setting
             self.troubles.discard(Trouble.IGNORES_COMMANDS)
+            if self._told_stored == offline:
+                self._replaced = None
+        elif self._effect.ignored:
+            self.troubles.add(Trouble.IGNORES_COMMANDS)
+            self._take_back_change()
 
     def _see_stored(self) -> None:
         """Whether it surely heard of its stored limit by now: one answer may get lost."""
@@ -507,7 +541,14 @@ class Box:
         if self._told_times >= SHOWS_WITHIN and Trouble.IGNORES_COMMANDS not in self.troubles:
             self.memory.overwritten = None
 
+    def _take_back_change(self) -> None:
+        """The box was told to store another limit, and did not listen."""
+        if self._replaced is not None:
+            (offline, self.memory.offline_changed_at), self._replaced = self._replaced, None
+            self._store(offline)
+
     def _forget(self) -> None:
+        self._replaced = None
         self.memory.forget()
         self.timeline.forget()
         self._told_stored, self._told_times = None, 0

@@ -26,6 +26,11 @@ class Effect:
         return self._flight is not None
 
     @property
+    def shown(self) -> bool:
+        """Whether the last status showed it."""
+        return self._ignored == 0
+
+    @property
     def ignored(self) -> bool:
         """Whether the box does not obey."""
         return self._ignored >= IGNORED_IN_A_ROW

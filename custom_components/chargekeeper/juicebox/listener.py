@@ -35,7 +35,14 @@ RECEIVE_BUFFER = 4 * 1024 * 1024
 """Bytes asked of the system, so that a flood during a pause of the event loop pushes out no status."""
 
 BOX_RATE, BOX_BURST = 5.0, 25.0
-"""Datagrams per second of one listed box, and how many at once; a box sends about one in ten seconds."""
+"""Statuses per second of one listed box, and how many at once; a box sends about one in ten seconds."""
+
+READ_RATE, READ_BURST = 1000.0, 1000.0
+"""Datagrams per second from the address of a listed box whose checksum is computed, from its port and from others."""
+
+PORT_SILENT = 65.0
+"""Seconds of silence of the port that a box spoke from, after which it may have opened another; two reports and some.
+"""
 
 STRANGERS_RATE, STRANGERS_BURST = 20.0, 40.0
 """The same for everybody else together; further ones are dropped before their checksum is computed."""
@@ -165,14 +172,30 @@ class Track:
 class _Listed:
     """A listed box: where it is pinned, and what was heard of it."""
 
-    __slots__ = ("bucket", "heard_at", "host", "questions", "track")
+    __slots__ = ("heard_at", "host", "port", "questions", "reads", "rest", "spoke_at", "statuses", "track")
 
     def __init__(self, host: str, lifetime: int | None, now: float) -> None:
         self.host = host
+        self.port, self.spoke_at = 0, -inf
         self.track = Track(lifetime)
         self.heard_at = now
-        self.bucket = Bucket(BOX_RATE, BOX_BURST)
+        self.reads = {is_its_port: Bucket(READ_RATE, READ_BURST) for is_its_port in (True, False)}
+        self.statuses, self.rest = Bucket(BOX_RATE, BOX_BURST), Bucket(BOX_RATE, BOX_BURST)
         self.questions: dict[str, Track] = {}  # by the address in question, which may be the pinned one
+
+    def has_room(self, message: Message, port: int, now: float) -> bool:
+        """Whether one more may be handed on.
+
+        Anybody can write what has no checksum, and send from a port beside: that leaves the room of its statuses alone.
+        """
+        if not isinstance(message, StatusMessage):
+            return self.rest.take(now)
+        if now - self.spoke_at >= PORT_SILENT:
+            self.port = port
+        if port != self.port:
+            return self.rest.take(now)
+        self.spoke_at = now
+        return self.statuses.take(now)
 
     def question(self, host: str, floor: int | None) -> Track:
         """The statuses from an address in question; of too many addresses the one longest silent gives way."""
@@ -251,6 +274,14 @@ class Listener:
                 loop.add_reader(each, self._readable, each)
         self._address, self._sockets = address, opened
 
+    def require_address(self) -> None:
+        """See that the address is still one of this machine: nothing arrives at one that went away.
+
+        Raises:
+            NoConnection: `bad_address`.
+        """
+        _bound(self._address, 0).close()
+
     def close(self) -> None:
         """Stop listening. The list of boxes stays."""
         self.open(self._address, ())
@@ -298,7 +329,8 @@ class Listener:
             return
         listed = self._listed.get(serial)
         at_home = listed is not None and listed.host == host
-        bucket = listed.bucket if listed is not None and at_home else self._stranger_bucket
+        its_port = listed is not None and listed.port == address[1]
+        bucket = listed.reads[its_port] if listed is not None and at_home else self._stranger_bucket
         if not bucket.take(now):
             self.dropped["rate"] += 1
             return
@@ -307,7 +339,11 @@ class Listener:
             self.dropped[message.reason] += 1
         elif listed is None:
             self._unknown(message, host, now)
-        elif self._believed(listed, message, host, now):
+        elif not self._believed(listed, message, host, now):
+            return
+        elif not listed.has_room(message, address[1], now):
+            self.dropped["rate"] += 1
+        else:
             self._on_arrival(Arrival(message, data, address, lambda answer: self._answer(sock, data, answer, address)))
 
     def _believed(self, listed: _Listed, message: Message, host: str, now: float) -> bool:

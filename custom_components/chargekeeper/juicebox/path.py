@@ -72,6 +72,11 @@ class _BoxPath(ShowingPath):
     async def check(self) -> None:
         raise PathBusy("next_status", NEXT_STATUS)
 
+    @property
+    @override
+    def restarts_by_link(self) -> bool:
+        return True
+
 
 class JuiceBoxPath(_BoxPath):
     """The box itself."""
@@ -121,13 +126,14 @@ class JuiceBoxPath(_BoxPath):
         """Have it ride on the answer to the next status.
 
         Raises:
-            NoConnection: `charger_offline`, nothing is heard of the box; `learning`, its stored limit is not known.
+            NoConnection: `charger_offline`, nothing is heard of the box; `not_heard`, not yet since the start;
+                `learning`, its stored limit is not known.
             UnsafeRequest: it would be above the ceiling, or collide with the maker's load group.
             NotApplicable: not in this state.
             Unsupported: no box can do that.
         """
         if self.presence is not Presence.ONLINE:
-            raise NoConnection("charger_offline")
+            raise NoConnection("charger_offline" if self.presence is Presence.OFFLINE else "not_heard")
         if self._box.mode is Mode.LEARNING and not (isinstance(command, SetOverride) and not command.on):
             raise NoConnection("learning")
         match command:
@@ -202,7 +208,7 @@ class MakersServerPath(_BoxPath):
     @property
     @override
     def said(self) -> Word | None:
-        return None if self._box.server_answers is None else Word()
+        return None if self.presence is Presence.UNKNOWN else Word()
 
     @property
     @override

@@ -80,13 +80,13 @@ class JuiceBoxServer:
 
     def remove(self, serial: str) -> None:
         """Give a box up for good; it is forgotten."""
+        self._stored.pop(serial, None)
         box = self.boxes.pop(serial, None)
         if box is None:
             return
         box.close()
         self.listener.remove(serial)
         self._hang_up(serial)
-        self._stored.pop(serial, None)
         self.on_change()
 
     async def close(self) -> None:
@@ -147,7 +147,11 @@ class JuiceBoxServer:
         self.on_change()
 
     def _arrived(self, arrival: Arrival) -> None:
-        self.boxes[arrival.message.serial].arrived(arrival)  # only those are listed
+        serial = arrival.message.serial
+        box, line = self.boxes[serial], self._lines.get(serial)  # only those are listed
+        if line is not None and arrival.address != box.address and line.came_back(arrival.data):
+            return
+        box.arrived(arrival)
 
     def _discovered(self, found: Discovered) -> None:
         for callback in list(self._discovery_listeners):

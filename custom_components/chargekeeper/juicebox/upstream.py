@@ -1,6 +1,7 @@
 """The line to the maker's server: one socket per box, so that its answers cannot be mixed up (fact sheet 2.8)."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 import logging
@@ -17,6 +18,8 @@ RESOLVE_EVERY = 600.0
 """Seconds after which the server's name is looked up again while it answers."""
 RESOLVE_AGAIN = 30.0
 """Seconds after which it is looked up again while it does not."""
+LOOP = "upstream_loop"
+"""The error where what is sent to the server would arrive, or has arrived, at ourselves."""
 WAITING = 8
 """Datagrams that wait while the name is looked up; the oldest gives way."""
 
@@ -55,6 +58,8 @@ class Upstream:
         self._peer: Address | None = None
         self._resolved_at: float | None = None
         self._waiting: list[bytes] = []
+        self._sent: deque[bytes] = deque(maxlen=WAITING)
+        self._loops = False
         self._task: asyncio.Task[None] | None = None
         self.error: str | None = None
         """Why nothing can be sent, as a slug; None while nothing is known against it."""
@@ -63,6 +68,7 @@ class Upstream:
         """Send a datagram as it is; while the server is suspect its name is looked up more often."""
         age = RESOLVE_AGAIN if suspect or self._transport is None else RESOLVE_EVERY
         due = self._resolved_at is None or self._clock.monotonic() - self._resolved_at >= age
+        self._sent.append(data)
         if self._transport is not None:
             self._transport.sendto(data)
         elif due or self._task is not None:
@@ -71,6 +77,15 @@ class Upstream:
             self._resolved_at = self._clock.monotonic()
             self._task = asyncio.get_running_loop().create_task(self._connect())
             self._task.add_done_callback(self._connected)
+
+    def came_back(self, data: bytes) -> bool:
+        """Whether that is what was sent last, and so was led back to us on its way; `error` tells it then."""
+        if data not in self._sent:
+            return False
+        if not self._loops:
+            LOGGER.warning("What is sent to the boxes' server comes back: the router leads it to this machine")
+        self._loops, self.error = True, LOOP
+        return True
 
     async def close(self) -> None:
         """Give up the socket."""
@@ -99,7 +114,7 @@ class Upstream:
         """The socket to where the server is now. Raises NoConnection, or OSError."""
         peer = (await self._config.resolver.resolve(self._config.host), self._config.port)
         if self._is_ours(peer):
-            raise NoConnection("upstream_loop", self._config.host)
+            raise NoConnection(LOOP, self._config.host)
         if self._transport is not None and peer == self._peer:
             return self._transport
         transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(

@@ -1,0 +1,164 @@
+"""Commands to a box: what cannot be is refused in so many words, and nothing counts before it shows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from homeassistant.const import STATE_UNKNOWN
+from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
+import pytest
+
+from tests.simulators.juicebox_server import Day, Schedule
+
+from .boxes import FIRST, NIGHT, SECOND, BoxHouse
+from .test_juicebox import alone, with_server
+
+
+async def refusal(house: BoxHouse, domain: str, service: str, key: str, **data: object) -> str | None:
+    """Why an action on an entity of the first box is refused."""
+    with pytest.raises(HomeAssistantError) as refused:
+        await house.call(domain, service, key, **data)
+    return refused.value.translation_key
+
+
+async def test_a_current_that_a_box_ignores_is_not_shown_as_set(box_house: BoxHouse) -> None:
+    sim = await alone(box_house)
+    sim.obeys = False
+    await box_house.call("number", "set_value", "charging_current", value=10)
+    await box_house.pass_time(200)
+    assert sim.amperes == 16
+    assert box_house.state("number", "charging_current").state == "16.0"
+    assert (box_house.value("effective_limit"), box_house.issues()) == ("16.0", {"ignores_commands"})
+    keeper = box_house.registry.keepers["juicebox", FIRST]  # type: ignore[index]
+    assert {each["outcome"] for each in keeper.diagnostics()["commands"]} == {"accepted", "failed"}  # type: ignore[attr-defined]
+    sim.obeys = True
+    await box_house.pass_time(62)
+    assert (box_house.state("number", "charging_current").state, sim.amperes) == ("10.0", 10)
+
+
+async def test_without_a_car_there_is_nothing_to_pause_or_to_start(box_house: BoxHouse) -> None:
+    sim = box_house.power_up(plugged=False)
+    await alone(box_house)
+    await box_house.pass_time(62)
+    for service in ("turn_off", "turn_on"):
+        assert await refusal(box_house, "switch", service, "charging") == "no_car"
+    sim.plug_in()
+    await box_house.pass_time(31)
+    assert (box_house.value("status"), sim.amperes) == ("charging", 16)
+
+
+async def test_what_the_server_forbids_is_not_started_by_the_switch(box_house: BoxHouse) -> None:
+    """The window that the user entered for the time without a server is open."""
+    night = Day(start=22 * 60, end=23 * 60)
+    box_house.units[0].schedule = Schedule(custom=True, weekday=night, weekend=night)
+    await with_server(box_house, weekday_start="02:00:00", weekday_end="12:00:00")
+    assert box_house.value("status") == "waiting_schedule"
+    assert await refusal(box_house, "switch", "turn_on", "charging") == "wrong_state"
+
+
+async def test_a_lower_current_of_the_server_is_no_offline_current(box_house: BoxHouse) -> None:
+    sim = await with_server(box_house)
+    box_house.units[0].limit = 12
+    await box_house.call("number", "set_value", "charging_current", value=15)
+    await box_house.pass_time(62)
+    assert sim.amperes == 12
+    assert (box_house.value("effective_limit"), box_house.value("limiting_factor")) == ("12.0", "charging_current")
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_an_override_ends_a_pause_of_before(box_house: BoxHouse, silent: bool) -> None:
+    sim = await alone(box_house, **NIGHT)
+    await box_house.pass_time(31)
+    await box_house.call("switch", "turn_on", "tou_override")
+    await box_house.pass_time(31)
+    await box_house.call("switch", "turn_off", "charging")
+    await box_house.pass_time(31)
+    assert (box_house.value("status"), box_house.state("switch", "tou_override").state) == ("paused", "off")
+    sim.wifi = not silent
+    await box_house.pass_time(150)
+    await box_house.call("switch", "turn_on", "tou_override")
+    sim.wifi = True
+    await box_house.pass_time(92)
+    assert (box_house.value("status"), sim.amperes) == ("charging", 16)
+    assert box_house.state("switch", "tou_override").attributes["applied"] is True
+    assert box_house.issues() == set()
+
+
+async def test_where_a_group_suffices_for_one_box_one_charges(box_house: BoxHouse) -> None:
+    await box_house.add()
+    box_house.power_up(SECOND)
+    await box_house.pass_time(62)
+    [offer] = box_house.offers()
+    await box_house.submit(offer, {"name": "Yard", "wire_rating": 32, "in_maker_load_group": False})
+    await box_house.pass_time(400)
+    await box_house.add_group(8, FIRST, SECOND)
+    await box_house.pass_time(900)
+    assert [box_house.sims[serial].amperes for serial in (FIRST, SECOND)] == [8, 0]
+    with pytest.raises(ServiceValidationError) as refused:
+        await box_house.hass.services.async_call(
+            "switch", "turn_on", {"entity_id": box_house.entity_id("switch", "charging", SECOND)}, blocking=True
+        )
+    assert refused.value.translation_key == "no_group_share"
+
+
+async def test_a_restart_needs_a_linked_switch_or_button(box_house: BoxHouse) -> None:
+    await alone(box_house)
+    assert box_house.value("restart_availability") == "needs_link"
+    box_house.sims[FIRST].wifi = False
+    await box_house.pass_time(150)
+    assert box_house.value("restart_availability") == "needs_link"
+
+
+async def test_a_box_that_was_not_heard_since_the_start_is_not_called_offline(box_house: BoxHouse) -> None:
+    sim = await alone(box_house)
+    await box_house.hass.config_entries.async_unload(box_house.entry.entry_id)
+    sim.wifi = False
+    await box_house.pass_time(120)
+    await box_house.hass.config_entries.async_setup(box_house.entry.entry_id)
+    await box_house.pass_time(20)
+    assert await refusal(box_house, "number", "set_value", "charging_current", value=10) == "not_heard"
+    await box_house.pass_time(120)
+    assert await refusal(box_house, "number", "set_value", "charging_current", value=10) == "charger_offline"
+
+
+async def change_stored(house: BoxHouse, amps: int) -> Mapping[str, Any]:
+    """The user has another offline current written; what the dialog says."""
+    form = await house.submit_subentry(await house.begin_subentry(FIRST), {"next_step_id": "offline_current"})
+    result: Mapping[str, Any] = await house.submit_subentry(form, {"amps": amps, "accept": True})
+    return result
+
+
+async def test_the_offline_current_of_a_box_that_is_not_heard_is_not_changed(box_house: BoxHouse) -> None:
+    """It would forget at its start what it was to be told."""
+    sim = await alone(box_house)
+    sim.switch_off()
+    await box_house.pass_time(130)
+    assert (await change_stored(box_house, 10))["errors"] == {"base": "charger_offline"}
+
+
+async def test_an_offline_current_that_a_box_ignores_is_not_shown_as_stored(box_house: BoxHouse) -> None:
+    sim = await alone(box_house)
+    sim.obeys = False
+    assert (await change_stored(box_house, 10))["reason"] == "offline_current_set"
+    await box_house.pass_time(124)
+    assert (box_house.value("offline_current"), sim.stored, sim.writes) == ("16.0", 16, 0)
+    await box_house.call("number", "set_value", "charging_current", value=8)
+    await box_house.pass_time(124)
+    assert box_house.issues() == {"ignores_commands"}
+    assert (await change_stored(box_house, 10))["errors"] == {"base": "ignored"}
+    sim.obeys = True
+    await box_house.pass_time(62)
+    assert (await change_stored(box_house, 10))["reason"] == "offline_current_set"
+    await box_house.pass_time(124)
+    assert (box_house.value("offline_current"), sim.stored, sim.writes) == ("10.0", 10, 1)
+
+
+async def test_a_box_that_is_away_says_nothing_of_the_server(box_house: BoxHouse) -> None:
+    sim = await with_server(box_house)
+    assert box_house.state("binary_sensor", "cloud").state == "on"
+    sim.switch_off()
+    await box_house.pass_time(150)
+    assert (box_house.state("binary_sensor", "cloud").state, box_house.value("status")) == (STATE_UNKNOWN, "offline")
+    sim.switch_on()
+    await box_house.pass_time(62)
+    assert box_house.state("binary_sensor", "cloud").state == "on"
+    assert box_house.state("event", "connection").state == STATE_UNKNOWN, "nothing was taken over, or handed back"
