@@ -47,6 +47,14 @@ async def alone(box_house: BoxHouse, **details: Any) -> JuiceBox:
     return box_house.sims[FIRST]
 
 
+async def waiting(box_house: BoxHouse) -> JuiceBox:
+    """Such a box outside of its hours, with a car."""
+    sim = await alone(box_house, **NIGHT)
+    await box_house.pass_time(400)
+    assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0)
+    return sim
+
+
 async def test_all_that_a_box_shows_becomes_entities_of_its_subentry(box_house: BoxHouse) -> None:
     sim = await with_server(box_house)
     box_house.units[0].limit = 12
@@ -102,9 +110,7 @@ async def test_the_server_dies_and_returns(box_house: BoxHouse) -> None:
 
 
 async def test_current_pause_and_override_without_a_server(box_house: BoxHouse) -> None:
-    sim = await alone(box_house, **NIGHT)
-    await box_house.pass_time(400)
-    assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0)
+    sim = await waiting(box_house)
     assert box_house.value("next_window") != STATE_UNKNOWN
     await box_house.call("switch", "turn_on", "tou_override")
     await box_house.pass_time(60)
@@ -139,8 +145,7 @@ async def test_an_override_holds_over_both_modes_also_where_nothing_had_to_be_se
 
 
 async def test_an_override_that_failed_does_not_begin_later(box_house: BoxHouse) -> None:
-    sim = await alone(box_house, **NIGHT)
-    await box_house.pass_time(400)
+    sim = await waiting(box_house)
     sim.obeys = False
     await box_house.call("switch", "turn_on", "tou_override")
     await box_house.pass_time(120)
@@ -447,8 +452,7 @@ async def read_only(box_house: BoxHouse, *, on: bool = True) -> None:
 
 
 async def test_a_box_that_is_only_looked_at_goes_on_as_it_was_told(box_house: BoxHouse) -> None:
-    sim = await alone(box_house, **NIGHT)
-    await box_house.pass_time(400)
+    sim = await waiting(box_house)
     await box_house.call("switch", "turn_on", "tou_override")
     await box_house.pass_time(60)
     assert sim.amperes == 16
@@ -479,8 +483,7 @@ async def test_a_server_commands_a_box_that_is_only_looked_at(box_house: BoxHous
 
 
 async def test_a_box_that_is_not_heard_does_not_keep_the_option_from_being_set(box_house: BoxHouse) -> None:
-    sim = await alone(box_house, **NIGHT)
-    await box_house.pass_time(400)
+    sim = await waiting(box_house)
     await box_house.call("switch", "turn_on", "tou_override")
     sim.wifi = False
     await box_house.pass_time(1)
