@@ -6,7 +6,7 @@ from datetime import UTC, datetime, time
 import pytest
 
 from custom_components.chargekeeper.core.model import Window
-from custom_components.chargekeeper.core.paths import NotApplicable, UnsafeRequest
+from custom_components.chargekeeper.core.paths import NotApplicable, PathBusy, UnsafeRequest
 from custom_components.chargekeeper.juicebox.box import LONGEST_UNSERVED, BoxConfig, Mode, Trouble
 from custom_components.chargekeeper.juicebox.server import JuiceBoxServer
 from tests.simulators.clock import VirtualClock
@@ -809,20 +809,24 @@ def test_at_most_a_hundred_boxes() -> None:
     server = JuiceBoxServer(VirtualClock())
     for number in range(100):
         server.add(BoxConfig(serial=f"{number:09}", host=HERE))
-    with pytest.raises(Exception, match="too_many_boxes"):
+    with pytest.raises(PathBusy, match="too_many_boxes"):
         server.add(ALONE)
+    assert len(server.boxes) == 100
 
 
 async def test_i9_a_foreign_address_never_gets_an_answer_nor_takes_the_box(site: Site) -> None:
     """I9: no datagram from a wrong source changes state or gets an answer."""
     foreign = Sender("127.0.0.66")
-    before = site.box.memory.export()
-    for _, data in list(site.sim.sent):
+    await site.clock.advance(60)
+    copies = [data for _, data in site.sim.sent]
+    assert len(copies) > 2
+    before, obeyed = site.box.memory.export(), len(site.sim.commands)
+    for data in (*copies, D1):
         foreign.send(data, site.port)
-    foreign.send(D1, site.port)
     await site.clock.settle()
     assert foreign.received() == []
-    assert site.box.memory.export() == before
+    assert (site.box.memory.export(), len(site.sim.commands)) == (before, obeyed)
+    assert site.ours.listener.dropped == {"wrong_source": len(copies) + 1}
     foreign.close()
 
 
