@@ -163,6 +163,21 @@ async def test_what_a_box_that_is_not_known_yet_refuses(box_house: BoxHouse) -> 
     assert refused.value.translation_key == "learning"
 
 
+async def test_an_override_that_is_wanted_before_a_box_is_known_holds_from_the_first_command_on(
+    box_house: BoxHouse,
+) -> None:
+    await box_house.add(**NIGHT)
+    sim = box_house.sims[FIRST]
+    assert (box_house.box().mode, list(sim.commands)) == (Mode.LEARNING, [])
+    await box_house.call("switch", "turn_on", "tou_override")
+    await box_house.pass_time(900)
+    assert box_house.state("switch", "tou_override").attributes["applied"] is True
+    assert (box_house.value("status"), {taken.command.online for taken in sim.commands}) == ("charging", {16})
+    await box_house.call("switch", "turn_off", "tou_override")
+    await box_house.pass_time(400)
+    assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0)
+
+
 async def test_an_override_against_a_load_group_of_the_maker_is_refused(box_house: BoxHouse) -> None:
     night = Day(start=22 * 60, end=6 * 60)
     box_house.units[0].schedule = Schedule(custom=True, weekday=night, weekend=night)
@@ -491,7 +506,7 @@ async def test_a_box_that_is_not_heard_does_not_keep_the_option_from_being_set(b
     assert box_house.entity_id("switch", "tou_override") is None
     sim.wifi = True
     await box_house.pass_time(400)
-    assert box_house.value("status") != "offline"
+    assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0)
 
 
 async def test_two_boxes_of_a_load_group_never_draw_more_than_its_limit(box_house: BoxHouse) -> None:
@@ -529,6 +544,10 @@ async def test_old_boxes_are_shown_and_not_commanded(box_house: BoxHouse) -> Non
     menu = await box_house.begin_subentry(FIRST)
     form = await box_house.submit_subentry(menu, {"next_step_id": "offline_current"})
     assert form["type"] == "form"
+    with pytest.raises(HomeAssistantError):
+        await box_house.call("switch", "turn_off", "charging")
+    sim = box_house.sims[FIRST]
+    assert (list(sim.commands), list(sim.refusals)) == ([], []), "it was never answered"
 
 
 async def test_a_restart_and_a_power_cut_are_not_noticed_by_a_box(
