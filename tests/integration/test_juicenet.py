@@ -246,8 +246,10 @@ async def test_a_box_that_is_removed_is_forgotten(
     form = await box_house.submit_subentry(await flow(box_house), {"box": FIRST})
     await box_house.submit_subentry(form, {"name": "Garage", "wire_rating": 24})
     await box_house.pass_time(31)
+    stored = {key for key in hass_storage if key.startswith(f"{DOMAIN}.")}
+    assert stored
     await hass.config_entries.async_remove(box_house.entry.entry_id)
-    assert [key for key in hass_storage if key.startswith(f"{DOMAIN}.")] == []
+    assert stored & hass_storage.keys() == set()
     assert (box_house.registry.boxes, box_house.registry.keepers) == (None, {})
 
 
