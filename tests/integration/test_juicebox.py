@@ -23,6 +23,7 @@ from custom_components.chargekeeper.diagnostics import (
 from custom_components.chargekeeper.juicebox.box import Mode
 from custom_components.chargekeeper.system_health import _info
 from tests.integration.machine import Machine
+from tests.juicebox.rig import Sender, line
 from tests.simulation.clocks import RunClock
 from tests.simulators.clock import VirtualClock
 from tests.simulators.juicebox import Car, JuiceBox
@@ -336,6 +337,9 @@ async def test_troubles_of_a_box_are_repairs_that_go_by_themselves(box_house: Bo
     await box_house.maker.set_trouble(ServerTrouble.UNSAFE_CURRENT)
     await box_house.pass_time(31)
     assert box_house.issues() == {"unsafe_server"}
+    [issue] = [each for each in ir.async_get(box_house.hass).issues.values() if each.domain == DOMAIN]
+    shown = issue.translation_placeholders or {}
+    assert (shown["charger"], shown["asked"], shown["limit"]) == ("Garage", "48", "32"), "both are named"
     assert sim.commands[-1].command.online == 32
     await box_house.maker.set_trouble(ServerTrouble.NONE)
     await box_house.pass_time(31)
@@ -358,17 +362,24 @@ async def test_nothing_live_is_shown_of_a_silent_box(box_house: BoxHouse) -> Non
 
 async def test_diagnostics_name_no_box_and_no_place(box_house: BoxHouse) -> None:
     await with_server(box_house)
+    stranger = Sender("127.0.0.66")
+    for data in (line(serial="9" * 28), b"nonsense"):
+        stranger.send(data, box_house.ports[0])
+    await box_house.pass_time(1)
+    assert stranger.received() == []
+    stranger.close()
     entry: Any = box_house.entry
     found = await async_get_config_entry_diagnostics(box_house.hass, entry)
     [box] = found["boxes"]
     assert (box["mode"], box["version"], box["stored_limit"]) == ("relay", "09u", 16)
+    assert found["dropped"] == {"unknown_box": 1, "not_a_box": 1}
     assert found["ports"] == list(box_house.ports)
     device = dr.async_get(box_house.hass).async_get_device_by_identifier((DOMAIN, f"juicebox_{FIRST}"), entry.entry_id)
     assert device is not None
     of_device = await async_get_device_diagnostics(box_house.hass, entry, device)
     assert of_device["letters"] == box["letters"]
     text = json.dumps([found, of_device])
-    assert not any(secret in text for secret in (FIRST, "127.0.0", "Garage"))
+    assert not any(secret in text for secret in (FIRST, "9" * 28, "127.0.0", "Garage"))
     assert (await _info(box_house.hass))["chargers"] == 1
 
 
@@ -397,6 +408,25 @@ async def test_a_load_group_binds_a_box_through_reloads(box_house: BoxHouse) -> 
     await box_house.hass.config_entries.async_remove(group.entry_id)
     await box_house.pass_time(1)
     assert box_house.box().share is None
+
+
+async def test_the_device_shows_the_firmware_from_the_first_start_on(box_house: BoxHouse) -> None:
+    sim = await alone(box_house)
+    devices, entry_id = dr.async_get(box_house.hass), box_house.entry.entry_id
+
+    def shown() -> tuple[str | None, str | None]:
+        device = devices.async_get_device_by_identifier((DOMAIN, f"juicebox_{FIRST}"), entry_id)
+        assert device is not None
+        return device.sw_version, device.model
+
+    assert shown() == (None, None)
+    sim.switch_off()
+    await box_house.pass_time(20)
+    sim.switch_on()
+    await box_house.pass_time(31)
+    assert shown() == ("EMWERK-JB201-1.0.46", "JuiceBox JB201")
+    await box_house.hass.config_entries.async_reload(entry_id)
+    assert shown() == ("EMWERK-JB201-1.0.46", "JuiceBox JB201")
 
 
 async def test_what_boxes_of_a_load_group_have_stored_is_held_against_its_limit(box_house: BoxHouse) -> None:
@@ -593,6 +623,9 @@ async def test_two_boxes_share_one_listener(box_house: BoxHouse) -> None:
     await box_house.pass_time(31)
     assert box_house.value("status", SECOND) == "charging"
     assert box_house.value("current", SECOND) == "10.0"
+    lines = [unit.addresses for unit in box_house.units]
+    assert [len(line) for line in lines] == [1, 1]
+    assert lines[0] != lines[1], "each has a line of its own to the maker's server"
 
 
 async def test_the_energy_of_quarter_hours_outlasts_a_restart(
@@ -605,6 +638,7 @@ async def test_the_energy_of_quarter_hours_outlasts_a_restart(
     [before] = await house.quarter_hours()
     assert before["charger"] == "Garage"
     quarters = before["quarter_hours"]
+    assert {key for quarter in quarters for key in quarter} == {"start", "day", "energy", "reported_at", "complete"}
     assert [quarter["start"] for quarter in quarters] == sorted(quarter["start"] for quarter in quarters)
     assert {quarter["day"] for quarter in quarters} == {"today"}, "it knows nothing from before its clock was set"
     full = [quarter["energy"] for quarter in quarters if quarter["complete"]]
