@@ -5,6 +5,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
+from typing import ClassVar, override
 
 from custom_components.chargekeeper.core.keeper import Keeper, Until
 from tests.simulation.home import Run
@@ -20,6 +21,8 @@ class Process[S: Scene]:
     house: S
     random: Random
     pace: float
+    first_after: ClassVar[float] = 2.0
+    """Hours to the first turn, at the usual pace."""
 
     def wait(self, hours: float) -> float:
         """Seconds to the next event, of a kind that comes every so many hours."""
@@ -27,7 +30,7 @@ class Process[S: Scene]:
 
     def begin(self) -> float:
         """Seconds to the first turn."""
-        return self.wait(2)
+        return self.wait(self.first_after)
 
     async def turn(self) -> float:
         """Let something happen; the seconds to the next turn."""
@@ -39,6 +42,25 @@ class Process[S: Scene]:
     def home_died(self) -> float | None:
         """A run was killed behind our back: the seconds until it is this process's turn, if that matters to it."""
         return None
+
+
+class Operator[S: Scene](Process[S]):
+    """Whoever restarts Home Assistant, and starts it again where it was killed."""
+
+    downs: ClassVar[tuple[float, ...]]
+    """Seconds for which it may be down."""
+
+    @override
+    async def heal(self) -> None:
+        self.house.fuse = None
+
+    @override
+    def home_died(self) -> float | None:
+        return self.down()
+
+    def down(self) -> float:
+        """For how long it is down after a kill."""
+        return self.random.choice(self.downs)
 
 
 def outage_length(random: Random) -> float:

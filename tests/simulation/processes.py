@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from math import inf
-from random import Random
 from typing import override
 
 from custom_components.chargekeeper.core.keeper import RestartRun
@@ -254,9 +253,7 @@ class Season(Process):
 class Cars(Process):
     """Cars come, charge and leave."""
 
-    @override
-    def begin(self) -> float:
-        return self.wait(0.5)
+    first_after = 0.5
 
     @override
     async def turn(self) -> float:
@@ -356,9 +353,7 @@ class Others(Process):
 class User(Process):
     """The user acts in Home Assistant, at times wildly."""
 
-    @override
-    def begin(self) -> float:
-        return self.wait(0.3)
+    first_after = 0.3
 
     @override
     async def turn(self) -> float:
@@ -511,10 +506,10 @@ class User(Process):
             home.account.set_credentials(self.house.account.email, self.house.entered_password)
 
 
-class Operator(Process):
+class Operator(Process, happenings.Operator[House]):
     """Home Assistant is restarted, killed at any point, and down for a while; its clock is set."""
 
-    down_for: float | None = None
+    downs = (1.0, 5.0, 20.0, 45.0, 10 * MINUTE)
     storm = 0
 
     @override
@@ -548,20 +543,12 @@ class Operator(Process):
             case _:
                 pass
         house.kill_home()
-        return self.down(random)
+        return self.down()
 
     @override
     async def heal(self) -> None:
-        self.house.fuse = None
+        await super().heal()
         self.storm = 0
-
-    @override
-    def home_died(self) -> float | None:
-        return self.down(self.random)
-
-    def down(self, random: Random) -> float:
-        """For how long Home Assistant is down after a kill."""
-        return random.choice([1.0, 5.0, 20.0, 45.0, 10 * MINUTE])
 
 
 def _moved(window: Window, hours: int) -> Window:

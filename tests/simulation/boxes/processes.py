@@ -169,9 +169,7 @@ class Power(Process):
 class Cars(Process):
     """Cars come, charge and leave."""
 
-    @override
-    def begin(self) -> float:
-        return self.wait(0.3)
+    first_after = 0.3
 
     @override
     async def turn(self) -> float:
@@ -195,9 +193,7 @@ class Cars(Process):
 class User(Process):
     """The user acts in Home Assistant, and enters other limits and windows."""
 
-    @override
-    def begin(self) -> float:
-        return self.wait(0.3)
+    first_after = 0.3
 
     @override
     async def turn(self) -> float:
@@ -278,8 +274,10 @@ class User(Process):
         house.confirmed[serial] = amps
 
 
-class Operator(Process):
+class Operator(Process, happenings.Operator[BoxHouse]):
     """Home Assistant is restarted, killed at any point, and down for a while; its clock is set."""
+
+    downs = (1.0, 20.0, 90.0, 10 * MINUTE, 10 * MINUTE)
 
     @override
     async def turn(self) -> float:
@@ -311,18 +309,6 @@ class Operator(Process):
                 pass
         house.kill_home()
         return self.down()
-
-    @override
-    async def heal(self) -> None:
-        self.house.fuse = None
-
-    @override
-    def home_died(self) -> float | None:
-        return self.down()
-
-    def down(self) -> float:
-        """For how long Home Assistant is down."""
-        return self.random.choice([1.0, 20.0, 90.0, 10 * MINUTE, 10 * MINUTE])
 
 
 class Strangers(Process):
