@@ -199,6 +199,23 @@ async def test_several_statuses_at_once_are_no_outage(site: Site) -> None:
     assert (site.mode, site.box.suspect) == (Mode.RELAY, True)
 
 
+async def test_a_box_that_reports_every_3_s_stays_with_a_server_that_takes_4(site: Site) -> None:
+    """As while the user looks at the maker's app (fact sheet 2.3.5)."""
+    site.maker.delay = 4
+    for _ in range(200):
+        site.sim._report()
+        await site.clock.advance(3)
+    assert site.ours.listener.dropped == {}
+    assert (site.mode, site.box.counts["taken_over"], site.box.suspect) == (Mode.RELAY, 0, False)
+    assert site.masters() == {"server"}
+    await site.maker.set_trouble(ServerTrouble.HANG)
+    last = site.sim.commands[-1].at
+    while site.mode is Mode.RELAY:
+        site.sim._report()
+        await site.clock.advance(3)
+    assert 20 <= site.clock.monotonic() - last <= 40
+
+
 async def test_a_box_that_loses_statuses_is_taken_over_in_time_all_the_same(make_site: MakeSite) -> None:
     site = make_site()
     await site.start(plugged=False)

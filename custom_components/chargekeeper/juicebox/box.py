@@ -577,6 +577,7 @@ class Box:
         """The server gets every status, whoever answers; that it does not answer is noticed here."""
         if self._forward is None:
             return
+        gone = self._server_is_gone(now)  # by the statuses before this one: they may come faster than answers
         if not self._answered:
             self._good = 0
         if not self._unanswered:
@@ -586,7 +587,7 @@ class Box:
         self._relaying = True
         self._send_up(data)
         if self.mode is Mode.RELAY:
-            self._check_in(ANSWER_WITHIN)
+            self._check_in(0.0 if gone else ANSWER_WITHIN)
 
     def _check_in(self, seconds: float) -> None:
         self.close()
@@ -598,13 +599,21 @@ class Box:
         if self.mode is not Mode.RELAY or not self._unanswered:
             return
         now = self._clock.monotonic()
-        counted = self._unanswered >= TAKE_OVER_AFTER and now - self._unanswered_since >= SHORTEST_OUTAGE
-        served_at = self._quiet_since if self._commanded_at == -inf else self._commanded_at
-        deadline = served_at + LONGEST_UNSERVED
-        if counted or now >= deadline:
+        if self._server_is_gone(now):
             self._take_over(now)
         else:
-            self._check_in(deadline - now)
+            self._check_in(self._longest_unserved - now)
+
+    @property
+    def _longest_unserved(self) -> float:
+        """When the box is taken over at the latest, if the server owes it an answer."""
+        served_at = self._quiet_since if self._commanded_at == -inf else self._commanded_at
+        return served_at + LONGEST_UNSERVED
+
+    def _server_is_gone(self, now: float) -> bool:
+        """Whether it left too many statuses unanswered, or one for too long."""
+        counted = self._unanswered >= TAKE_OVER_AFTER and now - self._unanswered_since >= SHORTEST_OUTAGE
+        return counted or (self._unanswered > 0 and now >= self._longest_unserved)
 
     def _take_over(self, now: float) -> None:
         LOGGER.info("The boxes' server does not answer: ChargeKeeper answers a box in its place")
