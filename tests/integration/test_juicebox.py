@@ -573,7 +573,9 @@ async def test_old_boxes_are_shown_and_not_commanded(box_house: BoxHouse) -> Non
     assert box_house.box().mode is Mode.LEARNING
     menu = await box_house.begin_subentry(FIRST)
     form = await box_house.submit_subentry(menu, {"next_step_id": "offline_current"})
-    assert form["type"] == "form"
+    form = await box_house.submit_subentry(form, {"amps": 16, "accept": True})
+    assert form["errors"] == {"base": "learning"}
+    assert box_house.entity_id("sensor", "offline_current") is None, "nobody knows it"
     with pytest.raises(HomeAssistantError):
         await box_house.call("switch", "turn_off", "charging")
     sim = box_house.sims[FIRST]

@@ -363,13 +363,15 @@ class Box:
         """The user says what the stored limit is; where the box has another it is written once (I11).
 
         Raises:
-            NotApplicable: `known`, it was learnt meanwhile.
+            NotApplicable: `known`, it was learnt meanwhile; `learning`, boxes of this version obey nobody.
             UnsafeRequest: `current_too_low` or `above_ceiling`.
             NotAllowed: `read_only`.
         """
         self._require_commands()
         if self.memory.offline is not None:
             raise NotApplicable("known")
+        if self.status is not None and self.memory.version not in COMMANDED:
+            raise NotApplicable("learning")
         self._require_offline(amps)
         self._confirmed(amps)
 
