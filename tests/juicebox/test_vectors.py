@@ -8,6 +8,7 @@ import pytest
 
 from custom_components.chargekeeper.juicebox.box import BoxConfig, Mode
 from custom_components.chargekeeper.juicebox.datagram import (
+    CommandMessage,
     DebugMessage,
     EncryptedMessage,
     StatusMessage,
@@ -134,6 +135,38 @@ async def test_our_first_command_is_the_one_that_the_fact_sheet_builds(make: Mak
     between.open(served=False)
     assert await between.report(status) == []
     assert await between.obeyed() == [built]
+
+
+async def test_our_index_begins_anew_after_999(make: Make) -> None:
+    between = make(stored={SERIAL: {"offline": 16, "allowed": 16, "version": "09u", "index": 997}})
+    between.open(served=False)
+    indices = []
+    for _ in range(3):
+        await between.report(S1)
+        indices += [getattr(parse_command(data), "index", None) for data in await between.obeyed()]
+    assert indices == [998, 999, 1]
+
+
+@pytest.mark.parametrize("flags", [0, 6])
+async def test_constant_flags_of_the_server_go_on_in_its_outage(make: Make, flags: int) -> None:
+    """VoltiE's server seems to send 000 (2.5)."""
+    between = make()
+    between.open()
+    theirs = CommandMessage(
+        weekday=1, hour=2, minute=3, online=20, offline=16, flags=flags, index=41, wide=True
+    ).encode()
+    await between.report(S1)
+    await between.answer(theirs)
+    assert await between.obeyed() == [theirs]
+    for _ in range(5):
+        await between.report(S1)
+        await between.clock.advance(30)
+    assert between.served.mode is Mode.KEEP
+    ours = [parse_command(data) for data in await between.obeyed()]
+    assert [(getattr(each, "flags", None), getattr(each, "index", None)) for each in ours] == [
+        (flags, 42 + number) for number in range(len(ours))
+    ]
+    assert len(ours) > 1
 
 
 @pytest.mark.parametrize("message", [D1, D2, D3, D4, D5, X1, X2])
