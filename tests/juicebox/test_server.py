@@ -795,6 +795,22 @@ async def test_another_server_may_take_the_makers_place_and_none(site: Site) -> 
     assert (site.mode, site.sim.unanswered) == (Mode.RELAY, 0)
 
 
+@pytest.mark.parametrize("plugged", [True, False])
+async def test_a_kept_box_that_gets_another_address_is_answered_there_before_it_falls_back(
+    make_site: MakeSite, plugged: bool
+) -> None:
+    site = make_site(served=False, config=ALONE)
+    await site.start(plugged=plugged)
+    await site.clock.advance(600)
+    site.sim.fallbacks = 0
+    site.sim.host = "127.0.0.9"
+    site.sim.reconnect()
+    last = site.sim.commands[-1].at
+    await site.clock.advance_until(lambda: site.sim.commands[-1].at > last, within=290)
+    await site.clock.advance(300)
+    assert (site.ours.listener.host_of(SERIAL), site.sim.fallbacks) == ("127.0.0.9", 0)
+
+
 async def test_a_box_at_a_new_address_is_known_after_a_restart_and_where_the_user_says(site: Site) -> None:
     site.sim.host = "127.0.0.9"
     site.sim.reconnect()
