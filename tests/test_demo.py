@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 import json
 from pathlib import Path
+import re
 import socket
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.simulators.juicebox_server import Day, Schedule, Site, Unit, demo_sit
 from tests.simulators.wallbox_cloud import Fault, WallboxCloud
 from tests.simulators.world import Charger, State, World, demo_world
 
+ROOT = Path(__file__).resolve().parents[1]
 EMAIL, PASSWORD = "demo@example.com", "secret-of-the-demo"
 
 
@@ -328,7 +330,10 @@ def test_a_port_in_use_is_found(socket_enabled: None) -> None:
     assert taken_port((), (taken,)) is None
 
 
-def test_the_command_line_has_the_addresses_of_the_readme() -> None:
+def test_the_guide_for_contributors_has_the_addresses_of_the_command_line() -> None:
     options = arguments([])
+    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"http://localhost:(\d+)", guide)) == {str(options.port), str(options.control_port)}
+    assert f"Time runs {options.factor:g} times as fast" in guide
     assert (options.port, options.control_port, options.cloud_port) == (8123, 8124, 8125)
     assert (options.box_port, options.maker_port) == (8042, 8126)

@@ -9,7 +9,7 @@ import re
 import shutil
 import signal
 import socket
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from playwright.async_api import Browser, Locator, Page, async_playwright, expect
 
@@ -214,6 +214,45 @@ async def sign_in(page: Page, demo: Demo) -> None:
     await page.get_by_role("textbox", name="Password").fill(PASSWORD)
     await page.get_by_role("button", name="Log in").click()
     await expect(page.locator("hui-tile-card").first).to_be_visible(timeout=LOADING_TIME)
+
+
+class Visit:
+    """A user who has signed in and sees the dashboard, and in a window beside it the page that breaks the world."""
+
+    def __init__(self, page: Page, world: Page, demo: Demo) -> None:
+        self.page = page
+        self.world = world
+        self.demo = demo
+
+    @classmethod
+    async def begin(cls, browser: Browser, demo: Demo) -> Self:
+        """Open both, and sign in."""
+        page, world = await new_page(browser), await new_page(browser, width=900)
+        await world.goto(demo.control)
+        await sign_in(page, demo)
+        return cls(page, world, demo)
+
+    async def change(self, path: str) -> None:
+        """Break or heal something."""
+        await change_world(self.page, self.demo, path)
+
+    async def state(self) -> dict[str, Any]:
+        """The world as it is."""
+        return await world_state(self.page, self.demo)
+
+    async def whole(self) -> None:
+        """No card of the dashboard lacks its entity."""
+        await expect(self.page.locator("hui-warning, hui-error-card")).to_have_count(0)
+
+
+async def sees(section: Locator, name: str, text: str, *, within_seconds: float) -> None:
+    """A tile of a section shows something in time."""
+    await expect(tile(section, name)).to_contain_text(text, timeout=within(within_seconds))
+
+
+async def connection_reads(section: Locator, word: str, *, within_seconds: float) -> None:
+    """The heading of a section says that the charger is connected with its maker, or not."""
+    await expect(section.locator("hui-heading-card").first).to_contain_text(word, timeout=within(within_seconds))
 
 
 def section_of(page: Page, charger: str) -> Locator:

@@ -5,7 +5,7 @@ import re
 from playwright.async_api import Browser, Locator, Page, expect
 import pytest
 
-from tests.browser.harness import LOADING_TIME, Demo, change_world, new_page, section_of, sign_in, tile, within
+from tests.browser.harness import LOADING_TIME, Demo, Visit, connection_reads, section_of, sees, tile, within
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
@@ -21,12 +21,11 @@ REFUSAL = "[homeassistant.components.websocket_api.http.connection]"
 """Home Assistant logs each action that it has refused to a user."""
 
 
-class Dashboard:
+class Dashboard(Visit):
     """What a user sees of the three chargers."""
 
-    def __init__(self, page: Page, demo: Demo) -> None:
-        self.page = page
-        self.demo = demo
+    def __init__(self, page: Page, world: Page, demo: Demo) -> None:
+        super().__init__(page, world, demo)
         self.garage = section_of(page, "Garage")
         self.driveway = section_of(page, "Driveway")
         self.carport = section_of(page, "Carport")
@@ -40,15 +39,10 @@ class Dashboard:
         message = self.page.locator("notification-manager .message")
         await expect(message).to_have_text(text, timeout=within(READ_BACK))
 
-    async def change_the_world(self, path: str) -> None:
-        await change_world(self.page, self.demo, path)
-
 
 @pytest.mark.timeout(280)
 async def test_three_chargers_through_an_outage(browser: Browser, demo: Demo) -> None:
-    page = await new_page(browser)
-    seen = Dashboard(page, demo)
-    await sign_in(page, demo)
+    seen = await Dashboard.begin(browser, demo)
     await see_three_chargers(seen)
     await restart_the_free_one(seen)
     await be_refused_at_the_charging_one(seen)
@@ -69,9 +63,9 @@ async def see_three_chargers(seen: Dashboard) -> None:
         (seen.driveway, "Waiting for schedule"),
         (seen.carport, "Charging"),
     ):
-        await expect(tile(charger, "Status")).to_contain_text(status, timeout=within(FIRST_ROUND))
-        await expect(charger.locator("hui-heading-card").first).to_contain_text("Connected")
-    await expect(seen.page.locator("hui-warning, hui-error-card")).to_have_count(0)
+        await sees(charger, "Status", status, within_seconds=FIRST_ROUND)
+        await connection_reads(charger, "Connected", within_seconds=0)
+    await seen.whole()
     await expect(tile(seen.carport, "Power")).to_contain_text("11,040 W")
     await expect(tile(seen.driveway, "Load group")).to_contain_text("20 A")
     await expect(tile(seen.driveway, "In force now")).to_contain_text("20 A · Your limit")
@@ -102,7 +96,7 @@ async def override_the_waiting_one(seen: Dashboard) -> None:
 
 
 async def lose_the_cloud(seen: Dashboard) -> None:
-    await seen.change_the_world("/cloud/down")
+    await seen.change("/cloud/down")
     for charger in (seen.garage, seen.driveway, seen.carport):
         await expect(charger.locator("hui-heading-card").first).to_contain_text("Disconnected", timeout=within(NOTICED))
         await expect(tile(charger, "Wire rating")).to_contain_text("A · Last known")
@@ -114,7 +108,7 @@ async def lose_the_cloud(seen: Dashboard) -> None:
 
 
 async def restart_home_assistant_in_the_outage(seen: Dashboard) -> None:
-    await seen.change_the_world("/home-assistant/restart")
+    await seen.change("/home-assistant/restart")
     await seen.page.reload()
     await expect(tile(seen.garage, "Wire rating")).to_contain_text("32 A · Last known", timeout=LOADING_TIME)
     await expect(tile(seen.carport, "In force now")).to_contain_text("16 A · Last known")
@@ -125,7 +119,7 @@ async def restart_home_assistant_in_the_outage(seen: Dashboard) -> None:
 
 
 async def get_the_cloud_back(seen: Dashboard) -> None:
-    await seen.change_the_world("/heal")
+    await seen.change("/heal")
     await expect(tile(seen.carport, "Power")).to_contain_text("11,040 W", timeout=within(FAILBACK))
     await expect(tile(seen.carport, "Status")).to_contain_text("Charging", timeout=within(READ_BACK))
     await expect(tile(seen.carport, "Wire rating")).to_contain_text("A · Cloud", timeout=within(READ_BACK))

@@ -1,24 +1,13 @@
 """Two JuiceBoxes on one wire: their maker's server dies, they are kept, and the server gets them back."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, override
 
 from playwright.async_api import Browser, Locator, Page, expect
 import pytest
 
-from tests.browser.harness import (
-    FACTOR,
-    LOADING_TIME,
-    Demo,
-    change_world,
-    new_page,
-    section_of,
-    sign_in,
-    tile,
-    within,
-    world_becomes,
-    world_state,
-)
+from tests.browser import harness
+from tests.browser.harness import FACTOR, LOADING_TIME, Demo, Visit, connection_reads, section_of, tile, world_becomes
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
@@ -35,23 +24,18 @@ ANSWERS = 5
 """Answers of the maker's server to a box which the box must not get."""
 
 
-class Yard:
+class Yard(Visit):
     """The two boxes, on the dashboard and in the world."""
 
     def __init__(self, page: Page, world: Page, demo: Demo) -> None:
-        self.page = page
-        self.world = world
-        self.demo = demo
+        super().__init__(page, world, demo)
         self.barn = section_of(page, "Barn")
         self.workshop = section_of(page, "Workshop")
 
-    async def change(self, path: str) -> None:
-        """Break or heal something."""
-        await change_world(self.page, self.demo, path)
-
+    @override
     async def state(self) -> dict[str, Any]:
         """The boxes by name, and the wire that they share, as they are."""
-        found = await world_state(self.page, self.demo)
+        found = await super().state()
         return {"circuit": found["circuit"], **{box["key"]: box for box in found["boxes"]}}
 
     async def until(self, condition: str, *, within_seconds: float) -> None:
@@ -62,21 +46,18 @@ class Yard:
     async def server_is(self, word: str, *, within_seconds: float) -> None:
         """The dashboard shows both boxes connected with the maker's server, or not."""
         for box in (self.barn, self.workshop):
-            await expect(box.locator("hui-heading-card").first).to_contain_text(word, timeout=within(within_seconds))
+            await connection_reads(box, word, within_seconds=within_seconds)
 
 
 async def sees(box: Locator, name: str, text: str, *, within_seconds: float = SHOWN) -> None:
-    """A tile shows something in time."""
-    await expect(tile(box, name)).to_contain_text(text, timeout=within(within_seconds))
+    """A tile shows something, as soon as a command takes effect unless it is said otherwise."""
+    await harness.sees(box, name, text, within_seconds=within_seconds)
 
 
 @pytest.mark.timeout(200)
 async def test_two_boxes_outlive_their_server(browser: Browser, demo: Demo) -> None:
-    page, world = await new_page(browser), await new_page(browser, width=900)
-    await world.goto(demo.control)
-    yard = Yard(page, world, demo)
-    await sign_in(page, demo)
-    await page.goto(f"{demo.url}/lovelace/juiceboxes")
+    yard = await Yard.begin(browser, demo)
+    await yard.page.goto(f"{demo.url}/lovelace/juiceboxes")
     await see_the_server_command(yard)
     before = await yard.state()
     await lose_the_server(yard)
@@ -98,7 +79,7 @@ async def see_the_server_command(yard: Yard) -> None:
     """Inside of its hours the one charges; the other as well, when the owner says so in the maker's app."""
     await sees(yard.barn, "Status", "Charging")
     await sees(yard.workshop, "Status", "Waiting for schedule")
-    await expect(yard.page.locator("hui-warning, hui-error-card")).to_have_count(0)
+    await yard.whole()
     await yard.server_is("Connected", within_seconds=SHOWN)
     await yard.change("/boxes/workshop/maker-always")
     for box in (yard.barn, yard.workshop):

@@ -1,21 +1,18 @@
 """An outage with a local path: an override over linked entities, a `kill -9`, and what the cloud is told afterwards."""
 
-from typing import Any
-
 from playwright.async_api import Browser, Page, expect
 import pytest
 
 from tests.browser.harness import (
     LOADING_TIME,
     Demo,
-    change_world,
-    new_page,
+    Visit,
+    connection_reads,
     section_of,
-    sign_in,
+    sees,
     tile,
     within,
     world_becomes,
-    world_state,
 )
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
@@ -32,36 +29,25 @@ POWER_CUT = ("The system could not validate that the sqlite3 database", "Ended u
 """What the recorder finds after a `kill -9`."""
 
 
-class Evening:
+class Evening(Visit):
     """The charger that waits for the night, on the dashboard and in the world."""
 
     def __init__(self, page: Page, world: Page, demo: Demo) -> None:
-        self.page = page
-        self.world = world
-        self.demo = demo
+        super().__init__(page, world, demo)
         self.charger = section_of(page, "Driveway")
         self.earlier = 0
 
-    async def change(self, path: str) -> None:
-        """Break or heal something."""
-        await change_world(self.page, self.demo, path)
-
     async def sees(self, name: str, text: str, *, within_seconds: float) -> None:
         """A tile shows something in time."""
-        await expect(tile(self.charger, name)).to_contain_text(text, timeout=within(within_seconds))
+        await sees(self.charger, name, text, within_seconds=within_seconds)
 
     async def cloud_is(self, word: str, *, within_seconds: float) -> None:
         """The charger is connected with the cloud, or not."""
-        heading = self.charger.locator("hui-heading-card").first
-        await expect(heading).to_contain_text(word, timeout=within(within_seconds))
+        await connection_reads(self.charger, word, within_seconds=within_seconds)
 
     async def toggle_override(self) -> None:
         """Press "Charge now"."""
         await tile(self.charger, "Charge now").get_by_role("switch").click()
-
-    async def state(self) -> dict[str, Any]:
-        """The world as it is."""
-        return await world_state(self.page, self.demo)
 
     async def commands(self) -> list[str]:
         """What the simulated cloud was told to do with the charger since it was set up, by its log."""
@@ -82,10 +68,7 @@ class Evening:
 
 @pytest.mark.timeout(200)
 async def test_an_override_over_a_local_path(browser: Browser, linked_demo: Demo) -> None:
-    page, world = await new_page(browser), await new_page(browser, width=900)
-    await world.goto(linked_demo.control)
-    evening = Evening(page, world, linked_demo)
-    await sign_in(page, linked_demo)
+    evening = await Evening.begin(browser, linked_demo)
     await evening.sees("Status", "Waiting for schedule", within_seconds=FIRST_ROUND)
     await evening.cloud_is("Connected", within_seconds=FIRST_ROUND)
     await evening.sees("Charging current", "20 A", within_seconds=FIRST_ROUND)  # lowered to the limit, by either path

@@ -217,6 +217,12 @@ async def ended_over_a_switch(bench: Bench) -> FakePath:
     return local
 
 
+async def see_the_intent_leave(bench: Bench, local: FakePath) -> None:
+    await bench.clock.advance(60)
+    await bench.tell(path=local)
+    assert bench.intent is None
+
+
 async def test_a_pause_that_ended_an_override_is_lifted_when_the_window_opens(bench: Bench) -> None:
     local = await ended_over_a_switch(bench)
     await bench.restart_home_assistant(tell=False)
@@ -226,9 +232,7 @@ async def test_a_pause_that_ended_an_override_is_lifted_when_the_window_opens(be
         assert (bench.charger.manual is Manual.PAUSE) is not bench.charger.in_window
         await bench.tell(path=local)
     assert bench.charger.status() is Status.CHARGING
-    await bench.clock.advance(60)
-    await bench.tell(path=local)
-    assert bench.intent is None
+    await see_the_intent_leave(bench, local)
 
 
 async def test_a_pause_that_ended_an_override_is_lifted_when_the_cloud_is_back(bench: Bench) -> None:
@@ -261,9 +265,7 @@ async def test_a_pause_that_ended_an_override_waits_for_a_path_that_can_lift_it(
     local.is_present = None
     await bench.tell(path=local)
     assert bench.charger.status() is Status.CHARGING
-    await bench.clock.advance(60)
-    await bench.tell(path=local)
-    assert bench.intent is None
+    await see_the_intent_leave(bench, local)
 
 
 async def test_a_pause_that_ended_an_override_waits_for_room_in_the_load_group(bench: Bench) -> None:
@@ -283,9 +285,7 @@ async def test_nothing_of_a_pause_that_ended_an_override_is_lifted_when_the_car_
     local = await ended_over_a_switch(bench)
     commands = len(local.commands)
     bench.charger.unplug()
-    await bench.clock.advance(60)
-    await bench.tell(path=local)
-    assert bench.intent is None
+    await see_the_intent_leave(bench, local)
     assert len(local.commands) == commands
 
 

@@ -338,6 +338,7 @@ async def late_start(bench: Bench) -> FakePath:
 
 async def test_i4_a_power_cut_at_any_moment_of_a_pause_leads_to_one_right_end() -> None:
     """Whatever turn of the loop it hits: what was acknowledged is held, and nothing is held that was not."""
+    outcomes = set()
     for turns in range(40):
         bench = Bench()
         bench.charger.windows = ()
@@ -354,7 +355,9 @@ async def test_i4_a_power_cut_at_any_moment_of_a_pause_leads_to_one_right_end() 
         held = bench.charger.status() is Status.PAUSED
         assert held is (pause(bench) is not None)
         assert held or not acknowledged
+        outcomes.add((acknowledged, held))
         await bench.keeper.command(ON)
         await bench.poll(2)
         assert pause(bench) is None
         assert bench.charger.status() is Status.CHARGING
+    assert outcomes == {(False, False), (False, True), (True, True)}, "each happened"

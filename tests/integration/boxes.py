@@ -5,15 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from homeassistant.config_entries import SOURCE_RECONFIGURE, SOURCE_USER, ConfigEntry, ConfigFlowResult, ConfigSubentry
-from homeassistant.core import HomeAssistant, State
+from homeassistant.core import State
 from homeassistant.data_entry_flow import FlowResultType
 from homeassistant.helpers import entity_registry as er, issue_registry as ir
 
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.juicebox.box import Box
-from custom_components.chargekeeper.registry import REGISTRY, Registry
+from tests.integration.household import Household
 from tests.juicebox.rig import free_ports
-from tests.simulators.clock import VirtualClock
 from tests.simulators.juicebox import Circuit, JuiceBox
 from tests.simulators.juicebox_server import JuiceBoxServer, Unit
 from tests.simulators.juicebox_wire import Wire
@@ -26,11 +25,9 @@ NIGHT = {"weekday_start": "22:00:00", "weekday_end": "02:00:00"}
 
 
 @dataclass
-class BoxHouse:
+class BoxHouse(Household):
     """Home Assistant, boxes, and their maker's server, which knows the first two boxes and starts when a test does."""
 
-    hass: HomeAssistant
-    clock: VirtualClock
     ports: tuple[int, ...] = field(default_factory=lambda: free_ports(2))
 
     def __post_init__(self) -> None:
@@ -38,11 +35,6 @@ class BoxHouse:
         self.maker = JuiceBoxServer(self.clock, self.units)
         self.sims: dict[str, JuiceBox] = {}
         self.circuit = Circuit(self.clock)
-
-    @property
-    def registry(self) -> Registry:
-        """ChargeKeeper's registry."""
-        return self.hass.data[REGISTRY]
 
     @property
     def entry(self) -> ConfigEntry:
@@ -75,12 +67,6 @@ class BoxHouse:
             sim.plug_in()
         sim.start()
         return sim
-
-    async def pass_time(self, seconds: float) -> None:
-        """Let time pass for everybody."""
-        await self.hass.async_block_till_done()
-        await self.clock.advance(seconds)
-        await self.hass.async_block_till_done()
 
     def listening(self, **changed: object) -> dict[str, object]:
         """What a user enters: where to listen, and the maker's server where it runs."""

@@ -19,6 +19,7 @@ from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.coordinator import ChargeKeeperConfigEntry
 from custom_components.chargekeeper.registry import REGISTRY, Registry
 from tests.integration.boxes import BoxHouse
+from tests.integration.household import Household
 from tests.integration.machine import DEPENDENCIES, Machine
 from tests.simulation.clocks import RunClock
 from tests.simulators.clock import VirtualClock
@@ -92,18 +93,11 @@ async def cloud(world: World, virtual_clock: VirtualClock, socket_enabled: None)
 
 
 @dataclass
-class House:
+class House(Household):
     """Home Assistant with a simulated cloud beside it."""
 
-    hass: HomeAssistant
-    clock: VirtualClock
     world: World
     cloud: WallboxCloud
-
-    @property
-    def registry(self) -> Registry:
-        """ChargeKeeper's registry."""
-        return self.hass.data[REGISTRY]
 
     @property
     def entry(self) -> ChargeKeeperConfigEntry:
@@ -111,12 +105,6 @@ class House:
         entries = self.hass.config_entries.async_entries(DOMAIN)
         [entry] = (entry for entry in entries if entry.data["kind"] == "wallbox_account")
         return cast("ChargeKeeperConfigEntry", entry)
-
-    async def pass_time(self, seconds: float) -> None:
-        """Let time pass for ChargeKeeper and the world."""
-        await self.hass.async_block_till_done()
-        await self.clock.advance(seconds)
-        await self.hass.async_block_till_done()
 
     async def pass_until_usable(self, usable: bool, *, within: float = 300) -> float:
         """Let time pass until the cloud counts as usable, or as lost; the seconds it took."""

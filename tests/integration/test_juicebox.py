@@ -23,6 +23,7 @@ from custom_components.chargekeeper.diagnostics import (
 from custom_components.chargekeeper.juicebox.box import Mode
 from custom_components.chargekeeper.system_health import _info
 from tests.integration.machine import Machine
+from tests.juicebox.rig import Sender, line
 from tests.simulation.clocks import RunClock
 from tests.simulators.clock import VirtualClock
 from tests.simulators.juicebox import Car, JuiceBox
@@ -45,6 +46,14 @@ async def alone(box_house: BoxHouse, **details: Any) -> JuiceBox:
     await box_house.add(**details)
     await box_house.pass_time(400)
     return box_house.sims[FIRST]
+
+
+async def waiting(box_house: BoxHouse) -> JuiceBox:
+    """Such a box outside of its hours, with a car."""
+    sim = await alone(box_house, **NIGHT)
+    await box_house.pass_time(400)
+    assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0)
+    return sim
 
 
 async def test_all_that_a_box_shows_becomes_entities_of_its_subentry(box_house: BoxHouse) -> None:
@@ -102,9 +111,7 @@ async def test_the_server_dies_and_returns(box_house: BoxHouse) -> None:
 
 
 async def test_current_pause_and_override_without_a_server(box_house: BoxHouse) -> None:
-    sim = await alone(box_house, **NIGHT)
-    await box_house.pass_time(400)
-    assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0)
+    sim = await waiting(box_house)
     assert box_house.value("next_window") != STATE_UNKNOWN
     await box_house.call("switch", "turn_on", "tou_override")
     await box_house.pass_time(60)
@@ -139,8 +146,7 @@ async def test_an_override_holds_over_both_modes_also_where_nothing_had_to_be_se
 
 
 async def test_an_override_that_failed_does_not_begin_later(box_house: BoxHouse) -> None:
-    sim = await alone(box_house, **NIGHT)
-    await box_house.pass_time(400)
+    sim = await waiting(box_house)
     sim.obeys = False
     await box_house.call("switch", "turn_on", "tou_override")
     await box_house.pass_time(120)
@@ -156,6 +162,21 @@ async def test_what_a_box_that_is_not_known_yet_refuses(box_house: BoxHouse) -> 
     with pytest.raises(HomeAssistantError) as refused:
         await box_house.call("number", "set_value", "charging_current", value=10)
     assert refused.value.translation_key == "learning"
+
+
+async def test_an_override_that_is_wanted_before_a_box_is_known_holds_from_the_first_command_on(
+    box_house: BoxHouse,
+) -> None:
+    await box_house.add(**NIGHT)
+    sim = box_house.sims[FIRST]
+    assert (box_house.box().mode, list(sim.commands)) == (Mode.LEARNING, [])
+    await box_house.call("switch", "turn_on", "tou_override")
+    await box_house.pass_time(900)
+    assert box_house.state("switch", "tou_override").attributes["applied"] is True
+    assert (box_house.value("status"), {taken.command.online for taken in sim.commands}) == ("charging", {16})
+    await box_house.call("switch", "turn_off", "tou_override")
+    await box_house.pass_time(400)
+    assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0)
 
 
 async def test_an_override_against_a_load_group_of_the_maker_is_refused(box_house: BoxHouse) -> None:
@@ -360,6 +381,9 @@ async def test_troubles_of_a_box_are_repairs_that_go_by_themselves(box_house: Bo
     await box_house.maker.set_trouble(ServerTrouble.UNSAFE_CURRENT)
     await box_house.pass_time(31)
     assert box_house.issues() == {"unsafe_server"}
+    [issue] = [each for each in ir.async_get(box_house.hass).issues.values() if each.domain == DOMAIN]
+    shown = issue.translation_placeholders or {}
+    assert (shown["charger"], shown["asked"], shown["limit"]) == ("Garage", "48", "32"), "both are named"
     assert sim.commands[-1].command.online == 32
     await box_house.maker.set_trouble(ServerTrouble.NONE)
     await box_house.pass_time(31)
@@ -382,6 +406,12 @@ async def test_nothing_live_is_shown_of_a_silent_box(box_house: BoxHouse) -> Non
 
 async def test_diagnostics_name_no_box_and_no_place(box_house: BoxHouse) -> None:
     await with_server(box_house)
+    stranger = Sender("127.0.0.66")
+    for data in (line(serial="9" * 28), b"nonsense"):
+        stranger.send(data, box_house.ports[0])
+    await box_house.pass_time(1)
+    assert stranger.received() == []
+    stranger.close()
     entry: Any = box_house.entry
     found = await async_get_config_entry_diagnostics(box_house.hass, entry)
     [box] = found["boxes"]
@@ -389,13 +419,14 @@ async def test_diagnostics_name_no_box_and_no_place(box_house: BoxHouse) -> None
     status = box_house.box().status
     assert status is not None
     assert (box["moved"], box["session_energy_of_box"]) == (False, status.fields["E"])
+    assert found["dropped"] == {"unknown_box": 1, "not_a_box": 1}
     assert found["ports"] == list(box_house.ports)
     device = dr.async_get(box_house.hass).async_get_device_by_identifier((DOMAIN, f"juicebox_{FIRST}"), entry.entry_id)
     assert device is not None
     of_device = await async_get_device_diagnostics(box_house.hass, entry, device)
     assert of_device["letters"] == box["letters"]
     text = json.dumps([found, of_device])
-    assert not any(secret in text for secret in (FIRST, "127.0.0", "Garage"))
+    assert not any(secret in text for secret in (FIRST, "9" * 28, "127.0.0", "Garage"))
     assert (await _info(box_house.hass))["chargers"] == 1
 
 
@@ -424,6 +455,25 @@ async def test_a_load_group_binds_a_box_through_reloads(box_house: BoxHouse) -> 
     await box_house.hass.config_entries.async_remove(group.entry_id)
     await box_house.pass_time(1)
     assert box_house.box().share is None
+
+
+async def test_the_device_shows_the_firmware_from_the_first_start_on(box_house: BoxHouse) -> None:
+    sim = await alone(box_house)
+    devices, entry_id = dr.async_get(box_house.hass), box_house.entry.entry_id
+
+    def shown() -> tuple[str | None, str | None]:
+        device = devices.async_get_device_by_identifier((DOMAIN, f"juicebox_{FIRST}"), entry_id)
+        assert device is not None
+        return device.sw_version, device.model
+
+    assert shown() == (None, None)
+    sim.switch_off()
+    await box_house.pass_time(20)
+    sim.switch_on()
+    await box_house.pass_time(31)
+    assert shown() == ("EMWERK-JB201-1.0.46", "JuiceBox JB201")
+    await box_house.hass.config_entries.async_reload(entry_id)
+    assert shown() == ("EMWERK-JB201-1.0.46", "JuiceBox JB201")
 
 
 async def test_what_boxes_of_a_load_group_have_stored_is_held_against_its_limit(box_house: BoxHouse) -> None:
@@ -494,8 +544,7 @@ async def read_only(box_house: BoxHouse, *, on: bool = True) -> None:
 
 
 async def test_a_box_that_is_only_looked_at_goes_on_as_it_was_told(box_house: BoxHouse) -> None:
-    sim = await alone(box_house, **NIGHT)
-    await box_house.pass_time(400)
+    sim = await waiting(box_house)
     await box_house.call("switch", "turn_on", "tou_override")
     await box_house.pass_time(60)
     assert sim.amperes == 16
@@ -526,8 +575,7 @@ async def test_a_server_commands_a_box_that_is_only_looked_at(box_house: BoxHous
 
 
 async def test_a_box_that_is_not_heard_does_not_keep_the_option_from_being_set(box_house: BoxHouse) -> None:
-    sim = await alone(box_house, **NIGHT)
-    await box_house.pass_time(400)
+    sim = await waiting(box_house)
     await box_house.call("switch", "turn_on", "tou_override")
     sim.wifi = False
     await box_house.pass_time(1)
@@ -535,7 +583,7 @@ async def test_a_box_that_is_not_heard_does_not_keep_the_option_from_being_set(b
     assert box_house.entity_id("switch", "tou_override") is None
     sim.wifi = True
     await box_house.pass_time(400)
-    assert box_house.value("status") != "offline"
+    assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0)
 
 
 async def test_two_boxes_of_a_load_group_never_draw_more_than_its_limit(box_house: BoxHouse) -> None:
@@ -572,7 +620,13 @@ async def test_old_boxes_are_shown_and_not_commanded(box_house: BoxHouse) -> Non
     assert box_house.box().mode is Mode.LEARNING
     menu = await box_house.begin_subentry(FIRST)
     form = await box_house.submit_subentry(menu, {"next_step_id": "offline_current"})
-    assert form["type"] == "form"
+    form = await box_house.submit_subentry(form, {"amps": 16, "accept": True})
+    assert form["errors"] == {"base": "learning"}
+    assert box_house.entity_id("sensor", "offline_current") is None, "nobody knows it"
+    with pytest.raises(HomeAssistantError):
+        await box_house.call("switch", "turn_off", "charging")
+    sim = box_house.sims[FIRST]
+    assert (list(sim.commands), list(sim.refusals)) == ([], []), "it was never answered"
 
 
 async def test_a_restart_and_a_power_cut_are_not_noticed_by_a_box(
@@ -618,6 +672,9 @@ async def test_two_boxes_share_one_listener(box_house: BoxHouse) -> None:
     await box_house.pass_time(31)
     assert box_house.value("status", SECOND) == "charging"
     assert box_house.value("current", SECOND) == "10.0"
+    lines = [unit.addresses for unit in box_house.units]
+    assert [len(line) for line in lines] == [1, 1]
+    assert lines[0] != lines[1], "each has a line of its own to the maker's server"
 
 
 async def test_the_energy_of_quarter_hours_outlasts_a_restart(
@@ -630,6 +687,7 @@ async def test_the_energy_of_quarter_hours_outlasts_a_restart(
     [before] = await house.quarter_hours()
     assert before["charger"] == "Garage"
     quarters = before["quarter_hours"]
+    assert {key for quarter in quarters for key in quarter} == {"start", "day", "energy", "reported_at", "complete"}
     assert [quarter["start"] for quarter in quarters] == sorted(quarter["start"] for quarter in quarters)
     assert {quarter["day"] for quarter in quarters} == {"today"}, "it knows nothing from before its clock was set"
     full = [quarter["energy"] for quarter in quarters if quarter["complete"]]

@@ -198,10 +198,15 @@ async def test_an_offer_that_is_ignored_stays_so(box_house: BoxHouse) -> None:
 
 async def test_a_flow_that_is_given_up_gives_the_ports_up(box_house: BoxHouse) -> None:
     progress = await box_house.submit(await box_house.begin(), box_house.listening())
+    for port in box_house.ports:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, pytest.raises(OSError, match="in use"):
+            sock.bind((ADDRESS, port))
     box_house.hass.config_entries.flow.async_abort(progress["flow_id"])
     await box_house.hass.async_block_till_done()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind((ADDRESS, box_house.ports[0]))
+    for port in box_house.ports:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind((ADDRESS, port))
+            assert sock.getsockname()[1] == port
 
 
 async def test_there_is_one_entry(box_house: BoxHouse) -> None:

@@ -1,5 +1,6 @@
 """The promise of quality_scale.yaml: every rule is answered, and nothing is left to do."""
 
+import json
 from pathlib import Path
 import re
 
@@ -9,9 +10,13 @@ import pytest
 import custom_components.chargekeeper
 from custom_components.chargekeeper.juicebox_flow import DEFAULT_PORTS
 from custom_components.chargekeeper.juicebox_subentry_flow import SERVER_NAMES
+from custom_components.chargekeeper.sensor import SENSORS
 
 HOUSE = Path(custom_components.chargekeeper.__file__).parent
 ROOT = HOUSE.parents[1]
+TEXTS = HOUSE / "translations" / "en.json"
+NOT_YET = {"current_l1", "current_l2", "current_l3"}
+"""Keys of entities that no path shows yet."""
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
 BRONZE = """action-setup appropriate-polling brands common-modules config-flow config-flow-test-coverage
 dependency-transparency
@@ -60,6 +65,18 @@ def test_the_readme_has_the_chapters_that_the_rules_ask_for() -> None:
 def test_the_readme_lists_every_action() -> None:
     listed = re.findall(r"^\| `chargekeeper\.(\w+)` \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(listed) == sorted(load_yaml_dict(HOUSE / "services.yaml"))
+
+
+def test_the_readme_names_every_entity_as_it_is_called() -> None:
+    """In italics those that are off until the user enables them."""
+    _, _, chapter = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Entities\n")
+    rows = re.findall(r"^\| (?!entity |---)(.+?) \|", chapter.partition("\n### ")[0], re.MULTILINE)
+    listed = [name for row in rows for name in row.split(", ")]
+    off = {sensor.key for sensor in SENSORS if not sensor.entity_registry_enabled_default}
+    platforms: dict[str, dict[str, dict[str, str]]] = json.loads(TEXTS.read_text(encoding="utf-8"))["entity"]
+    texts = [(key, text["name"]) for keys in platforms.values() for key, text in keys.items() if key not in NOT_YET]
+    names = [f"*{name}*" if key in off else name.removesuffix(" of {charger}") for key, name in texts]
+    assert sorted(listed) == sorted(names)
 
 
 def test_the_guide_to_juiceboxes_names_every_server_and_port() -> None:

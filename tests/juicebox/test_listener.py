@@ -49,6 +49,22 @@ async def test_a_listed_box_is_heard_on_every_port_and_answered_from_the_same_so
     assert (len(moved.received()), box.received()) == (1, [])
 
 
+async def test_boxes_behind_a_gateway_are_told_apart_by_their_serials(rig: ListenerRig) -> None:
+    """With masquerading all of them come from its address, each from a port of its own."""
+    boxes = {serial: rig.sender() for serial in (SERIAL, OTHER)}
+    for serial, box in boxes.items():
+        rig.listener.add(serial, HERE)
+        assert await rig.send(box, line(serial=serial)) == 1
+    assert [arrival.message.serial for arrival in rig.arrivals] == [SERIAL, OTHER]
+    for arrival in rig.arrivals:
+        assert arrival.answer(arrival.message.serial.encode())
+    await rig.clock.settle()
+    assert {serial: [data for data, _ in box.received()] for serial, box in boxes.items()} == {
+        serial: [serial.encode()] for serial in boxes
+    }
+    assert rig.listener.dropped == {}
+
+
 async def test_an_answer_is_never_longer_than_its_status(rig: ListenerRig) -> None:
     rig.listener.add(SERIAL, HERE)
     box = rig.sender()

@@ -1,7 +1,7 @@
 """A box as its keeper sees it: readings, commands that ride on answers, and the maker's server as the other side."""
 
 from dataclasses import replace
-from datetime import time
+from datetime import time, timedelta
 
 import pytest
 
@@ -45,8 +45,10 @@ from custom_components.chargekeeper.core.paths import (
     SetOverride,
     UnsafeRequest,
     Unsupported,
+    Word,
 )
 from custom_components.chargekeeper.juicebox.box import BoxConfig, Held, Mode
+from custom_components.chargekeeper.juicebox.datagram import checksum
 from custom_components.chargekeeper.juicebox.mapping import identity
 from custom_components.chargekeeper.juicebox.path import JuiceBoxPath, MakersServerPath
 from tests.simulators.juicebox import Car, Shows
@@ -254,12 +256,11 @@ async def test_a_code_that_nobody_knows_is_no_status(site: Site) -> None:
     sock = next(iter(site.ours.listener._sockets.values()))
     data = next(data for _, data in reversed(site.sim.sent) if b":v09u" in data)
     body = data.split(b"!")[0].replace(b"S02", b"S07")
-    from custom_components.chargekeeper.juicebox.datagram import checksum
-
     site.ours.listener._received(sock, body + b"!" + checksum(body) + b":", (HERE, 9))
-    assert (kept.status(), kept.snapshot.value(CAR_CONNECTED), kept.udp.said) == (None, None, kept.udp.said)
+    assert (kept.status(), kept.snapshot.value(CAR_CONNECTED), kept.snapshot.local) == (None, None, True)
     assert kept.udp.said is not None
     assert kept.udp.said.status is None
+    await kept.until(Status.CHARGING)
     await kept.stop()
 
 
@@ -367,7 +368,34 @@ async def test_an_override_ends_when_the_car_leaves(make_site: MakeSite) -> None
     await kept.stop()
 
 
-async def test_an_override_waits_while_the_box_is_being_learnt(make_site: MakeSite) -> None:
+async def test_an_override_ends_when_the_car_is_full(make_site: MakeSite) -> None:
+    """Full is a car that has waited for 10 min after some energy."""
+    kept = await at_noon(make_site)
+    site = kept.site
+    site.sim.plug_in(Car(wants_kwh=1))
+    await kept.keeper.set_override(on=True)
+    await kept.until(Status.CHARGING)
+    await kept.until(Status.WAITING_CAR, within=1800)
+    await site.clock.advance(540)
+    assert (kept.override().on, site.last.online) == (True, 16)
+    await site.clock.advance(120)
+    assert (kept.override(), site.box.memory.override, kept.status()) == (Override(), False, Status.WAITING_SCHEDULE)
+    assert (kept.events[-1], site.last.online, site.mode) == ("override_ended", 0, Mode.RELAY)
+    await kept.stop()
+
+
+async def test_an_override_ends_at_the_time_that_it_was_given(make_site: MakeSite) -> None:
+    kept = await at_noon(make_site)
+    site = kept.site
+    await kept.keeper.set_override(on=True, until=Until.TIME, until_at=site.clock.now() + timedelta(hours=1))
+    await site.clock.advance(3590)
+    assert (kept.override(), kept.status()) == (Override(on=True, applied=True), Status.CHARGING)
+    await site.clock.advance(70)
+    assert (kept.override(), kept.status(), site.sim.amperes) == (Override(), Status.WAITING_SCHEDULE, 0)
+    await kept.stop()
+
+
+async def test_a_box_that_is_being_learnt_is_told_nothing(make_site: MakeSite) -> None:
     site = make_site(served=False, config=replace(ALONE, schedule=(NIGHT,)))
     kept = await keep(site)
     with pytest.raises(NoConnection, match="learning"):
@@ -375,6 +403,8 @@ async def test_an_override_waits_while_the_box_is_being_learnt(make_site: MakeSi
     with pytest.raises(NoConnection, match="learning"):
         await kept.keeper.command(SetCharging(on=False))
     await kept.udp.execute(SetOverride(on=False), patience=5)
+    await site.clock.advance(300)
+    assert (kept.status(), site.commands()) == (Status.CHARGING, []), "its windows do not hold it back yet"
     await kept.stop()
 
 
@@ -478,17 +508,17 @@ async def test_what_no_box_can_do_is_refused(make_site: MakeSite) -> None:
 async def test_a_path_taken_out_of_use_is_quiet(site: Site) -> None:
     kept = Kept(site)
     await site.clock.advance(31)
-    end = kept.udp.listen(kept.keeper)
-    other = kept.udp.listen(kept.keeper)
-    end()
-    assert kept.udp._listener in {kept.keeper, None}
-    other()
-    await site.clock.advance(31)
+    told: list[Snapshot] = []
+    kept.keeper.listen(told.append)
+    kept.udp.listen(kept.keeper)()
+    kept.cloud.close()
+    site.sim.unplug()
     await site.maker.set_trouble(ServerTrouble.HANG)
-    kept.cloud._listener = None
-    await site.clock.advance(200)
-    assert kept.udp.said is not None
-    before = kept.snapshot
+    await site.clock.advance(130)
+    assert (kept.udp.said, site.mode) == (Word(Status.AVAILABLE, car_connected=False), Mode.KEEP)
+    assert told
+    assert Status.AVAILABLE not in {shown.value(STATUS) for shown in told}
     await kept.stop()
+    told.clear()
     await site.clock.advance(200)
-    assert kept.snapshot == before or kept.snapshot.local is None
+    assert told == []

@@ -48,6 +48,24 @@ def test_what_may_be_of_either_day_waits_for_the_next_round(now: datetime, slot:
     assert quarters.known(now) == []
 
 
+@pytest.mark.parametrize(
+    ("day", "told"),
+    [
+        (datetime(2027, 3, 28, 12), SLOTS - 4 - 1),  # the hour from 1 to 2 is left out
+        (datetime(2026, 10, 25, 12), SLOTS - 4 - 1),  # the oldest are of 25 hours ago
+        (datetime(2026, 10, 26, 0, 10), SLOTS - 4),
+    ],
+)
+def test_no_two_slots_are_of_the_same_time_when_the_clocks_change(day: datetime, told: int) -> None:
+    """A slot whose beginning is near may be of either day."""
+    quarters, now = QuarterHours(), day.replace(tzinfo=LOCAL).astimezone(UTC)
+    for slot in range(SLOTS):
+        quarters.take(slot, slot, now, ZONE)
+    starts = [quarter.start for quarter in quarters.known(now)]
+    assert len(starts) == len(set(starts)) == told
+    assert all(now - timedelta(days=1) < start <= now for start in starts)
+
+
 def test_no_data_and_absurd_numbers_are_left_out() -> None:
     quarters = QuarterHours()
     for energy in (-1, HIGHEST_ENERGY + 1):
@@ -97,10 +115,10 @@ async def test_a_box_tells_what_it_has_counted(site: Site) -> None:
 
 async def test_a_power_cut_of_the_box_takes_nothing_that_was_told(site: Site) -> None:
     await site.clock.advance(2 * 3600)
-    before = site.box.memory.quarters.known(site.clock.now())
+    before = {quarter.start for quarter in site.box.memory.quarters.known(site.clock.now()) if quarter.complete}
+    assert len(before) > 4
     site.sim.switch_off()
     await site.clock.advance(20)
     site.sim.switch_on()
     await site.clock.advance(120)
-    after = site.box.memory.quarters.known(site.clock.now())
-    assert {quarter.start for quarter in after} >= {quarter.start for quarter in before if quarter.complete}
+    assert {quarter.start for quarter in site.box.memory.quarters.known(site.clock.now())} >= before

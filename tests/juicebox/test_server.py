@@ -7,7 +7,7 @@ import pytest
 import pytest_socket
 
 from custom_components.chargekeeper.core.model import Window
-from custom_components.chargekeeper.core.paths import NotApplicable, Presence, UnsafeRequest
+from custom_components.chargekeeper.core.paths import NotApplicable, PathBusy, Presence, UnsafeRequest
 from custom_components.chargekeeper.juicebox.box import LONGEST_UNSERVED, BoxConfig, Mode, Trouble
 from custom_components.chargekeeper.juicebox.path import MakersServerPath
 from custom_components.chargekeeper.juicebox.resolver import SystemResolver
@@ -205,6 +205,23 @@ async def test_several_statuses_at_once_are_no_outage(site: Site) -> None:
         site.sim._report()
     await site.clock.advance(6)
     assert (site.mode, site.box.pulse.suspect) == (Mode.RELAY, True)
+
+
+async def test_a_box_that_reports_every_3_s_stays_with_a_server_that_takes_4(site: Site) -> None:
+    """As while the user looks at the maker's app (fact sheet 2.3.5)."""
+    site.maker.delay = 4
+    for _ in range(200):
+        site.sim._report()
+        await site.clock.advance(3)
+    assert site.ours.listener.dropped == {}
+    assert (site.mode, site.box.counts["taken_over"], site.box.pulse.suspect) == (Mode.RELAY, 0, False)
+    assert site.masters() == {"server"}
+    await site.maker.set_trouble(ServerTrouble.HANG)
+    last = site.sim.commands[-1].at
+    while site.mode is Mode.RELAY:
+        site.sim._report()
+        await site.clock.advance(3)
+    assert 20 <= site.clock.monotonic() - last <= 40
 
 
 async def test_a_box_that_loses_statuses_is_taken_over_in_time_all_the_same(make_site: MakeSite) -> None:
@@ -873,6 +890,22 @@ async def test_another_server_may_take_the_makers_place_and_none(site: Site) -> 
     assert (site.mode, site.sim.unanswered) == (Mode.RELAY, 0)
 
 
+@pytest.mark.parametrize("plugged", [True, False])
+async def test_a_kept_box_that_gets_another_address_is_answered_there_before_it_falls_back(
+    make_site: MakeSite, plugged: bool
+) -> None:
+    site = make_site(served=False, config=ALONE)
+    await site.start(plugged=plugged)
+    await site.clock.advance(600)
+    site.sim.fallbacks = 0
+    site.sim.host = "127.0.0.9"
+    site.sim.reconnect()
+    last = site.sim.commands[-1].at
+    await site.clock.advance_until(lambda: site.sim.commands[-1].at > last, within=290)
+    await site.clock.advance(300)
+    assert (site.ours.listener.host_of(SERIAL), site.sim.fallbacks) == ("127.0.0.9", 0)
+
+
 async def test_a_box_at_a_new_address_is_known_after_a_restart_and_where_the_user_says(site: Site) -> None:
     site.sim.host = "127.0.0.9"
     site.sim.reconnect()
@@ -927,20 +960,24 @@ def test_at_most_a_hundred_boxes() -> None:
     server = JuiceBoxServer(VirtualClock())
     for number in range(100):
         server.add(BoxConfig(serial=f"{number:09}", host=HERE))
-    with pytest.raises(Exception, match="too_many_boxes"):
+    with pytest.raises(PathBusy, match="too_many_boxes"):
         server.add(ALONE)
+    assert len(server.boxes) == 100
 
 
 async def test_i9_a_foreign_address_never_gets_an_answer_nor_takes_the_box(site: Site) -> None:
     """I9: no datagram from a wrong source changes state or gets an answer."""
     foreign = Sender("127.0.0.66")
-    before = site.box.memory.export()
-    for _, data in list(site.sim.sent):
+    await site.clock.advance(60)
+    copies = [data for _, data in site.sim.sent]
+    assert len(copies) > 2
+    before, obeyed = site.box.memory.export(), len(site.sim.commands)
+    for data in (*copies, D1):
         foreign.send(data, site.port)
-    foreign.send(D1, site.port)
     await site.clock.settle()
     assert foreign.received() == []
-    assert site.box.memory.export() == before
+    assert (site.box.memory.export(), len(site.sim.commands)) == (before, obeyed)
+    assert site.ours.listener.dropped == {"wrong_source": len(copies) + 1}
     foreign.close()
 
 

@@ -59,6 +59,8 @@ TOKEN = "22222222-3333-4444-5555-666666666666"
 CONFIG = BoxConfig(serial=SERIAL, host="", name="Garage", wire_rating=32)
 NIGHT = Schedule(custom=True, weekday=Day(start=22 * 60, end=6 * 60), weekend=Day(start=22 * 60, end=6 * 60))
 """It is noon at the beginning of a test."""
+FAR = 2**31 - 1
+"""An override until then means: do not charge (fact sheet 1.4)."""
 
 
 class House:
@@ -259,10 +261,17 @@ async def test_states_of_the_box(house: House, caplog: pytest.LogCaptureFixture)
 
 async def test_an_override_that_holds_back_until_later_is_a_schedule(house: House) -> None:
     """Set by another client, or in the app of the server: it is far in the future, so the box does not charge."""
-    house.unit.override_time = 2**31 - 1
+    house.unit.override_time = FAR
     await house.until(Status.WAITING_SCHEDULE)
+    assert (house.box.amperes, house.snapshot.override) == (0, Override(on=False, applied=False))
+    begun = house.clock.monotonic()
     await house.keeper.set_override(True)
+    assert 0 < house.unit.override_time <= house.unit.local_epoch(house.cloud.now()), "past, by the unit's own time"
     await house.until(Status.CHARGING)
+    await house.clock.advance(ASK_EVERY)
+    assert house.asked("set_override", begun) == 1
+    assert (house.snapshot.override, house.status) == (Override(on=True, applied=True), Status.CHARGING)
+    assert house.box.amperes == 24
 
 
 async def test_a_full_car_takes_next_to_nothing(house: House) -> None:

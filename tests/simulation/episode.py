@@ -10,10 +10,11 @@ import random as global_random
 from random import Random
 import time
 
+from tests.simulation.happenings import Process
 from tests.simulation.house import House
 from tests.simulation.processes import ALL, CHANGES_OF_CLOCKS
 from tests.simulation.report import Broken, Counts, Violation
-from tests.simulation.scene import HOUR, LOGGER, Process, Scene, Secrets
+from tests.simulation.scene import HOUR, LOGGER, Scene, Secrets
 
 EPISODE_HOURS = 100.0
 LOOK_EVERY = 60.0
@@ -37,7 +38,7 @@ async def play(seed: int, number: int, hours: float) -> tuple[Counts, Violation 
     return told(house, begun, number, violation)
 
 
-async def to_its_end(episode: Episode, hours: float) -> Violation | None:
+async def to_its_end[S: Scene](episode: Episode[S], hours: float) -> Violation | None:
     """Play an episode; the violation that ended it, if any."""
     house = episode.house
     try:
@@ -56,14 +57,14 @@ def told(house: Scene, begun: float, number: int, violation: Violation | None) -
     return house.counts, None if violation is None else replace(violation, episode=number)
 
 
-class Episode:
+class Episode[S: Scene]:
     """The processes of a house, taken in the order of their turns."""
 
-    def __init__(self, house: Scene, random: Random, kinds: Iterable[type[Process]]) -> None:
+    def __init__(self, house: S, random: Random, kinds: Iterable[type[Process[S]]]) -> None:
         self.house = house
         pace = random.choice([0.5, 1.0, 2.0, 4.0])
         self.processes = [kind(house, Random(f"{random.random()} {kind.__name__}"), pace) for kind in kinds]
-        self._due: dict[Process, float] = {}
+        self._due: dict[Process[S], float] = {}
 
     async def run(self, hours: float) -> None:
         """Play it to the end. Raises Broken."""

@@ -1,8 +1,7 @@
 """The simulated house: world, cloud, links, disk, people, the run of Home Assistant, and the watch over all of it."""
 
-import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import datetime
 import json
 from math import inf
@@ -11,12 +10,12 @@ from typing import override
 
 from aiohttp import web
 
-from custom_components.chargekeeper.core.keeper import Keeper, KeeperOptions
+from custom_components.chargekeeper.core.keeper import KeeperOptions
 from custom_components.chargekeeper.core.paths import Command, SetCharging
 from tests.simulation.clocks import RunClock, TrueClock
 from tests.simulation.home import Home, Run
 from tests.simulation.invariants import ALL, HouseSecrets, Invariant
-from tests.simulation.scene import AllStopped, Scene
+from tests.simulation.scene import AllStopped, Call, Scene, Told
 from tests.simulators.clock import VirtualClock
 from tests.simulators.http_server import CLOSING_GRACE, Breakage, Handler, Request
 from tests.simulators.local_path import LocalLink
@@ -148,23 +147,16 @@ class House(Scene):
     def end_run(self) -> None:
         self.home = None
 
-    async def reload_home(self) -> None:
-        """The entry is set up again, with the options of now."""
+    @override
+    async def reload_entry(self) -> None:
         home = self.home
-        if home is None or home.dead:
-            return
-        self.note("the entry is reloaded")
-        self.counts.events["reloads"] += 1
+        assert home is not None
 
         def stopped() -> None:
             for watch in self.watches:
                 watch.unloaded(home)
 
-        try:
-            await home.reload(self.options, self.links, stopped)
-        except asyncio.CancelledError:
-            if not home.dead:  # else it was killed meanwhile
-                raise
+        await home.reload(self.options, self.links, stopped)
 
     @override
     def plug_all_in(self) -> None:
@@ -179,13 +171,7 @@ class House(Scene):
             self.charger(serial).unplug()
 
     @override
-    def act(
-        self,
-        serial: str,
-        what: str,
-        call: Callable[[Keeper], Awaitable[object]],
-        told: Callable[[object], None] = lambda _answer: None,
-    ) -> None:
+    def act(self, serial: str, what: str, call: Call, told: Told = lambda _answer: None) -> None:
         if self.home is not None and not self.home.dead:
             self._asked.append((self.now, serial, what))
         super().act(serial, what, call, told)

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from tests.simulation.episode import Episode
+from tests.simulation.happenings import Process
 from tests.simulation.report import Broken
-from tests.simulation.scene import Process
+from tests.simulation.scene import Scene
 
 SETTINGS = settings(
     max_examples=12,
@@ -24,10 +25,10 @@ SETTINGS = settings(
 )
 
 
-class SceneMachine(RuleBasedStateMachine):
+class SceneMachine[S: Scene](RuleBasedStateMachine):
     """A house: time passes, or a process takes its turn with dice that Hypothesis chose."""
 
-    episode: Episode
+    episode: Episode[S]
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +52,7 @@ class SceneMachine(RuleBasedStateMachine):
         process.random = Random(dice)
         self.run(self._turn(process))
 
-    async def _turn(self, process: Process) -> None:
+    async def _turn(self, process: Process[S]) -> None:
         await process.turn()
         await self.episode.rest()
 

@@ -3,15 +3,13 @@
 A process is an object with `turn`: it does something and says after how many seconds it wants its next turn.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from math import inf
-from random import Random
 from typing import override
 
-from custom_components.chargekeeper.core.keeper import Keeper, RestartRun, Until
+from custom_components.chargekeeper.core.keeper import RestartRun
 from custom_components.chargekeeper.core.model import EcoMode, Prefer
 from custom_components.chargekeeper.core.paths import (
     ChargerError,
@@ -22,14 +20,14 @@ from custom_components.chargekeeper.core.paths import (
     Setting,
     UnsafeRequest,
 )
-from tests.simulation import scene
+from tests.simulation import happenings
+from tests.simulation.happenings import MINUTE, arm_fuse, outage_length, set_clock, some_override, spin
 from tests.simulation.house import NEW_PASSWORD, PASSWORD, House
 from tests.simulation.invariants import Restarts
-from tests.simulation.scene import HOUR, Fuse
+from tests.simulation.scene import HOUR
 from tests.simulators.http_server import Fault
 from tests.simulators.world import Car, Charger, Manual, RestartPlan, Window
 
-MINUTE = 60.0
 CHANGES_OF_CLOCKS = (datetime(2026, 10, 25, 1, tzinfo=UTC), datetime(2027, 3, 28, 1, tzinfo=UTC))
 """When Europe changes to and from winter time."""
 HICCUPS = (Fault.RESET, Fault.ERROR_500, Fault.HANG, Fault.GARBAGE, Fault.HALF, Fault.UNAUTHORIZED, Fault.SLOW)
@@ -44,22 +42,12 @@ POINTS = (
 )
 
 
-class Process(scene.Process):
+class Process(happenings.Process[House]):
     """Something that happens to the house with the cloud."""
-
-    def __init__(self, house: House, random: Random, pace: float) -> None:
-        super().__init__(house, random, pace)
-        self.house = house
 
     def some_charger(self) -> Charger:
         """Any of the chargers."""
         return self.house.charger(self.random.choice(list(self.house.options)))
-
-
-def outage_length(random: Random) -> float:
-    """Seconds: mostly minutes, at times hours, rarely a night."""
-    low, high = random.choices([(10, 180), (180, 1800), (1800, 4 * HOUR), (8 * HOUR, 14 * HOUR)], [30, 40, 28, 2])[0]
-    return random.uniform(low, high)
 
 
 class Weather(Process):
@@ -265,9 +253,7 @@ class Season(Process):
 class Cars(Process):
     """Cars come, charge and leave."""
 
-    @override
-    def begin(self) -> float:
-        return self.wait(0.5)
+    first_after = 0.5
 
     @override
     async def turn(self) -> float:
@@ -367,9 +353,7 @@ class Others(Process):
 class User(Process):
     """The user acts in Home Assistant, at times wildly."""
 
-    @override
-    def begin(self) -> float:
-        return self.wait(0.3)
+    first_after = 0.3
 
     @override
     async def turn(self) -> float:
@@ -424,17 +408,9 @@ class User(Process):
         self.house.act(serial, f"{setting}", lambda keeper: keeper.command(setting))
 
     def _override(self, serial: str) -> None:
-        random, home = self.random, self.house.home
-        if home is None:
-            return
-        on = not home.keepers[serial].snapshot.override.on or random.random() < 0.3
-        until = random.choice([Until.FULL, Until.FULL, Until.UNPLUGGED, Until.TIME])
-        until_at = home.clock.now() + timedelta(hours=random.uniform(0.1, 12)) if until is Until.TIME else None
-
-        def switch(keeper: Keeper) -> Awaitable[object]:
-            return keeper.set_override(on, until=until, until_at=until_at)
-
-        self.house.act(serial, f"override {on} until {until}", switch)
+        home = self.house.home
+        if home is not None:
+            self.house.act(serial, *some_override(self.random, home, serial))
 
     def _current(self, serial: str) -> None:
         self._set(serial, SetCurrent(self.random.choice([5, 6, 8, 10, 13, 16, 18, 20, 22, 25, 32, 40])))
@@ -530,10 +506,10 @@ class User(Process):
             home.account.set_credentials(self.house.account.email, self.house.entered_password)
 
 
-class Operator(Process):
+class Operator(Process, happenings.Operator[House]):
     """Home Assistant is restarted, killed at any point, and down for a while; its clock is set."""
 
-    down_for: float | None = None
+    downs = (1.0, 5.0, 20.0, 45.0, 10 * MINUTE)
     storm = 0
 
     @override
@@ -554,14 +530,10 @@ class Operator(Process):
                 await house.stop_home()
                 return random.choice([1.0, 20.0, 10 * MINUTE])
             case "clock":
-                seconds = random.choice([HOUR, -HOUR, 5.0, -5.0, 90.0])
-                house.note(f"the clock of the host is set by {seconds:g} s")
-                house.counts.events["clock jumps"] += 1
-                house.clock.jump(seconds)
+                set_clock(house, random)
                 return self.wait(6)
             case "fuse":
-                house.fuse = Fuse(random.choice(POINTS), random.choice([1, 1, 2, 3, 5]))
-                house.note(f"armed: {house.fuse}")
+                arm_fuse(house, random, POINTS)
                 return self.wait(6)
             case "storm":
                 self.storm = random.randrange(2, 7)
@@ -571,31 +543,17 @@ class Operator(Process):
             case _:
                 pass
         house.kill_home()
-        return self.down(random)
+        return self.down()
 
     @override
     async def heal(self) -> None:
-        self.house.fuse = None
+        await super().heal()
         self.storm = 0
-
-    @override
-    def home_died(self) -> float | None:
-        return self.down(self.random)
-
-    def down(self, random: Random) -> float:
-        """For how long Home Assistant is down after a kill."""
-        return random.choice([1.0, 5.0, 20.0, 45.0, 10 * MINUTE])
 
 
 def _moved(window: Window, hours: int) -> Window:
     start, stop = (f"{(int(hhmm[:2]) + hours) % 24:02}{hhmm[2:]}" for hhmm in (window.start, window.stop))
     return replace(window, start=start, stop=stop)
-
-
-async def spin(rounds: int) -> None:
-    """Let what is under way go on for so many rounds of the loop: it then stands at any of its awaits."""
-    for _ in range(rounds):
-        await asyncio.sleep(0)
 
 
 ALL: tuple[type[Process], ...] = (Weather, Hiccups, CloudLinks, LocalLinks, Power, Season, Cars, Others, User, Operator)

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 import json
 import logging
@@ -21,6 +22,10 @@ from tests.simulators.wallbox_payloads import JsonObject
 
 HOUR = 3600.0
 TRACE = 60
+type Call = Callable[[Keeper], Awaitable[object]]
+"""What the user does with a charger."""
+type Told = Callable[[object], None]
+"""Is told the answer, or the error."""
 LOGGER = logging.getLogger("custom_components.chargekeeper")
 
 
@@ -257,34 +262,6 @@ class Fuse:
     left: int
 
 
-@dataclass(eq=False)
-class Process:
-    """One source of events. `pace` is how lively it is: 1 is usual."""
-
-    scene: Scene
-    random: Random
-    pace: float
-
-    def wait(self, hours: float) -> float:
-        """Seconds to the next event, of a kind that comes every so many hours."""
-        return self.random.expovariate(self.pace / hours) * HOUR
-
-    def begin(self) -> float:
-        """Seconds to the first turn."""
-        return self.wait(2)
-
-    async def turn(self) -> float:
-        """Let something happen; the seconds to the next turn."""
-        return 0
-
-    async def heal(self) -> None:
-        """Undo what is out of order, at the end of the episode."""
-
-    def home_died(self) -> float | None:
-        """A run was killed behind our back: the seconds until it is this process's turn, if that matters to it."""
-        return None
-
-
 class Scene(Observer):
     """A house, without what is in it."""
 
@@ -403,19 +380,26 @@ class Scene(Observer):
             for watch in self.watches:
                 watch.killed()
 
+    async def reload_home(self) -> None:
+        """The entry is set up again, with what the user chose and entered until now."""
+        home = self.run
+        if home is None or home.dead:
+            return
+        self.note("the entry is reloaded")
+        self.counts.events["reloads"] += 1
+        with unless_killed(home):
+            await self.reload_entry()
+
+    async def reload_entry(self) -> None:
+        """Set the entry of the present run up again."""
+
     def plug_all_in(self) -> None:
         """Every charger has a car."""
 
     def unplug_all(self) -> None:
         """All cars leave."""
 
-    def act(
-        self,
-        serial: str,
-        what: str,
-        call: Callable[[Keeper], Awaitable[object]],
-        told: Callable[[object], None] = lambda _answer: None,
-    ) -> None:
+    def act(self, serial: str, what: str, call: Call, told: Told = lambda _answer: None) -> None:
         """The user acts on a charger, if Home Assistant runs."""
         if self.run is None or self.run.dead:
             return
@@ -460,6 +444,16 @@ class Scene(Observer):
         self.note(f"{serial}: event {event.kind} {event.type} {dict(event.details)}")
         for watch in self.watches:
             watch.keeper_event(serial, event)
+
+
+@contextmanager
+def unless_killed(home: Run) -> Iterator[None]:
+    """A run that is killed meanwhile cancels what is under way in it; nobody else may."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not home.dead:
+            raise
 
 
 def word_of(answer: object) -> str:

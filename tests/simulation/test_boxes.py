@@ -69,7 +69,7 @@ async def test_a_planted_defect_is_caught_by_its_invariant(name: str) -> None:
     assert violation.invariant == PLANTS[name][0], str(violation)
 
 
-class BoxMachine(SceneMachine):
+class BoxMachine(SceneMachine[BoxHouse]):
     """The house with boxes."""
 
     @initialize(dice=st.integers(0, 99), hours=st.sampled_from([1, 30, 2000]))

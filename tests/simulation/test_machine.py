@@ -20,7 +20,7 @@ from tests.simulation.processes import ALL, CHANGES_OF_CLOCKS
 from tests.simulation.report import Broken
 
 
-class HouseMachine(SceneMachine):
+class HouseMachine(SceneMachine[House]):
     """The house with the cloud, and three chargers."""
 
     @initialize(dice=st.integers(0, 99), hours=st.sampled_from([1, 30, 2000]))

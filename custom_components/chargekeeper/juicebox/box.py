@@ -345,13 +345,15 @@ class Box:
         """The user says what the stored limit is; where the box has another it is written once (I11).
 
         Raises:
-            NotApplicable: `known`, it was learnt meanwhile.
+            NotApplicable: `known`, it was learnt meanwhile; `learning`, boxes of this version obey nobody.
             UnsafeRequest: `current_too_low` or `above_ceiling`.
             NotAllowed: `read_only`.
         """
         self._require_commands()
         if self.memory.offline is not None:
             raise NotApplicable("known")
+        if self.status is not None and self.memory.version not in COMMANDED:
+            raise NotApplicable("learning")
         self._require_offline(amps)
         self._confirmed(amps)
 
@@ -572,11 +574,12 @@ class Box:
         """The server gets every status, whoever answers; that it does not answer is noticed here."""
         if self._forward is None:
             return
+        gone = self._server_is_gone(now)  # by the statuses before this one: they may come faster than answers
         self.pulse.asked(now)
         self._relaying = True
         self._send_up(data)
         if self.mode is Mode.RELAY:
-            self._check_in(ANSWER_WITHIN)
+            self._check_in(0.0 if gone else ANSWER_WITHIN)
 
     def _check_in(self, seconds: float) -> None:
         self.close()
@@ -587,11 +590,20 @@ class Box:
         self._cancel_check = None
         if self.mode is not Mode.RELAY or not self.pulse.owes:
             return
-        now, deadline = self._clock.monotonic(), self.timeline.served_at + LONGEST_UNSERVED
-        if self.pulse.is_gone(now) or now >= deadline:
+        now = self._clock.monotonic()
+        if self._server_is_gone(now):
             self._take_over(now)
         else:
-            self._check_in(deadline - now)
+            self._check_in(self._longest_unserved - now)
+
+    @property
+    def _longest_unserved(self) -> float:
+        """When the box is taken over at the latest, if the server owes it an answer."""
+        return self.timeline.served_at + LONGEST_UNSERVED
+
+    def _server_is_gone(self, now: float) -> bool:
+        """Whether it left too many statuses unanswered, or one for too long."""
+        return self.pulse.is_gone(now) or (self.pulse.owes and now >= self._longest_unserved)
 
     def _take_over(self, now: float) -> None:
         LOGGER.info("The boxes' server does not answer: ChargeKeeper answers a box in its place")

@@ -59,7 +59,9 @@ class QuarterHours:
             return
         if start > local:
             start -= DAY
-        self._slots[slot] = Quarter(start.replace(tzinfo=tz).astimezone(UTC), energy, now.replace(microsecond=0))
+        moment = start.replace(tzinfo=tz).astimezone(UTC)
+        if moment.astimezone(tz).replace(tzinfo=None) == start:  # else the clocks left it out that day
+            self._slots[slot] = Quarter(moment, energy, now.replace(microsecond=0))
 
     def known(self, now: datetime) -> list[Quarter]:
         """The quarter hours of the last day that are known, oldest first."""

@@ -1,6 +1,5 @@
 """The house with boxes: what is in it, the maker's server, and the watch over every datagram and every ampere."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,7 +18,7 @@ from tests.simulation.boxes.home import PORTS, BoxHome, key_of
 from tests.simulation.boxes.network import HOME, Network, NetworkBox, QuietClock
 from tests.simulation.clocks import RunClock
 from tests.simulation.home import Text
-from tests.simulation.scene import AllStopped, Scene, Secrets, Watch
+from tests.simulation.scene import AllStopped, Scene, Secrets, Watch, unless_killed
 from tests.simulators import juicebox_wire as wire
 from tests.simulators.juicebox import Car, Circuit, Shows, State
 from tests.simulators.juicebox_server import Day, Group, JuiceBoxServer, Schedule, Trouble, Unit
@@ -214,19 +213,16 @@ class BoxHouse(Scene):
     def end_run(self) -> None:
         self.home = None
 
+    @override
     async def reload_home(self) -> None:
-        """The entry of the boxes is set up again, with what the user entered."""
-        home = self.home
-        if home is None or home.dead:
-            return
-        await self.clock.settle()
-        self.note("the entry is reloaded")
-        self.counts.events["reloads"] += 1
-        try:
-            await home.reload(self.configs, self.upstream, lambda: None)
-        except asyncio.CancelledError:
-            if not home.dead:  # else it was killed meanwhile
-                raise
+        if self.up_for >= 0:
+            await self.clock.settle()
+        await super().reload_home()
+
+    @override
+    async def reload_entry(self) -> None:
+        assert self.home is not None
+        await self.home.reload(self.configs, self.upstream, lambda: None)
 
     @override
     def look(self) -> None:
@@ -241,11 +237,8 @@ class BoxHouse(Scene):
         self.limit = limit
         self.maker.groups[HALL].maximum = int(limit)
         if self.home is not None and not self.home.dead:
-            try:
+            with unless_killed(self.home):
                 await self.home.reload_group(self.spec)
-            except asyncio.CancelledError:
-                if not self.home.dead:  # else it was killed meanwhile
-                    raise
             self._follow_repair()
 
     def configure(self, serial: str, **changes: object) -> None:

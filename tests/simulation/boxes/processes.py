@@ -2,19 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from random import Random
 from typing import override
 
-from custom_components.chargekeeper.core.keeper import Keeper, Until
 from custom_components.chargekeeper.core.paths import ChargerError, SetCharging, SetCurrent, Setting
-from tests.simulation import scene
+from tests.simulation import happenings
 from tests.simulation.boxes.home import PORTS
 from tests.simulation.boxes.house import FOREIGN, BoxHouse, car_of, random_windows
 from tests.simulation.boxes.invariants import Foreign, Pauses
 from tests.simulation.boxes.network import HOME, Endpoint, NetworkBox
-from tests.simulation.processes import MINUTE, outage_length, spin
-from tests.simulation.scene import HOUR, Fuse
+from tests.simulation.happenings import MINUTE, arm_fuse, outage_length, set_clock, some_override, spin
 from tests.simulators import juicebox_wire as wire
 from tests.simulators.juicebox import State
 from tests.simulators.juicebox_server import Trouble, Unit
@@ -30,12 +27,8 @@ POINTS = (
 )
 
 
-class Process(scene.Process):
+class Process(happenings.Process[BoxHouse]):
     """Something that happens to the house with boxes."""
-
-    def __init__(self, house: BoxHouse, random: Random, pace: float) -> None:
-        super().__init__(house, random, pace)
-        self.house = house
 
     def some_box(self) -> NetworkBox:
         """Any of the boxes."""
@@ -176,9 +169,7 @@ class Power(Process):
 class Cars(Process):
     """Cars come, charge and leave."""
 
-    @override
-    def begin(self) -> float:
-        return self.wait(0.3)
+    first_after = 0.3
 
     @override
     async def turn(self) -> float:
@@ -202,9 +193,7 @@ class Cars(Process):
 class User(Process):
     """The user acts in Home Assistant, and enters other limits and windows."""
 
-    @override
-    def begin(self) -> float:
-        return self.wait(0.3)
+    first_after = 0.3
 
     @override
     async def turn(self) -> float:
@@ -226,18 +215,12 @@ class User(Process):
         await random.choices([deed for deed, _ in deeds], [weight for _, weight in deeds])[0](serial)
 
     async def _override(self, serial: str) -> None:
-        random, home = self.random, self.house.home
+        home = self.house.home
         if home is None or home.dead:
             return
-        on = not home.keepers[serial].snapshot.override.on or random.random() < 0.3
-        until = random.choice([Until.FULL, Until.FULL, Until.UNPLUGGED, Until.TIME])
-        until_at = home.clock.now() + timedelta(hours=random.uniform(0.1, 12)) if until is Until.TIME else None
-
-        def switch(keeper: Keeper) -> Awaitable[object]:
-            return keeper.set_override(on, until=until, until_at=until_at)
-
+        what, switch = some_override(self.random, home, serial)
         self._touch(serial)
-        self.house.act(serial, f"override {on} until {until}", switch, lambda _answer: self._touch(serial))
+        self.house.act(serial, what, switch, lambda _answer: self._touch(serial))
 
     async def _charging(self, serial: str) -> None:
         setting = SetCharging(self.random.random() < 0.4)
@@ -291,8 +274,10 @@ class User(Process):
         house.confirmed[serial] = amps
 
 
-class Operator(Process):
+class Operator(Process, happenings.Operator[BoxHouse]):
     """Home Assistant is restarted, killed at any point, and down for a while; its clock is set."""
+
+    downs = (1.0, 20.0, 90.0, 10 * MINUTE, 10 * MINUTE)
 
     @override
     async def turn(self) -> float:
@@ -312,14 +297,10 @@ class Operator(Process):
                 await house.stop_home()
                 return self.down()
             case "clock":
-                seconds = random.choice([HOUR, -HOUR, 5.0, -5.0, 90.0])
-                house.note(f"the clock of the host is set by {seconds:g} s")
-                house.counts.events["clock jumps"] += 1
-                house.clock.jump(seconds)
+                set_clock(house, random)
                 return self.wait(5)
             case "fuse":
-                house.fuse = Fuse(random.choice(POINTS), random.choice([1, 1, 2, 3, 5]))
-                house.note(f"armed: {house.fuse}")
+                arm_fuse(house, random, POINTS)
                 return self.wait(5)
             case "kill in a command":
                 await User(house, random, self.pace).act(self.some_box().serial)
@@ -328,18 +309,6 @@ class Operator(Process):
                 pass
         house.kill_home()
         return self.down()
-
-    @override
-    async def heal(self) -> None:
-        self.house.fuse = None
-
-    @override
-    def home_died(self) -> float | None:
-        return self.down()
-
-    def down(self) -> float:
-        """For how long Home Assistant is down."""
-        return self.random.choice([1.0, 20.0, 90.0, 10 * MINUTE, 10 * MINUTE])
 
 
 class Strangers(Process):

@@ -1,0 +1,27 @@
+"""What the houses of the integration's tests have in common."""
+
+from dataclasses import dataclass
+
+from homeassistant.core import HomeAssistant
+
+from custom_components.chargekeeper.registry import REGISTRY, Registry
+from tests.simulators.clock import VirtualClock
+
+
+@dataclass
+class Household:
+    """Home Assistant with ChargeKeeper on virtual time."""
+
+    hass: HomeAssistant
+    clock: VirtualClock
+
+    @property
+    def registry(self) -> Registry:
+        """ChargeKeeper's registry."""
+        return self.hass.data[REGISTRY]
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass for everybody."""
+        await self.hass.async_block_till_done()
+        await self.clock.advance(seconds)
+        await self.hass.async_block_till_done()
