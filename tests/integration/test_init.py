@@ -148,7 +148,7 @@ async def test_i13_nothing_is_left_running(house: House) -> None:
     await house.call("switch", "turn_on", "tou_override", WAITING)
     await house.settle_in()
     listeners = house.hass.bus.async_listeners()
-    assert [task.get_name() for task in ours()] == ["chargekeeper wallbox rounds"]
+    assert [task.get_name() for task in ours()] == ["chargekeeper rounds: the Wallbox cloud"]
 
     for _ in range(2):
         assert await house.hass.config_entries.async_unload(entry.entry_id)
@@ -161,7 +161,7 @@ async def test_i13_nothing_is_left_running(house: House) -> None:
 
         assert await house.hass.config_entries.async_setup(entry.entry_id)
         await house.settle_in()
-        assert [task.get_name() for task in ours()] == ["chargekeeper wallbox rounds"]
+        assert [task.get_name() for task in ours()] == ["chargekeeper rounds: the Wallbox cloud"]
         assert not Counter(house.hass.bus.async_listeners()) - Counter(listeners), "not one more than before"
         assert house.state("sensor", "status").state == "available"
 

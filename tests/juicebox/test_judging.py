@@ -1,0 +1,65 @@
+"""What `box.py` goes by: the pulse of the maker's server, and the timeline of a box."""
+
+from math import inf
+
+from custom_components.chargekeeper.core.notes import Moment
+from custom_components.chargekeeper.juicebox.datagram import StatusMessage
+from custom_components.chargekeeper.juicebox.pulse import HAND_BACK_AFTER, SHORTEST_OUTAGE, Pulse
+from custom_components.chargekeeper.juicebox.timeline import ONE_START, SILENCE_SHOWS_OFFLINE, Timeline
+from tests.simulators.clock import START
+
+from .vectors import SERIAL
+
+UP_FOR_LONG = StatusMessage(SERIAL, "09u", {"u": 7200})
+JUST_UP = StatusMessage(SERIAL, "09u", {"u": 3})
+
+
+def test_a_server_is_unknown_then_suspect_then_gone() -> None:
+    pulse, told = Pulse(lost=False), []
+    for second in (0.0, 10.0, 20.0):
+        pulse.asked(second)
+        told.append((pulse.answers, pulse.suspect, pulse.silent, pulse.is_gone(second)))
+    assert told == [(None, False, False, False), (False, True, False, False), (False, True, True, True)]
+    assert SHORTEST_OUTAGE == 20
+
+
+def test_a_server_that_was_lost_is_believed_after_some_good_answers() -> None:
+    pulse, told = Pulse(lost=True), []
+    for second in (0.0, 30.0, HAND_BACK_AFTER):
+        pulse.asked(second)
+        pulse.answered(Moment(START, second))
+        told.append((pulse.answers, pulse.may_return(second)))
+    assert told == [(False, False), (False, False), (True, True)]
+    pulse.forget()
+    assert (pulse.answers, pulse.owes, pulse.may_return(inf)) == (None, False, False)
+
+
+def test_a_start_is_news_once_and_its_first_status_shows_the_stored_limit() -> None:
+    timeline = Timeline(-inf)
+    assert timeline.started(0.0), "nothing was heard before"
+    assert not timeline.started(ONE_START - 1)
+    timeline.heard(JUST_UP, 3.0)
+    assert timeline.is_first(JUST_UP, 3.0)
+    assert not timeline.is_first(UP_FOR_LONG, 3.0), "it was sent before"
+    timeline.learnt()
+    assert not timeline.is_first(JUST_UP, 3.0)
+
+
+def test_a_start_that_is_told_after_its_first_command_is_no_news() -> None:
+    timeline = Timeline(-inf)
+    timeline.heard(JUST_UP, 1000.0)
+    timeline.commanded_at = 1000.0
+    assert not timeline.started(1005.0)
+    assert timeline.started(1000.0 + ONE_START), "that is another one"
+    assert timeline.knows_time is False
+
+
+def test_a_long_silence_is_one_in_which_the_box_was_heard() -> None:
+    timeline = Timeline(-inf)
+    assert not timeline.was_silent(5000.0)
+    timeline.heard(UP_FOR_LONG, 5000.0)
+    assert timeline.served_at == 5000
+    assert not timeline.was_silent(5000.0 + SILENCE_SHOWS_OFFLINE - 1)
+    assert timeline.was_silent(5000.0 + SILENCE_SHOWS_OFFLINE)
+    timeline.commanded_at = 5100.0
+    assert (timeline.obeys(5399.0), timeline.obeys(5400.0), timeline.served_at) == (True, False, 5100)
