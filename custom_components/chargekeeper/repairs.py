@@ -80,7 +80,7 @@ def follow_troubles(hass: HomeAssistant, coordinator: ChargerCoordinator, box: B
             "limit": f"{box.bearable or 0:g}",
             "wire": f"{box.config.wire_rating or 0:g}",
             "asked": f"{box.memory.served or 0}",
-            "offline": f"{box.memory.offline or 0}",
+            "offline": f"{box.memory.stored or 0}",
         }
         for trouble in Trouble:
             _keep(hass, f"{trouble}_{serial}", trouble, placeholders if trouble in box.troubles else None)

@@ -494,9 +494,11 @@ async def test_what_boxes_of_a_load_group_have_stored_is_held_against_its_limit(
         await box_house.pass_time(1)
         assert box_house.issues() == {"stored_above_group"}, "it is known as last seen"
     box_house.box().change_offline(12)
-    await box_house.pass_time(31)
-    assert box_house.issues() == set()
+    await box_house.pass_time(11)
     assert box_house.sims[FIRST].stored == 12
+    assert box_house.issues() == {"stored_above_group"}, "the box may not have heard of it"
+    await box_house.pass_time(30)
+    assert box_house.issues() == set()
 
 
 async def test_a_group_that_is_not_in_force_is_held_to_nothing(box_house: BoxHouse) -> None:
@@ -517,7 +519,9 @@ async def test_a_stored_limit_above_the_wire_rating_or_of_nothing_is_told(box_ho
     await alone(box_house, wire_rating=12)
     assert box_house.issues() == {"offline_above_wire"}
     box_house.box().change_offline(12)
-    await box_house.pass_time(31)
+    await box_house.pass_time(11)
+    assert box_house.issues() == {"offline_above_wire"}, "the box may not have heard of it"
+    await box_house.pass_time(30)
     assert box_house.issues() == set()
     sim = box_house.power_up(SECOND, stored=0)
     await box_house.pass_time(61)

@@ -32,6 +32,7 @@ SHOWN_SOON = {
     "any-status-teaches": 22,
     "share-forgotten": 37,
     "all-to-each": 27,
+    "excess-untold": 66,
     "unsafe-relayed": 20,
     "override-ends-at-take-over": 1,
     "pause-lost-in-relay": 21,

@@ -540,8 +540,10 @@ class Box:
         if self._told_stored is not None and self._told_stored == self.memory.offline:
             self._told_times += 1
         self._told_stored = None
-        if self._told_times >= SHOWS_WITHIN and Trouble.IGNORES_COMMANDS not in self.troubles:
+        heard = self._told_times >= SHOWS_WITHIN and Trouble.IGNORES_COMMANDS not in self.troubles
+        if heard and self.memory.overwritten is not None:
             self.memory.overwritten = None
+            self._note_offline()
 
     def _take_back_change(self) -> None:
         """The box was told to store another limit, and did not listen."""
@@ -557,11 +559,11 @@ class Box:
         self._sent_setting = None
 
     def _note_offline(self) -> None:
-        offline, wire = self.memory.offline, self.config.wire_rating
+        offline, highest, wire = self.memory.offline, self.memory.stored, self.config.wire_rating
         self.troubles -= {Trouble.STORED_ZERO, Trouble.OFFLINE_ABOVE_WIRE}
         if offline is not None and offline < MINIMUM_CURRENT:
             self.troubles.add(Trouble.STORED_ZERO)
-        if offline is not None and wire is not None and offline > wire:
+        if highest is not None and wire is not None and highest > wire:
             self.troubles.add(Trouble.OFFLINE_ABOVE_WIRE)
 
     # The maker's server

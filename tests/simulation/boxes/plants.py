@@ -110,6 +110,10 @@ def _all_to_each(stack: ExitStack) -> None:
         _instead(stack, group, name, lambda amps, claims: [floor(amps)] * len(claims))
 
 
+def _excess_untold(stack: ExitStack) -> None:
+    _instead(stack, group, "stored_excess", lambda _spec, _known: 0.0)
+
+
 def _unsafe_relayed(stack: ExitStack) -> None:
     _instead(stack, Box, "_is_safe", lambda _self, _command: True)
 
@@ -144,6 +148,7 @@ PLANTS: dict[str, tuple[str, str, Callable[[ExitStack], None]]] = {
     "any-status-teaches": ("I11", "what is in force at any moment counts as the stored limit", _any_status_teaches),
     "share-forgotten": ("I1", "boxes do not know their share of a load group", _share_forgotten),
     "all-to-each": ("load group", "each member of a load group gets all of its limit", _all_to_each),
+    "excess-untold": ("load group", "no repair tells of stored limits that are too high together", _excess_untold),
     "unsafe-relayed": ("I1", "the server's unsafe commands pass", _unsafe_relayed),
     "override-ends-at-take-over": (
         "windows",
