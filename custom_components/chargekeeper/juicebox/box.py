@@ -384,15 +384,13 @@ class Box:
         """The user says what the stored limit is; where the box has another it is written once (I11).
 
         Raises:
-            NotApplicable: `known`, it was learnt meanwhile; `ignored`.
-            NoConnection: `charger_offline`.
+            NotApplicable: `known`, it was learnt meanwhile.
             UnsafeRequest: `current_too_low` or `above_ceiling`.
             NotAllowed: `read_only`.
         """
         self._require_commands()
         if self.memory.offline is not None:
             raise NotApplicable("known")
-        self._require_hearing()
         self._require_offline(amps)
         self._confirmed(amps)
 
