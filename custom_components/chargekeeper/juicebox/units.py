@@ -16,12 +16,14 @@ from ..core.clock import Clock
 from ..core.limits import MINIMUM_CURRENT
 from ..core.model import LIVE_AGE, Capability, Identity, Maker, Schedule, Source, Status
 from ..core.paths import (
+    STOP,
     ChargerError,
     ChargerPath,
     Command,
     LoginRejected,
     NoConnection,
     NotAllowed,
+    NotApplicable,
     PathBusy,
     PathDown,
     PathListener,
@@ -330,12 +332,20 @@ class JuiceNetPath(ChargerPath):
     def last_contact(self) -> datetime | None:
         return self._account.last_contact
 
+    @property
+    @override
+    def keeps_pauses(self) -> bool:
+        return True
+
     @override
     def listen(self, listener: PathListener) -> Callable[[], None]:
         return self._shown.listen(listener)
 
     @override
     async def execute(self, command: Command, *, patience: float) -> None:
+        no_car = self._said is not None and self._said.car_connected is False
+        if no_car and command == STOP:
+            raise NotApplicable("no_car")
         await self._account.carry_out(self, command, patience)
 
     @override
