@@ -361,3 +361,26 @@ async def test_i4_a_power_cut_at_any_moment_of_a_pause_leads_to_one_right_end() 
         assert pause(bench) is None
         assert bench.charger.status() is Status.CHARGING
     assert outcomes == {(False, False), (False, True), (True, True)}, "each happened"
+
+
+async def test_where_it_would_hold_for_the_next_car_it_is_taken_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakePath, "keeps_pauses", True)
+    await pause_it(bench)
+    bench.charger.unplug()
+    bench.cloud.errors.append(PathBusy("throttled", 60.0))
+    for _ in range(2):
+        await bench.tell()
+        assert (bench.sent, pause(bench) is None) == ([OFF, ON], False), "it is not tried again at once"
+    await bench.poll(20)
+    assert (bench.sent, pause(bench)) == ([OFF, ON, ON], None)
+
+
+async def test_where_that_is_refused_it_is_over_all_the_same(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakePath, "keeps_pauses", True)
+    await pause_it(bench)
+    bench.charger.unplug()
+    bench.cloud.errors.append(NotAllowed("refused"))
+    await bench.poll(3)
+    assert (bench.sent, pause(bench)) == ([OFF, ON], None)

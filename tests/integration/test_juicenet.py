@@ -256,6 +256,25 @@ async def test_a_box_that_is_removed_is_forgotten(
     assert (box_house.registry.boxes, box_house.registry.keepers) == (None, {})
 
 
+async def test_a_pause_ends_with_the_car_at_the_server_too(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+    sim, unit = await add(box_house, juicenet), box_house.units[0]
+    await box_house.call("switch", "turn_off", "charging")
+    await box_house.pass_time(62)
+    assert (box_house.value("status"), unit.limit) == ("paused", 0)
+    sim.unplug()
+    await juicenet.set_fault(Fault.REFUSE)
+    await box_house.pass_time(300)
+    await juicenet.set_fault(Fault.NONE)
+    await box_house.pass_time(300)
+    assert (box_house.value("status"), unit.limit) == ("available", 24)
+    with pytest.raises(HomeAssistantError) as refused:
+        await box_house.call("switch", "turn_off", "charging")
+    assert refused.value.translation_key == "no_car"
+    sim.plug_in()
+    await box_house.pass_time(62)
+    assert (box_house.value("status"), sim.amperes) == ("charging", 16)
+
+
 async def overridden(house: BoxHouse, juicenet: JuiceNetCloud) -> int:
     """A box of the account that charges outside its schedule; the moment that its server has for that."""
     await add(house, juicenet)

@@ -283,6 +283,14 @@ async def test_a_member_whose_account_is_removed_is_missed_until_the_group_goes(
     assert not issues(house.hass)
 
 
+async def test_what_a_group_paused_is_told_when_its_account_goes(house: House) -> None:
+    await settled_group(house, 10)
+    removal = house.hass.config_entries.async_remove(house.entry.entry_id)
+    await house.finish(removal)
+    notices = house.hass.data["persistent_notification"].values()
+    assert ["paused by its load group" in notice["message"] for notice in notices] == [True]
+
+
 async def test_the_device_of_a_group(house: House) -> None:
     entry = await settled_group(house, 16)
     [device] = dr.async_entries_for_config_entry(dr.async_get(house.hass), entry.entry_id)

@@ -226,6 +226,11 @@ class ChargerPath(Protocol):
         """Whether no charger can be restarted over such a path, but over an entity that the user may link to it."""
         return False
 
+    @property
+    def keeps_pauses(self) -> bool:
+        """Whether a pause sent over it holds for the next car too, unless it is taken back when this one leaves."""
+        return False
+
     def listen(self, listener: PathListener) -> Callable[[], None]:
         """Be told of readings and changes; the answer ends it."""
 

@@ -82,7 +82,7 @@ class PausePursuit:
                 await self._journal.write(pause=replace(pause, state=IntentState.VERIFIED))
             elif decision.step is PauseStep.SEND:
                 await self._restore(pause)
-            elif decision.end is not None:
+            elif decision.end is not None and (decision.end is not End.UNPLUGGED or await self._is_released()):
                 await self._forget(decision.end)
 
     def _seen(self) -> Seen:
@@ -98,6 +98,24 @@ class PausePursuit:
             # A start of ours that was given up on one path may have arrived there late.
             disturbed=self._disturbed or self._commands.may_arrive(START),
         )
+
+    async def _is_released(self) -> bool:
+        """The car has left: take back what would hold for the next one; False where that has to wait."""
+        path = self._router.first(Capability.CHARGING)
+        if path is None or not path.keeps_pauses:
+            return True
+        if not self._retry.is_due(asked_at(path)):
+            return False
+        try:
+            await self._router.send(path, START)
+        except (PathDown, PathBusy, LoginRejected) as err:
+            LOGGER.debug("The end of the pause waits: %s", err)
+            self._retry.failed(asked_at(path))
+            return False
+        except ChargerError as err:
+            LOGGER.warning("The pause could not be taken back: %s", err)
+        self._retry.reset()
+        return True
 
     async def _restore(self, pause: Pause) -> None:
         """Pause once more. Saved first; what was surely not sent does not count."""

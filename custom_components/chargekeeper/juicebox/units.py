@@ -17,11 +17,13 @@ from ..core.limits import MINIMUM_CURRENT
 from ..core.model import LIVE_AGE, Identity, Maker, Source, Status
 from ..core.notes import Moment
 from ..core.paths import (
+    STOP,
     ChargerError,
     Command,
     LoginRejected,
     NoConnection,
     NotAllowed,
+    NotApplicable,
     PathBusy,
     PathDown,
     Presence,
@@ -285,8 +287,16 @@ class JuiceNetPath(ShowingPath):
     def last_contact(self) -> datetime | None:
         return self._account.last_contact
 
+    @property
+    @override
+    def keeps_pauses(self) -> bool:
+        return True
+
     @override
     async def execute(self, command: Command, *, patience: float) -> None:
+        no_car = self._said is not None and self._said.car_connected is False
+        if no_car and command == STOP:
+            raise NotApplicable("no_car")
         await self._account.carry_out(self, command, patience)
 
     @override
