@@ -222,6 +222,12 @@ async def test_a_box_that_reports_every_3_s_stays_with_a_server_that_takes_4(sit
         site.sim._report()
         await site.clock.advance(3)
     assert 20 <= site.clock.monotonic() - last <= 40
+    await site.maker.set_trouble(ServerTrouble.NONE)
+    returned_at = site.clock.monotonic()
+    while site.mode is Mode.KEEP:
+        site.sim._report()
+        await site.clock.advance(3)
+    assert 60 <= site.clock.monotonic() - returned_at <= 90, "it has the box again"
 
 
 async def test_a_box_that_loses_statuses_is_taken_over_in_time_all_the_same(make_site: MakeSite) -> None:
@@ -422,6 +428,26 @@ async def test_the_stored_limit_is_changed_at_most_once_a_day_and_only_by_its_ma
     site.box.configure(replace(site.config, wire_rating=None))
     site.clock.jump(86_401)
     with pytest.raises(UnsafeRequest, match="above_ceiling"):
+        site.box.change_offline(16)
+
+
+async def test_a_change_that_a_start_made_void_does_not_count_for_the_day(site: Site) -> None:
+    await lose(site)
+    site.box.change_offline(20)
+    site.sim.switch_off()
+    await site.clock.advance(30)
+    site.sim.switch_on()
+    await site.clock.advance(60)
+    assert (site.box.memory.offline, site.sim.stored, site.sim.writes) == (16, 16, 0)
+    site.box.change_offline(20)
+    await site.clock.advance(60)
+    assert (site.sim.stored, site.sim.writes) == (20, 1)
+    site.sim.switch_off()
+    await site.clock.advance(30)
+    site.sim.switch_on()
+    await site.clock.advance(60)
+    assert site.box.memory.offline == 20
+    with pytest.raises(UnsafeRequest, match="once_a_day"):
         site.box.change_offline(16)
 
 

@@ -515,6 +515,9 @@ class Box:
             return
         self.timeline.learnt()
         self.memory.offline, self.memory.overwritten = shown, None
+        if self._replaced is not None and shown == self._replaced[0]:  # the change was lost: it may be tried again
+            self.memory.offline_changed_at = self._replaced[1]
+        self._replaced = None
         self._note_offline()
         if silent and self.pulse.silent:
             self._set_master(True)
@@ -552,7 +555,6 @@ class Box:
             self._store(offline)
 
     def _forget(self) -> None:
-        self._replaced = None
         self.memory.forget()
         self.timeline.forget()
         self._told_stored, self._told_times = None, 0

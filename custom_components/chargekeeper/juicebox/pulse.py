@@ -12,7 +12,10 @@ SUSPECT_AFTER, TAKE_OVER_AFTER = 2, 3
 SHORTEST_OUTAGE = 20.0
 """Seconds that those must span: at a change of state boxes send several at once."""
 GOOD_TO_HAND_BACK, HAND_BACK_AFTER = 3, 60.0
-"""Good answers of the server in a row, and seconds since the first of them, after which it is the master again."""
+"""Good answers of the server in a row, and seconds since the first of them, after which it is the master again.
+
+One may be missing: a box may send its next status before the answer to the last is there.
+"""
 
 
 class Pulse:
@@ -64,7 +67,7 @@ class Pulse:
 
     def asked(self, now: float) -> None:
         """It was sent a status."""
-        if not self._answered:
+        if self.suspect:
             self._good = 0
         if not self._unanswered:
             self._unanswered_since = now
