@@ -12,7 +12,7 @@ from custom_components.chargekeeper.juicebox.box import LONGEST_UNSERVED, BoxCon
 from custom_components.chargekeeper.juicebox.path import MakersServerPath
 from custom_components.chargekeeper.juicebox.resolver import SystemResolver
 from custom_components.chargekeeper.juicebox.server import JuiceBoxServer
-from custom_components.chargekeeper.juicebox.upstream import UpstreamConfig
+from custom_components.chargekeeper.juicebox.upstream import LOOPS_WITHIN, UpstreamConfig
 from tests.simulators.clock import VirtualClock
 from tests.simulators.juicebox import Car, Shows
 from tests.simulators.juicebox_server import Day, Schedule, Trouble as ServerTrouble
@@ -952,10 +952,10 @@ async def test_a_router_that_leads_everything_back_to_us_is_no_server(make_site:
     port = router.address[1]
     site.ours.serve(UpstreamConfig(host=HERE, port=port, resolver=SystemResolver()))
     passed, errors = 0, set[str | None]()
-    for _ in range(60):
-        await site.clock.advance(10)
-        for _ in range(20):
-            for data, address in router.received():
+    for _ in range(600):
+        await site.clock.advance(1)
+        while passed <= 100 and (arrived := router.received()):
+            for data, address in arrived:
                 if address[1] != site.port:
                     ours, passed = address, passed + 1
                 router.sock.sendto(data, ("127.0.0.1", site.port) if address[1] != site.port else ours)
@@ -964,6 +964,17 @@ async def test_a_router_that_leads_everything_back_to_us_is_no_server(make_site:
     router.close()
     assert 0 < passed <= len(site.statuses())
     assert (site.box.server_answers, site.mode, "upstream_loop" in errors) == (False, Mode.KEEP, True)
+
+
+async def test_a_late_copy_from_another_port_is_no_loop(site: Site) -> None:
+    await site.clock.advance(60)
+    site.sim.wifi = False
+    sender, copy = Sender(HERE), site.sim.sent[-1][1]
+    await site.clock.advance(LOOPS_WITHIN + 30)
+    sender.send(copy, site.port)
+    await site.clock.settle()
+    assert (site.box.address, site.ours.line_error(SERIAL)) == (sender.address, None)
+    sender.close()
 
 
 async def test_unknown_boxes_are_offered_and_removed_ones_forgotten(site: Site) -> None:

@@ -20,6 +20,8 @@ RESOLVE_AGAIN = 30.0
 """Seconds after which it is looked up again while it does not."""
 LOOP = "upstream_loop"
 """The error where what is sent to the server would arrive, or has arrived, at ourselves."""
+LOOPS_WITHIN = 2.0
+"""Seconds in which a datagram that is led back to us returns; a copy that comes later was on its way from the box."""
 WAITING = 8
 """Datagrams that wait while the name is looked up; the oldest gives way."""
 
@@ -58,7 +60,7 @@ class Upstream:
         self._peer: Address | None = None
         self._resolved_at: float | None = None
         self._waiting: list[bytes] = []
-        self._sent: deque[bytes] = deque(maxlen=WAITING)
+        self._sent: deque[tuple[float, bytes]] = deque(maxlen=WAITING)
         self._loops = False
         self._task: asyncio.Task[None] | None = None
         self.error: str | None = None
@@ -68,7 +70,7 @@ class Upstream:
         """Send a datagram as it is; while the server is suspect its name is looked up more often."""
         age = RESOLVE_AGAIN if suspect or self._transport is None else RESOLVE_EVERY
         due = self._resolved_at is None or self._clock.monotonic() - self._resolved_at >= age
-        self._sent.append(data)
+        self._sent.append((self._clock.monotonic(), data))
         if self._transport is not None:
             self._transport.sendto(data)
         elif due or self._task is not None:
@@ -79,8 +81,9 @@ class Upstream:
             self._task.add_done_callback(self._connected)
 
     def came_back(self, data: bytes) -> bool:
-        """Whether that is what was sent last, and so was led back to us on its way; `error` tells it then."""
-        if data not in self._sent:
+        """Whether that is what was sent just now, and so was led back to us on its way; `error` tells it then."""
+        now = self._clock.monotonic()
+        if not any(sent == data and now - at <= LOOPS_WITHIN for at, sent in self._sent):
             return False
         if not self._loops:
             LOGGER.warning("What is sent to the boxes' server comes back: the router leads it to this machine")

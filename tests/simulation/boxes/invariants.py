@@ -55,6 +55,7 @@ class Load:
 
     since: float
     drawn: float
+    limit: float
     alone: frozenset[str]
     why: str
 
@@ -88,10 +89,10 @@ class GroupLimit(BoxWatch):
 
     def _pass(self) -> None:
         load, now = self._load, self.house.now
-        if now > load.since and load.drawn > self.house.limit_in_force:
+        if now > load.since and load.drawn > load.limit:
             if not load.why:
                 self.fail(
-                    f"{load.drawn:g} A were drawn for {now - load.since:.0f} s, the limit is {self.house.limit:g} A; "
+                    f"{load.drawn:g} A were drawn for {now - load.since:.0f} s, the limit is {load.limit:g} A; "
                     f"alone: {sorted(load.alone)}; {self._facts()}"
                 )
             self.house.counts.add_above(load.why, now - load.since)
@@ -108,9 +109,8 @@ class GroupLimit(BoxWatch):
         house = self.house
         drawing = [box for box in house.boxes.values() if box.amperes > 0]
         alone = frozenset(box.serial for box in drawing if not box.online)
-        drawn = house.circuit.drawn
-        why = self._why(alone) if drawn > house.limit_in_force else ""
-        return Load(house.now, drawn, alone, why)
+        drawn, limit = house.circuit.drawn, house.limit_in_force
+        return Load(house.now, drawn, limit, alone, self._why(alone) if drawn > limit else "")
 
     def _why(self, alone: frozenset[str]) -> str:
         if alone and self.house.told_excess:
