@@ -208,12 +208,20 @@ async def test_a_load_group_may_lower_what_a_box_is_set_to_while_it_has_no_share
     assert (site.box.memory.charging_current, kept.snapshot.value(CHARGING_CURRENT)) == (None, 16)
     site.box.share = 0
     kept.keeper.group_share = 0
-    await kept.until(Status.WAITING_POWER, within=400)
     assert await kept.keeper.command(SetCurrent(6), automatic=True) is Outcome.ACCEPTED
+    await kept.until(Status.WAITING_POWER, within=400)
     await site.clock.advance(90)
     assert (kept.snapshot.value(CHARGING_CURRENT), site.sim.amperes) == (6, 0)
     with pytest.raises(UnsafeRequest, match="above_ceiling"):
         await kept.keeper.command(SetCurrent(7))
+    site.box.share = kept.keeper.group_share = 10
+    await kept.until(Status.CHARGING, within=400)
+    await site.clock.advance(90)
+    assert (kept.snapshot.value(CHARGING_CURRENT), site.sim.amperes) == (10, 10)
+    site.box.share = kept.keeper.group_share = None
+    await site.clock.advance(90)
+    assert (kept.snapshot.value(CHARGING_CURRENT), site.sim.amperes) == (16, 16)
+    assert site.box.memory.charging_current is None, "the user has not set any"
     await kept.stop()
 
 

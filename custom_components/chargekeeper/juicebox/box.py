@@ -144,6 +144,7 @@ class Box:
         self._pace = Pace(clock)
         self._effect = Effect()
         self._sent_setting: int | None = memory.charging_current
+        self._sent_share = self._share_in_effect = inf  # A; what is left of our load group
         self._told_stored: int | None = None  # by the last command since the last status
         self._told_times = 0  # statuses after which it was told its stored limit
         self._replaced: tuple[int, datetime | None] | None = None
@@ -229,6 +230,13 @@ class Box:
         return next((amps for amps in known if amps is not None), None)
 
     @property
+    def shown_setting(self) -> int | None:
+        """The current that it is set to as far as the box showed it, A: the user's, or the share where that is less."""
+        known = (self.in_effect, self.memory.allowed, self.memory.offline)
+        setting = next((amps for amps in known if amps is not None), None)
+        return None if setting is None else floor(min(setting, self._share_in_effect))
+
+    @property
     def allowed(self) -> int:
         """The current that we let it draw when it may charge, A; 0 where that is too little for any car (I1)."""
         if self.setting is None:
@@ -241,6 +249,11 @@ class Box:
             bounds.append(max(self.memory.allowed or 0, self.memory.offline or 0))
         amps = floor(min(bounds))
         return amps if amps >= MINIMUM_CURRENT else 0
+
+    @property
+    def _least_share(self) -> float:
+        """What our load group leaves it, A, not below what cars take: then it is told not to charge. Infinite: all."""
+        return inf if self.share is None or self.config.read_only else max(self.share, MINIMUM_CURRENT)
 
     @property
     def held_by_schedule(self) -> bool:
@@ -303,9 +316,13 @@ class Box:
         self._user_asked()
 
     def set_current(self, amps: int) -> None:
-        """Charge with at most so many A, from the next answer on. Raises NotApplicable: `learning`."""
+        """Charge with at most so many A, from the next answer on. Raises NotApplicable: `learning`.
+
+        What holds anyway, as where our load group lowers it to its share, is no wish that would outlast that.
+        """
         self._require_known()
-        self.memory.charging_current = amps
+        if self.setting is None or amps != floor(min(self.setting, self._least_share)):
+            self.memory.charging_current = amps
         self._user_asked()
 
     def set_override(self, *, on: bool) -> None:
@@ -527,10 +544,11 @@ class Box:
         sent, offline = self.memory.online, self.memory.offline
         if sent is None or offline is None or not self.timeline.obeys(now):
             self._effect.lapsed()
+            self._share_in_effect = inf
             return
         self._effect.see(message, sent, offline)
         if self._effect.shown:
-            self.in_effect = self._sent_setting
+            self.in_effect, self._share_in_effect = self._sent_setting, self._sent_share
             self.troubles.discard(Trouble.IGNORES_COMMANDS)
             if self._told_stored == offline:
                 self._replaced = None
@@ -559,6 +577,7 @@ class Box:
         self.timeline.forget()
         self._told_stored, self._told_times = None, 0
         self._sent_setting = None
+        self._sent_share = self._share_in_effect = inf
 
     def _note_offline(self) -> None:
         offline, highest, wire = self.memory.offline, self.memory.stored, self.config.wire_rating
@@ -752,7 +771,7 @@ class Box:
         )
         memory.commanded_at = self._clock.now()
         self.timeline.commanded_at = now
-        self._sent_setting = memory.charging_current
+        self._sent_setting, self._sent_share = memory.charging_current, self._least_share
         self.counts["kept" if self.mode is Mode.KEEP else "relayed"] += 1
         return True
 

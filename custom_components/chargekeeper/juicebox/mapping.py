@@ -134,8 +134,7 @@ def box_readings(box: Box, message: StatusMessage, seen: Moment) -> Readings:
     notes.put(SESSION_ENERGY, _kilo(box.session_energy))
     notes.put(UNIT_RATING, box.limits.unit_rating)
     notes.put(OFFLINE_CURRENT, stored_limit(box))
-    setting = next((a for a in (box.in_effect, memory.allowed, memory.offline) if a is not None), None)
-    notes.put(CHARGING_CURRENT, _float(setting))
+    notes.put(CHARGING_CURRENT, _float(box.shown_setting))
     notes.put(LIMIT_IN_FORCE, _limit_in_force(box))
     notes.retract_missing((STATUS, CAR_CONNECTED, PROBLEM, POWER_FACTOR, OFFLINE_CURRENT, LIMIT_IN_FORCE), seen.at)
     return notes.readings
