@@ -207,8 +207,10 @@ class Commands:
             del self._expected[capability]
             self._record(expected.setting, outcome)
             if outcome is Outcome.FAILED:
+                # What we want by ourselves is sent again where it is still wanted; a share may have risen meanwhile.
+                level = logging.INFO if expected.automatic else logging.WARNING
                 name = type(expected.setting).__name__
-                LOGGER.warning("A command (%s) was sent but never showed at the charger", name)
+                LOGGER.log(level, "A command (%s) was sent but never showed at the charger", name)
         for capability in list(self._strays):
             self._settle_strays(capability, now)
         if Capability.CHARGING not in self._expected and self._shown(STATUS) in PAUSE_OVER:
