@@ -316,6 +316,12 @@ class FakeMember:
             self._unseen, self.reachable = False, max([self.amps, *self._sending])
         self._publish()
 
+    def fall_silent(self, *, stored: float) -> None:
+        """It shows what it has stored, and then is not heard any more."""
+        self.offline_current = stored
+        self.poll()
+        self.linked = False
+
     def hide(self, *keys: str) -> None:
         """The next snapshot lacks some values."""
         shown = self.snapshot.readings.copy()
@@ -606,9 +612,7 @@ async def test_raises_keep_their_distance() -> None:
 async def test_below_six_amperes_the_last_written_pauses_and_is_started_again() -> None:
     bench = await settled(20, 10, 10, weights=(1.0, 1.0))
     first, second = bench.members
-    first.offline_current = 16
-    first.poll()
-    first.linked = False
+    first.fall_silent(stored=16)
     await bench.poll()
     await bench.poll()
     assert second.commands == [PAUSE, SetCurrent(6)]
@@ -629,9 +633,7 @@ async def test_a_pause_of_the_users_is_left_alone() -> None:
     first, second = bench.members
     second.paused = True
     await bench.poll()
-    first.offline_current = 16
-    first.poll()
-    first.linked = False
+    first.fall_silent(stored=16)
     await bench.calm(3)
     assert second.group_share == 0
     first.linked = True
@@ -643,9 +645,7 @@ async def test_a_pause_of_the_users_is_left_alone() -> None:
 async def test_what_the_user_paused_as_well_is_the_users_to_end() -> None:
     bench = await settled(20, 10, 10, weights=(1.0, 1.0))
     first, second = bench.members
-    first.offline_current = 16
-    first.poll()
-    first.linked = False
+    first.fall_silent(stored=16)
     await bench.poll(2)
     assert (second.commands[0], second.group_paused) == (PAUSE, True)
     second.errors.append(NotApplicable("paused"))
@@ -816,9 +816,7 @@ async def test_a_member_whose_keeper_is_gone_counts_with_what_it_was_last_known_
 async def test_what_was_taken_is_given_back_after_a_restart_of_home_assistant() -> None:
     bench = await settled(20, 10, 10)
     first, second = bench.members
-    first.offline_current = 16
-    first.poll()
-    first.linked = False
+    first.fall_silent(stored=16)
     await bench.calm(3)
     assert (second.amps, second.paused) == (6, True)
     await bench.group.stop()
@@ -866,9 +864,7 @@ async def test_nothing_is_sent_before_it_is_noted_what_is_taken() -> None:
     first, second = bench.members
     noted: list[object] = []
     second.before_command = lambda _: noted.append(bench.saved and bench.saved["_".join(B)])
-    first.offline_current = 16
-    first.poll()
-    first.linked = False
+    first.fall_silent(stored=16)
     await bench.calm(3)
     assert noted == [
         {"wish": None, "ours": None, "paused": True, "most": 10, "stored": None},

@@ -178,24 +178,29 @@ async def test_each_mistake_is_named_and_can_be_mended(house: House, local: Loca
 
 
 async def test_a_status_is_judged_by_what_it_says_or_can_say(house: House, local: LocalIntegration) -> None:
+    registry = er.async_get(house.hass)
     options = other_entity(house.hass, "options", "booting", options=["booting", "charging"])
-    await accepted(house, {"status": options})
-    template = other_entity(house.hass, "template", "unknown")
-    await accepted(house, {"status": template})  # it may say so later
+    silent = other_entity(house.hass, "template", "unknown")  # it may say so later
+    for entity_id in (options, silent):
+        entry = registry.async_get(entity_id)
+        assert entry is not None
+        assert await linked(house, {"status": entity_id}) == {"status": entry.id}
 
 
 async def test_what_is_not_available_now_is_judged_by_the_registry(house: House, local: LocalIntegration) -> None:
     local.lose()
-    await accepted(house, local.chosen())
+    assert {house.hass.states.get(entity_id).state for entity_id in local.chosen().values()} == {"unavailable"}  # type: ignore[union-attr]
+    assert await linked(house, local.chosen()) == {link: local.entry(link).id for link in LINKS}
 
 
-async def accepted(house: House, entered: Mapping[str, object]) -> None:
-    """Nothing is wrong with the entities; the link is removed again."""
+async def linked(house: House, entered: Mapping[str, object]) -> dict[str, object]:
+    """What is linked when this is entered; the link is removed again."""
     result = await enter(house, await begin(house), {"charger": WAITING, **entered})
     assert result["type"] is FlowResultType.CREATE_ENTRY, result
-    assert the_link(house).data.keys() >= entered.keys()
-    house.hass.config_entries.async_remove_subentry(house.entry, the_link(house).subentry_id)
+    subentry = the_link(house)
+    house.hass.config_entries.async_remove_subentry(house.entry, subentry.subentry_id)
     await house.hass.async_block_till_done()
+    return {link: entity for link, entity in subentry.data.items() if link not in {"maker", "serial"}}
 
 
 async def test_what_a_cloud_feeds_is_accepted_with_a_warning(house: House, local: LocalIntegration) -> None:
