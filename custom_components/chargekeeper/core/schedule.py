@@ -21,6 +21,9 @@ DAY = timedelta(days=1)
 LONGEST_GAP = 24 * 60 * 60
 """Seconds; a zone that moved across the date line skipped a whole day."""
 
+MOMENTS = 1024
+"""How many moments are remembered; a snapshot asks for the same 34 of each window, those of 17 days."""
+
 
 @lru_cache(maxsize=64)
 def zone(key: str) -> tzinfo:
@@ -141,6 +144,7 @@ def _opening(window: Window, day: date, local: tzinfo) -> tuple[datetime, dateti
     return _moment(datetime.combine(day, window.start), local), _moment(datetime.combine(last_day, window.end), local)
 
 
+@lru_cache(maxsize=MOMENTS)
 def _moment(wall: datetime, local: tzinfo) -> datetime:
     """When clocks in that zone first show `wall` or, in a gap, something later."""
     moment = wall.replace(tzinfo=local).astimezone(UTC)
