@@ -7,10 +7,11 @@ from homeassistant.const import STATE_UNKNOWN
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 import pytest
 
+from tests.simulators.juicebox import JuiceBox
 from tests.simulators.juicebox_server import Day, Schedule
 
 from .boxes import FIRST, NIGHT, SECOND, BoxHouse
-from .test_juicebox import alone, with_server
+from .test_juicebox import alone, read_only, with_server
 
 
 async def refusal(house: BoxHouse, domain: str, service: str, key: str, **data: object) -> str | None:
@@ -162,3 +163,103 @@ async def test_a_box_that_is_away_says_nothing_of_the_server(box_house: BoxHouse
     await box_house.pass_time(62)
     assert box_house.state("binary_sensor", "cloud").state == "on"
     assert box_house.state("event", "connection").state == STATE_UNKNOWN, "nothing was taken over, or handed back"
+
+
+@pytest.mark.parametrize("starts_anew", [False, True])
+async def test_a_box_that_obeys_no_more_is_not_shown_at_its_lower_current(
+    box_house: BoxHouse, starts_anew: bool
+) -> None:
+    sim = await alone(box_house)
+    await box_house.call("number", "set_value", "charging_current", value=10)
+    await box_house.pass_time(62)
+    assert (box_house.state("number", "charging_current").state, sim.amperes) == ("10.0", 10)
+    sim.obeys = False
+    if starts_anew:
+        sim.switch_off()
+        await box_house.pass_time(30)
+        sim.switch_on()
+    await box_house.pass_time(900)
+    assert sim.amperes == 16
+    assert box_house.state("number", "charging_current").state == "16.0"
+    assert (box_house.value("effective_limit"), box_house.issues()) == ("16.0", {"ignores_commands"})
+
+
+async def test_a_pause_ends_while_the_server_commands_more_than_the_wires_bear(box_house: BoxHouse) -> None:
+    sim = await unsafe_server(box_house)
+    await box_house.call("switch", "turn_off", "charging")
+    await box_house.pass_time(62)
+    assert (sim.amperes, box_house.value("status")) == (0, "paused")
+    await box_house.call("switch", "turn_on", "charging")
+    await box_house.pass_time(62)
+    assert (sim.amperes, box_house.value("status"), box_house.issues()) == (16, "charging", {"unsafe_server"})
+
+
+async def test_a_current_is_raised_while_the_server_commands_more_than_the_wires_bear(box_house: BoxHouse) -> None:
+    sim = await unsafe_server(box_house)
+    for amperes in (8, 14):
+        await box_house.call("number", "set_value", "charging_current", value=amperes)
+        await box_house.pass_time(62)
+        assert (sim.amperes, box_house.value("effective_limit")) == (amperes, f"{amperes}.0")
+
+
+async def unsafe_server(box_house: BoxHouse) -> JuiceBox:
+    """The first box charges with 16 A; then somebody allows it 40 A at the maker, 8 more than its wires bear."""
+    sim = await with_server(box_house)
+    await box_house.pass_time(62)
+    box_house.units[0].wire_rating = 40
+    await box_house.pass_time(62)
+    assert (sim.amperes, box_house.issues()) == (16, {"unsafe_server"})
+    return sim
+
+
+async def test_a_pause_is_over_once_a_box_was_only_looked_at(box_house: BoxHouse) -> None:
+    sim = await with_server(box_house)
+    await box_house.call("switch", "turn_off", "charging")
+    await box_house.pass_time(62)
+    assert (sim.amperes, box_house.value("status")) == (0, "paused")
+    await read_only(box_house)
+    await box_house.pass_time(600)
+    assert sim.amperes == 16
+    await read_only(box_house, on=False)
+    await box_house.pass_time(600)
+    assert (sim.amperes, box_house.value("status")) == (16, "charging")
+
+
+async def two_with_hours(box_house: BoxHouse, hours: Mapping[str, str]) -> list[JuiceBox]:
+    """Two boxes that charge in these hours, of which a load group lets one charge."""
+    await box_house.add(**hours)
+    box_house.power_up(SECOND)
+    await box_house.pass_time(62)
+    [offer] = box_house.offers()
+    await box_house.submit(offer, {"name": "Yard", "wire_rating": 32, "in_maker_load_group": False, **hours})
+    await box_house.pass_time(800)
+    await box_house.add_group(8, FIRST, SECOND)
+    await box_house.pass_time(900)
+    return [box_house.sims[serial] for serial in (FIRST, SECOND)]
+
+
+async def test_the_pause_of_a_load_group_ends_in_the_hours_of_a_box(box_house: BoxHouse) -> None:
+    first, second = await two_with_hours(box_house, {"weekday_start": "02:00:00", "weekday_end": "20:00:00"})
+    assert (first.amperes, second.amperes) == (8, 0)
+    first.unplug()
+    await box_house.pass_time(1800)
+    assert (first.amperes, second.amperes, box_house.value("status", SECOND)) == (0, 8, "charging")
+
+
+async def test_the_pause_of_a_load_group_outside_the_hours_does_not_last_into_them(box_house: BoxHouse) -> None:
+    first, second = await two_with_hours(box_house, NIGHT)
+    assert (first.amperes, second.amperes) == (0, 0)
+    first.unplug()
+    await box_house.pass_time(19 * 3600)
+    assert (first.amperes, second.amperes) == (0, 8)
+
+
+async def test_a_box_that_obeys_its_load_group_no_more_is_counted_with_what_it_takes(box_house: BoxHouse) -> None:
+    sim = await alone(box_house)
+    await box_house.add_group(10, FIRST)
+    await box_house.pass_time(200)
+    [group] = box_house.registry.groups.values()
+    assert (sim.amperes, group.view.headroom) == (10, 0)
+    sim.obeys = False
+    await box_house.pass_time(900)
+    assert (sim.amperes, group.view.headroom) == (16, -6)

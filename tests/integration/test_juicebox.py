@@ -788,3 +788,32 @@ async def test_the_energy_of_a_session_outlasts_pauses_restarts_and_power_cuts(
     assert lifetime.attributes["unit_of_measurement"] == "kWh"
     await machine.shut_down()
     sim.stop()
+
+
+async def test_a_stored_zero_stays_told_and_ignored_over_a_reload(box_house: BoxHouse) -> None:
+    def ignored() -> bool:
+        [issue] = [each for each in ir.async_get(box_house.hass).issues.values() if each.domain == DOMAIN]
+        return issue.dismissed_version is not None
+
+    box_house.power_up(stored=0)
+    await box_house.add()
+    await box_house.pass_time(900)
+    assert (box_house.issues(), ignored()) == ({"stored_zero"}, False)
+    await box_house.hass.config.async_update(location_name="Our house")
+    await box_house.hass.async_block_till_done()
+    [issue_id] = [issue_id for domain, issue_id in ir.async_get(box_house.hass).issues if domain == DOMAIN]
+    ir.async_ignore_issue(box_house.hass, DOMAIN, issue_id, ignore=True)
+    await box_house.hass.config_entries.async_reload(box_house.entry.entry_id)
+    assert (box_house.issues(), ignored()) == ({"stored_zero"}, True)
+
+
+async def test_the_device_tells_its_model_also_where_the_server_is_there(box_house: BoxHouse) -> None:
+    sim = await with_server(box_house)
+    sim.switch_off()
+    await box_house.pass_time(20)
+    sim.switch_on()
+    await box_house.pass_time(62)
+    devices, entry_id = dr.async_get(box_house.hass), box_house.entry.entry_id
+    device = devices.async_get_device_by_identifier((DOMAIN, f"juicebox_{FIRST}"), entry_id)
+    assert device is not None
+    assert (device.sw_version, device.model) == ("EMWERK-JB201-1.0.46", "JuiceBox JB201")

@@ -530,3 +530,20 @@ async def test_a_path_taken_out_of_use_is_quiet(site: Site) -> None:
     told.clear()
     await site.clock.advance(200)
     assert told == []
+
+
+async def test_a_current_that_a_box_never_took_is_not_shown_as_set_after_a_restart(make_site: MakeSite) -> None:
+    site = make_site(served=False, config=ALONE)
+    kept = await keep(site)
+    await site.clock.advance(400)
+    site.sim.obeys = False
+    await kept.keeper.command(SetCurrent(10))
+    await site.clock.advance(400)
+    assert (kept.snapshot.value(CHARGING_CURRENT), site.sim.amperes) == (16, 16)
+    await kept.stop()
+    await site.restart()
+    kept = Kept(site)
+    await site.clock.advance(400)
+    assert (kept.snapshot.value(CHARGING_CURRENT), site.sim.amperes) == (16, 16)
+    assert await kept.keeper.command(SetCurrent(10)) is not Outcome.VERIFIED
+    await kept.stop()

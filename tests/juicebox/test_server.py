@@ -1034,3 +1034,51 @@ async def test_whatever_the_line_does_no_limit_is_broken_and_nothing_is_written(
     assert max(each.online for each in site.commands()) <= 12
     assert site.sim.writes == 0
     assert site.box.counts["taken_over"] >= 1
+
+
+async def handed_back_site(make_site: MakeSite) -> Site:
+    """A box of the maker's load group whose server came back during an override and does not let it charge."""
+    site = await night_site(make_site, replace(ALONE, in_maker_load_group=True))
+    await lose(site)
+    site.box.set_override(on=True)
+    await site.clock.advance(60)
+    await site.maker.set_trouble(ServerTrouble.NONE)
+    await site.clock.advance(300)
+    assert site.box.troubles == {Trouble.OVERRIDE_HANDED_BACK}
+    return site
+
+
+async def test_an_override_set_again_with_the_maker_was_not_lost(make_site: MakeSite) -> None:
+    site = await handed_back_site(make_site)
+    site.unit.override_time = 1
+    await site.clock.advance(60)
+    assert (site.sim.amperes, site.box.troubles) == (16, set())
+
+
+async def test_an_override_handed_back_is_of_no_concern_without_the_car(make_site: MakeSite) -> None:
+    site = await handed_back_site(make_site)
+    site.sim.unplug()
+    await site.clock.advance(60)
+    assert site.box.troubles == set()
+
+
+async def test_an_override_handed_back_may_be_set_again_outside_the_makers_group(make_site: MakeSite) -> None:
+    site = await handed_back_site(make_site)
+    site.box.configure(ALONE)
+    assert site.box.troubles == set()
+
+
+@pytest.mark.parametrize("how", ["taken_away", "died"])
+async def test_an_unsafe_server_that_is_gone_is_no_trouble(make_site: MakeSite, how: str) -> None:
+    site = make_site(config=ALONE)
+    await site.start()
+    await site.clock.advance(60)
+    await site.maker.set_trouble(ServerTrouble.UNSAFE_CURRENT)
+    await site.clock.advance(60)
+    assert site.box.troubles == {Trouble.UNSAFE_SERVER}
+    if how == "died":
+        await lose(site)
+        await site.clock.advance(200)
+    else:
+        site.ours.serve(None)
+    assert (site.mode, site.box.troubles) == (Mode.KEEP, set())

@@ -134,7 +134,7 @@ class Box:
         self.troubles: set[Trouble] = set()
         self.held: Held = Held.PAUSE if memory.paused else Held.SCHEDULE
         """Why it was last told not to charge, whether or not that still holds."""
-        self.in_effect: int | None = memory.charging_current
+        self.in_effect: int | None = None
         """The user's charging current as far as the box showed that it keeps to it, A."""
         self._arrival: Arrival | None = None
         self._master = memory.kept or forward is None
@@ -157,8 +157,12 @@ class Box:
         return subscribe(self._listeners, callback)
 
     def configure(self, config: BoxConfig) -> None:
-        """Take what the user says now."""
+        """Take what the user says now. A box that is only looked at keeps no pause."""
         self.config = config
+        if config.read_only:
+            self.memory.paused = False
+        if self.may_replace_server:
+            self.troubles.discard(Trouble.OVERRIDE_HANDED_BACK)
         self._note_offline()
         self._tell()
 
@@ -166,6 +170,7 @@ class Box:
         """Another server of the maker's from now on, or none."""
         self._forward = forward
         self.pulse.forget()
+        self.troubles -= {Trouble.UNSAFE_SERVER, Trouble.OVERRIDE_HANDED_BACK}
         if forward is None:
             self._set_master(True)
         self._tell()
@@ -341,9 +346,8 @@ class Box:
                 shared_out = self.share is not None and self.share < MINIMUM_CURRENT
                 raise UnsafeRequest("no_group_share" if shared_out else "no_current")
             self._set_master(True)
-            self.memory.paused = False
         self.troubles.discard(Trouble.OVERRIDE_HANDED_BACK)
-        self.memory.override = on
+        self.memory.override, self.memory.paused = on, False
         self._user_asked()
 
     def follow_override(self, *, on: bool) -> None:
@@ -500,6 +504,7 @@ class Box:
             if memory.plugged:
                 memory.plugged = memory.paused = memory.override = False
             memory.session_start = None
+            self.troubles.discard(Trouble.OVERRIDE_HANDED_BACK)
         elif message.state in {1, 2}:
             memory.plugged = True
             if memory.session_start is None:
@@ -554,6 +559,7 @@ class Box:
                 self._replaced = None
         elif self._effect.ignored:
             self.troubles.add(Trouble.IGNORES_COMMANDS)
+            self.in_effect, self._share_in_effect = None, inf
             self._take_back_change()
 
     def _see_stored(self) -> None:
@@ -581,9 +587,11 @@ class Box:
 
     def _note_offline(self) -> None:
         offline, highest, wire = self.memory.offline, self.memory.stored, self.config.wire_rating
-        self.troubles -= {Trouble.STORED_ZERO, Trouble.OFFLINE_ABOVE_WIRE}
-        if offline is not None and offline < MINIMUM_CURRENT:
-            self.troubles.add(Trouble.STORED_ZERO)
+        self.troubles.discard(Trouble.OFFLINE_ABOVE_WIRE)
+        if offline is not None:  # else what was seen at its start still holds
+            self.troubles.discard(Trouble.STORED_ZERO)
+            if offline < MINIMUM_CURRENT:
+                self.troubles.add(Trouble.STORED_ZERO)
         if highest is not None and wire is not None and highest > wire:
             self.troubles.add(Trouble.OFFLINE_ABOVE_WIRE)
 
@@ -631,6 +639,7 @@ class Box:
     def _take_over(self, now: float) -> None:
         LOGGER.info("The boxes' server does not answer: ChargeKeeper answers a box in its place")
         self.counts["taken_over"] += 1
+        self.troubles.discard(Trouble.UNSAFE_SERVER)
         self.pulse.give_up()
         self._carry = True
         self._set_master(True)
@@ -646,8 +655,10 @@ class Box:
         moment = Moment.of(self._clock)
         self.pulse.answered(moment)
         self.memory.served = command.online
-        if command.online >= MINIMUM_CURRENT and self._is_safe(command):
-            self.memory.allowed = command.online
+        if command.online >= MINIMUM_CURRENT:
+            self.troubles.discard(Trouble.OVERRIDE_HANDED_BACK)
+            if self._is_safe(command):
+                self.memory.allowed = command.online
         if self.mode is Mode.KEEP:
             self._consider_handing_back(moment.at)
         elif self._relaying:
@@ -678,12 +689,13 @@ class Box:
         memory = self.memory
         if self._is_safe(command):
             self.troubles.discard(Trouble.UNSAFE_SERVER)
+            memory.safe = command.online
             online, offline = self._capped(command.online), command.offline
         else:
             self.troubles.add(Trouble.UNSAFE_SERVER)
             if memory.offline is None:
                 return
-            last = self._wanted() if memory.online is None else memory.online  # it started anew, and has heard nothing
+            last = self._wanted() if memory.safe is None else memory.safe
             highest, _ = ceiling(self.limits)
             bound = last if highest is None else floor(min(last, highest))
             online, offline = self._capped(bound), memory.offline
@@ -785,6 +797,8 @@ class Box:
 
     def _set_master(self, ours: bool) -> None:
         self._master = self.memory.kept = ours
+        if ours:
+            self.memory.safe = None
 
 
 def _plausible(amps: int | None) -> int | None:

@@ -16,7 +16,7 @@ class Memory:
     `host` is where it was heard last, `pinned` where the user said it is. `offline` is the stored limit `M`, None until
     it is learnt, and `overwritten` the highest that it may still have instead, as long as it may not have heard of that
     one. `online` is the last `A` it was sent, by whomever; `served` the last `A` of the maker's server, `allowed` the
-    last of those that let it charge. `index` and `flags` are those of the last command, `cycles` says that the
+    last safe one of those that let it charge, `safe` the last safe one since the server commands it. `index` and `flags` are those of the last command, `cycles` says that the
     flags follow the index. `kept` is true while we answer it. `charging_current`, `paused` and `override` are what the
     user wants.
     """
@@ -30,6 +30,7 @@ class Memory:
     online: int | None = None
     served: int | None = None
     allowed: int | None = None
+    safe: int | None = None
     index: int = 0
     flags: int = 6
     cycles: bool = False
@@ -80,7 +81,7 @@ class Memory:
         self.offline = self.online = None
 
 
-_CURRENTS = {"offline", "overwritten", "online", "served", "allowed", "charging_current"}
+_CURRENTS = {"offline", "overwritten", "online", "served", "allowed", "safe", "charging_current"}
 _COUNTS = {"index": 999, "flags": 999, "lifetime": 10**12, "session_start": 10**12}
 _SWITCHES = {"cycles", "kept", "plugged", "paused", "override"}
 _WORDS = {"host", "pinned", "version", "firmware"}

@@ -193,7 +193,7 @@ class MakersServerPath(_BoxPath):
 
     def __init__(self, box: Box, clock: Clock) -> None:
         super().__init__(box, clock)
-        self._answers = box.server_answers
+        self._shown = box.server_answers, self.identity
         self._end = box.listen(self._box_changed)
 
     @property
@@ -227,6 +227,7 @@ class MakersServerPath(_BoxPath):
         raise Unsupported("unsupported", command.capability)
 
     def _box_changed(self) -> None:
-        if self._box.server_answers != self._answers:
-            self._answers = self._box.server_answers
+        shown = self._box.server_answers, self.identity
+        if shown != self._shown:
+            self._shown = shown
             self._tell_change()
