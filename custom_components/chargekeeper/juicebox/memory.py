@@ -16,7 +16,7 @@ class Memory:
     `host` is where it was heard last, `pinned` where the user said it is. `offline` is the stored limit `M`, None until
     it is learnt, and `overwritten` the highest that it may still have instead, as long as it may not have heard of that
     one. `online` is the last `A` it was sent, by whomever; `served` the last `A` of the maker's server, `allowed` the
-    last safe one of those that let it charge, `safe` the last safe one since the server has the box. `index` and `flags`
+    last safe one of those that let it charge, `safe` the last safe one since the server has it. `index` and `flags`
     are those of the last command, `cycles` says that the flags follow the index. `kept` is true while we answer it.
     `charging_current`, `paused` and `override` are what the user wants.
     """
