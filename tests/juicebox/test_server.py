@@ -1082,3 +1082,18 @@ async def test_an_unsafe_server_that_is_gone_is_no_trouble(make_site: MakeSite, 
     else:
         site.ours.serve(None)
     assert (site.mode, site.box.troubles) == (Mode.KEEP, set())
+
+
+async def test_a_change_is_not_taken_back_for_what_was_ignored_before_it(make_site: MakeSite) -> None:
+    site = make_site(served=False, config=ALONE)
+    await site.start()
+    await site.clock.advance(400)
+    site.sim.obeys = False
+    site.box.set_current(10)
+    await site.clock.advance_until(lambda: site.box.memory.online == 10, within=31)
+    await site.clock.advance(21)  # two statuses that show nothing of it; one more, and it counts as ignored
+    assert site.box.troubles == set()
+    site.box.change_offline(20)
+    site.sim.obeys = True
+    await site.clock.advance(100)
+    assert (site.sim.stored, site.box.memory.offline, site.sim.amperes, site.box.troubles) == (20, 20, 10, set())

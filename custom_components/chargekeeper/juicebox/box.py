@@ -560,7 +560,8 @@ class Box:
         elif self._effect.ignored:
             self.troubles.add(Trouble.IGNORES_COMMANDS)
             self.in_effect, self._share_in_effect = None, inf
-            self._take_back_change()
+            if self._told_times >= SHOWS_WITHIN:  # else what it ignored was from before the change
+                self._take_back_change()
 
     def _see_stored(self) -> None:
         """Whether it surely heard of its stored limit by now: one answer may get lost."""
