@@ -34,6 +34,20 @@ def test_a_server_that_was_lost_is_believed_after_some_good_answers() -> None:
     assert (pulse.answers, pulse.owes, pulse.may_return(inf)) == (None, False, False)
 
 
+def test_on_the_way_back_one_answer_may_be_missing_and_not_two() -> None:
+    pulse, told = Pulse(lost=True), []
+    for second, answered in ((0.0, True), (30.0, False), (60.0, True), (90.0, True)):
+        pulse.asked(second)
+        if answered:
+            pulse.answered(Moment(START, second))
+        told.append(pulse.may_return(second))
+    assert told == [False, False, False, True]
+    for second in (120.0, 150.0, 180.0):
+        pulse.asked(second)
+    pulse.answered(Moment(START, 180.0))
+    assert not pulse.may_return(180.0), "it begins anew"
+
+
 def test_a_start_is_news_once_and_its_first_status_shows_the_stored_limit() -> None:
     timeline = Timeline(-inf)
     assert timeline.started(0.0), "nothing was heard before"
