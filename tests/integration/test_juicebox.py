@@ -627,8 +627,9 @@ async def test_old_boxes_are_shown_and_not_commanded(box_house: BoxHouse) -> Non
     form = await box_house.submit_subentry(form, {"amps": 16, "accept": True})
     assert form["errors"] == {"base": "learning"}
     assert box_house.entity_id("sensor", "offline_current") is None, "nobody knows it"
-    with pytest.raises(HomeAssistantError):
+    with pytest.raises(HomeAssistantError) as refused:
         await box_house.call("switch", "turn_off", "charging")
+    assert refused.value.translation_key == "unsupported"
     sim = box_house.sims[FIRST]
     assert (list(sim.commands), list(sim.refusals)) == ([], []), "it was never answered"
 
