@@ -74,7 +74,7 @@ LAST_WORDS = 75.0
 """Seconds for which the end of an override may wait for the next status."""
 
 SERVER_LAST_WORDS = 15.0
-"""Seconds for which it may wait for a JuiceNet server when the entry is removed."""
+"""Seconds for which it may wait for a JuiceNet server when what it goes by is removed."""
 
 WINDOWS = ((CONF_WEEKDAY_START, CONF_WEEKDAY_END), (CONF_WEEKEND_START, CONF_WEEKEND_END))
 """The ends of each time-of-use window in the data of a subentry. They mean what they mean to the maker's server."""

@@ -35,7 +35,7 @@ from custom_components.chargekeeper.core.paths import (
     Unsupported,
 )
 from custom_components.chargekeeper.core.restart import AWAY_WITHIN, BACK_WITHIN, COOLING_DOWN, STATUS_FRESH
-from tests.core.fake_path import Bench, Manual, Saved
+from tests.core.fake_path import Bench, FakePath, Manual, Saved
 from tests.simulators.clock import START
 
 
@@ -221,6 +221,18 @@ async def test_a_model_that_cannot_says_so(bench: Bench) -> None:
     bench.cloud.changed()
     assert availability(bench) is RestartAvailability.UNSUPPORTED_MODEL
     assert await refused(bench) == "restart_unsupported_model"
+
+
+async def test_what_may_be_linked_is_told_of_a_restart_and_not_of_an_install(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakePath, "restarts_by_link", True)
+    bench.cloud.can = frozenset(Capability) - {Capability.RESTART, Capability.INSTALL}
+    bench.cloud.changed()
+    assert availability(bench) is RestartAvailability.NEEDS_LINK
+    assert await refused(bench) == "restart_needs_link"
+    with pytest.raises(UnsafeRequest, match="install_unsupported_model"):
+        await bench.keeper.install()
 
 
 async def test_without_connection_nothing_is_sent_and_the_outage_named(bench: Bench) -> None:

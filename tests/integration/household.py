@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from homeassistant.components.persistent_notification import _async_get_or_create_notifications
 from homeassistant.core import HomeAssistant
 
 from custom_components.chargekeeper.registry import REGISTRY, Registry
@@ -19,6 +20,11 @@ class Household:
     def registry(self) -> Registry:
         """ChargeKeeper's registry."""
         return self.hass.data[REGISTRY]
+
+    @property
+    def notices(self) -> list[str]:
+        """The texts of the notifications."""
+        return [notice["message"] for notice in _async_get_or_create_notifications(self.hass).values()]
 
     async def pass_time(self, seconds: float) -> None:
         """Let time pass for everybody."""

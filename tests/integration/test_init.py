@@ -7,9 +7,7 @@ import json
 import logging
 from unittest.mock import AsyncMock
 
-from homeassistant.components.persistent_notification import _async_get_or_create_notifications
 from homeassistant.config_entries import ConfigEntryDisabler, ConfigEntryState
-from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import device_registry as dr, entity_registry as er, issue_registry as ir
 import pytest
@@ -49,10 +47,6 @@ def entity_ids(house: House) -> set[str]:
 
 def reauth_flows(house: House) -> list[object]:
     return [flow for flow in house.hass.config_entries.flow.async_progress() if flow["context"]["source"] == "reauth"]
-
-
-def notifications(hass: HomeAssistant) -> list[str]:
-    return [each["message"] for each in _async_get_or_create_notifications(hass).values()]
 
 
 async def override_by_disabling(house: House) -> None:
@@ -320,7 +314,7 @@ async def test_removal_ends_overrides_and_forgets(own_house: OwnHouse) -> None:
     await house.hass.async_block_till_done()
     assert [window.enabled for window in house.world.charger(WAITING).schedules] == [True]
     assert house.world.charger(WAITING).manual is Manual.NONE
-    assert notifications(house.hass) == []
+    assert house.notices == []
     assert files(house.machine.disk) == {}
     assert house.registry.keepers == {}
     assert house.registry.accounts == {}
@@ -355,7 +349,7 @@ async def test_removal_says_what_is_left_where_the_cloud_is_down(house: House, f
         await house.pass_until_usable(False)
     await house.finish(house.hass.config_entries.async_remove(entry.entry_id))
     await house.hass.async_block_till_done()
-    [message] = notifications(house.hass)
+    [message] = house.notices
     assert "Driveway" in message
     assert "22:00 to 05:00 UTC" in message
     assert house.registry.keepers == {}
@@ -370,7 +364,7 @@ async def test_removal_does_not_wait_without_end(house: House, monkeypatch: pyte
     began = house.clock.monotonic()
     await house.finish(house.hass.config_entries.async_remove(entry.entry_id))
     assert house.clock.monotonic() - began <= 6
-    [message] = notifications(house.hass)
+    [message] = house.notices
     assert "22:00 to 05:00 UTC" in message
 
 
@@ -383,7 +377,7 @@ async def test_removal_of_an_entry_that_was_never_set_up_in_this_run(own_house: 
     await house.restart()
     assert house.registry.keepers == {}
     assert await house.hass.config_entries.async_remove(house.entry.entry_id) == {"require_restart": False}
-    [message] = notifications(house.hass)
+    [message] = house.notices
     assert "Driveway" in message
     assert files(house.machine.disk) == {}
 
@@ -396,7 +390,7 @@ async def test_going_read_only_ends_overrides_first(house: House) -> None:
     await house.pass_time(70)
     assert [window.enabled for window in house.world.charger(WAITING).schedules] == [True]
     assert house.world.charger(WAITING).manual is Manual.NONE
-    assert notifications(house.hass) == []
+    assert house.notices == []
     registry = er.async_get(house.hass)
     assert registry.async_get_entity_id("switch", DOMAIN, f"wallbox_{WAITING}_tou_override") is None
     assert house.state("sensor", "status", WAITING).state == "waiting_schedule"

@@ -420,6 +420,10 @@ async def test_diagnostics_name_no_box_and_no_place(box_house: BoxHouse) -> None
     assert status is not None
     assert (box["moved"], box["session_energy_of_box"]) == (False, status.fields["E"])
     assert found["dropped"] == {"unknown_box": 1, "not_a_box": 1}
+    assert box_house.registry.boxes is not None
+    box_house.registry.boxes.server.listener.add(FIRST, "127.0.0.9")
+    [away] = (await async_get_config_entry_diagnostics(box_house.hass, entry))["boxes"]
+    assert away["moved"] is True
     assert found["ports"] == list(box_house.ports)
     device = dr.async_get(box_house.hass).async_get_device_by_identifier((DOMAIN, f"juicebox_{FIRST}"), entry.entry_id)
     assert device is not None
@@ -627,8 +631,9 @@ async def test_old_boxes_are_shown_and_not_commanded(box_house: BoxHouse) -> Non
     form = await box_house.submit_subentry(form, {"amps": 16, "accept": True})
     assert form["errors"] == {"base": "learning"}
     assert box_house.entity_id("sensor", "offline_current") is None, "nobody knows it"
-    with pytest.raises(HomeAssistantError):
+    with pytest.raises(HomeAssistantError) as refused:
         await box_house.call("switch", "turn_off", "charging")
+    assert refused.value.translation_key == "unsupported"
     sim = box_house.sims[FIRST]
     assert (list(sim.commands), list(sim.refusals)) == ([], []), "it was never answered"
 

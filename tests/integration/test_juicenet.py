@@ -306,11 +306,6 @@ async def give_up(house: BoxHouse, how: str) -> None:
     await hass.async_block_till_done()
 
 
-def notices(house: BoxHouse) -> list[str]:
-    """The texts of the notifications."""
-    return [notice["message"] for notice in house.hass.data.get("persistent_notification", {}).values()]
-
-
 @pytest.mark.parametrize("how", ["box", "account", "entry"])
 @pytest.mark.parametrize("fault", [Fault.NONE, Fault.HANG])
 async def test_an_override_is_ended_with_what_it_goes_by_or_the_user_is_told(
@@ -320,7 +315,7 @@ async def test_an_override_is_ended_with_what_it_goes_by_or_the_user_is_told(
     await juicenet.set_fault(fault)
     await give_up(box_house, how)
     assert box_house.units[0].override_time == (begun if fault is Fault.HANG else 0)
-    assert ["could not be ended" in notice for notice in notices(box_house)] == [True] * (fault is Fault.HANG)
+    assert ["could not be ended" in notice for notice in box_house.notices] == [True] * (fault is Fault.HANG)
     assert ((Maker.JUICEBOX, FIRST) in box_house.registry.keepers) is (how == "account")
 
 
@@ -330,37 +325,45 @@ async def test_what_goes_on_for_an_entry_that_was_disabled_is_told_when_it_is_re
     begun = await overridden(box_house, juicenet)
     await box_house.hass.config_entries.async_set_disabled_by(box_house.entry.entry_id, ConfigEntryDisabler.USER)
     await give_up(box_house, "entry")
-    assert (box_house.units[0].override_time, len(notices(box_house))) == (begun, 1)
+    assert (box_house.units[0].override_time, len(box_house.notices)) == (begun, 1)
 
 
-async def test_what_a_load_group_paused_is_told_when_it_is_given_up(
-    box_house: BoxHouse, juicenet: JuiceNetCloud
+async def add_second(house: BoxHouse) -> None:
+    """The second box is added by the account, too."""
+    form = await house.submit_subentry(await flow(house), {"box": SECOND})
+    await house.submit_subentry(form, {"name": "Yard", "wire_rating": 16})
+
+
+async def begin_to_report(house: BoxHouse) -> None:
+    """The reports of the first box are redirected to Home Assistant, and it is added from the offer."""
+    house.sims.pop(FIRST).stop()
+    house.power_up()
+    await house.pass_time(61)
+    [offer] = house.offers()
+    assert (await house.submit(offer, DETAILS))["reason"] == "added_to_entry"
+    await house.pass_time(61)
+    assert types(house) == {FIRST: "juicebox", SECOND: "juicenet"}
+
+
+@pytest.mark.parametrize("is_heard", [False, True])
+async def test_what_a_load_group_paused_is_told_when_it_is_given_up_but_not_where_it_is_heard_by_then(
+    box_house: BoxHouse, juicenet: JuiceNetCloud, is_heard: bool
 ) -> None:
     await add(box_house, juicenet)
-    form = await box_house.submit_subentry(await flow(box_house), {"box": SECOND})
-    await box_house.submit_subentry(form, {"name": "Yard", "wire_rating": 16})
+    await add_second(box_house)
     await box_house.add_group(10, SECOND, FIRST)
     await box_house.pass_time(600)
     assert box_house.value("status") == "paused"
-    await give_up(box_house, "box")
-    assert ["paused by its load group" in notice for notice in notices(box_house)] == [True]
+    await (begin_to_report(box_house) if is_heard else give_up(box_house, "box"))
+    assert ["paused by its load group" in notice for notice in box_house.notices] == [True] * (not is_heard)
 
 
 async def test_a_box_that_begins_to_report_is_asked_for_no_more(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
     """Offered, or chosen among those that were heard: in both cases it takes the place of the other one."""
-    sim = await add(box_house, juicenet)
-    form = await box_house.submit_subentry(await flow(box_house), {"box": SECOND})
-    await box_house.submit_subentry(form, {"name": "Yard", "wire_rating": 16})
+    await add(box_house, juicenet)
+    await add_second(box_house)
     entity_id = box_house.entity_id("sensor", "status")
-    sim.stop()
-    del box_house.sims[FIRST]
-    box_house.power_up()
-    await box_house.pass_time(61)
-    [offer] = box_house.offers()
-    result = await box_house.submit(offer, DETAILS)
-    assert result["reason"] == "added_to_entry"
-    await box_house.pass_time(61)
-    assert types(box_house) == {FIRST: "juicebox", SECOND: "juicenet"}
+    await begin_to_report(box_house)
     assert (box_house.entity_id("sensor", "status"), box_house.value("status")) == (entity_id, "charging")
     since = box_house.clock.monotonic() - 60
     assert not [each for each in juicenet.requests if juicenet.token(FIRST) in each.body and each.at > since]

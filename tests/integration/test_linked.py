@@ -5,7 +5,6 @@ from datetime import timedelta
 import json
 from typing import Any
 
-from homeassistant.components.persistent_notification import _async_get_or_create_notifications
 from homeassistant.config_entries import SOURCE_USER
 from homeassistant.core import Event, HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType
@@ -872,8 +871,8 @@ async def test_the_end_of_the_entry_takes_the_override_back_over_the_link(home: 
     await home.finish(home.hass.config_entries.async_remove(home.entry.entry_id))
     assert home.does() is State.PAUSED
     assert home.issues() == set()
-    [notification] = _async_get_or_create_notifications(home.hass).values()
-    assert notification["message"].startswith("Driveway was left paused")
+    [notice] = home.notices
+    assert notice.startswith("Driveway was left paused")
 
 
 async def test_a_charger_that_comes_back_is_linked_again_and_one_that_is_forgotten_is_not(home: Home) -> None:

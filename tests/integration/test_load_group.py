@@ -287,8 +287,7 @@ async def test_what_a_group_paused_is_told_when_its_account_goes(house: House) -
     await settled_group(house, 10)
     removal = house.hass.config_entries.async_remove(house.entry.entry_id)
     await house.finish(removal)
-    notices = house.hass.data["persistent_notification"].values()
-    assert ["paused by its load group" in notice["message"] for notice in notices] == [True]
+    assert ["paused by its load group" in notice for notice in house.notices] == [True]
 
 
 async def test_the_device_of_a_group(house: House) -> None:

@@ -1,9 +1,10 @@
-"""What `box.py` goes by: the pulse of the maker's server, and the timeline of a box."""
+"""What `box.py` goes by: the pulse of the maker's server, the timeline of a box, and the effect of commands."""
 
 from math import inf
 
 from custom_components.chargekeeper.core.notes import Moment
 from custom_components.chargekeeper.juicebox.datagram import StatusMessage
+from custom_components.chargekeeper.juicebox.effect import SHOWS_WITHIN, Effect
 from custom_components.chargekeeper.juicebox.pulse import HAND_BACK_AFTER, SHORTEST_OUTAGE, Pulse
 from custom_components.chargekeeper.juicebox.timeline import ONE_START, SILENCE_SHOWS_OFFLINE, Timeline
 from tests.simulators.clock import START
@@ -32,6 +33,20 @@ def test_a_server_that_was_lost_is_believed_after_some_good_answers() -> None:
     assert told == [(False, False), (False, False), (True, True)]
     pulse.forget()
     assert (pulse.answers, pulse.owes, pulse.may_return(inf)) == (None, False, False)
+
+
+def test_on_the_way_back_one_answer_may_be_missing_and_not_two() -> None:
+    pulse, told = Pulse(lost=True), []
+    for second, answered in ((0.0, True), (30.0, False), (60.0, True), (90.0, True)):
+        pulse.asked(second)
+        if answered:
+            pulse.answered(Moment(START, second))
+        told.append(pulse.may_return(second))
+    assert told == [False, False, False, True]
+    for second in (120.0, 150.0, 180.0):
+        pulse.asked(second)
+    pulse.answered(Moment(START, 180.0))
+    assert not pulse.may_return(180.0), "it begins anew"
 
 
 def test_a_start_is_news_once_and_its_first_status_shows_the_stored_limit() -> None:
@@ -63,3 +78,35 @@ def test_a_long_silence_is_one_in_which_the_box_was_heard() -> None:
     assert timeline.was_silent(5000.0 + SILENCE_SHOWS_OFFLINE)
     timeline.commanded_at = 5100.0
     assert (timeline.obeys(5399.0), timeline.obeys(5400.0), timeline.served_at) == (True, False, 5100)
+
+
+def limits(first: int, second: int) -> StatusMessage:
+    """A status with these two limits, A."""
+    return StatusMessage(SERIAL, "09u", {"M": first, "C": second, "m": 40})
+
+
+def test_the_limit_that_follows_what_was_sent_is_the_one_in_force() -> None:
+    effect, shown = Effect(), limits(16, 10)
+    assert effect.in_force(shown) == 16
+    effect.see(shown, 10, 16)
+    assert (effect.in_force(shown), effect.shown) == (10, True)
+
+
+def test_a_limit_that_may_be_the_stored_one_proves_nothing() -> None:
+    effect, shown = Effect(), limits(10, 16)
+    effect.see(shown, 16, 16)
+    assert effect.in_force(shown) == 10
+
+
+def test_a_wish_is_pending_until_it_shows_or_could_have_or_no_command_holds() -> None:
+    effect = Effect()
+    for statuses in ([limits(10, 16)], [limits(16, 16)] * SHOWS_WITHIN):
+        effect.sent()
+        for status in statuses:
+            assert effect.pending
+            effect.see(status, 10, 16)
+        assert not effect.pending
+    assert effect.ignored
+    effect.sent()
+    effect.lapsed()
+    assert not effect.pending

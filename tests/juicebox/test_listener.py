@@ -18,6 +18,7 @@ from custom_components.chargekeeper.juicebox.listener import (
     MOST_PENDING,
     MOST_STRANGERS,
     PORT_SILENT,
+    READ_BURST,
     SILENT_BEFORE_MOVE,
     STRANGERS_BURST,
     PortBusy,
@@ -135,6 +136,20 @@ async def test_what_is_forged_in_the_name_of_a_box_takes_no_room_from_its_status
     assert rig.listener.dropped["rate"] > 0
     await rig.clock.advance(PORT_SILENT)
     assert await rig.send(beside, *[line(uptime=1065)] * 60) == BOX_BURST, "it may have opened another port"
+
+
+async def test_a_flood_of_wrong_checksums_from_beside_a_box_does_not_stop_its_statuses_from_being_read(
+    rig: ListenerRig,
+) -> None:
+    rig.listener.add(SERIAL, HERE)
+    box, beside = rig.sender(), rig.sender()
+    assert await rig.send(box, line()) == 1
+    forged = S2[:-8] + b"!AAA:"
+    for _ in range(int(READ_BURST / 50) + 1):  # so few at once that none is lost in the socket
+        await rig.send(beside, *[forged] * 50)
+    read = READ_BURST - 1  # the first status of the box came from an unknown port as well
+    assert rig.listener.dropped == {"checksum": read, "rate": 51}
+    assert await rig.send(box, line()) == 1
 
 
 async def test_a_giant_datagram_is_dropped_unread(rig: ListenerRig) -> None:
@@ -339,6 +354,14 @@ async def test_a_busy_port_is_named_and_nothing_changes(rig: ListenerRig) -> Non
 async def test_an_address_that_is_not_ours_is_refused(rig: ListenerRig, address: str) -> None:
     with pytest.raises(NoConnection, match="bad_address"):
         rig.listener.open(address, rig.ports)
+    assert len(rig.listener.endpoints) == 2
+
+
+async def test_an_address_that_has_gone_since_is_noticed(rig: ListenerRig) -> None:
+    rig.listener.require_address()
+    rig.listener._address = "192.0.2.1"  # as if this machine had had it
+    with pytest.raises(NoConnection, match="bad_address"):
+        rig.listener.require_address()
     assert len(rig.listener.endpoints) == 2
 
 

@@ -29,12 +29,14 @@ from custom_components.chargekeeper.core.model import (
     Capability,
     Outcome,
     Override,
+    Readings,
     Snapshot,
     Source,
     Status,
     Window,
 )
 from custom_components.chargekeeper.core.paths import (
+    ChargerPath,
     NoConnection,
     PathBusy,
     PathDown,
@@ -339,7 +341,7 @@ async def test_an_override_in_an_outage_is_verified_by_the_statuses_after_it(mak
     await site.maker.set_trouble(ServerTrouble.NONE)
     await site.clock.advance(600)
     assert (kept.status(), kept.override().on, site.mode) == (Status.CHARGING, True, Mode.KEEP)
-    assert await kept.keeper.set_override(on=False) in {Outcome.ACCEPTED, Outcome.VERIFIED}
+    assert await kept.keeper.set_override(on=False) is Outcome.ACCEPTED
     await site.clock.advance(90)
     assert (kept.status(), kept.override(), site.mode) == (Status.WAITING_SCHEDULE, Override(), Mode.RELAY)
     assert "override_superseded" not in kept.events
@@ -519,7 +521,6 @@ async def test_a_path_taken_out_of_use_is_quiet(site: Site) -> None:
     told: list[Snapshot] = []
     kept.keeper.listen(told.append)
     kept.udp.listen(kept.keeper)()
-    kept.cloud.close()
     site.sim.unplug()
     await site.maker.set_trouble(ServerTrouble.HANG)
     await site.clock.advance(130)
@@ -547,3 +548,37 @@ async def test_a_current_that_a_box_never_took_is_not_shown_as_set_after_a_resta
     assert (kept.snapshot.value(CHARGING_CURRENT), site.sim.amperes) == (16, 16)
     assert await kept.keeper.command(SetCurrent(10)) is not Outcome.VERIFIED
     await kept.stop()
+
+
+class Ear:
+    """Listens to a path."""
+
+    def __init__(self) -> None:
+        self.told = 0
+
+    def path_read(self, path: ChargerPath, readings: Readings) -> None:
+        self.told += 1
+
+    def path_changed(self, path: ChargerPath) -> None:
+        self.told += 1
+
+
+@pytest.mark.parametrize("side", [JuiceBoxPath, MakersServerPath])
+async def test_a_path_that_is_closed_hears_no_more_of_its_box(
+    site: Site, side: type[JuiceBoxPath | MakersServerPath]
+) -> None:
+    others = len(site.box._listeners)
+    path, ear = side(site.box, site.clock), Ear()
+    path.listen(ear)
+    await site.clock.advance(31)
+    await site.maker.set_trouble(ServerTrouble.HANG)
+    await site.clock.advance(130)
+    assert ear.told
+    path.close()
+    told, said = ear.told, path._said
+    assert len(site.box._listeners) == others
+    await site.maker.set_trouble(ServerTrouble.NONE)
+    await site.clock.advance(200)
+    site.sim.switch_off()
+    await site.clock.advance(150)
+    assert (site.box.pulse.answers, ear.told, path._said) == (True, told, said)

@@ -501,14 +501,28 @@ async def test_one_that_starts_anew_may_have_stored_what_it_had_until_it_shows_i
     assert (memory.offline, memory.overwritten) == (12, None), "that it shows, whatever else was thought"
 
 
-async def test_one_that_ignores_commands_keeps_what_it_has_stored(site: Site) -> None:
+@pytest.mark.parametrize(("amps", "highest"), [(10, 16), (20, 20)])
+async def test_one_that_ignores_commands_keeps_what_it_has_stored(site: Site, amps: int, highest: int) -> None:
+    """As long as it may have heard of a higher one all the same, that counts."""
     await lose(site)
     site.sim.obeys = False
     site.box.set_current(6)
+    site.box.change_offline(amps)
+    await site.clock.advance(240)
+    assert site.box.troubles == {Trouble.IGNORES_COMMANDS}
+    assert (site.box.memory.offline, site.box.memory.stored, site.sim.stored) == (16, highest, 16)
+
+
+async def test_what_a_box_has_stored_stays_though_it_ignores_later_commands(site: Site) -> None:
+    await lose(site)
     site.box.change_offline(10)
+    await site.clock.advance(60)
+    assert (site.box.memory.offline, site.sim.stored) == (10, 10)
+    site.sim.obeys = False
+    site.box.set_current(6)
     await site.clock.advance(120)
     assert site.box.troubles == {Trouble.IGNORES_COMMANDS}
-    assert (site.box.memory.offline, site.box.memory.stored, site.sim.stored) == (16, 16, 16)
+    assert (site.box.memory.offline, site.box.memory.stored, site.sim.stored) == (10, 10, 10)
 
 
 async def test_stored_limits_that_are_no_good_are_told(make_site: MakeSite) -> None:
@@ -975,6 +989,18 @@ async def test_a_late_copy_from_another_port_is_no_loop(site: Site) -> None:
     await site.clock.settle()
     assert (site.box.address, site.ours.line_error(SERIAL)) == (sender.address, None)
     sender.close()
+
+
+async def test_a_status_that_the_network_doubles_is_no_loop(site: Site) -> None:
+    await site.clock.advance(60)
+    before = len(site.sim.sent)
+    await site.clock.advance_until(lambda: len(site.sim.sent) > before, within=31)
+    _, data = site.sim.sent[-1]
+    heard = len(site.maker.heard)
+    site.sim._send(data)
+    await site.clock.settle()
+    assert [each[2] for each in list(site.maker.heard)[heard:]] == [data], "it goes on to the server as well"
+    assert site.ours.line_error(SERIAL) is None
 
 
 async def test_unknown_boxes_are_offered_and_removed_ones_forgotten(site: Site) -> None:

@@ -1,6 +1,6 @@
 """The user's hours of charging on a box that nobody else commands: weekdays and weekend, midnight, the clocks."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -80,6 +80,8 @@ async def test_the_hours_are_those_of_the_local_clock_when_it_changes(
 ) -> None:
     site = await at(make_site, start, config(FREE, hours(1, 4)))
     assert await allowed_in(site, 6) == allowed
-    local = site.clock.now().astimezone(ZoneInfo(ZONE))
-    told = site.sim.commands[-1].command
-    assert (told.weekday, told.hour) in {(local.isoweekday() % 7, local.hour), (local.isoweekday() % 7, local.hour - 1)}
+    last = site.sim.commands[-1]
+    sent_at = site.clock.now() - timedelta(seconds=site.clock.monotonic() - last.at)
+    local = sent_at.astimezone(ZoneInfo(ZONE))
+    told = (last.command.weekday, last.command.hour, last.command.minute)
+    assert told == (local.isoweekday() % 7, local.hour, local.minute)

@@ -11,7 +11,7 @@ RAISE_SPACING = 60.0
 """Seconds at least between two automatic raises of the current."""
 
 START_SPACING = 300.0
-"""Seconds at least from an automatic start or stop to the next automatic start. A stop is never held up."""
+"""Seconds at least from an automatic start or stop to the next automatic start. The keeper holds no stop up."""
 
 RETRY_AFTER, LONGEST_RETRY = 30.0, 300.0
 """Seconds between which the wait doubles after each failure."""

@@ -35,7 +35,8 @@ RECEIVE_BUFFER = 4 * 1024 * 1024
 """Bytes asked of the system, so that a flood during a pause of the event loop pushes out no status."""
 
 BOX_RATE, BOX_BURST = 5.0, 25.0
-"""Statuses per second of one listed box, and how many at once; a box sends about one in ten seconds."""
+"""Statuses per second of one listed box that are handed on, and how many at once; a box sends about one in ten seconds.
+As many of all else that comes from its address are."""
 
 READ_RATE, READ_BURST = 1000.0, 1000.0
 """Datagrams per second from the address of a listed box whose checksum is computed, from its port and from others."""
@@ -45,7 +46,7 @@ PORT_SILENT = 65.0
 """
 
 STRANGERS_RATE, STRANGERS_BURST = 20.0, 40.0
-"""The same for everybody else together; further ones are dropped before their checksum is computed."""
+"""Datagrams per second of everybody else together whose checksum is computed, and how many at once."""
 
 SILENT_BEFORE_MOVE = 120.0
 """Seconds for which the old address of a box must be silent before another is believed."""
