@@ -205,6 +205,22 @@ async def test_an_override_ends_a_pause(house: House) -> None:
     assert (house.unit.limit, house.snapshot.override) == (24, Override(on=True, applied=True))
 
 
+async def test_the_end_of_an_override_that_lifts_a_pause_sets_the_current_back(house: House) -> None:
+    await house.keeper.command(SetCharging(on=False))
+    await house.until(Status.PAUSED)
+    house.path.share = 5
+    with pytest.raises(UnsafeRequest, match="no_group_share"):
+        await house.path.execute(SetOverride(on=False), patience=5)
+    assert house.unit.limit == 0
+    house.path.share = 10
+    await house.path.execute(SetOverride(on=False), patience=5)
+    assert house.unit.limit == 10
+    house.unit.limit = 20
+    await house.until(Status.CHARGING)
+    await house.path.execute(SetOverride(on=False), patience=5)
+    assert house.unit.limit == 20, "there was no pause"
+
+
 async def test_i1_no_pause_ends_above_an_unknown_wire_rating(house: House) -> None:
     await house.keeper.command(SetCharging(on=False))
     await house.until(Status.PAUSED)

@@ -230,6 +230,8 @@ class JuiceNetAccount:
                     await self._client.set_limit(unit, path.resume_current)
                 await self._client.charge_now(unit)
             case SetOverride():
+                if path.paused:  # else it stays at 0 A in its windows, too
+                    await self._client.set_limit(unit, path.resume_current)
                 await self._client.end_override(unit)
             case SetCharging(on):
                 await self._client.set_limit(unit, path.resume_current if on else 0)
