@@ -294,6 +294,31 @@ async def test_a_pause_ends_with_the_car_at_the_server_too(box_house: BoxHouse, 
     assert (box_house.value("status"), sim.amperes) == ("charging", 16)
 
 
+async def test_i1_a_load_group_pauses_boxes_and_lets_them_go_on_with_their_shares(
+    box_house: BoxHouse, juicenet: JuiceNetCloud
+) -> None:
+    boxes = await add_both(box_house, juicenet, limit=16)
+    assert [each.amperes for each in boxes] == [16, 16]
+    await box_house.add_group(20, SECOND, FIRST)
+    await box_house.pass_time(62)
+    assert [each.amperes for each in boxes] == [0, 0]
+    await box_house.pass_time(600)
+    assert [each.amperes for each in boxes] == [10, 10]
+    assert [box_house.value("status", serial) for serial in (FIRST, SECOND)] == ["charging"] * 2
+
+
+async def test_i1_where_there_is_room_for_one_box_the_other_waits_for_it(
+    box_house: BoxHouse, juicenet: JuiceNetCloud
+) -> None:
+    first, second = await add_both(box_house, juicenet, limit=10)
+    await box_house.add_group(10, SECOND, FIRST)
+    await box_house.pass_time(900)
+    assert (first.amperes, second.amperes) == (0, 10)
+    second.unplug()
+    await box_house.pass_time(900)
+    assert (first.amperes, box_house.value("status")) == (10, "charging")
+
+
 async def test_what_a_load_group_paused_goes_on_in_the_window_of_its_schedule(
     box_house: BoxHouse, juicenet: JuiceNetCloud
 ) -> None:
