@@ -357,6 +357,28 @@ async def test_i2_an_outage_keeps_limits_and_asks_as_probes_allow(house: House, 
     assert house.status is Status.CHARGING
 
 
+@pytest.mark.parametrize("question", ["state", "info", "schedule"])
+async def test_nonsense_about_one_box_is_no_outage_for_the_others(
+    house: House, monkeypatch: pytest.MonkeyPatch, question: str
+) -> None:
+    monkeypatch.setattr(units, "DAILY", 3600)
+    other = house.account.path(replace(CONFIG, serial=OTHER))
+    await house.clock.advance(LIST_EVERY + ASK_EVERY)
+    ask = getattr(JuiceNetClient, question)
+
+    async def answer(client: JuiceNetClient, unit: juicenet.Unit) -> object:
+        if unit.serial == SERIAL:
+            raise PathDown("bad_answer")
+        return await ask(client, unit)
+
+    monkeypatch.setattr(JuiceNetClient, question, answer)
+    for _ in range(5):
+        await house.clock.advance(1800)
+        assert (house.account.breaker.state, house.snapshot.cloud) == (BreakerState.CLOSED, question != "state")
+        assert other.asked_at is not None
+        assert house.clock.monotonic() - other.asked_at <= ASK_EVERY
+
+
 async def test_a_command_that_gets_no_answer_in_time(house: House) -> None:
     await house.cloud.set_fault(Fault.HANG)
     command = asyncio.ensure_future(house.path.execute(SetCharging(on=False), patience=5))

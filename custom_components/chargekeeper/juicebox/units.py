@@ -126,15 +126,27 @@ class JuiceNetAccount:
         return max(due, self.breaker.busy_until or due)
 
     async def _ask_all(self) -> None:
-        """Ask for every box; what fails for the server as a whole ends the round."""
+        """Ask for every box; what fails for the server as a whole ends the round.
+
+        An answer about one box that makes no sense says nothing of the server, unless there is no other one.
+        """
         now = self._clock.monotonic()
         self._next_at = now + ASK_EVERY
         missing = not self._units.keys() >= self._paths.keys()
         if missing and (now >= self._listed_at + LIST_EVERY or not self.breaker.closed):
             await self._list()
+        before, nonsense = self.last_contact, None
         for serial, path in list(self._paths.items()):
             if (unit := self._units.get(serial)) is not None:
-                await self.ask(path, unit)
+                try:
+                    await self.ask(path, unit)
+                except PathDown as err:
+                    if err.reason != "bad_answer":
+                        raise
+                    nonsense = err
+        if nonsense is not None and self.last_contact is before:
+            self.breaker.bad(Failure.OTHER)
+            raise nonsense
 
     async def _list(self) -> None:
         """Ask for the units of the account. Only a second refusal, well after the first, is the token's fault (I7)."""
@@ -162,25 +174,26 @@ class JuiceNetAccount:
     async def ask(self, path: JuiceNetPath, unit: Unit) -> None:
         """Ask what a box does, and once a day how it is installed. Raises ChargerError."""
         try:
-            path.showed(await self._counted(lambda: self._client.state(unit)))
+            path.showed(await self._counted(lambda: self._client.state(unit), of_one=True))
         except NotAllowed as err:
             LOGGER.debug("The JuiceNet server refuses a box: %s", err)
             self._units.pop(unit.serial, None)  # it may have another token by now
             return
         if path.installation.due_at <= self._clock.monotonic():
             path.installation.tried_at = self._clock.monotonic()
-            info = await self._counted(lambda: self._client.info(unit))
-            path.showed_installation(info, await self._counted(lambda: self._client.schedule(unit)))
+            info = await self._counted(lambda: self._client.info(unit), of_one=True)
+            path.showed_installation(info, await self._counted(lambda: self._client.schedule(unit), of_one=True))
 
-    async def _counted[T](self, call: Callable[[], Awaitable[T]]) -> T:
-        """One request whose end is told to the breaker."""
+    async def _counted[T](self, call: Callable[[], Awaitable[T]], *, of_one: bool = False) -> T:
+        """One request whose end is told to the breaker; but not nonsense `of_one` box, which the round judges."""
         try:
             answer = await call()
         except NoConnection:
             self.breaker.bad(Failure.CONNECT)
             raise
-        except PathDown:
-            self.breaker.bad(Failure.OTHER)
+        except PathDown as err:
+            if not (of_one and err.reason == "bad_answer"):
+                self.breaker.bad(Failure.OTHER)
             raise
         except PathBusy as err:
             self.breaker.throttled(err.retry_after or None)
