@@ -192,6 +192,28 @@ async def test_a_pause_and_its_end_below_the_limits(house: House) -> None:
     assert house.unit.limit == 10
 
 
+@pytest.mark.parametrize(("remembered", "expected"), [(10, 10), (None, 32), (5, 32), (80, 32)])
+async def test_a_pause_from_before_a_start_ends_with_the_current_that_is_remembered(
+    house: House, remembered: float | None, expected: int
+) -> None:
+    await house.keeper.command(SetCharging(on=False))
+    await house.until(Status.PAUSED)
+    await house.account.stop()
+    house.account.forget(SERIAL)
+    path = house.account.path(CONFIG)
+    path.remember(remembered)
+    house.keeper.add_path(path)
+    house.account.start()
+    await house.clock.advance(ASK_EVERY + 1)
+    assert house.snapshot.value(CHARGING_CURRENT) == expected
+    await house.keeper.command(SetCharging(on=True))
+    assert house.unit.limit == expected
+    await house.until(Status.CHARGING)
+    shown = path.resume_current
+    path.remember(8)
+    assert path.resume_current == shown, "what it showed since counts"
+
+
 async def test_an_override_ends_a_pause(house: House) -> None:
     house.unit.schedule = NIGHT
     await house.keeper.command(SetCharging(on=False))

@@ -355,6 +355,14 @@ class JuiceNetPath(ShowingPath):
         self.config = config
         self._show(limit_readings(config, Moment.of(self._clock)))
 
+    def remember(self, amps: float | None) -> None:
+        """Take what the box was last known to be set to, for a pause from before a start; what it showed since counts.
+
+        A pause shows no more than 0 A at the server.
+        """
+        if self._allowed is None and amps is not None and amps >= MINIMUM_CURRENT:
+            self._allowed = floor(amps)
+
     def showed(self, state: State) -> None:
         """The state of the box was read."""
         now = Moment.of(self._clock)
