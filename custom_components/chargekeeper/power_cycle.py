@@ -126,6 +126,9 @@ class PowerCycle:
                 raise
             self._begin()
             raise
+        except asyncio.CancelledError:  # by a reload: the switch was told already, or may have been
+            self._begin()
+            raise
         self._begin()
 
     async def heard(self) -> None:

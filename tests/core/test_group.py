@@ -26,6 +26,7 @@ from custom_components.chargekeeper.core.model import (
     STATUS,
     UNIT_RATING,
     WIRE_RATING,
+    Capability,
     Identity,
     Maker,
     Outcome,
@@ -46,6 +47,7 @@ from custom_components.chargekeeper.core.paths import (
     SetCurrent,
     Setting,
     UnsafeRequest,
+    Unsupported,
 )
 from custom_components.chargekeeper.core.shares import (
     Claim,
@@ -90,6 +92,20 @@ def claims(*weights: float) -> list[Claim]:
 )
 def test_a_current_is_divided_by_weight(amps: float, weights: tuple[float, ...], expected: list[int]) -> None:
     assert shares(amps, claims(*weights)) == expected
+
+
+@pytest.mark.parametrize(
+    ("amps", "least", "expected"),
+    [
+        (20, (16, 16), [20, 0]),
+        (20, (6, 16), [20, 0]),
+        (22, (6, 16), [6, 16]),
+        (12, (16, 6), [0, 12]),
+        (5, (6, 6), [0, 0]),
+    ],
+)
+def test_nobody_is_given_less_than_is_of_use_to_it(amps: float, least: tuple[int, ...], expected: list[int]) -> None:
+    assert shares(amps, [Claim(1.0, least=each) for each in least]) == expected
 
 
 def test_where_not_all_can_charge_those_with_a_car_come_first() -> None:
@@ -261,6 +277,8 @@ class FakeMember:
     """Whether commands are acknowledged and never arrive."""
     answers_lost: bool = False
     """Whether commands arrive and fail nevertheless."""
+    adjusts: bool = True
+    """Whether its current can be set; else it resumes with the share where that is less."""
 
     def __post_init__(self) -> None:
         self.identity = Identity(*self.key, "Fake")
@@ -306,7 +324,9 @@ class FakeMember:
         """The charger shows what it does, if it can."""
         if self.linked:
             self._shown = Readings()
-            values = {CHARGING_CURRENT: self.amps, OFFLINE_CURRENT: self.offline_current, WIRE_RATING: 32.0}
+            # What it would resume with, as far as it can be paused only.
+            resumes = min(self.amps, self._share or self.amps) if self.paused and not self.adjusts else self.amps
+            values = {CHARGING_CURRENT: resumes, OFFLINE_CURRENT: self.offline_current, WIRE_RATING: 32.0}
             named = {"wire_rating": WIRE_RATING, "unit_rating": UNIT_RATING, "house_limit": HOUSE_LIMIT}
             for prop, value in (values | {named[key]: value for key, value in self.limits.items()}).items():
                 if value is not None:
@@ -327,7 +347,7 @@ class FakeMember:
         shown = self.snapshot.readings.copy()
         for key in keys:
             shown.discard(key)
-        self.snapshot = Snapshot(identity=self.identity, readings=shown, connection_path=Source.CLOUD)
+        self.snapshot = replace(self.snapshot, readings=shown, connection_path=Source.CLOUD)
 
     def _publish(self) -> None:
         readings = Readings()
@@ -336,7 +356,9 @@ class FakeMember:
             if self.linked or prop.key not in {STATUS.key, CAR_CONNECTED.key}:
                 readings.put(prop, replace(reading, source=source))
         path = Source.CLOUD if self.linked else None
-        old, self.snapshot = self.snapshot, Snapshot(identity=self.identity, readings=readings, connection_path=path)
+        able = {Capability.CHARGING, *([Capability.CURRENT] if self.adjusts else [])}
+        shown = Snapshot(identity=self.identity, readings=readings, connection_path=path, capabilities=frozenset(able))
+        old, self.snapshot = self.snapshot, shown
         if self.snapshot != old:
             for listener in list(self._listeners):
                 listener(self.snapshot)
@@ -347,6 +369,8 @@ class FakeMember:
 
     async def command(self, setting: Setting, *, automatic: bool = False) -> Outcome:
         self.automatic.append(automatic)
+        if isinstance(setting, SetCurrent) and not self.adjusts:
+            raise Unsupported("unsupported", Capability.CURRENT)
         if isinstance(setting, SetCurrent) and setting.amps > max(self.shown_amps, self._share or 0):
             raise UnsafeRequest("above_ceiling")
         return await self._carry(setting)
@@ -384,6 +408,8 @@ class FakeMember:
         if isinstance(setting, SetCurrent):
             self.amps = setting.amps
         elif isinstance(setting, SetCharging):
+            if setting.on and not self.adjusts:
+                self.amps = min(self.amps, self._share or 0)
             self.held = not setting.on and not self.paused
             self.paused = not setting.on
 
@@ -1215,3 +1241,61 @@ GroupMachine.TestCase.settings = settings(
     suppress_health_check=[HealthCheck.too_slow],
 )
 TestI1LoadGroup = GroupMachine.TestCase
+
+
+# Members whose current cannot be set
+
+
+async def test_i1_a_member_that_can_only_be_paused_is_paused_and_goes_on_with_its_share() -> None:
+    bench = circuit(20, 16, 16, adjusts=False)
+    await bench.poll()
+    assert (bench.commands(), bench.paused()) == ([[PAUSE], [PAUSE]], [True, True])
+    await bench.calm(8)
+    assert (bench.commands(), bench.paused()) == ([[START_AGAIN], [START_AGAIN]], [False, False])
+    assert [member.amps for member in bench.members] == [10, 10]
+    await bench.calm()
+    assert bench.commands() == [[], []]
+    assert bench.group.view == GroupView(allocated=20, headroom=0, shares={A: 10, B: 10})
+
+
+async def test_one_that_can_only_be_paused_waits_for_a_share_and_gets_it_after_the_other() -> None:
+    bench = circuit(10, 16, 16, adjusts=False)
+    first, second = bench.members
+    await bench.calm(15)
+    assert (bench.paused(), bench.shares(), first.amps) == ([False, True], [10, 0], 10)
+    assert bench.group.view.headroom == 0, "one that is paused counts nothing"
+    first.car = False
+    await bench.calm(15)
+    assert (bench.paused(), bench.shares(), second.amps) == ([False, False], [0, 10], 10)
+    first.car, first.amps = True, 16
+    await bench.poll()
+    await bench.poll()
+    assert bench.paused() == [True, False], "who charges goes on"
+    assert bench.group.view.headroom == 0
+
+
+async def test_i1_one_that_takes_its_current_back_goes_on_only_with_a_share_for_that() -> None:
+    """As some servers do: of two that would exceed their shares one waits for the other."""
+    bench = circuit(20, 16, 16, adjusts=False)
+    await bench.calm(8)
+    assert bench.paused() == [False, False]
+    for member in bench.members:
+        member.amps = 16
+    bench.commands()
+    await bench.calm(15)
+    first, second = bench.members
+    assert (bench.paused(), bench.shares(), first.amps) == ([False, True], [20, 0], 16)
+    assert bench.commands() == [[], [PAUSE]]
+    assert bench.group.view.headroom == 0
+    first.car = False
+    await bench.calm(15)
+    assert (second.paused, second.amps, bench.shares()) == (False, 16, [0, 20])
+
+
+async def test_what_was_lowered_is_not_raised_where_that_cannot_be_done_any_more() -> None:
+    bench = await settled(20, 16, 16)
+    for member in bench.members:
+        member.adjusts = False
+    bench.group.restore(bench.saved)
+    await bench.calm()
+    assert bench.commands() == [[], []]

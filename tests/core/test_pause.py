@@ -16,6 +16,7 @@ from custom_components.chargekeeper.core.paths import (
     Presence,
     SetCharging,
     SetOverride,
+    UnsafeRequest,
 )
 from tests.core.fake_path import NIGHT, Bench, FakePath, LogLines, Manual, Saved
 
@@ -384,3 +385,24 @@ async def test_where_that_is_refused_it_is_over_all_the_same(bench: Bench, monke
     bench.cloud.errors.append(NotAllowed("refused"))
     await bench.poll(3)
     assert (bench.sent, pause(bench)) == ([OFF, ON], None)
+
+
+async def test_where_that_has_to_wait_it_is_taken_back_for_the_next_car(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through an outage and a restart of ours, too."""
+    monkeypatch.setattr(FakePath, "keeps_pauses", True)
+    await pause_it(bench)
+    bench.charger.unplug()
+    bench.charger.manual = Manual.PAUSE
+    bench.cloud.errors.append(UnsafeRequest("no_group_share"))
+    await bench.tell()
+    entry = pause(bench)
+    assert entry is not None
+    assert (bench.sent, entry["state"]) == ([OFF, ON], "ending")
+    await bench.cloud.lose()
+    bench.charger.car = True
+    await bench.restart_home_assistant(down_for=600)
+    await bench.poll(3)
+    assert (bench.sent, pause(bench)) == ([OFF, ON, ON], None)
+    assert bench.charger.status() is Status.CHARGING

@@ -26,6 +26,8 @@ from .boxes import DETAILS, FIRST, SECOND, BoxHouse
 
 TOKEN = "a-token"
 NIGHT = Schedule(custom=True, weekday=Day(start=22 * 60, end=120), weekend=Day(start=22 * 60, end=120))
+OPEN = Schedule(custom=True, weekday=Day(start=2 * 60, end=20 * 60), weekend=Day(start=2 * 60, end=20 * 60))
+"""Its window is open while a test runs."""
 
 
 async def begin(house: BoxHouse, **account: str) -> ConfigEntry:
@@ -58,6 +60,23 @@ async def add(house: BoxHouse, juicenet: JuiceNetCloud) -> JuiceBox:
     assert result["type"] is FlowResultType.CREATE_ENTRY, result
     await house.pass_time(31)
     return house.sims[FIRST]
+
+
+async def add_both(house: BoxHouse, juicenet: JuiceNetCloud, *, limit: int) -> tuple[JuiceBox, JuiceBox]:
+    """Both boxes of the account are added, and charge with what the server lets them have."""
+    for unit in house.units:
+        unit.wire_rating = limit
+    await begin(house, server_url=juicenet.url, account_token=TOKEN)
+    other = JuiceBox(clock=house.clock, serial=SECOND, server=house.maker.address, stored=16)
+    house.sims[SECOND] = other
+    other.plug_in()
+    other.start()
+    for serial, name in ((FIRST, "Garage"), (SECOND, "Yard")):
+        form = await house.submit_subentry(await flow(house), {"box": serial})
+        await house.submit_subentry(form, {"name": name, "wire_rating": 16})
+        await house.pass_time(62)
+    assert [house.value("status", serial) for serial in (FIRST, SECOND)] == ["charging"] * 2
+    return house.sims[FIRST], other
 
 
 def types(house: BoxHouse) -> dict[str | None, str]:
@@ -273,6 +292,63 @@ async def test_a_pause_ends_with_the_car_at_the_server_too(box_house: BoxHouse, 
     sim.plug_in()
     await box_house.pass_time(62)
     assert (box_house.value("status"), sim.amperes) == ("charging", 16)
+
+
+async def test_i1_a_load_group_pauses_boxes_and_lets_them_go_on_with_their_shares(
+    box_house: BoxHouse, juicenet: JuiceNetCloud
+) -> None:
+    boxes = await add_both(box_house, juicenet, limit=16)
+    assert [each.amperes for each in boxes] == [16, 16]
+    await box_house.add_group(20, SECOND, FIRST)
+    await box_house.pass_time(62)
+    assert [each.amperes for each in boxes] == [0, 0]
+    await box_house.pass_time(600)
+    assert [each.amperes for each in boxes] == [10, 10]
+    assert [box_house.value("status", serial) for serial in (FIRST, SECOND)] == ["charging"] * 2
+
+
+async def test_i1_where_there_is_room_for_one_box_the_other_waits_for_it(
+    box_house: BoxHouse, juicenet: JuiceNetCloud
+) -> None:
+    first, second = await add_both(box_house, juicenet, limit=10)
+    await box_house.add_group(10, SECOND, FIRST)
+    await box_house.pass_time(900)
+    assert (first.amperes, second.amperes) == (0, 10)
+    second.unplug()
+    await box_house.pass_time(900)
+    assert (first.amperes, box_house.value("status")) == (10, "charging")
+
+
+async def test_what_a_load_group_paused_goes_on_in_the_window_of_its_schedule(
+    box_house: BoxHouse, juicenet: JuiceNetCloud
+) -> None:
+    box_house.units[0].schedule = OPEN
+    first, second = await add_both(box_house, juicenet, limit=6)
+    await box_house.add_group(8, SECOND, FIRST)
+    await box_house.pass_time(900)
+    assert (box_house.value("status"), box_house.units[0].limit) == ("paused", 0)
+    second.unplug()
+    await box_house.pass_time(900)
+    assert (box_house.value("status"), first.amperes) == ("charging", 6)
+
+
+async def test_a_pause_that_ends_with_the_car_is_taken_back_when_there_is_a_share(
+    box_house: BoxHouse, juicenet: JuiceNetCloud
+) -> None:
+    first, second = await add_both(box_house, juicenet, limit=6)
+    await box_house.call("switch", "turn_off", "charging")
+    await box_house.pass_time(62)
+    await box_house.add_group(8, SECOND, FIRST)
+    await box_house.pass_time(600)
+    first.unplug()
+    await box_house.pass_time(600)
+    assert (box_house.value("status"), box_house.units[0].limit) == ("available", 0)
+    second.unplug()
+    await box_house.pass_time(600)
+    assert box_house.units[0].limit == 0, "of those without a car the other one comes first"
+    first.plug_in()
+    await box_house.pass_time(1800)
+    assert (box_house.value("status"), first.amperes) == ("charging", 6)
 
 
 async def overridden(house: BoxHouse, juicenet: JuiceNetCloud) -> int:

@@ -50,6 +50,7 @@ class Contactor(ToggleEntity):
     @override
     async def async_turn_off(self, **kwargs: Any) -> None:
         self._wiring.called(on=False)
+        await self._wiring.house.clock.sleep(self._wiring.lasts)
 
     def show(self, *, on: bool | None) -> None:
         """The state that it has now; None where it is not available."""
@@ -88,6 +89,8 @@ class Wiring:
     works: bool = True
     shows: bool = True
     """Whether the state of the switch follows."""
+    lasts: float = 0.0
+    """Seconds until the integration of the switch says that it is switched."""
     failure: BaseException | None = None
     calls: list[str] = field(default_factory=list)
 
@@ -406,6 +409,49 @@ async def test_a_reload_and_a_link_that_is_taken_away_leave_no_box_without_power
     assert wiring.calls == ["off"]
     await box_house.pass_time(25)
     assert (wiring.calls, box_house.sims[FIRST].powered) == (["off", "on"], True)
+
+
+async def test_a_reload_while_the_switch_is_being_switched_off_leaves_no_box_without_power(
+    box_house: BoxHouse,
+) -> None:
+    wiring = await wired(box_house, meter=False, details=NIGHT)
+    await box_house.pass_time(400)
+    wiring.lasts = 2.0
+    task = await press(box_house)
+    await box_house.clock.advance_until(lambda: wiring.calls == ["off"], within=5)
+    await box_house.hass.config_entries.async_reload(box_house.entry.entry_id)
+    with pytest.raises(HomeAssistantError) as refused:
+        await task
+    assert refused.value.translation_key == "stopping"
+    assert (wiring.calls, box_house.sims[FIRST].powered) == (["off"], False)
+    await box_house.pass_time(25)
+    assert (wiring.calls, box_house.sims[FIRST].powered) == (["off", "on"], True)
+
+
+async def test_i13_a_stop_while_the_switch_is_being_switched_off_sends_nothing_more(
+    tmp_path: Path, virtual_clock: VirtualClock, socket_enabled: None
+) -> None:
+    machine = Machine(tmp_path)
+    house = BoxHouse(await machine.boot(RunClock(virtual_clock, ahead=0.0)), virtual_clock)
+    wiring = await wired(house, meter=False, details=NIGHT)
+    await house.pass_time(400)
+    wiring.lasts = 2.0
+    task = await press(house)
+    await house.clock.advance_until(lambda: wiring.calls == ["off"], within=5)
+    cycle = house.registry.boxes.power_of(FIRST)  # type: ignore[union-attr]
+    await machine.shut_down()
+    assert task.done()
+    with pytest.raises(HomeAssistantError):
+        await task
+    await virtual_clock.advance(60)
+    assert (wiring.calls, cycle.active) == (["off"], True), "nothing is sent while Home Assistant is down"
+    house.hass = await machine.boot(RunClock(virtual_clock, ahead=10_000.0))
+    await house.pass_time(30)
+    await wiring.begin()
+    await house.pass_time(30)
+    assert (wiring.calls, house.sims[FIRST].powered) == (["off", "on"], True)
+    await machine.shut_down()
+    house.sims[FIRST].stop()
 
 
 async def test_the_link_goes_with_its_box(box_house: BoxHouse) -> None:

@@ -192,6 +192,28 @@ async def test_a_pause_and_its_end_below_the_limits(house: House) -> None:
     assert house.unit.limit == 10
 
 
+@pytest.mark.parametrize(("remembered", "expected"), [(10, 10), (None, 32), (5, 32), (80, 32)])
+async def test_a_pause_from_before_a_start_ends_with_the_current_that_is_remembered(
+    house: House, remembered: float | None, expected: int
+) -> None:
+    await house.keeper.command(SetCharging(on=False))
+    await house.until(Status.PAUSED)
+    await house.account.stop()
+    house.account.forget(SERIAL)
+    path = house.account.path(CONFIG)
+    path.remember(remembered)
+    house.keeper.add_path(path)
+    house.account.start()
+    await house.clock.advance(ASK_EVERY + 1)
+    assert house.snapshot.value(CHARGING_CURRENT) == expected
+    await house.keeper.command(SetCharging(on=True))
+    assert house.unit.limit == expected
+    await house.until(Status.CHARGING)
+    shown = path.resume_current
+    path.remember(8)
+    assert path.resume_current == shown, "what it showed since counts"
+
+
 async def test_an_override_ends_a_pause(house: House) -> None:
     house.unit.schedule = NIGHT
     await house.keeper.command(SetCharging(on=False))
@@ -203,6 +225,22 @@ async def test_an_override_ends_a_pause(house: House) -> None:
     assert await house.keeper.set_override(True) is Outcome.ACCEPTED
     await house.until(Status.CHARGING)
     assert (house.unit.limit, house.snapshot.override) == (24, Override(on=True, applied=True))
+
+
+async def test_the_end_of_an_override_that_lifts_a_pause_sets_the_current_back(house: House) -> None:
+    await house.keeper.command(SetCharging(on=False))
+    await house.until(Status.PAUSED)
+    house.path.share = 5
+    with pytest.raises(UnsafeRequest, match="no_group_share"):
+        await house.path.execute(SetOverride(on=False), patience=5)
+    assert house.unit.limit == 0
+    house.path.share = 10
+    await house.path.execute(SetOverride(on=False), patience=5)
+    assert house.unit.limit == 10
+    house.unit.limit = 20
+    await house.until(Status.CHARGING)
+    await house.path.execute(SetOverride(on=False), patience=5)
+    assert house.unit.limit == 20, "there was no pause"
 
 
 async def test_i1_no_pause_ends_above_an_unknown_wire_rating(house: House) -> None:
@@ -339,6 +377,28 @@ async def test_i2_an_outage_keeps_limits_and_asks_as_probes_allow(house: House, 
     await house.cloud.set_fault(Fault.NONE)
     await house.clock.advance_until(lambda: house.snapshot.cloud is True, within=150)
     assert house.status is Status.CHARGING
+
+
+@pytest.mark.parametrize("question", ["state", "info", "schedule"])
+async def test_nonsense_about_one_box_is_no_outage_for_the_others(
+    house: House, monkeypatch: pytest.MonkeyPatch, question: str
+) -> None:
+    monkeypatch.setattr(units, "DAILY", 3600)
+    other = house.account.path(replace(CONFIG, serial=OTHER))
+    await house.clock.advance(LIST_EVERY + ASK_EVERY)
+    ask = getattr(JuiceNetClient, question)
+
+    async def answer(client: JuiceNetClient, unit: juicenet.Unit) -> object:
+        if unit.serial == SERIAL:
+            raise PathDown("bad_answer")
+        return await ask(client, unit)
+
+    monkeypatch.setattr(JuiceNetClient, question, answer)
+    for _ in range(5):
+        await house.clock.advance(1800)
+        assert (house.account.breaker.state, house.snapshot.cloud) == (BreakerState.CLOSED, question != "state")
+        assert other.asked_at is not None
+        assert house.clock.monotonic() - other.asked_at <= ASK_EVERY
 
 
 async def test_a_command_that_gets_no_answer_in_time(house: House) -> None:

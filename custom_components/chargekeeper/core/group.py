@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 import logging
-from math import floor, inf, isfinite
+from math import ceil, floor, inf, isfinite
 from typing import Protocol
 
 from .clock import Clock
@@ -115,6 +115,9 @@ class _Seat:
     wants: bool = True
     idle: bool = False
     in_flight: bool = False
+    adjusts: bool = True  # else only a pause makes it draw less
+    let_on: int | None = None  # the share with which it went on after our last pause, A
+    regains: float = 0.0  # the setting that it took back by itself after it had gone on with less, A
     status: Status | None = None
     amps: float = inf  # its setting
     reach: float = inf  # the setting that it has or may get
@@ -139,11 +142,14 @@ class _Seat:
         # What the store gave back, or a cloud repeats of a charger without a sign of life, is not heard.
         current_shown = shown is not None and shown.source is not Source.CACHE and shown.at > -inf
         self.heard = current_shown and limits.charging_current is not None and snapshot.connection_path is not None
+        self.adjusts = not self.heard or Capability.CURRENT in snapshot.capabilities
         self.status = snapshot.value(STATUS)
         self.wants = not self.heard or snapshot.value(CAR_CONNECTED) is not False
         self.idle = self.heard and (not self.wants or self.status in AT_REST)
         self.in_flight = self.member.in_flight
         self.amps = could_draw(limits, heard=True)
+        if self.let_on is not None and not self.adjusts and self.amps > self.let_on:
+            self.regains = self.amps
         self.reach = self.amps
         if self.in_flight or not self.heard:
             # What was sent before it fell silent may have taken effect since.
@@ -152,14 +158,20 @@ class _Seat:
         self.most = max(could_draw(limits, heard=False), self.peak)
 
     @property
+    def draws(self) -> float:
+        """What it may draw before it is told anything, A; one that can only be paused draws nothing while at rest."""
+        return 0.0 if not self.adjusts and self.idle and not self.in_flight else self.reach
+
+    @property
     def counted(self) -> float:
         """What the member counts with (A): nothing only while it is without a share, seen at rest, and set for it."""
         at_rest = self.idle and self.allowance == 0 and not self.in_flight and not self.reductions()
-        return 0.0 if at_rest else max(self.reach, self.allowance)
+        return 0.0 if at_rest else max(self.draws, self.allowance)
 
     def claim(self, *, bound: bool) -> Claim:
         """What the division needs to know."""
-        return Claim(self.weight, self.wants, max(self.reach, self.allowance) if bound else None)
+        least = MINIMUM_CURRENT if self.adjusts else max(MINIMUM_CURRENT, ceil(self.regains))
+        return Claim(self.weight, self.wants, max(self.draws, self.allowance) if bound else None, least)
 
     def grant(self, amps: int) -> None:
         """Set the member's share."""
@@ -187,6 +199,8 @@ class _Seat:
         if not self.heard:
             return []
         lowest = max(self.target, MINIMUM_CURRENT)
+        if not self.adjusts:
+            return [STOP] if self.amps > self.target and not self.idle else []
         pause: list[Setting] = [STOP] if self.target == 0 and not self.idle else []
         return [*pause, SetCurrent(lowest)] if self.amps > lowest else pause
 
@@ -212,9 +226,10 @@ class _Seat:
         """What gives back that we took, and the monotonic moment from which it may be sent."""
         if not self.heard or self.busy or self.in_flight or self.target != self.allowance or self.reductions():
             return None
-        if self.paused and self.status is Status.PAUSED and self.allowance > 0:
+        resumes_with = 0.0 if self.adjusts else max(self.amps, self.regains)
+        if self.paused and self.status is Status.PAUSED and self.allowance > 0 and self.allowance >= resumes_with:
             return START, self.switched_at + max(START_SPACING, self.patience)
-        if self.wish is not None and self.member is not None:
+        if self.wish is not None and self.member is not None and self.adjusts:
             highest, _ = ceiling(Limits.of(self.member.snapshot.readings))
             amps = min(self.wish, self.allowance, self.wish if highest is None else floor(highest))
             if amps > self.amps:
@@ -382,7 +397,7 @@ class LoadGroup:
         for seat in seats:
             others = sum(other.counted for other in seats if other is not seat)
             raising = seat.heard and seat.target > seat.allowance
-            if raising and others + max(seat.reach, seat.target) <= self.spec.limit:
+            if raising and others + max(seat.draws, seat.target) <= self.spec.limit:
                 seat.grant(seat.target)
 
     def _aim(self, seats: Collection[_Seat], refusing: list[_Seat]) -> None:
@@ -420,9 +435,11 @@ class LoadGroup:
             seat.ours = setting.amps
         elif setting == STOP:
             seat.hold(paused=True)
+            seat.let_on = None
         try:
             await self._persist()
             if setting == START:
+                seat.let_on = seat.allowance
                 await member.lift_pause()
             else:
                 await member.command(setting, automatic=True)

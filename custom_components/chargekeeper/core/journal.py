@@ -76,8 +76,8 @@ class Intent:
 class Pause:
     """A pause that the user wants to hold, once a path accepted it.
 
-    `base` is what the charger did before; `applications` counts how often it was sent. It is never `PENDING`; once it
-    is over it is gone.
+    `base` is what the charger did before; `applications` counts how often it was sent. It is never `PENDING`, and
+    `ENDING` while it cannot be taken back of a charger that would keep it for the next car; once it is over it is gone.
     """
 
     created_at: datetime
@@ -275,7 +275,7 @@ def decide_pause(pause: Pause, seen: Seen) -> PauseDecision:
     Paused is ours. Base is paused again after something that may have made the charger drop the pause; otherwise
     somebody started it.
     """
-    if seen.car_connected is False:
+    if seen.car_connected is False or pause.state is IntentState.ENDING:
         return PauseDecision(PauseStep.END, End.UNPLUGGED)
     if seen.full:
         return PauseDecision(PauseStep.END, End.FULL)
@@ -376,7 +376,7 @@ def _pause_from(stored: object) -> Pause | None:
     state = member(IntentState, stored.get("state"))
     return Pause(
         created_at=created_at,
-        state=IntentState.VERIFIED if state is IntentState.VERIFIED else IntentState.APPLIED,
+        state=state if state in {IntentState.VERIFIED, IntentState.ENDING} else IntentState.APPLIED,
         base=member(Status, stored.get("base")),
         applications=_count(stored.get("applications")),
     )

@@ -13,7 +13,7 @@ from .journal import End, IntentState, Pause, PauseStep, Seen, decide_pause
 from .model import OCPP, Capability, Status
 from .override import EFFECT_AFTER, OverridePursuit
 from .pace import Retry
-from .paths import START, STOP, ChargerError, LoginRejected, NotSaved, PathBusy, PathDown, Setting
+from .paths import START, STOP, ChargerError, LoginRejected, NotSaved, PathBusy, PathDown, Setting, UnsafeRequest
 from .routing import Router
 from .witness import Witness, asked_at
 
@@ -82,8 +82,11 @@ class PausePursuit:
                 await self._journal.write(pause=replace(pause, state=IntentState.VERIFIED))
             elif decision.step is PauseStep.SEND:
                 await self._restore(pause)
-            elif decision.end is not None and (decision.end is not End.UNPLUGGED or await self._is_released()):
-                await self._forget(decision.end)
+            elif decision.end is not None:
+                if decision.end is not End.UNPLUGGED or await self._is_released(pause):
+                    await self._forget(decision.end)
+                elif pause.state is not IntentState.ENDING:  # another car may come before it can be taken back
+                    await self._journal.write(pause=replace(pause, state=IntentState.ENDING))
 
     def _seen(self) -> Seen:
         said, heard_at = self._witness.said(Capability.CHARGING), self._witness.asked_at(Capability.CHARGING)
@@ -99,16 +102,18 @@ class PausePursuit:
             disturbed=self._disturbed or self._commands.may_arrive(START),
         )
 
-    async def _is_released(self) -> bool:
+    async def _is_released(self, pause: Pause) -> bool:
         """The car has left: take back what would hold for the next one; False where that has to wait."""
         path = self._router.first(Capability.CHARGING)
-        if path is None or not path.keeps_pauses:
+        if path is None:
+            return pause.state is not IntentState.ENDING
+        if not path.keeps_pauses:
             return True
         if not self._retry.is_due(asked_at(path)):
             return False
         try:
             await self._router.send(path, START)
-        except (PathDown, PathBusy, LoginRejected) as err:
+        except (PathDown, PathBusy, LoginRejected, UnsafeRequest) as err:
             LOGGER.debug("The end of the pause waits: %s", err)
             self._retry.failed(asked_at(path))
             return False

@@ -68,29 +68,34 @@ class Claim:
     """What the division needs to know of a member.
 
     `bound` is what it may draw whatever it is told (A, infinite where nothing is known), None where it does as it is
-    told. `wants` is false where it is seen that no car is there.
+    told. `wants` is false where it is seen that no car is there. `least` is the smallest share that is of use to it, A.
     """
 
     weight: float
     wants: bool = True
     bound: float | None = None
+    least: int = MINIMUM_CURRENT
 
 
 def shares(amps: float, claims: Sequence[Claim]) -> list[int]:
-    """Divide a current into whole amperes by weight; nobody gets less than a car needs, some then get nothing.
+    """Divide a current into whole amperes by weight; nobody gets less than is of use to it, some then get nothing.
 
     Those get something that come first in order, the ones with a car before the ones without. The rest is dealt out one
-    by one to whoever is furthest behind its weight, so that a higher current never makes a share smaller.
+    by one to whoever is furthest behind its weight, so that a higher current never makes a share smaller, as long as
+    all need the same.
 
     Args:
         amps: what there is, A; less than nothing is nothing.
         claims: the members in the order of the group; `bound` does not matter here.
     """
     whole = max(floor(amps), 0)
-    places = whole // MINIMUM_CURRENT
-    served = sorted(sorted(range(len(claims)), key=lambda i: not claims[i].wants)[:places])
-    result = [MINIMUM_CURRENT if i in served else 0 for i in range(len(claims))]
-    for _ in range(whole - sum(result) if served else 0):
+    result, left = [0] * len(claims), whole
+    for i in sorted(range(len(claims)), key=lambda i: not claims[i].wants):
+        if claims[i].least <= left:
+            result[i] = claims[i].least
+            left -= claims[i].least
+    served = [i for i, amps in enumerate(result) if amps]
+    for _ in range(left if served else 0):
         result[min(served, key=lambda i: (result[i] + 1) / claims[i].weight)] += 1
     return result
 

@@ -126,15 +126,27 @@ class JuiceNetAccount:
         return max(due, self.breaker.busy_until or due)
 
     async def _ask_all(self) -> None:
-        """Ask for every box; what fails for the server as a whole ends the round."""
+        """Ask for every box; what fails for the server as a whole ends the round.
+
+        An answer about one box that makes no sense says nothing of the server, unless there is no other one.
+        """
         now = self._clock.monotonic()
         self._next_at = now + ASK_EVERY
         missing = not self._units.keys() >= self._paths.keys()
         if missing and (now >= self._listed_at + LIST_EVERY or not self.breaker.closed):
             await self._list()
+        before, nonsense = self.last_contact, None
         for serial, path in list(self._paths.items()):
             if (unit := self._units.get(serial)) is not None:
-                await self.ask(path, unit)
+                try:
+                    await self.ask(path, unit)
+                except PathDown as err:
+                    if err.reason != "bad_answer":
+                        raise
+                    nonsense = err
+        if nonsense is not None and self.last_contact is before:
+            self.breaker.bad(Failure.OTHER)
+            raise nonsense
 
     async def _list(self) -> None:
         """Ask for the units of the account. Only a second refusal, well after the first, is the token's fault (I7)."""
@@ -162,25 +174,26 @@ class JuiceNetAccount:
     async def ask(self, path: JuiceNetPath, unit: Unit) -> None:
         """Ask what a box does, and once a day how it is installed. Raises ChargerError."""
         try:
-            path.showed(await self._counted(lambda: self._client.state(unit)))
+            path.showed(await self._counted(lambda: self._client.state(unit), of_one=True))
         except NotAllowed as err:
             LOGGER.debug("The JuiceNet server refuses a box: %s", err)
             self._units.pop(unit.serial, None)  # it may have another token by now
             return
         if path.installation.due_at <= self._clock.monotonic():
             path.installation.tried_at = self._clock.monotonic()
-            info = await self._counted(lambda: self._client.info(unit))
-            path.showed_installation(info, await self._counted(lambda: self._client.schedule(unit)))
+            info = await self._counted(lambda: self._client.info(unit), of_one=True)
+            path.showed_installation(info, await self._counted(lambda: self._client.schedule(unit), of_one=True))
 
-    async def _counted[T](self, call: Callable[[], Awaitable[T]]) -> T:
-        """One request whose end is told to the breaker."""
+    async def _counted[T](self, call: Callable[[], Awaitable[T]], *, of_one: bool = False) -> T:
+        """One request whose end is told to the breaker; but not nonsense `of_one` box, which the round judges."""
         try:
             answer = await call()
         except NoConnection:
             self.breaker.bad(Failure.CONNECT)
             raise
-        except PathDown:
-            self.breaker.bad(Failure.OTHER)
+        except PathDown as err:
+            if not (of_one and err.reason == "bad_answer"):
+                self.breaker.bad(Failure.OTHER)
             raise
         except PathBusy as err:
             self.breaker.throttled(err.retry_after or None)
@@ -230,6 +243,8 @@ class JuiceNetAccount:
                     await self._client.set_limit(unit, path.resume_current)
                 await self._client.charge_now(unit)
             case SetOverride():
+                if path.paused:  # else it stays at 0 A in its windows, too
+                    await self._client.set_limit(unit, path.resume_current)
                 await self._client.end_override(unit)
             case SetCharging(on):
                 await self._client.set_limit(unit, path.resume_current if on else 0)
@@ -339,6 +354,14 @@ class JuiceNetPath(ShowingPath):
             self.installation = Turn()  # the windows are those of another zone
         self.config = config
         self._show(limit_readings(config, Moment.of(self._clock)))
+
+    def remember(self, amps: float | None) -> None:
+        """Take what the box was last known to be set to, for a pause from before a start; what it showed since counts.
+
+        A pause shows no more than 0 A at the server.
+        """
+        if self._allowed is None and amps is not None and amps >= MINIMUM_CURRENT:
+            self._allowed = floor(amps)
 
     def showed(self, state: State) -> None:
         """The state of the box was read."""
