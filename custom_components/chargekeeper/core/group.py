@@ -142,7 +142,8 @@ class _Seat:
         # What the store gave back, or a cloud repeats of a charger without a sign of life, is not heard.
         current_shown = shown is not None and shown.source is not Source.CACHE and shown.at > -inf
         self.heard = current_shown and limits.charging_current is not None and snapshot.connection_path is not None
-        self.adjusts = not self.heard or Capability.CURRENT in snapshot.capabilities
+        only_paused = Capability.CHARGING in snapshot.capabilities and Capability.CURRENT not in snapshot.capabilities
+        self.adjusts = not self.heard or not only_paused
         self.status = snapshot.value(STATUS)
         self.wants = not self.heard or snapshot.value(CAR_CONNECTED) is not False
         self.idle = self.heard and (not self.wants or self.status in AT_REST)
