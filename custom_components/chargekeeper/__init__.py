@@ -101,6 +101,7 @@ async def async_setup_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry)
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     saver.start()
     holdings.account.start()
+    _ask_for_login(hass, entry, holdings.account.snapshot)
     return True
 
 
@@ -197,6 +198,12 @@ def _account_changed(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, snapsh
     chargers = as_entry_data([identity for serial, identity in known.items() if serial in keepers])
     if chargers != entry.data[CONF_CHARGERS]:
         hass.config_entries.async_update_entry(entry, data={**entry.data, CONF_CHARGERS: chargers})
+    _ask_for_login(hass, entry, snapshot)
+
+
+@callback
+def _ask_for_login(hass: HomeAssistant, entry: ConfigEntry, snapshot: AccountSnapshot) -> None:
+    """Ask for the password where it is due. Home Assistant takes that back at every reload, and asks only once."""
     if snapshot.needs_login:
         entry.async_start_reauth(hass)
 

@@ -8,7 +8,7 @@ import logging
 from unittest.mock import AsyncMock
 
 from homeassistant.components.persistent_notification import _async_get_or_create_notifications
-from homeassistant.config_entries import ConfigEntryDisabler, ConfigEntryState
+from homeassistant.config_entries import ConfigEntryDisabler, ConfigEntryState, ConfigFlowResult
 from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import device_registry as dr, entity_registry as er, issue_registry as ir
@@ -47,7 +47,7 @@ def entity_ids(house: House) -> set[str]:
     }
 
 
-def reauth_flows(house: House) -> list[object]:
+def reauth_flows(house: House) -> list[ConfigFlowResult]:
     return [flow for flow in house.hass.config_entries.flow.async_progress() if flow["context"]["source"] == "reauth"]
 
 
@@ -452,6 +452,24 @@ async def test_i7_a_password_is_asked_for_after_the_second_refusal_only(house: H
     with pytest.raises(HomeAssistantError) as refused:
         await house.call("button", "press", "restart")
     assert refused.value.translation_domain == DOMAIN
+
+
+async def test_i7_a_password_that_is_due_is_asked_for_after_a_reload_too_until_it_is_right(house: House) -> None:
+    """Home Assistant takes the question back at a reload, whatever that is made for."""
+    entry = await house.add_account()
+    await house.settle_in()
+    house.cloud.accounts[0].password = "battery staple"
+    house.cloud.expire_access()
+    house.cloud.revoke_refresh()
+    await house.clock.advance_until(lambda: reauth_flows(house), within=1500)
+    await house.hass.config_entries.async_reload(entry.entry_id)
+    await house.pass_time(61)
+    [flow] = reauth_flows(house)
+    entered = await house.hass.config_entries.flow.async_configure(flow["flow_id"], {"password": "battery staple"})
+    assert entered["reason"] == "reauth_successful"
+    await house.pass_time(10)
+    assert entry.state is ConfigEntryState.LOADED
+    assert not reauth_flows(house)
 
 
 async def test_i7_an_outage_never_asks_for_a_password(house: House) -> None:
