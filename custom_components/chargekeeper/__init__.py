@@ -34,7 +34,7 @@ from .coordinator import (
 )
 from .core.keeper import Keeper
 from .core.model import Identity, Problem
-from .juicebox_entry import async_remove_boxes, async_setup_boxes, async_unload_boxes
+from .juicebox_entry import async_remove_boxes, async_setup_boxes, async_unload_boxes, is_still_set_up
 from .load_group import async_open_groups, async_remove_group, async_setup_group, async_unload_group
 from .notices import async_leave_notice
 from .outages import follow_outages
@@ -232,11 +232,13 @@ def _fingerprint(entry: ChargeKeeperConfigEntry) -> object:
 
 async def _entry_updated(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> None:
     """Set the entry up again where something changed that it is set up with."""
-    if _fingerprint(entry) == entry.runtime_data.fingerprint:
+    runtime = entry.runtime_data
+    if _fingerprint(entry) == runtime.fingerprint:
         return
     if entry.options.get(CONF_READ_ONLY, False):
-        await _end_overrides(hass, entry, entry.runtime_data.holdings.keepers.values())
-    await hass.config_entries.async_reload(entry.entry_id)
+        await _end_overrides(hass, entry, runtime.holdings.keepers.values())
+    if is_still_set_up(entry, runtime):
+        await hass.config_entries.async_reload(entry.entry_id)
 
 
 async def _forget(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, identity: Identity) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from homeassistant.core import HomeAssistant, callback
 
 from .core.clock import Clock
+from .core.journal import Journal
 from .core.keeper import Keeper, KeeperOptions
 from .core.model import Identity, Maker
 from .juicebox.box import Box, BoxConfig
@@ -164,6 +165,12 @@ class Boxes:
         """The serials of all boxes of which anything is kept, here or on the disk."""
         journals = {key for key in self.stores.journals if not key.startswith(POWER_RECORD)}
         return {*self.server.export(), *self.units, *journals, *self.stores.snapshots}
+
+    def is_paused(self, serial: str) -> bool:
+        """Whether a pause that the user asked for is in the journal of a box."""
+        journal = Journal(partial(self.stores.save_journal, serial))
+        journal.restore(self.stores.journals.get(serial))
+        return journal.entries.pause is not None
 
     @callback
     def forget_unit(self, serial: str) -> None:

@@ -9,8 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import time
 from functools import partial
+from typing import Any
 
-from homeassistant.config_entries import SOURCE_INTEGRATION_DISCOVERY, ConfigEntry, ConfigSubentry
+from homeassistant.config_entries import (
+    SOURCE_INTEGRATION_DISCOVERY,
+    ConfigEntry,
+    ConfigEntryState,
+    ConfigSubentry,
+)
 from homeassistant.const import (
     CONF_HOST,
     EVENT_CORE_CONFIG_UPDATE,
@@ -134,7 +140,7 @@ async def async_setup_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     saver.start()
     entry.async_on_unload(_keep_listening(hass, entry, boxes))
-    entry.async_on_unload(follow_token(hass, entry, boxes.account))
+    entry.async_on_unload(follow_token(hass, entry, boxes.account if boxes.units else None))
     if boxes.account is not None and boxes.units:
         boxes.account.start()
     entry.async_on_unload(boxes.server.listen_discovery(partial(_discovered, hass)))
@@ -179,7 +185,8 @@ async def async_unload_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
 async def async_remove_boxes(hass: HomeAssistant, entry: ConfigEntry) -> None:
     """Give all boxes up. Those with a server of their maker's must find it again by themselves."""
     boxes = await _async_open(hass, entry)
-    await _give_up_units(hass, entry, [_opened_unit(hass, entry, boxes, unit) for unit in unit_subentries(entry)])
+    units = [_opened_unit(hass, entry, boxes, unit) for unit in unit_subentries(entry)]
+    await _give_up_units(hass, entry, boxes, units)
     serials = [subentry.data[CONF_SERIAL] for subentry in (*box_subentries(entry), *unit_subentries(entry))]
     for serial in serials:
         await _forget(hass, entry, serial)
@@ -273,12 +280,12 @@ def _opened_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, subentry
     return kept
 
 
-async def _give_up_units(hass: HomeAssistant, entry: ConfigEntry, units: Iterable[KeptUnit]) -> None:
+async def _give_up_units(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, units: Iterable[KeptUnit]) -> None:
     """End what runs at a JuiceNet server for boxes that are given up, all at once; tell what goes on there."""
-    await asyncio.gather(*(_give_up_unit(hass, entry, kept) for kept in units))
+    await asyncio.gather(*(_give_up_unit(hass, entry, boxes, kept) for kept in units))
 
 
-async def _give_up_unit(hass: HomeAssistant, entry: ConfigEntry, kept: KeptUnit) -> None:
+async def _give_up_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, kept: KeptUnit) -> None:
     registry, keeper = get_registry(hass), kept.keeper
     with suppress(TimeoutError):
         async with registry.clock.timeout(SERVER_LAST_WORDS):
@@ -288,6 +295,8 @@ async def _give_up_unit(hass: HomeAssistant, entry: ConfigEntry, kept: KeptUnit)
     is_heard = any(box.data[CONF_SERIAL] == keeper.identity.serial for box in box_subentries(entry))
     if keeper.group_paused and not is_heard:
         await async_leave_notice(hass, entry, keeper.identity, "left_paused_by_group")
+    elif kept.path is not None and boxes.is_paused(keeper.identity.serial) and not is_heard:
+        await async_leave_notice(hass, entry, keeper.identity, "left_paused_at_server")
     await registry.end(keeper)
 
 
@@ -476,15 +485,28 @@ def _fingerprint(entry: ConfigEntry) -> object:
 
 async def _entry_updated(hass: HomeAssistant, entry: ConfigEntry) -> None:
     """Set the boxes up again where something changed that they are set up with."""
-    if _fingerprint(entry) == juicebox_runtime(entry).fingerprint:
+    runtime = juicebox_runtime(entry)
+    if _fingerprint(entry) == runtime.fingerprint:
         return
     if entry.options.get(CONF_READ_ONLY, False):
-        kept = juicebox_runtime(entry).boxes.kept.values()
+        kept = runtime.boxes.kept.values()
         await asyncio.gather(*(_end_override(get_registry(hass).clock, each) for each in kept))
+        if not is_still_set_up(entry, runtime):
+            return
     asked = {subentry.data[CONF_SERIAL] for subentry in unit_subentries(entry)} if entry.data[CONF_JUICENET] else set()
-    units = juicebox_runtime(entry).boxes.units
-    await _give_up_units(hass, entry, [kept for serial, kept in units.items() if serial not in asked])
-    await hass.config_entries.async_reload(entry.entry_id)
+    units = [kept for serial, kept in runtime.boxes.units.items() if serial not in asked]
+    await _give_up_units(hass, entry, runtime.boxes, units)
+    if is_still_set_up(entry, runtime):
+        await hass.config_entries.async_reload(entry.entry_id)
+
+
+def is_still_set_up(entry: ConfigEntry, runtime: ChargersRuntime) -> bool:
+    """Whether an entry is set up as it was before something was waited for: neither given up since, nor set up anew.
+
+    What was set up anew was set up with all that had changed by then.
+    """
+    is_set_up = entry.state in (ConfigEntryState.LOADED, ConfigEntryState.SETUP_IN_PROGRESS)
+    return is_set_up and getattr(entry, "runtime_data", None) is runtime
 
 
 async def _end_override(clock: Clock, kept: KeptBox) -> None:

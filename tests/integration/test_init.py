@@ -402,6 +402,22 @@ async def test_going_read_only_ends_overrides_first(house: House) -> None:
     assert house.state("sensor", "status", WAITING).state == "waiting_schedule"
 
 
+async def test_an_entry_may_go_while_the_option_waits_for_the_cloud(house: House) -> None:
+    """It cannot be set up again then; that would be an error in the log."""
+    entry, hass = await house.add_account(), house.hass
+    await house.settle_in()
+    await override_by_disabling(house)
+    await house.cloud.set_fault(Fault.HANG)
+    hass.config_entries.async_update_entry(entry, options={"read_only": True})
+    await house.clock.advance(2)
+    removal = hass.async_create_task(hass.config_entries.async_remove(entry.entry_id))
+    await house.clock.advance_until(removal.done, within=200)
+    await house.clock.advance(120)
+    await house.hass.async_block_till_done()
+    assert not hass.config_entries.async_entries(DOMAIN)
+    assert ["could not be enabled again" in text for text in notifications(hass)] == [True]
+
+
 async def test_changed_credentials_are_used_after_one_reload(house: House) -> None:
     """As when the entry is changed by a restored backup: nothing but the new data says so."""
     entry = await house.add_account()

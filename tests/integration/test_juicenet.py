@@ -4,7 +4,13 @@ from collections.abc import Mapping
 import json
 from typing import Any
 
-from homeassistant.config_entries import SOURCE_RECONFIGURE, SOURCE_USER, ConfigEntry, ConfigEntryDisabler
+from homeassistant.config_entries import (
+    SOURCE_RECONFIGURE,
+    SOURCE_USER,
+    ConfigEntry,
+    ConfigEntryDisabler,
+    ConfigEntryState,
+)
 from homeassistant.const import STATE_UNAVAILABLE, STATE_UNKNOWN
 from homeassistant.data_entry_flow import FlowResultType
 from homeassistant.exceptions import HomeAssistantError
@@ -333,6 +339,26 @@ async def test_what_goes_on_for_an_entry_that_was_disabled_is_told_when_it_is_re
     assert (box_house.units[0].override_time, len(notices(box_house))) == (begun, 1)
 
 
+@pytest.mark.parametrize("gone", ["disabled", "removed"])
+async def test_the_entry_may_go_while_the_end_of_an_override_waits_for_the_server(
+    box_house: BoxHouse, juicenet: JuiceNetCloud, gone: str
+) -> None:
+    """It cannot be set up again then; what goes on is told all the same."""
+    await overridden(box_house, juicenet)
+    await juicenet.set_fault(Fault.HANG)
+    entries, entry = box_house.hass.config_entries, box_house.entry
+    entries.async_remove_subentry(entry, box_house.subentry().subentry_id)
+    await box_house.clock.advance(2)
+    if gone == "disabled":
+        await entries.async_set_disabled_by(entry.entry_id, ConfigEntryDisabler.USER)
+    else:
+        await entries.async_remove(entry.entry_id)
+    await box_house.clock.advance(60)
+    await box_house.hass.async_block_till_done()
+    assert (entry.state, box_house.registry.boxes) == (ConfigEntryState.NOT_LOADED, None)
+    assert ["could not be ended" in notice for notice in notices(box_house)] == [True]
+
+
 async def test_what_a_load_group_paused_is_told_when_it_is_given_up(
     box_house: BoxHouse, juicenet: JuiceNetCloud
 ) -> None:
@@ -344,6 +370,39 @@ async def test_what_a_load_group_paused_is_told_when_it_is_given_up(
     assert box_house.value("status") == "paused"
     await give_up(box_house, "box")
     assert ["paused by its load group" in notice for notice in notices(box_house)] == [True]
+
+
+@pytest.mark.parametrize("how", ["box", "account", "entry"])
+async def test_a_pause_that_stays_at_the_server_is_told_when_its_box_is_given_up(
+    box_house: BoxHouse, juicenet: JuiceNetCloud, how: str
+) -> None:
+    """Nobody of ours takes it back with the car any more."""
+    await add(box_house, juicenet)
+    await box_house.call("switch", "turn_off", "charging")
+    await box_house.pass_time(62)
+    await give_up(box_house, how)
+    assert box_house.units[0].limit == 0
+    assert ["paused with its JuiceNet server" in notice for notice in notices(box_house)] == [True]
+
+
+async def test_a_pause_that_was_taken_back_leaves_nothing_to_tell(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+    await add(box_house, juicenet)
+    await box_house.call("switch", "turn_off", "charging")
+    await box_house.pass_time(62)
+    await box_house.call("switch", "turn_on", "charging")
+    await box_house.pass_time(62)
+    await give_up(box_house, "box")
+    assert (box_house.units[0].limit, notices(box_house)) == (24, [])
+
+
+async def test_a_token_is_not_told_of_when_no_box_goes_by_it(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+    await add(box_house, juicenet)
+    juicenet.accounts = {"another-token": None}
+    await box_house.pass_time(21 * 60)
+    assert box_house.issues() == {"juicenet_token_refused"}
+    box_house.hass.config_entries.async_remove_subentry(box_house.entry, box_house.subentry().subentry_id)
+    await box_house.pass_time(1)
+    assert box_house.issues() == set()
 
 
 async def test_a_box_that_begins_to_report_is_asked_for_no_more(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:

@@ -52,6 +52,7 @@ WITHOUT_TABLE = {
     "no_account",
     "no_boxes",
     "left_paused",
+    "left_paused_at_server",
     "left_paused_by_group",
     "override_left",
     "schedules_left",
