@@ -194,6 +194,7 @@ async def async_remove_boxes(hass: HomeAssistant, entry: ConfigEntry) -> None:
     await boxes.stores.remove()
     get_registry(hass).stores.pop(entry_key(entry))
     delete_issues(hass, entry, serials)
+    _withdraw_offers(hass, {"source": SOURCE_INTEGRATION_DISCOVERY})
 
 
 def box_subentries(entry: ConfigEntry) -> list[ConfigSubentry]:
@@ -334,10 +335,7 @@ def _begin(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) ->
     entry.async_on_unload(follow_troubles(hass, coordinator, kept.box))
     entry.async_on_unload(follow_links(hass, coordinator, linked))
     entry.async_on_unload(follow_power(hass, coordinator, runtime.boxes.power_of(kept.box.config.serial)))
-    flows = hass.config_entries.flow
-    offer = {"unique_id": discovery_id(subentry.data[CONF_SERIAL])}
-    for flow in flows.async_progress_by_handler(DOMAIN, match_context=offer):
-        flows.async_abort(flow["flow_id"])
+    _withdraw_offers(hass, {"unique_id": discovery_id(subentry.data[CONF_SERIAL])})
     return coordinator
 
 
@@ -446,6 +444,14 @@ def _discovered(hass: HomeAssistant, found: Discovered) -> None:
     discovery_flow.async_create_flow(
         hass, DOMAIN, context={"source": SOURCE_INTEGRATION_DISCOVERY}, data={"discovered": found}
     )
+
+
+@callback
+def _withdraw_offers(hass: HomeAssistant, context: dict[str, Any]) -> None:
+    """Offer boxes no more, those whose flows have this context."""
+    flows = hass.config_entries.flow
+    for flow in flows.async_progress_by_handler(DOMAIN, match_context=context):
+        flows.async_abort(flow["flow_id"])
 
 
 def quarter_hours(hass: HomeAssistant, entry: ConfigEntry) -> list[dict[str, object]]:
