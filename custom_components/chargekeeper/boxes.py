@@ -13,9 +13,11 @@ from homeassistant.core import HomeAssistant, callback
 from .core.clock import Clock
 from .core.journal import Journal
 from .core.keeper import Keeper, KeeperOptions
-from .core.model import Identity, Maker
+from .core.model import Identity, Maker, Readings
+from .core.notes import Moment
 from .juicebox.box import Box, BoxConfig
 from .juicebox.juicenet import JuiceNetClient
+from .juicebox.mapping import limit_readings
 from .juicebox.path import JuiceBoxPath, MakersServerPath
 from .juicebox.resolver import NameServer, Resolver, SystemResolver
 from .juicebox.server import JuiceBoxServer
@@ -100,7 +102,8 @@ class Boxes:
     def take_unit(self, config: BoxConfig, keepers: Mapping[tuple[Maker, str], Keeper]) -> KeptUnit:
         """Take a box that sends us nothing, or its new settings. Nothing begins yet."""
         identity = Identity(Maker.JUICEBOX, config.serial, config.name)
-        keeper = keepers.get(identity.key) or self._keeper(identity)
+        said = limit_readings(config, Moment.of(self._clock))  # also where no account has a path that shows it
+        keeper = keepers.get(identity.key) or self._keeper(identity, said)
         keeper.identity = identity
         path = self.configure_unit(config)
         if path is not None:
@@ -128,10 +131,16 @@ class Boxes:
             kept.keeper.add_path(kept.server)
         return kept
 
-    def _keeper(self, identity: Identity) -> Keeper:
+    def _keeper(self, identity: Identity, said: Readings | None = None) -> Keeper:
+        """A keeper with what was saved of a box, and what the user `said` of it, which is in no store."""
         serial, stores = identity.serial, self.stores
         keeper = Keeper(identity, self._clock, KeeperOptions(), partial(stores.save_journal, serial))
-        keeper.restore(stores.snapshots.get(serial), stores.journals.get(serial))
+        snapshot = stores.snapshots.get(serial)
+        known = {**snapshot} if isinstance(snapshot, Mapping) else {}
+        for prop, reading in (said or Readings()).items():
+            observed_at = reading.observed_at.isoformat()
+            known[prop.key] = {"value": reading.value, "source": reading.source, "observed_at": observed_at}
+        keeper.restore(known, stores.journals.get(serial))
         return keeper
 
     @callback

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import json
+from pathlib import Path
 from typing import Any
 
 from homeassistant.config_entries import (
@@ -23,6 +24,9 @@ from custom_components.chargekeeper.diagnostics import (
     async_get_config_entry_diagnostics,
     async_get_device_diagnostics,
 )
+from tests.integration.machine import Machine
+from tests.simulation.clocks import RunClock
+from tests.simulators.clock import VirtualClock
 from tests.simulators.http_server import Fault
 from tests.simulators.juicebox import JuiceBox
 from tests.simulators.juicebox_server import Day, Schedule
@@ -403,6 +407,36 @@ async def test_a_token_is_not_told_of_when_no_box_goes_by_it(box_house: BoxHouse
     box_house.hass.config_entries.async_remove_subentry(box_house.entry, box_house.subentry().subentry_id)
     await box_house.pass_time(1)
     assert box_house.issues() == set()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_i2_what_the_user_said_of_a_box_without_a_server_outlasts_a_restart(
+    tmp_path: Path, virtual_clock: VirtualClock, socket_enabled: None, lost: bool
+) -> None:
+    """I2: also where what was saved is lost."""
+    machine = Machine(tmp_path)
+    house = BoxHouse(await machine.boot(RunClock(virtual_clock, ahead=0.0)), virtual_clock)
+    juicenet = JuiceNetCloud(house.maker)
+    juicenet.add_account(TOKEN)
+    await juicenet.start()
+    await begin(house, server_url=juicenet.url, account_token=TOKEN)
+    form = await house.submit_subentry(await flow(house), {"box": FIRST})
+    await house.submit_subentry(form, {"name": "Garage", "wire_rating": 24, "load_group_limit": 20})
+    await house.pass_time(31)
+    entry = house.entry
+    house.hass.config_entries.async_update_entry(entry, data={**entry.data, "juicenet": {}})
+    await house.pass_time(60)
+    await machine.shut_down()
+    if lost:
+        for stored in (machine.disk / ".storage").glob(f"{DOMAIN}.*"):
+            stored.unlink()
+    house.hass = await machine.boot(RunClock(virtual_clock, ahead=10_000.0))
+    await house.pass_time(1)
+    assert (house.value("wire_rating"), house.value("load_group_limit")) == ("24.0", "20.0")
+    await machine.shut_down()
+    house.sims[FIRST].stop()
+    await juicenet.stop()
+    await house.maker.stop()
 
 
 async def test_a_box_that_begins_to_report_is_asked_for_no_more(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
