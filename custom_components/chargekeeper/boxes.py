@@ -152,6 +152,11 @@ class Boxes:
             cycle = self.power[serial] = PowerCycle(self._hass, self._clock, save, stores.journals.get(key))
         return cycle
 
+    @property
+    def unpowered(self) -> list[str]:
+        """The serials of all boxes that were switched off and do not show to be on again."""
+        return [serial for serial, cycle in self.power.items() if cycle.active]
+
     async def finish(self) -> None:
         """Nobody will see to the boxes any more: none is left without power."""
         await asyncio.gather(*(cycle.finish() for cycle in self.power.values()))

@@ -54,6 +54,7 @@ WITHOUT_TABLE = {
     "left_paused",
     "left_paused_at_server",
     "left_paused_by_group",
+    "left_without_power",
     "override_left",
     "schedules_left",
     "until_time_missing",
