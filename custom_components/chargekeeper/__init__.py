@@ -34,7 +34,7 @@ from .coordinator import (
 )
 from .core.keeper import Keeper
 from .core.model import Identity, Problem
-from .juicebox_entry import async_remove_boxes, async_setup_boxes, async_unload_boxes
+from .juicebox_entry import async_remove_boxes, async_setup_boxes, async_unload_boxes, is_still_set_up
 from .load_group import async_open_groups, async_remove_group, async_setup_group, async_unload_group
 from .notices import async_leave_notice
 from .outages import follow_outages
@@ -101,6 +101,7 @@ async def async_setup_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry)
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     saver.start()
     holdings.account.start()
+    _ask_for_login(hass, entry, holdings.account.snapshot)
     return True
 
 
@@ -197,6 +198,12 @@ def _account_changed(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, snapsh
     chargers = as_entry_data([identity for serial, identity in known.items() if serial in keepers])
     if chargers != entry.data[CONF_CHARGERS]:
         hass.config_entries.async_update_entry(entry, data={**entry.data, CONF_CHARGERS: chargers})
+    _ask_for_login(hass, entry, snapshot)
+
+
+@callback
+def _ask_for_login(hass: HomeAssistant, entry: ConfigEntry, snapshot: AccountSnapshot) -> None:
+    """Ask for the password where it is due. Home Assistant takes that back at every reload, and asks only once."""
     if snapshot.needs_login:
         entry.async_start_reauth(hass)
 
@@ -225,11 +232,13 @@ def _fingerprint(entry: ChargeKeeperConfigEntry) -> object:
 
 async def _entry_updated(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> None:
     """Set the entry up again where something changed that it is set up with."""
-    if _fingerprint(entry) == entry.runtime_data.fingerprint:
+    runtime = entry.runtime_data
+    if _fingerprint(entry) == runtime.fingerprint:
         return
     if entry.options.get(CONF_READ_ONLY, False):
-        await _end_overrides(hass, entry, entry.runtime_data.holdings.keepers.values())
-    await hass.config_entries.async_reload(entry.entry_id)
+        await _end_overrides(hass, entry, runtime.holdings.keepers.values())
+    if is_still_set_up(entry, runtime):
+        await hass.config_entries.async_reload(entry.entry_id)
 
 
 async def _forget(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, identity: Identity) -> None:

@@ -11,10 +11,13 @@ from functools import partial
 from homeassistant.core import HomeAssistant, callback
 
 from .core.clock import Clock
+from .core.journal import Journal
 from .core.keeper import Keeper, KeeperOptions
-from .core.model import Identity, Maker
+from .core.model import CHARGING_CURRENT, Identity, Maker, Readings
+from .core.notes import Moment
 from .juicebox.box import Box, BoxConfig
 from .juicebox.juicenet import JuiceNetClient
+from .juicebox.mapping import limit_readings
 from .juicebox.path import JuiceBoxPath, MakersServerPath
 from .juicebox.resolver import NameServer, Resolver, SystemResolver
 from .juicebox.server import JuiceBoxServer
@@ -99,10 +102,12 @@ class Boxes:
     def take_unit(self, config: BoxConfig, keepers: Mapping[tuple[Maker, str], Keeper]) -> KeptUnit:
         """Take a box that sends us nothing, or its new settings. Nothing begins yet."""
         identity = Identity(Maker.JUICEBOX, config.serial, config.name)
-        keeper = keepers.get(identity.key) or self._keeper(identity)
+        said = limit_readings(config, Moment.of(self._clock))  # also where no account has a path that shows it
+        keeper = keepers.get(identity.key) or self._keeper(identity, said)
         keeper.identity = identity
         path = self.configure_unit(config)
         if path is not None:
+            path.remember(keeper.snapshot.value(CHARGING_CURRENT))
             keeper.add_path(path)
         kept = self.units[config.serial] = KeptUnit(keeper, path)
         return kept
@@ -127,10 +132,16 @@ class Boxes:
             kept.keeper.add_path(kept.server)
         return kept
 
-    def _keeper(self, identity: Identity) -> Keeper:
+    def _keeper(self, identity: Identity, said: Readings | None = None) -> Keeper:
+        """A keeper with what was saved of a box, and what the user `said` of it, which is in no store."""
         serial, stores = identity.serial, self.stores
         keeper = Keeper(identity, self._clock, KeeperOptions(), partial(stores.save_journal, serial))
-        keeper.restore(stores.snapshots.get(serial), stores.journals.get(serial))
+        snapshot = stores.snapshots.get(serial)
+        known = {**snapshot} if isinstance(snapshot, Mapping) else {}
+        for prop, reading in (said or Readings()).items():
+            observed_at = reading.observed_at.isoformat()
+            known[prop.key] = {"value": reading.value, "source": reading.source, "observed_at": observed_at}
+        keeper.restore(known, stores.journals.get(serial))
         return keeper
 
     @callback
@@ -141,6 +152,11 @@ class Boxes:
             save = partial(stores.save_journal, key)
             cycle = self.power[serial] = PowerCycle(self._hass, self._clock, save, stores.journals.get(key))
         return cycle
+
+    @property
+    def unpowered(self) -> list[str]:
+        """The serials of all boxes that were switched off and do not show to be on again."""
+        return [serial for serial, cycle in self.power.items() if cycle.active]
 
     async def finish(self) -> None:
         """Nobody will see to the boxes any more: none is left without power."""
@@ -164,6 +180,12 @@ class Boxes:
         """The serials of all boxes of which anything is kept, here or on the disk."""
         journals = {key for key in self.stores.journals if not key.startswith(POWER_RECORD)}
         return {*self.server.export(), *self.units, *journals, *self.stores.snapshots}
+
+    def is_paused(self, serial: str) -> bool:
+        """Whether a pause that the user asked for is in the journal of a box."""
+        journal = Journal(partial(self.stores.save_journal, serial))
+        journal.restore(self.stores.journals.get(serial))
+        return journal.entries.pause is not None
 
     @callback
     def forget_unit(self, serial: str) -> None:

@@ -9,8 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import time
 from functools import partial
+from typing import Any
 
-from homeassistant.config_entries import SOURCE_INTEGRATION_DISCOVERY, ConfigEntry, ConfigSubentry
+from homeassistant.config_entries import (
+    SOURCE_INTEGRATION_DISCOVERY,
+    ConfigEntry,
+    ConfigEntryState,
+    ConfigSubentry,
+)
 from homeassistant.const import (
     CONF_HOST,
     EVENT_CORE_CONFIG_UPDATE,
@@ -46,7 +52,7 @@ from .coordinator import ChargerCoordinator, ChargersRuntime, charger_name
 from .core import schedule
 from .core.clock import Clock
 from .core.keeper import Keeper
-from .core.model import Maker, Schedule
+from .core.model import Identity, Maker, Schedule
 from .core.paths import NoConnection
 from .juicebox.box import BoxConfig
 from .juicebox.juicenet import DAY_MINUTES, Day, Tou
@@ -64,6 +70,7 @@ from .repairs import (
     follow_token,
     follow_troubles,
     tell_deafness,
+    tell_power_off,
 )
 from .storage import EntryStores, SnapshotSaver
 
@@ -75,6 +82,9 @@ LAST_WORDS = 75.0
 
 SERVER_LAST_WORDS = 15.0
 """Seconds for which it may wait for a JuiceNet server when what it goes by is removed."""
+
+LEFT_WITHOUT_POWER = "left_without_power"
+"""The text of the notice about a box that was switched off when it was given up."""
 
 WINDOWS = ((CONF_WEEKDAY_START, CONF_WEEKDAY_END), (CONF_WEEKEND_START, CONF_WEEKEND_END))
 """The ends of each time-of-use window in the data of a subentry. They mean what they mean to the maker's server."""
@@ -134,7 +144,7 @@ async def async_setup_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     saver.start()
     entry.async_on_unload(_keep_listening(hass, entry, boxes))
-    entry.async_on_unload(follow_token(hass, entry, boxes.account))
+    entry.async_on_unload(follow_token(hass, entry, boxes.account if boxes.units else None))
     if boxes.account is not None and boxes.units:
         boxes.account.start()
     entry.async_on_unload(boxes.server.listen_discovery(partial(_discovered, hass)))
@@ -166,6 +176,9 @@ async def async_unload_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     if entry.disabled_by is not None:
         await _close(hass, runtime.boxes)
         delete_issues(hass, entry, runtime.coordinators)
+        for serial in runtime.boxes.unpowered:
+            if serial in runtime.coordinators:
+                tell_power_off(hass, entry, runtime.coordinators[serial].identity)
     else:
 
         @callback
@@ -179,14 +192,19 @@ async def async_unload_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
 async def async_remove_boxes(hass: HomeAssistant, entry: ConfigEntry) -> None:
     """Give all boxes up. Those with a server of their maker's must find it again by themselves."""
     boxes = await _async_open(hass, entry)
-    await _give_up_units(hass, entry, [_opened_unit(hass, entry, boxes, unit) for unit in unit_subentries(entry)])
-    serials = [subentry.data[CONF_SERIAL] for subentry in (*box_subentries(entry), *unit_subentries(entry))]
-    for serial in serials:
+    units = [_opened_unit(hass, entry, boxes, unit) for unit in unit_subentries(entry)]
+    await _give_up_units(hass, entry, boxes, units)
+    names = {each.data[CONF_SERIAL]: each.title for each in (*box_subentries(entry), *unit_subentries(entry))}
+    for serial in names:
         await _forget(hass, entry, serial)
     await _close(hass, boxes)
+    for serial in boxes.unpowered:
+        identity = Identity(Maker.JUICEBOX, serial, names.get(serial, serial))
+        await async_leave_notice(hass, entry, identity, LEFT_WITHOUT_POWER)
     await boxes.stores.remove()
     get_registry(hass).stores.pop(entry_key(entry))
-    delete_issues(hass, entry, serials)
+    delete_issues(hass, entry, names)
+    _withdraw_offers(hass, {"source": SOURCE_INTEGRATION_DISCOVERY})
 
 
 def box_subentries(entry: ConfigEntry) -> list[ConfigSubentry]:
@@ -273,12 +291,12 @@ def _opened_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, subentry
     return kept
 
 
-async def _give_up_units(hass: HomeAssistant, entry: ConfigEntry, units: Iterable[KeptUnit]) -> None:
+async def _give_up_units(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, units: Iterable[KeptUnit]) -> None:
     """End what runs at a JuiceNet server for boxes that are given up, all at once; tell what goes on there."""
-    await asyncio.gather(*(_give_up_unit(hass, entry, kept) for kept in units))
+    await asyncio.gather(*(_give_up_unit(hass, entry, boxes, kept) for kept in units))
 
 
-async def _give_up_unit(hass: HomeAssistant, entry: ConfigEntry, kept: KeptUnit) -> None:
+async def _give_up_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, kept: KeptUnit) -> None:
     registry, keeper = get_registry(hass), kept.keeper
     with suppress(TimeoutError):
         async with registry.clock.timeout(SERVER_LAST_WORDS):
@@ -288,6 +306,8 @@ async def _give_up_unit(hass: HomeAssistant, entry: ConfigEntry, kept: KeptUnit)
     is_heard = any(box.data[CONF_SERIAL] == keeper.identity.serial for box in box_subentries(entry))
     if keeper.group_paused and not is_heard:
         await async_leave_notice(hass, entry, keeper.identity, "left_paused_by_group")
+    elif kept.path is not None and boxes.is_paused(keeper.identity.serial) and not is_heard:
+        await async_leave_notice(hass, entry, keeper.identity, "left_paused_at_server")
     await registry.end(keeper)
 
 
@@ -299,9 +319,31 @@ async def _forget_missing(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes)
     heard = {subentry.data[CONF_SERIAL] for subentry in box_subentries(entry)}
     asked = {subentry.data[CONF_SERIAL] for subentry in unit_subentries(entry)}
     for serial in boxes.known - heard - asked:
+        _watch_power(hass, entry, boxes, serial)
         await _forget(hass, entry, serial)
     for serial in heard & set(boxes.units):
         boxes.forget_unit(serial)
+
+
+@callback
+def _watch_power(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, serial: str) -> None:
+    """A box is given up while it may be without power: tell once if it stays so; switching it on is tried on."""
+    cycle = boxes.power.get(serial)
+    if cycle is None or not cycle.active:
+        return
+    keeper = get_registry(hass).keepers.get((Maker.JUICEBOX, serial))
+    identity = Identity(Maker.JUICEBOX, serial, serial) if keeper is None else keeper.identity
+
+    @callback
+    def look() -> None:
+        if cycle.stuck:
+            notice = async_leave_notice(hass, entry, identity, LEFT_WITHOUT_POWER)
+            hass.async_create_task(notice, "chargekeeper notice")
+        if cycle.stuck or not cycle.active:
+            end()
+
+    end = cycle.listen(look)
+    look()
 
 
 async def _forget(hass: HomeAssistant, entry: ConfigEntry, serial: str) -> None:
@@ -325,10 +367,7 @@ def _begin(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) ->
     entry.async_on_unload(follow_troubles(hass, coordinator, kept.box))
     entry.async_on_unload(follow_links(hass, coordinator, linked))
     entry.async_on_unload(follow_power(hass, coordinator, runtime.boxes.power_of(kept.box.config.serial)))
-    flows = hass.config_entries.flow
-    offer = {"unique_id": discovery_id(subentry.data[CONF_SERIAL])}
-    for flow in flows.async_progress_by_handler(DOMAIN, match_context=offer):
-        flows.async_abort(flow["flow_id"])
+    _withdraw_offers(hass, {"unique_id": discovery_id(subentry.data[CONF_SERIAL])})
     return coordinator
 
 
@@ -439,6 +478,14 @@ def _discovered(hass: HomeAssistant, found: Discovered) -> None:
     )
 
 
+@callback
+def _withdraw_offers(hass: HomeAssistant, context: dict[str, Any]) -> None:
+    """Offer boxes no more, those whose flows have this context."""
+    flows = hass.config_entries.flow
+    for flow in flows.async_progress_by_handler(DOMAIN, match_context=context):
+        flows.async_abort(flow["flow_id"])
+
+
 def quarter_hours(hass: HomeAssistant, entry: ConfigEntry) -> list[dict[str, object]]:
     """The energy per quarter hour that each box of the entry told, as JSON; times in the zone of the house."""
     runtime, now = juicebox_runtime(entry), get_registry(hass).clock.now()
@@ -476,15 +523,28 @@ def _fingerprint(entry: ConfigEntry) -> object:
 
 async def _entry_updated(hass: HomeAssistant, entry: ConfigEntry) -> None:
     """Set the boxes up again where something changed that they are set up with."""
-    if _fingerprint(entry) == juicebox_runtime(entry).fingerprint:
+    runtime = juicebox_runtime(entry)
+    if _fingerprint(entry) == runtime.fingerprint:
         return
     if entry.options.get(CONF_READ_ONLY, False):
-        kept = juicebox_runtime(entry).boxes.kept.values()
+        kept = runtime.boxes.kept.values()
         await asyncio.gather(*(_end_override(get_registry(hass).clock, each) for each in kept))
+        if not is_still_set_up(entry, runtime):
+            return
     asked = {subentry.data[CONF_SERIAL] for subentry in unit_subentries(entry)} if entry.data[CONF_JUICENET] else set()
-    units = juicebox_runtime(entry).boxes.units
-    await _give_up_units(hass, entry, [kept for serial, kept in units.items() if serial not in asked])
-    await hass.config_entries.async_reload(entry.entry_id)
+    units = [kept for serial, kept in runtime.boxes.units.items() if serial not in asked]
+    await _give_up_units(hass, entry, runtime.boxes, units)
+    if is_still_set_up(entry, runtime):
+        await hass.config_entries.async_reload(entry.entry_id)
+
+
+def is_still_set_up(entry: ConfigEntry, runtime: ChargersRuntime) -> bool:
+    """Whether an entry is set up as it was before something was waited for: neither given up since, nor set up anew.
+
+    What was set up anew was set up with all that had changed by then.
+    """
+    is_set_up = entry.state in (ConfigEntryState.LOADED, ConfigEntryState.SETUP_IN_PROGRESS)
+    return is_set_up and getattr(entry, "runtime_data", None) is runtime
 
 
 async def _end_override(clock: Clock, kept: KeptBox) -> None:

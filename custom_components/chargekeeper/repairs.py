@@ -11,7 +11,7 @@ from homeassistant.helpers.dispatcher import async_dispatcher_connect
 
 from .const import CONF_LIMIT, CONF_MEMBERS, DOMAIN
 from .coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, charger_name, for_each_charger
-from .core.model import STATUS, Maker, Problem, Status
+from .core.model import STATUS, Identity, Maker, Problem, Status
 from .core.paths import NoConnection
 from .errors import local_time
 from .juicebox.box import Box, Mode, Trouble
@@ -112,6 +112,12 @@ def follow_power(hass: HomeAssistant, coordinator: ChargerCoordinator, cycle: Po
 
     sync()
     return cycle.listen(sync)
+
+
+@callback
+def tell_power_off(hass: HomeAssistant, entry: ConfigEntry, identity: Identity) -> None:
+    """Tell that a box was left switched off; what follows its power closes the issue once the entry is set up."""
+    _keep(hass, f"{POWER_OFF}_{identity.serial}", POWER_OFF, {"charger": charger_name(hass, entry, identity)})
 
 
 @callback

@@ -7,7 +7,8 @@ import json
 import logging
 from unittest.mock import AsyncMock
 
-from homeassistant.config_entries import ConfigEntryDisabler, ConfigEntryState
+from homeassistant.config_entries import ConfigEntryDisabler, ConfigEntryState, ConfigFlowResult
+from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import device_registry as dr, entity_registry as er, issue_registry as ir
 import pytest
@@ -45,7 +46,7 @@ def entity_ids(house: House) -> set[str]:
     }
 
 
-def reauth_flows(house: House) -> list[object]:
+def reauth_flows(house: House) -> list[ConfigFlowResult]:
     return [flow for flow in house.hass.config_entries.flow.async_progress() if flow["context"]["source"] == "reauth"]
 
 
@@ -396,6 +397,22 @@ async def test_going_read_only_ends_overrides_first(house: House) -> None:
     assert house.state("sensor", "status", WAITING).state == "waiting_schedule"
 
 
+async def test_an_entry_may_go_while_the_option_waits_for_the_cloud(house: House) -> None:
+    """It cannot be set up again then; that would be an error in the log."""
+    entry, hass = await house.add_account(), house.hass
+    await house.settle_in()
+    await override_by_disabling(house)
+    await house.cloud.set_fault(Fault.HANG)
+    hass.config_entries.async_update_entry(entry, options={"read_only": True})
+    await house.clock.advance(2)
+    removal = hass.async_create_task(hass.config_entries.async_remove(entry.entry_id))
+    await house.clock.advance_until(removal.done, within=200)
+    await house.clock.advance(120)
+    await house.hass.async_block_till_done()
+    assert not hass.config_entries.async_entries(DOMAIN)
+    assert ["could not be enabled again" in text for text in notifications(hass)] == [True]
+
+
 async def test_changed_credentials_are_used_after_one_reload(house: House) -> None:
     """As when the entry is changed by a restored backup: nothing but the new data says so."""
     entry = await house.add_account()
@@ -446,6 +463,24 @@ async def test_i7_a_password_is_asked_for_after_the_second_refusal_only(house: H
     with pytest.raises(HomeAssistantError) as refused:
         await house.call("button", "press", "restart")
     assert refused.value.translation_domain == DOMAIN
+
+
+async def test_i7_a_password_that_is_due_is_asked_for_after_a_reload_too_until_it_is_right(house: House) -> None:
+    """Home Assistant takes the question back at a reload, whatever that is made for."""
+    entry = await house.add_account()
+    await house.settle_in()
+    house.cloud.accounts[0].password = "battery staple"
+    house.cloud.expire_access()
+    house.cloud.revoke_refresh()
+    await house.clock.advance_until(lambda: reauth_flows(house), within=1500)
+    await house.hass.config_entries.async_reload(entry.entry_id)
+    await house.pass_time(61)
+    [flow] = reauth_flows(house)
+    entered = await house.hass.config_entries.flow.async_configure(flow["flow_id"], {"password": "battery staple"})
+    assert entered["reason"] == "reauth_successful"
+    await house.pass_time(10)
+    assert entry.state is ConfigEntryState.LOADED
+    assert not reauth_flows(house)
 
 
 async def test_i7_an_outage_never_asks_for_a_password(house: House) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import socket
 from typing import Any, cast
 
-from homeassistant.config_entries import ConfigEntryDisabler
+from homeassistant.config_entries import ConfigEntryDisabler, ConfigEntryState
 from homeassistant.const import STATE_UNAVAILABLE, STATE_UNKNOWN
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 from homeassistant.helpers import device_registry as dr, entity_registry as er, issue_registry as ir
@@ -592,6 +592,25 @@ async def test_a_box_that_is_not_heard_does_not_keep_the_option_from_being_set(b
     sim.wifi = True
     await box_house.pass_time(400)
     assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0)
+
+
+@pytest.mark.parametrize("gone", ["disabled", "removed"])
+async def test_the_entry_may_go_while_the_option_waits_for_a_box(box_house: BoxHouse, gone: str) -> None:
+    """It cannot be set up again then; that would be an error in the log."""
+    sim = await waiting(box_house)
+    await box_house.call("switch", "turn_on", "tou_override")
+    sim.wifi = False
+    await box_house.pass_time(1)
+    entry, entries = box_house.entry, box_house.hass.config_entries
+    entries.async_update_entry(entry, options={"read_only": True})
+    await box_house.clock.advance(5)
+    if gone == "disabled":
+        await entries.async_set_disabled_by(entry.entry_id, ConfigEntryDisabler.USER)
+    else:
+        await entries.async_remove(entry.entry_id)
+    await box_house.clock.advance(90)
+    await box_house.hass.async_block_till_done()
+    assert (entry.state, box_house.registry.boxes) == (ConfigEntryState.NOT_LOADED, None)
 
 
 async def test_two_boxes_of_a_load_group_never_draw_more_than_its_limit(box_house: BoxHouse) -> None:

@@ -4,13 +4,14 @@ import json
 import socket
 from typing import Any, cast
 
-from homeassistant.config_entries import SOURCE_IGNORE, SOURCE_RECONFIGURE
+from homeassistant.config_entries import SOURCE_IGNORE, SOURCE_INTEGRATION_DISCOVERY, SOURCE_RECONFIGURE
 from homeassistant.core import HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType
 import pytest
 
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.diagnostics import async_get_config_entry_diagnostics
+from custom_components.chargekeeper.juicebox.listener import Discovered
 from custom_components.chargekeeper.load_group import async_open_groups
 from tests.simulators.juicebox_server import Day, Group, Schedule
 from tests.simulators.juicenet_cloud import JuiceNetCloud
@@ -247,13 +248,29 @@ async def test_a_further_box_is_offered_and_added_to_the_entry(box_house: BoxHou
     assert box_house.offers() == []
 
 
+async def test_offers_go_with_the_entry(box_house: BoxHouse) -> None:
+    """Nothing could be added to it any more, and boxes are not listened to."""
+    await box_house.add()
+    box_house.power_up(SECOND)
+    await box_house.pass_time(100)
+    assert len(box_house.offers()) == 1
+    await box_house.hass.config_entries.async_remove(box_house.entry.entry_id)
+    await box_house.hass.async_block_till_done()
+    assert box_house.offers() == []
+
+
 async def test_an_offer_may_come_too_late(box_house: BoxHouse) -> None:
+    """Home Assistant begins with what was discovered in its own time: the entry may be gone by then."""
     entry = await box_house.add()
+    assert box_house.registry.boxes is not None
+    heard: list[Discovered] = []
+    box_house.registry.boxes.server.listen_discovery(heard.append)
     box_house.power_up(SECOND)
     await box_house.pass_time(61)
-    [offer] = box_house.offers()
-    form = await box_house.submit(offer)
     await box_house.hass.config_entries.async_remove(entry.entry_id)
+    form = await box_house.hass.config_entries.flow.async_init(
+        DOMAIN, context={"source": SOURCE_INTEGRATION_DISCOVERY}, data={"discovered": heard[0]}
+    )
     result = await box_house.submit(form, DETAILS)
     assert result["reason"] == "no_juicebox_entry"
 

@@ -2,9 +2,16 @@
 
 from collections.abc import Mapping
 import json
+from pathlib import Path
 from typing import Any
 
-from homeassistant.config_entries import SOURCE_RECONFIGURE, SOURCE_USER, ConfigEntry, ConfigEntryDisabler
+from homeassistant.config_entries import (
+    SOURCE_RECONFIGURE,
+    SOURCE_USER,
+    ConfigEntry,
+    ConfigEntryDisabler,
+    ConfigEntryState,
+)
 from homeassistant.const import STATE_UNAVAILABLE, STATE_UNKNOWN
 from homeassistant.data_entry_flow import FlowResultType
 from homeassistant.exceptions import HomeAssistantError
@@ -17,6 +24,9 @@ from custom_components.chargekeeper.diagnostics import (
     async_get_config_entry_diagnostics,
     async_get_device_diagnostics,
 )
+from tests.integration.machine import Machine
+from tests.simulation.clocks import RunClock
+from tests.simulators.clock import VirtualClock
 from tests.simulators.http_server import Fault
 from tests.simulators.juicebox import JuiceBox
 from tests.simulators.juicebox_server import Day, Schedule
@@ -404,6 +414,26 @@ async def test_what_goes_on_for_an_entry_that_was_disabled_is_told_when_it_is_re
     assert (box_house.units[0].override_time, len(box_house.notices)) == (begun, 1)
 
 
+@pytest.mark.parametrize("gone", ["disabled", "removed"])
+async def test_the_entry_may_go_while_the_end_of_an_override_waits_for_the_server(
+    box_house: BoxHouse, juicenet: JuiceNetCloud, gone: str
+) -> None:
+    """It cannot be set up again then; what goes on is told all the same."""
+    await overridden(box_house, juicenet)
+    await juicenet.set_fault(Fault.HANG)
+    entries, entry = box_house.hass.config_entries, box_house.entry
+    entries.async_remove_subentry(entry, box_house.subentry().subentry_id)
+    await box_house.clock.advance(2)
+    if gone == "disabled":
+        await entries.async_set_disabled_by(entry.entry_id, ConfigEntryDisabler.USER)
+    else:
+        await entries.async_remove(entry.entry_id)
+    await box_house.clock.advance(60)
+    await box_house.hass.async_block_till_done()
+    assert (entry.state, box_house.registry.boxes) == (ConfigEntryState.NOT_LOADED, None)
+    assert ["could not be ended" in notice for notice in box_house.notices] == [True]
+
+
 async def add_second(house: BoxHouse) -> None:
     """The second box is added by the account, too."""
     form = await house.submit_subentry(await flow(house), {"box": SECOND})
@@ -432,6 +462,69 @@ async def test_what_a_load_group_paused_is_told_when_it_is_given_up_but_not_wher
     assert box_house.value("status") == "paused"
     await (begin_to_report(box_house) if is_heard else give_up(box_house, "box"))
     assert ["paused by its load group" in notice for notice in box_house.notices] == [True] * (not is_heard)
+
+
+@pytest.mark.parametrize("how", ["box", "account", "entry"])
+async def test_a_pause_that_stays_at_the_server_is_told_when_its_box_is_given_up(
+    box_house: BoxHouse, juicenet: JuiceNetCloud, how: str
+) -> None:
+    """Nobody of ours takes it back with the car any more."""
+    await add(box_house, juicenet)
+    await box_house.call("switch", "turn_off", "charging")
+    await box_house.pass_time(62)
+    await give_up(box_house, how)
+    assert box_house.units[0].limit == 0
+    assert ["paused with its JuiceNet server" in notice for notice in box_house.notices] == [True]
+
+
+async def test_a_pause_that_was_taken_back_leaves_nothing_to_tell(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+    await add(box_house, juicenet)
+    await box_house.call("switch", "turn_off", "charging")
+    await box_house.pass_time(62)
+    await box_house.call("switch", "turn_on", "charging")
+    await box_house.pass_time(62)
+    await give_up(box_house, "box")
+    assert (box_house.units[0].limit, box_house.notices) == (24, [])
+
+
+async def test_a_token_is_not_told_of_when_no_box_goes_by_it(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+    await add(box_house, juicenet)
+    juicenet.accounts = {"another-token": None}
+    await box_house.pass_time(21 * 60)
+    assert box_house.issues() == {"juicenet_token_refused"}
+    box_house.hass.config_entries.async_remove_subentry(box_house.entry, box_house.subentry().subentry_id)
+    await box_house.pass_time(1)
+    assert box_house.issues() == set()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_i2_what_the_user_said_of_a_box_without_a_server_outlasts_a_restart(
+    tmp_path: Path, virtual_clock: VirtualClock, socket_enabled: None, lost: bool
+) -> None:
+    """I2: also where what was saved is lost."""
+    machine = Machine(tmp_path)
+    house = BoxHouse(await machine.boot(RunClock(virtual_clock, ahead=0.0)), virtual_clock)
+    juicenet = JuiceNetCloud(house.maker)
+    juicenet.add_account(TOKEN)
+    await juicenet.start()
+    await begin(house, server_url=juicenet.url, account_token=TOKEN)
+    form = await house.submit_subentry(await flow(house), {"box": FIRST})
+    await house.submit_subentry(form, {"name": "Garage", "wire_rating": 24, "load_group_limit": 20})
+    await house.pass_time(31)
+    entry = house.entry
+    house.hass.config_entries.async_update_entry(entry, data={**entry.data, "juicenet": {}})
+    await house.pass_time(60)
+    await machine.shut_down()
+    if lost:
+        for stored in (machine.disk / ".storage").glob(f"{DOMAIN}.*"):
+            stored.unlink()
+    house.hass = await machine.boot(RunClock(virtual_clock, ahead=10_000.0))
+    await house.pass_time(1)
+    assert (house.value("wire_rating"), house.value("load_group_limit")) == ("24.0", "20.0")
+    await machine.shut_down()
+    house.sims[FIRST].stop()
+    await juicenet.stop()
+    await house.maker.stop()
 
 
 async def test_a_box_that_begins_to_report_is_asked_for_no_more(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:

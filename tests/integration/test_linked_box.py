@@ -478,6 +478,51 @@ async def test_when_boxes_are_given_up_their_power_is_switched_on_at_once(box_ho
     assert wiring.calls == ["off", "on"]
 
 
+async def stuck(house: BoxHouse, seconds: float) -> Wiring:
+    """A box that was switched off so long ago, by a switch that fails then."""
+    wiring = await wired(house, details=NIGHT)
+    await wiring.report_for(400)
+    await house.call("button", "press", "restart")
+    wiring.works, wiring.shows, wiring.failure = False, False, HomeAssistantError("the contactor is stuck")
+    await wiring.report_for(seconds)
+    assert house.issues() == ({"power_off"} if seconds >= 60 else set())
+    return wiring
+
+
+@pytest.mark.parametrize("seconds", [10, 100])
+@pytest.mark.parametrize("gone", ["box", "entry"])
+async def test_a_box_that_is_given_up_without_power_is_told(box_house: BoxHouse, gone: str, seconds: float) -> None:
+    await stuck(box_house, seconds)
+    if gone == "box":
+        box_house.hass.config_entries.async_remove_subentry(box_house.entry, box_house.subentry().subentry_id)
+    else:
+        await box_house.hass.config_entries.async_remove(box_house.entry.entry_id)
+    await box_house.pass_time(120)
+    assert not box_house.sims[FIRST].powered
+    assert ["switch it on by hand" in notice for notice in box_house.notices] == [True]
+    assert box_house.issues() == set()
+
+
+async def test_a_box_that_is_switched_on_after_it_is_given_up_is_not_told_of(box_house: BoxHouse) -> None:
+    wiring = await wired(box_house, meter=False, details=NIGHT)
+    await box_house.pass_time(400)
+    await box_house.call("button", "press", "restart")
+    box_house.hass.config_entries.async_remove_subentry(box_house.entry, box_house.subentry().subentry_id)
+    await box_house.pass_time(120)
+    assert (wiring.calls, box_house.notices) == (["off", "on"], [])
+
+
+async def test_a_box_without_power_stays_a_repair_while_its_entry_is_disabled(box_house: BoxHouse) -> None:
+    wiring, entries = await stuck(box_house, 100), box_house.hass.config_entries
+    await entries.async_set_disabled_by(box_house.entry.entry_id, ConfigEntryDisabler.USER)
+    await box_house.pass_time(120)
+    assert box_house.issues() == {"power_off"}
+    wiring.works, wiring.shows, wiring.failure = True, True, None
+    await entries.async_set_disabled_by(box_house.entry.entry_id, None)
+    await box_house.pass_time(30)
+    assert (box_house.issues(), box_house.sims[FIRST].powered) == (set(), True)
+
+
 async def test_a_power_cut_of_home_assistant_leaves_no_box_without_power(
     tmp_path: Path, virtual_clock: VirtualClock, socket_enabled: None
 ) -> None:

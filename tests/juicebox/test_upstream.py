@@ -103,6 +103,17 @@ async def test_the_system_may_look_up_too(monkeypatch: pytest.MonkeyPatch) -> No
         await SystemResolver().resolve("other.example")
 
 
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example", "."])
+async def test_what_can_be_no_name_is_told_by_the_system_too(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    def refuse(name: str, *_: object, **__: object) -> list[object]:
+        name.encode("idna")  # what the real one does first: that raises UnicodeError
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    with pytest.raises(NoConnection, match="dns"):
+        await SystemResolver().resolve(host)
+
+
 @pytest.mark.parametrize("host", ["", "a..b", "x" * 64 + ".example"])
 async def test_what_can_be_no_name_is_not_asked(names: FakeNameServer, host: str) -> None:
     with pytest.raises(NoConnection, match="dns"):

@@ -35,7 +35,7 @@ SHOWN_SOON = {
     "excess-untold": 66,
     "unsafe-relayed": 20,
     "override-ends-at-take-over": 1,
-    "pause-lost-in-relay": 21,
+    "pause-lost-in-relay": 22,
     "relay-lowers": 23,
 }
 """Seeds with which each is caught in minutes of simulated time, or a few hours."""

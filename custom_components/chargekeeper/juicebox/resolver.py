@@ -81,7 +81,7 @@ class SystemResolver(Resolver):
             return host
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, None, family=socket.AF_INET)
-        except OSError as err:
+        except (OSError, UnicodeError) as err:  # the latter for what can be no name, such as "a..b"
             raise NoConnection("dns", host) from err
         return str(found[0][4][0])
 
