@@ -258,10 +258,10 @@ async def test_the_pause_of_a_load_group_ends_in_the_hours_of_a_box(box_house: B
 
 
 async def test_the_pause_of_a_load_group_outside_the_hours_does_not_last_into_them(box_house: BoxHouse) -> None:
-    first, second = await two_with_hours(box_house, NIGHT)
-    assert (first.amperes, second.amperes) == (0, 0)
+    first, second = await two_with_hours(box_house, {"weekday_start": "05:00:00", "weekday_end": "20:00:00"})
+    assert (first.amperes, second.amperes) == (0, 0), "it is half past four"
     first.unplug()
-    await box_house.pass_time(19 * 3600)
+    await box_house.pass_time(3600)
     assert (first.amperes, second.amperes) == (0, 8)
 
 

@@ -357,8 +357,9 @@ async def test_a_pause_that_ends_with_the_car_is_taken_back_when_there_is_a_shar
     await box_house.pass_time(600)
     assert box_house.units[0].limit == 0, "of those without a car the other one comes first"
     first.plug_in()
-    await box_house.pass_time(1800)
-    assert (box_house.value("status"), first.amperes) == ("charging", 6)
+    await box_house.clock.advance_until(lambda: first.amperes == 6, within=1800)
+    await box_house.pass_time(62)
+    assert box_house.value("status") == "charging"
 
 
 async def overridden(house: BoxHouse, juicenet: JuiceNetCloud) -> int:
