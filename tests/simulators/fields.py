@@ -6,12 +6,12 @@ without a source, no source without a field.
 
 from collections.abc import Mapping
 
-SHEET = "wallbox-cloud.md"
+SHEET = "docs/protocols/wallbox-cloud.md"
 
 
 def _from(section: str, fields: str, *, under: str = "") -> dict[str, str]:
     """The fields, separated by blanks, all from one section."""
-    return {under + name: f"{SHEET} {section}" for name in fields.split()}
+    return {under + name: f"{SHEET}, section {section}" for name in fields.split()}
 
 
 _TOKENS = _from(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 import re
 
-SHEET = "juicebox.md"
+SHEET = "docs/protocols/juicebox.md"
 ALPHABET = b"0123456789ABCDEFGHIJKLMNZPQRSTUVWXY"
 """The symbols of a checksum: the letter O is a Z (section 2.4)."""
 CHECKSUM_LENGTH = 3
@@ -46,7 +46,7 @@ _SHAPES = {
 
 
 def _from(section: str, letters: str) -> dict[str, str]:
-    return dict.fromkeys(letters.split(), f"{SHEET} {section}")
+    return dict.fromkeys(letters.split(), f"{SHEET}, section {section}")
 
 
 _NUMBERED = "u V L S T m t i e f E A"

@@ -14,7 +14,7 @@ from tests.simulators.http_server import FaultyServer, Json
 from tests.simulators.juicebox import State
 from tests.simulators.juicebox_server import JuiceBoxServer, Unit
 
-SHEET = "juicebox.md"
+SHEET = "docs/protocols/juicebox.md"
 ACCOUNT_PATH, UNIT_PATH = "/box_pin", "/box_api_secure"
 WORDS = {State.UNPLUGGED: "standby", State.PLUGGED: "plugged", State.CHARGING: "charging"}
 """The word for a state; everything else is an error (2.3.2)."""
@@ -28,7 +28,7 @@ type JsonObject = dict[str, Json]
 
 
 def _from(section: str, fields: str) -> dict[str, str]:
-    return dict.fromkeys(fields.split(), f"{SHEET} {section}")
+    return dict.fromkeys(fields.split(), f"{SHEET}, section {section}")
 
 
 FIELDS: Mapping[str, Mapping[str, str]] = {
