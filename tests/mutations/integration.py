@@ -1,4 +1,4 @@
-"""What breaks the control of a charger through linked entities."""
+"""What breaks the part that Home Assistant sees: linked entities, storage, flows."""
 
 from tests.mutations.mutation import Mutation
 
