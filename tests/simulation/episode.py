@@ -63,7 +63,7 @@ class Episode[S: Scene]:
     def __init__(self, house: S, random: Random, kinds: Iterable[type[Process[S]]]) -> None:
         self.house = house
         pace = random.choice([0.5, 1.0, 2.0, 4.0])
-        self.processes = [kind(house, Random(f"{random.random()} {kind.__name__}"), pace) for kind in kinds]
+        self.processes = [kind(house, Random(f"{random.random()} {kind.label}"), pace) for kind in kinds]
         self._due: dict[Process[S], float] = {}
 
     async def run(self, hours: float) -> None:

@@ -21,6 +21,8 @@ class Process[S: Scene]:
     house: S
     random: Random
     pace: float
+    label: ClassVar[str]
+    """Seeds its dice, in place of the name of its class: whoever renames the class leaves this as it is."""
     first_after: ClassVar[float] = 2.0
     """Hours to the first turn, at the usual pace."""
 
@@ -92,7 +94,7 @@ def set_clock(house: Scene, random: Random) -> None:
 def arm_fuse(house: Scene, random: Random, points: tuple[str, ...]) -> None:
     """Home Assistant will be killed one of the next times that it passes one of these points."""
     house.fuse = Fuse(random.choice(points), random.choice([1, 1, 2, 3, 5]))
-    house.note(f"armed: {house.fuse}")
+    house.note(f"armed: {house.fuse.point}, {house.fuse.left}")
 
 
 async def spin(rounds: int) -> None:

@@ -295,9 +295,9 @@ class Home(Run):
 
     async def _save_purses(self, purses: dict[str, object]) -> None:
         text = json.dumps(purses)
-        await self._reach("purses not saved yet")
+        await self._reach("budgets not saved yet")
         self._disk.purses = text
-        await self._reach("purses saved")
+        await self._reach("budgets saved")
 
 
 def _is_ours(task: asyncio.Task[object]) -> bool:

@@ -11,10 +11,11 @@ from typing import override
 from aiohttp import web
 
 from custom_components.chargekeeper.core.keeper import KeeperOptions
-from custom_components.chargekeeper.core.paths import Command, SetCharging
+from custom_components.chargekeeper.core.paths import START, Command
 from tests.simulation.clocks import RunClock, TrueClock
 from tests.simulation.home import Home, Run
 from tests.simulation.invariants import ALL, HouseSecrets, Invariant
+from tests.simulation.labels import label_of_command, label_of_options
 from tests.simulation.scene import AllStopped, Call, Scene, Told
 from tests.simulators.clock import VirtualClock
 from tests.simulators.http_server import CLOSING_GRACE, Breakage, Handler, Request
@@ -187,7 +188,7 @@ class House(Scene):
 
     def set_options(self, serial: str, options: KeeperOptions) -> None:
         """The user chooses."""
-        self.note(f"{serial}: {options}")
+        self.note(f"{serial}: {label_of_options(options)}")
         if options.read_only is not self.options[serial].read_only:
             self._read_only_since[serial] = self.now if options.read_only else inf
         self.options[serial] = options
@@ -201,7 +202,7 @@ class House(Scene):
     def asked_to_charge(self, serial: str) -> bool:
         """Whether the user may have asked for a charge by the charging switch, not by an override."""
         return any(
-            asked == serial and what == f"{SetCharging(on=True)}" and at > self.now - LONGEST_WAIT
+            asked == serial and what == label_of_command(START) and at > self.now - LONGEST_WAIT
             for at, asked, what in self._asked
         )
 
@@ -238,7 +239,7 @@ class House(Scene):
         self.point("request answered")
 
     def _sent_locally(self, serial: str, command: Command) -> None:
-        self.note(f"{serial}: local ← {command}")
+        self.note(f"{serial}: local ← {label_of_command(command)}")
         for invariant in self.invariants:
             invariant.sent_locally(serial, command)
         self.point("sent locally")

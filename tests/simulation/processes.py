@@ -24,6 +24,7 @@ from tests.simulation import happenings
 from tests.simulation.happenings import MINUTE, arm_fuse, outage_length, set_clock, some_override, spin
 from tests.simulation.house import NEW_PASSWORD, PASSWORD, House
 from tests.simulation.invariants import Restarts
+from tests.simulation.labels import label_of_car, label_of_command, label_of_windows
 from tests.simulation.scene import HOUR
 from tests.simulators.http_server import Fault
 from tests.simulators.world import Car, Charger, Manual, RestartPlan, Window
@@ -34,8 +35,8 @@ HICCUPS = (Fault.RESET, Fault.ERROR_500, Fault.HANG, Fault.GARBAGE, Fault.HALF, 
 POINTS = (
     "journal not saved yet",
     "journal saved",
-    "purses not saved yet",
-    "purses saved",
+    "budgets not saved yet",
+    "budgets saved",
     "request arrived",
     "request answered",
     "sent locally",
@@ -53,6 +54,7 @@ class Process(happenings.Process[House]):
 class Weather(Process):
     """The cloud fails in every way, for seconds or hours, and heals."""
 
+    label = "Weather"
     bad = False
     flaps = 0
 
@@ -103,7 +105,7 @@ class Weather(Process):
 
     async def _set(self, fault: Fault, **options: object) -> None:
         house = self.house
-        house.note(f"cloud: {fault} {options or ''}")
+        house.note(f"cloud: {fault} {' '.join(str(value) for value in options.values())}")
         self.bad = fault is not Fault.NONE
         house.counts.events[f"fault {fault}"] += 1
         house.healed_at = None
@@ -116,6 +118,8 @@ class Weather(Process):
 
 class Hiccups(Process):
     """Single requests fail, tokens end early, the cloud's clock goes wrong."""
+
+    label = "Hiccups"
 
     @override
     async def turn(self) -> float:
@@ -160,6 +164,8 @@ class Hiccups(Process):
 class CloudLinks(Process):
     """Chargers lose their own way to the cloud, which may or may not notice."""
 
+    label = "CloudLinks"
+
     @override
     async def turn(self) -> float:
         charger = self.some_charger()
@@ -176,6 +182,8 @@ class CloudLinks(Process):
 
 class LocalLinks(Process):
     """Local links are cut, slow, or refuse."""
+
+    label = "LocalLinks"
 
     @override
     async def turn(self) -> float:
@@ -200,6 +208,8 @@ class LocalLinks(Process):
 
 class Power(Process):
     """The power of a charger is cut for a moment; restarts go well or not."""
+
+    label = "Power"
 
     @override
     async def turn(self) -> float:
@@ -234,6 +244,8 @@ class Power(Process):
 class Season(Process):
     """When the clocks change, the maker's app moves the windows, which are in UTC, so that the local times stay."""
 
+    label = "Season"
+
     @override
     def begin(self) -> float:
         now = self.house.true_clock.now()
@@ -253,6 +265,7 @@ class Season(Process):
 class Cars(Process):
     """Cars come, charge and leave."""
 
+    label = "Cars"
     first_after = 0.5
 
     @override
@@ -264,7 +277,7 @@ class Cars(Process):
                 max_amperes=random.choice([10, 16, 32]),
                 phases=random.choice([1, 3]),
             )
-            self.house.note(f"{charger.serial}: a car comes: {car}")
+            self.house.note(f"{charger.serial}: a car comes: {label_of_car(car)}")
             charger.plug_in(car)
             self.house.counts.events["sessions"] += 1
         elif random.random() < 0.5:
@@ -275,6 +288,8 @@ class Cars(Process):
 
 class Others(Process):
     """Other people act in the maker's app, and the charger has moods of its own."""
+
+    label = "Others"
 
     @override
     async def turn(self) -> float:
@@ -318,7 +333,7 @@ class Others(Process):
             start = f"{self.random.randrange(24):02}{self.random.choice(['00', '30'])}"
             windows[slot] = replace(windows[slot], start=start, enabled=self.random.random() < 0.8)
         self.house.edit_schedule(charger, tuple(windows))
-        return f"schedule {charger.schedules}"
+        return f"schedule {label_of_windows(charger.schedules)}"
 
     def _lock(self, charger: Charger) -> str:
         charger.locked = not charger.locked
@@ -353,6 +368,7 @@ class Others(Process):
 class User(Process):
     """The user acts in Home Assistant, at times wildly."""
 
+    label = "User"
     first_after = 0.3
 
     @override
@@ -405,7 +421,7 @@ class User(Process):
             task.cancel()
 
     def _set(self, serial: str, setting: Setting) -> None:
-        self.house.act(serial, f"{setting}", lambda keeper: keeper.command(setting))
+        self.house.act(serial, label_of_command(setting), lambda keeper: keeper.command(setting))
 
     def _override(self, serial: str) -> None:
         home = self.house.home
@@ -509,6 +525,7 @@ class User(Process):
 class Operator(Process, happenings.Operator[House]):
     """Home Assistant is restarted, killed at any point, and down for a while; its clock is set."""
 
+    label = "Operator"
     downs = (1.0, 5.0, 20.0, 45.0, 10 * MINUTE)
     storm = 0
 

@@ -11,11 +11,12 @@ from math import inf
 from random import Random
 from typing import override
 
-from custom_components.chargekeeper.core.keeper import Keeper, KeeperEvent, RestartRun
+from custom_components.chargekeeper.core.keeper import Keeper, KeeperEvent
 from custom_components.chargekeeper.core.model import Snapshot
 from custom_components.chargekeeper.core.paths import ChargerError
 from tests.simulation.clocks import TrueClock
 from tests.simulation.home import Disk, Observer, Run, Text
+from tests.simulation.labels import label_of_answer
 from tests.simulation.report import Broken, Counts, Violation, hash_of
 from tests.simulators.clock import VirtualClock
 from tests.simulators.wallbox_payloads import JsonObject
@@ -301,11 +302,18 @@ class Scene(Observer):
         """Hours since the episode began."""
         return (self.now - self._begun) / HOUR
 
-    def note(self, text: str, *, shown: bool = True) -> None:
-        """A line for the fingerprint, and for the trace that a violation shows."""
+    def note(self, text: str, *, shown: bool = True, aside: str = "") -> None:
+        """Add a line to the fingerprint, and to the trace that a violation shows.
+
+        Args:
+            text: fixed words and values only, never the name of a class, field or member: a renamed one must not
+                change the fingerprint (see labels.py).
+            shown: False keeps it out of the trace.
+            aside: something that only the trace shows.
+        """
         line = f"{self.hours:9.4f} h  {text}"
         if shown:
-            self._trace.append(line)
+            self._trace.append(f"{line}  ({aside})" if aside else line)
         self.counts.fingerprint = hash_of(self.counts.fingerprint + line)
 
     def fail(self, invariant: str, reason: str) -> None:
@@ -406,10 +414,13 @@ class Scene(Observer):
         self.note(f"{serial}: the user: {what}")
 
         def answered(answer: object) -> None:
-            word = f"{type(answer).__name__} {answer}" if isinstance(answer, ChargerError) else word_of(answer)
-            kind = f"{answer.reason}" if isinstance(answer, ChargerError) else word
-            self.note(f"{serial}: {what} → {word}")
-            self.counts.commands[kind] += 1
+            label = label_of_answer(answer)
+            if isinstance(answer, ChargerError):
+                self.note(f"{serial}: {what} → {label}", aside=repr(answer))
+                self.counts.commands[answer.reason] += 1
+            else:
+                self.note(f"{serial}: {what} → {label}")
+                self.counts.commands[label] += 1
             for watch in self.watches:
                 watch.answered(serial, what, answer)
             told(answer)
@@ -441,7 +452,7 @@ class Scene(Observer):
     def keeper_event(self, serial: str, event: KeeperEvent) -> None:
         if self.run is not None and self.run.dead:
             return
-        self.note(f"{serial}: event {event.kind} {event.type} {dict(event.details)}")
+        self.note(f"{serial}: event {event.kind} {event.type} {' '.join(event.details.values())}")
         for watch in self.watches:
             watch.keeper_event(serial, event)
 
@@ -454,18 +465,6 @@ def unless_killed(home: Run) -> Iterator[None]:
     except asyncio.CancelledError:
         if not home.dead:
             raise
-
-
-def word_of(answer: object) -> str:
-    """An answer to a command in one word; those to an install and to the end of an override hold none themselves."""
-    match answer:
-        case RestartRun():
-            return "under way"
-        case None:
-            return "installing"
-        case tuple():
-            return "given up"
-    return f"{answer}"
 
 
 def _override_in(journal: Text | None) -> JsonObject | None:

@@ -10,8 +10,10 @@ from tests.simulation import happenings
 from tests.simulation.boxes.home import PORTS
 from tests.simulation.boxes.house import FOREIGN, BoxHouse, car_of, random_windows
 from tests.simulation.boxes.invariants import Foreign, Pauses
+from tests.simulation.boxes.labels import label_of_car, label_of_config, label_of_schedule
 from tests.simulation.boxes.network import HOME, Endpoint, NetworkBox
 from tests.simulation.happenings import MINUTE, arm_fuse, outage_length, set_clock, some_override, spin
+from tests.simulation.labels import label_of_command
 from tests.simulators import juicebox_wire as wire
 from tests.simulators.juicebox import State
 from tests.simulators.juicebox_server import Trouble, Unit
@@ -38,6 +40,7 @@ class Process(happenings.Process[BoxHouse]):
 class Weather(Process):
     """The maker's server fails in every way, for seconds or hours, and comes back."""
 
+    label = "Weather"
     bad = False
 
     @override
@@ -76,6 +79,8 @@ class Weather(Process):
 class Owner(Process):
     """Somebody acts in the maker's app."""
 
+    label = "Owner"
+
     @override
     async def turn(self) -> float:
         random, house = self.random, self.house
@@ -96,7 +101,7 @@ class Owner(Process):
 
     def _schedule(self, unit: Unit) -> str:
         unit.schedule = random_windows(self.random)
-        return f"schedule {unit.schedule}"
+        return f"schedule {label_of_schedule(unit.schedule)}"
 
     def _override(self, unit: Unit) -> str:
         unit.override_time = 0 if unit.override_time else 1
@@ -110,6 +115,8 @@ class Owner(Process):
 
 class Lines(Process):
     """Datagrams are lost, doubled, delayed and spoilt; boxes lose their network, or open another port."""
+
+    label = "Lines"
 
     @override
     async def turn(self) -> float:
@@ -138,6 +145,7 @@ class Lines(Process):
 class Power(Process):
     """The power of one box or of all is cut, with or without that of Home Assistant."""
 
+    label = "Power"
     off: frozenset[str] = frozenset()
 
     @override
@@ -169,6 +177,7 @@ class Power(Process):
 class Cars(Process):
     """Cars come, charge and leave."""
 
+    label = "Cars"
     first_after = 0.3
 
     @override
@@ -178,7 +187,7 @@ class Cars(Process):
             return self.wait(1)
         if box.car is None:
             car = car_of(random)
-            self.house.note(f"{box.serial}: a car comes: {car}")
+            self.house.note(f"{box.serial}: a car comes: {label_of_car(car)}")
             self.house.counts.events["sessions"] += 1
             box.plug_in(car)
         elif not box.car.ready:
@@ -193,6 +202,7 @@ class Cars(Process):
 class User(Process):
     """The user acts in Home Assistant, and enters other limits and windows."""
 
+    label = "User"
     first_after = 0.3
 
     @override
@@ -236,7 +246,7 @@ class User(Process):
             if isinstance(setting, SetCharging) and setting.on:
                 self._touch(serial)
 
-        self.house.act(serial, f"{setting}", lambda keeper: keeper.command(setting), told)
+        self.house.act(serial, label_of_command(setting), lambda keeper: keeper.command(setting), told)
 
     def _touch(self, serial: str) -> None:
         next(watch for watch in self.house.watches if isinstance(watch, Pauses)).touched(serial)
@@ -252,7 +262,7 @@ class User(Process):
                 house.configure(serial, in_maker_load_group=random.random() < 0.5)
             case _:
                 house.set_windows(serial, random_windows(random))
-        house.note(f"{serial}: the user enters {house.configs[serial]}")
+        house.note(f"{serial}: the user enters {label_of_config(house.configs[serial])}")
         await house.reload_home()
 
     async def _limit(self, serial: str) -> None:
@@ -277,6 +287,7 @@ class User(Process):
 class Operator(Process, happenings.Operator[BoxHouse]):
     """Home Assistant is restarted, killed at any point, and down for a while; its clock is set."""
 
+    label = "Operator"
     downs = (1.0, 20.0, 90.0, 10 * MINUTE, 10 * MINUTE)
 
     @override
@@ -313,6 +324,8 @@ class Operator(Process, happenings.Operator[BoxHouse]):
 
 class Strangers(Process):
     """Somebody else in the network sends what boxes and servers send, or nonsense."""
+
+    label = "Strangers"
 
     @override
     async def turn(self) -> float:

@@ -1,0 +1,207 @@
+"""What breaks the rules that hold for every charger."""
+
+from tests.mutations.mutation import Mutation
+
+MUTATIONS = (
+    Mutation(
+        name="breaker-opens-at-once",
+        at="core.breaker:Breaker.bad",
+        find="self._confirmations[1:]",
+        put="()",
+        tests=("tests/core/test_breaker.py",),
+    ),
+    Mutation(
+        name="breaker-closes-too-soon",
+        at="core.breaker",
+        find="GOOD_TO_CLOSE = 3",
+        put="GOOD_TO_CLOSE = 1",
+        tests=("tests/core/test_breaker.py",),
+    ),
+    Mutation(
+        name="older-replaces-newer",
+        at="core.ledger:Ledger._merge",
+        find="new.at < old.at",
+        put="new.at > old.at",
+        tests=("tests/core/test_ledger.py",),
+    ),
+    Mutation(
+        name="counters-fall",
+        at="core.ledger:Ledger._merge",
+        find="prop.key not in self._may_fall",
+        put="prop.key in self._may_fall",
+        tests=("tests/core/test_ledger.py",),
+    ),
+    Mutation(
+        name="live-values-never-expire",
+        at="core.ledger:Ledger.visible",
+        find="""
+            if reading.expires_at <= now:
+                continue
+        """,
+        put="pass",
+        tests=("tests/core/test_ledger.py",),
+    ),
+    Mutation(
+        name="cached-shown-as-fresh",
+        at="core.ledger:Ledger.visible",
+        find="replace(reading, source=Source.CACHE)",
+        put="reading",
+        tests=("tests/core/test_ledger.py",),
+    ),
+    Mutation(
+        name="override-saved-after-send",
+        at="core.override:OverridePursuit._apply",
+        find="await self._journal.write(override=sending)",
+        put="pass",
+        tests=("tests/core/test_override.py",),
+    ),
+    Mutation(
+        name="originals-not-journaled",
+        at="core.override:OverridePursuit._disable_schedule",
+        find="await self._journal.write(override=intent)",
+        put="pass",
+        tests=("tests/core/test_override.py",),
+    ),
+    Mutation(
+        name="override-applied-without-limit",
+        at="core.journal",
+        find="APPLICATIONS = 3",
+        put="APPLICATIONS = 300",
+        tests=("tests/core/test_journal.py", "tests/core/test_override.py"),
+    ),
+    Mutation(
+        name="ceiling-without-load-group",
+        at="core.limits:ceiling",
+        find="limits.load_group_limit",
+        put="None",
+        tests=("tests/core/test_limits.py",),
+    ),
+    Mutation(
+        name="unknown-wire-rating-permits",
+        at="core.limits:permit",
+        find="""
+            if limits.wire_rating is None:
+                raise UnsafeRequest("wire_rating_unknown")
+        """,
+        put="pass",
+        tests=("tests/core/test_limits.py",),
+    ),
+    Mutation(
+        name="start-above-the-ceiling",
+        at="core.commands:Commands._deliver",
+        find="self.lower_for_start if setting == START else None",
+        put="None",
+        tests=("tests/core/test_keeper.py",),
+    ),
+    Mutation(
+        name="lowered-on-one-path-only",
+        at="core.routing:Router.deliver",
+        find="""
+            if not everywhere:
+                break
+        """,
+        put="break",
+        tests=("tests/core/test_keeper.py",),
+    ),
+    Mutation(
+        name="local-first",
+        at="core.routing:Router.ordered.rank",
+        find="is_cloud is local_first",
+        put="is_cloud is not local_first",
+        tests=("tests/core/test_routing.py",),
+    ),
+    Mutation(
+        name="guard-takes-any-status",
+        at="core.restart",
+        find="STATUS_FRESH = 60.0",
+        put="STATUS_FRESH = 6000.0",
+        tests=("tests/core/test_restart.py", "tests/core/test_maintenance.py"),
+    ),
+    Mutation(
+        name="restart-without-cooling-down",
+        at="core.restart",
+        find="COOLING_DOWN = 600.0",
+        put="COOLING_DOWN = 60.0",
+        tests=("tests/core/test_restart.py",),
+    ),
+    Mutation(
+        name="restart-while-updating",
+        at="core.restart:_judge",
+        find="facts.status is Status.UPDATING",
+        put="False",
+        tests=("tests/core/test_restart.py",),
+    ),
+    Mutation(
+        name="restart-verified-without-being-away",
+        at="core.restart:RestartWatch._judge",
+        find="Outcome.UNVERIFIED if heard_later else None",
+        put="Outcome.VERIFIED if heard_later else None",
+        tests=("tests/core/test_restart.py",),
+    ),
+    Mutation(
+        name="windows-end-at-midnight",
+        at="core.schedule:_opening",
+        find="day if window.start < window.end else day + DAY",
+        put="day",
+        tests=("tests/core/test_schedule.py", "-k", "midnight"),
+    ),
+    Mutation(
+        name="lifetime-energy-counted-twice",
+        at="core.ledger:Ledger._add_session",
+        find="gained > 0 and LIFETIME_ENERGY not in readings and not total_is_newer and not metered",
+        put="gained > 0 and LIFETIME_ENERGY not in readings and not metered",
+        tests=("tests/core/test_ledger.py",),
+    ),
+    Mutation(
+        name="silence-counts-as-a-try",
+        at="core.override:OverridePursuit._reported_since",
+        find="max(self._sent_at, self._begun_at)",
+        put="self._sent_at",
+        tests=("tests/wallbox/test_override_cloud.py", "-k", "tries"),
+    ),
+    Mutation(
+        name="override-without-back-off",
+        at="core.pace:Retry.failed",
+        find="self._heard_at, self._due_at = heard_at, self._clock.monotonic() + self._wait",
+        put="self._heard_at = heard_at",
+        tests=("tests/core/test_override.py",),
+    ),
+    Mutation(
+        name="pause-of-a-switch-is-never-lifted",
+        at="core.override:OverridePursuit._finish",
+        find="waits or (by_switch and inside is False)",
+        put="False",
+        tests=("tests/core/test_override.py", "-k", "pause"),
+    ),
+    Mutation(
+        name="group-raises-before-others-came-down",
+        at="core.group:LoadGroup._divide",
+        find="raising and others + max(seat.draws, seat.target) <= self.spec.limit",
+        put="raising",
+        tests=("tests/core/test_group.py",),
+    ),
+    Mutation(
+        name="pause-of-a-group-becomes-the-users",
+        at="core.commands:Commands._carry_out",
+        find="""
+            if not wish.automatic:
+                await self.after(setting, base)
+        """,
+        put="await self.after(setting, base)",
+        tests=("tests/core/test_keeper_in_group.py",),
+    ),
+    Mutation(
+        name="read-only-pursues",
+        at="core.override:OverridePursuit._pursue",
+        find="await self._end_for_read_only()",
+        put="pass",
+        tests=("tests/core/test_override.py", "-k", "read_only"),
+    ),
+    Mutation(
+        name="override-of-pause-never-sent",
+        at="core.override:OverridePursuit._next_step",
+        find="self._context.held_back or intent.state is not IntentState.PENDING",
+        put="True",
+        tests=("tests/core/test_keeper_in_group.py",),
+    ),
+)

@@ -1,0 +1,153 @@
+"""What breaks the answers to JuiceBoxes."""
+
+from tests.mutations.mutation import Mutation
+
+MUTATIONS = (
+    Mutation(
+        name="box-believed-wherever-it-speaks",
+        at="juicebox.listener:Listener._believed",
+        find="not self._moved(listed, message, host, now)",
+        put="not host",
+        tests=("tests/juicebox/test_listener.py", "-k", "i9"),
+    ),
+    Mutation(
+        name="box-checksum-not-checked",
+        at="juicebox.datagram:_checked",
+        find="isinstance(message, StatusMessage) and _symbols(_hashed(raw, head.state)) != rest[:3]",
+        put="not rest",
+        tests=("tests/juicebox/test_datagram.py",),
+    ),
+    Mutation(
+        name="box-pause-not-kept-alive",
+        at="juicebox.box:Box._status",
+        find="self.mode is Mode.KEEP",
+        put="self.mode is Mode.KEEP and not self.memory.paused",
+        tests=("tests/juicebox/test_server.py", "-k", "pause"),
+    ),
+    Mutation(
+        name="box-server-unsafe-passes",
+        at="juicebox.box:Box._is_safe",
+        find="command.online <= online and command.offline <= (HIGHEST_CURRENT if wire is None else wire)",
+        put="online <= HIGHEST_CURRENT or wire is None",
+        tests=("tests/juicebox/test_server.py", "-k", "unsafe"),
+    ),
+    Mutation(
+        name="box-taken-over-too-late",
+        at="juicebox.box",
+        find="LONGEST_UNSERVED = 110.0",
+        put="LONGEST_UNSERVED = 160.0",
+        tests=("tests/juicebox/test_server.py", "-k", "in_time"),
+    ),
+    Mutation(
+        name="box-without-share-not-lowered",
+        at="juicebox.box:Box.limits",
+        find="self.setting",
+        put="self.memory.charging_current",
+        tests=("tests/juicebox/test_path.py", "-k", "may_lower"),
+    ),
+    Mutation(
+        name="box-handed-back-at-once",
+        at="juicebox.pulse:Pulse.may_return",
+        find="self._good >= GOOD_TO_HAND_BACK and now - self._good_since >= HAND_BACK_AFTER",
+        put="self._good > 0",
+        tests=("tests/juicebox/test_server.py",),
+    ),
+    Mutation(
+        name="box-stored-limit-varies",
+        at="juicebox.box:Box._answer",
+        find="""
+            CommandMessage(
+                weekday=local.isoweekday() % 7,
+                hour=local.hour,
+                minute=local.minute,
+                online=self._next_current(now),
+                offline=memory.offline,
+                flags=FLAGS_CYCLE[index % len(FLAGS_CYCLE)] if memory.cycles else memory.flags,
+                index=index,
+                wide=memory.version == WIDE_VERSION,
+            )
+        """,
+        put="""
+            CommandMessage(
+                weekday=local.isoweekday() % 7,
+                hour=local.hour,
+                minute=local.minute,
+                online=self._next_current(now),
+                offline=self.allowed or memory.offline,
+                flags=FLAGS_CYCLE[index % len(FLAGS_CYCLE)] if memory.cycles else memory.flags,
+                index=index,
+                wide=memory.version == WIDE_VERSION,
+            )
+        """,
+        tests=("tests/juicebox/test_server.py",),
+    ),
+    Mutation(
+        name="box-late-start-teaches",
+        at="juicebox.timeline:Timeline.started",
+        find="now - self._booted_at < ONE_START or self._served_since_start(now)",
+        put="now - self._booted_at < ONE_START",
+        tests=("tests/juicebox/test_server.py", "-k", "i11 or told_late"),
+    ),
+    Mutation(
+        name="box-override-lost-at-take-over",
+        at="juicebox.box:Box._overridden",
+        find="self.memory.override or self._override_wanted",
+        put="self.memory.override",
+        tests=("tests/integration/test_juicebox.py", "-k", "both_modes"),
+    ),
+    Mutation(
+        name="box-override-handed-back",
+        at="juicebox.box:Box._consider_handing_back",
+        find="""
+            if self.may_replace_server:
+                return
+        """,
+        put="pass",
+        tests=("tests/juicebox/test_server.py", "tests/juicebox/test_path.py", "-k", "override"),
+    ),
+    Mutation(
+        name="box-two-masters",
+        at="juicebox.box:Box.from_server",
+        find="""
+            if self.mode is Mode.KEEP:
+                self._consider_handing_back(moment.at)
+            elif self._relaying:
+                self._relay(command, data, moment.at)
+        """,
+        put="""
+            if self.mode is Mode.KEEP:
+                self._consider_handing_back(moment.at)
+            if self._relaying:
+                self._relay(command, data, moment.at)
+        """,
+        tests=("tests/juicebox/test_server.py", "-k", "two_masters or late_answer"),
+    ),
+    Mutation(
+        name="box-share-forgotten",
+        at="juicebox.box:Box.limits",
+        find="(self.config.load_group_limit, self.share)",
+        put="(self.config.load_group_limit,)",
+        tests=("tests/juicebox/test_server.py", "-k", "ceiling"),
+    ),
+    Mutation(
+        name="box-window-ends-at-midnight",
+        at="juicebox.juicenet:Tou.windows",
+        find="[(day.start, DAY_MINUTES), (0, day.end)]",
+        put="[(day.start, DAY_MINUTES)]",
+        tests=("tests/juicebox/test_juicenet.py",),
+    ),
+    Mutation(
+        name="box-answers-through-the-guard",
+        at="juicebox.box:Box._next_current",
+        find="now < self._pace.start_at",
+        put="now < 0",
+        tests=("tests/juicebox/test_server.py", "-k", "window"),
+    ),
+    Mutation(
+        name="slot-of-yesterday-is-todays",
+        at="juicebox.quarters:QuarterHours.take",
+        find="start -= DAY",
+        put="start -= 0 * DAY",
+        tests=("tests/juicebox/test_quarters.py",),
+    ),
+)

@@ -1,0 +1,85 @@
+"""What breaks the Wallbox cloud's client and its rate limits."""
+
+from tests.mutations.mutation import Mutation
+
+MUTATIONS = (
+    Mutation(
+        name="evidence-is-request-time",
+        at="wallbox.path:WallboxCloudPath._note_sync",
+        find="moment_of(synced, Moment.of(self._clock), self._account.cloud_now - self._clock.now())",
+        put="Moment.of(self._clock)",
+        tests=("tests/wallbox/test_account.py", "-k", "i3"),
+    ),
+    Mutation(
+        name="reads-too-often",
+        at="wallbox.purses",
+        find="READ_EVERY = 60.0",
+        put="READ_EVERY = 50.0",
+        tests=("tests/wallbox/test_purses.py",),
+    ),
+    Mutation(
+        name="purse-stamps-not-restored",
+        at="wallbox.purses:Purses.restore",
+        find="purse.take(moment)",
+        put="del moment",
+        tests=("tests/wallbox/test_purses.py",),
+    ),
+    Mutation(
+        name="unclean-stop-forgiven",
+        at="wallbox.purses:Purses.restore",
+        find='record.get("clean") is not True',
+        put='record.get("clean") is None',
+        tests=("tests/wallbox/test_purses.py",),
+    ),
+    Mutation(
+        name="reserve-open-after-429",
+        at="wallbox.purses",
+        find="RESERVE_CLOSED_AFTER_429 = 24 * 3600.0",
+        put="RESERVE_CLOSED_AFTER_429 = 0.0",
+        tests=("tests/wallbox/test_throttling.py", "-k", "429"),
+    ),
+    Mutation(
+        name="password-asked-at-once",
+        at="wallbox.account:WallboxAccount._sign_in",
+        find="""
+            if self._refused_at is None:
+                self._refused_at = now
+            elif now >= self._refused_at + REFUSED_AGAIN_AFTER:
+                self._needs_login = True
+        """,
+        put="""
+            if self._refused_at is None:
+                self._refused_at = now
+            self._needs_login = True
+        """,
+        tests=("tests/wallbox/test_account_login.py",),
+    ),
+    Mutation(
+        name="probes-run-dry",
+        at="wallbox.purses:Purses.__init__",
+        find="PacedPurse(PROBES_PER_HOUR, 3600.0)",
+        put="Purse(PROBES_PER_HOUR, 3600.0)",
+        tests=("tests/wallbox/test_outages.py", "-k", "flapped"),
+    ),
+    Mutation(
+        name="slow-counts-as-lost",
+        at="wallbox.account:WallboxAccount._failed",
+        find="self.breaker.slow()",
+        put="self.breaker.bad(Failure.OTHER)",
+        tests=("tests/wallbox/test_outages.py",),
+    ),
+    Mutation(
+        name="refusal-counts-as-lost",
+        at="wallbox.account:WallboxAccount._failed",
+        find="self.breaker.good()",
+        put="self.breaker.bad(Failure.OTHER)",
+        tests=("tests/wallbox/test_outages.py", "tests/wallbox/test_commands.py"),
+    ),
+    Mutation(
+        name="lost-renewal-tells-cloud-back",
+        at="wallbox.account:WallboxAccount._cannot_replace",
+        find="not self.breaker.usable",
+        put="self.breaker.busy",
+        tests=("tests/wallbox/test_account_login.py", "-k", "lost_answer"),
+    ),
+)
