@@ -55,8 +55,9 @@ from .wallbox.account import AccountSnapshot
 
 CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
 
-LAST_WORDS_TIMEOUT = 75.0
-"""Seconds that ending the overrides of an entry may take: its schedule is read first, which may wait a minute."""
+LAST_WORDS_TIMEOUT = 135.0
+"""Seconds that ending the overrides of an entry may take: its schedule is read before and after it is written, and each
+time that may wait a minute."""
 
 
 async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:

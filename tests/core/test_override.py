@@ -434,8 +434,9 @@ async def test_a_schedule_that_cannot_be_overridden_is_disabled_and_restored(ben
     assert await bench.keeper.set_override(False) is Outcome.ACCEPTED
     assert bench.charger.windows == (NIGHT, other)
     assert bench.sent == [ON, OFF]
-    assert bench.disabled() == ()
+    assert bench.disabled() == ("22:00 to 05:00 UTC",), "acknowledged is not restored"
     await over(bench)
+    assert bench.disabled() == ()
     assert bench.reasons == ["cancelled"]
     await bench.poll(3)
     assert bench.status() is Status.WAITING_SCHEDULE
