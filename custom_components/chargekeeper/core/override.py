@@ -185,15 +185,15 @@ class OverridePursuit:
         else:
             await self._end(intent, End.CANCELLED, pause)
 
-    async def end_for_good(self) -> tuple[str, ...]:
-        """End the override before the charger is given up; the windows that may stay disabled, as text."""
+    async def end_for_good(self, *, read_back: bool) -> tuple[str, ...]:
+        """As `Keeper.end_override_for_removal`."""
         async with self._context.lock:
             intent = self._journal.entries.override
             if intent is not None and intent.state is not IntentState.ENDING:
                 await self._end(intent, End.CANCELLED)
             self._retry.reset()
             await self._pursue()
-            return () if await self._is_restored() else self.disabled_windows
+            return () if await self._is_restored(read_back=read_back) else self.disabled_windows
 
     def pursue_soon(self) -> None:
         """See whether a next step is due."""
@@ -513,11 +513,13 @@ class OverridePursuit:
             LOGGER.warning("The schedule from %s is gone since it was written", window)
             self._context.problems.add(Problem.OVERRIDE_FAILED)
 
-    async def _is_restored(self) -> bool:
-        """True if the schedule, once handed back, is read and shows nothing more of ours."""
+    async def _is_restored(self, *, read_back: bool) -> bool:
+        """True if the schedule was handed back and, where it is to be read back, shows nothing more of ours."""
         intent = self._journal.entries.override
-        if intent is None or not (intent.originals and intent.applications):
+        if intent is None or intent.state is not IntentState.ENDING or not (intent.originals and intent.applications):
             return False
+        if not read_back:
+            return True
         path = self._path_for(intent, Step.FINISH)
         try:
             return path is not None and not schedule.disabled_of(intent.originals, await path.read_schedule())
