@@ -55,8 +55,9 @@ from .wallbox.account import AccountSnapshot
 
 CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
 
-LAST_WORDS_TIMEOUT = 75.0
-"""Seconds that ending the overrides of an entry may take: its schedule is read first, which may wait a minute."""
+LAST_WORDS_TIMEOUT = 135.0
+"""Seconds that ending the overrides of an entry may take: its schedule is read before and after it is written, and each
+time that may wait a minute."""
 
 
 async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:
@@ -236,7 +237,8 @@ async def _entry_updated(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) ->
     if _fingerprint(entry) == runtime.fingerprint:
         return
     if entry.options.get(CONF_READ_ONLY, False):
-        await _end_overrides(hass, entry, runtime.holdings.keepers.values())
+        # Afterwards these keepers go on: they look for themselves whether a schedule was restored.
+        await _end_overrides(hass, entry, runtime.holdings.keepers.values(), read_back=False)
     if is_still_set_up(entry, runtime):
         await hass.config_entries.async_reload(entry.entry_id)
 
@@ -260,16 +262,18 @@ async def _forget(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, identity:
     delete_issues(hass, entry, [serial])
 
 
-async def _end_overrides(hass: HomeAssistant, entry: ConfigEntry, keepers: Iterable[Keeper]) -> None:
+async def _end_overrides(
+    hass: HomeAssistant, entry: ConfigEntry, keepers: Iterable[Keeper], *, read_back: bool = True
+) -> None:
     """End the overrides of chargers that are given up; all at once, so that one that hangs holds up no other."""
-    await asyncio.gather(*(_end_override(hass, entry, keeper) for keeper in keepers))
+    await asyncio.gather(*(_end_override(hass, entry, keeper, read_back=read_back) for keeper in keepers))
 
 
-async def _end_override(hass: HomeAssistant, entry: ConfigEntry, keeper: Keeper) -> None:
+async def _end_override(hass: HomeAssistant, entry: ConfigEntry, keeper: Keeper, *, read_back: bool) -> None:
     """End an override before a charger is given up; say what is left to do by hand where no path carries that."""
     try:
         async with get_registry(hass).clock.timeout(LAST_WORDS_TIMEOUT):
-            left = await keeper.end_override_for_removal()
+            left = await keeper.end_override_for_removal(read_back=read_back)
     except TimeoutError:
         left = keeper.disabled_windows
     if left:

@@ -64,9 +64,10 @@ ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
         "install_refused": ("install_refused", Kind.FAILURE),
     },
     NotApplicable: {
-        reason: (reason, Kind.VALIDATION) for reason in ("wrong_state", "linked_refused", "paused", "no_car")
+        reason: (reason, Kind.VALIDATION)
+        for reason in ("wrong_state", "linked_refused", "paused", "no_car", "schedule_unreadable")
     }
-    | {"learning": ("learning", Kind.FAILURE)},
+    | {reason: (reason, Kind.FAILURE) for reason in ("learning", "schedule_not_taken")},
     NotSaved: {"not_saved": ("not_saved", Kind.FAILURE)},
     Unsupported: {"unsupported": ("unsupported", Kind.VALIDATION), "rejected": ("rejected", Kind.FAILURE)},
     ChargerError: {"override_failed": ("override_failed", Kind.FAILURE)},

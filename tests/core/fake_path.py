@@ -164,9 +164,8 @@ class FakeCharger:
                 self.updating = True
 
     def write(self, windows: Schedule) -> None:
-        """Replace windows by their slots."""
-        by_slot = {window.slot: window for window in (*self.windows, *windows)}
-        self.windows = tuple(by_slot[slot] for slot in sorted(by_slot))
+        """Enable or disable these windows."""
+        self.windows = schedule.changed(self.windows, windows)
 
     def _resume(self) -> None:
         waits = self.status() is Status.WAITING_SCHEDULE

@@ -434,8 +434,9 @@ async def test_a_schedule_that_cannot_be_overridden_is_disabled_and_restored(ben
     assert await bench.keeper.set_override(False) is Outcome.ACCEPTED
     assert bench.charger.windows == (NIGHT, other)
     assert bench.sent == [ON, OFF]
-    assert bench.disabled() == ()
+    assert bench.disabled() == ("22:00 to 05:00 UTC",), "acknowledged is not restored"
     await over(bench)
+    assert bench.disabled() == ()
     assert bench.reasons == ["cancelled"]
     await bench.poll(3)
     assert bench.status() is Status.WAITING_SCHEDULE
@@ -1399,6 +1400,117 @@ async def test_for_removal_it_is_ended_or_said_what_is_left(bench: Bench) -> Non
     assert bench.charger.windows == (NIGHT,)
     assert await bench.keeper.end_override_for_removal() == ()
     assert bench.reasons == ["cancelled"]
+
+
+async def test_for_removal_a_schedule_is_restored_only_once_it_is_seen_so(bench: Bench) -> None:
+    await until_disabled_all(bench)
+    bench.cloud.acked_only = True
+    assert await bench.keeper.end_override_for_removal() == ("22:00 to 05:00 UTC",)
+    assert bench.charger.windows == (replace(NIGHT, enabled=False),)
+
+
+async def test_for_a_keeper_that_goes_on_an_acknowledged_schedule_is_not_waited_for(bench: Bench) -> None:
+    await until_disabled_all(bench)
+    bench.cloud.acked_only = True
+    assert await bench.keeper.end_override_for_removal(read_back=False) == ()
+    bench.cloud.acked_only = False
+    await bench.poll(3)
+    assert bench.charger.windows == (NIGHT,), "it has looked"
+    assert bench.intent is None
+
+
+@pytest.mark.parametrize("how", ["no path", "an error"])
+async def test_for_removal_a_schedule_that_cannot_be_read_back_may_be_left_disabled(bench: Bench, how: str) -> None:
+    await until_disabled_all(bench)
+    await bench.keeper.set_override(False)
+    assert bench.charger.windows == (NIGHT,)
+    if how == "no path":
+        bench.cloud.can -= {Capability.SCHEDULES}
+    else:
+        bench.cloud.schedule_error = PathBusy("throttled", 60)
+    assert await bench.keeper.end_override_for_removal() == ("22:00 to 05:00 UTC",)
+
+
+# A schedule that cannot be read or written
+
+
+UNREADABLE = NotApplicable("schedule_unreadable")
+
+
+async def test_a_schedule_that_cannot_be_read_ends_an_override_that_needs_it_disabled(bench: Bench) -> None:
+    bench.charger.resume = Resume.CONFLICT
+    bench.cloud.schedule_error = UNREADABLE
+    with pytest.raises(NotApplicable, match="schedule_unreadable"):
+        await bench.keeper.set_override(True)
+    assert bench.charger.windows == (NIGHT,)
+    assert bench.reasons == ["failed"]
+    assert bench.problems() == {Problem.SCHEDULE_UNREADABLE}
+    assert [shown.problems for shown in bench.snapshots if Problem.OVERRIDE_FAILED in shown.problems] == []
+
+
+async def test_originals_are_kept_while_the_schedule_cannot_be_read(bench: Bench) -> None:
+    await until_disabled_all(bench)
+    bench.cloud.schedule_error = UNREADABLE
+    with pytest.raises(NotApplicable, match="schedule_unreadable"):
+        await bench.keeper.set_override(False)
+    assert bench.sent == [ON, OFF], "the charger is free all the same"
+    await bench.poll(120)
+    assert bench.sent == [ON, OFF]
+    assert bench.disabled() == ("22:00 to 05:00 UTC",)
+    assert bench.problems() == {Problem.SCHEDULE_UNREADABLE}
+    bench.cloud.schedule_error = None
+    await bench.poll(40)
+    assert bench.charger.windows == (NIGHT,)
+    assert bench.intent is None
+    assert bench.problems() == frozenset()
+
+
+async def test_a_pause_of_somebody_is_not_handed_back_while_the_schedule_cannot_be_read(bench: Bench) -> None:
+    await until_disabled_all(bench)
+    bench.charger.manual = Manual.PAUSE
+    bench.cloud.schedule_error = UNREADABLE
+    await bench.poll(3)
+    assert bench.reasons == ["superseded"]
+    assert bench.sent == [ON]
+    assert bench.disabled() == ("22:00 to 05:00 UTC",)
+
+
+async def test_a_window_that_the_write_deleted_is_told(bench: Bench) -> None:
+    other = replace(NIGHT, slot=1, start=DAYTIME.start, enabled=False)
+    bench.charger.windows = (NIGHT, other)
+    await bench.tell()
+    await until_disabled_all(bench)
+    assert await bench.keeper.set_override(False) is Outcome.ACCEPTED
+    bench.charger.windows = (NIGHT,)
+    await over(bench)
+    assert bench.problems() == {Problem.OVERRIDE_FAILED}
+
+
+async def test_what_vanishes_before_the_end_is_somebodys_doing(bench: Bench) -> None:
+    other = replace(NIGHT, slot=1, start=DAYTIME.end)
+    bench.charger.windows = (NIGHT, other)
+    await bench.tell()
+    await until_disabled_all(bench)
+    bench.charger.windows = bench.charger.windows[:1]
+    assert await bench.keeper.set_override(False) is Outcome.ACCEPTED
+    await over(bench)
+    assert bench.charger.windows == (NIGHT,)
+    assert bench.problems() == frozenset()
+
+
+async def test_a_schedule_that_does_not_show_what_was_written_ends_the_override(bench: Bench) -> None:
+    bench.charger.resume = Resume.CONFLICT
+    await bench.keeper.set_override(True)
+    await bench.keeper.set_override(False)
+    await over(bench)
+    bench.cloud.acked_only = True
+    bench.cloud.errors.append(NotApplicable("wrong_state"))
+    with pytest.raises(NotApplicable, match="schedule_not_taken"):
+        await bench.keeper.set_override(True)
+    assert bench.reasons == ["cancelled", "failed"]
+    assert bench.problems() == {Problem.OVERRIDE_FAILED}
+    await over(bench)
+    assert bench.charger.windows == (NIGHT,)
 
 
 # I4: whatever interrupts it, one right end

@@ -1,6 +1,7 @@
 """Weekly windows: across midnight, in gaps and repeated hours, against a clock read minute by minute."""
 
 from bisect import bisect_left
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from itertools import accumulate
@@ -13,12 +14,16 @@ import pytest
 from custom_components.chargekeeper.core import schedule as module
 from custom_components.chargekeeper.core.model import Schedule, Window
 from custom_components.chargekeeper.core.schedule import (
+    changed,
     decode,
     disabled,
+    disabled_of,
     encode,
     inside,
+    missing,
     next_end,
     next_start,
+    same,
     zone,
 )
 
@@ -201,6 +206,45 @@ def test_disabled_switches_off_what_was_on() -> None:
     on, off = Window(0, True, ALL_DAYS, time(1), time(2)), Window(1, False, ALL_DAYS, time(3), time(4))
     assert disabled((on, off)) == (Window(0, False, ALL_DAYS, time(1), time(2)),)
     assert disabled((off,)) == ()
+
+
+EVENING = window("22:00", "05:00")
+NOON = window("11:30", "13:00")
+SHUT = replace(EVENING, enabled=False)
+
+
+def test_windows_are_found_by_their_content() -> None:
+    elsewhere = replace(SHUT, slot=3)
+    assert changed((EVENING, NOON), (elsewhere,)) == (SHUT, NOON)
+    assert changed((EVENING, EVENING), (elsewhere,)) == (SHUT, EVENING), "one of two alike"
+    assert changed((SHUT, NOON), (elsewhere, replace(NOON, max_energy=1))) == (SHUT, NOON)
+
+
+@pytest.mark.parametrize(
+    ("present", "found"),
+    [
+        ((SHUT, NOON), (EVENING,)),
+        ((EVENING, NOON), ()),
+        ((replace(SHUT, slot=3, max_current=1),), (EVENING,)),
+        ((replace(SHUT, max_current=6),), ()),
+        ((EVENING, SHUT), ()),
+        ((), ()),
+    ],
+    ids=["off", "on", "elsewhere", "edited", "a twin that is on", "gone"],
+)
+def test_what_we_disabled_is_told_from_what_others_changed(present: Schedule, found: Schedule) -> None:
+    """Of two alike one may have been off before: no more are enabled than were."""
+    assert disabled_of((EVENING,), present) == found
+
+
+def test_what_is_missing_is_neither_on_nor_off() -> None:
+    assert missing((EVENING, EVENING, NOON), (SHUT,)) == (EVENING, NOON)
+
+
+def test_order_and_place_make_no_other_schedule() -> None:
+    assert same((EVENING, NOON), (NOON, replace(EVENING, slot=7, max_current=1)))
+    assert not same((EVENING, NOON), (EVENING,))
+    assert not same((EVENING,), (SHUT,))
 
 
 stored_windows = st.builds(

@@ -64,6 +64,7 @@ from custom_components.chargekeeper.core.paths import (
     Presence,
     Word,
 )
+from custom_components.chargekeeper.core.schedule import changed
 from custom_components.chargekeeper.registry import REGISTRY, Registry
 from custom_components.chargekeeper.wallbox.account import AccountSnapshot, WallboxAccount
 from tests.core.fake_path import ScriptedPath
@@ -196,7 +197,7 @@ class FakePath(ScriptedPath):
 
     @override
     async def write_schedule(self, windows: Schedule) -> None:
-        self.schedule = windows
+        self.schedule = changed(self.schedule, windows)
 
     @override
     def watch(self) -> Callable[[], None]:

@@ -15,7 +15,7 @@ import pytest
 from custom_components import chargekeeper
 from custom_components.chargekeeper import async_remove_config_entry_device, async_unload_entry
 from custom_components.chargekeeper.const import DOMAIN
-from tests.simulators.wallbox_cloud import Fault, Resume
+from tests.simulators.wallbox_cloud import Fault, Resume, Schedules, WallboxCloud
 from tests.simulators.world import Charger, Manual
 
 from .conftest import CHARGING, FREE, WAITING, House, OwnHouse
@@ -47,6 +47,12 @@ def entity_ids(house: House) -> set[str]:
 
 def reauth_flows(house: House) -> list[ConfigFlowResult]:
     return [flow for flow in house.hass.config_entries.flow.async_progress() if flow["context"]["source"] == "reauth"]
+
+
+@pytest.fixture(params=Schedules)
+def either_cloud(request: pytest.FixtureRequest, cloud: WallboxCloud) -> None:
+    """Clouds that merge schedules when they are written, and such that replace them all."""
+    cloud.schedules = request.param
 
 
 async def override_by_disabling(house: House) -> None:
@@ -303,6 +309,7 @@ async def test_a_charger_belongs_to_one_entry(house: House, caplog: pytest.LogCa
 # Giving up
 
 
+@pytest.mark.usefixtures("either_cloud")
 async def test_removal_ends_overrides_and_forgets(own_house: OwnHouse) -> None:
     house = own_house
     entry = await house.add_account()
@@ -338,6 +345,7 @@ async def test_i6_removing_and_adding_earns_no_requests(house: House) -> None:
     assert house.cloud.violations == []
 
 
+@pytest.mark.usefixtures("either_cloud")
 @pytest.mark.parametrize("fault", [Fault.REFUSE, Fault.HANG])
 @pytest.mark.parametrize("noticed", [True, False])
 async def test_removal_says_what_is_left_where_the_cloud_is_down(house: House, fault: Fault, noticed: bool) -> None:
@@ -355,6 +363,7 @@ async def test_removal_says_what_is_left_where_the_cloud_is_down(house: House, f
     assert house.registry.keepers == {}
 
 
+@pytest.mark.usefixtures("either_cloud")
 async def test_removal_does_not_wait_without_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chargekeeper, "LAST_WORDS_TIMEOUT", 5.0)
     entry = await house.add_account()
@@ -368,6 +377,7 @@ async def test_removal_does_not_wait_without_end(house: House, monkeypatch: pyte
     assert "22:00 to 05:00 UTC" in message
 
 
+@pytest.mark.usefixtures("either_cloud")
 async def test_removal_of_an_entry_that_was_never_set_up_in_this_run(own_house: OwnHouse) -> None:
     house = own_house
     entry = await house.add_account()
@@ -382,6 +392,7 @@ async def test_removal_of_an_entry_that_was_never_set_up_in_this_run(own_house: 
     assert files(house.machine.disk) == {}
 
 
+@pytest.mark.usefixtures("either_cloud")
 async def test_going_read_only_ends_overrides_first(house: House) -> None:
     await house.add_account()
     await house.settle_in()
@@ -396,6 +407,7 @@ async def test_going_read_only_ends_overrides_first(house: House) -> None:
     assert house.state("sensor", "status", WAITING).state == "waiting_schedule"
 
 
+@pytest.mark.usefixtures("either_cloud")
 async def test_an_entry_may_go_while_the_option_waits_for_the_cloud(house: House) -> None:
     """It cannot be set up again then; that would be an error in the log."""
     entry, hass = await house.add_account(), house.hass

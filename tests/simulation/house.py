@@ -20,7 +20,7 @@ from tests.simulation.scene import AllStopped, Call, Scene, Told
 from tests.simulators.clock import VirtualClock
 from tests.simulators.http_server import CLOSING_GRACE, Breakage, Handler, Request
 from tests.simulators.local_path import LocalLink
-from tests.simulators.wallbox_cloud import Account, Resume, WallboxCloud
+from tests.simulators.wallbox_cloud import Account, Resume, Schedules, WallboxCloud
 from tests.simulators.wallbox_payloads import JsonObject
 from tests.simulators.world import Charger, Eco, Window, World
 
@@ -91,6 +91,8 @@ class House(Scene):
         super().__init__(name, VirtualClock(start))
         self.world = World(self.true_clock)
         self.cloud = WatchedCloud(self.world, self.true_clock)
+        # Of its own, so that everything else of an episode stays as it was before there were two kinds of clouds.
+        self.cloud.schedules = Random(f"{name} schedules").choice(list(Schedules))
         self.account: Account = self.cloud.add_account(EMAIL, PASSWORD)
         self.links: dict[str, LocalLink] = {}
         self.home: Home | None = None

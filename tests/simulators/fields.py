@@ -87,7 +87,7 @@ _SCHEDULES = _from(
     schedules.days.tuesday schedules.days.wednesday schedules.days.thursday schedules.days.friday
     schedules.days.saturday schedules.days.sunday schedules.created_at schedules.user_uid lastSchedule
     """,
-)
+) | _from("7.2", "schedules.repeat schedules.target")
 
 
 def _config(under: str = "") -> dict[str, str]:
@@ -105,7 +105,7 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
     "POST /chargers/config/{id}": _config(),
     "POST /v3/chargers/{id}/remote-action": _from("6.4", "action"),
     "GET /chargers/{id}/schedules": _SCHEDULES,
-    "POST /chargers/{id}/schedules": {},
+    "POST /chargers/{id}/schedules": _from("7.2", "sync_timestamp error"),
     "PUT /v4/chargers/{id}/eco-smart": {},
 }
 """Method and path, to field, to fact sheet and section."""

@@ -23,7 +23,7 @@ from tests.simulators.http_server import Authorization, Fault, FaultyServer, Jso
 from tests.simulators.wallbox_payloads import DAYS, OFFLINE, STATUS_IDS, Account, Group, JsonObject, Shown
 from tests.simulators.world import Charger, Eco, Manual, State, Window, World
 
-__all__ = ["Account", "Authorization", "Fault", "Limits", "Request", "Resume", "Violation", "WallboxCloud"]
+__all__ = ["Account", "Authorization", "Fault", "Limits", "Request", "Resume", "Schedules", "Violation", "WallboxCloud"]
 
 HOME = "Home"
 FIRST_GROUP = 42001
@@ -54,6 +54,15 @@ class Resume(StrEnum):
     WORKS = "works"
     CONFLICT = "conflict"
     NO_EFFECT = "no_effect"
+
+
+class Schedules(StrEnum):
+    """What `POST /chargers/{id}/schedules` does; it changed by August 2026 (7.2)."""
+
+    MERGED = "merged"
+    """Entries are created or replaced by their `id`, whatever else they hold."""
+    REPLACED = "replaced"
+    """The list replaces all entries. What carries a `uid`, is not newer, or has no day is dropped without a word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +108,16 @@ class WallboxCloud(FaultyServer):
         """Charger serial to name of its group; "Home" for all others."""
         self.resume: dict[str, Resume] = {}
         """Charger serial to what action 1 does while it waits for its schedule; works for all others."""
+        self.schedules = Schedules.REPLACED
+        """What writing schedules does."""
+        self.schedules_of: dict[str, Schedules] = {}
+        """Charger serial to what writing its schedules does; `schedules` for all others."""
+        self.drops_schedules: set[str] = set()
+        """Serials of chargers whose schedules stay as they are, whatever is written and acknowledged."""
+        self.first_id: dict[str, int] = {}
+        """Charger serial to the `id` of its first schedule; 0 before the first write, it moves with each (7.2)."""
+        self.last_schedule: dict[str, int] = {}
+        """Charger serial to the epoch seconds of its newest schedule ever taken."""
         self.shown_status: dict[str, int | None] = {}
         """Charger serial to a status code shown instead of the true one."""
         self.restart_needs_plan = False
@@ -279,7 +298,20 @@ class WallboxCloud(FaultyServer):
         return payloads.config(self._show(call.charger), call.account)
 
     def _schedules(self, call: Call) -> JsonObject:
-        return payloads.schedules(self._show(call.charger), self.accounts[0])
+        serial = call.charger.serial
+        return payloads.schedules(
+            self._show(call.charger),
+            self.accounts[0],
+            self._usual(serial),
+            first_id=self.first_id.get(serial, 0),
+            last=self.last_schedule.get(serial, 0),
+        )
+
+    def _replaces(self, serial: str) -> bool:
+        return self.schedules_of.get(serial, self.schedules) is Schedules.REPLACED
+
+    def _usual(self, serial: str) -> JsonObject:
+        return payloads.USUAL_2026 if self._replaces(serial) else payloads.USUAL
 
     def _put_charger(self, call: Call) -> JsonObject:
         """Lock, current, name (6.1); an empty body changes nothing (4.2)."""
@@ -329,20 +361,38 @@ class WallboxCloud(FaultyServer):
         return {}
 
     def _post_schedules(self, call: Call) -> JsonObject:
-        """Create or replace windows by their place (7.2). The sheet knows no fields of the answer."""
+        """Write schedules, as the cloud did before 2026 or does since (7.2)."""
         call.require_admin()
-        sent = call.body.get("schedules")
+        sent, serial = call.body.get("schedules"), call.charger.serial
         if not isinstance(sent, list):
             raise web.HTTPBadRequest
-        windows = list(call.charger.schedules)
-        for item in sent:
-            position, window = _window(item)
-            if position > len(windows):
-                raise web.HTTPBadRequest
-            windows[position : position + 1] = [window]
-        if call.reaches:
-            call.charger.schedules = tuple(windows)
-        return {}
+        usual = self._usual(serial)
+        replaces = self._replaces(serial)
+        left_out = dict.fromkeys(usual) if replaces else usual
+        entries = [(item, _window(left_out | item, usual)) for item in sent if isinstance(item, dict)]
+        if len(entries) != len(sent):
+            raise web.HTTPBadRequest
+        windows = self._replaced(serial, entries) if replaces else _merged(call.charger, entries)
+        if windows is not None and call.reaches and serial not in self.drops_schedules:
+            call.charger.schedules = windows
+            if replaces:
+                self.first_id[serial] = self.first_id.get(serial, 0) + 1
+                newest = max((window.created_at for window in windows), default=0)
+                self.last_schedule[serial] = max(self.last_schedule.get(serial, 0), newest)
+        return {"sync_timestamp": int(self.now().timestamp()), "error": False} if replaces else {}
+
+    def _replaced(self, serial: str, entries: Sequence[Entry]) -> tuple[Window, ...] | None:
+        """The new list; None where all of it is dropped."""
+        if any("uid" in item for item, _ in entries):
+            return None
+        known = [window.created_at for window in self.world.chargers[serial].schedules]
+        newest = max([int(self.now().timestamp()), self.last_schedule.get(serial, 0), *known])
+        return tuple(
+            # An integer is no boolean, so it is not `false`.
+            replace(window, enabled=item["enable"] is not False)
+            for item, window in entries
+            if window.days and window.created_at > newest
+        )
 
     def _remote_action(self, call: Call) -> JsonObject:
         """Actions 1, 2, 3, 5 and 9; the answer echoes the action (6.4)."""
@@ -479,19 +529,55 @@ def _pause(charger: Charger) -> None:
     charger.manual = Manual.PAUSE
 
 
-def _window(item: Json) -> tuple[int, Window]:
-    """A schedule as sent: all seven days, no bool for `enable`, no null for `max_energy` (7.2); 400 otherwise."""
-    if not isinstance(item, dict):
-        raise web.HTTPBadRequest
+type Entry = tuple[JsonObject, Window]
+"""A schedule as it was sent, and the window that it means."""
+
+KEPT = frozenset({"uid", "id", "chargerId", "enable", "start", "stop", "max_current", "max_energy", "days"}) | {
+    "created_at",
+    "user_uid",
+}
+"""What `Window` or the charger tells of an entry; the cloud keeps the rest of what was sent as it is."""
+
+
+def _window(item: JsonObject, usual: JsonObject) -> Window:
+    """A schedule as sent: all seven days, a flag, no null for `max_energy` (7.2); 400 otherwise."""
     days, start, stop = item.get("days"), item.get("start"), item.get("stop")
-    numbers = [item.get(key) for key in ("id", "enable", "max_current", "max_energy")]
-    if any(isinstance(number, bool) or not isinstance(number, int) or number < 0 for number in numbers):
+    if item.get("enable") not in (0, 1) or not _is_count(item.get("id")):
+        raise web.HTTPBadRequest
+    limits = [item.get(key, 0) for key in ("max_current", "max_energy")]
+    if not all(map(_is_count, limits)) or not _is_count(item.get("created_at", 0)):
         raise web.HTTPBadRequest
     if not isinstance(days, dict) or set(days) != set(DAYS) or not (_is_time(start) and _is_time(stop)):
         raise web.HTTPBadRequest
-    window = Window(start=str(start), stop=str(stop), days=frozenset(n for n, name in enumerate(DAYS) if days[name]))
-    position, enabled, current, energy = (int(str(number)) for number in numbers)
-    return position, replace(window, enabled=bool(enabled), max_current=current, max_energy=energy)
+    current, energy, created_at = (int(str(number)) for number in (*limits, item.get("created_at", 0)))
+    return Window(
+        start=str(start),
+        stop=str(stop),
+        days=frozenset(day for day, name in enumerate(DAYS) if days[name]),
+        enabled=bool(item["enable"]),
+        max_current=current,
+        max_energy=energy,
+        created_at=created_at,
+        extra={
+            key: value for key, value in item.items() if key not in KEPT and (key not in usual or value != usual[key])
+        },
+    )
+
+
+def _merged(charger: Charger, entries: Iterable[Entry]) -> tuple[Window, ...]:
+    """The list after each entry has taken the place that its `id` names; 400 for one beyond the end."""
+    windows = list(charger.schedules)
+    for item, window in entries:
+        place = int(str(item["id"]))
+        if place > len(windows):
+            raise web.HTTPBadRequest
+        windows[place : place + 1] = [window]
+    return tuple(windows)
+
+
+def _is_count(value: Json) -> bool:
+    """A whole number that is not negative."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _is_time(value: Json) -> bool:

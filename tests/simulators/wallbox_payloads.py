@@ -6,6 +6,7 @@ Only fields that the fact sheet wallbox-cloud.md lists appear here; `fields.py` 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import cast
 
 from tests.simulators.http_server import Json
 from tests.simulators.world import Charger, Eco, State, Window
@@ -29,7 +30,10 @@ STATUS_IDS = {
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 KM_PER_KWH = 6
 CONFIG_SYNC_LAG = timedelta(days=1)  # `sync_timestamp` is no heartbeat (section 5.3)
-CREATED_AT = 1780000000  # when every schedule was made, epoch seconds
+USUAL: JsonObject = {"name": "", "type": 0}
+"""What an entry of a schedule holds beside what `Window` knows (section 7.1)."""
+USUAL_2026: JsonObject = USUAL | {"repeat": 1, "target": 0}
+"""The same in 2026 (section 7.2 names the fields; the values are invented)."""
 BASIC_FEATURES = ("DEFAULT_FEATURE", "POWER_BOOST", "MOBILE_CONNECTIVITY", "AUTOMATIC_REPORTING", "STATISTICS")
 BUSINESS_FEATURES = ("CHARGER_SUBGROUPS", "USER_SUBGROUPS", "DYNAMIC_POWER_SHARING", "PAYMENTS", "BULK_ACTIONS")
 
@@ -296,31 +300,32 @@ def config(shown: Shown, account: Account) -> JsonObject:
     return found
 
 
-def schedules(shown: Shown, owner: Account) -> JsonObject:
-    """`GET /chargers/{id}/schedules` (7.1)."""
-    windows = shown.charger.report.schedules
+def schedules(shown: Shown, owner: Account, usual: JsonObject, first_id: int, last: int) -> JsonObject:
+    """`GET /chargers/{id}/schedules` (7.1, 7.2)."""
     return {
-        "schedules": [_schedule(shown, owner, position, window) for position, window in enumerate(windows)],
-        "lastSchedule": max(len(windows) - 1, 0),
+        "schedules": [
+            usual | _schedule(shown, owner, first_id + position, window)
+            for position, window in enumerate(shown.charger.report.schedules)
+        ],
+        "lastSchedule": last,
     }
 
 
-def _schedule(shown: Shown, owner: Account, position: int, window: Window) -> JsonObject:
-    return {
-        "uid": f"cccccccc-{position:04}-4000-8000-{shown.number:012}",
-        "id": position,
+def _schedule(shown: Shown, owner: Account, number: int, window: Window) -> JsonObject:
+    entry: JsonObject = {
+        "uid": f"cccccccc-{number:04}-4000-8000-{shown.number:012}",
+        "id": number,
         "chargerId": shown.number,
         "enable": window.enabled,
-        "name": "",
-        "type": 0,
         "start": window.start,
         "stop": window.stop,
         "max_current": window.max_current,
         "max_energy": window.max_energy,
-        "days": {name: number in window.days for number, name in enumerate(DAYS)},
-        "created_at": CREATED_AT,
+        "days": {name: day in window.days for day, name in enumerate(DAYS)},
+        "created_at": window.created_at,
         "user_uid": owner.uuid,
     }
+    return entry | cast("JsonObject", dict(window.extra))
 
 
 def _ecosmart(eco: Eco) -> JsonObject:

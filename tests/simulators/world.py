@@ -4,7 +4,7 @@ A change made over one path is seen over every other. The world stands still unt
 carries it to the clock's present, event by event, so that energies and times come out the same however often one looks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -21,6 +21,7 @@ IDLE_CADENCE = 300.0
 POWERED_DOWN = 40.0
 """Seconds without an answer when somebody switches a charger off and on: 20 off, and 20 until it is up."""
 SHORTEST_STEP = 1e-3  # seconds; keeps rounding from stopping the march of events
+CREATED_AT = 1780000000  # when every window was made, epoch seconds
 NOTHING = 1e-6  # kWh; less than this is a full car
 EVERY_DAY = frozenset(range(7))
 
@@ -70,6 +71,10 @@ class Window:
     enabled: bool = True
     max_current: int = 0
     max_energy: int = 0
+    created_at: int = field(default=CREATED_AT, compare=False)
+    """Epoch seconds at which it was made or changed last, by the clock of whoever did that."""
+    extra: Mapping[str, object] = field(default_factory=dict, hash=False)
+    """What else the maker's cloud keeps with it, where that differs from what is usual there."""
 
     def is_open(self, wall: datetime) -> bool:
         """Whether the window, enabled or not, is open at that moment (UTC)."""

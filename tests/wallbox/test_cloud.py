@@ -34,7 +34,7 @@ from custom_components.chargekeeper.wallbox.cloud import (
     EcoSmart,
     GroupCharger,
     RemoteAction,
-    ScheduleBody,
+    ScheduleList,
     Software,
     TokenRefused,
     Tokens,
@@ -44,7 +44,7 @@ from custom_components.chargekeeper.wallbox.cloud import (
     _retry_after,
 )
 from tests.simulators.clock import START, VirtualClock
-from tests.simulators.wallbox_cloud import Account, Fault, WallboxCloud
+from tests.simulators.wallbox_cloud import Account, Fault, Schedules, WallboxCloud
 from tests.simulators.world import Car, Charger, Eco, State, Window, World
 
 EMAIL, PASSWORD = "Ann@Example.org", "pässwörd €"
@@ -63,16 +63,21 @@ READS: dict[str, Call] = {
     "details": lambda client: client.details(SERIAL),
     "schedules": lambda client: client.schedules(SERIAL),
 }
-BODY = ScheduleBody(
-    id=0,
-    chargerId=int(SERIAL),
-    enable=0,
-    max_current=0,
-    max_energy=0,
-    days=dict.fromkeys(("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"), True),
-    start="2100",
-    stop="0500",
-)
+BODY: dict[str, object] = {
+    "id": 0,
+    "chargerId": int(SERIAL),
+    "enable": False,
+    "name": "",
+    "type": 0,
+    "repeat": 1,
+    "target": 0,
+    "max_current": 0,
+    "max_energy": 0,
+    "days": dict.fromkeys(("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"), True),
+    "start": "2100",
+    "stop": "0500",
+    "created_at": 1900000000,
+}
 WRITES: dict[str, Call] = {
     "lock": lambda client: client.set_locked(SERIAL, True),
     "current": lambda client: client.set_max_charging_current(SERIAL, 10),
@@ -271,12 +276,15 @@ async def test_details_show_the_role_of_the_account(
 
 async def test_schedules(client: WallboxCloudClient, charger: Charger) -> None:
     charger.schedules = (Window(start="2100", stop="0500", days=frozenset({0, 4}), max_current=10),)
-    assert await client.schedules(SERIAL) == (
+    listed = await client.schedules(SERIAL)
+    assert listed.entries == (
         CloudSchedule(
             slot=0, enabled=True, days=frozenset({0, 4}), start="2100", stop="0500", max_current=10, max_energy=0
         ),
     )
-    assert await client.schedules(OTHER) == ()
+    assert [entry["start"] for entry in listed.raw] == ["2100"]
+    assert (listed.newest, listed.is_whole) == (1780000000, True)
+    assert await client.schedules(OTHER) == ScheduleList()
 
 
 # Writing
@@ -302,11 +310,20 @@ async def test_solar_mode(client: WallboxCloudClient, charger: Charger) -> None:
     assert type(await failure(client.set_eco_smart(OTHER, True, 1))) is Unsupported
 
 
-async def test_schedules_are_replaced_by_slot(client: WallboxCloudClient, charger: Charger) -> None:
-    kept = Window(start="1000", stop="1200")
-    charger.schedules = (Window(start="2200", stop="0600"), kept)
+@pytest.mark.parametrize("schedules", Schedules)
+async def test_schedules_are_written(
+    client: WallboxCloudClient, cloud: WallboxCloud, charger: Charger, schedules: Schedules
+) -> None:
+    cloud.schedules = schedules
+    charger.schedules = (Window(start="2200", stop="0600"), Window(start="1000", stop="1200"))
     await client.write_schedules(SERIAL, [BODY])
-    assert charger.schedules == (Window(start="2100", stop="0500", enabled=False), kept)
+    there = [(window.start, window.enabled) for window in charger.schedules]
+    assert there == [("2100", False), *([("1000", True)] if schedules is Schedules.MERGED else [])]
+
+
+async def test_schedules_that_the_answer_calls_wrong_are_not_taken() -> None:
+    error = await failure(Canned({"sync_timestamp": 1, "error": True}).write_schedules("9", [BODY]))
+    assert (type(error), error.reason) == (NotApplicable, "schedule_not_taken")
 
 
 async def test_remote_actions(client: WallboxCloudClient, charger: Charger, clock: VirtualClock) -> None:
@@ -901,12 +918,45 @@ async def test_only_our_own_entry_tells_the_role(users: object, profile: str | N
     ],
 )
 async def test_parts_of_a_schedule(part: dict[str, object], expected: CloudSchedule) -> None:
-    assert await Canned({"schedules": [None, {"id": 0} | part]}).schedules("9") == (expected,)
+    listed = await Canned({"schedules": [{"id": 0} | part]}).schedules("9")
+    assert (listed.entries, listed.is_whole) == ((expected,), True)
 
 
-@pytest.mark.parametrize("answer", [{"schedules": 3}, {"a": 1}, [], {"schedules": ["x"]}, {"schedules": [{"id": -1}]}])
+@pytest.mark.parametrize("answer", [{"a": 1}, [], {"schedules": [{"days": {}}]}, {"schedules": [{}, {"id": None}]}])
 async def test_no_schedules(answer: object) -> None:
     assert (await failure(Canned(answer).schedules("9"))).reason == "bad_answer"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"schedules": 3},
+        {"schedules": {"id": 0}},
+        {"schedules": ["x"]},
+        {"schedules": [None, {"id": 0}]},
+        {"schedules": [{"id": 0, "created_at": "yesterday"}]},
+        {"schedules": [{"id": 0, "created_at": True}]},
+        {"schedules": [{"id": 0, "created_at": -1}]},
+        {"schedules": [{"id": 0}], "lastSchedule": "never"},
+    ],
+    ids=str,
+)
+async def test_a_list_that_is_not_whole_says_so(answer: object) -> None:
+    assert not (await Canned(answer).schedules("9")).is_whole
+
+
+@pytest.mark.parametrize(
+    ("answer", "newest"),
+    [
+        ({"schedules": []}, 0),
+        ({"schedules": [], "lastSchedule": 7}, 7),
+        ({"schedules": [{"id": 0, "created_at": 9}, {"id": 1, "created_at": None}, {"id": 2}], "lastSchedule": 7}, 9),
+    ],
+    ids=str,
+)
+async def test_the_newest_moment_in_a_list_is_known(answer: object, newest: int) -> None:
+    listed = await Canned(answer).schedules("9")
+    assert (listed.newest, listed.is_whole) == (newest, True)
 
 
 @pytest.mark.parametrize("code", ["EUR", "eur", "EURO", "", None, 978])

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import time
 import json
 
@@ -33,10 +34,10 @@ from custom_components.chargekeeper.core.paths import (
     Unsupported,
 )
 from custom_components.chargekeeper.wallbox.cloud import RemoteAction
-from tests.simulators.wallbox_cloud import Fault
-from tests.simulators.world import Charger, Eco, Manual
+from tests.simulators.wallbox_cloud import Fault, Schedules
+from tests.simulators.world import Charger, Eco, Manual, Window
 
-from .rig import CHARGING, FREE, GROUPS, MINUTE, REFRESH, STATUS, WAITING, Rig, gaps, overdrawn, rigged
+from .rig import CHARGING, DAY, FREE, GROUPS, HOUR, MINUTE, REFRESH, STATUS, WAITING, Rig, gaps, overdrawn, rigged
 
 
 @pytest.fixture
@@ -156,40 +157,101 @@ async def test_an_eco_mode_written_shows_at_once_and_is_read_back_within_minutes
     assert listener.value(ECO_MODE) is EcoMode.ECO
 
 
-async def test_a_schedule_written_is_read_back_within_minutes_also_where_the_answer_is_lost(rig: Rig) -> None:
-    window = ScheduleWindow(slot=0, enabled=False, days=frozenset({0, 6}), start=time(22), end=time(5, 30))
+NIGHT = ScheduleWindow(slot=0, enabled=True, days=frozenset({0, 6}), start=time(22), end=time(5, 30))
+NIGHT_OFF = replace(NIGHT, enabled=False)
+NIGHT_THERE = Window(start="2200", stop="0530", days=frozenset({0, 6}))
+NOON_THERE = Window(start="1100", stop="1300", max_current=1, extra={"name": "Noon", "colour": ["red", None]})
+
+
+@pytest.mark.parametrize("schedules", Schedules)
+async def test_a_schedule_written_is_read_back_within_minutes_also_where_the_answer_is_lost(
+    rig: Rig, schedules: Schedules
+) -> None:
+    rig.cloud.schedules = schedules
     for fault in (Fault.NONE, Fault.RESET):
-        rig.charger(WAITING).schedules = ()
+        rig.charger(WAITING).schedules = (NIGHT_THERE, NOON_THERE)
         since = rig.clock.monotonic() + 0.1
-        await rig.clock.advance(1)
+        await rig.clock.advance(MINUTE)
         await rig.cloud.set_fault(fault, method="POST", carried_out=True)
-        (lost,) = await rig.finish(rig.begin(rig.path(WAITING).write_schedule((window,))))
+        (lost,) = await rig.finish(rig.begin(rig.path(WAITING).write_schedule((NIGHT_OFF,))))
         assert (lost is None) is (fault is Fault.NONE)
         (sent,) = rig.writes(since)
-        days = dict.fromkeys(("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"), False)
-        assert json.loads(sent.body) == {
-            "schedules": [
-                {
-                    "id": 0,
-                    "chargerId": int(WAITING),
-                    "enable": 0,
-                    "max_current": 0,
-                    "max_energy": 0,
-                    "days": {**days, "monday": True, "sunday": True},
-                    "start": "2200",
-                    "stop": "0530",
-                }
-            ]
-        }
+        assert sent.at - rig.gets(f"/chargers/{WAITING}/schedules", since)[-1].at < 1, "back to back"
+        assert [entry["start"] for entry in json.loads(sent.body)["schedules"]] == ["2200", "1100"]
         await rig.clock.advance(4 * MINUTE)
-        assert len(rig.gets(f"/chargers/{WAITING}/schedules", since)) == 1
-        assert await rig.finish(rig.begin(rig.path(WAITING).read_schedule())) == [(window,)]
+        assert len(rig.gets(f"/chargers/{WAITING}/schedules", since)) == 2
+        assert rig.charger(WAITING).schedules == (replace(NIGHT_THERE, enabled=False), NOON_THERE)
+        (seen,) = await rig.finish(rig.begin(rig.path(WAITING).read_schedule()))
+        assert isinstance(seen, tuple)
+        assert [(window.start.hour, window.enabled) for window in seen] == [(22, False), (11, True)]
+
+
+async def test_a_schedule_that_was_just_read_is_not_read_again_before_it_is_written(rig: Rig) -> None:
+    rig.charger(WAITING).schedules = (NIGHT_THERE,)
+    since = rig.clock.monotonic() + 0.1
+    await rig.clock.advance(1)
+    await rig.finish(rig.begin(rig.path(WAITING).read_schedule()))
+    await rig.finish(rig.begin(rig.path(WAITING).write_schedule((NIGHT_OFF,))))
+    assert len(rig.gets(f"/chargers/{WAITING}/schedules", since)) == 1
+    assert len(rig.writes(since)) == 1
+
+
+async def test_what_somebody_changed_while_a_schedule_waited_for_room_is_not_lost(rig: Rig) -> None:
+    """The whole list is replaced, so what was read a minute ago must not be written back."""
+    rig.charger(WAITING).schedules = (NIGHT_THERE,)
+    await rig.finish(rig.begin(rig.path(WAITING).read_schedule()))
+    for amps in (10, 11, 12, 13, 14):
+        await _send(rig, FREE, SetCurrent(amps))
+    writing = rig.begin(rig.path(WAITING).write_schedule((NIGHT_OFF,)))
+    await rig.clock.advance(10)
+    assert not writing.done()
+    rig.charger(WAITING).schedules = (NIGHT_THERE, NOON_THERE)
+    assert await rig.finish(writing) == [None]
+    assert rig.charger(WAITING).schedules == (replace(NIGHT_THERE, enabled=False), NOON_THERE)
+    assert overdrawn(rig, probes=False) == []
+
+
+async def test_a_schedule_that_cannot_be_read_in_full_is_not_written(rig: Rig) -> None:
+    rig.charger(WAITING).schedules = (NIGHT_THERE, Window(start="1100", stop="1300", days=frozenset()))
+    for call in (rig.path(WAITING).read_schedule(), rig.path(WAITING).write_schedule((NIGHT_OFF,))):
+        (refused,) = await rig.finish(rig.begin(call))
+        assert isinstance(refused, NotApplicable)
+        assert refused.reason == "schedule_unreadable"
+    assert rig.writes() == []
+
+
+async def test_a_schedule_in_which_nothing_is_to_change_is_not_written(rig: Rig) -> None:
+    rig.charger(WAITING).schedules = (NIGHT_THERE,)
+    assert await rig.finish(rig.begin(rig.path(WAITING).write_schedule((NIGHT,)))) == [None]
+    assert rig.writes() == []
+
+
+HOURS_OFF = [0.0, 5 * HOUR, -5 * HOUR, 40 * DAY, -40 * DAY]
+
+
+@pytest.mark.parametrize("ahead", HOURS_OFF)
+@pytest.mark.parametrize("newest", [None, 7.0, 3 * DAY])
+async def test_a_schedule_is_written_as_newer_than_all_that_the_cloud_knows(
+    rig: Rig, ahead: float, newest: float | None
+) -> None:
+    """Whatever our clock says: an entry that is not newer vanishes, and one of the far future bars every later edit."""
+    rig.cloud.clock_offset = ahead
+    cloud_now = int(rig.cloud.now().timestamp())
+    made_at = cloud_now - 99 if newest is None else cloud_now + int(newest)
+    rig.charger(WAITING).schedules = (NIGHT_THERE, replace(NOON_THERE, created_at=made_at))
+    rig.cloud.last_schedule[WAITING] = made_at + 5
+    assert await rig.finish(rig.begin(rig.path(WAITING).write_schedule((NIGHT_OFF,)))) == [None]
+    written = rig.charger(WAITING).schedules
+    assert written == (replace(NIGHT_THERE, enabled=False), NOON_THERE)
+    sent_at = int(rig.cloud.now().timestamp())
+    created = {window.created_at for window in written}
+    assert created == {made_at + 6} if newest is not None else max(created) - sent_at in {0, 1, 2}
 
 
 async def test_a_window_that_is_not_in_utc_is_not_sent(rig: Rig) -> None:
     window = ScheduleWindow(0, True, frozenset({0}), time(22), time(5), zone="Europe/Berlin")
-    with pytest.raises(Unsupported):
-        await rig.path(WAITING).write_schedule((window,))
+    (refused,) = await rig.finish(rig.begin(rig.path(WAITING).write_schedule((window,))))
+    assert isinstance(refused, Unsupported)
     assert rig.writes() == []
 
 
@@ -230,8 +292,9 @@ async def test_403_on_a_write_of_a_plain_user_names_the_role(rig: Rig) -> None:
     for command in (SetCurrent(10), SetEcoMode(EcoMode.ECO)):
         refused = await _refusal(rig, FREE, command)
         assert (type(refused), refused.reason) == (NotAllowed, "role_too_low")
-    with pytest.raises(NotAllowed, match="role_too_low"):
-        await rig.path(FREE).write_schedule(())
+    rig.charger(FREE).schedules = (NIGHT_THERE,)
+    (error,) = await rig.finish(rig.begin(rig.path(FREE).write_schedule((NIGHT_OFF,))))
+    assert (type(error), str(error)) == (NotAllowed, "role_too_low: HTTP 403")
 
 
 @pytest.mark.parametrize("command", [Restart(), Install(), SetLock(False), SetCurrent(10)])

@@ -16,7 +16,7 @@ from wallbox import Wallbox
 
 from custom_components.chargekeeper.core.clock import SystemClock
 from tests.simulators.fields import FIELDS
-from tests.simulators.wallbox_cloud import Authorization, Resume, WallboxCloud
+from tests.simulators.wallbox_cloud import Authorization, Resume, Schedules, WallboxCloud
 from tests.simulators.world import Charger, Eco, Manual, State, Window, World, demo_world
 
 pytestmark = pytest.mark.usefixtures("socket_enabled")
@@ -238,7 +238,8 @@ async def test_faithful_eco_smart(client: Any, world: World) -> None:
     assert "ecosmart" not in (await in_thread(client.getChargerStatus, GARAGE))["config_data"]
 
 
-async def test_faithful_schedules(client: Any, world: World) -> None:
+async def test_faithful_schedules_before_2026(cloud: WallboxCloud, client: Any, world: World) -> None:
+    cloud.schedules = Schedules.MERGED
     read = await in_thread(client.getChargerSchedules, DRIVEWAY)
     assert [(s["id"], s["start"], s["stop"], s["enable"]) for s in read["schedules"]] == [(0, "2200", "0500", True)]
     second = {
@@ -261,15 +262,82 @@ async def test_faithful_schedules(client: Any, world: World) -> None:
     assert charger(world, DRIVEWAY).state is State.CHARGING, "no window is left to wait for"
 
 
+NOON = {"id": 1, "enable": True, "max_current": 0, "type": 0, "days": WEEKEND, "start": "1100", "stop": "1300"}
+"""An entry as the maker's app sends it, without `created_at`."""
+
+
+async def test_faithful_schedules_of_2026_are_replaced(cloud: WallboxCloud, client: Any, world: World) -> None:
+    """What is left out is deleted, and numbers move with each write."""
+    driveway = charger(world, DRIVEWAY)
+    driveway.schedules = (Window(start="2200", stop="0500"), Window(start="0100", stop="0200"))
+    now = int(cloud.now().timestamp())
+    sent = NOON | {"created_at": now + 5, "repeat": 3, "colour": "red"}
+    answer = await in_thread(client.setChargerSchedules, DRIVEWAY, {"schedules": [sent]})
+    assert answer["error"] is False
+    taken = [(window.start, window.created_at, window.enabled) for window in charger(world, DRIVEWAY).schedules]
+    assert taken == [("1100", now + 5, True)]
+    read = await in_thread(client.getChargerSchedules, DRIVEWAY)
+    (entry,) = read["schedules"]
+    assert (entry["id"], entry["repeat"], entry["colour"], entry["created_at"]) == (1, 3, "red", now + 5)
+    assert read["lastSchedule"] == now + 5
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        ({"uid": "cccccccc"}, ["2200"]),
+        ({"created_at": 1780000000}, []),
+        ({"created_at": None}, []),
+        ({"days": dict.fromkeys(WEEKEND, False)}, []),
+    ],
+    ids=str,
+)
+async def test_faithful_schedules_of_2026_are_dropped_without_a_word(
+    cloud: WallboxCloud, client: Any, world: World, change: dict[str, Any], left: list[str]
+) -> None:
+    sent = NOON | {"created_at": int(cloud.now().timestamp()) + 5} | change
+    sent = {key: value for key, value in sent.items() if value is not None}
+    answer = await in_thread(client.setChargerSchedules, DRIVEWAY, {"schedules": [sent]})
+    assert answer["error"] is False
+    assert [window.start for window in charger(world, DRIVEWAY).schedules] == left
+
+
+@pytest.mark.parametrize(("enable", "enabled"), [(False, False), (True, True), (0, True), (1, True)], ids=repr)
+async def test_faithful_schedules_of_2026_misread_integers(
+    cloud: WallboxCloud, client: Any, world: World, enable: object, enabled: bool
+) -> None:
+    sent = NOON | {"created_at": int(cloud.now().timestamp()) + 5, "enable": enable}
+    await in_thread(client.setChargerSchedules, DRIVEWAY, {"schedules": [sent]})
+    assert [window.enabled for window in charger(world, DRIVEWAY).schedules] == [enabled]
+
+
+async def test_faithful_schedules_of_one_charger_may_be_of_the_other_kind(
+    cloud: WallboxCloud, client: Any, world: World
+) -> None:
+    cloud.schedules_of[str(DRIVEWAY)] = Schedules.MERGED
+    await in_thread(client.setChargerSchedules, DRIVEWAY, {"schedules": [NOON]})
+    assert [window.start for window in charger(world, DRIVEWAY).schedules] == ["2200", "1100"]
+    assert "repeat" not in (await in_thread(client.getChargerSchedules, DRIVEWAY))["schedules"][0]
+
+
+@pytest.mark.parametrize("schedules", Schedules)
 @pytest.mark.parametrize(
     "wrong",
-    [{"enable": True}, {"max_energy": None}, {"days": {"monday": True}}, {"start": "2500"}, {"id": 4}, {"id": -1}],
+    [{"enable": None}, {"max_energy": None}, {"days": {"monday": True}}, {"start": "2500"}, {"id": -1}],
     ids=repr,
 )
-async def test_faithful_schedules_not_accepted(client: Any, world: World, wrong: dict[str, Any]) -> None:
+async def test_faithful_schedules_not_accepted(
+    cloud: WallboxCloud, client: Any, world: World, schedules: Schedules, wrong: dict[str, Any]
+) -> None:
+    cloud.schedules = schedules
     good = {"id": 0, "enable": 1, "max_current": 0, "max_energy": 0, "days": WEEKEND, "start": "1100", "stop": "1300"}
     assert await refusal_of(client.setChargerSchedules, DRIVEWAY, {"schedules": [good | wrong]}) == 400
     assert charger(world, DRIVEWAY).schedules == (Window(start="2200", stop="0500"),)
+
+
+async def test_faithful_schedules_before_2026_have_no_gaps(cloud: WallboxCloud, client: Any) -> None:
+    cloud.schedules = Schedules.MERGED
+    assert await refusal_of(client.setChargerSchedules, DRIVEWAY, {"schedules": [NOON | {"id": 4}]}) == 400
 
 
 def fields_of(payload: Any, under: str = "") -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Wallbox words become ours: every status code, every reading with its moment and age, and nothing that is absurd."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 import json
 from math import inf
@@ -45,16 +46,17 @@ from custom_components.chargekeeper.core.model import (
     Window,
 )
 from custom_components.chargekeeper.core.notes import Moment
-from custom_components.chargekeeper.core.paths import Unsupported
+from custom_components.chargekeeper.core.paths import NotApplicable, Unsupported
 from custom_components.chargekeeper.wallbox.cloud import (
     UNREADABLE,
+    WEEKDAYS,
     ChargerDetails,
     ChargerStatus,
     CloudSchedule,
     ConfigData,
     EcoSmart,
     GroupCharger,
-    ScheduleBody,
+    ScheduleList,
     Software,
     WallboxCloudClient,
 )
@@ -62,7 +64,6 @@ from custom_components.chargekeeper.wallbox.mapping import (
     STATUS_BY_CODE,
     StatusFacts,
     capabilities,
-    cloud_schedules,
     details_readings,
     eco_mode,
     eco_smart,
@@ -72,9 +73,11 @@ from custom_components.chargekeeper.wallbox.mapping import (
     last_sync,
     moment_of,
     role_of,
+    schedule_bodies,
     schedule_readings,
     status_facts,
     status_readings,
+    whole_schedule,
     windows,
 )
 from tests.simulators.clock import START, VirtualClock
@@ -529,11 +532,11 @@ def test_a_schedule_becomes_windows_in_utc_by_slot() -> None:
     noon = CloudSchedule(slot=0, enabled=False, days=frozenset(), start="0000", stop="2359", max_energy=4000)
     found = windows([NIGHT, noon])
     assert found == (Window(0, False, frozenset(), time(0, 0), time(23, 59), "UTC", 0, 4000), NIGHT_WINDOW)
-    readings = schedule_readings([NIGHT, noon], seen=SEEN)
+    readings = schedule_readings(ScheduleList((NIGHT, noon)), seen=SEEN)
     reading = readings.get(SCHEDULE)
     assert reading is not None
     assert (reading.value, reading.at, reading.max_age, len(readings)) == (found, SEEN.at, inf, 1)
-    assert schedule_readings([], seen=SEEN).value(SCHEDULE) == (), "no schedule is a word, too"
+    assert schedule_readings(ScheduleList(), seen=SEEN).value(SCHEDULE) == (), "no schedule is a word, too"
 
 
 @pytest.mark.parametrize(
@@ -556,35 +559,153 @@ def test_a_schedule_that_cannot_be_understood_is_left_out(broken: dict[str, Any]
     assert windows([CloudSchedule(**fields | broken), NIGHT]) == (NIGHT_WINDOW,)
 
 
-def test_windows_are_written_with_whole_numbers_and_all_seven_days() -> None:
-    assert cloud_schedules((NIGHT_WINDOW,), "700123") == [
-        ScheduleBody(
-            id=1,
-            chargerId=700123,
-            enable=1,
-            max_current=10,
-            max_energy=0,
-            days={
-                "monday": True,
-                "tuesday": False,
-                "wednesday": False,
-                "thursday": False,
-                "friday": False,
-                "saturday": False,
-                "sunday": True,
-            },
-            start="2130",
-            stop="0500",
-        )
-    ]
-    (body,) = cloud_schedules((Window(0, False, frozenset(), time(1, 5), time(9, 0)),), "9")
-    assert (type(body["enable"]), body["enable"], body["start"], body["stop"]) == (int, 0, "0105", "0900")
+WEEK = dict.fromkeys(WEEKDAYS, False)
+ENTRY: dict[str, object] = {
+    "uid": "cccccccc-0000-4000-8000-000000700123",
+    "id": 7,
+    "chargerId": 700123,
+    "enable": 1,
+    "name": "Nights",
+    "type": 0,
+    "start": "2130",
+    "stop": "0500",
+    "max_current": 10,
+    "max_energy": None,
+    "days": {"monday": 1, "sunday": True, "friday": False, "holidays": "no"},
+    "created_at": 1780000000,
+    "user_uid": "11111111-2222-4333-8444-000000090001",
+    "target": {"soc": 80},
+    "repeat": [1, None],
+}
+"""An entry as untidy as one can be read, with fields that nobody knows."""
+ENTRY_WINDOW = Window(7, True, frozenset({0, 6}), time(21, 30), time(5, 0), "UTC", 10, 0)
+CLOUD_NOW = datetime(2026, 10, 1, 12, 0, 0, 400_000, tzinfo=UTC)
+NEXT = int(CLOUD_NOW.timestamp()) + 2  # of a second that has begun, one more
+
+
+def listed(*entries: Mapping[str, object], newest: int = 0, is_whole: bool = True) -> ScheduleList:
+    """A list as the client reads it."""
+    return ScheduleList(tuple(CloudSchedule.from_dict(dict(entry)) for entry in entries), entries, newest, is_whole)
+
+
+def test_only_enable_changes_in_what_is_written() -> None:
+    other = ENTRY | {"id": 8, "enable": False, "start": "1100", "stop": "1300", "max_current": 1}
+    first, second = schedule_bodies(listed(ENTRY, other), (replace(ENTRY_WINDOW, enabled=False),), CLOUD_NOW)
+    days = {**WEEK, "monday": True, "sunday": True, "holidays": "no"}
+    tidy = {key: value for key, value in ENTRY.items() if key != "uid"} | {"days": days, "max_energy": 0}
+    assert first == tidy | {"enable": False, "created_at": NEXT}
+    assert second == tidy | {
+        "id": 8,
+        "enable": False,
+        "start": "1100",
+        "stop": "1300",
+        "max_current": 1,
+        "created_at": NEXT,
+    }
+    assert {type(body["enable"]) for body in (first, second)} == {bool}, "an integer is misread"
+    assert {type(flag) for name, flag in days.items() if name in WEEKDAYS} == {bool}
+
+
+@pytest.mark.parametrize(
+    ("newest", "expected"), [(0, NEXT), (NEXT - 2, NEXT), (NEXT, NEXT + 1), (NEXT + 99, NEXT + 100)]
+)
+def test_what_is_written_is_newer_than_anything_known(newest: int, expected: int) -> None:
+    bodies = schedule_bodies(listed(ENTRY, newest=newest), (replace(ENTRY_WINDOW, enabled=False),), CLOUD_NOW)
+    assert [body["created_at"] for body in bodies] == [expected]
+
+
+def test_a_limit_that_was_not_read_is_not_written() -> None:
+    entry = {key: value for key, value in ENTRY.items() if not key.startswith("max_")}
+    (body,) = schedule_bodies(listed(entry), (replace(ENTRY_WINDOW, enabled=False, max_current=0),), CLOUD_NOW)
+    assert not {"max_current", "max_energy"} & body.keys()
+
+
+@pytest.mark.parametrize("max_current", [0, 1, None])
+def test_no_limit_is_written_in_three_ways_and_found_again_by_each(max_current: int | None) -> None:
+    for known in (0, 1):
+        window = replace(ENTRY_WINDOW, enabled=False, max_current=known)
+        (body,) = schedule_bodies(listed(ENTRY | {"max_current": max_current}), (window,), CLOUD_NOW)
+        assert (body["enable"], body["max_current"]) == (False, max_current or 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"slot": 0},
+        {"days": frozenset({0})},
+        {"start": time(21)},
+        {"end": time(6)},
+        {"max_current": 16},
+        {"max_energy": 1},
+        {"enabled": True},
+    ],
+    ids=str,
+)
+def test_an_entry_is_found_by_its_content_alone(change: dict[str, Any]) -> None:
+    wanted = replace(ENTRY_WINDOW, enabled=False)
+    bodies = schedule_bodies(listed(ENTRY), (replace(wanted, **change),), CLOUD_NOW)
+    assert bool(bodies) is ("slot" in change), "its place says nothing"
+
+
+def test_of_two_alike_one_is_changed() -> None:
+    twins = listed(ENTRY, ENTRY | {"id": 8})
+    bodies = schedule_bodies(twins, (replace(ENTRY_WINDOW, enabled=False),), CLOUD_NOW)
+    assert [body["enable"] for body in bodies] == [False, True]
+
+
+def test_where_nothing_changes_nothing_is_written() -> None:
+    assert schedule_bodies(listed(ENTRY), (), CLOUD_NOW) == []
+    assert schedule_bodies(listed(), (ENTRY_WINDOW,), CLOUD_NOW) == []
+
+
+BROKEN_ENTRIES = [
+    {"days": None},
+    {"days": {}},
+    {"days": WEEK},
+    {"days": {"monday": "yes"}},
+    {"start": None},
+    {"start": "9:30"},
+    {"stop": ""},
+    {"stop": 500},
+    {"enable": "on"},
+    {"enable": None},
+    {"id": None},
+    {"max_current": "16"},
+    {"max_energy": -1},
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN_ENTRIES, ids=str)
+def test_a_list_with_an_entry_that_cannot_be_read_is_not_written(broken: dict[str, object]) -> None:
+    untidy = listed(ENTRY, ENTRY | {"id": 8} | broken)
+    for refused in (
+        lambda: whole_schedule(untidy),
+        lambda: schedule_bodies(untidy, (replace(ENTRY_WINDOW, enabled=False),), CLOUD_NOW),
+    ):
+        with pytest.raises(NotApplicable, match="schedule_unreadable"):
+            refused()
+
+
+def test_a_list_that_is_not_whole_is_not_written_and_shown_as_far_as_it_goes() -> None:
+    untidy = listed(ENTRY, is_whole=False)
+    with pytest.raises(NotApplicable, match="schedule_unreadable"):
+        whole_schedule(untidy)
+    assert schedule_readings(untidy, seen=SEEN).value(SCHEDULE) == (ENTRY_WINDOW,)
+    for nothing in (listed(is_whole=False), listed(ENTRY | {"start": "?"})):
+        assert SCHEDULE not in schedule_readings(nothing, seen=SEEN)
+
+
+def test_a_whole_list_is_read_in_its_order() -> None:
+    early = ENTRY | {"id": 3, "start": "0100", "stop": "0200"}
+    assert [window.slot for window in whole_schedule(listed(ENTRY, early))] == [7, 3]
+    assert [window.slot for window in windows(listed(ENTRY, early).entries)] == [3, 7]
+    assert len(windows(listed(ENTRY, early | {"id": 7}).entries)) == 2, "none hides another"
 
 
 def test_windows_in_another_zone_cannot_be_written() -> None:
     local = Window(0, True, frozenset({0}), time(22), time(6), zone="Europe/Berlin")
     with pytest.raises(Unsupported):
-        cloud_schedules((NIGHT_WINDOW, local), "9")
+        schedule_bodies(listed(ENTRY), (NIGHT_WINDOW, local), CLOUD_NOW)
 
 
 @given(
@@ -593,19 +714,32 @@ def test_windows_in_another_zone_cannot_be_written() -> None:
             Window,
             slot=st.integers(0, 3),
             enabled=st.booleans(),
-            days=st.frozensets(st.integers(0, 6)),
+            days=st.frozensets(st.integers(0, 6), min_size=1),
             start=st.times().map(lambda t: t.replace(second=0, microsecond=0)),
             end=st.times().map(lambda t: t.replace(second=0, microsecond=0)),
             max_current=st.integers(0, 32),
             max_energy=st.integers(0, 99_000),
         ),
-        unique_by=lambda window: window.slot,
+        unique_by=lambda window: window.content,
     )
 )
 def test_what_is_written_is_read_again(schedule: list[Window]) -> None:
-    wanted = tuple(sorted(schedule, key=lambda window: window.slot))
-    bodies: Any = json.loads(json.dumps(cloud_schedules(tuple(schedule), "9")))
-    assert windows(CloudSchedule.from_dict(body) for body in bodies) == wanted
+    entries = [
+        ENTRY
+        | {
+            "id": window.slot,
+            "enable": window.enabled,
+            "days": {name: day in window.days for day, name in enumerate(WEEKDAYS)},
+            "start": f"{window.start:%H%M}",
+            "stop": f"{window.end:%H%M}",
+            "max_current": window.max_current,
+            "max_energy": window.max_energy,
+        }
+        for window in schedule
+    ]
+    flipped = tuple(replace(window, enabled=not window.enabled) for window in schedule)
+    bodies: Any = json.loads(json.dumps(schedule_bodies(listed(*entries), flipped, CLOUD_NOW)))
+    assert whole_schedule(listed(*bodies)) == flipped
 
 
 # Whatever JSON
@@ -655,7 +789,8 @@ def test_whatever_the_cloud_says_readings_are_of_their_type(
     details = data.draw(document("softwareVersion", "maxChargingCurrent", "maxAvailableCurrent", "resume", "lastSync"))
     assert_well_typed(details_readings(ChargerDetails.from_dict(details), seen=SEEN, now=NOW))
     schedules = data.draw(st.lists(document("id", "enable", "days", "start", "stop", "max_current", "max_energy")))
-    assert_well_typed(schedule_readings(map(CloudSchedule.from_dict, schedules), seen=SEEN))
+    found = ScheduleList(tuple(map(CloudSchedule.from_dict, schedules)), tuple(schedules))
+    assert_well_typed(schedule_readings(found, seen=SEEN))
 
 
 # What the simulated cloud shows

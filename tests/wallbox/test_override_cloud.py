@@ -4,14 +4,15 @@ import asyncio
 from collections.abc import Coroutine
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 import json
 
 import pytest
 
 from custom_components.chargekeeper.core.journal import Until
 from custom_components.chargekeeper.core.model import STATUS, Outcome, Override, Problem, Status
-from custom_components.chargekeeper.core.paths import NotAllowed
-from tests.simulators.wallbox_cloud import Fault, Resume
+from custom_components.chargekeeper.core.paths import NotAllowed, NotApplicable
+from tests.simulators.wallbox_cloud import Fault, Resume, Schedules
 from tests.simulators.world import Car, Manual, RestartPlan, State, Window
 from tests.wallbox.conftest import WAITING, Bench
 
@@ -19,8 +20,15 @@ ON, OFF = 1, 9
 HELD, WANTED, NOT_WANTED = Override(on=True, applied=True), Override(on=True), Override()
 
 
+@pytest.fixture(params=Schedules, autouse=True)
+def schedules(request: pytest.FixtureRequest, bench: Bench) -> Schedules:
+    """What the cloud does with a schedule that is written: each test runs against both."""
+    bench.cloud.schedules = request.param
+    return bench.cloud.schedules
+
+
 @pytest.fixture
-async def home(bench: Bench) -> Bench:
+async def home(bench: Bench, schedules: Schedules) -> Bench:
     """Everything was read; at one charger a car waits for the night."""
     await bench.settle_in()
     assert bench.snapshot(WAITING).value(STATUS) is Status.WAITING_SCHEDULE
@@ -370,3 +378,201 @@ async def test_an_end_that_the_charger_never_got_is_repeated(home: Bench) -> Non
     await hear_again(home, within=600)
     assert home.charger(WAITING).schedules == originals
     assert reasons(home) == ["cancelled"]
+
+
+# The schedule of its owner
+
+
+NIGHT = Window(start="2200", stop="0500", extra={"name": "Nächte", "colour": ["red", None, {"a": 1}]})
+NOON = Window(start="1130", stop="1300", days=frozenset({5, 6}), max_current=1, max_energy=7000, extra={"type": 3})
+NEVER = Window(start="0100", stop="0200", enabled=False, created_at=0, extra={"repeat": None, "target": "80 %"})
+SHUT = tuple(replace(window, enabled=False) for window in (NIGHT, NOON, NEVER))
+
+
+@pytest.fixture
+def furnished(home: Bench) -> Bench:
+    """The charger has three schedules, one of them off, and only disabling them lets it charge."""
+    home.charger(WAITING).schedules = (NIGHT, NOON, NEVER)
+    home.cloud.resume[WAITING] = Resume.CONFLICT
+    return home
+
+
+def posts(bench: Bench) -> list[list[dict[str, object]]]:
+    """The schedules written, in order."""
+    path = f"/chargers/{WAITING}/schedules"
+    return [json.loads(r.body)["schedules"] for r in bench.cloud.requests if (r.method, r.path) == ("POST", path)]
+
+
+def problems(bench: Bench) -> frozenset[Problem]:
+    return bench.snapshot(WAITING).problems
+
+
+async def test_all_schedules_survive_an_override(furnished: Bench) -> None:
+    await hold(furnished)
+    assert furnished.charger(WAITING).schedules == SHUT
+    assert await switch(furnished, False) is Outcome.ACCEPTED
+    await furnished.clock.advance(5 * 60)
+    assert furnished.charger(WAITING).schedules == (NIGHT, NOON, NEVER)
+    assert [len(post) for post in posts(furnished)] == [3, 3]
+    assert intent(furnished) is None
+    assert problems(furnished) == frozenset()
+
+
+async def test_a_schedule_is_read_back_after_it_was_written(furnished: Bench) -> None:
+    await hold(furnished)
+    log = [r.method for r in furnished.cloud.requests if r.path == f"/chargers/{WAITING}/schedules"]
+    assert log[-3:] == ["GET", "POST", "GET"]
+    gets = [r.at for r in furnished.cloud.requests if r.method == "GET" and r.path.startswith("/chargers/")]
+    assert min(later - earlier for earlier, later in pairwise(gets)) >= 20, "out of turn, but within the reserve"
+
+
+@pytest.mark.parametrize("ahead", [0.0, 7 * 3600.0, -7 * 3600.0, 30 * 86400.0, -30 * 86400.0])
+async def test_schedules_survive_whatever_our_clock_says(bench: Bench, schedules: Schedules, ahead: float) -> None:
+    bench.cloud.clock_offset = ahead
+    await bench.settle_in()
+    edited_at = int(bench.cloud.now().timestamp()) + 90  # on a phone whose clock is ahead
+    owners = (NIGHT, replace(NOON, created_at=edited_at), NEVER)
+    bench.charger(WAITING).schedules = owners
+    bench.cloud.resume[WAITING] = Resume.NO_EFFECT
+    await hold(bench)
+    assert bench.charger(WAITING).schedules == SHUT
+    await switch(bench, False)
+    await bench.clock.advance(5 * 60)
+    assert bench.charger(WAITING).schedules == owners
+    newest = max(window.created_at for window in bench.charger(WAITING).schedules)
+    assert newest < bench.cloud.now().timestamp(), "the app's next edit is newer"
+
+
+async def test_ids_that_move_mislead_nobody(furnished: Bench) -> None:
+    """Between the override's start and end the app has put another schedule first."""
+    await hold(furnished)
+    first = Window(start="0600", stop="0700", enabled=False)
+    furnished.charger(WAITING).schedules = (first, *reversed(furnished.charger(WAITING).schedules))
+    await switch(furnished, False)
+    await furnished.clock.advance(5 * 60)
+    assert furnished.charger(WAITING).schedules == (first, NEVER, NOON, NIGHT)
+    assert intent(furnished) is None
+
+
+async def test_an_edit_during_the_override_is_not_overwritten(furnished: Bench) -> None:
+    await hold(furnished)
+    edited = replace(SHUT[0], stop="0600", max_current=16)
+    added = Window(start="1500", stop="1600")
+    furnished.charger(WAITING).schedules = (edited, SHUT[1], added)
+    await switch(furnished, False)
+    await furnished.clock.advance(5 * 60)
+    assert furnished.charger(WAITING).schedules == (edited, NOON, added)
+    assert intent(furnished) is None
+
+
+async def test_a_write_that_was_dropped_is_noticed_and_told(furnished: Bench) -> None:
+    furnished.cloud.drops_schedules.add(WAITING)
+    with pytest.raises(NotApplicable, match="schedule_not_taken"):
+        await switch(furnished, True)
+    await furnished.clock.advance(5 * 60)
+    assert furnished.charger(WAITING).schedules == (NIGHT, NOON, NEVER)
+    assert len(posts(furnished)) == 1
+    assert reasons(furnished) == ["failed"]
+    assert problems(furnished) == {Problem.OVERRIDE_FAILED}
+    assert intent(furnished) is None
+
+
+async def test_an_end_that_was_dropped_is_repeated(furnished: Bench) -> None:
+    await hold(furnished)
+    furnished.cloud.drops_schedules.add(WAITING)
+    await switch(furnished, False)
+    saved = intent(furnished)
+    assert saved is not None
+    assert len(json.loads(json.dumps(saved["originals"]))) == 2
+    furnished.cloud.drops_schedules.clear()
+    await furnished.clock.advance(10 * 60)
+    assert furnished.charger(WAITING).schedules == (NIGHT, NOON, NEVER)
+    assert intent(furnished) is None
+    assert problems(furnished) == frozenset()
+
+
+async def test_an_end_that_is_dropped_again_and_again_is_told(furnished: Bench) -> None:
+    await hold(furnished)
+    furnished.cloud.drops_schedules.add(WAITING)
+    await switch(furnished, False)
+    await furnished.clock.advance(3600)
+    assert len(posts(furnished)) == 1 + 3
+    assert problems(furnished) == {Problem.OVERRIDE_FAILED}
+
+
+DAYLESS = Window(start="1500", stop="1600", days=frozenset())
+
+
+async def test_a_schedule_that_cannot_be_read_in_full_is_left_alone_and_the_user_is_told(furnished: Bench) -> None:
+    furnished.charger(WAITING).schedules = (NIGHT, DAYLESS)
+    with pytest.raises(NotApplicable, match="schedule_unreadable"):
+        await switch(furnished, True)
+    await furnished.clock.advance(10 * 60)
+    assert furnished.charger(WAITING).schedules == (NIGHT, DAYLESS)
+    assert posts(furnished) == []
+    assert reasons(furnished) == ["failed"]
+    assert problems(furnished) == {Problem.SCHEDULE_UNREADABLE}
+    furnished.charger(WAITING).unplug()
+    await furnished.clock.advance(10 * 60)
+    assert problems(furnished) == frozenset()
+
+
+async def test_what_was_disabled_is_restored_once_the_schedule_can_be_read_again(furnished: Bench) -> None:
+    """Meanwhile the charger is freed, the user told, and the originals kept, over a start and without a car."""
+    await hold(furnished)
+    furnished.charger(WAITING).schedules = (*SHUT, DAYLESS)
+    with pytest.raises(NotApplicable, match="schedule_unreadable"):
+        await switch(furnished, False)
+    assert actions(furnished) == [ON, OFF]
+    assert furnished.keepers[WAITING].disabled_windows == ("22:00 to 05:00 UTC", "11:30 to 13:00 UTC")
+    furnished.charger(WAITING).unplug()
+    await furnished.clock.advance(2 * 3600)
+    assert problems(furnished) == {Problem.SCHEDULE_UNREADABLE}
+    assert len(posts(furnished)) == 1
+    assert actions(furnished) == [ON, OFF]
+    assert furnished.cloud.count("GET", f"/chargers/{WAITING}/schedules") < 15
+    await furnished.keepers[WAITING].stop()
+    furnished.add_keeper(WAITING, stored=furnished.keepers[WAITING].export())
+    furnished.charger(WAITING).schedules = SHUT
+    await furnished.clock.advance(3600)
+    assert furnished.charger(WAITING).schedules == (NIGHT, NOON, NEVER)
+    assert intent(furnished) is None
+    assert problems(furnished) == frozenset()
+
+
+async def test_originals_of_an_older_version_are_restored(furnished: Bench) -> None:
+    """Journaled with their ids of then, which mean nothing any more."""
+    await hold(furnished)
+    await furnished.keepers[WAITING].stop()
+    override = intent(furnished)
+    assert override is not None
+    old = {"enabled": True, "zone": "UTC", "max_current": 0, "max_energy": 0}
+    override["originals"] = [
+        old | {"slot": 3, "days": list(range(7)), "start": "22:00:00", "end": "05:00:00"},
+        old | {"slot": 9, "days": [5, 6], "start": "11:30:00", "end": "13:00:00", "max_current": 1, "max_energy": 7000},
+    ]
+    furnished.add_keeper(WAITING, stored=furnished.keepers[WAITING].export())
+    await furnished.clock.advance(10 * 60)
+    await switch(furnished, False)
+    await furnished.clock.advance(5 * 60)
+    assert furnished.charger(WAITING).schedules == (NIGHT, NOON, NEVER)
+
+
+async def test_a_read_back_that_has_to_wait_forgets_nothing(furnished: Bench) -> None:
+    """The cloud throttles between the write and the read: what came of it is looked at later."""
+    task = asyncio.ensure_future(furnished.keepers[WAITING].set_override(True))
+    await furnished.clock.advance_until(lambda: bool(posts(furnished)), within=120)
+    await furnished.cloud.set_fault(Fault.TOO_MANY, method="GET")
+    await furnished.clock.advance_until(task.done, within=200)
+    assert task.exception() is None
+    saved = intent(furnished)
+    assert saved is not None
+    assert saved["disabled"] is False
+    assert len(json.loads(json.dumps(saved["originals"]))) == 2
+    await furnished.cloud.set_fault(Fault.NONE)
+    await furnished.clock.advance(1800)
+    assert shown(furnished) == HELD
+    await switch(furnished, False)
+    await furnished.clock.advance(1800)
+    assert furnished.charger(WAITING).schedules == (NIGHT, NOON, NEVER)
+    assert intent(furnished) is None

@@ -384,9 +384,12 @@ class Keeper(PathListener):
         """Whether an override was sent to the charger and not taken back: it may go on there without us."""
         return self._override.left_on
 
-    async def end_override_for_removal(self) -> tuple[str, ...]:
-        """End the override before the charger is given up; the windows that stay disabled, as text."""
-        return await self._override.end_for_good()
+    async def end_override_for_removal(self, *, read_back: bool = True) -> tuple[str, ...]:
+        """End the override before the charger is given up; return the windows that may stay disabled, as text.
+
+        Without `read_back` an acknowledged schedule counts as restored: for a keeper that goes on and looks for it.
+        """
+        return await self._override.end_for_good(read_back=read_back)
 
     async def restart(self) -> RestartRun:
         """Restart the charger, if its status, read for this, allows it. Returns on acceptance; then it is watched.

@@ -146,6 +146,7 @@ class Problem(StrEnum):
     INSTALL_OVERDUE = "install_overdue"
     OVERRIDE_SUPERSEDED = "override_superseded"
     OVERRIDE_FAILED = "override_failed"
+    SCHEDULE_UNREADABLE = "schedule_unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,8 @@ class Window:
     """One weekly charging window of a schedule.
 
     `start` and `end` are times of day in `zone`; an `end` before or at `start` lies on the next day. `slot` is the
-    position in the charger; `max_current` (A) and `max_energy` (Wh) are 0 where there is no such bound.
+    position in the charger, which may change with every write; `max_current` (A) and `max_energy` (Wh) are 0 where
+    there is no such bound.
     """
 
     slot: int
@@ -164,6 +166,13 @@ class Window:
     zone: str = "UTC"
     max_current: int = 0
     max_energy: int = 0
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """What makes it this window, wherever it stands in the schedule and whether or not it is enabled."""
+        # No charger charges with 1 A: Wallbox writes that for "no limit", as it does 0 and null.
+        max_current = 0 if self.max_current == 1 else self.max_current
+        return self.days, self.start, self.end, self.zone, max_current, self.max_energy
 
 
 type Schedule = tuple[Window, ...]

@@ -55,6 +55,9 @@ SYNC_RESOLUTION = 1.0
 REPORT_LAG = 60.0
 """Seconds by which a path's word on the charger may lag behind the edge of a window."""
 
+UNREADABLE_RETRY = 1800.0
+"""Seconds after which a schedule that could not be read in full is read again."""
+
 FULL_AFTER_WAITING = 600.0
 """Seconds for which the car takes nothing until it counts as full, after at least `FULL_ENERGY` kWh."""
 FULL_ENERGY = 0.2
@@ -62,7 +65,7 @@ FULL_ENERGY = 0.2
 HANDED_BACK = frozenset({End.CANCELLED, End.TIME, End.FULL})
 """After these ends the charger is told that its schedule rules; after others that is so, or not wanted any more."""
 
-FAILURES = frozenset({Problem.OVERRIDE_SUPERSEDED, Problem.OVERRIDE_FAILED})
+FAILURES = frozenset({Problem.OVERRIDE_SUPERSEDED, Problem.OVERRIDE_FAILED, Problem.SCHEDULE_UNREADABLE})
 """How an override may end against the user's will; told until the car leaves or a new one is wanted."""
 
 
@@ -92,6 +95,7 @@ class OverridePursuit:
         self._asked = False  # the user wants it, and it was not sent since
         self._inside_at_confirm: bool | None = None
         self._waiting_car_since: float | None = None
+        self._written: Schedule = ()  # the schedule as it should be since it was handed back
 
     @property
     def shown(self) -> Override:
@@ -103,11 +107,9 @@ class OverridePursuit:
 
     @property
     def disabled_windows(self) -> tuple[str, ...]:
-        """The windows of the schedule that are disabled for the override, as text; none once they are handed back."""
+        """The windows of the schedule that are disabled for the override, as text; until they are seen enabled."""
         intent = self._journal.entries.override
-        if intent is None or (intent.state is IntentState.ENDING and intent.applications > 0):
-            return ()
-        return _named(intent.originals)
+        return () if intent is None else _named(intent.originals)
 
     @property
     def left_paused(self) -> bool:
@@ -153,7 +155,7 @@ class OverridePursuit:
             self._waiting_car_since = None
         elif self._waiting_car_since is None:
             self._waiting_car_since = self._clock.monotonic()
-        if said.car_connected is False:
+        if said.car_connected is False and not self.disabled_windows:
             self._context.problems -= FAILURES
 
     async def switch(self, *, on: bool, until: Until, until_at: datetime | None) -> Outcome:
@@ -183,15 +185,15 @@ class OverridePursuit:
         else:
             await self._end(intent, End.CANCELLED, pause)
 
-    async def end_for_good(self) -> tuple[str, ...]:
-        """End the override before the charger is given up; the windows that stay disabled, as text."""
+    async def end_for_good(self, *, read_back: bool) -> tuple[str, ...]:
+        """As `Keeper.end_override_for_removal`."""
         async with self._context.lock:
             intent = self._journal.entries.override
             if intent is not None and intent.state is not IntentState.ENDING:
                 await self._end(intent, End.CANCELLED)
             self._retry.reset()
             await self._pursue()
-            return self.disabled_windows
+            return () if await self._is_restored(read_back=read_back) else self.disabled_windows
 
     def pursue_soon(self) -> None:
         """See whether a next step is due."""
@@ -207,6 +209,7 @@ class OverridePursuit:
         if ledger.fresh(STATUS, self._clock.monotonic()) is Status.LOCKED:
             raise NotAllowed("locked")
         self._context.problems -= FAILURES
+        self._written = ()
         self._asked = True
         if intent is None:
             self._told_pending = False
@@ -226,7 +229,14 @@ class OverridePursuit:
         await self._journal.write(override=replace(intent, until=until, until_at=until_at), pause=None)
         self._context.publish()
 
-    async def _end(self, intent: Intent, end: End, pause: Pause | EllipsisType = ...) -> None:
+    async def _end(
+        self,
+        intent: Intent,
+        end: End,
+        pause: Pause | EllipsisType = ...,
+        *,
+        failure: Problem = Problem.OVERRIDE_FAILED,
+    ) -> None:
         said = self._said()
         theirs = None if said is None else said.status
         await self._journal.write(override=begin_end(intent, end, theirs), pause=pause)
@@ -236,7 +246,7 @@ class OverridePursuit:
             self._context.emit("connection", "override_superseded", details)
         else:
             if end is End.FAILED:
-                self._context.problems.add(Problem.OVERRIDE_FAILED)
+                self._context.problems.add(failure)
             self._context.emit("connection", "override_ended", {"reason": end.value})
         self._context.publish()
 
@@ -285,9 +295,9 @@ class OverridePursuit:
         if intent is not None and intent.state is not IntentState.ENDING:
             await self._end(intent, End.CANCELLED)
 
-    def _hold_off(self) -> None:
+    def _hold_off(self, *, at_least: float = 0.0) -> None:
         """A step failed: the next try takes a new word of the path, and more time after each failure."""
-        self._retry.failed(asked_at(self._router.first(Capability.OVERRIDE)))
+        self._retry.failed(asked_at(self._router.first(Capability.OVERRIDE)), at_least=at_least)
 
     def _next_step(self, intent: Intent) -> Decision:
         said, heard_at = self._said(), self._witness.asked_at(Capability.OVERRIDE)
@@ -432,15 +442,19 @@ class OverridePursuit:
 
     async def _disable_schedule(self, path: ChargerPath, intent: Intent) -> None:
         """Asking had no effect: take the schedule out of the way, the originals journaled first."""
-        enabled = tuple(window for window in await path.read_schedule() if window.enabled)
-        slots = {window.slot for window in enabled}
-        originals = enabled + tuple(window for window in intent.originals if window.slot not in slots)
+        present = await path.read_schedule()
+        enabled = tuple(window for window in present if window.enabled)
+        originals = enabled + schedule.missing(intent.originals, enabled)
         if not originals:
             raise NotApplicable("wrong_state")
         intent = replace(intent, originals=originals)
         if enabled:  # else an earlier try got through
             await self._journal.write(override=intent)
             await path.write_schedule(schedule.disabled(enabled))
+            self._sent_at = self._clock.monotonic()
+            wanted = schedule.changed(present, schedule.disabled(enabled))
+            if not schedule.same(await path.read_schedule(), wanted):
+                raise NotApplicable("schedule_not_taken")
         await self._journal.write(override=replace(intent, disabled=True))
         self._sent_at = self._clock.monotonic()
         self._router.read_back(path)
@@ -451,30 +465,67 @@ class OverridePursuit:
         An acknowledgement is not an effect: this is done again, until a later word shows nothing left to undo.
         """
         self._released_on = self._witness.latest
-        present = await path.read_schedule() if intent.originals else ()
-        ours = tuple(window for window in intent.originals if replace(window, enabled=False) in present)
+        try:
+            present = await path.read_schedule() if intent.originals else ()
+        except NotApplicable:
+            # What was disabled is kept for when the schedule can be read; the charger is freed all the same.
+            if self._must_hand_back(intent):
+                held = await self._hand_back(path)
+                await self._journal.write(override=replace(intent, sent=False, held=held))
+            raise
+        self._tell_lost(present)
+        ours = schedule.disabled_of(intent.originals, present)
         hand_back = self._must_hand_back(intent)
         if not ours and not hand_back:
+            self._context.problems.discard(Problem.SCHEDULE_UNREADABLE)
             await self._journal.write(override=None)
             return
         if intent.applications >= APPLICATIONS:
-            raise NotApplicable("wrong_state")
+            raise NotApplicable("schedule_not_taken" if ours else "wrong_state")
         if ours:
             await path.write_schedule(ours)
-        by_switch, inside = hand_back and not path.frees_schedule, self._inside(self._clock.monotonic())
-        waits = by_switch and self._context.paused_by_group
-        if hand_back and not waits:
-            if by_switch and inside:
-                await self._lower_for_start(path, False)  # in a window its end may start a charge
-            try:
-                await self._router.send(path, SetOverride(on=False))
-            except NotApplicable:
-                LOGGER.debug("The charger was under its schedule already")
-        held = waits or (by_switch and inside is False)
+            self._written = schedule.changed(present, ours)
+        held = await self._hand_back(path) if hand_back else False
         await self._journal.write(override=replace(intent, applications=intent.applications + 1, held=held))
         self._sent_at = self._clock.monotonic()
         if path.presence is Presence.ONLINE:
             self._router.read_back(path)
+
+    async def _hand_back(self, path: ChargerPath) -> bool:
+        """Tell the charger that its schedule rules again; True if it is only paused instead. Raises ChargerError."""
+        by_switch = not path.frees_schedule
+        inside = self._inside(self._clock.monotonic())
+        if by_switch and self._context.paused_by_group:
+            return True
+        if by_switch and inside:
+            await self._lower_for_start(path, False)  # in a window its end may start a charge
+        try:
+            await self._router.send(path, SetOverride(on=False))
+        except NotApplicable:
+            LOGGER.debug("The charger was under its schedule already")
+        return by_switch and inside is False
+
+    def _tell_lost(self, present: Schedule) -> None:
+        """Tell which windows are gone since the schedule was handed back: a cloud may drop what it acknowledged."""
+        lost = schedule.missing(self._written, present)
+        self._written = ()
+        for window in _named(lost):
+            LOGGER.warning("The schedule from %s is gone since it was written", window)
+            self._context.problems.add(Problem.OVERRIDE_FAILED)
+
+    async def _is_restored(self, *, read_back: bool) -> bool:
+        """True if the schedule was handed back and, where it is to be read back, shows nothing more of ours."""
+        intent = self._journal.entries.override
+        if intent is None or intent.state is not IntentState.ENDING or not (intent.originals and intent.applications):
+            return False
+        if not read_back:
+            return True
+        path = self._path_for(intent, Step.FINISH)
+        try:
+            return path is not None and not schedule.disabled_of(intent.originals, await path.read_schedule())
+        except ChargerError as err:
+            LOGGER.debug("The schedule cannot be read back: %s", err)
+            return False
 
     async def _release(self, intent: Intent, said: Word | None) -> bool:
         """Lift the pause in which a path left the charger that could not make its schedule rule again.
@@ -506,11 +557,18 @@ class OverridePursuit:
 
     async def _give_up(self, err: ChargerError) -> None:
         """The charger or its cloud refuses: the override ends, or what it left there stays."""
-        LOGGER.warning("The time-of-use override could not be carried out: %s", err)
         intent = self._journal.entries.override
         assert intent is not None
+        unreadable = err.reason == "schedule_unreadable"
+        if unreadable and intent.state is IntentState.ENDING:
+            # Nothing was written. What we disabled is not forgotten before it was seen enabled.
+            self._context.problems.add(Problem.SCHEDULE_UNREADABLE)
+            self._hold_off(at_least=UNREADABLE_RETRY)
+            return
+        LOGGER.warning("The time-of-use override could not be carried out: %s", err)
         if intent.state is not IntentState.ENDING:
-            await self._end(intent, End.FAILED)
+            failure = Problem.SCHEDULE_UNREADABLE if unreadable else Problem.OVERRIDE_FAILED
+            await self._end(intent, End.FAILED, failure=failure)
             return
         for window in _named(intent.originals):
             LOGGER.warning("The schedule from %s may have stayed disabled", window)

@@ -29,9 +29,13 @@ class Retry:
         self._heard_at = self._due_at = -inf
         self._wait = RETRY_AFTER
 
-    def failed(self, heard_at: float = -inf) -> None:
-        """A try failed; `heard_at` is the monotonic moment of the word on which it was made, where that matters."""
-        self._heard_at, self._due_at = heard_at, self._clock.monotonic() + self._wait
+    def failed(self, heard_at: float = -inf, *, at_least: float = 0.0) -> None:
+        """A try failed; the next one waits `at_least` so many seconds.
+
+        `heard_at` is the monotonic moment of the word on which the try was made, where that matters.
+        """
+        self._heard_at = heard_at
+        self._due_at = self._clock.monotonic() + max(self._wait, at_least)
         self._wait = min(2 * self._wait, LONGEST_RETRY)
 
     def is_due(self, heard_at: float = inf) -> bool:

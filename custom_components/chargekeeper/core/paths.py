@@ -253,11 +253,20 @@ class ChargerPath(Protocol):
         """
 
     async def read_schedule(self) -> Schedule:
-        """The charger's schedule as it is now. Raises ChargerError; Unsupported where the path has none."""
+        """Read the charger's schedule.
+
+        Raises:
+            NotApplicable: `schedule_unreadable` where not all of it can be understood; then nothing may be written.
+            ChargerError: any other of the tree; `Unsupported` where the path has no schedule.
+        """
         raise Unsupported("unsupported", Capability.SCHEDULES)
 
     async def write_schedule(self, windows: Schedule) -> None:
-        """Replace these windows by their slots, leaving others alone. Raises ChargerError, as `read_schedule`."""
+        """Enable or disable these windows, found by their content, and leave everything else as it is.
+
+        Returning means acknowledged, not done: only reading the schedule again shows the effect. Call it right after
+        `read_schedule`: what somebody changes in between may be lost. Raises ChargerError, as `read_schedule`.
+        """
         raise Unsupported("unsupported", Capability.SCHEDULES)
 
     def watch(self) -> Callable[[], None]:

@@ -5,6 +5,7 @@ that comes twice means the first of the two.
 """
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -66,6 +67,52 @@ def next_end(schedule: Schedule, now: datetime) -> datetime | None:
 def disabled(schedule: Schedule) -> Schedule:
     """The enabled windows, switched off: what to write so that the schedule holds nothing back."""
     return tuple(replace(window, enabled=False) for window in schedule if window.enabled)
+
+
+def changed(schedule: Schedule, changes: Schedule) -> Schedule:
+    """Return the schedule with those windows enabled or disabled that `changes` holds, found by their content."""
+    wanted = Counter((window.content, window.enabled) for window in changes)
+    found = []
+    for window in schedule:
+        key = window.content, not window.enabled
+        if wanted[key]:
+            wanted[key] -= 1
+            found.append(replace(window, enabled=not window.enabled))
+        else:
+            found.append(window)
+    return tuple(found)
+
+
+def disabled_of(originals: Schedule, present: Schedule) -> Schedule:
+    """Return those enabled windows of `originals` that `present` holds disabled, found by their content."""
+    on = Counter(window.content for window in present if window.enabled)
+    off = Counter(window.content for window in present if not window.enabled)
+    found = []
+    for window in originals:
+        if on[window.content]:
+            on[window.content] -= 1
+        elif off[window.content]:
+            off[window.content] -= 1
+            found.append(window)
+    return tuple(found)
+
+
+def missing(windows: Schedule, present: Schedule) -> Schedule:
+    """Return those of `windows` whose content `present` does not hold, enabled or not."""
+    left = Counter(window.content for window in present)
+    found = []
+    for window in windows:
+        if left[window.content]:
+            left[window.content] -= 1
+        else:
+            found.append(window)
+    return tuple(found)
+
+
+def same(schedule: Schedule, other: Schedule) -> bool:
+    """True if both hold the same windows, enabled alike, in whatever order."""
+    contents = [Counter((window.content, window.enabled) for window in each) for each in (schedule, other)]
+    return contents[0] == contents[1]
 
 
 def encode(schedule: Schedule) -> list[dict[str, object]]:

@@ -36,8 +36,8 @@ from ..core.paths import (
     SetOverride,
 )
 from ..core.rounds import Rounds
-from .cloud import REQUEST_TIMEOUT, RemoteAction, TokenRefused, Tokens, WallboxCloudClient
-from .mapping import cloud_schedules, eco_smart, windows
+from .cloud import REQUEST_TIMEOUT, RemoteAction, ScheduleList, TokenRefused, Tokens, WallboxCloudClient
+from .mapping import eco_smart, schedule_bodies, whole_schedule
 from .path import NEVER, STATUS_GETS_PER_HOUR, CloudAccount, WallboxCloudPath, placeholder
 from .purses import READ_EVERY, Purse, Purses
 
@@ -62,6 +62,9 @@ LOGIN_RETRY = 3600.0
 
 FIRST_READS = 3
 """So many chargers show their status before the slow round pays for the first sign-in."""
+
+BACK_TO_BACK = 10.0
+"""Seconds for which a schedule that was read may be written back; what somebody changes meanwhile is lost."""
 
 COMMAND_TTL = 300.0
 """Seconds for which a command waits for room in its purse."""
@@ -388,11 +391,11 @@ class WallboxAccount(CloudAccount):
     async def _refresh_schedule(self, path: WallboxCloudPath) -> None:
         await self._read_schedule(path, self._purses.reads)
 
-    async def _read_schedule(self, path: WallboxCloudPath, purse: Purse) -> Schedule:
+    async def _read_schedule(self, path: WallboxCloudPath, purse: Purse) -> ScheduleList:
         path.schedule_turn.tried_at = self._clock.monotonic()
-        schedules = await self._get_of(path, purse, lambda: self._client.schedules(path.identity.serial))
-        path.showed_schedule(schedules)
-        return windows(schedules)
+        listed = await self._get_of(path, purse, lambda: self._client.schedules(path.identity.serial))
+        path.showed_schedule(listed)
+        return listed
 
     async def _get_of[T](self, path: WallboxCloudPath, purse: Purse, call: Callable[[], Awaitable[T]]) -> T:
         """A GET for one charger: refused again and again, it is not shared with us any more."""
@@ -628,14 +631,28 @@ class WallboxAccount(CloudAccount):
 
     @override
     async def write_schedule(self, path: WallboxCloudPath, windows: Schedule) -> None:
-        serial = path.identity.serial
-        bodies = cloud_schedules(windows, serial)
+        begun = self._clock.monotonic()
+        async with self._command_lock:
+            await self._await_room(begun)
+        # Only now is the list read, unless it was just before: the write replaces all of it.
+        listed = path.schedule_since(self._clock.monotonic() - BACK_TO_BACK) or await self._read_list(path)
+        if not schedule_bodies(listed, windows, self.cloud_now):
+            return
+
+        async def post() -> None:
+            """Send it with the time at which it leaves."""
+            bodies = schedule_bodies(listed, windows, self.cloud_now)
+            await self._client.write_schedules(path.identity.serial, bodies)
+
         path.schedule_turn.expire()  # also where the answer is lost
         with _explained(path, None):
-            await self._write(lambda: self._client.write_schedules(serial, bodies), REQUEST_TIMEOUT, may_wait=True)
+            await self._write(post, REQUEST_TIMEOUT, may_wait=False)
 
     @override
     async def read_schedule(self, path: WallboxCloudPath) -> Schedule:
+        return whole_schedule(await self._read_list(path))
+
+    async def _read_list(self, path: WallboxCloudPath) -> ScheduleList:
         return await self._read_out_of_turn(lambda purse: self._read_schedule(path, purse))
 
     @override
@@ -709,12 +726,17 @@ class WallboxAccount(CloudAccount):
         if not may_wait and (self._command_lock.locked() or commands.free_at(now) > now):
             raise PathBusy("no_room", commands.free_at(now) - now)
         async with self._command_lock:
-            while (wait := commands.free_at(now := self._clock.monotonic()) - now) > 0:
-                if now + wait > begun + COMMAND_TTL:
-                    raise PathBusy("no_room", wait)
-                await self._clock.sleep(wait)
+            await self._await_room(begun)
             self._admit_command()
-            commands.take(now)
+            commands.take(self._clock.monotonic())
+
+    async def _await_room(self, begun: float) -> None:
+        """Wait for a slot for a command that came at `begun`. Raises PathBusy, as `_command_room`."""
+        commands = self._purses.commands
+        while (wait := commands.free_at(now := self._clock.monotonic()) - now) > 0:
+            if now + wait > begun + COMMAND_TTL:
+                raise PathBusy("no_room", wait)
+            await self._clock.sleep(wait)
 
     async def _within[T](self, call: Callable[[], Awaitable[T]], patience: float) -> T:
         try:

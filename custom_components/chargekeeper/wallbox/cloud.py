@@ -5,7 +5,7 @@ are those of the fact sheet wallbox-cloud.md; the sections are named where they 
 """
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -14,7 +14,6 @@ import json
 import logging
 import math
 import re
-from typing import TypedDict
 
 import aiohttp
 from mashumaro import DataClassDictMixin, field_options
@@ -44,6 +43,9 @@ MAX_RETRY_AFTER = 3600.0
 UNREADABLE = -1
 """Status code of an answer that told none that can be read; null is no such code, it means disconnected (section 8)."""
 
+LATEST_STAMP = 10**15
+"""No moment in a schedule is later, whether the cloud counts in seconds or milliseconds."""
+
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 _LOGGER = logging.getLogger(__name__)
@@ -65,19 +67,6 @@ class RemoteAction(IntEnum):
     RESTART = 3
     INSTALL = 5
     AUTOMATIC = 9
-
-
-class ScheduleBody(TypedDict):
-    """One schedule as the cloud accepts it: integers for `enable`, all seven days, `HHMM` in UTC (section 7.2)."""
-
-    id: int
-    chargerId: int
-    enable: int
-    max_current: int
-    max_energy: int
-    days: dict[str, bool]
-    start: str
-    stop: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +110,11 @@ def _bound(raw: object) -> int:
     if raw is None:
         return 0
     return -1 if number is None else number
+
+
+def _stamp(raw: object) -> int | None:
+    """Epoch seconds at which a schedule was made: 0 for none, None for what cannot be read."""
+    return 0 if raw is None else optional_int(0, LATEST_STAMP)(raw)
 
 
 def _days(raw: object) -> frozenset[int] | None:
@@ -302,6 +296,20 @@ class CloudSchedule(DataClassDictMixin):
     max_energy: int = field(default=0, metadata=field_options(alias="max_energy", deserialize=_bound))
 
 
+@dataclass(frozen=True, slots=True)
+class ScheduleList:
+    """All schedules of a charger (section 7.1): `entries` as they are understood, `raw` as the cloud wrote them.
+
+    `newest` is the newest `created_at` or `lastSchedule`. `is_whole` is false where something in the list is no
+    entry, or such a moment cannot be read.
+    """
+
+    entries: tuple[CloudSchedule, ...] = ()
+    raw: tuple[Mapping[str, object], ...] = ()
+    newest: int = 0
+    is_whole: bool = True
+
+
 class _Kind(Enum):
     """What a request is for; refusals mean different things."""
 
@@ -406,19 +414,34 @@ class WallboxCloudClient:
             raise _bad_answer("no charger data")
         return replace(ChargerDetails.from_dict(charger), profile=self._own_profile(_dig(answer, "data", "users")))
 
-    async def schedules(self, serial: str) -> tuple[CloudSchedule, ...]:
+    async def schedules(self, serial: str) -> ScheduleList:
         """The weekly schedules of a charger (section 7.1)."""
-        schedules = _dig(await self._data(_Kind.READ, "GET", f"/chargers/{serial}/schedules"), "schedules")
-        if not isinstance(schedules, list):
+        answer = await self._data(_Kind.READ, "GET", f"/chargers/{serial}/schedules")
+        if not isinstance(answer, dict) or "schedules" not in answer:
             raise _bad_answer("no schedules")
-        found = tuple(CloudSchedule.from_dict(schedule) for schedule in schedules if isinstance(schedule, dict))
-        if schedules and all(schedule.slot is None for schedule in found):
-            raise _bad_answer("no schedule with an id")
-        return found
+        listed = answer["schedules"]
+        entries = listed if isinstance(listed, list) else []
+        if entries and all(value is None for value in _values(entries)):
+            raise _bad_answer("nothing in the schedules")
+        raw = tuple(entry for entry in entries if isinstance(entry, dict))
+        stamps = [_stamp(answer.get("lastSchedule")), *(_stamp(entry.get("created_at")) for entry in raw)]
+        return ScheduleList(
+            entries=tuple(map(CloudSchedule.from_dict, raw)),
+            raw=raw,
+            newest=max(stamp or 0 for stamp in stamps),
+            is_whole=isinstance(listed, list) and len(raw) == len(entries) and None not in stamps,
+        )
 
-    async def write_schedules(self, serial: str, schedules: Sequence[ScheduleBody]) -> None:
-        """Create or replace these schedules by their id; others stay (section 7.2)."""
-        await self._data(_Kind.WRITE, "POST", f"/chargers/{serial}/schedules", {"schedules": list(schedules)})
+    async def write_schedules(self, serial: str, schedules: Sequence[Mapping[str, object]]) -> None:
+        """Replace all schedules of a charger by these (section 7.2); a good answer does not prove that they were taken.
+
+        Raises:
+            NotApplicable: `schedule_not_taken` where the answer itself says so.
+        """
+        body = {"schedules": list(schedules)}
+        answer = await self._data(_Kind.WRITE, "POST", f"/chargers/{serial}/schedules", body)
+        if _dig(answer, "error") is True:
+            raise NotApplicable("schedule_not_taken", "the answer says error")
 
     async def set_locked(self, serial: str, locked: bool) -> ChargerEcho | None:
         """Lock or unlock a charger (section 6.1). The echo is None where the answer has none."""
@@ -606,19 +629,21 @@ def _dig(value: object, *keys: str) -> object:
 
 def _is_hollow(answer: object) -> bool:
     """Whether all values of an answer are null: such a null says nothing of a charger. Empty lists are no values."""
-    rest: list[object] = [answer]
-    nulls = 0
+    values = set(map(type, _values(answer)))
+    return values == {type(None)}
+
+
+def _values(answer: object) -> Iterator[object]:
+    """All values in an answer that are neither object nor list."""
+    rest = [answer]
     while rest:
         value = rest.pop()
         if isinstance(value, dict):
             rest.extend(value.values())
         elif isinstance(value, list):
             rest.extend(value)
-        elif value is not None:
-            return False
         else:
-            nulls += 1
-    return nulls > 0
+            yield value
 
 
 def _tokens(answer: object, before: Tokens | None) -> Tokens:

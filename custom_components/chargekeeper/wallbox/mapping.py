@@ -7,6 +7,7 @@ fact sheet wallbox-cloud.md.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from math import ceil
 import re
 from types import MappingProxyType
 
@@ -47,7 +48,8 @@ from ..core.model import (
     Window,
 )
 from ..core.notes import Moment, Notes
-from ..core.paths import Unsupported
+from ..core.paths import NotApplicable, Unsupported
+from ..core.schedule import changed
 from .cloud import (
     WEEKDAYS,
     ChargerDetails,
@@ -56,7 +58,7 @@ from .cloud import (
     ConfigData,
     EcoSmart,
     GroupCharger,
-    ScheduleBody,
+    ScheduleList,
 )
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
@@ -206,10 +208,11 @@ def details_readings(details: ChargerDetails, *, seen: Moment, now: Moment) -> R
     return notes.readings
 
 
-def schedule_readings(schedules: Iterable[CloudSchedule], *, seen: Moment) -> Readings:
-    """The weekly schedule."""
+def schedule_readings(listed: ScheduleList, *, seen: Moment) -> Readings:
+    """The weekly schedule; none where something is listed and nothing of it can be understood."""
     notes = Notes(Source.CLOUD, seen)
-    notes.put(SCHEDULE, windows(schedules))
+    found = windows(listed.entries)
+    notes.put(SCHEDULE, found if found or (listed.is_whole and not listed.entries) else None)
     return notes.readings
 
 
@@ -261,31 +264,56 @@ def capabilities(who: Identity, *, has_eco_mode: bool) -> frozenset[Capability]:
 
 def windows(schedules: Iterable[CloudSchedule]) -> Schedule:
     """The schedules that can be understood, as windows in UTC by their slot (section 7.1)."""
-    by_slot = {window.slot: window for window in map(_window, schedules) if window is not None}
-    return tuple(by_slot[slot] for slot in sorted(by_slot))
+    found = [window for window in map(_window, schedules) if window is not None]
+    return tuple(sorted(found, key=lambda window: window.slot))
 
 
-def cloud_schedules(schedule: Schedule, serial: str) -> list[ScheduleBody]:
-    """The bodies that write these windows (section 7.2): integers for `enable`, all seven days.
+def whole_schedule(listed: ScheduleList) -> Schedule:
+    """The windows of a list, one for each entry and in its order.
 
     Raises:
+        NotApplicable: `schedule_unreadable` where any part cannot be understood, or an entry has no days. Such a list
+            must not be written: what is left out or dropped is deleted (section 7.2).
+    """
+    found = tuple(window for window in map(_window, listed.entries) if window is not None and window.days)
+    if not listed.is_whole or len(found) != len(listed.entries):
+        raise NotApplicable("schedule_unreadable")
+    return found
+
+
+def schedule_bodies(listed: ScheduleList, changes: Schedule, cloud_now: datetime) -> list[dict[str, object]]:
+    """The list that enables or disables these windows, with every entry that was read; empty where nothing changes.
+
+    Each entry has all that was read but its `uid`, and is newer than everything that the cloud knows: otherwise it is
+    dropped without a word (section 7.2). Known fields are in the form that is accepted: booleans, all seven days, 0
+    for a limit that is null.
+
+    Raises:
+        NotApplicable: `schedule_unreadable`, as `whole_schedule`.
         Unsupported: "unsupported" for a window in another zone than UTC: the cloud knows no other.
     """
-    if any(window.zone != _ZONE for window in schedule):
+    if any(window.zone != _ZONE for window in changes):
         raise Unsupported("unsupported", "a window that is not in UTC")
+    before = whole_schedule(listed)
+    after = changed(before, changes)
+    if after == before:
+        return []
+    created_at = max(ceil(cloud_now.timestamp()), listed.newest) + 1
     return [
-        ScheduleBody(
-            id=window.slot,
-            chargerId=int(serial),
-            enable=int(window.enabled),
-            max_current=window.max_current,
-            max_energy=window.max_energy,
-            days={name: day in window.days for day, name in enumerate(WEEKDAYS)},
-            start=f"{window.start:%H%M}",
-            stop=f"{window.end:%H%M}",
-        )
-        for window in schedule
+        _schedule_body(raw, window) | {"created_at": created_at} for raw, window in zip(listed.raw, after, strict=True)
     ]
+
+
+def _schedule_body(raw: Mapping[str, object], window: Window) -> dict[str, object]:
+    """An entry as it was read, with `enable` as in the window, in the form that the cloud accepts."""
+    days = raw["days"]
+    body = {key: value for key, value in raw.items() if key != "uid"}
+    body["enable"] = window.enabled
+    body["days"] = (days if isinstance(days, dict) else {}) | {
+        name: day in window.days for day, name in enumerate(WEEKDAYS)
+    }
+    limits = {"max_current": window.max_current, "max_energy": window.max_energy}
+    return body | {key: value for key, value in limits.items() if key in raw}
 
 
 def _notes(facts: StatusFacts, seen: Moment, idle_age: float) -> Notes:
@@ -353,7 +381,7 @@ def _window(schedule: CloudSchedule) -> Window | None:
     if schedule.slot is None or schedule.enabled is None or schedule.days is None or start is None or end is None:
         return None
     if schedule.max_current < 0 or schedule.max_energy < 0:
-        return None  # writing it back would lose a bound
+        return None
     return Window(
         slot=schedule.slot,
         enabled=schedule.enabled,

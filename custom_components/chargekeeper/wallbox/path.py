@@ -40,7 +40,7 @@ from ..core.model import (
 from ..core.notes import Moment, Notes
 from ..core.paths import Command, Presence, SetCharging, SetOverride, Word
 from ..core.shown import ShowingPath
-from .cloud import UNREADABLE, ChargerDetails, ChargerEcho, ChargerStatus, CloudSchedule, GroupCharger
+from .cloud import UNREADABLE, ChargerDetails, ChargerEcho, ChargerStatus, GroupCharger, ScheduleList
 from .mapping import (
     STATUS_BY_CODE,
     capabilities,
@@ -111,7 +111,7 @@ class CloudAccount(Protocol):
         """Read the schedule out of turn. Raises ChargerError."""
 
     async def write_schedule(self, path: WallboxCloudPath, windows: Schedule) -> None:
-        """Write windows of the schedule. Raises ChargerError."""
+        """Enable or disable windows of the schedule. Raises ChargerError."""
 
     def watch(self) -> Callable[[], None]:
         """Poll as often as allowed until the answer is called."""
@@ -143,6 +143,7 @@ class WallboxCloudPath(ShowingPath):
         self.status_turn = Turn()
         self.details_turn = Turn()
         self.schedule_turn = Turn()
+        self._schedule: ScheduleList | None = None
 
     # What the keeper sees
 
@@ -270,10 +271,15 @@ class WallboxCloudPath(ShowingPath):
         self._note_sync(details.last_sync)
         self._take(details_readings(details, seen=self._seen(), now=Moment.of(self._clock)))
 
-    def showed_schedule(self, schedules: tuple[CloudSchedule, ...]) -> None:
+    def showed_schedule(self, listed: ScheduleList) -> None:
         """The schedule was read."""
         self.schedule_turn.read_at = self._clock.monotonic()
-        self._take(schedule_readings(schedules, seen=Moment.of(self._clock)))
+        self._schedule = listed
+        self._take(schedule_readings(listed, seen=Moment.of(self._clock)))
+
+    def schedule_since(self, moment: float) -> ScheduleList | None:
+        """The schedule as it was read last, if that was at or after a monotonic moment and it was not written since."""
+        return self._schedule if self.schedule_turn.read_at >= moment else None
 
     def echoed(self, echo: ChargerEcho) -> None:
         """A write answered with the new values: the cloud's word, not yet the charger's."""
