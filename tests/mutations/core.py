@@ -162,14 +162,14 @@ MUTATIONS = (
     Mutation(
         name="override-without-back-off",
         at="core.pace:Retry.failed",
-        find="self._heard_at, self._due_at = heard_at, self._clock.monotonic() + self._wait",
-        put="self._heard_at = heard_at",
+        find="self._due_at = self._clock.monotonic() + max(self._wait, at_least)",
+        put="pass",
         tests=("tests/core/test_override.py",),
     ),
     Mutation(
         name="pause-of-a-switch-is-never-lifted",
-        at="core.override:OverridePursuit._finish",
-        find="waits or (by_switch and inside is False)",
+        at="core.override:OverridePursuit._hand_back",
+        find="by_switch and inside is False",
         put="False",
         tests=("tests/core/test_override.py", "-k", "pause"),
     ),
@@ -203,5 +203,29 @@ MUTATIONS = (
         find="self._context.held_back or intent.state is not IntentState.PENDING",
         put="True",
         tests=("tests/core/test_keeper_in_group.py",),
+    ),
+    Mutation(
+        name="schedule-not-read-back",
+        at="core.override:OverridePursuit._disable_schedule",
+        find="""
+            if not schedule.same(await path.read_schedule(), wanted):
+                raise NotApplicable("schedule_not_taken")
+        """,
+        put="await path.read_schedule()",
+        tests=("tests/core/test_override.py", "-k", "does_not_show"),
+    ),
+    Mutation(
+        name="originals-found-by-place",
+        at="core.model:Window.content",
+        find="self.days, self.start, self.end, self.zone, max_current, self.max_energy",
+        put="self.slot, self.days, self.start, self.end, self.zone, max_current, self.max_energy",
+        tests=("tests/wallbox/test_override_cloud.py", "-k", "ids_that_move"),
+    ),
+    Mutation(
+        name="originals-forgotten-unread",
+        at="core.override:OverridePursuit._give_up",
+        find="intent.state is IntentState.ENDING",
+        put="intent.state is None",
+        tests=("tests/core/test_override.py", "-k", "originals_are_kept"),
     ),
 )

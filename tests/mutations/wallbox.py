@@ -82,4 +82,64 @@ MUTATIONS = (
         put="self.breaker.busy",
         tests=("tests/wallbox/test_account_login.py", "-k", "lost_answer"),
     ),
+    Mutation(
+        name="only-changed-schedules-sent",
+        at="wallbox.mapping:schedule_bodies",
+        find="""
+            [
+                _schedule_body(raw, window) | {"created_at": created_at}
+                for raw, window in zip(listed.raw, after, strict=True)
+            ]
+        """,
+        put="""
+            [
+                _schedule_body(raw, window) | {"created_at": created_at}
+                for raw, window in zip(listed.raw, after, strict=True)
+                if window not in before
+            ]
+        """,
+        tests=("tests/wallbox/test_override_cloud.py", "-k", "survive_an_override"),
+    ),
+    Mutation(
+        name="uid-of-schedules-sent",
+        at="wallbox.mapping:_schedule_body",
+        find='{key: value for key, value in raw.items() if key != "uid"}',
+        put="dict(raw)",
+        tests=("tests/wallbox/test_override_cloud.py", "-k", "survive_an_override"),
+    ),
+    Mutation(
+        name="enable-as-an-integer",
+        at="wallbox.mapping:_schedule_body",
+        find="window.enabled",
+        put="int(window.enabled)",
+        tests=("tests/wallbox/test_override_cloud.py", "-k", "survive_an_override"),
+    ),
+    Mutation(
+        name="schedules-dated-by-our-clock",
+        at="wallbox.account:WallboxAccount.write_schedule.post",
+        find="self.cloud_now",
+        put="self._clock.now()",
+        tests=("tests/wallbox/test_override_cloud.py", "-k", "clock_says"),
+    ),
+    Mutation(
+        name="schedules-older-than-known",
+        at="wallbox.mapping:schedule_bodies",
+        find="max(ceil(cloud_now.timestamp()), listed.newest)",
+        put="ceil(cloud_now.timestamp())",
+        tests=("tests/wallbox/test_override_cloud.py", "-k", "clock_says"),
+    ),
+    Mutation(
+        name="schedules-in-part-written",
+        at="wallbox.mapping:whole_schedule",
+        find="not listed.is_whole or len(found) != len(listed.entries)",
+        put="not listed.is_whole",
+        tests=("tests/wallbox/test_override_cloud.py", "-k", "read_in_full"),
+    ),
+    Mutation(
+        name="schedules-read-long-before",
+        at="wallbox.account",
+        find="BACK_TO_BACK = 10.0",
+        put="BACK_TO_BACK = 1000.0",
+        tests=("tests/wallbox/test_commands.py", "-k", "waited_for_room"),
+    ),
 )
