@@ -144,6 +144,7 @@ class Keeper(PathListener):
             },
             "journal": self._context.journal.export(),
             "problems": sorted(self._context.problems),
+            "refused_values": dict(self._context.ledger.refused),
             "commands": [
                 {"at": at.isoformat(), "command": command, "outcome": outcome}
                 for at, command, outcome in self._commands.outcomes
