@@ -1062,6 +1062,8 @@ async def after_a_start(limit: float, *remembered: float) -> Circuit:
         (48, (64.0, 16.0), [24, 0]),
         (48, (24.0, 24.0), [24, 24]),
         (48, (47.5, 10.0), [24, 0]),
+        (48, (44.0, 10.0), [24, 0]),  # 4 A are of no use to anybody
+        (48, (42.0, 10.0), [24, 6]),
     ],
 )
 async def test_static_share_not_granted_after_a_start_while_others_were_over(

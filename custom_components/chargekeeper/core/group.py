@@ -289,8 +289,8 @@ class LoadGroup:
                 seat.look()
         rooms = [self._room(seat) for seat in self._seats.values()]
         for seat, room in zip(self._seats.values(), rooms, strict=True):
-            if isfinite(room):  # else nothing is remembered of a member
-                seat.allowance = min(seat.allowance, max(floor(room), 0))
+            if isfinite(room) and room < seat.allowance:  # else there is room, or nothing is remembered of a member
+                seat.allowance = floor(room) if room >= MINIMUM_CURRENT else 0
         self._view = self._compose()
 
     def export(self) -> dict[str, object]:
