@@ -75,7 +75,7 @@ ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
         reason: (reason, Kind.VALIDATION)
         for reason in (
             *("current_too_low", "above_ceiling", "cannot_lower", "wire_rating_unknown", "no_group_share"),
-            *("load_group", "no_current"),
+            *("no_group_room", "load_group", "no_current"),
             *(f"restart_{refusal}" for refusal in REFUSALS),
             *(f"install_{refusal}" for refusal in INSTALL_REFUSALS),
         )
@@ -174,7 +174,7 @@ def _placeholders(error: ChargerError, charger: str) -> dict[str, str]:
         case "no_path" if error.detail:
             since = dt_util.parse_datetime(error.detail)
             return {"since": error.detail if since is None else local_time(since)}
-        case "above_ceiling" | "cannot_lower":
+        case "above_ceiling" | "cannot_lower" | "no_group_room":
             return {"limit": error.detail}
         case "current_too_low":
             return {"minimum": error.detail}

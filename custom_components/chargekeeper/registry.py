@@ -30,6 +30,7 @@ from .const import (
     SUBENTRY_JUICENET,
 )
 from .core.clock import Clock, SystemClock
+from .core.context import unlimited
 from .core.group import LoadGroup
 from .core.keeper import Keeper, KeeperOptions
 from .core.model import Identity, Maker, Prefer
@@ -163,6 +164,7 @@ class Registry:
         for key, keeper in self.keepers.items():
             if keeper.group_share is not None and not any(group.has(key) for group in self.groups.values()):
                 keeper.group_share = None
+                keeper.group_room = unlimited
 
     async def stop(self) -> None:
         """Send nothing from now on, of whichever entry; the purses are saved."""

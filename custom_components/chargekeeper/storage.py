@@ -3,15 +3,18 @@
 A file that cannot be used is put aside, never overwritten: the entry then goes on from what `entry.data` says.
 """
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
+import re
 from typing import Any, override
 
 from homeassistant.core import CoreState, HomeAssistant, callback
 from homeassistant.exceptions import HomeAssistantError
-from homeassistant.helpers.storage import Store
+from homeassistant.helpers.storage import STORAGE_DIR, Store
 from homeassistant.util.file import WriteError
 from homeassistant.util.json import SerializationError
 
@@ -28,8 +31,38 @@ CHANGE_DELAY = 60.0
 ENERGY_INTERVAL = 15 * 60.0
 """Seconds between two savings that carry what only counts up: energies, cost."""
 
+KINDS = ("journal", "purses", "snapshot", "outages", "boxes")
+"""The stores of an entry: the second part of their files' names, between the domain and what `file_name` gives."""
+
+_UUID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_EARLIER_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_HASH = re.compile(r"[0-9a-f]{64}", re.IGNORECASE)
+
 type Stored = dict[str, object]
 """By serial number for journals, snapshots and boxes; for purses whatever the account gave."""
+
+
+def file_name(unique_id: str, existing: Collection[str]) -> str:
+    """Return the last part of the names of an entry's files: the id where it is a UUID, else its SHA-256 in hex.
+
+    A maker's server chooses the id of an account, so that it may hold anything. Files of an earlier version have the
+    id in their names, whatever it is; the entry goes on with them where the id is harmless.
+
+    Args:
+        unique_id: the unique id of the entry.
+        existing: the last parts of the names of the files that are there, of all entries.
+
+    Returns:
+        A name inside of the folder. Two ids never share one, not even where case does not matter to the file system.
+    """
+    # What looks like a hash could be the one of another id.
+    if _EARLIER_NAME.fullmatch(unique_id) and not _HASH.fullmatch(unique_id):
+        if unique_id in existing:
+            return unique_id
+        taken = unique_id in {name.lower() for name in existing}
+        if _UUID.fullmatch(unique_id) and not taken:
+            return unique_id
+    return sha256(unique_id.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class SyncedStore(Store[Stored]):
@@ -64,13 +97,16 @@ class EntryStores:
 
     def __init__(self, hass: HomeAssistant, unique_id: str) -> None:
         self._hass = hass
-        self._journal: Store[Stored] = self._store(SyncedStore, "journal", unique_id)
-        self._purses: Store[Stored] = self._store(SyncedStore, "purses", unique_id)
-        self._snapshot: Store[Stored] = self._store(Store, "snapshot", unique_id)
-        self._outages: Store[Stored] = self._store(Store, "outages", unique_id)
-        self._boxes: Store[Stored] = self._store(SyncedStore, "boxes", unique_id)
+        self._unique_id = unique_id
+        self._journal: Store[Stored]
+        self._purses: Store[Stored]
+        self._snapshot: Store[Stored]
+        self._outages: Store[Stored]
+        self._boxes: Store[Stored]
+        self._opened = False
         self._outages_to_save: list[dict[str, object]] | None = None
         self._saving_outages = False
+        self._loading = asyncio.Lock()
         self._loaded = False
         self.journals: Stored = {}
         self.snapshots: Stored = {}
@@ -80,14 +116,16 @@ class EntryStores:
 
     async def load(self) -> None:
         """Read all of them, once. Never raises for what is in the files, or for files that are missing."""
-        if self._loaded:
-            return
-        self._loaded = True
-        self.journals = _by_serial(await self._read(self._journal))
-        self.snapshots = _by_serial(await self._read(self._snapshot))
-        self.purses = await self._read(self._purses)
-        self.outages = (await self._read(self._outages) or {}).get("outages")
-        self.boxes = await self._read(self._boxes)
+        async with self._loading:
+            if self._loaded:
+                return
+            await self._open()
+            self.journals = _by_serial(await self._read(self._journal))
+            self.snapshots = _by_serial(await self._read(self._snapshot))
+            self.purses = await self._read(self._purses)
+            self.outages = (await self._read(self._outages) or {}).get("outages")
+            self.boxes = await self._read(self._boxes)
+            self._loaded = True
 
     async def save_journal(self, serial: str, journal: Stored) -> None:
         """Note the journal of one charger; on the disk, synced, when this returns. Raises NotSaved, noting nothing."""
@@ -151,11 +189,27 @@ class EntryStores:
 
     async def remove(self) -> None:
         """Delete the files."""
+        async with self._loading:
+            await self._open()
         for store in (self._journal, self._purses, self._snapshot, self._outages, self._boxes):
             await store.async_remove()
 
-    def _store(self, kind: type[Store[Stored]], name: str, unique_id: str) -> Store[Stored]:
-        key = f"{DOMAIN}.{name}.{unique_id}"
+    async def _open(self) -> None:
+        """Find out once which files belong to the entry."""
+        if self._opened:
+            return
+        folder = Path(self._hass.config.path(STORAGE_DIR))
+        existing = await self._hass.async_add_executor_job(_existing, folder)
+        name = file_name(self._unique_id, existing)
+        journal, purses, snapshot, outages, boxes = (f"{DOMAIN}.{kind}.{name}" for kind in KINDS)
+        self._journal = self._store(SyncedStore, journal)
+        self._purses = self._store(SyncedStore, purses)
+        self._snapshot = self._store(Store, snapshot)
+        self._outages = self._store(Store, outages)
+        self._boxes = self._store(SyncedStore, boxes)
+        self._opened = True
+
+    def _store(self, kind: type[Store[Stored]], key: str) -> Store[Stored]:
         return kind(self._hass, STORAGE_VERSION, key, private=True, atomic_writes=kind is SyncedStore)
 
     async def _read(self, store: Store[Stored]) -> Stored | None:
@@ -254,6 +308,12 @@ class SnapshotSaver:
 def _by_serial(data: Stored | None) -> Stored:
     """Only what has the shape that was saved: an object per serial number."""
     return {serial: value for serial, value in (data or {}).items() if isinstance(value, dict)}
+
+
+def _existing(folder: Path) -> set[str]:
+    """Return the last parts of the names of our files in a folder, as `file_name` takes them; blocking."""
+    names = [path.name.split(".", 2) for path in folder.glob(f"{DOMAIN}.*")]
+    return {parts[2] for parts in names if len(parts) > 2 and parts[1] in KINDS}
 
 
 def _put_aside(path: Path) -> str:

@@ -10,14 +10,14 @@ from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 import pytest
 
-from custom_components.chargekeeper.core.context import result_of
+from custom_components.chargekeeper.core.context import result_of, unlimited
 from custom_components.chargekeeper.core.group import (
     LOOK_AGAIN,
     RETRY_AFTER,
     GroupView,
     LoadGroup,
 )
-from custom_components.chargekeeper.core.limits import Limits
+from custom_components.chargekeeper.core.limits import Limits, permit
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -288,6 +288,7 @@ class FakeMember:
         self.held = False  # paused by the group and by nobody since
         self.reachable = 0.0  # the highest setting that anything commanded since the last poll may bring
         self._share: float | None = None
+        self.group_room: Callable[[], float] = unlimited
         self.group_paused = False
         self.automatic: list[bool] = []
         self._sending: list[float] = []  # settings under way, 0 for other commands
@@ -371,8 +372,12 @@ class FakeMember:
         self.automatic.append(automatic)
         if isinstance(setting, SetCurrent) and not self.adjusts:
             raise Unsupported("unsupported", Capability.CURRENT)
-        if isinstance(setting, SetCurrent) and setting.amps > max(self.shown_amps, self._share or 0):
-            raise UnsafeRequest("above_ceiling")
+        if isinstance(setting, SetCurrent):
+            permit(
+                setting.amps,
+                Limits(charging_current=self.shown_amps, wire_rating=32.0, load_group_limit=self._share or 0),
+                room=self.group_room(),
+            )
         return await self._carry(setting)
 
     async def lift_pause(self) -> Outcome:
@@ -1028,6 +1033,77 @@ async def test_whoever_listens_is_told_each_new_view_until_it_ends() -> None:
     assert len(bench.views) == 4
 
 
+# Room
+
+
+async def after_a_start(limit: float, *remembered: float) -> Circuit:
+    """A group of which the store remembers what its members could draw; nobody is heard yet."""
+    clock = VirtualClock()
+    keys = (A, B, C)[: len(remembered)]
+    members = [FakeMember(clock, key, amps=amps) for key, amps in zip(keys, remembered, strict=True)]
+    for member in members:
+        member.linked = False
+        member.group_share = None
+    bench = Circuit(spec(limit, *keys), *members, clock=clock)
+    await bench.group.stop()
+    bench.saved = {"_".join(key): {"most": amps} for key, amps in zip(keys, remembered, strict=True)}
+    for member in members:
+        member.group_share = None  # of a keeper that was made anew
+        member.linked = True
+    bench.group = bench.new_group()
+    return bench
+
+
+@pytest.mark.parametrize(
+    ("limit", "remembered", "expected"),
+    [
+        (48, (40.0, 16.0), [24, 8]),
+        (48, (32.0, 32.0), [16, 16]),
+        (48, (64.0, 16.0), [24, 0]),
+        (48, (24.0, 24.0), [24, 24]),
+        (48, (47.5, 10.0), [24, 0]),
+        (48, (44.0, 10.0), [24, 0]),  # 4 A are of no use to anybody
+        (48, (42.0, 10.0), [24, 6]),
+    ],
+)
+async def test_static_share_not_granted_after_a_start_while_others_were_over(
+    limit: float, remembered: tuple[float, ...], expected: list[int]
+) -> None:
+    bench = await after_a_start(limit, *remembered)
+    assert [member.group_share for member in bench.members] == expected, "before anybody was looked at"
+
+
+async def test_static_share_granted_as_soon_as_the_other_is_seen_lowered() -> None:
+    bench = await after_a_start(48, 40.0, 16.0)
+    first, second = bench.members
+    first.amps = 40.0
+    first.poll()
+    await bench.clock.settle()
+    assert second.group_share == 8
+    await bench.calm(3)
+    assert (first.amps, second.group_share) == (24, 24)
+
+
+async def test_room_is_what_the_others_leave_and_what_was_sent_to_them_counts() -> None:
+    bench = await settled(32, 10, 10)
+    first, second = bench.members
+    assert (first.group_room(), second.group_room()) == (16, 16)
+    first.amps = 30
+    first.poll()
+    assert second.group_room() == 2, "at once, without waiting for the next look"
+    first.latency = 5.0
+    await bench.clock.advance(1)
+    assert second.group_room() == 2, "the reduction is under way"
+    await bench.calm(3)
+    assert second.group_room() == 16
+
+
+async def test_charger_that_left_its_group_has_room() -> None:
+    bench = await settled(32, 10, 10)
+    bench.group.detach(A)
+    assert bench.members[0].group_room() == float("inf")
+
+
 # Whatever happens
 
 SECONDS = st.sampled_from([1.0, 10.0, 45.0, 120.0, 400.0])
@@ -1137,6 +1213,10 @@ class GroupMachine(RuleBasedStateMachine):
 
     async def do_set(self, member: FakeMember, amps: int) -> None:
         if member.linked and amps <= (member.group_share or 0.0):
+            if amps > member.shown_amps:
+                if amps > member.group_room():
+                    return
+                self.judge_share(member, amps)
             member.reachable, member._unseen = max(member.reachable, amps), True
             if not member.deaf:
                 member.amps = float(amps)

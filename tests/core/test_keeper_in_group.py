@@ -283,3 +283,58 @@ async def test_a_pause_of_the_users_is_not_lifted(bench: Bench) -> None:
     with pytest.raises(NotApplicable, match="paused"):
         await bench.keeper.lift_pause()
     assert bench.cloud.commands == [PAUSE]
+
+
+# While another member of the group was not seen lowered yet
+
+
+@pytest.mark.parametrize(("room", "amps"), [(9.0, 10), (0.0, 9), (-4.0, 12)])
+async def test_raise_refused_beyond_the_room_of_the_group(bench: Bench, room: float, amps: int) -> None:
+    bench.charger.amps = 8
+    await bench.tell()
+    bench.keeper.group_room = lambda: room
+    with pytest.raises(UnsafeRequest, match=f"no_group_room: {max(room, 0):g}$"):
+        await bench.keeper.command(SetCurrent(amps))
+    assert bench.cloud.commands == []
+    assert await bench.keeper.command(SetCurrent(7)) is Outcome.ACCEPTED, "lowering is always allowed"
+
+
+async def test_raise_refused_where_the_room_went_while_it_waited(bench: Bench) -> None:
+    bench.charger.amps = 8
+    await bench.tell()
+    rooms = [32.0]
+    bench.keeper.group_room = lambda: rooms[0]
+    async with bench.keeper._context.lock:
+        waiting = asyncio.ensure_future(bench.keeper.command(SetCurrent(12)))
+        await bench.clock.settle()
+        rooms[0] = 9.0
+    with pytest.raises(UnsafeRequest, match=r"no_group_room: 9$"):
+        await waiting
+
+
+async def test_start_lowers_to_the_room_of_the_group(bench: Bench) -> None:
+    bench.charger.amps = 16
+    await bench.keeper.command(PAUSE)
+    await bench.poll(2)
+    bench.keeper.group_room = lambda: 9.0
+    await bench.keeper.command(SetCharging(on=True))
+    assert bench.cloud.commands == [PAUSE, SetCurrent(9), SetCharging(on=True)]
+
+
+async def test_start_refused_without_room_in_the_group(bench: Bench) -> None:
+    await bench.keeper.command(PAUSE)
+    await bench.poll(2)
+    bench.keeper.group_room = lambda: 5.0
+    with pytest.raises(UnsafeRequest, match=r"no_group_room: 5$"):
+        await bench.keeper.command(SetCharging(on=True))
+    assert bench.cloud.commands == [PAUSE]
+
+
+async def test_override_waits_for_room_in_the_group(bench: Bench) -> None:
+    bench.keeper.group_room = lambda: 0.0
+    assert await bench.keeper.set_override(on=True) is Outcome.PENDING
+    await bench.poll(3)
+    assert bench.cloud.commands == []
+    bench.keeper.group_room = lambda: 32.0
+    await bench.poll(10)
+    assert bench.cloud.commands == [SetOverride(on=True)]

@@ -207,54 +207,56 @@ def test_the_revision_grows_with_what_the_store_keeps_without_end() -> None:
 
 
 def test_lifetime_never_falls() -> None:
-    ledger = ledger_of(shown({LIFETIME_ENERGY: 100.0}, at=10), shown({LIFETIME_ENERGY: 99.0}, at=20))
+    ledger = ledger_of(shown({LIFETIME_ENERGY: 100.0}, at=600), shown({LIFETIME_ENERGY: 99.0}, at=1200))
     assert value(ledger, LIFETIME_ENERGY) == 100.0
-    ledger.take(shown({LIFETIME_ENERGY: 101.0}, at=30), meters_lifetime=True)
+    ledger.take(shown({LIFETIME_ENERGY: 101.0}, at=1800), meters_lifetime=True)
     assert value(ledger, LIFETIME_ENERGY) == 101.0
 
 
 def test_lifetime_grows_with_the_sessions_where_nothing_meters_it() -> None:
     ledger = Ledger()
-    take(ledger, {SESSION_ENERGY: 5.0}, at=5)  # no total is known yet
-    take(ledger, {LIFETIME_ENERGY: 100.0, SESSION_ENERGY: 5.0}, at=10)
-    take(ledger, {SESSION_ENERGY: 7.5}, at=20)
+    take(ledger, {SESSION_ENERGY: 5.0}, at=300)  # no total is known yet
+    take(ledger, {LIFETIME_ENERGY: 100.0, SESSION_ENERGY: 5.0}, at=600)
+    take(ledger, {SESSION_ENERGY: 7.5}, at=1200)
     assert value(ledger, LIFETIME_ENERGY) == 102.5
-    take(ledger, {CAR_CONNECTED: False}, at=30)
-    take(ledger, {SESSION_ENERGY: 1.0}, at=40)  # a new session gained 1 kWh
+    take(ledger, {CAR_CONNECTED: False}, at=1800)
+    take(ledger, {SESSION_ENERGY: 1.0}, at=2400)  # a new session gained 1 kWh
     assert value(ledger, LIFETIME_ENERGY) == 103.5
-    take(ledger, {LIFETIME_ENERGY: 102.0}, at=50)  # the total, which does not hold the running session
+    take(ledger, {LIFETIME_ENERGY: 102.0}, at=3000)  # the total, which does not hold the running session
     assert value(ledger, LIFETIME_ENERGY) == 103.5
-    take(ledger, {LIFETIME_ENERGY: 110.0}, at=60)
-    take(ledger, {SESSION_ENERGY: 1.5, LIFETIME_ENERGY: 110.5}, at=70)  # counted once
+    take(ledger, {LIFETIME_ENERGY: 110.0}, at=3600)
+    take(ledger, {SESSION_ENERGY: 1.5, LIFETIME_ENERGY: 110.5}, at=4200)  # counted once
     assert value(ledger, LIFETIME_ENERGY) == 110.5
-    take(ledger, {POWER: 5.0}, at=80)
+    take(ledger, {POWER: 5.0}, at=4800)
     assert value(ledger, LIFETIME_ENERGY) == 110.5
 
 
 def test_what_a_total_holds_already_is_not_added_once_more() -> None:
     ledger = Ledger()
-    take(ledger, {SESSION_ENERGY: 1.0, LIFETIME_ENERGY: 100.0}, at=10)
-    take(ledger, {LIFETIME_ENERGY: 102.5}, at=60)
-    take(ledger, {SESSION_ENERGY: 4.0}, at=120)
+    take(ledger, {SESSION_ENERGY: 1.0, LIFETIME_ENERGY: 100.0}, at=600)
+    take(ledger, {LIFETIME_ENERGY: 102.5}, at=3600)
+    take(ledger, {SESSION_ENERGY: 4.0}, at=7200)
     assert value(ledger, LIFETIME_ENERGY) == 102.5
-    take(ledger, {SESSION_ENERGY: 4.5}, at=240)
+    take(ledger, {SESSION_ENERGY: 4.5}, at=14400)
     assert value(ledger, LIFETIME_ENERGY) == 103.0
-    take(ledger, {LIFETIME_ENERGY: 104.0}, at=300)
+    take(ledger, {LIFETIME_ENERGY: 104.0}, at=18000)
     again = restored(ledger.export())
-    take(again, {SESSION_ENERGY: 6.0}, at=360)
+    take(again, {SESSION_ENERGY: 6.0}, at=21600)
     assert value(again, LIFETIME_ENERGY) == 104.0
 
 
 def test_a_total_is_not_helped_along_after_the_wall_clock_was_set_back() -> None:
     ledger = Ledger()
-    take(ledger, {SESSION_ENERGY: 1.0, LIFETIME_ENERGY: 100.0}, at=10)
+    take(ledger, {SESSION_ENERGY: 1.0, LIFETIME_ENERGY: 100.0}, at=600)
     readings = Readings()
-    readings.put(LIFETIME_ENERGY, Reading(104.0, Source.CLOUD, NOON - timedelta(hours=1), 60, inf))
+    readings.put(LIFETIME_ENERGY, Reading(104.0, Source.CLOUD, NOON - timedelta(hours=1), 3600, inf))
     ledger.take(readings, meters_lifetime=False)
     again = restored(ledger.export())
-    take(again, {SESSION_ENERGY: 5.0}, at=-500)
-    assert value(again, LIFETIME_ENERGY) == 104.0
-    take(again, {SESSION_ENERGY: 6.0}, at=-400)
+    take(again, {SESSION_ENERGY: 5.0}, at=-5000)  # before the store was written, by this clock: no time has passed
+    assert value(again, SESSION_ENERGY) == 1.0
+    take(again, {SESSION_ENERGY: 5.0}, at=-4700)
+    assert (value(again, SESSION_ENERGY), value(again, LIFETIME_ENERGY)) == (5.0, 104.0)
+    take(again, {SESSION_ENERGY: 6.0}, at=-4600)
     assert value(again, LIFETIME_ENERGY) == 105.0
 
 
@@ -265,12 +267,13 @@ def test_a_meter_is_not_helped_along() -> None:
 
 def test_an_old_session_energy_of_another_path_counts_for_nothing() -> None:
     ledger = Ledger()
-    take(ledger, {LIFETIME_ENERGY: 100.0, SESSION_ENERGY: 5.0}, at=20)
-    take(ledger, {SESSION_ENERGY: 2.0}, at=10, source=Source.BLUETOOTH)
+    take(ledger, {LIFETIME_ENERGY: 100.0, SESSION_ENERGY: 5.0}, at=1200)
+    take(ledger, {SESSION_ENERGY: 2.0}, at=600, source=Source.BLUETOOTH)
     assert value(ledger, SESSION_ENERGY) == 5.0
     assert value(ledger, LIFETIME_ENERGY) == 100.0
-    take(ledger, {SESSION_ENERGY: 4.0, SESSION_DURATION: 1.0}, at=30)
-    take(ledger, {SESSION_ENERGY: 3.0, SESSION_DURATION: 2.0}, at=40)  # no new session is begun by what was old
+    take(ledger, {CAR_CONNECTED: False}, at=1800)
+    take(ledger, {SESSION_ENERGY: 4.0, SESSION_DURATION: 1.0}, at=1800)
+    take(ledger, {SESSION_ENERGY: 3.0, SESSION_DURATION: 2.0}, at=2400)  # no new session is begun by what was old
     assert value(ledger, SESSION_ENERGY) == 4.0
 
 
@@ -280,40 +283,46 @@ SESSION: Values = {SESSION_ENERGY: 5.0, SESSION_DURATION: 600.0, CAR_CONNECTED: 
 @pytest.mark.parametrize(
     ("between", "then", "expected"),
     [
-        ({}, {SESSION_ENERGY: 1.0, SESSION_DURATION: 700.0}, 5.0),  # a glitch
-        ({}, {SESSION_ENERGY: 1.0, SESSION_DURATION: 20.0}, 1.0),  # its duration fell
-        ({}, {SESSION_ENERGY: 1.0}, 1.0),  # nothing contradicts
-        ({CAR_CONNECTED: False}, {SESSION_ENERGY: 1.0, SESSION_DURATION: 700.0}, 1.0),
-        ({CAR_CONNECTED: True}, {SESSION_ENERGY: 1.0, SESSION_DURATION: 700.0}, 5.0),
-        ({CAR_CONNECTED: False}, {SESSION_ENERGY: 6.0, SESSION_DURATION: 700.0}, 6.0),
+        ({}, {SESSION_ENERGY: 1.0, SESSION_DURATION: 700.0}, (5.0, 5.0)),  # a glitch
+        ({}, {SESSION_ENERGY: 1.0, SESSION_DURATION: 20.0}, (5.0, 1.0)),  # its duration fell
+        ({}, {SESSION_ENERGY: 1.0}, (5.0, 1.0)),  # nothing contradicts
+        ({CAR_CONNECTED: False}, {SESSION_ENERGY: 1.0, SESSION_DURATION: 700.0}, (1.0, 1.0)),
+        ({CAR_CONNECTED: True}, {SESSION_ENERGY: 1.0, SESSION_DURATION: 700.0}, (5.0, 5.0)),
+        ({CAR_CONNECTED: False}, {SESSION_ENERGY: 6.0, SESSION_DURATION: 700.0}, (6.0, 6.0)),
     ],
 )
-def test_session_energy_falls_only_at_a_new_session(between: Values, then: Values, expected: float) -> None:
+def test_session_energy_falls_only_at_a_new_session(
+    between: Values, then: Values, expected: tuple[float, float]
+) -> None:
+    """By one answer where the car was seen to leave, else by two that agree."""
     ledger = Ledger()
-    take(ledger, SESSION, at=10)
-    take(ledger, between, at=20)
-    take(ledger, then, at=30)
-    assert value(ledger, SESSION_ENERGY) == expected
+    take(ledger, SESSION, at=600)
+    take(ledger, between, at=1200)
+    take(ledger, then, at=1800)
+    once = value(ledger, SESSION_ENERGY)
+    take(ledger, then, at=2400)
+    assert (once, value(ledger, SESSION_ENERGY)) == expected
 
 
 def test_one_unplugging_lets_it_fall_once() -> None:
     ledger = Ledger()
-    take(ledger, SESSION, at=10)
-    take(ledger, {CAR_CONNECTED: False}, at=20)
-    take(ledger, {SESSION_ENERGY: 1.0, SESSION_DURATION: 700.0}, at=30)
-    take(ledger, {SESSION_ENERGY: 0.5, SESSION_DURATION: 800.0}, at=40)
+    take(ledger, SESSION, at=600)
+    take(ledger, {CAR_CONNECTED: False}, at=1200)
+    take(ledger, {SESSION_ENERGY: 1.0, SESSION_DURATION: 700.0}, at=1800)
+    take(ledger, {SESSION_ENERGY: 0.5, SESSION_DURATION: 800.0}, at=2400)
     assert value(ledger, SESSION_ENERGY) == 1.0
 
 
 def test_the_cost_falls_with_the_session_even_when_it_is_told_later() -> None:
     ledger = Ledger()
-    take(ledger, {**SESSION, SESSION_COST: 1.5}, at=10)
-    take(ledger, {SESSION_COST: 1.0}, at=20)
+    take(ledger, {**SESSION, SESSION_COST: 1.5}, at=600)
+    take(ledger, {SESSION_COST: 1.0}, at=1200)
     assert value(ledger, SESSION_COST) == 1.5
-    take(ledger, {SESSION_ENERGY: 0.5, SESSION_DURATION: 10.0}, at=30)  # the groups tell no cost
-    take(ledger, {SESSION_ENERGY: 0.7, SESSION_COST: 0.2}, at=40)
+    take(ledger, {SESSION_ENERGY: 0.5, SESSION_DURATION: 10.0}, at=1800)  # the groups tell no cost
+    take(ledger, {SESSION_ENERGY: 0.5, SESSION_DURATION: 20.0}, at=1900)
+    take(ledger, {SESSION_ENERGY: 0.7, SESSION_COST: 0.2}, at=2400)
     assert value(ledger, SESSION_COST) == 0.2
-    take(ledger, {SESSION_ENERGY: 0.8, SESSION_COST: 0.1}, at=50)
+    take(ledger, {SESSION_ENERGY: 0.8, SESSION_COST: 0.1}, at=3000)
     assert value(ledger, SESSION_COST) == 0.2
 
 
@@ -323,52 +332,66 @@ def test_the_cost_falls_with_the_session_even_when_it_is_told_later() -> None:
 def test_a_counter_that_begins_anew_at_a_pause_is_added_up() -> None:
     ledger = Ledger()
     for at, raw in enumerate((0.0, 3.0, 5.0, 0.0, 0.0, 1.5, 0.0, 2.0)):
-        take(ledger, {SESSION_ENERGY: raw, CAR_CONNECTED: True}, at=10 * at, source=Source.UDP)
+        take(ledger, {SESSION_ENERGY: raw, CAR_CONNECTED: True}, at=600 * at, source=Source.UDP)
     assert value(ledger, SESSION_ENERGY) == 8.5
-    take(ledger, {CAR_CONNECTED: False}, at=100, source=Source.UDP)
-    take(ledger, {SESSION_ENERGY: 0.25, CAR_CONNECTED: True}, at=110, source=Source.UDP)
+    take(ledger, {CAR_CONNECTED: False}, at=6000, source=Source.UDP)
+    take(ledger, {SESSION_ENERGY: 0.25, CAR_CONNECTED: True}, at=6600, source=Source.UDP)
     assert value(ledger, SESSION_ENERGY) == 0.25
-    take(ledger, {SESSION_ENERGY: 0.0, CAR_CONNECTED: True}, at=120, source=Source.UDP)
-    take(ledger, {SESSION_ENERGY: 0.5, CAR_CONNECTED: True}, at=130, source=Source.UDP)
+    take(ledger, {SESSION_ENERGY: 0.0, CAR_CONNECTED: True}, at=7200, source=Source.UDP)
+    take(ledger, {SESSION_ENERGY: 0.5, CAR_CONNECTED: True}, at=7800, source=Source.UDP)
     assert value(ledger, SESSION_ENERGY) == 0.75
 
 
 def test_a_start_of_home_assistant_in_the_middle_counts_nothing_twice() -> None:
     ledger = Ledger()
     for at, raw in enumerate((8.0, 0.0, 4.0)):
-        take(ledger, {SESSION_ENERGY: raw}, at=10 * at, source=Source.UDP)
+        take(ledger, {SESSION_ENERGY: raw}, at=600 * at, source=Source.UDP)
     again = restored(ledger.export())
-    take(again, {SESSION_ENERGY: 4.5}, at=50, source=Source.UDP)
-    assert value(again, SESSION_ENERGY) == 12.0
-    take(again, {SESSION_ENERGY: 5.5}, at=60, source=Source.UDP)
-    assert value(again, SESSION_ENERGY) == 13.0
+    take(again, {SESSION_ENERGY: 4.5}, at=3000, source=Source.UDP)
+    assert value(again, SESSION_ENERGY) == 12.5
+    take(again, {SESSION_ENERGY: 5.5}, at=3600, source=Source.UDP)
+    assert value(again, SESSION_ENERGY) == 13.5
+
+
+def test_a_start_with_a_store_of_an_earlier_version_counts_nothing_twice() -> None:
+    ledger = Ledger()
+    for at, raw in enumerate((8.0, 0.0, 4.0)):
+        take(ledger, {SESSION_ENERGY: raw}, at=600 * at, source=Source.UDP)
+    stored = ledger.export()
+    del stored["session_energy"]["counters"]  # type: ignore[attr-defined]
+    again = restored(stored)
+    for at, raw, expected in ((3000, 4.5, 12.0), (3600, 5.5, 13.0)):
+        take(again, {SESSION_ENERGY: raw}, at=at, source=Source.UDP)
+        assert value(again, SESSION_ENERGY) == expected
 
 
 @pytest.mark.parametrize("duration", [{}, {SESSION_DURATION: 3590.0}])
 def test_a_switch_of_paths_neither_lowers_nor_adds(duration: Values) -> None:
     ledger = Ledger()
-    take(ledger, {SESSION_ENERGY: 5.0, SESSION_DURATION: 3600.0}, at=10)
-    take(ledger, {SESSION_ENERGY: 4.75, **duration}, at=20, source=Source.BLUETOOTH)
+    take(ledger, {SESSION_ENERGY: 5.0, SESSION_DURATION: 3600.0}, at=600)
+    take(ledger, {SESSION_ENERGY: 4.75, **duration}, at=1200, source=Source.BLUETOOTH)
     assert value(ledger, SESSION_ENERGY) == 5.0
-    take(ledger, {SESSION_ENERGY: 6.0, SESSION_DURATION: 4000.0}, at=30, source=Source.BLUETOOTH)
+    take(ledger, {SESSION_ENERGY: 6.0, SESSION_DURATION: 4000.0}, at=1800, source=Source.BLUETOOTH)
     assert value(ledger, SESSION_ENERGY) == 6.0
-    take(ledger, {SESSION_ENERGY: 6.25, SESSION_DURATION: 4100.0}, at=40)
+    take(ledger, {SESSION_ENERGY: 6.25, SESSION_DURATION: 4100.0}, at=2400)
     assert value(ledger, SESSION_ENERGY) == 6.25
 
 
 def test_a_path_that_counts_from_a_pause_on_continues_what_another_told() -> None:
     ledger = Ledger()
-    take(ledger, {SESSION_ENERGY: 5.0, SESSION_DURATION: 3600.0}, at=10)
-    take(ledger, {SESSION_ENERGY: 1.0}, at=20, source=Source.UDP)
+    take(ledger, {SESSION_ENERGY: 5.0, SESSION_DURATION: 3600.0}, at=600)
+    take(ledger, {SESSION_ENERGY: 1.0}, at=1200, source=Source.UDP)
     assert value(ledger, SESSION_ENERGY) == 5.0
-    take(ledger, {SESSION_ENERGY: 1.5}, at=30, source=Source.UDP)
+    take(ledger, {SESSION_ENERGY: 1.5}, at=1800, source=Source.UDP)
     assert value(ledger, SESSION_ENERGY) == 5.5
 
 
 def test_another_path_tells_of_a_session_that_began_unseen() -> None:
     ledger = Ledger()
-    take(ledger, {SESSION_ENERGY: 12.0, SESSION_DURATION: 7200.0}, at=10)
-    take(ledger, {SESSION_ENERGY: 0.5, SESSION_DURATION: 300.0}, at=20, source=Source.BLUETOOTH)
+    take(ledger, {SESSION_ENERGY: 12.0, SESSION_DURATION: 7200.0}, at=600)
+    take(ledger, {SESSION_ENERGY: 0.5, SESSION_DURATION: 300.0}, at=1200, source=Source.BLUETOOTH)
+    assert value(ledger, SESSION_ENERGY) == 12.0
+    take(ledger, {SESSION_ENERGY: 0.5, SESSION_DURATION: 310.0}, at=1290, source=Source.BLUETOOTH)
     assert value(ledger, SESSION_ENERGY) == 0.5
 
 
@@ -430,6 +453,303 @@ def test_whatever_comes_counters_keep_their_promises(
         for prop, reading in ledger.visible(-1, set(Source))[0].items():
             assert reading.at >= seen.get(prop.key, -inf)
             seen[prop.key] = reading.at
+
+
+# What is believed
+
+
+def charging_car() -> Ledger:
+    """A charger of 1000 kWh before its session, in which 10 kWh were charged by the moment 3610."""
+    ledger = Ledger()
+    take(ledger, {LIFETIME_ENERGY: 1000.0}, at=0)
+    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 0.0, SESSION_DURATION: 0.0}, at=10)
+    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 10.0, SESSION_DURATION: 3600.0}, at=3610)
+    assert value(ledger, LIFETIME_ENERGY) == 1010.0
+    return ledger
+
+
+CHARGING_CAR: Values = {STATUS: Status.CHARGING, CAR_CONNECTED: True}
+IDLE: Values = {STATUS: Status.AVAILABLE, CAR_CONNECTED: False}
+
+
+@pytest.mark.parametrize(
+    ("odd", "at"),
+    [
+        ((9.8, 3530.0), 3610),  # behind, as another endpoint or a cache can be
+        ((0.0, 0.0), 3700),
+        ((0.0, 3650.0), 3700),
+        ((10000.0, 3650.0), 3700),
+        ((9999999999.0, 3650.0), 3700),
+    ],
+)
+def test_one_odd_answer_is_no_new_session_and_adds_nothing(odd: tuple[float, float], at: float) -> None:
+    ledger = charging_car()
+    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: odd[0], SESSION_DURATION: odd[1]}, at=at)
+    assert (value(ledger, SESSION_ENERGY), value(ledger, LIFETIME_ENERGY)) == (10.0, 1010.0)
+    assert ledger.refused == {"session_energy": 1}
+    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 10.2, SESSION_DURATION: 3700.0}, at=3800)
+    assert (value(ledger, SESSION_ENERGY), value(ledger, LIFETIME_ENERGY)) == (10.2, 1010.2)
+    assert ledger.refused == {"session_energy": 1}
+
+
+def test_odd_value_when_idle_adds_nothing_to_the_lifetime_energy() -> None:
+    ledger = charging_car()
+    take(ledger, {**IDLE, SESSION_ENERGY: 9999.0}, at=4000)
+    take(ledger, {**IDLE, SESSION_ENERGY: 10.0}, at=4120)
+    assert value(ledger, LIFETIME_ENERGY) == 1010.0
+    take(ledger, {LIFETIME_ENERGY: 1010.0}, at=90000)
+    take(ledger, {LIFETIME_ENERGY: 1200.0}, at=9e6)
+    assert value(ledger, LIFETIME_ENERGY) == 1200.0
+
+
+@pytest.mark.parametrize("zeros", [1, 30])
+def test_zeros_between_answers_without_car_add_nothing(zeros: int) -> None:
+    ledger = charging_car()
+    take(ledger, {**IDLE, SESSION_ENERGY: 10.0}, at=4000)
+    for number in range(zeros):
+        take(ledger, {**IDLE, SESSION_ENERGY: 0.0}, at=4120 + 120 * number)
+    assert value(ledger, SESSION_ENERGY) == 0.0
+    take(ledger, {**IDLE, SESSION_ENERGY: 10.0}, at=4120 + 120 * zeros)
+    assert (value(ledger, SESSION_ENERGY), value(ledger, LIFETIME_ENERGY)) == (10.0, 1010.0)
+
+
+def test_session_that_two_zeros_seemed_to_end_goes_on() -> None:
+    ledger = charging_car()
+    for at in (3640, 3670):
+        take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 0.0, SESSION_DURATION: 0.0}, at=at)
+    assert value(ledger, SESSION_ENERGY) == 0.0
+    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 10.2, SESSION_DURATION: 3700.0}, at=3710)
+    assert (value(ledger, SESSION_ENERGY), value(ledger, LIFETIME_ENERGY)) == (10.2, 1010.2)
+
+
+def test_leap_beyond_two_sessions_is_refused_until_there_was_time_for_it() -> None:
+    ledger = charging_car()
+    take(ledger, IDLE, at=3620)
+    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 0.0}, at=3640)
+    for at, expected in ((3700, 1010.0), (3640 + 20 * 60, 1030.0)):
+        take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 20.0}, at=at)
+        assert value(ledger, LIFETIME_ENERGY) == expected
+
+
+def test_answers_that_lag_behind_twice_are_no_new_session() -> None:
+    ledger = Ledger()
+    take(ledger, {LIFETIME_ENERGY: 1000.0}, at=0)
+    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 0.0, SESSION_DURATION: 0.0}, at=0)
+    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 1.0, SESSION_DURATION: 600.0}, at=600)
+    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 0.8, SESSION_DURATION: 480.0}, at=630)
+    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 0.9, SESSION_DURATION: 540.0}, at=660)
+    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 1.2, SESSION_DURATION: 720.0}, at=720)
+    assert (value(ledger, SESSION_ENERGY), value(ledger, LIFETIME_ENERGY)) == (1.2, 1001.2)
+
+
+@pytest.mark.parametrize("second", [0.1, 0.0, 9.0])
+def test_two_answers_that_do_not_agree_are_no_new_session(second: float) -> None:
+    ledger = charging_car()
+    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 0.2}, at=3700)
+    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: second}, at=3800)
+    assert (value(ledger, SESSION_ENERGY), value(ledger, LIFETIME_ENERGY)) == (10.0, 1010.0)
+
+
+def test_two_paths_that_do_not_agree_are_no_new_session() -> None:
+    ledger = charging_car()
+    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 10.0}, at=3620, source=Source.BLUETOOTH)
+    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 0.2}, at=3700)
+    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 0.3}, at=3800, source=Source.BLUETOOTH)
+    assert (value(ledger, SESSION_ENERGY), value(ledger, LIFETIME_ENERGY)) == (10.0, 1010.0)
+
+
+def test_energy_of_a_session_that_began_unseen_is_added() -> None:
+    ledger = charging_car()
+    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 0.1, SESSION_DURATION: 40.0}, at=3730)
+    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 0.5, SESSION_DURATION: 160.0}, at=3850)
+    assert (value(ledger, SESSION_ENERGY), value(ledger, LIFETIME_ENERGY)) == (0.5, 1010.5)
+
+
+def test_count_that_begins_anew_at_midnight_is_the_same_session() -> None:
+    """The duration goes on: not a new session, and not a glitch where it repeats and then grows."""
+    ledger = charging_car()
+    for at, raw, session in ((3730, 0.1, 10.0), (3850, 0.1, 10.0), (3970, 0.5, 10.5), (4090, 0.9, 10.9)):
+        values = {**CHARGING_CAR, SESSION_ENERGY: raw, SESSION_DURATION: float(at)}
+        take(ledger, values, at=at)
+        assert value(ledger, SESSION_ENERGY) == pytest.approx(session)
+    assert value(ledger, LIFETIME_ENERGY) == 1010.9
+
+
+@pytest.mark.parametrize("odd", [150.0 * 1000, 9999999.999, 153.0])
+def test_odd_total_is_refused_and_counted(odd: float) -> None:
+    ledger = ledger_of(shown({LIFETIME_ENERGY: 150.0}, at=0), shown({LIFETIME_ENERGY: odd}, at=120))
+    assert value(ledger, LIFETIME_ENERGY) == 150.0
+    assert ledger.refused == {"lifetime_energy": 1}
+    ledger.take(shown({LIFETIME_ENERGY: 151.0}, at=240), meters_lifetime=True)
+    assert value(ledger, LIFETIME_ENERGY) == 151.0
+
+
+def test_first_total_is_refused_where_no_charger_reaches_it() -> None:
+    ledger = ledger_of(shown({LIFETIME_ENERGY: 9999999.999}, at=0), shown({LIFETIME_ENERGY: 150.0}, at=120))
+    assert value(ledger, LIFETIME_ENERGY) == 150.0
+
+
+def test_total_of_another_path_is_refused_until_there_was_time_for_it() -> None:
+    ledger = ledger_of(shown({LIFETIME_ENERGY: 150.0}, at=0))
+    for at, expected in ((120, 150.0), (400, 155.0)):
+        ledger.take(shown({LIFETIME_ENERGY: 155.0}, at=at, source=Source.UDP), meters_lifetime=True)
+        assert value(ledger, LIFETIME_ENERGY) == expected
+
+
+def test_older_total_of_the_same_path_counts_for_nothing() -> None:
+    ledger = ledger_of(shown({LIFETIME_ENERGY: 150.0}, at=600), shown({LIFETIME_ENERGY: 155.0}, at=300))
+    assert value(ledger, LIFETIME_ENERGY) == 150.0
+
+
+def test_total_after_days_without_a_look_is_believed() -> None:
+    """Sessions that nobody saw are in it; that the running one was seen meanwhile does not matter."""
+    ledger = Ledger()
+    take(ledger, {LIFETIME_ENERGY: 1000.0, SESSION_ENERGY: 5.0}, at=0)
+    again = restored(json.loads(json.dumps(ledger.export())))
+    take(again, {SESSION_ENERGY: 0.5, SESSION_DURATION: 200.0}, at=3 * 86400)
+    take(again, {SESSION_ENERGY: 0.9, SESSION_DURATION: 320.0}, at=3 * 86400 + 120)
+    assert value(again, LIFETIME_ENERGY) == 1000.9
+    take(again, {LIFETIME_ENERGY: 1060.9}, at=3 * 86400 + 180)
+    assert value(again, LIFETIME_ENERGY) == 1060.9
+
+
+def test_total_after_a_store_of_an_earlier_version_is_believed_in_time() -> None:
+    ledger = Ledger()
+    take(ledger, {LIFETIME_ENERGY: 1000.0, SESSION_ENERGY: 5.0}, at=0)
+    stored = ledger.export()
+    del stored["lifetime_energy"]["counters"]  # type: ignore[attr-defined]
+    again = restored(stored)
+    take(again, {SESSION_ENERGY: 5.4}, at=120)
+    for at, session, expected in ((180, 5.4, 1000.4), (1200, 5.8, 1000.8), (1400, 6.0, 1020.0)):
+        take(again, {SESSION_ENERGY: session}, at=at)
+        take(again, {LIFETIME_ENERGY: 1020.0}, at=at + 1)
+        assert value(again, LIFETIME_ENERGY) == expected
+
+
+def test_lifetime_counter_that_starts_again_goes_on_from_the_old_total() -> None:
+    ledger = ledger_of(shown({LIFETIME_ENERGY: 1000.0}, at=0))
+    for at, raw, expected in ((60, 0.0, 1000.0), (120, 0.0, 1000.0), (180, 0.5, 1000.5), (240, 1.0, 1001.0)):
+        ledger.take(shown({LIFETIME_ENERGY: raw}, at=at), meters_lifetime=True)
+        assert value(ledger, LIFETIME_ENERGY) == expected
+    again = restored(json.loads(json.dumps(ledger.export())))
+    again.take(shown({LIFETIME_ENERGY: 1.5}, at=300), meters_lifetime=True)
+    assert value(again, LIFETIME_ENERGY) == 1001.5
+
+
+@pytest.mark.parametrize("second", [0.1, 0.2, 800.0])
+def test_two_lower_totals_that_do_not_grow_start_nothing_again(second: float) -> None:
+    ledger = ledger_of(*(shown({LIFETIME_ENERGY: raw}, at=60 * at) for at, raw in enumerate((1000.0, 0.2, second))))
+    ledger.take(shown({LIFETIME_ENERGY: 1000.5}, at=240), meters_lifetime=True)
+    assert value(ledger, LIFETIME_ENERGY) == 1000.5
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 7200),  # seconds since the answer before
+            st.sampled_from([Source.CLOUD, Source.UDP, Source.BLUETOOTH]),
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    SESSION_ENERGY: st.floats(0, 200) | st.sampled_from([0.0, 10.0, 1e4, 1e10]),
+                    SESSION_DURATION: st.floats(0, 20000),
+                    LIFETIME_ENERGY: st.floats(1000, 1500) | st.sampled_from([0.0, 1000.0, 1e6, 1e10]),
+                    CAR_CONNECTED: st.booleans(),
+                },
+            ),
+            st.booleans(),  # a meter
+            st.booleans(),  # Home Assistant is restarted before
+        ),
+        max_size=25,
+    )
+)
+def test_lifetime_energy_never_falls_nor_rises_by_more_than_could_have_flowed(
+    answers: list[tuple[int, Source, dict[Property[Any], object], bool, bool]],
+) -> None:
+    ledger = ledger_of(shown({LIFETIME_ENERGY: 1000.0}, at=0))
+    now = 0
+    for seconds, source, values, meters, restarted in answers:
+        now += seconds
+        if restarted:
+            ledger = restored(json.loads(json.dumps(ledger.export())))
+        before = value(ledger, LIFETIME_ENERGY)
+        ledger.take(shown(values, at=now, source=source), meters_lifetime=meters)
+        after = value(ledger, LIFETIME_ENERGY)
+        assert before is not None
+        assert after is not None
+        assert before <= after <= 1000.0 + 60.0 * now / 3600 + 0.001 * len(answers)
+
+
+honest_steps = st.lists(
+    st.tuples(
+        st.sampled_from([30, 120, 600, 8 * 3600]),  # seconds to the next look; an outage
+        st.floats(0, 22),  # kW meanwhile, where a car is there
+        st.sampled_from(["", "", "", "unplug", "plug", "restart", "total", "midnight"]),
+    ),
+    max_size=40,
+)
+
+
+@given(honest_steps, st.booleans())
+def test_honest_counters_are_followed(steps: list[tuple[int, float, str]], meters: bool) -> None:
+    """A meter exactly at each look; a sum of sessions never beyond the truth, and exactly with each total at rest."""
+    ledger = Ledger()
+    now = 0
+    lifetime = 1000.0
+    session = 0.0
+    duration = 0.0
+    car = True
+    ledger.take(shown({LIFETIME_ENERGY: lifetime, SESSION_ENERGY: 0.0}, at=0), meters_lifetime=meters)
+    for seconds, power, event in steps:
+        now += seconds
+        if car:
+            lifetime = round(lifetime + power * seconds / 3600, 3)
+            session = round(session + power * seconds / 3600, 3)
+            duration += seconds
+        if event in {"plug", "unplug"}:
+            if event == "plug":
+                session = 0.0
+                duration = 0.0
+            car = event == "plug"
+        elif event == "midnight":
+            session = 0.0
+        elif event == "restart":
+            ledger = restored(json.loads(json.dumps(ledger.export())))
+        values: dict[Property[Any], object] = {
+            CAR_CONNECTED: car,
+            SESSION_ENERGY: session,
+            SESSION_DURATION: duration,
+        }
+        if meters or event == "total":
+            values[LIFETIME_ENERGY] = lifetime
+        ledger.take(shown(values, at=now), meters_lifetime=meters)
+        total = value(ledger, LIFETIME_ENERGY)
+        assert total is not None
+        assert total <= lifetime + 0.001 * len(steps)
+        if LIFETIME_ENERGY in values:
+            assert total == pytest.approx(lifetime, abs=0.001 * len(steps))
+
+
+@given(st.lists(st.tuples(st.sampled_from([30, 120, 8 * 3600]), st.floats(0, 22)), min_size=1, max_size=8), st.data())
+def test_no_energy_of_sessions_that_were_seen_is_lost(session: list[tuple[int, float]], data: st.DataObject) -> None:
+    """Without any total after the first; outages and restarts within a session lose nothing."""
+    ledger = Ledger()
+    take(ledger, {LIFETIME_ENERGY: 1000.0, SESSION_ENERGY: 0.0, CAR_CONNECTED: False}, at=0)
+    now = 0.0
+    truth = 1000.0
+    for _ in range(3):
+        energy = 0.0
+        for look, (seconds, power) in enumerate([(30, 0.0), (30, 0.0), *session]):
+            now += seconds
+            energy = round(energy + power * seconds / 3600, 3)
+            if look > 1 and data.draw(st.booleans()):
+                ledger = restored(json.loads(json.dumps(ledger.export())))
+            take(ledger, {CAR_CONNECTED: True, SESSION_ENERGY: energy}, at=now)
+        take(ledger, {CAR_CONNECTED: False, SESSION_ENERGY: energy}, at=now + 30)
+        take(ledger, {CAR_CONNECTED: False, SESSION_ENERGY: energy}, at=now + 60)
+        now += 90
+        truth += energy
+        assert value(ledger, LIFETIME_ENERGY) == pytest.approx(truth, abs=0.02)
 
 
 # The store
@@ -513,6 +833,16 @@ def test_garbage_in_the_store_is_left_out_and_the_rest_taken(key: str, entry: ob
     assert {prop.key for prop, _ in ledger.visible(0, ())[0].items()} == {"house_limit"}
 
 
+@pytest.mark.parametrize("key", ["lifetime_energy", "session_energy"])
+@pytest.mark.parametrize(
+    "counters",
+    [None, [], {"moon": {"value": 1.0, "observed_at": AT}}, {"cloud": None}, {"cloud": {"value": "1"}}, {"cloud": {}}],
+)
+def test_garbled_counters_in_the_store_are_left_out(key: str, counters: object) -> None:
+    entry = {"value": 25.0, "source": "cloud", "observed_at": AT}
+    assert restored({key: {**entry, "counters": counters}}).export() == {key: entry}
+
+
 def test_a_store_that_is_no_store_is_left_out() -> None:
     assert restored(["charging_current"]).export() == {}
     assert restored(None).export() == {}
@@ -523,7 +853,26 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
-entries = st.fixed_dictionaries({"value": json_values, "source": json_values | st.sampled_from(Source)}) | json_values
+counters = st.dictionaries(
+    st.sampled_from(Source),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "value": st.floats(0, 10) | json_values,
+            "observed_at": st.just(AT) | json_values,
+            "offset": json_values,
+            "before": json_values,
+        },
+    )
+    | json_values,
+)
+entries = (
+    st.fixed_dictionaries(
+        {"value": st.floats(0, 10) | json_values, "source": json_values | st.sampled_from(Source)},
+        optional={"observed_at": st.just(AT), "counters": counters | json_values},
+    )
+    | json_values
+)
 
 
 @given(st.dictionaries(st.sampled_from(sorted(PROPERTIES)) | st.text(max_size=5), entries) | json_values)

@@ -4,7 +4,7 @@ from hypothesis import assume, given, strategies as st
 import pytest
 
 from custom_components.chargekeeper.core import model
-from custom_components.chargekeeper.core.limits import Limits, ceiling, effective, permit, safe_start
+from custom_components.chargekeeper.core.limits import Limits, ceiling, effective, permit, safe_start, with_room
 from custom_components.chargekeeper.core.model import LimitingFactor, Reading, Readings, Source
 from custom_components.chargekeeper.core.paths import UnsafeRequest
 from tests.simulators.clock import START
@@ -223,3 +223,23 @@ def test_a_lower_limit_that_the_charger_reports_in_force_is_the_effective_one(
 ) -> None:
     known = Limits(wire_rating=32, charging_current=20, offline_current=16)
     assert effective(known, commanded=commanded, in_force=in_force) == bound
+
+
+@given(any_limits, st.integers(6, 80), st.floats(-50, 100))
+def test_i1_no_raise_beyond_the_room_of_the_load_group(known: Limits, amps: int, room: float) -> None:
+    lowers = known.charging_current is not None and amps <= known.charging_current
+    try:
+        permit(amps, known, room=room)
+    except UnsafeRequest:
+        assert not lowers
+    else:
+        assert lowers or amps <= room
+
+
+@given(any_limits, st.floats(-50, 100))
+def test_start_keeps_to_the_room_of_the_load_group(known: Limits, room: float) -> None:
+    amps = safe_start(with_room(known, room))
+    if amps is None:
+        assert known.charging_current is None or known.charging_current <= room
+    else:
+        assert amps <= room

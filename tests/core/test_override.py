@@ -1260,6 +1260,7 @@ async def test_full_ends_it(bench: Bench) -> None:
 
 async def waiting_car(bench: Bench, seconds: float, energy: float) -> None:
     """The car takes nothing for so long, after so many kWh."""
+    await bench.clock.advance(60)  # so much cannot flow at once
     bench.charger.session_energy = energy
     await bench.tell(Status.WAITING_CAR)
     await bench.clock.advance(seconds)

@@ -21,6 +21,7 @@ from custom_components.chargekeeper.diagnostics import (
     async_get_device_diagnostics,
 )
 from custom_components.chargekeeper.juicebox.box import Mode
+from custom_components.chargekeeper.storage import file_name
 from custom_components.chargekeeper.system_health import _info
 from tests.integration.machine import Machine
 from tests.juicebox.rig import Sender, line
@@ -31,6 +32,8 @@ from tests.simulators.juicebox_server import Day, Schedule, Trouble as ServerTro
 from tests.simulators.juicebox_wire import Wire
 
 from .boxes import ADDRESS, DETAILS, FIRST, NIGHT, SECOND, BoxHouse
+
+BOXES_FILE = f"{DOMAIN}.boxes.{file_name('juicebox', ())}"
 
 
 async def with_server(box_house: BoxHouse, **details: Any) -> JuiceBox:
@@ -261,9 +264,9 @@ async def test_what_is_not_vital_is_saved_every_quarter_of_an_hour(
     box_house: BoxHouse, hass_storage: dict[str, Any]
 ) -> None:
     await alone(box_house)
-    before = hass_storage[f"{DOMAIN}.boxes.juicebox"]["data"][FIRST]["index"]
+    before = hass_storage[BOXES_FILE]["data"][FIRST]["index"]
     await box_house.pass_time(15 * 60)
-    assert hass_storage[f"{DOMAIN}.boxes.juicebox"]["data"][FIRST]["index"] != before
+    assert hass_storage[BOXES_FILE]["data"][FIRST]["index"] != before
 
 
 async def test_a_disabled_entry_listens_no_more(box_house: BoxHouse) -> None:
@@ -317,7 +320,7 @@ async def test_a_box_that_is_removed_from_an_entry_that_is_not_set_up_is_forgott
 
 async def test_the_entry_is_removed_with_all_it_left(box_house: BoxHouse, hass_storage: dict[str, Any]) -> None:
     await alone(box_house)
-    assert f"{DOMAIN}.boxes.juicebox" in hass_storage
+    assert BOXES_FILE in hass_storage
     await box_house.hass.config_entries.async_remove(box_house.entry.entry_id)
     assert [key for key in hass_storage if key.startswith(f"{DOMAIN}.")] == []
     assert (box_house.registry.boxes, box_house.registry.keepers, box_house.issues()) == (None, {}, set())

@@ -165,7 +165,8 @@ async def test_a_restart_forgets_nothing(own_house: OwnHouse, in_order: bool) ->
         await house.start()
     [entry] = (e for e in house.hass.config_entries.async_entries(DOMAIN) if e.data["kind"] == "load_group")
     # The pause is not known to hold any more: nobody is heard, and after a power cut the second would charge.
-    assert group_values(house, entry, FREE, CHARGING) == ("16.0", "-6.0", "10", "0")
+    # Beside that the limit leaves nothing for the first before both are heard.
+    assert group_values(house, entry, FREE, CHARGING) == ("16.0", "-6.0", "0", "0")
     assert house.state("sensor", "load_group_limit", CHARGING).state == "0.0"
     await house.cloud.set_fault(Fault.NONE)
     await house.pass_time(30 * 60)

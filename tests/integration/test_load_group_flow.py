@@ -211,8 +211,13 @@ async def test_a_group_is_changed(house: House) -> None:
         "limit": 40.0,
         "members": [member(WAITING, "Driveway"), member(FREE, "Garage")],
     }
-    shares = {key[1]: keeper.group_share for key, keeper in house.registry.keepers.items()}
-    assert shares == {WAITING: 20, FREE: 20, CHARGING: None}
+
+    def shares() -> dict[str, float | None]:
+        return {key[1]: keeper.group_share for key, keeper in house.registry.keepers.items()}
+
+    assert shares() == {WAITING: 8, FREE: 20, CHARGING: None}, "the second could draw 32 A up to now"
+    await house.pass_time(10 * 60)
+    assert shares() == {WAITING: 20, FREE: 20, CHARGING: None}
     found = er.async_entries_for_config_entry(er.async_get(house.hass), entry.entry_id)
     assert {entity.unique_id.removeprefix(f"group_{entry.unique_id}_") for entity in found} == {
         "allocated",

@@ -7,7 +7,7 @@ import re
 from typing import override
 
 from homeassistant.config_entries import ConfigEntryState
-from homeassistant.const import EVENT_HOMEASSISTANT_FINAL_WRITE
+from homeassistant.const import EVENT_HOMEASSISTANT_FINAL_WRITE, STATE_UNAVAILABLE, STATE_UNKNOWN
 from homeassistant.core import CoreState, HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
 import pytest
@@ -15,7 +15,7 @@ import pytest
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.core.keeper import Keeper, KeeperOptions
 from custom_components.chargekeeper.core.model import LIFETIME_ENERGY, WIRE_RATING
-from custom_components.chargekeeper.storage import CHANGE_DELAY, ENERGY_INTERVAL, EntryStores, SnapshotSaver
+from custom_components.chargekeeper.storage import CHANGE_DELAY, ENERGY_INTERVAL, EntryStores, SnapshotSaver, file_name
 from tests.simulators.clock import VirtualClock
 from tests.simulators.wallbox_cloud import Fault
 from tests.simulators.world import Manual
@@ -254,6 +254,53 @@ async def test_the_files_have_the_names_that_users_find(own_house: OwnHouse) -> 
         assert path.stat().st_mode & 0o077 == 0, "nobody else's business"
 
 
+@pytest.mark.parametrize("user_id", ["x/../../configuration.yaml", "../automations.yaml", ".", "4711"])
+async def test_file_of_home_assistant_kept_whatever_the_account_id(own_house: OwnHouse, user_id: str) -> None:
+    """The server chooses the id of the account."""
+    house = own_house
+    disk = house.machine.disk
+    (disk / "configuration.yaml").write_text("default_config:\n")
+    (disk / "automations.yaml").write_text("[]\n")
+    before = {path for path in disk.iterdir() if path.is_file()}
+    house.cloud.accounts[0].uuid = user_id
+    entry = await house.add_account()
+    await house.settle_in()
+    await house.call("switch", "turn_on", "tou_override", WAITING)
+    assert entry.unique_id == user_id
+    assert (disk / "configuration.yaml").read_text() == "default_config:\n"
+    assert (disk / "automations.yaml").read_text() == "[]\n"
+    assert {path for path in disk.iterdir() if path.is_file()} == before
+    assert set(files(disk)) == {f"{kind}.{file_name(user_id, ())}" for kind in KINDS}
+
+    await house.hass.config_entries.async_remove(entry.entry_id)
+    await house.hass.async_block_till_done()
+    assert files(disk) == {}
+
+
+@pytest.mark.parametrize("user_id", ["an-Old_account7", "9B2E4C1A-0000-4000-8000-000000000001"])
+async def test_files_of_earlier_version_used_on(own_house: OwnHouse, user_id: str) -> None:
+    house = own_house
+    house.cloud.accounts[0].uuid = user_id
+    entry = await house.add_account()
+    await house.settle_in()
+    await house.call("switch", "turn_on", "tou_override", WAITING)
+    await house.machine.shut_down()
+    for name, path in files(house.machine.disk).items():
+        path.rename(path.with_name(f"{DOMAIN}.{name.split('.')[0]}.{user_id}"))
+    await house.cloud.set_fault(Fault.REFUSE)
+    await house.start()
+    assert house.state("switch", "tou_override", WAITING).state == "on", "the journal was read"
+    assert house.state("sensor", "wire_rating").state not in {STATE_UNKNOWN, STATE_UNAVAILABLE}, "and the snapshot"
+    await house.cloud.set_fault(Fault.NONE)
+    await house.settle_in()
+    await house.call("switch", "turn_off", "tou_override", WAITING)
+    assert set(files(house.machine.disk)) == {f"{kind}.{user_id}" for kind in KINDS}
+
+    await house.hass.config_entries.async_remove(entry.entry_id)
+    await house.hass.async_block_till_done()
+    assert files(house.machine.disk) == {}
+
+
 async def test_no_password_and_no_token_is_in_a_file_of_ours(own_house: OwnHouse) -> None:
     house = own_house
     await house.add_account()
@@ -390,6 +437,7 @@ async def test_a_file_that_cannot_be_renamed(
 
     monkeypatch.setattr(Path, "rename", refuse)
     stores = EntryStores(hass, "tests")
+    await stores._open()
     for store in (stores._journal, stores._purses, stores._snapshot):
         monkeypatch.setattr(store, "async_load", later_version)
     await stores.load()
@@ -413,4 +461,3 @@ async def test_keepers_that_are_new_need_no_file(hass: HomeAssistant) -> None:
     await hass.async_block_till_done()
     await saver.stop()
     assert stores.saved[-1][1] == {"1001": {}}
-    assert DOMAIN in stores._journal.key

@@ -990,6 +990,30 @@ async def test_a_token_that_fits_in_no_header_is_a_bad_answer(token: object) -> 
     assert (await failure(Canned(token_answer(token=token)).sign_in(EMAIL, PASSWORD))).reason == "bad_answer"
 
 
+@pytest.mark.parametrize(
+    ("user_id", "data_id", "expected"),
+    [
+        (4711, None, "4711"),
+        (None, 4711, "4711"),
+        (4711, "text", "text"),
+        ("text", 4711, "text"),
+        (1, 2, "1"),
+        ("x/../../configuration.yaml", None, "x/../../configuration.yaml"),
+    ],
+)
+async def test_sign_in_accepted_whatever_the_form_of_the_account_id(
+    user_id: object, data_id: object, expected: str
+) -> None:
+    answer = {"data": {"id": data_id, "attributes": {"token": "t", "user_id": user_id}}}
+    assert (await Canned(answer).sign_in(EMAIL, PASSWORD)).user_id == expected
+
+
+@pytest.mark.parametrize("user_id", [True, 0, -1, 10**400, 1.5, [], ""])
+async def test_sign_in_refused_where_the_account_id_is_none(user_id: object) -> None:
+    answer = {"data": {"attributes": {"token": "t", "user_id": user_id}}}
+    assert (await failure(Canned(answer).sign_in(EMAIL, PASSWORD))).reason == "bad_answer"
+
+
 async def test_a_sign_in_without_a_user_is_a_bad_answer() -> None:
     assert (
         await failure(Canned({"data": {"attributes": {"token": "t"}}}).sign_in(EMAIL, PASSWORD))

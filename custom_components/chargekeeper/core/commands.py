@@ -54,6 +54,9 @@ EXPECT_WITHIN = 150.0
 TIME_TO_LIVE = 300.0
 """Seconds for which a setting waits for its turn, and for which one whose answer was lost may still arrive."""
 
+ROOM_RETRY = 60.0
+"""Seconds after which an override is tried again that its load group has no room for."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
@@ -160,11 +163,15 @@ class Commands:
             raise NotAllowed("read_only")
         if self._snapshot().value(OCPP):
             raise NotAllowed("ocpp_active")
+        room = self._context.group_room()
         if setting == START:
             self._require_share()
+            if room < limits.MINIMUM_CURRENT:
+                raise UnsafeRequest("no_group_room", f"{max(room, 0.0):g}")
         if isinstance(setting, SetCurrent):
             known = limits.Limits.of(self._snapshot().readings)
-            limits.permit(setting.amps, replace(known, charging_current=self.present_current))
+            present = replace(known, charging_current=self.present_current)
+            limits.permit(setting.amps, present, room=room)
 
     async def lower_for_start(self, path: ChargerPath, hurried: bool) -> None:
         """Before a charge is started over a path: bring a setting above the ceiling down to it, over the same (I1).
@@ -172,7 +179,11 @@ class Commands:
         Over another path the start could overtake it. Raises ChargerError; UnsafeRequest where the path cannot do that.
         """
         self._require_share()
+        room = self._context.group_room()
+        if room < limits.MINIMUM_CURRENT:  # an override outlives that: it waits
+            raise PathBusy("too_soon", ROOM_RETRY)
         known = replace(limits.Limits.of(self._snapshot().readings), charging_current=self.highest_current)
+        known = limits.with_room(known, room)
         if (amps := limits.safe_start(known)) is None:
             return
         limits.permit(amps, known)

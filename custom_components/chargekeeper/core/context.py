@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 import logging
+from math import inf
 
 from .clock import Clock
 from .journal import Journal
@@ -48,6 +49,8 @@ class Context:
         self.stopping = False
         self.group_share: float | None = None
         """What a load group allots, A; None outside of one."""
+        self.group_room: Callable[[], float] = unlimited
+        """Returns what a load group leaves for this charger beside what its other members may draw now, A."""
         self.held_back = False
         """Whether a load group, not the user, had the charger paused, and it was not seen to go on since."""
         self.lock = asyncio.Lock()
@@ -123,6 +126,11 @@ async def result_of[T](work: asyncio.Future[T]) -> T:
     if work.cancelled():
         raise NoConnection("stopping")
     return work.result()
+
+
+def unlimited() -> float:
+    """Return the room of a charger outside of a load group, A."""
+    return inf
 
 
 def subscribe[T](listeners: list[T], callback: T) -> Callable[[], None]:

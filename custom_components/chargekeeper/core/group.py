@@ -7,12 +7,13 @@ circuit has room, and a member that is not heard counts with the most it could d
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 import logging
 from math import ceil, floor, inf, isfinite
 from typing import Protocol
 
 from .clock import Clock
-from .context import subscribe
+from .context import subscribe, unlimited
 from .limits import MINIMUM_CURRENT, Limits, ceiling
 from .model import (
     CAR_CONNECTED,
@@ -50,6 +51,8 @@ class GroupMember(Protocol):
 
     group_share: float | None
     """The member's share, A: part of its ceiling and its `load_group_limit`. None outside of a group."""
+    group_room: Callable[[], float]
+    """Returns what the others leave for the member, A (see `LoadGroup.room`)."""
     group_paused: bool
     """Whether the group has paused it, so that the user's override waits for that to be lifted."""
 
@@ -284,6 +287,10 @@ class LoadGroup:
                 stored = _current(entry.get("stored"))
                 seat.limits = None if stored is None else Limits(offline_current=stored)
                 seat.look()
+        rooms = [self._room(seat) for seat in self._seats.values()]
+        for seat, room in zip(self._seats.values(), rooms, strict=True):
+            if isfinite(room) and room < seat.allowance:  # else there is room, or nothing is remembered of a member
+                seat.allowance = floor(room) if room >= MINIMUM_CURRENT else 0
         self._view = self._compose()
 
     def export(self) -> dict[str, object]:
@@ -319,6 +326,12 @@ class LoadGroup:
         """Whether this charger is a member."""
         return key in self._seats
 
+    def room(self, key: Key) -> float:
+        """Return what a member may be told to draw at most beside what the others may draw now, A."""
+        for seat in self._seats.values():
+            seat.look()
+        return self._room(self._seats[key])
+
     def attach(self, member: GroupMember) -> None:
         """A member's keeper is there: its share binds from now on. Raises KeyError for a charger of no concern."""
         seat = self._seats[member.identity.key]
@@ -326,6 +339,7 @@ class LoadGroup:
         seat.member = member
         if member.group_share is not None:  # of the group as it was just now: raised when there is seen to be room
             seat.allowance = min(seat.allowance, int(member.group_share))
+        member.group_room = partial(self.room, member.identity.key)
         seat.tell()
         seat.unlisten = member.listen(lambda _: self._soon())
         self._soon()
@@ -344,6 +358,7 @@ class LoadGroup:
             seat.member = None
             if release:
                 member.group_share = None
+                member.group_room = unlimited
         self._soon()
 
     def start(self) -> None:
@@ -396,9 +411,8 @@ class LoadGroup:
             if seat.target < seat.allowance:
                 seat.grant(seat.target)
         for seat in seats:
-            others = sum(other.counted for other in seats if other is not seat)
             raising = seat.heard and seat.target > seat.allowance
-            if raising and others + max(seat.draws, seat.target) <= self.spec.limit:
+            if raising and max(seat.draws, seat.target) <= self._room(seat):
                 seat.grant(seat.target)
 
     def _aim(self, seats: Collection[_Seat], refusing: list[_Seat]) -> None:
@@ -473,6 +487,10 @@ class LoadGroup:
                 self._save_failed = True
             else:
                 self._saved, self._save_failed = record, False
+
+    def _room(self, seat: _Seat) -> float:
+        """Return what the limit leaves beside what the others may draw: no share and no command exceeds it."""
+        return self.spec.limit - sum(other.counted for other in self._seats.values() if other is not seat)
 
     def _total(self) -> float:
         return sum(seat.counted for seat in self._seats.values())

@@ -107,6 +107,15 @@ class Keeper(PathListener):
         self._group_changed()
 
     @property
+    def group_room(self) -> Callable[[], float]:
+        """Returns what a load group leaves for this charger beside what its other members may draw now, A."""
+        return self._context.group_room
+
+    @group_room.setter
+    def group_room(self, room: Callable[[], float]) -> None:
+        self._context.group_room = room
+
+    @property
     def group_paused(self) -> bool:
         """Whether a load group has paused the charger: an override then waits, and is not superseded by that.
 
@@ -144,6 +153,7 @@ class Keeper(PathListener):
             },
             "journal": self._context.journal.export(),
             "problems": sorted(self._context.problems),
+            "refused_values": dict(self._context.ledger.refused),
             "commands": [
                 {"at": at.isoformat(), "command": command, "outcome": outcome}
                 for at, command, outcome in self._commands.outcomes

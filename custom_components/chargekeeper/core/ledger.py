@@ -4,6 +4,7 @@ An older observation never replaces a newer one, whichever path brought it. Live
 do not fall, configuration stays and reads `cache` while the path that showed it is not usable.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from enum import StrEnum
@@ -28,14 +29,18 @@ from .model import (
     Status,
 )
 from .schedule import decode as decode_schedule, encode as encode_schedule
-from .session import SessionEnergy
+from .session import SessionEnergy, SessionStep
 from .stored import member, moment, number
+from .totals import LifetimeTotals
 
 METER_FRESH = 900.0
 """Seconds since a real meter was read during which nothing is added to the lifetime energy."""
 
 AHEAD = "ahead"
 """Key in the store of the lifetime energy: whether that total is newer than the session's energy."""
+
+COUNTERS = "counters"
+"""Key in the store of an energy: what the counter of each path read last."""
 
 
 class Ledger:
@@ -45,9 +50,12 @@ class Ledger:
         self._readings = Readings()
         self._was_ahead = False
         self._session = SessionEnergy()
+        self._totals = LifetimeTotals()
         self._metered_at = -inf
         self._may_fall: set[str] = set()  # counters of the session that did not begin anew yet
         self.revision = 0
+        self.refused: Counter[str] = Counter()
+        """How many values of each counter were not believed: a fall seen once, or more than could have flowed."""
 
     def take(self, readings: Readings, *, meters_lifetime: bool) -> None:
         """Merge what a path showed.
@@ -55,9 +63,12 @@ class Ledger:
         `meters_lifetime` is false for a path whose charger has no meter that we can read often: there the lifetime
         energy grows with the session's, between the totals that the path brings now and then.
         """
-        before, metered = self._readings.get(SESSION_ENERGY), readings.get(LIFETIME_ENERGY)
-        readings, new_session = self._add_up(readings)
-        if new_session:
+        before = self._readings.get(SESSION_ENERGY)
+        readings = readings.copy()
+        step = self._add_up(readings)
+        self._add_total(readings)
+        metered = readings.get(LIFETIME_ENERGY)
+        if step is not None and step.is_new:
             self._may_fall = {SESSION_ENERGY.key, SESSION_COST.key}
         for prop, reading in readings.items():
             self._merge(prop, reading)
@@ -67,7 +78,7 @@ class Ledger:
         if status is not None and status.value is Status.OFFLINE and self._readings.get(STATUS) is status:
             self._forget_live(status)
         if not meters_lifetime:
-            self._add_session(before, readings, new_session=new_session)
+            self._add_session(before, readings, step)
         elif metered is not None:
             self._metered_at = max(self._metered_at, metered.at)
 
@@ -99,12 +110,14 @@ class Ledger:
         """All that outlives a restart, as JSON."""
         session, lifetime = self._readings.get(SESSION_ENERGY), self._readings.get(LIFETIME_ENERGY)
         ahead = session is not None and lifetime is not None and self._is_ahead(lifetime, session)
+        counters = {LIFETIME_ENERGY.key: self._totals.export(), SESSION_ENERGY.key: self._session.export()}
         return {
             prop.key: {
                 "value": encode_schedule(self._schedule()) if prop is PROPERTIES[SCHEDULE.key] else reading.value,
                 "source": reading.source,
                 "observed_at": reading.observed_at.isoformat(),
                 **({AHEAD: True} if ahead and prop.key == LIFETIME_ENERGY.key else {}),
+                **({COUNTERS: counters[prop.key]} if counters.get(prop.key) else {}),
             }
             for prop, reading in self._readings.items()
             if prop.kind is not ReadingClass.LIVE and reading.source is not Source.USER
@@ -112,8 +125,10 @@ class Ledger:
 
     def restore(self, stored: object) -> None:
         """Take what `export` gave; what is garbled is left out. Never replaces what is known already."""
-        lifetime = stored.get(LIFETIME_ENERGY.key) if isinstance(stored, Mapping) else None
-        self._was_ahead = isinstance(lifetime, Mapping) and lifetime.get(AHEAD) is True
+        lifetime = _entry(stored, LIFETIME_ENERGY)
+        self._was_ahead = lifetime.get(AHEAD) is True
+        self._totals.restore(lifetime.get(COUNTERS))
+        self._session.restore(_entry(stored, SESSION_ENERGY).get(COUNTERS))
         for key, entry in stored.items() if isinstance(stored, Mapping) else ():
             prop = PROPERTIES.get(key)
             if prop is None or prop.kind is ReadingClass.LIVE or prop in self._readings:
@@ -145,36 +160,48 @@ class Ledger:
             self._readings.remove(prop)
             self.revision += prop.kind is ReadingClass.CONFIG
 
-    def _add_up(self, readings: Readings) -> tuple[Readings, bool]:
-        """The readings with the energy of the session as it is over all paths, and whether that is a new session."""
+    def _add_up(self, readings: Readings) -> SessionStep | None:
+        """Put the energy of the session as it is over all paths in the place of what one counter reads."""
         if readings.value(CAR_CONNECTED) is False:
             self._session.unplugged = True
-        new, old = readings.get(SESSION_ENERGY), self._readings.get(SESSION_ENERGY)
+        new = readings.get(SESSION_ENERGY)
+        old = self._readings.get(SESSION_ENERGY)
         if new is None or (old is not None and new.at < old.at):
-            return readings, False
-        durations = self._readings.value(SESSION_DURATION), readings.value(SESSION_DURATION)
-        total, is_new = self._session.take(new, old, durations)
-        readings = readings.copy()
-        if total is None:
+            return None
+        step = self._session.take(new, old, readings.value(SESSION_DURATION))
+        if step is None:
+            self.refused[SESSION_ENERGY.key] += 1
             readings.remove(SESSION_ENERGY)
         else:
-            readings.put(SESSION_ENERGY, replace(new, value=total))
-        return readings, is_new
+            readings.put(SESSION_ENERGY, replace(new, value=step.total))
+        return step
 
-    def _add_session(self, before: Reading[float] | None, readings: Readings, *, new_session: bool) -> None:
+    def _add_total(self, readings: Readings) -> None:
+        """Put the total that a path's lifetime counter stands for in the place of what the counter reads."""
+        new = readings.get(LIFETIME_ENERGY)
+        if new is None:
+            return
+        total = self._totals.take(new, self._readings.get(LIFETIME_ENERGY))
+        if total is None:
+            self.refused[LIFETIME_ENERGY.key] += 1
+            readings.remove(LIFETIME_ENERGY)
+        else:
+            readings.put(LIFETIME_ENERGY, replace(new, value=total))
+
+    def _add_session(self, before: Reading[float] | None, readings: Readings, step: SessionStep | None) -> None:
         """Let the lifetime energy grow by what the session gained.
 
         A total that is newer than what the session showed `before` may hold a part of that gain already. Then nothing
         is added: a lifetime energy that is too low is put right by the next total, one that is too high never.
         """
-        session, lifetime = self._readings.get(SESSION_ENERGY), self._readings.get(LIFETIME_ENERGY)
-        if session is None or lifetime is None or before is None or SESSION_ENERGY not in readings:
+        session = self._readings.get(SESSION_ENERGY)
+        lifetime = self._readings.get(LIFETIME_ENERGY)
+        if step is None or step.gained <= 0 or session is None or lifetime is None or before is None:
             return
-        gained = session.value if new_session else session.value - before.value
         total_is_newer = self._is_ahead(lifetime, before)
         metered = session.at < self._metered_at + METER_FRESH  # a path with a meter tells by itself
-        if gained > 0 and LIFETIME_ENERGY not in readings and not total_is_newer and not metered:
-            total = round(lifetime.value + gained, 3)
+        if LIFETIME_ENERGY not in readings and not total_is_newer and not metered:
+            total = round(lifetime.value + step.gained, 3)
             self._readings.put(LIFETIME_ENERGY, replace(session, value=max(total, lifetime.value)))
 
     def _is_ahead(self, lifetime: Reading[float], session: Reading[float]) -> bool:
@@ -186,6 +213,12 @@ class Ledger:
         for prop, reading in self._readings.items():
             if prop.kind is ReadingClass.LIVE and prop.key != STATUS.key and reading.at <= offline.at:
                 self._readings.remove(prop)
+
+
+def _entry(stored: object, prop: Property[float]) -> Mapping[str, object]:
+    """Return what the store holds of a property, nothing where that is garbled."""
+    entry = stored.get(prop.key) if isinstance(stored, Mapping) else None
+    return entry if isinstance(entry, Mapping) else {}
 
 
 def _number(value: object) -> float:

@@ -1,8 +1,8 @@
 """How much current a charger may be told to draw, how much it can draw now, and which limit binds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from math import floor, isfinite
+from math import floor, inf, isfinite
 
 from .model import (
     CHARGING_CURRENT,
@@ -107,7 +107,7 @@ def effective(limits: Limits, *, commanded: bool, in_force: float | None = None)
     )
 
 
-def permit(amps: int, limits: Limits, *, minimum: int = MINIMUM_CURRENT) -> None:
+def permit(amps: int, limits: Limits, *, minimum: int = MINIMUM_CURRENT, room: float = inf) -> None:
     """Let a charging current pass or refuse it (invariant I1).
 
     Lowering is always allowed, also where the result still lies above the ceiling. Where the present setting is unknown
@@ -117,10 +117,11 @@ def permit(amps: int, limits: Limits, *, minimum: int = MINIMUM_CURRENT) -> None
         amps: the wanted setting, A.
         limits: what is known of the charger.
         minimum: the lowest setting the charger takes, A.
+        room: what the load group leaves beside what its other members may draw now, A.
 
     Raises:
-        UnsafeRequest: `current_too_low` (pausing is the switch; `detail` is the minimum), `wire_rating_unknown`, or
-            `above_ceiling` (`detail` is the ceiling); both in A.
+        UnsafeRequest: `current_too_low` (pausing is the switch; `detail` is the minimum), `wire_rating_unknown`,
+            `above_ceiling` (`detail` is the ceiling), or `no_group_room` (`detail` is the room); all in A.
     """
     if amps < minimum:
         raise UnsafeRequest("current_too_low", f"{minimum}")
@@ -131,6 +132,14 @@ def permit(amps: int, limits: Limits, *, minimum: int = MINIMUM_CURRENT) -> None
     highest, _ = ceiling(limits)
     if highest is not None and amps > highest:
         raise UnsafeRequest("above_ceiling", f"{highest:g}")
+    if amps > room:
+        raise UnsafeRequest("no_group_room", f"{max(room, 0.0):g}")
+
+
+def with_room(limits: Limits, room: float) -> Limits:
+    """Return the limits of a charger that is about to start, where its load group leaves only `room` (A) for it."""
+    share = limits.load_group_limit
+    return replace(limits, load_group_limit=room if share is None else min(share, room))
 
 
 def safe_start(limits: Limits) -> int | None:

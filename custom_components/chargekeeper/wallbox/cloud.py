@@ -51,6 +51,7 @@ WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", 
 _LOGGER = logging.getLogger(__name__)
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 _SERIAL = re.compile(r"[1-9]\d{0,19}", re.ASCII)
+_END_OF_IDS = 10**20
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,8000}")
 _FIRST_SANE_YEAR, _LAST_SANE_YEAR = 2015, 2200
 
@@ -650,7 +651,9 @@ def _tokens(answer: object, before: Tokens | None) -> Tokens:
     """The tokens in an answer to sign-in or refresh; what a refresh leaves out stays as before."""
     attributes = _dig(answer, "data", "attributes")
     access = _header_safe(_dig(attributes, "token"))
-    user_id = optional_str(_dig(attributes, "user_id")) or optional_str(_dig(answer, "data", "id"))
+    ids = (_dig(attributes, "user_id"), _dig(answer, "data", "id"))
+    # A text wins wherever it stands, so that no account gets another id than it had before numbers were accepted.
+    user_id = next(filter(None, [*map(optional_str, ids), *map(_numeric_id, ids)]), None)
     refresh = _header_safe(_dig(attributes, "refresh_token"))
     if before is not None:
         user_id, refresh = user_id or before.user_id, refresh or before.refresh
@@ -662,6 +665,12 @@ def _tokens(answer: object, before: Tokens | None) -> Tokens:
         access_expires_at=_optional_epoch_ms(_dig(attributes, "ttl")),
         user_id=user_id,
     )
+
+
+def _numeric_id(raw: object) -> str | None:
+    if not isinstance(raw, int) or isinstance(raw, bool):
+        return None
+    return str(raw) if 0 < raw < _END_OF_IDS else None
 
 
 def _header_safe(raw: object) -> str | None:
