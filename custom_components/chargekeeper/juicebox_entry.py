@@ -172,14 +172,13 @@ async def async_unload_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
         await registry.end(coordinator.keeper)
     await runtime.saver.stop()
     if entry.disabled_by is not None:
-        await _close(hass, runtime.boxes)
+        await _close(hass, entry, runtime.boxes)
         delete_issues(hass, entry, runtime.coordinators)
-        _tell_unpowered(hass, entry, runtime.boxes)
     else:
 
         @callback
         def close() -> None:
-            hass.async_create_task(_close(hass, runtime.boxes), "chargekeeper boxes closed")
+            hass.async_create_task(_close(hass, entry, runtime.boxes), "chargekeeper boxes closed")
 
         runtime.boxes.close_later(close)
     return True
@@ -193,8 +192,7 @@ async def async_remove_boxes(hass: HomeAssistant, entry: ConfigEntry) -> None:
     serials = [each.data[CONF_SERIAL] for each in (*box_subentries(entry), *unit_subentries(entry))]
     for serial in serials:
         await _forget(hass, entry, serial)
-    await _close(hass, boxes)
-    _tell_unpowered(hass, entry, boxes)
+    await _close(hass, entry, boxes)
     await boxes.stores.remove()
     get_registry(hass).stores.pop(entry_key(entry))
     delete_issues(hass, entry, serials)
@@ -267,10 +265,12 @@ async def _async_open(hass: HomeAssistant, entry: ConfigEntry) -> Boxes:
     return registry.boxes
 
 
-async def _close(hass: HomeAssistant, boxes: Boxes) -> None:
-    """Stop serving the boxes; what is known of them is in the stores."""
+async def _close(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> None:
+    """Stop serving the boxes; what is known of them is in the stores. Tell of those that may be without power."""
     get_registry(hass).boxes = None
     await boxes.finish()
+    for serial in boxes.unpowered:
+        tell_power_off(hass, entry, serial, boxes.power[serial])
     await boxes.close()
     await boxes.save()
 
@@ -325,13 +325,6 @@ def _follow_abandoned_power(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxe
     for serial, cycle in boxes.power.items():
         if serial not in present:
             entry.async_on_unload(follow_power(hass, entry, serial, cycle))
-
-
-@callback
-def _tell_unpowered(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> None:
-    """Tell of all boxes that are left while they may be without power: nobody follows that from here on."""
-    for serial in boxes.unpowered:
-        tell_power_off(hass, entry, serial, boxes.power[serial])
 
 
 async def _forget(hass: HomeAssistant, entry: ConfigEntry, serial: str) -> None:

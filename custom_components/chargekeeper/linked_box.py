@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from math import inf
-from typing import override
+from typing import cast, override
 
-from homeassistant.const import ATTR_RESTORED, STATE_UNAVAILABLE, STATE_UNKNOWN
+from homeassistant.const import ATTR_RESTORED, EVENT_STATE_REPORTED, STATE_UNAVAILABLE, STATE_UNKNOWN
 from homeassistant.core import Event, EventStateChangedData, EventStateReportedData, HomeAssistant, callback
 
 from .core.clock import Clock
@@ -272,7 +272,7 @@ class LinkedBoxPath(LinkedPath):
     @callback
     def _on_state(self, event: Event[EventStateChangedData] | Event[EventStateReportedData]) -> None:
         link = self._followed.get(event.data["entity_id"])
-        if link in FLOWING and is_own_report(event):
+        if link is not None and link in FLOWING and is_own_report(event):
             self._reported_at[link] = self._clock.monotonic()
         super()._on_state(event)
 
@@ -309,7 +309,7 @@ def is_own_report(event: Event[EventStateChangedData] | Event[EventStateReported
     new = event.data["new_state"]
     if new is None or new.state in {STATE_UNAVAILABLE, STATE_UNKNOWN}:
         return False
-    if "old_state" not in event.data:
+    if event.event_type == EVENT_STATE_REPORTED:
         return True  # the same again
-    old = event.data["old_state"]
+    old = cast("Event[EventStateChangedData]", event).data["old_state"]
     return old is not None and not old.attributes.get(ATTR_RESTORED)

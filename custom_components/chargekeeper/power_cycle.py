@@ -103,13 +103,13 @@ class PowerCycle:
         self._disk = asyncio.Lock()
         self._boots: int | None = None
         self._ended = False
+        self._is_beginning = False
         self._task: asyncio.Task[None] | None = None
         self._saver: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[], None]] = []
         self.went_off = False
         """True if the switch was seen off since the power was switched off."""
-        if self.active:
-            self._begin()
+        self._begin()
 
     @property
     def active(self) -> bool:
@@ -163,18 +163,19 @@ class PowerCycle:
         cycle = Cycle(switch, self._clock.now(), name=name)
         sent = False
 
-        @callback
         def commit() -> None:
-            nonlocal sent
+            nonlocal before, sent
             if self._ended:
                 raise NoConnection("stopping")
             guard()
             sent = True
+            before = self.last
             self.last = cycle
             self._began = self._clock.monotonic()
             self.went_off = False
 
         self._to_save = cycle
+        self._is_beginning = True
         try:
             await self._write()
             await self._call(cycle, SERVICE_TURN_OFF, commit)
@@ -182,11 +183,11 @@ class PowerCycle:
             sent = sent and not err.surely_not_sent
             raise
         finally:  # also where a reload comes between
-            if sent:
-                self._begin()
-            else:
+            self._is_beginning = False
+            if not sent:
                 self._began = began
-                self._note(before)
+                self._note(before if self.last is cycle else self.last)
+            self._begin()
 
     @callback
     def heard(self, at: float, boots: int) -> None:
@@ -229,7 +230,8 @@ class PowerCycle:
             self._task = None
 
     def _begin(self) -> None:
-        if not self._ended:
+        self._stop_trying()
+        if self.active and not self._ended:
             self._task = self._hass.async_create_background_task(self._see_to_it(), "chargekeeper power")
 
     async def _see_to_it(self) -> None:
@@ -266,8 +268,11 @@ class PowerCycle:
     # The record
 
     def _note(self, cycle: Cycle | None) -> None:
-        """Have this record; it is saved until it is on the disk."""
-        self.last = self._to_save = cycle
+        """Have this record; it is saved until it is on the disk. The duty of a cycle that begins is not overwritten."""
+        self.last = cycle
+        if self._is_beginning:
+            return
+        self._to_save = cycle
         self._is_saved = False
         if self._saver is None or self._saver.done():
             self._saver = self._hass.async_create_background_task(self._keep_saving(), "chargekeeper power record")

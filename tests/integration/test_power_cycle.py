@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 from homeassistant.config_entries import ConfigEntryDisabler
@@ -399,6 +400,40 @@ async def test_reload_while_the_duty_is_saved_leaves_none(box_house: BoxHouse) -
     assert box_house.registry.boxes is not None
     stored = box_house.registry.boxes.stores.journals[f"power_{FIRST}"]
     assert (wiring.calls, power_of(box_house).active, stored) == ([], False, {})
+
+
+async def test_old_duty_gives_way_to_a_restart_by_the_user(box_house: BoxHouse) -> None:
+    wiring = await deaf(box_house)
+    stick(wiring)
+    with pytest.raises(HomeAssistantError):
+        await box_house.call("button", "press", "restart")
+    await wiring.report_for(700)
+    stick(wiring, stuck=False)
+    wiring.calls.clear()
+    await box_house.call("button", "press", "restart")
+    await box_house.pass_time(15)
+    assert wiring.calls == ["off"]
+    await box_house.pass_time(15)
+    assert (wiring.calls, box_house.sims[FIRST].powered, box_house.issues()) == (["off", "on"], True, set())
+
+
+async def test_box_heard_while_the_next_duty_is_saved_does_not_replace_it(box_house: BoxHouse) -> None:
+    wiring = await wired(box_house, meter=False, details=NIGHT)
+    await box_house.pass_time(400)
+    await finish(box_house, await press(box_house))
+    await box_house.pass_time(700)
+    cycle = power_of(box_house)
+    assert cycle.last is not None
+    cycle.last = replace(cycle.last, spent=True)  # not heard since, until now
+    slow_disk(box_house, 40)
+    task = await press(box_house)
+    await box_house.clock.advance_until(lambda: wiring.calls == ["off", "on", "off"], within=60)
+    assert box_house.registry.boxes is not None
+    stored = box_house.registry.boxes.stores.journals[f"power_{FIRST}"]
+    assert isinstance(stored, dict)
+    assert stored["on"] is False
+    await finish(box_house, task)
+    assert wiring.calls == ["off", "on", "off", "on"]
 
 
 # The end of Home Assistant
