@@ -9,7 +9,7 @@ from functools import partial
 
 from homeassistant.config_entries import ConfigEntry, ConfigEntryState
 from homeassistant.const import EVENT_HOMEASSISTANT_FINAL_WRITE, EVENT_HOMEASSISTANT_STOP
-from homeassistant.core import Event, HomeAssistant, callback
+from homeassistant.core import Event, HassJob, HomeAssistant, callback
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers.device_registry import DeviceEntry
 from homeassistant.helpers.typing import ConfigType
@@ -68,7 +68,13 @@ async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:
     async def stop(_event: Event) -> None:
         await get_registry(hass).stop()
 
+    async def last_word() -> None:
+        """Leave no box without power, while the integrations of the switches still run."""
+        if (boxes := get_registry(hass).boxes) is not None:
+            await boxes.finish()
+
     hass.bus.async_listen_once(EVENT_HOMEASSISTANT_STOP, stop)
+    hass.async_add_shutdown_job(HassJob(last_word))
     return True
 
 

@@ -126,6 +126,7 @@ class Boxes:
             udp, server = JuiceBoxPath(box, self._clock), MakersServerPath(box, self._clock)
             keeper = keepers.get(udp.identity.key) or self._keeper(udp.identity)
             kept = self.kept[serial] = KeptBox(box, keeper, udp, server)
+            box.listen(partial(self._heard, kept))
         kept.keeper.identity = kept.udp.identity
         kept.keeper.add_path(kept.udp)
         if self._upstream[1] is not None:
@@ -153,9 +154,16 @@ class Boxes:
             cycle = self.power[serial] = PowerCycle(self._hass, self._clock, save, stores.journals.get(key))
         return cycle
 
+    def _heard(self, kept: KeptBox) -> None:
+        """A box was heard or commanded: let what switches its power know that the box has power."""
+        cycle = self.power.get(kept.box.config.serial)
+        heard_at = kept.udp.synced_at
+        if cycle is not None and heard_at is not None:
+            cycle.heard(heard_at, kept.box.counts["boots"])
+
     @property
     def unpowered(self) -> list[str]:
-        """The serials of all boxes that were switched off and do not show to be on again."""
+        """The serials of all boxes that were switched off and whose power is not proved to be back."""
         return [serial for serial, cycle in self.power.items() if cycle.active]
 
     async def finish(self) -> None:
@@ -171,6 +179,7 @@ class Boxes:
         self.server.remove(serial)
         self.forget_unit(serial)
         if (cycle := self.power.get(serial)) is not None and not cycle.active:
+            cycle.close()
             del self.power[serial]
             self.stores.journals.pop(f"{POWER_RECORD}{serial}", None)
         await self.stores.forget(serial)

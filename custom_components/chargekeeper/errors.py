@@ -46,6 +46,7 @@ ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
             *("no_path", "charger_offline", "unreachable", "timeout", "broken_answer", "server_error", "bad_answer"),
             *("stopping", "restart_unclear", "no_admitted_path", "local_lost", "expired", "paths_failed"),
             *("linked_unavailable", "linked_timeout", "linked_failed", "learning", "not_heard"),
+            "offline_too_high",
         )
     },
     PathBusy: {

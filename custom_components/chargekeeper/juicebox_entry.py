@@ -52,7 +52,7 @@ from .coordinator import ChargerCoordinator, ChargersRuntime, charger_name
 from .core import schedule
 from .core.clock import Clock
 from .core.keeper import Keeper
-from .core.model import Identity, Maker, Schedule
+from .core.model import Maker, Schedule
 from .core.paths import NoConnection
 from .juicebox.box import BoxConfig
 from .juicebox.juicenet import DAY_MINUTES, Day, Tou
@@ -82,9 +82,6 @@ LAST_WORDS = 75.0
 
 SERVER_LAST_WORDS = 15.0
 """Seconds for which it may wait for a JuiceNet server when what it goes by is removed."""
-
-LEFT_WITHOUT_POWER = "left_without_power"
-"""The text of the notice about a box that was switched off when it was given up."""
 
 WINDOWS = ((CONF_WEEKDAY_START, CONF_WEEKDAY_END), (CONF_WEEKEND_START, CONF_WEEKEND_END))
 """The ends of each time-of-use window in the data of a subentry. They mean what they mean to the maker's server."""
@@ -121,6 +118,7 @@ async def async_setup_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     boxes.serve(entry.data[CONF_UPSTREAM])
     boxes.consult(entry.data[CONF_JUICENET], partial(juicenet_client, hass, entry.data[CONF_JUICENET]))
     await _forget_missing(hass, entry, boxes)
+    _follow_abandoned_power(hass, entry, boxes)
     begun = [_begin(hass, entry, subentry) for subentry in box_subentries(entry)]
     begun += [_begin_unit(hass, entry, subentry) for subentry in unit_subentries(entry)]
     for coordinator in begun:
@@ -174,16 +172,13 @@ async def async_unload_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
         await registry.end(coordinator.keeper)
     await runtime.saver.stop()
     if entry.disabled_by is not None:
-        await _close(hass, runtime.boxes)
+        await _close(hass, entry, runtime.boxes)
         delete_issues(hass, entry, runtime.coordinators)
-        for serial in runtime.boxes.unpowered:
-            if serial in runtime.coordinators:
-                tell_power_off(hass, entry, runtime.coordinators[serial].identity)
     else:
 
         @callback
         def close() -> None:
-            hass.async_create_task(_close(hass, runtime.boxes), "chargekeeper boxes closed")
+            hass.async_create_task(_close(hass, entry, runtime.boxes), "chargekeeper boxes closed")
 
         runtime.boxes.close_later(close)
     return True
@@ -194,16 +189,13 @@ async def async_remove_boxes(hass: HomeAssistant, entry: ConfigEntry) -> None:
     boxes = await _async_open(hass, entry)
     units = [_opened_unit(hass, entry, boxes, unit) for unit in unit_subentries(entry)]
     await _give_up_units(hass, entry, boxes, units)
-    names = {each.data[CONF_SERIAL]: each.title for each in (*box_subentries(entry), *unit_subentries(entry))}
-    for serial in names:
+    serials = [each.data[CONF_SERIAL] for each in (*box_subentries(entry), *unit_subentries(entry))]
+    for serial in serials:
         await _forget(hass, entry, serial)
-    await _close(hass, boxes)
-    for serial in boxes.unpowered:
-        identity = Identity(Maker.JUICEBOX, serial, names.get(serial, serial))
-        await async_leave_notice(hass, entry, identity, LEFT_WITHOUT_POWER)
+    await _close(hass, entry, boxes)
     await boxes.stores.remove()
     get_registry(hass).stores.pop(entry_key(entry))
-    delete_issues(hass, entry, names)
+    delete_issues(hass, entry, serials)
     _withdraw_offers(hass, {"source": SOURCE_INTEGRATION_DISCOVERY})
 
 
@@ -273,10 +265,12 @@ async def _async_open(hass: HomeAssistant, entry: ConfigEntry) -> Boxes:
     return registry.boxes
 
 
-async def _close(hass: HomeAssistant, boxes: Boxes) -> None:
-    """Stop serving the boxes; what is known of them is in the stores."""
+async def _close(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> None:
+    """Stop serving the boxes; what is known of them is in the stores. Tell of those that may be without power."""
     get_registry(hass).boxes = None
     await boxes.finish()
+    for serial in boxes.unpowered:
+        tell_power_off(hass, entry, serial, boxes.power[serial])
     await boxes.close()
     await boxes.save()
 
@@ -319,31 +313,18 @@ async def _forget_missing(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes)
     heard = {subentry.data[CONF_SERIAL] for subentry in box_subentries(entry)}
     asked = {subentry.data[CONF_SERIAL] for subentry in unit_subentries(entry)}
     for serial in boxes.known - heard - asked:
-        _watch_power(hass, entry, boxes, serial)
         await _forget(hass, entry, serial)
     for serial in heard & set(boxes.units):
         boxes.forget_unit(serial)
 
 
 @callback
-def _watch_power(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, serial: str) -> None:
-    """A box is given up while it may be without power: tell once if it stays so; switching it on is tried on."""
-    cycle = boxes.power.get(serial)
-    if cycle is None or not cycle.active:
-        return
-    keeper = get_registry(hass).keepers.get((Maker.JUICEBOX, serial))
-    identity = Identity(Maker.JUICEBOX, serial, serial) if keeper is None else keeper.identity
-
-    @callback
-    def look() -> None:
-        if cycle.stuck:
-            notice = async_leave_notice(hass, entry, identity, LEFT_WITHOUT_POWER)
-            hass.async_create_task(notice, "chargekeeper notice")
-        if cycle.stuck or not cycle.active:
-            end()
-
-    end = cycle.listen(look)
-    look()
+def _follow_abandoned_power(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> None:
+    """Tell of boxes that were removed while they may be without power, also after a restart."""
+    present = {subentry.data[CONF_SERIAL] for subentry in box_subentries(entry)}
+    for serial, cycle in boxes.power.items():
+        if serial not in present:
+            entry.async_on_unload(follow_power(hass, entry, serial, cycle))
 
 
 async def _forget(hass: HomeAssistant, entry: ConfigEntry, serial: str) -> None:
@@ -366,7 +347,8 @@ def _begin(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) ->
     coordinator = _coordinator(hass, entry, subentry, kept.keeper)
     entry.async_on_unload(follow_troubles(hass, coordinator, kept.box))
     entry.async_on_unload(follow_links(hass, coordinator, linked))
-    entry.async_on_unload(follow_power(hass, coordinator, runtime.boxes.power_of(kept.box.config.serial)))
+    power = runtime.boxes.power_of(kept.box.config.serial)
+    entry.async_on_unload(follow_power(hass, entry, coordinator.identity.serial, power))
     _withdraw_offers(hass, {"unique_id": discovery_id(subentry.data[CONF_SERIAL])})
     return coordinator
 

@@ -72,6 +72,7 @@ from .core.model import (
 from .core.notes import Moment
 from .core.paths import (
     LOCAL_READ_BACK,
+    ChargerError,
     ChargerPath,
     Command,
     NoConnection,
@@ -107,8 +108,8 @@ BOX_LINKS = (CONF_POWER, CONF_CURRENT, CONF_RESTART_BUTTON, CONF_POWER_SWITCH)
 
 ALL_LINKS = (*LINKS, CONF_POWER_SWITCH)
 
-FLOWING_POWER = 100.0
-"""Watts from which a charger counts as charging where no linked status says what it does."""
+FLOWING: Mapping[str, float] = {CONF_POWER: 100.0, CONF_CURRENT: 0.5}
+"""W and A from which power flows."""
 
 CHECK_PATIENCE = 10.0
 """Seconds that the integration of a linked entity has to read it anew."""
@@ -483,8 +484,8 @@ class LinkedPath(ChargerPath):
         power, switch = self._amount(CONF_POWER), self._state(CONF_CHARGE_SWITCH)
         if power is None:
             return None
-        if power >= FLOWING_POWER:
-            return Status.CHARGING
+        if is_flowing(CONF_POWER, power):
+            return Status.CHARGING if power > 0 else None  # backwards: it discharges, or the meter is mounted so
         # Whether a car is there, or paused, power alone does not tell; that a schedule holds it back, only like this.
         is_off = switch is not None and switch.state == STATE_OFF
         return Status.WAITING_SCHEDULE if is_off and self._is_held_back() else None
@@ -561,8 +562,18 @@ class LinkedPath(ChargerPath):
         return found
 
 
+def is_flowing(link: str, amount: float) -> bool:
+    """True if a measured power (W) or current (A) flows, in whichever direction the meter is mounted."""
+    return abs(amount) >= FLOWING[link]
+
+
 async def async_call_entity(
-    hass: HomeAssistant, clock: Clock, patience: float, entity_id: str, call: tuple[str, str, dict[str, Any]]
+    hass: HomeAssistant,
+    clock: Clock,
+    patience: float,
+    entity_id: str,
+    call: tuple[str, str, dict[str, Any]],
+    guard: Callable[[], None] | None = None,
 ) -> None:
     """Command an entity of another integration.
 
@@ -572,16 +583,18 @@ async def async_call_entity(
         patience: seconds that it has.
         entity_id: which.
         call: domain, action and data.
+        guard: is called last of all before the call, and raises ChargerError to prevent it.
 
     Raises:
+        ChargerError: what `guard` raises.
         NoConnection: `linked_unavailable`, nothing was sent.
         NotApplicable: `linked_refused`.
         PathDown: `linked_timeout`, `linked_failed`.
     """
-    match await _in_time(clock, _call_available(hass, entity_id, call), patience):
+    match await _in_time(clock, _call_available(hass, entity_id, call, guard), patience):
         case None:
             pass
-        case NoConnection() as err:
+        case ChargerError() as err:
             raise err
         case ServiceNotFound():
             raise NoConnection("linked_unavailable")
@@ -602,9 +615,13 @@ async def _in_time(clock: Clock, work: Coroutine[Any, Any, object], patience: fl
     return result if isinstance(result, BaseException) else None
 
 
-async def _call_available(hass: HomeAssistant, entity_id: str, call: tuple[str, str, dict[str, Any]]) -> None:
+async def _call_available(
+    hass: HomeAssistant, entity_id: str, call: tuple[str, str, dict[str, Any]], guard: Callable[[], None] | None
+) -> None:
     """Command an entity. Raises NoConnection where it is not available now: Home Assistant would drop the call."""
     _available(hass, entity_id)
+    if guard is not None:
+        guard()
     await hass.services.async_call(*call, blocking=True, target={ATTR_ENTITY_ID: entity_id})
 
 

@@ -9,14 +9,15 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from math import inf
-from typing import override
+from typing import cast, override
 
-from homeassistant.core import HomeAssistant
+from homeassistant.const import ATTR_RESTORED, EVENT_STATE_REPORTED, STATE_UNAVAILABLE, STATE_UNKNOWN
+from homeassistant.core import Event, EventStateChangedData, EventStateReportedData, HomeAssistant, callback
 
 from .core.clock import Clock
 from .core.keeper import Keeper
 from .core.limits import Limits, ceiling
-from .core.model import CURRENT, POWER, Capability, Readings, Status
+from .core.model import CURRENT, POWER, POWER_FLOWS, Capability, Readings, Status
 from .core.paths import (
     Command,
     NoConnection,
@@ -37,19 +38,14 @@ from .linked import (
     CONF_POWER,
     CONF_POWER_SWITCH,
     CONF_RESTART_BUTTON,
-    FLOWING_POWER,
+    FLOWING,
     LinkedPath,
+    is_flowing,
 )
-from .power_cycle import PowerCycle
-
-FLOWING_CURRENT = 0.5
-"""A from which power counts as flowing."""
+from .power_cycle import CYCLE, PowerCycle
 
 REST = 60.0
-"""Seconds for which nothing must have flowed before power is cut unasked, and for which a report counts."""
-
-SPACING = 600.0
-"""Seconds between two power cycles."""
+"""Seconds for which nothing must have flowed before power is cut, and for which a report counts."""
 
 STARTS_WITHIN = 90.0
 """Seconds after the beginning of a power cycle in which nothing is concluded: off, on, start of the box, the car."""
@@ -71,7 +67,10 @@ class LinkedBoxPath(LinkedPath):
         super().__init__(hass, clock, keeper, links)
         self._box, self._udp, self.cycle = around
         self._may_cycle = links.get(CONF_ALLOW_POWER_CYCLE) is True
-        self._metered_at = self._flowed_at = -inf
+        self._metered_at = -inf
+        self._flowed_at = -inf
+        self._reported_at: dict[str, float] = {}  # by link, only what the meter reported by itself
+        self._rested_at = -inf
         self._resting_since = inf
         self._says_away = False
         # How often the box had started before the restart that is watched.
@@ -137,8 +136,13 @@ class LinkedBoxPath(LinkedPath):
     @property
     @override
     def at_rest(self) -> bool:
+        return self._rests and not self._is_starting
+
+    @property
+    def _rests(self) -> bool:
+        """True if the meter has reported for a minute, until now, that nothing flows."""
         now = self._clock.monotonic()
-        return now - self._metered_at <= REST <= now - self._resting_since and not self._is_starting
+        return not self._flows and now - self._rested_at <= REST <= now - self._resting_since
 
     @property
     def _flows(self) -> bool:
@@ -148,7 +152,7 @@ class LinkedBoxPath(LinkedPath):
     @property
     def _is_starting(self) -> bool:
         since = self.cycle.since_last
-        return self.cycle.active or (since is not None and since < STARTS_WITHIN)
+        return self.cycle.trying or (since is not None and since < STARTS_WITHIN)
 
     @override
     def listen(self, listener: PathListener) -> Callable[[], None]:
@@ -165,54 +169,79 @@ class LinkedBoxPath(LinkedPath):
         """Restart it, or clear its schedule by a power cycle.
 
         Raises:
-            NoConnection: `linked_unavailable`; for an override whatever makes a power cycle unsafe now, so that it
-                waits: `charger_offline`.
+            NoConnection: `linked_unavailable`; `offline_too_high`; for an override whatever makes a power cycle unsafe
+                now, so that it waits: `charger_offline`.
             PathBusy: `cycled`, the last power cycle is too near.
+            UnsafeRequest: `restart_charging`, `restart_status_unknown`: something flows, or may.
             ChargerError: as the entity answers.
         """
         if isinstance(command, SetOverride):
-            self._require_safe_cycle(on=command.on)
-        elif not (isinstance(command, Restart) and CONF_RESTART_BUTTON not in self._links):
+            if not command.on:
+                raise NoConnection("charger_offline")
+            guard = self._require_safe_override
+        elif isinstance(command, Restart) and CONF_RESTART_BUTTON not in self._links:
+            guard = self._require_safe_restart
+        else:
             self._boots = self._box.counts["boots"]
             await super().execute(command, patience=patience)
             return
+        guard()
         since = self.cycle.since_last
-        if self.cycle.active or (since is not None and since < SPACING):
-            raise PathBusy("cycled", SPACING - (since or 0.0))
+        if since is not None and since < CYCLE:
+            raise PathBusy("cycled", CYCLE - since)
         entry = self._entry(CONF_POWER_SWITCH)
         if entry is None or self._state(CONF_POWER_SWITCH) is None:
             raise NoConnection("linked_unavailable")
         self._boots = self._box.counts["boots"]
-        await self.cycle.begin(entry.id)
+        await self.cycle.begin(entry.id, self.identity.name, guard)
         if isinstance(command, SetOverride):
             with suppress(NotApplicable, UnsafeRequest):  # else the server, or what is learnt, decides
                 self._box.set_override(on=True)  # so that the first answer to it does not stop it again
 
     @override
     async def check(self) -> None:
-        """Have the meter read anew where the box is not heard. Raises ChargerError."""
+        """Ask for nothing: the meter reports by itself, and a read that we force proves nothing. Raises PathBusy."""
         if not self._deaf:
             raise PathBusy("next_status", NEXT_STATUS)
-        await super().check()
 
-    def _require_safe_cycle(self, *, on: bool) -> None:
-        """Refuse a power cycle that nobody asked for in so many words. Raises NoConnection: it may do later."""
+    def _require_safe_override(self) -> None:
+        """Raise NoConnection unless a power cycle that the user did not ask for is safe now: it may be later."""
+        last = self.cycle.last
+        is_spent = last is not None and last.spent
+        if not (self._deaf and self._may_cycle and self._rests) or is_spent:
+            raise NoConnection("charger_offline")
+        self._require_bounded()
+
+    def _require_safe_restart(self) -> None:
+        """Refuse to cut power that flows, or may flow. Raises UnsafeRequest, or as `_require_bounded`."""
+        said = None if self._deaf else self._udp.said
+        status = None if said is None else said.status
+        if self._flows or status in POWER_FLOWS:
+            if not self._keeper.options.restart_while_charging:
+                raise UnsafeRequest("restart_charging")
+        elif not self._rests and (status is None or not self._is_fresh):
+            raise UnsafeRequest("restart_status_unknown")
+        if self._deaf:
+            self._require_bounded()
+
+    @property
+    def _is_fresh(self) -> bool:
+        """True if the box itself reported within a minute."""
+        asked_at = self._udp.asked_at
+        return asked_at is not None and self._clock.monotonic() - asked_at <= REST
+
+    def _require_bounded(self) -> None:
+        """Raise NoConnection if the offline current may exceed a limit: the box would charge with it, and unlowered."""
         limits = Limits.of(self._keeper.snapshot.readings)
         highest, _ = ceiling(limits)
         stored = limits.offline_current
-        # Afterwards the box charges with what it has stored, and nobody can lower that.
-        bounded = stored is not None and highest is not None and stored <= highest
-        last = self.cycle.last
-        spent = last is not None and last.spent
-        if not (on and self._deaf and self._may_cycle and self.at_rest and bounded) or spent:
-            raise NoConnection("charger_offline")
+        if stored is None or highest is None or stored > highest:
+            raise NoConnection("offline_too_high")
 
     def _box_changed(self) -> None:
         """The box was heard; where it has started anew since the power cycle, it was away."""
         if self._boots is not None and self._box.counts["boots"] > self._boots:
             self._tell_away()
-        if self.cycle.last is not None and self.cycle.last.on and self.cycle.last.spent and not self._deaf:
-            self._hass.async_create_task(self.cycle.heard(), "chargekeeper power")
 
     def _cycle_changed(self) -> None:
         """It is switched on again: what is heard from now on shows that the box is back."""
@@ -239,20 +268,48 @@ class LinkedBoxPath(LinkedPath):
             self._put(readings, CURRENT, self._amount(CONF_CURRENT), CONF_CURRENT)
         return readings
 
+    @override
+    @callback
+    def _on_state(self, event: Event[EventStateChangedData] | Event[EventStateReportedData]) -> None:
+        link = self._followed.get(event.data["entity_id"])
+        if link is not None and link in FLOWING and is_own_report(event):
+            self._reported_at[link] = self._clock.monotonic()
+        super()._on_state(event)
+
     def _look_at_meter(self) -> None:
-        """Note whether power flows, and since when it does not, from report to report."""
-        bounds = {CONF_POWER: FLOWING_POWER, CONF_CURRENT: FLOWING_CURRENT}
+        """Note whether power flows, and since when it does not.
+
+        That something flows counts from any state, that nothing does only from reports of the meter itself.
+        """
         shown = {
-            link: amount for link in bounds.keys() & self._links.keys() if (amount := self._amount(link)) is not None
+            link: amount
+            for link in FLOWING.keys() & self._links.keys()
+            if link in self._heard and (amount := self._amount(link)) is not None
         }
-        heard_at = max((self._heard[link].at for link in shown if link in self._heard), default=-inf)
-        if heard_at == -inf:
+        if not shown:
             self._resting_since = inf
             return
-        if heard_at - self._metered_at > REST:
-            self._resting_since = inf  # nobody knows what was between
-        self._metered_at = heard_at
-        if any(amount >= bounds[link] for link, amount in shown.items()):
-            self._flowed_at, self._resting_since = heard_at, inf
-        else:
-            self._resting_since = min(self._resting_since, heard_at)
+        self._metered_at = max(self._heard[link].at for link in shown)
+        flowing = {link for link, amount in shown.items() if is_flowing(link, amount)}
+        reported_at = max(self._reported_at.get(link, -inf) for link in flowing or shown)
+        if flowing:
+            self._flowed_at = self._metered_at
+            self._resting_since = inf
+            self.cycle.shows_power(reported_at)
+            return
+        if reported_at <= max(self._flowed_at, self._rested_at):
+            return  # not by the meter itself
+        if self._resting_since == inf or reported_at - self._rested_at > REST:  # nobody knows what was between
+            self._resting_since = reported_at
+        self._rested_at = reported_at
+
+
+def is_own_report(event: Event[EventStateChangedData] | Event[EventStateReportedData]) -> bool:
+    """True if an entity reported a value. Its first state after it was added may be a restored one: no report."""
+    new = event.data["new_state"]
+    if new is None or new.state in {STATE_UNAVAILABLE, STATE_UNKNOWN}:
+        return False
+    if event.event_type == EVENT_STATE_REPORTED:
+        return True  # the same again
+    old = cast("Event[EventStateChangedData]", event).data["old_state"]
+    return old is not None and not old.attributes.get(ATTR_RESTORED)

@@ -101,23 +101,30 @@ def follow_troubles(hass: HomeAssistant, coordinator: ChargerCoordinator, box: B
 
 
 @callback
-def follow_power(hass: HomeAssistant, coordinator: ChargerCoordinator, cycle: PowerCycle) -> Callable[[], None]:
-    """Tell while a box that was switched off does not show to be on again; the answer ends it."""
-    serial = coordinator.identity.serial
+def follow_power(hass: HomeAssistant, entry: ConfigEntry, serial: str, cycle: PowerCycle) -> Callable[[], None]:
+    """Tell while a box was switched off and nothing proves that its power is back; the answer ends it."""
 
     @callback
     def sync() -> None:
-        name = charger_name(hass, coordinator.config_entry, coordinator.identity)
-        _keep(hass, f"{POWER_OFF}_{serial}", POWER_OFF, {"charger": name} if cycle.stuck else None)
+        if cycle.stuck:
+            tell_power_off(hass, entry, serial, cycle)
+        elif not cycle.active:
+            _keep(hass, f"{POWER_OFF}_{serial}", POWER_OFF, None)
 
     sync()
     return cycle.listen(sync)
 
 
 @callback
-def tell_power_off(hass: HomeAssistant, entry: ConfigEntry, identity: Identity) -> None:
-    """Tell that a box was left switched off; what follows its power closes the issue once the entry is set up."""
-    _keep(hass, f"{POWER_OFF}_{identity.serial}", POWER_OFF, {"charger": charger_name(hass, entry, identity)})
+def tell_power_off(hass: HomeAssistant, entry: ConfigEntry, serial: str, cycle: PowerCycle) -> None:
+    """Tell that a box may be without power, for as long as `follow_power` does not see that its power is back.
+
+    That outlives a restart of Home Assistant: nothing of ours may be there then to tell it again.
+    """
+    assert cycle.last is not None
+    identity = Identity(Maker.JUICEBOX, serial, cycle.last.name or serial)
+    placeholders = {"charger": charger_name(hass, entry, identity), "switch": cycle.switch_name}
+    _keep(hass, f"{POWER_OFF}_{serial}", POWER_OFF, placeholders, is_persistent=True)
 
 
 @callback
@@ -260,7 +267,7 @@ def delete_issues(hass: HomeAssistant, entry: ConfigEntry, serials: Iterable[str
             ir.async_delete_issue(hass, DOMAIN, _issue_id(problem, serial))
         for trouble in Trouble:
             ir.async_delete_issue(hass, DOMAIN, f"{trouble}_{serial}")
-        for key in (LINK_BROKEN, POWER_OFF, OVERRIDE_BY_HAND):
+        for key in (LINK_BROKEN, OVERRIDE_BY_HAND):
             ir.async_delete_issue(hass, DOMAIN, f"{key}_{serial}")
     if entry.disabled_by is not None or hass.config_entries.async_get_entry(entry.entry_id) is None:
         tell_deafness(hass, entry, None)
@@ -270,7 +277,9 @@ def delete_issues(hass: HomeAssistant, entry: ConfigEntry, serials: Iterable[str
 
 
 @callback
-def _keep(hass: HomeAssistant, issue_id: str, key: str, placeholders: dict[str, str] | None) -> None:
+def _keep(
+    hass: HomeAssistant, issue_id: str, key: str, placeholders: dict[str, str] | None, *, is_persistent: bool = False
+) -> None:
     """Have an issue with these placeholders, or none where there are none.
 
     One that Home Assistant only remembers, since the user chose to ignore it, is left alone: what it is about may not
@@ -282,6 +291,7 @@ def _keep(hass: HomeAssistant, issue_id: str, key: str, placeholders: dict[str, 
             DOMAIN,
             issue_id,
             is_fixable=False,
+            is_persistent=is_persistent,
             severity=ir.IssueSeverity.WARNING,
             translation_key=key,
             translation_placeholders=placeholders,

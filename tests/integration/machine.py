@@ -95,13 +95,16 @@ class Machine:
         await self._running.aclose()
 
     async def lose_power(self) -> None:
-        """From here on nothing of this run reaches the disk that the next one starts from."""
+        """From here on nothing of this run reaches the disk that the next one starts from, nor any entity."""
         # Home Assistant's own files were written long ago.
         for store in (self.hass.config_entries._store, *(_store_of(self.hass, each) for each in (dr, er))):
             await flush_store(store)
         self._disks += 1
         kept = self._folder / f"disk-{self._disks}"
         shutil.copytree(self.disk, kept)
+        for domain, services in self.hass.services.async_services().items():
+            for service in services:
+                self.hass.services.async_remove(domain, service)
         await self.shut_down()
         self.disk = kept
 

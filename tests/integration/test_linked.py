@@ -376,6 +376,13 @@ async def test_without_a_status_the_power_tells_as_far_as_it_goes(home: Home) ->
     assert home.path.said.car_connected is None
 
 
+async def test_status_unknown_while_a_reversed_meter_shows_power(home: Home) -> None:
+    await home.link_and_lose_cloud("power", "charge_switch")
+    assert home.from_link(STATUS) is Status.WAITING_SCHEDULE
+    home.hass.states.async_set(home.local.entry("power").entity_id, "-3.8", {"unit_of_measurement": "kW"})
+    assert home.from_link(STATUS) is None, "it discharges, or the meter is mounted backwards: no rest"
+
+
 async def test_without_status_and_power_nothing_is_said_of_the_charger(home: Home) -> None:
     await home.link_and_lose_cloud("current", "current_number")
     assert home.from_link(STATUS) is None
