@@ -387,6 +387,22 @@ async def test_box_switched_off_for_work_stays_off_although_the_record_was_not_s
     assert (power.wiring.calls, power.house.issues()) == ([], set())
 
 
+async def test_record_of_a_silent_box_is_saved_until_it_is_saved(box_house: BoxHouse) -> None:
+    wiring = await deaf(box_house)
+    save = full_disk(box_house)
+    await box_house.call("button", "press", "restart")
+    await box_house.pass_time(40)
+    power_of(box_house)._save = save
+    assert box_house.registry.boxes is not None
+    journals = box_house.registry.boxes.stores.journals
+    before = journals[f"power_{FIRST}"]
+    await box_house.pass_time(60)
+    after = journals[f"power_{FIRST}"]
+    assert isinstance(before, dict)
+    assert isinstance(after, dict)
+    assert (wiring.calls, before["on"], after["on"]) == (["off", "on"], False, True)
+
+
 async def test_reload_while_the_duty_is_saved_leaves_none(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)

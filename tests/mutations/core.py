@@ -148,8 +148,8 @@ MUTATIONS = (
     Mutation(
         name="lifetime-energy-counted-twice",
         at="core.ledger:Ledger._add_session",
-        find="gained > 0 and LIFETIME_ENERGY not in readings and not total_is_newer and not metered",
-        put="gained > 0 and LIFETIME_ENERGY not in readings and not metered",
+        find="LIFETIME_ENERGY not in readings and not total_is_newer and not metered",
+        put="LIFETIME_ENERGY not in readings and not metered",
         tests=("tests/core/test_ledger.py",),
     ),
     Mutation(
@@ -176,7 +176,7 @@ MUTATIONS = (
     Mutation(
         name="group-raises-before-others-came-down",
         at="core.group:LoadGroup._divide",
-        find="raising and others + max(seat.draws, seat.target) <= self.spec.limit",
+        find="raising and max(seat.draws, seat.target) <= self._room(seat)",
         put="raising",
         tests=("tests/core/test_group.py",),
     ),
@@ -227,5 +227,93 @@ MUTATIONS = (
         find="intent.state is IntentState.ENDING",
         put="intent.state is None",
         tests=("tests/core/test_override.py", "-k", "originals_are_kept"),
+    ),
+    Mutation(
+        name="session-ended-by-one-answer",
+        at="core.session:SessionEnergy._take_fall",
+        find="""
+            if first is None or not possible or not _agree(first, self._fall):
+                return None
+        """,
+        put="pass",
+        tests=("tests/core/test_ledger.py",),
+    ),
+    Mutation(
+        name="session-energy-without-bound",
+        at="core.session:SessionEnergy._follow",
+        find="""
+            if gained > could_have_flowed(new.at - count.at):
+                return None
+        """,
+        put="pass",
+        tests=("tests/core/test_ledger.py",),
+    ),
+    Mutation(
+        name="total-without-bound",
+        at="core.totals:LifetimeTotals.take",
+        find="""
+            if new.value - last.value > could_have_flowed(new.at - last.at):
+                return None
+        """,
+        put="pass",
+        tests=("tests/core/test_ledger.py",),
+    ),
+    Mutation(
+        name="counter-started-again-by-a-glitch",
+        at="core.totals:LifetimeTotals._take_fall",
+        find="""
+            if new.value == fall.value:
+                return None
+        """,
+        put="pass",
+        tests=("tests/core/test_ledger.py",),
+    ),
+    Mutation(
+        name="session-of-before-not-resumed",
+        at="core.session:SessionEnergy.take",
+        find="self._resume(count, new, duration) or self._follow(count, new, duration)",
+        put="self._follow(count, new, duration)",
+        tests=("tests/core/test_ledger.py",),
+    ),
+    Mutation(
+        name="time-passed-while-off-forgotten",
+        at="core.energy:moment_before",
+        find="new.at - max((new.observed_at - old.observed_at).total_seconds(), 0.0)",
+        put="new.at",
+        tests=("tests/core/test_ledger.py",),
+    ),
+    Mutation(
+        name="raised-while-another-is-over",
+        at="core.limits:permit",
+        find="""
+            if amps > room:
+                raise UnsafeRequest("no_group_room", f"{max(room, 0.0):g}")
+        """,
+        put="pass",
+        tests=("tests/core/test_keeper_in_group.py",),
+    ),
+    Mutation(
+        name="static-share-after-a-start",
+        at="core.group:LoadGroup.restore",
+        find="seat.allowance = floor(room) if room >= MINIMUM_CURRENT else 0",
+        put="pass",
+        tests=("tests/core/test_group.py",),
+    ),
+    Mutation(
+        name="room-seen-too-late",
+        at="core.group:LoadGroup.room",
+        find="""
+            for seat in self._seats.values():
+                seat.look()
+        """,
+        put="pass",
+        tests=("tests/core/test_group.py",),
+    ),
+    Mutation(
+        name="started-while-another-is-over",
+        at="core.commands:Commands.lower_for_start",
+        find="known = limits.with_room(known, room)",
+        put="pass",
+        tests=("tests/core/test_keeper_in_group.py",),
     ),
 )
