@@ -165,7 +165,12 @@ class JuiceBoxSubentryFlow(ConfigSubentryFlow):
         """Change what the user said of the box."""
         subentry, errors = self._get_reconfigure_subentry(), dict[str, str]()
         if user_input is not None and is_sound(user_input, errors):
-            box = as_subentry(user_input, subentry.data[CONF_SERIAL], user_input[CONF_HOST].strip())
+            serial = subentry.data[CONF_SERIAL]
+            host = user_input[CONF_HOST].strip()
+            box = as_subentry(user_input, serial, host)
+            boxes = get_registry(self.hass).boxes
+            if boxes is not None:
+                boxes.server.trust(serial, host)  # also where it is the same: the user says so anew
             return self.async_update_and_abort(self._get_entry(), subentry, title=box["title"], data=box["data"])
         shown = user_input
         if shown is None:

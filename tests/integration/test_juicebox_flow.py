@@ -14,6 +14,7 @@ from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.diagnostics import async_get_config_entry_diagnostics
 from custom_components.chargekeeper.juicebox.listener import Discovered
 from custom_components.chargekeeper.load_group import async_open_groups
+from tests.juicebox.rig import Sender, line
 from tests.simulators.juicebox_server import Day, Group, Schedule
 from tests.simulators.juicenet_cloud import JuiceNetCloud
 
@@ -396,6 +397,39 @@ async def test_what_the_user_said_of_a_box_is_changed(box_house: BoxHouse) -> No
     await box_house.pass_time(31)
     assert box_house.registry.boxes is not None
     assert box_house.registry.boxes.kept[FIRST].keeper.identity.name == "Carport"
+
+
+async def test_address_entered_again_is_believed_though_unchanged(box_house: BoxHouse) -> None:
+    """A stranger took the place of the box; a repair says so, and saving the settings ends it."""
+    await box_house.add()
+    await box_house.pass_time(31)
+    sim, stranger = box_house.sims[FIRST], Sender("127.0.0.9")
+    listener = box_house.registry.boxes.server.listener if box_house.registry.boxes else None
+    assert listener is not None
+    sim.wifi = False
+    await box_house.pass_time(121)
+    for _ in range(3):
+        uptime, energy = box_house.clock.monotonic(), int(sim.lifetime_wh) + 500
+        stranger.send(line(uptime=uptime, lifetime=energy, serial=FIRST), box_house.ports[0])
+        await box_house.pass_time(20)
+    assert listener.host_of(FIRST) == "127.0.0.9"
+    sim.wifi = True
+    await box_house.pass_time(11)
+    assert box_house.issues() == {"two_addresses"}
+    menu = await box_house.begin_subentry(FIRST)
+    form = await box_house.submit_subentry(menu, {"next_step_id": "settings"})
+    result = await box_house.submit_subentry(form, {**DETAILS, "host": THERE})
+    stranger.close()
+    assert result["reason"] == "reconfigure_successful"
+    assert (listener.host_of(FIRST), box_house.issues()) == (THERE, set())
+    lifetime = float(box_house.value("lifetime_energy"))
+    assert lifetime <= (sim.lifetime_wh + 500) / 1000, "never more than could have flowed"
+    await box_house.hass.config_entries.async_unload(box_house.entry.entry_id)
+    await box_house.pass_time(61)
+    menu = await box_house.begin_subentry(FIRST)
+    form = await box_house.submit_subentry(menu, {"next_step_id": "settings"})
+    result = await box_house.submit_subentry(form, {**DETAILS, "host": "127.0.0.7"})
+    assert result["reason"] == "reconfigure_successful", "also while nothing listens"
 
 
 async def test_the_stored_limit_is_confirmed_and_changed_once_a_day(box_house: BoxHouse) -> None:

@@ -76,6 +76,7 @@ class Trouble(StrEnum):
     ENCRYPTED = "encrypted"
     STORED_ZERO = "stored_zero"  # alone it does not charge at all
     OFFLINE_ABOVE_WIRE = "offline_above_wire"
+    TWO_ADDRESSES = "two_addresses"  # the pinned address speaks in its name, and another one is believed
     OVERRIDE_HANDED_BACK = "override_handed_back"  # the server is back and in charge, and does not let it charge
 
 
@@ -174,6 +175,12 @@ class Box:
         if forward is None:
             self._set_master(True)
         self._tell()
+
+    def dispute(self, *, on: bool) -> None:
+        """Note if the pinned address speaks in its name while another one is believed."""
+        if on is not (Trouble.TWO_ADDRESSES in self.troubles):
+            self.troubles ^= {Trouble.TWO_ADDRESSES}
+            self._tell()
 
     def _tell(self) -> None:
         for callback in list(self._listeners):
@@ -486,6 +493,7 @@ class Box:
         self.troubles.discard(Trouble.ENCRYPTED)
         self.status, self._arrival = message, arrival
         self.memory.host = arrival.address[0]
+        self.memory.heard_at = self._clock.now()
         self.timeline.heard(message, now)
         self._follow_session(message, now)
         self._take_quarter(message)

@@ -13,7 +13,8 @@ from .quarters import QuarterHours
 class Memory:
     """One box, as far as it matters what it was told. Currents in A, energies in Wh.
 
-    `host` is where it was heard last, `pinned` where the user said it is. `offline` is the stored limit `M`, None until
+    `host` is where it was heard last and `heard_at` when, `pinned` where the user said it is.
+    `offline` is the stored limit `M`, None until
     it is learnt, and `overwritten` the highest that it may still have instead, as long as it may not have heard of that
     one. `online` is the last `A` it was sent, by whomever; `served` the last `A` of the maker's server, `allowed` the
     last safe one of those that let it charge, `safe` the last safe one since the server has it. `index` and `flags`
@@ -22,6 +23,7 @@ class Memory:
     """
 
     host: str = ""
+    heard_at: datetime | None = None
     pinned: str = ""
     version: str = ""
     firmware: str | None = None
@@ -59,8 +61,7 @@ class Memory:
     def export(self) -> dict[str, object]:
         """As JSON."""
         plain = {each.name: getattr(self, each.name) for each in fields(self)}
-        moments = {"commanded_at": self.commanded_at, "offline_changed_at": self.offline_changed_at}
-        texts = {key: None if at is None else at.isoformat() for key, at in moments.items()}
+        texts = {name: value.isoformat() for name, value in plain.items() if isinstance(value, datetime)}
         return plain | texts | {"quarters": self.quarters.export()}
 
     @classmethod
