@@ -390,6 +390,15 @@ async def test_troubles_of_a_box_are_repairs_that_go_by_themselves(box_house: Bo
     shown = issue.translation_placeholders or {}
     assert (shown["charger"], shown["asked"], shown["limit"]) == ("Garage", "48", "32"), "both are named"
     assert sim.commands[-1].command.online == 32
+    await box_house.maker.set_trouble(ServerTrouble.UNSAFE_STORED)
+    box_house.units[0].limit = 0
+    await box_house.pass_time(31)
+    assert box_house.issues() == {"unsafe_stored"}
+    [issue] = [each for each in ir.async_get(box_house.hass).issues.values() if each.domain == DOMAIN]
+    shown = issue.translation_placeholders or {}
+    assert (shown["asked_offline"], shown["offline"], shown["wire"]) == ("48", "16", "32"), "not the current of 0 A"
+    assert (sim.commands[-1].command.online, sim.stored) == (0, 16)
+    box_house.units[0].limit = None
     await box_house.maker.set_trouble(ServerTrouble.NONE)
     await box_house.pass_time(31)
     assert box_house.issues() == set()

@@ -403,14 +403,15 @@ async def test_address_entered_again_is_believed_though_unchanged(box_house: Box
     """A stranger took the place of the box; a repair says so, and saving the settings ends it."""
     await box_house.add()
     await box_house.pass_time(31)
-    sim, stranger = box_house.sims[FIRST], Sender("127.0.0.9")
+    sim = box_house.sims[FIRST]
+    stranger = Sender("127.0.0.9")
     listener = box_house.registry.boxes.server.listener if box_house.registry.boxes else None
     assert listener is not None
     sim.wifi = False
     await box_house.pass_time(121)
     for _ in range(3):
-        uptime, energy = box_house.clock.monotonic(), int(sim.lifetime_wh) + 500
-        stranger.send(line(uptime=uptime, lifetime=energy, serial=FIRST), box_house.ports[0])
+        energy = int(sim.lifetime_wh) + 500
+        stranger.send(line(uptime=box_house.clock.monotonic(), lifetime=energy, serial=FIRST), box_house.ports[0])
         await box_house.pass_time(20)
     assert listener.host_of(FIRST) == "127.0.0.9"
     sim.wifi = True

@@ -251,7 +251,8 @@ async def test_a_box_does_not_move_where_its_energy_is_less_or_the_old_address_s
 async def test_box_does_not_move_where_its_energy_could_not_have_flowed(rig: ListenerRig, lifetime: int) -> None:
     """At most 60 kW since the box was heard, and 1 kWh."""
     rig.listener.add(SERIAL, HERE, lifetime=6000)
-    box, stranger = rig.sender(), rig.sender(THERE)
+    box = rig.sender()
+    stranger = rig.sender(THERE)
     assert await rig.repeat(box, 3, lifetime=6000) == 3
     await rig.clock.advance(SILENT_BEFORE_MOVE)
     assert await rig.repeat(stranger, 4, lifetime=lifetime, every=10) == 0
@@ -285,7 +286,8 @@ async def test_pinned_address_wins_back_from_a_stranger_that_is_believed(rig: Li
     disputed: list[str] = []
     rig.listener.on_dispute = disputed.append
     rig.listener.add(SERIAL, HERE, lifetime=6000)
-    box, stranger = rig.sender(), rig.sender(THERE)
+    box = rig.sender()
+    stranger = rig.sender(THERE)
     assert await rig.repeat(box, 3, lifetime=6000) == 3
     await rig.clock.advance(SILENT_BEFORE_MOVE)
     assert await rig.repeat(stranger, 3, lifetime=8000) == 1  # as much as could have flowed
@@ -315,7 +317,8 @@ async def test_pinned_address_does_not_win_back_by_what_no_box_would_send(rig: L
 
 async def test_flood_from_elsewhere_leaves_the_pinned_address_its_room(rig: ListenerRig) -> None:
     rig.listener.add(SERIAL, THERE, lifetime=6000, pinned=HERE)
-    box, foreign = rig.sender(), rig.sender("127.0.0.9")
+    box = rig.sender()
+    foreign = rig.sender("127.0.0.9")
     heard = 0
     for _ in range(4):
         await rig.send(foreign, *[line(serial=OTHER)] * 100)

@@ -47,7 +47,8 @@ async def test_stranger_with_absurd_energy_is_not_believed(make_site: MakeSite) 
     site = make_site(served=False)
     await site.start()
     await site.clock.advance(400)
-    stranger, before = Sender(THERE), site.box.memory.lifetime
+    stranger = Sender(THERE)
+    before = site.box.memory.lifetime
     site.sim.wifi = False
     await site.clock.advance(SILENT_BEFORE_MOVE)
     for _ in range(4):
