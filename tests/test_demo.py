@@ -270,7 +270,7 @@ def test_a_box_is_entered_with_the_hours_of_the_maker() -> None:
     assert as_entered(unit) == {
         "name": "Barn",
         "wire_rating": 32,
-        "in_maker_load_group": False,
+        "in_maker_load_group": "no",
         "weekday_start": "22:00:00",
         "weekday_end": "00:00:00",
         "weekend_start": "22:00:00",

@@ -214,7 +214,7 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
         except ChargerError as err:
             self._note(err, errors)
             return ()
-        await self.async_set_unique_id(account.user_id)
+        await self.async_claim(account.user_id)
         self._abort_if_unique_id_configured(reload_on_update=False)
         if not chargers:
             errors["base"] = "no_chargers"

@@ -1,7 +1,9 @@
 """Names that several modules of the integration share: the domain, the logger, the keys of entry data and options."""
 
+from collections.abc import Mapping
+from enum import StrEnum
 import logging
-from typing import Final
+from typing import Any, Final
 
 from homeassistant.const import Platform
 
@@ -58,6 +60,23 @@ CONF_WEEKDAY_END: Final = "weekday_end"
 CONF_WEEKEND_START: Final = "weekend_start"
 CONF_WEEKEND_END: Final = "weekend_end"
 CONF_MINIMAL_ENERGY: Final = "minimal_energy"
+
+
+class SharedCircuit(StrEnum):
+    """The user's answer: does the manufacturer's app share one circuit among several boxes?"""
+
+    NO = "no"
+    YES = "yes"
+    UNKNOWN = "unknown"
+
+    @classmethod
+    def of(cls, box: Mapping[str, Any]) -> SharedCircuit:
+        """Return the answer in the data of a subentry. Data from before the question have a bool."""
+        stored = box[CONF_IN_MAKER_LOAD_GROUP]
+        if isinstance(stored, bool):
+            return cls.YES if stored else cls.NO
+        return cls(stored)
+
 
 # Options
 CONF_PREFER: Final = "prefer"

@@ -29,7 +29,6 @@ from homeassistant.helpers import discovery_flow
 from .boxes import Boxes, KeptBox, KeptUnit
 from .const import (
     CONF_BIND_ADDRESS,
-    CONF_IN_MAKER_LOAD_GROUP,
     CONF_JUICENET,
     CONF_LOAD_GROUP_LIMIT,
     CONF_MINIMAL_ENERGY,
@@ -47,6 +46,7 @@ from .const import (
     PLATFORMS,
     SUBENTRY_JUICEBOX,
     SUBENTRY_JUICENET,
+    SharedCircuit,
 )
 from .coordinator import ChargerCoordinator, ChargersRuntime, charger_name
 from .core import schedule
@@ -231,7 +231,7 @@ def box_config(entry: ConfigEntry, subentry: ConfigSubentry, zone: str) -> BoxCo
         name=subentry.title,
         wire_rating=float(data[CONF_WIRE_RATING]),
         load_group_limit=None if CONF_LOAD_GROUP_LIMIT not in data else float(data[CONF_LOAD_GROUP_LIMIT]),
-        in_maker_load_group=data[CONF_IN_MAKER_LOAD_GROUP],
+        in_maker_load_group=SharedCircuit.of(data) is not SharedCircuit.NO,
         schedule=_schedule(subentry, zone),
         minimal_energy=round(data.get(CONF_MINIMAL_ENERGY, 0) * 1000),
         zone=zone,

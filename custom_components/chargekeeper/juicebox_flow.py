@@ -13,7 +13,6 @@ from homeassistant.config_entries import (
     SOURCE_INTEGRATION_DISCOVERY,
     SOURCE_RECONFIGURE,
     ConfigEntry,
-    ConfigFlow,
     ConfigFlowResult,
     ConfigSubentry,
     ConfigSubentryData,
@@ -67,6 +66,7 @@ from .juicebox_subentry_flow import (
 )
 from .juicenet_account import async_objection, tidied
 from .registry import get_registry
+from .user_flow import UserFlow
 
 TITLE = "JuiceBoxes"
 
@@ -93,7 +93,7 @@ JUICENET_SCHEMA = vol.Schema(
 )
 
 
-class JuiceBoxSteps(ConfigFlow):
+class JuiceBoxSteps(UserFlow):
     """The part of the config flow that deals with JuiceBoxes."""
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class JuiceBoxSteps(ConfigFlow):
         """Ask where to listen and where the maker's server is; both are tried."""
         entry, errors = self._boxes, dict[str, str]()
         if entry is None:
-            await self.async_set_unique_id(KIND_JUICEBOX)
+            await self.async_claim(KIND_JUICEBOX)
             self._abort_if_unique_id_configured(reload_on_update=False, error="juicebox_configured")
         if user_input is not None and (settings := await self._tried(user_input, errors)) is not None:
             if entry is not None:

@@ -33,6 +33,7 @@ from .const import (
     CONF_SERIAL,
     CONF_WIRE_RATING,
     SUBENTRY_JUICEBOX,
+    SharedCircuit,
 )
 from .core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT
 from .core.paths import ChargerError
@@ -88,14 +89,24 @@ def amperes(highest: float = HIGHEST_CURRENT) -> NumberSelector:
 
 
 BOX_FIELDS: Mapping[vol.Marker, object] = {
-    vol.Required(CONF_WIRE_RATING): amperes(),
+    vol.Optional(CONF_WIRE_RATING): amperes(),
     vol.Optional(CONF_LOAD_GROUP_LIMIT): amperes(),
-    vol.Required(CONF_IN_MAKER_LOAD_GROUP, default=True): BooleanSelector(),
+    vol.Optional(CONF_IN_MAKER_LOAD_GROUP): SelectSelector(
+        SelectSelectorConfig(
+            options=[answer.value for answer in SharedCircuit],
+            translation_key="shared_circuit",
+            mode=SelectSelectorMode.LIST,
+        )
+    ),
     **{vol.Optional(end): TimeSelector() for ends in WINDOWS for end in ends},
     vol.Optional(CONF_MINIMAL_ENERGY): NumberSelector(
         NumberSelectorConfig(min=0, max=100, step=0.5, unit_of_measurement="kWh", mode=NumberSelectorMode.BOX)
     ),
 }
+"""The fields in `UNANSWERED` are required, but not in the schema: the frontend fills a required field without a default
+with its lowest value, or with its first option."""
+UNANSWERED: Mapping[str, str] = {CONF_WIRE_RATING: "wire_rating_missing", CONF_IN_MAKER_LOAD_GROUP: "answer_missing"}
+"""The error of each field that only the user can fill in, where it was left empty."""
 BOX_SCHEMA = vol.Schema({vol.Required(CONF_NAME): TextSelector(), **BOX_FIELDS})
 SETTINGS_SCHEMA = vol.Schema(
     {vol.Required(CONF_NAME): TextSelector(), vol.Required(CONF_HOST): TextSelector(), **BOX_FIELDS}
@@ -154,9 +165,17 @@ class JuiceBoxSubentryFlow(ConfigSubentryFlow):
         """Change what the user said of the box."""
         subentry, errors = self._get_reconfigure_subentry(), dict[str, str]()
         if user_input is not None and is_sound(user_input, errors):
-            box = as_subentry(user_input, subentry.data[CONF_SERIAL], user_input[CONF_HOST].strip())
+            serial = subentry.data[CONF_SERIAL]
+            host = user_input[CONF_HOST].strip()
+            box = as_subentry(user_input, serial, host)
+            boxes = get_registry(self.hass).boxes
+            if boxes is not None:
+                boxes.server.trust(serial, host)  # also where it is the same: the user says so anew
             return self.async_update_and_abort(self._get_entry(), subentry, title=box["title"], data=box["data"])
-        shown = {CONF_NAME: subentry.title, **subentry.data} if user_input is None else user_input
+        shown = user_input
+        if shown is None:
+            answer = SharedCircuit.of(subentry.data)
+            shown = {CONF_NAME: subentry.title, **subentry.data, CONF_IN_MAKER_LOAD_GROUP: answer}
         schema = self.add_suggested_values_to_schema(SETTINGS_SCHEMA, shown)
         return self.async_show_form(step_id="settings", data_schema=schema, errors=errors)
 
@@ -168,15 +187,16 @@ class JuiceBoxSubentryFlow(ConfigSubentryFlow):
         if box is None:
             return self.async_abort(reason="not_set_up")
         if user_input is not None:
+            require_answers(user_input, {CONF_AMPS: "amps_missing"}, errors)
             if not user_input[CONF_ACCEPT]:
                 errors[CONF_ACCEPT] = "not_accepted"
-            elif _has_written(box, round(user_input[CONF_AMPS]), errors):
+            if not errors and _has_written(box, round(user_input[CONF_AMPS]), errors):
                 return self.async_abort(reason="offline_current_set")
         stored = box.memory.offline
         suggested = {CONF_AMPS: box.offline_candidate if stored is None else stored}
         schema = vol.Schema(
             {
-                vol.Required(CONF_AMPS): amperes(box.config.wire_rating or HIGHEST_CURRENT),
+                vol.Optional(CONF_AMPS): amperes(box.config.wire_rating or HIGHEST_CURRENT),
                 vol.Required(CONF_ACCEPT, default=False): BooleanSelector(),
             }
         )
@@ -206,7 +226,8 @@ def _has_written(box: Box, amps: int, errors: dict[str, str]) -> bool:
 
 
 def is_sound(user_input: Mapping[str, Any], errors: dict[str, str]) -> bool:
-    """Whether the fields of a box fit together."""
+    """True if the fields of a box are complete and fit together, else `errors` says why not."""
+    require_answers(user_input, UNANSWERED, errors)
     if not user_input[CONF_NAME].strip():
         errors[CONF_NAME] = "name_missing"
     if not is_address(user_input.get(CONF_HOST, "127.0.0.1").strip()):
@@ -217,6 +238,11 @@ def is_sound(user_input: Mapping[str, Any], errors: dict[str, str]) -> bool:
         elif start in user_input and user_input[start] == user_input[end]:
             errors[end] = "window_empty"
     return not errors
+
+
+def require_answers(user_input: Mapping[str, Any], required: Mapping[str, str], errors: dict[str, str]) -> None:
+    """Note the error of each required field that was left empty."""
+    errors |= {field: error for field, error in required.items() if field not in user_input}
 
 
 def as_subentry(user_input: Mapping[str, Any], serial: str, host: str) -> ConfigSubentryData:

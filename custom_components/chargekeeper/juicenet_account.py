@@ -17,6 +17,7 @@ from .const import (
     CONF_WEEKEND_END,
     CONF_WEEKEND_START,
     CONF_WIRE_RATING,
+    SharedCircuit,
 )
 from .core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT
 from .core.paths import ChargerError, LoginRejected
@@ -92,7 +93,9 @@ def juicenet_client(hass: HomeAssistant, account: Mapping[str, str]) -> JuiceNet
 
 
 def _of_installation(info: Info) -> dict[str, Any]:
-    found: dict[str, Any] = {CONF_IN_MAKER_LOAD_GROUP: info.load_group is not None}
+    found: dict[str, Any] = {}
+    if info.load_group is not None:  # that it names none proves nothing about the manufacturer's app
+        found[CONF_IN_MAKER_LOAD_GROUP] = SharedCircuit.YES.value
     if info.wire_rating is not None and MINIMUM_CURRENT <= info.wire_rating <= HIGHEST_CURRENT:
         found[CONF_WIRE_RATING] = int(info.wire_rating)
     return found

@@ -17,13 +17,13 @@ import voluptuous as vol
 from .const import CONF_JUICENET, CONF_LOAD_GROUP_LIMIT, CONF_SERIAL, CONF_WIRE_RATING
 from .core.paths import ChargerError
 from .juicebox_entry import box_subentries, unit_subentries
-from .juicebox_subentry_flow import CONF_BOX, amperes
+from .juicebox_subentry_flow import CONF_BOX, amperes, require_answers
 from .juicenet_account import async_suggestions, async_units, objection
 
 UNIT_SCHEMA = vol.Schema(
     {
         vol.Required(CONF_NAME): TextSelector(),
-        vol.Required(CONF_WIRE_RATING): amperes(),
+        vol.Optional(CONF_WIRE_RATING): amperes(),  # required, see `require_answers`
         vol.Optional(CONF_LOAD_GROUP_LIMIT): amperes(),
     }
 )
@@ -86,6 +86,7 @@ def _is_known(entry: ConfigEntry, serial: str) -> bool:
 
 
 def _is_sound(user_input: Mapping[str, Any], errors: dict[str, str]) -> bool:
+    require_answers(user_input, {CONF_WIRE_RATING: "wire_rating_missing"}, errors)
     if not user_input[CONF_NAME].strip():
         errors[CONF_NAME] = "name_missing"
     return not errors

@@ -81,6 +81,9 @@ def follow_troubles(hass: HomeAssistant, coordinator: ChargerCoordinator, box: B
             "wire": f"{box.config.wire_rating or 0:g}",
             "asked": f"{box.memory.served or 0}",
             "offline": f"{box.memory.stored or 0}",
+            "asked_offline": f"{box.refused_stored or 0}",
+            "pinned": box.config.host,
+            "address": box.memory.host,
         }
         for trouble in Trouble:
             _keep(hass, f"{trouble}_{serial}", trouble, placeholders if trouble in box.troubles else None)

@@ -19,7 +19,7 @@ from tests.simulators.juicebox_wire import Wire
 
 ADDRESS = "127.0.0.1"
 FIRST, SECOND = "0910000000000000000000000001", "0910000000000000000000000002"
-DETAILS = {"name": "Garage", "wire_rating": 32, "in_maker_load_group": False}
+DETAILS = {"name": "Garage", "wire_rating": 32, "in_maker_load_group": "no"}
 NIGHT = {"weekday_start": "22:00:00", "weekday_end": "02:00:00"}
 """Not at the beginning of a test: then it is four in the morning of a Monday where Home Assistant is."""
 

@@ -10,6 +10,7 @@ from homeassistant.config_entries import ConfigEntryDisabler, ConfigEntryState
 from homeassistant.const import STATE_UNAVAILABLE, STATE_UNKNOWN
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 from homeassistant.helpers import device_registry as dr, entity_registry as er, issue_registry as ir
+from homeassistant.helpers.translation import async_get_translations
 import pytest
 
 from custom_components.chargekeeper import async_remove_config_entry_device, async_unload_entry
@@ -182,14 +183,18 @@ async def test_an_override_that_is_wanted_before_a_box_is_known_holds_from_the_f
     assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0)
 
 
-async def test_an_override_against_a_load_group_of_the_maker_is_refused(box_house: BoxHouse) -> None:
+@pytest.mark.parametrize("answer", ["yes", "unknown"])
+async def test_an_override_against_a_load_group_of_the_maker_is_refused(box_house: BoxHouse, answer: str) -> None:
     night = Day(start=22 * 60, end=6 * 60)
     box_house.units[0].schedule = Schedule(custom=True, weekday=night, weekend=night)
-    await with_server(box_house, in_maker_load_group=True)
+    await with_server(box_house, in_maker_load_group=answer)
     assert box_house.value("status") == "waiting_schedule"
     with pytest.raises(HomeAssistantError) as refused:
         await box_house.call("switch", "turn_on", "tou_override")
     assert refused.value.translation_key == "load_group"
+    texts = await async_get_translations(box_house.hass, "en", "config_subentries", {DOMAIN})
+    field = "in_maker_load_group"
+    assert texts[f"component.{DOMAIN}.config_subentries.juicebox.step.settings.data.{field}"] in str(refused.value)
 
 
 async def test_a_reload_is_not_noticed_by_a_box(box_house: BoxHouse) -> None:
@@ -388,6 +393,15 @@ async def test_troubles_of_a_box_are_repairs_that_go_by_themselves(box_house: Bo
     shown = issue.translation_placeholders or {}
     assert (shown["charger"], shown["asked"], shown["limit"]) == ("Garage", "48", "32"), "both are named"
     assert sim.commands[-1].command.online == 32
+    await box_house.maker.set_trouble(ServerTrouble.UNSAFE_STORED)
+    box_house.units[0].limit = 0
+    await box_house.pass_time(31)
+    assert box_house.issues() == {"unsafe_stored"}
+    [issue] = [each for each in ir.async_get(box_house.hass).issues.values() if each.domain == DOMAIN]
+    shown = issue.translation_placeholders or {}
+    assert (shown["asked_offline"], shown["offline"], shown["wire"]) == ("48", "16", "32"), "not the current of 0 A"
+    assert (sim.commands[-1].command.online, sim.stored) == (0, 16)
+    box_house.units[0].limit = None
     await box_house.maker.set_trouble(ServerTrouble.NONE)
     await box_house.pass_time(31)
     assert box_house.issues() == set()
@@ -534,7 +548,7 @@ async def test_a_stored_limit_above_the_wire_rating_or_of_nothing_is_told(box_ho
     await box_house.pass_time(61)
     [offer] = box_house.offers()
     form = await box_house.submit(offer)
-    await box_house.submit(form, {"name": "Yard", "wire_rating": 24, "in_maker_load_group": False})
+    await box_house.submit(form, {"name": "Yard", "wire_rating": 24, "in_maker_load_group": "no"})
     await box_house.pass_time(430)
     assert (box_house.issues(), sim.amperes) == ({"stored_zero"}, 0)
     box_house.box(SECOND).confirm_offline(16)
@@ -622,7 +636,7 @@ async def test_two_boxes_of_a_load_group_never_draw_more_than_its_limit(box_hous
     await box_house.pass_time(61)
     [offer] = box_house.offers()
     form = await box_house.submit(offer)
-    await box_house.submit(form, {"name": "Yard", "wire_rating": 32, "in_maker_load_group": False})
+    await box_house.submit(form, {"name": "Yard", "wire_rating": 32, "in_maker_load_group": "no"})
     await box_house.pass_time(31)
     assert box_house.circuit.drawn == 32
     await box_house.add_group(24, FIRST, SECOND)
@@ -696,7 +710,7 @@ async def test_two_boxes_share_one_listener(box_house: BoxHouse) -> None:
     await box_house.pass_time(61)
     [offer] = box_house.offers()
     form = await box_house.submit(offer)
-    await box_house.submit(form, {"name": "Yard", "wire_rating": 24, "in_maker_load_group": False})
+    await box_house.submit(form, {"name": "Yard", "wire_rating": 24, "in_maker_load_group": "no"})
     await box_house.pass_time(31)
     assert (box_house.value("status"), box_house.value("status", SECOND)) == ("charging", "available")
     box_house.sims[SECOND].plug_in(Car(max_amperes=10))

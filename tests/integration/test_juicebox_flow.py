@@ -6,13 +6,15 @@ from typing import Any, cast
 
 from homeassistant.config_entries import SOURCE_IGNORE, SOURCE_INTEGRATION_DISCOVERY, SOURCE_RECONFIGURE
 from homeassistant.core import HomeAssistant
-from homeassistant.data_entry_flow import FlowResultType
+from homeassistant.data_entry_flow import FlowResultType, UnknownFlow
 import pytest
+import voluptuous as vol
 
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.diagnostics import async_get_config_entry_diagnostics
 from custom_components.chargekeeper.juicebox.listener import Discovered
 from custom_components.chargekeeper.load_group import async_open_groups
+from tests.juicebox.rig import Sender, line
 from tests.simulators.juicebox_server import Day, Group, Schedule
 from tests.simulators.juicenet_cloud import JuiceNetCloud
 
@@ -64,7 +66,7 @@ async def test_a_box_is_heard_shown_and_added(box_house: BoxHouse) -> None:
         "serial": FIRST,
         "host": THERE,
         "wire_rating": 32,
-        "in_maker_load_group": False,
+        "in_maker_load_group": "no",
     }
 
 
@@ -77,6 +79,66 @@ async def test_help_when_nothing_is_heard_and_a_second_try(box_house: BoxHouse) 
     box_house.power_up()
     form = await box_house.wait(await box_house.submit(menu, {"next_step_id": "wait"}))
     assert form["step_id"] == "box"
+
+
+async def test_flow_left_at_any_step_begins_again(box_house: BoxHouse) -> None:
+    """The page was reloaded: the flow that was left gives its place and its ports up."""
+    left = await box_house.begin()
+    progress = await box_house.submit(await box_house.begin(), box_house.listening())
+    menu = await box_house.wait(await box_house.submit(await box_house.begin(), box_house.listening()))
+    assert menu["step_id"] == "nothing_heard"
+    box_house.power_up()
+    form = await box_house.wait(await box_house.submit(await box_house.begin(), box_house.listening()))
+    again = await box_house.wait(await box_house.submit(await box_house.begin(), box_house.listening()))
+    for older in (left, progress, menu, form):
+        with pytest.raises(UnknownFlow):
+            await box_house.submit(older, DETAILS)
+    assert (await box_house.submit(again, DETAILS))["type"] is FlowResultType.CREATE_ENTRY
+    assert box_house.hass.config_entries.flow.async_progress() == []
+
+
+async def test_form_of_a_box_fills_in_nothing_that_only_the_user_knows(box_house: BoxHouse) -> None:
+    """The frontend fills a required field with its lowest value or first option; these must stay empty."""
+    box_house.power_up()
+    form = await box_house.wait(await box_house.submit(await box_house.begin(), box_house.listening()))
+    assert suggested(form) == {"name": "JuiceBox 0001"}
+    fields = {str(key): key for key in form["data_schema"].schema}
+    for field in ("wire_rating", "in_maker_load_group"):
+        assert isinstance(fields[field], vol.Optional)
+        assert fields[field].default is vol.UNDEFINED
+    form = await box_house.submit(form, {"name": "Garage"})
+    assert form["errors"] == {"wire_rating": "wire_rating_missing", "in_maker_load_group": "answer_missing"}
+    assert (await box_house.submit(form, DETAILS))["type"] is FlowResultType.CREATE_ENTRY
+
+
+@pytest.mark.parametrize(
+    ("stored", "shown", "in_group"),
+    [
+        (False, "no", False),
+        (True, "yes", True),
+        ("no", "no", False),
+        ("yes", "yes", True),
+        ("unknown", "unknown", True),
+    ],
+)
+async def test_answer_about_a_shared_circuit_is_kept_and_shown(
+    box_house: BoxHouse, stored: object, shown: str, in_group: bool
+) -> None:
+    """Subentries from before the question have a bool."""
+    entry = await box_house.add()
+    subentry = box_house.subentry()
+    data = {**subentry.data, "in_maker_load_group": stored}
+    box_house.hass.config_entries.async_update_subentry(entry, subentry, data=data)
+    await box_house.hass.async_block_till_done()
+    assert box_house.box().config.in_maker_load_group is in_group
+    menu = await box_house.begin_subentry(FIRST)
+    form = await box_house.submit_subentry(menu, {"next_step_id": "settings"})
+    assert suggested(form)["in_maker_load_group"] == shown
+    form = await box_house.submit_subentry(form, {"name": "Garage", "host": THERE})
+    assert form["errors"] == {"wire_rating": "wire_rating_missing", "in_maker_load_group": "answer_missing"}
+    result = await box_house.submit_subentry(form, {**DETAILS, "host": THERE, "in_maker_load_group": shown})
+    assert result["reason"] == "reconfigure_successful"
+    assert box_house.box().config.in_maker_load_group is in_group
 
 
 async def test_finished_without_a_box_it_is_offered_when_it_is_heard(box_house: BoxHouse) -> None:
@@ -156,7 +218,7 @@ async def test_a_juicenet_server_fills_in_what_it_knows(box_house: BoxHouse, jui
     assert suggested(form) == {
         "name": "JuiceBox 0001",
         "wire_rating": 24,
-        "in_maker_load_group": True,
+        "in_maker_load_group": "yes",
         "weekday_start": "22:00:00",
         "weekday_end": "06:00:00",
         "weekend_start": "00:00:00",
@@ -167,7 +229,7 @@ async def test_a_juicenet_server_fills_in_what_it_knows(box_house: BoxHouse, jui
     box_house.power_up(SECOND)
     await box_house.pass_time(61)
     form = await box_house.submit_subentry(await box_house.begin_subentry(), {"box": SECOND})
-    assert suggested(form) == {"name": "JuiceBox 0002", "in_maker_load_group": False}, "no car bears 2 A"
+    assert suggested(form) == {"name": "JuiceBox 0002"}, "no car bears 2 A, and no group is no answer"
     del box_house.maker.units[SECOND]
     form = await box_house.submit_subentry(await box_house.begin_subentry(), {"box": SECOND})
     assert suggested(form) == {"name": "JuiceBox 0002"}
@@ -337,6 +399,40 @@ async def test_what_the_user_said_of_a_box_is_changed(box_house: BoxHouse) -> No
     assert box_house.registry.boxes.kept[FIRST].keeper.identity.name == "Carport"
 
 
+async def test_address_entered_again_is_believed_though_unchanged(box_house: BoxHouse) -> None:
+    """A stranger took the place of the box; a repair says so, and saving the settings ends it."""
+    await box_house.add()
+    await box_house.pass_time(31)
+    sim = box_house.sims[FIRST]
+    stranger = Sender("127.0.0.9")
+    listener = box_house.registry.boxes.server.listener if box_house.registry.boxes else None
+    assert listener is not None
+    sim.wifi = False
+    await box_house.pass_time(121)
+    for _ in range(3):
+        energy = int(sim.lifetime_wh) + 500
+        stranger.send(line(uptime=box_house.clock.monotonic(), lifetime=energy, serial=FIRST), box_house.ports[0])
+        await box_house.pass_time(20)
+    assert listener.host_of(FIRST) == "127.0.0.9"
+    sim.wifi = True
+    await box_house.pass_time(11)
+    assert box_house.issues() == {"two_addresses"}
+    menu = await box_house.begin_subentry(FIRST)
+    form = await box_house.submit_subentry(menu, {"next_step_id": "settings"})
+    result = await box_house.submit_subentry(form, {**DETAILS, "host": THERE})
+    stranger.close()
+    assert result["reason"] == "reconfigure_successful"
+    assert (listener.host_of(FIRST), box_house.issues()) == (THERE, set())
+    lifetime = float(box_house.value("lifetime_energy"))
+    assert lifetime <= (sim.lifetime_wh + 500) / 1000, "never more than could have flowed"
+    await box_house.hass.config_entries.async_unload(box_house.entry.entry_id)
+    await box_house.pass_time(61)
+    menu = await box_house.begin_subentry(FIRST)
+    form = await box_house.submit_subentry(menu, {"next_step_id": "settings"})
+    result = await box_house.submit_subentry(form, {**DETAILS, "host": "127.0.0.7"})
+    assert result["reason"] == "reconfigure_successful", "also while nothing listens"
+
+
 async def test_the_stored_limit_is_confirmed_and_changed_once_a_day(box_house: BoxHouse) -> None:
     await box_house.add()
     sim, subentries = box_house.sims[FIRST], box_house.submit_subentry
@@ -346,6 +442,8 @@ async def test_the_stored_limit_is_confirmed_and_changed_once_a_day(box_house: B
 
     form = await open_form()
     assert form["description_placeholders"] == {"charger": "Garage", "stored": "?", "limit": "32"}
+    form = await subentries(form, {"accept": False})
+    assert form["errors"] == {"amps": "amps_missing", "accept": "not_accepted"}
     form = await subentries(form, {"amps": 16, "accept": False})
     assert form["errors"] == {"accept": "not_accepted"}
     form = await subentries(form, {"amps": 16, "accept": True})

@@ -108,6 +108,8 @@ async def test_a_box_of_the_account_is_chosen_and_shown(box_house: BoxHouse, jui
     assert [option["value"] for option in options] == [FIRST, SECOND]
     form = await box_house.submit_subentry(form, {"box": FIRST})
     assert suggested(form) == {"name": "JuiceBox", "wire_rating": 32, "load_group_limit": None}
+    form = await box_house.submit_subentry(form, {"name": "Garage"})
+    assert form["errors"] == {"wire_rating": "wire_rating_missing"}
     form = await box_house.submit_subentry(form, {"name": " ", "wire_rating": 24})
     assert form["errors"] == {"name": "name_missing"}
     assert suggested(form)["wire_rating"] == 24

@@ -135,6 +135,8 @@ def test_steps_and_issues_name_only_what_they_are_given() -> None:
         "issues.stored_above_group": {"group", "limit", "excess", "stored"},
         "issues.cloud_lost": {"since", "chargers"},
         "issues.unsafe_server": {"charger", "asked", "limit"},
+        "issues.unsafe_stored": {"charger", "asked_offline", "wire", "offline"},
+        "issues.two_addresses": {"charger", "pinned", "address"},
         "issues.offline_above_wire": {"charger", "offline", "wire"},
         "issues.power_off": {"charger", "switch"},
         "issues.port_busy": {"port"},
@@ -151,7 +153,8 @@ def test_every_error_of_the_flow_has_a_text_and_every_text_an_error() -> None:
     keys = {key for keys in FLOW_ERRORS.values() for key in keys.values()} | set(FLOW_UNLISTED.values())
     of_groups = {"name_missing", "no_members", "member_twice", "member_in_group", "member_unknown", "offline_excess"}
     of_boxes = {"bad_port", "port_busy", "bad_address", "bad_resolver", "upstream_unknown", "upstream_loop"}
-    of_boxes |= {"window_incomplete", "window_empty", "juicenet_incomplete", "juicenet_token", "juicenet_unreachable"}
+    of_boxes |= {"window_incomplete", "window_empty", *juicebox_subentry_flow.UNANSWERED.values()}
+    of_boxes |= {"juicenet_incomplete", "juicenet_token", "juicenet_unreachable"}
     assert set(TEXTS["config"]["error"]) == keys | {"no_chargers", "invalid_url"} | of_groups | of_boxes
 
 
@@ -189,6 +192,7 @@ def test_every_step_error_and_abort_of_a_box_has_a_text_and_every_text_one() -> 
     aborts = set(re.findall(r'reason="(\w+)"', source)) | {"box_known", "too_many_boxes", "reconfigure_successful"}
     assert aborts == set(texts["abort"])
     errors = set(re.findall(r'errors\[.+\] = "(\w+)"', source)) | set(juicebox_subentry_flow.OFFLINE_ERRORS)
+    errors |= {"amps_missing", *juicebox_subentry_flow.UNANSWERED.values()}
     assert errors == set(texts["error"])
     box = set(map(str, juicebox_subentry_flow.BOX_SCHEMA.schema))
     for step, fields in {"box": box, "settings": box | {"host"}, "offline_current": {"amps", "accept"}}.items():
@@ -202,7 +206,7 @@ def test_every_step_error_and_abort_of_a_unit_has_a_text_and_every_text_one() ->
     assert set(re.findall(r"async def async_step_(\w+)", source)) == set(texts["step"])
     aborts = {"reconfigure_successful", objection(LoginRejected("no")), objection(PathDown("no"))}
     assert set(re.findall(r'reason="(\w+)"', source)) | aborts == set(texts["abort"])
-    assert set(re.findall(r'errors\[.+\] = "(\w+)"', source)) == set(texts["error"])
+    assert {*re.findall(r'errors\[.+\] = "(\w+)"', source), "wire_rating_missing"} == set(texts["error"])
     fields = set(map(str, juicenet_flow.UNIT_SCHEMA.schema))
     for step in ("unit", "reconfigure"):
         assert set(texts["step"][step]["data"]) == set(texts["step"][step]["data_description"]) == fields

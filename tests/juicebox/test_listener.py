@@ -15,6 +15,7 @@ from custom_components.chargekeeper.juicebox.datagram import (
 )
 from custom_components.chargekeeper.juicebox.listener import (
     BOX_BURST,
+    DISPUTED_FOR,
     MOST_PENDING,
     MOST_STRANGERS,
     PORT_SILENT,
@@ -244,6 +245,86 @@ async def test_a_box_does_not_move_where_its_energy_is_less_or_the_old_address_s
     await rig.repeat(rig.sender(), 1, lifetime=6000)
     assert await rig.repeat(new, 3, lifetime=6000) == 0
     assert rig.listener.host_of(SERIAL) == HERE
+
+
+@pytest.mark.parametrize("lifetime", [4_000_000_000, 11_000])
+async def test_box_does_not_move_where_its_energy_could_not_have_flowed(rig: ListenerRig, lifetime: int) -> None:
+    """At most 60 kW since the box was heard, and 1 kWh."""
+    rig.listener.add(SERIAL, HERE, lifetime=6000)
+    box = rig.sender()
+    stranger = rig.sender(THERE)
+    assert await rig.repeat(box, 3, lifetime=6000) == 3
+    await rig.clock.advance(SILENT_BEFORE_MOVE)
+    assert await rig.repeat(stranger, 4, lifetime=lifetime, every=10) == 0
+    assert rig.listener.host_of(SERIAL) == HERE
+    assert await rig.repeat(box, 3, lifetime=6000) == 3
+
+
+async def test_box_whose_energy_could_have_flowed_moves(rig: ListenerRig) -> None:
+    rig.listener.add(SERIAL, HERE, lifetime=6000)
+    assert await rig.repeat(rig.sender(), 1, lifetime=6000) == 1
+    await rig.clock.advance(3600)
+    assert await rig.repeat(rig.sender(THERE), 3, lifetime=6000 + 55_000) == 1
+
+
+@pytest.mark.parametrize("metered_at", [-7200.0, -3600.0])
+async def test_energy_of_a_moved_box_counts_from_before_the_start(rig: ListenerRig, metered_at: float) -> None:
+    now = rig.clock.monotonic()
+    rig.listener.add(SERIAL, HERE, lifetime=6000, metered_at=now + metered_at)
+    await rig.clock.advance(SILENT_BEFORE_MOVE)
+    heard = await rig.repeat(rig.sender(THERE), 3, lifetime=6000 + 100_000)
+    assert heard == (1 if metered_at == -7200.0 else 0)
+
+
+async def test_energy_from_ahead_of_the_clock_does_not_lock_a_box_out(rig: ListenerRig) -> None:
+    """The clock of Home Assistant was set back over a restart."""
+    rig.listener.add(SERIAL, HERE, lifetime=6000, metered_at=rig.clock.monotonic() + 86_400)
+    assert await rig.repeat(rig.sender(), 1, lifetime=6500) == 1
+
+
+async def test_pinned_address_wins_back_from_a_stranger_that_is_believed(rig: ListenerRig) -> None:
+    disputed: list[str] = []
+    rig.listener.on_dispute = disputed.append
+    rig.listener.add(SERIAL, HERE, lifetime=6000)
+    box = rig.sender()
+    stranger = rig.sender(THERE)
+    assert await rig.repeat(box, 3, lifetime=6000) == 3
+    await rig.clock.advance(SILENT_BEFORE_MOVE)
+    assert await rig.repeat(stranger, 3, lifetime=8000) == 1  # as much as could have flowed
+    assert (rig.listener.host_of(SERIAL), disputed) == (THERE, [])
+    for heard in (0, 0, 1, 1):  # although the stranger goes on
+        await rig.send(stranger, line(uptime=rig.clock.monotonic(), lifetime=8000))
+        assert await rig.repeat(box, 1, lifetime=6000) == heard
+        assert rig.listener.is_disputed(SERIAL) is not bool(heard)
+    assert rig.listener.host_of(SERIAL) == HERE
+    assert disputed == [SERIAL, SERIAL]
+    assert await rig.repeat(stranger, 3, lifetime=8000) == 0
+
+
+async def test_pinned_address_does_not_win_back_by_what_no_box_would_send(rig: ListenerRig) -> None:
+    rig.listener.add(SERIAL, THERE, lifetime=6000, pinned=HERE)
+    assert await rig.repeat(rig.sender(THERE), 1, lifetime=6000) == 1
+    replayed = line(uptime=1000, lifetime=6000)
+    for _ in range(5):
+        assert await rig.send(rig.sender(), replayed, D1) == 0
+        await rig.clock.advance(30)
+    assert rig.listener.host_of(SERIAL) == THERE
+    assert rig.listener.is_disputed(SERIAL)
+    await rig.clock.advance(DISPUTED_FOR)
+    assert not rig.listener.is_disputed(SERIAL)
+    assert not rig.listener.is_disputed(OTHER)
+
+
+async def test_flood_from_elsewhere_leaves_the_pinned_address_its_room(rig: ListenerRig) -> None:
+    rig.listener.add(SERIAL, THERE, lifetime=6000, pinned=HERE)
+    box = rig.sender()
+    foreign = rig.sender("127.0.0.9")
+    heard = 0
+    for _ in range(4):
+        await rig.send(foreign, *[line(serial=OTHER)] * 100)
+        heard += await rig.send(box, line(uptime=rig.clock.monotonic(), lifetime=6000))
+        await rig.clock.advance(5)
+    assert heard == 2
 
 
 async def test_of_too_many_new_addresses_the_one_longest_silent_gives_way(rig: ListenerRig) -> None:

@@ -66,15 +66,21 @@ async def test_while_learning_only_the_server_commands(make_site: MakeSite) -> N
         site.box.set_charging(on=False)
 
 
-@pytest.mark.parametrize("trouble", [ServerTrouble.UNSAFE_CURRENT, ServerTrouble.UNSAFE_STORED])
-async def test_unsafe_commands_of_the_server_are_replaced_by_the_last_safe_one(
-    site: Site, trouble: ServerTrouble
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        (ServerTrouble.UNSAFE_CURRENT, Trouble.UNSAFE_SERVER),
+        (ServerTrouble.UNSAFE_STORED, Trouble.UNSAFE_STORED),
+    ],
+)
+async def test_unsafe_values_of_the_server_are_replaced_and_told_by_cause(
+    site: Site, trouble: ServerTrouble, told: Trouble
 ) -> None:
     await site.maker.set_trouble(trouble)
     await site.clock.advance(300)
     assert {(each.online, each.offline) for each in site.commands()} == {(32, 16)}
     assert [each.index for each in site.commands()] == [each.index for each in site.servers_commands()]
-    assert site.box.troubles == {Trouble.UNSAFE_SERVER}
+    assert site.box.troubles == {told}
     assert (site.sim.writes, site.sim.unanswered, site.mode) == (0, 0, Mode.RELAY)
     await site.maker.set_trouble(ServerTrouble.NONE)
     await site.clock.advance(30)
@@ -88,15 +94,6 @@ async def test_i1_a_share_of_our_load_group_lowers_the_servers_current_and_is_no
         assert (site.last.online, site.last.offline) == (online, 16)
         assert (site.mode, site.box.troubles) == (Mode.RELAY, set())
     assert site.sim.writes == 0
-
-
-async def test_without_a_safe_command_from_before_nothing_is_sent(make_site: MakeSite) -> None:
-    site = make_site()
-    site.maker.trouble = ServerTrouble.UNSAFE_STORED
-    await site.start()
-    await site.clock.advance(120)
-    assert site.commands() == []
-    assert (site.mode, site.box.troubles) == (Mode.LEARNING, {Trouble.UNSAFE_SERVER})
 
 
 async def test_a_box_that_starts_while_the_server_is_unsafe_is_not_left_alone(site: Site) -> None:
@@ -273,6 +270,16 @@ async def test_a_late_answer_to_a_status_that_we_answered_is_not_passed(site: Si
     site.box.from_server(b"CMD41325A0040M040C006S638!5N5$")
     await site.clock.settle()
     assert site.commands() == []
+
+
+async def test_pause_asked_while_the_server_is_silent_holds_from_the_take_over_on(site: Site) -> None:
+    """The first answer after a take-over carries on what was, unless the user asked for something else since."""
+    await site.maker.set_trouble(ServerTrouble.HANG)
+    site.box.set_charging(on=False)
+    await lose(site)
+    assert site.last.online == 0
+    await site.clock.advance(60)
+    assert {each.online for each in site.commands()[-6:]} == {0}
 
 
 # What is known of the stored limit
@@ -804,6 +811,9 @@ async def test_read_only_repeats_the_last_command(make_site: MakeSite) -> None:
     await regain(site)
     await site.clock.advance(60)
     assert site.last.online == 32
+    site.box.share = 12.5
+    await site.clock.advance(31)
+    assert site.last.online == 12, "the ceiling holds in relay too"
     site.box.share = 5
     await lose(site)
     assert site.last.online == 0

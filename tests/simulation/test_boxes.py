@@ -33,9 +33,11 @@ SHOWN_SOON = {
     "share-forgotten": 37,
     "all-to-each": 27,
     "excess-untold": 66,
-    "unsafe-relayed": 20,
+    "unsafe-relayed": 21,
+    "last-safe-repeated": 21,
+    "any-stored-relayed": 20,
     "override-ends-at-take-over": 1,
-    "pause-lost-in-relay": 22,
+    "pause-lost-in-relay": 24,
     "relay-lowers": 23,
 }
 """Seeds with which each is caught in minutes of simulated time, or a few hours."""

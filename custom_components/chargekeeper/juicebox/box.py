@@ -71,12 +71,18 @@ class Held(StrEnum):
 class Trouble(StrEnum):
     """What the user should know of a box."""
 
-    UNSAFE_SERVER = "unsafe_server"  # the server's last command was above what the wiring bears, and not passed on
+    UNSAFE_SERVER = "unsafe_server"  # the server's last current was above what the installation bears, and lowered
+    UNSAFE_STORED = "unsafe_stored"  # the server's last stored limit was above the wire rating, and not passed on
     IGNORES_COMMANDS = "ignores_commands"
     ENCRYPTED = "encrypted"
     STORED_ZERO = "stored_zero"  # alone it does not charge at all
     OFFLINE_ABOVE_WIRE = "offline_above_wire"
+    TWO_ADDRESSES = "two_addresses"  # the pinned address speaks in its name, and another one is believed
     OVERRIDE_HANDED_BACK = "override_handed_back"  # the server is back and in charge, and does not let it charge
+
+
+SERVER_TROUBLES = {Trouble.UNSAFE_SERVER, Trouble.UNSAFE_STORED}
+"""What is wrong with the server's last command. It is over when the server is not in charge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +140,8 @@ class Box:
         self.troubles: set[Trouble] = set()
         self.held: Held = Held.PAUSE if memory.paused else Held.SCHEDULE
         """Why it was last told not to charge, whether or not that still holds."""
+        self.refused_stored: int | None = None
+        """The last stored limit of the server that was not passed on, A."""
         self.in_effect: int | None = None
         """The user's charging current as far as the box showed that it keeps to it, A."""
         self._arrival: Arrival | None = None
@@ -170,10 +178,16 @@ class Box:
         """Another server of the maker's from now on, or none."""
         self._forward = forward
         self.pulse.forget()
-        self.troubles -= {Trouble.UNSAFE_SERVER, Trouble.OVERRIDE_HANDED_BACK}
+        self.troubles -= SERVER_TROUBLES | {Trouble.OVERRIDE_HANDED_BACK}
         if forward is None:
             self._set_master(True)
         self._tell()
+
+    def dispute(self, *, on: bool) -> None:
+        """Note if the pinned address speaks in its name while another one is believed."""
+        if on is not (Trouble.TWO_ADDRESSES in self.troubles):
+            self._note(Trouble.TWO_ADDRESSES, is_there=on)
+            self._tell()
 
     def _tell(self) -> None:
         for callback in list(self._listeners):
@@ -258,7 +272,7 @@ class Box:
     @property
     def _least_share(self) -> float:
         """What our load group leaves it, A, not below what cars take: then it is told not to charge. Infinite: all."""
-        return inf if self.share is None or self.config.read_only else max(self.share, MINIMUM_CURRENT)
+        return inf if self.share is None else max(self.share, MINIMUM_CURRENT)
 
     @property
     def held_by_schedule(self) -> bool:
@@ -486,6 +500,7 @@ class Box:
         self.troubles.discard(Trouble.ENCRYPTED)
         self.status, self._arrival = message, arrival
         self.memory.host = arrival.address[0]
+        self.memory.heard_at = self._clock.now()
         self.timeline.heard(message, now)
         self._follow_session(message, now)
         self._take_quarter(message)
@@ -640,9 +655,8 @@ class Box:
     def _take_over(self, now: float) -> None:
         LOGGER.info("The boxes' server does not answer: ChargeKeeper answers a box in its place")
         self.counts["taken_over"] += 1
-        self.troubles.discard(Trouble.UNSAFE_SERVER)
         self.pulse.give_up()
-        self._carry = True
+        self._carry = not self._asked  # what the user asked for since the last answer goes first
         self._set_master(True)
         self._answer(now)
         self._tell()
@@ -658,8 +672,7 @@ class Box:
         self.memory.served = command.online
         if command.online >= MINIMUM_CURRENT:
             self.troubles.discard(Trouble.OVERRIDE_HANDED_BACK)
-            if self._is_safe(command):
-                self.memory.allowed = command.online
+            self.memory.allowed = command.online if self.bearable is None else floor(min(command.online, self.bearable))
         if self.mode is Mode.KEEP:
             self._consider_handing_back(moment.at)
         elif self._relaying:
@@ -680,42 +693,48 @@ class Box:
         self._relaying = False
         self._set_master(False)
 
-    def _is_safe(self, command: CommandMessage) -> bool:
-        bearable, wire = self.bearable, self.config.wire_rating
-        online = HIGHEST_CURRENT if bearable is None else bearable
-        return command.online <= online and command.offline <= (HIGHEST_CURRENT if wire is None else wire)
-
     def _relay(self, command: CommandMessage, data: bytes, now: float) -> None:
-        """Pass the server's command on: as it is, lowered to what the user wants, or as the last safe one."""
+        """Pass the server's command on, with as much of its current as is permitted here.
+
+        Another stored limit is replaced only where it would raise the last known one above the wire rating. The rest of
+        the command always passes, at once.
+        """
         memory = self.memory
-        if self._is_safe(command):
-            self.troubles.discard(Trouble.UNSAFE_SERVER)
-            memory.safe = command.online
-            online, offline = self._capped(command.online), command.offline
-        else:
-            self.troubles.add(Trouble.UNSAFE_SERVER)
-            if memory.offline is None:
-                return
-            last = self._wanted() if memory.safe is None else memory.safe
-            highest, _ = ceiling(self.limits)
-            bound = last if highest is None else floor(min(last, highest))
-            online, offline = self._capped(bound), memory.offline
-        passed = replace(command, online=online, offline=offline)
+        bearable = self.bearable
+        self._note(Trouble.UNSAFE_SERVER, is_there=bearable is not None and command.online > bearable)
+        offline = self._permitted_stored(command.offline)
+        self._note(Trouble.UNSAFE_STORED, is_there=offline != command.offline)
+        if offline != command.offline:
+            self.refused_stored = command.offline
+        passed = replace(command, online=self._permitted(command.online), offline=offline)
         if memory.offline is None:
             self._set_master(False)
         if self._send(passed, data if passed == command else passed.encode(), now):
             self.timeline.learnt()
             self._store(offline)
 
-    def _capped(self, amps: int) -> int:
-        """What of the server's current is left by the user's pause and charging current, and by our load group, A."""
-        if self.config.read_only:
+    def _permitted(self, amps: int) -> int:
+        """Return how much of the server's current the ceiling, the user's current and a pause permit, in A."""
+        reads_only = self.config.read_only
+        highest, _ = ceiling(self.limits)
+        wanted = None if reads_only else self.memory.charging_current
+        left = floor(min(bound for bound in (amps, highest, wanted) if bound is not None))
+        is_paused = self.memory.paused and not reads_only
+        return 0 if is_paused or left < MINIMUM_CURRENT else left
+
+    def _permitted_stored(self, amps: int) -> int:
+        """Return the server's stored limit, or the last known one where it would be raised above the wire rating."""
+        known = self.memory.offline
+        wire = HIGHEST_CURRENT if self.config.wire_rating is None else self.config.wire_rating
+        if known is None or amps <= max(known, wire):
             return amps
-        bounds = [bound for bound in (amps, self.memory.charging_current, self.share) if bound is not None]
-        left = floor(min(bounds))
-        if self.memory.paused or (left < amps and left < MINIMUM_CURRENT):
-            return 0
-        return left
+        return known
+
+    def _note(self, trouble: Trouble, *, is_there: bool) -> None:
+        if is_there:
+            self.troubles.add(trouble)
+        else:
+            self.troubles.discard(trouble)
 
     # Our answers
 
@@ -799,7 +818,7 @@ class Box:
     def _set_master(self, ours: bool) -> None:
         self._master = self.memory.kept = ours
         if ours:
-            self.memory.safe = None
+            self.troubles -= SERVER_TROUBLES
 
 
 def _plausible(amps: int | None) -> int | None:

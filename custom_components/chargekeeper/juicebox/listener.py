@@ -64,8 +64,14 @@ MOST_STRANGERS, MOST_PENDING, MOST_ADDRESSES = 20, 5, 4
 PENDING_AGE = 3600.0
 """Seconds of silence after which a discovered box no longer waits for the user."""
 
-HIGHEST_POWER, ENERGY_SLACK = 25_000.0, 1_000.0
-"""W and Wh: the lifetime energy of one box does not rise faster."""
+HIGHEST_POWER = 80.0 * 3 * 250.0
+"""W: 80 A on three phases of 250 V. The lifetime energy of no box rises faster."""
+
+ENERGY_SLACK = 1_000.0
+"""Wh by which it may be off all the same."""
+
+DISPUTED_FOR = 600.0
+"""Seconds for which a status from the pinned address counts as a dispute while another address is believed."""
 
 COUNTER_SLACK, COUNTER_TOLERANCE = 2.5, 0.2
 """Seconds, and the share of the time that passed, by which a box's counter may differ from ours."""
@@ -138,7 +144,8 @@ class Track:
         energy = status.lifetime_energy
         if energy is None or self.lifetime is None:
             return True
-        most = HIGHEST_POWER * (now - self.at) / 3600 + ENERGY_SLACK * (1 if status.version else 10)
+        passed = max(now - self.at, 0.0)  # a moment from the store may lie ahead after the clock was set back
+        most = HIGHEST_POWER * passed / 3600 + ENERGY_SLACK * (1 if status.version else 10)
         return self.lifetime <= energy <= self.lifetime + most
 
     def counter_fits(self, status: StatusMessage, now: float) -> bool:
@@ -171,12 +178,17 @@ class Track:
 
 
 class _Listed:
-    """A listed box: where it is pinned, and what was heard of it."""
+    """A listed box: where the user pinned it, where it is believed to be, and what was heard of it."""
 
-    __slots__ = ("heard_at", "host", "port", "questions", "reads", "rest", "spoke_at", "statuses", "track")
+    __slots__ = (
+        *("disputed_at", "heard_at", "host", "pinned", "port", "questions"),
+        *("reads", "rest", "spoke_at", "statuses", "track"),
+    )
 
-    def __init__(self, host: str, lifetime: int | None, now: float) -> None:
+    def __init__(self, host: str, pinned: str, lifetime: int | None, now: float) -> None:
         self.host = host
+        self.pinned = pinned
+        self.disputed_at = -inf
         self.port, self.spoke_at = 0, -inf
         self.track = Track(lifetime)
         self.heard_at = now
@@ -237,6 +249,8 @@ class Listener:
         self._listed: dict[str, _Listed] = {}
         self._strangers: dict[str, _Stranger] = {}
         self._stranger_bucket = Bucket(STRANGERS_RATE, STRANGERS_BURST)
+        self.on_dispute: Callable[[str], None] = lambda _serial: None
+        """Called with the serial of a box whose pinned address speaks while another one is believed."""
         self.dropped: Counter[str] = Counter()
         """How many datagrams were dropped, by reason."""
 
@@ -289,9 +303,27 @@ class Listener:
 
     # Boxes
 
-    def add(self, serial: str, host: str, lifetime: int | None = None) -> None:
-        """List a box at an address; `lifetime` is the highest lifetime energy known of it, Wh."""
-        self._listed[serial] = _Listed(host, lifetime, self._clock.monotonic())
+    def add(
+        self,
+        serial: str,
+        host: str,
+        lifetime: int | None = None,
+        *,
+        pinned: str | None = None,
+        metered_at: float = -inf,
+    ) -> None:
+        """List a box.
+
+        Args:
+            serial: of the box.
+            host: where it is believed to be.
+            lifetime: its last known lifetime energy in Wh.
+            pinned: the address that the user named, `host` if None.
+            metered_at: the monotonic moment of `lifetime`.
+        """
+        listed = _Listed(host, pinned or host, lifetime, self._clock.monotonic())
+        listed.track.at = metered_at
+        self._listed[serial] = listed
         self._strangers.pop(serial, None)
 
     def remove(self, serial: str) -> None:
@@ -302,6 +334,11 @@ class Listener:
         """Where a listed box is; it may have moved since it was added."""
         listed = self._listed.get(serial)
         return None if listed is None else listed.host
+
+    def is_disputed(self, serial: str) -> bool:
+        """True while the pinned address of a box speaks and another one is believed."""
+        listed = self._listed.get(serial)
+        return listed is not None and self._clock.monotonic() - listed.disputed_at < DISPUTED_FOR
 
     @property
     def discovered(self) -> list[Discovered]:
@@ -329,7 +366,7 @@ class Listener:
             self.dropped["too_long" if len(data) > LONGEST else "not_a_box"] += 1
             return
         listed = self._listed.get(serial)
-        at_home = listed is not None and listed.host == host
+        at_home = listed is not None and host in {listed.host, listed.pinned}
         its_port = listed is not None and listed.port == address[1]
         bucket = listed.reads[its_port] if listed is not None and at_home else self._stranger_bucket
         if not bucket.take(now):
@@ -361,10 +398,14 @@ class Listener:
                 return False
         elif not self._moved(listed, message, host, now):
             self.dropped["wrong_source"] += 1
+            if host == listed.pinned:
+                listed.disputed_at = now
+                self.on_dispute(message.serial)
             return False
         else:
             LOGGER.info("A JuiceBox moved to another address of the local network")
             listed.host = host
+            listed.disputed_at = -inf
         listed.questions.pop(host, None)
         listed.track.note(message, now)
         listed.heard_at = now
@@ -372,12 +413,17 @@ class Listener:
 
     @staticmethod
     def _moved(listed: _Listed, message: StatusMessage, host: str, now: float) -> bool:
-        """Whether the box is now at that address: a private one, the old one silent, and three plausible statuses."""
-        if now - listed.heard_at < SILENT_BEFORE_MOVE or not IPv4Address(host).is_private:
-            return False
-        known = listed.track.lifetime
-        if known is not None and (message.lifetime_energy or 0) < known:
-            return False
+        """True if the box is now at that address, by three plausible statuses in a row.
+
+        The pinned address needs no more than that: what a stranger said meanwhile does not count. Any other must be
+        private, the one before silent, and the energy must be possible for this box.
+        """
+        if host != listed.pinned:
+            if now - listed.heard_at < SILENT_BEFORE_MOVE or not IPv4Address(host).is_private:
+                return False
+            told = message.lifetime_energy is not None or listed.track.lifetime is None
+            if not told or not listed.track.energy_fits(message, now):
+                return False
         return listed.question(host, None).evidence(message, now)
 
     def _unknown(self, message: Message, host: str, now: float) -> None:

@@ -13,15 +13,16 @@ from .quarters import QuarterHours
 class Memory:
     """One box, as far as it matters what it was told. Currents in A, energies in Wh.
 
-    `host` is where it was heard last, `pinned` where the user said it is. `offline` is the stored limit `M`, None until
-    it is learnt, and `overwritten` the highest that it may still have instead, as long as it may not have heard of that
-    one. `online` is the last `A` it was sent, by whomever; `served` the last `A` of the maker's server, `allowed` the
-    last safe one of those that let it charge, `safe` the last safe one since the server has it. `index` and `flags`
-    are those of the last command, `cycles` says that the flags follow the index. `kept` is true while we answer it.
-    `charging_current`, `paused` and `override` are what the user wants.
+    `host` is where it was heard last and `heard_at` when, `pinned` where the user said it is.
+    `offline` is the stored limit `M`, None until it is learnt, and `overwritten` the highest that it may still have
+    instead, as long as it may not have heard of that one. `online` is the last `A` it was sent, by whomever; `served`
+    the last `A` of the maker's server, `allowed` the last of those that let it charge, as far as the installation bears
+    it. `index` and `flags` are those of the last command, `cycles` says that the flags follow the index. `kept` is true
+    while we answer it. `charging_current`, `paused` and `override` are what the user wants.
     """
 
     host: str = ""
+    heard_at: datetime | None = None
     pinned: str = ""
     version: str = ""
     firmware: str | None = None
@@ -30,7 +31,6 @@ class Memory:
     online: int | None = None
     served: int | None = None
     allowed: int | None = None
-    safe: int | None = None
     index: int = 0
     flags: int = 6
     cycles: bool = False
@@ -59,8 +59,7 @@ class Memory:
     def export(self) -> dict[str, object]:
         """As JSON."""
         plain = {each.name: getattr(self, each.name) for each in fields(self)}
-        moments = {"commanded_at": self.commanded_at, "offline_changed_at": self.offline_changed_at}
-        texts = {key: None if at is None else at.isoformat() for key, at in moments.items()}
+        texts = {name: value.isoformat() for name, value in plain.items() if isinstance(value, datetime)}
         return plain | texts | {"quarters": self.quarters.export()}
 
     @classmethod
@@ -81,8 +80,10 @@ class Memory:
         self.offline = self.online = None
 
 
-_CURRENTS = {"offline", "overwritten", "online", "served", "allowed", "safe", "charging_current"}
-_COUNTS = {"index": 999, "flags": 999, "lifetime": 10**12, "session_start": 10**12}
+_CURRENTS = {"online", "served", "allowed", "charging_current"}
+_STORED = {"offline": 999, "overwritten": 999}
+"""However high: the first stored limit of a server passes as it is."""
+_COUNTS = _STORED | {"index": 999, "flags": 999, "lifetime": 10**12, "session_start": 10**12}
 _SWITCHES = {"cycles", "kept", "plugged", "paused", "override"}
 _WORDS = {"host", "pinned", "version", "firmware"}
 

@@ -6,9 +6,10 @@ a box goes on as it was told last.
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 import socket
 
-from ..core.clock import Clock
+from ..core.clock import Clock, monotonic_of
 from ..core.context import subscribe
 from ..core.paths import PathBusy
 from .box import Box, BoxConfig
@@ -39,6 +40,7 @@ class JuiceBoxServer:
         self._closing: set[asyncio.Task[None]] = set()
         self.boxes: dict[str, Box] = {}
         self.listener = Listener(clock, self._arrived, self._discovered)
+        self.listener.on_dispute = self._disputed
         self.on_change: Callable[[], None] = lambda: None
         """Called whenever what `export` gives may have changed."""
 
@@ -73,10 +75,17 @@ class JuiceBoxServer:
                 raise PathBusy("too_many_boxes", 0.0, str(MOST_BOXES))
             return self._start(config)
         if config.host != box.config.host:
-            self.listener.add(config.serial, config.host, box.memory.lifetime)
-            box.memory.pinned = config.host
+            self.trust(config.serial, config.host)
         box.configure(config)
         return box
+
+    def trust(self, serial: str, host: str) -> None:
+        """Believe a box at the address that the user named, wherever it was believed to be before."""
+        box = self.boxes.get(serial)
+        if box is not None:
+            box.memory.pinned = box.memory.host = host
+            self._list(box)
+            box.dispute(on=False)
 
     def remove(self, serial: str) -> None:
         """Give a box up for good; it is forgotten."""
@@ -119,13 +128,21 @@ class JuiceBoxServer:
     def _start(self, config: BoxConfig) -> Box:
         memory = Memory.restored(self._stored.get(config.serial))
         # It may have moved since the user said where it is; what the user says anew goes before that.
-        host = memory.host if memory.host and memory.pinned == config.host else config.host
-        memory.pinned = config.host
+        if memory.pinned != config.host or not memory.host:
+            memory.pinned = memory.host = config.host
         box = Box(self._clock, config, memory, self._line_for(config.serial))
         box.listen(self._changed)
         self.boxes[config.serial] = box
-        self.listener.add(config.serial, host, memory.lifetime)
+        self._list(box)
         return box
+
+    def _list(self, box: Box) -> None:
+        """Have a box listened to where its memory says that it is."""
+        memory = box.memory
+        heard_at = memory.heard_at or memory.commanded_at
+        metered_at = -inf if heard_at is None else monotonic_of(self._clock, heard_at)
+        serial = box.config.serial
+        self.listener.add(serial, memory.host, memory.lifetime, pinned=memory.pinned, metered_at=metered_at)
 
     def _line_for(self, serial: str) -> Callable[[bytes, bool], None] | None:
         """A line to the maker's server, in the place of one that there may be."""
@@ -149,9 +166,13 @@ class JuiceBoxServer:
     def _arrived(self, arrival: Arrival) -> None:
         serial = arrival.message.serial
         box, line = self.boxes[serial], self._lines.get(serial)  # only those are listed
+        box.dispute(on=self.listener.is_disputed(serial))
         if line is not None and arrival.address != box.address and line.came_back(arrival.data):
             return
         box.arrived(arrival)
+
+    def _disputed(self, serial: str) -> None:
+        self.boxes[serial].dispute(on=True)  # only boxes are listed
 
     def _discovered(self, found: Discovered) -> None:
         for callback in list(self._discovery_listeners):

@@ -5,8 +5,8 @@ They look at every datagram and at every change of what is drawn; the rules in t
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from math import inf
+from dataclasses import dataclass, replace
+from math import floor, inf
 from typing import override
 
 from custom_components.chargekeeper.core.model import (
@@ -182,19 +182,30 @@ class Masters(BoxWatch):
 
 
 class Relay(BoxWatch):
-    """Section 6: in relay the server's safe commands pass as they are, unless the user wants less."""
+    """In relay each command of the server passes at once, with as much of its current as is permitted here.
+
+    That is no more than the limits and the user's current, and 0 for a pause or where less than 6 A are left. All else
+    of the command passes as it is; only a stored limit above the wire rating may be another one (which one: I11).
+    """
 
     name = "relay"
 
     def __init__(self, house: BoxHouse) -> None:
         super().__init__(house)
         self._ours: dict[str, bool] = {}
-        self._expected: Command | None = None
+        self._newest: dict[str, float] = {}
+        self._order: Command | None = None
+        self._online = 0
+        self._wire = 0.0
         self._passed: Command | None = None
 
     @override
     def status_arrives(self, serial: str, data: bytes) -> None:
-        self._ours[serial] = False
+        sent = reversed(self.house.boxes[serial].sent)
+        sent_at = next((at for at, message in sent if message == data), -inf)
+        if sent_at >= self._newest.get(serial, -inf):
+            self._newest[serial] = sent_at
+            self._ours[serial] = False  # one that a newer status overtook begins nothing: it may be dropped
 
     @override
     def commanded(self, sent: Sent) -> None:
@@ -205,24 +216,32 @@ class Relay(BoxWatch):
 
     @override
     def server_answers(self, serial: str, data: bytes) -> None:
-        self._expected = self._passed = None
+        self._order = self._passed = None
         home, house = self.house.home, self.house
         order = wire.read_command(house.boxes[serial].wire.version, data)
         if home is None or not isinstance(order, Command) or self._ours.get(serial, True):
             return
         box = home.served[serial]
-        if box.mode is Mode.KEEP or box.share is None:
+        config = house.configs[serial]
+        if box.mode is Mode.KEEP or box.share is None or box.config != config:
             return
-        memory, highest = box.memory, min(house.highest(serial), box.share)
-        wanted = highest if memory.charging_current is None else memory.charging_current
-        less = memory.paused or order.online > wanted
-        if order.online <= highest and order.stored <= (box.config.wire_rating or 0) and not less:
-            self._expected = order
+        limits = (order.online, house.highest(serial), box.share, box.memory.charging_current)
+        left = floor(min(limit for limit in limits if limit is not None))
+        self._order = order
+        self._wire = config.wire_rating or 0.0
+        self._online = 0 if box.memory.paused or left < LOWEST else left
 
     @override
     def server_answered(self, serial: str, data: bytes) -> None:
-        if self._expected is not None and self._passed != self._expected:
-            self.fail(f"{serial}: the server's {self._expected} was not passed on, but {self._passed}")
+        order = self._order
+        passed = self._passed
+        if order is None:
+            return
+        expected = replace(order, online=self._online)
+        if passed is not None and order.stored > self._wire:
+            expected = replace(expected, stored=passed.stored)
+        if passed != expected:
+            self.fail(f"{serial}: of the server's {order} {passed} was passed on, not {expected}")
 
 
 class StoredLimit(BoxWatch):
@@ -252,7 +271,8 @@ class StoredLimit(BoxWatch):
         of_server = theirs.stored if isinstance(theirs, Command) else None
         wire_rating = house.configs[serial].wire_rating or 0
         known = {self._passed.get(serial, house.boxes[serial].stored), house.boxes[serial].stored}
-        if (stored == of_server and stored <= wire_rating) or stored == house.confirmed.get(serial):
+        bound = max(wire_rating, self._passed.get(serial, inf))  # the server's first passes whatever it is
+        if (stored == of_server and stored <= bound) or stored == house.confirmed.get(serial):
             self._passed[serial] = stored
         elif stored not in known:
             self.fail(f"{serial} is told to store {stored} A; known were {sorted(known)} A, the server's {of_server}")

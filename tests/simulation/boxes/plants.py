@@ -115,7 +115,7 @@ def _excess_untold(stack: ExitStack) -> None:
 
 
 def _unsafe_relayed(stack: ExitStack) -> None:
-    _instead(stack, Box, "_is_safe", lambda _self, _command: True)
+    _instead(stack, Box, "_permitted", lambda self, amps: 0 if self.memory.paused else amps)
 
 
 def _override_ends_at_take_over(stack: ExitStack) -> None:
@@ -123,7 +123,13 @@ def _override_ends_at_take_over(stack: ExitStack) -> None:
 
 
 def _pause_lost_in_relay(stack: ExitStack) -> None:
-    _instead(stack, Box, "_capped", lambda _self, amps: amps)
+    real = Box._permitted
+
+    def permitted(self: Box, amps: int) -> int:
+        with patch.object(self.memory, "paused", new=False):
+            return real(self, amps)
+
+    _instead(stack, Box, "_permitted", permitted)
 
 
 def _relay_lowers(stack: ExitStack) -> None:
@@ -134,6 +140,23 @@ def _relay_lowers(stack: ExitStack) -> None:
         real(self, lowered, lowered.encode(), now)
 
     _instead(stack, Box, "_relay", relay)
+
+
+def _last_safe_repeated(stack: ExitStack) -> None:
+    """As it was once: where a limit of the server's is too high, the box is told the last safe current again."""
+    real = Box._permitted
+    safe: dict[str, int] = {}
+
+    def permitted(self: Box, amps: int) -> int:
+        if not self.troubles & box_module.SERVER_TROUBLES:
+            safe[self.config.serial] = amps
+        return real(self, safe.get(self.config.serial, amps))
+
+    _instead(stack, Box, "_permitted", permitted)
+
+
+def _any_stored_relayed(stack: ExitStack) -> None:
+    _instead(stack, Box, "_permitted_stored", lambda _self, amps: amps)
 
 
 PLANTS: dict[str, tuple[str, str, Callable[[ExitStack], None]]] = {
@@ -149,13 +172,19 @@ PLANTS: dict[str, tuple[str, str, Callable[[ExitStack], None]]] = {
     "share-forgotten": ("I1", "boxes do not know their share of a load group", _share_forgotten),
     "all-to-each": ("load group", "each member of a load group gets all of its limit", _all_to_each),
     "excess-untold": ("load group", "no repair tells of stored limits that are too high together", _excess_untold),
-    "unsafe-relayed": ("I1", "the server's unsafe commands pass", _unsafe_relayed),
+    "unsafe-relayed": ("I1", "the server's unsafe currents pass", _unsafe_relayed),
     "override-ends-at-take-over": (
         "windows",
         "no override holds while we keep a box",
         _override_ends_at_take_over,
     ),
     "pause-lost-in-relay": ("pause", "the server's commands go before a pause", _pause_lost_in_relay),
+    "last-safe-repeated": (
+        "relay",
+        "the last safe current is repeated, not the server's lower one",
+        _last_safe_repeated,
+    ),
+    "any-stored-relayed": ("I11", "the server's stored limit passes however high it is", _any_stored_relayed),
     "relay-lowers": ("relay", "the server's commands are lowered", _relay_lowers),
 }
 """By name: the invariant that must catch it, what is wrong, and how it is put in."""

@@ -112,7 +112,7 @@ def as_entered(unit: Unit) -> dict[str, object]:
     start, end = (f"{minute // 60 % 24:02}:{minute % 60:02}:00" for minute in (hours.start, hours.end))
     windows = {f"{days}_start": start for days in ("weekday", "weekend")}
     windows |= {f"{days}_end": end for days in ("weekday", "weekend")}
-    return {"name": unit.name, "wire_rating": unit.wire_rating, "in_maker_load_group": False, **windows}
+    return {"name": unit.name, "wire_rating": unit.wire_rating, "in_maker_load_group": "no", **windows}
 
 
 async def run(options: argparse.Namespace) -> int:

@@ -1,0 +1,126 @@
+"""A stranger that sends in the name of a box is not believed for good, and what it says ends with it.
+
+The box's Wi-Fi is away for two minutes. The stranger knows its serial number, and sends what a box could send.
+"""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from custom_components.chargekeeper.juicebox.box import Mode, Trouble
+from custom_components.chargekeeper.juicebox.listener import SILENT_BEFORE_MOVE
+
+from .conftest import MakeSite
+from .rig import HERE, THERE, Sender, line
+from .site import Site
+
+
+@pytest.fixture
+async def taken(make_site: MakeSite) -> AsyncIterator[tuple[Site, Sender]]:
+    """A box that we keep and paused, and a stranger that is believed in its place."""
+    site = make_site(served=False)
+    await site.start()
+    await site.clock.advance(400)
+    assert site.mode is Mode.KEEP
+    site.box.set_charging(on=False)
+    await site.clock.advance(60)
+    assert site.sim.amperes == 0
+    stranger = Sender(THERE)
+    site.sim.wifi = False
+    await site.clock.advance(SILENT_BEFORE_MOVE)
+    for _ in range(3):
+        await say(site, stranger)
+    assert site.ours.listener.host_of(site.box.config.serial) == THERE
+    assert stranger.received(), "it is answered"
+    yield site, stranger
+    stranger.close()
+
+
+async def say(site: Site, stranger: Sender) -> None:
+    """Let the stranger send a status with somewhat more energy than the box has."""
+    uptime = site.clock.monotonic()
+    stranger.send(line(uptime=uptime, lifetime=int(site.sim.lifetime_wh) + 900), site.port)
+    await site.clock.advance(20)
+
+
+async def test_stranger_with_absurd_energy_is_not_believed(make_site: MakeSite) -> None:
+    site = make_site(served=False)
+    await site.start()
+    await site.clock.advance(400)
+    stranger = Sender(THERE)
+    before = site.box.memory.lifetime
+    site.sim.wifi = False
+    await site.clock.advance(SILENT_BEFORE_MOVE)
+    for _ in range(4):
+        stranger.send(line(uptime=site.clock.monotonic(), lifetime=4_000_000_000), site.port)
+        await site.clock.advance(20)
+    assert stranger.received() == []
+    stranger.close()
+    assert site.box.memory.lifetime == before
+    assert site.ours.listener.host_of(site.box.config.serial) == HERE
+
+
+async def test_real_box_is_served_again_before_it_falls_back(taken: tuple[Site, Sender]) -> None:
+    site, stranger = taken
+    site.sim.wifi = True
+    troubles = set()
+    site.mark()
+    for _ in range(5):
+        await say(site, stranger)
+        troubles |= site.box.troubles
+    assert Trouble.TWO_ADDRESSES in troubles, "the user is told while both speak"
+    assert site.box.troubles == set()
+    assert site.ours.listener.host_of(site.box.config.serial) == HERE
+    assert site.commands()
+    assert (site.sim.fallbacks, site.sim.amperes) == (0, 0), "it is still paused"
+    assert site.box.memory.lifetime == int(site.sim.lifetime_wh)
+
+
+async def test_real_box_wins_back_after_a_restart_too(taken: tuple[Site, Sender]) -> None:
+    site, _ = taken
+    await site.restart()
+    assert site.ours.listener.host_of(site.box.config.serial) == THERE, "a box that moved is followed over a restart"
+    site.sim.wifi = True
+    await site.clock.advance(95)
+    assert site.ours.listener.host_of(site.box.config.serial) == HERE
+    assert site.sim.amperes == 0
+
+
+async def test_energy_of_a_stranger_is_bounded_after_a_restart_too(make_site: MakeSite) -> None:
+    site = make_site(served=False)
+    await site.start()
+    await site.clock.advance(400)
+    site.sim.wifi = False
+    await site.restart()
+    await site.clock.advance(SILENT_BEFORE_MOVE)
+    stranger = Sender(THERE)
+    for _ in range(4):
+        stranger.send(line(uptime=site.clock.monotonic(), lifetime=4_000_000_000), site.port)
+        await site.clock.advance(20)
+    stranger.close()
+    assert site.ours.listener.host_of(site.box.config.serial) == HERE
+
+
+async def test_word_of_the_user_counts_at_once_though_unchanged(taken: tuple[Site, Sender]) -> None:
+    site, stranger = taken
+    serial = site.box.config.serial
+    site.ours.trust(serial, HERE)
+    stranger.received()
+    await say(site, stranger)
+    assert stranger.received() == [], "it is not answered any more"
+    assert (site.ours.listener.host_of(serial), site.box.memory.host, site.box.memory.pinned) == (HERE, HERE, HERE)
+    site.ours.trust("1", HERE)
+    assert site.ours.listener.host_of("1") is None, "nothing is known of that box"
+
+
+async def test_dispute_is_over_when_only_the_new_address_speaks(taken: tuple[Site, Sender]) -> None:
+    """The box moved, and something at its old address sends what no box would."""
+    site, stranger = taken
+    replay = Sender(HERE)
+    replay.send(line(uptime=1, lifetime=10**6), site.port)
+    await say(site, stranger)
+    assert Trouble.TWO_ADDRESSES in site.box.troubles
+    for _ in range(31):
+        await say(site, stranger)
+    replay.close()
+    assert Trouble.TWO_ADDRESSES not in site.box.troubles

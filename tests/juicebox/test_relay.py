@@ -1,0 +1,208 @@
+"""What of the server's commands reaches a box: as much of the current as is permitted here, and the rest unchanged.
+
+The rule is written anew here (design 0.3). Where the user overrides, the server's commands do not pass: test_server.py.
+"""
+
+from dataclasses import dataclass, field, replace
+from math import floor, inf
+
+from hypothesis import example, given, strategies as st
+import pytest
+
+from custom_components.chargekeeper.juicebox.box import Box, BoxConfig, Mode, Trouble
+from custom_components.chargekeeper.juicebox.datagram import CommandMessage, parse, parse_command
+from custom_components.chargekeeper.juicebox.listener import Arrival
+from custom_components.chargekeeper.juicebox.memory import Memory
+from tests.simulators.clock import VirtualClock
+
+from .conftest import MakeSite
+from .rig import HERE, line
+from .site import Site
+from .vectors import SERIAL
+
+LOWEST = 6
+UNIT_RATING = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What holds from now on, and the server's next command."""
+
+    online: int
+    stored: int
+    wire: int | None = 32
+    own_limit: int | None = None
+    share: float | None = None
+    wanted: int | None = None
+    paused: bool = False
+    read_only: bool = False
+
+
+@dataclass
+class Line:
+    """A box without a network: what it is told by the server, and what of it arrives."""
+
+    clock: VirtualClock = field(default_factory=VirtualClock)
+    told: list[bytes] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.config = BoxConfig(serial=SERIAL, host=HERE)
+        self.box = Box(self.clock, self.config, Memory(), lambda _data, _suspect: None)
+
+    def send(self, step: Step) -> bytes:
+        """Let the box report and the server answer; the server's command."""
+        self.config = replace(
+            self.config, wire_rating=step.wire, load_group_limit=step.own_limit, read_only=step.read_only
+        )
+        self.box.configure(self.config)
+        self.box.share = step.share
+        self.box.memory.charging_current = step.wanted
+        self.box.memory.paused = step.paused
+        data = line(uptime=self.clock.monotonic())
+        message = parse(data)
+        self.box.arrived(Arrival(message, data, (HERE, 9), self._answer))  # type: ignore[arg-type]
+        index = self.box.memory.index % 999 + 1
+        order = CommandMessage(
+            weekday=1, hour=2, minute=3, online=step.online, offline=step.stored, flags=6, index=index, wide=True
+        )
+        self.box.from_server(order.encode())
+        return order.encode()
+
+    def _answer(self, data: bytes) -> bool:
+        self.told.append(data)
+        return True
+
+
+def permitted(step: Step) -> int:
+    """The current that may reach the box."""
+    limits = [step.online, UNIT_RATING, step.wire, step.own_limit, step.share]
+    if not step.read_only:
+        limits += [step.wanted, 0 if step.paused else None]
+    left = floor(min(limit for limit in limits if limit is not None))
+    return left if left >= LOWEST else 0
+
+
+AMPERES = st.integers(LOWEST, 80)
+STEPS = st.builds(
+    Step,
+    online=st.integers(0, 99),
+    stored=st.integers(0, 99),
+    wire=st.none() | AMPERES,
+    own_limit=st.none() | AMPERES,
+    share=st.none() | st.floats(0, 80),
+    wanted=st.none() | AMPERES,
+    paused=st.booleans(),
+    read_only=st.booleans(),
+)
+
+
+@given(steps=st.lists(STEPS, min_size=1, max_size=12))
+@example(steps=[Step(online=30, stored=16), *(Step(online=amps, stored=40) for amps in (30, 10, 0))])
+@example(steps=[Step(online=16, stored=40)])
+@example(steps=[Step(online=amps, stored=16) for amps in (24, 0, 40)])
+def test_relay_passes_what_is_permitted_of_each_command(steps: list[Step]) -> None:
+    rig = Line()
+    known: int | None = None
+    for step in steps:
+        order = rig.send(step)
+        highest = max(80 if step.wire is None else step.wire, inf if known is None else known)
+        stored = step.stored if step.stored <= highest else known
+        [data] = rig.told
+        rig.told.clear()
+        found = parse_command(data)
+        asked = parse_command(order)
+        assert isinstance(found, CommandMessage)
+        assert isinstance(asked, CommandMessage)
+        assert (found.online, found.offline) == (permitted(step), stored)
+        assert replace(found, online=asked.online, offline=asked.offline) == asked, "the rest passes as it is"
+        if found == asked:
+            assert data == order
+        assert rig.box.memory.offline == stored
+        troubles = rig.box.troubles
+        borne = min(limit for limit in (UNIT_RATING, step.wire, step.own_limit) if limit is not None)
+        assert (Trouble.UNSAFE_SERVER in troubles) is (step.online > borne)
+        assert (Trouble.UNSAFE_STORED in troubles) is (stored != step.stored)
+        told = step.wire is not None and (rig.box.memory.stored or 0) > step.wire
+        assert (Trouble.OFFLINE_ABOVE_WIRE in troubles) is told
+        assert rig.box.mode is Mode.RELAY
+        known = stored
+
+
+async def amperes(site: Site, *currents: int) -> list[int]:
+    """What the box is told after each of these of the server, by its next status."""
+    told = []
+    for amps in currents:
+        site.unit.limit = amps
+        await site.clock.advance(31)
+        told.append(site.last.online)
+    return told
+
+
+async def server_with(site: Site, *, online: int, stored: int) -> None:
+    """The user changes the limits at the manufacturer."""
+    site.unit.wire_rating = 40
+    site.unit.limit = online
+    site.unit.stored = stored
+    await site.clock.advance(31)
+
+
+async def test_lower_current_passes_at_once_while_the_stored_limit_is_too_high(site: Site) -> None:
+    await server_with(site, online=30, stored=40)
+    assert site.box.troubles == {Trouble.UNSAFE_STORED}
+    assert await amperes(site, 30, 10, 0) == [30, 10, 0]
+    assert (site.sim.amperes, site.sim.stored, site.sim.writes) == (0, 16, 0)
+
+
+async def test_lower_current_passes_at_once_after_one_that_was_too_high(site: Site) -> None:
+    await server_with(site, online=40, stored=16)
+    assert (site.last.online, site.box.troubles) == (32, {Trouble.UNSAFE_SERVER})
+    assert await amperes(site, 30, 10, 0, 40) == [30, 10, 0, 32]
+
+
+async def test_first_command_passes_though_its_stored_limit_is_too_high(make_site: MakeSite) -> None:
+    """Nothing is known that could take its place; the box would fall back to a limit that is as high."""
+    site = make_site()
+    site.unit.wire_rating = 40
+    site.unit.limit = 16
+    site.unit.stored = site.sim.stored = 40
+    await site.start()
+    await site.clock.advance(1)
+    assert (site.last.online, site.last.offline, site.masters()) == (16, 40, {"server"})
+    assert site.box.troubles == {Trouble.OFFLINE_ABOVE_WIRE}, "it is told at once"
+    await site.clock.advance(600)
+    assert (site.sim.fallbacks, site.sim.writes, site.box.memory.offline) == (0, 0, 40)
+    site.unit.stored = 48
+    await site.clock.advance(31)
+    assert (site.last.offline, site.box.troubles) == (40, {Trouble.OFFLINE_ABOVE_WIRE, Trouble.UNSAFE_STORED})
+    site.unit.stored = 36
+    await site.clock.advance(31)
+    assert (site.last.offline, site.box.memory.offline) == (36, 36), "lower is always passed"
+
+
+async def test_box_is_not_stuck_at_0_after_a_window_of_the_server(site: Site) -> None:
+    site.unit.wire_rating = 40
+    assert await amperes(site, 24, 0, 40) == [24, 0, 32]
+
+
+@pytest.mark.parametrize("trouble", [Trouble.UNSAFE_SERVER, Trouble.UNSAFE_STORED])
+async def test_take_over_ends_what_is_said_of_the_server(site: Site, trouble: Trouble) -> None:
+    await server_with(site, online=40 if trouble is Trouble.UNSAFE_SERVER else 30, stored=16)
+    if trouble is Trouble.UNSAFE_STORED:
+        site.unit.stored = 40
+    await site.clock.advance(31)
+    assert site.box.troubles == {trouble}
+    await site.maker.stop()
+    await site.clock.advance_until(lambda: site.mode is Mode.KEEP, within=200)
+    assert site.box.troubles == set()
+    assert site.last.online == (32 if trouble is Trouble.UNSAFE_SERVER else 30), "it goes on with what it had"
+
+
+async def test_stored_limit_of_the_server_is_known_after_a_restart(make_site: MakeSite) -> None:
+    """However high it was: the first command passed as it was."""
+    site = make_site()
+    site.unit.wire_rating = 40
+    site.unit.stored = 99
+    await site.start()
+    await site.clock.advance(60)
+    await site.restart()
+    assert site.box.memory.offline == 99
