@@ -14,6 +14,7 @@ from .const import DOMAIN
 from .core.model import RestartAvailability, Source
 from .core.paths import (
     ChargerError,
+    Dangerous,
     LoginRejected,
     NotAllowed,
     NotApplicable,
@@ -79,6 +80,7 @@ ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
             *("no_group_room", "load_group", "no_current"),
             *(f"restart_{refusal}" for refusal in REFUSALS),
             *(f"install_{refusal}" for refusal in INSTALL_REFUSALS),
+            *("restart_update_doubted", "install_update_doubted"),
         )
     },
 }
@@ -171,6 +173,9 @@ def _placeholders(error: ChargerError, charger: str) -> dict[str, str]:
         return {"reasons": " ".join(_tried(source, failure, charger) for source, failure in error.failures)}
     if isinstance(error, PathBusy):
         return {"retry": str(retry_minutes(error))}
+    if isinstance(error, Dangerous):
+        until = {} if error.until is None else {"until": local_time(error.until)}
+        return {"transport": async_get_exception_message(DOMAIN, f"transport_{error.source}"), **until}
     match error.reason:
         case "no_path" if error.detail:
             since = dt_util.parse_datetime(error.detail)

@@ -16,6 +16,7 @@ from homeassistant.components.button.const import DOMAIN as BUTTON_DOMAIN, SERVI
 from homeassistant.components.number.const import ATTR_VALUE, DOMAIN as NUMBER_DOMAIN, SERVICE_SET_VALUE
 from homeassistant.const import (
     ATTR_ENTITY_ID,
+    ATTR_RESTORED,
     ATTR_UNIT_OF_MEASUREMENT,
     SERVICE_TURN_OFF,
     SERVICE_TURN_ON,
@@ -39,6 +40,8 @@ from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers.entity import Entity
 from homeassistant.helpers.entity_component import DATA_INSTANCES
 from homeassistant.helpers.event import async_track_state_change_event, async_track_state_report_event
+from homeassistant.helpers.restore_state import RestoreEntity
+from homeassistant.helpers.update_coordinator import CoordinatorEntity, DataUpdateCoordinator
 from homeassistant.util.unit_conversion import BaseUnitConverter, ElectricCurrentConverter, PowerConverter
 
 from .const import LOGGER
@@ -222,6 +225,7 @@ class LinkedPath(ChargerPath):
         self._followed: dict[str, str] = {}  # entity id to link
         self._unfollow: list[CALLBACK_TYPE] = []
         self._heard: dict[str, Moment] = {}
+        self._unproven: set[str] = set()  # links whose entity shows what it was set up with, not what it heard since
         self._is_lost = True
         self._lost_at = -inf
         self._given: dict[str, Reading[object]] = {}  # what was last shown, by the key of the property
@@ -329,13 +333,27 @@ class LinkedPath(ChargerPath):
 
     @override
     async def check(self) -> None:
-        """Have the entity that tells the status read anew; entities that are pushed to us repeat what they know."""
-        if (state := self._state(self._status_link)) is None:
+        """Have the entity that tells the status polled, where Home Assistant polls it anyway.
+
+        An entity that is pushed reports by itself: to write again what it holds would only make it look alive.
+        """
+        link = self._status_link
+        if (state := self._state(link)) is None:
             raise NoConnection("linked_unavailable")
-        reading = _available(self._hass, state.entity_id).async_update_ha_state(force_refresh=True)
-        if (err := await _in_time(self._clock, reading, CHECK_PATIENCE)) is not None:
+        entity = _available(self._hass, state.entity_id)
+        coordinator = _polling_coordinator(entity)
+        if coordinator is not None:
+            poll = coordinator.async_refresh()
+        elif _can_be_polled(entity):
+            poll = entity.async_update_ha_state(force_refresh=True)
+        else:
+            return
+        if (err := await _in_time(self._clock, poll, CHECK_PATIENCE)) is not None:
             LOGGER.debug("A linked entity could not be read: %s", type(err).__name__)
             raise PathDown("linked_failed") from err
+        if coordinator is not None and coordinator.last_update_success and self._listener is not None:
+            self._note_report(link)  # also where nothing changed, which a coordinator need not write
+            self._tell()
 
     # Commands
 
@@ -396,7 +414,7 @@ class LinkedPath(ChargerPath):
         for entity_id, link in followed.items():
             state = self._state(link)
             if entity_id not in before and state is not None and _is_known(state):
-                self._note_heard(link, state)
+                self._note_found(link, state)
 
     @callback
     def _stop_following(self) -> None:
@@ -404,20 +422,48 @@ class LinkedPath(ChargerPath):
             end()
         self._unfollow = []
 
-    def _note_heard(self, link: str, state: State) -> None:
-        """Note when an entity was reported; by its own stamp, which is of the wall clock and may lie in the future."""
+    def _note_found(self, link: str, state: State) -> None:
+        """Note when an entity was reported that was there before us.
+
+        A state that was written once only may be what the entity restored. The stamp is of the wall clock, and may lie
+        in the future.
+        """
+        if state.last_reported == state.last_changed and self._restores(state.entity_id):
+            self._unproven.add(link)
+            return
+        self._unproven.discard(link)
         now = Moment.of(self._clock)
         self._heard[link] = now.earlier(max((now.observed_at - state.last_reported).total_seconds(), 0.0))
+
+    def _note_report(self, link: str) -> None:
+        """Note that an entity was reported now."""
+        self._unproven.discard(link)
+        self._heard[link] = Moment.of(self._clock)
+
+    def _restores(self, entity_id: str) -> bool:
+        """True if the first state of an entity may be one that Home Assistant stored, not one that was polled."""
+        entity = _entity(self._hass, entity_id)
+        if not isinstance(entity, RestoreEntity):
+            return False
+        coordinator = _polling_coordinator(entity)
+        return coordinator is None or not coordinator.last_update_success
 
     @callback
     def _on_state(self, event: Event[EventStateChangedData] | Event[EventStateReportedData]) -> None:
         link, state = self._followed.get(event.data["entity_id"]), event.data["new_state"]
         if link is None:
             return  # likewise
+        old = old_state(event)
         if state is not None and _is_known(state):
-            self._heard[link] = Moment.of(self._clock)
+            restores = self._restores(state.entity_id)
+            if is_own_report(old, state, restores=restores, unproven=link in self._unproven):
+                self._note_report(link)
+            else:
+                self._unproven.add(link)
             if link == CONF_STATUS:
                 self._note_word(state.state)
+        elif state is not None and is_set_up(old) and self._restores(state.entity_id):
+            self._unproven.add(link)
         self._tell()
         self._see_to_health()
 
@@ -479,9 +525,9 @@ class LinkedPath(ChargerPath):
     def _status(self) -> Status | None:
         """What the charger does; None where that is not known."""
         if self._status_link == CONF_STATUS:
-            state = self._state(CONF_STATUS)
+            state = self._shown(CONF_STATUS)
             return None if state is None else STATUS_WORDS.get(slug(state.state))
-        power, switch = self._amount(CONF_POWER), self._state(CONF_CHARGE_SWITCH)
+        power, switch = self._amount(CONF_POWER), self._shown(CONF_CHARGE_SWITCH)
         if power is None:
             return None
         if is_flowing(CONF_POWER, power):
@@ -509,7 +555,7 @@ class LinkedPath(ChargerPath):
 
     def _amount(self, link: str) -> float | None:
         """A measured value in our unit; None for text, an unknown unit or an absurd number."""
-        state, measured = self._state(link), MEASURED[link]
+        state, measured = self._shown(link), MEASURED[link]
         if state is None or not _is_known(state):
             return None
         try:
@@ -538,6 +584,10 @@ class LinkedPath(ChargerPath):
         entity_id = self._entity_id(link)
         state = None if entity_id is None else self._hass.states.get(entity_id)
         return None if state is None or state.state == STATE_UNAVAILABLE else state
+
+    def _shown(self, link: str) -> State | None:
+        """The state of a linked entity as it reported it; None for one that it was only set up with."""
+        return None if link in self._unproven else self._state(link)
 
     def _fault(self, link: str) -> str | None:
         """What is wrong with a linked entity that only the user can put right."""
@@ -631,11 +681,61 @@ def _available(hass: HomeAssistant, entity_id: str) -> Entity:
     Raises:
         NoConnection: it is not available, or not there.
     """
-    component = hass.data.get(DATA_INSTANCES, {}).get(entity_id.partition(".")[0])
-    entity = None if component is None else component.get_entity(entity_id)
+    entity = _entity(hass, entity_id)
     if entity is None or not entity.available:
         raise NoConnection("linked_unavailable")
     return entity
+
+
+def _entity(hass: HomeAssistant, entity_id: str) -> Entity | None:
+    component = hass.data.get(DATA_INSTANCES, {}).get(entity_id.partition(".")[0])
+    return None if component is None else component.get_entity(entity_id)
+
+
+def old_state(event: Event[EventStateChangedData] | Event[EventStateReportedData]) -> State | None:
+    """Return the state before an event; the present one where the same value was reported again."""
+    if "old_state" in event.data:
+        return cast("EventStateChangedData", event.data)["old_state"]
+    return event.data["new_state"]
+
+
+def is_set_up(old: State | None) -> bool:
+    """True if a state that follows `old` is the first one of an entity that was just set up."""
+    return old is None or ATTR_RESTORED in old.attributes
+
+
+def is_own_report(old: State | None, new: State | None, *, restores: bool, unproven: bool = False) -> bool:
+    """True if a state write says that the entity's integration heard from its device.
+
+    The first state of an entity that restores its states says nothing, nor does the one that follows when such an
+    entity becomes available.
+
+    Args:
+        old: the state before; the new one itself where the same value was reported again.
+        new: the state now.
+        restores: whether the first state of the entity may be a stored one.
+        unproven: whether the state before was no report either.
+    """
+    if new is None or not _is_known(new):
+        return False
+    if not restores:
+        return True
+    return old is not None and not is_set_up(old) and not (unproven and old.state == STATE_UNAVAILABLE)
+
+
+def _polling_coordinator(entity: Entity) -> DataUpdateCoordinator[object] | None:
+    """Return the coordinator that polls for an entity; None where values are pushed."""
+    coordinator = entity.coordinator if isinstance(entity, CoordinatorEntity) else None
+    return None if coordinator is None or coordinator.update_interval is None else coordinator
+
+
+def _can_be_polled(entity: Entity) -> bool:
+    """True if Home Assistant polls the entity itself and no poll is under way.
+
+    A second poll would return at once and write the old state.
+    """
+    has_update = hasattr(entity, "async_update") or hasattr(entity, "update")
+    return entity.should_poll and has_update and not getattr(entity, "_update_staged", True)
 
 
 def slug(text: str) -> str:

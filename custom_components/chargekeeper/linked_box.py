@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from math import inf
-from typing import cast, override
+from typing import override
 
-from homeassistant.const import ATTR_RESTORED, EVENT_STATE_REPORTED, STATE_UNAVAILABLE, STATE_UNKNOWN
 from homeassistant.core import Event, EventStateChangedData, EventStateReportedData, HomeAssistant, callback
 
 from .core.clock import Clock
@@ -41,6 +40,8 @@ from .linked import (
     FLOWING,
     LinkedPath,
     is_flowing,
+    is_own_report,
+    old_state,
 )
 from .power_cycle import CYCLE, PowerCycle
 
@@ -272,7 +273,8 @@ class LinkedBoxPath(LinkedPath):
     @callback
     def _on_state(self, event: Event[EventStateChangedData] | Event[EventStateReportedData]) -> None:
         link = self._followed.get(event.data["entity_id"])
-        if link is not None and link in FLOWING and is_own_report(event):
+        # Power is switched on this: the first state of any meter may be a stored or a retained one.
+        if link in FLOWING and is_own_report(old_state(event), event.data["new_state"], restores=True):
             self._reported_at[link] = self._clock.monotonic()
         super()._on_state(event)
 
@@ -302,14 +304,3 @@ class LinkedBoxPath(LinkedPath):
         if self._resting_since == inf or reported_at - self._rested_at > REST:  # nobody knows what was between
             self._resting_since = reported_at
         self._rested_at = reported_at
-
-
-def is_own_report(event: Event[EventStateChangedData] | Event[EventStateReportedData]) -> bool:
-    """True if an entity reported a value. Its first state after it was added may be a restored one: no report."""
-    new = event.data["new_state"]
-    if new is None or new.state in {STATE_UNAVAILABLE, STATE_UNKNOWN}:
-        return False
-    if event.event_type == EVENT_STATE_REPORTED:
-        return True  # the same again
-    old = cast("Event[EventStateChangedData]", event).data["old_state"]
-    return old is not None and not old.attributes.get(ATTR_RESTORED)

@@ -1,16 +1,29 @@
 """Repairs: what the user should know and can act on. Each issue goes by itself when its cause is gone."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from math import inf
 
-from homeassistant.config_entries import SIGNAL_CONFIG_ENTRY_CHANGED, ConfigEntry, ConfigEntryChange
+from homeassistant.components.repairs import RepairsFlow, RepairsFlowResult
+from homeassistant.config_entries import (
+    SIGNAL_CONFIG_ENTRY_CHANGED,
+    ConfigEntry,
+    ConfigEntryChange,
+    ConfigEntryState,
+)
 from homeassistant.const import CONF_EMAIL, CONF_USERNAME
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.dispatcher import async_dispatcher_connect
 
 from .const import CONF_LIMIT, CONF_MEMBERS, DOMAIN
-from .coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, charger_name, for_each_charger
+from .coordinator import (
+    ChargeKeeperConfigEntry,
+    ChargerCoordinator,
+    charger_name,
+    chargers_runtime,
+    for_each_charger,
+)
+from .core.keeper import Keeper
 from .core.model import STATUS, Identity, Maker, Problem, Status
 from .core.paths import NoConnection
 from .errors import local_time
@@ -37,6 +50,45 @@ CLOUD_LOST_AFTER = 30 * 60.0
 """Seconds of an outage after which the user is told, where chargers have no other path."""
 
 
+type IssueData = dict[str, str | int | float | None]
+
+FIXES: Mapping[str, Callable[[Keeper], None]] = {Problem.UPDATE_DOUBTED: Keeper.dismiss_update}
+"""What the confirmation of an issue does, by the key of the issue. Other issues cannot be fixed by a confirmation."""
+
+
+class ConfirmFlow(RepairsFlow):
+    """Let the user confirm an issue of a charger."""
+
+    def __init__(self, issue: ir.IssueEntry) -> None:
+        assert issue.data is not None
+        assert issue.translation_key is not None
+        self._entry_id = str(issue.data["entry_id"])
+        self._serial = str(issue.data["serial"])
+        self._fix = FIXES[issue.translation_key]
+        self._placeholders = issue.translation_placeholders
+
+    async def async_step_init(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
+        """Begin."""
+        return await self.async_step_confirm()
+
+    async def async_step_confirm(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
+        """Ask, then do what the confirmation is for."""
+        if user_input is None:
+            return self.async_show_form(step_id="confirm", description_placeholders=self._placeholders)
+        entry = self.hass.config_entries.async_get_entry(self._entry_id)
+        if entry is None or entry.state is not ConfigEntryState.LOADED:
+            return self.async_abort(reason="not_loaded", description_placeholders=self._placeholders)
+        self._fix(chargers_runtime(entry).coordinators[self._serial].keeper)
+        return self.async_create_entry(data={})
+
+
+async def async_create_fix_flow(hass: HomeAssistant, issue_id: str, data: IssueData | None) -> RepairsFlow:
+    """Make the flow for an issue that can be fixed; Home Assistant asks this platform for it."""
+    issue = ir.async_get(hass).async_get_issue(DOMAIN, issue_id)
+    assert issue is not None
+    return ConfirmFlow(issue)
+
+
 @callback
 def follow_problems(hass: HomeAssistant, coordinator: ChargerCoordinator) -> Callable[[], None]:
     """Keep the issues of a charger as its snapshot says; the answer ends it."""
@@ -47,7 +99,10 @@ def follow_problems(hass: HomeAssistant, coordinator: ChargerCoordinator) -> Cal
             is_there = problem in coordinator.data.problems
             name = charger_name(hass, coordinator.config_entry, coordinator.identity)
             placeholders = {"charger": name} if is_there else None
-            _keep(hass, _issue_id(problem, coordinator.identity.serial), problem, placeholders)
+            data: IssueData | None = None
+            if problem in FIXES:
+                data = {"entry_id": coordinator.config_entry.entry_id, "serial": coordinator.identity.serial}
+            _keep(hass, _issue_id(problem, coordinator.identity.serial), problem, placeholders, data)
 
     sync()
     return coordinator.async_add_listener(sync)
@@ -281,9 +336,15 @@ def delete_issues(hass: HomeAssistant, entry: ConfigEntry, serials: Iterable[str
 
 @callback
 def _keep(
-    hass: HomeAssistant, issue_id: str, key: str, placeholders: dict[str, str] | None, *, is_persistent: bool = False
+    hass: HomeAssistant,
+    issue_id: str,
+    key: str,
+    placeholders: dict[str, str] | None,
+    data: IssueData | None = None,
+    *,
+    is_persistent: bool = False,
 ) -> None:
-    """Have an issue with these placeholders, or none where there are none.
+    """Have an issue with these placeholders, or none where there are none; one with data can be fixed.
 
     One that Home Assistant only remembers, since the user chose to ignore it, is left alone: what it is about may not
     have shown yet since the start.
@@ -293,7 +354,8 @@ def _keep(
             hass,
             DOMAIN,
             issue_id,
-            is_fixable=False,
+            data=data,
+            is_fixable=data is not None,
             is_persistent=is_persistent,
             severity=ir.IssueSeverity.WARNING,
             translation_key=key,

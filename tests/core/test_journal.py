@@ -238,7 +238,14 @@ async def test_only_changes_are_saved_and_each_part_on_its_own() -> None:
     assert journal.entries == Entries(lowering=True)
     await journal.write(lowering=False)
     assert journal.entries == Entries()
-    assert disk.saved[-1] == {"override": None, "restart": None, "install": None, "pause": None, "lowering": False}
+    assert disk.saved[-1] == {
+        "override": None,
+        "restart": None,
+        "install": None,
+        "pause": None,
+        "lowering": False,
+        "updates": [],
+    }
 
 
 async def test_what_could_not_be_saved_is_not_in_force() -> None:

@@ -28,13 +28,19 @@ async def test_i5_a_press_restarts_once(hass: HomeAssistant) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "key"), [(Status.CHARGING, "restart_charging"), (Status.UPDATING, "restart_updating")]
+    ("status", "key", "until"),
+    [
+        (Status.CHARGING, "restart_charging", {}),
+        (Status.UPDATING, "restart_updating", {"until": "2026-11-02 07:00"}),
+    ],
 )
-async def test_i5_a_harmful_restart_is_refused(hass: HomeAssistant, status: Status, key: str) -> None:
-    """I5: none while updating, none that would interrupt a charge."""
+async def test_i5_a_harmful_restart_is_refused(
+    hass: HomeAssistant, status: Status, key: str, until: dict[str, str]
+) -> None:
+    """I5: none while updating, none that would interrupt a charge; told is who says so, and until when it counts."""
     house = await move_in(hass, {**CLOUD_VALUES, STATUS: status})
     with pytest.raises(ServiceValidationError) as caught:
         await house.call("button", "press", house.state("button", "restart"))
     assert caught.value.translation_key == key
-    assert caught.value.translation_placeholders == {"charger": "Garage"}
+    assert caught.value.translation_placeholders == {"charger": "Garage", "transport": "the cloud", **until}
     assert house.path.executed == []

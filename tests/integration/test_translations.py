@@ -1,19 +1,22 @@
 """Texts: whatever is shown by key has one, none is left over, and all keep to the rules of Home Assistant's checker."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 import json
 from pathlib import Path
 import re
 from typing import Any
 
+from homeassistant.core import HomeAssistant
+from homeassistant.setup import async_setup_component
 from homeassistant.util.yaml import load_yaml_dict
 
 import custom_components.chargekeeper
 from custom_components.chargekeeper import juicebox_subentry_flow, juicenet_flow, linked_flow
 from custom_components.chargekeeper.binary_sensor import BINARY_SENSORS
-from custom_components.chargekeeper.const import SUBENTRY_JUICEBOX, SUBENTRY_JUICENET
-from custom_components.chargekeeper.core.model import LIVE_AGE, Prefer, Problem
-from custom_components.chargekeeper.core.paths import ChargerError, LoginRejected, PathBusy, PathDown
+from custom_components.chargekeeper.const import DOMAIN, SUBENTRY_JUICEBOX, SUBENTRY_JUICENET
+from custom_components.chargekeeper.core.model import LIVE_AGE, Prefer, Problem, Source
+from custom_components.chargekeeper.core.paths import ChargerError, Dangerous, LoginRejected, PathBusy, PathDown
 from custom_components.chargekeeper.errors import (
     ERRORS,
     FLOW_ERRORS,
@@ -59,6 +62,7 @@ WITHOUT_TABLE = {
     "until_time_missing",
     "until_time_past",
     *(f"tried_{path}" for path in LIVE_AGE),
+    *(f"transport_{path}" for path in LIVE_AGE),
 }
 
 
@@ -92,16 +96,28 @@ def test_every_exception_has_a_text_and_every_text_an_exception() -> None:
     assert set(TEXTS["exceptions"]) == keys
 
 
-def test_an_exception_names_exactly_what_it_is_given() -> None:
+DANGERS = {"charging": None, "updating": datetime(2026, 11, 2, 12, tzinfo=UTC), "update_doubted": None}
+"""Refusals that name a transport, and until when they count."""
+
+
+def _error(kind: type[ChargerError], reason: str) -> ChargerError:
+    danger = reason.partition("_")[2]
+    if danger in DANGERS:
+        return Dangerous(reason, Source.CLOUD, DANGERS[danger])
+    slug = reason.removesuffix("_since")
+    return (
+        PathBusy(slug, 60.0) if kind is PathBusy else kind(slug, "" if slug == reason else "2026-11-02T12:00:00+00:00")
+    )
+
+
+async def test_an_exception_names_exactly_what_it_is_given(hass: HomeAssistant) -> None:
+    assert await async_setup_component(hass, DOMAIN, {})
     reasons: list[tuple[type[ChargerError], str]] = [(kind, reason) for kind, rows in ERRORS.items() for reason in rows]
     reasons += [(kind, "unlisted") for kind in UNLISTED]
     reasons.append((PathDown, "no_path_since"))
     reasons.remove((PathDown, "paths_failed"))  # see test_errors
     for kind, reason in reasons:
-        detail = "2026-11-02T12:00:00+00:00" if reason == "no_path_since" else ""
-        slug = reason.removesuffix("_since")
-        raised = PathBusy(slug, 60.0) if kind is PathBusy else kind(slug, detail)
-        error = as_home_assistant_error(raised, "Garage")
+        error = as_home_assistant_error(_error(kind, reason), "Garage")
         assert error.translation_key is not None
         text = TEXTS["exceptions"][error.translation_key]["message"]
         assert set(PLACEHOLDER.findall(text)) == set(error.translation_placeholders or ()), text
@@ -129,7 +145,18 @@ def test_steps_and_issues_name_only_what_they_are_given() -> None:
         "config_subentries.linked.step.cloud_based": {"entities"},
         "exceptions.no_account": {"entry"},
         "exceptions.no_boxes": {"entry"},
-        "exceptions": {"charger", "since", "limit", "minimum", "retry", "windows", "reason", "reasons"},
+        "exceptions": {
+            "charger",
+            "since",
+            "limit",
+            "minimum",
+            "retry",
+            "windows",
+            "reason",
+            "reasons",
+            "transport",
+            "until",
+        },
         "issues.other_integration": {"entry"},
         "issues.group_member_missing": {"charger", "group"},
         "issues.stored_above_group": {"group", "limit", "excess", "stored"},

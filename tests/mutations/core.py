@@ -316,4 +316,117 @@ MUTATIONS = (
         put="pass",
         tests=("tests/core/test_keeper_in_group.py",),
     ),
+    Mutation(
+        name="update-ended-by-another-transport",
+        at="core.danger:DangerWatch.heard",
+        find="self._updates.pop(path.source, None)",
+        put="self._updates.clear()",
+        tests=("tests/core/test_danger.py",),
+    ),
+    Mutation(
+        name="update-ended-by-offline",
+        at="core.danger:DangerWatch.heard",
+        find="status is not None and status is not Status.OFFLINE",
+        put="status is not None",
+        tests=("tests/core/test_danger.py",),
+    ),
+    Mutation(
+        name="update-ended-by-a-stored-version",
+        at="core.danger:DangerWatch._firmware",
+        find="reading is None or reading.at == -inf",
+        put="reading is None",
+        tests=("tests/core/test_danger.py",),
+    ),
+    Mutation(
+        name="update-not-saved",
+        at="core.danger:DangerWatch.settle",
+        find="""
+            if saved.keys() != known.keys() or any(self._is_due(saved[source], known[source]) for source in known):
+                self._saving.soon()
+        """,
+        put="""
+            if saved.keys() != known.keys():
+                pass
+        """,
+        tests=("tests/core/test_danger.py",),
+    ),
+    Mutation(
+        name="update-forgotten-after-three-hours",
+        at="core.maintenance:Maintenance._facts",
+        find="""
+            Facts(
+                has_path=path is not None,
+                over_cloud=path is not None and path.source is Source.CLOUD,
+                supported=bool(capable),
+                presence=Presence.UNKNOWN if path is None else path.presence,
+                status=status,
+                asked_age=None if asked_at is None else now - asked_at,
+                evidence_age=None if synced_at is None else now - synced_at,
+                role=None if role is None else role.value,
+                since_last=None if self._restart_at is None else max(now - self._restart_at, 0.0),
+                watching=self._run is not None,
+                allow_while_charging=self._context.options.restart_while_charging,
+                refused_by_plan=self._refused_by_plan,
+                checking=self._checking,
+                linkable=capability is Capability.RESTART and any(path.restarts_by_link for path in self._router),
+                at_rest=path is not None and path.at_rest,
+                updating=self.installing or self._danger.updating is not None,
+                update_doubted=self._danger.update_doubted is not None,
+                flowing=self._danger.flowing is not None,
+            )
+        """,
+        put="""
+            Facts(
+                has_path=path is not None,
+                over_cloud=path is not None and path.source is Source.CLOUD,
+                supported=bool(capable),
+                presence=Presence.UNKNOWN if path is None else path.presence,
+                status=status,
+                asked_age=None if asked_at is None else now - asked_at,
+                evidence_age=None if synced_at is None else now - synced_at,
+                role=None if role is None else role.value,
+                since_last=None if self._restart_at is None else max(now - self._restart_at, 0.0),
+                watching=self._run is not None,
+                allow_while_charging=self._context.options.restart_while_charging,
+                refused_by_plan=self._refused_by_plan,
+                checking=self._checking,
+                linkable=capability is Capability.RESTART and any(path.restarts_by_link for path in self._router),
+                at_rest=path is not None and path.at_rest,
+                updating=self.installing or self._danger.updating is not None,
+                flowing=self._danger.flowing is not None,
+            )
+        """,
+        tests=("tests/core/test_danger.py",),
+    ),
+    Mutation(
+        name="running-update-dismissed",
+        at="core.danger:DangerWatch.dismiss",
+        find="""
+            if self._age(update) >= UPDATE_WITHIN:
+                self._updates[source] = replace(update, at=now, dismissed=True)
+        """,
+        put="self._updates[source] = replace(update, at=now, dismissed=True)",
+        tests=("tests/core/test_danger.py",),
+    ),
+    Mutation(
+        name="dismissed-update-comes-back",
+        at="core.danger:DangerWatch._note_update",
+        find="known is None or _reported_at(path) > known.at",
+        put="known is None or known.dismissed or _reported_at(path) > known.at",
+        tests=("tests/core/test_danger.py",),
+    ),
+    Mutation(
+        name="charging-ended-by-another-transport",
+        at="core.danger:DangerWatch.heard",
+        find="self._flowing.pop(path.source, None)",
+        put="self._flowing.clear()",
+        tests=("tests/core/test_danger.py",),
+    ),
+    Mutation(
+        name="charging-never-expires",
+        at="core.danger:DangerWatch.flowing",
+        find="(source for source, reading in self._flowing.items() if reading.expires_at > now)",
+        put="iter(self._flowing)",
+        tests=("tests/core/test_danger.py",),
+    ),
 )

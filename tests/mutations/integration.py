@@ -71,9 +71,9 @@ MUTATIONS = (
     ),
     Mutation(
         name="restored-meter-is-rest",
-        at="linked_box:is_own_report",
-        find="old is not None and not old.attributes.get(ATTR_RESTORED)",
-        put="old is not None",
+        at="linked_box:LinkedBoxPath._on_state",
+        find='is_own_report(old_state(event), event.data["new_state"], restores=True)',
+        put='is_own_report(old_state(event), event.data["new_state"], restores=False)',
         tests=("tests/integration/test_power_cycle.py", "-k", "restored"),
     ),
     Mutation(
@@ -113,5 +113,43 @@ MUTATIONS = (
         find="await self._clock.sleep(SAVE_AGAIN)",
         put="return",
         tests=("tests/integration/test_power_cycle.py", "-k", "saved"),
+    ),
+    Mutation(
+        name="pushed-state-written-by-us",
+        at="linked:LinkedPath.check",
+        find="_can_be_polled(entity)",
+        put="entity.available",
+        tests=("tests/integration/test_linked_reports.py", "-k", "hours_ago"),
+    ),
+    Mutation(
+        name="poll-under-way-counts",
+        at="linked:_can_be_polled",
+        find='entity.should_poll and has_update and not getattr(entity, "_update_staged", True)',
+        put="entity.should_poll and has_update",
+        tests=("tests/integration/test_linked_reports.py", "-k", "hangs"),
+    ),
+    Mutation(
+        name="restored-state-is-a-report",
+        at="linked:is_own_report",
+        find="""
+            if not restores:
+                return True
+        """,
+        put="return True",
+        tests=("tests/integration/test_linked_reports.py", "-k", "integration_that_is_reloaded or told_from"),
+    ),
+    Mutation(
+        name="restored-state-found-is-a-report",
+        at="linked:LinkedPath._note_found",
+        find="state.last_reported == state.last_changed and self._restores(state.entity_id)",
+        put="state.last_reported != state.last_reported",
+        tests=("tests/integration/test_linked_reports.py", "-k", "found_at_our_start"),
+    ),
+    Mutation(
+        name="failed-poll-is-a-report",
+        at="linked:LinkedPath.check",
+        find="coordinator is not None and coordinator.last_update_success and self._listener is not None",
+        put="coordinator is not None and self._listener is not None",
+        tests=("tests/integration/test_linked_reports.py", "-k", "failed_poll"),
     ),
 )

@@ -11,9 +11,9 @@ from datetime import datetime
 from enum import StrEnum
 from types import EllipsisType
 
-from .model import OVERRIDE_IN_EFFECT, Outcome, Schedule, Status
+from .model import OVERRIDE_IN_EFFECT, Outcome, Schedule, Source, Status
 from .schedule import decode as decode_schedule, encode as encode_schedule
-from .stored import member, moment
+from .stored import member, moment, number
 
 APPLICATIONS = 3
 """How often one override is sent to a charger in all."""
@@ -104,6 +104,20 @@ class InstallRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateRecord:
+    """A firmware update that a transport reported, and whose end it did not show.
+
+    `age` is how long ago that was, counted only while ChargeKeeper ran: no jump of the wall clock shortens it.
+    `firmware` is the version then, where known. `dismissed` is true once the user said that the update is over.
+    """
+
+    source: Source
+    age: float
+    firmware: str | None
+    dismissed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Entries:
     """All that the journal of one charger holds."""
 
@@ -113,6 +127,7 @@ class Entries:
     pause: Pause | None = None
     lowering: bool = False
     """A limit fell, and the charger's setting is still to be lowered to it."""
+    updates: tuple[UpdateRecord, ...] = ()
 
 
 class Journal:
@@ -136,6 +151,7 @@ class Journal:
             install=_install_from(entries.get("install")),
             pause=_pause_from(entries.get("pause")),
             lowering=entries.get("lowering") is True,
+            updates=_updates_from(entries.get("updates")),
         )
 
     async def write(
@@ -146,6 +162,7 @@ class Journal:
         install: InstallRecord | EllipsisType | None = ...,
         pause: Pause | EllipsisType | None = ...,
         lowering: bool | EllipsisType = ...,
+        updates: tuple[UpdateRecord, ...] | EllipsisType = ...,
     ) -> None:
         """Save the changed record; what is left out stays as it is. Raises what the saving raises, changing nothing.
 
@@ -159,6 +176,7 @@ class Journal:
                 install=old.install if install is ... else install,
                 pause=old.pause if pause is ... else pause,
                 lowering=old.lowering if lowering is ... else lowering,
+                updates=old.updates if updates is ... else updates,
             )
             if new == old and not self._in_doubt:
                 return
@@ -335,6 +353,10 @@ def _json_of(entries: Entries) -> dict[str, object]:
             "applications": pause.applications,
         },
         "lowering": entries.lowering,
+        "updates": [
+            {"source": each.source, "age": each.age, "firmware": each.firmware, "dismissed": each.dismissed}
+            for each in entries.updates
+        ],
     }
 
 
@@ -393,3 +415,21 @@ def _install_from(stored: object) -> InstallRecord | None:
         return None
     target = stored.get("target")
     return InstallRecord(started_at, target) if isinstance(target, str) else None
+
+
+def _updates_from(stored: object) -> tuple[UpdateRecord, ...]:
+    records = (_update_from(each) for each in (stored if isinstance(stored, list) else ()))
+    return tuple(record for record in records if record is not None)
+
+
+def _update_from(stored: object) -> UpdateRecord | None:
+    if not isinstance(stored, Mapping) or (source := member(Source, stored.get("source"))) is None:
+        return None
+    age, firmware = number(stored.get("age")), stored.get("firmware")
+    # Where the record does not say how old it is, it counts in full.
+    return UpdateRecord(
+        source,
+        0.0 if age is None else max(age, 0.0),
+        firmware if isinstance(firmware, str) else None,
+        stored.get("dismissed") is True,
+    )

@@ -221,7 +221,7 @@ class Keeper(PathListener):
         self._context.ledger.take(readings, meters_lifetime=path.meters_lifetime)
         if self._maintenance.restarting:
             self._disturb()
-        self._maintenance.heard(path)
+        self._maintenance.heard(path, readings)
         self.path_changed(path)
 
     @override
@@ -297,6 +297,8 @@ class Keeper(PathListener):
         problems = set(self._context.problems)
         if cloud is not None and cloud.gone:
             problems.add(Problem.GONE)
+        if self._maintenance.update_doubted:
+            problems.add(Problem.UPDATE_DOUBTED)
         return Snapshot(
             identity=self.identity,
             readings=readings,
@@ -405,7 +407,7 @@ class Keeper(PathListener):
         """Restart the charger, if its status, read for this, allows it. Returns on acceptance; then it is watched.
 
         Raises:
-            UnsafeRequest: `restart_<RestartAvailability>`.
+            UnsafeRequest: `restart_<RestartAvailability>`, or `restart_update_doubted`.
             PathDown: `restart_unclear` where the answer was lost: it is watched all the same.
             ChargerError: any other.
         """
@@ -416,11 +418,15 @@ class Keeper(PathListener):
         """Install the newest firmware under the guard of a restart; over the cloud only.
 
         Raises:
-            UnsafeRequest: `install_<RestartAvailability>`.
+            UnsafeRequest: `install_<RestartAvailability>`, or `install_update_doubted`.
             ChargerError: any other.
         """
         self._commands.admit(None)
         await self._context.run(self._maintenance.install())
+
+    def dismiss_update(self) -> None:
+        """Ignore a firmware update whose end no transport reported: the user says that it is over."""
+        self._maintenance.dismiss_update()
 
 
 def _contacts(snapshot: Snapshot) -> tuple[datetime | None, datetime | None]:

@@ -3,20 +3,22 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from math import inf
 
 from .clock import monotonic_of
 from .context import Context, result_of
+from .danger import Danger, DangerWatch
 from .journal import InstallRecord, RestartRecord
 from .model import (
     FIRMWARE,
     LATEST_FIRMWARE,
-    POWER_FLOWS,
     ROLE,
     STATUS,
     Capability,
     Outcome,
     Problem,
+    Readings,
     RestartAvailability,
     Source,
     Status,
@@ -24,6 +26,7 @@ from .model import (
 from .paths import (
     ChargerError,
     ChargerPath,
+    Dangerous,
     Install,
     NotAllowed,
     PathDown,
@@ -50,10 +53,6 @@ KNOWN_WITHOUT_LOOKING = frozenset(
     }
 )
 """Reasons to refuse that a status read for the occasion would not take away."""
-
-
-UNSAFE = POWER_FLOWS | {Status.UPDATING}
-"""Where a restart does harm."""
 
 
 class RestartRun:
@@ -87,6 +86,7 @@ class Maintenance:
         self._clock = context.clock
         self._journal = context.journal
         self._router = router
+        self._danger = DangerWatch(context)
         self._run: RestartRun | None = None
         self._unwatch: list[Callable[[], None]] = []
         self._look: asyncio.Task[None] | None = None
@@ -106,9 +106,19 @@ class Maintenance:
         """Whether a firmware install is under way and not overdue."""
         return self._install_at is not None and self._clock.monotonic() < self._install_at + INSTALL_WITHIN
 
+    @property
+    def update_doubted(self) -> bool:
+        """True if an update was reported hours ago and its end was not: only the user can tell."""
+        return self._danger.update_doubted is not None
+
+    def dismiss_update(self) -> None:
+        """As `Keeper.dismiss_update`."""
+        self._danger.dismiss()
+        self._context.publish()
+
     def marks(self) -> list[float]:
         """Monotonic moments at which something falls due without anything being heard."""
-        marks: list[float] = []
+        marks = self._danger.marks()
         if self._run is not None:
             pressed_at = self._run.watch.pressed_at
             marks += [pressed_at + AWAY_WITHIN, pressed_at + BACK_WITHIN]
@@ -120,6 +130,7 @@ class Maintenance:
 
     def restore(self) -> None:
         """Take up what the journal holds."""
+        self._danger.restore()
         entries = self._journal.entries
         if entries.restart is not None:
             self._restart_at = monotonic_of(self._clock, entries.restart.pressed_at)
@@ -149,7 +160,7 @@ class Maintenance:
             previous, pressed_at = self._journal.entries.restart, self._clock.monotonic()
             await self._journal.write(restart=RestartRecord(self._clock.now()))
             try:
-                self._guard(Restart(), "restart")  # the saving took a while
+                self._guard(path, Restart(), "restart")  # the saving took a while
                 await self._router.send(path, Restart())
             except ChargerError as err:
                 if not err.surely_not_sent:
@@ -175,7 +186,7 @@ class Maintenance:
             record = InstallRecord(self._clock.now(), "" if latest is None else latest.value)
             await self._journal.write(install=record)
             try:
-                self._guard(Install(), "install")  # the saving took a while
+                self._guard(path, Install(), "install")  # the saving took a while
                 await self._router.send(path, Install())
             except ChargerError as err:
                 if err.surely_not_sent:
@@ -192,8 +203,9 @@ class Maintenance:
         """Whether a press would probably be obeyed, and why not."""
         return availability(self._facts(capability))
 
-    def heard(self, path: ChargerPath) -> None:
+    def heard(self, path: ChargerPath, readings: Readings) -> None:
         """A path brought an answer."""
+        self._danger.heard(path, readings)
         self._observe(path)
         self.settle()
         status = self._context.ledger.get(STATUS)
@@ -204,6 +216,7 @@ class Maintenance:
 
     def settle(self) -> None:
         """See what has become of a restart or an install by now."""
+        self._danger.settle()
         self._settle_watch()
         self._settle_install()
 
@@ -226,14 +239,29 @@ class Maintenance:
             finally:
                 self._checking = False
                 self._context.publish()
-        self._guard(command, what)
+        self._guard(path, command, what)
         return path
 
-    def _guard(self, command: Restart | Install, what: str) -> None:
-        """Refuse what may not be sent now. Raises UnsafeRequest."""
+    def _guard(self, path: ChargerPath, command: Restart | Install, what: str) -> None:
+        """Refuse what may not be sent over the path now. Raises UnsafeRequest."""
         verdict = guard(self._facts(command.capability))
-        if verdict is not RestartAvailability.AVAILABLE:
+        if verdict is RestartAvailability.AVAILABLE:
+            return
+        if verdict is RestartAvailability.STATUS_UNKNOWN and (doubted := self._danger.update_doubted) is not None:
+            raise Dangerous(f"{what}_update_doubted", doubted.source)
+        if verdict is RestartAvailability.UPDATING:
+            danger = self._danger.updating or self._install_danger()
+        elif verdict is RestartAvailability.CHARGING:
+            danger = self._danger.flowing or Danger(path.source)
+        else:
             raise UnsafeRequest(f"{what}_{verdict}")
+        raise Dangerous(f"{what}_{verdict}", danger.source, danger.until)
+
+    def _install_danger(self) -> Danger:
+        """Return the danger of an install that the cloud accepted: it may begin at any moment, reported or not."""
+        assert self._install_at is not None
+        left = timedelta(seconds=self._install_at + INSTALL_WITHIN - self._clock.monotonic())
+        return Danger(Source.CLOUD, self._clock.now() + left)
 
     def _facts(self, capability: Capability) -> Facts:
         now = self._clock.monotonic()
@@ -243,11 +271,11 @@ class Maintenance:
         path = next((path for path in capable or admitted if path.breaker.usable), None)
         asked_at, synced_at = (None, None) if path is None else (path.asked_at, path.synced_at)
         status, role = self._context.ledger.fresh(STATUS, now), self._context.ledger.get(ROLE)
-        if self.installing:
-            status = Status.UPDATING  # an install that was accepted may begin at any moment, seen or not
-        elif status is not None and status not in UNSAFE:
-            # What counts is the word of the path that will carry it, unless another knows of a danger.
+        if status is not None:
+            # What counts is the word of the path that will carry it; what others know of a danger comes below.
             status = None if path is None or path.said is None else path.said.status
+        if status is Status.UPDATING:
+            status = None  # counts as long as it is remembered, not as long as it is repeated
         return Facts(
             has_path=path is not None,
             over_cloud=path is not None and path.source is Source.CLOUD,
@@ -264,6 +292,9 @@ class Maintenance:
             checking=self._checking,
             linkable=capability is Capability.RESTART and any(path.restarts_by_link for path in self._router),
             at_rest=path is not None and path.at_rest,
+            updating=self.installing or self._danger.updating is not None,
+            update_doubted=self._danger.update_doubted is not None,
+            flowing=self._danger.flowing is not None,
         )
 
     def _begin_watch(self, watch: RestartWatch) -> RestartRun:

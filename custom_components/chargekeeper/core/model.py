@@ -144,6 +144,7 @@ class Problem(StrEnum):
     GONE = "gone"
     RESTART_FAILED = "restart_failed"
     INSTALL_OVERDUE = "install_overdue"
+    UPDATE_DOUBTED = "update_doubted"
     OVERRIDE_SUPERSEDED = "override_superseded"
     OVERRIDE_FAILED = "override_failed"
     SCHEDULE_UNREADABLE = "schedule_unreadable"

@@ -71,6 +71,15 @@ class UnsafeRequest(ChargerError):
     """Our own refusal: it could do harm."""
 
 
+class Dangerous(UnsafeRequest):
+    """A restart or an install would do harm: `source` reported why, which counts until `until` where that is known."""
+
+    def __init__(self, reason: str, source: Source, until: datetime | None = None) -> None:
+        super().__init__(reason)
+        self.source = source
+        self.until = until
+
+
 class NotSaved(ChargerError):
     """What must outlive a power cut could not be put on the disk: nothing was sent."""
 

@@ -40,6 +40,9 @@ class Facts:
     checking: bool = False  # another press still waits for its status
     linkable: bool = False  # the user may link what restarts it
     at_rest: bool = False  # that path sees that no power flows, whether or not the charger tells anything
+    updating: bool = False  # some path reported a firmware update, and that counts
+    update_doubted: bool = False  # some path reported one hours ago, and never its end
+    flowing: bool = False  # some path reported that power flows, and that counts
 
 
 def availability(facts: Facts) -> RestartAvailability:
@@ -65,17 +68,18 @@ def guard(facts: Facts) -> RestartAvailability:
 def _judge(facts: Facts, *, status_good: bool) -> RestartAvailability:
     """The first reason to refuse. What tells more, or lasts longer, comes first; `error` is no reason."""
     told = facts.status is not None and facts.presence is not Presence.UNKNOWN and status_good
-    unknown = not told and not facts.at_rest
+    unknown = facts.update_doubted or not (told or facts.at_rest)
+    flowing = facts.flowing or facts.status in POWER_FLOWS
     reasons = (
         (RestartAvailability.NO_PATH, not facts.has_path),
         (RestartAvailability.NEEDS_LINK, not facts.supported and facts.linkable),
         (RestartAvailability.UNSUPPORTED_MODEL, not facts.supported),
         (RestartAvailability.RESTARTING, facts.watching or facts.status is Status.RESTARTING),
         (RestartAvailability.OFFLINE, facts.presence is Presence.OFFLINE or facts.status is Status.OFFLINE),
-        (RestartAvailability.UPDATING, facts.status is Status.UPDATING),
+        (RestartAvailability.UPDATING, facts.updating or facts.status is Status.UPDATING),
         (RestartAvailability.NEEDS_ADMIN, facts.over_cloud and facts.role is Role.USER),
         (RestartAvailability.STATUS_UNKNOWN, unknown),
-        (RestartAvailability.CHARGING, facts.status in POWER_FLOWS and not facts.allow_while_charging),
+        (RestartAvailability.CHARGING, flowing and not facts.allow_while_charging),
         (RestartAvailability.COOLING_DOWN, facts.since_last is not None and facts.since_last < COOLING_DOWN),
         (RestartAvailability.CHECKING, facts.checking),
     )
