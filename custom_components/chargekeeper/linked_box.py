@@ -274,7 +274,11 @@ class LinkedBoxPath(LinkedPath):
     def _on_state(self, event: Event[EventStateChangedData] | Event[EventStateReportedData]) -> None:
         link = self._followed.get(event.data["entity_id"])
         # Power is switched on this: the first state of any meter may be a stored or a retained one.
-        if link in FLOWING and is_own_report(old_state(event), event.data["new_state"], restores=True):
+        if (
+            link is not None
+            and link in FLOWING
+            and is_own_report(old_state(event), event.data["new_state"], restores=True)
+        ):
             self._reported_at[link] = self._clock.monotonic()
         super()._on_state(event)
 

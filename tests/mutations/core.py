@@ -127,7 +127,7 @@ MUTATIONS = (
     Mutation(
         name="restart-while-updating",
         at="core.restart:_judge",
-        find="facts.status is Status.UPDATING",
+        find="facts.updating or facts.status is Status.UPDATING",
         put="False",
         tests=("tests/core/test_restart.py",),
     ),
