@@ -214,7 +214,7 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
         except ChargerError as err:
             self._note(err, errors)
             return ()
-        assert account.user_id is not None  # it has signed in
+        assert account.user_id is not None  # it is signed in
         await self.async_claim(account.user_id)
         self._abort_if_unique_id_configured(reload_on_update=False)
         if not chargers:

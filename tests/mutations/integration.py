@@ -152,4 +152,18 @@ MUTATIONS = (
         put="coordinator is not None and self._listener is not None",
         tests=("tests/integration/test_linked_reports.py", "-k", "failed_poll"),
     ),
+    Mutation(
+        name="older-flow-stays",
+        at="user_flow:UserFlow.async_claim",
+        find='flow["flow_id"] != self.flow_id',
+        put='flow["flow_id"] == ""',
+        tests=("tests/integration/test_juicebox_flow.py", "-k", "begins_again"),
+    ),
+    Mutation(
+        name="unknown-circuit-counts-as-no",
+        at="juicebox_entry:box_config",
+        find="SharedCircuit.of(data) is not SharedCircuit.NO",
+        put="SharedCircuit.of(data) is SharedCircuit.YES",
+        tests=("tests/integration/test_juicebox_flow.py", "-k", "shared_circuit"),
+    ),
 )
