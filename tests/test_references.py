@@ -1,5 +1,6 @@
 """References to documents: each link, each "docs/<page>.md, section N" and each name of a test resolves."""
 
+import ast
 from collections.abc import Iterable, Iterator
 from functools import cache
 import io
@@ -22,7 +23,19 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 NUMBER = re.compile(r"\d+(?:\.\d+)*")
 NUMBERS = rf"{NUMBER.pattern}(?:(?:,| and| to) {NUMBER.pattern})*"
 ON_PAGE = re.compile(rf"(docs/[\w/-]+\.md)(?:#([\w-]+)|, sections? ({NUMBERS}))?")
+OWN_PAGE = re.compile(r"docs/protocols/[\w-]+\.md")
+ON_OWN_PAGE = re.compile(rf"\b[Ss]ections? ({NUMBERS})")
+BARE_NUMBER = re.compile(r"\((\d+(?:\.\d+)+)\)")
 NAME_IN_TESTS = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
+
+
+# Documents that contributors cannot see, or pages of this repository without their folder.
+NOT_HERE = re.compile(
+    r"fact\s+sheets?\b|\bdesign\s+sections?\b|(?<![\w/])design(?:\.md)?,?\s+(?:section\s+)?\d"
+    r"|design\.md\s+section|\bthe\s+sheet\b",
+    re.IGNORECASE,
+)
+WITHOUT_FOLDER = re.compile(r"(?<![\w/-])(?:design|house|wallbox-(?:cloud|ble|bluetooth)|juicebox)\.md\b")
 
 
 def prose(page: Path) -> Iterator[str]:
@@ -106,11 +119,20 @@ def missing(page: str, numbers: Iterable[str]) -> list[str]:
 
 def broken_references(source: str) -> Iterator[str]:
     """Return the references in docstrings and comments of a module that lead to no page or heading."""
+    own = set(OWN_PAGE.findall(ast.get_docstring(ast.parse(source)) or ""))
     for remark in remarks(source):
         for page, anchor, numbers in ON_PAGE.findall(remark):
             if not (ROOT / page).is_file() or (anchor and anchor not in anchors(ROOT / page)):
                 yield f"{page}#{anchor}"
             yield from missing(page, NUMBER.findall(numbers))
+        rest = ON_PAGE.sub("", remark)
+        for numbers in ON_OWN_PAGE.findall(rest):
+            if len(own) == 1:
+                yield from missing(next(iter(own)), NUMBER.findall(numbers))
+            else:
+                yield f"section {numbers} of no page, or of one of several"
+        if len(own) == 1:
+            yield from missing(next(iter(own)), BARE_NUMBER.findall(rest))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -125,6 +147,40 @@ def test_references_in_code_resolve() -> None:
         if is_python(path) and (found := list(broken_references(path.read_text(encoding="utf-8"))))
     }
     assert broken == {}
+
+
+def not_here(path: Path) -> Iterator[str]:
+    """Return what a file says of documents that are not in this repository."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return
+    yield from NOT_HERE.findall(re.sub(r"\s*\n\s*#?\s*", " ", text))
+    if is_python(path):
+        for remark in remarks(text):
+            yield from WITHOUT_FOLDER.findall(remark)
+
+
+def test_no_file_refers_to_a_document_that_is_not_here() -> None:
+    files = [path for path in SOURCES if path.is_file() and "__pycache__" not in path.parts and path != Path(__file__)]
+    assert {str(path.relative_to(ROOT)): found for path in files if (found := list(not_here(path)))} == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# fact sheet 2.3",
+        "# the design\n# section 5",
+        "# Design 0.3 says so",
+        "# design.md section 4",
+        "# where the sheet is silent",
+        "# juicebox.md, 2.3",
+    ],
+)
+def test_a_document_that_is_not_here_is_found(text: str, tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text(text)
+    assert list(not_here(module))
 
 
 def test_tests_named_in_documents_exist() -> None:
@@ -168,6 +224,10 @@ def test_equal_headings_have_numbered_anchors(tmp_path: Path) -> None:
         ('"""See docs/protocols/juicebox.md,\n    section 99."""', ["docs/protocols/juicebox.md, section 99"]),
         ("# See docs/design.md#5-the-charger\n# and docs/design.md#nowhere.", ["docs/design.md#nowhere"]),
         ("# See docs/nothing.md.", ["docs/nothing.md#"]),
+        ('"""Follows docs/protocols/juicebox.md."""\n# Section 2.3.5, and section 98.', [
+            "docs/protocols/juicebox.md, section 98"
+        ]),
+        ("# Section 2.3.5.", ["section 2.3.5 of no page, or of one of several"]),
     ],
 )  # fmt: skip
 def test_a_broken_reference_is_found(source: str, broken: list[str]) -> None:

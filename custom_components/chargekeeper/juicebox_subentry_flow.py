@@ -61,7 +61,7 @@ SERVER_NAMES = (
     "ohm.voltie.us",
     "dummy.voltie.us",
 )
-"""The names under which boxes look for their server (fact sheet juicebox.md, 2.2)."""
+"""The names under which boxes look for their server (docs/protocols/juicebox.md, section 2.2)."""
 
 UNKNOWN = "?"
 """Shown for what a box did not say."""

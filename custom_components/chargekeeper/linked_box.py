@@ -2,7 +2,7 @@
 
 The box tells its status itself and is commanded by the answers to that, so nothing else is sent over these. Where it is
 not heard any more, the meter still tells whether power flows, and the power switch can do what the maker advises: 20 s
-without power clear its schedule (design section 5).
+without power clear its schedule (docs/design.md, section 5.7).
 """
 
 from collections.abc import Callable, Mapping

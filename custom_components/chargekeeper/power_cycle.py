@@ -22,7 +22,7 @@ from .core.stored import moment
 from .linked import async_call_entity
 
 OFF_FOR = 20.0
-"""Seconds without power after which a box has forgotten its schedule (fact sheet juicebox.md, 4)."""
+"""Seconds without power after which a box has forgotten its schedule (docs/protocols/juicebox.md, section 4)."""
 
 PROVES_AFTER = 60.0
 """Seconds after the beginning from which a sign of life proves power: until then the switch may still go off late."""

@@ -32,7 +32,7 @@ ALPHABET = "0123456789ABCDEFGHIJKLMNZPQRSTUVWXY"
 
 
 async def decoding() -> AsyncIterator[Figure]:
-    """Statuses of version 09u, values and checksum, by turns with a decoder that takes the fact sheet literally.
+    """Statuses of version 09u, values and checksum, by turns with a decoder that takes the protocol page literally.
 
     No line comes twice in a round, as with a real box: one that does would be read from the processor's caches.
     """
@@ -165,7 +165,10 @@ async def keeping() -> AsyncIterator[Figure]:
 
 
 def read_literally(data: bytes) -> tuple[str, str, dict[str, int]] | None:
-    """The grammar and the checksum of the fact sheet (2.3, 2.4) as they are written: byte for byte."""
+    """The grammar and the checksum as they are written, byte for byte.
+
+    See docs/protocols/juicebox.md, sections 2.3 and 2.4.
+    """
     text, at = data.decode("ascii"), 0
     while text[at].isdigit():
         at += 1
@@ -193,7 +196,7 @@ def read_literally(data: bytes) -> tuple[str, str, dict[str, int]] | None:
 
 
 def _lines(random: Random) -> Iterator[bytes]:
-    """The statuses of the fact sheet with other numbers in them."""
+    """The statuses of docs/protocols/juicebox.md with other numbers in them."""
     for number in range(LINES):
         head, _, fields = (S1, S2, S3)[number % 3].partition(b"!")[0].partition(b",")
         changed = bytes(random.choice(b"0123456789") if chr(byte).isdigit() else byte for byte in fields)

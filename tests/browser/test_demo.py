@@ -9,7 +9,7 @@ from tests.browser.harness import LOADING_TIME, Demo, Visit, connection_reads, s
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
-# Seconds on the demo's clock (design sections 4, 5 and 10).
+# Seconds on the demo's clock (docs/design.md, sections 4, 5 and 10).
 FIRST_ROUND = 600.0  # one status per charger, a minute and a groups poll apart
 LIVE_AGE = 900.0
 RESTART_LIMIT = 600.0

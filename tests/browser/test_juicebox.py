@@ -11,7 +11,7 @@ from tests.browser.harness import FACTOR, LOADING_TIME, Demo, Visit, connection_
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
-# Seconds on the demo's clock (design sections 5, 6 and 10).
+# Seconds on the demo's clock (docs/design.md, sections 5, 6 and 10).
 SHOWN = 90.0  # a command, by the first or second status after the next
 TAKEN_OVER = 120.0
 SWITCHED = 300.0 + SHOWN  # the guard time between a start and a stop

@@ -17,7 +17,7 @@ from tests.browser.harness import (
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
-# Seconds on the demo's clock (design section 10).
+# Seconds on the demo's clock (docs/design.md, section 10).
 FIRST_ROUND = 600.0
 NOTICED = 45.0 + 120.0
 FAILBACK = 150.0

@@ -1,6 +1,6 @@
 """The keeper under everything at once: people, outages, lost answers, power cuts; its invariants hold throughout.
 
-One state machine; each invariant of the design (section 9) that the core answers for is a check that names it.
+One state machine; each invariant (docs/invariants.md) that the core answers for is a check that names it.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What is in the datagrams: every vector of the fact sheet, round trips, and mutations that must not raise."""
+"""What is in the datagrams: every vector of the protocol page, round trips, and mutations that must not raise."""
 
 from itertools import pairwise
 from math import floor

@@ -205,7 +205,7 @@ async def test_several_statuses_at_once_are_no_outage(site: Site) -> None:
 
 
 async def test_a_box_that_reports_every_3_s_stays_with_a_server_that_takes_4(site: Site) -> None:
-    """As while the user looks at the maker's app (fact sheet 2.3.5)."""
+    """As while the user looks at the maker's app (docs/protocols/juicebox.md, section 2.3.5)."""
     site.maker.delay = 4
     for _ in range(200):
         site.sim._report()

@@ -1,4 +1,4 @@
-"""The simulated JuiceNet API: its fields are those of the fact sheet, and it refuses what is wrong.
+"""The simulated JuiceNet API: its fields are those of docs/protocols/juicebox.md, and it refuses what is wrong.
 
 Where the public client `python-juicenet` is installed it is run against it, unmodified.
 """

@@ -188,7 +188,7 @@ def test_a_schedule_for_weekdays_and_weekends(wall: str, allowed: bool) -> None:
 
 
 def test_seconds_of_the_unit() -> None:
-    """Example of the fact sheet (1.4): eight hours behind."""
+    """Example of docs/protocols/juicebox.md, section 1.4: eight hours behind."""
     now = datetime.fromisoformat("2017-02-23T19:41:23+00:00")
     assert Unit(serial=ONE, zone=PACIFIC).local_epoch(now) == int(now.timestamp()) - 28800
 

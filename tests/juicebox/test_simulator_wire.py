@@ -1,4 +1,4 @@
-"""The simulators' own code for datagrams against every capture in the fact sheet (juicebox.md, section 5)."""
+"""The simulators' own code for datagrams against every capture in docs/protocols/juicebox.md, section 5."""
 
 import pytest
 

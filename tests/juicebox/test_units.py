@@ -60,7 +60,7 @@ CONFIG = BoxConfig(serial=SERIAL, host="", name="Garage", wire_rating=32)
 NIGHT = Schedule(custom=True, weekday=Day(start=22 * 60, end=6 * 60), weekend=Day(start=22 * 60, end=6 * 60))
 """It is noon at the beginning of a test."""
 FAR = 2**31 - 1
-"""An override until then means: do not charge (fact sheet 1.4)."""
+"""An override until then means: do not charge (docs/protocols/juicebox.md, section 1.4)."""
 
 
 class House:

@@ -1,4 +1,4 @@
-"""Every vector of the fact sheet (section 5) over real loopback sockets: to the box, from it, and past us."""
+"""Every vector over real loopback sockets: to the box, from it, and past us (docs/protocols/juicebox.md, section 5)."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass

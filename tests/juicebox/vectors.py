@@ -1,4 +1,4 @@
-"""The test vectors of the fact sheet (juicebox.md, section 5), and a builder of further statuses."""
+"""The test vectors of docs/protocols/juicebox.md, section 5, and a builder of further statuses."""
 
 from collections.abc import Iterable
 

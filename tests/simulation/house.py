@@ -27,7 +27,7 @@ from tests.simulators.world import Charger, Eco, Window, World
 EMAIL, PASSWORD, NEW_PASSWORD = "owner.of.this.house@example.org", "correct horse battery", "staple of another kind"
 OWNER = "Ann Example"
 LONGEST_FAILBACK = 150.0
-"""Seconds from the end of an outage until the cloud is used again (design section 10)."""
+"""Seconds from the end of an outage until the cloud is used again (docs/design.md, section 10)."""
 LONGEST_WAIT = 700.0
 """Seconds for which a command of the user may wait for its turn."""
 

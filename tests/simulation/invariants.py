@@ -575,7 +575,7 @@ class HouseSecrets(Secrets):
 
 
 class ReadOnly(Invariant):
-    """Section 5: read-only means no command; what an override left is undone nevertheless."""
+    """Read-only means no command; what an override left is undone nevertheless (docs/design.md, section 5.7)."""
 
     name = "read-only"
 
@@ -603,7 +603,10 @@ class ReadOnly(Invariant):
 
 
 class Energy(Invariant):
-    """Section 4: the lifetime energy never falls in a run, and is never more than the charger has delivered."""
+    """The lifetime energy never falls in a run, and is never more than the charger has delivered.
+
+    See docs/design.md, section 4.2.
+    """
 
     name = "energy"
 

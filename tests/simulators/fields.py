@@ -1,4 +1,4 @@
-"""Which section of which fact sheet each field comes from that a simulator emits.
+"""Which section of which protocol page each field comes from that a simulator emits.
 
 Fields are written as a path of object keys; lists do not count. A test walks every answer and compares: no field
 without a source, no source without a field.
@@ -108,4 +108,4 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
     "POST /chargers/{id}/schedules": _from("7.2", "sync_timestamp error"),
     "PUT /v4/chargers/{id}/eco-smart": {},
 }
-"""Method and path, to field, to fact sheet and section."""
+"""Method and path, to field, to protocol page and section."""

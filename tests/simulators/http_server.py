@@ -262,7 +262,7 @@ class FaultyServer(ABC):
         try:
             response = await handler(request)
         except web.HTTPException as refusal:
-            # No fact sheet describes the body of a refusal, so there is none.
+            # No protocol page describes the body of a refusal, so there is none.
             response = web.Response(status=refusal.status, headers=_kept_headers(refusal))
         return self._dated(response)
 

@@ -1,6 +1,6 @@
 """Simulated JuiceBoxes with their cars and wiring, reporting over real loopback sockets to whoever serves them.
 
-They follow the fact sheet juicebox.md (sections in parentheses). Where it is silent they are strict or forgetful: a
+They follow docs/protocols/juicebox.md (sections in parentheses). Where it is silent they are strict or forgetful: a
 command of the wrong width is refused, a power cut takes the clock and the quarter hours, legacy boxes obey nobody.
 """
 

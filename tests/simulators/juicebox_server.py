@@ -1,6 +1,6 @@
 """The server that JuiceBoxes report to: it answers each status, or fails in every way a real one fails.
 
-It follows the fact sheet juicebox.md (sections in parentheses) and knows its units by their settings, as the HTTPS API
+It follows docs/protocols/juicebox.md (sections in parentheses) and knows its units by their settings, as the HTTPS API
 of the same maker shows them (juicenet_cloud.py).
 """
 

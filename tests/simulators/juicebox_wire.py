@@ -1,4 +1,4 @@
-"""What boxes and their maker's server send each other, by the letter of the fact sheet juicebox.md (section 2).
+"""What boxes and their maker's server send each other, by the letter of docs/protocols/juicebox.md, section 2.
 
 The simulators on both ends use this and nothing of the integration, so that a misunderstanding of ours shows.
 """
@@ -56,7 +56,7 @@ LETTERS: Mapping[Wire, Mapping[str, str]] = {
     Wire.V07_UNPADDED: _from("2.3", f"v s M X Y p {_NUMBERED}"),
     Wire.V09U: _from("2.3", f"v s M C F r b B P p {_NUMBERED}"),
 }
-"""Shape, to letter emitted, to fact sheet and section."""
+"""Shape, to letter emitted, to protocol page and section."""
 
 
 class Flaw(StrEnum):

@@ -1,6 +1,6 @@
 """The JuiceNet HTTPS API on the loopback interface, over the units of the maker's simulated server.
 
-It follows the fact sheet juicebox.md (sections in parentheses); `FIELDS` names the section of each field emitted.
+It follows docs/protocols/juicebox.md (sections in parentheses); `FIELDS` names the section of each field emitted.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -59,7 +59,7 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
     "set_override": _from("1.3", "success"),
     "refusal": _from("1.2", "success error_message error_code"),
 }
-"""Command, to field, to fact sheet and section; lists do not count."""
+"""Command, to field, to protocol page and section; lists do not count."""
 
 
 class JuiceNetCloud(FaultyServer):

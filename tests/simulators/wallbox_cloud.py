@@ -1,6 +1,6 @@
 """The Wallbox cloud on the loopback interface: user-api and api on one port, over the chargers of a `World`.
 
-It follows the fact sheet wallbox-cloud.md (sections in parentheses). Where the sheet is silent it is strict: a refresh
+It follows docs/protocols/wallbox-cloud.md (sections in parentheses). Where the page is silent it is strict: a refresh
 token serves once, a command to a charger that the cloud cannot reach is accepted and lost, refusals have no body.
 """
 
@@ -343,7 +343,7 @@ class WallboxCloud(FaultyServer):
         return self._config(call)
 
     def _put_eco_smart(self, call: Call) -> JsonObject:
-        """Solar mode (6.3); older models have none. The sheet knows no fields of the answer."""
+        """Solar mode (6.3); older models have none. The page knows no fields of the answer."""
         call.require_admin()
         data = call.body.get("data")
         attributes = data.get("attributes") if isinstance(data, dict) else None

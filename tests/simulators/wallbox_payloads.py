@@ -1,6 +1,6 @@
 """What the Wallbox cloud says about a charger: the shapes of its answers, with invented values.
 
-Only fields that the fact sheet wallbox-cloud.md lists appear here; `fields.py` names the section for each.
+Only fields that docs/protocols/wallbox-cloud.md lists appear here; `fields.py` names the section for each.
 """
 
 from collections.abc import Iterable

@@ -15,9 +15,11 @@ from custom_components.chargekeeper.core.clock import Clock
 
 DAY_SECONDS = 86400.0
 LIVE_CADENCE = 30.0
-"""Seconds between two reports of a charging charger (wallbox-cloud.md 5.3, `live_refresh_time`)."""
+"""Seconds between two reports of a charging charger (docs/protocols/wallbox-cloud.md, section 5.3,
+`live_refresh_time`)."""
 IDLE_CADENCE = 300.0
-"""Seconds between two reports of an idle charger (wallbox-cloud.md 5.3, `update_refresh_time`)."""
+"""Seconds between two reports of an idle charger (docs/protocols/wallbox-cloud.md, section 5.3,
+`update_refresh_time`)."""
 POWERED_DOWN = 40.0
 """Seconds without an answer when somebody switches a charger off and on: 20 off, and 20 until it is up."""
 SHORTEST_STEP = 1e-3  # seconds; keeps rounding from stopping the march of events
@@ -97,7 +99,7 @@ class Eco:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartPlan:
-    """How the next restarts of a charger will go (wallbox-cloud.md 6.4); times in seconds."""
+    """How the next restarts of a charger will go (docs/protocols/wallbox-cloud.md, section 6.4); times in seconds."""
 
     carried_out: bool = True
     online_for: float = 10.0

@@ -1,6 +1,6 @@
 """The simulated Wallbox cloud against the public `wallbox` client, unmodified, over real sockets.
 
-And: every field that it emits comes from a fact sheet.
+And: every field that it emits comes from a protocol page.
 """
 
 import asyncio

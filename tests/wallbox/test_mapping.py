@@ -88,7 +88,8 @@ SEEN = Moment(START - timedelta(seconds=100), 900.0)
 NOW = Moment(START, 1000.0)
 MINUTE = 60
 
-# Written from the table and the groups of section 8: code, label, car plugged in ("?" is not told).
+# Written from the table and the groups of docs/protocols/wallbox-cloud.md, section 8: code, label, car plugged in ("?"
+# is not told).
 SHEET = """
 0 Disconnected ?
 4 Completed ?

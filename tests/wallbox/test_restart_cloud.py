@@ -47,7 +47,8 @@ BY_CODE: dict[int | None, str | None] = {
     209: FINE,
     210: FINE,
 }
-"""Why a restart is refused, by the status codes of section 8; 200 was reported once, and nobody knows it."""
+"""Why a restart is refused, by the status codes of docs/protocols/wallbox-cloud.md, section 8; 200 was reported once,
+and nobody knows it."""
 
 
 def actions(bench: Bench, serial: str = FREE) -> list[int]:

@@ -229,7 +229,7 @@ class Seen:
 
 
 def decide(intent: Intent, seen: Seen) -> Decision:
-    """The next step for an override (design section 5, journal)."""
+    """The next step for an override (docs/design.md, section 5.6)."""
     if intent.state is IntentState.ENDING:
         return Decision(Step.FINISH if intent.applications == 0 or seen.effect_due else Step.WAIT)
     if (end := _ended(intent, seen)) is not None:

@@ -57,7 +57,7 @@ PAUSE_OVER = ALLOWED_TO_CHARGE | {Status.WAITING_SCHEDULE, Status.PLUGGED_IN}
 """After these there is no pause any more; without a car, or locked, there may still be one."""
 
 OVERRIDE_IN_EFFECT = POWER_FLOWS | {Status.WAITING_CAR, Status.WAITING_POWER}
-"""Outside its window, these show that the schedule does not hold the charger back (design section 5, journal)."""
+"""Outside its window, these show that the schedule does not hold the charger back (docs/design.md, section 5.6)."""
 
 
 class EcoMode(StrEnum):
@@ -180,7 +180,7 @@ type Schedule = tuple[Window, ...]
 
 
 class ReadingClass(StrEnum):
-    """How a value ages (design section 4)."""
+    """How a value ages (docs/design.md, section 4.2)."""
 
     LIVE = "live"  # expires
     CUMULATIVE = "cumulative"  # keeps its value; a counter
@@ -250,7 +250,7 @@ LIVE_AGE: Mapping[Source, float] = {
     Source.LINKED: 15 * 60,
     Source.CLOUD: 15 * 60,
 }
-"""Seconds after which a live reading is no longer shown, by path (design section 4)."""
+"""Seconds after which a live reading is no longer shown, by path (docs/design.md, section 4.2)."""
 
 IDLE_STATUS_AGE = 60 * 60
 """Seconds for the status of a charger through which no power flows, over the cloud; or 1.5 status rounds if longer."""

@@ -15,10 +15,12 @@ COOLING_DOWN = 600.0
 """Seconds between two restarts."""
 
 AWAY_WITHIN = 180.0
-"""Seconds after the press within which a charger that restarts is seen to be away (about 10 s is usual; sheet 6.4)."""
+"""Seconds after the press within which a charger that restarts is seen to be away (about 10 s is usual;
+docs/protocols/wallbox-cloud.md, section 6.4)."""
 
 BACK_WITHIN = 600.0
-"""Seconds after the press within which it is back (about 2 min is usual, 5 min were seen; sheet 6.4)."""
+"""Seconds after the press within which it is back (about 2 min is usual, 5 min were seen;
+docs/protocols/wallbox-cloud.md, section 6.4)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

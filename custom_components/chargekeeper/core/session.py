@@ -8,7 +8,8 @@ from .model import Reading, Source
 from .stored import member, number
 
 RESTARTS_AT_PAUSE = frozenset({Source.UDP})
-"""Paths whose counter begins anew whenever charging stops, not only with a new session (juicebox.md, field `E`)."""
+"""Paths whose counter begins anew whenever charging stops, not only with a new session (docs/protocols/juicebox.md,
+section 2.3, field `E`)."""
 
 LAG = 300.0
 """Seconds by which a path may show a charger too late."""

@@ -1,4 +1,6 @@
-"""Who answers a box, and what: it is learnt, relayed to its maker's server, or kept by us (design section 6).
+"""Who answers a box, and what: it is learnt, relayed to its maker's server, or kept by us.
+
+See docs/design.md, section 6.3.
 
 One of three at any time, and never two masters (invariant I10): while learning nobody of us answers; in relay the
 server's commands pass; while we keep it, each status is answered at once and the server's commands are only read.
@@ -37,15 +39,16 @@ from .timeline import Timeline
 LOGGER = logging.getLogger(__name__)
 
 ANSWER_WITHIN = 5.0
-"""Seconds that the server has for an answer; the real one took up to 4 (fact sheet 2.5)."""
+"""Seconds that the server has for an answer; the real one took up to 4 (docs/protocols/juicebox.md, section 2.5)."""
 LONGEST_UNSERVED = 110.0
 """Seconds after its last command at which a box is taken over however many statuses came: within 120 s in any case."""
 FULL_BELOW = 100.0
-"""W; a car that draws less does not charge, whatever the box says (fact sheet 2.3)."""
+"""W; a car that draws less does not charge, whatever the box says (docs/protocols/juicebox.md, section 2.3)."""
 CHANGE_OFFLINE_EVERY = timedelta(days=1)
-"""The stored limit wears the memory of the box each time it is written (fact sheet 2.5)."""
+"""The stored limit wears the memory of the box each time it is written (docs/protocols/juicebox.md, section 2.5)."""
 CONSTANT_FLAGS, FLAGS_CYCLE = 6, (8, 244, 6, 242)
-"""`C` of a command where nothing was learnt, and as the maker's server has it by the index (fact sheet 2.5)."""
+"""`C` of a command where nothing was learnt, and as the maker's server has it by the index (docs/protocols/juicebox.md,
+section 2.5)."""
 COMMANDED = frozenset({"07", WIDE_VERSION})
 """The versions that take commands; older ones are only looked at."""
 
@@ -298,12 +301,12 @@ class Box:
 
     @property
     def may_replace_server(self) -> bool:
-        """Whether our command may take the place of the server's (design section 5, override)."""
+        """Whether our command may take the place of the server's (docs/design.md, section 5.7)."""
         return not self.config.in_maker_load_group or self.config.load_group_limit is not None
 
     @property
     def offline_candidate(self) -> int | None:
-        """What may be the stored limit, for the user to confirm, A (fact sheet 2.3, note)."""
+        """What may be the stored limit, for the user to confirm, A (docs/protocols/juicebox.md, section 2.3, note)."""
         if self.memory.offline is not None or self.status is None:
             return None
         return _plausible(self.status.second_limit)
@@ -476,7 +479,7 @@ class Box:
         self._tell()
 
     def _debug(self, message: DebugMessage) -> None:
-        """Never answered (fact sheet 2.3.3)."""
+        """Never answered (docs/protocols/juicebox.md, section 2.3.3)."""
         if message.level == "ERR":
             self.counts["errors_logged"] += 1
         if not message.booted:
@@ -488,7 +491,10 @@ class Box:
             self._forget()
 
     def _encrypted(self) -> None:
-        """Not answered, nor relayed: nobody could tell what the server's answer allows (design section 6)."""
+        """Not answered, nor relayed: nobody could tell what the server's answer allows.
+
+        See docs/design.md, section 6.3.
+        """
         self.counts["encrypted"] += 1
         self.troubles.add(Trouble.ENCRYPTED)
 
@@ -537,7 +543,7 @@ class Box:
             self.memory.quarters.take(slot, energy, self._clock.now(), self.config.zone)
 
     def _learn(self, message: StatusMessage, now: float) -> None:
-        """The stored limit shows after a start, and after a long silence (fact sheet 2.6).
+        """The stored limit shows after a start, and after a long silence (docs/protocols/juicebox.md, section 2.6).
 
         None that lets no car charge is believed without the user's word: a schedule of the box's own may look the same,
         and what we take for stored is what we send.

@@ -1,4 +1,4 @@
-"""The datagrams of a JuiceBox and the commands that answer them (fact sheet juicebox.md, 2.3 to 2.5).
+"""The datagrams of a JuiceBox and the commands that answer them (docs/protocols/juicebox.md, sections 2.3 to 2.5).
 
 Whatever arrives becomes one of the types here, a `Rejection` included: nothing in this module raises on bad input.
 """
@@ -64,7 +64,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class DebugMessage:
-    """A line of the box's log. It is never answered (fact sheet 2.3.3)."""
+    """A line of the box's log. It is never answered (section 2.3.3)."""
 
     serial: str
     level: str
@@ -77,14 +77,14 @@ class DebugMessage:
 
     @property
     def firmware(self) -> str | None:
-        """The firmware's banner without the module's part, where a line of the start names it (fact sheet 2.1)."""
+        """The firmware's banner without the module's part, where a line of the start names it (section 2.1)."""
         banner = self.text.removeprefix("BOT:")
         return banner.split(",")[0].strip() if self.booted and banner.startswith("EMWERK") else None
 
 
 @dataclass(frozen=True, slots=True)
 class EncryptedMessage:
-    """A datagram that nobody can read but the maker's server (fact sheet 2.3.4)."""
+    """A datagram that nobody can read but the maker's server (section 2.3.4)."""
 
     serial: str
     version: str
@@ -105,7 +105,7 @@ class StatusMessage:
 
     @property
     def state(self) -> int | None:
-        """The state code (fact sheet 2.3.2); older boxes leave it out, then the current tells (2.3.1)."""
+        """The state code (section 2.3.2); older boxes leave it out, then the current tells (2.3.1)."""
         state = self.fields.get("S")
         return (2 if self.fields.get("A", 0) > 0 else 1) if state is None and not self.version else state
 
@@ -146,7 +146,7 @@ class StatusMessage:
     def session_energy(self) -> int | None:
         """Wh since the box last changed to charging; told while charging only.
 
-        The single `E` of an old box is something else (fact sheet 2.3.1).
+        The single `E` of an old box is something else (section 2.3.1).
         """
         told = bool(self.version) or any(letter == "E" for letter, _ in self.repeated)
         return self.fields.get("E") if told else None
@@ -158,12 +158,12 @@ class StatusMessage:
 
     @property
     def limit_in_force(self) -> int | None:
-        """A: the online limit while the box is commanded, the stored one while it is not (fact sheet 2.3)."""
+        """A: the online limit while the box is commanded, the stored one while it is not (section 2.3)."""
         return self.fields.get("M")
 
     @property
     def second_limit(self) -> int | None:
-        """A: probably the stored offline limit; disputed (fact sheet 2.3)."""
+        """A: probably the stored offline limit; disputed (section 2.3)."""
         return self.fields.get("C")
 
     @property
@@ -199,7 +199,7 @@ type Datagram = StatusMessage | DebugMessage | EncryptedMessage | Rejection
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandMessage:
-    """A server's answer to a status (fact sheet 2.5).
+    """A server's answer to a status (section 2.5).
 
     `weekday` (0 is Sunday), `hour` and `minute` are the box's local time; `online` and `offline` the limits in A;
     `flags` is of unknown meaning, 0 to 999; `index` 1 to 999. `wide` chooses the field widths of version 09u.
@@ -242,7 +242,7 @@ class CommandMessage:
 
 
 def checksum(data: bytes) -> bytes:
-    """The three symbols that follow `!`, of all bytes before it (fact sheet 2.4)."""
+    """The three symbols that follow `!`, of all bytes before it (section 2.4)."""
     return _symbols(_hashed(data, 0))
 
 

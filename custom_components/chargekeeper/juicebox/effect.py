@@ -1,13 +1,14 @@
 """Whether a box does what it was sent, by the limits that its next statuses show.
 
-Sources disagree about which of the two limits is the one in force (fact sheet juicebox.md, 2.3), so that is found out.
+Sources disagree about which of the two limits is the one in force (docs/protocols/juicebox.md, section 2.3), so that is
+found out.
 """
 
 from ..core.limits import HIGHEST_CURRENT
 from .datagram import StatusMessage
 
 SHOWS_WITHIN = 3
-"""Statuses after a command of which one shows it: the first or second (fact sheet 2.5), the third if one is lost."""
+"""Statuses after a command of which one shows it: the first or second (section 2.5), the third if one is lost."""
 IGNORED_IN_A_ROW = 3
 """Statuses that show nothing of what was sent, after which the box counts as one that cannot be commanded."""
 

@@ -1,7 +1,7 @@
 """Client of the JuiceNet HTTPS API, for whoever still runs a server of that kind at an address the user entered.
 
 Tolerant payloads and the tree of errors; when to ask, and whether to ask again, is decided elsewhere. Protocol facts
-are those of the fact sheet juicebox.md; the sections are named where they matter.
+are those of docs/protocols/juicebox.md; the sections are named where they matter.
 """
 
 from collections.abc import Callable, Mapping

@@ -39,19 +39,19 @@ from .datagram import StatusMessage
 from .juicenet import Blocking, Info, Override, State
 
 FULL_AFTER = 120.0
-"""Seconds for which a charging car takes next to nothing until it counts as waiting (design section 4)."""
+"""Seconds for which a charging car takes next to nothing until it counts as waiting (docs/design.md, section 4.1)."""
 
 AVAILABLE, PLUGGED, CHARGING = 0, 1, 2
 FAULTS = frozenset({3, 4, 5})
 CODES = frozenset({AVAILABLE, PLUGGED, CHARGING}) | FAULTS
-"""The state codes that the fact sheet knows (2.3.2)."""
+"""All known state codes (docs/protocols/juicebox.md, section 2.3.2)."""
 
 CAPABILITIES = frozenset({Capability.CURRENT, Capability.CHARGING, Capability.OVERRIDE})
 _HELD = {Held.PAUSE: Status.PAUSED, Held.POWER: Status.WAITING_POWER, Held.SCHEDULE: Status.WAITING_SCHEDULE}
 
 
 def identity(box: Box) -> Identity:
-    """Who a box is; its model by the banner of its firmware (fact sheet 2.1)."""
+    """Who a box is; its model by the banner of its firmware (docs/protocols/juicebox.md, section 2.1)."""
     config = box.config
     banner = (box.memory.firmware or "").split("-")
     model = f"JuiceBox {banner[1].split('_')[0]}" if len(banner) > 1 else None
@@ -161,10 +161,11 @@ def _kilo(value: float | None) -> float | None:
     return None if value is None else value / 1000
 
 
-# The words of a JuiceNet server (fact sheet 1.4)
+# The words of a JuiceNet server (docs/protocols/juicebox.md, section 1.4)
 
 UNIT_CAPABILITIES = frozenset({Capability.CHARGING, Capability.OVERRIDE})
-"""Settings of the current are not among them: servers took back any but 0 after seconds (fact sheet 1.6)."""
+"""Settings of the current are not among them: servers took back any but 0 after seconds (docs/protocols/juicebox.md,
+section 1.6)."""
 
 _WORDS = {"standby": Status.AVAILABLE, "charging": Status.CHARGING, "error": Status.ERROR, "disconnect": Status.OFFLINE}
 _BLOCKED = {

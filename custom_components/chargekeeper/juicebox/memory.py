@@ -75,7 +75,7 @@ class Memory:
         return memory
 
     def forget(self) -> None:
-        """The box has started anew: what it was told no longer holds (fact sheet 2.3.3)."""
+        """The box has started anew: what it was told no longer holds (docs/protocols/juicebox.md, section 2.3.3)."""
         self.overwritten = self.stored
         self.offline = self.online = None
 

@@ -1,7 +1,7 @@
 """A box as its keeper sees it: the local path over datagrams, and the maker's server as the other side.
 
 Commands ride on the answer to the next status, so `execute` only notes what is wanted; whether it took effect shows in
-the first or second status after that (fact sheet juicebox.md, 2.5).
+the first or second status after that (docs/protocols/juicebox.md, section 2.5).
 """
 
 from collections.abc import Callable
@@ -42,7 +42,7 @@ SILENT_AFTER = LIVE_AGE[Source.UDP]
 """Seconds without a status after which the box is unreachable."""
 
 NEXT_STATUS = 30.0
-"""Seconds until the next status at the latest, as long as the box is there (fact sheet 2.3.5)."""
+"""Seconds until the next status at the latest, as long as the box is there (section 2.3.5)."""
 
 
 class _BoxPath(ShowingPath):

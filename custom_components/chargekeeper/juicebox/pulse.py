@@ -1,4 +1,6 @@
-"""Whether the maker's server is alive, by whether it answers the statuses of one box (fact sheet juicebox.md, 2.8).
+"""Whether the maker's server is alive, by whether it answers the statuses of one box.
+
+See docs/protocols/juicebox.md, section 2.8.
 
 It is suspect, then gone, and has the box back only after some good answers in a row.
 """

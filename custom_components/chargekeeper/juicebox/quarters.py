@@ -1,6 +1,7 @@
 """Energy per quarter hour of the last day, as a box tells it: one slot of its day with each status, in rotation.
 
-Kept over restarts of both sides: what the box forgets in a power cut was told before (fact sheet juicebox.md, 2.3.1).
+Kept over restarts of both sides: what the box forgets in a power cut was told before (docs/protocols/juicebox.md,
+section 2.3.1).
 """
 
 from collections.abc import Mapping

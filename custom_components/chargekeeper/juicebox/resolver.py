@@ -1,7 +1,7 @@
 """Asks a chosen name server for the address of the maker's server.
 
 The boxes' own names point to ChargeKeeper where they were redirected, so the system's resolver would lead in a circle
-(fact sheet juicebox.md, 2.8).
+(docs/protocols/juicebox.md, section 2.8).
 """
 
 import asyncio

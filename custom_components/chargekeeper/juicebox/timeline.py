@@ -1,6 +1,6 @@
 """When a box started, was heard and was commanded, and so whether a status shows the limit that is stored in it.
 
-That shows at the start, before the first command, and after a long silence (fact sheet juicebox.md, 2.6).
+That shows at the start, before the first command, and after a long silence (docs/protocols/juicebox.md, section 2.6).
 """
 
 from math import inf

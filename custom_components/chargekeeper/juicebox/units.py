@@ -50,7 +50,8 @@ from .mapping import (
 LOGGER = logging.getLogger(__name__)
 
 ASK_EVERY = 30.0
-"""Seconds between two questions for the state of a box; clients of the old server asked no more often (fact sheet 1.2).
+"""Seconds between two questions for the state of a box; clients of the old server asked no more often
+(docs/protocols/juicebox.md, section 1.2).
 """
 
 LIST_EVERY = 600.0

@@ -1,4 +1,7 @@
-"""The line to the maker's server: one socket per box, so that its answers cannot be mixed up (fact sheet 2.8)."""
+"""The line to the maker's server: one socket per box, so that its answers cannot be mixed up.
+
+See docs/protocols/juicebox.md, section 2.8.
+"""
 
 import asyncio
 from collections import deque

@@ -1,7 +1,7 @@
 """Client of the Wallbox cloud: one HTTP request per call, tolerant payloads, and the tree of errors.
 
 It neither repeats, waits nor signs in by itself: when to ask, and how often, is decided in account.py. Protocol facts
-are those of the fact sheet wallbox-cloud.md; the sections are named where they matter.
+are those of docs/protocols/wallbox-cloud.md; the sections are named where they matter.
 """
 
 import base64

@@ -1,7 +1,7 @@
 """The one place where the words of the Wallbox cloud become ours, and ours become its.
 
-Every function is total: whatever a payload holds, what cannot be understood is left out. Sections are those of the
-fact sheet wallbox-cloud.md.
+Every function is total: whatever a payload holds, what cannot be understood is left out. Sections are those of
+docs/protocols/wallbox-cloud.md.
 """
 
 from collections.abc import Iterable, Mapping
@@ -136,7 +136,7 @@ STATUS_BY_CODE: Mapping[int | None, StatusFacts] = MappingProxyType(
         210: StatusFacts(Status.LOCKED, car_connected=True, locked=True),
     }
 )
-"""Every status code that the fact sheet knows (section 8)."""
+"""Every known status code (section 8)."""
 
 
 def status_facts(code: int | None) -> StatusFacts:

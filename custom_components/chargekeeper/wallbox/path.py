@@ -1,7 +1,7 @@
 """One Wallbox charger as its account's cloud shows it: the cloud path of a keeper.
 
 The cloud repeats old values when a charger is gone, so what it says counts as seen only with evidence of life: a newer
-`last_sync`, or a change between two answers (fact sheet section 9; design section 4).
+`last_sync`, or a change between two answers (docs/protocols/wallbox-cloud.md, section 9; docs/design.md, section 4.2).
 """
 
 from collections.abc import Callable
@@ -298,7 +298,7 @@ class WallboxCloudPath(ShowingPath):
         self._take(notes.readings)
 
     def refusal(self, command: Command | None) -> str:
-        """Why the cloud may have refused a write with 403 (fact sheet section 10); `command` is None for a schedule."""
+        """Why the cloud may have refused a write with 403 (section 10); `command` is None for a schedule."""
         if self._known.value(OCPP):
             return "ocpp_active"
         if self._known.value(LOCKED) and isinstance(command, SetCharging | SetOverride):
@@ -371,7 +371,7 @@ def placeholder(serial: str) -> Identity:
 
 
 def _shows_life(before: GroupCharger, after: GroupCharger) -> bool:
-    """Whether something changed that changes only when the charger itself reports (design section 4).
+    """Whether something changed that changes only when the charger itself reports (docs/design.md, section 4.2).
 
     That a charger went offline is the cloud's own word, and what one of two answers leaves out is no change.
     """

@@ -1,8 +1,8 @@
 """How many requests one Wallbox account may make: budgets that outlive reloads, restarts and power cuts.
 
-The cloud's limits are undocumented and tight (fact sheet 11: one GET per minute, five others per minute), so every
-request takes a slot from one of these purses before it is sent. They are sliding windows on our clock; their stamps
-are kept in a small store, so that a restart does not fill them again.
+The cloud's limits are undocumented and tight (docs/protocols/wallbox-cloud.md, section 11: one GET per minute, five
+others per minute), so every request takes a slot from one of these purses before it is sent. They are sliding windows
+on our clock; their stamps are kept in a small store, so that a restart does not fill them again.
 """
 
 from collections import deque

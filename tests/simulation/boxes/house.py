@@ -111,7 +111,7 @@ class BoxHouse(Scene):
         self.boxes: dict[str, NetworkBox] = {}
         self.configs: dict[str, BoxConfig] = {}
         self.windows: dict[str, Schedule] = {}
-        """The user's time-of-use windows by the letter of the fact sheet; what our configuration says is made of it."""
+        """The user's time-of-use windows by the letter of the protocol page; our configuration is made of them."""
         self.limit = 0.0
         """A; of the load group."""
         self.confirmed: dict[str, int] = {}

@@ -1,6 +1,7 @@
 """The invariants for boxes, watched from outside: at the datagrams, at the wire that feeds the boxes, at what is shown.
 
-They look at every datagram and at every change of what is drawn; the rules in them are written anew, by the fact sheet.
+They look at every datagram and at every change of what is drawn; the rules in them are written anew, by
+docs/protocols/juicebox.md.
 """
 
 from collections import Counter
@@ -398,7 +399,10 @@ class Windows(BoxWatch):
 
 
 class Shown(BoxWatch):
-    """I2, I3 and section 4: configuration stays, live values go with their age, energy never falls."""
+    """I2 and I3: configuration stays, live values go with their age, energy never falls.
+
+    See docs/design.md, section 4.2.
+    """
 
     name = "I2"
     KEPT = (WIRE_RATING, UNIT_RATING, LOAD_GROUP_LIMIT)
