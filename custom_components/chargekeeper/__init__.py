@@ -202,9 +202,9 @@ def _account_changed(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, snapsh
         if identity.serial not in keepers and identity.serial not in strangers:
             runtime.add(_begin(hass, entry, open_keeper(hass, entry, runtime.holdings, identity)))
     known = {identity.serial: identity for identity in (*identities(entry), *snapshot.chargers)}
-    chargers = as_entry_data([identity for serial, identity in known.items() if serial in keepers])
-    if chargers != entry.data[CONF_CHARGERS]:
-        hass.config_entries.async_update_entry(entry, data={**entry.data, CONF_CHARGERS: chargers})
+    records = as_entry_data([identity for serial, identity in known.items() if serial in keepers])
+    if records != entry.data[CONF_CHARGERS]:
+        hass.config_entries.async_update_entry(entry, data={**entry.data, CONF_CHARGERS: records})
     _ask_for_login(hass, entry, snapshot)
 
 
@@ -255,8 +255,8 @@ async def _forget(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, identity:
     if (link := linked_subentry(entry, serial)) is not None:
         hass.config_entries.async_remove_subentry(entry, link.subentry_id)
     coordinator = runtime.coordinators.pop(serial)
-    chargers = [charger for charger in entry.data[CONF_CHARGERS] if charger["serial"] != serial]
-    hass.config_entries.async_update_entry(entry, data={**entry.data, CONF_CHARGERS: chargers})
+    records = [record for record in entry.data[CONF_CHARGERS] if record["serial"] != serial]
+    hass.config_entries.async_update_entry(entry, data={**entry.data, CONF_CHARGERS: records})
     await coordinator.async_shutdown()
     await get_registry(hass).end(coordinator.keeper)
     runtime.holdings.keepers.pop(serial)
