@@ -32,13 +32,14 @@ from .coordinator import (
     account_identifier,
     charger_identifier,
 )
-from .core.keeper import Keeper
+from .core.charger.charger import Keeper
 from .core.model import Identity, Problem
-from .juicebox_entry import async_remove_boxes, async_setup_boxes, async_unload_boxes, is_still_set_up
-from .load_group import async_open_groups, async_remove_group, async_setup_group, async_unload_group
-from .notices import async_leave_notice
-from .outages import follow_outages
-from .registry import (
+from .entries.juicebox import async_remove_boxes, async_setup_boxes, async_unload_boxes, is_still_set_up
+from .entries.load_group import async_open_groups, async_remove_group, async_setup_group, async_unload_group
+from .ha.issues import delete_issues, follow_cloud, follow_links, follow_other_integration, follow_problems
+from .ha.notifications import async_leave_notice
+from .ha.outage_report import follow_outages
+from .ha.shared_state import (
     as_entry_data,
     async_open,
     entry_key,
@@ -48,9 +49,8 @@ from .registry import (
     open_keeper,
     owned_elsewhere,
 )
-from .repairs import delete_issues, follow_cloud, follow_links, follow_other_integration, follow_problems
+from .ha.storage import SnapshotSaver
 from .services import async_setup_services
-from .storage import SnapshotSaver
 from .wallbox.account import AccountSnapshot
 
 CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)

@@ -47,17 +47,17 @@ from .const import (
 )
 from .core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT
 from .core.model import Identity, Prefer
-from .core.paths import ChargerError, LoginRejected
-from .errors import flow_error, retry_minutes
-from .group_flow import LoadGroupSteps
-from .juicebox_flow import JuiceBoxSteps
-from .juicebox_subentry_flow import JuiceBoxSubentryFlow
-from .juicenet_flow import JuiceNetSubentryFlow
-from .linked import SUBENTRY_LINKED
-from .linked_flow import LinkedSubentryFlow
-from .registry import Credentials, account_key, as_entry_data, get_registry, identities, owned_elsewhere
-from .repairs import other_integration
-from .wallbox.cloud import DEFAULT_API_URL, DEFAULT_USER_API_URL
+from .core.transport import ChargerError, LoginRejected
+from .flows.entity_link import LinkedSubentryFlow
+from .flows.juicebox import JuiceBoxSteps
+from .flows.juicebox_box import JuiceBoxSubentryFlow
+from .flows.juicenet_unit import JuiceNetSubentryFlow
+from .flows.load_group import LoadGroupSteps
+from .ha.errors import flow_error, retry_minutes
+from .ha.issues import other_integration
+from .ha.shared_state import Credentials, account_key, as_entry_data, get_registry, identities, owned_elsewhere
+from .linked.entity_transport import SUBENTRY_LINKED
+from .wallbox.client import DEFAULT_API_URL, DEFAULT_USER_API_URL
 
 TITLE = "Wallbox account"
 CONF_CHARGER = "charger"

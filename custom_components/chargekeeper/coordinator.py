@@ -15,10 +15,10 @@ from homeassistant.helpers.device_registry import DeviceEntryType, DeviceInfo
 from homeassistant.helpers.update_coordinator import DataUpdateCoordinator
 
 from .const import DOMAIN, LOGGER
-from .core.keeper import Keeper
+from .core.charger.charger import Keeper
 from .core.model import FIRMWARE, Identity, Maker, Snapshot
-from .registry import Holdings
-from .storage import SnapshotSaver
+from .ha.shared_state import Holdings
+from .ha.storage import SnapshotSaver
 from .wallbox.account import AccountSnapshot, WallboxAccount
 
 MANUFACTURERS = {Maker.WALLBOX: "Wallbox", Maker.JUICEBOX: "JuiceBox"}

@@ -9,8 +9,8 @@ from homeassistant.helpers.device_registry import DeviceEntry
 from .const import CONF_KIND, CONF_LIMIT, KIND_JUICEBOX, KIND_LOAD_GROUP
 from .coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, RuntimeData, charger_identifier, chargers_runtime
 from .core.model import Snapshot
-from .juicebox_entry import JuiceBoxRuntime, juicebox_runtime
-from .load_group import group_runtime
+from .entries.juicebox import JuiceBoxRuntime, juicebox_runtime
+from .entries.load_group import group_runtime
 
 
 async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> dict[str, Any]:

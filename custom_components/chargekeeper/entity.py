@@ -28,10 +28,10 @@ from .coordinator import (
     charger_name,
     for_each_charger,
 )
-from .core.keeper import Keeper
+from .core.charger.charger import Keeper
 from .core.model import Capability, Property, Reading, Snapshot, Source
-from .core.paths import Setting
-from .errors import translated
+from .core.transport import Setting
+from .ha.errors import translated
 
 type Exists = Callable[[Snapshot], bool]
 

@@ -10,7 +10,7 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .coordinator import ChargeKeeperConfigEntry
 from .core.model import LOCKED, Capability
-from .core.paths import SetLock
+from .core.transport import SetLock
 from .entity import ChargerEntity, ChargerEntityDescription, add_as_shown, capable, without_commands
 
 PARALLEL_UPDATES = 0  # the keeper queues the commands of a charger and merges them; chargers do not wait for another

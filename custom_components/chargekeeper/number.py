@@ -12,7 +12,7 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from .coordinator import ChargeKeeperConfigEntry
 from .core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT, Limits, ceiling
 from .core.model import CHARGING_CURRENT, Capability
-from .core.paths import SetCurrent
+from .core.transport import SetCurrent
 from .entity import (
     PROVENANCE,
     ChargerEntity,

@@ -29,7 +29,7 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .const import CONF_KIND, CONF_MEMBERS, KIND_LOAD_GROUP
 from .coordinator import CONTACT, AccountCoordinator, ChargeKeeperConfigEntry, ChargerCoordinator, account_coordinator
-from .core.group import GroupView
+from .core.load_group.group import GroupView
 from .core.model import (
     CURRENCY,
     CURRENT,
@@ -72,7 +72,7 @@ from .entity import (
     provenance,
     shown,
 )
-from .load_group import GroupCoordinator, group_runtime, member_key, member_name
+from .entries.load_group import GroupCoordinator, group_runtime, member_key, member_name
 
 PARALLEL_UPDATES = 0
 

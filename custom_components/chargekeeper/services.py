@@ -16,10 +16,10 @@ import voluptuous as vol
 from .button import RestartButton
 from .const import CONF_KIND, DOMAIN, KIND_JUICEBOX, KIND_WALLBOX_ACCOUNT
 from .coordinator import ChargeKeeperConfigEntry
-from .core.journal import Until
-from .juicebox_entry import quarter_hours
-from .outages import outage_report
-from .registry import get_registry
+from .core.charger.intents import Until
+from .entries.juicebox import quarter_hours
+from .ha.outage_report import outage_report
+from .ha.shared_state import get_registry
 from .switch import OverrideSwitch, SwitchFeature
 
 SERVICE_RESTART = "restart"

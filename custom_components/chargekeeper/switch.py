@@ -11,9 +11,9 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .coordinator import ChargeKeeperConfigEntry
-from .core.journal import Until
+from .core.charger.intents import Until
 from .core.model import ALLOWED_TO_CHARGE, STATUS, Capability, Outcome, Status
-from .core.paths import ChargerError, SetCharging
+from .core.transport import ChargerError, SetCharging
 from .entity import ChargerEntity, ChargerEntityDescription, add_as_shown, capable, without_commands
 
 PARALLEL_UPDATES = 0  # the keeper queues the commands of a charger and merges them; chargers do not wait for another

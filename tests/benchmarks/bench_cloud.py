@@ -11,11 +11,11 @@ from typing import Any
 import aiohttp
 
 from custom_components.chargekeeper.core.breaker import BreakerState
-from custom_components.chargekeeper.core.keeper import Keeper, KeeperOptions
+from custom_components.chargekeeper.core.charger.charger import Keeper, KeeperOptions
 from custom_components.chargekeeper.core.model import CHARGING_CURRENT, STATUS, Property, Status
-from custom_components.chargekeeper.core.paths import SetCurrent
+from custom_components.chargekeeper.core.transport import SetCurrent
 from custom_components.chargekeeper.wallbox.account import WallboxAccount
-from custom_components.chargekeeper.wallbox.path import placeholder
+from custom_components.chargekeeper.wallbox.transport import placeholder
 from tests.simulators.clock import VirtualClock
 from tests.simulators.http_server import Fault
 from tests.simulators.local_path import LocalLink, LocalPath

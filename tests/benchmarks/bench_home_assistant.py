@@ -26,7 +26,7 @@ from custom_components.chargekeeper.core.model import (
     Readings,
     Source,
 )
-from custom_components.chargekeeper.registry import REGISTRY
+from custom_components.chargekeeper.ha.shared_state import REGISTRY
 from tests.integration.machine import Machine, multiply
 from tests.simulators.clock import VirtualClock
 from tests.simulators.http_server import Fault

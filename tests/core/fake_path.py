@@ -18,7 +18,7 @@ import pytest
 
 from custom_components.chargekeeper.core import schedule
 from custom_components.chargekeeper.core.breaker import Breaker, Failure
-from custom_components.chargekeeper.core.keeper import Keeper, KeeperEvent, KeeperOptions
+from custom_components.chargekeeper.core.charger.charger import Keeper, KeeperEvent, KeeperOptions
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -47,7 +47,7 @@ from custom_components.chargekeeper.core.model import (
     Status,
     Window,
 )
-from custom_components.chargekeeper.core.paths import (
+from custom_components.chargekeeper.core.transport import (
     LOCAL_READ_BACK,
     ChargerError,
     ChargerPath,

@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from custom_components.chargekeeper.core.danger import SAVE_EVERY, UPDATE_WITHIN
-from custom_components.chargekeeper.core.journal import Journal, UpdateRecord
-from custom_components.chargekeeper.core.keeper import KeeperOptions
+from custom_components.chargekeeper.core.charger.charger import KeeperOptions
+from custom_components.chargekeeper.core.charger.danger import SAVE_EVERY, UPDATE_WITHIN
+from custom_components.chargekeeper.core.charger.intents import Journal, UpdateRecord
 from custom_components.chargekeeper.core.model import (
     FIRMWARE,
     STATUS,
@@ -17,7 +17,7 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
-from custom_components.chargekeeper.core.paths import ChargerError, Dangerous, NotSaved, PathBusy, Word
+from custom_components.chargekeeper.core.transport import ChargerError, Dangerous, NotSaved, PathBusy, Word
 from tests.core.fake_path import LIVE_SECONDS, Bench, FakePath
 from tests.simulators.clock import START
 

@@ -10,14 +10,22 @@ from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 import pytest
 
-from custom_components.chargekeeper.core.context import result_of, unlimited
-from custom_components.chargekeeper.core.group import (
-    LOOK_AGAIN,
-    RETRY_AFTER,
-    GroupView,
-    LoadGroup,
-)
+from custom_components.chargekeeper.core.charger.context import result_of, unlimited
+from custom_components.chargekeeper.core.cooldown import RAISE_SPACING, START_SPACING
 from custom_components.chargekeeper.core.limits import Limits, permit
+from custom_components.chargekeeper.core.load_group.group import LOOK_AGAIN, RETRY_AFTER, GroupView, LoadGroup
+from custom_components.chargekeeper.core.load_group.shares import (
+    Claim,
+    GroupError,
+    GroupSpec,
+    Key,
+    Member,
+    allocate,
+    could_draw,
+    offline_excess,
+    shares,
+    stored_excess,
+)
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -36,8 +44,7 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
-from custom_components.chargekeeper.core.pace import RAISE_SPACING, START_SPACING
-from custom_components.chargekeeper.core.paths import (
+from custom_components.chargekeeper.core.transport import (
     ChargerError,
     NotAllowed,
     NotApplicable,
@@ -48,18 +55,6 @@ from custom_components.chargekeeper.core.paths import (
     Setting,
     UnsafeRequest,
     Unsupported,
-)
-from custom_components.chargekeeper.core.shares import (
-    Claim,
-    GroupError,
-    GroupSpec,
-    Key,
-    Member,
-    allocate,
-    could_draw,
-    offline_excess,
-    shares,
-    stored_excess,
 )
 from tests.simulators.clock import START, VirtualClock
 

@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from custom_components.chargekeeper.core.breaker import Failure
-from custom_components.chargekeeper.core.commands import TIME_TO_LIVE
-from custom_components.chargekeeper.core.journal import End, IntentState, Until
-from custom_components.chargekeeper.core.keeper import KeeperOptions
+from custom_components.chargekeeper.core.charger.charger import KeeperOptions
+from custom_components.chargekeeper.core.charger.commands import TIME_TO_LIVE
+from custom_components.chargekeeper.core.charger.intents import End, IntentState, Until
+from custom_components.chargekeeper.core.charger.restart import STATUS_FRESH
 from custom_components.chargekeeper.core.model import (
     CHARGING_CURRENT,
     HOUSE_LIMIT,
@@ -30,7 +31,7 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
-from custom_components.chargekeeper.core.paths import (
+from custom_components.chargekeeper.core.transport import (
     ChargerError,
     Command,
     Install,
@@ -48,7 +49,6 @@ from custom_components.chargekeeper.core.paths import (
     SetOverride,
     Setting,
 )
-from custom_components.chargekeeper.core.restart import STATUS_FRESH
 from tests.core.fake_path import BENCHES, DAYTIME, NIGHT, Bench, FakeCharger, FakePath, Manual, Resume, Saved
 
 ERRORS: tuple[Callable[[], ChargerError], ...] = (

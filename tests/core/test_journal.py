@@ -9,7 +9,7 @@ import json
 from hypothesis import given, strategies as st
 import pytest
 
-from custom_components.chargekeeper.core.journal import (
+from custom_components.chargekeeper.core.charger.intents import (
     APPLICATIONS,
     Decision,
     End,

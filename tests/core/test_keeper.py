@@ -9,8 +9,9 @@ from datetime import timedelta
 import pytest
 
 from custom_components.chargekeeper.core.breaker import Failure
-from custom_components.chargekeeper.core.commands import EXPECT_WITHIN, TIME_TO_LIVE
-from custom_components.chargekeeper.core.keeper import KeeperOptions
+from custom_components.chargekeeper.core.charger.charger import KeeperOptions
+from custom_components.chargekeeper.core.charger.commands import EXPECT_WITHIN, TIME_TO_LIVE
+from custom_components.chargekeeper.core.cooldown import RAISE_SPACING, START_SPACING
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -33,8 +34,7 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
-from custom_components.chargekeeper.core.pace import RAISE_SPACING, START_SPACING
-from custom_components.chargekeeper.core.paths import (
+from custom_components.chargekeeper.core.transport import (
     LOCAL_READ_BACK,
     ChargerError,
     LoginRejected,

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from custom_components.chargekeeper.core.commands import EXPECT_WITHIN
-from custom_components.chargekeeper.core.journal import IntentState
-from custom_components.chargekeeper.core.keeper import KeeperEvent, KeeperOptions
+from custom_components.chargekeeper.core.charger.charger import KeeperEvent, KeeperOptions
+from custom_components.chargekeeper.core.charger.commands import EXPECT_WITHIN
+from custom_components.chargekeeper.core.charger.intents import IntentState
 from custom_components.chargekeeper.core.limits import Limits
 from custom_components.chargekeeper.core.model import (
     LOAD_GROUP_LIMIT,
@@ -17,7 +17,7 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
-from custom_components.chargekeeper.core.paths import (
+from custom_components.chargekeeper.core.transport import (
     NotApplicable,
     PathBusy,
     PathDown,

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given, strategies as st
 import pytest
 
-from custom_components.chargekeeper.core.ledger import METER_FRESH, Ledger
+from custom_components.chargekeeper.core.charger.readings import METER_FRESH, Ledger
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,

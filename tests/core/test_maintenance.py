@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from custom_components.chargekeeper.core.keeper import KeeperEvent, KeeperOptions, RestartRun
-from custom_components.chargekeeper.core.maintenance import INSTALL_WITHIN
+from custom_components.chargekeeper.core.charger.charger import KeeperEvent, KeeperOptions, RestartRun
+from custom_components.chargekeeper.core.charger.restart import AWAY_WITHIN, BACK_WITHIN, COOLING_DOWN, STATUS_FRESH
+from custom_components.chargekeeper.core.charger.restart_service import INSTALL_WITHIN
 from custom_components.chargekeeper.core.model import (
     FIRMWARE,
     LATEST_FIRMWARE,
@@ -20,7 +21,7 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
-from custom_components.chargekeeper.core.paths import (
+from custom_components.chargekeeper.core.transport import (
     ChargerError,
     Install,
     NoConnection,
@@ -34,7 +35,6 @@ from custom_components.chargekeeper.core.paths import (
     UnsafeRequest,
     Unsupported,
 )
-from custom_components.chargekeeper.core.restart import AWAY_WITHIN, BACK_WITHIN, COOLING_DOWN, STATUS_FRESH
 from tests.core.fake_path import Bench, FakePath, Manual, Saved
 from tests.simulators.clock import START
 

@@ -14,7 +14,7 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
-from custom_components.chargekeeper.core.notes import Moment, Notes
+from custom_components.chargekeeper.core.reading_builder import Moment, Notes
 from tests.simulators.clock import START, VirtualClock
 
 

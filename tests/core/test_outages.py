@@ -6,7 +6,7 @@ import json
 from hypothesis import given, strategies as st
 import pytest
 
-from custom_components.chargekeeper.core.outages import KEPT, REPLAY_WITHIN, Outage, OutageLog
+from custom_components.chargekeeper.core.outage_log import KEPT, REPLAY_WITHIN, Outage, OutageLog
 from tests.simulators.clock import START, VirtualClock
 
 

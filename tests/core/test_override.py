@@ -6,8 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from custom_components.chargekeeper.core.journal import Until
-from custom_components.chargekeeper.core.keeper import KeeperEvent, KeeperOptions
+from custom_components.chargekeeper.core.charger.charger import KeeperEvent, KeeperOptions
+from custom_components.chargekeeper.core.charger.intents import Until
+from custom_components.chargekeeper.core.charger.override import EFFECT_AFTER, FULL_AFTER_WAITING
+from custom_components.chargekeeper.core.cooldown import START_SPACING
 from custom_components.chargekeeper.core.model import (
     CHARGING_CURRENT,
     Capability,
@@ -19,9 +21,7 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
-from custom_components.chargekeeper.core.override import EFFECT_AFTER, FULL_AFTER_WAITING
-from custom_components.chargekeeper.core.pace import START_SPACING
-from custom_components.chargekeeper.core.paths import (
+from custom_components.chargekeeper.core.transport import (
     ChargerError,
     LoginRejected,
     NoConnection,

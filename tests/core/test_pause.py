@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from custom_components.chargekeeper.core.keeper import KeeperEvent, KeeperOptions
+from custom_components.chargekeeper.core.charger.charger import KeeperEvent, KeeperOptions
 from custom_components.chargekeeper.core.model import OCPP, Outcome, Source, Status
-from custom_components.chargekeeper.core.paths import (
+from custom_components.chargekeeper.core.transport import (
     LOCAL_READ_BACK,
     NotAllowed,
     NotApplicable,

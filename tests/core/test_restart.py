@@ -8,9 +8,9 @@ from typing import NamedTuple
 from hypothesis import given, strategies as st
 import pytest
 
+from custom_components.chargekeeper.core.charger.restart import Facts, RestartWatch, availability, guard
 from custom_components.chargekeeper.core.model import Outcome, RestartAvailability, Role, Status
-from custom_components.chargekeeper.core.paths import Presence
-from custom_components.chargekeeper.core.restart import Facts, RestartWatch, availability, guard
+from custom_components.chargekeeper.core.transport import Presence
 
 READY = Facts(
     has_path=True,

@@ -3,10 +3,11 @@
 import pytest
 
 from custom_components.chargekeeper.core.breaker import Failure
-from custom_components.chargekeeper.core.context import Context, KeeperOptions
-from custom_components.chargekeeper.core.journal import Journal
+from custom_components.chargekeeper.core.charger.context import Context, KeeperOptions
+from custom_components.chargekeeper.core.charger.intents import Journal
+from custom_components.chargekeeper.core.charger.router import PATIENCE, PATIENCE_IN_DOUBT, Router, usable
 from custom_components.chargekeeper.core.model import Capability, Prefer, Source, Status
-from custom_components.chargekeeper.core.paths import (
+from custom_components.chargekeeper.core.transport import (
     NoConnection,
     PathBusy,
     PathDown,
@@ -14,7 +15,6 @@ from custom_components.chargekeeper.core.paths import (
     SetCurrent,
     Unsupported,
 )
-from custom_components.chargekeeper.core.routing import PATIENCE, PATIENCE_IN_DOUBT, Router, usable
 from tests.core.fake_path import FakeCharger, FakePath
 from tests.simulators.clock import VirtualClock
 

@@ -17,7 +17,7 @@ import pytest
 import custom_components.chargekeeper  # noqa: F401 - the loader finds it only where it is imported already
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.coordinator import ChargeKeeperConfigEntry
-from custom_components.chargekeeper.registry import REGISTRY, Registry
+from custom_components.chargekeeper.ha.shared_state import REGISTRY, Registry
 from tests.integration.boxes import BoxHouse
 from tests.integration.household import Household
 from tests.integration.machine import DEPENDENCIES, Machine

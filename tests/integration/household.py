@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from homeassistant.components.persistent_notification import _async_get_or_create_notifications
 from homeassistant.core import HomeAssistant
 
-from custom_components.chargekeeper.registry import REGISTRY, Registry
+from custom_components.chargekeeper.ha.shared_state import REGISTRY, Registry
 from tests.simulators.clock import VirtualClock
 
 

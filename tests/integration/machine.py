@@ -34,7 +34,7 @@ from pytest_homeassistant_custom_component.common import async_test_home_assista
 import custom_components.chargekeeper  # noqa: F401 - the loader finds it only where it is imported already
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.core.clock import Clock
-from custom_components.chargekeeper.registry import REGISTRY, Registry
+from custom_components.chargekeeper.ha.shared_state import REGISTRY, Registry
 
 REGISTRIES = (ar, cr, dr, er, fr, ir, lr, rs)
 DEPENDENCIES = frozenset({"http", "frontend", "network"})

@@ -5,7 +5,7 @@ from homeassistant.exceptions import ServiceValidationError
 import pytest
 
 from custom_components.chargekeeper.core.model import STATUS, Status
-from custom_components.chargekeeper.core.paths import Restart
+from custom_components.chargekeeper.core.transport import Restart
 
 from .fakes import CLOUD_VALUES, move_in
 

@@ -9,7 +9,7 @@ import pytest
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.chargekeeper.const import DOMAIN
-from custom_components.chargekeeper.wallbox.cloud import DEFAULT_API_URL, DEFAULT_USER_API_URL
+from custom_components.chargekeeper.wallbox.client import DEFAULT_API_URL, DEFAULT_USER_API_URL
 from tests.simulators.wallbox_cloud import Fault, WallboxCloud
 
 from .conftest import CHARGING, EMAIL, FREE, PASSWORD, WAITING, House

@@ -11,9 +11,9 @@ import pytest
 
 import custom_components.chargekeeper
 from custom_components.chargekeeper.const import DOMAIN
-from custom_components.chargekeeper.core import paths
+from custom_components.chargekeeper.core import transport
 from custom_components.chargekeeper.core.model import LIVE_AGE, RestartAvailability, Source
-from custom_components.chargekeeper.core.paths import (
+from custom_components.chargekeeper.core.transport import (
     ChargerError,
     LoginRejected,
     NotAllowed,
@@ -22,7 +22,7 @@ from custom_components.chargekeeper.core.paths import (
     PathsFailed,
     UnsafeRequest,
 )
-from custom_components.chargekeeper.errors import (
+from custom_components.chargekeeper.ha.errors import (
     ERRORS,
     UNLISTED,
     as_home_assistant_error,
@@ -40,7 +40,7 @@ TOLD_ELSEWHERE = {
 }
 """Reasons, by class, that only a flow, a repair or diagnostics tell, or nobody: they have no row."""
 CLASSES = {
-    name: kind for name, kind in vars(paths).items() if isinstance(kind, type) and issubclass(kind, ChargerError)
+    name: kind for name, kind in vars(transport).items() if isinstance(kind, type) and issubclass(kind, ChargerError)
 }
 
 

@@ -7,7 +7,7 @@ import re
 from hypothesis import given, strategies as st
 import pytest
 
-from custom_components.chargekeeper.storage import file_name
+from custom_components.chargekeeper.ha.storage import file_name
 
 UUID = "9b2e4c1a-0000-4000-8000-000000000001"
 

@@ -16,13 +16,13 @@ import pytest
 from custom_components.chargekeeper import async_remove_config_entry_device, async_unload_entry
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.core.model import Maker
-from custom_components.chargekeeper.core.paths import NoConnection, UnsafeRequest
+from custom_components.chargekeeper.core.transport import NoConnection, UnsafeRequest
 from custom_components.chargekeeper.diagnostics import (
     async_get_config_entry_diagnostics,
     async_get_device_diagnostics,
 )
+from custom_components.chargekeeper.ha.storage import file_name
 from custom_components.chargekeeper.juicebox.box import Mode
-from custom_components.chargekeeper.storage import file_name
 from custom_components.chargekeeper.system_health import _info
 from tests.integration.machine import Machine
 from tests.juicebox.rig import Sender, line

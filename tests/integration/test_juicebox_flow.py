@@ -12,8 +12,8 @@ import voluptuous as vol
 
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.diagnostics import async_get_config_entry_diagnostics
+from custom_components.chargekeeper.entries.load_group import async_open_groups
 from custom_components.chargekeeper.juicebox.listener import Discovered
-from custom_components.chargekeeper.load_group import async_open_groups
 from tests.juicebox.rig import Sender, line
 from tests.simulators.juicebox_server import Day, Group, Schedule
 from tests.simulators.juicenet_cloud import JuiceNetCloud
@@ -341,7 +341,7 @@ async def test_there_is_room_for_so_many_boxes(box_house: BoxHouse, monkeypatch:
     await box_house.add()
     box_house.power_up(SECOND)
     await box_house.pass_time(61)
-    monkeypatch.setattr("custom_components.chargekeeper.juicebox_subentry_flow.MOST_BOXES", 1)
+    monkeypatch.setattr("custom_components.chargekeeper.flows.juicebox_box.MOST_BOXES", 1)
     form = await box_house.submit_subentry(await box_house.begin_subentry(), {"box": SECOND})
     assert (await box_house.submit_subentry(form, DETAILS))["reason"] == "too_many_boxes"
     [offer] = box_house.offers()

@@ -14,7 +14,7 @@ import pytest
 
 from custom_components.chargekeeper import async_remove_config_entry_device
 from custom_components.chargekeeper.const import DOMAIN
-from custom_components.chargekeeper.core.journal import IntentState
+from custom_components.chargekeeper.core.charger.intents import IntentState
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -27,7 +27,7 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
-from custom_components.chargekeeper.core.paths import (
+from custom_components.chargekeeper.core.transport import (
     Command,
     Install,
     NoConnection,
@@ -39,7 +39,7 @@ from custom_components.chargekeeper.core.paths import (
     Unsupported,
 )
 from custom_components.chargekeeper.diagnostics import async_get_config_entry_diagnostics
-from custom_components.chargekeeper.linked import LinkedPath, slug
+from custom_components.chargekeeper.linked.entity_transport import LinkedPath, slug
 from tests.simulators.clock import VirtualClock
 from tests.simulators.http_server import Fault
 from tests.simulators.local_side import LocalSide

@@ -17,10 +17,10 @@ from homeassistant.helpers.entity import Entity, ToggleEntity
 from homeassistant.helpers.entity_component import DATA_INSTANCES, EntityComponent
 import pytest
 
-from custom_components.chargekeeper.core.paths import NotSaved
+from custom_components.chargekeeper.core.transport import NotSaved
 from custom_components.chargekeeper.diagnostics import async_get_config_entry_diagnostics
 from custom_components.chargekeeper.juicebox.box import Mode
-from custom_components.chargekeeper.power_cycle import Cycle
+from custom_components.chargekeeper.linked.power_cycle import Cycle
 from tests.integration.machine import Machine
 from tests.simulation.clocks import RunClock
 from tests.simulators.clock import VirtualClock

@@ -11,7 +11,7 @@ import pytest
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.chargekeeper.config_flow import ChargeKeeperConfigFlow
-from custom_components.chargekeeper.linked import LINKS
+from custom_components.chargekeeper.linked.entity_transport import LINKS
 from tests.simulators.local_side import LocalSide
 
 from .conftest import CHARGING, FREE, WAITING, House

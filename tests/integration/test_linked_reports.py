@@ -17,7 +17,7 @@ from homeassistant.helpers.update_coordinator import CoordinatorEntity, DataUpda
 import pytest
 
 from custom_components.chargekeeper.core.model import STATUS, Status
-from custom_components.chargekeeper.linked import is_own_report
+from custom_components.chargekeeper.linked.entity_transport import is_own_report
 from tests.simulators.world import State as Does
 
 from .conftest import WAITING, House

@@ -15,7 +15,7 @@ from custom_components.chargekeeper.diagnostics import (
     async_get_config_entry_diagnostics,
     async_get_device_diagnostics,
 )
-from custom_components.chargekeeper.registry import Registry
+from custom_components.chargekeeper.ha.shared_state import Registry
 from tests.simulators.wallbox_cloud import Fault
 from tests.simulators.world import Car, Manual, State
 

@@ -6,7 +6,7 @@ from homeassistant.exceptions import HomeAssistantError
 import pytest
 
 from custom_components.chargekeeper.core.model import LIVE_AGE, LOCKED, Source
-from custom_components.chargekeeper.core.paths import SetLock
+from custom_components.chargekeeper.core.transport import SetLock
 
 from .fakes import move_in
 

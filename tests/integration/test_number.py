@@ -12,7 +12,7 @@ from custom_components.chargekeeper.core.model import (
     WIRE_RATING,
     Status,
 )
-from custom_components.chargekeeper.core.paths import PathBusy, SetCurrent
+from custom_components.chargekeeper.core.transport import PathBusy, SetCurrent
 from custom_components.chargekeeper.number import ChargingCurrent
 
 from .fakes import BASIC, CLOUD_VALUES, House, move_in

@@ -6,7 +6,7 @@ from homeassistant.exceptions import HomeAssistantError
 import pytest
 
 from custom_components.chargekeeper.core.model import CAR_CONNECTED, POWER, STATUS, Status
-from custom_components.chargekeeper.core.paths import SetOverride
+from custom_components.chargekeeper.core.transport import SetOverride
 
 from .fakes import EVERYTHING, House, move_in
 

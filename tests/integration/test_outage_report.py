@@ -10,7 +10,7 @@ import pytest
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.core.breaker import Failure
 from custom_components.chargekeeper.core.model import Source
-from custom_components.chargekeeper.repairs import CLOUD_LOST_AFTER
+from custom_components.chargekeeper.ha.issues import CLOUD_LOST_AFTER
 from tests.core.fake_path import FakeCharger, FakePath
 from tests.simulators.wallbox_cloud import Fault
 

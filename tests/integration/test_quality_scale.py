@@ -8,8 +8,8 @@ from homeassistant.util.yaml import load_yaml_dict
 import pytest
 
 import custom_components.chargekeeper
-from custom_components.chargekeeper.juicebox_flow import DEFAULT_PORTS
-from custom_components.chargekeeper.juicebox_subentry_flow import SERVER_NAMES
+from custom_components.chargekeeper.flows.juicebox import DEFAULT_PORTS
+from custom_components.chargekeeper.flows.juicebox_box import SERVER_NAMES
 from custom_components.chargekeeper.sensor import SENSORS
 
 HOUSE = Path(custom_components.chargekeeper.__file__).parent

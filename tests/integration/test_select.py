@@ -5,7 +5,7 @@ from homeassistant.exceptions import HomeAssistantError
 import pytest
 
 from custom_components.chargekeeper.core.model import ECO_MODE, EcoMode
-from custom_components.chargekeeper.core.paths import NotAllowed, SetEcoMode
+from custom_components.chargekeeper.core.transport import NotAllowed, SetEcoMode
 
 from .fakes import move_in
 

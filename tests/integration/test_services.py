@@ -15,7 +15,7 @@ import voluptuous as vol
 import custom_components.chargekeeper
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.core.model import CAR_CONNECTED, STATUS, Status
-from custom_components.chargekeeper.core.paths import Restart, SetOverride
+from custom_components.chargekeeper.core.transport import Restart, SetOverride
 
 from .fakes import CLOUD_VALUES, move_in
 

@@ -13,9 +13,15 @@ from homeassistant.exceptions import HomeAssistantError
 import pytest
 
 from custom_components.chargekeeper.const import DOMAIN
-from custom_components.chargekeeper.core.keeper import Keeper, KeeperOptions
+from custom_components.chargekeeper.core.charger.charger import Keeper, KeeperOptions
 from custom_components.chargekeeper.core.model import LIFETIME_ENERGY, WIRE_RATING
-from custom_components.chargekeeper.storage import CHANGE_DELAY, ENERGY_INTERVAL, EntryStores, SnapshotSaver, file_name
+from custom_components.chargekeeper.ha.storage import (
+    CHANGE_DELAY,
+    ENERGY_INTERVAL,
+    EntryStores,
+    SnapshotSaver,
+    file_name,
+)
 from tests.simulators.clock import VirtualClock
 from tests.simulators.wallbox_cloud import Fault
 from tests.simulators.world import Manual

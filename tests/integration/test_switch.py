@@ -7,9 +7,9 @@ from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 import pytest
 
-from custom_components.chargekeeper.core.keeper import Keeper
+from custom_components.chargekeeper.core.charger.charger import Keeper
 from custom_components.chargekeeper.core.model import CAR_CONNECTED, LIVE_AGE, STATUS, Outcome, Source, Status
-from custom_components.chargekeeper.core.paths import NotAllowed, NotApplicable, SetCharging, SetOverride
+from custom_components.chargekeeper.core.transport import NotAllowed, NotApplicable, SetCharging, SetOverride
 
 from .fakes import BASIC, CLOUD_VALUES, move_in
 

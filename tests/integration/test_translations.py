@@ -12,12 +12,14 @@ from homeassistant.setup import async_setup_component
 from homeassistant.util.yaml import load_yaml_dict
 
 import custom_components.chargekeeper
-from custom_components.chargekeeper import juicebox_subentry_flow, juicenet_flow, linked_flow
 from custom_components.chargekeeper.binary_sensor import BINARY_SENSORS
 from custom_components.chargekeeper.const import DOMAIN, SUBENTRY_JUICEBOX, SUBENTRY_JUICENET
 from custom_components.chargekeeper.core.model import LIVE_AGE, Prefer, Problem, Source
-from custom_components.chargekeeper.core.paths import ChargerError, Dangerous, LoginRejected, PathBusy, PathDown
-from custom_components.chargekeeper.errors import (
+from custom_components.chargekeeper.core.transport import ChargerError, Dangerous, LoginRejected, PathBusy, PathDown
+from custom_components.chargekeeper.event import EVENTS, OUTAGE
+from custom_components.chargekeeper.flows import entity_link, juicebox_box, juicenet_unit
+from custom_components.chargekeeper.flows.juicenet import objection
+from custom_components.chargekeeper.ha.errors import (
     ERRORS,
     FLOW_ERRORS,
     FLOW_UNLISTED,
@@ -25,11 +27,7 @@ from custom_components.chargekeeper.errors import (
     UNLISTED,
     as_home_assistant_error,
 )
-from custom_components.chargekeeper.event import EVENTS, OUTAGE
-from custom_components.chargekeeper.juicebox.box import Trouble
-from custom_components.chargekeeper.juicenet_account import objection
-from custom_components.chargekeeper.linked import ALL_LINKS, CONF_ALLOW_POWER_CYCLE, SUBENTRY_LINKED
-from custom_components.chargekeeper.repairs import (
+from custom_components.chargekeeper.ha.issues import (
     ADDRESS_GONE,
     CLOUD_LOST,
     GROUP_MEMBER_MISSING,
@@ -41,6 +39,8 @@ from custom_components.chargekeeper.repairs import (
     STORED_ABOVE_GROUP,
     TOKEN_REFUSED,
 )
+from custom_components.chargekeeper.juicebox.box import Trouble
+from custom_components.chargekeeper.linked.entity_transport import ALL_LINKS, CONF_ALLOW_POWER_CYCLE, SUBENTRY_LINKED
 from custom_components.chargekeeper.sensor import GROUP_SENSORS, SENSORS, SHARE
 
 HOUSE = Path(custom_components.chargekeeper.__file__).parent
@@ -180,7 +180,7 @@ def test_every_error_of_the_flow_has_a_text_and_every_text_an_error() -> None:
     keys = {key for keys in FLOW_ERRORS.values() for key in keys.values()} | set(FLOW_UNLISTED.values())
     of_groups = {"name_missing", "no_members", "member_twice", "member_in_group", "member_unknown", "offline_excess"}
     of_boxes = {"bad_port", "port_busy", "bad_address", "bad_resolver", "upstream_unknown", "upstream_loop"}
-    of_boxes |= {"window_incomplete", "window_empty", *juicebox_subentry_flow.UNANSWERED.values()}
+    of_boxes |= {"window_incomplete", "window_empty", *juicebox_box.UNANSWERED.values()}
     of_boxes |= {"juicenet_incomplete", "juicenet_token", "juicenet_unreachable"}
     assert set(TEXTS["config"]["error"]) == keys | {"no_chargers", "invalid_url"} | of_groups | of_boxes
 
@@ -200,11 +200,11 @@ def test_every_step_error_and_abort_of_a_subentry_has_a_text_and_every_text_one(
     texts = TEXTS["config_subentries"][SUBENTRY_LINKED]
     assert set(texts) == {"entry_type", "initiate_flow", "step", "error", "abort"}
     assert set(texts["initiate_flow"]) == {"user", "reconfigure"}
-    source = Path(linked_flow.__file__).read_text(encoding="utf-8")
+    source = Path(entity_link.__file__).read_text(encoding="utf-8")
     assert set(re.findall(r"async def async_step_(\w+)", source)) == set(texts["step"])
     assert set(re.findall(r'reason="(\w+)"', source)) == set(texts["abort"])
     errors = set(re.findall(r'(?:errors\[.+\] =|return) "(\w+)"', source))
-    needs = [*linked_flow.NEEDED.values(), *(need for needs in linked_flow.BOX_NEEDED.values() for need in needs)]
+    needs = [*entity_link.NEEDED.values(), *(need for needs in entity_link.BOX_NEEDED.values() for need in needs)]
     assert errors | {error for _, error in needs} == set(texts["error"])
     links = {*ALL_LINKS, CONF_ALLOW_POWER_CYCLE}
     for step, fields in {"user": {"charger", *links}, "reconfigure": links, "cloud_based": set[str]()}.items():
@@ -214,14 +214,14 @@ def test_every_step_error_and_abort_of_a_subentry_has_a_text_and_every_text_one(
 
 def test_every_step_error_and_abort_of_a_box_has_a_text_and_every_text_one() -> None:
     texts = TEXTS["config_subentries"][SUBENTRY_JUICEBOX]
-    source = Path(juicebox_subentry_flow.__file__).read_text(encoding="utf-8")
+    source = Path(juicebox_box.__file__).read_text(encoding="utf-8")
     assert set(re.findall(r"async def async_step_(\w+)", source)) == set(texts["step"])
     aborts = set(re.findall(r'reason="(\w+)"', source)) | {"box_known", "too_many_boxes", "reconfigure_successful"}
     assert aborts == set(texts["abort"])
-    errors = set(re.findall(r'errors\[.+\] = "(\w+)"', source)) | set(juicebox_subentry_flow.OFFLINE_ERRORS)
-    errors |= {"amps_missing", *juicebox_subentry_flow.UNANSWERED.values()}
+    errors = set(re.findall(r'errors\[.+\] = "(\w+)"', source)) | set(juicebox_box.OFFLINE_ERRORS)
+    errors |= {"amps_missing", *juicebox_box.UNANSWERED.values()}
     assert errors == set(texts["error"])
-    box = set(map(str, juicebox_subentry_flow.BOX_SCHEMA.schema))
+    box = set(map(str, juicebox_box.BOX_SCHEMA.schema))
     for step, fields in {"box": box, "settings": box | {"host"}, "offline_current": {"amps", "accept"}}.items():
         assert set(texts["step"][step]["data"]) == set(texts["step"][step]["data_description"]) == fields
     assert set(TEXTS["config"]["step"]["box"]["data"]) == box
@@ -229,12 +229,12 @@ def test_every_step_error_and_abort_of_a_box_has_a_text_and_every_text_one() -> 
 
 def test_every_step_error_and_abort_of_a_unit_has_a_text_and_every_text_one() -> None:
     texts = TEXTS["config_subentries"][SUBENTRY_JUICENET]
-    source = Path(juicenet_flow.__file__).read_text(encoding="utf-8")
+    source = Path(juicenet_unit.__file__).read_text(encoding="utf-8")
     assert set(re.findall(r"async def async_step_(\w+)", source)) == set(texts["step"])
     aborts = {"reconfigure_successful", objection(LoginRejected("no")), objection(PathDown("no"))}
     assert set(re.findall(r'reason="(\w+)"', source)) | aborts == set(texts["abort"])
     assert {*re.findall(r'errors\[.+\] = "(\w+)"', source), "wire_rating_missing"} == set(texts["error"])
-    fields = set(map(str, juicenet_flow.UNIT_SCHEMA.schema))
+    fields = set(map(str, juicenet_unit.UNIT_SCHEMA.schema))
     for step in ("unit", "reconfigure"):
         assert set(texts["step"][step]["data"]) == set(texts["step"][step]["data_description"]) == fields
 

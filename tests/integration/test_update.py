@@ -5,7 +5,7 @@ from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 import pytest
 
 from custom_components.chargekeeper.core.model import FIRMWARE, STATUS, Status
-from custom_components.chargekeeper.core.paths import Install
+from custom_components.chargekeeper.core.transport import Install
 
 from .fakes import CLOUD_VALUES, move_in
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from custom_components.chargekeeper.juicebox.box import Box, BoxConfig, Mode
 from custom_components.chargekeeper.juicebox.datagram import CommandMessage, StatusMessage, parse, parse_command
+from custom_components.chargekeeper.juicebox.hub import JuiceBoxServer
 from custom_components.chargekeeper.juicebox.resolver import SystemResolver
-from custom_components.chargekeeper.juicebox.server import JuiceBoxServer
 from custom_components.chargekeeper.juicebox.upstream import UpstreamConfig
 from tests.simulators.clock import VirtualClock
 from tests.simulators.juicebox import JuiceBox, Shows

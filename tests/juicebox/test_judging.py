@@ -2,11 +2,11 @@
 
 from math import inf
 
-from custom_components.chargekeeper.core.notes import Moment
+from custom_components.chargekeeper.core.reading_builder import Moment
+from custom_components.chargekeeper.juicebox.command_clock import ONE_START, SILENCE_SHOWS_OFFLINE, Timeline
+from custom_components.chargekeeper.juicebox.command_tracker import SHOWS_WITHIN, Effect
 from custom_components.chargekeeper.juicebox.datagram import StatusMessage
-from custom_components.chargekeeper.juicebox.effect import SHOWS_WITHIN, Effect
-from custom_components.chargekeeper.juicebox.pulse import HAND_BACK_AFTER, SHORTEST_OUTAGE, Pulse
-from custom_components.chargekeeper.juicebox.timeline import ONE_START, SILENCE_SHOWS_OFFLINE, Timeline
+from custom_components.chargekeeper.juicebox.server_health import HAND_BACK_AFTER, SHORTEST_OUTAGE, Pulse
 from tests.simulators.clock import START
 
 from .vectors import SERIAL

@@ -15,7 +15,7 @@ import pytest
 
 from custom_components.chargekeeper.core import schedule as core_schedule
 from custom_components.chargekeeper.core.model import Window
-from custom_components.chargekeeper.core.paths import (
+from custom_components.chargekeeper.core.transport import (
     ChargerError,
     LoginRejected,
     NoConnection,
@@ -23,7 +23,7 @@ from custom_components.chargekeeper.core.paths import (
     PathBusy,
     PathDown,
 )
-from custom_components.chargekeeper.juicebox.juicenet import (
+from custom_components.chargekeeper.juicebox.juicenet.client import (
     MAX_BODY_BYTES,
     WEEKDAYS,
     WEEKEND,

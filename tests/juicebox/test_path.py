@@ -5,7 +5,7 @@ from datetime import time, timedelta
 
 import pytest
 
-from custom_components.chargekeeper.core.keeper import Keeper, KeeperOptions, Until
+from custom_components.chargekeeper.core.charger.charger import Keeper, KeeperOptions, Until
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -35,7 +35,7 @@ from custom_components.chargekeeper.core.model import (
     Status,
     Window,
 )
-from custom_components.chargekeeper.core.paths import (
+from custom_components.chargekeeper.core.transport import (
     ChargerPath,
     NoConnection,
     PathBusy,
@@ -52,7 +52,7 @@ from custom_components.chargekeeper.core.paths import (
 from custom_components.chargekeeper.juicebox.box import BoxConfig, Held, Mode
 from custom_components.chargekeeper.juicebox.datagram import checksum
 from custom_components.chargekeeper.juicebox.mapping import identity
-from custom_components.chargekeeper.juicebox.path import JuiceBoxPath, MakersServerPath
+from custom_components.chargekeeper.juicebox.transport import JuiceBoxPath, MakersServerPath
 from tests.simulators.juicebox import Car, Shows
 from tests.simulators.juicebox_server import Day, Schedule, Trouble as ServerTrouble
 from tests.simulators.juicebox_wire import Wire

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from custom_components.chargekeeper.juicebox.quarters import HIGHEST_ENERGY, SLOTS, Quarter, QuarterHours
+from custom_components.chargekeeper.juicebox.interval_energy import HIGHEST_ENERGY, SLOTS, Quarter, QuarterHours
 
 from .site import Site
 

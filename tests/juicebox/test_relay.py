@@ -13,7 +13,7 @@ import pytest
 from custom_components.chargekeeper.juicebox.box import Box, BoxConfig, Mode, Trouble
 from custom_components.chargekeeper.juicebox.datagram import CommandMessage, parse, parse_command
 from custom_components.chargekeeper.juicebox.listener import Arrival
-from custom_components.chargekeeper.juicebox.memory import Memory
+from custom_components.chargekeeper.juicebox.state import Memory
 from tests.simulators.clock import VirtualClock
 
 from .conftest import MakeSite

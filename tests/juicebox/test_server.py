@@ -7,11 +7,11 @@ import pytest
 import pytest_socket
 
 from custom_components.chargekeeper.core.model import Window
-from custom_components.chargekeeper.core.paths import NotApplicable, PathBusy, Presence, UnsafeRequest
+from custom_components.chargekeeper.core.transport import NotApplicable, PathBusy, Presence, UnsafeRequest
 from custom_components.chargekeeper.juicebox.box import LONGEST_UNSERVED, BoxConfig, Mode, Trouble
-from custom_components.chargekeeper.juicebox.path import MakersServerPath
+from custom_components.chargekeeper.juicebox.hub import JuiceBoxServer
 from custom_components.chargekeeper.juicebox.resolver import SystemResolver
-from custom_components.chargekeeper.juicebox.server import JuiceBoxServer
+from custom_components.chargekeeper.juicebox.transport import MakersServerPath
 from custom_components.chargekeeper.juicebox.upstream import LOOPS_WITHIN, UpstreamConfig
 from tests.simulators.clock import VirtualClock
 from tests.simulators.juicebox import Car, Shows

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from custom_components.chargekeeper.core.breaker import BreakerState
-from custom_components.chargekeeper.core.keeper import Keeper, KeeperOptions, Until
+from custom_components.chargekeeper.core.charger.charger import Keeper, KeeperOptions, Until
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -31,7 +31,7 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
-from custom_components.chargekeeper.core.paths import (
+from custom_components.chargekeeper.core.transport import (
     ChargerError,
     NoConnection,
     PathBusy,
@@ -44,10 +44,10 @@ from custom_components.chargekeeper.core.paths import (
     Unsupported,
     Word,
 )
-from custom_components.chargekeeper.juicebox import juicenet, units
 from custom_components.chargekeeper.juicebox.box import BoxConfig
-from custom_components.chargekeeper.juicebox.juicenet import Info, JuiceNetClient, State, Tou
-from custom_components.chargekeeper.juicebox.units import AGAIN, ASK_EVERY, LIST_EVERY, JuiceNetAccount
+from custom_components.chargekeeper.juicebox.juicenet import account, client
+from custom_components.chargekeeper.juicebox.juicenet.account import AGAIN, ASK_EVERY, LIST_EVERY, JuiceNetAccount
+from custom_components.chargekeeper.juicebox.juicenet.client import Info, JuiceNetClient, State, Tou
 from tests.simulators.clock import VirtualClock
 from tests.simulators.http_server import Fault
 from tests.simulators.juicebox import Car, JuiceBox, State as Code
@@ -146,7 +146,7 @@ async def test_what_the_server_knows_is_shown(house: House) -> None:
 async def test_each_box_is_asked_twice_a_minute_and_its_installation_once_a_day(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(units, "DAILY", 3600)
+    monkeypatch.setattr(account, "DAILY", 3600)
     begun = house.clock.monotonic()
     await house.clock.advance(1800)
     assert 59 <= house.asked("get_state", begun) <= 61
@@ -325,7 +325,7 @@ async def test_a_full_car_takes_next_to_nothing(house: House) -> None:
 
 
 async def test_a_server_that_tells_little(house: House) -> None:
-    day = juicenet.Day(0, 1440)
+    day = client.Day(0, 1440)
     await house.account.stop()
     stranger = house.account.path(replace(CONFIG, serial=OTHER))
     stranger.showed(State.from_dict({"state": "plugged"}))
@@ -383,13 +383,13 @@ async def test_i2_an_outage_keeps_limits_and_asks_as_probes_allow(house: House, 
 async def test_nonsense_about_one_box_is_no_outage_for_the_others(
     house: House, monkeypatch: pytest.MonkeyPatch, question: str
 ) -> None:
-    monkeypatch.setattr(units, "DAILY", 600)
-    monkeypatch.setattr(units, "AGAIN", 600)
+    monkeypatch.setattr(account, "DAILY", 600)
+    monkeypatch.setattr(account, "AGAIN", 600)
     other = house.account.path(replace(CONFIG, serial=OTHER))
     await house.clock.advance(LIST_EVERY + ASK_EVERY)
     ask = getattr(JuiceNetClient, question)
 
-    async def answer(client: JuiceNetClient, unit: juicenet.Unit) -> object:
+    async def answer(client: JuiceNetClient, unit: client.Unit) -> object:
         if unit.serial == SERIAL:
             raise PathDown("bad_answer")
         return await ask(client, unit)

@@ -15,8 +15,8 @@ from custom_components.chargekeeper.juicebox.datagram import (
     parse_command,
     serial_of,
 )
+from custom_components.chargekeeper.juicebox.hub import JuiceBoxServer
 from custom_components.chargekeeper.juicebox.resolver import SystemResolver
-from custom_components.chargekeeper.juicebox.server import JuiceBoxServer
 from custom_components.chargekeeper.juicebox.upstream import UpstreamConfig
 from tests.simulators.clock import VirtualClock
 

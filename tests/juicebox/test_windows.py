@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from custom_components.chargekeeper.juicebox.box import BoxConfig
-from custom_components.chargekeeper.juicebox.juicenet import Day, Tou
+from custom_components.chargekeeper.juicebox.juicenet.client import Day, Tou
 from tests.simulators.clock import VirtualClock
 from tests.simulators.juicebox import Car
 

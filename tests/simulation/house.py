@@ -10,8 +10,8 @@ from typing import override
 
 from aiohttp import web
 
-from custom_components.chargekeeper.core.keeper import KeeperOptions
-from custom_components.chargekeeper.core.paths import START, Command
+from custom_components.chargekeeper.core.charger.charger import KeeperOptions
+from custom_components.chargekeeper.core.transport import START, Command
 from tests.simulation.clocks import RunClock, TrueClock
 from tests.simulation.home import Home, Run
 from tests.simulation.invariants import ALL, HouseSecrets, Invariant

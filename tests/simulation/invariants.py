@@ -25,13 +25,7 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
-from custom_components.chargekeeper.core.paths import (
-    Command,
-    Restart,
-    SetCharging,
-    SetCurrent,
-    SetOverride,
-)
+from custom_components.chargekeeper.core.transport import Command, Restart, SetCharging, SetCurrent, SetOverride
 from tests.simulation.scene import HOUR, IntentLives, Secrets, Watch
 from tests.simulators.http_server import Request
 from tests.simulators.wallbox_payloads import JsonObject

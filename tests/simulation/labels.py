@@ -5,9 +5,9 @@ The words stay as they are even where the code has found better names; the value
 
 from collections.abc import Iterable
 
-from custom_components.chargekeeper.core.keeper import KeeperOptions, RestartRun
+from custom_components.chargekeeper.core.charger.charger import KeeperOptions, RestartRun
 from custom_components.chargekeeper.core.model import Outcome
-from custom_components.chargekeeper.core.paths import (
+from custom_components.chargekeeper.core.transport import (
     ChargerError,
     Command,
     Install,

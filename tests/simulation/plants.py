@@ -9,17 +9,18 @@ from math import inf
 from typing import Any
 from unittest.mock import patch
 
-from custom_components.chargekeeper.core import limits, maintenance
-from custom_components.chargekeeper.core.journal import Entries, Journal
-from custom_components.chargekeeper.core.keeper import Keeper
-from custom_components.chargekeeper.core.ledger import Ledger
+from custom_components.chargekeeper.core import limits
+from custom_components.chargekeeper.core.charger import restart_service
+from custom_components.chargekeeper.core.charger.charger import Keeper
+from custom_components.chargekeeper.core.charger.intents import Entries, Journal
+from custom_components.chargekeeper.core.charger.readings import Ledger
+from custom_components.chargekeeper.core.charger.router import Router
 from custom_components.chargekeeper.core.model import Reading, ReadingClass, Readings, RestartAvailability, Source
-from custom_components.chargekeeper.core.notes import Moment
-from custom_components.chargekeeper.core.paths import ChargerError, ChargerPath, Command, Restart
-from custom_components.chargekeeper.core.routing import Router
+from custom_components.chargekeeper.core.reading_builder import Moment
+from custom_components.chargekeeper.core.transport import ChargerError, ChargerPath, Command, Restart
 from custom_components.chargekeeper.wallbox.account import WallboxAccount
-from custom_components.chargekeeper.wallbox.path import WallboxCloudPath
-from custom_components.chargekeeper.wallbox.purses import Purses
+from custom_components.chargekeeper.wallbox.rate_limit import Purses
+from custom_components.chargekeeper.wallbox.transport import WallboxCloudPath
 from tests.simulation.boxes.plants import PLANTS as BOX_PLANTS
 
 LOGGER = logging.getLogger("custom_components.chargekeeper.planted")
@@ -109,7 +110,7 @@ def _journal_not_restored(stack: ExitStack) -> None:
 
 def _guard_skipped(stack: ExitStack) -> None:
     for name in ("guard", "availability"):
-        _instead(stack, maintenance, name, lambda _facts: RestartAvailability.AVAILABLE)
+        _instead(stack, restart_service, name, lambda _facts: RestartAvailability.AVAILABLE)
 
 
 def _restart_sent_twice(stack: ExitStack) -> None:

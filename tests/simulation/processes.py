@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from math import inf
 from typing import override
 
-from custom_components.chargekeeper.core.keeper import RestartRun
+from custom_components.chargekeeper.core.charger.charger import RestartRun
 from custom_components.chargekeeper.core.model import EcoMode, Prefer
-from custom_components.chargekeeper.core.paths import (
+from custom_components.chargekeeper.core.transport import (
     ChargerError,
     SetCharging,
     SetCurrent,

@@ -9,9 +9,9 @@ from unittest.mock import patch
 
 import pytest
 
-from custom_components.chargekeeper.core.keeper import KeeperOptions
+from custom_components.chargekeeper.core.charger.charger import KeeperOptions
 from custom_components.chargekeeper.core.model import EcoMode, Outcome, Prefer, Source
-from custom_components.chargekeeper.core.paths import (
+from custom_components.chargekeeper.core.transport import (
     START,
     Install,
     NoConnection,
@@ -24,7 +24,7 @@ from custom_components.chargekeeper.core.paths import (
     SetOverride,
 )
 from custom_components.chargekeeper.juicebox.box import BoxConfig
-from custom_components.chargekeeper.juicebox.juicenet import Day, Tou
+from custom_components.chargekeeper.juicebox.juicenet.client import Day, Tou
 from tests.simulation import episode
 from tests.simulation.boxes import episode as boxes, labels as box_labels
 from tests.simulation.boxes.processes import ALL as BOX_PROCESSES

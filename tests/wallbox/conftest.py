@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import aiohttp
 import pytest
 
-from custom_components.chargekeeper.core.keeper import Keeper, KeeperEvent, KeeperOptions
+from custom_components.chargekeeper.core.charger.charger import Keeper, KeeperEvent, KeeperOptions
 from custom_components.chargekeeper.core.model import Snapshot
 from custom_components.chargekeeper.wallbox.account import WallboxAccount
-from custom_components.chargekeeper.wallbox.path import placeholder
+from custom_components.chargekeeper.wallbox.transport import placeholder
 from tests.simulators.clock import VirtualClock
 from tests.simulators.wallbox_cloud import WallboxCloud
 from tests.simulators.world import Charger, World, demo_world

@@ -15,9 +15,9 @@ import aiohttp
 
 from custom_components.chargekeeper.core.breaker import BreakerState
 from custom_components.chargekeeper.core.model import Property, ReadingClass, Readings
-from custom_components.chargekeeper.core.paths import ChargerPath, PathListener
+from custom_components.chargekeeper.core.transport import ChargerPath, PathListener
 from custom_components.chargekeeper.wallbox.account import AccountSnapshot, WallboxAccount
-from custom_components.chargekeeper.wallbox.path import WallboxCloudPath
+from custom_components.chargekeeper.wallbox.transport import WallboxCloudPath
 from tests.simulators.clock import VirtualClock
 from tests.simulators.wallbox_cloud import Account, Request, WallboxCloud
 from tests.simulators.world import Charger, World, demo_world

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from custom_components.chargekeeper.core.breaker import BreakerState
-from custom_components.chargekeeper.core.paths import (
+from custom_components.chargekeeper.core.transport import (
     LoginRejected,
     NoConnection,
     PathBusy,

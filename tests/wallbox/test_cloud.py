@@ -15,7 +15,7 @@ import aiohttp
 from hypothesis import given, settings, strategies as st
 import pytest
 
-from custom_components.chargekeeper.core.paths import (
+from custom_components.chargekeeper.core.transport import (
     ChargerError,
     LoginRejected,
     NoConnection,
@@ -25,7 +25,7 @@ from custom_components.chargekeeper.core.paths import (
     PathDown,
     Unsupported,
 )
-from custom_components.chargekeeper.wallbox.cloud import (
+from custom_components.chargekeeper.wallbox.client import (
     MAX_BODY_BYTES,
     UNREADABLE,
     ChargerEcho,

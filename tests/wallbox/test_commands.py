@@ -16,7 +16,7 @@ from custom_components.chargekeeper.core.model import (
     EcoMode,
     Window as ScheduleWindow,
 )
-from custom_components.chargekeeper.core.paths import (
+from custom_components.chargekeeper.core.transport import (
     ChargerError,
     Command,
     Install,
@@ -33,7 +33,7 @@ from custom_components.chargekeeper.core.paths import (
     SetOverride,
     Unsupported,
 )
-from custom_components.chargekeeper.wallbox.cloud import RemoteAction
+from custom_components.chargekeeper.wallbox.client import RemoteAction
 from tests.simulators.wallbox_cloud import Fault, Schedules
 from tests.simulators.world import Charger, Eco, Manual, Window
 

@@ -45,9 +45,9 @@ from custom_components.chargekeeper.core.model import (
     Status,
     Window,
 )
-from custom_components.chargekeeper.core.notes import Moment
-from custom_components.chargekeeper.core.paths import NotApplicable, Unsupported
-from custom_components.chargekeeper.wallbox.cloud import (
+from custom_components.chargekeeper.core.reading_builder import Moment
+from custom_components.chargekeeper.core.transport import NotApplicable, Unsupported
+from custom_components.chargekeeper.wallbox.client import (
     UNREADABLE,
     WEEKDAYS,
     ChargerDetails,

@@ -9,7 +9,7 @@ import pytest
 
 from custom_components.chargekeeper.core.breaker import BreakerState
 from custom_components.chargekeeper.core.model import STATUS as STATUS_VALUE, Status
-from custom_components.chargekeeper.core.paths import NoConnection, PathDown, SetCurrent
+from custom_components.chargekeeper.core.transport import NoConnection, PathDown, SetCurrent
 from tests.simulators.wallbox_cloud import Fault
 
 from .rig import (

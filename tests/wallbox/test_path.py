@@ -28,9 +28,9 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
-from custom_components.chargekeeper.core.paths import Presence, Word
+from custom_components.chargekeeper.core.transport import Presence, Word
 from custom_components.chargekeeper.wallbox.account import WallboxAccount
-from custom_components.chargekeeper.wallbox.cloud import ChargerDetails, ChargerStatus, GroupCharger
+from custom_components.chargekeeper.wallbox.client import ChargerDetails, ChargerStatus, GroupCharger
 from tests.simulators.clock import VirtualClock
 from tests.simulators.wallbox_cloud import Fault
 
@@ -214,7 +214,7 @@ def warnings() -> Iterator[list[str]]:
         def emit(self, record: logging.LogRecord) -> None:
             found.append(record.getMessage())
 
-    logger, handler = logging.getLogger("custom_components.chargekeeper.wallbox.path"), Collector(logging.WARNING)
+    logger, handler = logging.getLogger("custom_components.chargekeeper.wallbox.transport"), Collector(logging.WARNING)
     logger.addHandler(handler)
     yield found
     logger.removeHandler(handler)

@@ -17,7 +17,7 @@ from .model import (
     Readings,
     Source,
 )
-from .paths import UnsafeRequest
+from .transport import UnsafeRequest
 
 MINIMUM_CURRENT = 6
 """Amperes below which no car charges (IEC 61851-1); less is no current setting but a pause."""

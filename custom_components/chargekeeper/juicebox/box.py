@@ -15,13 +15,15 @@ import logging
 from math import floor, inf
 
 from ..core import schedule
+from ..core.charger.context import subscribe
 from ..core.clock import Clock, monotonic_of
-from ..core.context import subscribe
+from ..core.cooldown import Pace
 from ..core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT, Limits, ceiling
 from ..core.model import LIVE_AGE, Schedule, Source
-from ..core.notes import Moment
-from ..core.pace import Pace
-from ..core.paths import NoConnection, NotAllowed, NotApplicable, UnsafeRequest
+from ..core.reading_builder import Moment
+from ..core.transport import NoConnection, NotAllowed, NotApplicable, UnsafeRequest
+from .command_clock import Timeline
+from .command_tracker import SHOWS_WITHIN, Effect
 from .datagram import (
     WIDE_VERSION,
     CommandMessage,
@@ -30,11 +32,9 @@ from .datagram import (
     StatusMessage,
     parse_command,
 )
-from .effect import SHOWS_WITHIN, Effect
 from .listener import Address, Arrival
-from .memory import Memory
-from .pulse import Pulse
-from .timeline import Timeline
+from .server_health import Pulse
+from .state import Memory
 
 LOGGER = logging.getLogger(__name__)
 

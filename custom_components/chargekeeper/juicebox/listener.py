@@ -15,7 +15,7 @@ from math import inf
 import socket
 
 from ..core.clock import Clock
-from ..core.paths import NoConnection
+from ..core.transport import NoConnection
 from .datagram import (
     LONGEST,
     DebugMessage,

@@ -33,10 +33,10 @@ from ..core.model import (
     Source,
     Status,
 )
-from ..core.notes import Moment, Notes
+from ..core.reading_builder import Moment, Notes
 from .box import COMMANDED, Box, BoxConfig, Held
 from .datagram import StatusMessage
-from .juicenet import Blocking, Info, Override, State
+from .juicenet.client import Blocking, Info, Override, State
 
 FULL_AFTER = 120.0
 """Seconds for which a charging car takes next to nothing until it counts as waiting (docs/design.md, section 4.1)."""

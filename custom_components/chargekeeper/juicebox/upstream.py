@@ -11,7 +11,7 @@ import logging
 from typing import override
 
 from ..core.clock import Clock
-from ..core.paths import NoConnection
+from ..core.transport import NoConnection
 from .listener import Address
 from .resolver import Resolver
 

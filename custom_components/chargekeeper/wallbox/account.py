@@ -19,7 +19,8 @@ import aiohttp
 from ..core.breaker import Breaker, Failure
 from ..core.clock import Clock
 from ..core.model import DOUBT_CHARGING_AFTER, IDLE_STATUS_AGE, Identity, Schedule, Status
-from ..core.paths import (
+from ..core.poller import Rounds
+from ..core.transport import (
     ChargerError,
     Command,
     Install,
@@ -35,11 +36,10 @@ from ..core.paths import (
     SetLock,
     SetOverride,
 )
-from ..core.rounds import Rounds
-from .cloud import REQUEST_TIMEOUT, RemoteAction, ScheduleList, TokenRefused, Tokens, WallboxCloudClient
+from .client import REQUEST_TIMEOUT, RemoteAction, ScheduleList, TokenRefused, Tokens, WallboxCloudClient
 from .mapping import eco_smart, schedule_bodies, whole_schedule
-from .path import NEVER, STATUS_GETS_PER_HOUR, CloudAccount, WallboxCloudPath, placeholder
-from .purses import READ_EVERY, Purse, Purses
+from .rate_limit import READ_EVERY, Purse, Purses
+from .transport import NEVER, STATUS_GETS_PER_HOUR, CloudAccount, WallboxCloudPath, placeholder
 
 LOGGER = logging.getLogger(__name__)
 

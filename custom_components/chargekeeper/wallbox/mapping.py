@@ -47,10 +47,10 @@ from ..core.model import (
     Status,
     Window,
 )
-from ..core.notes import Moment, Notes
-from ..core.paths import NotApplicable, Unsupported
+from ..core.reading_builder import Moment, Notes
 from ..core.schedule import changed
-from .cloud import (
+from ..core.transport import NotApplicable, Unsupported
+from .client import (
     WEEKDAYS,
     ChargerDetails,
     ChargerStatus,

@@ -7,14 +7,14 @@ from typing import Any, cast, override
 
 from homeassistant.core import HomeAssistant
 
-from custom_components.chargekeeper.boxes import Boxes
-from custom_components.chargekeeper.core.group import LoadGroup
+from custom_components.chargekeeper.core.load_group.group import LoadGroup
+from custom_components.chargekeeper.core.load_group.shares import GroupSpec
 from custom_components.chargekeeper.core.model import Maker
-from custom_components.chargekeeper.core.shares import GroupSpec
+from custom_components.chargekeeper.entries.juicebox import _follow_share
+from custom_components.chargekeeper.ha.boxes import Boxes
+from custom_components.chargekeeper.ha.shared_state import Registry
+from custom_components.chargekeeper.ha.storage import EntryStores
 from custom_components.chargekeeper.juicebox.box import Box, BoxConfig
-from custom_components.chargekeeper.juicebox_entry import _follow_share
-from custom_components.chargekeeper.registry import Registry
-from custom_components.chargekeeper.storage import EntryStores
 from tests.simulation.boxes.network import HOME
 from tests.simulation.clocks import RunClock
 from tests.simulation.home import Disk, Observer, Run, Told

@@ -9,10 +9,10 @@ from random import Random
 from typing import override
 from zoneinfo import ZoneInfo
 
-from custom_components.chargekeeper.core.group import GroupView
-from custom_components.chargekeeper.core.shares import GroupSpec, Member
+from custom_components.chargekeeper.core.load_group.group import GroupView
+from custom_components.chargekeeper.core.load_group.shares import GroupSpec, Member
 from custom_components.chargekeeper.juicebox.box import BoxConfig
-from custom_components.chargekeeper.juicebox.juicenet import Day as TouDay, Tou
+from custom_components.chargekeeper.juicebox.juicenet.client import Day as TouDay, Tou
 from custom_components.chargekeeper.juicebox.listener import Address
 from tests.simulation.boxes.home import PORTS, BoxHome, key_of
 from tests.simulation.boxes.network import HOME, Network, NetworkBox, QuietClock

@@ -7,12 +7,13 @@ from math import floor
 from typing import Any
 from unittest.mock import patch
 
-from custom_components.chargekeeper.core import group, limits
+from custom_components.chargekeeper.core import limits
+from custom_components.chargekeeper.core.load_group import group
 from custom_components.chargekeeper.juicebox import box as box_module, datagram, listener
 from custom_components.chargekeeper.juicebox.box import Box, Mode
+from custom_components.chargekeeper.juicebox.command_clock import Timeline
 from custom_components.chargekeeper.juicebox.datagram import LONGEST, CommandMessage, parse_command, serial_of
 from custom_components.chargekeeper.juicebox.listener import Listener
-from custom_components.chargekeeper.juicebox.timeline import Timeline
 
 LATE = 5.0
 """Seconds."""

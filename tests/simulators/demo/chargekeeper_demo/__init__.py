@@ -9,7 +9,7 @@ from homeassistant.helpers import registry
 from homeassistant.helpers.typing import ConfigType
 import voluptuous as vol
 
-from custom_components.chargekeeper.registry import REGISTRY, Registry
+from custom_components.chargekeeper.ha.shared_state import REGISTRY, Registry
 from tests.simulators.clock import FastClock
 
 DOMAIN = "chargekeeper_demo"

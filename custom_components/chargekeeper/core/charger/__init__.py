@@ -1,0 +1,1 @@
+"""Keep one charger going: readings, routing, commands, intents and restart."""

@@ -1,0 +1,433 @@
+"""Keeps one charger going: merges what its paths show, picks the path for a command, and sees what became of it.
+
+Readings and the paths' changes come in by `path_read` and `path_changed`; a `Snapshot` goes out to whoever listens.
+Commands go the other way. Whatever must survive a power cut is in the journal before anything is sent.
+"""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+import logging
+from math import inf
+from typing import override
+
+from .. import limits, schedule
+from ..clock import Clock
+from ..model import (
+    LIMIT_IN_FORCE,
+    LIVE_AGE,
+    SCHEDULE,
+    STATUS,
+    Identity,
+    Outcome,
+    Problem,
+    Reading,
+    Readings,
+    Snapshot,
+    Source,
+    Status,
+)
+from ..transport import ChargerPath, PathListener, Setting
+from .authority import Witness
+from .commands import Commands
+from .context import Context, KeeperEvent, KeeperOptions, subscribe
+from .intents import Journal, Until
+from .limit_enforcer import Lowering
+from .override import OverridePursuit
+from .pause import PausePursuit
+from .restart_service import Maintenance, RestartRun
+from .router import Handover, Router, usable
+
+__all__ = ["Keeper", "KeeperEvent", "KeeperOptions", "RestartRun", "Until"]
+
+LOGGER = logging.getLogger(__name__)
+
+SHORTEST_WAKE = 0.05
+"""Seconds: the timer never spins faster, however timers and moments round."""
+
+
+class Keeper(PathListener):
+    """One charger and all its paths."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        clock: Clock,
+        options: KeeperOptions,
+        save_journal: Callable[[dict[str, object]], Awaitable[None]],
+    ) -> None:
+        self.identity = identity
+        self._clock = clock
+        self._context = Context(clock, options, Journal(save_journal))
+        self._context.publish = self._publish
+        self._router = Router(self._context)
+        self._commands = Commands(self._context, self._router, lambda: self._snapshot)
+        self._witness = Witness(self._router)
+        self._override = OverridePursuit(self._context, self._router, self._witness, self._commands.lower_for_start)
+        self._pause = PausePursuit(self._context, self._router, self._witness, self._commands, self._override)
+        self._commands.before, self._commands.after = self._pause.before, self._pause.after
+        self._maintenance = Maintenance(self._context, self._router)
+        self._lowering = Lowering(self._context, self._router, self._commands)
+        self._own_limits = limits.Limits()
+        self._handover = Handover(self._context, self._router)
+        self._detach: dict[Source, list[Callable[[], None]]] = {}
+        self._listeners: list[Callable[[Snapshot], None]] = []
+        self._contact_listeners: list[Callable[[], None]] = []
+        self._running = False
+        self._cancel_wake: Callable[[], None] | None = None
+        self._snapshot = self._compose()[0]
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What the entities see."""
+        return self._snapshot
+
+    @property
+    def revision(self) -> int:
+        """Grows with every change of a value that the snapshot store keeps without end."""
+        return self._context.ledger.revision
+
+    @property
+    def options(self) -> KeeperOptions:
+        """What the user chose."""
+        return self._context.options
+
+    @options.setter
+    def options(self, options: KeeperOptions) -> None:
+        self._context.options = options
+        self._publish()
+
+    @property
+    def group_share(self) -> float | None:
+        """The share that a load group allots, A: part of the `load_group_limit`. The group itself sees to it."""
+        return self._context.group_share
+
+    @group_share.setter
+    def group_share(self, amps: float | None) -> None:
+        self._context.group_share = None if amps is None else float(amps)
+        self._group_changed()
+
+    @property
+    def group_room(self) -> Callable[[], float]:
+        """Returns what a load group leaves for this charger beside what its other members may draw now, A."""
+        return self._context.group_room
+
+    @group_room.setter
+    def group_room(self, room: Callable[[], float]) -> None:
+        self._context.group_room = room
+
+    @property
+    def group_paused(self) -> bool:
+        """Whether a load group has paused the charger: an override then waits, and is not superseded by that.
+
+        The group says so; what was sent and what is seen of the charger say so as well, and when it is over.
+        """
+        return self._context.held_back
+
+    @group_paused.setter
+    def group_paused(self, paused: bool) -> None:
+        self._context.held_back = paused
+        self._group_changed()
+
+    def listen(self, callback: Callable[[Snapshot], None]) -> Callable[[], None]:
+        """Be given each snapshot that differs from the one before; the answer ends it."""
+        return subscribe(self._listeners, callback)
+
+    def listen_contact(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Be called when nothing changed but the moment of the last contact."""
+        return subscribe(self._contact_listeners, callback)
+
+    def listen_events(self, callback: Callable[[KeeperEvent], None]) -> Callable[[], None]:
+        """Be told what happens."""
+        return self._context.listen_events(callback)
+
+    def diagnostics(self) -> dict[str, object]:
+        """The inner state, without anything that names the charger or its owner."""
+        return {
+            "paths": {
+                path.source: {
+                    "breaker": path.breaker.state,
+                    "presence": path.presence,
+                    "capabilities": sorted(path.capabilities),
+                }
+                for path in self._router
+            },
+            "journal": self._context.journal.export(),
+            "problems": sorted(self._context.problems),
+            "refused_values": dict(self._context.ledger.refused),
+            "commands": [
+                {"at": at.isoformat(), "command": command, "outcome": outcome}
+                for at, command, outcome in self._commands.outcomes
+            ],
+        }
+
+    # Life
+
+    def restore(self, stored: object, journal: object) -> None:
+        """Take what `export` and the journal's save were given earlier; garbage is left out. Before `start`."""
+        self._context.ledger.restore(stored)
+        self._context.journal.restore(journal)
+        self._maintenance.restore()
+        self._snapshot = self._compose()[0]
+
+    def export(self) -> dict[str, object]:
+        """What the snapshot store keeps."""
+        return self._context.ledger.export()
+
+    def start(self) -> None:
+        """Begin, or begin again after `stop`: go on with what the journal holds."""
+        self._running, self._context.stopping = True, False
+        self._disturb()
+        self._maintenance.start()
+        self._publish()
+        self._pursue_soon()
+
+    async def stop(self) -> None:
+        """End all that runs and leave the paths; intents stay in the journal."""
+        self._running, self._context.stopping = False, True
+        self._arm(inf)
+        for source in list(self._router.paths):
+            self.remove_path(source)
+        await self._context.end_tasks()
+        self._commands.forget_queue()
+        self._maintenance.stop()
+
+    def close(self) -> None:
+        """Send nothing any more: Home Assistant is stopping."""
+        self._context.stopping = True
+
+    # Paths
+
+    def add_path(self, path: ChargerPath) -> None:
+        """Take a path into use; one of the same source gives way."""
+        self.remove_path(path.source)
+        self._router.paths[path.source] = path
+        self._maintenance.watch_path(path)
+        self._detach[path.source] = [path.breaker.listen(lambda: self.path_changed(path)), path.listen(self)]
+        self._publish()
+
+    def remove_path(self, source: Source) -> None:
+        """Take a path out of use; what it showed stays, marked as cached."""
+        if self._router.paths.pop(source, None) is not None:
+            for detach in self._detach.pop(source):
+                detach()
+            self._publish()
+
+    @override
+    def path_read(self, path: ChargerPath, readings: Readings) -> None:
+        status = readings.get(STATUS)
+        if status is not None and status.value is Status.OFFLINE and self._online_elsewhere(path):
+            readings = readings.copy()
+            readings.remove(STATUS)
+        self._context.ledger.take(readings, meters_lifetime=path.meters_lifetime)
+        if self._maintenance.restarting:
+            self._disturb()
+        self._maintenance.heard(path, readings)
+        self.path_changed(path)
+
+    @override
+    def path_changed(self, path: ChargerPath) -> None:
+        if path.said is not None and (path.source is Source.CLOUD or Source.CLOUD not in self._router.paths):
+            self.identity = path.identity
+        if self._witness.disturbed(path):
+            self._disturb()
+        self._override.heard(path)
+        self._publish()
+        self._commands.settle()
+        if self._running:
+            self._pursue_soon()
+
+    def _disturb(self) -> None:
+        """The charger may have forgotten what it was told."""
+        self._override.disturb()
+        self._pause.disturb()
+
+    def _group_changed(self) -> None:
+        self._override.disturb()
+        self._publish()
+        if self._running:
+            self._override.pursue_soon()
+
+    def _pursue_soon(self) -> None:
+        """Go on with whatever the journal holds."""
+        self._override.pursue_soon()
+        self._pause.pursue_soon()
+        self._lowering.pursue_soon()
+
+    def _online_elsewhere(self, path: ChargerPath) -> bool:
+        return any(other is not path and usable(other) for other in self._router)
+
+    # The snapshot
+
+    def _publish(self) -> None:
+        if not self._running:
+            return
+        snapshot, change_at = self._compose()
+        self._arm(change_at)
+        old, self._snapshot = self._snapshot, snapshot
+        if snapshot != old:
+            for listener in list(self._listeners):
+                listener(snapshot)
+        elif _contacts(snapshot) != _contacts(old):
+            for contact_listener in list(self._contact_listeners):
+                contact_listener()
+        self._handover.settle()
+        self._lowering.settle(self._own_limits)
+
+    def _compose(self) -> tuple[Snapshot, float]:
+        """The snapshot as of now, and the monotonic moment at which time alone changes it."""
+        now, wall = self._clock.monotonic(), self._clock.now()
+        paths = self._router.ordered()
+        readings, change_at = self._context.ledger.visible(now, {path.source for path in self._router if usable(path)})
+        limits.cap_load_group(readings, self.options.load_group_limit, wall)
+        self._own_limits = limits.Limits.of(readings)
+        limits.cap_load_group(readings, self.group_share, wall)
+        if self._maintenance.restarting:
+            readings.put(STATUS, Reading(Status.RESTARTING, paths[0].source if paths else Source.CACHE, wall))
+        windows = readings.value(SCHEDULE) or ()
+        next_window = schedule.next_start(windows, wall)
+        edges = (next_window, schedule.next_end(windows, wall), self._override.until_at)
+        local = [path for path in self._router if path.source is not Source.CLOUD]
+        marks = [now + (edge - wall).total_seconds() for edge in edges if edge is not None]
+        marks += [path.asked_at + LIVE_AGE[path.source] for path in local if path.asked_at is not None]
+        marks += [*self._maintenance.marks(), *self._commands.marks(), *self._override.marks()]
+        best = next((path for path in paths if usable(path)), None)
+        in_force = readings.value(LIMIT_IN_FORCE)
+        amps, factor = limits.effective(limits.Limits.of(readings), commanded=best is not None, in_force=in_force)
+        cloud = self._router.paths.get(Source.CLOUD)
+        problems = set(self._context.problems)
+        if cloud is not None and cloud.gone:
+            problems.add(Problem.GONE)
+        if self._maintenance.update_doubted:
+            problems.add(Problem.UPDATE_DOUBTED)
+        return Snapshot(
+            identity=self.identity,
+            readings=readings,
+            effective_limit=amps,
+            limiting_factor=factor,
+            next_window=next_window,
+            restart=self._maintenance.availability(),
+            override=self._override.shown,
+            connection_path=None if best is None else best.source,
+            cloud=None if cloud is None or (cloud.said is None and cloud.breaker.usable) else usable(cloud),
+            local=any(usable(path) for path in local) if local else None,
+            installing=self._maintenance.installing,
+            problems=frozenset(problems),
+            capabilities=frozenset().union(*(path.capabilities for path in self._router)),
+            last_cloud_contact=None if cloud is None else cloud.last_contact,
+            last_local_contact=max((p.last_contact for p in local if p.last_contact is not None), default=None),
+        ), min([change_at, *(mark for mark in marks if mark > now)])
+
+    def _arm(self, change_at: float) -> None:
+        if self._cancel_wake is not None:
+            self._cancel_wake()
+            self._cancel_wake = None
+        if change_at < inf:
+            delay = max(change_at - self._clock.monotonic(), SHORTEST_WAKE)
+            self._cancel_wake = self._clock.call_later(delay, self._wake)
+
+    def _wake(self) -> None:
+        self._maintenance.settle()
+        self._commands.settle()
+        self._publish()
+        self._pursue_soon()
+
+    # Settings
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a command is being sent, or may have been and is neither seen at the charger nor given up."""
+        return self._commands.in_flight or self._context.lock.locked()
+
+    async def command(self, setting: Setting, *, automatic: bool = False) -> Outcome:
+        """Carry out a setting.
+
+        Args:
+            setting: what is wanted.
+            automatic: ChargeKeeper itself wants it, not the user. Then it may come too soon after the last of its kind.
+
+        Returns:
+            `VERIFIED` where nothing needed to be sent, else `ACCEPTED`.
+
+        Raises:
+            PathBusy: `too_soon`, for what is automatic (see `pace`).
+            PathsFailed: several paths were tried, and which failed why.
+            ChargerError: it was not carried out, and why.
+        """
+        return await self._commands.command(setting, automatic=automatic)
+
+    async def lift_pause(self) -> Outcome:
+        """Take back a pause that a load group made: the schedule, or the user's override, rules again.
+
+        Raises:
+            NotApplicable: `paused`, where the user wants it paused as well.
+            PathBusy: `too_soon`.
+            ChargerError: it was not carried out, and why.
+        """
+        return await self._commands.lift_pause(overridden=self._override.shown.on)
+
+    async def set_override(self, on: bool, *, until: Until = Until.FULL, until_at: datetime | None = None) -> Outcome:
+        """Charge now whatever the schedule says (`on`), or let the schedule rule again.
+
+        It is journaled first, and succeeds as `PENDING` without any path: it is carried out when one is there.
+
+        Args:
+            on: what is wanted.
+            until: when it ends by itself; unplugging ends it in any case.
+            until_at: the moment, for `Until.TIME`.
+
+        Raises:
+            ChargerError: the charger is there and refuses.
+        """
+        self._commands.admit(None)
+        return await self._context.run(self._override.switch(on=on, until=until, until_at=until_at))
+
+    @property
+    def disabled_windows(self) -> tuple[str, ...]:
+        """The windows of the schedule that are disabled for the override, as text."""
+        return self._override.disabled_windows
+
+    @property
+    def left_paused(self) -> bool:
+        """Whether the end of an override has left the charger paused, to be let go on later."""
+        return self._override.left_paused
+
+    @property
+    def override_left(self) -> bool:
+        """Whether an override was sent to the charger and not taken back: it may go on there without us."""
+        return self._override.left_on
+
+    async def end_override_for_removal(self, *, read_back: bool = True) -> tuple[str, ...]:
+        """End the override before the charger is given up; return the windows that may stay disabled, as text.
+
+        Without `read_back` an acknowledged schedule counts as restored: for a keeper that goes on and looks for it.
+        """
+        return await self._override.end_for_good(read_back=read_back)
+
+    async def restart(self) -> RestartRun:
+        """Restart the charger, if its status, read for this, allows it. Returns on acceptance; then it is watched.
+
+        Raises:
+            UnsafeRequest: `restart_<RestartAvailability>`, or `restart_update_doubted`.
+            PathDown: `restart_unclear` where the answer was lost: it is watched all the same.
+            ChargerError: any other.
+        """
+        self._commands.admit(None)
+        return await self._context.run(self._maintenance.restart())
+
+    async def install(self) -> None:
+        """Install the newest firmware under the guard of a restart; over the cloud only.
+
+        Raises:
+            UnsafeRequest: `install_<RestartAvailability>`, or `install_update_doubted`.
+            ChargerError: any other.
+        """
+        self._commands.admit(None)
+        await self._context.run(self._maintenance.install())
+
+    def dismiss_update(self) -> None:
+        """Ignore a firmware update whose end no transport reported: the user says that it is over."""
+        self._maintenance.dismiss_update()
+
+
+def _contacts(snapshot: Snapshot) -> tuple[datetime | None, datetime | None]:
+    return snapshot.last_cloud_contact, snapshot.last_local_contact

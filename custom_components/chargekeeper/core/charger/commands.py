@@ -1,0 +1,382 @@
+"""Settings on their way to a charger: admitted, queued, sent by the best path, and looked for at the charger."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+import logging
+from math import inf
+
+from .. import limits
+from ..model import (
+    ALLOWED_TO_CHARGE,
+    CHARGING_CURRENT,
+    ECO_MODE,
+    LOCKED,
+    OCPP,
+    PAUSE_OVER,
+    SCHEDULE,
+    STATUS,
+    Capability,
+    Outcome,
+    Property,
+    Snapshot,
+    Source,
+    Status,
+)
+from ..transport import (
+    START,
+    STOP,
+    ChargerError,
+    ChargerPath,
+    NoConnection,
+    NotAllowed,
+    NotApplicable,
+    PathBusy,
+    PathDown,
+    SetCharging,
+    SetCurrent,
+    SetEcoMode,
+    SetLock,
+    SetOverride,
+    Setting,
+    UnsafeRequest,
+)
+from .context import Context, result_of
+from .router import Router
+
+LOGGER = logging.getLogger(__name__)
+
+EXPECT_WITHIN = 150.0
+"""Seconds within which a setting must show: one groups poll of the Wallbox cloud and some."""
+
+TIME_TO_LIVE = 300.0
+"""Seconds for which a setting waits for its turn, and for which one whose answer was lost may still arrive."""
+
+ROOM_RETRY = 60.0
+"""Seconds after which an override is tried again that its load group has no room for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """A setting that waits to be sent; `automatic` where the user did not ask for it."""
+
+    setting: Setting
+    automatic: bool
+    made_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A setting that was sent, acknowledged or perhaps."""
+
+    setting: Setting
+    sent_at: float
+    automatic: bool = False
+
+
+class Commands:
+    """The settings of one charger. `snapshot` tells what the keeper shows now."""
+
+    def __init__(self, context: Context, router: Router, snapshot: Callable[[], Snapshot]) -> None:
+        self._context = context
+        self._clock = context.clock
+        self._router = router
+        self._snapshot = snapshot
+        self._wanted: dict[Capability, _Wish] = {}  # what waits to be sent; a newer wish takes its place
+        self._carriers: dict[Capability, asyncio.Task[Outcome]] = {}
+        self._expected: dict[Capability, _Sent] = {}  # whose effect is looked for
+        self._latest: dict[Capability, _Sent] = {}  # what was sent last, and should hold
+        self._strays: dict[Capability, list[_Sent]] = {}  # given up on some path, and may arrive there late
+        self.before: Callable[[Setting], Awaitable[None]] = _nothing
+        """Told of each setting that the user has sent, before that."""
+        self.after: Callable[[Setting, Status | None], Awaitable[None]] = _nothing
+        """Told of each that a path accepted, with what the charger did before."""
+        self.outcomes: deque[tuple[datetime, str, Outcome]] = deque(maxlen=20)
+
+    async def command(self, setting: Setting, *, automatic: bool = False) -> Outcome:
+        """As `Keeper.command`."""
+        self.admit(setting)
+        if automatic:
+            self._keep_pace(setting)
+        capability = setting.capability
+        waits = capability in self._wanted
+        waiting = self._wanted.get(capability)
+        if waiting is not None and waiting.setting == setting:
+            automatic = automatic and waiting.automatic  # what the user wants stays his
+        self._wanted[capability] = _Wish(setting, automatic, self._clock.monotonic())
+        if not waits:
+            self._carriers[capability] = self._context.spawn(self._carry_out(capability))
+        return await result_of(self._carriers[capability])
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a setting waits, or was sent and is neither seen at the charger nor given up, or may arrive late."""
+        return bool(self._wanted or self._expected or self._strays) or any(
+            not task.done() for task in self._carriers.values()
+        )
+
+    def may_arrive(self, setting: Setting) -> bool:
+        """Whether this setting was given up on some path not long ago, and may still arrive there."""
+        return any(stray.setting == setting for stray in self._strays.get(setting.capability, ()))
+
+    @property
+    def shown_current(self) -> float | None:
+        """What the charger shows that it is set to, A; None where that is not known freshly."""
+        return self._shown(CHARGING_CURRENT)
+
+    @property
+    def present_current(self) -> float | None:
+        """The lowest that the charger may be set to now, A; None where it may be anything.
+
+        What is known only from long ago may have been lowered since: what looks like lowering could raise it (I1).
+        """
+        shown = self.shown_current
+        return None if shown is None else min([shown, *self._currents_under_way])
+
+    @property
+    def highest_current(self) -> float | None:
+        """The highest that the charger may be set to now, A, as far as is known; None where nothing is."""
+        shown = self._snapshot().value(CHARGING_CURRENT)
+        return max([*([] if shown is None else [shown]), *self._currents_under_way], default=None)
+
+    @property
+    def _currents_under_way(self) -> list[int]:
+        """Settings of the current that were sent, or may yet arrive, and are not seen."""
+        under_way = [*self._strays.get(Capability.CURRENT, ()), self._expected.get(Capability.CURRENT)]
+        return [each.setting.amps for each in under_way if each is not None and isinstance(each.setting, SetCurrent)]
+
+    def forget_queue(self) -> None:
+        """Nothing waits any more: who waited was told."""
+        self._wanted.clear()
+
+    def marks(self) -> list[float]:
+        """Monotonic moments at which something falls due without anything being heard."""
+        return [expected.sent_at + EXPECT_WITHIN for expected in self._expected.values()]
+
+    def admit(self, setting: Setting | None) -> None:
+        """Refuse what may not be sent at all. Raises ChargerError."""
+        if self._context.stopping:
+            raise PathDown("stopping")
+        if self._context.options.read_only:
+            raise NotAllowed("read_only")
+        if self._snapshot().value(OCPP):
+            raise NotAllowed("ocpp_active")
+        room = self._context.group_room()
+        if setting == START:
+            self._require_share()
+            if room < limits.MINIMUM_CURRENT:
+                raise UnsafeRequest("no_group_room", f"{max(room, 0.0):g}")
+        if isinstance(setting, SetCurrent):
+            known = limits.Limits.of(self._snapshot().readings)
+            present = replace(known, charging_current=self.present_current)
+            limits.permit(setting.amps, present, room=room)
+
+    async def lower_for_start(self, path: ChargerPath, hurried: bool) -> None:
+        """Before a charge is started over a path: bring a setting above the ceiling down to it, over the same (I1).
+
+        Over another path the start could overtake it. Raises ChargerError; UnsafeRequest where the path cannot do that.
+        """
+        self._require_share()
+        room = self._context.group_room()
+        if room < limits.MINIMUM_CURRENT:  # an override outlives that: it waits
+            raise PathBusy("too_soon", ROOM_RETRY)
+        known = replace(limits.Limits.of(self._snapshot().readings), charging_current=self.highest_current)
+        known = limits.with_room(known, room)
+        if (amps := limits.safe_start(known)) is None:
+            return
+        limits.permit(amps, known)
+        if Capability.CURRENT not in path.capabilities:
+            raise UnsafeRequest("cannot_lower", f"{amps}")
+        sent = _Sent(SetCurrent(amps), self._clock.monotonic())
+        try:
+            await self._router.send(path, sent.setting, hurried=hurried)
+        except ChargerError as err:
+            if not err.surely_not_sent:
+                self._note_stray(sent)
+            raise
+        self._expect(sent)
+
+    def _require_share(self) -> None:
+        """Refuse a start for which the load group has no room. Raises UnsafeRequest."""
+        share = self._context.group_share
+        if share is not None and share < limits.MINIMUM_CURRENT:
+            raise UnsafeRequest("no_group_share")
+
+    def settle(self) -> None:
+        """See which settings show by now, which never did, and which arrived late."""
+        now = self._clock.monotonic()
+        for capability, expected in list(self._expected.items()):
+            answered = self._answered_since(expected.sent_at)
+            if answered and self._shows(expected.setting):
+                outcome = Outcome.VERIFIED
+            elif now >= expected.sent_at + EXPECT_WITHIN:
+                outcome = Outcome.FAILED if answered else Outcome.UNVERIFIED
+            else:
+                continue
+            del self._expected[capability]
+            self._record(expected.setting, outcome)
+            if outcome is Outcome.FAILED:
+                # What we want by ourselves is sent again where it is still wanted; a share may have risen meanwhile.
+                level = logging.INFO if expected.automatic else logging.WARNING
+                name = type(expected.setting).__name__
+                LOGGER.log(level, "A command (%s) was sent but never showed at the charger", name)
+        for capability in list(self._strays):
+            self._settle_strays(capability, now)
+        if Capability.CHARGING not in self._expected and self._shown(STATUS) in PAUSE_OVER:
+            self._context.held_back = False
+
+    async def _carry_out(self, capability: Capability) -> Outcome:
+        async with self._context.lock:
+            wish = self._wanted.pop(capability)
+            setting = wish.setting
+            if self._clock.monotonic() > wish.made_at + TIME_TO_LIVE:
+                self._record(setting, Outcome.FAILED)
+                raise NoConnection("expired")
+            self.admit(setting)
+            if wish.automatic:
+                self._keep_pace(setting)
+            else:
+                await self.before(setting)
+            if self._holds(setting):
+                if not wish.automatic and self._context.paused_by_group:
+                    await self.after(setting, None)  # now it is the user's pause as well
+                return Outcome.VERIFIED
+            base = self._shown(STATUS)
+            await self._deliver(setting, automatic=wish.automatic)
+            if not wish.automatic:
+                await self.after(setting, base)
+            return Outcome.ACCEPTED
+
+    async def lift_pause(self, *, overridden: bool) -> Outcome:
+        """As `Keeper.lift_pause`; `overridden` while the schedule does not rule."""
+        has_schedule = any(window.enabled for window in self._snapshot().value(SCHEDULE) or ())
+        if overridden or not has_schedule or self._router.first(Capability.OVERRIDE) is None:
+            return await self.command(START, automatic=True)
+        return await self._context.run(self._hand_back())
+
+    async def _hand_back(self) -> Outcome:
+        """Let the schedule rule again, which may start charging at once."""
+        async with self._context.lock:
+            self.admit(None)
+            self._keep_pace(START)
+            delivery = await self._router.deliver(SetOverride(on=False), self.lower_for_start)
+            delivery.require()
+            self._context.pace.switched()
+            self._router.read_back(delivery.carried[0])
+            return Outcome.ACCEPTED
+
+    async def send_now(self, setting: Setting) -> None:
+        """Send a setting that ChargeKeeper itself wants, for whoever holds the lock already. Raises ChargerError."""
+        self.admit(setting)
+        await self._deliver(setting, automatic=True)
+
+    async def _deliver(self, setting: Setting, *, automatic: bool) -> None:
+        """Send a setting on the best path, and on the next where that one fails; a lower current goes out on all.
+
+        Raises:
+            ChargerError: no path carried it.
+        """
+        present, sent = self.highest_current, _Sent(setting, self._clock.monotonic(), automatic)
+        lowers = isinstance(setting, SetCurrent) and present is not None and setting.amps < present
+        prepare = self.lower_for_start if setting == START else None
+        delivery = await self._router.deliver(setting, prepare, everywhere=lowers)
+        if delivery.in_doubt:
+            self._note_stray(sent)
+        if delivery.may_show:
+            self._expect(sent)
+        delivery.require()
+        self._record(setting, Outcome.ACCEPTED)
+        self._context.publish()
+        if automatic:
+            self._note_pace(setting)
+        if setting == STOP:
+            self._context.held_back = automatic and self._context.journal.entries.pause is None
+        for path in delivery.carried:
+            if setting.capability is Capability.CHARGING or path.source is not Source.CLOUD:
+                self._router.read_back(path, lambda: self._expected.get(setting.capability) is not sent)
+
+    def _expect(self, sent: _Sent) -> None:
+        self._expected[sent.setting.capability] = sent
+        self._latest[sent.setting.capability] = sent
+
+    def _note_stray(self, sent: _Sent) -> None:
+        self._strays.setdefault(sent.setting.capability, []).append(sent)
+
+    def _settle_strays(self, capability: Capability, now: float) -> None:
+        """What was given up on one path, and since then replaced on another, may arrive all the same.
+
+        Then what is wanted is sent once more, and only once: whatever shows after that is somebody's will.
+        """
+        strays = [stray for stray in self._strays.pop(capability) if now <= stray.sent_at + TIME_TO_LIVE]
+        if not strays:
+            return
+        latest = self._latest.get(capability)
+        arrived = capability not in self._expected and any(
+            latest is not None and stray.setting != latest.setting and self._shows(stray.setting) for stray in strays
+        )
+        if not arrived or latest is None or self._context.stopping:
+            self._strays[capability] = strays
+        elif capability not in self._wanted:  # else a newer wish puts it right
+            LOGGER.info("A command (%s) arrived late; it is put right once", type(latest.setting).__name__)
+            self._context.spawn(self.command(latest.setting, automatic=latest.automatic))
+
+    def _answered_since(self, moment: float) -> bool:
+        """Whether a path over which the charger can be reached told of it since."""
+        answers = (path.asked_at for path in self._router if path.breaker.usable)
+        return any(at is not None and at > moment for at in answers)
+
+    def _holds(self, setting: Setting) -> bool:
+        """Whether the charger shows the setting already, and nothing else of ours is on its way to it."""
+        under_way = [*self._strays.get(setting.capability, ()), self._expected.get(setting.capability)]
+        others = any(sent is not None and sent.setting != setting for sent in under_way)
+        return not others and self._shows(setting)
+
+    def _shows(self, setting: Setting) -> bool:
+        """Whether a reading of a usable path shows the setting in force."""
+        match setting:
+            case SetCurrent(amps):
+                return self._shown(CHARGING_CURRENT) == amps
+            case SetEcoMode(mode):
+                return self._shown(ECO_MODE) is mode
+            case SetLock(locked):
+                return self._snapshot().connection_path is not None and self._shown(LOCKED) is locked
+        status = self._shown(STATUS)
+        return status in ALLOWED_TO_CHARGE if setting.on else status is Status.PAUSED
+
+    def _shown[T](self, prop: Property[T]) -> T | None:
+        """What the charger showed over a path in this run, as far as it may be shown; None for what is only cached."""
+        reading = self._snapshot().readings.get(prop)
+        return None if reading is None or reading.source is Source.CACHE or reading.at == -inf else reading.value
+
+    def _keep_pace(self, setting: Setting) -> None:
+        """Refuse what ChargeKeeper itself wants too soon, or against a pause of the user's.
+
+        Raises:
+            PathBusy: `too_soon`.
+            NotApplicable: `paused`.
+        """
+        now, pace = self._clock.monotonic(), self._context.pace
+        free_at = now
+        if isinstance(setting, SetCurrent) and setting.amps > (self.shown_current or 0.0):
+            free_at = pace.raise_at
+        elif isinstance(setting, SetCharging) and setting.on:
+            if self._context.journal.entries.pause is not None:
+                raise NotApplicable("paused")
+            free_at = pace.start_at
+        if free_at > now:
+            raise PathBusy("too_soon", free_at - now)
+
+    def _note_pace(self, setting: Setting) -> None:
+        if isinstance(setting, SetCharging):
+            self._context.pace.switched()
+        elif isinstance(setting, SetCurrent) and setting.amps > (self.shown_current or 0.0):
+            self._context.pace.raised()
+
+    def _record(self, setting: Setting, outcome: Outcome) -> None:
+        self.outcomes.append((self._clock.now(), type(setting).__name__, outcome))
+
+
+async def _nothing(*_: object) -> None:
+    """Nobody listens."""

@@ -1,0 +1,173 @@
+"""What any transport reported that makes a restart harmful: a firmware update, and power that flows.
+
+Neither ends because another transport says something else. An update outlives outages and restarts of Home Assistant.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from math import inf
+
+from ..clock import Clock
+from ..model import FIRMWARE, POWER_FLOWS, STATUS, Reading, Readings, Source, Status
+from ..transport import ChargerPath
+from .context import Context, Pursuit
+from .intents import UpdateRecord
+
+UPDATE_WITHIN = 3 * 3600.0
+"""Seconds after the last report of an update during which the charger counts as updating; then nobody knows."""
+
+SAVE_EVERY = 15 * 60.0
+"""Seconds after which the age of an update is saved again. A restart of Home Assistant costs at most that much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Danger:
+    """Why a restart would do harm: which transport reported that, and until when it counts, where that is known."""
+
+    source: Source
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Update:
+    """An update that a transport reported at the monotonic moment `at`, which lies before the start where restored."""
+
+    at: float
+    firmware: str | None
+    dismissed: bool = False
+    """The user said that it is over: `at` is when, and only a later report of the charger counts again."""
+
+
+class DangerWatch:
+    """Remembers what each transport reported of updates and of flowing power."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._clock: Clock = context.clock
+        self._updates: dict[Source, _Update] = {}
+        self._flowing: dict[Source, Reading[Status]] = {}
+        self._saving = Pursuit(context, self._save)
+
+    @property
+    def updating(self) -> Danger | None:
+        """The update that counts longest, while the charger counts as updating."""
+        latest = self._latest
+        if latest is None or self._age(self._updates[latest]) >= UPDATE_WITHIN:
+            return None
+        left = timedelta(seconds=UPDATE_WITHIN - self._age(self._updates[latest]))
+        return Danger(latest, self._clock.now() + left)
+
+    @property
+    def update_doubted(self) -> Danger | None:
+        """An update whose end no transport showed in time."""
+        latest = self._latest
+        return None if latest is None or self.updating is not None else Danger(latest)
+
+    @property
+    def flowing(self) -> Danger | None:
+        """A transport whose last report, not expired, says that power flows."""
+        now = self._clock.monotonic()
+        sources = (source for source, reading in self._flowing.items() if reading.expires_at > now)
+        source = next(sources, None)
+        return None if source is None else Danger(source)
+
+    def marks(self) -> list[float]:
+        """Return the monotonic moments at which something falls due without a report."""
+        found = [reading.expires_at for reading in self._flowing.values()]
+        for source, update in self._updates.items():
+            found += [update.at + UPDATE_WITHIN, update.at + self._saved_age(source) + SAVE_EVERY]
+        return found
+
+    def restore(self) -> None:
+        """Take up what the journal holds."""
+        now = self._clock.monotonic()
+        for record in self._context.journal.entries.updates:
+            self._updates[record.source] = _Update(now - record.age, record.firmware, record.dismissed)
+
+    def heard(self, path: ChargerPath, readings: Readings) -> None:
+        """Note what a transport brought.
+
+        An update ends where the same transport shows a status that excludes one, or with another firmware version.
+        """
+        self._note_firmware()
+        status = None if path.said is None else path.said.status
+        if status is Status.UPDATING:
+            self._note_update(path)
+        elif status is not None and status is not Status.OFFLINE:
+            self._updates.pop(path.source, None)
+        reading = readings.get(STATUS)
+        if reading is not None and reading.value in POWER_FLOWS:
+            self._flowing[path.source] = reading
+        elif reading is not None and reading.value is not Status.OFFLINE:
+            self._flowing.pop(path.source, None)
+        self.settle()
+
+    def settle(self) -> None:
+        """Save the updates where the journal holds something else, or an age that is too old or too young."""
+        saved = {record.source: record for record in self._context.journal.entries.updates}
+        known = self._updates
+        if saved.keys() != known.keys() or any(self._is_due(saved[source], known[source]) for source in known):
+            self._saving.soon()
+
+    def dismiss(self) -> None:
+        """Ignore the updates that are doubted: the user says that they are over.
+
+        A transport that only repeats its old report changes nothing then.
+        """
+        now = self._clock.monotonic()
+        for source, update in self._updates.items():
+            if self._age(update) >= UPDATE_WITHIN:
+                self._updates[source] = replace(update, at=now, dismissed=True)
+        self.settle()
+
+    @property
+    def _latest(self) -> Source | None:
+        """The transport that reported an update last, and whose update the user did not dismiss."""
+        open_updates = {source: update.at for source, update in self._updates.items() if not update.dismissed}
+        return max(open_updates, key=open_updates.__getitem__, default=None)
+
+    def _note_update(self, path: ChargerPath) -> None:
+        known = self._updates.get(path.source)
+        if known is None or _reported_at(path) > known.at:
+            self._updates[path.source] = _Update(self._clock.monotonic(), self._firmware())
+
+    def _note_firmware(self) -> None:
+        """Forget the updates once another firmware version shows than when they were reported."""
+        firmware = self._firmware()
+        if firmware is None:
+            return
+        for source, update in list(self._updates.items()):
+            if update.firmware is None:
+                self._updates[source] = replace(update, firmware=firmware)
+            elif update.firmware != firmware:
+                del self._updates[source]
+
+    def _firmware(self) -> str | None:
+        """Return the version that a transport showed in this run; the stored one may be older than the update."""
+        reading = self._context.ledger.get(FIRMWARE)
+        return None if reading is None or reading.at == -inf else reading.value
+
+    def _age(self, update: _Update) -> float:
+        return min(self._clock.monotonic() - update.at, UPDATE_WITHIN)
+
+    def _saved_age(self, source: Source) -> float:
+        records = self._context.journal.entries.updates
+        return next((record.age for record in records if record.source is source), 0.0)
+
+    def _is_due(self, record: UpdateRecord, update: _Update) -> bool:
+        age = self._age(update)
+        changed = (record.firmware, record.dismissed) != (update.firmware, update.dismissed)
+        return changed or age < record.age or record.age < age >= min(record.age + SAVE_EVERY, UPDATE_WITHIN)
+
+    async def _save(self) -> None:
+        updates = tuple(
+            UpdateRecord(source, self._age(update), update.firmware, update.dismissed)
+            for source, update in self._updates.items()
+        )
+        await self._context.journal.write(updates=updates)
+
+
+def _reported_at(path: ChargerPath) -> float:
+    """Return the monotonic moment at which the charger itself last reported its status; minus infinity for unknown."""
+    moments = (path.asked_at, path.synced_at)
+    return min(-inf if moment is None else moment for moment in moments)

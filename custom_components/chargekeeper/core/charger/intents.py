@@ -1,0 +1,435 @@
+"""What must survive a power cut: what the user wants to hold (override, pause), the last restart, an install.
+
+The journal is saved before anything is sent, so that whatever interrupts us finds on the next start what may have
+happened. What to do next for an override is decided here, by a pure function of the intent and what is seen.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from types import EllipsisType
+
+from ..model import OVERRIDE_IN_EFFECT, Outcome, Schedule, Source, Status
+from ..schedule import decode as decode_schedule, encode as encode_schedule
+from ..stored import member, moment, number
+
+APPLICATIONS = 3
+"""How often one override is sent to a charger in all."""
+
+
+class Until(StrEnum):
+    """When an override ends by itself; unplugging ends it in any case."""
+
+    FULL = "full"
+    UNPLUGGED = "unplugged"
+    TIME = "time"
+
+
+class IntentState(StrEnum):
+    """How far an intent has come."""
+
+    PENDING = "pending"  # wanted, not carried to the charger
+    APPLIED = "applied"  # acknowledged by a path
+    VERIFIED = "verified"  # seen at the charger
+    ENDING = "ending"  # over for the user, what it left at the charger still to be undone
+
+
+class End(StrEnum):
+    """How an intent ended; each reaches exactly one of these."""
+
+    FULL = "full"
+    UNPLUGGED = "unplugged"
+    TIME = "time"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """A time-of-use override that the user wants to hold.
+
+    `base` is what the charger did when it was asked for. `sent` is true once the charger may be under an override, so
+    that there is something to hand back; `applications` counts how often we asked it, and once it is ending how often
+    we handed it back. `originals` are the schedule windows that we disable, as they were before; `disabled` is true
+    once that was acknowledged. `held` is true once it is ending and a path ended it that could only pause.
+    """
+
+    created_at: datetime
+    state: IntentState = IntentState.PENDING
+    until: Until = Until.FULL
+    until_at: datetime | None = None
+    base: Status | None = None
+    seen_plugged: bool = False
+    sent: bool = False
+    applications: int = 0
+    originals: Schedule = ()
+    disabled: bool = False
+    held: bool = False
+    end: End | None = None
+    theirs: Status | None = None  # what superseded it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """A pause that the user wants to hold, once a path accepted it.
+
+    `base` is what the charger did before; `applications` counts how often it was sent. It is never `PENDING`, and
+    `ENDING` while it cannot be taken back of a charger that would keep it for the next car; once it is over it is gone.
+    """
+
+    created_at: datetime
+    state: IntentState = IntentState.APPLIED
+    base: Status | None = None
+    applications: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RestartRecord:
+    """The last restart that was sent; `outcome` is None while it is being watched."""
+
+    pressed_at: datetime
+    away_at: datetime | None = None
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InstallRecord:
+    """A firmware install under way, towards version `target`."""
+
+    started_at: datetime
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRecord:
+    """A firmware update that a transport reported, and whose end it did not show.
+
+    `age` is how long ago that was, counted only while ChargeKeeper ran: no jump of the wall clock shortens it.
+    `firmware` is the version then, where known. `dismissed` is true once the user said that the update is over.
+    """
+
+    source: Source
+    age: float
+    firmware: str | None
+    dismissed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """All that the journal of one charger holds."""
+
+    override: Intent | None = None
+    restart: RestartRecord | None = None
+    install: InstallRecord | None = None
+    pause: Pause | None = None
+    lowering: bool = False
+    """A limit fell, and the charger's setting is still to be lowered to it."""
+    updates: tuple[UpdateRecord, ...] = ()
+
+
+class Journal:
+    """The durable record of one charger. `entries` is what is on the disk; `write` changes it there first.
+
+    `save` returns when its record is on the disk, and raises `NotSaved` where that fails.
+    """
+
+    def __init__(self, save: Callable[[dict[str, object]], Awaitable[None]]) -> None:
+        self._save = save
+        self._lock = asyncio.Lock()
+        self._in_doubt = False  # whether `entries` is on the disk
+        self.entries = Entries()
+
+    def restore(self, stored: object) -> None:
+        """Take what `save` was given earlier; what is garbled is left out."""
+        entries = stored if isinstance(stored, Mapping) else {}
+        self.entries = Entries(
+            override=_intent_from(entries.get("override")),
+            restart=_restart_from(entries.get("restart")),
+            install=_install_from(entries.get("install")),
+            pause=_pause_from(entries.get("pause")),
+            lowering=entries.get("lowering") is True,
+            updates=_updates_from(entries.get("updates")),
+        )
+
+    async def write(
+        self,
+        *,
+        override: Intent | EllipsisType | None = ...,
+        restart: RestartRecord | EllipsisType | None = ...,
+        install: InstallRecord | EllipsisType | None = ...,
+        pause: Pause | EllipsisType | None = ...,
+        lowering: bool | EllipsisType = ...,
+        updates: tuple[UpdateRecord, ...] | EllipsisType = ...,
+    ) -> None:
+        """Save the changed record; what is left out stays as it is. Raises what the saving raises, changing nothing.
+
+        A write that is cancelled counts all the same, and is saved again with the next one.
+        """
+        async with self._lock:
+            old = self.entries
+            new = Entries(
+                override=old.override if override is ... else override,
+                restart=old.restart if restart is ... else restart,
+                install=old.install if install is ... else install,
+                pause=old.pause if pause is ... else pause,
+                lowering=old.lowering if lowering is ... else lowering,
+                updates=old.updates if updates is ... else updates,
+            )
+            if new == old and not self._in_doubt:
+                return
+            try:
+                await self._save(_json_of(new))
+            except asyncio.CancelledError:
+                # What is on its way to the disk cannot be called back: it may be there already, or get there later.
+                self.entries, self._in_doubt = new, True
+                raise
+            self.entries, self._in_doubt = new, False
+
+    def export(self) -> dict[str, object]:
+        """The record as JSON."""
+        return _json_of(self.entries)
+
+
+class Step(StrEnum):
+    """What to do next for an override."""
+
+    WAIT = "wait"
+    SEND = "send"  # ask the charger to charge now
+    DISABLE_SCHEDULE = "disable_schedule"  # asking had no effect
+    CONFIRM = "confirm"  # the charger does what is wanted
+    END = "end"  # with `Decision.end`
+    FINISH = "finish"  # undo what it left at the charger
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A step, and the end it leads to where it is one."""
+
+    step: Step
+    end: End | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What is seen of the charger when the next step is decided.
+
+    `effect_due`: the last thing sent has had time to show. `disturbed`: since the override was sent or last seen in
+    effect something happened that may have made the charger drop it (outage, restart, update, a window's edge).
+    """
+
+    now: datetime
+    status: Status | None
+    car_connected: bool | None
+    full: bool
+    effect_due: bool
+    disturbed: bool
+
+
+def decide(intent: Intent, seen: Seen) -> Decision:
+    """The next step for an override (docs/design.md, section 5.6)."""
+    if intent.state is IntentState.ENDING:
+        return Decision(Step.FINISH if intent.applications == 0 or seen.effect_due else Step.WAIT)
+    if (end := _ended(intent, seen)) is not None:
+        return Decision(Step.END, end)
+    if seen.status in OVERRIDE_IN_EFFECT:
+        return Decision(Step.WAIT if intent.state is IntentState.VERIFIED and not seen.disturbed else Step.CONFIRM)
+    if seen.status is Status.PAUSED and intent.base is not Status.PAUSED:
+        return Decision(Step.END, End.SUPERSEDED)
+    if seen.status in {Status.WAITING_SCHEDULE, Status.PAUSED}:
+        return _held_back(intent, seen)
+    return Decision(Step.WAIT)
+
+
+def _ended(intent: Intent, seen: Seen) -> End | None:
+    if intent.until is Until.TIME and intent.until_at is not None and seen.now >= intent.until_at:
+        return End.TIME
+    if intent.seen_plugged and seen.car_connected is False:
+        return End.UNPLUGGED
+    if intent.until is Until.FULL and seen.full:
+        return End.FULL
+    return None
+
+
+def _held_back(intent: Intent, seen: Seen) -> Decision:
+    """The charger does not charge although it is wanted to."""
+    match intent.state:
+        case IntentState.PENDING:
+            pass
+        case IntentState.APPLIED:
+            if not seen.effect_due:
+                return Decision(Step.WAIT)
+            if not seen.disturbed:
+                return Decision(Step.END, End.FAILED) if intent.disabled else Decision(Step.DISABLE_SCHEDULE)
+        case _:
+            # It was in effect and no longer is: dropped by the charger, or changed by somebody else.
+            if not seen.disturbed:
+                return Decision(Step.END, End.SUPERSEDED)
+    return Decision(Step.SEND) if intent.applications < APPLICATIONS else Decision(Step.END, End.FAILED)
+
+
+class PauseStep(StrEnum):
+    """What to do next for a pause."""
+
+    WAIT = "wait"
+    SEND = "send"  # pause once more
+    CONFIRM = "confirm"  # the charger is paused
+    END = "end"  # with `PauseDecision.end`
+
+
+@dataclass(frozen=True, slots=True)
+class PauseDecision:
+    """A step, and the end where it is one."""
+
+    step: PauseStep
+    end: End | None = None
+
+
+def decide_pause(pause: Pause, seen: Seen) -> PauseDecision:
+    """The next step for a pause. What would charge by itself is what was there before it: base.
+
+    Paused is ours. Base is paused again after something that may have made the charger drop the pause; otherwise
+    somebody started it.
+    """
+    if seen.car_connected is False or pause.state is IntentState.ENDING:
+        return PauseDecision(PauseStep.END, End.UNPLUGGED)
+    if seen.full:
+        return PauseDecision(PauseStep.END, End.FULL)
+    verified = pause.state is IntentState.VERIFIED
+    if seen.status is Status.PAUSED:
+        return PauseDecision(PauseStep.WAIT if verified and not seen.disturbed else PauseStep.CONFIRM)
+    if seen.status not in OVERRIDE_IN_EFFECT or not (verified or seen.effect_due):
+        return PauseDecision(PauseStep.WAIT)
+    if not seen.disturbed:
+        return PauseDecision(PauseStep.END, End.SUPERSEDED if verified else End.FAILED)
+    if pause.applications < APPLICATIONS:
+        return PauseDecision(PauseStep.SEND)
+    return PauseDecision(PauseStep.END, End.FAILED)
+
+
+def begin_end(intent: Intent, end: End, theirs: Status | None = None) -> Intent:
+    """The intent, over for the user."""
+    return replace(intent, state=IntentState.ENDING, end=end, theirs=theirs, applications=0)
+
+
+def _json_of(entries: Entries) -> dict[str, object]:
+    override, restart, install, pause = entries.override, entries.restart, entries.install, entries.pause
+    return {
+        "override": None
+        if override is None
+        else {
+            "created_at": override.created_at.isoformat(),
+            "state": override.state,
+            "until": override.until,
+            "until_at": _iso(override.until_at),
+            "base": override.base,
+            "seen_plugged": override.seen_plugged,
+            "sent": override.sent,
+            "applications": override.applications,
+            "originals": encode_schedule(override.originals),
+            "disabled": override.disabled,
+            "held": override.held,
+            "end": override.end,
+            "theirs": override.theirs,
+        },
+        "restart": None
+        if restart is None
+        else {
+            "pressed_at": restart.pressed_at.isoformat(),
+            "away_at": _iso(restart.away_at),
+            "outcome": restart.outcome,
+        },
+        "install": None
+        if install is None
+        else {"started_at": install.started_at.isoformat(), "target": install.target},
+        "pause": None
+        if pause is None
+        else {
+            "created_at": pause.created_at.isoformat(),
+            "state": pause.state,
+            "base": pause.base,
+            "applications": pause.applications,
+        },
+        "lowering": entries.lowering,
+        "updates": [
+            {"source": each.source, "age": each.age, "firmware": each.firmware, "dismissed": each.dismissed}
+            for each in entries.updates
+        ],
+    }
+
+
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
+
+
+def _intent_from(stored: object) -> Intent | None:
+    if not isinstance(stored, Mapping):
+        return None
+    created_at, state = moment(stored.get("created_at")), member(IntentState, stored.get("state"))
+    if created_at is None or state is None:
+        return None
+    return Intent(
+        created_at=created_at,
+        state=state,
+        until=member(Until, stored.get("until")) or Until.FULL,
+        until_at=moment(stored.get("until_at")),
+        base=member(Status, stored.get("base")),
+        seen_plugged=stored.get("seen_plugged") is True,
+        # Where the record does not say, something may have been sent.
+        sent=stored.get("sent") is not False,
+        applications=_count(stored.get("applications")),
+        originals=decode_schedule(stored.get("originals")) or (),
+        disabled=stored.get("disabled") is True,
+        held=stored.get("held") is True,
+        end=member(End, stored.get("end")),
+        theirs=member(Status, stored.get("theirs")),
+    )
+
+
+def _count(stored: object) -> int:
+    return stored if type(stored) is int and stored >= 0 else 1
+
+
+def _pause_from(stored: object) -> Pause | None:
+    if not isinstance(stored, Mapping) or (created_at := moment(stored.get("created_at"))) is None:
+        return None
+    state = member(IntentState, stored.get("state"))
+    return Pause(
+        created_at=created_at,
+        state=state if state in {IntentState.VERIFIED, IntentState.ENDING} else IntentState.APPLIED,
+        base=member(Status, stored.get("base")),
+        applications=_count(stored.get("applications")),
+    )
+
+
+def _restart_from(stored: object) -> RestartRecord | None:
+    if not isinstance(stored, Mapping) or (pressed_at := moment(stored.get("pressed_at"))) is None:
+        return None
+    return RestartRecord(pressed_at, moment(stored.get("away_at")), member(Outcome, stored.get("outcome")))
+
+
+def _install_from(stored: object) -> InstallRecord | None:
+    if not isinstance(stored, Mapping) or (started_at := moment(stored.get("started_at"))) is None:
+        return None
+    target = stored.get("target")
+    return InstallRecord(started_at, target) if isinstance(target, str) else None
+
+
+def _updates_from(stored: object) -> tuple[UpdateRecord, ...]:
+    records = (_update_from(each) for each in (stored if isinstance(stored, list) else ()))
+    return tuple(record for record in records if record is not None)
+
+
+def _update_from(stored: object) -> UpdateRecord | None:
+    if not isinstance(stored, Mapping) or (source := member(Source, stored.get("source"))) is None:
+        return None
+    age, firmware = number(stored.get("age")), stored.get("firmware")
+    # Where the record does not say how old it is, it counts in full.
+    return UpdateRecord(
+        source,
+        0.0 if age is None else max(age, 0.0),
+        firmware if isinstance(firmware, str) else None,
+        stored.get("dismissed") is True,
+    )

@@ -1,0 +1,92 @@
+"""A limit that falls below the charger's setting: the setting is lowered to it once, so that what is shown is true.
+
+Whoever raises it after that is not fought. What could not be lowered in an outage is journaled, and lowered after it.
+"""
+
+from contextlib import suppress
+import logging
+from math import floor, inf
+
+from ..cooldown import Retry
+from ..limits import MINIMUM_CURRENT, Limits, ceiling
+from ..model import CHARGING_CURRENT, Capability
+from ..transport import ChargerError, LoginRejected, NotSaved, PathBusy, PathDown, SetCurrent
+from .commands import Commands
+from .context import Context, Pursuit
+from .router import Router
+
+LOGGER = logging.getLogger(__name__)
+
+
+class Lowering:
+    """Lowers the setting of one charger after its limits."""
+
+    def __init__(self, context: Context, router: Router, commands: Commands) -> None:
+        self._context = context
+        self._journal = context.journal
+        self._router = router
+        self._commands = commands
+        self._limits: Limits | None = None
+        self._pursuit = Pursuit(context, self._pursue_alone)
+        self._retry = Retry(context.clock)
+
+    def settle(self, limits: Limits) -> None:
+        """Compare the limits, a group's share left out, with those before; lower the setting where one fell."""
+        before, self._limits = self._limits, limits
+        if before is not None and self._fell(before, limits):
+            self._context.spawn(self._begin())
+
+    def pursue_soon(self) -> None:
+        """Lower what is still to be lowered."""
+        if self._journal.entries.lowering and self._retry.is_due():
+            self._pursuit.soon()
+
+    def _fell(self, before: Limits, now: Limits) -> bool:
+        """Whether a limit is lower than it was. One that the charger tells for the first time held before as well."""
+        pairs = (
+            (before.wire_rating, now.wire_rating),
+            (before.unit_rating, now.unit_rating),
+            (before.house_limit, now.house_limit),
+            (before.load_group_limit, now.load_group_limit),
+        )
+        entered = before.load_group_limit is None and self._context.options.load_group_limit is not None
+        return entered or any(old is not None and new is not None and new < old for old, new in pairs)
+
+    async def _begin(self) -> None:
+        async with self._context.lock:
+            with suppress(NotSaved):  # then it is not remembered, but tried
+                await self._journal.write(lowering=True)
+            self._retry.reset()
+            await self._pursue()
+
+    async def _pursue_alone(self) -> None:
+        async with self._context.lock:
+            if self._journal.entries.lowering and await self._pursue():
+                self._context.emit("replay", CHARGING_CURRENT.key)
+
+    async def _pursue(self) -> bool:
+        """Lower the setting if it is seen to be too high; what is not seen, or cannot be sent now, waits.
+
+        Whether it was lowered.
+        """
+        limits = self._limits
+        present = None if self._commands.shown_current is None else self._commands.highest_current
+        highest = None if limits is None else ceiling(limits)[0]
+        waits = present is None or self._router.first(Capability.CURRENT) is None
+        if self._context.stopping or (waits and not self._context.options.read_only):
+            return False
+        amps = inf if highest is None else max(floor(highest), MINIMUM_CURRENT)
+        lowered = False
+        if present is not None and present > amps and not self._context.options.read_only:
+            try:
+                await self._commands.send_now(SetCurrent(int(amps)))
+                lowered = True
+            except (PathDown, PathBusy, LoginRejected) as err:
+                LOGGER.debug("The lowering of the current waits: %s", err)
+                self._retry.failed()
+                return False
+            except ChargerError as err:
+                LOGGER.warning("The charging current could not be lowered to its limit: %s", err)
+        with suppress(NotSaved):
+            await self._journal.write(lowering=False)
+        return lowered

@@ -1,0 +1,154 @@
+"""A pause that the user asked for and a path accepted: restored where the charger drops it, never fought over.
+
+It ends when the user starts charging (or overrides the schedule), with the car leaving, and where somebody else starts.
+"""
+
+from dataclasses import replace
+import logging
+from math import inf
+
+from ..cooldown import Retry
+from ..model import OCPP, Capability, Status
+from ..transport import START, STOP, ChargerError, LoginRejected, NotSaved, PathBusy, PathDown, Setting, UnsafeRequest
+from .authority import Witness, asked_at
+from .commands import Commands
+from .context import Context, Pursuit
+from .intents import End, IntentState, Pause, PauseStep, Seen, decide_pause
+from .override import EFFECT_AFTER, OverridePursuit
+from .router import Router
+
+LOGGER = logging.getLogger(__name__)
+
+
+class PausePursuit:
+    """The pause of one charger."""
+
+    def __init__(
+        self,
+        context: Context,
+        router: Router,
+        witness: Witness,
+        commands: Commands,
+        override: OverridePursuit,
+    ) -> None:
+        self._context = context
+        self._clock = context.clock
+        self._journal = context.journal
+        self._router = router
+        self._witness = witness
+        self._commands = commands
+        self._override = override
+        self._pursuit = Pursuit(context, self._pursue)
+        self._disturbed = True
+        self._sent_at = -inf
+        self._retry = Retry(context.clock)
+
+    def disturb(self) -> None:
+        """Something happened after which the charger may have dropped the pause."""
+        self._disturbed = True
+
+    async def before(self, setting: Setting) -> None:
+        """The user has a setting sent: a start ends the pause, whatever becomes of it. The lock is held."""
+        if setting == START:
+            await self._forget(End.CANCELLED)
+
+    async def after(self, setting: Setting, base: Status | None) -> None:
+        """A path accepted what the user wants; `base` is what the charger did before. The lock is held."""
+        if setting != STOP:
+            return
+        self._sent()
+        self._disturbed = False
+        try:
+            await self._override.give_way(Pause(created_at=self._clock.now(), base=base))
+        except NotSaved:
+            LOGGER.warning("The pause could not be saved; it will not be restored if the charger drops it")
+
+    def pursue_soon(self) -> None:
+        """See whether a next step is due."""
+        if self._journal.entries.pause is not None:
+            self._pursuit.soon()
+
+    async def _pursue(self) -> None:
+        async with self._context.lock:
+            pause = self._journal.entries.pause
+            if pause is None or self._context.stopping:
+                return
+            if self._context.options.read_only:
+                await self._forget(End.CANCELLED)
+                return
+            decision = decide_pause(pause, self._seen())
+            if decision.step is PauseStep.CONFIRM:
+                self._disturbed = False
+                await self._journal.write(pause=replace(pause, state=IntentState.VERIFIED))
+            elif decision.step is PauseStep.SEND:
+                await self._restore(pause)
+            elif decision.end is not None:
+                if decision.end is not End.UNPLUGGED or await self._is_released(pause):
+                    await self._forget(decision.end)
+                elif pause.state is not IntentState.ENDING:  # another car may come before it can be taken back
+                    await self._journal.write(pause=replace(pause, state=IntentState.ENDING))
+
+    def _seen(self) -> Seen:
+        said, heard_at = self._witness.said(Capability.CHARGING), self._witness.asked_at(Capability.CHARGING)
+        if heard_at < self._sent_at:
+            said = None  # from before the pause, over another path than that
+        return Seen(
+            now=self._clock.now(),
+            status=None if said is None else said.status,
+            car_connected=None if said is None else said.car_connected,
+            full=said is not None and said.status is Status.COMPLETED,
+            effect_due=heard_at >= self._sent_at + EFFECT_AFTER,
+            # A start of ours that was given up on one path may have arrived there late.
+            disturbed=self._disturbed or self._commands.may_arrive(START),
+        )
+
+    async def _is_released(self, pause: Pause) -> bool:
+        """The car has left: take back what would hold for the next one; False where that has to wait."""
+        path = self._router.first(Capability.CHARGING)
+        if path is None:
+            return pause.state is not IntentState.ENDING
+        if not path.keeps_pauses:
+            return True
+        if not self._retry.is_due(asked_at(path)):
+            return False
+        try:
+            await self._router.send(path, START)
+        except (PathDown, PathBusy, LoginRejected, UnsafeRequest) as err:
+            LOGGER.debug("The end of the pause waits: %s", err)
+            self._retry.failed(asked_at(path))
+            return False
+        except ChargerError as err:
+            LOGGER.warning("The pause could not be taken back: %s", err)
+        self._retry.reset()
+        return True
+
+    async def _restore(self, pause: Pause) -> None:
+        """Pause once more. Saved first; what was surely not sent does not count."""
+        path, ocpp = self._router.first(Capability.CHARGING), self._context.ledger.get(OCPP)
+        if path is None or not self._retry.is_due(asked_at(path)) or (ocpp is not None and ocpp.value):
+            return
+        sending = replace(pause, state=IntentState.APPLIED, applications=pause.applications + 1)
+        await self._journal.write(pause=sending)
+        try:
+            await self._commands.send_now(STOP)
+        except (PathDown, PathBusy, LoginRejected) as err:
+            LOGGER.debug("The pause waits: %s", err)
+            self._retry.failed(asked_at(path))
+            if err.surely_not_sent:
+                await self._journal.write(pause=pause)
+        except ChargerError as err:
+            LOGGER.warning("The pause could not be restored: %s", err)
+            await self._forget(End.FAILED)
+        else:
+            self._sent()
+            self._disturbed = False
+            self._context.emit("replay", Capability.CHARGING)
+
+    def _sent(self) -> None:
+        self._sent_at = self._clock.monotonic()
+        self._retry.reset()
+
+    async def _forget(self, end: End) -> None:
+        if self._journal.entries.pause is not None:
+            LOGGER.debug("The pause is over: %s", end)
+            await self._journal.write(pause=None)

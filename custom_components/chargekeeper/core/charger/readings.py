@@ -1,0 +1,246 @@
+"""What all paths have shown of one charger, merged: by time, by class of value, and never backwards.
+
+An older observation never replaces a newer one, whichever path brought it. Live values leave at their age, counters
+do not fall, configuration stays and reads `cache` while the path that showed it is not usable.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from enum import StrEnum
+from math import inf
+from typing import cast
+
+from ..model import (
+    CAR_CONNECTED,
+    LIFETIME_ENERGY,
+    PROPERTIES,
+    SCHEDULE,
+    SESSION_COST,
+    SESSION_DURATION,
+    SESSION_ENERGY,
+    STATUS,
+    Property,
+    Reading,
+    ReadingClass,
+    Readings,
+    Schedule,
+    Source,
+    Status,
+)
+from ..schedule import decode as decode_schedule, encode as encode_schedule
+from ..stored import member, moment, number
+from .session import SessionEnergy, SessionStep
+from .totals import LifetimeTotals
+
+METER_FRESH = 900.0
+"""Seconds since a real meter was read during which nothing is added to the lifetime energy."""
+
+AHEAD = "ahead"
+"""Key in the store of the lifetime energy: whether that total is newer than the session's energy."""
+
+COUNTERS = "counters"
+"""Key in the store of an energy: what the counter of each path read last."""
+
+
+class Ledger:
+    """The merged readings of one charger. `revision` grows with every change of a configuration value."""
+
+    def __init__(self) -> None:
+        self._readings = Readings()
+        self._was_ahead = False
+        self._session = SessionEnergy()
+        self._totals = LifetimeTotals()
+        self._metered_at = -inf
+        self._may_fall: set[str] = set()  # counters of the session that did not begin anew yet
+        self.revision = 0
+        self.refused: Counter[str] = Counter()
+        """How many values of each counter were not believed: a fall seen once, or more than could have flowed."""
+
+    def take(self, readings: Readings, *, meters_lifetime: bool) -> None:
+        """Merge what a path showed.
+
+        `meters_lifetime` is false for a path whose charger has no meter that we can read often: there the lifetime
+        energy grows with the session's, between the totals that the path brings now and then.
+        """
+        before = self._readings.get(SESSION_ENERGY)
+        readings = readings.copy()
+        step = self._add_up(readings)
+        self._add_total(readings)
+        metered = readings.get(LIFETIME_ENERGY)
+        if step is not None and step.is_new:
+            self._may_fall = {SESSION_ENERGY.key, SESSION_COST.key}
+        for prop, reading in readings.items():
+            self._merge(prop, reading)
+        for key, at in readings.retracted.items():
+            self._retract(PROPERTIES[key], at)
+        status = readings.get(STATUS)
+        if status is not None and status.value is Status.OFFLINE and self._readings.get(STATUS) is status:
+            self._forget_live(status)
+        if not meters_lifetime:
+            self._add_session(before, readings, step)
+        elif metered is not None:
+            self._metered_at = max(self._metered_at, metered.at)
+
+    def get[T](self, prop: Property[T]) -> Reading[T] | None:
+        """The newest reading of a property, whatever its age."""
+        return self._readings.get(prop)
+
+    def fresh[T](self, prop: Property[T], now: float) -> T | None:
+        """The value of a property, or None where its age forbids showing it (monotonic seconds)."""
+        reading = self._readings.get(prop)
+        return None if reading is None or reading.expires_at <= now else reading.value
+
+    def visible(self, now: float, usable: Collection[Source]) -> tuple[Readings, float]:
+        """What may be shown at the monotonic moment `now`, and the moment at which that changes by age."""
+        shown, until = Readings(), inf
+        for prop, reading in self._readings.items():
+            if prop.kind is ReadingClass.LIVE:
+                if reading.expires_at <= now:
+                    continue
+                until = min(until, reading.expires_at)
+                shown.put(prop, reading)
+            elif reading.source in usable or reading.source is Source.USER:
+                shown.put(prop, reading)
+            else:
+                shown.put(prop, replace(reading, source=Source.CACHE))
+        return shown, until
+
+    def export(self) -> dict[str, object]:
+        """All that outlives a restart, as JSON."""
+        session, lifetime = self._readings.get(SESSION_ENERGY), self._readings.get(LIFETIME_ENERGY)
+        ahead = session is not None and lifetime is not None and self._is_ahead(lifetime, session)
+        counters = {LIFETIME_ENERGY.key: self._totals.export(), SESSION_ENERGY.key: self._session.export()}
+        return {
+            prop.key: {
+                "value": encode_schedule(self._schedule()) if prop is PROPERTIES[SCHEDULE.key] else reading.value,
+                "source": reading.source,
+                "observed_at": reading.observed_at.isoformat(),
+                **({AHEAD: True} if ahead and prop.key == LIFETIME_ENERGY.key else {}),
+                **({COUNTERS: counters[prop.key]} if counters.get(prop.key) else {}),
+            }
+            for prop, reading in self._readings.items()
+            if prop.kind is not ReadingClass.LIVE and reading.source is not Source.USER
+        }
+
+    def restore(self, stored: object) -> None:
+        """Take what `export` gave; what is garbled is left out. Never replaces what is known already."""
+        lifetime = _entry(stored, LIFETIME_ENERGY)
+        self._was_ahead = lifetime.get(AHEAD) is True
+        self._totals.restore(lifetime.get(COUNTERS))
+        self._session.restore(_entry(stored, SESSION_ENERGY).get(COUNTERS))
+        for key, entry in stored.items() if isinstance(stored, Mapping) else ():
+            prop = PROPERTIES.get(key)
+            if prop is None or prop.kind is ReadingClass.LIVE or prop in self._readings:
+                continue
+            if (reading := _reading_from(prop, entry)) is not None:
+                self._readings.put(prop, reading)
+
+    def _schedule(self) -> Schedule:
+        return self._readings.value(SCHEDULE) or ()
+
+    def _merge(self, prop: Property[object], new: Reading[object]) -> None:
+        old, status = self._readings.get(prop), self._readings.get(STATUS)
+        if prop.kind is ReadingClass.LIVE and status is not None and status.value is Status.OFFLINE:
+            old = old or cast("Reading[object]", status)  # which took away what was seen before it
+        if old is not None:
+            if new.at < old.at:
+                return
+            falls = prop.kind is ReadingClass.CUMULATIVE and _number(new.value) < _number(old.value)
+            if falls and prop.key not in self._may_fall:
+                return
+        self._may_fall.discard(prop.key)
+        self._readings.put(prop, new)
+        if prop.kind is ReadingClass.CONFIG and new != old:
+            self.revision += 1
+
+    def _retract(self, prop: Property[object], at: float) -> None:
+        old = self._readings.get(prop)
+        if old is not None and old.at <= at:
+            self._readings.remove(prop)
+            self.revision += prop.kind is ReadingClass.CONFIG
+
+    def _add_up(self, readings: Readings) -> SessionStep | None:
+        """Put the energy of the session as it is over all paths in the place of what one counter reads."""
+        if readings.value(CAR_CONNECTED) is False:
+            self._session.unplugged = True
+        new = readings.get(SESSION_ENERGY)
+        old = self._readings.get(SESSION_ENERGY)
+        if new is None or (old is not None and new.at < old.at):
+            return None
+        step = self._session.take(new, old, readings.value(SESSION_DURATION))
+        if step is None:
+            self.refused[SESSION_ENERGY.key] += 1
+            readings.remove(SESSION_ENERGY)
+        else:
+            readings.put(SESSION_ENERGY, replace(new, value=step.total))
+        return step
+
+    def _add_total(self, readings: Readings) -> None:
+        """Put the total that a path's lifetime counter stands for in the place of what the counter reads."""
+        new = readings.get(LIFETIME_ENERGY)
+        if new is None:
+            return
+        total = self._totals.take(new, self._readings.get(LIFETIME_ENERGY))
+        if total is None:
+            self.refused[LIFETIME_ENERGY.key] += 1
+            readings.remove(LIFETIME_ENERGY)
+        else:
+            readings.put(LIFETIME_ENERGY, replace(new, value=total))
+
+    def _add_session(self, before: Reading[float] | None, readings: Readings, step: SessionStep | None) -> None:
+        """Let the lifetime energy grow by what the session gained.
+
+        A total that is newer than what the session showed `before` may hold a part of that gain already. Then nothing
+        is added: a lifetime energy that is too low is put right by the next total, one that is too high never.
+        """
+        session = self._readings.get(SESSION_ENERGY)
+        lifetime = self._readings.get(LIFETIME_ENERGY)
+        if step is None or step.gained <= 0 or session is None or lifetime is None or before is None:
+            return
+        total_is_newer = self._is_ahead(lifetime, before)
+        metered = session.at < self._metered_at + METER_FRESH  # a path with a meter tells by itself
+        if LIFETIME_ENERGY not in readings and not total_is_newer and not metered:
+            total = round(lifetime.value + step.gained, 3)
+            self._readings.put(LIFETIME_ENERGY, replace(session, value=max(total, lifetime.value)))
+
+    def _is_ahead(self, lifetime: Reading[float], session: Reading[float]) -> bool:
+        """Whether the total is newer than the session's energy; not by the wall clock, which somebody may have set."""
+        return self._was_ahead if lifetime.at == session.at == -inf else lifetime.at > session.at
+
+    def _forget_live(self, offline: Reading[Status]) -> None:
+        """A charger that is gone shows nothing: what it showed before must not stand beside `offline`."""
+        for prop, reading in self._readings.items():
+            if prop.kind is ReadingClass.LIVE and prop.key != STATUS.key and reading.at <= offline.at:
+                self._readings.remove(prop)
+
+
+def _entry(stored: object, prop: Property[float]) -> Mapping[str, object]:
+    """Return what the store holds of a property, nothing where that is garbled."""
+    entry = stored.get(prop.key) if isinstance(stored, Mapping) else None
+    return entry if isinstance(entry, Mapping) else {}
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _reading_from(prop: Property[object], entry: object) -> Reading[object] | None:
+    if not isinstance(entry, Mapping):
+        return None
+    observed_at, source = moment(entry.get("observed_at")), member(Source, entry.get("source"))
+    value = _value_from(prop, entry.get("value"))
+    if value is None or source is None or observed_at is None:
+        return None
+    return Reading(value, source, observed_at)
+
+
+def _value_from(prop: Property[object], value: object) -> object | None:
+    """The stored value in the property's type, or None."""
+    if prop.key == SCHEDULE.key:
+        return decode_schedule(value)
+    if issubclass(prop.type, StrEnum):
+        return member(prop.type, value)
+    if prop.type is float:
+        return number(value)
+    return value if isinstance(value, prop.type) else None

@@ -1,0 +1,256 @@
+"""Which path carries a command, and in which order they are tried."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+import logging
+
+from ..model import Capability, Prefer, Source
+from ..transport import (
+    ChargerError,
+    ChargerPath,
+    Command,
+    LoginRejected,
+    NoConnection,
+    PathBusy,
+    PathDown,
+    PathsFailed,
+    Presence,
+    UnsafeRequest,
+    Unsupported,
+)
+from .context import Context
+
+LOGGER = logging.getLogger(__name__)
+
+PRESENCES = (Presence.ONLINE, Presence.UNKNOWN, Presence.OFFLINE)
+"""Best first."""
+
+PATIENCE = 5.0
+"""Seconds that a command has on a path whose breaker is closed, `PATIENCE_IN_DOUBT` where it is not."""
+PATIENCE_IN_DOUBT = 3.0
+
+GRACE = 0.5
+"""Seconds beyond that, after which a path that says nothing itself is given up for another one."""
+
+PASSED_ON = (PathDown, PathBusy, LoginRejected, UnsafeRequest)
+"""What fails like this on one path may work on another; the rest is the charger's own answer."""
+
+type Prepare = Callable[[ChargerPath, bool], Awaitable[None]]
+"""Does on a path what must come first; told whether it has to hurry. Raises ChargerError."""
+
+
+@dataclass(slots=True)
+class Delivery:
+    """What became of a command on the paths that were tried: who acknowledged it, and who failed why."""
+
+    carried: list[ChargerPath] = field(default_factory=list)
+    failures: list[tuple[Source, ChargerError]] = field(default_factory=list)
+    in_doubt: bool = False
+    """Whether it may have arrived, or may still, on a path that did not acknowledge it."""
+
+    @property
+    def last(self) -> Source:
+        """The path that carried it, else the one that was tried last."""
+        return self.carried[0].source if self.carried else self.failures[-1][0]
+
+    @property
+    def may_show(self) -> bool:
+        """Whether the charger may have got it."""
+        return bool(self.carried) or self.in_doubt
+
+    @property
+    def refusal(self) -> ChargerError | None:
+        """The charger's own no, which is not taken to another path."""
+        last = None if self.carried else self.failures[-1][1]
+        return None if isinstance(last, PASSED_ON) else last
+
+    def require(self) -> None:
+        """Raise why no path carried it, if none did: ChargerError, of several paths PathsFailed."""
+        if self.carried:
+            return
+        unsafe = all(isinstance(error, UnsafeRequest) for _, error in self.failures)
+        if len(self.failures) == 1 or unsafe or self.refusal is not None:
+            raise self.failures[-1][1]
+        raise PathsFailed(self.failures)
+
+
+def usable(path: ChargerPath) -> bool:
+    """Whether the path reaches the charger, as far as is known: worth trying, and the charger was there."""
+    return path.breaker.usable and path.presence is Presence.ONLINE
+
+
+class Router:
+    """The paths of one charger."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.paths: dict[Source, ChargerPath] = {}
+
+    def __iter__(self) -> Iterator[ChargerPath]:
+        return iter(self.paths.values())
+
+    def ordered(self) -> list[ChargerPath]:
+        """The paths that the user's preference admits, best first."""
+        prefer = self._context.options.prefer
+        local_first = prefer in {Prefer.LOCAL_FIRST, Prefer.LOCAL_ONLY}
+        admitted = [
+            path
+            for path in self
+            if prefer not in {Prefer.CLOUD_ONLY, Prefer.LOCAL_ONLY}
+            or (path.source is Source.CLOUD) is (prefer is Prefer.CLOUD_ONLY)
+        ]
+
+        def rank(path: ChargerPath) -> tuple[int, bool, bool]:
+            is_cloud = path.source is Source.CLOUD
+            return PRESENCES.index(path.presence), path.breaker.busy, is_cloud is local_first
+
+        return sorted(admitted, key=rank)
+
+    def route(self, capability: Capability) -> list[ChargerPath]:
+        """The paths that may carry such a command now, best first; one of unknown presence is better than none."""
+        return [
+            path
+            for path in self.ordered()
+            if capability in path.capabilities and path.breaker.usable and path.presence is not Presence.OFFLINE
+        ]
+
+    def first(self, capability: Capability) -> ChargerPath | None:
+        """The best path for such a command, or None."""
+        return next(iter(self.route(capability)), None)
+
+    def require(self, capability: Capability) -> list[ChargerPath]:
+        """As `route`, but not empty.
+
+        Raises:
+            Unsupported: no path can do that with this charger.
+            PathDown: `no_admitted_path` as `admit` raises it; `charger_offline` in the cloud, or where nothing is
+                heard of a box; `local_lost` where only another local path is admitted; else `no_path`, with the ISO
+                time since when the cloud is lost as detail.
+        """
+        if route := self.route(capability):
+            return route
+        for path in self:
+            path.breaker.hurry()
+        self.admit(capability)
+        capable = {path.source: path for path in self.ordered() if capability in path.capabilities}
+        if not capable and any(path.said is not None for path in self):
+            raise Unsupported("unsupported", capability)
+        cloud = capable.get(Source.CLOUD)
+        if cloud is not None and cloud.breaker.usable:
+            raise PathDown("charger_offline")
+        if cloud is None and capable:
+            raise PathDown("charger_offline" if Source.UDP in capable else "local_lost")
+        since = None if cloud is None else cloud.breaker.opened_at
+        raise PathDown("no_path", "" if since is None else since.isoformat())
+
+    def admit(self, capability: Capability) -> None:
+        """Refuse what only paths can do that the user's preference does not admit. Raises PathDown."""
+        able = [path for path in self if capability in path.capabilities]
+        if able and not any(path in able for path in self.ordered()):
+            raise PathDown("no_admitted_path")
+
+    async def send(self, path: ChargerPath, command: Command, *, hurried: bool = False) -> None:
+        """Send a command on one path; returning means acknowledged.
+
+        It may wait for room on the path first, unless it is `hurried` since another path can take it.
+
+        Raises:
+            ChargerError: it was not acknowledged; PathDown `timeout` where the path had no room in time, too.
+        """
+        if self._context.stopping:
+            raise NoConnection("stopping")
+        patience = PATIENCE if path.breaker.closed else PATIENCE_IN_DOUBT
+        if not hurried:
+            await path.execute(command, patience=patience)
+            return
+        try:
+            async with self._context.clock.timeout(patience + GRACE):
+                await path.execute(command, patience=patience)
+        except TimeoutError:
+            raise PathDown("timeout") from None
+
+    async def deliver(self, command: Command, prepare: Prepare | None = None, *, everywhere: bool = False) -> Delivery:
+        """Send a command that does no harm when it arrives twice: on the best path, on the next where that one fails.
+
+        Args:
+            command: what to send.
+            prepare: what must come before it on the same path.
+            everywhere: send it on all paths instead, whatever becomes of it on another.
+
+        Raises:
+            ChargerError: there is no path at all.
+        """
+        delivery = Delivery()
+        route = self.require(command.capability)
+        for path in route:
+            hurried = path is not route[-1]
+            sending = False
+            try:
+                if prepare is not None:
+                    await prepare(path, hurried)
+                sending = True
+                await self.send(path, command, hurried=hurried)
+            except ChargerError as err:
+                delivery.failures.append((path.source, err))
+                delivery.in_doubt |= sending and not err.surely_not_sent
+                if not everywhere and not delivery.carried and not isinstance(err, PASSED_ON):
+                    break
+            else:
+                delivery.carried.append(path)
+                if not everywhere:
+                    break
+        return delivery
+
+    def read_back(self, path: ChargerPath, done: Callable[[], bool] = lambda: False) -> None:
+        """Look for the effect of what was sent, in the background, as far as the path allows reading out of turn.
+
+        Args:
+            path: where to look.
+            done: whether nothing needs to be looked for any more.
+        """
+        self._context.spawn(self._read_back(path, done))
+
+    async def _read_back(self, path: ChargerPath, done: Callable[[], bool]) -> None:
+        clock = self._context.clock
+        begun = clock.monotonic()
+        for delay in path.read_back_delays:
+            await clock.sleep(begun + delay - clock.monotonic())
+            if done():
+                break
+            await self.look(path)
+
+    async def look(self, path: ChargerPath) -> None:
+        """Read the status out of turn if the path allows it now; the next regular answer serves as well."""
+        try:
+            await path.check()
+        except ChargerError as err:
+            LOGGER.debug("No reading out of turn: %s", err)
+
+
+class Handover:
+    """Tells when a local path takes the commands over from the cloud, and when the cloud has them again.
+
+    Only where the user leaves the choice to us, and not for what is found at a start.
+    """
+
+    def __init__(self, context: Context, router: Router) -> None:
+        self._context = context
+        self._router = router
+        self._taken_over: bool | None = None  # None: before the cloud's first word
+
+    def settle(self) -> None:
+        """Compare what is now with what was told last."""
+        before, self._taken_over = self._taken_over, self._judge()
+        if before is not None and self._taken_over is not None and before is not self._taken_over:
+            self._context.emit("connection", "taken_over" if self._taken_over else "handed_back")
+
+    def _judge(self) -> bool | None:
+        cloud = self._router.paths.get(Source.CLOUD)
+        if cloud is None or self._context.options.prefer is not Prefer.AUTO:
+            return None
+        if cloud.said is None and cloud.breaker.usable:
+            return None
+        if usable(cloud):
+            return False
+        # Without any path nobody commands, and nobody has handed anything back.
+        return self._taken_over is True or any(usable(path) for path in self._router)

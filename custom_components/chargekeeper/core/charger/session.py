@@ -1,0 +1,181 @@
+"""The energy of one session, added up from counters that begin anew at a pause and differ from path to path."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..model import Reading, Source
+from ..stored import member, number
+from .energy import could_have_flowed, moment_before
+
+RESTARTS_AT_PAUSE = frozenset({Source.UDP})
+"""Paths whose counter begins anew whenever charging stops, not only with a new session (docs/protocols/juicebox.md,
+section 2.3, field `E`)."""
+
+LAG = 300.0
+"""Seconds by which a path may show a charger too late."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStep:
+    """What a counter has shown, kWh: the energy of the session, what the charger has delivered since, a new session."""
+
+    total: float
+    gained: float
+    is_new: bool = False
+
+
+@dataclass(slots=True)
+class _Count:
+    """What is known of one session."""
+
+    total: float
+    at: float  # the monotonic moment of the last reading that was believed and did not lag behind
+    duration: float | None = None  # s, as told with it
+    restored_from: Source | None = None  # whose total the store gave back
+    raw: dict[Source, float] = field(default_factory=dict)  # what each path's counter read last
+    before: dict[Source, float] = field(default_factory=dict)  # what the session had when that counter began
+
+
+@dataclass(frozen=True, slots=True)
+class _Fall:
+    """A counter that read less than before: the reading, and how long the session lasted (s) as told with it."""
+
+    reading: Reading[float]
+    duration: float | None
+
+
+class SessionEnergy:
+    """Adds up; what it gives never falls but with a new session. `unplugged` is set when the car was seen to leave.
+
+    One answer alone neither ends a session nor adds what could not have flowed since the last one. A value that stays
+    is believed as soon as there was time for it, so that nothing is lost.
+    """
+
+    def __init__(self) -> None:
+        self.unplugged = False
+        self._count: _Count | None = None
+        self._previous: _Count | None = None  # the session before this one, in case that it goes on
+        self._fall: _Fall | None = None  # seen once
+        self._stored_raw: dict[Source, float] = {}
+        self._stored_before: dict[Source, float] = {}
+
+    def take(self, new: Reading[float], old: Reading[float] | None, duration: float | None) -> SessionStep | None:
+        """Take what a path's counter reads.
+
+        Args:
+            new: the counter, kWh.
+            old: what was given last.
+            duration: how long the session lasts by the same answer, s.
+
+        Returns:
+            The step; None where the counter is not to be believed.
+        """
+        if old is None:
+            return self._begin(new, duration)
+        if self._count is None:
+            at = moment_before(old, new)
+            self._count = _Count(old.value, at, None, old.source, self._stored_raw, self._stored_before)
+        count = self._count
+        if new.value < count.raw.get(new.source, count.total):
+            return self._take_fall(count, new, duration)
+        if self._fall is not None and self._fall.reading.source is new.source:
+            self._fall = None
+        return self._resume(count, new, duration) or self._follow(count, new, duration)
+
+    def export(self) -> dict[str, object]:
+        """Return what each path's counter read last, as JSON."""
+        raw = self._stored_raw if self._count is None else self._count.raw
+        before = self._stored_before if self._count is None else self._count.before
+        return {source: {"value": value, "before": before.get(source, 0.0)} for source, value in raw.items()}
+
+    def restore(self, stored: object) -> None:
+        """Take what `export` gave; what is garbled is left out."""
+        for name, entry in stored.items() if isinstance(stored, Mapping) else ():
+            source = member(Source, name)
+            value = number(entry.get("value")) if isinstance(entry, Mapping) else None
+            if source is not None and value is not None:
+                self._stored_raw[source] = value
+                self._stored_before[source] = number(entry.get("before")) or 0.0
+
+    def _take_fall(self, count: _Count, new: Reading[float], duration: float | None) -> SessionStep | None:
+        """Decide what it means that a counter reads less than before."""
+        possible = new.value <= could_have_flowed(new.at - count.at)
+        if self.unplugged:
+            return self._begin(new, duration) if possible else None
+        if new.source in RESTARTS_AT_PAUSE:
+            known = new.source in count.raw
+            return self._follow(count, new, duration, before=count.total if known else count.total - new.value)
+        is_other_path = new.source not in count.raw and new.source is not count.restored_from
+        if is_other_path and not _is_shorter(count.duration, duration):
+            count.raw[new.source] = new.value  # another path is behind, or counts otherwise
+            return SessionStep(count.total, 0.0)
+        first = self._fall
+        self._fall = _Fall(new, duration)
+        if first is None or not possible or not _agree(first, self._fall):
+            return None
+        if count.duration is not None and duration is not None and duration >= count.duration:
+            if new.value > first.reading.value:
+                return self._follow(count, new, duration, before=count.total)
+            self._fall = first  # it repeats; a new count grows as well
+            return None
+        # A session that has lasted longer than nobody looked is no new one: the path is behind.
+        is_new = duration is None or duration <= new.at - count.at + LAG
+        return self._begin(new, duration) if is_new else None
+
+    def _follow(
+        self, count: _Count, new: Reading[float], duration: float | None, before: float | None = None
+    ) -> SessionStep | None:
+        """Let the session grow, or not where so much cannot have flowed; `before` where the counter began anew."""
+        base = count.before.get(new.source, 0.0) if before is None else before
+        total = base + new.value
+        gained = total - count.total
+        if gained > could_have_flowed(new.at - count.at):
+            return None
+        count.before[new.source] = base
+        count.raw[new.source] = new.value
+        if gained >= 0:
+            count.total = total
+            count.at = new.at
+            count.duration = duration if duration is not None else count.duration
+        self._fall = None if before is not None else self._fall
+        return SessionStep(count.total, max(gained, 0.0))
+
+    def _resume(self, count: _Count, new: Reading[float], duration: float | None) -> SessionStep | None:
+        """Go on with the session before this one, where the counter shows that it never ended."""
+        previous = self._previous
+        last = None if previous is None else previous.raw.get(new.source)
+        if previous is None or last is None or new.value < last:
+            return None
+        rise = new.value - count.raw.get(new.source, 0.0)
+        back_without_car = self.unplugged and new.value == last
+        if rise <= could_have_flowed(new.at - count.at) and not back_without_car:
+            return None
+        gained_since = count.total
+        step = self._follow(previous, new, duration)
+        if step is None:
+            return None
+        self._count = previous
+        self._previous = None
+        return SessionStep(step.total, max(step.gained - gained_since, 0.0))
+
+    def _begin(self, new: Reading[float], duration: float | None) -> SessionStep:
+        is_new = self._count is not None
+        self.unplugged = False
+        self._fall = None
+        self._previous = self._count
+        self._count = _Count(new.value, new.at, duration, raw={new.source: new.value})
+        return SessionStep(new.value, new.value if is_new else 0.0, is_new)
+
+
+def _agree(first: _Fall, second: _Fall) -> bool:
+    """True if two answers in a row can be of one count that goes on."""
+    before = first.reading
+    after = second.reading
+    if before.source is not after.source or after.at <= before.at:
+        return False
+    return 0 <= after.value - before.value <= could_have_flowed(after.at - before.at)
+
+
+def _is_shorter(before: float | None, after: float | None) -> bool:
+    """True if a session that another path tells of is clearly a later one."""
+    return before is not None and after is not None and after < before / 2

@@ -1,0 +1,1 @@
+"""Keep chargers on one circuit below a shared limit."""

@@ -1,0 +1,1 @@
+"""One module per kind of config entry: set up, unload, remove."""

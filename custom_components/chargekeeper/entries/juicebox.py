@@ -1,0 +1,553 @@
+"""The JuiceBoxes in Home Assistant: their entry, a subentry for each box, its device, its repairs; boxes that appear.
+
+Set-up awaits no network, and boxes are served through reloads (see boxes.py).
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import time
+from functools import partial
+from typing import Any
+
+from homeassistant.config_entries import (
+    SOURCE_INTEGRATION_DISCOVERY,
+    ConfigEntry,
+    ConfigEntryState,
+    ConfigSubentry,
+)
+from homeassistant.const import (
+    CONF_HOST,
+    EVENT_CORE_CONFIG_UPDATE,
+    EVENT_HOMEASSISTANT_FINAL_WRITE,
+    EVENT_HOMEASSISTANT_STOP,
+)
+from homeassistant.core import Event, HomeAssistant, callback
+from homeassistant.helpers import discovery_flow
+
+from ..const import (
+    CONF_BIND_ADDRESS,
+    CONF_JUICENET,
+    CONF_LOAD_GROUP_LIMIT,
+    CONF_MINIMAL_ENERGY,
+    CONF_PORTS,
+    CONF_READ_ONLY,
+    CONF_SERIAL,
+    CONF_UPSTREAM,
+    CONF_WEEKDAY_END,
+    CONF_WEEKDAY_START,
+    CONF_WEEKEND_END,
+    CONF_WEEKEND_START,
+    CONF_WIRE_RATING,
+    DOMAIN,
+    LOGGER,
+    PLATFORMS,
+    SUBENTRY_JUICEBOX,
+    SUBENTRY_JUICENET,
+    SharedCircuit,
+)
+from ..coordinator import ChargerCoordinator, ChargersRuntime, charger_name
+from ..core import schedule
+from ..core.charger.charger import Keeper
+from ..core.clock import Clock
+from ..core.model import Maker, Schedule
+from ..core.transport import NoConnection
+from ..flows.juicenet import juicenet_client
+from ..ha.boxes import Boxes, KeptBox, KeptUnit
+from ..ha.issues import (
+    delete_issues,
+    follow_links,
+    follow_power,
+    follow_problems,
+    follow_token,
+    follow_troubles,
+    tell_deafness,
+    tell_power_off,
+)
+from ..ha.notifications import async_leave_notice
+from ..ha.shared_state import entry_key, get_registry, keeper_options, linked_subentries, linked_subentry
+from ..ha.storage import EntryStores, SnapshotSaver
+from ..juicebox.box import BoxConfig
+from ..juicebox.juicenet.account import JuiceNetPath
+from ..juicebox.juicenet.client import DAY_MINUTES, Day, Tou
+from ..juicebox.listener import Discovered
+from ..linked.box_entity_transport import LinkedBoxPath
+
+OPEN_AGAIN, LOOK_AGAIN = 30.0, 300.0
+"""Seconds after which a port that was taken is tried again, and after which it is seen whether the address is left."""
+
+LAST_WORDS = 75.0
+"""Seconds for which the end of an override may wait for the next status."""
+
+SERVER_LAST_WORDS = 15.0
+"""Seconds for which it may wait for a JuiceNet server when what it goes by is removed."""
+
+WINDOWS = ((CONF_WEEKDAY_START, CONF_WEEKDAY_END), (CONF_WEEKEND_START, CONF_WEEKEND_END))
+"""The ends of each time-of-use window in the data of a subentry. They mean what they mean to the maker's server."""
+
+FREE = Day(0, DAY_MINUTES)
+
+
+@dataclass(kw_only=True)
+class JuiceBoxRuntime(ChargersRuntime):
+    """What the entry of the boxes holds while it is set up."""
+
+    boxes: Boxes
+    linked: dict[str, LinkedBoxPath] = field(default_factory=dict)
+    """The boxes that have a linked path, by serial."""
+    ends: list[Callable[[], None]] = field(default_factory=list)
+    """End what must be over before the keepers are stopped."""
+
+
+def juicebox_runtime(entry: ConfigEntry) -> JuiceBoxRuntime:
+    """What the entry of the boxes holds; it must be set up."""
+    runtime: JuiceBoxRuntime = entry.runtime_data
+    return runtime
+
+
+async def async_setup_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
+    """Set up all boxes; they are listened to when all of them are known."""
+    boxes = await _async_open(hass, entry)
+    boxes.stay()
+    _drop_loose_links(hass, entry)
+    keepers: dict[str, Keeper] = {}
+    saver = SnapshotSaver(hass, get_registry(hass).clock, boxes.stores, keepers)
+    runtime = JuiceBoxRuntime(boxes=boxes, coordinators={}, saver=saver, fingerprint=_fingerprint(entry))
+    entry.runtime_data = runtime
+    boxes.serve(entry.data[CONF_UPSTREAM])
+    boxes.consult(entry.data[CONF_JUICENET], partial(juicenet_client, hass, entry.data[CONF_JUICENET]))
+    await _forget_missing(hass, entry, boxes)
+    _follow_abandoned_power(hass, entry, boxes)
+    begun = [_begin(hass, entry, subentry) for subentry in box_subentries(entry)]
+    begun += [_begin_unit(hass, entry, subentry) for subentry in unit_subentries(entry)]
+    for coordinator in begun:
+        serial = coordinator.identity.serial
+        runtime.coordinators[serial], keepers[serial] = coordinator, coordinator.keeper
+
+    async def save_last(_event: Event) -> None:
+        await saver.stop()
+        await boxes.save()
+
+    @callback
+    def zone_changed(_event: Event) -> None:
+        for subentry in box_subentries(entry):
+            boxes.server.add(box_config(entry, subentry, hass.config.time_zone))
+        for unit in unit_subentries(entry):
+            boxes.configure_unit(unit_config(unit, hass.config.time_zone))
+
+    entry.async_on_unload(entry.add_update_listener(_entry_updated))
+    entry.async_on_unload(hass.bus.async_listen_once(EVENT_HOMEASSISTANT_FINAL_WRITE, save_last))
+    entry.async_on_unload(hass.bus.async_listen(EVENT_CORE_CONFIG_UPDATE, zone_changed))
+    await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
+    saver.start()
+    entry.async_on_unload(_keep_listening(hass, entry, boxes))
+    entry.async_on_unload(follow_token(hass, entry, boxes.account if boxes.units else None))
+    if boxes.account is not None and boxes.units:
+        boxes.account.start()
+    entry.async_on_unload(boxes.server.listen_discovery(partial(_discovered, hass)))
+    return True
+
+
+@callback
+def _drop_loose_links(hass: HomeAssistant, entry: ConfigEntry) -> None:
+    """What was linked to a box goes with it."""
+    serials = {box.data[CONF_SERIAL] for box in box_subentries(entry)}
+    for link in linked_subentries(entry):
+        if link.data[CONF_SERIAL] not in serials:
+            hass.config_entries.async_remove_subentry(entry, link.subentry_id)
+
+
+async def async_unload_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
+    """Stop everything of the entry but the boxes: those are answered on, for a reload would else be an outage."""
+    if not await hass.config_entries.async_unload_platforms(entry, PLATFORMS):
+        return False
+    runtime, registry = juicebox_runtime(entry), get_registry(hass)
+    while runtime.ends:
+        runtime.ends.pop()()
+    if runtime.boxes.account is not None:
+        await runtime.boxes.account.stop()
+    for coordinator in runtime.coordinators.values():
+        await coordinator.async_shutdown()
+        await registry.end(coordinator.keeper)
+    await runtime.saver.stop()
+    if entry.disabled_by is not None:
+        await _close(hass, entry, runtime.boxes)
+        delete_issues(hass, entry, runtime.coordinators)
+    else:
+
+        @callback
+        def close() -> None:
+            hass.async_create_task(_close(hass, entry, runtime.boxes), "chargekeeper boxes closed")
+
+        runtime.boxes.close_later(close)
+    return True
+
+
+async def async_remove_boxes(hass: HomeAssistant, entry: ConfigEntry) -> None:
+    """Give all boxes up. Those with a server of their maker's must find it again by themselves."""
+    boxes = await _async_open(hass, entry)
+    units = [_opened_unit(hass, entry, boxes, unit) for unit in unit_subentries(entry)]
+    await _give_up_units(hass, entry, boxes, units)
+    serials = [each.data[CONF_SERIAL] for each in (*box_subentries(entry), *unit_subentries(entry))]
+    for serial in serials:
+        await _forget(hass, entry, serial)
+    await _close(hass, entry, boxes)
+    await boxes.stores.remove()
+    get_registry(hass).stores.pop(entry_key(entry))
+    delete_issues(hass, entry, serials)
+    _withdraw_offers(hass, {"source": SOURCE_INTEGRATION_DISCOVERY})
+
+
+def box_subentries(entry: ConfigEntry) -> list[ConfigSubentry]:
+    """The boxes of an entry."""
+    return [subentry for subentry in entry.subentries.values() if subentry.subentry_type == SUBENTRY_JUICEBOX]
+
+
+def unit_subentries(entry: ConfigEntry) -> list[ConfigSubentry]:
+    """The boxes of an entry that only a JuiceNet server reaches."""
+    return [subentry for subentry in entry.subentries.values() if subentry.subentry_type == SUBENTRY_JUICENET]
+
+
+def unit_config(subentry: ConfigSubentry, zone: str) -> BoxConfig:
+    """What the user said of a box that only a JuiceNet server reaches."""
+    data = subentry.data
+    return BoxConfig(
+        serial=data[CONF_SERIAL],
+        host="",
+        name=subentry.title,
+        wire_rating=float(data[CONF_WIRE_RATING]),
+        load_group_limit=None if CONF_LOAD_GROUP_LIMIT not in data else float(data[CONF_LOAD_GROUP_LIMIT]),
+        zone=zone,
+    )
+
+
+def box_config(entry: ConfigEntry, subentry: ConfigSubentry, zone: str) -> BoxConfig:
+    """What the user said of a box."""
+    data = subentry.data
+    return BoxConfig(
+        serial=data[CONF_SERIAL],
+        host=data[CONF_HOST],
+        name=subentry.title,
+        wire_rating=float(data[CONF_WIRE_RATING]),
+        load_group_limit=None if CONF_LOAD_GROUP_LIMIT not in data else float(data[CONF_LOAD_GROUP_LIMIT]),
+        in_maker_load_group=SharedCircuit.of(data) is not SharedCircuit.NO,
+        schedule=_schedule(subentry, zone),
+        minimal_energy=round(data.get(CONF_MINIMAL_ENERGY, 0) * 1000),
+        zone=zone,
+        read_only=entry.options.get(CONF_READ_ONLY, False),
+    )
+
+
+def _schedule(subentry: ConfigSubentry, zone: str) -> Schedule:
+    """The windows in which a box may charge; days without one are free where others have one."""
+    weekday, weekend = (
+        Day(_minute(subentry.data[start]), _minute(subentry.data[end])) if start in subentry.data else None
+        for start, end in WINDOWS
+    )
+    if weekday is None and weekend is None:
+        return ()
+    return Tou(enabled=True, weekday=weekday or FREE, weekend=weekend or FREE).windows(zone)
+
+
+def _minute(text: str) -> int:
+    moment = time.fromisoformat(text)
+    return moment.hour * 60 + moment.minute
+
+
+async def _async_open(hass: HomeAssistant, entry: ConfigEntry) -> Boxes:
+    """The boxes, with what was saved of them."""
+    registry, key = get_registry(hass), entry_key(entry)
+    if registry.boxes is None:
+        stores = registry.stores.setdefault(key, EntryStores(hass, key))
+        await stores.load()
+        registry.boxes = Boxes(hass, registry.clock, stores)
+    return registry.boxes
+
+
+async def _close(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> None:
+    """Stop serving the boxes; what is known of them is in the stores. Tell of those that may be without power."""
+    get_registry(hass).boxes = None
+    await boxes.finish()
+    for serial in boxes.unpowered:
+        tell_power_off(hass, entry, serial, boxes.power[serial])
+    await boxes.close()
+    await boxes.save()
+
+
+@callback
+def _opened_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, subentry: ConfigSubentry) -> KeptUnit:
+    """A box that only a JuiceNet server reaches, at work once more; the entry is not set up."""
+    registry = get_registry(hass)
+    boxes.consult(entry.data[CONF_JUICENET], partial(juicenet_client, hass, entry.data[CONF_JUICENET]))
+    kept = boxes.take_unit(unit_config(subentry, hass.config.time_zone), registry.keepers)
+    registry.begin(kept.keeper)
+    return kept
+
+
+async def _give_up_units(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, units: Iterable[KeptUnit]) -> None:
+    """End what runs at a JuiceNet server for boxes that are given up, all at once; tell what goes on there."""
+    await asyncio.gather(*(_give_up_unit(hass, entry, boxes, kept) for kept in units))
+
+
+async def _give_up_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, kept: KeptUnit) -> None:
+    registry, keeper = get_registry(hass), kept.keeper
+    with suppress(TimeoutError):
+        async with registry.clock.timeout(SERVER_LAST_WORDS):
+            await keeper.end_override_for_removal()
+    if keeper.override_left:
+        await async_leave_notice(hass, entry, keeper.identity, "override_left")
+    is_heard = any(box.data[CONF_SERIAL] == keeper.identity.serial for box in box_subentries(entry))
+    if keeper.group_paused and not is_heard:
+        await async_leave_notice(hass, entry, keeper.identity, "left_paused_by_group")
+    elif kept.path is not None and boxes.is_paused(keeper.identity.serial) and not is_heard:
+        await async_leave_notice(hass, entry, keeper.identity, "left_paused_at_server")
+    await registry.end(keeper)
+
+
+async def _forget_missing(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> None:
+    """Give up what the entry does not have any more, whether or not it was set up when that was taken away.
+
+    A box that is heard by now is not asked for elsewhere.
+    """
+    heard = {subentry.data[CONF_SERIAL] for subentry in box_subentries(entry)}
+    asked = {subentry.data[CONF_SERIAL] for subentry in unit_subentries(entry)}
+    for serial in boxes.known - heard - asked:
+        await _forget(hass, entry, serial)
+    for serial in heard & set(boxes.units):
+        boxes.forget_unit(serial)
+
+
+@callback
+def _follow_abandoned_power(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> None:
+    """Tell of boxes that were removed while they may be without power, also after a restart."""
+    present = {subentry.data[CONF_SERIAL] for subentry in box_subentries(entry)}
+    for serial, cycle in boxes.power.items():
+        if serial not in present:
+            entry.async_on_unload(follow_power(hass, entry, serial, cycle))
+
+
+async def _forget(hass: HomeAssistant, entry: ConfigEntry, serial: str) -> None:
+    """Give a box up; should it be added again, it is a new one."""
+    registry = get_registry(hass)
+    registry.keepers.pop((Maker.JUICEBOX, serial), None)
+    assert registry.boxes is not None
+    await registry.boxes.forget(serial)
+    delete_issues(hass, entry, [serial])
+
+
+@callback
+def _begin(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) -> ChargerCoordinator:
+    """Start the keeper of a box and what hands its snapshots on."""
+    runtime, registry = juicebox_runtime(entry), get_registry(hass)
+    kept = runtime.boxes.take(box_config(entry, subentry, hass.config.time_zone), registry.keepers)
+    _start(hass, entry, kept.keeper)
+    runtime.ends.append(_follow_share(kept))
+    linked = _link(hass, entry, kept)
+    coordinator = _coordinator(hass, entry, subentry, kept.keeper)
+    entry.async_on_unload(follow_troubles(hass, coordinator, kept.box))
+    entry.async_on_unload(follow_links(hass, coordinator, linked))
+    power = runtime.boxes.power_of(kept.box.config.serial)
+    entry.async_on_unload(follow_power(hass, entry, coordinator.identity.serial, power))
+    _withdraw_offers(hass, {"unique_id": discovery_id(subentry.data[CONF_SERIAL])})
+    return coordinator
+
+
+@callback
+def _begin_unit(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) -> ChargerCoordinator:
+    """The same for a box that only a JuiceNet server reaches."""
+    runtime, registry = juicebox_runtime(entry), get_registry(hass)
+    kept = runtime.boxes.take_unit(unit_config(subentry, hass.config.time_zone), registry.keepers)
+    _start(hass, entry, kept.keeper)
+    if kept.path is not None:
+        runtime.ends.append(_share(kept.keeper, kept.path))
+    return _coordinator(hass, entry, subentry, kept.keeper)
+
+
+@callback
+def _start(hass: HomeAssistant, entry: ConfigEntry, keeper: Keeper) -> None:
+    registry, key = get_registry(hass), keeper.identity.key
+    keeper.options = keeper_options(entry, keeper.identity.serial)
+    registry.keepers[key] = keeper
+    registry.begin(keeper)
+
+
+@callback
+def _coordinator(
+    hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry, keeper: Keeper
+) -> ChargerCoordinator:
+    """What hands the snapshots of a keeper on."""
+    coordinator = ChargerCoordinator(hass, entry, keeper, subentry_id=subentry.subentry_id)
+    entry.async_on_unload(follow_problems(hass, coordinator))
+    entry.async_on_unload(coordinator.async_add_listener(juicebox_runtime(entry).saver.changed))
+    return coordinator
+
+
+@callback
+def _share(keeper: Keeper, path: JuiceNetPath) -> Callable[[], None]:
+    """Let the path of a box know its share of a load group."""
+
+    @callback
+    def sync(_snapshot: object = None) -> None:
+        path.share = keeper.group_share
+
+    sync()
+    return keeper.listen(sync)
+
+
+@callback
+def _link(hass: HomeAssistant, entry: ConfigEntry, kept: KeptBox) -> LinkedBoxPath | None:
+    """The path over the entities that the user linked to a box, if he did."""
+    runtime, serial = juicebox_runtime(entry), kept.box.config.serial
+    if (link := linked_subentry(entry, serial)) is None:
+        return None
+    around = (kept.box, kept.udp, runtime.boxes.power_of(serial))
+    path = LinkedBoxPath(hass, get_registry(hass).clock, kept.keeper, link.data, around)
+    kept.keeper.add_path(path)
+    runtime.linked[serial] = path
+    return path
+
+
+@callback
+def _follow_share(kept: KeptBox) -> Callable[[], None]:
+    """Let the box know its share of a load group, and of an override, from the first answer on; also in a reload."""
+
+    @callback
+    def sync(_snapshot: object = None) -> None:
+        kept.box.share = kept.keeper.group_share
+        kept.box.follow_override(on=kept.keeper.snapshot.override.on)
+
+    sync()
+    return kept.keeper.listen(sync)
+
+
+@callback
+def _keep_listening(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> Callable[[], None]:
+    """Open the ports; while that is not possible tell the user, and try again. The answer ends the trying.
+
+    The address may go away later: a lease of the network ends.
+    """
+    clock = get_registry(hass).clock
+    cancel: Callable[[], None] = lambda: None  # noqa: E731 - replaced by each timer
+
+    @callback
+    def attempt() -> None:
+        nonlocal cancel
+        try:
+            boxes.server.listener.open(entry.data[CONF_BIND_ADDRESS], entry.data[CONF_PORTS])
+            boxes.server.listener.require_address()
+        except NoConnection as err:
+            tell_deafness(hass, entry, err)
+            cancel = clock.call_later(OPEN_AGAIN, attempt)
+        else:
+            tell_deafness(hass, entry, None)
+            cancel = clock.call_later(LOOK_AGAIN, attempt)
+
+    @callback
+    def end(_event: Event | None = None) -> None:
+        cancel()
+
+    attempt()
+    entry.async_on_unload(hass.bus.async_listen_once(EVENT_HOMEASSISTANT_STOP, end))
+    return end
+
+
+@callback
+def _discovered(hass: HomeAssistant, found: Discovered) -> None:
+    """A box that nobody added: offer it."""
+    discovery_flow.async_create_flow(
+        hass, DOMAIN, context={"source": SOURCE_INTEGRATION_DISCOVERY}, data={"discovered": found}
+    )
+
+
+@callback
+def _withdraw_offers(hass: HomeAssistant, context: dict[str, Any]) -> None:
+    """Offer boxes no more, those whose flows have this context."""
+    flows = hass.config_entries.flow
+    for flow in flows.async_progress_by_handler(DOMAIN, match_context=context):
+        flows.async_abort(flow["flow_id"])
+
+
+def quarter_hours(hass: HomeAssistant, entry: ConfigEntry) -> list[dict[str, object]]:
+    """The energy per quarter hour that each box of the entry told, as JSON; times in the zone of the house."""
+    runtime, now = juicebox_runtime(entry), get_registry(hass).clock.now()
+    found: list[dict[str, object]] = []
+    for serial, coordinator in runtime.coordinators.items():
+        if serial not in runtime.boxes.kept:
+            continue  # one that only a JuiceNet server reaches tells none
+        zone = schedule.zone(hass.config.time_zone)
+        today = now.astimezone(zone).date()
+        quarters = [
+            {
+                "start": start.isoformat(),
+                "day": "today" if start.date() == today else "yesterday",
+                "energy": each.energy,
+                "complete": each.complete,
+                "reported_at": each.reported_at.astimezone(zone).isoformat(),
+            }
+            for each in runtime.boxes.kept[serial].box.memory.quarters.known(now)
+            for start in (each.start.astimezone(zone),)
+        ]
+        found.append({"charger": charger_name(hass, entry, coordinator.identity), "quarter_hours": quarters})
+    return found
+
+
+def discovery_id(serial: str) -> str:
+    """The unique id of the flow that offers a box."""
+    return f"{SUBENTRY_JUICEBOX}_{serial}"
+
+
+def _fingerprint(entry: ConfigEntry) -> object:
+    """What the entry is set up with."""
+    subentries = {key: (subentry.title, dict(subentry.data)) for key, subentry in entry.subentries.items()}
+    return dict(entry.data), dict(entry.options), subentries
+
+
+async def _entry_updated(hass: HomeAssistant, entry: ConfigEntry) -> None:
+    """Set the boxes up again where something changed that they are set up with."""
+    runtime = juicebox_runtime(entry)
+    if _fingerprint(entry) == runtime.fingerprint:
+        return
+    if entry.options.get(CONF_READ_ONLY, False):
+        kept = runtime.boxes.kept.values()
+        await asyncio.gather(*(_end_override(get_registry(hass).clock, each) for each in kept))
+        if not is_still_set_up(entry, runtime):
+            return
+    asked = {subentry.data[CONF_SERIAL] for subentry in unit_subentries(entry)} if entry.data[CONF_JUICENET] else set()
+    units = [kept for serial, kept in runtime.boxes.units.items() if serial not in asked]
+    await _give_up_units(hass, entry, runtime.boxes, units)
+    if is_still_set_up(entry, runtime):
+        await hass.config_entries.async_reload(entry.entry_id)
+
+
+def is_still_set_up(entry: ConfigEntry, runtime: ChargersRuntime) -> bool:
+    """Whether an entry is set up as it was before something was waited for: neither given up since, nor set up anew.
+
+    What was set up anew was set up with all that had changed by then.
+    """
+    is_set_up = entry.state in (ConfigEntryState.LOADED, ConfigEntryState.SETUP_IN_PROGRESS)
+    return is_set_up and getattr(entry, "runtime_data", None) is runtime
+
+
+async def _end_override(clock: Clock, kept: KeptBox) -> None:
+    """End the override of a box that is only to be looked at: it is told so with the next answer, before that is so."""
+    if not kept.keeper.snapshot.override.on:
+        return
+    told = asyncio.Event()
+
+    @callback
+    def look() -> None:
+        if not kept.box.in_flight:
+            told.set()
+
+    ends: list[Callable[[], None]] = []
+    try:
+        async with clock.timeout(LAST_WORDS):
+            await kept.keeper.end_override_for_removal()
+            ends.append(kept.box.listen(look))
+            look()
+            await told.wait()
+    except TimeoutError:
+        LOGGER.debug("A box was not heard when its override was to end")
+    while ends:
+        ends.pop()()

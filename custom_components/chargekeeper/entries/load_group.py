@@ -1,0 +1,170 @@
+"""Load groups in Home Assistant: from an entry to the group at work, with its device and its coordinator.
+
+A group binds from before the first charger is set up to after the last one is gone. Its members' keepers come and go
+by the registry.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.const import Platform
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers import device_registry as dr
+from homeassistant.helpers.device_registry import DeviceEntryType
+
+from ..const import CONF_KIND, CONF_LIMIT, CONF_MEMBERS, CONF_WEIGHT, DOMAIN, KIND_LOAD_GROUP
+from ..coordinator import PushCoordinator, charger_name
+from ..core.load_group.group import GroupView, LoadGroup
+from ..core.load_group.shares import GroupSpec, Key, Member
+from ..core.model import Identity, Maker
+from ..ha.issues import delete_group_issues, follow_group_members, tell_stored_excess
+from ..ha.shared_state import entry_key, get_registry, identities
+from ..ha.storage import EntryStores
+
+PLATFORMS = (Platform.SENSOR,)
+
+RECORD = "group"
+"""Under what the journal store of the entry keeps what the group took from its members."""
+
+
+class GroupCoordinator(PushCoordinator[GroupView]):
+    """What a load group allots, and its service device."""
+
+    def __init__(self, hass: HomeAssistant, entry: ConfigEntry, group: LoadGroup) -> None:
+        super().__init__(hass, entry, "load group", group.view)
+        self.identifier = group_identifier(entry)
+        dr.async_get(hass).async_get_or_create(
+            config_entry_id=entry.entry_id,
+            identifiers={self.identifier},
+            manufacturer="ChargeKeeper",
+            model="Load group",
+            name=entry.title,
+            entry_type=DeviceEntryType.SERVICE,
+        )
+        self._sources.append(group.listen(self.push))
+
+
+@dataclass(kw_only=True)
+class GroupRuntime:
+    """What the entry of a load group holds while it is set up."""
+
+    group: LoadGroup
+    coordinator: GroupCoordinator
+    fingerprint: object
+    """What the entry was set up with; the update listener reloads when it has changed."""
+
+
+def group_runtime(entry: ConfigEntry) -> GroupRuntime:
+    """What the entry of a load group holds; it must be set up."""
+    runtime: GroupRuntime = entry.runtime_data
+    return runtime
+
+
+async def async_open_groups(hass: HomeAssistant) -> None:
+    """Make all load groups that are enabled, so that their shares bind before any charger is set up."""
+    for entry in hass.config_entries.async_entries(DOMAIN, include_ignore=False, include_disabled=False):
+        if entry.data[CONF_KIND] == KIND_LOAD_GROUP:
+            await _async_open(hass, entry)
+
+
+async def async_setup_group(hass: HomeAssistant, entry: ConfigEntry) -> bool:
+    """Set up a load group; it begins to look after its members."""
+    group = await _async_open(hass, entry)
+    coordinator = GroupCoordinator(hass, entry, group)
+    entry.runtime_data = GroupRuntime(group=group, coordinator=coordinator, fingerprint=_fingerprint(entry))
+    entry.async_on_unload(follow_group_members(hass, entry))
+    entry.async_on_unload(_follow_stored(hass, entry, coordinator))
+    entry.async_on_unload(entry.add_update_listener(_entry_updated))
+    await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
+    group.start()
+    return True
+
+
+async def async_unload_group(hass: HomeAssistant, entry: ConfigEntry) -> bool:
+    """Stop a load group. Its members stay as they are; unless it is disabled or removed, its shares bind on."""
+    if not await hass.config_entries.async_unload_platforms(entry, PLATFORMS):
+        return False
+    await get_registry(hass).close_group(entry_key(entry))
+    await group_runtime(entry).coordinator.async_shutdown()
+    if entry.disabled_by is not None:
+        get_registry(hass).release_members()
+        delete_group_issues(hass, entry)
+    return True
+
+
+async def async_remove_group(hass: HomeAssistant, entry: ConfigEntry) -> None:
+    """Forget a load group."""
+    key = entry_key(entry)
+    await _stores(hass, key).remove()
+    get_registry(hass).stores.pop(key)
+    get_registry(hass).release_members()
+    delete_group_issues(hass, entry)
+
+
+def group_spec(entry: ConfigEntry) -> GroupSpec:
+    """The load group that an entry describes. Raises GroupError."""
+    members = tuple(Member(member_key(member), float(member[CONF_WEIGHT])) for member in entry.data[CONF_MEMBERS])
+    return GroupSpec(entry.title, float(entry.data[CONF_LIMIT]), members)
+
+
+def member_key(member: Mapping[str, str]) -> Key:
+    """The charger that a member in the data of an entry stands for."""
+    return Maker(member["maker"]), member["serial"]
+
+
+def group_identifier(entry: ConfigEntry) -> tuple[str, str]:
+    """The identifier of a load group's device."""
+    return DOMAIN, f"group_{entry_key(entry)}"
+
+
+@callback
+def member_name(hass: HomeAssistant, member: Mapping[str, str]) -> str:
+    """The name of a member as the user knows it; the one of the day on which he chose it where the charger is gone."""
+    key = member_key(member)
+    for entry in hass.config_entries.async_entries(DOMAIN):
+        if any(identity.key == key for identity in identities(entry)):
+            return charger_name(hass, entry, Identity(*key, member["name"]))
+    return member["name"]
+
+
+@callback
+def _follow_stored(hass: HomeAssistant, entry: ConfigEntry, coordinator: GroupCoordinator) -> Callable[[], None]:
+    """Tell while what members have stored exceeds the limit when they are left alone; the answer ends it."""
+
+    @callback
+    def sync() -> None:
+        view = coordinator.data
+        names = {member_key(member): member_name(hass, member) for member in entry.data[CONF_MEMBERS]}
+        stored = ", ".join(f"{names[key]} {amps:g} A" for key, amps in view.stored.items())
+        tell_stored_excess(hass, entry, view.stored_excess, stored)
+
+    sync()
+    return coordinator.async_add_listener(sync)
+
+
+async def _async_open(hass: HomeAssistant, entry: ConfigEntry) -> LoadGroup:
+    """The load group of an entry, with what was saved of it."""
+    registry, key = get_registry(hass), entry_key(entry)
+    if (group := registry.groups.get(key)) is None:
+        stores = _stores(hass, key)
+        await stores.load()
+        group = LoadGroup(registry.clock, group_spec(entry), partial(stores.save_journal, RECORD))
+        group.restore(stores.journals.get(RECORD))
+        registry.open_group(key, group)
+    return group
+
+
+def _stores(hass: HomeAssistant, key: str) -> EntryStores:
+    return get_registry(hass).stores.setdefault(key, EntryStores(hass, key))
+
+
+def _fingerprint(entry: ConfigEntry) -> object:
+    return entry.title, dict(entry.data)
+
+
+async def _entry_updated(hass: HomeAssistant, entry: ConfigEntry) -> None:
+    """Set the group up again where something changed that it is set up with."""
+    if _fingerprint(entry) != group_runtime(entry).fingerprint:
+        await hass.config_entries.async_reload(entry.entry_id)

@@ -1,0 +1,1 @@
+"""The config flows, one module per kind of entry or subentry."""

@@ -1,0 +1,273 @@
+"""The JuiceBoxes of this Home Assistant: their server with its sockets, their keepers and paths, what is stored.
+
+All of it outlives reloads: between two statuses nothing is lost, and a box does not notice.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from homeassistant.core import HomeAssistant, callback
+
+from ..core.charger.charger import Keeper, KeeperOptions
+from ..core.charger.intents import Journal
+from ..core.clock import Clock
+from ..core.model import CHARGING_CURRENT, Identity, Maker, Readings
+from ..core.reading_builder import Moment
+from ..juicebox.box import Box, BoxConfig
+from ..juicebox.hub import JuiceBoxServer
+from ..juicebox.juicenet.account import JuiceNetAccount, JuiceNetPath
+from ..juicebox.juicenet.client import JuiceNetClient
+from ..juicebox.mapping import limit_readings
+from ..juicebox.resolver import NameServer, Resolver, SystemResolver
+from ..juicebox.transport import JuiceBoxPath, MakersServerPath
+from ..juicebox.upstream import UpstreamConfig
+from ..linked.power_cycle import PowerCycle
+from .storage import EntryStores
+
+POWER_RECORD = "power_"
+"""Before the serial: under what the journal store keeps when a box was switched off, and whether it is on again."""
+
+SAVE_INTERVAL = 15 * 60.0
+"""Seconds between two savings of what may be that old after a power cut; what may not is saved when it changes."""
+
+RELOAD_PATIENCE = 60.0
+"""Seconds for which boxes are served while their entry is not set up: a reload takes less."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptBox:
+    """A box with what keeps it; the paths hear of it also while its entry is reloaded."""
+
+    box: Box
+    keeper: Keeper
+    udp: JuiceBoxPath
+    server: MakersServerPath
+
+
+@dataclass(frozen=True, slots=True)
+class KeptUnit:
+    """A box that sends us nothing, with what keeps it; its path is that of a JuiceNet server's account, if any."""
+
+    keeper: Keeper
+    path: JuiceNetPath | None
+
+
+class Boxes:
+    """All boxes.
+
+    Args:
+        hass: Home Assistant.
+        clock: time.
+        stores: loaded; what was known of the boxes, and where it is saved.
+    """
+
+    def __init__(self, hass: HomeAssistant, clock: Clock, stores: EntryStores) -> None:
+        self._hass = hass
+        self._clock = clock
+        self.stores = stores
+        self.server = JuiceBoxServer(clock, stores.boxes)
+        self.kept: dict[str, KeptBox] = {}
+        self.units: dict[str, KeptUnit] = {}
+        self.account: JuiceNetAccount | None = None
+        self._account_of: Mapping[str, str] = {}
+        self.power: dict[str, PowerCycle] = {}
+        """By serial; also of boxes that are gone, while they are to be switched on again."""
+        self._upstream: tuple[object, UpstreamConfig | None] = (None, None)
+        self._vital: dict[str, tuple[object, ...]] = {}
+        self._unsaved = self._saving = False
+        self._cancel_save = clock.call_later(SAVE_INTERVAL, self._save_due)
+        self._cancel_close: Callable[[], None] | None = None
+        self.server.on_change = self._changed
+        for key in list(stores.journals):
+            if key.startswith(POWER_RECORD):
+                self.power_of(key.removeprefix(POWER_RECORD))
+
+    @callback
+    def serve(self, upstream: Mapping[str, object]) -> None:
+        """Have the maker's server that the user named; one that is the same is not judged anew."""
+        if self._upstream[0] != upstream:
+            self._upstream = upstream, upstream_config(self._clock, upstream)
+            self.server.serve(self._upstream[1])
+
+    @callback
+    def consult(self, settings: Mapping[str, str], make: Callable[[], JuiceNetClient]) -> None:
+        """Have the account at a JuiceNet server that the user entered, if any; one that is the same stays."""
+        if self._account_of != settings:
+            self._account_of = settings
+            self.account = JuiceNetAccount(make(), self._clock) if settings else None
+
+    @callback
+    def take_unit(self, config: BoxConfig, keepers: Mapping[tuple[Maker, str], Keeper]) -> KeptUnit:
+        """Take a box that sends us nothing, or its new settings. Nothing begins yet."""
+        identity = Identity(Maker.JUICEBOX, config.serial, config.name)
+        said = limit_readings(config, Moment.of(self._clock))  # also where no account has a path that shows it
+        keeper = keepers.get(identity.key) or self._keeper(identity, said)
+        keeper.identity = identity
+        path = self.configure_unit(config)
+        if path is not None:
+            path.remember(keeper.snapshot.value(CHARGING_CURRENT))
+            keeper.add_path(path)
+        kept = self.units[config.serial] = KeptUnit(keeper, path)
+        return kept
+
+    @callback
+    def configure_unit(self, config: BoxConfig) -> JuiceNetPath | None:
+        """Let a box that sends us nothing go by these settings; its path, if there is an account."""
+        return None if self.account is None else self.account.path(config)
+
+    @callback
+    def take(self, config: BoxConfig, keepers: Mapping[tuple[Maker, str], Keeper]) -> KeptBox:
+        """Take a box, or its new settings; `keepers` has the keeper that it may have had before. Nothing begins yet."""
+        serial, kept = config.serial, self.kept.get(config.serial)
+        box = self.server.add(config)
+        if kept is None:
+            udp, server = JuiceBoxPath(box, self._clock), MakersServerPath(box, self._clock)
+            keeper = keepers.get(udp.identity.key) or self._keeper(udp.identity)
+            kept = self.kept[serial] = KeptBox(box, keeper, udp, server)
+            box.listen(partial(self._heard, kept))
+        kept.keeper.identity = kept.udp.identity
+        kept.keeper.add_path(kept.udp)
+        if self._upstream[1] is not None:
+            kept.keeper.add_path(kept.server)
+        return kept
+
+    def _keeper(self, identity: Identity, said: Readings | None = None) -> Keeper:
+        """A keeper with what was saved of a box, and what the user `said` of it, which is in no store."""
+        serial, stores = identity.serial, self.stores
+        keeper = Keeper(identity, self._clock, KeeperOptions(), partial(stores.save_journal, serial))
+        snapshot = stores.snapshots.get(serial)
+        known = {**snapshot} if isinstance(snapshot, Mapping) else {}
+        for prop, reading in (said or Readings()).items():
+            observed_at = reading.observed_at.isoformat()
+            known[prop.key] = {"value": reading.value, "source": reading.source, "observed_at": observed_at}
+        keeper.restore(known, stores.journals.get(serial))
+        return keeper
+
+    @callback
+    def power_of(self, serial: str) -> PowerCycle:
+        """What switches the power of a box; a duty to switch it on again that is left is taken up."""
+        if (cycle := self.power.get(serial)) is None:
+            key, stores = f"{POWER_RECORD}{serial}", self.stores
+            save = partial(stores.save_journal, key)
+            cycle = self.power[serial] = PowerCycle(self._hass, self._clock, save, stores.journals.get(key))
+        return cycle
+
+    def _heard(self, kept: KeptBox) -> None:
+        """A box was heard or commanded: let what switches its power know that the box has power."""
+        cycle = self.power.get(kept.box.config.serial)
+        heard_at = kept.udp.synced_at
+        if cycle is not None and heard_at is not None:
+            cycle.heard(heard_at, kept.box.counts["boots"])
+
+    @property
+    def unpowered(self) -> list[str]:
+        """The serials of all boxes that were switched off and whose power is not proved to be back."""
+        return [serial for serial, cycle in self.power.items() if cycle.active]
+
+    async def finish(self) -> None:
+        """Nobody will see to the boxes any more: none is left without power."""
+        await asyncio.gather(*(cycle.finish() for cycle in self.power.values()))
+
+    async def forget(self, serial: str) -> None:
+        """Give a box up for good."""
+        kept = self.kept.pop(serial, None)
+        if kept is not None:
+            kept.udp.close()
+            kept.server.close()
+        self.server.remove(serial)
+        self.forget_unit(serial)
+        if (cycle := self.power.get(serial)) is not None and not cycle.active:
+            cycle.close()
+            del self.power[serial]
+            self.stores.journals.pop(f"{POWER_RECORD}{serial}", None)
+        await self.stores.forget(serial)
+
+    @property
+    def known(self) -> set[str]:
+        """The serials of all boxes of which anything is kept, here or on the disk."""
+        journals = {key for key in self.stores.journals if not key.startswith(POWER_RECORD)}
+        return {*self.server.export(), *self.units, *journals, *self.stores.snapshots}
+
+    def is_paused(self, serial: str) -> bool:
+        """Whether a pause that the user asked for is in the journal of a box."""
+        journal = Journal(partial(self.stores.save_journal, serial))
+        journal.restore(self.stores.journals.get(serial))
+        return journal.entries.pause is not None
+
+    @callback
+    def forget_unit(self, serial: str) -> None:
+        """Do not ask a JuiceNet server for a box any more."""
+        self.units.pop(serial, None)
+        if self.account is not None:
+            self.account.forget(serial)
+
+    @callback
+    def close_later(self, close: Callable[[], None]) -> None:
+        """The entry is not set up now: `close` unless it is again soon."""
+        self._cancel_close = self._clock.call_later(RELOAD_PATIENCE, close)
+
+    @callback
+    def stay(self) -> None:
+        """The entry is set up again."""
+        if self._cancel_close is not None:
+            self._cancel_close()
+            self._cancel_close = None
+
+    async def close(self) -> None:
+        """Send nothing any more; boxes go on as they were told last."""
+        self.stay()
+        self._cancel_save()
+        for cycle in self.power.values():
+            cycle.close()
+        for kept in self.kept.values():
+            kept.udp.close()
+            kept.server.close()
+        if self.account is not None:
+            await self.account.stop()
+        await self.server.close()
+
+    # What is saved
+
+    async def save(self) -> None:
+        """Save all that is known of the boxes."""
+        self._unsaved = False
+        await self.stores.save_boxes(self.server.export())
+
+    def _changed(self) -> None:
+        vital = {serial: box.memory.vital for serial, box in self.server.boxes.items()}
+        if vital != self._vital:
+            self._vital = vital
+            self._save_soon()
+
+    def _save_due(self) -> None:
+        self._cancel_save = self._clock.call_later(SAVE_INTERVAL, self._save_due)
+        self._save_soon()
+
+    def _save_soon(self) -> None:
+        self._unsaved = True
+        if not self._saving:
+            self._saving = True
+            self._hass.async_create_task(self._save(), "chargekeeper boxes")
+
+    async def _save(self) -> None:
+        try:
+            while self._unsaved:
+                await self.save()
+        finally:
+            self._saving = False
+
+
+def upstream_config(clock: Clock, upstream: Mapping[str, object]) -> UpstreamConfig | None:
+    """The maker's server as the user named it; None where he named none."""
+    host, port = upstream.get("host"), upstream.get("port")
+    if not host or not isinstance(port, int):
+        return None
+    return UpstreamConfig(host=str(host), port=port, resolver=resolver(clock, upstream))
+
+
+def resolver(clock: Clock, upstream: Mapping[str, object]) -> Resolver:
+    """Who is asked for the address of the maker's server: the name server that the user chose, else the system."""
+    chosen = upstream.get("resolver")
+    return NameServer(clock, str(chosen)) if chosen else SystemResolver()

@@ -1,0 +1,199 @@
+"""The one table that turns the errors of `core.paths` into Home Assistant's: translated, and of the right class."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from enum import Enum
+from math import ceil
+
+from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
+from homeassistant.helpers.translation import async_get_exception_message
+from homeassistant.util import dt as dt_util
+
+from ..const import DOMAIN
+from ..core.model import RestartAvailability, Source
+from ..core.transport import (
+    ChargerError,
+    Dangerous,
+    LoginRejected,
+    NotAllowed,
+    NotApplicable,
+    NotSaved,
+    PathBusy,
+    PathDown,
+    PathsFailed,
+    UnsafeRequest,
+    Unsupported,
+)
+
+
+class Kind(Enum):
+    """Whose doing an error is."""
+
+    VALIDATION = ServiceValidationError  # what was asked for cannot be done: no stack trace in the log
+    FAILURE = HomeAssistantError  # it should have worked
+
+
+type Row = tuple[str, Kind]
+"""A translation key of the section `exceptions`, and the kind."""
+
+REFUSALS = tuple(reason for reason in RestartAvailability if reason is not RestartAvailability.AVAILABLE)
+INSTALL_REFUSALS = tuple(reason for reason in REFUSALS if reason is not RestartAvailability.NEEDS_LINK)
+
+ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
+    PathDown: {
+        reason: (reason, Kind.FAILURE)
+        for reason in (
+            *("no_path", "charger_offline", "unreachable", "timeout", "broken_answer", "server_error", "bad_answer"),
+            *("stopping", "restart_unclear", "no_admitted_path", "local_lost", "expired", "paths_failed"),
+            *("linked_unavailable", "linked_timeout", "linked_failed", "learning", "not_heard"),
+            "offline_too_high",
+        )
+    },
+    PathBusy: {
+        reason: (reason, Kind.FAILURE)
+        for reason in ("throttled", "forbidden", "no_room", "signing_in", "too_soon", "cycled")
+    },
+    LoginRejected: {"invalid_auth": ("invalid_auth", Kind.FAILURE)},
+    NotAllowed: {
+        "refused": ("refused", Kind.FAILURE),
+        "locked": ("locked", Kind.VALIDATION),
+        "ocpp_active": ("ocpp_active", Kind.VALIDATION),
+        "role_too_low": ("role_too_low", Kind.VALIDATION),
+        "not_shared": ("not_shared", Kind.FAILURE),
+        "read_only": ("read_only", Kind.VALIDATION),
+        "restart_refused": ("restart_refused", Kind.FAILURE),
+        "install_refused": ("install_refused", Kind.FAILURE),
+    },
+    NotApplicable: {
+        reason: (reason, Kind.VALIDATION)
+        for reason in ("wrong_state", "linked_refused", "paused", "no_car", "schedule_unreadable")
+    }
+    | {reason: (reason, Kind.FAILURE) for reason in ("learning", "schedule_not_taken")},
+    NotSaved: {"not_saved": ("not_saved", Kind.FAILURE)},
+    Unsupported: {"unsupported": ("unsupported", Kind.VALIDATION), "rejected": ("rejected", Kind.FAILURE)},
+    ChargerError: {"override_failed": ("override_failed", Kind.FAILURE)},
+    UnsafeRequest: {
+        reason: (reason, Kind.VALIDATION)
+        for reason in (
+            *("current_too_low", "above_ceiling", "cannot_lower", "wire_rating_unknown", "no_group_share"),
+            *("no_group_room", "load_group", "no_current"),
+            *(f"restart_{refusal}" for refusal in REFUSALS),
+            *(f"install_{refusal}" for refusal in INSTALL_REFUSALS),
+            *("restart_update_doubted", "install_update_doubted"),
+        )
+    },
+}
+"""Every reason that `core` and the makers' packages give, by class."""
+
+UNLISTED: Mapping[type[ChargerError], Row] = {
+    PathDown: ("path_down", Kind.FAILURE),
+    PathBusy: ("path_busy", Kind.FAILURE),
+    LoginRejected: ("invalid_auth", Kind.FAILURE),
+    NotAllowed: ("not_allowed", Kind.FAILURE),
+    NotApplicable: ("wrong_state", Kind.VALIDATION),
+    NotSaved: ("not_saved", Kind.FAILURE),
+    Unsupported: ("unsupported", Kind.VALIDATION),
+    UnsafeRequest: ("unsafe_request", Kind.VALIDATION),
+    ChargerError: ("request_failed", Kind.FAILURE),
+}
+"""What is shown for a reason that the table does not list."""
+
+NO_PATH_SINCE: Row = ("no_path_since", Kind.FAILURE)
+"""Shown instead of `no_path` where it is known since when the cloud is lost."""
+
+FLOW_ERRORS: Mapping[type[ChargerError], Mapping[str, str]] = {
+    PathDown: {"timeout": "timeout", "bad_answer": "bad_answer", "broken_answer": "bad_answer"},
+    PathBusy: {},
+    LoginRejected: {},
+    ChargerError: {},
+}
+FLOW_UNLISTED: Mapping[type[ChargerError], str] = {
+    PathDown: "cannot_connect",
+    PathBusy: "throttled",
+    LoginRejected: "invalid_auth",
+    ChargerError: "bad_answer",
+}
+"""The same for the config flow: keys of its section `error`."""
+
+
+def as_home_assistant_error(error: ChargerError, charger: str) -> HomeAssistantError:
+    """What to raise towards Home Assistant instead of `error`.
+
+    Args:
+        error: what a keeper or an account raised.
+        charger: the name of the charger as the user knows it.
+    """
+    key, kind = _row(error)
+    make: type[HomeAssistantError] = kind.value
+    return make(
+        translation_domain=DOMAIN,
+        translation_key=key,
+        translation_placeholders={"charger": charger, **_placeholders(error, charger)},
+    )
+
+
+@contextmanager
+def translated(charger: str) -> Iterator[None]:
+    """Turn a `ChargerError` of the block (awaits included) into Home Assistant's exception.
+
+    Args:
+        charger: the name of the charger as the user knows it.
+
+    Raises:
+        HomeAssistantError: a failure; its subclass `ServiceValidationError` where the request itself cannot be done.
+    """
+    try:
+        yield
+    except ChargerError as error:
+        raise as_home_assistant_error(error, charger) from error
+
+
+def flow_error(error: ChargerError) -> str:
+    """The key in the config flow's section `error` for what an attempt to connect raised."""
+    base = next(base for base in type(error).__mro__ if base in FLOW_ERRORS)
+    return FLOW_ERRORS[base].get(error.reason, FLOW_UNLISTED[base])
+
+
+def retry_minutes(error: ChargerError) -> int:
+    """Whole minutes, at least 1, after which to try again; 1 for errors that name no time."""
+    return max(1, ceil(error.retry_after / 60)) if isinstance(error, PathBusy) else 1
+
+
+def _row(error: ChargerError) -> Row:
+    if isinstance(error, PathDown) and error.reason == "no_path" and error.detail:
+        return NO_PATH_SINCE
+    base = next(base for base in type(error).__mro__ if base in UNLISTED)
+    return ERRORS.get(base, {}).get(error.reason, UNLISTED[base])
+
+
+def _placeholders(error: ChargerError, charger: str) -> dict[str, str]:
+    """All that a text may name. `detail` is free text of core: only what the text expects gets out (invariant I12)."""
+    if isinstance(error, PathsFailed):
+        return {"reasons": " ".join(_tried(source, failure, charger) for source, failure in error.failures)}
+    if isinstance(error, PathBusy):
+        return {"retry": str(retry_minutes(error))}
+    if isinstance(error, Dangerous):
+        until = {} if error.until is None else {"until": local_time(error.until)}
+        return {"transport": async_get_exception_message(DOMAIN, f"transport_{error.source}"), **until}
+    match error.reason:
+        case "no_path" if error.detail:
+            since = dt_util.parse_datetime(error.detail)
+            return {"since": error.detail if since is None else local_time(since)}
+        case "above_ceiling" | "cannot_lower" | "no_group_room":
+            return {"limit": error.detail}
+        case "current_too_low":
+            return {"minimum": error.detail}
+        case _:
+            return {}
+
+
+def _tried(source: Source, failure: ChargerError, charger: str) -> str:
+    """A path by its name, and in a sentence of the table above why it failed."""
+    reason = str(as_home_assistant_error(failure, charger))
+    return async_get_exception_message(DOMAIN, f"tried_{source}", {"reason": reason}) + "."
+
+
+def local_time(moment: datetime) -> str:
+    """A moment as date and time of the user's zone."""
+    return dt_util.as_local(moment).strftime("%Y-%m-%d %H:%M")

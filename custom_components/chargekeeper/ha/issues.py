@@ -1,0 +1,381 @@
+"""Repairs: what the user should know and can act on. Each issue goes by itself when its cause is gone."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from math import inf
+
+from homeassistant.components.repairs import RepairsFlow, RepairsFlowResult
+from homeassistant.config_entries import (
+    SIGNAL_CONFIG_ENTRY_CHANGED,
+    ConfigEntry,
+    ConfigEntryChange,
+    ConfigEntryState,
+)
+from homeassistant.const import CONF_EMAIL, CONF_USERNAME
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers import issue_registry as ir
+from homeassistant.helpers.dispatcher import async_dispatcher_connect
+
+from ..const import CONF_LIMIT, CONF_MEMBERS, DOMAIN
+from ..coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, charger_name, chargers_runtime, for_each_charger
+from ..core.charger.charger import Keeper
+from ..core.model import STATUS, Identity, Maker, Problem, Status
+from ..core.transport import NoConnection
+from ..juicebox.box import Box, Mode, Trouble
+from ..juicebox.juicenet.account import JuiceNetAccount
+from ..juicebox.listener import PortBusy
+from ..linked.entity_transport import LinkedPath
+from ..linked.power_cycle import PowerCycle
+from .errors import local_time
+from .shared_state import get_registry, known_chargers
+
+OTHER_DOMAIN = "wallbox"
+OTHER_INTEGRATION = "other_integration"
+GROUP_MEMBER_MISSING = "group_member_missing"
+STORED_ABOVE_GROUP = "stored_above_group"
+LINK_BROKEN = "link_broken"
+POWER_OFF = "power_off"
+OVERRIDE_BY_HAND = "override_by_hand"
+CLOUD_LOST = "cloud_lost"
+PORT_BUSY = "port_busy"
+ADDRESS_GONE = "address_gone"
+TOKEN_REFUSED = "juicenet_token_refused"  # noqa: S105 - the key of an issue
+
+CLOUD_LOST_AFTER = 30 * 60.0
+"""Seconds of an outage after which the user is told, where chargers have no other path."""
+
+
+type IssueData = dict[str, str | int | float | None]
+
+FIXES: Mapping[str, Callable[[Keeper], None]] = {Problem.UPDATE_DOUBTED: Keeper.dismiss_update}
+"""What the confirmation of an issue does, by the key of the issue. Other issues cannot be fixed by a confirmation."""
+
+
+class ConfirmFlow(RepairsFlow):
+    """Let the user confirm an issue of a charger."""
+
+    def __init__(self, issue: ir.IssueEntry) -> None:
+        assert issue.data is not None
+        assert issue.translation_key is not None
+        self._entry_id = str(issue.data["entry_id"])
+        self._serial = str(issue.data["serial"])
+        self._fix = FIXES[issue.translation_key]
+        self._placeholders = issue.translation_placeholders
+
+    async def async_step_init(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
+        """Begin."""
+        return await self.async_step_confirm()
+
+    async def async_step_confirm(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
+        """Ask, then do what the confirmation is for."""
+        if user_input is None:
+            return self.async_show_form(step_id="confirm", description_placeholders=self._placeholders)
+        entry = self.hass.config_entries.async_get_entry(self._entry_id)
+        if entry is None or entry.state is not ConfigEntryState.LOADED:
+            return self.async_abort(reason="not_loaded", description_placeholders=self._placeholders)
+        self._fix(chargers_runtime(entry).coordinators[self._serial].keeper)
+        return self.async_create_entry(data={})
+
+
+async def async_create_fix_flow(hass: HomeAssistant, issue_id: str, data: IssueData | None) -> RepairsFlow:
+    """Make the flow for an issue that can be fixed; Home Assistant asks this platform for it."""
+    issue = ir.async_get(hass).async_get_issue(DOMAIN, issue_id)
+    assert issue is not None
+    return ConfirmFlow(issue)
+
+
+@callback
+def follow_problems(hass: HomeAssistant, coordinator: ChargerCoordinator) -> Callable[[], None]:
+    """Keep the issues of a charger as its snapshot says; the answer ends it."""
+
+    @callback
+    def sync() -> None:
+        for problem in Problem:
+            is_there = problem in coordinator.data.problems
+            name = charger_name(hass, coordinator.config_entry, coordinator.identity)
+            placeholders = {"charger": name} if is_there else None
+            data: IssueData | None = None
+            if problem in FIXES:
+                data = {"entry_id": coordinator.config_entry.entry_id, "serial": coordinator.identity.serial}
+            _keep(hass, _issue_id(problem, coordinator.identity.serial), problem, placeholders, data)
+
+    sync()
+    return coordinator.async_add_listener(sync)
+
+
+@callback
+def follow_links(hass: HomeAssistant, coordinator: ChargerCoordinator, path: LinkedPath | None) -> Callable[[], None]:
+    """Tell while an entity that is linked to a charger is deleted or disabled; the answer ends it."""
+    serial = coordinator.identity.serial
+
+    @callback
+    def sync() -> None:
+        name = charger_name(hass, coordinator.config_entry, coordinator.identity)
+        placeholders = {"charger": name} if path is not None and path.broken else None
+        _keep(hass, f"{LINK_BROKEN}_{serial}", LINK_BROKEN, placeholders)
+
+    sync()
+    return _nothing if path is None else path.listen_health(sync)
+
+
+@callback
+def follow_troubles(hass: HomeAssistant, coordinator: ChargerCoordinator, box: Box) -> Callable[[], None]:
+    """Keep the issues of a JuiceBox as its server sees it; the answer ends it."""
+    serial = coordinator.identity.serial
+
+    @callback
+    def sync() -> None:
+        placeholders = {
+            "charger": charger_name(hass, coordinator.config_entry, coordinator.identity),
+            "limit": f"{box.bearable or 0:g}",
+            "wire": f"{box.config.wire_rating or 0:g}",
+            "asked": f"{box.memory.served or 0}",
+            "offline": f"{box.memory.stored or 0}",
+            "asked_offline": f"{box.refused_stored or 0}",
+            "pinned": box.config.host,
+            "address": box.memory.host,
+        }
+        for trouble in Trouble:
+            _keep(hass, f"{trouble}_{serial}", trouble, placeholders if trouble in box.troubles else None)
+        override = coordinator.data.override
+        cut_off = coordinator.data.value(STATUS) is Status.OFFLINE or box.mode is Mode.LEARNING
+        helps = Trouble.STORED_ZERO not in box.troubles  # else it does not charge by itself
+        waits = override.on and not override.applied and cut_off and helps
+        _keep(hass, f"{OVERRIDE_BY_HAND}_{serial}", OVERRIDE_BY_HAND, placeholders if waits else None)
+
+    sync()
+    ends = (box.listen(sync), coordinator.async_add_listener(sync))
+
+    def end() -> None:
+        for each in ends:
+            each()
+
+    return end
+
+
+@callback
+def follow_power(hass: HomeAssistant, entry: ConfigEntry, serial: str, cycle: PowerCycle) -> Callable[[], None]:
+    """Tell while a box was switched off and nothing proves that its power is back; the answer ends it."""
+
+    @callback
+    def sync() -> None:
+        if cycle.stuck:
+            tell_power_off(hass, entry, serial, cycle)
+        elif not cycle.active:
+            _keep(hass, f"{POWER_OFF}_{serial}", POWER_OFF, None)
+
+    sync()
+    return cycle.listen(sync)
+
+
+@callback
+def tell_power_off(hass: HomeAssistant, entry: ConfigEntry, serial: str, cycle: PowerCycle) -> None:
+    """Tell that a box may be without power, for as long as `follow_power` does not see that its power is back.
+
+    That outlives a restart of Home Assistant: nothing of ours may be there then to tell it again.
+    """
+    assert cycle.last is not None
+    identity = Identity(Maker.JUICEBOX, serial, cycle.last.name or serial)
+    placeholders = {"charger": charger_name(hass, entry, identity), "switch": cycle.switch_name}
+    _keep(hass, f"{POWER_OFF}_{serial}", POWER_OFF, placeholders, is_persistent=True)
+
+
+@callback
+def follow_token(hass: HomeAssistant, entry: ConfigEntry, account: JuiceNetAccount | None) -> Callable[[], None]:
+    """Tell while a JuiceNet server refuses the token of the account; the answer ends it."""
+
+    @callback
+    def sync() -> None:
+        refused = account is not None and account.token_refused
+        _keep(hass, f"{TOKEN_REFUSED}_{entry.entry_id}", TOKEN_REFUSED, {"entry": entry.title} if refused else None)
+
+    sync()
+    return _nothing if account is None else account.listen(sync)
+
+
+@callback
+def tell_deafness(hass: HomeAssistant, entry: ConfigEntry, error: NoConnection | None) -> None:
+    """Tell why boxes cannot be listened to, or that they are."""
+    busy = isinstance(error, PortBusy)
+    detail = "" if error is None else error.detail
+    _keep(hass, f"{PORT_BUSY}_{entry.entry_id}", PORT_BUSY, {"port": detail} if busy else None)
+    gone = {"address": detail} if error is not None and not busy else None
+    _keep(hass, f"{ADDRESS_GONE}_{entry.entry_id}", ADDRESS_GONE, gone)
+
+
+@callback
+def follow_other_integration(hass: HomeAssistant, entry: ConfigEntry) -> Callable[[], None]:
+    """Tell while Home Assistant's own Wallbox integration uses the account too: they share its request limit."""
+
+    @callback
+    def sync(_change: ConfigEntryChange | None = None, _changed: ConfigEntry | None = None) -> None:
+        other = other_integration(hass, entry.data[CONF_EMAIL])
+        placeholders = None if other is None else {"entry": other.title}
+        _keep(hass, _other_issue_id(entry), OTHER_INTEGRATION, placeholders)
+
+    sync()
+    return async_dispatcher_connect(hass, SIGNAL_CONFIG_ENTRY_CHANGED, sync)
+
+
+@callback
+def follow_group_members(hass: HomeAssistant, entry: ConfigEntry) -> Callable[[], None]:
+    """Tell of members of a load group that no entry has which is enabled: they count with the most they could draw."""
+
+    @callback
+    def sync(_change: ConfigEntryChange | None = None, _changed: ConfigEntry | None = None) -> None:
+        known = known_chargers(hass)
+        missing = {
+            _member_issue_id(entry, member["serial"]): {"charger": member["name"], "group": entry.title}
+            for member in entry.data[CONF_MEMBERS]
+            if (Maker(member["maker"]), member["serial"]) not in known
+        }
+        _delete_member_issues(hass, entry, missing)
+        for issue_id, placeholders in missing.items():
+            _keep(hass, issue_id, GROUP_MEMBER_MISSING, placeholders)
+
+    sync()
+    return async_dispatcher_connect(hass, SIGNAL_CONFIG_ENTRY_CHANGED, sync)
+
+
+@callback
+def tell_stored_excess(hass: HomeAssistant, entry: ConfigEntry, excess: float, stored: str) -> None:
+    """Tell by how many amperes the members of a load group could exceed its limit when nobody answers them; 0: not."""
+    placeholders = {
+        "group": entry.title,
+        "limit": f"{entry.data[CONF_LIMIT]:g}",
+        "excess": f"{excess:g}",
+        "stored": stored,
+    }
+    issue_id = f"{STORED_ABOVE_GROUP}_{entry.entry_id}"
+    _keep(hass, issue_id, STORED_ABOVE_GROUP, placeholders if excess > 0 else None)
+
+
+@callback
+def delete_group_issues(hass: HomeAssistant, entry: ConfigEntry) -> None:
+    """Delete what is said of a load group and its members: it is not in force."""
+    tell_stored_excess(hass, entry, 0.0, "")
+    _delete_member_issues(hass, entry, ())
+
+
+@callback
+def _delete_member_issues(hass: HomeAssistant, entry: ConfigEntry, but: Collection[str]) -> None:
+    """Delete what is said of members of a load group, apart from the issues in `but`."""
+    prefix = _member_issue_id(entry, "")
+    for domain, issue_id in list(ir.async_get(hass).issues):
+        if domain == DOMAIN and issue_id.startswith(prefix) and issue_id not in but:
+            _keep(hass, issue_id, GROUP_MEMBER_MISSING, None)
+
+
+@callback
+def follow_cloud(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> Callable[[], None]:
+    """Tell of an outage of 30 min that leaves chargers without any path; the answer ends it."""
+    runtime, clock = entry.runtime_data, get_registry(hass).clock
+    account, log = runtime.holdings.account, runtime.holdings.outages
+    cancel_timer: Callable[[], None] = lambda: None  # noqa: E731 - replaced by each timer
+
+    @callback
+    def sync() -> None:
+        nonlocal cancel_timer
+        cancel_timer()
+        since = log.outages[-1].started_at if log.open and account.snapshot.cloud is False else None
+        cut_off = [coordinator for coordinator in runtime.coordinators.values() if not coordinator.data.local]
+        waits = inf if since is None else CLOUD_LOST_AFTER - (clock.now() - since).total_seconds()
+        if 0 < waits < inf:
+            cancel_timer = clock.call_later(waits, sync)
+        placeholders = None
+        if since is not None and waits <= 0 and cut_off:
+            names = sorted(charger_name(hass, entry, coordinator.identity) for coordinator in cut_off)
+            placeholders = {"since": local_time(since), "chargers": ", ".join(names)}
+        _keep(hass, _cloud_issue_id(entry), CLOUD_LOST, placeholders)
+
+    ends = [account.listen(lambda _: sync())]
+
+    @callback
+    def begin(coordinator: ChargerCoordinator) -> None:
+        ends.append(coordinator.async_add_listener(sync))
+
+    for_each_charger(entry, begin)
+    sync()
+
+    def end() -> None:
+        cancel_timer()
+        while ends:
+            ends.pop()()
+
+    return end
+
+
+def other_integration(hass: HomeAssistant, email: str) -> ConfigEntry | None:
+    """The entry of Home Assistant's own Wallbox integration that uses this account, unless it is disabled."""
+    entries = hass.config_entries.async_entries(OTHER_DOMAIN, include_ignore=False, include_disabled=False)
+    names = ((entry, str(entry.data.get(CONF_USERNAME))) for entry in entries)
+    return next((entry for entry, name in names if name.strip().casefold() == email.casefold()), None)
+
+
+@callback
+def delete_issues(hass: HomeAssistant, entry: ConfigEntry, serials: Iterable[str]) -> None:
+    """The chargers are given up, and with them what was said of them; likewise of the entry once it is gone."""
+    for serial in serials:
+        for problem in Problem:
+            ir.async_delete_issue(hass, DOMAIN, _issue_id(problem, serial))
+        for trouble in Trouble:
+            ir.async_delete_issue(hass, DOMAIN, f"{trouble}_{serial}")
+        for key in (LINK_BROKEN, OVERRIDE_BY_HAND):
+            ir.async_delete_issue(hass, DOMAIN, f"{key}_{serial}")
+    if entry.disabled_by is not None or hass.config_entries.async_get_entry(entry.entry_id) is None:
+        tell_deafness(hass, entry, None)
+        follow_token(hass, entry, None)
+        ir.async_delete_issue(hass, DOMAIN, _other_issue_id(entry))
+        ir.async_delete_issue(hass, DOMAIN, _cloud_issue_id(entry))
+
+
+@callback
+def _keep(
+    hass: HomeAssistant,
+    issue_id: str,
+    key: str,
+    placeholders: dict[str, str] | None,
+    data: IssueData | None = None,
+    *,
+    is_persistent: bool = False,
+) -> None:
+    """Have an issue with these placeholders, or none where there are none; one with data can be fixed.
+
+    One that Home Assistant only remembers, since the user chose to ignore it, is left alone: what it is about may not
+    have shown yet since the start.
+    """
+    if placeholders is not None:
+        ir.async_create_issue(
+            hass,
+            DOMAIN,
+            issue_id,
+            data=data,
+            is_fixable=data is not None,
+            is_persistent=is_persistent,
+            severity=ir.IssueSeverity.WARNING,
+            translation_key=key,
+            translation_placeholders=placeholders,
+        )
+        return
+    issue = ir.async_get(hass).async_get_issue(DOMAIN, issue_id)
+    if issue is not None and issue.active:
+        ir.async_delete_issue(hass, DOMAIN, issue_id)
+
+
+def _cloud_issue_id(entry: ConfigEntry) -> str:
+    return f"{CLOUD_LOST}_{entry.entry_id}"
+
+
+def _nothing() -> None:
+    """End what never began."""
+
+
+def _other_issue_id(entry: ConfigEntry) -> str:
+    return f"{OTHER_INTEGRATION}_{entry.entry_id}"
+
+
+def _member_issue_id(entry: ConfigEntry, serial: str) -> str:
+    return f"{GROUP_MEMBER_MISSING}_{entry.entry_id}_{serial}"
+
+
+def _issue_id(problem: Problem, serial: str) -> str:
+    return f"{problem}_{serial}"

@@ -1,0 +1,25 @@
+"""What is left to do by hand when a charger is given up: notifications, for nothing of ours is there to tell later."""
+
+from homeassistant.components import persistent_notification
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers.translation import async_get_translations
+
+from ..const import DOMAIN
+from ..coordinator import charger_name
+from ..core.model import Identity
+
+
+async def async_leave_notice(
+    hass: HomeAssistant, entry: ConfigEntry, identity: Identity, key: str, **placeholders: str
+) -> None:
+    """Leave a notification about a charger that is given up; `key` is that of its text among the exceptions."""
+    name = charger_name(hass, entry, identity)
+    texts = await async_get_translations(hass, hass.config.language, "exceptions", {DOMAIN})
+    text = texts[f"component.{DOMAIN}.exceptions.{key}.message"]
+    persistent_notification.async_create(
+        hass,
+        text.format(charger=name, **placeholders),
+        title=name,
+        notification_id=f"{DOMAIN}_{identity.serial}_{key}",
+    )

@@ -1,0 +1,95 @@
+"""What the user can look up about outages: the record of an account's, kept as its chargers live through them."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from homeassistant.core import HomeAssistant, callback
+
+from ..coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, charger_name, for_each_charger
+from ..core.charger.charger import KeeperEvent
+from ..core.model import Property, Reading, ReadingClass, Source
+from ..core.outage_log import OutageLog
+from ..wallbox.account import AccountSnapshot
+
+OVERRIDE = "tou_override"
+"""The name of the override among what was replayed, like the keys of settings."""
+
+
+@callback
+def follow_outages(entry: ChargeKeeperConfigEntry) -> Callable[[], None]:
+    """Keep the record; the answer ends it."""
+    runtime = entry.runtime_data
+    log, account = runtime.holdings.outages, runtime.holdings.account
+    ends: list[Callable[[], None]] = []
+
+    @callback
+    def account_changed(snapshot: AccountSnapshot) -> None:
+        if snapshot.cloud is False:
+            log.begin(account.breaker.opened_at)
+            for coordinator in runtime.coordinators.values():
+                _serve(log, coordinator)
+        elif snapshot.cloud:
+            log.end()
+
+    @callback
+    def begin(coordinator: ChargerCoordinator) -> None:
+        ends.append(coordinator.keeper.listen_events(partial(_replay, log, coordinator)))
+        ends.append(coordinator.async_add_listener(partial(_serve, log, coordinator)))
+
+    for_each_charger(entry, begin)
+    ends.append(account.listen(account_changed))
+    account_changed(account.snapshot)
+
+    def end() -> None:
+        while ends:
+            ends.pop()()
+
+    return end
+
+
+@callback
+def _serve(log: OutageLog, coordinator: ChargerCoordinator) -> None:
+    """Note what of a charger is served from the cache now."""
+    if log.open:
+        readings = coordinator.data.readings.items()
+        config = (prop.key for prop, reading in readings if _is_served(prop, reading))
+        log.serve(coordinator.identity.serial, config)
+
+
+def _is_served(prop: Property[object], reading: Reading[object]) -> bool:
+    return prop.kind is ReadingClass.CONFIG and reading.source is Source.CACHE
+
+
+@callback
+def _replay(log: OutageLog, coordinator: ChargerCoordinator, event: KeeperEvent) -> None:
+    """Note what was carried out after it had waited, or once more."""
+    if event.kind == "replay":
+        log.replay(coordinator.identity.serial, event.type)
+    elif event.type == "override_reapplied":
+        log.replay(coordinator.identity.serial, OVERRIDE)
+
+
+@callback
+def outage_report(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> list[dict[str, object]]:
+    """The outages, oldest first; chargers by the names that the user knows, never by their serial numbers."""
+    runtime = entry.runtime_data
+    names = {
+        serial: charger_name(hass, entry, coordinator.identity) for serial, coordinator in runtime.coordinators.items()
+    }
+
+    def named(by_serial: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
+        known: dict[str, set[str]] = {}
+        for serial, keys in by_serial.items():
+            if serial in names:
+                known.setdefault(names[serial], set()).update(keys)
+        return {name: sorted(keys) for name, keys in known.items()}
+
+    return [
+        {
+            "start": outage.started_at.isoformat(),
+            "end": None if outage.ended_at is None else outage.ended_at.isoformat(),
+            "served": named(outage.served),
+            "replayed": named(outage.replayed),
+        }
+        for outage in runtime.holdings.outages.outages
+    ]

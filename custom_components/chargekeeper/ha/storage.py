@@ -1,0 +1,328 @@
+"""What lies on the disk for one entry: journals, purses (synced before anything is sent), boxes, snapshots, outages.
+
+A file that cannot be used is put aside, never overwritten: the entry then goes on from what `entry.data` says.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+import re
+from typing import Any, override
+
+from homeassistant.core import CoreState, HomeAssistant, callback
+from homeassistant.exceptions import HomeAssistantError
+from homeassistant.helpers.storage import STORAGE_DIR, Store
+from homeassistant.util.file import WriteError
+from homeassistant.util.json import SerializationError
+
+from ..const import DOMAIN, LOGGER
+from ..core.charger.charger import Keeper
+from ..core.clock import Clock
+from ..core.transport import NotSaved
+
+STORAGE_VERSION = 1
+
+CHANGE_DELAY = 60.0
+"""Seconds from a change of a configuration value to its being saved; later changes go with it."""
+
+ENERGY_INTERVAL = 15 * 60.0
+"""Seconds between two savings that carry what only counts up: energies, cost."""
+
+KINDS = ("journal", "purses", "snapshot", "outages", "boxes")
+"""The stores of an entry: the second part of their files' names, between the domain and what `file_name` gives."""
+
+_UUID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_EARLIER_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_HASH = re.compile(r"[0-9a-f]{64}", re.IGNORECASE)
+
+type Stored = dict[str, object]
+"""By serial number for journals, snapshots and boxes; for purses whatever the account gave."""
+
+
+def file_name(unique_id: str, existing: Collection[str]) -> str:
+    """Return the last part of the names of an entry's files: the id where it is a UUID, else its SHA-256 in hex.
+
+    A maker's server chooses the id of an account, so that it may hold anything. Files of an earlier version have the
+    id in their names, whatever it is; the entry goes on with them where the id is harmless.
+
+    Args:
+        unique_id: the unique id of the entry.
+        existing: the last parts of the names of the files that are there, of all entries.
+
+    Returns:
+        A name inside of the folder. Two ids never share one, not even where case does not matter to the file system.
+    """
+    # What looks like a hash could be the one of another id.
+    if _EARLIER_NAME.fullmatch(unique_id) and not _HASH.fullmatch(unique_id):
+        if unique_id in existing:
+            return unique_id
+        taken = unique_id in {name.lower() for name in existing}
+        if _UUID.fullmatch(unique_id) and not taken:
+            return unique_id
+    return sha256(unique_id.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class SyncedStore(Store[Stored]):
+    """A store for what must outlive a power cut: Home Assistant's own only logs that a save has failed."""
+
+    _failure: Exception | None = None
+
+    @override
+    async def async_save(self, data: Stored) -> None:
+        """Save data; on the disk, synced, when this returns.
+
+        Raises:
+            NotSaved: it is not: the disk is full, read-only or broken.
+        """
+        self._failure = None
+        await super().async_save(data)
+        if self._failure is not None:
+            raise NotSaved("not_saved") from self._failure
+
+    @override
+    async def _async_write_data(self, data: dict[str, Any]) -> None:
+        try:
+            await super()._async_write_data(data)
+        except (WriteError, SerializationError) as err:
+            self._failure = err
+            raise
+        self._failure = None  # also for one that waited meanwhile: this wrote its data too
+
+
+class EntryStores:
+    """The stores of one entry, by its unique id. It outlives reloads, so that no late write crosses an early one."""
+
+    def __init__(self, hass: HomeAssistant, unique_id: str) -> None:
+        self._hass = hass
+        self._unique_id = unique_id
+        self._journal: Store[Stored]
+        self._purses: Store[Stored]
+        self._snapshot: Store[Stored]
+        self._outages: Store[Stored]
+        self._boxes: Store[Stored]
+        self._opened = False
+        self._outages_to_save: list[dict[str, object]] | None = None
+        self._saving_outages = False
+        self._loading = asyncio.Lock()
+        self._loaded = False
+        self.journals: Stored = {}
+        self.snapshots: Stored = {}
+        self.purses: Stored | None = None
+        self.outages: object = None
+        self.boxes: Stored | None = None
+
+    async def load(self) -> None:
+        """Read all of them, once. Never raises for what is in the files, or for files that are missing."""
+        async with self._loading:
+            if self._loaded:
+                return
+            await self._open()
+            self.journals = _by_serial(await self._read(self._journal))
+            self.snapshots = _by_serial(await self._read(self._snapshot))
+            self.purses = await self._read(self._purses)
+            self.outages = (await self._read(self._outages) or {}).get("outages")
+            self.boxes = await self._read(self._boxes)
+            self._loaded = True
+
+    async def save_journal(self, serial: str, journal: Stored) -> None:
+        """Note the journal of one charger; on the disk, synced, when this returns. Raises NotSaved, noting nothing."""
+        before = self.journals.get(serial)
+        self.journals[serial] = journal
+        try:
+            await self._journal.async_save(self.journals)
+        except NotSaved:
+            if before is None:
+                del self.journals[serial]
+            else:
+                self.journals[serial] = before
+            raise
+
+    async def save_purses(self, purses: Stored) -> None:
+        """Note when requests were made; on the disk, synced, when this returns.
+
+        Where that fails the cloud is asked all the same: a full disk must not hide the chargers.
+        """
+        self.purses = purses
+        with suppress(NotSaved):
+            await self._purses.async_save(purses)
+
+    async def save_boxes(self, boxes: Stored) -> None:
+        """Note what JuiceBoxes were told; on the disk, synced, when this returns.
+
+        Where that fails they are answered all the same: an older record does less harm than silence.
+        """
+        self.boxes = boxes
+        with suppress(NotSaved):
+            await self._boxes.async_save(boxes)
+
+    async def save_snapshots(self, snapshots: Stored) -> None:
+        """Note what is known of the chargers; those not mentioned keep what was noted before."""
+        self.snapshots |= snapshots
+        await self._snapshot.async_save(self.snapshots)
+
+    @callback
+    def save_outages_soon(self, outages: list[dict[str, object]]) -> None:
+        """Note the record of outages; several changes at once are saved as one."""
+        self._outages_to_save = outages
+        if not self._saving_outages and self._hass.state is not CoreState.stopping:
+            self._saving_outages = True
+            self._hass.async_create_task(self._save_outages(), "chargekeeper outages")
+
+    async def _save_outages(self) -> None:
+        try:
+            while (outages := self._outages_to_save) is not None:
+                self._outages_to_save = None
+                await self._outages.async_save({"outages": outages})
+        finally:
+            self._saving_outages = False
+
+    async def forget(self, serial: str) -> None:
+        """Forget all of one charger."""
+        self.journals.pop(serial, None)
+        self.snapshots.pop(serial, None)
+        with suppress(NotSaved):  # the next save leaves it out too
+            await self._journal.async_save(self.journals)
+        await self._snapshot.async_save(self.snapshots)
+
+    async def remove(self) -> None:
+        """Delete the files."""
+        async with self._loading:
+            await self._open()
+        for store in (self._journal, self._purses, self._snapshot, self._outages, self._boxes):
+            await store.async_remove()
+
+    async def _open(self) -> None:
+        """Find out once which files belong to the entry."""
+        if self._opened:
+            return
+        folder = Path(self._hass.config.path(STORAGE_DIR))
+        existing = await self._hass.async_add_executor_job(_existing, folder)
+        name = file_name(self._unique_id, existing)
+        journal, purses, snapshot, outages, boxes = (f"{DOMAIN}.{kind}.{name}" for kind in KINDS)
+        self._journal = self._store(SyncedStore, journal)
+        self._purses = self._store(SyncedStore, purses)
+        self._snapshot = self._store(Store, snapshot)
+        self._outages = self._store(Store, outages)
+        self._boxes = self._store(SyncedStore, boxes)
+        self._opened = True
+
+    def _store(self, kind: type[Store[Stored]], key: str) -> Store[Stored]:
+        return kind(self._hass, STORAGE_VERSION, key, private=True, atomic_writes=kind is SyncedStore)
+
+    async def _read(self, store: Store[Stored]) -> Stored | None:
+        """What is in the file: None where there is none, nothing where it is of no use; then it is put aside."""
+        path = Path(store.path)
+        exists = partial(self._hass.async_add_executor_job, path.exists)
+        existed = await exists()
+        try:
+            # The file may hold anything, whatever type the store promises.
+            data: Any = await store.async_load()
+        except HomeAssistantError as err:  # for example, a later version of ChargeKeeper wrote it
+            return await self._put_aside(path, str(err))
+        except AttributeError, KeyError, TypeError:  # JSON, but not as a store writes it
+            return await self._put_aside(path, "it is not what was saved")
+        if data is None and not existed:
+            return None
+        if data is None and not await exists():
+            LOGGER.warning("%s was damaged; Home Assistant has put it aside, starting without it", path.name)
+            return {}
+        if not isinstance(data, dict):
+            return await self._put_aside(path, "it holds something else than was saved")
+        return data
+
+    async def _put_aside(self, path: Path, reason: str) -> Stored:
+        aside = await self._hass.async_add_executor_job(_put_aside, path)
+        LOGGER.warning("%s cannot be used (%s); it is kept as %s, starting without it", path.name, reason, aside)
+        return {}
+
+
+class SnapshotSaver:
+    """Saves what is known of an entry's chargers: soon after a change that matters, every 15 min, and at the end."""
+
+    def __init__(self, hass: HomeAssistant, clock: Clock, stores: EntryStores, keepers: Mapping[str, Keeper]) -> None:
+        """Make it; `start` begins.
+
+        Args:
+            hass: Home Assistant.
+            clock: gives the delays.
+            stores: where to.
+            keepers: by serial; may grow and shrink.
+        """
+        self._hass = hass
+        self._clock = clock
+        self._stores = stores
+        self._keepers = keepers
+        self._saved: dict[str, int] = {}
+        self._cancel_change: Callable[[], None] | None = None
+        self._cancel_energy: Callable[[], None] | None = None
+
+    @callback
+    def start(self) -> None:
+        """Begin; what there is no file of yet is saved at once."""
+        self._energies_due(save=not self._stores.snapshots)
+        self.changed()
+
+    @callback
+    def changed(self) -> None:
+        """A keeper may have something new to save."""
+        if self._cancel_change is None and self._revisions() != self._saved:
+            self._cancel_change = self._clock.call_later(CHANGE_DELAY, self._change_due)
+
+    async def stop(self) -> None:
+        """Save a last time; at the end of Home Assistant that is its final write."""
+        if self._cancel_energy is not None:
+            self._cancel_energy()
+            self._cancel_energy = None
+        await self._save()
+
+    def _revisions(self) -> dict[str, int]:
+        return {serial: keeper.revision for serial, keeper in self._keepers.items()}
+
+    def _cancel_pending(self) -> None:
+        if self._cancel_change is not None:
+            self._cancel_change()
+            self._cancel_change = None
+
+    def _change_due(self) -> None:
+        self._cancel_change = None
+        self._start_save()
+
+    def _energies_due(self, *, save: bool = True) -> None:
+        self._cancel_energy = self._clock.call_later(ENERGY_INTERVAL, self._energies_due)
+        if save:
+            self._start_save()
+
+    def _start_save(self) -> None:
+        if self._hass.state is not CoreState.stopping:
+            self._hass.async_create_task(self._save(), "chargekeeper snapshot")
+
+    async def _save(self) -> None:
+        self._cancel_pending()
+        self._saved = self._revisions()
+        await self._stores.save_snapshots({serial: keeper.export() for serial, keeper in self._keepers.items()})
+
+
+def _by_serial(data: Stored | None) -> Stored:
+    """Only what has the shape that was saved: an object per serial number."""
+    return {serial: value for serial, value in (data or {}).items() if isinstance(value, dict)}
+
+
+def _existing(folder: Path) -> set[str]:
+    """Return the last parts of the names of our files in a folder, as `file_name` takes them; blocking."""
+    names = [path.name.split(".", 2) for path in folder.glob(f"{DOMAIN}.*")]
+    return {parts[2] for parts in names if len(parts) > 2 and parts[1] in KINDS}
+
+
+def _put_aside(path: Path) -> str:
+    """Rename a file to a name that is free; blocking. The new name."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.aside.{number}")).exists():
+        number += 1
+    try:
+        path.rename(aside)
+    except OSError:
+        return path.name
+    return aside.name

@@ -1,0 +1,1 @@
+"""JuiceBoxes that are reached through a server with the JuiceNet interface."""

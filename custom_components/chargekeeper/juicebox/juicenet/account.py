@@ -1,0 +1,408 @@
+"""The boxes of an account at a JuiceNet server that send ChargeKeeper no datagrams: rounds, and a path for each.
+
+All are asked for their state twice a minute, while the breaker is open only as its probes allow.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+import logging
+from math import floor, inf
+from typing import override
+
+from ...core.breaker import Breaker, Failure
+from ...core.caching_transport import ShowingPath
+from ...core.charger.context import subscribe
+from ...core.clock import Clock
+from ...core.limits import MINIMUM_CURRENT
+from ...core.model import LIVE_AGE, Identity, Maker, Source, Status
+from ...core.poller import Rounds
+from ...core.reading_builder import Moment
+from ...core.transport import (
+    STOP,
+    ChargerError,
+    Command,
+    LoginRejected,
+    NoConnection,
+    NotAllowed,
+    NotApplicable,
+    PathBusy,
+    PathDown,
+    Presence,
+    SetCharging,
+    SetOverride,
+    UnsafeRequest,
+    Unsupported,
+    Word,
+)
+from ..box import FULL_BELOW, BoxConfig
+from ..mapping import (
+    FULL_AFTER,
+    UNIT_CAPABILITIES,
+    installation_readings,
+    limit_readings,
+    unit_connected,
+    unit_readings,
+    unit_status,
+)
+from .client import Info, JuiceNetClient, State, Tou, Unit
+
+LOGGER = logging.getLogger(__name__)
+
+ASK_EVERY = 30.0
+"""Seconds between two questions for the state of a box; clients of the old server asked no more often
+(docs/protocols/juicebox.md, section 1.2).
+"""
+
+LIST_EVERY = 600.0
+"""Seconds between two questions for the account's list while a box is not in it, or the account is refused; refused
+twice so far apart, the token is wrong."""
+
+DAILY, AGAIN = 24 * 3600.0, 3600.0
+"""Seconds between two readings of how a box is installed and when it may charge, and after one that failed."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """When it was last asked how a box is installed, and when that was last told (monotonic seconds)."""
+
+    tried_at: float = -inf
+    read_at: float = -inf
+
+    @property
+    def due_at(self) -> float:
+        """When to ask again."""
+        return max(self.tried_at + AGAIN, self.read_at + DAILY)
+
+
+class JuiceNetAccount:
+    """One account at one server. It may be stopped and started again; the breaker and the paths stay."""
+
+    def __init__(self, client: JuiceNetClient, clock: Clock) -> None:
+        self.breaker = Breaker(clock)
+        self.last_contact: datetime | None = None
+        self.token_refused = False
+        """Whether the user must enter another token."""
+        self._client = client
+        self._clock = clock
+        self._paths: dict[str, JuiceNetPath] = {}
+        self._units: dict[str, Unit] = {}
+        self._rounds = Rounds(clock, "the JuiceNet server", self._due_at, self._ask_all)
+        self._unlisten: Callable[[], None] = lambda: None
+        self._next_at = self._listed_at = -inf
+        self._refused_at: float | None = None
+        self._listeners: list[Callable[[], None]] = []
+
+    def path(self, config: BoxConfig) -> JuiceNetPath:
+        """The path of a box, which goes by what the user says of it now."""
+        path = self._paths.get(config.serial)
+        if path is None:
+            path = self._paths[config.serial] = JuiceNetPath(self, self._clock, config)
+        path.configure(config)
+        return path
+
+    def forget(self, serial: str) -> None:
+        """A box is given up."""
+        self._paths.pop(serial, None)
+
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Be told when `token_refused` changed; the answer ends it."""
+        return subscribe(self._listeners, callback)
+
+    def start(self) -> None:
+        """Begin the rounds."""
+        if not self._rounds.running:
+            self._unlisten = self.breaker.listen(self._rounds.wake)
+            self._rounds.start()
+
+    async def stop(self) -> None:
+        """End the rounds."""
+        self._unlisten()
+        await self._rounds.stop()
+
+    # The rounds
+
+    def _due_at(self) -> float:
+        due = self._next_at if self.breaker.due is None or not self._paths else self.breaker.due
+        return max(due, self.breaker.busy_until or due)
+
+    async def _ask_all(self) -> None:
+        """Ask for every box; what fails for the server as a whole ends the round.
+
+        An answer about one box that makes no sense says nothing of the server, unless there is no other one.
+        """
+        now = self._clock.monotonic()
+        self._next_at = now + ASK_EVERY
+        missing = not self._units.keys() >= self._paths.keys()
+        if missing and (now >= self._listed_at + LIST_EVERY or not self.breaker.closed):
+            await self._list()
+        before, nonsense = self.last_contact, None
+        for serial, path in list(self._paths.items()):
+            if (unit := self._units.get(serial)) is not None:
+                try:
+                    await self.ask(path, unit)
+                except PathDown as err:
+                    if err.reason != "bad_answer":
+                        raise
+                    nonsense = err
+        if nonsense is not None and self.last_contact is before:
+            self.breaker.bad(Failure.OTHER)
+            raise nonsense
+
+    async def _list(self) -> None:
+        """Ask for the units of the account. Only a second refusal, well after the first, is the token's fault (I7)."""
+        now = self._clock.monotonic()
+        try:
+            units = await self._counted(self._client.units)
+        except LoginRejected:
+            self._units.clear()
+            self._listed_at = now
+            if self._refused_at is None:
+                self._refused_at = now
+            elif now >= self._refused_at + LIST_EVERY:
+                self._refuse(refused=True)
+            return
+        self._listed_at, self._refused_at = now, None
+        self._units = {unit.serial: unit for unit in units}
+        self._refuse(refused=False)
+
+    def _refuse(self, *, refused: bool) -> None:
+        if refused is not self.token_refused:
+            self.token_refused = refused
+            for listener in list(self._listeners):
+                listener()
+
+    async def ask(self, path: JuiceNetPath, unit: Unit) -> None:
+        """Ask what a box does, and once a day how it is installed. Raises ChargerError."""
+        try:
+            path.showed(await self._counted(lambda: self._client.state(unit), of_one=True))
+        except NotAllowed as err:
+            LOGGER.debug("The JuiceNet server refuses a box: %s", err)
+            self._units.pop(unit.serial, None)  # it may have another token by now
+            return
+        if path.installation.due_at <= self._clock.monotonic():
+            path.installation.tried_at = self._clock.monotonic()
+            info = await self._counted(lambda: self._client.info(unit), of_one=True)
+            path.showed_installation(info, await self._counted(lambda: self._client.schedule(unit), of_one=True))
+
+    async def _counted[T](self, call: Callable[[], Awaitable[T]], *, of_one: bool = False) -> T:
+        """One request whose end is told to the breaker; but not nonsense `of_one` box, which the round judges."""
+        try:
+            answer = await call()
+        except NoConnection:
+            self.breaker.bad(Failure.CONNECT)
+            raise
+        except PathDown as err:
+            if not (of_one and err.reason == "bad_answer"):
+                self.breaker.bad(Failure.OTHER)
+            raise
+        except PathBusy as err:
+            self.breaker.throttled(err.retry_after or None)
+            raise
+        except ChargerError:
+            self._answered()
+            raise
+        self._answered()
+        return answer
+
+    def _answered(self) -> None:
+        self.last_contact = self._clock.now()
+        self.breaker.good()
+
+    # Out of turn
+
+    def unit(self, serial: str) -> Unit:
+        """How to ask for a box now.
+
+        Raises:
+            PathBusy: `throttled`.
+            NoConnection: `unreachable`; `charger_offline`, the account does not have the box.
+        """
+        if (until := self.breaker.busy_until) is not None:
+            raise PathBusy("throttled", until - self._clock.monotonic())
+        if not self.breaker.usable:
+            raise NoConnection("unreachable")
+        if serial not in self._units:
+            raise NoConnection("charger_offline")
+        return self._units[serial]
+
+    async def carry_out(self, path: JuiceNetPath, command: Command, patience: float) -> None:
+        """Send a command; the request has `patience` seconds. Raises ChargerError."""
+        unit = self.unit(path.identity.serial)
+        try:
+            async with self._clock.timeout(patience):
+                await self._counted(lambda: self._send(path, unit, command))
+        except TimeoutError:
+            self.breaker.slow()
+            raise PathDown("timeout") from None
+
+    async def _send(self, path: JuiceNetPath, unit: Unit, command: Command) -> None:
+        """The request that a command becomes: the map of what such a server understands."""
+        match command:
+            case SetOverride(on=True):
+                if path.paused:
+                    await self._client.set_limit(unit, path.resume_current)
+                await self._client.charge_now(unit)
+            case SetOverride():
+                if path.paused:  # else it stays at 0 A in its windows, too
+                    await self._client.set_limit(unit, path.resume_current)
+                await self._client.end_override(unit)
+            case SetCharging(on):
+                await self._client.set_limit(unit, path.resume_current if on else 0)
+            case _:
+                raise Unsupported("unsupported", command.capability)
+
+
+class JuiceNetPath(ShowingPath):
+    """The cloud path of a box, over the account of a JuiceNet server."""
+
+    source = Source.CLOUD
+    capabilities = UNIT_CAPABILITIES
+    meters_lifetime = True
+    frees_schedule = True
+    read_back_delays = ()  # the next round shows it
+
+    def __init__(self, account: JuiceNetAccount, clock: Clock, config: BoxConfig) -> None:
+        super().__init__(clock)
+        self.breaker = account.breaker
+        self.config = config
+        self.share: float | None = None
+        """A; the part of a load group of ours, None where it is in none."""
+        self._account = account
+        self._seen: Moment | None = None
+        self._idle_since: float | None = None
+        self._allowed: int | None = None
+        self._unit_rating: float | None = None
+        self.installation = Turn()
+        self._odd_words: set[str] = set()
+
+    # What the keeper sees
+
+    @property
+    @override
+    def identity(self) -> Identity:
+        config = self.config
+        return Identity(Maker.JUICEBOX, config.serial, config.name)
+
+    @property
+    @override
+    def presence(self) -> Presence:
+        if self._said is not None and self._said.status is Status.OFFLINE:
+            return Presence.OFFLINE
+        if self._seen is None or self._seen.at + LIVE_AGE[Source.CLOUD] <= self._clock.monotonic():
+            return Presence.UNKNOWN
+        return Presence.ONLINE
+
+    @property
+    @override
+    def synced_at(self) -> float | None:
+        return None if self._seen is None else self._seen.at
+
+    @property
+    @override
+    def last_contact(self) -> datetime | None:
+        return self._account.last_contact
+
+    @property
+    @override
+    def keeps_pauses(self) -> bool:
+        return True
+
+    @override
+    async def execute(self, command: Command, *, patience: float) -> None:
+        no_car = self._said is not None and self._said.car_connected is False
+        if no_car and command == STOP:
+            raise NotApplicable("no_car")
+        await self._account.carry_out(self, command, patience)
+
+    @override
+    async def check(self) -> None:
+        now = self._clock.monotonic()
+        if self._asked_at is not None and now < self._asked_at + ASK_EVERY:
+            raise PathBusy("too_soon", self._asked_at + ASK_EVERY - now)
+        await self._account.ask(self, self._account.unit(self.config.serial))
+
+    # What the account sees
+
+    @property
+    def paused(self) -> bool:
+        """Whether the box was last seen with a limit below what any car takes."""
+        return self._said is not None and self._said.status is Status.PAUSED
+
+    @property
+    def resume_current(self) -> int:
+        """The current with which a pause ends, A: the one before it, below all limits (I1).
+
+        Raises:
+            UnsafeRequest: `wire_rating_unknown`; `no_group_share`, the limits leave too little for any car.
+        """
+        if self.config.wire_rating is None:
+            raise UnsafeRequest("wire_rating_unknown")
+        if (amps := self._bounded) < MINIMUM_CURRENT:
+            raise UnsafeRequest("no_group_share")
+        return amps
+
+    @property
+    def _bounded(self) -> int:
+        """The last limit that let it charge, below all others, A."""
+        config = self.config
+        bounds = (config.wire_rating, self._unit_rating, config.load_group_limit, self.share, self._allowed)
+        return floor(min((bound for bound in bounds if bound is not None), default=0))
+
+    def configure(self, config: BoxConfig) -> None:
+        """Take what the user says now."""
+        if config.zone != self.config.zone:
+            self.installation = Turn()  # the windows are those of another zone
+        self.config = config
+        self._show(limit_readings(config, Moment.of(self._clock)))
+
+    def remember(self, amps: float | None) -> None:
+        """Take what the box was last known to be set to, for a pause from before a start; what it showed since counts.
+
+        A pause shows no more than 0 A at the server.
+        """
+        if self._allowed is None and amps is not None and amps >= MINIMUM_CURRENT:
+            self._allowed = floor(amps)
+
+    def showed(self, state: State) -> None:
+        """The state of the box was read."""
+        now = Moment.of(self._clock)
+        if state.silence is not None:
+            self._seen = now.earlier(state.silence)
+        power = state.charging.watt_power
+        if state.word != "charging" or power is None or power >= FULL_BELOW:
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = now.at
+        idle = self._idle_since is not None and now.at - self._idle_since >= FULL_AFTER
+        limit = state.charging.amps_limit
+        if limit is not None and limit >= MINIMUM_CURRENT:
+            self._allowed = floor(limit)
+        shown = unit_status(state, idle=idle)
+        if shown is None and state.word not in self._odd_words:
+            self._odd_words.add(state.word)
+            LOGGER.warning("A JuiceNet server tells an unknown state of a box; it is shown as unknown")
+        self._said, self._asked_at = Word(shown, unit_connected(state)), now.at
+        seen = Moment(now.observed_at, -inf) if self._seen is None else self._seen
+        self._show(unit_readings(state, shown, self._setting(limit), seen=seen, now=now))
+
+    def _setting(self, limit: float | None) -> int | None:
+        """The current that the box is set to beside a pause, A: that with which we would end it."""
+        if limit is None or limit >= MINIMUM_CURRENT:
+            return None if limit is None else floor(limit)
+        return self._bounded if self._bounded >= MINIMUM_CURRENT else None
+
+    def showed_installation(self, info: Info, tou: Tou) -> None:
+        """How the box is installed, and when it may charge, was read."""
+        self.installation.read_at = self._clock.monotonic()
+        self._unit_rating = info.unit_rating
+        self._show(installation_readings(info, tou.windows(self.config.zone), Moment.of(self._clock)))
+
+    def diagnostics(self) -> dict[str, object]:
+        """The state of the path, without anything that names the box."""
+        now = self._clock.monotonic()
+        return {
+            "unknown_words": len(self._odd_words),
+            "silence": None if self._seen is None else round(now - self._seen.at),
+            "token_refused": self._account.token_refused,
+        }

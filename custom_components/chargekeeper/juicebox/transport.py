@@ -1,0 +1,233 @@
+"""A box as its keeper sees it: the local path over datagrams, and the maker's server as the other side.
+
+Commands ride on the answer to the next status, so `execute` only notes what is wanted; whether it took effect shows in
+the first or second status after that (docs/protocols/juicebox.md, section 2.5).
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import override
+
+from ..core import limits
+from ..core.breaker import Breaker
+from ..core.caching_transport import ShowingPath
+from ..core.clock import Clock
+from ..core.model import LIVE_AGE, OFFLINE_CURRENT, Capability, Identity, Source, Status
+from ..core.reading_builder import Moment
+from ..core.transport import (
+    Command,
+    NoConnection,
+    PathBusy,
+    Presence,
+    SetCharging,
+    SetCurrent,
+    SetOverride,
+    Unsupported,
+    Word,
+)
+from .box import Box, Mode
+from .mapping import (
+    box_readings,
+    capabilities,
+    car_connected,
+    identity,
+    offline_readings,
+    status,
+    stored_limit,
+    stored_readings,
+    user_readings,
+)
+
+SILENT_AFTER = LIVE_AGE[Source.UDP]
+"""Seconds without a status after which the box is unreachable."""
+
+NEXT_STATUS = 30.0
+"""Seconds until the next status at the latest, as long as the box is there (section 2.3.5)."""
+
+
+class _BoxPath(ShowingPath):
+    """What both sides of a box have in common."""
+
+    meters_lifetime = True
+    frees_schedule = True
+    read_back_delays = ()  # the next statuses come by themselves
+
+    def __init__(self, box: Box, clock: Clock) -> None:
+        super().__init__(clock)
+        self.breaker = Breaker(clock)
+        self._box = box
+        self._end: Callable[[], None]
+
+    def close(self) -> None:
+        """Hear no more of the box."""
+        self._end()
+        self._listener = None
+
+    @property
+    @override
+    def identity(self) -> Identity:
+        return identity(self._box)
+
+    @override
+    async def check(self) -> None:
+        raise PathBusy("next_status", NEXT_STATUS)
+
+    @property
+    @override
+    def restarts_by_link(self) -> bool:
+        return True
+
+
+class JuiceBoxPath(_BoxPath):
+    """The box itself."""
+
+    source = Source.UDP
+
+    def __init__(self, box: Box, clock: Clock) -> None:
+        super().__init__(box, clock)
+        self._config = box.config
+        self._status = box.status
+        self._seen: Moment | None = None
+        self._began = clock.monotonic()
+        self._cancel_silence = clock.call_later(SILENT_AFTER, self._silent)
+        self._take_user()
+        self._end = box.listen(self._box_changed)
+
+    @override
+    def close(self) -> None:
+        super().close()
+        self._cancel_silence()
+
+    @property
+    @override
+    def capabilities(self) -> frozenset[Capability]:
+        return capabilities(self._box)
+
+    @property
+    @override
+    def presence(self) -> Presence:
+        since = self._began if self._seen is None else self._seen.at
+        if self._clock.monotonic() - since >= SILENT_AFTER:
+            return Presence.OFFLINE
+        return Presence.UNKNOWN if self._seen is None else Presence.ONLINE
+
+    @property
+    @override
+    def synced_at(self) -> float | None:
+        return None if self._seen is None else self._seen.at
+
+    @property
+    @override
+    def last_contact(self) -> datetime | None:
+        return None if self._seen is None else self._seen.observed_at
+
+    @override
+    async def execute(self, command: Command, *, patience: float) -> None:
+        """Have it ride on the answer to the next status.
+
+        Raises:
+            NoConnection: `charger_offline`, nothing is heard of the box; `not_heard`, not yet since the start;
+                `learning`, its stored limit is not known.
+            UnsafeRequest: it would be above the ceiling, or collide with the maker's load group.
+            NotApplicable: not in this state.
+            Unsupported: no box can do that.
+        """
+        if self.presence is not Presence.ONLINE:
+            raise NoConnection("charger_offline" if self.presence is Presence.OFFLINE else "not_heard")
+        if self._box.mode is Mode.LEARNING and not (isinstance(command, SetOverride) and not command.on):
+            raise NoConnection("learning")
+        match command:
+            case SetCurrent(amps):
+                limits.permit(amps, self._box.limits)
+                self._box.set_current(amps)
+            case SetCharging(on):
+                self._box.set_charging(on=on)
+            case SetOverride(on):
+                self._box.set_override(on=on)
+            case _:
+                raise Unsupported("unsupported", command.capability)
+
+    def _box_changed(self) -> None:
+        if self._box.config != self._config:
+            self._config = self._box.config
+            self._take_user()
+        if self._box.status is not None and self._box.status is not self._status:
+            self._status = self._box.status
+            self._take_status()
+        elif self._stores_another():
+            self._show(stored_readings(self._box, Moment.of(self._clock)))
+        else:
+            self._tell_change()
+
+    def _stores_another(self) -> bool:
+        """Whether it was told to store more than is shown: if it falls silent now, it goes on with that."""
+        shown = self._known.value(OFFLINE_CURRENT)
+        return self._seen is not None and stored_limit(self._box) not in {None, shown}
+
+    def _take_status(self) -> None:
+        assert self._status is not None
+        self._seen = seen = Moment.of(self._clock)
+        self._cancel_silence()
+        self._cancel_silence = self._clock.call_later(SILENT_AFTER, self._silent)
+        self._said = Word(status(self._box, seen.at), car_connected(self._status.state))
+        if not self._box.in_flight or self._asked_at is None:  # the status can show what was asked for last
+            self._asked_at = seen.at
+        self._show(box_readings(self._box, self._status, seen))
+
+    def _silent(self) -> None:
+        """Nothing was heard for too long."""
+        moment = Moment.of(self._clock)
+        self._said = Word(Status.OFFLINE)
+        self._asked_at = moment.at
+        self._show(offline_readings(moment))
+
+    def _take_user(self) -> None:
+        self._show(user_readings(self._config, Moment.of(self._clock)))
+
+
+class MakersServerPath(_BoxPath):
+    """The maker's server, as far as it answers this box. It shows nothing and takes no commands; it commands."""
+
+    source = Source.CLOUD
+    capabilities = frozenset()
+
+    def __init__(self, box: Box, clock: Clock) -> None:
+        super().__init__(box, clock)
+        self._shown = box.server_answers, self.identity
+        self._end = box.listen(self._box_changed)
+
+    @property
+    @override
+    def presence(self) -> Presence:
+        heard_at = self._box.timeline.heard_at
+        silent = heard_at is None or self._clock.monotonic() - heard_at >= SILENT_AFTER
+        if silent or self._box.server_answers is None:
+            return Presence.UNKNOWN  # a box that is away asks the server nothing
+        return Presence.ONLINE if self._box.server_answers else Presence.OFFLINE
+
+    @property
+    @override
+    def said(self) -> Word | None:
+        return None if self.presence is Presence.UNKNOWN else Word()
+
+    @property
+    @override
+    def synced_at(self) -> float | None:
+        heard = self._box.pulse.heard
+        return None if heard is None else heard.at
+
+    @property
+    @override
+    def last_contact(self) -> datetime | None:
+        heard = self._box.pulse.heard
+        return None if heard is None else heard.observed_at
+
+    @override
+    async def execute(self, command: Command, *, patience: float) -> None:
+        raise Unsupported("unsupported", command.capability)
+
+    def _box_changed(self) -> None:
+        shown = self._box.server_answers, self.identity
+        if shown != self._shown:
+            self._shown = shown
+            self._tell_change()

@@ -1,0 +1,310 @@
+"""The user's own entities around a JuiceBox: a meter, and a button or a power switch that restarts it.
+
+The box tells its status itself and is commanded by the answers to that, so nothing else is sent over these. Where it is
+not heard any more, the meter still tells whether power flows, and the power switch can do what the maker advises: 20 s
+without power clear its schedule (docs/design.md, section 5.7).
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from math import inf
+from typing import override
+
+from homeassistant.core import Event, EventStateChangedData, EventStateReportedData, HomeAssistant, callback
+
+from ..core.charger.charger import Keeper
+from ..core.clock import Clock
+from ..core.limits import Limits, ceiling
+from ..core.model import CURRENT, POWER, POWER_FLOWS, Capability, Readings, Status
+from ..core.transport import (
+    Command,
+    NoConnection,
+    NotApplicable,
+    PathBusy,
+    PathListener,
+    Presence,
+    Restart,
+    SetOverride,
+    UnsafeRequest,
+    Word,
+)
+from ..juicebox.box import Box
+from ..juicebox.transport import NEXT_STATUS, JuiceBoxPath
+from .entity_transport import (
+    CONF_ALLOW_POWER_CYCLE,
+    CONF_CURRENT,
+    CONF_POWER,
+    CONF_POWER_SWITCH,
+    CONF_RESTART_BUTTON,
+    FLOWING,
+    LinkedPath,
+    is_flowing,
+    is_own_report,
+    old_state,
+)
+from .power_cycle import CYCLE, PowerCycle
+
+REST = 60.0
+"""Seconds for which nothing must have flowed before power is cut, and for which a report counts."""
+
+STARTS_WITHIN = 90.0
+"""Seconds after the beginning of a power cycle in which nothing is concluded: off, on, start of the box, the car."""
+
+
+class LinkedBoxPath(LinkedPath):
+    """A JuiceBox through entities that the user named; `cycle` switches its power and outlives this."""
+
+    frees_schedule = True  # there is nothing that it could pause
+
+    def __init__(
+        self,
+        hass: HomeAssistant,
+        clock: Clock,
+        keeper: Keeper,
+        links: Mapping[str, object],
+        around: tuple[Box, JuiceBoxPath, PowerCycle],
+    ) -> None:
+        super().__init__(hass, clock, keeper, links)
+        self._box, self._udp, self.cycle = around
+        self._may_cycle = links.get(CONF_ALLOW_POWER_CYCLE) is True
+        self._metered_at = -inf
+        self._flowed_at = -inf
+        self._reported_at: dict[str, float] = {}  # by link, only what the meter reported by itself
+        self._rested_at = -inf
+        self._resting_since = inf
+        self._says_away = False
+        # How often the box had started before the restart that is watched.
+        self._boots = self._box.counts["boots"] if self.cycle.active else None
+
+    @property
+    def _deaf(self) -> bool:
+        """Whether the box is not heard, after it had its time to report."""
+        return self._udp.presence is Presence.OFFLINE
+
+    @property
+    @override
+    def capabilities(self) -> frozenset[Capability]:
+        found = set()
+        if self._links.keys() & {CONF_RESTART_BUTTON, CONF_POWER_SWITCH}:
+            found.add(Capability.RESTART)
+        has_meter = bool(self._links.keys() & {CONF_POWER, CONF_CURRENT})
+        if self._deaf and self._may_cycle and has_meter and CONF_POWER_SWITCH in self._links:
+            found.add(Capability.OVERRIDE)
+        return frozenset(found)
+
+    @property
+    @override
+    def presence(self) -> Presence:
+        """It reaches the box as far as the box itself is heard; a switch alone does not command it."""
+        if all(self._state(link) is None for link in self._links):
+            return Presence.OFFLINE
+        return Presence.ONLINE if self._udp.presence is Presence.ONLINE else Presence.UNKNOWN
+
+    @property
+    @override
+    def said(self) -> Word | None:
+        if self._says_away:
+            return Word(Status.OFFLINE)
+        if self._is_starting:
+            return Word(Status.RESTARTING)
+        if self._flows:
+            return Word(Status.CHARGING)
+        if not self._deaf:
+            return self._udp.said
+        return Word(Status.WAITING_SCHEDULE) if self.at_rest else None
+
+    @property
+    @override
+    def synced_at(self) -> float | None:
+        """What flows is a sign of life, what does not flow is none."""
+        if not self._deaf:
+            return self._udp.synced_at
+        return None if self._flowed_at == -inf else self._flowed_at
+
+    @property
+    @override
+    def asked_at(self) -> float | None:
+        if not self._deaf:
+            return self._udp.asked_at
+        return None if self._metered_at == -inf else self._metered_at
+
+    @property
+    @override
+    def last_contact(self) -> datetime | None:
+        return self._udp.last_contact
+
+    @property
+    @override
+    def at_rest(self) -> bool:
+        return self._rests and not self._is_starting
+
+    @property
+    def _rests(self) -> bool:
+        """True if the meter has reported for a minute, until now, that nothing flows."""
+        now = self._clock.monotonic()
+        return not self._flows and now - self._rested_at <= REST <= now - self._resting_since
+
+    @property
+    def _flows(self) -> bool:
+        """Whether the meter showed just now that power flows."""
+        return self._flowed_at == self._metered_at and self._clock.monotonic() - self._flowed_at <= REST
+
+    @property
+    def _is_starting(self) -> bool:
+        since = self.cycle.since_last
+        return self.cycle.trying or (since is not None and since < STARTS_WITHIN)
+
+    @override
+    def listen(self, listener: PathListener) -> Callable[[], None]:
+        ends = [super().listen(listener), self._box.listen(self._box_changed), self.cycle.listen(self._cycle_changed)]
+
+        def cancel() -> None:
+            for end in ends:
+                end()
+
+        return cancel
+
+    @override
+    async def execute(self, command: Command, *, patience: float) -> None:
+        """Restart it, or clear its schedule by a power cycle.
+
+        Raises:
+            NoConnection: `linked_unavailable`; `offline_too_high`; for an override whatever makes a power cycle unsafe
+                now, so that it waits: `charger_offline`.
+            PathBusy: `cycled`, the last power cycle is too near.
+            UnsafeRequest: `restart_charging`, `restart_status_unknown`: something flows, or may.
+            ChargerError: as the entity answers.
+        """
+        if isinstance(command, SetOverride):
+            if not command.on:
+                raise NoConnection("charger_offline")
+            guard = self._require_safe_override
+        elif isinstance(command, Restart) and CONF_RESTART_BUTTON not in self._links:
+            guard = self._require_safe_restart
+        else:
+            self._boots = self._box.counts["boots"]
+            await super().execute(command, patience=patience)
+            return
+        guard()
+        since = self.cycle.since_last
+        if since is not None and since < CYCLE:
+            raise PathBusy("cycled", CYCLE - since)
+        entry = self._entry(CONF_POWER_SWITCH)
+        if entry is None or self._state(CONF_POWER_SWITCH) is None:
+            raise NoConnection("linked_unavailable")
+        self._boots = self._box.counts["boots"]
+        await self.cycle.begin(entry.id, self.identity.name, guard)
+        if isinstance(command, SetOverride):
+            with suppress(NotApplicable, UnsafeRequest):  # else the server, or what is learnt, decides
+                self._box.set_override(on=True)  # so that the first answer to it does not stop it again
+
+    @override
+    async def check(self) -> None:
+        """Ask for nothing: the meter reports by itself, and a read that we force proves nothing. Raises PathBusy."""
+        if not self._deaf:
+            raise PathBusy("next_status", NEXT_STATUS)
+
+    def _require_safe_override(self) -> None:
+        """Raise NoConnection unless a power cycle that the user did not ask for is safe now: it may be later."""
+        last = self.cycle.last
+        is_spent = last is not None and last.spent
+        if not (self._deaf and self._may_cycle and self._rests) or is_spent:
+            raise NoConnection("charger_offline")
+        self._require_bounded()
+
+    def _require_safe_restart(self) -> None:
+        """Refuse to cut power that flows, or may flow. Raises UnsafeRequest, or as `_require_bounded`."""
+        said = None if self._deaf else self._udp.said
+        status = None if said is None else said.status
+        if self._flows or status in POWER_FLOWS:
+            if not self._keeper.options.restart_while_charging:
+                raise UnsafeRequest("restart_charging")
+        elif not self._rests and (status is None or not self._is_fresh):
+            raise UnsafeRequest("restart_status_unknown")
+        if self._deaf:
+            self._require_bounded()
+
+    @property
+    def _is_fresh(self) -> bool:
+        """True if the box itself reported within a minute."""
+        asked_at = self._udp.asked_at
+        return asked_at is not None and self._clock.monotonic() - asked_at <= REST
+
+    def _require_bounded(self) -> None:
+        """Raise NoConnection if the offline current may exceed a limit: the box would charge with it, and unlowered."""
+        limits = Limits.of(self._keeper.snapshot.readings)
+        highest, _ = ceiling(limits)
+        stored = limits.offline_current
+        if stored is None or highest is None or stored > highest:
+            raise NoConnection("offline_too_high")
+
+    def _box_changed(self) -> None:
+        """The box was heard; where it has started anew since the power cycle, it was away."""
+        if self._boots is not None and self._box.counts["boots"] > self._boots:
+            self._tell_away()
+
+    def _cycle_changed(self) -> None:
+        """It is switched on again: what is heard from now on shows that the box is back."""
+        assert self._listener is not None
+        if self.cycle.active and self.cycle.went_off and self._boots is not None:
+            self._tell_away()
+        else:
+            self._listener.path_changed(self)
+
+    def _tell_away(self) -> None:
+        """The box had no power until now."""
+        assert self._listener is not None
+        self._boots, self._says_away = None, True
+        self._listener.path_read(self, Readings())
+        self._says_away = False
+
+    @override
+    def _read(self) -> Readings:
+        """What the meter shows; only while the box does not show it itself."""
+        self._look_at_meter()
+        readings = Readings()
+        if self._deaf:
+            self._put(readings, POWER, self._amount(CONF_POWER), CONF_POWER)
+            self._put(readings, CURRENT, self._amount(CONF_CURRENT), CONF_CURRENT)
+        return readings
+
+    @override
+    @callback
+    def _on_state(self, event: Event[EventStateChangedData] | Event[EventStateReportedData]) -> None:
+        link = self._followed.get(event.data["entity_id"])
+        # Power is switched on this: the first state of any meter may be a stored or a retained one.
+        if (
+            link is not None
+            and link in FLOWING
+            and is_own_report(old_state(event), event.data["new_state"], restores=True)
+        ):
+            self._reported_at[link] = self._clock.monotonic()
+        super()._on_state(event)
+
+    def _look_at_meter(self) -> None:
+        """Note whether power flows, and since when it does not.
+
+        That something flows counts from any state, that nothing does only from reports of the meter itself.
+        """
+        shown = {
+            link: amount
+            for link in FLOWING.keys() & self._links.keys()
+            if link in self._heard and (amount := self._amount(link)) is not None
+        }
+        if not shown:
+            self._resting_since = inf
+            return
+        self._metered_at = max(self._heard[link].at for link in shown)
+        flowing = {link for link, amount in shown.items() if is_flowing(link, amount)}
+        reported_at = max(self._reported_at.get(link, -inf) for link in flowing or shown)
+        if flowing:
+            self._flowed_at = self._metered_at
+            self._resting_since = inf
+            self.cycle.shows_power(reported_at)
+            return
+        if reported_at <= max(self._flowed_at, self._rested_at):
+            return  # not by the meter itself
+        if self._resting_since == inf or reported_at - self._rested_at > REST:  # nobody knows what was between
+            self._resting_since = reported_at
+        self._rested_at = reported_at

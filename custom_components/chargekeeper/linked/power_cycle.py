@@ -1,0 +1,329 @@
+"""Switches the power of a box off for 20 s and on again, over a switch of the user's.
+
+The duty to switch on again is on the disk before the power is switched off. Only proof that the power is back ends it:
+through reloads, after a restart, also if the link is taken away meanwhile. A duty older than its cycle is only told.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from math import inf
+
+from homeassistant.const import ATTR_ASSUMED_STATE, SERVICE_TURN_OFF, SERVICE_TURN_ON, STATE_OFF, STATE_ON
+from homeassistant.core import HomeAssistant, State, callback
+from homeassistant.helpers import entity_registry as er
+
+from ..core.charger.context import subscribe
+from ..core.clock import Clock, monotonic_of
+from ..core.stored import moment
+from ..core.transport import ChargerError, NoConnection, NotSaved
+from .entity_transport import async_call_entity
+
+OFF_FOR = 20.0
+"""Seconds without power after which a box has forgotten its schedule (docs/protocols/juicebox.md, section 4)."""
+
+PROVES_AFTER = 60.0
+"""Seconds after the beginning from which a sign of life proves power: until then the switch may still go off late."""
+
+STUCK_AFTER = 90.0
+"""Seconds after which the user is told that a box may be without power. A box that has power reports every 30 s."""
+
+CYCLE = 600.0
+"""Seconds between two power cycles. A duty older than this is not carried out: somebody may work on the box."""
+
+TRY_AGAIN = 5.0
+"""Seconds after which the box is switched on once more while nothing proves that its power is back."""
+
+SAVE_AGAIN = 60.0
+"""Seconds after which a record that could not be saved is saved again."""
+
+PATIENCE = 5.0
+"""Seconds that the integration of the switch has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """One time: by which switch (registry id), since when, and whether power was proved to be back.
+
+    `spent` is true until the box is heard after it: so often only may it be done without the user. `name` is that of
+    the box, to tell of it also when it was removed.
+    """
+
+    switch: str
+    began_at: datetime
+    on: bool = False
+    spent: bool = True
+    name: str = ""
+
+    def export(self) -> dict[str, object]:
+        """As JSON."""
+        return {
+            "switch": self.switch,
+            "began_at": self.began_at.isoformat(),
+            "on": self.on,
+            "spent": self.spent,
+            "name": self.name,
+        }
+
+    @classmethod
+    def restored(cls, stored: object) -> Cycle | None:
+        """What `export` gave. What is damaged in it counts as still to be switched on."""
+        if not isinstance(stored, Mapping):
+            return None
+        switch, began_at = stored.get("switch"), moment(stored.get("began_at"))
+        if not isinstance(switch, str) or began_at is None:
+            return None
+        is_on = stored.get("on") is True
+        is_spent = stored.get("spent") is not False
+        return cls(switch, began_at, is_on, is_spent, str(stored.get("name", "")))
+
+
+class PowerCycle:
+    """The power of one box.
+
+    Args:
+        hass: where the switch is.
+        clock: time.
+        save: keeps the record; on the disk when it returns. Raises NotSaved.
+        stored: what it kept last.
+    """
+
+    def __init__(
+        self, hass: HomeAssistant, clock: Clock, save: Callable[[dict[str, object]], Awaitable[None]], stored: object
+    ) -> None:
+        self._hass = hass
+        self._clock = clock
+        self._save = save
+        self.last = Cycle.restored(stored)
+        self._began = -inf if self.last is None else _beginning(clock, self.last)
+        self._to_save = self.last
+        self._is_saved = True
+        self._disk = asyncio.Lock()
+        self._boots: int | None = None
+        self._ended = False
+        self._is_beginning = False
+        self._task: asyncio.Task[None] | None = None
+        self._saver: asyncio.Task[None] | None = None
+        self._listeners: list[Callable[[], None]] = []
+        self.went_off = False
+        """True if the switch was seen off since the power was switched off."""
+        self._begin()
+
+    @property
+    def active(self) -> bool:
+        """True while the power may be off: nothing has proved that it is back."""
+        return self.last is not None and not self.last.on
+
+    @property
+    def trying(self) -> bool:
+        """True while the box is to be switched on without asking the user."""
+        return self.active and self._age < CYCLE
+
+    @property
+    def stuck(self) -> bool:
+        """True if the power should be back by now, and nothing proves that."""
+        return self.active and self._age >= STUCK_AFTER
+
+    @property
+    def since_last(self) -> float | None:
+        """Seconds since the last time; None where there was none."""
+        return None if self.last is None else self._age
+
+    @property
+    def _age(self) -> float:
+        return self._clock.monotonic() - self._began
+
+    @property
+    def switch_name(self) -> str:
+        """The name of the switch as the user knows it; a dash where it is deleted or not set up."""
+        state = self._state()
+        return "-" if state is None else state.name
+
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Be called when it is to be switched on again, and when it is on; the answer ends it."""
+        return subscribe(self._listeners, callback)
+
+    async def begin(self, switch: str, name: str, guard: Callable[[], None]) -> None:
+        """Switch off by the switch with this registry id; it is switched on again by itself.
+
+        Args:
+            switch: registry id.
+            name: of the box.
+            guard: raises ChargerError while power must not be cut. Nothing is awaited between it and the switching.
+
+        Raises:
+            NotSaved: nothing was sent.
+            ChargerError: what `guard` raises, then nothing was sent; or the switch refused or did not answer, then it
+                is switched on all the same.
+        """
+        before = self.last
+        began = self._began
+        cycle = Cycle(switch, self._clock.now(), name=name)
+        sent = False
+
+        def commit() -> None:
+            nonlocal before, sent
+            if self._ended:
+                raise NoConnection("stopping")
+            guard()
+            sent = True
+            before = self.last
+            self.last = cycle
+            self._began = self._clock.monotonic()
+            self.went_off = False
+
+        self._to_save = cycle
+        self._is_beginning = True
+        try:
+            await self._write()
+            await self._call(cycle, SERVICE_TURN_OFF, commit)
+        except ChargerError as err:
+            sent = sent and not err.surely_not_sent
+            raise
+        finally:  # also where a reload comes between
+            self._is_beginning = False
+            if not sent:
+                self._began = began
+                self._note(before if self.last is cycle else self.last)
+            self._begin()
+
+    @callback
+    def heard(self, at: float, boots: int) -> None:
+        """The box reported at the monotonic moment `at`, and had started `boots` times by then."""
+        has_started = self._boots is not None and boots > self._boots
+        self._boots = boots
+        if self.active and has_started:
+            self._power_is_back()
+        self.shows_power(at)
+        if self.last is not None and self.last.on and self.last.spent and at - self._began >= OFF_FOR:
+            self._note(replace(self.last, spent=False))  # it may be done without the user in the next outage
+
+    @callback
+    def shows_power(self, at: float) -> None:
+        """The box or a meter showed at the monotonic moment `at` that the box has power."""
+        if self.active and at - self._began >= PROVES_AFTER:
+            self._power_is_back()
+
+    async def finish(self) -> None:
+        """Nobody will see to it any more: switch on now. Nothing is switched off from here on."""
+        self._ended = True
+        self._stop_trying()
+        if self.trying:
+            await self._try()
+        if not self._is_saved:
+            with suppress(NotSaved):
+                await self._write()
+
+    def close(self) -> None:
+        """Send nothing any more; a duty that is left is on the disk."""
+        self._ended = True
+        self._stop_trying()
+        if self._saver is not None:
+            self._saver.cancel()
+            self._saver = None
+
+    def _stop_trying(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    def _begin(self) -> None:
+        self._stop_trying()
+        if self.active and not self._ended:
+            self._task = self._hass.async_create_background_task(self._see_to_it(), "chargekeeper power")
+
+    async def _see_to_it(self) -> None:
+        await self._clock.sleep(max(OFF_FOR - self._age, 0.0))
+        while self.active:
+            await self._try()
+            await self._clock.sleep(TRY_AGAIN)
+
+    async def _try(self) -> None:
+        """Switch on unless that shows already, or the duty is too old for it; see what the switch shows then."""
+        self.went_off |= self._state_is(STATE_OFF)
+        self._tell()
+        if self.last is not None and self.trying and not self._shows_on:
+            with suppress(ChargerError):
+                await self._call(self.last, SERVICE_TURN_ON)
+        if self.active and self._shows_on:
+            self._note_back()
+        self._tell()
+
+    @property
+    def _shows_on(self) -> bool:
+        """True if the switch was seen off, and is on by a later report of its own."""
+        return self.went_off and self._state_is(STATE_ON)
+
+    def _power_is_back(self) -> None:
+        self._stop_trying()
+        self._note_back()
+        self._tell()
+
+    def _note_back(self) -> None:
+        assert self.last is not None
+        self._note(replace(self.last, on=True))
+
+    # The record
+
+    def _note(self, cycle: Cycle | None) -> None:
+        """Have this record; it is saved until it is on the disk. The duty of a cycle that begins is not overwritten."""
+        self.last = cycle
+        if self._is_beginning:
+            return
+        self._to_save = cycle
+        self._is_saved = False
+        if self._saver is None or self._saver.done():
+            self._saver = self._hass.async_create_background_task(self._keep_saving(), "chargekeeper power record")
+
+    async def _keep_saving(self) -> None:
+        while not self._is_saved:
+            try:
+                await self._write()
+            except NotSaved:
+                await self._clock.sleep(SAVE_AGAIN)
+
+    async def _write(self) -> None:
+        """Save the record as it is to be. Raises NotSaved."""
+        async with self._disk:
+            record = self._to_save
+            await self._save({} if record is None else record.export())
+            self._is_saved = record is self._to_save
+
+    # The switch
+
+    def _tell(self) -> None:
+        for listener in list(self._listeners):
+            listener()
+
+    def _state(self) -> State | None:
+        entity_id = None if self.last is None else self._entity_of(self.last)
+        return None if entity_id is None else self._hass.states.get(entity_id)
+
+    def _state_is(self, value: str) -> bool:
+        """True if the switch reports this state. An assumed one is what it was told last, no report."""
+        state = self._state()
+        return state is not None and state.state == value and not state.attributes.get(ATTR_ASSUMED_STATE)
+
+    def _entity_of(self, cycle: Cycle) -> str | None:
+        entry = er.async_get(self._hass).entities.get_entry(cycle.switch)
+        return None if entry is None else entry.entity_id
+
+    async def _call(self, cycle: Cycle, service: str, guard: Callable[[], None] | None = None) -> None:
+        """Command the switch. Raises ChargerError, also what `guard` raises right before the call."""
+        entity_id = self._entity_of(cycle)
+        if entity_id is None:
+            raise NoConnection("linked_unavailable")
+        call = entity_id.partition(".")[0], service, dict[str, object]()
+        await async_call_entity(self._hass, self._clock, PATIENCE, entity_id, call, guard)
+
+
+def _beginning(clock: Clock, cycle: Cycle) -> float:
+    """The monotonic moment at which a restored cycle began.
+
+    The age of an open duty from the future is unknown, since the wall clock was set back: it counts as too old.
+    """
+    if not cycle.on and cycle.began_at > clock.now():
+        return -inf
+    return monotonic_of(clock, cycle.began_at)
