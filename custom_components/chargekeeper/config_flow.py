@@ -45,9 +45,9 @@ from .const import (
     SUBENTRY_JUICEBOX,
     SUBENTRY_JUICENET,
 )
+from .core.errors import ChargerError, LoginRejected
 from .core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT
 from .core.model import Identity, Prefer
-from .core.transport import ChargerError, LoginRejected
 from .flows.entity_link import LinkedSubentryFlow
 from .flows.juicebox import JuiceBoxSteps
 from .flows.juicebox_box import JuiceBoxSubentryFlow

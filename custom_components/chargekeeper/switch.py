@@ -12,8 +12,9 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .coordinator import ChargeKeeperConfigEntry
 from .core.charger.intents import Until
+from .core.errors import ChargerError
 from .core.model import ALLOWED_TO_CHARGE, STATUS, Capability, Outcome, Status
-from .core.transport import ChargerError, SetCharging
+from .core.transport import SetCharging
 from .entity import ChargerEntity, ChargerEntityDescription, add_as_shown, capable, without_commands
 
 PARALLEL_UPDATES = 0  # the keeper queues the commands of a charger and merges them; chargers do not wait for another

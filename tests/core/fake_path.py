@@ -19,6 +19,7 @@ import pytest
 from custom_components.chargekeeper.core import schedule
 from custom_components.chargekeeper.core.breaker import Breaker, Failure
 from custom_components.chargekeeper.core.charger.charger import Keeper, KeeperEvent, KeeperOptions
+from custom_components.chargekeeper.core.errors import ChargerError, NotApplicable, PathDown, PathsFailed
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -49,14 +50,10 @@ from custom_components.chargekeeper.core.model import (
 )
 from custom_components.chargekeeper.core.transport import (
     LOCAL_READ_BACK,
-    ChargerError,
     ChargerPath,
     Command,
     Install,
-    NotApplicable,
-    PathDown,
     PathListener,
-    PathsFailed,
     Presence,
     Restart,
     SetCharging,

@@ -8,6 +8,7 @@ import pytest
 from custom_components.chargekeeper.core.charger.charger import KeeperOptions
 from custom_components.chargekeeper.core.charger.danger import SAVE_EVERY, UPDATE_WITHIN
 from custom_components.chargekeeper.core.charger.intents import Journal, UpdateRecord
+from custom_components.chargekeeper.core.errors import ChargerError, Dangerous, NotSaved, PathBusy
 from custom_components.chargekeeper.core.model import (
     FIRMWARE,
     STATUS,
@@ -17,7 +18,7 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
-from custom_components.chargekeeper.core.transport import ChargerError, Dangerous, NotSaved, PathBusy, Word
+from custom_components.chargekeeper.core.transport import Word
 from tests.core.fake_path import LIVE_SECONDS, Bench, FakePath
 from tests.simulators.clock import START
 

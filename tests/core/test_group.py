@@ -12,6 +12,15 @@ import pytest
 
 from custom_components.chargekeeper.core.charger.context import result_of, unlimited
 from custom_components.chargekeeper.core.cooldown import RAISE_SPACING, START_SPACING
+from custom_components.chargekeeper.core.errors import (
+    ChargerError,
+    NotAllowed,
+    NotApplicable,
+    NotSaved,
+    PathDown,
+    UnsafeRequest,
+    Unsupported,
+)
 from custom_components.chargekeeper.core.limits import Limits, permit
 from custom_components.chargekeeper.core.load_group.group import LOOK_AGAIN, RETRY_AFTER, GroupView, LoadGroup
 from custom_components.chargekeeper.core.load_group.shares import (
@@ -44,18 +53,7 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
-from custom_components.chargekeeper.core.transport import (
-    ChargerError,
-    NotAllowed,
-    NotApplicable,
-    NotSaved,
-    PathDown,
-    SetCharging,
-    SetCurrent,
-    Setting,
-    UnsafeRequest,
-    Unsupported,
-)
+from custom_components.chargekeeper.core.transport import SetCharging, SetCurrent, Setting
 from tests.simulators.clock import START, VirtualClock
 
 A, B, C = ((Maker.WALLBOX, "700301"), (Maker.WALLBOX, "700302"), (Maker.JUICEBOX, "0910042001"))

@@ -19,6 +19,14 @@ from custom_components.chargekeeper.core.charger.charger import KeeperOptions
 from custom_components.chargekeeper.core.charger.commands import TIME_TO_LIVE
 from custom_components.chargekeeper.core.charger.intents import End, IntentState, Until
 from custom_components.chargekeeper.core.charger.restart import STATUS_FRESH
+from custom_components.chargekeeper.core.errors import (
+    ChargerError,
+    LoginRejected,
+    NoConnection,
+    NotAllowed,
+    PathBusy,
+    PathDown,
+)
 from custom_components.chargekeeper.core.model import (
     CHARGING_CURRENT,
     HOUSE_LIMIT,
@@ -32,14 +40,8 @@ from custom_components.chargekeeper.core.model import (
     Status,
 )
 from custom_components.chargekeeper.core.transport import (
-    ChargerError,
     Command,
     Install,
-    LoginRejected,
-    NoConnection,
-    NotAllowed,
-    PathBusy,
-    PathDown,
     Presence,
     Restart,
     SetCharging,

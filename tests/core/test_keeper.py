@@ -12,6 +12,19 @@ from custom_components.chargekeeper.core.breaker import Failure
 from custom_components.chargekeeper.core.charger.charger import KeeperOptions
 from custom_components.chargekeeper.core.charger.commands import EXPECT_WITHIN, TIME_TO_LIVE
 from custom_components.chargekeeper.core.cooldown import RAISE_SPACING, START_SPACING
+from custom_components.chargekeeper.core.errors import (
+    ChargerError,
+    LoginRejected,
+    NoConnection,
+    NotAllowed,
+    NotApplicable,
+    NotSaved,
+    PathBusy,
+    PathDown,
+    PathsFailed,
+    UnsafeRequest,
+    Unsupported,
+)
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -36,15 +49,6 @@ from custom_components.chargekeeper.core.model import (
 )
 from custom_components.chargekeeper.core.transport import (
     LOCAL_READ_BACK,
-    ChargerError,
-    LoginRejected,
-    NoConnection,
-    NotAllowed,
-    NotApplicable,
-    NotSaved,
-    PathBusy,
-    PathDown,
-    PathsFailed,
     Presence,
     Restart,
     SetCharging,
@@ -53,8 +57,6 @@ from custom_components.chargekeeper.core.transport import (
     SetLock,
     SetOverride,
     Setting,
-    UnsafeRequest,
-    Unsupported,
 )
 from tests.core.fake_path import DAYTIME, LIVE_SECONDS, WHO, Bench, FakePath, LogLines, Manual
 from tests.simulators.clock import START

@@ -8,6 +8,7 @@ import pytest
 from custom_components.chargekeeper.core.charger.charger import KeeperEvent, KeeperOptions
 from custom_components.chargekeeper.core.charger.commands import EXPECT_WITHIN
 from custom_components.chargekeeper.core.charger.intents import IntentState
+from custom_components.chargekeeper.core.errors import NotApplicable, PathBusy, PathDown, UnsafeRequest
 from custom_components.chargekeeper.core.limits import Limits
 from custom_components.chargekeeper.core.model import (
     LOAD_GROUP_LIMIT,
@@ -17,16 +18,7 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
-from custom_components.chargekeeper.core.transport import (
-    NotApplicable,
-    PathBusy,
-    PathDown,
-    SetCharging,
-    SetCurrent,
-    SetLock,
-    SetOverride,
-    UnsafeRequest,
-)
+from custom_components.chargekeeper.core.transport import SetCharging, SetCurrent, SetLock, SetOverride
 from tests.core.fake_path import NIGHT, Bench, Manual
 
 PAUSE = SetCharging(on=False)

@@ -4,9 +4,9 @@ from hypothesis import assume, given, strategies as st
 import pytest
 
 from custom_components.chargekeeper.core import model
+from custom_components.chargekeeper.core.errors import UnsafeRequest
 from custom_components.chargekeeper.core.limits import Limits, ceiling, effective, permit, safe_start, with_room
 from custom_components.chargekeeper.core.model import LimitingFactor, Reading, Readings, Source
-from custom_components.chargekeeper.core.transport import UnsafeRequest
 from tests.simulators.clock import START
 
 amperes = st.none() | st.integers(1, 100).map(float) | st.floats(0.5, 100)

@@ -8,6 +8,16 @@ import pytest
 from custom_components.chargekeeper.core.charger.charger import KeeperEvent, KeeperOptions, RestartRun
 from custom_components.chargekeeper.core.charger.restart import AWAY_WITHIN, BACK_WITHIN, COOLING_DOWN, STATUS_FRESH
 from custom_components.chargekeeper.core.charger.restart_service import INSTALL_WITHIN
+from custom_components.chargekeeper.core.errors import (
+    ChargerError,
+    NoConnection,
+    NotAllowed,
+    NotSaved,
+    PathBusy,
+    PathDown,
+    UnsafeRequest,
+    Unsupported,
+)
 from custom_components.chargekeeper.core.model import (
     FIRMWARE,
     LATEST_FIRMWARE,
@@ -21,20 +31,7 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
-from custom_components.chargekeeper.core.transport import (
-    ChargerError,
-    Install,
-    NoConnection,
-    NotAllowed,
-    NotSaved,
-    PathBusy,
-    PathDown,
-    Presence,
-    Restart,
-    SetCurrent,
-    UnsafeRequest,
-    Unsupported,
-)
+from custom_components.chargekeeper.core.transport import Install, Presence, Restart, SetCurrent
 from tests.core.fake_path import Bench, FakePath, Manual, Saved
 from tests.simulators.clock import START
 

@@ -10,6 +10,17 @@ from custom_components.chargekeeper.core.charger.charger import KeeperEvent, Kee
 from custom_components.chargekeeper.core.charger.intents import Until
 from custom_components.chargekeeper.core.charger.override import EFFECT_AFTER, FULL_AFTER_WAITING
 from custom_components.chargekeeper.core.cooldown import START_SPACING
+from custom_components.chargekeeper.core.errors import (
+    ChargerError,
+    LoginRejected,
+    NoConnection,
+    NotAllowed,
+    NotApplicable,
+    NotSaved,
+    PathBusy,
+    PathDown,
+    UnsafeRequest,
+)
 from custom_components.chargekeeper.core.model import (
     CHARGING_CURRENT,
     Capability,
@@ -21,21 +32,7 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
-from custom_components.chargekeeper.core.transport import (
-    ChargerError,
-    LoginRejected,
-    NoConnection,
-    NotAllowed,
-    NotApplicable,
-    NotSaved,
-    PathBusy,
-    PathDown,
-    Presence,
-    SetCharging,
-    SetCurrent,
-    SetOverride,
-    UnsafeRequest,
-)
+from custom_components.chargekeeper.core.transport import Presence, SetCharging, SetCurrent, SetOverride
 from tests.core.fake_path import DAYTIME, NIGHT, Bench, FakeCharger, FakePath, LogLines, Manual, Resume, Saved
 from tests.simulators.clock import START
 

@@ -5,19 +5,16 @@ import asyncio
 import pytest
 
 from custom_components.chargekeeper.core.charger.charger import KeeperEvent, KeeperOptions
-from custom_components.chargekeeper.core.model import OCPP, Outcome, Source, Status
-from custom_components.chargekeeper.core.transport import (
-    LOCAL_READ_BACK,
+from custom_components.chargekeeper.core.errors import (
     NotAllowed,
     NotApplicable,
     NotSaved,
     PathBusy,
     PathDown,
-    Presence,
-    SetCharging,
-    SetOverride,
     UnsafeRequest,
 )
+from custom_components.chargekeeper.core.model import OCPP, Outcome, Source, Status
+from custom_components.chargekeeper.core.transport import LOCAL_READ_BACK, Presence, SetCharging, SetOverride
 from tests.core.fake_path import NIGHT, Bench, FakePath, LogLines, Manual, Saved
 
 ON, OFF = SetCharging(on=True), SetCharging(on=False)

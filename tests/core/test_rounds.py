@@ -1,7 +1,7 @@
 """The rounds: a turn when it is due, sooner when woken, and no end but the one that was asked for."""
 
+from custom_components.chargekeeper.core.errors import PathDown
 from custom_components.chargekeeper.core.poller import Rounds
-from custom_components.chargekeeper.core.transport import PathDown
 from tests.simulators.clock import VirtualClock
 
 EVERY = 30.0

@@ -6,15 +6,9 @@ from custom_components.chargekeeper.core.breaker import Failure
 from custom_components.chargekeeper.core.charger.context import Context, KeeperOptions
 from custom_components.chargekeeper.core.charger.intents import Journal
 from custom_components.chargekeeper.core.charger.router import PATIENCE, PATIENCE_IN_DOUBT, Router, usable
+from custom_components.chargekeeper.core.errors import NoConnection, PathBusy, PathDown, Unsupported
 from custom_components.chargekeeper.core.model import Capability, Prefer, Source, Status
-from custom_components.chargekeeper.core.transport import (
-    NoConnection,
-    PathBusy,
-    PathDown,
-    Presence,
-    SetCurrent,
-    Unsupported,
-)
+from custom_components.chargekeeper.core.transport import Presence, SetCurrent
 from tests.core.fake_path import FakeCharger, FakePath
 from tests.simulators.clock import VirtualClock
 

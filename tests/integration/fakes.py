@@ -12,6 +12,7 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.core.breaker import Breaker, Failure
 from custom_components.chargekeeper.core.charger.charger import Keeper
+from custom_components.chargekeeper.core.errors import ChargerError
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -58,7 +59,7 @@ from custom_components.chargekeeper.core.model import (
     Window,
 )
 from custom_components.chargekeeper.core.schedule import changed
-from custom_components.chargekeeper.core.transport import ChargerError, Command, PathListener, Presence, Word
+from custom_components.chargekeeper.core.transport import Command, PathListener, Presence, Word
 from custom_components.chargekeeper.ha.shared_state import REGISTRY, Registry
 from custom_components.chargekeeper.wallbox.account import AccountSnapshot, WallboxAccount
 from tests.core.fake_path import ScriptedPath

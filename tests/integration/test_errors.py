@@ -12,8 +12,7 @@ import pytest
 import custom_components.chargekeeper
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.core import transport
-from custom_components.chargekeeper.core.model import LIVE_AGE, RestartAvailability, Source
-from custom_components.chargekeeper.core.transport import (
+from custom_components.chargekeeper.core.errors import (
     ChargerError,
     LoginRejected,
     NotAllowed,
@@ -22,6 +21,7 @@ from custom_components.chargekeeper.core.transport import (
     PathsFailed,
     UnsafeRequest,
 )
+from custom_components.chargekeeper.core.model import LIVE_AGE, RestartAvailability, Source
 from custom_components.chargekeeper.ha.errors import (
     ERRORS,
     UNLISTED,

@@ -15,8 +15,8 @@ import pytest
 
 from custom_components.chargekeeper import async_remove_config_entry_device, async_unload_entry
 from custom_components.chargekeeper.const import DOMAIN
+from custom_components.chargekeeper.core.errors import NoConnection, UnsafeRequest
 from custom_components.chargekeeper.core.model import Maker
-from custom_components.chargekeeper.core.transport import NoConnection, UnsafeRequest
 from custom_components.chargekeeper.diagnostics import (
     async_get_config_entry_diagnostics,
     async_get_device_diagnostics,

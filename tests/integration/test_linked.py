@@ -15,6 +15,7 @@ import pytest
 from custom_components.chargekeeper import async_remove_config_entry_device
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.core.charger.intents import IntentState
+from custom_components.chargekeeper.core.errors import NoConnection, Unsupported
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -30,13 +31,11 @@ from custom_components.chargekeeper.core.model import (
 from custom_components.chargekeeper.core.transport import (
     Command,
     Install,
-    NoConnection,
     Presence,
     Restart,
     SetCharging,
     SetCurrent,
     SetLock,
-    Unsupported,
 )
 from custom_components.chargekeeper.diagnostics import async_get_config_entry_diagnostics
 from custom_components.chargekeeper.linked.entity_transport import LinkedPath, slug

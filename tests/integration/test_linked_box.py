@@ -17,7 +17,7 @@ from homeassistant.helpers.entity import Entity, ToggleEntity
 from homeassistant.helpers.entity_component import DATA_INSTANCES, EntityComponent
 import pytest
 
-from custom_components.chargekeeper.core.transport import NotSaved
+from custom_components.chargekeeper.core.errors import NotSaved
 from custom_components.chargekeeper.diagnostics import async_get_config_entry_diagnostics
 from custom_components.chargekeeper.juicebox.box import Mode
 from custom_components.chargekeeper.linked.power_cycle import Cycle

@@ -5,6 +5,7 @@ from homeassistant.core import HomeAssistant, State
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 import pytest
 
+from custom_components.chargekeeper.core.errors import PathBusy
 from custom_components.chargekeeper.core.model import (
     CHARGING_CURRENT,
     LOAD_GROUP_LIMIT,
@@ -12,7 +13,7 @@ from custom_components.chargekeeper.core.model import (
     WIRE_RATING,
     Status,
 )
-from custom_components.chargekeeper.core.transport import PathBusy, SetCurrent
+from custom_components.chargekeeper.core.transport import SetCurrent
 from custom_components.chargekeeper.number import ChargingCurrent
 
 from .fakes import BASIC, CLOUD_VALUES, House, move_in

@@ -10,7 +10,7 @@ from homeassistant.const import STATE_UNAVAILABLE
 from homeassistant.exceptions import HomeAssistantError
 import pytest
 
-from custom_components.chargekeeper.core.transport import NotSaved
+from custom_components.chargekeeper.core.errors import NotSaved
 from custom_components.chargekeeper.linked.power_cycle import PowerCycle
 from tests.integration.machine import Machine
 from tests.simulation.clocks import RunClock

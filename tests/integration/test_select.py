@@ -4,8 +4,9 @@ from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
 import pytest
 
+from custom_components.chargekeeper.core.errors import NotAllowed
 from custom_components.chargekeeper.core.model import ECO_MODE, EcoMode
-from custom_components.chargekeeper.core.transport import NotAllowed, SetEcoMode
+from custom_components.chargekeeper.core.transport import SetEcoMode
 
 from .fakes import move_in
 

@@ -8,8 +8,9 @@ from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 import pytest
 
 from custom_components.chargekeeper.core.charger.charger import Keeper
+from custom_components.chargekeeper.core.errors import NotAllowed, NotApplicable
 from custom_components.chargekeeper.core.model import CAR_CONNECTED, LIVE_AGE, STATUS, Outcome, Source, Status
-from custom_components.chargekeeper.core.transport import NotAllowed, NotApplicable, SetCharging, SetOverride
+from custom_components.chargekeeper.core.transport import SetCharging, SetOverride
 
 from .fakes import BASIC, CLOUD_VALUES, move_in
 

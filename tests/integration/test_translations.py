@@ -14,8 +14,8 @@ from homeassistant.util.yaml import load_yaml_dict
 import custom_components.chargekeeper
 from custom_components.chargekeeper.binary_sensor import BINARY_SENSORS
 from custom_components.chargekeeper.const import DOMAIN, SUBENTRY_JUICEBOX, SUBENTRY_JUICENET
+from custom_components.chargekeeper.core.errors import ChargerError, Dangerous, LoginRejected, PathBusy, PathDown
 from custom_components.chargekeeper.core.model import LIVE_AGE, Prefer, Problem, Source
-from custom_components.chargekeeper.core.transport import ChargerError, Dangerous, LoginRejected, PathBusy, PathDown
 from custom_components.chargekeeper.event import EVENTS, OUTAGE
 from custom_components.chargekeeper.flows import entity_link, juicebox_box, juicenet_unit
 from custom_components.chargekeeper.flows.juicenet import objection

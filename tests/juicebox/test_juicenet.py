@@ -14,8 +14,7 @@ from hypothesis import given, settings, strategies as st
 import pytest
 
 from custom_components.chargekeeper.core import schedule as core_schedule
-from custom_components.chargekeeper.core.model import Window
-from custom_components.chargekeeper.core.transport import (
+from custom_components.chargekeeper.core.errors import (
     ChargerError,
     LoginRejected,
     NoConnection,
@@ -23,6 +22,7 @@ from custom_components.chargekeeper.core.transport import (
     PathBusy,
     PathDown,
 )
+from custom_components.chargekeeper.core.model import Window
 from custom_components.chargekeeper.juicebox.juicenet.client import (
     MAX_BODY_BYTES,
     WEEKDAYS,

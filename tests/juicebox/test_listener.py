@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from custom_components.chargekeeper.core.transport import NoConnection
+from custom_components.chargekeeper.core.errors import NoConnection
 from custom_components.chargekeeper.juicebox.datagram import (
     LONGEST,
     DebugMessage,

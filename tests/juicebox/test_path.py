@@ -6,6 +6,7 @@ from datetime import time, timedelta
 import pytest
 
 from custom_components.chargekeeper.core.charger.charger import Keeper, KeeperOptions, Until
+from custom_components.chargekeeper.core.errors import NoConnection, PathBusy, PathDown, UnsafeRequest, Unsupported
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -37,16 +38,11 @@ from custom_components.chargekeeper.core.model import (
 )
 from custom_components.chargekeeper.core.transport import (
     ChargerPath,
-    NoConnection,
-    PathBusy,
-    PathDown,
     Presence,
     Restart,
     SetCharging,
     SetCurrent,
     SetOverride,
-    UnsafeRequest,
-    Unsupported,
     Word,
 )
 from custom_components.chargekeeper.juicebox.box import BoxConfig, Held, Mode

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, time
 import pytest
 import pytest_socket
 
+from custom_components.chargekeeper.core.errors import NotApplicable, PathBusy, UnsafeRequest
 from custom_components.chargekeeper.core.model import Window
-from custom_components.chargekeeper.core.transport import NotApplicable, PathBusy, Presence, UnsafeRequest
+from custom_components.chargekeeper.core.transport import Presence
 from custom_components.chargekeeper.juicebox.box import LONGEST_UNSERVED, BoxConfig, Mode, Trouble
 from custom_components.chargekeeper.juicebox.hub import JuiceBoxServer
 from custom_components.chargekeeper.juicebox.resolver import SystemResolver

@@ -12,6 +12,14 @@ import pytest
 
 from custom_components.chargekeeper.core.breaker import BreakerState
 from custom_components.chargekeeper.core.charger.charger import Keeper, KeeperOptions, Until
+from custom_components.chargekeeper.core.errors import (
+    ChargerError,
+    NoConnection,
+    PathBusy,
+    PathDown,
+    UnsafeRequest,
+    Unsupported,
+)
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -31,19 +39,7 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
-from custom_components.chargekeeper.core.transport import (
-    ChargerError,
-    NoConnection,
-    PathBusy,
-    PathDown,
-    Presence,
-    SetCharging,
-    SetCurrent,
-    SetOverride,
-    UnsafeRequest,
-    Unsupported,
-    Word,
-)
+from custom_components.chargekeeper.core.transport import Presence, SetCharging, SetCurrent, SetOverride, Word
 from custom_components.chargekeeper.juicebox.box import BoxConfig
 from custom_components.chargekeeper.juicebox.juicenet import account, client
 from custom_components.chargekeeper.juicebox.juicenet.account import AGAIN, ASK_EVERY, LIST_EVERY, JuiceNetAccount

@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 import pytest
 import pytest_socket
 
-from custom_components.chargekeeper.core.transport import NoConnection
+from custom_components.chargekeeper.core.errors import NoConnection
 from custom_components.chargekeeper.juicebox.resolver import (
     NameServer,
     SystemResolver,

@@ -12,8 +12,8 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.tracing import Trace
 
 from custom_components.chargekeeper.core.charger.charger import Keeper, KeeperEvent, KeeperOptions
+from custom_components.chargekeeper.core.errors import ChargerError
 from custom_components.chargekeeper.core.model import Identity, Maker
-from custom_components.chargekeeper.core.transport import ChargerError
 from custom_components.chargekeeper.wallbox.account import WallboxAccount
 from tests.simulation.clocks import RunClock
 from tests.simulators.local_path import LocalLink, LocalPath

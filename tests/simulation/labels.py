@@ -6,12 +6,11 @@ The words stay as they are even where the code has found better names; the value
 from collections.abc import Iterable
 
 from custom_components.chargekeeper.core.charger.charger import KeeperOptions, RestartRun
+from custom_components.chargekeeper.core.errors import ChargerError, PathsFailed
 from custom_components.chargekeeper.core.model import Outcome
 from custom_components.chargekeeper.core.transport import (
-    ChargerError,
     Command,
     Install,
-    PathsFailed,
     Restart,
     SetCharging,
     SetCurrent,

@@ -15,9 +15,10 @@ from custom_components.chargekeeper.core.charger.charger import Keeper
 from custom_components.chargekeeper.core.charger.intents import Entries, Journal
 from custom_components.chargekeeper.core.charger.readings import Ledger
 from custom_components.chargekeeper.core.charger.router import Router
+from custom_components.chargekeeper.core.errors import ChargerError
 from custom_components.chargekeeper.core.model import Reading, ReadingClass, Readings, RestartAvailability, Source
 from custom_components.chargekeeper.core.reading_builder import Moment
-from custom_components.chargekeeper.core.transport import ChargerError, ChargerPath, Command, Restart
+from custom_components.chargekeeper.core.transport import ChargerPath, Command, Restart
 from custom_components.chargekeeper.wallbox.account import WallboxAccount
 from custom_components.chargekeeper.wallbox.rate_limit import Purses
 from custom_components.chargekeeper.wallbox.transport import WallboxCloudPath

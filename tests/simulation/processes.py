@@ -10,16 +10,9 @@ from math import inf
 from typing import override
 
 from custom_components.chargekeeper.core.charger.charger import RestartRun
+from custom_components.chargekeeper.core.errors import ChargerError, UnsafeRequest
 from custom_components.chargekeeper.core.model import EcoMode, Prefer
-from custom_components.chargekeeper.core.transport import (
-    ChargerError,
-    SetCharging,
-    SetCurrent,
-    SetEcoMode,
-    SetLock,
-    Setting,
-    UnsafeRequest,
-)
+from custom_components.chargekeeper.core.transport import SetCharging, SetCurrent, SetEcoMode, SetLock, Setting
 from tests.simulation import happenings
 from tests.simulation.happenings import MINUTE, arm_fuse, outage_length, set_clock, some_override, spin
 from tests.simulation.house import NEW_PASSWORD, PASSWORD, House

@@ -12,8 +12,8 @@ from random import Random
 from typing import override
 
 from custom_components.chargekeeper.core.charger.charger import Keeper, KeeperEvent
+from custom_components.chargekeeper.core.errors import ChargerError
 from custom_components.chargekeeper.core.model import Snapshot
-from custom_components.chargekeeper.core.transport import ChargerError
 from tests.simulation.clocks import TrueClock
 from tests.simulation.home import Disk, Observer, Run, Text
 from tests.simulation.labels import label_of_answer

@@ -10,13 +10,11 @@ from unittest.mock import patch
 import pytest
 
 from custom_components.chargekeeper.core.charger.charger import KeeperOptions
+from custom_components.chargekeeper.core.errors import NoConnection, NotSaved, PathsFailed
 from custom_components.chargekeeper.core.model import EcoMode, Outcome, Prefer, Source
 from custom_components.chargekeeper.core.transport import (
     START,
     Install,
-    NoConnection,
-    NotSaved,
-    PathsFailed,
     Restart,
     SetCurrent,
     SetEcoMode,

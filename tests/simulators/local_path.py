@@ -14,6 +14,7 @@ from typing import override
 
 from custom_components.chargekeeper.core.breaker import Breaker, Failure
 from custom_components.chargekeeper.core.clock import Clock
+from custom_components.chargekeeper.core.errors import NoConnection, NotAllowed, NotApplicable, PathDown, Unsupported
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -36,17 +37,12 @@ from custom_components.chargekeeper.core.model import (
 from custom_components.chargekeeper.core.transport import (
     ChargerPath,
     Command,
-    NoConnection,
-    NotAllowed,
-    NotApplicable,
-    PathDown,
     PathListener,
     Presence,
     Restart,
     SetCharging,
     SetCurrent,
     SetOverride,
-    Unsupported,
     Word,
 )
 from tests.simulators.world import Charger, Manual, State, World

@@ -6,8 +6,9 @@ from itertools import pairwise
 import pytest
 
 from custom_components.chargekeeper.core.breaker import BreakerState
+from custom_components.chargekeeper.core.errors import PathBusy, PathDown
 from custom_components.chargekeeper.core.model import PROBLEM, ROLE, SCHEDULE, STATUS as STATUS_VALUE, Role, Status
-from custom_components.chargekeeper.core.transport import PathBusy, PathDown, Presence, Word
+from custom_components.chargekeeper.core.transport import Presence, Word
 from tests.simulators.wallbox_cloud import Fault
 from tests.simulators.world import Car, Charger
 

@@ -6,14 +6,8 @@ from random import Random
 import pytest
 
 from custom_components.chargekeeper.core.breaker import BreakerState
-from custom_components.chargekeeper.core.transport import (
-    LoginRejected,
-    NoConnection,
-    PathBusy,
-    PathDown,
-    Restart,
-    SetCurrent,
-)
+from custom_components.chargekeeper.core.errors import LoginRejected, NoConnection, PathBusy, PathDown
+from custom_components.chargekeeper.core.transport import Restart, SetCurrent
 from tests.simulators.wallbox_cloud import Fault
 
 from .rig import (

@@ -15,7 +15,7 @@ import aiohttp
 from hypothesis import given, settings, strategies as st
 import pytest
 
-from custom_components.chargekeeper.core.transport import (
+from custom_components.chargekeeper.core.errors import (
     ChargerError,
     LoginRejected,
     NoConnection,

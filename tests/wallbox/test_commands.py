@@ -9,6 +9,15 @@ import json
 import pytest
 
 from custom_components.chargekeeper.core.breaker import BreakerState
+from custom_components.chargekeeper.core.errors import (
+    ChargerError,
+    NoConnection,
+    NotAllowed,
+    NotApplicable,
+    PathBusy,
+    PathDown,
+    Unsupported,
+)
 from custom_components.chargekeeper.core.model import (
     CHARGING_CURRENT,
     ECO_MODE,
@@ -17,21 +26,14 @@ from custom_components.chargekeeper.core.model import (
     Window as ScheduleWindow,
 )
 from custom_components.chargekeeper.core.transport import (
-    ChargerError,
     Command,
     Install,
-    NoConnection,
-    NotAllowed,
-    NotApplicable,
-    PathBusy,
-    PathDown,
     Restart,
     SetCharging,
     SetCurrent,
     SetEcoMode,
     SetLock,
     SetOverride,
-    Unsupported,
 )
 from custom_components.chargekeeper.wallbox.client import RemoteAction
 from tests.simulators.wallbox_cloud import Fault, Schedules

@@ -2,10 +2,11 @@
 
 import pytest
 
+from custom_components.chargekeeper.core.errors import UnsafeRequest
 from custom_components.chargekeeper.core.load_group.group import LoadGroup
 from custom_components.chargekeeper.core.load_group.shares import GroupSpec, Member
 from custom_components.chargekeeper.core.model import CHARGING_CURRENT, Maker, Outcome
-from custom_components.chargekeeper.core.transport import START, STOP, SetCurrent, UnsafeRequest
+from custom_components.chargekeeper.core.transport import START, STOP, SetCurrent
 from tests.simulators.http_server import Fault
 from tests.simulators.world import Car, State
 from tests.wallbox.conftest import CHARGING, WAITING, Bench

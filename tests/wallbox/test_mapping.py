@@ -11,6 +11,7 @@ import aiohttp
 from hypothesis import given, settings, strategies as st
 import pytest
 
+from custom_components.chargekeeper.core.errors import NotApplicable, Unsupported
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -46,7 +47,6 @@ from custom_components.chargekeeper.core.model import (
     Window,
 )
 from custom_components.chargekeeper.core.reading_builder import Moment
-from custom_components.chargekeeper.core.transport import NotApplicable, Unsupported
 from custom_components.chargekeeper.wallbox.client import (
     UNREADABLE,
     WEEKDAYS,

@@ -8,8 +8,9 @@ from statistics import median
 import pytest
 
 from custom_components.chargekeeper.core.breaker import BreakerState
+from custom_components.chargekeeper.core.errors import NoConnection, PathDown
 from custom_components.chargekeeper.core.model import STATUS as STATUS_VALUE, Status
-from custom_components.chargekeeper.core.transport import NoConnection, PathDown, SetCurrent
+from custom_components.chargekeeper.core.transport import SetCurrent
 from tests.simulators.wallbox_cloud import Fault
 
 from .rig import (

@@ -10,8 +10,8 @@ import json
 import pytest
 
 from custom_components.chargekeeper.core.charger.intents import Until
+from custom_components.chargekeeper.core.errors import NotAllowed, NotApplicable
 from custom_components.chargekeeper.core.model import STATUS, Outcome, Override, Problem, Status
-from custom_components.chargekeeper.core.transport import NotAllowed, NotApplicable
 from tests.simulators.wallbox_cloud import Fault, Resume, Schedules
 from tests.simulators.world import Car, Manual, RestartPlan, State, Window
 from tests.wallbox.conftest import WAITING, Bench

@@ -10,7 +10,8 @@ from hypothesis import given, strategies as st
 import pytest
 
 from custom_components.chargekeeper.core.breaker import BreakerState
-from custom_components.chargekeeper.core.transport import ChargerError, PathBusy, PathDown, SetCurrent, SetLock
+from custom_components.chargekeeper.core.errors import ChargerError, PathBusy, PathDown
+from custom_components.chargekeeper.core.transport import SetCurrent, SetLock
 from custom_components.chargekeeper.wallbox.rate_limit import PacedPurse, Purse, Purses
 from tests.simulators.clock import VirtualClock
 from tests.simulators.wallbox_cloud import Fault

@@ -10,6 +10,7 @@ import pytest
 
 from custom_components.chargekeeper.core.charger.charger import KeeperOptions
 from custom_components.chargekeeper.core.charger.restart import COOLING_DOWN, STATUS_FRESH
+from custom_components.chargekeeper.core.errors import ChargerError, NotAllowed, PathDown
 from custom_components.chargekeeper.core.model import (
     FIRMWARE,
     STATUS,
@@ -18,7 +19,6 @@ from custom_components.chargekeeper.core.model import (
     RestartAvailability,
     Status,
 )
-from custom_components.chargekeeper.core.transport import ChargerError, NotAllowed, PathDown
 from custom_components.chargekeeper.wallbox.mapping import STATUS_BY_CODE
 from tests.simulators.wallbox_cloud import Fault
 from tests.simulators.world import RestartPlan

@@ -6,7 +6,8 @@ from email.utils import format_datetime
 
 import pytest
 
-from custom_components.chargekeeper.core.transport import PathBusy, Presence, SetCurrent, SetLock
+from custom_components.chargekeeper.core.errors import PathBusy
+from custom_components.chargekeeper.core.transport import Presence, SetCurrent, SetLock
 from tests.simulators.wallbox_cloud import Fault
 
 from .rig import (

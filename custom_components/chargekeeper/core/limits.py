@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from math import floor, inf, isfinite
 
+from .errors import UnsafeRequest
 from .model import (
     CHARGING_CURRENT,
     HOUSE_LIMIT,
@@ -17,7 +18,6 @@ from .model import (
     Readings,
     Source,
 )
-from .transport import UnsafeRequest
 
 MINIMUM_CURRENT = 6
 """Amperes below which no car charges (IEC 61851-1); less is no current setting but a pause."""

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 import logging
 
 from .clock import Clock
-from .transport import ChargerError
+from .errors import ChargerError
 
 LOGGER = logging.getLogger(__name__)
 

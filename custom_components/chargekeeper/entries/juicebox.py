@@ -51,8 +51,8 @@ from ..coordinator import ChargerCoordinator, ChargersRuntime, charger_name
 from ..core import schedule
 from ..core.charger.charger import Keeper
 from ..core.clock import Clock
+from ..core.errors import NoConnection
 from ..core.model import Maker, Schedule
-from ..core.transport import NoConnection
 from ..flows.juicenet import juicenet_client
 from ..ha.boxes import Boxes, KeptBox, KeptUnit
 from ..ha.issues import (

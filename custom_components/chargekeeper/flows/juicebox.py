@@ -47,7 +47,7 @@ from ..const import (
     KIND_JUICEBOX,
     SUBENTRY_JUICEBOX,
 )
-from ..core.transport import NoConnection
+from ..core.errors import NoConnection
 from ..entries.juicebox import discovery_id
 from ..ha.boxes import resolver
 from ..ha.shared_state import get_registry

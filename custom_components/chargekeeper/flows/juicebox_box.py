@@ -35,8 +35,8 @@ from ..const import (
     SUBENTRY_JUICEBOX,
     SharedCircuit,
 )
+from ..core.errors import ChargerError
 from ..core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT
-from ..core.transport import ChargerError
 from ..entries.juicebox import WINDOWS, box_subentries, unit_subentries
 from ..ha.shared_state import get_registry
 from ..juicebox.box import Box

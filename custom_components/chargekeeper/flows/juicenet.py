@@ -19,8 +19,8 @@ from ..const import (
     CONF_WIRE_RATING,
     SharedCircuit,
 )
+from ..core.errors import ChargerError, LoginRejected
 from ..core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT
-from ..core.transport import ChargerError, LoginRejected
 from ..ha.shared_state import get_registry
 from ..juicebox.juicenet.client import DAY_MINUTES, Info, JuiceNetClient, Tou, normalize_server_url
 

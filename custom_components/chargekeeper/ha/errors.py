@@ -11,8 +11,7 @@ from homeassistant.helpers.translation import async_get_exception_message
 from homeassistant.util import dt as dt_util
 
 from ..const import DOMAIN
-from ..core.model import RestartAvailability, Source
-from ..core.transport import (
+from ..core.errors import (
     ChargerError,
     Dangerous,
     LoginRejected,
@@ -25,6 +24,7 @@ from ..core.transport import (
     UnsafeRequest,
     Unsupported,
 )
+from ..core.model import RestartAvailability, Source
 
 
 class Kind(Enum):

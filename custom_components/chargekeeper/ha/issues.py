@@ -3,12 +3,10 @@
 from collections.abc import Callable, Collection, Iterable, Mapping
 from math import inf
 
-from homeassistant.components.repairs import RepairsFlow, RepairsFlowResult
 from homeassistant.config_entries import (
     SIGNAL_CONFIG_ENTRY_CHANGED,
     ConfigEntry,
     ConfigEntryChange,
-    ConfigEntryState,
 )
 from homeassistant.const import CONF_EMAIL, CONF_USERNAME
 from homeassistant.core import HomeAssistant, callback
@@ -16,10 +14,10 @@ from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.dispatcher import async_dispatcher_connect
 
 from ..const import CONF_LIMIT, CONF_MEMBERS, DOMAIN
-from ..coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, charger_name, chargers_runtime, for_each_charger
+from ..coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, charger_name, for_each_charger
 from ..core.charger.charger import Keeper
+from ..core.errors import NoConnection
 from ..core.model import STATUS, Identity, Maker, Problem, Status
-from ..core.transport import NoConnection
 from ..juicebox.box import Box, Mode, Trouble
 from ..juicebox.juicenet.account import JuiceNetAccount
 from ..juicebox.listener import PortBusy
@@ -48,39 +46,6 @@ type IssueData = dict[str, str | int | float | None]
 
 FIXES: Mapping[str, Callable[[Keeper], None]] = {Problem.UPDATE_DOUBTED: Keeper.dismiss_update}
 """What the confirmation of an issue does, by the key of the issue. Other issues cannot be fixed by a confirmation."""
-
-
-class ConfirmFlow(RepairsFlow):
-    """Let the user confirm an issue of a charger."""
-
-    def __init__(self, issue: ir.IssueEntry) -> None:
-        assert issue.data is not None
-        assert issue.translation_key is not None
-        self._entry_id = str(issue.data["entry_id"])
-        self._serial = str(issue.data["serial"])
-        self._fix = FIXES[issue.translation_key]
-        self._placeholders = issue.translation_placeholders
-
-    async def async_step_init(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
-        """Begin."""
-        return await self.async_step_confirm()
-
-    async def async_step_confirm(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
-        """Ask, then do what the confirmation is for."""
-        if user_input is None:
-            return self.async_show_form(step_id="confirm", description_placeholders=self._placeholders)
-        entry = self.hass.config_entries.async_get_entry(self._entry_id)
-        if entry is None or entry.state is not ConfigEntryState.LOADED:
-            return self.async_abort(reason="not_loaded", description_placeholders=self._placeholders)
-        self._fix(chargers_runtime(entry).coordinators[self._serial].keeper)
-        return self.async_create_entry(data={})
-
-
-async def async_create_fix_flow(hass: HomeAssistant, issue_id: str, data: IssueData | None) -> RepairsFlow:
-    """Make the flow for an issue that can be fixed; Home Assistant asks this platform for it."""
-    issue = ir.async_get(hass).async_get_issue(DOMAIN, issue_id)
-    assert issue is not None
-    return ConfirmFlow(issue)
 
 
 @callback

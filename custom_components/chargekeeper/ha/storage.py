@@ -21,7 +21,7 @@ from homeassistant.util.json import SerializationError
 from ..const import DOMAIN, LOGGER
 from ..core.charger.charger import Keeper
 from ..core.clock import Clock
-from ..core.transport import NotSaved
+from ..core.errors import NotSaved
 
 STORAGE_VERSION = 1
 

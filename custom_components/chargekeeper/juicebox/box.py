@@ -15,13 +15,13 @@ import logging
 from math import floor, inf
 
 from ..core import schedule
-from ..core.charger.context import subscribe
 from ..core.clock import Clock, monotonic_of
 from ..core.cooldown import Pace
+from ..core.errors import NoConnection, NotAllowed, NotApplicable, UnsafeRequest
 from ..core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT, Limits, ceiling
 from ..core.model import LIVE_AGE, Schedule, Source
 from ..core.reading_builder import Moment
-from ..core.transport import NoConnection, NotAllowed, NotApplicable, UnsafeRequest
+from ..core.signal import subscribe
 from .command_clock import Timeline
 from .command_tracker import SHOWS_WITHIN, Effect
 from .datagram import (

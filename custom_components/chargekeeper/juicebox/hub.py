@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from math import inf
 import socket
 
-from ..core.charger.context import subscribe
 from ..core.clock import Clock, monotonic_of
-from ..core.transport import PathBusy
+from ..core.errors import PathBusy
+from ..core.signal import subscribe
 from .box import Box, BoxConfig
 from .listener import Address, Arrival, Discovered, Listener
 from .state import Memory

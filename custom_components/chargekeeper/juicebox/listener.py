@@ -15,7 +15,7 @@ from math import inf
 import socket
 
 from ..core.clock import Clock
-from ..core.transport import NoConnection
+from ..core.errors import NoConnection
 from .datagram import (
     LONGEST,
     DebugMessage,

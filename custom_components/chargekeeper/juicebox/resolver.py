@@ -12,7 +12,7 @@ import struct
 from typing import Protocol, override
 
 from ..core.clock import Clock
-from ..core.transport import NoConnection
+from ..core.errors import NoConnection
 
 QUERY_TIMEOUT = 3.0
 """Seconds for an answer; then it is asked once more."""

@@ -12,19 +12,10 @@ from ..core import limits
 from ..core.breaker import Breaker
 from ..core.caching_transport import ShowingPath
 from ..core.clock import Clock
+from ..core.errors import NoConnection, PathBusy, Unsupported
 from ..core.model import LIVE_AGE, OFFLINE_CURRENT, Capability, Identity, Source, Status
 from ..core.reading_builder import Moment
-from ..core.transport import (
-    Command,
-    NoConnection,
-    PathBusy,
-    Presence,
-    SetCharging,
-    SetCurrent,
-    SetOverride,
-    Unsupported,
-    Word,
-)
+from ..core.transport import Command, Presence, SetCharging, SetCurrent, SetOverride, Word
 from .box import Box, Mode
 from .mapping import (
     box_readings,

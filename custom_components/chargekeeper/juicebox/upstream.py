@@ -11,7 +11,7 @@ import logging
 from typing import override
 
 from ..core.clock import Clock
-from ..core.transport import NoConnection
+from ..core.errors import NoConnection
 from .listener import Address
 from .resolver import Resolver
 

@@ -15,20 +15,10 @@ from homeassistant.core import Event, EventStateChangedData, EventStateReportedD
 
 from ..core.charger.charger import Keeper
 from ..core.clock import Clock
+from ..core.errors import NoConnection, NotApplicable, PathBusy, UnsafeRequest
 from ..core.limits import Limits, ceiling
 from ..core.model import CURRENT, POWER, POWER_FLOWS, Capability, Readings, Status
-from ..core.transport import (
-    Command,
-    NoConnection,
-    NotApplicable,
-    PathBusy,
-    PathListener,
-    Presence,
-    Restart,
-    SetOverride,
-    UnsafeRequest,
-    Word,
-)
+from ..core.transport import Command, PathListener, Presence, Restart, SetOverride, Word
 from ..juicebox.box import Box
 from ..juicebox.transport import NEXT_STATUS, JuiceBoxPath
 from .entity_transport import (

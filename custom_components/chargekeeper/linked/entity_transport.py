@@ -48,8 +48,8 @@ from ..const import LOGGER
 from ..core import schedule
 from ..core.breaker import Breaker
 from ..core.charger.charger import Keeper
-from ..core.charger.context import subscribe
 from ..core.clock import Clock
+from ..core.errors import ChargerError, NoConnection, NotApplicable, PathDown, Unsupported
 from ..core.limits import HIGHEST_CURRENT
 from ..core.model import (
     CAR_CONNECTED,
@@ -73,21 +73,17 @@ from ..core.model import (
     Status,
 )
 from ..core.reading_builder import Moment
+from ..core.signal import subscribe
 from ..core.transport import (
     LOCAL_READ_BACK,
-    ChargerError,
     ChargerPath,
     Command,
-    NoConnection,
-    NotApplicable,
-    PathDown,
     PathListener,
     Presence,
     Restart,
     SetCharging,
     SetCurrent,
     SetOverride,
-    Unsupported,
     Word,
 )
 

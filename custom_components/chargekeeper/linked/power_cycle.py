@@ -15,10 +15,10 @@ from homeassistant.const import ATTR_ASSUMED_STATE, SERVICE_TURN_OFF, SERVICE_TU
 from homeassistant.core import HomeAssistant, State, callback
 from homeassistant.helpers import entity_registry as er
 
-from ..core.charger.context import subscribe
 from ..core.clock import Clock, monotonic_of
+from ..core.errors import ChargerError, NoConnection, NotSaved
+from ..core.signal import subscribe
 from ..core.stored import moment
-from ..core.transport import ChargerError, NoConnection, NotSaved
 from .entity_transport import async_call_entity
 
 OFF_FOR = 20.0

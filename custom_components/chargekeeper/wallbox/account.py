@@ -18,24 +18,10 @@ import aiohttp
 
 from ..core.breaker import Breaker, Failure
 from ..core.clock import Clock
+from ..core.errors import ChargerError, LoginRejected, NoConnection, NotAllowed, PathBusy, PathDown
 from ..core.model import DOUBT_CHARGING_AFTER, IDLE_STATUS_AGE, Identity, Schedule, Status
 from ..core.poller import Rounds
-from ..core.transport import (
-    ChargerError,
-    Command,
-    Install,
-    LoginRejected,
-    NoConnection,
-    NotAllowed,
-    PathBusy,
-    PathDown,
-    Restart,
-    SetCharging,
-    SetCurrent,
-    SetEcoMode,
-    SetLock,
-    SetOverride,
-)
+from ..core.transport import Command, Install, Restart, SetCharging, SetCurrent, SetEcoMode, SetLock, SetOverride
 from .client import REQUEST_TIMEOUT, RemoteAction, ScheduleList, TokenRefused, Tokens, WallboxCloudClient
 from .mapping import eco_smart, schedule_bodies, whole_schedule
 from .rate_limit import READ_EVERY, Purse, Purses

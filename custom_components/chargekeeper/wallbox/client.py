@@ -20,8 +20,7 @@ from mashumaro import DataClassDictMixin, field_options
 from mashumaro.exceptions import InvalidFieldValue, MissingField
 
 from ..core.clock import Clock
-from ..core.payload import optional_float, optional_int, optional_str
-from ..core.transport import (
+from ..core.errors import (
     ChargerError,
     LoginRejected,
     NoConnection,
@@ -31,6 +30,7 @@ from ..core.transport import (
     PathDown,
     Unsupported,
 )
+from ..core.payload import optional_float, optional_int, optional_str
 
 DEFAULT_USER_API_URL = "https://user-api.wall-box.com"
 DEFAULT_API_URL = "https://api.wall-box.com"

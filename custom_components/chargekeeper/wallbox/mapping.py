@@ -11,6 +11,7 @@ from math import ceil
 import re
 from types import MappingProxyType
 
+from ..core.errors import NotApplicable, Unsupported
 from ..core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -49,7 +50,6 @@ from ..core.model import (
 )
 from ..core.reading_builder import Moment, Notes
 from ..core.schedule import changed
-from ..core.transport import NotApplicable, Unsupported
 from .client import (
     WEEKDAYS,
     ChargerDetails,

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, override
 from unittest.mock import patch
 
-from custom_components.chargekeeper.core.transport import NoConnection
+from custom_components.chargekeeper.core.errors import NoConnection
 from custom_components.chargekeeper.ha import boxes as product_boxes
 from custom_components.chargekeeper.juicebox import listener
 from custom_components.chargekeeper.juicebox.listener import Address

@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import override
 
-from custom_components.chargekeeper.core.transport import ChargerError, SetCharging, SetCurrent, Setting
+from custom_components.chargekeeper.core.errors import ChargerError
+from custom_components.chargekeeper.core.transport import SetCharging, SetCurrent, Setting
 from tests.simulation import happenings
 from tests.simulation.boxes.home import PORTS
 from tests.simulation.boxes.house import FOREIGN, BoxHouse, car_of, random_windows

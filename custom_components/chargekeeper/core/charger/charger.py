@@ -26,10 +26,11 @@ from ..model import (
     Source,
     Status,
 )
+from ..signal import subscribe
 from ..transport import ChargerPath, PathListener, Setting
 from .authority import Witness
 from .commands import Commands
-from .context import Context, KeeperEvent, KeeperOptions, subscribe
+from .context import Context, KeeperEvent, KeeperOptions
 from .intents import Journal, Until
 from .limit_enforcer import Lowering
 from .override import OverridePursuit

@@ -9,6 +9,7 @@ import logging
 from math import inf
 
 from .. import limits
+from ..errors import ChargerError, NoConnection, NotAllowed, NotApplicable, PathBusy, PathDown, UnsafeRequest
 from ..model import (
     ALLOWED_TO_CHARGE,
     CHARGING_CURRENT,
@@ -25,24 +26,7 @@ from ..model import (
     Source,
     Status,
 )
-from ..transport import (
-    START,
-    STOP,
-    ChargerError,
-    ChargerPath,
-    NoConnection,
-    NotAllowed,
-    NotApplicable,
-    PathBusy,
-    PathDown,
-    SetCharging,
-    SetCurrent,
-    SetEcoMode,
-    SetLock,
-    SetOverride,
-    Setting,
-    UnsafeRequest,
-)
+from ..transport import START, STOP, ChargerPath, SetCharging, SetCurrent, SetEcoMode, SetLock, SetOverride, Setting
 from .context import Context, result_of
 from .router import Router
 

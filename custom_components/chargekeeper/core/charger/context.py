@@ -8,9 +8,10 @@ from math import inf
 
 from ..clock import Clock
 from ..cooldown import Pace
+from ..errors import ChargerError, NoConnection
 from ..limits import MINIMUM_CURRENT
 from ..model import Prefer, Problem
-from ..transport import ChargerError, NoConnection
+from ..signal import subscribe
 from .intents import Journal
 from .readings import Ledger
 
@@ -131,14 +132,3 @@ async def result_of[T](work: asyncio.Future[T]) -> T:
 def unlimited() -> float:
     """Return the room of a charger outside of a load group, A."""
     return inf
-
-
-def subscribe[T](listeners: list[T], callback: T) -> Callable[[], None]:
-    """Add a callback to a list; the answer takes it out again."""
-    listeners.append(callback)
-
-    def cancel() -> None:
-        if callback in listeners:
-            listeners.remove(callback)
-
-    return cancel

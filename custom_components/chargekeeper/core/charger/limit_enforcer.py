@@ -8,9 +8,10 @@ import logging
 from math import floor, inf
 
 from ..cooldown import Retry
+from ..errors import ChargerError, LoginRejected, NotSaved, PathBusy, PathDown
 from ..limits import MINIMUM_CURRENT, Limits, ceiling
 from ..model import CHARGING_CURRENT, Capability
-from ..transport import ChargerError, LoginRejected, NotSaved, PathBusy, PathDown, SetCurrent
+from ..transport import SetCurrent
 from .commands import Commands
 from .context import Context, Pursuit
 from .router import Router

@@ -11,6 +11,7 @@ from types import EllipsisType
 
 from .. import schedule
 from ..cooldown import Retry
+from ..errors import ChargerError, LoginRejected, NotAllowed, NotApplicable, NotSaved, PathBusy, PathDown, Unsupported
 from ..model import (
     CAR_CONNECTED,
     OVERRIDE_IN_EFFECT,
@@ -25,20 +26,7 @@ from ..model import (
     Schedule,
     Status,
 )
-from ..transport import (
-    ChargerError,
-    ChargerPath,
-    LoginRejected,
-    NotAllowed,
-    NotApplicable,
-    NotSaved,
-    PathBusy,
-    PathDown,
-    Presence,
-    SetOverride,
-    Unsupported,
-    Word,
-)
+from ..transport import ChargerPath, Presence, SetOverride, Word
 from .authority import Witness, asked_at
 from .context import Context, Pursuit
 from .intents import APPLICATIONS, Decision, End, Intent, IntentState, Pause, Seen, Step, Until, begin_end, decide

@@ -8,8 +8,9 @@ import logging
 from math import inf
 
 from ..cooldown import Retry
+from ..errors import ChargerError, LoginRejected, NotSaved, PathBusy, PathDown, UnsafeRequest
 from ..model import OCPP, Capability, Status
-from ..transport import START, STOP, ChargerError, LoginRejected, NotSaved, PathBusy, PathDown, Setting, UnsafeRequest
+from ..transport import START, STOP, Setting
 from .authority import Witness, asked_at
 from .commands import Commands
 from .context import Context, Pursuit

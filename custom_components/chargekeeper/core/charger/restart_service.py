@@ -7,6 +7,7 @@ from datetime import timedelta
 from math import inf
 
 from ..clock import monotonic_of
+from ..errors import ChargerError, Dangerous, NotAllowed, PathDown, UnsafeRequest
 from ..model import (
     FIRMWARE,
     LATEST_FIRMWARE,
@@ -20,17 +21,7 @@ from ..model import (
     Source,
     Status,
 )
-from ..transport import (
-    ChargerError,
-    ChargerPath,
-    Dangerous,
-    Install,
-    NotAllowed,
-    PathDown,
-    Presence,
-    Restart,
-    UnsafeRequest,
-)
+from ..transport import ChargerPath, Install, Presence, Restart
 from .context import Context, result_of
 from .danger import Danger, DangerWatch
 from .intents import InstallRecord, RestartRecord

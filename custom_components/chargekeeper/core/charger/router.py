@@ -4,20 +4,18 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 import logging
 
-from ..model import Capability, Prefer, Source
-from ..transport import (
+from ..errors import (
     ChargerError,
-    ChargerPath,
-    Command,
     LoginRejected,
     NoConnection,
     PathBusy,
     PathDown,
     PathsFailed,
-    Presence,
     UnsafeRequest,
     Unsupported,
 )
+from ..model import Capability, Prefer, Source
+from ..transport import ChargerPath, Command, Presence
 from .context import Context
 
 LOGGER = logging.getLogger(__name__)

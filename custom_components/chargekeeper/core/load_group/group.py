@@ -12,9 +12,10 @@ import logging
 from math import ceil, floor, inf, isfinite
 from typing import Protocol
 
-from ..charger.context import subscribe, unlimited
+from ..charger.context import unlimited
 from ..clock import Clock
 from ..cooldown import RAISE_SPACING, START_SPACING
+from ..errors import ChargerError, NotSaved
 from ..limits import MINIMUM_CURRENT, Limits, ceiling
 from ..model import (
     CAR_CONNECTED,
@@ -28,8 +29,9 @@ from ..model import (
     Source,
     Status,
 )
+from ..signal import subscribe
 from ..stored import number
-from ..transport import START, STOP, ChargerError, NotSaved, SetCurrent, Setting
+from ..transport import START, STOP, SetCurrent, Setting
 from .shares import Claim, GroupSpec, Key, allocate, could_draw, shares, stored_excess
 
 LOGGER = logging.getLogger(__name__)

@@ -12,29 +12,24 @@ from typing import override
 
 from ...core.breaker import Breaker, Failure
 from ...core.caching_transport import ShowingPath
-from ...core.charger.context import subscribe
 from ...core.clock import Clock
-from ...core.limits import MINIMUM_CURRENT
-from ...core.model import LIVE_AGE, Identity, Maker, Source, Status
-from ...core.poller import Rounds
-from ...core.reading_builder import Moment
-from ...core.transport import (
-    STOP,
+from ...core.errors import (
     ChargerError,
-    Command,
     LoginRejected,
     NoConnection,
     NotAllowed,
     NotApplicable,
     PathBusy,
     PathDown,
-    Presence,
-    SetCharging,
-    SetOverride,
     UnsafeRequest,
     Unsupported,
-    Word,
 )
+from ...core.limits import MINIMUM_CURRENT
+from ...core.model import LIVE_AGE, Identity, Maker, Source, Status
+from ...core.poller import Rounds
+from ...core.reading_builder import Moment
+from ...core.signal import subscribe
+from ...core.transport import STOP, Command, Presence, SetCharging, SetOverride, Word
 from ..box import FULL_BELOW, BoxConfig
 from ..mapping import (
     FULL_AFTER,

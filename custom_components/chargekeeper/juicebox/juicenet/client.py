@@ -18,10 +18,10 @@ from mashumaro import DataClassDictMixin, field_options
 from mashumaro.exceptions import InvalidFieldValue, MissingField
 
 from ...core.clock import Clock
+from ...core.errors import ChargerError, LoginRejected, NoConnection, NotAllowed, PathBusy, PathDown
 from ...core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT
 from ...core.model import Schedule, Window
 from ...core.payload import optional_float, optional_int, optional_str
-from ...core.transport import ChargerError, LoginRejected, NoConnection, NotAllowed, PathBusy, PathDown
 
 REQUEST_TIMEOUT = 10.0
 """Seconds for one request, connecting and reading included."""

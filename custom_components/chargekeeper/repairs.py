@@ -1,0 +1,43 @@
+"""Fix flows: what the user can confirm away in Settings > Repairs."""
+
+from homeassistant.components.repairs import RepairsFlow, RepairsFlowResult
+from homeassistant.config_entries import ConfigEntryState
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import issue_registry as ir
+
+from .const import DOMAIN
+from .coordinator import chargers_runtime
+from .ha.issues import FIXES, IssueData
+
+
+class ConfirmFlow(RepairsFlow):
+    """Let the user confirm an issue of a charger."""
+
+    def __init__(self, issue: ir.IssueEntry) -> None:
+        assert issue.data is not None
+        assert issue.translation_key is not None
+        self._entry_id = str(issue.data["entry_id"])
+        self._serial = str(issue.data["serial"])
+        self._fix = FIXES[issue.translation_key]
+        self._placeholders = issue.translation_placeholders
+
+    async def async_step_init(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
+        """Begin."""
+        return await self.async_step_confirm()
+
+    async def async_step_confirm(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
+        """Ask, then do what the confirmation is for."""
+        if user_input is None:
+            return self.async_show_form(step_id="confirm", description_placeholders=self._placeholders)
+        entry = self.hass.config_entries.async_get_entry(self._entry_id)
+        if entry is None or entry.state is not ConfigEntryState.LOADED:
+            return self.async_abort(reason="not_loaded", description_placeholders=self._placeholders)
+        self._fix(chargers_runtime(entry).coordinators[self._serial].keeper)
+        return self.async_create_entry(data={})
+
+
+async def async_create_fix_flow(hass: HomeAssistant, issue_id: str, data: IssueData | None) -> RepairsFlow:
+    """Make the flow for an issue that can be fixed; Home Assistant asks this platform for it."""
+    issue = ir.async_get(hass).async_get_issue(DOMAIN, issue_id)
+    assert issue is not None
+    return ConfirmFlow(issue)
