@@ -17,7 +17,7 @@ from tests.simulators.demo.control import ACTIONS, CLOUD, LOCAL_ACTIONS, Control
 from tests.simulators.demo.home_assistant import HOST, INTEGRATION, HomeAssistant
 from tests.simulators.juicebox_server import Day, Schedule, Site, Unit, demo_site
 from tests.simulators.wallbox_cloud import Fault, WallboxCloud
-from tests.simulators.world import Charger, State, World, demo_world
+from tests.simulators.world import SimulatedCharger, State, World, demo_world
 
 ROOT = Path(__file__).resolve().parents[1]
 EMAIL, PASSWORD = "demo@example.com", "secret-of-the-demo"
@@ -37,7 +37,7 @@ class Bench:
     def world(self) -> World:
         return self.cloud.world
 
-    def charger(self, name: str) -> Charger:
+    def charger(self, name: str) -> SimulatedCharger:
         return next(charger for charger in self.world.chargers.values() if charger.name == name)
 
     async def press(self, path: str) -> tuple[int, str]:

@@ -32,21 +32,27 @@ from .coordinator import (
     account_identifier,
     charger_identifier,
 )
-from .core.charger.charger import Keeper
-from .core.model import Identity, Problem
-from .entries.juicebox import async_remove_boxes, async_setup_boxes, async_unload_boxes, is_still_set_up
+from .core.charger.charger import Charger
+from .core.model import ChargerIssue, Identity
+from .entries.juicebox import async_remove_boxes, async_setup_boxes, async_unload_boxes, is_same_setup
 from .entries.load_group import async_open_groups, async_remove_group, async_setup_group, async_unload_group
-from .ha.issues import delete_issues, follow_cloud, follow_links, follow_other_integration, follow_problems
-from .ha.notifications import async_leave_notice
+from .ha.issues import (
+    delete_issues,
+    track_charger_issues,
+    track_cloud_issue,
+    track_link_issues,
+    track_other_integration_issue,
+)
+from .ha.notifications import async_create_notification
 from .ha.outage_report import follow_outages
 from .ha.shared_state import (
     as_entry_data,
     async_open,
     entry_key,
-    get_registry,
+    get_shared_state,
     identities,
     linked_subentry,
-    open_keeper,
+    open_charger,
     owned_elsewhere,
 )
 from .ha.storage import SnapshotSaver
@@ -66,11 +72,11 @@ async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:
     await async_open_groups(hass)
 
     async def stop(_event: Event) -> None:
-        await get_registry(hass).stop()
+        await get_shared_state(hass).stop()
 
     async def last_word() -> None:
         """Leave no box without power, while the integrations of the switches still run."""
-        if (boxes := get_registry(hass).boxes) is not None:
+        if (boxes := get_shared_state(hass).boxes) is not None:
             await boxes.finish()
 
     hass.bus.async_listen_once(EVENT_HOMEASSISTANT_STOP, stop)
@@ -84,31 +90,31 @@ async def async_setup_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry)
         return await async_setup_group(hass, entry)
     if _has_boxes(entry):
         return await async_setup_boxes(hass, entry)
-    holdings = await async_open(hass, entry)
-    saver = SnapshotSaver(hass, get_registry(hass).clock, holdings.stores, holdings.keepers)
+    account_runtime = await async_open(hass, entry)
+    saver = SnapshotSaver(hass, get_shared_state(hass).clock, account_runtime.stores, account_runtime.chargers)
     runtime = entry.runtime_data = RuntimeData(
-        holdings=holdings,
-        account_coordinator=AccountCoordinator(hass, entry, holdings.account, entry_key(entry)),
+        account_runtime=account_runtime,
+        account_coordinator=AccountCoordinator(hass, entry, account_runtime.account, entry_key(entry)),
         coordinators={},
         saver=saver,
         fingerprint=_fingerprint(entry),
     )
-    for serial, keeper in holdings.keepers.items():
-        runtime.coordinators[serial] = _begin(hass, entry, keeper)
+    for serial, charger in account_runtime.chargers.items():
+        runtime.coordinators[serial] = _begin(hass, entry, charger)
 
     async def save_last(_event: Event) -> None:
         await saver.stop()
 
-    entry.async_on_unload(holdings.account.listen(partial(_account_changed, hass, entry)))
-    entry.async_on_unload(follow_other_integration(hass, entry))
+    entry.async_on_unload(account_runtime.account.listen(partial(_account_changed, hass, entry)))
+    entry.async_on_unload(track_other_integration_issue(hass, entry))
     entry.async_on_unload(follow_outages(entry))
-    entry.async_on_unload(follow_cloud(hass, entry))
+    entry.async_on_unload(track_cloud_issue(hass, entry))
     entry.async_on_unload(entry.add_update_listener(_entry_updated))
     entry.async_on_unload(hass.bus.async_listen_once(EVENT_HOMEASSISTANT_FINAL_WRITE, save_last))
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     saver.start()
-    holdings.account.start()
-    _ask_for_login(hass, entry, holdings.account.snapshot)
+    account_runtime.account.start()
+    _ask_for_login(hass, entry, account_runtime.account.snapshot)
     return True
 
 
@@ -121,14 +127,14 @@ async def async_unload_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry
     if not await hass.config_entries.async_unload_platforms(entry, PLATFORMS):
         return False
     runtime = entry.runtime_data
-    await runtime.holdings.account.stop()
+    await runtime.account_runtime.account.stop()
     for coordinator in runtime.coordinators.values():
         await coordinator.async_shutdown()
-        await get_registry(hass).end(coordinator.keeper)
+        await get_shared_state(hass).end(coordinator.charger)
     await runtime.account_coordinator.async_shutdown()
     await runtime.saver.stop()
     if entry.disabled_by is not None:
-        delete_issues(hass, entry, runtime.holdings.keepers)
+        delete_issues(hass, entry, runtime.account_runtime.chargers)
     return True
 
 
@@ -140,19 +146,19 @@ async def async_remove_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry
     if _has_boxes(entry):
         await async_remove_boxes(hass, entry)
         return
-    registry, holdings = get_registry(hass), await async_open(hass, entry)
-    keepers = list(holdings.keepers.values())
-    for keeper in keepers:
-        registry.begin(keeper)
-    await _end_overrides(hass, entry, keepers)
-    await _tell_of_pauses(hass, entry, keepers)
-    for keeper in keepers:
-        await registry.end(keeper)
-        registry.keepers.pop(keeper.identity.key, None)
-    await holdings.account.stop()
-    await holdings.stores.remove()
+    registry, account_runtime = get_shared_state(hass), await async_open(hass, entry)
+    chargers = list(account_runtime.chargers.values())
+    for charger in chargers:
+        registry.begin(charger)
+    await _end_overrides(hass, entry, chargers)
+    await _tell_of_pauses(hass, entry, chargers)
+    for charger in chargers:
+        await registry.end(charger)
+        registry.chargers.pop(charger.identity.key, None)
+    await account_runtime.account.stop()
+    await account_runtime.stores.remove()
     registry.release(entry_key(entry), entry.data)
-    delete_issues(hass, entry, holdings.keepers)
+    delete_issues(hass, entry, account_runtime.chargers)
 
 
 async def async_remove_config_entry_device(
@@ -166,7 +172,7 @@ async def async_remove_config_entry_device(
     for coordinator in entry.runtime_data.coordinators.values():
         identity = coordinator.identity
         if charger_identifier(identity.maker, identity.serial) in device.identifiers:
-            is_gone = Problem.GONE in coordinator.data.problems
+            is_gone = ChargerIssue.GONE in coordinator.data.problems
             if is_gone:
                 await _forget(hass, entry, identity)
             return is_gone
@@ -181,13 +187,15 @@ def _has_boxes(entry: ConfigEntry) -> bool:
     return bool(entry.data[CONF_KIND] == KIND_JUICEBOX)
 
 
-def _begin(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, keeper: Keeper) -> ChargerCoordinator:
+def _begin(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, charger: Charger) -> ChargerCoordinator:
     """Start a keeper and what hands its snapshots on."""
     runtime = entry.runtime_data
-    get_registry(hass).begin(keeper)
-    coordinator = ChargerCoordinator(hass, entry, keeper, runtime.account_coordinator.device_id)
-    entry.async_on_unload(follow_problems(hass, coordinator))
-    entry.async_on_unload(follow_links(hass, coordinator, runtime.holdings.linked.get(keeper.identity.serial)))
+    get_shared_state(hass).begin(charger)
+    coordinator = ChargerCoordinator(hass, entry, charger, runtime.account_coordinator.device_id)
+    entry.async_on_unload(track_charger_issues(hass, coordinator))
+    entry.async_on_unload(
+        track_link_issues(hass, coordinator, runtime.account_runtime.linked.get(charger.identity.serial))
+    )
     entry.async_on_unload(coordinator.async_add_listener(runtime.saver.changed))
     return coordinator
 
@@ -196,13 +204,13 @@ def _begin(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, keeper: Keeper) 
 def _account_changed(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, snapshot: AccountSnapshot) -> None:
     """Take in chargers that appeared, note new names and models, and ask for the password where it is due."""
     runtime = entry.runtime_data
-    keepers = runtime.holdings.keepers
+    chargers = runtime.account_runtime.chargers
     strangers = _skip_others(hass, entry, snapshot)
     for identity in snapshot.chargers:
-        if identity.serial not in keepers and identity.serial not in strangers:
-            runtime.add(_begin(hass, entry, open_keeper(hass, entry, runtime.holdings, identity)))
+        if identity.serial not in chargers and identity.serial not in strangers:
+            runtime.add(_begin(hass, entry, open_charger(hass, entry, runtime.account_runtime, identity)))
     known = {identity.serial: identity for identity in (*identities(entry), *snapshot.chargers)}
-    records = as_entry_data([identity for serial, identity in known.items() if serial in keepers])
+    records = as_entry_data([identity for serial, identity in known.items() if serial in chargers])
     if records != entry.data[CONF_CHARGERS]:
         hass.config_entries.async_update_entry(entry, data={**entry.data, CONF_CHARGERS: records})
     _ask_for_login(hass, entry, snapshot)
@@ -217,12 +225,13 @@ def _ask_for_login(hass: HomeAssistant, entry: ConfigEntry, snapshot: AccountSna
 
 def _skip_others(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, snapshot: AccountSnapshot) -> frozenset[str]:
     """The chargers of the account that another entry has, or is just giving up."""
-    runtime, kept = entry.runtime_data, get_registry(hass).keepers
+    runtime, kept = entry.runtime_data, get_shared_state(hass).chargers
     elsewhere = owned_elsewhere(hass, entry)
     skipped = frozenset(
         identity.serial
         for identity in snapshot.chargers
-        if identity.serial not in runtime.holdings.keepers and (identity.serial in elsewhere or identity.key in kept)
+        if identity.serial not in runtime.account_runtime.chargers
+        and (identity.serial in elsewhere or identity.key in kept)
     )
     if skipped - runtime.skipped:
         LOGGER.warning("Chargers of this account that belong to another entry already are left out: %d", len(skipped))
@@ -244,8 +253,8 @@ async def _entry_updated(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) ->
         return
     if entry.options.get(CONF_READ_ONLY, False):
         # Afterwards these keepers go on: they look for themselves whether a schedule was restored.
-        await _end_overrides(hass, entry, runtime.holdings.keepers.values(), read_back=False)
-    if is_still_set_up(entry, runtime):
+        await _end_overrides(hass, entry, runtime.account_runtime.chargers.values(), read_back=False)
+    if is_same_setup(entry, runtime):
         await hass.config_entries.async_reload(entry.entry_id)
 
 
@@ -258,38 +267,38 @@ async def _forget(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, identity:
     records = [record for record in entry.data[CONF_CHARGERS] if record["serial"] != serial]
     hass.config_entries.async_update_entry(entry, data={**entry.data, CONF_CHARGERS: records})
     await coordinator.async_shutdown()
-    await get_registry(hass).end(coordinator.keeper)
-    runtime.holdings.keepers.pop(serial)
-    runtime.holdings.linked.pop(serial, None)
-    get_registry(hass).keepers.pop(identity.key)
-    runtime.holdings.account.forget(serial)
-    runtime.holdings.outages.forget(serial)
-    await runtime.holdings.stores.forget(serial)
+    await get_shared_state(hass).end(coordinator.charger)
+    runtime.account_runtime.chargers.pop(serial)
+    runtime.account_runtime.linked.pop(serial, None)
+    get_shared_state(hass).chargers.pop(identity.key)
+    runtime.account_runtime.account.forget(serial)
+    runtime.account_runtime.outages.forget(serial)
+    await runtime.account_runtime.stores.forget(serial)
     delete_issues(hass, entry, [serial])
 
 
 async def _end_overrides(
-    hass: HomeAssistant, entry: ConfigEntry, keepers: Iterable[Keeper], *, read_back: bool = True
+    hass: HomeAssistant, entry: ConfigEntry, chargers: Iterable[Charger], *, read_back: bool = True
 ) -> None:
     """End the overrides of chargers that are given up; all at once, so that one that hangs holds up no other."""
-    await asyncio.gather(*(_end_override(hass, entry, keeper, read_back=read_back) for keeper in keepers))
+    await asyncio.gather(*(_end_override(hass, entry, charger, read_back=read_back) for charger in chargers))
 
 
-async def _end_override(hass: HomeAssistant, entry: ConfigEntry, keeper: Keeper, *, read_back: bool) -> None:
+async def _end_override(hass: HomeAssistant, entry: ConfigEntry, charger: Charger, *, read_back: bool) -> None:
     """End an override before a charger is given up; say what is left to do by hand where no path carries that."""
     try:
-        async with get_registry(hass).clock.timeout(LAST_WORDS_TIMEOUT):
-            left = await keeper.end_override_for_removal(read_back=read_back)
+        async with get_shared_state(hass).clock.timeout(LAST_WORDS_TIMEOUT):
+            left = await charger.cancel_override(read_back=read_back)
     except TimeoutError:
-        left = keeper.disabled_windows
+        left = charger.disabled_windows
     if left:
-        await async_leave_notice(hass, entry, keeper.identity, "schedules_left", windows=", ".join(left))
+        await async_create_notification(hass, entry, charger.identity, "schedules_left", windows=", ".join(left))
 
 
-async def _tell_of_pauses(hass: HomeAssistant, entry: ConfigEntry, keepers: Iterable[Keeper]) -> None:
+async def _tell_of_pauses(hass: HomeAssistant, entry: ConfigEntry, chargers: Iterable[Charger]) -> None:
     """Nobody will let these chargers go on any more: say so."""
-    for keeper in keepers:
-        if keeper.left_paused:
-            await async_leave_notice(hass, entry, keeper.identity, "left_paused")
-        elif keeper.group_paused:
-            await async_leave_notice(hass, entry, keeper.identity, "left_paused_by_group")
+    for charger in chargers:
+        if charger.left_paused:
+            await async_create_notification(hass, entry, charger.identity, "left_paused")
+        elif charger.group_paused:
+            await async_create_notification(hass, entry, charger.identity, "left_paused_by_group")

@@ -12,7 +12,7 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .coordinator import AccountCoordinator, ChargeKeeperConfigEntry, account_coordinator
 from .core.model import CAR_CONNECTED, PROBLEM, Snapshot
-from .entity import AccountEntity, ChargerEntity, ChargerEntityDescription, add_as_shown, shown
+from .entity import AccountEntity, ChargerEntity, ChargerEntityDescription, add_when_supported, shown
 
 PARALLEL_UPDATES = 0
 
@@ -69,7 +69,7 @@ async def async_setup_entry(
     """Set up the binary sensors."""
     if (account := account_coordinator(entry)) is not None:
         async_add_entities([AccountCloudSensor(account)])
-    add_as_shown(hass, entry, Platform.BINARY_SENSOR, BINARY_SENSORS, ChargerBinarySensor, async_add_entities)
+    add_when_supported(hass, entry, Platform.BINARY_SENSOR, BINARY_SENSORS, ChargerBinarySensor, async_add_entities)
 
 
 class ChargerBinarySensor(ChargerEntity, BinarySensorEntity):
@@ -88,7 +88,7 @@ class ChargerBinarySensor(ChargerEntity, BinarySensorEntity):
         return self.entity_description.value_fn(self.snapshot)
 
     @override
-    def shows(self) -> object:
+    def state_key(self) -> object:
         return self.is_on
 
 
@@ -106,5 +106,5 @@ class AccountCloudSensor(AccountEntity, BinarySensorEntity):
         return self.coordinator.data.cloud
 
     @override
-    def shows(self) -> object:
+    def state_key(self) -> object:
         return self.is_on

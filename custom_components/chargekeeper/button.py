@@ -12,7 +12,13 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from .coordinator import ChargeKeeperConfigEntry
 from .core.charger.charger import RestartRun
 from .core.model import Capability
-from .entity import ChargerEntity, ChargerEntityDescription, add_as_shown, capable, without_commands
+from .entity import (
+    ChargerEntity,
+    ChargerEntityDescription,
+    add_when_supported,
+    capable,
+    remove_control_entities_if_read_only,
+)
 
 PARALLEL_UPDATES = 0  # the keeper guards each charger; one being watched must not hold up the others
 
@@ -31,15 +37,15 @@ async def async_setup_entry(
     hass: HomeAssistant, entry: ChargeKeeperConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
 ) -> None:
     """Set up the button."""
-    if not without_commands(hass, entry, Platform.BUTTON):
-        add_as_shown(hass, entry, Platform.BUTTON, (RESTART,), RestartButton, async_add_entities)
+    if not remove_control_entities_if_read_only(hass, entry, Platform.BUTTON):
+        add_when_supported(hass, entry, Platform.BUTTON, (RESTART,), RestartButton, async_add_entities)
 
 
 class RestartButton(ChargerEntity, ButtonEntity):
     """Restart the charger."""
 
     @override
-    def shows(self) -> object:
+    def state_key(self) -> object:
         return None
 
     @override
@@ -52,5 +58,5 @@ class RestartButton(ChargerEntity, ButtonEntity):
         Raises:
             HomeAssistantError: why it was refused, translated.
         """
-        with self.commanding():
-            return await self.keeper.restart()
+        with self.translate_errors():
+            return await self.charger.restart()

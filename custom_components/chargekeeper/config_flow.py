@@ -55,7 +55,7 @@ from .flows.juicenet_unit import JuiceNetSubentryFlow
 from .flows.load_group import LoadGroupSteps
 from .ha.errors import flow_error, retry_minutes
 from .ha.issues import other_integration
-from .ha.shared_state import Credentials, account_key, as_entry_data, get_registry, identities, owned_elsewhere
+from .ha.shared_state import Credentials, account_key, as_entry_data, get_shared_state, identities, owned_elsewhere
 from .linked.entity_transport import SUBENTRY_LINKED
 from .wallbox.client import DEFAULT_API_URL, DEFAULT_USER_API_URL
 
@@ -208,7 +208,7 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
         )
         if account_key(credentials) in [account_key(entry.data) for entry in accounts]:
             raise AbortFlow("already_configured")  # before anything is sent: its entry spends the account's requests
-        account = get_registry(self.hass).trial(self.hass, credentials)
+        account = get_shared_state(self.hass).trial(self.hass, credentials)
         try:
             chargers = await account.first_look()
         except ChargerError as err:
@@ -225,7 +225,7 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
         """Whether these credentials sign in to the account of the entry. Aborts for another account."""
         if not _has_valid_urls(credentials, errors):
             return False
-        registry = get_registry(self.hass)
+        registry = get_shared_state(self.hass)
         account = registry.account_at(self.hass, entry, credentials)
         try:
             user_id = await account.verify_credentials(str(credentials[CONF_EMAIL]), str(credentials[CONF_PASSWORD]))
@@ -256,7 +256,7 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
         chargers = [charger for charger in self._chargers if charger.serial not in elsewhere]
         if not chargers:
             return self.async_abort(reason="all_chargers_known")
-        registry = get_registry(self.hass)
+        registry = get_shared_state(self.hass)
         account = registry.trial(self.hass, self._credentials)
         registry.adopt(str(self.unique_id), account)
         data = {CONF_KIND: KIND_WALLBOX_ACCOUNT, **self._credentials, CONF_CHARGERS: as_entry_data(chargers)}

@@ -15,9 +15,9 @@ from homeassistant.helpers.device_registry import DeviceEntryType, DeviceInfo
 from homeassistant.helpers.update_coordinator import DataUpdateCoordinator
 
 from .const import DOMAIN, LOGGER
-from .core.charger.charger import Keeper
+from .core.charger.charger import Charger
 from .core.model import FIRMWARE, Identity, Maker, Snapshot
-from .ha.shared_state import Holdings
+from .ha.shared_state import AccountRuntime
 from .ha.storage import SnapshotSaver
 from .wallbox.account import AccountSnapshot, WallboxAccount
 
@@ -76,25 +76,25 @@ class PushCoordinator[T](DataUpdateCoordinator[T]):
 
 
 class ChargerCoordinator(PushCoordinator[Snapshot]):
-    """What is known of one charger, and its device. Commands go to `keeper`."""
+    """What is known of one charger, and its device. Commands go to `charger`."""
 
     def __init__(
         self,
         hass: HomeAssistant,
         entry: ConfigEntry,
-        keeper: Keeper,
+        charger: Charger,
         account_device_id: str | None = None,
         subentry_id: str | None = None,
     ) -> None:
         """Belong to the account with this device, or to this subentry, where there is one."""
-        identity = keeper.identity
-        super().__init__(hass, entry, f"{identity.maker} charger …{identity.serial[-3:]}", keeper.snapshot)
-        self.keeper = keeper
+        identity = charger.identity
+        super().__init__(hass, entry, f"{identity.maker} charger …{identity.serial[-3:]}", charger.snapshot)
+        self.charger = charger
         self.subentry_id = subentry_id
         self._account_device_id = account_device_id
         self._registered: DeviceInfo = {}
         self._register_device()
-        self._sources += [keeper.listen(self.push), keeper.listen_contact(lambda: self.push(keeper.snapshot))]
+        self._sources += [charger.listen(self.push), charger.listen_contact(lambda: self.push(charger.snapshot))]
 
     @property
     def identity(self) -> Identity:
@@ -185,7 +185,7 @@ class ChargersRuntime:
 class RuntimeData(ChargersRuntime):
     """What the entry of an account holds while it is set up."""
 
-    holdings: Holdings
+    account_runtime: AccountRuntime
     """The entry's account, stores and keepers; they are in the registry too and outlive a reload."""
     account_coordinator: AccountCoordinator
     """The account's coordinator; `device_id` is that of the account's service device."""

@@ -22,7 +22,7 @@ async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: ChargeK
     runtime = entry.runtime_data
     return {
         "options": {key: value for key, value in entry.options.items() if isinstance(value, bool | str)},
-        "account": runtime.holdings.account.diagnostics(),
+        "account": runtime.account_runtime.account.diagnostics(),
         "chargers": [_charger(runtime, coordinator) for _, coordinator in sorted(runtime.coordinators.items())],
         "skipped_chargers": len(runtime.skipped),
     }
@@ -40,7 +40,7 @@ async def async_get_device_diagnostics(
             if entry.data[CONF_KIND] == KIND_JUICEBOX:
                 return _box(juicebox_runtime(entry), coordinator)
             return _charger(entry.runtime_data, coordinator)
-    return {"account": entry.runtime_data.holdings.account.diagnostics()}
+    return {"account": entry.runtime_data.account_runtime.account.diagnostics()}
 
 
 def _group(entry: ConfigEntry) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def _box(runtime: JuiceBoxRuntime, coordinator: ChargerCoordinator) -> dict[str,
         return {
             "juicenet": None if unit.path is None else unit.path.diagnostics(),
             "snapshot": _snapshot(coordinator.data),
-            **coordinator.keeper.diagnostics(),
+            **coordinator.charger.diagnostics(),
         }
     kept, linked = boxes.kept[serial], runtime.linked.get(serial)
     box, memory = kept.box, kept.box.memory
@@ -90,18 +90,18 @@ def _box(runtime: JuiceBoxRuntime, coordinator: ChargerCoordinator) -> dict[str,
         "letters": sorted(box.status.fields) if box.status is not None else [],
         "session_energy_of_box": None if box.status is None else box.status.session_energy,
         "snapshot": _snapshot(coordinator.data),
-        **coordinator.keeper.diagnostics(),
+        **coordinator.charger.diagnostics(),
     }
 
 
 def _charger(runtime: RuntimeData, coordinator: ChargerCoordinator) -> dict[str, Any]:
-    linked = runtime.holdings.linked.get(coordinator.identity.serial)
+    linked = runtime.account_runtime.linked.get(coordinator.identity.serial)
     return {
         "model": coordinator.identity.model,
         "part_number": coordinator.identity.part_number,
         "snapshot": _snapshot(coordinator.data),
         "linked": None if linked is None else linked.diagnostics(),
-        **coordinator.keeper.diagnostics(),
+        **coordinator.charger.diagnostics(),
     }
 
 

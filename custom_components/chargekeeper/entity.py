@@ -28,7 +28,7 @@ from .coordinator import (
     charger_name,
     for_each_charger,
 )
-from .core.charger.charger import Keeper
+from .core.charger.charger import Charger
 from .core.model import Capability, Property, Reading, Snapshot, Source
 from .core.transport import Setting
 from .ha.errors import translated
@@ -87,20 +87,20 @@ class PushedEntity[C: DataUpdateCoordinator[Any]](CoordinatorEntity[C]):
         return True
 
     @abstractmethod
-    def shows(self) -> object:
+    def state_key(self) -> object:
         """All that the entity's state depends on, comparable."""
 
     @override
     async def async_added_to_hass(self) -> None:
         await super().async_added_to_hass()
-        self._written = self.shows()
+        self._written = self.state_key()
 
     @callback
     @override
     def _handle_coordinator_update(self) -> None:
-        shows = self.shows()
-        if shows != self._written:
-            self._written = shows
+        state_key = self.state_key()
+        if state_key != self._written:
+            self._written = state_key
             self.async_write_ha_state()
 
 
@@ -118,16 +118,16 @@ class ChargerEntity(PushedEntity[ChargerCoordinator]):
         return self.coordinator.data
 
     @property
-    def keeper(self) -> Keeper:
+    def charger(self) -> Charger:
         """Who keeps the charger going."""
-        return self.coordinator.keeper
+        return self.coordinator.charger
 
     @property
     def charger_name(self) -> str:
         """The charger's name as the user knows it."""
         return charger_name(self.hass, self.coordinator.config_entry, self.snapshot.identity)
 
-    def commanding(self) -> AbstractContextManager[None]:
+    def translate_errors(self) -> AbstractContextManager[None]:
         """Tells the user in his language why a command of the block was not carried out (HomeAssistantError)."""
         return translated(self.charger_name)
 
@@ -137,8 +137,8 @@ class ChargerEntity(PushedEntity[ChargerCoordinator]):
         Raises:
             HomeAssistantError: why it was not, translated.
         """
-        with self.commanding():
-            await self.keeper.command(setting)
+        with self.translate_errors():
+            await self.charger.command(setting)
 
 
 class AccountEntity(PushedEntity[AccountCoordinator]):
@@ -153,7 +153,7 @@ def unique_id(device: tuple[str, str], description: EntityDescription) -> str:
     return f"{device[1]}_{description.key}"
 
 
-def add_as_shown[D: ChargerEntityDescription](
+def add_when_supported[D: ChargerEntityDescription](
     hass: HomeAssistant,
     entry: ConfigEntry,
     platform: Platform,
@@ -189,7 +189,7 @@ def add_as_shown[D: ChargerEntityDescription](
     for_each_charger(entry, begin)
 
 
-def without_commands(hass: HomeAssistant, entry: ConfigEntry, platform: Platform) -> bool:
+def remove_control_entities_if_read_only(hass: HomeAssistant, entry: ConfigEntry, platform: Platform) -> bool:
     """Whether the entry is read-only and so has no entities of this platform; those of earlier are cleared away."""
     if not entry.options.get(CONF_READ_ONLY, False):
         return False

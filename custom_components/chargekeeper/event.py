@@ -9,9 +9,9 @@ from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .coordinator import AccountCoordinator, ChargeKeeperConfigEntry, account_coordinator
-from .core.charger.charger import KeeperEvent
+from .core.charger.charger import ChargerEvent
 from .core.model import Capability
-from .entity import AccountEntity, ChargerEntity, ChargerEntityDescription, add_as_shown, capable
+from .entity import AccountEntity, ChargerEntity, ChargerEntityDescription, add_when_supported, capable
 
 PARALLEL_UPDATES = 0
 
@@ -50,25 +50,25 @@ async def async_setup_entry(
     """Set up the events."""
     if (account := account_coordinator(entry)) is not None:
         async_add_entities([OutageEvent(account)])
-    add_as_shown(hass, entry, Platform.EVENT, EVENTS, ChargerEvent, async_add_entities)
+    add_when_supported(hass, entry, Platform.EVENT, EVENTS, ChargerEventEntity, async_add_entities)
 
 
-class ChargerEvent(ChargerEntity, EventEntity):
+class ChargerEventEntity(ChargerEntity, EventEntity):
     """Something that happened to a charger, with the details that belong to it."""
 
     entity_description: ChargerEventDescription
 
     @override
-    def shows(self) -> object:
+    def state_key(self) -> object:
         return None
 
     @override
     async def async_added_to_hass(self) -> None:
         await super().async_added_to_hass()
-        self.async_on_remove(self.keeper.listen_events(self._happened))
+        self.async_on_remove(self.charger.listen_events(self._happened))
 
     @callback
-    def _happened(self, event: KeeperEvent) -> None:
+    def _happened(self, event: ChargerEvent) -> None:
         if event.kind == self.entity_description.key:
             self._trigger_event(event.type, dict(event.details))
             self.async_write_ha_state()
@@ -81,7 +81,7 @@ class OutageEvent(AccountEntity, EventEntity):
         super().__init__(coordinator, OUTAGE)
 
     @override
-    def shows(self) -> object:
+    def state_key(self) -> object:
         return None
 
     @override

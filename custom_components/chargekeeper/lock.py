@@ -11,7 +11,13 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from .coordinator import ChargeKeeperConfigEntry
 from .core.model import LOCKED, Capability
 from .core.transport import SetLock
-from .entity import ChargerEntity, ChargerEntityDescription, add_as_shown, capable, without_commands
+from .entity import (
+    ChargerEntity,
+    ChargerEntityDescription,
+    add_when_supported,
+    capable,
+    remove_control_entities_if_read_only,
+)
 
 PARALLEL_UPDATES = 0  # the keeper queues the commands of a charger and merges them; chargers do not wait for another
 
@@ -28,8 +34,8 @@ async def async_setup_entry(
     hass: HomeAssistant, entry: ChargeKeeperConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
 ) -> None:
     """Set up the lock."""
-    if not without_commands(hass, entry, Platform.LOCK):
-        add_as_shown(hass, entry, Platform.LOCK, (LOCK,), ChargerLock, async_add_entities)
+    if not remove_control_entities_if_read_only(hass, entry, Platform.LOCK):
+        add_when_supported(hass, entry, Platform.LOCK, (LOCK,), ChargerLock, async_add_entities)
 
 
 class ChargerLock(ChargerEntity, LockEntity):
@@ -41,7 +47,7 @@ class ChargerLock(ChargerEntity, LockEntity):
         return self.snapshot.value(LOCKED)
 
     @override
-    def shows(self) -> object:
+    def state_key(self) -> object:
         return self.is_locked
 
     @override

@@ -17,10 +17,10 @@ from .entity import (
     PROVENANCE,
     ChargerEntity,
     ChargerEntityDescription,
-    add_as_shown,
+    add_when_supported,
     capable,
     provenance,
-    without_commands,
+    remove_control_entities_if_read_only,
 )
 
 PARALLEL_UPDATES = 0  # the keeper queues and merges: of a slider that is being moved, only the last value is sent
@@ -46,8 +46,10 @@ async def async_setup_entry(
     hass: HomeAssistant, entry: ChargeKeeperConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
 ) -> None:
     """Set up the number."""
-    if not without_commands(hass, entry, Platform.NUMBER):
-        add_as_shown(hass, entry, Platform.NUMBER, (CHARGING_CURRENT_NUMBER,), ChargingCurrent, async_add_entities)
+    if not remove_control_entities_if_read_only(hass, entry, Platform.NUMBER):
+        add_when_supported(
+            hass, entry, Platform.NUMBER, (CHARGING_CURRENT_NUMBER,), ChargingCurrent, async_add_entities
+        )
 
 
 class ChargingCurrent(ChargerEntity, NumberEntity):
@@ -72,7 +74,7 @@ class ChargingCurrent(ChargerEntity, NumberEntity):
         return provenance(self.snapshot.readings.get(CHARGING_CURRENT))
 
     @override
-    def shows(self) -> object:
+    def state_key(self) -> object:
         return self.native_value, self.native_max_value, self.extra_state_attributes
 
     @override

@@ -32,7 +32,7 @@ class ConfirmFlow(RepairsFlow):
         entry = self.hass.config_entries.async_get_entry(self._entry_id)
         if entry is None or entry.state is not ConfigEntryState.LOADED:
             return self.async_abort(reason="not_loaded", description_placeholders=self._placeholders)
-        self._fix(chargers_runtime(entry).coordinators[self._serial].keeper)
+        self._fix(chargers_runtime(entry).coordinators[self._serial].charger)
         return self.async_create_entry(data={})
 
 

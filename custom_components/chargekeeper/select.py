@@ -11,7 +11,13 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from .coordinator import ChargeKeeperConfigEntry
 from .core.model import ECO_MODE, Capability, EcoMode
 from .core.transport import SetEcoMode
-from .entity import ChargerEntity, ChargerEntityDescription, add_as_shown, capable, without_commands
+from .entity import (
+    ChargerEntity,
+    ChargerEntityDescription,
+    add_when_supported,
+    capable,
+    remove_control_entities_if_read_only,
+)
 
 PARALLEL_UPDATES = 0  # the keeper queues the commands of a charger and merges them; chargers do not wait for another
 
@@ -30,8 +36,8 @@ async def async_setup_entry(
     hass: HomeAssistant, entry: ChargeKeeperConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
 ) -> None:
     """Set up the select."""
-    if not without_commands(hass, entry, Platform.SELECT):
-        add_as_shown(hass, entry, Platform.SELECT, (ECO_MODE_SELECT,), EcoModeSelect, async_add_entities)
+    if not remove_control_entities_if_read_only(hass, entry, Platform.SELECT):
+        add_when_supported(hass, entry, Platform.SELECT, (ECO_MODE_SELECT,), EcoModeSelect, async_add_entities)
 
 
 class EcoModeSelect(ChargerEntity, SelectEntity):
@@ -43,7 +49,7 @@ class EcoModeSelect(ChargerEntity, SelectEntity):
         return self.snapshot.value(ECO_MODE)
 
     @override
-    def shows(self) -> object:
+    def state_key(self) -> object:
         return self.current_option
 
     @override

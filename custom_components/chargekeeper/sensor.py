@@ -67,7 +67,7 @@ from .entity import (
     ChargerEntity,
     ChargerEntityDescription,
     PushedEntity,
-    add_as_shown,
+    add_when_supported,
     capable,
     provenance,
     shown,
@@ -347,7 +347,7 @@ async def async_setup_entry(
         return
     if (account := account_coordinator(entry)) is not None:
         async_add_entities([AccountContactSensor(account)])
-    add_as_shown(hass, entry, Platform.SENSOR, SENSORS, ChargerSensor, async_add_entities)
+    add_when_supported(hass, entry, Platform.SENSOR, SENSORS, ChargerSensor, async_add_entities)
 
 
 @callback
@@ -398,7 +398,7 @@ class ChargerSensor(ChargerEntity, SensorEntity):
         return provenance(self.entity_description.reading_fn(self.snapshot))
 
     @override
-    def shows(self) -> object:
+    def state_key(self) -> object:
         return self.native_value, self.native_unit_of_measurement, self.extra_state_attributes
 
 
@@ -413,10 +413,10 @@ class AccountContactSensor(AccountEntity, SensorEntity):
     @property
     @override
     def native_value(self) -> datetime | None:
-        return self.coordinator.data.last_contact
+        return self.coordinator.data.endpoint_contact_at
 
     @override
-    def shows(self) -> object:
+    def state_key(self) -> object:
         return self.native_value
 
 
@@ -434,7 +434,7 @@ class GroupSensor(PushedEntity[GroupCoordinator], SensorEntity):
         return self.entity_description.value_fn(self.coordinator.data)
 
     @override
-    def shows(self) -> object:
+    def state_key(self) -> object:
         return self.native_value
 
 

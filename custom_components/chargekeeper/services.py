@@ -19,7 +19,7 @@ from .coordinator import ChargeKeeperConfigEntry
 from .core.charger.intents import Until
 from .entries.juicebox import quarter_hours
 from .ha.outage_report import outage_report
-from .ha.shared_state import get_registry
+from .ha.shared_state import get_shared_state
 from .switch import OverrideSwitch, SwitchFeature
 
 SERVICE_RESTART = "restart"
@@ -70,12 +70,12 @@ def async_setup_services(hass: HomeAssistant) -> None:
 
 async def _restart(button: RestartButton, call: ServiceCall) -> ServiceResponse:
     """Return when the charger has accepted; where an answer is wanted, when it is known what became of it (10 min)."""
-    clock = get_registry(call.hass).clock
+    clock = get_shared_state(call.hass).clock
     begun = clock.monotonic()
     run = await button.async_restart()
     if not call.return_response:
         return None
-    with button.commanding():
+    with button.translate_errors():
         outcome = await run.wait()
     return {"outcome": outcome.value, "seconds": round(clock.monotonic() - begun)}
 
@@ -119,7 +119,7 @@ def _until_at(switch: OverrideSwitch, call: ServiceCall) -> datetime:
     if ATTR_UNTIL_TIME not in call.data:
         raise _refusal("until_time_missing", switch)
     until_at = dt_util.as_utc(call.data[ATTR_UNTIL_TIME])
-    if until_at <= get_registry(call.hass).clock.now():
+    if until_at <= get_shared_state(call.hass).clock.now():
         raise _refusal("until_time_past", switch)
     return until_at
 

@@ -15,7 +15,13 @@ from .core.charger.intents import Until
 from .core.errors import ChargerError
 from .core.model import ALLOWED_TO_CHARGE, STATUS, Capability, Outcome, Status
 from .core.transport import SetCharging
-from .entity import ChargerEntity, ChargerEntityDescription, add_as_shown, capable, without_commands
+from .entity import (
+    ChargerEntity,
+    ChargerEntityDescription,
+    add_when_supported,
+    capable,
+    remove_control_entities_if_read_only,
+)
 
 PARALLEL_UPDATES = 0  # the keeper queues the commands of a charger and merges them; chargers do not wait for another
 
@@ -42,10 +48,10 @@ async def async_setup_entry(
     hass: HomeAssistant, entry: ChargeKeeperConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
 ) -> None:
     """Set up the switches."""
-    if without_commands(hass, entry, Platform.SWITCH):
+    if remove_control_entities_if_read_only(hass, entry, Platform.SWITCH):
         return
-    add_as_shown(hass, entry, Platform.SWITCH, (OVERRIDE,), OverrideSwitch, async_add_entities)
-    add_as_shown(hass, entry, Platform.SWITCH, (CHARGING,), ChargingSwitch, async_add_entities)
+    add_when_supported(hass, entry, Platform.SWITCH, (OVERRIDE,), OverrideSwitch, async_add_entities)
+    add_when_supported(hass, entry, Platform.SWITCH, (CHARGING,), ChargingSwitch, async_add_entities)
 
 
 class OverrideSwitch(ChargerEntity, SwitchEntity):
@@ -65,7 +71,7 @@ class OverrideSwitch(ChargerEntity, SwitchEntity):
         return {"applied": wish.applied} if wish.on else {}
 
     @override
-    def shows(self) -> object:
+    def state_key(self) -> object:
         return self.snapshot.override
 
     @override
@@ -87,8 +93,8 @@ class OverrideSwitch(ChargerEntity, SwitchEntity):
         Raises:
             HomeAssistantError: why it was refused, translated.
         """
-        with self.commanding():
-            outcome = await self.keeper.set_override(on, until=until, until_at=until_at)
+        with self.translate_errors():
+            outcome = await self.charger.set_override(on, until=until, until_at=until_at)
             if outcome is Outcome.FAILED:
                 raise ChargerError("override_failed")
 
@@ -103,7 +109,7 @@ class ChargingSwitch(ChargerEntity, SwitchEntity):
         return None if status is None or status in AWAY else status in ALLOWED_TO_CHARGE
 
     @override
-    def shows(self) -> object:
+    def state_key(self) -> object:
         return self.is_on
 
     @override

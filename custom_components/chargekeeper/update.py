@@ -15,7 +15,7 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .coordinator import ChargeKeeperConfigEntry
 from .core.model import FIRMWARE, LATEST_FIRMWARE, Capability
-from .entity import ChargerEntity, ChargerEntityDescription, add_as_shown, capable
+from .entity import ChargerEntity, ChargerEntityDescription, add_when_supported, capable
 
 PARALLEL_UPDATES = 0  # the keeper guards each charger; one that is asked first must not hold up the others
 
@@ -34,7 +34,7 @@ async def async_setup_entry(
     hass: HomeAssistant, entry: ChargeKeeperConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
 ) -> None:
     """Set up the update."""
-    add_as_shown(hass, entry, Platform.UPDATE, (FIRMWARE_UPDATE,), FirmwareUpdate, async_add_entities)
+    add_when_supported(hass, entry, Platform.UPDATE, (FIRMWARE_UPDATE,), FirmwareUpdate, async_add_entities)
 
 
 class FirmwareUpdate(ChargerEntity, UpdateEntity):
@@ -43,7 +43,7 @@ class FirmwareUpdate(ChargerEntity, UpdateEntity):
     @property
     @override
     def supported_features(self) -> UpdateEntityFeature:
-        if self.keeper.options.read_only:
+        if self.charger.options.read_only:
             return UpdateEntityFeature.PROGRESS
         return UpdateEntityFeature.INSTALL | UpdateEntityFeature.PROGRESS
 
@@ -68,10 +68,10 @@ class FirmwareUpdate(ChargerEntity, UpdateEntity):
         return self.snapshot.installing
 
     @override
-    def shows(self) -> object:
+    def state_key(self) -> object:
         return self.title, self.installed_version, self.latest_version, self.in_progress
 
     @override
     async def async_install(self, version: str | None, backup: bool, **kwargs: Any) -> None:
-        with self.commanding():
-            await self.keeper.install()
+        with self.translate_errors():
+            await self.charger.install()

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 
 from custom_components.chargekeeper.core.breaker import BreakerState
-from custom_components.chargekeeper.core.charger.charger import Keeper, KeeperOptions
+from custom_components.chargekeeper.core.charger.charger import Charger, ChargerOptions
 from custom_components.chargekeeper.core.model import CHARGING_CURRENT, STATUS, Property, Status
 from custom_components.chargekeeper.core.transport import SetCurrent
 from custom_components.chargekeeper.wallbox.account import WallboxAccount
@@ -20,7 +20,7 @@ from tests.simulators.clock import VirtualClock
 from tests.simulators.http_server import Fault
 from tests.simulators.local_path import LocalLink, LocalPath
 from tests.simulators.wallbox_cloud import WallboxCloud
-from tests.simulators.world import Car, Charger, Window, World
+from tests.simulators.world import Car, SimulatedCharger, Window, World
 
 from .figures import Figure
 
@@ -53,7 +53,7 @@ async def _account(world: World, clock: VirtualClock) -> AsyncIterator[tuple[Wal
 def _world(clock: VirtualClock, chargers: int) -> World:
     world = World(clock)
     for number in range(chargers):
-        world.add(Charger(serial=str(710000 + number), name=f"Bay {number}"))
+        world.add(SimulatedCharger(serial=str(710000 + number), name=f"Bay {number}"))
     return world
 
 
@@ -94,22 +94,24 @@ async def failback() -> AsyncIterator[Figure]:
         random = Random(seed)
         clock = VirtualClock()
         world = World(clock)
-        charger = world.add(
-            Charger(serial="710000", name="Bay", schedules=(Window(start="2200", stop="0500"),), window_open=False)
+        device = world.add(
+            SimulatedCharger(
+                serial="710000", name="Bay", schedules=(Window(start="2200", stop="0500"),), window_open=False
+            )
         )
-        charger.plug_in(Car(wants_kwh=60))
-        async with _account(world, clock) as (cloud, account), _keeper(account, clock) as keeper:
+        device.plug_in(Car(wants_kwh=60))
+        async with _account(world, clock) as (cloud, account), _charger(account, clock) as charger:
             await clock.advance(HOUR + random.uniform(0, 120))
             await cloud.set_fault(random.choice([Fault.REFUSE, Fault.ERROR_500, Fault.HANG]))
             await clock.advance_until(lambda: not account.breaker.usable, within=300)
-            await keeper.set_override(on=True)
+            await charger.set_override(on=True)
             await clock.advance(random.uniform(60, 2 * HOUR))
             await cloud.set_fault(Fault.NONE)
             healed = clock.monotonic()
             await clock.advance_until(lambda: account.breaker.usable, within=600, step=0.5)
             used = clock.monotonic()
             waits.append(used - healed)
-            await clock.advance_until(lambda: keeper.snapshot.override.applied, within=600, step=0.5)
+            await clock.advance_until(lambda: charger.snapshot.override.applied, within=600, step=0.5)
             reapplied.append(clock.monotonic() - used)
     yield Figure(f"cloud back, used again: median of {OUTAGES} outages", median(waits), 75, "s")
     yield Figure(f"cloud back, used again: worst of {OUTAGES} outages", max(waits), 150, "s")
@@ -125,18 +127,20 @@ async def commands_in_an_outage() -> AsyncIterator[Figure]:
         clock = VirtualClock()
         world = World(clock)
         window = Window(start="2200", stop="0500")
-        world.add(Charger(serial="710000", name="Bay 0", car=Car(wants_kwh=60), schedules=(window,)))
-        async with _account(world, clock) as (cloud, account), _keeper(account, clock) as keeper:
+        world.add(SimulatedCharger(serial="710000", name="Bay 0", car=Car(wants_kwh=60), schedules=(window,)))
+        async with _account(world, clock) as (cloud, account), _charger(account, clock) as charger:
             local = LocalPath(LocalLink(world, "710000", clock), clock)
-            keeper.add_path(local)
+            charger.add_transport(local)
             local.start()
             await clock.advance(HOUR)
             await cloud.set_fault(random.choice([Fault.REFUSE, Fault.ERROR_500, Fault.HANG]))
             await clock.advance_until(lambda: not account.breaker.usable, within=300)
             amps = random.randrange(6, 32)
             times = [
-                await _timed(clock, keeper.command(SetCurrent(amps)), partial(_shows, keeper, CHARGING_CURRENT, amps)),
-                await _timed(clock, keeper.set_override(on=True), partial(_shows, keeper, STATUS, Status.CHARGING)),
+                await _timed(
+                    clock, charger.command(SetCurrent(amps)), partial(_shows, charger, CHARGING_CURRENT, amps)
+                ),
+                await _timed(clock, charger.set_override(on=True), partial(_shows, charger, STATUS, Status.CHARGING)),
             ]
             acknowledged += [first for first, _ in times]
             verified += [second for _, second in times]
@@ -145,32 +149,32 @@ async def commands_in_an_outage() -> AsyncIterator[Figure]:
     yield Figure(f"command in an outage, verified locally: worst of {len(verified)}", max(verified), 15, "s")
 
 
-def _shows(keeper: Keeper, prop: Property[Any], value: object) -> bool:
-    return bool(keeper.snapshot.value(prop) == value)
+def _shows(charger: Charger, prop: Property[Any], value: object) -> bool:
+    return bool(charger.snapshot.value(prop) == value)
 
 
 async def _timed(
-    clock: VirtualClock, work: Coroutine[object, object, object], shows: Callable[[], bool]
+    clock: VirtualClock, work: Coroutine[object, object, object], state_key: Callable[[], bool]
 ) -> tuple[float, float]:
     """Seconds until a command is acknowledged, and until it shows."""
     begun, task = clock.monotonic(), asyncio.ensure_future(work)
     await clock.advance_until(task.done, within=60, step=0.1)
     await task
     acknowledged = clock.monotonic() - begun
-    await clock.advance_until(shows, within=120, step=0.1)
+    await clock.advance_until(state_key, within=120, step=0.1)
     return acknowledged, clock.monotonic() - begun
 
 
 @asynccontextmanager
-async def _keeper(account: WallboxAccount, clock: VirtualClock) -> AsyncIterator[Keeper]:
-    async def keep_nothing(_journal: dict[str, object]) -> None:
+async def _charger(account: WallboxAccount, clock: VirtualClock) -> AsyncIterator[Charger]:
+    async def keep_nothing(_intents: dict[str, object]) -> None:
         """No store in this measurement."""
 
-    keeper = Keeper(placeholder("710000"), clock, KeeperOptions(), keep_nothing)
-    keeper.add_path(account.path("710000"))
-    keeper.start()
-    yield keeper
-    await keeper.stop()
+    charger = Charger(placeholder("710000"), clock, ChargerOptions(), keep_nothing)
+    charger.add_transport(account.path("710000"))
+    charger.start()
+    yield charger
+    await charger.stop()
 
 
 def measurements() -> Iterator[AsyncIterator[Figure]]:

@@ -26,12 +26,12 @@ from custom_components.chargekeeper.core.model import (
     Readings,
     Source,
 )
-from custom_components.chargekeeper.ha.shared_state import REGISTRY
+from custom_components.chargekeeper.ha.shared_state import SHARED_STATE
 from tests.integration.machine import Machine, multiply
 from tests.simulators.clock import VirtualClock
 from tests.simulators.http_server import Fault
 from tests.simulators.wallbox_cloud import WallboxCloud
-from tests.simulators.world import Car, Charger, World
+from tests.simulators.world import Car, SimulatedCharger, World
 
 from .figures import Figure
 
@@ -49,7 +49,7 @@ async def _house() -> AsyncIterator[tuple[Machine, VirtualClock, WallboxCloud]]:
     logging.getLogger("homeassistant.loader").setLevel(logging.ERROR)  # warns of every custom integration
     clock = VirtualClock()
     world = World(clock)
-    world.add(Charger(serial=SERIAL, name="Bay", lifetime_kwh=100.0)).plug_in(Car(wants_kwh=500))
+    world.add(SimulatedCharger(serial=SERIAL, name="Bay", lifetime_kwh=100.0)).plug_in(Car(wants_kwh=500))
     cloud = WallboxCloud(world, clock)
     cloud.add_account(EMAIL, PASSWORD)
     await cloud.start()
@@ -84,7 +84,7 @@ async def set_up() -> AsyncIterator[Figure]:
             if start:
                 await machine.shut_down()
             hass = await machine.boot(clock)
-            assert len(hass.data[REGISTRY].keepers) == CHARGERS
+            assert len(hass.data[SHARED_STATE].chargers) == CHARGERS
             assert len(hass.states.async_all()) > CHARGERS * (of_one - 5)
             slowest = max(slowest, machine.set_up_took)
     yield Figure(f"set-up from the store, cloud hanging, {CHARGERS} chargers", slowest, 2, "s")
@@ -93,9 +93,9 @@ async def set_up() -> AsyncIterator[Figure]:
 async def snapshots() -> AsyncIterator[Figure]:
     """From a path's reading to the states in Home Assistant, for readings of which each changes four entities."""
     async with _house() as (machine, clock, _cloud):
-        registry = machine.hass.data[REGISTRY]
+        registry = machine.hass.data[SHARED_STATE]
         [account] = registry.accounts.values()
-        keeper, path = registry.keepers[Maker.WALLBOX, SERIAL], account.path(SERIAL)
+        charger, path = registry.chargers[Maker.WALLBOX, SERIAL], account.path(SERIAL)
         shown, took = set[str](), list[float]()
         for number in range(SNAPSHOTS):
             await clock.advance(0.1)
@@ -105,7 +105,7 @@ async def snapshots() -> AsyncIterator[Figure]:
             _put(clock, readings, LIFETIME_ENERGY, 200.0 + number / 100)
             _put(clock, readings, SESSION_DURATION, 3600.0 + number)
             began = time.perf_counter()
-            keeper.path_read(path, readings)
+            charger.readings_received(path, readings)
             took.append(time.perf_counter() - began)
             state = machine.hass.states.get("sensor.bay_power")
             assert state is not None

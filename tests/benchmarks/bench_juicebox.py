@@ -14,7 +14,7 @@ from tests.juicebox import fuzz
 from tests.juicebox.rig import HERE, THERE, Sender, free_ports, line
 from tests.juicebox.site import Site
 from tests.juicebox.vectors import S1, S2, S3
-from tests.simulators.juicebox_server import Trouble
+from tests.simulators.juicebox_server import BoxIssue
 
 from .figures import Figure
 
@@ -144,7 +144,7 @@ async def keeping() -> AsyncIterator[Figure]:
     await site.start(plugged=False)
     while site.clock.monotonic() < HOURS * 3600:
         await site.clock.advance(random.uniform(600, 2 * OUTAGE_EVERY))
-        await site.maker.set_trouble(random.choice((Trouble.DEAD, Trouble.HANG, Trouble.GARBAGE)))
+        await site.maker.set_trouble(random.choice((BoxIssue.DEAD, BoxIssue.HANG, BoxIssue.GARBAGE)))
         served_at = site.sim.commands[-1].at
         await site.clock.advance_until(lambda: site.mode is Mode.KEEP, within=300)
         taken_over.append(site.clock.monotonic() - served_at)
@@ -152,7 +152,7 @@ async def keeping() -> AsyncIterator[Figure]:
         await site.clock.advance(random.uniform(600, 2 * OUTAGE_EVERY))
         unanswered += site.sim.unanswered - before
         slowest = max(slowest, site.sim.slowest_answer)
-        await site.maker.set_trouble(Trouble.NONE)
+        await site.maker.set_trouble(BoxIssue.NONE)
         handed_back.append(await site.clock.advance_until(lambda: site.mode is Mode.RELAY, within=600))
     await site.stop()
     outages = f"{len(taken_over)} outages"

@@ -51,7 +51,7 @@ class Demo:
         self._directory = directory
         self.url = f"http://127.0.0.1:{ports[0]}"
         self.control = f"http://127.0.0.1:{ports[1]}"
-        self.said: list[str] = []
+        self.last_report: list[str] = []
         """What it has printed."""
 
     async def wait_until_ready(self) -> None:
@@ -61,17 +61,17 @@ class Demo:
     async def _read_until(self, text: str) -> None:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
-            self.said.append(line.decode().rstrip())
-            if text in self.said[-1]:
+            self.last_report.append(line.decode().rstrip())
+            if text in self.last_report[-1]:
                 return
-        raise AssertionError("\n".join(self.said))
+        raise AssertionError("\n".join(self.last_report))
 
     async def interrupt(self) -> int:
         """Press Ctrl-C and wait for its end; the exit code."""
         assert self._process.stdout is not None
         self._process.send_signal(signal.SIGINT)
         rest = await asyncio.wait_for(self._process.stdout.read(), STOPPING_TIME)
-        self.said += rest.decode().splitlines()
+        self.last_report += rest.decode().splitlines()
         return await self._process.wait()
 
     def kill(self) -> None:

@@ -54,7 +54,7 @@ async def test_three_chargers_through_an_outage(browser: Browser, demo: Demo) ->
     assert others == []
     assert len(refusals) == 2, refusals
     assert await demo.interrupt() == 0
-    assert demo.said[-1] == "stopped"
+    assert demo.last_report[-1] == "stopped"
 
 
 async def see_three_chargers(seen: Dashboard) -> None:

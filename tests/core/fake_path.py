@@ -1,6 +1,6 @@
 """A charger and the paths to it, scripted by the test: what a keeper is tried on without any network.
 
-`FakeCharger` behaves as far as schedule, override and restart go; `FakePath` tells of it when the test says so and
+`FakeDevice` behaves as far as schedule, override and restart go; `FakeTransport` tells of it when the test says so and
 carries commands to it. `Bench` ties them to a keeper and keeps one log of what was saved, sent and told, in order.
 """
 
@@ -18,8 +18,8 @@ import pytest
 
 from custom_components.chargekeeper.core import schedule
 from custom_components.chargekeeper.core.breaker import Breaker, Failure
-from custom_components.chargekeeper.core.charger.charger import Keeper, KeeperEvent, KeeperOptions
-from custom_components.chargekeeper.core.errors import ChargerError, NotApplicable, PathDown, PathsFailed
+from custom_components.chargekeeper.core.charger.charger import Charger, ChargerEvent, ChargerOptions
+from custom_components.chargekeeper.core.errors import ChargerError, NotApplicable, TransportDown, TransportsFailed
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -33,10 +33,10 @@ from custom_components.chargekeeper.core.model import (
     STATUS,
     WIRE_RATING,
     Capability,
+    ChargerIssue,
     EcoMode,
     Identity,
     Maker,
-    Problem,
     Property,
     Reading,
     ReadingClass,
@@ -50,10 +50,8 @@ from custom_components.chargekeeper.core.model import (
 )
 from custom_components.chargekeeper.core.transport import (
     LOCAL_READ_BACK,
-    ChargerPath,
     Command,
     Install,
-    PathListener,
     Presence,
     Restart,
     SetCharging,
@@ -62,7 +60,9 @@ from custom_components.chargekeeper.core.transport import (
     SetLock,
     SetOverride,
     Setting,
-    Word,
+    StatusReport,
+    Transport,
+    TransportListener,
 )
 from tests.simulators.clock import VirtualClock
 
@@ -90,7 +90,7 @@ class Manual(StrEnum):
 
 
 @dataclass(kw_only=True)
-class FakeCharger:
+class FakeDevice:
     """The truth behind all paths. `at_hand` False: powered down, nobody reaches it."""
 
     clock: VirtualClock
@@ -173,7 +173,7 @@ class FakeCharger:
             self.starts += 1
 
 
-class ScriptedPath(ChargerPath):
+class ScriptedPath(Transport):
     """What every path of a test has in common: it is what the test has set, and tells its listeners of it."""
 
     def __init__(self, clock: VirtualClock, breaker: Breaker, who: Identity, source: Source) -> None:
@@ -186,10 +186,10 @@ class ScriptedPath(ChargerPath):
         self.can = frozenset(Capability)
         self.is_gone = False
         self._clock = clock
-        self._listeners: list[PathListener] = []
-        self._said: Word | None = None
-        self._synced_at: float | None = None
-        self._asked_at: float | None = None
+        self._listeners: list[TransportListener] = []
+        self._last_report: StatusReport | None = None
+        self._charger_reported_at: float | None = None
+        self._status_received_at: float | None = None
         self._contact: datetime | None = None
 
     @property
@@ -204,31 +204,31 @@ class ScriptedPath(ChargerPath):
 
     @property
     @override
-    def gone(self) -> bool:
+    def removed_from_account(self) -> bool:
         return self.is_gone
 
     @property
     @override
-    def said(self) -> Word | None:
-        return self._said
+    def last_report(self) -> StatusReport | None:
+        return self._last_report
 
     @property
     @override
-    def synced_at(self) -> float | None:
-        return self._synced_at
+    def charger_reported_at(self) -> float | None:
+        return self._charger_reported_at
 
     @property
     @override
-    def asked_at(self) -> float | None:
-        return self._asked_at
+    def status_received_at(self) -> float | None:
+        return self._status_received_at
 
     @property
     @override
-    def last_contact(self) -> datetime | None:
+    def endpoint_contact_at(self) -> datetime | None:
         return self._contact
 
     @override
-    def listen(self, listener: PathListener) -> Callable[[], None]:
+    def listen(self, listener: TransportListener) -> Callable[[], None]:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
@@ -236,20 +236,20 @@ class ScriptedPath(ChargerPath):
         """An answer comes with these readings."""
         self._contact = self._clock.now()
         for listener in tuple(self._listeners):
-            listener.path_read(self, readings)
+            listener.readings_received(self, readings)
 
     def changed(self) -> None:
         """Tell of a change of what this path is."""
         for listener in tuple(self._listeners):
-            listener.path_changed(self)
+            listener.transport_changed(self)
 
 
-class FakePath(ScriptedPath):
+class FakeTransport(ScriptedPath):
     """One way to the charger. It says nothing by itself: `tell` is an answer, `execute` and `check` do as scripted."""
 
-    def __init__(self, charger: FakeCharger, *, source: Source = Source.CLOUD, log: list[object] | None = None) -> None:
-        super().__init__(charger.clock, Breaker(charger.clock, lambda: 1.0), WHO, source)
-        self.charger = charger
+    def __init__(self, device: FakeDevice, *, source: Source = Source.CLOUD, log: list[object] | None = None) -> None:
+        super().__init__(device.clock, Breaker(device.clock, lambda: 1.0), WHO, source)
+        self.device = device
         self.is_present: Presence | None = None
         """What the presence reads, instead of what follows from the last answer."""
         self.log: list[object] = [] if log is None else log
@@ -272,11 +272,11 @@ class FakePath(ScriptedPath):
     def presence(self) -> Presence:
         if self.is_present is not None:
             return self.is_present
-        if self._said is None or self._synced_at is None:
+        if self._last_report is None or self._charger_reported_at is None:
             return Presence.UNKNOWN
-        if self._said.status is Status.OFFLINE:
+        if self._last_report.status is Status.OFFLINE:
             return Presence.OFFLINE
-        fresh = self._synced_at + LIVE_SECONDS > self._clock.monotonic()
+        fresh = self._charger_reported_at + LIVE_SECONDS > self._clock.monotonic()
         return Presence.ONLINE if fresh else Presence.UNKNOWN
 
     @override
@@ -286,8 +286,8 @@ class FakePath(ScriptedPath):
         if self.gate is not None:
             await self.gate.wait()
         if command == SetOverride(on=False) and not self.frees_schedule:
-            command = SetCharging(on=self.charger.in_window)
-        await self._answer(lambda: self.charger.obey(command))
+            command = SetCharging(on=self.device.in_window)
+        await self._answer(lambda: self.device.obey(command))
 
     @override
     async def check(self) -> None:
@@ -302,12 +302,12 @@ class FakePath(ScriptedPath):
         await asyncio.sleep(0)
         if self.schedule_error is not None:
             raise self.schedule_error
-        return self.charger.windows
+        return self.device.windows
 
     @override
     async def write_schedule(self, windows: Schedule) -> None:
         self.log.append(windows)
-        await self._answer(lambda: self.charger.write(windows))
+        await self._answer(lambda: self.device.write(windows))
 
     @override
     def watch(self) -> Callable[[], None]:
@@ -325,12 +325,12 @@ class FakePath(ScriptedPath):
         await asyncio.sleep(0)
         if self.errors:
             raise self.errors.popleft()
-        if self.acked_only or not self.charger.at_hand:
+        if self.acked_only or not self.device.at_hand:
             return
         act()
         if self.lost_answers:
             self.lost_answers -= 1
-            raise PathDown("timeout")
+            raise TransportDown("timeout")
 
     # What the test does
 
@@ -364,29 +364,29 @@ class FakePath(ScriptedPath):
             status: shown instead of the true one; None for a code that nobody knows.
             synced_ago: how long ago the charger itself reported; None where the path cannot tell, so that it stays.
         """
-        now, charger = self._clock.monotonic(), self.charger
-        away = Status.OFFLINE if not charger.at_hand else charger.status()
+        now, device = self._clock.monotonic(), self.device
+        away = Status.OFFLINE if not device.at_hand else device.status()
         shown = away if status is ... else status
         offline = shown is Status.OFFLINE
-        self._said = Word(shown, None if offline else charger.car)
-        self._asked_at = now
+        self._last_report = StatusReport(shown, None if offline else device.car)
+        self._status_received_at = now
         if synced_ago is not None and not offline:
-            self._synced_at = now - synced_ago
-        elif self._synced_at is None:
-            self._synced_at = now
+            self._charger_reported_at = now - synced_ago
+        elif self._charger_reported_at is None:
+            self._charger_reported_at = now
         values: dict[Property[Any], object] = {
-            FIRMWARE: charger.firmware,
+            FIRMWARE: device.firmware,
             LATEST_FIRMWARE: "2.0",
-            CHARGING_CURRENT: float(charger.amps),
+            CHARGING_CURRENT: float(device.amps),
             WIRE_RATING: 32.0,
-            ECO_MODE: charger.eco,
-            SCHEDULE: charger.windows,
+            ECO_MODE: device.eco,
+            SCHEDULE: device.windows,
             ROLE: Role.ADMIN,
         }
         if offline:
             values = {STATUS: Status.OFFLINE}
         else:
-            values |= {CAR_CONNECTED: charger.car, LOCKED: charger.locked, SESSION_ENERGY: charger.session_energy}
+            values |= {CAR_CONNECTED: device.car, LOCKED: device.locked, SESSION_ENERGY: device.session_energy}
             values |= {} if shown is None else {STATUS: shown}
         readings = self.readings(values)
         if shown is None:
@@ -409,12 +409,12 @@ COMMANDS = (SetCurrent, SetCharging, SetOverride, SetLock, SetEcoMode, Restart, 
 class Saved:
     """The journal as it was saved."""
 
-    journal: dict[str, object]
+    intents: dict[str, object]
 
     @property
     def override(self) -> dict[str, object] | None:
         """The override in it."""
-        entry = self.journal["override"]
+        entry = self.intents["override"]
         assert entry is None or isinstance(entry, dict)
         return entry
 
@@ -447,62 +447,62 @@ class Bench:
     """A charger, a cloud path, a keeper, and one log of everything saved, sent and told."""
 
     clock: VirtualClock = field(default_factory=VirtualClock)
-    options: KeeperOptions = field(default_factory=KeeperOptions)
-    journal: dict[str, object] | None = None
+    options: ChargerOptions = field(default_factory=ChargerOptions)
+    intents: dict[str, object] | None = None
     stored: object = None
 
     def __post_init__(self) -> None:
         self.log: list[object] = []
-        self.charger = FakeCharger(clock=self.clock)
-        self.cloud = FakePath(self.charger, log=self.log)
+        self.device = FakeDevice(clock=self.clock)
+        self.cloud = FakeTransport(self.device, log=self.log)
         self.snapshots: list[Snapshot] = []
         self.save_gate: asyncio.Event | None = None
         self.save_error: Exception | None = None
-        self._keepers: list[Keeper] = []
-        self.keeper = self.new_keeper()
+        self._chargers: list[Charger] = []
+        self.charger = self.new_keeper()
         BENCHES.append(self)
 
-    def new_keeper(self, journal: dict[str, object] | None = None) -> Keeper:
+    def new_keeper(self, intents: dict[str, object] | None = None) -> Charger:
         """A keeper as after a start of Home Assistant, on the same charger; not started."""
-        keeper = Keeper(WHO, self.clock, self.options, self._save)
-        keeper.restore(self.stored, self.journal if journal is None else journal)
-        keeper.listen_events(self.log.append)
-        keeper.listen(self.snapshots.append)
-        self._keepers.append(keeper)
-        return keeper
+        charger = Charger(WHO, self.clock, self.options, self._save)
+        charger.restore(self.stored, self.intents if intents is None else intents)
+        charger.listen_events(self.log.append)
+        charger.listen(self.snapshots.append)
+        self._chargers.append(charger)
+        return charger
 
-    async def _save(self, journal: dict[str, object]) -> None:
+    async def _save(self, intents: dict[str, object]) -> None:
         if self.save_gate is not None:
             await self.save_gate.wait()
         await asyncio.sleep(0)
         if self.save_error is not None:
             raise self.save_error
-        self.journal = journal
-        self.log.append(Saved(journal))
+        self.intents = intents
+        self.log.append(Saved(intents))
 
     async def start(self, *, tell: bool = True) -> None:
         """The keeper runs, and has heard of the charger."""
-        self.keeper.add_path(self.cloud)
-        self.keeper.start()
+        self.charger.add_transport(self.cloud)
+        self.charger.start()
         if tell:
             await self.tell()
 
     async def stop(self) -> None:
         """Stop every keeper that there was."""
-        for keeper in self._keepers:
-            await keeper.stop()
+        for charger in self._chargers:
+            await charger.stop()
 
     async def restart_home_assistant(self, *, down_for: float = 10.0, tell: bool = True) -> None:
         """Stop the keeper, and start another one from what was saved."""
-        self.stored = self.keeper.export()
-        await self.keeper.stop()
+        self.stored = self.charger.export()
+        await self.charger.stop()
         await self.clock.advance(down_for)
-        cloud, self.cloud = self.cloud, FakePath(self.charger, log=self.log)
+        cloud, self.cloud = self.cloud, FakeTransport(self.device, log=self.log)
         self.cloud.read_back_delays = cloud.read_back_delays
-        self.keeper = self.new_keeper()
+        self.charger = self.new_keeper()
         await self.start(tell=tell)
 
-    async def tell(self, status: Status | EllipsisType | None = ..., *, path: FakePath | None = None) -> None:
+    async def tell(self, status: Status | EllipsisType | None = ..., *, path: FakeTransport | None = None) -> None:
         """An answer of the cloud, and all that comes of it."""
         (path or self.cloud).tell(status)
         await self.clock.settle()
@@ -513,37 +513,37 @@ class Bench:
             await self.clock.advance(every)
             await self.tell()
 
-    async def add(self, source: Source) -> FakePath:
+    async def add(self, source: Source) -> FakeTransport:
         """Another path."""
-        path = FakePath(self.charger, source=source, log=[])
-        self.keeper.add_path(path)
+        path = FakeTransport(self.device, source=source, log=[])
+        self.charger.add_transport(path)
         path.tell()
         await self.clock.settle()
         return path
 
-    async def give_up(self, setting: Setting) -> FakePath:
+    async def give_up(self, setting: Setting) -> FakeTransport:
         """No answer to a setting comes from the cloud, which is lost then, nor from a local path; that path."""
         local = await self.add(Source.LINKED)
         local.read_back_delays = LOCAL_READ_BACK
         for path in (self.cloud, local):
-            path.errors.append(PathDown("timeout"))
-        with pytest.raises(PathsFailed):
-            await self.keeper.command(setting)
+            path.errors.append(TransportDown("timeout"))
+        with pytest.raises(TransportsFailed):
+            await self.charger.command(setting)
         await self.cloud.lose()
         return local
 
     @property
     def snapshot(self) -> Snapshot:
         """What the entities see."""
-        return self.keeper.snapshot
+        return self.charger.snapshot
 
-    def problems(self) -> frozenset[Problem]:
+    def problems(self) -> frozenset[ChargerIssue]:
         """What the user is told to see to."""
         return self.snapshot.problems
 
     def disabled(self) -> tuple[str, ...]:
         """The windows that are disabled for the override."""
-        return self.keeper.disabled_windows
+        return self.charger.disabled_windows
 
     def status(self) -> Status | None:
         """The status that the entities see."""
@@ -561,20 +561,20 @@ class Bench:
     @property
     def events(self) -> list[str]:
         """What was told, of all kinds."""
-        return [entry.type for entry in self.log if isinstance(entry, KeeperEvent)]
+        return [entry.type for entry in self.log if isinstance(entry, ChargerEvent)]
 
     @property
     def intent(self) -> dict[str, object] | None:
         """The override in the journal as it was saved last."""
-        return None if self.journal is None else Saved(self.journal).override
+        return None if self.intents is None else Saved(self.intents).override
 
     @property
     def reasons(self) -> list[str]:
         """How overrides ended: the reasons told, `superseded` included."""
         found = []
         for entry in self.log:
-            if isinstance(entry, KeeperEvent) and entry.type == "override_ended":
+            if isinstance(entry, ChargerEvent) and entry.type == "override_ended":
                 found.append(entry.details["reason"])
-            elif isinstance(entry, KeeperEvent) and entry.type == "override_superseded":
+            elif isinstance(entry, ChargerEvent) and entry.type == "override_superseded":
                 found.append("superseded")
         return found

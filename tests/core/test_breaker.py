@@ -244,7 +244,7 @@ async def test_throttling_proves_that_the_far_end_is_there(breaker: Breaker, clo
     breaker.throttled(60)
     assert state_of(breaker) is HALF_OPEN
     assert wait_of(breaker, clock) == 60  # nothing is asked while it is busy
-    breaker.hurry()
+    breaker.probe_now()
     assert wait_of(breaker, clock) == 60
     await clock.advance(60)
     breaker.throttled(1)
@@ -265,24 +265,24 @@ async def test_failures_while_busy_still_open_it(breaker: Breaker, clock: Virtua
 async def test_hurry_brings_the_next_attempt_forward_at_most_every_5_seconds(
     breaker: Breaker, clock: VirtualClock
 ) -> None:
-    breaker.hurry()
+    breaker.probe_now()
     assert breaker.due is None
     await open_it(breaker, clock)
-    breaker.hurry()
+    breaker.probe_now()
     assert wait_of(breaker, clock) == 0
     breaker.bad(Failure.CONNECT)
     assert wait_of(breaker, clock) == pytest.approx(30)
     await clock.advance(4.9)
-    breaker.hurry()
+    breaker.probe_now()
     assert wait_of(breaker, clock) == pytest.approx(25.1)
     await clock.advance(0.1)
-    breaker.hurry()
+    breaker.probe_now()
     assert wait_of(breaker, clock) == 0
     await clock.advance(7)
-    breaker.hurry()  # overdue already: nothing to bring forward
+    breaker.probe_now()  # overdue already: nothing to bring forward
     assert wait_of(breaker, clock) == -7
     breaker.good()
-    breaker.hurry()
+    breaker.probe_now()
     assert state_of(breaker) is HALF_OPEN
     assert wait_of(breaker, clock) == 0
 
@@ -300,9 +300,9 @@ async def test_listeners_hear_each_change_once(breaker: Breaker, clock: VirtualC
     assert heard() == []
     await open_it(breaker, clock)
     assert heard() == [(DOUBTFUL, False), (OPEN, False)]
-    breaker.hurry()
+    breaker.probe_now()
     assert heard() == [(OPEN, False)]
-    breaker.hurry()
+    breaker.probe_now()
     breaker.bad(Failure.OTHER)
     assert heard() == []
     breaker.throttled(30)
@@ -356,7 +356,7 @@ def test_a_listener_may_end_itself(breaker: Breaker) -> None:
 
 EVENTS: tuple[Callable[[Breaker], None], ...] = (
     Breaker.good,
-    Breaker.hurry,
+    Breaker.probe_now,
     lambda breaker: breaker.bad(Failure.CONNECT),
     lambda breaker: breaker.bad(Failure.OTHER),
     lambda breaker: breaker.throttled(None),

@@ -5,40 +5,40 @@ from datetime import timedelta
 
 import pytest
 
-from custom_components.chargekeeper.core.charger.charger import KeeperOptions
+from custom_components.chargekeeper.core.charger.charger import ChargerOptions
 from custom_components.chargekeeper.core.charger.danger import SAVE_EVERY, UPDATE_WITHIN
-from custom_components.chargekeeper.core.charger.intents import Journal, UpdateRecord
-from custom_components.chargekeeper.core.errors import ChargerError, Dangerous, NotSaved, PathBusy
+from custom_components.chargekeeper.core.charger.intents import IntentStore, UpdateRecord
+from custom_components.chargekeeper.core.errors import ChargerError, Dangerous, NotSaved, TransportBusy
 from custom_components.chargekeeper.core.model import (
     FIRMWARE,
     STATUS,
+    ChargerIssue,
     Prefer,
-    Problem,
     RestartAvailability,
     Source,
     Status,
 )
-from custom_components.chargekeeper.core.transport import Word
-from tests.core.fake_path import LIVE_SECONDS, Bench, FakePath
+from custom_components.chargekeeper.core.transport import StatusReport
+from tests.core.fake_path import LIVE_SECONDS, Bench, FakeTransport
 from tests.simulators.clock import START
 
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
     bench = Bench()
-    bench.charger.windows = ()
-    bench.charger.car = False
+    bench.device.windows = ()
+    bench.device.car = False
     await bench.start()
     yield bench
-    assert not bench.charger.bricked
+    assert not bench.device.bricked
 
 
 async def refusal(bench: Bench) -> ChargerError:
     """Why a restart is refused; nothing is sent."""
-    restarts = bench.charger.restarts
+    restarts = bench.device.restarts
     with pytest.raises(ChargerError) as caught:
-        await bench.keeper.restart()
-    assert bench.charger.restarts == restarts
+        await bench.charger.restart()
+    assert bench.device.restarts == restarts
     return caught.value
 
 
@@ -56,25 +56,25 @@ def availability(bench: Bench) -> RestartAvailability:
 
 def saved_ages(bench: Bench) -> list[object]:
     """How old the updates in the saved journal are."""
-    assert bench.journal is not None
-    updates = bench.journal["updates"]
+    assert bench.intents is not None
+    updates = bench.intents["updates"]
     assert isinstance(updates, list)
     return [update["age"] for update in updates]
 
 
-async def update_over_cloud(bench: Bench) -> FakePath:
+async def update_over_cloud(bench: Bench) -> FakeTransport:
     """An update begins, and the cloud shows it; the linked entities go on showing that the charger is ready."""
     local = await bench.add(Source.LINKED)
-    bench.charger.updating = True
+    bench.device.updating = True
     await bench.tell()
     await bench.clock.advance(10)
     await tell_ready(bench, local)
     return local
 
 
-async def tell_ready(bench: Bench, path: FakePath) -> None:
+async def tell_ready(bench: Bench, path: FakeTransport) -> None:
     """The charger is ready, as far as this path knows, whenever it is asked from now on."""
-    path.tell = lambda *_, **__: FakePath.tell(path, Status.AVAILABLE)  # type: ignore[method-assign]
+    path.tell = lambda *_, **__: FakeTransport.tell(path, Status.AVAILABLE)  # type: ignore[method-assign]
     await bench.tell(path=path)
 
 
@@ -83,8 +83,8 @@ async def tell_ready(bench: Bench, path: FakePath) -> None:
 
 @pytest.mark.parametrize("prefer", [Prefer.LOCAL_FIRST, Prefer.AUTO, Prefer.LOCAL_ONLY])
 async def test_restart_refused_while_another_transport_says_updating(prefer: Prefer) -> None:
-    bench = Bench(options=KeeperOptions(prefer=prefer))
-    bench.charger.windows, bench.charger.car = (), False
+    bench = Bench(options=ChargerOptions(prefer=prefer))
+    bench.device.windows, bench.device.car = (), False
     await bench.start()
     await update_over_cloud(bench)
     bench.cloud.breaker.throttled(120)  # 429: the cloud is busy, so the linked entities would carry a restart
@@ -92,8 +92,8 @@ async def test_restart_refused_while_another_transport_says_updating(prefer: Pre
     assert (error.reason, error.source) == ("restart_updating", Source.CLOUD)
     assert error.until == START + timedelta(seconds=UPDATE_WITHIN)
     with pytest.raises(Dangerous, match="install_updating"):
-        await bench.keeper.install()
-    assert bench.charger.restarts == 0
+        await bench.charger.install()
+    assert bench.device.restarts == 0
     assert availability(bench) is RestartAvailability.UPDATING
 
 
@@ -108,10 +108,10 @@ async def test_restart_refused_while_updating_after_outage_and_start_of_home_ass
     assert (error.reason, error.source) == ("restart_updating", Source.CLOUD)
     await bench.tell()  # the cloud sees the charger again, which is still updating
     assert (await danger(bench)).reason == "restart_updating"
-    bench.charger.updating = False
+    bench.device.updating = False
     await bench.tell()
-    await bench.keeper.restart()
-    assert bench.charger.restarts == 1
+    await bench.charger.restart()
+    assert bench.device.restarts == 1
     await bench.clock.settle()
     assert saved_ages(bench) == []
 
@@ -129,19 +129,19 @@ async def test_update_ended_by_a_new_firmware_version_over_any_transport(bench: 
     local = await update_over_cloud(bench)
     await bench.tell(Status.OFFLINE)
     assert (await danger(bench)).reason == "restart_updating"
-    bench.charger.firmware, bench.charger.updating = "2.0", False
+    bench.device.firmware, bench.device.updating = "2.0", False
     await tell_ready(bench, local)
-    await bench.keeper.restart()
+    await bench.charger.restart()
     assert local.commands != []
 
 
 async def test_update_not_ended_by_a_version_that_was_only_stored() -> None:
     """What the snapshot store held may be older than the update in the journal."""
     stored = {"firmware": {"value": "1.0", "source": "cloud", "observed_at": START.isoformat()}}
-    bench = Bench(stored=stored, journal={"updates": [{"source": "cloud", "age": 60.0, "firmware": "1.1"}]})
+    bench = Bench(stored=stored, intents={"updates": [{"source": "cloud", "age": 60.0, "firmware": "1.1"}]})
     await bench.start(tell=False)
     await bench.tell(Status.OFFLINE)
-    bench.charger.firmware, bench.charger.car = "1.1", False
+    bench.device.firmware, bench.device.car = "1.1", False
     local = await bench.add(Source.LINKED)
     await tell_ready(bench, local)
     assert (await danger(bench)).reason == "restart_updating"
@@ -149,18 +149,18 @@ async def test_update_not_ended_by_a_version_that_was_only_stored() -> None:
 
 async def test_version_that_shows_after_an_update_began_is_the_one_before_it() -> None:
     bench = Bench()
-    bench.charger.car = False
+    bench.device.car = False
     await bench.start(tell=False)
-    bench.cloud._said = Word(Status.UPDATING)
+    bench.cloud._last_report = StatusReport(Status.UPDATING)
     bench.cloud.show(STATUS, Status.UPDATING)
     bench.cloud.show(FIRMWARE, "1.0")
-    bench.cloud._said = Word(Status.OFFLINE)
+    bench.cloud._last_report = StatusReport(Status.OFFLINE)
     local = await bench.add(Source.LINKED)
     await tell_ready(bench, local)
     assert (await danger(bench)).reason == "restart_updating"
-    bench.charger.firmware = "2.0"
+    bench.device.firmware = "2.0"
     await tell_ready(bench, local)
-    await bench.keeper.restart()
+    await bench.charger.restart()
     assert local.commands != []
 
 
@@ -171,33 +171,33 @@ async def test_update_status_unknown_after_three_hours_until_the_user_confirms(b
     await tell_ready(bench, local)
     assert availability(bench) is RestartAvailability.UPDATING
     assert bench.problems() == frozenset()
-    bench.keeper.dismiss_update()  # an old dialog confirms nothing that goes on
+    bench.charger.dismiss_update()  # an old dialog confirms nothing that goes on
     assert availability(bench) is RestartAvailability.UPDATING
     await bench.clock.advance(15)
     await tell_ready(bench, local)
     assert availability(bench) is RestartAvailability.STATUS_UNKNOWN
-    assert bench.problems() == {Problem.UPDATE_DOUBTED}
+    assert bench.problems() == {ChargerIssue.UPDATE_DOUBTED}
     error = await danger(bench)
     assert (error.reason, error.source, error.until) == ("restart_update_doubted", Source.CLOUD, None)
     await bench.restart_home_assistant(tell=False)
     bench.cloud.breaker.throttled(3600)
     local = await bench.add(Source.LINKED)
     await tell_ready(bench, local)
-    assert bench.problems() == {Problem.UPDATE_DOUBTED}, "a start does not make it younger"
+    assert bench.problems() == {ChargerIssue.UPDATE_DOUBTED}, "a start does not make it younger"
     assert (await danger(bench)).reason == "restart_update_doubted"
-    bench.keeper.dismiss_update()
+    bench.charger.dismiss_update()
     assert bench.problems() == frozenset()
-    bench.charger.updating = False  # as the user saw
+    bench.device.updating = False  # as the user saw
     await tell_ready(bench, local)
-    await bench.keeper.restart()
+    await bench.charger.restart()
     assert local.commands != []
 
 
 async def test_dismissed_update_repeated_without_a_new_report_stays_dismissed(bench: Bench) -> None:
     local = await update_over_cloud(bench)
     await bench.clock.advance(UPDATE_WITHIN)
-    bench.keeper.dismiss_update()
-    bench.charger.updating = False
+    bench.charger.dismiss_update()
+    bench.device.updating = False
     for _ in range(2):
         bench.cloud.tell(Status.UPDATING, synced_ago=UPDATE_WITHIN)  # the cloud repeats what it heard hours ago
         await tell_ready(bench, local)
@@ -211,11 +211,11 @@ async def test_dismissed_update_repeated_without_a_new_report_stays_dismissed(be
 
 
 async def test_cloud_that_repeats_an_old_update_restarts_nothing_over_itself(bench: Bench) -> None:
-    bench.charger.updating = True
+    bench.device.updating = True
     await bench.tell()
     await bench.clock.advance(UPDATE_WITHIN)
-    bench.keeper.dismiss_update()
-    bench.cloud.check_error = PathBusy("no_room", 30)
+    bench.charger.dismiss_update()
+    bench.cloud.check_error = TransportBusy("no_room", 30)
     bench.cloud.tell(Status.UPDATING, synced_ago=UPDATE_WITHIN)
     await bench.clock.settle()
     assert availability(bench) is RestartAvailability.STATUS_UNKNOWN
@@ -223,7 +223,7 @@ async def test_cloud_that_repeats_an_old_update_restarts_nothing_over_itself(ben
 
 
 async def test_update_that_goes_on_being_reported_does_not_age(bench: Bench) -> None:
-    bench.charger.updating = True
+    bench.device.updating = True
     await bench.poll(200)  # more than three hours
     assert availability(bench) is RestartAvailability.UPDATING
     assert bench.problems() == frozenset()
@@ -244,7 +244,7 @@ async def test_update_not_shortened_when_the_wall_clock_jumps(bench: Bench) -> N
 
 
 async def test_age_of_an_update_saved_now_and_then_and_never_too_old(bench: Bench) -> None:
-    bench.charger.updating = True
+    bench.device.updating = True
     await bench.tell()
     await bench.tell(Status.OFFLINE)
     assert saved_ages(bench) == [0.0]
@@ -260,7 +260,7 @@ async def test_update_that_could_not_be_saved_counts_and_is_saved_later(bench: B
     bench.save_error = NotSaved("not_saved")
     await update_over_cloud(bench)
     assert (await danger(bench)).reason == "restart_updating"
-    assert bench.journal is None
+    assert bench.intents is None
     bench.save_error = None
     await bench.tell(Status.OFFLINE)
     assert saved_ages(bench) == [10.0]
@@ -277,8 +277,8 @@ async def test_the_latest_of_two_updates_is_named(bench: Bench) -> None:
 
 
 def test_stored_updates_damaged_are_left_out_or_count_in_full() -> None:
-    journal = Journal(lambda _: _never())
-    journal.restore(
+    intents = IntentStore(lambda _: _never())
+    intents.restore(
         {
             "updates": [
                 {"source": "cloud", "age": "old", "firmware": 7},
@@ -288,11 +288,11 @@ def test_stored_updates_damaged_are_left_out_or_count_in_full() -> None:
             ]
         }
     )
-    assert journal.entries.updates == (
+    assert intents.entries.updates == (
         UpdateRecord(Source.CLOUD, 0.0, None),
         UpdateRecord(Source.LINKED, 0.0, "1.0", dismissed=True),
     )
-    damaged = Journal(lambda _: _never())
+    damaged = IntentStore(lambda _: _never())
     damaged.restore({"updates": {"cloud": 1}})
     assert damaged.entries.updates == ()
 
@@ -305,8 +305,8 @@ async def _never() -> None:
 
 
 async def test_restart_refused_while_another_transport_says_charging() -> None:
-    bench = Bench(options=KeeperOptions(prefer=Prefer.LOCAL_FIRST))
-    bench.charger.windows = ()
+    bench = Bench(options=ChargerOptions(prefer=Prefer.LOCAL_FIRST))
+    bench.device.windows = ()
     await bench.start()
     local = await bench.add(Source.LINKED)
     assert bench.status() is Status.CHARGING
@@ -318,13 +318,13 @@ async def test_restart_refused_while_another_transport_says_charging() -> None:
     await bench.tell(Status.OFFLINE)
     assert (await danger(bench)).reason == "restart_charging", "offline is not at rest"
     await bench.tell(Status.WAITING_CAR)
-    await bench.keeper.restart()
+    await bench.charger.restart()
     assert local.commands != []
 
 
 async def test_charging_of_another_transport_counts_until_it_expires() -> None:
-    bench = Bench(options=KeeperOptions(prefer=Prefer.LOCAL_FIRST))
-    bench.charger.windows = ()
+    bench = Bench(options=ChargerOptions(prefer=Prefer.LOCAL_FIRST))
+    bench.device.windows = ()
     await bench.start()
     local = await bench.add(Source.LINKED)
     await bench.tell(Status.WAITING_CAR, path=local)

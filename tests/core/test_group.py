@@ -17,7 +17,7 @@ from custom_components.chargekeeper.core.errors import (
     NotAllowed,
     NotApplicable,
     NotSaved,
-    PathDown,
+    TransportDown,
     UnsafeRequest,
     Unsupported,
 )
@@ -380,7 +380,7 @@ class FakeMember:
 
     async def _carry(self, setting: Setting) -> Outcome:
         if not self.linked:
-            raise PathDown("no_path")
+            raise TransportDown("no_path")
         self.before_command(setting)
         self.sent.append((self.clock.monotonic(), setting))
         return await result_of(asyncio.ensure_future(self._arrive(setting)))
@@ -397,7 +397,7 @@ class FakeMember:
             if not self.deaf:
                 self.obey(setting)
             if self.answers_lost:
-                raise PathDown("timeout")
+                raise TransportDown("timeout")
         finally:
             self._sending.remove(amps)
         return Outcome.ACCEPTED
@@ -1172,7 +1172,7 @@ class GroupMachine(RuleBasedStateMachine):
         self.runner.run(self.clock.advance(seconds))
 
     @rule(which=WHO)
-    def shows(self, which: int) -> None:
+    def state_key(self, which: int) -> None:
         self.change(which)
 
     @rule(seconds=SECONDS)

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from custom_components.chargekeeper.core.breaker import Failure
-from custom_components.chargekeeper.core.charger.charger import KeeperOptions
+from custom_components.chargekeeper.core.charger.charger import ChargerOptions
 from custom_components.chargekeeper.core.charger.commands import TIME_TO_LIVE
 from custom_components.chargekeeper.core.charger.intents import End, IntentState, Until
 from custom_components.chargekeeper.core.charger.restart import STATUS_FRESH
@@ -24,16 +24,16 @@ from custom_components.chargekeeper.core.errors import (
     LoginRejected,
     NoConnection,
     NotAllowed,
-    PathBusy,
-    PathDown,
+    TransportBusy,
+    TransportDown,
 )
 from custom_components.chargekeeper.core.model import (
     CHARGING_CURRENT,
     HOUSE_LIMIT,
     PROPERTIES,
     WIRE_RATING,
+    ChargerIssue,
     EcoMode,
-    Problem,
     ReadingClass,
     Schedule,
     Source,
@@ -51,12 +51,12 @@ from custom_components.chargekeeper.core.transport import (
     SetOverride,
     Setting,
 )
-from tests.core.fake_path import BENCHES, DAYTIME, NIGHT, Bench, FakeCharger, FakePath, Manual, Resume, Saved
+from tests.core.fake_path import BENCHES, DAYTIME, NIGHT, Bench, FakeDevice, FakeTransport, Manual, Resume, Saved
 
 ERRORS: tuple[Callable[[], ChargerError], ...] = (
-    lambda: PathDown("timeout"),
+    lambda: TransportDown("timeout"),
     lambda: NoConnection("refused"),
-    lambda: PathBusy("throttled", 60),
+    lambda: TransportBusy("throttled", 60),
     lambda: NotAllowed("refused"),
     lambda: LoginRejected("invalid_auth"),
 )
@@ -73,25 +73,25 @@ LIMITS = st.sampled_from([6.0, 9.5, 10.0, 16.0, 32.0])
 EMPTY: dict[str, object] = {"override": None, "restart": None, "install": None, "pause": None, "lowering": False}
 
 
-CHANGES: dict[str, Callable[[FakeCharger], None]] = {
-    "unplugged": FakeCharger.unplug,
-    "plugged in": lambda charger: setattr(charger, "car", True),
-    "full": lambda charger: setattr(charger, "full", True),
-    "hungry": lambda charger: setattr(charger, "full", False),
-    "paused in the app": lambda charger: setattr(charger, "manual", Manual.PAUSE if charger.car else None),
-    "started in the app": lambda charger: setattr(charger, "manual", Manual.CHARGE if charger.car else None),
-    "power cut": FakeCharger.power_cycle,
-    "gone": lambda charger: setattr(charger, "at_hand", False),
-    "back": lambda charger: setattr(charger, "at_hand", True),
-    "update begins": lambda charger: setattr(charger, "updating", True),
-    "update ends": lambda charger: charger.__dict__.update(updating=False, firmware="2.0"),
-    "set to 6 A": lambda charger: setattr(charger, "amps", 6),
-    "set to 16 A": lambda charger: setattr(charger, "amps", 16),
-    "set to 32 A": lambda charger: setattr(charger, "amps", 32),
+CHANGES: dict[str, Callable[[FakeDevice], None]] = {
+    "unplugged": FakeDevice.unplug,
+    "plugged in": lambda device: setattr(device, "car", True),
+    "full": lambda device: setattr(device, "full", True),
+    "hungry": lambda device: setattr(device, "full", False),
+    "paused in the app": lambda device: setattr(device, "manual", Manual.PAUSE if device.car else None),
+    "started in the app": lambda device: setattr(device, "manual", Manual.CHARGE if device.car else None),
+    "power cut": FakeDevice.power_cycle,
+    "gone": lambda device: setattr(device, "at_hand", False),
+    "back": lambda device: setattr(device, "at_hand", True),
+    "update begins": lambda device: setattr(device, "updating", True),
+    "update ends": lambda device: device.__dict__.update(updating=False, firmware="2.0"),
+    "set to 6 A": lambda device: setattr(device, "amps", 6),
+    "set to 16 A": lambda device: setattr(device, "amps", 16),
+    "set to 32 A": lambda device: setattr(device, "amps", 32),
 }
 """What others do at the charger."""
 
-TROUBLES: dict[str, Callable[[FakePath], None]] = {
+TROUBLES: dict[str, Callable[[FakeTransport], None]] = {
     "hiccup": lambda path: path.breaker.bad(Failure.OTHER),
     "refuses": lambda path: path.breaker.bad(Failure.CONNECT),
     "wants to be left alone": lambda path: path.breaker.throttled(60),
@@ -101,7 +101,7 @@ TROUBLES: dict[str, Callable[[FakePath], None]] = {
 """What befalls a path."""
 
 
-class WatchedPath(FakePath):
+class WatchedPath(FakeTransport):
     """A path that asks the machine about every command before it carries it, and notes what it told."""
 
     machine: KeeperMachine
@@ -113,10 +113,10 @@ class WatchedPath(FakePath):
 
     @override
     def tell(self, status: Status | EllipsisType | None = ..., *, synced_ago: float | None = 0.0) -> None:
-        if status is not Status.OFFLINE and (self.charger.at_hand or status is not ...):
-            self.machine.shown[CHARGING_CURRENT.key] = float(self.charger.amps)
+        if status is not Status.OFFLINE and (self.device.at_hand or status is not ...):
+            self.machine.shown[CHARGING_CURRENT.key] = float(self.device.amps)
             self.machine.shown[WIRE_RATING.key] = 32.0
-            self.machine.present = float(self.charger.amps)
+            self.machine.present = float(self.device.amps)
         super().tell(status, synced_ago=synced_ago)
 
 
@@ -146,7 +146,7 @@ class KeeperMachine(RuleBasedStateMachine):
         self._watch(bench.cloud)
         return bench
 
-    def _watch(self, path: FakePath) -> None:
+    def _watch(self, path: FakeTransport) -> None:
         path.__class__ = WatchedPath
         assert isinstance(path, WatchedPath)
         path.machine = self
@@ -164,8 +164,8 @@ class KeeperMachine(RuleBasedStateMachine):
             self.loop.close()
 
     @property
-    def paths(self) -> list[FakePath]:
-        return [path for path in self.bench.keeper._router if isinstance(path, FakePath)]
+    def paths(self) -> list[FakeTransport]:
+        return [path for path in self.bench.charger._router if isinstance(path, FakeTransport)]
 
     # What people and the world do
 
@@ -177,10 +177,10 @@ class KeeperMachine(RuleBasedStateMachine):
     )
     def begin(self, windows: Schedule, resume: Resume, limit: float | None, delays: tuple[float, ...]) -> None:
         bench = self.bench
-        bench.charger.windows = self.windows = windows
-        bench.charger.resume = resume
+        bench.device.windows = self.windows = windows
+        bench.device.resume = resume
         bench.cloud.read_back_delays = delays
-        bench.options = bench.keeper.options = KeeperOptions(load_group_limit=limit)
+        bench.options = bench.charger.options = ChargerOptions(load_group_limit=limit)
         self.run(bench.start(tell=False))
         self.tell(bench.cloud)
 
@@ -197,7 +197,7 @@ class KeeperMachine(RuleBasedStateMachine):
         if self.paths:
             self.tell(self.paths[number % len(self.paths)], status)
 
-    def tell(self, path: FakePath, status: Status | EllipsisType | None = ...) -> None:
+    def tell(self, path: FakeTransport, status: Status | EllipsisType | None = ...) -> None:
         self.act(lambda: path.tell(status))
 
     def act(self, what: Callable[[], None]) -> None:
@@ -216,12 +216,12 @@ class KeeperMachine(RuleBasedStateMachine):
 
     @rule(limit=st.none() | LIMITS)
     def the_user_enters_a_limit(self, limit: float | None) -> None:
-        self.bench.options = KeeperOptions(load_group_limit=limit)
-        self.act(lambda: setattr(self.bench.keeper, "options", self.bench.options))
+        self.bench.options = ChargerOptions(load_group_limit=limit)
+        self.act(lambda: setattr(self.bench.charger, "options", self.bench.options))
 
     @rule(change=st.sampled_from(sorted(CHANGES)))
     def the_world_changes(self, change: str) -> None:
-        CHANGES[change](self.bench.charger)
+        CHANGES[change](self.bench.device)
 
     @rule(trouble=st.sampled_from(sorted(TROUBLES)), number=st.integers(0, 1))
     def a_path_has_trouble(self, trouble: str, number: int) -> None:
@@ -244,24 +244,24 @@ class KeeperMachine(RuleBasedStateMachine):
 
     @rule()
     def all_is_well_again(self) -> None:
-        cloud, charger = self.bench.cloud, self.bench.charger
+        cloud, device = self.bench.cloud, self.bench.device
         cloud.errors.clear()
         cloud.lost_answers, cloud.acked_only = 0, False
         cloud.check_error = cloud.schedule_error = None
-        charger.at_hand, charger.car, charger.locked = True, True, False
+        device.at_hand, device.car, device.locked = True, True, False
         self.tell(cloud)
 
     @precondition(lambda self: len(self.paths) == 1)
     @rule()
     def a_local_path_comes(self) -> None:
-        path = FakePath(self.bench.charger, source=Source.BLUETOOTH, log=[])
+        path = FakeTransport(self.bench.device, source=Source.BLUETOOTH, log=[])
         self._watch(path)
-        self.act(lambda: self.bench.keeper.add_path(path))
+        self.act(lambda: self.bench.charger.add_transport(path))
 
     @precondition(lambda self: len(self.paths) == 2)
     @rule()
     def the_local_path_goes(self) -> None:
-        self.act(lambda: self.bench.keeper.remove_path(Source.BLUETOOTH))
+        self.act(lambda: self.bench.charger.remove_transport(Source.BLUETOOTH))
 
     # What the user wants
 
@@ -269,7 +269,7 @@ class KeeperMachine(RuleBasedStateMachine):
     def a_setting(self, setting: Setting, cut: int | None) -> None:
         if setting == SetCharging(on=False):
             self.paused_by_user_at = inf
-        done = self.run(self.wish(self.bench.keeper.command(setting), cut))
+        done = self.run(self.wish(self.bench.charger.command(setting), cut))
         if setting == SetCharging(on=False):
             self.paused_by_user_at = self.bench.clock.monotonic()
         if setting == SetCharging(on=True) and done and self.pause is not None:
@@ -284,7 +284,7 @@ class KeeperMachine(RuleBasedStateMachine):
         self.run(self.bench.clock.advance(1))
         until_at = None if minutes is None else self.bench.clock.now() + timedelta(minutes=minutes)
         until = Until.FULL if minutes is None else Until.TIME
-        done = self.run(self.wish(self.bench.keeper.set_override(on, until=until, until_at=until_at), cut))
+        done = self.run(self.wish(self.bench.charger.set_override(on, until=until, until_at=until_at), cut))
         if done and not on and self.bench.snapshot.override.on:
             self.failures.append("I4: switched off, and still on")
 
@@ -292,13 +292,13 @@ class KeeperMachine(RuleBasedStateMachine):
     def restart(self, cut: int | None) -> None:
         self.presses += 1
         before = len(self.restarts_at)
-        self.run(self.wish(self.bench.keeper.restart(), cut))
+        self.run(self.wish(self.bench.charger.restart(), cut))
         if len(self.restarts_at) > before + 1:
             self.failures.append("I5: one press, several restarts")
 
     @rule(cut=st.none() | st.integers(0, 12))
     def install(self, cut: int | None) -> None:
-        self.run(self.wish(self.bench.keeper.install(), cut))
+        self.run(self.wish(self.bench.charger.install(), cut))
 
     async def wish(self, work: Coroutine[object, object, object], cut: int | None) -> bool:
         """Whether it was granted. With `cut` the power fails after so many turns of the loop."""
@@ -345,7 +345,7 @@ class KeeperMachine(RuleBasedStateMachine):
         elif isinstance(command, SetCharging):
             self._may_pause()
         if isinstance(command, SetOverride) and command.on:
-            intent = Saved(self.bench.journal or EMPTY).override
+            intent = Saved(self.bench.intents or EMPTY).override
             if intent is None or intent["sent"] is not True:
                 self.failures.append("I4: sent before it was saved")
 
@@ -371,7 +371,7 @@ class KeeperMachine(RuleBasedStateMachine):
     @property
     def pause(self) -> dict[str, object] | None:
         """The pause on the disk."""
-        entry = (self.bench.journal or EMPTY)["pause"]
+        entry = (self.bench.intents or EMPTY)["pause"]
         assert entry is None or isinstance(entry, dict)
         return entry
 
@@ -385,28 +385,32 @@ class KeeperMachine(RuleBasedStateMachine):
 
     def _may_restart(self, path: WatchedPath, command: Restart | Install) -> None:
         now = self.bench.clock.monotonic()
-        said = None if path.said is None else path.said.status
-        if said in {None, Status.UPDATING, Status.CHARGING, Status.OFFLINE}:
-            self.failures.append(f"I5: {command} on {said}")
-        if path.asked_at is None or now - path.asked_at > STATUS_FRESH or path.presence is not Presence.ONLINE:
+        last_report = None if path.last_report is None else path.last_report.status
+        if last_report in {None, Status.UPDATING, Status.CHARGING, Status.OFFLINE}:
+            self.failures.append(f"I5: {command} on {last_report}")
+        if (
+            path.status_received_at is None
+            or now - path.status_received_at > STATUS_FRESH
+            or path.presence is not Presence.ONLINE
+        ):
             self.failures.append("I5: on an old status")
         if isinstance(command, Restart):
             self.restarts_at.append(now)
 
     def look_at_the_disk(self) -> None:
         """I4: an intent vanishes only after its one end; nothing brings it back but the user."""
-        self.told_of_failure |= any(Problem.OVERRIDE_FAILED in shown.problems for shown in self.bench.snapshots)
+        self.told_of_failure |= any(ChargerIssue.OVERRIDE_FAILED in shown.problems for shown in self.bench.snapshots)
         self.bench.snapshots.clear()
         for entry in [entry for entry in self.bench.log if isinstance(entry, Saved)]:
             self.bench.log.remove(entry)
-            before, after = self.saved_before["override"], entry.journal["override"]
-            self.saved_before = entry.journal
+            before, after = self.saved_before["override"], entry.intents["override"]
+            self.saved_before = entry.intents
             assert before is None or isinstance(before, dict)
             assert after is None or isinstance(after, dict)
-            gone = after is None or (before is not None and after["created_at"] != before["created_at"])
+            removed_from_account = after is None or (before is not None and after["created_at"] != before["created_at"])
             if (
                 before is not None
-                and gone
+                and removed_from_account
                 and (before["state"], before["end"] in set(End))
                 != (
                     IntentState.ENDING,
@@ -417,7 +421,7 @@ class KeeperMachine(RuleBasedStateMachine):
             if after is not None and (after["state"] == IntentState.ENDING) is not (after["end"] is not None):
                 self.failures.append(f"I4: {after} has an end and goes on, or none and is over")
             ends = {entry["end"] for entry in (before, after) if entry is not None} - {None}
-            if not gone and len(ends) > 1:
+            if not removed_from_account and len(ends) > 1:
                 self.failures.append(f"I4: {before} has another end: {after}")
 
     @invariant()
@@ -438,7 +442,7 @@ class KeeperMachine(RuleBasedStateMachine):
 
     @invariant()
     def i4_what_is_shown_is_what_is_on_the_disk(self) -> None:
-        intent = Saved(self.bench.journal or EMPTY).override
+        intent = Saved(self.bench.intents or EMPTY).override
         wanted = intent is not None and intent["state"] != IntentState.ENDING
         assert self.bench.snapshot.override.on is wanted
 
@@ -448,7 +452,7 @@ class KeeperMachine(RuleBasedStateMachine):
 
     @invariant()
     def i5_a_restart_needs_a_press(self) -> None:
-        assert self.bench.charger.restarts <= self.presses
+        assert self.bench.device.restarts <= self.presses
 
     @invariant()
     def nothing_spins(self) -> None:
@@ -456,26 +460,26 @@ class KeeperMachine(RuleBasedStateMachine):
 
     async def rest_in_peace(self) -> None:
         """I4: when all is well again, off is off, and nothing of ours is left at the charger."""
-        bench, charger, cloud = self.bench, self.bench.charger, self.bench.cloud
+        bench, device, cloud = self.bench, self.bench.device, self.bench.cloud
         cloud.errors.clear()
         cloud.lost_answers, cloud.acked_only = 0, False
         cloud.check_error = cloud.schedule_error = cloud.is_present = None
-        bench.options = bench.keeper.options = KeeperOptions()
-        bench.keeper.remove_path(Source.BLUETOOTH)
-        charger.at_hand, charger.locked, charger.updating, charger.firmware = True, False, False, "2.0"
+        bench.options = bench.charger.options = ChargerOptions()
+        bench.charger.remove_transport(Source.BLUETOOTH)
+        device.at_hand, device.locked, device.updating, device.firmware = True, False, False, "2.0"
         await bench.clock.advance(700)
         await bench.poll(4)
-        outside = any(window.enabled for window in charger.windows) and not charger.in_window
+        outside = any(window.enabled for window in device.windows) and not device.in_window
         overridden = bench.snapshot.override.applied and outside
-        await bench.keeper.set_override(False)
+        await bench.charger.set_override(False)
         await bench.poll(5)
         self.look_at_the_disk()
-        if self.pause is not None and charger.car and not charger.full:
-            assert charger.manual is Manual.PAUSE or charger.status() is Status.WAITING_SCHEDULE, self.pause
+        if self.pause is not None and device.car and not device.full:
+            assert device.manual is Manual.PAUSE or device.status() is Status.WAITING_SCHEDULE, self.pause
         assert bench.intent is None
         assert not bench.snapshot.override.on
-        assert not (overridden and charger.manual is Manual.CHARGE)
-        assert charger.windows == self.windows or self.told_of_failure
+        assert not (overridden and device.manual is Manual.CHARGE)
+        assert device.windows == self.windows or self.told_of_failure
         assert self.failures == []
 
 

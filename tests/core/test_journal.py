@@ -13,12 +13,12 @@ from custom_components.chargekeeper.core.charger.intents import (
     APPLICATIONS,
     Decision,
     End,
-    Entries,
     InstallRecord,
-    Intent,
+    Intents,
     IntentState,
-    Journal,
-    Pause,
+    IntentStore,
+    OverrideIntent,
+    PauseIntent,
     PauseStep,
     RestartRecord,
     Seen,
@@ -35,11 +35,11 @@ from tests.simulators.clock import VirtualClock
 NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
 
 PENDING, APPLIED, VERIFIED, ENDING = IntentState
-INTENT = Intent(created_at=NOW, base=Status.WAITING_SCHEDULE)
-SEEN = Seen(now=NOW, status=Status.WAITING_SCHEDULE, car_connected=True, full=False, effect_due=True, disturbed=False)
+INTENT = OverrideIntent(created_at=NOW, base=Status.WAITING_SCHEDULE)
+SEEN = Seen(now=NOW, status=Status.WAITING_SCHEDULE, car_connected=True, full=False, effect_due=True, unconfirmed=False)
 
 
-def steps_of(intent: Intent, seen: Seen) -> Step | End:
+def steps_of(intent: OverrideIntent, seen: Seen) -> Step | End:
     decision = decide(intent, seen)
     return decision.end or decision.step
 
@@ -80,13 +80,13 @@ def test_what_is_in_effect_is_confirmed_once(status: Status) -> None:
     assert steps_of(INTENT, seen) is Step.CONFIRM
     assert steps_of(replace(INTENT, state=APPLIED), seen) is Step.CONFIRM
     assert steps_of(replace(INTENT, state=VERIFIED), seen) is Step.WAIT
-    assert steps_of(replace(INTENT, state=VERIFIED), replace(seen, disturbed=True)) is Step.CONFIRM
+    assert steps_of(replace(INTENT, state=VERIFIED), replace(seen, unconfirmed=True)) is Step.CONFIRM
 
 
 @pytest.mark.parametrize("state", [PENDING, APPLIED, VERIFIED])
-@pytest.mark.parametrize("disturbed", [False, True])
-def test_a_pause_by_somebody_supersedes(state: IntentState, disturbed: bool) -> None:
-    seen = replace(SEEN, status=Status.PAUSED, disturbed=disturbed)
+@pytest.mark.parametrize("unconfirmed", [False, True])
+def test_a_pause_by_somebody_supersedes(state: IntentState, unconfirmed: bool) -> None:
+    seen = replace(SEEN, status=Status.PAUSED, unconfirmed=unconfirmed)
     assert steps_of(replace(INTENT, state=state), seen) is End.SUPERSEDED
     assert steps_of(replace(INTENT, state=state, base=None), seen) is End.SUPERSEDED
 
@@ -95,7 +95,7 @@ def test_a_pause_that_was_there_before_is_overridden() -> None:
     paused, seen = replace(INTENT, base=Status.PAUSED), replace(SEEN, status=Status.PAUSED)
     assert steps_of(paused, seen) is Step.SEND
     assert steps_of(replace(paused, state=VERIFIED), seen) is End.SUPERSEDED
-    assert steps_of(replace(paused, state=VERIFIED), replace(seen, disturbed=True)) is Step.SEND
+    assert steps_of(replace(paused, state=VERIFIED), replace(seen, unconfirmed=True)) is Step.SEND
 
 
 def test_a_charger_that_waits_for_its_schedule_is_asked() -> None:
@@ -107,8 +107,8 @@ def test_no_effect_disables_the_schedule_and_fails_after_that() -> None:
     applied = replace(INTENT, state=APPLIED, applications=1)
     assert steps_of(applied, replace(SEEN, effect_due=False)) is Step.WAIT
     assert steps_of(applied, SEEN) is Step.DISABLE_SCHEDULE
-    assert steps_of(applied, replace(SEEN, disturbed=True)) is Step.SEND  # it may have got lost
-    assert steps_of(replace(applied, applications=3), replace(SEEN, disturbed=True)) is End.FAILED
+    assert steps_of(applied, replace(SEEN, unconfirmed=True)) is Step.SEND  # it may have got lost
+    assert steps_of(replace(applied, applications=3), replace(SEEN, unconfirmed=True)) is End.FAILED
     # Journaled but not acknowledged: it may not have got through.
     assert steps_of(replace(applied, originals=(NIGHT,)), SEEN) is Step.DISABLE_SCHEDULE
     assert steps_of(replace(applied, originals=(NIGHT,), disabled=True), SEEN) is End.FAILED
@@ -117,9 +117,9 @@ def test_no_effect_disables_the_schedule_and_fails_after_that() -> None:
 def test_what_was_dropped_is_sent_again_and_what_was_changed_is_not() -> None:
     verified = replace(INTENT, state=VERIFIED, applications=1)
     assert steps_of(verified, SEEN) is End.SUPERSEDED
-    assert steps_of(verified, replace(SEEN, disturbed=True)) is Step.SEND
+    assert steps_of(verified, replace(SEEN, unconfirmed=True)) is Step.SEND
     worn = replace(verified, applications=APPLICATIONS)
-    assert steps_of(worn, replace(SEEN, disturbed=True)) is End.FAILED
+    assert steps_of(worn, replace(SEEN, unconfirmed=True)) is End.FAILED
     assert steps_of(replace(worn, state=PENDING), SEEN) is End.FAILED
 
 
@@ -127,10 +127,10 @@ OTHERS = set(Status) - OVERRIDE_IN_EFFECT - {Status.WAITING_SCHEDULE, Status.PAU
 
 
 @pytest.mark.parametrize(
-    ("state", "status", "disturbed"), product([PENDING, APPLIED, VERIFIED], [None, *sorted(OTHERS)], [False, True])
+    ("state", "status", "unconfirmed"), product([PENDING, APPLIED, VERIFIED], [None, *sorted(OTHERS)], [False, True])
 )
-def test_all_else_is_waited_out(state: IntentState, status: Status | None, disturbed: bool) -> None:
-    seen = replace(SEEN, status=status, disturbed=disturbed)
+def test_all_else_is_waited_out(state: IntentState, status: Status | None, unconfirmed: bool) -> None:
+    seen = replace(SEEN, status=status, unconfirmed=unconfirmed)
     assert decide(replace(INTENT, state=state, seen_plugged=True), seen) == Decision(Step.WAIT)
 
 
@@ -141,12 +141,12 @@ def test_an_end_begins_with_what_is_known_of_it() -> None:
 
 # Deciding on a pause
 
-HELD = Pause(created_at=NOW, state=VERIFIED, base=Status.CHARGING)
+HELD = PauseIntent(created_at=NOW, state=VERIFIED, base=Status.CHARGING)
 PAUSED = replace(SEEN, status=Status.PAUSED)
 CHARGES = replace(SEEN, status=Status.CHARGING)
 
 
-def pause_step(pause: Pause, seen: Seen) -> PauseStep | End:
+def pause_step(pause: PauseIntent, seen: Seen) -> PauseStep | End:
     decision = decide_pause(pause, seen)
     return decision.end or decision.step
 
@@ -161,26 +161,26 @@ def test_a_pause_ends_with_the_car_or_a_full_battery(state: IntentState) -> None
 def test_a_pause_that_shows_is_confirmed_once() -> None:
     assert pause_step(replace(HELD, state=APPLIED), PAUSED) is PauseStep.CONFIRM
     assert pause_step(HELD, PAUSED) is PauseStep.WAIT
-    assert pause_step(HELD, replace(PAUSED, disturbed=True)) is PauseStep.CONFIRM
+    assert pause_step(HELD, replace(PAUSED, unconfirmed=True)) is PauseStep.CONFIRM
 
 
 @pytest.mark.parametrize("status", OVERRIDE_IN_EFFECT)
 def test_a_pause_that_was_dropped_is_restored_one_that_was_ended_is_not(status: Status) -> None:
     seen = replace(SEEN, status=status)
     assert pause_step(HELD, seen) is End.SUPERSEDED
-    assert pause_step(HELD, replace(seen, disturbed=True)) is PauseStep.SEND
+    assert pause_step(HELD, replace(seen, unconfirmed=True)) is PauseStep.SEND
     worn = replace(HELD, applications=APPLICATIONS)
-    assert pause_step(worn, replace(seen, disturbed=True)) is End.FAILED
+    assert pause_step(worn, replace(seen, unconfirmed=True)) is End.FAILED
     sent = replace(HELD, state=APPLIED)
-    assert pause_step(sent, replace(seen, effect_due=False, disturbed=True)) is PauseStep.WAIT
+    assert pause_step(sent, replace(seen, effect_due=False, unconfirmed=True)) is PauseStep.WAIT
     assert pause_step(sent, seen) is End.FAILED
-    assert pause_step(sent, replace(seen, disturbed=True)) is PauseStep.SEND
+    assert pause_step(sent, replace(seen, unconfirmed=True)) is PauseStep.SEND
 
 
 @pytest.mark.parametrize("status", [None, *sorted(OTHERS - {Status.COMPLETED}), Status.WAITING_SCHEDULE])
 def test_where_nothing_flows_a_pause_waits(status: Status | None) -> None:
-    for disturbed in (False, True):
-        assert pause_step(HELD, replace(SEEN, status=status, disturbed=disturbed)) is PauseStep.WAIT
+    for unconfirmed in (False, True):
+        assert pause_step(HELD, replace(SEEN, status=status, unconfirmed=unconfirmed)) is PauseStep.WAIT
 
 
 # Saving
@@ -204,40 +204,40 @@ class Disk:
 
 async def test_a_change_is_on_the_disk_before_it_is_in_force() -> None:
     disk = Disk()
-    journal = Journal(disk.save)
+    intents = IntentStore(disk.save)
     disk.gate = asyncio.Event()
-    writing = asyncio.ensure_future(journal.write(override=INTENT))
+    writing = asyncio.ensure_future(intents.write(override=INTENT))
     clock = VirtualClock()
     await clock.settle()
-    assert journal.entries == Entries()
+    assert intents.entries == Intents()
     disk.gate.set()
     await writing
-    assert journal.entries == Entries(override=INTENT)
-    assert disk.saved == [journal.export()]
+    assert intents.entries == Intents(override=INTENT)
+    assert disk.saved == [intents.export()]
 
 
 async def test_only_changes_are_saved_and_each_part_on_its_own() -> None:
     disk = Disk()
-    journal = Journal(disk.save)
+    intents = IntentStore(disk.save)
     restart, install = RestartRecord(NOW), InstallRecord(NOW, "2.0")
-    await journal.write()
+    await intents.write()
     assert disk.saved == []
-    await journal.write(override=INTENT)
-    await journal.write(override=INTENT)
+    await intents.write(override=INTENT)
+    await intents.write(override=INTENT)
     assert len(disk.saved) == 1
-    await journal.write(restart=restart)
-    await journal.write(install=install)
-    assert journal.entries == Entries(override=INTENT, restart=restart, install=install)
-    await journal.write(override=None)
-    await journal.write(restart=None)
-    await journal.write(install=None)
-    await journal.write(pause=Pause(created_at=NOW))
-    assert journal.entries == Entries(pause=Pause(created_at=NOW))
-    await journal.write(pause=None)
-    await journal.write(lowering=True)
-    assert journal.entries == Entries(lowering=True)
-    await journal.write(lowering=False)
-    assert journal.entries == Entries()
+    await intents.write(restart=restart)
+    await intents.write(install=install)
+    assert intents.entries == Intents(override=INTENT, restart=restart, install=install)
+    await intents.write(override=None)
+    await intents.write(restart=None)
+    await intents.write(install=None)
+    await intents.write(pause=PauseIntent(created_at=NOW))
+    assert intents.entries == Intents(pause=PauseIntent(created_at=NOW))
+    await intents.write(pause=None)
+    await intents.write(lowering=True)
+    assert intents.entries == Intents(lowering=True)
+    await intents.write(lowering=False)
+    assert intents.entries == Intents()
     assert disk.saved[-1] == {
         "override": None,
         "restart": None,
@@ -250,43 +250,43 @@ async def test_only_changes_are_saved_and_each_part_on_its_own() -> None:
 
 async def test_what_could_not_be_saved_is_not_in_force() -> None:
     disk = Disk()
-    journal = Journal(disk.save)
+    intents = IntentStore(disk.save)
     disk.broken = True
     with pytest.raises(OSError, match="disk full"):
-        await journal.write(override=INTENT)
-    assert journal.entries == Entries()
+        await intents.write(override=INTENT)
+    assert intents.entries == Intents()
     disk.broken = False
-    await journal.write(override=INTENT)  # and is saved when it is wanted again
+    await intents.write(override=INTENT)  # and is saved when it is wanted again
     assert len(disk.saved) == 1
 
 
 async def test_a_write_that_nobody_waits_for_any_more_counts_and_is_saved_again_with_the_next() -> None:
     disk = Disk()
-    journal = Journal(disk.save)
+    intents = IntentStore(disk.save)
     disk.gate = asyncio.Event()
-    writing = asyncio.create_task(journal.write(override=INTENT))
+    writing = asyncio.create_task(intents.write(override=INTENT))
     await VirtualClock().settle()
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await writing
-    assert journal.entries == Entries(override=INTENT)  # a thread may be writing it all the same
+    assert intents.entries == Intents(override=INTENT)  # a thread may be writing it all the same
     disk.gate = None
-    await journal.write(override=INTENT)
-    assert disk.saved == [journal.export()]
-    await journal.write(override=INTENT)
+    await intents.write(override=INTENT)
+    assert disk.saved == [intents.export()]
+    await intents.write(override=INTENT)
     assert len(disk.saved) == 1
 
 
 async def test_writes_at_the_same_time_do_not_undo_each_other() -> None:
     disk = Disk()
-    journal = Journal(disk.save)
+    intents = IntentStore(disk.save)
     disk.gate = asyncio.Event()
-    both = asyncio.gather(journal.write(override=INTENT), journal.write(restart=RestartRecord(NOW)))
+    both = asyncio.gather(intents.write(override=INTENT), intents.write(restart=RestartRecord(NOW)))
     await VirtualClock().settle()
     disk.gate.set()
     await both
-    assert journal.entries == Entries(override=INTENT, restart=RestartRecord(NOW))
-    assert disk.saved[-1] == journal.export()
+    assert intents.entries == Intents(override=INTENT, restart=RestartRecord(NOW))
+    assert disk.saved[-1] == intents.export()
 
 
 # Restoring
@@ -294,7 +294,7 @@ async def test_writes_at_the_same_time_do_not_undo_each_other() -> None:
 moments = st.datetimes(timezones=st.just(UTC))
 statuses = st.none() | st.sampled_from(Status)
 intents = st.builds(
-    Intent,
+    OverrideIntent,
     created_at=moments,
     state=st.sampled_from(IntentState),
     until=st.sampled_from(Until),
@@ -309,13 +309,13 @@ intents = st.builds(
     theirs=statuses,
 )
 all_entries = st.builds(
-    Entries,
+    Intents,
     override=st.none() | intents,
     restart=st.none() | st.builds(RestartRecord, moments, st.none() | moments, st.none() | st.sampled_from(Outcome)),
     install=st.none() | st.builds(InstallRecord, moments, st.text()),
     pause=st.none()
     | st.builds(
-        Pause,
+        PauseIntent,
         created_at=moments,
         state=st.sampled_from([APPLIED, VERIFIED]),
         base=statuses,
@@ -325,17 +325,17 @@ all_entries = st.builds(
 )
 
 
-def restored(stored: object) -> Journal:
-    journal = Journal(Disk().save)
-    journal.restore(stored)
-    return journal
+def restored(stored: object) -> IntentStore:
+    intents = IntentStore(Disk().save)
+    intents.restore(stored)
+    return intents
 
 
 @given(all_entries)
-def test_everything_comes_back_as_it_was(entries: Entries) -> None:
-    journal = Journal(Disk().save)
-    journal.entries = entries
-    assert restored(json.loads(json.dumps(journal.export()))).entries == entries
+def test_everything_comes_back_as_it_was(entries: Intents) -> None:
+    intents = IntentStore(Disk().save)
+    intents.entries = entries
+    assert restored(json.loads(json.dumps(intents.export()))).entries == entries
 
 
 OVERRIDE = {"created_at": NOW.isoformat(), "state": "verified"}
@@ -343,7 +343,7 @@ OVERRIDE = {"created_at": NOW.isoformat(), "state": "verified"}
 
 def test_an_old_or_short_record_is_taken_with_caution() -> None:
     intent = restored({"override": OVERRIDE}).entries.override
-    assert intent == Intent(created_at=NOW, state=VERIFIED, sent=True, applications=1)
+    assert intent == OverrideIntent(created_at=NOW, state=VERIFIED, sent=True, applications=1)
 
 
 @pytest.mark.parametrize(
@@ -360,19 +360,19 @@ def test_an_old_or_short_record_is_taken_with_caution() -> None:
         ("state", "bored", None),
     ],
 )
-def test_garbage_in_a_record_is_left_out(key: str, value: object, expected: Intent | None) -> None:
+def test_garbage_in_a_record_is_left_out(key: str, value: object, expected: OverrideIntent | None) -> None:
     assert restored({"override": OVERRIDE | {key: value}}).entries.override == expected
 
 
 @pytest.mark.parametrize(
     ("entry", "expected"),
     [
-        ({}, Pause(created_at=NOW)),
-        ({"state": "pending", "base": "moon", "applications": "many"}, Pause(created_at=NOW)),
+        ({}, PauseIntent(created_at=NOW)),
+        ({"state": "pending", "base": "moon", "applications": "many"}, PauseIntent(created_at=NOW)),
         ({"state": "verified", "base": "charging", "applications": 3}, replace(HELD, applications=3)),
     ],
 )
-def test_a_short_or_garbled_pause_is_taken_with_caution(entry: dict[str, object], expected: Pause) -> None:
+def test_a_short_or_garbled_pause_is_taken_with_caution(entry: dict[str, object], expected: PauseIntent) -> None:
     assert restored({"pause": {"created_at": NOW.isoformat(), **entry}}).entries.pause == expected
 
 
@@ -388,7 +388,7 @@ def test_a_short_or_garbled_pause_is_taken_with_caution(entry: dict[str, object]
     ],
 )
 def test_garbage_instead_of_a_record_is_left_out(stored: object) -> None:
-    assert restored(stored).entries == Entries()
+    assert restored(stored).entries == Intents()
 
 
 json_values = st.recursive(
@@ -409,5 +409,5 @@ json_values = st.recursive(
     )
 )
 def test_nothing_in_the_store_raises(stored: object) -> None:
-    journal = restored(stored)
-    assert restored(journal.export()).entries == journal.entries
+    intents = restored(stored)
+    assert restored(intents.export()).entries == intents.entries

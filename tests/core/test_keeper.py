@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from custom_components.chargekeeper.core.breaker import Failure
-from custom_components.chargekeeper.core.charger.charger import KeeperOptions
+from custom_components.chargekeeper.core.charger.charger import ChargerOptions
 from custom_components.chargekeeper.core.charger.commands import EXPECT_WITHIN, TIME_TO_LIVE
 from custom_components.chargekeeper.core.cooldown import RAISE_SPACING, START_SPACING
 from custom_components.chargekeeper.core.errors import (
@@ -19,9 +19,9 @@ from custom_components.chargekeeper.core.errors import (
     NotAllowed,
     NotApplicable,
     NotSaved,
-    PathBusy,
-    PathDown,
-    PathsFailed,
+    TransportBusy,
+    TransportDown,
+    TransportsFailed,
     UnsafeRequest,
     Unsupported,
 )
@@ -39,11 +39,11 @@ from custom_components.chargekeeper.core.model import (
     UNIT_RATING,
     WIRE_RATING,
     Capability,
+    ChargerIssue,
     EcoMode,
     LimitingFactor,
     Outcome,
     Prefer,
-    Problem,
     Source,
     Status,
 )
@@ -58,7 +58,7 @@ from custom_components.chargekeeper.core.transport import (
     SetOverride,
     Setting,
 )
-from tests.core.fake_path import DAYTIME, LIVE_SECONDS, WHO, Bench, FakePath, LogLines, Manual
+from tests.core.fake_path import DAYTIME, LIVE_SECONDS, WHO, Bench, FakeTransport, LogLines, Manual
 from tests.simulators.clock import START
 
 
@@ -99,22 +99,22 @@ async def test_a_cloud_that_never_answered_is_lost_once_that_is_sure() -> None:
 
 async def test_what_came_before_the_start_is_shown_at_the_start() -> None:
     bench = Bench()
-    bench.keeper.add_path(bench.cloud)
+    bench.charger.add_transport(bench.cloud)
     bench.cloud.tell()
     await bench.clock.settle()
     assert bench.snapshots == []
-    bench.keeper.start()
+    bench.charger.start()
     assert [snapshot.value(STATUS) for snapshot in bench.snapshots] == [Status.WAITING_SCHEDULE]
 
 
 async def test_listeners_hear_of_changes_only(bench: Bench) -> None:
     contacts: list[float] = []
-    end = bench.keeper.listen_contact(lambda: contacts.append(bench.clock.monotonic()))
+    end = bench.charger.listen_contact(lambda: contacts.append(bench.clock.monotonic()))
     bench.snapshots.clear()
     await bench.poll(3)
     assert bench.snapshots == []
     assert len(contacts) == 3
-    bench.charger.amps = 10
+    bench.device.amps = 10
     await bench.poll()
     assert [snapshot.value(CHARGING_CURRENT) for snapshot in bench.snapshots] == [10]
     assert len(contacts) == 3
@@ -180,7 +180,7 @@ async def test_the_next_window_moves_on_at_its_start(bench: Bench) -> None:
     assert bench.snapshot.next_window == START + timedelta(hours=10)
     await bench.clock.advance(10 * 3600)
     assert bench.snapshot.next_window == START + timedelta(days=1, hours=10)
-    bench.charger.windows = ()
+    bench.device.windows = ()
     await bench.tell()
     assert bench.snapshot.next_window is None
 
@@ -192,12 +192,12 @@ async def test_the_effective_limit_says_what_binds(bench: Bench) -> None:
     assert limit() == (16, LimitingFactor.CHARGING_CURRENT)
     bench.cloud.show(HOUSE_LIMIT, 14.0)
     assert limit() == (14, LimitingFactor.HOUSE_LIMIT)
-    bench.keeper.options = KeeperOptions(load_group_limit=12.0)
+    bench.charger.options = ChargerOptions(load_group_limit=12.0)
     assert limit() == (12, LimitingFactor.LOAD_GROUP_LIMIT)
     entered = bench.snapshot.readings.get(LOAD_GROUP_LIMIT)
     assert entered is not None
     assert (entered.value, entered.source) == (12.0, Source.USER)
-    assert bench.keeper.options.load_group_limit == 12.0
+    assert bench.charger.options.load_group_limit == 12.0
     bench.cloud.show(LOAD_GROUP_LIMIT, 11.0)  # what the charger knows comes first
     assert limit() == (11, LimitingFactor.LOAD_GROUP_LIMIT)
     bench.cloud.show(WIRE_RATING, 10.0)
@@ -210,7 +210,7 @@ async def test_the_effective_limit_says_what_binds(bench: Bench) -> None:
 
 
 async def test_the_users_limit_is_never_cached() -> None:
-    bench = Bench(options=KeeperOptions(load_group_limit=12.0))
+    bench = Bench(options=ChargerOptions(load_group_limit=12.0))
     await bench.start()
     await bench.cloud.lose()
     assert bench.snapshot.effective_limit == 12
@@ -220,13 +220,13 @@ async def test_the_users_limit_is_never_cached() -> None:
 
 
 async def test_the_cloud_is_usable_only_where_the_charger_is_in_it(bench: Bench) -> None:
-    bench.charger.at_hand = False
+    bench.device.at_hand = False
     await bench.poll()
     assert bench.reach()[0] is False
     assert bench.status() is Status.OFFLINE
     assert bench.snapshot.value(CAR_CONNECTED) is None
     assert bench.snapshot.value(CHARGING_CURRENT) == 16
-    bench.charger.at_hand = True
+    bench.device.at_hand = True
     await bench.poll()
     assert bench.reach()[0] is True
     assert bench.status() is Status.WAITING_SCHEDULE
@@ -248,7 +248,7 @@ async def test_offline_in_the_cloud_is_not_offline_while_another_path_reaches_it
 async def test_the_preference_decides_which_path_is_shown(bench: Bench) -> None:
     await bench.add(Source.BLUETOOTH)
     assert bench.reach()[2] is Source.CLOUD
-    bench.keeper.options = KeeperOptions(prefer=Prefer.LOCAL_FIRST)
+    bench.charger.options = ChargerOptions(prefer=Prefer.LOCAL_FIRST)
     assert bench.reach()[2] is Source.BLUETOOTH
 
 
@@ -258,8 +258,8 @@ async def test_who_it_is_and_what_it_can_follow_its_paths(bench: Bench) -> None:
     bench.cloud.changed()
     assert bench.snapshot.identity.name == "Barn"
     assert bench.snapshot.capabilities == {Capability.CURRENT}
-    bench.keeper.remove_path(Source.CLOUD)
-    bench.keeper.remove_path(Source.CLOUD)
+    bench.charger.remove_transport(Source.CLOUD)
+    bench.charger.remove_transport(Source.CLOUD)
     assert bench.snapshot.capabilities == frozenset()
     assert bench.reach()[0] is None
     assert bench.snapshot.identity.name == "Barn"
@@ -268,26 +268,26 @@ async def test_who_it_is_and_what_it_can_follow_its_paths(bench: Bench) -> None:
 async def test_a_charger_that_left_the_account_is_a_problem(bench: Bench) -> None:
     bench.cloud.is_gone = True
     bench.cloud.changed()
-    assert bench.snapshot.problems == {Problem.GONE}
+    assert bench.snapshot.problems == {ChargerIssue.GONE}
     bench.cloud.is_gone = False
     bench.cloud.changed()
     assert bench.snapshot.problems == frozenset()
 
 
 async def test_restarting_covers_the_status(bench: Bench) -> None:
-    await bench.keeper.restart()
+    await bench.charger.restart()
     assert bench.status() is Status.RESTARTING
     await bench.poll()
     assert bench.status() is Status.RESTARTING
-    bench.keeper.remove_path(Source.CLOUD)
+    bench.charger.remove_transport(Source.CLOUD)
     assert bench.status() is Status.RESTARTING
 
 
 async def test_a_path_of_the_same_source_gives_way(bench: Bench) -> None:
-    second = FakePath(bench.charger, log=[])
-    bench.keeper.add_path(second)
+    second = FakeTransport(bench.device, log=[])
+    bench.charger.add_transport(second)
     bench.snapshots.clear()
-    bench.charger.amps = 8
+    bench.device.amps = 8
     bench.cloud.tell()
     assert bench.snapshots == []
     second.tell()
@@ -308,17 +308,17 @@ async def test_what_was_stored_is_shown_as_cached_until_the_path_is_back(bench: 
 
 
 async def test_the_revision_is_the_ledgers(bench: Bench) -> None:
-    before = bench.keeper.revision
+    before = bench.charger.revision
     await bench.poll()
-    assert bench.keeper.revision == before
-    bench.charger.amps = 7
+    assert bench.charger.revision == before
+    bench.device.amps = 7
     await bench.poll()
-    assert bench.keeper.revision == before + 1
+    assert bench.charger.revision == before + 1
 
 
 async def test_diagnostics_name_nobody(bench: Bench) -> None:
-    await bench.keeper.command(SetCurrent(10))
-    found = bench.keeper.diagnostics()
+    await bench.charger.command(SetCurrent(10))
+    found = bench.charger.diagnostics()
     assert WHO.serial not in repr(found)
     assert WHO.name not in repr(found)
     assert found["commands"] == [{"at": START.isoformat(), "command": "SetCurrent", "outcome": Outcome.ACCEPTED}]
@@ -333,43 +333,43 @@ async def test_diagnostics_name_nobody(bench: Bench) -> None:
 async def refusal(bench: Bench, setting: Setting) -> tuple[type[ChargerError], str]:
     sent = len(bench.sent)
     with pytest.raises(ChargerError) as caught:
-        await bench.keeper.command(setting)
+        await bench.charger.command(setting)
     assert len(bench.sent) == sent
     return caught.type, caught.value.reason
 
 
 async def test_read_only_sends_nothing(bench: Bench) -> None:
-    bench.keeper.options = KeeperOptions(read_only=True)
+    bench.charger.options = ChargerOptions(read_only=True)
     assert await refusal(bench, SetCurrent(10)) == (NotAllowed, "read_only")
-    for work in (bench.keeper.set_override(True), bench.keeper.restart(), bench.keeper.install()):
+    for work in (bench.charger.set_override(True), bench.charger.restart(), bench.charger.install()):
         with pytest.raises(NotAllowed, match="read_only"):
             await work
     assert bench.sent == []
-    assert bench.journal is None
+    assert bench.intents is None
 
 
 async def test_another_master_is_not_fought(bench: Bench) -> None:
     bench.cloud.show(OCPP, True)
     assert await refusal(bench, SetCharging(on=True)) == (NotAllowed, "ocpp_active")
     bench.cloud.show(OCPP, False)
-    assert await bench.keeper.command(SetCharging(on=False)) is Outcome.ACCEPTED
+    assert await bench.charger.command(SetCharging(on=False)) is Outcome.ACCEPTED
 
 
 async def test_nothing_is_accepted_while_home_assistant_stops(bench: Bench) -> None:
-    bench.keeper.close()
-    assert await refusal(bench, SetCurrent(10)) == (PathDown, "stopping")
-    for work in (bench.keeper.set_override(True), bench.keeper.restart(), bench.keeper.install()):
-        with pytest.raises(PathDown, match="stopping"):
+    bench.charger.close()
+    assert await refusal(bench, SetCurrent(10)) == (TransportDown, "stopping")
+    for work in (bench.charger.set_override(True), bench.charger.restart(), bench.charger.install()):
+        with pytest.raises(TransportDown, match="stopping"):
             await work
-    assert bench.journal is None
+    assert bench.intents is None
 
 
 async def test_i1_no_current_above_the_ceiling_is_sent(bench: Bench) -> None:
     assert await refusal(bench, SetCurrent(33)) == (UnsafeRequest, "above_ceiling")
     assert await refusal(bench, SetCurrent(5)) == (UnsafeRequest, "current_too_low")
-    bench.keeper.group_share = 10.0
+    bench.charger.group_share = 10.0
     assert await refusal(bench, SetCurrent(17)) == (UnsafeRequest, "above_ceiling")
-    assert await bench.keeper.command(SetCurrent(12)) is Outcome.ACCEPTED  # lower than now, if still too much
+    assert await bench.charger.command(SetCurrent(12)) is Outcome.ACCEPTED  # lower than now, if still too much
 
 
 async def test_i1_unknown_wiring_never_raises() -> None:
@@ -378,16 +378,16 @@ async def test_i1_unknown_wiring_never_raises() -> None:
     bench.cloud.is_present = Presence.ONLINE
     bench.cloud.show(CHARGING_CURRENT, 16.0)
     assert await refusal(bench, SetCurrent(17)) == (UnsafeRequest, "wire_rating_unknown")
-    assert await bench.keeper.command(SetCurrent(10)) is Outcome.ACCEPTED
+    assert await bench.charger.command(SetCurrent(10)) is Outcome.ACCEPTED
 
 
 async def test_i1_lowering_from_a_cached_setting_may_be_raising() -> None:
-    bench = Bench(options=KeeperOptions(load_group_limit=10.0))
+    bench = Bench(options=ChargerOptions(load_group_limit=10.0))
     await bench.start()
     bench.cloud.is_present = Presence.UNKNOWN
     bench.cloud.changed()
     assert await refusal(bench, SetCurrent(12)) == (UnsafeRequest, "above_ceiling")
-    assert await bench.keeper.command(SetCurrent(10)) is Outcome.ACCEPTED
+    assert await bench.charger.command(SetCurrent(10)) is Outcome.ACCEPTED
     await bench.restart_home_assistant(tell=False)
     bench.cloud.is_present = Presence.ONLINE  # but nothing was read yet
     bench.cloud.changed()
@@ -396,26 +396,26 @@ async def test_i1_lowering_from_a_cached_setting_may_be_raising() -> None:
 
 @pytest.mark.parametrize("lost", [False, True])
 async def test_i1_what_was_sent_but_not_seen_yet_is_where_raising_begins(bench: Bench, lost: bool) -> None:
-    bench.keeper.group_share = 10.0
+    bench.charger.group_share = 10.0
     bench.cloud.lost_answers = int(lost)
-    with suppress(PathDown):
-        await bench.keeper.command(SetCurrent(9))
+    with suppress(TransportDown):
+        await bench.charger.command(SetCurrent(9))
     assert await refusal(bench, SetCurrent(12)) == (UnsafeRequest, "above_ceiling")
-    assert await bench.keeper.command(SetCurrent(10)) is Outcome.ACCEPTED
-    assert bench.charger.amps == 10
+    assert await bench.charger.command(SetCurrent(10)) is Outcome.ACCEPTED
+    assert bench.device.amps == 10
 
 
 async def test_i1_what_was_lowered_for_a_start_is_where_raising_begins(bench: Bench) -> None:
-    bench.keeper.group_share = 10.0
-    await bench.keeper.command(SetCharging(on=True))
+    bench.charger.group_share = 10.0
+    await bench.charger.command(SetCharging(on=True))
     assert await refusal(bench, SetCurrent(12)) == (UnsafeRequest, "above_ceiling")
 
 
 async def test_i1_what_waited_is_judged_again(bench: Bench) -> None:
     bench.cloud.gate = asyncio.Event()
-    first = task(bench.keeper.command(SetLock(True)))
+    first = task(bench.charger.command(SetLock(True)))
     await bench.clock.settle()
-    second = task(bench.keeper.command(SetCurrent(20)))
+    second = task(bench.charger.command(SetCurrent(20)))
     await bench.clock.settle()
     bench.cloud.show(WIRE_RATING, 18.0)
     bench.cloud.gate.set()
@@ -439,24 +439,24 @@ async def test_i1_what_waited_is_judged_again(bench: Bench) -> None:
 )
 async def test_what_is_in_force_is_not_sent(setting: Setting, other: Setting) -> None:
     bench = Bench()
-    bench.charger.manual = Manual.PAUSE
+    bench.device.manual = Manual.PAUSE
     await bench.start()
-    assert await bench.keeper.command(setting) is Outcome.VERIFIED
+    assert await bench.charger.command(setting) is Outcome.VERIFIED
     assert bench.sent == []
-    assert await bench.keeper.command(other) is Outcome.ACCEPTED
+    assert await bench.charger.command(other) is Outcome.ACCEPTED
     assert bench.sent == [other]
     # What was read before that command proves nothing any more.
-    assert await bench.keeper.command(setting) is Outcome.ACCEPTED
+    assert await bench.charger.command(setting) is Outcome.ACCEPTED
     assert bench.sent == [other, setting]
     await bench.poll()
-    assert await bench.keeper.command(setting) is Outcome.VERIFIED
+    assert await bench.charger.command(setting) is Outcome.VERIFIED
     assert len(bench.sent) == 2
 
 
 async def test_a_car_that_charges_need_not_be_started(bench: Bench) -> None:
-    bench.charger.manual = Manual.CHARGE
+    bench.device.manual = Manual.CHARGE
     await bench.tell()
-    assert await bench.keeper.command(SetCharging(on=True)) is Outcome.VERIFIED
+    assert await bench.charger.command(SetCharging(on=True)) is Outcome.VERIFIED
     assert bench.sent == []
 
 
@@ -464,7 +464,7 @@ async def test_what_is_only_cached_is_no_reason_to_send_nothing(bench: Bench) ->
     bench.cloud.is_present = Presence.UNKNOWN
     bench.cloud.changed()
     for setting in (SetCurrent(16), SetEcoMode(EcoMode.OFF), SetLock(False)):
-        assert await bench.keeper.command(setting) is Outcome.ACCEPTED
+        assert await bench.charger.command(setting) is Outcome.ACCEPTED
     assert len(bench.sent) == 3
 
 
@@ -473,9 +473,9 @@ async def test_what_is_only_cached_is_no_reason_to_send_nothing(bench: Bench) ->
 
 async def test_the_newest_wish_wins_and_all_callers_hear_what_came_of_it(bench: Bench) -> None:
     bench.cloud.gate = asyncio.Event()
-    first = task(bench.keeper.command(SetLock(True)))
+    first = task(bench.charger.command(SetLock(True)))
     await bench.clock.settle()
-    waiting = [task(bench.keeper.command(SetCurrent(amps))) for amps in (10, 11, 12)]
+    waiting = [task(bench.charger.command(SetCurrent(amps))) for amps in (10, 11, 12)]
     await bench.clock.settle()
     assert bench.sent == [SetLock(True)]
     bench.cloud.gate.set()
@@ -485,7 +485,7 @@ async def test_the_newest_wish_wins_and_all_callers_hear_what_came_of_it(bench: 
 
 async def test_all_callers_hear_of_the_failure(bench: Bench) -> None:
     bench.cloud.errors.append(NotAllowed("locked"))
-    calls = [task(bench.keeper.command(SetCurrent(amps))) for amps in (10, 11)]
+    calls = [task(bench.charger.command(SetCurrent(amps))) for amps in (10, 11)]
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert [str(answer) for answer in answers] == ["locked", "locked"]
     assert bench.sent == [SetCurrent(11)]
@@ -493,9 +493,9 @@ async def test_all_callers_hear_of_the_failure(bench: Bench) -> None:
 
 async def test_a_wish_that_is_on_its_way_is_not_changed_any_more(bench: Bench) -> None:
     bench.cloud.gate = asyncio.Event()
-    first = task(bench.keeper.command(SetCurrent(10)))
+    first = task(bench.charger.command(SetCurrent(10)))
     await bench.clock.settle()
-    second = task(bench.keeper.command(SetCurrent(11)))
+    second = task(bench.charger.command(SetCurrent(11)))
     await bench.clock.settle()
     bench.cloud.gate.set()
     await asyncio.gather(first, second)
@@ -505,7 +505,7 @@ async def test_a_wish_that_is_on_its_way_is_not_changed_any_more(bench: Bench) -
 async def test_commands_to_one_charger_follow_one_another(bench: Bench) -> None:
     bench.cloud.gate = asyncio.Event()
     settings: list[Setting] = [SetLock(True), SetCurrent(10), SetEcoMode(EcoMode.ECO), SetCharging(on=False)]
-    calls = [task(bench.keeper.command(setting)) for setting in settings]
+    calls = [task(bench.charger.command(setting)) for setting in settings]
     await bench.clock.settle()
     assert bench.sent == settings[:1]
     bench.cloud.gate.set()
@@ -516,8 +516,8 @@ async def test_commands_to_one_charger_follow_one_another(bench: Bench) -> None:
 async def test_a_caller_that_gives_up_hurts_nobody(bench: Bench) -> None:
     bench.cloud.gate = asyncio.Event()
     bench.cloud.errors.append(NotAllowed("locked"))
-    impatient = task(bench.keeper.command(SetCurrent(10)))
-    patient = task(bench.keeper.command(SetCurrent(11)))
+    impatient = task(bench.charger.command(SetCurrent(10)))
+    patient = task(bench.charger.command(SetCurrent(11)))
     await bench.clock.settle()
     impatient.cancel()
     await bench.clock.settle()
@@ -525,13 +525,13 @@ async def test_a_caller_that_gives_up_hurts_nobody(bench: Bench) -> None:
     bench.cloud.gate.set()
     with pytest.raises(NotAllowed, match="locked"):
         await patient
-    assert await bench.keeper.command(SetCurrent(12)) is Outcome.ACCEPTED
+    assert await bench.charger.command(SetCurrent(12)) is Outcome.ACCEPTED
     assert bench.sent == [SetCurrent(11), SetCurrent(12)]
 
 
 async def test_the_last_caller_gives_up_and_it_is_carried_out_all_the_same(bench: Bench) -> None:
     bench.cloud.gate = asyncio.Event()
-    for work in (bench.keeper.command(SetCurrent(10)), bench.keeper.set_override(True), bench.keeper.restart()):
+    for work in (bench.charger.command(SetCurrent(10)), bench.charger.set_override(True), bench.charger.restart()):
         call: asyncio.Task[object] = asyncio.ensure_future(work)
         await bench.clock.settle()
         call.cancel()
@@ -541,16 +541,16 @@ async def test_the_last_caller_gives_up_and_it_is_carried_out_all_the_same(bench
     await bench.clock.settle()
     assert SetCurrent(10) in bench.sent
     assert Restart() in bench.sent
-    assert bench.charger.starts == 1
+    assert bench.device.starts == 1
     assert bench.status() is Status.RESTARTING
 
 
 async def test_stopping_ends_what_waits_and_beginning_again_starts_afresh(bench: Bench) -> None:
     bench.cloud.gate = asyncio.Event()
-    calls = [task(bench.keeper.command(SetLock(True))), task(bench.keeper.command(SetCurrent(10)))]
-    override = task(bench.keeper.set_override(True))
+    calls = [task(bench.charger.command(SetLock(True))), task(bench.charger.command(SetCurrent(10)))]
+    override = task(bench.charger.set_override(True))
     await bench.clock.settle()
-    await bench.keeper.stop()
+    await bench.charger.stop()
     for call in (*calls, override):
         with pytest.raises(NoConnection, match="stopping"):
             await call
@@ -559,36 +559,36 @@ async def test_stopping_ends_what_waits_and_beginning_again_starts_afresh(bench:
     bench.cloud.log.clear()
     await bench.start()
     await bench.clock.settle()
-    assert await bench.keeper.command(SetCurrent(11)) is Outcome.ACCEPTED
-    assert await bench.keeper.set_override(True) is Outcome.ACCEPTED
+    assert await bench.charger.command(SetCurrent(11)) is Outcome.ACCEPTED
+    assert await bench.charger.set_override(True) is Outcome.ACCEPTED
 
 
 async def test_nothing_is_told_after_stopping(bench: Bench) -> None:
-    await bench.keeper.stop()
+    await bench.charger.stop()
     bench.snapshots.clear()
-    bench.charger.amps = 9
+    bench.device.amps = 9
     bench.cloud.tell()
     bench.cloud.breaker.bad(Failure.CONNECT)
     await bench.clock.advance(3 * 3600)
     assert bench.snapshots == []
-    assert bench.keeper not in bench.cloud._listeners
+    assert bench.charger not in bench.cloud._listeners
 
 
 # Delivery
 
 
-@pytest.mark.parametrize("error", [PathDown("timeout"), NoConnection("refused"), PathBusy("no_room", 9)])
+@pytest.mark.parametrize("error", [TransportDown("timeout"), NoConnection("refused"), TransportBusy("no_room", 9)])
 async def test_the_second_path_is_tried_when_the_first_does_not_carry(bench: Bench, error: ChargerError) -> None:
     local = await bench.add(Source.BLUETOOTH)
     bench.cloud.errors.append(error)
-    assert await bench.keeper.command(SetCurrent(18)) is Outcome.ACCEPTED
+    assert await bench.charger.command(SetCurrent(18)) is Outcome.ACCEPTED
     assert (bench.sent, local.commands) == ([SetCurrent(18)], [SetCurrent(18)])
 
 
 async def test_the_second_path_is_tried_when_the_account_is_locked_out(bench: Bench) -> None:
     local = await bench.add(Source.BLUETOOTH)
     bench.cloud.errors.append(LoginRejected("invalid_auth"))
-    assert await bench.keeper.command(SetLock(True)) is Outcome.ACCEPTED
+    assert await bench.charger.command(SetLock(True)) is Outcome.ACCEPTED
     assert local.commands == [SetLock(True)]
 
 
@@ -597,83 +597,83 @@ async def test_a_refusal_is_not_taken_to_another_path(bench: Bench, error: Charg
     local = await bench.add(Source.BLUETOOTH)
     bench.cloud.errors.append(error)
     with pytest.raises(type(error), match=error.reason):
-        await bench.keeper.command(SetCharging(on=False))
+        await bench.charger.command(SetCharging(on=False))
     assert local.commands == []
 
 
 async def test_where_all_paths_fail_each_is_named_with_its_reason(bench: Bench) -> None:
     local = await bench.add(Source.BLUETOOTH)
-    bench.cloud.errors.append(PathDown("timeout"))
-    local.errors.append(PathBusy("throttled", 60))
-    with pytest.raises(PathsFailed, match="cloud: timeout, bluetooth: throttled") as caught:
-        await bench.keeper.command(SetLock(True))
+    bench.cloud.errors.append(TransportDown("timeout"))
+    local.errors.append(TransportBusy("throttled", 60))
+    with pytest.raises(TransportsFailed, match="cloud: timeout, bluetooth: throttled") as caught:
+        await bench.charger.command(SetLock(True))
     assert [(source, error.reason) for source, error in caught.value.failures] == [
         (Source.CLOUD, "timeout"),
         (Source.BLUETOOTH, "throttled"),
     ]
     assert not caught.value.surely_not_sent
     bench.cloud.errors.append(NoConnection("unreachable"))
-    local.errors.append(PathBusy("throttled", 60))
-    with pytest.raises(PathsFailed) as caught:
-        await bench.keeper.command(SetEcoMode(EcoMode.ECO))
+    local.errors.append(TransportBusy("throttled", 60))
+    with pytest.raises(TransportsFailed) as caught:
+        await bench.charger.command(SetEcoMode(EcoMode.ECO))
     assert caught.value.surely_not_sent
-    bench.cloud.errors.append(PathDown("timeout"))
+    bench.cloud.errors.append(TransportDown("timeout"))
     local.errors.append(NotAllowed("locked"))
     with pytest.raises(NotAllowed, match="locked"):
-        await bench.keeper.command(SetCharging(on=False))
+        await bench.charger.command(SetCharging(on=False))
 
 
 async def test_a_lower_current_goes_out_on_every_path_a_higher_on_one(bench: Bench) -> None:
     local = await bench.add(Source.BLUETOOTH)
-    await bench.keeper.command(SetCurrent(20))
+    await bench.charger.command(SetCurrent(20))
     assert (bench.sent, local.commands) == ([SetCurrent(20)], [])
     await bench.poll()
     local.tell()
-    await bench.keeper.command(SetCurrent(8))
+    await bench.charger.command(SetCurrent(8))
     assert (bench.sent[1:], local.commands) == ([SetCurrent(8)], [SetCurrent(8)])
 
 
-@pytest.mark.parametrize("error", [PathDown("timeout"), NotAllowed("locked")])
+@pytest.mark.parametrize("error", [TransportDown("timeout"), NotAllowed("locked")])
 async def test_one_path_that_carries_a_lower_current_is_enough(bench: Bench, error: ChargerError) -> None:
     local = await bench.add(Source.BLUETOOTH)
     local.errors.append(error)
-    assert await bench.keeper.command(SetCurrent(8)) is Outcome.ACCEPTED
-    bench.cloud.errors.append(PathDown("timeout"))
-    assert await bench.keeper.command(SetCurrent(7)) is Outcome.ACCEPTED
+    assert await bench.charger.command(SetCurrent(8)) is Outcome.ACCEPTED
+    bench.cloud.errors.append(TransportDown("timeout"))
+    assert await bench.charger.command(SetCurrent(7)) is Outcome.ACCEPTED
     assert local.commands == [SetCurrent(8), SetCurrent(7)]
 
 
 async def test_without_a_path_the_outage_is_named(bench: Bench) -> None:
     began = bench.clock.now()
     await bench.cloud.lose()
-    with pytest.raises(PathDown) as caught:
-        await bench.keeper.command(SetCurrent(8))
+    with pytest.raises(TransportDown) as caught:
+        await bench.charger.command(SetCurrent(8))
     assert (caught.value.reason, caught.value.detail) == ("no_path", began.isoformat())
 
 
 async def test_an_offline_charger_is_said_to_be_so(bench: Bench) -> None:
     await bench.tell(Status.OFFLINE)
-    assert await refusal(bench, SetCurrent(8)) == (PathDown, "charger_offline")
+    assert await refusal(bench, SetCurrent(8)) == (TransportDown, "charger_offline")
 
 
 async def test_what_nobody_can_do_is_unsupported(bench: Bench) -> None:
     bench.cloud.can = frozenset()
     assert await refusal(bench, SetEcoMode(EcoMode.ECO)) == (Unsupported, "unsupported")
     with pytest.raises(Unsupported):
-        await bench.keeper.set_override(True)
+        await bench.charger.set_override(True)
 
 
 # What became of it
 
 
 def outcomes(bench: Bench) -> list[Outcome]:
-    commands = bench.keeper.diagnostics()["commands"]
+    commands = bench.charger.diagnostics()["commands"]
     assert isinstance(commands, list)
     return [command["outcome"] for command in commands]
 
 
 async def test_what_shows_is_verified(bench: Bench) -> None:
-    await bench.keeper.command(SetCurrent(10))
+    await bench.charger.command(SetCurrent(10))
     assert outcomes(bench) == [Outcome.ACCEPTED]
     await bench.poll()
     assert outcomes(bench) == [Outcome.ACCEPTED, Outcome.VERIFIED]
@@ -686,7 +686,7 @@ async def test_what_never_shows_has_failed_and_is_a_warning_only_where_somebody_
     bench: Bench, automatic: bool
 ) -> None:
     bench.cloud.acked_only = True
-    await bench.keeper.command(SetCurrent(10), automatic=automatic)
+    await bench.charger.command(SetCurrent(10), automatic=automatic)
     await bench.poll(2)
     assert outcomes(bench) == [Outcome.ACCEPTED]
     with LogLines() as log:
@@ -698,15 +698,15 @@ async def test_what_never_shows_has_failed_and_is_a_warning_only_where_somebody_
 
 async def test_what_may_have_been_carried_out_is_looked_for(bench: Bench) -> None:
     bench.cloud.lost_answers = 1
-    with pytest.raises(PathDown, match="timeout"):
-        await bench.keeper.command(SetCurrent(10))
+    with pytest.raises(TransportDown, match="timeout"):
+        await bench.charger.command(SetCurrent(10))
     await bench.poll()
     assert outcomes(bench) == [Outcome.VERIFIED]
 
 
 @pytest.mark.parametrize("lost", [False, True])
 async def test_what_could_not_be_seen_is_unverified(bench: Bench, lost: bool) -> None:
-    await bench.keeper.command(SetCurrent(10))
+    await bench.charger.command(SetCurrent(10))
     if lost:
         await bench.cloud.lose()
     await bench.clock.advance(EXPECT_WITHIN)
@@ -715,10 +715,10 @@ async def test_what_could_not_be_seen_is_unverified(bench: Bench, lost: bool) ->
 
 async def test_a_pause_is_looked_for_at_once_a_current_at_the_next_answer(bench: Bench) -> None:
     bench.cloud.read_back_delays = (20.0,)
-    await bench.keeper.command(SetCurrent(10))
+    await bench.charger.command(SetCurrent(10))
     await bench.clock.advance(30)
     assert bench.cloud.checks == 0
-    await bench.keeper.command(SetCharging(on=False))
+    await bench.charger.command(SetCharging(on=False))
     await bench.clock.advance(19)
     assert bench.cloud.checks == 0
     await bench.clock.advance(1)
@@ -731,49 +731,49 @@ async def test_a_pause_is_looked_for_at_once_a_current_at_the_next_answer(bench:
 
 
 async def test_i1_a_start_lowers_a_setting_above_the_ceiling_first(bench: Bench) -> None:
-    bench.charger.manual = Manual.PAUSE
-    bench.charger.amps = 20
+    bench.device.manual = Manual.PAUSE
+    bench.device.amps = 20
     await bench.tell()
-    bench.keeper.group_share = 10.5
-    assert await bench.keeper.command(SetCharging(on=True)) is Outcome.ACCEPTED
+    bench.charger.group_share = 10.5
+    assert await bench.charger.command(SetCharging(on=True)) is Outcome.ACCEPTED
     assert bench.sent == [SetCurrent(10), SetCharging(on=True)]
 
 
 async def test_i1_what_is_not_seen_yet_is_lowered_before_a_start_too(bench: Bench) -> None:
-    bench.charger.manual, bench.charger.amps = Manual.PAUSE, 8
+    bench.device.manual, bench.device.amps = Manual.PAUSE, 8
     await bench.tell()
-    await bench.keeper.command(SetCurrent(12))
-    bench.keeper.group_share = 10.0
-    assert await bench.keeper.command(SetCharging(on=True)) is Outcome.ACCEPTED
+    await bench.charger.command(SetCurrent(12))
+    bench.charger.group_share = 10.0
+    assert await bench.charger.command(SetCharging(on=True)) is Outcome.ACCEPTED
     assert bench.sent == [SetCurrent(12), SetCurrent(10), SetCharging(on=True)]
 
 
 async def test_i1_a_lowering_whose_answer_is_lost_lets_nothing_start_and_may_arrive(bench: Bench) -> None:
-    bench.charger.manual = Manual.PAUSE
+    bench.device.manual = Manual.PAUSE
     await bench.tell()
-    bench.keeper.group_share = 10.0
+    bench.charger.group_share = 10.0
     bench.cloud.lost_answers = 1
-    with pytest.raises(PathDown):
-        await bench.keeper.command(SetCharging(on=True))
+    with pytest.raises(TransportDown):
+        await bench.charger.command(SetCharging(on=True))
     assert bench.sent == [SetCurrent(10)]
     assert await refusal(bench, SetCurrent(12)) == (UnsafeRequest, "above_ceiling")
 
 
 async def test_i1_no_start_without_the_lowering(bench: Bench) -> None:
-    bench.keeper.group_share = 10.0
+    bench.charger.group_share = 10.0
     bench.cloud.errors.append(NotAllowed("role_too_low"))
     with pytest.raises(NotAllowed, match="role_too_low"):
-        await bench.keeper.command(SetCharging(on=True))
+        await bench.charger.command(SetCharging(on=True))
     assert bench.sent == [SetCurrent(10)]
-    bench.keeper.group_share = 5.0
+    bench.charger.group_share = 5.0
     with pytest.raises(UnsafeRequest, match="no_group_share"):
-        await bench.keeper.command(SetCharging(on=True))
+        await bench.charger.command(SetCharging(on=True))
     assert bench.sent == [SetCurrent(10)]
 
 
 async def test_i1_a_pause_needs_no_lowering(bench: Bench) -> None:
-    bench.keeper.group_share = 10.0
-    await bench.keeper.command(SetCharging(on=False))
+    bench.charger.group_share = 10.0
+    await bench.charger.command(SetCharging(on=False))
     assert bench.sent == [SetCharging(on=False)]
 
 
@@ -781,11 +781,11 @@ async def test_i1_a_pause_needs_no_lowering(bench: Bench) -> None:
 
 
 async def test_what_goes_wrong_in_the_background_is_logged(bench: Bench) -> None:
-    bench.charger.windows = (DAYTIME,)
-    await bench.keeper.set_override(True)
+    bench.device.windows = (DAYTIME,)
+    await bench.charger.set_override(True)
     await bench.tell()
     bench.save_error = OSError("disk full")
-    bench.charger.unplug()
+    bench.device.unplug()
     with LogLines() as log:
         await bench.tell()
     assert log.lines == ["Unexpected error in the background"]
@@ -838,17 +838,17 @@ async def test_without_a_local_path_nothing_is_taken_over_until_there_is_one(ben
     assert bench.events == []
     await bench.add(Source.LINKED)
     assert bench.events == ["taken_over"]
-    bench.keeper.remove_path(Source.LINKED)
+    bench.charger.remove_transport(Source.LINKED)
     await bench.tell()
     assert bench.events == ["taken_over", "handed_back"]
 
 
 async def test_a_start_in_an_outage_takes_nothing_over_but_its_end_hands_back() -> None:
     bench = Bench()
-    bench.keeper.add_path(bench.cloud)
-    local = FakePath(bench.charger, source=Source.LINKED, log=[])
-    bench.keeper.add_path(local)
-    bench.keeper.start()
+    bench.charger.add_transport(bench.cloud)
+    local = FakeTransport(bench.device, source=Source.LINKED, log=[])
+    bench.charger.add_transport(local)
+    bench.charger.start()
     local.tell()
     await bench.cloud.lose()
     assert (bench.events, bench.reach()[2]) == ([], Source.LINKED)
@@ -858,7 +858,7 @@ async def test_a_start_in_an_outage_takes_nothing_over_but_its_end_hands_back() 
 
 @pytest.mark.parametrize("prefer", [Prefer.LOCAL_FIRST, Prefer.LOCAL_ONLY, Prefer.CLOUD_ONLY])
 async def test_where_the_user_chose_a_side_nothing_is_handed_to_and_fro(prefer: Prefer) -> None:
-    bench = Bench(options=KeeperOptions(prefer=prefer))
+    bench = Bench(options=ChargerOptions(prefer=prefer))
     await bench.start()
     await bench.add(Source.LINKED)
     await bench.cloud.lose()
@@ -875,7 +875,7 @@ async def test_a_path_has_five_seconds_three_in_doubt_and_is_then_cancelled(benc
         bench.cloud.gate = asyncio.Event()
         if doubt:
             bench.cloud.breaker.bad(Failure.OTHER)
-        call = task(bench.keeper.command(SetLock(not doubt)))
+        call = task(bench.charger.command(SetLock(not doubt)))
         await bench.clock.advance(seconds)
         assert local.commands == [SetLock(True)] * doubt
         await bench.clock.advance(1)
@@ -883,14 +883,14 @@ async def test_a_path_has_five_seconds_three_in_doubt_and_is_then_cancelled(benc
         assert await call is Outcome.ACCEPTED
         bench.cloud.gate.set()
         await bench.clock.settle()
-        assert bench.charger.locked is not doubt
+        assert bench.device.locked is not doubt
         local.tell()
     assert [type(command) for command in bench.sent] == [SetLock, SetLock]
 
 
 async def test_the_only_path_may_take_its_time(bench: Bench) -> None:
     bench.cloud.gate = asyncio.Event()
-    call = task(bench.keeper.command(SetLock(True)))
+    call = task(bench.charger.command(SetLock(True)))
     await bench.clock.advance(60)
     bench.cloud.gate.set()
     assert await call is Outcome.ACCEPTED
@@ -899,18 +899,18 @@ async def test_the_only_path_may_take_its_time(bench: Bench) -> None:
 async def test_a_path_that_refuses_to_lower_keeps_no_other_from_it(bench: Bench) -> None:
     local = await bench.add(Source.BLUETOOTH)
     bench.cloud.errors.append(NotAllowed("role_too_low"))
-    assert await bench.keeper.command(SetCurrent(8)) is Outcome.ACCEPTED
+    assert await bench.charger.command(SetCurrent(8)) is Outcome.ACCEPTED
     assert local.commands == [SetCurrent(8)]
-    assert bench.charger.amps == 8
+    assert bench.device.amps == 8
 
 
 async def test_what_waited_too_long_is_not_sent_any_more(bench: Bench) -> None:
     bench.cloud.gate = asyncio.Event()
-    first = task(bench.keeper.command(SetLock(True)))
+    first = task(bench.charger.command(SetLock(True)))
     await bench.clock.settle()
-    late, renewed = task(bench.keeper.command(SetCurrent(10))), task(bench.keeper.command(SetEcoMode(EcoMode.ECO)))
+    late, renewed = task(bench.charger.command(SetCurrent(10))), task(bench.charger.command(SetEcoMode(EcoMode.ECO)))
     await bench.clock.advance(TIME_TO_LIVE - 10)
-    newer = task(bench.keeper.command(SetEcoMode(EcoMode.FULL_SOLAR)))
+    newer = task(bench.charger.command(SetEcoMode(EcoMode.FULL_SOLAR)))
     await bench.clock.advance(11)
     bench.cloud.gate.set()
     await first
@@ -926,7 +926,7 @@ async def test_a_local_path_is_looked_at_until_the_effect_shows(bench: Bench) ->
     local.read_back_delays = LOCAL_READ_BACK
     await bench.cloud.lose()
     local.acked_only = True
-    await bench.keeper.command(SetCurrent(10))
+    await bench.charger.command(SetCurrent(10))
     looks: list[int] = []
     for second in range(1, 70):
         await bench.clock.advance(1)
@@ -934,7 +934,7 @@ async def test_a_local_path_is_looked_at_until_the_effect_shows(bench: Bench) ->
             looks.append(second)
     assert looks == [2, 7, 15, 60]
     local.acked_only = False
-    await bench.keeper.command(SetCurrent(9))
+    await bench.charger.command(SetCurrent(9))
     await bench.clock.advance(120)
     assert local.checks == 5
     assert outcomes(bench)[-1] is Outcome.VERIFIED
@@ -943,13 +943,13 @@ async def test_a_local_path_is_looked_at_until_the_effect_shows(bench: Bench) ->
 # What was given up on one path and arrives late
 
 
-async def late_effect(bench: Bench) -> FakePath:
+async def late_effect(bench: Bench) -> FakeTransport:
     """The cloud's answer to 20 A is lost, a local path carries 12 A, and then the cloud's 20 A arrive."""
     local = await bench.give_up(SetCurrent(20))
-    assert await bench.keeper.command(SetCurrent(12)) is Outcome.ACCEPTED
+    assert await bench.charger.command(SetCurrent(12)) is Outcome.ACCEPTED
     await bench.clock.advance(3)
     assert outcomes(bench)[-1] is Outcome.VERIFIED
-    bench.charger.amps = 20
+    bench.device.amps = 20
     return local
 
 
@@ -959,9 +959,9 @@ async def test_a_late_effect_of_our_own_is_put_right_once(bench: Bench) -> None:
         local.tell()
         await bench.clock.advance(20)
     assert local.commands == [SetCurrent(20), SetCurrent(12), SetCurrent(12)]
-    assert bench.charger.amps == 12
+    assert bench.device.amps == 12
     assert log.lines == []
-    bench.charger.amps = 20  # and now it is somebody's will
+    bench.device.amps = 20  # and now it is somebody's will
     local.tell()
     await bench.clock.advance(300)
     assert local.commands == [SetCurrent(20), SetCurrent(12), SetCurrent(12)]
@@ -977,7 +977,7 @@ async def test_what_shows_long_after_is_somebodys_will(bench: Bench) -> None:
 
 async def test_another_value_than_the_late_one_is_somebodys_will(bench: Bench) -> None:
     local = await late_effect(bench)
-    bench.charger.amps = 18
+    bench.device.amps = 18
     local.tell()
     await bench.clock.advance(20)
     assert local.commands == [SetCurrent(20), SetCurrent(12)]
@@ -986,7 +986,7 @@ async def test_another_value_than_the_late_one_is_somebodys_will(bench: Bench) -
 async def test_what_the_next_path_carried_too_may_arrive_twice(bench: Bench) -> None:
     local = await bench.add(Source.BLUETOOTH)
     bench.cloud.lost_answers = 1
-    await bench.keeper.command(SetCurrent(20))
+    await bench.charger.command(SetCurrent(20))
     await bench.poll()
     assert local.commands == [SetCurrent(20)]
     assert bench.sent == [SetCurrent(20)]
@@ -996,11 +996,11 @@ async def test_what_the_next_path_carried_too_may_arrive_twice(bench: Bench) -> 
 async def test_what_is_not_settled_yet_is_not_fought_over(bench: Bench) -> None:
     local = await bench.add(Source.BLUETOOTH)
     bench.cloud.lost_answers = 1
-    local.errors.append(PathBusy("no_room", 3))
-    with pytest.raises(PathsFailed):
-        await bench.keeper.command(SetCurrent(20))
-    assert await bench.keeper.command(SetCurrent(18)) is Outcome.ACCEPTED
-    bench.charger.amps = 20
+    local.errors.append(TransportBusy("no_room", 3))
+    with pytest.raises(TransportsFailed):
+        await bench.charger.command(SetCurrent(20))
+    assert await bench.charger.command(SetCurrent(18)) is Outcome.ACCEPTED
+    bench.device.amps = 20
     bench.cloud.tell()  # it shows what was there before
     await bench.clock.settle()
     assert bench.sent == [SetCurrent(20), SetCurrent(18)]
@@ -1009,26 +1009,26 @@ async def test_what_is_not_settled_yet_is_not_fought_over(bench: Bench) -> None:
 async def test_a_newer_wish_puts_a_late_effect_right_by_itself(bench: Bench) -> None:
     local = await late_effect(bench)
     local.gate = asyncio.Event()
-    lock = task(bench.keeper.command(SetLock(True)))
+    lock = task(bench.charger.command(SetLock(True)))
     await bench.clock.settle()
-    wish = task(bench.keeper.command(SetCurrent(14)))
+    wish = task(bench.charger.command(SetCurrent(14)))
     await bench.clock.settle()
     local.tell()
     local.gate.set()
     await asyncio.gather(lock, wish)
     await bench.clock.advance(20)
     assert local.commands[-1] == SetCurrent(14)
-    assert bench.charger.amps == 14
+    assert bench.device.amps == 14
 
 
 async def test_i1_what_may_still_arrive_is_where_raising_begins(bench: Bench) -> None:
-    bench.cloud.errors.append(PathDown("timeout"))
-    with pytest.raises(PathDown):
-        await bench.keeper.command(SetCurrent(8))
-    bench.keeper.group_share = 10.0
-    assert await bench.keeper.command(SetCurrent(10)) is Outcome.ACCEPTED
+    bench.cloud.errors.append(TransportDown("timeout"))
+    with pytest.raises(TransportDown):
+        await bench.charger.command(SetCurrent(8))
+    bench.charger.group_share = 10.0
+    assert await bench.charger.command(SetCurrent(10)) is Outcome.ACCEPTED
     await bench.poll()
-    bench.charger.amps = 16
+    bench.device.amps = 16
     await bench.tell()
     assert await refusal(bench, SetCurrent(12)) == (UnsafeRequest, "above_ceiling")
 
@@ -1037,54 +1037,54 @@ async def test_i1_what_may_still_arrive_is_where_raising_begins(bench: Bench) ->
 
 
 async def test_automatic_raises_are_a_minute_apart(bench: Bench) -> None:
-    assert await bench.keeper.command(SetCurrent(18), automatic=True) is Outcome.ACCEPTED
+    assert await bench.charger.command(SetCurrent(18), automatic=True) is Outcome.ACCEPTED
     await bench.tell()
-    with pytest.raises(PathBusy, match="too_soon") as caught:
-        await bench.keeper.command(SetCurrent(20), automatic=True)
+    with pytest.raises(TransportBusy, match="too_soon") as caught:
+        await bench.charger.command(SetCurrent(20), automatic=True)
     assert caught.value.retry_after == RAISE_SPACING
-    assert await bench.keeper.command(SetCurrent(10), automatic=True) is Outcome.ACCEPTED
-    assert await bench.keeper.command(SetCurrent(12)) is Outcome.ACCEPTED  # the user is not held up
+    assert await bench.charger.command(SetCurrent(10), automatic=True) is Outcome.ACCEPTED
+    assert await bench.charger.command(SetCurrent(12)) is Outcome.ACCEPTED  # the user is not held up
     await bench.poll()
-    assert await bench.keeper.command(SetCurrent(20), automatic=True) is Outcome.ACCEPTED
+    assert await bench.charger.command(SetCurrent(20), automatic=True) is Outcome.ACCEPTED
 
 
 async def test_an_automatic_start_is_five_minutes_after_the_last_start_or_stop(bench: Bench) -> None:
     start, stop = SetCharging(on=True), SetCharging(on=False)
-    bench.charger.windows = ()
+    bench.device.windows = ()
     await bench.tell()
-    assert await bench.keeper.command(stop, automatic=True) is Outcome.ACCEPTED
+    assert await bench.charger.command(stop, automatic=True) is Outcome.ACCEPTED
     await bench.tell()
-    with pytest.raises(PathBusy, match="too_soon"):
-        await bench.keeper.command(start, automatic=True)
+    with pytest.raises(TransportBusy, match="too_soon"):
+        await bench.charger.command(start, automatic=True)
     await bench.clock.advance(START_SPACING)
-    assert await bench.keeper.command(start, automatic=True) is Outcome.ACCEPTED
+    assert await bench.charger.command(start, automatic=True) is Outcome.ACCEPTED
     await bench.tell()
-    assert await bench.keeper.command(stop, automatic=True) is Outcome.ACCEPTED
+    assert await bench.charger.command(stop, automatic=True) is Outcome.ACCEPTED
 
 
 async def test_two_automatic_wishes_at_once_keep_the_pace(bench: Bench) -> None:
     bench.cloud.gate = asyncio.Event()
-    first = task(bench.keeper.command(SetCurrent(18), automatic=True))
+    first = task(bench.charger.command(SetCurrent(18), automatic=True))
     await bench.clock.settle()
-    second = task(bench.keeper.command(SetCurrent(20), automatic=True))
+    second = task(bench.charger.command(SetCurrent(20), automatic=True))
     await bench.clock.settle()
     bench.cloud.gate.set()
     await first
-    with pytest.raises(PathBusy, match="too_soon"):
+    with pytest.raises(TransportBusy, match="too_soon"):
         await second
 
 
 async def test_in_flight_is_what_is_neither_seen_nor_given_up(bench: Bench) -> None:
-    seen = [bench.keeper.in_flight]
+    seen = [bench.charger.in_flight]
     bench.cloud.gate = asyncio.Event()
-    call = task(bench.keeper.command(SetCurrent(10)))
+    call = task(bench.charger.command(SetCurrent(10)))
     await bench.clock.settle()
-    seen.append(bench.keeper.in_flight)
+    seen.append(bench.charger.in_flight)
     bench.cloud.gate.set()
     await call
-    seen.append(bench.keeper.in_flight)
+    seen.append(bench.charger.in_flight)
     await bench.poll()
-    seen.append(bench.keeper.in_flight)
+    seen.append(bench.charger.in_flight)
     assert seen == [False, True, True, False]
 
 
@@ -1092,28 +1092,28 @@ async def test_in_flight_is_what_is_neither_seen_nor_given_up(bench: Bench) -> N
 
 
 def lowering_due(bench: Bench) -> object:
-    return None if bench.journal is None else bench.journal["lowering"]
+    return None if bench.intents is None else bench.intents["lowering"]
 
 
 async def test_i1_a_limit_that_falls_lowers_the_setting_once_on_every_path(bench: Bench) -> None:
     local = await bench.add(Source.BLUETOOTH)
-    bench.keeper.options = KeeperOptions(load_group_limit=10.5)
+    bench.charger.options = ChargerOptions(load_group_limit=10.5)
     await bench.clock.settle()
     assert (bench.sent, local.commands) == ([SetCurrent(10)], [SetCurrent(10)])
     await bench.poll()
     assert bench.snapshot.effective_limit == 10
     assert bench.snapshot.value(CHARGING_CURRENT) == 10
-    bench.charger.amps = 16  # somebody raises it: not fought
+    bench.device.amps = 16  # somebody raises it: not fought
     await bench.poll(20)
     assert (bench.sent, local.commands) == ([SetCurrent(10)], [SetCurrent(10)])
-    bench.keeper.options = KeeperOptions(load_group_limit=20.0)
-    bench.keeper.options = KeeperOptions(load_group_limit=8.0)
+    bench.charger.options = ChargerOptions(load_group_limit=20.0)
+    bench.charger.options = ChargerOptions(load_group_limit=8.0)
     await bench.clock.settle()
     assert bench.sent == [SetCurrent(10), SetCurrent(8)]
 
 
 async def test_a_limit_above_the_setting_lowers_nothing(bench: Bench) -> None:
-    bench.keeper.options = KeeperOptions(load_group_limit=16.0)
+    bench.charger.options = ChargerOptions(load_group_limit=16.0)
     await bench.clock.settle()
     bench.cloud.show(WIRE_RATING, 20.0)
     await bench.clock.settle()
@@ -1131,17 +1131,17 @@ async def test_a_limit_that_the_charger_lowers_counts_one_that_it_tells_first_do
 
 
 async def test_no_setting_below_what_a_charger_takes(bench: Bench) -> None:
-    bench.keeper.options = KeeperOptions(load_group_limit=4.0)
+    bench.charger.options = ChargerOptions(load_group_limit=4.0)
     await bench.clock.settle()
     assert bench.sent == [SetCurrent(6)]
 
 
 async def test_a_share_is_the_groups_own_business(bench: Bench) -> None:
-    bench.keeper.group_share = 8.0
+    bench.charger.group_share = 8.0
     await bench.clock.settle()
     assert bench.sent == []
-    assert (bench.keeper.group_share, bench.snapshot.value(LOAD_GROUP_LIMIT)) == (8.0, 8.0)
-    bench.keeper.group_share = None
+    assert (bench.charger.group_share, bench.snapshot.value(LOAD_GROUP_LIMIT)) == (8.0, 8.0)
+    bench.charger.group_share = None
     assert LOAD_GROUP_LIMIT not in bench.snapshot.readings
 
 
@@ -1154,8 +1154,8 @@ async def test_the_smallest_of_reported_entered_and_shared_is_the_limit(bench: B
         (None, 12.0, 12.0, Source.USER),
         (None, None, 14.0, Source.CLOUD),
     ):
-        bench.keeper.options = KeeperOptions(load_group_limit=entered)
-        bench.keeper.group_share = share
+        bench.charger.options = ChargerOptions(load_group_limit=entered)
+        bench.charger.group_share = share
         reading = bench.snapshot.readings.get(LOAD_GROUP_LIMIT)
         assert reading is not None
         assert (reading.value, reading.source) == (expected, source)
@@ -1164,7 +1164,7 @@ async def test_the_smallest_of_reported_entered_and_shared_is_the_limit(bench: B
 @pytest.mark.parametrize("started_anew", [False, True])
 async def test_i1_a_limit_entered_in_an_outage_lowers_the_setting_after_it(bench: Bench, started_anew: bool) -> None:
     await bench.cloud.lose()
-    bench.options = bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.options = bench.charger.options = ChargerOptions(load_group_limit=10.0)
     await bench.clock.advance(600)
     assert bench.sent == []
     assert lowering_due(bench) is True
@@ -1180,16 +1180,16 @@ async def test_i1_a_limit_entered_in_an_outage_lowers_the_setting_after_it(bench
 
 async def test_what_somebody_lowered_meanwhile_is_left_alone(bench: Bench) -> None:
     await bench.cloud.lose()
-    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
-    bench.charger.amps = 8
+    bench.charger.options = ChargerOptions(load_group_limit=10.0)
+    bench.device.amps = 8
     await bench.tell()
     assert bench.sent == []
     assert lowering_due(bench) is False
 
 
 async def test_a_lowering_that_fails_is_tried_again_after_a_while(bench: Bench) -> None:
-    bench.cloud.errors += [PathBusy("no_room", 30), PathDown("timeout")]
-    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.cloud.errors += [TransportBusy("no_room", 30), TransportDown("timeout")]
+    bench.charger.options = ChargerOptions(load_group_limit=10.0)
     await bench.clock.settle()
     await bench.tell()
     assert bench.sent == [SetCurrent(10)]
@@ -1200,13 +1200,13 @@ async def test_a_lowering_that_fails_is_tried_again_after_a_while(bench: Bench) 
     assert bench.sent == [SetCurrent(10)] * 2
     await bench.poll(20)
     assert bench.sent == [SetCurrent(10)] * 3
-    assert bench.charger.amps == 10
+    assert bench.device.amps == 10
 
 
 async def test_a_lowering_that_is_refused_is_given_up(bench: Bench) -> None:
     bench.cloud.errors.append(NotAllowed("role_too_low"))
     with LogLines() as log:
-        bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+        bench.charger.options = ChargerOptions(load_group_limit=10.0)
         await bench.poll(20)
     assert bench.sent == [SetCurrent(10)]
     assert log.lines == ["The charging current could not be lowered to its limit: role_too_low"]
@@ -1215,25 +1215,25 @@ async def test_a_lowering_that_is_refused_is_given_up(bench: Bench) -> None:
 @pytest.mark.parametrize("why", ["read_only", "ocpp"])
 async def test_where_nothing_may_be_commanded_nothing_is_lowered(bench: Bench, why: str) -> None:
     bench.cloud.show(OCPP, why == "ocpp")
-    bench.keeper.options = KeeperOptions(load_group_limit=10.0, read_only=why == "read_only")
+    bench.charger.options = ChargerOptions(load_group_limit=10.0, read_only=why == "read_only")
     await bench.poll(3)
     assert bench.sent == []
     bench.cloud.show(OCPP, False)
-    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.charger.options = ChargerOptions(load_group_limit=10.0)
     await bench.poll(3)
     assert bench.sent == []
 
 
 async def test_a_full_disk_does_not_keep_the_current_up(bench: Bench) -> None:
     bench.save_error = NotSaved("not_saved")
-    bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.charger.options = ChargerOptions(load_group_limit=10.0)
     await bench.clock.settle()
     assert bench.sent == [SetCurrent(10)]
 
 
 async def test_nothing_is_lowered_while_home_assistant_stops(bench: Bench) -> None:
-    bench.keeper.close()
-    bench.options = bench.keeper.options = KeeperOptions(load_group_limit=10.0)
+    bench.charger.close()
+    bench.options = bench.charger.options = ChargerOptions(load_group_limit=10.0)
     await bench.clock.settle()
     assert bench.sent == []
     await bench.restart_home_assistant()
@@ -1245,20 +1245,20 @@ async def test_nothing_is_lowered_while_home_assistant_stops(bench: Bench) -> No
 
 async def paused_by_group(bench: Bench) -> None:
     """The share is too small: the group has the charger paused."""
-    bench.keeper.group_share = 0.0
-    await bench.keeper.command(SetCharging(on=False), automatic=True)
+    bench.charger.group_share = 0.0
+    await bench.charger.command(SetCharging(on=False), automatic=True)
     await bench.tell()
     assert bench.status() is Status.PAUSED
 
 
 async def given_room_again(bench: Bench) -> None:
     await bench.clock.advance(START_SPACING)
-    bench.keeper.group_share = 16.0
+    bench.charger.group_share = 16.0
     bench.log.clear()
 
 
 async def test_a_pause_of_the_group_does_not_end_an_override(bench: Bench) -> None:
-    await bench.keeper.set_override(True)
+    await bench.charger.set_override(True)
     await bench.poll()
     await paused_by_group(bench)
     await bench.poll(3)
@@ -1266,51 +1266,51 @@ async def test_a_pause_of_the_group_does_not_end_an_override(bench: Bench) -> No
     await given_room_again(bench)
     await bench.poll()
     assert bench.snapshot.override.on
-    assert await bench.keeper.lift_pause() is Outcome.ACCEPTED
+    assert await bench.charger.lift_pause() is Outcome.ACCEPTED
     assert bench.sent == [SetCharging(on=True)]
     await bench.poll(3)
     assert (bench.snapshot.override.applied, bench.status()) == (True, Status.CHARGING)
-    bench.charger.manual = Manual.PAUSE  # this is somebody else's
+    bench.device.manual = Manual.PAUSE  # this is somebody else's
     await bench.poll()
     assert bench.reasons == ["superseded"]
 
 
 async def test_the_schedule_rules_again_after_a_pause_of_the_group(bench: Bench) -> None:
     await paused_by_group(bench)
-    with pytest.raises(PathBusy, match="too_soon"):
-        await bench.keeper.lift_pause()
+    with pytest.raises(TransportBusy, match="too_soon"):
+        await bench.charger.lift_pause()
     await given_room_again(bench)
-    assert await bench.keeper.lift_pause() is Outcome.ACCEPTED
+    assert await bench.charger.lift_pause() is Outcome.ACCEPTED
     assert bench.sent == [SetOverride(on=False)]
     await bench.poll()
     assert bench.status() is Status.WAITING_SCHEDULE
-    assert bench.journal is None or bench.journal["pause"] is None
+    assert bench.intents is None or bench.intents["pause"] is None
 
 
 @pytest.mark.parametrize("how", ["no schedule", "no way to hand back"])
 async def test_where_no_schedule_rules_charging_is_started(bench: Bench, how: str) -> None:
-    bench.charger.windows = () if how == "no schedule" else bench.charger.windows
-    bench.charger.manual = Manual.CHARGE
+    bench.device.windows = () if how == "no schedule" else bench.device.windows
+    bench.device.manual = Manual.CHARGE
     bench.cloud.can = bench.cloud.can if how == "no schedule" else frozenset({Capability.CHARGING, Capability.CURRENT})
     await bench.tell()
     await paused_by_group(bench)
     await given_room_again(bench)
-    assert await bench.keeper.lift_pause() is Outcome.ACCEPTED
+    assert await bench.charger.lift_pause() is Outcome.ACCEPTED
     assert bench.sent == [SetCharging(on=True)]
 
 
 async def test_i1_the_current_is_lowered_before_the_schedule_rules_again(bench: Bench) -> None:
     await paused_by_group(bench)
     await given_room_again(bench)
-    bench.keeper.group_share = 10.0
-    await bench.keeper.lift_pause()
+    bench.charger.group_share = 10.0
+    await bench.charger.lift_pause()
     assert bench.sent == [SetCurrent(10), SetOverride(on=False)]
 
 
 async def test_what_the_user_paused_as_well_the_group_does_not_lift(bench: Bench) -> None:
     await paused_by_group(bench)
-    assert await bench.keeper.command(SetCharging(on=False)) is Outcome.VERIFIED
+    assert await bench.charger.command(SetCharging(on=False)) is Outcome.VERIFIED
     await given_room_again(bench)
     with pytest.raises(NotApplicable, match="paused"):
-        await bench.keeper.lift_pause()
+        await bench.charger.lift_pause()
     assert bench.sent == []

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from custom_components.chargekeeper.core.charger.charger import KeeperEvent, KeeperOptions
+from custom_components.chargekeeper.core.charger.charger import ChargerEvent, ChargerOptions
 from custom_components.chargekeeper.core.charger.commands import EXPECT_WITHIN
 from custom_components.chargekeeper.core.charger.intents import IntentState
-from custom_components.chargekeeper.core.errors import NotApplicable, PathBusy, PathDown, UnsafeRequest
+from custom_components.chargekeeper.core.errors import NotApplicable, TransportBusy, TransportDown, UnsafeRequest
 from custom_components.chargekeeper.core.limits import Limits
 from custom_components.chargekeeper.core.model import (
     LOAD_GROUP_LIMIT,
@@ -32,22 +32,22 @@ async def bench() -> Bench:
 
 
 def events(bench: Bench) -> list[str]:
-    return [entry.type for entry in bench.log if isinstance(entry, KeeperEvent)]
+    return [entry.type for entry in bench.log if isinstance(entry, ChargerEvent)]
 
 
 async def pause_by_group(bench: Bench) -> None:
-    bench.keeper.group_share, bench.keeper.group_paused = 0, True
-    await bench.keeper.command(PAUSE, automatic=True)
+    bench.charger.group_share, bench.charger.group_paused = 0, True
+    await bench.charger.command(PAUSE, automatic=True)
     await bench.poll()
 
 
 def flies(bench: Bench) -> bool:
-    return bench.keeper.in_flight
+    return bench.charger.in_flight
 
 
 async def room_again(bench: Bench) -> None:
     await bench.poll(5)
-    bench.keeper.group_share = 10
+    bench.charger.group_share = 10
 
 
 @pytest.mark.parametrize(
@@ -68,10 +68,10 @@ async def room_again(bench: Bench) -> None:
 async def test_the_smallest_of_share_and_limits_counts(
     share: float | None, entered: float | None, told: float | None, amps: float | None, source: Source | None
 ) -> None:
-    bench = Bench(options=KeeperOptions(load_group_limit=entered))
+    bench = Bench(options=ChargerOptions(load_group_limit=entered))
     await bench.start()
-    bench.keeper.group_share = share
-    assert bench.keeper.group_share == share
+    bench.charger.group_share = share
+    assert bench.charger.group_share == share
     if told is not None:
         bench.cloud.show(LOAD_GROUP_LIMIT, float(told))
     reading = bench.snapshot.readings.get(LOAD_GROUP_LIMIT)
@@ -79,35 +79,35 @@ async def test_the_smallest_of_share_and_limits_counts(
 
 
 async def test_i1_the_share_caps_what_may_be_set(bench: Bench) -> None:
-    bench.keeper.group_share = 12
+    bench.charger.group_share = 12
     assert (bench.snapshot.effective_limit, bench.snapshot.limiting_factor) == (12, LimitingFactor.LOAD_GROUP_LIMIT)
     with pytest.raises(UnsafeRequest, match="above_ceiling: 12"):
-        await bench.keeper.command(SetCurrent(20))
-    await bench.keeper.command(SetCurrent(12))
-    assert bench.charger.amps == 12
-    bench.keeper.group_share = None
+        await bench.charger.command(SetCurrent(20))
+    await bench.charger.command(SetCurrent(12))
+    assert bench.device.amps == 12
+    bench.charger.group_share = None
     assert Limits.of(bench.snapshot.readings).load_group_limit is None
-    assert bench.charger.amps == 12, "nothing is raised by itself"
+    assert bench.device.amps == 12, "nothing is raised by itself"
 
 
 async def test_i1_without_a_share_nothing_is_started(bench: Bench) -> None:
-    bench.keeper.group_share = 5
-    for work in (bench.keeper.command(SetCharging(on=True)), bench.keeper.lift_pause()):
+    bench.charger.group_share = 5
+    for work in (bench.charger.command(SetCharging(on=True)), bench.charger.lift_pause()):
         with pytest.raises(UnsafeRequest, match="no_group_share"):
             await work
     assert bench.cloud.commands == []
-    await bench.keeper.command(PAUSE)
+    await bench.charger.command(PAUSE)
     assert bench.cloud.commands == [PAUSE]
 
 
 async def test_a_command_is_in_flight_until_it_shows_or_is_given_up(bench: Bench) -> None:
     assert not flies(bench)
-    await bench.keeper.command(SetCurrent(10))
+    await bench.charger.command(SetCurrent(10))
     assert flies(bench)
     await bench.poll()
     assert not flies(bench)
     bench.cloud.acked_only = True
-    await bench.keeper.command(SetCurrent(8))
+    await bench.charger.command(SetCurrent(8))
     await bench.poll()
     assert flies(bench)
     await bench.clock.advance(EXPECT_WITHIN)
@@ -118,7 +118,7 @@ async def test_a_pause_is_lifted_and_the_schedule_rules_again(bench: Bench) -> N
     await pause_by_group(bench)
     assert bench.status() is Status.PAUSED
     await room_again(bench)
-    assert await bench.keeper.lift_pause() is Outcome.ACCEPTED
+    assert await bench.charger.lift_pause() is Outcome.ACCEPTED
     assert bench.cloud.commands == [PAUSE, SetCurrent(10), SetOverride(on=False)]
     await bench.poll()
     assert bench.status() is Status.WAITING_SCHEDULE
@@ -126,11 +126,11 @@ async def test_a_pause_is_lifted_and_the_schedule_rules_again(bench: Bench) -> N
 
 
 async def test_without_a_schedule_the_charger_is_told_to_charge(bench: Bench) -> None:
-    bench.charger.windows, bench.charger.amps = (replace(NIGHT, enabled=False),), 8
+    bench.device.windows, bench.device.amps = (replace(NIGHT, enabled=False),), 8
     await bench.tell()
     await pause_by_group(bench)
     await room_again(bench)
-    await bench.keeper.lift_pause()
+    await bench.charger.lift_pause()
     assert bench.cloud.commands == [PAUSE, SetCharging(on=True)]
     await bench.poll()
     assert bench.status() is Status.CHARGING
@@ -138,11 +138,11 @@ async def test_without_a_schedule_the_charger_is_told_to_charge(bench: Bench) ->
 
 async def test_an_override_outlives_a_word_from_before_its_pause_was_lifted(bench: Bench) -> None:
     """A cloud, or an entity that is polled, goes on to say "paused" for a while."""
-    await bench.keeper.set_override(on=True)
+    await bench.charger.set_override(on=True)
     await bench.poll()
     await pause_by_group(bench)
     await room_again(bench)
-    await bench.keeper.lift_pause()
+    await bench.charger.lift_pause()
     await bench.clock.advance(20)
     await bench.tell(Status.PAUSED)
     await bench.poll()
@@ -151,11 +151,11 @@ async def test_an_override_outlives_a_word_from_before_its_pause_was_lifted(benc
 
 
 async def test_an_override_outlives_its_load_group(bench: Bench) -> None:
-    await bench.keeper.set_override(on=True)
+    await bench.charger.set_override(on=True)
     await bench.poll()
     await pause_by_group(bench)
     await bench.poll(5)
-    bench.keeper.group_share = None
+    bench.charger.group_share = None
     await bench.poll(3)
     assert bench.snapshot.override.on
     assert bench.status() is Status.CHARGING
@@ -163,45 +163,45 @@ async def test_an_override_outlives_its_load_group(bench: Bench) -> None:
 
 async def test_a_start_that_arrives_late_makes_no_pause_of_the_user_out_of_one_of_the_group(bench: Bench) -> None:
     local = await bench.add(Source.BLUETOOTH)
-    bench.charger.manual = Manual.PAUSE
+    bench.device.manual = Manual.PAUSE
     await bench.tell()
-    bench.cloud.errors.append(PathDown("timeout"))
-    await bench.keeper.command(SetCharging(on=True))
+    bench.cloud.errors.append(TransportDown("timeout"))
+    await bench.charger.command(SetCharging(on=True))
     await bench.poll(6)
     local.tell()
-    bench.keeper.group_share, bench.keeper.group_paused = 0, True
-    await bench.keeper.command(PAUSE, automatic=True)
-    bench.charger.manual = Manual.CHARGE  # the cloud's start arrives
+    bench.charger.group_share, bench.charger.group_paused = 0, True
+    await bench.charger.command(PAUSE, automatic=True)
+    bench.device.manual = Manual.CHARGE  # the cloud's start arrives
     await bench.poll(2)
-    assert bench.journal is None or bench.journal.get("pause") is None
+    assert bench.intents is None or bench.intents.get("pause") is None
 
 
 async def test_a_pause_of_the_user_that_waits_is_not_swallowed_by_one_of_the_group(bench: Bench) -> None:
-    bench.charger.windows = ()
-    bench.charger.manual = Manual.CHARGE
+    bench.device.windows = ()
+    bench.device.manual = Manual.CHARGE
     await bench.tell()
     bench.cloud.gate = asyncio.Event()
-    first = asyncio.ensure_future(bench.keeper.command(SetLock(True)))
+    first = asyncio.ensure_future(bench.charger.command(SetLock(True)))
     await bench.clock.settle()
-    users = asyncio.ensure_future(bench.keeper.command(PAUSE))
-    groups = asyncio.ensure_future(bench.keeper.command(PAUSE, automatic=True))
+    users = asyncio.ensure_future(bench.charger.command(PAUSE))
+    groups = asyncio.ensure_future(bench.charger.command(PAUSE, automatic=True))
     await bench.clock.settle()
     bench.cloud.gate.set()
     await asyncio.gather(first, users, groups)
-    assert bench.journal is not None
-    assert bench.journal["pause"] is not None
+    assert bench.intents is not None
+    assert bench.intents["pause"] is not None
 
 
 async def test_a_pause_that_cannot_be_lifted_says_why(bench: Bench) -> None:
     await pause_by_group(bench)
     await room_again(bench)
-    bench.cloud.errors.append(PathDown("timeout"))
-    with pytest.raises(PathDown):
-        await bench.keeper.lift_pause()
+    bench.cloud.errors.append(TransportDown("timeout"))
+    with pytest.raises(TransportDown):
+        await bench.charger.lift_pause()
 
 
 async def test_an_override_is_not_superseded_by_a_pause_of_the_group(bench: Bench) -> None:
-    await bench.keeper.set_override(on=True)
+    await bench.charger.set_override(on=True)
     await bench.poll()
     assert bench.snapshot.override.applied
     await pause_by_group(bench)
@@ -210,10 +210,10 @@ async def test_an_override_is_not_superseded_by_a_pause_of_the_group(bench: Benc
     await bench.poll(2)
     assert bench.snapshot.override.on
     sent = len(bench.cloud.commands)
-    await bench.keeper.lift_pause()
+    await bench.charger.lift_pause()
     assert bench.cloud.commands[sent:] == [SetCurrent(10), SetCharging(on=True)]
     await bench.poll()
-    bench.keeper.group_paused = False
+    bench.charger.group_paused = False
     await bench.poll(3)
     assert bench.status() is Status.CHARGING
     assert bench.intent is not None
@@ -223,23 +223,23 @@ async def test_an_override_is_not_superseded_by_a_pause_of_the_group(bench: Benc
 
 
 async def test_an_override_that_is_wanted_without_a_share_waits_for_one(bench: Bench) -> None:
-    bench.charger.amps = 8
+    bench.device.amps = 8
     await bench.tell()
-    bench.keeper.group_share = 0
-    assert await bench.keeper.set_override(on=True) is Outcome.PENDING
+    bench.charger.group_share = 0
+    assert await bench.charger.set_override(on=True) is Outcome.PENDING
     await bench.poll(3)
     assert bench.cloud.commands == []
     await room_again(bench)
     await bench.poll()
     assert bench.cloud.commands == [SetOverride(on=True)]
-    assert bench.charger.manual is Manual.CHARGE
+    assert bench.device.manual is Manual.CHARGE
 
 
 async def test_an_override_of_a_pause_of_the_users_waits_for_a_share_too(bench: Bench) -> None:
-    await bench.keeper.command(PAUSE)
+    await bench.charger.command(PAUSE)
     await bench.poll(2)
-    bench.keeper.group_share = 0
-    assert await bench.keeper.set_override(on=True) is Outcome.PENDING
+    bench.charger.group_share = 0
+    assert await bench.charger.set_override(on=True) is Outcome.PENDING
     await bench.poll(3)
     assert (bench.snapshot.override, bench.cloud.commands) == (Override(on=True, applied=False), [PAUSE])
     await room_again(bench)
@@ -250,11 +250,11 @@ async def test_an_override_of_a_pause_of_the_users_waits_for_a_share_too(bench: 
 
 
 async def test_an_override_ends_while_the_group_holds_the_charger(bench: Bench) -> None:
-    await bench.keeper.set_override(on=True)
+    await bench.charger.set_override(on=True)
     await bench.poll()
     await pause_by_group(bench)
-    assert bench.keeper.group_paused
-    bench.charger.unplug()
+    assert bench.charger.group_paused
+    bench.device.unplug()
     await bench.poll()
     assert not bench.snapshot.override.on
     assert events(bench)[-1] == "override_ended"
@@ -262,18 +262,18 @@ async def test_an_override_ends_while_the_group_holds_the_charger(bench: Bench) 
 
 async def test_a_pause_is_not_lifted_too_soon(bench: Bench) -> None:
     await pause_by_group(bench)
-    bench.keeper.group_share = 10
-    with pytest.raises(PathBusy, match="too_soon"):
-        await bench.keeper.lift_pause()
+    bench.charger.group_share = 10
+    with pytest.raises(TransportBusy, match="too_soon"):
+        await bench.charger.lift_pause()
     assert bench.cloud.commands == [PAUSE]
 
 
 async def test_a_pause_of_the_users_is_not_lifted(bench: Bench) -> None:
-    await bench.keeper.command(PAUSE)
+    await bench.charger.command(PAUSE)
     await bench.poll(10)
-    bench.keeper.group_share = 10
+    bench.charger.group_share = 10
     with pytest.raises(NotApplicable, match="paused"):
-        await bench.keeper.lift_pause()
+        await bench.charger.lift_pause()
     assert bench.cloud.commands == [PAUSE]
 
 
@@ -282,22 +282,22 @@ async def test_a_pause_of_the_users_is_not_lifted(bench: Bench) -> None:
 
 @pytest.mark.parametrize(("room", "amps"), [(9.0, 10), (0.0, 9), (-4.0, 12)])
 async def test_raise_refused_beyond_the_room_of_the_group(bench: Bench, room: float, amps: int) -> None:
-    bench.charger.amps = 8
+    bench.device.amps = 8
     await bench.tell()
-    bench.keeper.group_room = lambda: room
+    bench.charger.group_room = lambda: room
     with pytest.raises(UnsafeRequest, match=f"no_group_room: {max(room, 0):g}$"):
-        await bench.keeper.command(SetCurrent(amps))
+        await bench.charger.command(SetCurrent(amps))
     assert bench.cloud.commands == []
-    assert await bench.keeper.command(SetCurrent(7)) is Outcome.ACCEPTED, "lowering is always allowed"
+    assert await bench.charger.command(SetCurrent(7)) is Outcome.ACCEPTED, "lowering is always allowed"
 
 
 async def test_raise_refused_where_the_room_went_while_it_waited(bench: Bench) -> None:
-    bench.charger.amps = 8
+    bench.device.amps = 8
     await bench.tell()
     rooms = [32.0]
-    bench.keeper.group_room = lambda: rooms[0]
-    async with bench.keeper._context.lock:
-        waiting = asyncio.ensure_future(bench.keeper.command(SetCurrent(12)))
+    bench.charger.group_room = lambda: rooms[0]
+    async with bench.charger._context.lock:
+        waiting = asyncio.ensure_future(bench.charger.command(SetCurrent(12)))
         await bench.clock.settle()
         rooms[0] = 9.0
     with pytest.raises(UnsafeRequest, match=r"no_group_room: 9$"):
@@ -305,28 +305,28 @@ async def test_raise_refused_where_the_room_went_while_it_waited(bench: Bench) -
 
 
 async def test_start_lowers_to_the_room_of_the_group(bench: Bench) -> None:
-    bench.charger.amps = 16
-    await bench.keeper.command(PAUSE)
+    bench.device.amps = 16
+    await bench.charger.command(PAUSE)
     await bench.poll(2)
-    bench.keeper.group_room = lambda: 9.0
-    await bench.keeper.command(SetCharging(on=True))
+    bench.charger.group_room = lambda: 9.0
+    await bench.charger.command(SetCharging(on=True))
     assert bench.cloud.commands == [PAUSE, SetCurrent(9), SetCharging(on=True)]
 
 
 async def test_start_refused_without_room_in_the_group(bench: Bench) -> None:
-    await bench.keeper.command(PAUSE)
+    await bench.charger.command(PAUSE)
     await bench.poll(2)
-    bench.keeper.group_room = lambda: 5.0
+    bench.charger.group_room = lambda: 5.0
     with pytest.raises(UnsafeRequest, match=r"no_group_room: 5$"):
-        await bench.keeper.command(SetCharging(on=True))
+        await bench.charger.command(SetCharging(on=True))
     assert bench.cloud.commands == [PAUSE]
 
 
 async def test_override_waits_for_room_in_the_group(bench: Bench) -> None:
-    bench.keeper.group_room = lambda: 0.0
-    assert await bench.keeper.set_override(on=True) is Outcome.PENDING
+    bench.charger.group_room = lambda: 0.0
+    assert await bench.charger.set_override(on=True) is Outcome.PENDING
     await bench.poll(3)
     assert bench.cloud.commands == []
-    bench.keeper.group_room = lambda: 32.0
+    bench.charger.group_room = lambda: 32.0
     await bench.poll(10)
     assert bench.cloud.commands == [SetOverride(on=True)]

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given, strategies as st
 import pytest
 
-from custom_components.chargekeeper.core.charger.readings import METER_FRESH, Ledger
+from custom_components.chargekeeper.core.charger.readings import METER_FRESH, ReadingsStore
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -56,20 +56,20 @@ def shown(values: Values, *, at: float, source: Source = Source.CLOUD) -> Readin
     return readings
 
 
-def ledger_of(*answers: Readings, meters_lifetime: bool = True) -> Ledger:
-    ledger = Ledger()
+def ledger_of(*answers: Readings, meters_lifetime: bool = True) -> ReadingsStore:
+    readings_store = ReadingsStore()
     for readings in answers:
-        ledger.take(readings, meters_lifetime=meters_lifetime)
-    return ledger
+        readings_store.take(readings, meters_lifetime=meters_lifetime)
+    return readings_store
 
 
-def take(ledger: Ledger, values: Values, *, at: float, source: Source = Source.CLOUD) -> None:
+def take(readings_store: ReadingsStore, values: Values, *, at: float, source: Source = Source.CLOUD) -> None:
     """What a path without a meter brings."""
-    ledger.take(shown(values, at=at, source=source), meters_lifetime=False)
+    readings_store.take(shown(values, at=at, source=source), meters_lifetime=False)
 
 
-def value[T](ledger: Ledger, prop: Property[T]) -> T | None:
-    reading = ledger.get(prop)
+def value[T](readings_store: ReadingsStore, prop: Property[T]) -> T | None:
+    reading = readings_store.get(prop)
     return None if reading is None else reading.value
 
 
@@ -88,10 +88,10 @@ def value[T](ledger: Ledger, prop: Property[T]) -> T | None:
 def test_the_newer_observation_counts_whichever_path_brought_it(
     prop: Property[float], sources: tuple[Source, Source], moments: tuple[float, float], expected: float
 ) -> None:
-    ledger = ledger_of(
+    readings_store = ledger_of(
         shown({prop: 1.0}, at=moments[0], source=sources[0]), shown({prop: 2.0}, at=moments[1], source=sources[1])
     )
-    reading = ledger.get(prop)
+    reading = readings_store.get(prop)
     assert reading is not None
     assert reading.value == expected
     assert reading.source is sources[int(expected) - 1]
@@ -99,30 +99,30 @@ def test_the_newer_observation_counts_whichever_path_brought_it(
 
 @pytest.mark.parametrize("source", LIVE_AGE)
 def test_a_live_value_leaves_exactly_at_its_age(source: Source) -> None:
-    ledger = ledger_of(shown({POWER: 7000.0}, at=100, source=source))
+    readings_store = ledger_of(shown({POWER: 7000.0}, at=100, source=source))
     end = 100 + LIVE_AGE[source]
-    before, until = ledger.visible(end - 0.001, {source})
-    after, later = ledger.visible(end, {source})
+    before, until = readings_store.visible(end - 0.001, {source})
+    after, later = readings_store.visible(end, {source})
     assert (before.value(POWER), until) == (7000.0, end)
     assert (after.value(POWER), later) == (None, inf)
-    assert (ledger.fresh(POWER, end - 0.001), ledger.fresh(POWER, end)) == (7000.0, None)
-    assert ledger.fresh(STATUS, 0) is None
+    assert (readings_store.fresh(POWER, end - 0.001), readings_store.fresh(POWER, end)) == (7000.0, None)
+    assert readings_store.fresh(STATUS, 0) is None
 
 
 def test_the_earliest_age_says_when_to_look_again() -> None:
-    ledger = ledger_of(
+    readings_store = ledger_of(
         shown({POWER: 1.0}, at=0), shown({STATUS: Status.CHARGING}, at=30), shown({CHARGING_CURRENT: 16.0}, at=0)
     )
-    assert ledger.visible(10, {Source.CLOUD})[1] == 900
-    assert ledger.visible(900, {Source.CLOUD})[1] == 930
+    assert readings_store.visible(10, {Source.CLOUD})[1] == 900
+    assert readings_store.visible(900, {Source.CLOUD})[1] == 930
 
 
 def test_configuration_reads_cache_while_its_path_is_unusable_and_the_path_again_later() -> None:
-    ledger = ledger_of(shown({CHARGING_CURRENT: 16.0, LIFETIME_ENERGY: 5.0, POWER: 1.0}, at=10))
-    ledger.take(shown({HOUSE_LIMIT: 25.0}, at=10, source=Source.BLUETOOTH), meters_lifetime=True)
+    readings_store = ledger_of(shown({CHARGING_CURRENT: 16.0, LIFETIME_ENERGY: 5.0, POWER: 1.0}, at=10))
+    readings_store.take(shown({HOUSE_LIMIT: 25.0}, at=10, source=Source.BLUETOOTH), meters_lifetime=True)
 
     def sources(usable: set[Source], now: float = 20) -> dict[str, Source]:
-        return {prop.key: reading.source for prop, reading in ledger.visible(now, usable)[0].items()}
+        return {prop.key: reading.source for prop, reading in readings_store.visible(now, usable)[0].items()}
 
     cloud, cache, bluetooth = Source.CLOUD, Source.CACHE, Source.BLUETOOTH
     keys = ("charging_current", "lifetime_energy", "house_limit")
@@ -130,128 +130,128 @@ def test_configuration_reads_cache_while_its_path_is_unusable_and_the_path_again
     assert sources({bluetooth}) == dict(zip(keys, (cache, cache, bluetooth), strict=True)) | {"power": cloud}
     assert sources(set(), now=1e9) == dict.fromkeys(keys, cache)
     assert sources({cloud}, now=1e9) == dict(zip(keys, (cloud, cloud, cache), strict=True))
-    reading = ledger.visible(1e9, ())[0].get(CHARGING_CURRENT)
+    reading = readings_store.visible(1e9, ())[0].get(CHARGING_CURRENT)
     assert reading is not None
     assert reading.value == 16.0
     assert reading.observed_at == NOON + timedelta(seconds=10)  # `since` tells when the charger showed it
 
 
 def test_what_the_user_entered_is_never_cached() -> None:
-    ledger = ledger_of(shown({LOAD_GROUP_LIMIT: 20.0}, at=10, source=Source.USER))
-    reading = ledger.visible(20, ())[0].get(LOAD_GROUP_LIMIT)
+    readings_store = ledger_of(shown({LOAD_GROUP_LIMIT: 20.0}, at=10, source=Source.USER))
+    reading = readings_store.visible(20, ())[0].get(LOAD_GROUP_LIMIT)
     assert reading is not None
     assert reading.source is Source.USER
-    assert ledger.export() == {}
+    assert readings_store.export() == {}
 
 
 def test_offline_clears_what_lives_and_keeps_the_rest() -> None:
-    ledger = ledger_of(
+    readings_store = ledger_of(
         shown({STATUS: Status.CHARGING, POWER: 7000.0, CAR_CONNECTED: True, CHARGING_CURRENT: 16.0}, at=10),
         shown({SESSION_ENERGY: 3.0}, at=10),
         shown({STATUS: Status.OFFLINE}, at=20),
     )
-    keys = {prop.key for prop, _ in ledger.visible(20, {Source.CLOUD})[0].items()}
+    keys = {prop.key for prop, _ in readings_store.visible(20, {Source.CLOUD})[0].items()}
     assert keys == {"status", "charging_current", "session_energy"}
 
 
 def test_an_older_offline_takes_nothing_away() -> None:
-    ledger = ledger_of(
+    readings_store = ledger_of(
         shown({STATUS: Status.CHARGING, POWER: 7000.0}, at=30, source=Source.BLUETOOTH),
         shown({STATUS: Status.OFFLINE}, at=20),
     )
-    assert value(ledger, STATUS) is Status.CHARGING
-    assert value(ledger, POWER) == 7000.0
+    assert value(readings_store, STATUS) is Status.CHARGING
+    assert value(readings_store, POWER) == 7000.0
 
 
 def test_nothing_from_before_offline_comes_to_stand_beside_it() -> None:
-    ledger = ledger_of(shown({STATUS: Status.OFFLINE}, at=20))
+    readings_store = ledger_of(shown({STATUS: Status.OFFLINE}, at=20))
     late = {POWER: 7000.0, CHARGING_CURRENT: 16.0}
-    ledger.take(shown(late, at=10, source=Source.BLUETOOTH), meters_lifetime=True)
-    assert (value(ledger, POWER), value(ledger, CHARGING_CURRENT)) == (None, 16.0)
-    ledger.take(shown(late, at=21, source=Source.BLUETOOTH), meters_lifetime=True)
-    assert value(ledger, POWER) == 7000.0
+    readings_store.take(shown(late, at=10, source=Source.BLUETOOTH), meters_lifetime=True)
+    assert (value(readings_store, POWER), value(readings_store, CHARGING_CURRENT)) == (None, 16.0)
+    readings_store.take(shown(late, at=21, source=Source.BLUETOOTH), meters_lifetime=True)
+    assert value(readings_store, POWER) == 7000.0
 
 
 def test_offline_keeps_what_was_seen_after_it() -> None:
-    ledger = ledger_of(shown({POWER: 1.0}, at=30, source=Source.BLUETOOTH), shown({LOCKED: True}, at=10))
-    ledger.take(shown({STATUS: Status.OFFLINE}, at=20), meters_lifetime=True)
-    assert value(ledger, POWER) == 1.0
-    assert LOCKED not in ledger.visible(20, {Source.CLOUD})[0]
+    readings_store = ledger_of(shown({POWER: 1.0}, at=30, source=Source.BLUETOOTH), shown({LOCKED: True}, at=10))
+    readings_store.take(shown({STATUS: Status.OFFLINE}, at=20), meters_lifetime=True)
+    assert value(readings_store, POWER) == 1.0
+    assert LOCKED not in readings_store.visible(20, {Source.CLOUD})[0]
 
 
 def test_a_retracted_value_is_gone_unless_it_was_seen_since() -> None:
-    ledger = ledger_of(shown({STATUS: Status.CHARGING, HOUSE_LIMIT: 25.0, POWER: 1.0}, at=10))
-    revision = ledger.revision
+    readings_store = ledger_of(shown({STATUS: Status.CHARGING, HOUSE_LIMIT: 25.0, POWER: 1.0}, at=10))
+    revision = readings_store.revision
     unknown = Readings()
     unknown.retract(STATUS, 20)
     unknown.retract(HOUSE_LIMIT, 5)
     unknown.retract(CAR_CONNECTED, 20)
-    ledger.take(unknown, meters_lifetime=True)
-    assert value(ledger, STATUS) is None
-    assert value(ledger, HOUSE_LIMIT) == 25.0
-    assert ledger.revision == revision
+    readings_store.take(unknown, meters_lifetime=True)
+    assert value(readings_store, STATUS) is None
+    assert value(readings_store, HOUSE_LIMIT) == 25.0
+    assert readings_store.revision == revision
     unknown.retract(HOUSE_LIMIT, 10)
-    ledger.take(unknown, meters_lifetime=True)
-    assert value(ledger, HOUSE_LIMIT) is None
-    assert ledger.revision == revision + 1
+    readings_store.take(unknown, meters_lifetime=True)
+    assert value(readings_store, HOUSE_LIMIT) is None
+    assert readings_store.revision == revision + 1
 
 
 def test_the_revision_grows_with_what_the_store_keeps_without_end() -> None:
-    ledger = ledger_of(shown({CHARGING_CURRENT: 16.0}, at=10))
-    assert ledger.revision == 1
-    ledger.take(shown({CHARGING_CURRENT: 16.0, POWER: 5.0, LIFETIME_ENERGY: 1.0}, at=20), meters_lifetime=True)
-    assert ledger.revision == 1
-    ledger.take(shown({CHARGING_CURRENT: 10.0}, at=30), meters_lifetime=True)
-    ledger.take(shown({CHARGING_CURRENT: 10.0}, at=40, source=Source.BLUETOOTH), meters_lifetime=True)
-    assert ledger.revision == 3
+    readings_store = ledger_of(shown({CHARGING_CURRENT: 16.0}, at=10))
+    assert readings_store.revision == 1
+    readings_store.take(shown({CHARGING_CURRENT: 16.0, POWER: 5.0, LIFETIME_ENERGY: 1.0}, at=20), meters_lifetime=True)
+    assert readings_store.revision == 1
+    readings_store.take(shown({CHARGING_CURRENT: 10.0}, at=30), meters_lifetime=True)
+    readings_store.take(shown({CHARGING_CURRENT: 10.0}, at=40, source=Source.BLUETOOTH), meters_lifetime=True)
+    assert readings_store.revision == 3
 
 
 def test_lifetime_never_falls() -> None:
-    ledger = ledger_of(shown({LIFETIME_ENERGY: 100.0}, at=600), shown({LIFETIME_ENERGY: 99.0}, at=1200))
-    assert value(ledger, LIFETIME_ENERGY) == 100.0
-    ledger.take(shown({LIFETIME_ENERGY: 101.0}, at=1800), meters_lifetime=True)
-    assert value(ledger, LIFETIME_ENERGY) == 101.0
+    readings_store = ledger_of(shown({LIFETIME_ENERGY: 100.0}, at=600), shown({LIFETIME_ENERGY: 99.0}, at=1200))
+    assert value(readings_store, LIFETIME_ENERGY) == 100.0
+    readings_store.take(shown({LIFETIME_ENERGY: 101.0}, at=1800), meters_lifetime=True)
+    assert value(readings_store, LIFETIME_ENERGY) == 101.0
 
 
 def test_lifetime_grows_with_the_sessions_where_nothing_meters_it() -> None:
-    ledger = Ledger()
-    take(ledger, {SESSION_ENERGY: 5.0}, at=300)  # no total is known yet
-    take(ledger, {LIFETIME_ENERGY: 100.0, SESSION_ENERGY: 5.0}, at=600)
-    take(ledger, {SESSION_ENERGY: 7.5}, at=1200)
-    assert value(ledger, LIFETIME_ENERGY) == 102.5
-    take(ledger, {CAR_CONNECTED: False}, at=1800)
-    take(ledger, {SESSION_ENERGY: 1.0}, at=2400)  # a new session gained 1 kWh
-    assert value(ledger, LIFETIME_ENERGY) == 103.5
-    take(ledger, {LIFETIME_ENERGY: 102.0}, at=3000)  # the total, which does not hold the running session
-    assert value(ledger, LIFETIME_ENERGY) == 103.5
-    take(ledger, {LIFETIME_ENERGY: 110.0}, at=3600)
-    take(ledger, {SESSION_ENERGY: 1.5, LIFETIME_ENERGY: 110.5}, at=4200)  # counted once
-    assert value(ledger, LIFETIME_ENERGY) == 110.5
-    take(ledger, {POWER: 5.0}, at=4800)
-    assert value(ledger, LIFETIME_ENERGY) == 110.5
+    readings_store = ReadingsStore()
+    take(readings_store, {SESSION_ENERGY: 5.0}, at=300)  # no total is known yet
+    take(readings_store, {LIFETIME_ENERGY: 100.0, SESSION_ENERGY: 5.0}, at=600)
+    take(readings_store, {SESSION_ENERGY: 7.5}, at=1200)
+    assert value(readings_store, LIFETIME_ENERGY) == 102.5
+    take(readings_store, {CAR_CONNECTED: False}, at=1800)
+    take(readings_store, {SESSION_ENERGY: 1.0}, at=2400)  # a new session gained 1 kWh
+    assert value(readings_store, LIFETIME_ENERGY) == 103.5
+    take(readings_store, {LIFETIME_ENERGY: 102.0}, at=3000)  # the total, which does not hold the running session
+    assert value(readings_store, LIFETIME_ENERGY) == 103.5
+    take(readings_store, {LIFETIME_ENERGY: 110.0}, at=3600)
+    take(readings_store, {SESSION_ENERGY: 1.5, LIFETIME_ENERGY: 110.5}, at=4200)  # counted once
+    assert value(readings_store, LIFETIME_ENERGY) == 110.5
+    take(readings_store, {POWER: 5.0}, at=4800)
+    assert value(readings_store, LIFETIME_ENERGY) == 110.5
 
 
 def test_what_a_total_holds_already_is_not_added_once_more() -> None:
-    ledger = Ledger()
-    take(ledger, {SESSION_ENERGY: 1.0, LIFETIME_ENERGY: 100.0}, at=600)
-    take(ledger, {LIFETIME_ENERGY: 102.5}, at=3600)
-    take(ledger, {SESSION_ENERGY: 4.0}, at=7200)
-    assert value(ledger, LIFETIME_ENERGY) == 102.5
-    take(ledger, {SESSION_ENERGY: 4.5}, at=14400)
-    assert value(ledger, LIFETIME_ENERGY) == 103.0
-    take(ledger, {LIFETIME_ENERGY: 104.0}, at=18000)
-    again = restored(ledger.export())
+    readings_store = ReadingsStore()
+    take(readings_store, {SESSION_ENERGY: 1.0, LIFETIME_ENERGY: 100.0}, at=600)
+    take(readings_store, {LIFETIME_ENERGY: 102.5}, at=3600)
+    take(readings_store, {SESSION_ENERGY: 4.0}, at=7200)
+    assert value(readings_store, LIFETIME_ENERGY) == 102.5
+    take(readings_store, {SESSION_ENERGY: 4.5}, at=14400)
+    assert value(readings_store, LIFETIME_ENERGY) == 103.0
+    take(readings_store, {LIFETIME_ENERGY: 104.0}, at=18000)
+    again = restored(readings_store.export())
     take(again, {SESSION_ENERGY: 6.0}, at=21600)
     assert value(again, LIFETIME_ENERGY) == 104.0
 
 
 def test_a_total_is_not_helped_along_after_the_wall_clock_was_set_back() -> None:
-    ledger = Ledger()
-    take(ledger, {SESSION_ENERGY: 1.0, LIFETIME_ENERGY: 100.0}, at=600)
+    readings_store = ReadingsStore()
+    take(readings_store, {SESSION_ENERGY: 1.0, LIFETIME_ENERGY: 100.0}, at=600)
     readings = Readings()
     readings.put(LIFETIME_ENERGY, Reading(104.0, Source.CLOUD, NOON - timedelta(hours=1), 3600, inf))
-    ledger.take(readings, meters_lifetime=False)
-    again = restored(ledger.export())
+    readings_store.take(readings, meters_lifetime=False)
+    again = restored(readings_store.export())
     take(again, {SESSION_ENERGY: 5.0}, at=-5000)  # before the store was written, by this clock: no time has passed
     assert value(again, SESSION_ENERGY) == 1.0
     take(again, {SESSION_ENERGY: 5.0}, at=-4700)
@@ -261,20 +261,24 @@ def test_a_total_is_not_helped_along_after_the_wall_clock_was_set_back() -> None
 
 
 def test_a_meter_is_not_helped_along() -> None:
-    ledger = ledger_of(shown({LIFETIME_ENERGY: 100.0, SESSION_ENERGY: 5.0}, at=10), shown({SESSION_ENERGY: 9.0}, at=20))
-    assert value(ledger, LIFETIME_ENERGY) == 100.0
+    readings_store = ledger_of(
+        shown({LIFETIME_ENERGY: 100.0, SESSION_ENERGY: 5.0}, at=10), shown({SESSION_ENERGY: 9.0}, at=20)
+    )
+    assert value(readings_store, LIFETIME_ENERGY) == 100.0
 
 
 def test_an_old_session_energy_of_another_path_counts_for_nothing() -> None:
-    ledger = Ledger()
-    take(ledger, {LIFETIME_ENERGY: 100.0, SESSION_ENERGY: 5.0}, at=1200)
-    take(ledger, {SESSION_ENERGY: 2.0}, at=600, source=Source.BLUETOOTH)
-    assert value(ledger, SESSION_ENERGY) == 5.0
-    assert value(ledger, LIFETIME_ENERGY) == 100.0
-    take(ledger, {CAR_CONNECTED: False}, at=1800)
-    take(ledger, {SESSION_ENERGY: 4.0, SESSION_DURATION: 1.0}, at=1800)
-    take(ledger, {SESSION_ENERGY: 3.0, SESSION_DURATION: 2.0}, at=2400)  # no new session is begun by what was old
-    assert value(ledger, SESSION_ENERGY) == 4.0
+    readings_store = ReadingsStore()
+    take(readings_store, {LIFETIME_ENERGY: 100.0, SESSION_ENERGY: 5.0}, at=1200)
+    take(readings_store, {SESSION_ENERGY: 2.0}, at=600, source=Source.BLUETOOTH)
+    assert value(readings_store, SESSION_ENERGY) == 5.0
+    assert value(readings_store, LIFETIME_ENERGY) == 100.0
+    take(readings_store, {CAR_CONNECTED: False}, at=1800)
+    take(readings_store, {SESSION_ENERGY: 4.0, SESSION_DURATION: 1.0}, at=1800)
+    take(
+        readings_store, {SESSION_ENERGY: 3.0, SESSION_DURATION: 2.0}, at=2400
+    )  # no new session is begun by what was old
+    assert value(readings_store, SESSION_ENERGY) == 4.0
 
 
 SESSION: Values = {SESSION_ENERGY: 5.0, SESSION_DURATION: 600.0, CAR_CONNECTED: True}
@@ -295,58 +299,58 @@ def test_session_energy_falls_only_at_a_new_session(
     between: Values, then: Values, expected: tuple[float, float]
 ) -> None:
     """By one answer where the car was seen to leave, else by two that agree."""
-    ledger = Ledger()
-    take(ledger, SESSION, at=600)
-    take(ledger, between, at=1200)
-    take(ledger, then, at=1800)
-    once = value(ledger, SESSION_ENERGY)
-    take(ledger, then, at=2400)
-    assert (once, value(ledger, SESSION_ENERGY)) == expected
+    readings_store = ReadingsStore()
+    take(readings_store, SESSION, at=600)
+    take(readings_store, between, at=1200)
+    take(readings_store, then, at=1800)
+    once = value(readings_store, SESSION_ENERGY)
+    take(readings_store, then, at=2400)
+    assert (once, value(readings_store, SESSION_ENERGY)) == expected
 
 
 def test_one_unplugging_lets_it_fall_once() -> None:
-    ledger = Ledger()
-    take(ledger, SESSION, at=600)
-    take(ledger, {CAR_CONNECTED: False}, at=1200)
-    take(ledger, {SESSION_ENERGY: 1.0, SESSION_DURATION: 700.0}, at=1800)
-    take(ledger, {SESSION_ENERGY: 0.5, SESSION_DURATION: 800.0}, at=2400)
-    assert value(ledger, SESSION_ENERGY) == 1.0
+    readings_store = ReadingsStore()
+    take(readings_store, SESSION, at=600)
+    take(readings_store, {CAR_CONNECTED: False}, at=1200)
+    take(readings_store, {SESSION_ENERGY: 1.0, SESSION_DURATION: 700.0}, at=1800)
+    take(readings_store, {SESSION_ENERGY: 0.5, SESSION_DURATION: 800.0}, at=2400)
+    assert value(readings_store, SESSION_ENERGY) == 1.0
 
 
 def test_the_cost_falls_with_the_session_even_when_it_is_told_later() -> None:
-    ledger = Ledger()
-    take(ledger, {**SESSION, SESSION_COST: 1.5}, at=600)
-    take(ledger, {SESSION_COST: 1.0}, at=1200)
-    assert value(ledger, SESSION_COST) == 1.5
-    take(ledger, {SESSION_ENERGY: 0.5, SESSION_DURATION: 10.0}, at=1800)  # the groups tell no cost
-    take(ledger, {SESSION_ENERGY: 0.5, SESSION_DURATION: 20.0}, at=1900)
-    take(ledger, {SESSION_ENERGY: 0.7, SESSION_COST: 0.2}, at=2400)
-    assert value(ledger, SESSION_COST) == 0.2
-    take(ledger, {SESSION_ENERGY: 0.8, SESSION_COST: 0.1}, at=3000)
-    assert value(ledger, SESSION_COST) == 0.2
+    readings_store = ReadingsStore()
+    take(readings_store, {**SESSION, SESSION_COST: 1.5}, at=600)
+    take(readings_store, {SESSION_COST: 1.0}, at=1200)
+    assert value(readings_store, SESSION_COST) == 1.5
+    take(readings_store, {SESSION_ENERGY: 0.5, SESSION_DURATION: 10.0}, at=1800)  # the groups tell no cost
+    take(readings_store, {SESSION_ENERGY: 0.5, SESSION_DURATION: 20.0}, at=1900)
+    take(readings_store, {SESSION_ENERGY: 0.7, SESSION_COST: 0.2}, at=2400)
+    assert value(readings_store, SESSION_COST) == 0.2
+    take(readings_store, {SESSION_ENERGY: 0.8, SESSION_COST: 0.1}, at=3000)
+    assert value(readings_store, SESSION_COST) == 0.2
 
 
 # Pauses and paths
 
 
 def test_a_counter_that_begins_anew_at_a_pause_is_added_up() -> None:
-    ledger = Ledger()
+    readings_store = ReadingsStore()
     for at, raw in enumerate((0.0, 3.0, 5.0, 0.0, 0.0, 1.5, 0.0, 2.0)):
-        take(ledger, {SESSION_ENERGY: raw, CAR_CONNECTED: True}, at=600 * at, source=Source.UDP)
-    assert value(ledger, SESSION_ENERGY) == 8.5
-    take(ledger, {CAR_CONNECTED: False}, at=6000, source=Source.UDP)
-    take(ledger, {SESSION_ENERGY: 0.25, CAR_CONNECTED: True}, at=6600, source=Source.UDP)
-    assert value(ledger, SESSION_ENERGY) == 0.25
-    take(ledger, {SESSION_ENERGY: 0.0, CAR_CONNECTED: True}, at=7200, source=Source.UDP)
-    take(ledger, {SESSION_ENERGY: 0.5, CAR_CONNECTED: True}, at=7800, source=Source.UDP)
-    assert value(ledger, SESSION_ENERGY) == 0.75
+        take(readings_store, {SESSION_ENERGY: raw, CAR_CONNECTED: True}, at=600 * at, source=Source.UDP)
+    assert value(readings_store, SESSION_ENERGY) == 8.5
+    take(readings_store, {CAR_CONNECTED: False}, at=6000, source=Source.UDP)
+    take(readings_store, {SESSION_ENERGY: 0.25, CAR_CONNECTED: True}, at=6600, source=Source.UDP)
+    assert value(readings_store, SESSION_ENERGY) == 0.25
+    take(readings_store, {SESSION_ENERGY: 0.0, CAR_CONNECTED: True}, at=7200, source=Source.UDP)
+    take(readings_store, {SESSION_ENERGY: 0.5, CAR_CONNECTED: True}, at=7800, source=Source.UDP)
+    assert value(readings_store, SESSION_ENERGY) == 0.75
 
 
 def test_a_start_of_home_assistant_in_the_middle_counts_nothing_twice() -> None:
-    ledger = Ledger()
+    readings_store = ReadingsStore()
     for at, raw in enumerate((8.0, 0.0, 4.0)):
-        take(ledger, {SESSION_ENERGY: raw}, at=600 * at, source=Source.UDP)
-    again = restored(ledger.export())
+        take(readings_store, {SESSION_ENERGY: raw}, at=600 * at, source=Source.UDP)
+    again = restored(readings_store.export())
     take(again, {SESSION_ENERGY: 4.5}, at=3000, source=Source.UDP)
     assert value(again, SESSION_ENERGY) == 12.5
     take(again, {SESSION_ENERGY: 5.5}, at=3600, source=Source.UDP)
@@ -354,10 +358,10 @@ def test_a_start_of_home_assistant_in_the_middle_counts_nothing_twice() -> None:
 
 
 def test_a_start_with_a_store_of_an_earlier_version_counts_nothing_twice() -> None:
-    ledger = Ledger()
+    readings_store = ReadingsStore()
     for at, raw in enumerate((8.0, 0.0, 4.0)):
-        take(ledger, {SESSION_ENERGY: raw}, at=600 * at, source=Source.UDP)
-    stored = ledger.export()
+        take(readings_store, {SESSION_ENERGY: raw}, at=600 * at, source=Source.UDP)
+    stored = readings_store.export()
     del stored["session_energy"]["counters"]  # type: ignore[attr-defined]
     again = restored(stored)
     for at, raw, expected in ((3000, 4.5, 12.0), (3600, 5.5, 13.0)):
@@ -367,53 +371,53 @@ def test_a_start_with_a_store_of_an_earlier_version_counts_nothing_twice() -> No
 
 @pytest.mark.parametrize("duration", [{}, {SESSION_DURATION: 3590.0}])
 def test_a_switch_of_paths_neither_lowers_nor_adds(duration: Values) -> None:
-    ledger = Ledger()
-    take(ledger, {SESSION_ENERGY: 5.0, SESSION_DURATION: 3600.0}, at=600)
-    take(ledger, {SESSION_ENERGY: 4.75, **duration}, at=1200, source=Source.BLUETOOTH)
-    assert value(ledger, SESSION_ENERGY) == 5.0
-    take(ledger, {SESSION_ENERGY: 6.0, SESSION_DURATION: 4000.0}, at=1800, source=Source.BLUETOOTH)
-    assert value(ledger, SESSION_ENERGY) == 6.0
-    take(ledger, {SESSION_ENERGY: 6.25, SESSION_DURATION: 4100.0}, at=2400)
-    assert value(ledger, SESSION_ENERGY) == 6.25
+    readings_store = ReadingsStore()
+    take(readings_store, {SESSION_ENERGY: 5.0, SESSION_DURATION: 3600.0}, at=600)
+    take(readings_store, {SESSION_ENERGY: 4.75, **duration}, at=1200, source=Source.BLUETOOTH)
+    assert value(readings_store, SESSION_ENERGY) == 5.0
+    take(readings_store, {SESSION_ENERGY: 6.0, SESSION_DURATION: 4000.0}, at=1800, source=Source.BLUETOOTH)
+    assert value(readings_store, SESSION_ENERGY) == 6.0
+    take(readings_store, {SESSION_ENERGY: 6.25, SESSION_DURATION: 4100.0}, at=2400)
+    assert value(readings_store, SESSION_ENERGY) == 6.25
 
 
 def test_a_path_that_counts_from_a_pause_on_continues_what_another_told() -> None:
-    ledger = Ledger()
-    take(ledger, {SESSION_ENERGY: 5.0, SESSION_DURATION: 3600.0}, at=600)
-    take(ledger, {SESSION_ENERGY: 1.0}, at=1200, source=Source.UDP)
-    assert value(ledger, SESSION_ENERGY) == 5.0
-    take(ledger, {SESSION_ENERGY: 1.5}, at=1800, source=Source.UDP)
-    assert value(ledger, SESSION_ENERGY) == 5.5
+    readings_store = ReadingsStore()
+    take(readings_store, {SESSION_ENERGY: 5.0, SESSION_DURATION: 3600.0}, at=600)
+    take(readings_store, {SESSION_ENERGY: 1.0}, at=1200, source=Source.UDP)
+    assert value(readings_store, SESSION_ENERGY) == 5.0
+    take(readings_store, {SESSION_ENERGY: 1.5}, at=1800, source=Source.UDP)
+    assert value(readings_store, SESSION_ENERGY) == 5.5
 
 
 def test_another_path_tells_of_a_session_that_began_unseen() -> None:
-    ledger = Ledger()
-    take(ledger, {SESSION_ENERGY: 12.0, SESSION_DURATION: 7200.0}, at=600)
-    take(ledger, {SESSION_ENERGY: 0.5, SESSION_DURATION: 300.0}, at=1200, source=Source.BLUETOOTH)
-    assert value(ledger, SESSION_ENERGY) == 12.0
-    take(ledger, {SESSION_ENERGY: 0.5, SESSION_DURATION: 310.0}, at=1290, source=Source.BLUETOOTH)
-    assert value(ledger, SESSION_ENERGY) == 0.5
+    readings_store = ReadingsStore()
+    take(readings_store, {SESSION_ENERGY: 12.0, SESSION_DURATION: 7200.0}, at=600)
+    take(readings_store, {SESSION_ENERGY: 0.5, SESSION_DURATION: 300.0}, at=1200, source=Source.BLUETOOTH)
+    assert value(readings_store, SESSION_ENERGY) == 12.0
+    take(readings_store, {SESSION_ENERGY: 0.5, SESSION_DURATION: 310.0}, at=1290, source=Source.BLUETOOTH)
+    assert value(readings_store, SESSION_ENERGY) == 0.5
 
 
 def test_a_meter_beside_a_path_without_one_is_not_helped_along_until_it_falls_silent() -> None:
-    ledger = Ledger()
+    readings_store = ReadingsStore()
     total = 100.0
     for at in range(0, 3600, 60):
         # The cloud's counter reads a little more than the meter, session by session.
         raw = float(at % 600) / 60
         metered = {LIFETIME_ENERGY: total, SESSION_ENERGY: raw, CAR_CONNECTED: raw > 0}
-        ledger.take(shown(metered, at=at, source=Source.UDP), meters_lifetime=True)
-        take(ledger, {SESSION_ENERGY: raw * 1.1}, at=at + 30)
+        readings_store.take(shown(metered, at=at, source=Source.UDP), meters_lifetime=True)
+        take(readings_store, {SESSION_ENERGY: raw * 1.1}, at=at + 30)
         total += 1.0
-    assert value(ledger, LIFETIME_ENERGY) == 159.0
+    assert value(readings_store, LIFETIME_ENERGY) == 159.0
     later = 3570 + METER_FRESH
-    take(ledger, {SESSION_ENERGY: 20.0}, at=later)
-    take(ledger, {SESSION_ENERGY: 21.0}, at=later + 60)
-    grown = value(ledger, LIFETIME_ENERGY)
+    take(readings_store, {SESSION_ENERGY: 20.0}, at=later)
+    take(readings_store, {SESSION_ENERGY: 21.0}, at=later + 60)
+    grown = value(readings_store, LIFETIME_ENERGY)
     assert grown is not None
     assert grown > 159.0
-    ledger.take(shown({LIFETIME_ENERGY: 160.0}, at=later + 120, source=Source.UDP), meters_lifetime=True)
-    assert value(ledger, LIFETIME_ENERGY) == max(grown, 160.0)
+    readings_store.take(shown({LIFETIME_ENERGY: 160.0}, at=later + 120, source=Source.UDP), meters_lifetime=True)
+    assert value(readings_store, LIFETIME_ENERGY) == max(grown, 160.0)
 
 
 steps = st.lists(
@@ -440,17 +444,17 @@ steps = st.lists(
 def test_whatever_comes_counters_keep_their_promises(
     steps: list[tuple[Source, int, dict[Property[Any], object], bool]],
 ) -> None:
-    ledger = Ledger()
+    readings_store = ReadingsStore()
     seen: dict[str, float] = {}
     for source, at, values, meters in steps:
-        total, gained = value(ledger, LIFETIME_ENERGY), value(ledger, SESSION_ENERGY)
-        ledger.take(shown(values, at=at, source=source), meters_lifetime=meters)
-        after = value(ledger, LIFETIME_ENERGY)
+        total, gained = value(readings_store, LIFETIME_ENERGY), value(readings_store, SESSION_ENERGY)
+        readings_store.take(shown(values, at=at, source=source), meters_lifetime=meters)
+        after = value(readings_store, LIFETIME_ENERGY)
         assert total is None or (after is not None and after >= total)
-        assert gained is None or value(ledger, SESSION_ENERGY) is not None
-        if value(ledger, STATUS) is Status.OFFLINE:
+        assert gained is None or value(readings_store, SESSION_ENERGY) is not None
+        if value(readings_store, STATUS) is Status.OFFLINE:
             seen = {key: at for key, at in seen.items() if PROPERTIES[key].kind is not ReadingClass.LIVE}
-        for prop, reading in ledger.visible(-1, set(Source))[0].items():
+        for prop, reading in readings_store.visible(-1, set(Source))[0].items():
             assert reading.at >= seen.get(prop.key, -inf)
             seen[prop.key] = reading.at
 
@@ -458,14 +462,14 @@ def test_whatever_comes_counters_keep_their_promises(
 # What is believed
 
 
-def charging_car() -> Ledger:
+def charging_car() -> ReadingsStore:
     """A charger of 1000 kWh before its session, in which 10 kWh were charged by the moment 3610."""
-    ledger = Ledger()
-    take(ledger, {LIFETIME_ENERGY: 1000.0}, at=0)
-    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 0.0, SESSION_DURATION: 0.0}, at=10)
-    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 10.0, SESSION_DURATION: 3600.0}, at=3610)
-    assert value(ledger, LIFETIME_ENERGY) == 1010.0
-    return ledger
+    readings_store = ReadingsStore()
+    take(readings_store, {LIFETIME_ENERGY: 1000.0}, at=0)
+    take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 0.0, SESSION_DURATION: 0.0}, at=10)
+    take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 10.0, SESSION_DURATION: 3600.0}, at=3610)
+    assert value(readings_store, LIFETIME_ENERGY) == 1010.0
+    return readings_store
 
 
 CHARGING_CAR: Values = {STATUS: Status.CHARGING, CAR_CONNECTED: True}
@@ -483,129 +487,129 @@ IDLE: Values = {STATUS: Status.AVAILABLE, CAR_CONNECTED: False}
     ],
 )
 def test_one_odd_answer_is_no_new_session_and_adds_nothing(odd: tuple[float, float], at: float) -> None:
-    ledger = charging_car()
-    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: odd[0], SESSION_DURATION: odd[1]}, at=at)
-    assert (value(ledger, SESSION_ENERGY), value(ledger, LIFETIME_ENERGY)) == (10.0, 1010.0)
-    assert ledger.refused == {"session_energy": 1}
-    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 10.2, SESSION_DURATION: 3700.0}, at=3800)
-    assert (value(ledger, SESSION_ENERGY), value(ledger, LIFETIME_ENERGY)) == (10.2, 1010.2)
-    assert ledger.refused == {"session_energy": 1}
+    readings_store = charging_car()
+    take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: odd[0], SESSION_DURATION: odd[1]}, at=at)
+    assert (value(readings_store, SESSION_ENERGY), value(readings_store, LIFETIME_ENERGY)) == (10.0, 1010.0)
+    assert readings_store.refused == {"session_energy": 1}
+    take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 10.2, SESSION_DURATION: 3700.0}, at=3800)
+    assert (value(readings_store, SESSION_ENERGY), value(readings_store, LIFETIME_ENERGY)) == (10.2, 1010.2)
+    assert readings_store.refused == {"session_energy": 1}
 
 
 def test_odd_value_when_idle_adds_nothing_to_the_lifetime_energy() -> None:
-    ledger = charging_car()
-    take(ledger, {**IDLE, SESSION_ENERGY: 9999.0}, at=4000)
-    take(ledger, {**IDLE, SESSION_ENERGY: 10.0}, at=4120)
-    assert value(ledger, LIFETIME_ENERGY) == 1010.0
-    take(ledger, {LIFETIME_ENERGY: 1010.0}, at=90000)
-    take(ledger, {LIFETIME_ENERGY: 1200.0}, at=9e6)
-    assert value(ledger, LIFETIME_ENERGY) == 1200.0
+    readings_store = charging_car()
+    take(readings_store, {**IDLE, SESSION_ENERGY: 9999.0}, at=4000)
+    take(readings_store, {**IDLE, SESSION_ENERGY: 10.0}, at=4120)
+    assert value(readings_store, LIFETIME_ENERGY) == 1010.0
+    take(readings_store, {LIFETIME_ENERGY: 1010.0}, at=90000)
+    take(readings_store, {LIFETIME_ENERGY: 1200.0}, at=9e6)
+    assert value(readings_store, LIFETIME_ENERGY) == 1200.0
 
 
 @pytest.mark.parametrize("zeros", [1, 30])
 def test_zeros_between_answers_without_car_add_nothing(zeros: int) -> None:
-    ledger = charging_car()
-    take(ledger, {**IDLE, SESSION_ENERGY: 10.0}, at=4000)
+    readings_store = charging_car()
+    take(readings_store, {**IDLE, SESSION_ENERGY: 10.0}, at=4000)
     for number in range(zeros):
-        take(ledger, {**IDLE, SESSION_ENERGY: 0.0}, at=4120 + 120 * number)
-    assert value(ledger, SESSION_ENERGY) == 0.0
-    take(ledger, {**IDLE, SESSION_ENERGY: 10.0}, at=4120 + 120 * zeros)
-    assert (value(ledger, SESSION_ENERGY), value(ledger, LIFETIME_ENERGY)) == (10.0, 1010.0)
+        take(readings_store, {**IDLE, SESSION_ENERGY: 0.0}, at=4120 + 120 * number)
+    assert value(readings_store, SESSION_ENERGY) == 0.0
+    take(readings_store, {**IDLE, SESSION_ENERGY: 10.0}, at=4120 + 120 * zeros)
+    assert (value(readings_store, SESSION_ENERGY), value(readings_store, LIFETIME_ENERGY)) == (10.0, 1010.0)
 
 
 def test_session_that_two_zeros_seemed_to_end_goes_on() -> None:
-    ledger = charging_car()
+    readings_store = charging_car()
     for at in (3640, 3670):
-        take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 0.0, SESSION_DURATION: 0.0}, at=at)
-    assert value(ledger, SESSION_ENERGY) == 0.0
-    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 10.2, SESSION_DURATION: 3700.0}, at=3710)
-    assert (value(ledger, SESSION_ENERGY), value(ledger, LIFETIME_ENERGY)) == (10.2, 1010.2)
+        take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 0.0, SESSION_DURATION: 0.0}, at=at)
+    assert value(readings_store, SESSION_ENERGY) == 0.0
+    take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 10.2, SESSION_DURATION: 3700.0}, at=3710)
+    assert (value(readings_store, SESSION_ENERGY), value(readings_store, LIFETIME_ENERGY)) == (10.2, 1010.2)
 
 
 def test_leap_beyond_two_sessions_is_refused_until_there_was_time_for_it() -> None:
-    ledger = charging_car()
-    take(ledger, IDLE, at=3620)
-    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 0.0}, at=3640)
+    readings_store = charging_car()
+    take(readings_store, IDLE, at=3620)
+    take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 0.0}, at=3640)
     for at, expected in ((3700, 1010.0), (3640 + 20 * 60, 1030.0)):
-        take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 20.0}, at=at)
-        assert value(ledger, LIFETIME_ENERGY) == expected
+        take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 20.0}, at=at)
+        assert value(readings_store, LIFETIME_ENERGY) == expected
 
 
 def test_answers_that_lag_behind_twice_are_no_new_session() -> None:
-    ledger = Ledger()
-    take(ledger, {LIFETIME_ENERGY: 1000.0}, at=0)
-    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 0.0, SESSION_DURATION: 0.0}, at=0)
-    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 1.0, SESSION_DURATION: 600.0}, at=600)
-    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 0.8, SESSION_DURATION: 480.0}, at=630)
-    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 0.9, SESSION_DURATION: 540.0}, at=660)
-    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 1.2, SESSION_DURATION: 720.0}, at=720)
-    assert (value(ledger, SESSION_ENERGY), value(ledger, LIFETIME_ENERGY)) == (1.2, 1001.2)
+    readings_store = ReadingsStore()
+    take(readings_store, {LIFETIME_ENERGY: 1000.0}, at=0)
+    take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 0.0, SESSION_DURATION: 0.0}, at=0)
+    take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 1.0, SESSION_DURATION: 600.0}, at=600)
+    take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 0.8, SESSION_DURATION: 480.0}, at=630)
+    take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 0.9, SESSION_DURATION: 540.0}, at=660)
+    take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 1.2, SESSION_DURATION: 720.0}, at=720)
+    assert (value(readings_store, SESSION_ENERGY), value(readings_store, LIFETIME_ENERGY)) == (1.2, 1001.2)
 
 
 @pytest.mark.parametrize("second", [0.1, 0.0, 9.0])
 def test_two_answers_that_do_not_agree_are_no_new_session(second: float) -> None:
-    ledger = charging_car()
-    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 0.2}, at=3700)
-    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: second}, at=3800)
-    assert (value(ledger, SESSION_ENERGY), value(ledger, LIFETIME_ENERGY)) == (10.0, 1010.0)
+    readings_store = charging_car()
+    take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 0.2}, at=3700)
+    take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: second}, at=3800)
+    assert (value(readings_store, SESSION_ENERGY), value(readings_store, LIFETIME_ENERGY)) == (10.0, 1010.0)
 
 
 def test_two_paths_that_do_not_agree_are_no_new_session() -> None:
-    ledger = charging_car()
-    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 10.0}, at=3620, source=Source.BLUETOOTH)
-    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 0.2}, at=3700)
-    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 0.3}, at=3800, source=Source.BLUETOOTH)
-    assert (value(ledger, SESSION_ENERGY), value(ledger, LIFETIME_ENERGY)) == (10.0, 1010.0)
+    readings_store = charging_car()
+    take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 10.0}, at=3620, source=Source.BLUETOOTH)
+    take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 0.2}, at=3700)
+    take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 0.3}, at=3800, source=Source.BLUETOOTH)
+    assert (value(readings_store, SESSION_ENERGY), value(readings_store, LIFETIME_ENERGY)) == (10.0, 1010.0)
 
 
 def test_energy_of_a_session_that_began_unseen_is_added() -> None:
-    ledger = charging_car()
-    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 0.1, SESSION_DURATION: 40.0}, at=3730)
-    take(ledger, {**CHARGING_CAR, SESSION_ENERGY: 0.5, SESSION_DURATION: 160.0}, at=3850)
-    assert (value(ledger, SESSION_ENERGY), value(ledger, LIFETIME_ENERGY)) == (0.5, 1010.5)
+    readings_store = charging_car()
+    take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 0.1, SESSION_DURATION: 40.0}, at=3730)
+    take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 0.5, SESSION_DURATION: 160.0}, at=3850)
+    assert (value(readings_store, SESSION_ENERGY), value(readings_store, LIFETIME_ENERGY)) == (0.5, 1010.5)
 
 
 def test_count_that_begins_anew_at_midnight_is_the_same_session() -> None:
     """The duration goes on: not a new session, and not a glitch where it repeats and then grows."""
-    ledger = charging_car()
+    readings_store = charging_car()
     for at, raw, session in ((3730, 0.1, 10.0), (3850, 0.1, 10.0), (3970, 0.5, 10.5), (4090, 0.9, 10.9)):
         values = {**CHARGING_CAR, SESSION_ENERGY: raw, SESSION_DURATION: float(at)}
-        take(ledger, values, at=at)
-        assert value(ledger, SESSION_ENERGY) == pytest.approx(session)
-    assert value(ledger, LIFETIME_ENERGY) == 1010.9
+        take(readings_store, values, at=at)
+        assert value(readings_store, SESSION_ENERGY) == pytest.approx(session)
+    assert value(readings_store, LIFETIME_ENERGY) == 1010.9
 
 
 @pytest.mark.parametrize("odd", [150.0 * 1000, 9999999.999, 153.0])
 def test_odd_total_is_refused_and_counted(odd: float) -> None:
-    ledger = ledger_of(shown({LIFETIME_ENERGY: 150.0}, at=0), shown({LIFETIME_ENERGY: odd}, at=120))
-    assert value(ledger, LIFETIME_ENERGY) == 150.0
-    assert ledger.refused == {"lifetime_energy": 1}
-    ledger.take(shown({LIFETIME_ENERGY: 151.0}, at=240), meters_lifetime=True)
-    assert value(ledger, LIFETIME_ENERGY) == 151.0
+    readings_store = ledger_of(shown({LIFETIME_ENERGY: 150.0}, at=0), shown({LIFETIME_ENERGY: odd}, at=120))
+    assert value(readings_store, LIFETIME_ENERGY) == 150.0
+    assert readings_store.refused == {"lifetime_energy": 1}
+    readings_store.take(shown({LIFETIME_ENERGY: 151.0}, at=240), meters_lifetime=True)
+    assert value(readings_store, LIFETIME_ENERGY) == 151.0
 
 
 def test_first_total_is_refused_where_no_charger_reaches_it() -> None:
-    ledger = ledger_of(shown({LIFETIME_ENERGY: 9999999.999}, at=0), shown({LIFETIME_ENERGY: 150.0}, at=120))
-    assert value(ledger, LIFETIME_ENERGY) == 150.0
+    readings_store = ledger_of(shown({LIFETIME_ENERGY: 9999999.999}, at=0), shown({LIFETIME_ENERGY: 150.0}, at=120))
+    assert value(readings_store, LIFETIME_ENERGY) == 150.0
 
 
 def test_total_of_another_path_is_refused_until_there_was_time_for_it() -> None:
-    ledger = ledger_of(shown({LIFETIME_ENERGY: 150.0}, at=0))
+    readings_store = ledger_of(shown({LIFETIME_ENERGY: 150.0}, at=0))
     for at, expected in ((120, 150.0), (400, 155.0)):
-        ledger.take(shown({LIFETIME_ENERGY: 155.0}, at=at, source=Source.UDP), meters_lifetime=True)
-        assert value(ledger, LIFETIME_ENERGY) == expected
+        readings_store.take(shown({LIFETIME_ENERGY: 155.0}, at=at, source=Source.UDP), meters_lifetime=True)
+        assert value(readings_store, LIFETIME_ENERGY) == expected
 
 
 def test_older_total_of_the_same_path_counts_for_nothing() -> None:
-    ledger = ledger_of(shown({LIFETIME_ENERGY: 150.0}, at=600), shown({LIFETIME_ENERGY: 155.0}, at=300))
-    assert value(ledger, LIFETIME_ENERGY) == 150.0
+    readings_store = ledger_of(shown({LIFETIME_ENERGY: 150.0}, at=600), shown({LIFETIME_ENERGY: 155.0}, at=300))
+    assert value(readings_store, LIFETIME_ENERGY) == 150.0
 
 
 def test_total_after_days_without_a_look_is_believed() -> None:
     """Sessions that nobody saw are in it; that the running one was seen meanwhile does not matter."""
-    ledger = Ledger()
-    take(ledger, {LIFETIME_ENERGY: 1000.0, SESSION_ENERGY: 5.0}, at=0)
-    again = restored(json.loads(json.dumps(ledger.export())))
+    readings_store = ReadingsStore()
+    take(readings_store, {LIFETIME_ENERGY: 1000.0, SESSION_ENERGY: 5.0}, at=0)
+    again = restored(json.loads(json.dumps(readings_store.export())))
     take(again, {SESSION_ENERGY: 0.5, SESSION_DURATION: 200.0}, at=3 * 86400)
     take(again, {SESSION_ENERGY: 0.9, SESSION_DURATION: 320.0}, at=3 * 86400 + 120)
     assert value(again, LIFETIME_ENERGY) == 1000.9
@@ -614,9 +618,9 @@ def test_total_after_days_without_a_look_is_believed() -> None:
 
 
 def test_total_after_a_store_of_an_earlier_version_is_believed_in_time() -> None:
-    ledger = Ledger()
-    take(ledger, {LIFETIME_ENERGY: 1000.0, SESSION_ENERGY: 5.0}, at=0)
-    stored = ledger.export()
+    readings_store = ReadingsStore()
+    take(readings_store, {LIFETIME_ENERGY: 1000.0, SESSION_ENERGY: 5.0}, at=0)
+    stored = readings_store.export()
     del stored["lifetime_energy"]["counters"]  # type: ignore[attr-defined]
     again = restored(stored)
     take(again, {SESSION_ENERGY: 5.4}, at=120)
@@ -627,20 +631,22 @@ def test_total_after_a_store_of_an_earlier_version_is_believed_in_time() -> None
 
 
 def test_lifetime_counter_that_starts_again_goes_on_from_the_old_total() -> None:
-    ledger = ledger_of(shown({LIFETIME_ENERGY: 1000.0}, at=0))
+    readings_store = ledger_of(shown({LIFETIME_ENERGY: 1000.0}, at=0))
     for at, raw, expected in ((60, 0.0, 1000.0), (120, 0.0, 1000.0), (180, 0.5, 1000.5), (240, 1.0, 1001.0)):
-        ledger.take(shown({LIFETIME_ENERGY: raw}, at=at), meters_lifetime=True)
-        assert value(ledger, LIFETIME_ENERGY) == expected
-    again = restored(json.loads(json.dumps(ledger.export())))
+        readings_store.take(shown({LIFETIME_ENERGY: raw}, at=at), meters_lifetime=True)
+        assert value(readings_store, LIFETIME_ENERGY) == expected
+    again = restored(json.loads(json.dumps(readings_store.export())))
     again.take(shown({LIFETIME_ENERGY: 1.5}, at=300), meters_lifetime=True)
     assert value(again, LIFETIME_ENERGY) == 1001.5
 
 
 @pytest.mark.parametrize("second", [0.1, 0.2, 800.0])
 def test_two_lower_totals_that_do_not_grow_start_nothing_again(second: float) -> None:
-    ledger = ledger_of(*(shown({LIFETIME_ENERGY: raw}, at=60 * at) for at, raw in enumerate((1000.0, 0.2, second))))
-    ledger.take(shown({LIFETIME_ENERGY: 1000.5}, at=240), meters_lifetime=True)
-    assert value(ledger, LIFETIME_ENERGY) == 1000.5
+    readings_store = ledger_of(
+        *(shown({LIFETIME_ENERGY: raw}, at=60 * at) for at, raw in enumerate((1000.0, 0.2, second)))
+    )
+    readings_store.take(shown({LIFETIME_ENERGY: 1000.5}, at=240), meters_lifetime=True)
+    assert value(readings_store, LIFETIME_ENERGY) == 1000.5
 
 
 @given(
@@ -666,15 +672,15 @@ def test_two_lower_totals_that_do_not_grow_start_nothing_again(second: float) ->
 def test_lifetime_energy_never_falls_nor_rises_by_more_than_could_have_flowed(
     answers: list[tuple[int, Source, dict[Property[Any], object], bool, bool]],
 ) -> None:
-    ledger = ledger_of(shown({LIFETIME_ENERGY: 1000.0}, at=0))
+    readings_store = ledger_of(shown({LIFETIME_ENERGY: 1000.0}, at=0))
     now = 0
     for seconds, source, values, meters, restarted in answers:
         now += seconds
         if restarted:
-            ledger = restored(json.loads(json.dumps(ledger.export())))
-        before = value(ledger, LIFETIME_ENERGY)
-        ledger.take(shown(values, at=now, source=source), meters_lifetime=meters)
-        after = value(ledger, LIFETIME_ENERGY)
+            readings_store = restored(json.loads(json.dumps(readings_store.export())))
+        before = value(readings_store, LIFETIME_ENERGY)
+        readings_store.take(shown(values, at=now, source=source), meters_lifetime=meters)
+        after = value(readings_store, LIFETIME_ENERGY)
         assert before is not None
         assert after is not None
         assert before <= after <= 1000.0 + 60.0 * now / 3600 + 0.001 * len(answers)
@@ -693,13 +699,13 @@ honest_steps = st.lists(
 @given(honest_steps, st.booleans())
 def test_honest_counters_are_followed(steps: list[tuple[int, float, str]], meters: bool) -> None:
     """A meter exactly at each look; a sum of sessions never beyond the truth, and exactly with each total at rest."""
-    ledger = Ledger()
+    readings_store = ReadingsStore()
     now = 0
     lifetime = 1000.0
     session = 0.0
     duration = 0.0
     car = True
-    ledger.take(shown({LIFETIME_ENERGY: lifetime, SESSION_ENERGY: 0.0}, at=0), meters_lifetime=meters)
+    readings_store.take(shown({LIFETIME_ENERGY: lifetime, SESSION_ENERGY: 0.0}, at=0), meters_lifetime=meters)
     for seconds, power, event in steps:
         now += seconds
         if car:
@@ -714,7 +720,7 @@ def test_honest_counters_are_followed(steps: list[tuple[int, float, str]], meter
         elif event == "midnight":
             session = 0.0
         elif event == "restart":
-            ledger = restored(json.loads(json.dumps(ledger.export())))
+            readings_store = restored(json.loads(json.dumps(readings_store.export())))
         values: dict[Property[Any], object] = {
             CAR_CONNECTED: car,
             SESSION_ENERGY: session,
@@ -722,8 +728,8 @@ def test_honest_counters_are_followed(steps: list[tuple[int, float, str]], meter
         }
         if meters or event == "total":
             values[LIFETIME_ENERGY] = lifetime
-        ledger.take(shown(values, at=now), meters_lifetime=meters)
-        total = value(ledger, LIFETIME_ENERGY)
+        readings_store.take(shown(values, at=now), meters_lifetime=meters)
+        total = value(readings_store, LIFETIME_ENERGY)
         assert total is not None
         assert total <= lifetime + 0.001 * len(steps)
         if LIFETIME_ENERGY in values:
@@ -733,8 +739,8 @@ def test_honest_counters_are_followed(steps: list[tuple[int, float, str]], meter
 @given(st.lists(st.tuples(st.sampled_from([30, 120, 8 * 3600]), st.floats(0, 22)), min_size=1, max_size=8), st.data())
 def test_no_energy_of_sessions_that_were_seen_is_lost(session: list[tuple[int, float]], data: st.DataObject) -> None:
     """Without any total after the first; outages and restarts within a session lose nothing."""
-    ledger = Ledger()
-    take(ledger, {LIFETIME_ENERGY: 1000.0, SESSION_ENERGY: 0.0, CAR_CONNECTED: False}, at=0)
+    readings_store = ReadingsStore()
+    take(readings_store, {LIFETIME_ENERGY: 1000.0, SESSION_ENERGY: 0.0, CAR_CONNECTED: False}, at=0)
     now = 0.0
     truth = 1000.0
     for _ in range(3):
@@ -743,22 +749,22 @@ def test_no_energy_of_sessions_that_were_seen_is_lost(session: list[tuple[int, f
             now += seconds
             energy = round(energy + power * seconds / 3600, 3)
             if look > 1 and data.draw(st.booleans()):
-                ledger = restored(json.loads(json.dumps(ledger.export())))
-            take(ledger, {CAR_CONNECTED: True, SESSION_ENERGY: energy}, at=now)
-        take(ledger, {CAR_CONNECTED: False, SESSION_ENERGY: energy}, at=now + 30)
-        take(ledger, {CAR_CONNECTED: False, SESSION_ENERGY: energy}, at=now + 60)
+                readings_store = restored(json.loads(json.dumps(readings_store.export())))
+            take(readings_store, {CAR_CONNECTED: True, SESSION_ENERGY: energy}, at=now)
+        take(readings_store, {CAR_CONNECTED: False, SESSION_ENERGY: energy}, at=now + 30)
+        take(readings_store, {CAR_CONNECTED: False, SESSION_ENERGY: energy}, at=now + 60)
         now += 90
         truth += energy
-        assert value(ledger, LIFETIME_ENERGY) == pytest.approx(truth, abs=0.02)
+        assert value(readings_store, LIFETIME_ENERGY) == pytest.approx(truth, abs=0.02)
 
 
 # The store
 
 
-def restored(stored: object) -> Ledger:
-    ledger = Ledger()
-    ledger.restore(stored)
-    return ledger
+def restored(stored: object) -> ReadingsStore:
+    readings_store = ReadingsStore()
+    readings_store.restore(stored)
+    return readings_store
 
 
 stored_values = st.fixed_dictionaries(
@@ -784,9 +790,9 @@ stored_values = st.fixed_dictionaries(
 def test_what_outlives_a_restart_comes_back_as_it_was(
     values: dict[Property[Any], object], source: Source, at: float
 ) -> None:
-    ledger = ledger_of(shown(values, at=at, source=source))
-    back = restored(json.loads(json.dumps(ledger.export())))
-    kept = {prop: reading for prop, reading in ledger.visible(at, {source})[0].items() if prop.kind != "live"}
+    readings_store = ledger_of(shown(values, at=at, source=source))
+    back = restored(json.loads(json.dumps(readings_store.export())))
+    kept = {prop: reading for prop, reading in readings_store.visible(at, {source})[0].items() if prop.kind != "live"}
     assert dict(back.visible(at, {source})[0].items()) == kept
     assert all(reading.observed_at == kept[prop].observed_at for prop, reading in back.visible(at, ())[0].items())
     assert all(reading.at == -inf for _, reading in back.visible(at, ())[0].items())
@@ -794,12 +800,12 @@ def test_what_outlives_a_restart_comes_back_as_it_was(
 
 def test_what_is_known_already_is_not_replaced_by_the_store_but_what_comes_replaces_the_store() -> None:
     old = ledger_of(shown({CHARGING_CURRENT: 16.0, WIRE_RATING: 32.0}, at=10)).export()
-    ledger = ledger_of(shown({CHARGING_CURRENT: 10.0}, at=0))
-    ledger.restore(old)
-    assert value(ledger, CHARGING_CURRENT) == 10.0
-    assert value(ledger, WIRE_RATING) == 32.0
-    ledger.take(shown({WIRE_RATING: 25.0}, at=-500), meters_lifetime=True)
-    assert value(ledger, WIRE_RATING) == 25.0
+    readings_store = ledger_of(shown({CHARGING_CURRENT: 10.0}, at=0))
+    readings_store.restore(old)
+    assert value(readings_store, CHARGING_CURRENT) == 10.0
+    assert value(readings_store, WIRE_RATING) == 32.0
+    readings_store.take(shown({WIRE_RATING: 25.0}, at=-500), meters_lifetime=True)
+    assert value(readings_store, WIRE_RATING) == 25.0
 
 
 AT = "2026-11-02T12:00:00+00:00"
@@ -829,8 +835,8 @@ AT = "2026-11-02T12:00:00+00:00"
 )
 def test_garbage_in_the_store_is_left_out_and_the_rest_taken(key: str, entry: object) -> None:
     good = {"value": 25, "source": "cloud", "observed_at": AT}
-    ledger = restored({key: entry, "house_limit": good})
-    assert {prop.key for prop, _ in ledger.visible(0, ())[0].items()} == {"house_limit"}
+    readings_store = restored({key: entry, "house_limit": good})
+    assert {prop.key for prop, _ in readings_store.visible(0, ())[0].items()} == {"house_limit"}
 
 
 @pytest.mark.parametrize("key", ["lifetime_energy", "session_energy"])
@@ -877,5 +883,5 @@ entries = (
 
 @given(st.dictionaries(st.sampled_from(sorted(PROPERTIES)) | st.text(max_size=5), entries) | json_values)
 def test_nothing_in_the_store_raises(stored: object) -> None:
-    ledger = restored(stored)
-    assert restored(ledger.export()).export() == ledger.export()
+    readings_store = restored(stored)
+    assert restored(readings_store.export()).export() == readings_store.export()

@@ -14,21 +14,21 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
-from custom_components.chargekeeper.core.reading_builder import Moment, Notes
+from custom_components.chargekeeper.core.reading_builder import ReadingBuilder, Timestamp
 from tests.simulators.clock import START, VirtualClock
 
 
 def test_a_moment_is_one_on_both_clocks() -> None:
     clock = VirtualClock()
-    moment = Moment.of(clock)
-    assert moment == Moment(clock.now(), clock.monotonic())
+    moment = Timestamp.of(clock)
+    assert moment == Timestamp(clock.now(), clock.monotonic())
     earlier = moment.earlier(90)
     assert ((moment.observed_at - earlier.observed_at).total_seconds(), moment.at - earlier.at) == (90, 90)
 
 
 @pytest.mark.parametrize(("live_age", "expected"), [(None, LIVE_AGE[Source.UDP]), (77.0, 77.0), (inf, inf)])
 def test_only_live_values_get_an_age(live_age: float | None, expected: float) -> None:
-    notes = Notes(Source.UDP, Moment(START, 5.0), live_age)
+    notes = ReadingBuilder(Source.UDP, Timestamp(START, 5.0), live_age)
     notes.put(POWER, 11.0)
     notes.put(WIRE_RATING, 32.0)
     assert notes.readings.get(POWER) == Reading(11.0, Source.UDP, START, 5.0, expected)
@@ -37,7 +37,7 @@ def test_only_live_values_get_an_age(live_age: float | None, expected: float) ->
 
 
 def test_what_is_not_told_is_left_out_or_known_to_be_unknown() -> None:
-    notes = Notes(Source.CLOUD, Moment(START, 5.0))
+    notes = ReadingBuilder(Source.CLOUD, Timestamp(START, 5.0))
     notes.put(STATUS, Status.CHARGING)
     notes.put(CAR_CONNECTED, None)
     notes.retract_missing((STATUS, CAR_CONNECTED), 6.0)

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from custom_components.chargekeeper.core.charger.charger import KeeperEvent, KeeperOptions
+from custom_components.chargekeeper.core.charger.charger import ChargerEvent, ChargerOptions
 from custom_components.chargekeeper.core.charger.intents import Until
 from custom_components.chargekeeper.core.charger.override import EFFECT_AFTER, FULL_AFTER_WAITING
 from custom_components.chargekeeper.core.cooldown import START_SPACING
@@ -17,23 +17,23 @@ from custom_components.chargekeeper.core.errors import (
     NotAllowed,
     NotApplicable,
     NotSaved,
-    PathBusy,
-    PathDown,
+    TransportBusy,
+    TransportDown,
     UnsafeRequest,
 )
 from custom_components.chargekeeper.core.model import (
     CHARGING_CURRENT,
     Capability,
+    ChargerIssue,
     Outcome,
     Override,
     Prefer,
-    Problem,
     Schedule,
     Source,
     Status,
 )
 from custom_components.chargekeeper.core.transport import Presence, SetCharging, SetCurrent, SetOverride
-from tests.core.fake_path import DAYTIME, NIGHT, Bench, FakeCharger, FakePath, LogLines, Manual, Resume, Saved
+from tests.core.fake_path import DAYTIME, NIGHT, Bench, FakeDevice, FakeTransport, LogLines, Manual, Resume, Saved
 from tests.simulators.clock import START
 
 ON, OFF = SetOverride(on=True), SetOverride(on=False)
@@ -47,7 +47,7 @@ async def bench() -> Bench:
     """A car waits for the night; the effect of what is sent is looked for after 20 s, as over the cloud."""
     bench = Bench()
     bench.cloud.read_back_delays = (20.0,)
-    bench.charger.session_energy = 0.0
+    bench.device.session_energy = 0.0
     await bench.start()
     return bench
 
@@ -55,12 +55,12 @@ async def bench() -> Bench:
 async def lose_power(bench: Bench) -> None:
     """The charger is seen to be away, and comes back without what it was told."""
     await bench.tell(Status.OFFLINE)
-    bench.charger.power_cycle()
+    bench.device.power_cycle()
 
 
 async def switch_on(bench: Bench) -> None:
     """On, carried out and seen."""
-    assert await bench.keeper.set_override(True) is Outcome.ACCEPTED
+    assert await bench.charger.set_override(True) is Outcome.ACCEPTED
     await bench.clock.advance(20)
     assert bench.snapshot.override == HELD
     assert bench.intent is not None
@@ -69,7 +69,7 @@ async def switch_on(bench: Bench) -> None:
 
 async def switch_off(bench: Bench) -> None:
     """Off, carried out and seen."""
-    assert await bench.keeper.set_override(False) is Outcome.ACCEPTED
+    assert await bench.charger.set_override(False) is Outcome.ACCEPTED
     assert bench.snapshot.override == NOT_WANTED
     assert bench.intent is not None
     await over(bench)
@@ -86,16 +86,16 @@ async def over(bench: Bench) -> None:
 def saved_before(bench: Bench, sent: object) -> dict[str, object]:
     """The override as it was on the disk when something was sent for the first time."""
     before = bench.log[: bench.log.index(sent)]
-    journal = next(entry for entry in reversed(before) if isinstance(entry, Saved))
-    assert journal.override is not None
-    return journal.override
+    intents = next(entry for entry in reversed(before) if isinstance(entry, Saved))
+    assert intents.override is not None
+    return intents.override
 
 
 # On
 
 
 async def test_on_is_saved_then_sent_then_seen(bench: Bench) -> None:
-    assert await bench.keeper.set_override(True) is Outcome.ACCEPTED
+    assert await bench.charger.set_override(True) is Outcome.ACCEPTED
     assert bench.snapshot.override == HELD
     assert bench.intent is not None
     assert (bench.intent["state"], bench.intent["applications"]) == ("applied", 1)
@@ -114,7 +114,7 @@ async def test_on_is_saved_then_sent_then_seen(bench: Bench) -> None:
 async def test_nothing_is_sent_that_could_not_be_saved(bench: Bench) -> None:
     bench.save_error = NotSaved("not_saved")
     with pytest.raises(NotSaved):
-        await bench.keeper.set_override(True)
+        await bench.charger.set_override(True)
     assert bench.sent == []
     assert bench.snapshot.override == NOT_WANTED
 
@@ -122,7 +122,7 @@ async def test_nothing_is_sent_that_could_not_be_saved(bench: Bench) -> None:
 async def test_an_end_that_could_not_be_saved_is_reached_later(bench: Bench) -> None:
     await switch_on(bench)
     bench.save_error = NotSaved("not_saved")
-    bench.charger.unplug()
+    bench.device.unplug()
     with LogLines() as log:
         await bench.poll()
     assert log.lines == []
@@ -135,46 +135,46 @@ async def test_an_end_that_could_not_be_saved_is_reached_later(bench: Bench) -> 
 
 async def test_read_only_nothing_is_pursued_and_what_was_left_is_undone(bench: Bench) -> None:
     await until_disabled(bench, Resume.CONFLICT)
-    bench.options = KeeperOptions(read_only=True)
+    bench.options = ChargerOptions(read_only=True)
     await bench.restart_home_assistant()
     await bench.poll(3)
     assert bench.reasons == ["cancelled"]
-    assert bench.charger.windows == (NIGHT,)
+    assert bench.device.windows == (NIGHT,)
     assert bench.sent.count(ON) == 1
     assert bench.intent is None
 
 
 async def test_i1_no_start_over_a_path_that_cannot_lower_the_current(bench: Bench) -> None:
-    bench.keeper.options = KeeperOptions(prefer=Prefer.LOCAL_FIRST)
-    bench.keeper.group_share = 10.0
+    bench.charger.options = ChargerOptions(prefer=Prefer.LOCAL_FIRST)
+    bench.charger.group_share = 10.0
     local = await bench.add(Source.LINKED)
     local.can = frozenset({Capability.CHARGING, Capability.OVERRIDE})
     local.changed()
-    assert await bench.keeper.set_override(True) is Outcome.ACCEPTED
+    assert await bench.charger.set_override(True) is Outcome.ACCEPTED
     assert local.commands == []
     assert bench.sent == [SetCurrent(10), ON]
-    await bench.keeper.set_override(False)
-    bench.charger.manual, bench.charger.amps = Manual.PAUSE, 20
+    await bench.charger.set_override(False)
+    bench.device.manual, bench.device.amps = Manual.PAUSE, 20
     await bench.tell()
-    assert await bench.keeper.command(SetCharging(on=True)) is Outcome.ACCEPTED
+    assert await bench.charger.command(SetCharging(on=True)) is Outcome.ACCEPTED
     assert local.commands == [OFF]
     assert bench.sent == [SetCurrent(10), ON, SetCurrent(10), SetCharging(on=True)]
-    bench.keeper.remove_path(Source.CLOUD)
-    bench.charger.amps = 20
+    bench.charger.remove_transport(Source.CLOUD)
+    bench.device.amps = 20
     local.tell()
     local.show(CHARGING_CURRENT, 20.0)
     with pytest.raises(UnsafeRequest, match="cannot_lower"):
-        await bench.keeper.set_override(True)
+        await bench.charger.set_override(True)
     assert local.commands == [OFF]
 
 
 async def test_without_any_path_to_the_schedule_asking_in_vain_fails(bench: Bench) -> None:
     bench.cloud.can = frozenset(Capability) - {Capability.SCHEDULES}
-    bench.charger.resume = Resume.NO_EFFECT
-    await bench.keeper.set_override(True)
+    bench.device.resume = Resume.NO_EFFECT
+    await bench.charger.set_override(True)
     await bench.poll(2)
     assert bench.reasons == ["failed"]
-    assert bench.charger.windows == (NIGHT,)
+    assert bench.device.windows == (NIGHT,)
 
 
 async def test_what_was_done_to_the_schedule_is_undone_when_a_path_to_it_is_back(bench: Bench) -> None:
@@ -185,36 +185,36 @@ async def test_what_was_done_to_the_schedule_is_undone_when_a_path_to_it_is_back
     await bench.poll(2)
     await bench.cloud.lose()
     assert not bench.cloud.breaker.usable
-    await bench.keeper.set_override(False)
+    await bench.charger.set_override(False)
     await bench.clock.advance(60)
     await bench.tell(path=local)
     assert bench.intent is not None
-    assert bench.charger.windows != (NIGHT,)
+    assert bench.device.windows != (NIGHT,)
     bench.cloud.breaker.good()
     await bench.poll(3)
-    assert bench.charger.windows == (NIGHT,)
+    assert bench.device.windows == (NIGHT,)
     assert bench.intent is None
 
 
-async def ended_over_a_switch(bench: Bench) -> FakePath:
+async def ended_over_a_switch(bench: Bench) -> FakeTransport:
     """An override of an outage, on and off over a path that can only pause."""
     local = await bench.add(Source.LINKED)
     local.frees_schedule, local.can = False, frozenset({Capability.CHARGING, Capability.OVERRIDE, Capability.CURRENT})
     local.changed()
     await bench.poll(2)
     await bench.cloud.lose()
-    await bench.keeper.set_override(True)
+    await bench.charger.set_override(True)
     await bench.clock.advance(60)
     await bench.tell(path=local)
-    await bench.keeper.set_override(False)
+    await bench.charger.set_override(False)
     await bench.clock.advance(60)
     await bench.tell(path=local)
-    assert bench.charger.manual is Manual.PAUSE
+    assert bench.device.manual is Manual.PAUSE
     assert bench.snapshot.override == NOT_WANTED
     return local
 
 
-async def see_the_intent_leave(bench: Bench, local: FakePath) -> None:
+async def see_the_intent_leave(bench: Bench, local: FakeTransport) -> None:
     await bench.clock.advance(60)
     await bench.tell(path=local)
     assert bench.intent is None
@@ -223,12 +223,12 @@ async def see_the_intent_leave(bench: Bench, local: FakePath) -> None:
 async def test_a_pause_that_ended_an_override_is_lifted_when_the_window_opens(bench: Bench) -> None:
     local = await ended_over_a_switch(bench)
     await bench.restart_home_assistant(tell=False)
-    bench.keeper.add_path(local)
-    while not bench.charger.in_window:
+    bench.charger.add_transport(local)
+    while not bench.device.in_window:
         await bench.clock.advance(600)
-        assert (bench.charger.manual is Manual.PAUSE) is not bench.charger.in_window
+        assert (bench.device.manual is Manual.PAUSE) is not bench.device.in_window
         await bench.tell(path=local)
-    assert bench.charger.status() is Status.CHARGING
+    assert bench.device.status() is Status.CHARGING
     await see_the_intent_leave(bench, local)
 
 
@@ -238,7 +238,7 @@ async def test_a_pause_that_ended_an_override_is_lifted_when_the_cloud_is_back(b
     bench.cloud.breaker.good()
     await bench.poll(2)
     assert bench.sent[sent:] == [SetOverride(on=False)]
-    assert bench.charger.status() is Status.WAITING_SCHEDULE
+    assert bench.device.status() is Status.WAITING_SCHEDULE
     assert bench.intent is None
 
 
@@ -250,45 +250,45 @@ async def test_a_pause_that_ended_an_override_waits_for_a_path_that_can_lift_it(
     local.changed()
     if restarted:
         await bench.restart_home_assistant(tell=False)
-        bench.keeper.add_path(local)
+        bench.charger.add_transport(local)
         bench.cloud.check_error = NoConnection("unreachable")
         await bench.cloud.lose()
-    while not bench.charger.in_window:
+    while not bench.device.in_window:
         await bench.clock.advance(600)
     local.changed()
     await bench.clock.settle()
     assert len(local.commands) == commands
-    assert bench.charger.manual is Manual.PAUSE
+    assert bench.device.manual is Manual.PAUSE
     local.is_present = None
     await bench.tell(path=local)
-    assert bench.charger.status() is Status.CHARGING
+    assert bench.device.status() is Status.CHARGING
     await see_the_intent_leave(bench, local)
 
 
 async def test_a_pause_that_ended_an_override_waits_for_room_in_the_load_group(bench: Bench) -> None:
     await ended_over_a_switch(bench)
-    bench.keeper.group_share = 0.0
+    bench.charger.group_share = 0.0
     bench.cloud.breaker.good()
     await bench.poll(3)
-    assert bench.charger.manual is Manual.PAUSE
+    assert bench.device.manual is Manual.PAUSE
     assert bench.snapshot.problems == set()
-    bench.keeper.group_share = 10.0
+    bench.charger.group_share = 10.0
     await bench.poll(3)
-    assert bench.charger.status() is Status.WAITING_SCHEDULE
+    assert bench.device.status() is Status.WAITING_SCHEDULE
     assert bench.intent is None
 
 
 async def test_nothing_of_a_pause_that_ended_an_override_is_lifted_when_the_car_leaves(bench: Bench) -> None:
     local = await ended_over_a_switch(bench)
     commands = len(local.commands)
-    bench.charger.unplug()
+    bench.device.unplug()
     await see_the_intent_leave(bench, local)
     assert len(local.commands) == commands
 
 
 async def test_nothing_is_sent_before_it_is_saved(bench: Bench) -> None:
     bench.save_gate = asyncio.Event()
-    call = asyncio.ensure_future(bench.keeper.set_override(True))
+    call = asyncio.ensure_future(bench.charger.set_override(True))
     await bench.clock.settle()
     assert bench.sent == []
     bench.save_gate.set()
@@ -299,64 +299,64 @@ async def test_nothing_is_sent_before_it_is_saved(bench: Bench) -> None:
 @pytest.mark.parametrize("manual", [None, Manual.CHARGE])
 async def test_what_charges_already_is_verified_without_a_write(manual: Manual | None) -> None:
     bench = Bench()
-    bench.charger.windows, bench.charger.manual = ((NIGHT, DAYTIME)[manual is None],), manual
+    bench.device.windows, bench.device.manual = ((NIGHT, DAYTIME)[manual is None],), manual
     await bench.start()
-    assert await bench.keeper.set_override(True) is Outcome.VERIFIED
+    assert await bench.charger.set_override(True) is Outcome.VERIFIED
     assert bench.snapshot.override == HELD
     assert bench.sent == []
 
 
 async def test_off_hands_back_what_somebody_else_began() -> None:
     bench = Bench()
-    bench.charger.manual = Manual.CHARGE
+    bench.device.manual = Manual.CHARGE
     await bench.start()
-    await bench.keeper.set_override(True)
+    await bench.charger.set_override(True)
     await switch_off(bench)
     assert bench.sent == [OFF]
-    assert bench.charger.status() is Status.WAITING_SCHEDULE
+    assert bench.device.status() is Status.WAITING_SCHEDULE
 
 
 async def test_off_inside_the_window_needs_no_write() -> None:
     bench = Bench()
-    bench.charger.windows = (DAYTIME,)
+    bench.device.windows = (DAYTIME,)
     await bench.start()
-    await bench.keeper.set_override(True)
-    assert await bench.keeper.set_override(False) is Outcome.VERIFIED
+    await bench.charger.set_override(True)
+    assert await bench.charger.set_override(False) is Outcome.VERIFIED
     assert bench.sent == []
     assert bench.intent is None
     assert bench.reasons == ["cancelled"]
 
 
 async def test_without_a_car_it_waits_for_one(bench: Bench) -> None:
-    bench.charger.unplug()
+    bench.device.unplug()
     await bench.tell()
-    assert await bench.keeper.set_override(True) is Outcome.PENDING
+    assert await bench.charger.set_override(True) is Outcome.PENDING
     assert bench.snapshot.override == WANTED
     await bench.poll(3)
     assert bench.sent == []
-    bench.charger.car = True
+    bench.device.car = True
     await bench.tell()
     assert bench.sent == [ON]
     await bench.clock.advance(20)
     assert bench.snapshot.override == HELD
-    bench.charger.unplug()
+    bench.device.unplug()
     await bench.tell()
     assert bench.reasons == ["unplugged"]
 
 
 async def test_a_pause_that_the_user_overrides(bench: Bench) -> None:
-    bench.charger.manual = Manual.PAUSE
+    bench.device.manual = Manual.PAUSE
     await bench.tell()
     await switch_on(bench)
     assert bench.sent == [ON]
-    assert bench.charger.starts == 1
+    assert bench.device.starts == 1
 
 
 async def test_a_locked_charger_refuses(bench: Bench) -> None:
-    bench.charger.locked = True
+    bench.device.locked = True
     await bench.tell()
     with pytest.raises(NotAllowed, match="locked"):
-        await bench.keeper.set_override(True)
+        await bench.charger.set_override(True)
     assert bench.intent is None
     assert bench.snapshot.override == NOT_WANTED
 
@@ -364,37 +364,37 @@ async def test_a_locked_charger_refuses(bench: Bench) -> None:
 async def test_on_again_changes_only_its_end(bench: Bench) -> None:
     await switch_on(bench)
     until_at = START + timedelta(hours=1)
-    assert await bench.keeper.set_override(True, until=Until.TIME, until_at=until_at) is Outcome.VERIFIED
+    assert await bench.charger.set_override(True, until=Until.TIME, until_at=until_at) is Outcome.VERIFIED
     assert bench.sent == [ON]
     assert bench.intent is not None
     assert (bench.intent["until"], bench.intent["until_at"]) == ("time", until_at.isoformat())
 
 
 async def test_off_without_on_is_done_already(bench: Bench) -> None:
-    assert await bench.keeper.set_override(False) is Outcome.VERIFIED
+    assert await bench.charger.set_override(False) is Outcome.VERIFIED
     assert bench.sent == []
-    assert bench.journal is None
+    assert bench.intents is None
 
 
 async def test_i1_the_current_is_lowered_before_the_start(bench: Bench) -> None:
-    bench.keeper.group_share = 10.0
-    await bench.keeper.set_override(True)
+    bench.charger.group_share = 10.0
+    await bench.charger.set_override(True)
     assert bench.sent == [SetCurrent(10), ON]
 
 
 async def test_i1_no_start_where_lowering_is_not_enough() -> None:
-    bench = Bench(options=KeeperOptions(load_group_limit=5.0))
+    bench = Bench(options=ChargerOptions(load_group_limit=5.0))
     await bench.start()
     with pytest.raises(UnsafeRequest, match="current_too_low"):
-        await bench.keeper.set_override(True)
+        await bench.charger.set_override(True)
     assert ON not in bench.sent
     assert bench.reasons == ["failed"]
 
 
 async def test_i1_a_lowering_that_fails_is_tried_again_and_does_not_count(bench: Bench) -> None:
-    bench.keeper.group_share = 10.0
-    bench.cloud.errors += [PathBusy("no_room", 30)] * 5
-    assert await bench.keeper.set_override(True) is Outcome.PENDING
+    bench.charger.group_share = 10.0
+    bench.cloud.errors += [TransportBusy("no_room", 30)] * 5
+    assert await bench.charger.set_override(True) is Outcome.PENDING
     await bench.poll(13)
     assert bench.intent is not None
     assert (bench.intent["applications"], ON in bench.sent) == (1, True)
@@ -405,8 +405,8 @@ async def test_i1_a_lowering_that_fails_is_tried_again_and_does_not_count(bench:
 
 async def until_disabled(bench: Bench, resume: Resume) -> None:
     """Asking is of no use; the schedule is disabled."""
-    bench.charger.resume = resume
-    await bench.keeper.set_override(True)
+    bench.device.resume = resume
+    await bench.charger.set_override(True)
     if resume is Resume.NO_EFFECT:
         await bench.clock.advance(20)
     assert (replace(NIGHT, enabled=False),) in bench.log
@@ -415,21 +415,21 @@ async def until_disabled(bench: Bench, resume: Resume) -> None:
 @pytest.mark.parametrize("resume", [Resume.CONFLICT, Resume.NO_EFFECT])
 async def test_a_schedule_that_cannot_be_overridden_is_disabled_and_restored(bench: Bench, resume: Resume) -> None:
     other = replace(NIGHT, slot=1, enabled=False)
-    bench.charger.windows = (NIGHT, other)
+    bench.device.windows = (NIGHT, other)
     await bench.tell()
     await until_disabled(bench, resume)
     disabled = (replace(NIGHT, enabled=False),)
     before = saved_before(bench, disabled)
     assert before["originals"] != []
     assert before["disabled"] is False
-    assert bench.charger.windows == (replace(NIGHT, enabled=False), other)
+    assert bench.device.windows == (replace(NIGHT, enabled=False), other)
     assert bench.disabled() == ("22:00 to 05:00 UTC",)
     assert bench.sent == [ON]
     await bench.clock.advance(20)
     assert bench.snapshot.override == HELD
     assert bench.events == []
-    assert await bench.keeper.set_override(False) is Outcome.ACCEPTED
-    assert bench.charger.windows == (NIGHT, other)
+    assert await bench.charger.set_override(False) is Outcome.ACCEPTED
+    assert bench.device.windows == (NIGHT, other)
     assert bench.sent == [ON, OFF]
     assert bench.disabled() == ("22:00 to 05:00 UTC",), "acknowledged is not restored"
     await over(bench)
@@ -441,45 +441,45 @@ async def test_a_schedule_that_cannot_be_overridden_is_disabled_and_restored(ben
 
 async def test_no_effect_is_not_judged_too_early(bench: Bench) -> None:
     bench.cloud.read_back_delays = ()
-    bench.charger.resume = Resume.NO_EFFECT
-    await bench.keeper.set_override(True)
+    bench.device.resume = Resume.NO_EFFECT
+    await bench.charger.set_override(True)
     await bench.clock.advance(EFFECT_AFTER - 1)
     await bench.tell()
-    assert bench.charger.windows == (NIGHT,)
+    assert bench.device.windows == (NIGHT,)
     await bench.clock.advance(1)
     await bench.tell()
-    assert bench.charger.windows == (replace(NIGHT, enabled=False),)
+    assert bench.device.windows == (replace(NIGHT, enabled=False),)
 
 
 async def test_a_conflict_at_a_charger_that_charges_by_now_is_no_trouble(bench: Bench) -> None:
-    bench.charger.manual = Manual.CHARGE  # since the last answer
-    assert await bench.keeper.set_override(True) is Outcome.VERIFIED
+    bench.device.manual = Manual.CHARGE  # since the last answer
+    assert await bench.charger.set_override(True) is Outcome.VERIFIED
     assert bench.cloud.checks == 1
-    assert bench.charger.windows == (NIGHT,)
+    assert bench.device.windows == (NIGHT,)
     assert bench.snapshot.override == HELD
 
 
 async def test_a_conflict_that_cannot_be_looked_into_now_waits_for_the_next_answer(bench: Bench) -> None:
-    bench.charger.resume = Resume.CONFLICT
-    bench.cloud.check_error = PathBusy("no_room", 40)
-    assert await bench.keeper.set_override(True) is Outcome.ACCEPTED
-    bench.cloud.breaker.hurry()
+    bench.device.resume = Resume.CONFLICT
+    bench.cloud.check_error = TransportBusy("no_room", 40)
+    assert await bench.charger.set_override(True) is Outcome.ACCEPTED
+    bench.cloud.breaker.probe_now()
     bench.cloud.changed()  # not an answer
     await bench.clock.settle()
-    assert bench.charger.windows == (NIGHT,)
+    assert bench.device.windows == (NIGHT,)
     await bench.poll()
-    assert bench.charger.windows == (replace(NIGHT, enabled=False),)
+    assert bench.device.windows == (replace(NIGHT, enabled=False),)
 
 
 async def test_where_nothing_holds_it_back_asking_in_vain_is_the_end(bench: Bench) -> None:
-    bench.charger.windows = ()
+    bench.device.windows = ()
     bench.cloud.acked_only, bench.cloud.read_back_delays = True, ()
     await bench.tell(Status.WAITING_SCHEDULE)
-    await bench.keeper.set_override(True)
+    await bench.charger.set_override(True)
     await bench.clock.advance(30)
     await bench.tell(Status.WAITING_SCHEDULE)
     assert bench.reasons == ["failed"]
-    assert bench.snapshot.problems == {Problem.OVERRIDE_FAILED}
+    assert bench.snapshot.problems == {ChargerIssue.OVERRIDE_FAILED}
 
 
 async def test_no_effect_even_without_the_schedule_has_failed_and_the_schedule_is_restored(bench: Bench) -> None:
@@ -489,46 +489,46 @@ async def test_no_effect_even_without_the_schedule_has_failed_and_the_schedule_i
         await bench.tell(Status.WAITING_SCHEDULE)
         await bench.clock.advance(1)
     assert bench.reasons == ["failed"]
-    assert bench.charger.windows == (NIGHT,)
+    assert bench.device.windows == (NIGHT,)
     assert bench.sent == [ON]
     await over(bench)
-    assert bench.snapshot.problems == {Problem.OVERRIDE_FAILED}
+    assert bench.snapshot.problems == {ChargerIssue.OVERRIDE_FAILED}
 
 
 async def test_what_somebody_changed_meanwhile_is_not_restored(bench: Bench) -> None:
     second, third = replace(NIGHT, slot=1), replace(NIGHT, slot=2)
-    bench.charger.windows = (NIGHT, second, third)
+    bench.device.windows = (NIGHT, second, third)
     await bench.tell()
     await until_disabled_all(bench)
     changed = replace(second, enabled=False, end=DAYTIME.end)
-    bench.charger.windows = (replace(NIGHT, enabled=False), changed)
-    await bench.keeper.set_override(False)
-    assert bench.charger.windows == (NIGHT, changed)
+    bench.device.windows = (replace(NIGHT, enabled=False), changed)
+    await bench.charger.set_override(False)
+    assert bench.device.windows == (NIGHT, changed)
 
 
 async def until_disabled_all(bench: Bench) -> None:
-    bench.charger.resume = Resume.CONFLICT
-    await bench.keeper.set_override(True)
-    assert not any(window.enabled for window in bench.charger.windows)
+    bench.device.resume = Resume.CONFLICT
+    await bench.charger.set_override(True)
+    assert not any(window.enabled for window in bench.device.windows)
     await bench.clock.advance(20)
 
 
 async def test_where_all_was_changed_nothing_is_written(bench: Bench) -> None:
     await until_disabled_all(bench)
-    bench.charger.windows = ()
+    bench.device.windows = ()
     written = len([entry for entry in bench.log if isinstance(entry, tuple)])
-    await bench.keeper.set_override(False)
+    await bench.charger.set_override(False)
     assert len([entry for entry in bench.log if isinstance(entry, tuple)]) == written
-    assert bench.charger.windows == ()
+    assert bench.device.windows == ()
 
 
 @pytest.mark.parametrize("lost", [False, True])
 async def test_a_schedule_write_that_does_not_get_through_is_tried_again(bench: Bench, lost: bool) -> None:
-    bench.charger.resume = Resume.CONFLICT
+    bench.device.resume = Resume.CONFLICT
     bench.cloud.gate = asyncio.Event()
-    call = asyncio.ensure_future(bench.keeper.set_override(True))
+    call = asyncio.ensure_future(bench.charger.set_override(True))
     await bench.clock.settle()
-    bench.cloud.errors += [NotApplicable("wrong_state"), *([] if lost else [PathDown("timeout")])]
+    bench.cloud.errors += [NotApplicable("wrong_state"), *([] if lost else [TransportDown("timeout")])]
     bench.cloud.lost_answers = int(lost)
     bench.cloud.gate.set()
     assert await call is Outcome.ACCEPTED
@@ -536,20 +536,20 @@ async def test_a_schedule_write_that_does_not_get_through_is_tried_again(bench: 
     assert bench.intent["disabled"] is False
     await bench.tell(Status.WAITING_SCHEDULE)
     await bench.poll()
-    assert bench.charger.windows == (replace(NIGHT, enabled=False),)
+    assert bench.device.windows == (replace(NIGHT, enabled=False),)
     assert bench.snapshot.override == HELD
-    await bench.keeper.set_override(False)
-    assert bench.charger.windows == (NIGHT,)
+    await bench.charger.set_override(False)
+    assert bench.device.windows == (NIGHT,)
     assert bench.reasons == ["cancelled"]
 
 
 async def test_a_schedule_that_may_not_be_written_ends_it(bench: Bench) -> None:
-    bench.charger.resume = Resume.CONFLICT
+    bench.device.resume = Resume.CONFLICT
     bench.cloud.errors += [NotApplicable("wrong_state"), NotAllowed("role_too_low")]
     with pytest.raises(NotAllowed, match="role_too_low"):
-        await bench.keeper.set_override(True)
+        await bench.charger.set_override(True)
     assert bench.reasons == ["failed"]
-    assert bench.charger.windows == (NIGHT,)
+    assert bench.device.windows == (NIGHT,)
     assert bench.intent is None
 
 
@@ -561,14 +561,14 @@ async def test_off_is_saved_then_sent(bench: Bench) -> None:
     await switch_off(bench)
     before = saved_before(bench, OFF)
     assert (before["state"], before["end"], before["applications"]) == ("ending", "cancelled", 0)
-    assert bench.charger.status() is Status.WAITING_SCHEDULE
+    assert bench.device.status() is Status.WAITING_SCHEDULE
     assert bench.reasons == ["cancelled"]
 
 
 async def test_off_where_nothing_is_overridden_any_more(bench: Bench) -> None:
     await switch_on(bench)
     bench.cloud.errors.append(NotApplicable("wrong_state"))
-    bench.charger.manual = None
+    bench.device.manual = None
     await switch_off(bench)
     assert bench.sent == [ON, OFF]
     assert bench.reasons == ["cancelled"]
@@ -577,17 +577,17 @@ async def test_off_where_nothing_is_overridden_any_more(bench: Bench) -> None:
 @pytest.mark.parametrize("resume", Resume)
 async def test_off_that_got_lost_is_sent_again(bench: Bench, resume: Resume) -> None:
     """An acknowledgement is not an effect: the cloud says yes for a charger that is away."""
-    bench.charger.resume = resume
-    await bench.keeper.set_override(True)
+    bench.device.resume = resume
+    await bench.charger.set_override(True)
     await bench.clock.advance(60)
-    bench.charger.at_hand = False  # which the cloud does not know yet
-    assert await bench.keeper.set_override(False) is Outcome.ACCEPTED
+    bench.device.at_hand = False  # which the cloud does not know yet
+    assert await bench.charger.set_override(False) is Outcome.ACCEPTED
     await bench.poll(2)
     assert (bench.sent, bench.events) == ([ON, OFF], ["override_ended"])
-    bench.charger.at_hand = True
+    bench.device.at_hand = True
     await bench.poll(2)
-    assert bench.charger.windows == (NIGHT,)
-    assert bench.charger.status() is Status.WAITING_SCHEDULE
+    assert bench.device.windows == (NIGHT,)
+    assert bench.device.status() is Status.WAITING_SCHEDULE
     assert bench.intent is None
     assert bench.reasons == ["cancelled"]
     assert bench.snapshot.problems == frozenset()
@@ -595,18 +595,18 @@ async def test_off_that_got_lost_is_sent_again(bench: Bench, resume: Resume) -> 
 
 @pytest.mark.parametrize("resume", [Resume.WORKS, Resume.CONFLICT])
 async def test_off_that_never_takes_effect_is_given_up_and_told(bench: Bench, resume: Resume) -> None:
-    bench.charger.resume = resume
-    await bench.keeper.set_override(True)
+    bench.device.resume = resume
+    await bench.charger.set_override(True)
     await bench.clock.advance(60)
     bench.cloud.acked_only = True
     with LogLines() as log:
-        await bench.keeper.set_override(False)
+        await bench.charger.set_override(False)
         await bench.poll(5)
     assert bench.sent.count(OFF) == (3 if resume is Resume.WORKS else 1)
     named = [line for line in log.lines if "22:00 to 05:00 UTC may have stayed disabled" in line]
     assert len(named) == (resume is Resume.CONFLICT)
     assert bench.intent is None
-    assert bench.snapshot.problems == {Problem.OVERRIDE_FAILED}
+    assert bench.snapshot.problems == {ChargerIssue.OVERRIDE_FAILED}
     assert bench.reasons == ["cancelled"]
 
 
@@ -614,16 +614,16 @@ async def test_off_that_is_refused_is_told(bench: Bench) -> None:
     await switch_on(bench)
     bench.cloud.errors.append(NotAllowed("locked"))
     with pytest.raises(NotAllowed, match="locked"):
-        await bench.keeper.set_override(False)
+        await bench.charger.set_override(False)
     assert bench.intent is None
     assert bench.reasons == ["cancelled"]
-    assert bench.snapshot.problems == {Problem.OVERRIDE_FAILED}
+    assert bench.snapshot.problems == {ChargerIssue.OVERRIDE_FAILED}
 
 
 async def test_off_is_not_looked_into_where_the_charger_was_not_seen_for_long(bench: Bench) -> None:
     await switch_on(bench)
     bench.cloud.is_present = Presence.UNKNOWN
-    assert await bench.keeper.set_override(False) is Outcome.ACCEPTED
+    assert await bench.charger.set_override(False) is Outcome.ACCEPTED
     checks = bench.cloud.checks
     await bench.clock.advance(60)
     assert (bench.sent, bench.cloud.checks) == ([ON, OFF], checks)
@@ -632,22 +632,22 @@ async def test_off_is_not_looked_into_where_the_charger_was_not_seen_for_long(be
 async def test_off_in_an_outage_is_carried_out_later(bench: Bench) -> None:
     await switch_on(bench)
     await bench.cloud.lose()
-    assert await bench.keeper.set_override(False) is Outcome.PENDING
+    assert await bench.charger.set_override(False) is Outcome.PENDING
     assert bench.snapshot.override == NOT_WANTED
-    assert await bench.keeper.set_override(False) is Outcome.PENDING
+    assert await bench.charger.set_override(False) is Outcome.PENDING
     await bench.clock.advance(300)
     assert bench.sent == [ON]
     await bench.tell()
     assert bench.sent == [ON, OFF]
-    assert bench.charger.status() is Status.WAITING_SCHEDULE
+    assert bench.device.status() is Status.WAITING_SCHEDULE
     assert bench.reasons == ["cancelled"]
     await over(bench)
 
 
 async def test_off_in_an_outage_of_what_was_never_sent(bench: Bench) -> None:
     await bench.cloud.lose()
-    await bench.keeper.set_override(True)
-    assert await bench.keeper.set_override(False) is Outcome.VERIFIED
+    await bench.charger.set_override(True)
+    assert await bench.charger.set_override(False) is Outcome.VERIFIED
     assert bench.intent is None
     await bench.tell()
     assert bench.sent == []
@@ -657,18 +657,18 @@ async def test_off_in_an_outage_of_what_was_never_sent(bench: Bench) -> None:
 async def test_a_pause_that_came_in_the_outage_is_not_lifted_by_the_end(bench: Bench) -> None:
     await switch_on(bench)
     await bench.cloud.lose()
-    await bench.keeper.set_override(False)
-    bench.charger.manual = Manual.PAUSE
+    await bench.charger.set_override(False)
+    bench.device.manual = Manual.PAUSE
     await bench.tell()
     assert bench.sent == [ON]
     assert bench.intent is None
-    assert bench.charger.status() is Status.PAUSED
+    assert bench.device.status() is Status.PAUSED
 
 
 async def test_off_that_fails_is_not_repeated_before_the_next_answer(bench: Bench) -> None:
     await switch_on(bench)
-    bench.cloud.errors.append(PathDown("timeout"))
-    assert await bench.keeper.set_override(False) is Outcome.PENDING
+    bench.cloud.errors.append(TransportDown("timeout"))
+    assert await bench.charger.set_override(False) is Outcome.PENDING
     bench.cloud.changed()
     await bench.clock.settle()
     assert bench.sent == [ON, OFF]
@@ -682,22 +682,22 @@ async def test_on_off_on_within_a_second(bench: Bench, seen: bool) -> None:
     if seen:
         await switch_on(bench)
     else:
-        await bench.keeper.set_override(True)
-    await bench.keeper.set_override(False)
-    await bench.keeper.set_override(True)
+        await bench.charger.set_override(True)
+    await bench.charger.set_override(False)
+    await bench.charger.set_override(True)
     assert bench.sent == [ON, OFF, ON]
     await bench.clock.advance(60)
     await bench.poll(5)
     assert bench.snapshot.override == HELD
-    assert bench.charger.status() is Status.CHARGING
+    assert bench.device.status() is Status.CHARGING
     assert bench.reasons == ["cancelled"]
-    await bench.keeper.set_override(False)
+    await bench.charger.set_override(False)
     assert bench.reasons == ["cancelled", "cancelled"]
-    assert bench.charger.status() is Status.WAITING_SCHEDULE
+    assert bench.device.status() is Status.WAITING_SCHEDULE
 
 
 async def test_on_off_on_all_at_once(bench: Bench) -> None:
-    calls = [bench.keeper.set_override(on) for on in (True, False, True)]
+    calls = [bench.charger.set_override(on) for on in (True, False, True)]
     assert await asyncio.gather(*calls) == [Outcome.ACCEPTED] * 3
     await bench.poll(3)
     assert bench.snapshot.override == HELD
@@ -705,30 +705,30 @@ async def test_on_off_on_all_at_once(bench: Bench) -> None:
 
 @pytest.mark.parametrize("resume", Resume)
 async def test_on_off_on_in_an_outage_goes_on_with_what_is_there(bench: Bench, resume: Resume) -> None:
-    bench.charger.resume = resume
-    await bench.keeper.set_override(True)
+    bench.device.resume = resume
+    await bench.charger.set_override(True)
     await bench.clock.advance(60)
     assert bench.snapshot.override == HELD
     await bench.cloud.lose()
-    await bench.keeper.set_override(False)
-    assert await bench.keeper.set_override(True) is Outcome.PENDING
+    await bench.charger.set_override(False)
+    assert await bench.charger.set_override(True) is Outcome.PENDING
     assert bench.snapshot.override == WANTED
     await bench.tell()
     assert bench.snapshot.override == HELD
     assert bench.sent == [ON]
-    await bench.keeper.set_override(False)
-    assert bench.charger.windows == (NIGHT,)
-    assert bench.charger.status() is Status.WAITING_SCHEDULE
+    await bench.charger.set_override(False)
+    assert bench.device.windows == (NIGHT,)
+    assert bench.device.status() is Status.WAITING_SCHEDULE
     assert bench.reasons == ["cancelled", "cancelled"]
 
 
 async def test_on_after_an_end_whose_answer_was_lost(bench: Bench) -> None:
     await switch_on(bench)
     bench.cloud.lost_answers = 1
-    assert await bench.keeper.set_override(False) is Outcome.PENDING
-    await bench.keeper.set_override(True)
+    assert await bench.charger.set_override(False) is Outcome.PENDING
+    await bench.charger.set_override(True)
     await bench.poll(3)
-    assert bench.charger.status() is Status.CHARGING
+    assert bench.device.status() is Status.CHARGING
     assert bench.snapshot.override == HELD
     assert bench.reasons == ["cancelled"]
 
@@ -738,9 +738,9 @@ async def test_on_after_an_end_whose_answer_was_lost(bench: Bench) -> None:
 
 async def test_in_an_outage_it_is_kept_and_applied_once_when_the_cloud_is_back(bench: Bench) -> None:
     await bench.cloud.lose()
-    assert await bench.keeper.set_override(True) is Outcome.PENDING
+    assert await bench.charger.set_override(True) is Outcome.PENDING
     assert bench.events == ["override_pending"]
-    assert await bench.keeper.set_override(True) is Outcome.PENDING
+    assert await bench.charger.set_override(True) is Outcome.PENDING
     assert bench.events == ["override_pending"]
     assert bench.snapshot.override == WANTED
     await bench.clock.advance(600)
@@ -759,7 +759,7 @@ async def test_theirs_is_ours_no_write(bench: Bench) -> None:
     await bench.tell()
     assert bench.sent == [ON]
     assert bench.snapshot.override == HELD
-    bench.charger.power_cycle()  # and that is no disturbance any more
+    bench.device.power_cycle()  # and that is no disturbance any more
     await bench.poll()
     assert bench.reasons == ["superseded"]
 
@@ -767,7 +767,7 @@ async def test_theirs_is_ours_no_write(bench: Bench) -> None:
 async def test_theirs_is_base_applied_once(bench: Bench) -> None:
     await switch_on(bench)
     await bench.cloud.lose()
-    bench.charger.power_cycle()
+    bench.device.power_cycle()
     await bench.tell()
     assert bench.sent == [ON, ON]
     assert bench.events == ["override_reapplied"]
@@ -779,53 +779,53 @@ async def test_theirs_is_base_applied_once(bench: Bench) -> None:
 async def test_theirs_is_a_pause_superseded(bench: Bench) -> None:
     await switch_on(bench)
     await bench.cloud.lose()
-    bench.charger.manual = Manual.PAUSE
+    bench.device.manual = Manual.PAUSE
     await bench.tell()
     assert bench.sent == [ON]
-    event = next(entry for entry in bench.log if isinstance(entry, KeeperEvent))
+    event = next(entry for entry in bench.log if isinstance(entry, ChargerEvent))
     assert (event.type, event.details) == ("override_superseded", {"ours": "charging", "theirs": "paused"})
-    assert bench.snapshot.problems == {Problem.OVERRIDE_SUPERSEDED}
+    assert bench.snapshot.problems == {ChargerIssue.OVERRIDE_SUPERSEDED}
     assert bench.snapshot.override == NOT_WANTED
-    assert bench.charger.status() is Status.PAUSED
-    bench.charger.unplug()
+    assert bench.device.status() is Status.PAUSED
+    bench.device.unplug()
     await bench.poll()
     assert bench.snapshot.problems == frozenset()
 
 
 async def test_a_pause_in_the_outage_in_which_it_was_asked_for_supersedes(bench: Bench) -> None:
     await bench.cloud.lose()
-    await bench.keeper.set_override(True)
-    bench.charger.manual = Manual.PAUSE
+    await bench.charger.set_override(True)
+    bench.device.manual = Manual.PAUSE
     await bench.tell()
     assert (bench.sent, bench.reasons) == ([], ["superseded"])
 
 
 async def test_a_car_that_left_in_the_outage_has_ended_it(bench: Bench) -> None:
     await bench.cloud.lose()
-    await bench.keeper.set_override(True)
-    bench.charger.unplug()
+    await bench.charger.set_override(True)
+    bench.device.unplug()
     await bench.tell()
     assert (bench.sent, bench.reasons) == ([], ["unplugged"])
 
 
 async def test_a_car_that_came_in_the_outage_is_charged(bench: Bench) -> None:
-    bench.charger.unplug()
+    bench.device.unplug()
     await bench.tell()
     await bench.cloud.lose()
-    await bench.keeper.set_override(True)
-    bench.charger.car = True
+    await bench.charger.set_override(True)
+    bench.device.car = True
     await bench.tell()
     assert bench.sent == [ON]
 
 
 async def test_offline_in_the_cloud_is_an_outage_and_no_unplugging(bench: Bench) -> None:
     await switch_on(bench)
-    bench.charger.at_hand = False
+    bench.device.at_hand = False
     await bench.poll(5)
     assert bench.snapshot.override == HELD
     assert bench.reasons == []
-    bench.charger.at_hand = True
-    bench.charger.power_cycle()
+    bench.device.at_hand = True
+    bench.device.power_cycle()
     await bench.poll()
     assert bench.sent == [ON, ON]
 
@@ -833,7 +833,7 @@ async def test_offline_in_the_cloud_is_an_outage_and_no_unplugging(bench: Bench)
 async def test_an_old_word_is_no_judge_after_an_outage(bench: Bench) -> None:
     await switch_on(bench)
     await bench.cloud.lose()
-    bench.charger.manual = Manual.PAUSE
+    bench.device.manual = Manual.PAUSE
     bench.cloud.breaker.throttled(60)  # reachable, but it says nothing
     await bench.clock.advance(61)
     assert bench.cloud.breaker.usable
@@ -848,7 +848,7 @@ async def test_another_path_that_is_down_is_no_disturbance(bench: Bench) -> None
     local.is_present = Presence.OFFLINE
     local.changed()
     await bench.clock.settle()
-    bench.charger.power_cycle()
+    bench.device.power_cycle()
     await bench.poll()
     assert bench.reasons == ["superseded"]
 
@@ -856,12 +856,12 @@ async def test_another_path_that_is_down_is_no_disturbance(bench: Bench) -> None
 # A local path carries it in the outage; when the cloud is back it judges: base, ours, theirs
 
 
-async def on_in_an_outage_over_a_local_path(bench: Bench) -> FakePath:
+async def on_in_an_outage_over_a_local_path(bench: Bench) -> FakeTransport:
     """The cloud is lost; the override is carried out and seen over linked entities."""
     local = await bench.add(Source.LINKED)
     local.read_back_delays = (2.0, 7.0, 15.0, 60.0)
     await bench.cloud.lose()
-    assert await bench.keeper.set_override(True) is Outcome.ACCEPTED
+    assert await bench.charger.set_override(True) is Outcome.ACCEPTED
     assert (bench.sent, local.commands) == ([], [ON])
     await bench.clock.advance(2)
     assert bench.snapshot.override == HELD
@@ -873,18 +873,18 @@ async def on_in_an_outage_over_a_local_path(bench: Bench) -> FakePath:
 async def test_what_a_local_path_carried_is_not_sent_to_the_cloud_again(bench: Bench) -> None:
     local = await on_in_an_outage_over_a_local_path(bench)
     await bench.clock.advance(1800)
-    saved = bench.journal
+    saved = bench.intents
     local.tell()
     await bench.poll(10)
     assert (bench.sent, local.commands) == ([], [ON])
     assert bench.snapshot.override == HELD
-    assert bench.journal == saved
+    assert bench.intents == saved
     assert bench.events == ["taken_over", "handed_back"]
 
 
 async def test_what_a_local_path_carried_and_the_charger_dropped_is_applied_once(bench: Bench) -> None:
     local = await on_in_an_outage_over_a_local_path(bench)
-    bench.charger.power_cycle()
+    bench.device.power_cycle()
     local.is_present = Presence.OFFLINE  # from then on
     local.changed()
     await bench.poll(10)
@@ -896,7 +896,7 @@ async def test_what_a_local_path_carried_and_the_charger_dropped_is_applied_once
 async def test_the_cloud_finds_the_base_although_the_local_path_stays(bench: Bench) -> None:
     local = await on_in_an_outage_over_a_local_path(bench)
     await bench.clock.advance(60)
-    bench.charger.power_cycle()  # which the linked entities do not tell
+    bench.device.power_cycle()  # which the linked entities do not tell
     await bench.poll(10)
     assert (bench.sent, local.commands) == ([ON], [ON])
     assert bench.snapshot.override == HELD
@@ -904,7 +904,7 @@ async def test_the_cloud_finds_the_base_although_the_local_path_stays(bench: Ben
 
 async def test_a_pause_found_by_the_cloud_supersedes_what_a_local_path_carried(bench: Bench) -> None:
     local = await on_in_an_outage_over_a_local_path(bench)
-    bench.charger.manual = Manual.PAUSE
+    bench.device.manual = Manual.PAUSE
     await bench.tell()
     assert (bench.sent, local.commands, bench.reasons) == ([], [ON], ["superseded"])
 
@@ -912,9 +912,9 @@ async def test_a_pause_found_by_the_cloud_supersedes_what_a_local_path_carried(b
 @pytest.mark.parametrize("end", ["full", "unplugged"])
 async def test_an_end_found_by_the_cloud_ends_what_a_local_path_carried(bench: Bench, end: str) -> None:
     await on_in_an_outage_over_a_local_path(bench)
-    bench.charger.full = True
+    bench.device.full = True
     if end == "unplugged":
-        bench.charger.unplug()
+        bench.device.unplug()
     await bench.tell()
     assert (ON in bench.sent, bench.reasons) == (False, [end])
 
@@ -933,7 +933,7 @@ async def test_power_that_flows_counts_more_than_what_the_cloud_remembers(bench:
 
 async def test_off_in_an_outage_over_a_local_path_is_left_alone_by_the_cloud(bench: Bench) -> None:
     local = await on_in_an_outage_over_a_local_path(bench)
-    assert await bench.keeper.set_override(False) is Outcome.ACCEPTED
+    assert await bench.charger.set_override(False) is Outcome.ACCEPTED
     await bench.clock.advance(60)
     assert bench.intent is None
     await bench.poll(3)
@@ -945,7 +945,7 @@ async def test_a_disturbance_while_a_local_path_commands_is_one_event(bench: Ben
     local = await on_in_an_outage_over_a_local_path(bench)
     local.is_present = Presence.OFFLINE
     local.changed()
-    bench.charger.power_cycle()
+    bench.device.power_cycle()
     local.is_present = None
     local.tell()
     await bench.clock.advance(60)
@@ -960,17 +960,19 @@ async def test_it_survives_a_start_in_the_outage_and_costs_the_cloud_nothing(ben
     await bench.restart_home_assistant(tell=False)
     await bench.cloud.lose()
     assert bench.snapshot.override == HELD
-    bench.keeper.add_path(local)
+    bench.charger.add_transport(local)
     local.tell()
     await bench.poll(5)
     assert (bench.sent, local.commands) == ([], [ON])
     assert bench.snapshot.override == HELD
 
 
-@pytest.mark.parametrize("error", [PathBusy("throttled", 60), NoConnection("refused"), LoginRejected("invalid_auth")])
+@pytest.mark.parametrize(
+    "error", [TransportBusy("throttled", 60), NoConnection("refused"), LoginRejected("invalid_auth")]
+)
 async def test_what_was_not_sent_does_not_count(bench: Bench, error: ChargerError) -> None:
     bench.cloud.errors += [error] * 6
-    assert await bench.keeper.set_override(True) is Outcome.PENDING
+    assert await bench.charger.set_override(True) is Outcome.PENDING
     assert bench.intent is not None
     assert (bench.intent["sent"], bench.intent["applications"]) == (False, 0)
     await bench.poll(17)  # tried again after 1, 2, 4, 8, 13 and 18 min
@@ -982,45 +984,45 @@ async def test_what_was_not_sent_does_not_count(bench: Bench, error: ChargerErro
 
 
 async def test_on_that_got_lost_is_sent_again_and_no_schedule_disabled(bench: Bench) -> None:
-    bench.charger.at_hand = False  # which the cloud does not know yet
-    assert await bench.keeper.set_override(True) is Outcome.ACCEPTED
+    bench.device.at_hand = False  # which the cloud does not know yet
+    assert await bench.charger.set_override(True) is Outcome.ACCEPTED
     await bench.poll(2)
     assert bench.sent == [ON]
-    bench.charger.at_hand = True
+    bench.device.at_hand = True
     await bench.poll(2)
     assert bench.sent == [ON, ON]
     assert bench.snapshot.override == HELD
-    assert bench.charger.windows == (NIGHT,)
+    assert bench.device.windows == (NIGHT,)
 
 
 async def test_a_lost_answer_counts_and_is_not_repeated_blindly(bench: Bench) -> None:
-    bench.cloud.errors += [PathDown("timeout")] * 2
-    assert await bench.keeper.set_override(True) is Outcome.PENDING
+    bench.cloud.errors += [TransportDown("timeout")] * 2
+    assert await bench.charger.set_override(True) is Outcome.PENDING
     bench.cloud.changed()  # the breaker's doubt, say
     await bench.clock.settle()
     assert bench.sent == [ON]
-    bench.charger.manual = Manual.CHARGE  # it had got through
+    bench.device.manual = Manual.CHARGE  # it had got through
     await bench.poll()
     assert bench.sent == [ON]
     assert bench.snapshot.override == HELD
 
 
 async def test_a_user_who_insists_is_obeyed_at_once(bench: Bench) -> None:
-    bench.cloud.errors.append(PathBusy("no_room", 5))
-    assert await bench.keeper.set_override(True) is Outcome.PENDING
-    assert await bench.keeper.set_override(True) is Outcome.ACCEPTED
+    bench.cloud.errors.append(TransportBusy("no_room", 5))
+    assert await bench.charger.set_override(True) is Outcome.PENDING
+    assert await bench.charger.set_override(True) is Outcome.ACCEPTED
     assert bench.sent == [ON, ON]
 
 
 async def test_on_is_told_to_have_failed_where_it_has(bench: Bench) -> None:
-    bench.cloud.errors += [PathDown("timeout")] * 3
+    bench.cloud.errors += [TransportDown("timeout")] * 3
     for _ in range(3):
-        assert await bench.keeper.set_override(True) is Outcome.PENDING
-    assert await bench.keeper.set_override(True) is Outcome.FAILED
+        assert await bench.charger.set_override(True) is Outcome.PENDING
+    assert await bench.charger.set_override(True) is Outcome.FAILED
     assert bench.sent == [ON] * 3
     assert bench.reasons == ["failed"]
-    assert await bench.keeper.set_override(False) is Outcome.VERIFIED
-    assert await bench.keeper.set_override(True) is Outcome.ACCEPTED
+    assert await bench.charger.set_override(False) is Outcome.VERIFIED
+    assert await bench.charger.set_override(True) is Outcome.ACCEPTED
 
 
 # Refused
@@ -1029,31 +1031,31 @@ async def test_on_is_told_to_have_failed_where_it_has(bench: Bench) -> None:
 async def test_a_refusal_is_an_error_and_the_end(bench: Bench) -> None:
     bench.cloud.errors.append(NotAllowed("role_too_low"))
     with pytest.raises(NotAllowed, match="role_too_low"):
-        await bench.keeper.set_override(True)
+        await bench.charger.set_override(True)
     assert bench.reasons == ["failed"]
     assert bench.snapshot.override == NOT_WANTED
-    assert bench.snapshot.problems == {Problem.OVERRIDE_FAILED}
+    assert bench.snapshot.problems == {ChargerIssue.OVERRIDE_FAILED}
     assert bench.intent is None
     await bench.poll(5)
     assert bench.sent == [ON]
-    assert await bench.keeper.set_override(True) is Outcome.ACCEPTED  # and that is a new one
+    assert await bench.charger.set_override(True) is Outcome.ACCEPTED  # and that is a new one
     assert bench.snapshot.problems == frozenset()
 
 
 async def test_a_refusal_after_an_outage_is_the_end(bench: Bench) -> None:
     await bench.cloud.lose()
-    await bench.keeper.set_override(True)
+    await bench.charger.set_override(True)
     bench.cloud.errors.append(NotAllowed("ocpp_active"))
     await bench.tell()
     assert bench.reasons == ["failed"]
     assert bench.intent is None
-    assert bench.snapshot.problems == {Problem.OVERRIDE_FAILED}
+    assert bench.snapshot.problems == {ChargerIssue.OVERRIDE_FAILED}
 
 
 async def test_read_only_comes_between(bench: Bench) -> None:
     await switch_on(bench)
-    assert await bench.keeper.end_override_for_removal() == ()
-    bench.keeper.options = KeeperOptions(read_only=True)
+    assert await bench.charger.cancel_override() == ()
+    bench.charger.options = ChargerOptions(read_only=True)
     assert bench.sent == [ON, OFF]
     assert bench.reasons == ["cancelled"]
 
@@ -1064,7 +1066,7 @@ async def test_read_only_comes_between(bench: Bench) -> None:
 async def test_a_cloud_that_hangs_is_given_up_for_the_local_path_and_counts_once(bench: Bench) -> None:
     local = await bench.add(Source.LINKED)
     bench.cloud.gate = asyncio.Event()
-    call = asyncio.ensure_future(bench.keeper.set_override(True))
+    call = asyncio.ensure_future(bench.charger.set_override(True))
     await bench.clock.advance(6)
     assert await call is Outcome.ACCEPTED
     assert local.commands == [ON]
@@ -1077,8 +1079,8 @@ async def test_a_cloud_that_hangs_is_given_up_for_the_local_path_and_counts_once
 async def test_where_no_path_carries_it_now_it_waits(bench: Bench) -> None:
     local = await bench.add(Source.LINKED)
     bench.cloud.errors.append(NoConnection("unreachable"))
-    local.errors.append(PathBusy("no_room", 5))
-    assert await bench.keeper.set_override(True) is Outcome.PENDING
+    local.errors.append(TransportBusy("no_room", 5))
+    assert await bench.charger.set_override(True) is Outcome.PENDING
     assert bench.intent is not None
     assert (bench.intent["sent"], bench.intent["applications"]) == (False, 0)
     await bench.poll()
@@ -1087,17 +1089,17 @@ async def test_where_no_path_carries_it_now_it_waits(bench: Bench) -> None:
 
 async def test_a_conflict_on_the_second_path_is_looked_into_there(bench: Bench) -> None:
     local = await bench.add(Source.BLUETOOTH)
-    bench.cloud.errors.append(PathDown("timeout"))
-    bench.charger.resume = Resume.CONFLICT
-    await bench.keeper.set_override(True)
+    bench.cloud.errors.append(TransportDown("timeout"))
+    bench.device.resume = Resume.CONFLICT
+    await bench.charger.set_override(True)
     assert (bench.cloud.checks, local.checks) == (0, 1)
 
 
 async def test_where_no_path_reads_the_schedule_asking_in_vain_is_the_end(bench: Bench) -> None:
     bench.cloud.can -= {Capability.SCHEDULES}
-    bench.charger.resume = Resume.CONFLICT
+    bench.device.resume = Resume.CONFLICT
     with pytest.raises(NotApplicable, match="wrong_state"):
-        await bench.keeper.set_override(True)
+        await bench.charger.set_override(True)
     assert bench.reasons == ["failed"]
 
 
@@ -1137,7 +1139,7 @@ async def test_a_user_who_insists_does_not_wait_for_that(bench: Bench) -> None:
         await bench.tell()
     await bench.poll()
     assert bench.sent == [ON, ON]
-    assert await bench.keeper.set_override(True) is Outcome.ACCEPTED
+    assert await bench.charger.set_override(True) is Outcome.ACCEPTED
     assert bench.sent == [ON, ON, ON]
 
 
@@ -1147,9 +1149,9 @@ async def test_a_new_wish_counts_anew(bench: Bench) -> None:
         await lose_power(bench)
         await bench.poll(2)
     await bench.cloud.lose()
-    await bench.keeper.set_override(False)
-    await bench.keeper.set_override(True)
-    bench.charger.power_cycle()
+    await bench.charger.set_override(False)
+    await bench.charger.set_override(True)
+    bench.device.power_cycle()
     await bench.tell()
     await bench.poll()
     assert bench.snapshot.override == HELD
@@ -1157,14 +1159,14 @@ async def test_a_new_wish_counts_anew(bench: Bench) -> None:
 
 async def test_a_restart_of_ours_drops_it_unseen(bench: Bench) -> None:
     await switch_on(bench)
-    bench.options = bench.keeper.options = KeeperOptions(restart_while_charging=True)
+    bench.options = bench.charger.options = ChargerOptions(restart_while_charging=True)
     await bench.tell()
-    await bench.keeper.restart()
-    assert bench.charger.status() is Status.WAITING_SCHEDULE
+    await bench.charger.restart()
+    assert bench.device.status() is Status.WAITING_SCHEDULE
     await bench.clock.advance(20)
-    bench.charger.manual = Manual.CHARGE  # still on its way down
+    bench.device.manual = Manual.CHARGE  # still on its way down
     await bench.tell()
-    bench.charger.manual = None
+    bench.device.manual = None
     await bench.clock.advance(220)
     await bench.tell()  # back, never seen away
     assert "unverified" in bench.events
@@ -1175,22 +1177,22 @@ async def test_a_restart_of_ours_drops_it_unseen(bench: Bench) -> None:
 
 async def test_changed_by_somebody_it_is_superseded_and_never_asserted_again(bench: Bench) -> None:
     await switch_on(bench)
-    bench.charger.manual = None
+    bench.device.manual = None
     await bench.poll()
     assert bench.reasons == ["superseded"]
-    assert bench.snapshot.problems == {Problem.OVERRIDE_SUPERSEDED}
+    assert bench.snapshot.problems == {ChargerIssue.OVERRIDE_SUPERSEDED}
     await bench.poll(20)
     assert bench.sent == [ON]
-    await bench.keeper.set_override(True)
+    await bench.charger.set_override(True)
     assert bench.snapshot.problems == frozenset()
 
 
 async def test_superseded_by_a_schedule_restores_what_we_disabled_only(bench: Bench) -> None:
     await until_disabled_all(bench)
-    bench.charger.windows = (replace(NIGHT, start=DAYTIME.end),)
+    bench.device.windows = (replace(NIGHT, start=DAYTIME.end),)
     await bench.poll()
     assert bench.reasons == ["superseded"]
-    assert bench.charger.windows == (replace(NIGHT, start=DAYTIME.end),)
+    assert bench.device.windows == (replace(NIGHT, start=DAYTIME.end),)
     assert bench.sent == [ON]
 
 
@@ -1198,9 +1200,9 @@ async def test_superseded_by_a_schedule_restores_what_we_disabled_only(bench: Be
 
 
 async def test_the_end_of_a_window_is_not_the_end_of_the_override(bench: Bench) -> None:
-    bench.charger.windows = (DAYTIME,)  # until two hours from now
+    bench.device.windows = (DAYTIME,)  # until two hours from now
     await bench.tell()
-    await bench.keeper.set_override(True)
+    await bench.charger.set_override(True)
     assert bench.sent == []
     await bench.poll(119)
     await bench.poll(2)
@@ -1212,9 +1214,9 @@ async def test_the_end_of_a_window_is_not_the_end_of_the_override(bench: Bench) 
 
 @pytest.mark.parametrize("lag", [5.0, 45.0])
 async def test_a_cloud_that_lags_behind_the_edge_does_not_mislead(bench: Bench, lag: float) -> None:
-    bench.charger.windows = (DAYTIME,)
+    bench.device.windows = (DAYTIME,)
     await bench.tell()
-    await bench.keeper.set_override(True)
+    await bench.charger.set_override(True)
     await bench.clock.advance(2 * 3600 + lag)
     await bench.tell(Status.CHARGING)  # it has stopped, but nobody said so yet
     await bench.poll()
@@ -1224,9 +1226,9 @@ async def test_a_cloud_that_lags_behind_the_edge_does_not_mislead(bench: Bench, 
 
 @pytest.mark.parametrize("lag", [5.0, 45.0])
 async def test_a_cloud_that_is_quick_at_the_edge_does_not_mislead(bench: Bench, lag: float) -> None:
-    bench.charger.windows = (DAYTIME,)
+    bench.device.windows = (DAYTIME,)
     await bench.tell()
-    await bench.keeper.set_override(True)
+    await bench.charger.set_override(True)
     await bench.clock.advance(2 * 3600 + lag)
     await bench.tell()
     assert bench.sent == [ON]
@@ -1234,11 +1236,11 @@ async def test_a_cloud_that_is_quick_at_the_edge_does_not_mislead(bench: Bench, 
 
 
 async def test_well_after_the_edge_a_change_is_somebodys_again(bench: Bench) -> None:
-    bench.charger.windows, bench.charger.manual = (DAYTIME,), Manual.CHARGE
+    bench.device.windows, bench.device.manual = (DAYTIME,), Manual.CHARGE
     await bench.tell()
-    await bench.keeper.set_override(True)
+    await bench.charger.set_override(True)
     await bench.poll(125)
-    bench.charger.manual = None
+    bench.device.manual = None
     await bench.poll()
     assert (bench.sent, bench.reasons) == ([], ["superseded"])
 
@@ -1248,7 +1250,7 @@ async def test_well_after_the_edge_a_change_is_somebodys_again(bench: Bench) -> 
 
 async def test_full_ends_it(bench: Bench) -> None:
     await switch_on(bench)
-    bench.charger.full = True
+    bench.device.full = True
     await bench.poll()
     assert bench.reasons == ["full"]
     await over(bench)
@@ -1258,7 +1260,7 @@ async def test_full_ends_it(bench: Bench) -> None:
 async def waiting_car(bench: Bench, seconds: float, energy: float) -> None:
     """The car takes nothing for so long, after so many kWh."""
     await bench.clock.advance(60)  # so much cannot flow at once
-    bench.charger.session_energy = energy
+    bench.device.session_energy = energy
     await bench.tell(Status.WAITING_CAR)
     await bench.clock.advance(seconds)
 
@@ -1287,12 +1289,12 @@ async def test_a_car_that_took_nothing_at_all_is_not_full(bench: Bench) -> None:
 
 
 async def test_until_unplugged_goes_on_when_full(bench: Bench) -> None:
-    await bench.keeper.set_override(True, until=Until.UNPLUGGED)
+    await bench.charger.set_override(True, until=Until.UNPLUGGED)
     await bench.clock.advance(20)
-    bench.charger.full = True
+    bench.device.full = True
     await bench.poll(3)
     assert bench.reasons == []
-    bench.charger.unplug()
+    bench.device.unplug()
     await bench.poll()
     assert bench.reasons == ["unplugged"]
     assert bench.sent == [ON]
@@ -1300,20 +1302,20 @@ async def test_until_unplugged_goes_on_when_full(bench: Bench) -> None:
 
 async def test_unplugging_must_be_seen(bench: Bench) -> None:
     await switch_on(bench)
-    bench.charger.at_hand = False
+    bench.device.at_hand = False
     await bench.poll(3)
     await bench.tell(None)
     assert bench.reasons == []
-    bench.charger.at_hand = True
+    bench.device.at_hand = True
     await bench.tell()
     assert bench.reasons == []
-    bench.charger.unplug()
+    bench.device.unplug()
     await bench.tell()
     assert bench.reasons == ["unplugged"]
 
 
 async def test_a_time_ends_it_by_itself(bench: Bench) -> None:
-    await bench.keeper.set_override(True, until=Until.TIME, until_at=START + timedelta(minutes=30))
+    await bench.charger.set_override(True, until=Until.TIME, until_at=START + timedelta(minutes=30))
     await bench.clock.advance(30 * 60 - 1)
     assert bench.reasons == []
     await bench.clock.advance(1)
@@ -1323,7 +1325,7 @@ async def test_a_time_ends_it_by_itself(bench: Bench) -> None:
 
 
 async def test_a_time_ends_it_in_an_outage_too(bench: Bench) -> None:
-    await bench.keeper.set_override(True, until=Until.TIME, until_at=START + timedelta(minutes=30))
+    await bench.charger.set_override(True, until=Until.TIME, until_at=START + timedelta(minutes=30))
     await bench.clock.advance(60)
     await bench.cloud.lose()
     await bench.clock.advance(3600)
@@ -1352,13 +1354,13 @@ async def test_it_goes_on_after_a_start_of_home_assistant(bench: Bench) -> None:
 async def test_dropped_while_home_assistant_was_down_it_is_applied_again(bench: Bench) -> None:
     await switch_on(bench)
     stopped = bench.restart_home_assistant(down_for=3600)
-    bench.charger.power_cycle()
+    bench.device.power_cycle()
     await stopped
     assert bench.sent == [ON, ON]
 
 
 async def test_a_time_that_passed_while_home_assistant_was_down(bench: Bench) -> None:
-    await bench.keeper.set_override(True, until=Until.TIME, until_at=START + timedelta(minutes=30))
+    await bench.charger.set_override(True, until=Until.TIME, until_at=START + timedelta(minutes=30))
     await bench.clock.advance(60)
     await bench.restart_home_assistant(down_for=3600)
     assert bench.sent == [ON, OFF]
@@ -1367,8 +1369,8 @@ async def test_a_time_that_passed_while_home_assistant_was_down(bench: Bench) ->
 
 async def test_nothing_is_sent_while_home_assistant_stops(bench: Bench) -> None:
     await bench.cloud.lose()
-    await bench.keeper.set_override(True)
-    bench.keeper.close()
+    await bench.charger.set_override(True)
+    bench.charger.close()
     await bench.tell()
     assert bench.sent == []
     await bench.restart_home_assistant()
@@ -1377,9 +1379,9 @@ async def test_nothing_is_sent_while_home_assistant_stops(bench: Bench) -> None:
 
 async def test_closing_between_saving_and_sending_sends_nothing(bench: Bench) -> None:
     bench.save_gate = asyncio.Event()
-    call = asyncio.ensure_future(bench.keeper.set_override(True))
+    call = asyncio.ensure_future(bench.charger.set_override(True))
     await bench.clock.settle()
-    bench.keeper.close()
+    bench.charger.close()
     bench.save_gate.set()
     await call
     assert bench.sent == []
@@ -1392,41 +1394,41 @@ async def test_closing_between_saving_and_sending_sends_nothing(bench: Bench) ->
 async def test_for_removal_it_is_ended_or_said_what_is_left(bench: Bench) -> None:
     await until_disabled_all(bench)
     await bench.cloud.lose()
-    assert await bench.keeper.end_override_for_removal() == ("22:00 to 05:00 UTC",)
-    assert await bench.keeper.end_override_for_removal() == ("22:00 to 05:00 UTC",)
+    assert await bench.charger.cancel_override() == ("22:00 to 05:00 UTC",)
+    assert await bench.charger.cancel_override() == ("22:00 to 05:00 UTC",)
     await bench.tell()
-    assert bench.charger.windows == (NIGHT,)
-    assert await bench.keeper.end_override_for_removal() == ()
+    assert bench.device.windows == (NIGHT,)
+    assert await bench.charger.cancel_override() == ()
     assert bench.reasons == ["cancelled"]
 
 
 async def test_for_removal_a_schedule_is_restored_only_once_it_is_seen_so(bench: Bench) -> None:
     await until_disabled_all(bench)
     bench.cloud.acked_only = True
-    assert await bench.keeper.end_override_for_removal() == ("22:00 to 05:00 UTC",)
-    assert bench.charger.windows == (replace(NIGHT, enabled=False),)
+    assert await bench.charger.cancel_override() == ("22:00 to 05:00 UTC",)
+    assert bench.device.windows == (replace(NIGHT, enabled=False),)
 
 
 async def test_for_a_keeper_that_goes_on_an_acknowledged_schedule_is_not_waited_for(bench: Bench) -> None:
     await until_disabled_all(bench)
     bench.cloud.acked_only = True
-    assert await bench.keeper.end_override_for_removal(read_back=False) == ()
+    assert await bench.charger.cancel_override(read_back=False) == ()
     bench.cloud.acked_only = False
     await bench.poll(3)
-    assert bench.charger.windows == (NIGHT,), "it has looked"
+    assert bench.device.windows == (NIGHT,), "it has looked"
     assert bench.intent is None
 
 
 @pytest.mark.parametrize("how", ["no path", "an error"])
 async def test_for_removal_a_schedule_that_cannot_be_read_back_may_be_left_disabled(bench: Bench, how: str) -> None:
     await until_disabled_all(bench)
-    await bench.keeper.set_override(False)
-    assert bench.charger.windows == (NIGHT,)
+    await bench.charger.set_override(False)
+    assert bench.device.windows == (NIGHT,)
     if how == "no path":
         bench.cloud.can -= {Capability.SCHEDULES}
     else:
-        bench.cloud.schedule_error = PathBusy("throttled", 60)
-    assert await bench.keeper.end_override_for_removal() == ("22:00 to 05:00 UTC",)
+        bench.cloud.schedule_error = TransportBusy("throttled", 60)
+    assert await bench.charger.cancel_override() == ("22:00 to 05:00 UTC",)
 
 
 # A schedule that cannot be read or written
@@ -1436,36 +1438,36 @@ UNREADABLE = NotApplicable("schedule_unreadable")
 
 
 async def test_a_schedule_that_cannot_be_read_ends_an_override_that_needs_it_disabled(bench: Bench) -> None:
-    bench.charger.resume = Resume.CONFLICT
+    bench.device.resume = Resume.CONFLICT
     bench.cloud.schedule_error = UNREADABLE
     with pytest.raises(NotApplicable, match="schedule_unreadable"):
-        await bench.keeper.set_override(True)
-    assert bench.charger.windows == (NIGHT,)
+        await bench.charger.set_override(True)
+    assert bench.device.windows == (NIGHT,)
     assert bench.reasons == ["failed"]
-    assert bench.problems() == {Problem.SCHEDULE_UNREADABLE}
-    assert [shown.problems for shown in bench.snapshots if Problem.OVERRIDE_FAILED in shown.problems] == []
+    assert bench.problems() == {ChargerIssue.SCHEDULE_UNREADABLE}
+    assert [shown.problems for shown in bench.snapshots if ChargerIssue.OVERRIDE_FAILED in shown.problems] == []
 
 
 async def test_originals_are_kept_while_the_schedule_cannot_be_read(bench: Bench) -> None:
     await until_disabled_all(bench)
     bench.cloud.schedule_error = UNREADABLE
     with pytest.raises(NotApplicable, match="schedule_unreadable"):
-        await bench.keeper.set_override(False)
+        await bench.charger.set_override(False)
     assert bench.sent == [ON, OFF], "the charger is free all the same"
     await bench.poll(120)
     assert bench.sent == [ON, OFF]
     assert bench.disabled() == ("22:00 to 05:00 UTC",)
-    assert bench.problems() == {Problem.SCHEDULE_UNREADABLE}
+    assert bench.problems() == {ChargerIssue.SCHEDULE_UNREADABLE}
     bench.cloud.schedule_error = None
     await bench.poll(40)
-    assert bench.charger.windows == (NIGHT,)
+    assert bench.device.windows == (NIGHT,)
     assert bench.intent is None
     assert bench.problems() == frozenset()
 
 
 async def test_a_pause_of_somebody_is_not_handed_back_while_the_schedule_cannot_be_read(bench: Bench) -> None:
     await until_disabled_all(bench)
-    bench.charger.manual = Manual.PAUSE
+    bench.device.manual = Manual.PAUSE
     bench.cloud.schedule_error = UNREADABLE
     await bench.poll(3)
     assert bench.reasons == ["superseded"]
@@ -1475,68 +1477,68 @@ async def test_a_pause_of_somebody_is_not_handed_back_while_the_schedule_cannot_
 
 async def test_a_window_that_the_write_deleted_is_told(bench: Bench) -> None:
     other = replace(NIGHT, slot=1, start=DAYTIME.start, enabled=False)
-    bench.charger.windows = (NIGHT, other)
+    bench.device.windows = (NIGHT, other)
     await bench.tell()
     await until_disabled_all(bench)
-    assert await bench.keeper.set_override(False) is Outcome.ACCEPTED
-    bench.charger.windows = (NIGHT,)
+    assert await bench.charger.set_override(False) is Outcome.ACCEPTED
+    bench.device.windows = (NIGHT,)
     await over(bench)
-    assert bench.problems() == {Problem.OVERRIDE_FAILED}
+    assert bench.problems() == {ChargerIssue.OVERRIDE_FAILED}
 
 
 async def test_what_vanishes_before_the_end_is_somebodys_doing(bench: Bench) -> None:
     other = replace(NIGHT, slot=1, start=DAYTIME.end)
-    bench.charger.windows = (NIGHT, other)
+    bench.device.windows = (NIGHT, other)
     await bench.tell()
     await until_disabled_all(bench)
-    bench.charger.windows = bench.charger.windows[:1]
-    assert await bench.keeper.set_override(False) is Outcome.ACCEPTED
+    bench.device.windows = bench.device.windows[:1]
+    assert await bench.charger.set_override(False) is Outcome.ACCEPTED
     await over(bench)
-    assert bench.charger.windows == (NIGHT,)
+    assert bench.device.windows == (NIGHT,)
     assert bench.problems() == frozenset()
 
 
 async def test_a_schedule_that_does_not_show_what_was_written_ends_the_override(bench: Bench) -> None:
-    bench.charger.resume = Resume.CONFLICT
-    await bench.keeper.set_override(True)
-    await bench.keeper.set_override(False)
+    bench.device.resume = Resume.CONFLICT
+    await bench.charger.set_override(True)
+    await bench.charger.set_override(False)
     await over(bench)
     bench.cloud.acked_only = True
     bench.cloud.errors.append(NotApplicable("wrong_state"))
     with pytest.raises(NotApplicable, match="schedule_not_taken"):
-        await bench.keeper.set_override(True)
+        await bench.charger.set_override(True)
     assert bench.reasons == ["cancelled", "failed"]
-    assert bench.problems() == {Problem.OVERRIDE_FAILED}
+    assert bench.problems() == {ChargerIssue.OVERRIDE_FAILED}
     await over(bench)
-    assert bench.charger.windows == (NIGHT,)
+    assert bench.device.windows == (NIGHT,)
 
 
 # I4: whatever interrupts it, one right end
 
 
-type Moment = tuple[dict[str, object], FakeCharger]
+type Timestamp = tuple[dict[str, object], FakeDevice]
 
 
-async def course(*, ends: bool, resume: Resume) -> list[Moment]:
+async def course(*, ends: bool, resume: Resume) -> list[Timestamp]:
     """All that is ever on the disk while an override is switched on (and off), with the charger just then."""
-    moments: list[Moment] = []
+    moments: list[Timestamp] = []
     bench = Bench()
     save = bench._save
 
-    async def saving(journal: dict[str, object]) -> None:
-        await save(journal)
-        moments.append((journal, replace(bench.charger)))
+    async def saving(intents: dict[str, object]) -> None:
+        await save(intents)
+        moments.append((intents, replace(bench.device)))
 
     bench._save = saving  # type: ignore[method-assign]
-    bench.keeper = bench.new_keeper()
+    bench.charger = bench.new_keeper()
     bench.cloud.read_back_delays = (20.0,)
-    bench.charger.resume = resume
+    bench.device.resume = resume
     await bench.start()
-    await bench.keeper.set_override(True)
+    await bench.charger.set_override(True)
     await bench.clock.advance(60)
     assert bench.snapshot.override == HELD
     if ends:
-        await bench.keeper.set_override(False)
+        await bench.charger.set_override(False)
         await bench.clock.advance(60)
     return moments
 
@@ -1547,11 +1549,11 @@ class Cutter:
     def __init__(self, bench: Bench, step: int) -> None:
         self._left = step
         self.cut = False
-        save, obey, write = bench._save, bench.charger.obey, bench.charger.write
+        save, obey, write = bench._save, bench.device.obey, bench.device.write
 
-        async def saving(journal: dict[str, object]) -> None:
+        async def saving(intents: dict[str, object]) -> None:
             self.point()
-            await save(journal)
+            await save(intents)
             self.point()
 
         def obeying(command: object) -> None:
@@ -1565,8 +1567,8 @@ class Cutter:
             self.point()
 
         bench._save = saving  # type: ignore[method-assign]
-        bench.charger.obey = obeying  # type: ignore[method-assign]
-        bench.charger.write = writing  # type: ignore[method-assign]
+        bench.device.obey = obeying  # type: ignore[method-assign]
+        bench.device.write = writing  # type: ignore[method-assign]
 
     def point(self) -> None:
         self._left -= 1
@@ -1584,9 +1586,9 @@ async def test_i4_a_power_cut_at_any_step_leads_to_one_right_end(resume: Resume,
         step += 1
         bench = Bench()
         cutter = Cutter(bench, step)
-        bench.keeper = bench.new_keeper()
+        bench.charger = bench.new_keeper()
         bench.cloud.read_back_delays = (20.0,)
-        bench.charger.resume = resume
+        bench.device.resume = resume
         await bench.start()
         acknowledged = await switched(bench, True) and not cutter.cut
         await bench.clock.advance(60)
@@ -1602,7 +1604,7 @@ async def test_i4_a_power_cut_at_any_step_leads_to_one_right_end(resume: Resume,
 async def switched(bench: Bench, on: bool) -> bool:
     """Whether the user was told that it is on, or off."""
     try:
-        await bench.keeper.set_override(on)
+        await bench.charger.set_override(on)
     except NoConnection:
         return False
     return True
@@ -1610,9 +1612,9 @@ async def switched(bench: Bench, on: bool) -> bool:
 
 async def after_the_cut(bench: Bench, *, acknowledged: bool, ending: bool, done: bool) -> None:
     """Everything ours is gone but the disk; the charger is as it is."""
-    disk, told = bench.journal, len(bench.reasons)
+    disk, told = bench.intents, len(bench.reasons)
     await bench.stop()
-    after = await taken_up(disk, replace(bench.charger, clock=bench.clock))
+    after = await taken_up(disk, replace(bench.device, clock=bench.clock))
     wanted = after.snapshot.override
     assert not (acknowledged and not ending and wanted != HELD)  # what was acknowledged survives
     assert not (done and wanted.on)
@@ -1620,11 +1622,11 @@ async def after_the_cut(bench: Bench, *, acknowledged: bool, ending: bool, done:
     await rightly_ended(after)
 
 
-async def taken_up(disk: dict[str, object] | None, charger: FakeCharger) -> Bench:
+async def taken_up(disk: dict[str, object] | None, device: FakeDevice) -> Bench:
     """Home Assistant starts on what is on the disk."""
-    after = Bench(clock=charger.clock, journal=disk)
-    after.charger = after.cloud.charger = FakeCharger(
-        clock=charger.clock, windows=charger.windows, manual=charger.manual, resume=charger.resume
+    after = Bench(clock=device.clock, intents=disk)
+    after.device = after.cloud.device = FakeDevice(
+        clock=device.clock, windows=device.windows, manual=device.manual, resume=device.resume
     )
     after.cloud.read_back_delays = (20.0,)
     await after.start()
@@ -1636,12 +1638,12 @@ async def rightly_ended(after: Bench) -> None:
     """It is in effect, and one right end follows; or it is over and has left nothing behind."""
     if after.snapshot.override.on:
         assert after.snapshot.override == HELD
-        assert after.charger.status() is Status.CHARGING
+        assert after.device.status() is Status.CHARGING
         await switch_off(after)
         assert after.reasons == ["cancelled"]
     assert after.intent is None
-    assert after.charger.windows == (NIGHT,)
-    assert after.charger.manual is None
+    assert after.device.windows == (NIGHT,)
+    assert after.device.manual is None
     assert after.sent.count(ON) <= 2
     assert after.sent.count(OFF) <= 2
 
@@ -1651,8 +1653,8 @@ async def rightly_ended(after: Bench) -> None:
 async def test_i4_each_state_that_was_ever_saved_leads_on(resume: Resume, ends: bool) -> None:
     moments = await course(ends=ends, resume=resume)
     assert len(moments) >= 4 + 2 * ends + 2 * (resume is not Resume.WORKS)
-    for journal, charger in moments:
-        entry = Saved(journal).override
-        after = await taken_up(journal, charger)
+    for intents, device in moments:
+        entry = Saved(intents).override
+        after = await taken_up(intents, device)
         assert after.snapshot.override == (NOT_WANTED if entry is None or entry["state"] == "ending" else HELD)
         await rightly_ended(after)

@@ -1,7 +1,7 @@
 """The rounds: a turn when it is due, sooner when woken, and no end but the one that was asked for."""
 
-from custom_components.chargekeeper.core.errors import PathDown
-from custom_components.chargekeeper.core.poller import Rounds
+from custom_components.chargekeeper.core.errors import TransportDown
+from custom_components.chargekeeper.core.poller import Poller
 from tests.simulators.clock import VirtualClock
 
 EVERY = 30.0
@@ -12,13 +12,13 @@ class Server:
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
-        self.asked_at: list[float] = []
+        self.status_received_at: list[float] = []
         self.due_at = self.clock.monotonic()
-        self.failure: PathDown | None = None
-        self.rounds = Rounds(self.clock, "a server", lambda: self.due_at, self.ask)
+        self.failure: TransportDown | None = None
+        self.poller = Poller(self.clock, "a server", lambda: self.due_at, self.ask)
 
     async def ask(self) -> None:
-        self.asked_at.append(self.clock.monotonic())
+        self.status_received_at.append(self.clock.monotonic())
         self.due_at = self.clock.monotonic() + EVERY
         if self.failure is not None:
             raise self.failure
@@ -27,38 +27,38 @@ class Server:
 async def test_a_turn_is_taken_when_it_is_due_and_a_failure_ends_nothing() -> None:
     server = Server()
     begun_at = server.clock.monotonic()
-    server.failure = PathDown("timeout")
-    server.rounds.start()
+    server.failure = TransportDown("timeout")
+    server.poller.start()
     await server.clock.advance(2.5 * EVERY)
-    assert server.rounds.running
-    assert server.asked_at == [begun_at, begun_at + EVERY, begun_at + 2 * EVERY]
-    await server.rounds.stop()
+    assert server.poller.running
+    assert server.status_received_at == [begun_at, begun_at + EVERY, begun_at + 2 * EVERY]
+    await server.poller.stop()
 
 
 async def test_whoever_is_woken_asks_anew_when_the_next_turn_is_due() -> None:
     server = Server()
-    server.rounds.start()
+    server.poller.start()
     await server.clock.advance(10)
-    server.rounds.wake()  # for nothing
+    server.poller.wake()  # for nothing
     await server.clock.settle()
-    assert len(server.asked_at) == 1
+    assert len(server.status_received_at) == 1
     server.due_at = server.clock.monotonic()
-    server.rounds.wake()
+    server.poller.wake()
     await server.clock.settle()
-    assert server.asked_at[1:] == [server.clock.monotonic()]
-    await server.rounds.stop()
+    assert server.status_received_at[1:] == [server.clock.monotonic()]
+    await server.poller.stop()
 
 
 async def test_the_rounds_may_be_stopped_and_started_again() -> None:
     server = Server()
-    await server.rounds.stop()
-    server.rounds.start()
+    await server.poller.stop()
+    server.poller.start()
     await server.clock.settle()
-    await server.rounds.stop()
-    assert not server.rounds.running
+    await server.poller.stop()
+    assert not server.poller.running
     await server.clock.advance(3 * EVERY)
-    assert len(server.asked_at) == 1
-    server.rounds.start()
+    assert len(server.status_received_at) == 1
+    server.poller.start()
     await server.clock.settle()
-    assert len(server.asked_at) == 2
-    await server.rounds.stop()
+    assert len(server.status_received_at) == 2
+    await server.poller.stop()

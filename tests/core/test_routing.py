@@ -3,13 +3,13 @@
 import pytest
 
 from custom_components.chargekeeper.core.breaker import Failure
-from custom_components.chargekeeper.core.charger.context import Context, KeeperOptions
-from custom_components.chargekeeper.core.charger.intents import Journal
+from custom_components.chargekeeper.core.charger.context import ChargerOptions, Context
+from custom_components.chargekeeper.core.charger.intents import IntentStore
 from custom_components.chargekeeper.core.charger.router import PATIENCE, PATIENCE_IN_DOUBT, Router, usable
-from custom_components.chargekeeper.core.errors import NoConnection, PathBusy, PathDown, Unsupported
+from custom_components.chargekeeper.core.errors import NoConnection, TransportBusy, TransportDown, Unsupported
 from custom_components.chargekeeper.core.model import Capability, Prefer, Source, Status
 from custom_components.chargekeeper.core.transport import Presence, SetCurrent
-from tests.core.fake_path import FakeCharger, FakePath
+from tests.core.fake_path import FakeDevice, FakeTransport
 from tests.simulators.clock import VirtualClock
 
 CURRENT = Capability.CURRENT
@@ -20,17 +20,17 @@ class Roads:
     """A router over a cloud and two local paths, all good."""
 
     def __init__(self, prefer: Prefer = Prefer.AUTO) -> None:
-        async def save(journal: dict[str, object]) -> None:
+        async def save(intents: dict[str, object]) -> None:
             """Nothing is journaled here."""
 
         self.clock = VirtualClock()
-        self.charger = FakeCharger(clock=self.clock)
-        self.context = Context(self.clock, KeeperOptions(prefer=prefer), Journal(save))
+        self.device = FakeDevice(clock=self.clock)
+        self.context = Context(self.clock, ChargerOptions(prefer=prefer), IntentStore(save))
         self.router = Router(self.context)
         self.cloud, self.bluetooth, self.linked = (self.add(source) for source in (CLOUD, BLUETOOTH, LINKED))
 
-    def add(self, source: Source) -> FakePath:
-        path = self.router.paths[source] = FakePath(self.charger, source=source)
+    def add(self, source: Source) -> FakeTransport:
+        path = self.router.paths[source] = FakeTransport(self.device, source=source)
         path.tell()
         return path
 
@@ -39,7 +39,7 @@ class Roads:
         return [path.source for path in self.router.route(CURRENT)]
 
 
-async def lose(path: FakePath) -> None:
+async def lose(path: FakeTransport) -> None:
     await path.lose()
     assert not path.breaker.usable
 
@@ -102,7 +102,7 @@ def test_usable_is_reachable_and_there() -> None:
 
 
 def refused(roads: Roads, capability: Capability = CURRENT) -> tuple[type[Exception], str, str]:
-    with pytest.raises((PathDown, Unsupported)) as caught:
+    with pytest.raises((TransportDown, Unsupported)) as caught:
         roads.router.require(capability)
     assert roads.router.first(capability) is None
     return caught.type, caught.value.reason, caught.value.detail
@@ -112,14 +112,14 @@ async def test_the_refusal_names_the_outage() -> None:
     roads = Roads(Prefer.CLOUD_ONLY)
     began = roads.clock.now()
     await lose(roads.cloud)
-    assert refused(roads) == (PathDown, "no_path", began.isoformat())
+    assert refused(roads) == (TransportDown, "no_path", began.isoformat())
 
 
 def test_a_refusal_brings_the_next_probe_forward() -> None:
     roads = Roads(Prefer.LOCAL_ONLY)
     roads.bluetooth.is_present = roads.linked.is_present = Presence.OFFLINE
     roads.cloud.breaker.bad(Failure.OTHER)
-    assert refused(roads) == (PathDown, "local_lost", "")
+    assert refused(roads) == (TransportDown, "local_lost", "")
     assert roads.cloud.breaker.due == roads.clock.monotonic()
 
 
@@ -128,9 +128,9 @@ async def test_a_local_path_that_is_lost_too_does_not_hide_the_outage() -> None:
     began = roads.clock.now()
     await lose(roads.cloud)
     roads.bluetooth.is_present = roads.linked.is_present = Presence.OFFLINE
-    assert refused(roads) == (PathDown, "no_path", began.isoformat())
+    assert refused(roads) == (TransportDown, "no_path", began.isoformat())
     roads.cloud.tell(Status.OFFLINE)
-    assert refused(roads) == (PathDown, "charger_offline", "")
+    assert refused(roads) == (TransportDown, "charger_offline", "")
 
 
 @pytest.mark.parametrize(("prefer", "capable"), [(Prefer.LOCAL_ONLY, CLOUD), (Prefer.CLOUD_ONLY, LINKED)])
@@ -138,10 +138,10 @@ async def test_what_only_the_other_side_can_do_is_not_admitted(prefer: Prefer, c
     roads = Roads(prefer)
     for path in (roads.cloud, roads.bluetooth, roads.linked):
         path.can = frozenset({CURRENT} if path.source is capable else ())
-    assert refused(roads) == (PathDown, "no_admitted_path", "")
+    assert refused(roads) == (TransportDown, "no_admitted_path", "")
     await lose(roads.cloud)
-    assert refused(roads) == (PathDown, "no_admitted_path", ""), "whatever the cloud does"
-    with pytest.raises(PathDown, match="no_admitted_path"):
+    assert refused(roads) == (TransportDown, "no_admitted_path", ""), "whatever the cloud does"
+    with pytest.raises(TransportDown, match="no_admitted_path"):
         roads.router.admit(CURRENT)
 
 
@@ -161,10 +161,10 @@ def test_what_no_path_can_do_is_unsupported_once_one_was_heard() -> None:
 def test_without_any_word_or_path_there_is_no_path() -> None:
     roads = Roads()
     roads.router.paths = {}
-    assert refused(roads) == (PathDown, "no_path", "")
-    roads.router.paths = {CLOUD: FakePath(roads.charger)}
+    assert refused(roads) == (TransportDown, "no_path", "")
+    roads.router.paths = {CLOUD: FakeTransport(roads.device)}
     roads.router.paths[CLOUD].can = frozenset()  # type: ignore[attr-defined]
-    assert refused(roads) == (PathDown, "no_path", "")
+    assert refused(roads) == (TransportDown, "no_path", "")
 
 
 async def test_patience_depends_on_the_breaker() -> None:
@@ -200,13 +200,13 @@ async def test_the_effect_is_looked_for_at_the_times_of_the_path() -> None:
 
 async def test_a_path_that_allows_no_look_now_is_left_alone() -> None:
     roads = Roads()
-    asked_at = roads.cloud.asked_at
+    status_received_at = roads.cloud.status_received_at
     await roads.clock.advance(5)
-    roads.cloud.check_error = PathBusy("no_room", 30)
+    roads.cloud.check_error = TransportBusy("no_room", 30)
     await roads.router.look(roads.cloud)
-    assert (roads.cloud.checks, roads.cloud.asked_at) == (1, asked_at)
+    assert (roads.cloud.checks, roads.cloud.status_received_at) == (1, status_received_at)
     roads.cloud.check_error = None
     await roads.router.look(roads.cloud)
-    assert roads.cloud.asked_at == roads.clock.monotonic()
-    assert roads.cloud.said is not None
-    assert roads.cloud.said.status is Status.WAITING_SCHEDULE
+    assert roads.cloud.status_received_at == roads.clock.monotonic()
+    assert roads.cloud.last_report is not None
+    assert roads.cloud.last_report.status is Status.WAITING_SCHEDULE

@@ -14,7 +14,7 @@ from custom_components.chargekeeper.juicebox.box import Box
 from tests.integration.household import Household
 from tests.juicebox.rig import free_ports
 from tests.simulators.juicebox import Circuit, JuiceBox
-from tests.simulators.juicebox_server import JuiceBoxServer, Unit
+from tests.simulators.juicebox_server import BoxHub, Unit
 from tests.simulators.juicebox_wire import Wire
 
 ADDRESS = "127.0.0.1"
@@ -32,7 +32,7 @@ class BoxHouse(Household):
 
     def __post_init__(self) -> None:
         self.units = [Unit(serial=serial, wire_rating=32, stored=16) for serial in (FIRST, SECOND)]
-        self.maker = JuiceBoxServer(self.clock, self.units)
+        self.maker = BoxHub(self.clock, self.units)
         self.sims: dict[str, JuiceBox] = {}
         self.circuit = Circuit(self.clock)
 

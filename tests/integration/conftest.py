@@ -17,7 +17,7 @@ import pytest
 import custom_components.chargekeeper  # noqa: F401 - the loader finds it only where it is imported already
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.coordinator import ChargeKeeperConfigEntry
-from custom_components.chargekeeper.ha.shared_state import REGISTRY, Registry
+from custom_components.chargekeeper.ha.shared_state import SHARED_STATE, SharedState
 from tests.integration.boxes import BoxHouse
 from tests.integration.household import Household
 from tests.integration.machine import DEPENDENCIES, Machine
@@ -212,7 +212,7 @@ async def house(
     hass: HomeAssistant, virtual_clock: VirtualClock, world: World, cloud: WallboxCloud
 ) -> AsyncIterator[House]:
     """Home Assistant, its clock and the cloud; entries are unloaded at the end."""
-    hass.data[REGISTRY] = Registry(virtual_clock)
+    hass.data[SHARED_STATE] = SharedState(virtual_clock)
     yield House(hass, virtual_clock, world, cloud)
     for entry in hass.config_entries.async_loaded_entries(DOMAIN):
         await hass.config_entries.async_unload(entry.entry_id)
@@ -237,7 +237,7 @@ async def box_house(
     hass: HomeAssistant, virtual_clock: VirtualClock, socket_enabled: None, hass_storage: dict[str, Any]
 ) -> AsyncIterator[BoxHouse]:
     """Home Assistant with simulated boxes beside it; nothing is left listening at the end."""
-    hass.data[REGISTRY] = Registry(virtual_clock)
+    hass.data[SHARED_STATE] = SharedState(virtual_clock)
     house = BoxHouse(hass, virtual_clock)
     yield house
     for entry in hass.config_entries.async_loaded_entries(DOMAIN):

@@ -11,7 +11,7 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.core.breaker import Breaker, Failure
-from custom_components.chargekeeper.core.charger.charger import Keeper
+from custom_components.chargekeeper.core.charger.charger import Charger
 from custom_components.chargekeeper.core.errors import ChargerError
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
@@ -59,8 +59,8 @@ from custom_components.chargekeeper.core.model import (
     Window,
 )
 from custom_components.chargekeeper.core.schedule import changed
-from custom_components.chargekeeper.core.transport import Command, PathListener, Presence, Word
-from custom_components.chargekeeper.ha.shared_state import REGISTRY, Registry
+from custom_components.chargekeeper.core.transport import Command, Presence, StatusReport, TransportListener
+from custom_components.chargekeeper.ha.shared_state import SHARED_STATE, SharedState
 from custom_components.chargekeeper.wallbox.account import AccountSnapshot, WallboxAccount
 from tests.core.fake_path import ScriptedPath
 from tests.simulators.clock import VirtualClock
@@ -126,7 +126,7 @@ EVERYTHING: Values = {
 """All that any charger can show."""
 
 
-class FakePath(ScriptedPath):
+class FakeTransport(ScriptedPath):
     """A path that shows what the test says and notes what it is asked to do."""
 
     def __init__(self, clock: VirtualClock, breaker: Breaker, identity: Identity, source: Source) -> None:
@@ -144,11 +144,11 @@ class FakePath(ScriptedPath):
         for prop, value in values.items():
             age = LIVE_AGE[self.source] if prop.kind is ReadingClass.LIVE else float("inf")
             self._shown.put(prop, Reading(value, self.source, wall, now, age))
-        self._said = Word(self._shown.value(STATUS), self._shown.value(CAR_CONNECTED))
-        self.is_present = Presence.OFFLINE if self._said.status is Status.OFFLINE else Presence.ONLINE
-        self._asked_at = now
+        self._last_report = StatusReport(self._shown.value(STATUS), self._shown.value(CAR_CONNECTED))
+        self.is_present = Presence.OFFLINE if self._last_report.status is Status.OFFLINE else Presence.ONLINE
+        self._status_received_at = now
         if self.is_present is Presence.ONLINE:
-            self._synced_at = now
+            self._charger_reported_at = now
         readings = Readings()
         for prop in values:
             readings.put(prop, cast("Reading[Any]", self._shown.get(prop)))
@@ -170,10 +170,10 @@ class FakePath(ScriptedPath):
         return self.is_present
 
     @override
-    def listen(self, listener: PathListener) -> Callable[[], None]:
+    def listen(self, listener: TransportListener) -> Callable[[], None]:
         end = super().listen(listener)
-        if self._said is not None:
-            listener.path_read(self, self._shown.copy())
+        if self._last_report is not None:
+            listener.readings_received(self, self._shown.copy())
         return end
 
     @override
@@ -206,19 +206,19 @@ class FakeAccount:
         self.user_id: str | None = USER
         self.server = SERVER
         self.breaker = Breaker(clock, lambda: 1.0)
-        self.snapshot = AccountSnapshot(cloud=None, needs_login=False, chargers=(), last_contact=None)
-        self.paths: dict[str, FakePath] = {}
+        self.snapshot = AccountSnapshot(cloud=None, needs_login=False, chargers=(), endpoint_contact_at=None)
+        self.paths: dict[str, FakeTransport] = {}
         self.running = False
         self._clock = clock
         self._known = {charger.serial: charger for charger in chargers}
         self._listeners: list[Callable[[AccountSnapshot], None]] = []
         self._outage_listeners: list[Callable[[str], None]] = []
 
-    def path(self, serial: str, who: Identity | None = None) -> FakePath:
+    def path(self, serial: str, who: Identity | None = None) -> FakeTransport:
         """The path to a charger, made on demand."""
         if serial not in self.paths:
             identity = self._known.get(serial, who or Identity(Maker.WALLBOX, serial, serial))
-            self.paths[serial] = FakePath(self._clock, self.breaker, identity, Source.CLOUD)
+            self.paths[serial] = FakeTransport(self._clock, self.breaker, identity, Source.CLOUD)
         return self.paths[serial]
 
     def identity(self, serial: str) -> Identity | None:
@@ -241,7 +241,7 @@ class FakeAccount:
         for listener in tuple(self._outage_listeners):
             listener(event)
 
-    def restore_purses(self, stored: object) -> None:
+    def restore_budgets(self, stored: object) -> None:
         """Nothing is spent here."""
 
     def set_credentials(self, email: str, password: str) -> None:
@@ -282,14 +282,14 @@ class House:
     maker: str = field(default="wallbox", init=False)
 
     @property
-    def path(self) -> FakePath:
+    def path(self) -> FakeTransport:
         """The cloud path of the (first) charger."""
         return self.account.path(self.serial)
 
     @property
-    def keeper(self) -> Keeper:
+    def charger(self) -> Charger:
         """The keeper of the (first) charger."""
-        return self.hass.data[REGISTRY].keepers[Maker.WALLBOX, self.serial]
+        return self.hass.data[SHARED_STATE].chargers[Maker.WALLBOX, self.serial]
 
     async def show(self, values: Values) -> None:
         """The charger shows these values, and Home Assistant takes them in."""
@@ -429,5 +429,5 @@ async def move_in(
 
 def _install(hass: HomeAssistant, clock: VirtualClock, account: FakeAccount) -> None:
     """Put the fake account where the set-up finds it."""
-    registry = hass.data[REGISTRY] = Registry(clock)
+    registry = hass.data[SHARED_STATE] = SharedState(clock)
     registry.accounts[USER] = cast("WallboxAccount", account)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from homeassistant.components.persistent_notification import _async_get_or_create_notifications
 from homeassistant.core import HomeAssistant
 
-from custom_components.chargekeeper.ha.shared_state import REGISTRY, Registry
+from custom_components.chargekeeper.ha.shared_state import SHARED_STATE, SharedState
 from tests.simulators.clock import VirtualClock
 
 
@@ -17,9 +17,9 @@ class Household:
     clock: VirtualClock
 
     @property
-    def registry(self) -> Registry:
+    def registry(self) -> SharedState:
         """ChargeKeeper's registry."""
-        return self.hass.data[REGISTRY]
+        return self.hass.data[SHARED_STATE]
 
     @property
     def notices(self) -> list[str]:

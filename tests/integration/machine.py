@@ -34,7 +34,7 @@ from pytest_homeassistant_custom_component.common import async_test_home_assista
 import custom_components.chargekeeper  # noqa: F401 - the loader finds it only where it is imported already
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.core.clock import Clock
-from custom_components.chargekeeper.ha.shared_state import REGISTRY, Registry
+from custom_components.chargekeeper.ha.shared_state import SHARED_STATE, SharedState
 
 REGISTRIES = (ar, cr, dr, er, fr, ir, lr, rs)
 DEPENDENCIES = frozenset({"http", "frontend", "network"})
@@ -81,7 +81,7 @@ class Machine:
         hass.config.components |= DEPENDENCIES
         resolver: Any = ThreadedResolver()  # instead of one that listens on the network
         hass.data[DATA_RESOLVER] = resolver
-        hass.data[REGISTRY] = Registry(clock)
+        hass.data[SHARED_STATE] = SharedState(clock)
         began, cpu_began = time.perf_counter(), time.process_time()
         await async_setup_component(hass, DOMAIN, {})
         await hass.async_block_till_done()

@@ -15,7 +15,7 @@ from custom_components.chargekeeper.core.model import (
     Status,
 )
 
-from .fakes import SERIAL, FakePath, move_in
+from .fakes import SERIAL, FakeTransport, move_in
 
 pytestmark = pytest.mark.usefixtures("hass_storage")
 
@@ -47,8 +47,8 @@ async def test_local_comes_with_a_local_path(hass: HomeAssistant) -> None:
     assert house.entity_id("binary_sensor", "local") is None
     assert house.entity_id("sensor", "last_local_contact") is None
     identity = Identity(Maker.WALLBOX, SERIAL, "Garage", "Pulsar Plus")
-    local = FakePath(house.clock, house.account.breaker, identity, Source.BLUETOOTH)
-    house.keeper.add_path(local)
+    local = FakeTransport(house.clock, house.account.breaker, identity, Source.BLUETOOTH)
+    house.charger.add_transport(local)
     await house.settle()
     assert house.state("binary_sensor", "local").state == "off"
     assert house.entity_id("sensor", "last_local_contact") is not None

@@ -29,8 +29,8 @@ async def test_a_current_that_a_box_ignores_is_not_shown_as_set(box_house: BoxHo
     assert sim.amperes == 16
     assert box_house.state("number", "charging_current").state == "16.0"
     assert (box_house.value("effective_limit"), box_house.issues()) == ("16.0", {"ignores_commands"})
-    keeper = box_house.registry.keepers["juicebox", FIRST]  # type: ignore[index]
-    assert {each["outcome"] for each in keeper.diagnostics()["commands"]} == {"accepted", "failed"}  # type: ignore[attr-defined]
+    charger = box_house.registry.chargers["juicebox", FIRST]  # type: ignore[index]
+    assert {each["outcome"] for each in charger.diagnostics()["commands"]} == {"accepted", "failed"}  # type: ignore[attr-defined]
     sim.obeys = True
     await box_house.pass_time(62)
     assert (box_house.state("number", "charging_current").state, sim.amperes) == ("10.0", 10)

@@ -484,9 +484,9 @@ async def test_settings(house: House) -> None:
     result = await choose(house, form, chosen)
     assert result["type"] is FlowResultType.CREATE_ENTRY
     assert entry.options == chosen
-    for keeper in house.registry.keepers.values():
-        assert keeper.options.prefer == "local_first"
-        assert keeper.options.restart_while_charging
+    for charger in house.registry.chargers.values():
+        assert charger.options.prefer == "local_first"
+        assert charger.options.restart_while_charging
 
     form = await begin_options(house, entry, "settings")
     assert form["data_schema"] is not None

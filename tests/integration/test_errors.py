@@ -16,9 +16,9 @@ from custom_components.chargekeeper.core.errors import (
     ChargerError,
     LoginRejected,
     NotAllowed,
-    PathBusy,
-    PathDown,
-    PathsFailed,
+    TransportBusy,
+    TransportDown,
+    TransportsFailed,
     UnsafeRequest,
 )
 from custom_components.chargekeeper.core.model import LIVE_AGE, RestartAvailability, Source
@@ -79,17 +79,17 @@ def test_every_refusal_of_a_restart_has_a_row(what: str) -> None:
 def test_a_reason_that_nobody_listed_gets_the_text_of_its_class() -> None:
     for kind, (key, _) in UNLISTED.items():
         error = as_home_assistant_error(
-            kind("brand_new", 60.0) if issubclass(kind, PathBusy) else kind("brand_new"), "Garage"
+            kind("brand_new", 60.0) if issubclass(kind, TransportBusy) else kind("brand_new"), "Garage"
         )
         assert error.translation_key == key
 
 
 def test_an_outage_is_named_with_its_beginning() -> None:
-    error = as_home_assistant_error(PathDown("no_path", "2026-11-02T12:00:00+00:00"), "Garage")
+    error = as_home_assistant_error(TransportDown("no_path", "2026-11-02T12:00:00+00:00"), "Garage")
     assert error.translation_key == "no_path_since"
     assert error.translation_placeholders is not None
     assert error.translation_placeholders["since"].startswith("2026-11-0")
-    assert as_home_assistant_error(PathDown("no_path"), "Garage").translation_key == "no_path"
+    assert as_home_assistant_error(TransportDown("no_path"), "Garage").translation_key == "no_path"
 
 
 def test_i12_details_of_other_reasons_are_not_shown() -> None:
@@ -106,33 +106,33 @@ def test_translated_raises_from_the_original() -> None:
     too_low = as_home_assistant_error(UnsafeRequest("current_too_low", "6"), "Garage")
     assert too_low.translation_placeholders == {"charger": "Garage", "minimum": "6"}
     with pytest.raises(HomeAssistantError) as caught_failure, translated("Garage"):
-        raise PathDown("timeout")
+        raise TransportDown("timeout")
     assert not isinstance(caught_failure.value, ServiceValidationError)
 
 
 @pytest.mark.parametrize(("seconds", "minutes"), [(0.0, 1), (59.0, 1), (61.0, 2), (600.0, 10)])
 def test_the_time_to_try_again_is_given_in_whole_minutes(seconds: float, minutes: int) -> None:
-    assert retry_minutes(PathBusy("throttled", seconds)) == minutes
-    error = as_home_assistant_error(PathBusy("throttled", seconds), "Garage")
+    assert retry_minutes(TransportBusy("throttled", seconds)) == minutes
+    error = as_home_assistant_error(TransportBusy("throttled", seconds), "Garage")
     assert error.translation_placeholders == {"charger": "Garage", "retry": str(minutes)}
 
 
 def test_the_flow_has_a_word_for_each() -> None:
     assert flow_error(LoginRejected("invalid_auth")) == "invalid_auth"
-    assert flow_error(PathDown("timeout")) == "timeout"
-    assert flow_error(PathDown("unreachable")) == "cannot_connect"
-    assert flow_error(PathDown("bad_answer")) == "bad_answer"
-    assert flow_error(PathBusy("signing_in", 60)) == "throttled"
+    assert flow_error(TransportDown("timeout")) == "timeout"
+    assert flow_error(TransportDown("unreachable")) == "cannot_connect"
+    assert flow_error(TransportDown("bad_answer")) == "bad_answer"
+    assert flow_error(TransportBusy("signing_in", 60)) == "throttled"
     assert flow_error(NotAllowed("refused")) == "bad_answer"
 
 
 async def test_where_several_paths_failed_each_is_named_with_its_reason(hass: HomeAssistant) -> None:
     assert await async_setup_component(hass, DOMAIN, {})
     failures = [
-        (Source.CLOUD, PathDown("unreachable", "owner@example.org")),
-        (Source.LINKED, PathBusy("throttled", 60)),
+        (Source.CLOUD, TransportDown("unreachable", "owner@example.org")),
+        (Source.LINKED, TransportBusy("throttled", 60)),
     ]
-    error = as_home_assistant_error(PathsFailed(failures), "Garage")
+    error = as_home_assistant_error(TransportsFailed(failures), "Garage")
     assert not isinstance(error, ServiceValidationError)
     text = str(error)
     assert "Garage was not commanded, because every path to it failed. " in text
@@ -143,6 +143,8 @@ async def test_where_several_paths_failed_each_is_named_with_its_reason(hass: Ho
 
 async def test_every_path_has_a_name_for_that(hass: HomeAssistant) -> None:
     assert await async_setup_component(hass, DOMAIN, {})
-    text = str(as_home_assistant_error(PathsFailed([(source, PathDown("timeout")) for source in LIVE_AGE]), "Garage"))
+    text = str(
+        as_home_assistant_error(TransportsFailed([(source, TransportDown("timeout")) for source in LIVE_AGE]), "Garage")
+    )
     assert "tried_" not in text
     assert text.count("did not answer in time") == len(LIVE_AGE)

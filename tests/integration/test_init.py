@@ -16,7 +16,7 @@ from custom_components import chargekeeper
 from custom_components.chargekeeper import async_remove_config_entry_device, async_unload_entry
 from custom_components.chargekeeper.const import DOMAIN
 from tests.simulators.wallbox_cloud import Fault, Resume, Schedules, WallboxCloud
-from tests.simulators.world import Charger, Manual
+from tests.simulators.world import Manual, SimulatedCharger
 
 from .conftest import CHARGING, FREE, WAITING, House, OwnHouse
 from .machine import files, multiply
@@ -102,7 +102,7 @@ async def test_i8_a_hundred_chargers_are_set_up_in_two_seconds(
     caplog.set_level(logging.INFO)  # without a line for each state
     asyncio.get_running_loop().set_debug(False)
     await house.start()
-    assert len(house.registry.keepers) == 100
+    assert len(house.registry.chargers) == 100
     assert len(entity_ids(house)) >= 100 * of_charger
     assert house.state("sensor", "wire_rating", "710099").state == "32.0"
     assert house.machine.set_up_cpu < 2.0
@@ -195,13 +195,13 @@ async def test_a_new_charger_appears_without_a_reload(house: House) -> None:
     entry = await house.add_account()
     await house.settle_in()
     loaded = entry.runtime_data
-    house.world.add(Charger(serial=NEW, name="Shed"))
+    house.world.add(SimulatedCharger(serial=NEW, name="Shed"))
     await house.pass_time(POLLS)
     assert house.state("sensor", "status", NEW).state == "available"
     assert house_device(house, NEW).name == "Shed"
     assert entry.runtime_data is loaded
     assert [charger["serial"] for charger in entry.data["chargers"]] == [FREE, WAITING, CHARGING, NEW]
-    assert house.hass.data["chargekeeper"].keepers.keys() >= {("wallbox", NEW)}
+    assert house.hass.data["chargekeeper"].chargers.keys() >= {("wallbox", NEW)}
 
 
 async def test_a_new_name_goes_to_device_and_entry(house: House) -> None:
@@ -323,7 +323,7 @@ async def test_removal_ends_overrides_and_forgets(own_house: OwnHouse) -> None:
     assert house.world.charger(WAITING).manual is Manual.NONE
     assert house.notices == []
     assert files(house.machine.disk) == {}
-    assert house.registry.keepers == {}
+    assert house.registry.chargers == {}
     assert house.registry.accounts == {}
     assert ours() == []
     assert house.device(WAITING) is None
@@ -360,7 +360,7 @@ async def test_removal_says_what_is_left_where_the_cloud_is_down(house: House, f
     [message] = house.notices
     assert "Driveway" in message
     assert "22:00 to 05:00 UTC" in message
-    assert house.registry.keepers == {}
+    assert house.registry.chargers == {}
 
 
 @pytest.mark.usefixtures("either_cloud")
@@ -385,7 +385,7 @@ async def test_removal_of_an_entry_that_was_never_set_up_in_this_run(own_house: 
     await override_by_disabling(house)
     await house.hass.config_entries.async_set_disabled_by(entry.entry_id, ConfigEntryDisabler.USER)
     await house.restart()
-    assert house.registry.keepers == {}
+    assert house.registry.chargers == {}
     assert await house.hass.config_entries.async_remove(house.entry.entry_id) == {"require_restart": False}
     [message] = house.notices
     assert "Driveway" in message

@@ -29,7 +29,7 @@ from tests.juicebox.rig import Sender, line
 from tests.simulation.clocks import RunClock
 from tests.simulators.clock import VirtualClock
 from tests.simulators.juicebox import Car, JuiceBox
-from tests.simulators.juicebox_server import Day, Schedule, Trouble as ServerTrouble
+from tests.simulators.juicebox_server import BoxIssue as ServerTrouble, Day, Schedule
 from tests.simulators.juicebox_wire import Wire
 
 from .boxes import ADDRESS, DETAILS, FIRST, NIGHT, SECOND, BoxHouse
@@ -297,7 +297,7 @@ async def test_a_box_that_is_removed_is_forgotten_and_offered_anew(box_house: Bo
     subentry = box_house.subentry()
     box_house.hass.config_entries.async_remove_subentry(box_house.entry, subentry.subentry_id)
     await box_house.pass_time(1)
-    assert (Maker.JUICEBOX, FIRST) not in box_house.registry.keepers
+    assert (Maker.JUICEBOX, FIRST) not in box_house.registry.chargers
     assert er.async_entries_for_config_entry(er.async_get(box_house.hass), box_house.entry.entry_id) == []
     await box_house.pass_time(61)
     assert len(box_house.offers()) == 1
@@ -328,7 +328,7 @@ async def test_the_entry_is_removed_with_all_it_left(box_house: BoxHouse, hass_s
     assert BOXES_FILE in hass_storage
     await box_house.hass.config_entries.async_remove(box_house.entry.entry_id)
     assert [key for key in hass_storage if key.startswith(f"{DOMAIN}.")] == []
-    assert (box_house.registry.boxes, box_house.registry.keepers, box_house.issues()) == (None, {}, set())
+    assert (box_house.registry.boxes, box_house.registry.chargers, box_house.issues()) == (None, {}, set())
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((ADDRESS, box_house.ports[0]))
 

@@ -38,7 +38,7 @@ from custom_components.chargekeeper.core.transport import (
     SetLock,
 )
 from custom_components.chargekeeper.diagnostics import async_get_config_entry_diagnostics
-from custom_components.chargekeeper.linked.entity_transport import LinkedPath, slug
+from custom_components.chargekeeper.linked.entity_transport import EntityTransport, slug
 from tests.simulators.clock import VirtualClock
 from tests.simulators.http_server import Fault
 from tests.simulators.local_side import LocalSide
@@ -71,9 +71,9 @@ class Home(House):
         self.local.report()
 
     @property
-    def path(self) -> LinkedPath:
+    def path(self) -> EntityTransport:
         """The linked path."""
-        return self.entry.runtime_data.holdings.linked[WAITING]
+        return self.entry.runtime_data.account_runtime.linked[WAITING]
 
     @property
     def snapshot(self) -> Snapshot:
@@ -143,9 +143,9 @@ class Home(House):
 
     def intent_state(self) -> IntentState:
         """How far the override has come."""
-        journal = self.entry.runtime_data.coordinators[WAITING].keeper.diagnostics()["journal"]
-        assert isinstance(journal, dict)
-        return IntentState(journal["override"]["state"])
+        intents = self.entry.runtime_data.coordinators[WAITING].charger.diagnostics()["journal"]
+        assert isinstance(intents, dict)
+        return IntentState(intents["override"]["state"])
 
     def issues(self) -> set[str]:
         """The repairs."""
@@ -237,7 +237,7 @@ async def test_what_was_reported_before_we_listened_has_its_age(hass: HomeAssist
     chosen = home.local.chosen("status", "power")
     await flow.async_configure(form["flow_id"], {"charger": WAITING, **chosen})
     await hass.async_block_till_done()
-    assert home.path.last_contact == home.clock.now() - timedelta(minutes=14)
+    assert home.path.endpoint_contact_at == home.clock.now() - timedelta(minutes=14)
     await home.lose_cloud()
     assert home.from_link(POWER) is None
     assert home.path.presence is Presence.UNKNOWN
@@ -262,9 +262,9 @@ async def test_what_cannot_be_understood_is_left_out(home: Home, caplog: pytest.
         states.async_set(status, word)
         assert home.from_link(STATUS) is None
         assert home.from_link(CAR_CONNECTED) is None
-    said = [record.getMessage() for record in caplog.records if "not understood" in record.getMessage()]
-    assert len(said) == 1, "once, and without the word"
-    assert "oot" not in said[0]
+    last_report = [record.getMessage() for record in caplog.records if "not understood" in record.getMessage()]
+    assert len(last_report) == 1, "once, and without the word"
+    assert "oot" not in last_report[0]
 
 
 async def test_what_others_showed_is_not_taken_back(home: Home) -> None:
@@ -354,8 +354,8 @@ async def test_words_of_other_integrations(home: Home) -> None:
     for word, status in words.items():
         home.hass.states.async_set(home.local.entry("status").entity_id, word)
         assert home.from_link(STATUS) is status, word
-        assert home.path.said is not None
-        assert home.path.said.status is status, word
+        assert home.path.last_report is not None
+        assert home.path.last_report.status is status, word
 
 
 def test_words_are_compared_without_case_and_punctuation() -> None:
@@ -373,8 +373,8 @@ async def test_without_a_status_the_power_tells_as_far_as_it_goes(home: Home) ->
     assert home.from_link(CAR_CONNECTED) is True
     home.hass.states.async_set(home.local.entry("power").entity_id, "0.09", {"unit_of_measurement": "kW"})
     assert home.from_link(STATUS) is None, "switched on and no power: the car, or nobody there"
-    assert home.path.said is not None
-    assert home.path.said.car_connected is None
+    assert home.path.last_report is not None
+    assert home.path.last_report.car_connected is None
 
 
 async def test_status_unknown_while_a_reversed_meter_shows_power(home: Home) -> None:
@@ -388,7 +388,7 @@ async def test_without_status_and_power_nothing_is_said_of_the_charger(home: Hom
     await home.link_and_lose_cloud("current", "current_number")
     assert home.from_link(STATUS) is None
     assert home.is_there
-    assert home.path.asked_at is None
+    assert home.path.status_received_at is None
     await home.call("number", "set_value", "charging_current", WAITING, value=10)
     assert home.world.charger(WAITING).max_charging_current == 10
 
@@ -568,7 +568,7 @@ async def test_what_is_not_linked_is_not_carried(home: Home) -> None:
 async def test_what_a_linked_path_cannot_do(home: Home) -> None:
     await home.link("status")
     assert home.path.identity.serial == WAITING
-    assert not home.path.gone
+    assert not home.path.removed_from_account
     for command in (SetCurrent(8), SetCharging(on=True), Restart(), SetLock(locked=True), Install()):
         with pytest.raises(Unsupported):
             await home.path.execute(command, patience=5)
@@ -749,8 +749,8 @@ async def test_entities_that_appear_after_us_are_followed(home: Home) -> None:
     await home.hass.async_block_till_done()
     await home.lose_cloud()
     assert home.path.presence is Presence.OFFLINE
-    assert home.path.said is None, "nothing was heard yet: that is no word"
-    assert home.path.last_contact is None
+    assert home.path.last_report is None, "nothing was heard yet: that is no word"
+    assert home.path.endpoint_contact_at is None
     await home.local.load()
     assert home.is_there
     assert home.from_link(STATUS) is Status.WAITING_SCHEDULE
@@ -803,8 +803,8 @@ async def test_a_lost_entity_is_told_until_it_is_back(home: Home, what: str) -> 
     await home.local.load()
     assert home.issues() == set()
     assert home.from_link(STATUS) is Status.WAITING_SCHEDULE
-    assert home.path.said is not None
-    assert home.path.said.car_connected is True
+    assert home.path.last_report is not None
+    assert home.path.last_report.car_connected is True
 
 
 async def test_all_entities_deleted(home: Home) -> None:
@@ -846,10 +846,10 @@ async def test_i13_nothing_listens_after_the_end(home: Home) -> None:
     assert listeners() > before
     path = home.path
     await home.hass.config_entries.async_unload(home.entry.entry_id)
-    heard = path.asked_at
+    heard = path.status_received_at
     await home.pass_time(60)
     home.local.report()
-    assert path.asked_at == heard
+    assert path.status_received_at == heard
     status = home.local.entry("status").entity_id
     path._on_state(Event[Any]("state_changed", {"entity_id": status, "old_state": None, "new_state": None}))
     path._on_registry(Event("entity_registry_updated", {"action": "remove", "entity_id": status}))
@@ -867,7 +867,7 @@ async def test_a_link_that_is_removed_ends_at_once(home: Home) -> None:
     [subentry] = home.entry.subentries.values()
     home.hass.config_entries.async_remove_subentry(home.entry, subentry.subentry_id)
     await home.hass.async_block_till_done()
-    assert WAITING not in home.entry.runtime_data.holdings.linked
+    assert WAITING not in home.entry.runtime_data.account_runtime.linked
     assert home.snapshot.local is None
     await home.lose_cloud()
     with pytest.raises(HomeAssistantError) as caught:
@@ -895,7 +895,7 @@ async def test_a_charger_that_comes_back_is_linked_again_and_one_that_is_forgott
     assert await async_remove_config_entry_device(home.hass, home.entry, device)
     await home.hass.async_block_till_done()
     assert home.entry.subentries == {}
-    assert home.entry.runtime_data.holdings.linked == {}
+    assert home.entry.runtime_data.account_runtime.linked == {}
     assert home.entry.state.value == "loaded"
 
 
@@ -966,5 +966,5 @@ async def test_cloud_only_shows_the_link_and_does_not_use_it(home: Home) -> None
 
 async def test_a_charger_without_a_link_is_untouched(home: Home) -> None:
     await home.link()
-    assert home.entry.runtime_data.holdings.linked.keys() == {WAITING}
+    assert home.entry.runtime_data.account_runtime.linked.keys() == {WAITING}
     assert home.entry.runtime_data.coordinators[FREE].data.local is None

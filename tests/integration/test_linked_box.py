@@ -87,7 +87,7 @@ class Wiring:
 
     house: BoxHouse
     works: bool = True
-    shows: bool = True
+    state_key: bool = True
     """Whether the state of the switch follows."""
     lasts: float = 0.0
     """Seconds until the integration of the switch says that it is switched."""
@@ -137,7 +137,7 @@ class Wiring:
         sim = self.house.sims[FIRST]
         if self.works and on is not sim.powered:
             (sim.switch_on if on else sim.switch_off)()
-        if self.shows:
+        if self.state_key:
             self.contactor.show(on=on)
 
     def report(self, watts: float | None = None) -> None:
@@ -295,7 +295,7 @@ async def test_what_an_ammeter_sees_counts_too_and_is_shown_of_a_box_that_is_not
 async def test_a_switch_that_switches_nothing_is_no_restart(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
-    wiring.works = wiring.shows = False
+    wiring.works = wiring.state_key = False
     answer = await finish(box_house, await press(box_house))
     assert (answer["outcome"], wiring.calls[:2]) == ("unverified", ["off", "on"])
     assert "off" not in wiring.calls[1:]
@@ -305,7 +305,7 @@ async def test_a_switch_that_switches_nothing_is_no_restart(box_house: BoxHouse)
 async def test_a_switch_that_does_not_show_it_is_believed_by_what_the_box_says(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
-    wiring.shows = False
+    wiring.state_key = False
     answer = await finish(box_house, await press(box_house))
     assert answer["outcome"] == "verified"
 
@@ -499,7 +499,7 @@ async def stuck(house: BoxHouse, seconds: float) -> Wiring:
     wiring = await wired(house, details=NIGHT)
     await wiring.report_for(400)
     await house.call("button", "press", "restart")
-    wiring.works, wiring.shows, wiring.failure = False, False, HomeAssistantError("the contactor is stuck")
+    wiring.works, wiring.state_key, wiring.failure = False, False, HomeAssistantError("the contactor is stuck")
     await wiring.report_for(seconds)
     assert house.issues() == ({"power_off"} if seconds >= 60 else set())
     return wiring
@@ -534,7 +534,7 @@ async def test_a_box_without_power_stays_a_repair_while_its_entry_is_disabled(bo
     await entries.async_set_disabled_by(box_house.entry.entry_id, ConfigEntryDisabler.USER)
     await box_house.pass_time(120)
     assert box_house.issues() == {"power_off"}
-    wiring.works, wiring.shows, wiring.failure = True, True, None
+    wiring.works, wiring.state_key, wiring.failure = True, True, None
     await entries.async_set_disabled_by(box_house.entry.entry_id, None)
     await box_house.pass_time(30)
     assert (box_house.issues(), box_house.sims[FIRST].powered) == (set(), True)
@@ -717,7 +717,7 @@ async def test_a_switch_that_shows_late_is_switched_on_again(box_house: BoxHouse
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
     await box_house.call("button", "press", "restart")
-    wiring.works, wiring.shows = False, False
+    wiring.works, wiring.state_key = False, False
     await box_house.pass_time(31)
     assert wiring.calls.count("on") >= 2
     box_house.hass.states.async_set(SWITCH, "on")

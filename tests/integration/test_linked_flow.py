@@ -239,7 +239,7 @@ async def test_other_entities_are_linked(house: House, local: LocalIntegration) 
         "status": local.entry("status").id,
         "restart_button": local.entry("restart_button").id,
     }
-    path = house.entry.runtime_data.holdings.linked[WAITING]
+    path = house.entry.runtime_data.account_runtime.linked[WAITING]
     assert sorted(path.capabilities) == ["restart"], "the entry was set up again"
 
 

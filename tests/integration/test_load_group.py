@@ -15,7 +15,7 @@ from custom_components.chargekeeper.diagnostics import (
     async_get_config_entry_diagnostics,
     async_get_device_diagnostics,
 )
-from custom_components.chargekeeper.ha.shared_state import Registry
+from custom_components.chargekeeper.ha.shared_state import SharedState
 from tests.simulators.wallbox_cloud import Fault
 from tests.simulators.world import Car, Manual, State
 
@@ -77,8 +77,8 @@ async def test_i1_the_share_is_a_limit_of_the_charger(house: House) -> None:
     assert (state.state, state.attributes["source"]) == ("8.0", "user")
     assert house.state("sensor", "limiting_factor").state == "load_group_limit"
     assert house.state("number", "charging_current").attributes["max"] == 8
-    keeper = next(keeper for keeper in house.registry.keepers.values() if keeper.identity.serial == FREE)
-    assert keeper.group_share == 8
+    charger = next(charger for charger in house.registry.chargers.values() if charger.identity.serial == FREE)
+    assert charger.group_share == 8
     await house.hass.config_entries.async_remove(entry.entry_id)
     await house.hass.async_block_till_done()
     assert house.state("sensor", "load_group_limit").state == "unknown"
@@ -184,13 +184,13 @@ async def test_i1_the_share_binds_from_the_first_moment_after_a_restart(
     house = own_house
     await settled_group(house, 16)
     begun: dict[str, float | None] = {}
-    begin = Registry.begin
+    begin = SharedState.begin
 
-    def note(registry: Registry, keeper: object) -> None:
-        begin(registry, keeper)  # type: ignore[arg-type]
-        begun[keeper.identity.serial] = keeper.group_share  # type: ignore[attr-defined]
+    def note(registry: SharedState, charger: object) -> None:
+        begin(registry, charger)  # type: ignore[arg-type]
+        begun[charger.identity.serial] = charger.group_share  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(Registry, "begin", note)
+    monkeypatch.setattr(SharedState, "begin", note)
     await house.restart()
     assert begun == {FREE: 8, CHARGING: 8, WAITING: None}
 
@@ -202,7 +202,7 @@ async def test_removal_gives_the_shares_back_and_raises_nothing(own_house: OwnHo
     sent = writes(house)
     await house.hass.config_entries.async_remove(entry.entry_id)
     await house.hass.async_block_till_done()
-    assert {keeper.group_share for keeper in house.registry.keepers.values()} == {None}
+    assert {charger.group_share for charger in house.registry.chargers.values()} == {None}
     assert house.state("number", "charging_current").attributes["max"] == 32
     assert await highest_sum(house, 3600, step=30) == 10
     assert writes(house) == sent

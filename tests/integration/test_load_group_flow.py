@@ -51,7 +51,7 @@ async def reconfigure(house: House, entry: ConfigEntry) -> ConfigFlowResult:
 
 async def test_a_group_is_added(house: House) -> None:
     await live_in(house)
-    house.registry.keepers[Maker.WALLBOX, WAITING].group_share = 8  # a share of its own does not count
+    house.registry.chargers[Maker.WALLBOX, WAITING].group_share = 8  # a share of its own does not count
     form = await begin(house)
     assert (form["step_id"], form["errors"]) == ("load_group", {})
     form = await submit(house, form, {"name": " Garage circuit ", "limit": 32})
@@ -78,7 +78,7 @@ async def test_a_group_is_added(house: House) -> None:
     assert entry.unique_id
     assert not entry.supports_options
     assert entry.supports_reconfigure
-    assert {key[1]: keeper.group_share for key, keeper in house.registry.keepers.items()} == {
+    assert {key[1]: charger.group_share for key, charger in house.registry.chargers.items()} == {
         FREE: 24,
         WAITING: None,
         CHARGING: 8,
@@ -147,17 +147,17 @@ async def test_two_flows_cannot_take_the_same_charger(house: House) -> None:
 
 async def test_a_charger_of_which_nothing_is_known_yet(house: House) -> None:
     await live_in(house)
-    keeper = house.registry.keepers[Maker.WALLBOX, FREE]
-    known = keeper.snapshot.readings.copy()
+    charger = house.registry.chargers[Maker.WALLBOX, FREE]
+    known = charger.snapshot.readings.copy()
     for prop in (CHARGING_CURRENT, WIRE_RATING):
-        keeper.snapshot.readings.remove(prop)
+        charger.snapshot.readings.remove(prop)
     form = await choose(house, await at_members(house), CHARGING, FREE)
     assert form["errors"] == {"members": "member_unknown"}
     assert form["description_placeholders"] == {"charger": "Garage"}
     for prop in (CHARGING_CURRENT, WIRE_RATING):
         reading = known.get(prop)
         assert reading is not None
-        keeper.snapshot.readings.put(prop, reading)
+        charger.snapshot.readings.put(prop, reading)
     form = await choose(house, form, CHARGING, FREE)
     assert form["step_id"] == "weights"
 
@@ -213,7 +213,7 @@ async def test_a_group_is_changed(house: House) -> None:
     }
 
     def shares() -> dict[str, float | None]:
-        return {key[1]: keeper.group_share for key, keeper in house.registry.keepers.items()}
+        return {key[1]: charger.group_share for key, charger in house.registry.chargers.items()}
 
     assert shares() == {WAITING: 8, FREE: 20, CHARGING: None}, "the second could draw 32 A up to now"
     await house.pass_time(10 * 60)

@@ -5,7 +5,7 @@ from homeassistant.core import HomeAssistant, State
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 import pytest
 
-from custom_components.chargekeeper.core.errors import PathBusy
+from custom_components.chargekeeper.core.errors import TransportBusy
 from custom_components.chargekeeper.core.model import (
     CHARGING_CURRENT,
     LOAD_GROUP_LIMIT,
@@ -83,7 +83,7 @@ async def test_a_cached_setting_says_so(hass: HomeAssistant) -> None:
 
 async def test_a_busy_cloud_is_an_error_that_says_when_to_try_again(hass: HomeAssistant) -> None:
     house = await move_in(hass, {**BASIC, WIRE_RATING: 32.0})
-    house.path.refusal = PathBusy("throttled", 119)
+    house.path.refusal = TransportBusy("throttled", 119)
     with pytest.raises(HomeAssistantError) as caught:
         await house.call("number", "set_value", number(house), value=20)
     assert caught.value.translation_key == "throttled"

@@ -11,7 +11,7 @@ from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.core.breaker import Failure
 from custom_components.chargekeeper.core.model import Source
 from custom_components.chargekeeper.ha.issues import CLOUD_LOST_AFTER
-from tests.core.fake_path import FakeCharger, FakePath
+from tests.core.fake_path import FakeDevice, FakeTransport
 from tests.simulators.wallbox_cloud import Fault
 
 from .conftest import CHARGING, FREE, WAITING, House, OwnHouse
@@ -97,7 +97,7 @@ async def test_a_charger_that_was_given_up_is_in_no_report(hass: HomeAssistant, 
     await house.add_account()
     await house.settle_in()
     await lose_cloud(house)
-    log = house.entry.runtime_data.holdings.outages
+    log = house.entry.runtime_data.account_runtime.outages
     log.serve("700999", ["wire_rating"])
     [outage] = await report(hass)
     assert len(outage["served"]) == 3
@@ -146,9 +146,9 @@ async def test_a_charger_with_a_local_path_is_not_named(hass: HomeAssistant, hou
     await house.add_account()
     await house.settle_in()
     locals_ = {}
-    for key, keeper in house.registry.keepers.items():
-        local = locals_[key[1]] = FakePath(FakeCharger(clock=house.clock), source=Source.LINKED)
-        keeper.add_path(local)
+    for key, charger in house.registry.chargers.items():
+        local = locals_[key[1]] = FakeTransport(FakeDevice(clock=house.clock), source=Source.LINKED)
+        charger.add_transport(local)
         local.tell()
     await lose_cloud(house)
     await house.pass_time(CLOUD_LOST_AFTER)

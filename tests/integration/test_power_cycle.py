@@ -64,7 +64,7 @@ async def refused(house: BoxHouse) -> str | None:
 
 def stick(wiring: Wiring, *, stuck: bool = True) -> None:
     """The switch fails from here on, or no more."""
-    wiring.works = wiring.shows = not stuck
+    wiring.works = wiring.state_key = not stuck
     wiring.failure = HomeAssistantError("the contactor is stuck") if stuck else None
 
 
@@ -394,10 +394,10 @@ async def test_record_of_a_silent_box_is_saved_until_it_is_saved(box_house: BoxH
     await box_house.pass_time(40)
     power_of(box_house)._save = save
     assert box_house.registry.boxes is not None
-    journals = box_house.registry.boxes.stores.journals
-    before = journals[f"power_{FIRST}"]
+    intents_by_serial = box_house.registry.boxes.stores.intents_by_serial
+    before = intents_by_serial[f"power_{FIRST}"]
     await box_house.pass_time(60)
-    after = journals[f"power_{FIRST}"]
+    after = intents_by_serial[f"power_{FIRST}"]
     assert isinstance(before, dict)
     assert isinstance(after, dict)
     assert (wiring.calls, before["on"], after["on"]) == (["off", "on"], False, True)
@@ -414,7 +414,7 @@ async def test_reload_while_the_duty_is_saved_leaves_none(box_house: BoxHouse) -
         await task
     await box_house.pass_time(60)
     assert box_house.registry.boxes is not None
-    stored = box_house.registry.boxes.stores.journals[f"power_{FIRST}"]
+    stored = box_house.registry.boxes.stores.intents_by_serial[f"power_{FIRST}"]
     assert (wiring.calls, power_of(box_house).active, stored) == ([], False, {})
 
 
@@ -445,7 +445,7 @@ async def test_box_heard_while_the_next_duty_is_saved_does_not_replace_it(box_ho
     task = await press(box_house)
     await box_house.clock.advance_until(lambda: wiring.calls == ["off", "on", "off"], within=60)
     assert box_house.registry.boxes is not None
-    stored = box_house.registry.boxes.stores.journals[f"power_{FIRST}"]
+    stored = box_house.registry.boxes.stores.intents_by_serial[f"power_{FIRST}"]
     assert isinstance(stored, dict)
     assert stored["on"] is False
     await finish(box_house, task)

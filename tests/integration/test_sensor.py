@@ -204,7 +204,7 @@ async def test_contact_of_the_account(hass: HomeAssistant) -> None:
     await house.unload()
     await house.set_up()
     assert house.account_state("sensor", "last_cloud_contact").state == STATE_UNKNOWN
-    house.account.push(last_contact=house.clock.now())
+    house.account.push(endpoint_contact_at=house.clock.now())
     await house.settle()
     assert house.account_state("sensor", "last_cloud_contact").state == "2026-11-02T12:00:00+00:00"
 

@@ -13,7 +13,7 @@ from homeassistant.exceptions import HomeAssistantError
 import pytest
 
 from custom_components.chargekeeper.const import DOMAIN
-from custom_components.chargekeeper.core.charger.charger import Keeper, KeeperOptions
+from custom_components.chargekeeper.core.charger.charger import Charger, ChargerOptions
 from custom_components.chargekeeper.core.model import LIFETIME_ENERGY, WIRE_RATING
 from custom_components.chargekeeper.ha.storage import (
     CHANGE_DELAY,
@@ -220,19 +220,19 @@ async def test_i4_nothing_is_sent_and_nothing_acknowledged_that_could_not_be_sav
     house = own_house
     await house.add_account()
     await house.settle_in()
-    journal = path_of(house, "purses").with_name(path_of(house, "purses").name.replace("purses", "journal"))
-    blocked(journal)
+    intents = path_of(house, "purses").with_name(path_of(house, "purses").name.replace("purses", "journal"))
+    blocked(intents)
     begun = house.clock.monotonic()
     with pytest.raises(HomeAssistantError) as caught:
         await house.call("switch", "turn_on", "tou_override", WAITING)
     assert caught.value.translation_key == "not_saved"
     assert house.state("switch", "tou_override", WAITING).state == "off"
     assert [r for r in house.cloud.requests if r.method != "GET" and r.at >= begun] == []
-    journal.rmdir()
+    intents.rmdir()
     await house.call("switch", "turn_on", "tou_override", WAITING)
     assert house.state("switch", "tou_override", WAITING).state == "on"
-    assert json.loads(journal.read_text())["data"][WAITING]["override"]["sent"] is True
-    blocked(journal)
+    assert json.loads(intents.read_text())["data"][WAITING]["override"]["sent"] is True
+    blocked(intents)
     with pytest.raises(HomeAssistantError):
         await house.call("switch", "turn_off", "tou_override", WAITING)
     assert house.state("switch", "tou_override", WAITING).state == "on"
@@ -338,7 +338,7 @@ async def test_delays_are_by_our_clock(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     stores = Saves(hass, house.clock)
     stores.snapshots = {"1001": {"wire_rating": {}}}
-    saver = SnapshotSaver(hass, house.clock, stores, {"1001": house.keeper})
+    saver = SnapshotSaver(hass, house.clock, stores, {"1001": house.charger})
     saver.start()
     began = house.clock.monotonic()
     await house.pass_time(CHANGE_DELAY + 1)
@@ -374,7 +374,7 @@ async def test_delays_are_by_our_clock(hass: HomeAssistant) -> None:
 async def test_what_there_is_no_file_of_is_saved_at_once(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     stores = Saves(hass, house.clock)
-    saver = SnapshotSaver(hass, house.clock, stores, {"1001": house.keeper})
+    saver = SnapshotSaver(hass, house.clock, stores, {"1001": house.charger})
     saver.start()
     await house.settle()
     assert [at for at, _ in stores.saved] == [house.clock.monotonic()]
@@ -385,7 +385,7 @@ async def test_while_home_assistant_stops_only_the_final_write_saves(house: Hous
     hass = house.hass
     await house.add_account()
     await house.settle_in()
-    stores = house.entry.runtime_data.holdings.stores
+    stores = house.entry.runtime_data.account_runtime.stores
     house.world.charger(FREE).max_charging_current = 13
     await house.clock.advance_until(lambda: house.state("number", "charging_current").state == "13.0", within=3600)
     hass.set_state(CoreState.stopping)
@@ -406,16 +406,16 @@ async def test_a_charger_that_was_forgotten_is_in_no_file(hass: HomeAssistant) -
     await stores.load()
     await stores.load()
     for serial in ("1001", "1002"):
-        await stores.save_journal(serial, {"override": None})
+        await stores.save_intents(serial, {"override": None})
     await stores.save_snapshots({"1001": {}, "1002": {}})
     await stores.forget("1001")
     again = EntryStores(hass, "tests")
     await again.load()
-    assert (list(again.journals), list(again.snapshots)) == (["1002"], ["1002"])
+    assert (list(again.intents_by_serial), list(again.snapshots)) == (["1002"], ["1002"])
     await again.remove()
     gone = EntryStores(hass, "tests")
     await gone.load()
-    assert (gone.journals, gone.snapshots, gone.purses) == ({}, {}, None)
+    assert (gone.intents_by_serial, gone.snapshots, gone.budgets) == ({}, {}, None)
 
 
 async def test_outages_are_saved_together_and_not_while_home_assistant_stops(hass: HomeAssistant) -> None:
@@ -444,10 +444,10 @@ async def test_a_file_that_cannot_be_renamed(
     monkeypatch.setattr(Path, "rename", refuse)
     stores = EntryStores(hass, "tests")
     await stores._open()
-    for store in (stores._journal, stores._purses, stores._snapshot):
+    for store in (stores._intents, stores._budgets, stores._snapshot):
         monkeypatch.setattr(store, "async_load", later_version)
     await stores.load()
-    assert (stores.journals, stores.snapshots, stores.purses) == ({}, {}, {})
+    assert (stores.intents_by_serial, stores.snapshots, stores.budgets) == ({}, {}, {})
     assert caplog.text.count("cannot be used") == 3
 
 
@@ -456,13 +456,13 @@ async def later_version() -> None:
 
 
 async def test_keepers_that_are_new_need_no_file(hass: HomeAssistant) -> None:
-    async def save(_journal: dict[str, object]) -> None:
+    async def save(_intents: dict[str, object]) -> None:
         """Nothing."""
 
     clock = VirtualClock()
-    keeper = Keeper(charger(), clock, KeeperOptions(), save)
+    charger = Charger(charger(), clock, ChargerOptions(), save)
     stores = Saves(hass, clock)
-    saver = SnapshotSaver(hass, clock, stores, {"1001": keeper})
+    saver = SnapshotSaver(hass, clock, stores, {"1001": charger})
     saver.start()
     await hass.async_block_till_done()
     await saver.stop()

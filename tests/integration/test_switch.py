@@ -7,7 +7,7 @@ from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 import pytest
 
-from custom_components.chargekeeper.core.charger.charger import Keeper
+from custom_components.chargekeeper.core.charger.charger import Charger
 from custom_components.chargekeeper.core.errors import NotAllowed, NotApplicable
 from custom_components.chargekeeper.core.model import CAR_CONNECTED, LIVE_AGE, STATUS, Outcome, Source, Status
 from custom_components.chargekeeper.core.transport import SetCharging, SetOverride
@@ -65,7 +65,7 @@ async def test_an_override_that_the_charger_refuses_is_an_error(hass: HomeAssist
 async def test_an_override_that_came_to_nothing_is_an_error(hass: HomeAssistant) -> None:
     house = await move_in(hass, WAITING)
     with (
-        patch.object(Keeper, "set_override", return_value=Outcome.FAILED),
+        patch.object(Charger, "set_override", return_value=Outcome.FAILED),
         pytest.raises(HomeAssistantError) as caught,
     ):
         await house.call("switch", "turn_on", house.state("switch", "tou_override"))

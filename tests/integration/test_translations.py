@@ -14,8 +14,14 @@ from homeassistant.util.yaml import load_yaml_dict
 import custom_components.chargekeeper
 from custom_components.chargekeeper.binary_sensor import BINARY_SENSORS
 from custom_components.chargekeeper.const import DOMAIN, SUBENTRY_JUICEBOX, SUBENTRY_JUICENET
-from custom_components.chargekeeper.core.errors import ChargerError, Dangerous, LoginRejected, PathBusy, PathDown
-from custom_components.chargekeeper.core.model import LIVE_AGE, Prefer, Problem, Source
+from custom_components.chargekeeper.core.errors import (
+    ChargerError,
+    Dangerous,
+    LoginRejected,
+    TransportBusy,
+    TransportDown,
+)
+from custom_components.chargekeeper.core.model import LIVE_AGE, ChargerIssue, Prefer, Source
 from custom_components.chargekeeper.event import EVENTS, OUTAGE
 from custom_components.chargekeeper.flows import entity_link, juicebox_box, juicenet_unit
 from custom_components.chargekeeper.flows.juicenet import objection
@@ -39,7 +45,7 @@ from custom_components.chargekeeper.ha.issues import (
     STORED_ABOVE_GROUP,
     TOKEN_REFUSED,
 )
-from custom_components.chargekeeper.juicebox.box import Trouble
+from custom_components.chargekeeper.juicebox.box import BoxIssue
 from custom_components.chargekeeper.linked.entity_transport import ALL_LINKS, CONF_ALLOW_POWER_CYCLE, SUBENTRY_LINKED
 from custom_components.chargekeeper.sensor import GROUP_SENSORS, SENSORS, SHARE
 
@@ -106,7 +112,9 @@ def _error(kind: type[ChargerError], reason: str) -> ChargerError:
         return Dangerous(reason, Source.CLOUD, DANGERS[danger])
     slug = reason.removesuffix("_since")
     return (
-        PathBusy(slug, 60.0) if kind is PathBusy else kind(slug, "" if slug == reason else "2026-11-02T12:00:00+00:00")
+        TransportBusy(slug, 60.0)
+        if kind is TransportBusy
+        else kind(slug, "" if slug == reason else "2026-11-02T12:00:00+00:00")
     )
 
 
@@ -114,8 +122,8 @@ async def test_an_exception_names_exactly_what_it_is_given(hass: HomeAssistant) 
     assert await async_setup_component(hass, DOMAIN, {})
     reasons: list[tuple[type[ChargerError], str]] = [(kind, reason) for kind, rows in ERRORS.items() for reason in rows]
     reasons += [(kind, "unlisted") for kind in UNLISTED]
-    reasons.append((PathDown, "no_path_since"))
-    reasons.remove((PathDown, "paths_failed"))  # see test_errors
+    reasons.append((TransportDown, "no_path_since"))
+    reasons.remove((TransportDown, "paths_failed"))  # see test_errors
     for kind, reason in reasons:
         error = as_home_assistant_error(_error(kind, reason), "Garage")
         assert error.translation_key is not None
@@ -231,7 +239,7 @@ def test_every_step_error_and_abort_of_a_unit_has_a_text_and_every_text_one() ->
     texts = TEXTS["config_subentries"][SUBENTRY_JUICENET]
     source = Path(juicenet_unit.__file__).read_text(encoding="utf-8")
     assert set(re.findall(r"async def async_step_(\w+)", source)) == set(texts["step"])
-    aborts = {"reconfigure_successful", objection(LoginRejected("no")), objection(PathDown("no"))}
+    aborts = {"reconfigure_successful", objection(LoginRejected("no")), objection(TransportDown("no"))}
     assert set(re.findall(r'reason="(\w+)"', source)) | aborts == set(texts["abort"])
     assert {*re.findall(r'errors\[.+\] = "(\w+)"', source), "wire_rating_missing"} == set(texts["error"])
     fields = set(map(str, juicenet_unit.UNIT_SCHEMA.schema))
@@ -240,7 +248,7 @@ def test_every_step_error_and_abort_of_a_unit_has_a_text_and_every_text_one() ->
 
 
 def test_every_issue_has_a_text_and_every_text_an_issue() -> None:
-    issues = {issue.value for issue in (*Problem, *Trouble)} | {PORT_BUSY, ADDRESS_GONE, TOKEN_REFUSED}
+    issues = {issue.value for issue in (*ChargerIssue, *BoxIssue)} | {PORT_BUSY, ADDRESS_GONE, TOKEN_REFUSED}
     others = {OTHER_INTEGRATION, GROUP_MEMBER_MISSING, STORED_ABOVE_GROUP, CLOUD_LOST, LINK_BROKEN}
     assert set(TEXTS["issues"]) == issues | others | {POWER_OFF, OVERRIDE_BY_HAND}
 

@@ -10,7 +10,7 @@ import pytest
 from pytest_homeassistant_custom_component.typing import ClientSessionGenerator, WebSocketGenerator
 
 from custom_components.chargekeeper.const import DOMAIN
-from tests.simulators.world import Charger
+from tests.simulators.world import SimulatedCharger
 
 from .conftest import FREE, WAITING, House, OwnHouse
 from .local_entities import StatusSensor
@@ -28,7 +28,7 @@ async def home(house: House, monkeypatch: pytest.MonkeyPatch) -> Home:
     return home
 
 
-async def update(home: Home) -> Charger:
+async def update(home: Home) -> SimulatedCharger:
     """The cloud shows an update of two hours and is lost; the linked entities know nothing of the update."""
     charger = home.world.charger(WAITING)
     charger.unplug()
@@ -127,11 +127,11 @@ async def test_update_remembered_after_a_power_cut_while_the_cloud_shows_the_cha
     assert own_house.state("sensor", "restart_availability").state == "offline"
     charger.cloud_shows_offline = False  # the cloud repeats what it knows
     coordinator = own_house.entry.runtime_data.coordinators[FREE]
-    [record] = coordinator.keeper.diagnostics()["journal"]["updates"]  # type: ignore[index]
+    [record] = coordinator.charger.diagnostics()["journal"]["updates"]  # type: ignore[index]
     assert (record["source"], record["dismissed"]) == ("cloud", False)
     charger.cloud_link = True
     await own_house.pass_time(180)
     assert own_house.state("sensor", "restart_availability").state == "updating"
     await own_house.pass_time(2 * 3600)
     assert own_house.state("sensor", "restart_availability").state == "available"
-    assert coordinator.keeper.diagnostics()["journal"]["updates"] == []  # type: ignore[index]
+    assert coordinator.charger.diagnostics()["journal"]["updates"] == []  # type: ignore[index]

@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 
 from custom_components.chargekeeper.juicebox.box import Box, BoxConfig, Mode
 from custom_components.chargekeeper.juicebox.datagram import CommandMessage, StatusMessage, parse, parse_command
-from custom_components.chargekeeper.juicebox.hub import JuiceBoxServer
+from custom_components.chargekeeper.juicebox.hub import BoxHub
 from custom_components.chargekeeper.juicebox.resolver import SystemResolver
 from custom_components.chargekeeper.juicebox.upstream import UpstreamConfig
 from tests.simulators.clock import VirtualClock
 from tests.simulators.juicebox import JuiceBox, Shows
-from tests.simulators.juicebox_server import JuiceBoxServer as MakersServer, Unit
+from tests.simulators.juicebox_server import BoxHub as MakersServer, Unit
 from tests.simulators.juicebox_wire import Wire
 
 from .rig import HERE, free_ports
@@ -26,7 +26,7 @@ class Site:
     served: bool = True
     stored: object = None
     wire: Wire = Wire.V09U
-    shows: Shows = Shows.M_IN_FORCE
+    state_key: Shows = Shows.M_IN_FORCE
     config: BoxConfig = field(
         default_factory=lambda: BoxConfig(serial=SERIAL, host=HERE, wire_rating=WIRE_RATING, load_group_limit=None)
     )
@@ -41,10 +41,10 @@ class Site:
             server=("127.0.0.1", self.port),
             host=HERE,
             wire=self.wire,
-            shows=self.shows,
+            state_key=self.state_key,
             stored=16,
         )
-        self.ours = JuiceBoxServer(self.clock, self.stored)
+        self.ours = BoxHub(self.clock, self.stored)
         self.box: Box
 
     async def start(self, *, plugged: bool = True) -> None:
@@ -72,7 +72,7 @@ class Site:
         stored = self.ours.export()
         await self.ours.close()
         await self.clock.advance(down_for)
-        self.ours = JuiceBoxServer(self.clock, stored)
+        self.ours = BoxHub(self.clock, stored)
         self.begin_ours()
         await self.clock.settle()
 

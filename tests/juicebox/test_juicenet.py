@@ -19,8 +19,8 @@ from custom_components.chargekeeper.core.errors import (
     LoginRejected,
     NoConnection,
     NotAllowed,
-    PathBusy,
-    PathDown,
+    TransportBusy,
+    TransportDown,
 )
 from custom_components.chargekeeper.core.model import Window
 from custom_components.chargekeeper.juicebox.juicenet.client import (
@@ -41,7 +41,7 @@ from custom_components.chargekeeper.juicebox.juicenet.client import (
 from tests.simulators.clock import START, VirtualClock
 from tests.simulators.http_server import Fault
 from tests.simulators.juicebox import Car, JuiceBox
-from tests.simulators.juicebox_server import Day as ServerDay, Group, JuiceBoxServer, Schedule, Trouble, Unit as Known
+from tests.simulators.juicebox_server import BoxHub, BoxIssue, Day as ServerDay, Group, Schedule, Unit as Known
 from tests.simulators.juicenet_cloud import FIELDS, JuiceNetCloud
 
 SERIAL, OTHER = "0910000000000000000000000021", "0817000000000000000000000022"
@@ -75,15 +75,15 @@ def clock() -> VirtualClock:
 
 
 @pytest.fixture
-async def server(clock: VirtualClock, socket_enabled: None) -> AsyncIterator[JuiceBoxServer]:
-    server = JuiceBoxServer(clock, [Known(serial=SERIAL, name="Garage"), Known(serial=OTHER, name="Yard")])
+async def server(clock: VirtualClock, socket_enabled: None) -> AsyncIterator[BoxHub]:
+    server = BoxHub(clock, [Known(serial=SERIAL, name="Garage"), Known(serial=OTHER, name="Yard")])
     await server.start()
     yield server
     await server.stop()
 
 
 @pytest.fixture
-async def box(server: JuiceBoxServer, clock: VirtualClock) -> AsyncIterator[JuiceBox]:
+async def box(server: BoxHub, clock: VirtualClock) -> AsyncIterator[JuiceBox]:
     """A box that reports to the maker's server, with a thirsty car."""
     box = JuiceBox(clock=clock, serial=SERIAL, server=server.address, meter_wh=1_000_000)
     box.plug_in(Car(wants_kwh=500, max_amperes=40))
@@ -94,7 +94,7 @@ async def box(server: JuiceBoxServer, clock: VirtualClock) -> AsyncIterator[Juic
 
 
 @pytest.fixture
-async def cloud(server: JuiceBoxServer) -> AsyncIterator[JuiceNetCloud]:
+async def cloud(server: BoxHub) -> AsyncIterator[JuiceNetCloud]:
     cloud = JuiceNetCloud(server)
     cloud.add_account(ACCOUNT)
     await cloud.start()
@@ -160,7 +160,7 @@ async def test_state(
 
 
 async def test_what_a_silent_box_looks_like(
-    client: JuiceNetClient, unit: Unit, box: JuiceBox, server: JuiceBoxServer, clock: VirtualClock
+    client: JuiceNetClient, unit: Unit, box: JuiceBox, server: BoxHub, clock: VirtualClock
 ) -> None:
     box.set_fault(5)
     await clock.settle()
@@ -169,7 +169,7 @@ async def test_what_a_silent_box_looks_like(
     box.unplug()
     await clock.settle()
     assert (await client.state(unit)).word == "standby"
-    await server.set_trouble(Trouble.DEAD)
+    await server.set_trouble(BoxIssue.DEAD)
     await clock.advance(301)
     state = await client.state(unit)
     assert state.word == "disconnect"
@@ -178,7 +178,7 @@ async def test_what_a_silent_box_looks_like(
     assert (other.word, other.seen_at) == ("disconnect", None)
 
 
-async def test_info(client: JuiceNetClient, cloud: JuiceNetCloud, unit: Unit, server: JuiceBoxServer) -> None:
+async def test_info(client: JuiceNetClient, cloud: JuiceNetCloud, unit: Unit, server: BoxHub) -> None:
     server.unit(SERIAL).wire_rating = 32
     assert await client.info(unit) == Info(wire_rating=32, unit_rating=32)
     server.groups["Yard"] = Group(maximum=40)
@@ -187,7 +187,7 @@ async def test_info(client: JuiceNetClient, cloud: JuiceNetCloud, unit: Unit, se
     assert sent(cloud)[0] == ("POST /box_api_secure", {"cmd": "get_info", "token": unit.token})
 
 
-async def test_schedule(client: JuiceNetClient, cloud: JuiceNetCloud, unit: Unit, server: JuiceBoxServer) -> None:
+async def test_schedule(client: JuiceNetClient, cloud: JuiceNetCloud, unit: Unit, server: BoxHub) -> None:
     assert await client.schedule(unit) == Tou(enabled=False, weekday=Day(0, 1440), weekend=Day(0, 1440))
     server.unit(SERIAL).schedule = Schedule(custom=True, weekday=NIGHT, weekend=NOON)
     assert await client.schedule(unit) == Tou(enabled=True, weekday=Day(1320, 360), weekend=Day(660, 780))
@@ -278,7 +278,7 @@ async def test_an_override(
     cloud: JuiceNetCloud,
     unit: Unit,
     box: JuiceBox,
-    server: JuiceBoxServer,
+    server: BoxHub,
     clock: VirtualClock,
 ) -> None:
     server.unit(SERIAL).schedule = Schedule(custom=True, weekday=NIGHT, weekend=NIGHT)
@@ -356,15 +356,15 @@ async def test_a_wrong_unit(client: JuiceNetClient, call: Call) -> None:
 @pytest.mark.parametrize(
     ("fault", "options", "error", "reason"),
     [
-        (Fault.ERROR_500, {}, PathDown, "server_error"),
-        (Fault.GARBAGE, {}, PathDown, "bad_answer"),
-        (Fault.HTML, {}, PathDown, "bad_answer"),
-        (Fault.NULLS, {}, PathDown, "bad_answer"),
-        (Fault.NULLS, {"missing": True}, PathDown, "bad_answer"),
-        (Fault.HALF, {}, PathDown, "broken_answer"),
-        (Fault.RESET, {}, PathDown, "broken_answer"),
+        (Fault.ERROR_500, {}, TransportDown, "server_error"),
+        (Fault.GARBAGE, {}, TransportDown, "bad_answer"),
+        (Fault.HTML, {}, TransportDown, "bad_answer"),
+        (Fault.NULLS, {}, TransportDown, "bad_answer"),
+        (Fault.NULLS, {"missing": True}, TransportDown, "bad_answer"),
+        (Fault.HALF, {}, TransportDown, "broken_answer"),
+        (Fault.RESET, {}, TransportDown, "broken_answer"),
         (Fault.REFUSE, {}, NoConnection, "unreachable"),
-        (Fault.TOO_MANY, {"retry_after": 90}, PathBusy, "throttled"),
+        (Fault.TOO_MANY, {"retry_after": 90}, TransportBusy, "throttled"),
     ],
 )
 @every(ALL)
@@ -383,7 +383,7 @@ async def test_faults(
         await call(client, unit)
     assert type(raised.value) is error
     assert raised.value.reason == reason
-    assert raised.value.surely_not_sent is (error is not PathDown)
+    assert raised.value.surely_not_sent is (error is not TransportDown)
     assert not {unit.token, SERIAL, ACCOUNT, cloud.url} & set(str(raised.value).split())
     assert len(cloud.requests) == (0 if fault is Fault.REFUSE else 1), "never repeated"
     await cloud.set_fault(Fault.NONE)
@@ -409,7 +409,7 @@ async def test_a_server_that_hangs(
     await clock.advance(9.9)
     assert not asked.done()
     await clock.advance(0.1)
-    with pytest.raises(PathDown) as raised:
+    with pytest.raises(TransportDown) as raised:
         await asked
     assert raised.value.reason == "timeout"
 
@@ -423,7 +423,7 @@ async def test_how_long_to_wait(
 ) -> None:
     headers = {} if header is None else {"Retry-After": header}
     async with answering(web.Response(status=429, headers=headers)) as url:
-        with pytest.raises(PathBusy) as busy:
+        with pytest.raises(TransportBusy) as busy:
             await JuiceNetClient(session, clock, url, ACCOUNT, device_id=DEVICE).units()
     assert busy.value.retry_after == seconds
 
@@ -473,7 +473,7 @@ async def test_answers_that_make_no_sense(
     async with answering(response) as url:
         client = JuiceNetClient(session, clock, url, ACCOUNT, device_id=DEVICE)
         for call in (ALL["units"], ALL["state"], ALL["schedule"], ALL["charge_now"]):
-            with pytest.raises(PathDown) as raised:
+            with pytest.raises(TransportDown) as raised:
                 await call(client, UNIT)
             assert raised.value.reason == "bad_answer"
 
@@ -486,7 +486,7 @@ async def test_no_override_with_a_guessed_moment(
     good = {"success": True, "state": "plugged", "unit_time": 1_790_000_000, "charging": {"wh_energy_to_add": 0}}
     async with answering(web.json_response(good | missing)) as url:
         client = JuiceNetClient(session, clock, url, ACCOUNT, device_id=DEVICE)
-        with pytest.raises(PathDown, match="no time of the unit"):
+        with pytest.raises(TransportDown, match="no time of the unit"):
             await client.charge_now(UNIT)
     async with answering(web.json_response(good)) as url:
         await JuiceNetClient(session, clock, url, ACCOUNT, device_id=DEVICE).charge_now(UNIT)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from custom_components.chargekeeper.juicebox.box import Mode, Trouble
+from custom_components.chargekeeper.juicebox.box import BoxIssue, Mode
 from custom_components.chargekeeper.juicebox.listener import SILENT_BEFORE_MOVE
 
 from .conftest import MakeSite
@@ -68,7 +68,7 @@ async def test_real_box_is_served_again_before_it_falls_back(taken: tuple[Site, 
     for _ in range(5):
         await say(site, stranger)
         troubles |= site.box.troubles
-    assert Trouble.TWO_ADDRESSES in troubles, "the user is told while both speak"
+    assert BoxIssue.TWO_ADDRESSES in troubles, "the user is told while both speak"
     assert site.box.troubles == set()
     assert site.ours.listener.host_of(site.box.config.serial) == HERE
     assert site.commands()
@@ -119,8 +119,8 @@ async def test_dispute_is_over_when_only_the_new_address_speaks(taken: tuple[Sit
     replay = Sender(HERE)
     replay.send(line(uptime=1, lifetime=10**6), site.port)
     await say(site, stranger)
-    assert Trouble.TWO_ADDRESSES in site.box.troubles
+    assert BoxIssue.TWO_ADDRESSES in site.box.troubles
     for _ in range(31):
         await say(site, stranger)
     replay.close()
-    assert Trouble.TWO_ADDRESSES not in site.box.troubles
+    assert BoxIssue.TWO_ADDRESSES not in site.box.troubles

@@ -5,8 +5,14 @@ from datetime import time, timedelta
 
 import pytest
 
-from custom_components.chargekeeper.core.charger.charger import Keeper, KeeperOptions, Until
-from custom_components.chargekeeper.core.errors import NoConnection, PathBusy, PathDown, UnsafeRequest, Unsupported
+from custom_components.chargekeeper.core.charger.charger import Charger, ChargerOptions, Until
+from custom_components.chargekeeper.core.errors import (
+    NoConnection,
+    TransportBusy,
+    TransportDown,
+    UnsafeRequest,
+    Unsupported,
+)
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -37,20 +43,20 @@ from custom_components.chargekeeper.core.model import (
     Window,
 )
 from custom_components.chargekeeper.core.transport import (
-    ChargerPath,
     Presence,
     Restart,
     SetCharging,
     SetCurrent,
     SetOverride,
-    Word,
+    StatusReport,
+    Transport,
 )
-from custom_components.chargekeeper.juicebox.box import BoxConfig, Held, Mode
+from custom_components.chargekeeper.juicebox.box import BlockReason, BoxConfig, Mode
 from custom_components.chargekeeper.juicebox.datagram import checksum
 from custom_components.chargekeeper.juicebox.mapping import identity
-from custom_components.chargekeeper.juicebox.transport import JuiceBoxPath, MakersServerPath
+from custom_components.chargekeeper.juicebox.transport import JuiceBoxTransport, ServerTransport
 from tests.simulators.juicebox import Car, Shows
-from tests.simulators.juicebox_server import Day, Schedule, Trouble as ServerTrouble
+from tests.simulators.juicebox_server import BoxIssue as ServerTrouble, Day, Schedule
 from tests.simulators.juicebox_wire import Wire
 
 from .conftest import MakeSite
@@ -69,21 +75,21 @@ class Kept:
         self.site = site
         self.clock = site.clock
         self.events: list[str] = []
-        self.udp = JuiceBoxPath(site.box, site.clock)
-        self.cloud = MakersServerPath(site.box, site.clock)
-        self.keeper = Keeper(self.udp.identity, site.clock, KeeperOptions(), self._save)
-        self.keeper.listen_events(lambda event: self.events.append(event.type))
-        self.keeper.add_path(self.udp)
+        self.udp = JuiceBoxTransport(site.box, site.clock)
+        self.cloud = ServerTransport(site.box, site.clock)
+        self.charger = Charger(self.udp.identity, site.clock, ChargerOptions(), self._save)
+        self.charger.listen_events(lambda event: self.events.append(event.type))
+        self.charger.add_transport(self.udp)
         if site.served:
-            self.keeper.add_path(self.cloud)
-        self.keeper.start()
+            self.charger.add_transport(self.cloud)
+        self.charger.start()
 
-    async def _save(self, journal: dict[str, object]) -> None:
+    async def _save(self, intents: dict[str, object]) -> None:
         """Nothing is kept."""
 
     @property
     def snapshot(self) -> Snapshot:
-        return self.keeper.snapshot
+        return self.charger.snapshot
 
     def status(self) -> Status | None:
         return self.snapshot.value(STATUS)
@@ -98,7 +104,7 @@ class Kept:
         return await self.clock.advance_until(lambda: self.status() is status, within=within)
 
     async def stop(self) -> None:
-        await self.keeper.stop()
+        await self.charger.stop()
         self.udp.close()
         self.cloud.close()
 
@@ -111,9 +117,9 @@ async def keep(site: Site, *, plugged: bool = True) -> Kept:
     return kept
 
 
-async def at_noon(make_site: MakeSite, config: BoxConfig = ALONE, shows: Shows = Shows.M_IN_FORCE) -> Kept:
+async def at_noon(make_site: MakeSite, config: BoxConfig = ALONE, state_key: Shows = Shows.M_IN_FORCE) -> Kept:
     """The maker's server lets it charge at night only."""
-    site = make_site(config=config, shows=shows)
+    site = make_site(config=config, state_key=state_key)
     night = Day(start=22 * 60, end=6 * 60)
     site.unit.schedule = Schedule(custom=True, weekday=night, weekend=night)
     return await keep(site)
@@ -123,7 +129,7 @@ async def test_a_limit_that_was_taken_away_and_given_again_shows(make_site: Make
     kept = await keep(make_site(config=replace(ALONE, load_group_limit=20)))
     for limit in (None, 8):
         kept.site.box.configure(replace(ALONE, load_group_limit=limit))
-    kept.keeper.add_path(kept.udp)  # as at a reload, with all that the path knows
+    kept.charger.add_transport(kept.udp)  # as at a reload, with all that the path knows
     assert kept.snapshot.value(LOAD_GROUP_LIMIT) == 8
     await kept.stop()
 
@@ -175,8 +181,8 @@ async def test_all_that_a_status_shows_is_read(make_site: MakeSite) -> None:
     assert shown(SESSION_ENERGY) == pytest.approx(site.sim.session_wh / 1000, abs=0.1)
     assert kept.snapshot.identity.name == "House"
     assert kept.reach() == (True, True, Source.CLOUD)
-    assert kept.udp.last_contact == kept.snapshot.last_local_contact is not None
-    assert (kept.udp.meters_lifetime, kept.udp.gone, kept.udp.breaker.closed) == (True, False, True)
+    assert kept.udp.endpoint_contact_at == kept.snapshot.last_local_contact is not None
+    assert (kept.udp.meters_lifetime, kept.udp.removed_from_account, kept.udp.breaker.closed) == (True, False, True)
     site.ours.add(ALONE)
     assert (shown(SCHEDULE), kept.snapshot.value(SCHEDULE), kept.snapshot.value(LOAD_GROUP_LIMIT)) == (
         (NIGHT,),
@@ -205,18 +211,18 @@ async def test_a_load_group_may_lower_what_a_box_is_set_to_while_it_has_no_share
     await site.clock.advance(400)
     assert (site.box.memory.charging_current, kept.snapshot.value(CHARGING_CURRENT)) == (None, 16)
     site.box.share = 0
-    kept.keeper.group_share = 0
-    assert await kept.keeper.command(SetCurrent(6), automatic=True) is Outcome.ACCEPTED
+    kept.charger.group_share = 0
+    assert await kept.charger.command(SetCurrent(6), automatic=True) is Outcome.ACCEPTED
     await kept.until(Status.WAITING_POWER, within=400)
     await site.clock.advance(90)
     assert (kept.snapshot.value(CHARGING_CURRENT), site.sim.amperes) == (6, 0)
     with pytest.raises(UnsafeRequest, match="above_ceiling"):
-        await kept.keeper.command(SetCurrent(7))
-    site.box.share = kept.keeper.group_share = 10
+        await kept.charger.command(SetCurrent(7))
+    site.box.share = kept.charger.group_share = 10
     await kept.until(Status.CHARGING, within=400)
     await site.clock.advance(90)
     assert (kept.snapshot.value(CHARGING_CURRENT), site.sim.amperes) == (10, 10)
-    site.box.share = kept.keeper.group_share = None
+    site.box.share = kept.charger.group_share = None
     await site.clock.advance(90)
     assert (kept.snapshot.value(CHARGING_CURRENT), site.sim.amperes) == (16, 16)
     assert site.box.memory.charging_current is None, "the user has not set any"
@@ -264,8 +270,8 @@ async def test_a_code_that_nobody_knows_is_no_status(site: Site) -> None:
     body = data.split(b"!")[0].replace(b"S02", b"S07")
     site.ours.listener._received(sock, body + b"!" + checksum(body) + b":", (HERE, 9))
     assert (kept.status(), kept.snapshot.value(CAR_CONNECTED), kept.snapshot.local) == (None, None, True)
-    assert kept.udp.said is not None
-    assert kept.udp.said.status is None
+    assert kept.udp.last_report is not None
+    assert kept.udp.last_report.status is None
     await kept.until(Status.CHARGING)
     await kept.stop()
 
@@ -279,8 +285,8 @@ async def test_a_silent_box_is_offline_and_shows_nothing_live(site: Site) -> Non
     assert kept.snapshot.value(OFFLINE_CURRENT) == 16
     with pytest.raises(NoConnection, match="charger_offline"):
         await kept.udp.execute(SetCurrent(10), patience=5)
-    with pytest.raises(PathDown, match="charger_offline"):
-        await kept.keeper.command(SetCurrent(10))
+    with pytest.raises(TransportDown, match="charger_offline"):
+        await kept.charger.command(SetCurrent(10))
     site.sim.wifi = True
     await kept.until(Status.CHARGING)
     await kept.stop()
@@ -290,7 +296,7 @@ async def test_a_box_never_heard_is_unknown_and_then_offline(make_site: MakeSite
     site = make_site(served=False)
     site.begin_ours()
     kept = Kept(site)
-    assert (kept.udp.presence, kept.udp.said, kept.udp.synced_at, kept.udp.last_contact) == (
+    assert (kept.udp.presence, kept.udp.last_report, kept.udp.charger_reported_at, kept.udp.endpoint_contact_at) == (
         Presence.UNKNOWN,
         None,
         None,
@@ -317,18 +323,20 @@ async def test_i2_an_outage_of_the_server_is_no_outage_of_the_box(site: Site) ->
     await site.maker.set_trouble(ServerTrouble.NONE)
     await site.clock.advance(180)
     assert kept.reach() == (True, True, Source.CLOUD)
-    assert kept.snapshot.last_cloud_contact == kept.cloud.last_contact is not None
+    assert kept.snapshot.last_cloud_contact == kept.cloud.endpoint_contact_at is not None
     await kept.stop()
 
 
-@pytest.mark.parametrize("shows", list(Shows))
-async def test_an_override_in_an_outage_is_verified_by_the_statuses_after_it(make_site: MakeSite, shows: Shows) -> None:
-    kept = await at_noon(make_site, shows=shows)
+@pytest.mark.parametrize("state_key", list(Shows))
+async def test_an_override_in_an_outage_is_verified_by_the_statuses_after_it(
+    make_site: MakeSite, state_key: Shows
+) -> None:
+    kept = await at_noon(make_site, state_key=state_key)
     site = kept.site
     await site.maker.set_trouble(ServerTrouble.HANG)
     await site.clock.advance_until(lambda: site.mode is Mode.KEEP, within=130)
     assert kept.status() is Status.WAITING_SCHEDULE
-    assert await kept.keeper.set_override(on=True, until=Until.UNPLUGGED) is Outcome.ACCEPTED
+    assert await kept.charger.set_override(on=True, until=Until.UNPLUGGED) is Outcome.ACCEPTED
     took = await kept.until(Status.CHARGING)
     await site.clock.advance(5)
     assert (took <= 90, kept.override()) == (True, Override(on=True, applied=True))
@@ -337,7 +345,7 @@ async def test_an_override_in_an_outage_is_verified_by_the_statuses_after_it(mak
     await site.maker.set_trouble(ServerTrouble.NONE)
     await site.clock.advance(600)
     assert (kept.status(), kept.override().on, site.mode) == (Status.CHARGING, True, Mode.KEEP)
-    assert await kept.keeper.set_override(on=False) is Outcome.ACCEPTED
+    assert await kept.charger.set_override(on=False) is Outcome.ACCEPTED
     await site.clock.advance(90)
     assert (kept.status(), kept.override(), site.mode) == (Status.WAITING_SCHEDULE, Override(), Mode.RELAY)
     assert "override_superseded" not in kept.events
@@ -348,10 +356,10 @@ async def test_an_override_that_must_be_handed_back_is_superseded(make_site: Mak
     kept = await at_noon(make_site, replace(ALONE, in_maker_load_group=True))
     site = kept.site
     with pytest.raises(UnsafeRequest, match="load_group"):
-        await kept.keeper.set_override(on=True)
+        await kept.charger.set_override(on=True)
     await site.maker.set_trouble(ServerTrouble.HANG)
     await site.clock.advance_until(lambda: site.mode is Mode.KEEP, within=130)
-    await kept.keeper.set_override(on=True)
+    await kept.charger.set_override(on=True)
     await kept.until(Status.CHARGING)
     await site.maker.set_trouble(ServerTrouble.NONE)
     await site.clock.advance(300)
@@ -363,7 +371,7 @@ async def test_an_override_that_must_be_handed_back_is_superseded(make_site: Mak
 async def test_an_override_ends_when_the_car_leaves(make_site: MakeSite) -> None:
     kept = await at_noon(make_site)
     site = kept.site
-    await kept.keeper.set_override(on=True)
+    await kept.charger.set_override(on=True)
     await kept.until(Status.CHARGING)
     site.sim.unplug()
     await site.clock.advance(31)
@@ -379,7 +387,7 @@ async def test_an_override_ends_when_the_car_is_full(make_site: MakeSite) -> Non
     kept = await at_noon(make_site)
     site = kept.site
     site.sim.plug_in(Car(wants_kwh=1))
-    await kept.keeper.set_override(on=True)
+    await kept.charger.set_override(on=True)
     await kept.until(Status.CHARGING)
     await kept.until(Status.WAITING_CAR, within=1800)
     await site.clock.advance(540)
@@ -393,7 +401,7 @@ async def test_an_override_ends_when_the_car_is_full(make_site: MakeSite) -> Non
 async def test_an_override_ends_at_the_time_that_it_was_given(make_site: MakeSite) -> None:
     kept = await at_noon(make_site)
     site = kept.site
-    await kept.keeper.set_override(on=True, until=Until.TIME, until_at=site.clock.now() + timedelta(hours=1))
+    await kept.charger.set_override(on=True, until=Until.TIME, until_at=site.clock.now() + timedelta(hours=1))
     await site.clock.advance(3590)
     assert (kept.override(), kept.status()) == (Override(on=True, applied=True), Status.CHARGING)
     await site.clock.advance(70)
@@ -407,39 +415,39 @@ async def test_a_box_that_is_being_learnt_is_told_nothing(make_site: MakeSite) -
     with pytest.raises(NoConnection, match="learning"):
         await kept.udp.execute(SetCharging(on=False), patience=5)
     with pytest.raises(NoConnection, match="learning"):
-        await kept.keeper.command(SetCharging(on=False))
+        await kept.charger.command(SetCharging(on=False))
     await kept.udp.execute(SetOverride(on=False), patience=5)
     await site.clock.advance(300)
     assert (kept.status(), site.commands()) == (Status.CHARGING, []), "its windows do not hold it back yet"
     await kept.stop()
 
 
-@pytest.mark.parametrize("shows", list(Shows))
-async def test_a_pause_and_its_end_are_seen(make_site: MakeSite, shows: Shows) -> None:
-    site = make_site(shows=shows, config=ALONE)
+@pytest.mark.parametrize("state_key", list(Shows))
+async def test_a_pause_and_its_end_are_seen(make_site: MakeSite, state_key: Shows) -> None:
+    site = make_site(state_key=state_key, config=ALONE)
     kept = await keep(site)
-    assert await kept.keeper.command(SetCharging(on=False)) is Outcome.ACCEPTED
+    assert await kept.charger.command(SetCharging(on=False)) is Outcome.ACCEPTED
     assert await kept.until(Status.PAUSED) <= 60
-    assert await kept.keeper.command(SetCharging(on=False)) is Outcome.VERIFIED
-    assert await kept.keeper.command(SetCharging(on=True)) is Outcome.ACCEPTED
+    assert await kept.charger.command(SetCharging(on=False)) is Outcome.VERIFIED
+    assert await kept.charger.command(SetCharging(on=True)) is Outcome.ACCEPTED
     assert kept.status() is Status.PAUSED
     seen: list[Status | None] = []
-    kept.keeper.listen(lambda snapshot: seen.append(snapshot.value(STATUS)))
+    kept.charger.listen(lambda snapshot: seen.append(snapshot.value(STATUS)))
     await kept.until(Status.CHARGING)
     assert Status.WAITING_SCHEDULE not in seen
-    assert site.box.held is Held.PAUSE
+    assert site.box.held is BlockReason.PAUSE
     await kept.stop()
 
 
 async def test_an_override_ends_a_pause(make_site: MakeSite) -> None:
     kept = await at_noon(make_site)
-    await kept.keeper.command(SetCharging(on=False))
+    await kept.charger.command(SetCharging(on=False))
     await kept.until(Status.PAUSED)
-    assert await kept.keeper.set_override(on=True, until=Until.UNPLUGGED) is Outcome.ACCEPTED
+    assert await kept.charger.set_override(on=True, until=Until.UNPLUGGED) is Outcome.ACCEPTED
     await kept.until(Status.CHARGING)
     await kept.site.clock.advance(600)
     assert (kept.status(), kept.override()) == (Status.CHARGING, Override(on=True, applied=True))
-    await kept.keeper.set_override(on=False)
+    await kept.charger.set_override(on=False)
     assert await kept.until(Status.WAITING_SCHEDULE) <= 400, "the schedule rules again, not the pause"
     await kept.stop()
 
@@ -448,14 +456,14 @@ async def test_what_a_box_ignores_is_not_taken_for_done(make_site: MakeSite) -> 
     site = make_site(config=ALONE)
     kept = await keep(site)
     site.sim.obeys = False
-    before = kept.udp.asked_at
-    await kept.keeper.command(SetCharging(on=False))
+    before = kept.udp.status_received_at
+    await kept.charger.command(SetCharging(on=False))
     await site.clock.advance_until(lambda: len(site.sim.refusals) == 1, within=30)
-    assert kept.udp.asked_at == before  # the status that was answered cannot show it
+    assert kept.udp.status_received_at == before  # the status that was answered cannot show it
     await site.clock.advance_until(lambda: len(site.sim.refusals) == 3, within=60)
-    assert kept.udp.asked_at == before  # nor need the second after it, where an answer was lost
+    assert kept.udp.status_received_at == before  # nor need the second after it, where an answer was lost
     await site.clock.advance_until(lambda: len(site.sim.refusals) == 4, within=30)
-    assert kept.udp.asked_at == kept.udp.synced_at
+    assert kept.udp.status_received_at == kept.udp.charger_reported_at
     assert kept.status() is Status.CHARGING
     await kept.stop()
 
@@ -463,12 +471,12 @@ async def test_what_a_box_ignores_is_not_taken_for_done(make_site: MakeSite) -> 
 async def test_an_answer_that_is_lost_is_waited_out(make_site: MakeSite) -> None:
     site = make_site(config=ALONE)
     kept = await keep(site)
-    before = kept.udp.asked_at
+    before = kept.udp.status_received_at
     site.sim.obeys = False
-    await kept.keeper.command(SetCharging(on=False))
+    await kept.charger.command(SetCharging(on=False))
     await site.clock.advance_until(lambda: len(site.sim.refusals) == 2, within=60)
     site.sim.obeys = True
-    await site.clock.advance_until(lambda: kept.udp.asked_at != before, within=90)
+    await site.clock.advance_until(lambda: kept.udp.status_received_at != before, within=90)
     assert kept.status() is Status.PAUSED
     await kept.stop()
 
@@ -476,11 +484,11 @@ async def test_an_answer_that_is_lost_is_waited_out(make_site: MakeSite) -> None
 async def test_the_charging_current_shows_once_it_was_sent(make_site: MakeSite) -> None:
     site = make_site(config=ALONE)
     kept = await keep(site)
-    await kept.keeper.command(SetCurrent(10))
+    await kept.charger.command(SetCurrent(10))
     assert kept.snapshot.value(CHARGING_CURRENT) == 32
     await site.clock.advance(30)
     assert (kept.snapshot.value(CHARGING_CURRENT), kept.snapshot.effective_limit) == (10, 10)
-    assert await kept.keeper.command(SetCurrent(10)) is Outcome.VERIFIED
+    assert await kept.charger.command(SetCurrent(10)) is Outcome.VERIFIED
     with pytest.raises(UnsafeRequest, match="above_ceiling"):
         await kept.udp.execute(SetCurrent(33), patience=5)
     await kept.stop()
@@ -497,13 +505,13 @@ async def test_what_no_box_can_do_is_refused(make_site: MakeSite) -> None:
             await path.read_schedule()
         with pytest.raises(Unsupported):
             await path.write_schedule(())
-        with pytest.raises(PathBusy):
+        with pytest.raises(TransportBusy):
             await path.check()
         path.watch()()
-    assert (kept.cloud.capabilities, kept.cloud.asked_at) == (frozenset(), None)
-    heard = site.box.pulse.heard
+    assert (kept.cloud.capabilities, kept.cloud.status_received_at) == (frozenset(), None)
+    heard = site.box.server_health.heard
     assert heard is not None
-    assert (kept.cloud.synced_at, kept.cloud.last_contact) == (heard.at, heard.observed_at)
+    assert (kept.cloud.charger_reported_at, kept.cloud.endpoint_contact_at) == (heard.at, heard.observed_at)
     old = make_site(served=False, wire=Wire.LEGACY, config=ALONE)
     kept_old = await keep(old)
     assert kept_old.udp.capabilities == frozenset()
@@ -515,12 +523,12 @@ async def test_a_path_taken_out_of_use_is_quiet(site: Site) -> None:
     kept = Kept(site)
     await site.clock.advance(31)
     told: list[Snapshot] = []
-    kept.keeper.listen(told.append)
-    kept.udp.listen(kept.keeper)()
+    kept.charger.listen(told.append)
+    kept.udp.listen(kept.charger)()
     site.sim.unplug()
     await site.maker.set_trouble(ServerTrouble.HANG)
     await site.clock.advance(130)
-    assert (kept.udp.said, site.mode) == (Word(Status.AVAILABLE, car_connected=False), Mode.KEEP)
+    assert (kept.udp.last_report, site.mode) == (StatusReport(Status.AVAILABLE, car_connected=False), Mode.KEEP)
     assert told
     assert Status.AVAILABLE not in {shown.value(STATUS) for shown in told}
     await kept.stop()
@@ -534,7 +542,7 @@ async def test_a_current_that_a_box_never_took_is_not_shown_as_set_after_a_resta
     kept = await keep(site)
     await site.clock.advance(400)
     site.sim.obeys = False
-    await kept.keeper.command(SetCurrent(10))
+    await kept.charger.command(SetCurrent(10))
     await site.clock.advance(400)
     assert (kept.snapshot.value(CHARGING_CURRENT), site.sim.amperes) == (16, 16)
     await kept.stop()
@@ -542,7 +550,7 @@ async def test_a_current_that_a_box_never_took_is_not_shown_as_set_after_a_resta
     kept = Kept(site)
     await site.clock.advance(400)
     assert (kept.snapshot.value(CHARGING_CURRENT), site.sim.amperes) == (16, 16)
-    assert await kept.keeper.command(SetCurrent(10)) is not Outcome.VERIFIED
+    assert await kept.charger.command(SetCurrent(10)) is not Outcome.VERIFIED
     await kept.stop()
 
 
@@ -552,16 +560,16 @@ class Ear:
     def __init__(self) -> None:
         self.told = 0
 
-    def path_read(self, path: ChargerPath, readings: Readings) -> None:
+    def readings_received(self, path: Transport, readings: Readings) -> None:
         self.told += 1
 
-    def path_changed(self, path: ChargerPath) -> None:
+    def transport_changed(self, path: Transport) -> None:
         self.told += 1
 
 
-@pytest.mark.parametrize("side", [JuiceBoxPath, MakersServerPath])
+@pytest.mark.parametrize("side", [JuiceBoxTransport, ServerTransport])
 async def test_a_path_that_is_closed_hears_no_more_of_its_box(
-    site: Site, side: type[JuiceBoxPath | MakersServerPath]
+    site: Site, side: type[JuiceBoxTransport | ServerTransport]
 ) -> None:
     others = len(site.box._listeners)
     path, ear = side(site.box, site.clock), Ear()
@@ -571,10 +579,10 @@ async def test_a_path_that_is_closed_hears_no_more_of_its_box(
     await site.clock.advance(130)
     assert ear.told
     path.close()
-    told, said = ear.told, path._said
+    told, last_report = ear.told, path._last_report
     assert len(site.box._listeners) == others
     await site.maker.set_trouble(ServerTrouble.NONE)
     await site.clock.advance(200)
     site.sim.switch_off()
     await site.clock.advance(150)
-    assert (site.box.pulse.answers, ear.told, path._said) == (True, told, said)
+    assert (site.box.server_health.answers, ear.told, path._last_report) == (True, told, last_report)

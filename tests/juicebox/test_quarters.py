@@ -6,7 +6,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from custom_components.chargekeeper.juicebox.interval_energy import HIGHEST_ENERGY, SLOTS, Quarter, QuarterHours
+from custom_components.chargekeeper.juicebox.interval_energy import (
+    HIGHEST_ENERGY,
+    SLOTS,
+    EnergyInterval,
+    IntervalEnergy,
+)
 
 from .site import Site
 
@@ -31,10 +36,10 @@ def local(hour: int, minute: int = 0, second: int = 0) -> datetime:
     ],
 )
 def test_a_slot_is_of_today_until_it_begins_anew(now: datetime, slot: int, start: datetime) -> None:
-    quarters = QuarterHours()
+    quarters = IntervalEnergy()
     quarters.take(slot, 250, now, ZONE)
     [quarter] = quarters.known(now)
-    assert quarter == Quarter(start.astimezone(UTC), 250, now)
+    assert quarter == EnergyInterval(start.astimezone(UTC), 250, now)
     assert quarter.complete is (now - start >= timedelta(minutes=15))
 
 
@@ -43,7 +48,7 @@ def test_a_slot_is_of_today_until_it_begins_anew(now: datetime, slot: int, start
     [(local(11, 58, 30), 48), (local(12, 1), 48), (local(23, 59), 0), (local(0, 1), 0)],
 )
 def test_what_may_be_of_either_day_waits_for_the_next_round(now: datetime, slot: int) -> None:
-    quarters = QuarterHours()
+    quarters = IntervalEnergy()
     quarters.take(slot, 250, now, ZONE)
     assert quarters.known(now) == []
 
@@ -58,7 +63,7 @@ def test_what_may_be_of_either_day_waits_for_the_next_round(now: datetime, slot:
 )
 def test_no_two_slots_are_of_the_same_time_when_the_clocks_change(day: datetime, told: int) -> None:
     """A slot whose beginning is near may be of either day."""
-    quarters, now = QuarterHours(), day.replace(tzinfo=LOCAL).astimezone(UTC)
+    quarters, now = IntervalEnergy(), day.replace(tzinfo=LOCAL).astimezone(UTC)
     for slot in range(SLOTS):
         quarters.take(slot, slot, now, ZONE)
     starts = [quarter.start for quarter in quarters.known(now)]
@@ -67,14 +72,14 @@ def test_no_two_slots_are_of_the_same_time_when_the_clocks_change(day: datetime,
 
 
 def test_no_data_and_absurd_numbers_are_left_out() -> None:
-    quarters = QuarterHours()
+    quarters = IntervalEnergy()
     for energy in (-1, HIGHEST_ENERGY + 1):
         quarters.take(40, energy, local(12), ZONE)
     assert quarters.known(local(12)) == []
 
 
 def test_a_later_word_counts_and_a_day_is_enough() -> None:
-    quarters = QuarterHours()
+    quarters = IntervalEnergy()
     quarters.take(47, 100, local(11, 50), ZONE)
     quarters.take(47, 230, local(12, 10), ZONE)
     quarters.take(40, 90, local(12, 11), ZONE)
@@ -83,15 +88,15 @@ def test_a_later_word_counts_and_a_day_is_enough() -> None:
 
 
 def test_what_is_stored_is_restored_but_for_what_is_damaged() -> None:
-    quarters = QuarterHours()
+    quarters = IntervalEnergy()
     for slot in range(SLOTS):
         quarters.take(slot, slot, local(12, 8), ZONE)
     stored = json.loads(json.dumps(quarters.export()))
-    again = QuarterHours()
+    again = IntervalEnergy()
     again.restore(stored)
     assert again == quarters
     assert len(again.known(local(12, 8))) == SLOTS
-    damaged = QuarterHours()
+    damaged = IntervalEnergy()
     damages: list[object] = [
         None,
         [],
@@ -100,7 +105,7 @@ def test_what_is_stored_is_restored_but_for_what_is_damaged() -> None:
     for entries in damages:
         damaged.restore(entries)
     damaged.restore({"4": [10**30, 2, 3], "5": "text"})
-    assert damaged == QuarterHours()
+    assert damaged == IntervalEnergy()
 
 
 async def test_a_box_tells_what_it_has_counted(site: Site) -> None:

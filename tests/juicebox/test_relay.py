@@ -10,10 +10,10 @@ from math import floor, inf
 from hypothesis import example, given, strategies as st
 import pytest
 
-from custom_components.chargekeeper.juicebox.box import Box, BoxConfig, Mode, Trouble
+from custom_components.chargekeeper.juicebox.box import Box, BoxConfig, BoxIssue, Mode
 from custom_components.chargekeeper.juicebox.datagram import CommandMessage, parse, parse_command
 from custom_components.chargekeeper.juicebox.listener import Arrival
-from custom_components.chargekeeper.juicebox.state import Memory
+from custom_components.chargekeeper.juicebox.state import BoxState
 from tests.simulators.clock import VirtualClock
 
 from .conftest import MakeSite
@@ -48,7 +48,7 @@ class Line:
 
     def __post_init__(self) -> None:
         self.config = BoxConfig(serial=SERIAL, host=HERE)
-        self.box = Box(self.clock, self.config, Memory(), lambda _data, _suspect: None)
+        self.box = Box(self.clock, self.config, BoxState(), lambda _data, _suspect: None)
 
     def send(self, step: Step) -> bytes:
         """Let the box report and the server answer; the server's command."""
@@ -121,10 +121,10 @@ def test_relay_passes_what_is_permitted_of_each_command(steps: list[Step]) -> No
         assert rig.box.memory.offline == stored
         troubles = rig.box.troubles
         borne = min(limit for limit in (UNIT_RATING, step.wire, step.own_limit) if limit is not None)
-        assert (Trouble.UNSAFE_SERVER in troubles) is (step.online > borne)
-        assert (Trouble.UNSAFE_STORED in troubles) is (stored != step.stored)
+        assert (BoxIssue.UNSAFE_SERVER in troubles) is (step.online > borne)
+        assert (BoxIssue.UNSAFE_STORED in troubles) is (stored != step.stored)
         told = step.wire is not None and (rig.box.memory.stored or 0) > step.wire
-        assert (Trouble.OFFLINE_ABOVE_WIRE in troubles) is told
+        assert (BoxIssue.OFFLINE_ABOVE_WIRE in troubles) is told
         assert rig.box.mode is Mode.RELAY
         known = stored
 
@@ -149,14 +149,14 @@ async def server_with(site: Site, *, online: int, stored: int) -> None:
 
 async def test_lower_current_passes_at_once_while_the_stored_limit_is_too_high(site: Site) -> None:
     await server_with(site, online=30, stored=40)
-    assert site.box.troubles == {Trouble.UNSAFE_STORED}
+    assert site.box.troubles == {BoxIssue.UNSAFE_STORED}
     assert await amperes(site, 30, 10, 0) == [30, 10, 0]
     assert (site.sim.amperes, site.sim.stored, site.sim.writes) == (0, 16, 0)
 
 
 async def test_lower_current_passes_at_once_after_one_that_was_too_high(site: Site) -> None:
     await server_with(site, online=40, stored=16)
-    assert (site.last.online, site.box.troubles) == (32, {Trouble.UNSAFE_SERVER})
+    assert (site.last.online, site.box.troubles) == (32, {BoxIssue.UNSAFE_SERVER})
     assert await amperes(site, 30, 10, 0, 40) == [30, 10, 0, 32]
 
 
@@ -169,12 +169,12 @@ async def test_first_command_passes_though_its_stored_limit_is_too_high(make_sit
     await site.start()
     await site.clock.advance(1)
     assert (site.last.online, site.last.offline, site.masters()) == (16, 40, {"server"})
-    assert site.box.troubles == {Trouble.OFFLINE_ABOVE_WIRE}, "it is told at once"
+    assert site.box.troubles == {BoxIssue.OFFLINE_ABOVE_WIRE}, "it is told at once"
     await site.clock.advance(600)
     assert (site.sim.fallbacks, site.sim.writes, site.box.memory.offline) == (0, 0, 40)
     site.unit.stored = 48
     await site.clock.advance(31)
-    assert (site.last.offline, site.box.troubles) == (40, {Trouble.OFFLINE_ABOVE_WIRE, Trouble.UNSAFE_STORED})
+    assert (site.last.offline, site.box.troubles) == (40, {BoxIssue.OFFLINE_ABOVE_WIRE, BoxIssue.UNSAFE_STORED})
     site.unit.stored = 36
     await site.clock.advance(31)
     assert (site.last.offline, site.box.memory.offline) == (36, 36), "lower is always passed"
@@ -185,17 +185,17 @@ async def test_box_is_not_stuck_at_0_after_a_window_of_the_server(site: Site) ->
     assert await amperes(site, 24, 0, 40) == [24, 0, 32]
 
 
-@pytest.mark.parametrize("trouble", [Trouble.UNSAFE_SERVER, Trouble.UNSAFE_STORED])
-async def test_take_over_ends_what_is_said_of_the_server(site: Site, trouble: Trouble) -> None:
-    await server_with(site, online=40 if trouble is Trouble.UNSAFE_SERVER else 30, stored=16)
-    if trouble is Trouble.UNSAFE_STORED:
+@pytest.mark.parametrize("trouble", [BoxIssue.UNSAFE_SERVER, BoxIssue.UNSAFE_STORED])
+async def test_take_over_ends_what_is_said_of_the_server(site: Site, trouble: BoxIssue) -> None:
+    await server_with(site, online=40 if trouble is BoxIssue.UNSAFE_SERVER else 30, stored=16)
+    if trouble is BoxIssue.UNSAFE_STORED:
         site.unit.stored = 40
     await site.clock.advance(31)
     assert site.box.troubles == {trouble}
     await site.maker.stop()
     await site.clock.advance_until(lambda: site.mode is Mode.KEEP, within=200)
     assert site.box.troubles == set()
-    assert site.last.online == (32 if trouble is Trouble.UNSAFE_SERVER else 30), "it goes on with what it had"
+    assert site.last.online == (32 if trouble is BoxIssue.UNSAFE_SERVER else 30), "it goes on with what it had"
 
 
 async def test_stored_limit_of_the_server_is_known_after_a_restart(make_site: MakeSite) -> None:

@@ -6,17 +6,17 @@ from datetime import UTC, datetime, time
 import pytest
 import pytest_socket
 
-from custom_components.chargekeeper.core.errors import NotApplicable, PathBusy, UnsafeRequest
+from custom_components.chargekeeper.core.errors import NotApplicable, TransportBusy, UnsafeRequest
 from custom_components.chargekeeper.core.model import Window
 from custom_components.chargekeeper.core.transport import Presence
-from custom_components.chargekeeper.juicebox.box import LONGEST_UNSERVED, BoxConfig, Mode, Trouble
-from custom_components.chargekeeper.juicebox.hub import JuiceBoxServer
+from custom_components.chargekeeper.juicebox.box import LONGEST_UNSERVED, BoxConfig, BoxIssue, Mode
+from custom_components.chargekeeper.juicebox.hub import BoxHub
 from custom_components.chargekeeper.juicebox.resolver import SystemResolver
-from custom_components.chargekeeper.juicebox.transport import MakersServerPath
+from custom_components.chargekeeper.juicebox.transport import ServerTransport
 from custom_components.chargekeeper.juicebox.upstream import LOOPS_WITHIN, UpstreamConfig
 from tests.simulators.clock import VirtualClock
 from tests.simulators.juicebox import Car, Shows
-from tests.simulators.juicebox_server import Day, Schedule, Trouble as ServerTrouble
+from tests.simulators.juicebox_server import BoxIssue as ServerTrouble, Day, Schedule
 from tests.simulators.juicebox_wire import Wire
 
 from .conftest import MakeSite
@@ -70,12 +70,12 @@ async def test_while_learning_only_the_server_commands(make_site: MakeSite) -> N
 @pytest.mark.parametrize(
     ("trouble", "told"),
     [
-        (ServerTrouble.UNSAFE_CURRENT, Trouble.UNSAFE_SERVER),
-        (ServerTrouble.UNSAFE_STORED, Trouble.UNSAFE_STORED),
+        (ServerTrouble.UNSAFE_CURRENT, BoxIssue.UNSAFE_SERVER),
+        (ServerTrouble.UNSAFE_STORED, BoxIssue.UNSAFE_STORED),
     ],
 )
 async def test_unsafe_values_of_the_server_are_replaced_and_told_by_cause(
-    site: Site, trouble: ServerTrouble, told: Trouble
+    site: Site, trouble: ServerTrouble, told: BoxIssue
 ) -> None:
     await site.maker.set_trouble(trouble)
     await site.clock.advance(300)
@@ -103,7 +103,7 @@ async def test_a_box_that_starts_while_the_server_is_unsafe_is_not_left_alone(si
     site.sim.switch_on()
     await site.clock.advance(6)
     assert (site.mode, site.last.online, site.last.offline) == (Mode.RELAY, 32, 16)
-    assert site.box.troubles == {Trouble.UNSAFE_SERVER}
+    assert site.box.troubles == {BoxIssue.UNSAFE_SERVER}
     site.box.set_charging(on=False)
     await site.clock.advance(400)
     assert (site.sim.amperes, site.sim.fallbacks, site.sim.writes) == (0, 0, 0)
@@ -177,7 +177,7 @@ async def test_i10_i11_a_box_whose_server_is_gone_is_kept_with_what_it_had(
 async def test_a_server_that_stumbles_once_or_answers_late_within_bounds_keeps_the_box(site: Site) -> None:
     await site.maker.set_trouble(ServerTrouble.HANG)
     await site.clock.advance(12)
-    assert site.box.pulse.suspect is False
+    assert site.box.server_health.suspect is False
     await site.maker.set_trouble(ServerTrouble.NONE)
     site.maker.delay = 4
     site.maker.second_after = 1
@@ -202,7 +202,7 @@ async def test_several_statuses_at_once_are_no_outage(site: Site) -> None:
     for _ in range(4):
         site.sim._report()
     await site.clock.advance(6)
-    assert (site.mode, site.box.pulse.suspect) == (Mode.RELAY, True)
+    assert (site.mode, site.box.server_health.suspect) == (Mode.RELAY, True)
 
 
 async def test_a_box_that_reports_every_3_s_stays_with_a_server_that_takes_4(site: Site) -> None:
@@ -212,7 +212,7 @@ async def test_a_box_that_reports_every_3_s_stays_with_a_server_that_takes_4(sit
         site.sim._report()
         await site.clock.advance(3)
     assert site.ours.listener.dropped == {}
-    assert (site.mode, site.box.counts["taken_over"], site.box.pulse.suspect) == (Mode.RELAY, 0, False)
+    assert (site.mode, site.box.counts["taken_over"], site.box.server_health.suspect) == (Mode.RELAY, 0, False)
     assert site.masters() == {"server"}
     await site.maker.set_trouble(ServerTrouble.HANG)
     last = site.sim.commands[-1].at
@@ -287,11 +287,11 @@ async def test_pause_asked_while_the_server_is_silent_holds_from_the_take_over_o
 
 
 @pytest.mark.parametrize("wire", [Wire.V07, Wire.V09U])
-@pytest.mark.parametrize("shows", list(Shows))
+@pytest.mark.parametrize("state_key", list(Shows))
 async def test_without_a_server_the_stored_limit_shows_after_silence(
-    make_site: MakeSite, wire: Wire, shows: Shows
+    make_site: MakeSite, wire: Wire, state_key: Shows
 ) -> None:
-    site = make_site(served=False, wire=wire, shows=shows)
+    site = make_site(served=False, wire=wire, state_key=state_key)
     await site.start()
     await site.clock.advance(350)
     assert (site.mode, site.commands()) == (Mode.LEARNING, [])
@@ -326,7 +326,7 @@ async def test_an_answer_that_cannot_be_sent_changes_nothing(site: Site) -> None
     site.ours.listener.close()
     site.box.from_server(site.servers_commands()[-1].encode())
     assert site.box.memory.export() == before
-    fresh = JuiceBoxServer(site.clock).add(ALONE)
+    fresh = BoxHub(site.clock).add(ALONE)
     fresh.from_server(b"CMD62210A20M18C006S006!31Y$")  # before any status
     assert (fresh.mode, fresh.memory.offline) == (Mode.LEARNING, None)
 
@@ -517,7 +517,7 @@ async def test_one_that_ignores_commands_keeps_what_it_has_stored(site: Site, am
     site.box.set_current(6)
     site.box.change_offline(amps)
     await site.clock.advance(240)
-    assert site.box.troubles == {Trouble.IGNORES_COMMANDS}
+    assert site.box.troubles == {BoxIssue.IGNORES_COMMANDS}
     assert (site.box.memory.offline, site.box.memory.stored, site.sim.stored) == (16, highest, 16)
 
 
@@ -529,7 +529,7 @@ async def test_what_a_box_has_stored_stays_though_it_ignores_later_commands(site
     site.sim.obeys = False
     site.box.set_current(6)
     await site.clock.advance(120)
-    assert site.box.troubles == {Trouble.IGNORES_COMMANDS}
+    assert site.box.troubles == {BoxIssue.IGNORES_COMMANDS}
     assert (site.box.memory.offline, site.box.memory.stored, site.sim.stored) == (10, 10, 10)
 
 
@@ -538,7 +538,7 @@ async def test_stored_limits_that_are_no_good_are_told(make_site: MakeSite) -> N
     site.sim.stored = 0
     await site.start()
     await site.clock.advance(400)
-    assert (site.box.troubles, site.mode, site.commands()) == ({Trouble.STORED_ZERO}, Mode.LEARNING, [])
+    assert (site.box.troubles, site.mode, site.commands()) == ({BoxIssue.STORED_ZERO}, Mode.LEARNING, [])
     site.box.confirm_offline(16)
     await site.clock.advance(60)
     assert (site.box.troubles, site.sim.stored, site.sim.writes) == (set(), 16, 1)
@@ -550,13 +550,13 @@ async def test_stored_limits_that_are_no_good_are_told(make_site: MakeSite) -> N
     assert (site.box.memory.offline, site.box.troubles) == (16, set())
     site.box.memory.offline = 33
     site.box.configure(site.config)
-    assert site.box.troubles == {Trouble.OFFLINE_ABOVE_WIRE}
+    assert site.box.troubles == {BoxIssue.OFFLINE_ABOVE_WIRE}
 
 
 async def test_a_server_that_stores_nothing_is_believed_and_told(site: Site) -> None:
     site.unit.stored = 0
     await site.clock.advance(31)
-    assert (site.box.memory.offline, site.box.troubles) == (0, {Trouble.STORED_ZERO})
+    assert (site.box.memory.offline, site.box.troubles) == (0, {BoxIssue.STORED_ZERO})
 
 
 async def test_a_box_that_ignores_commands_is_told(make_site: MakeSite) -> None:
@@ -565,7 +565,7 @@ async def test_a_box_that_ignores_commands_is_told(make_site: MakeSite) -> None:
     site.unit.limit = 10
     await site.start()
     await site.clock.advance(120)
-    assert Trouble.IGNORES_COMMANDS in site.box.troubles
+    assert BoxIssue.IGNORES_COMMANDS in site.box.troubles
     site.sim.obeys = True
     await site.clock.advance(120)
     assert site.box.troubles == set()
@@ -576,7 +576,7 @@ async def test_encrypted_and_old_boxes_are_looked_at_and_not_commanded(make_site
     site.sim.encrypts = True
     await site.start()
     await site.clock.advance(500)
-    assert site.box.troubles == {Trouble.ENCRYPTED}
+    assert site.box.troubles == {BoxIssue.ENCRYPTED}
     assert site.box.status is None
     site.sim.encrypts = False
     await site.clock.advance(60)
@@ -596,14 +596,14 @@ async def test_what_is_encrypted_is_not_relayed_for_nobody_could_judge_the_answe
     site.ours._from_server(SERIAL, SERIAL.encode() + b":v09e" + bytes(64))
     assert (len(site.maker.heard), len(site.commands())) == (heard, obeyed)
     assert site.box.counts["server_garbage"] == 1
-    assert MakersServerPath(site.box, site.clock).presence is Presence.UNKNOWN  # it is asked nothing
+    assert ServerTransport(site.box, site.clock).presence is Presence.UNKNOWN  # it is asked nothing
     site.sim.encrypts = False
     await site.clock.advance(31)
     assert (site.box.troubles, len(site.commands()) > obeyed) == (set(), True)
 
 
 def test_a_box_of_which_little_is_known_is_allowed_what_it_had() -> None:
-    box = JuiceBoxServer(VirtualClock()).add(BoxConfig(serial=SERIAL, host=HERE))
+    box = BoxHub(VirtualClock()).add(BoxConfig(serial=SERIAL, host=HERE))
     assert (box.in_force, box.allowed, box.may_replace_server) == (None, 0, False)
     box.memory.allowed = 20
     assert box.allowed == 20
@@ -664,7 +664,7 @@ async def test_a_clean_stop_sends_nothing(site: Site) -> None:
     "stored", [None, 5, {SERIAL: 5}, {SERIAL: {"offline": 500, "online": "x", "kept": 1, "commanded_at": "soon"}}]
 )
 def test_a_damaged_store_is_no_obstacle(stored: object) -> None:
-    server = JuiceBoxServer(VirtualClock(), stored)
+    server = BoxHub(VirtualClock(), stored)
     box = server.add(ALONE)
     assert box.mode is Mode.LEARNING
     assert box.memory.commanded_at is None
@@ -676,8 +676,8 @@ async def test_what_is_stored_comes_back_whole(site: Site) -> None:
     site.box.set_current(20)
     await site.clock.advance(30)
     stored = site.ours.export()
-    assert JuiceBoxServer(site.clock, stored).export() == stored
-    again = JuiceBoxServer(site.clock, stored)
+    assert BoxHub(site.clock, stored).export() == stored
+    again = BoxHub(site.clock, stored)
     assert again.add(site.config).memory == site.box.memory
     again.remove(SERIAL)
     again.remove(SERIAL)
@@ -901,7 +901,7 @@ async def test_an_override_of_an_outage_goes_on_when_the_server_returns_if_that_
     await site.clock.advance(300)
     if in_group:
         assert (site.sim.amperes, site.mode) == (0, Mode.RELAY)
-        assert site.box.troubles == {Trouble.OVERRIDE_HANDED_BACK}
+        assert site.box.troubles == {BoxIssue.OVERRIDE_HANDED_BACK}
     else:
         assert (site.sim.amperes, site.mode, site.box.server_answers) == (16, Mode.KEEP, True)
         site.sim.unplug()
@@ -1031,10 +1031,10 @@ async def test_unknown_boxes_are_offered_and_removed_ones_forgotten(site: Site) 
 
 
 def test_at_most_a_hundred_boxes() -> None:
-    server = JuiceBoxServer(VirtualClock())
+    server = BoxHub(VirtualClock())
     for number in range(100):
         server.add(BoxConfig(serial=f"{number:09}", host=HERE))
-    with pytest.raises(PathBusy, match="too_many_boxes"):
+    with pytest.raises(TransportBusy, match="too_many_boxes"):
         server.add(ALONE)
     assert len(server.boxes) == 100
 
@@ -1081,7 +1081,7 @@ async def handed_back_site(make_site: MakeSite) -> Site:
     await site.clock.advance(60)
     await site.maker.set_trouble(ServerTrouble.NONE)
     await site.clock.advance(300)
-    assert site.box.troubles == {Trouble.OVERRIDE_HANDED_BACK}
+    assert site.box.troubles == {BoxIssue.OVERRIDE_HANDED_BACK}
     return site
 
 
@@ -1112,7 +1112,7 @@ async def test_an_unsafe_server_that_is_gone_is_no_trouble(make_site: MakeSite, 
     await site.clock.advance(60)
     await site.maker.set_trouble(ServerTrouble.UNSAFE_CURRENT)
     await site.clock.advance(60)
-    assert site.box.troubles == {Trouble.UNSAFE_SERVER}
+    assert site.box.troubles == {BoxIssue.UNSAFE_SERVER}
     if how == "died":
         await lose(site)
         await site.clock.advance(200)

@@ -149,15 +149,15 @@ async def test_what_a_charging_box_says(make: MakeBox, ear: Ear, clock: VirtualC
     assert (box.state, box.amperes) == (State.CHARGING, 30)
     assert box.watts == pytest.approx(watts)
     assert box.session_wh == pytest.approx(watts / 2, rel=0.01)
-    said = ear.last
-    assert said["A"] == 300
-    assert said["p"] == 996
-    assert said["F"] == 31
-    assert said["V"] == 2400
-    assert said["f"] == 5999
-    assert said["E"] == pytest.approx(watts / 2, rel=0.01)
-    assert said["L"] == said["E"] + 1000
-    assert said["P"] == 0
+    last_report = ear.last
+    assert last_report["A"] == 300
+    assert last_report["p"] == 996
+    assert last_report["F"] == 31
+    assert last_report["V"] == 2400
+    assert last_report["f"] == 5999
+    assert last_report["E"] == pytest.approx(watts / 2, rel=0.01)
+    assert last_report["L"] == last_report["E"] + 1000
+    assert last_report["P"] == 0
 
 
 async def test_a_full_car_sleeps_or_stays_awake(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
@@ -169,8 +169,10 @@ async def test_a_full_car_sleeps_or_stays_awake(make: MakeBox, ear: Ear, clock: 
     assert (sleepy.state, sleepy.amperes) == (State.PLUGGED, 0)
     assert (awake.state, awake.amperes) == (State.CHARGING, 1.3)
     assert awake.session_wh == pytest.approx(1000 + 240 * 1.3 * 0.009 * 0.87, rel=0.01)
-    said = [status.values for status in ear.statuses if int(status.serial) == 2][-1]
-    assert (said["S"], said["A"], said["p"], said["F"]) == (2, 13, 9, 11), "as in the capture S3"
+    last_report = [status.values for status in ear.statuses if int(status.serial) == 2][-1]
+    assert (last_report["S"], last_report["A"], last_report["p"], last_report["F"]) == (2, 13, 9, 11), (
+        "as in the capture S3"
+    )
 
 
 async def test_a_car_with_a_timer_of_its_own(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
@@ -274,7 +276,7 @@ async def test_each_new_stored_limit_is_a_write(make: MakeBox, ear: Ear, clock: 
 
 
 @pytest.mark.parametrize(
-    ("shows", "online", "m", "c"),
+    ("state_key", "online", "m", "c"),
     [
         (Shows.M_IN_FORCE, True, 16, 24),
         (Shows.C_IN_FORCE, True, 24, 16),
@@ -283,19 +285,19 @@ async def test_each_new_stored_limit_is_a_write(make: MakeBox, ear: Ear, clock: 
     ],
 )
 async def test_both_sides_of_the_dispute(
-    make: MakeBox, ear: Ear, clock: VirtualClock, shows: Shows, online: bool, m: int, c: int
+    make: MakeBox, ear: Ear, clock: VirtualClock, state_key: Shows, online: bool, m: int, c: int
 ) -> None:
-    box = make(shows=shows, stored=24)
+    box = make(state_key=state_key, stored=24)
     ear.online, ear.stored = (16 if online else None), 24
     box.start()
     await clock.advance(30)
     assert (ear.last["M"], ear.last["C"]) == (m, c)
-    old = make(Wire.V07, serial="000000007", shows=shows, stored=24)
+    old = make(Wire.V07, serial="000000007", state_key=state_key, stored=24)
     old.start()
     await clock.advance(30)
-    said = next(status.values for status in reversed(ear.statuses) if int(status.serial) == 7)
-    assert said["M"] == (16 if online else 24), "there is no dispute over v07"
-    assert "C" not in said
+    last_report = next(status.values for status in reversed(ear.statuses) if int(status.serial) == 7)
+    assert last_report["M"] == (16 if online else 24), "there is no dispute over v07"
+    assert "C" not in last_report
 
 
 async def test_its_own_clock_and_quarter_hours(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
@@ -314,10 +316,10 @@ async def test_its_own_clock_and_quarter_hours(make: MakeBox, ear: Ear, clock: V
     assert box.slots[50] == pytest.approx(quarter, rel=0.02), "its clock is set ahead by some seconds now and then"
     assert sum(box.slots.values()) == pytest.approx(box.session_wh, rel=0.03)
     await clock.advance(96 * 10)
-    said = {status.values["i"]: status.values["e"] for status in ear.statuses[-96:]}
-    assert len(said) == 96
-    assert said[50] == int(box.slots[50])
-    assert said[10] == -1
+    last_report = {status.values["i"]: status.values["e"] for status in ear.statuses[-96:]}
+    assert len(last_report) == 96
+    assert last_report[50] == int(box.slots[50])
+    assert last_report[10] == -1
     ear.online = 0
     await clock.advance(24 * 3600)
     assert box.slots[50] == pytest.approx(0), "yesterday's is gone"

@@ -12,7 +12,7 @@ import pytest
 
 from tests.simulators.clock import VirtualClock
 from tests.simulators.juicebox import Car, JuiceBox
-from tests.simulators.juicebox_server import Day, Group, JuiceBoxServer, Schedule, Unit
+from tests.simulators.juicebox_server import BoxHub, Day, Group, Schedule, Unit
 from tests.simulators.juicenet_cloud import FIELDS, JuiceNetCloud
 
 SERIAL, SILENT = "0910000000000000000000000031", "0910000000000000000000000032"
@@ -27,12 +27,12 @@ def clock() -> VirtualClock:
 
 
 @pytest.fixture
-async def server(clock: VirtualClock, socket_enabled: None) -> AsyncIterator[JuiceBoxServer]:
+async def server(clock: VirtualClock, socket_enabled: None) -> AsyncIterator[BoxHub]:
     units = [
         Unit(serial=SERIAL, name="Garage", wire_rating=32, group="Yard"),
         Unit(serial=SILENT, name="Yard", group="Yard"),
     ]
-    server = JuiceBoxServer(clock, units)
+    server = BoxHub(clock, units)
     server.groups["Yard"] = Group(maximum=40)
     await server.start()
     yield server
@@ -40,7 +40,7 @@ async def server(clock: VirtualClock, socket_enabled: None) -> AsyncIterator[Jui
 
 
 @pytest.fixture
-async def box(server: JuiceBoxServer, clock: VirtualClock) -> AsyncIterator[JuiceBox]:
+async def box(server: BoxHub, clock: VirtualClock) -> AsyncIterator[JuiceBox]:
     box = JuiceBox(clock=clock, serial=SERIAL, server=server.address, unit_rating=40, stored=32)
     box.plug_in(Car(wants_kwh=100, max_amperes=40))
     box.start()
@@ -50,7 +50,7 @@ async def box(server: JuiceBoxServer, clock: VirtualClock) -> AsyncIterator[Juic
 
 
 @pytest.fixture
-async def cloud(server: JuiceBoxServer) -> AsyncIterator[JuiceNetCloud]:
+async def cloud(server: BoxHub) -> AsyncIterator[JuiceNetCloud]:
     cloud = JuiceNetCloud(server)
     cloud.add_account(ACCOUNT)
     cloud.add_account(OTHER_ACCOUNT, [SILENT])
@@ -74,8 +74,8 @@ async def ask(session: ClientSession, sent: dict[str, Any]) -> dict[str, Any]:
     path = "/box_pin" if sent.get("cmd") == "get_account_units" else "/box_api_secure"
     async with session.post(path, json=sent) as answer:
         assert answer.status == 200
-        said: dict[str, Any] = await answer.json()
-        return said
+        last_report: dict[str, Any] = await answer.json()
+        return last_report
 
 
 def fields_of(payload: Any, under: str = "") -> Iterator[str]:
@@ -123,12 +123,10 @@ async def test_every_field_is_in_the_fact_sheet(cloud: JuiceNetCloud, session: C
     ],
     ids=str,
 )
-async def test_refusals(
-    cloud: JuiceNetCloud, session: ClientSession, server: JuiceBoxServer, sent: dict[str, Any]
-) -> None:
-    said = await ask(session, body(cloud, **sent))
-    assert said["success"] is False
-    assert set(said) == {"success", "error_message", "error_code"}
+async def test_refusals(cloud: JuiceNetCloud, session: ClientSession, server: BoxHub, sent: dict[str, Any]) -> None:
+    last_report = await ask(session, body(cloud, **sent))
+    assert last_report["success"] is False
+    assert set(last_report) == {"success", "error_message", "error_code"}
     assert (server.unit(SERIAL).limit, server.unit(SERIAL).override_time) == (None, 0)
 
 
@@ -145,12 +143,12 @@ async def test_no_units_for_a_wrong_account_command(cloud: JuiceNetCloud, sessio
 
 
 async def test_an_account_sees_its_own_units(cloud: JuiceNetCloud, session: ClientSession) -> None:
-    said = await ask(session, body(cloud, "get_account_units", account_token=OTHER_ACCOUNT))
-    assert [unit["unit_id"] for unit in said["units"]] == [SILENT]
-    assert all(len(unit["token"]) == 32 for unit in said["units"])
+    last_report = await ask(session, body(cloud, "get_account_units", account_token=OTHER_ACCOUNT))
+    assert [unit["unit_id"] for unit in last_report["units"]] == [SILENT]
+    assert all(len(unit["token"]) == 32 for unit in last_report["units"])
 
 
-async def test_times(cloud: JuiceNetCloud, session: ClientSession, box: JuiceBox, server: JuiceBoxServer) -> None:
+async def test_times(cloud: JuiceNetCloud, session: ClientSession, box: JuiceBox, server: BoxHub) -> None:
     """It is a Monday, 12:00 UTC, and the window opens at 22:00."""
     now = int(cloud.now().timestamp())
     free = await ask(session, body(cloud, "get_state"))
@@ -229,9 +227,7 @@ async def test_faithful_limit(box: JuiceBox, chargers: list[Any], clock: Virtual
     assert box.amperes == 20
 
 
-async def test_faithful_override(
-    box: JuiceBox, chargers: list[Any], server: JuiceBoxServer, clock: VirtualClock
-) -> None:
+async def test_faithful_override(box: JuiceBox, chargers: list[Any], server: BoxHub, clock: VirtualClock) -> None:
     server.unit(SERIAL).schedule = Schedule(custom=True, weekday=NIGHT, weekend=NIGHT)
     charger = chargers[0]
     for charge_now, amperes in ((False, 0), (True, 20), (False, 0)):

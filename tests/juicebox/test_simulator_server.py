@@ -14,11 +14,11 @@ from tests.simulators.juicebox import HOST, Car, Circuit, JuiceBox, State
 from tests.simulators.juicebox_server import (
     NEW_BOX,
     OLD_BOX,
+    BoxHub,
+    BoxIssue,
     Day,
     Group,
-    JuiceBoxServer,
     Schedule,
-    Trouble,
     Unit,
     demo_site,
 )
@@ -34,8 +34,8 @@ def clock() -> VirtualClock:
 
 
 @pytest.fixture
-async def server(clock: VirtualClock, socket_enabled: None) -> AsyncIterator[JuiceBoxServer]:
-    server = JuiceBoxServer(clock, [Unit(serial=ONE)])
+async def server(clock: VirtualClock, socket_enabled: None) -> AsyncIterator[BoxHub]:
+    server = BoxHub(clock, [Unit(serial=ONE)])
     await server.start()
     yield server
     await server.stop()
@@ -45,7 +45,7 @@ type MakeBox = Callable[..., JuiceBox]
 
 
 @pytest.fixture
-async def make(clock: VirtualClock, server: JuiceBoxServer) -> AsyncIterator[MakeBox]:
+async def make(clock: VirtualClock, server: BoxHub) -> AsyncIterator[MakeBox]:
     """Makes boxes that report to the server, started and with a thirsty car."""
     boxes: list[JuiceBox] = []
 
@@ -61,14 +61,14 @@ async def make(clock: VirtualClock, server: JuiceBoxServer) -> AsyncIterator[Mak
         box.stop()
 
 
-def orders(server: JuiceBoxServer, version: str = "09u") -> list[wire.Command]:
+def orders(server: BoxHub, version: str = "09u") -> list[wire.Command]:
     """The commands sent, oldest first."""
     read = [wire.read_command(version, message) for _, _, message in server.sent]
     return [order for order in read if isinstance(order, wire.Command)]
 
 
 @pytest.mark.parametrize("shape", [Wire.V07, Wire.V07_UNPADDED, Wire.V09U])
-async def test_it_answers_each_status(make: MakeBox, server: JuiceBoxServer, clock: VirtualClock, shape: Wire) -> None:
+async def test_it_answers_each_status(make: MakeBox, server: BoxHub, clock: VirtualClock, shape: Wire) -> None:
     box = make(wire=shape)
     await clock.advance(600)
     unit = server.unit(ONE)
@@ -83,7 +83,7 @@ async def test_it_answers_each_status(make: MakeBox, server: JuiceBoxServer, clo
     assert (sent[0].weekday, sent[0].hour, sent[0].minute) == (1, 12, 0)
 
 
-async def test_the_index_begins_anew_after_999(make: MakeBox, server: JuiceBoxServer, clock: VirtualClock) -> None:
+async def test_the_index_begins_anew_after_999(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
     make()
     server.second_after = 1.0
     await clock.advance(4800)
@@ -92,7 +92,7 @@ async def test_the_index_begins_anew_after_999(make: MakeBox, server: JuiceBoxSe
     assert indices[turn - 1 : turn + 2] == [998, 999, 1]
 
 
-async def test_it_takes_its_time(make: MakeBox, server: JuiceBoxServer, clock: VirtualClock) -> None:
+async def test_it_takes_its_time(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
     server.delay, server.second_after = 3.5, 1.5
     box = make()
     await clock.advance(0)
@@ -106,7 +106,7 @@ async def test_it_takes_its_time(make: MakeBox, server: JuiceBoxServer, clock: V
     assert box.unanswered == 0
 
 
-async def test_what_it_does_not_answer(make: MakeBox, server: JuiceBoxServer, clock: VirtualClock) -> None:
+async def test_what_it_does_not_answer(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
     legacy, encrypted = make(TWO, wire=Wire.LEGACY), make(THREE, encrypts=True)
     await clock.advance(60)
     assert (len(legacy.commands), len(encrypted.commands), len(server.sent)) == (0, 0, 0)
@@ -119,7 +119,7 @@ async def test_what_it_does_not_answer(make: MakeBox, server: JuiceBoxServer, cl
     assert server.unit(TWO).state is State.UNPLUGGED
 
 
-async def test_a_boot_is_not_answered_but_heard(make: MakeBox, server: JuiceBoxServer, clock: VirtualClock) -> None:
+async def test_a_boot_is_not_answered_but_heard(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
     box = make()
     box.switch_off()
     await clock.advance(1)
@@ -131,7 +131,7 @@ async def test_a_boot_is_not_answered_but_heard(make: MakeBox, server: JuiceBoxS
     assert len(server.sent) == 1
 
 
-async def test_a_state_that_nobody_knows(make: MakeBox, server: JuiceBoxServer, clock: VirtualClock) -> None:
+async def test_a_state_that_nobody_knows(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
     make()
     await clock.settle()
     unit = server.unit(ONE)
@@ -147,7 +147,7 @@ async def test_a_state_that_nobody_knows(make: MakeBox, server: JuiceBoxServer, 
 )
 async def test_the_smallest_limit_is_sent(
     make: MakeBox,
-    server: JuiceBoxServer,
+    server: BoxHub,
     clock: VirtualClock,
     wire_rating: int,
     limit: int | None,
@@ -193,7 +193,7 @@ def test_seconds_of_the_unit() -> None:
     assert Unit(serial=ONE, zone=PACIFIC).local_epoch(now) == int(now.timestamp()) - 28800
 
 
-async def test_it_enforces_the_schedule(make: MakeBox, server: JuiceBoxServer, clock: VirtualClock) -> None:
+async def test_it_enforces_the_schedule(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
     """Begun at 12:00 UTC, which is 4:00 in the unit's zone."""
     unit = server.unit(ONE)
     unit.schedule, unit.zone = Schedule(custom=True, weekday=Day(start=5 * 60, end=6 * 60)), PACIFIC
@@ -212,9 +212,7 @@ async def test_it_enforces_the_schedule(make: MakeBox, server: JuiceBoxServer, c
     assert box.amperes == 0
 
 
-async def test_an_override_lasts_until_the_car_leaves(
-    make: MakeBox, server: JuiceBoxServer, clock: VirtualClock
-) -> None:
+async def test_an_override_lasts_until_the_car_leaves(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
     unit = server.unit(ONE)
     unit.schedule = Schedule(custom=True, weekday=NIGHT, weekend=NIGHT)
     box = make()
@@ -241,7 +239,7 @@ async def test_an_override_lasts_until_the_car_leaves(
 
 @pytest.mark.parametrize(("lends", "expected"), [(False, (20, 20)), (True, (34, 20))])
 async def test_a_load_group_stays_below_its_maximum(
-    make: MakeBox, server: JuiceBoxServer, clock: VirtualClock, lends: bool, expected: tuple[int, int]
+    make: MakeBox, server: BoxHub, clock: VirtualClock, lends: bool, expected: tuple[int, int]
 ) -> None:
     server.groups["Yard"] = Group(maximum=40, lends=lends)
     for serial in (ONE, TWO):
@@ -267,9 +265,7 @@ async def test_a_load_group_stays_below_its_maximum(
     assert one.writes == two.writes == 0
 
 
-async def test_a_silent_member_is_given_its_stored_limit(
-    make: MakeBox, server: JuiceBoxServer, clock: VirtualClock
-) -> None:
+async def test_a_silent_member_is_given_its_stored_limit(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
     server.groups["Yard"] = Group(maximum=40, lends=True)
     for serial in (ONE, TWO):
         unit = server.unit(serial)
@@ -290,48 +286,46 @@ async def test_a_silent_member_is_given_its_stored_limit(
     assert circuit.peak == 40
 
 
-async def test_dead_and_back_on_the_same_port(make: MakeBox, server: JuiceBoxServer, clock: VirtualClock) -> None:
+async def test_dead_and_back_on_the_same_port(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
     with pytest.raises(RuntimeError):
-        _ = JuiceBoxServer(clock).address
+        _ = BoxHub(clock).address
     box = make(stored=40)
     server.unit(ONE).limit = 16
     server.delay = 2.0
     await clock.advance(20)
     address, heard = server.address, server.unit(ONE).heard
-    await server.set_trouble(Trouble.DEAD)
+    await server.set_trouble(BoxIssue.DEAD)
     await clock.advance(400)
     assert server.unit(ONE).heard == heard
     assert not server.seen(server.unit(ONE))
     assert (box.online, box.amperes) == (False, 40)
-    await server.set_trouble(Trouble.NONE)
+    await server.set_trouble(BoxIssue.NONE)
     assert server.address == address
     await clock.advance(30)
     assert (box.online, box.amperes) == (True, 16)
 
 
-async def test_an_answer_under_way_when_it_dies_is_lost(
-    make: MakeBox, server: JuiceBoxServer, clock: VirtualClock
-) -> None:
+async def test_an_answer_under_way_when_it_dies_is_lost(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
     server.delay = 4.0
     box = make()
     await clock.advance(2)
-    await server.set_trouble(Trouble.DEAD)
+    await server.set_trouble(BoxIssue.DEAD)
     await clock.advance(10)
     assert not box.commands
 
 
-async def test_hanging(make: MakeBox, server: JuiceBoxServer, clock: VirtualClock) -> None:
-    await server.set_trouble(Trouble.HANG)
+async def test_hanging(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
+    await server.set_trouble(BoxIssue.HANG)
     box = make()
     await clock.advance(60)
     assert (server.unit(ONE).heard > 5, len(box.commands), len(server.sent)) == (True, 0, 0)
-    await server.set_trouble(Trouble.NONE)
+    await server.set_trouble(BoxIssue.NONE)
     await clock.advance(10)
     assert box.commands
 
 
-async def test_late(make: MakeBox, server: JuiceBoxServer, clock: VirtualClock) -> None:
-    await server.set_trouble(Trouble.LATE)
+async def test_late(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
+    await server.set_trouble(BoxIssue.LATE)
     box = make()
     await clock.advance(39)
     assert not box.commands
@@ -342,10 +336,10 @@ async def test_late(make: MakeBox, server: JuiceBoxServer, clock: VirtualClock) 
 
 @pytest.mark.parametrize(
     ("trouble", "flaw"),
-    [(Trouble.ELSEWHERE, Flaw.STRANGER), (Trouble.GARBAGE, Flaw.FORM), (Trouble.CHECKSUM, Flaw.CHECKSUM)],
+    [(BoxIssue.ELSEWHERE, Flaw.STRANGER), (BoxIssue.GARBAGE, Flaw.FORM), (BoxIssue.CHECKSUM, Flaw.CHECKSUM)],
 )
 async def test_answers_that_no_box_takes(
-    make: MakeBox, server: JuiceBoxServer, clock: VirtualClock, trouble: Trouble, flaw: Flaw
+    make: MakeBox, server: BoxHub, clock: VirtualClock, trouble: BoxIssue, flaw: Flaw
 ) -> None:
     await server.set_trouble(trouble)
     box = make()
@@ -356,11 +350,11 @@ async def test_answers_that_no_box_takes(
 
 
 @pytest.mark.parametrize(
-    ("trouble", "drawn", "stored"), [(Trouble.UNSAFE_CURRENT, 32, 32), (Trouble.UNSAFE_STORED, 16, 40)]
+    ("trouble", "drawn", "stored"), [(BoxIssue.UNSAFE_CURRENT, 32, 32), (BoxIssue.UNSAFE_STORED, 16, 40)]
 )
 @pytest.mark.parametrize("shape", [Wire.V07, Wire.V09U])
 async def test_unsafe_values(
-    make: MakeBox, server: JuiceBoxServer, clock: VirtualClock, trouble: Trouble, drawn: int, stored: int, shape: Wire
+    make: MakeBox, server: BoxHub, clock: VirtualClock, trouble: BoxIssue, drawn: int, stored: int, shape: Wire
 ) -> None:
     """What a box does with them when nobody stands between: it charges with all that is stored, and stores it."""
     unit = server.unit(ONE)
@@ -369,21 +363,21 @@ async def test_unsafe_values(
     box = make(wire=shape, unit_rating=40, stored=32)
     await clock.advance(30)
     assert (box.amperes, box.stored) == (drawn, stored)
-    assert box.commands[-1].command.online == (80 if trouble is Trouble.UNSAFE_CURRENT else 16)
-    assert box.commands[-1].command.stored == (80 if trouble is Trouble.UNSAFE_STORED else 32)
+    assert box.commands[-1].command.online == (80 if trouble is BoxIssue.UNSAFE_CURRENT else 16)
+    assert box.commands[-1].command.stored == (80 if trouble is BoxIssue.UNSAFE_STORED else 32)
 
 
 async def test_a_wandering_stored_limit_wears_out_the_eeprom(
-    make: MakeBox, server: JuiceBoxServer, clock: VirtualClock
+    make: MakeBox, server: BoxHub, clock: VirtualClock
 ) -> None:
-    await server.set_trouble(Trouble.WANDERING)
+    await server.set_trouble(BoxIssue.WANDERING)
     box = make()
     await clock.advance(600)
     assert box.writes == len(box.commands) > 50
     assert all(6 <= taken.command.stored <= 40 for taken in box.commands)
 
 
-async def test_strangers_are_taken_in(server: JuiceBoxServer, clock: VirtualClock) -> None:
+async def test_strangers_are_taken_in(server: BoxHub, clock: VirtualClock) -> None:
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=(HOST, 0))
     values = dict.fromkeys("sFuVLSTMCmtiefrbB", 1) | {"S": 0}

@@ -11,12 +11,12 @@ import aiohttp
 import pytest
 
 from custom_components.chargekeeper.core.breaker import BreakerState
-from custom_components.chargekeeper.core.charger.charger import Keeper, KeeperOptions, Until
+from custom_components.chargekeeper.core.charger.charger import Charger, ChargerOptions, Until
 from custom_components.chargekeeper.core.errors import (
     ChargerError,
     NoConnection,
-    PathBusy,
-    PathDown,
+    TransportBusy,
+    TransportDown,
     UnsafeRequest,
     Unsupported,
 )
@@ -39,7 +39,7 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
-from custom_components.chargekeeper.core.transport import Presence, SetCharging, SetCurrent, SetOverride, Word
+from custom_components.chargekeeper.core.transport import Presence, SetCharging, SetCurrent, SetOverride, StatusReport
 from custom_components.chargekeeper.juicebox.box import BoxConfig
 from custom_components.chargekeeper.juicebox.juicenet import account, client
 from custom_components.chargekeeper.juicebox.juicenet.account import AGAIN, ASK_EVERY, LIST_EVERY, JuiceNetAccount
@@ -47,7 +47,7 @@ from custom_components.chargekeeper.juicebox.juicenet.client import Info, JuiceN
 from tests.simulators.clock import VirtualClock
 from tests.simulators.http_server import Fault
 from tests.simulators.juicebox import Car, JuiceBox, State as Code
-from tests.simulators.juicebox_server import Day, JuiceBoxServer, Schedule, Trouble, Unit
+from tests.simulators.juicebox_server import BoxHub, BoxIssue, Day, Schedule, Unit
 from tests.simulators.juicenet_cloud import JuiceNetCloud
 
 SERIAL, OTHER = "0910000000000000000000000041", "0817000000000000000000000042"
@@ -65,7 +65,7 @@ class House:
     def __init__(self, clock: VirtualClock, session: aiohttp.ClientSession) -> None:
         self.clock = clock
         self.unit = Unit(serial=SERIAL, wire_rating=24)
-        self.maker = JuiceBoxServer(clock, [self.unit, Unit(serial=OTHER)])
+        self.maker = BoxHub(clock, [self.unit, Unit(serial=OTHER)])
         self.cloud = JuiceNetCloud(self.maker)
         self.cloud.add_account(TOKEN)
         self.session = session
@@ -79,25 +79,25 @@ class House:
         client = JuiceNetClient(self.session, self.clock, self.cloud.url, TOKEN, device_id="test")
         self.account = JuiceNetAccount(client, self.clock)
         self.path = self.account.path(CONFIG)
-        self.keeper = Keeper(self.path.identity, self.clock, KeeperOptions(), self.save)
-        self.keeper.add_path(self.path)
-        self.keeper.start()
+        self.charger = Charger(self.path.identity, self.clock, ChargerOptions(), self.save)
+        self.charger.add_transport(self.path)
+        self.charger.start()
         self.account.start()
         await self.clock.advance(ASK_EVERY + 1)
 
     async def stop(self) -> None:
         await self.account.stop()
-        await self.keeper.stop()
+        await self.charger.stop()
         self.box.stop()
         await self.cloud.stop()
         await self.maker.stop()
 
-    async def save(self, journal: dict[str, object]) -> None:
+    async def save(self, intents: dict[str, object]) -> None:
         pass
 
     @property
     def snapshot(self) -> Snapshot:
-        return self.keeper.snapshot
+        return self.charger.snapshot
 
     @property
     def status(self) -> Status | None:
@@ -112,7 +112,7 @@ class House:
 
     async def refuse(self, setting: Any) -> ChargerError:
         with pytest.raises(ChargerError) as refused:
-            await self.keeper.command(setting)
+            await self.charger.command(setting)
         return refused.value
 
 
@@ -134,7 +134,7 @@ async def test_what_the_server_knows_is_shown(house: House) -> None:
     assert (shown.value(WIRE_RATING), shown.value(UNIT_RATING), shown.value(CHARGING_CURRENT)) == (32, 40, 24)
     assert (shown.connection_path, shown.cloud, shown.local) == (Source.CLOUD, True, None)
     assert shown.value(TIME_ZONE) == "UTC"
-    assert (house.path.presence, house.path.gone, house.path.identity.name) == (Presence.ONLINE, False, "Garage")
+    assert (house.path.presence, house.path.removed_from_account, house.path.identity.name) == (Presence.ONLINE, False, "Garage")
     assert shown.last_cloud_contact is not None
     house.path.watch()()
 
@@ -171,20 +171,20 @@ async def test_what_a_server_does_not_know_of_the_installation_is_asked_for_seld
 
 
 async def test_a_pause_and_its_end_below_the_limits(house: House) -> None:
-    assert await house.keeper.command(SetCharging(on=False)) is Outcome.ACCEPTED
+    assert await house.charger.command(SetCharging(on=False)) is Outcome.ACCEPTED
     await house.until(Status.PAUSED)
     assert (house.unit.limit, house.box.amperes) == (0, 0)
     assert house.snapshot.value(CHARGING_CURRENT) == 24, "what it is set to beside the pause"
-    assert await house.keeper.command(SetCharging(on=True)) is Outcome.ACCEPTED
+    assert await house.charger.command(SetCharging(on=True)) is Outcome.ACCEPTED
     await house.until(Status.CHARGING)
     assert house.unit.limit == 24, "as before, not the 32 A of the wire"
-    await house.keeper.command(SetCharging(on=False))
+    await house.charger.command(SetCharging(on=False))
     await house.until(Status.PAUSED)
     house.path.share = 5
     refused = await house.refuse(SetCharging(on=True))
     assert (type(refused), refused.reason) == (UnsafeRequest, "no_group_share")
     house.path.share = 10
-    await house.keeper.command(SetCharging(on=True))
+    await house.charger.command(SetCharging(on=True))
     assert house.unit.limit == 10
 
 
@@ -192,17 +192,17 @@ async def test_a_pause_and_its_end_below_the_limits(house: House) -> None:
 async def test_a_pause_from_before_a_start_ends_with_the_current_that_is_remembered(
     house: House, remembered: float | None, expected: int
 ) -> None:
-    await house.keeper.command(SetCharging(on=False))
+    await house.charger.command(SetCharging(on=False))
     await house.until(Status.PAUSED)
     await house.account.stop()
     house.account.forget(SERIAL)
     path = house.account.path(CONFIG)
     path.remember(remembered)
-    house.keeper.add_path(path)
+    house.charger.add_transport(path)
     house.account.start()
     await house.clock.advance(ASK_EVERY + 1)
     assert house.snapshot.value(CHARGING_CURRENT) == expected
-    await house.keeper.command(SetCharging(on=True))
+    await house.charger.command(SetCharging(on=True))
     assert house.unit.limit == expected
     await house.until(Status.CHARGING)
     shown = path.resume_current
@@ -212,19 +212,19 @@ async def test_a_pause_from_before_a_start_ends_with_the_current_that_is_remembe
 
 async def test_an_override_ends_a_pause(house: House) -> None:
     house.unit.schedule = NIGHT
-    await house.keeper.command(SetCharging(on=False))
+    await house.charger.command(SetCharging(on=False))
     await house.until(Status.PAUSED)
     house.path.share = 5
     refused = await house.refuse(SetOverride(on=True))
     assert (type(refused), refused.reason, house.unit.override_time) == (UnsafeRequest, "no_group_share", 0)
     house.path.share = None
-    assert await house.keeper.set_override(True) is Outcome.ACCEPTED
+    assert await house.charger.set_override(True) is Outcome.ACCEPTED
     await house.until(Status.CHARGING)
     assert (house.unit.limit, house.snapshot.override) == (24, Override(on=True, applied=True))
 
 
 async def test_the_end_of_an_override_that_lifts_a_pause_sets_the_current_back(house: House) -> None:
-    await house.keeper.command(SetCharging(on=False))
+    await house.charger.command(SetCharging(on=False))
     await house.until(Status.PAUSED)
     house.path.share = 5
     with pytest.raises(UnsafeRequest, match="no_group_share"):
@@ -240,7 +240,7 @@ async def test_the_end_of_an_override_that_lifts_a_pause_sets_the_current_back(h
 
 
 async def test_i1_no_pause_ends_above_an_unknown_wire_rating(house: House) -> None:
-    await house.keeper.command(SetCharging(on=False))
+    await house.charger.command(SetCharging(on=False))
     await house.until(Status.PAUSED)
     house.account.path(replace(CONFIG, wire_rating=None))
     refused = await house.refuse(SetCharging(on=True))
@@ -250,12 +250,12 @@ async def test_i1_no_pause_ends_above_an_unknown_wire_rating(house: House) -> No
 async def test_an_override_and_its_end(house: House) -> None:
     house.unit.schedule = NIGHT
     await house.until(Status.WAITING_SCHEDULE)
-    assert await house.keeper.set_override(True, until=Until.UNPLUGGED) is Outcome.ACCEPTED
+    assert await house.charger.set_override(True, until=Until.UNPLUGGED) is Outcome.ACCEPTED
     await house.until(Status.CHARGING)
     await house.clock.advance(ASK_EVERY)
     assert house.snapshot.override == Override(on=True, applied=True)
     assert 0 < house.unit.override_time <= house.unit.local_epoch(house.cloud.now()), "past, by the unit's own time"
-    await house.keeper.set_override(False)
+    await house.charger.set_override(False)
     assert house.unit.override_time == 0
     await house.until(Status.WAITING_SCHEDULE)
 
@@ -269,7 +269,7 @@ async def test_currents_schedules_and_hasty_looks_are_refused(house: House) -> N
     with pytest.raises(Unsupported):
         await house.path.write_schedule(())
     begun = house.clock.monotonic()
-    with pytest.raises(PathBusy, match="too_soon"):
+    with pytest.raises(TransportBusy, match="too_soon"):
         await house.path.check()
     assert house.asked("get_state", begun) == 0
     await house.account.stop()
@@ -287,7 +287,7 @@ async def test_states_of_the_box(house: House, caplog: pytest.LogCaptureFixture)
     house.box.unplug()
     await house.until(Status.AVAILABLE)
     assert house.snapshot.value(CAR_CONNECTED) is False
-    await house.maker.set_trouble(Trouble.DEAD)
+    await house.maker.set_trouble(BoxIssue.DEAD)
     await house.until(Status.OFFLINE, within=400)
     assert (house.path.presence, house.snapshot.cloud, house.snapshot.value(POWER)) == (Presence.OFFLINE, False, None)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
@@ -299,7 +299,7 @@ async def test_an_override_that_holds_back_until_later_is_a_schedule(house: Hous
     await house.until(Status.WAITING_SCHEDULE)
     assert (house.box.amperes, house.snapshot.override) == (0, Override(on=False, applied=False))
     begun = house.clock.monotonic()
-    await house.keeper.set_override(True)
+    await house.charger.set_override(True)
     assert 0 < house.unit.override_time <= house.unit.local_epoch(house.cloud.now()), "past, by the unit's own time"
     await house.until(Status.CHARGING)
     await house.clock.advance(ASK_EVERY)
@@ -314,10 +314,10 @@ async def test_a_full_car_takes_next_to_nothing(house: House) -> None:
     house.path.showed(sipping)
     await house.clock.advance(60)
     house.path.showed(sipping)
-    assert house.path.said == Word(Status.CHARGING, car_connected=True)
+    assert house.path.last_report == StatusReport(Status.CHARGING, car_connected=True)
     await house.clock.advance(60)
     house.path.showed(sipping)
-    assert house.path.said == Word(Status.WAITING_CAR, car_connected=True)
+    assert house.path.last_report == StatusReport(Status.WAITING_CAR, car_connected=True)
 
 
 async def test_a_server_that_tells_little(house: House) -> None:
@@ -326,15 +326,15 @@ async def test_a_server_that_tells_little(house: House) -> None:
     stranger = house.account.path(replace(CONFIG, serial=OTHER))
     stranger.showed(State.from_dict({"state": "plugged"}))
     stranger.showed_installation(Info(), Tou(enabled=False, weekday=day, weekend=day))
-    keeper = Keeper(stranger.identity, house.clock, KeeperOptions(), house.save)
-    detach = stranger.listen(house.keeper)
-    keeper.add_path(stranger)
+    charger = Charger(stranger.identity, house.clock, ChargerOptions(), house.save)
+    detach = stranger.listen(house.charger)
+    charger.add_transport(stranger)
     detach()  # it hears the other one by now
-    keeper.start()
-    shown = keeper.snapshot
-    assert (stranger.said, shown.value(STATUS)) == (Word(Status.PLUGGED_IN, car_connected=True), None)
+    charger.start()
+    shown = charger.snapshot
+    assert (stranger.last_report, shown.value(STATUS)) == (StatusReport(Status.PLUGGED_IN, car_connected=True), None)
     assert (stranger.presence, shown.value(UNIT_RATING)) == (Presence.UNKNOWN, None)
-    await keeper.stop()
+    await charger.stop()
 
 
 async def test_i3_values_leave_at_their_age(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,7 +362,7 @@ async def test_an_unknown_word_is_no_status_and_logged_once(
 async def test_i2_an_outage_keeps_limits_and_asks_as_probes_allow(house: House, fault: Fault) -> None:
     await house.cloud.set_fault(fault)
     await house.clock.advance_until(lambda: house.snapshot.cloud is False, within=90)
-    assert isinstance(await house.refuse(SetCharging(on=False)), PathDown)
+    assert isinstance(await house.refuse(SetCharging(on=False)), TransportDown)
     with pytest.raises(NoConnection, match="unreachable"):
         await house.path.execute(SetCharging(on=False), patience=5)
     begun = house.clock.monotonic()
@@ -387,22 +387,22 @@ async def test_nonsense_about_one_box_is_no_outage_for_the_others(
 
     async def answer(client: JuiceNetClient, unit: client.Unit) -> object:
         if unit.serial == SERIAL:
-            raise PathDown("bad_answer")
+            raise TransportDown("bad_answer")
         return await ask(client, unit)
 
     monkeypatch.setattr(JuiceNetClient, question, answer)
     for _ in range(3):
         await house.clock.advance(1000)
         assert (house.account.breaker.state, house.snapshot.cloud) == (BreakerState.CLOSED, question != "state")
-        assert other.asked_at is not None
-        assert house.clock.monotonic() - other.asked_at <= ASK_EVERY
+        assert other.status_received_at is not None
+        assert house.clock.monotonic() - other.status_received_at <= ASK_EVERY
 
 
 async def test_a_command_that_gets_no_answer_in_time(house: House) -> None:
     await house.cloud.set_fault(Fault.HANG)
     command = asyncio.ensure_future(house.path.execute(SetCharging(on=False), patience=5))
     await house.clock.advance_until(command.done, within=10)
-    with pytest.raises(PathDown, match="timeout"):
+    with pytest.raises(TransportDown, match="timeout"):
         await command
     assert house.account.breaker.state is BreakerState.DOUBTFUL
 
@@ -411,7 +411,7 @@ async def test_a_server_that_wants_fewer_requests_is_left_alone(house: House) ->
     await house.cloud.set_fault(Fault.TOO_MANY, retry_after=600)
     await house.clock.advance(ASK_EVERY)
     begun = house.clock.monotonic()
-    with pytest.raises(PathBusy, match="throttled"):
+    with pytest.raises(TransportBusy, match="throttled"):
         await house.path.execute(SetCharging(on=False), patience=5)
     await house.clock.advance(500)
     assert house.cloud.count(since=begun + 1) == 0
@@ -468,7 +468,7 @@ async def test_a_box_that_the_account_does_not_have(house: House) -> None:
     begun = house.clock.monotonic()
     await house.clock.advance(1800)
     assert house.asked("get_account_units", begun) <= 4
-    assert (stranger.presence, stranger.said, stranger.asked_at, stranger.synced_at) == (
+    assert (stranger.presence, stranger.last_report, stranger.status_received_at, stranger.charger_reported_at) == (
         *(Presence.UNKNOWN, None),
         *(None, None),
     )
@@ -480,7 +480,7 @@ async def test_a_box_that_the_account_does_not_have(house: House) -> None:
 async def test_an_account_without_boxes_asks_nothing(house: House) -> None:
     await house.cloud.set_fault(Fault.REFUSE)
     await house.clock.advance_until(lambda: house.snapshot.cloud is False, within=90)
-    await house.keeper.stop()
+    await house.charger.stop()
     house.account.forget(SERIAL)
     house.account.start()  # it runs already
     await house.cloud.set_fault(Fault.NONE)

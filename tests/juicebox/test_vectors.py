@@ -15,7 +15,7 @@ from custom_components.chargekeeper.juicebox.datagram import (
     parse_command,
     serial_of,
 )
-from custom_components.chargekeeper.juicebox.hub import JuiceBoxServer
+from custom_components.chargekeeper.juicebox.hub import BoxHub
 from custom_components.chargekeeper.juicebox.resolver import SystemResolver
 from custom_components.chargekeeper.juicebox.upstream import UpstreamConfig
 from tests.simulators.clock import VirtualClock
@@ -57,7 +57,7 @@ class Between:
     def __post_init__(self) -> None:
         self.box, self.maker = Sender(HERE), Sender("127.0.0.1")
         [self.port] = free_ports(1)
-        self.ours = JuiceBoxServer(self.clock, self.stored)
+        self.ours = BoxHub(self.clock, self.stored)
         config = BoxConfig(serial=SERIAL, host=HERE, wire_rating=BEARS, in_maker_load_group=False)
         self.served = self.ours.add(config)
 

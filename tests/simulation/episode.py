@@ -62,8 +62,8 @@ class Episode[S: Scene]:
 
     def __init__(self, house: S, random: Random, kinds: Iterable[type[Process[S]]]) -> None:
         self.house = house
-        pace = random.choice([0.5, 1.0, 2.0, 4.0])
-        self.processes = [kind(house, Random(f"{random.random()} {kind.label}"), pace) for kind in kinds]
+        cooldown = random.choice([0.5, 1.0, 2.0, 4.0])
+        self.processes = [kind(house, Random(f"{random.random()} {kind.label}"), cooldown) for kind in kinds]
         self._due: dict[Process[S], float] = {}
 
     async def run(self, hours: float) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from random import Random
 from typing import ClassVar, override
 
-from custom_components.chargekeeper.core.charger.charger import Keeper, Until
+from custom_components.chargekeeper.core.charger.charger import Charger, Until
 from tests.simulation.home import Run
 from tests.simulation.scene import HOUR, Call, Fuse, Scene
 
@@ -16,11 +16,11 @@ MINUTE = 60.0
 
 @dataclass(eq=False)
 class Process[S: Scene]:
-    """One source of events. `pace` is how lively it is: 1 is usual."""
+    """One source of events. `cooldown` is how lively it is: 1 is usual."""
 
     house: S
     random: Random
-    pace: float
+    cooldown: float
     label: ClassVar[str]
     """Seeds its dice, in place of the name of its class: whoever renames the class leaves this as it is."""
     first_after: ClassVar[float] = 2.0
@@ -28,7 +28,7 @@ class Process[S: Scene]:
 
     def wait(self, hours: float) -> float:
         """Seconds to the next event, of a kind that comes every so many hours."""
-        return self.random.expovariate(self.pace / hours) * HOUR
+        return self.random.expovariate(self.cooldown / hours) * HOUR
 
     def begin(self) -> float:
         """Seconds to the first turn."""
@@ -73,12 +73,12 @@ def outage_length(random: Random) -> float:
 
 def some_override(random: Random, home: Run, serial: str) -> tuple[str, Call]:
     """An override that the user switches on or off: how it is called, and what he does."""
-    on = not home.keepers[serial].snapshot.override.on or random.random() < 0.3
+    on = not home.chargers[serial].snapshot.override.on or random.random() < 0.3
     until = random.choice([Until.FULL, Until.FULL, Until.UNPLUGGED, Until.TIME])
     until_at = home.clock.now() + timedelta(hours=random.uniform(0.1, 12)) if until is Until.TIME else None
 
-    def switch(keeper: Keeper) -> Awaitable[object]:
-        return keeper.set_override(on, until=until, until_at=until_at)
+    def switch(charger: Charger) -> Awaitable[object]:
+        return charger.set_override(on, until=until, until_at=until_at)
 
     return f"override {on} until {until}", switch
 
@@ -97,7 +97,7 @@ def arm_fuse(house: Scene, random: Random, points: tuple[str, ...]) -> None:
     house.note(f"armed: {house.fuse.point}, {house.fuse.left}")
 
 
-async def spin(rounds: int) -> None:
+async def spin(poller: int) -> None:
     """Let what is under way go on for so many rounds of the loop: it then stands at any of its awaits."""
-    for _ in range(rounds):
+    for _ in range(poller):
         await asyncio.sleep(0)

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.tracing import Trace
 
-from custom_components.chargekeeper.core.charger.charger import Keeper, KeeperEvent, KeeperOptions
+from custom_components.chargekeeper.core.charger.charger import Charger, ChargerEvent, ChargerOptions
 from custom_components.chargekeeper.core.errors import ChargerError
 from custom_components.chargekeeper.core.model import Identity, Maker
 from custom_components.chargekeeper.wallbox.account import WallboxAccount
@@ -65,9 +65,9 @@ class Disk:
     """What survives a power cut: texts, exactly as saved."""
 
     def __init__(self) -> None:
-        self.journals: dict[str, Text] = {}
+        self.intents_by_serial: dict[str, Text] = {}
         self.snapshots: dict[str, Text] = {}
-        self.purses: Text | None = None
+        self.budgets: Text | None = None
         self.boxes: Text | None = None
         self.group: Text | None = None
 
@@ -81,7 +81,7 @@ class Observer:
     def journal_saved(self, serial: str, before: Text | None, after: Text) -> None:
         """A journal reached the disk."""
 
-    def keeper_event(self, serial: str, event: KeeperEvent) -> None:
+    def keeper_event(self, serial: str, event: ChargerEvent) -> None:
         """A keeper told of something."""
 
     def outage(self, kind: str) -> None:
@@ -94,7 +94,7 @@ class Run:
     def __init__(self, disk: Disk, clock: RunClock, observer: Observer) -> None:
         self.clock = clock
         self.dead = False
-        self.keepers: dict[str, Keeper] = {}
+        self.chargers: dict[str, Charger] = {}
         self.commands: dict[asyncio.Task[object], float] = {}
         """The user's commands under way, and when they began (on this run's clock)."""
         self._disk = disk
@@ -128,12 +128,12 @@ class Run:
         """All tasks of ours that are not done."""
         return [task for task in asyncio.all_tasks() if task in self.commands or _is_ours(task)]
 
-    def act(self, serial: str, call: Callable[[Keeper], Awaitable[object]], told: Callable[[object], None]) -> None:
+    def act(self, serial: str, call: Callable[[Charger], Awaitable[object]], told: Callable[[object], None]) -> None:
         """The user acts on a charger; `told` gets the answer or the error of the tree."""
 
         async def carry_out() -> object:
             try:
-                answer = await call(self.keepers[serial])
+                answer = await call(self.chargers[serial])
             except ChargerError as err:
                 answer = err
             if not self.dead:
@@ -149,11 +149,11 @@ class Run:
 
     # The disk
 
-    async def _save_journal(self, serial: str, journal: dict[str, object]) -> None:
-        text = json.dumps(journal)
+    async def _save_journal(self, serial: str, intents: dict[str, object]) -> None:
+        text = json.dumps(intents)
         await self._reach("journal not saved yet")
-        before = self._disk.journals.get(serial)
-        self._disk.journals[serial] = text
+        before = self._disk.intents_by_serial.get(serial)
+        self._disk.intents_by_serial[serial] = text
         self._observer.journal_saved(serial, before, text)
         await self._reach("journal saved")
 
@@ -167,7 +167,7 @@ class Run:
     def _saving(self) -> None:
         """Save what has changed for a minute, and everything now and then."""
         self._turns += 1
-        seen = {serial: keeper.revision for serial, keeper in self.keepers.items()}
+        seen = {serial: charger.revision for serial, charger in self.chargers.items()}
         if self._turns % ENERGY_TURNS == 0 or (self._seen != self._saved and self._turns > 1):
             self._save_snapshots()
         self._seen = seen
@@ -179,9 +179,9 @@ class Run:
             self._cancel_saving = None
 
     def _save_snapshots(self) -> None:
-        self._saved = {serial: keeper.revision for serial, keeper in self.keepers.items()}
-        for serial, keeper in self.keepers.items():
-            self._disk.snapshots[serial] = json.dumps(keeper.export())
+        self._saved = {serial: charger.revision for serial, charger in self.chargers.items()}
+        for serial, charger in self.chargers.items():
+            self._disk.snapshots[serial] = json.dumps(charger.export())
 
 
 class Home(Run):
@@ -207,13 +207,13 @@ class Home(Run):
             password=password,
             user_api_url=cloud.url,
             api_url=cloud.url,
-            save_purses=self._save_purses,
+            save_budgets=self._save_purses,
         )
 
-    def start(self, chargers: dict[str, KeeperOptions], links: dict[str, LocalLink]) -> None:
+    def start(self, chargers: dict[str, ChargerOptions], links: dict[str, LocalLink]) -> None:
         """Everything from the disk, and begin. Nothing is awaited, least of all a network."""
-        if self._disk.purses is not None:
-            self.account.restore_purses(json.loads(self._disk.purses))
+        if self._disk.budgets is not None:
+            self.account.restore_budgets(json.loads(self._disk.budgets))
         self.account.listen_outage(self._observer.outage)
         for serial, options in chargers.items():
             self._start_keeper(serial, options, links.get(serial))
@@ -222,10 +222,10 @@ class Home(Run):
 
     @override
     async def stop(self) -> None:
-        for keeper in self.keepers.values():
-            keeper.close()
-        for keeper in self.keepers.values():
-            await keeper.stop()
+        for charger in self.chargers.values():
+            charger.close()
+        for charger in self.chargers.values():
+            await charger.stop()
         self._save_snapshots()
         self._stop_saving()
         await self.account.stop()
@@ -233,19 +233,19 @@ class Home(Run):
         await self.end_commands()
         await self._session.close()
 
-    async def reload(self, chargers: dict[str, KeeperOptions], links: dict[str, LocalLink], stopped: Told) -> None:
+    async def reload(self, chargers: dict[str, ChargerOptions], links: dict[str, LocalLink], stopped: Told) -> None:
         """As at a reload of the entry: stop what belongs to it (`stopped` is called then), and begin again."""
         await self.account.stop()
-        for keeper in self.keepers.values():
-            await keeper.stop()
+        for charger in self.chargers.values():
+            await charger.stop()
         self.unplug_links()
         self._save_snapshots()
         self._stop_saving()
         stopped()
-        for serial, keeper in self.keepers.items():
-            keeper.options = chargers[serial]
-            keeper.add_path(self.account.path(serial))
-            keeper.start()
+        for serial, charger in self.chargers.items():
+            charger.options = chargers[serial]
+            charger.add_transport(self.account.path(serial))
+            charger.start()
             if serial in links:
                 self.plug_link(links[serial])
         self.account.start()
@@ -254,14 +254,14 @@ class Home(Run):
     def plug_link(self, link: LocalLink) -> None:
         """A local path comes."""
         path = self.local[link.serial] = LocalPath(link, self.clock)
-        self.keepers[link.serial].add_path(path)
+        self.chargers[link.serial].add_transport(path)
         path.start()
 
     def unplug_link(self, serial: str) -> None:
         """A local path goes."""
         path = self.local.pop(serial, None)
         if path is not None:
-            self.keepers[serial].remove_path(path.source)
+            self.chargers[serial].remove_transport(path.source)
             path.stop()
 
     def unplug_links(self) -> None:
@@ -275,28 +275,28 @@ class Home(Run):
         await super().bury()
         await self._session.close()
 
-    def _start_keeper(self, serial: str, options: KeeperOptions, link: LocalLink | None) -> None:
-        def save(journal: dict[str, object]) -> Awaitable[None]:
-            return self._save_journal(serial, journal)
+    def _start_keeper(self, serial: str, options: ChargerOptions, link: LocalLink | None) -> None:
+        def save(intents: dict[str, object]) -> Awaitable[None]:
+            return self._save_journal(serial, intents)
 
         identity = Identity(Maker.WALLBOX, serial, f"Wallbox {serial}")
-        keeper = self.keepers[serial] = Keeper(identity, self.clock, options, save)
-        snapshot, journal = self._disk.snapshots.get(serial), self._disk.journals.get(serial)
-        keeper.restore(
-            None if snapshot is None else json.loads(snapshot), None if journal is None else json.loads(journal)
+        charger = self.chargers[serial] = Charger(identity, self.clock, options, save)
+        snapshot, intents = self._disk.snapshots.get(serial), self._disk.intents_by_serial.get(serial)
+        charger.restore(
+            None if snapshot is None else json.loads(snapshot), None if intents is None else json.loads(intents)
         )
-        keeper.listen_events(lambda event: self._observer.keeper_event(serial, event))
-        keeper.add_path(self.account.path(serial))
-        keeper.start()
+        charger.listen_events(lambda event: self._observer.keeper_event(serial, event))
+        charger.add_transport(self.account.path(serial))
+        charger.start()
         if link is not None:
             self.plug_link(link)
 
     # The disk
 
-    async def _save_purses(self, purses: dict[str, object]) -> None:
-        text = json.dumps(purses)
+    async def _save_purses(self, budgets: dict[str, object]) -> None:
+        text = json.dumps(budgets)
         await self._reach("budgets not saved yet")
-        self._disk.purses = text
+        self._disk.budgets = text
         await self._reach("budgets saved")
 
 

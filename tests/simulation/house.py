@@ -10,7 +10,7 @@ from typing import override
 
 from aiohttp import web
 
-from custom_components.chargekeeper.core.charger.charger import KeeperOptions
+from custom_components.chargekeeper.core.charger.charger import ChargerOptions
 from custom_components.chargekeeper.core.transport import START, Command
 from tests.simulation.clocks import RunClock, TrueClock
 from tests.simulation.home import Home, Run
@@ -22,7 +22,7 @@ from tests.simulators.http_server import CLOSING_GRACE, Breakage, Handler, Reque
 from tests.simulators.local_path import LocalLink
 from tests.simulators.wallbox_cloud import Account, Resume, Schedules, WallboxCloud
 from tests.simulators.wallbox_payloads import JsonObject
-from tests.simulators.world import Charger, Eco, Window, World
+from tests.simulators.world import Eco, SimulatedCharger, Window, World
 
 EMAIL, PASSWORD, NEW_PASSWORD = "owner.of.this.house@example.org", "correct horse battery", "staple of another kind"
 OWNER = "Ann Example"
@@ -96,7 +96,7 @@ class House(Scene):
         self.account: Account = self.cloud.add_account(EMAIL, PASSWORD)
         self.links: dict[str, LocalLink] = {}
         self.home: Home | None = None
-        self.options: dict[str, KeeperOptions] = {}
+        self.options: dict[str, ChargerOptions] = {}
         self.entered_password = PASSWORD
         self.fault_since: float | None = None
         self.healed_at: float | None = None
@@ -126,7 +126,7 @@ class House(Scene):
         """Whether the password that the user entered is the one that the cloud knows."""
         return self.account.password == self.entered_password
 
-    def charger(self, serial: str) -> Charger:
+    def charger(self, serial: str) -> SimulatedCharger:
         """The charger as it is now."""
         return self.world.charger(serial)
 
@@ -179,7 +179,7 @@ class House(Scene):
             self._asked.append((self.now, serial, what))
         super().act(serial, what, call, told)
 
-    def edit_schedule(self, charger: Charger, windows: tuple[Window, ...]) -> None:
+    def edit_schedule(self, charger: SimulatedCharger, windows: tuple[Window, ...]) -> None:
         """Somebody edits a schedule as the maker's app shows it; what he touches is what the owner wants then."""
         shown, owners = charger.schedules, list(self.owners_schedule[charger.serial])
         for slot, window in enumerate(windows):
@@ -188,14 +188,14 @@ class House(Scene):
         charger.schedules = windows
         self.owners_schedule[charger.serial] = tuple(owners)
 
-    def set_options(self, serial: str, options: KeeperOptions) -> None:
+    def set_options(self, serial: str, options: ChargerOptions) -> None:
         """The user chooses."""
         self.note(f"{serial}: {label_of_options(options)}")
         if options.read_only is not self.options[serial].read_only:
             self._read_only_since[serial] = self.now if options.read_only else inf
         self.options[serial] = options
         if self.home is not None and not self.home.dead:
-            self.home.keepers[serial].options = options
+            self.home.chargers[serial].options = options
 
     def read_only_since(self, serial: str) -> float:
         """Since when the user wants no commands to a charger; infinity where he does not."""
@@ -257,7 +257,7 @@ class House(Scene):
         scheduled = random.random() < 0.75
         icp = random.choice([None, None, 20, 25])
         charger = self.world.add(
-            Charger(
+            SimulatedCharger(
                 serial=serial,
                 name=f"{OWNER}'s charger {serial}",
                 charger_type=random.choice(["PulsarPlus", "PulsarMax", "Commander2"]),
@@ -275,7 +275,7 @@ class House(Scene):
         )
         self.cloud.resume[serial] = random.choice([Resume.WORKS, Resume.WORKS, Resume.CONFLICT, Resume.NO_EFFECT])
         self.owners_schedule[serial] = charger.schedules
-        self.options[serial] = KeeperOptions(load_group_limit=random.choice([None, None, 10.0, 16.0, 20.5]))
+        self.options[serial] = ChargerOptions(load_group_limit=random.choice([None, None, 10.0, 16.0, 20.5]))
         if local:
             link = self.links[serial] = LocalLink(self.world, serial, self.true_clock)
             link.arrived = lambda command: self._sent_locally(serial, command)

@@ -29,7 +29,7 @@ from custom_components.chargekeeper.core.transport import Command, Restart, SetC
 from tests.simulation.scene import HOUR, IntentLives, Secrets, Watch
 from tests.simulators.http_server import Request
 from tests.simulators.wallbox_payloads import JsonObject
-from tests.simulators.world import Charger, State
+from tests.simulators.world import SimulatedCharger, State
 
 if TYPE_CHECKING:
     from tests.simulation.home import Run
@@ -195,7 +195,7 @@ class ConfigKept(Invariant):
             for key in has:
                 self._known.setdefault((serial, key), self.house.now)
 
-    def _check_values(self, serial: str, charger: Charger, shown: Snapshot) -> None:
+    def _check_values(self, serial: str, charger: SimulatedCharger, shown: Snapshot) -> None:
         wire, group = shown.value(WIRE_RATING), shown.value(LOAD_GROUP_LIMIT)
         if wire is not None and wire != charger.max_available_current:
             self.fail(f"{serial}: the wire rating is shown as {wire}, it is {charger.max_available_current}")
@@ -214,7 +214,7 @@ class Heard:
     flows: bool = False
     signs: tuple[object, ...] | None = None
     groups_at: float = -inf
-    synced_at: float = -inf  # of the last `last_sync` told
+    charger_reported_at: float = -inf  # of the last `last_sync` told
 
 
 class LiveFresh(Invariant):
@@ -234,7 +234,7 @@ class LiveFresh(Invariant):
             return
         if request.path.startswith("/v2/charger/"):
             serial = str(serial_of(request))
-            self.heard.setdefault(serial, Heard()).synced_at = self.house.world.chargers[serial]._reported_at
+            self.heard.setdefault(serial, Heard()).charger_reported_at = self.house.world.chargers[serial]._reported_at
         else:
             for serial, code, signs in _told(request, answer):
                 self._note(serial, code, signs, answer)
@@ -246,7 +246,7 @@ class LiveFresh(Invariant):
         heard.reported_at = charger._reported_at
         heard.flows = charger.report.state is State.CHARGING
         if "last_sync" in answer:
-            heard.synced_at = heard.reported_at
+            heard.charger_reported_at = heard.reported_at
         if signs is not None:
             if heard.signs is not None and signs != heard.signs and now - heard.groups_at <= self.LONGEST_GAP:
                 heard.changed_at = now
@@ -375,8 +375,8 @@ class Restarts(Invariant):
         now = self.house.now
         if now - heard.told_at > self.STATUS_FRESH + SLACK:
             self.fail(f"{serial} was restarted on a status told {now - heard.told_at:.0f} s ago")
-        if now - heard.synced_at > self.EVIDENCE_FRESH + SLACK:
-            self.fail(f"{serial} was restarted though it last reported {now - heard.synced_at:.0f} s ago")
+        if now - heard.charger_reported_at > self.EVIDENCE_FRESH + SLACK:
+            self.fail(f"{serial} was restarted though it last reported {now - heard.charger_reported_at:.0f} s ago")
         if heard.code in {None, 0, 5, 163, 166, 193, 194, 195, 196}:
             self.fail(f"{serial} was restarted though the cloud last told status {heard.code}")
         self._restart(serial)
@@ -548,7 +548,7 @@ class StartsAtOnce(Invariant):
         home = self.house.home
         assert home is not None
         for serial, text in self.house.disk.snapshots.items():
-            shown = {prop.key for prop, _ in home.keepers[serial].snapshot.readings.items()}
+            shown = {prop.key for prop, _ in home.chargers[serial].snapshot.readings.items()}
             missing = sorted(set(json.loads(text)) - shown)
             if missing:
                 self.fail(f"{serial}: {missing} are stored, but not shown at once after a start")

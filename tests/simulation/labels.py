@@ -5,8 +5,8 @@ The words stay as they are even where the code has found better names; the value
 
 from collections.abc import Iterable
 
-from custom_components.chargekeeper.core.charger.charger import KeeperOptions, RestartRun
-from custom_components.chargekeeper.core.errors import ChargerError, PathsFailed
+from custom_components.chargekeeper.core.charger.charger import ChargerOptions, RestartRun
+from custom_components.chargekeeper.core.errors import ChargerError, TransportsFailed
 from custom_components.chargekeeper.core.model import Outcome
 from custom_components.chargekeeper.core.transport import (
     Command,
@@ -43,7 +43,7 @@ def label_of_command(command: Command) -> str:
 def label_of_answer(answer: object) -> str:
     """Return how a command of the user ended. Raises TypeError for an answer that no command has."""
     match answer:
-        case PathsFailed():
+        case TransportsFailed():
             return " ".join([answer.reason, *(f"{source} {error.reason}" for source, error in answer.failures)])
         case ChargerError():
             return answer.reason
@@ -58,7 +58,7 @@ def label_of_answer(answer: object) -> str:
     raise TypeError(answer)
 
 
-def label_of_options(options: KeeperOptions) -> str:
+def label_of_options(options: ChargerOptions) -> str:
     """Return what the user chose for a charger."""
     return (
         f"prefer {options.prefer}, read-only {options.read_only}, "

@@ -11,17 +11,17 @@ from unittest.mock import patch
 
 from custom_components.chargekeeper.core import limits
 from custom_components.chargekeeper.core.charger import restart_service
-from custom_components.chargekeeper.core.charger.charger import Keeper
-from custom_components.chargekeeper.core.charger.intents import Entries, Journal
-from custom_components.chargekeeper.core.charger.readings import Ledger
+from custom_components.chargekeeper.core.charger.charger import Charger
+from custom_components.chargekeeper.core.charger.intents import Intents, IntentStore
+from custom_components.chargekeeper.core.charger.readings import ReadingsStore
 from custom_components.chargekeeper.core.charger.router import Router
 from custom_components.chargekeeper.core.errors import ChargerError
 from custom_components.chargekeeper.core.model import Reading, ReadingClass, Readings, RestartAvailability, Source
-from custom_components.chargekeeper.core.reading_builder import Moment
-from custom_components.chargekeeper.core.transport import ChargerPath, Command, Restart
+from custom_components.chargekeeper.core.reading_builder import Timestamp
+from custom_components.chargekeeper.core.transport import Command, Restart, Transport
 from custom_components.chargekeeper.wallbox.account import WallboxAccount
-from custom_components.chargekeeper.wallbox.rate_limit import Purses
-from custom_components.chargekeeper.wallbox.transport import WallboxCloudPath
+from custom_components.chargekeeper.wallbox.rate_limit import RequestBudgets
+from custom_components.chargekeeper.wallbox.transport import WallboxCloudTransport
 from tests.simulation.boxes.plants import PLANTS as BOX_PLANTS
 
 LOGGER = logging.getLogger("custom_components.chargekeeper.planted")
@@ -54,9 +54,9 @@ def _raise_always(stack: ExitStack) -> None:
 
 
 def _config_expires(stack: ExitStack) -> None:
-    real = Ledger.visible
+    real = ReadingsStore.visible
 
-    def visible(self: Ledger, now: float, usable: Collection[Source]) -> tuple[Readings, float]:
+    def visible(self: ReadingsStore, now: float, usable: Collection[Source]) -> tuple[Readings, float]:
         shown, until = real(self, now, usable)
         for prop, reading in shown.items():
             cached = prop.kind is ReadingClass.CONFIG and reading.source is Source.CACHE
@@ -64,15 +64,15 @@ def _config_expires(stack: ExitStack) -> None:
                 shown.remove(prop)
         return shown, until
 
-    _instead(stack, Ledger, "visible", visible)
+    _instead(stack, ReadingsStore, "visible", visible)
 
 
 def _evidence_is_request_time(stack: ExitStack) -> None:
-    def note_sync(self: WallboxCloudPath, _text: str | None) -> None:
-        self._evidence = Moment.of(self._clock)
-        self._synced_at = self._evidence.at
+    def note_sync(self: WallboxCloudTransport, _text: str | None) -> None:
+        self._evidence = Timestamp.of(self._clock)
+        self._charger_reported_at = self._evidence.at
 
-    _instead(stack, WallboxCloudPath, "_note_sync", note_sync)
+    _instead(stack, WallboxCloudTransport, "_note_sync", note_sync)
 
 
 def _live_never_expires(stack: ExitStack) -> None:
@@ -80,9 +80,9 @@ def _live_never_expires(stack: ExitStack) -> None:
 
 
 def _saved_after_send(stack: ExitStack) -> None:
-    real = Journal.write
+    real = IntentStore.write
 
-    async def write(self: Journal, **changes: Any) -> None:
+    async def write(self: IntentStore, **changes: Any) -> None:
         save, self._save = self._save, _nothing_saved
         try:
             await real(self, **changes)
@@ -90,23 +90,23 @@ def _saved_after_send(stack: ExitStack) -> None:
             self._save = save
         asyncio.get_running_loop().create_task(late(self))
 
-    async def late(self: Journal) -> None:
+    async def late(self: IntentStore) -> None:
         for _ in range(LATE_ROUNDS):
             await asyncio.sleep(0)
         await self._save(self.export())
 
-    _instead(stack, Journal, "write", write)
+    _instead(stack, IntentStore, "write", write)
 
 
-async def _nothing_saved(_journal: dict[str, object]) -> None:
+async def _nothing_saved(_intents: dict[str, object]) -> None:
     """Save nothing."""
 
 
 def _journal_not_restored(stack: ExitStack) -> None:
-    def restore(self: Journal, _stored: object) -> None:
-        self.entries = Entries()
+    def restore(self: IntentStore, _stored: object) -> None:
+        self.entries = Intents()
 
-    _instead(stack, Journal, "restore", restore)
+    _instead(stack, IntentStore, "restore", restore)
 
 
 def _guard_skipped(stack: ExitStack) -> None:
@@ -117,7 +117,7 @@ def _guard_skipped(stack: ExitStack) -> None:
 def _restart_sent_twice(stack: ExitStack) -> None:
     real = Router.send
 
-    async def send(self: Router, path: ChargerPath, command: Command, *, hurried: bool = False) -> None:
+    async def send(self: Router, path: Transport, command: Command, *, hurried: bool = False) -> None:
         await real(self, path, command, hurried=hurried)
         if isinstance(command, Restart):
             await real(self, path, command, hurried=hurried)
@@ -126,7 +126,7 @@ def _restart_sent_twice(stack: ExitStack) -> None:
 
 
 def _purses_not_restored(stack: ExitStack) -> None:
-    _instead(stack, Purses, "restore", lambda _purses, _stored: None)
+    _instead(stack, RequestBudgets, "restore", lambda _budgets, _stored: None)
 
 
 def _login_asked_at_once(stack: ExitStack) -> None:
@@ -144,20 +144,20 @@ def _login_asked_at_once(stack: ExitStack) -> None:
 
 
 def _start_awaits_network(stack: ExitStack) -> None:
-    restore, read = Keeper.restore, Keeper.path_read
+    restore, read = Charger.restore, Charger.readings_received
     waiting: dict[int, tuple[object, object]] = {}
 
-    def restore_later(self: Keeper, stored: object, journal: object) -> None:
-        waiting[id(self)] = (stored, journal)
-        restore(self, None, journal)
+    def restore_later(self: Charger, stored: object, intents: object) -> None:
+        waiting[id(self)] = (stored, intents)
+        restore(self, None, intents)
 
-    def path_read(self: Keeper, path: ChargerPath, readings: Readings) -> None:
+    def readings_received(self: Charger, path: Transport, readings: Readings) -> None:
         if (stored := waiting.pop(id(self), None)) is not None:
             restore(self, *stored)
         read(self, path, readings)
 
-    _instead(stack, Keeper, "restore", restore_later)
-    _instead(stack, Keeper, "path_read", path_read)
+    _instead(stack, Charger, "restore", restore_later)
+    _instead(stack, Charger, "readings_received", readings_received)
 
 
 def _email_logged(stack: ExitStack) -> None:
@@ -171,18 +171,18 @@ def _email_logged(stack: ExitStack) -> None:
 
 
 def _serial_in_diagnostics(stack: ExitStack) -> None:
-    real = Keeper.diagnostics
-    _instead(stack, Keeper, "diagnostics", lambda self: real(self) | {"serial": self.identity.serial})
+    real = Charger.diagnostics
+    _instead(stack, Charger, "diagnostics", lambda self: real(self) | {"serial": self.identity.serial})
 
 
 def _timer_left(stack: ExitStack) -> None:
-    real = Keeper.stop
+    real = Charger.stop
 
-    async def stop(self: Keeper) -> None:
+    async def stop(self: Charger) -> None:
         await real(self)
         self._clock.call_later(3600, lambda: None)
 
-    _instead(stack, Keeper, "stop", stop)
+    _instead(stack, Charger, "stop", stop)
 
 
 def _task_left(stack: ExitStack) -> None:

@@ -20,7 +20,7 @@ from tests.simulation.invariants import Restarts
 from tests.simulation.labels import label_of_car, label_of_command, label_of_windows
 from tests.simulation.scene import HOUR
 from tests.simulators.http_server import Fault
-from tests.simulators.world import Car, Charger, Manual, RestartPlan, Window
+from tests.simulators.world import Car, Manual, RestartPlan, SimulatedCharger, Window
 
 CHANGES_OF_CLOCKS = (datetime(2026, 10, 25, 1, tzinfo=UTC), datetime(2027, 3, 28, 1, tzinfo=UTC))
 """When Europe changes to and from winter time."""
@@ -39,7 +39,7 @@ POINTS = (
 class Process(happenings.Process[House]):
     """Something that happens to the house with the cloud."""
 
-    def some_charger(self) -> Charger:
+    def some_charger(self) -> SimulatedCharger:
         """Any of the chargers."""
         return self.house.charger(self.random.choice(list(self.house.options)))
 
@@ -290,7 +290,7 @@ class Others(Process):
         if not charger.reaches_cloud:
             return self.wait(3)
         house.counts.events["acts of others"] += 1
-        deeds: list[Callable[[Charger], str]] = [
+        deeds: list[Callable[[SimulatedCharger], str]] = [
             *(self._pause, self._resume, self._current, self._current, self._schedule, self._schedule),
             *(self._lock, self._ocpp, self._house_limit, self._update, self._fault, self._price),
         ]
@@ -302,21 +302,21 @@ class Others(Process):
         for charger in self.house.world.chargers.values():
             charger.locked = charger.ocpp = charger.fault = False
 
-    def _pause(self, charger: Charger) -> str:
+    def _pause(self, charger: SimulatedCharger) -> str:
         if charger.car is not None:
             charger.manual = Manual.PAUSE
         return "pause"
 
-    def _resume(self, charger: Charger) -> str:
+    def _resume(self, charger: SimulatedCharger) -> str:
         if charger.car is not None:
             charger.manual = Manual.CHARGE
         return "resume"
 
-    def _current(self, charger: Charger) -> str:
+    def _current(self, charger: SimulatedCharger) -> str:
         charger.max_charging_current = self.random.randint(6, charger.max_available_current)
         return f"{charger.max_charging_current} A"
 
-    def _schedule(self, charger: Charger) -> str:
+    def _schedule(self, charger: SimulatedCharger) -> str:
         """Move a window, as its owner sees it, or switch it on or off."""
         windows = list(charger.schedules)
         if not windows:
@@ -328,20 +328,20 @@ class Others(Process):
         self.house.edit_schedule(charger, tuple(windows))
         return f"schedule {label_of_windows(charger.schedules)}"
 
-    def _lock(self, charger: Charger) -> str:
+    def _lock(self, charger: SimulatedCharger) -> str:
         charger.locked = not charger.locked
         return f"locked {charger.locked}"
 
-    def _ocpp(self, charger: Charger) -> str:
+    def _ocpp(self, charger: SimulatedCharger) -> str:
         charger.ocpp = not charger.ocpp and self.random.random() < 0.3
         return f"ocpp {charger.ocpp}"
 
-    def _house_limit(self, charger: Charger) -> str:
+    def _house_limit(self, charger: SimulatedCharger) -> str:
         charger.icp_max_current = self.random.choice([None, 10, 20, 25, 40])
         charger.home_sharing = charger.icp_max_current is not None
         return f"house limit {charger.icp_max_current}"
 
-    def _update(self, charger: Charger) -> str:
+    def _update(self, charger: SimulatedCharger) -> str:
         if charger.firmware != charger.firmware_latest and not charger.updating and not charger.away:
             self.house.update_began[charger.serial] = self.house.now
             charger.update_firmware()
@@ -349,11 +349,11 @@ class Others(Process):
             charger.firmware_latest = f"6.7.{self.random.randrange(60, 99)}"
         return f"firmware {charger.firmware} of {charger.firmware_latest}, updating {charger.updating}"
 
-    def _fault(self, charger: Charger) -> str:
+    def _fault(self, charger: SimulatedCharger) -> str:
         charger.fault = not charger.fault and self.random.random() < 0.5
         return f"fault {charger.fault}"
 
-    def _price(self, charger: Charger) -> str:
+    def _price(self, charger: SimulatedCharger) -> str:
         charger.energy_price = round(self.random.uniform(0.1, 0.5), 2)
         return f"price {charger.energy_price}"
 
@@ -414,7 +414,7 @@ class User(Process):
             task.cancel()
 
     def _set(self, serial: str, setting: Setting) -> None:
-        self.house.act(serial, label_of_command(setting), lambda keeper: keeper.command(setting))
+        self.house.act(serial, label_of_command(setting), lambda charger: charger.command(setting))
 
     def _override(self, serial: str) -> None:
         home = self.house.home
@@ -444,7 +444,7 @@ class User(Process):
 
         def told(answer: object) -> None:
             if isinstance(answer, RestartRun):
-                house.act(serial, "wait for the restart", lambda _keeper: answer.wait(), outcome)
+                house.act(serial, "wait for the restart", lambda _charger: answer.wait(), outcome)
             else:
                 house.counts.restarts[f"{getattr(answer, 'reason', answer)}"] += 1
             # Unclear ones count as sent, refused ones do not.
@@ -455,13 +455,15 @@ class User(Process):
         def outcome(answer: object) -> None:
             house.counts.restarts[f"{getattr(answer, 'reason', answer)}"] += 1
 
-        house.act(serial, "restart", lambda keeper: keeper.restart(), told)
+        house.act(serial, "restart", lambda charger: charger.restart(), told)
 
     def _install(self, serial: str) -> None:
         charger = self.house.charger(serial)
         if not charger.updating:
             self.house.update_began[serial] = self.house.now + 10 * MINUTE  # at the latest then it has begun
-            self.house.act(serial, "install", lambda keeper: keeper.install(), lambda _answer: self._installed(serial))
+            self.house.act(
+                serial, "install", lambda charger: charger.install(), lambda _answer: self._installed(serial)
+            )
 
     def _installed(self, serial: str) -> None:
         self.house.update_began[serial] = self.house.now
@@ -491,7 +493,7 @@ class User(Process):
         self.house.act(
             serial,
             "go read-only",
-            lambda keeper: keeper.end_override_for_removal(),
+            lambda charger: charger.cancel_override(),
             lambda _answer: self._options(serial, read_only=True),
         )
 
@@ -548,7 +550,7 @@ class Operator(Process, happenings.Operator[House]):
             case "storm":
                 self.storm = random.randrange(2, 7)
             case "kill in a command":
-                User(house, random, self.pace).act(self.some_charger().serial)
+                User(house, random, self.cooldown).act(self.some_charger().serial)
                 await spin(random.randrange(60))
             case _:
                 pass

@@ -11,7 +11,7 @@ from math import inf
 from random import Random
 from typing import override
 
-from custom_components.chargekeeper.core.charger.charger import Keeper, KeeperEvent
+from custom_components.chargekeeper.core.charger.charger import Charger, ChargerEvent
 from custom_components.chargekeeper.core.errors import ChargerError
 from custom_components.chargekeeper.core.model import Snapshot
 from tests.simulation.clocks import TrueClock
@@ -23,7 +23,7 @@ from tests.simulators.wallbox_payloads import JsonObject
 
 HOUR = 3600.0
 TRACE = 60
-type Call = Callable[[Keeper], Awaitable[object]]
+type Call = Callable[[Charger], Awaitable[object]]
 """What the user does with a charger."""
 type Told = Callable[[object], None]
 """Is told the answer, or the error."""
@@ -60,7 +60,7 @@ class Watch:
     def journal_saved(self, serial: str, before: JsonObject | None, after: JsonObject | None) -> None:
         """The override in the journal on the disk changed, or not."""
 
-    def keeper_event(self, serial: str, event: KeeperEvent) -> None:
+    def keeper_event(self, serial: str, event: ChargerEvent) -> None:
         """A keeper told of something."""
 
     def answered(self, serial: str, what: str, answer: object) -> None:
@@ -76,8 +76,8 @@ class Watch:
         """What is shown now."""
         home = self.scene.run
         if home is not None and not home.dead:
-            for serial, keeper in home.keepers.items():
-                yield serial, keeper.snapshot
+            for serial, charger in home.chargers.items():
+                yield serial, charger.snapshot
 
     def snapshot(self, serial: str) -> Snapshot | None:
         """What is shown of a charger now."""
@@ -151,7 +151,7 @@ class IntentLives(Watch):
             self.fail(f"{serial}: an override was acknowledged ({answer}), but the disk holds none")
 
     @override
-    def keeper_event(self, serial: str, event: KeeperEvent) -> None:
+    def keeper_event(self, serial: str, event: ChargerEvent) -> None:
         if event.kind == "connection" and event.type in {"override_ended", "override_superseded"}:
             self._events[serial] = self._events.get(serial, 0) + 1
 
@@ -214,8 +214,8 @@ class Secrets(Watch):
 
     def diagnostics(self, home: Run) -> Iterator[object]:
         """What a user may publish."""
-        for keeper in home.keepers.values():
-            yield keeper.diagnostics()
+        for charger in home.chargers.values():
+            yield charger.diagnostics()
 
     def search(self, text: str, where: str) -> None:
         """Fail if a secret is in a text."""
@@ -449,7 +449,7 @@ class Scene(Observer):
             watch.journal_saved(serial, old, new)
 
     @override
-    def keeper_event(self, serial: str, event: KeeperEvent) -> None:
+    def keeper_event(self, serial: str, event: ChargerEvent) -> None:
         if self.run is not None and self.run.dead:
             return
         self.note(f"{serial}: event {event.kind} {event.type} {' '.join(event.details.values())}")
@@ -467,8 +467,8 @@ def unless_killed(home: Run) -> Iterator[None]:
             raise
 
 
-def _override_in(journal: Text | None) -> JsonObject | None:
-    return None if journal is None else json.loads(journal)["override"]
+def _override_in(intents: Text | None) -> JsonObject | None:
+    return None if intents is None else json.loads(intents)["override"]
 
 
 def _brief(intent: JsonObject | None) -> str:

@@ -9,8 +9,8 @@ from unittest.mock import patch
 
 import pytest
 
-from custom_components.chargekeeper.core.charger.charger import KeeperOptions
-from custom_components.chargekeeper.core.errors import NoConnection, NotSaved, PathsFailed
+from custom_components.chargekeeper.core.charger.charger import ChargerOptions
+from custom_components.chargekeeper.core.errors import NoConnection, NotSaved, TransportsFailed
 from custom_components.chargekeeper.core.model import EcoMode, Outcome, Prefer, Source
 from custom_components.chargekeeper.core.transport import (
     START,
@@ -83,13 +83,13 @@ async def test_fingerprint_stays_when_everything_is_renamed() -> None:
 
 def labels() -> list[str]:
     commands = (START, SetCurrent(16), SetOverride(on=True), SetLock(locked=True), SetEcoMode(EcoMode.OFF), Restart())
-    failed = PathsFailed([(Source.CLOUD, NoConnection("dns"))])
+    failed = TransportsFailed([(Source.CLOUD, NoConnection("dns"))])
     unit = Schedule(custom=True)
     tou = Tou(enabled=True, weekday=Day(1320, 360), weekend=Day(0, 1440))
     return [
         *(label_of_command(command) for command in (*commands, Install())),
         *(label_of_answer(answer) for answer in (failed, NotSaved("disk"), Outcome.FAILED, None, ())),
-        label_of_options(KeeperOptions(prefer=Prefer.LOCAL_FIRST)),
+        label_of_options(ChargerOptions(prefer=Prefer.LOCAL_FIRST)),
         label_of_car(Car()),
         label_of_windows([Window(start="2200", stop="0600")]),
         box_labels.label_of_car(BoxCar()),

@@ -196,7 +196,7 @@ class JuiceBox:
     """The offline limit in its EEPROM (2.6)."""
     obeys: bool = True
     """Otherwise it ignores commands and its counter `s` stands still (2.2, 2.3)."""
-    shows: Shows = Shows.M_IN_FORCE
+    state_key: Shows = Shows.M_IN_FORCE
     online_may_exceed: bool = False
     """Whether the online limit may be above the stored one, as on some v09u boxes (0, fact 4)."""
     forgets_stored: int | None = None
@@ -243,7 +243,7 @@ class JuiceBox:
     _quarters: dict[int, float] = field(default_factory=dict, init=False, repr=False)
     _first_quarter: int = field(default=0, init=False, repr=False)
     _clock_set: tuple[float, float] | None = field(default=None, init=False, repr=False)
-    _asked_at: float | None = field(default=None, init=False, repr=False)
+    _status_received_at: float | None = field(default=None, init=False, repr=False)
     _state: State = field(default=State.UNPLUGGED, init=False, repr=False)
     _amperes: float = field(default=0.0, init=False, repr=False)
     _fresh: bool = field(default=False, init=False, repr=False)
@@ -282,7 +282,7 @@ class JuiceBox:
         """Power goes, and with it the online limit, the schedule, the clock and the session's energy."""
         self.stop()
         self._online_until = -inf
-        self._clock_set = self._asked_at = self.window = None
+        self._clock_set = self._status_received_at = self.window = None
         self._quarters.clear()
         self._index = 0
         self._session_wh = 0.0
@@ -552,8 +552,8 @@ class JuiceBox:
         """Send a status, and the next one when its time has come."""
         self._live()
         now = self.clock.monotonic()
-        self.unanswered += self._asked_at is not None
-        self._asked_at = now
+        self.unanswered += self._status_received_at is not None
+        self._status_received_at = now
         self.statuses += 1
         self._send(self._encrypted() if self.encrypts else self._status())
         self._fresh = False
@@ -565,7 +565,7 @@ class JuiceBox:
         legacy = self.wire is Wire.LEGACY
         up = self.clock.monotonic() - self._booted_at
         stored, in_force = min(self.unit_rating, self.stored), self.in_force
-        swapped = self.shows is Shows.C_IN_FORCE and self.wire is Wire.V09U
+        swapped = self.state_key is Shows.C_IN_FORCE and self.wire is Wire.V09U
         busy = 31 if self._takes_power else 11
         next_report = CADENCES[charging][1] - (0 if legacy or self.wire is Wire.V07_UNPADDED else 1)
         energy = self._energy_in(self._turn)
@@ -652,9 +652,9 @@ class JuiceBox:
     def _obey(self, order: Command) -> None:
         self._live()
         now = self.clock.monotonic()
-        if self._asked_at is not None:
-            self.slowest_answer = max(self.slowest_answer, now - self._asked_at)
-            self._asked_at = None
+        if self._status_received_at is not None:
+            self.slowest_answer = max(self.slowest_answer, now - self._status_received_at)
+            self._status_received_at = None
         self.commands.append(Taken(now, order))
         self._index = self._index % 999 + 1
         self._online, self._online_until = order.online, now + OFFLINE_AFTER

@@ -24,7 +24,7 @@ LOG_LENGTH = 2000
 GARBAGE = b"\x00\xc3CMD!!$"
 
 
-class Trouble(StrEnum):
+class BoxIssue(StrEnum):
     """What is wrong with the server."""
 
     NONE = "none"
@@ -171,7 +171,7 @@ class _Endpoint(asyncio.DatagramProtocol):
         self._hear(data, addr)
 
 
-class JuiceBoxServer:
+class BoxHub:
     """The maker's server over UDP."""
 
     def __init__(self, clock: Clock, units: Iterable[Unit] = ()) -> None:
@@ -182,7 +182,7 @@ class JuiceBoxServer:
         """Seconds until it answers; the real one took up to 4 (2.5)."""
         self.second_after: float | None = None
         """Seconds after an answer at which it sends another one, as the real one often did (2.5)."""
-        self.trouble = Trouble.NONE
+        self.trouble = BoxIssue.NONE
         self.late_seconds = 40.0
         self.unsafe = 80
         self.heard: deque[tuple[float, Address, bytes]] = deque(maxlen=LOG_LENGTH)
@@ -216,12 +216,12 @@ class JuiceBoxServer:
         self._transport = self._elsewhere = None
         await asyncio.sleep(0)  # the sockets are closed in the next turn of the loop
 
-    async def set_trouble(self, trouble: Trouble) -> None:
+    async def set_trouble(self, trouble: BoxIssue) -> None:
         """Replace what is wrong; answers that are late already still come."""
         was, self.trouble = self.trouble, trouble
-        if trouble is Trouble.DEAD:
+        if trouble is BoxIssue.DEAD:
             await self.stop()
-        elif was is Trouble.DEAD:
+        elif was is BoxIssue.DEAD:
             await self.start(self._port)
 
     def unit(self, serial: str) -> Unit:
@@ -279,9 +279,9 @@ class JuiceBoxServer:
         self._learn(unit, status)
         unit.heard += 1
         unit.addresses.add(address)
-        if self.trouble is Trouble.HANG or not status.version:
+        if self.trouble is BoxIssue.HANG or not status.version:
             return  # nothing is known of commands to legacy boxes (2.3.1)
-        delay = self.late_seconds if self.trouble is Trouble.LATE else self.delay
+        delay = self.late_seconds if self.trouble is BoxIssue.LATE else self.delay
         self._later(delay, lambda: self._answer(unit, address))
         if self.second_after is not None:
             self._later(delay + self.second_after, lambda: self._answer(unit, address))
@@ -313,27 +313,27 @@ class JuiceBoxServer:
             return
         order = self._order(unit)
         message = wire.command(unit.status.version, order)
-        if self.trouble is Trouble.GARBAGE:
+        if self.trouble is BoxIssue.GARBAGE:
             message = GARBAGE
-        elif self.trouble is Trouble.CHECKSUM:
+        elif self.trouble is BoxIssue.CHECKSUM:
             message = message[:-2] + (b"1$" if message[-2:-1] == b"0" else b"0$")
         unit.command, unit.answered_at = order, self.clock.monotonic()
         unit.answered += 1
         self.sent.append((self.clock.monotonic(), address, message))
-        (self._elsewhere if self.trouble is Trouble.ELSEWHERE else self._transport).sendto(message, address)
+        (self._elsewhere if self.trouble is BoxIssue.ELSEWHERE else self._transport).sendto(message, address)
 
     def _order(self, unit: Unit) -> Command:
         index = 1 if unit.command is None else unit.command.index % 999 + 1
         stored = unit.wire_rating if unit.stored is None else unit.stored
-        if self.trouble is Trouble.WANDERING:
+        if self.trouble is BoxIssue.WANDERING:
             stored = LOWEST_CURRENT + index % (unit.wire_rating - LOWEST_CURRENT + 1)
         local = unit.local(self.clock.now())
         return Command(
             weekday=local.isoweekday() % 7,
             hour=local.hour,
             minute=local.minute,
-            online=self.unsafe if self.trouble is Trouble.UNSAFE_CURRENT else self.allowed(unit),
-            stored=self.unsafe if self.trouble is Trouble.UNSAFE_STORED else stored,
+            online=self.unsafe if self.trouble is BoxIssue.UNSAFE_CURRENT else self.allowed(unit),
+            stored=self.unsafe if self.trouble is BoxIssue.UNSAFE_STORED else stored,
             flags=FLAGS[index % len(FLAGS)],
             index=index,
         )
@@ -343,7 +343,7 @@ class JuiceBoxServer:
 class Site:
     """A home with boxes, their maker's server and the wire that feeds them, which bears `limit` A."""
 
-    server: JuiceBoxServer
+    server: BoxHub
     boxes: dict[str, JuiceBox]
     circuit: Circuit
     limit: int
@@ -352,8 +352,8 @@ class Site:
 OLD_BOX, NEW_BOX = "0817000000000000000000000071", "0910000000000000000000000092"
 
 
-def demo_site(clock: Clock, keeper: Address, zone: tzinfo = UTC) -> Site:
-    """Two boxes on a wire of 40 A, a v07 and a v09u one, both with a car, which report to `keeper`.
+def demo_site(clock: Clock, charger: Address, zone: tzinfo = UTC) -> Site:
+    """Two boxes on a wire of 40 A, a v07 and a v09u one, both with a car, which report to `charger`.
 
     Neither the server nor the boxes are started. Their owner has set the maker's server to 16 A for each. At the time
     of the call the first box is inside its hours of charging, the second one outside. The second one obeys a server
@@ -364,11 +364,11 @@ def demo_site(clock: Clock, keeper: Address, zone: tzinfo = UTC) -> Site:
         _demo_unit(OLD_BOX, "Barn", hour - 1, hour + 8, zone),
         _demo_unit(NEW_BOX, "Workshop", hour + 2, hour + 8, zone),
     ]
-    server, circuit = JuiceBoxServer(clock, units), Circuit(clock)
+    server, circuit = BoxHub(clock, units), Circuit(clock)
     old = JuiceBox(
         clock=clock,
         serial=OLD_BOX,
-        server=keeper,
+        server=charger,
         host="127.0.0.11",
         wire=Wire.V07,
         stored=20,
@@ -379,7 +379,7 @@ def demo_site(clock: Clock, keeper: Address, zone: tzinfo = UTC) -> Site:
     new = JuiceBox(
         clock=clock,
         serial=NEW_BOX,
-        server=keeper,
+        server=charger,
         host="127.0.0.12",
         stored=20,
         online_may_exceed=True,

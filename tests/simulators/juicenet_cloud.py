@@ -12,7 +12,7 @@ from aiohttp import web
 
 from tests.simulators.http_server import FaultyServer, Json
 from tests.simulators.juicebox import State
-from tests.simulators.juicebox_server import JuiceBoxServer, Unit
+from tests.simulators.juicebox_server import BoxHub, Unit
 
 SHEET = "docs/protocols/juicebox.md"
 ACCOUNT_PATH, UNIT_PATH = "/box_pin", "/box_api_secure"
@@ -65,7 +65,7 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
 class JuiceNetCloud(FaultyServer):
     """A JuiceNet server: accounts by their token, and the units that each of them sees."""
 
-    def __init__(self, server: JuiceBoxServer) -> None:
+    def __init__(self, server: BoxHub) -> None:
         super().__init__(server.clock)
         self.server = server
         self.accounts: dict[str, frozenset[str] | None] = {}
@@ -127,8 +127,10 @@ class JuiceNetCloud(FaultyServer):
         answer = commands.get(str(body.get("cmd")))
         if not found or answer is None:
             return self._refuse("unknown unit or command")
-        said = answer(found[0], body)
-        return self._refuse("wrong field") if said is None else web.json_response({**said, "success": True})
+        last_report = answer(found[0], body)
+        return (
+            self._refuse("wrong field") if last_report is None else web.json_response({**last_report, "success": True})
+        )
 
     def _units_of(self, body: JsonObject) -> list[Unit]:
         seen = self.accounts[str(body.get("account_token"))]

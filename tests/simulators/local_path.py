@@ -14,7 +14,13 @@ from typing import override
 
 from custom_components.chargekeeper.core.breaker import Breaker, Failure
 from custom_components.chargekeeper.core.clock import Clock
-from custom_components.chargekeeper.core.errors import NoConnection, NotAllowed, NotApplicable, PathDown, Unsupported
+from custom_components.chargekeeper.core.errors import (
+    NoConnection,
+    NotAllowed,
+    NotApplicable,
+    TransportDown,
+    Unsupported,
+)
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
@@ -35,17 +41,17 @@ from custom_components.chargekeeper.core.model import (
     Status,
 )
 from custom_components.chargekeeper.core.transport import (
-    ChargerPath,
     Command,
-    PathListener,
     Presence,
     Restart,
     SetCharging,
     SetCurrent,
     SetOverride,
-    Word,
+    StatusReport,
+    Transport,
+    TransportListener,
 )
-from tests.simulators.world import Charger, Manual, State, World
+from tests.simulators.world import Manual, SimulatedCharger, State, World
 
 REPORT_EVERY = 120.0
 """Seconds between two reports of a charger over its link."""
@@ -85,7 +91,7 @@ class LocalLink:
         self._clock = clock
 
     @property
-    def charger(self) -> Charger:
+    def charger(self) -> SimulatedCharger:
         """The charger as it is now."""
         return self._world.charger(self.serial)
 
@@ -94,7 +100,7 @@ class LocalLink:
         """Whether the charger answers."""
         return self.up and not self.charger.away
 
-    def report(self) -> Charger:
+    def report(self) -> SimulatedCharger:
         """The charger as it shows itself now. Raises NoConnection."""
         if not self.carries:
             raise NoConnection("unreachable")
@@ -146,7 +152,7 @@ class LocalLink:
                 raise NotApplicable("wrong_state")
 
 
-class LocalPath(ChargerPath):
+class LocalPath(Transport):
     """The keeper's end of a link. `start` begins to listen to its reports, `stop` ends it."""
 
     source = Source.LINKED
@@ -158,10 +164,10 @@ class LocalPath(ChargerPath):
         self.breaker = Breaker(clock)
         self._link = link
         self._clock = clock
-        self._listener: PathListener | None = None
-        self._said: Word | None = None
-        self._asked_at: float | None = None
-        self._last_contact: datetime | None = None
+        self._listener: TransportListener | None = None
+        self._last_report: StatusReport | None = None
+        self._status_received_at: float | None = None
+        self._endpoint_contact_at: datetime | None = None
         self._cancel: Callable[[], None] | None = None
         self._end_listening: Callable[[], None] | None = None
 
@@ -178,36 +184,39 @@ class LocalPath(ChargerPath):
     @property
     @override
     def presence(self) -> Presence:
-        heard = self._asked_at is not None and self._asked_at + LIVE_AGE[self.source] > self._clock.monotonic()
+        heard = (
+            self._status_received_at is not None
+            and self._status_received_at + LIVE_AGE[self.source] > self._clock.monotonic()
+        )
         return Presence.ONLINE if heard else Presence.UNKNOWN
 
     @property
     @override
-    def gone(self) -> bool:
+    def removed_from_account(self) -> bool:
         return False
 
     @property
     @override
-    def said(self) -> Word | None:
-        return self._said
+    def last_report(self) -> StatusReport | None:
+        return self._last_report
 
     @property
     @override
-    def synced_at(self) -> float | None:
-        return self._asked_at
+    def charger_reported_at(self) -> float | None:
+        return self._status_received_at
 
     @property
     @override
-    def asked_at(self) -> float | None:
-        return self._asked_at
+    def status_received_at(self) -> float | None:
+        return self._status_received_at
 
     @property
     @override
-    def last_contact(self) -> datetime | None:
-        return self._last_contact
+    def endpoint_contact_at(self) -> datetime | None:
+        return self._endpoint_contact_at
 
     @override
-    def listen(self, listener: PathListener) -> Callable[[], None]:
+    def listen(self, listener: TransportListener) -> Callable[[], None]:
         self._listener = listener
 
         def cancel() -> None:
@@ -226,7 +235,7 @@ class LocalPath(ChargerPath):
             raise
         except TimeoutError:
             self.breaker.bad(Failure.OTHER)
-            raise PathDown("timeout") from None
+            raise TransportDown("timeout") from None
         self.breaker.good()
 
     @override
@@ -270,14 +279,14 @@ class LocalPath(ChargerPath):
             self.breaker.bad(Failure.CONNECT)
             raise
         status = STATUS_OF[charger.state]
-        self._said = Word(status, None if status is Status.ERROR else charger.car is not None)
-        self._asked_at = self._clock.monotonic()
-        self._last_contact = self._clock.now()
+        self._last_report = StatusReport(status, None if status is Status.ERROR else charger.car is not None)
+        self._status_received_at = self._clock.monotonic()
+        self._endpoint_contact_at = self._clock.now()
         self.breaker.good()
         if self._listener is not None:
-            self._listener.path_read(self, self._readings(charger, self._said))
+            self._listener.readings_received(self, self._readings(charger, self._last_report))
 
-    def _readings(self, charger: Charger, said: Word) -> Readings:
+    def _readings(self, charger: SimulatedCharger, last_report: StatusReport) -> Readings:
         readings = Readings()
         seen = Reading[object](None, self.source, self._clock.now(), self._clock.monotonic())
 
@@ -285,11 +294,11 @@ class LocalPath(ChargerPath):
             max_age = LIVE_AGE[self.source] if prop.kind is ReadingClass.LIVE else inf
             readings.put(prop, replace(seen, value=value, max_age=max_age))
 
-        if said.status is not None:
-            put(STATUS, said.status)
-        if said.car_connected is not None:
-            put(CAR_CONNECTED, said.car_connected)
-        put(PROBLEM, said.status is Status.ERROR)
+        if last_report.status is not None:
+            put(STATUS, last_report.status)
+        if last_report.car_connected is not None:
+            put(CAR_CONNECTED, last_report.car_connected)
+        put(PROBLEM, last_report.status is Status.ERROR)
         put(POWER, charger.power_kw * 1000)
         put(CURRENT, float(charger.amperes) if charger.power_kw else 0.0)
         put(CHARGING_CURRENT, float(charger.max_charging_current))

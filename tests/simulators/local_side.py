@@ -5,7 +5,7 @@ The demo offers it over HTTP to a component of its own; the tests put entities o
 
 from dataclasses import dataclass
 
-from tests.simulators.world import Charger, Manual, State, World
+from tests.simulators.world import Manual, SimulatedCharger, State, World
 
 LOWEST_CURRENT = 6
 WORDS = {
@@ -35,7 +35,7 @@ class LocalSide:
     link: bool = True
 
     @property
-    def charger(self) -> Charger:
+    def charger(self) -> SimulatedCharger:
         """The charger as it is now."""
         return self.world.charger(self.serial)
 

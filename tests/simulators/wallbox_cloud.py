@@ -21,7 +21,7 @@ from custom_components.chargekeeper.core.clock import Clock
 from tests.simulators import wallbox_payloads as payloads
 from tests.simulators.http_server import Authorization, Fault, FaultyServer, Json, Request
 from tests.simulators.wallbox_payloads import DAYS, OFFLINE, STATUS_IDS, Account, Group, JsonObject, Shown
-from tests.simulators.world import Charger, Eco, Manual, State, Window, World
+from tests.simulators.world import Eco, Manual, SimulatedCharger, State, Window, World
 
 __all__ = ["Account", "Authorization", "Fault", "Limits", "Request", "Resume", "Schedules", "Violation", "WallboxCloud"]
 
@@ -269,7 +269,7 @@ class WallboxCloud(FaultyServer):
 
         return handle
 
-    def _show(self, charger: Charger) -> Shown:
+    def _show(self, charger: SimulatedCharger) -> Shown:
         status_id: int | None = OFFLINE if charger.shown_offline else STATUS_IDS[charger.report.state]
         return Shown(
             charger=charger,
@@ -411,7 +411,7 @@ class WallboxCloud(FaultyServer):
             self._carry_out(action, call.charger)
         return {"action": int(action)}
 
-    def _carry_out(self, action: Action, charger: Charger) -> None:
+    def _carry_out(self, action: Action, charger: SimulatedCharger) -> None:
         match action:
             case Action.RESTART:
                 charger.restart()
@@ -427,7 +427,7 @@ class WallboxCloud(FaultyServer):
                 _refuse_under_ocpp(charger)
                 charger.manual = Manual.NONE
 
-    def _resume(self, charger: Charger) -> None:
+    def _resume(self, charger: SimulatedCharger) -> None:
         """409 when locked or when nothing is held back; against the schedule as `resume` says (6.4, 7.3)."""
         waits = charger.state is State.WAITING_SCHEDULE
         how = self.resume.get(charger.serial, Resume.WORKS)
@@ -444,7 +444,7 @@ class Call:
     """A request of a known account for one charger."""
 
     account: Account
-    charger: Charger
+    charger: SimulatedCharger
     body: JsonObject
 
     @property
@@ -515,12 +515,12 @@ def _body_of(text: str) -> JsonObject:
     return body
 
 
-def _refuse_under_ocpp(charger: Charger) -> None:
+def _refuse_under_ocpp(charger: SimulatedCharger) -> None:
     if charger.ocpp:
         raise web.HTTPForbidden
 
 
-def _pause(charger: Charger) -> None:
+def _pause(charger: SimulatedCharger) -> None:
     """403 while locked, 409 without a car (6.4)."""
     if charger.locked:
         raise web.HTTPForbidden
@@ -564,7 +564,7 @@ def _window(item: JsonObject, usual: JsonObject) -> Window:
     )
 
 
-def _merged(charger: Charger, entries: Iterable[Entry]) -> tuple[Window, ...]:
+def _merged(charger: SimulatedCharger, entries: Iterable[Entry]) -> tuple[Window, ...]:
     """The list after each entry has taken the place that its `id` names; 400 for one beyond the end."""
     windows = list(charger.schedules)
     for item, window in entries:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import cast
 
 from tests.simulators.http_server import Json
-from tests.simulators.world import Charger, Eco, State, Window
+from tests.simulators.world import Eco, SimulatedCharger, State, Window
 
 type JsonObject = dict[str, Json]
 
@@ -82,7 +82,7 @@ class Group:
 class Shown:
     """A charger as the cloud shows it: its last report, by the cloud's clock, in its group."""
 
-    charger: Charger
+    charger: SimulatedCharger
     group: Group
     status_id: int | None
     last_sync: datetime

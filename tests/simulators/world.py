@@ -155,7 +155,7 @@ CONTROLS = frozenset(
 
 
 @dataclass(eq=False, kw_only=True)
-class Charger:
+class SimulatedCharger:
     """One charger. Set what `CONTROLS` names at any time: the past is settled first, the cloud told after.
 
     Look at it through `World.charger`, or after `World.advance`: until then it stands where it was last seen.
@@ -443,13 +443,13 @@ class World:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.chargers: dict[str, Charger] = {}
+        self.chargers: dict[str, SimulatedCharger] = {}
         self._now, self._wall = clock.monotonic(), clock.now()
         self._rate = (
             1.0  # wall seconds per monotonic second: 1, or less under a fast clock, whose wall clock stays real
         )
 
-    def add(self, charger: Charger) -> Charger:
+    def add(self, charger: SimulatedCharger) -> SimulatedCharger:
         """Put a charger in. Raises `ValueError` when its serial number is taken."""
         if charger.serial in self.chargers:
             raise ValueError(f"there is a charger {charger.serial} already")
@@ -458,7 +458,7 @@ class World:
         charger.enter(self, self._now)
         return charger
 
-    def charger(self, serial: str) -> Charger:
+    def charger(self, serial: str) -> SimulatedCharger:
         """The charger as it is now. Raises `KeyError` when there is none of that serial number."""
         self.advance()
         return self.chargers[serial]
@@ -493,9 +493,9 @@ def _minute(hhmm: str) -> int:
 def demo_world(clock: Clock) -> World:
     """Three Wallbox chargers at home: a free one, one whose car waits for the night, and one that charges."""
     world = World(clock)
-    world.add(Charger(serial="700101", name="Garage", lifetime_kwh=1840.5, sessions=96))
+    world.add(SimulatedCharger(serial="700101", name="Garage", lifetime_kwh=1840.5, sessions=96))
     driveway = world.add(
-        Charger(
+        SimulatedCharger(
             serial="700102",
             name="Driveway",
             charger_type="PulsarMax",
@@ -510,7 +510,7 @@ def demo_world(clock: Clock) -> World:
     )
     driveway.plug_in(Car(wants_kwh=38.0, max_amperes=16))
     carport = world.add(
-        Charger(
+        SimulatedCharger(
             serial="700103",
             name="Carport",
             charger_type="Commander2",

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 import aiohttp
 import pytest
 
-from custom_components.chargekeeper.core.charger.charger import Keeper, KeeperEvent, KeeperOptions
+from custom_components.chargekeeper.core.charger.charger import Charger, ChargerEvent, ChargerOptions
 from custom_components.chargekeeper.core.model import Snapshot
 from custom_components.chargekeeper.wallbox.account import WallboxAccount
 from custom_components.chargekeeper.wallbox.transport import placeholder
 from tests.simulators.clock import VirtualClock
 from tests.simulators.wallbox_cloud import WallboxCloud
-from tests.simulators.world import Charger, World, demo_world
+from tests.simulators.world import SimulatedCharger, World, demo_world
 
 EMAIL = "owner@example.org"
 PASSWORD = "correct horse"
@@ -28,15 +28,15 @@ class Bench:
     cloud: WallboxCloud
     session: aiohttp.ClientSession
     account: WallboxAccount
-    keepers: dict[str, Keeper] = field(default_factory=dict)
-    events: dict[str, list[KeeperEvent]] = field(default_factory=dict)
-    journals: dict[str, dict[str, object]] = field(default_factory=dict)
-    purses: dict[str, object] | None = None
+    chargers: dict[str, Charger] = field(default_factory=dict)
+    events: dict[str, list[ChargerEvent]] = field(default_factory=dict)
+    intents_by_serial: dict[str, dict[str, object]] = field(default_factory=dict)
+    budgets: dict[str, object] | None = None
     outages: list[str] = field(default_factory=list)
 
     def new_account(self, *, email: str = EMAIL, password: str = PASSWORD) -> WallboxAccount:
-        async def save(purses: dict[str, object]) -> None:
-            self.purses = purses
+        async def save(budgets: dict[str, object]) -> None:
+            self.budgets = budgets
 
         account = WallboxAccount(
             self.session,
@@ -45,29 +45,29 @@ class Bench:
             password=password,
             user_api_url=self.cloud.url,
             api_url=self.cloud.url,
-            save_purses=save,
+            save_budgets=save,
         )
         account.listen_outage(self.outages.append)
         return account
 
-    def add_keeper(self, serial: str, options: KeeperOptions | None = None, stored: object = None) -> Keeper:
-        async def save(journal: dict[str, object]) -> None:
-            self.journals[serial] = journal
+    def add_keeper(self, serial: str, options: ChargerOptions | None = None, stored: object = None) -> Charger:
+        async def save(intents: dict[str, object]) -> None:
+            self.intents_by_serial[serial] = intents
 
-        keeper = Keeper(placeholder(serial), self.clock, options or KeeperOptions(), save)
-        keeper.restore(stored, self.journals.get(serial))
-        keeper.add_path(self.account.path(serial))
+        charger = Charger(placeholder(serial), self.clock, options or ChargerOptions(), save)
+        charger.restore(stored, self.intents_by_serial.get(serial))
+        charger.add_transport(self.account.path(serial))
         self.events[serial] = []
-        keeper.listen_events(self.events[serial].append)
-        keeper.start()
-        self.keepers[serial] = keeper
-        return keeper
+        charger.listen_events(self.events[serial].append)
+        charger.start()
+        self.chargers[serial] = charger
+        return charger
 
-    def charger(self, serial: str) -> Charger:
+    def charger(self, serial: str) -> SimulatedCharger:
         return self.world.charger(serial)
 
     def snapshot(self, serial: str) -> Snapshot:
-        return self.keepers[serial].snapshot
+        return self.chargers[serial].snapshot
 
     def told(self, serial: str, kind: str) -> list[str]:
         """The types of the events of a charger."""
@@ -92,7 +92,7 @@ async def bench(socket_enabled: None) -> AsyncIterator[Bench]:
         for serial in (FREE, WAITING, CHARGING):
             bench.add_keeper(serial)
         yield bench
-        for keeper in bench.keepers.values():
-            await keeper.stop()
+        for charger in bench.chargers.values():
+            await charger.stop()
         await bench.account.stop()
         await cloud.stop()

@@ -15,12 +15,12 @@ import aiohttp
 
 from custom_components.chargekeeper.core.breaker import BreakerState
 from custom_components.chargekeeper.core.model import Property, ReadingClass, Readings
-from custom_components.chargekeeper.core.transport import ChargerPath, PathListener
+from custom_components.chargekeeper.core.transport import Transport, TransportListener
 from custom_components.chargekeeper.wallbox.account import AccountSnapshot, WallboxAccount
-from custom_components.chargekeeper.wallbox.transport import WallboxCloudPath
+from custom_components.chargekeeper.wallbox.transport import WallboxCloudTransport
 from tests.simulators.clock import VirtualClock
 from tests.simulators.wallbox_cloud import Account, Request, WallboxCloud
-from tests.simulators.world import Charger, World, demo_world
+from tests.simulators.world import SimulatedCharger, World, demo_world
 
 EMAIL = "owner@example.org"
 PASSWORD = "correct horse"
@@ -33,17 +33,17 @@ SLACK = 0.01  # seconds: what a store, or the wall clock, rounds away
 
 
 @dataclass
-class Listener(PathListener):
+class Listener(TransportListener):
     """What a keeper would hear of one path."""
 
-    path: WallboxCloudPath
+    path: WallboxCloudTransport
     clock: VirtualClock
     latest: Readings = field(default_factory=Readings)
     reads: int = 0
     changes: int = 0
 
     @override
-    def path_read(self, path: ChargerPath, readings: Readings) -> None:
+    def readings_received(self, path: Transport, readings: Readings) -> None:
         self.reads += 1
         for prop, reading in readings.items():
             self.latest.put(prop, reading)
@@ -51,7 +51,7 @@ class Listener(PathListener):
             self.latest.discard(key)
 
     @override
-    def path_changed(self, path: ChargerPath) -> None:
+    def transport_changed(self, path: Transport) -> None:
         self.changes += 1
 
     def value[T](self, prop: Property[T]) -> T | None:
@@ -86,8 +86,8 @@ class Rig:
     def new_account(self, *, password: str = PASSWORD, stored: object = None) -> WallboxAccount:
         """An account object; with what an earlier one had `stored` on the disk, as JSON."""
 
-        async def save(purses: dict[str, object]) -> None:
-            self.saved = purses
+        async def save(budgets: dict[str, object]) -> None:
+            self.saved = budgets
             self.saves += 1
 
         account = WallboxAccount(
@@ -97,9 +97,9 @@ class Rig:
             password=password,
             user_api_url=self.cloud.url,
             api_url=self.cloud.url,
-            save_purses=save,
+            save_budgets=save,
         )
-        account.restore_purses(json.loads(json.dumps(stored)))
+        account.restore_budgets(json.loads(json.dumps(stored)))
         account.listen_outage(self._note_outage)
         account.listen(self.told.append)
         return account
@@ -141,7 +141,7 @@ class Rig:
         self.account.start()
         await self.clock.advance(25 * MINUTE)
 
-    def path(self, serial: str) -> WallboxCloudPath:
+    def path(self, serial: str) -> WallboxCloudTransport:
         return self.account.path(serial)
 
     def listener(self, serial: str) -> Listener:
@@ -150,7 +150,7 @@ class Rig:
             self.path(serial).listen(listener)
         return self.listeners[serial]
 
-    def charger(self, serial: str) -> Charger:
+    def charger(self, serial: str) -> SimulatedCharger:
         return self.world.charger(serial)
 
     def gets(self, prefix: str = "/", since: float = 0.0) -> list[Request]:
@@ -196,7 +196,7 @@ def idle_world(chargers: int) -> Callable[[VirtualClock], World]:
     def make(clock: VirtualClock) -> World:
         world = World(clock)
         for number in range(chargers):
-            world.add(Charger(serial=str(710000 + number), name=f"Bay {number}"))
+            world.add(SimulatedCharger(serial=str(710000 + number), name=f"Bay {number}"))
         return world
 
     return make

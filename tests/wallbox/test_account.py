@@ -6,11 +6,11 @@ from itertools import pairwise
 import pytest
 
 from custom_components.chargekeeper.core.breaker import BreakerState
-from custom_components.chargekeeper.core.errors import PathBusy, PathDown
+from custom_components.chargekeeper.core.errors import TransportBusy, TransportDown
 from custom_components.chargekeeper.core.model import PROBLEM, ROLE, SCHEDULE, STATUS as STATUS_VALUE, Role, Status
-from custom_components.chargekeeper.core.transport import Presence, Word
+from custom_components.chargekeeper.core.transport import Presence, StatusReport
 from tests.simulators.wallbox_cloud import Fault
-from tests.simulators.world import Car, Charger
+from tests.simulators.world import Car, SimulatedCharger
 
 from .rig import (
     CHARGING,
@@ -148,9 +148,9 @@ async def test_a_charger_that_left_the_account_is_gone_after_3_polls_and_not_ask
     rig.owner.serials = frozenset({FREE, CHARGING})
     await rig.until_get(GROUPS)
     await rig.clock.advance(3 * MINUTE)
-    assert not rig.path(WAITING).gone
+    assert not rig.path(WAITING).removed_from_account
     await rig.clock.advance(2 * MINUTE)
-    assert rig.path(WAITING).gone
+    assert rig.path(WAITING).removed_from_account
     assert rig.path(WAITING).presence is Presence.OFFLINE
     assert listener.changes == 1
     assert WAITING not in {identity.serial for identity in rig.account.snapshot.chargers}
@@ -161,7 +161,7 @@ async def test_a_charger_that_left_the_account_is_gone_after_3_polls_and_not_ask
     assert len([request for request in rig.data_gets(since) if FREE in request.path]) > 5
     rig.owner.serials = None
     await rig.clock.advance(2 * MINUTE)
-    assert not rig.path(WAITING).gone
+    assert not rig.path(WAITING).removed_from_account
     assert WAITING in {identity.serial for identity in rig.account.snapshot.chargers}
     await rig.clock.advance(5 * MINUTE)
     assert rig.path(WAITING).presence is Presence.ONLINE
@@ -169,7 +169,7 @@ async def test_a_charger_that_left_the_account_is_gone_after_3_polls_and_not_ask
 
 async def test_a_charger_that_joins_the_account_is_read_like_the_others(rig: Rig) -> None:
     await rig.settle_in()
-    rig.world.add(Charger(serial="700199", name="New"))
+    rig.world.add(SimulatedCharger(serial="700199", name="New"))
     await rig.clock.advance(10 * MINUTE)
     assert rig.listener("700199").value(STATUS_VALUE) is Status.AVAILABLE
     assert [who.serial for who in rig.account.snapshot.chargers] == [FREE, WAITING, CHARGING, "700199"]
@@ -307,7 +307,7 @@ async def test_i3_what_changed_during_an_outage_is_not_taken_for_fresh_after_it(
     await rig.cloud.set_fault(Fault.NONE)
     await rig.until(BreakerState.CLOSED)
     await rig.clock.advance(10 * MINUTE)
-    assert rig.path(FREE).said == Word(Status.CHARGING, car_connected=True)
+    assert rig.path(FREE).last_report == StatusReport(Status.CHARGING, car_connected=True)
     assert rig.listener(FREE).value(STATUS_VALUE) is None
 
 
@@ -382,7 +382,7 @@ async def test_cloud_lost_charger_offline_and_charger_in_error_are_three_conditi
 
 async def test_the_snapshot_tells_cloud_contact_and_chargers(rig: Rig) -> None:
     assert rig.cloud_seen() is None
-    assert rig.account.snapshot.last_contact is None
+    assert rig.account.snapshot.endpoint_contact_at is None
     assert rig.account.identity(FREE) is None
     rig.account.start()
     await rig.clock.advance(0)
@@ -390,7 +390,7 @@ async def test_the_snapshot_tells_cloud_contact_and_chargers(rig: Rig) -> None:
     assert [who.name for who in rig.account.snapshot.chargers] == ["Garage", "Driveway", "Carport"]
     assert rig.account.identity(FREE) == rig.path(FREE).identity
     await rig.clock.advance(30 * MINUTE)
-    contacts = {told.last_contact for told in rig.told}
+    contacts = {told.endpoint_contact_at for told in rig.told}
     answered = {request.at for request in rig.data_gets()}
     assert len(contacts - {None}) == len(answered)  # each answer is told, also where only the contact moved
 
@@ -443,7 +443,7 @@ async def test_i12_diagnostics_name_neither_account_nor_charger(rig: Rig) -> Non
 async def test_the_first_look_lists_the_chargers_and_spends_from_the_purses(rig: Rig) -> None:
     assert [who.serial for who in await rig.account.first_look()] == [FREE, WAITING, CHARGING]
     assert rig.account.user_id == rig.owner.uuid
-    with pytest.raises(PathBusy, match="no_room"):
+    with pytest.raises(TransportBusy, match="no_room"):
         await rig.account.first_look()
     rig.account.start()
     await rig.clock.advance(10 * MINUTE)
@@ -453,15 +453,15 @@ async def test_the_first_look_lists_the_chargers_and_spends_from_the_purses(rig:
 
 async def test_the_first_look_says_that_the_cloud_is_away_or_busy(rig: Rig) -> None:
     await rig.cloud.set_fault(Fault.ERROR_500)
-    with pytest.raises(PathDown, match="server_error"):
+    with pytest.raises(TransportDown, match="server_error"):
         await rig.account.first_look()
     await rig.cloud.set_fault(Fault.TOO_MANY, retry_after=300)
     await rig.clock.advance(MINUTE)
-    with pytest.raises(PathBusy) as refused:
+    with pytest.raises(TransportBusy) as refused:
         await rig.account.first_look()
     assert refused.value.retry_after == 300
     seen = len(rig.cloud.requests)
-    with pytest.raises(PathBusy, match="throttled"):
+    with pytest.raises(TransportBusy, match="throttled"):
         await rig.account.first_look()
     assert len(rig.cloud.requests) == seen
 

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from custom_components.chargekeeper.core.breaker import BreakerState
-from custom_components.chargekeeper.core.errors import LoginRejected, NoConnection, PathBusy, PathDown
+from custom_components.chargekeeper.core.errors import LoginRejected, NoConnection, TransportBusy, TransportDown
 from custom_components.chargekeeper.core.transport import Restart, SetCurrent
 from tests.simulators.wallbox_cloud import Fault
 
@@ -147,8 +147,8 @@ async def test_401_even_with_new_tokens_makes_the_account_busy_and_no_storm_and_
     assert len(rig.gets(SIGN_IN, since)) > 5  # a fresh sign-in is tried, not only renewals
     assert rig.outages == []  # it answers
     assert not any(told.needs_login for told in rig.told)
-    assert not any(path.gone for path in rig.account.paths.values())
-    with pytest.raises(PathBusy):
+    assert not any(path.removed_from_account for path in rig.account.paths.values())
+    with pytest.raises(TransportBusy):
         await rig.path(FREE).execute(SetCurrent(10), patience=5)
     await rig.cloud.set_fault(Fault.NONE)
     await rig.clock.advance(16 * MINUTE)
@@ -164,7 +164,7 @@ async def test_a_token_refused_again_right_after_a_renewal_waits_for_the_next_on
     await rig.until_get(REFRESH, within=20 * MINUTE)
     renewed_at = rig.clock.monotonic()
     rig.cloud.expire_access()
-    with pytest.raises(PathBusy, match="signing_in") as refused:
+    with pytest.raises(TransportBusy, match="signing_in") as refused:
         await rig.path(FREE).execute(SetCurrent(10), patience=5)
     assert 0 < refused.value.retry_after <= 60
     assert rig.account.diagnostics()["busy_for"] == 60
@@ -247,7 +247,7 @@ async def test_429_on_the_renewal_after_a_refused_token_is_obeyed(rig: Rig) -> N
     await _freshly_renewed(rig)
     rig.cloud.expire_access()
     await rig.cloud.set_fault(Fault.TOO_MANY, path_prefix="/users/", retry_after=500, next_requests=1)
-    with pytest.raises(PathBusy, match="throttled") as refused:
+    with pytest.raises(TransportBusy, match="throttled") as refused:
         await rig.path(FREE).execute(SetCurrent(10), patience=5)
     assert refused.value.retry_after == 500
     begun = rig.clock.monotonic()
@@ -298,7 +298,7 @@ async def test_i7_a_sign_in_refused_once_by_mistake_is_forgotten(rig: Rig) -> No
         rig.cloud.expire_access()
         rig.cloud.revoke_refresh()
         await rig.until_get(SIGN_IN)
-        with pytest.raises(PathBusy, match="signing_in"):
+        with pytest.raises(TransportBusy, match="signing_in"):
             await rig.path(FREE).execute(SetCurrent(10), patience=5)
         rig.owner.password = PASSWORD
         await rig.clock.advance(20 * MINUTE)
@@ -383,7 +383,7 @@ async def test_verified_credentials_are_tried_although_the_account_waits_an_hour
     with pytest.raises(LoginRejected):
         await rig.account.verify_credentials(EMAIL, "wrong again")
     assert rig.needs_login()
-    with pytest.raises(PathBusy, match="signing_in"):
+    with pytest.raises(TransportBusy, match="signing_in"):
         await rig.account.verify_credentials(EMAIL, "changed")
     await rig.clock.advance(MINUTE)
     assert await rig.account.verify_credentials(EMAIL, "changed") == rig.owner.uuid
@@ -434,13 +434,13 @@ async def test_credentials_cannot_be_verified_while_the_cloud_is_away_and_that_c
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.REFUSE)
     for _ in range(3):
-        with pytest.raises(PathDown, match="unreachable"):
+        with pytest.raises(TransportDown, match="unreachable"):
             await rig.account.verify_credentials(EMAIL, PASSWORD)
     await rig.cloud.set_fault(Fault.NONE)
     assert await rig.account.verify_credentials(EMAIL, PASSWORD) == rig.owner.uuid
     await rig.cloud.set_fault(Fault.ERROR_500)
     await rig.clock.advance(MINUTE)
-    with pytest.raises(PathDown, match="server_error"):
+    with pytest.raises(TransportDown, match="server_error"):
         await rig.account.verify_credentials(EMAIL, PASSWORD)
     assert not any(told.needs_login for told in rig.told)
 
@@ -457,7 +457,7 @@ async def test_a_config_flow_may_try_another_password_a_minute_later(rig: Rig) -
     with pytest.raises(LoginRejected):
         await rig.account.first_look()
     rig.account.set_credentials(EMAIL, PASSWORD)
-    with pytest.raises(PathBusy, match="signing_in"):
+    with pytest.raises(TransportBusy, match="signing_in"):
         await rig.account.first_look()
     await rig.clock.advance(MINUTE)
     assert len(await rig.account.first_look()) == 3
@@ -469,7 +469,7 @@ async def test_a_command_whose_sign_in_fails_was_surely_not_sent(rig: Rig) -> No
     await rig.clock.advance(HOUR)  # the tokens ended
     await rig.cloud.set_fault(Fault.HANG, path_prefix="/users/")
     (lost,) = await rig.finish(rig.begin(rig.path(FREE).execute(Restart(), patience=5)))
-    assert isinstance(lost, PathDown)
+    assert isinstance(lost, TransportDown)
     assert lost.surely_not_sent
     assert rig.writes() == []
     assert rig.charger(FREE).restarts == 0

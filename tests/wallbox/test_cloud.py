@@ -21,8 +21,8 @@ from custom_components.chargekeeper.core.errors import (
     NoConnection,
     NotAllowed,
     NotApplicable,
-    PathBusy,
-    PathDown,
+    TransportBusy,
+    TransportDown,
     Unsupported,
 )
 from custom_components.chargekeeper.wallbox.client import (
@@ -45,7 +45,7 @@ from custom_components.chargekeeper.wallbox.client import (
 )
 from tests.simulators.clock import START, VirtualClock
 from tests.simulators.wallbox_cloud import Account, Fault, Schedules, WallboxCloud
-from tests.simulators.world import Car, Charger, Eco, State, Window, World
+from tests.simulators.world import Car, Eco, SimulatedCharger, State, Window, World
 
 EMAIL, PASSWORD = "Ann@Example.org", "pässwörd €"
 SERIAL = "700123"
@@ -105,13 +105,15 @@ def clock() -> VirtualClock:
 @pytest.fixture
 def world(clock: VirtualClock) -> World:
     world = World(clock)
-    world.add(Charger(serial=SERIAL, name="PulsarPlus SN 700123", max_charging_current=16, lifetime_kwh=1840.5))
-    world.add(Charger(serial=OTHER, name="Driveway", charger_type="Commander2", eco=None, part_number=None))
+    world.add(
+        SimulatedCharger(serial=SERIAL, name="PulsarPlus SN 700123", max_charging_current=16, lifetime_kwh=1840.5)
+    )
+    world.add(SimulatedCharger(serial=OTHER, name="Driveway", charger_type="Commander2", eco=None, part_number=None))
     return world
 
 
 @pytest.fixture
-def charger(world: World) -> Charger:
+def charger(world: World) -> SimulatedCharger:
     return world.charger(SERIAL)
 
 
@@ -211,7 +213,7 @@ def test_tokens_hide_their_secrets() -> None:
 
 
 async def test_groups_show_every_charger_in_the_order_of_serial_numbers(
-    client: WallboxCloudClient, charger: Charger, clock: VirtualClock
+    client: WallboxCloudClient, charger: SimulatedCharger, clock: VirtualClock
 ) -> None:
     charger.plug_in(Car(wants_kwh=50, max_amperes=16))
     await clock.advance(1800)
@@ -231,7 +233,7 @@ async def test_a_charger_that_is_not_connected_has_no_status(client: WallboxClou
     assert (await client.status(SERIAL)).status is None
 
 
-async def test_status(client: WallboxCloudClient, charger: Charger, clock: VirtualClock) -> None:
+async def test_status(client: WallboxCloudClient, charger: SimulatedCharger, clock: VirtualClock) -> None:
     charger.home_sharing, charger.icp_max_current = True, 25
     charger.plug_in(Car(wants_kwh=50, max_amperes=16))
     await clock.advance(1800)
@@ -262,7 +264,7 @@ async def test_status(client: WallboxCloudClient, charger: Charger, clock: Virtu
 
 @pytest.mark.parametrize("role", ["super-admin", "admin", "user", None])
 async def test_details_show_the_role_of_the_account(
-    client: WallboxCloudClient, cloud: WallboxCloud, charger: Charger, account: Account, role: str | None
+    client: WallboxCloudClient, cloud: WallboxCloud, charger: SimulatedCharger, account: Account, role: str | None
 ) -> None:
     account.role = role
     cloud.accounts.insert(0, Account(email="bob@example.org", password="-", number=1, uuid="2", role="operator"))
@@ -274,7 +276,7 @@ async def test_details_show_the_role_of_the_account(
     assert (details.max_charging_current, details.max_available_current) == (16.0, 32.0)
 
 
-async def test_schedules(client: WallboxCloudClient, charger: Charger) -> None:
+async def test_schedules(client: WallboxCloudClient, charger: SimulatedCharger) -> None:
     charger.schedules = (Window(start="2100", stop="0500", days=frozenset({0, 4}), max_current=10),)
     listed = await client.schedules(SERIAL)
     assert listed.entries == (
@@ -290,19 +292,19 @@ async def test_schedules(client: WallboxCloudClient, charger: Charger) -> None:
 # Writing
 
 
-async def test_locking_is_echoed(client: WallboxCloudClient, charger: Charger) -> None:
+async def test_locking_is_echoed(client: WallboxCloudClient, charger: SimulatedCharger) -> None:
     assert await client.set_locked(SERIAL, True) == ChargerEcho(locked=True, max_charging_current=16.0)
     assert charger.locked
     assert await client.set_locked(SERIAL, False) == ChargerEcho(locked=False, max_charging_current=16.0)
     assert not charger.locked
 
 
-async def test_the_current_is_echoed(client: WallboxCloudClient, charger: Charger) -> None:
+async def test_the_current_is_echoed(client: WallboxCloudClient, charger: SimulatedCharger) -> None:
     assert await client.set_max_charging_current(SERIAL, 10) == ChargerEcho(locked=False, max_charging_current=10.0)
     assert charger.max_charging_current == 10
 
 
-async def test_solar_mode(client: WallboxCloudClient, charger: Charger) -> None:
+async def test_solar_mode(client: WallboxCloudClient, charger: SimulatedCharger) -> None:
     await client.set_eco_smart(SERIAL, True, 1, 60)
     assert charger.eco == Eco(enabled=True, mode=1, percentage=60)
     await client.set_eco_smart(SERIAL, False, 0)
@@ -312,7 +314,7 @@ async def test_solar_mode(client: WallboxCloudClient, charger: Charger) -> None:
 
 @pytest.mark.parametrize("schedules", Schedules)
 async def test_schedules_are_written(
-    client: WallboxCloudClient, cloud: WallboxCloud, charger: Charger, schedules: Schedules
+    client: WallboxCloudClient, cloud: WallboxCloud, charger: SimulatedCharger, schedules: Schedules
 ) -> None:
     cloud.schedules = schedules
     charger.schedules = (Window(start="2200", stop="0600"), Window(start="1000", stop="1200"))
@@ -326,7 +328,7 @@ async def test_schedules_that_the_answer_calls_wrong_are_not_taken() -> None:
     assert (type(error), error.reason) == (NotApplicable, "schedule_not_taken")
 
 
-async def test_remote_actions(client: WallboxCloudClient, charger: Charger, clock: VirtualClock) -> None:
+async def test_remote_actions(client: WallboxCloudClient, charger: SimulatedCharger, clock: VirtualClock) -> None:
     charger.schedules = (Window(start="2200", stop="0600"),)
     charger.plug_in()
     states: list[State] = []
@@ -375,7 +377,7 @@ async def test_reading_a_charger_of_others_looks_like_throttling_and_writing_is_
 ) -> None:
     account.unshared.add(SERIAL)
     error = await failure(client.status(SERIAL))
-    assert isinstance(error, PathBusy)
+    assert isinstance(error, TransportBusy)
     assert (error.reason, error.retry_after) == ("forbidden", 0.0)
     refused = await failure(client.set_locked(SERIAL, True))
     assert (type(refused), refused.reason) == (NotAllowed, "refused")
@@ -396,16 +398,16 @@ async def test_what_the_cloud_does_not_accept_is_unsupported(client: WallboxClou
 
 BROKEN: dict[Fault, tuple[type[ChargerError], str]] = {
     Fault.REFUSE: (NoConnection, "unreachable"),
-    Fault.ERROR_500: (PathDown, "server_error"),
-    Fault.TOO_MANY: (PathBusy, "throttled"),
-    Fault.GARBAGE: (PathDown, "bad_answer"),
-    Fault.HTML: (PathDown, "bad_answer"),
-    Fault.RESET: (PathDown, "broken_answer"),
+    Fault.ERROR_500: (TransportDown, "server_error"),
+    Fault.TOO_MANY: (TransportBusy, "throttled"),
+    Fault.GARBAGE: (TransportDown, "bad_answer"),
+    Fault.HTML: (TransportDown, "bad_answer"),
+    Fault.RESET: (TransportDown, "broken_answer"),
 }
 BROKEN_READS: dict[Fault, tuple[type[ChargerError], str]] = {
     **BROKEN,
-    Fault.HALF: (PathDown, "broken_answer"),
-    Fault.NULLS: (PathDown, "bad_answer"),
+    Fault.HALF: (TransportDown, "broken_answer"),
+    Fault.NULLS: (TransportDown, "bad_answer"),
 }
 GETS = READS | {"groups": DATA["groups"]} | USER
 
@@ -424,7 +426,7 @@ async def test_a_broken_cloud_is_one_request_and_one_error(
 @every(GETS)
 @pytest.mark.parametrize("fault", [Fault.HALF, Fault.NULLS])
 async def test_half_an_answer_and_one_of_nulls_are_no_answer(
-    client: WallboxCloudClient, cloud: WallboxCloud, charger: Charger, fault: Fault, call: Call
+    client: WallboxCloudClient, cloud: WallboxCloud, charger: SimulatedCharger, fault: Fault, call: Call
 ) -> None:
     charger.schedules = (Window(start="2100", stop="0500"),)
     await cloud.set_fault(fault)
@@ -435,7 +437,7 @@ async def test_half_an_answer_and_one_of_nulls_are_no_answer(
 
 @pytest.mark.parametrize("name", ["groups", "status", "schedules", "sign_in", "refresh"])
 async def test_an_answer_without_its_members_is_a_bad_one(
-    client: WallboxCloudClient, cloud: WallboxCloud, charger: Charger, name: str
+    client: WallboxCloudClient, cloud: WallboxCloud, charger: SimulatedCharger, name: str
 ) -> None:
     charger.schedules = (Window(start="2100", stop="0500"),)
     await cloud.set_fault(Fault.NULLS, missing=True)
@@ -449,11 +451,11 @@ async def test_details_without_their_members_say_nothing(client: WallboxCloudCli
 
 
 async def test_a_write_whose_answer_is_broken_off_is_no_acknowledgement(
-    client: WallboxCloudClient, cloud: WallboxCloud, charger: Charger
+    client: WallboxCloudClient, cloud: WallboxCloud, charger: SimulatedCharger
 ) -> None:
     await cloud.set_fault(Fault.HALF)
     error = await failure(client.set_locked(SERIAL, True))
-    assert (type(error), error.reason) == (PathDown, "broken_answer")
+    assert (type(error), error.reason) == (TransportDown, "broken_answer")
     assert charger.locked, "the command took effect all the same"
     assert len(cloud.requests) == 1
 
@@ -473,7 +475,7 @@ async def test_a_hanging_cloud_is_given_up_after_ten_seconds(
     assert not task.done()
     await clock.advance(0.2)
     error = await task
-    assert (type(error), error.reason) == (PathDown, "timeout")
+    assert (type(error), error.reason) == (TransportDown, "timeout")
     assert len(cloud.requests) == 1
 
 
@@ -488,7 +490,7 @@ async def test_how_long_to_wait_when_throttled(
     ):
         await cloud.set_fault(fault, retry_after=sent)
         error = await failure(call(client))
-        assert isinstance(error, PathBusy)
+        assert isinstance(error, TransportBusy)
         assert error.retry_after == waited
 
 
@@ -611,25 +613,25 @@ class TestBytes:
         async with scripted(clock, b"") as (client, script):
             script.answer = http(status="302 Found", location=f"{script.url}/elsewhere")
             error = await failure(client.groups())
-            assert (type(error), error.reason) == (PathDown, "bad_answer")
+            assert (type(error), error.reason) == (TransportDown, "bad_answer")
             assert len(script.seen) == 1
 
     @pytest.mark.parametrize(
         ("name", "status", "error", "reason"),
         [
-            ("sign_in", 400, PathDown, "server_error"),
+            ("sign_in", 400, TransportDown, "server_error"),
             ("sign_in", 401, LoginRejected, "invalid_auth"),
             ("sign_in", 403, LoginRejected, "invalid_auth"),
-            ("sign_in", 404, PathDown, "server_error"),
-            ("refresh", 400, PathDown, "server_error"),
+            ("sign_in", 404, TransportDown, "server_error"),
+            ("refresh", 400, TransportDown, "server_error"),
             ("refresh", 401, TokenRefused, "token_refused"),
             ("refresh", 403, TokenRefused, "token_refused"),
-            ("groups", 404, PathDown, "server_error"),
+            ("groups", 404, TransportDown, "server_error"),
             ("status", 400, Unsupported, "rejected"),
             ("lock", 422, Unsupported, "rejected"),
             ("lock", 401, TokenRefused, "token_refused"),
-            ("lock", 503, PathDown, "server_error"),
-            ("status", 304, PathDown, "bad_answer"),
+            ("lock", 503, TransportDown, "server_error"),
+            ("status", 304, TransportDown, "bad_answer"),
         ],
     )
     async def test_refusals(
@@ -681,7 +683,7 @@ class TestBytes:
     async def test_bad_answers(self, clock: VirtualClock, answer: bytes) -> None:
         async with scripted(clock, answer) as (client, _):
             error = await failure(client.groups())
-        assert (type(error), error.reason) == (PathDown, "bad_answer")
+        assert (type(error), error.reason) == (TransportDown, "bad_answer")
 
     @pytest.mark.parametrize("date", ["", "soon", "Thu, 01 Jan 1970 00:00:00 GMT", "Mon, 02 Nov 9999 12:00:00 GMT"])
     async def test_a_date_that_cannot_be_meant_is_ignored(self, clock: VirtualClock, date: str) -> None:
@@ -698,7 +700,7 @@ class TestBytes:
         answer = http(status="429 Wait", date=format_datetime(cloud_now, usegmt=True), retry_after=until)
         async with scripted(clock, answer) as (client, _):
             error = await failure(client.groups())
-        assert isinstance(error, PathBusy)
+        assert isinstance(error, TransportBusy)
         assert error.retry_after == 240
 
     @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://", "no address", "ftp://127.0.0.1"])

@@ -14,8 +14,8 @@ from custom_components.chargekeeper.core.errors import (
     NoConnection,
     NotAllowed,
     NotApplicable,
-    PathBusy,
-    PathDown,
+    TransportBusy,
+    TransportDown,
     Unsupported,
 )
 from custom_components.chargekeeper.core.model import (
@@ -37,7 +37,7 @@ from custom_components.chargekeeper.core.transport import (
 )
 from custom_components.chargekeeper.wallbox.client import RemoteAction
 from tests.simulators.wallbox_cloud import Fault, Schedules
-from tests.simulators.world import Charger, Eco, Manual, Window
+from tests.simulators.world import Eco, Manual, SimulatedCharger, Window
 
 from .rig import CHARGING, DAY, FREE, GROUPS, HOUR, MINUTE, REFRESH, STATUS, WAITING, Rig, gaps, overdrawn, rigged
 
@@ -337,7 +337,7 @@ async def test_a_command_has_its_patience_then_the_path_counts_as_doubtful(rig: 
     for patience in (5.0, 3.0):
         begun = rig.clock.monotonic()
         (lost,) = await rig.finish(rig.begin(rig.path(FREE).execute(SetCurrent(10), patience=patience)), step=0.5)
-        assert isinstance(lost, PathDown)
+        assert isinstance(lost, TransportDown)
         assert (lost.reason, lost.surely_not_sent) == ("timeout", False)
         assert rig.clock.monotonic() - begun == pytest.approx(patience, abs=0.6)
         assert rig.account.breaker.state is BreakerState.DOUBTFUL
@@ -349,7 +349,7 @@ async def test_a_command_has_its_patience_then_the_path_counts_as_doubtful(rig: 
 async def test_i5_a_restart_whose_answer_is_lost_is_not_sent_again(rig: Rig, fault: Fault) -> None:
     await rig.cloud.set_fault(fault, method="POST", carried_out=True, next_requests=1)
     lost = await _refusal(rig, FREE, Restart())
-    assert isinstance(lost, PathDown)
+    assert isinstance(lost, TransportDown)
     assert not lost.surely_not_sent
     await rig.clock.advance(10 * MINUTE)
     assert rig.charger(FREE).restarts == 1
@@ -384,7 +384,7 @@ async def test_i6_a_restart_whose_repetition_finds_no_room_is_refused_not_queued
         await _send(rig, FREE, SetCurrent(amps))
     rig.cloud.expire_access()
     refused = await _refusal(rig, FREE, Restart())
-    assert isinstance(refused, PathBusy)
+    assert isinstance(refused, TransportBusy)
     assert (refused.reason, refused.surely_not_sent) == ("no_room", True)
     await rig.clock.advance(5 * MINUTE)
     assert rig.charger(FREE).restarts == 0
@@ -398,7 +398,7 @@ async def test_restart_and_install_never_wait_for_room(rig: Rig, command: Comman
     await rig.clock.advance(10)
     begun = rig.clock.monotonic()
     refused = await _refusal(rig, FREE, command)
-    assert isinstance(refused, PathBusy)
+    assert isinstance(refused, TransportBusy)
     assert refused.reason == "no_room"
     assert refused.retry_after == pytest.approx(50)
     assert rig.clock.monotonic() == begun
@@ -417,7 +417,7 @@ async def test_a_restart_neither_joins_nor_jumps_the_queue_at_the_moment_at_whic
     tasks = [rig.begin(rig.path(WAITING).execute(SetLock(n % 2 == 0), patience=5)) for n in range(11)]
     await rig.clock.advance(60)
     (refused,) = await rig.finish(*results)
-    assert isinstance(refused, PathBusy)
+    assert isinstance(refused, TransportBusy)
     assert refused.reason == "no_room"
     assert await rig.finish(*tasks) == [None] * 11
 
@@ -446,7 +446,7 @@ async def test_two_commands_that_meet_a_refused_token_renew_it_once(rig: Rig) ->
 
 
 async def test_a_command_to_a_charger_unknown_until_now_goes_to_it_alone(rig: Rig) -> None:
-    rig.world.add(Charger(serial="700555", name="New"))
+    rig.world.add(SimulatedCharger(serial="700555", name="New"))
     await rig.path("700555").execute(SetLock(True), patience=5)
     assert rig.charger("700555").locked
     assert not rig.charger(FREE).locked

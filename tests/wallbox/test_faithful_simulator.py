@@ -17,7 +17,7 @@ from wallbox import Wallbox
 from custom_components.chargekeeper.core.clock import SystemClock
 from tests.simulators.fields import FIELDS
 from tests.simulators.wallbox_cloud import Authorization, Resume, Schedules, WallboxCloud
-from tests.simulators.world import Charger, Eco, Manual, State, Window, World, demo_world
+from tests.simulators.world import Eco, Manual, SimulatedCharger, State, Window, World, demo_world
 
 pytestmark = pytest.mark.usefixtures("socket_enabled")
 
@@ -61,7 +61,7 @@ async def client(cloud: WallboxCloud) -> Any:
     return client
 
 
-def charger(world: World, number: int) -> Charger:
+def charger(world: World, number: int) -> SimulatedCharger:
     return world.charger(str(number))
 
 

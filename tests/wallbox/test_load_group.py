@@ -37,7 +37,7 @@ async def group_of(bench: Bench, limit: float) -> LoadGroup:
         bench.clock, GroupSpec("g", limit, tuple(Member((Maker.WALLBOX, s)) for s in (CHARGING, WAITING))), save
     )
     for serial in (CHARGING, WAITING):
-        group.attach(bench.keepers[serial])
+        group.attach(bench.chargers[serial])
     group.start()
     await bench.clock.advance(300)
     assert drawn(bench) == 12
@@ -47,8 +47,8 @@ async def group_of(bench: Bench, limit: float) -> LoadGroup:
 async def raise_in_the_app(bench: Bench, amperes: int) -> None:
     """Somebody raises one member in the maker's app; ten seconds ago it was seen."""
     bench.charger(CHARGING).max_charging_current = amperes
-    keeper = bench.keepers[CHARGING]
-    await bench.clock.advance_until(lambda: keeper.snapshot.value(CHARGING_CURRENT) == amperes, within=200, step=0.5)
+    charger = bench.chargers[CHARGING]
+    await bench.clock.advance_until(lambda: charger.snapshot.value(CHARGING_CURRENT) == amperes, within=200, step=0.5)
     await bench.clock.advance(10)
 
 
@@ -58,14 +58,14 @@ async def test_raise_refused_until_other_member_is_seen_lowered(bench: Bench, fa
     bench.cloud.add_fault(fault, method="PUT", path_prefix=f"/v2/charger/{CHARGING}")
     await raise_in_the_app(bench, 32)
     with pytest.raises(UnsafeRequest, match=r"no_group_room|above_ceiling"):
-        await bench.keepers[WAITING].command(SetCurrent(16))
+        await bench.chargers[WAITING].command(SetCurrent(16))
     for _ in range(240):
         await bench.clock.advance(5)
         assert drawn(bench) <= 38, "more than nobody could prevent"
     await bench.cloud.set_fault(Fault.NONE)
     await bench.clock.advance(1200)
     assert drawn(bench) <= 32
-    assert await bench.keepers[WAITING].command(SetCurrent(16)) in {Outcome.ACCEPTED, Outcome.VERIFIED}
+    assert await bench.chargers[WAITING].command(SetCurrent(16)) in {Outcome.ACCEPTED, Outcome.VERIFIED}
     await bench.clock.advance(300)
     assert bench.charger(WAITING).max_charging_current == 16
     await group.stop()
@@ -73,7 +73,7 @@ async def test_raise_refused_until_other_member_is_seen_lowered(bench: Bench, fa
 
 async def test_start_refused_and_lowering_allowed_while_other_member_is_over(bench: Bench) -> None:
     group = await group_of(bench, 32)
-    waiting = bench.keepers[WAITING]
+    waiting = bench.chargers[WAITING]
     await waiting.command(SetCurrent(12))
     await waiting.command(STOP)
     await bench.clock.advance(150)

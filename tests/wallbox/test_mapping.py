@@ -46,7 +46,7 @@ from custom_components.chargekeeper.core.model import (
     Status,
     Window,
 )
-from custom_components.chargekeeper.core.reading_builder import Moment
+from custom_components.chargekeeper.core.reading_builder import Timestamp
 from custom_components.chargekeeper.wallbox.client import (
     UNREADABLE,
     WEEKDAYS,
@@ -84,8 +84,8 @@ from tests.simulators.clock import START, VirtualClock
 from tests.simulators.wallbox_cloud import WallboxCloud
 from tests.simulators.world import Window as CloudWindow, demo_world
 
-SEEN = Moment(START - timedelta(seconds=100), 900.0)
-NOW = Moment(START, 1000.0)
+SEEN = Timestamp(START - timedelta(seconds=100), 900.0)
+NOW = Timestamp(START, 1000.0)
 MINUTE = 60
 
 # Written from the table and the groups of docs/protocols/wallbox-cloud.md, section 8: code, label, car plugged in ("?"
@@ -472,7 +472,7 @@ def test_no_report_lies_in_the_far_future(text: str) -> None:
     ],
 )
 def test_a_moment_of_the_cloud_on_our_clocks(skew: timedelta, synced: datetime, age: float) -> None:
-    assert moment_of(synced, NOW, skew) == Moment(START - timedelta(seconds=age), 1000.0 - age)
+    assert moment_of(synced, NOW, skew) == Timestamp(START - timedelta(seconds=age), 1000.0 - age)
 
 
 # Identity

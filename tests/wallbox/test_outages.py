@@ -8,7 +8,7 @@ from statistics import median
 import pytest
 
 from custom_components.chargekeeper.core.breaker import BreakerState
-from custom_components.chargekeeper.core.errors import NoConnection, PathDown
+from custom_components.chargekeeper.core.errors import NoConnection, TransportDown
 from custom_components.chargekeeper.core.model import STATUS as STATUS_VALUE, Status
 from custom_components.chargekeeper.core.transport import SetCurrent
 from tests.simulators.wallbox_cloud import Fault
@@ -158,7 +158,7 @@ async def test_hint_that_the_cloud_is_back_brings_the_next_probe_forward(rig: Ri
     await rig.cloud.set_fault(Fault.REFUSE)
     await rig.clock.advance(20 * MINUTE)
     await rig.cloud.set_fault(Fault.NONE)
-    rig.account.breaker.hurry()
+    rig.account.breaker.probe_now()
     await rig.clock.advance(0)
     assert rig.cloud_seen() is True
     assert rig.outages == ["cloud_lost", "cloud_back"]
@@ -168,7 +168,7 @@ async def test_a_flapping_cloud_that_used_up_the_probes_is_read_in_regular_slots
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.ERROR_500, next_requests=1)
     await rig.until(BreakerState.DOUBTFUL)
-    rig.account._purses.probes.empty(rig.clock.monotonic())  # an hour of probes
+    rig.account._budgets.probes.empty(rig.clock.monotonic())  # an hour of probes
     begun = rig.clock.monotonic()
     await rig.clock.advance(61)
     assert rig.account.breaker.closed
@@ -209,7 +209,7 @@ async def test_a_command_that_fails_brings_the_outage_to_light(rig: Rig) -> None
     await rig.cloud.set_fault(Fault.HANG)
     begun = rig.clock.monotonic()
     (lost,) = await rig.finish(rig.begin(rig.path(FREE).execute(SetCurrent(10), patience=5)))
-    assert isinstance(lost, PathDown)
+    assert isinstance(lost, TransportDown)
     assert lost.reason == "timeout"
     assert not lost.surely_not_sent
     assert rig.clock.monotonic() - begun == pytest.approx(5, abs=1)
@@ -230,7 +230,7 @@ async def test_a_cloud_that_is_slower_than_a_command_waits_is_no_outage(rig: Rig
     await rig.cloud.set_fault(Fault.SLOW, slow_seconds=7)
     for amps in range(6, 16):
         (lost,) = await rig.finish(rig.begin(rig.path(FREE).execute(SetCurrent(amps), patience=5)))
-        assert isinstance(lost, PathDown)
+        assert isinstance(lost, TransportDown)
         await rig.clock.advance(30)
     assert rig.outages == told
     assert rig.account.breaker.usable
@@ -243,9 +243,9 @@ async def test_while_the_cloud_is_lost_commands_and_reads_are_refused_without_a_
     seen = len(rig.cloud.requests)
     with pytest.raises(NoConnection, match="unreachable"):
         await rig.path(FREE).execute(SetCurrent(10), patience=3)
-    with pytest.raises(PathDown, match="unreachable"):
+    with pytest.raises(TransportDown, match="unreachable"):
         await rig.path(FREE).check()
-    with pytest.raises(PathDown, match="unreachable"):
+    with pytest.raises(TransportDown, match="unreachable"):
         await rig.path(FREE).read_schedule()
     assert len(rig.cloud.requests) == seen
 

@@ -11,7 +11,7 @@ import pytest
 
 from custom_components.chargekeeper.core.charger.intents import Until
 from custom_components.chargekeeper.core.errors import NotAllowed, NotApplicable
-from custom_components.chargekeeper.core.model import STATUS, Outcome, Override, Problem, Status
+from custom_components.chargekeeper.core.model import STATUS, ChargerIssue, Outcome, Override, Status
 from tests.simulators.wallbox_cloud import Fault, Resume, Schedules
 from tests.simulators.world import Car, Manual, RestartPlan, State, Window
 from tests.wallbox.conftest import WAITING, Bench
@@ -48,7 +48,7 @@ def writes(bench: Bench) -> list[tuple[str, str]]:
 
 def intent(bench: Bench) -> dict[str, object] | None:
     """The override in the journal."""
-    found = bench.journals[WAITING]["override"]
+    found = bench.intents_by_serial[WAITING]["override"]
     assert found is None or isinstance(found, dict)
     return found
 
@@ -70,7 +70,7 @@ async def answered[T](bench: Bench, work: Coroutine[object, object, T]) -> T:
 
 
 async def switch(bench: Bench, on: bool) -> Outcome:
-    return await answered(bench, bench.keepers[WAITING].set_override(on))
+    return await answered(bench, bench.chargers[WAITING].set_override(on))
 
 
 async def hold(bench: Bench) -> None:
@@ -211,7 +211,7 @@ async def test_ours_base_and_theirs(home: Bench, theirs: Manual, sent: list[int]
     assert actions(home)[before:] == sent
     assert (ends in home.told(WAITING, "connection")) is (ends is not None)
     assert shown(home) == (NOT_WANTED if ends else HELD)
-    assert home.snapshot(WAITING).problems == ({Problem.OVERRIDE_SUPERSEDED} if ends else set())
+    assert home.snapshot(WAITING).problems == ({ChargerIssue.OVERRIDE_SUPERSEDED} if ends else set())
     assert home.charger(WAITING).manual is (Manual.PAUSE if ends else Manual.CHARGE)
 
 
@@ -276,8 +276,8 @@ async def test_a_full_car_ends_it(home: Bench) -> None:
 
 async def test_a_time_ends_it(home: Bench) -> None:
     until_at = home.clock.now() + timedelta(minutes=30)
-    keeper = home.keepers[WAITING]
-    await answered(home, keeper.set_override(True, until=Until.TIME, until_at=until_at))
+    charger = home.chargers[WAITING]
+    await answered(home, charger.set_override(True, until=Until.TIME, until_at=until_at))
     await home.clock.advance(29 * 60)
     assert reasons(home) == []
     await home.clock.advance(120)
@@ -297,7 +297,7 @@ async def test_dropped_by_a_restart_it_is_applied_again_and_given_up_at_last(hom
     await home.clock.advance(600)
     assert actions(home) == [ON] * 3
     assert reasons(home) == ["failed"]
-    assert home.snapshot(WAITING).problems == {Problem.OVERRIDE_FAILED}
+    assert home.snapshot(WAITING).problems == {ChargerIssue.OVERRIDE_FAILED}
     home.charger(WAITING).unplug()
     await home.clock.advance(600)
     assert home.snapshot(WAITING).problems == frozenset()
@@ -320,7 +320,7 @@ async def test_refused_it_is_an_error_and_over(home: Bench) -> None:
     assert len(actions(home)) == 1
     assert reasons(home) == ["failed"]
     assert intent(home) is None
-    assert home.snapshot(WAITING).problems == {Problem.OVERRIDE_FAILED}
+    assert home.snapshot(WAITING).problems == {ChargerIssue.OVERRIDE_FAILED}
 
 
 async def test_it_goes_on_after_a_start_of_home_assistant(home: Bench) -> None:
@@ -328,9 +328,9 @@ async def test_it_goes_on_after_a_start_of_home_assistant(home: Bench) -> None:
     charger = home.charger(WAITING)
     originals = charger.schedules
     await hold(home)
-    await home.keepers[WAITING].stop()
+    await home.chargers[WAITING].stop()
     await home.clock.advance(1800)
-    home.add_keeper(WAITING, stored=home.keepers[WAITING].export())
+    home.add_keeper(WAITING, stored=home.chargers[WAITING].export())
     assert shown(home) == HELD
     await home.clock.advance(1800)
     assert shown(home) == HELD
@@ -359,8 +359,8 @@ async def test_starts_of_home_assistant_do_not_use_up_the_tries_to_restore_a_sch
     originals = await end_unheard(home)
     for _ in range(4):
         await home.account.stop()
-        stored = home.keepers[WAITING].export()
-        await home.keepers[WAITING].stop()
+        stored = home.chargers[WAITING].export()
+        await home.chargers[WAITING].stop()
         await home.clock.advance(600)
         home.account = home.new_account()
         home.add_keeper(WAITING, stored=stored)
@@ -403,7 +403,7 @@ def posts(bench: Bench) -> list[list[dict[str, object]]]:
     return [json.loads(r.body)["schedules"] for r in bench.cloud.requests if (r.method, r.path) == ("POST", path)]
 
 
-def problems(bench: Bench) -> frozenset[Problem]:
+def problems(bench: Bench) -> frozenset[ChargerIssue]:
     return bench.snapshot(WAITING).problems
 
 
@@ -473,7 +473,7 @@ async def test_a_write_that_was_dropped_is_noticed_and_told(furnished: Bench) ->
     assert furnished.charger(WAITING).schedules == (NIGHT, NOON, NEVER)
     assert len(posts(furnished)) == 1
     assert reasons(furnished) == ["failed"]
-    assert problems(furnished) == {Problem.OVERRIDE_FAILED}
+    assert problems(furnished) == {ChargerIssue.OVERRIDE_FAILED}
     assert intent(furnished) is None
 
 
@@ -497,7 +497,7 @@ async def test_an_end_that_is_dropped_again_and_again_is_told(furnished: Bench) 
     await switch(furnished, False)
     await furnished.clock.advance(3600)
     assert len(posts(furnished)) == 1 + 3
-    assert problems(furnished) == {Problem.OVERRIDE_FAILED}
+    assert problems(furnished) == {ChargerIssue.OVERRIDE_FAILED}
 
 
 DAYLESS = Window(start="1500", stop="1600", days=frozenset())
@@ -511,7 +511,7 @@ async def test_a_schedule_that_cannot_be_read_in_full_is_left_alone_and_the_user
     assert furnished.charger(WAITING).schedules == (NIGHT, DAYLESS)
     assert posts(furnished) == []
     assert reasons(furnished) == ["failed"]
-    assert problems(furnished) == {Problem.SCHEDULE_UNREADABLE}
+    assert problems(furnished) == {ChargerIssue.SCHEDULE_UNREADABLE}
     furnished.charger(WAITING).unplug()
     await furnished.clock.advance(10 * 60)
     assert problems(furnished) == frozenset()
@@ -524,15 +524,15 @@ async def test_what_was_disabled_is_restored_once_the_schedule_can_be_read_again
     with pytest.raises(NotApplicable, match="schedule_unreadable"):
         await switch(furnished, False)
     assert actions(furnished) == [ON, OFF]
-    assert furnished.keepers[WAITING].disabled_windows == ("22:00 to 05:00 UTC", "11:30 to 13:00 UTC")
+    assert furnished.chargers[WAITING].disabled_windows == ("22:00 to 05:00 UTC", "11:30 to 13:00 UTC")
     furnished.charger(WAITING).unplug()
     await furnished.clock.advance(2 * 3600)
-    assert problems(furnished) == {Problem.SCHEDULE_UNREADABLE}
+    assert problems(furnished) == {ChargerIssue.SCHEDULE_UNREADABLE}
     assert len(posts(furnished)) == 1
     assert actions(furnished) == [ON, OFF]
     assert furnished.cloud.count("GET", f"/chargers/{WAITING}/schedules") < 15
-    await furnished.keepers[WAITING].stop()
-    furnished.add_keeper(WAITING, stored=furnished.keepers[WAITING].export())
+    await furnished.chargers[WAITING].stop()
+    furnished.add_keeper(WAITING, stored=furnished.chargers[WAITING].export())
     furnished.charger(WAITING).schedules = SHUT
     await furnished.clock.advance(3600)
     assert furnished.charger(WAITING).schedules == (NIGHT, NOON, NEVER)
@@ -543,7 +543,7 @@ async def test_what_was_disabled_is_restored_once_the_schedule_can_be_read_again
 async def test_originals_of_an_older_version_are_restored(furnished: Bench) -> None:
     """Journaled with their ids of then, which mean nothing any more."""
     await hold(furnished)
-    await furnished.keepers[WAITING].stop()
+    await furnished.chargers[WAITING].stop()
     override = intent(furnished)
     assert override is not None
     old = {"enabled": True, "zone": "UTC", "max_current": 0, "max_energy": 0}
@@ -551,7 +551,7 @@ async def test_originals_of_an_older_version_are_restored(furnished: Bench) -> N
         old | {"slot": 3, "days": list(range(7)), "start": "22:00:00", "end": "05:00:00"},
         old | {"slot": 9, "days": [5, 6], "start": "11:30:00", "end": "13:00:00", "max_current": 1, "max_energy": 7000},
     ]
-    furnished.add_keeper(WAITING, stored=furnished.keepers[WAITING].export())
+    furnished.add_keeper(WAITING, stored=furnished.chargers[WAITING].export())
     await furnished.clock.advance(10 * 60)
     await switch(furnished, False)
     await furnished.clock.advance(5 * 60)
@@ -560,7 +560,7 @@ async def test_originals_of_an_older_version_are_restored(furnished: Bench) -> N
 
 async def test_a_read_back_that_has_to_wait_forgets_nothing(furnished: Bench) -> None:
     """The cloud throttles between the write and the read: what came of it is looked at later."""
-    task = asyncio.ensure_future(furnished.keepers[WAITING].set_override(True))
+    task = asyncio.ensure_future(furnished.chargers[WAITING].set_override(True))
     await furnished.clock.advance_until(lambda: bool(posts(furnished)), within=120)
     await furnished.cloud.set_fault(Fault.TOO_MANY, method="GET")
     await furnished.clock.advance_until(task.done, within=200)

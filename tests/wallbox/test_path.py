@@ -28,7 +28,7 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
-from custom_components.chargekeeper.core.transport import Presence, Word
+from custom_components.chargekeeper.core.transport import Presence, StatusReport
 from custom_components.chargekeeper.wallbox.account import WallboxAccount
 from custom_components.chargekeeper.wallbox.client import ChargerDetails, ChargerStatus, GroupCharger
 from tests.simulators.clock import VirtualClock
@@ -135,7 +135,7 @@ async def test_i3_without_any_sign_of_life_nothing_live_is_shown_but_what_lasts_
     charger = _Charger()
     await charger.listed()
     assert charger.presence() is Presence.UNKNOWN
-    assert charger.path.said == Word(Status.AVAILABLE, car_connected=False)
+    assert charger.path.last_report == StatusReport(Status.AVAILABLE, car_connected=False)
     for prop in (STATUS_VALUE, POWER, LOCKED, CAR_CONNECTED, PROBLEM):
         assert charger.listener.latest.get(prop) is None
     assert charger.listener.value(CHARGING_CURRENT) == 16
@@ -166,7 +166,7 @@ async def test_i3_the_same_last_sync_again_is_no_sign_of_life_and_an_older_one_t
     assert charger.path.evidence_at == pytest.approx(heard_at, abs=1)
     await charger.status(after=60, synced_ago=3000)
     assert charger.path.evidence_at == pytest.approx(heard_at, abs=1)
-    assert charger.path.synced_at == pytest.approx(heard_at, abs=1)
+    assert charger.path.charger_reported_at == pytest.approx(heard_at, abs=1)
     await charger.status(after=60, last_sync="2031-01-01 00:00:00")
     await charger.status(after=60, last_sync="soon")
     await charger.status(after=60, last_sync=None)
@@ -387,5 +387,5 @@ async def test_values_come_from_the_cloud_and_the_role_is_the_signed_in_accounts
     assert listener.value(POWER) == pytest.approx(16 * 230 * 3, abs=1)
     assert rig.listener(FREE).value(POWER) == 0
     assert rig.path(CHARGING).meters_lifetime is False
-    assert rig.path(CHARGING).last_contact == rig.account.last_contact
-    assert rig.path(CHARGING).asked_at == rig.gets(GROUPS)[-1].at
+    assert rig.path(CHARGING).endpoint_contact_at == rig.account.endpoint_contact_at
+    assert rig.path(CHARGING).status_received_at == rig.gets(GROUPS)[-1].at

@@ -10,9 +10,9 @@ from hypothesis import given, strategies as st
 import pytest
 
 from custom_components.chargekeeper.core.breaker import BreakerState
-from custom_components.chargekeeper.core.errors import ChargerError, PathBusy, PathDown
+from custom_components.chargekeeper.core.errors import ChargerError, TransportBusy, TransportDown
 from custom_components.chargekeeper.core.transport import SetCurrent, SetLock
-from custom_components.chargekeeper.wallbox.rate_limit import PacedPurse, Purse, Purses
+from custom_components.chargekeeper.wallbox.rate_limit import PacedWindow, RequestBudgets, SlidingWindow
 from tests.simulators.clock import VirtualClock
 from tests.simulators.wallbox_cloud import Fault
 from tests.simulators.world import Window
@@ -48,50 +48,50 @@ async def rig(socket_enabled: None) -> AsyncIterator[Rig]:
 
 @given(st.integers(1, 5), st.lists(st.floats(0, 40), max_size=60))
 def test_i6_a_purse_obeyed_never_lets_more_than_its_room_into_any_window(room: int, waits: list[float]) -> None:
-    purse, now, taken = Purse(room, 60), 1000.0, []
+    budget, now, taken = SlidingWindow(room, 60), 1000.0, []
     for wait in waits:
-        now = max(now + wait, purse.free_at(now + wait))
-        purse.take(now)
+        now = max(now + wait, budget.free_at(now + wait))
+        budget.take(now)
         taken.append(now)
     assert all(later - earlier >= 60 - 1e-6 for earlier, later in zip(taken, taken[room:], strict=False))
 
 
 @given(st.lists(st.floats(0, 300), min_size=100, max_size=400))
 def test_i6_a_paced_purse_keeps_to_its_room_and_never_runs_dry(waits: list[float]) -> None:
-    purse, now = PacedPurse(60, 3600), 0.0
+    budget, now = PacedWindow(60, 3600), 0.0
     taken: list[float] = []
     for wait in waits:
-        now = max(now + wait / 10, purse.free_at(now))
+        now = max(now + wait / 10, budget.free_at(now))
         if taken:
-            assert purse.free_at(taken[-1]) <= taken[-1] + 120 + 1e-6
-        purse.take(now)
+            assert budget.free_at(taken[-1]) <= taken[-1] + 120 + 1e-6
+        budget.take(now)
         taken.append(now)
     assert all(later - earlier >= 3600 - 1e-6 for earlier, later in zip(taken, taken[60:], strict=False))
 
 
 def test_a_slot_given_back_is_free_and_the_others_are_not() -> None:
-    purse = Purse(1, 60)
-    purse.take(0)
-    purse.take(30)  # out of turn
-    assert purse.free_at(31) == 90
-    purse.give_back()
-    assert purse.free_at(31) == 60
+    budget = SlidingWindow(1, 60)
+    budget.take(0)
+    budget.take(30)  # out of turn
+    assert budget.free_at(31) == 90
+    budget.refund()
+    assert budget.free_at(31) == 60
 
 
 def test_an_emptied_purse_has_room_again_after_its_window() -> None:
-    purse = Purse(5, 60)
-    purse.empty(100)
-    assert purse.free_at(100) == 160
-    assert purse.free_at(170) == 170
+    budget = SlidingWindow(5, 60)
+    budget.empty(100)
+    assert budget.free_at(100) == 160
+    assert budget.free_at(170) == 170
 
 
 # What is stored
 
 
-def _restored(clock: VirtualClock, stored: object) -> Purses:
-    purses = Purses(clock)
-    purses.restore(stored)
-    return purses
+def _restored(clock: VirtualClock, stored: object) -> RequestBudgets:
+    budgets = RequestBudgets(clock)
+    budgets.restore(stored)
+    return budgets
 
 
 async def test_what_was_spent_comes_back_after_a_clean_stop() -> None:
@@ -100,17 +100,17 @@ async def test_what_was_spent_comes_back_after_a_clean_stop() -> None:
     async def save(record: dict[str, object]) -> None:
         saved.append(json.dumps(record))
 
-    purses = Purses(clock, save)
-    await purses.begin()
+    budgets = RequestBudgets(clock, save)
+    await budgets.begin()
     now = clock.monotonic()
-    purses.reads.take(now)
-    purses.commands.take(now - 10)
-    purses.commands.take(now - 5)
-    purses.reserve.take(now)
-    purses.logins.take(now)
-    purses.last_get = now
-    purses.close_reserve()
-    await purses.close()
+    budgets.reads.take(now)
+    budgets.commands.take(now - 10)
+    budgets.commands.take(now - 5)
+    budgets.reserve.take(now)
+    budgets.logins.take(now)
+    budgets.last_get = now
+    budgets.close_reserve()
+    await budgets.close()
     later = VirtualClock(clock.now(), monotonic=5.0)  # another boot of the machine
     later.jump(30)
     again = _restored(later, json.loads(saved[-1]))
@@ -132,23 +132,23 @@ async def test_only_the_first_request_of_a_run_is_preceded_by_a_save() -> None:
     async def save(record: dict[str, object]) -> None:
         saved.append(record["clean"])
 
-    purses = Purses(VirtualClock(), save)
-    await purses.begin()
-    await purses.begin()
-    purses.reopen()
-    await purses.begin()
-    await purses.close()
-    await purses.begin()
+    budgets = RequestBudgets(VirtualClock(), save)
+    await budgets.begin()
+    await budgets.begin()
+    budgets.reopen()
+    await budgets.begin()
+    await budgets.close()
+    await budgets.begin()
     assert saved == [False, False, True, False]
 
 
 async def test_without_a_record_there_was_no_earlier_run() -> None:
     clock = VirtualClock()
-    purses = _restored(clock, None)
-    assert purses.reads.free_at(clock.monotonic()) == clock.monotonic()
-    assert purses.reserve_free_at(clock.monotonic()) == clock.monotonic()
-    await purses.begin()  # nobody stores what a first try in the config flow spends, until there is an entry
-    assert purses.export()["clean"] is False
+    budgets = _restored(clock, None)
+    assert budgets.reads.free_at(clock.monotonic()) == clock.monotonic()
+    assert budgets.reserve_free_at(clock.monotonic()) == clock.monotonic()
+    await budgets.begin()  # nobody stores what a first try in the config flow spends, until there is an entry
+    assert budgets.export()["clean"] is False
 
 
 UNCLEAN: dict[str, object] = {"clean": False, "stamps": {}, "last_get": None, "reserve_closed_until": None}
@@ -171,10 +171,10 @@ UNCLEAN: dict[str, object] = {"clean": False, "stamps": {}, "last_get": None, "r
 def test_i6_after_an_unclean_stop_or_garbage_all_read_and_command_slots_count_as_just_used(stored: object) -> None:
     clock = VirtualClock()
     now = clock.monotonic()
-    purses = _restored(clock, stored)
-    assert purses.reads.free_at(now) == now + 60
-    assert purses.commands.free_at(now) == now + 60
-    assert purses.reserve_free_at(now) == now + 20
+    budgets = _restored(clock, stored)
+    assert budgets.reads.free_at(now) == now + 60
+    assert budgets.commands.free_at(now) == now + 60
+    assert budgets.reserve_free_at(now) == now + 20
 
 
 @pytest.mark.parametrize("shift", [3600.0, 1e9])
@@ -182,15 +182,15 @@ def test_i6_stamps_of_the_future_count_as_now(shift: float) -> None:
     """The wall clock was set back meanwhile."""
     clock = VirtualClock()
     wall = clock.now().timestamp() + shift
-    purses = _restored(
+    budgets = _restored(
         clock,
         {"clean": True, "stamps": {"reads": [wall], "logins": [wall]}, "last_get": wall, "reserve_closed_until": wall},
     )
     now = clock.monotonic()
-    assert purses.reads.free_at(now) == now + 60
-    assert purses.logins.free_at(now) == now + 60
-    assert purses.last_get == now
-    assert purses.reserve_closed_until == now + min(shift, 86400)
+    assert budgets.reads.free_at(now) == now + 60
+    assert budgets.logins.free_at(now) == now + 60
+    assert budgets.last_get == now
+    assert budgets.reserve_closed_until == now + min(shift, 86400)
 
 
 @given(
@@ -208,12 +208,12 @@ def test_i6_stamps_of_the_future_count_as_now(shift: float) -> None:
 def test_i6_no_stored_garbage_raises_or_opens_a_purse_for_more_than_its_room(stored: object) -> None:
     clock = VirtualClock()
     now = clock.monotonic()
-    purses = _restored(clock, stored)
+    budgets = _restored(clock, stored)
     clean = isinstance(stored, dict) and stored.get("clean") is True
-    assert clean or stored is None or purses.reads.free_at(now) == now + 60
-    assert purses.reserve_closed_until <= now + 86400
-    assert purses.last_get <= now
-    json.dumps(purses.export())
+    assert clean or stored is None or budgets.reads.free_at(now) == now + 60
+    assert budgets.reserve_closed_until <= now + 86400
+    assert budgets.last_get <= now
+    json.dumps(budgets.export())
 
 
 # At the simulator: reloads, restarts, power cuts
@@ -260,7 +260,7 @@ async def test_i6_after_kill_9_all_slots_count_as_just_used(rig: Rig, reloaded: 
         await rig.path(FREE).execute(SetCurrent(amps), patience=5)
     killed_at = rig.clock.monotonic()
     await rig.restart(killed=True)
-    with pytest.raises(PathBusy, match="no_room"):
+    with pytest.raises(TransportBusy, match="no_room"):
         await rig.account.first_look()
     setting = rig.begin(rig.path(FREE).execute(SetCurrent(20), patience=5))
     await rig.clock.advance(59)
@@ -324,9 +324,9 @@ async def test_a_request_that_got_no_connection_costs_nothing(rig: Rig) -> None:
     last = rig.data_gets()[-1].at
     await rig.cloud.set_fault(Fault.REFUSE)
     await rig.clock.advance(HOUR)
-    purses = rig.account._purses
-    assert list(purses.probes.stamps) == []
-    assert purses.reads.stamps[-1] == last
+    budgets = rig.account._budgets
+    assert list(budgets.probes.stamps) == []
+    assert budgets.reads.stamps[-1] == last
 
 
 # The reserve
@@ -388,11 +388,11 @@ async def test_a_read_out_of_turn_that_waits_keeps_no_probe_from_going_out(rig: 
     check = rig.begin(rig.path(FREE).check())
     await rig.clock.advance(5)
     await rig.cloud.set_fault(Fault.REFUSE)
-    with pytest.raises(PathDown):
+    with pytest.raises(TransportDown):
         await rig.path(FREE).execute(SetCurrent(10), patience=5)
     assert await rig.until(BreakerState.OPEN) <= 10
     (lost,) = await rig.finish(check)
-    assert isinstance(lost, PathDown)
+    assert isinstance(lost, TransportDown)
 
 
 async def test_i6_rounds_that_waited_for_another_read_find_their_slot_used_and_wait_on(rig: Rig) -> None:
@@ -401,7 +401,7 @@ async def test_i6_rounds_that_waited_for_another_read_find_their_slot_used_and_w
     polled_at = rig.clock.monotonic()
     async with rig.account._get_lock:
         await rig.clock.advance(125)
-        rig.account._purses.reads.take(rig.clock.monotonic())
+        rig.account._budgets.reads.take(rig.clock.monotonic())
     await rig.clock.advance(MINUTE)
     assert [request.at - polled_at for request in rig.data_gets(polled_at)] == [0, 185]
 
@@ -457,7 +457,7 @@ async def test_a_command_waits_300_s_for_room_then_ends_as_no_room_and_is_never_
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert results[:30] == [None] * 30
     for refused in results[30:]:
-        assert isinstance(refused, PathBusy)
+        assert isinstance(refused, TransportBusy)
         assert refused.reason == "no_room"
         assert refused.surely_not_sent
     await rig.clock.advance(10 * MINUTE)
@@ -480,7 +480,7 @@ async def test_i6_a_command_repeated_with_a_new_token_takes_two_slots(rig: Rig) 
 
 async def test_a_command_that_waited_into_an_outage_or_a_pause_is_not_sent(rig: Rig) -> None:
     await rig.settle_in()
-    for fault, error in ((Fault.REFUSE, PathDown), (Fault.TOO_MANY, PathBusy)):
+    for fault, error in ((Fault.REFUSE, TransportDown), (Fault.TOO_MANY, TransportBusy)):
         tasks = [rig.begin(rig.path(FREE).execute(SetLock(n % 2 == 0), patience=5)) for n in range(6)]
         await rig.clock.advance(1)
         begun = rig.clock.monotonic()
@@ -558,14 +558,14 @@ async def test_the_measure_finds_what_it_is_to_find(rig: Rig) -> None:
     """Requests past the purses are seen in the log: the tests above can fail."""
     await rig.settle_in()
     assert overdrawn(rig, probes=False) == []
-    rig.account._purses.reads.stamps.clear()
+    rig.account._budgets.reads.stamps.clear()
     await rig.account.first_look()
-    rig.account._purses.reads.stamps.clear()
+    rig.account._budgets.reads.stamps.clear()
     await rig.account.first_look()
-    rig.account._purses.commands = Purse(9, 60)
+    rig.account._budgets.commands = SlidingWindow(9, 60)
     for amps in range(6, 12):
         await rig.path(FREE).execute(SetCurrent(amps), patience=5)
-    rig.account._purses.logins = Purse(9, 60)
+    rig.account._budgets.logins = SlidingWindow(9, 60)
     for _ in range(2):
         await rig.account.verify_credentials("owner@example.org", "correct horse")
     found = " ".join(overdrawn(rig, probes=False))

@@ -8,14 +8,14 @@ from math import inf
 
 import pytest
 
-from custom_components.chargekeeper.core.charger.charger import KeeperOptions
+from custom_components.chargekeeper.core.charger.charger import ChargerOptions
 from custom_components.chargekeeper.core.charger.restart import COOLING_DOWN, STATUS_FRESH
-from custom_components.chargekeeper.core.errors import ChargerError, NotAllowed, PathDown
+from custom_components.chargekeeper.core.errors import ChargerError, NotAllowed, TransportDown
 from custom_components.chargekeeper.core.model import (
     FIRMWARE,
     STATUS,
+    ChargerIssue,
     Outcome,
-    Problem,
     RestartAvailability,
     Status,
 )
@@ -79,7 +79,7 @@ async def pressed[T](bench: Bench, work: Coroutine[object, object, T]) -> T:
 async def press(bench: Bench, serial: str = FREE) -> str | None:
     """Why a restart was refused, or None."""
     try:
-        await pressed(bench, bench.keepers[serial].restart())
+        await pressed(bench, bench.chargers[serial].restart())
     except ChargerError as err:
         return err.reason
     return None
@@ -88,14 +88,14 @@ async def press(bench: Bench, serial: str = FREE) -> str | None:
 async def just_told(bench: Bench, serial: str = FREE) -> None:
     """Until the cloud has told of the charger right now."""
     path = bench.account.path(serial)
-    before = path.asked_at
-    await bench.clock.advance_until(lambda: path.asked_at != before, within=130, step=5)
+    before = path.status_received_at
+    await bench.clock.advance_until(lambda: path.status_received_at != before, within=130, step=5)
 
 
 def word_age(bench: Bench) -> float:
     """Seconds since the cloud last told the status."""
-    asked_at = bench.account.path(FREE).asked_at
-    return inf if asked_at is None else bench.clock.monotonic() - asked_at
+    status_received_at = bench.account.path(FREE).status_received_at
+    return inf if status_received_at is None else bench.clock.monotonic() - status_received_at
 
 
 def test_the_table_knows_every_code() -> None:
@@ -135,7 +135,7 @@ async def test_a_restart_that_works(bench: Bench) -> None:
     await bench.settle_in()
     await just_told(bench)
     assert available(bench) is RestartAvailability.AVAILABLE
-    run = await pressed(bench, bench.keepers[FREE].restart())
+    run = await pressed(bench, bench.chargers[FREE].restart())
     waiting = asyncio.ensure_future(run.wait())
     assert status(bench) is Status.RESTARTING
     await bench.clock.advance_until(waiting.done, within=600)
@@ -152,7 +152,7 @@ async def test_a_restart_that_works(bench: Bench) -> None:
 async def test_i5_a_double_press_is_one_request(bench: Bench) -> None:
     await bench.settle_in()
     await bench.clock.advance(70)
-    presses = [asyncio.ensure_future(bench.keepers[FREE].restart()) for _ in range(3)]
+    presses = [asyncio.ensure_future(bench.chargers[FREE].restart()) for _ in range(3)]
     await bench.clock.advance_until(lambda: all(task.done() for task in presses), within=120)
     assert [task.exception() is None for task in presses] == [True, False, False]
     assert actions(bench) == [RESTART]
@@ -164,7 +164,7 @@ async def test_a_charger_that_never_comes_back(bench: Bench) -> None:
     assert await press(bench) is None
     await bench.clock.advance(11 * 60)
     assert bench.told(FREE, "restart") == ["accepted", "failed"]
-    assert bench.snapshot(FREE).problems == {Problem.RESTART_FAILED}
+    assert bench.snapshot(FREE).problems == {ChargerIssue.RESTART_FAILED}
     assert status(bench) is Status.OFFLINE
     bench.charger(FREE).power_cycle()
     await bench.clock.advance(10 * 60)
@@ -222,7 +222,7 @@ async def test_refused_by_the_cloud_for_the_plan(bench: Bench) -> None:
     await bench.settle_in()
     await just_told(bench)
     with pytest.raises(NotAllowed, match="restart_refused"):
-        await pressed(bench, bench.keepers[FREE].restart())
+        await pressed(bench, bench.chargers[FREE].restart())
     assert available(bench) is RestartAvailability.NEEDS_PLAN
     assert status(bench) is Status.AVAILABLE
     assert bench.told(FREE, "restart") == []
@@ -251,7 +251,7 @@ async def test_a_charging_charger_only_where_the_user_allows_it(bench: Bench) ->
     await bench.settle_in()
     assert available(bench, CHARGING) is RestartAvailability.CHARGING
     assert await press(bench, CHARGING) == "restart_charging"
-    bench.keepers[CHARGING].options = KeeperOptions(restart_while_charging=True)
+    bench.chargers[CHARGING].options = ChargerOptions(restart_while_charging=True)
     assert await press(bench, CHARGING) is None
     assert actions(bench, CHARGING) == [RESTART]
 
@@ -263,10 +263,10 @@ async def test_nothing_is_sent_in_an_outage(bench: Bench, fault: Fault) -> None:
     await bench.clock.advance(5 * 60)
     assert available(bench) is RestartAvailability.NO_PATH
     before = len(actions(bench))
-    with pytest.raises(PathDown, match="no_path"):
-        await pressed(bench, bench.keepers[FREE].restart())
+    with pytest.raises(TransportDown, match="no_path"):
+        await pressed(bench, bench.chargers[FREE].restart())
     assert len(actions(bench)) == before
-    assert bench.journals == {}
+    assert bench.intents_by_serial == {}
 
 
 async def test_nothing_is_sent_where_no_connection_comes_about(bench: Bench) -> None:
@@ -274,7 +274,7 @@ async def test_nothing_is_sent_where_no_connection_comes_about(bench: Bench) -> 
     await just_told(bench)
     await bench.cloud.set_fault(Fault.REFUSE)
     with pytest.raises(ChargerError):
-        await pressed(bench, bench.keepers[FREE].restart())
+        await pressed(bench, bench.chargers[FREE].restart())
     assert status(bench) is Status.AVAILABLE
     assert bench.told(FREE, "restart") == []
     await bench.cloud.set_fault(Fault.NONE)
@@ -299,13 +299,13 @@ async def test_the_watch_and_the_cooling_go_on_after_a_start_of_home_assistant(b
     await bench.settle_in()
     assert await press(bench) is None
     await bench.clock.advance(30)
-    await bench.keepers[FREE].stop()
-    keeper = bench.add_keeper(FREE, stored=bench.keepers[FREE].export())
+    await bench.chargers[FREE].stop()
+    charger = bench.add_keeper(FREE, stored=bench.chargers[FREE].export())
     assert status(bench) is Status.RESTARTING
     await bench.clock.advance(5 * 60)
     assert bench.told(FREE, "restart") == ["verified"]
     assert await press(bench) == "restart_cooling_down"
-    await keeper.stop()
+    await charger.stop()
     bench.add_keeper(FREE)
     assert await press(bench) == "restart_cooling_down"
     await bench.clock.advance(5 * 60)
@@ -327,7 +327,7 @@ async def test_an_install_is_verified_by_its_version(bench: Bench) -> None:
     charger.firmware_latest, charger.update_takes = "6.7.50", 600.0
     await bench.clock.advance(5 * 60)
     await just_told(bench)
-    await pressed(bench, bench.keepers[FREE].install())
+    await pressed(bench, bench.chargers[FREE].install())
     assert bench.snapshot(FREE).installing
     assert await press(bench) == "restart_updating"
     await bench.clock.advance(4 * 60)

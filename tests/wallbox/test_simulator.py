@@ -20,7 +20,7 @@ import pytest
 
 from tests.simulators.clock import START, VirtualClock
 from tests.simulators.wallbox_cloud import Authorization, Fault, Limits, WallboxCloud
-from tests.simulators.world import Car, Charger, RestartPlan, State, Window, World, demo_world
+from tests.simulators.world import Car, RestartPlan, SimulatedCharger, State, Window, World, demo_world
 
 EMAIL, PASSWORD = "ann@example.org", "secret"
 GROUPS = "/v3/chargers/groups"
@@ -98,7 +98,7 @@ def state_of(world: World, serial: str) -> State:
 async def test_energy_is_integrated_however_often_one_looks(clock: VirtualClock) -> None:
     worlds = World(clock), World(clock)
     for world in worlds:
-        charger = world.add(Charger(serial="1", name="A", max_charging_current=16, lifetime_kwh=100))
+        charger = world.add(SimulatedCharger(serial="1", name="A", max_charging_current=16, lifetime_kwh=100))
         charger.plug_in(Car(wants_kwh=20))
     for _ in range(60):
         await clock.advance(60)
@@ -181,7 +181,7 @@ class SlowWallClock(VirtualClock):
 async def test_a_schedule_keeps_to_a_wall_clock_that_is_slower() -> None:
     clock = SlowWallClock()
     world = World(clock)
-    charger = world.add(Charger(serial="1", name="A", schedules=(Window(start="1201", stop="1300"),)))
+    charger = world.add(SimulatedCharger(serial="1", name="A", schedules=(Window(start="1201", stop="1300"),)))
     charger.plug_in(Car(wants_kwh=200))
     await clock.advance(20 * 90)
     assert world.charger("1").session_seconds == pytest.approx(20 * 30)
@@ -233,7 +233,7 @@ async def test_reports_every_300_s_idle_and_30_s_charging(world: World, clock: V
 
 async def test_a_serial_number_is_taken_once(world: World) -> None:
     with pytest.raises(ValueError, match="700101"):
-        world.add(Charger(serial="700101", name="Twin"))
+        world.add(SimulatedCharger(serial="700101", name="Twin"))
 
 
 async def test_an_offline_charger_keeps_its_old_values(client: Client, world: World, clock: VirtualClock) -> None:

@@ -6,7 +6,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from custom_components.chargekeeper.core.errors import PathBusy
+from custom_components.chargekeeper.core.errors import TransportBusy
 from custom_components.chargekeeper.core.transport import Presence, SetCurrent, SetLock
 from tests.simulators.wallbox_cloud import Fault
 
@@ -70,12 +70,12 @@ async def test_a_retry_after_may_be_a_date(rig: Rig) -> None:
     rig.cloud.clock_offset = -HOUR  # by the cloud's clock
     await rig.settle_in()
     until = format_datetime(rig.cloud.now() + timedelta(seconds=600), usegmt=True)
-    asked_at = rig.clock.monotonic()
+    status_received_at = rig.clock.monotonic()
     await rig.cloud.set_fault(Fault.TOO_MANY, retry_after=until, next_requests=1)  # type: ignore[arg-type]
     await rig.clock.advance(15 * MINUTE)
     (refused,) = [request for request in rig.data_gets() if request.status == 429]
     following = rig.data_gets(refused.at + 0.1)[0]
-    assert following.at - asked_at == pytest.approx(600, abs=2)
+    assert following.at - status_received_at == pytest.approx(600, abs=2)
 
 
 async def test_while_busy_a_command_is_refused_with_the_time_and_nothing_is_sent(rig: Rig) -> None:
@@ -84,10 +84,10 @@ async def test_while_busy_a_command_is_refused_with_the_time_and_nothing_is_sent
     await rig.until_get(GROUPS)
     await rig.clock.advance(100)
     seen = len(rig.cloud.requests)
-    with pytest.raises(PathBusy, match="throttled") as refused:
+    with pytest.raises(TransportBusy, match="throttled") as refused:
         await rig.path(FREE).execute(SetCurrent(10), patience=5)
     assert refused.value.retry_after == pytest.approx(200, abs=2)
-    with pytest.raises(PathBusy, match="throttled"):
+    with pytest.raises(TransportBusy, match="throttled"):
         await rig.path(FREE).check()
     assert len(rig.cloud.requests) == seen
     await rig.clock.advance(201)
@@ -98,7 +98,7 @@ async def test_while_busy_a_command_is_refused_with_the_time_and_nothing_is_sent
 async def test_a_command_that_is_throttled_makes_the_reads_wait_too(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.TOO_MANY, method="PUT")
-    with pytest.raises(PathBusy) as refused:
+    with pytest.raises(TransportBusy) as refused:
         await rig.path(FREE).execute(SetLock(True), patience=5)
     assert refused.value.retry_after == pytest.approx(120)
     begun = rig.clock.monotonic()
@@ -158,7 +158,7 @@ async def test_three_403_for_one_charger_within_30_min_and_it_is_not_shared_any_
     listener = rig.listener(CHARGING)
     await rig.cloud.set_fault(Fault.FORBIDDEN, path_prefix=f"{STATUS}{CHARGING}")
     rig.charger(CHARGING).cloud_link = False  # so that its status is asked for
-    await rig.clock.advance_until(lambda: rig.path(CHARGING).gone, within=40 * MINUTE, step=10)
+    await rig.clock.advance_until(lambda: rig.path(CHARGING).removed_from_account, within=40 * MINUTE, step=10)
     refused = [request for request in rig.data_gets() if request.status == 403]
     assert len(refused) == 3
     assert refused[-1].at - refused[0].at <= 30 * MINUTE
@@ -168,9 +168,9 @@ async def test_three_403_for_one_charger_within_30_min_and_it_is_not_shared_any_
     await rig.clock.advance(4 * HOUR)
     asked_again = [request for request in rig.data_gets(refused[-1].at + 1) if request.path == refused[-1].path]
     assert asked_again == []
-    assert rig.path(CHARGING).gone  # although the groups answers go on telling of it
-    assert not rig.path(FREE).gone
-    assert not rig.path(WAITING).gone
+    assert rig.path(CHARGING).removed_from_account  # although the groups answers go on telling of it
+    assert not rig.path(FREE).removed_from_account
+    assert not rig.path(WAITING).removed_from_account
     assert rig.outages == []
     await rig.cloud.set_fault(Fault.NONE)
     rig.charger(CHARGING).cloud_link = True
@@ -178,7 +178,7 @@ async def test_three_403_for_one_charger_within_30_min_and_it_is_not_shared_any_
     await rig.clock.advance(20 * HOUR)
     rig.account.start()
     await rig.clock.advance(10 * MINUTE)  # a day later it is asked once more
-    assert not rig.path(CHARGING).gone
+    assert not rig.path(CHARGING).removed_from_account
     assert rig.path(CHARGING).presence is Presence.ONLINE
 
 
@@ -195,7 +195,7 @@ async def test_three_404_for_one_charger_count_as_well(rig: Rig) -> None:
         return False
 
     rig.cloud.add_fault(Fault.ERROR_500, matches=vanishes)
-    await rig.clock.advance_until(lambda: rig.path(CHARGING).gone, within=40 * MINUTE, step=10)
+    await rig.clock.advance_until(lambda: rig.path(CHARGING).removed_from_account, within=40 * MINUTE, step=10)
     assert [request.status for request in rig.gets(f"{STATUS}{CHARGING}")][-3:] == [404] * 3
     assert not rig.account.breaker.busy  # that is about the charger only
 
@@ -209,7 +209,7 @@ async def test_two_403_or_403_for_several_chargers_are_throttling(rig: Rig) -> N
     refused = [request.path for request in rig.data_gets() if request.status == 403]
     assert len(refused) > 6
     assert len(set(refused)) == 3
-    assert not any(path.gone for path in rig.account.paths.values())
+    assert not any(path.removed_from_account for path in rig.account.paths.values())
 
 
 async def test_three_403_for_one_charger_over_more_than_30_min_are_throttling(rig: Rig) -> None:
@@ -218,7 +218,7 @@ async def test_three_403_for_one_charger_over_more_than_30_min_are_throttling(ri
     rig.charger(CHARGING).cloud_link = False
     await rig.clock.advance(2 * HOUR)
     assert [request.status for request in rig.gets(f"{STATUS}{CHARGING}")].count(403) > 3
-    assert not rig.path(CHARGING).gone
+    assert not rig.path(CHARGING).removed_from_account
 
 
 async def test_403_on_the_groups_too_is_throttling(rig: Rig) -> None:
@@ -229,7 +229,7 @@ async def test_403_on_the_groups_too_is_throttling(rig: Rig) -> None:
         await rig.until_get(f"{STATUS}{CHARGING}", within=20 * MINUTE)
         await rig.cloud.set_fault(Fault.FORBIDDEN, path_prefix=GROUPS, next_requests=1)
         await rig.until_get(GROUPS, within=20 * MINUTE)
-    assert not rig.path(CHARGING).gone
+    assert not rig.path(CHARGING).removed_from_account
 
 
 async def test_a_read_that_succeeds_in_between_makes_up_for_the_refusals(rig: Rig) -> None:
@@ -239,7 +239,7 @@ async def test_a_read_that_succeeds_in_between_makes_up_for_the_refusals(rig: Ri
         await rig.cloud.set_fault(Fault.FORBIDDEN, path_prefix=f"{STATUS}{CHARGING}", next_requests=1)
         await rig.until_get(f"{STATUS}{CHARGING}", within=20 * MINUTE)
         await rig.until_get(f"{STATUS}{CHARGING}", within=20 * MINUTE)
-    assert not rig.path(CHARGING).gone
+    assert not rig.path(CHARGING).removed_from_account
 
 
 async def test_a_charger_refused_and_listed_anew_is_asked_again_at_once(rig: Rig) -> None:
@@ -247,7 +247,7 @@ async def test_a_charger_refused_and_listed_anew_is_asked_again_at_once(rig: Rig
     rig.path(FREE).refuse()
     rig.owner.serials = frozenset({WAITING, CHARGING})
     await rig.clock.advance(10 * MINUTE)
-    assert rig.path(FREE).gone
+    assert rig.path(FREE).removed_from_account
     rig.owner.serials = None
     await rig.clock.advance(5 * MINUTE)
-    assert not rig.path(FREE).gone
+    assert not rig.path(FREE).removed_from_account

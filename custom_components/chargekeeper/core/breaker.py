@@ -43,7 +43,7 @@ GOOD_TO_CLOSE = 3
 """Good answers in a row, the one that ended the outage included, until the path counts as whole."""
 
 SHORTEST_BUSY, LONGEST_BUSY = 1.0, 3600.0
-"""Seconds between which a `Retry-After` is believed."""
+"""Seconds between which a `Backoff-After` is believed."""
 
 BUSY_LADDER = (120.0, 240.0, 480.0, 900.0)
 """Seconds without requests after the first, second … throttling answer in a row that names no time itself."""
@@ -146,7 +146,7 @@ class Breaker:
             self._doubt(self._clock.monotonic(), CONFIRMATIONS[Failure.OTHER])
             self._tell()
         else:
-            self.hurry()
+            self.probe_now()
 
     def throttled(self, retry_after: float | None) -> None:
         """The far end is there but wants fewer requests.
@@ -164,7 +164,7 @@ class Breaker:
         self._reached()
         self._tell_if_changed(before)
 
-    def hurry(self) -> None:
+    def probe_now(self) -> None:
         """Bring the next confirmation or probe forward to now, at most every 5 s: something hints at a change."""
         now = self._clock.monotonic()
         if self._due is None or self._due <= now:
@@ -176,7 +176,7 @@ class Breaker:
         self._tell()
 
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call `callback` after each change of state or of busy, and when `hurry` moved `due`; the answer ends it.
+        """Call `callback` after each change of state or of busy, and when `probe_now` moved `due`; the answer ends it.
 
         The end of busy is told by a timer, which exists only while somebody listens.
         """

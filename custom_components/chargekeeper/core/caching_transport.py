@@ -5,34 +5,34 @@ from typing import override
 
 from .clock import Clock
 from .model import Readings
-from .transport import ChargerPath, PathListener, Word
+from .transport import StatusReport, Transport, TransportListener
 
 
-class ShowingPath(ChargerPath):
+class CachingTransport(Transport):
     """What such paths have in common; the last listener that came is the one that is told."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._known = Readings()
-        self._said: Word | None = None
-        self._asked_at: float | None = None
-        self._listener: PathListener | None = None
+        self._last_report: StatusReport | None = None
+        self._status_received_at: float | None = None
+        self._listener: TransportListener | None = None
 
     @property
     @override
-    def said(self) -> Word | None:
-        return self._said
+    def last_report(self) -> StatusReport | None:
+        return self._last_report
 
     @property
     @override
-    def asked_at(self) -> float | None:
-        return self._asked_at
+    def status_received_at(self) -> float | None:
+        return self._status_received_at
 
     @override
-    def listen(self, listener: PathListener) -> Callable[[], None]:
+    def listen(self, listener: TransportListener) -> Callable[[], None]:
         self._listener = listener
         if self._known or self._known.retracted:
-            listener.path_read(self, self._known)
+            listener.readings_received(self, self._known)
 
         def cancel() -> None:
             if self._listener is listener:
@@ -49,9 +49,9 @@ class ShowingPath(ChargerPath):
             self._known.discard(key)
             self._known.retracted[key] = at
         if self._listener is not None:
-            self._listener.path_read(self, readings)
+            self._listener.readings_received(self, readings)
 
     def _tell_change(self) -> None:
         """Something else about the path changed."""
         if self._listener is not None:
-            self._listener.path_changed(self)
+            self._listener.transport_changed(self)

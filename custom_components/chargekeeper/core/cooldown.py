@@ -17,7 +17,7 @@ RETRY_AFTER, LONGEST_RETRY = 30.0, 300.0
 """Seconds between which the wait doubles after each failure."""
 
 
-class Retry:
+class Backoff:
     """When a step that failed may be tried again: after a wait that doubles, and only with a newer word of the path."""
 
     def __init__(self, clock: Clock) -> None:
@@ -43,7 +43,7 @@ class Retry:
         return heard_at > self._heard_at and self._clock.monotonic() >= self._due_at
 
 
-class Pace:
+class Cooldown:
     """When one charger was last raised, started or stopped automatically (monotonic seconds)."""
 
     def __init__(self, clock: Clock) -> None:

@@ -17,19 +17,19 @@ class ChargerError(Exception):
     """Whether the request cannot have taken effect: it was not sent, or it was answered and refused."""
 
 
-class PathDown(ChargerError):
+class TransportDown(ChargerError):
     """The path does not carry: unreachable, timed out, answering nonsense. Counts against the breaker."""
 
     surely_not_sent = False
 
 
-class NoConnection(PathDown):
+class NoConnection(TransportDown):
     """No connection came about (refused, name not found, ChargeKeeper ends): nothing was sent."""
 
     surely_not_sent = True
 
 
-class PathsFailed(PathDown):
+class TransportsFailed(TransportDown):
     """Several paths were tried and none carried: `failures` says which failed why, in the order of trying."""
 
     def __init__(self, failures: Sequence[tuple[Source, ChargerError]]) -> None:
@@ -38,7 +38,7 @@ class PathsFailed(PathDown):
         self.surely_not_sent = all(error.surely_not_sent for _, error in failures)
 
 
-class PathBusy(ChargerError):
+class TransportBusy(ChargerError):
     """The path is there but has no room for us now; `retry_after` in seconds."""
 
     def __init__(self, reason: str, retry_after: float, detail: str = "") -> None:

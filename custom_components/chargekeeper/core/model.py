@@ -138,7 +138,7 @@ class Prefer(StrEnum):
     LOCAL_ONLY = "local_only"
 
 
-class Problem(StrEnum):
+class ChargerIssue(StrEnum):
     """What the user should know and can act on; each becomes a repair and clears itself."""
 
     GONE = "gone"
@@ -375,7 +375,7 @@ class Snapshot:
     cloud: bool | None = None  # None: the charger has no cloud path
     local: bool | None = None
     installing: bool = False
-    problems: frozenset[Problem] = frozenset()
+    problems: frozenset[ChargerIssue] = frozenset()
     capabilities: frozenset[Capability] = frozenset()
     last_cloud_contact: datetime | None = field(default=None, compare=False)
     last_local_contact: datetime | None = field(default=None, compare=False)

@@ -10,7 +10,7 @@ from .errors import ChargerError
 LOGGER = logging.getLogger(__name__)
 
 
-class Rounds:
+class Poller:
     """The task; it may be stopped and started again.
 
     Args:

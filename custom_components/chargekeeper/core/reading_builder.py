@@ -10,26 +10,26 @@ from .model import LIVE_AGE, Property, Reading, ReadingClass, Readings, Source
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class Timestamp:
     """One moment on both clocks: the wall's, aware, and the monotonic one in seconds."""
 
     observed_at: datetime
     at: float
 
     @classmethod
-    def of(cls, clock: Clock) -> Moment:
+    def of(cls, clock: Clock) -> Timestamp:
         """The present moment."""
         return cls(clock.now(), clock.monotonic())
 
-    def earlier(self, seconds: float) -> Moment:
+    def earlier(self, seconds: float) -> Timestamp:
         """The moment so many seconds before."""
-        return Moment(self.observed_at - timedelta(seconds=seconds), self.at - seconds)
+        return Timestamp(self.observed_at - timedelta(seconds=seconds), self.at - seconds)
 
 
-class Notes:
+class ReadingBuilder:
     """Readings of one source that the charger showed at one moment; live ones expire at the age of the source."""
 
-    def __init__(self, source: Source, seen: Moment, live_age: float | None = None) -> None:
+    def __init__(self, source: Source, seen: Timestamp, live_age: float | None = None) -> None:
         """Begin; `live_age` (s) where it is another than that of the source."""
         self.readings = Readings()
         self._source = source

@@ -86,24 +86,24 @@ class Presence(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class StatusReport:
     """What the last answer of a path said of the charger, however old the charger's own sign of life is."""
 
     status: Status | None = None
     car_connected: bool | None = None
 
 
-class PathListener(Protocol):
+class TransportListener(Protocol):
     """What a path tells its keeper. Called in the event loop; never raises."""
 
-    def path_read(self, path: ChargerPath, readings: Readings) -> None:
+    def readings_received(self, path: Transport, readings: Readings) -> None:
         """An answer came; called for each one, whether or not it shows anything new."""
 
-    def path_changed(self, path: ChargerPath) -> None:
+    def transport_changed(self, path: Transport) -> None:
         """The breaker, the presence or what the path can do changed."""
 
 
-class ChargerPath(Protocol):
+class Transport(Protocol):
     """One way to reach one charger.
 
     `source` names it. `breaker` says whether it is worth trying (shared by all chargers of an account).
@@ -132,20 +132,20 @@ class ChargerPath(Protocol):
         """Its last word on whether the charger is there, with the same age as the status."""
 
     @property
-    def gone(self) -> bool:
+    def removed_from_account(self) -> bool:
         """Whether the far end no longer knows the charger: it left the account."""
         return False
 
     @property
-    def said(self) -> Word | None:
+    def last_report(self) -> StatusReport | None:
         """The last answer's word on the charger; None before the first answer of this run."""
 
     @property
-    def synced_at(self) -> float | None:
+    def charger_reported_at(self) -> float | None:
         """Monotonic moment at which the charger itself last reported over this path, as far as the path can tell."""
 
     @property
-    def asked_at(self) -> float | None:
+    def status_received_at(self) -> float | None:
         """Monotonic moment of the last answer that told this charger's status."""
 
     @property
@@ -154,20 +154,20 @@ class ChargerPath(Protocol):
         return False
 
     @property
-    def last_contact(self) -> datetime | None:
+    def endpoint_contact_at(self) -> datetime | None:
         """When the far end of this path (the cloud, the link) last answered."""
 
     @property
-    def restarts_by_link(self) -> bool:
+    def restart_needs_link(self) -> bool:
         """Whether no charger can be restarted over such a path, but over an entity that the user may link to it."""
         return False
 
     @property
-    def keeps_pauses(self) -> bool:
+    def pause_outlasts_session(self) -> bool:
         """Whether a pause sent over it holds for the next car too, unless it is taken back when this one leaves."""
         return False
 
-    def listen(self, listener: PathListener) -> Callable[[], None]:
+    def listen(self, listener: TransportListener) -> Callable[[], None]:
         """Be told of readings and changes; the answer ends it."""
 
     async def execute(self, command: Command, *, patience: float) -> None:

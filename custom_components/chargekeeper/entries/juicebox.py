@@ -49,30 +49,30 @@ from ..const import (
 )
 from ..coordinator import ChargerCoordinator, ChargersRuntime, charger_name
 from ..core import schedule
-from ..core.charger.charger import Keeper
+from ..core.charger.charger import Charger
 from ..core.clock import Clock
 from ..core.errors import NoConnection
 from ..core.model import Maker, Schedule
 from ..flows.juicenet import juicenet_client
-from ..ha.boxes import Boxes, KeptBox, KeptUnit
+from ..ha.boxes import Boxes, ManagedBox, ManagedUnit
 from ..ha.issues import (
     delete_issues,
-    follow_links,
-    follow_power,
-    follow_problems,
-    follow_token,
-    follow_troubles,
-    tell_deafness,
-    tell_power_off,
+    report_power_off,
+    sync_listen_issue,
+    track_box_issues,
+    track_charger_issues,
+    track_link_issues,
+    track_power_issues,
+    track_token_issue,
 )
-from ..ha.notifications import async_leave_notice
-from ..ha.shared_state import entry_key, get_registry, keeper_options, linked_subentries, linked_subentry
+from ..ha.notifications import async_create_notification
+from ..ha.shared_state import entry_key, get_shared_state, keeper_options, linked_subentries, linked_subentry
 from ..ha.storage import EntryStores, SnapshotSaver
 from ..juicebox.box import BoxConfig
-from ..juicebox.juicenet.account import JuiceNetPath
+from ..juicebox.juicenet.account import JuiceNetTransport
 from ..juicebox.juicenet.client import DAY_MINUTES, Day, Tou
 from ..juicebox.listener import Discovered
-from ..linked.box_entity_transport import LinkedBoxPath
+from ..linked.box_entity_transport import BoxEntityTransport
 
 OPEN_AGAIN, LOOK_AGAIN = 30.0, 300.0
 """Seconds after which a port that was taken is tried again, and after which it is seen whether the address is left."""
@@ -94,7 +94,7 @@ class JuiceBoxRuntime(ChargersRuntime):
     """What the entry of the boxes holds while it is set up."""
 
     boxes: Boxes
-    linked: dict[str, LinkedBoxPath] = field(default_factory=dict)
+    linked: dict[str, BoxEntityTransport] = field(default_factory=dict)
     """The boxes that have a linked path, by serial."""
     ends: list[Callable[[], None]] = field(default_factory=list)
     """End what must be over before the keepers are stopped."""
@@ -111,8 +111,8 @@ async def async_setup_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     boxes = await _async_open(hass, entry)
     boxes.stay()
     _drop_loose_links(hass, entry)
-    keepers: dict[str, Keeper] = {}
-    saver = SnapshotSaver(hass, get_registry(hass).clock, boxes.stores, keepers)
+    chargers: dict[str, Charger] = {}
+    saver = SnapshotSaver(hass, get_shared_state(hass).clock, boxes.stores, chargers)
     runtime = JuiceBoxRuntime(boxes=boxes, coordinators={}, saver=saver, fingerprint=_fingerprint(entry))
     entry.runtime_data = runtime
     boxes.serve(entry.data[CONF_UPSTREAM])
@@ -123,7 +123,7 @@ async def async_setup_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     begun += [_begin_unit(hass, entry, subentry) for subentry in unit_subentries(entry)]
     for coordinator in begun:
         serial = coordinator.identity.serial
-        runtime.coordinators[serial], keepers[serial] = coordinator, coordinator.keeper
+        runtime.coordinators[serial], chargers[serial] = coordinator, coordinator.charger
 
     async def save_last(_event: Event) -> None:
         await saver.stop()
@@ -142,7 +142,7 @@ async def async_setup_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     saver.start()
     entry.async_on_unload(_keep_listening(hass, entry, boxes))
-    entry.async_on_unload(follow_token(hass, entry, boxes.account if boxes.units else None))
+    entry.async_on_unload(track_token_issue(hass, entry, boxes.account if boxes.units else None))
     if boxes.account is not None and boxes.units:
         boxes.account.start()
     entry.async_on_unload(boxes.server.listen_discovery(partial(_discovered, hass)))
@@ -162,14 +162,14 @@ async def async_unload_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     """Stop everything of the entry but the boxes: those are answered on, for a reload would else be an outage."""
     if not await hass.config_entries.async_unload_platforms(entry, PLATFORMS):
         return False
-    runtime, registry = juicebox_runtime(entry), get_registry(hass)
+    runtime, registry = juicebox_runtime(entry), get_shared_state(hass)
     while runtime.ends:
         runtime.ends.pop()()
     if runtime.boxes.account is not None:
         await runtime.boxes.account.stop()
     for coordinator in runtime.coordinators.values():
         await coordinator.async_shutdown()
-        await registry.end(coordinator.keeper)
+        await registry.end(coordinator.charger)
     await runtime.saver.stop()
     if entry.disabled_by is not None:
         await _close(hass, entry, runtime.boxes)
@@ -194,7 +194,7 @@ async def async_remove_boxes(hass: HomeAssistant, entry: ConfigEntry) -> None:
         await _forget(hass, entry, serial)
     await _close(hass, entry, boxes)
     await boxes.stores.remove()
-    get_registry(hass).stores.pop(entry_key(entry))
+    get_shared_state(hass).stores.pop(entry_key(entry))
     delete_issues(hass, entry, serials)
     _withdraw_offers(hass, {"source": SOURCE_INTEGRATION_DISCOVERY})
 
@@ -257,7 +257,7 @@ def _minute(text: str) -> int:
 
 async def _async_open(hass: HomeAssistant, entry: ConfigEntry) -> Boxes:
     """The boxes, with what was saved of them."""
-    registry, key = get_registry(hass), entry_key(entry)
+    registry, key = get_shared_state(hass), entry_key(entry)
     if registry.boxes is None:
         stores = registry.stores.setdefault(key, EntryStores(hass, key))
         await stores.load()
@@ -267,42 +267,42 @@ async def _async_open(hass: HomeAssistant, entry: ConfigEntry) -> Boxes:
 
 async def _close(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> None:
     """Stop serving the boxes; what is known of them is in the stores. Tell of those that may be without power."""
-    get_registry(hass).boxes = None
+    get_shared_state(hass).boxes = None
     await boxes.finish()
     for serial in boxes.unpowered:
-        tell_power_off(hass, entry, serial, boxes.power[serial])
+        report_power_off(hass, entry, serial, boxes.power[serial])
     await boxes.close()
     await boxes.save()
 
 
 @callback
-def _opened_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, subentry: ConfigSubentry) -> KeptUnit:
+def _opened_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, subentry: ConfigSubentry) -> ManagedUnit:
     """A box that only a JuiceNet server reaches, at work once more; the entry is not set up."""
-    registry = get_registry(hass)
+    registry = get_shared_state(hass)
     boxes.consult(entry.data[CONF_JUICENET], partial(juicenet_client, hass, entry.data[CONF_JUICENET]))
-    kept = boxes.take_unit(unit_config(subentry, hass.config.time_zone), registry.keepers)
-    registry.begin(kept.keeper)
+    kept = boxes.take_unit(unit_config(subentry, hass.config.time_zone), registry.chargers)
+    registry.begin(kept.charger)
     return kept
 
 
-async def _give_up_units(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, units: Iterable[KeptUnit]) -> None:
+async def _give_up_units(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, units: Iterable[ManagedUnit]) -> None:
     """End what runs at a JuiceNet server for boxes that are given up, all at once; tell what goes on there."""
     await asyncio.gather(*(_give_up_unit(hass, entry, boxes, kept) for kept in units))
 
 
-async def _give_up_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, kept: KeptUnit) -> None:
-    registry, keeper = get_registry(hass), kept.keeper
+async def _give_up_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, kept: ManagedUnit) -> None:
+    registry, charger = get_shared_state(hass), kept.charger
     with suppress(TimeoutError):
         async with registry.clock.timeout(SERVER_LAST_WORDS):
-            await keeper.end_override_for_removal()
-    if keeper.override_left:
-        await async_leave_notice(hass, entry, keeper.identity, "override_left")
-    is_heard = any(box.data[CONF_SERIAL] == keeper.identity.serial for box in box_subentries(entry))
-    if keeper.group_paused and not is_heard:
-        await async_leave_notice(hass, entry, keeper.identity, "left_paused_by_group")
-    elif kept.path is not None and boxes.is_paused(keeper.identity.serial) and not is_heard:
-        await async_leave_notice(hass, entry, keeper.identity, "left_paused_at_server")
-    await registry.end(keeper)
+            await charger.cancel_override()
+    if charger.override_left:
+        await async_create_notification(hass, entry, charger.identity, "override_left")
+    is_heard = any(box.data[CONF_SERIAL] == charger.identity.serial for box in box_subentries(entry))
+    if charger.group_paused and not is_heard:
+        await async_create_notification(hass, entry, charger.identity, "left_paused_by_group")
+    elif kept.path is not None and boxes.is_paused(charger.identity.serial) and not is_heard:
+        await async_create_notification(hass, entry, charger.identity, "left_paused_at_server")
+    await registry.end(charger)
 
 
 async def _forget_missing(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> None:
@@ -324,13 +324,13 @@ def _follow_abandoned_power(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxe
     present = {subentry.data[CONF_SERIAL] for subentry in box_subentries(entry)}
     for serial, cycle in boxes.power.items():
         if serial not in present:
-            entry.async_on_unload(follow_power(hass, entry, serial, cycle))
+            entry.async_on_unload(track_power_issues(hass, entry, serial, cycle))
 
 
 async def _forget(hass: HomeAssistant, entry: ConfigEntry, serial: str) -> None:
     """Give a box up; should it be added again, it is a new one."""
-    registry = get_registry(hass)
-    registry.keepers.pop((Maker.JUICEBOX, serial), None)
+    registry = get_shared_state(hass)
+    registry.chargers.pop((Maker.JUICEBOX, serial), None)
     assert registry.boxes is not None
     await registry.boxes.forget(serial)
     delete_issues(hass, entry, [serial])
@@ -339,16 +339,16 @@ async def _forget(hass: HomeAssistant, entry: ConfigEntry, serial: str) -> None:
 @callback
 def _begin(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) -> ChargerCoordinator:
     """Start the keeper of a box and what hands its snapshots on."""
-    runtime, registry = juicebox_runtime(entry), get_registry(hass)
-    kept = runtime.boxes.take(box_config(entry, subentry, hass.config.time_zone), registry.keepers)
-    _start(hass, entry, kept.keeper)
+    runtime, registry = juicebox_runtime(entry), get_shared_state(hass)
+    kept = runtime.boxes.take(box_config(entry, subentry, hass.config.time_zone), registry.chargers)
+    _start(hass, entry, kept.charger)
     runtime.ends.append(_follow_share(kept))
     linked = _link(hass, entry, kept)
-    coordinator = _coordinator(hass, entry, subentry, kept.keeper)
-    entry.async_on_unload(follow_troubles(hass, coordinator, kept.box))
-    entry.async_on_unload(follow_links(hass, coordinator, linked))
+    coordinator = _coordinator(hass, entry, subentry, kept.charger)
+    entry.async_on_unload(track_box_issues(hass, coordinator, kept.box))
+    entry.async_on_unload(track_link_issues(hass, coordinator, linked))
     power = runtime.boxes.power_of(kept.box.config.serial)
-    entry.async_on_unload(follow_power(hass, entry, coordinator.identity.serial, power))
+    entry.async_on_unload(track_power_issues(hass, entry, coordinator.identity.serial, power))
     _withdraw_offers(hass, {"unique_id": discovery_id(subentry.data[CONF_SERIAL])})
     return coordinator
 
@@ -356,69 +356,69 @@ def _begin(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) ->
 @callback
 def _begin_unit(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) -> ChargerCoordinator:
     """The same for a box that only a JuiceNet server reaches."""
-    runtime, registry = juicebox_runtime(entry), get_registry(hass)
-    kept = runtime.boxes.take_unit(unit_config(subentry, hass.config.time_zone), registry.keepers)
-    _start(hass, entry, kept.keeper)
+    runtime, registry = juicebox_runtime(entry), get_shared_state(hass)
+    kept = runtime.boxes.take_unit(unit_config(subentry, hass.config.time_zone), registry.chargers)
+    _start(hass, entry, kept.charger)
     if kept.path is not None:
-        runtime.ends.append(_share(kept.keeper, kept.path))
-    return _coordinator(hass, entry, subentry, kept.keeper)
+        runtime.ends.append(_share(kept.charger, kept.path))
+    return _coordinator(hass, entry, subentry, kept.charger)
 
 
 @callback
-def _start(hass: HomeAssistant, entry: ConfigEntry, keeper: Keeper) -> None:
-    registry, key = get_registry(hass), keeper.identity.key
-    keeper.options = keeper_options(entry, keeper.identity.serial)
-    registry.keepers[key] = keeper
-    registry.begin(keeper)
+def _start(hass: HomeAssistant, entry: ConfigEntry, charger: Charger) -> None:
+    registry, key = get_shared_state(hass), charger.identity.key
+    charger.options = keeper_options(entry, charger.identity.serial)
+    registry.chargers[key] = charger
+    registry.begin(charger)
 
 
 @callback
 def _coordinator(
-    hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry, keeper: Keeper
+    hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry, charger: Charger
 ) -> ChargerCoordinator:
     """What hands the snapshots of a keeper on."""
-    coordinator = ChargerCoordinator(hass, entry, keeper, subentry_id=subentry.subentry_id)
-    entry.async_on_unload(follow_problems(hass, coordinator))
+    coordinator = ChargerCoordinator(hass, entry, charger, subentry_id=subentry.subentry_id)
+    entry.async_on_unload(track_charger_issues(hass, coordinator))
     entry.async_on_unload(coordinator.async_add_listener(juicebox_runtime(entry).saver.changed))
     return coordinator
 
 
 @callback
-def _share(keeper: Keeper, path: JuiceNetPath) -> Callable[[], None]:
+def _share(charger: Charger, path: JuiceNetTransport) -> Callable[[], None]:
     """Let the path of a box know its share of a load group."""
 
     @callback
     def sync(_snapshot: object = None) -> None:
-        path.share = keeper.group_share
+        path.share = charger.group_share
 
     sync()
-    return keeper.listen(sync)
+    return charger.listen(sync)
 
 
 @callback
-def _link(hass: HomeAssistant, entry: ConfigEntry, kept: KeptBox) -> LinkedBoxPath | None:
+def _link(hass: HomeAssistant, entry: ConfigEntry, kept: ManagedBox) -> BoxEntityTransport | None:
     """The path over the entities that the user linked to a box, if he did."""
     runtime, serial = juicebox_runtime(entry), kept.box.config.serial
     if (link := linked_subentry(entry, serial)) is None:
         return None
     around = (kept.box, kept.udp, runtime.boxes.power_of(serial))
-    path = LinkedBoxPath(hass, get_registry(hass).clock, kept.keeper, link.data, around)
-    kept.keeper.add_path(path)
+    path = BoxEntityTransport(hass, get_shared_state(hass).clock, kept.charger, link.data, around)
+    kept.charger.add_transport(path)
     runtime.linked[serial] = path
     return path
 
 
 @callback
-def _follow_share(kept: KeptBox) -> Callable[[], None]:
+def _follow_share(kept: ManagedBox) -> Callable[[], None]:
     """Let the box know its share of a load group, and of an override, from the first answer on; also in a reload."""
 
     @callback
     def sync(_snapshot: object = None) -> None:
-        kept.box.share = kept.keeper.group_share
-        kept.box.follow_override(on=kept.keeper.snapshot.override.on)
+        kept.box.share = kept.charger.group_share
+        kept.box.follow_override(on=kept.charger.snapshot.override.on)
 
     sync()
-    return kept.keeper.listen(sync)
+    return kept.charger.listen(sync)
 
 
 @callback
@@ -427,7 +427,7 @@ def _keep_listening(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> Ca
 
     The address may go away later: a lease of the network ends.
     """
-    clock = get_registry(hass).clock
+    clock = get_shared_state(hass).clock
     cancel: Callable[[], None] = lambda: None  # noqa: E731 - replaced by each timer
 
     @callback
@@ -437,10 +437,10 @@ def _keep_listening(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> Ca
             boxes.server.listener.open(entry.data[CONF_BIND_ADDRESS], entry.data[CONF_PORTS])
             boxes.server.listener.require_address()
         except NoConnection as err:
-            tell_deafness(hass, entry, err)
+            sync_listen_issue(hass, entry, err)
             cancel = clock.call_later(OPEN_AGAIN, attempt)
         else:
-            tell_deafness(hass, entry, None)
+            sync_listen_issue(hass, entry, None)
             cancel = clock.call_later(LOOK_AGAIN, attempt)
 
     @callback
@@ -470,7 +470,7 @@ def _withdraw_offers(hass: HomeAssistant, context: dict[str, Any]) -> None:
 
 def quarter_hours(hass: HomeAssistant, entry: ConfigEntry) -> list[dict[str, object]]:
     """The energy per quarter hour that each box of the entry told, as JSON; times in the zone of the house."""
-    runtime, now = juicebox_runtime(entry), get_registry(hass).clock.now()
+    runtime, now = juicebox_runtime(entry), get_shared_state(hass).clock.now()
     found: list[dict[str, object]] = []
     for serial, coordinator in runtime.coordinators.items():
         if serial not in runtime.boxes.kept:
@@ -510,17 +510,17 @@ async def _entry_updated(hass: HomeAssistant, entry: ConfigEntry) -> None:
         return
     if entry.options.get(CONF_READ_ONLY, False):
         kept = runtime.boxes.kept.values()
-        await asyncio.gather(*(_end_override(get_registry(hass).clock, each) for each in kept))
-        if not is_still_set_up(entry, runtime):
+        await asyncio.gather(*(_end_override(get_shared_state(hass).clock, each) for each in kept))
+        if not is_same_setup(entry, runtime):
             return
     asked = {subentry.data[CONF_SERIAL] for subentry in unit_subentries(entry)} if entry.data[CONF_JUICENET] else set()
     units = [kept for serial, kept in runtime.boxes.units.items() if serial not in asked]
     await _give_up_units(hass, entry, runtime.boxes, units)
-    if is_still_set_up(entry, runtime):
+    if is_same_setup(entry, runtime):
         await hass.config_entries.async_reload(entry.entry_id)
 
 
-def is_still_set_up(entry: ConfigEntry, runtime: ChargersRuntime) -> bool:
+def is_same_setup(entry: ConfigEntry, runtime: ChargersRuntime) -> bool:
     """Whether an entry is set up as it was before something was waited for: neither given up since, nor set up anew.
 
     What was set up anew was set up with all that had changed by then.
@@ -529,9 +529,9 @@ def is_still_set_up(entry: ConfigEntry, runtime: ChargersRuntime) -> bool:
     return is_set_up and getattr(entry, "runtime_data", None) is runtime
 
 
-async def _end_override(clock: Clock, kept: KeptBox) -> None:
+async def _end_override(clock: Clock, kept: ManagedBox) -> None:
     """End the override of a box that is only to be looked at: it is told so with the next answer, before that is so."""
-    if not kept.keeper.snapshot.override.on:
+    if not kept.charger.snapshot.override.on:
         return
     told = asyncio.Event()
 
@@ -543,7 +543,7 @@ async def _end_override(clock: Clock, kept: KeptBox) -> None:
     ends: list[Callable[[], None]] = []
     try:
         async with clock.timeout(LAST_WORDS):
-            await kept.keeper.end_override_for_removal()
+            await kept.charger.cancel_override()
             ends.append(kept.box.listen(look))
             look()
             await told.wait()

@@ -19,8 +19,8 @@ from ..coordinator import PushCoordinator, charger_name
 from ..core.load_group.group import GroupView, LoadGroup
 from ..core.load_group.shares import GroupSpec, Key, Member
 from ..core.model import Identity, Maker
-from ..ha.issues import delete_group_issues, follow_group_members, tell_stored_excess
-from ..ha.shared_state import entry_key, get_registry, identities
+from ..ha.issues import delete_group_issues, sync_stored_excess_issue, track_member_issues
+from ..ha.shared_state import entry_key, get_shared_state, identities
 from ..ha.storage import EntryStores
 
 PLATFORMS = (Platform.SENSOR,)
@@ -74,7 +74,7 @@ async def async_setup_group(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     group = await _async_open(hass, entry)
     coordinator = GroupCoordinator(hass, entry, group)
     entry.runtime_data = GroupRuntime(group=group, coordinator=coordinator, fingerprint=_fingerprint(entry))
-    entry.async_on_unload(follow_group_members(hass, entry))
+    entry.async_on_unload(track_member_issues(hass, entry))
     entry.async_on_unload(_follow_stored(hass, entry, coordinator))
     entry.async_on_unload(entry.add_update_listener(_entry_updated))
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
@@ -86,10 +86,10 @@ async def async_unload_group(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     """Stop a load group. Its members stay as they are; unless it is disabled or removed, its shares bind on."""
     if not await hass.config_entries.async_unload_platforms(entry, PLATFORMS):
         return False
-    await get_registry(hass).close_group(entry_key(entry))
+    await get_shared_state(hass).close_group(entry_key(entry))
     await group_runtime(entry).coordinator.async_shutdown()
     if entry.disabled_by is not None:
-        get_registry(hass).release_members()
+        get_shared_state(hass).release_members()
         delete_group_issues(hass, entry)
     return True
 
@@ -98,8 +98,8 @@ async def async_remove_group(hass: HomeAssistant, entry: ConfigEntry) -> None:
     """Forget a load group."""
     key = entry_key(entry)
     await _stores(hass, key).remove()
-    get_registry(hass).stores.pop(key)
-    get_registry(hass).release_members()
+    get_shared_state(hass).stores.pop(key)
+    get_shared_state(hass).release_members()
     delete_group_issues(hass, entry)
 
 
@@ -138,7 +138,7 @@ def _follow_stored(hass: HomeAssistant, entry: ConfigEntry, coordinator: GroupCo
         view = coordinator.data
         names = {member_key(member): member_name(hass, member) for member in entry.data[CONF_MEMBERS]}
         stored = ", ".join(f"{names[key]} {amps:g} A" for key, amps in view.stored.items())
-        tell_stored_excess(hass, entry, view.stored_excess, stored)
+        sync_stored_excess_issue(hass, entry, view.stored_excess, stored)
 
     sync()
     return coordinator.async_add_listener(sync)
@@ -146,18 +146,18 @@ def _follow_stored(hass: HomeAssistant, entry: ConfigEntry, coordinator: GroupCo
 
 async def _async_open(hass: HomeAssistant, entry: ConfigEntry) -> LoadGroup:
     """The load group of an entry, with what was saved of it."""
-    registry, key = get_registry(hass), entry_key(entry)
+    registry, key = get_shared_state(hass), entry_key(entry)
     if (group := registry.groups.get(key)) is None:
         stores = _stores(hass, key)
         await stores.load()
-        group = LoadGroup(registry.clock, group_spec(entry), partial(stores.save_journal, RECORD))
-        group.restore(stores.journals.get(RECORD))
+        group = LoadGroup(registry.clock, group_spec(entry), partial(stores.save_intents, RECORD))
+        group.restore(stores.intents_by_serial.get(RECORD))
         registry.open_group(key, group)
     return group
 
 
 def _stores(hass: HomeAssistant, key: str) -> EntryStores:
-    return get_registry(hass).stores.setdefault(key, EntryStores(hass, key))
+    return get_shared_state(hass).stores.setdefault(key, EntryStores(hass, key))
 
 
 def _fingerprint(entry: ConfigEntry) -> object:

@@ -50,8 +50,8 @@ from ..const import (
 from ..core.errors import NoConnection
 from ..entries.juicebox import discovery_id
 from ..ha.boxes import resolver
-from ..ha.shared_state import get_registry
-from ..juicebox.hub import JuiceBoxServer, leads_to
+from ..ha.shared_state import get_shared_state
+from ..juicebox.hub import BoxHub, leads_to
 from ..juicebox.listener import Discovered, PortBusy
 from ..juicebox.resolver import is_address
 from .juicebox_box import (
@@ -99,7 +99,7 @@ class JuiceBoxSteps(UserFlow):
     def __init__(self) -> None:
         super().__init__()
         self._settings: dict[str, Any] = {}
-        self._trial: JuiceBoxServer | None = None
+        self._trial: BoxHub | None = None
         self._waiting: asyncio.Task[None] | None = None
         self._found: Discovered | None = None
         self._port = ""
@@ -257,19 +257,19 @@ class JuiceBoxSteps(UserFlow):
         if not upstream[CONF_HOST]:
             return None
         try:
-            host = await resolver(get_registry(self.hass).clock, upstream).resolve(upstream[CONF_HOST])
+            host = await resolver(get_shared_state(self.hass).clock, upstream).resolve(upstream[CONF_HOST])
         except NoConnection:
             return "upstream_unknown"
         ours = [(address, port) for port in ports]
         return "upstream_loop" if leads_to((host, upstream[CONF_PORT]), ours) else None
 
-    def _server(self) -> JuiceBoxServer:
+    def _server(self) -> BoxHub:
         """What listens: the boxes' own server where there is one, else one to try with."""
-        registry = get_registry(self.hass)
+        registry = get_shared_state(self.hass)
         if self.source == SOURCE_RECONFIGURE and registry.boxes is not None:
             return registry.boxes.server
         if self._trial is None:
-            self._trial = JuiceBoxServer(registry.clock)
+            self._trial = BoxHub(registry.clock)
         return self._trial
 
     async def _listen(self) -> None:
@@ -283,7 +283,7 @@ class JuiceBoxSteps(UserFlow):
 
         end = self._trial.listen_discovery(take)
         try:
-            async with get_registry(self.hass).clock.timeout(WAIT):
+            async with get_shared_state(self.hass).clock.timeout(WAIT):
                 await heard.wait()
                 self._found = boxes[0]
         except TimeoutError:

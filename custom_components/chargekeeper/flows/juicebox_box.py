@@ -38,7 +38,7 @@ from ..const import (
 from ..core.errors import ChargerError
 from ..core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT
 from ..entries.juicebox import WINDOWS, box_subentries, unit_subentries
-from ..ha.shared_state import get_registry
+from ..ha.shared_state import get_shared_state
 from ..juicebox.box import Box
 from ..juicebox.hub import MOST_BOXES
 from ..juicebox.listener import Discovered
@@ -121,7 +121,7 @@ class JuiceBoxSubentryFlow(ConfigSubentryFlow):
 
     async def async_step_user(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Choose one of the boxes that were heard."""
-        boxes = get_registry(self.hass).boxes
+        boxes = get_shared_state(self.hass).boxes
         found = {} if boxes is None else {each.serial: each for each in boxes.server.listener.discovered}
         if not found:
             return self.async_abort(reason="no_box_heard", description_placeholders={"names": ", ".join(SERVER_NAMES)})
@@ -168,7 +168,7 @@ class JuiceBoxSubentryFlow(ConfigSubentryFlow):
             serial = subentry.data[CONF_SERIAL]
             host = user_input[CONF_HOST].strip()
             box = as_subentry(user_input, serial, host)
-            boxes = get_registry(self.hass).boxes
+            boxes = get_shared_state(self.hass).boxes
             if boxes is not None:
                 boxes.server.trust(serial, host)  # also where it is the same: the user says so anew
             return self.async_update_and_abort(self._get_entry(), subentry, title=box["title"], data=box["data"])
@@ -182,7 +182,7 @@ class JuiceBoxSubentryFlow(ConfigSubentryFlow):
     async def async_step_offline_current(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Have the limit that is stored in the box confirmed, or another one written."""
         subentry, errors = self._get_reconfigure_subentry(), dict[str, str]()
-        boxes = get_registry(self.hass).boxes
+        boxes = get_shared_state(self.hass).boxes
         box = None if boxes is None else boxes.server.boxes.get(subentry.data[CONF_SERIAL])
         if box is None:
             return self.async_abort(reason="not_set_up")

@@ -21,7 +21,7 @@ from ..const import (
 )
 from ..core.errors import ChargerError, LoginRejected
 from ..core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT
-from ..ha.shared_state import get_registry
+from ..ha.shared_state import get_shared_state
 from ..juicebox.juicenet.client import DAY_MINUTES, Info, JuiceNetClient, Tou, normalize_server_url
 
 LOGGER = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def juicenet_client(hass: HomeAssistant, account: Mapping[str, str]) -> JuiceNet
     """Who talks to the server with this account."""
     return JuiceNetClient(
         async_get_clientsession(hass),
-        get_registry(hass).clock,
+        get_shared_state(hass).clock,
         account[CONF_SERVER_URL],
         account[CONF_ACCOUNT_TOKEN],
         device_id=uuid4().hex,

@@ -28,7 +28,7 @@ from ..const import CONF_KIND, CONF_LIMIT, CONF_MEMBERS, CONF_WEIGHT, DOMAIN, KI
 from ..core.limits import MINIMUM_CURRENT, Limits
 from ..core.load_group.shares import HIGHEST_LIMIT, GroupError, GroupSpec, Key, Member, offline_excess
 from ..entries.load_group import member_key, member_name
-from ..ha.shared_state import get_registry, known_chargers
+from ..ha.shared_state import get_shared_state, known_chargers
 
 CONF_ACCEPT = "accept"
 LOWEST_WEIGHT, HIGHEST_WEIGHT = 0.1, 10.0
@@ -204,8 +204,8 @@ class LoadGroupSteps(ConfigFlow):
         return {member_key(member) for entry in others for member in entry.data.get(CONF_MEMBERS, ())}
 
     def _limits(self) -> dict[Key, Limits]:
-        keepers = get_registry(self.hass).keepers
-        return {key: Limits.of(keeper.snapshot.readings) for key, keeper in keepers.items()}
+        chargers = get_shared_state(self.hass).chargers
+        return {key: Limits.of(charger.snapshot.readings) for key, charger in chargers.items()}
 
     def _spec(self) -> GroupSpec:
         """The group as entered. Raises GroupError."""

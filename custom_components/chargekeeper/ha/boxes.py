@@ -10,18 +10,18 @@ from functools import partial
 
 from homeassistant.core import HomeAssistant, callback
 
-from ..core.charger.charger import Keeper, KeeperOptions
-from ..core.charger.intents import Journal
+from ..core.charger.charger import Charger, ChargerOptions
+from ..core.charger.intents import IntentStore
 from ..core.clock import Clock
 from ..core.model import CHARGING_CURRENT, Identity, Maker, Readings
-from ..core.reading_builder import Moment
+from ..core.reading_builder import Timestamp
 from ..juicebox.box import Box, BoxConfig
-from ..juicebox.hub import JuiceBoxServer
-from ..juicebox.juicenet.account import JuiceNetAccount, JuiceNetPath
+from ..juicebox.hub import BoxHub
+from ..juicebox.juicenet.account import JuiceNetAccount, JuiceNetTransport
 from ..juicebox.juicenet.client import JuiceNetClient
 from ..juicebox.mapping import limit_readings
 from ..juicebox.resolver import NameServer, Resolver, SystemResolver
-from ..juicebox.transport import JuiceBoxPath, MakersServerPath
+from ..juicebox.transport import JuiceBoxTransport, ServerTransport
 from ..juicebox.upstream import UpstreamConfig
 from ..linked.power_cycle import PowerCycle
 from .storage import EntryStores
@@ -37,21 +37,21 @@ RELOAD_PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class KeptBox:
+class ManagedBox:
     """A box with what keeps it; the paths hear of it also while its entry is reloaded."""
 
     box: Box
-    keeper: Keeper
-    udp: JuiceBoxPath
-    server: MakersServerPath
+    charger: Charger
+    udp: JuiceBoxTransport
+    server: ServerTransport
 
 
 @dataclass(frozen=True, slots=True)
-class KeptUnit:
+class ManagedUnit:
     """A box that sends us nothing, with what keeps it; its path is that of a JuiceNet server's account, if any."""
 
-    keeper: Keeper
-    path: JuiceNetPath | None
+    charger: Charger
+    path: JuiceNetTransport | None
 
 
 class Boxes:
@@ -67,9 +67,9 @@ class Boxes:
         self._hass = hass
         self._clock = clock
         self.stores = stores
-        self.server = JuiceBoxServer(clock, stores.boxes)
-        self.kept: dict[str, KeptBox] = {}
-        self.units: dict[str, KeptUnit] = {}
+        self.server = BoxHub(clock, stores.boxes)
+        self.kept: dict[str, ManagedBox] = {}
+        self.units: dict[str, ManagedUnit] = {}
         self.account: JuiceNetAccount | None = None
         self._account_of: Mapping[str, str] = {}
         self.power: dict[str, PowerCycle] = {}
@@ -80,7 +80,7 @@ class Boxes:
         self._cancel_save = clock.call_later(SAVE_INTERVAL, self._save_due)
         self._cancel_close: Callable[[], None] | None = None
         self.server.on_change = self._changed
-        for key in list(stores.journals):
+        for key in list(stores.intents_by_serial):
             if key.startswith(POWER_RECORD):
                 self.power_of(key.removeprefix(POWER_RECORD))
 
@@ -99,65 +99,67 @@ class Boxes:
             self.account = JuiceNetAccount(make(), self._clock) if settings else None
 
     @callback
-    def take_unit(self, config: BoxConfig, keepers: Mapping[tuple[Maker, str], Keeper]) -> KeptUnit:
+    def take_unit(self, config: BoxConfig, chargers: Mapping[tuple[Maker, str], Charger]) -> ManagedUnit:
         """Take a box that sends us nothing, or its new settings. Nothing begins yet."""
         identity = Identity(Maker.JUICEBOX, config.serial, config.name)
-        said = limit_readings(config, Moment.of(self._clock))  # also where no account has a path that shows it
-        keeper = keepers.get(identity.key) or self._keeper(identity, said)
-        keeper.identity = identity
+        last_report = limit_readings(
+            config, Timestamp.of(self._clock)
+        )  # also where no account has a path that shows it
+        charger = chargers.get(identity.key) or self._charger(identity, last_report)
+        charger.identity = identity
         path = self.configure_unit(config)
         if path is not None:
-            path.remember(keeper.snapshot.value(CHARGING_CURRENT))
-            keeper.add_path(path)
-        kept = self.units[config.serial] = KeptUnit(keeper, path)
+            path.remember(charger.snapshot.value(CHARGING_CURRENT))
+            charger.add_transport(path)
+        kept = self.units[config.serial] = ManagedUnit(charger, path)
         return kept
 
     @callback
-    def configure_unit(self, config: BoxConfig) -> JuiceNetPath | None:
+    def configure_unit(self, config: BoxConfig) -> JuiceNetTransport | None:
         """Let a box that sends us nothing go by these settings; its path, if there is an account."""
         return None if self.account is None else self.account.path(config)
 
     @callback
-    def take(self, config: BoxConfig, keepers: Mapping[tuple[Maker, str], Keeper]) -> KeptBox:
-        """Take a box, or its new settings; `keepers` has the keeper that it may have had before. Nothing begins yet."""
+    def take(self, config: BoxConfig, chargers: Mapping[tuple[Maker, str], Charger]) -> ManagedBox:
+        """Take a box, or its new settings; `chargers` has the keeper that it may have had before. Nothing begins yet."""
         serial, kept = config.serial, self.kept.get(config.serial)
         box = self.server.add(config)
         if kept is None:
-            udp, server = JuiceBoxPath(box, self._clock), MakersServerPath(box, self._clock)
-            keeper = keepers.get(udp.identity.key) or self._keeper(udp.identity)
-            kept = self.kept[serial] = KeptBox(box, keeper, udp, server)
+            udp, server = JuiceBoxTransport(box, self._clock), ServerTransport(box, self._clock)
+            charger = chargers.get(udp.identity.key) or self._charger(udp.identity)
+            kept = self.kept[serial] = ManagedBox(box, charger, udp, server)
             box.listen(partial(self._heard, kept))
-        kept.keeper.identity = kept.udp.identity
-        kept.keeper.add_path(kept.udp)
+        kept.charger.identity = kept.udp.identity
+        kept.charger.add_transport(kept.udp)
         if self._upstream[1] is not None:
-            kept.keeper.add_path(kept.server)
+            kept.charger.add_transport(kept.server)
         return kept
 
-    def _keeper(self, identity: Identity, said: Readings | None = None) -> Keeper:
-        """A keeper with what was saved of a box, and what the user `said` of it, which is in no store."""
+    def _charger(self, identity: Identity, last_report: Readings | None = None) -> Charger:
+        """A keeper with what was saved of a box, and what the user `last_report` of it, which is in no store."""
         serial, stores = identity.serial, self.stores
-        keeper = Keeper(identity, self._clock, KeeperOptions(), partial(stores.save_journal, serial))
+        charger = Charger(identity, self._clock, ChargerOptions(), partial(stores.save_intents, serial))
         snapshot = stores.snapshots.get(serial)
         known = {**snapshot} if isinstance(snapshot, Mapping) else {}
-        for prop, reading in (said or Readings()).items():
+        for prop, reading in (last_report or Readings()).items():
             observed_at = reading.observed_at.isoformat()
             known[prop.key] = {"value": reading.value, "source": reading.source, "observed_at": observed_at}
-        keeper.restore(known, stores.journals.get(serial))
-        return keeper
+        charger.restore(known, stores.intents_by_serial.get(serial))
+        return charger
 
     @callback
     def power_of(self, serial: str) -> PowerCycle:
         """What switches the power of a box; a duty to switch it on again that is left is taken up."""
         if (cycle := self.power.get(serial)) is None:
             key, stores = f"{POWER_RECORD}{serial}", self.stores
-            save = partial(stores.save_journal, key)
-            cycle = self.power[serial] = PowerCycle(self._hass, self._clock, save, stores.journals.get(key))
+            save = partial(stores.save_intents, key)
+            cycle = self.power[serial] = PowerCycle(self._hass, self._clock, save, stores.intents_by_serial.get(key))
         return cycle
 
-    def _heard(self, kept: KeptBox) -> None:
+    def _heard(self, kept: ManagedBox) -> None:
         """A box was heard or commanded: let what switches its power know that the box has power."""
         cycle = self.power.get(kept.box.config.serial)
-        heard_at = kept.udp.synced_at
+        heard_at = kept.udp.charger_reported_at
         if cycle is not None and heard_at is not None:
             cycle.heard(heard_at, kept.box.counts["boots"])
 
@@ -181,20 +183,20 @@ class Boxes:
         if (cycle := self.power.get(serial)) is not None and not cycle.active:
             cycle.close()
             del self.power[serial]
-            self.stores.journals.pop(f"{POWER_RECORD}{serial}", None)
+            self.stores.intents_by_serial.pop(f"{POWER_RECORD}{serial}", None)
         await self.stores.forget(serial)
 
     @property
     def known(self) -> set[str]:
         """The serials of all boxes of which anything is kept, here or on the disk."""
-        journals = {key for key in self.stores.journals if not key.startswith(POWER_RECORD)}
-        return {*self.server.export(), *self.units, *journals, *self.stores.snapshots}
+        intents_by_serial = {key for key in self.stores.intents_by_serial if not key.startswith(POWER_RECORD)}
+        return {*self.server.export(), *self.units, *intents_by_serial, *self.stores.snapshots}
 
     def is_paused(self, serial: str) -> bool:
         """Whether a pause that the user asked for is in the journal of a box."""
-        journal = Journal(partial(self.stores.save_journal, serial))
-        journal.restore(self.stores.journals.get(serial))
-        return journal.entries.pause is not None
+        intents = IntentStore(partial(self.stores.save_intents, serial))
+        intents.restore(self.stores.intents_by_serial.get(serial))
+        return intents.entries.pause is not None
 
     @callback
     def forget_unit(self, serial: str) -> None:

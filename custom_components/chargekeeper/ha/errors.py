@@ -18,9 +18,9 @@ from ..core.errors import (
     NotAllowed,
     NotApplicable,
     NotSaved,
-    PathBusy,
-    PathDown,
-    PathsFailed,
+    TransportBusy,
+    TransportDown,
+    TransportsFailed,
     UnsafeRequest,
     Unsupported,
 )
@@ -41,7 +41,7 @@ REFUSALS = tuple(reason for reason in RestartAvailability if reason is not Resta
 INSTALL_REFUSALS = tuple(reason for reason in REFUSALS if reason is not RestartAvailability.NEEDS_LINK)
 
 ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
-    PathDown: {
+    TransportDown: {
         reason: (reason, Kind.FAILURE)
         for reason in (
             *("no_path", "charger_offline", "unreachable", "timeout", "broken_answer", "server_error", "bad_answer"),
@@ -50,7 +50,7 @@ ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
             "offline_too_high",
         )
     },
-    PathBusy: {
+    TransportBusy: {
         reason: (reason, Kind.FAILURE)
         for reason in ("throttled", "forbidden", "no_room", "signing_in", "too_soon", "cycled")
     },
@@ -87,8 +87,8 @@ ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
 """Every reason that `core` and the makers' packages give, by class."""
 
 UNLISTED: Mapping[type[ChargerError], Row] = {
-    PathDown: ("path_down", Kind.FAILURE),
-    PathBusy: ("path_busy", Kind.FAILURE),
+    TransportDown: ("path_down", Kind.FAILURE),
+    TransportBusy: ("path_busy", Kind.FAILURE),
     LoginRejected: ("invalid_auth", Kind.FAILURE),
     NotAllowed: ("not_allowed", Kind.FAILURE),
     NotApplicable: ("wrong_state", Kind.VALIDATION),
@@ -103,14 +103,14 @@ NO_PATH_SINCE: Row = ("no_path_since", Kind.FAILURE)
 """Shown instead of `no_path` where it is known since when the cloud is lost."""
 
 FLOW_ERRORS: Mapping[type[ChargerError], Mapping[str, str]] = {
-    PathDown: {"timeout": "timeout", "bad_answer": "bad_answer", "broken_answer": "bad_answer"},
-    PathBusy: {},
+    TransportDown: {"timeout": "timeout", "bad_answer": "bad_answer", "broken_answer": "bad_answer"},
+    TransportBusy: {},
     LoginRejected: {},
     ChargerError: {},
 }
 FLOW_UNLISTED: Mapping[type[ChargerError], str] = {
-    PathDown: "cannot_connect",
-    PathBusy: "throttled",
+    TransportDown: "cannot_connect",
+    TransportBusy: "throttled",
     LoginRejected: "invalid_auth",
     ChargerError: "bad_answer",
 }
@@ -157,11 +157,11 @@ def flow_error(error: ChargerError) -> str:
 
 def retry_minutes(error: ChargerError) -> int:
     """Whole minutes, at least 1, after which to try again; 1 for errors that name no time."""
-    return max(1, ceil(error.retry_after / 60)) if isinstance(error, PathBusy) else 1
+    return max(1, ceil(error.retry_after / 60)) if isinstance(error, TransportBusy) else 1
 
 
 def _row(error: ChargerError) -> Row:
-    if isinstance(error, PathDown) and error.reason == "no_path" and error.detail:
+    if isinstance(error, TransportDown) and error.reason == "no_path" and error.detail:
         return NO_PATH_SINCE
     base = next(base for base in type(error).__mro__ if base in UNLISTED)
     return ERRORS.get(base, {}).get(error.reason, UNLISTED[base])
@@ -169,9 +169,9 @@ def _row(error: ChargerError) -> Row:
 
 def _placeholders(error: ChargerError, charger: str) -> dict[str, str]:
     """All that a text may name. `detail` is free text of core: only what the text expects gets out (invariant I12)."""
-    if isinstance(error, PathsFailed):
+    if isinstance(error, TransportsFailed):
         return {"reasons": " ".join(_tried(source, failure, charger) for source, failure in error.failures)}
-    if isinstance(error, PathBusy):
+    if isinstance(error, TransportBusy):
         return {"retry": str(retry_minutes(error))}
     if isinstance(error, Dangerous):
         until = {} if error.until is None else {"until": local_time(error.until)}

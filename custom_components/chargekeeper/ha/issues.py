@@ -15,16 +15,16 @@ from homeassistant.helpers.dispatcher import async_dispatcher_connect
 
 from ..const import CONF_LIMIT, CONF_MEMBERS, DOMAIN
 from ..coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, charger_name, for_each_charger
-from ..core.charger.charger import Keeper
+from ..core.charger.charger import Charger
 from ..core.errors import NoConnection
-from ..core.model import STATUS, Identity, Maker, Problem, Status
-from ..juicebox.box import Box, Mode, Trouble
+from ..core.model import STATUS, ChargerIssue, Identity, Maker, Status
+from ..juicebox.box import Box, BoxIssue, Mode
 from ..juicebox.juicenet.account import JuiceNetAccount
 from ..juicebox.listener import PortBusy
-from ..linked.entity_transport import LinkedPath
+from ..linked.entity_transport import EntityTransport
 from ..linked.power_cycle import PowerCycle
 from .errors import local_time
-from .shared_state import get_registry, known_chargers
+from .shared_state import get_shared_state, known_chargers
 
 OTHER_DOMAIN = "wallbox"
 OTHER_INTEGRATION = "other_integration"
@@ -44,17 +44,17 @@ CLOUD_LOST_AFTER = 30 * 60.0
 
 type IssueData = dict[str, str | int | float | None]
 
-FIXES: Mapping[str, Callable[[Keeper], None]] = {Problem.UPDATE_DOUBTED: Keeper.dismiss_update}
+FIXES: Mapping[str, Callable[[Charger], None]] = {ChargerIssue.UPDATE_DOUBTED: Charger.dismiss_update}
 """What the confirmation of an issue does, by the key of the issue. Other issues cannot be fixed by a confirmation."""
 
 
 @callback
-def follow_problems(hass: HomeAssistant, coordinator: ChargerCoordinator) -> Callable[[], None]:
+def track_charger_issues(hass: HomeAssistant, coordinator: ChargerCoordinator) -> Callable[[], None]:
     """Keep the issues of a charger as its snapshot says; the answer ends it."""
 
     @callback
     def sync() -> None:
-        for problem in Problem:
+        for problem in ChargerIssue:
             is_there = problem in coordinator.data.problems
             name = charger_name(hass, coordinator.config_entry, coordinator.identity)
             placeholders = {"charger": name} if is_there else None
@@ -68,7 +68,9 @@ def follow_problems(hass: HomeAssistant, coordinator: ChargerCoordinator) -> Cal
 
 
 @callback
-def follow_links(hass: HomeAssistant, coordinator: ChargerCoordinator, path: LinkedPath | None) -> Callable[[], None]:
+def track_link_issues(
+    hass: HomeAssistant, coordinator: ChargerCoordinator, path: EntityTransport | None
+) -> Callable[[], None]:
     """Tell while an entity that is linked to a charger is deleted or disabled; the answer ends it."""
     serial = coordinator.identity.serial
 
@@ -83,7 +85,7 @@ def follow_links(hass: HomeAssistant, coordinator: ChargerCoordinator, path: Lin
 
 
 @callback
-def follow_troubles(hass: HomeAssistant, coordinator: ChargerCoordinator, box: Box) -> Callable[[], None]:
+def track_box_issues(hass: HomeAssistant, coordinator: ChargerCoordinator, box: Box) -> Callable[[], None]:
     """Keep the issues of a JuiceBox as its server sees it; the answer ends it."""
     serial = coordinator.identity.serial
 
@@ -99,11 +101,11 @@ def follow_troubles(hass: HomeAssistant, coordinator: ChargerCoordinator, box: B
             "pinned": box.config.host,
             "address": box.memory.host,
         }
-        for trouble in Trouble:
+        for trouble in BoxIssue:
             _keep(hass, f"{trouble}_{serial}", trouble, placeholders if trouble in box.troubles else None)
         override = coordinator.data.override
         cut_off = coordinator.data.value(STATUS) is Status.OFFLINE or box.mode is Mode.LEARNING
-        helps = Trouble.STORED_ZERO not in box.troubles  # else it does not charge by itself
+        helps = BoxIssue.STORED_ZERO not in box.troubles  # else it does not charge by itself
         waits = override.on and not override.applied and cut_off and helps
         _keep(hass, f"{OVERRIDE_BY_HAND}_{serial}", OVERRIDE_BY_HAND, placeholders if waits else None)
 
@@ -118,13 +120,13 @@ def follow_troubles(hass: HomeAssistant, coordinator: ChargerCoordinator, box: B
 
 
 @callback
-def follow_power(hass: HomeAssistant, entry: ConfigEntry, serial: str, cycle: PowerCycle) -> Callable[[], None]:
+def track_power_issues(hass: HomeAssistant, entry: ConfigEntry, serial: str, cycle: PowerCycle) -> Callable[[], None]:
     """Tell while a box was switched off and nothing proves that its power is back; the answer ends it."""
 
     @callback
     def sync() -> None:
         if cycle.stuck:
-            tell_power_off(hass, entry, serial, cycle)
+            report_power_off(hass, entry, serial, cycle)
         elif not cycle.active:
             _keep(hass, f"{POWER_OFF}_{serial}", POWER_OFF, None)
 
@@ -133,8 +135,8 @@ def follow_power(hass: HomeAssistant, entry: ConfigEntry, serial: str, cycle: Po
 
 
 @callback
-def tell_power_off(hass: HomeAssistant, entry: ConfigEntry, serial: str, cycle: PowerCycle) -> None:
-    """Tell that a box may be without power, for as long as `follow_power` does not see that its power is back.
+def report_power_off(hass: HomeAssistant, entry: ConfigEntry, serial: str, cycle: PowerCycle) -> None:
+    """Tell that a box may be without power, for as long as `track_power_issues` does not see that its power is back.
 
     That outlives a restart of Home Assistant: nothing of ours may be there then to tell it again.
     """
@@ -145,7 +147,7 @@ def tell_power_off(hass: HomeAssistant, entry: ConfigEntry, serial: str, cycle: 
 
 
 @callback
-def follow_token(hass: HomeAssistant, entry: ConfigEntry, account: JuiceNetAccount | None) -> Callable[[], None]:
+def track_token_issue(hass: HomeAssistant, entry: ConfigEntry, account: JuiceNetAccount | None) -> Callable[[], None]:
     """Tell while a JuiceNet server refuses the token of the account; the answer ends it."""
 
     @callback
@@ -158,7 +160,7 @@ def follow_token(hass: HomeAssistant, entry: ConfigEntry, account: JuiceNetAccou
 
 
 @callback
-def tell_deafness(hass: HomeAssistant, entry: ConfigEntry, error: NoConnection | None) -> None:
+def sync_listen_issue(hass: HomeAssistant, entry: ConfigEntry, error: NoConnection | None) -> None:
     """Tell why boxes cannot be listened to, or that they are."""
     busy = isinstance(error, PortBusy)
     detail = "" if error is None else error.detail
@@ -168,7 +170,7 @@ def tell_deafness(hass: HomeAssistant, entry: ConfigEntry, error: NoConnection |
 
 
 @callback
-def follow_other_integration(hass: HomeAssistant, entry: ConfigEntry) -> Callable[[], None]:
+def track_other_integration_issue(hass: HomeAssistant, entry: ConfigEntry) -> Callable[[], None]:
     """Tell while Home Assistant's own Wallbox integration uses the account too: they share its request limit."""
 
     @callback
@@ -182,7 +184,7 @@ def follow_other_integration(hass: HomeAssistant, entry: ConfigEntry) -> Callabl
 
 
 @callback
-def follow_group_members(hass: HomeAssistant, entry: ConfigEntry) -> Callable[[], None]:
+def track_member_issues(hass: HomeAssistant, entry: ConfigEntry) -> Callable[[], None]:
     """Tell of members of a load group that no entry has which is enabled: they count with the most they could draw."""
 
     @callback
@@ -202,7 +204,7 @@ def follow_group_members(hass: HomeAssistant, entry: ConfigEntry) -> Callable[[]
 
 
 @callback
-def tell_stored_excess(hass: HomeAssistant, entry: ConfigEntry, excess: float, stored: str) -> None:
+def sync_stored_excess_issue(hass: HomeAssistant, entry: ConfigEntry, excess: float, stored: str) -> None:
     """Tell by how many amperes the members of a load group could exceed its limit when nobody answers them; 0: not."""
     placeholders = {
         "group": entry.title,
@@ -217,7 +219,7 @@ def tell_stored_excess(hass: HomeAssistant, entry: ConfigEntry, excess: float, s
 @callback
 def delete_group_issues(hass: HomeAssistant, entry: ConfigEntry) -> None:
     """Delete what is said of a load group and its members: it is not in force."""
-    tell_stored_excess(hass, entry, 0.0, "")
+    sync_stored_excess_issue(hass, entry, 0.0, "")
     _delete_member_issues(hass, entry, ())
 
 
@@ -231,10 +233,10 @@ def _delete_member_issues(hass: HomeAssistant, entry: ConfigEntry, but: Collecti
 
 
 @callback
-def follow_cloud(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> Callable[[], None]:
+def track_cloud_issue(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> Callable[[], None]:
     """Tell of an outage of 30 min that leaves chargers without any path; the answer ends it."""
-    runtime, clock = entry.runtime_data, get_registry(hass).clock
-    account, log = runtime.holdings.account, runtime.holdings.outages
+    runtime, clock = entry.runtime_data, get_shared_state(hass).clock
+    account, log = runtime.account_runtime.account, runtime.account_runtime.outages
     cancel_timer: Callable[[], None] = lambda: None  # noqa: E731 - replaced by each timer
 
     @callback
@@ -280,15 +282,15 @@ def other_integration(hass: HomeAssistant, email: str) -> ConfigEntry | None:
 def delete_issues(hass: HomeAssistant, entry: ConfigEntry, serials: Iterable[str]) -> None:
     """The chargers are given up, and with them what was said of them; likewise of the entry once it is gone."""
     for serial in serials:
-        for problem in Problem:
+        for problem in ChargerIssue:
             ir.async_delete_issue(hass, DOMAIN, _issue_id(problem, serial))
-        for trouble in Trouble:
+        for trouble in BoxIssue:
             ir.async_delete_issue(hass, DOMAIN, f"{trouble}_{serial}")
         for key in (LINK_BROKEN, OVERRIDE_BY_HAND):
             ir.async_delete_issue(hass, DOMAIN, f"{key}_{serial}")
     if entry.disabled_by is not None or hass.config_entries.async_get_entry(entry.entry_id) is None:
-        tell_deafness(hass, entry, None)
-        follow_token(hass, entry, None)
+        sync_listen_issue(hass, entry, None)
+        track_token_issue(hass, entry, None)
         ir.async_delete_issue(hass, DOMAIN, _other_issue_id(entry))
         ir.async_delete_issue(hass, DOMAIN, _cloud_issue_id(entry))
 
@@ -342,5 +344,5 @@ def _member_issue_id(entry: ConfigEntry, serial: str) -> str:
     return f"{GROUP_MEMBER_MISSING}_{entry.entry_id}_{serial}"
 
 
-def _issue_id(problem: Problem, serial: str) -> str:
+def _issue_id(problem: ChargerIssue, serial: str) -> str:
     return f"{problem}_{serial}"

@@ -10,7 +10,7 @@ from ..coordinator import charger_name
 from ..core.model import Identity
 
 
-async def async_leave_notice(
+async def async_create_notification(
     hass: HomeAssistant, entry: ConfigEntry, identity: Identity, key: str, **placeholders: str
 ) -> None:
     """Leave a notification about a charger that is given up; `key` is that of its text among the exceptions."""

@@ -6,7 +6,7 @@ from functools import partial
 from homeassistant.core import HomeAssistant, callback
 
 from ..coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, charger_name, for_each_charger
-from ..core.charger.charger import KeeperEvent
+from ..core.charger.charger import ChargerEvent
 from ..core.model import Property, Reading, ReadingClass, Source
 from ..core.outage_log import OutageLog
 from ..wallbox.account import AccountSnapshot
@@ -19,7 +19,7 @@ OVERRIDE = "tou_override"
 def follow_outages(entry: ChargeKeeperConfigEntry) -> Callable[[], None]:
     """Keep the record; the answer ends it."""
     runtime = entry.runtime_data
-    log, account = runtime.holdings.outages, runtime.holdings.account
+    log, account = runtime.account_runtime.outages, runtime.account_runtime.account
     ends: list[Callable[[], None]] = []
 
     @callback
@@ -33,7 +33,7 @@ def follow_outages(entry: ChargeKeeperConfigEntry) -> Callable[[], None]:
 
     @callback
     def begin(coordinator: ChargerCoordinator) -> None:
-        ends.append(coordinator.keeper.listen_events(partial(_replay, log, coordinator)))
+        ends.append(coordinator.charger.listen_events(partial(_replay, log, coordinator)))
         ends.append(coordinator.async_add_listener(partial(_serve, log, coordinator)))
 
     for_each_charger(entry, begin)
@@ -61,7 +61,7 @@ def _is_served(prop: Property[object], reading: Reading[object]) -> bool:
 
 
 @callback
-def _replay(log: OutageLog, coordinator: ChargerCoordinator, event: KeeperEvent) -> None:
+def _replay(log: OutageLog, coordinator: ChargerCoordinator, event: ChargerEvent) -> None:
     """Note what was carried out after it had waited, or once more."""
     if event.kind == "replay":
         log.replay(coordinator.identity.serial, event.type)
@@ -91,5 +91,5 @@ def outage_report(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> list[d
             "served": named(outage.served),
             "replayed": named(outage.replayed),
         }
-        for outage in runtime.holdings.outages.outages
+        for outage in runtime.account_runtime.outages.outages
     ]

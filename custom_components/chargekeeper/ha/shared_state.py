@@ -28,13 +28,13 @@ from ..const import (
     SUBENTRY_JUICEBOX,
     SUBENTRY_JUICENET,
 )
-from ..core.charger.charger import Keeper, KeeperOptions
+from ..core.charger.charger import Charger, ChargerOptions
 from ..core.charger.context import unlimited
 from ..core.clock import Clock, SystemClock
 from ..core.load_group.group import LoadGroup
 from ..core.model import Identity, Maker, Prefer
 from ..core.outage_log import OutageLog
-from ..linked.entity_transport import SUBENTRY_LINKED, LinkedPath
+from ..linked.entity_transport import SUBENTRY_LINKED, EntityTransport
 from ..wallbox.account import WallboxAccount
 from .boxes import Boxes
 from .storage import EntryStores
@@ -44,25 +44,25 @@ type Credentials = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Holdings:
-    """What belongs to one entry; `keepers` by serial, and `linked` those of its chargers that have a linked path."""
+class AccountRuntime:
+    """What belongs to one entry; `chargers` by serial, and `linked` those of its chargers that have a linked path."""
 
     stores: EntryStores
     account: WallboxAccount
-    keepers: dict[str, Keeper]
+    chargers: dict[str, Charger]
     outages: OutageLog
-    linked: dict[str, LinkedPath] = field(default_factory=dict)
+    linked: dict[str, EntityTransport] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
-class Registry:
+class SharedState:
     """Everything by its identity: keepers by maker and serial, the rest by the entry's unique id."""
 
     clock: Clock
     accounts: dict[str, WallboxAccount] = field(default_factory=dict)
-    keepers: dict[tuple[Maker, str], Keeper] = field(default_factory=dict)
+    chargers: dict[tuple[Maker, str], Charger] = field(default_factory=dict)
     stores: dict[str, EntryStores] = field(default_factory=dict)
-    at_work: dict[tuple[Maker, str], Keeper] = field(default_factory=dict)
+    at_work: dict[tuple[Maker, str], Charger] = field(default_factory=dict)
     """The keepers that are started; the others wait for their entry to be set up again."""
     groups: dict[str, LoadGroup] = field(default_factory=dict)
     """Load groups by the unique id of their entry."""
@@ -111,9 +111,9 @@ class Registry:
         """A new account object; it saves its purses as soon as it belongs to an entry."""
         user_api_url, api_url = _server(credentials)
 
-        async def save_purses(purses: dict[str, object]) -> None:
+        async def save_budgets(budgets: dict[str, object]) -> None:
             if account.user_id is not None and (stores := self.stores.get(account.user_id)) is not None:
-                await stores.save_purses(purses)
+                await stores.save_budgets(budgets)
 
         account = WallboxAccount(
             async_get_clientsession(hass),
@@ -122,36 +122,36 @@ class Registry:
             password=str(credentials[CONF_PASSWORD]),
             user_api_url=user_api_url,
             api_url=api_url,
-            save_purses=save_purses,
+            save_budgets=save_budgets,
         )
         return account
 
     @callback
-    def begin(self, keeper: Keeper) -> None:
+    def begin(self, charger: Charger) -> None:
         """Start a keeper; the share that its load group allows it binds from the first moment."""
-        key = keeper.identity.key
-        self.at_work[key] = keeper
+        key = charger.identity.key
+        self.at_work[key] = charger
         for group in self.groups.values():
             if group.has(key):
-                group.attach(keeper)
-        keeper.start()
+                group.attach(charger)
+        charger.start()
 
-    async def end(self, keeper: Keeper) -> None:
+    async def end(self, charger: Charger) -> None:
         """Stop a keeper; to its load group it is a member that is not heard."""
-        key = keeper.identity.key
+        key = charger.identity.key
         self.at_work.pop(key, None)
         for group in self.groups.values():
             if group.has(key):
                 group.detach(key)
-        await keeper.stop()
+        await charger.stop()
 
     @callback
     def open_group(self, unique_id: str, group: LoadGroup) -> None:
         """A load group is there: its shares bind from now on."""
         self.groups[unique_id] = group
-        for key, keeper in self.at_work.items():
+        for key, charger in self.at_work.items():
             if group.has(key):
-                group.attach(keeper)
+                group.attach(charger)
         self.release_members()
 
     async def close_group(self, unique_id: str) -> None:
@@ -161,17 +161,17 @@ class Registry:
     @callback
     def release_members(self) -> None:
         """Chargers that belong to no load group any more are bound by none; nothing is raised by that."""
-        for key, keeper in self.keepers.items():
-            if keeper.group_share is not None and not any(group.has(key) for group in self.groups.values()):
-                keeper.group_share = None
-                keeper.group_room = unlimited
+        for key, charger in self.chargers.items():
+            if charger.group_share is not None and not any(group.has(key) for group in self.groups.values()):
+                charger.group_share = None
+                charger.group_room = unlimited
 
     async def stop(self) -> None:
         """Send nothing from now on, of whichever entry; the purses are saved."""
-        for keeper in self.keepers.values():
-            keeper.close()
-        for keeper in self.keepers.values():
-            await keeper.stop()
+        for charger in self.chargers.values():
+            charger.close()
+        for charger in self.chargers.values():
+            await charger.stop()
         for group in self.groups.values():
             await group.stop()
         for account in self.accounts.values():
@@ -180,35 +180,35 @@ class Registry:
             await self.boxes.close()
 
 
-REGISTRY: HassKey[Registry] = HassKey("chargekeeper")
+SHARED_STATE: HassKey[SharedState] = HassKey("chargekeeper")
 
 
 @callback
-def get_registry(hass: HomeAssistant) -> Registry:
+def get_shared_state(hass: HomeAssistant) -> SharedState:
     """The one registry; made with the machine's clock unless one (with another clock) was put there before."""
-    if REGISTRY not in hass.data:
-        hass.data[REGISTRY] = Registry(SystemClock())
-    return hass.data[REGISTRY]
+    if SHARED_STATE not in hass.data:
+        hass.data[SHARED_STATE] = SharedState(SystemClock())
+    return hass.data[SHARED_STATE]
 
 
-async def async_open(hass: HomeAssistant, entry: ConfigEntry) -> Holdings:
+async def async_open(hass: HomeAssistant, entry: ConfigEntry) -> AccountRuntime:
     """Everything of an entry: from the registry, or made from the stores and the entry. Awaits no network."""
-    registry, user_id = get_registry(hass), entry_key(entry)
+    registry, user_id = get_shared_state(hass), entry_key(entry)
     stores = registry.stores.setdefault(user_id, EntryStores(hass, user_id))
     await stores.load()
     account = registry.accounts.get(user_id)
     if account is None or account.server != _server(entry.data):
         account = registry.make_account(hass, entry.data)
         registry.adopt(user_id, account)
-        account.restore_purses(stores.purses)
+        account.restore_budgets(stores.budgets)
     account.set_credentials(str(entry.data[CONF_EMAIL]), str(entry.data[CONF_PASSWORD]))
-    holdings = Holdings(stores, account, {}, _outages(registry, user_id, stores))
+    account_runtime = AccountRuntime(stores, account, {}, _outages(registry, user_id, stores))
     for identity in identities(entry):
-        open_keeper(hass, entry, holdings, identity)
-    return holdings
+        open_charger(hass, entry, account_runtime, identity)
+    return account_runtime
 
 
-def _outages(registry: Registry, user_id: str, stores: EntryStores) -> OutageLog:
+def _outages(registry: SharedState, user_id: str, stores: EntryStores) -> OutageLog:
     """The record of an account's outages, from the registry or the store."""
     if user_id not in registry.outages:
         log = OutageLog(registry.clock, lambda: stores.save_outages_soon(log.export()))
@@ -218,22 +218,26 @@ def _outages(registry: Registry, user_id: str, stores: EntryStores) -> OutageLog
 
 
 @callback
-def open_keeper(hass: HomeAssistant, entry: ConfigEntry, holdings: Holdings, identity: Identity) -> Keeper:
+def open_charger(
+    hass: HomeAssistant, entry: ConfigEntry, account_runtime: AccountRuntime, identity: Identity
+) -> Charger:
     """The keeper of one charger, with the entry's options and its paths; it is one of the holdings then."""
-    registry, serial = get_registry(hass), identity.serial
+    registry, serial = get_shared_state(hass), identity.serial
     options = keeper_options(entry, serial)
-    keeper = registry.keepers.get(identity.key)
-    if keeper is None:
-        keeper = Keeper(identity, registry.clock, options, partial(holdings.stores.save_journal, serial))
-        keeper.restore(holdings.stores.snapshots.get(serial), holdings.stores.journals.get(serial))
-        registry.keepers[identity.key] = keeper
-    keeper.options = options
-    keeper.add_path(holdings.account.path(serial, identity))
+    charger = registry.chargers.get(identity.key)
+    if charger is None:
+        charger = Charger(identity, registry.clock, options, partial(account_runtime.stores.save_intents, serial))
+        charger.restore(
+            account_runtime.stores.snapshots.get(serial), account_runtime.stores.intents_by_serial.get(serial)
+        )
+        registry.chargers[identity.key] = charger
+    charger.options = options
+    charger.add_transport(account_runtime.account.path(serial, identity))
     if (link := linked_subentry(entry, serial)) is not None:
-        path = holdings.linked[serial] = LinkedPath(hass, registry.clock, keeper, link.data)
-        keeper.add_path(path)
-    holdings.keepers[serial] = keeper
-    return keeper
+        path = account_runtime.linked[serial] = EntityTransport(hass, registry.clock, charger, link.data)
+        charger.add_transport(path)
+    account_runtime.chargers[serial] = charger
+    return charger
 
 
 def linked_subentry(entry: ConfigEntry, serial: str) -> ConfigSubentry | None:
@@ -305,10 +309,10 @@ def as_entry_data(chargers: list[Identity]) -> list[dict[str, str | None]]:
     ]
 
 
-def keeper_options(entry: ConfigEntry, serial: str) -> KeeperOptions:
+def keeper_options(entry: ConfigEntry, serial: str) -> ChargerOptions:
     """The options of an entry as they apply to one of its chargers."""
     limit = entry.options.get(CONF_LOAD_GROUP_LIMITS, {}).get(serial)
-    return KeeperOptions(
+    return ChargerOptions(
         prefer=Prefer(entry.options.get(CONF_PREFER, Prefer.AUTO)),
         read_only=entry.options.get(CONF_READ_ONLY, False),
         restart_while_charging=entry.options.get(CONF_RESTART_WHILE_CHARGING, False),

@@ -19,7 +19,7 @@ from homeassistant.util.file import WriteError
 from homeassistant.util.json import SerializationError
 
 from ..const import DOMAIN, LOGGER
-from ..core.charger.charger import Keeper
+from ..core.charger.charger import Charger
 from ..core.clock import Clock
 from ..core.errors import NotSaved
 
@@ -98,8 +98,8 @@ class EntryStores:
     def __init__(self, hass: HomeAssistant, unique_id: str) -> None:
         self._hass = hass
         self._unique_id = unique_id
-        self._journal: Store[Stored]
-        self._purses: Store[Stored]
+        self._intents: Store[Stored]
+        self._budgets: Store[Stored]
         self._snapshot: Store[Stored]
         self._outages: Store[Stored]
         self._boxes: Store[Stored]
@@ -108,9 +108,9 @@ class EntryStores:
         self._saving_outages = False
         self._loading = asyncio.Lock()
         self._loaded = False
-        self.journals: Stored = {}
+        self.intents_by_serial: Stored = {}
         self.snapshots: Stored = {}
-        self.purses: Stored | None = None
+        self.budgets: Stored | None = None
         self.outages: object = None
         self.boxes: Stored | None = None
 
@@ -120,34 +120,34 @@ class EntryStores:
             if self._loaded:
                 return
             await self._open()
-            self.journals = _by_serial(await self._read(self._journal))
+            self.intents_by_serial = _by_serial(await self._read(self._intents))
             self.snapshots = _by_serial(await self._read(self._snapshot))
-            self.purses = await self._read(self._purses)
+            self.budgets = await self._read(self._budgets)
             self.outages = (await self._read(self._outages) or {}).get("outages")
             self.boxes = await self._read(self._boxes)
             self._loaded = True
 
-    async def save_journal(self, serial: str, journal: Stored) -> None:
+    async def save_intents(self, serial: str, intents: Stored) -> None:
         """Note the journal of one charger; on the disk, synced, when this returns. Raises NotSaved, noting nothing."""
-        before = self.journals.get(serial)
-        self.journals[serial] = journal
+        before = self.intents_by_serial.get(serial)
+        self.intents_by_serial[serial] = intents
         try:
-            await self._journal.async_save(self.journals)
+            await self._intents.async_save(self.intents_by_serial)
         except NotSaved:
             if before is None:
-                del self.journals[serial]
+                del self.intents_by_serial[serial]
             else:
-                self.journals[serial] = before
+                self.intents_by_serial[serial] = before
             raise
 
-    async def save_purses(self, purses: Stored) -> None:
+    async def save_budgets(self, budgets: Stored) -> None:
         """Note when requests were made; on the disk, synced, when this returns.
 
         Where that fails the cloud is asked all the same: a full disk must not hide the chargers.
         """
-        self.purses = purses
+        self.budgets = budgets
         with suppress(NotSaved):
-            await self._purses.async_save(purses)
+            await self._budgets.async_save(budgets)
 
     async def save_boxes(self, boxes: Stored) -> None:
         """Note what JuiceBoxes were told; on the disk, synced, when this returns.
@@ -181,17 +181,17 @@ class EntryStores:
 
     async def forget(self, serial: str) -> None:
         """Forget all of one charger."""
-        self.journals.pop(serial, None)
+        self.intents_by_serial.pop(serial, None)
         self.snapshots.pop(serial, None)
         with suppress(NotSaved):  # the next save leaves it out too
-            await self._journal.async_save(self.journals)
+            await self._intents.async_save(self.intents_by_serial)
         await self._snapshot.async_save(self.snapshots)
 
     async def remove(self) -> None:
         """Delete the files."""
         async with self._loading:
             await self._open()
-        for store in (self._journal, self._purses, self._snapshot, self._outages, self._boxes):
+        for store in (self._intents, self._budgets, self._snapshot, self._outages, self._boxes):
             await store.async_remove()
 
     async def _open(self) -> None:
@@ -201,9 +201,9 @@ class EntryStores:
         folder = Path(self._hass.config.path(STORAGE_DIR))
         existing = await self._hass.async_add_executor_job(_existing, folder)
         name = file_name(self._unique_id, existing)
-        journal, purses, snapshot, outages, boxes = (f"{DOMAIN}.{kind}.{name}" for kind in KINDS)
-        self._journal = self._store(SyncedStore, journal)
-        self._purses = self._store(SyncedStore, purses)
+        intents, budgets, snapshot, outages, boxes = (f"{DOMAIN}.{kind}.{name}" for kind in KINDS)
+        self._intents = self._store(SyncedStore, intents)
+        self._budgets = self._store(SyncedStore, budgets)
         self._snapshot = self._store(Store, snapshot)
         self._outages = self._store(Store, outages)
         self._boxes = self._store(SyncedStore, boxes)
@@ -242,7 +242,7 @@ class EntryStores:
 class SnapshotSaver:
     """Saves what is known of an entry's chargers: soon after a change that matters, every 15 min, and at the end."""
 
-    def __init__(self, hass: HomeAssistant, clock: Clock, stores: EntryStores, keepers: Mapping[str, Keeper]) -> None:
+    def __init__(self, hass: HomeAssistant, clock: Clock, stores: EntryStores, chargers: Mapping[str, Charger]) -> None:
         """Make it; `start` begins.
 
         Args:
@@ -254,7 +254,7 @@ class SnapshotSaver:
         self._hass = hass
         self._clock = clock
         self._stores = stores
-        self._keepers = keepers
+        self._chargers = chargers
         self._saved: dict[str, int] = {}
         self._cancel_change: Callable[[], None] | None = None
         self._cancel_energy: Callable[[], None] | None = None
@@ -279,7 +279,7 @@ class SnapshotSaver:
         await self._save()
 
     def _revisions(self) -> dict[str, int]:
-        return {serial: keeper.revision for serial, keeper in self._keepers.items()}
+        return {serial: charger.revision for serial, charger in self._chargers.items()}
 
     def _cancel_pending(self) -> None:
         if self._cancel_change is not None:
@@ -302,7 +302,7 @@ class SnapshotSaver:
     async def _save(self) -> None:
         self._cancel_pending()
         self._saved = self._revisions()
-        await self._stores.save_snapshots({serial: keeper.export() for serial, keeper in self._keepers.items()})
+        await self._stores.save_snapshots({serial: charger.export() for serial, charger in self._chargers.items()})
 
 
 def _by_serial(data: Stored | None) -> Stored:

@@ -16,14 +16,14 @@ from math import floor, inf
 
 from ..core import schedule
 from ..core.clock import Clock, monotonic_of
-from ..core.cooldown import Pace
+from ..core.cooldown import Cooldown
 from ..core.errors import NoConnection, NotAllowed, NotApplicable, UnsafeRequest
 from ..core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT, Limits, ceiling
 from ..core.model import LIVE_AGE, Schedule, Source
-from ..core.reading_builder import Moment
+from ..core.reading_builder import Timestamp
 from ..core.signal import subscribe
-from .command_clock import Timeline
-from .command_tracker import SHOWS_WITHIN, Effect
+from .command_clock import CommandClock
+from .command_tracker import SHOWS_WITHIN, CommandTracker
 from .datagram import (
     WIDE_VERSION,
     CommandMessage,
@@ -33,8 +33,8 @@ from .datagram import (
     parse_command,
 )
 from .listener import Address, Arrival
-from .server_health import Pulse
-from .state import Memory
+from .server_health import ServerHealth
+from .state import BoxState
 
 LOGGER = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Mode(StrEnum):
     KEEP = "keep"  # we
 
 
-class Held(StrEnum):
+class BlockReason(StrEnum):
     """Why a box was last told not to charge."""
 
     SCHEDULE = "schedule"
@@ -71,7 +71,7 @@ class Held(StrEnum):
     POWER = "power"  # its part of the current is too little for any car
 
 
-class Trouble(StrEnum):
+class BoxIssue(StrEnum):
     """What the user should know of a box."""
 
     UNSAFE_SERVER = "unsafe_server"  # the server's last current was above what the installation bears, and lowered
@@ -84,7 +84,7 @@ class Trouble(StrEnum):
     OVERRIDE_HANDED_BACK = "override_handed_back"  # the server is back and in charge, and does not let it charge
 
 
-SERVER_TROUBLES = {Trouble.UNSAFE_SERVER, Trouble.UNSAFE_STORED}
+SERVER_TROUBLES = {BoxIssue.UNSAFE_SERVER, BoxIssue.UNSAFE_STORED}
 """What is wrong with the server's last command. It is over when the server is not in charge."""
 
 
@@ -121,7 +121,7 @@ class Box:
         self,
         clock: Clock,
         config: BoxConfig,
-        memory: Memory,
+        memory: BoxState,
         forward: Callable[[bytes, bool], None] | None,
     ) -> None:
         self._clock = clock
@@ -133,15 +133,15 @@ class Box:
         self._override_wanted = False
         self._listeners: list[Callable[[], None]] = []
         self.status: StatusMessage | None = None
-        self.pulse = Pulse(lost=memory.kept and not memory.override)
+        self.server_health = ServerHealth(lost=memory.kept and not memory.override)
         """The signs of life of the maker's server."""
         told_at = -inf if memory.commanded_at is None else monotonic_of(clock, memory.commanded_at)
-        self.timeline = Timeline(told_at)
+        self.command_clock = CommandClock(told_at)
         self.idle_since: float | None = None
         """Monotonic moment since which a car that may charge takes next to nothing."""
         self.counts: Counter[str] = Counter()
-        self.troubles: set[Trouble] = set()
-        self.held: Held = Held.PAUSE if memory.paused else Held.SCHEDULE
+        self.troubles: set[BoxIssue] = set()
+        self.held: BlockReason = BlockReason.PAUSE if memory.paused else BlockReason.SCHEDULE
         """Why it was last told not to charge, whether or not that still holds."""
         self.refused_stored: int | None = None
         """The last stored limit of the server that was not passed on, A."""
@@ -152,8 +152,8 @@ class Box:
         self._relaying = True  # false from handing back to the next status: that one was ours
         self._carry = False  # the next answer is the first after a take-over
         self._asked = False  # the user asked for a change: no guard
-        self._pace = Pace(clock)
-        self._effect = Effect()
+        self._cooldown = Cooldown(clock)
+        self._command_tracker = CommandTracker()
         self._sent_setting: int | None = memory.charging_current
         self._sent_share = self._share_in_effect = inf  # A; what is left of our load group
         self._told_stored: int | None = None  # by the last command since the last status
@@ -173,23 +173,23 @@ class Box:
         if config.read_only:
             self.memory.paused = False
         if self.may_replace_server:
-            self.troubles.discard(Trouble.OVERRIDE_HANDED_BACK)
+            self.troubles.discard(BoxIssue.OVERRIDE_HANDED_BACK)
         self._note_offline()
         self._tell()
 
     def connect(self, forward: Callable[[bytes, bool], None] | None) -> None:
         """Another server of the maker's from now on, or none."""
         self._forward = forward
-        self.pulse.forget()
-        self.troubles -= SERVER_TROUBLES | {Trouble.OVERRIDE_HANDED_BACK}
+        self.server_health.forget()
+        self.troubles -= SERVER_TROUBLES | {BoxIssue.OVERRIDE_HANDED_BACK}
         if forward is None:
             self._set_master(True)
         self._tell()
 
     def dispute(self, *, on: bool) -> None:
         """Note if the pinned address speaks in its name while another one is believed."""
-        if on is not (Trouble.TWO_ADDRESSES in self.troubles):
-            self._note(Trouble.TWO_ADDRESSES, is_there=on)
+        if on is not (BoxIssue.TWO_ADDRESSES in self.troubles):
+            self._note(BoxIssue.TWO_ADDRESSES, is_there=on)
             self._tell()
 
     def _tell(self) -> None:
@@ -208,17 +208,17 @@ class Box:
     @property
     def server_answers(self) -> bool | None:
         """Whether the maker's server is there; None where there is none, or nothing was heard of it yet."""
-        return None if self._forward is None else self.pulse.answers
+        return None if self._forward is None else self.server_health.answers
 
     @property
     def in_force(self) -> int | None:
         """The limit that it showed in force, A."""
-        return None if self.status is None else self._effect.in_force(self.status)
+        return None if self.status is None else self._command_tracker.in_force(self.status)
 
     @property
     def in_flight(self) -> bool:
         """Whether the last status cannot show yet what the user asked for last."""
-        return self._asked or self._effect.pending
+        return self._asked or self._command_tracker.pending
 
     @property
     def address(self) -> Address | None:
@@ -363,7 +363,7 @@ class Box:
                 shared_out = self.share is not None and self.share < MINIMUM_CURRENT
                 raise UnsafeRequest("no_group_share" if shared_out else "no_current")
             self._set_master(True)
-        self.troubles.discard(Trouble.OVERRIDE_HANDED_BACK)
+        self.troubles.discard(BoxIssue.OVERRIDE_HANDED_BACK)
         self.memory.override, self.memory.paused = on, False
         self._user_asked()
 
@@ -434,10 +434,10 @@ class Box:
             raise NotApplicable("learning")
 
     def _require_hearing(self) -> None:
-        heard_at = self.timeline.heard_at
+        heard_at = self.command_clock.heard_at
         if heard_at is None or self._clock.monotonic() - heard_at >= LIVE_AGE[Source.UDP]:
             raise NoConnection("charger_offline")
-        if Trouble.IGNORES_COMMANDS in self.troubles:
+        if BoxIssue.IGNORES_COMMANDS in self.troubles:
             raise NotApplicable("ignored")
 
     def _require_offline(self, amps: int) -> None:
@@ -486,7 +486,7 @@ class Box:
             return
         if message.firmware is not None:
             self.memory.firmware = message.firmware
-        if self.timeline.started(self._clock.monotonic()):
+        if self.command_clock.started(self._clock.monotonic()):
             self.counts["boots"] += 1
             self._forget()
 
@@ -496,18 +496,18 @@ class Box:
         See docs/design.md, section 6.3.
         """
         self.counts["encrypted"] += 1
-        self.troubles.add(Trouble.ENCRYPTED)
+        self.troubles.add(BoxIssue.ENCRYPTED)
 
     def _status(self, message: StatusMessage, arrival: Arrival) -> None:
         now = self._clock.monotonic()
         if self.memory.version not in {"", message.version}:
             self._forget()
         self.memory.version = message.version
-        self.troubles.discard(Trouble.ENCRYPTED)
+        self.troubles.discard(BoxIssue.ENCRYPTED)
         self.status, self._arrival = message, arrival
         self.memory.host = arrival.address[0]
         self.memory.heard_at = self._clock.now()
-        self.timeline.heard(message, now)
+        self.command_clock.heard(message, now)
         self._follow_session(message, now)
         self._take_quarter(message)
         self._learn(message, now)
@@ -525,7 +525,7 @@ class Box:
             if memory.plugged:
                 memory.plugged = memory.paused = memory.override = False
             memory.session_start = None
-            self.troubles.discard(Trouble.OVERRIDE_HANDED_BACK)
+            self.troubles.discard(BoxIssue.OVERRIDE_HANDED_BACK)
         elif message.state in {1, 2}:
             memory.plugged = True
             if memory.session_start is None:
@@ -539,7 +539,7 @@ class Box:
     def _take_quarter(self, message: StatusMessage) -> None:
         """Note the energy of a quarter hour; a box that started does not know the time before its first command."""
         slot, energy = message.quarter_hour or (0, None)
-        if energy is not None and self.timeline.knows_time:
+        if energy is not None and self.command_clock.knows_time:
             self.memory.quarters.take(slot, energy, self._clock.now(), self.config.zone)
 
     def _learn(self, message: StatusMessage, now: float) -> None:
@@ -548,38 +548,38 @@ class Box:
         None that lets no car charge is believed without the user's word: a schedule of the box's own may look the same,
         and what we take for stored is what we send.
         """
-        silent = self.timeline.was_silent(now)
+        silent = self.command_clock.was_silent(now)
         shown = _plausible(message.limit_in_force)
-        if not (silent or self.timeline.is_first(message, now)) or shown is None:
+        if not (silent or self.command_clock.is_first(message, now)) or shown is None:
             return
         if shown < MINIMUM_CURRENT:
             if self.memory.offline is None:
-                self.troubles.add(Trouble.STORED_ZERO)
+                self.troubles.add(BoxIssue.STORED_ZERO)
             return
-        self.timeline.learnt()
+        self.command_clock.learnt()
         self.memory.offline, self.memory.overwritten = shown, None
         if self._replaced is not None and shown == self._replaced[0]:  # the change was lost: it may be tried again
             self.memory.offline_changed_at = self._replaced[1]
         self._replaced = None
         self._note_offline()
-        if silent and self.pulse.silent:
+        if silent and self.server_health.silent:
             self._set_master(True)
 
     def _see_effect(self, message: StatusMessage, now: float) -> None:
         """Whether it shows what it was sent."""
         sent, offline = self.memory.online, self.memory.offline
-        if sent is None or offline is None or not self.timeline.obeys(now):
-            self._effect.lapsed()
+        if sent is None or offline is None or not self.command_clock.obeys(now):
+            self._command_tracker.lapsed()
             self._share_in_effect = inf
             return
-        self._effect.see(message, sent, offline)
-        if self._effect.shown:
+        self._command_tracker.see(message, sent, offline)
+        if self._command_tracker.shown:
             self.in_effect, self._share_in_effect = self._sent_setting, self._sent_share
-            self.troubles.discard(Trouble.IGNORES_COMMANDS)
+            self.troubles.discard(BoxIssue.IGNORES_COMMANDS)
             if self._told_stored == offline:
                 self._replaced = None
-        elif self._effect.ignored:
-            self.troubles.add(Trouble.IGNORES_COMMANDS)
+        elif self._command_tracker.ignored:
+            self.troubles.add(BoxIssue.IGNORES_COMMANDS)
             self.in_effect, self._share_in_effect = None, inf
             if self._told_times >= SHOWS_WITHIN:  # else what it ignored was from before the change
                 self._take_back_change()
@@ -589,7 +589,7 @@ class Box:
         if self._told_stored is not None and self._told_stored == self.memory.offline:
             self._told_times += 1
         self._told_stored = None
-        heard = self._told_times >= SHOWS_WITHIN and Trouble.IGNORES_COMMANDS not in self.troubles
+        heard = self._told_times >= SHOWS_WITHIN and BoxIssue.IGNORES_COMMANDS not in self.troubles
         if heard and self.memory.overwritten is not None:
             self.memory.overwritten = None
             self._note_offline()
@@ -602,33 +602,33 @@ class Box:
 
     def _forget(self) -> None:
         self.memory.forget()
-        self.timeline.forget()
+        self.command_clock.forget()
         self._told_stored, self._told_times = None, 0
         self._sent_setting = None
         self._sent_share = self._share_in_effect = inf
 
     def _note_offline(self) -> None:
         offline, highest, wire = self.memory.offline, self.memory.stored, self.config.wire_rating
-        self.troubles.discard(Trouble.OFFLINE_ABOVE_WIRE)
+        self.troubles.discard(BoxIssue.OFFLINE_ABOVE_WIRE)
         if offline is not None:  # else what was seen at its start still holds
-            self.troubles.discard(Trouble.STORED_ZERO)
+            self.troubles.discard(BoxIssue.STORED_ZERO)
             if offline < MINIMUM_CURRENT:
-                self.troubles.add(Trouble.STORED_ZERO)
+                self.troubles.add(BoxIssue.STORED_ZERO)
         if highest is not None and wire is not None and highest > wire:
-            self.troubles.add(Trouble.OFFLINE_ABOVE_WIRE)
+            self.troubles.add(BoxIssue.OFFLINE_ABOVE_WIRE)
 
     # The maker's server
 
     def _send_up(self, data: bytes) -> None:
         if self._forward is not None:
-            self._forward(data, self.pulse.suspect)
+            self._forward(data, self.server_health.suspect)
 
     def _ask_server(self, data: bytes, now: float) -> None:
         """The server gets every status, whoever answers; that it does not answer is noticed here."""
         if self._forward is None:
             return
         gone = self._server_is_gone(now)  # by the statuses before this one: they may come faster than answers
-        self.pulse.asked(now)
+        self.server_health.asked(now)
         self._relaying = True
         self._send_up(data)
         if self.mode is Mode.RELAY:
@@ -641,7 +641,7 @@ class Box:
     def _check(self) -> None:
         """Take over where the server is gone."""
         self._cancel_check = None
-        if self.mode is not Mode.RELAY or not self.pulse.owes:
+        if self.mode is not Mode.RELAY or not self.server_health.owes:
             return
         now = self._clock.monotonic()
         if self._server_is_gone(now):
@@ -652,16 +652,16 @@ class Box:
     @property
     def _longest_unserved(self) -> float:
         """When the box is taken over at the latest, if the server owes it an answer."""
-        return self.timeline.served_at + LONGEST_UNSERVED
+        return self.command_clock.served_at + LONGEST_UNSERVED
 
     def _server_is_gone(self, now: float) -> bool:
         """Whether it left too many statuses unanswered, or one for too long."""
-        return self.pulse.is_gone(now) or (self.pulse.owes and now >= self._longest_unserved)
+        return self.server_health.is_gone(now) or (self.server_health.owes and now >= self._longest_unserved)
 
     def _take_over(self, now: float) -> None:
         LOGGER.info("The boxes' server does not answer: ChargeKeeper answers a box in its place")
         self.counts["taken_over"] += 1
-        self.pulse.give_up()
+        self.server_health.give_up()
         self._carry = not self._asked  # what the user asked for since the last answer goes first
         self._set_master(True)
         self._answer(now)
@@ -673,11 +673,11 @@ class Box:
         if isinstance(command, Rejection) or command.wide is not (self.memory.version == WIDE_VERSION):
             self.counts["server_garbage"] += 1
             return
-        moment = Moment.of(self._clock)
-        self.pulse.answered(moment)
+        moment = Timestamp.of(self._clock)
+        self.server_health.answered(moment)
         self.memory.served = command.online
         if command.online >= MINIMUM_CURRENT:
-            self.troubles.discard(Trouble.OVERRIDE_HANDED_BACK)
+            self.troubles.discard(BoxIssue.OVERRIDE_HANDED_BACK)
             self.memory.allowed = command.online if self.bearable is None else floor(min(command.online, self.bearable))
         if self.mode is Mode.KEEP:
             self._consider_handing_back(moment.at)
@@ -687,12 +687,12 @@ class Box:
 
     def _consider_handing_back(self, now: float) -> None:
         memory = self.memory
-        if not self.pulse.may_return(now):
+        if not self.server_health.may_return(now):
             return
         if self._overridden and memory.served is not None and memory.served < MINIMUM_CURRENT:
             if self.may_replace_server:
                 return  # it stays ours until the override ends
-            self.troubles.add(Trouble.OVERRIDE_HANDED_BACK)
+            self.troubles.add(BoxIssue.OVERRIDE_HANDED_BACK)
         LOGGER.info("The boxes' server answers again: it has a box back")
         memory.override = False
         self.counts["handed_back"] += 1
@@ -707,16 +707,16 @@ class Box:
         """
         memory = self.memory
         bearable = self.bearable
-        self._note(Trouble.UNSAFE_SERVER, is_there=bearable is not None and command.online > bearable)
+        self._note(BoxIssue.UNSAFE_SERVER, is_there=bearable is not None and command.online > bearable)
         offline = self._permitted_stored(command.offline)
-        self._note(Trouble.UNSAFE_STORED, is_there=offline != command.offline)
+        self._note(BoxIssue.UNSAFE_STORED, is_there=offline != command.offline)
         if offline != command.offline:
             self.refused_stored = command.offline
         passed = replace(command, online=self._permitted(command.online), offline=offline)
         if memory.offline is None:
             self._set_master(False)
         if self._send(passed, data if passed == command else passed.encode(), now):
-            self.timeline.learnt()
+            self.command_clock.learnt()
             self._store(offline)
 
     def _permitted(self, amps: int) -> int:
@@ -736,7 +736,7 @@ class Box:
             return amps
         return known
 
-    def _note(self, trouble: Trouble, *, is_there: bool) -> None:
+    def _note(self, trouble: BoxIssue, *, is_there: bool) -> None:
         if is_there:
             self.troubles.add(trouble)
         else:
@@ -776,9 +776,9 @@ class Box:
         if last is None or self._asked or wanted == last:
             return wanted
         starts_or_stops = (wanted == 0) is not (last < MINIMUM_CURRENT)
-        if starts_or_stops and now < self._pace.start_at:  # a stop also waits: some cars latch
+        if starts_or_stops and now < self._cooldown.start_at:  # a stop also waits: some cars latch
             return 0 if wanted else min(last, self.allowed)
-        if not starts_or_stops and wanted > last and now < self._pace.raise_at:
+        if not starts_or_stops and wanted > last and now < self._cooldown.raise_at:
             return last
         return wanted
 
@@ -793,14 +793,14 @@ class Box:
             return False
         memory, last = self.memory, self.memory.online
         if last is not None and (command.online == 0) is not (last < MINIMUM_CURRENT):
-            self._pace.switched()
+            self._cooldown.switched()
         if last is not None and command.online > last:
-            self._pace.raised()
+            self._cooldown.raised()
         if command.online < MINIMUM_CURRENT:
             self.held = self._held_by()
         if self._asked:
             self._asked = False
-            self._effect.sent()
+            self._command_tracker.sent()
         self._told_stored = command.offline
         memory.online, memory.index = command.online, command.index
         memory.flags = command.flags
@@ -808,18 +808,18 @@ class Box:
             memory.cycles or command.flags != CONSTANT_FLAGS
         )
         memory.commanded_at = self._clock.now()
-        self.timeline.commanded_at = now
+        self.command_clock.commanded_at = now
         self._sent_setting, self._sent_share = memory.charging_current, self._least_share
         self.counts["kept" if self.mode is Mode.KEEP else "relayed"] += 1
         return True
 
-    def _held_by(self) -> Held:
+    def _held_by(self) -> BlockReason:
         """Why it is told not to charge now."""
         if self.memory.paused:
-            return Held.PAUSE
+            return BlockReason.PAUSE
         if self.mode is Mode.KEEP and not self.held_by_schedule:
-            return self.held if self.allowed else Held.POWER  # a guard time goes on with what was
-        return Held.SCHEDULE
+            return self.held if self.allowed else BlockReason.POWER  # a guard time goes on with what was
+        return BlockReason.SCHEDULE
 
     def _set_master(self, ours: bool) -> None:
         self._master = self.memory.kept = ours

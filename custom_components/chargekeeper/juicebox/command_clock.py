@@ -15,7 +15,7 @@ ONE_START = 60.0
 """Seconds in which further lines of a start belong to the same one; by then the box may have been commanded."""
 
 
-class Timeline:
+class CommandClock:
     """One box; all moments are monotonic. `commanded_at` is when it was last sent a command, by whomever."""
 
     def __init__(self, commanded_at: float) -> None:

@@ -13,7 +13,7 @@ IGNORED_IN_A_ROW = 3
 """Statuses that show nothing of what was sent, after which the box counts as one that cannot be commanded."""
 
 
-class Effect:
+class CommandTracker:
     """What the statuses of one box show of what it was sent."""
 
     def __init__(self) -> None:

@@ -10,11 +10,11 @@ from math import inf
 import socket
 
 from ..core.clock import Clock, monotonic_of
-from ..core.errors import PathBusy
+from ..core.errors import TransportBusy
 from ..core.signal import subscribe
 from .box import Box, BoxConfig
 from .listener import Address, Arrival, Discovered, Listener
-from .state import Memory
+from .state import BoxState
 from .upstream import Upstream, UpstreamConfig
 
 MOST_BOXES = 100
@@ -23,7 +23,7 @@ MOST_BOXES = 100
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - what the user may have chosen, here only recognised
 
 
-class JuiceBoxServer:
+class BoxHub:
     """The boxes and their sockets.
 
     Args:
@@ -72,7 +72,7 @@ class JuiceBoxServer:
         box = self.boxes.get(config.serial)
         if box is None:
             if len(self.boxes) >= MOST_BOXES:
-                raise PathBusy("too_many_boxes", 0.0, str(MOST_BOXES))
+                raise TransportBusy("too_many_boxes", 0.0, str(MOST_BOXES))
             return self._start(config)
         if config.host != box.config.host:
             self.trust(config.serial, config.host)
@@ -126,7 +126,7 @@ class JuiceBoxServer:
     # Inside
 
     def _start(self, config: BoxConfig) -> Box:
-        memory = Memory.restored(self._stored.get(config.serial))
+        memory = BoxState.restored(self._stored.get(config.serial))
         # It may have moved since the user said where it is; what the user says anew goes before that.
         if memory.pinned != config.host or not memory.host:
             memory.pinned = memory.host = config.host

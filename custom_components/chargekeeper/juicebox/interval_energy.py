@@ -23,7 +23,7 @@ HIGHEST_ENERGY = HIGHEST_CURRENT * 300 // 4
 
 
 @dataclass(frozen=True, slots=True)
-class Quarter:
+class EnergyInterval:
     """The energy of one quarter hour, Wh, and when the box told it. Both moments in UTC."""
 
     start: datetime
@@ -37,10 +37,10 @@ class Quarter:
 
 
 @dataclass(slots=True)
-class QuarterHours:
+class IntervalEnergy:
     """What a box told, slot by slot; a slot is written anew each day."""
 
-    _slots: dict[int, Quarter] = field(default_factory=dict)
+    _slots: dict[int, EnergyInterval] = field(default_factory=dict)
 
     def take(self, slot: int, energy: int, now: datetime, zone: str) -> None:
         """Note what a status tells.
@@ -62,9 +62,9 @@ class QuarterHours:
             start -= DAY
         moment = start.replace(tzinfo=tz).astimezone(UTC)
         if moment.astimezone(tz).replace(tzinfo=None) == start:  # else the clocks left it out that day
-            self._slots[slot] = Quarter(moment, energy, now.replace(microsecond=0))
+            self._slots[slot] = EnergyInterval(moment, energy, now.replace(microsecond=0))
 
-    def known(self, now: datetime) -> list[Quarter]:
+    def known(self, now: datetime) -> list[EnergyInterval]:
         """The quarter hours of the last day that are known, oldest first."""
         recent = (quarter for quarter in self._slots.values() if quarter.start > now - DAY)
         return sorted(recent, key=lambda quarter: quarter.start)
@@ -87,11 +87,11 @@ class QuarterHours:
 _NAMES = frozenset(str(slot) for slot in range(SLOTS))
 
 
-def _quarter(entry: object) -> Quarter | None:
+def _quarter(entry: object) -> EnergyInterval | None:
     if not isinstance(entry, list) or len(entry) != 3 or not all(type(each) is int for each in entry):
         return None
     start, energy, reported_at = entry
     try:
-        return Quarter(datetime.fromtimestamp(start, UTC), energy, datetime.fromtimestamp(reported_at, UTC))
+        return EnergyInterval(datetime.fromtimestamp(start, UTC), energy, datetime.fromtimestamp(reported_at, UTC))
     except OverflowError, ValueError, OSError:
         return None

@@ -33,8 +33,8 @@ from ..core.model import (
     Source,
     Status,
 )
-from ..core.reading_builder import Moment, Notes
-from .box import COMMANDED, Box, BoxConfig, Held
+from ..core.reading_builder import ReadingBuilder, Timestamp
+from .box import COMMANDED, BlockReason, Box, BoxConfig
 from .datagram import StatusMessage
 from .juicenet.client import Blocking, Info, Override, State
 
@@ -47,7 +47,11 @@ CODES = frozenset({AVAILABLE, PLUGGED, CHARGING}) | FAULTS
 """All known state codes (docs/protocols/juicebox.md, section 2.3.2)."""
 
 CAPABILITIES = frozenset({Capability.CURRENT, Capability.CHARGING, Capability.OVERRIDE})
-_HELD = {Held.PAUSE: Status.PAUSED, Held.POWER: Status.WAITING_POWER, Held.SCHEDULE: Status.WAITING_SCHEDULE}
+_HELD = {
+    BlockReason.PAUSE: Status.PAUSED,
+    BlockReason.POWER: Status.WAITING_POWER,
+    BlockReason.SCHEDULE: Status.WAITING_SCHEDULE,
+}
 
 
 def identity(box: Box) -> Identity:
@@ -87,20 +91,20 @@ def stored_limit(box: Box) -> float | None:
     return None if box.memory.offline is None or box.memory.stored is None else float(box.memory.stored)
 
 
-def stored_readings(box: Box, seen: Moment) -> Readings:
+def stored_readings(box: Box, seen: Timestamp) -> Readings:
     """It is told another stored limit."""
-    notes = Notes(Source.UDP, seen)
+    notes = ReadingBuilder(Source.UDP, seen)
     notes.put(OFFLINE_CURRENT, stored_limit(box))
     return notes.readings
 
 
-def limit_readings(config: BoxConfig, seen: Moment) -> Readings:
+def limit_readings(config: BoxConfig, seen: Timestamp) -> Readings:
     """What the user said of the limits of the box, and where it is."""
     return _limit_notes(config, seen).readings
 
 
-def _limit_notes(config: BoxConfig, seen: Moment) -> Notes:
-    notes = Notes(Source.USER, seen)
+def _limit_notes(config: BoxConfig, seen: Timestamp) -> ReadingBuilder:
+    notes = ReadingBuilder(Source.USER, seen)
     notes.put(WIRE_RATING, config.wire_rating)
     notes.put(LOAD_GROUP_LIMIT, config.load_group_limit)
     notes.put(TIME_ZONE, config.zone)
@@ -108,7 +112,7 @@ def _limit_notes(config: BoxConfig, seen: Moment) -> Notes:
     return notes
 
 
-def user_readings(config: BoxConfig, seen: Moment) -> Readings:
+def user_readings(config: BoxConfig, seen: Timestamp) -> Readings:
     """What the user said of the box."""
     notes = _limit_notes(config, seen)
     notes.put(SCHEDULE, config.schedule or None)
@@ -116,10 +120,10 @@ def user_readings(config: BoxConfig, seen: Moment) -> Readings:
     return notes.readings
 
 
-def box_readings(box: Box, message: StatusMessage, seen: Moment) -> Readings:
+def box_readings(box: Box, message: StatusMessage, seen: Timestamp) -> Readings:
     """What the last status shows."""
     memory, state = box.memory, message.state
-    notes = Notes(Source.UDP, seen)
+    notes = ReadingBuilder(Source.UDP, seen)
     notes.put(STATUS, status(box, seen.at))
     notes.put(CAR_CONNECTED, car_connected(state))
     notes.put(PROBLEM, state in FAULTS if state in CODES else None)
@@ -146,9 +150,9 @@ def _limit_in_force(box: Box) -> float | None:
     return None if amps is None or amps < MINIMUM_CURRENT or box.in_flight else float(amps)
 
 
-def offline_readings(seen: Moment) -> Readings:
+def offline_readings(seen: Timestamp) -> Readings:
     """Nothing is heard of the box any more."""
-    notes = Notes(Source.UDP, seen, inf)
+    notes = ReadingBuilder(Source.UDP, seen, inf)
     notes.put(STATUS, Status.OFFLINE)
     return notes.readings
 
@@ -193,13 +197,15 @@ def unit_connected(state: State) -> bool | None:
     return _CONNECTED.get(state.word)
 
 
-def unit_readings(state: State, shown: Status | None, setting: int | None, *, seen: Moment, now: Moment) -> Readings:
+def unit_readings(
+    state: State, shown: Status | None, setting: int | None, *, seen: Timestamp, now: Timestamp
+) -> Readings:
     """What a unit's state says; `seen` is when the box reported it. That it is away is the server's word, of now.
 
     `shown` is its status, and `setting` the current that it is set to beside a pause, A.
     """
     away = shown is Status.OFFLINE
-    notes = Notes(Source.CLOUD, now if away else seen)
+    notes = ReadingBuilder(Source.CLOUD, now if away else seen)
     notes.put(STATUS, shown)
     if not away:
         charging = state.charging
@@ -218,9 +224,9 @@ def unit_readings(state: State, shown: Status | None, setting: int | None, *, se
     return notes.readings
 
 
-def installation_readings(info: Info, schedule: Schedule, now: Moment) -> Readings:
+def installation_readings(info: Info, schedule: Schedule, now: Timestamp) -> Readings:
     """What the server knows of how a unit is installed, and when it may charge."""
-    notes = Notes(Source.CLOUD, now)
+    notes = ReadingBuilder(Source.CLOUD, now)
     notes.put(UNIT_RATING, info.unit_rating)
     notes.put(SCHEDULE, schedule)
     return notes.readings

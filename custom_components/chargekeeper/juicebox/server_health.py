@@ -7,7 +7,7 @@ It is suspect, then gone, and has the box back only after some good answers in a
 
 from math import inf
 
-from ..core.reading_builder import Moment
+from ..core.reading_builder import Timestamp
 
 SUSPECT_AFTER, TAKE_OVER_AFTER = 2, 3
 """Statuses without an answer after which the server is suspect, and after which it counts as gone."""
@@ -20,11 +20,11 @@ One may be missing: a box may send its next status before the answer to the last
 """
 
 
-class Pulse:
+class ServerHealth:
     """The signs of life of the server. `lost` says that it was gone before this run."""
 
     def __init__(self, *, lost: bool) -> None:
-        self.heard: Moment | None = None
+        self.heard: Timestamp | None = None
         """When it last gave a good answer."""
         self._lost = lost  # until it gave some good answers
         self._unanswered = 0
@@ -76,7 +76,7 @@ class Pulse:
         self._unanswered += 1
         self._answered = False
 
-    def answered(self, moment: Moment) -> None:
+    def answered(self, moment: Timestamp) -> None:
         """It sent a good answer."""
         self.heard, self._unanswered = moment, 0
         if not self._answered:

@@ -6,11 +6,11 @@ from datetime import datetime
 
 from ..core.limits import HIGHEST_CURRENT
 from ..core.stored import moment
-from .interval_energy import QuarterHours
+from .interval_energy import IntervalEnergy
 
 
 @dataclass(slots=True, kw_only=True)
-class Memory:
+class BoxState:
     """One box, as far as it matters what it was told. Currents in A, energies in Wh.
 
     `host` is where it was heard last and `heard_at` when, `pinned` where the user said it is.
@@ -43,7 +43,7 @@ class Memory:
     paused: bool = False
     override: bool = False
     offline_changed_at: datetime | None = None
-    quarters: QuarterHours = field(default_factory=QuarterHours)
+    quarters: IntervalEnergy = field(default_factory=IntervalEnergy)
 
     @property
     def vital(self) -> tuple[object, ...]:
@@ -63,7 +63,7 @@ class Memory:
         return plain | texts | {"quarters": self.quarters.export()}
 
     @classmethod
-    def restored(cls, stored: object) -> Memory:
+    def restored(cls, stored: object) -> BoxState:
         """What `export` gave; whatever of it is damaged is forgotten."""
         memory = cls()
         if not isinstance(stored, Mapping):
@@ -88,7 +88,7 @@ _SWITCHES = {"cycles", "kept", "plugged", "paused", "override"}
 _WORDS = {"host", "pinned", "version", "firmware"}
 
 
-def _restore(memory: Memory, name: str, value: object) -> None:
+def _restore(memory: BoxState, name: str, value: object) -> None:
     if name in _CURRENTS or name in _COUNTS:
         fits = type(value) is int and 0 <= value <= _COUNTS.get(name, HIGHEST_CURRENT)
     elif name in _SWITCHES:

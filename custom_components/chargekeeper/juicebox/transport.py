@@ -10,12 +10,12 @@ from typing import override
 
 from ..core import limits
 from ..core.breaker import Breaker
-from ..core.caching_transport import ShowingPath
+from ..core.caching_transport import CachingTransport
 from ..core.clock import Clock
-from ..core.errors import NoConnection, PathBusy, Unsupported
+from ..core.errors import NoConnection, TransportBusy, Unsupported
 from ..core.model import LIVE_AGE, OFFLINE_CURRENT, Capability, Identity, Source, Status
-from ..core.reading_builder import Moment
-from ..core.transport import Command, Presence, SetCharging, SetCurrent, SetOverride, Word
+from ..core.reading_builder import Timestamp
+from ..core.transport import Command, Presence, SetCharging, SetCurrent, SetOverride, StatusReport
 from .box import Box, Mode
 from .mapping import (
     box_readings,
@@ -36,7 +36,7 @@ NEXT_STATUS = 30.0
 """Seconds until the next status at the latest, as long as the box is there (section 2.3.5)."""
 
 
-class _BoxPath(ShowingPath):
+class _BoxTransport(CachingTransport):
     """What both sides of a box have in common."""
 
     meters_lifetime = True
@@ -61,15 +61,15 @@ class _BoxPath(ShowingPath):
 
     @override
     async def check(self) -> None:
-        raise PathBusy("next_status", NEXT_STATUS)
+        raise TransportBusy("next_status", NEXT_STATUS)
 
     @property
     @override
-    def restarts_by_link(self) -> bool:
+    def restart_needs_link(self) -> bool:
         return True
 
 
-class JuiceBoxPath(_BoxPath):
+class JuiceBoxTransport(_BoxTransport):
     """The box itself."""
 
     source = Source.UDP
@@ -78,7 +78,7 @@ class JuiceBoxPath(_BoxPath):
         super().__init__(box, clock)
         self._config = box.config
         self._status = box.status
-        self._seen: Moment | None = None
+        self._seen: Timestamp | None = None
         self._began = clock.monotonic()
         self._cancel_silence = clock.call_later(SILENT_AFTER, self._silent)
         self._take_user()
@@ -104,12 +104,12 @@ class JuiceBoxPath(_BoxPath):
 
     @property
     @override
-    def synced_at(self) -> float | None:
+    def charger_reported_at(self) -> float | None:
         return None if self._seen is None else self._seen.at
 
     @property
     @override
-    def last_contact(self) -> datetime | None:
+    def endpoint_contact_at(self) -> datetime | None:
         return None if self._seen is None else self._seen.observed_at
 
     @override
@@ -146,7 +146,7 @@ class JuiceBoxPath(_BoxPath):
             self._status = self._box.status
             self._take_status()
         elif self._stores_another():
-            self._show(stored_readings(self._box, Moment.of(self._clock)))
+            self._show(stored_readings(self._box, Timestamp.of(self._clock)))
         else:
             self._tell_change()
 
@@ -157,26 +157,26 @@ class JuiceBoxPath(_BoxPath):
 
     def _take_status(self) -> None:
         assert self._status is not None
-        self._seen = seen = Moment.of(self._clock)
+        self._seen = seen = Timestamp.of(self._clock)
         self._cancel_silence()
         self._cancel_silence = self._clock.call_later(SILENT_AFTER, self._silent)
-        self._said = Word(status(self._box, seen.at), car_connected(self._status.state))
-        if not self._box.in_flight or self._asked_at is None:  # the status can show what was asked for last
-            self._asked_at = seen.at
+        self._last_report = StatusReport(status(self._box, seen.at), car_connected(self._status.state))
+        if not self._box.in_flight or self._status_received_at is None:  # the status can show what was asked for last
+            self._status_received_at = seen.at
         self._show(box_readings(self._box, self._status, seen))
 
     def _silent(self) -> None:
         """Nothing was heard for too long."""
-        moment = Moment.of(self._clock)
-        self._said = Word(Status.OFFLINE)
-        self._asked_at = moment.at
+        moment = Timestamp.of(self._clock)
+        self._last_report = StatusReport(Status.OFFLINE)
+        self._status_received_at = moment.at
         self._show(offline_readings(moment))
 
     def _take_user(self) -> None:
-        self._show(user_readings(self._config, Moment.of(self._clock)))
+        self._show(user_readings(self._config, Timestamp.of(self._clock)))
 
 
-class MakersServerPath(_BoxPath):
+class ServerTransport(_BoxTransport):
     """The maker's server, as far as it answers this box. It shows nothing and takes no commands; it commands."""
 
     source = Source.CLOUD
@@ -190,7 +190,7 @@ class MakersServerPath(_BoxPath):
     @property
     @override
     def presence(self) -> Presence:
-        heard_at = self._box.timeline.heard_at
+        heard_at = self._box.command_clock.heard_at
         silent = heard_at is None or self._clock.monotonic() - heard_at >= SILENT_AFTER
         if silent or self._box.server_answers is None:
             return Presence.UNKNOWN  # a box that is away asks the server nothing
@@ -198,19 +198,19 @@ class MakersServerPath(_BoxPath):
 
     @property
     @override
-    def said(self) -> Word | None:
-        return None if self.presence is Presence.UNKNOWN else Word()
+    def last_report(self) -> StatusReport | None:
+        return None if self.presence is Presence.UNKNOWN else StatusReport()
 
     @property
     @override
-    def synced_at(self) -> float | None:
-        heard = self._box.pulse.heard
+    def charger_reported_at(self) -> float | None:
+        heard = self._box.server_health.heard
         return None if heard is None else heard.at
 
     @property
     @override
-    def last_contact(self) -> datetime | None:
-        heard = self._box.pulse.heard
+    def endpoint_contact_at(self) -> datetime | None:
+        heard = self._box.server_health.heard
         return None if heard is None else heard.observed_at
 
     @override

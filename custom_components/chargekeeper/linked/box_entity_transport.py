@@ -13,14 +13,14 @@ from typing import override
 
 from homeassistant.core import Event, EventStateChangedData, EventStateReportedData, HomeAssistant, callback
 
-from ..core.charger.charger import Keeper
+from ..core.charger.charger import Charger
 from ..core.clock import Clock
-from ..core.errors import NoConnection, NotApplicable, PathBusy, UnsafeRequest
+from ..core.errors import NoConnection, NotApplicable, TransportBusy, UnsafeRequest
 from ..core.limits import Limits, ceiling
 from ..core.model import CURRENT, POWER, POWER_FLOWS, Capability, Readings, Status
-from ..core.transport import Command, PathListener, Presence, Restart, SetOverride, Word
+from ..core.transport import Command, Presence, Restart, SetOverride, StatusReport, TransportListener
 from ..juicebox.box import Box
-from ..juicebox.transport import NEXT_STATUS, JuiceBoxPath
+from ..juicebox.transport import NEXT_STATUS, JuiceBoxTransport
 from .entity_transport import (
     CONF_ALLOW_POWER_CYCLE,
     CONF_CURRENT,
@@ -28,7 +28,7 @@ from .entity_transport import (
     CONF_POWER_SWITCH,
     CONF_RESTART_BUTTON,
     FLOWING,
-    LinkedPath,
+    EntityTransport,
     is_flowing,
     is_own_report,
     old_state,
@@ -42,7 +42,7 @@ STARTS_WITHIN = 90.0
 """Seconds after the beginning of a power cycle in which nothing is concluded: off, on, start of the box, the car."""
 
 
-class LinkedBoxPath(LinkedPath):
+class BoxEntityTransport(EntityTransport):
     """A JuiceBox through entities that the user named; `cycle` switches its power and outlives this."""
 
     frees_schedule = True  # there is nothing that it could pause
@@ -51,11 +51,11 @@ class LinkedBoxPath(LinkedPath):
         self,
         hass: HomeAssistant,
         clock: Clock,
-        keeper: Keeper,
+        charger: Charger,
         links: Mapping[str, object],
-        around: tuple[Box, JuiceBoxPath, PowerCycle],
+        around: tuple[Box, JuiceBoxTransport, PowerCycle],
     ) -> None:
-        super().__init__(hass, clock, keeper, links)
+        super().__init__(hass, clock, charger, links)
         self._box, self._udp, self.cycle = around
         self._may_cycle = links.get(CONF_ALLOW_POWER_CYCLE) is True
         self._metered_at = -inf
@@ -93,36 +93,36 @@ class LinkedBoxPath(LinkedPath):
 
     @property
     @override
-    def said(self) -> Word | None:
+    def last_report(self) -> StatusReport | None:
         if self._says_away:
-            return Word(Status.OFFLINE)
+            return StatusReport(Status.OFFLINE)
         if self._is_starting:
-            return Word(Status.RESTARTING)
+            return StatusReport(Status.RESTARTING)
         if self._flows:
-            return Word(Status.CHARGING)
+            return StatusReport(Status.CHARGING)
         if not self._deaf:
-            return self._udp.said
-        return Word(Status.WAITING_SCHEDULE) if self.at_rest else None
+            return self._udp.last_report
+        return StatusReport(Status.WAITING_SCHEDULE) if self.at_rest else None
 
     @property
     @override
-    def synced_at(self) -> float | None:
+    def charger_reported_at(self) -> float | None:
         """What flows is a sign of life, what does not flow is none."""
         if not self._deaf:
-            return self._udp.synced_at
+            return self._udp.charger_reported_at
         return None if self._flowed_at == -inf else self._flowed_at
 
     @property
     @override
-    def asked_at(self) -> float | None:
+    def status_received_at(self) -> float | None:
         if not self._deaf:
-            return self._udp.asked_at
+            return self._udp.status_received_at
         return None if self._metered_at == -inf else self._metered_at
 
     @property
     @override
-    def last_contact(self) -> datetime | None:
-        return self._udp.last_contact
+    def endpoint_contact_at(self) -> datetime | None:
+        return self._udp.endpoint_contact_at
 
     @property
     @override
@@ -146,7 +146,7 @@ class LinkedBoxPath(LinkedPath):
         return self.cycle.trying or (since is not None and since < STARTS_WITHIN)
 
     @override
-    def listen(self, listener: PathListener) -> Callable[[], None]:
+    def listen(self, listener: TransportListener) -> Callable[[], None]:
         ends = [super().listen(listener), self._box.listen(self._box_changed), self.cycle.listen(self._cycle_changed)]
 
         def cancel() -> None:
@@ -179,7 +179,7 @@ class LinkedBoxPath(LinkedPath):
         guard()
         since = self.cycle.since_last
         if since is not None and since < CYCLE:
-            raise PathBusy("cycled", CYCLE - since)
+            raise TransportBusy("cycled", CYCLE - since)
         entry = self._entry(CONF_POWER_SWITCH)
         if entry is None or self._state(CONF_POWER_SWITCH) is None:
             raise NoConnection("linked_unavailable")
@@ -193,7 +193,7 @@ class LinkedBoxPath(LinkedPath):
     async def check(self) -> None:
         """Ask for nothing: the meter reports by itself, and a read that we force proves nothing. Raises PathBusy."""
         if not self._deaf:
-            raise PathBusy("next_status", NEXT_STATUS)
+            raise TransportBusy("next_status", NEXT_STATUS)
 
     def _require_safe_override(self) -> None:
         """Raise NoConnection unless a power cycle that the user did not ask for is safe now: it may be later."""
@@ -205,10 +205,10 @@ class LinkedBoxPath(LinkedPath):
 
     def _require_safe_restart(self) -> None:
         """Refuse to cut power that flows, or may flow. Raises UnsafeRequest, or as `_require_bounded`."""
-        said = None if self._deaf else self._udp.said
-        status = None if said is None else said.status
+        last_report = None if self._deaf else self._udp.last_report
+        status = None if last_report is None else last_report.status
         if self._flows or status in POWER_FLOWS:
-            if not self._keeper.options.restart_while_charging:
+            if not self._charger.options.restart_while_charging:
                 raise UnsafeRequest("restart_charging")
         elif not self._rests and (status is None or not self._is_fresh):
             raise UnsafeRequest("restart_status_unknown")
@@ -218,12 +218,12 @@ class LinkedBoxPath(LinkedPath):
     @property
     def _is_fresh(self) -> bool:
         """True if the box itself reported within a minute."""
-        asked_at = self._udp.asked_at
-        return asked_at is not None and self._clock.monotonic() - asked_at <= REST
+        status_received_at = self._udp.status_received_at
+        return status_received_at is not None and self._clock.monotonic() - status_received_at <= REST
 
     def _require_bounded(self) -> None:
         """Raise NoConnection if the offline current may exceed a limit: the box would charge with it, and unlowered."""
-        limits = Limits.of(self._keeper.snapshot.readings)
+        limits = Limits.of(self._charger.snapshot.readings)
         highest, _ = ceiling(limits)
         stored = limits.offline_current
         if stored is None or highest is None or stored > highest:
@@ -240,13 +240,13 @@ class LinkedBoxPath(LinkedPath):
         if self.cycle.active and self.cycle.went_off and self._boots is not None:
             self._tell_away()
         else:
-            self._listener.path_changed(self)
+            self._listener.transport_changed(self)
 
     def _tell_away(self) -> None:
         """The box had no power until now."""
         assert self._listener is not None
         self._boots, self._says_away = None, True
-        self._listener.path_read(self, Readings())
+        self._listener.readings_received(self, Readings())
         self._says_away = False
 
     @override

@@ -47,9 +47,9 @@ from homeassistant.util.unit_conversion import BaseUnitConverter, ElectricCurren
 from ..const import LOGGER
 from ..core import schedule
 from ..core.breaker import Breaker
-from ..core.charger.charger import Keeper
+from ..core.charger.charger import Charger
 from ..core.clock import Clock
-from ..core.errors import ChargerError, NoConnection, NotApplicable, PathDown, Unsupported
+from ..core.errors import ChargerError, NoConnection, NotApplicable, TransportDown, Unsupported
 from ..core.limits import HIGHEST_CURRENT
 from ..core.model import (
     CAR_CONNECTED,
@@ -72,19 +72,19 @@ from ..core.model import (
     Source,
     Status,
 )
-from ..core.reading_builder import Moment
+from ..core.reading_builder import Timestamp
 from ..core.signal import subscribe
 from ..core.transport import (
     LOCAL_READ_BACK,
-    ChargerPath,
     Command,
-    PathListener,
     Presence,
     Restart,
     SetCharging,
     SetCurrent,
     SetOverride,
-    Word,
+    StatusReport,
+    Transport,
+    TransportListener,
 )
 
 SUBENTRY_LINKED = "linked"
@@ -190,7 +190,7 @@ MEASURED: Mapping[str, _Measured] = {
 }
 
 
-class LinkedPath(ChargerPath):
+class EntityTransport(Transport):
     """A charger through entities that the user named.
 
     It follows them from `listen` on, under whatever name they have, whenever they appear. The charger counts as there
@@ -202,7 +202,7 @@ class LinkedPath(ChargerPath):
     frees_schedule = False
     read_back_delays = LOCAL_READ_BACK
 
-    def __init__(self, hass: HomeAssistant, clock: Clock, keeper: Keeper, links: Mapping[str, object]) -> None:
+    def __init__(self, hass: HomeAssistant, clock: Clock, charger: Charger, links: Mapping[str, object]) -> None:
         """Make it.
 
         Args:
@@ -214,13 +214,13 @@ class LinkedPath(ChargerPath):
         self.breaker = Breaker(clock)  # there is nothing to probe: whether it carries is told by `presence`
         self._hass = hass
         self._clock = clock
-        self._keeper = keeper
+        self._charger = charger
         self._registry = er.async_get(hass)
         self._links = {link: str(links[link]) for link in ALL_LINKS if links.get(link)}
-        self._listener: PathListener | None = None
+        self._listener: TransportListener | None = None
         self._followed: dict[str, str] = {}  # entity id to link
         self._unfollow: list[CALLBACK_TYPE] = []
-        self._heard: dict[str, Moment] = {}
+        self._heard: dict[str, Timestamp] = {}
         self._unproven: set[str] = set()  # links whose entity shows what it was set up with, not what it heard since
         self._is_lost = True
         self._lost_at = -inf
@@ -232,7 +232,7 @@ class LinkedPath(ChargerPath):
     @property
     @override
     def identity(self) -> Identity:
-        return self._keeper.identity
+        return self._charger.identity
 
     @property
     @override
@@ -252,36 +252,36 @@ class LinkedPath(ChargerPath):
         tellers = (CONF_STATUS,) if self._fault(CONF_STATUS) is None else tuple(self._links)
         if not any(self._state(link) is not None for link in tellers):
             return Presence.OFFLINE
-        at = self.synced_at
+        at = self.charger_reported_at
         fresh = at is not None and at + LIVE_AGE[Source.LINKED] > self._clock.monotonic()
         return Presence.ONLINE if fresh else Presence.UNKNOWN
 
     @property
     @override
-    def said(self) -> Word | None:
+    def last_report(self) -> StatusReport | None:
         """An entity that is not available says that it is not heard: away, where it was heard before in this run."""
         if not self._heard:
             return None
         if self.presence is Presence.OFFLINE:
-            return Word(Status.OFFLINE)
+            return StatusReport(Status.OFFLINE)
         status = self._status()
-        return Word(status, self._is_plugged_in(status))
+        return StatusReport(status, self._is_plugged_in(status))
 
     @property
     @override
-    def synced_at(self) -> float | None:
+    def charger_reported_at(self) -> float | None:
         return max((moment.at for moment in self._heard.values()), default=None)
 
     @property
     @override
-    def asked_at(self) -> float | None:
+    def status_received_at(self) -> float | None:
         heard = self._heard.get(self._status_link)
         at = max(-inf if heard is None else heard.at, self._lost_at)
         return None if at == -inf else at
 
     @property
     @override
-    def last_contact(self) -> datetime | None:
+    def endpoint_contact_at(self) -> datetime | None:
         return max((moment.observed_at for moment in self._heard.values()), default=None)
 
     @property
@@ -298,7 +298,7 @@ class LinkedPath(ChargerPath):
         return {link: self._link_diagnostics(link) for link in self._links}
 
     @override
-    def listen(self, listener: PathListener) -> Callable[[], None]:
+    def listen(self, listener: TransportListener) -> Callable[[], None]:
         self._listener = listener
         cancel_registry = self._hass.bus.async_listen(
             er.EVENT_ENTITY_REGISTRY_UPDATED, self._on_registry, event_filter=self._is_about_us
@@ -306,7 +306,7 @@ class LinkedPath(ChargerPath):
         self._follow()
         self._is_lost, self._is_broken = self.presence is Presence.OFFLINE, self.broken
         if self._heard:
-            listener.path_read(self, self._read())
+            listener.readings_received(self, self._read())
 
         def cancel() -> None:
             cancel_registry()
@@ -346,7 +346,7 @@ class LinkedPath(ChargerPath):
             return
         if (err := await _in_time(self._clock, poll, CHECK_PATIENCE)) is not None:
             LOGGER.debug("A linked entity could not be read: %s", type(err).__name__)
-            raise PathDown("linked_failed") from err
+            raise TransportDown("linked_failed") from err
         if coordinator is not None and coordinator.last_update_success and self._listener is not None:
             self._note_report(link)  # also where nothing changed, which a coordinator need not write
             self._tell()
@@ -428,13 +428,13 @@ class LinkedPath(ChargerPath):
             self._unproven.add(link)
             return
         self._unproven.discard(link)
-        now = Moment.of(self._clock)
+        now = Timestamp.of(self._clock)
         self._heard[link] = now.earlier(max((now.observed_at - state.last_reported).total_seconds(), 0.0))
 
     def _note_report(self, link: str) -> None:
         """Note that an entity was reported now."""
         self._unproven.discard(link)
-        self._heard[link] = Moment.of(self._clock)
+        self._heard[link] = Timestamp.of(self._clock)
 
     def _restores(self, entity_id: str) -> bool:
         """True if the first state of an entity may be one that Home Assistant stored, not one that was polled."""
@@ -474,7 +474,7 @@ class LinkedPath(ChargerPath):
         if self._is_lost and not was_lost:
             self._lost_at = self._clock.monotonic()
         assert self._listener is not None
-        self._listener.path_read(self, self._read())
+        self._listener.readings_received(self, self._read())
 
     @callback
     def _see_to_health(self) -> None:
@@ -540,7 +540,7 @@ class LinkedPath(ChargerPath):
 
     @property
     def _windows(self) -> Schedule:
-        return self._keeper.snapshot.value(SCHEDULE) or ()
+        return self._charger.snapshot.value(SCHEDULE) or ()
 
     def _inside_window(self) -> bool:
         return schedule.inside(self._windows, self._clock.now())
@@ -562,7 +562,7 @@ class LinkedPath(ChargerPath):
 
     def _highest(self, link: str) -> float:
         """Above this a value is absurd; no charger is set to more than its wire rating."""
-        wire_rating = self._keeper.snapshot.value(WIRE_RATING) if link == CONF_CURRENT_NUMBER else None
+        wire_rating = self._charger.snapshot.value(WIRE_RATING) if link == CONF_CURRENT_NUMBER else None
         return MEASURED[link].highest if wire_rating is None else wire_rating
 
     # The entities
@@ -648,7 +648,7 @@ async def async_call_entity(
             raise NotApplicable("linked_refused") from err
         case err:
             LOGGER.debug("A linked entity failed: %s", type(err).__name__)
-            raise PathDown("linked_failed") from err
+            raise TransportDown("linked_failed") from err
 
 
 async def _in_time(clock: Clock, work: Coroutine[Any, Any, object], patience: float) -> BaseException | None:
@@ -657,7 +657,7 @@ async def _in_time(clock: Clock, work: Coroutine[Any, Any, object], patience: fl
         async with clock.timeout(patience):
             [result] = await asyncio.gather(work, return_exceptions=True)
     except TimeoutError:
-        raise PathDown("linked_timeout") from None
+        raise TransportDown("linked_timeout") from None
     return result if isinstance(result, BaseException) else None
 
 

@@ -18,14 +18,14 @@ import aiohttp
 
 from ..core.breaker import Breaker, Failure
 from ..core.clock import Clock
-from ..core.errors import ChargerError, LoginRejected, NoConnection, NotAllowed, PathBusy, PathDown
+from ..core.errors import ChargerError, LoginRejected, NoConnection, NotAllowed, TransportBusy, TransportDown
 from ..core.model import DOUBT_CHARGING_AFTER, IDLE_STATUS_AGE, Identity, Schedule, Status
-from ..core.poller import Rounds
+from ..core.poller import Poller
 from ..core.transport import Command, Install, Restart, SetCharging, SetCurrent, SetEcoMode, SetLock, SetOverride
 from .client import REQUEST_TIMEOUT, RemoteAction, ScheduleList, TokenRefused, Tokens, WallboxCloudClient
 from .mapping import eco_smart, schedule_bodies, whole_schedule
-from .rate_limit import READ_EVERY, Purse, Purses
-from .transport import NEVER, STATUS_GETS_PER_HOUR, CloudAccount, WallboxCloudPath, placeholder
+from .rate_limit import READ_EVERY, RequestBudgets, SlidingWindow
+from .transport import NEVER, STATUS_GETS_PER_HOUR, CloudAccount, WallboxCloudTransport, placeholder
 
 LOGGER = logging.getLogger(__name__)
 
@@ -67,10 +67,10 @@ class AccountSnapshot:
     cloud: bool | None = None
     needs_login: bool = False
     chargers: tuple[Identity, ...] = ()
-    last_contact: datetime | None = field(default=None, compare=False)
+    endpoint_contact_at: datetime | None = field(default=None, compare=False)
 
 
-class _OutOfPatience(PathDown):
+class _OutOfPatience(TransportDown):
     """No answer within the patience of a command, which is shorter than the time-out of a request."""
 
 
@@ -86,7 +86,7 @@ class WallboxAccount(CloudAccount):
         password: str,
         user_api_url: str,
         api_url: str,
-        save_purses: Callable[[dict[str, object]], Awaitable[None]] | None = None,
+        save_budgets: Callable[[dict[str, object]], Awaitable[None]] | None = None,
     ) -> None:
         self.breaker = Breaker(clock)
         self.user_id: str | None = None
@@ -96,21 +96,23 @@ class WallboxAccount(CloudAccount):
         self._password = password
         self._new_client = partial(WallboxCloudClient, session, clock, user_api_url=user_api_url, api_url=api_url)
         self._client = self._new_client()
-        self._purses = Purses(clock, save_purses)
-        self._paths: dict[str, WallboxCloudPath] = {}
+        self._budgets = RequestBudgets(clock, save_budgets)
+        self._paths: dict[str, WallboxCloudTransport] = {}
         self._snapshot = AccountSnapshot()
         self._listeners: list[Callable[[AccountSnapshot], None]] = []
         self._outage_listeners: list[Callable[[str], None]] = []
-        self._rounds = Rounds(clock, "the Wallbox cloud", self._due_at, self._take_turn)
+        self._poller = Poller(clock, "the Wallbox cloud", self._due_at, self._take_turn)
         self._get_lock = asyncio.Lock()
         self._command_lock = asyncio.Lock()
         self._login_lock = asyncio.Lock()
-        self._last_contact: datetime | None = None
+        self._endpoint_contact_at: datetime | None = None
         self._groups_at = NEVER
         self._slow_turns = 0
         self._watchers = 0
         self._out_of_turn = 0  # reads out of turn that wait for a slot
-        self._refusals: list[tuple[float, WallboxCloudPath | None]] = []  # reads refused lately, None: of the groups
+        self._refusals: list[
+            tuple[float, WallboxCloudTransport | None]
+        ] = []  # reads refused lately, None: of the groups
         self._refused_at: float | None = None
         self._login_blocked_until = NEVER
         self._renewal_was_lost = False
@@ -128,8 +130,8 @@ class WallboxAccount(CloudAccount):
 
     @property
     @override
-    def last_contact(self) -> datetime | None:
-        return self._last_contact
+    def endpoint_contact_at(self) -> datetime | None:
+        return self._endpoint_contact_at
 
     @property
     @override
@@ -137,14 +139,14 @@ class WallboxAccount(CloudAccount):
         return self._clock.now() + self._client.cloud_skew
 
     @property
-    def paths(self) -> dict[str, WallboxCloudPath]:
+    def paths(self) -> dict[str, WallboxCloudTransport]:
         """The cloud paths of the chargers that were ever asked for or listed, by serial."""
         return self._paths
 
-    def path(self, serial: str, who: Identity | None = None) -> WallboxCloudPath:
+    def path(self, serial: str, who: Identity | None = None) -> WallboxCloudTransport:
         """The cloud path of a charger; `who` is what was known of it before the cloud told anything."""
         if serial not in self._paths:
-            self._paths[serial] = WallboxCloudPath(self, self._clock, who or placeholder(serial))
+            self._paths[serial] = WallboxCloudTransport(self, self._clock, who or placeholder(serial))
             self._spread_round()
         return self._paths[serial]
 
@@ -171,42 +173,42 @@ class WallboxAccount(CloudAccount):
             "busy_for": None if self.breaker.busy_until is None else round(self.breaker.busy_until - now),
             "needs_login": self._needs_login,
             "cloud_clock_ahead": round(self._client.cloud_skew.total_seconds()),
-            "reserve_open": self._purses.reserve_free_at(now) < inf,
+            "reserve_open": self._budgets.reserve_free_at(now) < inf,
             "chargers": [path.diagnostics() for path in self._paths.values()],
         }
 
     # Life
 
-    def restore_purses(self, stored: object) -> None:
+    def restore_budgets(self, stored: object) -> None:
         """Take what was saved of the purses, before the first request."""
-        self._purses.restore(stored)
+        self._budgets.restore(stored)
 
     def start(self) -> None:
         """Begin the rounds."""
-        if not self._rounds.running:
-            self._purses.reopen()
+        if not self._poller.running:
+            self._budgets.reopen()
             self._unlisten = self.breaker.listen(self._breaker_changed)
-            self._rounds.start()
+            self._poller.start()
 
     async def stop(self) -> None:
         """End the rounds; what the purses have spent is saved."""
         self._unlisten()
-        await self._rounds.stop()
-        await self._purses.close()
+        await self._poller.stop()
+        await self._budgets.close()
 
     async def first_look(self) -> tuple[Identity, ...]:
         """Sign in and list the chargers, for the config flow. Spends from the purses.
 
         Raises:
-            ChargerError: `LoginRejected`, `PathDown`, or `PathBusy` where the purses have no room now.
+            ChargerError: `LoginRejected`, `TransportDown`, or `TransportBusy` where the purses have no room now.
         """
         async with self._get_lock:
             now = self._clock.monotonic()
             if self.breaker.busy_until is not None:
-                raise PathBusy("throttled", self.breaker.busy_until - now)
-            if (free_at := self._purses.reads.free_at(now)) > now:
-                raise PathBusy("no_room", free_at - now)
-            await self._poll(self._purses.reads)
+                raise TransportBusy("throttled", self.breaker.busy_until - now)
+            if (free_at := self._budgets.reads.free_at(now)) > now:
+                raise TransportBusy("no_room", free_at - now)
+            await self._poll(self._budgets.reads)
         return self._snapshot.chargers
 
     async def verify_credentials(self, email: str, password: str) -> str:
@@ -215,7 +217,7 @@ class WallboxAccount(CloudAccount):
         Those of this account's user are used from now on; those of another change nothing.
 
         Raises:
-            ChargerError: `LoginRejected`, `PathDown`, or `PathBusy` where there was a sign-in just now.
+            ChargerError: `LoginRejected`, `TransportDown`, or `TransportBusy` where there was a sign-in just now.
         """
         async with self._login_lock:
             await self._login_room()
@@ -223,7 +225,7 @@ class WallboxAccount(CloudAccount):
             try:
                 tokens = await self._counted_login(lambda: client.sign_in(email, password))
             except NoConnection:
-                self._give_back_login()
+                self._refund_login()
                 raise
             if tokens.user_id == self.user_id:
                 self._client = client
@@ -247,7 +249,7 @@ class WallboxAccount(CloudAccount):
         """Credentials that are good, or new: nothing stands against signing in with them."""
         self._email, self._password = email, password
         self._refused_at, self._login_blocked_until, self._needs_login = None, NEVER, False
-        self._rounds.wake()
+        self._poller.wake()
         self._tell()
 
     # The rounds
@@ -257,15 +259,15 @@ class WallboxAccount(CloudAccount):
         now = self._clock.monotonic()
         earliest = max(self.breaker.busy_until or NEVER, self._login_free_at(now))
         if self.breaker.due is not None:
-            room = self._purses.probes.free_at(now)
+            room = self._budgets.probes.free_at(now)
             if self.breaker.usable:
-                room = min(room, self._purses.reads.free_at(now))
+                room = min(room, self._budgets.reads.free_at(now))
             return max(earliest, self.breaker.due, room)
-        slot = max(earliest, self._purses.reads.free_at(now))
+        slot = max(earliest, self._budgets.reads.free_at(now))
         groups_at = self._groups_at + (READ_EVERY if self._watchers else GROUPS_EVERY)
         if self._out_of_turn:  # the next slot is for whoever waits; the groups poll comes a slot later at most
             return max(slot, groups_at + READ_EVERY)
-        is_wanted = self._purses.owed_slots or self._renewal_at(now) <= slot or self._next_slow() is not None
+        is_wanted = self._budgets.owed_slots or self._renewal_at(now) <= slot or self._next_slow() is not None
         return slot if is_wanted else max(slot, groups_at)
 
     async def _take_turn(self) -> None:
@@ -277,15 +279,15 @@ class WallboxAccount(CloudAccount):
     async def _use_slot(self) -> None:
         now = self._clock.monotonic()
         if self.breaker.due is not None:
-            has_room = self._purses.probes.free_at(now) <= now
-            await self._poll(self._purses.probes if has_room else self._purses.reads)
+            has_room = self._budgets.probes.free_at(now) <= now
+            await self._poll(self._budgets.probes if has_room else self._budgets.reads)
         elif now >= self._groups_at + (READ_EVERY if self._watchers else GROUPS_EVERY):
-            await self._poll(self._purses.reads)
+            await self._poll(self._budgets.reads)
         elif now >= self._renewal_at(now):
             await self._sign_in_if_needed(READ_EVERY)  # owes the slot that is taken for it next
-        elif self._purses.owed_slots and (self._slow_turns >= FIRST_READS or not self._unread):
-            self._purses.owed_slots -= 1
-            self._purses.reads.take(now)
+        elif self._budgets.owed_slots and (self._slow_turns >= FIRST_READS or not self._unread):
+            self._budgets.owed_slots -= 1
+            self._budgets.reads.take(now)
         elif (job := self._next_slow()) is not None:
             self._slow_turns += 1
             await job()
@@ -302,18 +304,18 @@ class WallboxAccount(CloudAccount):
     @property
     def _unread(self) -> bool:
         """Whether the status of some charger was never asked for since it was needed."""
-        return any(path.status_turn.tried_at == NEVER for path in self._paths.values() if not path.gone)
+        return any(path.status_turn.tried_at == NEVER for path in self._paths.values() if not path.removed_from_account)
 
     def _next_status(self) -> Callable[[], Awaitable[None]] | None:
         now = self._clock.monotonic()
 
-        def due_at(path: WallboxCloudPath) -> float:
+        def due_at(path: WallboxCloudTransport) -> float:
             """When this charger's status falls due."""
             turn = path.status_turn
             if path.refused:
                 return turn.tried_at + DAILY
             quiet_for = DOUBT_CHARGING_AFTER if path.power_flows else STATUS_EVERY
-            if path.said is not None and path.said.status is Status.OFFLINE:
+            if path.last_report is not None and path.last_report.status is Status.OFFLINE:
                 quiet_for = DAILY
             return turn.due_at(min(max(path.evidence_at, turn.read_at) + quiet_for, turn.read_at + DAILY))
 
@@ -321,14 +323,14 @@ class WallboxAccount(CloudAccount):
         if not due:
             return None
         path = min(due, key=lambda p: (not p.power_flows, max(p.evidence_at, p.status_turn.tried_at)))
-        return lambda: self._read_status(path, self._purses.reads)
+        return lambda: self._read_status(path, self._budgets.reads)
 
     def _next_chore(self) -> Callable[[], Awaitable[None]] | None:
         now = self._clock.monotonic()
         chores = [
             (turn.read_at, number, partial(job, path))
             for number, path in enumerate(self._paths.values())
-            if not path.gone
+            if not path.removed_from_account
             for turn, job in (
                 (path.schedule_turn, self._refresh_schedule),
                 (path.details_turn, self._read_details),
@@ -345,11 +347,11 @@ class WallboxAccount(CloudAccount):
 
     # Requests
 
-    async def _poll(self, purse: Purse) -> None:
+    async def _poll(self, budget: SlidingWindow) -> None:
         """The groups GET: shows every charger of the account."""
         try:
-            chargers = await self._get(purse, self._client.groups)
-        except PathBusy as err:
+            chargers = await self._get(budget, self._client.groups)
+        except TransportBusy as err:
             if err.reason == "forbidden":
                 self._note_refusal(None)
             raise
@@ -364,37 +366,39 @@ class WallboxAccount(CloudAccount):
                 path.unlisted()
         self._tell()
 
-    async def _read_status(self, path: WallboxCloudPath, purse: Purse) -> None:
+    async def _read_status(self, path: WallboxCloudTransport, budget: SlidingWindow) -> None:
         path.status_turn.tried_at = self._clock.monotonic()
-        status = await self._get_of(path, purse, lambda: self._client.status(path.identity.serial))
+        status = await self._get_of(path, budget, lambda: self._client.status(path.identity.serial))
         path.showed_status(status)
 
-    async def _read_details(self, path: WallboxCloudPath) -> None:
+    async def _read_details(self, path: WallboxCloudTransport) -> None:
         path.details_turn.tried_at = self._clock.monotonic()
-        details = await self._get_of(path, self._purses.reads, lambda: self._client.details(path.identity.serial))
+        details = await self._get_of(path, self._budgets.reads, lambda: self._client.details(path.identity.serial))
         path.showed_details(details)
 
-    async def _refresh_schedule(self, path: WallboxCloudPath) -> None:
-        await self._read_schedule(path, self._purses.reads)
+    async def _refresh_schedule(self, path: WallboxCloudTransport) -> None:
+        await self._read_schedule(path, self._budgets.reads)
 
-    async def _read_schedule(self, path: WallboxCloudPath, purse: Purse) -> ScheduleList:
+    async def _read_schedule(self, path: WallboxCloudTransport, budget: SlidingWindow) -> ScheduleList:
         path.schedule_turn.tried_at = self._clock.monotonic()
-        listed = await self._get_of(path, purse, lambda: self._client.schedules(path.identity.serial))
+        listed = await self._get_of(path, budget, lambda: self._client.schedules(path.identity.serial))
         path.showed_schedule(listed)
         return listed
 
-    async def _get_of[T](self, path: WallboxCloudPath, purse: Purse, call: Callable[[], Awaitable[T]]) -> T:
+    async def _get_of[T](
+        self, path: WallboxCloudTransport, budget: SlidingWindow, call: Callable[[], Awaitable[T]]
+    ) -> T:
         """A GET for one charger: refused again and again, it is not shared with us any more."""
         try:
-            answer = await self._get(purse, call)
-        except (PathBusy, NotAllowed) as err:
+            answer = await self._get(budget, call)
+        except (TransportBusy, NotAllowed) as err:
             if err.reason in {"forbidden", "not_shared"}:
                 self._note_refusal(path)
             raise
         self._refusals = [(at, refused) for at, refused in self._refusals if refused is not path]
         return answer
 
-    def _note_refusal(self, path: WallboxCloudPath | None) -> None:
+    def _note_refusal(self, path: WallboxCloudTransport | None) -> None:
         """A read was refused: where only this charger's are, it is not throttling. None: the groups poll was."""
         now = self._clock.monotonic()
         self._refusals = [(at, refused) for at, refused in self._refusals if at > now - UNSHARED_WITHIN]
@@ -403,26 +407,26 @@ class WallboxAccount(CloudAccount):
             path.refuse()
             self._tell()
 
-    async def _get[T](self, purse: Purse, call: Callable[[], Awaitable[T]]) -> T:
+    async def _get[T](self, budget: SlidingWindow, call: Callable[[], Awaitable[T]]) -> T:
         """One GET from a purse, signed in; one that meets an old token passes its slot to its one repetition.
 
         Out of turn or not, the next regular one has to wait from here on.
         """
-        await self._purses.begin()
+        await self._budgets.begin()
         await self._sign_in_if_needed()
-        purses, now = self._purses, self._clock.monotonic()
-        used_up = {purse, purses.reads}
+        budgets, now = self._budgets, self._clock.monotonic()
+        used_up = {budget, budgets.reads}
         for each in used_up:
             each.take(now)
-        purses.last_get = now
-        if purse is not purses.reads:
-            await purses.save()
+        budgets.last_get = now
+        if budget is not budgets.reads:
+            await budgets.save()
         used = self._client.tokens
         try:
             return await self._counted(call)
         except NoConnection:
             for each in used_up:
-                each.give_back()
+                each.refund()
             raise
         except TokenRefused:
             await self._replace(used)
@@ -436,7 +440,7 @@ class WallboxAccount(CloudAccount):
                 return
             try:
                 await self._renew(used is not None)
-            except PathBusy as err:
+            except TransportBusy as err:
                 if err.reason == "signing_in":
                     self._cannot_replace(used, err.retry_after)
                 raise
@@ -460,7 +464,7 @@ class WallboxAccount(CloudAccount):
             # Refused although just made: sign in afresh next time, but not at once again.
             self._client.tokens = None
             self.breaker.throttled(None)
-            raise PathBusy("signing_in", self._busy_for()) from err
+            raise TransportBusy("signing_in", self._busy_for()) from err
 
     async def _counted[T](self, call: Callable[[], Awaitable[T]]) -> T:
         """One request whose end is told to the breaker."""
@@ -471,7 +475,7 @@ class WallboxAccount(CloudAccount):
         except ChargerError as err:
             raise await self._failed(err) from None
         self.breaker.good()
-        self._last_contact = self._clock.now()
+        self._endpoint_contact_at = self._clock.now()
         self._tell()
         return answer
 
@@ -482,14 +486,14 @@ class WallboxAccount(CloudAccount):
                 self.breaker.bad(Failure.CONNECT)
             case _OutOfPatience():
                 self.breaker.slow()
-            case PathDown():
+            case TransportDown():
                 self.breaker.bad(Failure.OTHER)
-            case PathBusy():
+            case TransportBusy():
                 self.breaker.throttled(err.retry_after or None)
                 if err.reason == "throttled":
-                    self._purses.close_reserve()
-                    await self._purses.save()
-                return PathBusy(err.reason, self._busy_for())
+                    self._budgets.close_reserve()
+                    await self._budgets.save()
+                return TransportBusy(err.reason, self._busy_for())
             case LoginRejected():
                 pass
             case _:  # an answer to this request only
@@ -506,7 +510,7 @@ class WallboxAccount(CloudAccount):
         """When a sign-in that the next GET needs may be made."""
         if not self._must_sign_in():
             return now
-        return max(self._login_blocked_until, self._purses.logins.free_at(now))
+        return max(self._login_blocked_until, self._budgets.logins.free_at(now))
 
     def _must_sign_in(self) -> bool:
         """Whether there is no token that could serve."""
@@ -521,7 +525,7 @@ class WallboxAccount(CloudAccount):
 
     def _renewal_at(self, now: float) -> float:
         """From when on the slow round should renew the tokens, so that the next GET finds them good."""
-        return max(now + self._token_lasts() - TOKEN_MARGIN - READ_EVERY, self._purses.logins.free_at(now))
+        return max(now + self._token_lasts() - TOKEN_MARGIN - READ_EVERY, self._budgets.logins.free_at(now))
 
     async def _sign_in_if_needed(self, ahead: float = 0.0) -> None:
         """Get new tokens where those at hand end within the margin, `ahead` seconds from now.
@@ -530,7 +534,7 @@ class WallboxAccount(CloudAccount):
         """
         async with self._login_lock:
             now = self._clock.monotonic()
-            is_due = self._token_lasts() <= TOKEN_MARGIN + ahead and self._purses.logins.free_at(now) <= now
+            is_due = self._token_lasts() <= TOKEN_MARGIN + ahead and self._budgets.logins.free_at(now) <= now
             if is_due or self._must_sign_in():
                 await self._renew(self._client.tokens is not None)
 
@@ -539,7 +543,7 @@ class WallboxAccount(CloudAccount):
         if (blocked_for := self._login_blocked_until - self._clock.monotonic()) > 0:
             if self._needs_login:
                 raise LoginRejected("invalid_auth")
-            raise PathBusy("signing_in", blocked_for)
+            raise TransportBusy("signing_in", blocked_for)
         await self._login_room()
         try:
             if refreshable and await self._refresh():
@@ -548,23 +552,23 @@ class WallboxAccount(CloudAccount):
         except NoConnection:
             # After a refused refresh its one sign-in costs no slot, and gives none back.
             if self._client.tokens is not None or not refreshable:
-                self._give_back_login()
+                self._refund_login()
             raise
 
     async def _login_room(self) -> None:
         """Take the slot of a sign-in or refresh. Raises PathBusy where there is none."""
-        await self._purses.begin()
+        await self._budgets.begin()
         now = self._clock.monotonic()
-        if (free_at := self._purses.logins.free_at(now)) > now:
-            raise PathBusy("signing_in", free_at - now)
-        self._purses.logins.take(now)
-        self._purses.owed_slots += 1
-        await self._purses.save()
+        if (free_at := self._budgets.logins.free_at(now)) > now:
+            raise TransportBusy("signing_in", free_at - now)
+        self._budgets.logins.take(now)
+        self._budgets.owed_slots += 1
+        await self._budgets.save()
 
-    def _give_back_login(self) -> None:
+    def _refund_login(self) -> None:
         """The sign-in or refresh never left."""
-        self._purses.logins.give_back()
-        self._purses.owed_slots -= 1
+        self._budgets.logins.refund()
+        self._budgets.owed_slots -= 1
 
     async def _refresh(self) -> bool:
         """Trade the refresh token; False where it is refused: then only the password helps."""
@@ -573,7 +577,7 @@ class WallboxAccount(CloudAccount):
         except TokenRefused:
             LOGGER.debug("The refresh token was refused: signing in")
             self._client.tokens = None
-            self._purses.owed_slots += 1
+            self._budgets.owed_slots += 1
             return False
         return True
 
@@ -587,7 +591,7 @@ class WallboxAccount(CloudAccount):
                 self._refused_at = now
             elif now >= self._refused_at + REFUSED_AGAIN_AFTER:
                 self._needs_login = True
-            if self._rounds.running:  # else a config flow, which may try another password
+            if self._poller.running:  # else a config flow, which may try another password
                 self._login_blocked_until = now + (LOGIN_RETRY if self._needs_login else REFUSED_AGAIN_AFTER)
             self._tell()
             raise
@@ -611,12 +615,12 @@ class WallboxAccount(CloudAccount):
     # Commands
 
     @override
-    async def carry_out(self, path: WallboxCloudPath, command: Command, patience: float) -> None:
+    async def carry_out(self, path: WallboxCloudTransport, command: Command, patience: float) -> None:
         with _explained(path, command):
             await self._write(lambda: self._send(path, command), patience, may_wait=not _once(command))
 
     @override
-    async def write_schedule(self, path: WallboxCloudPath, windows: Schedule) -> None:
+    async def write_schedule(self, path: WallboxCloudTransport, windows: Schedule) -> None:
         begun = self._clock.monotonic()
         async with self._command_lock:
             await self._await_room(begun)
@@ -635,20 +639,20 @@ class WallboxAccount(CloudAccount):
             await self._write(post, REQUEST_TIMEOUT, may_wait=False)
 
     @override
-    async def read_schedule(self, path: WallboxCloudPath) -> Schedule:
+    async def read_schedule(self, path: WallboxCloudTransport) -> Schedule:
         return whole_schedule(await self._read_list(path))
 
-    async def _read_list(self, path: WallboxCloudPath) -> ScheduleList:
-        return await self._read_out_of_turn(lambda purse: self._read_schedule(path, purse))
+    async def _read_list(self, path: WallboxCloudTransport) -> ScheduleList:
+        return await self._read_out_of_turn(lambda budget: self._read_schedule(path, budget))
 
     @override
-    async def check(self, path: WallboxCloudPath) -> None:
-        await self._read_out_of_turn(lambda purse: self._read_status(path, purse))
+    async def check(self, path: WallboxCloudTransport) -> None:
+        await self._read_out_of_turn(lambda budget: self._read_status(path, budget))
 
     @override
     def watch(self) -> Callable[[], None]:
         self._watchers += 1
-        self._rounds.wake()
+        self._poller.wake()
         ended = False
 
         def end() -> None:
@@ -658,7 +662,7 @@ class WallboxAccount(CloudAccount):
 
         return end
 
-    async def _read_out_of_turn[T](self, read: Callable[[Purse], Awaitable[T]]) -> T:
+    async def _read_out_of_turn[T](self, read: Callable[[SlidingWindow], Awaitable[T]]) -> T:
         """A GET out of turn: in a regular slot if one is free, else from the reserve, else in the next regular slot."""
         self._out_of_turn += 1
         try:
@@ -666,23 +670,23 @@ class WallboxAccount(CloudAccount):
                 async with self._get_lock:
                     now = self._clock.monotonic()
                     if self.breaker.busy_until is not None:
-                        raise PathBusy("throttled", self._busy_for())
+                        raise TransportBusy("throttled", self._busy_for())
                     if not self.breaker.usable:
-                        raise PathDown("unreachable")
-                    regular_at, reserve_at = self._purses.reads.free_at(now), self._purses.reserve_free_at(now)
+                        raise TransportDown("unreachable")
+                    regular_at, reserve_at = self._budgets.reads.free_at(now), self._budgets.reserve_free_at(now)
                     if regular_at <= now:
-                        return await read(self._purses.reads)
+                        return await read(self._budgets.reads)
                     if reserve_at <= now:
-                        return await read(self._purses.reserve)
+                        return await read(self._budgets.reserve)
                 await self._clock.sleep(min(regular_at, reserve_at) - now)
         finally:
             self._out_of_turn -= 1
-            self._rounds.wake()
+            self._poller.wake()
 
     async def _write[T](self, call: Callable[[], Awaitable[T]], patience: float, *, may_wait: bool) -> T:
         """One command, when its purse has room; the request itself has `patience` seconds."""
         begun = self._clock.monotonic()
-        await self._purses.begin()
+        await self._budgets.begin()
         self._admit_command()
         await self._sign_in_if_needed()
         await self._command_room(begun, may_wait=may_wait)
@@ -697,7 +701,7 @@ class WallboxAccount(CloudAccount):
     def _admit_command(self) -> None:
         """Raise where no command may be sent now."""
         if self.breaker.busy_until is not None:
-            raise PathBusy("throttled", self._busy_for())
+            raise TransportBusy("throttled", self._busy_for())
         if not self.breaker.usable:
             raise NoConnection("unreachable")
 
@@ -708,9 +712,9 @@ class WallboxAccount(CloudAccount):
             PathBusy: `no_room` where none comes within the command's time to live, or now if it may not wait.
             ChargerError: the path was lost while waiting.
         """
-        now, commands = self._clock.monotonic(), self._purses.commands
+        now, commands = self._clock.monotonic(), self._budgets.commands
         if not may_wait and (self._command_lock.locked() or commands.free_at(now) > now):
-            raise PathBusy("no_room", commands.free_at(now) - now)
+            raise TransportBusy("no_room", commands.free_at(now) - now)
         async with self._command_lock:
             await self._await_room(begun)
             self._admit_command()
@@ -718,10 +722,10 @@ class WallboxAccount(CloudAccount):
 
     async def _await_room(self, begun: float) -> None:
         """Wait for a slot for a command that came at `begun`. Raises PathBusy, as `_command_room`."""
-        commands = self._purses.commands
+        commands = self._budgets.commands
         while (wait := commands.free_at(now := self._clock.monotonic()) - now) > 0:
             if now + wait > begun + COMMAND_TTL:
-                raise PathBusy("no_room", wait)
+                raise TransportBusy("no_room", wait)
             await self._clock.sleep(wait)
 
     async def _within[T](self, call: Callable[[], Awaitable[T]], patience: float) -> T:
@@ -731,7 +735,7 @@ class WallboxAccount(CloudAccount):
         except TimeoutError:
             raise _OutOfPatience("timeout") from None
 
-    async def _send(self, path: WallboxCloudPath, command: Command) -> None:
+    async def _send(self, path: WallboxCloudTransport, command: Command) -> None:
         """The request that a command becomes: the map of what this cloud understands."""
         serial = path.identity.serial
         match command:
@@ -757,11 +761,11 @@ class WallboxAccount(CloudAccount):
     # Telling
 
     def _breaker_changed(self) -> None:
-        self._rounds.wake()
+        self._poller.wake()
         usable = self.breaker.usable
         stood_still, self._stands_still = self._stands_still, not usable or self.breaker.busy
         if stood_still and not self._stands_still:
-            self._purses.owed_slots = 0  # the slots that passed unused have paid for the sign-ins meanwhile
+            self._budgets.owed_slots = 0  # the slots that passed unused have paid for the sign-ins meanwhile
         if usable is not self._was_usable:
             self._was_usable = usable
             LOGGER.info("The Wallbox cloud is %s", "reachable again" if usable else "not reachable")
@@ -770,21 +774,23 @@ class WallboxAccount(CloudAccount):
         self._tell()
 
     def _tell(self) -> None:
-        heard = self._last_contact is not None or not self.breaker.usable
+        heard = self._endpoint_contact_at is not None or not self.breaker.usable
         self._snapshot = AccountSnapshot(
             cloud=self.breaker.usable if heard else None,
             needs_login=self._needs_login,
             chargers=tuple(
-                path.identity for _, path in sorted(self._paths.items()) if path.said is not None and not path.gone
+                path.identity
+                for _, path in sorted(self._paths.items())
+                if path.last_report is not None and not path.removed_from_account
             ),
-            last_contact=self._last_contact,
+            endpoint_contact_at=self._endpoint_contact_at,
         )
         for listener in list(self._listeners):
             listener(self._snapshot)
 
 
 @contextmanager
-def _explained(path: WallboxCloudPath, command: Command | None) -> Iterator[None]:
+def _explained(path: WallboxCloudTransport, command: Command | None) -> Iterator[None]:
     """Say why the cloud may have refused a write with 403, as far as that is known."""
     try:
         yield

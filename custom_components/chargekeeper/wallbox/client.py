@@ -26,8 +26,8 @@ from ..core.errors import (
     NoConnection,
     NotAllowed,
     NotApplicable,
-    PathBusy,
-    PathDown,
+    TransportBusy,
+    TransportDown,
     Unsupported,
 )
 from ..core.payload import optional_float, optional_int, optional_str
@@ -326,8 +326,8 @@ class WallboxCloudClient:
 
     All calls raise errors of the one tree:
 
-    - `NoConnection("unreachable")`, `PathDown("timeout" | "broken_answer" | "server_error" | "bad_answer")`;
-    - `PathBusy("throttled" | "forbidden", retry_after)`: 429, and 403 on reading. `retry_after` is 1 to 3600 s, or
+    - `NoConnection("unreachable")`, `TransportDown("timeout" | "broken_answer" | "server_error" | "bad_answer")`;
+    - `TransportBusy("throttled" | "forbidden", retry_after)`: 429, and 403 on reading. `retry_after` is 1 to 3600 s, or
       0.0 where the cloud did not say;
     - `TokenRefused`: 401 on data, 401 or 403 on refreshing, or no token at all (then nothing is sent);
     - `LoginRejected("invalid_auth")`: 401 or 403 on signing in;
@@ -490,13 +490,13 @@ class WallboxCloudClient:
             async with self._clock.timeout(REQUEST_TIMEOUT):
                 content = await self._exchange(kind, method, url, authorization, body)
         except TimeoutError:
-            raise PathDown("timeout") from None
+            raise TransportDown("timeout") from None
         except (aiohttp.ClientConnectorError, aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as err:
             raise NoConnection("unreachable", type(err).__name__) from None
         except aiohttp.ClientResponseError as err:
             raise _bad_answer(type(err).__name__) from None
         except (aiohttp.ClientError, OSError) as err:
-            raise PathDown("broken_answer", type(err).__name__) from None
+            raise TransportDown("broken_answer", type(err).__name__) from None
         if kind is _Kind.WRITE and not content:
             return None
         try:
@@ -549,7 +549,7 @@ async def _never_repeated(request: aiohttp.ClientRequest, handler: aiohttp.Clien
     except aiohttp.ClientConnectorError:
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as err:
-        raise PathDown("broken_answer", type(err).__name__) from None
+        raise TransportDown("broken_answer", type(err).__name__) from None
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -565,8 +565,8 @@ def _is_json(content_type: str) -> bool:
     return content_type == "application/json" or content_type.endswith("+json")
 
 
-def _bad_answer(detail: str) -> PathDown:
-    return PathDown("bad_answer", detail)
+def _bad_answer(detail: str) -> TransportDown:
+    return TransportDown("bad_answer", detail)
 
 
 def _refusal(kind: _Kind, status: int, retry_after: float) -> ChargerError:
@@ -574,7 +574,7 @@ def _refusal(kind: _Kind, status: int, retry_after: float) -> ChargerError:
     detail = f"HTTP {status}"
     match kind, status:
         case _, 429:
-            return PathBusy("throttled", retry_after, detail)
+            return TransportBusy("throttled", retry_after, detail)
         case _Kind.SIGN_IN, 401 | 403:
             return LoginRejected("invalid_auth", detail)
         case (_Kind.REFRESH, 401 | 403) | (_, 401):
@@ -582,7 +582,7 @@ def _refusal(kind: _Kind, status: int, retry_after: float) -> ChargerError:
         case _Kind.WRITE, 403:
             return NotAllowed("refused", detail)
         case (_, 403):
-            return PathBusy("forbidden", retry_after, detail)
+            return TransportBusy("forbidden", retry_after, detail)
         case (_Kind.READ | _Kind.WRITE, 404):
             return NotAllowed("not_shared", detail)
         case (_Kind.READ | _Kind.WRITE, 409):
@@ -590,7 +590,7 @@ def _refusal(kind: _Kind, status: int, retry_after: float) -> ChargerError:
         case (_Kind.READ | _Kind.WRITE, _) if 400 <= status < 500:
             return Unsupported("rejected", detail)
         case _ if status >= 400:  # also a 4xx that has nothing to do with one charger: the service itself is ill
-            return PathDown("server_error", detail)
+            return TransportDown("server_error", detail)
         case _:
             return _bad_answer(detail)
 

@@ -48,7 +48,7 @@ from ..core.model import (
     Status,
     Window,
 )
-from ..core.reading_builder import Moment, Notes
+from ..core.reading_builder import ReadingBuilder, Timestamp
 from ..core.schedule import changed
 from .client import (
     WEEKDAYS,
@@ -160,13 +160,15 @@ def last_sync(text: str | None, cloud_now: datetime) -> datetime | None:
     return synced if synced.year >= FIRST_YEAR and synced <= cloud_now + CLOCK_TOLERANCE else None
 
 
-def moment_of(synced: datetime, now: Moment, cloud_skew: timedelta) -> Moment:
+def moment_of(synced: datetime, now: Timestamp, cloud_skew: timedelta) -> Timestamp:
     """A moment of the cloud's clock on our clocks, never later than `now`."""
     age = now.observed_at + cloud_skew - synced
     return now.earlier(max(age.total_seconds(), 0.0))
 
 
-def group_readings(charger: GroupCharger, *, seen: Moment, now: Moment, idle_age: float = IDLE_STATUS_AGE) -> Readings:
+def group_readings(
+    charger: GroupCharger, *, seen: Timestamp, now: Timestamp, idle_age: float = IDLE_STATUS_AGE
+) -> Readings:
     """What the list of groups says of a charger.
 
     `seen` is when the charger showed it, `now` when the cloud said it: that a charger is offline is the word of the
@@ -183,7 +185,9 @@ def group_readings(charger: GroupCharger, *, seen: Moment, now: Moment, idle_age
     return _with_offline(notes, facts, now, idle_age)
 
 
-def status_readings(status: ChargerStatus, *, seen: Moment, now: Moment, idle_age: float = IDLE_STATUS_AGE) -> Readings:
+def status_readings(
+    status: ChargerStatus, *, seen: Timestamp, now: Timestamp, idle_age: float = IDLE_STATUS_AGE
+) -> Readings:
     """What the full status says of a charger; the arguments are those of `group_readings`."""
     facts = status_facts(status.status)
     notes = _notes(facts, seen, idle_age)
@@ -195,9 +199,9 @@ def status_readings(status: ChargerStatus, *, seen: Moment, now: Moment, idle_ag
     return _with_offline(notes, facts, now, idle_age)
 
 
-def details_readings(details: ChargerDetails, *, seen: Moment, now: Moment) -> Readings:
+def details_readings(details: ChargerDetails, *, seen: Timestamp, now: Timestamp) -> Readings:
     """What the charger object says: configuration, lifetime energy, and at `now` the role of the account."""
-    notes = Notes(Source.CLOUD, seen)
+    notes = ReadingBuilder(Source.CLOUD, seen)
     notes.put(FIRMWARE, details.software_version)
     notes.put(CHARGING_CURRENT, details.max_charging_current)
     notes.put(WIRE_RATING, details.max_available_current)
@@ -208,9 +212,9 @@ def details_readings(details: ChargerDetails, *, seen: Moment, now: Moment) -> R
     return notes.readings
 
 
-def schedule_readings(listed: ScheduleList, *, seen: Moment) -> Readings:
+def schedule_readings(listed: ScheduleList, *, seen: Timestamp) -> Readings:
     """The weekly schedule; none where something is listed and nothing of it can be understood."""
-    notes = Notes(Source.CLOUD, seen)
+    notes = ReadingBuilder(Source.CLOUD, seen)
     found = windows(listed.entries)
     notes.put(SCHEDULE, found if found or (listed.is_whole and not listed.entries) else None)
     return notes.readings
@@ -316,12 +320,14 @@ def _schedule_body(raw: Mapping[str, object], window: Window) -> dict[str, objec
     return body | {key: value for key, value in limits.items() if key in raw}
 
 
-def _notes(facts: StatusFacts, seen: Moment, idle_age: float) -> Notes:
+def _notes(facts: StatusFacts, seen: Timestamp, idle_age: float) -> ReadingBuilder:
     idle = facts.status is not None and facts.status not in POWER_FLOWS
-    return Notes(Source.CLOUD, seen, idle_age if idle else LIVE_AGE[Source.CLOUD])
+    return ReadingBuilder(Source.CLOUD, seen, idle_age if idle else LIVE_AGE[Source.CLOUD])
 
 
-def _put_live(notes: Notes, facts: StatusFacts, shown: GroupCharger | ChargerStatus, locked: bool | None) -> None:
+def _put_live(
+    notes: ReadingBuilder, facts: StatusFacts, shown: GroupCharger | ChargerStatus, locked: bool | None
+) -> None:
     """Note what the charger does. From a charger that the cloud cannot reach nothing of this is its own word."""
     if facts.status is Status.OFFLINE:
         return
@@ -344,7 +350,7 @@ def _power(status: Status | None, kilowatts: float | None) -> float | None:
     return -abs(watts) if status is Status.DISCHARGING else watts
 
 
-def _put_config(notes: Notes, config: ConfigData) -> None:
+def _put_config(notes: ReadingBuilder, config: ConfigData) -> None:
     notes.put(FIRMWARE, config.software.current)
     notes.put(LATEST_FIRMWARE, config.software.latest)
     notes.put(CHARGING_CURRENT, config.max_charging_current)
@@ -356,7 +362,7 @@ def _put_config(notes: Notes, config: ConfigData) -> None:
         notes.put(HOUSE_LIMIT, config.icp_max_current or None)
 
 
-def _with_offline(notes: Notes, facts: StatusFacts, now: Moment, idle_age: float) -> Readings:
+def _with_offline(notes: ReadingBuilder, facts: StatusFacts, now: Timestamp, idle_age: float) -> Readings:
     if facts.status is Status.OFFLINE:
         notes.readings.put(STATUS, Reading(Status.OFFLINE, Source.CLOUD, now.observed_at, now.at, idle_age))
     return notes.readings

@@ -26,13 +26,13 @@ LAST_MOMENT = 1e11
 """Epoch seconds beyond which a stored moment is garbage."""
 
 
-class Purse:
+class SlidingWindow:
     """At most `room` requests in any `window` seconds."""
 
     def __init__(self, room: int, window: float) -> None:
         self._room = room
         self._window = window
-        self.stamps: deque[float] = deque(maxlen=room + 1)  # one more than matters, for `give_back`
+        self.stamps: deque[float] = deque(maxlen=room + 1)  # one more than matters, for `refund`
 
     def free_at(self, now: float) -> float:
         """The monotonic moment from which a slot is free; `now` if one is."""
@@ -44,7 +44,7 @@ class Purse:
         """Use a slot."""
         self.stamps.append(now)
 
-    def give_back(self) -> None:
+    def refund(self) -> None:
         """Return the slot taken last: the request never left."""
         self.stamps.pop()
 
@@ -53,7 +53,7 @@ class Purse:
         self.stamps.extend([now] * self._room)
 
 
-class PacedPurse(Purse):
+class PacedWindow(SlidingWindow):
     """A purse whose second half is spent evenly: whatever used up the first, the next slot is never far.
 
     With 60 in an hour that is 120 s, the longest wait between two probes of a breaker.
@@ -69,17 +69,17 @@ class PacedPurse(Purse):
         return max(self.stamps[-1] + self._window / half, free_at)
 
 
-class Purses:
+class RequestBudgets:
     """All purses of one account. `save` stores what `export` gives and returns when it is on the disk."""
 
     def __init__(self, clock: Clock, save: Callable[[dict[str, object]], Awaitable[None]] | None = None) -> None:
         self._clock = clock
         self._save = save
-        self.reads = Purse(1, READ_EVERY)
-        self.commands = Purse(COMMANDS_PER_MINUTE, 60.0)
-        self.probes = PacedPurse(PROBES_PER_HOUR, 3600.0)
-        self.reserve = Purse(RESERVE_PER_HOUR, 3600.0)
-        self.logins = Purse(1, LOGIN_EVERY)
+        self.reads = SlidingWindow(1, READ_EVERY)
+        self.commands = SlidingWindow(COMMANDS_PER_MINUTE, 60.0)
+        self.probes = PacedWindow(PROBES_PER_HOUR, 3600.0)
+        self.reserve = SlidingWindow(RESERVE_PER_HOUR, 3600.0)
+        self.logins = SlidingWindow(1, LOGIN_EVERY)
         self.last_get = -inf
         self.reserve_closed_until = -inf
         self.owed_slots = 0
@@ -124,7 +124,7 @@ class Purses:
         return {
             "clean": not self._begun,
             "stamps": {
-                name: [round(wall - (now - stamp), 3) for stamp in purse.stamps] for name, purse in named.items()
+                name: [round(wall - (now - stamp), 3) for stamp in budget.stamps] for name, budget in named.items()
             },
             "last_get": None if self.last_get == -inf else round(wall - (now - self.last_get), 3),
             "reserve_closed_until": None if closed == -inf else round(wall - (now - closed), 3),
@@ -141,10 +141,10 @@ class Purses:
         now = self._clock.monotonic()
         record = stored if isinstance(stored, Mapping) else {}
         stamps = record.get("stamps")
-        for name, purse in self._named().items():
+        for name, budget in self._named().items():
             times = stamps.get(name) if isinstance(stamps, Mapping) else None
             for moment in sorted(self._monotonic(time) for time in _numbers(times)):
-                purse.take(moment)
+                budget.take(moment)
         for moment in _numbers([record.get("last_get")]):
             self.last_get = self._monotonic(moment)
         for closed in _numbers([record.get("reserve_closed_until")]):
@@ -159,7 +159,7 @@ class Purses:
         """A stored moment on the monotonic clock; one in the future (the wall clock jumped) counts as now."""
         return self._clock.monotonic() - max(self._clock.now().timestamp() - epoch, 0.0)
 
-    def _named(self) -> dict[str, Purse]:
+    def _named(self) -> dict[str, SlidingWindow]:
         return {
             "reads": self.reads,
             "commands": self.commands,

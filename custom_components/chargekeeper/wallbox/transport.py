@@ -12,7 +12,7 @@ from math import inf
 from typing import Protocol, override
 
 from ..core.breaker import Breaker
-from ..core.caching_transport import ShowingPath
+from ..core.caching_transport import CachingTransport
 from ..core.clock import Clock
 from ..core.model import (
     CAR_CONNECTED,
@@ -38,8 +38,8 @@ from ..core.model import (
     Source,
     Status,
 )
-from ..core.reading_builder import Moment, Notes
-from ..core.transport import Command, Presence, SetCharging, SetOverride, Word
+from ..core.reading_builder import ReadingBuilder, Timestamp
+from ..core.transport import Command, Presence, SetCharging, SetOverride, StatusReport
 from .client import UNREADABLE, ChargerDetails, ChargerEcho, ChargerStatus, GroupCharger, ScheduleList
 from .mapping import (
     STATUS_BY_CODE,
@@ -73,7 +73,7 @@ NEVER = -inf
 
 
 @dataclass(slots=True)
-class Turn:
+class RefreshSchedule:
     """When the slow round last asked for one thing of a charger, and when it was last read (monotonic seconds)."""
 
     tried_at: float = NEVER
@@ -94,30 +94,30 @@ class CloudAccount(Protocol):
     breaker: Breaker
 
     @property
-    def last_contact(self) -> datetime | None:
+    def endpoint_contact_at(self) -> datetime | None:
         """When the cloud last answered."""
 
     @property
     def cloud_now(self) -> datetime:
         """The cloud's clock."""
 
-    async def carry_out(self, path: WallboxCloudPath, command: Command, patience: float) -> None:
+    async def carry_out(self, path: WallboxCloudTransport, command: Command, patience: float) -> None:
         """Send a command. Raises ChargerError."""
 
-    async def check(self, path: WallboxCloudPath) -> None:
+    async def check(self, path: WallboxCloudTransport) -> None:
         """Read the status out of turn. Raises ChargerError."""
 
-    async def read_schedule(self, path: WallboxCloudPath) -> Schedule:
+    async def read_schedule(self, path: WallboxCloudTransport) -> Schedule:
         """Read the schedule out of turn. Raises ChargerError."""
 
-    async def write_schedule(self, path: WallboxCloudPath, windows: Schedule) -> None:
+    async def write_schedule(self, path: WallboxCloudTransport, windows: Schedule) -> None:
         """Enable or disable windows of the schedule. Raises ChargerError."""
 
     def watch(self) -> Callable[[], None]:
         """Poll as often as allowed until the answer is called."""
 
 
-class WallboxCloudPath(ShowingPath):
+class WallboxCloudTransport(CachingTransport):
     """The cloud path of one charger. It lives as long as its account, and replays what it knows to whoever joins."""
 
     source = Source.CLOUD
@@ -130,8 +130,8 @@ class WallboxCloudPath(ShowingPath):
         self.breaker = account.breaker
         self._account = account
         self._identity = who
-        self._evidence: Moment | None = None
-        self._synced_at: float | None = None
+        self._evidence: Timestamp | None = None
+        self._charger_reported_at: float | None = None
         self._shown: GroupCharger | None = None
         self._shown_at = NEVER
         self._has_eco_mode = False
@@ -140,9 +140,9 @@ class WallboxCloudPath(ShowingPath):
         self._odd_codes: set[int] = set()
         self.idle_age: float = IDLE_STATUS_AGE
         self.eco_percentage: int | None = None
-        self.status_turn = Turn()
-        self.details_turn = Turn()
-        self.schedule_turn = Turn()
+        self.status_turn = RefreshSchedule()
+        self.details_turn = RefreshSchedule()
+        self.schedule_turn = RefreshSchedule()
         self._schedule: ScheduleList | None = None
 
     # What the keeper sees
@@ -160,7 +160,7 @@ class WallboxCloudPath(ShowingPath):
     @property
     @override
     def presence(self) -> Presence:
-        if self.gone or (self._said is not None and self._said.status is Status.OFFLINE):
+        if self.removed_from_account or (self._last_report is not None and self._last_report.status is Status.OFFLINE):
             return Presence.OFFLINE
         if self._evidence is None or self._evidence.at + self._status_age() <= self._clock.monotonic():
             return Presence.UNKNOWN
@@ -168,18 +168,18 @@ class WallboxCloudPath(ShowingPath):
 
     @property
     @override
-    def gone(self) -> bool:
+    def removed_from_account(self) -> bool:
         return self._refused or not self.in_account
 
     @property
     @override
-    def synced_at(self) -> float | None:
-        return self._synced_at
+    def charger_reported_at(self) -> float | None:
+        return self._charger_reported_at
 
     @property
     @override
-    def last_contact(self) -> datetime | None:
-        return self._account.last_contact
+    def endpoint_contact_at(self) -> datetime | None:
+        return self._account.endpoint_contact_at
 
     @override
     async def execute(self, command: Command, *, patience: float) -> None:
@@ -216,19 +216,19 @@ class WallboxCloudPath(ShowingPath):
     @property
     def power_flows(self) -> bool:
         """Whether the cloud says that the charger is charging or discharging."""
-        return self._said is not None and self._said.status in POWER_FLOWS
+        return self._last_report is not None and self._last_report.status in POWER_FLOWS
 
     def listed(self, charger: GroupCharger) -> None:
         """The groups answer told of this charger."""
         before, self._shown = self._shown, charger
         since, self._shown_at = self._shown_at, self._clock.monotonic()
         if before is not None and since >= self._shown_at - CHANGE_WITHIN and _shows_life(before, charger):
-            self._evidence = Moment.of(self._clock)
+            self._evidence = Timestamp.of(self._clock)
         if self._unlisted:
             self._unlisted, self._refused = 0, False
         self._identify(charger)
         self._note_word(charger.status)
-        self._take(group_readings(charger, seen=self._seen(), now=Moment.of(self._clock), idle_age=self.idle_age))
+        self._take(group_readings(charger, seen=self._seen(), now=Timestamp.of(self._clock), idle_age=self.idle_age))
 
     def unlisted(self) -> None:
         """The groups answer did not tell of this charger."""
@@ -260,7 +260,7 @@ class WallboxCloudPath(ShowingPath):
         if config.eco_smart is not None and config.eco_smart.percentage is not None:
             self.eco_percentage = config.eco_smart.percentage
         self._note_word(status.status)
-        readings = status_readings(status, seen=self._seen(), now=Moment.of(self._clock), idle_age=self.idle_age)
+        readings = status_readings(status, seen=self._seen(), now=Timestamp.of(self._clock), idle_age=self.idle_age)
         if config.home_sharing is False or config.icp_max_current == 0:
             readings.retract(HOUSE_LIMIT, self._clock.monotonic())
         self._take(readings)
@@ -269,13 +269,13 @@ class WallboxCloudPath(ShowingPath):
         """The charger object with the account's role was read."""
         self.details_turn.read_at = self._clock.monotonic()
         self._note_sync(details.last_sync)
-        self._take(details_readings(details, seen=self._seen(), now=Moment.of(self._clock)))
+        self._take(details_readings(details, seen=self._seen(), now=Timestamp.of(self._clock)))
 
     def showed_schedule(self, listed: ScheduleList) -> None:
         """The schedule was read."""
         self.schedule_turn.read_at = self._clock.monotonic()
         self._schedule = listed
-        self._take(schedule_readings(listed, seen=Moment.of(self._clock)))
+        self._take(schedule_readings(listed, seen=Timestamp.of(self._clock)))
 
     def schedule_since(self, moment: float) -> ScheduleList | None:
         """The schedule as it was read last, if that was at or after a monotonic moment and it was not written since."""
@@ -283,7 +283,7 @@ class WallboxCloudPath(ShowingPath):
 
     def echoed(self, echo: ChargerEcho) -> None:
         """A write answered with the new values: the cloud's word, not yet the charger's."""
-        notes = Notes(Source.CLOUD, self._seen())
+        notes = ReadingBuilder(Source.CLOUD, self._seen())
         notes.put(CHARGING_CURRENT, echo.max_charging_current)
         locked = self._known.get(LOCKED)
         if echo.locked is not None and locked is not None:
@@ -293,7 +293,7 @@ class WallboxCloudPath(ShowingPath):
     def wrote_eco_mode(self, mode: EcoMode) -> None:
         """The eco mode was acknowledged; the answer has no echo, so the next status tells."""
         self.status_turn.expire()
-        notes = Notes(Source.CLOUD, self._seen())
+        notes = ReadingBuilder(Source.CLOUD, self._seen())
         notes.put(ECO_MODE, mode)
         self._take(notes.readings)
 
@@ -314,7 +314,7 @@ class WallboxCloudPath(ShowingPath):
             for prop, reading in readings.items():
                 if prop.kind is ReadingClass.LIVE and reading.value is not Status.OFFLINE:
                     readings.remove(prop)
-        if self._said is not None and self._said.status is None:
+        if self._last_report is not None and self._last_report.status is None:
             for prop in (STATUS, CAR_CONNECTED, PROBLEM):
                 readings.retract(prop, self._clock.monotonic())
         self._show(readings)
@@ -330,8 +330,8 @@ class WallboxCloudPath(ShowingPath):
 
     def _note_word(self, code: int | None) -> None:
         facts = status_facts(code)
-        self._said = Word(facts.status, facts.car_connected)
-        self._asked_at = self._clock.monotonic()
+        self._last_report = StatusReport(facts.status, facts.car_connected)
+        self._status_received_at = self._clock.monotonic()
         if code is not None and code not in STATUS_BY_CODE and code != UNREADABLE and code not in self._odd_codes:
             self._odd_codes.add(code)
             LOGGER.warning("A charger reports the unknown status code %d; its status is shown as unknown", code)
@@ -340,15 +340,15 @@ class WallboxCloudPath(ShowingPath):
         synced = last_sync(text, self._account.cloud_now)
         if synced is None:
             return
-        moment = moment_of(synced, Moment.of(self._clock), self._account.cloud_now - self._clock.now())
-        if self._synced_at is None or moment.at > self._synced_at:
-            self._synced_at = moment.at
+        moment = moment_of(synced, Timestamp.of(self._clock), self._account.cloud_now - self._clock.now())
+        if self._charger_reported_at is None or moment.at > self._charger_reported_at:
+            self._charger_reported_at = moment.at
         if self._evidence is None or moment.at > self._evidence.at:
             self._evidence = moment
 
-    def _seen(self) -> Moment:
+    def _seen(self) -> Timestamp:
         """When the charger showed what the cloud says: its last sign of life, before the first one some time ago."""
-        return Moment(self._clock.now(), NEVER) if self._evidence is None else self._evidence
+        return Timestamp(self._clock.now(), NEVER) if self._evidence is None else self._evidence
 
     def _status_age(self) -> float:
         return LIVE_AGE[Source.CLOUD] if self.power_flows else self.idle_age
@@ -360,7 +360,7 @@ class WallboxCloudPath(ShowingPath):
             "raw_status": None if self._shown is None else self._shown.status,
             "unknown_codes": sorted(self._odd_codes),
             "evidence_age": None if self._evidence is None else round(now - self._evidence.at),
-            "synced_age": None if self._synced_at is None else round(now - self._synced_at),
+            "synced_age": None if self._charger_reported_at is None else round(now - self._charger_reported_at),
             "listed": self._unlisted == 0,
         }
 

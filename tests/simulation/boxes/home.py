@@ -12,7 +12,7 @@ from custom_components.chargekeeper.core.load_group.shares import GroupSpec
 from custom_components.chargekeeper.core.model import Maker
 from custom_components.chargekeeper.entries.juicebox import _follow_share
 from custom_components.chargekeeper.ha.boxes import Boxes
-from custom_components.chargekeeper.ha.shared_state import Registry
+from custom_components.chargekeeper.ha.shared_state import SharedState
 from custom_components.chargekeeper.ha.storage import EntryStores
 from custom_components.chargekeeper.juicebox.box import Box, BoxConfig
 from tests.simulation.boxes.network import HOME
@@ -36,8 +36,10 @@ class BoxHome(Run):
 
     def __init__(self, disk: Disk, clock: RunClock, observer: Observer) -> None:
         super().__init__(disk, clock, observer)
-        self.registry = Registry(clock)
-        self.journals: dict[str, object] = {serial: json.loads(text) for serial, text in disk.journals.items()}
+        self.registry = SharedState(clock)
+        self.intents_by_serial: dict[str, object] = {
+            serial: json.loads(text) for serial, text in disk.intents_by_serial.items()
+        }
         self.snapshots: dict[str, object] = {serial: json.loads(text) for serial, text in disk.snapshots.items()}
         stored = None if disk.boxes is None else json.loads(disk.boxes)
         self.stored = stored
@@ -55,8 +57,8 @@ class BoxHome(Run):
         """Everything from the disk, and begin, in the order in which the integration does it."""
         self._open_group(spec)
         self._set_up(configs, upstream)
-        for serial, keeper in self.keepers.items():
-            keeper.listen_events(lambda event, serial=serial: self._observer.keeper_event(serial, event))  # type: ignore[misc]
+        for serial, charger in self.chargers.items():
+            charger.listen_events(lambda event, serial=serial: self._observer.keeper_event(serial, event))  # type: ignore[misc]
         self._start_group()
         self._saving()
 
@@ -64,8 +66,8 @@ class BoxHome(Run):
         """The entry of the boxes is set up again; they are answered meanwhile."""
         while self._ends:
             self._ends.pop()()
-        for keeper in self.keepers.values():
-            await self.registry.end(keeper)
+        for charger in self.chargers.values():
+            await self.registry.end(charger)
         if self.dead:
             return
         self._save_snapshots()
@@ -107,9 +109,9 @@ class BoxHome(Run):
     def _set_up(self, configs: Mapping[str, BoxConfig], upstream: Mapping[str, object]) -> None:
         self.boxes.serve(upstream)
         for serial, config in configs.items():
-            kept = self.boxes.take(config, self.registry.keepers)
-            self.keepers[serial] = self.registry.keepers[kept.keeper.identity.key] = kept.keeper
-            self.registry.begin(kept.keeper)
+            kept = self.boxes.take(config, self.registry.chargers)
+            self.chargers[serial] = self.registry.chargers[kept.charger.identity.key] = kept.charger
+            self.registry.begin(kept.charger)
             self._ends.append(_follow_share(kept))
         self.boxes.server.listener.open(HOME, PORTS)
 
@@ -135,10 +137,10 @@ class _Stores:
     def __init__(self, home: BoxHome) -> None:
         self._home = home
         self.boxes = home.stored
-        self.snapshots, self.journals = home.snapshots, home.journals
+        self.snapshots, self.intents_by_serial = home.snapshots, home.intents_by_serial
 
-    async def save_journal(self, serial: str, journal: dict[str, object]) -> None:
-        await self._home._save_journal(serial, journal)
+    async def save_intents(self, serial: str, intents: dict[str, object]) -> None:
+        await self._home._save_journal(serial, intents)
 
     async def save_boxes(self, boxes: Mapping[str, object]) -> None:
         await self._home.save_boxes(boxes)

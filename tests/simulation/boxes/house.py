@@ -21,7 +21,7 @@ from tests.simulation.home import Text
 from tests.simulation.scene import AllStopped, Scene, Secrets, Watch, unless_killed
 from tests.simulators import juicebox_wire as wire
 from tests.simulators.juicebox import Car, Circuit, Shows, State
-from tests.simulators.juicebox_server import Day, Group, JuiceBoxServer, Schedule, Trouble, Unit
+from tests.simulators.juicebox_server import BoxHub, BoxIssue, Day, Group, Schedule, Unit
 from tests.simulators.juicebox_wire import Command, Wire
 from tests.simulators.wallbox_payloads import JsonObject
 
@@ -107,7 +107,7 @@ class BoxHouse(Scene):
         super().__init__(name, QuietClock(start))
         self.network = Network()
         self.circuit = WatchedCircuit(self)
-        self.maker = JuiceBoxServer(self.true_clock)
+        self.maker = BoxHub(self.true_clock)
         self.boxes: dict[str, NetworkBox] = {}
         self.configs: dict[str, BoxConfig] = {}
         self.windows: dict[str, Schedule] = {}
@@ -363,7 +363,7 @@ class BoxHouse(Scene):
             wire=shape,
             unit_rating=random.choice([32, 40]),
             stored=stored,
-            shows=random.choice([Shows.M_IN_FORCE, Shows.M_IN_FORCE, Shows.C_IN_FORCE]),
+            state_key=random.choice([Shows.M_IN_FORCE, Shows.M_IN_FORCE, Shows.C_IN_FORCE]),
             online_may_exceed=shape is Wire.V09U and random.random() < 0.5,
             circuit=self.circuit,
             seed=random.randrange(1000),
@@ -405,7 +405,7 @@ class BoxHouse(Scene):
             box.stop()
         await self.maker.stop()
 
-    async def trouble(self, trouble: Trouble) -> None:
+    async def trouble(self, trouble: BoxIssue) -> None:
         """Something is wrong with the maker's server from now on, or nothing any more."""
         self.note(f"server: {trouble}")
         self.counts.events[f"server {trouble}"] += 1

@@ -381,7 +381,7 @@ class Windows(BoxWatch):
         if home is None or home.dead:
             return
         box, config = home.served[serial], house.configs[serial]
-        shown = home.keepers[serial].snapshot
+        shown = home.chargers[serial].snapshot
         served = house.reachable_for(serial) > SETTLED
         mine = box.mode is Mode.KEEP and served
         ruled = mine and house.windows[serial].custom and not shown.override.on
@@ -472,10 +472,10 @@ class Foreign(BoxWatch):
                 box.mode,
                 frozenset(box.troubles),
                 box.status,
-                box.timeline.heard_at,
-                box.pulse.heard,
+                box.command_clock.heard_at,
+                box.server_health.heard,
                 dict(box.counts),
-                home.keepers[serial].snapshot,
+                home.chargers[serial].snapshot,
                 home.boxes.server.listener.host_of(serial),
             )
             for serial, box in home.served.items()

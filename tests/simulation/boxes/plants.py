@@ -11,7 +11,7 @@ from custom_components.chargekeeper.core import limits
 from custom_components.chargekeeper.core.load_group import group
 from custom_components.chargekeeper.juicebox import box as box_module, datagram, listener
 from custom_components.chargekeeper.juicebox.box import Box, Mode
-from custom_components.chargekeeper.juicebox.command_clock import Timeline
+from custom_components.chargekeeper.juicebox.command_clock import CommandClock
 from custom_components.chargekeeper.juicebox.datagram import LONGEST, CommandMessage, parse_command, serial_of
 from custom_components.chargekeeper.juicebox.listener import Listener
 
@@ -53,7 +53,7 @@ def _some_unanswered(stack: ExitStack) -> None:
     real = Box._answer
 
     def answer(self: Box, now: float) -> None:
-        heard_at = self.timeline.heard_at
+        heard_at = self.command_clock.heard_at
         if heard_at is None or int(heard_at) % 7:
             real(self, now)
 
@@ -94,8 +94,8 @@ def _stored_follows_current(stack: ExitStack) -> None:
 
 
 def _any_status_teaches(stack: ExitStack) -> None:
-    real = Timeline.is_first
-    _instead(stack, Timeline, "is_first", lambda self, message, now: self.obeys(now) or real(self, message, now))
+    real = CommandClock.is_first
+    _instead(stack, CommandClock, "is_first", lambda self, message, now: self.obeys(now) or real(self, message, now))
 
 
 def _share_forgotten(stack: ExitStack) -> None:

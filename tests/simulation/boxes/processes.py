@@ -17,7 +17,7 @@ from tests.simulation.happenings import MINUTE, arm_fuse, outage_length, set_clo
 from tests.simulation.labels import label_of_command
 from tests.simulators import juicebox_wire as wire
 from tests.simulators.juicebox import State
-from tests.simulators.juicebox_server import Trouble, Unit
+from tests.simulators.juicebox_server import BoxIssue, Unit
 from tests.simulators.juicebox_wire import Wire
 
 POINTS = (
@@ -60,13 +60,13 @@ class Weather(Process):
         house.maker.unsafe = random.choice([48, 80, 99])
         trouble = random.choices(
             [
-                *(Trouble.DEAD, Trouble.HANG, Trouble.LATE, Trouble.ELSEWHERE, Trouble.GARBAGE, Trouble.CHECKSUM),
-                *(Trouble.UNSAFE_CURRENT, Trouble.UNSAFE_STORED, Trouble.WANDERING, Trouble.NONE),
+                *(BoxIssue.DEAD, BoxIssue.HANG, BoxIssue.LATE, BoxIssue.ELSEWHERE, BoxIssue.GARBAGE, BoxIssue.CHECKSUM),
+                *(BoxIssue.UNSAFE_CURRENT, BoxIssue.UNSAFE_STORED, BoxIssue.WANDERING, BoxIssue.NONE),
             ],
             [20, 20, 6, 4, 6, 6, 8, 8, 1, 6],
         )[0]
         await house.trouble(trouble)
-        if trouble is Trouble.WANDERING:
+        if trouble is BoxIssue.WANDERING:
             return random.uniform(30, 120)
         return outage_length(random)
 
@@ -74,7 +74,7 @@ class Weather(Process):
     async def heal(self) -> None:
         self.bad, self.house.network.resolves = False, True
         self.house.maker.delay, self.house.maker.second_after = 0.0, None
-        await self.house.trouble(Trouble.NONE)
+        await self.house.trouble(BoxIssue.NONE)
 
 
 class Owner(Process):
@@ -247,7 +247,7 @@ class User(Process):
             if isinstance(setting, SetCharging) and setting.on:
                 self._touch(serial)
 
-        self.house.act(serial, label_of_command(setting), lambda keeper: keeper.command(setting), told)
+        self.house.act(serial, label_of_command(setting), lambda charger: charger.command(setting), told)
 
     def _touch(self, serial: str) -> None:
         next(watch for watch in self.house.watches if isinstance(watch, Pauses)).touched(serial)
@@ -315,7 +315,7 @@ class Operator(Process, happenings.Operator[BoxHouse]):
                 arm_fuse(house, random, POINTS)
                 return self.wait(5)
             case "kill in a command":
-                await User(house, random, self.pace).act(self.some_box().serial)
+                await User(house, random, self.cooldown).act(self.some_box().serial)
                 await spin(random.randrange(60))
             case _:
                 pass

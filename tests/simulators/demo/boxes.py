@@ -5,15 +5,15 @@ from dataclasses import asdict
 from itertools import pairwise
 
 from tests.simulators.juicebox import LOWEST_CURRENT, JuiceBox
-from tests.simulators.juicebox_server import Schedule, Site, Trouble, Unit
+from tests.simulators.juicebox_server import BoxIssue, Schedule, Site, Unit
 from tests.simulators.juicebox_wire import Command
 
-MAKER: Mapping[str, tuple[Trouble, str]] = {
-    "up": (Trouble.NONE, "works"),
-    "down": (Trouble.DEAD, "is gone"),
-    "hang": (Trouble.HANG, "hears the boxes and never answers"),
-    "garbage": (Trouble.GARBAGE, "answers with garbage"),
-    "unsafe": (Trouble.UNSAFE_CURRENT, "allows each box 80 A"),
+MAKER: Mapping[str, tuple[BoxIssue, str]] = {
+    "up": (BoxIssue.NONE, "works"),
+    "down": (BoxIssue.DEAD, "is gone"),
+    "hang": (BoxIssue.HANG, "hears the boxes and never answers"),
+    "garbage": (BoxIssue.GARBAGE, "answers with garbage"),
+    "unsafe": (BoxIssue.UNSAFE_CURRENT, "allows each box 80 A"),
 }
 """What may be wrong with the maker's server, and how the page says it."""
 

@@ -12,7 +12,7 @@ from tests.simulators.demo.home_assistant import HOST, HomeAssistant
 from tests.simulators.juicebox_server import Site
 from tests.simulators.local_side import LocalSide, Refused
 from tests.simulators.wallbox_cloud import Account, Fault, WallboxCloud
-from tests.simulators.world import Charger, RestartPlan
+from tests.simulators.world import RestartPlan, SimulatedCharger
 
 PAGE = Path(__file__).with_name("control.html")
 RETRY_AFTER = 300  # seconds
@@ -43,35 +43,35 @@ WORKING = RestartPlan(away_for=180.0)
 1.5 s between two looks; a busy machine may be late for one."""
 
 
-def _offline(charger: Charger) -> None:
+def _offline(charger: SimulatedCharger) -> None:
     charger.cloud_shows_offline = True
     charger.cloud_link = False
 
 
-def _online(charger: Charger) -> None:
+def _online(charger: SimulatedCharger) -> None:
     charger.cloud_link = True
 
 
-def _restarts_fail(charger: Charger) -> None:
+def _restarts_fail(charger: SimulatedCharger) -> None:
     charger.restart_plan = RestartPlan(comes_back=False)
 
 
-def _restarts_work(charger: Charger) -> None:
+def _restarts_work(charger: SimulatedCharger) -> None:
     charger.restart_plan = WORKING
     if charger.away:
         charger.power_cycle()
 
 
-def _window(state: bool | None) -> Callable[[Charger], None]:
-    def change(charger: Charger) -> None:
+def _window(state: bool | None) -> Callable[[SimulatedCharger], None]:
+    def change(charger: SimulatedCharger) -> None:
         charger.window_open = state
 
     return change
 
 
-ACTIONS: dict[str, tuple[str, Callable[[Charger], None]]] = {
-    "plug-in": ("Plug a car in", Charger.plug_in),
-    "unplug": ("Unplug the car", Charger.unplug),
+ACTIONS: dict[str, tuple[str, Callable[[SimulatedCharger], None]]] = {
+    "plug-in": ("Plug a car in", SimulatedCharger.plug_in),
+    "unplug": ("Unplug the car", SimulatedCharger.unplug),
     "offline": ("Goes offline", _offline),
     "online": ("Comes online", _online),
     "window-open": ("Window opens", _window(True)),
@@ -79,7 +79,7 @@ ACTIONS: dict[str, tuple[str, Callable[[Charger], None]]] = {
     "window-by-clock": ("Window by the clock", _window(None)),
     "restarts-fail": ("Restarts never come back", _restarts_fail),
     "restarts-work": ("Restarts work", _restarts_work),
-    "power-cycle": ("Power off and on", Charger.power_cycle),
+    "power-cycle": ("Power off and on", SimulatedCharger.power_cycle),
 }
 
 

@@ -3,19 +3,19 @@
 from math import inf
 
 from ..model import POWER_FLOWS, Capability, Source, Status
-from ..transport import ChargerPath, Word
+from ..transport import StatusReport, Transport
 from .router import Router, usable
 
-DISTURBING = frozenset({Status.UPDATING, Status.RESTARTING, Status.ERROR})
+UNCONFIRMING = frozenset({Status.UPDATING, Status.RESTARTING, Status.ERROR})
 """After these the charger may have forgotten what it was told."""
 
 
-def asked_at(path: ChargerPath | None) -> float:
+def status_received_at(path: Transport | None) -> float:
     """The monotonic moment of a path's last word on the charger; minus infinity before the first."""
-    return -inf if path is None or path.asked_at is None else path.asked_at
+    return -inf if path is None or path.status_received_at is None else path.status_received_at
 
 
-class Witness:
+class Authority:
     """What the paths of one charger say of it."""
 
     def __init__(self, router: Router) -> None:
@@ -23,21 +23,25 @@ class Witness:
         self._lost_on: dict[Source, float] = {}  # moment of a path's last word before its outage: not valid any more
         self._in_cloud: bool | None = None
 
-    def disturbed(self, path: ChargerPath) -> bool:
+    def unconfirmed(self, path: Transport) -> bool:
         """Note what a path brought. Whether the charger may have forgotten since what it was told.
 
         That is so where nobody saw it for a while, where it says so, and where the cloud lost it or has it again: what
         it was told is then compared with what it does.
         """
         if not path.breaker.usable:
-            self._lost_on[path.source] = asked_at(path)
+            self._lost_on[path.source] = status_received_at(path)
         before = self._in_cloud
         if path.source is Source.CLOUD:
             self._in_cloud = usable(path)
         unseen = not any(usable(each) for each in self._router)
-        return unseen or self._in_cloud is not before or (path.said is not None and path.said.status in DISTURBING)
+        return (
+            unseen
+            or self._in_cloud is not before
+            or (path.last_report is not None and path.last_report.status in UNCONFIRMING)
+        )
 
-    def path(self, capability: Capability) -> ChargerPath | None:
+    def path(self, capability: Capability) -> Transport | None:
         """The path whose word counts for such commands: the one that would carry them.
 
         What the cloud repeats from before an outage yields to a local path that heard the charger since and sees power
@@ -46,23 +50,27 @@ class Witness:
         first = self._router.first(capability)
         if first is None or first.source is not Source.CLOUD:
             return first
-        heard_at = -inf if first.synced_at is None else first.synced_at
+        heard_at = -inf if first.charger_reported_at is None else first.charger_reported_at
         for path in self._router:
-            later = path.synced_at is not None and path.synced_at > heard_at
-            if later and usable(path) and path.said is not None and path.said.status in POWER_FLOWS:
+            later = path.charger_reported_at is not None and path.charger_reported_at > heard_at
+            if later and usable(path) and path.last_report is not None and path.last_report.status in POWER_FLOWS:
                 return path
         return first
 
-    def said(self, capability: Capability) -> Word | None:
+    def last_report(self, capability: Capability) -> StatusReport | None:
         """The last word on the charger; None where that was before the last outage."""
         path = self.path(capability)
-        return None if path is None or asked_at(path) <= self._lost_on.get(path.source, -inf) else path.said
+        return (
+            None
+            if path is None or status_received_at(path) <= self._lost_on.get(path.source, -inf)
+            else path.last_report
+        )
 
-    def asked_at(self, capability: Capability) -> float:
+    def status_received_at(self, capability: Capability) -> float:
         """The monotonic moment of that word."""
-        return asked_at(self.path(capability))
+        return status_received_at(self.path(capability))
 
     @property
     def latest(self) -> float:
         """The monotonic moment of the last word of any path."""
-        return max((asked_at(path) for path in self._router), default=-inf)
+        return max((status_received_at(path) for path in self._router), default=-inf)

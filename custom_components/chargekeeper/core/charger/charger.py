@@ -1,6 +1,6 @@
 """Keeps one charger going: merges what its paths show, picks the path for a command, and sees what became of it.
 
-Readings and the paths' changes come in by `path_read` and `path_changed`; a `Snapshot` goes out to whoever listens.
+Readings and the paths' changes come in by `readings_received` and `transport_changed`; a `Snapshot` goes out to whoever listens.
 Commands go the other way. Whatever must survive a power cut is in the journal before anything is sent.
 """
 
@@ -17,9 +17,9 @@ from ..model import (
     LIVE_AGE,
     SCHEDULE,
     STATUS,
+    ChargerIssue,
     Identity,
     Outcome,
-    Problem,
     Reading,
     Readings,
     Snapshot,
@@ -27,15 +27,15 @@ from ..model import (
     Status,
 )
 from ..signal import subscribe
-from ..transport import ChargerPath, PathListener, Setting
-from .authority import Witness
+from ..transport import Setting, Transport, TransportListener
+from .authority import Authority
 from .commands import Commands
-from .context import Context, KeeperEvent, KeeperOptions
-from .intents import Journal, Until
-from .limit_enforcer import Lowering
-from .override import OverridePursuit
-from .pause import PausePursuit
-from .restart_service import Maintenance, RestartRun
+from .context import ChargerEvent, ChargerOptions, Context
+from .intents import IntentStore, Until
+from .limit_enforcer import LimitEnforcer
+from .override import OverrideController
+from .pause import PauseController
+from .restart_service import RestartRun, RestartService
 from .router import Handover, Router, usable
 
 __all__ = ["Keeper", "KeeperEvent", "KeeperOptions", "RestartRun", "Until"]
@@ -46,28 +46,30 @@ SHORTEST_WAKE = 0.05
 """Seconds: the timer never spins faster, however timers and moments round."""
 
 
-class Keeper(PathListener):
+class Charger(TransportListener):
     """One charger and all its paths."""
 
     def __init__(
         self,
         identity: Identity,
         clock: Clock,
-        options: KeeperOptions,
-        save_journal: Callable[[dict[str, object]], Awaitable[None]],
+        options: ChargerOptions,
+        save_intents: Callable[[dict[str, object]], Awaitable[None]],
     ) -> None:
         self.identity = identity
         self._clock = clock
-        self._context = Context(clock, options, Journal(save_journal))
+        self._context = Context(clock, options, IntentStore(save_intents))
         self._context.publish = self._publish
         self._router = Router(self._context)
         self._commands = Commands(self._context, self._router, lambda: self._snapshot)
-        self._witness = Witness(self._router)
-        self._override = OverridePursuit(self._context, self._router, self._witness, self._commands.lower_for_start)
-        self._pause = PausePursuit(self._context, self._router, self._witness, self._commands, self._override)
+        self._authority = Authority(self._router)
+        self._override = OverrideController(
+            self._context, self._router, self._authority, self._commands.lower_for_start
+        )
+        self._pause = PauseController(self._context, self._router, self._authority, self._commands, self._override)
         self._commands.before, self._commands.after = self._pause.before, self._pause.after
-        self._maintenance = Maintenance(self._context, self._router)
-        self._lowering = Lowering(self._context, self._router, self._commands)
+        self._restart_service = RestartService(self._context, self._router)
+        self._limit_enforcer = LimitEnforcer(self._context, self._router, self._commands)
         self._own_limits = limits.Limits()
         self._handover = Handover(self._context, self._router)
         self._detach: dict[Source, list[Callable[[], None]]] = {}
@@ -85,15 +87,15 @@ class Keeper(PathListener):
     @property
     def revision(self) -> int:
         """Grows with every change of a value that the snapshot store keeps without end."""
-        return self._context.ledger.revision
+        return self._context.readings_store.revision
 
     @property
-    def options(self) -> KeeperOptions:
+    def options(self) -> ChargerOptions:
         """What the user chose."""
         return self._context.options
 
     @options.setter
-    def options(self, options: KeeperOptions) -> None:
+    def options(self, options: ChargerOptions) -> None:
         self._context.options = options
         self._publish()
 
@@ -137,7 +139,7 @@ class Keeper(PathListener):
         """Be called when nothing changed but the moment of the last contact."""
         return subscribe(self._contact_listeners, callback)
 
-    def listen_events(self, callback: Callable[[KeeperEvent], None]) -> Callable[[], None]:
+    def listen_events(self, callback: Callable[[ChargerEvent], None]) -> Callable[[], None]:
         """Be told what happens."""
         return self._context.listen_events(callback)
 
@@ -152,9 +154,9 @@ class Keeper(PathListener):
                 }
                 for path in self._router
             },
-            "journal": self._context.journal.export(),
+            "journal": self._context.intents.export(),
             "problems": sorted(self._context.problems),
-            "refused_values": dict(self._context.ledger.refused),
+            "refused_values": dict(self._context.readings_store.refused),
             "commands": [
                 {"at": at.isoformat(), "command": command, "outcome": outcome}
                 for at, command, outcome in self._commands.outcomes
@@ -163,34 +165,34 @@ class Keeper(PathListener):
 
     # Life
 
-    def restore(self, stored: object, journal: object) -> None:
+    def restore(self, stored: object, intents: object) -> None:
         """Take what `export` and the journal's save were given earlier; garbage is left out. Before `start`."""
-        self._context.ledger.restore(stored)
-        self._context.journal.restore(journal)
-        self._maintenance.restore()
+        self._context.readings_store.restore(stored)
+        self._context.intents.restore(intents)
+        self._restart_service.restore()
         self._snapshot = self._compose()[0]
 
     def export(self) -> dict[str, object]:
         """What the snapshot store keeps."""
-        return self._context.ledger.export()
+        return self._context.readings_store.export()
 
     def start(self) -> None:
         """Begin, or begin again after `stop`: go on with what the journal holds."""
         self._running, self._context.stopping = True, False
-        self._disturb()
-        self._maintenance.start()
+        self._mark_unconfirmed()
+        self._restart_service.start()
         self._publish()
-        self._pursue_soon()
+        self._reconcile_soon()
 
     async def stop(self) -> None:
         """End all that runs and leave the paths; intents stay in the journal."""
         self._running, self._context.stopping = False, True
         self._arm(inf)
         for source in list(self._router.paths):
-            self.remove_path(source)
+            self.remove_transport(source)
         await self._context.end_tasks()
         self._commands.forget_queue()
-        self._maintenance.stop()
+        self._restart_service.stop()
 
     def close(self) -> None:
         """Send nothing any more: Home Assistant is stopping."""
@@ -198,15 +200,15 @@ class Keeper(PathListener):
 
     # Paths
 
-    def add_path(self, path: ChargerPath) -> None:
+    def add_transport(self, path: Transport) -> None:
         """Take a path into use; one of the same source gives way."""
-        self.remove_path(path.source)
+        self.remove_transport(path.source)
         self._router.paths[path.source] = path
-        self._maintenance.watch_path(path)
-        self._detach[path.source] = [path.breaker.listen(lambda: self.path_changed(path)), path.listen(self)]
+        self._restart_service.watch_transport(path)
+        self._detach[path.source] = [path.breaker.listen(lambda: self.transport_changed(path)), path.listen(self)]
         self._publish()
 
-    def remove_path(self, source: Source) -> None:
+    def remove_transport(self, source: Source) -> None:
         """Take a path out of use; what it showed stays, marked as cached."""
         if self._router.paths.pop(source, None) is not None:
             for detach in self._detach.pop(source):
@@ -214,47 +216,47 @@ class Keeper(PathListener):
             self._publish()
 
     @override
-    def path_read(self, path: ChargerPath, readings: Readings) -> None:
+    def readings_received(self, path: Transport, readings: Readings) -> None:
         status = readings.get(STATUS)
         if status is not None and status.value is Status.OFFLINE and self._online_elsewhere(path):
             readings = readings.copy()
             readings.remove(STATUS)
-        self._context.ledger.take(readings, meters_lifetime=path.meters_lifetime)
-        if self._maintenance.restarting:
-            self._disturb()
-        self._maintenance.heard(path, readings)
-        self.path_changed(path)
+        self._context.readings_store.take(readings, meters_lifetime=path.meters_lifetime)
+        if self._restart_service.restarting:
+            self._mark_unconfirmed()
+        self._restart_service.heard(path, readings)
+        self.transport_changed(path)
 
     @override
-    def path_changed(self, path: ChargerPath) -> None:
-        if path.said is not None and (path.source is Source.CLOUD or Source.CLOUD not in self._router.paths):
+    def transport_changed(self, path: Transport) -> None:
+        if path.last_report is not None and (path.source is Source.CLOUD or Source.CLOUD not in self._router.paths):
             self.identity = path.identity
-        if self._witness.disturbed(path):
-            self._disturb()
+        if self._authority.unconfirmed(path):
+            self._mark_unconfirmed()
         self._override.heard(path)
         self._publish()
         self._commands.settle()
         if self._running:
-            self._pursue_soon()
+            self._reconcile_soon()
 
-    def _disturb(self) -> None:
+    def _mark_unconfirmed(self) -> None:
         """The charger may have forgotten what it was told."""
-        self._override.disturb()
-        self._pause.disturb()
+        self._override.mark_unconfirmed()
+        self._pause.mark_unconfirmed()
 
     def _group_changed(self) -> None:
-        self._override.disturb()
+        self._override.mark_unconfirmed()
         self._publish()
         if self._running:
-            self._override.pursue_soon()
+            self._override.reconcile_soon()
 
-    def _pursue_soon(self) -> None:
+    def _reconcile_soon(self) -> None:
         """Go on with whatever the journal holds."""
-        self._override.pursue_soon()
-        self._pause.pursue_soon()
-        self._lowering.pursue_soon()
+        self._override.reconcile_soon()
+        self._pause.reconcile_soon()
+        self._limit_enforcer.reconcile_soon()
 
-    def _online_elsewhere(self, path: ChargerPath) -> bool:
+    def _online_elsewhere(self, path: Transport) -> bool:
         return any(other is not path and usable(other) for other in self._router)
 
     # The snapshot
@@ -272,50 +274,56 @@ class Keeper(PathListener):
             for contact_listener in list(self._contact_listeners):
                 contact_listener()
         self._handover.settle()
-        self._lowering.settle(self._own_limits)
+        self._limit_enforcer.settle(self._own_limits)
 
     def _compose(self) -> tuple[Snapshot, float]:
         """The snapshot as of now, and the monotonic moment at which time alone changes it."""
         now, wall = self._clock.monotonic(), self._clock.now()
         paths = self._router.ordered()
-        readings, change_at = self._context.ledger.visible(now, {path.source for path in self._router if usable(path)})
+        readings, change_at = self._context.readings_store.visible(
+            now, {path.source for path in self._router if usable(path)}
+        )
         limits.cap_load_group(readings, self.options.load_group_limit, wall)
         self._own_limits = limits.Limits.of(readings)
         limits.cap_load_group(readings, self.group_share, wall)
-        if self._maintenance.restarting:
+        if self._restart_service.restarting:
             readings.put(STATUS, Reading(Status.RESTARTING, paths[0].source if paths else Source.CACHE, wall))
         windows = readings.value(SCHEDULE) or ()
         next_window = schedule.next_start(windows, wall)
         edges = (next_window, schedule.next_end(windows, wall), self._override.until_at)
         local = [path for path in self._router if path.source is not Source.CLOUD]
         marks = [now + (edge - wall).total_seconds() for edge in edges if edge is not None]
-        marks += [path.asked_at + LIVE_AGE[path.source] for path in local if path.asked_at is not None]
-        marks += [*self._maintenance.marks(), *self._commands.marks(), *self._override.marks()]
+        marks += [
+            path.status_received_at + LIVE_AGE[path.source] for path in local if path.status_received_at is not None
+        ]
+        marks += [*self._restart_service.marks(), *self._commands.marks(), *self._override.marks()]
         best = next((path for path in paths if usable(path)), None)
         in_force = readings.value(LIMIT_IN_FORCE)
         amps, factor = limits.effective(limits.Limits.of(readings), commanded=best is not None, in_force=in_force)
         cloud = self._router.paths.get(Source.CLOUD)
         problems = set(self._context.problems)
-        if cloud is not None and cloud.gone:
-            problems.add(Problem.GONE)
-        if self._maintenance.update_doubted:
-            problems.add(Problem.UPDATE_DOUBTED)
+        if cloud is not None and cloud.removed_from_account:
+            problems.add(ChargerIssue.GONE)
+        if self._restart_service.update_doubted:
+            problems.add(ChargerIssue.UPDATE_DOUBTED)
         return Snapshot(
             identity=self.identity,
             readings=readings,
             effective_limit=amps,
             limiting_factor=factor,
             next_window=next_window,
-            restart=self._maintenance.availability(),
+            restart=self._restart_service.availability(),
             override=self._override.shown,
             connection_path=None if best is None else best.source,
-            cloud=None if cloud is None or (cloud.said is None and cloud.breaker.usable) else usable(cloud),
+            cloud=None if cloud is None or (cloud.last_report is None and cloud.breaker.usable) else usable(cloud),
             local=any(usable(path) for path in local) if local else None,
-            installing=self._maintenance.installing,
+            installing=self._restart_service.installing,
             problems=frozenset(problems),
             capabilities=frozenset().union(*(path.capabilities for path in self._router)),
-            last_cloud_contact=None if cloud is None else cloud.last_contact,
-            last_local_contact=max((p.last_contact for p in local if p.last_contact is not None), default=None),
+            last_cloud_contact=None if cloud is None else cloud.endpoint_contact_at,
+            last_local_contact=max(
+                (p.endpoint_contact_at for p in local if p.endpoint_contact_at is not None), default=None
+            ),
         ), min([change_at, *(mark for mark in marks if mark > now)])
 
     def _arm(self, change_at: float) -> None:
@@ -327,10 +335,10 @@ class Keeper(PathListener):
             self._cancel_wake = self._clock.call_later(delay, self._wake)
 
     def _wake(self) -> None:
-        self._maintenance.settle()
+        self._restart_service.settle()
         self._commands.settle()
         self._publish()
-        self._pursue_soon()
+        self._reconcile_soon()
 
     # Settings
 
@@ -350,7 +358,7 @@ class Keeper(PathListener):
             `VERIFIED` where nothing needed to be sent, else `ACCEPTED`.
 
         Raises:
-            PathBusy: `too_soon`, for what is automatic (see `pace`).
+            PathBusy: `too_soon`, for what is automatic (see `cooldown`).
             PathsFailed: several paths were tried, and which failed why.
             ChargerError: it was not carried out, and why.
         """
@@ -397,7 +405,7 @@ class Keeper(PathListener):
         """Whether an override was sent to the charger and not taken back: it may go on there without us."""
         return self._override.left_on
 
-    async def end_override_for_removal(self, *, read_back: bool = True) -> tuple[str, ...]:
+    async def cancel_override(self, *, read_back: bool = True) -> tuple[str, ...]:
         """End the override before the charger is given up; return the windows that may stay disabled, as text.
 
         Without `read_back` an acknowledged schedule counts as restored: for a keeper that goes on and looks for it.
@@ -413,7 +421,7 @@ class Keeper(PathListener):
             ChargerError: any other.
         """
         self._commands.admit(None)
-        return await self._context.run(self._maintenance.restart())
+        return await self._context.run(self._restart_service.restart())
 
     async def install(self) -> None:
         """Install the newest firmware under the guard of a restart; over the cloud only.
@@ -423,11 +431,11 @@ class Keeper(PathListener):
             ChargerError: any other.
         """
         self._commands.admit(None)
-        await self._context.run(self._maintenance.install())
+        await self._context.run(self._restart_service.install())
 
     def dismiss_update(self) -> None:
         """Ignore a firmware update whose end no transport reported: the user says that it is over."""
-        self._maintenance.dismiss_update()
+        self._restart_service.dismiss_update()
 
 
 def _contacts(snapshot: Snapshot) -> tuple[datetime | None, datetime | None]:

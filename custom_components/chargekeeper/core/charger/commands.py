@@ -9,7 +9,7 @@ import logging
 from math import inf
 
 from .. import limits
-from ..errors import ChargerError, NoConnection, NotAllowed, NotApplicable, PathBusy, PathDown, UnsafeRequest
+from ..errors import ChargerError, NoConnection, NotAllowed, NotApplicable, TransportBusy, TransportDown, UnsafeRequest
 from ..model import (
     ALLOWED_TO_CHARGE,
     CHARGING_CURRENT,
@@ -26,7 +26,7 @@ from ..model import (
     Source,
     Status,
 )
-from ..transport import START, STOP, ChargerPath, SetCharging, SetCurrent, SetEcoMode, SetLock, SetOverride, Setting
+from ..transport import START, STOP, SetCharging, SetCurrent, SetEcoMode, SetLock, SetOverride, Setting, Transport
 from .context import Context, result_of
 from .router import Router
 
@@ -80,10 +80,10 @@ class Commands:
         self.outcomes: deque[tuple[datetime, str, Outcome]] = deque(maxlen=20)
 
     async def command(self, setting: Setting, *, automatic: bool = False) -> Outcome:
-        """As `Keeper.command`."""
+        """As `Charger.command`."""
         self.admit(setting)
         if automatic:
-            self._keep_pace(setting)
+            self._require_cooldown(setting)
         capability = setting.capability
         waits = capability in self._wanted
         waiting = self._wanted.get(capability)
@@ -142,7 +142,7 @@ class Commands:
     def admit(self, setting: Setting | None) -> None:
         """Refuse what may not be sent at all. Raises ChargerError."""
         if self._context.stopping:
-            raise PathDown("stopping")
+            raise TransportDown("stopping")
         if self._context.options.read_only:
             raise NotAllowed("read_only")
         if self._snapshot().value(OCPP):
@@ -157,7 +157,7 @@ class Commands:
             present = replace(known, charging_current=self.present_current)
             limits.permit(setting.amps, present, room=room)
 
-    async def lower_for_start(self, path: ChargerPath, hurried: bool) -> None:
+    async def lower_for_start(self, path: Transport, hurried: bool) -> None:
         """Before a charge is started over a path: bring a setting above the ceiling down to it, over the same (I1).
 
         Over another path the start could overtake it. Raises ChargerError; UnsafeRequest where the path cannot do that.
@@ -165,7 +165,7 @@ class Commands:
         self._require_share()
         room = self._context.group_room()
         if room < limits.MINIMUM_CURRENT:  # an override outlives that: it waits
-            raise PathBusy("too_soon", ROOM_RETRY)
+            raise TransportBusy("too_soon", ROOM_RETRY)
         known = replace(limits.Limits.of(self._snapshot().readings), charging_current=self.highest_current)
         known = limits.with_room(known, room)
         if (amps := limits.safe_start(known)) is None:
@@ -220,7 +220,7 @@ class Commands:
                 raise NoConnection("expired")
             self.admit(setting)
             if wish.automatic:
-                self._keep_pace(setting)
+                self._require_cooldown(setting)
             else:
                 await self.before(setting)
             if self._holds(setting):
@@ -234,7 +234,7 @@ class Commands:
             return Outcome.ACCEPTED
 
     async def lift_pause(self, *, overridden: bool) -> Outcome:
-        """As `Keeper.lift_pause`; `overridden` while the schedule does not rule."""
+        """As `Charger.lift_pause`; `overridden` while the schedule does not rule."""
         has_schedule = any(window.enabled for window in self._snapshot().value(SCHEDULE) or ())
         if overridden or not has_schedule or self._router.first(Capability.OVERRIDE) is None:
             return await self.command(START, automatic=True)
@@ -244,10 +244,10 @@ class Commands:
         """Let the schedule rule again, which may start charging at once."""
         async with self._context.lock:
             self.admit(None)
-            self._keep_pace(START)
+            self._require_cooldown(START)
             delivery = await self._router.deliver(SetOverride(on=False), self.lower_for_start)
             delivery.require()
-            self._context.pace.switched()
+            self._context.cooldown.switched()
             self._router.read_back(delivery.carried[0])
             return Outcome.ACCEPTED
 
@@ -274,9 +274,9 @@ class Commands:
         self._record(setting, Outcome.ACCEPTED)
         self._context.publish()
         if automatic:
-            self._note_pace(setting)
+            self._start_cooldown(setting)
         if setting == STOP:
-            self._context.held_back = automatic and self._context.journal.entries.pause is None
+            self._context.held_back = automatic and self._context.intents.entries.pause is None
         for path in delivery.carried:
             if setting.capability is Capability.CHARGING or path.source is not Source.CLOUD:
                 self._router.read_back(path, lambda: self._expected.get(setting.capability) is not sent)
@@ -308,7 +308,7 @@ class Commands:
 
     def _answered_since(self, moment: float) -> bool:
         """Whether a path over which the charger can be reached told of it since."""
-        answers = (path.asked_at for path in self._router if path.breaker.usable)
+        answers = (path.status_received_at for path in self._router if path.breaker.usable)
         return any(at is not None and at > moment for at in answers)
 
     def _holds(self, setting: Setting) -> bool:
@@ -334,29 +334,29 @@ class Commands:
         reading = self._snapshot().readings.get(prop)
         return None if reading is None or reading.source is Source.CACHE or reading.at == -inf else reading.value
 
-    def _keep_pace(self, setting: Setting) -> None:
+    def _require_cooldown(self, setting: Setting) -> None:
         """Refuse what ChargeKeeper itself wants too soon, or against a pause of the user's.
 
         Raises:
             PathBusy: `too_soon`.
             NotApplicable: `paused`.
         """
-        now, pace = self._clock.monotonic(), self._context.pace
+        now, cooldown = self._clock.monotonic(), self._context.cooldown
         free_at = now
         if isinstance(setting, SetCurrent) and setting.amps > (self.shown_current or 0.0):
-            free_at = pace.raise_at
+            free_at = cooldown.raise_at
         elif isinstance(setting, SetCharging) and setting.on:
-            if self._context.journal.entries.pause is not None:
+            if self._context.intents.entries.pause is not None:
                 raise NotApplicable("paused")
-            free_at = pace.start_at
+            free_at = cooldown.start_at
         if free_at > now:
-            raise PathBusy("too_soon", free_at - now)
+            raise TransportBusy("too_soon", free_at - now)
 
-    def _note_pace(self, setting: Setting) -> None:
+    def _start_cooldown(self, setting: Setting) -> None:
         if isinstance(setting, SetCharging):
-            self._context.pace.switched()
+            self._context.cooldown.switched()
         elif isinstance(setting, SetCurrent) and setting.amps > (self.shown_current or 0.0):
-            self._context.pace.raised()
+            self._context.cooldown.raised()
 
     def _record(self, setting: Setting, outcome: Outcome) -> None:
         self.outcomes.append((self._clock.now(), type(setting).__name__, outcome))

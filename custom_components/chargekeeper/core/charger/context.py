@@ -7,19 +7,19 @@ import logging
 from math import inf
 
 from ..clock import Clock
-from ..cooldown import Pace
+from ..cooldown import Cooldown
 from ..errors import ChargerError, NoConnection
 from ..limits import MINIMUM_CURRENT
-from ..model import Prefer, Problem
+from ..model import ChargerIssue, Prefer
 from ..signal import subscribe
-from .intents import Journal
-from .readings import Ledger
+from .intents import IntentStore
+from .readings import ReadingsStore
 
 LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeeperOptions:
+class ChargerOptions:
     """What the user chose for a charger. `load_group_limit` in A, None where none was entered."""
 
     prefer: Prefer = Prefer.AUTO
@@ -29,7 +29,7 @@ class KeeperOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class KeeperEvent:
+class ChargerEvent:
     """Something that happened: `kind` is `restart` or `connection`, and `replay` for the record of outages alone."""
 
     kind: str
@@ -40,13 +40,13 @@ class KeeperEvent:
 class Context:
     """The common ground of a keeper's parts. `publish` is set by the keeper and makes a new snapshot."""
 
-    def __init__(self, clock: Clock, options: KeeperOptions, journal: Journal) -> None:
+    def __init__(self, clock: Clock, options: ChargerOptions, intents: IntentStore) -> None:
         self.clock = clock
         self.options = options
-        self.journal = journal
-        self.ledger = Ledger()
-        self.pace = Pace(clock)
-        self.problems: set[Problem] = set()
+        self.intents = intents
+        self.readings_store = ReadingsStore()
+        self.cooldown = Cooldown(clock)
+        self.problems: set[ChargerIssue] = set()
         self.stopping = False
         self.group_share: float | None = None
         """What a load group allots, A; None outside of one."""
@@ -57,7 +57,7 @@ class Context:
         self.lock = asyncio.Lock()
         """Held while something is sent, so that commands to one charger follow one another."""
         self.publish: Callable[[], None] = lambda: None
-        self._event_listeners: list[Callable[[KeeperEvent], None]] = []
+        self._event_listeners: list[Callable[[ChargerEvent], None]] = []
         self._tasks: set[asyncio.Task[object]] = set()
 
     @property
@@ -65,13 +65,13 @@ class Context:
         """Whether a pause that shows is the load group's doing: the charger waits for power."""
         return self.held_back or (self.group_share is not None and self.group_share < MINIMUM_CURRENT)
 
-    def listen_events(self, callback: Callable[[KeeperEvent], None]) -> Callable[[], None]:
+    def listen_events(self, callback: Callable[[ChargerEvent], None]) -> Callable[[], None]:
         """Be told what happens."""
         return subscribe(self._event_listeners, callback)
 
     def emit(self, kind: str, type_: str, details: Mapping[str, str] | None = None) -> None:
         """Tell what happened."""
-        event = KeeperEvent(kind, str(type_), details or {})
+        event = ChargerEvent(kind, str(type_), details or {})
         for listener in list(self._event_listeners):
             listener(event)
 
@@ -103,18 +103,18 @@ class Context:
             LOGGER.error("Unexpected error in the background", exc_info=err)
 
 
-class Pursuit:
+class SingleFlight:
     """Does one thing in the background, never twice at the same time."""
 
     def __init__(self, context: Context, pursue: Callable[[], Coroutine[object, object, None]]) -> None:
         self._context = context
-        self._pursue = pursue
+        self._reconcile = pursue
         self._task: asyncio.Task[None] | None = None
 
     def soon(self) -> None:
         """Begin, unless it is being done."""
         if self._task is None or self._task.done():
-            self._task = self._context.spawn(self._pursue())
+            self._task = self._context.spawn(self._reconcile())
 
 
 async def result_of[T](work: asyncio.Future[T]) -> T:

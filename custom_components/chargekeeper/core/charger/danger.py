@@ -9,8 +9,8 @@ from math import inf
 
 from ..clock import Clock
 from ..model import FIRMWARE, POWER_FLOWS, STATUS, Reading, Readings, Source, Status
-from ..transport import ChargerPath
-from .context import Context, Pursuit
+from ..transport import Transport
+from .context import Context, SingleFlight
 from .intents import UpdateRecord
 
 UPDATE_WITHIN = 3 * 3600.0
@@ -46,7 +46,7 @@ class DangerWatch:
         self._clock: Clock = context.clock
         self._updates: dict[Source, _Update] = {}
         self._flowing: dict[Source, Reading[Status]] = {}
-        self._saving = Pursuit(context, self._save)
+        self._saving = SingleFlight(context, self._save)
 
     @property
     def updating(self) -> Danger | None:
@@ -81,16 +81,16 @@ class DangerWatch:
     def restore(self) -> None:
         """Take up what the journal holds."""
         now = self._clock.monotonic()
-        for record in self._context.journal.entries.updates:
+        for record in self._context.intents.entries.updates:
             self._updates[record.source] = _Update(now - record.age, record.firmware, record.dismissed)
 
-    def heard(self, path: ChargerPath, readings: Readings) -> None:
+    def heard(self, path: Transport, readings: Readings) -> None:
         """Note what a transport brought.
 
         An update ends where the same transport shows a status that excludes one, or with another firmware version.
         """
         self._note_firmware()
-        status = None if path.said is None else path.said.status
+        status = None if path.last_report is None else path.last_report.status
         if status is Status.UPDATING:
             self._note_update(path)
         elif status is not None and status is not Status.OFFLINE:
@@ -104,7 +104,7 @@ class DangerWatch:
 
     def settle(self) -> None:
         """Save the updates where the journal holds something else, or an age that is too old or too young."""
-        saved = {record.source: record for record in self._context.journal.entries.updates}
+        saved = {record.source: record for record in self._context.intents.entries.updates}
         known = self._updates
         if saved.keys() != known.keys() or any(self._is_due(saved[source], known[source]) for source in known):
             self._saving.soon()
@@ -126,7 +126,7 @@ class DangerWatch:
         open_updates = {source: update.at for source, update in self._updates.items() if not update.dismissed}
         return max(open_updates, key=open_updates.__getitem__, default=None)
 
-    def _note_update(self, path: ChargerPath) -> None:
+    def _note_update(self, path: Transport) -> None:
         known = self._updates.get(path.source)
         if known is None or _reported_at(path) > known.at:
             self._updates[path.source] = _Update(self._clock.monotonic(), self._firmware())
@@ -144,14 +144,14 @@ class DangerWatch:
 
     def _firmware(self) -> str | None:
         """Return the version that a transport showed in this run; the stored one may be older than the update."""
-        reading = self._context.ledger.get(FIRMWARE)
+        reading = self._context.readings_store.get(FIRMWARE)
         return None if reading is None or reading.at == -inf else reading.value
 
     def _age(self, update: _Update) -> float:
         return min(self._clock.monotonic() - update.at, UPDATE_WITHIN)
 
     def _saved_age(self, source: Source) -> float:
-        records = self._context.journal.entries.updates
+        records = self._context.intents.entries.updates
         return next((record.age for record in records if record.source is source), 0.0)
 
     def _is_due(self, record: UpdateRecord, update: _Update) -> bool:
@@ -164,10 +164,10 @@ class DangerWatch:
             UpdateRecord(source, self._age(update), update.firmware, update.dismissed)
             for source, update in self._updates.items()
         )
-        await self._context.journal.write(updates=updates)
+        await self._context.intents.write(updates=updates)
 
 
-def _reported_at(path: ChargerPath) -> float:
+def _reported_at(path: Transport) -> float:
     """Return the monotonic moment at which the charger itself last reported its status; minus infinity for unknown."""
-    moments = (path.asked_at, path.synced_at)
+    moments = (path.status_received_at, path.charger_reported_at)
     return min(-inf if moment is None else moment for moment in moments)

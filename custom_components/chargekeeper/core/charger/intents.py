@@ -48,7 +48,7 @@ class End(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Intent:
+class OverrideIntent:
     """A time-of-use override that the user wants to hold.
 
     `base` is what the charger did when it was asked for. `sent` is true once the charger may be under an override, so
@@ -73,7 +73,7 @@ class Intent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pause:
+class PauseIntent:
     """A pause that the user wants to hold, once a path accepted it.
 
     `base` is what the charger did before; `applications` counts how often it was sent. It is never `PENDING`, and
@@ -118,19 +118,19 @@ class UpdateRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Entries:
+class Intents:
     """All that the journal of one charger holds."""
 
-    override: Intent | None = None
+    override: OverrideIntent | None = None
     restart: RestartRecord | None = None
     install: InstallRecord | None = None
-    pause: Pause | None = None
+    pause: PauseIntent | None = None
     lowering: bool = False
     """A limit fell, and the charger's setting is still to be lowered to it."""
     updates: tuple[UpdateRecord, ...] = ()
 
 
-class Journal:
+class IntentStore:
     """The durable record of one charger. `entries` is what is on the disk; `write` changes it there first.
 
     `save` returns when its record is on the disk, and raises `NotSaved` where that fails.
@@ -140,12 +140,12 @@ class Journal:
         self._save = save
         self._lock = asyncio.Lock()
         self._in_doubt = False  # whether `entries` is on the disk
-        self.entries = Entries()
+        self.entries = Intents()
 
     def restore(self, stored: object) -> None:
         """Take what `save` was given earlier; what is garbled is left out."""
         entries = stored if isinstance(stored, Mapping) else {}
-        self.entries = Entries(
+        self.entries = Intents(
             override=_intent_from(entries.get("override")),
             restart=_restart_from(entries.get("restart")),
             install=_install_from(entries.get("install")),
@@ -157,10 +157,10 @@ class Journal:
     async def write(
         self,
         *,
-        override: Intent | EllipsisType | None = ...,
+        override: OverrideIntent | EllipsisType | None = ...,
         restart: RestartRecord | EllipsisType | None = ...,
         install: InstallRecord | EllipsisType | None = ...,
-        pause: Pause | EllipsisType | None = ...,
+        pause: PauseIntent | EllipsisType | None = ...,
         lowering: bool | EllipsisType = ...,
         updates: tuple[UpdateRecord, ...] | EllipsisType = ...,
     ) -> None:
@@ -170,7 +170,7 @@ class Journal:
         """
         async with self._lock:
             old = self.entries
-            new = Entries(
+            new = Intents(
                 override=old.override if override is ... else override,
                 restart=old.restart if restart is ... else restart,
                 install=old.install if install is ... else install,
@@ -216,7 +216,7 @@ class Decision:
 class Seen:
     """What is seen of the charger when the next step is decided.
 
-    `effect_due`: the last thing sent has had time to show. `disturbed`: since the override was sent or last seen in
+    `effect_due`: the last thing sent has had time to show. `unconfirmed`: since the override was sent or last seen in
     effect something happened that may have made the charger drop it (outage, restart, update, a window's edge).
     """
 
@@ -225,17 +225,17 @@ class Seen:
     car_connected: bool | None
     full: bool
     effect_due: bool
-    disturbed: bool
+    unconfirmed: bool
 
 
-def decide(intent: Intent, seen: Seen) -> Decision:
+def decide(intent: OverrideIntent, seen: Seen) -> Decision:
     """The next step for an override (docs/design.md, section 5.6)."""
     if intent.state is IntentState.ENDING:
         return Decision(Step.FINISH if intent.applications == 0 or seen.effect_due else Step.WAIT)
     if (end := _ended(intent, seen)) is not None:
         return Decision(Step.END, end)
     if seen.status in OVERRIDE_IN_EFFECT:
-        return Decision(Step.WAIT if intent.state is IntentState.VERIFIED and not seen.disturbed else Step.CONFIRM)
+        return Decision(Step.WAIT if intent.state is IntentState.VERIFIED and not seen.unconfirmed else Step.CONFIRM)
     if seen.status is Status.PAUSED and intent.base is not Status.PAUSED:
         return Decision(Step.END, End.SUPERSEDED)
     if seen.status in {Status.WAITING_SCHEDULE, Status.PAUSED}:
@@ -243,7 +243,7 @@ def decide(intent: Intent, seen: Seen) -> Decision:
     return Decision(Step.WAIT)
 
 
-def _ended(intent: Intent, seen: Seen) -> End | None:
+def _ended(intent: OverrideIntent, seen: Seen) -> End | None:
     if intent.until is Until.TIME and intent.until_at is not None and seen.now >= intent.until_at:
         return End.TIME
     if intent.seen_plugged and seen.car_connected is False:
@@ -253,7 +253,7 @@ def _ended(intent: Intent, seen: Seen) -> End | None:
     return None
 
 
-def _held_back(intent: Intent, seen: Seen) -> Decision:
+def _held_back(intent: OverrideIntent, seen: Seen) -> Decision:
     """The charger does not charge although it is wanted to."""
     match intent.state:
         case IntentState.PENDING:
@@ -261,11 +261,11 @@ def _held_back(intent: Intent, seen: Seen) -> Decision:
         case IntentState.APPLIED:
             if not seen.effect_due:
                 return Decision(Step.WAIT)
-            if not seen.disturbed:
+            if not seen.unconfirmed:
                 return Decision(Step.END, End.FAILED) if intent.disabled else Decision(Step.DISABLE_SCHEDULE)
         case _:
             # It was in effect and no longer is: dropped by the charger, or changed by somebody else.
-            if not seen.disturbed:
+            if not seen.unconfirmed:
                 return Decision(Step.END, End.SUPERSEDED)
     return Decision(Step.SEND) if intent.applications < APPLICATIONS else Decision(Step.END, End.FAILED)
 
@@ -287,7 +287,7 @@ class PauseDecision:
     end: End | None = None
 
 
-def decide_pause(pause: Pause, seen: Seen) -> PauseDecision:
+def decide_pause(pause: PauseIntent, seen: Seen) -> PauseDecision:
     """The next step for a pause. What would charge by itself is what was there before it: base.
 
     Paused is ours. Base is paused again after something that may have made the charger drop the pause; otherwise
@@ -299,22 +299,22 @@ def decide_pause(pause: Pause, seen: Seen) -> PauseDecision:
         return PauseDecision(PauseStep.END, End.FULL)
     verified = pause.state is IntentState.VERIFIED
     if seen.status is Status.PAUSED:
-        return PauseDecision(PauseStep.WAIT if verified and not seen.disturbed else PauseStep.CONFIRM)
+        return PauseDecision(PauseStep.WAIT if verified and not seen.unconfirmed else PauseStep.CONFIRM)
     if seen.status not in OVERRIDE_IN_EFFECT or not (verified or seen.effect_due):
         return PauseDecision(PauseStep.WAIT)
-    if not seen.disturbed:
+    if not seen.unconfirmed:
         return PauseDecision(PauseStep.END, End.SUPERSEDED if verified else End.FAILED)
     if pause.applications < APPLICATIONS:
         return PauseDecision(PauseStep.SEND)
     return PauseDecision(PauseStep.END, End.FAILED)
 
 
-def begin_end(intent: Intent, end: End, theirs: Status | None = None) -> Intent:
+def begin_end(intent: OverrideIntent, end: End, theirs: Status | None = None) -> OverrideIntent:
     """The intent, over for the user."""
     return replace(intent, state=IntentState.ENDING, end=end, theirs=theirs, applications=0)
 
 
-def _json_of(entries: Entries) -> dict[str, object]:
+def _json_of(entries: Intents) -> dict[str, object]:
     override, restart, install, pause = entries.override, entries.restart, entries.install, entries.pause
     return {
         "override": None
@@ -364,13 +364,13 @@ def _iso(at: datetime | None) -> str | None:
     return None if at is None else at.isoformat()
 
 
-def _intent_from(stored: object) -> Intent | None:
+def _intent_from(stored: object) -> OverrideIntent | None:
     if not isinstance(stored, Mapping):
         return None
     created_at, state = moment(stored.get("created_at")), member(IntentState, stored.get("state"))
     if created_at is None or state is None:
         return None
-    return Intent(
+    return OverrideIntent(
         created_at=created_at,
         state=state,
         until=member(Until, stored.get("until")) or Until.FULL,
@@ -392,11 +392,11 @@ def _count(stored: object) -> int:
     return stored if type(stored) is int and stored >= 0 else 1
 
 
-def _pause_from(stored: object) -> Pause | None:
+def _pause_from(stored: object) -> PauseIntent | None:
     if not isinstance(stored, Mapping) or (created_at := moment(stored.get("created_at"))) is None:
         return None
     state = member(IntentState, stored.get("state"))
-    return Pause(
+    return PauseIntent(
         created_at=created_at,
         state=state if state in {IntentState.VERIFIED, IntentState.ENDING} else IntentState.APPLIED,
         base=member(Status, stored.get("base")),

@@ -7,29 +7,29 @@ from contextlib import suppress
 import logging
 from math import floor, inf
 
-from ..cooldown import Retry
-from ..errors import ChargerError, LoginRejected, NotSaved, PathBusy, PathDown
+from ..cooldown import Backoff
+from ..errors import ChargerError, LoginRejected, NotSaved, TransportBusy, TransportDown
 from ..limits import MINIMUM_CURRENT, Limits, ceiling
 from ..model import CHARGING_CURRENT, Capability
 from ..transport import SetCurrent
 from .commands import Commands
-from .context import Context, Pursuit
+from .context import Context, SingleFlight
 from .router import Router
 
 LOGGER = logging.getLogger(__name__)
 
 
-class Lowering:
+class LimitEnforcer:
     """Lowers the setting of one charger after its limits."""
 
     def __init__(self, context: Context, router: Router, commands: Commands) -> None:
         self._context = context
-        self._journal = context.journal
+        self._intents = context.intents
         self._router = router
         self._commands = commands
         self._limits: Limits | None = None
-        self._pursuit = Pursuit(context, self._pursue_alone)
-        self._retry = Retry(context.clock)
+        self._single_flight = SingleFlight(context, self._reconcile_alone)
+        self._retry = Backoff(context.clock)
 
     def settle(self, limits: Limits) -> None:
         """Compare the limits, a group's share left out, with those before; lower the setting where one fell."""
@@ -37,10 +37,10 @@ class Lowering:
         if before is not None and self._fell(before, limits):
             self._context.spawn(self._begin())
 
-    def pursue_soon(self) -> None:
+    def reconcile_soon(self) -> None:
         """Lower what is still to be lowered."""
-        if self._journal.entries.lowering and self._retry.is_due():
-            self._pursuit.soon()
+        if self._intents.entries.lowering and self._retry.is_due():
+            self._single_flight.soon()
 
     def _fell(self, before: Limits, now: Limits) -> bool:
         """Whether a limit is lower than it was. One that the charger tells for the first time held before as well."""
@@ -56,16 +56,16 @@ class Lowering:
     async def _begin(self) -> None:
         async with self._context.lock:
             with suppress(NotSaved):  # then it is not remembered, but tried
-                await self._journal.write(lowering=True)
+                await self._intents.write(lowering=True)
             self._retry.reset()
-            await self._pursue()
+            await self._reconcile()
 
-    async def _pursue_alone(self) -> None:
+    async def _reconcile_alone(self) -> None:
         async with self._context.lock:
-            if self._journal.entries.lowering and await self._pursue():
+            if self._intents.entries.lowering and await self._reconcile():
                 self._context.emit("replay", CHARGING_CURRENT.key)
 
-    async def _pursue(self) -> bool:
+    async def _reconcile(self) -> bool:
         """Lower the setting if it is seen to be too high; what is not seen, or cannot be sent now, waits.
 
         Whether it was lowered.
@@ -82,12 +82,12 @@ class Lowering:
             try:
                 await self._commands.send_now(SetCurrent(int(amps)))
                 lowered = True
-            except (PathDown, PathBusy, LoginRejected) as err:
+            except (TransportDown, TransportBusy, LoginRejected) as err:
                 LOGGER.debug("The lowering of the current waits: %s", err)
                 self._retry.failed()
                 return False
             except ChargerError as err:
                 LOGGER.warning("The charging current could not be lowered to its limit: %s", err)
         with suppress(NotSaved):
-            await self._journal.write(lowering=False)
+            await self._intents.write(lowering=False)
         return lowered

@@ -1,6 +1,6 @@
 """The time-of-use override: pursues the user's intent until it ends, over outages, restarts and other people's changes.
 
-What to do next is decided by `journal.decide`; here it is done. Every step is journaled before anything is sent.
+What to do next is decided by `intents.decide`; here it is done. Every step is journaled before anything is sent.
 """
 
 from dataclasses import replace
@@ -10,8 +10,17 @@ from math import inf
 from types import EllipsisType
 
 from .. import schedule
-from ..cooldown import Retry
-from ..errors import ChargerError, LoginRejected, NotAllowed, NotApplicable, NotSaved, PathBusy, PathDown, Unsupported
+from ..cooldown import Backoff
+from ..errors import (
+    ChargerError,
+    LoginRejected,
+    NotAllowed,
+    NotApplicable,
+    NotSaved,
+    TransportBusy,
+    TransportDown,
+    Unsupported,
+)
 from ..model import (
     CAR_CONNECTED,
     OVERRIDE_IN_EFFECT,
@@ -20,16 +29,28 @@ from ..model import (
     SESSION_ENERGY,
     STATUS,
     Capability,
+    ChargerIssue,
     Outcome,
     Override,
-    Problem,
     Schedule,
     Status,
 )
-from ..transport import ChargerPath, Presence, SetOverride, Word
-from .authority import Witness, asked_at
-from .context import Context, Pursuit
-from .intents import APPLICATIONS, Decision, End, Intent, IntentState, Pause, Seen, Step, Until, begin_end, decide
+from ..transport import Presence, SetOverride, StatusReport, Transport
+from .authority import Authority, status_received_at
+from .context import Context, SingleFlight
+from .intents import (
+    APPLICATIONS,
+    Decision,
+    End,
+    IntentState,
+    OverrideIntent,
+    PauseIntent,
+    Seen,
+    Step,
+    Until,
+    begin_end,
+    decide,
+)
 from .router import Prepare, Router
 
 LOGGER = logging.getLogger(__name__)
@@ -53,33 +74,33 @@ FULL_ENERGY = 0.2
 HANDED_BACK = frozenset({End.CANCELLED, End.TIME, End.FULL})
 """After these ends the charger is told that its schedule rules; after others that is so, or not wanted any more."""
 
-FAILURES = frozenset({Problem.OVERRIDE_SUPERSEDED, Problem.OVERRIDE_FAILED, Problem.SCHEDULE_UNREADABLE})
+FAILURES = frozenset({ChargerIssue.OVERRIDE_SUPERSEDED, ChargerIssue.OVERRIDE_FAILED, ChargerIssue.SCHEDULE_UNREADABLE})
 """How an override may end against the user's will; told until the car leaves or a new one is wanted."""
 
 
-class OverridePursuit:
+class OverrideController:
     """The override of one charger. `lower_for_start` brings the current below the ceiling on a path before a start."""
 
     def __init__(
         self,
         context: Context,
         router: Router,
-        witness: Witness,
+        authority: Authority,
         lower_for_start: Prepare,
     ) -> None:
         self._context = context
         self._clock = context.clock
-        self._journal = context.journal
+        self._intents = context.intents
         self._router = router
-        self._witness = witness
+        self._authority = authority
         self._lower_for_start = lower_for_start
-        self._pursuit = Pursuit(context, self._pursue_alone)
+        self._single_flight = SingleFlight(context, self._reconcile_alone)
         self._sent_at = -inf
         self._begun_at = context.clock.monotonic()  # what an earlier run sent was sent before
-        self._retry = Retry(context.clock)
+        self._retry = Backoff(context.clock)
         self._released_on = -inf  # moment of the last word before the charger was handed back to its schedule
         self._told_pending = True  # what the journal gave back was pending at least for a while
-        self._disturbed = True
+        self._unconfirmed = True
         self._asked = False  # the user wants it, and it was not sent since
         self._inside_at_confirm: bool | None = None
         self._waiting_car_since: float | None = None
@@ -88,7 +109,7 @@ class OverridePursuit:
     @property
     def shown(self) -> Override:
         """What the switch shows."""
-        intent = self._journal.entries.override
+        intent = self._intents.entries.override
         if intent is None or intent.state is IntentState.ENDING:
             return Override()
         return Override(on=True, applied=intent.state is not IntentState.PENDING)
@@ -96,19 +117,19 @@ class OverridePursuit:
     @property
     def disabled_windows(self) -> tuple[str, ...]:
         """The windows of the schedule that are disabled for the override, as text; until they are seen enabled."""
-        intent = self._journal.entries.override
+        intent = self._intents.entries.override
         return () if intent is None else _named(intent.originals)
 
     @property
     def left_paused(self) -> bool:
         """Whether its end has left the charger paused, to be let go on later."""
-        intent = self._journal.entries.override
+        intent = self._intents.entries.override
         return intent is not None and intent.held
 
     @property
     def left_on(self) -> bool:
         """Whether the charger may be under an override, and was not told that its schedule rules again."""
-        intent = self._journal.entries.override
+        intent = self._intents.entries.override
         return (
             intent is not None and intent.sent and not (intent.state is IntentState.ENDING and intent.applications > 0)
         )
@@ -116,7 +137,7 @@ class OverridePursuit:
     @property
     def until_at(self) -> datetime | None:
         """The moment at which the override ends by itself, if one was given and lies ahead."""
-        intent = self._journal.entries.override
+        intent = self._intents.entries.override
         until_at = None if intent is None or intent.state is IntentState.ENDING else intent.until_at
         return until_at if until_at is not None and until_at > self._clock.now() else None
 
@@ -127,86 +148,86 @@ class OverridePursuit:
 
     def marks(self) -> list[float]:
         """Monotonic moments at which a step may fall due without anything being heard."""
-        wanted = self._journal.entries.override is not None
-        return [self.full_at or inf, self._context.pace.start_at if wanted else inf]
+        wanted = self._intents.entries.override is not None
+        return [self.full_at or inf, self._context.cooldown.start_at if wanted else inf]
 
-    def disturb(self) -> None:
+    def mark_unconfirmed(self) -> None:
         """Something happened after which the charger may have dropped the override."""
-        self._disturbed = True
+        self._unconfirmed = True
 
-    def heard(self, path: ChargerPath) -> None:
+    def heard(self, path: Transport) -> None:
         """A path brought an answer or changed."""
-        said = path.said
-        if said is None:
+        last_report = path.last_report
+        if last_report is None:
             return
-        if said.status is not Status.WAITING_CAR:
+        if last_report.status is not Status.WAITING_CAR:
             self._waiting_car_since = None
         elif self._waiting_car_since is None:
             self._waiting_car_since = self._clock.monotonic()
-        if said.car_connected is False and not self.disabled_windows:
+        if last_report.car_connected is False and not self.disabled_windows:
             self._context.problems -= FAILURES
 
     async def switch(self, *, on: bool, until: Until, until_at: datetime | None) -> Outcome:
-        """As `Keeper.set_override`."""
+        """As `Charger.set_override`."""
         if not any(Capability.OVERRIDE in path.capabilities for path in self._router):
             raise Unsupported("unsupported", Capability.OVERRIDE)
         if on:
             self._router.admit(Capability.OVERRIDE)  # else it would wait for ever
         async with self._context.lock:
             self._retry.reset()
-            intent = self._journal.entries.override
+            intent = self._intents.entries.override
             if on:
                 await self._want(intent, until, until_at)
             elif intent is not None and intent.state is not IntentState.ENDING:
                 await self._end(intent, End.CANCELLED)
-            if (refusal := await self._pursue()) is not None:
+            if (refusal := await self._reconcile()) is not None:
                 raise refusal
             return Outcome.FAILED if on and self._context.problems & FAILURES else self._outcome()
 
-    async def give_way(self, pause: Pause) -> None:
+    async def give_way(self, pause: PauseIntent) -> None:
         """The user has paused the charger instead: a pause must not be handed back. The lock is held."""
-        intent = self._journal.entries.override
+        intent = self._intents.entries.override
         if intent is not None:
             intent = replace(intent, sent=False, held=False)
         if intent is None or intent.state is IntentState.ENDING:
-            await self._journal.write(override=intent, pause=pause)
+            await self._intents.write(override=intent, pause=pause)
         else:
             await self._end(intent, End.CANCELLED, pause)
 
     async def end_for_good(self, *, read_back: bool) -> tuple[str, ...]:
-        """As `Keeper.end_override_for_removal`."""
+        """As `Charger.cancel_override`."""
         async with self._context.lock:
-            intent = self._journal.entries.override
+            intent = self._intents.entries.override
             if intent is not None and intent.state is not IntentState.ENDING:
                 await self._end(intent, End.CANCELLED)
             self._retry.reset()
-            await self._pursue()
+            await self._reconcile()
             return () if await self._is_restored(read_back=read_back) else self.disabled_windows
 
-    def pursue_soon(self) -> None:
+    def reconcile_soon(self) -> None:
         """See whether a next step is due."""
-        if self._journal.entries.override is not None:
-            self._pursuit.soon()
+        if self._intents.entries.override is not None:
+            self._single_flight.soon()
 
-    async def _pursue_alone(self) -> None:
+    async def _reconcile_alone(self) -> None:
         async with self._context.lock:
-            await self._pursue()
+            await self._reconcile()
 
-    async def _want(self, intent: Intent | None, until: Until, until_at: datetime | None) -> None:
-        ledger = self._context.ledger
-        if ledger.fresh(STATUS, self._clock.monotonic()) is Status.LOCKED:
+    async def _want(self, intent: OverrideIntent | None, until: Until, until_at: datetime | None) -> None:
+        readings_store = self._context.readings_store
+        if readings_store.fresh(STATUS, self._clock.monotonic()) is Status.LOCKED:
             raise NotAllowed("locked")
         self._context.problems -= FAILURES
         self._written = ()
         self._asked = True
         if intent is None:
             self._told_pending = False
-            status, car = ledger.get(STATUS), ledger.get(CAR_CONNECTED)
+            status, car = readings_store.get(STATUS), readings_store.get(CAR_CONNECTED)
             base = None if status is None else status.value
-            intent = Intent(
+            intent = OverrideIntent(
                 created_at=self._clock.now(),
                 # The pause ends with this, also where the charger is not heard now and shows it later.
-                base=base if self._journal.entries.pause is None else Status.PAUSED,
+                base=base if self._intents.entries.pause is None else Status.PAUSED,
                 seen_plugged=car is not None and car.value,
             )
         elif intent.state is IntentState.ENDING:
@@ -214,22 +235,22 @@ class OverridePursuit:
             self._told_pending = False
             afresh = replace(intent, state=IntentState.PENDING, applications=0, disabled=False, held=False)
             intent = replace(afresh, end=None, theirs=None)
-        await self._journal.write(override=replace(intent, until=until, until_at=until_at), pause=None)
+        await self._intents.write(override=replace(intent, until=until, until_at=until_at), pause=None)
         self._context.publish()
 
     async def _end(
         self,
-        intent: Intent,
+        intent: OverrideIntent,
         end: End,
-        pause: Pause | EllipsisType = ...,
+        pause: PauseIntent | EllipsisType = ...,
         *,
-        failure: Problem = Problem.OVERRIDE_FAILED,
+        failure: ChargerIssue = ChargerIssue.OVERRIDE_FAILED,
     ) -> None:
-        said = self._said()
-        theirs = None if said is None else said.status
-        await self._journal.write(override=begin_end(intent, end, theirs), pause=pause)
+        last_report = self._last_report()
+        theirs = None if last_report is None else last_report.status
+        await self._intents.write(override=begin_end(intent, end, theirs), pause=pause)
         if end is End.SUPERSEDED:
-            self._context.problems.add(Problem.OVERRIDE_SUPERSEDED)
+            self._context.problems.add(ChargerIssue.OVERRIDE_SUPERSEDED)
             details = {"ours": Status.CHARGING.value, "theirs": "" if theirs is None else theirs.value}
             self._context.emit("connection", "override_superseded", details)
         else:
@@ -239,7 +260,7 @@ class OverridePursuit:
         self._context.publish()
 
     def _outcome(self) -> Outcome:
-        intent = self._journal.entries.override
+        intent = self._intents.entries.override
         if intent is None or intent.state is IntentState.VERIFIED:
             return Outcome.VERIFIED
         if intent.state is IntentState.APPLIED or (intent.state is IntentState.ENDING and intent.applications):
@@ -249,7 +270,7 @@ class OverridePursuit:
             self._context.emit("connection", "override_pending")
         return Outcome.PENDING
 
-    async def _pursue(self) -> ChargerError | None:
+    async def _reconcile(self) -> ChargerError | None:
         """Take steps until there is nothing to do but wait.
 
         A path that fails means waiting too. A refusal ends the override; it is the answer, for whoever asked for it.
@@ -257,14 +278,14 @@ class OverridePursuit:
         refusal: ChargerError | None = None
         if self._context.options.read_only:
             await self._end_for_read_only()
-        while (intent := self._journal.entries.override) is not None and not self._context.stopping:
+        while (intent := self._intents.entries.override) is not None and not self._context.stopping:
             decision = self._next_step(intent)
             if decision.step is Step.WAIT:
                 self._look_for_report(intent)
                 break
             try:
                 done = await self._take_step(intent, decision)
-            except (PathDown, PathBusy, LoginRejected, NotSaved) as err:
+            except (TransportDown, TransportBusy, LoginRejected, NotSaved) as err:
                 LOGGER.debug("The override waits: %s", err)
                 self._hold_off()
                 refusal = err if isinstance(err, NotSaved) else None
@@ -279,19 +300,19 @@ class OverridePursuit:
 
     async def _end_for_read_only(self) -> None:
         """Nothing is pursued for a charger that is only looked at; what was left there is undone."""
-        intent = self._journal.entries.override
+        intent = self._intents.entries.override
         if intent is not None and intent.state is not IntentState.ENDING:
             await self._end(intent, End.CANCELLED)
 
     def _hold_off(self, *, at_least: float = 0.0) -> None:
         """A step failed: the next try takes a new word of the path, and more time after each failure."""
-        self._retry.failed(asked_at(self._router.first(Capability.OVERRIDE)), at_least=at_least)
+        self._retry.failed(status_received_at(self._router.first(Capability.OVERRIDE)), at_least=at_least)
 
-    def _next_step(self, intent: Intent) -> Decision:
-        said, heard_at = self._said(), self._witness.asked_at(Capability.OVERRIDE)
+    def _next_step(self, intent: OverrideIntent) -> Decision:
+        last_report, heard_at = self._last_report(), self._authority.status_received_at(Capability.OVERRIDE)
         if heard_at < self._sent_at:
-            said = None  # from before the last step, over another path than that
-        status = None if said is None else said.status
+            last_report = None  # from before the last step, over another path than that
+        status = None if last_report is None else last_report.status
         if status in OVERRIDE_IN_EFFECT and heard_at <= self._released_on:
             status = Status.WAITING_SCHEDULE  # that was before we handed it back
         if status is Status.PAUSED and self._context.held_back and self._context.group_share is None:
@@ -308,14 +329,14 @@ class OverridePursuit:
             Seen(
                 now=self._clock.now(),
                 status=status,
-                car_connected=None if said is None else said.car_connected,
+                car_connected=None if last_report is None else last_report.car_connected,
                 full=self._is_full(status),
                 effect_due=heard_at >= self._sent_at + EFFECT_AFTER and self._reported_since(intent),
-                disturbed=self._disturbed or window_closed,
+                unconfirmed=self._unconfirmed or window_closed,
             ),
         )
 
-    def _reported_since(self, intent: Intent) -> bool:
+    def _reported_since(self, intent: OverrideIntent) -> bool:
         """Whether the charger itself reported since something was sent, as far as it matters.
 
         A cloud acknowledges for a charger that is off, too: what undoes our changes is judged, and tried again, only
@@ -325,27 +346,27 @@ class OverridePursuit:
         if intent.state is not IntentState.ENDING or path is None:
             return True
         sent_at = max(self._sent_at, self._begun_at)
-        return path.synced_at is not None and path.synced_at > sent_at - SYNC_RESOLUTION
+        return path.charger_reported_at is not None and path.charger_reported_at > sent_at - SYNC_RESOLUTION
 
-    def _look_for_report(self, intent: Intent) -> None:
+    def _look_for_report(self, intent: OverrideIntent) -> None:
         """Ask for the status now and then while what was undone waits for a sign of the charger."""
         path = self._path_for(intent, Step.FINISH)
-        waited = asked_at(path) >= self._sent_at + EFFECT_AFTER and self._retry.is_due()
+        waited = status_received_at(path) >= self._sent_at + EFFECT_AFTER and self._retry.is_due()
         if waited and path is not None and not self._reported_since(intent):
             self._hold_off()
             self._context.spawn(self._router.look(path))
 
-    def _path_for(self, intent: Intent, step: Step) -> ChargerPath | None:
+    def _path_for(self, intent: OverrideIntent, step: Step) -> Transport | None:
         """The path that can take a step: whatever concerns the schedule needs one that can read and write it."""
         on_schedule = step is Step.DISABLE_SCHEDULE or (step is Step.FINISH and intent.originals)
         return self._router.first(Capability.SCHEDULES if on_schedule else Capability.OVERRIDE)
 
-    def _said(self) -> Word | None:
-        return self._witness.said(Capability.OVERRIDE)
+    def _last_report(self) -> StatusReport | None:
+        return self._authority.last_report(Capability.OVERRIDE)
 
     def _inside(self, at: float) -> bool | None:
         """Whether a window was open at a monotonic moment not long ago; None where no schedule holds anything back."""
-        windows = self._context.ledger.get(SCHEDULE)
+        windows = self._context.readings_store.get(SCHEDULE)
         if windows is None or not any(window.enabled for window in windows.value) or at == -inf:
             return None
         return schedule.inside(windows.value, self._clock.now() - timedelta(seconds=self._clock.monotonic() - at))
@@ -353,32 +374,36 @@ class OverridePursuit:
     def _is_full(self, status: Status | None) -> bool:
         if status is Status.COMPLETED:
             return True
-        energy = self._context.ledger.get(SESSION_ENERGY)
+        energy = self._context.readings_store.get(SESSION_ENERGY)
         waited = self.full_at is not None and self._clock.monotonic() >= self.full_at
         return status is Status.WAITING_CAR and waited and energy is not None and energy.value >= FULL_ENERGY
 
-    async def _take_step(self, intent: Intent, decision: Decision) -> bool:
+    async def _take_step(self, intent: OverrideIntent, decision: Decision) -> bool:
         """Take one step; False where what comes next has to wait for a path or its next word. Raises ChargerError."""
-        said, now = self._said(), self._clock.monotonic()
-        if said is not None and said.car_connected and not intent.seen_plugged:
+        last_report, now = self._last_report(), self._clock.monotonic()
+        if last_report is not None and last_report.car_connected and not intent.seen_plugged:
             intent = replace(intent, seen_plugged=True)
         if decision.step is Step.END:
             await self._end(intent, decision.end or End.FAILED)
             return True
         if decision.step is Step.FINISH and not intent.originals and not (intent.sent and intent.end in HANDED_BACK):
-            await self._journal.write(override=None)
+            await self._intents.write(override=None)
             return True
         if decision.step is Step.CONFIRM:
             await self._confirm(intent)
             return False
         if intent.held:
-            return await self._release(intent, said)
-        if decision.step is Step.SEND and self._is_automatic(intent) and now < self._context.pace.start_at:
+            return await self._release(intent, last_report)
+        if decision.step is Step.SEND and self._is_automatic(intent) and now < self._context.cooldown.start_at:
             return False
         path = self._path_for(intent, decision.step)
         if path is None and decision.step is Step.DISABLE_SCHEDULE and not self._reads_schedules():
             raise NotApplicable("wrong_state")
-        if path is None or said is None or not self._retry.is_due(asked_at(self._router.first(Capability.OVERRIDE))):
+        if (
+            path is None
+            or last_report is None
+            or not self._retry.is_due(status_received_at(self._router.first(Capability.OVERRIDE)))
+        ):
             return False
         steps = {Step.SEND: self._apply, Step.DISABLE_SCHEDULE: self._disable_schedule, Step.FINISH: self._finish}
         await steps[decision.step](path, intent)
@@ -389,35 +414,35 @@ class OverridePursuit:
         """Whether any path, usable now or not, could take the schedule out of the way."""
         return any(Capability.SCHEDULES in path.capabilities for path in self._router)
 
-    async def _confirm(self, intent: Intent) -> None:
+    async def _confirm(self, intent: OverrideIntent) -> None:
         """The charger does what is wanted, because of us, of somebody else, or since a window is open."""
-        lagging = self._witness.asked_at(Capability.OVERRIDE) - REPORT_LAG
-        self._disturbed, self._inside_at_confirm = False, self._inside(lagging)
+        lagging = self._authority.status_received_at(Capability.OVERRIDE) - REPORT_LAG
+        self._unconfirmed, self._inside_at_confirm = False, self._inside(lagging)
         sent = intent.sent or self._inside_at_confirm is False
-        await self._journal.write(override=replace(intent, state=IntentState.VERIFIED, sent=sent))
+        await self._intents.write(override=replace(intent, state=IntentState.VERIFIED, sent=sent))
 
-    def _is_automatic(self, intent: Intent) -> bool:
+    def _is_automatic(self, intent: OverrideIntent) -> bool:
         """Whether it would be applied once more, without the user having asked for that."""
         return intent.sent and not self._asked
 
-    async def _apply(self, path: ChargerPath, intent: Intent) -> None:
+    async def _apply(self, path: Transport, intent: OverrideIntent) -> None:
         """Ask the charger to charge now."""
         again = intent.sent or self._told_pending
         pending = replace(intent, state=IntentState.PENDING)
         sending = replace(pending, sent=True, applications=intent.applications + 1)
-        await self._journal.write(override=sending)
+        await self._intents.write(override=sending)
         delivery = await self._router.deliver(SetOverride(on=True), self._lower_for_start)
         conflict = isinstance(delivery.refusal, NotApplicable)
         if not conflict and not delivery.may_show:
-            await self._journal.write(override=pending)  # it does not count
+            await self._intents.write(override=pending)  # it does not count
         if not conflict:
             delivery.require()
         path = self._router.paths.get(delivery.last, path)
         if self._is_automatic(intent):
-            self._context.pace.switched()
+            self._context.cooldown.switched()
         self._asked = False
-        self._disturbed = False
-        await self._journal.write(override=replace(sending, state=IntentState.APPLIED))
+        self._unconfirmed = False
+        await self._intents.write(override=replace(sending, state=IntentState.APPLIED))
         if again:
             self._context.emit("connection", "override_reapplied")
         if conflict:
@@ -428,7 +453,7 @@ class OverridePursuit:
             self._sent_at = self._clock.monotonic()
             self._router.read_back(path)
 
-    async def _disable_schedule(self, path: ChargerPath, intent: Intent) -> None:
+    async def _disable_schedule(self, path: Transport, intent: OverrideIntent) -> None:
         """Asking had no effect: take the schedule out of the way, the originals journaled first."""
         present = await path.read_schedule()
         enabled = tuple(window for window in present if window.enabled)
@@ -437,36 +462,36 @@ class OverridePursuit:
             raise NotApplicable("wrong_state")
         intent = replace(intent, originals=originals)
         if enabled:  # else an earlier try got through
-            await self._journal.write(override=intent)
+            await self._intents.write(override=intent)
             await path.write_schedule(schedule.disabled(enabled))
             self._sent_at = self._clock.monotonic()
             wanted = schedule.changed(present, schedule.disabled(enabled))
             if not schedule.same(await path.read_schedule(), wanted):
                 raise NotApplicable("schedule_not_taken")
-        await self._journal.write(override=replace(intent, disabled=True))
+        await self._intents.write(override=replace(intent, disabled=True))
         self._sent_at = self._clock.monotonic()
         self._router.read_back(path)
 
-    async def _finish(self, path: ChargerPath, intent: Intent) -> None:
+    async def _finish(self, path: Transport, intent: OverrideIntent) -> None:
         """Undo what the override left: enable again what we disabled and nobody changed since; hand back control.
 
         An acknowledgement is not an effect: this is done again, until a later word shows nothing left to undo.
         """
-        self._released_on = self._witness.latest
+        self._released_on = self._authority.latest
         try:
             present = await path.read_schedule() if intent.originals else ()
         except NotApplicable:
             # What was disabled is kept for when the schedule can be read; the charger is freed all the same.
             if self._must_hand_back(intent):
                 held = await self._hand_back(path)
-                await self._journal.write(override=replace(intent, sent=False, held=held))
+                await self._intents.write(override=replace(intent, sent=False, held=held))
             raise
         self._tell_lost(present)
         ours = schedule.disabled_of(intent.originals, present)
         hand_back = self._must_hand_back(intent)
         if not ours and not hand_back:
-            self._context.problems.discard(Problem.SCHEDULE_UNREADABLE)
-            await self._journal.write(override=None)
+            self._context.problems.discard(ChargerIssue.SCHEDULE_UNREADABLE)
+            await self._intents.write(override=None)
             return
         if intent.applications >= APPLICATIONS:
             raise NotApplicable("schedule_not_taken" if ours else "wrong_state")
@@ -474,12 +499,12 @@ class OverridePursuit:
             await path.write_schedule(ours)
             self._written = schedule.changed(present, ours)
         held = await self._hand_back(path) if hand_back else False
-        await self._journal.write(override=replace(intent, applications=intent.applications + 1, held=held))
+        await self._intents.write(override=replace(intent, applications=intent.applications + 1, held=held))
         self._sent_at = self._clock.monotonic()
         if path.presence is Presence.ONLINE:
             self._router.read_back(path)
 
-    async def _hand_back(self, path: ChargerPath) -> bool:
+    async def _hand_back(self, path: Transport) -> bool:
         """Tell the charger that its schedule rules again; True if it is only paused instead. Raises ChargerError."""
         by_switch = not path.frees_schedule
         inside = self._inside(self._clock.monotonic())
@@ -499,11 +524,11 @@ class OverridePursuit:
         self._written = ()
         for window in _named(lost):
             LOGGER.warning("The schedule from %s is gone since it was written", window)
-            self._context.problems.add(Problem.OVERRIDE_FAILED)
+            self._context.problems.add(ChargerIssue.OVERRIDE_FAILED)
 
     async def _is_restored(self, *, read_back: bool) -> bool:
         """True if the schedule was handed back and, where it is to be read back, shows nothing more of ours."""
-        intent = self._journal.entries.override
+        intent = self._intents.entries.override
         if intent is None or intent.state is not IntentState.ENDING or not (intent.originals and intent.applications):
             return False
         if not read_back:
@@ -515,29 +540,29 @@ class OverridePursuit:
             LOGGER.debug("The schedule cannot be read back: %s", err)
             return False
 
-    async def _release(self, intent: Intent, said: Word | None) -> bool:
+    async def _release(self, intent: OverrideIntent, last_report: StatusReport | None) -> bool:
         """Lift the pause in which a path left the charger that could not make its schedule rule again.
 
         Over a path that can, as soon as there is one; else in the next window, as the schedule would.
         """
         path, now = self._router.first(Capability.OVERRIDE), self._clock.monotonic()
-        if said is None or path is None:
+        if last_report is None or path is None:
             return False
-        gone_on = said.car_connected is False or said.status in POWER_FLOWS
-        if not gone_on and not (path.frees_schedule and said.status is Status.WAITING_SCHEDULE):
+        gone_on = last_report.car_connected is False or last_report.status in POWER_FLOWS
+        if not gone_on and not (path.frees_schedule and last_report.status is Status.WAITING_SCHEDULE):
             waits = self._context.paused_by_group or (not path.frees_schedule and not self._inside(now))
-            if waits or not self._retry.is_due(asked_at(path)):
+            if waits or not self._retry.is_due(status_received_at(path)):
                 return False
             delivery = await self._router.deliver(SetOverride(on=False), self._lower_for_start)
             delivery.require()
         self._retry.reset()
-        await self._journal.write(override=replace(intent, held=False, sent=False))
+        await self._intents.write(override=replace(intent, held=False, sent=False))
         return True
 
-    def _must_hand_back(self, intent: Intent) -> bool:
+    def _must_hand_back(self, intent: OverrideIntent) -> bool:
         """Whether the charger is to be told that its schedule rules again: once, and where it does not show."""
-        said = self._said()
-        status = None if said is None else said.status
+        last_report = self._last_report()
+        status = None if last_report is None else last_report.status
         if not intent.sent or intent.end not in HANDED_BACK or status is Status.PAUSED:
             return False  # a pause is somebody's: handing back would let it charge
         overridden = status in OVERRIDE_IN_EFFECT and self._inside(self._released_on) is False
@@ -545,24 +570,24 @@ class OverridePursuit:
 
     async def _give_up(self, err: ChargerError) -> None:
         """The charger or its cloud refuses: the override ends, or what it left there stays."""
-        intent = self._journal.entries.override
+        intent = self._intents.entries.override
         assert intent is not None
         unreadable = err.reason == "schedule_unreadable"
         if unreadable and intent.state is IntentState.ENDING:
             # Nothing was written. What we disabled is not forgotten before it was seen enabled.
-            self._context.problems.add(Problem.SCHEDULE_UNREADABLE)
+            self._context.problems.add(ChargerIssue.SCHEDULE_UNREADABLE)
             self._hold_off(at_least=UNREADABLE_RETRY)
             return
         LOGGER.warning("The time-of-use override could not be carried out: %s", err)
         if intent.state is not IntentState.ENDING:
-            failure = Problem.SCHEDULE_UNREADABLE if unreadable else Problem.OVERRIDE_FAILED
+            failure = ChargerIssue.SCHEDULE_UNREADABLE if unreadable else ChargerIssue.OVERRIDE_FAILED
             await self._end(intent, End.FAILED, failure=failure)
             return
         for window in _named(intent.originals):
             LOGGER.warning("The schedule from %s may have stayed disabled", window)
-        self._context.problems.add(Problem.OVERRIDE_FAILED)
+        self._context.problems.add(ChargerIssue.OVERRIDE_FAILED)
         self._context.publish()  # told before it is forgotten
-        await self._journal.write(override=None)
+        await self._intents.write(override=None)
 
 
 def _named(windows: Schedule) -> tuple[str, ...]:

@@ -7,46 +7,46 @@ from dataclasses import replace
 import logging
 from math import inf
 
-from ..cooldown import Retry
-from ..errors import ChargerError, LoginRejected, NotSaved, PathBusy, PathDown, UnsafeRequest
+from ..cooldown import Backoff
+from ..errors import ChargerError, LoginRejected, NotSaved, TransportBusy, TransportDown, UnsafeRequest
 from ..model import OCPP, Capability, Status
 from ..transport import START, STOP, Setting
-from .authority import Witness, asked_at
+from .authority import Authority, status_received_at
 from .commands import Commands
-from .context import Context, Pursuit
-from .intents import End, IntentState, Pause, PauseStep, Seen, decide_pause
-from .override import EFFECT_AFTER, OverridePursuit
+from .context import Context, SingleFlight
+from .intents import End, IntentState, PauseIntent, PauseStep, Seen, decide_pause
+from .override import EFFECT_AFTER, OverrideController
 from .router import Router
 
 LOGGER = logging.getLogger(__name__)
 
 
-class PausePursuit:
+class PauseController:
     """The pause of one charger."""
 
     def __init__(
         self,
         context: Context,
         router: Router,
-        witness: Witness,
+        authority: Authority,
         commands: Commands,
-        override: OverridePursuit,
+        override: OverrideController,
     ) -> None:
         self._context = context
         self._clock = context.clock
-        self._journal = context.journal
+        self._intents = context.intents
         self._router = router
-        self._witness = witness
+        self._authority = authority
         self._commands = commands
         self._override = override
-        self._pursuit = Pursuit(context, self._pursue)
-        self._disturbed = True
+        self._single_flight = SingleFlight(context, self._reconcile)
+        self._unconfirmed = True
         self._sent_at = -inf
-        self._retry = Retry(context.clock)
+        self._retry = Backoff(context.clock)
 
-    def disturb(self) -> None:
+    def mark_unconfirmed(self) -> None:
         """Something happened after which the charger may have dropped the pause."""
-        self._disturbed = True
+        self._unconfirmed = True
 
     async def before(self, setting: Setting) -> None:
         """The user has a setting sent: a start ends the pause, whatever becomes of it. The lock is held."""
@@ -58,20 +58,20 @@ class PausePursuit:
         if setting != STOP:
             return
         self._sent()
-        self._disturbed = False
+        self._unconfirmed = False
         try:
-            await self._override.give_way(Pause(created_at=self._clock.now(), base=base))
+            await self._override.give_way(PauseIntent(created_at=self._clock.now(), base=base))
         except NotSaved:
             LOGGER.warning("The pause could not be saved; it will not be restored if the charger drops it")
 
-    def pursue_soon(self) -> None:
+    def reconcile_soon(self) -> None:
         """See whether a next step is due."""
-        if self._journal.entries.pause is not None:
-            self._pursuit.soon()
+        if self._intents.entries.pause is not None:
+            self._single_flight.soon()
 
-    async def _pursue(self) -> None:
+    async def _reconcile(self) -> None:
         async with self._context.lock:
-            pause = self._journal.entries.pause
+            pause = self._intents.entries.pause
             if pause is None or self._context.stopping:
                 return
             if self._context.options.read_only:
@@ -79,70 +79,73 @@ class PausePursuit:
                 return
             decision = decide_pause(pause, self._seen())
             if decision.step is PauseStep.CONFIRM:
-                self._disturbed = False
-                await self._journal.write(pause=replace(pause, state=IntentState.VERIFIED))
+                self._unconfirmed = False
+                await self._intents.write(pause=replace(pause, state=IntentState.VERIFIED))
             elif decision.step is PauseStep.SEND:
                 await self._restore(pause)
             elif decision.end is not None:
                 if decision.end is not End.UNPLUGGED or await self._is_released(pause):
                     await self._forget(decision.end)
                 elif pause.state is not IntentState.ENDING:  # another car may come before it can be taken back
-                    await self._journal.write(pause=replace(pause, state=IntentState.ENDING))
+                    await self._intents.write(pause=replace(pause, state=IntentState.ENDING))
 
     def _seen(self) -> Seen:
-        said, heard_at = self._witness.said(Capability.CHARGING), self._witness.asked_at(Capability.CHARGING)
+        last_report, heard_at = (
+            self._authority.last_report(Capability.CHARGING),
+            self._authority.status_received_at(Capability.CHARGING),
+        )
         if heard_at < self._sent_at:
-            said = None  # from before the pause, over another path than that
+            last_report = None  # from before the pause, over another path than that
         return Seen(
             now=self._clock.now(),
-            status=None if said is None else said.status,
-            car_connected=None if said is None else said.car_connected,
-            full=said is not None and said.status is Status.COMPLETED,
+            status=None if last_report is None else last_report.status,
+            car_connected=None if last_report is None else last_report.car_connected,
+            full=last_report is not None and last_report.status is Status.COMPLETED,
             effect_due=heard_at >= self._sent_at + EFFECT_AFTER,
             # A start of ours that was given up on one path may have arrived there late.
-            disturbed=self._disturbed or self._commands.may_arrive(START),
+            unconfirmed=self._unconfirmed or self._commands.may_arrive(START),
         )
 
-    async def _is_released(self, pause: Pause) -> bool:
+    async def _is_released(self, pause: PauseIntent) -> bool:
         """The car has left: take back what would hold for the next one; False where that has to wait."""
         path = self._router.first(Capability.CHARGING)
         if path is None:
             return pause.state is not IntentState.ENDING
-        if not path.keeps_pauses:
+        if not path.pause_outlasts_session:
             return True
-        if not self._retry.is_due(asked_at(path)):
+        if not self._retry.is_due(status_received_at(path)):
             return False
         try:
             await self._router.send(path, START)
-        except (PathDown, PathBusy, LoginRejected, UnsafeRequest) as err:
+        except (TransportDown, TransportBusy, LoginRejected, UnsafeRequest) as err:
             LOGGER.debug("The end of the pause waits: %s", err)
-            self._retry.failed(asked_at(path))
+            self._retry.failed(status_received_at(path))
             return False
         except ChargerError as err:
             LOGGER.warning("The pause could not be taken back: %s", err)
         self._retry.reset()
         return True
 
-    async def _restore(self, pause: Pause) -> None:
+    async def _restore(self, pause: PauseIntent) -> None:
         """Pause once more. Saved first; what was surely not sent does not count."""
-        path, ocpp = self._router.first(Capability.CHARGING), self._context.ledger.get(OCPP)
-        if path is None or not self._retry.is_due(asked_at(path)) or (ocpp is not None and ocpp.value):
+        path, ocpp = self._router.first(Capability.CHARGING), self._context.readings_store.get(OCPP)
+        if path is None or not self._retry.is_due(status_received_at(path)) or (ocpp is not None and ocpp.value):
             return
         sending = replace(pause, state=IntentState.APPLIED, applications=pause.applications + 1)
-        await self._journal.write(pause=sending)
+        await self._intents.write(pause=sending)
         try:
             await self._commands.send_now(STOP)
-        except (PathDown, PathBusy, LoginRejected) as err:
+        except (TransportDown, TransportBusy, LoginRejected) as err:
             LOGGER.debug("The pause waits: %s", err)
-            self._retry.failed(asked_at(path))
+            self._retry.failed(status_received_at(path))
             if err.surely_not_sent:
-                await self._journal.write(pause=pause)
+                await self._intents.write(pause=pause)
         except ChargerError as err:
             LOGGER.warning("The pause could not be restored: %s", err)
             await self._forget(End.FAILED)
         else:
             self._sent()
-            self._disturbed = False
+            self._unconfirmed = False
             self._context.emit("replay", Capability.CHARGING)
 
     def _sent(self) -> None:
@@ -150,6 +153,6 @@ class PausePursuit:
         self._retry.reset()
 
     async def _forget(self, end: End) -> None:
-        if self._journal.entries.pause is not None:
+        if self._intents.entries.pause is not None:
             LOGGER.debug("The pause is over: %s", end)
-            await self._journal.write(pause=None)
+            await self._intents.write(pause=None)

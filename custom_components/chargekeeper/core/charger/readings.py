@@ -43,7 +43,7 @@ COUNTERS = "counters"
 """Key in the store of an energy: what the counter of each path read last."""
 
 
-class Ledger:
+class ReadingsStore:
     """The merged readings of one charger. `revision` grows with every change of a configuration value."""
 
     def __init__(self) -> None:

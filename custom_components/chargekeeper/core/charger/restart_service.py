@@ -7,21 +7,21 @@ from datetime import timedelta
 from math import inf
 
 from ..clock import monotonic_of
-from ..errors import ChargerError, Dangerous, NotAllowed, PathDown, UnsafeRequest
+from ..errors import ChargerError, Dangerous, NotAllowed, TransportDown, UnsafeRequest
 from ..model import (
     FIRMWARE,
     LATEST_FIRMWARE,
     ROLE,
     STATUS,
     Capability,
+    ChargerIssue,
     Outcome,
-    Problem,
     Readings,
     RestartAvailability,
     Source,
     Status,
 )
-from ..transport import ChargerPath, Install, Presence, Restart
+from ..transport import Install, Presence, Restart, Transport
 from .context import Context, result_of
 from .danger import Danger, DangerWatch
 from .intents import InstallRecord, RestartRecord
@@ -69,13 +69,13 @@ class RestartRun:
             self._outcome.set_result(outcome)
 
 
-class Maintenance:
+class RestartService:
     """Restart and firmware install of one charger."""
 
     def __init__(self, context: Context, router: Router) -> None:
         self._context = context
         self._clock = context.clock
-        self._journal = context.journal
+        self._intents = context.intents
         self._router = router
         self._danger = DangerWatch(context)
         self._run: RestartRun | None = None
@@ -103,7 +103,7 @@ class Maintenance:
         return self._danger.update_doubted is not None
 
     def dismiss_update(self) -> None:
-        """As `Keeper.dismiss_update`."""
+        """As `Charger.dismiss_update`."""
         self._danger.dismiss()
         self._context.publish()
 
@@ -122,18 +122,18 @@ class Maintenance:
     def restore(self) -> None:
         """Take up what the journal holds."""
         self._danger.restore()
-        entries = self._journal.entries
+        entries = self._intents.entries
         if entries.restart is not None:
             self._restart_at = monotonic_of(self._clock, entries.restart.pressed_at)
             if entries.restart.outcome is Outcome.FAILED:
-                self._context.problems.add(Problem.RESTART_FAILED)
+                self._context.problems.add(ChargerIssue.RESTART_FAILED)
                 self._failed_at = self._clock.monotonic()
         if entries.install is not None:
             self._install_at = monotonic_of(self._clock, entries.install.started_at)
 
     def start(self) -> None:
         """Go on watching a restart that the journal says is under way."""
-        record = self._journal.entries.restart
+        record = self._intents.entries.restart
         if record is not None and record.outcome is None and self._restart_at is not None and self._run is None:
             away_at = None if record.away_at is None else monotonic_of(self._clock, record.away_at)
             self._begin_watch(RestartWatch(self._restart_at, away_at))
@@ -143,66 +143,66 @@ class Maintenance:
         self._end_watch(None)
 
     async def restart(self) -> RestartRun:
-        """As `Keeper.restart`."""
+        """As `Charger.restart`."""
         if self._run is not None:
             raise UnsafeRequest("restart_restarting")
         async with self._context.lock:
             path = await self._guarded_path(Restart(), "restart")
-            previous, pressed_at = self._journal.entries.restart, self._clock.monotonic()
-            await self._journal.write(restart=RestartRecord(self._clock.now()))
+            previous, pressed_at = self._intents.entries.restart, self._clock.monotonic()
+            await self._intents.write(restart=RestartRecord(self._clock.now()))
             try:
                 self._guard(path, Restart(), "restart")  # the saving took a while
                 await self._router.send(path, Restart())
             except ChargerError as err:
                 if not err.surely_not_sent:
                     self._begin_watch(RestartWatch(pressed_at))
-                    raise PathDown("restart_unclear") from err
+                    raise TransportDown("restart_unclear") from err
                 # Nothing was sent, or it was refused: the press does not count.
-                await self._journal.write(restart=previous)
+                await self._intents.write(restart=previous)
                 if isinstance(err, NotAllowed) and err.reason == "refused":
                     self._refused_by_plan = True
                     self._context.publish()
                     raise NotAllowed("restart_refused") from err
                 raise
             self._refused_by_plan = False
-            self._context.problems.discard(Problem.RESTART_FAILED)
+            self._context.problems.discard(ChargerIssue.RESTART_FAILED)
             self._context.emit("restart", Outcome.ACCEPTED)
             return self._begin_watch(RestartWatch(pressed_at))
 
     async def install(self) -> None:
-        """As `Keeper.install`."""
+        """As `Charger.install`."""
         async with self._context.lock:
             path = await self._guarded_path(Install(), "install")
-            latest = self._context.ledger.get(LATEST_FIRMWARE)
+            latest = self._context.readings_store.get(LATEST_FIRMWARE)
             record = InstallRecord(self._clock.now(), "" if latest is None else latest.value)
-            await self._journal.write(install=record)
+            await self._intents.write(install=record)
             try:
                 self._guard(path, Install(), "install")  # the saving took a while
                 await self._router.send(path, Install())
             except ChargerError as err:
                 if err.surely_not_sent:
-                    await self._journal.write(install=None)
+                    await self._intents.write(install=None)
                 if isinstance(err, NotAllowed) and err.reason == "refused":
                     raise NotAllowed("install_refused") from err
                 raise
             finally:
-                self._install_at = None if self._journal.entries.install is None else self._clock.monotonic()
+                self._install_at = None if self._intents.entries.install is None else self._clock.monotonic()
                 self._context.publish()
-            self._context.problems.discard(Problem.INSTALL_OVERDUE)
+            self._context.problems.discard(ChargerIssue.INSTALL_OVERDUE)
 
     def availability(self, capability: Capability = Capability.RESTART) -> RestartAvailability:
         """Whether a press would probably be obeyed, and why not."""
         return availability(self._facts(capability))
 
-    def heard(self, path: ChargerPath, readings: Readings) -> None:
+    def heard(self, path: Transport, readings: Readings) -> None:
         """A path brought an answer."""
         self._danger.heard(path, readings)
         self._observe(path)
         self.settle()
-        status = self._context.ledger.get(STATUS)
+        status = self._context.readings_store.get(STATUS)
         alive = status is not None and status.at > self._failed_at and status.value is not Status.OFFLINE
-        if alive and self._run is None and Problem.RESTART_FAILED in self._context.problems:
-            self._context.problems.discard(Problem.RESTART_FAILED)
+        if alive and self._run is None and ChargerIssue.RESTART_FAILED in self._context.problems:
+            self._context.problems.discard(ChargerIssue.RESTART_FAILED)
             self._context.spawn(self._forget_failure())  # else it would be back after a start
 
     def settle(self) -> None:
@@ -211,7 +211,7 @@ class Maintenance:
         self._settle_watch()
         self._settle_install()
 
-    async def _guarded_path(self, command: Restart | Install, what: str) -> ChargerPath:
+    async def _guarded_path(self, command: Restart | Install, what: str) -> Transport:
         """The path that may carry it now, judged on a status read for it. Raises ChargerError."""
         capability = command.capability
         verdict = self.availability(capability)
@@ -220,8 +220,8 @@ class Maintenance:
         if verdict in KNOWN_WITHOUT_LOOKING:
             raise UnsafeRequest(f"{what}_{verdict}")
         path = self._router.require(capability)[0]
-        asked_at = path.asked_at
-        stale = asked_at is None or self._clock.monotonic() - asked_at > STATUS_FRESH
+        status_received_at = path.status_received_at
+        stale = status_received_at is None or self._clock.monotonic() - status_received_at > STATUS_FRESH
         if stale or guard(self._facts(capability)) is RestartAvailability.STATUS_UNKNOWN:
             self._checking = True
             self._context.publish()
@@ -233,7 +233,7 @@ class Maintenance:
         self._guard(path, command, what)
         return path
 
-    def _guard(self, path: ChargerPath, command: Restart | Install, what: str) -> None:
+    def _guard(self, path: Transport, command: Restart | Install, what: str) -> None:
         """Refuse what may not be sent over the path now. Raises UnsafeRequest."""
         verdict = guard(self._facts(command.capability))
         if verdict is RestartAvailability.AVAILABLE:
@@ -260,11 +260,13 @@ class Maintenance:
         capable = [path for path in admitted if capability in path.capabilities]
         # Paths on which the charger is there come first: a local one before the cloud in which it is offline.
         path = next((path for path in capable or admitted if path.breaker.usable), None)
-        asked_at, synced_at = (None, None) if path is None else (path.asked_at, path.synced_at)
-        status, role = self._context.ledger.fresh(STATUS, now), self._context.ledger.get(ROLE)
+        status_received_at, charger_reported_at = (
+            (None, None) if path is None else (path.status_received_at, path.charger_reported_at)
+        )
+        status, role = self._context.readings_store.fresh(STATUS, now), self._context.readings_store.get(ROLE)
         if status is not None:
             # What counts is the word of the path that will carry it; what others know of a danger comes below.
-            status = None if path is None or path.said is None else path.said.status
+            status = None if path is None or path.last_report is None else path.last_report.status
         if status is Status.UPDATING:
             status = None  # counts as long as it is remembered, not as long as it is repeated
         return Facts(
@@ -273,15 +275,15 @@ class Maintenance:
             supported=bool(capable),
             presence=Presence.UNKNOWN if path is None else path.presence,
             status=status,
-            asked_age=None if asked_at is None else now - asked_at,
-            evidence_age=None if synced_at is None else now - synced_at,
+            asked_age=None if status_received_at is None else now - status_received_at,
+            evidence_age=None if charger_reported_at is None else now - charger_reported_at,
             role=None if role is None else role.value,
             since_last=None if self._restart_at is None else max(now - self._restart_at, 0.0),
             watching=self._run is not None,
             allow_while_charging=self._context.options.restart_while_charging,
             refused_by_plan=self._refused_by_plan,
             checking=self._checking,
-            linkable=capability is Capability.RESTART and any(path.restarts_by_link for path in self._router),
+            linkable=capability is Capability.RESTART and any(path.restart_needs_link for path in self._router),
             at_rest=path is not None and path.at_rest,
             updating=self.installing or self._danger.updating is not None,
             update_doubted=self._danger.update_doubted is not None,
@@ -294,25 +296,25 @@ class Maintenance:
         self._context.publish()
         return self._run
 
-    def watch_path(self, path: ChargerPath) -> None:
+    def watch_transport(self, path: Transport) -> None:
         """A path joined: while a restart is watched it is to look often."""
         if self._run is not None:
             self._unwatch.append(path.watch())
 
-    def _observe(self, path: ChargerPath) -> None:
-        said = path.said
-        if self._run is None or said is None:
+    def _observe(self, path: Transport) -> None:
+        last_report = path.last_report
+        if self._run is None or last_report is None:
             return
         watch = self._run.watch
         was_away = watch.away_at
         watch.observe(
             self._clock.monotonic(),
-            away=said.status is Status.OFFLINE,
-            updating=said.status is Status.UPDATING,
-            evidence_at=path.synced_at,
+            away=last_report.status is Status.OFFLINE,
+            updating=last_report.status is Status.UPDATING,
+            evidence_at=path.charger_reported_at,
         )
         if watch.away_at is not None and was_away is None:
-            self._context.spawn(self._journal.write(restart=replace(self._record, away_at=self._clock.now())))
+            self._context.spawn(self._intents.write(restart=replace(self._record, away_at=self._clock.now())))
         if watch.wants_status and (self._look is None or self._look.done()):
             self._look = self._context.spawn(self._router.look(path))
 
@@ -322,24 +324,24 @@ class Maintenance:
             return
         self._end_watch(outcome)
         if outcome is Outcome.FAILED:
-            self._context.problems.add(Problem.RESTART_FAILED)
+            self._context.problems.add(ChargerIssue.RESTART_FAILED)
             self._failed_at = self._clock.monotonic()
-        self._context.spawn(self._journal.write(restart=replace(self._record, outcome=outcome)))
+        self._context.spawn(self._intents.write(restart=replace(self._record, outcome=outcome)))
         self._context.emit("restart", outcome)
 
     @property
     def _record(self) -> RestartRecord:
         """The restart that is being watched, or was until now."""
-        record = self._journal.entries.restart
+        record = self._intents.entries.restart
         assert record is not None
         return record
 
     async def _forget_failure(self) -> None:
         """Note that a restart that failed is of no interest any more, unless another one was sent meanwhile."""
         async with self._context.lock:
-            record = self._journal.entries.restart
+            record = self._intents.entries.restart
             if record is not None and record.outcome is Outcome.FAILED:
-                await self._journal.write(restart=None)
+                await self._intents.write(restart=None)
 
     def _end_watch(self, outcome: Outcome | None) -> None:
         for end in self._unwatch:
@@ -350,14 +352,14 @@ class Maintenance:
             self._run = None
 
     def _settle_install(self) -> None:
-        record = self._journal.entries.install
+        record = self._intents.entries.install
         if record is None or self._install_at is None:
             return
-        firmware, latest = self._context.ledger.get(FIRMWARE), self._context.ledger.get(LATEST_FIRMWARE)
+        firmware, latest = self._context.readings_store.get(FIRMWARE), self._context.readings_store.get(LATEST_FIRMWARE)
         wanted = {record.target, None if latest is None else latest.value}
         if firmware is not None and firmware.at > self._install_at and firmware.value in wanted:
             self._install_at = None
-            self._context.problems.discard(Problem.INSTALL_OVERDUE)
-            self._context.spawn(self._journal.write(install=None))
+            self._context.problems.discard(ChargerIssue.INSTALL_OVERDUE)
+            self._context.spawn(self._intents.write(install=None))
         elif not self.installing:
-            self._context.problems.add(Problem.INSTALL_OVERDUE)
+            self._context.problems.add(ChargerIssue.INSTALL_OVERDUE)

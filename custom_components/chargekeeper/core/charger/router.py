@@ -8,14 +8,14 @@ from ..errors import (
     ChargerError,
     LoginRejected,
     NoConnection,
-    PathBusy,
-    PathDown,
-    PathsFailed,
+    TransportBusy,
+    TransportDown,
+    TransportsFailed,
     UnsafeRequest,
     Unsupported,
 )
 from ..model import Capability, Prefer, Source
-from ..transport import ChargerPath, Command, Presence
+from ..transport import Command, Presence, Transport
 from .context import Context
 
 LOGGER = logging.getLogger(__name__)
@@ -30,10 +30,10 @@ PATIENCE_IN_DOUBT = 3.0
 GRACE = 0.5
 """Seconds beyond that, after which a path that says nothing itself is given up for another one."""
 
-PASSED_ON = (PathDown, PathBusy, LoginRejected, UnsafeRequest)
+PASSED_ON = (TransportDown, TransportBusy, LoginRejected, UnsafeRequest)
 """What fails like this on one path may work on another; the rest is the charger's own answer."""
 
-type Prepare = Callable[[ChargerPath, bool], Awaitable[None]]
+type Prepare = Callable[[Transport, bool], Awaitable[None]]
 """Does on a path what must come first; told whether it has to hurry. Raises ChargerError."""
 
 
@@ -41,7 +41,7 @@ type Prepare = Callable[[ChargerPath, bool], Awaitable[None]]
 class Delivery:
     """What became of a command on the paths that were tried: who acknowledged it, and who failed why."""
 
-    carried: list[ChargerPath] = field(default_factory=list)
+    carried: list[Transport] = field(default_factory=list)
     failures: list[tuple[Source, ChargerError]] = field(default_factory=list)
     in_doubt: bool = False
     """Whether it may have arrived, or may still, on a path that did not acknowledge it."""
@@ -69,10 +69,10 @@ class Delivery:
         unsafe = all(isinstance(error, UnsafeRequest) for _, error in self.failures)
         if len(self.failures) == 1 or unsafe or self.refusal is not None:
             raise self.failures[-1][1]
-        raise PathsFailed(self.failures)
+        raise TransportsFailed(self.failures)
 
 
-def usable(path: ChargerPath) -> bool:
+def usable(path: Transport) -> bool:
     """Whether the path reaches the charger, as far as is known: worth trying, and the charger was there."""
     return path.breaker.usable and path.presence is Presence.ONLINE
 
@@ -82,12 +82,12 @@ class Router:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self.paths: dict[Source, ChargerPath] = {}
+        self.paths: dict[Source, Transport] = {}
 
-    def __iter__(self) -> Iterator[ChargerPath]:
+    def __iter__(self) -> Iterator[Transport]:
         return iter(self.paths.values())
 
-    def ordered(self) -> list[ChargerPath]:
+    def ordered(self) -> list[Transport]:
         """The paths that the user's preference admits, best first."""
         prefer = self._context.options.prefer
         local_first = prefer in {Prefer.LOCAL_FIRST, Prefer.LOCAL_ONLY}
@@ -98,13 +98,13 @@ class Router:
             or (path.source is Source.CLOUD) is (prefer is Prefer.CLOUD_ONLY)
         ]
 
-        def rank(path: ChargerPath) -> tuple[int, bool, bool]:
+        def rank(path: Transport) -> tuple[int, bool, bool]:
             is_cloud = path.source is Source.CLOUD
             return PRESENCES.index(path.presence), path.breaker.busy, is_cloud is local_first
 
         return sorted(admitted, key=rank)
 
-    def route(self, capability: Capability) -> list[ChargerPath]:
+    def route(self, capability: Capability) -> list[Transport]:
         """The paths that may carry such a command now, best first; one of unknown presence is better than none."""
         return [
             path
@@ -112,11 +112,11 @@ class Router:
             if capability in path.capabilities and path.breaker.usable and path.presence is not Presence.OFFLINE
         ]
 
-    def first(self, capability: Capability) -> ChargerPath | None:
+    def first(self, capability: Capability) -> Transport | None:
         """The best path for such a command, or None."""
         return next(iter(self.route(capability)), None)
 
-    def require(self, capability: Capability) -> list[ChargerPath]:
+    def require(self, capability: Capability) -> list[Transport]:
         """As `route`, but not empty.
 
         Raises:
@@ -128,26 +128,26 @@ class Router:
         if route := self.route(capability):
             return route
         for path in self:
-            path.breaker.hurry()
+            path.breaker.probe_now()
         self.admit(capability)
         capable = {path.source: path for path in self.ordered() if capability in path.capabilities}
-        if not capable and any(path.said is not None for path in self):
+        if not capable and any(path.last_report is not None for path in self):
             raise Unsupported("unsupported", capability)
         cloud = capable.get(Source.CLOUD)
         if cloud is not None and cloud.breaker.usable:
-            raise PathDown("charger_offline")
+            raise TransportDown("charger_offline")
         if cloud is None and capable:
-            raise PathDown("charger_offline" if Source.UDP in capable else "local_lost")
+            raise TransportDown("charger_offline" if Source.UDP in capable else "local_lost")
         since = None if cloud is None else cloud.breaker.opened_at
-        raise PathDown("no_path", "" if since is None else since.isoformat())
+        raise TransportDown("no_path", "" if since is None else since.isoformat())
 
     def admit(self, capability: Capability) -> None:
         """Refuse what only paths can do that the user's preference does not admit. Raises PathDown."""
         able = [path for path in self if capability in path.capabilities]
         if able and not any(path in able for path in self.ordered()):
-            raise PathDown("no_admitted_path")
+            raise TransportDown("no_admitted_path")
 
-    async def send(self, path: ChargerPath, command: Command, *, hurried: bool = False) -> None:
+    async def send(self, path: Transport, command: Command, *, hurried: bool = False) -> None:
         """Send a command on one path; returning means acknowledged.
 
         It may wait for room on the path first, unless it is `hurried` since another path can take it.
@@ -165,7 +165,7 @@ class Router:
             async with self._context.clock.timeout(patience + GRACE):
                 await path.execute(command, patience=patience)
         except TimeoutError:
-            raise PathDown("timeout") from None
+            raise TransportDown("timeout") from None
 
     async def deliver(self, command: Command, prepare: Prepare | None = None, *, everywhere: bool = False) -> Delivery:
         """Send a command that does no harm when it arrives twice: on the best path, on the next where that one fails.
@@ -199,7 +199,7 @@ class Router:
                     break
         return delivery
 
-    def read_back(self, path: ChargerPath, done: Callable[[], bool] = lambda: False) -> None:
+    def read_back(self, path: Transport, done: Callable[[], bool] = lambda: False) -> None:
         """Look for the effect of what was sent, in the background, as far as the path allows reading out of turn.
 
         Args:
@@ -208,7 +208,7 @@ class Router:
         """
         self._context.spawn(self._read_back(path, done))
 
-    async def _read_back(self, path: ChargerPath, done: Callable[[], bool]) -> None:
+    async def _read_back(self, path: Transport, done: Callable[[], bool]) -> None:
         clock = self._context.clock
         begun = clock.monotonic()
         for delay in path.read_back_delays:
@@ -217,7 +217,7 @@ class Router:
                 break
             await self.look(path)
 
-    async def look(self, path: ChargerPath) -> None:
+    async def look(self, path: Transport) -> None:
         """Read the status out of turn if the path allows it now; the next regular answer serves as well."""
         try:
             await path.check()
@@ -246,7 +246,7 @@ class Handover:
         cloud = self._router.paths.get(Source.CLOUD)
         if cloud is None or self._context.options.prefer is not Prefer.AUTO:
             return None
-        if cloud.said is None and cloud.breaker.usable:
+        if cloud.last_report is None and cloud.breaker.usable:
             return None
         if usable(cloud):
             return False

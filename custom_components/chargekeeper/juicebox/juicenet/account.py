@@ -11,7 +11,7 @@ from math import floor, inf
 from typing import override
 
 from ...core.breaker import Breaker, Failure
-from ...core.caching_transport import ShowingPath
+from ...core.caching_transport import CachingTransport
 from ...core.clock import Clock
 from ...core.errors import (
     ChargerError,
@@ -19,17 +19,17 @@ from ...core.errors import (
     NoConnection,
     NotAllowed,
     NotApplicable,
-    PathBusy,
-    PathDown,
+    TransportBusy,
+    TransportDown,
     UnsafeRequest,
     Unsupported,
 )
 from ...core.limits import MINIMUM_CURRENT
 from ...core.model import LIVE_AGE, Identity, Maker, Source, Status
-from ...core.poller import Rounds
-from ...core.reading_builder import Moment
+from ...core.poller import Poller
+from ...core.reading_builder import Timestamp
 from ...core.signal import subscribe
-from ...core.transport import STOP, Command, Presence, SetCharging, SetOverride, Word
+from ...core.transport import STOP, Command, Presence, SetCharging, SetOverride, StatusReport
 from ..box import FULL_BELOW, BoxConfig
 from ..mapping import (
     FULL_AFTER,
@@ -58,7 +58,7 @@ DAILY, AGAIN = 24 * 3600.0, 3600.0
 
 
 @dataclass(slots=True)
-class Turn:
+class RefreshSchedule:
     """When it was last asked how a box is installed, and when that was last told (monotonic seconds)."""
 
     tried_at: float = -inf
@@ -75,24 +75,24 @@ class JuiceNetAccount:
 
     def __init__(self, client: JuiceNetClient, clock: Clock) -> None:
         self.breaker = Breaker(clock)
-        self.last_contact: datetime | None = None
+        self.endpoint_contact_at: datetime | None = None
         self.token_refused = False
         """Whether the user must enter another token."""
         self._client = client
         self._clock = clock
-        self._paths: dict[str, JuiceNetPath] = {}
+        self._paths: dict[str, JuiceNetTransport] = {}
         self._units: dict[str, Unit] = {}
-        self._rounds = Rounds(clock, "the JuiceNet server", self._due_at, self._ask_all)
+        self._poller = Poller(clock, "the JuiceNet server", self._due_at, self._ask_all)
         self._unlisten: Callable[[], None] = lambda: None
         self._next_at = self._listed_at = -inf
         self._refused_at: float | None = None
         self._listeners: list[Callable[[], None]] = []
 
-    def path(self, config: BoxConfig) -> JuiceNetPath:
+    def path(self, config: BoxConfig) -> JuiceNetTransport:
         """The path of a box, which goes by what the user says of it now."""
         path = self._paths.get(config.serial)
         if path is None:
-            path = self._paths[config.serial] = JuiceNetPath(self, self._clock, config)
+            path = self._paths[config.serial] = JuiceNetTransport(self, self._clock, config)
         path.configure(config)
         return path
 
@@ -106,14 +106,14 @@ class JuiceNetAccount:
 
     def start(self) -> None:
         """Begin the rounds."""
-        if not self._rounds.running:
-            self._unlisten = self.breaker.listen(self._rounds.wake)
-            self._rounds.start()
+        if not self._poller.running:
+            self._unlisten = self.breaker.listen(self._poller.wake)
+            self._poller.start()
 
     async def stop(self) -> None:
         """End the rounds."""
         self._unlisten()
-        await self._rounds.stop()
+        await self._poller.stop()
 
     # The rounds
 
@@ -131,16 +131,16 @@ class JuiceNetAccount:
         missing = not self._units.keys() >= self._paths.keys()
         if missing and (now >= self._listed_at + LIST_EVERY or not self.breaker.closed):
             await self._list()
-        before, nonsense = self.last_contact, None
+        before, nonsense = self.endpoint_contact_at, None
         for serial, path in list(self._paths.items()):
             if (unit := self._units.get(serial)) is not None:
                 try:
                     await self.ask(path, unit)
-                except PathDown as err:
+                except TransportDown as err:
                     if err.reason != "bad_answer":
                         raise
                     nonsense = err
-        if nonsense is not None and self.last_contact is before:
+        if nonsense is not None and self.endpoint_contact_at is before:
             self.breaker.bad(Failure.OTHER)
             raise nonsense
 
@@ -167,7 +167,7 @@ class JuiceNetAccount:
             for listener in list(self._listeners):
                 listener()
 
-    async def ask(self, path: JuiceNetPath, unit: Unit) -> None:
+    async def ask(self, path: JuiceNetTransport, unit: Unit) -> None:
         """Ask what a box does, and once a day how it is installed. Raises ChargerError."""
         try:
             path.showed(await self._counted(lambda: self._client.state(unit), of_one=True))
@@ -187,11 +187,11 @@ class JuiceNetAccount:
         except NoConnection:
             self.breaker.bad(Failure.CONNECT)
             raise
-        except PathDown as err:
+        except TransportDown as err:
             if not (of_one and err.reason == "bad_answer"):
                 self.breaker.bad(Failure.OTHER)
             raise
-        except PathBusy as err:
+        except TransportBusy as err:
             self.breaker.throttled(err.retry_after or None)
             raise
         except ChargerError:
@@ -201,7 +201,7 @@ class JuiceNetAccount:
         return answer
 
     def _answered(self) -> None:
-        self.last_contact = self._clock.now()
+        self.endpoint_contact_at = self._clock.now()
         self.breaker.good()
 
     # Out of turn
@@ -214,14 +214,14 @@ class JuiceNetAccount:
             NoConnection: `unreachable`; `charger_offline`, the account does not have the box.
         """
         if (until := self.breaker.busy_until) is not None:
-            raise PathBusy("throttled", until - self._clock.monotonic())
+            raise TransportBusy("throttled", until - self._clock.monotonic())
         if not self.breaker.usable:
             raise NoConnection("unreachable")
         if serial not in self._units:
             raise NoConnection("charger_offline")
         return self._units[serial]
 
-    async def carry_out(self, path: JuiceNetPath, command: Command, patience: float) -> None:
+    async def carry_out(self, path: JuiceNetTransport, command: Command, patience: float) -> None:
         """Send a command; the request has `patience` seconds. Raises ChargerError."""
         unit = self.unit(path.identity.serial)
         try:
@@ -229,9 +229,9 @@ class JuiceNetAccount:
                 await self._counted(lambda: self._send(path, unit, command))
         except TimeoutError:
             self.breaker.slow()
-            raise PathDown("timeout") from None
+            raise TransportDown("timeout") from None
 
-    async def _send(self, path: JuiceNetPath, unit: Unit, command: Command) -> None:
+    async def _send(self, path: JuiceNetTransport, unit: Unit, command: Command) -> None:
         """The request that a command becomes: the map of what such a server understands."""
         match command:
             case SetOverride(on=True):
@@ -248,7 +248,7 @@ class JuiceNetAccount:
                 raise Unsupported("unsupported", command.capability)
 
 
-class JuiceNetPath(ShowingPath):
+class JuiceNetTransport(CachingTransport):
     """The cloud path of a box, over the account of a JuiceNet server."""
 
     source = Source.CLOUD
@@ -264,11 +264,11 @@ class JuiceNetPath(ShowingPath):
         self.share: float | None = None
         """A; the part of a load group of ours, None where it is in none."""
         self._account = account
-        self._seen: Moment | None = None
+        self._seen: Timestamp | None = None
         self._idle_since: float | None = None
         self._allowed: int | None = None
         self._unit_rating: float | None = None
-        self.installation = Turn()
+        self.installation = RefreshSchedule()
         self._odd_words: set[str] = set()
 
     # What the keeper sees
@@ -282,7 +282,7 @@ class JuiceNetPath(ShowingPath):
     @property
     @override
     def presence(self) -> Presence:
-        if self._said is not None and self._said.status is Status.OFFLINE:
+        if self._last_report is not None and self._last_report.status is Status.OFFLINE:
             return Presence.OFFLINE
         if self._seen is None or self._seen.at + LIVE_AGE[Source.CLOUD] <= self._clock.monotonic():
             return Presence.UNKNOWN
@@ -290,22 +290,22 @@ class JuiceNetPath(ShowingPath):
 
     @property
     @override
-    def synced_at(self) -> float | None:
+    def charger_reported_at(self) -> float | None:
         return None if self._seen is None else self._seen.at
 
     @property
     @override
-    def last_contact(self) -> datetime | None:
-        return self._account.last_contact
+    def endpoint_contact_at(self) -> datetime | None:
+        return self._account.endpoint_contact_at
 
     @property
     @override
-    def keeps_pauses(self) -> bool:
+    def pause_outlasts_session(self) -> bool:
         return True
 
     @override
     async def execute(self, command: Command, *, patience: float) -> None:
-        no_car = self._said is not None and self._said.car_connected is False
+        no_car = self._last_report is not None and self._last_report.car_connected is False
         if no_car and command == STOP:
             raise NotApplicable("no_car")
         await self._account.carry_out(self, command, patience)
@@ -313,8 +313,8 @@ class JuiceNetPath(ShowingPath):
     @override
     async def check(self) -> None:
         now = self._clock.monotonic()
-        if self._asked_at is not None and now < self._asked_at + ASK_EVERY:
-            raise PathBusy("too_soon", self._asked_at + ASK_EVERY - now)
+        if self._status_received_at is not None and now < self._status_received_at + ASK_EVERY:
+            raise TransportBusy("too_soon", self._status_received_at + ASK_EVERY - now)
         await self._account.ask(self, self._account.unit(self.config.serial))
 
     # What the account sees
@@ -322,7 +322,7 @@ class JuiceNetPath(ShowingPath):
     @property
     def paused(self) -> bool:
         """Whether the box was last seen with a limit below what any car takes."""
-        return self._said is not None and self._said.status is Status.PAUSED
+        return self._last_report is not None and self._last_report.status is Status.PAUSED
 
     @property
     def resume_current(self) -> int:
@@ -347,9 +347,9 @@ class JuiceNetPath(ShowingPath):
     def configure(self, config: BoxConfig) -> None:
         """Take what the user says now."""
         if config.zone != self.config.zone:
-            self.installation = Turn()  # the windows are those of another zone
+            self.installation = RefreshSchedule()  # the windows are those of another zone
         self.config = config
-        self._show(limit_readings(config, Moment.of(self._clock)))
+        self._show(limit_readings(config, Timestamp.of(self._clock)))
 
     def remember(self, amps: float | None) -> None:
         """Take what the box was last known to be set to, for a pause from before a start; what it showed since counts.
@@ -361,7 +361,7 @@ class JuiceNetPath(ShowingPath):
 
     def showed(self, state: State) -> None:
         """The state of the box was read."""
-        now = Moment.of(self._clock)
+        now = Timestamp.of(self._clock)
         if state.silence is not None:
             self._seen = now.earlier(state.silence)
         power = state.charging.watt_power
@@ -377,8 +377,8 @@ class JuiceNetPath(ShowingPath):
         if shown is None and state.word not in self._odd_words:
             self._odd_words.add(state.word)
             LOGGER.warning("A JuiceNet server tells an unknown state of a box; it is shown as unknown")
-        self._said, self._asked_at = Word(shown, unit_connected(state)), now.at
-        seen = Moment(now.observed_at, -inf) if self._seen is None else self._seen
+        self._last_report, self._status_received_at = StatusReport(shown, unit_connected(state)), now.at
+        seen = Timestamp(now.observed_at, -inf) if self._seen is None else self._seen
         self._show(unit_readings(state, shown, self._setting(limit), seen=seen, now=now))
 
     def _setting(self, limit: float | None) -> int | None:
@@ -391,7 +391,7 @@ class JuiceNetPath(ShowingPath):
         """How the box is installed, and when it may charge, was read."""
         self.installation.read_at = self._clock.monotonic()
         self._unit_rating = info.unit_rating
-        self._show(installation_readings(info, tou.windows(self.config.zone), Moment.of(self._clock)))
+        self._show(installation_readings(info, tou.windows(self.config.zone), Timestamp.of(self._clock)))
 
     def diagnostics(self) -> dict[str, object]:
         """The state of the path, without anything that names the box."""

@@ -18,7 +18,7 @@ from mashumaro import DataClassDictMixin, field_options
 from mashumaro.exceptions import InvalidFieldValue, MissingField
 
 from ...core.clock import Clock
-from ...core.errors import ChargerError, LoginRejected, NoConnection, NotAllowed, PathBusy, PathDown
+from ...core.errors import ChargerError, LoginRejected, NoConnection, NotAllowed, TransportBusy, TransportDown
 from ...core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT
 from ...core.model import Schedule, Window
 from ...core.payload import optional_float, optional_int, optional_str
@@ -242,8 +242,8 @@ class JuiceNetClient:
 
     All calls raise errors of the one tree:
 
-    - `NoConnection("unreachable")`, `PathDown("timeout" | "broken_answer" | "server_error" | "bad_answer")`;
-    - `PathBusy("throttled", retry_after)` on 429; `retry_after` is 1 to 3600 s, or 0.0 where the server did not say;
+    - `NoConnection("unreachable")`, `TransportDown("timeout" | "broken_answer" | "server_error" | "bad_answer")`;
+    - `TransportBusy("throttled", retry_after)` on 429; `retry_after` is 1 to 3600 s, or 0.0 where the server did not say;
     - `LoginRejected("invalid_auth")` where it refuses to list the account's units;
     - `NotAllowed("refused")` where it refuses something about one unit.
 
@@ -367,11 +367,11 @@ class JuiceNetClient:
             async with self._clock.timeout(REQUEST_TIMEOUT):
                 return await self._exchange(kind, url, body)
         except TimeoutError:
-            raise PathDown("timeout") from None
+            raise TransportDown("timeout") from None
         except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as err:
             raise NoConnection("unreachable", type(err).__name__) from None
         except (aiohttp.ClientError, OSError) as err:
-            raise PathDown("broken_answer", type(err).__name__) from None
+            raise TransportDown("broken_answer", type(err).__name__) from None
 
     async def _exchange(self, kind: _Kind, url: str, body: Mapping[str, object]) -> bytes:
         headers = {
@@ -390,9 +390,9 @@ class JuiceNetClient:
                 case 401 | 403:
                     raise _refusal(kind, detail)
                 case 429:
-                    raise PathBusy("throttled", _retry_after(response.headers.get("Retry-After", "")), detail)
+                    raise TransportBusy("throttled", _retry_after(response.headers.get("Retry-After", "")), detail)
                 case status if status >= 400:
-                    raise PathDown("server_error", detail)
+                    raise TransportDown("server_error", detail)
                 case _:
                     raise _bad_answer(detail)
 
@@ -439,8 +439,8 @@ def _unit(entry: object) -> Unit | None:
         return None
 
 
-def _bad_answer(detail: str) -> PathDown:
-    return PathDown("bad_answer", detail)
+def _bad_answer(detail: str) -> TransportDown:
+    return TransportDown("bad_answer", detail)
 
 
 def _refusal(kind: _Kind, detail: str) -> ChargerError:

@@ -9,7 +9,7 @@ from homeassistant.helpers import registry
 from homeassistant.helpers.typing import ConfigType
 import voluptuous as vol
 
-from custom_components.chargekeeper.ha.shared_state import REGISTRY, Registry
+from custom_components.chargekeeper.ha.shared_state import SHARED_STATE, SharedState
 from tests.simulators.clock import FastClock
 
 DOMAIN = "chargekeeper_demo"
@@ -23,10 +23,10 @@ CONFIG_SCHEMA = vol.Schema(
 
 async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:
     """Put the clock there. Raises `RuntimeError` when ChargeKeeper was faster, which would mix two clocks."""
-    if REGISTRY in hass.data:
+    if SHARED_STATE in hass.data:
         raise RuntimeError("ChargeKeeper was set up before its clock was there")
     factor = config[DOMAIN][CONF_FACTOR]
-    hass.data[REGISTRY] = Registry(FastClock(factor))
+    hass.data[SHARED_STATE] = SharedState(FastClock(factor))
     # Home Assistant puts its registries on the disk some time after a change; a kill is to find them there as well.
     registry.SAVE_DELAY = max(round(registry.SAVE_DELAY / factor), SHORTEST_DELAY)
     return True
