@@ -172,7 +172,7 @@ async def async_remove_config_entry_device(
     for coordinator in entry.runtime_data.coordinators.values():
         identity = coordinator.identity
         if charger_identifier(identity.maker, identity.serial) in device.identifiers:
-            is_gone = ChargerIssue.GONE in coordinator.data.problems
+            is_gone = ChargerIssue.GONE in coordinator.data.issues
             if is_gone:
                 await _forget(hass, entry, identity)
             return is_gone

@@ -68,23 +68,23 @@ def _box(runtime: JuiceBoxRuntime, coordinator: ChargerCoordinator) -> dict[str,
     boxes, serial = runtime.boxes, coordinator.identity.serial
     if (unit := boxes.units.get(serial)) is not None:
         return {
-            "juicenet": None if unit.path is None else unit.path.diagnostics(),
+            "juicenet": None if unit.transport is None else unit.transport.diagnostics(),
             "snapshot": _snapshot(coordinator.data),
             **coordinator.charger.diagnostics(),
         }
-    kept, linked = boxes.kept[serial], runtime.linked.get(serial)
-    box, memory = kept.box, kept.box.memory
+    managed, linked = boxes.managed[serial], runtime.linked.get(serial)
+    box, state = managed.box, managed.box.state
     return {
-        "version": memory.version,
-        "firmware": memory.firmware,
+        "version": state.version,
+        "firmware": state.firmware,
         "mode": box.mode,
         "server_answers": box.server_answers,
         "server_error": boxes.server.line_error(box.config.serial),
         "in_maker_load_group": box.config.in_maker_load_group,
-        "troubles": sorted(box.troubles),
+        "troubles": sorted(box.issues),
         "counts": dict(box.counts),
-        "stored_limit": memory.offline,
-        "allowed_now": memory.online,
+        "stored_limit": state.offline,
+        "allowed_now": state.online,
         "linked": None if linked is None else linked.diagnostics(),
         "moved": boxes.server.listener.host_of(serial) != box.config.host,
         "letters": sorted(box.status.fields) if box.status is not None else [],

@@ -76,7 +76,7 @@ from .entries.load_group import GroupCoordinator, group_runtime, member_key, mem
 
 PARALLEL_UPDATES = 0
 
-NO_PATH = "none"
+NO_TRANSPORT = "none"
 
 type Value = str | float | datetime | None
 
@@ -270,7 +270,7 @@ SENSORS = (
     ChargerSensorDescription(
         key="restart_availability",
         exists_fn=lambda snapshot: (
-            capable(Capability.RESTART)(snapshot) or snapshot.restart is not RestartAvailability.NO_PATH
+            capable(Capability.RESTART)(snapshot) or snapshot.restart is not RestartAvailability.NO_TRANSPORT
         ),
         value_fn=lambda snapshot: snapshot.restart,
         device_class=SensorDeviceClass.ENUM,
@@ -279,9 +279,9 @@ SENSORS = (
     ChargerSensorDescription(
         key="connection_path",
         exists_fn=lambda _: True,
-        value_fn=lambda snapshot: snapshot.connection_path or NO_PATH,
+        value_fn=lambda snapshot: snapshot.connection_path or NO_TRANSPORT,
         device_class=SensorDeviceClass.ENUM,
-        options=[Source.CLOUD, Source.BLUETOOTH, Source.UDP, Source.LINKED, NO_PATH],
+        options=[Source.CLOUD, Source.BLUETOOTH, Source.UDP, Source.LINKED, NO_TRANSPORT],
         entity_category=EntityCategory.DIAGNOSTIC,
     ),
     ChargerSensorDescription(

@@ -18,7 +18,7 @@ from custom_components.chargekeeper.wallbox.account import WallboxAccount
 from custom_components.chargekeeper.wallbox.transport import placeholder
 from tests.simulators.clock import VirtualClock
 from tests.simulators.http_server import Fault
-from tests.simulators.local_path import LocalLink, LocalPath
+from tests.simulators.local_path import LocalLink, LocalTransport
 from tests.simulators.wallbox_cloud import WallboxCloud
 from tests.simulators.world import Car, SimulatedCharger, Window, World
 
@@ -129,7 +129,7 @@ async def commands_in_an_outage() -> AsyncIterator[Figure]:
         window = Window(start="2200", stop="0500")
         world.add(SimulatedCharger(serial="710000", name="Bay 0", car=Car(wants_kwh=60), schedules=(window,)))
         async with _account(world, clock) as (cloud, account), _charger(account, clock) as charger:
-            local = LocalPath(LocalLink(world, "710000", clock), clock)
+            local = LocalTransport(LocalLink(world, "710000", clock), clock)
             charger.add_transport(local)
             local.start()
             await clock.advance(HOUR)
@@ -171,7 +171,7 @@ async def _charger(account: WallboxAccount, clock: VirtualClock) -> AsyncIterato
         """No store in this measurement."""
 
     charger = Charger(placeholder("710000"), clock, ChargerOptions(), keep_nothing)
-    charger.add_transport(account.path("710000"))
+    charger.add_transport(account.transport("710000"))
     charger.start()
     yield charger
     await charger.stop()

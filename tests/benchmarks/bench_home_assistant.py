@@ -95,7 +95,7 @@ async def snapshots() -> AsyncIterator[Figure]:
     async with _house() as (machine, clock, _cloud):
         registry = machine.hass.data[SHARED_STATE]
         [account] = registry.accounts.values()
-        charger, path = registry.chargers[Maker.WALLBOX, SERIAL], account.path(SERIAL)
+        charger, transport = registry.chargers[Maker.WALLBOX, SERIAL], account.transport(SERIAL)
         shown, took = set[str](), list[float]()
         for number in range(SNAPSHOTS):
             await clock.advance(0.1)
@@ -105,7 +105,7 @@ async def snapshots() -> AsyncIterator[Figure]:
             _put(clock, readings, LIFETIME_ENERGY, 200.0 + number / 100)
             _put(clock, readings, SESSION_DURATION, 3600.0 + number)
             began = time.perf_counter()
-            charger.readings_received(path, readings)
+            charger.readings_received(transport, readings)
             took.append(time.perf_counter() - began)
             state = machine.hass.states.get("sensor.bay_power")
             assert state is not None

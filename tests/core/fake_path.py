@@ -502,9 +502,9 @@ class Bench:
         self.charger = self.new_keeper()
         await self.start(tell=tell)
 
-    async def tell(self, status: Status | EllipsisType | None = ..., *, path: FakeTransport | None = None) -> None:
+    async def tell(self, status: Status | EllipsisType | None = ..., *, transport: FakeTransport | None = None) -> None:
         """An answer of the cloud, and all that comes of it."""
-        (path or self.cloud).tell(status)
+        (transport or self.cloud).tell(status)
         await self.clock.settle()
 
     async def poll(self, times: int = 1, *, every: float = 60.0) -> None:
@@ -515,18 +515,18 @@ class Bench:
 
     async def add(self, source: Source) -> FakeTransport:
         """Another path."""
-        path = FakeTransport(self.device, source=source, log=[])
-        self.charger.add_transport(path)
-        path.tell()
+        transport = FakeTransport(self.device, source=source, log=[])
+        self.charger.add_transport(transport)
+        transport.tell()
         await self.clock.settle()
-        return path
+        return transport
 
     async def give_up(self, setting: Setting) -> FakeTransport:
         """No answer to a setting comes from the cloud, which is lost then, nor from a local path; that path."""
         local = await self.add(Source.LINKED)
         local.read_back_delays = LOCAL_READ_BACK
-        for path in (self.cloud, local):
-            path.errors.append(TransportDown("timeout"))
+        for transport in (self.cloud, local):
+            transport.errors.append(TransportDown("timeout"))
         with pytest.raises(TransportsFailed):
             await self.charger.command(setting)
         await self.cloud.lose()
@@ -537,9 +537,9 @@ class Bench:
         """What the entities see."""
         return self.charger.snapshot
 
-    def problems(self) -> frozenset[ChargerIssue]:
+    def issues(self) -> frozenset[ChargerIssue]:
         """What the user is told to see to."""
-        return self.snapshot.problems
+        return self.snapshot.issues
 
     def disabled(self) -> tuple[str, ...]:
         """The windows that are disabled for the override."""

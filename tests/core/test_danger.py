@@ -72,10 +72,10 @@ async def update_over_cloud(bench: Bench) -> FakeTransport:
     return local
 
 
-async def tell_ready(bench: Bench, path: FakeTransport) -> None:
+async def tell_ready(bench: Bench, transport: FakeTransport) -> None:
     """The charger is ready, as far as this path knows, whenever it is asked from now on."""
-    path.tell = lambda *_, **__: FakeTransport.tell(path, Status.AVAILABLE)  # type: ignore[method-assign]
-    await bench.tell(path=path)
+    transport.tell = lambda *_, **__: FakeTransport.tell(transport, Status.AVAILABLE)  # type: ignore[method-assign]
+    await bench.tell(transport=transport)
 
 
 # An update
@@ -170,23 +170,23 @@ async def test_update_status_unknown_after_three_hours_until_the_user_confirms(b
     await bench.clock.advance(UPDATE_WITHIN - 20)
     await tell_ready(bench, local)
     assert availability(bench) is RestartAvailability.UPDATING
-    assert bench.problems() == frozenset()
+    assert bench.issues() == frozenset()
     bench.charger.dismiss_update()  # an old dialog confirms nothing that goes on
     assert availability(bench) is RestartAvailability.UPDATING
     await bench.clock.advance(15)
     await tell_ready(bench, local)
     assert availability(bench) is RestartAvailability.STATUS_UNKNOWN
-    assert bench.problems() == {ChargerIssue.UPDATE_DOUBTED}
+    assert bench.issues() == {ChargerIssue.UPDATE_DOUBTED}
     error = await danger(bench)
     assert (error.reason, error.source, error.until) == ("restart_update_doubted", Source.CLOUD, None)
     await bench.restart_home_assistant(tell=False)
     bench.cloud.breaker.throttled(3600)
     local = await bench.add(Source.LINKED)
     await tell_ready(bench, local)
-    assert bench.problems() == {ChargerIssue.UPDATE_DOUBTED}, "a start does not make it younger"
+    assert bench.issues() == {ChargerIssue.UPDATE_DOUBTED}, "a start does not make it younger"
     assert (await danger(bench)).reason == "restart_update_doubted"
     bench.charger.dismiss_update()
-    assert bench.problems() == frozenset()
+    assert bench.issues() == frozenset()
     bench.device.updating = False  # as the user saw
     await tell_ready(bench, local)
     await bench.charger.restart()
@@ -201,7 +201,7 @@ async def test_dismissed_update_repeated_without_a_new_report_stays_dismissed(be
     for _ in range(2):
         bench.cloud.tell(Status.UPDATING, synced_ago=UPDATE_WITHIN)  # the cloud repeats what it heard hours ago
         await tell_ready(bench, local)
-        assert bench.problems() == frozenset()
+        assert bench.issues() == frozenset()
         assert availability(bench) is not RestartAvailability.UPDATING
         await bench.restart_home_assistant(tell=False)
         local = await bench.add(Source.LINKED)
@@ -226,7 +226,7 @@ async def test_update_that_goes_on_being_reported_does_not_age(bench: Bench) -> 
     bench.device.updating = True
     await bench.poll(200)  # more than three hours
     assert availability(bench) is RestartAvailability.UPDATING
-    assert bench.problems() == frozenset()
+    assert bench.issues() == frozenset()
     assert saved_ages(bench) == [0.0]
 
 
@@ -270,7 +270,7 @@ async def test_the_latest_of_two_updates_is_named(bench: Bench) -> None:
     local = await update_over_cloud(bench)
     await bench.clock.advance(20)
     del local.tell
-    await bench.tell(path=local)
+    await bench.tell(transport=local)
     assert (await danger(bench)).source is Source.LINKED
     await tell_ready(bench, local)
     assert (await danger(bench)).source is Source.CLOUD
@@ -311,7 +311,7 @@ async def test_restart_refused_while_another_transport_says_charging() -> None:
     local = await bench.add(Source.LINKED)
     assert bench.status() is Status.CHARGING
     await bench.clock.advance(10)
-    await bench.tell(Status.WAITING_CAR, path=local)
+    await bench.tell(Status.WAITING_CAR, transport=local)
     assert bench.status() is Status.WAITING_CAR
     error = await danger(bench)
     assert (error.reason, error.source) == ("restart_charging", Source.CLOUD)
@@ -327,9 +327,9 @@ async def test_charging_of_another_transport_counts_until_it_expires() -> None:
     bench.device.windows = ()
     await bench.start()
     local = await bench.add(Source.LINKED)
-    await bench.tell(Status.WAITING_CAR, path=local)
+    await bench.tell(Status.WAITING_CAR, transport=local)
     await bench.clock.advance(LIVE_SECONDS - 1)
-    await bench.tell(Status.WAITING_CAR, path=local)
+    await bench.tell(Status.WAITING_CAR, transport=local)
     assert availability(bench) is RestartAvailability.CHARGING
     await bench.clock.advance(2)
     assert availability(bench) is RestartAvailability.AVAILABLE

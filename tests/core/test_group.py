@@ -349,9 +349,11 @@ class FakeMember:
             source = reading.source if self.linked else Source.CACHE
             if self.linked or prop.key not in {STATUS.key, CAR_CONNECTED.key}:
                 readings.put(prop, replace(reading, source=source))
-        path = Source.CLOUD if self.linked else None
+        transport = Source.CLOUD if self.linked else None
         able = {Capability.CHARGING, *([Capability.CURRENT] if self.adjusts else [])}
-        shown = Snapshot(identity=self.identity, readings=readings, connection_path=path, capabilities=frozenset(able))
+        shown = Snapshot(
+            identity=self.identity, readings=readings, connection_path=transport, capabilities=frozenset(able)
+        )
         old, self.snapshot = self.snapshot, shown
         if self.snapshot != old:
             for listener in list(self._listeners):

@@ -92,11 +92,11 @@ CHANGES: dict[str, Callable[[FakeDevice], None]] = {
 """What others do at the charger."""
 
 TROUBLES: dict[str, Callable[[FakeTransport], None]] = {
-    "hiccup": lambda path: path.breaker.bad(Failure.OTHER),
-    "refuses": lambda path: path.breaker.bad(Failure.CONNECT),
-    "wants to be left alone": lambda path: path.breaker.throttled(60),
-    "not heard for long": lambda path: setattr(path, "is_present", Presence.UNKNOWN),
-    "heard": lambda path: setattr(path, "is_present", None),
+    "hiccup": lambda transport: transport.breaker.bad(Failure.OTHER),
+    "refuses": lambda transport: transport.breaker.bad(Failure.CONNECT),
+    "wants to be left alone": lambda transport: transport.breaker.throttled(60),
+    "not heard for long": lambda transport: setattr(transport, "is_present", Presence.UNKNOWN),
+    "heard": lambda transport: setattr(transport, "is_present", None),
 }
 """What befalls a path."""
 
@@ -146,10 +146,10 @@ class KeeperMachine(RuleBasedStateMachine):
         self._watch(bench.cloud)
         return bench
 
-    def _watch(self, path: FakeTransport) -> None:
-        path.__class__ = WatchedPath
-        assert isinstance(path, WatchedPath)
-        path.machine = self
+    def _watch(self, transport: FakeTransport) -> None:
+        transport.__class__ = WatchedPath
+        assert isinstance(transport, WatchedPath)
+        transport.machine = self
 
     async def settle(self) -> None:
         await self.bench.clock.settle()
@@ -164,8 +164,8 @@ class KeeperMachine(RuleBasedStateMachine):
             self.loop.close()
 
     @property
-    def paths(self) -> list[FakeTransport]:
-        return [path for path in self.bench.charger._router if isinstance(path, FakeTransport)]
+    def transports(self) -> list[FakeTransport]:
+        return [transport for transport in self.bench.charger._router if isinstance(transport, FakeTransport)]
 
     # What people and the world do
 
@@ -194,11 +194,11 @@ class KeeperMachine(RuleBasedStateMachine):
         number=st.integers(0, 1),
     )
     def answer(self, status: Status | EllipsisType | None, number: int) -> None:
-        if self.paths:
-            self.tell(self.paths[number % len(self.paths)], status)
+        if self.transports:
+            self.tell(self.transports[number % len(self.transports)], status)
 
-    def tell(self, path: FakeTransport, status: Status | EllipsisType | None = ...) -> None:
-        self.act(lambda: path.tell(status))
+    def tell(self, transport: FakeTransport, status: Status | EllipsisType | None = ...) -> None:
+        self.act(lambda: transport.tell(status))
 
     def act(self, what: Callable[[], None]) -> None:
         """Do something in the loop, and let everything that it sets off come to rest."""
@@ -225,8 +225,8 @@ class KeeperMachine(RuleBasedStateMachine):
 
     @rule(trouble=st.sampled_from(sorted(TROUBLES)), number=st.integers(0, 1))
     def a_path_has_trouble(self, trouble: str, number: int) -> None:
-        if self.paths:
-            self.act(lambda: TROUBLES[trouble](self.paths[number % len(self.paths)]))
+        if self.transports:
+            self.act(lambda: TROUBLES[trouble](self.transports[number % len(self.transports)]))
 
     @rule()
     def the_cloud_is_lost(self) -> None:
@@ -251,14 +251,14 @@ class KeeperMachine(RuleBasedStateMachine):
         device.at_hand, device.car, device.locked = True, True, False
         self.tell(cloud)
 
-    @precondition(lambda self: len(self.paths) == 1)
+    @precondition(lambda self: len(self.transports) == 1)
     @rule()
     def a_local_path_comes(self) -> None:
-        path = FakeTransport(self.bench.device, source=Source.BLUETOOTH, log=[])
-        self._watch(path)
-        self.act(lambda: self.bench.charger.add_transport(path))
+        transport = FakeTransport(self.bench.device, source=Source.BLUETOOTH, log=[])
+        self._watch(transport)
+        self.act(lambda: self.bench.charger.add_transport(transport))
 
-    @precondition(lambda self: len(self.paths) == 2)
+    @precondition(lambda self: len(self.transports) == 2)
     @rule()
     def the_local_path_goes(self) -> None:
         self.act(lambda: self.bench.charger.remove_transport(Source.BLUETOOTH))
@@ -327,19 +327,19 @@ class KeeperMachine(RuleBasedStateMachine):
         self.run(self.settle())
 
     async def begin_again(self, down_for: float = 5.0) -> None:
-        if not self.paths:
+        if not self.transports:
             return
         await self.bench.restart_home_assistant(down_for=down_for, tell=False)
         self._watch(self.bench.cloud)
 
     # What must hold
 
-    def before_sending(self, path: WatchedPath, command: Command) -> None:
+    def before_sending(self, transport: WatchedPath, command: Command) -> None:
         """I1 and I5: what may be sent, judged by what was told, not by what the keeper made of it."""
         if isinstance(command, SetCurrent):
             self._may_set(command.amps)
         elif isinstance(command, Restart | Install):
-            self._may_restart(path, command)
+            self._may_restart(transport, command)
         elif isinstance(command, SetCharging | SetOverride) and command.on:
             self._may_start()
         elif isinstance(command, SetCharging):
@@ -364,7 +364,9 @@ class KeeperMachine(RuleBasedStateMachine):
         self.present = min(self.present, amps) if amps > self.ceiling else amps
 
     def _may_start(self) -> None:
-        lowered = [entry for path in self.paths for entry in path.log[-4:] if isinstance(entry, SetCurrent)]
+        lowered = [
+            entry for transport in self.transports for entry in transport.log[-4:] if isinstance(entry, SetCurrent)
+        ]
         if self.present > self.ceiling and not any(entry.amps <= self.ceiling for entry in lowered):
             self.failures.append(f"I1: started with {self.present} A, the ceiling being {self.ceiling} A")
 
@@ -383,15 +385,15 @@ class KeeperMachine(RuleBasedStateMachine):
         if self.pause is not None and self.pause["applications"] not in {1, 2, 3}:
             self.failures.append(f"I4: paused too often: {self.pause}")
 
-    def _may_restart(self, path: WatchedPath, command: Restart | Install) -> None:
+    def _may_restart(self, transport: WatchedPath, command: Restart | Install) -> None:
         now = self.bench.clock.monotonic()
-        last_report = None if path.last_report is None else path.last_report.status
+        last_report = None if transport.last_report is None else transport.last_report.status
         if last_report in {None, Status.UPDATING, Status.CHARGING, Status.OFFLINE}:
             self.failures.append(f"I5: {command} on {last_report}")
         if (
-            path.status_received_at is None
-            or now - path.status_received_at > STATUS_FRESH
-            or path.presence is not Presence.ONLINE
+            transport.status_received_at is None
+            or now - transport.status_received_at > STATUS_FRESH
+            or transport.presence is not Presence.ONLINE
         ):
             self.failures.append("I5: on an old status")
         if isinstance(command, Restart):
@@ -399,7 +401,7 @@ class KeeperMachine(RuleBasedStateMachine):
 
     def look_at_the_disk(self) -> None:
         """I4: an intent vanishes only after its one end; nothing brings it back but the user."""
-        self.told_of_failure |= any(ChargerIssue.OVERRIDE_FAILED in shown.problems for shown in self.bench.snapshots)
+        self.told_of_failure |= any(ChargerIssue.OVERRIDE_FAILED in shown.issues for shown in self.bench.snapshots)
         self.bench.snapshots.clear()
         for entry in [entry for entry in self.bench.log if isinstance(entry, Saved)]:
             self.bench.log.remove(entry)

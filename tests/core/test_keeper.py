@@ -268,10 +268,10 @@ async def test_who_it_is_and_what_it_can_follow_its_paths(bench: Bench) -> None:
 async def test_a_charger_that_left_the_account_is_a_problem(bench: Bench) -> None:
     bench.cloud.is_gone = True
     bench.cloud.changed()
-    assert bench.snapshot.problems == {ChargerIssue.GONE}
+    assert bench.snapshot.issues == {ChargerIssue.GONE}
     bench.cloud.is_gone = False
     bench.cloud.changed()
-    assert bench.snapshot.problems == frozenset()
+    assert bench.snapshot.issues == frozenset()
 
 
 async def test_restarting_covers_the_status(bench: Bench) -> None:
@@ -322,9 +322,9 @@ async def test_diagnostics_name_nobody(bench: Bench) -> None:
     assert WHO.serial not in repr(found)
     assert WHO.name not in repr(found)
     assert found["commands"] == [{"at": START.isoformat(), "command": "SetCurrent", "outcome": Outcome.ACCEPTED}]
-    paths = found["paths"]
-    assert isinstance(paths, dict)
-    assert paths[Source.CLOUD]["presence"] is Presence.ONLINE
+    transports = found["paths"]
+    assert isinstance(transports, dict)
+    assert transports[Source.CLOUD]["presence"] is Presence.ONLINE
 
 
 # Admission

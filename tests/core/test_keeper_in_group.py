@@ -147,7 +147,7 @@ async def test_an_override_outlives_a_word_from_before_its_pause_was_lifted(benc
     await bench.tell(Status.PAUSED)
     await bench.poll()
     assert bench.snapshot.override.on
-    assert bench.snapshot.problems == set()
+    assert bench.snapshot.issues == set()
 
 
 async def test_an_override_outlives_its_load_group(bench: Bench) -> None:

@@ -235,7 +235,7 @@ async def test_what_may_be_linked_is_told_of_a_restart_and_not_of_an_install(
 async def test_without_connection_nothing_is_sent_and_the_outage_named(bench: Bench) -> None:
     began = bench.clock.now()
     await bench.cloud.lose()
-    assert availability(bench) is RestartAvailability.NO_PATH
+    assert availability(bench) is RestartAvailability.NO_TRANSPORT
     with pytest.raises(TransportDown) as caught:
         await bench.charger.restart()
     assert (caught.value.reason, caught.value.detail) == ("no_path", began.isoformat())
@@ -271,9 +271,9 @@ async def test_what_is_offline_in_the_cloud_goes_by_another_path(bench: Bench) -
 async def test_i5_a_danger_that_any_path_knows_of_counts(bench: Bench, danger: Status, on_its_own_path: bool) -> None:
     local = await bench.add(Source.BLUETOOTH)
     first, second = (bench.cloud, local) if on_its_own_path else (local, bench.cloud)
-    await bench.tell(danger, path=first)
+    await bench.tell(danger, transport=first)
     await bench.clock.advance(1)
-    await bench.tell(path=second) if on_its_own_path else await bench.tell(danger, path=first)
+    await bench.tell(transport=second) if on_its_own_path else await bench.tell(danger, transport=first)
     assert await refused(bench) == f"restart_{danger}"
 
 
@@ -338,7 +338,7 @@ async def test_in_an_outage_a_local_path_that_cannot_restart_is_no_unsupported_m
     local.can = frozenset({Capability.CHARGING, Capability.OVERRIDE})
     local.changed()
     await bench.cloud.lose()
-    assert availability(bench) is RestartAvailability.NO_PATH
+    assert availability(bench) is RestartAvailability.NO_TRANSPORT
 
 
 async def test_a_lost_answer_is_unclear_and_watched_all_the_same(bench: Bench) -> None:
@@ -422,7 +422,7 @@ async def test_away_and_back_is_verified(bench: Bench) -> None:
     assert outcome_of(bench) == "verified"
     assert bench.status() is Status.WAITING_SCHEDULE
     assert bench.cloud.watchers == 0
-    assert bench.problems() == frozenset()
+    assert bench.issues() == frozenset()
 
 
 async def test_what_never_comes_back_has_failed_until_it_is_heard_again(bench: Bench) -> None:
@@ -434,24 +434,24 @@ async def test_what_never_comes_back_has_failed_until_it_is_heard_again(bench: B
     assert await outcome_at_rest(bench, run) is Outcome.FAILED
     assert bench.events == ["accepted", "failed"]
     assert outcome_of(bench) == "failed"
-    assert bench.problems() == {ChargerIssue.RESTART_FAILED}
+    assert bench.issues() == {ChargerIssue.RESTART_FAILED}
     assert bench.status() is Status.OFFLINE
     await bench.poll(3)
-    assert bench.problems() == {ChargerIssue.RESTART_FAILED}
+    assert bench.issues() == {ChargerIssue.RESTART_FAILED}
     await bench.restart_home_assistant()
-    assert bench.problems() == {ChargerIssue.RESTART_FAILED}
+    assert bench.issues() == {ChargerIssue.RESTART_FAILED}
     bench.device.at_hand = True
     await bench.poll()
-    assert bench.problems() == frozenset()
+    assert bench.issues() == frozenset()
     await bench.restart_home_assistant()
-    assert bench.problems() == frozenset()
+    assert bench.issues() == frozenset()
 
 
 async def test_a_press_that_hears_of_the_charger_first_is_not_forgotten_with_the_failure(bench: Bench) -> None:
     await bench.charger.restart()
     await bench.cloud.lose()
     await bench.clock.advance(BACK_WITHIN)
-    assert bench.problems() == {ChargerIssue.RESTART_FAILED}
+    assert bench.issues() == {ChargerIssue.RESTART_FAILED}
     bench.cloud.breaker.throttled(1)  # reachable again, but it has told nothing yet
     await bench.clock.advance(1)
     await bench.charger.restart()
@@ -466,7 +466,7 @@ async def test_old_values_repeated_by_the_cloud_clear_nothing(bench: Bench) -> N
     await bench.poll(10)
     bench.cloud.tell(Status.WAITING_SCHEDULE, synced_ago=None)
     await bench.clock.settle()
-    assert bench.problems() == {ChargerIssue.RESTART_FAILED}
+    assert bench.issues() == {ChargerIssue.RESTART_FAILED}
 
 
 async def test_the_next_press_clears_the_problem_of_the_last(bench: Bench) -> None:
@@ -475,10 +475,10 @@ async def test_the_next_press_clears_the_problem_of_the_last(bench: Bench) -> No
     await bench.poll(10)
     bench.device.at_hand = True
     local = await bench.add(Source.BLUETOOTH)
-    assert bench.problems() == {ChargerIssue.RESTART_FAILED}  # heard, but not since
+    assert bench.issues() == {ChargerIssue.RESTART_FAILED}  # heard, but not since
     await bench.charger.restart()
     assert local.commands == [Restart()]
-    assert bench.problems() == frozenset()
+    assert bench.issues() == frozenset()
 
 
 async def test_accepted_but_not_seen_to_be_carried_out_is_unverified(bench: Bench) -> None:
@@ -578,9 +578,9 @@ async def test_an_outage_to_the_end_of_the_watch_has_failed_it(bench: Bench) -> 
     await bench.cloud.lose()
     await bench.clock.advance(BACK_WITHIN)
     assert bench.events == ["accepted", "failed"]
-    assert bench.problems() == {ChargerIssue.RESTART_FAILED}
+    assert bench.issues() == {ChargerIssue.RESTART_FAILED}
     await bench.tell()
-    assert bench.problems() == frozenset()
+    assert bench.issues() == frozenset()
 
 
 async def test_a_path_that_joins_watches_too(bench: Bench) -> None:
@@ -663,7 +663,7 @@ async def test_an_install_is_saved_then_sent_and_verified_by_the_version(bench: 
     await bench.poll()
     assert not installing(bench)
     assert install_record(bench) is None
-    assert bench.problems() == frozenset()
+    assert bench.issues() == frozenset()
     assert bench.sent == [Install()]
 
 
@@ -672,23 +672,23 @@ async def test_a_later_version_than_expected_will_do(bench: Bench) -> None:
     await bench.clock.advance(60)
     bench.device.updating = False
     await bench.clock.advance(INSTALL_WITHIN)
-    assert bench.problems() == {ChargerIssue.INSTALL_OVERDUE}
+    assert bench.issues() == {ChargerIssue.INSTALL_OVERDUE}
     bench.cloud.answer(bench.cloud.readings({FIRMWARE: "2.1", LATEST_FIRMWARE: "2.1"}))
-    assert bench.problems() == frozenset()
+    assert bench.issues() == frozenset()
 
 
 async def test_an_install_that_takes_too_long_is_a_problem_that_clears_itself(bench: Bench) -> None:
     await bench.charger.install()
     await bench.clock.advance(INSTALL_WITHIN - 1)
-    assert (bench.snapshot.installing, bench.problems()) == (True, frozenset())
+    assert (bench.snapshot.installing, bench.issues()) == (True, frozenset())
     await bench.clock.advance(1)
     assert not installing(bench)
-    assert bench.problems() == {ChargerIssue.INSTALL_OVERDUE}
+    assert bench.issues() == {ChargerIssue.INSTALL_OVERDUE}
     await bench.restart_home_assistant()
-    assert bench.problems() == {ChargerIssue.INSTALL_OVERDUE}
+    assert bench.issues() == {ChargerIssue.INSTALL_OVERDUE}
     bench.device.updating, bench.device.firmware = False, "2.0"
     await bench.poll()
-    assert bench.problems() == frozenset()
+    assert bench.issues() == frozenset()
     assert install_record(bench) is None
 
 

@@ -28,18 +28,18 @@ def test_a_moment_is_one_on_both_clocks() -> None:
 
 @pytest.mark.parametrize(("live_age", "expected"), [(None, LIVE_AGE[Source.UDP]), (77.0, 77.0), (inf, inf)])
 def test_only_live_values_get_an_age(live_age: float | None, expected: float) -> None:
-    notes = ReadingBuilder(Source.UDP, Timestamp(START, 5.0), live_age)
-    notes.put(POWER, 11.0)
-    notes.put(WIRE_RATING, 32.0)
-    assert notes.readings.get(POWER) == Reading(11.0, Source.UDP, START, 5.0, expected)
-    shown = notes.readings.get(POWER), notes.readings.get(WIRE_RATING)
+    builder = ReadingBuilder(Source.UDP, Timestamp(START, 5.0), live_age)
+    builder.put(POWER, 11.0)
+    builder.put(WIRE_RATING, 32.0)
+    assert builder.readings.get(POWER) == Reading(11.0, Source.UDP, START, 5.0, expected)
+    shown = builder.readings.get(POWER), builder.readings.get(WIRE_RATING)
     assert [None if each is None else each.max_age for each in shown] == [expected, inf]
 
 
 def test_what_is_not_told_is_left_out_or_known_to_be_unknown() -> None:
-    notes = ReadingBuilder(Source.CLOUD, Timestamp(START, 5.0))
-    notes.put(STATUS, Status.CHARGING)
-    notes.put(CAR_CONNECTED, None)
-    notes.retract_missing((STATUS, CAR_CONNECTED), 6.0)
-    assert CAR_CONNECTED not in notes.readings
-    assert notes.readings.retracted == {CAR_CONNECTED.key: 6.0}
+    builder = ReadingBuilder(Source.CLOUD, Timestamp(START, 5.0))
+    builder.put(STATUS, Status.CHARGING)
+    builder.put(CAR_CONNECTED, None)
+    builder.retract_missing((STATUS, CAR_CONNECTED), 6.0)
+    assert CAR_CONNECTED not in builder.readings
+    assert builder.readings.retracted == {CAR_CONNECTED.key: 6.0}

@@ -187,7 +187,7 @@ async def test_what_was_done_to_the_schedule_is_undone_when_a_path_to_it_is_back
     assert not bench.cloud.breaker.usable
     await bench.charger.set_override(False)
     await bench.clock.advance(60)
-    await bench.tell(path=local)
+    await bench.tell(transport=local)
     assert bench.intent is not None
     assert bench.device.windows != (NIGHT,)
     bench.cloud.breaker.good()
@@ -205,10 +205,10 @@ async def ended_over_a_switch(bench: Bench) -> FakeTransport:
     await bench.cloud.lose()
     await bench.charger.set_override(True)
     await bench.clock.advance(60)
-    await bench.tell(path=local)
+    await bench.tell(transport=local)
     await bench.charger.set_override(False)
     await bench.clock.advance(60)
-    await bench.tell(path=local)
+    await bench.tell(transport=local)
     assert bench.device.manual is Manual.PAUSE
     assert bench.snapshot.override == NOT_WANTED
     return local
@@ -216,7 +216,7 @@ async def ended_over_a_switch(bench: Bench) -> FakeTransport:
 
 async def see_the_intent_leave(bench: Bench, local: FakeTransport) -> None:
     await bench.clock.advance(60)
-    await bench.tell(path=local)
+    await bench.tell(transport=local)
     assert bench.intent is None
 
 
@@ -227,7 +227,7 @@ async def test_a_pause_that_ended_an_override_is_lifted_when_the_window_opens(be
     while not bench.device.in_window:
         await bench.clock.advance(600)
         assert (bench.device.manual is Manual.PAUSE) is not bench.device.in_window
-        await bench.tell(path=local)
+        await bench.tell(transport=local)
     assert bench.device.status() is Status.CHARGING
     await see_the_intent_leave(bench, local)
 
@@ -260,7 +260,7 @@ async def test_a_pause_that_ended_an_override_waits_for_a_path_that_can_lift_it(
     assert len(local.commands) == commands
     assert bench.device.manual is Manual.PAUSE
     local.is_present = None
-    await bench.tell(path=local)
+    await bench.tell(transport=local)
     assert bench.device.status() is Status.CHARGING
     await see_the_intent_leave(bench, local)
 
@@ -271,7 +271,7 @@ async def test_a_pause_that_ended_an_override_waits_for_room_in_the_load_group(b
     bench.cloud.breaker.good()
     await bench.poll(3)
     assert bench.device.manual is Manual.PAUSE
-    assert bench.snapshot.problems == set()
+    assert bench.snapshot.issues == set()
     bench.charger.group_share = 10.0
     await bench.poll(3)
     assert bench.device.status() is Status.WAITING_SCHEDULE
@@ -479,7 +479,7 @@ async def test_where_nothing_holds_it_back_asking_in_vain_is_the_end(bench: Benc
     await bench.clock.advance(30)
     await bench.tell(Status.WAITING_SCHEDULE)
     assert bench.reasons == ["failed"]
-    assert bench.snapshot.problems == {ChargerIssue.OVERRIDE_FAILED}
+    assert bench.snapshot.issues == {ChargerIssue.OVERRIDE_FAILED}
 
 
 async def test_no_effect_even_without_the_schedule_has_failed_and_the_schedule_is_restored(bench: Bench) -> None:
@@ -492,7 +492,7 @@ async def test_no_effect_even_without_the_schedule_has_failed_and_the_schedule_i
     assert bench.device.windows == (NIGHT,)
     assert bench.sent == [ON]
     await over(bench)
-    assert bench.snapshot.problems == {ChargerIssue.OVERRIDE_FAILED}
+    assert bench.snapshot.issues == {ChargerIssue.OVERRIDE_FAILED}
 
 
 async def test_what_somebody_changed_meanwhile_is_not_restored(bench: Bench) -> None:
@@ -590,7 +590,7 @@ async def test_off_that_got_lost_is_sent_again(bench: Bench, resume: Resume) -> 
     assert bench.device.status() is Status.WAITING_SCHEDULE
     assert bench.intent is None
     assert bench.reasons == ["cancelled"]
-    assert bench.snapshot.problems == frozenset()
+    assert bench.snapshot.issues == frozenset()
 
 
 @pytest.mark.parametrize("resume", [Resume.WORKS, Resume.CONFLICT])
@@ -606,7 +606,7 @@ async def test_off_that_never_takes_effect_is_given_up_and_told(bench: Bench, re
     named = [line for line in log.lines if "22:00 to 05:00 UTC may have stayed disabled" in line]
     assert len(named) == (resume is Resume.CONFLICT)
     assert bench.intent is None
-    assert bench.snapshot.problems == {ChargerIssue.OVERRIDE_FAILED}
+    assert bench.snapshot.issues == {ChargerIssue.OVERRIDE_FAILED}
     assert bench.reasons == ["cancelled"]
 
 
@@ -617,7 +617,7 @@ async def test_off_that_is_refused_is_told(bench: Bench) -> None:
         await bench.charger.set_override(False)
     assert bench.intent is None
     assert bench.reasons == ["cancelled"]
-    assert bench.snapshot.problems == {ChargerIssue.OVERRIDE_FAILED}
+    assert bench.snapshot.issues == {ChargerIssue.OVERRIDE_FAILED}
 
 
 async def test_off_is_not_looked_into_where_the_charger_was_not_seen_for_long(bench: Bench) -> None:
@@ -784,12 +784,12 @@ async def test_theirs_is_a_pause_superseded(bench: Bench) -> None:
     assert bench.sent == [ON]
     event = next(entry for entry in bench.log if isinstance(entry, ChargerEvent))
     assert (event.type, event.details) == ("override_superseded", {"ours": "charging", "theirs": "paused"})
-    assert bench.snapshot.problems == {ChargerIssue.OVERRIDE_SUPERSEDED}
+    assert bench.snapshot.issues == {ChargerIssue.OVERRIDE_SUPERSEDED}
     assert bench.snapshot.override == NOT_WANTED
     assert bench.device.status() is Status.PAUSED
     bench.device.unplug()
     await bench.poll()
-    assert bench.snapshot.problems == frozenset()
+    assert bench.snapshot.issues == frozenset()
 
 
 async def test_a_pause_in_the_outage_in_which_it_was_asked_for_supersedes(bench: Bench) -> None:
@@ -1034,12 +1034,12 @@ async def test_a_refusal_is_an_error_and_the_end(bench: Bench) -> None:
         await bench.charger.set_override(True)
     assert bench.reasons == ["failed"]
     assert bench.snapshot.override == NOT_WANTED
-    assert bench.snapshot.problems == {ChargerIssue.OVERRIDE_FAILED}
+    assert bench.snapshot.issues == {ChargerIssue.OVERRIDE_FAILED}
     assert bench.intent is None
     await bench.poll(5)
     assert bench.sent == [ON]
     assert await bench.charger.set_override(True) is Outcome.ACCEPTED  # and that is a new one
-    assert bench.snapshot.problems == frozenset()
+    assert bench.snapshot.issues == frozenset()
 
 
 async def test_a_refusal_after_an_outage_is_the_end(bench: Bench) -> None:
@@ -1049,7 +1049,7 @@ async def test_a_refusal_after_an_outage_is_the_end(bench: Bench) -> None:
     await bench.tell()
     assert bench.reasons == ["failed"]
     assert bench.intent is None
-    assert bench.snapshot.problems == {ChargerIssue.OVERRIDE_FAILED}
+    assert bench.snapshot.issues == {ChargerIssue.OVERRIDE_FAILED}
 
 
 async def test_read_only_comes_between(bench: Bench) -> None:
@@ -1180,11 +1180,11 @@ async def test_changed_by_somebody_it_is_superseded_and_never_asserted_again(ben
     bench.device.manual = None
     await bench.poll()
     assert bench.reasons == ["superseded"]
-    assert bench.snapshot.problems == {ChargerIssue.OVERRIDE_SUPERSEDED}
+    assert bench.snapshot.issues == {ChargerIssue.OVERRIDE_SUPERSEDED}
     await bench.poll(20)
     assert bench.sent == [ON]
     await bench.charger.set_override(True)
-    assert bench.snapshot.problems == frozenset()
+    assert bench.snapshot.issues == frozenset()
 
 
 async def test_superseded_by_a_schedule_restores_what_we_disabled_only(bench: Bench) -> None:
@@ -1444,8 +1444,8 @@ async def test_a_schedule_that_cannot_be_read_ends_an_override_that_needs_it_dis
         await bench.charger.set_override(True)
     assert bench.device.windows == (NIGHT,)
     assert bench.reasons == ["failed"]
-    assert bench.problems() == {ChargerIssue.SCHEDULE_UNREADABLE}
-    assert [shown.problems for shown in bench.snapshots if ChargerIssue.OVERRIDE_FAILED in shown.problems] == []
+    assert bench.issues() == {ChargerIssue.SCHEDULE_UNREADABLE}
+    assert [shown.issues for shown in bench.snapshots if ChargerIssue.OVERRIDE_FAILED in shown.issues] == []
 
 
 async def test_originals_are_kept_while_the_schedule_cannot_be_read(bench: Bench) -> None:
@@ -1457,12 +1457,12 @@ async def test_originals_are_kept_while_the_schedule_cannot_be_read(bench: Bench
     await bench.poll(120)
     assert bench.sent == [ON, OFF]
     assert bench.disabled() == ("22:00 to 05:00 UTC",)
-    assert bench.problems() == {ChargerIssue.SCHEDULE_UNREADABLE}
+    assert bench.issues() == {ChargerIssue.SCHEDULE_UNREADABLE}
     bench.cloud.schedule_error = None
     await bench.poll(40)
     assert bench.device.windows == (NIGHT,)
     assert bench.intent is None
-    assert bench.problems() == frozenset()
+    assert bench.issues() == frozenset()
 
 
 async def test_a_pause_of_somebody_is_not_handed_back_while_the_schedule_cannot_be_read(bench: Bench) -> None:
@@ -1483,7 +1483,7 @@ async def test_a_window_that_the_write_deleted_is_told(bench: Bench) -> None:
     assert await bench.charger.set_override(False) is Outcome.ACCEPTED
     bench.device.windows = (NIGHT,)
     await over(bench)
-    assert bench.problems() == {ChargerIssue.OVERRIDE_FAILED}
+    assert bench.issues() == {ChargerIssue.OVERRIDE_FAILED}
 
 
 async def test_what_vanishes_before_the_end_is_somebodys_doing(bench: Bench) -> None:
@@ -1495,7 +1495,7 @@ async def test_what_vanishes_before_the_end_is_somebodys_doing(bench: Bench) -> 
     assert await bench.charger.set_override(False) is Outcome.ACCEPTED
     await over(bench)
     assert bench.device.windows == (NIGHT,)
-    assert bench.problems() == frozenset()
+    assert bench.issues() == frozenset()
 
 
 async def test_a_schedule_that_does_not_show_what_was_written_ends_the_override(bench: Bench) -> None:
@@ -1508,7 +1508,7 @@ async def test_a_schedule_that_does_not_show_what_was_written_ends_the_override(
     with pytest.raises(NotApplicable, match="schedule_not_taken"):
         await bench.charger.set_override(True)
     assert bench.reasons == ["cancelled", "failed"]
-    assert bench.problems() == {ChargerIssue.OVERRIDE_FAILED}
+    assert bench.issues() == {ChargerIssue.OVERRIDE_FAILED}
     await over(bench)
     assert bench.device.windows == (NIGHT,)
 

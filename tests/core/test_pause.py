@@ -170,7 +170,7 @@ async def test_a_pause_ends_an_override_and_stays(bench: Bench) -> None:
     assert SetOverride(on=False) not in bench.sent
     assert bench.device.status() is Status.PAUSED
     assert bench.intent is None
-    assert bench.problems() == frozenset()
+    assert bench.issues() == frozenset()
 
 
 async def test_a_pause_after_the_end_of_an_override_is_not_handed_back(bench: Bench) -> None:

@@ -13,7 +13,7 @@ from custom_components.chargekeeper.core.model import Outcome, RestartAvailabili
 from custom_components.chargekeeper.core.transport import Presence
 
 READY = Facts(
-    has_path=True,
+    has_transport=True,
     over_cloud=True,
     supported=True,
     presence=Presence.ONLINE,

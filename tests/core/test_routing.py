@@ -30,18 +30,18 @@ class Roads:
         self.cloud, self.bluetooth, self.linked = (self.add(source) for source in (CLOUD, BLUETOOTH, LINKED))
 
     def add(self, source: Source) -> FakeTransport:
-        path = self.router.paths[source] = FakeTransport(self.device, source=source)
-        path.tell()
-        return path
+        transport = self.router.transports[source] = FakeTransport(self.device, source=source)
+        transport.tell()
+        return transport
 
     @property
     def route(self) -> list[Source]:
-        return [path.source for path in self.router.route(CURRENT)]
+        return [transport.source for transport in self.router.route(CURRENT)]
 
 
-async def lose(path: FakeTransport) -> None:
-    await path.lose()
-    assert not path.breaker.usable
+async def lose(transport: FakeTransport) -> None:
+    await transport.lose()
+    assert not transport.breaker.usable
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,9 @@ def test_where_the_charger_was_seen_comes_first_where_it_is_offline_never() -> N
     roads = Roads()
     roads.cloud.is_present, roads.bluetooth.is_present = Presence.UNKNOWN, Presence.OFFLINE
     assert roads.route == [LINKED, CLOUD]
-    assert [path.source for path in roads.router.ordered()] == [LINKED, CLOUD, BLUETOOTH]
+    assert [transport.source for transport in roads.router.ordered()] == [LINKED, CLOUD, BLUETOOTH]
     roads.linked.is_present = Presence.OFFLINE
-    assert next(path.source for path in roads.router.ordered()) is CLOUD
+    assert next(transport.source for transport in roads.router.ordered()) is CLOUD
 
 
 def test_a_busy_path_comes_last_of_its_kind() -> None:
@@ -91,7 +91,7 @@ def test_only_what_can_carry_it_is_asked() -> None:
     assert first is not None
     roads.cloud.can = frozenset()
     assert roads.router.first(Capability.RESTART) is roads.bluetooth
-    assert [path.source for path in roads.router.require(CURRENT)] == [BLUETOOTH, LINKED]
+    assert [transport.source for transport in roads.router.require(CURRENT)] == [BLUETOOTH, LINKED]
 
 
 def test_usable_is_reachable_and_there() -> None:
@@ -136,8 +136,8 @@ async def test_a_local_path_that_is_lost_too_does_not_hide_the_outage() -> None:
 @pytest.mark.parametrize(("prefer", "capable"), [(Prefer.LOCAL_ONLY, CLOUD), (Prefer.CLOUD_ONLY, LINKED)])
 async def test_what_only_the_other_side_can_do_is_not_admitted(prefer: Prefer, capable: Source) -> None:
     roads = Roads(prefer)
-    for path in (roads.cloud, roads.bluetooth, roads.linked):
-        path.can = frozenset({CURRENT} if path.source is capable else ())
+    for transport in (roads.cloud, roads.bluetooth, roads.linked):
+        transport.can = frozenset({CURRENT} if transport.source is capable else ())
     assert refused(roads) == (TransportDown, "no_admitted_path", "")
     await lose(roads.cloud)
     assert refused(roads) == (TransportDown, "no_admitted_path", ""), "whatever the cloud does"
@@ -160,10 +160,10 @@ def test_what_no_path_can_do_is_unsupported_once_one_was_heard() -> None:
 
 def test_without_any_word_or_path_there_is_no_path() -> None:
     roads = Roads()
-    roads.router.paths = {}
+    roads.router.transports = {}
     assert refused(roads) == (TransportDown, "no_path", "")
-    roads.router.paths = {CLOUD: FakeTransport(roads.device)}
-    roads.router.paths[CLOUD].can = frozenset()  # type: ignore[attr-defined]
+    roads.router.transports = {CLOUD: FakeTransport(roads.device)}
+    roads.router.transports[CLOUD].can = frozenset()  # type: ignore[attr-defined]
     assert refused(roads) == (TransportDown, "no_path", "")
 
 

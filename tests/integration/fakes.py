@@ -207,19 +207,19 @@ class FakeAccount:
         self.server = SERVER
         self.breaker = Breaker(clock, lambda: 1.0)
         self.snapshot = AccountSnapshot(cloud=None, needs_login=False, chargers=(), endpoint_contact_at=None)
-        self.paths: dict[str, FakeTransport] = {}
+        self.transports: dict[str, FakeTransport] = {}
         self.running = False
         self._clock = clock
         self._known = {charger.serial: charger for charger in chargers}
         self._listeners: list[Callable[[AccountSnapshot], None]] = []
         self._outage_listeners: list[Callable[[str], None]] = []
 
-    def path(self, serial: str, who: Identity | None = None) -> FakeTransport:
+    def transport(self, serial: str, who: Identity | None = None) -> FakeTransport:
         """The path to a charger, made on demand."""
-        if serial not in self.paths:
+        if serial not in self.transports:
             identity = self._known.get(serial, who or Identity(Maker.WALLBOX, serial, serial))
-            self.paths[serial] = FakeTransport(self._clock, self.breaker, identity, Source.CLOUD)
-        return self.paths[serial]
+            self.transports[serial] = FakeTransport(self._clock, self.breaker, identity, Source.CLOUD)
+        return self.transports[serial]
 
     def identity(self, serial: str) -> Identity | None:
         """What the account says of a charger."""
@@ -282,9 +282,9 @@ class House:
     maker: str = field(default="wallbox", init=False)
 
     @property
-    def path(self) -> FakeTransport:
+    def transport(self) -> FakeTransport:
         """The cloud path of the (first) charger."""
-        return self.account.path(self.serial)
+        return self.account.transport(self.serial)
 
     @property
     def charger(self) -> Charger:
@@ -293,7 +293,7 @@ class House:
 
     async def show(self, values: Values) -> None:
         """The charger shows these values, and Home Assistant takes them in."""
-        self.path.show(values)
+        self.transport.show(values)
         await self.settle()
 
     async def settle(self) -> None:
@@ -327,10 +327,12 @@ class House:
         """Home Assistant starts again: what is in the stores and registries is left; the charger says nothing yet."""
         await self.unload()
         self.clock = VirtualClock(start=self.clock.now(), monotonic=5.0)
-        can = {serial: path.can for serial, path in self.account.paths.items()}
-        self.account = FakeAccount(self.clock, tuple(path.identity for path in self.account.paths.values()))
+        can = {serial: transport.can for serial, transport in self.account.transports.items()}
+        self.account = FakeAccount(
+            self.clock, tuple(transport.identity for transport in self.account.transports.values())
+        )
         for serial, capabilities in can.items():
-            self.account.path(serial).can = capabilities
+            self.account.transport(serial).can = capabilities
         _install(self.hass, self.clock, self.account)
         await self.set_up()
 
@@ -421,8 +423,8 @@ async def move_in(
 ) -> House:
     """A house with one charger that shows these values."""
     house = await prepare(hass, options=options)
-    house.path.can = capabilities
-    house.path.show(values)
+    house.transport.can = capabilities
+    house.transport.show(values)
     await house.set_up()
     return house
 

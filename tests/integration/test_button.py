@@ -16,7 +16,7 @@ async def test_i5_a_press_restarts_once(hass: HomeAssistant) -> None:
     """I5: at most one restart per press."""
     house = await move_in(hass)
     await house.call("button", "press", house.state("button", "restart"))
-    assert house.path.executed == [Restart()]
+    assert house.transport.executed == [Restart()]
     await house.settle()
     assert house.state("sensor", "status").state == "restarting"
     assert house.state("sensor", "restart_availability").state == "restarting"
@@ -24,7 +24,7 @@ async def test_i5_a_press_restarts_once(hass: HomeAssistant) -> None:
         await house.call("button", "press", house.state("button", "restart"))
     assert caught.value.translation_key == "restart_restarting"
     await house.pass_time(700)
-    assert house.path.executed == [Restart()]
+    assert house.transport.executed == [Restart()]
 
 
 @pytest.mark.parametrize(
@@ -43,4 +43,4 @@ async def test_i5_a_harmful_restart_is_refused(
         await house.call("button", "press", house.state("button", "restart"))
     assert caught.value.translation_key == key
     assert caught.value.translation_placeholders == {"charger": "Garage", "transport": "the cloud", **until}
-    assert house.path.executed == []
+    assert house.transport.executed == []

@@ -117,8 +117,8 @@ async def test_what_a_charger_shows_later_comes_without_a_reload(hass: HomeAssis
     assert keys(house) - before == {"temperature"}
     assert house.state("sensor", "temperature").state == "30.0"
 
-    house.path.can = frozenset({Capability.RESTART, Capability.LOCK})
-    house.path.changed()
+    house.transport.can = frozenset({Capability.RESTART, Capability.LOCK})
+    house.transport.changed()
     await house.settle()
     assert keys(house) - before == {"temperature", "restart", "lock"}
 
@@ -128,7 +128,7 @@ async def test_what_a_charger_shows_later_comes_without_a_reload(hass: HomeAssis
 
 async def test_a_charger_that_joins_the_account_gets_its_entities(hass: HomeAssistant) -> None:
     house = await move_in(hass)
-    house.account.path("1002").show(CLOUD_VALUES)
+    house.account.transport("1002").show(CLOUD_VALUES)
     house.account.appear(charger("1002", "Carport"))
     await house.settle()
     assert keys(house, "1002") == keys(house)
@@ -145,7 +145,7 @@ async def test_i8_all_entities_are_there_again_when_nothing_answers(
     """I8: set-up with the cloud dead makes all entities, also where the stores are lost."""
     house = await move_in(hass, EVERYTHING)
     before = house.registered()
-    house.path.can = frozenset()
+    house.transport.can = frozenset()
     hass_storage.clear()
     await house.restart_home_assistant()
 

@@ -396,7 +396,7 @@ async def test_what_the_user_said_of_a_box_is_changed(box_house: BoxHouse) -> No
     assert box_house.value("wire_rating") == "24.0"
     await box_house.pass_time(31)
     assert box_house.registry.boxes is not None
-    assert box_house.registry.boxes.kept[FIRST].charger.identity.name == "Carport"
+    assert box_house.registry.boxes.managed[FIRST].charger.identity.name == "Carport"
 
 
 async def test_address_entered_again_is_believed_though_unchanged(box_house: BoxHouse) -> None:

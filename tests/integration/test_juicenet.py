@@ -176,8 +176,8 @@ async def test_pause_override_and_settings(box_house: BoxHouse, juicenet: JuiceN
     await box_house.pass_time(31)
     unit = box_house.registry.boxes and box_house.registry.boxes.units[FIRST]
     assert unit
-    assert unit.path
-    assert unit.path.config.zone == "Europe/Lisbon"
+    assert unit.transport
+    assert unit.transport.config.zone == "Europe/Lisbon"
 
 
 async def test_an_outage_and_a_restart_keep_what_is_known(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:

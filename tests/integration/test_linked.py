@@ -71,7 +71,7 @@ class Home(House):
         self.local.report()
 
     @property
-    def path(self) -> EntityTransport:
+    def transport(self) -> EntityTransport:
         """The linked path."""
         return self.entry.runtime_data.account_runtime.linked[WAITING]
 
@@ -93,7 +93,7 @@ class Home(House):
     @property
     def is_there(self) -> bool:
         """Whether the linked path reaches the charger."""
-        return self.path.presence is Presence.ONLINE
+        return self.transport.presence is Presence.ONLINE
 
     def does(self) -> State:
         """What the charger does."""
@@ -203,7 +203,7 @@ async def test_i3_live_values_leave_15_minutes_after_the_last_report(home: Home)
     assert home.is_there, "something of it was heard"
     await home.pass_time(10 * 60)
     assert home.from_link(POWER) is None
-    assert home.path.presence is Presence.UNKNOWN
+    assert home.transport.presence is Presence.UNKNOWN
     assert home.shown(CHARGING_CURRENT) == (32.0, Source.CACHE)
     assert home.state("binary_sensor", "local", WAITING).state == "off"
     home.local.report("power")
@@ -237,10 +237,10 @@ async def test_what_was_reported_before_we_listened_has_its_age(hass: HomeAssist
     chosen = home.local.chosen("status", "power")
     await flow.async_configure(form["flow_id"], {"charger": WAITING, **chosen})
     await hass.async_block_till_done()
-    assert home.path.endpoint_contact_at == home.clock.now() - timedelta(minutes=14)
+    assert home.transport.endpoint_contact_at == home.clock.now() - timedelta(minutes=14)
     await home.lose_cloud()
     assert home.from_link(POWER) is None
-    assert home.path.presence is Presence.UNKNOWN
+    assert home.transport.presence is Presence.UNKNOWN
 
 
 async def test_what_cannot_be_understood_is_left_out(home: Home, caplog: pytest.LogCaptureFixture) -> None:
@@ -354,8 +354,8 @@ async def test_words_of_other_integrations(home: Home) -> None:
     for word, status in words.items():
         home.hass.states.async_set(home.local.entry("status").entity_id, word)
         assert home.from_link(STATUS) is status, word
-        assert home.path.last_report is not None
-        assert home.path.last_report.status is status, word
+        assert home.transport.last_report is not None
+        assert home.transport.last_report.status is status, word
 
 
 def test_words_are_compared_without_case_and_punctuation() -> None:
@@ -373,8 +373,8 @@ async def test_without_a_status_the_power_tells_as_far_as_it_goes(home: Home) ->
     assert home.from_link(CAR_CONNECTED) is True
     home.hass.states.async_set(home.local.entry("power").entity_id, "0.09", {"unit_of_measurement": "kW"})
     assert home.from_link(STATUS) is None, "switched on and no power: the car, or nobody there"
-    assert home.path.last_report is not None
-    assert home.path.last_report.car_connected is None
+    assert home.transport.last_report is not None
+    assert home.transport.last_report.car_connected is None
 
 
 async def test_status_unknown_while_a_reversed_meter_shows_power(home: Home) -> None:
@@ -388,7 +388,7 @@ async def test_without_status_and_power_nothing_is_said_of_the_charger(home: Hom
     await home.link_and_lose_cloud("current", "current_number")
     assert home.from_link(STATUS) is None
     assert home.is_there
-    assert home.path.status_received_at is None
+    assert home.transport.status_received_at is None
     await home.call("number", "set_value", "charging_current", WAITING, value=10)
     assert home.world.charger(WAITING).max_charging_current == 10
 
@@ -567,15 +567,15 @@ async def test_what_is_not_linked_is_not_carried(home: Home) -> None:
 
 async def test_what_a_linked_path_cannot_do(home: Home) -> None:
     await home.link("status")
-    assert home.path.identity.serial == WAITING
-    assert not home.path.removed_from_account
+    assert home.transport.identity.serial == WAITING
+    assert not home.transport.removed_from_account
     for command in (SetCurrent(8), SetCharging(on=True), Restart(), SetLock(locked=True), Install()):
         with pytest.raises(Unsupported):
-            await home.path.execute(command, patience=5)
+            await home.transport.execute(command, patience=5)
     with pytest.raises(Unsupported):
-        await home.path.read_schedule()
+        await home.transport.read_schedule()
     with pytest.raises(Unsupported):
-        await home.path.write_schedule(())
+        await home.transport.write_schedule(())
 
 
 async def test_nothing_is_sent_to_what_is_not_there(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -588,7 +588,7 @@ async def test_nothing_is_sent_to_what_is_not_there(home: Home, monkeypatch: pyt
     assert await home.refusal(home.call("switch", "turn_on", "charging", WAITING)) == "linked_unavailable"
     home.hass.services.async_remove("number", "set_value")
     with pytest.raises(NoConnection, match="linked_unavailable"):
-        await home.path.execute(SetCurrent(8), patience=5)
+        await home.transport.execute(SetCurrent(8), patience=5)
 
 
 @pytest.mark.parametrize("link", ["current_number", "charge_switch", "restart_button"])
@@ -604,20 +604,20 @@ async def test_an_entity_that_went_and_has_not_been_written_since_is_not_command
     home.local.side.link = False
     assert home.is_there, "as far as the states tell"
     with pytest.raises(NoConnection, match="linked_unavailable"):
-        await home.path.execute(commands[link], patience=5)
+        await home.transport.execute(commands[link], patience=5)
     with pytest.raises(NoConnection, match="linked_unavailable"):
-        await home.path.check()
+        await home.transport.check()
     home.local.side.link = True
-    await home.path.execute(commands["current_number"], patience=5)
+    await home.transport.execute(commands["current_number"], patience=5)
     assert home.world.charger(WAITING).max_charging_current == 8
     await home.local.unload()
     with pytest.raises(NoConnection, match="linked_unavailable"):
-        await home.path.execute(commands[link], patience=5)
+        await home.transport.execute(commands[link], patience=5)
 
 
 async def test_an_entity_that_goes_as_it_is_to_be_commanded_is_not_taken_to_have_obeyed(home: Home) -> None:
     await home.link_and_lose_cloud()
-    command = asyncio.ensure_future(home.path.execute(SetCurrent(8), patience=5))
+    command = asyncio.ensure_future(home.transport.execute(SetCurrent(8), patience=5))
     asyncio.get_running_loop().call_soon(setattr, home.local.side, "link", False)
     with pytest.raises(NoConnection, match="linked_unavailable"):
         await command
@@ -715,7 +715,7 @@ async def test_entities_that_are_not_available_carry_nothing(home: Home) -> None
     await home.link_and_lose_cloud()
     assert home.from_link(STATUS) is Status.WAITING_SCHEDULE
     home.local.lose()
-    assert home.path.presence is Presence.OFFLINE
+    assert home.transport.presence is Presence.OFFLINE
     assert home.shown(STATUS) == (None, None), "not heard is not known; a lost link is no word that it is offline"
     assert home.state("sensor", "connection_path", WAITING).state == "none"
     with pytest.raises(HomeAssistantError) as caught:
@@ -736,9 +736,9 @@ async def test_one_entity_that_is_not_available_is_named(home: Home, monkeypatch
     home.local.report("status")
     with pytest.raises(HomeAssistantError):
         await home.call("switch", "turn_on", "charging", WAITING)
-    assert home.path.presence is Presence.OFFLINE, "the status tells whether the charger is there"
+    assert home.transport.presence is Presence.OFFLINE, "the status tells whether the charger is there"
     with pytest.raises(NoConnection, match="linked_unavailable"):
-        await home.path.check()
+        await home.transport.check()
     assert home.from_link(POWER) == 0.0, "what the others show is shown"
 
 
@@ -748,9 +748,9 @@ async def test_entities_that_appear_after_us_are_followed(home: Home) -> None:
     await home.hass.config_entries.async_reload(home.entry.entry_id)
     await home.hass.async_block_till_done()
     await home.lose_cloud()
-    assert home.path.presence is Presence.OFFLINE
-    assert home.path.last_report is None, "nothing was heard yet: that is no word"
-    assert home.path.endpoint_contact_at is None
+    assert home.transport.presence is Presence.OFFLINE
+    assert home.transport.last_report is None, "nothing was heard yet: that is no word"
+    assert home.transport.endpoint_contact_at is None
     await home.local.load()
     assert home.is_there
     assert home.from_link(STATUS) is Status.WAITING_SCHEDULE
@@ -765,7 +765,7 @@ async def test_a_renamed_entity_is_followed_under_its_new_name(home: Home) -> No
     for link, (platform, _) in KINDS.items():
         registry.async_update_entity(home.local.entry(link).entity_id, new_entity_id=f"{platform}.renamed_{link}")
         await home.hass.async_block_till_done()
-        lost.append(home.path.presence)
+        lost.append(home.transport.presence)
     assert set(lost) == {Presence.ONLINE}
     home.local.side.set_charging(on=True)
     home.local.report()
@@ -785,7 +785,7 @@ async def test_a_lost_entity_is_told_until_it_is_back(home: Home, what: str) -> 
         registry.async_update_entity(entry.entity_id, disabled_by=er.RegistryEntryDisabler.USER)
     await home.hass.async_block_till_done()
     assert home.issues() == {"link_broken"}
-    assert home.path.diagnostics()["status"] == {
+    assert home.transport.diagnostics()["status"] == {
         "fault": what,
         "available": False,
         "reported_age": 0,
@@ -803,8 +803,8 @@ async def test_a_lost_entity_is_told_until_it_is_back(home: Home, what: str) -> 
     await home.local.load()
     assert home.issues() == set()
     assert home.from_link(STATUS) is Status.WAITING_SCHEDULE
-    assert home.path.last_report is not None
-    assert home.path.last_report.car_connected is True
+    assert home.transport.last_report is not None
+    assert home.transport.last_report.car_connected is True
 
 
 async def test_all_entities_deleted(home: Home) -> None:
@@ -813,7 +813,7 @@ async def test_all_entities_deleted(home: Home) -> None:
     for link in ("status", "charge_switch"):
         registry.async_remove(home.local.entry(link).entity_id)
     await home.hass.async_block_till_done()
-    assert home.path.presence is Presence.OFFLINE
+    assert home.transport.presence is Presence.OFFLINE
     assert home.from_link(STATUS) is None
     with pytest.raises(HomeAssistantError) as caught:
         await home.call("switch", "turn_on", "charging", WAITING)
@@ -844,15 +844,15 @@ async def test_i13_nothing_listens_after_the_end(home: Home) -> None:
     before = listeners()
     await home.link()
     assert listeners() > before
-    path = home.path
+    transport = home.transport
     await home.hass.config_entries.async_unload(home.entry.entry_id)
-    heard = path.status_received_at
+    heard = transport.status_received_at
     await home.pass_time(60)
     home.local.report()
-    assert path.status_received_at == heard
+    assert transport.status_received_at == heard
     status = home.local.entry("status").entity_id
-    path._on_state(Event[Any]("state_changed", {"entity_id": status, "old_state": None, "new_state": None}))
-    path._on_registry(Event("entity_registry_updated", {"action": "remove", "entity_id": status}))
+    transport._on_state(Event[Any]("state_changed", {"entity_id": status, "old_state": None, "new_state": None}))
+    transport._on_registry(Event("entity_registry_updated", {"action": "remove", "entity_id": status}))
     assert listeners() == before, "nor does what was on its way wake it up"
     await home.hass.config_entries.async_setup(home.entry.entry_id)
     await home.hass.async_block_till_done()

@@ -239,8 +239,8 @@ async def test_other_entities_are_linked(house: House, local: LocalIntegration) 
         "status": local.entry("status").id,
         "restart_button": local.entry("restart_button").id,
     }
-    path = house.entry.runtime_data.account_runtime.linked[WAITING]
-    assert sorted(path.capabilities) == ["restart"], "the entry was set up again"
+    transport = house.entry.runtime_data.account_runtime.linked[WAITING]
+    assert sorted(transport.capabilities) == ["restart"], "the entry was set up again"
 
 
 async def test_a_warning_stands_before_a_change_too(house: House, local: LocalIntegration) -> None:

@@ -232,12 +232,12 @@ async def test_coordinator_polled_for_a_restart_though_nothing_changed(home: Hom
     await home.pass_time(3600)
     await home.call("button", "press", "restart", WAITING)
     assert (hub.polls, home.world.charger(WAITING).restarts) == (4, 1)
-    path = home.path
+    transport = home.transport
     assert await home.hass.config_entries.async_unload(home.entry.entry_id)
-    status_received_at = path.status_received_at
+    status_received_at = transport.status_received_at
     await home.pass_time(60)
-    await path.check()
-    assert path.status_received_at == status_received_at, "nobody listens any more"
+    await transport.check()
+    assert transport.status_received_at == status_received_at, "nobody listens any more"
     await hub.coordinator.async_shutdown()
 
 
@@ -280,7 +280,7 @@ async def test_restored_status_found_at_our_start_is_no_report(home: Home) -> No
     assert home.from_link(STATUS) is Status.AVAILABLE, "the same value, from the device"
     await home.hass.config_entries.async_reload(home.entry.entry_id)
     await home.hass.async_block_till_done()
-    assert home.path.status_received_at is not None, "it was reported twice"
+    assert home.transport.status_received_at is not None, "it was reported twice"
 
 
 @pytest.mark.parametrize("first", [True, False])

@@ -22,7 +22,7 @@ async def test_lock_and_unlock(hass: HomeAssistant) -> None:
     await house.call("lock", "unlock", house.state("lock", "lock"))
     await house.show({LOCKED: False})
     assert house.state("lock", "lock").state == "unlocked"
-    assert house.path.executed == [SetLock(locked=True), SetLock(locked=False)]
+    assert house.transport.executed == [SetLock(locked=True), SetLock(locked=False)]
 
 
 async def test_the_lock_is_unknown_but_can_be_tried_when_nothing_is_heard(hass: HomeAssistant) -> None:

@@ -46,7 +46,7 @@ async def test_bounds_while_no_limit_is_known(hass: HomeAssistant) -> None:
 async def test_a_current_is_set(hass: HomeAssistant) -> None:
     house = await move_in(hass, BASIC)
     await house.call("number", "set_value", number(house), value=20)
-    assert house.path.executed == [SetCurrent(20)]
+    assert house.transport.executed == [SetCurrent(20)]
     await house.show({CHARGING_CURRENT: 20.0})
     assert number(house).state == "20.0"
 
@@ -58,7 +58,7 @@ async def test_i1_nothing_is_raised_without_a_wire_rating(hass: HomeAssistant) -
         await house.call("number", "set_value", number(house), value=17)
     assert caught.value.translation_key == "wire_rating_unknown"
     await house.call("number", "set_value", number(house), value=10)
-    assert house.path.executed == [SetCurrent(10)]
+    assert house.transport.executed == [SetCurrent(10)]
 
 
 @pytest.mark.parametrize("amps", [5, 33])
@@ -67,7 +67,7 @@ async def test_i1_a_current_outside_the_bounds_is_refused(hass: HomeAssistant, a
     house = await move_in(hass, BASIC)
     with pytest.raises(ServiceValidationError):
         await house.call("number", "set_value", number(house), value=amps)
-    assert house.path.executed == []
+    assert house.transport.executed == []
 
 
 async def test_a_cached_setting_says_so(hass: HomeAssistant) -> None:
@@ -83,7 +83,7 @@ async def test_a_cached_setting_says_so(hass: HomeAssistant) -> None:
 
 async def test_a_busy_cloud_is_an_error_that_says_when_to_try_again(hass: HomeAssistant) -> None:
     house = await move_in(hass, {**BASIC, WIRE_RATING: 32.0})
-    house.path.refusal = TransportBusy("throttled", 119)
+    house.transport.refusal = TransportBusy("throttled", 119)
     with pytest.raises(HomeAssistantError) as caught:
         await house.call("number", "set_value", number(house), value=20)
     assert caught.value.translation_key == "throttled"

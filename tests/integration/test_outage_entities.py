@@ -73,7 +73,7 @@ async def test_commands_raise_and_name_the_outage(hass: HomeAssistant) -> None:
         with pytest.raises(HomeAssistantError) as caught:
             await house.call(domain, service, state, **data)
         assert caught.value.translation_key == "no_path_since", domain
-    assert house.path.executed == []
+    assert house.transport.executed == []
 
 
 async def test_the_override_is_taken_in_an_outage_and_applied_after_it(hass: HomeAssistant) -> None:
@@ -86,7 +86,7 @@ async def test_the_override_is_taken_in_an_outage_and_applied_after_it(hass: Hom
     house.account.breaker.good()
     await house.show({STATUS: Status.WAITING_SCHEDULE, CAR_CONNECTED: True})
     await house.pass_time(5)
-    assert house.path.executed == [SetOverride(on=True)]
+    assert house.transport.executed == [SetOverride(on=True)]
     assert house.state("switch", "tou_override").attributes["applied"] is True
     assert house.state("binary_sensor", "cloud").state == "on"
     assert house.state("sensor", "wire_rating").attributes["source"] == "cloud"

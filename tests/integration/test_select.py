@@ -18,7 +18,7 @@ async def test_a_mode_is_chosen(hass: HomeAssistant) -> None:
     state = house.state("select", "eco_mode")
     assert (state.state, state.attributes["options"]) == ("off", ["off", "eco", "full_solar"])
     await house.call("select", "select_option", state, option="full_solar")
-    assert house.path.executed == [SetEcoMode(EcoMode.FULL_SOLAR)]
+    assert house.transport.executed == [SetEcoMode(EcoMode.FULL_SOLAR)]
     await house.show({ECO_MODE: EcoMode.FULL_SOLAR})
     assert house.state("select", "eco_mode").state == "full_solar"
 
@@ -32,7 +32,7 @@ async def test_the_mode_stays_shown_in_an_outage(hass: HomeAssistant) -> None:
 
 async def test_a_refusal_is_an_error(hass: HomeAssistant) -> None:
     house = await move_in(hass)
-    house.path.refusal = NotAllowed("refused")
+    house.transport.refusal = NotAllowed("refused")
     with pytest.raises(HomeAssistantError) as caught:
         await house.call("select", "select_option", house.state("select", "eco_mode"), option="eco")
     assert caught.value.translation_key == "refused"

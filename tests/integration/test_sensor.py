@@ -188,7 +188,7 @@ async def test_contact_moves_alone(hass: HomeAssistant) -> None:
     written: list[str] = []
     hass.bus.async_listen("state_changed", lambda event: written.append(event.data["entity_id"]))
     await house.pass_time(60)
-    house.path.touch()
+    house.transport.touch()
     await house.settle()
     assert house.state("sensor", "last_cloud_contact").state == "2026-11-02T12:01:00+00:00"
     assert written == [entity_id]

@@ -48,7 +48,7 @@ async def test_actions_are_described(hass: HomeAssistant) -> None:
 async def test_restart_returns_on_acceptance(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     assert await house.call(DOMAIN, "restart", house.state("button", "restart")) is None
-    assert house.path.executed == [Restart()]
+    assert house.transport.executed == [Restart()]
 
 
 async def test_restart_answers_what_became_of_it(hass: HomeAssistant) -> None:
@@ -63,8 +63,8 @@ async def test_restart_answers_what_became_of_it(hass: HomeAssistant) -> None:
 
 async def test_restarts_of_two_chargers_do_not_wait_for_another(hass: HomeAssistant) -> None:
     house = await move_in(hass)
-    house.account.path("1002").show(CLOUD_VALUES)
-    house.account.appear(house.path.identity.__class__(house.path.identity.maker, "1002", "Carport"))
+    house.account.transport("1002").show(CLOUD_VALUES)
+    house.account.appear(house.transport.identity.__class__(house.transport.identity.maker, "1002", "Carport"))
     await house.settle()
     first = hass.async_create_task(
         house.call(DOMAIN, "restart", house.state("button", "restart"), return_response=True)
@@ -72,7 +72,7 @@ async def test_restarts_of_two_chargers_do_not_wait_for_another(hass: HomeAssist
     await house.clock.advance(1)
     other = house.entity_id("button", "restart", serial="1002")
     await hass.services.async_call("button", "press", {"entity_id": other}, blocking=True)
-    assert house.account.path("1002").executed == [Restart()]
+    assert house.account.transport("1002").executed == [Restart()]
     assert not first.done()
     await house.clock.advance(700)
     await asyncio.wait_for(first, 1)
@@ -90,7 +90,7 @@ async def test_an_override_until_the_car_is_unplugged_goes_on_when_it_is_full(ha
     house = await move_in(hass, WAITING)
     state = house.state("switch", "tou_override")
     await house.call(DOMAIN, "set_tou_override", state, enabled=True, until="unplugged")
-    assert house.path.executed == [SetOverride(on=True)]
+    assert house.transport.executed == [SetOverride(on=True)]
     await house.show({STATUS: Status.CHARGING, CAR_CONNECTED: True})
     await house.show({STATUS: Status.COMPLETED, CAR_CONNECTED: True})
     assert house.state("switch", "tou_override").state == "on"
@@ -137,7 +137,7 @@ async def test_a_time_must_be_given_and_lie_ahead(hass: HomeAssistant, data: dic
     assert caught.value.translation_placeholders == {"charger": "Garage"}
     texts = json.loads((INTEGRATION / "translations" / "en.json").read_text(encoding="utf-8"))
     assert "{charger}" in texts["exceptions"][key]["message"]
-    assert house.path.executed == []
+    assert house.transport.executed == []
 
 
 async def test_nonsense_is_refused(hass: HomeAssistant) -> None:
@@ -152,4 +152,4 @@ async def test_only_the_override_can_be_overridden(hass: HomeAssistant) -> None:
     house = await move_in(hass, WAITING)
     with pytest.raises(ServiceNotSupported):
         await house.call(DOMAIN, "set_tou_override", house.state("switch", "charging"), enabled=True)
-    assert house.path.executed == []
+    assert house.transport.executed == []

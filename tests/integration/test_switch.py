@@ -25,14 +25,14 @@ async def test_the_override_is_what_the_user_wants(hass: HomeAssistant) -> None:
     assert (state.state, "applied" in state.attributes) == ("off", False)
 
     await house.call("switch", "turn_on", state)
-    assert house.path.executed == [SetOverride(on=True)]
+    assert house.transport.executed == [SetOverride(on=True)]
     state = house.state("switch", "tou_override")
     assert (state.state, state.attributes["applied"]) == ("on", True)
 
     await house.show({STATUS: Status.CHARGING})
     await house.call("switch", "turn_off", state)
     await house.settle()
-    assert house.path.executed == [SetOverride(on=True), SetOverride(on=False)]
+    assert house.transport.executed == [SetOverride(on=True), SetOverride(on=False)]
     assert house.state("switch", "tou_override").state == "off"
 
 
@@ -42,7 +42,7 @@ async def test_the_override_waits_where_nothing_carries_it(hass: HomeAssistant) 
     await house.call("switch", "turn_on", house.state("switch", "tou_override"))
     state = house.state("switch", "tou_override")
     assert (state.state, state.attributes["applied"]) == ("on", False)
-    assert house.path.executed == []
+    assert house.transport.executed == []
 
 
 async def test_a_refused_override_is_an_error(hass: HomeAssistant) -> None:
@@ -55,7 +55,7 @@ async def test_a_refused_override_is_an_error(hass: HomeAssistant) -> None:
 
 async def test_an_override_that_the_charger_refuses_is_an_error(hass: HomeAssistant) -> None:
     house = await move_in(hass, WAITING)
-    house.path.refusal = NotAllowed("refused")
+    house.transport.refusal = NotAllowed("refused")
     with pytest.raises(HomeAssistantError) as caught:
         await house.call("switch", "turn_on", house.state("switch", "tou_override"))
     assert caught.value.translation_key is not None
@@ -105,16 +105,16 @@ async def test_charging_is_unknown_but_available_when_the_status_is_too_old(hass
 async def test_pause_and_resume(hass: HomeAssistant) -> None:
     house = await move_in(hass, {**CLOUD_VALUES, STATUS: Status.CHARGING, CAR_CONNECTED: True})
     await house.call("switch", "turn_off", house.state("switch", "charging"))
-    assert house.path.executed == [SetCharging(on=False)]
+    assert house.transport.executed == [SetCharging(on=False)]
     await house.show({STATUS: Status.PAUSED})
     assert house.state("switch", "charging").state == "off"
     await house.call("switch", "turn_on", house.state("switch", "charging"))
-    assert house.path.executed == [SetCharging(on=False), SetCharging(on=True)]
+    assert house.transport.executed == [SetCharging(on=False), SetCharging(on=True)]
 
 
 async def test_a_refused_pause_names_the_charger(hass: HomeAssistant) -> None:
     house = await move_in(hass, {**BASIC, STATUS: Status.CHARGING})
-    house.path.refusal = NotApplicable("wrong_state")
+    house.transport.refusal = NotApplicable("wrong_state")
     with pytest.raises(ServiceValidationError) as caught:
         await house.call("switch", "turn_off", house.state("switch", "charging"))
     assert caught.value.translation_key == "wrong_state"

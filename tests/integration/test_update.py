@@ -28,7 +28,7 @@ async def test_an_install_is_in_progress_until_the_version_shows(hass: HomeAssis
     house = await move_in(hass)
     await house.call("update", "install", house.state("update", "firmware"))
     await house.settle()
-    assert house.path.executed == [Install()]
+    assert house.transport.executed == [Install()]
     assert house.state("update", "firmware").attributes["in_progress"] is True
     with pytest.raises(HomeAssistantError):
         await house.call("update", "install", house.state("update", "firmware"))
@@ -36,7 +36,7 @@ async def test_an_install_is_in_progress_until_the_version_shows(hass: HomeAssis
     await house.show({FIRMWARE: "6.5.2", STATUS: Status.AVAILABLE})
     state = house.state("update", "firmware")
     assert (state.state, state.attributes["in_progress"]) == ("off", False)
-    assert house.path.executed == [Install()]
+    assert house.transport.executed == [Install()]
 
 
 async def test_an_install_that_would_interrupt_a_charge_is_refused(hass: HomeAssistant) -> None:
@@ -44,11 +44,11 @@ async def test_an_install_that_would_interrupt_a_charge_is_refused(hass: HomeAss
     with pytest.raises(ServiceValidationError) as caught:
         await house.call("update", "install", house.state("update", "firmware"))
     assert caught.value.translation_key == "install_charging"
-    assert house.path.executed == []
+    assert house.transport.executed == []
 
 
 async def test_a_read_only_entry_installs_nothing(hass: HomeAssistant) -> None:
     house = await move_in(hass, options={"read_only": True})
     with pytest.raises(HomeAssistantError):
         await house.call("update", "install", house.state("update", "firmware"))
-    assert house.path.executed == []
+    assert house.transport.executed == []

@@ -48,7 +48,7 @@ async def test_stranger_with_absurd_energy_is_not_believed(make_site: MakeSite) 
     await site.start()
     await site.clock.advance(400)
     stranger = Sender(THERE)
-    before = site.box.memory.lifetime
+    before = site.box.state.lifetime
     site.sim.wifi = False
     await site.clock.advance(SILENT_BEFORE_MOVE)
     for _ in range(4):
@@ -56,24 +56,24 @@ async def test_stranger_with_absurd_energy_is_not_believed(make_site: MakeSite) 
         await site.clock.advance(20)
     assert stranger.received() == []
     stranger.close()
-    assert site.box.memory.lifetime == before
+    assert site.box.state.lifetime == before
     assert site.ours.listener.host_of(site.box.config.serial) == HERE
 
 
 async def test_real_box_is_served_again_before_it_falls_back(taken: tuple[Site, Sender]) -> None:
     site, stranger = taken
     site.sim.wifi = True
-    troubles = set()
+    issues = set()
     site.mark()
     for _ in range(5):
         await say(site, stranger)
-        troubles |= site.box.troubles
-    assert BoxIssue.TWO_ADDRESSES in troubles, "the user is told while both speak"
-    assert site.box.troubles == set()
+        issues |= site.box.issues
+    assert BoxIssue.TWO_ADDRESSES in issues, "the user is told while both speak"
+    assert site.box.issues == set()
     assert site.ours.listener.host_of(site.box.config.serial) == HERE
     assert site.commands()
     assert (site.sim.fallbacks, site.sim.amperes) == (0, 0), "it is still paused"
-    assert site.box.memory.lifetime == int(site.sim.lifetime_wh)
+    assert site.box.state.lifetime == int(site.sim.lifetime_wh)
 
 
 async def test_real_box_wins_back_after_a_restart_too(taken: tuple[Site, Sender]) -> None:
@@ -108,7 +108,7 @@ async def test_word_of_the_user_counts_at_once_though_unchanged(taken: tuple[Sit
     stranger.received()
     await say(site, stranger)
     assert stranger.received() == [], "it is not answered any more"
-    assert (site.ours.listener.host_of(serial), site.box.memory.host, site.box.memory.pinned) == (HERE, HERE, HERE)
+    assert (site.ours.listener.host_of(serial), site.box.state.host, site.box.state.pinned) == (HERE, HERE, HERE)
     site.ours.trust("1", HERE)
     assert site.ours.listener.host_of("1") is None, "nothing is known of that box"
 
@@ -119,8 +119,8 @@ async def test_dispute_is_over_when_only_the_new_address_speaks(taken: tuple[Sit
     replay = Sender(HERE)
     replay.send(line(uptime=1, lifetime=10**6), site.port)
     await say(site, stranger)
-    assert BoxIssue.TWO_ADDRESSES in site.box.troubles
+    assert BoxIssue.TWO_ADDRESSES in site.box.issues
     for _ in range(31):
         await say(site, stranger)
     replay.close()
-    assert BoxIssue.TWO_ADDRESSES not in site.box.troubles
+    assert BoxIssue.TWO_ADDRESSES not in site.box.issues

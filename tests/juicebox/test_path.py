@@ -209,7 +209,7 @@ async def test_a_load_group_may_lower_what_a_box_is_set_to_while_it_has_no_share
     site = make_site(served=False, config=ALONE)
     kept = await keep(site)
     await site.clock.advance(400)
-    assert (site.box.memory.charging_current, kept.snapshot.value(CHARGING_CURRENT)) == (None, 16)
+    assert (site.box.state.charging_current, kept.snapshot.value(CHARGING_CURRENT)) == (None, 16)
     site.box.share = 0
     kept.charger.group_share = 0
     assert await kept.charger.command(SetCurrent(6), automatic=True) is Outcome.ACCEPTED
@@ -225,7 +225,7 @@ async def test_a_load_group_may_lower_what_a_box_is_set_to_while_it_has_no_share
     site.box.share = kept.charger.group_share = None
     await site.clock.advance(90)
     assert (kept.snapshot.value(CHARGING_CURRENT), site.sim.amperes) == (16, 16)
-    assert site.box.memory.charging_current is None, "the user has not set any"
+    assert site.box.state.charging_current is None, "the user has not set any"
     await kept.stop()
 
 
@@ -375,7 +375,7 @@ async def test_an_override_ends_when_the_car_leaves(make_site: MakeSite) -> None
     await kept.until(Status.CHARGING)
     site.sim.unplug()
     await site.clock.advance(31)
-    assert (kept.override(), site.box.memory.override, kept.status()) == (Override(), False, Status.AVAILABLE)
+    assert (kept.override(), site.box.state.override, kept.status()) == (Override(), False, Status.AVAILABLE)
     site.sim.plug_in()
     await site.clock.advance(61)
     assert kept.status() is Status.WAITING_SCHEDULE
@@ -393,7 +393,7 @@ async def test_an_override_ends_when_the_car_is_full(make_site: MakeSite) -> Non
     await site.clock.advance(540)
     assert (kept.override().on, site.last.online) == (True, 16)
     await site.clock.advance(120)
-    assert (kept.override(), site.box.memory.override, kept.status()) == (Override(), False, Status.WAITING_SCHEDULE)
+    assert (kept.override(), site.box.state.override, kept.status()) == (Override(), False, Status.WAITING_SCHEDULE)
     assert (kept.events[-1], site.last.online, site.mode) == ("override_ended", 0, Mode.RELAY)
     await kept.stop()
 
@@ -498,16 +498,16 @@ async def test_what_no_box_can_do_is_refused(make_site: MakeSite) -> None:
     site = make_site(config=ALONE)
     kept = await keep(site)
     assert kept.udp.capabilities == {Capability.CURRENT, Capability.CHARGING, Capability.OVERRIDE}
-    for path in (kept.udp, kept.cloud):
+    for transport in (kept.udp, kept.cloud):
         with pytest.raises(Unsupported):
-            await path.execute(Restart(), patience=5)
+            await transport.execute(Restart(), patience=5)
         with pytest.raises(Unsupported):
-            await path.read_schedule()
+            await transport.read_schedule()
         with pytest.raises(Unsupported):
-            await path.write_schedule(())
+            await transport.write_schedule(())
         with pytest.raises(TransportBusy):
-            await path.check()
-        path.watch()()
+            await transport.check()
+        transport.watch()()
     assert (kept.cloud.capabilities, kept.cloud.status_received_at) == (frozenset(), None)
     heard = site.box.server_health.heard
     assert heard is not None
@@ -560,10 +560,10 @@ class Ear:
     def __init__(self) -> None:
         self.told = 0
 
-    def readings_received(self, path: Transport, readings: Readings) -> None:
+    def readings_received(self, transport: Transport, readings: Readings) -> None:
         self.told += 1
 
-    def transport_changed(self, path: Transport) -> None:
+    def transport_changed(self, transport: Transport) -> None:
         self.told += 1
 
 
@@ -572,17 +572,17 @@ async def test_a_path_that_is_closed_hears_no_more_of_its_box(
     site: Site, side: type[JuiceBoxTransport | ServerTransport]
 ) -> None:
     others = len(site.box._listeners)
-    path, ear = side(site.box, site.clock), Ear()
-    path.listen(ear)
+    transport, ear = side(site.box, site.clock), Ear()
+    transport.listen(ear)
     await site.clock.advance(31)
     await site.maker.set_trouble(ServerTrouble.HANG)
     await site.clock.advance(130)
     assert ear.told
-    path.close()
-    told, last_report = ear.told, path._last_report
+    transport.close()
+    told, last_report = ear.told, transport._last_report
     assert len(site.box._listeners) == others
     await site.maker.set_trouble(ServerTrouble.NONE)
     await site.clock.advance(200)
     site.sim.switch_off()
     await site.clock.advance(150)
-    assert (site.box.server_health.answers, ear.told, path._last_report) == (True, told, last_report)
+    assert (site.box.server_health.answers, ear.told, transport._last_report) == (True, told, last_report)

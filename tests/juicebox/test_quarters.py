@@ -111,7 +111,7 @@ def test_what_is_stored_is_restored_but_for_what_is_damaged() -> None:
 async def test_a_box_tells_what_it_has_counted(site: Site) -> None:
     await site.clock.advance(3 * 3600)
     counted = {slot: energy for slot, energy in site.sim.slots.items() if energy > 0}
-    told = {quarter.start: quarter for quarter in site.box.memory.quarters.known(site.clock.now())}
+    told = {quarter.start: quarter for quarter in site.box.state.quarters.known(site.clock.now())}
     complete = [quarter for quarter in told.values() if quarter.complete and quarter.energy > 0]
     assert len(complete) >= 10
     assert {quarter.energy for quarter in complete} <= {round(energy) for energy in counted.values()}
@@ -120,10 +120,10 @@ async def test_a_box_tells_what_it_has_counted(site: Site) -> None:
 
 async def test_a_power_cut_of_the_box_takes_nothing_that_was_told(site: Site) -> None:
     await site.clock.advance(2 * 3600)
-    before = {quarter.start for quarter in site.box.memory.quarters.known(site.clock.now()) if quarter.complete}
+    before = {quarter.start for quarter in site.box.state.quarters.known(site.clock.now()) if quarter.complete}
     assert len(before) > 4
     site.sim.switch_off()
     await site.clock.advance(20)
     site.sim.switch_on()
     await site.clock.advance(120)
-    assert {quarter.start for quarter in site.box.memory.quarters.known(site.clock.now())} >= before
+    assert {quarter.start for quarter in site.box.state.quarters.known(site.clock.now())} >= before

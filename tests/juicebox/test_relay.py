@@ -57,12 +57,12 @@ class Line:
         )
         self.box.configure(self.config)
         self.box.share = step.share
-        self.box.memory.charging_current = step.wanted
-        self.box.memory.paused = step.paused
+        self.box.state.charging_current = step.wanted
+        self.box.state.paused = step.paused
         data = line(uptime=self.clock.monotonic())
         message = parse(data)
         self.box.arrived(Arrival(message, data, (HERE, 9), self._answer))  # type: ignore[arg-type]
-        index = self.box.memory.index % 999 + 1
+        index = self.box.state.index % 999 + 1
         order = CommandMessage(
             weekday=1, hour=2, minute=3, online=step.online, offline=step.stored, flags=6, index=index, wide=True
         )
@@ -118,13 +118,13 @@ def test_relay_passes_what_is_permitted_of_each_command(steps: list[Step]) -> No
         assert replace(found, online=asked.online, offline=asked.offline) == asked, "the rest passes as it is"
         if found == asked:
             assert data == order
-        assert rig.box.memory.offline == stored
-        troubles = rig.box.troubles
+        assert rig.box.state.offline == stored
+        issues = rig.box.issues
         borne = min(limit for limit in (UNIT_RATING, step.wire, step.own_limit) if limit is not None)
-        assert (BoxIssue.UNSAFE_SERVER in troubles) is (step.online > borne)
-        assert (BoxIssue.UNSAFE_STORED in troubles) is (stored != step.stored)
-        told = step.wire is not None and (rig.box.memory.stored or 0) > step.wire
-        assert (BoxIssue.OFFLINE_ABOVE_WIRE in troubles) is told
+        assert (BoxIssue.UNSAFE_SERVER in issues) is (step.online > borne)
+        assert (BoxIssue.UNSAFE_STORED in issues) is (stored != step.stored)
+        told = step.wire is not None and (rig.box.state.stored or 0) > step.wire
+        assert (BoxIssue.OFFLINE_ABOVE_WIRE in issues) is told
         assert rig.box.mode is Mode.RELAY
         known = stored
 
@@ -149,14 +149,14 @@ async def server_with(site: Site, *, online: int, stored: int) -> None:
 
 async def test_lower_current_passes_at_once_while_the_stored_limit_is_too_high(site: Site) -> None:
     await server_with(site, online=30, stored=40)
-    assert site.box.troubles == {BoxIssue.UNSAFE_STORED}
+    assert site.box.issues == {BoxIssue.UNSAFE_STORED}
     assert await amperes(site, 30, 10, 0) == [30, 10, 0]
     assert (site.sim.amperes, site.sim.stored, site.sim.writes) == (0, 16, 0)
 
 
 async def test_lower_current_passes_at_once_after_one_that_was_too_high(site: Site) -> None:
     await server_with(site, online=40, stored=16)
-    assert (site.last.online, site.box.troubles) == (32, {BoxIssue.UNSAFE_SERVER})
+    assert (site.last.online, site.box.issues) == (32, {BoxIssue.UNSAFE_SERVER})
     assert await amperes(site, 30, 10, 0, 40) == [30, 10, 0, 32]
 
 
@@ -169,15 +169,15 @@ async def test_first_command_passes_though_its_stored_limit_is_too_high(make_sit
     await site.start()
     await site.clock.advance(1)
     assert (site.last.online, site.last.offline, site.masters()) == (16, 40, {"server"})
-    assert site.box.troubles == {BoxIssue.OFFLINE_ABOVE_WIRE}, "it is told at once"
+    assert site.box.issues == {BoxIssue.OFFLINE_ABOVE_WIRE}, "it is told at once"
     await site.clock.advance(600)
-    assert (site.sim.fallbacks, site.sim.writes, site.box.memory.offline) == (0, 0, 40)
+    assert (site.sim.fallbacks, site.sim.writes, site.box.state.offline) == (0, 0, 40)
     site.unit.stored = 48
     await site.clock.advance(31)
-    assert (site.last.offline, site.box.troubles) == (40, {BoxIssue.OFFLINE_ABOVE_WIRE, BoxIssue.UNSAFE_STORED})
+    assert (site.last.offline, site.box.issues) == (40, {BoxIssue.OFFLINE_ABOVE_WIRE, BoxIssue.UNSAFE_STORED})
     site.unit.stored = 36
     await site.clock.advance(31)
-    assert (site.last.offline, site.box.memory.offline) == (36, 36), "lower is always passed"
+    assert (site.last.offline, site.box.state.offline) == (36, 36), "lower is always passed"
 
 
 async def test_box_is_not_stuck_at_0_after_a_window_of_the_server(site: Site) -> None:
@@ -191,10 +191,10 @@ async def test_take_over_ends_what_is_said_of_the_server(site: Site, trouble: Bo
     if trouble is BoxIssue.UNSAFE_STORED:
         site.unit.stored = 40
     await site.clock.advance(31)
-    assert site.box.troubles == {trouble}
+    assert site.box.issues == {trouble}
     await site.maker.stop()
     await site.clock.advance_until(lambda: site.mode is Mode.KEEP, within=200)
-    assert site.box.troubles == set()
+    assert site.box.issues == set()
     assert site.last.online == (32 if trouble is BoxIssue.UNSAFE_SERVER else 30), "it goes on with what it had"
 
 
@@ -206,4 +206,4 @@ async def test_stored_limit_of_the_server_is_known_after_a_restart(make_site: Ma
     await site.start()
     await site.clock.advance(60)
     await site.restart()
-    assert site.box.memory.offline == 99
+    assert site.box.state.offline == 99

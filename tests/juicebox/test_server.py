@@ -52,8 +52,8 @@ async def test_the_servers_commands_pass_unchanged_and_its_limits_are_learnt(sit
     assert site.masters() == {"server"}
     assert site.commands() == site.servers_commands()
     assert len(site.commands()) == len(site.statuses())
-    memory = site.box.memory
-    assert (memory.offline, memory.online, memory.allowed, memory.cycles) == (16, 32, 32, True)
+    state = site.box.state
+    assert (state.offline, state.online, state.allowed, state.cycles) == (16, 32, 32, True)
     assert len(site.unit.addresses) == 1
     assert site.box.server_answers
 
@@ -62,7 +62,7 @@ async def test_while_learning_only_the_server_commands(make_site: MakeSite) -> N
     site = make_site()
     await site.start()
     assert site.mode is Mode.RELAY  # its first command taught us
-    site.box.memory.forget()
+    site.box.state.forget()
     with pytest.raises(NotApplicable, match="learning"):
         site.box.set_charging(on=False)
 
@@ -81,11 +81,11 @@ async def test_unsafe_values_of_the_server_are_replaced_and_told_by_cause(
     await site.clock.advance(300)
     assert {(each.online, each.offline) for each in site.commands()} == {(32, 16)}
     assert [each.index for each in site.commands()] == [each.index for each in site.servers_commands()]
-    assert site.box.troubles == {told}
+    assert site.box.issues == {told}
     assert (site.sim.writes, site.sim.unanswered, site.mode) == (0, 0, Mode.RELAY)
     await site.maker.set_trouble(ServerTrouble.NONE)
     await site.clock.advance(30)
-    assert site.box.troubles == set()
+    assert site.box.issues == set()
 
 
 async def test_i1_a_share_of_our_load_group_lowers_the_servers_current_and_is_no_fault_of_its(site: Site) -> None:
@@ -93,7 +93,7 @@ async def test_i1_a_share_of_our_load_group_lowers_the_servers_current_and_is_no
         site.box.share = share
         await site.clock.advance(31)
         assert (site.last.online, site.last.offline) == (online, 16)
-        assert (site.mode, site.box.troubles) == (Mode.RELAY, set())
+        assert (site.mode, site.box.issues) == (Mode.RELAY, set())
     assert site.sim.writes == 0
 
 
@@ -103,7 +103,7 @@ async def test_a_box_that_starts_while_the_server_is_unsafe_is_not_left_alone(si
     site.sim.switch_on()
     await site.clock.advance(6)
     assert (site.mode, site.last.online, site.last.offline) == (Mode.RELAY, 32, 16)
-    assert site.box.troubles == {BoxIssue.UNSAFE_SERVER}
+    assert site.box.issues == {BoxIssue.UNSAFE_SERVER}
     site.box.set_charging(on=False)
     await site.clock.advance(400)
     assert (site.sim.amperes, site.sim.fallbacks, site.sim.writes) == (0, 0, 0)
@@ -296,10 +296,10 @@ async def test_without_a_server_the_stored_limit_shows_after_silence(
     await site.clock.advance(350)
     assert (site.mode, site.commands()) == (Mode.LEARNING, [])
     await site.clock.advance(30)
-    assert (site.mode, site.box.memory.offline) == (Mode.KEEP, 16)
+    assert (site.mode, site.box.state.offline) == (Mode.KEEP, 16)
     await site.clock.advance(600)
     assert {(each.online, each.offline) for each in site.commands()} == {(16, 16)}
-    assert (site.sim.writes, site.box.server_answers, site.box.troubles) == (0, None, set())
+    assert (site.sim.writes, site.box.server_answers, site.box.issues) == (0, None, set())
 
 
 async def test_a_server_that_was_never_there_is_replaced_when_the_stored_limit_shows(make_site: MakeSite) -> None:
@@ -322,13 +322,13 @@ async def test_a_box_out_of_reach_for_long_stays_with_a_server_that_answers(site
 
 async def test_an_answer_that_cannot_be_sent_changes_nothing(site: Site) -> None:
     await site.clock.advance(31)
-    before = site.box.memory.export()
+    before = site.box.state.export()
     site.ours.listener.close()
     site.box.from_server(site.servers_commands()[-1].encode())
-    assert site.box.memory.export() == before
+    assert site.box.state.export() == before
     fresh = BoxHub(site.clock).add(ALONE)
     fresh.from_server(b"CMD62210A20M18C006S006!31Y$")  # before any status
-    assert (fresh.mode, fresh.memory.offline) == (Mode.LEARNING, None)
+    assert (fresh.mode, fresh.state.offline) == (Mode.LEARNING, None)
 
 
 @pytest.mark.parametrize("served", [True, False])
@@ -348,7 +348,7 @@ async def test_a_power_cut_forgets_what_was_learnt_and_the_first_status_teaches_
     site.sim.switch_on()
     await site.clock.advance(6)
     assert site.box.counts["boots"] == 1
-    assert site.box.memory.firmware == "EMWERK-JB201-1.0.46"
+    assert site.box.state.firmware == "EMWERK-JB201-1.0.46"
     assert [each.offline for each in site.commands()] == [20]  # the first status was answered
     await site.clock.advance(120)
     assert (site.sim.writes, site.sim.unanswered) == (0, 0)
@@ -364,7 +364,7 @@ async def test_a_line_of_the_start_that_comes_late_does_not_teach_the_limit_in_f
     assert site.sim.in_force == 0  # outside the window
     site.sim._send(D1)
     await site.clock.advance(60)
-    assert (site.box.memory.offline, site.sim.stored, site.sim.writes) == (16, 16, 0)
+    assert (site.box.state.offline, site.sim.stored, site.sim.writes) == (16, 16, 0)
 
 
 async def test_a_start_that_is_told_late_does_not_teach_what_it_was_sent_meanwhile(make_site: MakeSite) -> None:
@@ -380,7 +380,7 @@ async def test_a_start_that_is_told_late_does_not_teach_what_it_was_sent_meanwhi
     assert (site.sim.in_force, site.box.counts["boots"]) == (10, 0)
     told(D1)
     await site.clock.advance(60)
-    assert (site.box.memory.offline, site.sim.stored, site.sim.writes, site.mode) == (16, 16, 0, Mode.KEEP)
+    assert (site.box.state.offline, site.sim.stored, site.sim.writes, site.mode) == (16, 16, 0, Mode.KEEP)
 
 
 async def test_a_status_from_before_the_start_does_not_teach_the_limit_in_force(make_site: MakeSite) -> None:
@@ -394,14 +394,14 @@ async def test_a_status_from_before_the_start_does_not_teach_the_limit_in_force(
     site.ours.listener._received(sock, before, (HERE, 9))
     unknown = status("09u", [("S", "01"), ("M", "0010")])
     site.ours.listener._received(sock, unknown, (HERE, 9))
-    assert (site.mode, site.box.memory.offline) == (Mode.LEARNING, None)
+    assert (site.mode, site.box.state.offline) == (Mode.LEARNING, None)
 
 
 async def test_another_firmware_version_is_another_box(site: Site) -> None:
-    site.box.memory.version = "07"
+    site.box.state.version = "07"
     await site.maker.set_trouble(ServerTrouble.HANG)
     await site.clock.advance(11)
-    assert (site.mode, site.box.memory.version) == (Mode.LEARNING, "09u")
+    assert (site.mode, site.box.state.version) == (Mode.LEARNING, "09u")
     assert site.candidate() == 16
 
 
@@ -446,7 +446,7 @@ async def test_a_change_that_a_start_made_void_does_not_count_for_the_day(site: 
     await site.clock.advance(30)
     site.sim.switch_on()
     await site.clock.advance(60)
-    assert (site.box.memory.offline, site.sim.stored, site.sim.writes) == (16, 16, 0)
+    assert (site.box.state.offline, site.sim.stored, site.sim.writes) == (16, 16, 0)
     site.box.change_offline(20)
     await site.clock.advance(60)
     assert (site.sim.stored, site.sim.writes) == (20, 1)
@@ -454,59 +454,59 @@ async def test_a_change_that_a_start_made_void_does_not_count_for_the_day(site: 
     await site.clock.advance(30)
     site.sim.switch_on()
     await site.clock.advance(60)
-    assert site.box.memory.offline == 20
+    assert site.box.state.offline == 20
     with pytest.raises(UnsafeRequest, match="once_a_day"):
         site.box.change_offline(16)
 
 
 async def test_a_lower_stored_limit_counts_only_once_the_box_surely_heard_of_it(site: Site) -> None:
     await lose(site)
-    memory = site.box.memory
+    state = site.box.state
     site.sim.wifi = False
     site.box.change_offline(10)
     await site.clock.advance(300)
-    assert (memory.offline, memory.stored, site.sim.stored) == (10, 16, 16)
+    assert (state.offline, state.stored, site.sim.stored) == (10, 16, 16)
     site.sim.wifi = True
     seen = set()
     for _ in range(3):
         heard = site.sim.statuses
         await site.clock.advance_until(lambda heard=heard: site.sim.statuses > heard, within=31)  # type: ignore[misc]
-        seen.add(memory.stored)
+        seen.add(state.stored)
     assert seen == {16}, "the first of the answers between them may have got lost, and the second"
     await site.clock.advance(11)
-    assert (memory.stored, memory.overwritten, site.sim.stored) == (10, None, 10)
+    assert (state.stored, state.overwritten, site.sim.stored) == (10, None, 10)
 
 
 async def test_a_higher_stored_limit_counts_at_once_and_the_highest_of_several(site: Site) -> None:
     await lose(site)
-    memory = site.box.memory
+    state = site.box.state
     for amps in (20, 24, 18, 18):
         site.box.change_offline(amps)
         site.clock.jump(86_401)
-    assert (memory.offline, memory.stored) == (18, 24)
+    assert (state.offline, state.stored) == (18, 24)
     await site.restart()
-    memory = site.box.memory
-    assert (memory.offline, memory.stored) == (18, 24), "nor does a restart prove anything"
+    state = site.box.state
+    assert (state.offline, state.stored) == (18, 24), "nor does a restart prove anything"
     await site.clock.advance(60)
-    assert (memory.stored, site.sim.stored) == (18, 18)
+    assert (state.stored, site.sim.stored) == (18, 18)
 
 
 async def test_one_that_starts_anew_may_have_stored_what_it_had_until_it_shows_it(site: Site) -> None:
     await site.clock.advance(400)
-    memory = site.box.memory
+    state = site.box.state
     site.sim._send(D1)
     await site.clock.settle()
-    assert (memory.offline, memory.stored) == (None, 16)
+    assert (state.offline, state.stored) == (None, 16)
     site.unit.stored = 10
     await site.clock.advance(11)
-    assert (memory.offline, memory.stored) == (10, 16), "what it was told, and what it had"
+    assert (state.offline, state.stored) == (10, 16), "what it was told, and what it had"
     site.sim.switch_off()
     site.sim.stored = 12
     await site.maker.set_trouble(ServerTrouble.HANG)
     await site.clock.advance(60)
     site.sim.switch_on()
     await site.clock.advance(6)
-    assert (memory.offline, memory.overwritten) == (12, None), "that it shows, whatever else was thought"
+    assert (state.offline, state.overwritten) == (12, None), "that it shows, whatever else was thought"
 
 
 @pytest.mark.parametrize(("amps", "highest"), [(10, 16), (20, 20)])
@@ -517,20 +517,20 @@ async def test_one_that_ignores_commands_keeps_what_it_has_stored(site: Site, am
     site.box.set_current(6)
     site.box.change_offline(amps)
     await site.clock.advance(240)
-    assert site.box.troubles == {BoxIssue.IGNORES_COMMANDS}
-    assert (site.box.memory.offline, site.box.memory.stored, site.sim.stored) == (16, highest, 16)
+    assert site.box.issues == {BoxIssue.IGNORES_COMMANDS}
+    assert (site.box.state.offline, site.box.state.stored, site.sim.stored) == (16, highest, 16)
 
 
 async def test_what_a_box_has_stored_stays_though_it_ignores_later_commands(site: Site) -> None:
     await lose(site)
     site.box.change_offline(10)
     await site.clock.advance(60)
-    assert (site.box.memory.offline, site.sim.stored) == (10, 10)
+    assert (site.box.state.offline, site.sim.stored) == (10, 10)
     site.sim.obeys = False
     site.box.set_current(6)
     await site.clock.advance(120)
-    assert site.box.troubles == {BoxIssue.IGNORES_COMMANDS}
-    assert (site.box.memory.offline, site.box.memory.stored, site.sim.stored) == (10, 10, 10)
+    assert site.box.issues == {BoxIssue.IGNORES_COMMANDS}
+    assert (site.box.state.offline, site.box.state.stored, site.sim.stored) == (10, 10, 10)
 
 
 async def test_stored_limits_that_are_no_good_are_told(make_site: MakeSite) -> None:
@@ -538,25 +538,25 @@ async def test_stored_limits_that_are_no_good_are_told(make_site: MakeSite) -> N
     site.sim.stored = 0
     await site.start()
     await site.clock.advance(400)
-    assert (site.box.troubles, site.mode, site.commands()) == ({BoxIssue.STORED_ZERO}, Mode.LEARNING, [])
+    assert (site.box.issues, site.mode, site.commands()) == ({BoxIssue.STORED_ZERO}, Mode.LEARNING, [])
     site.box.confirm_offline(16)
     await site.clock.advance(60)
-    assert (site.box.troubles, site.sim.stored, site.sim.writes) == (set(), 16, 1)
+    assert (site.box.issues, site.sim.stored, site.sim.writes) == (set(), 16, 1)
     site.sim.wifi = False
     await site.clock.advance(400)
     site.sim.stored = 0
     site.sim.wifi = True
     await site.clock.advance(31)
-    assert (site.box.memory.offline, site.box.troubles) == (16, set())
-    site.box.memory.offline = 33
+    assert (site.box.state.offline, site.box.issues) == (16, set())
+    site.box.state.offline = 33
     site.box.configure(site.config)
-    assert site.box.troubles == {BoxIssue.OFFLINE_ABOVE_WIRE}
+    assert site.box.issues == {BoxIssue.OFFLINE_ABOVE_WIRE}
 
 
 async def test_a_server_that_stores_nothing_is_believed_and_told(site: Site) -> None:
     site.unit.stored = 0
     await site.clock.advance(31)
-    assert (site.box.memory.offline, site.box.troubles) == (0, {BoxIssue.STORED_ZERO})
+    assert (site.box.state.offline, site.box.issues) == (0, {BoxIssue.STORED_ZERO})
 
 
 async def test_a_box_that_ignores_commands_is_told(make_site: MakeSite) -> None:
@@ -565,10 +565,10 @@ async def test_a_box_that_ignores_commands_is_told(make_site: MakeSite) -> None:
     site.unit.limit = 10
     await site.start()
     await site.clock.advance(120)
-    assert BoxIssue.IGNORES_COMMANDS in site.box.troubles
+    assert BoxIssue.IGNORES_COMMANDS in site.box.issues
     site.sim.obeys = True
     await site.clock.advance(120)
-    assert site.box.troubles == set()
+    assert site.box.issues == set()
 
 
 async def test_encrypted_and_old_boxes_are_looked_at_and_not_commanded(make_site: MakeSite) -> None:
@@ -576,11 +576,11 @@ async def test_encrypted_and_old_boxes_are_looked_at_and_not_commanded(make_site
     site.sim.encrypts = True
     await site.start()
     await site.clock.advance(500)
-    assert site.box.troubles == {BoxIssue.ENCRYPTED}
+    assert site.box.issues == {BoxIssue.ENCRYPTED}
     assert site.box.status is None
     site.sim.encrypts = False
     await site.clock.advance(60)
-    assert site.box.troubles == set()
+    assert site.box.issues == set()
     old = make_site(served=False, wire=Wire.LEGACY)
     await old.start()
     await old.clock.advance(800)
@@ -599,13 +599,13 @@ async def test_what_is_encrypted_is_not_relayed_for_nobody_could_judge_the_answe
     assert ServerTransport(site.box, site.clock).presence is Presence.UNKNOWN  # it is asked nothing
     site.sim.encrypts = False
     await site.clock.advance(31)
-    assert (site.box.troubles, len(site.commands()) > obeyed) == (set(), True)
+    assert (site.box.issues, len(site.commands()) > obeyed) == (set(), True)
 
 
 def test_a_box_of_which_little_is_known_is_allowed_what_it_had() -> None:
     box = BoxHub(VirtualClock()).add(BoxConfig(serial=SERIAL, host=HERE))
     assert (box.in_force, box.allowed, box.may_replace_server) == (None, 0, False)
-    box.memory.allowed = 20
+    box.state.allowed = 20
     assert box.allowed == 20
     box.share = 10.5
     assert box.allowed == 10
@@ -613,10 +613,10 @@ def test_a_box_of_which_little_is_known_is_allowed_what_it_had() -> None:
 
 async def test_a_status_without_energy_leaves_the_counter_alone(site: Site) -> None:
     await site.clock.advance(20)
-    before = site.box.memory.lifetime
+    before = site.box.state.lifetime
     sock = next(iter(site.ours.listener._sockets.values()))
     site.ours.listener._received(sock, status("09u", [("S", "01"), ("V", "2400")]), (HERE, 9))
-    assert (site.box.memory.lifetime, site.box.status is not None and site.box.status.state) == (before, 1)
+    assert (site.box.state.lifetime, site.box.status is not None and site.box.status.state) == (before, 1)
     assert before is not None
 
 
@@ -667,7 +667,7 @@ def test_a_damaged_store_is_no_obstacle(stored: object) -> None:
     server = BoxHub(VirtualClock(), stored)
     box = server.add(ALONE)
     assert box.mode is Mode.LEARNING
-    assert box.memory.commanded_at is None
+    assert box.state.commanded_at is None
 
 
 async def test_what_is_stored_comes_back_whole(site: Site) -> None:
@@ -678,7 +678,7 @@ async def test_what_is_stored_comes_back_whole(site: Site) -> None:
     stored = site.ours.export()
     assert BoxHub(site.clock, stored).export() == stored
     again = BoxHub(site.clock, stored)
-    assert again.add(site.config).memory == site.box.memory
+    assert again.add(site.config).state == site.box.state
     again.remove(SERIAL)
     again.remove(SERIAL)
     assert again.export() == {}
@@ -704,7 +704,7 @@ async def test_a_pause_is_kept_alive_and_ends_with_the_session(site: Site) -> No
     site.box.set_charging(on=False)
     site.sim.unplug()
     await site.clock.advance(60)
-    assert not site.box.memory.paused
+    assert not site.box.state.paused
 
 
 async def test_the_charging_current_lowers_what_the_server_allows_and_never_raises_it(site: Site) -> None:
@@ -751,7 +751,7 @@ async def test_i1_an_unknown_wire_rating_never_raises(make_site: MakeSite) -> No
     site.unit.limit = 10
     await site.start()
     await lose(site)
-    site.box.memory.charging_current = 40
+    site.box.state.charging_current = 40
     await site.clock.advance(300)
     assert site.last.online == 16  # what it would have by itself
 
@@ -806,7 +806,7 @@ async def test_read_only_repeats_the_last_command(make_site: MakeSite) -> None:
     await site.start()
     await site.clock.advance(60)
     await lose(site)
-    site.box.memory.paused = True
+    site.box.state.paused = True
     await site.clock.advance(600)
     assert {(each.online, each.offline) for each in site.commands()} == {(32, 16)}
     await regain(site)
@@ -862,7 +862,7 @@ async def test_an_override_in_relay_is_refused_where_the_server_shares_out_the_c
     site = await night_site(make_site, replace(ALONE, in_maker_load_group=True))
     with pytest.raises(UnsafeRequest, match="load_group"):
         site.box.set_override(on=True)
-    assert (site.mode, site.box.memory.override) == (Mode.RELAY, False)
+    assert (site.mode, site.box.state.override) == (Mode.RELAY, False)
     site.box.configure(replace(ALONE, in_maker_load_group=True, load_group_limit=12))
     site.box.set_override(on=True)
     await site.clock.advance(31)
@@ -901,19 +901,19 @@ async def test_an_override_of_an_outage_goes_on_when_the_server_returns_if_that_
     await site.clock.advance(300)
     if in_group:
         assert (site.sim.amperes, site.mode) == (0, Mode.RELAY)
-        assert site.box.troubles == {BoxIssue.OVERRIDE_HANDED_BACK}
+        assert site.box.issues == {BoxIssue.OVERRIDE_HANDED_BACK}
     else:
         assert (site.sim.amperes, site.mode, site.box.server_answers) == (16, Mode.KEEP, True)
         site.sim.unplug()
         await site.clock.advance(60)
-        assert (site.mode, site.box.memory.override) == (Mode.RELAY, False)
+        assert (site.mode, site.box.state.override) == (Mode.RELAY, False)
 
 
 async def test_an_override_that_the_server_agrees_with_is_the_servers(site: Site) -> None:
     await lose(site)
     site.box.set_override(on=True)
     await regain(site)
-    assert (site.box.memory.override, site.box.troubles) == (False, set())
+    assert (site.box.state.override, site.box.issues) == (False, set())
     await site.clock.advance(60)
     assert site.sim.amperes == 16
 
@@ -1045,12 +1045,12 @@ async def test_i9_a_foreign_address_never_gets_an_answer_nor_takes_the_box(site:
     await site.clock.advance(60)
     copies = [data for _, data in site.sim.sent]
     assert len(copies) > 2
-    before, obeyed = site.box.memory.export(), len(site.sim.commands)
+    before, obeyed = site.box.state.export(), len(site.sim.commands)
     for data in (*copies, D1):
         foreign.send(data, site.port)
     await site.clock.settle()
     assert foreign.received() == []
-    assert (site.box.memory.export(), len(site.sim.commands)) == (before, obeyed)
+    assert (site.box.state.export(), len(site.sim.commands)) == (before, obeyed)
     assert site.ours.listener.dropped == {"wrong_source": len(copies) + 1}
     foreign.close()
 
@@ -1081,7 +1081,7 @@ async def handed_back_site(make_site: MakeSite) -> Site:
     await site.clock.advance(60)
     await site.maker.set_trouble(ServerTrouble.NONE)
     await site.clock.advance(300)
-    assert site.box.troubles == {BoxIssue.OVERRIDE_HANDED_BACK}
+    assert site.box.issues == {BoxIssue.OVERRIDE_HANDED_BACK}
     return site
 
 
@@ -1089,20 +1089,20 @@ async def test_an_override_set_again_with_the_maker_was_not_lost(make_site: Make
     site = await handed_back_site(make_site)
     site.unit.override_time = 1
     await site.clock.advance(60)
-    assert (site.sim.amperes, site.box.troubles) == (16, set())
+    assert (site.sim.amperes, site.box.issues) == (16, set())
 
 
 async def test_an_override_handed_back_is_of_no_concern_without_the_car(make_site: MakeSite) -> None:
     site = await handed_back_site(make_site)
     site.sim.unplug()
     await site.clock.advance(60)
-    assert site.box.troubles == set()
+    assert site.box.issues == set()
 
 
 async def test_an_override_handed_back_may_be_set_again_outside_the_makers_group(make_site: MakeSite) -> None:
     site = await handed_back_site(make_site)
     site.box.configure(ALONE)
-    assert site.box.troubles == set()
+    assert site.box.issues == set()
 
 
 @pytest.mark.parametrize("how", ["taken_away", "died"])
@@ -1112,13 +1112,13 @@ async def test_an_unsafe_server_that_is_gone_is_no_trouble(make_site: MakeSite, 
     await site.clock.advance(60)
     await site.maker.set_trouble(ServerTrouble.UNSAFE_CURRENT)
     await site.clock.advance(60)
-    assert site.box.troubles == {BoxIssue.UNSAFE_SERVER}
+    assert site.box.issues == {BoxIssue.UNSAFE_SERVER}
     if how == "died":
         await lose(site)
         await site.clock.advance(200)
     else:
         site.ours.serve(None)
-    assert (site.mode, site.box.troubles) == (Mode.KEEP, set())
+    assert (site.mode, site.box.issues) == (Mode.KEEP, set())
 
 
 async def test_a_change_is_not_taken_back_for_what_was_ignored_before_it(make_site: MakeSite) -> None:
@@ -1127,10 +1127,10 @@ async def test_a_change_is_not_taken_back_for_what_was_ignored_before_it(make_si
     await site.clock.advance(400)
     site.sim.obeys = False
     site.box.set_current(10)
-    await site.clock.advance_until(lambda: site.box.memory.online == 10, within=31)
+    await site.clock.advance_until(lambda: site.box.state.online == 10, within=31)
     await site.clock.advance(21)  # two statuses that show nothing of it; one more, and it counts as ignored
-    assert site.box.troubles == set()
+    assert site.box.issues == set()
     site.box.change_offline(20)
     site.sim.obeys = True
     await site.clock.advance(100)
-    assert (site.sim.stored, site.box.memory.offline, site.sim.amperes, site.box.troubles) == (20, 20, 10, set())
+    assert (site.sim.stored, site.box.state.offline, site.sim.amperes, site.box.issues) == (20, 20, 10, set())

@@ -78,9 +78,9 @@ class House:
         self.box.start()
         client = JuiceNetClient(self.session, self.clock, self.cloud.url, TOKEN, device_id="test")
         self.account = JuiceNetAccount(client, self.clock)
-        self.path = self.account.path(CONFIG)
-        self.charger = Charger(self.path.identity, self.clock, ChargerOptions(), self.save)
-        self.charger.add_transport(self.path)
+        self.transport = self.account.transport(CONFIG)
+        self.charger = Charger(self.transport.identity, self.clock, ChargerOptions(), self.save)
+        self.charger.add_transport(self.transport)
         self.charger.start()
         self.account.start()
         await self.clock.advance(ASK_EVERY + 1)
@@ -134,9 +134,13 @@ async def test_what_the_server_knows_is_shown(house: House) -> None:
     assert (shown.value(WIRE_RATING), shown.value(UNIT_RATING), shown.value(CHARGING_CURRENT)) == (32, 40, 24)
     assert (shown.connection_path, shown.cloud, shown.local) == (Source.CLOUD, True, None)
     assert shown.value(TIME_ZONE) == "UTC"
-    assert (house.path.presence, house.path.removed_from_account, house.path.identity.name) == (Presence.ONLINE, False, "Garage")
+    assert (house.transport.presence, house.transport.removed_from_account, house.transport.identity.name) == (
+        Presence.ONLINE,
+        False,
+        "Garage",
+    )
     assert shown.last_cloud_contact is not None
-    house.path.watch()()
+    house.transport.watch()()
 
 
 async def test_each_box_is_asked_twice_a_minute_and_its_installation_once_a_day(
@@ -151,7 +155,7 @@ async def test_each_box_is_asked_twice_a_minute_and_its_installation_once_a_day(
     await house.clock.advance(1800)
     assert house.asked("get_info", begun) == 1
     assert len(house.snapshot.value(SCHEDULE) or ()) == 4
-    house.account.path(replace(CONFIG, zone="Europe/Berlin", load_group_limit=20, wire_rating=None))
+    house.account.transport(replace(CONFIG, zone="Europe/Berlin", load_group_limit=20, wire_rating=None))
     await house.clock.advance(ASK_EVERY)
     assert {window.zone for window in house.snapshot.value(SCHEDULE) or ()} == {"Europe/Berlin"}
     assert (house.snapshot.value(LOAD_GROUP_LIMIT), house.snapshot.value(WIRE_RATING)) == (20, None)
@@ -159,7 +163,7 @@ async def test_each_box_is_asked_twice_a_minute_and_its_installation_once_a_day(
 
 async def test_what_a_server_does_not_know_of_the_installation_is_asked_for_seldom(house: House) -> None:
     begun = house.clock.monotonic()
-    house.account.path(replace(CONFIG, zone="Europe/Berlin"))  # all of it is wanted anew
+    house.account.transport(replace(CONFIG, zone="Europe/Berlin"))  # all of it is wanted anew
     house.unit.schedule = Schedule(custom=True, weekday=Day(start=2000, end=10), weekend=Day(start=0, end=1440))
     await house.clock.advance(AGAIN - ASK_EVERY)
     assert (house.asked("get_schedule", begun), house.account.breaker.state) == (1, BreakerState.CLOSED)
@@ -180,10 +184,10 @@ async def test_a_pause_and_its_end_below_the_limits(house: House) -> None:
     assert house.unit.limit == 24, "as before, not the 32 A of the wire"
     await house.charger.command(SetCharging(on=False))
     await house.until(Status.PAUSED)
-    house.path.share = 5
+    house.transport.share = 5
     refused = await house.refuse(SetCharging(on=True))
     assert (type(refused), refused.reason) == (UnsafeRequest, "no_group_share")
-    house.path.share = 10
+    house.transport.share = 10
     await house.charger.command(SetCharging(on=True))
     assert house.unit.limit == 10
 
@@ -196,28 +200,28 @@ async def test_a_pause_from_before_a_start_ends_with_the_current_that_is_remembe
     await house.until(Status.PAUSED)
     await house.account.stop()
     house.account.forget(SERIAL)
-    path = house.account.path(CONFIG)
-    path.remember(remembered)
-    house.charger.add_transport(path)
+    transport = house.account.transport(CONFIG)
+    transport.remember(remembered)
+    house.charger.add_transport(transport)
     house.account.start()
     await house.clock.advance(ASK_EVERY + 1)
     assert house.snapshot.value(CHARGING_CURRENT) == expected
     await house.charger.command(SetCharging(on=True))
     assert house.unit.limit == expected
     await house.until(Status.CHARGING)
-    shown = path.resume_current
-    path.remember(8)
-    assert path.resume_current == shown, "what it showed since counts"
+    shown = transport.resume_current
+    transport.remember(8)
+    assert transport.resume_current == shown, "what it showed since counts"
 
 
 async def test_an_override_ends_a_pause(house: House) -> None:
     house.unit.schedule = NIGHT
     await house.charger.command(SetCharging(on=False))
     await house.until(Status.PAUSED)
-    house.path.share = 5
+    house.transport.share = 5
     refused = await house.refuse(SetOverride(on=True))
     assert (type(refused), refused.reason, house.unit.override_time) == (UnsafeRequest, "no_group_share", 0)
-    house.path.share = None
+    house.transport.share = None
     assert await house.charger.set_override(True) is Outcome.ACCEPTED
     await house.until(Status.CHARGING)
     assert (house.unit.limit, house.snapshot.override) == (24, Override(on=True, applied=True))
@@ -226,23 +230,23 @@ async def test_an_override_ends_a_pause(house: House) -> None:
 async def test_the_end_of_an_override_that_lifts_a_pause_sets_the_current_back(house: House) -> None:
     await house.charger.command(SetCharging(on=False))
     await house.until(Status.PAUSED)
-    house.path.share = 5
+    house.transport.share = 5
     with pytest.raises(UnsafeRequest, match="no_group_share"):
-        await house.path.execute(SetOverride(on=False), patience=5)
+        await house.transport.execute(SetOverride(on=False), patience=5)
     assert house.unit.limit == 0
-    house.path.share = 10
-    await house.path.execute(SetOverride(on=False), patience=5)
+    house.transport.share = 10
+    await house.transport.execute(SetOverride(on=False), patience=5)
     assert house.unit.limit == 10
     house.unit.limit = 20
     await house.until(Status.CHARGING)
-    await house.path.execute(SetOverride(on=False), patience=5)
+    await house.transport.execute(SetOverride(on=False), patience=5)
     assert house.unit.limit == 20, "there was no pause"
 
 
 async def test_i1_no_pause_ends_above_an_unknown_wire_rating(house: House) -> None:
     await house.charger.command(SetCharging(on=False))
     await house.until(Status.PAUSED)
-    house.account.path(replace(CONFIG, wire_rating=None))
+    house.account.transport(replace(CONFIG, wire_rating=None))
     refused = await house.refuse(SetCharging(on=True))
     assert (type(refused), refused.reason, house.unit.limit) == (UnsafeRequest, "wire_rating_unknown", 0)
 
@@ -263,18 +267,18 @@ async def test_an_override_and_its_end(house: House) -> None:
 async def test_currents_schedules_and_hasty_looks_are_refused(house: House) -> None:
     assert isinstance(await house.refuse(SetCurrent(10)), Unsupported)
     with pytest.raises(Unsupported):
-        await house.path.execute(SetCurrent(10), patience=5)
+        await house.transport.execute(SetCurrent(10), patience=5)
     with pytest.raises(Unsupported):
-        await house.path.read_schedule()
+        await house.transport.read_schedule()
     with pytest.raises(Unsupported):
-        await house.path.write_schedule(())
+        await house.transport.write_schedule(())
     begun = house.clock.monotonic()
     with pytest.raises(TransportBusy, match="too_soon"):
-        await house.path.check()
+        await house.transport.check()
     assert house.asked("get_state", begun) == 0
     await house.account.stop()
     await house.clock.advance(ASK_EVERY)
-    await house.path.check()
+    await house.transport.check()
     assert house.asked("get_state", begun) == 1
 
 
@@ -289,7 +293,11 @@ async def test_states_of_the_box(house: House, caplog: pytest.LogCaptureFixture)
     assert house.snapshot.value(CAR_CONNECTED) is False
     await house.maker.set_trouble(BoxIssue.DEAD)
     await house.until(Status.OFFLINE, within=400)
-    assert (house.path.presence, house.snapshot.cloud, house.snapshot.value(POWER)) == (Presence.OFFLINE, False, None)
+    assert (house.transport.presence, house.snapshot.cloud, house.snapshot.value(POWER)) == (
+        Presence.OFFLINE,
+        False,
+        None,
+    )
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
@@ -311,19 +319,19 @@ async def test_an_override_that_holds_back_until_later_is_a_schedule(house: Hous
 async def test_a_full_car_takes_next_to_nothing(house: House) -> None:
     await house.account.stop()
     sipping = State.from_dict({"state": "charging", "charging": {"watt_power": 3}})
-    house.path.showed(sipping)
+    house.transport.showed(sipping)
     await house.clock.advance(60)
-    house.path.showed(sipping)
-    assert house.path.last_report == StatusReport(Status.CHARGING, car_connected=True)
+    house.transport.showed(sipping)
+    assert house.transport.last_report == StatusReport(Status.CHARGING, car_connected=True)
     await house.clock.advance(60)
-    house.path.showed(sipping)
-    assert house.path.last_report == StatusReport(Status.WAITING_CAR, car_connected=True)
+    house.transport.showed(sipping)
+    assert house.transport.last_report == StatusReport(Status.WAITING_CAR, car_connected=True)
 
 
 async def test_a_server_that_tells_little(house: House) -> None:
     day = client.Day(0, 1440)
     await house.account.stop()
-    stranger = house.account.path(replace(CONFIG, serial=OTHER))
+    stranger = house.account.transport(replace(CONFIG, serial=OTHER))
     stranger.showed(State.from_dict({"state": "plugged"}))
     stranger.showed_installation(Info(), Tou(enabled=False, weekday=day, weekend=day))
     charger = Charger(stranger.identity, house.clock, ChargerOptions(), house.save)
@@ -345,7 +353,7 @@ async def test_i3_values_leave_at_their_age(house: House, monkeypatch: pytest.Mo
     assert house.snapshot.value(POWER)
     await house.clock.advance(2 * 60)
     assert (house.snapshot.value(STATUS), house.snapshot.value(POWER)) == (None, None)
-    assert house.path.presence is Presence.UNKNOWN
+    assert house.transport.presence is Presence.UNKNOWN
 
 
 async def test_an_unknown_word_is_no_status_and_logged_once(
@@ -355,7 +363,7 @@ async def test_an_unknown_word_is_no_status_and_logged_once(
     await house.clock.advance(3 * ASK_EVERY)
     assert (house.status, house.snapshot.value(PROBLEM), house.snapshot.value(CAR_CONNECTED)) == (None, None, None)
     assert sum("unknown state" in record.message for record in caplog.records) == 1
-    assert house.path.diagnostics()["unknown_words"] == 1
+    assert house.transport.diagnostics()["unknown_words"] == 1
 
 
 @pytest.mark.parametrize("fault", [Fault.REFUSE, Fault.HANG, Fault.ERROR_500, Fault.GARBAGE])
@@ -364,7 +372,7 @@ async def test_i2_an_outage_keeps_limits_and_asks_as_probes_allow(house: House, 
     await house.clock.advance_until(lambda: house.snapshot.cloud is False, within=90)
     assert isinstance(await house.refuse(SetCharging(on=False)), TransportDown)
     with pytest.raises(NoConnection, match="unreachable"):
-        await house.path.execute(SetCharging(on=False), patience=5)
+        await house.transport.execute(SetCharging(on=False), patience=5)
     begun = house.clock.monotonic()
     await house.clock.advance(1800)
     assert (house.status, house.snapshot.value(CHARGING_CURRENT)) == (None, 24)
@@ -381,7 +389,7 @@ async def test_nonsense_about_one_box_is_no_outage_for_the_others(
 ) -> None:
     monkeypatch.setattr(account, "DAILY", 600)
     monkeypatch.setattr(account, "AGAIN", 600)
-    other = house.account.path(replace(CONFIG, serial=OTHER))
+    other = house.account.transport(replace(CONFIG, serial=OTHER))
     await house.clock.advance(LIST_EVERY + ASK_EVERY)
     ask = getattr(JuiceNetClient, question)
 
@@ -400,7 +408,7 @@ async def test_nonsense_about_one_box_is_no_outage_for_the_others(
 
 async def test_a_command_that_gets_no_answer_in_time(house: House) -> None:
     await house.cloud.set_fault(Fault.HANG)
-    command = asyncio.ensure_future(house.path.execute(SetCharging(on=False), patience=5))
+    command = asyncio.ensure_future(house.transport.execute(SetCharging(on=False), patience=5))
     await house.clock.advance_until(command.done, within=10)
     with pytest.raises(TransportDown, match="timeout"):
         await command
@@ -412,7 +420,7 @@ async def test_a_server_that_wants_fewer_requests_is_left_alone(house: House) ->
     await house.clock.advance(ASK_EVERY)
     begun = house.clock.monotonic()
     with pytest.raises(TransportBusy, match="throttled"):
-        await house.path.execute(SetCharging(on=False), patience=5)
+        await house.transport.execute(SetCharging(on=False), patience=5)
     await house.clock.advance(500)
     assert house.cloud.count(since=begun + 1) == 0
     await house.cloud.set_fault(Fault.NONE)
@@ -427,7 +435,7 @@ async def test_i7_only_a_token_refused_twice_ten_minutes_apart_is_asked_for(hous
     await house.clock.advance(LIST_EVERY - ASK_EVERY)
     assert told == []
     with pytest.raises(NoConnection, match="charger_offline"):
-        await house.path.execute(SetCharging(on=False), patience=5)
+        await house.transport.execute(SetCharging(on=False), patience=5)
     await house.clock.advance(LIST_EVERY)
     assert (told, house.account.token_refused) == ([True], True)
     begun = house.clock.monotonic()
@@ -464,7 +472,7 @@ async def test_a_box_with_another_token_is_found_again(house: House, monkeypatch
 
 
 async def test_a_box_that_the_account_does_not_have(house: House) -> None:
-    stranger = house.account.path(replace(CONFIG, serial="1" * 28))
+    stranger = house.account.transport(replace(CONFIG, serial="1" * 28))
     begun = house.clock.monotonic()
     await house.clock.advance(1800)
     assert house.asked("get_account_units", begun) <= 4

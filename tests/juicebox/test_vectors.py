@@ -118,8 +118,8 @@ async def test_a_command_of_the_real_server_reaches_the_box_as_it_is(make: Make,
     assert await between.report(status) == [status]
     await between.answer(command)
     assert await between.obeyed() == [command]
-    memory = between.served.memory
-    assert (memory.online, memory.offline, memory.index, memory.flags) == (
+    state = between.served.state
+    assert (state.online, state.offline, state.index, state.flags) == (
         *(getattr(decoded, "online", None), getattr(decoded, "offline", None)),
         *(getattr(decoded, "index", None), getattr(decoded, "flags", None)),
     )

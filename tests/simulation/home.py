@@ -16,7 +16,7 @@ from custom_components.chargekeeper.core.errors import ChargerError
 from custom_components.chargekeeper.core.model import Identity, Maker
 from custom_components.chargekeeper.wallbox.account import WallboxAccount
 from tests.simulation.clocks import RunClock
-from tests.simulators.local_path import LocalLink, LocalPath
+from tests.simulators.local_path import LocalLink, LocalTransport
 
 OURS = "custom_components/chargekeeper/"
 SAVE_EVERY = 60.0
@@ -198,7 +198,7 @@ class Home(Run):
         password: str,
     ) -> None:
         super().__init__(disk, clock, observer)
-        self.local: dict[str, LocalPath] = {}
+        self.local: dict[str, LocalTransport] = {}
         self._session = aiohttp.ClientSession(connector=PairConnector(cloud))
         self.account = WallboxAccount(
             self._session,
@@ -244,7 +244,7 @@ class Home(Run):
         stopped()
         for serial, charger in self.chargers.items():
             charger.options = chargers[serial]
-            charger.add_transport(self.account.path(serial))
+            charger.add_transport(self.account.transport(serial))
             charger.start()
             if serial in links:
                 self.plug_link(links[serial])
@@ -253,16 +253,16 @@ class Home(Run):
 
     def plug_link(self, link: LocalLink) -> None:
         """A local path comes."""
-        path = self.local[link.serial] = LocalPath(link, self.clock)
-        self.chargers[link.serial].add_transport(path)
-        path.start()
+        transport = self.local[link.serial] = LocalTransport(link, self.clock)
+        self.chargers[link.serial].add_transport(transport)
+        transport.start()
 
     def unplug_link(self, serial: str) -> None:
         """A local path goes."""
-        path = self.local.pop(serial, None)
-        if path is not None:
-            self.chargers[serial].remove_transport(path.source)
-            path.stop()
+        transport = self.local.pop(serial, None)
+        if transport is not None:
+            self.chargers[serial].remove_transport(transport.source)
+            transport.stop()
 
     def unplug_links(self) -> None:
         """All local paths go."""
@@ -286,7 +286,7 @@ class Home(Run):
             None if snapshot is None else json.loads(snapshot), None if intents is None else json.loads(intents)
         )
         charger.listen_events(lambda event: self._observer.keeper_event(serial, event))
-        charger.add_transport(self.account.path(serial))
+        charger.add_transport(self.account.transport(serial))
         charger.start()
         if link is not None:
             self.plug_link(link)

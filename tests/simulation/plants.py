@@ -117,10 +117,10 @@ def _guard_skipped(stack: ExitStack) -> None:
 def _restart_sent_twice(stack: ExitStack) -> None:
     real = Router.send
 
-    async def send(self: Router, path: Transport, command: Command, *, hurried: bool = False) -> None:
-        await real(self, path, command, hurried=hurried)
+    async def send(self: Router, transport: Transport, command: Command, *, hurried: bool = False) -> None:
+        await real(self, transport, command, hurried=hurried)
         if isinstance(command, Restart):
-            await real(self, path, command, hurried=hurried)
+            await real(self, transport, command, hurried=hurried)
 
     _instead(stack, Router, "send", send)
 
@@ -151,10 +151,10 @@ def _start_awaits_network(stack: ExitStack) -> None:
         waiting[id(self)] = (stored, intents)
         restore(self, None, intents)
 
-    def readings_received(self: Charger, path: Transport, readings: Readings) -> None:
+    def readings_received(self: Charger, transport: Transport, readings: Readings) -> None:
         if (stored := waiting.pop(id(self), None)) is not None:
             restore(self, *stored)
-        read(self, path, readings)
+        read(self, transport, readings)
 
     _instead(stack, Charger, "restore", restore_later)
     _instead(stack, Charger, "readings_received", readings_received)

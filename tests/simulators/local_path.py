@@ -1,7 +1,7 @@
 """A local way to the chargers of a `World`, as the user's own entities or a radio link give one, without a protocol.
 
 `LocalLink` is the wire: it belongs to the house, may be cut, slow or refuse, and carries out late what nobody waits for
-any more. `LocalPath` is the keeper's end of it and lives as long as one run of Home Assistant.
+any more. `LocalTransport` is the keeper's end of it and lives as long as one run of Home Assistant.
 """
 
 import asyncio
@@ -152,7 +152,7 @@ class LocalLink:
                 raise NotApplicable("wrong_state")
 
 
-class LocalPath(Transport):
+class LocalTransport(Transport):
     """The keeper's end of a link. `start` begins to listen to its reports, `stop` ends it."""
 
     source = Source.LINKED

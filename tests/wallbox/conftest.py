@@ -56,7 +56,7 @@ class Bench:
 
         charger = Charger(placeholder(serial), self.clock, options or ChargerOptions(), save)
         charger.restore(stored, self.intents_by_serial.get(serial))
-        charger.add_transport(self.account.path(serial))
+        charger.add_transport(self.account.transport(serial))
         self.events[serial] = []
         charger.listen_events(self.events[serial].append)
         charger.start()

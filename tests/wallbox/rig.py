@@ -36,14 +36,14 @@ SLACK = 0.01  # seconds: what a store, or the wall clock, rounds away
 class Listener(TransportListener):
     """What a keeper would hear of one path."""
 
-    path: WallboxCloudTransport
+    transport: WallboxCloudTransport
     clock: VirtualClock
     latest: Readings = field(default_factory=Readings)
     reads: int = 0
     changes: int = 0
 
     @override
-    def readings_received(self, path: Transport, readings: Readings) -> None:
+    def readings_received(self, transport: Transport, readings: Readings) -> None:
         self.reads += 1
         for prop, reading in readings.items():
             self.latest.put(prop, reading)
@@ -51,7 +51,7 @@ class Listener(TransportListener):
             self.latest.discard(key)
 
     @override
-    def transport_changed(self, path: Transport) -> None:
+    def transport_changed(self, transport: Transport) -> None:
         self.changes += 1
 
     def value[T](self, prop: Property[T]) -> T | None:
@@ -141,13 +141,13 @@ class Rig:
         self.account.start()
         await self.clock.advance(25 * MINUTE)
 
-    def path(self, serial: str) -> WallboxCloudTransport:
-        return self.account.path(serial)
+    def transport(self, serial: str) -> WallboxCloudTransport:
+        return self.account.transport(serial)
 
     def listener(self, serial: str) -> Listener:
         if serial not in self.listeners:
-            listener = self.listeners[serial] = Listener(self.path(serial), self.clock)
-            self.path(serial).listen(listener)
+            listener = self.listeners[serial] = Listener(self.transport(serial), self.clock)
+            self.transport(serial).listen(listener)
         return self.listeners[serial]
 
     def charger(self, serial: str) -> SimulatedCharger:
@@ -155,7 +155,9 @@ class Rig:
 
     def gets(self, prefix: str = "/", since: float = 0.0) -> list[Request]:
         """The GETs that arrived, signing in included."""
-        return [r for r in self.cloud.requests if r.method == "GET" and r.path.startswith(prefix) and r.at >= since]
+        return [
+            r for r in self.cloud.requests if r.method == "GET" and r.path.startswith(prefix) and r.at >= since
+        ]
 
     def data_gets(self, since: float = 0.0) -> list[Request]:
         return [request for request in self.gets(since=since) if not request.path.startswith("/users/")]

@@ -61,15 +61,19 @@ async def test_i6_gets_per_hour_of_idle_chargers_stay_within_their_figure(
         assert overdrawn(rig, probes=False) == []
         groups = gaps(rig.gets(GROUPS))
         assert (min(groups), max(groups)) == (120, 120)
-        assert {path.presence for path in rig.account.paths.values()} == {Presence.ONLINE}  # all keep their status
+        assert {transport.presence for transport in rig.account.transports.values()} == {
+            Presence.ONLINE
+        }  # all keep their status
 
 
 async def test_the_status_of_each_charger_comes_first_then_roles_and_schedules_once(rig: Rig) -> None:
     await rig.settle_in()
     slow = [request.path for request in rig.data_gets() if request.path != GROUPS]
-    assert {path for path in slow[:3] if path.startswith(STATUS)} == {f"{STATUS}{s}" for s in (FREE, WAITING, CHARGING)}
-    assert sorted(path for path in slow if not path.startswith(STATUS)) == sorted(
-        path for s in (FREE, WAITING, CHARGING) for path in (f"/v2/charger/{s}", f"/chargers/{s}/schedules")
+    assert {transport for transport in slow[:3] if transport.startswith(STATUS)} == {
+        f"{STATUS}{s}" for s in (FREE, WAITING, CHARGING)
+    }
+    assert sorted(transport for transport in slow if not transport.startswith(STATUS)) == sorted(
+        transport for s in (FREE, WAITING, CHARGING) for transport in (f"/v2/charger/{s}", f"/chargers/{s}/schedules")
     )
 
 
@@ -134,10 +138,10 @@ async def test_an_offline_charger_is_not_asked_again_and_again_but_at_once_when_
     since = rig.clock.monotonic()
     await rig.clock.advance(8 * HOUR)
     assert rig.gets(f"{STATUS}{FREE}", since) == []
-    assert rig.path(FREE).presence is Presence.OFFLINE
+    assert rig.transport(FREE).presence is Presence.OFFLINE
     rig.charger(FREE).cloud_link = True
     await rig.clock.advance(2 * MINUTE)
-    assert rig.path(FREE).presence is Presence.ONLINE  # that it came back is a sign of life
+    assert rig.transport(FREE).presence is Presence.ONLINE  # that it came back is a sign of life
     await rig.clock.advance(30 * MINUTE)
     assert rig.gets(f"{STATUS}{FREE}", since)
 
@@ -148,10 +152,10 @@ async def test_a_charger_that_left_the_account_is_gone_after_3_polls_and_not_ask
     rig.owner.serials = frozenset({FREE, CHARGING})
     await rig.until_get(GROUPS)
     await rig.clock.advance(3 * MINUTE)
-    assert not rig.path(WAITING).removed_from_account
+    assert not rig.transport(WAITING).removed_from_account
     await rig.clock.advance(2 * MINUTE)
-    assert rig.path(WAITING).removed_from_account
-    assert rig.path(WAITING).presence is Presence.OFFLINE
+    assert rig.transport(WAITING).removed_from_account
+    assert rig.transport(WAITING).presence is Presence.OFFLINE
     assert listener.changes == 1
     assert WAITING not in {identity.serial for identity in rig.account.snapshot.chargers}
     since = rig.clock.monotonic()
@@ -161,10 +165,10 @@ async def test_a_charger_that_left_the_account_is_gone_after_3_polls_and_not_ask
     assert len([request for request in rig.data_gets(since) if FREE in request.path]) > 5
     rig.owner.serials = None
     await rig.clock.advance(2 * MINUTE)
-    assert not rig.path(WAITING).removed_from_account
+    assert not rig.transport(WAITING).removed_from_account
     assert WAITING in {identity.serial for identity in rig.account.snapshot.chargers}
     await rig.clock.advance(5 * MINUTE)
-    assert rig.path(WAITING).presence is Presence.ONLINE
+    assert rig.transport(WAITING).presence is Presence.ONLINE
 
 
 async def test_a_charger_that_joins_the_account_is_read_like_the_others(rig: Rig) -> None:
@@ -180,10 +184,10 @@ async def test_a_charger_forgotten_comes_back_only_if_the_account_lists_it(rig: 
     rig.owner.serials = frozenset({FREE, CHARGING})
     rig.account.forget(WAITING)
     await rig.clock.advance(10 * MINUTE)
-    assert set(rig.account.paths) == {FREE, CHARGING}
+    assert set(rig.account.transports) == {FREE, CHARGING}
     rig.owner.serials = None
     await rig.clock.advance(2 * MINUTE)
-    assert set(rig.account.paths) == {FREE, WAITING, CHARGING}
+    assert set(rig.account.transports) == {FREE, WAITING, CHARGING}
 
 
 async def test_an_account_without_chargers_is_polled_and_nothing_else(socket_enabled: None) -> None:
@@ -198,7 +202,7 @@ async def test_an_account_without_chargers_is_polled_and_nothing_else(socket_ena
 
 async def test_while_a_restart_is_watched_the_groups_are_polled_once_a_minute(rig: Rig) -> None:
     await rig.settle_in()
-    end, end_other = rig.path(FREE).watch(), rig.path(WAITING).watch()
+    end, end_other = rig.transport(FREE).watch(), rig.transport(WAITING).watch()
     since = rig.clock.monotonic()
     await rig.clock.advance(10 * MINUTE)
     assert set(gaps(rig.gets(GROUPS, since))) == {60}
@@ -253,10 +257,10 @@ async def test_i3_the_cloud_repeating_an_old_last_sync_does_not_keep_an_idle_sta
     heard_at = rig.clock.monotonic() - (rig.clock.now() - charger.report.at).total_seconds()
     await rig.clock.advance(heard_at + 59.9 * MINUTE - rig.clock.monotonic())
     assert listener.value(STATUS_VALUE) is Status.AVAILABLE
-    assert rig.path(FREE).presence is Presence.ONLINE
+    assert rig.transport(FREE).presence is Presence.ONLINE
     await rig.clock.advance(0.2 * MINUTE)
     assert listener.value(STATUS_VALUE) is None
-    assert rig.path(FREE).presence is Presence.UNKNOWN
+    assert rig.transport(FREE).presence is Presence.UNKNOWN
     await rig.clock.advance(6 * HOUR)
     assert listener.value(STATUS_VALUE) is None
     assert rig.listener(WAITING).value(STATUS_VALUE) is Status.WAITING_SCHEDULE
@@ -270,31 +274,31 @@ async def test_i3_a_charging_status_expires_15_minutes_after_the_last_sign_of_li
     assert listener.value(STATUS_VALUE) is Status.CHARGING
     await rig.clock.advance(5.1 * MINUTE)  # the last change may have shown up to 2 min late
     assert listener.value(STATUS_VALUE) is None
-    assert rig.path(CHARGING).presence is Presence.UNKNOWN
+    assert rig.transport(CHARGING).presence is Presence.UNKNOWN
 
 
 async def test_a_change_between_two_groups_polls_is_a_sign_of_life_without_any_status_get(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.ERROR_500, path_prefix=STATUS)
-    before = rig.path(FREE).evidence_at
+    before = rig.transport(FREE).evidence_at
     rig.charger(FREE).plug_in(Car(wants_kwh=40))
     await rig.clock.advance(2 * MINUTE)
     assert rig.listener(FREE).value(STATUS_VALUE) is Status.CHARGING
-    assert rig.path(FREE).evidence_at > before
-    assert rig.clock.monotonic() - rig.path(FREE).evidence_at <= 2 * MINUTE
+    assert rig.transport(FREE).evidence_at > before
+    assert rig.clock.monotonic() - rig.transport(FREE).evidence_at <= 2 * MINUTE
     await rig.clock.advance(HOUR)
-    assert rig.clock.monotonic() - rig.path(FREE).evidence_at <= 2.5 * MINUTE  # its energy grows
+    assert rig.clock.monotonic() - rig.transport(FREE).evidence_at <= 2.5 * MINUTE  # its energy grows
 
 
 async def test_that_a_charger_went_offline_is_the_clouds_word_and_no_sign_of_life(rig: Rig) -> None:
     await rig.settle_in()
-    before = rig.path(FREE).evidence_at
+    before = rig.transport(FREE).evidence_at
     charger = rig.charger(FREE)
     charger.cloud_shows_offline, charger.cloud_link = True, False
     await rig.clock.advance(2 * MINUTE)
-    assert rig.path(FREE).presence is Presence.OFFLINE
+    assert rig.transport(FREE).presence is Presence.OFFLINE
     assert rig.listener(FREE).value(STATUS_VALUE) is Status.OFFLINE
-    assert rig.path(FREE).evidence_at == before
+    assert rig.transport(FREE).evidence_at == before
 
 
 async def test_i3_what_changed_during_an_outage_is_not_taken_for_fresh_after_it(rig: Rig) -> None:
@@ -307,7 +311,7 @@ async def test_i3_what_changed_during_an_outage_is_not_taken_for_fresh_after_it(
     await rig.cloud.set_fault(Fault.NONE)
     await rig.until(BreakerState.CLOSED)
     await rig.clock.advance(10 * MINUTE)
-    assert rig.path(FREE).last_report == StatusReport(Status.CHARGING, car_connected=True)
+    assert rig.transport(FREE).last_report == StatusReport(Status.CHARGING, car_connected=True)
     assert rig.listener(FREE).value(STATUS_VALUE) is None
 
 
@@ -337,10 +341,10 @@ async def test_the_clock_of_home_assistant_jumping_by_an_hour_changes_no_age(rig
     rig.clock.jump(-2 * HOUR)
     await rig.clock.advance(30 * MINUTE)
     for serial in (FREE, WAITING, CHARGING):
-        assert rig.path(serial).presence is Presence.ONLINE
+        assert rig.transport(serial).presence is Presence.ONLINE
     rig.charger(FREE).cloud_link = False
     await rig.clock.advance(66 * MINUTE)
-    assert rig.path(FREE).presence is Presence.UNKNOWN
+    assert rig.transport(FREE).presence is Presence.UNKNOWN
 
 
 @pytest.mark.parametrize(("chargers", "hours"), [(3, 1.0), (10, 1.0), (100, 100 / 17 * 1.5)])
@@ -350,8 +354,8 @@ async def test_i3_an_idle_status_may_be_as_old_as_one_and_a_half_status_rounds(
     async with rigged(idle_world(chargers)) as rig:
         rig.account.start()
         await rig.clock.advance(MINUTE)
-        assert len(rig.account.paths) == chargers
-        assert rig.path("710000").idle_age == pytest.approx(hours * HOUR)
+        assert len(rig.account.transports) == chargers
+        assert rig.transport("710000").idle_age == pytest.approx(hours * HOUR)
 
 
 # Three conditions kept apart
@@ -365,15 +369,15 @@ async def test_cloud_lost_charger_offline_and_charger_in_error_are_three_conditi
     await rig.clock.advance(3 * MINUTE)
     assert rig.cloud_seen() is True
     assert rig.listener(WAITING).value(STATUS_VALUE) is Status.OFFLINE
-    assert rig.path(FREE).presence is Presence.ONLINE
+    assert rig.transport(FREE).presence is Presence.ONLINE
     assert rig.listener(FREE).value(STATUS_VALUE) is Status.ERROR
     assert rig.listener(FREE).value(PROBLEM) is True
     await rig.cloud.set_fault(Fault.ERROR_500)
     await rig.until(BreakerState.OPEN)
     assert rig.cloud_seen() is False
-    assert rig.path(WAITING).presence is Presence.OFFLINE
-    assert rig.path(FREE).presence is Presence.ONLINE  # the charger's own last word
-    assert rig.path(CHARGING).presence is Presence.ONLINE
+    assert rig.transport(WAITING).presence is Presence.OFFLINE
+    assert rig.transport(FREE).presence is Presence.ONLINE  # the charger's own last word
+    assert rig.transport(CHARGING).presence is Presence.ONLINE
     assert rig.listener(CHARGING).value(STATUS_VALUE) is Status.CHARGING  # an outage alone is never `offline`
 
 
@@ -388,7 +392,7 @@ async def test_the_snapshot_tells_cloud_contact_and_chargers(rig: Rig) -> None:
     await rig.clock.advance(0)
     assert rig.cloud_seen() is True
     assert [who.name for who in rig.account.snapshot.chargers] == ["Garage", "Driveway", "Carport"]
-    assert rig.account.identity(FREE) == rig.path(FREE).identity
+    assert rig.account.identity(FREE) == rig.transport(FREE).identity
     await rig.clock.advance(30 * MINUTE)
     contacts = {told.endpoint_contact_at for told in rig.told}
     answered = {request.at for request in rig.data_gets()}

@@ -37,7 +37,7 @@ async def rig(socket_enabled: None) -> AsyncIterator[Rig]:
         yield rig
 
 
-def _paths(rig: Rig, since: float) -> list[str]:
+def _transports(rig: Rig, since: float) -> list[str]:
     return [request.path for request in rig.cloud.requests if request.at >= since]
 
 
@@ -114,7 +114,7 @@ async def test_401_on_data_one_refresh_and_one_repetition(rig: Rig) -> None:
     rig.cloud.expire_access()
     since = rig.clock.monotonic() + 1
     await rig.clock.advance(2 * MINUTE)
-    assert _paths(rig, since)[:3] == [GROUPS, REFRESH, GROUPS]
+    assert _transports(rig, since)[:3] == [GROUPS, REFRESH, GROUPS]
     assert [request.status for request in rig.gets(GROUPS, since)][:2] == [401, 200]
     assert len(rig.gets("/users/", since)) == 1
     assert rig.outages == []
@@ -127,7 +127,7 @@ async def test_a_refused_refresh_is_followed_at_once_by_one_sign_in(rig: Rig) ->
     rig.cloud.revoke_refresh()
     since = rig.clock.monotonic() + 1
     await rig.clock.advance(2 * MINUTE)
-    assert _paths(rig, since)[:4] == [GROUPS, REFRESH, SIGN_IN, GROUPS]
+    assert _transports(rig, since)[:4] == [GROUPS, REFRESH, SIGN_IN, GROUPS]
     assert len({request.at for request in rig.gets(since=since)[:4]}) == 1
     assert rig.outages == []
     assert not any(told.needs_login for told in rig.told)
@@ -147,9 +147,9 @@ async def test_401_even_with_new_tokens_makes_the_account_busy_and_no_storm_and_
     assert len(rig.gets(SIGN_IN, since)) > 5  # a fresh sign-in is tried, not only renewals
     assert rig.outages == []  # it answers
     assert not any(told.needs_login for told in rig.told)
-    assert not any(path.removed_from_account for path in rig.account.paths.values())
+    assert not any(transport.removed_from_account for transport in rig.account.transports.values())
     with pytest.raises(TransportBusy):
-        await rig.path(FREE).execute(SetCurrent(10), patience=5)
+        await rig.transport(FREE).execute(SetCurrent(10), patience=5)
     await rig.cloud.set_fault(Fault.NONE)
     await rig.clock.advance(16 * MINUTE)
     assert rig.account.breaker.state is BreakerState.CLOSED
@@ -165,7 +165,7 @@ async def test_a_token_refused_again_right_after_a_renewal_waits_for_the_next_on
     renewed_at = rig.clock.monotonic()
     rig.cloud.expire_access()
     with pytest.raises(TransportBusy, match="signing_in") as refused:
-        await rig.path(FREE).execute(SetCurrent(10), patience=5)
+        await rig.transport(FREE).execute(SetCurrent(10), patience=5)
     assert 0 < refused.value.retry_after <= 60
     assert rig.account.diagnostics()["busy_for"] == 60
     assert rig.data_gets(renewed_at + 1) == []
@@ -248,7 +248,7 @@ async def test_429_on_the_renewal_after_a_refused_token_is_obeyed(rig: Rig) -> N
     rig.cloud.expire_access()
     await rig.cloud.set_fault(Fault.TOO_MANY, path_prefix="/users/", retry_after=500, next_requests=1)
     with pytest.raises(TransportBusy, match="throttled") as refused:
-        await rig.path(FREE).execute(SetCurrent(10), patience=5)
+        await rig.transport(FREE).execute(SetCurrent(10), patience=5)
     assert refused.value.retry_after == 500
     begun = rig.clock.monotonic()
     await rig.clock.advance(10 * MINUTE)
@@ -277,7 +277,9 @@ async def test_i7_one_refused_sign_in_asks_for_no_password_the_second_10_minutes
     assert first.status == 403
     await rig.clock.advance(9 * MINUTE)
     assert not rig.needs_login()
-    assert len([request for request in rig.gets(since=first.at) if request.path != GROUPS]) == 2  # refresh and sign-in
+    assert (
+        len([request for request in rig.gets(since=first.at) if request.path != GROUPS]) == 2
+    )  # refresh and sign-in
     await rig.clock.advance(2 * MINUTE)
     second = rig.gets(SIGN_IN)[-1]
     assert second.at - first.at >= 600
@@ -287,7 +289,7 @@ async def test_i7_one_refused_sign_in_asks_for_no_password_the_second_10_minutes
     assert 4 <= len(rig.gets(SIGN_IN, second.at + 1)) <= 5  # once an hour: it may have been the cloud's fault
     assert rig.data_gets(second.at) == []
     with pytest.raises(LoginRejected):
-        await rig.path(FREE).execute(SetCurrent(10), patience=5)
+        await rig.transport(FREE).execute(SetCurrent(10), patience=5)
     assert rig.outages == []
 
 
@@ -299,7 +301,7 @@ async def test_i7_a_sign_in_refused_once_by_mistake_is_forgotten(rig: Rig) -> No
         rig.cloud.revoke_refresh()
         await rig.until_get(SIGN_IN)
         with pytest.raises(TransportBusy, match="signing_in"):
-            await rig.path(FREE).execute(SetCurrent(10), patience=5)
+            await rig.transport(FREE).execute(SetCurrent(10), patience=5)
         rig.owner.password = PASSWORD
         await rig.clock.advance(20 * MINUTE)
         assert rig.gets(GROUPS)[-1].status == 200
@@ -423,11 +425,11 @@ async def test_the_credentials_of_another_account_change_nothing(rig: Rig) -> No
     assert len(rig.gets(REFRESH, since)) >= 2
     assert [who.serial for who in rig.account.snapshot.chargers] == ["700101", "700102", "700103"]
     await rig.account.stop()
-    rig.path(FREE).details_turn.expire()
+    rig.transport(FREE).details_turn.expire()
     rig.account.start()
     await rig.clock.advance(5 * MINUTE)
     assert [request.status for request in rig.gets(f"/v2/charger/{FREE}")][-1] == 200
-    assert rig.path(FREE).refusal(Restart()) == "refused"  # the role is still this account's, not one too low
+    assert rig.transport(FREE).refusal(Restart()) == "refused"  # the role is still this account's, not one too low
 
 
 async def test_credentials_cannot_be_verified_while_the_cloud_is_away_and_that_costs_nothing(rig: Rig) -> None:
@@ -468,7 +470,7 @@ async def test_a_command_whose_sign_in_fails_was_surely_not_sent(rig: Rig) -> No
     await rig.account.stop()
     await rig.clock.advance(HOUR)  # the tokens ended
     await rig.cloud.set_fault(Fault.HANG, path_prefix="/users/")
-    (lost,) = await rig.finish(rig.begin(rig.path(FREE).execute(Restart(), patience=5)))
+    (lost,) = await rig.finish(rig.begin(rig.transport(FREE).execute(Restart(), patience=5)))
     assert isinstance(lost, TransportDown)
     assert lost.surely_not_sent
     assert rig.writes() == []

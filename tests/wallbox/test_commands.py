@@ -51,7 +51,7 @@ async def rig(socket_enabled: None) -> AsyncIterator[Rig]:
 
 
 async def _send(rig: Rig, serial: str, command: Command) -> None:
-    await rig.path(serial).execute(command, patience=5)
+    await rig.transport(serial).execute(command, patience=5)
 
 
 async def _refusal(rig: Rig, serial: str, command: Command) -> ChargerError:
@@ -68,7 +68,7 @@ def _eco(enabled: int, mode: int, percentage: int = 100) -> object:
 
 
 @pytest.mark.parametrize(
-    ("serial", "command", "method", "path", "body", "attribute", "value"),
+    ("serial", "command", "method", "transport", "body", "attribute", "value"),
     [
         (FREE, SetCurrent(13), "PUT", "/v2/charger/{}", {"maxChargingCurrent": 13}, "max_charging_current", 13),
         (FREE, SetLock(True), "PUT", "/v2/charger/{}", {"locked": 1}, "locked", True),
@@ -87,12 +87,12 @@ def _eco(enabled: int, mode: int, percentage: int = 100) -> object:
     ],
 )
 async def test_each_command_is_one_request_and_reaches_the_charger(
-    rig: Rig, serial: str, command: Command, method: str, path: str, body: object, attribute: str, value: object
+    rig: Rig, serial: str, command: Command, method: str, transport: str, body: object, attribute: str, value: object
 ) -> None:
     since = rig.clock.monotonic()
     await _send(rig, serial, command)
     (sent,) = rig.writes(since)
-    assert (sent.method, sent.path, json.loads(sent.body)) == (method, path.format(serial), body)
+    assert (sent.method, sent.path, json.loads(sent.body)) == (method, transport.format(serial), body)
     assert getattr(rig.charger(serial), attribute) == value
     others = {FREE, WAITING, CHARGING} - {serial}
     assert not any(other in request.path for request in rig.writes(since) for other in others)
@@ -100,10 +100,10 @@ async def test_each_command_is_one_request_and_reaches_the_charger(
 
 async def test_the_solar_share_that_the_user_chose_is_written_back_even_if_an_answer_left_it_out(rig: Rig) -> None:
     rig.charger(FREE).eco = Eco(enabled=False, percentage=40)
-    await rig.finish(rig.begin(rig.path(FREE).check()))
-    assert rig.path(FREE).eco_percentage == 40
+    await rig.finish(rig.begin(rig.transport(FREE).check()))
+    assert rig.transport(FREE).eco_percentage == 40
     rig.charger(FREE).eco = None
-    await rig.finish(rig.begin(rig.path(FREE).check()))
+    await rig.finish(rig.begin(rig.transport(FREE).check()))
     rig.charger(FREE).eco = Eco(enabled=False, percentage=40)
     await _send(rig, FREE, SetEcoMode(EcoMode.ECO))
     assert rig.charger(FREE).eco == Eco(enabled=True, percentage=40)
@@ -125,7 +125,7 @@ async def test_the_echo_of_a_write_shows_at_once(rig: Rig) -> None:
     assert listener.value(LOCKED) is True
     locked = listener.latest.get(LOCKED)
     assert locked is not None
-    assert locked.at == rig.path(FREE).evidence_at  # the cloud's word, no sign of life
+    assert locked.at == rig.transport(FREE).evidence_at  # the cloud's word, no sign of life
 
 
 async def test_a_write_whose_answer_is_empty_is_accepted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +175,7 @@ async def test_a_schedule_written_is_read_back_within_minutes_also_where_the_ans
         since = rig.clock.monotonic() + 0.1
         await rig.clock.advance(MINUTE)
         await rig.cloud.set_fault(fault, method="POST", carried_out=True)
-        (lost,) = await rig.finish(rig.begin(rig.path(WAITING).write_schedule((NIGHT_OFF,))))
+        (lost,) = await rig.finish(rig.begin(rig.transport(WAITING).write_schedule((NIGHT_OFF,))))
         assert (lost is None) is (fault is Fault.NONE)
         (sent,) = rig.writes(since)
         assert sent.at - rig.gets(f"/chargers/{WAITING}/schedules", since)[-1].at < 1, "back to back"
@@ -183,7 +183,7 @@ async def test_a_schedule_written_is_read_back_within_minutes_also_where_the_ans
         await rig.clock.advance(4 * MINUTE)
         assert len(rig.gets(f"/chargers/{WAITING}/schedules", since)) == 2
         assert rig.charger(WAITING).schedules == (replace(NIGHT_THERE, enabled=False), NOON_THERE)
-        (seen,) = await rig.finish(rig.begin(rig.path(WAITING).read_schedule()))
+        (seen,) = await rig.finish(rig.begin(rig.transport(WAITING).read_schedule()))
         assert isinstance(seen, tuple)
         assert [(window.start.hour, window.enabled) for window in seen] == [(22, False), (11, True)]
 
@@ -192,8 +192,8 @@ async def test_a_schedule_that_was_just_read_is_not_read_again_before_it_is_writ
     rig.charger(WAITING).schedules = (NIGHT_THERE,)
     since = rig.clock.monotonic() + 0.1
     await rig.clock.advance(1)
-    await rig.finish(rig.begin(rig.path(WAITING).read_schedule()))
-    await rig.finish(rig.begin(rig.path(WAITING).write_schedule((NIGHT_OFF,))))
+    await rig.finish(rig.begin(rig.transport(WAITING).read_schedule()))
+    await rig.finish(rig.begin(rig.transport(WAITING).write_schedule((NIGHT_OFF,))))
     assert len(rig.gets(f"/chargers/{WAITING}/schedules", since)) == 1
     assert len(rig.writes(since)) == 1
 
@@ -201,10 +201,10 @@ async def test_a_schedule_that_was_just_read_is_not_read_again_before_it_is_writ
 async def test_what_somebody_changed_while_a_schedule_waited_for_room_is_not_lost(rig: Rig) -> None:
     """The whole list is replaced, so what was read a minute ago must not be written back."""
     rig.charger(WAITING).schedules = (NIGHT_THERE,)
-    await rig.finish(rig.begin(rig.path(WAITING).read_schedule()))
+    await rig.finish(rig.begin(rig.transport(WAITING).read_schedule()))
     for amps in (10, 11, 12, 13, 14):
         await _send(rig, FREE, SetCurrent(amps))
-    writing = rig.begin(rig.path(WAITING).write_schedule((NIGHT_OFF,)))
+    writing = rig.begin(rig.transport(WAITING).write_schedule((NIGHT_OFF,)))
     await rig.clock.advance(10)
     assert not writing.done()
     rig.charger(WAITING).schedules = (NIGHT_THERE, NOON_THERE)
@@ -215,7 +215,7 @@ async def test_what_somebody_changed_while_a_schedule_waited_for_room_is_not_los
 
 async def test_a_schedule_that_cannot_be_read_in_full_is_not_written(rig: Rig) -> None:
     rig.charger(WAITING).schedules = (NIGHT_THERE, Window(start="1100", stop="1300", days=frozenset()))
-    for call in (rig.path(WAITING).read_schedule(), rig.path(WAITING).write_schedule((NIGHT_OFF,))):
+    for call in (rig.transport(WAITING).read_schedule(), rig.transport(WAITING).write_schedule((NIGHT_OFF,))):
         (refused,) = await rig.finish(rig.begin(call))
         assert isinstance(refused, NotApplicable)
         assert refused.reason == "schedule_unreadable"
@@ -224,7 +224,7 @@ async def test_a_schedule_that_cannot_be_read_in_full_is_not_written(rig: Rig) -
 
 async def test_a_schedule_in_which_nothing_is_to_change_is_not_written(rig: Rig) -> None:
     rig.charger(WAITING).schedules = (NIGHT_THERE,)
-    assert await rig.finish(rig.begin(rig.path(WAITING).write_schedule((NIGHT,)))) == [None]
+    assert await rig.finish(rig.begin(rig.transport(WAITING).write_schedule((NIGHT,)))) == [None]
     assert rig.writes() == []
 
 
@@ -242,7 +242,7 @@ async def test_a_schedule_is_written_as_newer_than_all_that_the_cloud_knows(
     made_at = cloud_now - 99 if newest is None else cloud_now + int(newest)
     rig.charger(WAITING).schedules = (NIGHT_THERE, replace(NOON_THERE, created_at=made_at))
     rig.cloud.last_schedule[WAITING] = made_at + 5
-    assert await rig.finish(rig.begin(rig.path(WAITING).write_schedule((NIGHT_OFF,)))) == [None]
+    assert await rig.finish(rig.begin(rig.transport(WAITING).write_schedule((NIGHT_OFF,)))) == [None]
     written = rig.charger(WAITING).schedules
     assert written == (replace(NIGHT_THERE, enabled=False), NOON_THERE)
     sent_at = int(rig.cloud.now().timestamp())
@@ -252,7 +252,7 @@ async def test_a_schedule_is_written_as_newer_than_all_that_the_cloud_knows(
 
 async def test_a_window_that_is_not_in_utc_is_not_sent(rig: Rig) -> None:
     window = ScheduleWindow(0, True, frozenset({0}), time(22), time(5), zone="Europe/Berlin")
-    (refused,) = await rig.finish(rig.begin(rig.path(WAITING).write_schedule((window,))))
+    (refused,) = await rig.finish(rig.begin(rig.transport(WAITING).write_schedule((window,))))
     assert isinstance(refused, Unsupported)
     assert rig.writes() == []
 
@@ -277,7 +277,7 @@ async def test_403_on_a_write_is_explained_by_what_is_known_of_the_charger(
 ) -> None:
     for name, value in controls.items():
         setattr(rig.charger(serial), name, value)
-    await rig.finish(rig.begin(rig.path(serial).check()))
+    await rig.finish(rig.begin(rig.transport(serial).check()))
     since = rig.clock.monotonic()
     refused = await _refusal(rig, serial, command)
     assert (type(refused), refused.reason) == (NotAllowed, reason)
@@ -289,13 +289,13 @@ async def test_403_on_a_write_is_explained_by_what_is_known_of_the_charger(
 
 async def test_403_on_a_write_of_a_plain_user_names_the_role(rig: Rig) -> None:
     rig.owner.role = "user"
-    rig.path(FREE).details_turn.expire()
+    rig.transport(FREE).details_turn.expire()
     await rig.clock.advance(5 * MINUTE)
     for command in (SetCurrent(10), SetEcoMode(EcoMode.ECO)):
         refused = await _refusal(rig, FREE, command)
         assert (type(refused), refused.reason) == (NotAllowed, "role_too_low")
     rig.charger(FREE).schedules = (NIGHT_THERE,)
-    (error,) = await rig.finish(rig.begin(rig.path(FREE).write_schedule((NIGHT_OFF,))))
+    (error,) = await rig.finish(rig.begin(rig.transport(FREE).write_schedule((NIGHT_OFF,))))
     assert (type(error), str(error)) == (NotAllowed, "role_too_low: HTTP 403")
 
 
@@ -303,7 +303,7 @@ async def test_403_on_a_write_of_a_plain_user_names_the_role(rig: Rig) -> None:
 async def test_403_that_a_lock_does_not_explain_is_not_blamed_on_it(rig: Rig, command: Command) -> None:
     """A locked charger is the usual state at rest; only pausing and resuming are refused for it."""
     rig.charger(FREE).locked = True
-    await rig.finish(rig.begin(rig.path(FREE).check()))
+    await rig.finish(rig.begin(rig.transport(FREE).check()))
     rig.owner.look_only = {FREE}
     refused = await _refusal(rig, FREE, command)
     assert (type(refused), refused.reason) == (NotAllowed, "refused")
@@ -336,7 +336,7 @@ async def test_a_command_has_its_patience_then_the_path_counts_as_doubtful(rig: 
     await rig.cloud.set_fault(Fault.SLOW, slow_seconds=8)
     for patience in (5.0, 3.0):
         begun = rig.clock.monotonic()
-        (lost,) = await rig.finish(rig.begin(rig.path(FREE).execute(SetCurrent(10), patience=patience)), step=0.5)
+        (lost,) = await rig.finish(rig.begin(rig.transport(FREE).execute(SetCurrent(10), patience=patience)), step=0.5)
         assert isinstance(lost, TransportDown)
         assert (lost.reason, lost.surely_not_sent) == ("timeout", False)
         assert rig.clock.monotonic() - begun == pytest.approx(patience, abs=0.6)
@@ -394,7 +394,7 @@ async def test_i6_a_restart_whose_repetition_finds_no_room_is_refused_not_queued
 @pytest.mark.parametrize("command", [Restart(), Install()])
 @pytest.mark.parametrize("waiting", [0, 3])
 async def test_restart_and_install_never_wait_for_room(rig: Rig, command: Command, waiting: int) -> None:
-    tasks = [rig.begin(rig.path(WAITING).execute(SetLock(n % 2 == 0), patience=5)) for n in range(5 + waiting)]
+    tasks = [rig.begin(rig.transport(WAITING).execute(SetLock(n % 2 == 0), patience=5)) for n in range(5 + waiting)]
     await rig.clock.advance(10)
     begun = rig.clock.monotonic()
     refused = await _refusal(rig, FREE, command)
@@ -411,10 +411,10 @@ async def test_a_restart_neither_joins_nor_jumps_the_queue_at_the_moment_at_whic
     results: list[asyncio.Task[object]] = []
 
     def press() -> None:
-        results.append(rig.begin(rig.path(FREE).execute(Restart(), patience=5)))
+        results.append(rig.begin(rig.transport(FREE).execute(Restart(), patience=5)))
 
     rig.clock.call_later(60, press)
-    tasks = [rig.begin(rig.path(WAITING).execute(SetLock(n % 2 == 0), patience=5)) for n in range(11)]
+    tasks = [rig.begin(rig.transport(WAITING).execute(SetLock(n % 2 == 0), patience=5)) for n in range(11)]
     await rig.clock.advance(60)
     (refused,) = await rig.finish(*results)
     assert isinstance(refused, TransportBusy)
@@ -424,7 +424,7 @@ async def test_a_restart_neither_joins_nor_jumps_the_queue_at_the_moment_at_whic
 
 async def test_a_command_that_is_under_way_keeps_no_restart_of_another_charger_waiting(rig: Rig) -> None:
     await rig.cloud.set_fault(Fault.SLOW, slow_seconds=4, path_prefix=f"/v2/charger/{WAITING}")
-    slow = rig.begin(rig.path(WAITING).execute(SetLock(True), patience=5))
+    slow = rig.begin(rig.transport(WAITING).execute(SetLock(True), patience=5))
     await rig.clock.advance(1)
     await _send(rig, FREE, Restart())
     assert not slow.done()
@@ -447,7 +447,7 @@ async def test_two_commands_that_meet_a_refused_token_renew_it_once(rig: Rig) ->
 
 async def test_a_command_to_a_charger_unknown_until_now_goes_to_it_alone(rig: Rig) -> None:
     rig.world.add(SimulatedCharger(serial="700555", name="New"))
-    await rig.path("700555").execute(SetLock(True), patience=5)
+    await rig.transport("700555").execute(SetLock(True), patience=5)
     assert rig.charger("700555").locked
     assert not rig.charger(FREE).locked
 

@@ -208,7 +208,7 @@ async def test_a_command_that_fails_brings_the_outage_to_light(rig: Rig) -> None
     await rig.until_get(GROUPS)
     await rig.cloud.set_fault(Fault.HANG)
     begun = rig.clock.monotonic()
-    (lost,) = await rig.finish(rig.begin(rig.path(FREE).execute(SetCurrent(10), patience=5)))
+    (lost,) = await rig.finish(rig.begin(rig.transport(FREE).execute(SetCurrent(10), patience=5)))
     assert isinstance(lost, TransportDown)
     assert lost.reason == "timeout"
     assert not lost.surely_not_sent
@@ -229,7 +229,7 @@ async def test_a_cloud_that_is_slower_than_a_command_waits_is_no_outage(rig: Rig
     told = list(rig.outages)
     await rig.cloud.set_fault(Fault.SLOW, slow_seconds=7)
     for amps in range(6, 16):
-        (lost,) = await rig.finish(rig.begin(rig.path(FREE).execute(SetCurrent(amps), patience=5)))
+        (lost,) = await rig.finish(rig.begin(rig.transport(FREE).execute(SetCurrent(amps), patience=5)))
         assert isinstance(lost, TransportDown)
         await rig.clock.advance(30)
     assert rig.outages == told
@@ -242,11 +242,11 @@ async def test_while_the_cloud_is_lost_commands_and_reads_are_refused_without_a_
     await rig.until(BreakerState.OPEN)
     seen = len(rig.cloud.requests)
     with pytest.raises(NoConnection, match="unreachable"):
-        await rig.path(FREE).execute(SetCurrent(10), patience=3)
+        await rig.transport(FREE).execute(SetCurrent(10), patience=3)
     with pytest.raises(TransportDown, match="unreachable"):
-        await rig.path(FREE).check()
+        await rig.transport(FREE).check()
     with pytest.raises(TransportDown, match="unreachable"):
-        await rig.path(FREE).read_schedule()
+        await rig.transport(FREE).read_schedule()
     assert len(rig.cloud.requests) == seen
 
 

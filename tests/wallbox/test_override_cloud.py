@@ -37,8 +37,8 @@ async def home(bench: Bench, schedules: Schedules) -> Bench:
 
 def actions(bench: Bench) -> list[int]:
     """The remote actions that reached the cloud."""
-    path = f"/v3/chargers/{WAITING}/remote-action"
-    return [json.loads(request.body)["action"] for request in bench.cloud.requests if request.path == path]
+    transport = f"/v3/chargers/{WAITING}/remote-action"
+    return [json.loads(request.body)["action"] for request in bench.cloud.requests if request.path == transport]
 
 
 def writes(bench: Bench) -> list[tuple[str, str]]:
@@ -211,7 +211,7 @@ async def test_ours_base_and_theirs(home: Bench, theirs: Manual, sent: list[int]
     assert actions(home)[before:] == sent
     assert (ends in home.told(WAITING, "connection")) is (ends is not None)
     assert shown(home) == (NOT_WANTED if ends else HELD)
-    assert home.snapshot(WAITING).problems == ({ChargerIssue.OVERRIDE_SUPERSEDED} if ends else set())
+    assert home.snapshot(WAITING).issues == ({ChargerIssue.OVERRIDE_SUPERSEDED} if ends else set())
     assert home.charger(WAITING).manual is (Manual.PAUSE if ends else Manual.CHARGE)
 
 
@@ -297,10 +297,10 @@ async def test_dropped_by_a_restart_it_is_applied_again_and_given_up_at_last(hom
     await home.clock.advance(600)
     assert actions(home) == [ON] * 3
     assert reasons(home) == ["failed"]
-    assert home.snapshot(WAITING).problems == {ChargerIssue.OVERRIDE_FAILED}
+    assert home.snapshot(WAITING).issues == {ChargerIssue.OVERRIDE_FAILED}
     home.charger(WAITING).unplug()
     await home.clock.advance(600)
-    assert home.snapshot(WAITING).problems == frozenset()
+    assert home.snapshot(WAITING).issues == frozenset()
 
 
 async def test_changed_by_somebody_it_is_superseded_and_not_asserted_again(home: Bench) -> None:
@@ -320,7 +320,7 @@ async def test_refused_it_is_an_error_and_over(home: Bench) -> None:
     assert len(actions(home)) == 1
     assert reasons(home) == ["failed"]
     assert intent(home) is None
-    assert home.snapshot(WAITING).problems == {ChargerIssue.OVERRIDE_FAILED}
+    assert home.snapshot(WAITING).issues == {ChargerIssue.OVERRIDE_FAILED}
 
 
 async def test_it_goes_on_after_a_start_of_home_assistant(home: Bench) -> None:
@@ -351,7 +351,7 @@ async def test_the_schedule_of_a_charger_that_is_silent_for_hours_is_restored_in
     assert intent(home) is not None
     await hear_again(home, within=1200)
     assert home.charger(WAITING).schedules == originals
-    assert home.snapshot(WAITING).problems == set()
+    assert home.snapshot(WAITING).issues == set()
 
 
 async def test_starts_of_home_assistant_do_not_use_up_the_tries_to_restore_a_schedule(home: Bench) -> None:
@@ -369,7 +369,7 @@ async def test_starts_of_home_assistant_do_not_use_up_the_tries_to_restore_a_sch
         assert intent(home) is not None
     await hear_again(home, within=1200)
     assert home.charger(WAITING).schedules == originals
-    assert home.snapshot(WAITING).problems == set()
+    assert home.snapshot(WAITING).issues == set()
 
 
 async def test_an_end_that_the_charger_never_got_is_repeated(home: Bench) -> None:
@@ -399,12 +399,14 @@ def furnished(home: Bench) -> Bench:
 
 def posts(bench: Bench) -> list[list[dict[str, object]]]:
     """The schedules written, in order."""
-    path = f"/chargers/{WAITING}/schedules"
-    return [json.loads(r.body)["schedules"] for r in bench.cloud.requests if (r.method, r.path) == ("POST", path)]
+    transport = f"/chargers/{WAITING}/schedules"
+    return [
+        json.loads(r.body)["schedules"] for r in bench.cloud.requests if (r.method, r.path) == ("POST", transport)
+    ]
 
 
-def problems(bench: Bench) -> frozenset[ChargerIssue]:
-    return bench.snapshot(WAITING).problems
+def issues(bench: Bench) -> frozenset[ChargerIssue]:
+    return bench.snapshot(WAITING).issues
 
 
 async def test_all_schedules_survive_an_override(furnished: Bench) -> None:
@@ -415,7 +417,7 @@ async def test_all_schedules_survive_an_override(furnished: Bench) -> None:
     assert furnished.charger(WAITING).schedules == (NIGHT, NOON, NEVER)
     assert [len(post) for post in posts(furnished)] == [3, 3]
     assert intent(furnished) is None
-    assert problems(furnished) == frozenset()
+    assert issues(furnished) == frozenset()
 
 
 async def test_a_schedule_is_read_back_after_it_was_written(furnished: Bench) -> None:
@@ -473,7 +475,7 @@ async def test_a_write_that_was_dropped_is_noticed_and_told(furnished: Bench) ->
     assert furnished.charger(WAITING).schedules == (NIGHT, NOON, NEVER)
     assert len(posts(furnished)) == 1
     assert reasons(furnished) == ["failed"]
-    assert problems(furnished) == {ChargerIssue.OVERRIDE_FAILED}
+    assert issues(furnished) == {ChargerIssue.OVERRIDE_FAILED}
     assert intent(furnished) is None
 
 
@@ -488,7 +490,7 @@ async def test_an_end_that_was_dropped_is_repeated(furnished: Bench) -> None:
     await furnished.clock.advance(10 * 60)
     assert furnished.charger(WAITING).schedules == (NIGHT, NOON, NEVER)
     assert intent(furnished) is None
-    assert problems(furnished) == frozenset()
+    assert issues(furnished) == frozenset()
 
 
 async def test_an_end_that_is_dropped_again_and_again_is_told(furnished: Bench) -> None:
@@ -497,7 +499,7 @@ async def test_an_end_that_is_dropped_again_and_again_is_told(furnished: Bench) 
     await switch(furnished, False)
     await furnished.clock.advance(3600)
     assert len(posts(furnished)) == 1 + 3
-    assert problems(furnished) == {ChargerIssue.OVERRIDE_FAILED}
+    assert issues(furnished) == {ChargerIssue.OVERRIDE_FAILED}
 
 
 DAYLESS = Window(start="1500", stop="1600", days=frozenset())
@@ -511,10 +513,10 @@ async def test_a_schedule_that_cannot_be_read_in_full_is_left_alone_and_the_user
     assert furnished.charger(WAITING).schedules == (NIGHT, DAYLESS)
     assert posts(furnished) == []
     assert reasons(furnished) == ["failed"]
-    assert problems(furnished) == {ChargerIssue.SCHEDULE_UNREADABLE}
+    assert issues(furnished) == {ChargerIssue.SCHEDULE_UNREADABLE}
     furnished.charger(WAITING).unplug()
     await furnished.clock.advance(10 * 60)
-    assert problems(furnished) == frozenset()
+    assert issues(furnished) == frozenset()
 
 
 async def test_what_was_disabled_is_restored_once_the_schedule_can_be_read_again(furnished: Bench) -> None:
@@ -527,7 +529,7 @@ async def test_what_was_disabled_is_restored_once_the_schedule_can_be_read_again
     assert furnished.chargers[WAITING].disabled_windows == ("22:00 to 05:00 UTC", "11:30 to 13:00 UTC")
     furnished.charger(WAITING).unplug()
     await furnished.clock.advance(2 * 3600)
-    assert problems(furnished) == {ChargerIssue.SCHEDULE_UNREADABLE}
+    assert issues(furnished) == {ChargerIssue.SCHEDULE_UNREADABLE}
     assert len(posts(furnished)) == 1
     assert actions(furnished) == [ON, OFF]
     assert furnished.cloud.count("GET", f"/chargers/{WAITING}/schedules") < 15
@@ -537,7 +539,7 @@ async def test_what_was_disabled_is_restored_once_the_schedule_can_be_read_again
     await furnished.clock.advance(3600)
     assert furnished.charger(WAITING).schedules == (NIGHT, NOON, NEVER)
     assert intent(furnished) is None
-    assert problems(furnished) == frozenset()
+    assert issues(furnished) == frozenset()
 
 
 async def test_originals_of_an_older_version_are_restored(furnished: Bench) -> None:

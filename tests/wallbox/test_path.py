@@ -44,9 +44,9 @@ class _Charger:
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
-        self.path = self.account().path(SERIAL)
-        self.listener = Listener(self.path, self.clock)
-        self.path.listen(self.listener)
+        self.transport = self.account().transport(SERIAL)
+        self.listener = Listener(self.transport, self.clock)
+        self.transport.listen(self.listener)
 
     def account(self) -> WallboxAccount:
         """One that never sends anything."""
@@ -69,7 +69,7 @@ class _Charger:
             "maxChargingCurrent": 16,
             "software": {"currentVersion": "6.7.43", "latestVersion": "6.7.43"},
         }
-        self.path.listed(
+        self.transport.listed(
             GroupCharger.from_dict({k: v for k, v in {**whole, **(entry or {}), **more}.items() if v != "missing"})
         )
 
@@ -81,13 +81,13 @@ class _Charger:
         synced = self.clock.now().timestamp() - synced_ago
         text = self.clock.now().fromtimestamp(synced, self.clock.now().tzinfo).strftime("%Y-%m-%d %H:%M:%S")
         top = {"status_id": config.pop("status_id", 161), "last_sync": config.pop("last_sync", text)}
-        self.path.showed_status(ChargerStatus.from_dict(top | {"charging_power": 0.0, "config_data": config}))
+        self.transport.showed_status(ChargerStatus.from_dict(top | {"charging_power": 0.0, "config_data": config}))
 
     def status_value(self) -> Status | None:
         return self.listener.value(STATUS_VALUE)
 
     def presence(self) -> Presence:
-        return self.path.presence
+        return self.transport.presence
 
 
 # Signs of life
@@ -120,7 +120,7 @@ async def test_i3_what_counts_as_a_sign_of_life_between_two_groups_answers(
     charger = _Charger()
     await charger.listed(before)
     await charger.listed(after)
-    assert (charger.path.evidence_at == charger.clock.monotonic()) is alive
+    assert (charger.transport.evidence_at == charger.clock.monotonic()) is alive
 
 
 @pytest.mark.parametrize(("gap", "alive"), [(300, True), (301, False)])
@@ -128,14 +128,14 @@ async def test_i3_a_change_counts_between_answers_of_the_same_few_minutes_only(g
     charger = _Charger()
     await charger.listed()
     await charger.listed(after=gap, status=194)
-    assert (charger.path.evidence_at == charger.clock.monotonic()) is alive
+    assert (charger.transport.evidence_at == charger.clock.monotonic()) is alive
 
 
 async def test_i3_without_any_sign_of_life_nothing_live_is_shown_but_what_lasts_is() -> None:
     charger = _Charger()
     await charger.listed()
     assert charger.presence() is Presence.UNKNOWN
-    assert charger.path.last_report == StatusReport(Status.AVAILABLE, car_connected=False)
+    assert charger.transport.last_report == StatusReport(Status.AVAILABLE, car_connected=False)
     for prop in (STATUS_VALUE, POWER, LOCKED, CAR_CONNECTED, PROBLEM):
         assert charger.listener.latest.get(prop) is None
     assert charger.listener.value(CHARGING_CURRENT) == 16
@@ -161,27 +161,27 @@ async def test_the_first_answer_is_no_newer_than_the_sign_of_life_after_it() -> 
 async def test_i3_the_same_last_sync_again_is_no_sign_of_life_and_an_older_one_takes_none_away() -> None:
     charger = _Charger()
     await charger.status(synced_ago=0)
-    heard_at = charger.path.evidence_at
+    heard_at = charger.transport.evidence_at
     await charger.status(after=600, synced_ago=600)
-    assert charger.path.evidence_at == pytest.approx(heard_at, abs=1)
+    assert charger.transport.evidence_at == pytest.approx(heard_at, abs=1)
     await charger.status(after=60, synced_ago=3000)
-    assert charger.path.evidence_at == pytest.approx(heard_at, abs=1)
-    assert charger.path.charger_reported_at == pytest.approx(heard_at, abs=1)
+    assert charger.transport.evidence_at == pytest.approx(heard_at, abs=1)
+    assert charger.transport.charger_reported_at == pytest.approx(heard_at, abs=1)
     await charger.status(after=60, last_sync="2031-01-01 00:00:00")
     await charger.status(after=60, last_sync="soon")
     await charger.status(after=60, last_sync=None)
-    assert charger.path.evidence_at == pytest.approx(heard_at, abs=1)
+    assert charger.transport.evidence_at == pytest.approx(heard_at, abs=1)
 
 
 async def test_the_last_sync_of_the_charger_object_counts_like_that_of_the_status() -> None:
     charger = _Charger()
     await charger.status(synced_ago=100)
-    heard_at = charger.path.evidence_at
+    heard_at = charger.transport.evidence_at
     await charger.clock.advance(200)
     text = charger.clock.now().strftime("%Y-%m-%d %H:%M:%S.000000")
     date = {"date": text, "timezone_type": 3, "timezone": "UTC"}
-    charger.path.showed_details(ChargerDetails.from_dict({"lastSync": date, "resume": {"totalEnergy": "5120000"}}))
-    assert charger.path.evidence_at == pytest.approx(heard_at + 300, abs=1)
+    charger.transport.showed_details(ChargerDetails.from_dict({"lastSync": date, "resume": {"totalEnergy": "5120000"}}))
+    assert charger.transport.evidence_at == pytest.approx(heard_at + 300, abs=1)
     assert charger.listener.value(LIFETIME_ENERGY) == 5120
 
 
@@ -192,7 +192,7 @@ async def test_the_last_sync_of_the_charger_object_counts_like_that_of_the_statu
 async def test_i3_presence_lasts_as_long_as_the_status(code: int, age: float) -> None:
     charger = _Charger()
     await charger.status(synced_ago=0, status_id=code)
-    heard_at = charger.path.evidence_at
+    heard_at = charger.transport.evidence_at
     await charger.clock.advance(heard_at + age - 1 - charger.clock.monotonic())
     assert charger.presence() is Presence.ONLINE
     assert charger.status_value() is not None
@@ -235,8 +235,8 @@ async def test_an_unknown_status_code_is_unknown_kept_for_diagnostics_and_logged
     assert [message for message in warnings if "200" in message] == warnings[:1]
     assert len(warnings) == 2
     assert SERIAL not in "".join(warnings)
-    assert charger.path.diagnostics()["unknown_codes"] == [200, 201]
-    assert charger.path.diagnostics()["raw_status"] == 201
+    assert charger.transport.diagnostics()["unknown_codes"] == [200, 201]
+    assert charger.transport.diagnostics()["raw_status"] == 201
     await charger.status(synced_ago=0)
     assert charger.status_value() is Status.AVAILABLE
 
@@ -262,10 +262,10 @@ async def test_what_an_answer_leaves_out_stays_as_it_was() -> None:
     await charger.listed(name=None, chargerType="missing", software=None, maxChargingCurrent=None)
     await charger.status(ecosmart=None)
     await charger.status(ecosmart={"enabled": None, "percentage": "x"}, home_sharing=1, icp_max_current=None)
-    who = charger.path.identity
+    who = charger.transport.identity
     assert (who.name, who.model, who.part_number) == ("Garage", "Pulsar Plus", "PLP1-0-2-4")
-    assert Capability.ECO_MODE in charger.path.capabilities
-    assert charger.path.eco_percentage == 40
+    assert Capability.ECO_MODE in charger.transport.capabilities
+    assert charger.transport.eco_percentage == 40
     assert charger.listener.value(ECO_MODE) is EcoMode.FULL_SOLAR
     assert charger.listener.value(HOUSE_LIMIT) == 25
     assert charger.listener.value(WIRE_RATING) == 32
@@ -275,9 +275,9 @@ async def test_what_an_answer_leaves_out_stays_as_it_was() -> None:
 async def test_a_rename_and_a_model_that_only_the_name_tells_are_taken_over() -> None:
     charger = _Charger()
     await charger.listed(name="Commander 2 SN 700101", chargerType=None)
-    assert charger.path.identity.model == "Commander 2"
+    assert charger.transport.identity.model == "Commander 2"
     await charger.listed(name="Courtyard", chargerType=None)
-    assert (charger.path.identity.name, charger.path.identity.model) == ("Courtyard", "Commander 2")
+    assert (charger.transport.identity.name, charger.transport.identity.model) == ("Courtyard", "Commander 2")
 
 
 @pytest.mark.parametrize("off", [{"home_sharing": 0, "icp_max_current": 25}, {"home_sharing": 1, "icp_max_current": 0}])
@@ -293,8 +293,8 @@ async def test_the_first_pulsar_cannot_be_restarted_even_if_an_answer_leaves_its
     charger = _Charger()
     await charger.listed(chargerType="Pulsar")
     await charger.listed(chargerType=None)
-    assert Capability.RESTART not in charger.path.capabilities
-    assert Capability.ECO_MODE not in charger.path.capabilities
+    assert Capability.RESTART not in charger.transport.capabilities
+    assert Capability.ECO_MODE not in charger.transport.capabilities
 
 
 # Who listens
@@ -302,14 +302,14 @@ async def test_the_first_pulsar_cannot_be_restarted_even_if_an_answer_leaves_its
 
 async def test_whoever_joins_later_is_told_all_that_is_known() -> None:
     charger = _Charger()
-    late = Listener(charger.path, charger.clock)
-    charger.account().path(SERIAL).listen(late)
+    late = Listener(charger.transport, charger.clock)
+    charger.account().transport(SERIAL).listen(late)
     assert late.reads == 0
     await charger.listed()
     await charger.status(synced_ago=0, icp_max_current=25, home_sharing=1)
     await charger.status(synced_ago=0, home_sharing=0)
     await charger.listed(status=200)
-    charger.path.listen(late)
+    charger.transport.listen(late)
     assert late.reads == 1
     assert late.latest == charger.listener.latest
     assert late.value(STATUS_VALUE) is None
@@ -319,18 +319,18 @@ async def test_whoever_joins_later_is_told_all_that_is_known() -> None:
 
 async def test_only_the_listener_that_joined_last_hears_and_leaving_twice_harms_nobody() -> None:
     charger = _Charger()
-    first, second = Listener(charger.path, charger.clock), Listener(charger.path, charger.clock)
-    leave_first = charger.path.listen(first)
-    leave_second = charger.path.listen(second)
+    first, second = Listener(charger.transport, charger.clock), Listener(charger.transport, charger.clock)
+    leave_first = charger.transport.listen(first)
+    leave_second = charger.transport.listen(second)
     leave_first()
     await charger.listed()
     assert (first.reads, second.reads) == (0, 1)
     leave_second()
     leave_second()
     await charger.listed()
-    charger.path.refuse()
+    charger.transport.refuse()
     for _ in range(3):
-        charger.path.unlisted()
+        charger.transport.unlisted()
     assert (second.reads, second.changes) == (1, 0)
 
 
@@ -352,9 +352,9 @@ async def test_i2_answers_emptied_of_all_values_cost_no_value_that_lasts(rig: Ri
     before = {prop.key: listener.value(prop) for prop in kept}
     assert None not in before.values()
     await rig.cloud.set_fault(Fault.NULLS, path_prefix=prefix, missing=missing)
-    rig.path(CHARGING).details_turn.expire()
-    rig.path(CHARGING).schedule_turn.expire()
-    rig.path(CHARGING).status_turn.expire()
+    rig.transport(CHARGING).details_turn.expire()
+    rig.transport(CHARGING).schedule_turn.expire()
+    rig.transport(CHARGING).status_turn.expire()
     await rig.clock.advance(10 * MINUTE)
     await rig.cloud.set_fault(Fault.NONE)
     await rig.clock.advance(10 * MINUTE)
@@ -363,7 +363,7 @@ async def test_i2_answers_emptied_of_all_values_cost_no_value_that_lasts(rig: Ri
         before.pop(moving)
         assert after.pop(moving) is not None
     assert after == before
-    assert rig.path(CHARGING).identity.name == "Carport"
+    assert rig.transport(CHARGING).identity.name == "Carport"
     assert listener.value(STATUS_VALUE) is Status.CHARGING
 
 
@@ -373,7 +373,7 @@ async def test_nonsense_for_one_charger_leaves_the_others_untouched(rig: Rig, fa
     await rig.cloud.set_fault(fault, path_prefix=f"{STATUS}{WAITING}")
     await rig.clock.advance(2 * HOUR)
     for serial in (FREE, CHARGING):
-        assert rig.path(serial).presence is Presence.ONLINE
+        assert rig.transport(serial).presence is Presence.ONLINE
     assert rig.listener(WAITING).value(STATUS_VALUE) is None  # nobody heard of it for two hours
     assert rig.outages == []
 
@@ -386,6 +386,6 @@ async def test_values_come_from_the_cloud_and_the_role_is_the_signed_in_accounts
     assert listener.value(ROLE) is Role.SUPER_ADMIN
     assert listener.value(POWER) == pytest.approx(16 * 230 * 3, abs=1)
     assert rig.listener(FREE).value(POWER) == 0
-    assert rig.path(CHARGING).meters_lifetime is False
-    assert rig.path(CHARGING).endpoint_contact_at == rig.account.endpoint_contact_at
-    assert rig.path(CHARGING).status_received_at == rig.gets(GROUPS)[-1].at
+    assert rig.transport(CHARGING).meters_lifetime is False
+    assert rig.transport(CHARGING).endpoint_contact_at == rig.account.endpoint_contact_at
+    assert rig.transport(CHARGING).status_received_at == rig.gets(GROUPS)[-1].at

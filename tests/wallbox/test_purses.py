@@ -257,12 +257,12 @@ async def test_i6_after_kill_9_all_slots_count_as_just_used(rig: Rig, reloaded: 
     assert rig.saved is not None
     assert rig.saved["clean"] is False
     for amps in range(10, 15):
-        await rig.path(FREE).execute(SetCurrent(amps), patience=5)
+        await rig.transport(FREE).execute(SetCurrent(amps), patience=5)
     killed_at = rig.clock.monotonic()
     await rig.restart(killed=True)
     with pytest.raises(TransportBusy, match="no_room"):
         await rig.account.first_look()
-    setting = rig.begin(rig.path(FREE).execute(SetCurrent(20), patience=5))
+    setting = rig.begin(rig.transport(FREE).execute(SetCurrent(20), patience=5))
     await rig.clock.advance(59)
     assert rig.data_gets(killed_at) == []
     assert rig.writes(killed_at + 0.1) == []
@@ -280,9 +280,9 @@ async def test_i6_commands_that_were_the_first_requests_of_a_run_are_not_forgott
     rig.account.start()  # a reload: the tokens live on, and the next GET has a minute to wait
     begun = rig.clock.monotonic()
     for amps in range(10, 15):
-        await rig.path(FREE).execute(SetCurrent(amps), patience=5)
+        await rig.transport(FREE).execute(SetCurrent(amps), patience=5)
     await rig.restart(killed=True)
-    more = [rig.begin(rig.path(FREE).execute(SetCurrent(amps), patience=5)) for amps in range(20, 25)]
+    more = [rig.begin(rig.transport(FREE).execute(SetCurrent(amps), patience=5)) for amps in range(20, 25)]
     assert await rig.finish(*more) == [None] * 5
     assert len(rig.writes(begun)) == 10
     assert overdrawn(rig, probes=False) == []
@@ -298,7 +298,7 @@ async def test_the_store_is_written_before_the_first_request_and_at_what_must_no
     await rig.clock.advance(5 * MINUTE)
     saves = rig.saves
     await rig.until_get(GROUPS)
-    await rig.finish(rig.begin(rig.path(FREE).check()))
+    await rig.finish(rig.begin(rig.transport(FREE).check()))
     assert rig.saves > saves
     stamps = rig.saved["stamps"]
     assert isinstance(stamps, dict)
@@ -336,7 +336,7 @@ async def test_i6_out_of_turn_waits_20_s_after_any_get_and_pushes_the_next_poll_
     await rig.settle_in()
     await rig.until_get(GROUPS)
     polled_at = rig.clock.monotonic()
-    check = rig.begin(rig.path(FREE).check())
+    check = rig.begin(rig.transport(FREE).check())
     await rig.clock.advance(19)
     assert not check.done()
     await rig.clock.advance(1)
@@ -353,7 +353,7 @@ async def test_out_of_turn_takes_a_regular_slot_where_one_is_free(rig: Rig) -> N
     await rig.settle_in()
     await rig.clock.advance_until(lambda: rig.clock.monotonic() > rig.data_gets()[-1].at + 60, within=300)
     begun = rig.clock.monotonic()
-    await rig.path(FREE).check()
+    await rig.transport(FREE).check()
     assert rig.clock.monotonic() == begun
     await rig.account.stop()
     assert rig.saved is not None
@@ -367,7 +367,9 @@ async def test_i6_at_most_20_an_hour_go_out_of_turn_then_reads_wait_for_regular_
     begun = rig.clock.monotonic()
     reads = 0
     while rig.clock.monotonic() < begun + 90 * MINUTE:
-        assert await rig.finish(rig.begin(rig.path((FREE, WAITING, CHARGING)[reads % 3]).check()), step=5) == [None]
+        assert await rig.finish(rig.begin(rig.transport((FREE, WAITING, CHARGING)[reads % 3]).check()), step=5) == [
+            None
+        ]
         reads += 1
     assert reads > 90
     assert overdrawn(rig, probes=False) == []
@@ -385,11 +387,11 @@ async def test_a_read_out_of_turn_that_waits_keeps_no_probe_from_going_out(rig: 
     await rig.until_get(GROUPS)
     await rig.clock.advance(MINUTE)
     await rig.until_get(GROUPS)
-    check = rig.begin(rig.path(FREE).check())
+    check = rig.begin(rig.transport(FREE).check())
     await rig.clock.advance(5)
     await rig.cloud.set_fault(Fault.REFUSE)
     with pytest.raises(TransportDown):
-        await rig.path(FREE).execute(SetCurrent(10), patience=5)
+        await rig.transport(FREE).execute(SetCurrent(10), patience=5)
     assert await rig.until(BreakerState.OPEN) <= 10
     (lost,) = await rig.finish(check)
     assert isinstance(lost, TransportDown)
@@ -421,7 +423,7 @@ async def test_a_schedule_is_read_out_of_turn_like_a_status(rig: Rig) -> None:
     await rig.settle_in()
     await rig.until_get(GROUPS)
     since = rig.clock.monotonic()
-    reading = asyncio.create_task(rig.path(WAITING).read_schedule())
+    reading = asyncio.create_task(rig.transport(WAITING).read_schedule())
     await rig.clock.advance(20)
     (window,) = await reading
     assert (window.slot, window.enabled, window.start.hour, window.end.hour) == (0, True, 22, 5)
@@ -436,7 +438,7 @@ async def test_i6_at_most_5_commands_a_minute_over_all_chargers_first_come_first
     begun = rig.clock.monotonic()
     serials = [(FREE, WAITING, CHARGING)[number % 3] for number in range(18)]
     tasks = [
-        rig.begin(rig.path(serial).execute(SetLock(number % 2 == 0), patience=5))
+        rig.begin(rig.transport(serial).execute(SetLock(number % 2 == 0), patience=5))
         for number, serial in enumerate(serials)
     ]
     await rig.clock.advance(0)
@@ -452,7 +454,7 @@ async def test_i6_at_most_5_commands_a_minute_over_all_chargers_first_come_first
 async def test_a_command_waits_300_s_for_room_then_ends_as_no_room_and_is_never_sent(rig: Rig) -> None:
     await rig.settle_in()
     begun = rig.clock.monotonic()
-    tasks = [rig.begin(rig.path(FREE).execute(SetLock(n % 2 == 0), patience=5)) for n in range(33)]
+    tasks = [rig.begin(rig.transport(FREE).execute(SetLock(n % 2 == 0), patience=5)) for n in range(33)]
     await rig.clock.advance(301)
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert results[:30] == [None] * 30
@@ -469,7 +471,7 @@ async def test_i6_a_command_repeated_with_a_new_token_takes_two_slots(rig: Rig) 
     await rig.settle_in()
     begun = rig.clock.monotonic()
     rig.cloud.expire_access()
-    tasks = [rig.begin(rig.path(FREE).execute(SetCurrent(10 + n), patience=5)) for n in range(6)]
+    tasks = [rig.begin(rig.transport(FREE).execute(SetCurrent(10 + n), patience=5)) for n in range(6)]
     await rig.clock.advance(2 * MINUTE)
     await asyncio.gather(*tasks)
     assert 401 in [request.status for request in rig.writes(begun)]
@@ -481,7 +483,7 @@ async def test_i6_a_command_repeated_with_a_new_token_takes_two_slots(rig: Rig) 
 async def test_a_command_that_waited_into_an_outage_or_a_pause_is_not_sent(rig: Rig) -> None:
     await rig.settle_in()
     for fault, error in ((Fault.REFUSE, TransportDown), (Fault.TOO_MANY, TransportBusy)):
-        tasks = [rig.begin(rig.path(FREE).execute(SetLock(n % 2 == 0), patience=5)) for n in range(6)]
+        tasks = [rig.begin(rig.transport(FREE).execute(SetLock(n % 2 == 0), patience=5)) for n in range(6)]
         await rig.clock.advance(1)
         begun = rig.clock.monotonic()
         await rig.cloud.set_fault(fault)
@@ -509,7 +511,7 @@ FAULTS = (
 
 async def _turn(rig: Rig, random: Random) -> None:
     """One thing that may happen to an account."""
-    path = rig.path(random.choice((FREE, WAITING, CHARGING)))
+    transport = rig.transport(random.choice((FREE, WAITING, CHARGING)))
     match random.choice(("fault", "heal", "heal", "command", "command", "check", "reload", "restart", "kill", "token")):
         case "fault":
             retry = random.choice((None, 30, 600))
@@ -518,10 +520,10 @@ async def _turn(rig: Rig, random: Random) -> None:
             await rig.cloud.set_fault(Fault.NONE)
         case "command":
             for amps in range(6, 6 + random.randint(1, 8)):
-                rig.begin(path.execute(SetCurrent(amps), patience=5))
+                rig.begin(transport.execute(SetCurrent(amps), patience=5))
         case "check":
             for _ in range(random.randint(1, 4)):
-                rig.begin(path.check())
+                rig.begin(transport.check())
         case "reload":
             await rig.account.stop()
             rig.account.start()
@@ -564,7 +566,7 @@ async def test_the_measure_finds_what_it_is_to_find(rig: Rig) -> None:
     await rig.account.first_look()
     rig.account._budgets.commands = SlidingWindow(9, 60)
     for amps in range(6, 12):
-        await rig.path(FREE).execute(SetCurrent(amps), patience=5)
+        await rig.transport(FREE).execute(SetCurrent(amps), patience=5)
     rig.account._budgets.logins = SlidingWindow(9, 60)
     for _ in range(2):
         await rig.account.verify_credentials("owner@example.org", "correct horse")

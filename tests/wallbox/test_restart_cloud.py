@@ -53,8 +53,8 @@ and nobody knows it."""
 
 def actions(bench: Bench, serial: str = FREE) -> list[int]:
     """The remote actions that reached the cloud."""
-    path = f"/v3/chargers/{serial}/remote-action"
-    return [json.loads(request.body)["action"] for request in bench.cloud.requests if request.path == path]
+    transport = f"/v3/chargers/{serial}/remote-action"
+    return [json.loads(request.body)["action"] for request in bench.cloud.requests if request.path == transport]
 
 
 def status_gets(bench: Bench, serial: str = FREE) -> int:
@@ -87,14 +87,14 @@ async def press(bench: Bench, serial: str = FREE) -> str | None:
 
 async def just_told(bench: Bench, serial: str = FREE) -> None:
     """Until the cloud has told of the charger right now."""
-    path = bench.account.path(serial)
-    before = path.status_received_at
-    await bench.clock.advance_until(lambda: path.status_received_at != before, within=130, step=5)
+    transport = bench.account.transport(serial)
+    before = transport.status_received_at
+    await bench.clock.advance_until(lambda: transport.status_received_at != before, within=130, step=5)
 
 
 def word_age(bench: Bench) -> float:
     """Seconds since the cloud last told the status."""
-    status_received_at = bench.account.path(FREE).status_received_at
+    status_received_at = bench.account.transport(FREE).status_received_at
     return inf if status_received_at is None else bench.clock.monotonic() - status_received_at
 
 
@@ -146,7 +146,7 @@ async def test_a_restart_that_works(bench: Bench) -> None:
     assert await press(bench) == "restart_cooling_down"
     assert actions(bench) == [RESTART]
     assert bench.charger(FREE).restarts == 1
-    assert bench.snapshot(FREE).problems == frozenset()
+    assert bench.snapshot(FREE).issues == frozenset()
 
 
 async def test_i5_a_double_press_is_one_request(bench: Bench) -> None:
@@ -164,11 +164,11 @@ async def test_a_charger_that_never_comes_back(bench: Bench) -> None:
     assert await press(bench) is None
     await bench.clock.advance(11 * 60)
     assert bench.told(FREE, "restart") == ["accepted", "failed"]
-    assert bench.snapshot(FREE).problems == {ChargerIssue.RESTART_FAILED}
+    assert bench.snapshot(FREE).issues == {ChargerIssue.RESTART_FAILED}
     assert status(bench) is Status.OFFLINE
     bench.charger(FREE).power_cycle()
     await bench.clock.advance(10 * 60)
-    assert bench.snapshot(FREE).problems == frozenset()
+    assert bench.snapshot(FREE).issues == frozenset()
     assert status(bench) is Status.AVAILABLE
     assert actions(bench) == [RESTART]
 
@@ -179,7 +179,7 @@ async def test_accepted_but_not_carried_out(bench: Bench) -> None:
     assert await press(bench) is None
     await bench.clock.advance(11 * 60)
     assert bench.told(FREE, "restart") == ["accepted", "unverified"]
-    assert bench.snapshot(FREE).problems == frozenset()
+    assert bench.snapshot(FREE).issues == frozenset()
 
 
 async def test_a_restart_that_the_cloud_does_not_notice(bench: Bench) -> None:
@@ -261,7 +261,7 @@ async def test_nothing_is_sent_in_an_outage(bench: Bench, fault: Fault) -> None:
     await bench.settle_in()
     await bench.cloud.set_fault(fault)
     await bench.clock.advance(5 * 60)
-    assert available(bench) is RestartAvailability.NO_PATH
+    assert available(bench) is RestartAvailability.NO_TRANSPORT
     before = len(actions(bench))
     with pytest.raises(TransportDown, match="no_path"):
         await pressed(bench, bench.chargers[FREE].restart())

@@ -85,13 +85,13 @@ async def test_while_busy_a_command_is_refused_with_the_time_and_nothing_is_sent
     await rig.clock.advance(100)
     seen = len(rig.cloud.requests)
     with pytest.raises(TransportBusy, match="throttled") as refused:
-        await rig.path(FREE).execute(SetCurrent(10), patience=5)
+        await rig.transport(FREE).execute(SetCurrent(10), patience=5)
     assert refused.value.retry_after == pytest.approx(200, abs=2)
     with pytest.raises(TransportBusy, match="throttled"):
-        await rig.path(FREE).check()
+        await rig.transport(FREE).check()
     assert len(rig.cloud.requests) == seen
     await rig.clock.advance(201)
-    await rig.path(FREE).execute(SetCurrent(10), patience=5)
+    await rig.transport(FREE).execute(SetCurrent(10), patience=5)
     assert rig.charger(FREE).max_charging_current == 10
 
 
@@ -99,7 +99,7 @@ async def test_a_command_that_is_throttled_makes_the_reads_wait_too(rig: Rig) ->
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.TOO_MANY, method="PUT")
     with pytest.raises(TransportBusy) as refused:
-        await rig.path(FREE).execute(SetLock(True), patience=5)
+        await rig.transport(FREE).execute(SetLock(True), patience=5)
     assert refused.value.retry_after == pytest.approx(120)
     begun = rig.clock.monotonic()
     await rig.clock.advance(5 * MINUTE)
@@ -118,7 +118,7 @@ async def test_after_429_the_reserve_is_closed_for_a_day_and_a_check_waits_for_t
     for _ in range(5):
         await rig.until_get(GROUPS)
         since = rig.clock.monotonic()
-        assert await rig.finish(rig.begin(rig.path(FREE).check())) == [None]
+        assert await rig.finish(rig.begin(rig.transport(FREE).check())) == [None]
         (read,) = rig.gets(f"{STATUS}{FREE}", since)
         assert 59 <= read.at - since <= 61  # the very next slot, before all that the rounds want
         await rig.clock.advance(2 * MINUTE)
@@ -158,19 +158,21 @@ async def test_three_403_for_one_charger_within_30_min_and_it_is_not_shared_any_
     listener = rig.listener(CHARGING)
     await rig.cloud.set_fault(Fault.FORBIDDEN, path_prefix=f"{STATUS}{CHARGING}")
     rig.charger(CHARGING).cloud_link = False  # so that its status is asked for
-    await rig.clock.advance_until(lambda: rig.path(CHARGING).removed_from_account, within=40 * MINUTE, step=10)
+    await rig.clock.advance_until(lambda: rig.transport(CHARGING).removed_from_account, within=40 * MINUTE, step=10)
     refused = [request for request in rig.data_gets() if request.status == 403]
     assert len(refused) == 3
     assert refused[-1].at - refused[0].at <= 30 * MINUTE
-    assert rig.path(CHARGING).presence is Presence.OFFLINE
+    assert rig.transport(CHARGING).presence is Presence.OFFLINE
     assert listener.changes == 1
     assert CHARGING not in {who.serial for who in rig.account.snapshot.chargers}
     await rig.clock.advance(4 * HOUR)
-    asked_again = [request for request in rig.data_gets(refused[-1].at + 1) if request.path == refused[-1].path]
+    asked_again = [
+        request for request in rig.data_gets(refused[-1].at + 1) if request.path == refused[-1].path
+    ]
     assert asked_again == []
-    assert rig.path(CHARGING).removed_from_account  # although the groups answers go on telling of it
-    assert not rig.path(FREE).removed_from_account
-    assert not rig.path(WAITING).removed_from_account
+    assert rig.transport(CHARGING).removed_from_account  # although the groups answers go on telling of it
+    assert not rig.transport(FREE).removed_from_account
+    assert not rig.transport(WAITING).removed_from_account
     assert rig.outages == []
     await rig.cloud.set_fault(Fault.NONE)
     rig.charger(CHARGING).cloud_link = True
@@ -178,8 +180,8 @@ async def test_three_403_for_one_charger_within_30_min_and_it_is_not_shared_any_
     await rig.clock.advance(20 * HOUR)
     rig.account.start()
     await rig.clock.advance(10 * MINUTE)  # a day later it is asked once more
-    assert not rig.path(CHARGING).removed_from_account
-    assert rig.path(CHARGING).presence is Presence.ONLINE
+    assert not rig.transport(CHARGING).removed_from_account
+    assert rig.transport(CHARGING).presence is Presence.ONLINE
 
 
 async def test_three_404_for_one_charger_count_as_well(rig: Rig) -> None:
@@ -187,15 +189,15 @@ async def test_three_404_for_one_charger_count_as_well(rig: Rig) -> None:
     shown = rig.world.chargers[CHARGING]
     rig.charger(CHARGING).cloud_link = False
 
-    def vanishes(method: str, path: str) -> bool:
-        if path == f"{STATUS}{CHARGING}":
+    def vanishes(method: str, transport: str) -> bool:
+        if transport == f"{STATUS}{CHARGING}":
             rig.world.chargers.pop(CHARGING, None)
-        elif path == GROUPS:
+        elif transport == GROUPS:
             rig.world.chargers[CHARGING] = shown
         return False
 
     rig.cloud.add_fault(Fault.ERROR_500, matches=vanishes)
-    await rig.clock.advance_until(lambda: rig.path(CHARGING).removed_from_account, within=40 * MINUTE, step=10)
+    await rig.clock.advance_until(lambda: rig.transport(CHARGING).removed_from_account, within=40 * MINUTE, step=10)
     assert [request.status for request in rig.gets(f"{STATUS}{CHARGING}")][-3:] == [404] * 3
     assert not rig.account.breaker.busy  # that is about the charger only
 
@@ -209,7 +211,7 @@ async def test_two_403_or_403_for_several_chargers_are_throttling(rig: Rig) -> N
     refused = [request.path for request in rig.data_gets() if request.status == 403]
     assert len(refused) > 6
     assert len(set(refused)) == 3
-    assert not any(path.removed_from_account for path in rig.account.paths.values())
+    assert not any(transport.removed_from_account for transport in rig.account.transports.values())
 
 
 async def test_three_403_for_one_charger_over_more_than_30_min_are_throttling(rig: Rig) -> None:
@@ -218,7 +220,7 @@ async def test_three_403_for_one_charger_over_more_than_30_min_are_throttling(ri
     rig.charger(CHARGING).cloud_link = False
     await rig.clock.advance(2 * HOUR)
     assert [request.status for request in rig.gets(f"{STATUS}{CHARGING}")].count(403) > 3
-    assert not rig.path(CHARGING).removed_from_account
+    assert not rig.transport(CHARGING).removed_from_account
 
 
 async def test_403_on_the_groups_too_is_throttling(rig: Rig) -> None:
@@ -229,7 +231,7 @@ async def test_403_on_the_groups_too_is_throttling(rig: Rig) -> None:
         await rig.until_get(f"{STATUS}{CHARGING}", within=20 * MINUTE)
         await rig.cloud.set_fault(Fault.FORBIDDEN, path_prefix=GROUPS, next_requests=1)
         await rig.until_get(GROUPS, within=20 * MINUTE)
-    assert not rig.path(CHARGING).removed_from_account
+    assert not rig.transport(CHARGING).removed_from_account
 
 
 async def test_a_read_that_succeeds_in_between_makes_up_for_the_refusals(rig: Rig) -> None:
@@ -239,15 +241,15 @@ async def test_a_read_that_succeeds_in_between_makes_up_for_the_refusals(rig: Ri
         await rig.cloud.set_fault(Fault.FORBIDDEN, path_prefix=f"{STATUS}{CHARGING}", next_requests=1)
         await rig.until_get(f"{STATUS}{CHARGING}", within=20 * MINUTE)
         await rig.until_get(f"{STATUS}{CHARGING}", within=20 * MINUTE)
-    assert not rig.path(CHARGING).removed_from_account
+    assert not rig.transport(CHARGING).removed_from_account
 
 
 async def test_a_charger_refused_and_listed_anew_is_asked_again_at_once(rig: Rig) -> None:
     await rig.settle_in()
-    rig.path(FREE).refuse()
+    rig.transport(FREE).refuse()
     rig.owner.serials = frozenset({WAITING, CHARGING})
     await rig.clock.advance(10 * MINUTE)
-    assert rig.path(FREE).removed_from_account
+    assert rig.transport(FREE).removed_from_account
     rig.owner.serials = None
     await rig.clock.advance(5 * MINUTE)
-    assert not rig.path(FREE).removed_from_account
+    assert not rig.transport(FREE).removed_from_account

@@ -115,7 +115,7 @@ class RestartAvailability(StrEnum):
     NEEDS_PLAN = "needs_plan"
     UNSUPPORTED_MODEL = "unsupported_model"
     NEEDS_LINK = "needs_link"
-    NO_PATH = "no_path"
+    NO_TRANSPORT = "no_path"
 
 
 class LimitingFactor(StrEnum):
@@ -369,13 +369,13 @@ class Snapshot:
     effective_limit: float | None = None  # A
     limiting_factor: LimitingFactor | None = None
     next_window: datetime | None = None
-    restart: RestartAvailability = RestartAvailability.NO_PATH
+    restart: RestartAvailability = RestartAvailability.NO_TRANSPORT
     override: Override = Override()
     connection_path: Source | None = None
     cloud: bool | None = None  # None: the charger has no cloud path
     local: bool | None = None
     installing: bool = False
-    problems: frozenset[ChargerIssue] = frozenset()
+    issues: frozenset[ChargerIssue] = frozenset()
     capabilities: frozenset[Capability] = frozenset()
     last_cloud_contact: datetime | None = field(default=None, compare=False)
     last_local_contact: datetime | None = field(default=None, compare=False)

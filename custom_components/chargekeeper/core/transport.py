@@ -96,10 +96,10 @@ class StatusReport:
 class TransportListener(Protocol):
     """What a path tells its keeper. Called in the event loop; never raises."""
 
-    def readings_received(self, path: Transport, readings: Readings) -> None:
+    def readings_received(self, transport: Transport, readings: Readings) -> None:
         """An answer came; called for each one, whether or not it shows anything new."""
 
-    def transport_changed(self, path: Transport) -> None:
+    def transport_changed(self, transport: Transport) -> None:
         """The breaker, the presence or what the path can do changed."""
 
 

@@ -280,18 +280,18 @@ def _opened_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, subentry
     """A box that only a JuiceNet server reaches, at work once more; the entry is not set up."""
     registry = get_shared_state(hass)
     boxes.consult(entry.data[CONF_JUICENET], partial(juicenet_client, hass, entry.data[CONF_JUICENET]))
-    kept = boxes.take_unit(unit_config(subentry, hass.config.time_zone), registry.chargers)
-    registry.begin(kept.charger)
-    return kept
+    managed = boxes.take_unit(unit_config(subentry, hass.config.time_zone), registry.chargers)
+    registry.begin(managed.charger)
+    return managed
 
 
 async def _give_up_units(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, units: Iterable[ManagedUnit]) -> None:
     """End what runs at a JuiceNet server for boxes that are given up, all at once; tell what goes on there."""
-    await asyncio.gather(*(_give_up_unit(hass, entry, boxes, kept) for kept in units))
+    await asyncio.gather(*(_give_up_unit(hass, entry, boxes, managed) for managed in units))
 
 
-async def _give_up_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, kept: ManagedUnit) -> None:
-    registry, charger = get_shared_state(hass), kept.charger
+async def _give_up_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, managed: ManagedUnit) -> None:
+    registry, charger = get_shared_state(hass), managed.charger
     with suppress(TimeoutError):
         async with registry.clock.timeout(SERVER_LAST_WORDS):
             await charger.cancel_override()
@@ -300,7 +300,7 @@ async def _give_up_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, k
     is_heard = any(box.data[CONF_SERIAL] == charger.identity.serial for box in box_subentries(entry))
     if charger.group_paused and not is_heard:
         await async_create_notification(hass, entry, charger.identity, "left_paused_by_group")
-    elif kept.path is not None and boxes.is_paused(charger.identity.serial) and not is_heard:
+    elif managed.transport is not None and boxes.is_paused(charger.identity.serial) and not is_heard:
         await async_create_notification(hass, entry, charger.identity, "left_paused_at_server")
     await registry.end(charger)
 
@@ -340,14 +340,14 @@ async def _forget(hass: HomeAssistant, entry: ConfigEntry, serial: str) -> None:
 def _begin(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) -> ChargerCoordinator:
     """Start the keeper of a box and what hands its snapshots on."""
     runtime, registry = juicebox_runtime(entry), get_shared_state(hass)
-    kept = runtime.boxes.take(box_config(entry, subentry, hass.config.time_zone), registry.chargers)
-    _start(hass, entry, kept.charger)
-    runtime.ends.append(_follow_share(kept))
-    linked = _link(hass, entry, kept)
-    coordinator = _coordinator(hass, entry, subentry, kept.charger)
-    entry.async_on_unload(track_box_issues(hass, coordinator, kept.box))
+    managed = runtime.boxes.take(box_config(entry, subentry, hass.config.time_zone), registry.chargers)
+    _start(hass, entry, managed.charger)
+    runtime.ends.append(_follow_share(managed))
+    linked = _link(hass, entry, managed)
+    coordinator = _coordinator(hass, entry, subentry, managed.charger)
+    entry.async_on_unload(track_box_issues(hass, coordinator, managed.box))
     entry.async_on_unload(track_link_issues(hass, coordinator, linked))
-    power = runtime.boxes.power_of(kept.box.config.serial)
+    power = runtime.boxes.power_of(managed.box.config.serial)
     entry.async_on_unload(track_power_issues(hass, entry, coordinator.identity.serial, power))
     _withdraw_offers(hass, {"unique_id": discovery_id(subentry.data[CONF_SERIAL])})
     return coordinator
@@ -357,11 +357,11 @@ def _begin(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) ->
 def _begin_unit(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) -> ChargerCoordinator:
     """The same for a box that only a JuiceNet server reaches."""
     runtime, registry = juicebox_runtime(entry), get_shared_state(hass)
-    kept = runtime.boxes.take_unit(unit_config(subentry, hass.config.time_zone), registry.chargers)
-    _start(hass, entry, kept.charger)
-    if kept.path is not None:
-        runtime.ends.append(_share(kept.charger, kept.path))
-    return _coordinator(hass, entry, subentry, kept.charger)
+    managed = runtime.boxes.take_unit(unit_config(subentry, hass.config.time_zone), registry.chargers)
+    _start(hass, entry, managed.charger)
+    if managed.transport is not None:
+        runtime.ends.append(_share(managed.charger, managed.transport))
+    return _coordinator(hass, entry, subentry, managed.charger)
 
 
 @callback
@@ -384,41 +384,41 @@ def _coordinator(
 
 
 @callback
-def _share(charger: Charger, path: JuiceNetTransport) -> Callable[[], None]:
+def _share(charger: Charger, transport: JuiceNetTransport) -> Callable[[], None]:
     """Let the path of a box know its share of a load group."""
 
     @callback
     def sync(_snapshot: object = None) -> None:
-        path.share = charger.group_share
+        transport.share = charger.group_share
 
     sync()
     return charger.listen(sync)
 
 
 @callback
-def _link(hass: HomeAssistant, entry: ConfigEntry, kept: ManagedBox) -> BoxEntityTransport | None:
+def _link(hass: HomeAssistant, entry: ConfigEntry, managed: ManagedBox) -> BoxEntityTransport | None:
     """The path over the entities that the user linked to a box, if he did."""
-    runtime, serial = juicebox_runtime(entry), kept.box.config.serial
+    runtime, serial = juicebox_runtime(entry), managed.box.config.serial
     if (link := linked_subentry(entry, serial)) is None:
         return None
-    around = (kept.box, kept.udp, runtime.boxes.power_of(serial))
-    path = BoxEntityTransport(hass, get_shared_state(hass).clock, kept.charger, link.data, around)
-    kept.charger.add_transport(path)
-    runtime.linked[serial] = path
-    return path
+    around = (managed.box, managed.udp, runtime.boxes.power_of(serial))
+    transport = BoxEntityTransport(hass, get_shared_state(hass).clock, managed.charger, link.data, around)
+    managed.charger.add_transport(transport)
+    runtime.linked[serial] = transport
+    return transport
 
 
 @callback
-def _follow_share(kept: ManagedBox) -> Callable[[], None]:
+def _follow_share(managed: ManagedBox) -> Callable[[], None]:
     """Let the box know its share of a load group, and of an override, from the first answer on; also in a reload."""
 
     @callback
     def sync(_snapshot: object = None) -> None:
-        kept.box.share = kept.charger.group_share
-        kept.box.follow_override(on=kept.charger.snapshot.override.on)
+        managed.box.share = managed.charger.group_share
+        managed.box.follow_override(on=managed.charger.snapshot.override.on)
 
     sync()
-    return kept.charger.listen(sync)
+    return managed.charger.listen(sync)
 
 
 @callback
@@ -473,7 +473,7 @@ def quarter_hours(hass: HomeAssistant, entry: ConfigEntry) -> list[dict[str, obj
     runtime, now = juicebox_runtime(entry), get_shared_state(hass).clock.now()
     found: list[dict[str, object]] = []
     for serial, coordinator in runtime.coordinators.items():
-        if serial not in runtime.boxes.kept:
+        if serial not in runtime.boxes.managed:
             continue  # one that only a JuiceNet server reaches tells none
         zone = schedule.zone(hass.config.time_zone)
         today = now.astimezone(zone).date()
@@ -485,7 +485,7 @@ def quarter_hours(hass: HomeAssistant, entry: ConfigEntry) -> list[dict[str, obj
                 "complete": each.complete,
                 "reported_at": each.reported_at.astimezone(zone).isoformat(),
             }
-            for each in runtime.boxes.kept[serial].box.memory.quarters.known(now)
+            for each in runtime.boxes.managed[serial].box.state.quarters.known(now)
             for start in (each.start.astimezone(zone),)
         ]
         found.append({"charger": charger_name(hass, entry, coordinator.identity), "quarter_hours": quarters})
@@ -509,12 +509,12 @@ async def _entry_updated(hass: HomeAssistant, entry: ConfigEntry) -> None:
     if _fingerprint(entry) == runtime.fingerprint:
         return
     if entry.options.get(CONF_READ_ONLY, False):
-        kept = runtime.boxes.kept.values()
-        await asyncio.gather(*(_end_override(get_shared_state(hass).clock, each) for each in kept))
+        managed = runtime.boxes.managed.values()
+        await asyncio.gather(*(_end_override(get_shared_state(hass).clock, each) for each in managed))
         if not is_same_setup(entry, runtime):
             return
     asked = {subentry.data[CONF_SERIAL] for subentry in unit_subentries(entry)} if entry.data[CONF_JUICENET] else set()
-    units = [kept for serial, kept in runtime.boxes.units.items() if serial not in asked]
+    units = [managed for serial, managed in runtime.boxes.units.items() if serial not in asked]
     await _give_up_units(hass, entry, runtime.boxes, units)
     if is_same_setup(entry, runtime):
         await hass.config_entries.async_reload(entry.entry_id)
@@ -529,22 +529,22 @@ def is_same_setup(entry: ConfigEntry, runtime: ChargersRuntime) -> bool:
     return is_set_up and getattr(entry, "runtime_data", None) is runtime
 
 
-async def _end_override(clock: Clock, kept: ManagedBox) -> None:
+async def _end_override(clock: Clock, managed: ManagedBox) -> None:
     """End the override of a box that is only to be looked at: it is told so with the next answer, before that is so."""
-    if not kept.charger.snapshot.override.on:
+    if not managed.charger.snapshot.override.on:
         return
     told = asyncio.Event()
 
     @callback
     def look() -> None:
-        if not kept.box.in_flight:
+        if not managed.box.in_flight:
             told.set()
 
     ends: list[Callable[[], None]] = []
     try:
         async with clock.timeout(LAST_WORDS):
-            await kept.charger.cancel_override()
-            ends.append(kept.box.listen(look))
+            await managed.charger.cancel_override()
+            ends.append(managed.box.listen(look))
             look()
             await told.wait()
     except TimeoutError:

@@ -192,7 +192,7 @@ class JuiceBoxSubentryFlow(ConfigSubentryFlow):
                 errors[CONF_ACCEPT] = "not_accepted"
             if not errors and _has_written(box, round(user_input[CONF_AMPS]), errors):
                 return self.async_abort(reason="offline_current_set")
-        stored = box.memory.offline
+        stored = box.state.offline
         suggested = {CONF_AMPS: box.offline_candidate if stored is None else stored}
         schema = vol.Schema(
             {
@@ -215,7 +215,7 @@ class JuiceBoxSubentryFlow(ConfigSubentryFlow):
 def _has_written(box: Box, amps: int, errors: dict[str, str]) -> bool:
     """Take the user's word for the stored limit; where the box has another, it is written with the next answer."""
     try:
-        if box.memory.offline is None:
+        if box.state.offline is None:
             box.confirm_offline(amps)
         else:
             box.change_offline(amps)

@@ -51,7 +51,7 @@ class ManagedUnit:
     """A box that sends us nothing, with what keeps it; its path is that of a JuiceNet server's account, if any."""
 
     charger: Charger
-    path: JuiceNetTransport | None
+    transport: JuiceNetTransport | None
 
 
 class Boxes:
@@ -68,7 +68,7 @@ class Boxes:
         self._clock = clock
         self.stores = stores
         self.server = BoxHub(clock, stores.boxes)
-        self.kept: dict[str, ManagedBox] = {}
+        self.managed: dict[str, ManagedBox] = {}
         self.units: dict[str, ManagedUnit] = {}
         self.account: JuiceNetAccount | None = None
         self._account_of: Mapping[str, str] = {}
@@ -107,33 +107,33 @@ class Boxes:
         )  # also where no account has a path that shows it
         charger = chargers.get(identity.key) or self._charger(identity, last_report)
         charger.identity = identity
-        path = self.configure_unit(config)
-        if path is not None:
-            path.remember(charger.snapshot.value(CHARGING_CURRENT))
-            charger.add_transport(path)
-        kept = self.units[config.serial] = ManagedUnit(charger, path)
-        return kept
+        transport = self.configure_unit(config)
+        if transport is not None:
+            transport.remember(charger.snapshot.value(CHARGING_CURRENT))
+            charger.add_transport(transport)
+        managed = self.units[config.serial] = ManagedUnit(charger, transport)
+        return managed
 
     @callback
     def configure_unit(self, config: BoxConfig) -> JuiceNetTransport | None:
         """Let a box that sends us nothing go by these settings; its path, if there is an account."""
-        return None if self.account is None else self.account.path(config)
+        return None if self.account is None else self.account.transport(config)
 
     @callback
     def take(self, config: BoxConfig, chargers: Mapping[tuple[Maker, str], Charger]) -> ManagedBox:
         """Take a box, or its new settings; `chargers` has the keeper that it may have had before. Nothing begins yet."""
-        serial, kept = config.serial, self.kept.get(config.serial)
+        serial, managed = config.serial, self.managed.get(config.serial)
         box = self.server.add(config)
-        if kept is None:
+        if managed is None:
             udp, server = JuiceBoxTransport(box, self._clock), ServerTransport(box, self._clock)
             charger = chargers.get(udp.identity.key) or self._charger(udp.identity)
-            kept = self.kept[serial] = ManagedBox(box, charger, udp, server)
-            box.listen(partial(self._heard, kept))
-        kept.charger.identity = kept.udp.identity
-        kept.charger.add_transport(kept.udp)
+            managed = self.managed[serial] = ManagedBox(box, charger, udp, server)
+            box.listen(partial(self._heard, managed))
+        managed.charger.identity = managed.udp.identity
+        managed.charger.add_transport(managed.udp)
         if self._upstream[1] is not None:
-            kept.charger.add_transport(kept.server)
-        return kept
+            managed.charger.add_transport(managed.server)
+        return managed
 
     def _charger(self, identity: Identity, last_report: Readings | None = None) -> Charger:
         """A keeper with what was saved of a box, and what the user `last_report` of it, which is in no store."""
@@ -156,12 +156,12 @@ class Boxes:
             cycle = self.power[serial] = PowerCycle(self._hass, self._clock, save, stores.intents_by_serial.get(key))
         return cycle
 
-    def _heard(self, kept: ManagedBox) -> None:
+    def _heard(self, managed: ManagedBox) -> None:
         """A box was heard or commanded: let what switches its power know that the box has power."""
-        cycle = self.power.get(kept.box.config.serial)
-        heard_at = kept.udp.charger_reported_at
+        cycle = self.power.get(managed.box.config.serial)
+        heard_at = managed.udp.charger_reported_at
         if cycle is not None and heard_at is not None:
-            cycle.heard(heard_at, kept.box.counts["boots"])
+            cycle.heard(heard_at, managed.box.counts["boots"])
 
     @property
     def unpowered(self) -> list[str]:
@@ -174,10 +174,10 @@ class Boxes:
 
     async def forget(self, serial: str) -> None:
         """Give a box up for good."""
-        kept = self.kept.pop(serial, None)
-        if kept is not None:
-            kept.udp.close()
-            kept.server.close()
+        managed = self.managed.pop(serial, None)
+        if managed is not None:
+            managed.udp.close()
+            managed.server.close()
         self.server.remove(serial)
         self.forget_unit(serial)
         if (cycle := self.power.get(serial)) is not None and not cycle.active:
@@ -223,9 +223,9 @@ class Boxes:
         self._cancel_save()
         for cycle in self.power.values():
             cycle.close()
-        for kept in self.kept.values():
-            kept.udp.close()
-            kept.server.close()
+        for managed in self.managed.values():
+            managed.udp.close()
+            managed.server.close()
         if self.account is not None:
             await self.account.stop()
         await self.server.close()
@@ -238,7 +238,7 @@ class Boxes:
         await self.stores.save_boxes(self.server.export())
 
     def _changed(self) -> None:
-        vital = {serial: box.memory.vital for serial, box in self.server.boxes.items()}
+        vital = {serial: box.state.vital for serial, box in self.server.boxes.items()}
         if vital != self._vital:
             self._vital = vital
             self._save_soon()

@@ -55,7 +55,7 @@ def track_charger_issues(hass: HomeAssistant, coordinator: ChargerCoordinator) -
     @callback
     def sync() -> None:
         for problem in ChargerIssue:
-            is_there = problem in coordinator.data.problems
+            is_there = problem in coordinator.data.issues
             name = charger_name(hass, coordinator.config_entry, coordinator.identity)
             placeholders = {"charger": name} if is_there else None
             data: IssueData | None = None
@@ -69,7 +69,7 @@ def track_charger_issues(hass: HomeAssistant, coordinator: ChargerCoordinator) -
 
 @callback
 def track_link_issues(
-    hass: HomeAssistant, coordinator: ChargerCoordinator, path: EntityTransport | None
+    hass: HomeAssistant, coordinator: ChargerCoordinator, transport: EntityTransport | None
 ) -> Callable[[], None]:
     """Tell while an entity that is linked to a charger is deleted or disabled; the answer ends it."""
     serial = coordinator.identity.serial
@@ -77,11 +77,11 @@ def track_link_issues(
     @callback
     def sync() -> None:
         name = charger_name(hass, coordinator.config_entry, coordinator.identity)
-        placeholders = {"charger": name} if path is not None and path.broken else None
+        placeholders = {"charger": name} if transport is not None and transport.broken else None
         _keep(hass, f"{LINK_BROKEN}_{serial}", LINK_BROKEN, placeholders)
 
     sync()
-    return _nothing if path is None else path.listen_health(sync)
+    return _nothing if transport is None else transport.listen_health(sync)
 
 
 @callback
@@ -95,17 +95,17 @@ def track_box_issues(hass: HomeAssistant, coordinator: ChargerCoordinator, box: 
             "charger": charger_name(hass, coordinator.config_entry, coordinator.identity),
             "limit": f"{box.bearable or 0:g}",
             "wire": f"{box.config.wire_rating or 0:g}",
-            "asked": f"{box.memory.served or 0}",
-            "offline": f"{box.memory.stored or 0}",
+            "asked": f"{box.state.served or 0}",
+            "offline": f"{box.state.stored or 0}",
             "asked_offline": f"{box.refused_stored or 0}",
             "pinned": box.config.host,
-            "address": box.memory.host,
+            "address": box.state.host,
         }
         for trouble in BoxIssue:
-            _keep(hass, f"{trouble}_{serial}", trouble, placeholders if trouble in box.troubles else None)
+            _keep(hass, f"{trouble}_{serial}", trouble, placeholders if trouble in box.issues else None)
         override = coordinator.data.override
         cut_off = coordinator.data.value(STATUS) is Status.OFFLINE or box.mode is Mode.LEARNING
-        helps = BoxIssue.STORED_ZERO not in box.troubles  # else it does not charge by itself
+        helps = BoxIssue.STORED_ZERO not in box.issues  # else it does not charge by itself
         waits = override.on and not override.applied and cut_off and helps
         _keep(hass, f"{OVERRIDE_BY_HAND}_{serial}", OVERRIDE_BY_HAND, placeholders if waits else None)
 

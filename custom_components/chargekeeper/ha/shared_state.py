@@ -232,10 +232,10 @@ def open_charger(
         )
         registry.chargers[identity.key] = charger
     charger.options = options
-    charger.add_transport(account_runtime.account.path(serial, identity))
+    charger.add_transport(account_runtime.account.transport(serial, identity))
     if (link := linked_subentry(entry, serial)) is not None:
-        path = account_runtime.linked[serial] = EntityTransport(hass, registry.clock, charger, link.data)
-        charger.add_transport(path)
+        transport = account_runtime.linked[serial] = EntityTransport(hass, registry.clock, charger, link.data)
+        charger.add_transport(transport)
     account_runtime.chargers[serial] = charger
     return charger
 

@@ -121,40 +121,40 @@ class Box:
         self,
         clock: Clock,
         config: BoxConfig,
-        memory: BoxState,
+        state: BoxState,
         forward: Callable[[bytes, bool], None] | None,
     ) -> None:
         self._clock = clock
         self._forward = forward
         self.config = config
-        self.memory = memory
+        self.state = state
         self.share: float | None = None
         """A; the part of a load group of ours, None where it is in none."""
         self._override_wanted = False
         self._listeners: list[Callable[[], None]] = []
         self.status: StatusMessage | None = None
-        self.server_health = ServerHealth(lost=memory.kept and not memory.override)
+        self.server_health = ServerHealth(lost=state.kept and not state.override)
         """The signs of life of the maker's server."""
-        told_at = -inf if memory.commanded_at is None else monotonic_of(clock, memory.commanded_at)
+        told_at = -inf if state.commanded_at is None else monotonic_of(clock, state.commanded_at)
         self.command_clock = CommandClock(told_at)
         self.idle_since: float | None = None
         """Monotonic moment since which a car that may charge takes next to nothing."""
         self.counts: Counter[str] = Counter()
-        self.troubles: set[BoxIssue] = set()
-        self.held: BlockReason = BlockReason.PAUSE if memory.paused else BlockReason.SCHEDULE
+        self.issues: set[BoxIssue] = set()
+        self.held: BlockReason = BlockReason.PAUSE if state.paused else BlockReason.SCHEDULE
         """Why it was last told not to charge, whether or not that still holds."""
         self.refused_stored: int | None = None
         """The last stored limit of the server that was not passed on, A."""
         self.in_effect: int | None = None
         """The user's charging current as far as the box showed that it keeps to it, A."""
         self._arrival: Arrival | None = None
-        self._master = memory.kept or forward is None
+        self._master = state.kept or forward is None
         self._relaying = True  # false from handing back to the next status: that one was ours
         self._carry = False  # the next answer is the first after a take-over
         self._asked = False  # the user asked for a change: no guard
         self._cooldown = Cooldown(clock)
         self._command_tracker = CommandTracker()
-        self._sent_setting: int | None = memory.charging_current
+        self._sent_setting: int | None = state.charging_current
         self._sent_share = self._share_in_effect = inf  # A; what is left of our load group
         self._told_stored: int | None = None  # by the last command since the last status
         self._told_times = 0  # statuses after which it was told its stored limit
@@ -171,9 +171,9 @@ class Box:
         """Take what the user says now. A box that is only looked at keeps no pause."""
         self.config = config
         if config.read_only:
-            self.memory.paused = False
+            self.state.paused = False
         if self.may_replace_server:
-            self.troubles.discard(BoxIssue.OVERRIDE_HANDED_BACK)
+            self.issues.discard(BoxIssue.OVERRIDE_HANDED_BACK)
         self._note_offline()
         self._tell()
 
@@ -181,14 +181,14 @@ class Box:
         """Another server of the maker's from now on, or none."""
         self._forward = forward
         self.server_health.forget()
-        self.troubles -= SERVER_TROUBLES | {BoxIssue.OVERRIDE_HANDED_BACK}
+        self.issues -= SERVER_TROUBLES | {BoxIssue.OVERRIDE_HANDED_BACK}
         if forward is None:
             self._set_master(True)
         self._tell()
 
     def dispute(self, *, on: bool) -> None:
         """Note if the pinned address speaks in its name while another one is believed."""
-        if on is not (BoxIssue.TWO_ADDRESSES in self.troubles):
+        if on is not (BoxIssue.TWO_ADDRESSES in self.issues):
             self._note(BoxIssue.TWO_ADDRESSES, is_there=on)
             self._tell()
 
@@ -201,7 +201,7 @@ class Box:
     @property
     def mode(self) -> Mode:
         """Who answers."""
-        if self.memory.offline is None or self.memory.version not in COMMANDED:
+        if self.state.offline is None or self.state.version not in COMMANDED:
             return Mode.LEARNING
         return Mode.KEEP if self._master else Mode.RELAY
 
@@ -235,7 +235,7 @@ class Box:
             unit_rating=unit if unit is not None and MINIMUM_CURRENT <= unit <= HIGHEST_CURRENT else None,
             load_group_limit=min(bounds, default=None),
             charging_current=self.setting,
-            offline_current=self.memory.offline,
+            offline_current=self.state.offline,
         )
 
     @property
@@ -247,14 +247,14 @@ class Box:
     @property
     def setting(self) -> float | None:
         """The current that would be allowed if nothing else bound, A: the user's, else the last that was let pass."""
-        memory = self.memory
-        known = (memory.charging_current, memory.allowed, memory.offline)
+        state = self.state
+        known = (state.charging_current, state.allowed, state.offline)
         return next((amps for amps in known if amps is not None), None)
 
     @property
     def shown_setting(self) -> int | None:
         """The current that it is set to as far as the box showed it, A: the user's, or the share where that is less."""
-        known = (self.in_effect, self.memory.allowed, self.memory.offline)
+        known = (self.in_effect, self.state.allowed, self.state.offline)
         setting = next((amps for amps in known if amps is not None), None)
         return None if setting is None else floor(min(setting, self._share_in_effect))
 
@@ -268,7 +268,7 @@ class Box:
         if highest is not None:
             bounds.append(highest)
         if self.config.wire_rating is None:  # never raise
-            bounds.append(max(self.memory.allowed or 0, self.memory.offline or 0))
+            bounds.append(max(self.state.allowed or 0, self.state.offline or 0))
         amps = floor(min(bounds))
         return amps if amps >= MINIMUM_CURRENT else 0
 
@@ -290,13 +290,13 @@ class Box:
     @property
     def _held_by_server(self) -> bool:
         """Whether the last word of the maker's server was not to charge."""
-        served = None if self._forward is None else self.memory.served
+        served = None if self._forward is None else self.state.served
         return served is not None and served < MINIMUM_CURRENT
 
     @property
     def session_energy(self) -> int | None:
         """Wh since the car was plugged in; pauses do not end a session."""
-        start, lifetime = self.memory.session_start, self.memory.lifetime
+        start, lifetime = self.state.session_start, self.state.lifetime
         return None if start is None or lifetime is None else max(lifetime - start, 0)
 
     @property
@@ -307,13 +307,13 @@ class Box:
     @property
     def offline_candidate(self) -> int | None:
         """What may be the stored limit, for the user to confirm, A (docs/protocols/juicebox.md, section 2.3, note)."""
-        if self.memory.offline is not None or self.status is None:
+        if self.state.offline is not None or self.status is None:
             return None
         return _plausible(self.status.second_limit)
 
     @property
     def _overridden(self) -> bool:
-        return self.memory.override or self._override_wanted
+        return self.state.override or self._override_wanted
 
     @property
     def _below_minimum(self) -> bool:
@@ -332,9 +332,9 @@ class Box:
         if self.status is not None and self.status.state == UNPLUGGED:
             raise NotApplicable("no_car")
         held = self._held_by_server if self.mode is Mode.RELAY else self.held_by_schedule
-        if on and not self.memory.paused and held:
+        if on and not self.state.paused and held:
             raise NotApplicable("wrong_state")
-        self.memory.paused = not on
+        self.state.paused = not on
         self._user_asked()
 
     def set_current(self, amps: int) -> None:
@@ -344,7 +344,7 @@ class Box:
         """
         self._require_known()
         if self.setting is None or amps != floor(min(self.setting, self._least_share)):
-            self.memory.charging_current = amps
+            self.state.charging_current = amps
         self._user_asked()
 
     def set_override(self, *, on: bool) -> None:
@@ -363,8 +363,8 @@ class Box:
                 shared_out = self.share is not None and self.share < MINIMUM_CURRENT
                 raise UnsafeRequest("no_group_share" if shared_out else "no_current")
             self._set_master(True)
-        self.troubles.discard(BoxIssue.OVERRIDE_HANDED_BACK)
-        self.memory.override, self.memory.paused = on, False
+        self.issues.discard(BoxIssue.OVERRIDE_HANDED_BACK)
+        self.state.override, self.state.paused = on, False
         self._user_asked()
 
     def follow_override(self, *, on: bool) -> None:
@@ -374,10 +374,10 @@ class Box:
         it is over, for whatever reason, the schedule rules again.
         """
         if on and not self._override_wanted:
-            self.memory.paused = False
+            self.state.paused = False
         self._override_wanted = on
         if not on:
-            self.memory.override = False
+            self.state.override = False
 
     def confirm_offline(self, amps: int) -> None:
         """The user says what the stored limit is; where the box has another it is written once (I11).
@@ -388,9 +388,9 @@ class Box:
             NotAllowed: `read_only`.
         """
         self._require_commands()
-        if self.memory.offline is not None:
+        if self.state.offline is not None:
             raise NotApplicable("known")
-        if self.status is not None and self.memory.version not in COMMANDED:
+        if self.status is not None and self.state.version not in COMMANDED:
             raise NotApplicable("learning")
         self._require_offline(amps)
         self._confirmed(amps)
@@ -411,12 +411,12 @@ class Box:
             raise NotApplicable("server_in_charge")
         self._require_hearing()
         self._require_offline(amps)
-        changed_at, now = self.memory.offline_changed_at, self._clock.now()
+        changed_at, now = self.state.offline_changed_at, self._clock.now()
         if changed_at is not None and timedelta() <= now - changed_at < CHANGE_OFFLINE_EVERY:
             raise UnsafeRequest("once_a_day")
-        assert self.memory.offline is not None  # it is known
-        self._replaced = self.memory.offline, changed_at
-        self.memory.offline_changed_at = now
+        assert self.state.offline is not None  # it is known
+        self._replaced = self.state.offline, changed_at
+        self.state.offline_changed_at = now
         self._confirmed(amps)
 
     def close(self) -> None:
@@ -437,7 +437,7 @@ class Box:
         heard_at = self.command_clock.heard_at
         if heard_at is None or self._clock.monotonic() - heard_at >= LIVE_AGE[Source.UDP]:
             raise NoConnection("charger_offline")
-        if BoxIssue.IGNORES_COMMANDS in self.troubles:
+        if BoxIssue.IGNORES_COMMANDS in self.issues:
             raise NotApplicable("ignored")
 
     def _require_offline(self, amps: int) -> None:
@@ -453,10 +453,10 @@ class Box:
 
     def _store(self, offline: int) -> None:
         """From now on it is told this stored limit; until it surely heard, it may have the one before."""
-        memory = self.memory
-        if offline != memory.offline:
-            memory.overwritten, self._told_times = memory.stored, 0
-        memory.offline = offline
+        state = self.state
+        if offline != state.offline:
+            state.overwritten, self._told_times = state.stored, 0
+        state.offline = offline
         self._note_offline()
 
     def _user_asked(self) -> None:
@@ -485,7 +485,7 @@ class Box:
         if not message.booted:
             return
         if message.firmware is not None:
-            self.memory.firmware = message.firmware
+            self.state.firmware = message.firmware
         if self.command_clock.started(self._clock.monotonic()):
             self.counts["boots"] += 1
             self._forget()
@@ -496,17 +496,17 @@ class Box:
         See docs/design.md, section 6.3.
         """
         self.counts["encrypted"] += 1
-        self.troubles.add(BoxIssue.ENCRYPTED)
+        self.issues.add(BoxIssue.ENCRYPTED)
 
     def _status(self, message: StatusMessage, arrival: Arrival) -> None:
         now = self._clock.monotonic()
-        if self.memory.version not in {"", message.version}:
+        if self.state.version not in {"", message.version}:
             self._forget()
-        self.memory.version = message.version
-        self.troubles.discard(BoxIssue.ENCRYPTED)
+        self.state.version = message.version
+        self.issues.discard(BoxIssue.ENCRYPTED)
         self.status, self._arrival = message, arrival
-        self.memory.host = arrival.address[0]
-        self.memory.heard_at = self._clock.now()
+        self.state.host = arrival.address[0]
+        self.state.heard_at = self._clock.now()
         self.command_clock.heard(message, now)
         self._follow_session(message, now)
         self._take_quarter(message)
@@ -518,18 +518,18 @@ class Box:
             self._answer(now)
 
     def _follow_session(self, message: StatusMessage, now: float) -> None:
-        memory = self.memory
+        state = self.state
         if message.lifetime_energy is not None:
-            memory.lifetime = message.lifetime_energy
+            state.lifetime = message.lifetime_energy
         if message.state == UNPLUGGED:
-            if memory.plugged:
-                memory.plugged = memory.paused = memory.override = False
-            memory.session_start = None
-            self.troubles.discard(BoxIssue.OVERRIDE_HANDED_BACK)
+            if state.plugged:
+                state.plugged = state.paused = state.override = False
+            state.session_start = None
+            self.issues.discard(BoxIssue.OVERRIDE_HANDED_BACK)
         elif message.state in {1, 2}:
-            memory.plugged = True
-            if memory.session_start is None:
-                memory.session_start = memory.lifetime
+            state.plugged = True
+            if state.session_start is None:
+                state.session_start = state.lifetime
         power = message.power
         if message.state != 2 or power is None or power >= FULL_BELOW:
             self.idle_since = None
@@ -540,7 +540,7 @@ class Box:
         """Note the energy of a quarter hour; a box that started does not know the time before its first command."""
         slot, energy = message.quarter_hour or (0, None)
         if energy is not None and self.command_clock.knows_time:
-            self.memory.quarters.take(slot, energy, self._clock.now(), self.config.zone)
+            self.state.quarters.take(slot, energy, self._clock.now(), self.config.zone)
 
     def _learn(self, message: StatusMessage, now: float) -> None:
         """The stored limit shows after a start, and after a long silence (docs/protocols/juicebox.md, section 2.6).
@@ -553,13 +553,13 @@ class Box:
         if not (silent or self.command_clock.is_first(message, now)) or shown is None:
             return
         if shown < MINIMUM_CURRENT:
-            if self.memory.offline is None:
-                self.troubles.add(BoxIssue.STORED_ZERO)
+            if self.state.offline is None:
+                self.issues.add(BoxIssue.STORED_ZERO)
             return
         self.command_clock.learnt()
-        self.memory.offline, self.memory.overwritten = shown, None
+        self.state.offline, self.state.overwritten = shown, None
         if self._replaced is not None and shown == self._replaced[0]:  # the change was lost: it may be tried again
-            self.memory.offline_changed_at = self._replaced[1]
+            self.state.offline_changed_at = self._replaced[1]
         self._replaced = None
         self._note_offline()
         if silent and self.server_health.silent:
@@ -567,7 +567,7 @@ class Box:
 
     def _see_effect(self, message: StatusMessage, now: float) -> None:
         """Whether it shows what it was sent."""
-        sent, offline = self.memory.online, self.memory.offline
+        sent, offline = self.state.online, self.state.offline
         if sent is None or offline is None or not self.command_clock.obeys(now):
             self._command_tracker.lapsed()
             self._share_in_effect = inf
@@ -575,47 +575,47 @@ class Box:
         self._command_tracker.see(message, sent, offline)
         if self._command_tracker.shown:
             self.in_effect, self._share_in_effect = self._sent_setting, self._sent_share
-            self.troubles.discard(BoxIssue.IGNORES_COMMANDS)
+            self.issues.discard(BoxIssue.IGNORES_COMMANDS)
             if self._told_stored == offline:
                 self._replaced = None
         elif self._command_tracker.ignored:
-            self.troubles.add(BoxIssue.IGNORES_COMMANDS)
+            self.issues.add(BoxIssue.IGNORES_COMMANDS)
             self.in_effect, self._share_in_effect = None, inf
             if self._told_times >= SHOWS_WITHIN:  # else what it ignored was from before the change
                 self._take_back_change()
 
     def _see_stored(self) -> None:
         """Whether it surely heard of its stored limit by now: one answer may get lost."""
-        if self._told_stored is not None and self._told_stored == self.memory.offline:
+        if self._told_stored is not None and self._told_stored == self.state.offline:
             self._told_times += 1
         self._told_stored = None
-        heard = self._told_times >= SHOWS_WITHIN and BoxIssue.IGNORES_COMMANDS not in self.troubles
-        if heard and self.memory.overwritten is not None:
-            self.memory.overwritten = None
+        heard = self._told_times >= SHOWS_WITHIN and BoxIssue.IGNORES_COMMANDS not in self.issues
+        if heard and self.state.overwritten is not None:
+            self.state.overwritten = None
             self._note_offline()
 
     def _take_back_change(self) -> None:
         """The box was told to store another limit, and did not listen."""
         if self._replaced is not None:
-            (offline, self.memory.offline_changed_at), self._replaced = self._replaced, None
+            (offline, self.state.offline_changed_at), self._replaced = self._replaced, None
             self._store(offline)
 
     def _forget(self) -> None:
-        self.memory.forget()
+        self.state.forget()
         self.command_clock.forget()
         self._told_stored, self._told_times = None, 0
         self._sent_setting = None
         self._sent_share = self._share_in_effect = inf
 
     def _note_offline(self) -> None:
-        offline, highest, wire = self.memory.offline, self.memory.stored, self.config.wire_rating
-        self.troubles.discard(BoxIssue.OFFLINE_ABOVE_WIRE)
+        offline, highest, wire = self.state.offline, self.state.stored, self.config.wire_rating
+        self.issues.discard(BoxIssue.OFFLINE_ABOVE_WIRE)
         if offline is not None:  # else what was seen at its start still holds
-            self.troubles.discard(BoxIssue.STORED_ZERO)
+            self.issues.discard(BoxIssue.STORED_ZERO)
             if offline < MINIMUM_CURRENT:
-                self.troubles.add(BoxIssue.STORED_ZERO)
+                self.issues.add(BoxIssue.STORED_ZERO)
         if highest is not None and wire is not None and highest > wire:
-            self.troubles.add(BoxIssue.OFFLINE_ABOVE_WIRE)
+            self.issues.add(BoxIssue.OFFLINE_ABOVE_WIRE)
 
     # The maker's server
 
@@ -670,15 +670,15 @@ class Box:
     def from_server(self, data: bytes) -> None:
         """A datagram of the maker's server."""
         command = parse_command(data)
-        if isinstance(command, Rejection) or command.wide is not (self.memory.version == WIDE_VERSION):
+        if isinstance(command, Rejection) or command.wide is not (self.state.version == WIDE_VERSION):
             self.counts["server_garbage"] += 1
             return
         moment = Timestamp.of(self._clock)
         self.server_health.answered(moment)
-        self.memory.served = command.online
+        self.state.served = command.online
         if command.online >= MINIMUM_CURRENT:
-            self.troubles.discard(BoxIssue.OVERRIDE_HANDED_BACK)
-            self.memory.allowed = command.online if self.bearable is None else floor(min(command.online, self.bearable))
+            self.issues.discard(BoxIssue.OVERRIDE_HANDED_BACK)
+            self.state.allowed = command.online if self.bearable is None else floor(min(command.online, self.bearable))
         if self.mode is Mode.KEEP:
             self._consider_handing_back(moment.at)
         elif self._relaying:
@@ -686,15 +686,15 @@ class Box:
         self._tell()
 
     def _consider_handing_back(self, now: float) -> None:
-        memory = self.memory
+        state = self.state
         if not self.server_health.may_return(now):
             return
-        if self._overridden and memory.served is not None and memory.served < MINIMUM_CURRENT:
+        if self._overridden and state.served is not None and state.served < MINIMUM_CURRENT:
             if self.may_replace_server:
                 return  # it stays ours until the override ends
-            self.troubles.add(BoxIssue.OVERRIDE_HANDED_BACK)
+            self.issues.add(BoxIssue.OVERRIDE_HANDED_BACK)
         LOGGER.info("The boxes' server answers again: it has a box back")
-        memory.override = False
+        state.override = False
         self.counts["handed_back"] += 1
         self._relaying = False
         self._set_master(False)
@@ -705,7 +705,7 @@ class Box:
         Another stored limit is replaced only where it would raise the last known one above the wire rating. The rest of
         the command always passes, at once.
         """
-        memory = self.memory
+        state = self.state
         bearable = self.bearable
         self._note(BoxIssue.UNSAFE_SERVER, is_there=bearable is not None and command.online > bearable)
         offline = self._permitted_stored(command.offline)
@@ -713,7 +713,7 @@ class Box:
         if offline != command.offline:
             self.refused_stored = command.offline
         passed = replace(command, online=self._permitted(command.online), offline=offline)
-        if memory.offline is None:
+        if state.offline is None:
             self._set_master(False)
         if self._send(passed, data if passed == command else passed.encode(), now):
             self.command_clock.learnt()
@@ -723,14 +723,14 @@ class Box:
         """Return how much of the server's current the ceiling, the user's current and a pause permit, in A."""
         reads_only = self.config.read_only
         highest, _ = ceiling(self.limits)
-        wanted = None if reads_only else self.memory.charging_current
+        wanted = None if reads_only else self.state.charging_current
         left = floor(min(bound for bound in (amps, highest, wanted) if bound is not None))
-        is_paused = self.memory.paused and not reads_only
+        is_paused = self.state.paused and not reads_only
         return 0 if is_paused or left < MINIMUM_CURRENT else left
 
     def _permitted_stored(self, amps: int) -> int:
         """Return the server's stored limit, or the last known one where it would be raised above the wire rating."""
-        known = self.memory.offline
+        known = self.state.offline
         wire = HIGHEST_CURRENT if self.config.wire_rating is None else self.config.wire_rating
         if known is None or amps <= max(known, wire):
             return amps
@@ -738,37 +738,37 @@ class Box:
 
     def _note(self, trouble: BoxIssue, *, is_there: bool) -> None:
         if is_there:
-            self.troubles.add(trouble)
+            self.issues.add(trouble)
         else:
-            self.troubles.discard(trouble)
+            self.issues.discard(trouble)
 
     # Our answers
 
     def _answer(self, now: float) -> None:
         """Answer the last status ourselves. The stored limit stays what it is (I11)."""
-        memory = self.memory
-        assert memory.offline is not None
+        state = self.state
+        assert state.offline is not None
         local = self._clock.now().astimezone(schedule.zone(self.config.zone))
-        index = memory.index % 999 + 1
+        index = state.index % 999 + 1
         command = CommandMessage(
             weekday=local.isoweekday() % 7,
             hour=local.hour,
             minute=local.minute,
             online=self._next_current(now),
-            offline=memory.offline,
-            flags=FLAGS_CYCLE[index % len(FLAGS_CYCLE)] if memory.cycles else memory.flags,
+            offline=state.offline,
+            flags=FLAGS_CYCLE[index % len(FLAGS_CYCLE)] if state.cycles else state.flags,
             index=index,
-            wide=memory.version == WIDE_VERSION,
+            wide=state.version == WIDE_VERSION,
         )
         self._send(command, command.encode(), now)
 
     def _next_current(self, now: float) -> int:
         """`A` of the next answer: what is wanted, unless a guard time holds it back."""
-        last, carry = self.memory.online, self._carry
+        last, carry = self.state.online, self._carry
         self._carry = False
         highest, _ = ceiling(self.limits)
         if last is None and self.config.read_only:
-            last = self.memory.offline  # as it would go on without an answer
+            last = self.state.offline  # as it would go on without an answer
         if last is not None and (self.config.read_only or carry):
             bounded = last if highest is None else floor(min(last, highest))
             return bounded if bounded >= MINIMUM_CURRENT else 0
@@ -783,7 +783,7 @@ class Box:
         return wanted
 
     def _wanted(self) -> int:
-        if self.memory.paused or self.held_by_schedule:
+        if self.state.paused or self.held_by_schedule:
             return 0
         return self.allowed
 
@@ -791,7 +791,7 @@ class Box:
         """Answer the last status with a command; whether it went out."""
         if self._arrival is None or not self._arrival.answer(data):
             return False
-        memory, last = self.memory, self.memory.online
+        state, last = self.state, self.state.online
         if last is not None and (command.online == 0) is not (last < MINIMUM_CURRENT):
             self._cooldown.switched()
         if last is not None and command.online > last:
@@ -802,29 +802,29 @@ class Box:
             self._asked = False
             self._command_tracker.sent()
         self._told_stored = command.offline
-        memory.online, memory.index = command.online, command.index
-        memory.flags = command.flags
-        memory.cycles = command.flags == FLAGS_CYCLE[command.index % len(FLAGS_CYCLE)] and (
-            memory.cycles or command.flags != CONSTANT_FLAGS
+        state.online, state.index = command.online, command.index
+        state.flags = command.flags
+        state.cycles = command.flags == FLAGS_CYCLE[command.index % len(FLAGS_CYCLE)] and (
+            state.cycles or command.flags != CONSTANT_FLAGS
         )
-        memory.commanded_at = self._clock.now()
+        state.commanded_at = self._clock.now()
         self.command_clock.commanded_at = now
-        self._sent_setting, self._sent_share = memory.charging_current, self._least_share
+        self._sent_setting, self._sent_share = state.charging_current, self._least_share
         self.counts["kept" if self.mode is Mode.KEEP else "relayed"] += 1
         return True
 
     def _held_by(self) -> BlockReason:
         """Why it is told not to charge now."""
-        if self.memory.paused:
+        if self.state.paused:
             return BlockReason.PAUSE
         if self.mode is Mode.KEEP and not self.held_by_schedule:
             return self.held if self.allowed else BlockReason.POWER  # a guard time goes on with what was
         return BlockReason.SCHEDULE
 
     def _set_master(self, ours: bool) -> None:
-        self._master = self.memory.kept = ours
+        self._master = self.state.kept = ours
         if ours:
-            self.troubles -= SERVER_TROUBLES
+            self.issues -= SERVER_TROUBLES
 
 
 def _plausible(amps: int | None) -> int | None:

@@ -83,7 +83,7 @@ class BoxHub:
         """Believe a box at the address that the user named, wherever it was believed to be before."""
         box = self.boxes.get(serial)
         if box is not None:
-            box.memory.pinned = box.memory.host = host
+            box.state.pinned = box.state.host = host
             self._list(box)
             box.dispute(on=False)
 
@@ -110,7 +110,7 @@ class BoxHub:
 
     def export(self) -> dict[str, object]:
         """What is kept over a restart, by serial; boxes that are not set up now stay in it."""
-        return self._stored | {serial: box.memory.export() for serial, box in self.boxes.items()}
+        return self._stored | {serial: box.state.export() for serial, box in self.boxes.items()}
 
     def listen_discovery(self, callback: Callable[[Discovered], None]) -> Callable[[], None]:
         """Be told of unknown boxes, those that wait already included; the answer ends it."""
@@ -126,11 +126,11 @@ class BoxHub:
     # Inside
 
     def _start(self, config: BoxConfig) -> Box:
-        memory = BoxState.restored(self._stored.get(config.serial))
+        state = BoxState.restored(self._stored.get(config.serial))
         # It may have moved since the user said where it is; what the user says anew goes before that.
-        if memory.pinned != config.host or not memory.host:
-            memory.pinned = memory.host = config.host
-        box = Box(self._clock, config, memory, self._line_for(config.serial))
+        if state.pinned != config.host or not state.host:
+            state.pinned = state.host = config.host
+        box = Box(self._clock, config, state, self._line_for(config.serial))
         box.listen(self._changed)
         self.boxes[config.serial] = box
         self._list(box)
@@ -138,11 +138,11 @@ class BoxHub:
 
     def _list(self, box: Box) -> None:
         """Have a box listened to where its memory says that it is."""
-        memory = box.memory
-        heard_at = memory.heard_at or memory.commanded_at
+        state = box.state
+        heard_at = state.heard_at or state.commanded_at
         metered_at = -inf if heard_at is None else monotonic_of(self._clock, heard_at)
         serial = box.config.serial
-        self.listener.add(serial, memory.host, memory.lifetime, pinned=memory.pinned, metered_at=metered_at)
+        self.listener.add(serial, state.host, state.lifetime, pinned=state.pinned, metered_at=metered_at)
 
     def _line_for(self, serial: str) -> Callable[[bytes, bool], None] | None:
         """A line to the maker's server, in the place of one that there may be."""

@@ -57,14 +57,14 @@ _HELD = {
 def identity(box: Box) -> Identity:
     """Who a box is; its model by the banner of its firmware (docs/protocols/juicebox.md, section 2.1)."""
     config = box.config
-    banner = (box.memory.firmware or "").split("-")
+    banner = (box.state.firmware or "").split("-")
     model = f"JuiceBox {banner[1].split('_')[0]}" if len(banner) > 1 else None
     return Identity(Maker.JUICEBOX, config.serial, config.name or f"JuiceBox {config.serial[-4:]}", model)
 
 
 def capabilities(box: Box) -> frozenset[Capability]:
     """What it can be told; old boxes obey nobody that is known of. Before the first status it may be anything."""
-    return CAPABILITIES if box.status is None or box.memory.version in COMMANDED else frozenset()
+    return CAPABILITIES if box.status is None or box.state.version in COMMANDED else frozenset()
 
 
 def car_connected(state: int | None) -> bool | None:
@@ -88,60 +88,60 @@ def status(box: Box, now: float) -> Status | None:
 
 def stored_limit(box: Box) -> float | None:
     """What it charges with when it is left alone, A: the highest that it may have stored; None while it is learnt."""
-    return None if box.memory.offline is None or box.memory.stored is None else float(box.memory.stored)
+    return None if box.state.offline is None or box.state.stored is None else float(box.state.stored)
 
 
 def stored_readings(box: Box, seen: Timestamp) -> Readings:
     """It is told another stored limit."""
-    notes = ReadingBuilder(Source.UDP, seen)
-    notes.put(OFFLINE_CURRENT, stored_limit(box))
-    return notes.readings
+    builder = ReadingBuilder(Source.UDP, seen)
+    builder.put(OFFLINE_CURRENT, stored_limit(box))
+    return builder.readings
 
 
 def limit_readings(config: BoxConfig, seen: Timestamp) -> Readings:
     """What the user said of the limits of the box, and where it is."""
-    return _limit_notes(config, seen).readings
+    return _limit_builder(config, seen).readings
 
 
-def _limit_notes(config: BoxConfig, seen: Timestamp) -> ReadingBuilder:
-    notes = ReadingBuilder(Source.USER, seen)
-    notes.put(WIRE_RATING, config.wire_rating)
-    notes.put(LOAD_GROUP_LIMIT, config.load_group_limit)
-    notes.put(TIME_ZONE, config.zone)
-    notes.retract_missing((WIRE_RATING, LOAD_GROUP_LIMIT), seen.at)
-    return notes
+def _limit_builder(config: BoxConfig, seen: Timestamp) -> ReadingBuilder:
+    builder = ReadingBuilder(Source.USER, seen)
+    builder.put(WIRE_RATING, config.wire_rating)
+    builder.put(LOAD_GROUP_LIMIT, config.load_group_limit)
+    builder.put(TIME_ZONE, config.zone)
+    builder.retract_missing((WIRE_RATING, LOAD_GROUP_LIMIT), seen.at)
+    return builder
 
 
 def user_readings(config: BoxConfig, seen: Timestamp) -> Readings:
     """What the user said of the box."""
-    notes = _limit_notes(config, seen)
-    notes.put(SCHEDULE, config.schedule or None)
-    notes.retract_missing((SCHEDULE,), seen.at)
-    return notes.readings
+    builder = _limit_builder(config, seen)
+    builder.put(SCHEDULE, config.schedule or None)
+    builder.retract_missing((SCHEDULE,), seen.at)
+    return builder.readings
 
 
 def box_readings(box: Box, message: StatusMessage, seen: Timestamp) -> Readings:
     """What the last status shows."""
-    memory, state = box.memory, message.state
-    notes = ReadingBuilder(Source.UDP, seen)
-    notes.put(STATUS, status(box, seen.at))
-    notes.put(CAR_CONNECTED, car_connected(state))
-    notes.put(PROBLEM, state in FAULTS if state in CODES else None)
-    notes.put(FIRMWARE, memory.firmware)
-    notes.put(POWER, None if message.power is None else round(message.power, 1))
-    notes.put(CURRENT, message.current)
-    notes.put(VOLTAGE, message.voltage)
-    notes.put(TEMPERATURE, _float(message.temperature))
-    notes.put(GRID_FREQUENCY, message.frequency)
-    notes.put(POWER_FACTOR, message.power_factor)
-    notes.put(LIFETIME_ENERGY, _kilo(message.lifetime_energy))
-    notes.put(SESSION_ENERGY, _kilo(box.session_energy))
-    notes.put(UNIT_RATING, box.limits.unit_rating)
-    notes.put(OFFLINE_CURRENT, stored_limit(box))
-    notes.put(CHARGING_CURRENT, _float(box.shown_setting))
-    notes.put(LIMIT_IN_FORCE, _limit_in_force(box))
-    notes.retract_missing((STATUS, CAR_CONNECTED, PROBLEM, POWER_FACTOR, OFFLINE_CURRENT, LIMIT_IN_FORCE), seen.at)
-    return notes.readings
+    box_state, state = box.state, message.state
+    builder = ReadingBuilder(Source.UDP, seen)
+    builder.put(STATUS, status(box, seen.at))
+    builder.put(CAR_CONNECTED, car_connected(state))
+    builder.put(PROBLEM, state in FAULTS if state in CODES else None)
+    builder.put(FIRMWARE, box_state.firmware)
+    builder.put(POWER, None if message.power is None else round(message.power, 1))
+    builder.put(CURRENT, message.current)
+    builder.put(VOLTAGE, message.voltage)
+    builder.put(TEMPERATURE, _float(message.temperature))
+    builder.put(GRID_FREQUENCY, message.frequency)
+    builder.put(POWER_FACTOR, message.power_factor)
+    builder.put(LIFETIME_ENERGY, _kilo(message.lifetime_energy))
+    builder.put(SESSION_ENERGY, _kilo(box.session_energy))
+    builder.put(UNIT_RATING, box.limits.unit_rating)
+    builder.put(OFFLINE_CURRENT, stored_limit(box))
+    builder.put(CHARGING_CURRENT, _float(box.shown_setting))
+    builder.put(LIMIT_IN_FORCE, _limit_in_force(box))
+    builder.retract_missing((STATUS, CAR_CONNECTED, PROBLEM, POWER_FACTOR, OFFLINE_CURRENT, LIMIT_IN_FORCE), seen.at)
+    return builder.readings
 
 
 def _limit_in_force(box: Box) -> float | None:
@@ -152,9 +152,9 @@ def _limit_in_force(box: Box) -> float | None:
 
 def offline_readings(seen: Timestamp) -> Readings:
     """Nothing is heard of the box any more."""
-    notes = ReadingBuilder(Source.UDP, seen, inf)
-    notes.put(STATUS, Status.OFFLINE)
-    return notes.readings
+    builder = ReadingBuilder(Source.UDP, seen, inf)
+    builder.put(STATUS, Status.OFFLINE)
+    return builder.readings
 
 
 def _float(value: int | None) -> float | None:
@@ -205,28 +205,28 @@ def unit_readings(
     `shown` is its status, and `setting` the current that it is set to beside a pause, A.
     """
     away = shown is Status.OFFLINE
-    notes = ReadingBuilder(Source.CLOUD, now if away else seen)
-    notes.put(STATUS, shown)
+    builder = ReadingBuilder(Source.CLOUD, now if away else seen)
+    builder.put(STATUS, shown)
     if not away:
         charging = state.charging
-        notes.put(CAR_CONNECTED, unit_connected(state))
-        notes.put(PROBLEM, None if shown is None else shown is Status.ERROR)
-        notes.put(POWER, charging.watt_power)
-        notes.put(CURRENT, charging.amps_current)
-        notes.put(VOLTAGE, charging.voltage)
-        notes.put(TEMPERATURE, state.temperature)
-        notes.put(GRID_FREQUENCY, state.frequency)
-        notes.put(SESSION_DURATION, charging.seconds_charging)
-        notes.put(SESSION_ENERGY, _kilo(charging.wh_energy))
-        notes.put(LIFETIME_ENERGY, _kilo(state.lifetime))
-        notes.put(CHARGING_CURRENT, _float(setting))
-    notes.retract_missing((STATUS, CAR_CONNECTED, PROBLEM), now.at)
-    return notes.readings
+        builder.put(CAR_CONNECTED, unit_connected(state))
+        builder.put(PROBLEM, None if shown is None else shown is Status.ERROR)
+        builder.put(POWER, charging.watt_power)
+        builder.put(CURRENT, charging.amps_current)
+        builder.put(VOLTAGE, charging.voltage)
+        builder.put(TEMPERATURE, state.temperature)
+        builder.put(GRID_FREQUENCY, state.frequency)
+        builder.put(SESSION_DURATION, charging.seconds_charging)
+        builder.put(SESSION_ENERGY, _kilo(charging.wh_energy))
+        builder.put(LIFETIME_ENERGY, _kilo(state.lifetime))
+        builder.put(CHARGING_CURRENT, _float(setting))
+    builder.retract_missing((STATUS, CAR_CONNECTED, PROBLEM), now.at)
+    return builder.readings
 
 
 def installation_readings(info: Info, schedule: Schedule, now: Timestamp) -> Readings:
     """What the server knows of how a unit is installed, and when it may charge."""
-    notes = ReadingBuilder(Source.CLOUD, now)
-    notes.put(UNIT_RATING, info.unit_rating)
-    notes.put(SCHEDULE, schedule)
-    return notes.readings
+    builder = ReadingBuilder(Source.CLOUD, now)
+    builder.put(UNIT_RATING, info.unit_rating)
+    builder.put(SCHEDULE, schedule)
+    return builder.readings

@@ -65,14 +65,14 @@ class BoxState:
     @classmethod
     def restored(cls, stored: object) -> BoxState:
         """What `export` gave; whatever of it is damaged is forgotten."""
-        memory = cls()
+        state = cls()
         if not isinstance(stored, Mapping):
-            return memory
+            return state
         for each in fields(cls):
             if each.name != "quarters":
-                _restore(memory, each.name, stored.get(each.name))
-        memory.quarters.restore(stored.get("quarters"))
-        return memory
+                _restore(state, each.name, stored.get(each.name))
+        state.quarters.restore(stored.get("quarters"))
+        return state
 
     def forget(self) -> None:
         """The box has started anew: what it was told no longer holds (docs/protocols/juicebox.md, section 2.3.3)."""
@@ -88,7 +88,7 @@ _SWITCHES = {"cycles", "kept", "plugged", "paused", "override"}
 _WORDS = {"host", "pinned", "version", "firmware"}
 
 
-def _restore(memory: BoxState, name: str, value: object) -> None:
+def _restore(state: BoxState, name: str, value: object) -> None:
     if name in _CURRENTS or name in _COUNTS:
         fits = type(value) is int and 0 <= value <= _COUNTS.get(name, HIGHEST_CURRENT)
     elif name in _SWITCHES:
@@ -99,4 +99,4 @@ def _restore(memory: BoxState, name: str, value: object) -> None:
         value = moment(value)
         fits = value is not None
     if fits:
-        setattr(memory, name, value)
+        setattr(state, name, value)

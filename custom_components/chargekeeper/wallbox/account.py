@@ -97,7 +97,7 @@ class WallboxAccount(CloudAccount):
         self._new_client = partial(WallboxCloudClient, session, clock, user_api_url=user_api_url, api_url=api_url)
         self._client = self._new_client()
         self._budgets = RequestBudgets(clock, save_budgets)
-        self._paths: dict[str, WallboxCloudTransport] = {}
+        self._transports: dict[str, WallboxCloudTransport] = {}
         self._snapshot = AccountSnapshot()
         self._listeners: list[Callable[[AccountSnapshot], None]] = []
         self._outage_listeners: list[Callable[[str], None]] = []
@@ -139,21 +139,21 @@ class WallboxAccount(CloudAccount):
         return self._clock.now() + self._client.cloud_skew
 
     @property
-    def paths(self) -> dict[str, WallboxCloudTransport]:
+    def transports(self) -> dict[str, WallboxCloudTransport]:
         """The cloud paths of the chargers that were ever asked for or listed, by serial."""
-        return self._paths
+        return self._transports
 
-    def path(self, serial: str, who: Identity | None = None) -> WallboxCloudTransport:
+    def transport(self, serial: str, who: Identity | None = None) -> WallboxCloudTransport:
         """The cloud path of a charger; `who` is what was known of it before the cloud told anything."""
-        if serial not in self._paths:
-            self._paths[serial] = WallboxCloudTransport(self, self._clock, who or placeholder(serial))
+        if serial not in self._transports:
+            self._transports[serial] = WallboxCloudTransport(self, self._clock, who or placeholder(serial))
             self._spread_round()
-        return self._paths[serial]
+        return self._transports[serial]
 
     def identity(self, serial: str) -> Identity | None:
         """Who a charger is, or None if it was never heard of."""
-        path = self._paths.get(serial)
-        return None if path is None else path.identity
+        transport = self._transports.get(serial)
+        return None if transport is None else transport.identity
 
     def listen(self, callback: Callable[[AccountSnapshot], None]) -> Callable[[], None]:
         """Be given each snapshot, also where only the last contact moved; the answer ends it."""
@@ -174,7 +174,7 @@ class WallboxAccount(CloudAccount):
             "needs_login": self._needs_login,
             "cloud_clock_ahead": round(self._client.cloud_skew.total_seconds()),
             "reserve_open": self._budgets.reserve_free_at(now) < inf,
-            "chargers": [path.diagnostics() for path in self._paths.values()],
+            "chargers": [transport.diagnostics() for transport in self._transports.values()],
         }
 
     # Life
@@ -241,7 +241,7 @@ class WallboxAccount(CloudAccount):
 
     def forget(self, serial: str) -> None:
         """A charger left the account for good."""
-        self._paths.pop(serial, None)
+        self._transports.pop(serial, None)
         self._spread_round()
         self._tell()
 
@@ -304,36 +304,42 @@ class WallboxAccount(CloudAccount):
     @property
     def _unread(self) -> bool:
         """Whether the status of some charger was never asked for since it was needed."""
-        return any(path.status_turn.tried_at == NEVER for path in self._paths.values() if not path.removed_from_account)
+        return any(
+            transport.status_turn.tried_at == NEVER
+            for transport in self._transports.values()
+            if not transport.removed_from_account
+        )
 
     def _next_status(self) -> Callable[[], Awaitable[None]] | None:
         now = self._clock.monotonic()
 
-        def due_at(path: WallboxCloudTransport) -> float:
+        def due_at(transport: WallboxCloudTransport) -> float:
             """When this charger's status falls due."""
-            turn = path.status_turn
-            if path.refused:
+            turn = transport.status_turn
+            if transport.refused:
                 return turn.tried_at + DAILY
-            quiet_for = DOUBT_CHARGING_AFTER if path.power_flows else STATUS_EVERY
-            if path.last_report is not None and path.last_report.status is Status.OFFLINE:
+            quiet_for = DOUBT_CHARGING_AFTER if transport.power_flows else STATUS_EVERY
+            if transport.last_report is not None and transport.last_report.status is Status.OFFLINE:
                 quiet_for = DAILY
-            return turn.due_at(min(max(path.evidence_at, turn.read_at) + quiet_for, turn.read_at + DAILY))
+            return turn.due_at(min(max(transport.evidence_at, turn.read_at) + quiet_for, turn.read_at + DAILY))
 
-        due = [path for path in self._paths.values() if path.in_account and due_at(path) <= now]
+        due = [
+            transport for transport in self._transports.values() if transport.in_account and due_at(transport) <= now
+        ]
         if not due:
             return None
-        path = min(due, key=lambda p: (not p.power_flows, max(p.evidence_at, p.status_turn.tried_at)))
-        return lambda: self._read_status(path, self._budgets.reads)
+        transport = min(due, key=lambda p: (not p.power_flows, max(p.evidence_at, p.status_turn.tried_at)))
+        return lambda: self._read_status(transport, self._budgets.reads)
 
     def _next_chore(self) -> Callable[[], Awaitable[None]] | None:
         now = self._clock.monotonic()
         chores = [
-            (turn.read_at, number, partial(job, path))
-            for number, path in enumerate(self._paths.values())
-            if not path.removed_from_account
+            (turn.read_at, number, partial(job, transport))
+            for number, transport in enumerate(self._transports.values())
+            if not transport.removed_from_account
             for turn, job in (
-                (path.schedule_turn, self._refresh_schedule),
-                (path.details_turn, self._read_details),
+                (transport.schedule_turn, self._refresh_schedule),
+                (transport.details_turn, self._read_details),
             )
             if turn.due_at(turn.read_at + DAILY) <= now
         ]
@@ -341,9 +347,9 @@ class WallboxAccount(CloudAccount):
 
     def _spread_round(self) -> None:
         """With many chargers a round of status GETs takes hours: their statuses may be shown for as long."""
-        status_round = len(self._paths) / STATUS_GETS_PER_HOUR * 3600.0
-        for path in self._paths.values():
-            path.idle_age = max(IDLE_STATUS_AGE, 1.5 * status_round)
+        status_round = len(self._transports) / STATUS_GETS_PER_HOUR * 3600.0
+        for transport in self._transports.values():
+            transport.idle_age = max(IDLE_STATUS_AGE, 1.5 * status_round)
 
     # Requests
 
@@ -357,54 +363,60 @@ class WallboxAccount(CloudAccount):
             raise
         self._groups_at = self._clock.monotonic()
         for charger in chargers:
-            self.path(charger.serial)
+            self.transport(charger.serial)
         listed = {charger.serial: charger for charger in chargers}
-        for serial, path in list(self._paths.items()):
+        for serial, transport in list(self._transports.items()):
             if serial in listed:
-                path.listed(listed[serial])
+                transport.listed(listed[serial])
             else:
-                path.unlisted()
+                transport.unlisted()
         self._tell()
 
-    async def _read_status(self, path: WallboxCloudTransport, budget: SlidingWindow) -> None:
-        path.status_turn.tried_at = self._clock.monotonic()
-        status = await self._get_of(path, budget, lambda: self._client.status(path.identity.serial))
-        path.showed_status(status)
+    async def _read_status(self, transport: WallboxCloudTransport, budget: SlidingWindow) -> None:
+        transport.status_turn.tried_at = self._clock.monotonic()
+        status = await self._get_of(transport, budget, lambda: self._client.status(transport.identity.serial))
+        transport.showed_status(status)
 
-    async def _read_details(self, path: WallboxCloudTransport) -> None:
-        path.details_turn.tried_at = self._clock.monotonic()
-        details = await self._get_of(path, self._budgets.reads, lambda: self._client.details(path.identity.serial))
-        path.showed_details(details)
+    async def _read_details(self, transport: WallboxCloudTransport) -> None:
+        transport.details_turn.tried_at = self._clock.monotonic()
+        details = await self._get_of(
+            transport, self._budgets.reads, lambda: self._client.details(transport.identity.serial)
+        )
+        transport.showed_details(details)
 
-    async def _refresh_schedule(self, path: WallboxCloudTransport) -> None:
-        await self._read_schedule(path, self._budgets.reads)
+    async def _refresh_schedule(self, transport: WallboxCloudTransport) -> None:
+        await self._read_schedule(transport, self._budgets.reads)
 
-    async def _read_schedule(self, path: WallboxCloudTransport, budget: SlidingWindow) -> ScheduleList:
-        path.schedule_turn.tried_at = self._clock.monotonic()
-        listed = await self._get_of(path, budget, lambda: self._client.schedules(path.identity.serial))
-        path.showed_schedule(listed)
+    async def _read_schedule(self, transport: WallboxCloudTransport, budget: SlidingWindow) -> ScheduleList:
+        transport.schedule_turn.tried_at = self._clock.monotonic()
+        listed = await self._get_of(transport, budget, lambda: self._client.schedules(transport.identity.serial))
+        transport.showed_schedule(listed)
         return listed
 
     async def _get_of[T](
-        self, path: WallboxCloudTransport, budget: SlidingWindow, call: Callable[[], Awaitable[T]]
+        self, transport: WallboxCloudTransport, budget: SlidingWindow, call: Callable[[], Awaitable[T]]
     ) -> T:
         """A GET for one charger: refused again and again, it is not shared with us any more."""
         try:
             answer = await self._get(budget, call)
         except (TransportBusy, NotAllowed) as err:
             if err.reason in {"forbidden", "not_shared"}:
-                self._note_refusal(path)
+                self._note_refusal(transport)
             raise
-        self._refusals = [(at, refused) for at, refused in self._refusals if refused is not path]
+        self._refusals = [(at, refused) for at, refused in self._refusals if refused is not transport]
         return answer
 
-    def _note_refusal(self, path: WallboxCloudTransport | None) -> None:
+    def _note_refusal(self, transport: WallboxCloudTransport | None) -> None:
         """A read was refused: where only this charger's are, it is not throttling. None: the groups poll was."""
         now = self._clock.monotonic()
         self._refusals = [(at, refused) for at, refused in self._refusals if at > now - UNSHARED_WITHIN]
-        self._refusals.append((now, path))
-        if path is not None and len(self._refusals) >= UNSHARED_REFUSALS and {p for _, p in self._refusals} == {path}:
-            path.refuse()
+        self._refusals.append((now, transport))
+        if (
+            transport is not None
+            and len(self._refusals) >= UNSHARED_REFUSALS
+            and {p for _, p in self._refusals} == {transport}
+        ):
+            transport.refuse()
             self._tell()
 
     async def _get[T](self, budget: SlidingWindow, call: Callable[[], Awaitable[T]]) -> T:
@@ -615,39 +627,39 @@ class WallboxAccount(CloudAccount):
     # Commands
 
     @override
-    async def carry_out(self, path: WallboxCloudTransport, command: Command, patience: float) -> None:
-        with _explained(path, command):
-            await self._write(lambda: self._send(path, command), patience, may_wait=not _once(command))
+    async def carry_out(self, transport: WallboxCloudTransport, command: Command, patience: float) -> None:
+        with _explained(transport, command):
+            await self._write(lambda: self._send(transport, command), patience, may_wait=not _once(command))
 
     @override
-    async def write_schedule(self, path: WallboxCloudTransport, windows: Schedule) -> None:
+    async def write_schedule(self, transport: WallboxCloudTransport, windows: Schedule) -> None:
         begun = self._clock.monotonic()
         async with self._command_lock:
             await self._await_room(begun)
         # Only now is the list read, unless it was just before: the write replaces all of it.
-        listed = path.schedule_since(self._clock.monotonic() - BACK_TO_BACK) or await self._read_list(path)
+        listed = transport.schedule_since(self._clock.monotonic() - BACK_TO_BACK) or await self._read_list(transport)
         if not schedule_bodies(listed, windows, self.cloud_now):
             return
 
         async def post() -> None:
             """Send it with the time at which it leaves."""
             bodies = schedule_bodies(listed, windows, self.cloud_now)
-            await self._client.write_schedules(path.identity.serial, bodies)
+            await self._client.write_schedules(transport.identity.serial, bodies)
 
-        path.schedule_turn.expire()  # also where the answer is lost
-        with _explained(path, None):
+        transport.schedule_turn.expire()  # also where the answer is lost
+        with _explained(transport, None):
             await self._write(post, REQUEST_TIMEOUT, may_wait=False)
 
     @override
-    async def read_schedule(self, path: WallboxCloudTransport) -> Schedule:
-        return whole_schedule(await self._read_list(path))
+    async def read_schedule(self, transport: WallboxCloudTransport) -> Schedule:
+        return whole_schedule(await self._read_list(transport))
 
-    async def _read_list(self, path: WallboxCloudTransport) -> ScheduleList:
-        return await self._read_out_of_turn(lambda budget: self._read_schedule(path, budget))
+    async def _read_list(self, transport: WallboxCloudTransport) -> ScheduleList:
+        return await self._read_out_of_turn(lambda budget: self._read_schedule(transport, budget))
 
     @override
-    async def check(self, path: WallboxCloudTransport) -> None:
-        await self._read_out_of_turn(lambda budget: self._read_status(path, budget))
+    async def check(self, transport: WallboxCloudTransport) -> None:
+        await self._read_out_of_turn(lambda budget: self._read_status(transport, budget))
 
     @override
     def watch(self) -> Callable[[], None]:
@@ -735,20 +747,20 @@ class WallboxAccount(CloudAccount):
         except TimeoutError:
             raise _OutOfPatience("timeout") from None
 
-    async def _send(self, path: WallboxCloudTransport, command: Command) -> None:
+    async def _send(self, transport: WallboxCloudTransport, command: Command) -> None:
         """The request that a command becomes: the map of what this cloud understands."""
-        serial = path.identity.serial
+        serial = transport.identity.serial
         match command:
             case SetCurrent(amps):
                 if (echo := await self._client.set_max_charging_current(serial, amps)) is not None:
-                    path.echoed(echo)
+                    transport.echoed(echo)
             case SetLock(locked):
                 if (echo := await self._client.set_locked(serial, locked)) is not None:
-                    path.echoed(echo)
+                    transport.echoed(echo)
             case SetEcoMode(mode):
-                percentage = 100 if path.eco_percentage is None else path.eco_percentage
+                percentage = 100 if transport.eco_percentage is None else transport.eco_percentage
                 await self._client.set_eco_smart(serial, *eco_smart(mode), percentage)
-                path.wrote_eco_mode(mode)
+                transport.wrote_eco_mode(mode)
             case SetCharging(on):
                 await self._client.remote_action(serial, RemoteAction.RESUME if on else RemoteAction.PAUSE)
             case SetOverride(on):
@@ -779,9 +791,9 @@ class WallboxAccount(CloudAccount):
             cloud=self.breaker.usable if heard else None,
             needs_login=self._needs_login,
             chargers=tuple(
-                path.identity
-                for _, path in sorted(self._paths.items())
-                if path.last_report is not None and not path.removed_from_account
+                transport.identity
+                for _, transport in sorted(self._transports.items())
+                if transport.last_report is not None and not transport.removed_from_account
             ),
             endpoint_contact_at=self._endpoint_contact_at,
         )
@@ -790,14 +802,14 @@ class WallboxAccount(CloudAccount):
 
 
 @contextmanager
-def _explained(path: WallboxCloudTransport, command: Command | None) -> Iterator[None]:
+def _explained(transport: WallboxCloudTransport, command: Command | None) -> Iterator[None]:
     """Say why the cloud may have refused a write with 403, as far as that is known."""
     try:
         yield
     except NotAllowed as err:
         if err.reason != "refused":
             raise
-        raise NotAllowed(path.refusal(command), err.detail) from None
+        raise NotAllowed(transport.refusal(command), err.detail) from None
 
 
 def _once(command: Command) -> bool:

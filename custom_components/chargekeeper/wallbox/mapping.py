@@ -176,13 +176,13 @@ def group_readings(
     seconds. There is no current: the cloud tells none while charging.
     """
     facts = status_facts(charger.status)
-    notes = _notes(facts, seen, idle_age)
-    _put_live(notes, facts, charger, charger.locked)
-    notes.put(FIRMWARE, charger.software.current)
-    notes.put(LATEST_FIRMWARE, charger.software.latest)
-    notes.put(CHARGING_CURRENT, charger.max_charging_current)
-    notes.put(OCPP, _ocpp(charger.operation_mode))
-    return _with_offline(notes, facts, now, idle_age)
+    builder = _builder(facts, seen, idle_age)
+    _put_live(builder, facts, charger, charger.locked)
+    builder.put(FIRMWARE, charger.software.current)
+    builder.put(LATEST_FIRMWARE, charger.software.latest)
+    builder.put(CHARGING_CURRENT, charger.max_charging_current)
+    builder.put(OCPP, _ocpp(charger.operation_mode))
+    return _with_offline(builder, facts, now, idle_age)
 
 
 def status_readings(
@@ -190,34 +190,34 @@ def status_readings(
 ) -> Readings:
     """What the full status says of a charger; the arguments are those of `group_readings`."""
     facts = status_facts(status.status)
-    notes = _notes(facts, seen, idle_age)
-    _put_live(notes, facts, status, status.config.locked)
+    builder = _builder(facts, seen, idle_age)
+    _put_live(builder, facts, status, status.config.locked)
     if facts.status is not Status.OFFLINE:
-        notes.put(SESSION_COST, status.cost)
-    _put_config(notes, status.config)
-    notes.put(WIRE_RATING, status.config.max_available_current or status.max_available_power)
-    return _with_offline(notes, facts, now, idle_age)
+        builder.put(SESSION_COST, status.cost)
+    _put_config(builder, status.config)
+    builder.put(WIRE_RATING, status.config.max_available_current or status.max_available_power)
+    return _with_offline(builder, facts, now, idle_age)
 
 
 def details_readings(details: ChargerDetails, *, seen: Timestamp, now: Timestamp) -> Readings:
     """What the charger object says: configuration, lifetime energy, and at `now` the role of the account."""
-    notes = ReadingBuilder(Source.CLOUD, seen)
-    notes.put(FIRMWARE, details.software_version)
-    notes.put(CHARGING_CURRENT, details.max_charging_current)
-    notes.put(WIRE_RATING, details.max_available_current)
-    notes.put(LIFETIME_ENERGY, None if details.total_energy is None else details.total_energy / 1000)
+    builder = ReadingBuilder(Source.CLOUD, seen)
+    builder.put(FIRMWARE, details.software_version)
+    builder.put(CHARGING_CURRENT, details.max_charging_current)
+    builder.put(WIRE_RATING, details.max_available_current)
+    builder.put(LIFETIME_ENERGY, None if details.total_energy is None else details.total_energy / 1000)
     role = role_of(details.profile)
     if role is not None:
-        notes.readings.put(ROLE, Reading(role, Source.CLOUD, now.observed_at, now.at))
-    return notes.readings
+        builder.readings.put(ROLE, Reading(role, Source.CLOUD, now.observed_at, now.at))
+    return builder.readings
 
 
 def schedule_readings(listed: ScheduleList, *, seen: Timestamp) -> Readings:
     """The weekly schedule; none where something is listed and nothing of it can be understood."""
-    notes = ReadingBuilder(Source.CLOUD, seen)
+    builder = ReadingBuilder(Source.CLOUD, seen)
     found = windows(listed.entries)
-    notes.put(SCHEDULE, found if found or (listed.is_whole and not listed.entries) else None)
-    return notes.readings
+    builder.put(SCHEDULE, found if found or (listed.is_whole and not listed.entries) else None)
+    return builder.readings
 
 
 def role_of(profile: str | None) -> Role | None:
@@ -320,24 +320,24 @@ def _schedule_body(raw: Mapping[str, object], window: Window) -> dict[str, objec
     return body | {key: value for key, value in limits.items() if key in raw}
 
 
-def _notes(facts: StatusFacts, seen: Timestamp, idle_age: float) -> ReadingBuilder:
+def _builder(facts: StatusFacts, seen: Timestamp, idle_age: float) -> ReadingBuilder:
     idle = facts.status is not None and facts.status not in POWER_FLOWS
     return ReadingBuilder(Source.CLOUD, seen, idle_age if idle else LIVE_AGE[Source.CLOUD])
 
 
 def _put_live(
-    notes: ReadingBuilder, facts: StatusFacts, shown: GroupCharger | ChargerStatus, locked: bool | None
+    builder: ReadingBuilder, facts: StatusFacts, shown: GroupCharger | ChargerStatus, locked: bool | None
 ) -> None:
     """Note what the charger does. From a charger that the cloud cannot reach nothing of this is its own word."""
     if facts.status is Status.OFFLINE:
         return
-    notes.put(STATUS, facts.status)
-    notes.put(CAR_CONNECTED, facts.car_connected)
-    notes.put(PROBLEM, None if facts.status is None else facts.problem)
-    notes.put(LOCKED, facts.locked if locked is None else locked)
-    notes.put(POWER, _power(facts.status, shown.charging_power))
-    notes.put(SESSION_ENERGY, shown.added_energy)
-    notes.put(SESSION_DURATION, shown.charging_time)
+    builder.put(STATUS, facts.status)
+    builder.put(CAR_CONNECTED, facts.car_connected)
+    builder.put(PROBLEM, None if facts.status is None else facts.problem)
+    builder.put(LOCKED, facts.locked if locked is None else locked)
+    builder.put(POWER, _power(facts.status, shown.charging_power))
+    builder.put(SESSION_ENERGY, shown.added_energy)
+    builder.put(SESSION_DURATION, shown.charging_time)
 
 
 def _power(status: Status | None, kilowatts: float | None) -> float | None:
@@ -350,22 +350,22 @@ def _power(status: Status | None, kilowatts: float | None) -> float | None:
     return -abs(watts) if status is Status.DISCHARGING else watts
 
 
-def _put_config(notes: ReadingBuilder, config: ConfigData) -> None:
-    notes.put(FIRMWARE, config.software.current)
-    notes.put(LATEST_FIRMWARE, config.software.latest)
-    notes.put(CHARGING_CURRENT, config.max_charging_current)
-    notes.put(OCPP, _ocpp(config.operation_mode))
-    notes.put(ECO_MODE, eco_mode(config.eco_smart))
-    notes.put(CURRENCY, config.currency)
-    notes.put(TIME_ZONE, config.time_zone)
+def _put_config(builder: ReadingBuilder, config: ConfigData) -> None:
+    builder.put(FIRMWARE, config.software.current)
+    builder.put(LATEST_FIRMWARE, config.software.latest)
+    builder.put(CHARGING_CURRENT, config.max_charging_current)
+    builder.put(OCPP, _ocpp(config.operation_mode))
+    builder.put(ECO_MODE, eco_mode(config.eco_smart))
+    builder.put(CURRENCY, config.currency)
+    builder.put(TIME_ZONE, config.time_zone)
     if config.home_sharing:
-        notes.put(HOUSE_LIMIT, config.icp_max_current or None)
+        builder.put(HOUSE_LIMIT, config.icp_max_current or None)
 
 
-def _with_offline(notes: ReadingBuilder, facts: StatusFacts, now: Timestamp, idle_age: float) -> Readings:
+def _with_offline(builder: ReadingBuilder, facts: StatusFacts, now: Timestamp, idle_age: float) -> Readings:
     if facts.status is Status.OFFLINE:
-        notes.readings.put(STATUS, Reading(Status.OFFLINE, Source.CLOUD, now.observed_at, now.at, idle_age))
-    return notes.readings
+        builder.readings.put(STATUS, Reading(Status.OFFLINE, Source.CLOUD, now.observed_at, now.at, idle_age))
+    return builder.readings
 
 
 def _ocpp(operation_mode: str | None) -> bool | None:

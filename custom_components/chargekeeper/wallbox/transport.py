@@ -101,16 +101,16 @@ class CloudAccount(Protocol):
     def cloud_now(self) -> datetime:
         """The cloud's clock."""
 
-    async def carry_out(self, path: WallboxCloudTransport, command: Command, patience: float) -> None:
+    async def carry_out(self, transport: WallboxCloudTransport, command: Command, patience: float) -> None:
         """Send a command. Raises ChargerError."""
 
-    async def check(self, path: WallboxCloudTransport) -> None:
+    async def check(self, transport: WallboxCloudTransport) -> None:
         """Read the status out of turn. Raises ChargerError."""
 
-    async def read_schedule(self, path: WallboxCloudTransport) -> Schedule:
+    async def read_schedule(self, transport: WallboxCloudTransport) -> Schedule:
         """Read the schedule out of turn. Raises ChargerError."""
 
-    async def write_schedule(self, path: WallboxCloudTransport, windows: Schedule) -> None:
+    async def write_schedule(self, transport: WallboxCloudTransport, windows: Schedule) -> None:
         """Enable or disable windows of the schedule. Raises ChargerError."""
 
     def watch(self) -> Callable[[], None]:
@@ -283,19 +283,19 @@ class WallboxCloudTransport(CachingTransport):
 
     def echoed(self, echo: ChargerEcho) -> None:
         """A write answered with the new values: the cloud's word, not yet the charger's."""
-        notes = ReadingBuilder(Source.CLOUD, self._seen())
-        notes.put(CHARGING_CURRENT, echo.max_charging_current)
+        builder = ReadingBuilder(Source.CLOUD, self._seen())
+        builder.put(CHARGING_CURRENT, echo.max_charging_current)
         locked = self._known.get(LOCKED)
         if echo.locked is not None and locked is not None:
-            notes.readings.put(LOCKED, replace(locked, value=echo.locked))
-        self._take(notes.readings)
+            builder.readings.put(LOCKED, replace(locked, value=echo.locked))
+        self._take(builder.readings)
 
     def wrote_eco_mode(self, mode: EcoMode) -> None:
         """The eco mode was acknowledged; the answer has no echo, so the next status tells."""
         self.status_turn.expire()
-        notes = ReadingBuilder(Source.CLOUD, self._seen())
-        notes.put(ECO_MODE, mode)
-        self._take(notes.readings)
+        builder = ReadingBuilder(Source.CLOUD, self._seen())
+        builder.put(ECO_MODE, mode)
+        self._take(builder.readings)
 
     def refusal(self, command: Command | None) -> str:
         """Why the cloud may have refused a write with 403 (section 10); `command` is None for a schedule."""

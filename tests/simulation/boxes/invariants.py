@@ -226,11 +226,11 @@ class Relay(BoxWatch):
         config = house.configs[serial]
         if box.mode is Mode.KEEP or box.share is None or box.config != config:
             return
-        limits = (order.online, house.highest(serial), box.share, box.memory.charging_current)
+        limits = (order.online, house.highest(serial), box.share, box.state.charging_current)
         left = floor(min(limit for limit in limits if limit is not None))
         self._order = order
         self._wire = config.wire_rating or 0.0
-        self._online = 0 if box.memory.paused or left < LOWEST else left
+        self._online = 0 if box.state.paused or left < LOWEST else left
 
     @override
     def server_answered(self, serial: str, data: bytes) -> None:
@@ -388,7 +388,7 @@ class Windows(BoxWatch):
         shut = ruled and not house.inside(serial) and not config.minimal_energy
         limits = [house.highest(serial), box.share or 0, box.setting or 0]
         free = served and min(limits) >= LOWEST
-        wide = free and ruled and not box.memory.paused and house.inside(serial)
+        wide = free and ruled and not box.state.paused and house.inside(serial)
         applied = free and shown.override.applied and house.boxes[serial].car is not None
         states = ((self._shut_since, shut), (self._open_since, wide), (self._overridden_since, applied))
         for since, holds in states:
@@ -468,9 +468,9 @@ class Foreign(BoxWatch):
             return None
         return {
             serial: (
-                box.memory.export() | {"commanded_at": None},
+                box.state.export() | {"commanded_at": None},
                 box.mode,
-                frozenset(box.troubles),
+                frozenset(box.issues),
                 box.status,
                 box.command_clock.heard_at,
                 box.server_health.heard,

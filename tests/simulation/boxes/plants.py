@@ -78,7 +78,7 @@ def _two_masters(stack: ExitStack) -> None:
 
     def from_server(self: Box, data: bytes) -> None:
         real(self, data)
-        offline, command = self.memory.offline, parse_command(data)
+        offline, command = self.state.offline, parse_command(data)
         if self.mode is Mode.KEEP and offline is not None and isinstance(command, CommandMessage):
             passed = replace(command, online=min(command.online, self.allowed), offline=offline)
             self._send(passed, passed.encode(), self._clock.monotonic())
@@ -117,7 +117,7 @@ def _excess_untold(stack: ExitStack) -> None:
 
 
 def _unsafe_relayed(stack: ExitStack) -> None:
-    _instead(stack, Box, "_permitted", lambda self, amps: 0 if self.memory.paused else amps)
+    _instead(stack, Box, "_permitted", lambda self, amps: 0 if self.state.paused else amps)
 
 
 def _override_ends_at_take_over(stack: ExitStack) -> None:
@@ -128,7 +128,7 @@ def _pause_lost_in_relay(stack: ExitStack) -> None:
     real = Box._permitted
 
     def permitted(self: Box, amps: int) -> int:
-        with patch.object(self.memory, "paused", new=False):
+        with patch.object(self.state, "paused", new=False):
             return real(self, amps)
 
     _instead(stack, Box, "_permitted", permitted)
@@ -150,7 +150,7 @@ def _last_safe_repeated(stack: ExitStack) -> None:
     safe: dict[str, int] = {}
 
     def permitted(self: Box, amps: int) -> int:
-        if not self.troubles & box_module.SERVER_TROUBLES:
+        if not self.issues & box_module.SERVER_TROUBLES:
             safe[self.config.serial] = amps
         return real(self, safe.get(self.config.serial, amps))
 

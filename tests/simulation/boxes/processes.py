@@ -278,7 +278,7 @@ class User(Process):
             return
         box = home.served[serial]
         try:
-            (box.change_offline if box.memory.offline is not None else box.confirm_offline)(amps)
+            (box.change_offline if box.state.offline is not None else box.confirm_offline)(amps)
         except ChargerError:
             return
         house.note(f"{serial}: the user has {amps} A stored")

@@ -10,9 +10,9 @@ UNCONFIRMING = frozenset({Status.UPDATING, Status.RESTARTING, Status.ERROR})
 """After these the charger may have forgotten what it was told."""
 
 
-def status_received_at(path: Transport | None) -> float:
+def status_received_at(transport: Transport | None) -> float:
     """The monotonic moment of a path's last word on the charger; minus infinity before the first."""
-    return -inf if path is None or path.status_received_at is None else path.status_received_at
+    return -inf if transport is None or transport.status_received_at is None else transport.status_received_at
 
 
 class Authority:
@@ -23,25 +23,25 @@ class Authority:
         self._lost_on: dict[Source, float] = {}  # moment of a path's last word before its outage: not valid any more
         self._in_cloud: bool | None = None
 
-    def unconfirmed(self, path: Transport) -> bool:
+    def unconfirmed(self, transport: Transport) -> bool:
         """Note what a path brought. Whether the charger may have forgotten since what it was told.
 
         That is so where nobody saw it for a while, where it says so, and where the cloud lost it or has it again: what
         it was told is then compared with what it does.
         """
-        if not path.breaker.usable:
-            self._lost_on[path.source] = status_received_at(path)
+        if not transport.breaker.usable:
+            self._lost_on[transport.source] = status_received_at(transport)
         before = self._in_cloud
-        if path.source is Source.CLOUD:
-            self._in_cloud = usable(path)
+        if transport.source is Source.CLOUD:
+            self._in_cloud = usable(transport)
         unseen = not any(usable(each) for each in self._router)
         return (
             unseen
             or self._in_cloud is not before
-            or (path.last_report is not None and path.last_report.status in UNCONFIRMING)
+            or (transport.last_report is not None and transport.last_report.status in UNCONFIRMING)
         )
 
-    def path(self, capability: Capability) -> Transport | None:
+    def transport(self, capability: Capability) -> Transport | None:
         """The path whose word counts for such commands: the one that would carry them.
 
         What the cloud repeats from before an outage yields to a local path that heard the charger since and sees power
@@ -51,26 +51,31 @@ class Authority:
         if first is None or first.source is not Source.CLOUD:
             return first
         heard_at = -inf if first.charger_reported_at is None else first.charger_reported_at
-        for path in self._router:
-            later = path.charger_reported_at is not None and path.charger_reported_at > heard_at
-            if later and usable(path) and path.last_report is not None and path.last_report.status in POWER_FLOWS:
-                return path
+        for transport in self._router:
+            later = transport.charger_reported_at is not None and transport.charger_reported_at > heard_at
+            if (
+                later
+                and usable(transport)
+                and transport.last_report is not None
+                and transport.last_report.status in POWER_FLOWS
+            ):
+                return transport
         return first
 
     def last_report(self, capability: Capability) -> StatusReport | None:
         """The last word on the charger; None where that was before the last outage."""
-        path = self.path(capability)
+        transport = self.transport(capability)
         return (
             None
-            if path is None or status_received_at(path) <= self._lost_on.get(path.source, -inf)
-            else path.last_report
+            if transport is None or status_received_at(transport) <= self._lost_on.get(transport.source, -inf)
+            else transport.last_report
         )
 
     def status_received_at(self, capability: Capability) -> float:
         """The monotonic moment of that word."""
-        return status_received_at(self.path(capability))
+        return status_received_at(self.transport(capability))
 
     @property
     def latest(self) -> float:
         """The monotonic moment of the last word of any path."""
-        return max((status_received_at(path) for path in self._router), default=-inf)
+        return max((status_received_at(transport) for transport in self._router), default=-inf)

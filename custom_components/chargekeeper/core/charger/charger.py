@@ -147,15 +147,15 @@ class Charger(TransportListener):
         """The inner state, without anything that names the charger or its owner."""
         return {
             "paths": {
-                path.source: {
-                    "breaker": path.breaker.state,
-                    "presence": path.presence,
-                    "capabilities": sorted(path.capabilities),
+                transport.source: {
+                    "breaker": transport.breaker.state,
+                    "presence": transport.presence,
+                    "capabilities": sorted(transport.capabilities),
                 }
-                for path in self._router
+                for transport in self._router
             },
             "journal": self._context.intents.export(),
-            "problems": sorted(self._context.problems),
+            "problems": sorted(self._context.issues),
             "refused_values": dict(self._context.readings_store.refused),
             "commands": [
                 {"at": at.isoformat(), "command": command, "outcome": outcome}
@@ -188,7 +188,7 @@ class Charger(TransportListener):
         """End all that runs and leave the paths; intents stay in the journal."""
         self._running, self._context.stopping = False, True
         self._arm(inf)
-        for source in list(self._router.paths):
+        for source in list(self._router.transports):
             self.remove_transport(source)
         await self._context.end_tasks()
         self._commands.forget_queue()
@@ -200,40 +200,45 @@ class Charger(TransportListener):
 
     # Paths
 
-    def add_transport(self, path: Transport) -> None:
+    def add_transport(self, transport: Transport) -> None:
         """Take a path into use; one of the same source gives way."""
-        self.remove_transport(path.source)
-        self._router.paths[path.source] = path
-        self._restart_service.watch_transport(path)
-        self._detach[path.source] = [path.breaker.listen(lambda: self.transport_changed(path)), path.listen(self)]
+        self.remove_transport(transport.source)
+        self._router.transports[transport.source] = transport
+        self._restart_service.watch_transport(transport)
+        self._detach[transport.source] = [
+            transport.breaker.listen(lambda: self.transport_changed(transport)),
+            transport.listen(self),
+        ]
         self._publish()
 
     def remove_transport(self, source: Source) -> None:
         """Take a path out of use; what it showed stays, marked as cached."""
-        if self._router.paths.pop(source, None) is not None:
+        if self._router.transports.pop(source, None) is not None:
             for detach in self._detach.pop(source):
                 detach()
             self._publish()
 
     @override
-    def readings_received(self, path: Transport, readings: Readings) -> None:
+    def readings_received(self, transport: Transport, readings: Readings) -> None:
         status = readings.get(STATUS)
-        if status is not None and status.value is Status.OFFLINE and self._online_elsewhere(path):
+        if status is not None and status.value is Status.OFFLINE and self._online_elsewhere(transport):
             readings = readings.copy()
             readings.remove(STATUS)
-        self._context.readings_store.take(readings, meters_lifetime=path.meters_lifetime)
+        self._context.readings_store.take(readings, meters_lifetime=transport.meters_lifetime)
         if self._restart_service.restarting:
             self._mark_unconfirmed()
-        self._restart_service.heard(path, readings)
-        self.transport_changed(path)
+        self._restart_service.heard(transport, readings)
+        self.transport_changed(transport)
 
     @override
-    def transport_changed(self, path: Transport) -> None:
-        if path.last_report is not None and (path.source is Source.CLOUD or Source.CLOUD not in self._router.paths):
-            self.identity = path.identity
-        if self._authority.unconfirmed(path):
+    def transport_changed(self, transport: Transport) -> None:
+        if transport.last_report is not None and (
+            transport.source is Source.CLOUD or Source.CLOUD not in self._router.transports
+        ):
+            self.identity = transport.identity
+        if self._authority.unconfirmed(transport):
             self._mark_unconfirmed()
-        self._override.heard(path)
+        self._override.heard(transport)
         self._publish()
         self._commands.settle()
         if self._running:
@@ -256,8 +261,8 @@ class Charger(TransportListener):
         self._pause.reconcile_soon()
         self._limit_enforcer.reconcile_soon()
 
-    def _online_elsewhere(self, path: Transport) -> bool:
-        return any(other is not path and usable(other) for other in self._router)
+    def _online_elsewhere(self, transport: Transport) -> bool:
+        return any(other is not transport and usable(other) for other in self._router)
 
     # The snapshot
 
@@ -279,33 +284,35 @@ class Charger(TransportListener):
     def _compose(self) -> tuple[Snapshot, float]:
         """The snapshot as of now, and the monotonic moment at which time alone changes it."""
         now, wall = self._clock.monotonic(), self._clock.now()
-        paths = self._router.ordered()
+        transports = self._router.ordered()
         readings, change_at = self._context.readings_store.visible(
-            now, {path.source for path in self._router if usable(path)}
+            now, {transport.source for transport in self._router if usable(transport)}
         )
         limits.cap_load_group(readings, self.options.load_group_limit, wall)
         self._own_limits = limits.Limits.of(readings)
         limits.cap_load_group(readings, self.group_share, wall)
         if self._restart_service.restarting:
-            readings.put(STATUS, Reading(Status.RESTARTING, paths[0].source if paths else Source.CACHE, wall))
+            readings.put(STATUS, Reading(Status.RESTARTING, transports[0].source if transports else Source.CACHE, wall))
         windows = readings.value(SCHEDULE) or ()
         next_window = schedule.next_start(windows, wall)
         edges = (next_window, schedule.next_end(windows, wall), self._override.until_at)
-        local = [path for path in self._router if path.source is not Source.CLOUD]
+        local = [transport for transport in self._router if transport.source is not Source.CLOUD]
         marks = [now + (edge - wall).total_seconds() for edge in edges if edge is not None]
         marks += [
-            path.status_received_at + LIVE_AGE[path.source] for path in local if path.status_received_at is not None
+            transport.status_received_at + LIVE_AGE[transport.source]
+            for transport in local
+            if transport.status_received_at is not None
         ]
         marks += [*self._restart_service.marks(), *self._commands.marks(), *self._override.marks()]
-        best = next((path for path in paths if usable(path)), None)
+        best = next((transport for transport in transports if usable(transport)), None)
         in_force = readings.value(LIMIT_IN_FORCE)
         amps, factor = limits.effective(limits.Limits.of(readings), commanded=best is not None, in_force=in_force)
-        cloud = self._router.paths.get(Source.CLOUD)
-        problems = set(self._context.problems)
+        cloud = self._router.transports.get(Source.CLOUD)
+        issues = set(self._context.issues)
         if cloud is not None and cloud.removed_from_account:
-            problems.add(ChargerIssue.GONE)
+            issues.add(ChargerIssue.GONE)
         if self._restart_service.update_doubted:
-            problems.add(ChargerIssue.UPDATE_DOUBTED)
+            issues.add(ChargerIssue.UPDATE_DOUBTED)
         return Snapshot(
             identity=self.identity,
             readings=readings,
@@ -316,10 +323,10 @@ class Charger(TransportListener):
             override=self._override.shown,
             connection_path=None if best is None else best.source,
             cloud=None if cloud is None or (cloud.last_report is None and cloud.breaker.usable) else usable(cloud),
-            local=any(usable(path) for path in local) if local else None,
+            local=any(usable(transport) for transport in local) if local else None,
             installing=self._restart_service.installing,
-            problems=frozenset(problems),
-            capabilities=frozenset().union(*(path.capabilities for path in self._router)),
+            issues=frozenset(issues),
+            capabilities=frozenset().union(*(transport.capabilities for transport in self._router)),
             last_cloud_contact=None if cloud is None else cloud.endpoint_contact_at,
             last_local_contact=max(
                 (p.endpoint_contact_at for p in local if p.endpoint_contact_at is not None), default=None

@@ -157,7 +157,7 @@ class Commands:
             present = replace(known, charging_current=self.present_current)
             limits.permit(setting.amps, present, room=room)
 
-    async def lower_for_start(self, path: Transport, hurried: bool) -> None:
+    async def lower_for_start(self, transport: Transport, hurried: bool) -> None:
         """Before a charge is started over a path: bring a setting above the ceiling down to it, over the same (I1).
 
         Over another path the start could overtake it. Raises ChargerError; UnsafeRequest where the path cannot do that.
@@ -171,11 +171,11 @@ class Commands:
         if (amps := limits.safe_start(known)) is None:
             return
         limits.permit(amps, known)
-        if Capability.CURRENT not in path.capabilities:
+        if Capability.CURRENT not in transport.capabilities:
             raise UnsafeRequest("cannot_lower", f"{amps}")
         sent = _Sent(SetCurrent(amps), self._clock.monotonic())
         try:
-            await self._router.send(path, sent.setting, hurried=hurried)
+            await self._router.send(transport, sent.setting, hurried=hurried)
         except ChargerError as err:
             if not err.surely_not_sent:
                 self._note_stray(sent)
@@ -277,9 +277,9 @@ class Commands:
             self._start_cooldown(setting)
         if setting == STOP:
             self._context.held_back = automatic and self._context.intents.entries.pause is None
-        for path in delivery.carried:
-            if setting.capability is Capability.CHARGING or path.source is not Source.CLOUD:
-                self._router.read_back(path, lambda: self._expected.get(setting.capability) is not sent)
+        for transport in delivery.carried:
+            if setting.capability is Capability.CHARGING or transport.source is not Source.CLOUD:
+                self._router.read_back(transport, lambda: self._expected.get(setting.capability) is not sent)
 
     def _expect(self, sent: _Sent) -> None:
         self._expected[sent.setting.capability] = sent
@@ -308,7 +308,7 @@ class Commands:
 
     def _answered_since(self, moment: float) -> bool:
         """Whether a path over which the charger can be reached told of it since."""
-        answers = (path.status_received_at for path in self._router if path.breaker.usable)
+        answers = (transport.status_received_at for transport in self._router if transport.breaker.usable)
         return any(at is not None and at > moment for at in answers)
 
     def _holds(self, setting: Setting) -> bool:

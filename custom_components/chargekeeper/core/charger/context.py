@@ -46,7 +46,7 @@ class Context:
         self.intents = intents
         self.readings_store = ReadingsStore()
         self.cooldown = Cooldown(clock)
-        self.problems: set[ChargerIssue] = set()
+        self.issues: set[ChargerIssue] = set()
         self.stopping = False
         self.group_share: float | None = None
         """What a load group allots, A; None outside of one."""

@@ -84,22 +84,22 @@ class DangerWatch:
         for record in self._context.intents.entries.updates:
             self._updates[record.source] = _Update(now - record.age, record.firmware, record.dismissed)
 
-    def heard(self, path: Transport, readings: Readings) -> None:
+    def heard(self, transport: Transport, readings: Readings) -> None:
         """Note what a transport brought.
 
         An update ends where the same transport shows a status that excludes one, or with another firmware version.
         """
         self._note_firmware()
-        status = None if path.last_report is None else path.last_report.status
+        status = None if transport.last_report is None else transport.last_report.status
         if status is Status.UPDATING:
-            self._note_update(path)
+            self._note_update(transport)
         elif status is not None and status is not Status.OFFLINE:
-            self._updates.pop(path.source, None)
+            self._updates.pop(transport.source, None)
         reading = readings.get(STATUS)
         if reading is not None and reading.value in POWER_FLOWS:
-            self._flowing[path.source] = reading
+            self._flowing[transport.source] = reading
         elif reading is not None and reading.value is not Status.OFFLINE:
-            self._flowing.pop(path.source, None)
+            self._flowing.pop(transport.source, None)
         self.settle()
 
     def settle(self) -> None:
@@ -126,10 +126,10 @@ class DangerWatch:
         open_updates = {source: update.at for source, update in self._updates.items() if not update.dismissed}
         return max(open_updates, key=open_updates.__getitem__, default=None)
 
-    def _note_update(self, path: Transport) -> None:
-        known = self._updates.get(path.source)
-        if known is None or _reported_at(path) > known.at:
-            self._updates[path.source] = _Update(self._clock.monotonic(), self._firmware())
+    def _note_update(self, transport: Transport) -> None:
+        known = self._updates.get(transport.source)
+        if known is None or _reported_at(transport) > known.at:
+            self._updates[transport.source] = _Update(self._clock.monotonic(), self._firmware())
 
     def _note_firmware(self) -> None:
         """Forget the updates once another firmware version shows than when they were reported."""
@@ -167,7 +167,7 @@ class DangerWatch:
         await self._context.intents.write(updates=updates)
 
 
-def _reported_at(path: Transport) -> float:
+def _reported_at(transport: Transport) -> float:
     """Return the monotonic moment at which the charger itself last reported its status; minus infinity for unknown."""
-    moments = (path.status_received_at, path.charger_reported_at)
+    moments = (transport.status_received_at, transport.charger_reported_at)
     return min(-inf if moment is None else moment for moment in moments)

@@ -155,9 +155,9 @@ class OverrideController:
         """Something happened after which the charger may have dropped the override."""
         self._unconfirmed = True
 
-    def heard(self, path: Transport) -> None:
+    def heard(self, transport: Transport) -> None:
         """A path brought an answer or changed."""
-        last_report = path.last_report
+        last_report = transport.last_report
         if last_report is None:
             return
         if last_report.status is not Status.WAITING_CAR:
@@ -165,11 +165,11 @@ class OverrideController:
         elif self._waiting_car_since is None:
             self._waiting_car_since = self._clock.monotonic()
         if last_report.car_connected is False and not self.disabled_windows:
-            self._context.problems -= FAILURES
+            self._context.issues -= FAILURES
 
     async def switch(self, *, on: bool, until: Until, until_at: datetime | None) -> Outcome:
         """As `Charger.set_override`."""
-        if not any(Capability.OVERRIDE in path.capabilities for path in self._router):
+        if not any(Capability.OVERRIDE in transport.capabilities for transport in self._router):
             raise Unsupported("unsupported", Capability.OVERRIDE)
         if on:
             self._router.admit(Capability.OVERRIDE)  # else it would wait for ever
@@ -182,7 +182,7 @@ class OverrideController:
                 await self._end(intent, End.CANCELLED)
             if (refusal := await self._reconcile()) is not None:
                 raise refusal
-            return Outcome.FAILED if on and self._context.problems & FAILURES else self._outcome()
+            return Outcome.FAILED if on and self._context.issues & FAILURES else self._outcome()
 
     async def give_way(self, pause: PauseIntent) -> None:
         """The user has paused the charger instead: a pause must not be handed back. The lock is held."""
@@ -217,7 +217,7 @@ class OverrideController:
         readings_store = self._context.readings_store
         if readings_store.fresh(STATUS, self._clock.monotonic()) is Status.LOCKED:
             raise NotAllowed("locked")
-        self._context.problems -= FAILURES
+        self._context.issues -= FAILURES
         self._written = ()
         self._asked = True
         if intent is None:
@@ -250,12 +250,12 @@ class OverrideController:
         theirs = None if last_report is None else last_report.status
         await self._intents.write(override=begin_end(intent, end, theirs), pause=pause)
         if end is End.SUPERSEDED:
-            self._context.problems.add(ChargerIssue.OVERRIDE_SUPERSEDED)
+            self._context.issues.add(ChargerIssue.OVERRIDE_SUPERSEDED)
             details = {"ours": Status.CHARGING.value, "theirs": "" if theirs is None else theirs.value}
             self._context.emit("connection", "override_superseded", details)
         else:
             if end is End.FAILED:
-                self._context.problems.add(failure)
+                self._context.issues.add(failure)
             self._context.emit("connection", "override_ended", {"reason": end.value})
         self._context.publish()
 
@@ -342,21 +342,21 @@ class OverrideController:
         A cloud acknowledges for a charger that is off, too: what undoes our changes is judged, and tried again, only
         when the charger was heard.
         """
-        path = self._path_for(intent, Step.FINISH)
-        if intent.state is not IntentState.ENDING or path is None:
+        transport = self._transport_for(intent, Step.FINISH)
+        if intent.state is not IntentState.ENDING or transport is None:
             return True
         sent_at = max(self._sent_at, self._begun_at)
-        return path.charger_reported_at is not None and path.charger_reported_at > sent_at - SYNC_RESOLUTION
+        return transport.charger_reported_at is not None and transport.charger_reported_at > sent_at - SYNC_RESOLUTION
 
     def _look_for_report(self, intent: OverrideIntent) -> None:
         """Ask for the status now and then while what was undone waits for a sign of the charger."""
-        path = self._path_for(intent, Step.FINISH)
-        waited = status_received_at(path) >= self._sent_at + EFFECT_AFTER and self._retry.is_due()
-        if waited and path is not None and not self._reported_since(intent):
+        transport = self._transport_for(intent, Step.FINISH)
+        waited = status_received_at(transport) >= self._sent_at + EFFECT_AFTER and self._retry.is_due()
+        if waited and transport is not None and not self._reported_since(intent):
             self._hold_off()
-            self._context.spawn(self._router.look(path))
+            self._context.spawn(self._router.look(transport))
 
-    def _path_for(self, intent: OverrideIntent, step: Step) -> Transport | None:
+    def _transport_for(self, intent: OverrideIntent, step: Step) -> Transport | None:
         """The path that can take a step: whatever concerns the schedule needs one that can read and write it."""
         on_schedule = step is Step.DISABLE_SCHEDULE or (step is Step.FINISH and intent.originals)
         return self._router.first(Capability.SCHEDULES if on_schedule else Capability.OVERRIDE)
@@ -396,23 +396,23 @@ class OverrideController:
             return await self._release(intent, last_report)
         if decision.step is Step.SEND and self._is_automatic(intent) and now < self._context.cooldown.start_at:
             return False
-        path = self._path_for(intent, decision.step)
-        if path is None and decision.step is Step.DISABLE_SCHEDULE and not self._reads_schedules():
+        transport = self._transport_for(intent, decision.step)
+        if transport is None and decision.step is Step.DISABLE_SCHEDULE and not self._reads_schedules():
             raise NotApplicable("wrong_state")
         if (
-            path is None
+            transport is None
             or last_report is None
             or not self._retry.is_due(status_received_at(self._router.first(Capability.OVERRIDE)))
         ):
             return False
         steps = {Step.SEND: self._apply, Step.DISABLE_SCHEDULE: self._disable_schedule, Step.FINISH: self._finish}
-        await steps[decision.step](path, intent)
+        await steps[decision.step](transport, intent)
         self._retry.reset()
         return True
 
     def _reads_schedules(self) -> bool:
         """Whether any path, usable now or not, could take the schedule out of the way."""
-        return any(Capability.SCHEDULES in path.capabilities for path in self._router)
+        return any(Capability.SCHEDULES in transport.capabilities for transport in self._router)
 
     async def _confirm(self, intent: OverrideIntent) -> None:
         """The charger does what is wanted, because of us, of somebody else, or since a window is open."""
@@ -425,7 +425,7 @@ class OverrideController:
         """Whether it would be applied once more, without the user having asked for that."""
         return intent.sent and not self._asked
 
-    async def _apply(self, path: Transport, intent: OverrideIntent) -> None:
+    async def _apply(self, transport: Transport, intent: OverrideIntent) -> None:
         """Ask the charger to charge now."""
         again = intent.sent or self._told_pending
         pending = replace(intent, state=IntentState.PENDING)
@@ -437,7 +437,7 @@ class OverrideController:
             await self._intents.write(override=pending)  # it does not count
         if not conflict:
             delivery.require()
-        path = self._router.paths.get(delivery.last, path)
+        transport = self._router.transports.get(delivery.last, transport)
         if self._is_automatic(intent):
             self._context.cooldown.switched()
         self._asked = False
@@ -448,14 +448,14 @@ class OverrideController:
         if conflict:
             # Perhaps it charges already, perhaps its schedule holds it: the next answer tells, and is sought at once.
             self._sent_at = -inf
-            await path.check()
+            await transport.check()
         else:
             self._sent_at = self._clock.monotonic()
-            self._router.read_back(path)
+            self._router.read_back(transport)
 
-    async def _disable_schedule(self, path: Transport, intent: OverrideIntent) -> None:
+    async def _disable_schedule(self, transport: Transport, intent: OverrideIntent) -> None:
         """Asking had no effect: take the schedule out of the way, the originals journaled first."""
-        present = await path.read_schedule()
+        present = await transport.read_schedule()
         enabled = tuple(window for window in present if window.enabled)
         originals = enabled + schedule.missing(intent.originals, enabled)
         if not originals:
@@ -463,57 +463,57 @@ class OverrideController:
         intent = replace(intent, originals=originals)
         if enabled:  # else an earlier try got through
             await self._intents.write(override=intent)
-            await path.write_schedule(schedule.disabled(enabled))
+            await transport.write_schedule(schedule.disabled(enabled))
             self._sent_at = self._clock.monotonic()
             wanted = schedule.changed(present, schedule.disabled(enabled))
-            if not schedule.same(await path.read_schedule(), wanted):
+            if not schedule.same(await transport.read_schedule(), wanted):
                 raise NotApplicable("schedule_not_taken")
         await self._intents.write(override=replace(intent, disabled=True))
         self._sent_at = self._clock.monotonic()
-        self._router.read_back(path)
+        self._router.read_back(transport)
 
-    async def _finish(self, path: Transport, intent: OverrideIntent) -> None:
+    async def _finish(self, transport: Transport, intent: OverrideIntent) -> None:
         """Undo what the override left: enable again what we disabled and nobody changed since; hand back control.
 
         An acknowledgement is not an effect: this is done again, until a later word shows nothing left to undo.
         """
         self._released_on = self._authority.latest
         try:
-            present = await path.read_schedule() if intent.originals else ()
+            present = await transport.read_schedule() if intent.originals else ()
         except NotApplicable:
             # What was disabled is kept for when the schedule can be read; the charger is freed all the same.
             if self._must_hand_back(intent):
-                held = await self._hand_back(path)
+                held = await self._hand_back(transport)
                 await self._intents.write(override=replace(intent, sent=False, held=held))
             raise
         self._tell_lost(present)
         ours = schedule.disabled_of(intent.originals, present)
         hand_back = self._must_hand_back(intent)
         if not ours and not hand_back:
-            self._context.problems.discard(ChargerIssue.SCHEDULE_UNREADABLE)
+            self._context.issues.discard(ChargerIssue.SCHEDULE_UNREADABLE)
             await self._intents.write(override=None)
             return
         if intent.applications >= APPLICATIONS:
             raise NotApplicable("schedule_not_taken" if ours else "wrong_state")
         if ours:
-            await path.write_schedule(ours)
+            await transport.write_schedule(ours)
             self._written = schedule.changed(present, ours)
-        held = await self._hand_back(path) if hand_back else False
+        held = await self._hand_back(transport) if hand_back else False
         await self._intents.write(override=replace(intent, applications=intent.applications + 1, held=held))
         self._sent_at = self._clock.monotonic()
-        if path.presence is Presence.ONLINE:
-            self._router.read_back(path)
+        if transport.presence is Presence.ONLINE:
+            self._router.read_back(transport)
 
-    async def _hand_back(self, path: Transport) -> bool:
+    async def _hand_back(self, transport: Transport) -> bool:
         """Tell the charger that its schedule rules again; True if it is only paused instead. Raises ChargerError."""
-        by_switch = not path.frees_schedule
+        by_switch = not transport.frees_schedule
         inside = self._inside(self._clock.monotonic())
         if by_switch and self._context.paused_by_group:
             return True
         if by_switch and inside:
-            await self._lower_for_start(path, False)  # in a window its end may start a charge
+            await self._lower_for_start(transport, False)  # in a window its end may start a charge
         try:
-            await self._router.send(path, SetOverride(on=False))
+            await self._router.send(transport, SetOverride(on=False))
         except NotApplicable:
             LOGGER.debug("The charger was under its schedule already")
         return by_switch and inside is False
@@ -524,7 +524,7 @@ class OverrideController:
         self._written = ()
         for window in _named(lost):
             LOGGER.warning("The schedule from %s is gone since it was written", window)
-            self._context.problems.add(ChargerIssue.OVERRIDE_FAILED)
+            self._context.issues.add(ChargerIssue.OVERRIDE_FAILED)
 
     async def _is_restored(self, *, read_back: bool) -> bool:
         """True if the schedule was handed back and, where it is to be read back, shows nothing more of ours."""
@@ -533,9 +533,9 @@ class OverrideController:
             return False
         if not read_back:
             return True
-        path = self._path_for(intent, Step.FINISH)
+        transport = self._transport_for(intent, Step.FINISH)
         try:
-            return path is not None and not schedule.disabled_of(intent.originals, await path.read_schedule())
+            return transport is not None and not schedule.disabled_of(intent.originals, await transport.read_schedule())
         except ChargerError as err:
             LOGGER.debug("The schedule cannot be read back: %s", err)
             return False
@@ -545,13 +545,13 @@ class OverrideController:
 
         Over a path that can, as soon as there is one; else in the next window, as the schedule would.
         """
-        path, now = self._router.first(Capability.OVERRIDE), self._clock.monotonic()
-        if last_report is None or path is None:
+        transport, now = self._router.first(Capability.OVERRIDE), self._clock.monotonic()
+        if last_report is None or transport is None:
             return False
         gone_on = last_report.car_connected is False or last_report.status in POWER_FLOWS
-        if not gone_on and not (path.frees_schedule and last_report.status is Status.WAITING_SCHEDULE):
-            waits = self._context.paused_by_group or (not path.frees_schedule and not self._inside(now))
-            if waits or not self._retry.is_due(status_received_at(path)):
+        if not gone_on and not (transport.frees_schedule and last_report.status is Status.WAITING_SCHEDULE):
+            waits = self._context.paused_by_group or (not transport.frees_schedule and not self._inside(now))
+            if waits or not self._retry.is_due(status_received_at(transport)):
                 return False
             delivery = await self._router.deliver(SetOverride(on=False), self._lower_for_start)
             delivery.require()
@@ -575,7 +575,7 @@ class OverrideController:
         unreadable = err.reason == "schedule_unreadable"
         if unreadable and intent.state is IntentState.ENDING:
             # Nothing was written. What we disabled is not forgotten before it was seen enabled.
-            self._context.problems.add(ChargerIssue.SCHEDULE_UNREADABLE)
+            self._context.issues.add(ChargerIssue.SCHEDULE_UNREADABLE)
             self._hold_off(at_least=UNREADABLE_RETRY)
             return
         LOGGER.warning("The time-of-use override could not be carried out: %s", err)
@@ -585,7 +585,7 @@ class OverrideController:
             return
         for window in _named(intent.originals):
             LOGGER.warning("The schedule from %s may have stayed disabled", window)
-        self._context.problems.add(ChargerIssue.OVERRIDE_FAILED)
+        self._context.issues.add(ChargerIssue.OVERRIDE_FAILED)
         self._context.publish()  # told before it is forgotten
         await self._intents.write(override=None)
 

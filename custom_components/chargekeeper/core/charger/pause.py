@@ -108,18 +108,18 @@ class PauseController:
 
     async def _is_released(self, pause: PauseIntent) -> bool:
         """The car has left: take back what would hold for the next one; False where that has to wait."""
-        path = self._router.first(Capability.CHARGING)
-        if path is None:
+        transport = self._router.first(Capability.CHARGING)
+        if transport is None:
             return pause.state is not IntentState.ENDING
-        if not path.pause_outlasts_session:
+        if not transport.pause_outlasts_session:
             return True
-        if not self._retry.is_due(status_received_at(path)):
+        if not self._retry.is_due(status_received_at(transport)):
             return False
         try:
-            await self._router.send(path, START)
+            await self._router.send(transport, START)
         except (TransportDown, TransportBusy, LoginRejected, UnsafeRequest) as err:
             LOGGER.debug("The end of the pause waits: %s", err)
-            self._retry.failed(status_received_at(path))
+            self._retry.failed(status_received_at(transport))
             return False
         except ChargerError as err:
             LOGGER.warning("The pause could not be taken back: %s", err)
@@ -128,8 +128,12 @@ class PauseController:
 
     async def _restore(self, pause: PauseIntent) -> None:
         """Pause once more. Saved first; what was surely not sent does not count."""
-        path, ocpp = self._router.first(Capability.CHARGING), self._context.readings_store.get(OCPP)
-        if path is None or not self._retry.is_due(status_received_at(path)) or (ocpp is not None and ocpp.value):
+        transport, ocpp = self._router.first(Capability.CHARGING), self._context.readings_store.get(OCPP)
+        if (
+            transport is None
+            or not self._retry.is_due(status_received_at(transport))
+            or (ocpp is not None and ocpp.value)
+        ):
             return
         sending = replace(pause, state=IntentState.APPLIED, applications=pause.applications + 1)
         await self._intents.write(pause=sending)
@@ -137,7 +141,7 @@ class PauseController:
             await self._commands.send_now(STOP)
         except (TransportDown, TransportBusy, LoginRejected) as err:
             LOGGER.debug("The pause waits: %s", err)
-            self._retry.failed(status_received_at(path))
+            self._retry.failed(status_received_at(transport))
             if err.surely_not_sent:
                 await self._intents.write(pause=pause)
         except ChargerError as err:

@@ -27,7 +27,7 @@ docs/protocols/wallbox-cloud.md, section 6.4)."""
 class Facts:
     """All that decides on a restart; ages in seconds, None where there never was such a moment."""
 
-    has_path: bool  # some usable path can carry a restart
+    has_transport: bool  # some usable path can carry a restart
     over_cloud: bool  # it is the cloud
     supported: bool  # the model can be restarted on that path
     presence: Presence  # the last word of that path
@@ -73,7 +73,7 @@ def _judge(facts: Facts, *, status_good: bool) -> RestartAvailability:
     unknown = facts.update_doubted or not (told or facts.at_rest)
     flowing = facts.flowing or facts.status in POWER_FLOWS
     reasons = (
-        (RestartAvailability.NO_PATH, not facts.has_path),
+        (RestartAvailability.NO_TRANSPORT, not facts.has_transport),
         (RestartAvailability.NEEDS_LINK, not facts.supported and facts.linkable),
         (RestartAvailability.UNSUPPORTED_MODEL, not facts.supported),
         (RestartAvailability.RESTARTING, facts.watching or facts.status is Status.RESTARTING),

@@ -33,7 +33,7 @@ INSTALL_WITHIN = 3 * 3600.0
 
 KNOWN_WITHOUT_LOOKING = frozenset(
     {
-        RestartAvailability.NO_PATH,
+        RestartAvailability.NO_TRANSPORT,
         RestartAvailability.UNSUPPORTED_MODEL,
         RestartAvailability.NEEDS_LINK,
         RestartAvailability.OFFLINE,
@@ -126,7 +126,7 @@ class RestartService:
         if entries.restart is not None:
             self._restart_at = monotonic_of(self._clock, entries.restart.pressed_at)
             if entries.restart.outcome is Outcome.FAILED:
-                self._context.problems.add(ChargerIssue.RESTART_FAILED)
+                self._context.issues.add(ChargerIssue.RESTART_FAILED)
                 self._failed_at = self._clock.monotonic()
         if entries.install is not None:
             self._install_at = monotonic_of(self._clock, entries.install.started_at)
@@ -147,12 +147,12 @@ class RestartService:
         if self._run is not None:
             raise UnsafeRequest("restart_restarting")
         async with self._context.lock:
-            path = await self._guarded_path(Restart(), "restart")
+            transport = await self._guarded_transport(Restart(), "restart")
             previous, pressed_at = self._intents.entries.restart, self._clock.monotonic()
             await self._intents.write(restart=RestartRecord(self._clock.now()))
             try:
-                self._guard(path, Restart(), "restart")  # the saving took a while
-                await self._router.send(path, Restart())
+                self._guard(transport, Restart(), "restart")  # the saving took a while
+                await self._router.send(transport, Restart())
             except ChargerError as err:
                 if not err.surely_not_sent:
                     self._begin_watch(RestartWatch(pressed_at))
@@ -165,20 +165,20 @@ class RestartService:
                     raise NotAllowed("restart_refused") from err
                 raise
             self._refused_by_plan = False
-            self._context.problems.discard(ChargerIssue.RESTART_FAILED)
+            self._context.issues.discard(ChargerIssue.RESTART_FAILED)
             self._context.emit("restart", Outcome.ACCEPTED)
             return self._begin_watch(RestartWatch(pressed_at))
 
     async def install(self) -> None:
         """As `Charger.install`."""
         async with self._context.lock:
-            path = await self._guarded_path(Install(), "install")
+            transport = await self._guarded_transport(Install(), "install")
             latest = self._context.readings_store.get(LATEST_FIRMWARE)
             record = InstallRecord(self._clock.now(), "" if latest is None else latest.value)
             await self._intents.write(install=record)
             try:
-                self._guard(path, Install(), "install")  # the saving took a while
-                await self._router.send(path, Install())
+                self._guard(transport, Install(), "install")  # the saving took a while
+                await self._router.send(transport, Install())
             except ChargerError as err:
                 if err.surely_not_sent:
                     await self._intents.write(install=None)
@@ -188,21 +188,21 @@ class RestartService:
             finally:
                 self._install_at = None if self._intents.entries.install is None else self._clock.monotonic()
                 self._context.publish()
-            self._context.problems.discard(ChargerIssue.INSTALL_OVERDUE)
+            self._context.issues.discard(ChargerIssue.INSTALL_OVERDUE)
 
     def availability(self, capability: Capability = Capability.RESTART) -> RestartAvailability:
         """Whether a press would probably be obeyed, and why not."""
         return availability(self._facts(capability))
 
-    def heard(self, path: Transport, readings: Readings) -> None:
+    def heard(self, transport: Transport, readings: Readings) -> None:
         """A path brought an answer."""
-        self._danger.heard(path, readings)
-        self._observe(path)
+        self._danger.heard(transport, readings)
+        self._observe(transport)
         self.settle()
         status = self._context.readings_store.get(STATUS)
         alive = status is not None and status.at > self._failed_at and status.value is not Status.OFFLINE
-        if alive and self._run is None and ChargerIssue.RESTART_FAILED in self._context.problems:
-            self._context.problems.discard(ChargerIssue.RESTART_FAILED)
+        if alive and self._run is None and ChargerIssue.RESTART_FAILED in self._context.issues:
+            self._context.issues.discard(ChargerIssue.RESTART_FAILED)
             self._context.spawn(self._forget_failure())  # else it would be back after a start
 
     def settle(self) -> None:
@@ -211,29 +211,29 @@ class RestartService:
         self._settle_watch()
         self._settle_install()
 
-    async def _guarded_path(self, command: Restart | Install, what: str) -> Transport:
+    async def _guarded_transport(self, command: Restart | Install, what: str) -> Transport:
         """The path that may carry it now, judged on a status read for it. Raises ChargerError."""
         capability = command.capability
         verdict = self.availability(capability)
-        if verdict is RestartAvailability.NO_PATH:
+        if verdict is RestartAvailability.NO_TRANSPORT:
             self._router.require(capability)
         if verdict in KNOWN_WITHOUT_LOOKING:
             raise UnsafeRequest(f"{what}_{verdict}")
-        path = self._router.require(capability)[0]
-        status_received_at = path.status_received_at
+        transport = self._router.require(capability)[0]
+        status_received_at = transport.status_received_at
         stale = status_received_at is None or self._clock.monotonic() - status_received_at > STATUS_FRESH
         if stale or guard(self._facts(capability)) is RestartAvailability.STATUS_UNKNOWN:
             self._checking = True
             self._context.publish()
             try:
-                await path.check()
+                await transport.check()
             finally:
                 self._checking = False
                 self._context.publish()
-        self._guard(path, command, what)
-        return path
+        self._guard(transport, command, what)
+        return transport
 
-    def _guard(self, path: Transport, command: Restart | Install, what: str) -> None:
+    def _guard(self, transport: Transport, command: Restart | Install, what: str) -> None:
         """Refuse what may not be sent over the path now. Raises UnsafeRequest."""
         verdict = guard(self._facts(command.capability))
         if verdict is RestartAvailability.AVAILABLE:
@@ -243,7 +243,7 @@ class RestartService:
         if verdict is RestartAvailability.UPDATING:
             danger = self._danger.updating or self._install_danger()
         elif verdict is RestartAvailability.CHARGING:
-            danger = self._danger.flowing or Danger(path.source)
+            danger = self._danger.flowing or Danger(transport.source)
         else:
             raise UnsafeRequest(f"{what}_{verdict}")
         raise Dangerous(f"{what}_{verdict}", danger.source, danger.until)
@@ -257,23 +257,23 @@ class RestartService:
     def _facts(self, capability: Capability) -> Facts:
         now = self._clock.monotonic()
         admitted = self._router.ordered()
-        capable = [path for path in admitted if capability in path.capabilities]
+        capable = [transport for transport in admitted if capability in transport.capabilities]
         # Paths on which the charger is there come first: a local one before the cloud in which it is offline.
-        path = next((path for path in capable or admitted if path.breaker.usable), None)
+        transport = next((transport for transport in capable or admitted if transport.breaker.usable), None)
         status_received_at, charger_reported_at = (
-            (None, None) if path is None else (path.status_received_at, path.charger_reported_at)
+            (None, None) if transport is None else (transport.status_received_at, transport.charger_reported_at)
         )
         status, role = self._context.readings_store.fresh(STATUS, now), self._context.readings_store.get(ROLE)
         if status is not None:
             # What counts is the word of the path that will carry it; what others know of a danger comes below.
-            status = None if path is None or path.last_report is None else path.last_report.status
+            status = None if transport is None or transport.last_report is None else transport.last_report.status
         if status is Status.UPDATING:
             status = None  # counts as long as it is remembered, not as long as it is repeated
         return Facts(
-            has_path=path is not None,
-            over_cloud=path is not None and path.source is Source.CLOUD,
+            has_transport=transport is not None,
+            over_cloud=transport is not None and transport.source is Source.CLOUD,
             supported=bool(capable),
-            presence=Presence.UNKNOWN if path is None else path.presence,
+            presence=Presence.UNKNOWN if transport is None else transport.presence,
             status=status,
             asked_age=None if status_received_at is None else now - status_received_at,
             evidence_age=None if charger_reported_at is None else now - charger_reported_at,
@@ -283,8 +283,9 @@ class RestartService:
             allow_while_charging=self._context.options.restart_while_charging,
             refused_by_plan=self._refused_by_plan,
             checking=self._checking,
-            linkable=capability is Capability.RESTART and any(path.restart_needs_link for path in self._router),
-            at_rest=path is not None and path.at_rest,
+            linkable=capability is Capability.RESTART
+            and any(transport.restart_needs_link for transport in self._router),
+            at_rest=transport is not None and transport.at_rest,
             updating=self.installing or self._danger.updating is not None,
             update_doubted=self._danger.update_doubted is not None,
             flowing=self._danger.flowing is not None,
@@ -292,17 +293,17 @@ class RestartService:
 
     def _begin_watch(self, watch: RestartWatch) -> RestartRun:
         self._run, self._restart_at = RestartRun(watch), watch.pressed_at
-        self._unwatch = [path.watch() for path in self._router]
+        self._unwatch = [transport.watch() for transport in self._router]
         self._context.publish()
         return self._run
 
-    def watch_transport(self, path: Transport) -> None:
+    def watch_transport(self, transport: Transport) -> None:
         """A path joined: while a restart is watched it is to look often."""
         if self._run is not None:
-            self._unwatch.append(path.watch())
+            self._unwatch.append(transport.watch())
 
-    def _observe(self, path: Transport) -> None:
-        last_report = path.last_report
+    def _observe(self, transport: Transport) -> None:
+        last_report = transport.last_report
         if self._run is None or last_report is None:
             return
         watch = self._run.watch
@@ -311,12 +312,12 @@ class RestartService:
             self._clock.monotonic(),
             away=last_report.status is Status.OFFLINE,
             updating=last_report.status is Status.UPDATING,
-            evidence_at=path.charger_reported_at,
+            evidence_at=transport.charger_reported_at,
         )
         if watch.away_at is not None and was_away is None:
             self._context.spawn(self._intents.write(restart=replace(self._record, away_at=self._clock.now())))
         if watch.wants_status and (self._look is None or self._look.done()):
-            self._look = self._context.spawn(self._router.look(path))
+            self._look = self._context.spawn(self._router.look(transport))
 
     def _settle_watch(self) -> None:
         outcome = None if self._run is None else self._run.watch.outcome(self._clock.monotonic())
@@ -324,7 +325,7 @@ class RestartService:
             return
         self._end_watch(outcome)
         if outcome is Outcome.FAILED:
-            self._context.problems.add(ChargerIssue.RESTART_FAILED)
+            self._context.issues.add(ChargerIssue.RESTART_FAILED)
             self._failed_at = self._clock.monotonic()
         self._context.spawn(self._intents.write(restart=replace(self._record, outcome=outcome)))
         self._context.emit("restart", outcome)
@@ -359,7 +360,7 @@ class RestartService:
         wanted = {record.target, None if latest is None else latest.value}
         if firmware is not None and firmware.at > self._install_at and firmware.value in wanted:
             self._install_at = None
-            self._context.problems.discard(ChargerIssue.INSTALL_OVERDUE)
+            self._context.issues.discard(ChargerIssue.INSTALL_OVERDUE)
             self._context.spawn(self._intents.write(install=None))
         elif not self.installing:
-            self._context.problems.add(ChargerIssue.INSTALL_OVERDUE)
+            self._context.issues.add(ChargerIssue.INSTALL_OVERDUE)

@@ -72,9 +72,9 @@ class Delivery:
         raise TransportsFailed(self.failures)
 
 
-def usable(path: Transport) -> bool:
+def usable(transport: Transport) -> bool:
     """Whether the path reaches the charger, as far as is known: worth trying, and the charger was there."""
-    return path.breaker.usable and path.presence is Presence.ONLINE
+    return transport.breaker.usable and transport.presence is Presence.ONLINE
 
 
 class Router:
@@ -82,34 +82,36 @@ class Router:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self.paths: dict[Source, Transport] = {}
+        self.transports: dict[Source, Transport] = {}
 
     def __iter__(self) -> Iterator[Transport]:
-        return iter(self.paths.values())
+        return iter(self.transports.values())
 
     def ordered(self) -> list[Transport]:
         """The paths that the user's preference admits, best first."""
         prefer = self._context.options.prefer
         local_first = prefer in {Prefer.LOCAL_FIRST, Prefer.LOCAL_ONLY}
         admitted = [
-            path
-            for path in self
+            transport
+            for transport in self
             if prefer not in {Prefer.CLOUD_ONLY, Prefer.LOCAL_ONLY}
-            or (path.source is Source.CLOUD) is (prefer is Prefer.CLOUD_ONLY)
+            or (transport.source is Source.CLOUD) is (prefer is Prefer.CLOUD_ONLY)
         ]
 
-        def rank(path: Transport) -> tuple[int, bool, bool]:
-            is_cloud = path.source is Source.CLOUD
-            return PRESENCES.index(path.presence), path.breaker.busy, is_cloud is local_first
+        def rank(transport: Transport) -> tuple[int, bool, bool]:
+            is_cloud = transport.source is Source.CLOUD
+            return PRESENCES.index(transport.presence), transport.breaker.busy, is_cloud is local_first
 
         return sorted(admitted, key=rank)
 
     def route(self, capability: Capability) -> list[Transport]:
         """The paths that may carry such a command now, best first; one of unknown presence is better than none."""
         return [
-            path
-            for path in self.ordered()
-            if capability in path.capabilities and path.breaker.usable and path.presence is not Presence.OFFLINE
+            transport
+            for transport in self.ordered()
+            if capability in transport.capabilities
+            and transport.breaker.usable
+            and transport.presence is not Presence.OFFLINE
         ]
 
     def first(self, capability: Capability) -> Transport | None:
@@ -127,11 +129,11 @@ class Router:
         """
         if route := self.route(capability):
             return route
-        for path in self:
-            path.breaker.probe_now()
+        for transport in self:
+            transport.breaker.probe_now()
         self.admit(capability)
-        capable = {path.source: path for path in self.ordered() if capability in path.capabilities}
-        if not capable and any(path.last_report is not None for path in self):
+        capable = {transport.source: transport for transport in self.ordered() if capability in transport.capabilities}
+        if not capable and any(transport.last_report is not None for transport in self):
             raise Unsupported("unsupported", capability)
         cloud = capable.get(Source.CLOUD)
         if cloud is not None and cloud.breaker.usable:
@@ -143,11 +145,11 @@ class Router:
 
     def admit(self, capability: Capability) -> None:
         """Refuse what only paths can do that the user's preference does not admit. Raises PathDown."""
-        able = [path for path in self if capability in path.capabilities]
-        if able and not any(path in able for path in self.ordered()):
+        able = [transport for transport in self if capability in transport.capabilities]
+        if able and not any(transport in able for transport in self.ordered()):
             raise TransportDown("no_admitted_path")
 
-    async def send(self, path: Transport, command: Command, *, hurried: bool = False) -> None:
+    async def send(self, transport: Transport, command: Command, *, hurried: bool = False) -> None:
         """Send a command on one path; returning means acknowledged.
 
         It may wait for room on the path first, unless it is `hurried` since another path can take it.
@@ -157,13 +159,13 @@ class Router:
         """
         if self._context.stopping:
             raise NoConnection("stopping")
-        patience = PATIENCE if path.breaker.closed else PATIENCE_IN_DOUBT
+        patience = PATIENCE if transport.breaker.closed else PATIENCE_IN_DOUBT
         if not hurried:
-            await path.execute(command, patience=patience)
+            await transport.execute(command, patience=patience)
             return
         try:
             async with self._context.clock.timeout(patience + GRACE):
-                await path.execute(command, patience=patience)
+                await transport.execute(command, patience=patience)
         except TimeoutError:
             raise TransportDown("timeout") from None
 
@@ -180,47 +182,47 @@ class Router:
         """
         delivery = Delivery()
         route = self.require(command.capability)
-        for path in route:
-            hurried = path is not route[-1]
+        for transport in route:
+            hurried = transport is not route[-1]
             sending = False
             try:
                 if prepare is not None:
-                    await prepare(path, hurried)
+                    await prepare(transport, hurried)
                 sending = True
-                await self.send(path, command, hurried=hurried)
+                await self.send(transport, command, hurried=hurried)
             except ChargerError as err:
-                delivery.failures.append((path.source, err))
+                delivery.failures.append((transport.source, err))
                 delivery.in_doubt |= sending and not err.surely_not_sent
                 if not everywhere and not delivery.carried and not isinstance(err, PASSED_ON):
                     break
             else:
-                delivery.carried.append(path)
+                delivery.carried.append(transport)
                 if not everywhere:
                     break
         return delivery
 
-    def read_back(self, path: Transport, done: Callable[[], bool] = lambda: False) -> None:
+    def read_back(self, transport: Transport, done: Callable[[], bool] = lambda: False) -> None:
         """Look for the effect of what was sent, in the background, as far as the path allows reading out of turn.
 
         Args:
             path: where to look.
             done: whether nothing needs to be looked for any more.
         """
-        self._context.spawn(self._read_back(path, done))
+        self._context.spawn(self._read_back(transport, done))
 
-    async def _read_back(self, path: Transport, done: Callable[[], bool]) -> None:
+    async def _read_back(self, transport: Transport, done: Callable[[], bool]) -> None:
         clock = self._context.clock
         begun = clock.monotonic()
-        for delay in path.read_back_delays:
+        for delay in transport.read_back_delays:
             await clock.sleep(begun + delay - clock.monotonic())
             if done():
                 break
-            await self.look(path)
+            await self.look(transport)
 
-    async def look(self, path: Transport) -> None:
+    async def look(self, transport: Transport) -> None:
         """Read the status out of turn if the path allows it now; the next regular answer serves as well."""
         try:
-            await path.check()
+            await transport.check()
         except ChargerError as err:
             LOGGER.debug("No reading out of turn: %s", err)
 
@@ -243,7 +245,7 @@ class Handover:
             self._context.emit("connection", "taken_over" if self._taken_over else "handed_back")
 
     def _judge(self) -> bool | None:
-        cloud = self._router.paths.get(Source.CLOUD)
+        cloud = self._router.transports.get(Source.CLOUD)
         if cloud is None or self._context.options.prefer is not Prefer.AUTO:
             return None
         if cloud.last_report is None and cloud.breaker.usable:
@@ -251,4 +253,4 @@ class Handover:
         if usable(cloud):
             return False
         # Without any path nobody commands, and nobody has handed anything back.
-        return self._taken_over is True or any(usable(path) for path in self._router)
+        return self._taken_over is True or any(usable(transport) for transport in self._router)

@@ -80,7 +80,7 @@ class JuiceNetAccount:
         """Whether the user must enter another token."""
         self._client = client
         self._clock = clock
-        self._paths: dict[str, JuiceNetTransport] = {}
+        self._transports: dict[str, JuiceNetTransport] = {}
         self._units: dict[str, Unit] = {}
         self._poller = Poller(clock, "the JuiceNet server", self._due_at, self._ask_all)
         self._unlisten: Callable[[], None] = lambda: None
@@ -88,17 +88,17 @@ class JuiceNetAccount:
         self._refused_at: float | None = None
         self._listeners: list[Callable[[], None]] = []
 
-    def path(self, config: BoxConfig) -> JuiceNetTransport:
+    def transport(self, config: BoxConfig) -> JuiceNetTransport:
         """The path of a box, which goes by what the user says of it now."""
-        path = self._paths.get(config.serial)
-        if path is None:
-            path = self._paths[config.serial] = JuiceNetTransport(self, self._clock, config)
-        path.configure(config)
-        return path
+        transport = self._transports.get(config.serial)
+        if transport is None:
+            transport = self._transports[config.serial] = JuiceNetTransport(self, self._clock, config)
+        transport.configure(config)
+        return transport
 
     def forget(self, serial: str) -> None:
         """A box is given up."""
-        self._paths.pop(serial, None)
+        self._transports.pop(serial, None)
 
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Be told when `token_refused` changed; the answer ends it."""
@@ -118,7 +118,7 @@ class JuiceNetAccount:
     # The rounds
 
     def _due_at(self) -> float:
-        due = self._next_at if self.breaker.due is None or not self._paths else self.breaker.due
+        due = self._next_at if self.breaker.due is None or not self._transports else self.breaker.due
         return max(due, self.breaker.busy_until or due)
 
     async def _ask_all(self) -> None:
@@ -128,14 +128,14 @@ class JuiceNetAccount:
         """
         now = self._clock.monotonic()
         self._next_at = now + ASK_EVERY
-        missing = not self._units.keys() >= self._paths.keys()
+        missing = not self._units.keys() >= self._transports.keys()
         if missing and (now >= self._listed_at + LIST_EVERY or not self.breaker.closed):
             await self._list()
         before, nonsense = self.endpoint_contact_at, None
-        for serial, path in list(self._paths.items()):
+        for serial, transport in list(self._transports.items()):
             if (unit := self._units.get(serial)) is not None:
                 try:
-                    await self.ask(path, unit)
+                    await self.ask(transport, unit)
                 except TransportDown as err:
                     if err.reason != "bad_answer":
                         raise
@@ -167,18 +167,18 @@ class JuiceNetAccount:
             for listener in list(self._listeners):
                 listener()
 
-    async def ask(self, path: JuiceNetTransport, unit: Unit) -> None:
+    async def ask(self, transport: JuiceNetTransport, unit: Unit) -> None:
         """Ask what a box does, and once a day how it is installed. Raises ChargerError."""
         try:
-            path.showed(await self._counted(lambda: self._client.state(unit), of_one=True))
+            transport.showed(await self._counted(lambda: self._client.state(unit), of_one=True))
         except NotAllowed as err:
             LOGGER.debug("The JuiceNet server refuses a box: %s", err)
             self._units.pop(unit.serial, None)  # it may have another token by now
             return
-        if path.installation.due_at <= self._clock.monotonic():
-            path.installation.tried_at = self._clock.monotonic()
+        if transport.installation.due_at <= self._clock.monotonic():
+            transport.installation.tried_at = self._clock.monotonic()
             info = await self._counted(lambda: self._client.info(unit), of_one=True)
-            path.showed_installation(info, await self._counted(lambda: self._client.schedule(unit), of_one=True))
+            transport.showed_installation(info, await self._counted(lambda: self._client.schedule(unit), of_one=True))
 
     async def _counted[T](self, call: Callable[[], Awaitable[T]], *, of_one: bool = False) -> T:
         """One request whose end is told to the breaker; but not nonsense `of_one` box, which the round judges."""
@@ -221,29 +221,29 @@ class JuiceNetAccount:
             raise NoConnection("charger_offline")
         return self._units[serial]
 
-    async def carry_out(self, path: JuiceNetTransport, command: Command, patience: float) -> None:
+    async def carry_out(self, transport: JuiceNetTransport, command: Command, patience: float) -> None:
         """Send a command; the request has `patience` seconds. Raises ChargerError."""
-        unit = self.unit(path.identity.serial)
+        unit = self.unit(transport.identity.serial)
         try:
             async with self._clock.timeout(patience):
-                await self._counted(lambda: self._send(path, unit, command))
+                await self._counted(lambda: self._send(transport, unit, command))
         except TimeoutError:
             self.breaker.slow()
             raise TransportDown("timeout") from None
 
-    async def _send(self, path: JuiceNetTransport, unit: Unit, command: Command) -> None:
+    async def _send(self, transport: JuiceNetTransport, unit: Unit, command: Command) -> None:
         """The request that a command becomes: the map of what such a server understands."""
         match command:
             case SetOverride(on=True):
-                if path.paused:
-                    await self._client.set_limit(unit, path.resume_current)
+                if transport.paused:
+                    await self._client.set_limit(unit, transport.resume_current)
                 await self._client.charge_now(unit)
             case SetOverride():
-                if path.paused:  # else it stays at 0 A in its windows, too
-                    await self._client.set_limit(unit, path.resume_current)
+                if transport.paused:  # else it stays at 0 A in its windows, too
+                    await self._client.set_limit(unit, transport.resume_current)
                 await self._client.end_override(unit)
             case SetCharging(on):
-                await self._client.set_limit(unit, path.resume_current if on else 0)
+                await self._client.set_limit(unit, transport.resume_current if on else 0)
             case _:
                 raise Unsupported("unsupported", command.capability)
 
