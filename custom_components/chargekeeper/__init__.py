@@ -32,7 +32,7 @@ from .coordinator import (
     account_identifier,
     charger_identifier,
 )
-from .core.charger.charger import Charger
+from .core.charger import Charger
 from .core.model import ChargerIssue, Identity
 from .entries.juicebox import async_remove_boxes, async_setup_boxes, async_unload_boxes, is_same_setup
 from .entries.load_group import async_open_groups, async_remove_group, async_setup_group, async_unload_group
@@ -146,18 +146,18 @@ async def async_remove_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry
     if _has_boxes(entry):
         await async_remove_boxes(hass, entry)
         return
-    registry, account_runtime = get_shared_state(hass), await async_open(hass, entry)
+    shared_state, account_runtime = get_shared_state(hass), await async_open(hass, entry)
     chargers = list(account_runtime.chargers.values())
     for charger in chargers:
-        registry.begin(charger)
+        shared_state.begin(charger)
     await _end_overrides(hass, entry, chargers)
     await _tell_of_pauses(hass, entry, chargers)
     for charger in chargers:
-        await registry.end(charger)
-        registry.chargers.pop(charger.identity.key, None)
+        await shared_state.end(charger)
+        shared_state.chargers.pop(charger.identity.key, None)
     await account_runtime.account.stop()
     await account_runtime.stores.remove()
-    registry.release(entry_key(entry), entry.data)
+    shared_state.release(entry_key(entry), entry.data)
     delete_issues(hass, entry, account_runtime.chargers)
 
 

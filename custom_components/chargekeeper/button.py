@@ -10,7 +10,7 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .coordinator import ChargeKeeperConfigEntry
-from .core.charger.charger import RestartRun
+from .core.charger import RestartRun
 from .core.model import Capability
 from .entity import (
     ChargerEntity,

@@ -225,8 +225,8 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
         """Whether these credentials sign in to the account of the entry. Aborts for another account."""
         if not _has_valid_urls(credentials, errors):
             return False
-        registry = get_shared_state(self.hass)
-        account = registry.account_at(self.hass, entry, credentials)
+        shared_state = get_shared_state(self.hass)
+        account = shared_state.account_at(self.hass, entry, credentials)
         try:
             user_id = await account.verify_credentials(str(credentials[CONF_EMAIL]), str(credentials[CONF_PASSWORD]))
         except ChargerError as err:
@@ -234,7 +234,7 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
             return False
         await self.async_set_unique_id(user_id)
         self._abort_if_unique_id_mismatch(reason="wrong_account")
-        registry.adopt(user_id, account)
+        shared_state.adopt(user_id, account)
         return True
 
     def _note(self, err: ChargerError, errors: dict[str, str]) -> None:
@@ -256,9 +256,9 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
         chargers = [charger for charger in self._chargers if charger.serial not in elsewhere]
         if not chargers:
             return self.async_abort(reason="all_chargers_known")
-        registry = get_shared_state(self.hass)
-        account = registry.trial(self.hass, self._credentials)
-        registry.adopt(str(self.unique_id), account)
+        shared_state = get_shared_state(self.hass)
+        account = shared_state.trial(self.hass, self._credentials)
+        shared_state.adopt(str(self.unique_id), account)
         data = {CONF_KIND: KIND_WALLBOX_ACCOUNT, **self._credentials, CONF_CHARGERS: as_entry_data(chargers)}
         return self.async_create_entry(title=TITLE, data=data)
 

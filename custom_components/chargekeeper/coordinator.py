@@ -15,7 +15,7 @@ from homeassistant.helpers.device_registry import DeviceEntryType, DeviceInfo
 from homeassistant.helpers.update_coordinator import DataUpdateCoordinator
 
 from .const import DOMAIN, LOGGER
-from .core.charger.charger import Charger
+from .core.charger import Charger
 from .core.model import FIRMWARE, Identity, Maker, Snapshot
 from .ha.shared_state import AccountRuntime
 from .ha.storage import SnapshotSaver

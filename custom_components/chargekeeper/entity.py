@@ -28,7 +28,7 @@ from .coordinator import (
     charger_name,
     for_each_charger,
 )
-from .core.charger.charger import Charger
+from .core.charger import Charger
 from .core.model import Capability, Property, Reading, Snapshot, Source
 from .core.transport import Setting
 from .ha.errors import translated

@@ -9,7 +9,7 @@ from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .coordinator import AccountCoordinator, ChargeKeeperConfigEntry, account_coordinator
-from .core.charger.charger import ChargerEvent
+from .core.charger import ChargerEvent
 from .core.model import Capability
 from .entity import AccountEntity, ChargerEntity, ChargerEntityDescription, add_when_supported, capable
 

@@ -16,7 +16,7 @@ import voluptuous as vol
 from .button import RestartButton
 from .const import CONF_KIND, DOMAIN, KIND_JUICEBOX, KIND_WALLBOX_ACCOUNT
 from .coordinator import ChargeKeeperConfigEntry
-from .core.charger.intents import Until
+from .core.charger import Until
 from .entries.juicebox import quarter_hours
 from .ha.outage_report import outage_report
 from .ha.shared_state import get_shared_state

@@ -11,7 +11,7 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .coordinator import ChargeKeeperConfigEntry
-from .core.charger.intents import Until
+from .core.charger import Until
 from .core.errors import ChargerError
 from .core.model import ALLOWED_TO_CHARGE, STATUS, Capability, Outcome, Status
 from .core.transport import SetCharging

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 
 from custom_components.chargekeeper.core.breaker import BreakerState
-from custom_components.chargekeeper.core.charger.charger import Charger, ChargerOptions
+from custom_components.chargekeeper.core.charger import Charger, ChargerOptions
 from custom_components.chargekeeper.core.model import CHARGING_CURRENT, STATUS, Property, Status
 from custom_components.chargekeeper.core.transport import SetCurrent
 from custom_components.chargekeeper.wallbox.account import WallboxAccount

@@ -93,9 +93,9 @@ async def set_up() -> AsyncIterator[Figure]:
 async def snapshots() -> AsyncIterator[Figure]:
     """From a path's reading to the states in Home Assistant, for readings of which each changes four entities."""
     async with _house() as (machine, clock, _cloud):
-        registry = machine.hass.data[SHARED_STATE]
-        [account] = registry.accounts.values()
-        charger, transport = registry.chargers[Maker.WALLBOX, SERIAL], account.transport(SERIAL)
+        shared_state = machine.hass.data[SHARED_STATE]
+        [account] = shared_state.accounts.values()
+        charger, transport = shared_state.chargers[Maker.WALLBOX, SERIAL], account.transport(SERIAL)
         shown, took = set[str](), list[float]()
         for number in range(SNAPSHOTS):
             await clock.advance(0.1)

@@ -18,7 +18,7 @@ import pytest
 
 from custom_components.chargekeeper.core import schedule
 from custom_components.chargekeeper.core.breaker import Breaker, Failure
-from custom_components.chargekeeper.core.charger.charger import Charger, ChargerEvent, ChargerOptions
+from custom_components.chargekeeper.core.charger import Charger, ChargerEvent, ChargerOptions
 from custom_components.chargekeeper.core.errors import ChargerError, NotApplicable, TransportDown, TransportsFailed
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from custom_components.chargekeeper.core.charger.charger import ChargerOptions
+from custom_components.chargekeeper.core.charger import ChargerOptions
 from custom_components.chargekeeper.core.charger.danger import SAVE_EVERY, UPDATE_WITHIN
 from custom_components.chargekeeper.core.charger.intents import IntentStore, UpdateRecord
 from custom_components.chargekeeper.core.errors import ChargerError, Dangerous, NotSaved, TransportBusy

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from custom_components.chargekeeper.core.breaker import Failure
-from custom_components.chargekeeper.core.charger.charger import ChargerOptions
+from custom_components.chargekeeper.core.charger import ChargerOptions
 from custom_components.chargekeeper.core.charger.commands import TIME_TO_LIVE
 from custom_components.chargekeeper.core.charger.intents import End, IntentState, Until
 from custom_components.chargekeeper.core.charger.restart import STATUS_FRESH

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from custom_components.chargekeeper.core.breaker import Failure
-from custom_components.chargekeeper.core.charger.charger import ChargerOptions
+from custom_components.chargekeeper.core.charger import ChargerOptions
 from custom_components.chargekeeper.core.charger.commands import EXPECT_WITHIN, TIME_TO_LIVE
 from custom_components.chargekeeper.core.cooldown import RAISE_SPACING, START_SPACING
 from custom_components.chargekeeper.core.errors import (

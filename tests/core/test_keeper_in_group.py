@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from custom_components.chargekeeper.core.charger.charger import ChargerEvent, ChargerOptions
+from custom_components.chargekeeper.core.charger import ChargerEvent, ChargerOptions
 from custom_components.chargekeeper.core.charger.commands import EXPECT_WITHIN
 from custom_components.chargekeeper.core.charger.intents import IntentState
 from custom_components.chargekeeper.core.errors import NotApplicable, TransportBusy, TransportDown, UnsafeRequest

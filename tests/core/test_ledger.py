@@ -455,8 +455,8 @@ def test_whatever_comes_counters_keep_their_promises(
         if value(readings_store, STATUS) is Status.OFFLINE:
             seen = {key: at for key, at in seen.items() if PROPERTIES[key].kind is not ReadingClass.LIVE}
         for prop, reading in readings_store.visible(-1, set(Source))[0].items():
-            assert reading.at >= seen.get(prop.key, -inf)
-            seen[prop.key] = reading.at
+            assert reading.observed_mono >= seen.get(prop.key, -inf)
+            seen[prop.key] = reading.observed_mono
 
 
 # What is believed
@@ -795,7 +795,7 @@ def test_what_outlives_a_restart_comes_back_as_it_was(
     kept = {prop: reading for prop, reading in readings_store.visible(at, {source})[0].items() if prop.kind != "live"}
     assert dict(back.visible(at, {source})[0].items()) == kept
     assert all(reading.observed_at == kept[prop].observed_at for prop, reading in back.visible(at, ())[0].items())
-    assert all(reading.at == -inf for _, reading in back.visible(at, ())[0].items())
+    assert all(reading.observed_mono == -inf for _, reading in back.visible(at, ())[0].items())
 
 
 def test_what_is_known_already_is_not_replaced_by_the_store_but_what_comes_replaces_the_store() -> None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from custom_components.chargekeeper.core.charger.charger import ChargerEvent, ChargerOptions, RestartRun
+from custom_components.chargekeeper.core.charger import ChargerEvent, ChargerOptions, RestartRun
 from custom_components.chargekeeper.core.charger.restart import AWAY_WITHIN, BACK_WITHIN, COOLING_DOWN, STATUS_FRESH
 from custom_components.chargekeeper.core.charger.restart_service import INSTALL_WITHIN
 from custom_components.chargekeeper.core.errors import (

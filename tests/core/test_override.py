@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from custom_components.chargekeeper.core.charger.charger import ChargerEvent, ChargerOptions
+from custom_components.chargekeeper.core.charger import ChargerEvent, ChargerOptions
 from custom_components.chargekeeper.core.charger.intents import Until
 from custom_components.chargekeeper.core.charger.override import EFFECT_AFTER, FULL_AFTER_WAITING
 from custom_components.chargekeeper.core.cooldown import START_SPACING

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from custom_components.chargekeeper.core.charger.charger import ChargerEvent, ChargerOptions
+from custom_components.chargekeeper.core.charger import ChargerEvent, ChargerOptions
 from custom_components.chargekeeper.core.errors import (
     NotAllowed,
     NotApplicable,

@@ -124,7 +124,7 @@ def test_i5_at_most_one_restart_per_press() -> None:
 def test_reasons_are_given_in_a_fixed_order() -> None:
     """Of several reasons the first of this list is told; every combination is tried."""
     reasons: tuple[tuple[str, dict[str, object]], ...] = (
-        ("no_path", {"has_path": False}),
+        ("no_path", {"has_transport": False}),
         ("needs_link", {"supported": False, "linkable": True}),
         ("unsupported_model", {"supported": False}),
         ("restarting", {"watching": True}),

@@ -45,8 +45,8 @@ class BoxHouse(Household):
 
     def box(self, serial: str = FIRST) -> Box:
         """A box as it is served."""
-        assert self.registry.boxes is not None
-        return self.registry.boxes.server.boxes[serial]
+        assert self.shared_state.boxes is not None
+        return self.shared_state.boxes.server.boxes[serial]
 
     def power_up(
         self, serial: str = FIRST, *, plugged: bool = True, wire: Wire = Wire.V09U, stored: int = 16

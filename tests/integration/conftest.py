@@ -108,7 +108,7 @@ class House(Household):
 
     async def pass_until_usable(self, usable: bool, *, within: float = 300) -> float:
         """Let time pass until the cloud counts as usable, or as lost; the seconds it took."""
-        [account] = self.registry.accounts.values()
+        [account] = self.shared_state.accounts.values()
         took = await self.clock.advance_until(lambda: account.breaker.usable is usable, within=within)
         await self.hass.async_block_till_done()
         return took
@@ -242,7 +242,7 @@ async def box_house(
     yield house
     for entry in hass.config_entries.async_loaded_entries(DOMAIN):
         await hass.config_entries.async_unload(entry.entry_id)
-    await house.registry.stop()
+    await house.shared_state.stop()
     for sim in house.sims.values():
         sim.stop()
     await house.maker.stop()

@@ -11,7 +11,7 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.core.breaker import Breaker, Failure
-from custom_components.chargekeeper.core.charger.charger import Charger
+from custom_components.chargekeeper.core.charger import Charger
 from custom_components.chargekeeper.core.errors import ChargerError
 from custom_components.chargekeeper.core.model import (
     CAR_CONNECTED,
@@ -431,5 +431,5 @@ async def move_in(
 
 def _install(hass: HomeAssistant, clock: VirtualClock, account: FakeAccount) -> None:
     """Put the fake account where the set-up finds it."""
-    registry = hass.data[SHARED_STATE] = SharedState(clock)
-    registry.accounts[USER] = cast("WallboxAccount", account)
+    shared_state = hass.data[SHARED_STATE] = SharedState(clock)
+    shared_state.accounts[USER] = cast("WallboxAccount", account)

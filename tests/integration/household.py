@@ -17,7 +17,7 @@ class Household:
     clock: VirtualClock
 
     @property
-    def registry(self) -> SharedState:
+    def shared_state(self) -> SharedState:
         """ChargeKeeper's registry."""
         return self.hass.data[SHARED_STATE]
 

@@ -74,8 +74,8 @@ class Machine:
         hass.async_add_executor_job = _at_once  # type: ignore[assignment,method-assign]
         frame.async_setup(hass)
         dr.async_setup(hass)
-        for registry in REGISTRIES:
-            await registry.async_load(hass)
+        for shared_state in REGISTRIES:
+            await shared_state.async_load(hass)
         await hass.config_entries.async_initialize()
         hass.data.pop(DATA_CUSTOM_COMPONENTS)
         hass.config.components |= DEPENDENCIES

@@ -29,7 +29,7 @@ async def test_a_current_that_a_box_ignores_is_not_shown_as_set(box_house: BoxHo
     assert sim.amperes == 16
     assert box_house.state("number", "charging_current").state == "16.0"
     assert (box_house.value("effective_limit"), box_house.issues()) == ("16.0", {"ignores_commands"})
-    charger = box_house.registry.chargers["juicebox", FIRST]  # type: ignore[index]
+    charger = box_house.shared_state.chargers["juicebox", FIRST]  # type: ignore[index]
     assert {each["outcome"] for each in charger.diagnostics()["commands"]} == {"accepted", "failed"}  # type: ignore[attr-defined]
     sim.obeys = True
     await box_house.pass_time(62)
@@ -269,7 +269,7 @@ async def test_a_box_that_obeys_its_load_group_no_more_is_counted_with_what_it_t
     sim = await alone(box_house)
     await box_house.add_group(10, FIRST)
     await box_house.pass_time(200)
-    [group] = box_house.registry.groups.values()
+    [group] = box_house.shared_state.groups.values()
     assert (sim.amperes, group.view.headroom) == (10, 0)
     sim.obeys = False
     await box_house.pass_time(900)

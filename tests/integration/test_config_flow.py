@@ -361,7 +361,7 @@ async def test_reauth_with_another_account(house: House) -> None:
 async def test_reauth_of_an_entry_that_is_not_set_up(house: House) -> None:
     entry = await house.add_account()
     await house.hass.config_entries.async_unload(entry.entry_id)
-    house.registry.accounts.clear()
+    house.shared_state.accounts.clear()
     house.cloud.accounts[0].password = "battery staple"
     form = await begin_reauth(house, entry)
     assert (await submit(house, form, {"password": "battery staple"}))["reason"] == "reauth_successful"
@@ -484,7 +484,7 @@ async def test_settings(house: House) -> None:
     result = await choose(house, form, chosen)
     assert result["type"] is FlowResultType.CREATE_ENTRY
     assert entry.options == chosen
-    for charger in house.registry.chargers.values():
+    for charger in house.shared_state.chargers.values():
         assert charger.options.prefer == "local_first"
         assert charger.options.restart_while_charging
 

@@ -102,7 +102,7 @@ async def test_i8_a_hundred_chargers_are_set_up_in_two_seconds(
     caplog.set_level(logging.INFO)  # without a line for each state
     asyncio.get_running_loop().set_debug(False)
     await house.start()
-    assert len(house.registry.chargers) == 100
+    assert len(house.shared_state.chargers) == 100
     assert len(entity_ids(house)) >= 100 * of_charger
     assert house.state("sensor", "wire_rating", "710099").state == "32.0"
     assert house.machine.set_up_cpu < 2.0
@@ -323,8 +323,8 @@ async def test_removal_ends_overrides_and_forgets(own_house: OwnHouse) -> None:
     assert house.world.charger(WAITING).manual is Manual.NONE
     assert house.notices == []
     assert files(house.machine.disk) == {}
-    assert house.registry.chargers == {}
-    assert house.registry.accounts == {}
+    assert house.shared_state.chargers == {}
+    assert house.shared_state.accounts == {}
     assert ours() == []
     assert house.device(WAITING) is None
 
@@ -360,7 +360,7 @@ async def test_removal_says_what_is_left_where_the_cloud_is_down(house: House, f
     [message] = house.notices
     assert "Driveway" in message
     assert "22:00 to 05:00 UTC" in message
-    assert house.registry.chargers == {}
+    assert house.shared_state.chargers == {}
 
 
 @pytest.mark.usefixtures("either_cloud")
@@ -385,7 +385,7 @@ async def test_removal_of_an_entry_that_was_never_set_up_in_this_run(own_house: 
     await override_by_disabling(house)
     await house.hass.config_entries.async_set_disabled_by(entry.entry_id, ConfigEntryDisabler.USER)
     await house.restart()
-    assert house.registry.chargers == {}
+    assert house.shared_state.chargers == {}
     assert await house.hass.config_entries.async_remove(house.entry.entry_id) == {"require_restart": False}
     [message] = house.notices
     assert "Driveway" in message

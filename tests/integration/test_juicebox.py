@@ -217,7 +217,7 @@ async def test_boxes_are_served_for_a_minute_without_their_entry(box_house: BoxH
     assert sim.unanswered == 0
     await box_house.pass_time(60)
     assert sim.unanswered > 0
-    assert box_house.registry.boxes is None
+    assert box_house.shared_state.boxes is None
     await box_house.hass.config_entries.async_setup(box_house.entry.entry_id)
     await box_house.pass_time(31)
     assert (box_house.box().mode, box_house.value("status")) == (Mode.KEEP, "charging")
@@ -249,7 +249,7 @@ async def test_what_changes_while_it_is_saved_is_saved_afterwards(
     box_house: BoxHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await alone(box_house)
-    boxes, disk, saved = box_house.registry.boxes, asyncio.Event(), list[int]()
+    boxes, disk, saved = box_house.shared_state.boxes, asyncio.Event(), list[int]()
     assert boxes is not None
 
     async def slow(exported: dict[str, Any]) -> None:
@@ -280,7 +280,7 @@ async def test_a_disabled_entry_listens_no_more(box_house: BoxHouse) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((ADDRESS, box_house.ports[0]))
     await box_house.hass.config_entries.async_remove(box_house.entry.entry_id)
-    assert box_house.registry.boxes is None
+    assert box_house.shared_state.boxes is None
 
 
 async def test_a_disabled_entry_has_no_repairs(box_house: BoxHouse) -> None:
@@ -297,7 +297,7 @@ async def test_a_box_that_is_removed_is_forgotten_and_offered_anew(box_house: Bo
     subentry = box_house.subentry()
     box_house.hass.config_entries.async_remove_subentry(box_house.entry, subentry.subentry_id)
     await box_house.pass_time(1)
-    assert (Maker.JUICEBOX, FIRST) not in box_house.registry.chargers
+    assert (Maker.JUICEBOX, FIRST) not in box_house.shared_state.chargers
     assert er.async_entries_for_config_entry(er.async_get(box_house.hass), box_house.entry.entry_id) == []
     await box_house.pass_time(61)
     assert len(box_house.offers()) == 1
@@ -328,7 +328,7 @@ async def test_the_entry_is_removed_with_all_it_left(box_house: BoxHouse, hass_s
     assert BOXES_FILE in hass_storage
     await box_house.hass.config_entries.async_remove(box_house.entry.entry_id)
     assert [key for key in hass_storage if key.startswith(f"{DOMAIN}.")] == []
-    assert (box_house.registry.boxes, box_house.registry.chargers, box_house.issues()) == (None, {}, set())
+    assert (box_house.shared_state.boxes, box_house.shared_state.chargers, box_house.issues()) == (None, {}, set())
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((ADDRESS, box_house.ports[0]))
 
@@ -374,9 +374,9 @@ async def test_an_address_that_goes_later_is_named_too(box_house: BoxHouse, monk
     def gone() -> None:
         raise NoConnection("bad_address", ADDRESS)
 
-    assert box_house.registry.boxes is not None
+    assert box_house.shared_state.boxes is not None
     with monkeypatch.context() as patch:
-        patch.setattr(box_house.registry.boxes.server.listener, "require_address", gone)
+        patch.setattr(box_house.shared_state.boxes.server.listener, "require_address", gone)
         await box_house.pass_time(301)
         assert box_house.issues() == {"address_gone"}
     await box_house.pass_time(31)
@@ -437,8 +437,8 @@ async def test_diagnostics_name_no_box_and_no_place(box_house: BoxHouse) -> None
     assert status is not None
     assert (box["moved"], box["session_energy_of_box"]) == (False, status.fields["E"])
     assert found["dropped"] == {"unknown_box": 1, "not_a_box": 1}
-    assert box_house.registry.boxes is not None
-    box_house.registry.boxes.server.listener.add(FIRST, "127.0.0.9")
+    assert box_house.shared_state.boxes is not None
+    box_house.shared_state.boxes.server.listener.add(FIRST, "127.0.0.9")
     [away] = (await async_get_config_entry_diagnostics(box_house.hass, entry))["boxes"]
     assert away["moved"] is True
     assert found["ports"] == list(box_house.ports)
@@ -627,7 +627,7 @@ async def test_the_entry_may_go_while_the_option_waits_for_a_box(box_house: BoxH
         await entries.async_remove(entry.entry_id)
     await box_house.clock.advance(90)
     await box_house.hass.async_block_till_done()
-    assert (entry.state, box_house.registry.boxes) == (ConfigEntryState.NOT_LOADED, None)
+    assert (entry.state, box_house.shared_state.boxes) == (ConfigEntryState.NOT_LOADED, None)
 
 
 async def test_two_boxes_of_a_load_group_never_draw_more_than_its_limit(box_house: BoxHouse) -> None:

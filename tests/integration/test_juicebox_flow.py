@@ -324,9 +324,9 @@ async def test_offers_go_with_the_entry(box_house: BoxHouse) -> None:
 async def test_an_offer_may_come_too_late(box_house: BoxHouse) -> None:
     """Home Assistant begins with what was discovered in its own time: the entry may be gone by then."""
     entry = await box_house.add()
-    assert box_house.registry.boxes is not None
+    assert box_house.shared_state.boxes is not None
     heard: list[Discovered] = []
-    box_house.registry.boxes.server.listen_discovery(heard.append)
+    box_house.shared_state.boxes.server.listen_discovery(heard.append)
     box_house.power_up(SECOND)
     await box_house.pass_time(61)
     await box_house.hass.config_entries.async_remove(entry.entry_id)
@@ -395,8 +395,8 @@ async def test_what_the_user_said_of_a_box_is_changed(box_house: BoxHouse) -> No
     assert (box_house.subentry().title, box_house.box().config.minimal_energy) == ("Carport", 2500)
     assert box_house.value("wire_rating") == "24.0"
     await box_house.pass_time(31)
-    assert box_house.registry.boxes is not None
-    assert box_house.registry.boxes.managed[FIRST].charger.identity.name == "Carport"
+    assert box_house.shared_state.boxes is not None
+    assert box_house.shared_state.boxes.managed[FIRST].charger.identity.name == "Carport"
 
 
 async def test_address_entered_again_is_believed_though_unchanged(box_house: BoxHouse) -> None:
@@ -405,7 +405,7 @@ async def test_address_entered_again_is_believed_though_unchanged(box_house: Box
     await box_house.pass_time(31)
     sim = box_house.sims[FIRST]
     stranger = Sender("127.0.0.9")
-    listener = box_house.registry.boxes.server.listener if box_house.registry.boxes else None
+    listener = box_house.shared_state.boxes.server.listener if box_house.shared_state.boxes else None
     assert listener is not None
     sim.wifi = False
     await box_house.pass_time(121)

@@ -174,7 +174,7 @@ async def test_pause_override_and_settings(box_house: BoxHouse, juicenet: JuiceN
     assert box_house.subentry().title == "Carport"
     await box_house.hass.config.async_update(time_zone="Europe/Lisbon")
     await box_house.pass_time(31)
-    unit = box_house.registry.boxes and box_house.registry.boxes.units[FIRST]
+    unit = box_house.shared_state.boxes and box_house.shared_state.boxes.units[FIRST]
     assert unit
     assert unit.transport
     assert unit.transport.config.zone == "Europe/Lisbon"
@@ -272,7 +272,7 @@ async def test_a_box_that_is_removed_is_forgotten(
     hass = box_house.hass
     hass.config_entries.async_remove_subentry(box_house.entry, box_house.subentry().subentry_id)
     await box_house.pass_time(1)
-    assert (Maker.JUICEBOX, FIRST) not in box_house.registry.chargers
+    assert (Maker.JUICEBOX, FIRST) not in box_house.shared_state.chargers
     assert er.async_entries_for_config_entry(er.async_get(hass), box_house.entry.entry_id) == []
     begun = box_house.clock.monotonic()
     await box_house.pass_time(300)
@@ -284,7 +284,7 @@ async def test_a_box_that_is_removed_is_forgotten(
     assert stored
     await hass.config_entries.async_remove(box_house.entry.entry_id)
     assert stored & hass_storage.keys() == set()
-    assert (box_house.registry.boxes, box_house.registry.chargers) == (None, {})
+    assert (box_house.shared_state.boxes, box_house.shared_state.chargers) == (None, {})
 
 
 async def test_a_pause_ends_with_the_car_at_the_server_too(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
@@ -405,7 +405,7 @@ async def test_an_override_is_ended_with_what_it_goes_by_or_the_user_is_told(
     await give_up(box_house, how)
     assert box_house.units[0].override_time == (begun if fault is Fault.HANG else 0)
     assert ["could not be ended" in notice for notice in box_house.notices] == [True] * (fault is Fault.HANG)
-    assert ((Maker.JUICEBOX, FIRST) in box_house.registry.chargers) is (how == "account")
+    assert ((Maker.JUICEBOX, FIRST) in box_house.shared_state.chargers) is (how == "account")
 
 
 async def test_what_goes_on_for_an_entry_that_was_disabled_is_told_when_it_is_removed(
@@ -433,7 +433,7 @@ async def test_the_entry_may_go_while_the_end_of_an_override_waits_for_the_serve
         await entries.async_remove(entry.entry_id)
     await box_house.clock.advance(60)
     await box_house.hass.async_block_till_done()
-    assert (entry.state, box_house.registry.boxes) == (ConfigEntryState.NOT_LOADED, None)
+    assert (entry.state, box_house.shared_state.boxes) == (ConfigEntryState.NOT_LOADED, None)
     assert ["could not be ended" in notice for notice in box_house.notices] == [True]
 
 

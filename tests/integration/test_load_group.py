@@ -77,7 +77,7 @@ async def test_i1_the_share_is_a_limit_of_the_charger(house: House) -> None:
     assert (state.state, state.attributes["source"]) == ("8.0", "user")
     assert house.state("sensor", "limiting_factor").state == "load_group_limit"
     assert house.state("number", "charging_current").attributes["max"] == 8
-    charger = next(charger for charger in house.registry.chargers.values() if charger.identity.serial == FREE)
+    charger = next(charger for charger in house.shared_state.chargers.values() if charger.identity.serial == FREE)
     assert charger.group_share == 8
     await house.hass.config_entries.async_remove(entry.entry_id)
     await house.hass.async_block_till_done()
@@ -186,8 +186,8 @@ async def test_i1_the_share_binds_from_the_first_moment_after_a_restart(
     begun: dict[str, float | None] = {}
     begin = SharedState.begin
 
-    def note(registry: SharedState, charger: object) -> None:
-        begin(registry, charger)  # type: ignore[arg-type]
+    def note(shared_state: SharedState, charger: object) -> None:
+        begin(shared_state, charger)  # type: ignore[arg-type]
         begun[charger.identity.serial] = charger.group_share  # type: ignore[attr-defined]
 
     monkeypatch.setattr(SharedState, "begin", note)
@@ -202,12 +202,12 @@ async def test_removal_gives_the_shares_back_and_raises_nothing(own_house: OwnHo
     sent = writes(house)
     await house.hass.config_entries.async_remove(entry.entry_id)
     await house.hass.async_block_till_done()
-    assert {charger.group_share for charger in house.registry.chargers.values()} == {None}
+    assert {charger.group_share for charger in house.shared_state.chargers.values()} == {None}
     assert house.state("number", "charging_current").attributes["max"] == 32
     assert await highest_sum(house, 3600, step=30) == 10
     assert writes(house) == sent
     assert f"journal.{entry.unique_id}" not in files(house.machine.disk)
-    assert house.registry.groups == {}
+    assert house.shared_state.groups == {}
     await house.call("switch", "turn_on", "charging", CHARGING)
     await house.call("number", "set_value", "charging_current", CHARGING, value=16)
     await house.pass_time(SETTLED)
@@ -236,10 +236,10 @@ async def test_i13_unloading_stops_everything(house: House) -> None:
 
 async def test_setting_the_account_up_again_loses_nothing(house: House) -> None:
     entry = await settled_group(house, 10)
-    [group] = house.registry.groups.values()
+    [group] = house.shared_state.groups.values()
     await house.hass.config_entries.async_reload(house.entry.entry_id)
     await house.pass_time(SETTLED)
-    assert [*house.registry.groups.values()] == [group]
+    assert [*house.shared_state.groups.values()] == [group]
     assert group_values(house, entry, FREE, CHARGING) == ("10.0", "0.0", "10", "0")
     assert not issues(house.hass)
     house.world.charger(FREE).unplug()
@@ -265,7 +265,7 @@ async def test_a_member_whose_account_is_disabled_is_missed(house: House) -> Non
     await house.hass.async_block_till_done()
     assert not issues(house.hass)
     await house.pass_time(SETTLED)
-    assert house.registry.groups[str(entry.unique_id)].diagnostics()[0]["heard"] is True
+    assert house.shared_state.groups[str(entry.unique_id)].diagnostics()[0]["heard"] is True
 
 
 async def test_a_member_whose_account_is_removed_is_missed_until_the_group_goes(house: House) -> None:
@@ -348,7 +348,7 @@ async def test_a_group_that_cannot_be_unloaded_goes_on(house: House, monkeypatch
     await house.pass_time(SETTLED)
     assert amperes(house) == 16
     await async_unload_entry(house.hass, entry)
-    assert house.registry.groups == {}
+    assert house.shared_state.groups == {}
 
 
 async def test_what_a_group_is_not_made_of_is_no_reason_to_set_it_up_again(house: House) -> None:

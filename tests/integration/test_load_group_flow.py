@@ -51,7 +51,7 @@ async def reconfigure(house: House, entry: ConfigEntry) -> ConfigFlowResult:
 
 async def test_a_group_is_added(house: House) -> None:
     await live_in(house)
-    house.registry.chargers[Maker.WALLBOX, WAITING].group_share = 8  # a share of its own does not count
+    house.shared_state.chargers[Maker.WALLBOX, WAITING].group_share = 8  # a share of its own does not count
     form = await begin(house)
     assert (form["step_id"], form["errors"]) == ("load_group", {})
     form = await submit(house, form, {"name": " Garage circuit ", "limit": 32})
@@ -78,7 +78,7 @@ async def test_a_group_is_added(house: House) -> None:
     assert entry.unique_id
     assert not entry.supports_options
     assert entry.supports_reconfigure
-    assert {key[1]: charger.group_share for key, charger in house.registry.chargers.items()} == {
+    assert {key[1]: charger.group_share for key, charger in house.shared_state.chargers.items()} == {
         FREE: 24,
         WAITING: None,
         CHARGING: 8,
@@ -147,7 +147,7 @@ async def test_two_flows_cannot_take_the_same_charger(house: House) -> None:
 
 async def test_a_charger_of_which_nothing_is_known_yet(house: House) -> None:
     await live_in(house)
-    charger = house.registry.chargers[Maker.WALLBOX, FREE]
+    charger = house.shared_state.chargers[Maker.WALLBOX, FREE]
     known = charger.snapshot.readings.copy()
     for prop in (CHARGING_CURRENT, WIRE_RATING):
         charger.snapshot.readings.remove(prop)
@@ -188,7 +188,7 @@ async def test_a_limit_too_small_for_all_is_explained_and_its_risk_accepted(hous
     assert fields(form) == {"accept": False}
     form = await submit(house, form, {})
     assert form["errors"] == {"accept": "offline_excess"}
-    assert house.registry.groups == {}
+    assert house.shared_state.groups == {}
     result = await submit(house, form, {"accept": True})
     assert result["type"] is FlowResultType.CREATE_ENTRY
     assert [entry["serial"] for entry in result["result"].data["members"]] == [WAITING, FREE, CHARGING]
@@ -213,7 +213,7 @@ async def test_a_group_is_changed(house: House) -> None:
     }
 
     def shares() -> dict[str, float | None]:
-        return {key[1]: charger.group_share for key, charger in house.registry.chargers.items()}
+        return {key[1]: charger.group_share for key, charger in house.shared_state.chargers.items()}
 
     assert shares() == {WAITING: 8, FREE: 20, CHARGING: None}, "the second could draw 32 A up to now"
     await house.pass_time(10 * 60)

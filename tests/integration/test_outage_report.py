@@ -146,7 +146,7 @@ async def test_a_charger_with_a_local_path_is_not_named(hass: HomeAssistant, hou
     await house.add_account()
     await house.settle_in()
     locals_ = {}
-    for key, charger in house.registry.chargers.items():
+    for key, charger in house.shared_state.chargers.items():
         local = locals_[key[1]] = FakeTransport(FakeDevice(clock=house.clock), source=Source.LINKED)
         charger.add_transport(local)
         local.tell()

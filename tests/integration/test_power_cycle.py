@@ -24,8 +24,8 @@ type Save = Callable[[dict[str, object]], Awaitable[None]]
 
 def power_of(house: BoxHouse) -> PowerCycle:
     """What switches the power of the first box."""
-    assert house.registry.boxes is not None
-    return house.registry.boxes.power_of(FIRST)
+    assert house.shared_state.boxes is not None
+    return house.shared_state.boxes.power_of(FIRST)
 
 
 def slow_disk(house: BoxHouse, seconds: float) -> None:
@@ -393,8 +393,8 @@ async def test_record_of_a_silent_box_is_saved_until_it_is_saved(box_house: BoxH
     await box_house.call("button", "press", "restart")
     await box_house.pass_time(40)
     power_of(box_house)._save = save
-    assert box_house.registry.boxes is not None
-    intents_by_serial = box_house.registry.boxes.stores.intents_by_serial
+    assert box_house.shared_state.boxes is not None
+    intents_by_serial = box_house.shared_state.boxes.stores.intents_by_serial
     before = intents_by_serial[f"power_{FIRST}"]
     await box_house.pass_time(60)
     after = intents_by_serial[f"power_{FIRST}"]
@@ -413,8 +413,8 @@ async def test_reload_while_the_duty_is_saved_leaves_none(box_house: BoxHouse) -
     with pytest.raises(HomeAssistantError):
         await task
     await box_house.pass_time(60)
-    assert box_house.registry.boxes is not None
-    stored = box_house.registry.boxes.stores.intents_by_serial[f"power_{FIRST}"]
+    assert box_house.shared_state.boxes is not None
+    stored = box_house.shared_state.boxes.stores.intents_by_serial[f"power_{FIRST}"]
     assert (wiring.calls, power_of(box_house).active, stored) == ([], False, {})
 
 
@@ -444,8 +444,8 @@ async def test_box_heard_while_the_next_duty_is_saved_does_not_replace_it(box_ho
     slow_disk(box_house, 40)
     task = await press(box_house)
     await box_house.clock.advance_until(lambda: wiring.calls == ["off", "on", "off"], within=60)
-    assert box_house.registry.boxes is not None
-    stored = box_house.registry.boxes.stores.intents_by_serial[f"power_{FIRST}"]
+    assert box_house.shared_state.boxes is not None
+    stored = box_house.shared_state.boxes.stores.intents_by_serial[f"power_{FIRST}"]
     assert isinstance(stored, dict)
     assert stored["on"] is False
     await finish(box_house, task)

@@ -13,7 +13,7 @@ from homeassistant.exceptions import HomeAssistantError
 import pytest
 
 from custom_components.chargekeeper.const import DOMAIN
-from custom_components.chargekeeper.core.charger.charger import Charger, ChargerOptions
+from custom_components.chargekeeper.core.charger import Charger, ChargerOptions
 from custom_components.chargekeeper.core.model import LIFETIME_ENERGY, WIRE_RATING
 from custom_components.chargekeeper.ha.storage import (
     CHANGE_DELAY,

@@ -7,7 +7,7 @@ from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 import pytest
 
-from custom_components.chargekeeper.core.charger.charger import Charger
+from custom_components.chargekeeper.core.charger import Charger
 from custom_components.chargekeeper.core.errors import NotAllowed, NotApplicable
 from custom_components.chargekeeper.core.model import CAR_CONNECTED, LIVE_AGE, STATUS, Outcome, Source, Status
 from custom_components.chargekeeper.core.transport import SetCharging, SetOverride

@@ -5,7 +5,7 @@ from datetime import time, timedelta
 
 import pytest
 
-from custom_components.chargekeeper.core.charger.charger import Charger, ChargerOptions, Until
+from custom_components.chargekeeper.core.charger import Charger, ChargerOptions, Until
 from custom_components.chargekeeper.core.errors import (
     NoConnection,
     TransportBusy,
@@ -511,7 +511,7 @@ async def test_what_no_box_can_do_is_refused(make_site: MakeSite) -> None:
     assert (kept.cloud.capabilities, kept.cloud.status_received_at) == (frozenset(), None)
     heard = site.box.server_health.heard
     assert heard is not None
-    assert (kept.cloud.charger_reported_at, kept.cloud.endpoint_contact_at) == (heard.at, heard.observed_at)
+    assert (kept.cloud.charger_reported_at, kept.cloud.endpoint_contact_at) == (heard.observed_mono, heard.observed_at)
     old = make_site(served=False, wire=Wire.LEGACY, config=ALONE)
     kept_old = await keep(old)
     assert kept_old.udp.capabilities == frozenset()

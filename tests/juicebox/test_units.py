@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from custom_components.chargekeeper.core.breaker import BreakerState
-from custom_components.chargekeeper.core.charger.charger import Charger, ChargerOptions, Until
+from custom_components.chargekeeper.core.charger import Charger, ChargerOptions, Until
 from custom_components.chargekeeper.core.errors import (
     ChargerError,
     NoConnection,

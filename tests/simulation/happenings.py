@@ -7,7 +7,7 @@ from datetime import timedelta
 from random import Random
 from typing import ClassVar, override
 
-from custom_components.chargekeeper.core.charger.charger import Charger, Until
+from custom_components.chargekeeper.core.charger import Charger, Until
 from tests.simulation.home import Run
 from tests.simulation.scene import HOUR, Call, Fuse, Scene
 

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.tracing import Trace
 
-from custom_components.chargekeeper.core.charger.charger import Charger, ChargerEvent, ChargerOptions
+from custom_components.chargekeeper.core.charger import Charger, ChargerEvent, ChargerOptions
 from custom_components.chargekeeper.core.errors import ChargerError
 from custom_components.chargekeeper.core.model import Identity, Maker
 from custom_components.chargekeeper.wallbox.account import WallboxAccount

@@ -10,7 +10,7 @@ from typing import override
 
 from aiohttp import web
 
-from custom_components.chargekeeper.core.charger.charger import ChargerOptions
+from custom_components.chargekeeper.core.charger import ChargerOptions
 from custom_components.chargekeeper.core.transport import START, Command
 from tests.simulation.clocks import RunClock, TrueClock
 from tests.simulation.home import Home, Run

@@ -505,12 +505,7 @@ class PursesKept(Invariant):
 
     def _read(self, request: Request) -> None:
         last, self._last = self._last, request
-        if (
-            last is not None
-            and last.status == 401
-            and last.path == request.path
-            and request.at - last.at < 60
-        ):
+        if last is not None and last.status == 401 and last.path == request.path and request.at - last.at < 60:
             self._last = None  # only one repetition
             return
         home = self.house.home

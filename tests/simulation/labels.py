@@ -5,7 +5,7 @@ The words stay as they are even where the code has found better names; the value
 
 from collections.abc import Iterable
 
-from custom_components.chargekeeper.core.charger.charger import ChargerOptions, RestartRun
+from custom_components.chargekeeper.core.charger import ChargerOptions, RestartRun
 from custom_components.chargekeeper.core.errors import ChargerError, TransportsFailed
 from custom_components.chargekeeper.core.model import Outcome
 from custom_components.chargekeeper.core.transport import (

@@ -10,8 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 from custom_components.chargekeeper.core import limits
-from custom_components.chargekeeper.core.charger import restart_service
-from custom_components.chargekeeper.core.charger.charger import Charger
+from custom_components.chargekeeper.core.charger import Charger, restart_service
 from custom_components.chargekeeper.core.charger.intents import Intents, IntentStore
 from custom_components.chargekeeper.core.charger.readings import ReadingsStore
 from custom_components.chargekeeper.core.charger.router import Router
@@ -60,7 +59,7 @@ def _config_expires(stack: ExitStack) -> None:
         shown, until = real(self, now, usable)
         for prop, reading in shown.items():
             cached = prop.kind is ReadingClass.CONFIG and reading.source is Source.CACHE
-            if cached and -inf < reading.at < now - 3600:  # what was just read from the disk stays for now
+            if cached and -inf < reading.observed_mono < now - 3600:  # what was just read from the disk stays for now
                 shown.remove(prop)
         return shown, until
 
@@ -70,7 +69,7 @@ def _config_expires(stack: ExitStack) -> None:
 def _evidence_is_request_time(stack: ExitStack) -> None:
     def note_sync(self: WallboxCloudTransport, _text: str | None) -> None:
         self._evidence = Timestamp.of(self._clock)
-        self._charger_reported_at = self._evidence.at
+        self._charger_reported_at = self._evidence.observed_mono
 
     _instead(stack, WallboxCloudTransport, "_note_sync", note_sync)
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from math import inf
 from typing import override
 
-from custom_components.chargekeeper.core.charger.charger import RestartRun
+from custom_components.chargekeeper.core.charger import RestartRun
 from custom_components.chargekeeper.core.errors import ChargerError, UnsafeRequest
 from custom_components.chargekeeper.core.model import EcoMode, Prefer
 from custom_components.chargekeeper.core.transport import SetCharging, SetCurrent, SetEcoMode, SetLock, Setting

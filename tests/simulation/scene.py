@@ -11,7 +11,7 @@ from math import inf
 from random import Random
 from typing import override
 
-from custom_components.chargekeeper.core.charger.charger import Charger, ChargerEvent
+from custom_components.chargekeeper.core.charger import Charger, ChargerEvent
 from custom_components.chargekeeper.core.errors import ChargerError
 from custom_components.chargekeeper.core.model import Snapshot
 from tests.simulation.clocks import TrueClock

@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import pytest
 
-from custom_components.chargekeeper.core.charger.charger import ChargerOptions
+from custom_components.chargekeeper.core.charger import ChargerOptions
 from custom_components.chargekeeper.core.errors import NoConnection, NotSaved, TransportsFailed
 from custom_components.chargekeeper.core.model import EcoMode, Outcome, Prefer, Source
 from custom_components.chargekeeper.core.transport import (

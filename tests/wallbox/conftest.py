@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import aiohttp
 import pytest
 
-from custom_components.chargekeeper.core.charger.charger import Charger, ChargerEvent, ChargerOptions
+from custom_components.chargekeeper.core.charger import Charger, ChargerEvent, ChargerOptions
 from custom_components.chargekeeper.core.model import Snapshot
 from custom_components.chargekeeper.wallbox.account import WallboxAccount
 from custom_components.chargekeeper.wallbox.transport import placeholder

@@ -155,9 +155,7 @@ class Rig:
 
     def gets(self, prefix: str = "/", since: float = 0.0) -> list[Request]:
         """The GETs that arrived, signing in included."""
-        return [
-            r for r in self.cloud.requests if r.method == "GET" and r.path.startswith(prefix) and r.at >= since
-        ]
+        return [r for r in self.cloud.requests if r.method == "GET" and r.path.startswith(prefix) and r.at >= since]
 
     def data_gets(self, since: float = 0.0) -> list[Request]:
         return [request for request in self.gets(since=since) if not request.path.startswith("/users/")]

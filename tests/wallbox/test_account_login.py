@@ -277,9 +277,7 @@ async def test_i7_one_refused_sign_in_asks_for_no_password_the_second_10_minutes
     assert first.status == 403
     await rig.clock.advance(9 * MINUTE)
     assert not rig.needs_login()
-    assert (
-        len([request for request in rig.gets(since=first.at) if request.path != GROUPS]) == 2
-    )  # refresh and sign-in
+    assert len([request for request in rig.gets(since=first.at) if request.path != GROUPS]) == 2  # refresh and sign-in
     await rig.clock.advance(2 * MINUTE)
     second = rig.gets(SIGN_IN)[-1]
     assert second.at - first.at >= 600

@@ -125,7 +125,7 @@ async def test_the_echo_of_a_write_shows_at_once(rig: Rig) -> None:
     assert listener.value(LOCKED) is True
     locked = listener.latest.get(LOCKED)
     assert locked is not None
-    assert locked.at == rig.transport(FREE).evidence_at  # the cloud's word, no sign of life
+    assert locked.observed_mono == rig.transport(FREE).evidence_at  # the cloud's word, no sign of life
 
 
 async def test_a_write_whose_answer_is_empty_is_accepted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -267,7 +267,11 @@ def test_every_reading_has_the_moment_and_the_age_of_what_the_charger_does(code:
     flows = status in {Status.CHARGING, Status.DISCHARGING}
     live_age = 15 * MINUTE if flows or status is None else 9 * 60 * MINUTE
     for prop, reading in group_readings(charger, seen=SEEN, now=NOW, idle_age=9 * 60 * MINUTE).items():
-        assert (reading.source, reading.observed_at, reading.at) == (Source.CLOUD, SEEN.observed_at, SEEN.at)
+        assert (reading.source, reading.observed_at, reading.observed_mono) == (
+            Source.CLOUD,
+            SEEN.observed_at,
+            SEEN.observed_mono,
+        )
         assert reading.max_age == (live_age if prop.kind is ReadingClass.LIVE else inf), prop
 
 
@@ -278,7 +282,11 @@ def test_nothing_flows_through_an_idle_charger_and_its_power_lasts_as_long_as_it
         assert power is not None
         assert status is not None
         assert power.value == 0
-        assert (power.at, power.max_age) == (status.at, status.max_age) == (SEEN.at, IDLE_STATUS_AGE)
+        assert (
+            (power.observed_mono, power.max_age)
+            == (status.observed_mono, status.max_age)
+            == (SEEN.observed_mono, IDLE_STATUS_AGE)
+        )
 
 
 @pytest.mark.parametrize(
@@ -317,9 +325,13 @@ def test_of_a_charger_that_is_offline_only_the_word_of_the_cloud_and_its_setting
         assert shown(readings) == {STATUS.key: Status.OFFLINE} | settings_
         status = readings.get(STATUS)
         assert status is not None
-        assert (status.observed_at, status.at, status.max_age) == (NOW.observed_at, NOW.at, IDLE_STATUS_AGE)
+        assert (status.observed_at, status.observed_mono, status.max_age) == (
+            NOW.observed_at,
+            NOW.observed_mono,
+            IDLE_STATUS_AGE,
+        )
         for prop, reading in readings.items():
-            assert prop.key == STATUS.key or reading.at == SEEN.at
+            assert prop.key == STATUS.key or reading.observed_mono == SEEN.observed_mono
 
 
 @pytest.mark.parametrize(
@@ -405,9 +417,9 @@ def test_the_charger_object() -> None:
         LIFETIME_ENERGY.key: 5120.0,
         ROLE.key: Role.SUPER_ADMIN,
     }
-    moments = {prop.key: (reading.observed_at, reading.at) for prop, reading in readings.items()}
-    assert moments.pop(ROLE.key) == (NOW.observed_at, NOW.at), "the role is the word of the cloud"
-    assert set(moments.values()) == {(SEEN.observed_at, SEEN.at)}
+    moments = {prop.key: (reading.observed_at, reading.observed_mono) for prop, reading in readings.items()}
+    assert moments.pop(ROLE.key) == (NOW.observed_at, NOW.observed_mono), "the role is the word of the cloud"
+    assert set(moments.values()) == {(SEEN.observed_at, SEEN.observed_mono)}
 
 
 @pytest.mark.parametrize(
@@ -536,7 +548,7 @@ def test_a_schedule_becomes_windows_in_utc_by_slot() -> None:
     readings = schedule_readings(ScheduleList((NIGHT, noon)), seen=SEEN)
     reading = readings.get(SCHEDULE)
     assert reading is not None
-    assert (reading.value, reading.at, reading.max_age, len(readings)) == (found, SEEN.at, inf, 1)
+    assert (reading.value, reading.observed_mono, reading.max_age, len(readings)) == (found, SEEN.observed_mono, inf, 1)
     assert schedule_readings(ScheduleList(), seen=SEEN).value(SCHEDULE) == (), "no schedule is a word, too"
 
 

@@ -400,9 +400,7 @@ def furnished(home: Bench) -> Bench:
 def posts(bench: Bench) -> list[list[dict[str, object]]]:
     """The schedules written, in order."""
     transport = f"/chargers/{WAITING}/schedules"
-    return [
-        json.loads(r.body)["schedules"] for r in bench.cloud.requests if (r.method, r.path) == ("POST", transport)
-    ]
+    return [json.loads(r.body)["schedules"] for r in bench.cloud.requests if (r.method, r.path) == ("POST", transport)]
 
 
 def issues(bench: Bench) -> frozenset[ChargerIssue]:

@@ -155,7 +155,7 @@ async def test_the_first_answer_is_no_newer_than_the_sign_of_life_after_it() -> 
     assert first is not None
     assert second is not None
     assert second.value == 10
-    assert second.at > first.at
+    assert second.observed_mono > first.observed_mono
 
 
 async def test_i3_the_same_last_sync_again_is_no_sign_of_life_and_an_older_one_takes_none_away() -> None:

@@ -8,7 +8,7 @@ from math import inf
 
 import pytest
 
-from custom_components.chargekeeper.core.charger.charger import ChargerOptions
+from custom_components.chargekeeper.core.charger import ChargerOptions
 from custom_components.chargekeeper.core.charger.restart import COOLING_DOWN, STATUS_FRESH
 from custom_components.chargekeeper.core.errors import ChargerError, NotAllowed, TransportDown
 from custom_components.chargekeeper.core.model import (

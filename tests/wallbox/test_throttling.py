@@ -166,9 +166,7 @@ async def test_three_403_for_one_charger_within_30_min_and_it_is_not_shared_any_
     assert listener.changes == 1
     assert CHARGING not in {who.serial for who in rig.account.snapshot.chargers}
     await rig.clock.advance(4 * HOUR)
-    asked_again = [
-        request for request in rig.data_gets(refused[-1].at + 1) if request.path == refused[-1].path
-    ]
+    asked_again = [request for request in rig.data_gets(refused[-1].at + 1) if request.path == refused[-1].path]
     assert asked_again == []
     assert rig.transport(CHARGING).removed_from_account  # although the groups answers go on telling of it
     assert not rig.transport(FREE).removed_from_account

@@ -263,20 +263,20 @@ DOUBT_CHARGING_AFTER = 5 * 60
 class Reading[T]:
     """A value with where it came from and when the *charger* showed it, never when we asked.
 
-    `at` is that moment on the monotonic clock (minus infinity for what the store gave back), `max_age` the seconds for
+    `observed_mono` is that moment on the monotonic clock (minus infinity for what the store gave back), `max_age` the seconds for
     which a live value may be shown. Two readings of the same value and source are equal whenever they were made.
     """
 
     value: T
     source: Source
     observed_at: datetime = field(compare=False)
-    at: float = field(default=-inf, compare=False)
+    observed_mono: float = field(default=-inf, compare=False)
     max_age: float = field(default=inf, compare=False)
 
     @property
     def expires_at(self) -> float:
         """The monotonic moment from which the value may not be shown any more."""
-        return self.at + self.max_age
+        return self.observed_mono + self.max_age
 
 
 class Readings:

@@ -14,7 +14,7 @@ class Timestamp:
     """One moment on both clocks: the wall's, aware, and the monotonic one in seconds."""
 
     observed_at: datetime
-    at: float
+    observed_mono: float
 
     @classmethod
     def of(cls, clock: Clock) -> Timestamp:
@@ -23,7 +23,7 @@ class Timestamp:
 
     def earlier(self, seconds: float) -> Timestamp:
         """The moment so many seconds before."""
-        return Timestamp(self.observed_at - timedelta(seconds=seconds), self.at - seconds)
+        return Timestamp(self.observed_at - timedelta(seconds=seconds), self.observed_mono - seconds)
 
 
 class ReadingBuilder:
@@ -43,7 +43,7 @@ class ReadingBuilder:
         max_age = inf
         if prop.kind is ReadingClass.LIVE:
             max_age = LIVE_AGE[self._source] if self._live_age is None else self._live_age
-        self.readings.put(prop, Reading(value, self._source, self._seen.observed_at, self._seen.at, max_age))
+        self.readings.put(prop, Reading(value, self._source, self._seen.observed_at, self._seen.observed_mono, max_age))
 
     def retract_missing(self, props: Iterable[Property[object]], at: float) -> None:
         """Of these, what is not noted is known to be unknown since the monotonic moment `at`."""

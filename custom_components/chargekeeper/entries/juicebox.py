@@ -49,7 +49,7 @@ from ..const import (
 )
 from ..coordinator import ChargerCoordinator, ChargersRuntime, charger_name
 from ..core import schedule
-from ..core.charger.charger import Charger
+from ..core.charger import Charger
 from ..core.clock import Clock
 from ..core.errors import NoConnection
 from ..core.model import Maker, Schedule
@@ -162,14 +162,14 @@ async def async_unload_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     """Stop everything of the entry but the boxes: those are answered on, for a reload would else be an outage."""
     if not await hass.config_entries.async_unload_platforms(entry, PLATFORMS):
         return False
-    runtime, registry = juicebox_runtime(entry), get_shared_state(hass)
+    runtime, shared_state = juicebox_runtime(entry), get_shared_state(hass)
     while runtime.ends:
         runtime.ends.pop()()
     if runtime.boxes.account is not None:
         await runtime.boxes.account.stop()
     for coordinator in runtime.coordinators.values():
         await coordinator.async_shutdown()
-        await registry.end(coordinator.charger)
+        await shared_state.end(coordinator.charger)
     await runtime.saver.stop()
     if entry.disabled_by is not None:
         await _close(hass, entry, runtime.boxes)
@@ -257,12 +257,12 @@ def _minute(text: str) -> int:
 
 async def _async_open(hass: HomeAssistant, entry: ConfigEntry) -> Boxes:
     """The boxes, with what was saved of them."""
-    registry, key = get_shared_state(hass), entry_key(entry)
-    if registry.boxes is None:
-        stores = registry.stores.setdefault(key, EntryStores(hass, key))
+    shared_state, key = get_shared_state(hass), entry_key(entry)
+    if shared_state.boxes is None:
+        stores = shared_state.stores.setdefault(key, EntryStores(hass, key))
         await stores.load()
-        registry.boxes = Boxes(hass, registry.clock, stores)
-    return registry.boxes
+        shared_state.boxes = Boxes(hass, shared_state.clock, stores)
+    return shared_state.boxes
 
 
 async def _close(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> None:
@@ -278,10 +278,10 @@ async def _close(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> None:
 @callback
 def _opened_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, subentry: ConfigSubentry) -> ManagedUnit:
     """A box that only a JuiceNet server reaches, at work once more; the entry is not set up."""
-    registry = get_shared_state(hass)
+    shared_state = get_shared_state(hass)
     boxes.consult(entry.data[CONF_JUICENET], partial(juicenet_client, hass, entry.data[CONF_JUICENET]))
-    managed = boxes.take_unit(unit_config(subentry, hass.config.time_zone), registry.chargers)
-    registry.begin(managed.charger)
+    managed = boxes.take_unit(unit_config(subentry, hass.config.time_zone), shared_state.chargers)
+    shared_state.begin(managed.charger)
     return managed
 
 
@@ -291,9 +291,9 @@ async def _give_up_units(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, 
 
 
 async def _give_up_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, managed: ManagedUnit) -> None:
-    registry, charger = get_shared_state(hass), managed.charger
+    shared_state, charger = get_shared_state(hass), managed.charger
     with suppress(TimeoutError):
-        async with registry.clock.timeout(SERVER_LAST_WORDS):
+        async with shared_state.clock.timeout(SERVER_LAST_WORDS):
             await charger.cancel_override()
     if charger.override_left:
         await async_create_notification(hass, entry, charger.identity, "override_left")
@@ -302,7 +302,7 @@ async def _give_up_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, m
         await async_create_notification(hass, entry, charger.identity, "left_paused_by_group")
     elif managed.transport is not None and boxes.is_paused(charger.identity.serial) and not is_heard:
         await async_create_notification(hass, entry, charger.identity, "left_paused_at_server")
-    await registry.end(charger)
+    await shared_state.end(charger)
 
 
 async def _forget_missing(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> None:
@@ -329,18 +329,18 @@ def _follow_abandoned_power(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxe
 
 async def _forget(hass: HomeAssistant, entry: ConfigEntry, serial: str) -> None:
     """Give a box up; should it be added again, it is a new one."""
-    registry = get_shared_state(hass)
-    registry.chargers.pop((Maker.JUICEBOX, serial), None)
-    assert registry.boxes is not None
-    await registry.boxes.forget(serial)
+    shared_state = get_shared_state(hass)
+    shared_state.chargers.pop((Maker.JUICEBOX, serial), None)
+    assert shared_state.boxes is not None
+    await shared_state.boxes.forget(serial)
     delete_issues(hass, entry, [serial])
 
 
 @callback
 def _begin(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) -> ChargerCoordinator:
     """Start the keeper of a box and what hands its snapshots on."""
-    runtime, registry = juicebox_runtime(entry), get_shared_state(hass)
-    managed = runtime.boxes.take(box_config(entry, subentry, hass.config.time_zone), registry.chargers)
+    runtime, shared_state = juicebox_runtime(entry), get_shared_state(hass)
+    managed = runtime.boxes.take(box_config(entry, subentry, hass.config.time_zone), shared_state.chargers)
     _start(hass, entry, managed.charger)
     runtime.ends.append(_follow_share(managed))
     linked = _link(hass, entry, managed)
@@ -356,8 +356,8 @@ def _begin(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) ->
 @callback
 def _begin_unit(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) -> ChargerCoordinator:
     """The same for a box that only a JuiceNet server reaches."""
-    runtime, registry = juicebox_runtime(entry), get_shared_state(hass)
-    managed = runtime.boxes.take_unit(unit_config(subentry, hass.config.time_zone), registry.chargers)
+    runtime, shared_state = juicebox_runtime(entry), get_shared_state(hass)
+    managed = runtime.boxes.take_unit(unit_config(subentry, hass.config.time_zone), shared_state.chargers)
     _start(hass, entry, managed.charger)
     if managed.transport is not None:
         runtime.ends.append(_share(managed.charger, managed.transport))
@@ -366,10 +366,10 @@ def _begin_unit(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentr
 
 @callback
 def _start(hass: HomeAssistant, entry: ConfigEntry, charger: Charger) -> None:
-    registry, key = get_shared_state(hass), charger.identity.key
+    shared_state, key = get_shared_state(hass), charger.identity.key
     charger.options = keeper_options(entry, charger.identity.serial)
-    registry.chargers[key] = charger
-    registry.begin(charger)
+    shared_state.chargers[key] = charger
+    shared_state.begin(charger)
 
 
 @callback

@@ -146,13 +146,13 @@ def _follow_stored(hass: HomeAssistant, entry: ConfigEntry, coordinator: GroupCo
 
 async def _async_open(hass: HomeAssistant, entry: ConfigEntry) -> LoadGroup:
     """The load group of an entry, with what was saved of it."""
-    registry, key = get_shared_state(hass), entry_key(entry)
-    if (group := registry.groups.get(key)) is None:
+    shared_state, key = get_shared_state(hass), entry_key(entry)
+    if (group := shared_state.groups.get(key)) is None:
         stores = _stores(hass, key)
         await stores.load()
-        group = LoadGroup(registry.clock, group_spec(entry), partial(stores.save_intents, RECORD))
+        group = LoadGroup(shared_state.clock, group_spec(entry), partial(stores.save_intents, RECORD))
         group.restore(stores.intents_by_serial.get(RECORD))
-        registry.open_group(key, group)
+        shared_state.open_group(key, group)
     return group
 
 

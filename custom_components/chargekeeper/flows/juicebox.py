@@ -265,11 +265,11 @@ class JuiceBoxSteps(UserFlow):
 
     def _server(self) -> BoxHub:
         """What listens: the boxes' own server where there is one, else one to try with."""
-        registry = get_shared_state(self.hass)
-        if self.source == SOURCE_RECONFIGURE and registry.boxes is not None:
-            return registry.boxes.server
+        shared_state = get_shared_state(self.hass)
+        if self.source == SOURCE_RECONFIGURE and shared_state.boxes is not None:
+            return shared_state.boxes.server
         if self._trial is None:
-            self._trial = BoxHub(registry.clock)
+            self._trial = BoxHub(shared_state.clock)
         return self._trial
 
     async def _listen(self) -> None:

@@ -10,8 +10,7 @@ from functools import partial
 
 from homeassistant.core import HomeAssistant, callback
 
-from ..core.charger.charger import Charger, ChargerOptions
-from ..core.charger.intents import IntentStore
+from ..core.charger import Charger, ChargerOptions, IntentStore
 from ..core.clock import Clock
 from ..core.model import CHARGING_CURRENT, Identity, Maker, Readings
 from ..core.reading_builder import Timestamp

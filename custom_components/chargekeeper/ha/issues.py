@@ -15,7 +15,7 @@ from homeassistant.helpers.dispatcher import async_dispatcher_connect
 
 from ..const import CONF_LIMIT, CONF_MEMBERS, DOMAIN
 from ..coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, charger_name, for_each_charger
-from ..core.charger.charger import Charger
+from ..core.charger import Charger
 from ..core.errors import NoConnection
 from ..core.model import STATUS, ChargerIssue, Identity, Maker, Status
 from ..juicebox.box import Box, BoxIssue, Mode

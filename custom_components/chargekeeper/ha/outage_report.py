@@ -6,7 +6,7 @@ from functools import partial
 from homeassistant.core import HomeAssistant, callback
 
 from ..coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, charger_name, for_each_charger
-from ..core.charger.charger import ChargerEvent
+from ..core.charger import ChargerEvent
 from ..core.model import Property, Reading, ReadingClass, Source
 from ..core.outage_log import OutageLog
 from ..wallbox.account import AccountSnapshot

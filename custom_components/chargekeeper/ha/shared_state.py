@@ -28,8 +28,7 @@ from ..const import (
     SUBENTRY_JUICEBOX,
     SUBENTRY_JUICENET,
 )
-from ..core.charger.charger import Charger, ChargerOptions
-from ..core.charger.context import unlimited
+from ..core.charger import Charger, ChargerOptions, unlimited
 from ..core.clock import Clock, SystemClock
 from ..core.load_group.group import LoadGroup
 from ..core.model import Identity, Maker, Prefer
@@ -193,28 +192,28 @@ def get_shared_state(hass: HomeAssistant) -> SharedState:
 
 async def async_open(hass: HomeAssistant, entry: ConfigEntry) -> AccountRuntime:
     """Everything of an entry: from the registry, or made from the stores and the entry. Awaits no network."""
-    registry, user_id = get_shared_state(hass), entry_key(entry)
-    stores = registry.stores.setdefault(user_id, EntryStores(hass, user_id))
+    shared_state, user_id = get_shared_state(hass), entry_key(entry)
+    stores = shared_state.stores.setdefault(user_id, EntryStores(hass, user_id))
     await stores.load()
-    account = registry.accounts.get(user_id)
+    account = shared_state.accounts.get(user_id)
     if account is None or account.server != _server(entry.data):
-        account = registry.make_account(hass, entry.data)
-        registry.adopt(user_id, account)
+        account = shared_state.make_account(hass, entry.data)
+        shared_state.adopt(user_id, account)
         account.restore_budgets(stores.budgets)
     account.set_credentials(str(entry.data[CONF_EMAIL]), str(entry.data[CONF_PASSWORD]))
-    account_runtime = AccountRuntime(stores, account, {}, _outages(registry, user_id, stores))
+    account_runtime = AccountRuntime(stores, account, {}, _outages(shared_state, user_id, stores))
     for identity in identities(entry):
         open_charger(hass, entry, account_runtime, identity)
     return account_runtime
 
 
-def _outages(registry: SharedState, user_id: str, stores: EntryStores) -> OutageLog:
+def _outages(shared_state: SharedState, user_id: str, stores: EntryStores) -> OutageLog:
     """The record of an account's outages, from the registry or the store."""
-    if user_id not in registry.outages:
-        log = OutageLog(registry.clock, lambda: stores.save_outages_soon(log.export()))
+    if user_id not in shared_state.outages:
+        log = OutageLog(shared_state.clock, lambda: stores.save_outages_soon(log.export()))
         log.restore(stores.outages)
-        registry.outages[user_id] = log
-    return registry.outages[user_id]
+        shared_state.outages[user_id] = log
+    return shared_state.outages[user_id]
 
 
 @callback
@@ -222,19 +221,19 @@ def open_charger(
     hass: HomeAssistant, entry: ConfigEntry, account_runtime: AccountRuntime, identity: Identity
 ) -> Charger:
     """The keeper of one charger, with the entry's options and its paths; it is one of the holdings then."""
-    registry, serial = get_shared_state(hass), identity.serial
+    shared_state, serial = get_shared_state(hass), identity.serial
     options = keeper_options(entry, serial)
-    charger = registry.chargers.get(identity.key)
+    charger = shared_state.chargers.get(identity.key)
     if charger is None:
-        charger = Charger(identity, registry.clock, options, partial(account_runtime.stores.save_intents, serial))
+        charger = Charger(identity, shared_state.clock, options, partial(account_runtime.stores.save_intents, serial))
         charger.restore(
             account_runtime.stores.snapshots.get(serial), account_runtime.stores.intents_by_serial.get(serial)
         )
-        registry.chargers[identity.key] = charger
+        shared_state.chargers[identity.key] = charger
     charger.options = options
     charger.add_transport(account_runtime.account.transport(serial, identity))
     if (link := linked_subentry(entry, serial)) is not None:
-        transport = account_runtime.linked[serial] = EntityTransport(hass, registry.clock, charger, link.data)
+        transport = account_runtime.linked[serial] = EntityTransport(hass, shared_state.clock, charger, link.data)
         charger.add_transport(transport)
     account_runtime.chargers[serial] = charger
     return charger

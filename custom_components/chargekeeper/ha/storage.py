@@ -19,7 +19,7 @@ from homeassistant.util.file import WriteError
 from homeassistant.util.json import SerializationError
 
 from ..const import DOMAIN, LOGGER
-from ..core.charger.charger import Charger
+from ..core.charger import Charger
 from ..core.clock import Clock
 from ..core.errors import NotSaved
 

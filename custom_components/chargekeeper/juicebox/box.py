@@ -680,9 +680,9 @@ class Box:
             self.issues.discard(BoxIssue.OVERRIDE_HANDED_BACK)
             self.state.allowed = command.online if self.bearable is None else floor(min(command.online, self.bearable))
         if self.mode is Mode.KEEP:
-            self._consider_handing_back(moment.at)
+            self._consider_handing_back(moment.observed_mono)
         elif self._relaying:
-            self._relay(command, data, moment.at)
+            self._relay(command, data, moment.observed_mono)
         self._tell()
 
     def _consider_handing_back(self, now: float) -> None:

@@ -108,7 +108,7 @@ def _limit_builder(config: BoxConfig, seen: Timestamp) -> ReadingBuilder:
     builder.put(WIRE_RATING, config.wire_rating)
     builder.put(LOAD_GROUP_LIMIT, config.load_group_limit)
     builder.put(TIME_ZONE, config.zone)
-    builder.retract_missing((WIRE_RATING, LOAD_GROUP_LIMIT), seen.at)
+    builder.retract_missing((WIRE_RATING, LOAD_GROUP_LIMIT), seen.observed_mono)
     return builder
 
 
@@ -116,7 +116,7 @@ def user_readings(config: BoxConfig, seen: Timestamp) -> Readings:
     """What the user said of the box."""
     builder = _limit_builder(config, seen)
     builder.put(SCHEDULE, config.schedule or None)
-    builder.retract_missing((SCHEDULE,), seen.at)
+    builder.retract_missing((SCHEDULE,), seen.observed_mono)
     return builder.readings
 
 
@@ -124,7 +124,7 @@ def box_readings(box: Box, message: StatusMessage, seen: Timestamp) -> Readings:
     """What the last status shows."""
     box_state, state = box.state, message.state
     builder = ReadingBuilder(Source.UDP, seen)
-    builder.put(STATUS, status(box, seen.at))
+    builder.put(STATUS, status(box, seen.observed_mono))
     builder.put(CAR_CONNECTED, car_connected(state))
     builder.put(PROBLEM, state in FAULTS if state in CODES else None)
     builder.put(FIRMWARE, box_state.firmware)
@@ -140,7 +140,9 @@ def box_readings(box: Box, message: StatusMessage, seen: Timestamp) -> Readings:
     builder.put(OFFLINE_CURRENT, stored_limit(box))
     builder.put(CHARGING_CURRENT, _float(box.shown_setting))
     builder.put(LIMIT_IN_FORCE, _limit_in_force(box))
-    builder.retract_missing((STATUS, CAR_CONNECTED, PROBLEM, POWER_FACTOR, OFFLINE_CURRENT, LIMIT_IN_FORCE), seen.at)
+    builder.retract_missing(
+        (STATUS, CAR_CONNECTED, PROBLEM, POWER_FACTOR, OFFLINE_CURRENT, LIMIT_IN_FORCE), seen.observed_mono
+    )
     return builder.readings
 
 
@@ -220,7 +222,7 @@ def unit_readings(
         builder.put(SESSION_ENERGY, _kilo(charging.wh_energy))
         builder.put(LIFETIME_ENERGY, _kilo(state.lifetime))
         builder.put(CHARGING_CURRENT, _float(setting))
-    builder.retract_missing((STATUS, CAR_CONNECTED, PROBLEM), now.at)
+    builder.retract_missing((STATUS, CAR_CONNECTED, PROBLEM), now.observed_mono)
     return builder.readings
 
 

@@ -81,7 +81,7 @@ class ServerHealth:
         self.heard, self._unanswered = moment, 0
         if not self._answered:
             self._answered = True
-            self._good_since = moment.at if self._good == 0 else self._good_since
+            self._good_since = moment.observed_mono if self._good == 0 else self._good_since
             self._good += 1
             self._lost = self._lost and self._good < GOOD_TO_HAND_BACK
 

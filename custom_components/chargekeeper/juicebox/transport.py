@@ -97,7 +97,7 @@ class JuiceBoxTransport(_BoxTransport):
     @property
     @override
     def presence(self) -> Presence:
-        since = self._began if self._seen is None else self._seen.at
+        since = self._began if self._seen is None else self._seen.observed_mono
         if self._clock.monotonic() - since >= SILENT_AFTER:
             return Presence.OFFLINE
         return Presence.UNKNOWN if self._seen is None else Presence.ONLINE
@@ -105,7 +105,7 @@ class JuiceBoxTransport(_BoxTransport):
     @property
     @override
     def charger_reported_at(self) -> float | None:
-        return None if self._seen is None else self._seen.at
+        return None if self._seen is None else self._seen.observed_mono
 
     @property
     @override
@@ -160,16 +160,16 @@ class JuiceBoxTransport(_BoxTransport):
         self._seen = seen = Timestamp.of(self._clock)
         self._cancel_silence()
         self._cancel_silence = self._clock.call_later(SILENT_AFTER, self._silent)
-        self._last_report = StatusReport(status(self._box, seen.at), car_connected(self._status.state))
+        self._last_report = StatusReport(status(self._box, seen.observed_mono), car_connected(self._status.state))
         if not self._box.in_flight or self._status_received_at is None:  # the status can show what was asked for last
-            self._status_received_at = seen.at
+            self._status_received_at = seen.observed_mono
         self._show(box_readings(self._box, self._status, seen))
 
     def _silent(self) -> None:
         """Nothing was heard for too long."""
         moment = Timestamp.of(self._clock)
         self._last_report = StatusReport(Status.OFFLINE)
-        self._status_received_at = moment.at
+        self._status_received_at = moment.observed_mono
         self._show(offline_readings(moment))
 
     def _take_user(self) -> None:
@@ -205,7 +205,7 @@ class ServerTransport(_BoxTransport):
     @override
     def charger_reported_at(self) -> float | None:
         heard = self._box.server_health.heard
-        return None if heard is None else heard.at
+        return None if heard is None else heard.observed_mono
 
     @property
     @override

@@ -13,7 +13,7 @@ from typing import override
 
 from homeassistant.core import Event, EventStateChangedData, EventStateReportedData, HomeAssistant, callback
 
-from ..core.charger.charger import Charger
+from ..core.charger import Charger
 from ..core.clock import Clock
 from ..core.errors import NoConnection, NotApplicable, TransportBusy, UnsafeRequest
 from ..core.limits import Limits, ceiling
@@ -285,7 +285,7 @@ class BoxEntityTransport(EntityTransport):
         if not shown:
             self._resting_since = inf
             return
-        self._metered_at = max(self._heard[link].at for link in shown)
+        self._metered_at = max(self._heard[link].observed_mono for link in shown)
         flowing = {link for link, amount in shown.items() if is_flowing(link, amount)}
         reported_at = max(self._reported_at.get(link, -inf) for link in flowing or shown)
         if flowing:

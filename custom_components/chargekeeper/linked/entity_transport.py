@@ -47,7 +47,7 @@ from homeassistant.util.unit_conversion import BaseUnitConverter, ElectricCurren
 from ..const import LOGGER
 from ..core import schedule
 from ..core.breaker import Breaker
-from ..core.charger.charger import Charger
+from ..core.charger import Charger
 from ..core.clock import Clock
 from ..core.errors import ChargerError, NoConnection, NotApplicable, TransportDown, Unsupported
 from ..core.limits import HIGHEST_CURRENT
@@ -270,13 +270,13 @@ class EntityTransport(Transport):
     @property
     @override
     def charger_reported_at(self) -> float | None:
-        return max((moment.at for moment in self._heard.values()), default=None)
+        return max((moment.observed_mono for moment in self._heard.values()), default=None)
 
     @property
     @override
     def status_received_at(self) -> float | None:
         heard = self._heard.get(self._status_link)
-        at = max(-inf if heard is None else heard.at, self._lost_at)
+        at = max(-inf if heard is None else heard.observed_mono, self._lost_at)
         return None if at == -inf else at
 
     @property
@@ -503,13 +503,13 @@ class EntityTransport(Transport):
         heard = self._heard.get(link)
         if value is not None and heard is not None:
             max_age = LIVE_AGE[Source.LINKED] if prop.kind is ReadingClass.LIVE else inf
-            reading = Reading(value, Source.LINKED, heard.observed_at, heard.at, max_age)
+            reading = Reading(value, Source.LINKED, heard.observed_at, heard.observed_mono, max_age)
             readings.put(prop, reading)
             self._given[prop.key] = reading
         elif (given := self._given.pop(prop.key, None)) is None:
             return
         elif prop.kind is ReadingClass.LIVE:
-            readings.retract(prop, given.at)
+            readings.retract(prop, given.observed_mono)
         else:
             readings.put(prop, replace(cast("Reading[T]", given), source=Source.CACHE))
 
@@ -601,7 +601,7 @@ class EntityTransport(Transport):
         found: dict[str, object] = {
             "fault": self._fault(link),
             "available": state is not None,
-            "reported_age": None if heard is None else round(self._clock.monotonic() - heard.at),
+            "reported_age": None if heard is None else round(self._clock.monotonic() - heard.observed_mono),
         }
         if link == CONF_STATUS:
             found["understood"] = state is not None and slug(state.state) in STATUS_WORDS

@@ -208,7 +208,7 @@ def details_readings(details: ChargerDetails, *, seen: Timestamp, now: Timestamp
     builder.put(LIFETIME_ENERGY, None if details.total_energy is None else details.total_energy / 1000)
     role = role_of(details.profile)
     if role is not None:
-        builder.readings.put(ROLE, Reading(role, Source.CLOUD, now.observed_at, now.at))
+        builder.readings.put(ROLE, Reading(role, Source.CLOUD, now.observed_at, now.observed_mono))
     return builder.readings
 
 
@@ -364,7 +364,9 @@ def _put_config(builder: ReadingBuilder, config: ConfigData) -> None:
 
 def _with_offline(builder: ReadingBuilder, facts: StatusFacts, now: Timestamp, idle_age: float) -> Readings:
     if facts.status is Status.OFFLINE:
-        builder.readings.put(STATUS, Reading(Status.OFFLINE, Source.CLOUD, now.observed_at, now.at, idle_age))
+        builder.readings.put(
+            STATUS, Reading(Status.OFFLINE, Source.CLOUD, now.observed_at, now.observed_mono, idle_age)
+        )
     return builder.readings
 
 

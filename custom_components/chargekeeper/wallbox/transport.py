@@ -162,7 +162,7 @@ class WallboxCloudTransport(CachingTransport):
     def presence(self) -> Presence:
         if self.removed_from_account or (self._last_report is not None and self._last_report.status is Status.OFFLINE):
             return Presence.OFFLINE
-        if self._evidence is None or self._evidence.at + self._status_age() <= self._clock.monotonic():
+        if self._evidence is None or self._evidence.observed_mono + self._status_age() <= self._clock.monotonic():
             return Presence.UNKNOWN
         return Presence.ONLINE
 
@@ -206,7 +206,7 @@ class WallboxCloudTransport(CachingTransport):
     @property
     def evidence_at(self) -> float:
         """When the charger last gave a sign of life; minus infinity before the first."""
-        return NEVER if self._evidence is None else self._evidence.at
+        return NEVER if self._evidence is None else self._evidence.observed_mono
 
     @property
     def in_account(self) -> bool:
@@ -341,9 +341,9 @@ class WallboxCloudTransport(CachingTransport):
         if synced is None:
             return
         moment = moment_of(synced, Timestamp.of(self._clock), self._account.cloud_now - self._clock.now())
-        if self._charger_reported_at is None or moment.at > self._charger_reported_at:
-            self._charger_reported_at = moment.at
-        if self._evidence is None or moment.at > self._evidence.at:
+        if self._charger_reported_at is None or moment.observed_mono > self._charger_reported_at:
+            self._charger_reported_at = moment.observed_mono
+        if self._evidence is None or moment.observed_mono > self._evidence.observed_mono:
             self._evidence = moment
 
     def _seen(self) -> Timestamp:
@@ -359,7 +359,7 @@ class WallboxCloudTransport(CachingTransport):
         return {
             "raw_status": None if self._shown is None else self._shown.status,
             "unknown_codes": sorted(self._odd_codes),
-            "evidence_age": None if self._evidence is None else round(now - self._evidence.at),
+            "evidence_age": None if self._evidence is None else round(now - self._evidence.observed_mono),
             "synced_age": None if self._charger_reported_at is None else round(now - self._charger_reported_at),
             "listed": self._unlisted == 0,
         }

@@ -36,7 +36,7 @@ class BoxHome(Run):
 
     def __init__(self, disk: Disk, clock: RunClock, observer: Observer) -> None:
         super().__init__(disk, clock, observer)
-        self.registry = SharedState(clock)
+        self.shared_state = SharedState(clock)
         self.intents_by_serial: dict[str, object] = {
             serial: json.loads(text) for serial, text in disk.intents_by_serial.items()
         }
@@ -44,7 +44,7 @@ class BoxHome(Run):
         stored = None if disk.boxes is None else json.loads(disk.boxes)
         self.stored = stored
         hass, stores = cast("HomeAssistant", Loop()), cast("EntryStores", _Stores(self))
-        self.boxes = self.registry.boxes = Boxes(hass, clock, stores)
+        self.boxes = self.shared_state.boxes = Boxes(hass, clock, stores)
         self.group: LoadGroup | None = None
         self._ends: list[Callable[[], None]] = []
 
@@ -67,7 +67,7 @@ class BoxHome(Run):
         while self._ends:
             self._ends.pop()()
         for charger in self.chargers.values():
-            await self.registry.end(charger)
+            await self.shared_state.end(charger)
         if self.dead:
             return
         self._save_snapshots()
@@ -78,14 +78,14 @@ class BoxHome(Run):
 
     async def reload_group(self, spec: GroupSpec) -> None:
         """The entry of the load group is set up again."""
-        await self.registry.close_group(GROUP)
+        await self.shared_state.close_group(GROUP)
         if not self.dead:
             self._open_group(spec)
             self._start_group()
 
     @override
     async def stop(self) -> None:
-        await self.registry.stop()
+        await self.shared_state.stop()
         self._save_snapshots()
         self._stop_saving()
         await self.boxes.save()
@@ -109,16 +109,16 @@ class BoxHome(Run):
     def _set_up(self, configs: Mapping[str, BoxConfig], upstream: Mapping[str, object]) -> None:
         self.boxes.serve(upstream)
         for serial, config in configs.items():
-            kept = self.boxes.take(config, self.registry.chargers)
-            self.chargers[serial] = self.registry.chargers[kept.charger.identity.key] = kept.charger
-            self.registry.begin(kept.charger)
+            kept = self.boxes.take(config, self.shared_state.chargers)
+            self.chargers[serial] = self.shared_state.chargers[kept.charger.identity.key] = kept.charger
+            self.shared_state.begin(kept.charger)
             self._ends.append(_follow_share(kept))
         self.boxes.server.listener.open(HOME, PORTS)
 
     def _open_group(self, spec: GroupSpec) -> None:
         self.group = LoadGroup(self.clock, spec, self._save_group)
         self.group.restore(None if self._disk.group is None else json.loads(self._disk.group))
-        self.registry.open_group(GROUP, self.group)
+        self.shared_state.open_group(GROUP, self.group)
 
     def _start_group(self) -> None:
         assert self.group is not None

@@ -1,1 +1,8 @@
 """Keep one charger going: readings, routing, commands, intents and restart."""
+
+from .charger import Charger
+from .context import ChargerEvent, ChargerOptions, unlimited
+from .intents import IntentStore, Until
+from .restart_service import RestartRun
+
+__all__ = ["Charger", "ChargerEvent", "ChargerOptions", "IntentStore", "RestartRun", "Until", "unlimited"]

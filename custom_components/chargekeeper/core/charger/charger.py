@@ -38,8 +38,6 @@ from .pause import PauseController
 from .restart_service import RestartRun, RestartService
 from .router import Handover, Router, usable
 
-__all__ = ["Keeper", "KeeperEvent", "KeeperOptions", "RestartRun", "Until"]
-
 LOGGER = logging.getLogger(__name__)
 
 SHORTEST_WAKE = 0.05

@@ -332,7 +332,11 @@ class Commands:
     def _shown[T](self, prop: Property[T]) -> T | None:
         """What the charger showed over a path in this run, as far as it may be shown; None for what is only cached."""
         reading = self._snapshot().readings.get(prop)
-        return None if reading is None or reading.source is Source.CACHE or reading.at == -inf else reading.value
+        return (
+            None
+            if reading is None or reading.source is Source.CACHE or reading.observed_mono == -inf
+            else reading.value
+        )
 
     def _require_cooldown(self, setting: Setting) -> None:
         """Refuse what ChargeKeeper itself wants too soon, or against a pause of the user's.

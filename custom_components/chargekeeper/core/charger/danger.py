@@ -145,7 +145,7 @@ class DangerWatch:
     def _firmware(self) -> str | None:
         """Return the version that a transport showed in this run; the stored one may be older than the update."""
         reading = self._context.readings_store.get(FIRMWARE)
-        return None if reading is None or reading.at == -inf else reading.value
+        return None if reading is None or reading.observed_mono == -inf else reading.value
 
     def _age(self, update: _Update) -> float:
         return min(self._clock.monotonic() - update.at, UPDATE_WITHIN)

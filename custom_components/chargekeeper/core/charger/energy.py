@@ -24,6 +24,6 @@ def moment_before(old: Reading[float], new: Reading[float]) -> float:
     For a reading from the store only the wall clock says how long ago that was. A wall clock that was set back says
     nothing: then no time has passed yet.
     """
-    if old.at > float("-inf"):
-        return old.at
-    return new.at - max((new.observed_at - old.observed_at).total_seconds(), 0.0)
+    if old.observed_mono > float("-inf"):
+        return old.observed_mono
+    return new.observed_mono - max((new.observed_at - old.observed_at).total_seconds(), 0.0)

@@ -80,7 +80,7 @@ class ReadingsStore:
         if not meters_lifetime:
             self._add_session(before, readings, step)
         elif metered is not None:
-            self._metered_at = max(self._metered_at, metered.at)
+            self._metered_at = max(self._metered_at, metered.observed_mono)
 
     def get[T](self, prop: Property[T]) -> Reading[T] | None:
         """The newest reading of a property, whatever its age."""
@@ -144,7 +144,7 @@ class ReadingsStore:
         if prop.kind is ReadingClass.LIVE and status is not None and status.value is Status.OFFLINE:
             old = old or cast("Reading[object]", status)  # which took away what was seen before it
         if old is not None:
-            if new.at < old.at:
+            if new.observed_mono < old.observed_mono:
                 return
             falls = prop.kind is ReadingClass.CUMULATIVE and _number(new.value) < _number(old.value)
             if falls and prop.key not in self._may_fall:
@@ -156,7 +156,7 @@ class ReadingsStore:
 
     def _retract(self, prop: Property[object], at: float) -> None:
         old = self._readings.get(prop)
-        if old is not None and old.at <= at:
+        if old is not None and old.observed_mono <= at:
             self._readings.remove(prop)
             self.revision += prop.kind is ReadingClass.CONFIG
 
@@ -166,7 +166,7 @@ class ReadingsStore:
             self._session.unplugged = True
         new = readings.get(SESSION_ENERGY)
         old = self._readings.get(SESSION_ENERGY)
-        if new is None or (old is not None and new.at < old.at):
+        if new is None or (old is not None and new.observed_mono < old.observed_mono):
             return None
         step = self._session.take(new, old, readings.value(SESSION_DURATION))
         if step is None:
@@ -199,19 +199,27 @@ class ReadingsStore:
         if step is None or step.gained <= 0 or session is None or lifetime is None or before is None:
             return
         total_is_newer = self._is_ahead(lifetime, before)
-        metered = session.at < self._metered_at + METER_FRESH  # a path with a meter tells by itself
+        metered = session.observed_mono < self._metered_at + METER_FRESH  # a path with a meter tells by itself
         if LIFETIME_ENERGY not in readings and not total_is_newer and not metered:
             total = round(lifetime.value + step.gained, 3)
             self._readings.put(LIFETIME_ENERGY, replace(session, value=max(total, lifetime.value)))
 
     def _is_ahead(self, lifetime: Reading[float], session: Reading[float]) -> bool:
         """Whether the total is newer than the session's energy; not by the wall clock, which somebody may have set."""
-        return self._was_ahead if lifetime.at == session.at == -inf else lifetime.at > session.at
+        return (
+            self._was_ahead
+            if lifetime.observed_mono == session.observed_mono == -inf
+            else lifetime.observed_mono > session.observed_mono
+        )
 
     def _forget_live(self, offline: Reading[Status]) -> None:
         """A charger that is gone shows nothing: what it showed before must not stand beside `offline`."""
         for prop, reading in self._readings.items():
-            if prop.kind is ReadingClass.LIVE and prop.key != STATUS.key and reading.at <= offline.at:
+            if (
+                prop.kind is ReadingClass.LIVE
+                and prop.key != STATUS.key
+                and reading.observed_mono <= offline.observed_mono
+            ):
                 self._readings.remove(prop)
 
 

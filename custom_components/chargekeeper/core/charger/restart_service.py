@@ -200,7 +200,7 @@ class RestartService:
         self._observe(transport)
         self.settle()
         status = self._context.readings_store.get(STATUS)
-        alive = status is not None and status.at > self._failed_at and status.value is not Status.OFFLINE
+        alive = status is not None and status.observed_mono > self._failed_at and status.value is not Status.OFFLINE
         if alive and self._run is None and ChargerIssue.RESTART_FAILED in self._context.issues:
             self._context.issues.discard(ChargerIssue.RESTART_FAILED)
             self._context.spawn(self._forget_failure())  # else it would be back after a start
@@ -358,7 +358,7 @@ class RestartService:
             return
         firmware, latest = self._context.readings_store.get(FIRMWARE), self._context.readings_store.get(LATEST_FIRMWARE)
         wanted = {record.target, None if latest is None else latest.value}
-        if firmware is not None and firmware.at > self._install_at and firmware.value in wanted:
+        if firmware is not None and firmware.observed_mono > self._install_at and firmware.value in wanted:
             self._install_at = None
             self._context.issues.discard(ChargerIssue.INSTALL_OVERDUE)
             self._context.spawn(self._intents.write(install=None))

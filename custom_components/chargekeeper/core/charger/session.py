@@ -99,7 +99,7 @@ class SessionEnergy:
 
     def _take_fall(self, count: _Count, new: Reading[float], duration: float | None) -> SessionStep | None:
         """Decide what it means that a counter reads less than before."""
-        possible = new.value <= could_have_flowed(new.at - count.at)
+        possible = new.value <= could_have_flowed(new.observed_mono - count.at)
         if self.unplugged:
             return self._begin(new, duration) if possible else None
         if new.source in RESTARTS_AT_PAUSE:
@@ -119,7 +119,7 @@ class SessionEnergy:
             self._fall = first  # it repeats; a new count grows as well
             return None
         # A session that has lasted longer than nobody looked is no new one: the path is behind.
-        is_new = duration is None or duration <= new.at - count.at + LAG
+        is_new = duration is None or duration <= new.observed_mono - count.at + LAG
         return self._begin(new, duration) if is_new else None
 
     def _follow(
@@ -129,13 +129,13 @@ class SessionEnergy:
         base = count.before.get(new.source, 0.0) if before is None else before
         total = base + new.value
         gained = total - count.total
-        if gained > could_have_flowed(new.at - count.at):
+        if gained > could_have_flowed(new.observed_mono - count.at):
             return None
         count.before[new.source] = base
         count.raw[new.source] = new.value
         if gained >= 0:
             count.total = total
-            count.at = new.at
+            count.observed_mono = new.at
             count.duration = duration if duration is not None else count.duration
         self._fall = None if before is not None else self._fall
         return SessionStep(count.total, max(gained, 0.0))
@@ -148,7 +148,7 @@ class SessionEnergy:
             return None
         rise = new.value - count.raw.get(new.source, 0.0)
         back_without_car = self.unplugged and new.value == last
-        if rise <= could_have_flowed(new.at - count.at) and not back_without_car:
+        if rise <= could_have_flowed(new.observed_mono - count.at) and not back_without_car:
             return None
         gained_since = count.total
         step = self._follow(previous, new, duration)
@@ -163,7 +163,7 @@ class SessionEnergy:
         self.unplugged = False
         self._fall = None
         self._previous = self._count
-        self._count = _Count(new.value, new.at, duration, raw={new.source: new.value})
+        self._count = _Count(new.value, new.observed_mono, duration, raw={new.source: new.value})
         return SessionStep(new.value, new.value if is_new else 0.0, is_new)
 
 
@@ -171,9 +171,9 @@ def _agree(first: _Fall, second: _Fall) -> bool:
     """True if two answers in a row can be of one count that goes on."""
     before = first.reading
     after = second.reading
-    if before.source is not after.source or after.at <= before.at:
+    if before.source is not after.source or after.observed_mono <= before.observed_mono:
         return False
-    return 0 <= after.value - before.value <= could_have_flowed(after.at - before.at)
+    return 0 <= after.value - before.value <= could_have_flowed(after.observed_mono - before.observed_mono)
 
 
 def _is_shorter(before: float | None, after: float | None) -> bool:

@@ -42,14 +42,14 @@ class LifetimeTotals:
         counter = self._counters.get(new.source)
         if counter is None:
             return self._take_first(new, lifetime)
-        last = replace(counter.reading, at=moment_before(counter.reading, new))
+        last = replace(counter.reading, observed_mono=moment_before(counter.reading, new))
         counter = replace(counter, reading=last)
         self._counters[new.source] = counter
-        if new.at < last.at:
+        if new.observed_mono < last.observed_mono:
             return None
         if new.value < last.value:
             return self._take_fall(counter, new, last.value if lifetime is None else lifetime.value)
-        if new.value - last.value > could_have_flowed(new.at - last.at):
+        if new.value - last.value > could_have_flowed(new.observed_mono - last.observed_mono):
             return None
         self._counters[new.source] = _Counter(new, counter.offset)
         return _sum(new, counter.offset)
@@ -82,7 +82,7 @@ class LifetimeTotals:
             possible = new.value <= HIGHEST_TOTAL
         else:
             since = moment_before(lifetime, new)
-            possible = new.value - lifetime.value <= could_have_flowed(new.at - since)
+            possible = new.value - lifetime.value <= could_have_flowed(new.observed_mono - since)
             if not possible:
                 base = Reading(lifetime.value, new.source, lifetime.observed_at, since)
                 self._counters[new.source] = _Counter(base)
@@ -94,7 +94,7 @@ class LifetimeTotals:
     def _take_fall(self, counter: _Counter, new: Reading[float], lifetime: float) -> float | None:
         """Decide whether a counter that reads less than before has started again."""
         fall = counter.fall
-        if fall is None or not 0 <= new.value - fall.value <= could_have_flowed(new.at - fall.at):
+        if fall is None or not 0 <= new.value - fall.value <= could_have_flowed(new.observed_mono - fall.observed_mono):
             self._counters[new.source] = replace(counter, fall=new, fell_from=lifetime)
             return None
         if new.value == fall.value:

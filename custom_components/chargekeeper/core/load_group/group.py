@@ -12,7 +12,7 @@ import logging
 from math import ceil, floor, inf, isfinite
 from typing import Protocol
 
-from ..charger.context import unlimited
+from ..charger import unlimited
 from ..clock import Clock
 from ..cooldown import RAISE_SPACING, START_SPACING
 from ..errors import ChargerError, NotSaved
@@ -145,7 +145,7 @@ class _Seat:
         self.limits = limits
         shown = snapshot.readings.get(CHARGING_CURRENT)
         # What the store gave back, or a cloud repeats of a charger without a sign of life, is not heard.
-        current_shown = shown is not None and shown.source is not Source.CACHE and shown.at > -inf
+        current_shown = shown is not None and shown.source is not Source.CACHE and shown.observed_mono > -inf
         self.heard = current_shown and limits.charging_current is not None and snapshot.connection_path is not None
         only_paused = Capability.CHARGING in snapshot.capabilities and Capability.CURRENT not in snapshot.capabilities
         self.adjusts = not self.heard or not only_paused

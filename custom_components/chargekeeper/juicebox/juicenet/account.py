@@ -284,14 +284,14 @@ class JuiceNetTransport(CachingTransport):
     def presence(self) -> Presence:
         if self._last_report is not None and self._last_report.status is Status.OFFLINE:
             return Presence.OFFLINE
-        if self._seen is None or self._seen.at + LIVE_AGE[Source.CLOUD] <= self._clock.monotonic():
+        if self._seen is None or self._seen.observed_mono + LIVE_AGE[Source.CLOUD] <= self._clock.monotonic():
             return Presence.UNKNOWN
         return Presence.ONLINE
 
     @property
     @override
     def charger_reported_at(self) -> float | None:
-        return None if self._seen is None else self._seen.at
+        return None if self._seen is None else self._seen.observed_mono
 
     @property
     @override
@@ -368,8 +368,8 @@ class JuiceNetTransport(CachingTransport):
         if state.word != "charging" or power is None or power >= FULL_BELOW:
             self._idle_since = None
         elif self._idle_since is None:
-            self._idle_since = now.at
-        idle = self._idle_since is not None and now.at - self._idle_since >= FULL_AFTER
+            self._idle_since = now.observed_mono
+        idle = self._idle_since is not None and now.observed_mono - self._idle_since >= FULL_AFTER
         limit = state.charging.amps_limit
         if limit is not None and limit >= MINIMUM_CURRENT:
             self._allowed = floor(limit)
@@ -377,7 +377,7 @@ class JuiceNetTransport(CachingTransport):
         if shown is None and state.word not in self._odd_words:
             self._odd_words.add(state.word)
             LOGGER.warning("A JuiceNet server tells an unknown state of a box; it is shown as unknown")
-        self._last_report, self._status_received_at = StatusReport(shown, unit_connected(state)), now.at
+        self._last_report, self._status_received_at = StatusReport(shown, unit_connected(state)), now.observed_mono
         seen = Timestamp(now.observed_at, -inf) if self._seen is None else self._seen
         self._show(unit_readings(state, shown, self._setting(limit), seen=seen, now=now))
 
@@ -398,6 +398,6 @@ class JuiceNetTransport(CachingTransport):
         now = self._clock.monotonic()
         return {
             "unknown_words": len(self._odd_words),
-            "silence": None if self._seen is None else round(now - self._seen.at),
+            "silence": None if self._seen is None else round(now - self._seen.observed_mono),
             "token_refused": self._account.token_refused,
         }
