@@ -460,9 +460,9 @@ async def test_keepers_that_are_new_need_no_file(hass: HomeAssistant) -> None:
         """Nothing."""
 
     clock = VirtualClock()
-    charger = Charger(charger(), clock, ChargerOptions(), save)
+    made = Charger(charger(), clock, ChargerOptions(), save)
     stores = Saves(hass, clock)
-    saver = SnapshotSaver(hass, clock, stores, {"1001": charger})
+    saver = SnapshotSaver(hass, clock, stores, {"1001": made})
     saver.start()
     await hass.async_block_till_done()
     await saver.stop()

@@ -19,21 +19,21 @@ MUTATIONS = (
     ),
     Mutation(
         name="older-replaces-newer",
-        at="core.ledger:Ledger._merge",
-        find="new.at < old.at",
-        put="new.at > old.at",
+        at="core.charger.readings:ReadingsStore._merge",
+        find="new.observed_mono < old.observed_mono",
+        put="new.observed_mono > old.observed_mono",
         tests=("tests/core/test_ledger.py",),
     ),
     Mutation(
         name="counters-fall",
-        at="core.ledger:Ledger._merge",
+        at="core.charger.readings:ReadingsStore._merge",
         find="prop.key not in self._may_fall",
         put="prop.key in self._may_fall",
         tests=("tests/core/test_ledger.py",),
     ),
     Mutation(
         name="live-values-never-expire",
-        at="core.ledger:Ledger.visible",
+        at="core.charger.readings:ReadingsStore.visible",
         find="""
             if reading.expires_at <= now:
                 continue
@@ -43,28 +43,28 @@ MUTATIONS = (
     ),
     Mutation(
         name="cached-shown-as-fresh",
-        at="core.ledger:Ledger.visible",
+        at="core.charger.readings:ReadingsStore.visible",
         find="replace(reading, source=Source.CACHE)",
         put="reading",
         tests=("tests/core/test_ledger.py",),
     ),
     Mutation(
         name="override-saved-after-send",
-        at="core.override:OverridePursuit._apply",
-        find="await self._journal.write(override=sending)",
+        at="core.charger.override:OverrideController._apply",
+        find="await self._intents.write(override=sending)",
         put="pass",
         tests=("tests/core/test_override.py",),
     ),
     Mutation(
         name="originals-not-journaled",
-        at="core.override:OverridePursuit._disable_schedule",
-        find="await self._journal.write(override=intent)",
+        at="core.charger.override:OverrideController._disable_schedule",
+        find="await self._intents.write(override=intent)",
         put="pass",
         tests=("tests/core/test_override.py",),
     ),
     Mutation(
         name="override-applied-without-limit",
-        at="core.journal",
+        at="core.charger.intents",
         find="APPLICATIONS = 3",
         put="APPLICATIONS = 300",
         tests=("tests/core/test_journal.py", "tests/core/test_override.py"),
@@ -88,14 +88,14 @@ MUTATIONS = (
     ),
     Mutation(
         name="start-above-the-ceiling",
-        at="core.commands:Commands._deliver",
+        at="core.charger.commands:Commands._deliver",
         find="self.lower_for_start if setting == START else None",
         put="None",
         tests=("tests/core/test_keeper.py",),
     ),
     Mutation(
         name="lowered-on-one-path-only",
-        at="core.routing:Router.deliver",
+        at="core.charger.router:Router.deliver",
         find="""
             if not everywhere:
                 break
@@ -105,35 +105,35 @@ MUTATIONS = (
     ),
     Mutation(
         name="local-first",
-        at="core.routing:Router.ordered.rank",
+        at="core.charger.router:Router.ordered.rank",
         find="is_cloud is local_first",
         put="is_cloud is not local_first",
         tests=("tests/core/test_routing.py",),
     ),
     Mutation(
         name="guard-takes-any-status",
-        at="core.restart",
+        at="core.charger.restart",
         find="STATUS_FRESH = 60.0",
         put="STATUS_FRESH = 6000.0",
         tests=("tests/core/test_restart.py", "tests/core/test_maintenance.py"),
     ),
     Mutation(
         name="restart-without-cooling-down",
-        at="core.restart",
+        at="core.charger.restart",
         find="COOLING_DOWN = 600.0",
         put="COOLING_DOWN = 60.0",
         tests=("tests/core/test_restart.py",),
     ),
     Mutation(
         name="restart-while-updating",
-        at="core.restart:_judge",
+        at="core.charger.restart:_judge",
         find="facts.updating or facts.status is Status.UPDATING",
         put="False",
         tests=("tests/core/test_restart.py",),
     ),
     Mutation(
         name="restart-verified-without-being-away",
-        at="core.restart:RestartWatch._judge",
+        at="core.charger.restart:RestartWatch._judge",
         find="Outcome.UNVERIFIED if heard_later else None",
         put="Outcome.VERIFIED if heard_later else None",
         tests=("tests/core/test_restart.py",),
@@ -147,42 +147,42 @@ MUTATIONS = (
     ),
     Mutation(
         name="lifetime-energy-counted-twice",
-        at="core.ledger:Ledger._add_session",
+        at="core.charger.readings:ReadingsStore._add_session",
         find="LIFETIME_ENERGY not in readings and not total_is_newer and not metered",
         put="LIFETIME_ENERGY not in readings and not metered",
         tests=("tests/core/test_ledger.py",),
     ),
     Mutation(
         name="silence-counts-as-a-try",
-        at="core.override:OverridePursuit._reported_since",
+        at="core.charger.override:OverrideController._reported_since",
         find="max(self._sent_at, self._begun_at)",
         put="self._sent_at",
         tests=("tests/wallbox/test_override_cloud.py", "-k", "tries"),
     ),
     Mutation(
         name="override-without-back-off",
-        at="core.pace:Retry.failed",
+        at="core.cooldown:Backoff.failed",
         find="self._due_at = self._clock.monotonic() + max(self._wait, at_least)",
         put="pass",
         tests=("tests/core/test_override.py",),
     ),
     Mutation(
         name="pause-of-a-switch-is-never-lifted",
-        at="core.override:OverridePursuit._hand_back",
+        at="core.charger.override:OverrideController._hand_back",
         find="by_switch and inside is False",
         put="False",
         tests=("tests/core/test_override.py", "-k", "pause"),
     ),
     Mutation(
         name="group-raises-before-others-came-down",
-        at="core.group:LoadGroup._divide",
+        at="core.load_group.group:LoadGroup._divide",
         find="raising and max(seat.draws, seat.target) <= self._room(seat)",
         put="raising",
         tests=("tests/core/test_group.py",),
     ),
     Mutation(
         name="pause-of-a-group-becomes-the-users",
-        at="core.commands:Commands._carry_out",
+        at="core.charger.commands:Commands._carry_out",
         find="""
             if not wish.automatic:
                 await self.after(setting, base)
@@ -192,26 +192,26 @@ MUTATIONS = (
     ),
     Mutation(
         name="read-only-pursues",
-        at="core.override:OverridePursuit._pursue",
+        at="core.charger.override:OverrideController._reconcile",
         find="await self._end_for_read_only()",
         put="pass",
         tests=("tests/core/test_override.py", "-k", "read_only"),
     ),
     Mutation(
         name="override-of-pause-never-sent",
-        at="core.override:OverridePursuit._next_step",
+        at="core.charger.override:OverrideController._next_step",
         find="self._context.held_back or intent.state is not IntentState.PENDING",
         put="True",
         tests=("tests/core/test_keeper_in_group.py",),
     ),
     Mutation(
         name="schedule-not-read-back",
-        at="core.override:OverridePursuit._disable_schedule",
+        at="core.charger.override:OverrideController._disable_schedule",
         find="""
-            if not schedule.same(await path.read_schedule(), wanted):
+            if not schedule.same(await transport.read_schedule(), wanted):
                 raise NotApplicable("schedule_not_taken")
         """,
-        put="await path.read_schedule()",
+        put="await transport.read_schedule()",
         tests=("tests/core/test_override.py", "-k", "does_not_show"),
     ),
     Mutation(
@@ -223,14 +223,14 @@ MUTATIONS = (
     ),
     Mutation(
         name="originals-forgotten-unread",
-        at="core.override:OverridePursuit._give_up",
+        at="core.charger.override:OverrideController._give_up",
         find="intent.state is IntentState.ENDING",
         put="intent.state is None",
         tests=("tests/core/test_override.py", "-k", "originals_are_kept"),
     ),
     Mutation(
         name="session-ended-by-one-answer",
-        at="core.session:SessionEnergy._take_fall",
+        at="core.charger.session:SessionEnergy._take_fall",
         find="""
             if first is None or not possible or not _agree(first, self._fall):
                 return None
@@ -240,9 +240,9 @@ MUTATIONS = (
     ),
     Mutation(
         name="session-energy-without-bound",
-        at="core.session:SessionEnergy._follow",
+        at="core.charger.session:SessionEnergy._follow",
         find="""
-            if gained > could_have_flowed(new.at - count.at):
+            if gained > could_have_flowed(new.observed_mono - count.at):
                 return None
         """,
         put="pass",
@@ -250,9 +250,9 @@ MUTATIONS = (
     ),
     Mutation(
         name="total-without-bound",
-        at="core.totals:LifetimeTotals.take",
+        at="core.charger.totals:LifetimeTotals.take",
         find="""
-            if new.value - last.value > could_have_flowed(new.at - last.at):
+            if new.value - last.value > could_have_flowed(new.observed_mono - last.observed_mono):
                 return None
         """,
         put="pass",
@@ -260,7 +260,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="counter-started-again-by-a-glitch",
-        at="core.totals:LifetimeTotals._take_fall",
+        at="core.charger.totals:LifetimeTotals._take_fall",
         find="""
             if new.value == fall.value:
                 return None
@@ -270,16 +270,16 @@ MUTATIONS = (
     ),
     Mutation(
         name="session-of-before-not-resumed",
-        at="core.session:SessionEnergy.take",
+        at="core.charger.session:SessionEnergy.take",
         find="self._resume(count, new, duration) or self._follow(count, new, duration)",
         put="self._follow(count, new, duration)",
         tests=("tests/core/test_ledger.py",),
     ),
     Mutation(
         name="time-passed-while-off-forgotten",
-        at="core.energy:moment_before",
-        find="new.at - max((new.observed_at - old.observed_at).total_seconds(), 0.0)",
-        put="new.at",
+        at="core.charger.energy:moment_before",
+        find="new.observed_mono - max((new.observed_at - old.observed_at).total_seconds(), 0.0)",
+        put="new.observed_mono",
         tests=("tests/core/test_ledger.py",),
     ),
     Mutation(
@@ -294,14 +294,14 @@ MUTATIONS = (
     ),
     Mutation(
         name="static-share-after-a-start",
-        at="core.group:LoadGroup.restore",
+        at="core.load_group.group:LoadGroup.restore",
         find="seat.allowance = floor(room) if room >= MINIMUM_CURRENT else 0",
         put="pass",
         tests=("tests/core/test_group.py",),
     ),
     Mutation(
         name="room-seen-too-late",
-        at="core.group:LoadGroup.room",
+        at="core.load_group.group:LoadGroup.room",
         find="""
             for seat in self._seats.values():
                 seat.look()
@@ -311,35 +311,35 @@ MUTATIONS = (
     ),
     Mutation(
         name="started-while-another-is-over",
-        at="core.commands:Commands.lower_for_start",
+        at="core.charger.commands:Commands.lower_for_start",
         find="known = limits.with_room(known, room)",
         put="pass",
         tests=("tests/core/test_keeper_in_group.py",),
     ),
     Mutation(
         name="update-ended-by-another-transport",
-        at="core.danger:DangerWatch.heard",
-        find="self._updates.pop(path.source, None)",
+        at="core.charger.danger:DangerWatch.heard",
+        find="self._updates.pop(transport.source, None)",
         put="self._updates.clear()",
         tests=("tests/core/test_danger.py",),
     ),
     Mutation(
         name="update-ended-by-offline",
-        at="core.danger:DangerWatch.heard",
+        at="core.charger.danger:DangerWatch.heard",
         find="status is not None and status is not Status.OFFLINE",
         put="status is not None",
         tests=("tests/core/test_danger.py",),
     ),
     Mutation(
         name="update-ended-by-a-stored-version",
-        at="core.danger:DangerWatch._firmware",
-        find="reading is None or reading.at == -inf",
+        at="core.charger.danger:DangerWatch._firmware",
+        find="reading is None or reading.observed_mono == -inf",
         put="reading is None",
         tests=("tests/core/test_danger.py",),
     ),
     Mutation(
         name="update-not-saved",
-        at="core.danger:DangerWatch.settle",
+        at="core.charger.danger:DangerWatch.settle",
         find="""
             if saved.keys() != known.keys() or any(self._is_due(saved[source], known[source]) for source in known):
                 self._saving.soon()
@@ -352,24 +352,26 @@ MUTATIONS = (
     ),
     Mutation(
         name="update-forgotten-after-three-hours",
-        at="core.maintenance:Maintenance._facts",
+        at="core.charger.restart_service:RestartService._facts",
         find="""
             Facts(
-                has_path=path is not None,
-                over_cloud=path is not None and path.source is Source.CLOUD,
+                has_transport=transport is not None,
+                over_cloud=transport is not None and transport.source is Source.CLOUD,
                 supported=bool(capable),
-                presence=Presence.UNKNOWN if path is None else path.presence,
+                presence=Presence.UNKNOWN if transport is None else transport.presence,
                 status=status,
-                asked_age=None if asked_at is None else now - asked_at,
-                evidence_age=None if synced_at is None else now - synced_at,
+                asked_age=None if status_received_at is None else now - status_received_at,
+                evidence_age=None if charger_reported_at is None else now - charger_reported_at,
                 role=None if role is None else role.value,
                 since_last=None if self._restart_at is None else max(now - self._restart_at, 0.0),
                 watching=self._run is not None,
                 allow_while_charging=self._context.options.restart_while_charging,
                 refused_by_plan=self._refused_by_plan,
                 checking=self._checking,
-                linkable=capability is Capability.RESTART and any(path.restarts_by_link for path in self._router),
-                at_rest=path is not None and path.at_rest,
+                linkable=capability is Capability.RESTART and any(
+                    transport.restart_needs_link for transport in self._router
+                ),
+                at_rest=transport is not None and transport.at_rest,
                 updating=self.installing or self._danger.updating is not None,
                 update_doubted=self._danger.update_doubted is not None,
                 flowing=self._danger.flowing is not None,
@@ -377,21 +379,23 @@ MUTATIONS = (
         """,
         put="""
             Facts(
-                has_path=path is not None,
-                over_cloud=path is not None and path.source is Source.CLOUD,
+                has_transport=transport is not None,
+                over_cloud=transport is not None and transport.source is Source.CLOUD,
                 supported=bool(capable),
-                presence=Presence.UNKNOWN if path is None else path.presence,
+                presence=Presence.UNKNOWN if transport is None else transport.presence,
                 status=status,
-                asked_age=None if asked_at is None else now - asked_at,
-                evidence_age=None if synced_at is None else now - synced_at,
+                asked_age=None if status_received_at is None else now - status_received_at,
+                evidence_age=None if charger_reported_at is None else now - charger_reported_at,
                 role=None if role is None else role.value,
                 since_last=None if self._restart_at is None else max(now - self._restart_at, 0.0),
                 watching=self._run is not None,
                 allow_while_charging=self._context.options.restart_while_charging,
                 refused_by_plan=self._refused_by_plan,
                 checking=self._checking,
-                linkable=capability is Capability.RESTART and any(path.restarts_by_link for path in self._router),
-                at_rest=path is not None and path.at_rest,
+                linkable=capability is Capability.RESTART and any(
+                    transport.restart_needs_link for transport in self._router
+                ),
+                at_rest=transport is not None and transport.at_rest,
                 updating=self.installing or self._danger.updating is not None,
                 flowing=self._danger.flowing is not None,
             )
@@ -400,7 +404,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="running-update-dismissed",
-        at="core.danger:DangerWatch.dismiss",
+        at="core.charger.danger:DangerWatch.dismiss",
         find="""
             if self._age(update) >= UPDATE_WITHIN:
                 self._updates[source] = replace(update, at=now, dismissed=True)
@@ -410,21 +414,21 @@ MUTATIONS = (
     ),
     Mutation(
         name="dismissed-update-comes-back",
-        at="core.danger:DangerWatch._note_update",
-        find="known is None or _reported_at(path) > known.at",
-        put="known is None or known.dismissed or _reported_at(path) > known.at",
+        at="core.charger.danger:DangerWatch._note_update",
+        find="known is None or _reported_at(transport) > known.at",
+        put="known is None or known.dismissed or _reported_at(transport) > known.at",
         tests=("tests/core/test_danger.py",),
     ),
     Mutation(
         name="charging-ended-by-another-transport",
-        at="core.danger:DangerWatch.heard",
-        find="self._flowing.pop(path.source, None)",
+        at="core.charger.danger:DangerWatch.heard",
+        find="self._flowing.pop(transport.source, None)",
         put="self._flowing.clear()",
         tests=("tests/core/test_danger.py",),
     ),
     Mutation(
         name="charging-never-expires",
-        at="core.danger:DangerWatch.flowing",
+        at="core.charger.danger:DangerWatch.flowing",
         find="(source for source, reading in self._flowing.items() if reading.expires_at > now)",
         put="iter(self._flowing)",
         tests=("tests/core/test_danger.py",),

@@ -5,42 +5,42 @@ from tests.mutations.mutation import Mutation
 MUTATIONS = (
     Mutation(
         name="power-off-not-noted-first",
-        at="power_cycle:PowerCycle.begin",
+        at="linked.power_cycle:PowerCycle.begin",
         find="await self._write()",
         put="pass",
         tests=("tests/integration/test_linked_box.py", "tests/integration/test_power_cycle.py"),
     ),
     Mutation(
         name="power-off-under-load",
-        at="linked_box:LinkedBoxPath._rests",
+        at="linked.box_entity_transport:BoxEntityTransport._rests",
         find="not self._flows and now - self._rested_at <= REST <= now - self._resting_since",
         put="now > 0",
         tests=("tests/integration/test_linked_box.py", "tests/integration/test_power_cycle.py"),
     ),
     Mutation(
         name="power-cycled-again-and-again",
-        at="linked_box:LinkedBoxPath._require_safe_override",
+        at="linked.box_entity_transport:BoxEntityTransport._require_safe_override",
         find="last is not None and last.spent",
         put="False",
         tests=("tests/integration/test_linked_box.py",),
     ),
     Mutation(
         name="stored-limit-let-loose",
-        at="linked_box:LinkedBoxPath._require_bounded",
+        at="linked.box_entity_transport:BoxEntityTransport._require_bounded",
         find="stored is None or highest is None or stored > highest",
         put="stored is None or highest is None",
         tests=("tests/integration/test_linked_box.py",),
     ),
     Mutation(
         name="account-id-names-a-file",
-        at="storage:file_name",
+        at="ha.storage:file_name",
         find='sha256(unique_id.encode("utf-8", "surrogatepass")).hexdigest()',
         put="unique_id",
         tests=("tests/integration/test_file_names.py",),
     ),
     Mutation(
         name="files-of-before-forgotten",
-        at="storage:file_name",
+        at="ha.storage:file_name",
         find="""
             if unique_id in existing:
                 return unique_id
@@ -50,35 +50,35 @@ MUTATIONS = (
     ),
     Mutation(
         name="files-shared-by-capitals",
-        at="storage:file_name",
+        at="ha.storage:file_name",
         find="_UUID.fullmatch(unique_id) and not taken",
         put="_UUID.fullmatch(unique_id)",
         tests=("tests/integration/test_file_names.py",),
     ),
     Mutation(
         name="reversed-clamp-is-rest",
-        at="linked:is_flowing",
+        at="linked.entity_transport:is_flowing",
         find="abs(amount)",
         put="amount",
         tests=("tests/integration/test_power_cycle.py", "-k", "clamp"),
     ),
     Mutation(
         name="power-cut-without-a-last-look",
-        at="power_cycle:PowerCycle.begin.commit",
+        at="linked.power_cycle:PowerCycle.begin.commit",
         find="guard()",
         put="pass",
         tests=("tests/integration/test_power_cycle.py", "-k", "saved"),
     ),
     Mutation(
         name="restored-meter-is-rest",
-        at="linked_box:LinkedBoxPath._on_state",
+        at="linked.box_entity_transport:BoxEntityTransport._on_state",
         find='is_own_report(old_state(event), event.data["new_state"], restores=True)',
         put='is_own_report(old_state(event), event.data["new_state"], restores=False)',
         tests=("tests/integration/test_power_cycle.py", "-k", "restored"),
     ),
     Mutation(
         name="any-state-of-the-meter-is-rest",
-        at="linked_box:LinkedBoxPath._look_at_meter",
+        at="linked.box_entity_transport:BoxEntityTransport._look_at_meter",
         find="""
             if reported_at <= max(self._flowed_at, self._rested_at):
                 return
@@ -88,49 +88,49 @@ MUTATIONS = (
     ),
     Mutation(
         name="switch-is-believed-when-it-shows-on",
-        at="power_cycle:PowerCycle._shows_on",
+        at="linked.power_cycle:PowerCycle._shows_on",
         find="self.went_off and self._state_is(STATE_ON)",
         put="self._state_is(STATE_ON)",
         tests=("tests/integration/test_power_cycle.py", "-k", "late"),
     ),
     Mutation(
         name="assumed-state-is-proof",
-        at="power_cycle:PowerCycle._state_is",
+        at="linked.power_cycle:PowerCycle._state_is",
         find="state is not None and state.state == value and not state.attributes.get(ATTR_ASSUMED_STATE)",
         put="state is not None and state.state == value",
         tests=("tests/integration/test_power_cycle.py", "-k", "assumed"),
     ),
     Mutation(
         name="old-duty-carried-out",
-        at="power_cycle:PowerCycle.trying",
+        at="linked.power_cycle:PowerCycle.trying",
         find="self.active and self._age < CYCLE",
         put="self.active",
         tests=("tests/integration/test_power_cycle.py", "-k", "duty"),
     ),
     Mutation(
         name="record-of-power-saved-once",
-        at="power_cycle:PowerCycle._keep_saving",
+        at="linked.power_cycle:PowerCycle._keep_saving",
         find="await self._clock.sleep(SAVE_AGAIN)",
         put="return",
         tests=("tests/integration/test_power_cycle.py", "-k", "saved"),
     ),
     Mutation(
         name="pushed-state-written-by-us",
-        at="linked:LinkedPath.check",
+        at="linked.entity_transport:EntityTransport.check",
         find="_can_be_polled(entity)",
         put="entity.available",
         tests=("tests/integration/test_linked_reports.py", "-k", "hours_ago"),
     ),
     Mutation(
         name="poll-under-way-counts",
-        at="linked:_can_be_polled",
+        at="linked.entity_transport:_can_be_polled",
         find='entity.should_poll and has_update and not getattr(entity, "_update_staged", True)',
         put="entity.should_poll and has_update",
         tests=("tests/integration/test_linked_reports.py", "-k", "hangs"),
     ),
     Mutation(
         name="restored-state-is-a-report",
-        at="linked:is_own_report",
+        at="linked.entity_transport:is_own_report",
         find="""
             if not restores:
                 return True
@@ -140,28 +140,28 @@ MUTATIONS = (
     ),
     Mutation(
         name="restored-state-found-is-a-report",
-        at="linked:LinkedPath._note_found",
+        at="linked.entity_transport:EntityTransport._note_found",
         find="state.last_reported == state.last_changed and self._restores(state.entity_id)",
         put="state.last_reported != state.last_reported",
         tests=("tests/integration/test_linked_reports.py", "-k", "found_at_our_start"),
     ),
     Mutation(
         name="failed-poll-is-a-report",
-        at="linked:LinkedPath.check",
+        at="linked.entity_transport:EntityTransport.check",
         find="coordinator is not None and coordinator.last_update_success and self._listener is not None",
         put="coordinator is not None and self._listener is not None",
         tests=("tests/integration/test_linked_reports.py", "-k", "failed_poll"),
     ),
     Mutation(
         name="older-flow-stays",
-        at="user_flow:UserFlow.async_claim",
+        at="flows.user_flow:UserFlow.async_claim",
         find='flow["flow_id"] != self.flow_id',
         put='flow["flow_id"] == ""',
         tests=("tests/integration/test_juicebox_flow.py", "-k", "begins_again"),
     ),
     Mutation(
         name="unknown-circuit-counts-as-no",
-        at="juicebox_entry:box_config",
+        at="entries.juicebox:box_config",
         find="SharedCircuit.of(data) is not SharedCircuit.NO",
         put="SharedCircuit.of(data) is SharedCircuit.YES",
         tests=("tests/integration/test_juicebox_flow.py", "-k", "shared_circuit"),

@@ -21,7 +21,7 @@ MUTATIONS = (
         name="box-pause-not-kept-alive",
         at="juicebox.box:Box._status",
         find="self.mode is Mode.KEEP",
-        put="self.mode is Mode.KEEP and not self.memory.paused",
+        put="self.mode is Mode.KEEP and not self.state.paused",
         tests=("tests/juicebox/test_server.py", "-k", "pause"),
     ),
     Mutation(
@@ -35,12 +35,12 @@ MUTATIONS = (
         name="box-without-share-not-lowered",
         at="juicebox.box:Box.limits",
         find="self.setting",
-        put="self.memory.charging_current",
+        put="self.state.charging_current",
         tests=("tests/juicebox/test_path.py", "-k", "may_lower"),
     ),
     Mutation(
         name="box-handed-back-at-once",
-        at="juicebox.pulse:Pulse.may_return",
+        at="juicebox.server_health:ServerHealth.may_return",
         find="self._good >= GOOD_TO_HAND_BACK and now - self._good_since >= HAND_BACK_AFTER",
         put="self._good > 0",
         tests=("tests/juicebox/test_server.py",),
@@ -54,10 +54,10 @@ MUTATIONS = (
                 hour=local.hour,
                 minute=local.minute,
                 online=self._next_current(now),
-                offline=memory.offline,
-                flags=FLAGS_CYCLE[index % len(FLAGS_CYCLE)] if memory.cycles else memory.flags,
+                offline=state.offline,
+                flags=FLAGS_CYCLE[index % len(FLAGS_CYCLE)] if state.cycles else state.flags,
                 index=index,
-                wide=memory.version == WIDE_VERSION,
+                wide=state.version == WIDE_VERSION,
             )
         """,
         put="""
@@ -66,17 +66,17 @@ MUTATIONS = (
                 hour=local.hour,
                 minute=local.minute,
                 online=self._next_current(now),
-                offline=self.allowed or memory.offline,
-                flags=FLAGS_CYCLE[index % len(FLAGS_CYCLE)] if memory.cycles else memory.flags,
+                offline=self.allowed or state.offline,
+                flags=FLAGS_CYCLE[index % len(FLAGS_CYCLE)] if state.cycles else state.flags,
                 index=index,
-                wide=memory.version == WIDE_VERSION,
+                wide=state.version == WIDE_VERSION,
             )
         """,
         tests=("tests/juicebox/test_server.py",),
     ),
     Mutation(
         name="box-late-start-teaches",
-        at="juicebox.timeline:Timeline.started",
+        at="juicebox.command_clock:CommandClock.started",
         find="now - self._booted_at < ONE_START or self._served_since_start(now)",
         put="now - self._booted_at < ONE_START",
         tests=("tests/juicebox/test_server.py", "-k", "i11 or told_late"),
@@ -84,8 +84,8 @@ MUTATIONS = (
     Mutation(
         name="box-override-lost-at-take-over",
         at="juicebox.box:Box._overridden",
-        find="self.memory.override or self._override_wanted",
-        put="self.memory.override",
+        find="self.state.override or self._override_wanted",
+        put="self.state.override",
         tests=("tests/integration/test_juicebox.py", "-k", "both_modes"),
     ),
     Mutation(
@@ -103,15 +103,15 @@ MUTATIONS = (
         at="juicebox.box:Box.from_server",
         find="""
             if self.mode is Mode.KEEP:
-                self._consider_handing_back(moment.at)
+                self._consider_handing_back(moment.observed_mono)
             elif self._relaying:
-                self._relay(command, data, moment.at)
+                self._relay(command, data, moment.observed_mono)
         """,
         put="""
             if self.mode is Mode.KEEP:
-                self._consider_handing_back(moment.at)
+                self._consider_handing_back(moment.observed_mono)
             if self._relaying:
-                self._relay(command, data, moment.at)
+                self._relay(command, data, moment.observed_mono)
         """,
         tests=("tests/juicebox/test_server.py", "-k", "two_masters or late_answer"),
     ),
@@ -124,7 +124,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="box-window-ends-at-midnight",
-        at="juicebox.juicenet:Tou.windows",
+        at="juicebox.juicenet.client:Tou.windows",
         find="[(day.start, DAY_MINUTES), (0, day.end)]",
         put="[(day.start, DAY_MINUTES)]",
         tests=("tests/juicebox/test_juicenet.py",),
@@ -132,13 +132,13 @@ MUTATIONS = (
     Mutation(
         name="box-answers-through-the-guard",
         at="juicebox.box:Box._next_current",
-        find="now < self._pace.start_at",
+        find="now < self._cooldown.start_at",
         put="now < 0",
         tests=("tests/juicebox/test_server.py", "-k", "window"),
     ),
     Mutation(
         name="slot-of-yesterday-is-todays",
-        at="juicebox.quarters:QuarterHours.take",
+        at="juicebox.interval_energy:IntervalEnergy.take",
         find="start -= DAY",
         put="start -= 0 * DAY",
         tests=("tests/juicebox/test_quarters.py",),

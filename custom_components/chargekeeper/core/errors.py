@@ -1,6 +1,7 @@
 """The one tree of errors: why a request was not carried out."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from .model import Source
 

@@ -263,8 +263,8 @@ DOUBT_CHARGING_AFTER = 5 * 60
 class Reading[T]:
     """A value with where it came from and when the *charger* showed it, never when we asked.
 
-    `observed_mono` is that moment on the monotonic clock (minus infinity for what the store gave back), `max_age` the seconds for
-    which a live value may be shown. Two readings of the same value and source are equal whenever they were made.
+    `observed_mono` is that time on the monotonic clock, minus infinity for a restored value. `max_age` is the number of
+    seconds for which a live value may be shown. Two readings of one value and source are equal whenever they were made.
     """
 
     value: T

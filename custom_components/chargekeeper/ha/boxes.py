@@ -120,7 +120,7 @@ class Boxes:
 
     @callback
     def take(self, config: BoxConfig, chargers: Mapping[tuple[Maker, str], Charger]) -> ManagedBox:
-        """Take a box, or its new settings; `chargers` has the keeper that it may have had before. Nothing begins yet."""
+        """Take a box, or its new settings. Reuse its charger from `chargers` if there is one. Nothing begins yet."""
         serial, managed = config.serial, self.managed.get(config.serial)
         box = self.server.add(config)
         if managed is None:

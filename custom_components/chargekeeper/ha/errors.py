@@ -1,4 +1,4 @@
-"""The one table that turns the errors of `core.transports` into Home Assistant's: translated, and of the right class."""
+"""The one table that turns the errors of `core.errors` into translated errors of Home Assistant."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

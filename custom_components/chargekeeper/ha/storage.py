@@ -249,7 +249,7 @@ class SnapshotSaver:
             hass: Home Assistant.
             clock: gives the delays.
             stores: where to.
-            keepers: by serial; may grow and shrink.
+            chargers: by serial; may grow and shrink.
         """
         self._hass = hass
         self._clock = clock

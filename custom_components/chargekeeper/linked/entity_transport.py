@@ -208,7 +208,7 @@ class EntityTransport(Transport):
         Args:
             hass: where the entities are.
             clock: gives the time.
-            keeper: of the charger; tells who it is and which schedule it has.
+            charger: gives the identity and the schedule.
             links: registry ids by the keys of `ALL_LINKS`; other keys are left alone.
         """
         self.breaker = Breaker(clock)  # there is nothing to probe: whether it carries is told by `presence`

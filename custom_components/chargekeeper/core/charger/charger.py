@@ -1,7 +1,7 @@
-"""Keeps one charger going: merges what its paths show, picks the path for a command, and sees what became of it.
+"""Keep one charger going: merge the readings of its transports, route commands and verify their effect.
 
-Readings and the paths' changes come in by `readings_received` and `transport_changed`; a `Snapshot` goes out to whoever listens.
-Commands go the other way. Whatever must survive a power cut is in the journal before anything is sent.
+Readings and changes come in by `readings_received` and `transport_changed`; a `Snapshot` goes out to the listeners.
+Commands go the other way. The intent store holds whatever must survive a power cut before anything is sent.
 """
 
 from collections.abc import Awaitable, Callable

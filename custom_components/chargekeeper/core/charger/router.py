@@ -205,7 +205,7 @@ class Router:
         """Look for the effect of what was sent, in the background, as far as the path allows reading out of turn.
 
         Args:
-            path: where to look.
+            transport: where to look.
             done: whether nothing needs to be looked for any more.
         """
         self._context.spawn(self._read_back(transport, done))

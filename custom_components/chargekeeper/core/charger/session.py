@@ -135,7 +135,7 @@ class SessionEnergy:
         count.raw[new.source] = new.value
         if gained >= 0:
             count.total = total
-            count.observed_mono = new.at
+            count.at = new.observed_mono
             count.duration = duration if duration is not None else count.duration
         self._fall = None if before is not None else self._fall
         return SessionStep(count.total, max(gained, 0.0))

@@ -243,7 +243,7 @@ class JuiceNetClient:
     All calls raise errors of the one tree:
 
     - `NoConnection("unreachable")`, `TransportDown("timeout" | "broken_answer" | "server_error" | "bad_answer")`;
-    - `TransportBusy("throttled", retry_after)` on 429; `retry_after` is 1 to 3600 s, or 0.0 where the server did not say;
+    - `TransportBusy("throttled", retry_after)` on 429; `retry_after` is 1 to 3600 s, or 0.0 if the server named none;
     - `LoginRejected("invalid_auth")` where it refuses to list the account's units;
     - `NotAllowed("refused")` where it refuses something about one unit.
 
