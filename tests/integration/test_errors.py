@@ -11,7 +11,7 @@ import pytest
 
 import custom_components.chargekeeper
 from custom_components.chargekeeper.const import DOMAIN
-from custom_components.chargekeeper.core import transport
+from custom_components.chargekeeper.core import errors
 from custom_components.chargekeeper.core.errors import (
     ChargerError,
     LoginRejected,
@@ -35,19 +35,19 @@ HOUSE = Path(custom_components.chargekeeper.__file__).parent
 TOLD_ELSEWHERE = {
     "NoConnection": {"bad_address", "dns"},
     "NotApplicable": {"ignored", "known", "server_in_charge"},
-    "PathBusy": {"next_status", "too_many_boxes"},
+    "TransportBusy": {"next_status", "too_many_boxes"},
     "UnsafeRequest": {"once_a_day"},
 }
 """Reasons, by class, that only a flow, a repair or diagnostics tell, or nobody: they have no row."""
 CLASSES = {
-    name: kind for name, kind in vars(transport).items() if isinstance(kind, type) and issubclass(kind, ChargerError)
+    name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, ChargerError)
 }
 
 
 def _raised() -> Iterator[tuple[str, str]]:
     """Class and reason of every error made in core and the makers' packages, where both are written out."""
     for folder in ("core", "wallbox", "juicebox"):
-        for path in (HOUSE / folder).glob("*.py"):
+        for path in (HOUSE / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CLASSES):
                     continue
@@ -58,7 +58,7 @@ def _raised() -> Iterator[tuple[str, str]]:
 
 def test_every_reason_that_is_raised_has_a_row() -> None:
     raised = set(_raised())
-    assert {("PathDown", "no_path"), ("NoConnection", "learning")} <= raised
+    assert {("TransportDown", "no_path"), ("NoConnection", "learning")} <= raised
     without = {
         (name, reason)
         for name, reason in raised

@@ -55,7 +55,7 @@ ICONS: dict[str, Any] = json.loads((HOUSE / "icons.json").read_text(encoding="ut
 SERVICES: dict[str, Any] = load_yaml_dict(HOUSE / "services.yaml")
 PLACEHOLDER = re.compile(r"\{([^}]*)\}")
 HEARD = ("serial", "host", "version", "voltage", "energy", "rating")
-FLOWS = ("config_flow.py", "group_flow.py", "juicebox_flow.py")
+FLOWS = ("config_flow.py", "flows/load_group.py", "flows/juicebox.py")
 NO_FORM = {"reauth", "integration_discovery", "without_box"}
 WITHOUT_TABLE = {
     "no_account",

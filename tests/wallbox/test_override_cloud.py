@@ -443,6 +443,21 @@ async def test_schedules_survive_whatever_our_clock_says(bench: Bench, schedules
     assert newest < bench.cloud.now().timestamp(), "the app's next edit is newer"
 
 
+@pytest.mark.parametrize("seconds", [2.0, 6.7])
+async def test_schedules_survive_a_slow_cloud(bench: Bench, schedules: Schedules, seconds: float) -> None:
+    """A write that was newer than the cloud's time when it left is older when it arrives: the cloud would drop it."""
+    await bench.settle_in()
+    owners = (NIGHT, NOON, NEVER)
+    bench.charger(WAITING).schedules = owners
+    bench.cloud.resume[WAITING] = Resume.NO_EFFECT
+    await hold(bench)
+    assert bench.charger(WAITING).schedules == SHUT
+    await bench.cloud.set_fault(Fault.SLOW, slow_seconds=seconds, path_prefix=f"/chargers/{WAITING}/schedules")
+    await switch(bench, False)
+    await bench.clock.advance(5 * 60)
+    assert bench.charger(WAITING).schedules == owners
+
+
 async def test_ids_that_move_mislead_nobody(furnished: Bench) -> None:
     """Between the override's start and end the app has put another schedule first."""
     await hold(furnished)

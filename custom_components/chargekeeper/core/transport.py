@@ -184,7 +184,7 @@ class Transport(Protocol):
         """Read the status now, out of turn; what it shows goes to the listeners before this returns.
 
         Raises:
-            PathBusy: where the path allows no reading out of turn now.
+            TransportBusy: where the path allows no reading out of turn now.
             ChargerError: any other of the tree.
         """
 

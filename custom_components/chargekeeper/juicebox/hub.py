@@ -67,7 +67,7 @@ class BoxHub:
         """Take a box, or its new settings; one that is there goes on where it was.
 
         Raises:
-            PathBusy: `too_many_boxes`.
+            TransportBusy: `too_many_boxes`.
         """
         box = self.boxes.get(config.serial)
         if box is None:

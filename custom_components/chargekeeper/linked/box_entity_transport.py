@@ -162,7 +162,7 @@ class BoxEntityTransport(EntityTransport):
         Raises:
             NoConnection: `linked_unavailable`; `offline_too_high`; for an override whatever makes a power cycle unsafe
                 now, so that it waits: `charger_offline`.
-            PathBusy: `cycled`, the last power cycle is too near.
+            TransportBusy: `cycled`, the last power cycle is too near.
             UnsafeRequest: `restart_charging`, `restart_status_unknown`: something flows, or may.
             ChargerError: as the entity answers.
         """
@@ -191,7 +191,7 @@ class BoxEntityTransport(EntityTransport):
 
     @override
     async def check(self) -> None:
-        """Ask for nothing: the meter reports by itself, and a read that we force proves nothing. Raises PathBusy."""
+        """Ask for nothing: the meter reports by itself, a forced read proves nothing. Raises TransportBusy."""
         if not self._deaf:
             raise TransportBusy("next_status", NEXT_STATUS)
 

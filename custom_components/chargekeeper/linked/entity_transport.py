@@ -635,7 +635,7 @@ async def async_call_entity(
         ChargerError: what `guard` raises.
         NoConnection: `linked_unavailable`, nothing was sent.
         NotApplicable: `linked_refused`.
-        PathDown: `linked_timeout`, `linked_failed`.
+        TransportDown: `linked_timeout`, `linked_failed`.
     """
     match await _in_time(clock, _call_available(hass, entity_id, call, guard), patience):
         case None:
@@ -652,7 +652,7 @@ async def async_call_entity(
 
 
 async def _in_time(clock: Clock, work: Coroutine[Any, Any, object], patience: float) -> BaseException | None:
-    """Run what belongs to another integration; whatever it raises is the answer. Raises PathDown where it hangs."""
+    """Return what a call of another integration raises, if anything. Raises TransportDown if the call hangs."""
     try:
         async with clock.timeout(patience):
             [result] = await asyncio.gather(work, return_exceptions=True)

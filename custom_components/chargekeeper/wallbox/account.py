@@ -568,7 +568,7 @@ class WallboxAccount(CloudAccount):
             raise
 
     async def _login_room(self) -> None:
-        """Take the slot of a sign-in or refresh. Raises PathBusy where there is none."""
+        """Take the slot of a sign-in or refresh. Raises TransportBusy where there is none."""
         await self._budgets.begin()
         now = self._clock.monotonic()
         if (free_at := self._budgets.logins.free_at(now)) > now:
@@ -721,7 +721,7 @@ class WallboxAccount(CloudAccount):
         """Take a slot for a command that came at `begun`, first come first served.
 
         Raises:
-            PathBusy: `no_room` where none comes within the command's time to live, or now if it may not wait.
+            TransportBusy: `no_room` where none comes within the command's time to live, or now if it may not wait.
             ChargerError: the path was lost while waiting.
         """
         now, commands = self._clock.monotonic(), self._budgets.commands
@@ -733,7 +733,7 @@ class WallboxAccount(CloudAccount):
             commands.take(self._clock.monotonic())
 
     async def _await_room(self, begun: float) -> None:
-        """Wait for a slot for a command that came at `begun`. Raises PathBusy, as `_command_room`."""
+        """Wait for a slot for a command that came at `begun`. Raises TransportBusy, as `_command_room`."""
         commands = self._budgets.commands
         while (wait := commands.free_at(now := self._clock.monotonic()) - now) > 0:
             if now + wait > begun + COMMAND_TTL:

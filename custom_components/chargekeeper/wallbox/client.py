@@ -302,13 +302,14 @@ class ScheduleList:
     """All schedules of a charger (section 7.1): `entries` as they are understood, `raw` as the cloud wrote them.
 
     `newest` is the newest `created_at` or `lastSchedule`. `is_whole` is false where something in the list is no
-    entry, or such a moment cannot be read.
+    entry, or such a moment cannot be read. `took` is the number of seconds that the answer took.
     """
 
     entries: tuple[CloudSchedule, ...] = ()
     raw: tuple[Mapping[str, object], ...] = ()
     newest: int = 0
     is_whole: bool = True
+    took: float = 0.0
 
 
 class _Kind(Enum):
@@ -417,6 +418,7 @@ class WallboxCloudClient:
 
     async def schedules(self, serial: str) -> ScheduleList:
         """The weekly schedules of a charger (section 7.1)."""
+        begun = self._clock.monotonic()
         answer = await self._data(_Kind.READ, "GET", f"/chargers/{serial}/schedules")
         if not isinstance(answer, dict) or "schedules" not in answer:
             raise _bad_answer("no schedules")
@@ -431,6 +433,7 @@ class WallboxCloudClient:
             raw=raw,
             newest=max(stamp or 0 for stamp in stamps),
             is_whole=isinstance(listed, list) and len(raw) == len(entries) and None not in stamps,
+            took=self._clock.monotonic() - begun,
         )
 
     async def write_schedules(self, serial: str, schedules: Sequence[Mapping[str, object]]) -> None:

@@ -302,7 +302,8 @@ def schedule_bodies(listed: ScheduleList, changes: Schedule, cloud_now: datetime
     after = changed(before, changes)
     if after == before:
         return []
-    created_at = max(ceil(cloud_now.timestamp()), listed.newest) + 1
+    # The write may take as long to arrive as the answer that was read, and must still be newer than its arrival.
+    created_at = max(ceil(cloud_now.timestamp() + listed.took), listed.newest) + 1
     return [
         _schedule_body(raw, window) | {"created_at": created_at} for raw, window in zip(listed.raw, after, strict=True)
     ]

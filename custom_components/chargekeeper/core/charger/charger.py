@@ -363,8 +363,8 @@ class Charger(TransportListener):
             `VERIFIED` where nothing needed to be sent, else `ACCEPTED`.
 
         Raises:
-            PathBusy: `too_soon`, for what is automatic (see `cooldown`).
-            PathsFailed: several paths were tried, and which failed why.
+            TransportBusy: `too_soon`, for what is automatic (see `cooldown`).
+            TransportsFailed: several paths were tried, and which failed why.
             ChargerError: it was not carried out, and why.
         """
         return await self._commands.command(setting, automatic=automatic)
@@ -374,7 +374,7 @@ class Charger(TransportListener):
 
         Raises:
             NotApplicable: `paused`, where the user wants it paused as well.
-            PathBusy: `too_soon`.
+            TransportBusy: `too_soon`.
             ChargerError: it was not carried out, and why.
         """
         return await self._commands.lift_pause(overridden=self._override.shown.on)
@@ -422,7 +422,7 @@ class Charger(TransportListener):
 
         Raises:
             UnsafeRequest: `restart_<RestartAvailability>`, or `restart_update_doubted`.
-            PathDown: `restart_unclear` where the answer was lost: it is watched all the same.
+            TransportDown: `restart_unclear` where the answer was lost: it is watched all the same.
             ChargerError: any other.
         """
         self._commands.admit(None)

@@ -342,7 +342,7 @@ class Commands:
         """Refuse what ChargeKeeper itself wants too soon, or against a pause of the user's.
 
         Raises:
-            PathBusy: `too_soon`.
+            TransportBusy: `too_soon`.
             NotApplicable: `paused`.
         """
         now, cooldown = self._clock.monotonic(), self._context.cooldown

@@ -63,7 +63,7 @@ class Delivery:
         return None if isinstance(last, PASSED_ON) else last
 
     def require(self) -> None:
-        """Raise why no path carried it, if none did: ChargerError, of several paths PathsFailed."""
+        """Raise why no path carried it, if none did: ChargerError, of several paths TransportsFailed."""
         if self.carried:
             return
         unsafe = all(isinstance(error, UnsafeRequest) for _, error in self.failures)
@@ -123,7 +123,7 @@ class Router:
 
         Raises:
             Unsupported: no path can do that with this charger.
-            PathDown: `no_admitted_path` as `admit` raises it; `charger_offline` in the cloud, or where nothing is
+            TransportDown: `no_admitted_path` as `admit` raises it; `charger_offline` in the cloud, or where nothing is
                 heard of a box; `local_lost` where only another local path is admitted; else `no_path`, with the ISO
                 time since when the cloud is lost as detail.
         """
@@ -144,7 +144,7 @@ class Router:
         raise TransportDown("no_path", "" if since is None else since.isoformat())
 
     def admit(self, capability: Capability) -> None:
-        """Refuse what only paths can do that the user's preference does not admit. Raises PathDown."""
+        """Refuse what only paths can do that the user's preference does not admit. Raises TransportDown."""
         able = [transport for transport in self if capability in transport.capabilities]
         if able and not any(transport in able for transport in self.ordered()):
             raise TransportDown("no_admitted_path")
@@ -155,7 +155,7 @@ class Router:
         It may wait for room on the path first, unless it is `hurried` since another path can take it.
 
         Raises:
-            ChargerError: it was not acknowledged; PathDown `timeout` where the path had no room in time, too.
+            ChargerError: it was not acknowledged; TransportDown `timeout` where the path had no room in time, too.
         """
         if self._context.stopping:
             raise NoConnection("stopping")

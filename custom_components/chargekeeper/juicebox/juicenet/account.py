@@ -210,7 +210,7 @@ class JuiceNetAccount:
         """How to ask for a box now.
 
         Raises:
-            PathBusy: `throttled`.
+            TransportBusy: `throttled`.
             NoConnection: `unreachable`; `charger_offline`, the account does not have the box.
         """
         if (until := self.breaker.busy_until) is not None:
