@@ -146,7 +146,8 @@ async def async_remove_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry
     if _has_boxes(entry):
         await async_remove_boxes(hass, entry)
         return
-    shared_state, account_runtime = get_shared_state(hass), await async_open(hass, entry)
+    shared_state = get_shared_state(hass)
+    account_runtime = await async_open(hass, entry)
     chargers = list(account_runtime.chargers.values())
     for charger in chargers:
         shared_state.begin(charger)
@@ -225,7 +226,8 @@ def _ask_for_login(hass: HomeAssistant, entry: ConfigEntry, snapshot: AccountSna
 
 def _skip_others(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, snapshot: AccountSnapshot) -> frozenset[str]:
     """The chargers of the account that another entry has, or is just giving up."""
-    runtime, kept = entry.runtime_data, get_shared_state(hass).chargers
+    runtime = entry.runtime_data
+    kept = get_shared_state(hass).chargers
     elsewhere = owned_elsewhere(hass, entry)
     skipped = frozenset(
         identity.serial
@@ -260,7 +262,8 @@ async def _entry_updated(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) ->
 
 async def _forget(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, identity: Identity) -> None:
     """Forget one charger of an entry, what is linked to it included; should it come back, it is a new one."""
-    runtime, serial = entry.runtime_data, identity.serial
+    runtime = entry.runtime_data
+    serial = identity.serial
     if (link := linked_subentry(entry, serial)) is not None:
         hass.config_entries.async_remove_subentry(entry, link.subentry_id)
     coordinator = runtime.coordinators.pop(serial)

@@ -173,7 +173,8 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
 
     async def async_step_reauth_confirm(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Ask for the new password."""
-        entry, errors = self._get_reauth_entry(), dict[str, str]()
+        entry = self._get_reauth_entry()
+        errors = dict[str, str]()
         if user_input is not None:
             credentials = {**entry.data, **user_input}
             if await self._is_same_account(entry, credentials, errors):
@@ -187,7 +188,8 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
 
     async def async_step_reconfigure(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Change how the account is reached, where boxes are listened to, or a load group."""
-        entry, errors = self._get_reconfigure_entry(), dict[str, str]()
+        entry = self._get_reconfigure_entry()
+        errors = dict[str, str]()
         if entry.data[CONF_KIND] == KIND_LOAD_GROUP:
             return await self.async_step_load_group()
         if entry.data[CONF_KIND] == KIND_JUICEBOX:
@@ -305,7 +307,8 @@ class ChargeKeeperOptionsFlow(OptionsFlow):
 
     async def async_step_load_group_limit(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Set the limit of that charger; an empty field takes it away."""
-        charger, limits = self._charger, dict(self.config_entry.options.get(CONF_LOAD_GROUP_LIMITS, {}))
+        charger = self._charger
+        limits = dict(self.config_entry.options.get(CONF_LOAD_GROUP_LIMITS, {}))
         assert charger is not None
         if user_input is not None:
             limits.pop(charger.serial, None)

@@ -65,15 +65,18 @@ def _boxes(entry: ConfigEntry) -> dict[str, Any]:
 
 
 def _box(runtime: JuiceBoxRuntime, coordinator: ChargerCoordinator) -> dict[str, Any]:
-    boxes, serial = runtime.boxes, coordinator.identity.serial
+    boxes = runtime.boxes
+    serial = coordinator.identity.serial
     if (unit := boxes.units.get(serial)) is not None:
         return {
             "juicenet": None if unit.transport is None else unit.transport.diagnostics(),
             "snapshot": _snapshot(coordinator.data),
             **coordinator.charger.diagnostics(),
         }
-    managed, linked = boxes.managed[serial], runtime.linked.get(serial)
-    box, state = managed.box, managed.box.state
+    managed = boxes.managed[serial]
+    linked = runtime.linked.get(serial)
+    box = managed.box
+    state = managed.box.state
     return {
         "version": state.version,
         "firmware": state.firmware,

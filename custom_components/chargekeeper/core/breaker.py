@@ -42,7 +42,8 @@ HALF_OPEN_PROBE = 15.0
 GOOD_TO_CLOSE = 3
 """Good answers in a row, the one that ended the outage included, until the path counts as whole."""
 
-SHORTEST_BUSY, LONGEST_BUSY = 1.0, 3600.0
+SHORTEST_BUSY = 1.0
+LONGEST_BUSY = 3600.0
 """Seconds between which a `Backoff-After` is believed."""
 
 BUSY_LADDER = (120.0, 240.0, 480.0, 900.0)

@@ -13,7 +13,8 @@ RAISE_SPACING = 60.0
 START_SPACING = 300.0
 """Seconds at least from an automatic start or stop to the next automatic start. The keeper holds no stop up."""
 
-RETRY_AFTER, LONGEST_RETRY = 30.0, 300.0
+RETRY_AFTER = 30.0
+LONGEST_RETRY = 300.0
 """Seconds between which the wait doubles after each failure."""
 
 

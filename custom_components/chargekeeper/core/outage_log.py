@@ -110,7 +110,8 @@ def _without(noted: ByCharger, serial: str) -> ByCharger:
 def _outage_from(stored: object) -> Outage | None:
     if not isinstance(stored, Mapping) or (started_at := moment(stored.get("started_at"))) is None:
         return None
-    served, replayed = _names(stored.get("served")), _names(stored.get("replayed"))
+    served = _names(stored.get("served"))
+    replayed = _names(stored.get("replayed"))
     return Outage(started_at, moment(stored.get("ended_at")), served, replayed)
 
 

@@ -41,7 +41,8 @@ class Poller:
 
     async def stop(self) -> None:
         """End, whatever it is doing."""
-        task, self._task = self._task, None
+        task = self._task
+        self._task = None
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

@@ -155,7 +155,8 @@ def _decode_window(stored: object) -> Window | None:
         } if all(type(day) is int and 0 <= day <= 6 for day in days):
             if any(isinstance(number, bool) for number in (slot, max_current, max_energy)):
                 return None
-            opens, closes = _decode_time(start), _decode_time(end)
+            opens = _decode_time(start)
+            closes = _decode_time(end)
             if opens is None or closes is None:
                 return None
             return Window(slot, enabled, frozenset(days), opens, closes, name, max_current, max_energy)

@@ -27,7 +27,8 @@ class SetCharging:
     capability: ClassVar = Capability.CHARGING
 
 
-START, STOP = SetCharging(on=True), SetCharging(on=False)
+START = SetCharging(on=True)
+STOP = SetCharging(on=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,8 @@ from ..juicebox.juicenet.client import DAY_MINUTES, Day, Tou
 from ..juicebox.listener import Discovered
 from ..linked.box_entity_transport import BoxEntityTransport
 
-OPEN_AGAIN, LOOK_AGAIN = 30.0, 300.0
+OPEN_AGAIN = 30.0
+LOOK_AGAIN = 300.0
 """Seconds after which a port that was taken is tried again, and after which it is seen whether the address is left."""
 
 LAST_WORDS = 75.0
@@ -123,7 +124,8 @@ async def async_setup_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     begun += [_begin_unit(hass, entry, subentry) for subentry in unit_subentries(entry)]
     for coordinator in begun:
         serial = coordinator.identity.serial
-        runtime.coordinators[serial], chargers[serial] = coordinator, coordinator.charger
+        runtime.coordinators[serial] = coordinator
+        chargers[serial] = coordinator.charger
 
     async def save_last(_event: Event) -> None:
         await saver.stop()
@@ -162,7 +164,8 @@ async def async_unload_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     """Stop everything of the entry but the boxes: those are answered on, for a reload would else be an outage."""
     if not await hass.config_entries.async_unload_platforms(entry, PLATFORMS):
         return False
-    runtime, shared_state = juicebox_runtime(entry), get_shared_state(hass)
+    runtime = juicebox_runtime(entry)
+    shared_state = get_shared_state(hass)
     while runtime.ends:
         runtime.ends.pop()()
     if runtime.boxes.account is not None:
@@ -257,7 +260,8 @@ def _minute(text: str) -> int:
 
 async def _async_open(hass: HomeAssistant, entry: ConfigEntry) -> Boxes:
     """The boxes, with what was saved of them."""
-    shared_state, key = get_shared_state(hass), entry_key(entry)
+    shared_state = get_shared_state(hass)
+    key = entry_key(entry)
     if shared_state.boxes is None:
         stores = shared_state.stores.setdefault(key, EntryStores(hass, key))
         await stores.load()
@@ -291,7 +295,8 @@ async def _give_up_units(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, 
 
 
 async def _give_up_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, managed: ManagedUnit) -> None:
-    shared_state, charger = get_shared_state(hass), managed.charger
+    shared_state = get_shared_state(hass)
+    charger = managed.charger
     with suppress(TimeoutError):
         async with shared_state.clock.timeout(SERVER_LAST_WORDS):
             await charger.cancel_override()
@@ -339,7 +344,8 @@ async def _forget(hass: HomeAssistant, entry: ConfigEntry, serial: str) -> None:
 @callback
 def _begin(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) -> ChargerCoordinator:
     """Start the keeper of a box and what hands its snapshots on."""
-    runtime, shared_state = juicebox_runtime(entry), get_shared_state(hass)
+    runtime = juicebox_runtime(entry)
+    shared_state = get_shared_state(hass)
     managed = runtime.boxes.take(box_config(entry, subentry, hass.config.time_zone), shared_state.chargers)
     _start(hass, entry, managed.charger)
     runtime.ends.append(_follow_share(managed))
@@ -356,7 +362,8 @@ def _begin(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) ->
 @callback
 def _begin_unit(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) -> ChargerCoordinator:
     """The same for a box that only a JuiceNet server reaches."""
-    runtime, shared_state = juicebox_runtime(entry), get_shared_state(hass)
+    runtime = juicebox_runtime(entry)
+    shared_state = get_shared_state(hass)
     managed = runtime.boxes.take_unit(unit_config(subentry, hass.config.time_zone), shared_state.chargers)
     _start(hass, entry, managed.charger)
     if managed.transport is not None:
@@ -366,7 +373,8 @@ def _begin_unit(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentr
 
 @callback
 def _start(hass: HomeAssistant, entry: ConfigEntry, charger: Charger) -> None:
-    shared_state, key = get_shared_state(hass), charger.identity.key
+    shared_state = get_shared_state(hass)
+    key = charger.identity.key
     charger.options = keeper_options(entry, charger.identity.serial)
     shared_state.chargers[key] = charger
     shared_state.begin(charger)
@@ -398,7 +406,8 @@ def _share(charger: Charger, transport: JuiceNetTransport) -> Callable[[], None]
 @callback
 def _link(hass: HomeAssistant, entry: ConfigEntry, managed: ManagedBox) -> BoxEntityTransport | None:
     """The path over the entities that the user linked to a box, if he did."""
-    runtime, serial = juicebox_runtime(entry), managed.box.config.serial
+    runtime = juicebox_runtime(entry)
+    serial = managed.box.config.serial
     if (link := linked_subentry(entry, serial)) is None:
         return None
     around = (managed.box, managed.udp, runtime.boxes.power_of(serial))
@@ -470,7 +479,8 @@ def _withdraw_offers(hass: HomeAssistant, context: dict[str, Any]) -> None:
 
 def quarter_hours(hass: HomeAssistant, entry: ConfigEntry) -> list[dict[str, object]]:
     """The energy per quarter hour that each box of the entry told, as JSON; times in the zone of the house."""
-    runtime, now = juicebox_runtime(entry), get_shared_state(hass).clock.now()
+    runtime = juicebox_runtime(entry)
+    now = get_shared_state(hass).clock.now()
     found: list[dict[str, object]] = []
     for serial, coordinator in runtime.coordinators.items():
         if serial not in runtime.boxes.managed:

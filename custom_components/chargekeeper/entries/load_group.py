@@ -146,7 +146,8 @@ def _follow_stored(hass: HomeAssistant, entry: ConfigEntry, coordinator: GroupCo
 
 async def _async_open(hass: HomeAssistant, entry: ConfigEntry) -> LoadGroup:
     """The load group of an entry, with what was saved of it."""
-    shared_state, key = get_shared_state(hass), entry_key(entry)
+    shared_state = get_shared_state(hass)
+    key = entry_key(entry)
     if (group := shared_state.groups.get(key)) is None:
         stores = _stores(hass, key)
         await stores.load()

@@ -82,7 +82,8 @@ class LinkedSubentryFlow(ConfigSubentryFlow):
 
     async def async_step_user(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Choose a charger and its entities."""
-        entry, errors = self._get_entry(), dict[str, str]()
+        entry = self._get_entry()
+        errors = dict[str, str]()
         chargers = {each.serial: each for each in linkable(entry)}
         if not chargers:
             return self.async_abort(reason="all_linked")
@@ -104,7 +105,8 @@ class LinkedSubentryFlow(ConfigSubentryFlow):
 
     async def async_step_reconfigure(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Choose other entities for the charger; one that is no longer there leaves its field empty."""
-        subentry, errors = self._get_reconfigure_subentry(), dict[str, str]()
+        subentry = self._get_reconfigure_subentry()
+        errors = dict[str, str]()
         if user_input is not None:
             links = self._links(user_input, errors)
             if not errors:
@@ -170,7 +172,8 @@ class LinkedSubentryFlow(ConfigSubentryFlow):
 
     def _links(self, user_input: Mapping[str, Any], errors: dict[str, str]) -> dict[str, Any]:
         """The registry ids of the chosen entities; `errors` says what is wrong with which."""
-        registry, taken = er.async_get(self.hass), self._linked_elsewhere()
+        registry = er.async_get(self.hass)
+        taken = self._linked_elsewhere()
         links: dict[str, Any] = {}
         for link in self._offered:
             if (entity_id := user_input.get(link)) is None:

@@ -106,7 +106,8 @@ class JuiceBoxSteps(UserFlow):
 
     async def async_step_juicebox(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Ask where to listen and where the maker's server is; both are tried."""
-        entry, errors = self._boxes, dict[str, str]()
+        entry = self._boxes
+        errors = dict[str, str]()
         if entry is None:
             await self.async_claim(KIND_JUICEBOX)
             self._abort_if_unique_id_configured(reload_on_update=False, error="juicebox_configured")
@@ -166,7 +167,8 @@ class JuiceBoxSteps(UserFlow):
 
     async def async_step_box(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Show what was heard, and ask what only the user knows of the box."""
-        found, errors = self._found, dict[str, str]()
+        found = self._found
+        errors = dict[str, str]()
         assert found is not None
         if user_input is not None and is_sound(user_input, errors):
             return self._add(as_subentry(user_input, found.serial, found.host))
@@ -275,7 +277,8 @@ class JuiceBoxSteps(UserFlow):
     async def _listen(self) -> None:
         """Until a box was heard that looks like one, or for so long that there is none."""
         assert self._trial is not None
-        heard, boxes = asyncio.Event(), list[Discovered]()
+        heard = asyncio.Event()
+        boxes = list[Discovered]()
 
         def take(found: Discovered) -> None:
             boxes.append(found)

@@ -135,7 +135,8 @@ class JuiceBoxSubentryFlow(ConfigSubentryFlow):
 
     async def async_step_box(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Show what was heard, and ask what only the user knows of the box."""
-        found, errors = self._found, dict[str, str]()
+        found = self._found
+        errors = dict[str, str]()
         assert found is not None
         if user_input is not None and is_sound(user_input, errors):
             if (reason := refusal(self._get_entry(), found.serial)) is not None:
@@ -163,7 +164,8 @@ class JuiceBoxSubentryFlow(ConfigSubentryFlow):
 
     async def async_step_settings(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Change what the user said of the box."""
-        subentry, errors = self._get_reconfigure_subentry(), dict[str, str]()
+        subentry = self._get_reconfigure_subentry()
+        errors = dict[str, str]()
         if user_input is not None and is_sound(user_input, errors):
             serial = subentry.data[CONF_SERIAL]
             host = user_input[CONF_HOST].strip()
@@ -181,7 +183,8 @@ class JuiceBoxSubentryFlow(ConfigSubentryFlow):
 
     async def async_step_offline_current(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Have the limit that is stored in the box confirmed, or another one written."""
-        subentry, errors = self._get_reconfigure_subentry(), dict[str, str]()
+        subentry = self._get_reconfigure_subentry()
+        errors = dict[str, str]()
         boxes = get_shared_state(self.hass).boxes
         box = None if boxes is None else boxes.server.boxes.get(subentry.data[CONF_SERIAL])
         if box is None:

@@ -33,7 +33,8 @@ def tidied(entered: Mapping[str, Any]) -> dict[str, str]:
     Raises:
         ValueError: with the key of the error, where something is missing or no address.
     """
-    url, token = entered.get(CONF_SERVER_URL, "").strip(), entered.get(CONF_ACCOUNT_TOKEN, "").strip()
+    url = entered.get(CONF_SERVER_URL, "").strip()
+    token = entered.get(CONF_ACCOUNT_TOKEN, "").strip()
     if not url and not token:
         return {}
     if not url or not token:

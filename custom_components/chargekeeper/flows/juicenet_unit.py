@@ -56,7 +56,8 @@ class JuiceNetSubentryFlow(ConfigSubentryFlow):
 
     async def async_step_unit(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Ask what only the user knows of the box."""
-        entry, errors = self._get_entry(), dict[str, str]()
+        entry = self._get_entry()
+        errors = dict[str, str]()
         if user_input is not None and _is_sound(user_input, errors):
             if _is_known(entry, self._serial):
                 return self.async_abort(reason="box_known")
@@ -71,7 +72,8 @@ class JuiceNetSubentryFlow(ConfigSubentryFlow):
 
     async def async_step_reconfigure(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Change what the user said of the box."""
-        subentry, errors = self._get_reconfigure_subentry(), dict[str, str]()
+        subentry = self._get_reconfigure_subentry()
+        errors = dict[str, str]()
         if user_input is not None and _is_sound(user_input, errors):
             title, data = _as_subentry(user_input, subentry.data[CONF_SERIAL])
             return self.async_update_and_abort(self._get_entry(), subentry, title=title, data=data)

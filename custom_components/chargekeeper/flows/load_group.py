@@ -31,7 +31,8 @@ from ..entries.load_group import member_key, member_name
 from ..ha.shared_state import get_shared_state, known_chargers
 
 CONF_ACCEPT = "accept"
-LOWEST_WEIGHT, HIGHEST_WEIGHT = 0.1, 10.0
+LOWEST_WEIGHT = 0.1
+HIGHEST_WEIGHT = 10.0
 
 GROUP_SCHEMA = vol.Schema(
     {
@@ -67,7 +68,8 @@ class LoadGroupSteps(ConfigFlow):
         """Ask for the name and the limit."""
         errors: dict[str, str] = {}
         if user_input is not None:
-            self._name, self._limit = user_input[CONF_NAME].strip(), float(user_input[CONF_LIMIT])
+            self._name = user_input[CONF_NAME].strip()
+            self._limit = float(user_input[CONF_LIMIT])
             if self._name:
                 return await self.async_step_members()
             errors[CONF_NAME] = "name_missing"
@@ -190,7 +192,8 @@ class LoadGroupSteps(ConfigFlow):
             spec = self._spec()
         except GroupError as err:
             return err.reason, next((m["name"] for m in self._members if m["serial"] == err.detail), "")
-        taken, known = self._taken(), self._limits()
+        taken = self._taken()
+        known = self._limits()
         for member in self._members:
             if member_key(member) in taken:
                 return "member_in_group", member["name"]

@@ -121,10 +121,12 @@ class Boxes:
     @callback
     def take(self, config: BoxConfig, chargers: Mapping[tuple[Maker, str], Charger]) -> ManagedBox:
         """Take a box, or its new settings. Reuse its charger from `chargers` if there is one. Nothing begins yet."""
-        serial, managed = config.serial, self.managed.get(config.serial)
+        serial = config.serial
+        managed = self.managed.get(config.serial)
         box = self.server.add(config)
         if managed is None:
-            udp, server = JuiceBoxTransport(box, self._clock), ServerTransport(box, self._clock)
+            udp = JuiceBoxTransport(box, self._clock)
+            server = ServerTransport(box, self._clock)
             charger = chargers.get(udp.identity.key) or self._charger(udp.identity)
             managed = self.managed[serial] = ManagedBox(box, charger, udp, server)
             box.listen(partial(self._heard, managed))
@@ -136,7 +138,8 @@ class Boxes:
 
     def _charger(self, identity: Identity, last_report: Readings | None = None) -> Charger:
         """A keeper with what was saved of a box, and what the user `last_report` of it, which is in no store."""
-        serial, stores = identity.serial, self.stores
+        serial = identity.serial
+        stores = self.stores
         charger = Charger(identity, self._clock, ChargerOptions(), partial(stores.save_intents, serial))
         snapshot = stores.snapshots.get(serial)
         known = {**snapshot} if isinstance(snapshot, Mapping) else {}
@@ -150,7 +153,8 @@ class Boxes:
     def power_of(self, serial: str) -> PowerCycle:
         """What switches the power of a box; a duty to switch it on again that is left is taken up."""
         if (cycle := self.power.get(serial)) is None:
-            key, stores = f"{POWER_RECORD}{serial}", self.stores
+            key = f"{POWER_RECORD}{serial}"
+            stores = self.stores
             save = partial(stores.save_intents, key)
             cycle = self.power[serial] = PowerCycle(self._hass, self._clock, save, stores.intents_by_serial.get(key))
         return cycle
@@ -262,7 +266,8 @@ class Boxes:
 
 def upstream_config(clock: Clock, upstream: Mapping[str, object]) -> UpstreamConfig | None:
     """The maker's server as the user named it; None where he named none."""
-    host, port = upstream.get("host"), upstream.get("port")
+    host = upstream.get("host")
+    port = upstream.get("port")
     if not host or not isinstance(port, int):
         return None
     return UpstreamConfig(host=str(host), port=port, resolver=resolver(clock, upstream))

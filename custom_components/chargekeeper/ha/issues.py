@@ -235,8 +235,10 @@ def _delete_member_issues(hass: HomeAssistant, entry: ConfigEntry, but: Collecti
 @callback
 def track_cloud_issue(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> Callable[[], None]:
     """Tell of an outage of 30 min that leaves chargers without any path; the answer ends it."""
-    runtime, clock = entry.runtime_data, get_shared_state(hass).clock
-    account, log = runtime.account_runtime.account, runtime.account_runtime.outages
+    runtime = entry.runtime_data
+    clock = get_shared_state(hass).clock
+    account = runtime.account_runtime.account
+    log = runtime.account_runtime.outages
     cancel_timer: Callable[[], None] = lambda: None  # noqa: E731 - replaced by each timer
 
     @callback

@@ -19,7 +19,8 @@ OVERRIDE = "tou_override"
 def follow_outages(entry: ChargeKeeperConfigEntry) -> Callable[[], None]:
     """Keep the record; the answer ends it."""
     runtime = entry.runtime_data
-    log, account = runtime.account_runtime.outages, runtime.account_runtime.account
+    log = runtime.account_runtime.outages
+    account = runtime.account_runtime.account
     ends: list[Callable[[], None]] = []
 
     @callback

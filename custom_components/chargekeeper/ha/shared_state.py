@@ -192,7 +192,8 @@ def get_shared_state(hass: HomeAssistant) -> SharedState:
 
 async def async_open(hass: HomeAssistant, entry: ConfigEntry) -> AccountRuntime:
     """Everything of an entry: from the registry, or made from the stores and the entry. Awaits no network."""
-    shared_state, user_id = get_shared_state(hass), entry_key(entry)
+    shared_state = get_shared_state(hass)
+    user_id = entry_key(entry)
     stores = shared_state.stores.setdefault(user_id, EntryStores(hass, user_id))
     await stores.load()
     account = shared_state.accounts.get(user_id)
@@ -221,7 +222,8 @@ def open_charger(
     hass: HomeAssistant, entry: ConfigEntry, account_runtime: AccountRuntime, identity: Identity
 ) -> Charger:
     """The keeper of one charger, with the entry's options and its paths; it is one of the holdings then."""
-    shared_state, serial = get_shared_state(hass), identity.serial
+    shared_state = get_shared_state(hass)
+    serial = identity.serial
     options = keeper_options(entry, serial)
     charger = shared_state.chargers.get(identity.key)
     if charger is None:

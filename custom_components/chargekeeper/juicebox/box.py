@@ -46,7 +46,8 @@ FULL_BELOW = 100.0
 """W; a car that draws less does not charge, whatever the box says (docs/protocols/juicebox.md, section 2.3)."""
 CHANGE_OFFLINE_EVERY = timedelta(days=1)
 """The stored limit wears the memory of the box each time it is written (docs/protocols/juicebox.md, section 2.5)."""
-CONSTANT_FLAGS, FLAGS_CYCLE = 6, (8, 244, 6, 242)
+CONSTANT_FLAGS = 6
+FLAGS_CYCLE = (8, 244, 6, 242)
 """`C` of a command where nothing was learnt, and as the maker's server has it by the index (docs/protocols/juicebox.md,
 section 2.5)."""
 COMMANDED = frozenset({"07", WIDE_VERSION})
@@ -296,7 +297,8 @@ class Box:
     @property
     def session_energy(self) -> int | None:
         """Wh since the car was plugged in; pauses do not end a session."""
-        start, lifetime = self.state.session_start, self.state.lifetime
+        start = self.state.session_start
+        lifetime = self.state.lifetime
         return None if start is None or lifetime is None else max(lifetime - start, 0)
 
     @property
@@ -364,7 +366,8 @@ class Box:
                 raise UnsafeRequest("no_group_share" if shared_out else "no_current")
             self._set_master(True)
         self.issues.discard(BoxIssue.OVERRIDE_HANDED_BACK)
-        self.state.override, self.state.paused = on, False
+        self.state.override = on
+        self.state.paused = False
         self._user_asked()
 
     def follow_override(self, *, on: bool) -> None:
@@ -411,7 +414,8 @@ class Box:
             raise NotApplicable("server_in_charge")
         self._require_hearing()
         self._require_offline(amps)
-        changed_at, now = self.state.offline_changed_at, self._clock.now()
+        changed_at = self.state.offline_changed_at
+        now = self._clock.now()
         if changed_at is not None and timedelta() <= now - changed_at < CHANGE_OFFLINE_EVERY:
             raise UnsafeRequest("once_a_day")
         assert self.state.offline is not None  # it is known
@@ -455,7 +459,8 @@ class Box:
         """From now on it is told this stored limit; until it surely heard, it may have the one before."""
         state = self.state
         if offline != state.offline:
-            state.overwritten, self._told_times = state.stored, 0
+            state.overwritten = state.stored
+            self._told_times = 0
         state.offline = offline
         self._note_offline()
 
@@ -504,7 +509,8 @@ class Box:
             self._forget()
         self.state.version = message.version
         self.issues.discard(BoxIssue.ENCRYPTED)
-        self.status, self._arrival = message, arrival
+        self.status = message
+        self._arrival = arrival
         self.state.host = arrival.address[0]
         self.state.heard_at = self._clock.now()
         self.command_clock.heard(message, now)
@@ -557,7 +563,8 @@ class Box:
                 self.issues.add(BoxIssue.STORED_ZERO)
             return
         self.command_clock.learnt()
-        self.state.offline, self.state.overwritten = shown, None
+        self.state.offline = shown
+        self.state.overwritten = None
         if self._replaced is not None and shown == self._replaced[0]:  # the change was lost: it may be tried again
             self.state.offline_changed_at = self._replaced[1]
         self._replaced = None
@@ -567,20 +574,23 @@ class Box:
 
     def _see_effect(self, message: StatusMessage, now: float) -> None:
         """Whether it shows what it was sent."""
-        sent, offline = self.state.online, self.state.offline
+        sent = self.state.online
+        offline = self.state.offline
         if sent is None or offline is None or not self.command_clock.obeys(now):
             self._command_tracker.lapsed()
             self._share_in_effect = inf
             return
         self._command_tracker.see(message, sent, offline)
         if self._command_tracker.shown:
-            self.in_effect, self._share_in_effect = self._sent_setting, self._sent_share
+            self.in_effect = self._sent_setting
+            self._share_in_effect = self._sent_share
             self.issues.discard(BoxIssue.IGNORES_COMMANDS)
             if self._told_stored == offline:
                 self._replaced = None
         elif self._command_tracker.ignored:
             self.issues.add(BoxIssue.IGNORES_COMMANDS)
-            self.in_effect, self._share_in_effect = None, inf
+            self.in_effect = None
+            self._share_in_effect = inf
             if self._told_times >= SHOWS_WITHIN:  # else what it ignored was from before the change
                 self._take_back_change()
 
@@ -597,18 +607,22 @@ class Box:
     def _take_back_change(self) -> None:
         """The box was told to store another limit, and did not listen."""
         if self._replaced is not None:
-            (offline, self.state.offline_changed_at), self._replaced = self._replaced, None
+            (offline, self.state.offline_changed_at) = self._replaced
+            self._replaced = None
             self._store(offline)
 
     def _forget(self) -> None:
         self.state.forget()
         self.command_clock.forget()
-        self._told_stored, self._told_times = None, 0
+        self._told_stored = None
+        self._told_times = 0
         self._sent_setting = None
         self._sent_share = self._share_in_effect = inf
 
     def _note_offline(self) -> None:
-        offline, highest, wire = self.state.offline, self.state.stored, self.config.wire_rating
+        offline = self.state.offline
+        highest = self.state.stored
+        wire = self.config.wire_rating
         self.issues.discard(BoxIssue.OFFLINE_ABOVE_WIRE)
         if offline is not None:  # else what was seen at its start still holds
             self.issues.discard(BoxIssue.STORED_ZERO)
@@ -764,7 +778,8 @@ class Box:
 
     def _next_current(self, now: float) -> int:
         """`A` of the next answer: what is wanted, unless a guard time holds it back."""
-        last, carry = self.state.online, self._carry
+        last = self.state.online
+        carry = self._carry
         self._carry = False
         highest, _ = ceiling(self.limits)
         if last is None and self.config.read_only:
@@ -791,7 +806,8 @@ class Box:
         """Answer the last status with a command; whether it went out."""
         if self._arrival is None or not self._arrival.answer(data):
             return False
-        state, last = self.state, self.state.online
+        state = self.state
+        last = self.state.online
         if last is not None and (command.online == 0) is not (last < MINIMUM_CURRENT):
             self._cooldown.switched()
         if last is not None and command.online > last:
@@ -802,14 +818,16 @@ class Box:
             self._asked = False
             self._command_tracker.sent()
         self._told_stored = command.offline
-        state.online, state.index = command.online, command.index
+        state.online = command.online
+        state.index = command.index
         state.flags = command.flags
         state.cycles = command.flags == FLAGS_CYCLE[command.index % len(FLAGS_CYCLE)] and (
             state.cycles or command.flags != CONSTANT_FLAGS
         )
         state.commanded_at = self._clock.now()
         self.command_clock.commanded_at = now
-        self._sent_setting, self._sent_share = state.charging_current, self._least_share
+        self._sent_setting = state.charging_current
+        self._sent_share = self._least_share
         self.counts["kept" if self.mode is Mode.KEEP else "relayed"] += 1
         return True
 

@@ -29,18 +29,21 @@ class CommandClock:
 
     def forget(self) -> None:
         """What it was told no longer holds."""
-        self.commanded_at, self._quiet_since = -inf, inf
+        self.commanded_at = -inf
+        self._quiet_since = inf
 
     def heard(self, message: StatusMessage, now: float) -> None:
         """A status came."""
-        self.heard_at, self._uptime = now, None if message.uptime is None else message.uptime[0]
+        self.heard_at = now
+        self._uptime = None if message.uptime is None else message.uptime[0]
         self._quiet_since = min(self._quiet_since, now)
 
     def started(self, now: float) -> bool:
         """A line of its start came; whether that is news, so that what it was told no longer holds."""
         if now - self._booted_at < ONE_START or self._served_since_start(now):
             return False
-        self._booted_at, self._booted = now, True
+        self._booted_at = now
+        self._booted = True
         return True
 
     def learnt(self) -> None:

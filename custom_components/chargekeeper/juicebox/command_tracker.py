@@ -52,7 +52,8 @@ class CommandTracker:
         """A status came while the box was to keep to these limits, A."""
         rating = HIGHEST_CURRENT if message.unit_rating is None else message.unit_rating
         expected = {min(online, rating), min(online, offline, rating)}
-        first, second = message.limit_in_force in expected, message.second_limit in expected
+        first = message.limit_in_force in expected
+        second = message.second_limit in expected
         if first is not second and min(offline, rating) not in expected:
             self._swapped = second
         if self._flight is not None:

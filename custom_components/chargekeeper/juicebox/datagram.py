@@ -16,7 +16,8 @@ LONGEST = 1024
 WIDE_VERSION = "09u"
 """The version whose commands have wide fields."""
 
-NARROW, WIDE = (2, 2), (4, 3)
+NARROW = (2, 2)
+WIDE = (4, 3)
 """Digits of the online and the offline limit in a command."""
 
 NO_DATA = -1
@@ -26,7 +27,8 @@ _ALPHABET = b"0123456789ABCDEFGHIJKLMNZPQRSTUVWXY"
 _BASE = len(_ALPHABET)
 _MASK = 0xFFFF
 
-HEADS, SHAPES = 64, 128
+HEADS = 64
+SHAPES = 128
 """How many beginnings and shapes of status lines are kept: one and two to four per box."""
 
 _SERIAL = re.compile(rb"([0-9]{9,30}):")
@@ -105,9 +107,11 @@ class StatusMessage:
 
     @property
     def state(self) -> int | None:
-        """The state code (section 2.3.2); older boxes leave it out, then the current tells (2.3.1)."""
+        """The state code (section 2.3.2). Older boxes leave it out; the current then implies it (2.3.1)."""
         state = self.fields.get("S")
-        return (2 if self.fields.get("A", 0) > 0 else 1) if state is None and not self.version else state
+        if state is None and not self.version:
+            return 2 if self.fields.get("A", 0) > 0 else 1
+        return state
 
     @property
     def voltage(self) -> float | None:
@@ -131,7 +135,8 @@ class StatusMessage:
     @property
     def power(self) -> float | None:
         """Real power, W. Boxes without a power factor tell the apparent power only."""
-        voltage, factor = self.voltage, self.power_factor
+        voltage = self.voltage
+        factor = self.power_factor
         if voltage is None:
             return None
         return voltage * self.current * (1.0 if factor is None else factor)
@@ -174,7 +179,8 @@ class StatusMessage:
     @property
     def quarter_hour(self) -> tuple[int, int | None] | None:
         """A slot 0 to 95 of the box's local day and its energy, Wh; None where the box has no data for that slot."""
-        slot, energy = self.fields.get("i"), self.fields.get("e")
+        slot = self.fields.get("i")
+        energy = self.fields.get("e")
         if slot is None or energy is None or not 0 <= slot < 96:
             return None
         return slot, energy if energy > NO_DATA else None

@@ -165,7 +165,8 @@ class BoxHub:
 
     def _arrived(self, arrival: Arrival) -> None:
         serial = arrival.message.serial
-        box, line = self.boxes[serial], self._lines.get(serial)  # only those are listed
+        box = self.boxes[serial]
+        line = self._lines.get(serial)  # only those are listed
         box.dispute(on=self.listener.is_disputed(serial))
         if line is not None and arrival.address != box.address and line.came_back(arrival.data):
             return

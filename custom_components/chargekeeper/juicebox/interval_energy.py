@@ -12,7 +12,8 @@ from ..core import schedule
 from ..core.limits import HIGHEST_CURRENT
 
 SLOTS = 96
-QUARTER, DAY = timedelta(minutes=15), timedelta(days=1)
+QUARTER = timedelta(minutes=15)
+DAY = timedelta(days=1)
 
 DOUBT = timedelta(minutes=2)
 """A box knows the time to the minute, by the last command. So near to the beginning of a slot it may tell that of

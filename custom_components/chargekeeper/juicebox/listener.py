@@ -34,18 +34,21 @@ BATCH = 64
 RECEIVE_BUFFER = 4 * 1024 * 1024
 """Bytes asked of the system, so that a flood during a pause of the event loop pushes out no status."""
 
-BOX_RATE, BOX_BURST = 5.0, 25.0
+BOX_RATE = 5.0
+BOX_BURST = 25.0
 """Statuses per second of one listed box that are handed on, and how many at once; a box sends about one in ten seconds.
 As many of all else that comes from its address are."""
 
-READ_RATE, READ_BURST = 1000.0, 1000.0
+READ_RATE = 1000.0
+READ_BURST = 1000.0
 """Datagrams per second from the address of a listed box whose checksum is computed, from its port and from others."""
 
 PORT_SILENT = 65.0
 """Seconds of silence of the port that a box spoke from, after which it may have opened another; two reports and some.
 """
 
-STRANGERS_RATE, STRANGERS_BURST = 20.0, 40.0
+STRANGERS_RATE = 20.0
+STRANGERS_BURST = 40.0
 """Datagrams per second of everybody else together whose checksum is computed, and how many at once."""
 
 SILENT_BEFORE_MOVE = 120.0
@@ -58,7 +61,9 @@ STRANGER_AGE = 65.0
 """Seconds within which a new box must have shown those: three of an idle box, 30 s apart, and some; also the longest
 between two that count as following one another."""
 
-MOST_STRANGERS, MOST_PENDING, MOST_ADDRESSES = 20, 5, 4
+MOST_STRANGERS = 20
+MOST_PENDING = 5
+MOST_ADDRESSES = 4
 """Unknown serials watched at once; discovered boxes that wait for the user; new addresses watched per box."""
 
 PENDING_AGE = 3600.0
@@ -73,7 +78,8 @@ ENERGY_SLACK = 1_000.0
 DISPUTED_FOR = 600.0
 """Seconds for which a status from the pinned address counts as a dispute while another address is believed."""
 
-COUNTER_SLACK, COUNTER_TOLERANCE = 2.5, 0.2
+COUNTER_SLACK = 2.5
+COUNTER_TOLERANCE = 0.2
 """Seconds, and the share of the time that passed, by which a box's counter may differ from ours."""
 
 CLOSEST_STATUSES = 1.0
@@ -115,8 +121,10 @@ class Bucket:
     __slots__ = ("_at", "_burst", "_rate", "_tokens")
 
     def __init__(self, rate: float, burst: float) -> None:
-        self._rate, self._burst = rate, burst
-        self._tokens, self._at = burst, -inf
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._at = -inf
 
     def take(self, now: float) -> bool:
         """Whether one more may pass at the monotonic moment `now`."""
@@ -152,7 +160,8 @@ class Track:
         """Whether its counter advanced as time did. Old boxes have none."""
         if self.uptime is None or status.uptime is None:
             return self.uptime is None
-        (before, wrap), (after, _) = self.uptime, status.uptime
+        (before, wrap) = self.uptime
+        (after, _) = status.uptime
         passed = now - self.at
         if wrap == inf:
             off = abs(after - before - passed)
@@ -164,7 +173,8 @@ class Track:
         """Go on from this status."""
         if status.lifetime_energy is not None:
             self.lifetime = status.lifetime_energy
-        self.uptime, self.at = status.uptime, now
+        self.uptime = status.uptime
+        self.at = now
 
     def evidence(self, status: StatusMessage, now: float) -> bool:
         """Take a status of a source in question; whether enough in a row fit by now."""
@@ -189,11 +199,13 @@ class _Listed:
         self.host = host
         self.pinned = pinned
         self.disputed_at = -inf
-        self.port, self.spoke_at = 0, -inf
+        self.port = 0
+        self.spoke_at = -inf
         self.track = Track(lifetime)
         self.heard_at = now
         self.reads = {is_its_port: Bucket(READ_RATE, READ_BURST) for is_its_port in (True, False)}
-        self.statuses, self.rest = Bucket(BOX_RATE, BOX_BURST), Bucket(BOX_RATE, BOX_BURST)
+        self.statuses = Bucket(BOX_RATE, BOX_BURST)
+        self.rest = Bucket(BOX_RATE, BOX_BURST)
         self.questions: dict[str, Track] = {}  # by the address in question, which may be the pinned one
 
     def has_room(self, message: Message, port: int, now: float) -> bool:
@@ -287,7 +299,8 @@ class Listener:
         for port, each in opened.items():
             if port not in keep:
                 loop.add_reader(each, self._readable, each)
-        self._address, self._sockets = address, opened
+        self._address = address
+        self._sockets = opened
 
     def require_address(self) -> None:
         """See that the address is still one of this machine: nothing arrives at one that went away.
@@ -360,7 +373,8 @@ class Listener:
             self._received(sock, data, address)
 
     def _received(self, sock: socket.socket, data: bytes, address: Address) -> None:
-        now, host = self._clock.monotonic(), address[0]
+        now = self._clock.monotonic()
+        host = address[0]
         serial = serial_of(data) if len(data) <= LONGEST else None
         if serial is None:
             self.dropped["too_long" if len(data) > LONGEST else "not_a_box"] += 1

@@ -41,7 +41,9 @@ from .juicenet.client import Blocking, Info, Override, State
 FULL_AFTER = 120.0
 """Seconds for which a charging car takes next to nothing until it counts as waiting (docs/design.md, section 4.1)."""
 
-AVAILABLE, PLUGGED, CHARGING = 0, 1, 2
+AVAILABLE = 0
+PLUGGED = 1
+CHARGING = 2
 FAULTS = frozenset({3, 4, 5})
 CODES = frozenset({AVAILABLE, PLUGGED, CHARGING}) | FAULTS
 """All known state codes (docs/protocols/juicebox.md, section 2.3.2)."""
@@ -122,7 +124,8 @@ def user_readings(config: BoxConfig, seen: Timestamp) -> Readings:
 
 def box_readings(box: Box, message: StatusMessage, seen: Timestamp) -> Readings:
     """What the last status shows."""
-    box_state, state = box.state, message.state
+    box_state = box.state
+    state = message.state
     builder = ReadingBuilder(Source.UDP, seen)
     builder.put(STATUS, status(box, seen.observed_mono))
     builder.put(CAR_CONNECTED, car_connected(state))

@@ -9,11 +9,13 @@ from math import inf
 
 from ..core.reading_builder import Timestamp
 
-SUSPECT_AFTER, TAKE_OVER_AFTER = 2, 3
+SUSPECT_AFTER = 2
+TAKE_OVER_AFTER = 3
 """Statuses without an answer after which the server is suspect, and after which it counts as gone."""
 SHORTEST_OUTAGE = 20.0
 """Seconds that those must span: at a change of state boxes send several at once."""
-GOOD_TO_HAND_BACK, HAND_BACK_AFTER = 3, 60.0
+GOOD_TO_HAND_BACK = 3
+HAND_BACK_AFTER = 60.0
 """Good answers of the server in a row, and seconds since the first of them, after which it is the master again.
 
 One may be missing: a box may send its next status before the answer to the last is there.
@@ -35,7 +37,10 @@ class ServerHealth:
 
     def forget(self) -> None:
         """It is another server from now on, or none."""
-        self._unanswered, self._good, self._answered, self.heard = 0, 0, True, None
+        self._unanswered = 0
+        self._good = 0
+        self._answered = True
+        self.heard = None
 
     @property
     def answers(self) -> bool | None:
@@ -78,7 +83,8 @@ class ServerHealth:
 
     def answered(self, moment: Timestamp) -> None:
         """It sent a good answer."""
-        self.heard, self._unanswered = moment, 0
+        self.heard = moment
+        self._unanswered = 0
         if not self._answered:
             self._answered = True
             self._good_since = moment.observed_mono if self._good == 0 else self._good_since
@@ -87,4 +93,5 @@ class ServerHealth:
 
     def give_up(self) -> None:
         """Its place was taken."""
-        self._good, self._lost = 0, True
+        self._good = 0
+        self._lost = True

@@ -90,7 +90,8 @@ class Upstream:
             return False
         if not self._loops:
             LOGGER.warning("What is sent to the boxes' server comes back: the router leads it to this machine")
-        self._loops, self.error = True, LOOP
+        self._loops = True
+        self.error = LOOP
         return True
 
     async def close(self) -> None:
@@ -102,7 +103,8 @@ class Upstream:
 
     async def _connect(self) -> None:
         """Look the name up, and open a socket where its address is new."""
-        waiting, self._waiting = self._waiting, []
+        waiting = self._waiting
+        self._waiting = []
         try:
             transport = await self._line_to_server()
         except (NoConnection, OSError) as err:
@@ -127,7 +129,8 @@ class Upstream:
             lambda: _Line(self._heard, self._failed), remote_addr=peer
         )
         self._hang_up()
-        self._transport, self._peer = transport, peer
+        self._transport = transport
+        self._peer = peer
         return transport
 
     def _connected(self, task: asyncio.Task[None]) -> None:

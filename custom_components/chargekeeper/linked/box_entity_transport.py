@@ -245,7 +245,8 @@ class BoxEntityTransport(EntityTransport):
     def _tell_away(self) -> None:
         """The box had no power until now."""
         assert self._listener is not None
-        self._boots, self._says_away = None, True
+        self._boots = None
+        self._says_away = True
         self._listener.readings_received(self, Readings())
         self._says_away = False
 

@@ -304,14 +304,16 @@ class EntityTransport(Transport):
             er.EVENT_ENTITY_REGISTRY_UPDATED, self._on_registry, event_filter=self._is_about_us
         )
         self._follow()
-        self._is_lost, self._is_broken = self.presence is Presence.OFFLINE, self.broken
+        self._is_lost = self.presence is Presence.OFFLINE
+        self._is_broken = self.broken
         if self._heard:
             listener.readings_received(self, self._read())
 
         def cancel() -> None:
             cancel_registry()
             self._stop_following()
-            self._followed, self._listener = {}, None
+            self._followed = {}
+            self._listener = None
 
         return cancel
 
@@ -398,7 +400,8 @@ class EntityTransport(Transport):
     def _follow(self) -> None:
         """Follow the entities under the names that they have now, and take in what they show already."""
         names = {link: entity_id for link in self._links if (entity_id := self._entity_id(link)) is not None}
-        before, followed = self._followed, {entity_id: link for link, entity_id in names.items()}
+        before = self._followed
+        followed = {entity_id: link for link, entity_id in names.items()}
         if followed == before:
             return
         self._stop_following()
@@ -446,7 +449,8 @@ class EntityTransport(Transport):
 
     @callback
     def _on_state(self, event: Event[EventStateChangedData] | Event[EventStateReportedData]) -> None:
-        link, state = self._followed.get(event.data["entity_id"]), event.data["new_state"]
+        link = self._followed.get(event.data["entity_id"])
+        state = event.data["new_state"]
         if link is None:
             return  # likewise
         old = old_state(event)
@@ -470,7 +474,8 @@ class EntityTransport(Transport):
 
     @callback
     def _tell(self) -> None:
-        was_lost, self._is_lost = self._is_lost, self.presence is Presence.OFFLINE
+        was_lost = self._is_lost
+        self._is_lost = self.presence is Presence.OFFLINE
         if self._is_lost and not was_lost:
             self._lost_at = self._clock.monotonic()
         assert self._listener is not None
@@ -491,7 +496,8 @@ class EntityTransport(Transport):
         for link, measured in MEASURED.items():
             if link in self._links:
                 self._put(readings, measured.prop, self._amount(link), link)
-        status, link = self._status(), self._status_link
+        status = self._status()
+        link = self._status_link
         self._put(readings, STATUS, status, link)
         self._put(readings, CAR_CONNECTED, self._is_plugged_in(status), link)
         is_told = link == CONF_STATUS and status is not None
@@ -523,7 +529,8 @@ class EntityTransport(Transport):
         if self._status_link == CONF_STATUS:
             state = self._shown(CONF_STATUS)
             return None if state is None else STATUS_WORDS.get(slug(state.state))
-        power, switch = self._amount(CONF_POWER), self._shown(CONF_CHARGE_SWITCH)
+        power = self._amount(CONF_POWER)
+        switch = self._shown(CONF_CHARGE_SWITCH)
         if power is None:
             return None
         if is_flowing(CONF_POWER, power):
@@ -551,7 +558,8 @@ class EntityTransport(Transport):
 
     def _amount(self, link: str) -> float | None:
         """A measured value in our unit; None for text, an unknown unit or an absurd number."""
-        state, measured = self._shown(link), MEASURED[link]
+        state = self._shown(link)
+        measured = MEASURED[link]
         if state is None or not _is_known(state):
             return None
         try:
@@ -587,7 +595,8 @@ class EntityTransport(Transport):
 
     def _fault(self, link: str) -> str | None:
         """What is wrong with a linked entity that only the user can put right."""
-        entry, state = self._entry(link), self._state(link)
+        entry = self._entry(link)
+        state = self._state(link)
         if entry is None:
             return "deleted"
         if entry.disabled:
@@ -597,7 +606,8 @@ class EntityTransport(Transport):
         return None
 
     def _link_diagnostics(self, link: str) -> dict[str, object]:
-        state, heard = self._state(link), self._heard.get(link)
+        state = self._state(link)
+        heard = self._heard.get(link)
         found: dict[str, object] = {
             "fault": self._fault(link),
             "available": state is not None,

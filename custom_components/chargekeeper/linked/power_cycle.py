@@ -72,7 +72,8 @@ class Cycle:
         """What `export` gave. What is damaged in it counts as still to be switched on."""
         if not isinstance(stored, Mapping):
             return None
-        switch, began_at = stored.get("switch"), moment(stored.get("began_at"))
+        switch = stored.get("switch")
+        began_at = moment(stored.get("began_at"))
         if not isinstance(switch, str) or began_at is None:
             return None
         is_on = stored.get("on") is True

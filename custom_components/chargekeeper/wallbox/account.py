@@ -247,8 +247,11 @@ class WallboxAccount(CloudAccount):
 
     def _accept(self, email: str, password: str) -> None:
         """Credentials that are good, or new: nothing stands against signing in with them."""
-        self._email, self._password = email, password
-        self._refused_at, self._login_blocked_until, self._needs_login = None, NEVER, False
+        self._email = email
+        self._password = password
+        self._refused_at = None
+        self._login_blocked_until = NEVER
+        self._needs_login = False
         self._poller.wake()
         self._tell()
 
@@ -297,7 +300,8 @@ class WallboxAccount(CloudAccount):
 
         Until the status of each charger was read once, nothing else has a turn: without it nothing can be shown.
         """
-        status, chore = self._next_status(), self._next_chore()
+        status = self._next_status()
+        chore = self._next_chore()
         chore_first = self._slow_turns % 3 == 2 and not self._unread
         return chore or status if chore_first else status or chore
 
@@ -426,7 +430,8 @@ class WallboxAccount(CloudAccount):
         """
         await self._budgets.begin()
         await self._sign_in_if_needed()
-        budgets, now = self._budgets, self._clock.monotonic()
+        budgets = self._budgets
+        now = self._clock.monotonic()
         used_up = {budget, budgets.reads}
         for each in used_up:
             each.take(now)
@@ -685,7 +690,8 @@ class WallboxAccount(CloudAccount):
                         raise TransportBusy("throttled", self._busy_for())
                     if not self.breaker.usable:
                         raise TransportDown("unreachable")
-                    regular_at, reserve_at = self._budgets.reads.free_at(now), self._budgets.reserve_free_at(now)
+                    regular_at = self._budgets.reads.free_at(now)
+                    reserve_at = self._budgets.reserve_free_at(now)
                     if regular_at <= now:
                         return await read(self._budgets.reads)
                     if reserve_at <= now:
@@ -724,7 +730,8 @@ class WallboxAccount(CloudAccount):
             TransportBusy: `no_room` where none comes within the command's time to live, or now if it may not wait.
             ChargerError: the path was lost while waiting.
         """
-        now, commands = self._clock.monotonic(), self._budgets.commands
+        now = self._clock.monotonic()
+        commands = self._budgets.commands
         if not may_wait and (self._command_lock.locked() or commands.free_at(now) > now):
             raise TransportBusy("no_room", commands.free_at(now) - now)
         async with self._command_lock:
@@ -775,7 +782,8 @@ class WallboxAccount(CloudAccount):
     def _breaker_changed(self) -> None:
         self._poller.wake()
         usable = self.breaker.usable
-        stood_still, self._stands_still = self._stands_still, not usable or self.breaker.busy
+        stood_still = self._stands_still
+        self._stands_still = not usable or self.breaker.busy
         if stood_still and not self._stands_still:
             self._budgets.owed_slots = 0  # the slots that passed unused have paid for the sign-ins meanwhile
         if usable is not self._was_usable:

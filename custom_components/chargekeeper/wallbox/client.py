@@ -53,7 +53,8 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 _SERIAL = re.compile(r"[1-9]\d{0,19}", re.ASCII)
 _END_OF_IDS = 10**20
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,8000}")
-_FIRST_SANE_YEAR, _LAST_SANE_YEAR = 2015, 2200
+_FIRST_SANE_YEAR = 2015
+_LAST_SANE_YEAR = 2200
 
 
 class TokenRefused(ChargerError):
@@ -659,7 +660,8 @@ def _tokens(answer: object, before: Tokens | None) -> Tokens:
     user_id = next(filter(None, [*map(optional_str, ids), *map(_numeric_id, ids)]), None)
     refresh = _header_safe(_dig(attributes, "refresh_token"))
     if before is not None:
-        user_id, refresh = user_id or before.user_id, refresh or before.refresh
+        user_id = user_id or before.user_id
+        refresh = refresh or before.refresh
     if access is None or user_id is None:
         raise _bad_answer("no token")
     return Tokens(

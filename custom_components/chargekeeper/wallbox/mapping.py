@@ -386,7 +386,8 @@ def _model(charger: GroupCharger, part_number: str | None) -> str | None:
 
 
 def _window(schedule: CloudSchedule) -> Window | None:
-    start, end = _time_of_day(schedule.start), _time_of_day(schedule.stop)
+    start = _time_of_day(schedule.start)
+    end = _time_of_day(schedule.stop)
     if schedule.slot is None or schedule.enabled is None or schedule.days is None or start is None or end is None:
         return None
     if schedule.max_current < 0 or schedule.max_energy < 0:

@@ -118,7 +118,8 @@ class RequestBudgets:
 
     def export(self) -> dict[str, object]:
         """The stamps as JSON, in epoch seconds of the wall clock."""
-        now, wall = self._clock.monotonic(), self._clock.now().timestamp()
+        now = self._clock.monotonic()
+        wall = self._clock.now().timestamp()
         named = self._named()
         closed = self.reserve_closed_until
         return {

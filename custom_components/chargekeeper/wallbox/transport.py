@@ -220,12 +220,15 @@ class WallboxCloudTransport(CachingTransport):
 
     def listed(self, charger: GroupCharger) -> None:
         """The groups answer told of this charger."""
-        before, self._shown = self._shown, charger
-        since, self._shown_at = self._shown_at, self._clock.monotonic()
+        before = self._shown
+        self._shown = charger
+        since = self._shown_at
+        self._shown_at = self._clock.monotonic()
         if before is not None and since >= self._shown_at - CHANGE_WITHIN and _shows_life(before, charger):
             self._evidence = Timestamp.of(self._clock)
         if self._unlisted:
-            self._unlisted, self._refused = 0, False
+            self._unlisted = 0
+            self._refused = False
         self._identify(charger)
         self._note_word(charger.status)
         self._take(group_readings(charger, seen=self._seen(), now=Timestamp.of(self._clock), idle_age=self.idle_age))

@@ -65,7 +65,8 @@ class Charger(TransportListener):
             self._context, self._router, self._authority, self._commands.lower_for_start
         )
         self._pause = PauseController(self._context, self._router, self._authority, self._commands, self._override)
-        self._commands.before, self._commands.after = self._pause.before, self._pause.after
+        self._commands.before = self._pause.before
+        self._commands.after = self._pause.after
         self._restart_service = RestartService(self._context, self._router)
         self._limit_enforcer = LimitEnforcer(self._context, self._router, self._commands)
         self._own_limits = limits.Limits()
@@ -176,7 +177,8 @@ class Charger(TransportListener):
 
     def start(self) -> None:
         """Begin, or begin again after `stop`: go on with what the journal holds."""
-        self._running, self._context.stopping = True, False
+        self._running = True
+        self._context.stopping = False
         self._mark_unconfirmed()
         self._restart_service.start()
         self._publish()
@@ -184,7 +186,8 @@ class Charger(TransportListener):
 
     async def stop(self) -> None:
         """End all that runs and leave the paths; intents stay in the journal."""
-        self._running, self._context.stopping = False, True
+        self._running = False
+        self._context.stopping = True
         self._arm(inf)
         for source in list(self._router.transports):
             self.remove_transport(source)
@@ -269,7 +272,8 @@ class Charger(TransportListener):
             return
         snapshot, change_at = self._compose()
         self._arm(change_at)
-        old, self._snapshot = self._snapshot, snapshot
+        old = self._snapshot
+        self._snapshot = snapshot
         if snapshot != old:
             for listener in list(self._listeners):
                 listener(snapshot)
@@ -281,7 +285,8 @@ class Charger(TransportListener):
 
     def _compose(self) -> tuple[Snapshot, float]:
         """The snapshot as of now, and the monotonic moment at which time alone changes it."""
-        now, wall = self._clock.monotonic(), self._clock.now()
+        now = self._clock.monotonic()
+        wall = self._clock.now()
         transports = self._router.ordered()
         readings, change_at = self._context.readings_store.visible(
             now, {transport.source for transport in self._router if usable(transport)}

@@ -262,7 +262,8 @@ class Commands:
         Raises:
             ChargerError: no path carried it.
         """
-        present, sent = self.highest_current, _Sent(setting, self._clock.monotonic(), automatic)
+        present = self.highest_current
+        sent = _Sent(setting, self._clock.monotonic(), automatic)
         lowers = isinstance(setting, SetCurrent) and present is not None and setting.amps < present
         prepare = self.lower_for_start if setting == START else None
         delivery = await self._router.deliver(setting, prepare, everywhere=lowers)
@@ -345,7 +346,8 @@ class Commands:
             TransportBusy: `too_soon`.
             NotApplicable: `paused`.
         """
-        now, cooldown = self._clock.monotonic(), self._context.cooldown
+        now = self._clock.monotonic()
+        cooldown = self._context.cooldown
         free_at = now
         if isinstance(setting, SetCurrent) and setting.amps > (self.shown_current or 0.0):
             free_at = cooldown.raise_at

@@ -184,9 +184,11 @@ class IntentStore:
                 await self._save(_json_of(new))
             except asyncio.CancelledError:
                 # What is on its way to the disk cannot be called back: it may be there already, or get there later.
-                self.entries, self._in_doubt = new, True
+                self.entries = new
+                self._in_doubt = True
                 raise
-            self.entries, self._in_doubt = new, False
+            self.entries = new
+            self._in_doubt = False
 
     def export(self) -> dict[str, object]:
         """The record as JSON."""
@@ -315,7 +317,10 @@ def begin_end(intent: OverrideIntent, end: End, theirs: Status | None = None) ->
 
 
 def _json_of(entries: Intents) -> dict[str, object]:
-    override, restart, install, pause = entries.override, entries.restart, entries.install, entries.pause
+    override = entries.override
+    restart = entries.restart
+    install = entries.install
+    pause = entries.pause
     return {
         "override": None
         if override is None
@@ -367,7 +372,8 @@ def _iso(at: datetime | None) -> str | None:
 def _intent_from(stored: object) -> OverrideIntent | None:
     if not isinstance(stored, Mapping):
         return None
-    created_at, state = moment(stored.get("created_at")), member(IntentState, stored.get("state"))
+    created_at = moment(stored.get("created_at"))
+    state = member(IntentState, stored.get("state"))
     if created_at is None or state is None:
         return None
     return OverrideIntent(
@@ -425,7 +431,8 @@ def _updates_from(stored: object) -> tuple[UpdateRecord, ...]:
 def _update_from(stored: object) -> UpdateRecord | None:
     if not isinstance(stored, Mapping) or (source := member(Source, stored.get("source"))) is None:
         return None
-    age, firmware = number(stored.get("age")), stored.get("firmware")
+    age = number(stored.get("age"))
+    firmware = stored.get("firmware")
     # Where the record does not say how old it is, it counts in full.
     return UpdateRecord(
         source,

@@ -33,7 +33,8 @@ class LimitEnforcer:
 
     def settle(self, limits: Limits) -> None:
         """Compare the limits, a group's share left out, with those before; lower the setting where one fell."""
-        before, self._limits = self._limits, limits
+        before = self._limits
+        self._limits = limits
         if before is not None and self._fell(before, limits):
             self._context.spawn(self._begin())
 

@@ -222,7 +222,8 @@ class OverrideController:
         self._asked = True
         if intent is None:
             self._told_pending = False
-            status, car = readings_store.get(STATUS), readings_store.get(CAR_CONNECTED)
+            status = readings_store.get(STATUS)
+            car = readings_store.get(CAR_CONNECTED)
             base = None if status is None else status.value
             intent = OverrideIntent(
                 created_at=self._clock.now(),
@@ -291,7 +292,8 @@ class OverrideController:
                 refusal = err if isinstance(err, NotSaved) else None
                 break
             except ChargerError as err:
-                refusal, done = err, True
+                refusal = err
+                done = True
                 await self._give_up(err)
             self._context.publish()
             if not done:
@@ -309,7 +311,8 @@ class OverrideController:
         self._retry.failed(status_received_at(self._router.first(Capability.OVERRIDE)), at_least=at_least)
 
     def _next_step(self, intent: OverrideIntent) -> Decision:
-        last_report, heard_at = self._last_report(), self._authority.status_received_at(Capability.OVERRIDE)
+        last_report = self._last_report()
+        heard_at = self._authority.status_received_at(Capability.OVERRIDE)
         if heard_at < self._sent_at:
             last_report = None  # from before the last step, over another path than that
         status = None if last_report is None else last_report.status
@@ -380,7 +383,8 @@ class OverrideController:
 
     async def _take_step(self, intent: OverrideIntent, decision: Decision) -> bool:
         """Take one step; False where what comes next has to wait for a path or its next word. Raises ChargerError."""
-        last_report, now = self._last_report(), self._clock.monotonic()
+        last_report = self._last_report()
+        now = self._clock.monotonic()
         if last_report is not None and last_report.car_connected and not intent.seen_plugged:
             intent = replace(intent, seen_plugged=True)
         if decision.step is Step.END:
@@ -417,7 +421,8 @@ class OverrideController:
     async def _confirm(self, intent: OverrideIntent) -> None:
         """The charger does what is wanted, because of us, of somebody else, or since a window is open."""
         lagging = self._authority.status_received_at(Capability.OVERRIDE) - REPORT_LAG
-        self._unconfirmed, self._inside_at_confirm = False, self._inside(lagging)
+        self._unconfirmed = False
+        self._inside_at_confirm = self._inside(lagging)
         sent = intent.sent or self._inside_at_confirm is False
         await self._intents.write(override=replace(intent, state=IntentState.VERIFIED, sent=sent))
 
@@ -545,7 +550,8 @@ class OverrideController:
 
         Over a path that can, as soon as there is one; else in the next window, as the schedule would.
         """
-        transport, now = self._router.first(Capability.OVERRIDE), self._clock.monotonic()
+        transport = self._router.first(Capability.OVERRIDE)
+        now = self._clock.monotonic()
         if last_report is None or transport is None:
             return False
         gone_on = last_report.car_connected is False or last_report.status in POWER_FLOWS

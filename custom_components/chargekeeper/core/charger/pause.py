@@ -90,10 +90,8 @@ class PauseController:
                     await self._intents.write(pause=replace(pause, state=IntentState.ENDING))
 
     def _seen(self) -> Seen:
-        last_report, heard_at = (
-            self._authority.last_report(Capability.CHARGING),
-            self._authority.status_received_at(Capability.CHARGING),
-        )
+        last_report = self._authority.last_report(Capability.CHARGING)
+        heard_at = self._authority.status_received_at(Capability.CHARGING)
         if heard_at < self._sent_at:
             last_report = None  # from before the pause, over another path than that
         return Seen(
@@ -128,7 +126,8 @@ class PauseController:
 
     async def _restore(self, pause: PauseIntent) -> None:
         """Pause once more. Saved first; what was surely not sent does not count."""
-        transport, ocpp = self._router.first(Capability.CHARGING), self._context.readings_store.get(OCPP)
+        transport = self._router.first(Capability.CHARGING)
+        ocpp = self._context.readings_store.get(OCPP)
         if (
             transport is None
             or not self._retry.is_due(status_received_at(transport))

@@ -93,7 +93,8 @@ class ReadingsStore:
 
     def visible(self, now: float, usable: Collection[Source]) -> tuple[Readings, float]:
         """What may be shown at the monotonic moment `now`, and the moment at which that changes by age."""
-        shown, until = Readings(), inf
+        shown = Readings()
+        until = inf
         for prop, reading in self._readings.items():
             if prop.kind is ReadingClass.LIVE:
                 if reading.expires_at <= now:
@@ -108,7 +109,8 @@ class ReadingsStore:
 
     def export(self) -> dict[str, object]:
         """All that outlives a restart, as JSON."""
-        session, lifetime = self._readings.get(SESSION_ENERGY), self._readings.get(LIFETIME_ENERGY)
+        session = self._readings.get(SESSION_ENERGY)
+        lifetime = self._readings.get(LIFETIME_ENERGY)
         ahead = session is not None and lifetime is not None and self._is_ahead(lifetime, session)
         counters = {LIFETIME_ENERGY.key: self._totals.export(), SESSION_ENERGY.key: self._session.export()}
         return {
@@ -140,7 +142,8 @@ class ReadingsStore:
         return self._readings.value(SCHEDULE) or ()
 
     def _merge(self, prop: Property[object], new: Reading[object]) -> None:
-        old, status = self._readings.get(prop), self._readings.get(STATUS)
+        old = self._readings.get(prop)
+        status = self._readings.get(STATUS)
         if prop.kind is ReadingClass.LIVE and status is not None and status.value is Status.OFFLINE:
             old = old or cast("Reading[object]", status)  # which took away what was seen before it
         if old is not None:
@@ -236,7 +239,8 @@ def _number(value: object) -> float:
 def _reading_from(prop: Property[object], entry: object) -> Reading[object] | None:
     if not isinstance(entry, Mapping):
         return None
-    observed_at, source = moment(entry.get("observed_at")), member(Source, entry.get("source"))
+    observed_at = moment(entry.get("observed_at"))
+    source = member(Source, entry.get("source"))
     value = _value_from(prop, entry.get("value"))
     if value is None or source is None or observed_at is None:
         return None

@@ -148,7 +148,8 @@ class RestartService:
             raise UnsafeRequest("restart_restarting")
         async with self._context.lock:
             transport = await self._guarded_transport(Restart(), "restart")
-            previous, pressed_at = self._intents.entries.restart, self._clock.monotonic()
+            previous = self._intents.entries.restart
+            pressed_at = self._clock.monotonic()
             await self._intents.write(restart=RestartRecord(self._clock.now()))
             try:
                 self._guard(transport, Restart(), "restart")  # the saving took a while
@@ -263,7 +264,8 @@ class RestartService:
         status_received_at, charger_reported_at = (
             (None, None) if transport is None else (transport.status_received_at, transport.charger_reported_at)
         )
-        status, role = self._context.readings_store.fresh(STATUS, now), self._context.readings_store.get(ROLE)
+        status = self._context.readings_store.fresh(STATUS, now)
+        role = self._context.readings_store.get(ROLE)
         if status is not None:
             # What counts is the word of the path that will carry it; what others know of a danger comes below.
             status = None if transport is None or transport.last_report is None else transport.last_report.status
@@ -292,7 +294,8 @@ class RestartService:
         )
 
     def _begin_watch(self, watch: RestartWatch) -> RestartRun:
-        self._run, self._restart_at = RestartRun(watch), watch.pressed_at
+        self._run = RestartRun(watch)
+        self._restart_at = watch.pressed_at
         self._unwatch = [transport.watch() for transport in self._router]
         self._context.publish()
         return self._run
@@ -356,7 +359,8 @@ class RestartService:
         record = self._intents.entries.install
         if record is None or self._install_at is None:
             return
-        firmware, latest = self._context.readings_store.get(FIRMWARE), self._context.readings_store.get(LATEST_FIRMWARE)
+        firmware = self._context.readings_store.get(FIRMWARE)
+        latest = self._context.readings_store.get(LATEST_FIRMWARE)
         wanted = {record.target, None if latest is None else latest.value}
         if firmware is not None and firmware.observed_mono > self._install_at and firmware.value in wanted:
             self._install_at = None

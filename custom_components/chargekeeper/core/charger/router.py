@@ -240,7 +240,8 @@ class Handover:
 
     def settle(self) -> None:
         """Compare what is now with what was told last."""
-        before, self._taken_over = self._taken_over, self._judge()
+        before = self._taken_over
+        self._taken_over = self._judge()
         if before is not None and self._taken_over is not None and before is not self._taken_over:
             self._context.emit("connection", "taken_over" if self._taken_over else "handed_back")
 

@@ -135,7 +135,8 @@ class _Seat:
         """See what the member shows."""
         if self.member is None:
             self.heard = self.idle = self.in_flight = False
-            self.wants, self.reach = True, max(self.most, self.peak)
+            self.wants = True
+            self.reach = max(self.most, self.peak)
             return
         snapshot = self.member.snapshot
         limits = Limits.of(snapshot.readings)
@@ -181,7 +182,8 @@ class _Seat:
 
     def grant(self, amps: int) -> None:
         """Set the member's share."""
-        self.allowance, self.peak = amps, max(self.peak, amps)
+        self.allowance = amps
+        self.peak = max(self.peak, amps)
         self.tell()
 
     def hold(self, *, paused: bool) -> None:
@@ -193,7 +195,8 @@ class _Seat:
     def tell(self) -> None:
         """Let the member know its share, and whether it is paused."""
         if self.member is not None:
-            self.member.group_share, self.member.group_paused = self.allowance, self.paused
+            self.member.group_share = self.allowance
+            self.member.group_paused = self.paused
 
     @property
     def patience(self) -> float:
@@ -285,7 +288,9 @@ class LoadGroup:
             if isinstance(entry, Mapping):
                 wish, ours, most = (_current(entry.get(name)) for name in ("wish", "ours", "most"))
                 seat.wish, seat.ours = (None, None) if None in {wish, ours} else (int(wish or 0), int(ours or 0))
-                seat.paused, seat.most, seat.peak = entry.get("paused") is True, most or inf, most or 0.0
+                seat.paused = entry.get("paused") is True
+                seat.most = most or inf
+                seat.peak = most or 0.0
                 stored = _current(entry.get("stored"))
                 seat.limits = None if stored is None else Limits(offline_current=stored)
                 seat.look()
@@ -394,7 +399,8 @@ class LoadGroup:
             seat.look()
         self._divide(seats)
         under_way = [self._step(seat) for seat in seats]
-        old, self._view = self._view, self._compose()
+        old = self._view
+        self._view = self._compose()
         if self._view != old:
             for listener in list(self._listeners):
                 listener(self._view)
@@ -426,7 +432,9 @@ class LoadGroup:
 
     def _step(self, seat: _Seat) -> bool:
         """Send what is due to a member; whether anything is under way with it."""
-        now, needed, given_back = self._clock.monotonic(), seat.reductions(), seat.restoration()
+        now = self._clock.monotonic()
+        needed = seat.reductions()
+        given_back = seat.restoration()
         for setting in needed if not seat.busy else []:
             tried, at = seat.tried.get(setting.capability, (None, now))
             if tried != setting or (not seat.in_flight and now >= at + seat.patience):
@@ -463,7 +471,8 @@ class LoadGroup:
             seat.refusals = 0
         except ChargerError as err:
             LOGGER.debug("A member of a load group did not take a command: %s", err)
-            seat.ours, seat.refusals = ours, seat.refusals + 1
+            seat.ours = ours
+            seat.refusals = seat.refusals + 1
             if setting == START and err.reason == "paused":
                 seat.hold(paused=False)  # it is the user's pause by now
         finally:
@@ -488,7 +497,8 @@ class LoadGroup:
                     LOGGER.warning("The state of a load group could not be saved; its limit is kept all the same")
                 self._save_failed = True
             else:
-                self._saved, self._save_failed = record, False
+                self._saved = record
+                self._save_failed = False
 
     def _room(self, seat: _Seat) -> float:
         """Return what the limit leaves beside what the others may draw: no share and no command exceeds it."""

@@ -89,7 +89,8 @@ def shares(amps: float, claims: Sequence[Claim]) -> list[int]:
         claims: the members in the order of the group; `bound` does not matter here.
     """
     whole = max(floor(amps), 0)
-    result, left = [0] * len(claims), whole
+    result = [0] * len(claims)
+    left = whole
     for i in sorted(range(len(claims)), key=lambda i: not claims[i].wants):
         if claims[i].least <= left:
             result[i] = claims[i].least
@@ -142,7 +143,8 @@ def stored_excess(spec: GroupSpec, known: Mapping[Key, Limits]) -> float:
     """
     if all(limits.offline_current is None for limits in known.values()):
         return 0.0
-    alone, told = _alone(spec, known), _told(spec, known)
+    alone = _alone(spec, known)
+    told = _told(spec, known)
     amps = sum(max(amps, told[key]) if isfinite(amps) else told[key] for key, amps in alone.items())
     return max(amps - spec.limit, 0.0)
 

@@ -53,7 +53,8 @@ LIST_EVERY = 600.0
 """Seconds between two questions for the account's list while a box is not in it, or the account is refused; refused
 twice so far apart, the token is wrong."""
 
-DAILY, AGAIN = 24 * 3600.0, 3600.0
+DAILY = 24 * 3600.0
+AGAIN = 3600.0
 """Seconds between two readings of how a box is installed and when it may charge, and after one that failed."""
 
 
@@ -131,7 +132,8 @@ class JuiceNetAccount:
         missing = not self._units.keys() >= self._transports.keys()
         if missing and (now >= self._listed_at + LIST_EVERY or not self.breaker.closed):
             await self._list()
-        before, nonsense = self.endpoint_contact_at, None
+        before = self.endpoint_contact_at
+        nonsense = None
         for serial, transport in list(self._transports.items()):
             if (unit := self._units.get(serial)) is not None:
                 try:
@@ -157,7 +159,8 @@ class JuiceNetAccount:
             elif now >= self._refused_at + LIST_EVERY:
                 self._refuse(refused=True)
             return
-        self._listed_at, self._refused_at = now, None
+        self._listed_at = now
+        self._refused_at = None
         self._units = {unit.serial: unit for unit in units}
         self._refuse(refused=False)
 
@@ -377,7 +380,8 @@ class JuiceNetTransport(CachingTransport):
         if shown is None and state.word not in self._odd_words:
             self._odd_words.add(state.word)
             LOGGER.warning("A JuiceNet server tells an unknown state of a box; it is shown as unknown")
-        self._last_report, self._status_received_at = StatusReport(shown, unit_connected(state)), now.observed_mono
+        self._last_report = StatusReport(shown, unit_connected(state))
+        self._status_received_at = now.observed_mono
         seen = Timestamp(now.observed_at, -inf) if self._seen is None else self._seen
         self._show(unit_readings(state, shown, self._setting(limit), seen=seen, now=now))
 

@@ -28,11 +28,13 @@ REQUEST_TIMEOUT = 10.0
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_RETRY_AFTER = 3600.0
-WEEKDAYS, WEEKEND = frozenset(range(5)), frozenset({5, 6})
+WEEKDAYS = frozenset(range(5))
+WEEKEND = frozenset({5, 6})
 DAY_MINUTES = 1440
 
 _LOGGER = logging.getLogger(__name__)
-_EARLIEST, _LATEST = 1_420_070_400, 4_102_444_800  # the years 2015 to 2099; other moments cannot be meant
+_EARLIEST = 1_420_070_400
+_LATEST = 4_102_444_800  # the years 2015 to 2099; other moments cannot be meant
 _LATEST_OVERRIDE = 2**31 - 1  # a client's "never", far in the future
 _SERIAL = re.compile(r"\d{9,30}", re.ASCII)
 _SECRET = re.compile(r"[\x21-\x7e]{1,256}")
