@@ -24,7 +24,6 @@ from custom_components.chargekeeper.core.errors import (
 from custom_components.chargekeeper.core.model import LIVE_AGE, ChargerIssue, Prefer, Source
 from custom_components.chargekeeper.event import EVENTS, OUTAGE
 from custom_components.chargekeeper.flows import entity_link, juicebox_box, juicenet_unit
-from custom_components.chargekeeper.flows.juicenet import objection
 from custom_components.chargekeeper.ha.errors import (
     ERRORS,
     FLOW_ERRORS,
@@ -45,6 +44,7 @@ from custom_components.chargekeeper.ha.issues import (
     STORED_ABOVE_GROUP,
     TOKEN_REFUSED,
 )
+from custom_components.chargekeeper.ha.juicenet import objection
 from custom_components.chargekeeper.juicebox.box import BoxIssue
 from custom_components.chargekeeper.linked.entity_transport import ALL_LINKS, CONF_ALLOW_POWER_CYCLE, SUBENTRY_LINKED
 from custom_components.chargekeeper.sensor import GROUP_SENSORS, SENSORS, SHARE

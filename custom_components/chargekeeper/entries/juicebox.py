@@ -53,7 +53,6 @@ from ..core.charger import Charger
 from ..core.clock import Clock
 from ..core.errors import NoConnection
 from ..core.model import Maker, Schedule
-from ..flows.juicenet import juicenet_client
 from ..ha.boxes import Boxes, ManagedBox, ManagedUnit
 from ..ha.issues import (
     delete_issues,
@@ -65,6 +64,7 @@ from ..ha.issues import (
     track_power_issues,
     track_token_issue,
 )
+from ..ha.juicenet import juicenet_client
 from ..ha.notifications import async_create_notification
 from ..ha.shared_state import entry_key, get_shared_state, keeper_options, linked_subentries, linked_subentry
 from ..ha.storage import EntryStores, SnapshotSaver

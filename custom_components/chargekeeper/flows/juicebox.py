@@ -50,6 +50,7 @@ from ..const import (
 from ..core.errors import NoConnection
 from ..entries.juicebox import discovery_id
 from ..ha.boxes import resolver
+from ..ha.juicenet import async_objection, tidied
 from ..ha.shared_state import get_shared_state
 from ..juicebox.hub import BoxHub, leads_to
 from ..juicebox.listener import Discovered, PortBusy
@@ -65,7 +66,6 @@ from .juicebox_box import (
     make_room,
     refusal,
 )
-from .juicenet import async_objection, tidied
 from .user_flow import UserFlow
 
 TITLE = "JuiceBoxes"

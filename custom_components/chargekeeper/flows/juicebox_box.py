@@ -38,12 +38,12 @@ from ..const import (
 from ..core.errors import ChargerError
 from ..core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT
 from ..entries.juicebox import WINDOWS, box_subentries, unit_subentries
+from ..ha.juicenet import async_suggestions
 from ..ha.shared_state import get_shared_state
 from ..juicebox.box import Box
 from ..juicebox.hub import MOST_BOXES
 from ..juicebox.listener import Discovered
 from ..juicebox.resolver import is_address
-from .juicenet import async_suggestions
 
 CONF_BOX = "box"
 CONF_AMPS = "amps"

@@ -17,8 +17,8 @@ import voluptuous as vol
 from ..const import CONF_JUICENET, CONF_LOAD_GROUP_LIMIT, CONF_SERIAL, CONF_WIRE_RATING
 from ..core.errors import ChargerError
 from ..entries.juicebox import box_subentries, unit_subentries
+from ..ha.juicenet import async_suggestions, async_units, objection
 from .juicebox_box import CONF_BOX, amperes, require_answers
-from .juicenet import async_suggestions, async_units, objection
 
 UNIT_SCHEMA = vol.Schema(
     {

@@ -21,8 +21,8 @@ from ..const import (
 )
 from ..core.errors import ChargerError, LoginRejected
 from ..core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT
-from ..ha.shared_state import get_shared_state
 from ..juicebox.juicenet.client import DAY_MINUTES, Info, JuiceNetClient, Tou, normalize_server_url
+from .shared_state import get_shared_state
 
 LOGGER = logging.getLogger(__name__)
 
