@@ -30,9 +30,13 @@ class ConfirmFlow(RepairsFlow):
         if user_input is None:
             return self.async_show_form(step_id="confirm", description_placeholders=self._placeholders)
         entry = self.hass.config_entries.async_get_entry(self._entry_id)
-        if entry is None or entry.state is not ConfigEntryState.LOADED:
+        is_loaded = entry is not None and entry.state is ConfigEntryState.LOADED
+        coordinator = (
+            chargers_runtime(entry).coordinators.get(self._serial) if entry is not None and is_loaded else None
+        )
+        if coordinator is None:  # or the charger was removed meanwhile
             return self.async_abort(reason="not_loaded", description_placeholders=self._placeholders)
-        self._fix(chargers_runtime(entry).coordinators[self._serial].charger)
+        self._fix(coordinator.charger)
         return self.async_create_entry(data={})
 
 

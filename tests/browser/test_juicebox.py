@@ -174,5 +174,5 @@ async def be_commanded_by_the_server(yard: Yard) -> None:
         await yard.until(f"{refused} && {name}.maker.answered >= {asked}", within_seconds=SHOWN)
     await yard.page.goto(f"{yard.demo.url}/config/repairs")
     for name in ("Barn", "Workshop"):
-        title = f"The maker's server asks too much of {name}"
+        title = f"The manufacturer's server allows {name} too much current"
         await expect(yard.page.get_by_text(title)).to_be_visible(timeout=LOADING_TIME)

@@ -108,8 +108,16 @@ class WatchedPath(FakeTransport):
 
     @override
     async def execute(self, command: Command, *, patience: float) -> None:
-        self.machine.before_sending(self, command)
-        await super().execute(command, patience=patience)
+        machine = self.machine
+        before = machine.present
+        machine.before_sending(self, command)
+        sent = machine.present
+        try:
+            await super().execute(command, patience=patience)
+        except ChargerError as err:
+            if err.surely_not_sent and machine.present == sent:
+                machine.present = before
+            raise
 
     @override
     def tell(self, status: Status | EllipsisType | None = ..., *, synced_ago: float | None = 0.0) -> None:
@@ -483,6 +491,20 @@ class KeeperMachine(RuleBasedStateMachine):
         assert not (overridden and device.manual is Manual.CHARGE)
         assert device.windows == self.windows or self.told_of_failure
         assert self.failures == []
+
+
+def test_setting_that_surely_was_not_sent_is_not_the_present_one() -> None:
+    machine = KeeperMachine()
+    try:
+        machine.begin(windows=(), resume=Resume.WORKS, limit=None, delays=())
+        machine.a_house_limit_is_shown(16.0)
+        machine.commands_go_wrong([lambda: NoConnection("refused")], 0, False)
+        machine.a_house_limit_is_shown(6.0)
+        machine.a_setting(SetCurrent(8), None)
+        assert machine.bench.device.amps == 8, "from 16 A that is lowering"
+        machine.i1_i4_i5_hold_whenever_something_is_sent_or_saved()
+    finally:
+        machine.teardown()
 
 
 TestInvariants = KeeperMachine.TestCase

@@ -3,12 +3,13 @@
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from math import inf
 
 import pytest
 
 from custom_components.chargekeeper.core.charger import ChargerEvent, ChargerOptions
 from custom_components.chargekeeper.core.charger.intents import Until
-from custom_components.chargekeeper.core.charger.override import EFFECT_AFTER, FULL_AFTER_WAITING
+from custom_components.chargekeeper.core.charger.override import EFFECT_AFTER, FULL_AFTER_WAITING, SCHEDULE_RETRY
 from custom_components.chargekeeper.core.cooldown import START_SPACING
 from custom_components.chargekeeper.core.errors import (
     ChargerError,
@@ -599,15 +600,44 @@ async def test_off_that_never_takes_effect_is_given_up_and_told(bench: Bench, re
     await bench.charger.set_override(True)
     await bench.clock.advance(60)
     bench.cloud.acked_only = True
-    with LogLines() as log:
-        await bench.charger.set_override(False)
-        await bench.poll(5)
+    await bench.charger.set_override(False)
+    await bench.poll(5)
     assert bench.sent.count(OFF) == (3 if resume is Resume.WORKS else 1)
-    named = [line for line in log.lines if "22:00 to 05:00 UTC may have stayed disabled" in line]
-    assert len(named) == (resume is Resume.CONFLICT)
-    assert bench.intent is None
+    assert (bench.intent is None) == (resume is Resume.WORKS), "what was disabled is still to be given back"
     assert bench.snapshot.issues == {ChargerIssue.OVERRIDE_FAILED}
     assert bench.reasons == ["cancelled"]
+
+
+@pytest.mark.parametrize("error", [NotAllowed("refused"), NotApplicable("wrong_state")])
+async def test_disabled_schedule_given_back_later_where_the_cloud_refuses(bench: Bench, error: ChargerError) -> None:
+    """A 403 may be nothing but throttling; what we disabled stays a debt until it is seen enabled."""
+    await until_disabled(bench, Resume.CONFLICT)
+    bench.cloud.errors.append(error)
+    with pytest.raises(type(error)):
+        await bench.charger.set_override(False)
+    bench.device.unplug()
+    await bench.poll(5)
+    assert bench.snapshot.issues == {ChargerIssue.OVERRIDE_FAILED}
+    assert bench.device.windows == (replace(NIGHT, enabled=False),)
+    await bench.clock.advance(SCHEDULE_RETRY)
+    await bench.poll(5)
+    assert bench.device.windows == (NIGHT,)
+    assert bench.intent is None
+    assert bench.snapshot.issues == frozenset()
+
+
+async def test_schedule_that_does_not_come_back_is_tried_on_without_haste(bench: Bench) -> None:
+    await until_disabled(bench, Resume.CONFLICT)
+    bench.cloud.acked_only = True
+    await bench.charger.set_override(False)
+    await bench.poll(20)
+    written = sum(isinstance(entry, tuple) for entry in bench.log)
+    assert written == 1 + 3, "disabled once, and three times given back"
+    bench.cloud.acked_only = False
+    await bench.clock.advance(SCHEDULE_RETRY)
+    await bench.poll(3)
+    assert bench.device.windows == (NIGHT,)
+    assert bench.intent is None
 
 
 async def test_off_that_is_refused_is_told(bench: Bench) -> None:
@@ -1509,8 +1539,62 @@ async def test_a_schedule_that_does_not_show_what_was_written_ends_the_override(
         await bench.charger.set_override(True)
     assert bench.reasons == ["cancelled", "failed"]
     assert bench.issues() == {ChargerIssue.OVERRIDE_FAILED}
-    await over(bench)
+    await bench.poll(12)
+    assert bench.intent is None
     assert bench.device.windows == (NIGHT,)
+
+
+def lag_schedule(bench: Bench, seconds: float) -> None:
+    """The cloud shows a schedule that was written only so many seconds later."""
+    shown = [(-inf, bench.device.windows)]
+    write = bench.cloud.write_schedule
+
+    async def write_and_lag(windows: Schedule) -> None:
+        try:
+            await write(windows)
+        finally:
+            shown.append((bench.clock.monotonic() + seconds, bench.device.windows))
+
+    async def read() -> Schedule:
+        return [windows for at, windows in shown if at <= bench.clock.monotonic()][-1]
+
+    bench.cloud.write_schedule, bench.cloud.read_schedule = write_and_lag, read  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("lag", [5.0, 70.0, 240.0])
+async def test_schedule_given_back_although_it_shows_late(bench: Bench, lag: float, restarted: bool) -> None:
+    """A list without what we wrote may be an old one: what we disabled is not forgotten because of it."""
+    lag_schedule(bench, lag)
+    bench.device.resume = Resume.CONFLICT
+    with pytest.raises(NotApplicable, match="schedule_not_taken"):
+        await bench.charger.set_override(True)
+    assert bench.device.windows == (replace(NIGHT, enabled=False),)
+    if restarted:
+        read = bench.cloud.read_schedule
+        await bench.restart_home_assistant()
+        bench.cloud.read_schedule = read  # type: ignore[method-assign]
+    await bench.poll(12)
+    assert bench.device.windows == (NIGHT,)
+    assert bench.reasons == ["failed"]
+
+
+async def test_charger_freed_at_once_although_its_disabled_schedule_shows_late(bench: Bench) -> None:
+    bench.device.resume = Resume.NO_EFFECT
+    lag_schedule(bench, 70)
+    await bench.charger.set_override(True)
+    bench.cloud.lost_answers = 1
+    await bench.poll()
+    assert bench.device.windows == (replace(NIGHT, enabled=False),), "and the answer was lost"
+    await bench.charger.set_override(False)
+    assert bench.sent[-1] == OFF
+    await bench.poll(12)
+    assert bench.device.windows == (NIGHT,)
+    await bench.clock.advance(SCHEDULE_RETRY)
+    await bench.poll(3)
+    assert bench.device.windows == (NIGHT,)
+    assert bench.intent is None
+    assert bench.sent.count(OFF) == 1
 
 
 # I4: whatever interrupts it, one right end

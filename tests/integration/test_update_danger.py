@@ -10,6 +10,7 @@ import pytest
 from pytest_homeassistant_custom_component.typing import ClientSessionGenerator, WebSocketGenerator
 
 from custom_components.chargekeeper.const import DOMAIN
+from custom_components.chargekeeper.coordinator import chargers_runtime
 from tests.simulators.world import SimulatedCharger
 
 from .conftest import FREE, WAITING, House, OwnHouse
@@ -90,6 +91,12 @@ async def test_update_confirmed_as_over_in_its_repair(
     assert (aborted["type"], aborted["reason"]) == ("abort", "not_loaded")
     assert "update_doubted" in home.issues(), "nothing was confirmed"
     assert await hass.config_entries.async_setup(home.entry.entry_id)
+    form = await post(client, "", {"handler": DOMAIN, "issue_id": ISSUE})
+    coordinators = chargers_runtime(home.entry).coordinators
+    coordinator = coordinators.pop(WAITING)  # as where the charger is removed while the dialog is open
+    aborted = await post(client, f"/{form['flow_id']}", {})
+    assert (aborted["type"], aborted["reason"]) == ("abort", "not_loaded")
+    coordinators[WAITING] = coordinator
     form = await post(client, "", {"handler": DOMAIN, "issue_id": ISSUE})
     done = await post(client, f"/{form['flow_id']}", {})
     assert done["type"] == "create_entry"

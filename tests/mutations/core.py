@@ -224,9 +224,16 @@ MUTATIONS = (
     Mutation(
         name="originals-forgotten-unread",
         at="core.charger.override:OverrideController._give_up",
-        find="intent.state is IntentState.ENDING",
-        put="intent.state is None",
-        tests=("tests/core/test_override.py", "-k", "originals_are_kept"),
+        find="intent.originals",
+        put="None",
+        tests=("tests/core/test_override.py", "-k", "originals_are_kept or given_back_later"),
+    ),
+    Mutation(
+        name="originals-forgotten-for-an-old-list",
+        at="core.charger.override:OverrideController._may_show_later",
+        find="self._clock.monotonic() < self._disabled_at + SHOWS_WITHIN",
+        put="False",
+        tests=("tests/core/test_override.py", "-k", "shows_late"),
     ),
     Mutation(
         name="session-ended-by-one-answer",

@@ -64,8 +64,11 @@ SYNC_RESOLUTION = 1.0
 REPORT_LAG = 60.0
 """Seconds by which a path's word on the charger may lag behind the edge of a window."""
 
-UNREADABLE_RETRY = 1800.0
-"""Seconds after which a schedule that could not be read in full is read again."""
+SCHEDULE_RETRY = 1800.0
+"""Seconds after which a schedule that could not be read in full, or not be given back, is tried again."""
+
+SHOWS_WITHIN = 300.0
+"""Seconds within which a schedule that was written shows: until then a list without the change may be an old one."""
 
 FULL_AFTER_WAITING = 600.0
 """Seconds for which the car takes nothing until it counts as full, after at least `FULL_ENERGY` kWh."""
@@ -105,6 +108,7 @@ class OverrideController:
         self._inside_at_confirm: bool | None = None
         self._waiting_car_since: float | None = None
         self._written: Schedule = ()  # the schedule as it should be since it was handed back
+        self._disabled_at = self._begun_at  # when windows were last written as disabled; earlier in an earlier run
 
     @property
     def shown(self) -> Override:
@@ -289,7 +293,7 @@ class OverrideController:
             except (TransportDown, TransportBusy, LoginRejected, NotSaved) as err:
                 LOGGER.debug("The override waits: %s", err)
                 self._hold_off()
-                refusal = err if isinstance(err, NotSaved) else None
+                refusal = err if isinstance(err, NotSaved) else refusal
                 break
             except ChargerError as err:
                 refusal = err
@@ -465,10 +469,16 @@ class OverrideController:
         originals = enabled + schedule.missing(intent.originals, enabled)
         if not originals:
             raise NotApplicable("wrong_state")
+        earlier = self._disabled_at if intent.originals else -inf
         intent = replace(intent, originals=originals)
         if enabled:  # else an earlier try got through
             await self._intents.write(override=intent)
-            await transport.write_schedule(schedule.disabled(enabled))
+            self._disabled_at = self._clock.monotonic()
+            try:
+                await transport.write_schedule(schedule.disabled(enabled))
+            except ChargerError as err:
+                self._disabled_at = earlier if err.surely_not_sent else self._disabled_at
+                raise
             self._sent_at = self._clock.monotonic()
             wanted = schedule.changed(present, schedule.disabled(enabled))
             if not schedule.same(await transport.read_schedule(), wanted):
@@ -486,13 +496,15 @@ class OverrideController:
         try:
             present = await transport.read_schedule() if intent.originals else ()
         except NotApplicable:
-            # What was disabled is kept for when the schedule can be read; the charger is freed all the same.
-            if self._must_hand_back(intent):
-                held = await self._hand_back(transport)
-                await self._intents.write(override=replace(intent, sent=False, held=held))
+            await self._free(transport, intent)
             raise
         self._tell_lost(present)
         ours = schedule.disabled_of(intent.originals, present)
+        if not ours and self._may_show_later(intent):
+            await self._free(transport, intent)
+            raise TransportBusy("too_soon", SHOWS_WITHIN)
+        if not ours:
+            intent = replace(intent, originals=())  # seen enabled, or changed by somebody: nothing is owed any more
         hand_back = self._must_hand_back(intent)
         if not ours and not hand_back:
             self._context.issues.discard(ChargerIssue.SCHEDULE_UNREADABLE)
@@ -508,6 +520,18 @@ class OverrideController:
         self._sent_at = self._clock.monotonic()
         if transport.presence is Presence.ONLINE:
             self._router.read_back(transport)
+
+    async def _free(self, transport: Transport, intent: OverrideIntent) -> None:
+        """Hand the charger back at once, where what was disabled can only be given back later."""
+        if self._must_hand_back(intent):
+            held = await self._hand_back(transport)
+            await self._intents.write(override=replace(intent, sent=False, held=held))
+
+    def _may_show_later(self, intent: OverrideIntent) -> bool:
+        """True if windows were written as disabled, were not seen so, and may show so yet: an answer may lag."""
+        if not intent.originals or intent.disabled or intent.applications > 0:
+            return False
+        return self._clock.monotonic() < self._disabled_at + SHOWS_WITHIN
 
     async def _hand_back(self, transport: Transport) -> bool:
         """Tell the charger that its schedule rules again; True if it is only paused instead. Raises ChargerError."""
@@ -578,19 +602,21 @@ class OverrideController:
         """The charger or its cloud refuses: the override ends, or what it left there stays."""
         intent = self._intents.entries.override
         assert intent is not None
-        unreadable = err.reason == "schedule_unreadable"
-        if unreadable and intent.state is IntentState.ENDING:
-            # Nothing was written. What we disabled is not forgotten before it was seen enabled.
-            self._context.issues.add(ChargerIssue.SCHEDULE_UNREADABLE)
-            self._hold_off(at_least=UNREADABLE_RETRY)
-            return
-        LOGGER.warning("The time-of-use override could not be carried out: %s", err)
+        failure = (
+            ChargerIssue.SCHEDULE_UNREADABLE if err.reason == "schedule_unreadable" else ChargerIssue.OVERRIDE_FAILED
+        )
+        if failure not in self._context.issues:
+            LOGGER.warning("The time-of-use override could not be carried out: %s", err)
         if intent.state is not IntentState.ENDING:
-            failure = ChargerIssue.SCHEDULE_UNREADABLE if unreadable else ChargerIssue.OVERRIDE_FAILED
             await self._end(intent, End.FAILED, failure=failure)
             return
-        for window in _named(intent.originals):
-            LOGGER.warning("The schedule from %s may have stayed disabled", window)
+        if intent.originals:
+            # What we disabled is not forgotten before it was seen enabled: a refusal may be over later.
+            self._context.issues.add(failure)
+            if intent.applications >= APPLICATIONS:  # the charger does not obey; only the schedule is tried on
+                await self._intents.write(override=replace(intent, sent=False, applications=1))
+            self._hold_off(at_least=SCHEDULE_RETRY)
+            return
         self._context.issues.add(ChargerIssue.OVERRIDE_FAILED)
         self._context.publish()  # told before it is forgotten
         await self._intents.write(override=None)
