@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 import re
+from typing import cast
 
 from homeassistant.util.yaml import load_yaml_dict
 import pytest
@@ -17,7 +18,25 @@ ROOT = HOUSE.parents[1]
 TEXTS = HOUSE / "translations" / "en.json"
 NOT_YET = {"current_l1", "current_l2", "current_l3"}
 """Keys of entities that no path shows yet."""
+README = ROOT / "README.md"
+GUIDE = sorted((ROOT / "docs" / "guide").glob("*.md"))
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
+NOT_FOR_USERS = re.compile(r"(?i)\b(?:makers?|licence|this notice|in force|local paths?|keeper|datagrams?)\b(?!\*)")
+"""What house style has other words for; bold text is a label that Home Assistant shows."""
+NEEDS_NO_WORDS = {"charger", "name"}
+"""Fields that every user understands."""
+CHAPTERS = {
+    "README.md": {"What makes it different", "Supported chargers", "Install", "Set up", "Documentation"},
+    "docs/guide/wallbox.md": {"Supported chargers", "Set up", "Options", "Known limits"},
+    "docs/guide/juicebox.md": {"Supported chargers", "Set up", "Options", "Known limits", "Go back"},
+    "docs/guide/local-control.md": {"Set up", "What local control cannot do"},
+    "docs/guide/load-groups.md": {"Set up", "What it cannot do"},
+    "docs/guide/entities.md": {"Entities", "Restart", "How recent values are"},
+    "docs/guide/outages.md": {"Outages", "When the cloud is back"},
+    "docs/guide/automations.md": {"What you can do with it", "Examples", "Actions", "Events"},
+    "docs/guide/troubleshooting.md": {"Troubleshooting", "Known limits"},
+    "docs/guide/removal.md": {"Remove"},
+}
 BRONZE = """action-setup appropriate-polling brands common-modules config-flow config-flow-test-coverage
 dependency-transparency
 docs-actions docs-triggers docs-conditions docs-high-level-description docs-installation-instructions
@@ -41,37 +60,49 @@ def test_every_rule_is_answered() -> None:
     assert len(RULES) == 54
 
 
-def test_the_readme_has_the_chapters_that_the_rules_ask_for() -> None:
-    headings = {
-        line.lstrip("# ").strip()
-        for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
-        if line.startswith("#")
-    }
-    assert headings >= {
-        "Supported chargers",
-        "Install",
-        "Set up",
-        "Options",
-        "Entities",
-        "Actions",
-        "How fresh values are",
-        "Known limits",
-        "Troubleshooting",
-        "Remove",
-        "What you can do with it",
-    }
+@pytest.mark.parametrize(("page", "headings"), CHAPTERS.items())
+def test_guide_has_the_chapters_that_the_rules_ask_for(page: str, headings: set[str]) -> None:
+    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
+    assert {line.lstrip("# ").strip() for line in lines if line.startswith("#")} >= headings
 
 
-def test_the_readme_lists_every_action() -> None:
-    listed = re.findall(r"^\| `chargekeeper\.(\w+)` \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+def test_readme_links_every_page_of_the_guide() -> None:
+    linked = {target for target, _ in LINK.findall(README.read_text(encoding="utf-8"))}
+    assert {str(page.relative_to(ROOT)) for page in GUIDE} <= linked
+
+
+def test_readme_is_short_and_begins_with_the_outage() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert 600 <= len(text.split()) <= 900
+    assert re.findall(r"^!\[.+\]\((.+)\)$", text, re.MULTILINE)[0] == "docs/images/outage.png"
+
+
+def test_readme_names_the_two_commands() -> None:
+    commands = re.findall(r"^(scripts/\w+)", README.read_text(encoding="utf-8"), re.MULTILINE)
+    assert commands == ["scripts/develop", "scripts/test"]
+    assert all((ROOT / command).is_file() for command in commands)
+
+
+@pytest.mark.parametrize("page", [README, *GUIDE], ids=lambda path: path.name)
+def test_guide_uses_the_words_of_users(page: Path) -> None:
+    assert NOT_FOR_USERS.findall(page.read_text(encoding="utf-8")) == []
+
+
+def test_guide_lists_every_action() -> None:
+    listed = re.findall(r"^\| `chargekeeper\.(\w+)` \|", _guide("automations"), re.MULTILINE)
     assert sorted(listed) == sorted(load_yaml_dict(HOUSE / "services.yaml"))
 
 
-def test_the_readme_names_every_entity_as_it_is_called() -> None:
+def test_guide_lists_every_field_of_every_action() -> None:
+    for action, description in load_yaml_dict(HOUSE / "services.yaml").items():
+        row = re.search(rf"^\| `chargekeeper\.{action}` \|.*$", _guide("automations"), re.MULTILINE)
+        assert row is not None
+        assert [field for field in description.get("fields", {}) if f"`{field}`" not in row.group()] == [], action
+
+
+def test_guide_names_every_entity_as_it_is_called() -> None:
     """In italics those that are off until the user enables them."""
-    _, _, chapter = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Entities\n")
-    rows = re.findall(r"^\| (?!entity |---)(.+?) \|", chapter.partition("\n### ")[0], re.MULTILINE)
-    listed = [name for row in rows for name in row.split(", ")]
+    listed = _listed("entities", "Entity")
     off = {sensor.key for sensor in SENSORS if not sensor.entity_registry_enabled_default}
     platforms: dict[str, dict[str, dict[str, str]]] = json.loads(TEXTS.read_text(encoding="utf-8"))["entity"]
     texts = [(key, text["name"]) for keys in platforms.values() for key, text in keys.items() if key not in NOT_YET]
@@ -79,20 +110,73 @@ def test_the_readme_names_every_entity_as_it_is_called() -> None:
     assert sorted(listed) == sorted(names)
 
 
-def test_the_guide_to_juiceboxes_names_every_server_and_port() -> None:
-    guide = (ROOT / "docs" / "juicebox.md").read_text(encoding="utf-8")
+def test_guide_names_every_event_as_it_is_called() -> None:
+    events: dict[str, dict[str, str]] = json.loads(TEXTS.read_text(encoding="utf-8"))["entity"]["event"]
+    assert _listed("automations", "Event entity") == [
+        events[key]["name"] for key in ("restart", "connection", "outage")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("page", "heading", "forms"),
+    [
+        ("wallbox", "Field", ["config/step/wallbox_account", "config/step/wallbox_account/sections/server"]),
+        ("wallbox", "Option", ["options/step/settings"]),
+        (
+            "juicebox",
+            "Field",
+            [
+                "config/step/juicebox",
+                "config/step/juicebox/sections/upstream",
+                "config/step/juicebox/sections/juicenet",
+                "config/step/box",
+            ],
+        ),
+        ("juicebox", "Option", ["options/step/boxes"]),
+        ("load-groups", "Field", ["config/step/load_group", "config/step/members"]),
+        ("local-control", "Link", ["config_subentries/linked/step/user"]),
+    ],
+)
+def test_guide_names_every_field_as_it_is_called(page: str, heading: str, forms: list[str]) -> None:
+    listed = {name.lower() for name in _listed(page, heading)}
+    names = {name.lower() for form in forms for name in _texts(f"{form}/data").values()}
+    assert names - listed <= NEEDS_NO_WORDS
+
+
+def test_guide_to_juiceboxes_names_every_server_and_port() -> None:
+    guide = _guide("juicebox")
     assert set(re.findall(r"`([a-z0-9-]+(?:\.[a-z]+){2})`", guide)) == {*SERVER_NAMES, "directory-api.emotorwerks.com"}
     assert ", ".join(str(port) for port in DEFAULT_PORTS) in guide
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/juicebox.md"])
-def test_links_between_pages_lead_somewhere(page: str) -> None:
-    links = [link for link in LINK.findall((ROOT / page).read_text(encoding="utf-8")) if "://" not in link[0]]
+@pytest.mark.parametrize("page", [README, *GUIDE], ids=lambda path: path.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    links = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in link[0]]
     assert links
     for target, anchor in links:
-        path = (ROOT / page).parent / target if target else ROOT / page
+        path = page.parent / target if target else page
         assert path.is_file(), target
         assert not anchor or anchor in _anchors(path), f"{target}#{anchor}"
+
+
+def _guide(page: str) -> str:
+    """Return the text of a page of the guide."""
+    return (ROOT / "docs" / "guide" / f"{page}.md").read_text(encoding="utf-8")
+
+
+def _listed(page: str, heading: str) -> list[str]:
+    """Return the names in the first column of all tables of a page whose first column has this heading."""
+    tables = re.findall(rf"^\| {heading} \|.*\n\|[-|]+\n((?:\|.*\n)+)", _guide(page), re.MULTILINE)
+    rows = [row for table in tables for row in re.findall(r"^\| (.+?) \|", table, re.MULTILINE)]
+    return [name for row in rows for name in row.split(", ")]
+
+
+def _texts(place: str) -> dict[str, str]:
+    """Return the texts of a form by the keys that lead there."""
+    texts = json.loads(TEXTS.read_text(encoding="utf-8"))
+    for key in place.split("/"):
+        texts = texts[key]
+    return cast("dict[str, str]", texts)
 
 
 def _anchors(page: Path) -> set[str]:
