@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 import re
-from typing import cast
+from typing import Any, cast
 
-from homeassistant.util.yaml import load_yaml_dict
+from homeassistant.components.automation.config import PLATFORM_SCHEMA
+from homeassistant.components.script.config import SCRIPT_ENTITY_SCHEMA
+from homeassistant.util.yaml import load_yaml_dict, parse_yaml
 import pytest
 
 import custom_components.chargekeeper
+from custom_components.chargekeeper.event import EVENTS, OUTAGE
 from custom_components.chargekeeper.flows.juicebox import DEFAULT_PORTS
 from custom_components.chargekeeper.flows.juicebox_box import SERVER_NAMES
 from custom_components.chargekeeper.sensor import SENSORS
@@ -21,6 +24,8 @@ NOT_YET = {"current_l1", "current_l2", "current_l3"}
 README = ROOT / "README.md"
 GUIDE = sorted((ROOT / "docs" / "guide").glob("*.md"))
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
+YAML_BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ACTION = re.compile(r"action: chargekeeper\.(\w+)")
 NOT_FOR_USERS = re.compile(r"(?i)\b(?:makers?|licence|this notice|in force|local paths?|keeper|datagrams?)\b(?!\*)")
 """What house style has other words for; bold text is a label that Home Assistant shows."""
 NEEDS_NO_WORDS = {"charger", "name"}
@@ -111,10 +116,28 @@ def test_guide_names_every_entity_as_it_is_called() -> None:
 
 
 def test_guide_names_every_event_as_it_is_called() -> None:
-    events: dict[str, dict[str, str]] = json.loads(TEXTS.read_text(encoding="utf-8"))["entity"]["event"]
-    assert _listed("automations", "Event entity") == [
-        events[key]["name"] for key in ("restart", "connection", "outage")
-    ]
+    names: dict[str, dict[str, str]] = json.loads(TEXTS.read_text(encoding="utf-8"))["entity"]["event"]
+    rows = re.findall(r"^\| ([^|`]+) \| (`.+?`) \|", _guide("automations").partition("\n## Events\n")[2], re.MULTILINE)
+    listed = [(name, kind) for name, kinds in rows for kind in re.findall(r"`(\w+)`", kinds)]
+    events = [(names[event.key]["name"], kind) for event in (*EVENTS, OUTAGE) for kind in event.event_types or ()]
+    assert listed == events
+
+
+@pytest.mark.usefixtures("hass")
+async def test_examples_in_the_guide_are_valid() -> None:
+    blocks = [block for page in GUIDE for block in YAML_BLOCK.findall(page.read_text(encoding="utf-8"))]
+    examples = [cast("dict[str, Any]", parse_yaml(block)) for block in blocks]
+    actions = load_yaml_dict(HOUSE / "services.yaml")
+    assert len(examples) > 2
+    for example in examples:
+        for automation in example.pop("automation", []):
+            PLATFORM_SCHEMA(automation)
+        for script in example.pop("script", {}).values():
+            SCRIPT_ENTITY_SCHEMA(script)
+        assert example == {}
+    used = {action for page in GUIDE for action in ACTION.findall(page.read_text(encoding="utf-8"))}
+    assert used
+    assert used <= set(actions)
 
 
 @pytest.mark.parametrize(
