@@ -1,5 +1,6 @@
 """The promise of quality_scale.yaml: every rule is answered, and nothing is left to do."""
 
+from collections.abc import Iterator, Mapping
 import json
 from pathlib import Path
 import re
@@ -28,6 +29,20 @@ YAML_BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ACTION = re.compile(r"action: chargekeeper\.(\w+)")
 NOT_FOR_USERS = re.compile(r"(?i)\b(?:makers?|licence|this notice|in force|local paths?|keeper|datagrams?)\b(?!\*)")
 """What house style has other words for; bold text is a label that Home Assistant shows."""
+BOLD = re.compile(r"\*\*([^*]+)\*\*")
+LABELS_OF_HOME_ASSISTANT = {
+    "Add integration",
+    "ChargeKeeper",
+    "Configure",
+    "Custom repositories",
+    "Delete",
+    "Devices & services",
+    "Discovered",
+    "Download diagnostics",
+    "Integration",
+    "Reconfigure",
+    "Settings",
+}
 NEEDS_NO_WORDS = {"charger", "name"}
 """Fields that every user understands."""
 CHAPTERS = {
@@ -166,6 +181,15 @@ def test_guide_names_every_field_as_it_is_called(page: str, heading: str, forms:
     assert names - listed <= NEEDS_NO_WORDS
 
 
+@pytest.mark.parametrize("page", [README, *GUIDE], ids=lambda path: path.name)
+def test_labels_in_bold_are_shown_by_home_assistant(page: Path) -> None:
+    """What ends with a period or a question mark is a sentence in bold, not a label."""
+    bold = BOLD.findall(page.read_text(encoding="utf-8"))
+    labels = {part for text in bold if text[-1] not in ".?" for part in " ".join(text.split()).split(" > ")}
+    shown = {text.removesuffix(" {charger}") for text in _all_texts(json.loads(TEXTS.read_text(encoding="utf-8")))}
+    assert labels - shown - LABELS_OF_HOME_ASSISTANT == set()
+
+
 def test_guide_to_juiceboxes_names_every_server_and_port() -> None:
     guide = _guide("juicebox")
     assert set(re.findall(r"`([a-z0-9-]+(?:\.[a-z]+){2})`", guide)) == {*SERVER_NAMES, "directory-api.emotorwerks.com"}
@@ -200,6 +224,15 @@ def _texts(place: str) -> dict[str, str]:
     for key in place.split("/"):
         texts = texts[key]
     return cast("dict[str, str]", texts)
+
+
+def _all_texts(texts: Mapping[str, object]) -> Iterator[str]:
+    """Return all texts below a place in the translations."""
+    for text in texts.values():
+        if isinstance(text, dict):
+            yield from _all_texts(text)
+        else:
+            yield str(text)
 
 
 def _anchors(page: Path) -> set[str]:
