@@ -5,8 +5,8 @@ from tests.mutations.mutation import Mutation
 MUTATIONS = (
     Mutation(
         name="evidence-is-request-time",
-        at="wallbox.transport:WallboxCloudTransport._note_sync",
-        find="moment_of(synced, Timestamp.of(self._clock), self._account.cloud_now - self._clock.now())",
+        at="wallbox.transport:WallboxCloudTransport._record_sync",
+        find="local_timestamp(synced, Timestamp.of(self._clock), self._account.cloud_now - self._clock.now())",
         put="Timestamp.of(self._clock)",
         tests=("tests/wallbox/test_account.py", "-k", "i3"),
     ),
@@ -18,10 +18,10 @@ MUTATIONS = (
         tests=("tests/wallbox/test_rate_limit.py",),
     ),
     Mutation(
-        name="purse-stamps-not-restored",
+        name="budget-stamps-not-restored",
         at="wallbox.rate_limit:RequestBudgets.restore",
-        find="budget.take(moment)",
-        put="del moment",
+        find="budget.take(used_at)",
+        put="del used_at",
         tests=("tests/wallbox/test_rate_limit.py",),
     ),
     Mutation(
@@ -63,21 +63,21 @@ MUTATIONS = (
     ),
     Mutation(
         name="slow-counts-as-lost",
-        at="wallbox.account:WallboxAccount._failed",
+        at="wallbox.account:WallboxAccount._record_failure",
         find="self.breaker.slow()",
         put="self.breaker.bad(Failure.OTHER)",
         tests=("tests/wallbox/test_outages.py",),
     ),
     Mutation(
         name="refusal-counts-as-lost",
-        at="wallbox.account:WallboxAccount._failed",
+        at="wallbox.account:WallboxAccount._record_failure",
         find="self.breaker.good()",
         put="self.breaker.bad(Failure.OTHER)",
         tests=("tests/wallbox/test_outages.py", "tests/wallbox/test_commands.py"),
     ),
     Mutation(
         name="lost-renewal-tells-cloud-back",
-        at="wallbox.account:WallboxAccount._cannot_replace",
+        at="wallbox.account:WallboxAccount._block_until_renewal",
         find="not self.breaker.usable",
         put="self.breaker.busy",
         tests=("tests/wallbox/test_account_login.py", "-k", "lost_answer"),
@@ -124,14 +124,14 @@ MUTATIONS = (
     Mutation(
         name="schedules-older-than-known",
         at="wallbox.mapping:schedule_bodies",
-        find="max(ceil(cloud_now.timestamp() + listed.took), listed.newest)",
+        find="max(ceil(cloud_now.timestamp() + listed.duration), listed.newest)",
         put="ceil(cloud_now.timestamp())",
         tests=("tests/wallbox/test_override_cloud.py", "-k", "clock_says"),
     ),
     Mutation(
         name="schedules-dated-as-if-no-time-passed",
         at="wallbox.mapping:schedule_bodies",
-        find="cloud_now.timestamp() + listed.took",
+        find="cloud_now.timestamp() + listed.duration",
         put="cloud_now.timestamp()",
         tests=("tests/wallbox/test_override_cloud.py", "-k", "slow_cloud"),
     ),
