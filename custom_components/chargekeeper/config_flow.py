@@ -212,7 +212,7 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
             raise AbortFlow("already_configured")  # before anything is sent: its entry spends the account's requests
         account = get_shared_state(self.hass).trial(self.hass, credentials)
         try:
-            chargers = await account.first_look()
+            chargers = await account.list_chargers()
         except ChargerError as err:
             self._note(err, errors)
             return ()

@@ -67,11 +67,11 @@ def _config_expires(stack: ExitStack) -> None:
 
 
 def _evidence_is_request_time(stack: ExitStack) -> None:
-    def note_sync(self: WallboxCloudTransport, _text: str | None) -> None:
+    def record_sync(self: WallboxCloudTransport, _text: str | None) -> None:
         self._evidence = Timestamp.of(self._clock)
         self._charger_reported_at = self._evidence.observed_mono
 
-    _instead(stack, WallboxCloudTransport, "_note_sync", note_sync)
+    _instead(stack, WallboxCloudTransport, "_record_sync", record_sync)
 
 
 def _live_never_expires(stack: ExitStack) -> None:
@@ -129,17 +129,17 @@ def _purses_not_restored(stack: ExitStack) -> None:
 
 
 def _login_asked_at_once(stack: ExitStack) -> None:
-    real = WallboxAccount._counted_login
+    real = WallboxAccount._perform_login
 
-    async def counted_login(self: WallboxAccount, call: Any) -> Any:
+    async def perform_login(self: WallboxAccount, call: Any) -> Any:
         try:
             return await real(self, call)
         except ChargerError:
             self._needs_login = True
-            self._tell()
+            self._notify()
             raise
 
-    _instead(stack, WallboxAccount, "_counted_login", counted_login)
+    _instead(stack, WallboxAccount, "_perform_login", perform_login)
 
 
 def _start_awaits_network(stack: ExitStack) -> None:

@@ -197,7 +197,7 @@ async def test_an_account_without_chargers_is_polled_and_nothing_else(socket_ena
         assert {request.path for request in rig.data_gets()} == {GROUPS}
         assert rig.cloud_seen() is True
         assert rig.account.snapshot.chargers == ()
-        assert await rig.account.first_look() == ()
+        assert await rig.account.list_chargers() == ()
 
 
 async def test_while_a_restart_is_watched_the_groups_are_polled_once_a_minute(rig: Rig) -> None:
@@ -445,10 +445,10 @@ async def test_i12_diagnostics_name_neither_account_nor_charger(rig: Rig) -> Non
 
 
 async def test_the_first_look_lists_the_chargers_and_spends_from_the_purses(rig: Rig) -> None:
-    assert [who.serial for who in await rig.account.first_look()] == [FREE, WAITING, CHARGING]
+    assert [who.serial for who in await rig.account.list_chargers()] == [FREE, WAITING, CHARGING]
     assert rig.account.user_id == rig.owner.uuid
     with pytest.raises(TransportBusy, match="no_room"):
-        await rig.account.first_look()
+        await rig.account.list_chargers()
     rig.account.start()
     await rig.clock.advance(10 * MINUTE)
     assert min(gaps(rig.data_gets())) >= MINUTE
@@ -458,15 +458,15 @@ async def test_the_first_look_lists_the_chargers_and_spends_from_the_purses(rig:
 async def test_the_first_look_says_that_the_cloud_is_away_or_busy(rig: Rig) -> None:
     await rig.cloud.set_fault(Fault.ERROR_500)
     with pytest.raises(TransportDown, match="server_error"):
-        await rig.account.first_look()
+        await rig.account.list_chargers()
     await rig.cloud.set_fault(Fault.TOO_MANY, retry_after=300)
     await rig.clock.advance(MINUTE)
     with pytest.raises(TransportBusy) as refused:
-        await rig.account.first_look()
+        await rig.account.list_chargers()
     assert refused.value.retry_after == 300
     seen = len(rig.cloud.requests)
     with pytest.raises(TransportBusy, match="throttled"):
-        await rig.account.first_look()
+        await rig.account.list_chargers()
     assert len(rig.cloud.requests) == seen
 
 

@@ -192,7 +192,7 @@ async def test_i6_tokens_refused_by_a_cloud_that_just_came_back_cause_no_storm_o
 async def test_a_token_that_a_lost_answer_replaced_does_not_tell_that_the_cloud_is_back(rig: Rig) -> None:
     """In the outage the refresh reaches the cloud, its answer does not reach us; then the old token is refused."""
     await rig.settle_in()
-    await rig.clock.advance_until(lambda: rig.account._token_lasts() <= 160, within=HOUR)
+    await rig.clock.advance_until(lambda: rig.account._token_seconds_left() <= 160, within=HOUR)
     await rig.cloud.set_fault(Fault.HALF)
     since = rig.clock.monotonic()
     await rig.until_get(REFRESH)
@@ -423,11 +423,13 @@ async def test_the_credentials_of_another_account_change_nothing(rig: Rig) -> No
     assert len(rig.gets(REFRESH, since)) >= 2
     assert [who.serial for who in rig.account.snapshot.chargers] == ["700101", "700102", "700103"]
     await rig.account.stop()
-    rig.transport(FREE).details_turn.expire()
+    rig.transport(FREE).details_refresh.expire()
     rig.account.start()
     await rig.clock.advance(5 * MINUTE)
     assert [request.status for request in rig.gets(f"/v2/charger/{FREE}")][-1] == 200
-    assert rig.transport(FREE).refusal(Restart()) == "refused"  # the role is still this account's, not one too low
+    assert (
+        rig.transport(FREE).refusal_reason(Restart()) == "refused"
+    )  # the role is still this account's, not one too low
 
 
 async def test_credentials_cannot_be_verified_while_the_cloud_is_away_and_that_costs_nothing(rig: Rig) -> None:
@@ -451,16 +453,16 @@ async def test_a_config_flow_may_try_another_password_a_minute_later(rig: Rig) -
         rig.account.set_credentials(EMAIL, password)
         for _ in range(2):
             with pytest.raises(LoginRejected):
-                await rig.account.first_look()
+                await rig.account.list_chargers()
             await rig.clock.advance(MINUTE)
         assert not rig.needs_login()
     with pytest.raises(LoginRejected):
-        await rig.account.first_look()
+        await rig.account.list_chargers()
     rig.account.set_credentials(EMAIL, PASSWORD)
     with pytest.raises(TransportBusy, match="signing_in"):
-        await rig.account.first_look()
+        await rig.account.list_chargers()
     await rig.clock.advance(MINUTE)
-    assert len(await rig.account.first_look()) == 3
+    assert len(await rig.account.list_chargers()) == 3
 
 
 async def test_a_command_whose_sign_in_fails_was_surely_not_sent(rig: Rig) -> None:

@@ -289,7 +289,7 @@ async def test_403_on_a_write_is_explained_by_what_is_known_of_the_charger(
 
 async def test_403_on_a_write_of_a_plain_user_names_the_role(rig: Rig) -> None:
     rig.owner.role = "user"
-    rig.transport(FREE).details_turn.expire()
+    rig.transport(FREE).details_refresh.expire()
     await rig.clock.advance(5 * MINUTE)
     for command in (SetCurrent(10), SetEcoMode(EcoMode.ECO)):
         refused = await _refusal(rig, FREE, command)

@@ -69,9 +69,9 @@ from custom_components.chargekeeper.wallbox.mapping import (
     eco_smart,
     group_readings,
     identity,
-    is_first_pulsar,
+    is_original_pulsar,
     last_sync,
-    moment_of,
+    local_timestamp,
     role_of,
     schedule_bodies,
     schedule_readings,
@@ -484,7 +484,7 @@ def test_no_report_lies_in_the_far_future(text: str) -> None:
     ],
 )
 def test_a_moment_of_the_cloud_on_our_clocks(skew: timedelta, synced: datetime, age: float) -> None:
-    assert moment_of(synced, NOW, skew) == Timestamp(START - timedelta(seconds=age), 1000.0 - age)
+    assert local_timestamp(synced, NOW, skew) == Timestamp(START - timedelta(seconds=age), 1000.0 - age)
 
 
 # Identity
@@ -518,7 +518,7 @@ def test_the_model_is_told_by_type_part_number_or_name(
     charger = GroupCharger(serial="9", charger_type=charger_type, name=name)
     who = identity(charger, part_number)
     assert who == Identity(Maker.WALLBOX, "9", name or "Wallbox 9", model, part_number)
-    assert is_first_pulsar(who) is (model == "Pulsar")
+    assert is_original_pulsar(who) is (model == "Pulsar")
 
 
 @pytest.mark.parametrize(

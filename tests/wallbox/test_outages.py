@@ -168,7 +168,7 @@ async def test_a_flapping_cloud_that_used_up_the_probes_is_read_in_regular_slots
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.ERROR_500, next_requests=1)
     await rig.until(BreakerState.DOUBTFUL)
-    rig.account._budgets.probes.empty(rig.clock.monotonic())  # an hour of probes
+    rig.account._budgets.probes.exhaust(rig.clock.monotonic())  # an hour of probes
     begun = rig.clock.monotonic()
     await rig.clock.advance(61)
     assert rig.account.breaker.closed

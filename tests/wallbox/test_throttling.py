@@ -244,7 +244,7 @@ async def test_a_read_that_succeeds_in_between_makes_up_for_the_refusals(rig: Ri
 
 async def test_a_charger_refused_and_listed_anew_is_asked_again_at_once(rig: Rig) -> None:
     await rig.settle_in()
-    rig.transport(FREE).refuse()
+    rig.transport(FREE).record_refusal()
     rig.owner.serials = frozenset({WAITING, CHARGING})
     await rig.clock.advance(10 * MINUTE)
     assert rig.transport(FREE).removed_from_account

@@ -1,1 +1,1 @@
-"""Wallbox: the client of its cloud, one account's budget and rounds, and the mapping of its words to ours."""
+"""Wallbox: the cloud client, one account's budgets and polls, and the mapping of cloud payloads to readings."""

@@ -1,7 +1,8 @@
-"""One Wallbox account: signs in, polls for all its chargers within its purses, and carries their commands.
+"""One Wallbox account: sign-in, polling of all its chargers, and their commands, all within the request budgets.
 
-One GET at a time: the groups answer, which shows all chargers, every two minutes; between, the slow round asks for one
-charger's status, role or schedule. While the breaker is not closed the groups GET is the probe.
+The account sends one GET at a time. The groups poll shows all chargers and runs every two minutes. Between two groups
+polls, the slow round reads one charger's status, role or schedule. While the breaker is not closed, the groups poll is
+the probe. An extra read is a GET outside this order, for example to read back a command.
 """
 
 import asyncio
@@ -30,39 +31,47 @@ from .transport import NEVER, STATUS_GETS_PER_HOUR, CloudAccount, WallboxCloudTr
 LOGGER = logging.getLogger(__name__)
 
 GROUPS_EVERY = 120.0
-"""Seconds between two groups polls, `READ_EVERY` while a restart is watched."""
+"""Seconds between two groups polls; `READ_EVERY` applies while a restart is watched."""
 
 STATUS_EVERY = 20 * 60.0
-"""Seconds without a sign of life, and since the last status GET, after which the slow round asks for the status."""
+"""Seconds since the last evidence of life, and since the last status GET, until the slow round reads the status."""
 
 DAILY = 24 * 3600.0
-"""Seconds between two readings of role, of schedule, and of the status even where groups answers show signs of life."""
+"""Seconds between two reads of the role, and between two reads of the schedule.
+
+The status is read at least as often, even if the groups polls give evidence of life.
+"""
 
 TOKEN_MARGIN = 90.0
-"""Seconds before its end at which an access token is renewed."""
+"""Seconds before an access token expires at which the account renews it."""
 
 REFUSED_AGAIN_AFTER = 10 * 60.0
-"""Seconds between two refused sign-ins after which the password is asked for; also the wait before the second."""
+"""Seconds to wait after a refused sign-in. A second refusal after this time asks the user for the password."""
 LOGIN_RETRY = 3600.0
-"""Seconds between sign-ins while the user is asked for the password: the refusal may have been the cloud's fault."""
+"""Seconds between sign-ins while the user is asked for the password: the cloud may have refused by mistake."""
 
-FIRST_READS = 3
-"""So many chargers show their status before the slow round pays for the first sign-in."""
+READS_BEFORE_LOGIN_CHARGE = 3
+"""Number of status reads allowed before a sign-in is charged to the slow round."""
 
 BACK_TO_BACK = 10.0
-"""Seconds for which a schedule that was read may be written back; what somebody changes meanwhile is lost."""
+"""Maximum age, in seconds, of a schedule list that is written back. A change made elsewhere meanwhile is lost."""
 
 COMMAND_TTL = 300.0
-"""Seconds for which a command waits for room in its purse."""
+"""Maximum seconds that a command waits for a free slot in the command budget."""
 
 UNSHARED_REFUSALS = 3
+"""Number of refused reads after which a charger counts as no longer shared with this account."""
 UNSHARED_WITHIN = 30 * 60.0
-"""So many refused reads of one charger within so many seconds: it is not shared with this account any more."""
+"""Seconds within which these refusals must occur."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccountSnapshot:
-    """All that is seen of the account. `cloud` is None before the first word; moments do not count for equality."""
+    """State of the account.
+
+    `cloud` is True while the cloud is reachable, and None before the first answer or failure. The time of the last
+    contact is ignored when two snapshots are compared.
+    """
 
     cloud: bool | None = None
     needs_login: bool = False
@@ -70,12 +79,15 @@ class AccountSnapshot:
     endpoint_contact_at: datetime | None = field(default=None, compare=False)
 
 
-class _OutOfPatience(TransportDown):
-    """No answer within the patience of a command, which is shorter than the time-out of a request."""
+class _PatienceExpired(TransportDown):
+    """No answer within the patience of a command, which may be shorter than the time-out of a request."""
 
 
 class WallboxAccount(CloudAccount):
-    """One account of the Wallbox cloud. It may be stopped and started again; purses and paths stay."""
+    """One account of the Wallbox cloud.
+
+    The account can be stopped and started again. Its budgets and transports persist.
+    """
 
     def __init__(
         self,
@@ -101,31 +113,30 @@ class WallboxAccount(CloudAccount):
         self._snapshot = AccountSnapshot()
         self._listeners: list[Callable[[AccountSnapshot], None]] = []
         self._outage_listeners: list[Callable[[str], None]] = []
-        self._poller = Poller(clock, "the Wallbox cloud", self._due_at, self._take_turn)
+        self._poller = Poller(clock, "the Wallbox cloud", self._due_at, self._poll_if_due)
         self._get_lock = asyncio.Lock()
         self._command_lock = asyncio.Lock()
         self._login_lock = asyncio.Lock()
         self._endpoint_contact_at: datetime | None = None
         self._groups_at = NEVER
-        self._slow_turns = 0
+        self._slow_reads = 0
         self._watchers = 0
-        self._out_of_turn = 0  # reads out of turn that wait for a slot
-        self._refusals: list[
-            tuple[float, WallboxCloudTransport | None]
-        ] = []  # reads refused lately, None: of the groups
+        self._extra_reads_waiting = 0  # extra reads that wait for a slot
+        # Reads that were refused recently, with their time; None stands for the groups poll.
+        self._refusals: list[tuple[float, WallboxCloudTransport | None]] = []
         self._refused_at: float | None = None
         self._login_blocked_until = NEVER
-        self._renewal_was_lost = False
+        self._renewal_answer_lost = False
         self._needs_login = False
         self._was_usable = True
-        self._stands_still = False
-        self._unlisten: Callable[[], None] = lambda: None
+        self._is_blocked = False
+        self._stop_listening: Callable[[], None] = lambda: None
 
-    # What the integration sees
+    # Interface of the integration
 
     @property
     def snapshot(self) -> AccountSnapshot:
-        """The account as of now."""
+        """The current state of the account."""
         return self._snapshot
 
     @property
@@ -140,33 +151,41 @@ class WallboxAccount(CloudAccount):
 
     @property
     def transports(self) -> dict[str, WallboxCloudTransport]:
-        """The cloud paths of the chargers that were ever asked for or listed, by serial."""
+        """The transports of all chargers that were requested or listed so far, by serial number."""
         return self._transports
 
-    def transport(self, serial: str, who: Identity | None = None) -> WallboxCloudTransport:
-        """The cloud path of a charger; `who` is what was known of it before the cloud told anything."""
+    def transport(self, serial: str, initial: Identity | None = None) -> WallboxCloudTransport:
+        """Return the transport of a charger, creating it if needed.
+
+        Args:
+            serial: The serial number of the charger.
+            initial: The identity to use until the cloud lists the charger.
+        """
         if serial not in self._transports:
-            self._transports[serial] = WallboxCloudTransport(self, self._clock, who or placeholder(serial))
-            self._spread_round()
+            self._transports[serial] = WallboxCloudTransport(self, self._clock, initial or placeholder(serial))
+            self._update_idle_ages()
         return self._transports[serial]
 
     def identity(self, serial: str) -> Identity | None:
-        """Who a charger is, or None if it was never heard of."""
+        """Return the identity of a charger, or None for an unknown serial number."""
         transport = self._transports.get(serial)
         return None if transport is None else transport.identity
 
     def listen(self, callback: Callable[[AccountSnapshot], None]) -> Callable[[], None]:
-        """Be given each snapshot, also where only the last contact moved; the answer ends it."""
+        """Call `callback` with each snapshot, even if only the time of the last contact changed.
+
+        Return a function that removes the listener.
+        """
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback)
 
     def listen_outage(self, callback: Callable[[str], None]) -> Callable[[], None]:
-        """Be told `cloud_lost` and `cloud_back`; the answer ends it."""
+        """Call `callback` with `cloud_lost` and `cloud_back`. Return a function that removes the listener."""
         self._outage_listeners.append(callback)
         return lambda: self._outage_listeners.remove(callback)
 
     def diagnostics(self) -> dict[str, object]:
-        """The inner state, without anything that names the account or its chargers."""
+        """Return the internal state, without data that identifies the account or its chargers."""
         now = self._clock.monotonic()
         return {
             "breaker": self.breaker.state,
@@ -177,30 +196,30 @@ class WallboxAccount(CloudAccount):
             "chargers": [transport.diagnostics() for transport in self._transports.values()],
         }
 
-    # Life
+    # Life cycle
 
     def restore_budgets(self, stored: object) -> None:
-        """Take what was saved of the purses, before the first request."""
+        """Restore the persisted budgets. Call this before the first request."""
         self._budgets.restore(stored)
 
     def start(self) -> None:
-        """Begin the rounds."""
+        """Start polling."""
         if not self._poller.running:
-            self._budgets.reopen()
-            self._unlisten = self.breaker.listen(self._breaker_changed)
+            self._budgets.start_run()
+            self._stop_listening = self.breaker.listen(self._breaker_changed)
             self._poller.start()
 
     async def stop(self) -> None:
-        """End the rounds; what the purses have spent is saved."""
-        self._unlisten()
+        """Stop polling and persist the budgets."""
+        self._stop_listening()
         await self._poller.stop()
         await self._budgets.close()
 
-    async def first_look(self) -> tuple[Identity, ...]:
-        """Sign in and list the chargers, for the config flow. Spends from the purses.
+    async def list_chargers(self) -> tuple[Identity, ...]:
+        """Sign in and return the chargers, for the config flow. The requests are charged to the budgets.
 
         Raises:
-            ChargerError: `LoginRejected`, `TransportDown`, or `TransportBusy` where the purses have no room now.
+            ChargerError: `LoginRejected`, `TransportDown`, or `TransportBusy` if the budgets have no free slot now.
         """
         async with self._get_lock:
             now = self._clock.monotonic()
@@ -208,162 +227,167 @@ class WallboxAccount(CloudAccount):
                 raise TransportBusy("throttled", self.breaker.busy_until - now)
             if (free_at := self._budgets.reads.free_at(now)) > now:
                 raise TransportBusy("no_room", free_at - now)
-            await self._poll(self._budgets.reads)
+            await self._poll_groups(self._budgets.reads)
         return self._snapshot.chargers
 
     async def verify_credentials(self, email: str, password: str) -> str:
-        """Sign in with these credentials, for reauthentication; the answer is the user's uuid.
+        """Sign in with these credentials, for reauthentication, and return the user's UUID.
 
-        Those of this account's user are used from now on; those of another change nothing.
+        If the credentials belong to this account's user, the account uses them from now on. Otherwise nothing changes.
 
         Raises:
-            ChargerError: `LoginRejected`, `TransportDown`, or `TransportBusy` where there was a sign-in just now.
+            ChargerError: `LoginRejected`, `TransportDown`, or `TransportBusy` if the last sign-in is too recent.
         """
         async with self._login_lock:
-            await self._login_room()
+            await self._take_login_slot()
             client = self._new_client()
             try:
-                tokens = await self._counted_login(lambda: client.sign_in(email, password))
+                tokens = await self._perform_login(lambda: client.sign_in(email, password))
             except NoConnection:
                 self._refund_login()
                 raise
             if tokens.user_id == self.user_id:
                 self._client = client
-                self._accept(email, password)
+                self._use_credentials(email, password)
             return tokens.user_id
 
     def set_credentials(self, email: str, password: str) -> None:
-        """Sign in with these from now on."""
+        """Use these credentials from now on."""
         if (email, password) == (self._email, self._password):
             return
         self._client.tokens = None
-        self._accept(email, password)
+        self._use_credentials(email, password)
 
     def forget(self, serial: str) -> None:
-        """A charger left the account for good."""
+        """Drop the transport of a charger that left the account permanently."""
         self._transports.pop(serial, None)
-        self._spread_round()
-        self._tell()
+        self._update_idle_ages()
+        self._notify()
 
-    def _accept(self, email: str, password: str) -> None:
-        """Credentials that are good, or new: nothing stands against signing in with them."""
+    def _use_credentials(self, email: str, password: str) -> None:
+        """Use valid or new credentials, and clear all earlier sign-in refusals."""
         self._email = email
         self._password = password
         self._refused_at = None
         self._login_blocked_until = NEVER
         self._needs_login = False
         self._poller.wake()
-        self._tell()
+        self._notify()
 
-    # The rounds
+    # Polling
 
     def _due_at(self) -> float:
-        """When the next GET of the rounds is due (monotonic seconds)."""
+        """Return when the next poll is due (monotonic seconds)."""
         now = self._clock.monotonic()
         earliest = max(self.breaker.busy_until or NEVER, self._login_free_at(now))
         if self.breaker.due is not None:
-            room = self._budgets.probes.free_at(now)
+            slot_at = self._budgets.probes.free_at(now)
             if self.breaker.usable:
-                room = min(room, self._budgets.reads.free_at(now))
-            return max(earliest, self.breaker.due, room)
-        slot = max(earliest, self._budgets.reads.free_at(now))
+                slot_at = min(slot_at, self._budgets.reads.free_at(now))
+            return max(earliest, self.breaker.due, slot_at)
+        slot_at = max(earliest, self._budgets.reads.free_at(now))
         groups_at = self._groups_at + (READ_EVERY if self._watchers else GROUPS_EVERY)
-        if self._out_of_turn:  # the next slot is for whoever waits; the groups poll comes a slot later at most
-            return max(slot, groups_at + READ_EVERY)
-        is_wanted = self._budgets.owed_slots or self._renewal_at(now) <= slot or self._next_slow() is not None
-        return slot if is_wanted else max(slot, groups_at)
+        if self._extra_reads_waiting:  # an extra read gets the next slot; the groups poll runs one slot later at most
+            return max(slot_at, groups_at + READ_EVERY)
+        is_wanted = self._budgets.owed_slots or self._renewal_at(now) <= slot_at or self._next_slow_read() is not None
+        return slot_at if is_wanted else max(slot_at, groups_at)
 
-    async def _take_turn(self) -> None:
-        """Use the slot that is due, unless somebody else did meanwhile."""
+    async def _poll_if_due(self) -> None:
+        """Poll if that is still due when the GET lock is free: another read may have used the slot."""
         async with self._get_lock:
             if self._due_at() <= self._clock.monotonic():
-                await self._use_slot()
+                await self._use_read_slot()
 
-    async def _use_slot(self) -> None:
+    async def _use_read_slot(self) -> None:
         now = self._clock.monotonic()
         if self.breaker.due is not None:
-            has_room = self._budgets.probes.free_at(now) <= now
-            await self._poll(self._budgets.probes if has_room else self._budgets.reads)
+            has_probe_slot = self._budgets.probes.free_at(now) <= now
+            await self._poll_groups(self._budgets.probes if has_probe_slot else self._budgets.reads)
         elif now >= self._groups_at + (READ_EVERY if self._watchers else GROUPS_EVERY):
-            await self._poll(self._budgets.reads)
+            await self._poll_groups(self._budgets.reads)
         elif now >= self._renewal_at(now):
-            await self._sign_in_if_needed(READ_EVERY)  # owes the slot that is taken for it next
-        elif self._budgets.owed_slots and (self._slow_turns >= FIRST_READS or not self._unread):
+            await self._sign_in_if_needed(READ_EVERY)  # adds an owed slot, which the next poll takes
+        elif self._budgets.owed_slots and (
+            self._slow_reads >= READS_BEFORE_LOGIN_CHARGE or not self._has_unread_status
+        ):
             self._budgets.owed_slots -= 1
             self._budgets.reads.take(now)
-        elif (job := self._next_slow()) is not None:
-            self._slow_turns += 1
+        elif (job := self._next_slow_read()) is not None:
+            self._slow_reads += 1
             await job()
 
-    def _next_slow(self) -> Callable[[], Awaitable[None]] | None:
-        """The next job of the slow round: two status GETs, then one of role or schedule, as far as any is due.
+    def _next_slow_read(self) -> Callable[[], Awaitable[None]] | None:
+        """Return the next read of the slow round, or None if none is due.
 
-        Until the status of each charger was read once, nothing else has a turn: without it nothing can be shown.
+        Two status reads are followed by one read of a role or schedule. Until the status of each charger was requested
+        once, only status reads run: without a status, no entity has a value.
         """
-        status = self._next_status()
-        chore = self._next_chore()
-        chore_first = self._slow_turns % 3 == 2 and not self._unread
-        return chore or status if chore_first else status or chore
+        status = self._next_status_read()
+        daily = self._next_daily_read()
+        daily_first = self._slow_reads % 3 == 2 and not self._has_unread_status
+        return daily or status if daily_first else status or daily
 
     @property
-    def _unread(self) -> bool:
-        """Whether the status of some charger was never asked for since it was needed."""
+    def _has_unread_status(self) -> bool:
+        """True if the status of a charger was not requested yet, or not since it became outdated."""
         return any(
-            transport.status_turn.tried_at == NEVER
+            transport.status_refresh.tried_at == NEVER
             for transport in self._transports.values()
             if not transport.removed_from_account
         )
 
-    def _next_status(self) -> Callable[[], Awaitable[None]] | None:
+    def _next_status_read(self) -> Callable[[], Awaitable[None]] | None:
         now = self._clock.monotonic()
 
         def due_at(transport: WallboxCloudTransport) -> float:
-            """When this charger's status falls due."""
-            turn = transport.status_turn
+            refresh = transport.status_refresh
             if transport.refused:
-                return turn.tried_at + DAILY
+                return refresh.tried_at + DAILY
             quiet_for = DOUBT_CHARGING_AFTER if transport.power_flows else STATUS_EVERY
             if transport.last_report is not None and transport.last_report.status is Status.OFFLINE:
                 quiet_for = DAILY
-            return turn.due_at(min(max(transport.evidence_at, turn.read_at) + quiet_for, turn.read_at + DAILY))
+            return refresh.due_at(min(max(transport.evidence_at, refresh.read_at) + quiet_for, refresh.read_at + DAILY))
 
         due = [
             transport for transport in self._transports.values() if transport.in_account and due_at(transport) <= now
         ]
         if not due:
             return None
-        transport = min(due, key=lambda p: (not p.power_flows, max(p.evidence_at, p.status_turn.tried_at)))
+        transport = min(due, key=lambda p: (not p.power_flows, max(p.evidence_at, p.status_refresh.tried_at)))
         return lambda: self._read_status(transport, self._budgets.reads)
 
-    def _next_chore(self) -> Callable[[], Awaitable[None]] | None:
+    def _next_daily_read(self) -> Callable[[], Awaitable[None]] | None:
         now = self._clock.monotonic()
-        chores = [
-            (turn.read_at, number, partial(job, transport))
+        daily_reads = [
+            (refresh.read_at, number, partial(job, transport))
             for number, transport in enumerate(self._transports.values())
             if not transport.removed_from_account
-            for turn, job in (
-                (transport.schedule_turn, self._refresh_schedule),
-                (transport.details_turn, self._read_details),
+            for refresh, job in (
+                (transport.schedule_refresh, self._refresh_schedule),
+                (transport.details_refresh, self._read_details),
             )
-            if turn.due_at(turn.read_at + DAILY) <= now
+            if refresh.due_at(refresh.read_at + DAILY) <= now
         ]
-        return min(chores, key=lambda chore: chore[:2])[2] if chores else None
+        return min(daily_reads, key=lambda read: read[:2])[2] if daily_reads else None
 
-    def _spread_round(self) -> None:
-        """With many chargers a round of status GETs takes hours: their statuses may be shown for as long."""
+    def _update_idle_ages(self) -> None:
+        """Extend the age limit of an idle charger's status when there are many chargers.
+
+        With many chargers, a round of status reads takes hours.
+        """
         status_round = len(self._transports) / STATUS_GETS_PER_HOUR * 3600.0
         for transport in self._transports.values():
             transport.idle_age = max(IDLE_STATUS_AGE, 1.5 * status_round)
 
     # Requests
 
-    async def _poll(self, budget: SlidingWindow) -> None:
-        """The groups GET: shows every charger of the account."""
+    async def _poll_groups(self, budget: SlidingWindow) -> None:
+        """Read the groups answer, which shows every charger of the account."""
         try:
             chargers = await self._get(budget, self._client.groups)
         except TransportBusy as err:
             if err.reason == "forbidden":
-                self._note_refusal(None)
+                self._record_refusal(None)
             raise
         self._groups_at = self._clock.monotonic()
         for charger in chargers:
@@ -371,47 +395,50 @@ class WallboxAccount(CloudAccount):
         listed = {charger.serial: charger for charger in chargers}
         for serial, transport in list(self._transports.items()):
             if serial in listed:
-                transport.listed(listed[serial])
+                transport.record_listing(listed[serial])
             else:
-                transport.unlisted()
-        self._tell()
+                transport.record_missing()
+        self._notify()
 
     async def _read_status(self, transport: WallboxCloudTransport, budget: SlidingWindow) -> None:
-        transport.status_turn.tried_at = self._clock.monotonic()
-        status = await self._get_of(transport, budget, lambda: self._client.status(transport.identity.serial))
-        transport.showed_status(status)
+        transport.status_refresh.tried_at = self._clock.monotonic()
+        status = await self._get_for(transport, budget, lambda: self._client.status(transport.identity.serial))
+        transport.record_status(status)
 
     async def _read_details(self, transport: WallboxCloudTransport) -> None:
-        transport.details_turn.tried_at = self._clock.monotonic()
-        details = await self._get_of(
+        transport.details_refresh.tried_at = self._clock.monotonic()
+        details = await self._get_for(
             transport, self._budgets.reads, lambda: self._client.details(transport.identity.serial)
         )
-        transport.showed_details(details)
+        transport.record_details(details)
 
     async def _refresh_schedule(self, transport: WallboxCloudTransport) -> None:
         await self._read_schedule(transport, self._budgets.reads)
 
     async def _read_schedule(self, transport: WallboxCloudTransport, budget: SlidingWindow) -> ScheduleList:
-        transport.schedule_turn.tried_at = self._clock.monotonic()
-        listed = await self._get_of(transport, budget, lambda: self._client.schedules(transport.identity.serial))
-        transport.showed_schedule(listed)
+        transport.schedule_refresh.tried_at = self._clock.monotonic()
+        listed = await self._get_for(transport, budget, lambda: self._client.schedules(transport.identity.serial))
+        transport.record_schedule(listed)
         return listed
 
-    async def _get_of[T](
+    async def _get_for[T](
         self, transport: WallboxCloudTransport, budget: SlidingWindow, call: Callable[[], Awaitable[T]]
     ) -> T:
-        """A GET for one charger: refused again and again, it is not shared with us any more."""
+        """Send a GET for one charger. Repeated refusals show that the charger is no longer shared with this account."""
         try:
             answer = await self._get(budget, call)
         except (TransportBusy, NotAllowed) as err:
             if err.reason in {"forbidden", "not_shared"}:
-                self._note_refusal(transport)
+                self._record_refusal(transport)
             raise
         self._refusals = [(at, refused) for at, refused in self._refusals if refused is not transport]
         return answer
 
-    def _note_refusal(self, transport: WallboxCloudTransport | None) -> None:
-        """A read was refused: where only this charger's are, it is not throttling. None: the groups poll was."""
+    def _record_refusal(self, transport: WallboxCloudTransport | None) -> None:
+        """Record a refused read of a charger, or of the groups if `transport` is None.
+
+        If only the reads of one charger are refused, the cause is not throttling.
+        """
         now = self._clock.monotonic()
         self._refusals = [(at, refused) for at, refused in self._refusals if at > now - UNSHARED_WITHIN]
         self._refusals.append((now, transport))
@@ -420,38 +447,39 @@ class WallboxAccount(CloudAccount):
             and len(self._refusals) >= UNSHARED_REFUSALS
             and {p for _, p in self._refusals} == {transport}
         ):
-            transport.refuse()
-            self._tell()
+            transport.record_refusal()
+            self._notify()
 
     async def _get[T](self, budget: SlidingWindow, call: Callable[[], Awaitable[T]]) -> T:
-        """One GET from a purse, signed in; one that meets an old token passes its slot to its one repetition.
+        """Sign in if needed, take a slot of a budget and send a GET.
 
-        Out of turn or not, the next regular one has to wait from here on.
+        An extra read also takes a slot of the read budget, so that the next regular read waits. If the cloud refuses an
+        old token, the one retry uses the same slot.
         """
-        await self._budgets.begin()
+        await self._budgets.prepare_request()
         await self._sign_in_if_needed()
         budgets = self._budgets
         now = self._clock.monotonic()
-        used_up = {budget, budgets.reads}
-        for each in used_up:
-            each.take(now)
+        charged = {budget, budgets.reads}
+        for window in charged:
+            window.take(now)
         budgets.last_get = now
         if budget is not budgets.reads:
             await budgets.save()
         used = self._client.tokens
         try:
-            return await self._counted(call)
+            return await self._perform(call)
         except NoConnection:
-            for each in used_up:
-                each.refund()
+            for window in charged:
+                window.refund()
             raise
         except TokenRefused:
-            await self._replace(used)
-        return await self._repeated(call)
+            await self._replace_tokens(used)
+        return await self._retry(call)
 
-    async def _replace(self, used: Tokens | None) -> None:
-        """New tokens instead of those that were just refused, unless somebody else renewed them meanwhile."""
-        LOGGER.debug("The access token was refused early")
+    async def _replace_tokens(self, used: Tokens | None) -> None:
+        """Replace refused tokens, unless another request renewed the tokens meanwhile."""
+        LOGGER.debug("The cloud refused an access token before its end")
         async with self._login_lock:
             if self._client.tokens is not used:
                 return
@@ -459,49 +487,49 @@ class WallboxAccount(CloudAccount):
                 await self._renew(used is not None)
             except TransportBusy as err:
                 if err.reason == "signing_in":
-                    self._cannot_replace(used, err.retry_after)
+                    self._block_until_renewal(used, err.retry_after)
                 raise
 
-    def _cannot_replace(self, used: Tokens | None, seconds: float) -> None:
-        """No other token can be had for so many seconds, so that nothing can be asked until then.
+    def _block_until_renewal(self, used: Tokens | None, seconds: float) -> None:
+        """Block all requests for `seconds`, because no new token is available before.
 
-        In an outage a refusal of one that a renewal may have ended, whose answer was lost, does not tell that the
-        cloud is back.
+        If the answer to a renewal was lost, the renewal may have made the old token invalid. During an outage, the
+        refusal of such a token does not prove that the cloud is back: the token is only marked as expired.
         """
-        if used is not None and self._renewal_was_lost and not self.breaker.usable:
-            self._client.tokens = used.ended
+        if used is not None and self._renewal_answer_lost and not self.breaker.usable:
+            self._client.tokens = used.expired
         else:
             self.breaker.throttled(seconds)
 
-    async def _repeated[T](self, call: Callable[[], Awaitable[T]]) -> T:
-        """The one repetition of a request whose token was refused."""
+    async def _retry[T](self, call: Callable[[], Awaitable[T]]) -> T:
+        """Retry a request once with a fresh token."""
         try:
-            return await self._counted(call)
+            return await self._perform(call)
         except TokenRefused as err:
-            # Refused although just made: sign in afresh next time, but not at once again.
+            # The cloud refused a token that it just issued: sign in again later, not immediately.
             self._client.tokens = None
             self.breaker.throttled(None)
             raise TransportBusy("signing_in", self._busy_for()) from err
 
-    async def _counted[T](self, call: Callable[[], Awaitable[T]]) -> T:
-        """One request whose end is told to the breaker."""
+    async def _perform[T](self, call: Callable[[], Awaitable[T]]) -> T:
+        """Send a request and report its outcome to the breaker. A refused token is not reported."""
         try:
             answer = await call()
         except TokenRefused:
             raise
         except ChargerError as err:
-            raise await self._failed(err) from None
+            raise await self._record_failure(err) from None
         self.breaker.good()
         self._endpoint_contact_at = self._clock.now()
-        self._tell()
+        self._notify()
         return answer
 
-    async def _failed(self, err: ChargerError) -> ChargerError:
-        """Tell the breaker of a failure; the error to raise."""
+    async def _record_failure(self, err: ChargerError) -> ChargerError:
+        """Report a failure to the breaker and return the error to raise."""
         match err:
             case NoConnection():
                 self.breaker.bad(Failure.CONNECT)
-            case _OutOfPatience():
+            case _PatienceExpired():
                 self.breaker.slow()
             case TransportDown():
                 self.breaker.bad(Failure.OTHER)
@@ -513,7 +541,7 @@ class WallboxAccount(CloudAccount):
                 return TransportBusy(err.reason, self._busy_for())
             case LoginRejected():
                 pass
-            case _:  # an answer to this request only
+            case _:  # the cloud answered, and refused only this request
                 self.breaker.good()
         return err
 
@@ -521,60 +549,59 @@ class WallboxAccount(CloudAccount):
         until = self.breaker.busy_until
         return 0.0 if until is None else until - self._clock.monotonic()
 
-    # Signing in
+    # Sign-in
 
     def _login_free_at(self, now: float) -> float:
-        """When a sign-in that the next GET needs may be made."""
-        if not self._must_sign_in():
+        """Return when the next GET may sign in; `now` if no sign-in is needed."""
+        if not self._has_no_usable_token():
             return now
         return max(self._login_blocked_until, self._budgets.logins.free_at(now))
 
-    def _must_sign_in(self) -> bool:
-        """Whether there is no token that could serve."""
-        return self._client.tokens is None or self._token_lasts() <= 0
+    def _has_no_usable_token(self) -> bool:
+        return self._client.tokens is None or self._token_seconds_left() <= 0
 
-    def _token_lasts(self) -> float:
-        """Seconds until the access token ends; infinity where nobody knows."""
+    def _token_seconds_left(self) -> float:
+        """Return the seconds until the access token expires; infinity if that is unknown."""
         tokens = self._client.tokens
         if tokens is None or tokens.access_expires_at is None:
             return inf
         return (tokens.access_expires_at - self.cloud_now).total_seconds()
 
     def _renewal_at(self, now: float) -> float:
-        """From when on the slow round should renew the tokens, so that the next GET finds them good."""
-        return max(now + self._token_lasts() - TOKEN_MARGIN - READ_EVERY, self._budgets.logins.free_at(now))
+        """Return when the slow round should renew the tokens, so that they are valid for the next GET."""
+        return max(now + self._token_seconds_left() - TOKEN_MARGIN - READ_EVERY, self._budgets.logins.free_at(now))
 
     async def _sign_in_if_needed(self, ahead: float = 0.0) -> None:
-        """Get new tokens where those at hand end within the margin, `ahead` seconds from now.
+        """Renew the tokens if they will be within `TOKEN_MARGIN` of their end in `ahead` seconds.
 
-        One that still serves is used to its end where there is no slot to renew it: a probe must not wait for that.
+        Without a free sign-in slot, a valid token stays in use until it expires: a probe must not wait for the renewal.
         """
         async with self._login_lock:
             now = self._clock.monotonic()
-            is_due = self._token_lasts() <= TOKEN_MARGIN + ahead and self._budgets.logins.free_at(now) <= now
-            if is_due or self._must_sign_in():
+            is_due = self._token_seconds_left() <= TOKEN_MARGIN + ahead and self._budgets.logins.free_at(now) <= now
+            if is_due or self._has_no_usable_token():
                 await self._renew(self._client.tokens is not None)
 
     async def _renew(self, refreshable: bool) -> None:
-        """Get new tokens: by the refresh token, or by the password where there is none or it is refused."""
+        """Get new tokens with the refresh token, or with the password if there is no refresh token or it is refused."""
         if (blocked_for := self._login_blocked_until - self._clock.monotonic()) > 0:
             if self._needs_login:
                 raise LoginRejected("invalid_auth")
             raise TransportBusy("signing_in", blocked_for)
-        await self._login_room()
+        await self._take_login_slot()
         try:
             if refreshable and await self._refresh():
                 return
             await self._sign_in()
         except NoConnection:
-            # After a refused refresh its one sign-in costs no slot, and gives none back.
+            # The sign-in after a refused refresh takes no slot, so there is none to refund.
             if self._client.tokens is not None or not refreshable:
                 self._refund_login()
             raise
 
-    async def _login_room(self) -> None:
-        """Take the slot of a sign-in or refresh. Raises TransportBusy where there is none."""
-        await self._budgets.begin()
+    async def _take_login_slot(self) -> None:
+        """Take a slot for a sign-in or refresh. Raise TransportBusy if no slot is free."""
+        await self._budgets.prepare_request()
         now = self._clock.monotonic()
         if (free_at := self._budgets.logins.free_at(now)) > now:
             raise TransportBusy("signing_in", free_at - now)
@@ -583,76 +610,82 @@ class WallboxAccount(CloudAccount):
         await self._budgets.save()
 
     def _refund_login(self) -> None:
-        """The sign-in or refresh never left."""
+        """Refund the slot of a sign-in or refresh that was not sent."""
         self._budgets.logins.refund()
         self._budgets.owed_slots -= 1
 
     async def _refresh(self) -> bool:
-        """Trade the refresh token; False where it is refused: then only the password helps."""
+        """Get new tokens with the refresh token. Return False if the cloud refuses it: a sign-in is needed."""
         try:
-            await self._counted_login(self._client.refresh)
+            await self._perform_login(self._client.refresh)
         except TokenRefused:
-            LOGGER.debug("The refresh token was refused: signing in")
+            LOGGER.debug("The cloud refused the refresh token; signing in")
             self._client.tokens = None
             self._budgets.owed_slots += 1
             return False
         return True
 
     async def _sign_in(self) -> None:
-        """Sign in with the password. Only a second refusal, well after the first, asks the user for another one."""
+        """Sign in with the password.
+
+        Only a second refusal, at least `REFUSED_AGAIN_AFTER` after the first, asks the user for the password.
+        """
         now = self._clock.monotonic()
         try:
-            tokens = await self._counted_login(lambda: self._client.sign_in(self._email, self._password))
+            tokens = await self._perform_login(lambda: self._client.sign_in(self._email, self._password))
         except LoginRejected:
             if self._refused_at is None:
                 self._refused_at = now
             elif now >= self._refused_at + REFUSED_AGAIN_AFTER:
                 self._needs_login = True
-            if self._poller.running:  # else a config flow, which may try another password
+            if self._poller.running:  # otherwise a config flow runs, and the user may enter another password
                 self._login_blocked_until = now + (LOGIN_RETRY if self._needs_login else REFUSED_AGAIN_AFTER)
-            self._tell()
+            self._notify()
             raise
         self.user_id = self.user_id or tokens.user_id
-        self._accept(self._email, self._password)
+        self._use_credentials(self._email, self._password)
 
-    async def _counted_login[T](self, call: Callable[[], Awaitable[T]]) -> T:
-        """A call that signs in or refreshes. Only data proves that the cloud is back: this has another host."""
-        self._renewal_was_lost = True
+    async def _perform_login[T](self, call: Callable[[], Awaitable[T]]) -> T:
+        """Sign in or refresh, and report only failures to the breaker.
+
+        A success does not prove that the cloud is back, because sign-in and data have different hosts.
+        """
+        self._renewal_answer_lost = True
         try:
             answer = await call()
         except TokenRefused:
             raise
         except ChargerError as err:
-            failed = await self._failed(err)
-            failed.surely_not_sent = True  # whatever needed the tokens
+            failed = await self._record_failure(err)
+            failed.surely_not_sent = True  # applies to the request that needed the tokens
             raise failed from None
-        self._renewal_was_lost = False
+        self._renewal_answer_lost = False
         return answer
 
     # Commands
 
     @override
-    async def carry_out(self, transport: WallboxCloudTransport, command: Command, patience: float) -> None:
-        with _explained(transport, command):
-            await self._write(lambda: self._send(transport, command), patience, may_wait=not _once(command))
+    async def execute(self, transport: WallboxCloudTransport, command: Command, patience: float) -> None:
+        with _explain_refusal(transport, command):
+            await self._write(lambda: self._send(transport, command), patience, may_wait=not _is_never_queued(command))
 
     @override
     async def write_schedule(self, transport: WallboxCloudTransport, windows: Schedule) -> None:
-        begun = self._clock.monotonic()
+        requested_at = self._clock.monotonic()
         async with self._command_lock:
-            await self._await_room(begun)
-        # Only now is the list read, unless it was just before: the write replaces all of it.
-        listed = transport.schedule_since(self._clock.monotonic() - BACK_TO_BACK) or await self._read_list(transport)
+            await self._await_command_slot(requested_at)
+        # The write replaces the whole list, so read the list as late as possible, unless the last read is recent.
+        listed = transport.recent_schedule(self._clock.monotonic() - BACK_TO_BACK) or await self._read_list(transport)
         if not schedule_bodies(listed, windows, self.cloud_now):
             return
 
         async def post() -> None:
-            """Send it with the time at which it leaves."""
+            """Date the entries with the time at which they are sent."""
             bodies = schedule_bodies(listed, windows, self.cloud_now)
             await self._client.write_schedules(transport.identity.serial, bodies)
 
-        transport.schedule_turn.expire()  # also where the answer is lost
-        with _explained(transport, None):
+        transport.schedule_refresh.expire()  # also if the answer is lost
+        with _explain_refusal(transport, None):
             await self._write(post, REQUEST_TIMEOUT, may_wait=False)
 
     @override
@@ -660,11 +693,11 @@ class WallboxAccount(CloudAccount):
         return whole_schedule(await self._read_list(transport))
 
     async def _read_list(self, transport: WallboxCloudTransport) -> ScheduleList:
-        return await self._read_out_of_turn(lambda budget: self._read_schedule(transport, budget))
+        return await self._read_extra(lambda budget: self._read_schedule(transport, budget))
 
     @override
     async def check(self, transport: WallboxCloudTransport) -> None:
-        await self._read_out_of_turn(lambda budget: self._read_status(transport, budget))
+        await self._read_extra(lambda budget: self._read_status(transport, budget))
 
     @override
     def watch(self) -> Callable[[], None]:
@@ -679,9 +712,9 @@ class WallboxAccount(CloudAccount):
 
         return end
 
-    async def _read_out_of_turn[T](self, read: Callable[[SlidingWindow], Awaitable[T]]) -> T:
-        """A GET out of turn: in a regular slot if one is free, else from the reserve, else in the next regular slot."""
-        self._out_of_turn += 1
+    async def _read_extra[T](self, read: Callable[[SlidingWindow], Awaitable[T]]) -> T:
+        """Send an extra GET in a free regular slot, otherwise from the reserve, otherwise in the next regular slot."""
+        self._extra_reads_waiting += 1
         try:
             while True:
                 async with self._get_lock:
@@ -698,76 +731,83 @@ class WallboxAccount(CloudAccount):
                         return await read(self._budgets.reserve)
                 await self._clock.sleep(min(regular_at, reserve_at) - now)
         finally:
-            self._out_of_turn -= 1
+            self._extra_reads_waiting -= 1
             self._poller.wake()
 
     async def _write[T](self, call: Callable[[], Awaitable[T]], patience: float, *, may_wait: bool) -> T:
-        """One command, when its purse has room; the request itself has `patience` seconds."""
-        begun = self._clock.monotonic()
-        await self._budgets.begin()
+        """Send a command when the command budget has a free slot.
+
+        The request itself, without the wait, may take `patience` seconds.
+        """
+        requested_at = self._clock.monotonic()
+        await self._budgets.prepare_request()
         self._admit_command()
         await self._sign_in_if_needed()
-        await self._command_room(begun, may_wait=may_wait)
+        await self._take_command_slot(requested_at, may_wait=may_wait)
         used = self._client.tokens
         try:
-            return await self._counted(lambda: self._within(call, patience))
+            return await self._perform(lambda: self._with_patience(call, patience))
         except TokenRefused:
-            await self._replace(used)
-        await self._command_room(begun, may_wait=may_wait)
-        return await self._repeated(lambda: self._within(call, patience))
+            await self._replace_tokens(used)
+        await self._take_command_slot(requested_at, may_wait=may_wait)
+        return await self._retry(lambda: self._with_patience(call, patience))
 
     def _admit_command(self) -> None:
-        """Raise where no command may be sent now."""
+        """Raise TransportBusy or NoConnection if no command may be sent now."""
         if self.breaker.busy_until is not None:
             raise TransportBusy("throttled", self._busy_for())
         if not self.breaker.usable:
             raise NoConnection("unreachable")
 
-    async def _command_room(self, begun: float, *, may_wait: bool) -> None:
-        """Take a slot for a command that came at `begun`, first come first served.
+    async def _take_command_slot(self, requested_at: float, *, may_wait: bool) -> None:
+        """Take a slot for a command requested at `requested_at`. Commands get slots in order of arrival.
 
         Raises:
-            TransportBusy: `no_room` where none comes within the command's time to live, or now if it may not wait.
-            ChargerError: the path was lost while waiting.
+            TransportBusy: `no_room` if no slot is free within `COMMAND_TTL`, or now if the command may not wait.
+            ChargerError: The connection was lost during the wait.
         """
         now = self._clock.monotonic()
         commands = self._budgets.commands
         if not may_wait and (self._command_lock.locked() or commands.free_at(now) > now):
             raise TransportBusy("no_room", commands.free_at(now) - now)
         async with self._command_lock:
-            await self._await_room(begun)
+            await self._await_command_slot(requested_at)
             self._admit_command()
             commands.take(self._clock.monotonic())
 
-    async def _await_room(self, begun: float) -> None:
-        """Wait for a slot for a command that came at `begun`. Raises TransportBusy, as `_command_room`."""
+    async def _await_command_slot(self, requested_at: float) -> None:
+        """Wait for a free slot for a command requested at `requested_at`.
+
+        Raises:
+            TransportBusy: `no_room` if no slot is free within `COMMAND_TTL`.
+        """
         commands = self._budgets.commands
         while (wait := commands.free_at(now := self._clock.monotonic()) - now) > 0:
-            if now + wait > begun + COMMAND_TTL:
+            if now + wait > requested_at + COMMAND_TTL:
                 raise TransportBusy("no_room", wait)
             await self._clock.sleep(wait)
 
-    async def _within[T](self, call: Callable[[], Awaitable[T]], patience: float) -> T:
+    async def _with_patience[T](self, call: Callable[[], Awaitable[T]], patience: float) -> T:
         try:
             async with self._clock.timeout(patience):
                 return await call()
         except TimeoutError:
-            raise _OutOfPatience("timeout") from None
+            raise _PatienceExpired("timeout") from None
 
     async def _send(self, transport: WallboxCloudTransport, command: Command) -> None:
-        """The request that a command becomes: the map of what this cloud understands."""
+        """Send the request that corresponds to a command."""
         serial = transport.identity.serial
         match command:
             case SetCurrent(amps):
                 if (echo := await self._client.set_max_charging_current(serial, amps)) is not None:
-                    transport.echoed(echo)
+                    transport.record_echo(echo)
             case SetLock(locked):
                 if (echo := await self._client.set_locked(serial, locked)) is not None:
-                    transport.echoed(echo)
+                    transport.record_echo(echo)
             case SetEcoMode(mode):
                 percentage = 100 if transport.eco_percentage is None else transport.eco_percentage
                 await self._client.set_eco_smart(serial, *eco_smart(mode), percentage)
-                transport.wrote_eco_mode(mode)
+                transport.record_eco_mode(mode)
             case SetCharging(on):
                 await self._client.remote_action(serial, RemoteAction.RESUME if on else RemoteAction.PAUSE)
             case SetOverride(on):
@@ -777,26 +817,26 @@ class WallboxAccount(CloudAccount):
             case Install():
                 await self._client.remote_action(serial, RemoteAction.INSTALL)
 
-    # Telling
+    # Notification
 
     def _breaker_changed(self) -> None:
         self._poller.wake()
         usable = self.breaker.usable
-        stood_still = self._stands_still
-        self._stands_still = not usable or self.breaker.busy
-        if stood_still and not self._stands_still:
-            self._budgets.owed_slots = 0  # the slots that passed unused have paid for the sign-ins meanwhile
+        was_blocked = self._is_blocked
+        self._is_blocked = not usable or self.breaker.busy
+        if was_blocked and not self._is_blocked:
+            self._budgets.owed_slots = 0  # unused slots during the block made up for the sign-ins
         if usable is not self._was_usable:
             self._was_usable = usable
             LOGGER.info("The Wallbox cloud is %s", "reachable again" if usable else "not reachable")
             for listener in list(self._outage_listeners):
                 listener("cloud_back" if usable else "cloud_lost")
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
-        heard = self._endpoint_contact_at is not None or not self.breaker.usable
+    def _notify(self) -> None:
+        is_known = self._endpoint_contact_at is not None or not self.breaker.usable
         self._snapshot = AccountSnapshot(
-            cloud=self.breaker.usable if heard else None,
+            cloud=self.breaker.usable if is_known else None,
             needs_login=self._needs_login,
             chargers=tuple(
                 transport.identity
@@ -810,16 +850,16 @@ class WallboxAccount(CloudAccount):
 
 
 @contextmanager
-def _explained(transport: WallboxCloudTransport, command: Command | None) -> Iterator[None]:
-    """Say why the cloud may have refused a write with 403, as far as that is known."""
+def _explain_refusal(transport: WallboxCloudTransport, command: Command | None) -> Iterator[None]:
+    """Replace the reason of a write that the cloud refused with 403 by a more specific one, if known."""
     try:
         yield
     except NotAllowed as err:
         if err.reason != "refused":
             raise
-        raise NotAllowed(transport.refusal(command), err.detail) from None
+        raise NotAllowed(transport.refusal_reason(command), err.detail) from None
 
 
-def _once(command: Command) -> bool:
-    """Commands that are sent at once or not at all."""
+def _is_never_queued(command: Command) -> bool:
+    """Return True if a command must be sent immediately or not at all."""
     return isinstance(command, Restart | Install)

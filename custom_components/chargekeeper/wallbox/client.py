@@ -1,7 +1,7 @@
-"""Client of the Wallbox cloud: one HTTP request per call, tolerant payloads, and the tree of errors.
+"""Client of the Wallbox cloud: one HTTP request per call, tolerant payloads, and the errors of `core.errors`.
 
-It neither repeats, waits nor signs in by itself: when to ask, and how often, is decided in account.py. Protocol facts
-are those of docs/protocols/wallbox-cloud.md; the sections are named where they matter.
+The client never retries, waits or signs in on its own: account.py decides when to send requests. Section numbers are
+those of docs/protocols/wallbox-cloud.md.
 """
 
 import base64
@@ -36,33 +36,33 @@ DEFAULT_USER_API_URL = "https://user-api.wall-box.com"
 DEFAULT_API_URL = "https://api.wall-box.com"
 
 REQUEST_TIMEOUT = 10.0
-"""Seconds for one request, connecting and reading included: the cloud sometimes never answers (section 10)."""
+"""Seconds for one request, including connect and read: the cloud sometimes never answers (section 10)."""
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_RETRY_AFTER = 3600.0
 UNREADABLE = -1
-"""Status code of an answer that told none that can be read; null is no such code, it means disconnected (section 8)."""
+"""Status code of an answer without a readable status. Null is readable: it means disconnected (section 8)."""
 
-LATEST_STAMP = 10**15
-"""No moment in a schedule is later, whether the cloud counts in seconds or milliseconds."""
+MAX_TIMESTAMP = 10**15
+"""Highest plausible time in a schedule, in seconds or milliseconds since 1970."""
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 _LOGGER = logging.getLogger(__name__)
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 _SERIAL = re.compile(r"[1-9]\d{0,19}", re.ASCII)
-_END_OF_IDS = 10**20
+_ID_LIMIT = 10**20
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,8000}")
-_FIRST_SANE_YEAR = 2015
-_LAST_SANE_YEAR = 2200
+_FIRST_PLAUSIBLE_YEAR = 2015
+_LAST_PLAUSIBLE_YEAR = 2200
 
 
 class TokenRefused(ChargerError):
-    """There is no token, or the cloud does not accept it (any more)."""
+    """There is no token, or the cloud does not accept the token."""
 
 
 class RemoteAction(IntEnum):
-    """The remote actions that can be expressed (section 6.4); the others are unknown or destroy the settings."""
+    """The remote actions that ChargeKeeper sends (section 6.4). The others are unknown or erase the settings."""
 
     RESUME = 1
     PAUSE = 2
@@ -73,7 +73,10 @@ class RemoteAction(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What a sign-in or refresh gave; `refresh` is empty where none was given, the moment is of the cloud's clock."""
+    """The tokens from a sign-in or refresh.
+
+    `refresh` is empty if the cloud sent no refresh token. `access_expires_at` is a time of the cloud's clock.
+    """
 
     access: str = field(repr=False)
     refresh: str = field(repr=False)
@@ -81,24 +84,24 @@ class Tokens:
     user_id: str = field(repr=False)
 
     @property
-    def ended(self) -> Tokens:
-        """These, with an access token that is known to be of no use any more."""
+    def expired(self) -> Tokens:
+        """The same tokens, with an expired access token."""
         return replace(self, access_expires_at=datetime.fromtimestamp(0, UTC))
 
 
-# Tolerant fields, as those of `core.payload`, that only this maker needs.
+# Tolerant parsers like those in `core.payload`, for this manufacturer only.
 
 
 def _optional_flag(raw: object) -> bool | None:
-    """True and false, also as 1 and 0."""
+    """Return a boolean, which may be sent as 1 or 0. Return None for anything else."""
     return bool(raw) if isinstance(raw, int | float) and raw in {0, 1} else None
 
 
 def _optional_epoch_ms(raw: object) -> datetime | None:
-    """Milliseconds since 1970 as an aware datetime; years that cannot be meant are None."""
+    """Return milliseconds since 1970 as an aware datetime, or None if the year is implausible."""
     milliseconds = optional_float(0, 1e13)(raw)
-    moment = None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return moment if moment is not None and _is_sane(moment) else None
+    time = None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return time if time is not None and _is_plausible(time) else None
 
 
 def _status_code(raw: object) -> int | None:
@@ -106,21 +109,21 @@ def _status_code(raw: object) -> int | None:
     return UNREADABLE if code is None else code
 
 
-def _bound(raw: object) -> int:
-    """A bound of a schedule: 0 for null, -1 for what cannot be read."""
+def _limit(raw: object) -> int:
+    """Return a limit of a schedule: 0 for null, -1 if the value is unreadable."""
     number = optional_int(0, 10**6)(raw)
     if raw is None:
         return 0
     return -1 if number is None else number
 
 
-def _stamp(raw: object) -> int | None:
-    """Epoch seconds at which a schedule was made: 0 for none, None for what cannot be read."""
-    return 0 if raw is None else optional_int(0, LATEST_STAMP)(raw)
+def _epoch_seconds(raw: object) -> int | None:
+    """Return a time of a schedule in epoch seconds: 0 for null, None if the value is unreadable."""
+    return 0 if raw is None else optional_int(0, MAX_TIMESTAMP)(raw)
 
 
 def _days(raw: object) -> frozenset[int] | None:
-    """The weekdays (0 is Monday) that are true; None where one of them is not a flag."""
+    """Return the weekdays (0 is Monday) that are true, or None if one of the values is no flag."""
     if not isinstance(raw, dict):
         return None
     flags = [_optional_flag(raw.get(name, False)) for name in WEEKDAYS]
@@ -128,7 +131,7 @@ def _days(raw: object) -> frozenset[int] | None:
 
 
 def _serial(raw: object) -> str:
-    """The id of a charger as digits. Raises ValueError: without it the entry is of no use."""
+    """Return the ID of a charger as digits. Raise ValueError for anything else: an entry without an ID is unusable."""
     serial = str(raw) if isinstance(raw, int | str) else ""
     if not _SERIAL.fullmatch(serial):
         raise ValueError("no charger id")
@@ -136,14 +139,14 @@ def _serial(raw: object) -> str:
 
 
 def _sync_date(raw: object) -> str | None:
-    """The text of a PHP date object, where it is in UTC (section 4.2)."""
+    """Return the text of a PHP date object, or None if its time zone is not UTC (section 4.2)."""
     if not isinstance(raw, dict) or raw.get("timezone", "UTC") != "UTC":
         return None
     return optional_str(raw.get("date"))
 
 
 def _total_energy(raw: object) -> float | None:
-    """`resume.totalEnergy`: Wh, as a string, whatever `energyUnit` says (section 4.2)."""
+    """Return `resume.totalEnergy`: always Wh, as a string, regardless of `energyUnit` (section 4.2)."""
     total = raw.get("totalEnergy") if isinstance(raw, dict) else None
     if isinstance(total, str) and len(total) < 32 and _NUMBER.fullmatch(total):
         total = float(total)
@@ -156,7 +159,7 @@ def _currency_code(raw: object) -> str | None:
 
 
 def _optional[T](key: str, parse: Callable[[object], T | None]) -> T | None:
-    """A field that is None when it is missing, null, of the wrong type or absurd."""
+    """Return a field that is None if the value is missing, null, of the wrong type or implausible."""
     return field(default=None, metadata=field_options(alias=key, deserialize=parse))
 
 
@@ -219,7 +222,7 @@ def _config_data(raw: object) -> ConfigData:
 class GroupCharger(DataClassDictMixin):
     """A charger in the list of groups (section 4.1): power in kW, energy in kWh, time in s, current in A.
 
-    `status` is None where the cloud says null (disconnected) and `UNREADABLE` where it says nothing that can be read.
+    `status` is None if the cloud sends null (disconnected) and `UNREADABLE` if the status is missing or unreadable.
     """
 
     serial: str = field(metadata=field_options(alias="id", deserialize=_serial))
@@ -243,7 +246,7 @@ class GroupCharger(DataClassDictMixin):
 class ChargerStatus(DataClassDictMixin):
     """The full status of a charger (section 5.2): power in kW, energy in kWh, time in s.
 
-    `last_sync` is the text of the cloud, UTC without a zone; `max_available_power` is in amperes despite its name.
+    `last_sync` is the text from the cloud, in UTC without a time zone. `max_available_power` is in A despite its name.
     """
 
     status: int | None = field(default=UNREADABLE, metadata=field_options(alias="status_id", deserialize=_status_code))
@@ -263,7 +266,7 @@ class ChargerStatus(DataClassDictMixin):
 class ChargerDetails(DataClassDictMixin):
     """`chargerData` of a charger (section 4.2), and the `profile` of the signed-in account in its list of users.
 
-    `total_energy` is in Wh; `last_sync` is the text of a moment, UTC without a zone.
+    `total_energy` is in Wh. `last_sync` is a time as text, in UTC without a time zone.
     """
 
     software_version: str | None = _optional("softwareVersion", optional_str)
@@ -276,7 +279,7 @@ class ChargerDetails(DataClassDictMixin):
 
 @dataclass(frozen=True, slots=True)
 class ChargerEcho(DataClassDictMixin):
-    """The new values in the answer to a write (section 6.1); an echo is not yet an effect."""
+    """The new values in the answer to a write (section 6.1). An echo does not prove that the charger applied them."""
 
     locked: bool | None = _optional("locked", _optional_flag)
     max_charging_current: float | None = _optional("maxChargingCurrent", _amperes)
@@ -286,7 +289,7 @@ class ChargerEcho(DataClassDictMixin):
 class CloudSchedule(DataClassDictMixin):
     """One weekly schedule (section 7.1): `start` and `stop` are `HHMM` in UTC.
 
-    `max_current` (A) and `max_energy` (Wh) are 0 where there is no such bound and -1 where it cannot be read.
+    `max_current` (A) and `max_energy` (Wh) are 0 if there is no such limit and -1 if the limit is unreadable.
     """
 
     slot: int | None = _optional("id", optional_int(0, 1000))
@@ -294,27 +297,27 @@ class CloudSchedule(DataClassDictMixin):
     days: frozenset[int] | None = _optional("days", _days)
     start: str | None = _optional("start", optional_str)
     stop: str | None = _optional("stop", optional_str)
-    max_current: int = field(default=0, metadata=field_options(alias="max_current", deserialize=_bound))
-    max_energy: int = field(default=0, metadata=field_options(alias="max_energy", deserialize=_bound))
+    max_current: int = field(default=0, metadata=field_options(alias="max_current", deserialize=_limit))
+    max_energy: int = field(default=0, metadata=field_options(alias="max_energy", deserialize=_limit))
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleList:
-    """All schedules of a charger (section 7.1): `entries` as they are understood, `raw` as the cloud wrote them.
+    """All schedules of a charger (section 7.1): `entries` as parsed, `raw` as sent by the cloud.
 
-    `newest` is the newest `created_at` or `lastSchedule`. `is_whole` is false where something in the list is no
-    entry, or such a moment cannot be read. `took` is the number of seconds that the answer took.
+    `newest` is the newest `created_at` or `lastSchedule`. `is_whole` is False if an element of the list is no object,
+    or if one of these times is unreadable. `duration` is the time from request to answer, in seconds.
     """
 
     entries: tuple[CloudSchedule, ...] = ()
     raw: tuple[Mapping[str, object], ...] = ()
     newest: int = 0
     is_whole: bool = True
-    took: float = 0.0
+    duration: float = 0.0
 
 
 class _Kind(Enum):
-    """What a request is for; refusals mean different things."""
+    """The purpose of a request. It determines the meaning of a refusal."""
 
     SIGN_IN = auto()
     REFRESH = auto()
@@ -324,19 +327,19 @@ class _Kind(Enum):
 
 
 class WallboxCloudClient:
-    """Talks to the cloud for one account. Each call is exactly one HTTP request, of at most 10 s.
+    """HTTP client of the cloud for one account. Each call sends one HTTP request, which takes at most 10 s.
 
-    All calls raise errors of the one tree:
+    All calls raise a `ChargerError`:
 
     - `NoConnection("unreachable")`, `TransportDown("timeout" | "broken_answer" | "server_error" | "bad_answer")`;
-    - `TransportBusy("throttled" | "forbidden", retry_after)`: 429, and 403 on reading. `retry_after` is 1 to 3600 s, or
-      0.0 where the cloud did not say;
-    - `TokenRefused`: 401 on data, 401 or 403 on refreshing, or no token at all (then nothing is sent);
-    - `LoginRejected("invalid_auth")`: 401 or 403 on signing in;
+    - `TransportBusy("throttled" | "forbidden", retry_after)`: 429, and 403 on reads. `retry_after` is 1 to 3600 s, or
+      0.0 if the cloud sent no time;
+    - `TokenRefused`: 401 on data, 401 or 403 on a refresh, or no token (then nothing is sent);
+    - `LoginRejected("invalid_auth")`: 401 or 403 on a sign-in;
     - for one charger `NotAllowed("not_shared")` on 404, `NotAllowed("refused")` on a 403 to a write,
       `NotApplicable("wrong_state")` on 409, `Unsupported("rejected")` on any other refusal.
 
-    No error or log line holds a token, an address, an e-mail or a serial number.
+    No error or log line contains a token, a URL, an email address or a serial number.
     """
 
     def __init__(
@@ -353,23 +356,23 @@ class WallboxCloudClient:
         self._user_api_url = user_api_url.rstrip("/")
         self._api_url = api_url.rstrip("/")
         self._user_agent = f"ChargeKeeper/{version}" if version else "ChargeKeeper"
-        self._known_as: frozenset[str] = frozenset()
+        self._own_names: frozenset[str] = frozenset()
         self._dropped_logged = False
         self.tokens: Tokens | None = None
         self.cloud_skew = timedelta()
-        """The cloud's clock minus ours, by the `Date` of its last answer that had a sane one."""
+        """The cloud's clock minus the local clock, from the last answer with a plausible `Date`."""
 
     async def sign_in(self, email: str, password: str) -> Tokens:
-        """Sign in with the password and keep the tokens (section 2.1)."""
+        """Sign in with the password, and store and return the tokens (section 2.1)."""
         credentials = base64.b64encode(f"{email}:{password}".encode()).decode("ascii")
         url = f"{self._user_api_url}/users/signin"
         answer = await self._request(_Kind.SIGN_IN, "GET", url, f"Basic {credentials}")
         self.tokens = _tokens(answer, None)
-        self._known_as = frozenset({email.strip().casefold(), self.tokens.user_id.casefold()})
+        self._own_names = frozenset({email.strip().casefold(), self.tokens.user_id.casefold()})
         return self.tokens
 
     async def refresh(self) -> Tokens:
-        """Trade the refresh token for new tokens and keep them (section 2.2)."""
+        """Get new tokens with the refresh token, and store and return them (section 2.2)."""
         if self.tokens is None or not self.tokens.refresh:
             raise TokenRefused("token_refused", "no refresh token")
         url = f"{self._user_api_url}/users/refresh-token"
@@ -378,11 +381,11 @@ class WallboxCloudClient:
         return self.tokens
 
     async def groups(self) -> tuple[GroupCharger, ...]:
-        """All chargers of the account with their basic state (section 4.1), by serial number.
+        """Return all chargers of the account with their basic state (section 4.1), sorted by serial number.
 
-        Entries without a usable id are left out, so that they do no harm to the others.
+        An entry without a usable ID is skipped, so that the other entries remain available.
         """
-        groups = _dig(await self._data(_Kind.LIST, "GET", "/v3/chargers/groups"), "result", "groups")
+        groups = _dig(await self._request_data(_Kind.LIST, "GET", "/v3/chargers/groups"), "result", "groups")
         if not isinstance(groups, list):
             raise _bad_answer("no groups")
         lists = [_dig(group, "chargers") for group in groups]
@@ -399,28 +402,28 @@ class WallboxCloudClient:
             raise _bad_answer("no charger with an id")
         if dropped and not self._dropped_logged:
             self._dropped_logged = True
-            _LOGGER.warning("%d entries in the account's list of chargers have no usable id and are left out", dropped)
+            _LOGGER.warning("%d entries in the account's list of chargers have no usable ID and are skipped", dropped)
         return tuple(sorted(found.values(), key=lambda charger: int(charger.serial)))
 
     async def status(self, serial: str) -> ChargerStatus:
-        """The full status of a charger (section 5)."""
-        answer = await self._data(_Kind.READ, "GET", f"/chargers/status/{serial}")
+        """Return the full status of a charger (section 5)."""
+        answer = await self._request_data(_Kind.READ, "GET", f"/chargers/status/{serial}")
         if not isinstance(answer, dict) or "status_id" not in answer:
             raise _bad_answer("no status")
         return ChargerStatus.from_dict(answer)
 
     async def details(self, serial: str) -> ChargerDetails:
-        """Role of this account, lifetime energy and last connection of a charger (section 4.2)."""
-        answer = await self._data(_Kind.READ, "GET", f"/v2/charger/{serial}")
+        """Return the role of this account, the lifetime energy and the last connection of a charger (section 4.2)."""
+        answer = await self._request_data(_Kind.READ, "GET", f"/v2/charger/{serial}")
         charger = _dig(answer, "data", "chargerData")
         if not isinstance(charger, dict):
             raise _bad_answer("no charger data")
         return replace(ChargerDetails.from_dict(charger), profile=self._own_profile(_dig(answer, "data", "users")))
 
     async def schedules(self, serial: str) -> ScheduleList:
-        """The weekly schedules of a charger (section 7.1)."""
-        begun = self._clock.monotonic()
-        answer = await self._data(_Kind.READ, "GET", f"/chargers/{serial}/schedules")
+        """Return the weekly schedules of a charger (section 7.1)."""
+        started_at = self._clock.monotonic()
+        answer = await self._request_data(_Kind.READ, "GET", f"/chargers/{serial}/schedules")
         if not isinstance(answer, dict) or "schedules" not in answer:
             raise _bad_answer("no schedules")
         listed = answer["schedules"]
@@ -428,60 +431,69 @@ class WallboxCloudClient:
         if entries and all(value is None for value in _values(entries)):
             raise _bad_answer("nothing in the schedules")
         raw = tuple(entry for entry in entries if isinstance(entry, dict))
-        stamps = [_stamp(answer.get("lastSchedule")), *(_stamp(entry.get("created_at")) for entry in raw)]
+        stamps = [
+            _epoch_seconds(answer.get("lastSchedule")),
+            *(_epoch_seconds(entry.get("created_at")) for entry in raw),
+        ]
         return ScheduleList(
             entries=tuple(map(CloudSchedule.from_dict, raw)),
             raw=raw,
             newest=max(stamp or 0 for stamp in stamps),
             is_whole=isinstance(listed, list) and len(raw) == len(entries) and None not in stamps,
-            took=self._clock.monotonic() - begun,
+            duration=self._clock.monotonic() - started_at,
         )
 
     async def write_schedules(self, serial: str, schedules: Sequence[Mapping[str, object]]) -> None:
-        """Replace all schedules of a charger by these (section 7.2); a good answer does not prove that they were taken.
+        """Replace all schedules of a charger (section 7.2). A good answer does not prove that the cloud applied them.
 
         Raises:
-            NotApplicable: `schedule_not_taken` where the answer itself says so.
+            NotApplicable: `schedule_not_taken` if the answer reports an error.
         """
         body = {"schedules": list(schedules)}
-        answer = await self._data(_Kind.WRITE, "POST", f"/chargers/{serial}/schedules", body)
+        answer = await self._request_data(_Kind.WRITE, "POST", f"/chargers/{serial}/schedules", body)
         if _dig(answer, "error") is True:
             raise NotApplicable("schedule_not_taken", "the answer says error")
 
     async def set_locked(self, serial: str, locked: bool) -> ChargerEcho | None:
-        """Lock or unlock a charger (section 6.1). The echo is None where the answer has none."""
-        return _echo(await self._data(_Kind.WRITE, "PUT", f"/v2/charger/{serial}", {"locked": int(locked)}))
+        """Lock or unlock a charger (section 6.1). Return the echo, or None if the answer has no echo."""
+        return _echo(await self._request_data(_Kind.WRITE, "PUT", f"/v2/charger/{serial}", {"locked": int(locked)}))
 
     async def set_max_charging_current(self, serial: str, amps: int) -> ChargerEcho | None:
-        """Set the user's limit in whole A (section 6.1). The echo is None where the answer has none."""
-        return _echo(await self._data(_Kind.WRITE, "PUT", f"/v2/charger/{serial}", {"maxChargingCurrent": amps}))
+        """Set the user's limit in whole A (section 6.1). Return the echo, or None if the answer has no echo."""
+        return _echo(
+            await self._request_data(_Kind.WRITE, "PUT", f"/v2/charger/{serial}", {"maxChargingCurrent": amps})
+        )
 
     async def set_eco_smart(self, serial: str, enabled: bool, mode: int, percentage: int = 100) -> None:
-        """Set solar charging (section 6.3): `mode` 0 is eco, 1 full solar; `percentage` 0 to 100."""
+        """Set solar charging (section 6.3). `mode` is 0 for eco and 1 for full solar; `percentage` is 0 to 100."""
         attributes = {"enabled": int(enabled), "mode": mode, "percentage": percentage}
         body = {"data": {"type": "eco_smart", "attributes": attributes}}
-        await self._data(_Kind.WRITE, "PUT", f"/v4/chargers/{serial}/eco-smart", body)
+        await self._request_data(_Kind.WRITE, "PUT", f"/v4/chargers/{serial}/eco-smart", body)
 
     async def remote_action(self, serial: str, action: RemoteAction) -> None:
-        """Send a remote action (section 6.4); returning means accepted by the cloud, not done.
+        """Send a remote action (section 6.4).
+
+        After a return the cloud has accepted the action, but the charger may not have executed it.
 
         Raises:
-            ValueError: for a number that is no `RemoteAction`, before anything is sent.
+            ValueError: `action` is no `RemoteAction`; nothing is sent.
         """
         body = {"action": RemoteAction(action).value}
-        answer = await self._data(_Kind.WRITE, "POST", f"/v3/chargers/{serial}/remote-action", body)
+        answer = await self._request_data(_Kind.WRITE, "POST", f"/v3/chargers/{serial}/remote-action", body)
         if optional_int(0, 1000)(_dig(answer, "action")) not in {None, action}:
             raise _bad_answer("another action was echoed")
 
     def _own_profile(self, users: object) -> str | None:
-        """The profile of the signed-in account; None where the list does not show it."""
+        """Return the profile of the signed-in account, or None if the list does not contain the account."""
         for user in users if isinstance(users, list) else ():
             names = (_dig(user, "email"), _dig(user, "id"))
-            if any(isinstance(name, str) and name.strip().casefold() in self._known_as for name in names):
+            if any(isinstance(name, str) and name.strip().casefold() in self._own_names for name in names):
                 return optional_str(_dig(user, "profile"))
         return None
 
-    async def _data(self, kind: _Kind, method: str, path: str, body: Mapping[str, object] | None = None) -> object:
+    async def _request_data(
+        self, kind: _Kind, method: str, path: str, body: Mapping[str, object] | None = None
+    ) -> object:
         if self.tokens is None:
             raise TokenRefused("token_refused", "not signed in")
         return await self._request(kind, method, f"{self._api_url}{path}", f"Bearer {self.tokens.access}", body)
@@ -489,7 +501,7 @@ class WallboxCloudClient:
     async def _request(
         self, kind: _Kind, method: str, url: str, authorization: str, body: Mapping[str, object] | None = None
     ) -> object:
-        """One request; the JSON of a good answer, None for an empty one to a write."""
+        """Send one request. Return the JSON of the answer, or None for an empty answer to a write."""
         try:
             async with self._clock.timeout(REQUEST_TIMEOUT):
                 content = await self._exchange(kind, method, url, authorization, body)
@@ -507,20 +519,20 @@ class WallboxCloudClient:
             answer: object = json.loads(content)
         except (ValueError, RecursionError) as err:
             raise _bad_answer(type(err).__name__) from None
-        if kind is not _Kind.WRITE and _is_hollow(answer):
+        if kind is not _Kind.WRITE and _has_only_nulls(answer):
             raise _bad_answer("nothing but null")
         return answer
 
     async def _exchange(
         self, kind: _Kind, method: str, url: str, authorization: str, body: Mapping[str, object] | None
     ) -> bytes:
-        """Send, judge the head of the answer, and read its body."""
+        """Send a request, check the status and headers of the answer, and return its body."""
         headers = {
             "Authorization": authorization,
             "Accept": "application/json",
             "Content-Type": "application/json;charset=UTF-8",
             "User-Agent": self._user_agent,
-            # Requests are a minute apart: an idle connection would only be found dead by the next one.
+            # Requests are a minute apart: by the next request, an idle connection would often be dead.
             "Connection": "close",
         }
         if kind in {_Kind.SIGN_IN, _Kind.REFRESH}:
@@ -532,11 +544,11 @@ class WallboxCloudClient:
             json=body,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=None),
-            middlewares=(_never_repeated,),
+            middlewares=(_prevent_repeat,),
         ) as response:
-            dated = _http_date(response.headers.get("Date", ""))
-            if dated is not None:
-                self.cloud_skew = dated - self._clock.now()
+            date = _http_date(response.headers.get("Date", ""))
+            if date is not None:
+                self.cloud_skew = date - self._clock.now()
             if not 200 <= response.status < 300:
                 cloud_now = self._clock.now() + self.cloud_skew
                 raise _refusal(kind, response.status, _retry_after(response.headers.get("Retry-After", ""), cloud_now))
@@ -546,8 +558,8 @@ class WallboxCloudClient:
             return content
 
 
-async def _never_repeated(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep aiohttp from sending a GET or PUT again by itself when the connection breaks: each request is counted."""
+async def _prevent_repeat(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Prevent aiohttp from resending a GET or PUT after a broken connection: the budgets count each request."""
     try:
         return await handler(request)
     except aiohttp.ClientConnectorError:
@@ -574,7 +586,7 @@ def _bad_answer(detail: str) -> TransportDown:
 
 
 def _refusal(kind: _Kind, status: int, retry_after: float) -> ChargerError:
-    """What a status other than 2xx means for a request (sections 2.4 and 10)."""
+    """Return the error for an HTTP status other than 2xx (sections 2.4 and 10)."""
     detail = f"HTTP {status}"
     match kind, status:
         case _, 429:
@@ -593,28 +605,28 @@ def _refusal(kind: _Kind, status: int, retry_after: float) -> ChargerError:
             return NotApplicable("wrong_state", detail)
         case (_Kind.READ | _Kind.WRITE, _) if 400 <= status < 500:
             return Unsupported("rejected", detail)
-        case _ if status >= 400:  # also a 4xx that has nothing to do with one charger: the service itself is ill
+        case _ if status >= 400:  # a 4xx that does not concern one charger is a fault of the server
             return TransportDown("server_error", detail)
         case _:
             return _bad_answer(detail)
 
 
 def _http_date(text: str) -> datetime | None:
-    """The moment in a header, or None where it cannot be meant."""
+    """Return the time in a header, or None if the text is no date or the year is implausible."""
     try:
-        moment = parsedate_to_datetime(text)
+        time = parsedate_to_datetime(text)
     except ValueError, OverflowError:
         return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return moment if _is_sane(moment) else None
+    time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return time if _is_plausible(time) else None
 
 
-def _is_sane(moment: datetime) -> bool:
-    return _FIRST_SANE_YEAR <= moment.year < _LAST_SANE_YEAR
+def _is_plausible(time: datetime) -> bool:
+    return _FIRST_PLAUSIBLE_YEAR <= time.year < _LAST_PLAUSIBLE_YEAR
 
 
 def _retry_after(text: str, cloud_now: datetime) -> float:
-    """Seconds to wait, 1 to 3600; 0.0 where the header is missing or says nothing that can be understood."""
+    """Return the seconds to wait, 1 to 3600, or 0.0 if the header is missing or unreadable."""
     text = text.strip()
     if _NUMBER.fullmatch(text):
         seconds = float(text)
@@ -626,20 +638,23 @@ def _retry_after(text: str, cloud_now: datetime) -> float:
 
 
 def _dig(value: object, *keys: str) -> object:
-    """The value under nested keys, None where something on the way is no object."""
+    """Return the value under nested keys, or None if a key is missing or a parent is no object."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value
 
 
-def _is_hollow(answer: object) -> bool:
-    """Whether all values of an answer are null: such a null says nothing of a charger. Empty lists are no values."""
+def _has_only_nulls(answer: object) -> bool:
+    """Return True if all values of an answer are null. Empty lists and objects are no values.
+
+    A null in such an answer does not mean that a charger is disconnected.
+    """
     values = set(map(type, _values(answer)))
     return values == {type(None)}
 
 
 def _values(answer: object) -> Iterator[object]:
-    """All values in an answer that are neither object nor list."""
+    """Yield all values in an answer that are neither object nor list."""
     rest = [answer]
     while rest:
         value = rest.pop()
@@ -652,11 +667,11 @@ def _values(answer: object) -> Iterator[object]:
 
 
 def _tokens(answer: object, before: Tokens | None) -> Tokens:
-    """The tokens in an answer to sign-in or refresh; what a refresh leaves out stays as before."""
+    """Return the tokens in an answer to a sign-in or refresh. Fields that a refresh omits are taken from `before`."""
     attributes = _dig(answer, "data", "attributes")
     access = _header_safe(_dig(attributes, "token"))
     ids = (_dig(attributes, "user_id"), _dig(answer, "data", "id"))
-    # A text wins wherever it stands, so that no account gets another id than it had before numbers were accepted.
+    # Prefer a text in either place: accounts from before numbers were accepted must keep their ID.
     user_id = next(filter(None, [*map(optional_str, ids), *map(_numeric_id, ids)]), None)
     refresh = _header_safe(_dig(attributes, "refresh_token"))
     if before is not None:
@@ -675,7 +690,7 @@ def _tokens(answer: object, before: Tokens | None) -> Tokens:
 def _numeric_id(raw: object) -> str | None:
     if not isinstance(raw, int) or isinstance(raw, bool):
         return None
-    return str(raw) if 0 < raw < _END_OF_IDS else None
+    return str(raw) if 0 < raw < _ID_LIMIT else None
 
 
 def _header_safe(raw: object) -> str | None:

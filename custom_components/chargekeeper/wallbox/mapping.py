@@ -1,7 +1,7 @@
-"""The one place where the words of the Wallbox cloud become ours, and ours become its.
+"""Conversion between Wallbox cloud payloads and readings, identities, schedules and settings.
 
-Every function is total: whatever a payload holds, what cannot be understood is left out. Sections are those of
-docs/protocols/wallbox-cloud.md.
+Every function that converts a payload accepts any content and omits the parts that are unreadable. Section numbers are
+those of docs/protocols/wallbox-cloud.md.
 """
 
 from collections.abc import Iterable, Mapping
@@ -62,9 +62,9 @@ from .client import (
 )
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
-"""By how much a `last_sync` may lie ahead of the cloud's clock; beyond it is garbage."""
+"""Maximum time by which a `last_sync` may be ahead of the cloud's clock. A later time is invalid."""
 
-FIRST_YEAR = 2015  # no charger of this maker spoke to a cloud before
+FIRST_YEAR = 2015  # no charger of this manufacturer used a cloud before
 
 _OCPP_MODE = "ocpp"
 _ZONE = "UTC"
@@ -83,7 +83,7 @@ _PART_NUMBERS = (
 
 @dataclass(frozen=True, slots=True)
 class StatusFacts:
-    """What a status code says; None where it does not say."""
+    """The meaning of a status code. A field is None if the code does not determine it."""
 
     status: Status | None = None
     car_connected: bool | None = None
@@ -113,7 +113,7 @@ STATUS_BY_CODE: Mapping[int | None, StatusFacts] = MappingProxyType(
         162: _AVAILABLE,
         163: _UNKNOWN,  # the sources contradict each other
         164: _WAITING_CAR,
-        165: StatusFacts(Status.LOCKED),  # the firmware calls it "OCPP reserved": whether the lock is on is not said
+        165: StatusFacts(Status.LOCKED),  # "OCPP reserved" in the firmware: the code does not tell if the lock is on
         166: StatusFacts(Status.UPDATING),
         177: _WAITING_SCHEDULE,
         178: _PAUSED,
@@ -140,15 +140,19 @@ STATUS_BY_CODE: Mapping[int | None, StatusFacts] = MappingProxyType(
 
 
 def status_facts(code: int | None) -> StatusFacts:
-    """What a status code says; nothing for an unknown one."""
+    """Return the meaning of a status code. All fields are None for an unknown code."""
     return STATUS_BY_CODE.get(code, _UNKNOWN)
 
 
 def last_sync(text: str | None, cloud_now: datetime) -> datetime | None:
-    """When the charger last reported, by the cloud's clock, which says `cloud_now` now (section 5.2).
+    """Return when the charger last reported, on the cloud's clock (section 5.2).
 
-    The text is in UTC without a zone, with or without fractions. None for garbage, for the far future and for years
-    before the first charger.
+    Args:
+        text: A time in UTC without a time zone, with or without fractions of a second.
+        cloud_now: The current time on the cloud's clock.
+
+    Returns:
+        None if the text is no time, lies more than `CLOCK_TOLERANCE` in the future, or is before `FIRST_YEAR`.
     """
     match = None if text is None else _LAST_SYNC.fullmatch(text)
     if match is None:
@@ -160,8 +164,8 @@ def last_sync(text: str | None, cloud_now: datetime) -> datetime | None:
     return synced if synced.year >= FIRST_YEAR and synced <= cloud_now + CLOCK_TOLERANCE else None
 
 
-def moment_of(synced: datetime, now: Timestamp, cloud_skew: timedelta) -> Timestamp:
-    """A moment of the cloud's clock on our clocks, never later than `now`."""
+def local_timestamp(synced: datetime, now: Timestamp, cloud_skew: timedelta) -> Timestamp:
+    """Convert a time of the cloud's clock to the local clocks. The result is never later than `now`."""
     age = now.observed_at + cloud_skew - synced
     return now.earlier(max(age.total_seconds(), 0.0))
 
@@ -169,11 +173,15 @@ def moment_of(synced: datetime, now: Timestamp, cloud_skew: timedelta) -> Timest
 def group_readings(
     charger: GroupCharger, *, seen: Timestamp, now: Timestamp, idle_age: float = IDLE_STATUS_AGE
 ) -> Readings:
-    """What the list of groups says of a charger.
+    """Return the readings of a charger from the list of groups.
 
-    `seen` is when the charger showed it, `now` when the cloud said it: that a charger is offline is the word of the
-    cloud itself. Live values may be shown for 15 min, those of a charger through which no power flows for `idle_age`
-    seconds. There is no current: the cloud tells none while charging.
+    The readings contain no measured current, because the cloud reports none during a charge.
+
+    Args:
+        charger: The charger as listed.
+        seen: When the charger reported the values to the cloud.
+        now: When the cloud answered. It dates the status "offline", which the cloud itself determines.
+        idle_age: Maximum age of live values in seconds while no power flows. While power flows it is 15 min.
     """
     facts = status_facts(charger.status)
     builder = _builder(facts, seen, idle_age)
@@ -188,7 +196,7 @@ def group_readings(
 def status_readings(
     status: ChargerStatus, *, seen: Timestamp, now: Timestamp, idle_age: float = IDLE_STATUS_AGE
 ) -> Readings:
-    """What the full status says of a charger; the arguments are those of `group_readings`."""
+    """Return the readings of a charger from its full status. The arguments are those of `group_readings`."""
     facts = status_facts(status.status)
     builder = _builder(facts, seen, idle_age)
     _put_live(builder, facts, status, status.config.locked)
@@ -200,7 +208,10 @@ def status_readings(
 
 
 def details_readings(details: ChargerDetails, *, seen: Timestamp, now: Timestamp) -> Readings:
-    """What the charger object says: configuration, lifetime energy, and at `now` the role of the account."""
+    """Return the readings from the charger details: configuration, lifetime energy and role of the account.
+
+    The role is dated `now`, because the cloud determines it. The other values are dated `seen`.
+    """
     builder = ReadingBuilder(Source.CLOUD, seen)
     builder.put(FIRMWARE, details.software_version)
     builder.put(CHARGING_CURRENT, details.max_charging_current)
@@ -213,7 +224,7 @@ def details_readings(details: ChargerDetails, *, seen: Timestamp, now: Timestamp
 
 
 def schedule_readings(listed: ScheduleList, *, seen: Timestamp) -> Readings:
-    """The weekly schedule; none where something is listed and nothing of it can be understood."""
+    """Return the weekly schedule as a reading, or no reading if the list has entries but none is readable."""
     builder = ReadingBuilder(Source.CLOUD, seen)
     found = windows(listed.entries)
     builder.put(SCHEDULE, found if found or (listed.is_whole and not listed.entries) else None)
@@ -221,13 +232,13 @@ def schedule_readings(listed: ScheduleList, *, seen: Timestamp) -> Readings:
 
 
 def role_of(profile: str | None) -> Role | None:
-    """The role behind a profile (section 4.2); None for a missing or unknown one, which means "not known"."""
+    """Return the role for a profile (section 4.2), or None for a missing or unknown profile."""
     name = (profile or "").lower().replace("-", "_")
     return Role(name) if name in set(Role) else None
 
 
 def eco_mode(eco: EcoSmart | None) -> EcoMode | None:
-    """The solar mode; None on models that have none, and where it cannot be read."""
+    """Return the solar mode, or None if the model has none or the mode is unreadable."""
     if eco is None or eco.enabled is None:
         return None
     if not eco.enabled:
@@ -236,12 +247,15 @@ def eco_mode(eco: EcoSmart | None) -> EcoMode | None:
 
 
 def eco_smart(mode: EcoMode) -> tuple[bool, int]:
-    """The `enabled` and `mode` to write for a solar mode (section 6.3)."""
+    """Return the `enabled` and `mode` to write for a solar mode (section 6.3)."""
     return mode is not EcoMode.OFF, int(mode is EcoMode.FULL_SOLAR)
 
 
 def identity(charger: GroupCharger, part_number: str | None = None) -> Identity:
-    """Which charger it is; the model by its type, else its part number, else its name as shipped (section 13)."""
+    """Return the identity of a charger (section 13).
+
+    The model follows from the type, otherwise from the part number, otherwise from the factory name.
+    """
     return Identity(
         maker=Maker.WALLBOX,
         serial=charger.serial,
@@ -251,33 +265,36 @@ def identity(charger: GroupCharger, part_number: str | None = None) -> Identity:
     )
 
 
-def is_first_pulsar(who: Identity) -> bool:
-    """Whether it is the original Pulsar, which cannot be restarted from afar."""
-    return who.model == "Pulsar"
+def is_original_pulsar(charger: Identity) -> bool:
+    """Return True if the charger is an original Pulsar, which has no remote restart."""
+    return charger.model == "Pulsar"
 
 
-def capabilities(who: Identity, *, has_eco_mode: bool) -> frozenset[Capability]:
-    """What the cloud can do with a charger; older models have no solar mode, the original Pulsar no restart."""
+def capabilities(charger: Identity, *, has_eco_mode: bool) -> frozenset[Capability]:
+    """Return what the cloud can do with a charger.
+
+    Older models have no solar mode, and the original Pulsar has no remote restart.
+    """
     found = set(Capability)
     if not has_eco_mode:
         found.discard(Capability.ECO_MODE)
-    if is_first_pulsar(who):
+    if is_original_pulsar(charger):
         found.discard(Capability.RESTART)
     return frozenset(found)
 
 
 def windows(schedules: Iterable[CloudSchedule]) -> Schedule:
-    """The schedules that can be understood, as windows in UTC by their slot (section 7.1)."""
+    """Return the readable schedules as windows in UTC, sorted by slot (section 7.1)."""
     found = [window for window in map(_window, schedules) if window is not None]
     return tuple(sorted(found, key=lambda window: window.slot))
 
 
 def whole_schedule(listed: ScheduleList) -> Schedule:
-    """The windows of a list, one for each entry and in its order.
+    """Return the windows of a list, one for each entry, in the order of the list.
 
     Raises:
-        NotApplicable: `schedule_unreadable` where any part cannot be understood, or an entry has no days. Such a list
-            must not be written: what is left out or dropped is deleted (section 7.2).
+        NotApplicable: `schedule_unreadable` if a part of the list is unreadable or an entry has no days. Such a list
+            must not be written, because the cloud deletes every entry that is missing or invalid (section 7.2).
     """
     found = tuple(window for window in map(_window, listed.entries) if window is not None and window.days)
     if not listed.is_whole or len(found) != len(listed.entries):
@@ -286,15 +303,15 @@ def whole_schedule(listed: ScheduleList) -> Schedule:
 
 
 def schedule_bodies(listed: ScheduleList, changes: Schedule, cloud_now: datetime) -> list[dict[str, object]]:
-    """The list that enables or disables these windows, with every entry that was read; empty where nothing changes.
+    """Return the entries to write in order to enable or disable windows, or an empty list if nothing changes.
 
-    Each entry has all that was read but its `uid`, and is newer than everything that the cloud knows: otherwise it is
-    dropped without a word (section 7.2). Known fields are in the form that is accepted: booleans, all seven days, 0
-    for a limit that is null.
+    The list contains every entry that was read, with all its fields except `uid`. Each entry gets a newer time than all
+    times that the cloud knows: otherwise the cloud drops the entry silently (section 7.2). Known fields have the form
+    that the cloud accepts: booleans, all seven days, and 0 for a limit that is null.
 
     Raises:
-        NotApplicable: `schedule_unreadable`, as `whole_schedule`.
-        Unsupported: "unsupported" for a window in another zone than UTC: the cloud knows no other.
+        NotApplicable: `schedule_unreadable`, see `whole_schedule`.
+        Unsupported: "unsupported" for a window in a zone other than UTC, because the cloud uses only UTC.
     """
     if any(window.zone != _ZONE for window in changes):
         raise Unsupported("unsupported", "a window that is not in UTC")
@@ -302,15 +319,15 @@ def schedule_bodies(listed: ScheduleList, changes: Schedule, cloud_now: datetime
     after = changed(before, changes)
     if after == before:
         return []
-    # The write may take as long to arrive as the answer that was read, and must still be newer than its arrival.
-    created_at = max(ceil(cloud_now.timestamp() + listed.took), listed.newest) + 1
+    # The write may take as long to arrive as the answer did. The entries must still be newer than the time of arrival.
+    created_at = max(ceil(cloud_now.timestamp() + listed.duration), listed.newest) + 1
     return [
         _schedule_body(raw, window) | {"created_at": created_at} for raw, window in zip(listed.raw, after, strict=True)
     ]
 
 
 def _schedule_body(raw: Mapping[str, object], window: Window) -> dict[str, object]:
-    """An entry as it was read, with `enable` as in the window, in the form that the cloud accepts."""
+    """Return an entry as it was read, in the form that the cloud accepts, with `enable` from the window."""
     days = raw["days"]
     body = {key: value for key, value in raw.items() if key != "uid"}
     body["enable"] = window.enabled
@@ -327,22 +344,22 @@ def _builder(facts: StatusFacts, seen: Timestamp, idle_age: float) -> ReadingBui
 
 
 def _put_live(
-    builder: ReadingBuilder, facts: StatusFacts, shown: GroupCharger | ChargerStatus, locked: bool | None
+    builder: ReadingBuilder, facts: StatusFacts, answer: GroupCharger | ChargerStatus, locked: bool | None
 ) -> None:
-    """Note what the charger does. From a charger that the cloud cannot reach nothing of this is its own word."""
+    """Add the live values, except for an offline charger: then they are not reported by the charger itself."""
     if facts.status is Status.OFFLINE:
         return
     builder.put(STATUS, facts.status)
     builder.put(CAR_CONNECTED, facts.car_connected)
     builder.put(PROBLEM, None if facts.status is None else facts.problem)
     builder.put(LOCKED, facts.locked if locked is None else locked)
-    builder.put(POWER, _power(facts.status, shown.charging_power))
-    builder.put(SESSION_ENERGY, shown.added_energy)
-    builder.put(SESSION_DURATION, shown.charging_time)
+    builder.put(POWER, _power(facts.status, answer.charging_power))
+    builder.put(SESSION_ENERGY, answer.added_energy)
+    builder.put(SESSION_DURATION, answer.charging_time)
 
 
 def _power(status: Status | None, kilowatts: float | None) -> float | None:
-    """Watts. Nothing flows through an idle charger; discharging is negative, whatever sign the cloud gives it."""
+    """Return the power in W: 0 while the charger is idle, negative while it discharges, whatever the cloud's sign."""
     if status is not None and status not in POWER_FLOWS:
         return 0.0
     if kilowatts is None:

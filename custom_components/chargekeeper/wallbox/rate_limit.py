@@ -1,8 +1,8 @@
-"""How many requests one Wallbox account may make: budgets that outlive reloads, restarts and power cuts.
+"""Request budgets of one Wallbox account. They survive reloads, restarts and power cuts.
 
-The cloud's limits are undocumented and tight (docs/protocols/wallbox-cloud.md, section 11: one GET per minute, five
-others per minute), so every request takes a slot from one of these purses before it is sent. They are sliding windows
-on our clock; their stamps are kept in a small store, so that a restart does not fill them again.
+The cloud's limits are undocumented and tight: one GET and five other requests per minute
+(docs/protocols/wallbox-cloud.md, section 11). Every request therefore takes a slot from a budget before it is sent. The
+budgets are sliding windows on the local clock. Their timestamps are stored, so that a restart does not refill them.
 """
 
 from collections import deque
@@ -18,50 +18,50 @@ COMMANDS_PER_MINUTE = 5
 PROBES_PER_HOUR = 60
 RESERVE_PER_HOUR = 20
 RESERVE_AFTER_GET = 20.0
-"""Seconds after any GET before one out of turn may be sent."""
+"""Seconds to wait after any GET before an extra read may be sent."""
 RESERVE_CLOSED_AFTER_429 = 24 * 3600.0
 LOGIN_EVERY = 60.0
 """Seconds between two calls that sign in or refresh."""
-LAST_MOMENT = 1e11
-"""Epoch seconds beyond which a stored moment is garbage."""
+MAX_EPOCH_SECONDS = 1e11
+"""Highest valid stored time, in seconds since 1970."""
 
 
 class SlidingWindow:
-    """At most `room` requests in any `window` seconds."""
+    """A budget of at most `room` requests in any `window` seconds."""
 
     def __init__(self, room: int, window: float) -> None:
         self._room = room
         self._window = window
-        self.stamps: deque[float] = deque(maxlen=room + 1)  # one more than matters, for `refund`
+        self.stamps: deque[float] = deque(maxlen=room + 1)  # one more than `room`, for `refund`
 
     def free_at(self, now: float) -> float:
-        """The monotonic moment from which a slot is free; `now` if one is."""
+        """Return the monotonic time at which a slot is free; `now` if a slot is already free."""
         if len(self.stamps) < self._room:
             return now
         return max(self.stamps[-self._room] + self._window, now)
 
     def take(self, now: float) -> None:
-        """Use a slot."""
+        """Take a slot at the monotonic time `now`."""
         self.stamps.append(now)
 
     def refund(self) -> None:
-        """Return the slot taken last: the request never left."""
+        """Refund the slot taken last, because the request was not sent."""
         self.stamps.pop()
 
-    def empty(self, now: float) -> None:
-        """Count all slots as just used."""
+    def exhaust(self, now: float) -> None:
+        """Mark all slots as used at the monotonic time `now`."""
         self.stamps.extend([now] * self._room)
 
 
 class PacedWindow(SlidingWindow):
-    """A purse whose second half is spent evenly: whatever used up the first, the next slot is never far.
+    """A budget whose second half is spread evenly, so that the wait for the next slot stays short.
 
-    With 60 in an hour that is 120 s, the longest wait between two probes of a breaker.
+    With 60 slots per hour the longest wait is 120 s, the longest time between two probes of a breaker.
     """
 
     @override
     def free_at(self, now: float) -> float:
-        """The monotonic moment from which a slot is free; `now` if one is."""
+        """Return the monotonic time at which a slot is free; `now` if a slot is already free."""
         half = self._room // 2
         free_at = super().free_at(now)
         if len(self.stamps) < half or self.stamps[-half] + self._window <= now:
@@ -70,7 +70,7 @@ class PacedWindow(SlidingWindow):
 
 
 class RequestBudgets:
-    """All purses of one account. `save` stores what `export` gives and returns when it is on the disk."""
+    """All budgets of one account. `save` persists the result of `export` and returns after the data is on disk."""
 
     def __init__(self, clock: Clock, save: Callable[[dict[str, object]], Awaitable[None]] | None = None) -> None:
         self._clock = clock
@@ -83,47 +83,50 @@ class RequestBudgets:
         self.last_get = -inf
         self.reserve_closed_until = -inf
         self.owed_slots = 0
-        """Slots of the slow round that sign-ins and refreshes have used up."""
-        self._begun = False
+        """Slots of the slow round that sign-ins and refreshes have already used."""
+        self._is_started = False
 
     def reserve_free_at(self, now: float) -> float:
-        """When a GET out of turn may be sent; infinity where the reserve is closed or used up."""
+        """Return the monotonic time at which an extra read may be sent; infinity if the reserve is closed or empty."""
         if now < self.reserve_closed_until or self.reserve.free_at(now) > now:
             return inf
         return max(self.last_get + RESERVE_AFTER_GET, now)
 
     def close_reserve(self) -> None:
-        """The cloud throttles us: no request out of turn for a day."""
+        """Close the reserve for a day, because the cloud throttles this account."""
         self.reserve_closed_until = self._clock.monotonic() + RESERVE_CLOSED_AFTER_429
 
-    def reopen(self) -> None:
-        """A run starts: its first request is to be preceded by a save, whatever was spent before."""
-        self._begun = False
+    def start_run(self) -> None:
+        """Start a run. `prepare_request` persists the budgets before the first request of the run."""
+        self._is_started = False
 
-    async def begin(self) -> None:
-        """Before each request; the first of a run is saved: from here on a stop without `close` counts as unclean."""
-        if not self._begun:
-            self._begun = True
+    async def prepare_request(self) -> None:
+        """Persist the budgets before the first request of a run. Call this before each request.
+
+        From then on, a stop without `close` is an unclean stop.
+        """
+        if not self._is_started:
+            self._is_started = True
             await self.save()
 
     async def close(self) -> None:
-        """A clean stop: what was used is known exactly."""
-        self._begun = False
+        """Persist the budgets at a clean stop, after which all used slots are known exactly."""
+        self._is_started = False
         await self.save()
 
     async def save(self) -> None:
-        """Store the stamps."""
+        """Persist the budgets."""
         if self._save is not None:
             await self._save(self.export())
 
     def export(self) -> dict[str, object]:
-        """The stamps as JSON, in epoch seconds of the wall clock."""
+        """Return the budgets as JSON, with times in epoch seconds of the wall clock."""
         now = self._clock.monotonic()
         wall = self._clock.now().timestamp()
-        named = self._named()
+        named = self._windows_by_name()
         closed = self.reserve_closed_until
         return {
-            "clean": not self._begun,
+            "clean": not self._is_started,
             "stamps": {
                 name: [round(wall - (now - stamp), 3) for stamp in budget.stamps] for name, budget in named.items()
             },
@@ -132,9 +135,9 @@ class RequestBudgets:
         }
 
     def restore(self, stored: object) -> None:
-        """Take what `export` gave in an earlier run.
+        """Restore the result of `export` from an earlier run.
 
-        Without a record there was no earlier run. After an unclean stop, or where the record is garbled, all read and
+        None means that there was no earlier run. After an unclean stop, or if the record is invalid, all read and
         command slots count as just used.
         """
         if stored is None:
@@ -142,25 +145,25 @@ class RequestBudgets:
         now = self._clock.monotonic()
         record = stored if isinstance(stored, Mapping) else {}
         stamps = record.get("stamps")
-        for name, budget in self._named().items():
+        for name, budget in self._windows_by_name().items():
             times = stamps.get(name) if isinstance(stamps, Mapping) else None
-            for moment in sorted(self._monotonic(time) for time in _numbers(times)):
-                budget.take(moment)
-        for moment in _numbers([record.get("last_get")]):
-            self.last_get = self._monotonic(moment)
+            for used_at in sorted(self._monotonic(time) for time in _numbers(times)):
+                budget.take(used_at)
+        for last_get in _numbers([record.get("last_get")]):
+            self.last_get = self._monotonic(last_get)
         for closed in _numbers([record.get("reserve_closed_until")]):
             left = min(closed - self._clock.now().timestamp(), RESERVE_CLOSED_AFTER_429)
             self.reserve_closed_until = now + left
         if record.get("clean") is not True:
-            self.reads.empty(now)
-            self.commands.empty(now)
+            self.reads.exhaust(now)
+            self.commands.exhaust(now)
             self.last_get = now
 
     def _monotonic(self, epoch: float) -> float:
-        """A stored moment on the monotonic clock; one in the future (the wall clock jumped) counts as now."""
+        """Convert a stored time to the monotonic clock. A future time counts as now: the wall clock jumped."""
         return self._clock.monotonic() - max(self._clock.now().timestamp() - epoch, 0.0)
 
-    def _named(self) -> dict[str, SlidingWindow]:
+    def _windows_by_name(self) -> dict[str, SlidingWindow]:
         return {
             "reads": self.reads,
             "commands": self.commands,
@@ -171,8 +174,10 @@ class RequestBudgets:
 
 
 def _numbers(values: object) -> list[float]:
-    """The moments (epoch seconds) in a stored list."""
+    """Return the valid times (epoch seconds) in a stored list."""
     listed = values if isinstance(values, list) else []
     return [
-        float(v) for v in listed if isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= LAST_MOMENT
+        float(value)
+        for value in listed
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_EPOCH_SECONDS
     ]

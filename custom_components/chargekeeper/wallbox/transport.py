@@ -1,7 +1,8 @@
-"""One Wallbox charger as its account's cloud shows it: the cloud path of a keeper.
+"""The cloud transport of one Wallbox charger.
 
-The cloud repeats old values when a charger is gone, so what it says counts as seen only with evidence of life: a newer
-`last_sync`, or a change between two answers (docs/protocols/wallbox-cloud.md, section 9; docs/design.md, section 4.2).
+The cloud repeats old values of a charger that is no longer connected. Its values therefore count as live only with
+evidence of life: a newer `last_sync`, or a change between two answers (docs/protocols/wallbox-cloud.md, section 9;
+docs/design.md, section 4.2).
 """
 
 from collections.abc import Callable
@@ -48,7 +49,7 @@ from .mapping import (
     group_readings,
     identity,
     last_sync,
-    moment_of,
+    local_timestamp,
     schedule_readings,
     status_facts,
     status_readings,
@@ -57,95 +58,100 @@ from .mapping import (
 LOGGER = logging.getLogger(__name__)
 
 STATUS_GETS_PER_HOUR = 17
-"""Status GETs that the slow round has for all chargers of an account: 30 slots, less about 4 that renew the tokens,
-two thirds of the rest."""
+"""Number of status reads per hour that the slow round has for all chargers of an account.
+
+The slow round has 30 slots per hour. Token renewals use about 4, and status reads use two thirds of the rest.
+"""
 
 GONE_AFTER = 3
-"""Groups answers in a row without a charger after which it is no longer in the account."""
+"""Number of consecutive groups answers without a charger after which the charger is no longer in the account."""
 
 CHANGE_WITHIN = 5 * 60.0
-"""Seconds between two groups answers up to which a change is a sign of life now; after a longer gap it may be old."""
+"""Maximum seconds between two groups answers for a change to be evidence of life. After a longer gap it may be old."""
 
 RETRY_EVERY = 5 * 60.0
-"""Seconds after which the slow round asks again for what it did not get."""
+"""Seconds after a failed read before the slow round tries again."""
 
 NEVER = -inf
 
 
 @dataclass(slots=True)
 class RefreshSchedule:
-    """When the slow round last asked for one thing of a charger, and when it was last read (monotonic seconds)."""
+    """When a status, role or schedule was last requested, and when it was last read (monotonic seconds)."""
 
     tried_at: float = NEVER
     read_at: float = NEVER
 
     def due_at(self, wanted_at: float) -> float:
-        """When to ask again for what is wanted from `wanted_at` on; what fails is not asked for all the time."""
+        """Return when to read again: at `wanted_at`, but not before `RETRY_EVERY` after the last request."""
         return max(wanted_at, self.tried_at + RETRY_EVERY)
 
     def expire(self) -> None:
-        """What was read no longer holds: it is due now."""
+        """Mark the last read as outdated, so that the next read is due now."""
         self.tried_at = self.read_at = NEVER
 
 
 class CloudAccount(Protocol):
-    """What a path asks of its account."""
+    """Interface of the account for its transports."""
 
     breaker: Breaker
 
     @property
     def endpoint_contact_at(self) -> datetime | None:
-        """When the cloud last answered."""
+        """The time of the last answer of the cloud."""
 
     @property
     def cloud_now(self) -> datetime:
-        """The cloud's clock."""
+        """The current time on the cloud's clock."""
 
-    async def carry_out(self, transport: WallboxCloudTransport, command: Command, patience: float) -> None:
-        """Send a command. Raises ChargerError."""
+    async def execute(self, transport: WallboxCloudTransport, command: Command, patience: float) -> None:
+        """Send a command. Raise ChargerError if that fails."""
 
     async def check(self, transport: WallboxCloudTransport) -> None:
-        """Read the status out of turn. Raises ChargerError."""
+        """Read the status with an extra read. Raise ChargerError if that fails."""
 
     async def read_schedule(self, transport: WallboxCloudTransport) -> Schedule:
-        """Read the schedule out of turn. Raises ChargerError."""
+        """Return the schedule from an extra read. Raise ChargerError if that fails."""
 
     async def write_schedule(self, transport: WallboxCloudTransport, windows: Schedule) -> None:
-        """Enable or disable windows of the schedule. Raises ChargerError."""
+        """Enable or disable windows of the schedule. Raise ChargerError if that fails."""
 
     def watch(self) -> Callable[[], None]:
-        """Poll as often as allowed until the answer is called."""
+        """Poll as often as the read budget allows. Return a function that ends this."""
 
 
 class WallboxCloudTransport(CachingTransport):
-    """The cloud path of one charger. It lives as long as its account, and replays what it knows to whoever joins."""
+    """The cloud transport of one charger.
+
+    The transport exists as long as its account. It replays the known readings to a new listener.
+    """
 
     source = Source.CLOUD
     meters_lifetime = False
     frees_schedule = True
-    read_back_delays = (20.0,)  # one GET out of turn; after that the next poll shows
+    read_back_delays = (20.0,)  # one extra read; the next groups poll shows any later effect
 
-    def __init__(self, account: CloudAccount, clock: Clock, who: Identity) -> None:
+    def __init__(self, account: CloudAccount, clock: Clock, initial: Identity) -> None:
         super().__init__(clock)
         self.breaker = account.breaker
         self._account = account
-        self._identity = who
+        self._identity = initial
         self._evidence: Timestamp | None = None
         self._charger_reported_at: float | None = None
-        self._shown: GroupCharger | None = None
-        self._shown_at = NEVER
+        self._listing: GroupCharger | None = None
+        self._listed_at = NEVER
         self._has_eco_mode = False
-        self._unlisted = 0
+        self._missed_listings = 0
         self._refused = False
-        self._odd_codes: set[int] = set()
+        self._unknown_codes: set[int] = set()
         self.idle_age: float = IDLE_STATUS_AGE
         self.eco_percentage: int | None = None
-        self.status_turn = RefreshSchedule()
-        self.details_turn = RefreshSchedule()
-        self.schedule_turn = RefreshSchedule()
+        self.status_refresh = RefreshSchedule()
+        self.details_refresh = RefreshSchedule()
+        self.schedule_refresh = RefreshSchedule()
         self._schedule: ScheduleList | None = None
 
-    # What the keeper sees
+    # Interface of the charger
 
     @property
     @override
@@ -183,7 +189,7 @@ class WallboxCloudTransport(CachingTransport):
 
     @override
     async def execute(self, command: Command, *, patience: float) -> None:
-        await self._account.carry_out(self, command, patience)
+        await self._account.execute(self, command, patience)
 
     @override
     async def check(self) -> None:
@@ -201,107 +207,112 @@ class WallboxCloudTransport(CachingTransport):
     def watch(self) -> Callable[[], None]:
         return self._account.watch()
 
-    # What the account sees
+    # Interface of the account
 
     @property
     def evidence_at(self) -> float:
-        """When the charger last gave a sign of life; minus infinity before the first."""
+        """The monotonic time of the last evidence of life; minus infinity if there was none yet."""
         return NEVER if self._evidence is None else self._evidence.observed_mono
 
     @property
     def in_account(self) -> bool:
-        """Whether the groups answers tell of this charger, or did until just now."""
-        return self._unlisted < GONE_AFTER
+        """True until `GONE_AFTER` consecutive groups answers did not contain this charger."""
+        return self._missed_listings < GONE_AFTER
 
     @property
     def power_flows(self) -> bool:
-        """Whether the cloud says that the charger is charging or discharging."""
+        """True if the cloud reports that the charger is charging or discharging."""
         return self._last_report is not None and self._last_report.status in POWER_FLOWS
 
-    def listed(self, charger: GroupCharger) -> None:
-        """The groups answer told of this charger."""
-        before = self._shown
-        self._shown = charger
-        since = self._shown_at
-        self._shown_at = self._clock.monotonic()
-        if before is not None and since >= self._shown_at - CHANGE_WITHIN and _shows_life(before, charger):
+    def record_listing(self, charger: GroupCharger) -> None:
+        """Process the entry of this charger in a groups answer."""
+        before = self._listing
+        self._listing = charger
+        before_at = self._listed_at
+        self._listed_at = self._clock.monotonic()
+        if before is not None and before_at >= self._listed_at - CHANGE_WITHIN and _shows_life(before, charger):
             self._evidence = Timestamp.of(self._clock)
-        if self._unlisted:
-            self._unlisted = 0
+        if self._missed_listings:
+            self._missed_listings = 0
             self._refused = False
-        self._identify(charger)
-        self._note_word(charger.status)
-        self._take(group_readings(charger, seen=self._seen(), now=Timestamp.of(self._clock), idle_age=self.idle_age))
+        self._update_identity(charger)
+        self._record_code(charger.status)
+        self._publish(
+            group_readings(charger, seen=self._seen_at(), now=Timestamp.of(self._clock), idle_age=self.idle_age)
+        )
 
-    def unlisted(self) -> None:
-        """The groups answer did not tell of this charger."""
-        self._unlisted += 1
-        if self._unlisted == GONE_AFTER:
+    def record_missing(self) -> None:
+        """Count a groups answer without this charger."""
+        self._missed_listings += 1
+        if self._missed_listings == GONE_AFTER:
             self._tell_change()
 
     @property
     def refused(self) -> bool:
-        """Whether the cloud lists this charger but refuses to show it: asked again now and then."""
+        """True while the cloud lists this charger but refuses reads. The slow round still tries about once a day."""
         return self._refused
 
-    def refuse(self) -> None:
-        """The cloud does not let us at this charger any more."""
+    def record_refusal(self) -> None:
+        """Record that the cloud no longer allows access to this charger."""
         self._refused = True
         self._tell_change()
 
-    def showed_status(self, status: ChargerStatus) -> None:
-        """The status of this charger was read."""
-        self.status_turn.read_at = self._clock.monotonic()
+    def record_status(self, status: ChargerStatus) -> None:
+        """Process the status of this charger."""
+        self.status_refresh.read_at = self._clock.monotonic()
         self._refused = False
-        self._note_sync(status.last_sync)
+        self._record_sync(status.last_sync)
         config = status.config
         if config.part_number is not None:
             self._identity = replace(self._identity, part_number=config.part_number)
-        # What was shown once is believed until the contrary is: any field may be missing now and then.
+        # A known value remains until the cloud reports another: any field may be missing from a single answer.
         if config.eco_smart is not None and config.eco_smart.enabled is not None:
             self._has_eco_mode = True
         if config.eco_smart is not None and config.eco_smart.percentage is not None:
             self.eco_percentage = config.eco_smart.percentage
-        self._note_word(status.status)
-        readings = status_readings(status, seen=self._seen(), now=Timestamp.of(self._clock), idle_age=self.idle_age)
+        self._record_code(status.status)
+        readings = status_readings(status, seen=self._seen_at(), now=Timestamp.of(self._clock), idle_age=self.idle_age)
         if config.home_sharing is False or config.icp_max_current == 0:
             readings.retract(HOUSE_LIMIT, self._clock.monotonic())
-        self._take(readings)
+        self._publish(readings)
 
-    def showed_details(self, details: ChargerDetails) -> None:
-        """The charger object with the account's role was read."""
-        self.details_turn.read_at = self._clock.monotonic()
-        self._note_sync(details.last_sync)
-        self._take(details_readings(details, seen=self._seen(), now=Timestamp.of(self._clock)))
+    def record_details(self, details: ChargerDetails) -> None:
+        """Process the details of this charger, which include the role of the account."""
+        self.details_refresh.read_at = self._clock.monotonic()
+        self._record_sync(details.last_sync)
+        self._publish(details_readings(details, seen=self._seen_at(), now=Timestamp.of(self._clock)))
 
-    def showed_schedule(self, listed: ScheduleList) -> None:
-        """The schedule was read."""
-        self.schedule_turn.read_at = self._clock.monotonic()
+    def record_schedule(self, listed: ScheduleList) -> None:
+        """Process the schedule of this charger."""
+        self.schedule_refresh.read_at = self._clock.monotonic()
         self._schedule = listed
-        self._take(schedule_readings(listed, seen=Timestamp.of(self._clock)))
+        self._publish(schedule_readings(listed, seen=Timestamp.of(self._clock)))
 
-    def schedule_since(self, moment: float) -> ScheduleList | None:
-        """The schedule as it was read last, if that was at or after a monotonic moment and it was not written since."""
-        return self._schedule if self.schedule_turn.read_at >= moment else None
+    def recent_schedule(self, since: float) -> ScheduleList | None:
+        """Return the last schedule if it was read at or after the monotonic time `since` and not written afterwards."""
+        return self._schedule if self.schedule_refresh.read_at >= since else None
 
-    def echoed(self, echo: ChargerEcho) -> None:
-        """A write answered with the new values: the cloud's word, not yet the charger's."""
-        builder = ReadingBuilder(Source.CLOUD, self._seen())
+    def record_echo(self, echo: ChargerEcho) -> None:
+        """Publish the values in the answer to a write. The charger has not confirmed them yet."""
+        builder = ReadingBuilder(Source.CLOUD, self._seen_at())
         builder.put(CHARGING_CURRENT, echo.max_charging_current)
         locked = self._known.get(LOCKED)
         if echo.locked is not None and locked is not None:
             builder.readings.put(LOCKED, replace(locked, value=echo.locked))
-        self._take(builder.readings)
+        self._publish(builder.readings)
 
-    def wrote_eco_mode(self, mode: EcoMode) -> None:
-        """The eco mode was acknowledged; the answer has no echo, so the next status tells."""
-        self.status_turn.expire()
-        builder = ReadingBuilder(Source.CLOUD, self._seen())
+    def record_eco_mode(self, mode: EcoMode) -> None:
+        """Publish an acknowledged eco mode. The answer has no echo, so the next status must confirm the mode."""
+        self.status_refresh.expire()
+        builder = ReadingBuilder(Source.CLOUD, self._seen_at())
         builder.put(ECO_MODE, mode)
-        self._take(builder.readings)
+        self._publish(builder.readings)
 
-    def refusal(self, command: Command | None) -> str:
-        """Why the cloud may have refused a write with 403 (section 10); `command` is None for a schedule."""
+    def refusal_reason(self, command: Command | None) -> str:
+        """Return the likely reason why the cloud refused a write with 403 (section 10).
+
+        `command` is None for a schedule.
+        """
         if self._known.value(OCPP):
             return "ocpp_active"
         if self._known.value(LOCKED) and isinstance(command, SetCharging | SetOverride):
@@ -310,10 +321,10 @@ class WallboxCloudTransport(CachingTransport):
             return "role_too_low"
         return "refused"
 
-    def _take(self, readings: Readings) -> None:
-        """Keep what was shown for whoever joins later, and tell the keeper."""
+    def _publish(self, readings: Readings) -> None:
+        """Cache the readings for later listeners and pass them to the charger."""
         if self._evidence is None:
-            # The cloud repeats what it once heard: without any sign of life nothing of it may be shown as live.
+            # The cloud repeats old values: without evidence of life no value may be shown as live.
             for prop, reading in readings.items():
                 if prop.kind is ReadingClass.LIVE and reading.value is not Status.OFFLINE:
                     readings.remove(prop)
@@ -322,8 +333,8 @@ class WallboxCloudTransport(CachingTransport):
                 readings.retract(prop, self._clock.monotonic())
         self._show(readings)
 
-    def _identify(self, charger: GroupCharger) -> None:
-        """Who the charger is, by the groups answer; what that leaves out stays."""
+    def _update_identity(self, charger: GroupCharger) -> None:
+        """Update the identity from a groups answer. Fields that the answer omits remain."""
         before = self._identity
         self._identity = identity(charger, before.part_number)
         if charger.name is None:
@@ -331,52 +342,56 @@ class WallboxCloudTransport(CachingTransport):
         if charger.charger_type is None and before.model is not None:
             self._identity = replace(self._identity, model=before.model)
 
-    def _note_word(self, code: int | None) -> None:
+    def _record_code(self, code: int | None) -> None:
         facts = status_facts(code)
         self._last_report = StatusReport(facts.status, facts.car_connected)
         self._status_received_at = self._clock.monotonic()
-        if code is not None and code not in STATUS_BY_CODE and code != UNREADABLE and code not in self._odd_codes:
-            self._odd_codes.add(code)
+        if code is not None and code not in STATUS_BY_CODE and code != UNREADABLE and code not in self._unknown_codes:
+            self._unknown_codes.add(code)
             LOGGER.warning("A charger reports the unknown status code %d; its status is shown as unknown", code)
 
-    def _note_sync(self, text: str | None) -> None:
+    def _record_sync(self, text: str | None) -> None:
         synced = last_sync(text, self._account.cloud_now)
         if synced is None:
             return
-        moment = moment_of(synced, Timestamp.of(self._clock), self._account.cloud_now - self._clock.now())
-        if self._charger_reported_at is None or moment.observed_mono > self._charger_reported_at:
-            self._charger_reported_at = moment.observed_mono
-        if self._evidence is None or moment.observed_mono > self._evidence.observed_mono:
-            self._evidence = moment
+        reported = local_timestamp(synced, Timestamp.of(self._clock), self._account.cloud_now - self._clock.now())
+        if self._charger_reported_at is None or reported.observed_mono > self._charger_reported_at:
+            self._charger_reported_at = reported.observed_mono
+        if self._evidence is None or reported.observed_mono > self._evidence.observed_mono:
+            self._evidence = reported
 
-    def _seen(self) -> Timestamp:
-        """When the charger showed what the cloud says: its last sign of life, before the first one some time ago."""
+    def _seen_at(self) -> Timestamp:
+        """Return the time to date readings with: the last evidence of life.
+
+        Without any evidence, the monotonic time is minus infinity, so that the readings count as old.
+        """
         return Timestamp(self._clock.now(), NEVER) if self._evidence is None else self._evidence
 
     def _status_age(self) -> float:
         return LIVE_AGE[Source.CLOUD] if self.power_flows else self.idle_age
 
     def diagnostics(self) -> dict[str, object]:
-        """The state of the path, without anything that names the charger."""
+        """Return the state of the transport, without data that identifies the charger."""
         now = self._clock.monotonic()
         return {
-            "raw_status": None if self._shown is None else self._shown.status,
-            "unknown_codes": sorted(self._odd_codes),
+            "raw_status": None if self._listing is None else self._listing.status,
+            "unknown_codes": sorted(self._unknown_codes),
             "evidence_age": None if self._evidence is None else round(now - self._evidence.observed_mono),
             "synced_age": None if self._charger_reported_at is None else round(now - self._charger_reported_at),
-            "listed": self._unlisted == 0,
+            "listed": self._missed_listings == 0,
         }
 
 
 def placeholder(serial: str) -> Identity:
-    """Who a charger is before anything told."""
+    """Return the identity of a charger that the cloud has not listed yet."""
     return Identity(Maker.WALLBOX, serial, f"Wallbox {serial}")
 
 
 def _shows_life(before: GroupCharger, after: GroupCharger) -> bool:
-    """Whether something changed that changes only when the charger itself reports (docs/design.md, section 4.2).
+    """Return True if a value changed that changes only when the charger itself reports (docs/design.md, section 4.2).
 
-    That a charger went offline is the cloud's own word, and what one of two answers leaves out is no change.
+    The status "offline" is no evidence, because the cloud itself determines it. A value that one of the answers omits
+    is no change.
     """
     if status_facts(after.status).status is Status.OFFLINE:
         return False

@@ -751,7 +751,7 @@ class Canned(WallboxCloudClient):
     def __init__(self, answer: object) -> None:
         super().__init__(session=None, clock=VirtualClock())  # type: ignore[arg-type]
         self.tokens = TOKENS
-        self._known_as = frozenset({"ann@example.org", TOKENS.user_id})
+        self._own_names = frozenset({"ann@example.org", TOKENS.user_id})
         self._answer = json.dumps(answer).encode()
 
     @override
@@ -782,7 +782,7 @@ async def test_a_broken_entry_does_its_neighbours_no_harm(caplog: pytest.LogCapt
     for _ in range(2):
         assert [(c.serial, c.name) for c in await client.groups()] == [("8", None), ("9", "First")]
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
-        f"{len(broken)} entries in the account's list of chargers have no usable id and are left out"
+        f"{len(broken)} entries in the account's list of chargers have no usable ID and are skipped"
     ]
 
 

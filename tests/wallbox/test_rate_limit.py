@@ -80,7 +80,7 @@ def test_a_slot_given_back_is_free_and_the_others_are_not() -> None:
 
 def test_an_emptied_purse_has_room_again_after_its_window() -> None:
     budget = SlidingWindow(5, 60)
-    budget.empty(100)
+    budget.exhaust(100)
     assert budget.free_at(100) == 160
     assert budget.free_at(170) == 170
 
@@ -101,7 +101,7 @@ async def test_what_was_spent_comes_back_after_a_clean_stop() -> None:
         saved.append(json.dumps(record))
 
     budgets = RequestBudgets(clock, save)
-    await budgets.begin()
+    await budgets.prepare_request()
     now = clock.monotonic()
     budgets.reads.take(now)
     budgets.commands.take(now - 10)
@@ -133,12 +133,12 @@ async def test_only_the_first_request_of_a_run_is_preceded_by_a_save() -> None:
         saved.append(record["clean"])
 
     budgets = RequestBudgets(VirtualClock(), save)
-    await budgets.begin()
-    await budgets.begin()
-    budgets.reopen()
-    await budgets.begin()
+    await budgets.prepare_request()
+    await budgets.prepare_request()
+    budgets.start_run()
+    await budgets.prepare_request()
     await budgets.close()
-    await budgets.begin()
+    await budgets.prepare_request()
     assert saved == [False, False, True, False]
 
 
@@ -147,7 +147,7 @@ async def test_without_a_record_there_was_no_earlier_run() -> None:
     budgets = _restored(clock, None)
     assert budgets.reads.free_at(clock.monotonic()) == clock.monotonic()
     assert budgets.reserve_free_at(clock.monotonic()) == clock.monotonic()
-    await budgets.begin()  # nobody stores what a first try in the config flow spends, until there is an entry
+    await budgets.prepare_request()  # nobody stores what a first try in the config flow spends, until there is an entry
     assert budgets.export()["clean"] is False
 
 
@@ -261,7 +261,7 @@ async def test_i6_after_kill_9_all_slots_count_as_just_used(rig: Rig, reloaded: 
     killed_at = rig.clock.monotonic()
     await rig.restart(killed=True)
     with pytest.raises(TransportBusy, match="no_room"):
-        await rig.account.first_look()
+        await rig.account.list_chargers()
     setting = rig.begin(rig.transport(FREE).execute(SetCurrent(20), patience=5))
     await rig.clock.advance(59)
     assert rig.data_gets(killed_at) == []
@@ -306,7 +306,7 @@ async def test_the_store_is_written_before_the_first_request_and_at_what_must_no
 
 
 async def test_i6_what_a_config_flow_spent_is_stored_before_the_first_request_of_its_entry(rig: Rig) -> None:
-    await rig.account.first_look()
+    await rig.account.list_chargers()
     vars(rig)["saved"] = None  # nobody stored it: there was no entry yet
     rig.account.start()
     await rig.clock.advance(61)
@@ -415,7 +415,7 @@ async def test_a_turn_with_nothing_to_ask_asks_nothing(socket_enabled: None) -> 
         await rig.until_get(GROUPS)
         await rig.clock.advance(90)
         seen = len(rig.cloud.requests)
-        await rig.account._take_turn()
+        await rig.account._poll_if_due()
         assert len(rig.cloud.requests) == seen
 
 
@@ -561,9 +561,9 @@ async def test_the_measure_finds_what_it_is_to_find(rig: Rig) -> None:
     await rig.settle_in()
     assert overdrawn(rig, probes=False) == []
     rig.account._budgets.reads.stamps.clear()
-    await rig.account.first_look()
+    await rig.account.list_chargers()
     rig.account._budgets.reads.stamps.clear()
-    await rig.account.first_look()
+    await rig.account.list_chargers()
     rig.account._budgets.commands = SlidingWindow(9, 60)
     for amps in range(6, 12):
         await rig.transport(FREE).execute(SetCurrent(amps), patience=5)

@@ -69,7 +69,7 @@ class _Charger:
             "maxChargingCurrent": 16,
             "software": {"currentVersion": "6.7.43", "latestVersion": "6.7.43"},
         }
-        self.transport.listed(
+        self.transport.record_listing(
             GroupCharger.from_dict({k: v for k, v in {**whole, **(entry or {}), **more}.items() if v != "missing"})
         )
 
@@ -81,7 +81,7 @@ class _Charger:
         synced = self.clock.now().timestamp() - synced_ago
         text = self.clock.now().fromtimestamp(synced, self.clock.now().tzinfo).strftime("%Y-%m-%d %H:%M:%S")
         top = {"status_id": config.pop("status_id", 161), "last_sync": config.pop("last_sync", text)}
-        self.transport.showed_status(ChargerStatus.from_dict(top | {"charging_power": 0.0, "config_data": config}))
+        self.transport.record_status(ChargerStatus.from_dict(top | {"charging_power": 0.0, "config_data": config}))
 
     def status_value(self) -> Status | None:
         return self.listener.value(STATUS_VALUE)
@@ -180,7 +180,7 @@ async def test_the_last_sync_of_the_charger_object_counts_like_that_of_the_statu
     await charger.clock.advance(200)
     text = charger.clock.now().strftime("%Y-%m-%d %H:%M:%S.000000")
     date = {"date": text, "timezone_type": 3, "timezone": "UTC"}
-    charger.transport.showed_details(ChargerDetails.from_dict({"lastSync": date, "resume": {"totalEnergy": "5120000"}}))
+    charger.transport.record_details(ChargerDetails.from_dict({"lastSync": date, "resume": {"totalEnergy": "5120000"}}))
     assert charger.transport.evidence_at == pytest.approx(heard_at + 300, abs=1)
     assert charger.listener.value(LIFETIME_ENERGY) == 5120
 
@@ -328,9 +328,9 @@ async def test_only_the_listener_that_joined_last_hears_and_leaving_twice_harms_
     leave_second()
     leave_second()
     await charger.listed()
-    charger.transport.refuse()
+    charger.transport.record_refusal()
     for _ in range(3):
-        charger.transport.unlisted()
+        charger.transport.record_missing()
     assert (second.reads, second.changes) == (1, 0)
 
 
@@ -352,9 +352,9 @@ async def test_i2_answers_emptied_of_all_values_cost_no_value_that_lasts(rig: Ri
     before = {prop.key: listener.value(prop) for prop in kept}
     assert None not in before.values()
     await rig.cloud.set_fault(Fault.NULLS, path_prefix=prefix, missing=missing)
-    rig.transport(CHARGING).details_turn.expire()
-    rig.transport(CHARGING).schedule_turn.expire()
-    rig.transport(CHARGING).status_turn.expire()
+    rig.transport(CHARGING).details_refresh.expire()
+    rig.transport(CHARGING).schedule_refresh.expire()
+    rig.transport(CHARGING).status_refresh.expire()
     await rig.clock.advance(10 * MINUTE)
     await rig.cloud.set_fault(Fault.NONE)
     await rig.clock.advance(10 * MINUTE)
