@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from .clock import Clock
-from .stored import moment
+from .coerce import moment
 
 KEPT = 50
 """Outages that are remembered; the oldest give way."""

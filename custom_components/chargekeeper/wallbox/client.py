@@ -20,6 +20,7 @@ from mashumaro import DataClassDictMixin, field_options
 from mashumaro.exceptions import InvalidFieldValue, MissingField
 
 from ..core.clock import Clock
+from ..core.coerce import optional_float, optional_int, optional_str
 from ..core.errors import (
     ChargerError,
     LoginRejected,
@@ -30,7 +31,6 @@ from ..core.errors import (
     TransportDown,
     Unsupported,
 )
-from ..core.payload import optional_float, optional_int, optional_str
 
 DEFAULT_USER_API_URL = "https://user-api.wall-box.com"
 DEFAULT_API_URL = "https://api.wall-box.com"
@@ -86,7 +86,7 @@ class Tokens:
         return replace(self, access_expires_at=datetime.fromtimestamp(0, UTC))
 
 
-# Tolerant fields, as those of `core.payload`, that only this maker needs.
+# Tolerant fields, as those of `core.coerce`, that only this maker needs.
 
 
 def _optional_flag(raw: object) -> bool | None:

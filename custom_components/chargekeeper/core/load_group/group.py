@@ -14,6 +14,7 @@ from typing import Protocol
 
 from ..charger import unlimited
 from ..clock import Clock
+from ..coerce import number
 from ..cooldown import RAISE_SPACING, START_SPACING
 from ..errors import ChargerError, NotSaved
 from ..limits import MINIMUM_CURRENT, Limits, ceiling
@@ -30,7 +31,6 @@ from ..model import (
     Status,
 )
 from ..signal import subscribe
-from ..stored import number
 from ..transport import START, STOP, SetCurrent, Setting
 from .shares import Claim, GroupSpec, Key, allocate, could_draw, shares, stored_excess
 
