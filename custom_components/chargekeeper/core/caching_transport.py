@@ -1,4 +1,4 @@
-"""A path that keeps what it showed of its charger for whoever listens later, and tells it to whoever listens now."""
+"""Base of transports that cache their readings, and publish them to the present listener and to each later one."""
 
 from collections.abc import Callable
 from typing import override
@@ -9,7 +9,7 @@ from .transport import StatusReport, Transport, TransportListener
 
 
 class CachingTransport(Transport):
-    """What such paths have in common; the last listener that came is the one that is told."""
+    """A transport with a cache of readings and one listener; a new listener replaces the one before."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -41,7 +41,7 @@ class CachingTransport(Transport):
         return cancel
 
     def _show(self, readings: Readings) -> None:
-        """The charger showed these, and showed that it has not those that are retracted."""
+        """Cache readings, drop cached readings that they retract, and pass them to the listener."""
         for prop, reading in readings.items():
             self._known.put(prop, reading)
             self._known.retracted.pop(prop.key, None)
@@ -52,6 +52,6 @@ class CachingTransport(Transport):
             self._listener.readings_received(self, readings)
 
     def _tell_change(self) -> None:
-        """Something else about the path changed."""
+        """Notify the listener that presence, capabilities or breaker changed."""
         if self._listener is not None:
             self._listener.transport_changed(self)

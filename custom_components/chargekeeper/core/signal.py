@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 
 def subscribe[T](listeners: list[T], callback: T) -> Callable[[], None]:
-    """Add a callback to a list; the answer takes it out again."""
+    """Add a listener. Return a function that removes the listener."""
     listeners.append(callback)
 
     def cancel() -> None:
