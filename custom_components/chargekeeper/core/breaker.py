@@ -143,7 +143,7 @@ class Breaker:
         self._notify_if_changed(before)
 
     def slow(self) -> None:
-        """Record that no answer came within a patience shorter than the timeout: probe soon, assume no outage."""
+        """Record that no answer came in time, although the timeout is not over: probe soon, assume no outage."""
         if self._due is None:
             self._start_doubt(self._clock.monotonic(), CONFIRMATIONS[Failure.OTHER])
             self._notify()

@@ -34,11 +34,11 @@ class CachingTransport(Transport):
         if self._known or self._known.retracted:
             listener.readings_received(self, self._known)
 
-        def cancel() -> None:
+        def remove() -> None:
             if self._listener is listener:
                 self._listener = None
 
-        return cancel
+        return remove
 
     def _show(self, readings: Readings) -> None:
         """Cache readings, drop cached readings that they retract, and pass them to the listener."""

@@ -23,7 +23,7 @@ MINIMUM_CURRENT = 6
 """Lowest current in A with which a car charges (IEC 61851-1). To draw less, pause the charger."""
 
 HIGHEST_CURRENT = 80
-"""Highest current in A of any charger of both manufacturers; the end of every scale while no limit is known."""
+"""Current in A that no charger of either manufacturer exceeds; the end of every scale while no limit is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +59,10 @@ type BindingLimit = tuple[float | None, LimitingFactor | None]
 """A current in A and the limit that it comes from; both None if no limit is known."""
 
 
-def _smallest(*bounds: BindingLimit) -> BindingLimit:
+def _lowest(*candidates: BindingLimit) -> BindingLimit:
     """Return the lowest known limit; of equal limits, the first."""
-    known = [(amps, factor) for amps, factor in bounds if amps is not None]
-    return min(known, key=lambda bound: bound[0], default=(None, None))
+    known = [(amps, factor) for amps, factor in candidates if amps is not None]
+    return min(known, key=lambda candidate: candidate[0], default=(None, None))
 
 
 def cap_load_group(readings: Readings, amps: float | None, at: datetime) -> None:
@@ -74,7 +74,7 @@ def cap_load_group(readings: Readings, amps: float | None, at: datetime) -> None
 
 def ceiling(limits: Limits) -> BindingLimit:
     """Return the highest current that may ever be commanded: the lowest known limit of the installation."""
-    return _smallest(
+    return _lowest(
         (limits.wire_rating, LimitingFactor.WIRE_RATING),
         (limits.unit_rating, LimitingFactor.UNIT_RATING),
         (limits.load_group_limit, LimitingFactor.LOAD_GROUP_LIMIT),
@@ -93,14 +93,14 @@ def effective(limits: Limits, *, commanded: bool, in_force: float | None = None)
             current binds. If it is even lower than the offline current, a commanded setting binds.
     """
     if not commanded and limits.offline_current is not None:
-        return _smallest(
+        return _lowest(
             (limits.unit_rating, LimitingFactor.UNIT_RATING),
             (limits.offline_current, LimitingFactor.OFFLINE_CURRENT),
             (in_force, LimitingFactor.OFFLINE_CURRENT),
         )
-    stored = limits.offline_current
-    by_setting = in_force is not None and stored is not None and in_force < stored
-    return _smallest(
+    offline_current = limits.offline_current
+    by_setting = in_force is not None and offline_current is not None and in_force < offline_current
+    return _lowest(
         ceiling(limits),
         (limits.charging_current, LimitingFactor.CHARGING_CURRENT),
         (in_force, LimitingFactor.CHARGING_CURRENT if by_setting else LimitingFactor.OFFLINE_CURRENT),
@@ -120,7 +120,7 @@ def permit(amps: int, limits: Limits, *, minimum: int = MINIMUM_CURRENT, room: f
         room: the current in A that the other members of the load group leave now.
 
     Raises:
-        UnsafeRequest: `current_too_low` (pausing is the switch; `detail` is the minimum), `wire_rating_unknown`,
+        UnsafeRequest: `current_too_low` (`detail` is the minimum; to draw less, pause), `wire_rating_unknown`,
             `above_ceiling` (`detail` is the ceiling), or `no_group_room` (`detail` is the room); all in A.
     """
     if amps < minimum:

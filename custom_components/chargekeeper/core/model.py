@@ -51,7 +51,7 @@ class Status(StrEnum):
 
 POWER_FLOWS = frozenset({Status.CHARGING, Status.DISCHARGING})
 ALLOWED_TO_CHARGE = POWER_FLOWS | {Status.WAITING_CAR, Status.WAITING_POWER, Status.COMPLETED}
-"""The `charging` switch is on with these: only the car, the available power or a full battery stops charging."""
+"""With these statuses the `charging` switch is on: only the car, the available power or a full battery limits power."""
 
 PAUSE_OVER = ALLOWED_TO_CHARGE | {Status.WAITING_SCHEDULE, Status.PLUGGED_IN}
 """These statuses prove that a pause is over; AVAILABLE and LOCKED do not."""

@@ -7,8 +7,8 @@ def subscribe[T](listeners: list[T], callback: T) -> Callable[[], None]:
     """Add a listener. Return a function that removes the listener."""
     listeners.append(callback)
 
-    def cancel() -> None:
+    def remove() -> None:
         if callback in listeners:
             listeners.remove(callback)
 
-    return cancel
+    return remove

@@ -421,7 +421,7 @@ class LoadGroup:
         for state in states:
             state.refresh()
         self._divide_limit(states)
-        under_way = [self._send_due(state) for state in states]
+        pending = [self._send_due(state) for state in states]
         old = self._view
         self._view = self._compose()
         if self._view != old:
@@ -429,7 +429,7 @@ class LoadGroup:
                 listener(self._view)
         if self.export() != self._saved:
             self._spawn(self._persist())
-        if any(under_way):
+        if any(pending):
             self._schedule_refresh_in(REFRESH_AFTER)
 
     def _divide_limit(self, states: Collection[_MemberState]) -> None:
@@ -454,7 +454,7 @@ class LoadGroup:
                 state.target = target
 
     def _send_due(self, state: _MemberState) -> bool:
-        """Send the next due command to a member. Return True while a command or a raise is under way or due."""
+        """Send the next due command to a member. Return True while a command or a raise is pending."""
         now = self._clock.monotonic()
         needed = state.needed_reductions()
         restoration = state.restoration()
