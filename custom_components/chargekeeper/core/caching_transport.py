@@ -40,7 +40,7 @@ class CachingTransport(Transport):
 
         return remove
 
-    def _show(self, readings: Readings) -> None:
+    def _publish(self, readings: Readings) -> None:
         """Cache readings, drop cached readings that they retract, and pass them to the listener."""
         for prop, reading in readings.items():
             self._known.put(prop, reading)
@@ -51,7 +51,7 @@ class CachingTransport(Transport):
         if self._listener is not None:
             self._listener.readings_received(self, readings)
 
-    def _tell_change(self) -> None:
+    def _notify_change(self) -> None:
         """Notify the listener that presence, capabilities or breaker changed."""
         if self._listener is not None:
             self._listener.transport_changed(self)

@@ -237,7 +237,7 @@ class WallboxCloudTransport(CachingTransport):
         """The groups answer did not tell of this charger."""
         self._unlisted += 1
         if self._unlisted == GONE_AFTER:
-            self._tell_change()
+            self._notify_change()
 
     @property
     def refused(self) -> bool:
@@ -247,7 +247,7 @@ class WallboxCloudTransport(CachingTransport):
     def refuse(self) -> None:
         """The cloud does not let us at this charger any more."""
         self._refused = True
-        self._tell_change()
+        self._notify_change()
 
     def showed_status(self, status: ChargerStatus) -> None:
         """The status of this charger was read."""
@@ -320,7 +320,7 @@ class WallboxCloudTransport(CachingTransport):
         if self._last_report is not None and self._last_report.status is None:
             for prop in (STATUS, CAR_CONNECTED, PROBLEM):
                 readings.retract(prop, self._clock.monotonic())
-        self._show(readings)
+        self._publish(readings)
 
     def _identify(self, charger: GroupCharger) -> None:
         """Who the charger is, by the groups answer; what that leaves out stays."""
