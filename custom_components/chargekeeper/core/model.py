@@ -255,7 +255,7 @@ LIVE_AGE: Mapping[Source, float] = {
 """Seconds after which a live reading is no longer shown, by source (docs/design.md, section 4.2)."""
 
 IDLE_STATUS_AGE = 60 * 60
-"""The same for the status of an idle charger, read over the cloud; or 1.5 status rounds if that is longer."""
+"""Seconds after which the cloud status of an idle charger is no longer shown; or 1.5 status rounds if longer."""
 
 DOUBT_CHARGING_AFTER = 5 * 60
 """Seconds without evidence of life after which the status of a charging charger is read next."""
