@@ -22,7 +22,7 @@ from custom_components.chargekeeper.core.errors import (
     Unsupported,
 )
 from custom_components.chargekeeper.core.limits import Limits, permit
-from custom_components.chargekeeper.core.load_group.group import LOOK_AGAIN, RETRY_AFTER, GroupView, LoadGroup
+from custom_components.chargekeeper.core.load_group.group import REDUCE_AGAIN_AFTER, REFRESH_AFTER, GroupView, LoadGroup
 from custom_components.chargekeeper.core.load_group.shares import (
     Claim,
     GroupError,
@@ -98,7 +98,7 @@ def test_a_current_is_divided_by_weight(amps: float, weights: tuple[float, ...],
     ],
 )
 def test_nobody_is_given_less_than_is_of_use_to_it(amps: float, least: tuple[int, ...], expected: list[int]) -> None:
-    assert shares(amps, [Claim(1.0, least=each) for each in least]) == expected
+    assert shares(amps, [Claim(1.0, minimum=each) for each in least]) == expected
 
 
 def test_where_not_all_can_charge_those_with_a_car_come_first() -> None:
@@ -116,7 +116,7 @@ some_claims = st.lists(
         Claim,
         weight=st.floats(0.01, 100),
         wants=st.booleans(),
-        bound=st.none() | st.floats(0, 100) | st.just(float("inf")),
+        reserved=st.none() | st.floats(0, 100) | st.just(float("inf")),
     ),
     min_size=1,
     max_size=6,
@@ -143,9 +143,9 @@ def test_more_current_makes_no_share_smaller(amps: float, more: float, members: 
 @given(st.floats(6, 200), some_claims)
 def test_i1_what_is_allotted_fits_beside_those_that_are_bound(limit: float, members: list[Claim]) -> None:
     allotted, static = allocate(limit, members), shares(limit, members)
-    free = [amps for amps, member in zip(allotted, members, strict=True) if member.bound is None]
-    bound = sum(member.bound for member in members if member.bound is not None)
-    assert sum(free) <= max(limit - bound, 0)
+    free = [amps for amps, member in zip(allotted, members, strict=True) if member.reserved is None]
+    reserved = sum(member.reserved for member in members if member.reserved is not None)
+    assert sum(free) <= max(limit - reserved, 0)
     assert all(amps <= share for amps, share in zip(allotted, static, strict=True)), "nothing is lent"
 
 
@@ -155,14 +155,14 @@ def test_a_member_not_heard_within_its_share_changes_nothing(
 ) -> None:
     static = shares(limit, claims(*weights))
     silent = data.draw(st.integers(0, len(weights) - 1))
-    members = [Claim(w, bound=static[i] if i == silent else None) for i, w in enumerate(weights)]
+    members = [Claim(w, reserved=static[i] if i == silent else None) for i, w in enumerate(weights)]
     assert allocate(limit, members) == static
 
 
 def test_the_others_make_room_for_a_member_that_is_not_heard() -> None:
-    assert allocate(40, [Claim(1), Claim(1, bound=26), Claim(1)]) == [7, 13, 7]
-    assert allocate(40, [Claim(1), Claim(1, bound=32), Claim(1)]) == [8, 13, 0]
-    assert allocate(40, [Claim(1), Claim(1, bound=float("inf")), Claim(1)]) == [0, 13, 0]
+    assert allocate(40, [Claim(1), Claim(1, reserved=26), Claim(1)]) == [7, 13, 7]
+    assert allocate(40, [Claim(1), Claim(1, reserved=32), Claim(1)]) == [8, 13, 0]
+    assert allocate(40, [Claim(1), Claim(1, reserved=float("inf")), Claim(1)]) == [0, 13, 0]
 
 
 @pytest.mark.parametrize(
@@ -177,8 +177,8 @@ def test_the_others_make_room_for_a_member_that_is_not_heard() -> None:
     ],
 )
 def test_the_most_that_a_charger_could_draw(limits: Limits, heard: float, silent: float) -> None:
-    assert could_draw(limits, heard=True) == heard
-    assert could_draw(limits, heard=False) == silent
+    assert could_draw(limits, is_live=True) == heard
+    assert could_draw(limits, is_live=False) == silent
 
 
 # Bad input
@@ -643,7 +643,7 @@ async def test_below_six_amperes_the_last_written_pauses_and_is_started_again() 
     await bench.poll()
     assert second.commands == [PAUSE, SetCurrent(6)]
     assert second.group_share == 0
-    assert bench.group.view == GroupView(16, 4, {A: 10, B: 0}, stored={A: 16}, stored_excess=6)
+    assert bench.group.view == GroupView(16, 4, {A: 10, B: 0}, offline_currents={A: 16}, stored_excess=6)
     paused_at = second.sent[0][0]
     first.linked = True
     await bench.poll(10)
@@ -821,7 +821,7 @@ async def test_a_heard_member_without_a_known_current_is_not_commanded() -> None
     first, second = bench.members
     first.hide(CHARGING_CURRENT.key)
     second.poll()
-    bench.group._soon()
+    bench.group._schedule_refresh()
     await bench.clock.advance(1)
     assert second.group_share == 8
     assert first.commands == []
@@ -952,13 +952,13 @@ async def test_a_member_that_starts_anew_has_stored_what_it_had() -> None:
     first, _ = bench.members
     first.offline_current = 24
     await bench.poll()
-    assert (bench.group.view.stored, bench.group.view.stored_excess) == ({A: 24}, 8)
+    assert (bench.group.view.offline_currents, bench.group.view.stored_excess) == ({A: 24}, 8)
     first.offline_current = None
     await bench.poll()
-    assert (bench.group.view.stored, bench.group.view.stored_excess) == ({A: 24}, 8)
+    assert (bench.group.view.offline_currents, bench.group.view.stored_excess) == ({A: 24}, 8)
     first.offline_current = 16
     await bench.poll()
-    assert (bench.group.view.stored, bench.group.view.stored_excess) == ({A: 16}, 0)
+    assert (bench.group.view.offline_currents, bench.group.view.stored_excess) == ({A: 16}, 0)
 
 
 async def test_a_group_that_is_set_up_knows_at_once_what_members_have_stored() -> None:
@@ -967,7 +967,7 @@ async def test_a_group_that_is_set_up_knows_at_once_what_members_have_stored() -
     await bench.poll()
     again = LoadGroup(bench.clock, bench.spec, bench.save)
     again.restore(bench.saved)
-    assert (again.view.stored, again.view.stored_excess) == ({A: 24}, 8), "before any member is there"
+    assert (again.view.offline_currents, again.view.stored_excess) == ({A: 24}, 8), "before any member is there"
 
 
 async def test_strangers_are_no_members() -> None:
@@ -998,8 +998,8 @@ async def test_a_member_that_refuses_every_time_is_told_less_and_less_often() ->
     bench.members[0].before_command = lambda _: tried.append(bench.clock.monotonic())
     await bench.calm(40)
     gaps = [round(later - before) for before, later in pairwise(tried)]
-    assert gaps[0] <= RETRY_AFTER * 2 + LOOK_AGAIN
-    assert all(RETRY_AFTER * 8 <= gap <= RETRY_AFTER * 8 + LOOK_AGAIN for gap in gaps[3:])
+    assert gaps[0] <= REDUCE_AGAIN_AFTER * 2 + REFRESH_AFTER
+    assert all(REDUCE_AGAIN_AFTER * 8 <= gap <= REDUCE_AGAIN_AFTER * 8 + REFRESH_AFTER for gap in gaps[3:])
     assert len(gaps) > 4
     assert bench.members[1].paused, "the other makes room meanwhile"
 

@@ -6,7 +6,7 @@ import json
 from hypothesis import given, strategies as st
 import pytest
 
-from custom_components.chargekeeper.core.outage_log import KEPT, REPLAY_WITHIN, Outage, OutageLog
+from custom_components.chargekeeper.core.outage_log import MAX_OUTAGES, REPLAY_WITHIN, Outage, OutageLog
 from tests.simulators.clock import START, VirtualClock
 
 
@@ -68,11 +68,11 @@ async def test_what_is_carried_out_long_after_has_other_causes() -> None:
 
 async def test_only_so_many_are_kept() -> None:
     record = Record()
-    for _ in range(KEPT + 3):
+    for _ in range(MAX_OUTAGES + 3):
         record.log.begin(None)
         record.log.end()
         await record.clock.advance(60)
-    assert len(record.log.outages) == KEPT
+    assert len(record.log.outages) == MAX_OUTAGES
     assert record.log.outages[0].started_at == START + timedelta(minutes=3)
 
 
@@ -111,7 +111,7 @@ def test_everything_comes_back_as_it_was(outages: list[Outage]) -> None:
             [{"started_at": START.isoformat(), "ended_at": 5, "served": {"1": ["a", 2], "2": 7}, "replayed": []}],
             [Outage(START, None, {"1": ("a",)}, {})],
         ),
-        ([{"started_at": datetime(2026, 1, 1, tzinfo=UTC).isoformat()}] * (KEPT + 1), KEPT),
+        ([{"started_at": datetime(2026, 1, 1, tzinfo=UTC).isoformat()}] * (MAX_OUTAGES + 1), MAX_OUTAGES),
     ],
 )
 def test_garbage_is_left_out(stored: object, expected: list[Outage] | int) -> None:

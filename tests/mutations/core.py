@@ -175,8 +175,8 @@ MUTATIONS = (
     ),
     Mutation(
         name="group-raises-before-others-came-down",
-        at="core.load_group.group:LoadGroup._divide",
-        find="raising and max(seat.draws, seat.target) <= self._room(seat)",
+        at="core.load_group.group:LoadGroup._divide_limit",
+        find="raising and max(state.possible_draw, state.target) <= self._room(state)",
         put="raising",
         tests=("tests/core/test_group.py",),
     ),
@@ -302,7 +302,7 @@ MUTATIONS = (
     Mutation(
         name="static-share-after-a-start",
         at="core.load_group.group:LoadGroup.restore",
-        find="seat.allowance = floor(room) if room >= MINIMUM_CURRENT else 0",
+        find="state.share = floor(room) if room >= MINIMUM_CURRENT else 0",
         put="pass",
         tests=("tests/core/test_group.py",),
     ),
@@ -310,8 +310,8 @@ MUTATIONS = (
         name="room-seen-too-late",
         at="core.load_group.group:LoadGroup.room",
         find="""
-            for seat in self._seats.values():
-                seat.look()
+            for state in self._states.values():
+                state.refresh()
         """,
         put="pass",
         tests=("tests/core/test_group.py",),

@@ -39,7 +39,7 @@ class Fault(StrEnum):
     """The answer comes after `slow_seconds`; the request takes effect then, whether or not anybody still waits."""
     ERROR_500 = "error_500"
     TOO_MANY = "too_many"
-    """429, with `Backoff-After` where `retry_after` is given."""
+    """429, with `Retry-After` where `retry_after` is given."""
     UNAUTHORIZED = "unauthorized"
     """401 on data, never on signing in."""
     FORBIDDEN = "forbidden"

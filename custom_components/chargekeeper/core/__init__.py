@@ -1,1 +1,1 @@
-"""The charger as ChargeKeeper sees it: no maker, no transport, no Home Assistant; standard library only."""
+"""The charger as ChargeKeeper sees it: no manufacturer, transport or Home Assistant; standard library only."""

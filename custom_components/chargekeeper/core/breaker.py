@@ -1,6 +1,7 @@
-"""Is a path worth trying? A breaker counts whether its far end can be reached, and says when to ask again.
+"""Track whether a transport is worth trying, and when to ask its endpoint again.
 
-It sends nothing itself: whoever owns the path reports every answer here and looks at `due` for the next attempt.
+The breaker sends nothing itself. The owner of the transport reports every answer to the breaker and reads `due` for the
+time of the next attempt.
 """
 
 from collections.abc import Callable
@@ -12,54 +13,54 @@ from .clock import Clock
 
 
 class BreakerState(StrEnum):
-    """How much a path can be trusted."""
+    """How far a transport can be trusted."""
 
-    CLOSED = "closed"  # it carries
-    DOUBTFUL = "doubtful"  # it failed just now; still used until that is confirmed
-    OPEN = "open"  # it does not carry; only probes go out
-    HALF_OPEN = "half_open"  # it carries again; used, and watched more closely
+    CLOSED = "closed"  # requests succeed
+    DOUBTFUL = "doubtful"  # a request has just failed; used until the failure is confirmed
+    OPEN = "open"  # requests fail; only probes are sent
+    HALF_OPEN = "half_open"  # requests succeed again; used, and probed more often
 
 
 class Failure(StrEnum):
-    """In which way the far end was not reached."""
+    """How the endpoint was not reached."""
 
-    CONNECT = "connect"  # refused, or its name not found: told at once and cheap, so asked again soon
-    OTHER = "other"  # timed out, 5xx, nonsense: may be a hiccup of the far end, so given some time
+    CONNECT = "connect"  # refused, or name not found: known at once and cheap, so asked again soon
+    OTHER = "other"  # timeout, 5xx or garbage: perhaps a short disturbance, so asked again later
 
 
 CONFIRMATIONS = {Failure.CONNECT: (2.0, 10.0), Failure.OTHER: (20.0,)}
-"""Seconds after the first failure at which it is confirmed; when the last one fails too, the breaker opens."""
+"""Seconds after the first failure at which requests confirm it. The breaker opens when the last of these fails too."""
 
 FIRST_PROBE = 15.0
-"""Seconds of the first wait while open, before jitter: an outage of a minute is over soon after it ends."""
+"""Seconds of the first wait while open, before jitter. Short, so that the end of a short outage is noticed soon."""
 
 LONGEST_PROBE = 120.0
-"""Seconds to which the wait doubles: a path is used again at most about two minutes after it came back."""
+"""Seconds to which the wait doubles: a transport is used again at most about two minutes after it recovered."""
 
 HALF_OPEN_PROBE = 15.0
 """Seconds between the good answers that close a half-open breaker."""
 
 GOOD_TO_CLOSE = 3
-"""Good answers in a row, the one that ended the outage included, until the path counts as whole."""
+"""Good answers in a row that close the breaker, including the answer that ended the outage."""
 
 SHORTEST_BUSY = 1.0
 LONGEST_BUSY = 3600.0
-"""Seconds between which a `Backoff-After` is believed."""
+"""Limits in seconds to which a `Retry-After` is clamped."""
 
 BUSY_LADDER = (120.0, 240.0, 480.0, 900.0)
-"""Seconds without requests after the first, second … throttling answer in a row that names no time itself."""
+"""Seconds without requests after the first, second … throttling answer in a row that names no time."""
 
-HURRY_EVERY = 5.0
-"""Seconds at least between two moments at which the next attempt is brought forward."""
+PROBE_NOW_SPACING = 5.0
+"""Minimum seconds between two calls that bring the next attempt forward."""
 
 TIMER_SLACK = 0.1
-"""Seconds by which a timer may fire before its moment; a failure that early still answers the attempt that was due."""
+"""Seconds by which a timer may fire early; a failure that early still belongs to the attempt that was due."""
 
 
 class Breaker:
-    """Closed, doubtful, open or half-open; and besides that, busy while the far end asks to be left alone.
+    """The state of one endpoint: closed, doubtful, open or half-open; and busy while the endpoint is throttling.
 
-    Any answer that proves the far end reachable is `good`, an error of the request itself (4xx) included.
+    Any answer that proves the endpoint reachable is `good`. This includes an error of the request itself (4xx).
     """
 
     def __init__(self, clock: Clock, random: Callable[[], float] = random.random) -> None:
@@ -69,92 +70,92 @@ class Breaker:
         self._due: float | None = None
         self._confirmations: tuple[float, ...] = ()
         self._wait = FIRST_PROBE
-        self._good = 0
+        self._good_in_a_row = 0
         self._opened_at: datetime | None = None
         self._busy_until: float | None = None
         self._throttles = 0
-        self._hurried_at: float | None = None
+        self._probed_now_at: float | None = None
         self._listeners: dict[object, Callable[[], None]] = {}
-        self._cancel_timer: Callable[[], None] | None = None
+        self._cancel_busy_timer: Callable[[], None] | None = None
 
     @property
     def state(self) -> BreakerState:
-        """What is thought of the path now."""
+        """The present state."""
         return self._state
 
     @property
     def usable(self) -> bool:
-        """Whether requests may take this path (it may be busy nevertheless)."""
+        """True unless open. The endpoint may still be busy."""
         return self._state is not BreakerState.OPEN
 
     @property
     def closed(self) -> bool:
-        """Whether nothing is wrong with the path."""
+        """True while the breaker is closed."""
         return self._state is BreakerState.CLOSED
 
     @property
     def busy_until(self) -> float | None:
-        """Monotonic moment until which the far end asked to be left alone; None when that is past."""
+        """Monotonic time until which the endpoint is throttling; None if that time is past."""
         if self._busy_until is None or self._clock.monotonic() >= self._busy_until:
             return None
         return self._busy_until
 
     @property
     def busy(self) -> bool:
-        """Whether the far end asked to be left alone for now."""
+        """True while the endpoint is throttling."""
         return self.busy_until is not None
 
     @property
     def opened_at(self) -> datetime | None:
-        """Wall clock moment of the first failed answer of this outage or doubt; None while closed."""
+        """Wall clock time of the first failure of this outage or doubt; None while closed."""
         return self._opened_at
 
     @property
     def due(self) -> float | None:
-        """Monotonic moment (it may be past) of the next confirmation or probe, never while busy; None while closed."""
+        """Monotonic time of the next confirmation or probe; None while closed. Never while busy; may be in the past."""
         if self._due is None:
             return None
         return max(self._due, self.busy_until or self._due)
 
     def good(self) -> None:
-        """The far end answered: it is reachable and not busy any more."""
+        """Record an answer: the endpoint is reachable and no longer busy."""
         before = self._visible()
         self._throttles = 0
         self._set_busy(None)
-        self._reached()
-        self._tell_if_changed(before)
+        self._record_reached()
+        self._notify_if_changed(before)
 
     def bad(self, failure: Failure) -> None:
-        """The far end was not reached.
+        """Record that the endpoint was not reached.
 
-        Failures before the confirmation or probe was due are other requests of the same hiccup and say nothing new.
+        Failures before the confirmation or probe was due belong to the same disturbance and change nothing.
         """
         before = self._visible()
         now = self._clock.monotonic()
         if self._due is None:
-            self._doubt(now, CONFIRMATIONS[failure])
+            self._start_doubt(now, CONFIRMATIONS[failure])
         elif self._state is BreakerState.HALF_OPEN or now >= self._due - TIMER_SLACK:
             self._confirmations = self._confirmations[1:]
             if self._confirmations:
                 self._due = self._confirmations[0]
             else:
                 self._open(now)
-        self._tell_if_changed(before)
+        self._notify_if_changed(before)
 
     def slow(self) -> None:
-        """No answer came within a patience shorter than a time-out: reason to look soon, but no proof of an outage."""
+        """Record that no answer came in time, although the timeout is not over: probe soon, assume no outage."""
         if self._due is None:
-            self._doubt(self._clock.monotonic(), CONFIRMATIONS[Failure.OTHER])
-            self._tell()
+            self._start_doubt(self._clock.monotonic(), CONFIRMATIONS[Failure.OTHER])
+            self._notify()
         else:
             self.probe_now()
 
     def throttled(self, retry_after: float | None) -> None:
-        """The far end is there but wants fewer requests.
+        """Record that the endpoint answered but wants fewer requests.
 
         Args:
-            retry_after: seconds for which it asked to be left alone, held to 1…3600. None where it named no time: then
-                2, 4, 8 and 15 min after the first, second, third and each further such answer in a row.
+            retry_after: seconds that the endpoint asked to wait, clamped to 1…3600. None if it named no time: then the
+                wait is 2, 4 and 8 min after the first three such answers in a row, and 15 min after each further one.
         """
         before = self._visible()
         step = BUSY_LADDER[min(self._throttles, len(BUSY_LADDER) - 1)]
@@ -162,43 +163,44 @@ class Breaker:
         seconds = step if retry_after is None else min(LONGEST_BUSY, max(SHORTEST_BUSY, retry_after))
         until = self._clock.monotonic() + seconds
         self._set_busy(max(until, self.busy_until or until))
-        self._reached()
-        self._tell_if_changed(before)
+        self._record_reached()
+        self._notify_if_changed(before)
 
     def probe_now(self) -> None:
-        """Bring the next confirmation or probe forward to now, at most every 5 s: something hints at a change."""
+        """Bring the next confirmation or probe forward to now, at most every 5 s. Call this on any hint of a change."""
         now = self._clock.monotonic()
         if self._due is None or self._due <= now:
             return
-        if self._hurried_at is not None and now - self._hurried_at < HURRY_EVERY:
+        if self._probed_now_at is not None and now - self._probed_now_at < PROBE_NOW_SPACING:
             return
-        self._hurried_at = now
+        self._probed_now_at = now
         self._due = now
-        self._tell()
+        self._notify()
 
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call `callback` after each change of state or of busy, and when `probe_now` moved `due`; the answer ends it.
+        """Call `callback` when the state or `busy` changes, and when `probe_now` brings `due` forward.
 
-        The end of busy is told by a timer, which exists only while somebody listens.
+        A timer reports the end of busy; the timer exists only while there are listeners.
+        Return a function that removes the listener.
         """
         key = object()
         self._listeners[key] = callback
-        self._arm()
+        self._arm_busy_timer()
 
-        def end() -> None:
+        def remove() -> None:
             self._listeners.pop(key, None)
-            self._arm()
+            self._arm_busy_timer()
 
-        return end
+        return remove
 
-    def _reached(self) -> None:
+    def _record_reached(self) -> None:
         if self._state is BreakerState.CLOSED:
             return
         if self._state is BreakerState.OPEN:
             self._state = BreakerState.HALF_OPEN
-            self._good = 0
-        self._good += 1
-        if self._state is BreakerState.HALF_OPEN and self._good < GOOD_TO_CLOSE:
+            self._good_in_a_row = 0
+        self._good_in_a_row += 1
+        if self._state is BreakerState.HALF_OPEN and self._good_in_a_row < GOOD_TO_CLOSE:
             self._due = self._clock.monotonic() + HALF_OPEN_PROBE
             return
         self._state = BreakerState.CLOSED
@@ -206,14 +208,14 @@ class Breaker:
         self._confirmations = ()
         self._wait = FIRST_PROBE
 
-    def _doubt(self, now: float, confirmations: tuple[float, ...]) -> None:
+    def _start_doubt(self, now: float, confirmations: tuple[float, ...]) -> None:
         self._state = BreakerState.DOUBTFUL
         self._opened_at = self._clock.now()
         self._confirmations = tuple(now + delay for delay in confirmations)
         self._due = self._confirmations[0]
 
     def _open(self, now: float) -> None:
-        """Open, or stay open: the next probe after half the wait and a random part of the other half."""
+        """Open, or stay open. The next probe is due after half the wait plus a random part of the other half."""
         self._state = BreakerState.OPEN
         half = self._wait / 2
         self._due = now + half + half * self._random()
@@ -221,29 +223,29 @@ class Breaker:
 
     def _set_busy(self, until: float | None) -> None:
         self._busy_until = until
-        self._arm()
+        self._arm_busy_timer()
 
-    def _arm(self) -> None:
-        """Have the end of busy told exactly when it is needed: while busy and listened to."""
-        if self._cancel_timer is not None:
-            self._cancel_timer()
-            self._cancel_timer = None
+    def _arm_busy_timer(self) -> None:
+        """Run a timer for the end of busy, but only while the endpoint is busy and there are listeners."""
+        if self._cancel_busy_timer is not None:
+            self._cancel_busy_timer()
+            self._cancel_busy_timer = None
         until = self.busy_until
         if until is not None and self._listeners:
-            self._cancel_timer = self._clock.call_later(until - self._clock.monotonic(), self._busy_over)
+            self._cancel_busy_timer = self._clock.call_later(until - self._clock.monotonic(), self._end_busy)
 
-    def _busy_over(self) -> None:
-        self._cancel_timer = None
+    def _end_busy(self) -> None:
+        self._cancel_busy_timer = None
         self._busy_until = None
-        self._tell()
+        self._notify()
 
     def _visible(self) -> tuple[BreakerState, float | None]:
         return self._state, self.busy_until
 
-    def _tell_if_changed(self, before: tuple[BreakerState, float | None]) -> None:
+    def _notify_if_changed(self, before: tuple[BreakerState, float | None]) -> None:
         if self._visible() != before:
-            self._tell()
+            self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for callback in tuple(self._listeners.values()):
             callback()

@@ -1,4 +1,4 @@
-"""A path that keeps what it showed of its charger for whoever listens later, and tells it to whoever listens now."""
+"""Base of transports that cache their readings, and publish them to the present listener and to each later one."""
 
 from collections.abc import Callable
 from typing import override
@@ -9,7 +9,7 @@ from .transport import StatusReport, Transport, TransportListener
 
 
 class CachingTransport(Transport):
-    """What such paths have in common; the last listener that came is the one that is told."""
+    """A transport with a cache of readings and one listener; a new listener replaces the one before."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -34,14 +34,14 @@ class CachingTransport(Transport):
         if self._known or self._known.retracted:
             listener.readings_received(self, self._known)
 
-        def cancel() -> None:
+        def remove() -> None:
             if self._listener is listener:
                 self._listener = None
 
-        return cancel
+        return remove
 
-    def _show(self, readings: Readings) -> None:
-        """The charger showed these, and showed that it has not those that are retracted."""
+    def _publish(self, readings: Readings) -> None:
+        """Cache readings, drop cached readings that they retract, and pass them to the listener."""
         for prop, reading in readings.items():
             self._known.put(prop, reading)
             self._known.retracted.pop(prop.key, None)
@@ -51,7 +51,7 @@ class CachingTransport(Transport):
         if self._listener is not None:
             self._listener.readings_received(self, readings)
 
-    def _tell_change(self) -> None:
-        """Something else about the path changed."""
+    def _notify_change(self) -> None:
+        """Notify the listener that presence, capabilities or breaker changed."""
         if self._listener is not None:
             self._listener.transport_changed(self)

@@ -1,7 +1,7 @@
-"""Time for everything of ours: nothing here or above asks the loop, `time` or Home Assistant for it.
+"""The only source of time in ChargeKeeper: no other module asks the event loop, `time` or Home Assistant for it.
 
-One object gives the wall clock, the monotonic clock and every wait, so that tests run hours in milliseconds and the
-demo watches a restart in seconds.
+One object provides the wall clock, the monotonic clock and every wait. Tests therefore run hours in milliseconds, and
+the demo shows a restart in seconds.
 """
 
 import asyncio
@@ -13,26 +13,29 @@ from typing import Protocol, override
 
 
 class Clock(Protocol):
-    """What ChargeKeeper may know about time."""
+    """All that ChargeKeeper may know about time."""
 
     def now(self) -> datetime:
-        """The wall clock, aware, UTC. It may jump: for showing and storing, never for measuring."""
+        """Return the wall clock time (aware, UTC). It may jump: show and store it, never measure with it."""
 
     def monotonic(self) -> float:
-        """Seconds that never run backwards: for ages, deadlines and intervals."""
+        """Return seconds that never run backwards: for ages, deadlines and intervals."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for `seconds`."""
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call `callback` in the event loop after `seconds`; the answer cancels it (harmless once it ran)."""
+        """Call `callback` in the event loop after `seconds`.
+
+        Return a function that cancels the call; it does nothing once the callback ran.
+        """
 
     def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:
-        """Raise `TimeoutError` from the block when it takes longer than `seconds`."""
+        """Return a context manager that raises `TimeoutError` when its block takes longer than `seconds`."""
 
 
 class SystemClock(Clock):
-    """The clock of the machine."""
+    """The clock of the computer that runs Home Assistant."""
 
     @override
     def now(self) -> datetime:
@@ -52,9 +55,12 @@ class SystemClock(Clock):
 
     @override
     def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:
-        return asyncio.timeout(seconds)  # noqa: TID251 - this is the one place
+        return asyncio.timeout(seconds)  # noqa: TID251 - the one place where it is allowed
 
 
-def monotonic_of(clock: Clock, moment: datetime) -> float:
-    """A stored moment on the monotonic clock; one in the future (the wall clock jumped) counts as now."""
-    return clock.monotonic() - max((clock.now() - moment).total_seconds(), 0.0)
+def monotonic_of(clock: Clock, wall_time: datetime) -> float:
+    """Return the monotonic time of a stored wall clock time.
+
+    A time in the future counts as now, since the wall clock has jumped.
+    """
+    return clock.monotonic() - max((clock.now() - wall_time).total_seconds(), 0.0)

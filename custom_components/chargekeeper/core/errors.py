@@ -1,4 +1,4 @@
-"""The one tree of errors: why a request was not carried out."""
+"""All errors of requests to a charger, as one tree: why a request was not carried out."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,7 +7,7 @@ from .model import Source
 
 
 class ChargerError(Exception):
-    """A request was not carried out. `reason` is a slug from which the user's text is chosen."""
+    """A request was not carried out. `reason` is a slug that selects the text for the user."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -15,23 +15,23 @@ class ChargerError(Exception):
         self.detail = detail
 
     surely_not_sent = True
-    """Whether the request cannot have taken effect: it was not sent, or it was answered and refused."""
+    """True if the request cannot have taken effect, since it was not sent, or was answered and refused."""
 
 
 class TransportDown(ChargerError):
-    """The path does not carry: unreachable, timed out, answering nonsense. Counts against the breaker."""
+    """The transport failed: unreachable, timed out or answering garbage. Counts as a failure for the breaker."""
 
     surely_not_sent = False
 
 
 class NoConnection(TransportDown):
-    """No connection came about (refused, name not found, ChargeKeeper ends): nothing was sent."""
+    """No connection was made (refused, name not found, ChargeKeeper is stopping): nothing was sent."""
 
     surely_not_sent = True
 
 
 class TransportsFailed(TransportDown):
-    """Several paths were tried and none carried: `failures` says which failed why, in the order of trying."""
+    """All transports failed. `failures` holds each transport with its error, in the order of the attempts."""
 
     def __init__(self, failures: Sequence[tuple[Source, ChargerError]]) -> None:
         super().__init__("paths_failed", ", ".join(f"{source}: {error}" for source, error in failures))
@@ -40,7 +40,7 @@ class TransportsFailed(TransportDown):
 
 
 class TransportBusy(ChargerError):
-    """The path is there but has no room for us now; `retry_after` in seconds."""
+    """The transport works but accepts no request now; `retry_after` is in seconds."""
 
     def __init__(self, reason: str, retry_after: float, detail: str = "") -> None:
         super().__init__(reason, detail)
@@ -52,23 +52,23 @@ class LoginRejected(ChargerError):
 
 
 class NotAllowed(ChargerError):
-    """The charger or its cloud refuses us: role, plan, lock, OCPP mode, not shared."""
+    """The charger or its cloud refuses the request: role, plan, lock, OCPP mode or not shared."""
 
 
 class NotApplicable(ChargerError):
-    """Not in this state of the charger."""
+    """The request does not fit the present state of the charger."""
 
 
 class Unsupported(ChargerError):
-    """Not with this charger or path."""
+    """The charger or the transport does not support the request."""
 
 
 class UnsafeRequest(ChargerError):
-    """Our own refusal: it could do harm."""
+    """ChargeKeeper refuses the request, since it could do harm."""
 
 
 class Dangerous(UnsafeRequest):
-    """A restart or an install would do harm: `source` reported why, which counts until `until` where that is known."""
+    """A restart or an install could do harm. `source` reported the reason, valid until `until` (None: unknown)."""
 
     def __init__(self, reason: str, source: Source, until: datetime | None = None) -> None:
         super().__init__(reason)
@@ -77,4 +77,4 @@ class Dangerous(UnsafeRequest):
 
 
 class NotSaved(ChargerError):
-    """What must outlive a power cut could not be put on the disk: nothing was sent."""
+    """Data that must survive a power failure could not be saved: nothing was sent."""

@@ -1,4 +1,4 @@
-"""How much current a charger may be told to draw, how much it can draw now, and which limit binds."""
+"""Decide how much current a charger may be commanded to draw, how much it can draw now, and which limit binds."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,15 +20,15 @@ from .model import (
 )
 
 MINIMUM_CURRENT = 6
-"""Amperes below which no car charges (IEC 61851-1); less is no current setting but a pause."""
+"""Lowest current in A with which a car charges (IEC 61851-1). To draw less, pause the charger."""
 
 HIGHEST_CURRENT = 80
-"""Amperes that no charger of either maker exceeds; the end of every scale while no limit is known."""
+"""Current in A that no charger of either manufacturer exceeds; the end of every scale while no limit is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """All limits of a charger in amperes, None where unknown; from the cache as good as fresh."""
+    """All limits of a charger in A; None if unknown. A cached limit counts as much as a fresh one."""
 
     wire_rating: float | None = None
     unit_rating: float | None = None
@@ -39,7 +39,7 @@ class Limits:
 
     @classmethod
     def of(cls, readings: Readings) -> Limits:
-        """The limits among the readings; a value that is no finite number is unknown."""
+        """Return the limits among the readings. A value that is not a finite number is unknown."""
 
         def known(prop: Property[float]) -> float | None:
             value = readings.value(prop)
@@ -55,26 +55,26 @@ class Limits:
         )
 
 
-type Bound = tuple[float | None, LimitingFactor | None]
-"""A current in amperes and the limit it comes from; both None where no limit is known."""
+type BindingLimit = tuple[float | None, LimitingFactor | None]
+"""A current in A and the limit that it comes from; both None if no limit is known."""
 
 
-def _smallest(*bounds: Bound) -> Bound:
-    """The smallest known; of equal ones the first."""
-    known = [(amps, factor) for amps, factor in bounds if amps is not None]
-    return min(known, key=lambda bound: bound[0], default=(None, None))
+def _lowest(*candidates: BindingLimit) -> BindingLimit:
+    """Return the lowest known limit; of equal limits, the first."""
+    known = [(amps, factor) for amps, factor in candidates if amps is not None]
+    return min(known, key=lambda candidate: candidate[0], default=(None, None))
 
 
 def cap_load_group(readings: Readings, amps: float | None, at: datetime) -> None:
-    """Let what the user entered, or a share, stand as the load-group limit where the charger reports none so low."""
+    """Put `amps` (entered by the user, or a share) as the load-group limit unless the charger reports a lower one."""
     reported = readings.value(LOAD_GROUP_LIMIT)
     if amps is not None and (reported is None or amps < reported):
         readings.put(LOAD_GROUP_LIMIT, Reading(amps, Source.USER, at))
 
 
-def ceiling(limits: Limits) -> Bound:
-    """The highest current that may ever be commanded: the smallest known limit of the installation."""
-    return _smallest(
+def ceiling(limits: Limits) -> BindingLimit:
+    """Return the highest current that may ever be commanded: the lowest known limit of the installation."""
+    return _lowest(
         (limits.wire_rating, LimitingFactor.WIRE_RATING),
         (limits.unit_rating, LimitingFactor.UNIT_RATING),
         (limits.load_group_limit, LimitingFactor.LOAD_GROUP_LIMIT),
@@ -82,25 +82,25 @@ def ceiling(limits: Limits) -> Bound:
     )
 
 
-def effective(limits: Limits, *, commanded: bool, in_force: float | None = None) -> Bound:
-    """The current that the charger keeps to now; where the ceiling and the user's setting are equal, the ceiling binds.
+def effective(limits: Limits, *, commanded: bool, in_force: float | None = None) -> BindingLimit:
+    """Return the current that the charger keeps to now. If the ceiling equals the user's setting, the ceiling binds.
 
     Args:
-        limits: what is known.
-        commanded: whether a path commands the charger. One that runs alone falls back to its offline current if its
-            maker has such a thing; otherwise it keeps its setting by itself.
-        in_force: what the charger says now that it keeps to. Where that is less than all that it was told, what it has
-            stored binds; where it is less than that too, the setting of whoever commands it.
+        limits: the known limits.
+        commanded: True if a transport commands the charger. Otherwise the charger falls back to its offline current; a
+            charger without an offline current keeps its setting.
+        in_force: the limit that the charger reports now, in A. If it is lower than every commanded limit, the offline
+            current binds. If it is even lower than the offline current, a commanded setting binds.
     """
     if not commanded and limits.offline_current is not None:
-        return _smallest(
+        return _lowest(
             (limits.unit_rating, LimitingFactor.UNIT_RATING),
             (limits.offline_current, LimitingFactor.OFFLINE_CURRENT),
             (in_force, LimitingFactor.OFFLINE_CURRENT),
         )
-    stored = limits.offline_current
-    by_setting = in_force is not None and stored is not None and in_force < stored
-    return _smallest(
+    offline_current = limits.offline_current
+    by_setting = in_force is not None and offline_current is not None and in_force < offline_current
+    return _lowest(
         ceiling(limits),
         (limits.charging_current, LimitingFactor.CHARGING_CURRENT),
         (in_force, LimitingFactor.CHARGING_CURRENT if by_setting else LimitingFactor.OFFLINE_CURRENT),
@@ -108,19 +108,19 @@ def effective(limits: Limits, *, commanded: bool, in_force: float | None = None)
 
 
 def permit(amps: int, limits: Limits, *, minimum: int = MINIMUM_CURRENT, room: float = inf) -> None:
-    """Let a charging current pass or refuse it (invariant I1).
+    """Raise `UnsafeRequest` unless a charging current is permitted (invariant I1).
 
-    Lowering is always allowed, also where the result still lies above the ceiling. Where the present setting is unknown
-    every command counts as raising it.
+    Lowering is always permitted, even if the result is still above the ceiling. While the present setting is unknown,
+    every command counts as a raise.
 
     Args:
-        amps: the wanted setting, A.
-        limits: what is known of the charger.
-        minimum: the lowest setting the charger takes, A.
-        room: what the load group leaves beside what its other members may draw now, A.
+        amps: the requested setting in A.
+        limits: the known limits of the charger.
+        minimum: the lowest setting in A that the charger accepts.
+        room: the current in A that the other members of the load group leave now.
 
     Raises:
-        UnsafeRequest: `current_too_low` (pausing is the switch; `detail` is the minimum), `wire_rating_unknown`,
+        UnsafeRequest: `current_too_low` (`detail` is the minimum; to draw less, pause), `wire_rating_unknown`,
             `above_ceiling` (`detail` is the ceiling), or `no_group_room` (`detail` is the room); all in A.
     """
     if amps < minimum:
@@ -137,15 +137,15 @@ def permit(amps: int, limits: Limits, *, minimum: int = MINIMUM_CURRENT, room: f
 
 
 def with_room(limits: Limits, room: float) -> Limits:
-    """Return the limits of a charger that is about to start, where its load group leaves only `room` (A) for it."""
+    """Return the limits of a charger that is about to start while its load group leaves it only `room` (A)."""
     share = limits.load_group_limit
     return replace(limits, load_group_limit=room if share is None else min(share, room))
 
 
 def safe_start(limits: Limits) -> int | None:
-    """The setting in whole amperes to lower to before a charge is started; None where the present one is within bounds.
+    """Return the setting (whole A) to lower to before charging starts; None if the present setting is low enough.
 
-    It may be less than any charger takes; `permit` then refuses it, and with it the start.
+    The result may be lower than any charger accepts. Then `permit` refuses the setting, and the start fails.
     """
     highest, _ = ceiling(limits)
     if highest is None or limits.charging_current is None or limits.charging_current <= highest:

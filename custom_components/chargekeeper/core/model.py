@@ -1,7 +1,7 @@
-"""What is known of a charger, whichever maker and path it came from: words, values, readings and the snapshot.
+"""The data model of a charger, whatever its manufacturer and transports: enumerations, properties, readings, snapshot.
 
-Everything here is immutable. A `Property` says what a value is and how long it may be shown; a `Reading` is one value
-with its source and the moment at which the charger showed it; a `Snapshot` is all that the entities see.
+Everything here but `Readings` is immutable. A `Property` defines the type of a value and how long it may be shown. A
+`Reading` is one value with its source and the time when the charger showed it. A `Snapshot` is all that entities see.
 """
 
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ from typing import cast, override
 
 
 class Maker(StrEnum):
-    """Who made the charger."""
+    """The manufacturer of the charger."""
 
     WALLBOX = "wallbox"
     JUICEBOX = "juicebox"
 
 
 class Source(StrEnum):
-    """Where a value came from: one of the paths, the store, or the user."""
+    """The origin of a value: a transport, the store or the user."""
 
     CLOUD = "cloud"
     BLUETOOTH = "bluetooth"
@@ -31,7 +31,7 @@ class Source(StrEnum):
 
 
 class Status(StrEnum):
-    """What the charger does, for every maker."""
+    """The state of a charger of any manufacturer."""
 
     AVAILABLE = "available"
     PLUGGED_IN = "plugged_in"
@@ -51,17 +51,17 @@ class Status(StrEnum):
 
 POWER_FLOWS = frozenset({Status.CHARGING, Status.DISCHARGING})
 ALLOWED_TO_CHARGE = POWER_FLOWS | {Status.WAITING_CAR, Status.WAITING_POWER, Status.COMPLETED}
-"""The `charging` switch is on: nothing but the car, the power budget or a full battery holds it back."""
+"""With these statuses the `charging` switch is on: only the car, the available power or a full battery limits power."""
 
 PAUSE_OVER = ALLOWED_TO_CHARGE | {Status.WAITING_SCHEDULE, Status.PLUGGED_IN}
-"""After these there is no pause any more; without a car, or locked, there may still be one."""
+"""These statuses prove that a pause is over; AVAILABLE and LOCKED do not."""
 
 OVERRIDE_IN_EFFECT = POWER_FLOWS | {Status.WAITING_CAR, Status.WAITING_POWER}
-"""Outside its window, these show that the schedule does not hold the charger back (docs/design.md, section 5.6)."""
+"""Outside all windows, these statuses prove that the schedule does not block charging (docs/design.md, section 5.6)."""
 
 
 class EcoMode(StrEnum):
-    """How much of the charge must come from the sun."""
+    """How much of the energy must be solar."""
 
     OFF = "off"
     ECO = "eco"
@@ -69,7 +69,7 @@ class EcoMode(StrEnum):
 
 
 class Role(StrEnum):
-    """What the signed-in account may do with the charger."""
+    """The rights of the signed-in account for the charger."""
 
     SUPER_ADMIN = "super_admin"
     ADMIN = "admin"
@@ -78,7 +78,7 @@ class Role(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What became of a command."""
+    """The outcome of a command."""
 
     PENDING = "pending"
     ACCEPTED = "accepted"
@@ -88,7 +88,7 @@ class Outcome(StrEnum):
 
 
 class Capability(StrEnum):
-    """What a path can do with a charger."""
+    """A function that a transport offers for a charger."""
 
     CURRENT = "current"
     CHARGING = "charging"
@@ -101,7 +101,7 @@ class Capability(StrEnum):
 
 
 class RestartAvailability(StrEnum):
-    """Whether the restart button would be obeyed, and why not."""
+    """`AVAILABLE` if the charger can be restarted now; otherwise the reason why not."""
 
     AVAILABLE = "available"
     CHARGING = "charging"
@@ -119,7 +119,7 @@ class RestartAvailability(StrEnum):
 
 
 class LimitingFactor(StrEnum):
-    """Which limit binds."""
+    """The limit that binds."""
 
     WIRE_RATING = "wire_rating"
     UNIT_RATING = "unit_rating"
@@ -130,7 +130,7 @@ class LimitingFactor(StrEnum):
 
 
 class Prefer(StrEnum):
-    """Which side the user wants commands to take."""
+    """The transports that the user prefers for commands."""
 
     AUTO = "auto"
     LOCAL_FIRST = "local_first"
@@ -139,7 +139,7 @@ class Prefer(StrEnum):
 
 
 class ChargerIssue(StrEnum):
-    """What the user should know and can act on; each becomes a repair and clears itself."""
+    """A condition that the user can act on. Each becomes an issue in Home Assistant, which disappears by itself."""
 
     GONE = "gone"
     RESTART_FAILED = "restart_failed"
@@ -154,9 +154,9 @@ class ChargerIssue(StrEnum):
 class Window:
     """One weekly charging window of a schedule.
 
-    `start` and `end` are times of day in `zone`; an `end` before or at `start` lies on the next day. `slot` is the
-    position in the charger, which may change with every write; `max_current` (A) and `max_energy` (Wh) are 0 where
-    there is no such bound.
+    `start` and `end` are times of day in `zone`; an `end` before or at `start` is on the next day. `slot` is the
+    position in the charger, which may change with every write. `max_current` (A) and `max_energy` (Wh) are 0 if
+    unlimited.
     """
 
     slot: int
@@ -170,8 +170,8 @@ class Window:
 
     @property
     def content(self) -> tuple[object, ...]:
-        """What makes it this window, wherever it stands in the schedule and whether or not it is enabled."""
-        # No charger charges with 1 A: Wallbox writes that for "no limit", as it does 0 and null.
+        """All that identifies the window, without its position in the schedule and whether it is enabled."""
+        # No charger charges with 1 A: the Wallbox cloud writes 1, 0 and null for "no limit".
         max_current = 0 if self.max_current == 1 else self.max_current
         return self.days, self.start, self.end, self.zone, max_current, self.max_energy
 
@@ -184,7 +184,7 @@ class ReadingClass(StrEnum):
 
     LIVE = "live"  # expires
     CUMULATIVE = "cumulative"  # keeps its value; a counter
-    CONFIG = "config"  # keeps its value; reads `cache` while its path is not usable
+    CONFIG = "config"  # keeps its value; its source is `cache` while its transport is not usable
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +221,9 @@ LOAD_GROUP_LIMIT = Property("load_group_limit", ReadingClass.CONFIG, float)
 HOUSE_LIMIT = Property("house_limit", ReadingClass.CONFIG, float)
 OFFLINE_CURRENT = Property("offline_current", ReadingClass.CONFIG, float)
 CHARGING_CURRENT = Property("charging_current", ReadingClass.CONFIG, float)
-LIMIT_IN_FORCE = Property("limit_in_force", ReadingClass.LIVE, float)  # A, what the charger says that it keeps to
+LIMIT_IN_FORCE = Property(
+    "limit_in_force", ReadingClass.LIVE, float
+)  # A, the limit that the charger reports as in force
 ECO_MODE = Property("eco_mode", ReadingClass.CONFIG, EcoMode)
 FIRMWARE = Property("firmware", ReadingClass.CONFIG, str)
 LATEST_FIRMWARE = Property("latest_firmware", ReadingClass.CONFIG, str)
@@ -229,7 +231,7 @@ SCHEDULE: Property[Schedule] = Property("schedule", ReadingClass.CONFIG, tuple)
 ROLE = Property("role", ReadingClass.CONFIG, Role)
 CURRENCY = Property("currency", ReadingClass.CONFIG, str)  # ISO 4217
 TIME_ZONE = Property("time_zone", ReadingClass.CONFIG, str)  # IANA name
-OCPP = Property("ocpp", ReadingClass.CONFIG, bool)  # another master commands the charger
+OCPP = Property("ocpp", ReadingClass.CONFIG, bool)  # a central system commands the charger
 
 PROPERTIES: Mapping[str, Property[object]] = {
     p.key: cast("Property[object]", p)
@@ -242,7 +244,7 @@ PROPERTIES: Mapping[str, Property[object]] = {
         *(ECO_MODE, FIRMWARE, LATEST_FIRMWARE, SCHEDULE, ROLE, CURRENCY, TIME_ZONE, OCPP),
     )
 }
-"""Every property by its key: the table of reading classes."""
+"""Every property by its key."""
 
 LIVE_AGE: Mapping[Source, float] = {
     Source.UDP: 120,
@@ -250,21 +252,21 @@ LIVE_AGE: Mapping[Source, float] = {
     Source.LINKED: 15 * 60,
     Source.CLOUD: 15 * 60,
 }
-"""Seconds after which a live reading is no longer shown, by path (docs/design.md, section 4.2)."""
+"""Seconds after which a live reading is no longer shown, by source (docs/design.md, section 4.2)."""
 
 IDLE_STATUS_AGE = 60 * 60
-"""Seconds for the status of a charger through which no power flows, over the cloud; or 1.5 status rounds if longer."""
+"""Seconds after which the cloud status of an idle charger is no longer shown; or 1.5 status rounds if longer."""
 
 DOUBT_CHARGING_AFTER = 5 * 60
-"""Seconds without evidence of life after which a charger said to be charging is looked at next."""
+"""Seconds without evidence of life after which the status of a charging charger is read next."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading[T]:
-    """A value with where it came from and when the *charger* showed it, never when we asked.
+    """A value with its source and the time when the *charger* showed it, not when ChargeKeeper asked.
 
-    `observed_mono` is that time on the monotonic clock, minus infinity for a restored value. `max_age` is the number of
-    seconds for which a live value may be shown. Two readings of one value and source are equal whenever they were made.
+    `observed_mono` is that time on the monotonic clock; minus infinity for a restored value. `max_age` is the number of
+    seconds for which a live value may be shown. Readings are equal if value and source are; times are not compared.
     """
 
     value: T
@@ -275,12 +277,15 @@ class Reading[T]:
 
     @property
     def expires_at(self) -> float:
-        """The monotonic moment from which the value may not be shown any more."""
+        """Monotonic time from which the value may no longer be shown."""
         return self.observed_mono + self.max_age
 
 
 class Readings:
-    """Readings by property, typed by what the property holds; `retracted` says what is known to be unknown now."""
+    """Readings by property, typed by the property.
+
+    `retracted` maps the key of a property to the monotonic time at which the property had no value.
+    """
 
     __slots__ = ("_by_key", "retracted")
 
@@ -289,36 +294,36 @@ class Readings:
         self.retracted: dict[str, float] = {}
 
     def put[T](self, prop: Property[T], reading: Reading[T]) -> None:
-        """Note a reading; one of the same property gives way."""
+        """Add a reading; it replaces a reading of the same property."""
         self._by_key[prop.key] = cast("Reading[object]", reading)
 
     def get[T](self, prop: Property[T]) -> Reading[T] | None:
-        """The reading of a property, or None."""
+        """Return the reading of a property, or None."""
         return cast("Reading[T] | None", self._by_key.get(prop.key))
 
     def value[T](self, prop: Property[T]) -> T | None:
-        """The value of a property, or None."""
+        """Return the value of a property, or None."""
         reading = self.get(prop)
         return None if reading is None else reading.value
 
     def items(self) -> list[tuple[Property[object], Reading[object]]]:
-        """All readings, with their properties."""
+        """Return all readings with their properties."""
         return [(PROPERTIES[key], reading) for key, reading in self._by_key.items()]
 
     def retract[T](self, prop: Property[T], at: float) -> None:
-        """Note that at the monotonic moment `at` the property had no value, so that older readings are void."""
+        """Record that the property had no value at the monotonic time `at`; older readings are void."""
         self.retracted[prop.key] = at
 
     def remove[T](self, prop: Property[T]) -> None:
-        """Forget the reading of a property."""
+        """Remove the reading of a property."""
         self.discard(prop.key)
 
     def discard(self, key: str) -> None:
-        """Forget the reading of the property with this key."""
+        """Remove the reading of the property with this key."""
         self._by_key.pop(key, None)
 
     def copy(self) -> Readings:
-        """A copy that can be changed on its own."""
+        """Return an independent copy."""
         copy = Readings(self._by_key)
         copy.retracted = dict(self.retracted)
         return copy
@@ -338,7 +343,7 @@ class Readings:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which charger, and what it says of itself."""
+    """A charger's identity, as the charger or its cloud reports it."""
 
     maker: Maker
     serial: str
@@ -348,13 +353,13 @@ class Identity:
 
     @property
     def key(self) -> tuple[Maker, str]:
-        """Maker and serial identify a charger."""
+        """Manufacturer and serial number, which identify a charger."""
         return self.maker, self.serial
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """The time-of-use override as the user asked for it, and whether the charger follows it."""
+    """The schedule override: `on` if the user requested it, `applied` if the charger follows it."""
 
     on: bool = False
     applied: bool = False
@@ -362,7 +367,7 @@ class Override:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """All that the entities see of one charger. Two are equal when they show the same; moments do not count."""
+    """All that entities see of one charger. Snapshots are equal if they show the same; times are not compared."""
 
     identity: Identity
     readings: Readings
@@ -372,7 +377,7 @@ class Snapshot:
     restart: RestartAvailability = RestartAvailability.NO_TRANSPORT
     override: Override = Override()
     connection_path: Source | None = None
-    cloud: bool | None = None  # None: the charger has no cloud path
+    cloud: bool | None = None  # None: the charger has no cloud transport
     local: bool | None = None
     installing: bool = False
     issues: frozenset[ChargerIssue] = frozenset()
@@ -381,5 +386,5 @@ class Snapshot:
     last_local_contact: datetime | None = field(default=None, compare=False)
 
     def value[T](self, prop: Property[T]) -> T | None:
-        """The value of a property as it may be shown now, or None."""
+        """Return the value of a property as it may be shown now, or None."""
         return self.readings.value(prop)

@@ -1,17 +1,17 @@
-"""The record of outages of a maker's cloud: when, what was served from the cache, what was carried out afterwards."""
+"""The log of outages of a manufacturer's cloud: when, what the cache served, and what was carried out afterwards."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from .clock import Clock
-from .stored import moment
+from .coerce import moment
 
-KEPT = 50
-"""Outages that are remembered; the oldest give way."""
+MAX_OUTAGES = 50
+"""Number of outages that are kept; the oldest are dropped."""
 
 REPLAY_WITHIN = timedelta(minutes=30)
-"""After the end of an outage; what is carried out later has other causes."""
+"""An action that is repeated within this time after an outage counts as part of the outage."""
 
 type ByCharger = Mapping[str, tuple[str, ...]]
 """Names by serial number."""
@@ -19,7 +19,7 @@ type ByCharger = Mapping[str, tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """One outage: keys of the properties `served` from the cache, names of what was `replayed` after it."""
+    """One outage: keys of the properties `served` from the cache, and names of the actions `replayed` afterwards."""
 
     started_at: datetime
     ended_at: datetime | None = None
@@ -27,7 +27,7 @@ class Outage:
     replayed: ByCharger = field(default_factory=dict)
 
     def export(self) -> dict[str, object]:
-        """The outage as JSON."""
+        """Return the outage as JSON."""
         return {
             "started_at": self.started_at.isoformat(),
             "ended_at": None if self.ended_at is None else self.ended_at.isoformat(),
@@ -37,7 +37,7 @@ class Outage:
 
 
 class OutageLog:
-    """The outages of one cloud, newest last. `changed` is called after each change."""
+    """The outages of one cloud, newest last. The log calls `changed` after each change."""
 
     def __init__(self, clock: Clock, changed: Callable[[], None]) -> None:
         self._clock = clock
@@ -46,50 +46,54 @@ class OutageLog:
 
     @property
     def open(self) -> bool:
-        """Whether an outage is under way."""
+        """True while an outage lasts."""
         return bool(self.outages) and self.outages[-1].ended_at is None
 
     def begin(self, since: datetime | None) -> None:
-        """The cloud was lost; `since` is when it first failed to answer. An outage under way goes on."""
+        """Begin an outage, unless one lasts already. `since` is when the cloud first failed to answer; None for now."""
         if not self.open:
-            self.outages = [*self.outages[1 - KEPT :], Outage(since or self._clock.now())]
+            self.outages = [*self.outages[1 - MAX_OUTAGES :], Outage(since or self._clock.now())]
             self._changed()
 
     def serve(self, serial: str, keys: Iterable[str]) -> None:
-        """These properties of a charger are served from the cache."""
+        """Record that the cache serves these properties of a charger during the present outage."""
         if self.open and (keys := tuple(keys)):
             last = self.outages[-1]
-            self._put(replace(last, served=_with(last.served, serial, keys)))
+            self._put(replace(last, served=_with_names(last.served, serial, keys)))
 
     def end(self) -> None:
-        """The cloud is back."""
+        """End the present outage, if any."""
         if self.open:
             self._put(replace(self.outages[-1], ended_at=self._clock.now()))
 
     def replay(self, serial: str, name: str) -> None:
-        """Something that the user wants to hold was carried out (again) in the last outage, or soon after it."""
+        """Record that an intent was carried out (again), if that was during the last outage or soon after it."""
         last = self.outages[-1] if self.outages else None
         if last is not None and (last.ended_at is None or self._clock.now() <= last.ended_at + REPLAY_WITHIN):
-            self._put(replace(last, replayed=_with(last.replayed, serial, [name])))
+            self._put(replace(last, replayed=_with_names(last.replayed, serial, [name])))
 
     def forget(self, serial: str) -> None:
-        """A charger was given up."""
+        """Remove a charger from all outages."""
         before = self.outages
         self.outages = [
-            replace(outage, served=_without(outage.served, serial), replayed=_without(outage.replayed, serial))
+            replace(
+                outage,
+                served=_without_charger(outage.served, serial),
+                replayed=_without_charger(outage.replayed, serial),
+            )
             for outage in before
         ]
         if self.outages != before:
             self._changed()
 
     def export(self) -> list[dict[str, object]]:
-        """All outages as JSON, oldest first."""
+        """Return all outages as JSON, oldest first."""
         return [outage.export() for outage in self.outages]
 
     def restore(self, stored: object) -> None:
-        """Take what `export` gave; what is garbled is left out."""
+        """Restore what `export` returned, without damaged entries."""
         entries = stored if isinstance(stored, list) else []
-        self.outages = [outage for entry in entries if (outage := _outage_from(entry)) is not None][-KEPT:]
+        self.outages = [outage for entry in entries if (outage := _outage_from(entry)) is not None][-MAX_OUTAGES:]
 
     def _put(self, outage: Outage) -> None:
         if outage != self.outages[-1]:
@@ -97,14 +101,14 @@ class OutageLog:
             self._changed()
 
 
-def _with(noted: ByCharger, serial: str, names: Iterable[str]) -> ByCharger:
-    """What is noted, and these names too."""
-    known = noted.get(serial, ())
-    return {**noted, serial: known + tuple(sorted(set(names) - set(known)))}
+def _with_names(by_charger: ByCharger, serial: str, names: Iterable[str]) -> ByCharger:
+    """Return `by_charger` with these names added for one charger; new names are sorted."""
+    known = by_charger.get(serial, ())
+    return {**by_charger, serial: known + tuple(sorted(set(names) - set(known)))}
 
 
-def _without(noted: ByCharger, serial: str) -> ByCharger:
-    return {other: names for other, names in noted.items() if other != serial}
+def _without_charger(by_charger: ByCharger, serial: str) -> ByCharger:
+    return {other: names for other, names in by_charger.items() if other != serial}
 
 
 def _outage_from(stored: object) -> Outage | None:

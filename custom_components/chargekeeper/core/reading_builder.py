@@ -1,4 +1,4 @@
-"""What one answer of a path shows, put together as readings of one moment."""
+"""Build the readings that one answer of a transport contains, all with the same time."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,33 +11,33 @@ from .model import LIVE_AGE, Property, Reading, ReadingClass, Readings, Source
 
 @dataclass(frozen=True, slots=True)
 class Timestamp:
-    """One moment on both clocks: the wall's, aware, and the monotonic one in seconds."""
+    """One point in time on both clocks: the wall clock (aware) and the monotonic clock (seconds)."""
 
     observed_at: datetime
     observed_mono: float
 
     @classmethod
     def of(cls, clock: Clock) -> Timestamp:
-        """The present moment."""
+        """Return the present time."""
         return cls(clock.now(), clock.monotonic())
 
     def earlier(self, seconds: float) -> Timestamp:
-        """The moment so many seconds before."""
+        """Return this timestamp minus `seconds`."""
         return Timestamp(self.observed_at - timedelta(seconds=seconds), self.observed_mono - seconds)
 
 
 class ReadingBuilder:
-    """Readings of one source that the charger showed at one moment; live ones expire at the age of the source."""
+    """Builds readings of one source and one time. Live readings expire after the maximum age of the source."""
 
     def __init__(self, source: Source, seen: Timestamp, live_age: float | None = None) -> None:
-        """Begin; `live_age` (s) where it is another than that of the source."""
+        """Create a builder; `live_age` (s) replaces the maximum age of the source."""
         self.readings = Readings()
         self._source = source
         self._seen = seen
         self._live_age = live_age
 
     def put[T](self, prop: Property[T], value: T | None) -> None:
-        """Note a value, unless there is none."""
+        """Add a value; ignore None."""
         if value is None:
             return
         max_age = inf
@@ -46,7 +46,7 @@ class ReadingBuilder:
         self.readings.put(prop, Reading(value, self._source, self._seen.observed_at, self._seen.observed_mono, max_age))
 
     def retract_missing(self, props: Iterable[Property[object]], at: float) -> None:
-        """Of these, what is not noted is known to be unknown since the monotonic moment `at`."""
+        """Retract those of `props` that have no reading, with the monotonic time `at`."""
         for prop in props:
             if prop not in self.readings:
                 self.readings.retract(prop, at)

@@ -1,7 +1,7 @@
-"""When a weekly schedule lets a charger charge: windows in local time, across midnight and changes of the clock.
+"""Weekly schedules: windows in local time, across midnight and daylight-saving changes.
 
-On the night of a change a window runs once: a time of day that is skipped means the first moment after the gap, one
-that comes twice means the first of the two.
+Each window opens once on the night of a clock change. A skipped time of day stands for the first instant after the gap.
+A repeated time of day stands for its first occurrence.
 """
 
 from bisect import bisect_left
@@ -15,23 +15,23 @@ from zoneinfo import ZoneInfo
 from .model import Schedule, Window
 
 HORIZON = timedelta(days=15)
-"""How far ahead is looked: two weeks, since a weekly window can be lost once in a gap, and a day for its zone."""
+"""How far ahead to search: two weeks, since a gap can swallow a weekly window once, plus a day for the zone."""
 
 DAY = timedelta(days=1)
 
 LONGEST_GAP = 24 * 60 * 60
-"""Seconds; a zone that moved across the date line skipped a whole day."""
+"""Longest gap in seconds: a zone that moved across the date line skipped a whole day."""
 
-MOMENTS = 1024
-"""How many moments are remembered; a snapshot asks for the same 34 of each window, those of 17 days."""
+INSTANTS_CACHED = 1024
+"""Number of cached instants. A snapshot asks for the same 34 of each window: start and end on 17 days."""
 
 
 @lru_cache(maxsize=64)
 def zone(key: str) -> tzinfo:
-    """The time zone of an IANA name; UTC for an unknown one.
+    """Return the time zone of an IANA name; UTC if the name is unknown.
 
-    The first look-up of a name other than UTC reads a file, so do that in an executor before the name is used in the
-    event loop; afterwards it is remembered.
+    The first look-up of a name other than UTC reads a file. Do it in an executor before the event loop uses the name;
+    later look-ups use the cache.
     """
     if key == "UTC":
         return UTC
@@ -42,17 +42,17 @@ def zone(key: str) -> tzinfo:
 
 
 def inside(schedule: Schedule, now: datetime) -> bool:
-    """Whether an enabled window is open at `now` (aware)."""
+    """Return True if an enabled window is open at `now` (aware)."""
     return any(start <= now < end for start, end in _openings(schedule, now, DAY))
 
 
 def next_start(schedule: Schedule, now: datetime) -> datetime | None:
-    """The next moment (UTC) after `now` (aware) at which an enabled window opens; None if none ever does."""
+    """Return the next time (UTC) after `now` (aware) at which an enabled window opens; None if none ever does."""
     return min((start for start, _ in _openings(schedule, now, HORIZON) if start > now), default=None)
 
 
 def next_end(schedule: Schedule, now: datetime) -> datetime | None:
-    """The moment (UTC) from which no enabled window is open any more; None if none is open or they never close.
+    """Return the time (UTC) from which no enabled window is open; None if none is open now or windows never close.
 
     Windows that overlap or follow each other without a break count as one.
     """
@@ -65,12 +65,12 @@ def next_end(schedule: Schedule, now: datetime) -> datetime | None:
 
 
 def disabled(schedule: Schedule) -> Schedule:
-    """The enabled windows, switched off: what to write so that the schedule holds nothing back."""
+    """Return the enabled windows, disabled. Written to the charger, they end every block by the schedule."""
     return tuple(replace(window, enabled=False) for window in schedule if window.enabled)
 
 
 def changed(schedule: Schedule, changes: Schedule) -> Schedule:
-    """Return the schedule with those windows enabled or disabled that `changes` holds, found by their content."""
+    """Return the schedule with its windows enabled or disabled as in `changes`, found by their content."""
     wanted = Counter((window.content, window.enabled) for window in changes)
     found = []
     for window in schedule:
@@ -84,7 +84,7 @@ def changed(schedule: Schedule, changes: Schedule) -> Schedule:
 
 
 def disabled_of(originals: Schedule, present: Schedule) -> Schedule:
-    """Return those enabled windows of `originals` that `present` holds disabled, found by their content."""
+    """Return the enabled windows of `originals` that are disabled in `present`, found by their content."""
     on = Counter(window.content for window in present if window.enabled)
     off = Counter(window.content for window in present if not window.enabled)
     found = []
@@ -98,7 +98,7 @@ def disabled_of(originals: Schedule, present: Schedule) -> Schedule:
 
 
 def missing(windows: Schedule, present: Schedule) -> Schedule:
-    """Return those of `windows` whose content `present` does not hold, enabled or not."""
+    """Return the windows whose content is not in `present`, enabled or disabled."""
     left = Counter(window.content for window in present)
     found = []
     for window in windows:
@@ -110,13 +110,13 @@ def missing(windows: Schedule, present: Schedule) -> Schedule:
 
 
 def same(schedule: Schedule, other: Schedule) -> bool:
-    """True if both hold the same windows, enabled alike, in whatever order."""
+    """Return True if both contain the same windows with the same enabled states, in any order."""
     contents = [Counter((window.content, window.enabled) for window in each) for each in (schedule, other)]
     return contents[0] == contents[1]
 
 
 def encode(schedule: Schedule) -> list[dict[str, object]]:
-    """The schedule as it can be stored in JSON."""
+    """Return the schedule as JSON."""
     return [
         {
             "slot": window.slot,
@@ -133,7 +133,7 @@ def encode(schedule: Schedule) -> list[dict[str, object]]:
 
 
 def decode(stored: object) -> Schedule | None:
-    """The schedule that `encode` stored; None where any part of it is damaged. Never raises."""
+    """Return the schedule that `encode` stored; None if any part is damaged. Never raises."""
     if not isinstance(stored, list):
         return None
     windows = [_decode_window(item) for item in stored]
@@ -165,14 +165,14 @@ def _decode_window(stored: object) -> Window | None:
 
 def _decode_time(text: str) -> time | None:
     try:
-        moment = time.fromisoformat(text)
+        parsed = time.fromisoformat(text)
     except ValueError:
         return None
-    return moment if moment.tzinfo is None else None
+    return parsed if parsed.tzinfo is None else None
 
 
 def _openings(schedule: Schedule, now: datetime, ahead: timedelta) -> Iterator[tuple[datetime, datetime]]:
-    """Start and end (UTC) of every opening that may be running at `now` or begins within `ahead`."""
+    """Yield start and end (UTC) of each opening that may include `now` or begins within `ahead`."""
     for window in schedule:
         if not window.enabled or not window.days:
             continue
@@ -183,26 +183,28 @@ def _openings(schedule: Schedule, now: datetime, ahead: timedelta) -> Iterator[t
             if day.weekday() not in window.days:
                 continue
             start, end = _opening(window, day, local)
-            if start < end:  # else it lies in a gap altogether
+            if start < end:  # else the whole window is in a gap
                 yield start, end
 
 
 def _opening(window: Window, day: date, local: tzinfo) -> tuple[datetime, datetime]:
     last_day = day if window.start < window.end else day + DAY
-    return _moment(datetime.combine(day, window.start), local), _moment(datetime.combine(last_day, window.end), local)
+    return _first_instant(datetime.combine(day, window.start), local), _first_instant(
+        datetime.combine(last_day, window.end), local
+    )
 
 
-@lru_cache(maxsize=MOMENTS)
-def _moment(wall: datetime, local: tzinfo) -> datetime:
-    """When clocks in that zone first show `wall` or, in a gap, something later."""
-    moment = wall.replace(tzinfo=local).astimezone(UTC)
-    if moment.astimezone(local).replace(tzinfo=None) == wall:
-        return moment
-    # In a gap the two readings of the wall time (with the offsets after and before) enclose the change of the clock.
+@lru_cache(maxsize=INSTANTS_CACHED)
+def _first_instant(wall: datetime, local: tzinfo) -> datetime:
+    """Return the instant (UTC) at which clocks in the zone first show `wall` or, in a gap, a later time."""
+    instant = wall.replace(tzinfo=local).astimezone(UTC)
+    if instant.astimezone(local).replace(tzinfo=None) == wall:
+        return instant
+    # In a gap, the wall time with the offset after the change and with the offset before it enclose the change.
     earliest = wall.replace(tzinfo=local, fold=1).astimezone(UTC).replace(microsecond=0)
     before = earliest.astimezone(local).utcoffset()
 
-    def changed(second: int) -> bool:
+    def has_changed(second: int) -> bool:
         return (earliest + timedelta(seconds=second)).astimezone(local).utcoffset() != before
 
-    return earliest + timedelta(seconds=bisect_left(range(LONGEST_GAP), True, key=changed))
+    return earliest + timedelta(seconds=bisect_left(range(LONGEST_GAP), True, key=has_changed))

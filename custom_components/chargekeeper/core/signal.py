@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 
 def subscribe[T](listeners: list[T], callback: T) -> Callable[[], None]:
-    """Add a callback to a list; the answer takes it out again."""
+    """Add a listener. Return a function that removes the listener."""
     listeners.append(callback)
 
-    def cancel() -> None:
+    def remove() -> None:
         if callback in listeners:
             listeners.remove(callback)
 
-    return cancel
+    return remove

@@ -1,4 +1,4 @@
-"""One way to reach a charger: what every path offers to the keeper, the commands, and the one tree of errors."""
+"""The interface of all transports: commands, status reports, and the `Transport` and `TransportListener` protocols."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from .model import Capability, EcoMode, Identity, Readings, Schedule, Source, St
 
 @dataclass(frozen=True, slots=True)
 class SetCurrent:
-    """Charge with at most `amps` (A, whole, at least the charger's minimum)."""
+    """Charge with at most `amps` (whole A, at least the charger's minimum)."""
 
     amps: int
     capability: ClassVar = Capability.CURRENT
@@ -21,7 +21,7 @@ class SetCurrent:
 
 @dataclass(frozen=True, slots=True)
 class SetCharging:
-    """Let the car charge, or pause it."""
+    """Allow charging, or pause the charger."""
 
     on: bool
     capability: ClassVar = Capability.CHARGING
@@ -33,7 +33,7 @@ STOP = SetCharging(on=False)
 
 @dataclass(frozen=True, slots=True)
 class SetOverride:
-    """Charge whatever the schedule says, or let the schedule rule again."""
+    """Charge regardless of the schedule, or follow the schedule again."""
 
     on: bool
     capability: ClassVar = Capability.OVERRIDE
@@ -41,7 +41,7 @@ class SetOverride:
 
 @dataclass(frozen=True, slots=True)
 class SetLock:
-    """Lock or unlock the charger for its users."""
+    """Lock or unlock the charger."""
 
     locked: bool
     capability: ClassVar = Capability.LOCK
@@ -49,7 +49,7 @@ class SetLock:
 
 @dataclass(frozen=True, slots=True)
 class SetEcoMode:
-    """Choose how much must come from the sun."""
+    """Choose how much of the energy must be solar."""
 
     mode: EcoMode
     capability: ClassVar = Capability.ECO_MODE
@@ -70,48 +70,51 @@ class Install:
 
 
 type Setting = SetCurrent | SetCharging | SetLock | SetEcoMode
-"""A command that is sent and done with; it may be sent twice without harm."""
+"""A command with a single effect. Sending it twice does no harm."""
 type Command = Setting | SetOverride | Restart | Install
 
 
 LOCAL_READ_BACK = (2.0, 7.0, 15.0, 60.0)
-"""Seconds after an acknowledged command at which its effect is looked for on a local path."""
+"""Seconds after an acknowledged command at which a local transport reads back the effect."""
 
 
 class Presence(StrEnum):
-    """The last word of a path on its charger."""
+    """What a transport last reported about the presence of its charger."""
 
     ONLINE = "online"
     OFFLINE = "offline"
-    UNKNOWN = "unknown"  # not heard yet, or too long ago
+    UNKNOWN = "unknown"  # no report yet, or the last report is too old
 
 
 @dataclass(frozen=True, slots=True)
 class StatusReport:
-    """What the last answer of a path said of the charger, however old the charger's own sign of life is."""
+    """The status in the last answer of a transport, however old the charger's own evidence of life is."""
 
     status: Status | None = None
     car_connected: bool | None = None
 
 
 class TransportListener(Protocol):
-    """What a path tells its keeper. Called in the event loop; never raises."""
+    """The receiver of a transport's readings and changes. Called in the event loop; never raises."""
 
     def readings_received(self, transport: Transport, readings: Readings) -> None:
-        """An answer came; called for each one, whether or not it shows anything new."""
+        """Take the readings of an answer. Called for each answer, even if nothing is new."""
 
     def transport_changed(self, transport: Transport) -> None:
-        """The breaker, the presence or what the path can do changed."""
+        """Take note that the breaker, the presence or the capabilities of the transport changed."""
 
 
 class Transport(Protocol):
     """One way to reach one charger.
 
-    `source` names it. `breaker` says whether it is worth trying (shared by all chargers of an account).
-    `frees_schedule` is false where the end of an override can only pause the charger, or let it charge in a window:
-    then its own schedule does not rule again before another path, or we, see to that.
-    `meters_lifetime` is true where the path reads a real lifetime meter, false where the keeper adds up sessions.
-    `read_back_delays` are the seconds after an acknowledged command at which its effect is looked for.
+    Attributes:
+        source: the source of the readings; it identifies the transport.
+        breaker: tells whether the transport is worth trying. All chargers of an account share it.
+        meters_lifetime: True if the transport reads a real lifetime meter. Otherwise the readings store adds up
+            sessions.
+        frees_schedule: False if the end of an override can only pause the charger, or let it charge in a window. Then
+            another transport or ChargeKeeper must make the charger follow its own schedule again.
+        read_back_delays: seconds after an acknowledged command at which the effect is read back.
     """
 
     source: Source
@@ -122,90 +125,93 @@ class Transport(Protocol):
 
     @property
     def identity(self) -> Identity:
-        """What this path says of the charger."""
+        """The charger's identity as this transport reports it."""
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """What it can do with this charger."""
+        """What this transport can do with the charger."""
 
     @property
     def presence(self) -> Presence:
-        """Its last word on whether the charger is there, with the same age as the status."""
+        """The last reported presence of the charger; it expires like the status."""
 
     @property
     def removed_from_account(self) -> bool:
-        """Whether the far end no longer knows the charger: it left the account."""
+        """True if the endpoint no longer knows the charger, since it was removed from the account."""
         return False
 
     @property
     def last_report(self) -> StatusReport | None:
-        """The last answer's word on the charger; None before the first answer of this run."""
+        """The status report of the last answer; None before the first answer since the start."""
 
     @property
     def charger_reported_at(self) -> float | None:
-        """Monotonic moment at which the charger itself last reported over this path, as far as the path can tell."""
+        """Monotonic time at which the charger itself last reported over this transport; None if unknown."""
 
     @property
     def status_received_at(self) -> float | None:
-        """Monotonic moment of the last answer that told this charger's status."""
+        """Monotonic time of the last answer that contained the status of this charger."""
 
     @property
     def at_rest(self) -> bool:
-        """Whether this path sees by itself, and has for a while, that no power flows, even if the charger is silent."""
+        """True if this transport itself has measured for a while that no power flows, even if the charger is silent."""
         return False
 
     @property
     def endpoint_contact_at(self) -> datetime | None:
-        """When the far end of this path (the cloud, the link) last answered."""
+        """Wall clock time at which the endpoint (the cloud, the link) last answered."""
 
     @property
     def restart_needs_link(self) -> bool:
-        """Whether no charger can be restarted over such a path, but over an entity that the user may link to it."""
+        """True if the transport can never restart a charger, but an entity that the user links can."""
         return False
 
     @property
     def pause_outlasts_session(self) -> bool:
-        """Whether a pause sent over it holds for the next car too, unless it is taken back when this one leaves."""
+        """True if a pause sent over this transport also blocks the next car, unless undone when this car leaves."""
         return False
 
     def listen(self, listener: TransportListener) -> Callable[[], None]:
-        """Be told of readings and changes; the answer ends it."""
+        """Add a listener for readings and changes. Return a function that removes the listener."""
 
     async def execute(self, command: Command, *, patience: float) -> None:
-        """Send a command; returning means acknowledged, not done.
+        """Send a command. A return means that the command was acknowledged, not that it took effect.
 
-        It may first wait for room (a request budget), at most for the command's time to live; the request itself
+        The transport may first wait for its request budget, at most for the command's time to live. The request itself
         then has `patience` seconds.
 
         Raises:
-            ChargerError: any of the tree; `NotApplicable` where the state of the charger forbids it.
+            ChargerError: any subclass; `NotApplicable` if the state of the charger forbids the command.
         """
 
     async def check(self) -> None:
-        """Read the status now, out of turn; what it shows goes to the listeners before this returns.
+        """Read the status now, outside the regular polls. Listeners receive the readings before the return.
 
         Raises:
-            TransportBusy: where the path allows no reading out of turn now.
-            ChargerError: any other of the tree.
+            TransportBusy: if the transport allows no extra read now.
+            ChargerError: any other subclass.
         """
 
     async def read_schedule(self) -> Schedule:
         """Read the charger's schedule.
 
         Raises:
-            NotApplicable: `schedule_unreadable` where not all of it can be understood; then nothing may be written.
-            ChargerError: any other of the tree; `Unsupported` where the path has no schedule.
+            NotApplicable: `schedule_unreadable` if any part cannot be parsed. Then no schedule may be written.
+            ChargerError: any other subclass; `Unsupported` if the transport has no schedule.
         """
         raise Unsupported("unsupported", Capability.SCHEDULES)
 
     async def write_schedule(self, windows: Schedule) -> None:
-        """Enable or disable these windows, found by their content, and leave everything else as it is.
+        """Enable or disable these windows, found by their content, and leave everything else unchanged.
 
-        Returning means acknowledged, not done: only reading the schedule again shows the effect. Call it right after
-        `read_schedule`: what somebody changes in between may be lost. Raises ChargerError, as `read_schedule`.
+        A return means that the write was acknowledged: only another `read_schedule` shows the effect. Call this right
+        after `read_schedule`, since external changes in between may be lost. Raises ChargerError, as `read_schedule`.
         """
         raise Unsupported("unsupported", Capability.SCHEDULES)
 
     def watch(self) -> Callable[[], None]:
-        """Look at the charger as often as the path allows until the answer is called; most cannot do so at will."""
+        """Read the status as often as the transport allows. Return a function that ends this.
+
+        The default does nothing, since most transports cannot be polled on demand.
+        """
         return lambda: None

@@ -137,7 +137,7 @@ def _follow_stored(hass: HomeAssistant, entry: ConfigEntry, coordinator: GroupCo
     def sync() -> None:
         view = coordinator.data
         names = {member_key(member): member_name(hass, member) for member in entry.data[CONF_MEMBERS]}
-        stored = ", ".join(f"{names[key]} {amps:g} A" for key, amps in view.stored.items())
+        stored = ", ".join(f"{names[key]} {amps:g} A" for key, amps in view.offline_currents.items())
         sync_stored_excess_issue(hass, entry, view.stored_excess, stored)
 
     sync()

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 
+from ..core.coerce import moment
 from ..core.limits import HIGHEST_CURRENT
-from ..core.stored import moment
 from .interval_energy import IntervalEnergy
 
 

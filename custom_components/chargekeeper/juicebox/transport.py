@@ -146,9 +146,9 @@ class JuiceBoxTransport(_BoxTransport):
             self._status = self._box.status
             self._take_status()
         elif self._stores_another():
-            self._show(stored_readings(self._box, Timestamp.of(self._clock)))
+            self._publish(stored_readings(self._box, Timestamp.of(self._clock)))
         else:
-            self._tell_change()
+            self._notify_change()
 
     def _stores_another(self) -> bool:
         """Whether it was told to store more than is shown: if it falls silent now, it goes on with that."""
@@ -163,17 +163,17 @@ class JuiceBoxTransport(_BoxTransport):
         self._last_report = StatusReport(status(self._box, seen.observed_mono), car_connected(self._status.state))
         if not self._box.in_flight or self._status_received_at is None:  # the status can show what was asked for last
             self._status_received_at = seen.observed_mono
-        self._show(box_readings(self._box, self._status, seen))
+        self._publish(box_readings(self._box, self._status, seen))
 
     def _silent(self) -> None:
         """Nothing was heard for too long."""
         moment = Timestamp.of(self._clock)
         self._last_report = StatusReport(Status.OFFLINE)
         self._status_received_at = moment.observed_mono
-        self._show(offline_readings(moment))
+        self._publish(offline_readings(moment))
 
     def _take_user(self) -> None:
-        self._show(user_readings(self._config, Timestamp.of(self._clock)))
+        self._publish(user_readings(self._config, Timestamp.of(self._clock)))
 
 
 class ServerTransport(_BoxTransport):
@@ -221,4 +221,4 @@ class ServerTransport(_BoxTransport):
         shown = self._box.server_answers, self.identity
         if shown != self._shown:
             self._shown = shown
-            self._tell_change()
+            self._notify_change()

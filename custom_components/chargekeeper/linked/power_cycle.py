@@ -16,9 +16,9 @@ from homeassistant.core import HomeAssistant, State, callback
 from homeassistant.helpers import entity_registry as er
 
 from ..core.clock import Clock, monotonic_of
+from ..core.coerce import moment
 from ..core.errors import ChargerError, NoConnection, NotSaved
 from ..core.signal import subscribe
-from ..core.stored import moment
 from .entity_transport import async_call_entity
 
 OFF_FOR = 20.0

@@ -20,6 +20,7 @@ from mashumaro import DataClassDictMixin, field_options
 from mashumaro.exceptions import InvalidFieldValue, MissingField
 
 from ..core.clock import Clock
+from ..core.coerce import optional_float, optional_int, optional_str
 from ..core.errors import (
     ChargerError,
     LoginRejected,
@@ -30,7 +31,6 @@ from ..core.errors import (
     TransportDown,
     Unsupported,
 )
-from ..core.payload import optional_float, optional_int, optional_str
 
 DEFAULT_USER_API_URL = "https://user-api.wall-box.com"
 DEFAULT_API_URL = "https://api.wall-box.com"
@@ -89,7 +89,7 @@ class Tokens:
         return replace(self, access_expires_at=datetime.fromtimestamp(0, UTC))
 
 
-# Tolerant parsers like those in `core.payload`, for this manufacturer only.
+# Tolerant parsers like those in `core.coerce`, for this manufacturer only.
 
 
 def _optional_flag(raw: object) -> bool | None:

@@ -237,7 +237,7 @@ class WallboxCloudTransport(CachingTransport):
             self._refused = False
         self._update_identity(charger)
         self._record_code(charger.status)
-        self._publish(
+        self._publish_proven(
             group_readings(charger, seen=self._seen_at(), now=Timestamp.of(self._clock), idle_age=self.idle_age)
         )
 
@@ -245,7 +245,7 @@ class WallboxCloudTransport(CachingTransport):
         """Count a groups answer without this charger."""
         self._missed_listings += 1
         if self._missed_listings == GONE_AFTER:
-            self._tell_change()
+            self._notify_change()
 
     @property
     def refused(self) -> bool:
@@ -255,7 +255,7 @@ class WallboxCloudTransport(CachingTransport):
     def record_refusal(self) -> None:
         """Record that the cloud no longer allows access to this charger."""
         self._refused = True
-        self._tell_change()
+        self._notify_change()
 
     def record_status(self, status: ChargerStatus) -> None:
         """Process the status of this charger."""
@@ -274,19 +274,19 @@ class WallboxCloudTransport(CachingTransport):
         readings = status_readings(status, seen=self._seen_at(), now=Timestamp.of(self._clock), idle_age=self.idle_age)
         if config.home_sharing is False or config.icp_max_current == 0:
             readings.retract(HOUSE_LIMIT, self._clock.monotonic())
-        self._publish(readings)
+        self._publish_proven(readings)
 
     def record_details(self, details: ChargerDetails) -> None:
         """Process the details of this charger, which include the role of the account."""
         self.details_refresh.read_at = self._clock.monotonic()
         self._record_sync(details.last_sync)
-        self._publish(details_readings(details, seen=self._seen_at(), now=Timestamp.of(self._clock)))
+        self._publish_proven(details_readings(details, seen=self._seen_at(), now=Timestamp.of(self._clock)))
 
     def record_schedule(self, listed: ScheduleList) -> None:
         """Process the schedule of this charger."""
         self.schedule_refresh.read_at = self._clock.monotonic()
         self._schedule = listed
-        self._publish(schedule_readings(listed, seen=Timestamp.of(self._clock)))
+        self._publish_proven(schedule_readings(listed, seen=Timestamp.of(self._clock)))
 
     def recent_schedule(self, since: float) -> ScheduleList | None:
         """Return the last schedule if it was read at or after the monotonic time `since` and not written afterwards."""
@@ -299,14 +299,14 @@ class WallboxCloudTransport(CachingTransport):
         locked = self._known.get(LOCKED)
         if echo.locked is not None and locked is not None:
             builder.readings.put(LOCKED, replace(locked, value=echo.locked))
-        self._publish(builder.readings)
+        self._publish_proven(builder.readings)
 
     def record_eco_mode(self, mode: EcoMode) -> None:
         """Publish an acknowledged eco mode. The answer has no echo, so the next status must confirm the mode."""
         self.status_refresh.expire()
         builder = ReadingBuilder(Source.CLOUD, self._seen_at())
         builder.put(ECO_MODE, mode)
-        self._publish(builder.readings)
+        self._publish_proven(builder.readings)
 
     def refusal_reason(self, command: Command | None) -> str:
         """Return the likely reason why the cloud refused a write with 403 (section 10).
@@ -321,8 +321,8 @@ class WallboxCloudTransport(CachingTransport):
             return "role_too_low"
         return "refused"
 
-    def _publish(self, readings: Readings) -> None:
-        """Cache the readings for later listeners and pass them to the charger."""
+    def _publish_proven(self, readings: Readings) -> None:
+        """Publish the readings, without live values if there is no evidence of life."""
         if self._evidence is None:
             # The cloud repeats old values: without evidence of life no value may be shown as live.
             for prop, reading in readings.items():
@@ -331,7 +331,7 @@ class WallboxCloudTransport(CachingTransport):
         if self._last_report is not None and self._last_report.status is None:
             for prop in (STATUS, CAR_CONNECTED, PROBLEM):
                 readings.retract(prop, self._clock.monotonic())
-        self._show(readings)
+        self._publish(readings)
 
     def _update_identity(self, charger: GroupCharger) -> None:
         """Update the identity from a groups answer. Fields that the answer omits remain."""

@@ -109,7 +109,7 @@ def _nothing(_box: Box, _amps: float | None) -> None:
 def _all_to_each(stack: ExitStack) -> None:
     for name in ("shares", "allocate"):
         _instead(stack, group, name, lambda amps, claims: [floor(amps)] * len(claims))
-    _instead(stack, group.LoadGroup, "_room", lambda self, _seat: self.spec.limit)
+    _instead(stack, group.LoadGroup, "_room", lambda self, _state: self.spec.limit)
 
 
 def _excess_untold(stack: ExitStack) -> None:

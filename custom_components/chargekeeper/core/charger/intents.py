@@ -11,9 +11,9 @@ from datetime import datetime
 from enum import StrEnum
 from types import EllipsisType
 
+from ..coerce import member, moment, number
 from ..model import OVERRIDE_IN_EFFECT, Outcome, Schedule, Source, Status
 from ..schedule import decode as decode_schedule, encode as encode_schedule
-from ..stored import member, moment, number
 
 APPLICATIONS = 3
 """How often one override is sent to a charger in all."""

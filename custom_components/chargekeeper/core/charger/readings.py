@@ -11,6 +11,7 @@ from enum import StrEnum
 from math import inf
 from typing import cast
 
+from ..coerce import member, moment, number
 from ..model import (
     CAR_CONNECTED,
     LIFETIME_ENERGY,
@@ -29,7 +30,6 @@ from ..model import (
     Status,
 )
 from ..schedule import decode as decode_schedule, encode as encode_schedule
-from ..stored import member, moment, number
 from .session import SessionEnergy, SessionStep
 from .totals import LifetimeTotals
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..coerce import member, number
 from ..model import Reading, Source
-from ..stored import member, number
 from .energy import could_have_flowed, moment_before
 
 RESTARTS_AT_PAUSE = frozenset({Source.UDP})

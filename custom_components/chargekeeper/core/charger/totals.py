@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from ..coerce import member, moment, number
 from ..model import Reading, Source
-from ..stored import member, moment, number
 from .energy import HIGHEST_TOTAL, could_have_flowed, moment_before
 
 

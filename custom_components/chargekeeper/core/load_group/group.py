@@ -1,7 +1,7 @@
-"""A local load group: chargers of any maker on one circuit, each with a static share of its limit.
+"""A local load group: chargers of any manufacturer on one circuit, each with a static share of its limit.
 
-`shares.py` works out what each may be given; here they are kept to it. Nobody is given more before it is seen that the
-circuit has room, and a member that is not heard counts with the most it could draw.
+`shares.py` calculates the shares; this module enforces them. A share grows only after the other members are seen to
+leave room. A member without live readings counts with the highest current that it could draw.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from typing import Protocol
 
 from ..charger import unlimited
 from ..clock import Clock
+from ..coerce import number
 from ..cooldown import RAISE_SPACING, START_SPACING
 from ..errors import ChargerError, NotSaved
 from ..limits import MINIMUM_CURRENT, Limits, ceiling
@@ -30,226 +31,245 @@ from ..model import (
     Status,
 )
 from ..signal import subscribe
-from ..stored import number
 from ..transport import START, STOP, SetCurrent, Setting
 from .shares import Claim, GroupSpec, Key, allocate, could_draw, shares, stored_excess
 
 LOGGER = logging.getLogger(__name__)
 
-RETRY_AFTER = 60.0
-"""Seconds after which a reduction that did not show is commanded again; twice as many after each of up to
-`DOUBLINGS` refusals."""
-DOUBLINGS = 3
+REDUCE_AGAIN_AFTER = 60.0
+"""Seconds after which a reduction without effect is commanded again. The delay doubles with each refusal."""
 
-LOOK_AGAIN = 20.0
-"""Seconds between looks while something is under way: not everything that settles changes a snapshot."""
+MAX_DOUBLINGS = 3
+"""Number of refusals in a row that double the delay."""
 
-AT_REST = frozenset({Status.AVAILABLE, Status.PAUSED, Status.LOCKED})
-"""Statuses of a charger that nobody can draw from before somebody does something about it."""
+REFRESH_AFTER = 20.0
+"""Seconds between two refreshes while a command or a raise is due: not every result changes a snapshot."""
+
+IDLE_STATUSES = frozenset({Status.AVAILABLE, Status.PAUSED, Status.LOCKED})
+"""Statuses in which no car can draw current until a user, a car or a controller acts."""
 
 
 class GroupMember(Protocol):
-    """What a load group asks of a charger's keeper."""
+    """The interface of a charger that a load group uses."""
 
     group_share: float | None
-    """The member's share, A: part of its ceiling and its `load_group_limit`. None outside of a group."""
+    """The share in A: part of the ceiling and of `load_group_limit`. None outside a group."""
     group_room: Callable[[], float]
-    """Returns what the others leave for the member, A (see `LoadGroup.room`)."""
+    """Returns the current in A that the other members leave (see `LoadGroup.room`)."""
     group_paused: bool
-    """Whether the group has paused it, so that the user's override waits for that to be lifted."""
+    """True while the group pauses the charger. The user's override waits until the group lifts the pause."""
 
     @property
     def identity(self) -> Identity:
-        """Which charger."""
+        """The identity of the charger."""
 
     @property
     def snapshot(self) -> Snapshot:
-        """What is known of it."""
+        """The latest snapshot of the charger."""
 
     @property
     def in_flight(self) -> bool:
-        """Whether a command is being sent, or may have been and is neither seen at the charger nor given up."""
+        """True while a command is queued or being sent, or may still take effect unconfirmed."""
 
     def listen(self, callback: Callable[[Snapshot], None]) -> Callable[[], None]:
-        """Be given each new snapshot; the answer ends it."""
+        """Call `callback` with each new snapshot. Return a function that removes the listener."""
 
     async def command(self, setting: Setting, *, automatic: bool = False) -> Outcome:
-        """Carry out a setting; `automatic` where the user did not ask for it. Raises ChargerError."""
+        """Carry out a setting; `automatic` is True if the user did not request it. Raises ChargerError."""
 
     async def lift_pause(self) -> Outcome:
-        """Take back a pause of the group: the schedule, or the user's override, rules again. Raises ChargerError."""
+        """End a pause of the group; the schedule or the user's override applies again. Raises ChargerError."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupView:
-    """What the group's device shows, in A: what the members may draw together, what is left, and the share of each.
+    """The state of the group that its device shows; all currents are in A.
 
-    `headroom` is below 0 while they exceed the limit; both are None while nothing is known of one of them. `stored` are
-    the offline currents that members have stored, as last seen, and `stored_excess` says by how much all together could
-    exceed the limit while some are left alone with those and the others draw their shares.
+    Attributes:
+        allocated: the current that all members may draw together; None while nothing is known of a member.
+        headroom: the limit minus `allocated`; negative while the members exceed the limit.
+        shares: the share of each member.
+        offline_currents: the last known offline current of each member that has one.
+        stored_excess: see `shares.stored_excess`.
     """
 
     allocated: float | None
     headroom: float | None
     shares: Mapping[Key, int]
-    stored: Mapping[Key, float] = field(default_factory=dict)
+    offline_currents: Mapping[Key, float] = field(default_factory=dict)
     stored_excess: float = 0.0
 
 
 @dataclass(slots=True)
-class _Seat:
-    """A member's place: its share, what was taken from it, and what it showed at the last look.
+class _MemberState:
+    """One member: its share, the setting that the group took from it, and its readings at the last refresh.
 
-    Durable are `wish` (the setting that we lowered, A), `ours` (what we set instead), `paused` (by us), `most` (what
-    it counts with when it is not heard) and of the `limits` the offline current.
+    Persisted are `lowered_from`, `lowered_to`, `paused`, `highest_when_silent` and the offline current of `limits`.
+    All currents are in A.
     """
 
     weight: float
-    allowance: int
-    set_at: float
+    share: int
+    current_set_at: float
     switched_at: float
     member: GroupMember | None = None
-    limits: Limits | None = None  # as last seen
-    unlisten: Callable[[], None] = lambda: None
-    wish: int | None = None
-    ours: int | None = None
-    paused: bool = False
-    most: float = inf
-    peak: float = 0.0  # the most that a command under way may bring about
-    heard: bool = False
-    wants: bool = True
-    idle: bool = False
+    limits: Limits | None = None  # at the last refresh
+    remove_listener: Callable[[], None] = lambda: None
+    lowered_from: int | None = None  # the setting before the group lowered it
+    lowered_to: int | None = None  # the setting that the group commanded instead
+    paused: bool = False  # by the group
+    highest_when_silent: float = inf  # counted while the member is not live
+    highest_pending: float = 0.0  # the highest setting that a command in flight may cause
+    is_live: bool = False
+    wants_current: bool = True
+    is_idle: bool = False
     in_flight: bool = False
-    adjusts: bool = True  # else only a pause makes it draw less
-    let_on: int | None = None  # the share with which it went on after our last pause, A
-    regains: float = 0.0  # the setting that it took back by itself after it had gone on with less, A
+    is_adjustable: bool = True  # False: only a pause lowers its current
+    resumed_with: int | None = None  # the share with which it resumed after the last pause by the group
+    regained: float = 0.0  # the setting that it restored by itself after it had resumed with less
     status: Status | None = None
-    amps: float = inf  # its setting
-    reach: float = inf  # the setting that it has or may get
+    current_setting: float = inf
+    possible_current: float = inf  # the setting that it has or may get
     target: int = 0
-    busy: bool = False
-    refusals: int = 0  # since the last command that went through
-    tried: dict[Capability, tuple[Setting, float]] = field(default_factory=dict)  # reductions, and when
+    is_sending: bool = False
+    refusals: int = 0  # since the last accepted command
+    # The last commanded reductions, with their monotonic times.
+    attempts: dict[Capability, tuple[Setting, float]] = field(default_factory=dict)
 
-    def look(self) -> None:
-        """See what the member shows."""
+    def refresh(self) -> None:
+        """Update all attributes that depend on the member's snapshot."""
         if self.member is None:
-            self.heard = self.idle = self.in_flight = False
-            self.wants = True
-            self.reach = max(self.most, self.peak)
+            self.is_live = self.is_idle = self.in_flight = False
+            self.wants_current = True
+            self.possible_current = max(self.highest_when_silent, self.highest_pending)
             return
         snapshot = self.member.snapshot
         limits = Limits.of(snapshot.readings)
         if limits.offline_current is None and self.limits is not None:
-            # One that started anew shows what it has stored in a moment; until then it has what it had.
+            # A restarted charger reports its offline current soon; until then the last known one counts.
             limits = replace(limits, offline_current=self.limits.offline_current)
         self.limits = limits
         shown = snapshot.readings.get(CHARGING_CURRENT)
-        # What the store gave back, or a cloud repeats of a charger without a sign of life, is not heard.
+        # Cached values, and cloud values without evidence of life, do not count as live.
         current_shown = shown is not None and shown.source is not Source.CACHE and shown.observed_mono > -inf
-        self.heard = current_shown and limits.charging_current is not None and snapshot.connection_path is not None
+        self.is_live = current_shown and limits.charging_current is not None and snapshot.connection_path is not None
         only_paused = Capability.CHARGING in snapshot.capabilities and Capability.CURRENT not in snapshot.capabilities
-        self.adjusts = not self.heard or not only_paused
+        self.is_adjustable = not self.is_live or not only_paused
         self.status = snapshot.value(STATUS)
-        self.wants = not self.heard or snapshot.value(CAR_CONNECTED) is not False
-        self.idle = self.heard and (not self.wants or self.status in AT_REST)
+        self.wants_current = not self.is_live or snapshot.value(CAR_CONNECTED) is not False
+        self.is_idle = self.is_live and (not self.wants_current or self.status in IDLE_STATUSES)
         self.in_flight = self.member.in_flight
-        self.amps = could_draw(limits, heard=True)
-        if self.let_on is not None and not self.adjusts and self.amps > self.let_on:
-            self.regains = self.amps
-        self.reach = self.amps
-        if self.in_flight or not self.heard:
-            # What was sent before it fell silent may have taken effect since.
-            self.reach = max(could_draw(limits, heard=self.heard), self.peak)
-        self.peak = max(self.reach, self.allowance)
-        self.most = max(could_draw(limits, heard=False), self.peak)
+        self.current_setting = could_draw(limits, is_live=True)
+        if self.resumed_with is not None and not self.is_adjustable and self.current_setting > self.resumed_with:
+            self.regained = self.current_setting
+        self.possible_current = self.current_setting
+        if self.in_flight or not self.is_live:
+            # A command that was sent before the charger fell silent may have taken effect since.
+            self.possible_current = max(could_draw(limits, is_live=self.is_live), self.highest_pending)
+        self.highest_pending = max(self.possible_current, self.share)
+        self.highest_when_silent = max(could_draw(limits, is_live=False), self.highest_pending)
 
     @property
-    def draws(self) -> float:
-        """What it may draw before it is told anything, A; one that can only be paused draws nothing while at rest."""
-        return 0.0 if not self.adjusts and self.idle and not self.in_flight else self.reach
+    def possible_draw(self) -> float:
+        """The current in A that the member may draw without a further command.
+
+        An idle member draws nothing if only a pause can lower its current.
+        """
+        return 0.0 if not self.is_adjustable and self.is_idle and not self.in_flight else self.possible_current
 
     @property
-    def counted(self) -> float:
-        """What the member counts with (A): nothing only while it is without a share, seen at rest, and set for it."""
-        at_rest = self.idle and self.allowance == 0 and not self.in_flight and not self.reductions()
-        return 0.0 if at_rest else max(self.draws, self.allowance)
+    def counted_current(self) -> float:
+        """The current in A with which the member counts.
 
-    def claim(self, *, bound: bool) -> Claim:
-        """What the division needs to know."""
-        least = MINIMUM_CURRENT if self.adjusts else max(MINIMUM_CURRENT, ceil(self.regains))
-        return Claim(self.weight, self.wants, max(self.draws, self.allowance) if bound else None, least)
+        It is 0 only while the member is idle, has no share and needs no reduction.
+        """
+        draws_nothing = self.is_idle and self.share == 0 and not self.in_flight and not self.needed_reductions()
+        return 0.0 if draws_nothing else max(self.possible_draw, self.share)
 
-    def grant(self, amps: int) -> None:
-        """Set the member's share."""
-        self.allowance = amps
-        self.peak = max(self.peak, amps)
-        self.tell()
+    def claim(self, *, reserved: bool) -> Claim:
+        """Return the input for the division; `reserved` is True if the member may not follow commands."""
+        minimum = MINIMUM_CURRENT if self.is_adjustable else max(MINIMUM_CURRENT, ceil(self.regained))
+        amps = max(self.possible_draw, self.share) if reserved else None
+        return Claim(self.weight, self.wants_current, amps, minimum)
 
-    def hold(self, *, paused: bool) -> None:
-        """Note whether the member is paused by the group."""
+    def set_share(self, amps: int) -> None:
+        """Set the member's share in A."""
+        self.share = amps
+        self.highest_pending = max(self.highest_pending, amps)
+        self.push_to_member()
+
+    def set_paused(self, *, paused: bool) -> None:
+        """Record whether the group pauses the member."""
         if paused != self.paused:
             self.paused = paused
-            self.tell()
+            self.push_to_member()
 
-    def tell(self) -> None:
-        """Let the member know its share, and whether it is paused."""
+    def push_to_member(self) -> None:
+        """Pass the share and the pause to the member's charger."""
         if self.member is not None:
-            self.member.group_share = self.allowance
+            self.member.group_share = self.share
             self.member.group_paused = self.paused
 
     @property
-    def patience(self) -> float:
-        """Seconds until a reduction is commanded again: one that is refused every time need not come every minute."""
-        return RETRY_AFTER * (1 << min(self.refusals, DOUBLINGS))
+    def retry_delay(self) -> float:
+        """Seconds until a reduction is commanded again; longer after each refusal in a row."""
+        return REDUCE_AGAIN_AFTER * (1 << min(self.refusals, MAX_DOUBLINGS))
 
-    def reductions(self) -> list[Setting]:
-        """What must be commanded to come down to the target."""
-        if not self.heard:
+    def needed_reductions(self) -> list[Setting]:
+        """Return the commands that are needed to lower the member to its target."""
+        if not self.is_live:
             return []
         lowest = max(self.target, MINIMUM_CURRENT)
-        if not self.adjusts:
-            return [STOP] if self.amps > self.target and not self.idle else []
-        pause: list[Setting] = [STOP] if self.target == 0 and not self.idle else []
-        return [*pause, SetCurrent(lowest)] if self.amps > lowest else pause
+        if not self.is_adjustable:
+            return [STOP] if self.current_setting > self.target and not self.is_idle else []
+        pause: list[Setting] = [STOP] if self.target == 0 and not self.is_idle else []
+        return [*pause, SetCurrent(lowest)] if self.current_setting > lowest else pause
 
-    def refuses(self) -> bool:
-        """Whether it was told to come down to the target in vain."""
-        settled = not self.busy and not self.in_flight
-        return settled and any(self.tried.get(s.capability, (None,))[0] == s for s in self.reductions())
+    def ignores_target(self) -> bool:
+        """Return True if a commanded reduction to the present target had no effect."""
+        settled = not self.is_sending and not self.in_flight
+        return settled and any(self.attempts.get(s.capability, (None,))[0] == s for s in self.needed_reductions())
 
-    def settle(self) -> None:
-        """Forget what is over: reductions that show, a pause that ended, a setting that somebody changed."""
-        needed = {setting.capability for setting in self.reductions()}
-        for capability in self.tried.keys() - needed:
-            del self.tried[capability]
-        if not self.heard or self.busy or self.in_flight:
+    def clear_finished(self) -> None:
+        """Forget reductions that took effect, a pause that ended, and a lowered setting after an external change."""
+        needed = {setting.capability for setting in self.needed_reductions()}
+        for capability in self.attempts.keys() - needed:
+            del self.attempts[capability]
+        if not self.is_live or self.is_sending or self.in_flight:
             return
         if self.status in PAUSE_OVER:
-            self.hold(paused=False)
-        changed = self.wish is not None and (self.amps != self.ours or self.amps >= self.wish)
+            self.set_paused(paused=False)
+        changed = self.lowered_from is not None and (
+            self.current_setting != self.lowered_to or self.current_setting >= self.lowered_from
+        )
         if changed and Capability.CURRENT not in needed:
-            self.wish = self.ours = None
+            self.lowered_from = self.lowered_to = None
 
     def restoration(self) -> tuple[Setting, float] | None:
-        """What gives back that we took, and the monotonic moment from which it may be sent."""
-        if not self.heard or self.busy or self.in_flight or self.target != self.allowance or self.reductions():
+        """Return the command that undoes a pause or a reduction by the group, and its earliest monotonic time."""
+        if (
+            not self.is_live
+            or self.is_sending
+            or self.in_flight
+            or self.target != self.share
+            or self.needed_reductions()
+        ):
             return None
-        resumes_with = 0.0 if self.adjusts else max(self.amps, self.regains)
-        if self.paused and self.status is Status.PAUSED and self.allowance > 0 and self.allowance >= resumes_with:
-            return START, self.switched_at + max(START_SPACING, self.patience)
-        if self.wish is not None and self.member is not None and self.adjusts:
+        least = 0.0 if self.is_adjustable else max(self.current_setting, self.regained)
+        if self.paused and self.status is Status.PAUSED and self.share > 0 and self.share >= least:
+            return START, self.switched_at + max(START_SPACING, self.retry_delay)
+        if self.lowered_from is not None and self.member is not None and self.is_adjustable:
             highest, _ = ceiling(Limits.of(self.member.snapshot.readings))
-            amps = min(self.wish, self.allowance, self.wish if highest is None else floor(highest))
-            if amps > self.amps:
-                return SetCurrent(amps), self.set_at + max(RAISE_SPACING, self.patience)
+            amps = min(self.lowered_from, self.share, self.lowered_from if highest is None else floor(highest))
+            if amps > self.current_setting:
+                return SetCurrent(amps), self.current_set_at + max(RAISE_SPACING, self.retry_delay)
         return None
 
 
 class LoadGroup:
-    """A load group at work, from `start` to `stop`; members come and go by `attach` and `detach`.
+    """An active load group, from `start` to `stop`. `attach` and `detach` add and remove the members' chargers.
 
-    `save` is given what must outlive a restart, and returns when it is on the disk, or raises `NotSaved`.
+    `save` persists the state of the group. It returns once the state is on the disk, or raises `NotSaved`.
     """
 
     def __init__(self, clock: Clock, spec: GroupSpec, save: Callable[[dict[str, object]], Awaitable[None]]) -> None:
@@ -261,123 +281,126 @@ class LoadGroup:
         self._saving = asyncio.Lock()
         static = shares(spec.limit, [Claim(member.weight) for member in spec.members])
         now = clock.monotonic()
-        self._seats = {
-            member.key: _Seat(member.weight, share, now, now)
+        self._states = {
+            member.key: _MemberState(member.weight, share, now, now)
             for member, share in zip(spec.members, static, strict=True)
         }
         self._listeners: list[Callable[[GroupView], None]] = []
         self._view = self._compose()
         self._running = False
-        self._cancel_look: Callable[[], None] = lambda: None
+        self._cancel_refresh: Callable[[], None] = lambda: None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def view(self) -> GroupView:
-        """What the group's device shows."""
+        """The latest view of the group."""
         return self._view
 
     def listen(self, callback: Callable[[GroupView], None]) -> Callable[[], None]:
-        """Be given each view that differs from the one before; the answer ends it."""
+        """Call `callback` with each changed view. Return a function that removes the listener."""
         return subscribe(self._listeners, callback)
 
     def restore(self, stored: object) -> None:
-        """Take what `save` was given earlier; what is garbled is left out. Before `attach`."""
+        """Restore the state that `save` persisted, without damaged parts. Call this before `attach`."""
         entries = stored if isinstance(stored, Mapping) else {}
-        for key, seat in self._seats.items():
+        for key, state in self._states.items():
             entry = entries.get("_".join(key))
             if isinstance(entry, Mapping):
-                wish, ours, most = (_current(entry.get(name)) for name in ("wish", "ours", "most"))
-                seat.wish, seat.ours = (None, None) if None in {wish, ours} else (int(wish or 0), int(ours or 0))
-                seat.paused = entry.get("paused") is True
-                seat.most = most or inf
-                seat.peak = most or 0.0
-                stored = _current(entry.get("stored"))
-                seat.limits = None if stored is None else Limits(offline_current=stored)
-                seat.look()
-        rooms = [self._room(seat) for seat in self._seats.values()]
-        for seat, room in zip(self._seats.values(), rooms, strict=True):
-            if isfinite(room) and room < seat.allowance:  # else there is room, or nothing is remembered of a member
-                seat.allowance = floor(room) if room >= MINIMUM_CURRENT else 0
+                lowered_from, lowered_to, highest = (_current(entry.get(name)) for name in ("wish", "ours", "most"))
+                is_lowered = None not in {lowered_from, lowered_to}
+                state.lowered_from = int(lowered_from or 0) if is_lowered else None
+                state.lowered_to = int(lowered_to or 0) if is_lowered else None
+                state.paused = entry.get("paused") is True
+                state.highest_when_silent = highest or inf
+                state.highest_pending = highest or 0.0
+                offline_current = _current(entry.get("stored"))
+                state.limits = None if offline_current is None else Limits(offline_current=offline_current)
+                state.refresh()
+        rooms = [self._room(state) for state in self._states.values()]
+        for state, room in zip(self._states.values(), rooms, strict=True):
+            if isfinite(room) and room < state.share:  # else there is room, or nothing is known of a member
+                state.share = floor(room) if room >= MINIMUM_CURRENT else 0
         self._view = self._compose()
 
     def export(self) -> dict[str, object]:
-        """What must outlive a restart, as JSON."""
+        """Return the state to persist, as JSON."""
         return {
             "_".join(key): {
-                "wish": seat.wish,
-                "ours": seat.ours,
-                "paused": seat.paused,
-                "most": seat.most if isfinite(seat.most) else None,
-                "stored": None if seat.limits is None else seat.limits.offline_current,
+                "wish": state.lowered_from,
+                "ours": state.lowered_to,
+                "paused": state.paused,
+                "most": state.highest_when_silent if isfinite(state.highest_when_silent) else None,
+                "stored": None if state.limits is None else state.limits.offline_current,
             }
-            for key, seat in self._seats.items()
+            for key, state in self._states.items()
         }
 
     def diagnostics(self) -> list[dict[str, object]]:
-        """The inner state, member by member in order, without anything that names a charger."""
+        """Return the inner state of each member in order, without data that identify a charger."""
         return [
             {
-                "share": seat.allowance,
-                "target": seat.target,
-                "counted": seat.counted if isfinite(seat.counted) else None,
-                "heard": seat.heard,
-                "in_flight": seat.in_flight,
-                "paused": seat.paused,
-                "lowered_from": seat.wish,
-                "refusals": seat.refusals,
+                "share": state.share,
+                "target": state.target,
+                "counted": state.counted_current if isfinite(state.counted_current) else None,
+                "heard": state.is_live,
+                "in_flight": state.in_flight,
+                "paused": state.paused,
+                "lowered_from": state.lowered_from,
+                "refusals": state.refusals,
             }
-            for seat in self._seats.values()
+            for state in self._states.values()
         ]
 
     def has(self, key: Key) -> bool:
-        """Whether this charger is a member."""
-        return key in self._seats
+        """Return True if this charger is a member."""
+        return key in self._states
 
     def room(self, key: Key) -> float:
-        """Return what a member may be told to draw at most beside what the others may draw now, A."""
-        for seat in self._seats.values():
-            seat.look()
-        return self._room(self._seats[key])
+        """Return the highest current in A that may be commanded to a member, given what the others may draw now."""
+        for state in self._states.values():
+            state.refresh()
+        return self._room(self._states[key])
 
     def attach(self, member: GroupMember) -> None:
-        """A member's keeper is there: its share binds from now on. Raises KeyError for a charger of no concern."""
-        seat = self._seats[member.identity.key]
+        """Add the charger of a member; its share applies from now on. Raises KeyError if it is not a member."""
+        state = self._states[member.identity.key]
         self.detach(member.identity.key)
-        seat.member = member
-        if member.group_share is not None:  # of the group as it was just now: raised when there is seen to be room
-            seat.allowance = min(seat.allowance, int(member.group_share))
+        state.member = member
+        if member.group_share is not None:  # from before a reload of the group; raised once there is room
+            state.share = min(state.share, int(member.group_share))
         member.group_room = partial(self.room, member.identity.key)
-        seat.tell()
-        seat.unlisten = member.listen(lambda _: self._soon())
-        self._soon()
+        state.push_to_member()
+        state.remove_listener = member.listen(lambda _: self._schedule_refresh())
+        self._schedule_refresh()
 
     def detach(self, key: Key, *, release: bool = True) -> None:
-        """A member's keeper goes: what it was last known to draw counts.
+        """Remove the charger of a member. The member still counts with its last known possible current.
 
         Args:
-            key: which.
-            release: whether its share binds it no more; that it was paused stays noted until it is seen to go on.
+            key: the member.
+            release: True to lift the share from the charger. A pause by the group stays recorded until the charger
+                resumes.
         """
-        seat = self._seats[key]
-        if (member := seat.member) is not None:
-            seat.look()
-            seat.unlisten()
-            seat.member = None
+        state = self._states[key]
+        if (member := state.member) is not None:
+            state.refresh()
+            state.remove_listener()
+            state.member = None
             if release:
                 member.group_share = None
                 member.group_room = unlimited
-        self._soon()
+        self._schedule_refresh()
 
     def start(self) -> None:
-        """Begin to look after the members."""
+        """Start to enforce the shares."""
         self._running = True
-        self._soon()
+        self._schedule_refresh()
 
     async def stop(self) -> None:
-        """End all that runs, let the members go, and save; what was lowered or paused stays so, and shares bind on."""
+        """Stop all tasks, detach the members and save. Reductions, pauses and shares stay in force."""
         self._running = False
-        self._cancel_look()
-        for key in self._seats:
+        self._cancel_refresh()
+        for key in self._states:
             self.detach(key, release=False)
         tasks = list(self._tasks)
         for task in tasks:
@@ -385,20 +408,20 @@ class LoadGroup:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._persist()
 
-    def _soon(self) -> None:
-        self._arm(0.0)
+    def _schedule_refresh(self) -> None:
+        self._schedule_refresh_in(0.0)
 
-    def _arm(self, delay: float) -> None:
+    def _schedule_refresh_in(self, delay: float) -> None:
         if self._running:
-            self._cancel_look()
-            self._cancel_look = self._clock.call_later(delay, self._look)
+            self._cancel_refresh()
+            self._cancel_refresh = self._clock.call_later(delay, self._refresh)
 
-    def _look(self) -> None:
-        seats = self._seats.values()
-        for seat in seats:
-            seat.look()
-        self._divide(seats)
-        under_way = [self._step(seat) for seat in seats]
+    def _refresh(self) -> None:
+        states = self._states.values()
+        for state in states:
+            state.refresh()
+        self._divide_limit(states)
+        pending = [self._send_due(state) for state in states]
         old = self._view
         self._view = self._compose()
         if self._view != old:
@@ -406,82 +429,82 @@ class LoadGroup:
                 listener(self._view)
         if self.export() != self._saved:
             self._spawn(self._persist())
-        if any(under_way):
-            self._arm(LOOK_AGAIN)
+        if any(pending):
+            self._schedule_refresh_in(REFRESH_AFTER)
 
-    def _divide(self, seats: Collection[_Seat]) -> None:
-        """Set the targets, lower the shares at once, and raise those for which there is room by now."""
-        self._aim(seats, [])
-        if refusing := [seat for seat in seats if seat.refuses()]:
-            self._aim(seats, refusing)
-        for seat in seats:
-            seat.settle()
-            if seat.target < seat.allowance:
-                seat.grant(seat.target)
-        for seat in seats:
-            raising = seat.heard and seat.target > seat.allowance
-            if raising and max(seat.draws, seat.target) <= self._room(seat):
-                seat.grant(seat.target)
+    def _divide_limit(self, states: Collection[_MemberState]) -> None:
+        """Set the targets, lower shares at once, and raise each share for which there is room."""
+        self._set_targets(states, [])
+        if ignoring := [state for state in states if state.ignores_target()]:
+            self._set_targets(states, ignoring)
+        for state in states:
+            state.clear_finished()
+            if state.target < state.share:
+                state.set_share(state.target)
+        for state in states:
+            raising = state.is_live and state.target > state.share
+            if raising and max(state.possible_draw, state.target) <= self._room(state):
+                state.set_share(state.target)
 
-    def _aim(self, seats: Collection[_Seat], refusing: list[_Seat]) -> None:
-        """Set the targets; one that refuses keeps the one that it was told, so that it is told again."""
-        claims = [seat.claim(bound=not seat.heard or seat in refusing) for seat in seats]
-        for seat, target in zip(seats, allocate(self.spec.limit, claims), strict=True):
-            if seat not in refusing:
-                seat.target = target
+    def _set_targets(self, states: Collection[_MemberState], ignoring: list[_MemberState]) -> None:
+        """Set the targets. Members that ignored their target keep it, so that the command is retried."""
+        claims = [state.claim(reserved=not state.is_live or state in ignoring) for state in states]
+        for state, target in zip(states, allocate(self.spec.limit, claims), strict=True):
+            if state not in ignoring:
+                state.target = target
 
-    def _step(self, seat: _Seat) -> bool:
-        """Send what is due to a member; whether anything is under way with it."""
+    def _send_due(self, state: _MemberState) -> bool:
+        """Send the next due command to a member. Return True while a command or a raise is pending."""
         now = self._clock.monotonic()
-        needed = seat.reductions()
-        given_back = seat.restoration()
-        for setting in needed if not seat.busy else []:
-            tried, at = seat.tried.get(setting.capability, (None, now))
-            if tried != setting or (not seat.in_flight and now >= at + seat.patience):
-                seat.tried[setting.capability] = setting, now
-                self._begin(seat, setting)
+        needed = state.needed_reductions()
+        restoration = state.restoration()
+        for setting in needed if not state.is_sending else []:
+            attempted, at = state.attempts.get(setting.capability, (None, now))
+            if attempted != setting or (not state.in_flight and now >= at + state.retry_delay):
+                state.attempts[setting.capability] = setting, now
+                self._start_sending(state, setting)
                 break
-        if given_back is not None and now >= given_back[1] and self._total() <= self.spec.limit:
-            self._begin(seat, given_back[0])
-        raise_due = seat.heard and seat.target > seat.allowance
-        return bool(seat.busy or seat.in_flight or needed or given_back or raise_due)
+        if restoration is not None and now >= restoration[1] and self._total_counted() <= self.spec.limit:
+            self._start_sending(state, restoration[0])
+        raise_due = state.is_live and state.target > state.share
+        return bool(state.is_sending or state.in_flight or needed or restoration or raise_due)
 
-    def _begin(self, seat: _Seat, setting: Setting) -> None:
-        assert seat.member is not None  # it is heard
-        seat.busy = True
-        self._spawn(self._send(seat, seat.member, setting))
+    def _start_sending(self, state: _MemberState, setting: Setting) -> None:
+        assert state.member is not None  # a live member is attached
+        state.is_sending = True
+        self._spawn(self._send(state, state.member, setting))
 
-    async def _send(self, seat: _Seat, member: GroupMember, setting: Setting) -> None:
-        """Note what is taken or given, then command it."""
-        ours = seat.ours
+    async def _send(self, state: _MemberState, member: GroupMember, setting: Setting) -> None:
+        """Persist the change, then send the command."""
+        before = state.lowered_to
         if isinstance(setting, SetCurrent):
-            if seat.wish is None or (seat.amps != ours and not seat.in_flight):
-                seat.wish = floor(seat.amps)
-            seat.ours = setting.amps
+            if state.lowered_from is None or (state.current_setting != before and not state.in_flight):
+                state.lowered_from = floor(state.current_setting)
+            state.lowered_to = setting.amps
         elif setting == STOP:
-            seat.hold(paused=True)
-            seat.let_on = None
+            state.set_paused(paused=True)
+            state.resumed_with = None
         try:
             await self._persist()
             if setting == START:
-                seat.let_on = seat.allowance
+                state.resumed_with = state.share
                 await member.lift_pause()
             else:
                 await member.command(setting, automatic=True)
-            seat.refusals = 0
+            state.refusals = 0
         except ChargerError as err:
-            LOGGER.debug("A member of a load group did not take a command: %s", err)
-            seat.ours = ours
-            seat.refusals = seat.refusals + 1
+            LOGGER.debug("A member of a load group did not accept a command: %s", err)
+            state.lowered_to = before
+            state.refusals = state.refusals + 1
             if setting == START and err.reason == "paused":
-                seat.hold(paused=False)  # it is the user's pause by now
+                state.set_paused(paused=False)  # the pause is now the user's
         finally:
-            seat.busy = False
+            state.is_sending = False
             if isinstance(setting, SetCurrent):
-                seat.set_at = self._clock.monotonic()
+                state.current_set_at = self._clock.monotonic()
             else:
-                seat.switched_at = self._clock.monotonic()
-            self._soon()
+                state.switched_at = self._clock.monotonic()
+            self._schedule_refresh()
 
     async def _persist(self) -> None:
         async with self._saving:
@@ -489,34 +512,34 @@ class LoadGroup:
             if record == self._saved:
                 return
             try:
-                # A writing that is under way ends before the next one begins, whoever gives up waiting for it.
+                # A write must finish before the next one starts, even if the waiting task is cancelled.
                 await asyncio.shield(self._save(record))
             except NotSaved:
-                # Keeping the limit matters more than giving back later what was taken.
+                # Enforcing the limit matters more than restoring a setting later.
                 if not self._save_failed:
-                    LOGGER.warning("The state of a load group could not be saved; its limit is kept all the same")
+                    LOGGER.warning("The state of a load group could not be saved; its limit is still enforced")
                 self._save_failed = True
             else:
                 self._saved = record
                 self._save_failed = False
 
-    def _room(self, seat: _Seat) -> float:
-        """Return what the limit leaves beside what the others may draw: no share and no command exceeds it."""
-        return self.spec.limit - sum(other.counted for other in self._seats.values() if other is not seat)
+    def _room(self, state: _MemberState) -> float:
+        """Return the limit minus what the other members may draw, in A. No share and no command may exceed this."""
+        return self.spec.limit - sum(other.counted_current for other in self._states.values() if other is not state)
 
-    def _total(self) -> float:
-        return sum(seat.counted for seat in self._seats.values())
+    def _total_counted(self) -> float:
+        return sum(state.counted_current for state in self._states.values())
 
     def _compose(self) -> GroupView:
-        allocated = self._total()
+        allocated = self._total_counted()
         known = isfinite(allocated)
-        limits = {key: seat.limits for key, seat in self._seats.items() if seat.limits is not None}
-        stored = {key: each.offline_current for key, each in limits.items()}
+        limits = {key: state.limits for key, state in self._states.items() if state.limits is not None}
+        offline = {key: each.offline_current for key, each in limits.items()}
         return GroupView(
             allocated=allocated if known else None,
             headroom=self.spec.limit - allocated if known else None,
-            shares={key: seat.allowance for key, seat in self._seats.items()},
-            stored={key: amps for key, amps in stored.items() if amps is not None},
+            shares={key: state.share for key, state in self._states.items()},
+            offline_currents={key: amps for key, amps in offline.items() if amps is not None},
             stored_excess=stored_excess(self.spec, limits),
         )
 
@@ -527,6 +550,6 @@ class LoadGroup:
 
 
 def _current(value: object) -> float | None:
-    """A stored current in A, or None."""
+    """Return a stored current in A if it is a positive number, else None."""
     amps = number(value)
     return amps if amps is not None and amps > 0 else None

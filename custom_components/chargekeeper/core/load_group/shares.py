@@ -1,6 +1,6 @@
-"""Who may draw how much in a load group: static shares, what is left of them while a member is not heard, bad groups.
+"""Divide the limit of a load group among its members, and refuse impossible groups.
 
-All pure: what the group does about it is in `group.py`.
+All functions are pure; `group.py` acts on the results.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,14 @@ from ..limits import MINIMUM_CURRENT, Limits, ceiling
 from ..model import Maker
 
 HIGHEST_LIMIT = 1000.0
-"""Amperes per phase; a higher limit is a slip of the finger."""
+"""Highest limit in A per phase; a higher one is taken for a typing error."""
 
 type Key = tuple[Maker, str]
-"""A charger: maker and serial."""
+"""Identifies a charger: manufacturer and serial number."""
 
 
 class GroupError(ValueError):
-    """A group that cannot be. `reason` is a slug from which the user's text is chosen."""
+    """An impossible group. `reason` is a slug that selects the text for the user."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -28,7 +28,7 @@ class GroupError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A charger of a group. Of two members, one of twice the weight gets twice the share."""
+    """A charger of a group. A member with twice the weight of another gets twice the share."""
 
     key: Key
     weight: float = 1.0
@@ -36,7 +36,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class GroupSpec:
-    """A group as its entry describes it: `limit` in A per phase; the order of the members says who pauses last.
+    """A group as its entry describes it: `limit` in A per phase; members that come first are paused last.
 
     Raises:
         GroupError: `no_members`, `limit_too_low` and `limit_too_high` (`detail` is the bound in A), `member_twice` and
@@ -65,36 +65,39 @@ class GroupSpec:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What the division needs to know of a member.
+    """The input for one member when the limit is divided.
 
-    `bound` is what it may draw whatever it is told (A, infinite where nothing is known), None where it does as it is
-    told. `wants` is false where it is seen that no car is there. `least` is the smallest share that is of use to it, A.
+    Attributes:
+        weight: see `Member`.
+        wants: False if the charger reports that no car is connected.
+        reserved: the current in A that the member may draw whatever ChargeKeeper commands; infinite if unknown.
+            None if the member follows commands.
+        minimum: the lowest share in A that the member can use.
     """
 
     weight: float
     wants: bool = True
-    bound: float | None = None
-    least: int = MINIMUM_CURRENT
+    reserved: float | None = None
+    minimum: int = MINIMUM_CURRENT
 
 
 def shares(amps: float, claims: Sequence[Claim]) -> list[int]:
-    """Divide a current into whole amperes by weight; nobody gets less than is of use to it, some then get nothing.
+    """Divide a current by weight into shares of whole A. Each member gets at least its minimum, or nothing.
 
-    Those get something that come first in order, the ones with a car before the ones without. The rest is dealt out one
-    by one to whoever is furthest behind its weight, so that a higher current never makes a share smaller, as long as
-    all need the same.
+    Members with a car are served first, then in configured order. Each remaining ampere goes to the member that is
+    furthest behind its weight. If all minimums are equal, a higher current therefore never makes a share smaller.
 
     Args:
-        amps: what there is, A; less than nothing is nothing.
-        claims: the members in the order of the group; `bound` does not matter here.
+        amps: the current to divide, in A; a negative value counts as 0.
+        claims: the members in configured order; `reserved` is ignored.
     """
     whole = max(floor(amps), 0)
     result = [0] * len(claims)
     left = whole
     for i in sorted(range(len(claims)), key=lambda i: not claims[i].wants):
-        if claims[i].least <= left:
-            result[i] = claims[i].least
-            left -= claims[i].least
+        if claims[i].minimum <= left:
+            result[i] = claims[i].minimum
+            left -= claims[i].minimum
     served = [i for i, amps in enumerate(result) if amps]
     for _ in range(left if served else 0):
         result[min(served, key=lambda i: (result[i] + 1) / claims[i].weight)] += 1
@@ -102,74 +105,75 @@ def shares(amps: float, claims: Sequence[Claim]) -> list[int]:
 
 
 def allocate(limit: float, claims: Sequence[Claim]) -> list[int]:
-    """What each member may be given in view of those that are bound; in A, never more than its static share."""
+    """Return the share of each member in A, given the reserved currents; never more than its static share."""
     static = shares(limit, claims)
-    room = limit - sum(claim.bound for claim in claims if claim.bound is not None)
-    free = [i for i, claim in enumerate(claims) if claim.bound is None]
+    room = limit - sum(claim.reserved for claim in claims if claim.reserved is not None)
+    free = [i for i, claim in enumerate(claims) if claim.reserved is None]
     left = shares(max(room, 0.0), [claims[i] for i in free])
     for i, amps in zip(free, left, strict=True):
         static[i] = min(static[i], amps)
     return static
 
 
-def could_draw(limits: Limits, *, heard: bool) -> float:
-    """The most a charger could draw by itself (A): its setting, or all its installation allows where that is unknown.
+def could_draw(limits: Limits, *, is_live: bool) -> float:
+    """Return the highest current in A that a charger could draw by itself, its share in a group aside.
 
-    One that is not heard may have lost its power meanwhile, and then starts with its offline current. The share in a
-    group does not count here; infinite where nothing is known.
+    This is its setting or, if the setting is unknown, its ceiling; infinite if nothing is known. A charger without live
+    readings may have restarted after a power failure, and then draws its offline current.
     """
     highest, _ = ceiling(replace(limits, load_group_limit=None))
     setting = limits.charging_current if limits.charging_current is not None else highest
     amps = inf if setting is None else setting
-    if not heard and limits.offline_current is not None:
+    if not is_live and limits.offline_current is not None:
         amps = max(amps, limits.offline_current)
     return amps if limits.unit_rating is None else min(amps, limits.unit_rating)
 
 
 def offline_excess(spec: GroupSpec, known: Mapping[Key, Limits]) -> float:
-    """By how much (A) the members left alone could exceed the limit, when the group has been in force; 0 where not.
+    """Return the excess over the limit in A that all members could draw without ChargeKeeper; at least 0.
 
-    A charger with a stored offline current falls back to that. Any other keeps the setting that the group leaves it,
-    which no pause outlives. Infinite where nothing is known of a member.
+    A charger with an offline current falls back to it. Any other charger keeps the setting that the group gave it, but
+    not a pause. The result is infinite if nothing is known of a member.
     """
-    return max(sum(_alone(spec, known).values()) - spec.limit, 0.0)
+    return max(sum(_draws_alone(spec, known).values()) - spec.limit, 0.0)
 
 
 def stored_excess(spec: GroupSpec, known: Mapping[Key, Limits]) -> float:
-    """By how much (A) members could exceed the limit while some are left alone and the others draw their shares.
+    """Return the excess over the limit in A while some members run alone and the others draw their shares.
 
-    One that starts beside the others draws its offline current until it is told otherwise, so that this must not be
-    above its share. One of which nothing is known counts with its share; 0 where none has a stored offline current.
+    A member that restarts draws its offline current until the first command. Its offline current must therefore not
+    exceed its share. A member of which nothing is known counts with its share. The result is at least 0, and it is 0 if
+    no member has an offline current.
     """
     if all(limits.offline_current is None for limits in known.values()):
         return 0.0
-    alone = _alone(spec, known)
-    told = _told(spec, known)
-    amps = sum(max(amps, told[key]) if isfinite(amps) else told[key] for key, amps in alone.items())
+    alone = _draws_alone(spec, known)
+    with_share = _draws_with_share(spec, known)
+    amps = sum(max(amps, with_share[key]) if isfinite(amps) else with_share[key] for key, amps in alone.items())
     return max(amps - spec.limit, 0.0)
 
 
-def _alone(spec: GroupSpec, known: Mapping[Key, Limits]) -> dict[Key, float]:
-    """What each member could draw when it is left alone, A."""
+def _draws_alone(spec: GroupSpec, known: Mapping[Key, Limits]) -> dict[Key, float]:
+    """Return the current in A that each member could draw without commands."""
     found: dict[Key, float] = {}
-    for key, share in _shares(spec).items():
+    for key, share in _static_shares(spec).items():
         limits = known.get(key, Limits())
         alone = limits.offline_current
         if alone is None and limits.charging_current is not None:
             alone = min(limits.charging_current, max(share, MINIMUM_CURRENT))
-        found[key] = could_draw(replace(limits, charging_current=alone), heard=True)
+        found[key] = could_draw(replace(limits, charging_current=alone), is_live=True)
     return found
 
 
-def _told(spec: GroupSpec, known: Mapping[Key, Limits]) -> dict[Key, float]:
-    """What each member could draw while it is told its share, A."""
+def _draws_with_share(spec: GroupSpec, known: Mapping[Key, Limits]) -> dict[Key, float]:
+    """Return the current in A that each member could draw while its share is commanded."""
     return {
-        key: could_draw(replace(known.get(key, Limits()), charging_current=share), heard=True)
-        for key, share in _shares(spec).items()
+        key: could_draw(replace(known.get(key, Limits()), charging_current=share), is_live=True)
+        for key, share in _static_shares(spec).items()
     }
 
 
-def _shares(spec: GroupSpec) -> dict[Key, int]:
-    """The static share of each member, A."""
+def _static_shares(spec: GroupSpec) -> dict[Key, int]:
+    """Return the static share of each member in A."""
     amps = shares(spec.limit, [Claim(member.weight) for member in spec.members])
     return {member.key: share for member, share in zip(spec.members, amps, strict=True)}

@@ -352,7 +352,7 @@ class JuiceNetTransport(CachingTransport):
         if config.zone != self.config.zone:
             self.installation = RefreshSchedule()  # the windows are those of another zone
         self.config = config
-        self._show(limit_readings(config, Timestamp.of(self._clock)))
+        self._publish(limit_readings(config, Timestamp.of(self._clock)))
 
     def remember(self, amps: float | None) -> None:
         """Take what the box was last known to be set to, for a pause from before a start; what it showed since counts.
@@ -383,7 +383,7 @@ class JuiceNetTransport(CachingTransport):
         self._last_report = StatusReport(shown, unit_connected(state))
         self._status_received_at = now.observed_mono
         seen = Timestamp(now.observed_at, -inf) if self._seen is None else self._seen
-        self._show(unit_readings(state, shown, self._setting(limit), seen=seen, now=now))
+        self._publish(unit_readings(state, shown, self._setting(limit), seen=seen, now=now))
 
     def _setting(self, limit: float | None) -> int | None:
         """The current that the box is set to beside a pause, A: that with which we would end it."""
@@ -395,7 +395,7 @@ class JuiceNetTransport(CachingTransport):
         """How the box is installed, and when it may charge, was read."""
         self.installation.read_at = self._clock.monotonic()
         self._unit_rating = info.unit_rating
-        self._show(installation_readings(info, tou.windows(self.config.zone), Timestamp.of(self._clock)))
+        self._publish(installation_readings(info, tou.windows(self.config.zone), Timestamp.of(self._clock)))
 
     def diagnostics(self) -> dict[str, object]:
         """The state of the path, without anything that names the box."""

@@ -18,10 +18,10 @@ from mashumaro import DataClassDictMixin, field_options
 from mashumaro.exceptions import InvalidFieldValue, MissingField
 
 from ...core.clock import Clock
+from ...core.coerce import optional_float, optional_int, optional_str
 from ...core.errors import ChargerError, LoginRejected, NoConnection, NotAllowed, TransportBusy, TransportDown
 from ...core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT
 from ...core.model import Schedule, Window
-from ...core.payload import optional_float, optional_int, optional_str
 
 REQUEST_TIMEOUT = 10.0
 """Seconds for one request, connecting and reading included."""
@@ -59,7 +59,7 @@ class Blocking(IntEnum):
     SWITCHED_OFF = 8
 
 
-# Tolerant fields, as those of `core.payload`, that only this maker needs.
+# Tolerant fields, as those of `core.coerce`, that only this maker needs.
 
 
 def _optional_moment(raw: object) -> datetime | None:
