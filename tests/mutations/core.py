@@ -22,14 +22,14 @@ MUTATIONS = (
         at="core.charger.readings:ReadingsStore._merge",
         find="new.observed_mono < old.observed_mono",
         put="new.observed_mono > old.observed_mono",
-        tests=("tests/core/test_ledger.py",),
+        tests=("tests/core/test_readings.py",),
     ),
     Mutation(
         name="counters-fall",
         at="core.charger.readings:ReadingsStore._merge",
         find="prop.key not in self._may_fall",
         put="prop.key in self._may_fall",
-        tests=("tests/core/test_ledger.py",),
+        tests=("tests/core/test_readings.py",),
     ),
     Mutation(
         name="live-values-never-expire",
@@ -39,14 +39,14 @@ MUTATIONS = (
                 continue
         """,
         put="pass",
-        tests=("tests/core/test_ledger.py",),
+        tests=("tests/core/test_readings.py",),
     ),
     Mutation(
         name="cached-shown-as-fresh",
         at="core.charger.readings:ReadingsStore.visible",
         find="replace(reading, source=Source.CACHE)",
         put="reading",
-        tests=("tests/core/test_ledger.py",),
+        tests=("tests/core/test_readings.py",),
     ),
     Mutation(
         name="override-saved-after-send",
@@ -67,7 +67,7 @@ MUTATIONS = (
         at="core.charger.intents",
         find="APPLICATIONS = 3",
         put="APPLICATIONS = 300",
-        tests=("tests/core/test_journal.py", "tests/core/test_override.py"),
+        tests=("tests/core/test_intents.py", "tests/core/test_override.py"),
     ),
     Mutation(
         name="ceiling-without-load-group",
@@ -91,7 +91,7 @@ MUTATIONS = (
         at="core.charger.commands:Commands._deliver",
         find="self.lower_for_start if setting == START else None",
         put="None",
-        tests=("tests/core/test_keeper.py",),
+        tests=("tests/core/test_charger.py",),
     ),
     Mutation(
         name="lowered-on-one-path-only",
@@ -101,21 +101,21 @@ MUTATIONS = (
                 break
         """,
         put="break",
-        tests=("tests/core/test_keeper.py",),
+        tests=("tests/core/test_charger.py",),
     ),
     Mutation(
         name="local-first",
         at="core.charger.router:Router.ordered.rank",
         find="is_cloud is local_first",
         put="is_cloud is not local_first",
-        tests=("tests/core/test_routing.py",),
+        tests=("tests/core/test_router.py",),
     ),
     Mutation(
         name="guard-takes-any-status",
         at="core.charger.restart",
         find="STATUS_FRESH = 60.0",
         put="STATUS_FRESH = 6000.0",
-        tests=("tests/core/test_restart.py", "tests/core/test_maintenance.py"),
+        tests=("tests/core/test_restart.py", "tests/core/test_restart_service.py"),
     ),
     Mutation(
         name="restart-without-cooling-down",
@@ -150,7 +150,7 @@ MUTATIONS = (
         at="core.charger.readings:ReadingsStore._add_session",
         find="LIFETIME_ENERGY not in readings and not total_is_newer and not metered",
         put="LIFETIME_ENERGY not in readings and not metered",
-        tests=("tests/core/test_ledger.py",),
+        tests=("tests/core/test_readings.py",),
     ),
     Mutation(
         name="silence-counts-as-a-try",
@@ -188,7 +188,7 @@ MUTATIONS = (
                 await self.after(setting, base)
         """,
         put="await self.after(setting, base)",
-        tests=("tests/core/test_keeper_in_group.py",),
+        tests=("tests/core/test_charger_in_group.py",),
     ),
     Mutation(
         name="read-only-pursues",
@@ -202,7 +202,7 @@ MUTATIONS = (
         at="core.charger.override:OverrideController._next_step",
         find="self._context.held_back or intent.state is not IntentState.PENDING",
         put="True",
-        tests=("tests/core/test_keeper_in_group.py",),
+        tests=("tests/core/test_charger_in_group.py",),
     ),
     Mutation(
         name="schedule-not-read-back",
@@ -236,7 +236,7 @@ MUTATIONS = (
                 return None
         """,
         put="pass",
-        tests=("tests/core/test_ledger.py",),
+        tests=("tests/core/test_readings.py",),
     ),
     Mutation(
         name="session-energy-without-bound",
@@ -246,7 +246,7 @@ MUTATIONS = (
                 return None
         """,
         put="pass",
-        tests=("tests/core/test_ledger.py",),
+        tests=("tests/core/test_readings.py",),
     ),
     Mutation(
         name="total-without-bound",
@@ -256,7 +256,7 @@ MUTATIONS = (
                 return None
         """,
         put="pass",
-        tests=("tests/core/test_ledger.py",),
+        tests=("tests/core/test_readings.py",),
     ),
     Mutation(
         name="counter-started-again-by-a-glitch",
@@ -266,21 +266,21 @@ MUTATIONS = (
                 return None
         """,
         put="pass",
-        tests=("tests/core/test_ledger.py",),
+        tests=("tests/core/test_readings.py",),
     ),
     Mutation(
         name="session-of-before-not-resumed",
         at="core.charger.session:SessionEnergy.take",
         find="self._resume(count, new, duration) or self._follow(count, new, duration)",
         put="self._follow(count, new, duration)",
-        tests=("tests/core/test_ledger.py",),
+        tests=("tests/core/test_readings.py",),
     ),
     Mutation(
         name="time-passed-while-off-forgotten",
         at="core.charger.energy:moment_before",
         find="new.observed_mono - max((new.observed_at - old.observed_at).total_seconds(), 0.0)",
         put="new.observed_mono",
-        tests=("tests/core/test_ledger.py",),
+        tests=("tests/core/test_readings.py",),
     ),
     Mutation(
         name="raised-while-another-is-over",
@@ -290,7 +290,7 @@ MUTATIONS = (
                 raise UnsafeRequest("no_group_room", f"{max(room, 0.0):g}")
         """,
         put="pass",
-        tests=("tests/core/test_keeper_in_group.py",),
+        tests=("tests/core/test_charger_in_group.py",),
     ),
     Mutation(
         name="static-share-after-a-start",
@@ -314,7 +314,7 @@ MUTATIONS = (
         at="core.charger.commands:Commands.lower_for_start",
         find="known = limits.with_room(known, room)",
         put="pass",
-        tests=("tests/core/test_keeper_in_group.py",),
+        tests=("tests/core/test_charger_in_group.py",),
     ),
     Mutation(
         name="update-ended-by-another-transport",

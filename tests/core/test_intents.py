@@ -29,7 +29,7 @@ from custom_components.chargekeeper.core.charger.intents import (
     decide_pause,
 )
 from custom_components.chargekeeper.core.model import OVERRIDE_IN_EFFECT, Outcome, Status
-from tests.core.fake_path import NIGHT
+from tests.core.fake_transport import NIGHT
 from tests.simulators.clock import VirtualClock
 
 NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)

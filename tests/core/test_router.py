@@ -9,7 +9,7 @@ from custom_components.chargekeeper.core.charger.router import PATIENCE, PATIENC
 from custom_components.chargekeeper.core.errors import NoConnection, TransportBusy, TransportDown, Unsupported
 from custom_components.chargekeeper.core.model import Capability, Prefer, Source, Status
 from custom_components.chargekeeper.core.transport import Presence, SetCurrent
-from tests.core.fake_path import FakeDevice, FakeTransport
+from tests.core.fake_transport import FakeDevice, FakeTransport
 from tests.simulators.clock import VirtualClock
 
 CURRENT = Capability.CURRENT
