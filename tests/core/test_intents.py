@@ -24,9 +24,9 @@ from custom_components.chargekeeper.core.charger.intents import (
     Seen,
     Step,
     Until,
-    begin_end,
     decide,
     decide_pause,
+    end_override,
 )
 from custom_components.chargekeeper.core.model import OVERRIDE_IN_EFFECT, Outcome, Status
 from tests.core.fake_transport import NIGHT
@@ -135,8 +135,8 @@ def test_all_else_is_waited_out(state: IntentState, status: Status | None, uncon
 
 
 def test_an_end_begins_with_what_is_known_of_it() -> None:
-    ended = begin_end(replace(INTENT, applications=2), End.SUPERSEDED, Status.PAUSED)
-    assert ended == replace(INTENT, state=ENDING, end=End.SUPERSEDED, theirs=Status.PAUSED)
+    ended = end_override(replace(INTENT, applications=2), End.SUPERSEDED, Status.PAUSED)
+    assert ended == replace(INTENT, state=ENDING, end=End.SUPERSEDED, external_status=Status.PAUSED)
 
 
 # Deciding on a pause
@@ -306,7 +306,7 @@ intents = st.builds(
     originals=st.sampled_from([(), (NIGHT,)]),
     disabled=st.booleans(),
     end=st.none() | st.sampled_from(End),
-    theirs=statuses,
+    external_status=statuses,
 )
 all_entries = st.builds(
     Intents,

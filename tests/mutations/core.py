@@ -134,8 +134,8 @@ MUTATIONS = (
     Mutation(
         name="restart-verified-without-being-away",
         at="core.charger.restart:RestartWatch._judge",
-        find="Outcome.UNVERIFIED if heard_later else None",
-        put="Outcome.VERIFIED if heard_later else None",
+        find="Outcome.UNVERIFIED if reported_later else None",
+        put="Outcome.VERIFIED if reported_later else None",
         tests=("tests/core/test_restart.py",),
     ),
     Mutation(
@@ -147,7 +147,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="lifetime-energy-counted-twice",
-        at="core.charger.readings:ReadingsStore._add_session",
+        at="core.charger.readings:ReadingsStore._add_session_gain",
         find="LIFETIME_ENERGY not in readings and not total_is_newer and not metered",
         put="LIFETIME_ENERGY not in readings and not metered",
         tests=("tests/core/test_readings.py",),
@@ -184,10 +184,10 @@ MUTATIONS = (
         name="pause-of-a-group-becomes-the-users",
         at="core.charger.commands:Commands._carry_out",
         find="""
-            if not wish.automatic:
-                await self.after(setting, base)
+            if not queued.automatic:
+                await self.after_user_command(setting, base)
         """,
-        put="await self.after(setting, base)",
+        put="await self.after_user_command(setting, base)",
         tests=("tests/core/test_charger_in_group.py",),
     ),
     Mutation(
@@ -200,7 +200,7 @@ MUTATIONS = (
     Mutation(
         name="override-of-pause-never-sent",
         at="core.charger.override:OverrideController._next_step",
-        find="self._context.held_back or intent.state is not IntentState.PENDING",
+        find="self._context.group_pause_sent or intent.state is not IntentState.PENDING",
         put="True",
         tests=("tests/core/test_charger_in_group.py",),
     ),
@@ -223,7 +223,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="originals-forgotten-unread",
-        at="core.charger.override:OverrideController._give_up",
+        at="core.charger.override:OverrideController._handle_refusal",
         find="intent.state is IntentState.ENDING",
         put="intent.state is None",
         tests=("tests/core/test_override.py", "-k", "originals_are_kept"),
@@ -318,14 +318,14 @@ MUTATIONS = (
     ),
     Mutation(
         name="update-ended-by-another-transport",
-        at="core.charger.danger:DangerWatch.heard",
+        at="core.charger.danger:DangerWatch.on_readings",
         find="self._updates.pop(transport.source, None)",
         put="self._updates.clear()",
         tests=("tests/core/test_danger.py",),
     ),
     Mutation(
         name="update-ended-by-offline",
-        at="core.charger.danger:DangerWatch.heard",
+        at="core.charger.danger:DangerWatch.on_readings",
         find="status is not None and status is not Status.OFFLINE",
         put="status is not None",
         tests=("tests/core/test_danger.py",),
@@ -339,10 +339,10 @@ MUTATIONS = (
     ),
     Mutation(
         name="update-not-saved",
-        at="core.charger.danger:DangerWatch.settle",
+        at="core.charger.danger:DangerWatch.save_if_due",
         find="""
             if saved.keys() != known.keys() or any(self._is_due(saved[source], known[source]) for source in known):
-                self._saving.soon()
+                self._saving.start()
         """,
         put="""
             if saved.keys() != known.keys():
@@ -360,7 +360,7 @@ MUTATIONS = (
                 supported=bool(capable),
                 presence=Presence.UNKNOWN if transport is None else transport.presence,
                 status=status,
-                asked_age=None if status_received_at is None else now - status_received_at,
+                status_age=None if status_received_at is None else now - status_received_at,
                 evidence_age=None if charger_reported_at is None else now - charger_reported_at,
                 role=None if role is None else role.value,
                 since_last=None if self._restart_at is None else max(now - self._restart_at, 0.0),
@@ -384,7 +384,7 @@ MUTATIONS = (
                 supported=bool(capable),
                 presence=Presence.UNKNOWN if transport is None else transport.presence,
                 status=status,
-                asked_age=None if status_received_at is None else now - status_received_at,
+                status_age=None if status_received_at is None else now - status_received_at,
                 evidence_age=None if charger_reported_at is None else now - charger_reported_at,
                 role=None if role is None else role.value,
                 since_last=None if self._restart_at is None else max(now - self._restart_at, 0.0),
@@ -421,7 +421,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="charging-ended-by-another-transport",
-        at="core.charger.danger:DangerWatch.heard",
+        at="core.charger.danger:DangerWatch.on_readings",
         find="self._flowing.pop(transport.source, None)",
         put="self._flowing.clear()",
         tests=("tests/core/test_danger.py",),

@@ -20,24 +20,26 @@ class Authority:
 
     def __init__(self, router: Router) -> None:
         self._router = router
-        self._lost_on: dict[Source, float] = {}  # moment of a path's last word before its outage: not valid any more
-        self._in_cloud: bool | None = None
+        self._last_report_before_outage: dict[
+            Source, float
+        ] = {}  # moment of a path's last word before its outage: not valid any more
+        self._cloud_usable: bool | None = None
 
-    def unconfirmed(self, transport: Transport) -> bool:
+    def observe(self, transport: Transport) -> bool:
         """Note what a path brought. Whether the charger may have forgotten since what it was told.
 
         That is so where nobody saw it for a while, where it says so, and where the cloud lost it or has it again: what
         it was told is then compared with what it does.
         """
         if not transport.breaker.usable:
-            self._lost_on[transport.source] = status_received_at(transport)
-        before = self._in_cloud
+            self._last_report_before_outage[transport.source] = status_received_at(transport)
+        before = self._cloud_usable
         if transport.source is Source.CLOUD:
-            self._in_cloud = usable(transport)
+            self._cloud_usable = usable(transport)
         unseen = not any(usable(each) for each in self._router)
         return (
             unseen
-            or self._in_cloud is not before
+            or self._cloud_usable is not before
             or (transport.last_report is not None and transport.last_report.status in UNCONFIRMING)
         )
 
@@ -50,9 +52,9 @@ class Authority:
         first = self._router.first(capability)
         if first is None or first.source is not Source.CLOUD:
             return first
-        heard_at = -inf if first.charger_reported_at is None else first.charger_reported_at
+        first_reported_at = -inf if first.charger_reported_at is None else first.charger_reported_at
         for transport in self._router:
-            later = transport.charger_reported_at is not None and transport.charger_reported_at > heard_at
+            later = transport.charger_reported_at is not None and transport.charger_reported_at > first_reported_at
             if (
                 later
                 and usable(transport)
@@ -67,7 +69,8 @@ class Authority:
         transport = self.transport(capability)
         return (
             None
-            if transport is None or status_received_at(transport) <= self._lost_on.get(transport.source, -inf)
+            if transport is None
+            or status_received_at(transport) <= self._last_report_before_outage.get(transport.source, -inf)
             else transport.last_report
         )
 

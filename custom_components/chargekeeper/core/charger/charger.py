@@ -65,8 +65,8 @@ class Charger(TransportListener):
             self._context, self._router, self._authority, self._commands.lower_for_start
         )
         self._pause = PauseController(self._context, self._router, self._authority, self._commands, self._override)
-        self._commands.before = self._pause.before
-        self._commands.after = self._pause.after
+        self._commands.before_user_command = self._pause.before_user_command
+        self._commands.after_user_command = self._pause.after_user_command
         self._restart_service = RestartService(self._context, self._router)
         self._limit_enforcer = LimitEnforcer(self._context, self._router, self._commands)
         self._own_limits = limits.Limits()
@@ -123,11 +123,11 @@ class Charger(TransportListener):
 
         The group says so; what was sent and what is seen of the charger say so as well, and when it is over.
         """
-        return self._context.held_back
+        return self._context.group_pause_sent
 
     @group_paused.setter
     def group_paused(self, paused: bool) -> None:
-        self._context.held_back = paused
+        self._context.group_pause_sent = paused
         self._group_changed()
 
     def listen(self, callback: Callable[[Snapshot], None]) -> Callable[[], None]:
@@ -188,11 +188,11 @@ class Charger(TransportListener):
         """End all that runs and leave the paths; intents stay in the journal."""
         self._running = False
         self._context.stopping = True
-        self._arm(inf)
+        self._schedule_wake(inf)
         for source in list(self._router.transports):
             self.remove_transport(source)
         await self._context.end_tasks()
-        self._commands.forget_queue()
+        self._commands.clear_queue()
         self._restart_service.stop()
 
     def close(self) -> None:
@@ -228,7 +228,7 @@ class Charger(TransportListener):
         self._context.readings_store.take(readings, meters_lifetime=transport.meters_lifetime)
         if self._restart_service.restarting:
             self._mark_unconfirmed()
-        self._restart_service.heard(transport, readings)
+        self._restart_service.on_readings(transport, readings)
         self.transport_changed(transport)
 
     @override
@@ -237,11 +237,11 @@ class Charger(TransportListener):
             transport.source is Source.CLOUD or Source.CLOUD not in self._router.transports
         ):
             self.identity = transport.identity
-        if self._authority.unconfirmed(transport):
+        if self._authority.observe(transport):
             self._mark_unconfirmed()
         self._override.heard(transport)
         self._publish()
-        self._commands.settle()
+        self._commands.check_timeouts()
         if self._running:
             self._reconcile_soon()
 
@@ -271,7 +271,7 @@ class Charger(TransportListener):
         if not self._running:
             return
         snapshot, change_at = self._compose()
-        self._arm(change_at)
+        self._schedule_wake(change_at)
         old = self._snapshot
         self._snapshot = snapshot
         if snapshot != old:
@@ -280,8 +280,8 @@ class Charger(TransportListener):
         elif _contacts(snapshot) != _contacts(old):
             for contact_listener in list(self._contact_listeners):
                 contact_listener()
-        self._handover.settle()
-        self._limit_enforcer.settle(self._own_limits)
+        self._handover.check()
+        self._limit_enforcer.update_limits(self._own_limits)
 
     def _compose(self) -> tuple[Snapshot, float]:
         """The snapshot as of now, and the monotonic moment at which time alone changes it."""
@@ -336,7 +336,7 @@ class Charger(TransportListener):
             ),
         ), min([change_at, *(mark for mark in marks if mark > now)])
 
-    def _arm(self, change_at: float) -> None:
+    def _schedule_wake(self, change_at: float) -> None:
         if self._cancel_wake is not None:
             self._cancel_wake()
             self._cancel_wake = None
@@ -345,8 +345,8 @@ class Charger(TransportListener):
             self._cancel_wake = self._clock.call_later(delay, self._wake)
 
     def _wake(self) -> None:
-        self._restart_service.settle()
-        self._commands.settle()
+        self._restart_service.check_outcomes()
+        self._commands.check_timeouts()
         self._publish()
         self._reconcile_soon()
 

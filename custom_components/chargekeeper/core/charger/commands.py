@@ -43,16 +43,16 @@ ROOM_RETRY = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class _QueuedCommand:
     """A setting that waits to be sent; `automatic` where the user did not ask for it."""
 
     setting: Setting
     automatic: bool
-    made_at: float
+    queued_at: float
 
 
 @dataclass(frozen=True, slots=True)
-class _Sent:
+class _SentCommand:
     """A setting that was sent, acknowledged or perhaps."""
 
     setting: Setting
@@ -68,14 +68,16 @@ class Commands:
         self._clock = context.clock
         self._router = router
         self._snapshot = snapshot
-        self._wanted: dict[Capability, _Wish] = {}  # what waits to be sent; a newer wish takes its place
-        self._carriers: dict[Capability, asyncio.Task[Outcome]] = {}
-        self._expected: dict[Capability, _Sent] = {}  # whose effect is looked for
-        self._latest: dict[Capability, _Sent] = {}  # what was sent last, and should hold
-        self._strays: dict[Capability, list[_Sent]] = {}  # given up on some path, and may arrive there late
-        self.before: Callable[[Setting], Awaitable[None]] = _nothing
+        self._queue: dict[Capability, _QueuedCommand] = {}  # what waits to be sent; a newer wish takes its place
+        self._tasks: dict[Capability, asyncio.Task[Outcome]] = {}
+        self._expected: dict[Capability, _SentCommand] = {}  # whose effect is looked for
+        self._latest: dict[Capability, _SentCommand] = {}  # what was sent last, and should hold
+        self._unacknowledged: dict[
+            Capability, list[_SentCommand]
+        ] = {}  # given up on some path, and may arrive there late
+        self.before_user_command: Callable[[Setting], Awaitable[None]] = _do_nothing
         """Told of each setting that the user has sent, before that."""
-        self.after: Callable[[Setting, Status | None], Awaitable[None]] = _nothing
+        self.after_user_command: Callable[[Setting, Status | None], Awaitable[None]] = _do_nothing
         """Told of each that a path accepted, with what the charger did before."""
         self.outcomes: deque[tuple[datetime, str, Outcome]] = deque(maxlen=20)
 
@@ -85,38 +87,38 @@ class Commands:
         if automatic:
             self._require_cooldown(setting)
         capability = setting.capability
-        waits = capability in self._wanted
-        waiting = self._wanted.get(capability)
-        if waiting is not None and waiting.setting == setting:
-            automatic = automatic and waiting.automatic  # what the user wants stays his
-        self._wanted[capability] = _Wish(setting, automatic, self._clock.monotonic())
-        if not waits:
-            self._carriers[capability] = self._context.spawn(self._carry_out(capability))
-        return await result_of(self._carriers[capability])
+        is_queued = capability in self._queue
+        replaced = self._queue.get(capability)
+        if replaced is not None and replaced.setting == setting:
+            automatic = automatic and replaced.automatic  # what the user wants stays his
+        self._queue[capability] = _QueuedCommand(setting, automatic, self._clock.monotonic())
+        if not is_queued:
+            self._tasks[capability] = self._context.spawn(self._carry_out(capability))
+        return await result_of(self._tasks[capability])
 
     @property
     def in_flight(self) -> bool:
         """Whether a setting waits, or was sent and is neither seen at the charger nor given up, or may arrive late."""
-        return bool(self._wanted or self._expected or self._strays) or any(
-            not task.done() for task in self._carriers.values()
+        return bool(self._queue or self._expected or self._unacknowledged) or any(
+            not task.done() for task in self._tasks.values()
         )
 
-    def may_arrive(self, setting: Setting) -> bool:
+    def may_arrive_late(self, setting: Setting) -> bool:
         """Whether this setting was given up on some path not long ago, and may still arrive there."""
-        return any(stray.setting == setting for stray in self._strays.get(setting.capability, ()))
+        return any(late.setting == setting for late in self._unacknowledged.get(setting.capability, ()))
 
     @property
-    def shown_current(self) -> float | None:
+    def live_current(self) -> float | None:
         """What the charger shows that it is set to, A; None where that is not known freshly."""
-        return self._shown(CHARGING_CURRENT)
+        return self._live_value(CHARGING_CURRENT)
 
     @property
-    def present_current(self) -> float | None:
+    def lowest_current(self) -> float | None:
         """The lowest that the charger may be set to now, A; None where it may be anything.
 
         What is known only from long ago may have been lowered since: what looks like lowering could raise it (I1).
         """
-        shown = self.shown_current
+        shown = self.live_current
         return None if shown is None else min([shown, *self._currents_under_way])
 
     @property
@@ -128,12 +130,12 @@ class Commands:
     @property
     def _currents_under_way(self) -> list[int]:
         """Settings of the current that were sent, or may yet arrive, and are not seen."""
-        under_way = [*self._strays.get(Capability.CURRENT, ()), self._expected.get(Capability.CURRENT)]
+        under_way = [*self._unacknowledged.get(Capability.CURRENT, ()), self._expected.get(Capability.CURRENT)]
         return [each.setting.amps for each in under_way if each is not None and isinstance(each.setting, SetCurrent)]
 
-    def forget_queue(self) -> None:
+    def clear_queue(self) -> None:
         """Nothing waits any more: who waited was told."""
-        self._wanted.clear()
+        self._queue.clear()
 
     def marks(self) -> list[float]:
         """Monotonic moments at which something falls due without anything being heard."""
@@ -149,12 +151,12 @@ class Commands:
             raise NotAllowed("ocpp_active")
         room = self._context.group_room()
         if setting == START:
-            self._require_share()
+            self._require_group_share()
             if room < limits.MINIMUM_CURRENT:
                 raise UnsafeRequest("no_group_room", f"{max(room, 0.0):g}")
         if isinstance(setting, SetCurrent):
             known = limits.Limits.of(self._snapshot().readings)
-            present = replace(known, charging_current=self.present_current)
+            present = replace(known, charging_current=self.lowest_current)
             limits.permit(setting.amps, present, room=room)
 
     async def lower_for_start(self, transport: Transport, hurried: bool) -> None:
@@ -162,7 +164,7 @@ class Commands:
 
         Over another path the start could overtake it. Raises ChargerError; UnsafeRequest where the path cannot do that.
         """
-        self._require_share()
+        self._require_group_share()
         room = self._context.group_room()
         if room < limits.MINIMUM_CURRENT:  # an override outlives that: it waits
             raise TransportBusy("too_soon", ROOM_RETRY)
@@ -173,27 +175,27 @@ class Commands:
         limits.permit(amps, known)
         if Capability.CURRENT not in transport.capabilities:
             raise UnsafeRequest("cannot_lower", f"{amps}")
-        sent = _Sent(SetCurrent(amps), self._clock.monotonic())
+        sent = _SentCommand(SetCurrent(amps), self._clock.monotonic())
         try:
             await self._router.send(transport, sent.setting, hurried=hurried)
         except ChargerError as err:
             if not err.surely_not_sent:
-                self._note_stray(sent)
+                self._note_unacknowledged(sent)
             raise
         self._expect(sent)
 
-    def _require_share(self) -> None:
+    def _require_group_share(self) -> None:
         """Refuse a start for which the load group has no room. Raises UnsafeRequest."""
         share = self._context.group_share
         if share is not None and share < limits.MINIMUM_CURRENT:
             raise UnsafeRequest("no_group_share")
 
-    def settle(self) -> None:
+    def check_timeouts(self) -> None:
         """See which settings show by now, which never did, and which arrived late."""
         now = self._clock.monotonic()
         for capability, expected in list(self._expected.items()):
             answered = self._answered_since(expected.sent_at)
-            if answered and self._shows(expected.setting):
+            if answered and self._is_shown(expected.setting):
                 outcome = Outcome.VERIFIED
             elif now >= expected.sent_at + EXPECT_WITHIN:
                 outcome = Outcome.FAILED if answered else Outcome.UNVERIFIED
@@ -206,31 +208,31 @@ class Commands:
                 level = logging.INFO if expected.automatic else logging.WARNING
                 name = type(expected.setting).__name__
                 LOGGER.log(level, "A command (%s) was sent but never showed at the charger", name)
-        for capability in list(self._strays):
-            self._settle_strays(capability, now)
-        if Capability.CHARGING not in self._expected and self._shown(STATUS) in PAUSE_OVER:
-            self._context.held_back = False
+        for capability in list(self._unacknowledged):
+            self._correct_late_arrival(capability, now)
+        if Capability.CHARGING not in self._expected and self._live_value(STATUS) in PAUSE_OVER:
+            self._context.group_pause_sent = False
 
     async def _carry_out(self, capability: Capability) -> Outcome:
         async with self._context.lock:
-            wish = self._wanted.pop(capability)
-            setting = wish.setting
-            if self._clock.monotonic() > wish.made_at + TIME_TO_LIVE:
+            queued = self._queue.pop(capability)
+            setting = queued.setting
+            if self._clock.monotonic() > queued.queued_at + TIME_TO_LIVE:
                 self._record(setting, Outcome.FAILED)
                 raise NoConnection("expired")
             self.admit(setting)
-            if wish.automatic:
+            if queued.automatic:
                 self._require_cooldown(setting)
             else:
-                await self.before(setting)
-            if self._holds(setting):
-                if not wish.automatic and self._context.paused_by_group:
-                    await self.after(setting, None)  # now it is the user's pause as well
+                await self.before_user_command(setting)
+            if self._is_in_force(setting):
+                if not queued.automatic and self._context.paused_by_group:
+                    await self.after_user_command(setting, None)  # now it is the user's pause as well
                 return Outcome.VERIFIED
-            base = self._shown(STATUS)
-            await self._deliver(setting, automatic=wish.automatic)
-            if not wish.automatic:
-                await self.after(setting, base)
+            base = self._live_value(STATUS)
+            await self._deliver(setting, automatic=queued.automatic)
+            if not queued.automatic:
+                await self.after_user_command(setting, base)
             return Outcome.ACCEPTED
 
     async def lift_pause(self, *, overridden: bool) -> Outcome:
@@ -248,7 +250,7 @@ class Commands:
             delivery = await self._router.deliver(SetOverride(on=False), self.lower_for_start)
             delivery.require()
             self._context.cooldown.switched()
-            self._router.read_back(delivery.carried[0])
+            self._router.read_back(delivery.acknowledged_by[0])
             return Outcome.ACCEPTED
 
     async def send_now(self, setting: Setting) -> None:
@@ -263,13 +265,13 @@ class Commands:
             ChargerError: no path carried it.
         """
         present = self.highest_current
-        sent = _Sent(setting, self._clock.monotonic(), automatic)
+        sent = _SentCommand(setting, self._clock.monotonic(), automatic)
         lowers = isinstance(setting, SetCurrent) and present is not None and setting.amps < present
         prepare = self.lower_for_start if setting == START else None
         delivery = await self._router.deliver(setting, prepare, everywhere=lowers)
         if delivery.in_doubt:
-            self._note_stray(sent)
-        if delivery.may_show:
+            self._note_unacknowledged(sent)
+        if delivery.may_have_arrived:
             self._expect(sent)
         delivery.require()
         self._record(setting, Outcome.ACCEPTED)
@@ -277,60 +279,61 @@ class Commands:
         if automatic:
             self._start_cooldown(setting)
         if setting == STOP:
-            self._context.held_back = automatic and self._context.intents.entries.pause is None
-        for transport in delivery.carried:
+            self._context.group_pause_sent = automatic and self._context.intents.entries.pause is None
+        for transport in delivery.acknowledged_by:
             if setting.capability is Capability.CHARGING or transport.source is not Source.CLOUD:
                 self._router.read_back(transport, lambda: self._expected.get(setting.capability) is not sent)
 
-    def _expect(self, sent: _Sent) -> None:
+    def _expect(self, sent: _SentCommand) -> None:
         self._expected[sent.setting.capability] = sent
         self._latest[sent.setting.capability] = sent
 
-    def _note_stray(self, sent: _Sent) -> None:
-        self._strays.setdefault(sent.setting.capability, []).append(sent)
+    def _note_unacknowledged(self, sent: _SentCommand) -> None:
+        self._unacknowledged.setdefault(sent.setting.capability, []).append(sent)
 
-    def _settle_strays(self, capability: Capability, now: float) -> None:
+    def _correct_late_arrival(self, capability: Capability, now: float) -> None:
         """What was given up on one path, and since then replaced on another, may arrive all the same.
 
         Then what is wanted is sent once more, and only once: whatever shows after that is somebody's will.
         """
-        strays = [stray for stray in self._strays.pop(capability) if now <= stray.sent_at + TIME_TO_LIVE]
-        if not strays:
+        unacknowledged = [late for late in self._unacknowledged.pop(capability) if now <= late.sent_at + TIME_TO_LIVE]
+        if not unacknowledged:
             return
         latest = self._latest.get(capability)
         arrived = capability not in self._expected and any(
-            latest is not None and stray.setting != latest.setting and self._shows(stray.setting) for stray in strays
+            latest is not None and late.setting != latest.setting and self._is_shown(late.setting)
+            for late in unacknowledged
         )
         if not arrived or latest is None or self._context.stopping:
-            self._strays[capability] = strays
-        elif capability not in self._wanted:  # else a newer wish puts it right
+            self._unacknowledged[capability] = unacknowledged
+        elif capability not in self._queue:  # else a newer wish puts it right
             LOGGER.info("A command (%s) arrived late; it is put right once", type(latest.setting).__name__)
             self._context.spawn(self.command(latest.setting, automatic=latest.automatic))
 
-    def _answered_since(self, moment: float) -> bool:
+    def _answered_since(self, since: float) -> bool:
         """Whether a path over which the charger can be reached told of it since."""
         answers = (transport.status_received_at for transport in self._router if transport.breaker.usable)
-        return any(at is not None and at > moment for at in answers)
+        return any(at is not None and at > since for at in answers)
 
-    def _holds(self, setting: Setting) -> bool:
+    def _is_in_force(self, setting: Setting) -> bool:
         """Whether the charger shows the setting already, and nothing else of ours is on its way to it."""
-        under_way = [*self._strays.get(setting.capability, ()), self._expected.get(setting.capability)]
+        under_way = [*self._unacknowledged.get(setting.capability, ()), self._expected.get(setting.capability)]
         others = any(sent is not None and sent.setting != setting for sent in under_way)
-        return not others and self._shows(setting)
+        return not others and self._is_shown(setting)
 
-    def _shows(self, setting: Setting) -> bool:
+    def _is_shown(self, setting: Setting) -> bool:
         """Whether a reading of a usable path shows the setting in force."""
         match setting:
             case SetCurrent(amps):
-                return self._shown(CHARGING_CURRENT) == amps
+                return self._live_value(CHARGING_CURRENT) == amps
             case SetEcoMode(mode):
-                return self._shown(ECO_MODE) is mode
+                return self._live_value(ECO_MODE) is mode
             case SetLock(locked):
-                return self._snapshot().connection_path is not None and self._shown(LOCKED) is locked
-        status = self._shown(STATUS)
+                return self._snapshot().connection_path is not None and self._live_value(LOCKED) is locked
+        status = self._live_value(STATUS)
         return status in ALLOWED_TO_CHARGE if setting.on else status is Status.PAUSED
 
-    def _shown[T](self, prop: Property[T]) -> T | None:
+    def _live_value[T](self, prop: Property[T]) -> T | None:
         """What the charger showed over a path in this run, as far as it may be shown; None for what is only cached."""
         reading = self._snapshot().readings.get(prop)
         return (
@@ -349,7 +352,7 @@ class Commands:
         now = self._clock.monotonic()
         cooldown = self._context.cooldown
         free_at = now
-        if isinstance(setting, SetCurrent) and setting.amps > (self.shown_current or 0.0):
+        if isinstance(setting, SetCurrent) and setting.amps > (self.live_current or 0.0):
             free_at = cooldown.raise_at
         elif isinstance(setting, SetCharging) and setting.on:
             if self._context.intents.entries.pause is not None:
@@ -361,12 +364,12 @@ class Commands:
     def _start_cooldown(self, setting: Setting) -> None:
         if isinstance(setting, SetCharging):
             self._context.cooldown.switched()
-        elif isinstance(setting, SetCurrent) and setting.amps > (self.shown_current or 0.0):
+        elif isinstance(setting, SetCurrent) and setting.amps > (self.live_current or 0.0):
             self._context.cooldown.raised()
 
     def _record(self, setting: Setting, outcome: Outcome) -> None:
         self.outcomes.append((self._clock.now(), type(setting).__name__, outcome))
 
 
-async def _nothing(*_: object) -> None:
+async def _do_nothing(*_: object) -> None:
     """Nobody listens."""

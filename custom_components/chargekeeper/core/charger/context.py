@@ -52,7 +52,7 @@ class Context:
         """What a load group allots, A; None outside of one."""
         self.group_room: Callable[[], float] = unlimited
         """Returns what a load group leaves for this charger beside what its other members may draw now, A."""
-        self.held_back = False
+        self.group_pause_sent = False
         """Whether a load group, not the user, had the charger paused, and it was not seen to go on since."""
         self.lock = asyncio.Lock()
         """Held while something is sent, so that commands to one charger follow one another."""
@@ -63,7 +63,7 @@ class Context:
     @property
     def paused_by_group(self) -> bool:
         """Whether a pause that shows is the load group's doing: the charger waits for power."""
-        return self.held_back or (self.group_share is not None and self.group_share < MINIMUM_CURRENT)
+        return self.group_pause_sent or (self.group_share is not None and self.group_share < MINIMUM_CURRENT)
 
     def listen_events(self, callback: Callable[[ChargerEvent], None]) -> Callable[[], None]:
         """Be told what happens."""
@@ -106,15 +106,15 @@ class Context:
 class SingleFlight:
     """Does one thing in the background, never twice at the same time."""
 
-    def __init__(self, context: Context, pursue: Callable[[], Coroutine[object, object, None]]) -> None:
+    def __init__(self, context: Context, work: Callable[[], Coroutine[object, object, None]]) -> None:
         self._context = context
-        self._reconcile = pursue
+        self._work = work
         self._task: asyncio.Task[None] | None = None
 
-    def soon(self) -> None:
+    def start(self) -> None:
         """Begin, unless it is being done."""
         if self._task is None or self._task.done():
-            self._task = self._context.spawn(self._reconcile())
+            self._task = self._context.spawn(self._work())
 
 
 async def result_of[T](work: asyncio.Future[T]) -> T:

@@ -84,7 +84,7 @@ class DangerWatch:
         for record in self._context.intents.entries.updates:
             self._updates[record.source] = _Update(now - record.age, record.firmware, record.dismissed)
 
-    def heard(self, transport: Transport, readings: Readings) -> None:
+    def on_readings(self, transport: Transport, readings: Readings) -> None:
         """Note what a transport brought.
 
         An update ends where the same transport shows a status that excludes one, or with another firmware version.
@@ -100,14 +100,14 @@ class DangerWatch:
             self._flowing[transport.source] = reading
         elif reading is not None and reading.value is not Status.OFFLINE:
             self._flowing.pop(transport.source, None)
-        self.settle()
+        self.save_if_due()
 
-    def settle(self) -> None:
+    def save_if_due(self) -> None:
         """Save the updates where the journal holds something else, or an age that is too old or too young."""
         saved = {record.source: record for record in self._context.intents.entries.updates}
         known = self._updates
         if saved.keys() != known.keys() or any(self._is_due(saved[source], known[source]) for source in known):
-            self._saving.soon()
+            self._saving.start()
 
     def dismiss(self) -> None:
         """Ignore the updates that are doubted: the user says that they are over.
@@ -118,7 +118,7 @@ class DangerWatch:
         for source, update in self._updates.items():
             if self._age(update) >= UPDATE_WITHIN:
                 self._updates[source] = replace(update, at=now, dismissed=True)
-        self.settle()
+        self.save_if_due()
 
     @property
     def _latest(self) -> Source | None:

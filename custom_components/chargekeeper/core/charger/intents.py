@@ -67,9 +67,9 @@ class OverrideIntent:
     applications: int = 0
     originals: Schedule = ()
     disabled: bool = False
-    held: bool = False
+    left_paused: bool = False
     end: End | None = None
-    theirs: Status | None = None  # what superseded it
+    external_status: Status | None = None  # what superseded it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +146,7 @@ class IntentStore:
         """Take what `save` was given earlier; what is garbled is left out."""
         entries = stored if isinstance(stored, Mapping) else {}
         self.entries = Intents(
-            override=_intent_from(entries.get("override")),
+            override=_override_from(entries.get("override")),
             restart=_restart_from(entries.get("restart")),
             install=_install_from(entries.get("install")),
             pause=_pause_from(entries.get("pause")),
@@ -234,18 +234,18 @@ def decide(intent: OverrideIntent, seen: Seen) -> Decision:
     """The next step for an override (docs/design.md, section 5.6)."""
     if intent.state is IntentState.ENDING:
         return Decision(Step.FINISH if intent.applications == 0 or seen.effect_due else Step.WAIT)
-    if (end := _ended(intent, seen)) is not None:
+    if (end := _end_reason(intent, seen)) is not None:
         return Decision(Step.END, end)
     if seen.status in OVERRIDE_IN_EFFECT:
         return Decision(Step.WAIT if intent.state is IntentState.VERIFIED and not seen.unconfirmed else Step.CONFIRM)
     if seen.status is Status.PAUSED and intent.base is not Status.PAUSED:
         return Decision(Step.END, End.SUPERSEDED)
     if seen.status in {Status.WAITING_SCHEDULE, Status.PAUSED}:
-        return _held_back(intent, seen)
+        return _decide_while_not_charging(intent, seen)
     return Decision(Step.WAIT)
 
 
-def _ended(intent: OverrideIntent, seen: Seen) -> End | None:
+def _end_reason(intent: OverrideIntent, seen: Seen) -> End | None:
     if intent.until is Until.TIME and intent.until_at is not None and seen.now >= intent.until_at:
         return End.TIME
     if intent.seen_plugged and seen.car_connected is False:
@@ -255,7 +255,7 @@ def _ended(intent: OverrideIntent, seen: Seen) -> End | None:
     return None
 
 
-def _held_back(intent: OverrideIntent, seen: Seen) -> Decision:
+def _decide_while_not_charging(intent: OverrideIntent, seen: Seen) -> Decision:
     """The charger does not charge although it is wanted to."""
     match intent.state:
         case IntentState.PENDING:
@@ -311,9 +311,9 @@ def decide_pause(pause: PauseIntent, seen: Seen) -> PauseDecision:
     return PauseDecision(PauseStep.END, End.FAILED)
 
 
-def begin_end(intent: OverrideIntent, end: End, theirs: Status | None = None) -> OverrideIntent:
+def end_override(intent: OverrideIntent, end: End, external_status: Status | None = None) -> OverrideIntent:
     """The intent, over for the user."""
-    return replace(intent, state=IntentState.ENDING, end=end, theirs=theirs, applications=0)
+    return replace(intent, state=IntentState.ENDING, end=end, external_status=external_status, applications=0)
 
 
 def _json_of(entries: Intents) -> dict[str, object]:
@@ -335,9 +335,9 @@ def _json_of(entries: Intents) -> dict[str, object]:
             "applications": override.applications,
             "originals": encode_schedule(override.originals),
             "disabled": override.disabled,
-            "held": override.held,
+            "held": override.left_paused,
             "end": override.end,
-            "theirs": override.theirs,
+            "theirs": override.external_status,
         },
         "restart": None
         if restart is None
@@ -369,7 +369,7 @@ def _iso(at: datetime | None) -> str | None:
     return None if at is None else at.isoformat()
 
 
-def _intent_from(stored: object) -> OverrideIntent | None:
+def _override_from(stored: object) -> OverrideIntent | None:
     if not isinstance(stored, Mapping):
         return None
     created_at = moment(stored.get("created_at"))
@@ -388,9 +388,9 @@ def _intent_from(stored: object) -> OverrideIntent | None:
         applications=_count(stored.get("applications")),
         originals=decode_schedule(stored.get("originals")) or (),
         disabled=stored.get("disabled") is True,
-        held=stored.get("held") is True,
+        left_paused=stored.get("held") is True,
         end=member(End, stored.get("end")),
-        theirs=member(Status, stored.get("theirs")),
+        external_status=member(Status, stored.get("theirs")),
     )
 
 

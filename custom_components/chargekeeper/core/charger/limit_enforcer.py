@@ -31,19 +31,19 @@ class LimitEnforcer:
         self._single_flight = SingleFlight(context, self._reconcile_alone)
         self._retry = Backoff(context.clock)
 
-    def settle(self, limits: Limits) -> None:
+    def update_limits(self, limits: Limits) -> None:
         """Compare the limits, a group's share left out, with those before; lower the setting where one fell."""
         before = self._limits
         self._limits = limits
-        if before is not None and self._fell(before, limits):
-            self._context.spawn(self._begin())
+        if before is not None and self._has_fallen(before, limits):
+            self._context.spawn(self._start_lowering())
 
     def reconcile_soon(self) -> None:
         """Lower what is still to be lowered."""
         if self._intents.entries.lowering and self._retry.is_due():
-            self._single_flight.soon()
+            self._single_flight.start()
 
-    def _fell(self, before: Limits, now: Limits) -> bool:
+    def _has_fallen(self, before: Limits, now: Limits) -> bool:
         """Whether a limit is lower than it was. One that the charger tells for the first time held before as well."""
         pairs = (
             (before.wire_rating, now.wire_rating),
@@ -54,7 +54,7 @@ class LimitEnforcer:
         entered = before.load_group_limit is None and self._context.options.load_group_limit is not None
         return entered or any(old is not None and new is not None and new < old for old, new in pairs)
 
-    async def _begin(self) -> None:
+    async def _start_lowering(self) -> None:
         async with self._context.lock:
             with suppress(NotSaved):  # then it is not remembered, but tried
                 await self._intents.write(lowering=True)
@@ -72,16 +72,16 @@ class LimitEnforcer:
         Whether it was lowered.
         """
         limits = self._limits
-        present = None if self._commands.shown_current is None else self._commands.highest_current
+        present = None if self._commands.live_current is None else self._commands.highest_current
         highest = None if limits is None else ceiling(limits)[0]
-        waits = present is None or self._router.first(Capability.CURRENT) is None
-        if self._context.stopping or (waits and not self._context.options.read_only):
+        must_wait = present is None or self._router.first(Capability.CURRENT) is None
+        if self._context.stopping or (must_wait and not self._context.options.read_only):
             return False
-        amps = inf if highest is None else max(floor(highest), MINIMUM_CURRENT)
+        highest_allowed = inf if highest is None else max(floor(highest), MINIMUM_CURRENT)
         lowered = False
-        if present is not None and present > amps and not self._context.options.read_only:
+        if present is not None and present > highest_allowed and not self._context.options.read_only:
             try:
-                await self._commands.send_now(SetCurrent(int(amps)))
+                await self._commands.send_now(SetCurrent(int(highest_allowed)))
                 lowered = True
             except (TransportDown, TransportBusy, LoginRejected) as err:
                 LOGGER.debug("The lowering of the current waits: %s", err)

@@ -48,8 +48,8 @@ from .intents import (
     Seen,
     Step,
     Until,
-    begin_end,
     decide,
+    end_override,
 )
 from .router import Prepare, Router
 
@@ -98,13 +98,13 @@ class OverrideController:
         self._sent_at = -inf
         self._begun_at = context.clock.monotonic()  # what an earlier run sent was sent before
         self._retry = Backoff(context.clock)
-        self._released_on = -inf  # moment of the last word before the charger was handed back to its schedule
-        self._told_pending = True  # what the journal gave back was pending at least for a while
+        self._report_before_release = -inf  # moment of the last word before the charger was handed back to its schedule
+        self._pending_announced = True  # what the journal gave back was pending at least for a while
         self._unconfirmed = True
-        self._asked = False  # the user wants it, and it was not sent since
+        self._requested = False  # the user wants it, and it was not sent since
         self._inside_at_confirm: bool | None = None
         self._waiting_car_since: float | None = None
-        self._written: Schedule = ()  # the schedule as it should be since it was handed back
+        self._schedule_handed_back: Schedule = ()  # the schedule as it should be since it was handed back
 
     @property
     def shown(self) -> Override:
@@ -124,7 +124,7 @@ class OverrideController:
     def left_paused(self) -> bool:
         """Whether its end has left the charger paused, to be let go on later."""
         intent = self._intents.entries.override
-        return intent is not None and intent.held
+        return intent is not None and intent.left_paused
 
     @property
     def left_on(self) -> bool:
@@ -177,7 +177,7 @@ class OverrideController:
             self._retry.reset()
             intent = self._intents.entries.override
             if on:
-                await self._want(intent, until, until_at)
+                await self._request(intent, until, until_at)
             elif intent is not None and intent.state is not IntentState.ENDING:
                 await self._end(intent, End.CANCELLED)
             if (refusal := await self._reconcile()) is not None:
@@ -188,7 +188,7 @@ class OverrideController:
         """The user has paused the charger instead: a pause must not be handed back. The lock is held."""
         intent = self._intents.entries.override
         if intent is not None:
-            intent = replace(intent, sent=False, held=False)
+            intent = replace(intent, sent=False, left_paused=False)
         if intent is None or intent.state is IntentState.ENDING:
             await self._intents.write(override=intent, pause=pause)
         else:
@@ -207,21 +207,21 @@ class OverrideController:
     def reconcile_soon(self) -> None:
         """See whether a next step is due."""
         if self._intents.entries.override is not None:
-            self._single_flight.soon()
+            self._single_flight.start()
 
     async def _reconcile_alone(self) -> None:
         async with self._context.lock:
             await self._reconcile()
 
-    async def _want(self, intent: OverrideIntent | None, until: Until, until_at: datetime | None) -> None:
+    async def _request(self, intent: OverrideIntent | None, until: Until, until_at: datetime | None) -> None:
         readings_store = self._context.readings_store
         if readings_store.fresh(STATUS, self._clock.monotonic()) is Status.LOCKED:
             raise NotAllowed("locked")
         self._context.issues -= FAILURES
-        self._written = ()
-        self._asked = True
+        self._schedule_handed_back = ()
+        self._requested = True
         if intent is None:
-            self._told_pending = False
+            self._pending_announced = False
             status = readings_store.get(STATUS)
             car = readings_store.get(CAR_CONNECTED)
             base = None if status is None else status.value
@@ -233,9 +233,9 @@ class OverrideController:
             )
         elif intent.state is IntentState.ENDING:
             # What it left at the charger is still there: the same intent goes on, from the start.
-            self._told_pending = False
-            afresh = replace(intent, state=IntentState.PENDING, applications=0, disabled=False, held=False)
-            intent = replace(afresh, end=None, theirs=None)
+            self._pending_announced = False
+            afresh = replace(intent, state=IntentState.PENDING, applications=0, disabled=False, left_paused=False)
+            intent = replace(afresh, end=None, external_status=None)
         await self._intents.write(override=replace(intent, until=until, until_at=until_at), pause=None)
         self._context.publish()
 
@@ -248,11 +248,14 @@ class OverrideController:
         failure: ChargerIssue = ChargerIssue.OVERRIDE_FAILED,
     ) -> None:
         last_report = self._last_report()
-        theirs = None if last_report is None else last_report.status
-        await self._intents.write(override=begin_end(intent, end, theirs), pause=pause)
+        external_status = None if last_report is None else last_report.status
+        await self._intents.write(override=end_override(intent, end, external_status), pause=pause)
         if end is End.SUPERSEDED:
             self._context.issues.add(ChargerIssue.OVERRIDE_SUPERSEDED)
-            details = {"ours": Status.CHARGING.value, "theirs": "" if theirs is None else theirs.value}
+            details = {
+                "ours": Status.CHARGING.value,
+                "theirs": "" if external_status is None else external_status.value,
+            }
             self._context.emit("connection", "override_superseded", details)
         else:
             if end is End.FAILED:
@@ -266,8 +269,8 @@ class OverrideController:
             return Outcome.VERIFIED
         if intent.state is IntentState.APPLIED or (intent.state is IntentState.ENDING and intent.applications):
             return Outcome.ACCEPTED
-        if intent.state is IntentState.PENDING and not self._told_pending:
-            self._told_pending = True
+        if intent.state is IntentState.PENDING and not self._pending_announced:
+            self._pending_announced = True
             self._context.emit("connection", "override_pending")
         return Outcome.PENDING
 
@@ -282,19 +285,19 @@ class OverrideController:
         while (intent := self._intents.entries.override) is not None and not self._context.stopping:
             decision = self._next_step(intent)
             if decision.step is Step.WAIT:
-                self._look_for_report(intent)
+                self._request_report(intent)
                 break
             try:
                 done = await self._take_step(intent, decision)
             except (TransportDown, TransportBusy, LoginRejected, NotSaved) as err:
                 LOGGER.debug("The override waits: %s", err)
-                self._hold_off()
+                self._back_off()
                 refusal = err if isinstance(err, NotSaved) else None
                 break
             except ChargerError as err:
                 refusal = err
                 done = True
-                await self._give_up(err)
+                await self._handle_refusal(err)
             self._context.publish()
             if not done:
                 break
@@ -306,27 +309,27 @@ class OverrideController:
         if intent is not None and intent.state is not IntentState.ENDING:
             await self._end(intent, End.CANCELLED)
 
-    def _hold_off(self, *, at_least: float = 0.0) -> None:
+    def _back_off(self, *, at_least: float = 0.0) -> None:
         """A step failed: the next try takes a new word of the path, and more time after each failure."""
         self._retry.failed(status_received_at(self._router.first(Capability.OVERRIDE)), at_least=at_least)
 
     def _next_step(self, intent: OverrideIntent) -> Decision:
         last_report = self._last_report()
-        heard_at = self._authority.status_received_at(Capability.OVERRIDE)
-        if heard_at < self._sent_at:
+        received_at = self._authority.status_received_at(Capability.OVERRIDE)
+        if received_at < self._sent_at:
             last_report = None  # from before the last step, over another path than that
         status = None if last_report is None else last_report.status
-        if status in OVERRIDE_IN_EFFECT and heard_at <= self._released_on:
+        if status in OVERRIDE_IN_EFFECT and received_at <= self._report_before_release:
             status = Status.WAITING_SCHEDULE  # that was before we handed it back
-        if status is Status.PAUSED and self._context.held_back and self._context.group_share is None:
+        if status is Status.PAUSED and self._context.group_pause_sent and self._context.group_share is None:
             status = Status.WAITING_SCHEDULE  # its load group is gone, and with it what held the charger back
         elif status is Status.PAUSED and self._context.paused_by_group:
             # Nobody has ended it; but a pause of the user's, from before, it has still to end when there is room.
-            begun = self._context.held_back or intent.state is not IntentState.PENDING
+            begun = self._context.group_pause_sent or intent.state is not IntentState.PENDING
             status = Status.WAITING_POWER if begun else None
         elif status is Status.WAITING_SCHEDULE and self._context.paused_by_group:
             status = None  # it is not without effect: the group lets it charge when there is room
-        window_closed = self._inside_at_confirm is True and self._inside(heard_at) is False
+        window_closed = self._inside_at_confirm is True and self._inside(received_at) is False
         return decide(
             intent,
             Seen(
@@ -334,7 +337,7 @@ class OverrideController:
                 status=status,
                 car_connected=None if last_report is None else last_report.car_connected,
                 full=self._is_full(status),
-                effect_due=heard_at >= self._sent_at + EFFECT_AFTER and self._reported_since(intent),
+                effect_due=received_at >= self._sent_at + EFFECT_AFTER and self._reported_since(intent),
                 unconfirmed=self._unconfirmed or window_closed,
             ),
         )
@@ -351,13 +354,13 @@ class OverrideController:
         sent_at = max(self._sent_at, self._begun_at)
         return transport.charger_reported_at is not None and transport.charger_reported_at > sent_at - SYNC_RESOLUTION
 
-    def _look_for_report(self, intent: OverrideIntent) -> None:
+    def _request_report(self, intent: OverrideIntent) -> None:
         """Ask for the status now and then while what was undone waits for a sign of the charger."""
         transport = self._transport_for(intent, Step.FINISH)
         waited = status_received_at(transport) >= self._sent_at + EFFECT_AFTER and self._retry.is_due()
         if waited and transport is not None and not self._reported_since(intent):
-            self._hold_off()
-            self._context.spawn(self._router.look(transport))
+            self._back_off()
+            self._context.spawn(self._router.read_status(transport))
 
     def _transport_for(self, intent: OverrideIntent, step: Step) -> Transport | None:
         """The path that can take a step: whatever concerns the schedule needs one that can read and write it."""
@@ -396,7 +399,7 @@ class OverrideController:
         if decision.step is Step.CONFIRM:
             await self._confirm(intent)
             return False
-        if intent.held:
+        if intent.left_paused:
             return await self._release(intent, last_report)
         if decision.step is Step.SEND and self._is_automatic(intent) and now < self._context.cooldown.start_at:
             return False
@@ -428,24 +431,24 @@ class OverrideController:
 
     def _is_automatic(self, intent: OverrideIntent) -> bool:
         """Whether it would be applied once more, without the user having asked for that."""
-        return intent.sent and not self._asked
+        return intent.sent and not self._requested
 
     async def _apply(self, transport: Transport, intent: OverrideIntent) -> None:
         """Ask the charger to charge now."""
-        again = intent.sent or self._told_pending
+        again = intent.sent or self._pending_announced
         pending = replace(intent, state=IntentState.PENDING)
         sending = replace(pending, sent=True, applications=intent.applications + 1)
         await self._intents.write(override=sending)
         delivery = await self._router.deliver(SetOverride(on=True), self._lower_for_start)
         conflict = isinstance(delivery.refusal, NotApplicable)
-        if not conflict and not delivery.may_show:
+        if not conflict and not delivery.may_have_arrived:
             await self._intents.write(override=pending)  # it does not count
         if not conflict:
             delivery.require()
-        transport = self._router.transports.get(delivery.last, transport)
+        transport = self._router.transports.get(delivery.last_source, transport)
         if self._is_automatic(intent):
             self._context.cooldown.switched()
-        self._asked = False
+        self._requested = False
         self._unconfirmed = False
         await self._intents.write(override=replace(sending, state=IntentState.APPLIED))
         if again:
@@ -482,29 +485,31 @@ class OverrideController:
 
         An acknowledgement is not an effect: this is done again, until a later word shows nothing left to undo.
         """
-        self._released_on = self._authority.latest
+        self._report_before_release = self._authority.latest
         try:
             present = await transport.read_schedule() if intent.originals else ()
         except NotApplicable:
             # What was disabled is kept for when the schedule can be read; the charger is freed all the same.
             if self._must_hand_back(intent):
-                held = await self._hand_back(transport)
-                await self._intents.write(override=replace(intent, sent=False, held=held))
+                left_paused = await self._hand_back(transport)
+                await self._intents.write(override=replace(intent, sent=False, left_paused=left_paused))
             raise
-        self._tell_lost(present)
-        ours = schedule.disabled_of(intent.originals, present)
+        self._report_lost_windows(present)
+        to_enable = schedule.disabled_of(intent.originals, present)
         hand_back = self._must_hand_back(intent)
-        if not ours and not hand_back:
+        if not to_enable and not hand_back:
             self._context.issues.discard(ChargerIssue.SCHEDULE_UNREADABLE)
             await self._intents.write(override=None)
             return
         if intent.applications >= APPLICATIONS:
-            raise NotApplicable("schedule_not_taken" if ours else "wrong_state")
-        if ours:
-            await transport.write_schedule(ours)
-            self._written = schedule.changed(present, ours)
-        held = await self._hand_back(transport) if hand_back else False
-        await self._intents.write(override=replace(intent, applications=intent.applications + 1, held=held))
+            raise NotApplicable("schedule_not_taken" if to_enable else "wrong_state")
+        if to_enable:
+            await transport.write_schedule(to_enable)
+            self._schedule_handed_back = schedule.changed(present, to_enable)
+        left_paused = await self._hand_back(transport) if hand_back else False
+        await self._intents.write(
+            override=replace(intent, applications=intent.applications + 1, left_paused=left_paused)
+        )
         self._sent_at = self._clock.monotonic()
         if transport.presence is Presence.ONLINE:
             self._router.read_back(transport)
@@ -523,10 +528,10 @@ class OverrideController:
             LOGGER.debug("The charger was under its schedule already")
         return by_switch and inside is False
 
-    def _tell_lost(self, present: Schedule) -> None:
+    def _report_lost_windows(self, present: Schedule) -> None:
         """Tell which windows are gone since the schedule was handed back: a cloud may drop what it acknowledged."""
-        lost = schedule.missing(self._written, present)
-        self._written = ()
+        lost = schedule.missing(self._schedule_handed_back, present)
+        self._schedule_handed_back = ()
         for window in _named(lost):
             LOGGER.warning("The schedule from %s is gone since it was written", window)
             self._context.issues.add(ChargerIssue.OVERRIDE_FAILED)
@@ -554,15 +559,17 @@ class OverrideController:
         now = self._clock.monotonic()
         if last_report is None or transport is None:
             return False
-        gone_on = last_report.car_connected is False or last_report.status in POWER_FLOWS
-        if not gone_on and not (transport.frees_schedule and last_report.status is Status.WAITING_SCHEDULE):
+        charging_or_unplugged = last_report.car_connected is False or last_report.status in POWER_FLOWS
+        if not charging_or_unplugged and not (
+            transport.frees_schedule and last_report.status is Status.WAITING_SCHEDULE
+        ):
             waits = self._context.paused_by_group or (not transport.frees_schedule and not self._inside(now))
             if waits or not self._retry.is_due(status_received_at(transport)):
                 return False
             delivery = await self._router.deliver(SetOverride(on=False), self._lower_for_start)
             delivery.require()
         self._retry.reset()
-        await self._intents.write(override=replace(intent, held=False, sent=False))
+        await self._intents.write(override=replace(intent, left_paused=False, sent=False))
         return True
 
     def _must_hand_back(self, intent: OverrideIntent) -> bool:
@@ -571,10 +578,10 @@ class OverrideController:
         status = None if last_report is None else last_report.status
         if not intent.sent or intent.end not in HANDED_BACK or status is Status.PAUSED:
             return False  # a pause is somebody's: handing back would let it charge
-        overridden = status in OVERRIDE_IN_EFFECT and self._inside(self._released_on) is False
+        overridden = status in OVERRIDE_IN_EFFECT and self._inside(self._report_before_release) is False
         return intent.applications == 0 or overridden
 
-    async def _give_up(self, err: ChargerError) -> None:
+    async def _handle_refusal(self, err: ChargerError) -> None:
         """The charger or its cloud refuses: the override ends, or what it left there stays."""
         intent = self._intents.entries.override
         assert intent is not None
@@ -582,7 +589,7 @@ class OverrideController:
         if unreadable and intent.state is IntentState.ENDING:
             # Nothing was written. What we disabled is not forgotten before it was seen enabled.
             self._context.issues.add(ChargerIssue.SCHEDULE_UNREADABLE)
-            self._hold_off(at_least=UNREADABLE_RETRY)
+            self._back_off(at_least=UNREADABLE_RETRY)
             return
         LOGGER.warning("The time-of-use override could not be carried out: %s", err)
         if intent.state is not IntentState.ENDING:

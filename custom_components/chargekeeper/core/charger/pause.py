@@ -48,16 +48,16 @@ class PauseController:
         """Something happened after which the charger may have dropped the pause."""
         self._unconfirmed = True
 
-    async def before(self, setting: Setting) -> None:
+    async def before_user_command(self, setting: Setting) -> None:
         """The user has a setting sent: a start ends the pause, whatever becomes of it. The lock is held."""
         if setting == START:
-            await self._forget(End.CANCELLED)
+            await self._end(End.CANCELLED)
 
-    async def after(self, setting: Setting, base: Status | None) -> None:
+    async def after_user_command(self, setting: Setting, base: Status | None) -> None:
         """A path accepted what the user wants; `base` is what the charger did before. The lock is held."""
         if setting != STOP:
             return
-        self._sent()
+        self._note_sent()
         self._unconfirmed = False
         try:
             await self._override.give_way(PauseIntent(created_at=self._clock.now(), base=base))
@@ -67,7 +67,7 @@ class PauseController:
     def reconcile_soon(self) -> None:
         """See whether a next step is due."""
         if self._intents.entries.pause is not None:
-            self._single_flight.soon()
+            self._single_flight.start()
 
     async def _reconcile(self) -> None:
         async with self._context.lock:
@@ -75,7 +75,7 @@ class PauseController:
             if pause is None or self._context.stopping:
                 return
             if self._context.options.read_only:
-                await self._forget(End.CANCELLED)
+                await self._end(End.CANCELLED)
                 return
             decision = decide_pause(pause, self._seen())
             if decision.step is PauseStep.CONFIRM:
@@ -85,23 +85,23 @@ class PauseController:
                 await self._restore(pause)
             elif decision.end is not None:
                 if decision.end is not End.UNPLUGGED or await self._is_released(pause):
-                    await self._forget(decision.end)
+                    await self._end(decision.end)
                 elif pause.state is not IntentState.ENDING:  # another car may come before it can be taken back
                     await self._intents.write(pause=replace(pause, state=IntentState.ENDING))
 
     def _seen(self) -> Seen:
         last_report = self._authority.last_report(Capability.CHARGING)
-        heard_at = self._authority.status_received_at(Capability.CHARGING)
-        if heard_at < self._sent_at:
+        received_at = self._authority.status_received_at(Capability.CHARGING)
+        if received_at < self._sent_at:
             last_report = None  # from before the pause, over another path than that
         return Seen(
             now=self._clock.now(),
             status=None if last_report is None else last_report.status,
             car_connected=None if last_report is None else last_report.car_connected,
             full=last_report is not None and last_report.status is Status.COMPLETED,
-            effect_due=heard_at >= self._sent_at + EFFECT_AFTER,
+            effect_due=received_at >= self._sent_at + EFFECT_AFTER,
             # A start of ours that was given up on one path may have arrived there late.
-            unconfirmed=self._unconfirmed or self._commands.may_arrive(START),
+            unconfirmed=self._unconfirmed or self._commands.may_arrive_late(START),
         )
 
     async def _is_released(self, pause: PauseIntent) -> bool:
@@ -145,17 +145,17 @@ class PauseController:
                 await self._intents.write(pause=pause)
         except ChargerError as err:
             LOGGER.warning("The pause could not be restored: %s", err)
-            await self._forget(End.FAILED)
+            await self._end(End.FAILED)
         else:
-            self._sent()
+            self._note_sent()
             self._unconfirmed = False
             self._context.emit("replay", Capability.CHARGING)
 
-    def _sent(self) -> None:
+    def _note_sent(self) -> None:
         self._sent_at = self._clock.monotonic()
         self._retry.reset()
 
-    async def _forget(self, end: End) -> None:
+    async def _end(self, end: End) -> None:
         if self._intents.entries.pause is not None:
             LOGGER.debug("The pause is over: %s", end)
             await self._intents.write(pause=None)

@@ -65,8 +65,8 @@ class ReadingsStore:
         """
         before = self._readings.get(SESSION_ENERGY)
         readings = readings.copy()
-        step = self._add_up(readings)
-        self._add_total(readings)
+        step = self._merge_session(readings)
+        self._merge_lifetime(readings)
         metered = readings.get(LIFETIME_ENERGY)
         if step is not None and step.is_new:
             self._may_fall = {SESSION_ENERGY.key, SESSION_COST.key}
@@ -78,7 +78,7 @@ class ReadingsStore:
         if status is not None and status.value is Status.OFFLINE and self._readings.get(STATUS) is status:
             self._forget_live(status)
         if not meters_lifetime:
-            self._add_session(before, readings, step)
+            self._add_session_gain(before, readings, step)
         elif metered is not None:
             self._metered_at = max(self._metered_at, metered.observed_mono)
 
@@ -163,7 +163,7 @@ class ReadingsStore:
             self._readings.remove(prop)
             self.revision += prop.kind is ReadingClass.CONFIG
 
-    def _add_up(self, readings: Readings) -> SessionStep | None:
+    def _merge_session(self, readings: Readings) -> SessionStep | None:
         """Put the energy of the session as it is over all paths in the place of what one counter reads."""
         if readings.value(CAR_CONNECTED) is False:
             self._session.unplugged = True
@@ -179,7 +179,7 @@ class ReadingsStore:
             readings.put(SESSION_ENERGY, replace(new, value=step.total))
         return step
 
-    def _add_total(self, readings: Readings) -> None:
+    def _merge_lifetime(self, readings: Readings) -> None:
         """Put the total that a path's lifetime counter stands for in the place of what the counter reads."""
         new = readings.get(LIFETIME_ENERGY)
         if new is None:
@@ -191,7 +191,7 @@ class ReadingsStore:
         else:
             readings.put(LIFETIME_ENERGY, replace(new, value=total))
 
-    def _add_session(self, before: Reading[float] | None, readings: Readings, step: SessionStep | None) -> None:
+    def _add_session_gain(self, before: Reading[float] | None, readings: Readings, step: SessionStep | None) -> None:
         """Let the lifetime energy grow by what the session gained.
 
         A total that is newer than what the session showed `before` may hold a part of that gain already. Then nothing

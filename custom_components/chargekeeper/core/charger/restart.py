@@ -32,7 +32,7 @@ class Facts:
     supported: bool  # the model can be restarted on that path
     presence: Presence  # the last word of that path
     status: Status | None  # None: unknown, ambiguous (Wallbox 163) or too old to be shown
-    asked_age: float | None  # since that path last told a status
+    status_age: float | None  # since that path last told a status
     evidence_age: float | None  # since the charger itself showed it
     role: Role | None  # of the signed-in account, None: not known
     since_last: float | None  # since the last restart was sent
@@ -62,15 +62,15 @@ def guard(facts: Facts) -> RestartAvailability:
     the cloud does not count: the plan may have changed, and the cloud decides. `checking` is not to be set by the
     press that waited for the check itself.
     """
-    asked = facts.asked_age is not None and facts.asked_age <= STATUS_FRESH
-    shown = facts.evidence_age is not None and facts.evidence_age <= EVIDENCE_FRESH
-    return _judge(facts, status_good=asked and (shown or not facts.over_cloud))
+    recently_read = facts.status_age is not None and facts.status_age <= STATUS_FRESH
+    recently_reported = facts.evidence_age is not None and facts.evidence_age <= EVIDENCE_FRESH
+    return _judge(facts, status_good=recently_read and (recently_reported or not facts.over_cloud))
 
 
 def _judge(facts: Facts, *, status_good: bool) -> RestartAvailability:
     """The first reason to refuse. What tells more, or lasts longer, comes first; `error` is no reason."""
-    told = facts.status is not None and facts.presence is not Presence.UNKNOWN and status_good
-    unknown = facts.update_doubted or not (told or facts.at_rest)
+    known = facts.status is not None and facts.presence is not Presence.UNKNOWN and status_good
+    unknown = facts.update_doubted or not (known or facts.at_rest)
     flowing = facts.flowing or facts.status in POWER_FLOWS
     reasons = (
         (RestartAvailability.NO_TRANSPORT, not facts.has_transport),
@@ -163,7 +163,7 @@ class RestartWatch:
 
     def _judge(self) -> Outcome | None:
         if self._away_at is None:
-            heard_later = self._evidence_at > self._pressed_at + AWAY_WITHIN
-            return Outcome.UNVERIFIED if heard_later else None
+            reported_later = self._evidence_at > self._pressed_at + AWAY_WITHIN
+            return Outcome.UNVERIFIED if reported_later else None
         back = self._present and self._evidence_at > self._away_at
         return Outcome.VERIFIED if back and self._away_in_time else None

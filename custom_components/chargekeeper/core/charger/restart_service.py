@@ -31,7 +31,7 @@ from .router import Router
 INSTALL_WITHIN = 3 * 3600.0
 """Seconds within which a firmware install must show its new version."""
 
-KNOWN_WITHOUT_LOOKING = frozenset(
+REFUSED_WITHOUT_READING = frozenset(
     {
         RestartAvailability.NO_TRANSPORT,
         RestartAvailability.UNSUPPORTED_MODEL,
@@ -80,7 +80,7 @@ class RestartService:
         self._danger = DangerWatch(context)
         self._run: RestartRun | None = None
         self._unwatch: list[Callable[[], None]] = []
-        self._look: asyncio.Task[None] | None = None
+        self._status_read: asyncio.Task[None] | None = None
         self._checking = False
         self._restart_at: float | None = None
         self._install_at: float | None = None
@@ -195,22 +195,22 @@ class RestartService:
         """Whether a press would probably be obeyed, and why not."""
         return availability(self._facts(capability))
 
-    def heard(self, transport: Transport, readings: Readings) -> None:
+    def on_readings(self, transport: Transport, readings: Readings) -> None:
         """A path brought an answer."""
-        self._danger.heard(transport, readings)
+        self._danger.on_readings(transport, readings)
         self._observe(transport)
-        self.settle()
+        self.check_outcomes()
         status = self._context.readings_store.get(STATUS)
         alive = status is not None and status.observed_mono > self._failed_at and status.value is not Status.OFFLINE
         if alive and self._run is None and ChargerIssue.RESTART_FAILED in self._context.issues:
             self._context.issues.discard(ChargerIssue.RESTART_FAILED)
             self._context.spawn(self._forget_failure())  # else it would be back after a start
 
-    def settle(self) -> None:
+    def check_outcomes(self) -> None:
         """See what has become of a restart or an install by now."""
-        self._danger.settle()
-        self._settle_watch()
-        self._settle_install()
+        self._danger.save_if_due()
+        self._check_restart()
+        self._check_install()
 
     async def _guarded_transport(self, command: Restart | Install, what: str) -> Transport:
         """The path that may carry it now, judged on a status read for it. Raises ChargerError."""
@@ -218,7 +218,7 @@ class RestartService:
         verdict = self.availability(capability)
         if verdict is RestartAvailability.NO_TRANSPORT:
             self._router.require(capability)
-        if verdict in KNOWN_WITHOUT_LOOKING:
+        if verdict in REFUSED_WITHOUT_READING:
             raise UnsafeRequest(f"{what}_{verdict}")
         transport = self._router.require(capability)[0]
         status_received_at = transport.status_received_at
@@ -277,7 +277,7 @@ class RestartService:
             supported=bool(capable),
             presence=Presence.UNKNOWN if transport is None else transport.presence,
             status=status,
-            asked_age=None if status_received_at is None else now - status_received_at,
+            status_age=None if status_received_at is None else now - status_received_at,
             evidence_age=None if charger_reported_at is None else now - charger_reported_at,
             role=None if role is None else role.value,
             since_last=None if self._restart_at is None else max(now - self._restart_at, 0.0),
@@ -319,10 +319,10 @@ class RestartService:
         )
         if watch.away_at is not None and was_away is None:
             self._context.spawn(self._intents.write(restart=replace(self._record, away_at=self._clock.now())))
-        if watch.wants_status and (self._look is None or self._look.done()):
-            self._look = self._context.spawn(self._router.look(transport))
+        if watch.wants_status and (self._status_read is None or self._status_read.done()):
+            self._status_read = self._context.spawn(self._router.read_status(transport))
 
-    def _settle_watch(self) -> None:
+    def _check_restart(self) -> None:
         outcome = None if self._run is None else self._run.watch.outcome(self._clock.monotonic())
         if outcome is None:
             return
@@ -355,7 +355,7 @@ class RestartService:
             self._run.end(outcome)
             self._run = None
 
-    def _settle_install(self) -> None:
+    def _check_install(self) -> None:
         record = self._intents.entries.install
         if record is None or self._install_at is None:
             return

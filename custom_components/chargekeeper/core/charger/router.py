@@ -30,7 +30,7 @@ PATIENCE_IN_DOUBT = 3.0
 GRACE = 0.5
 """Seconds beyond that, after which a path that says nothing itself is given up for another one."""
 
-PASSED_ON = (TransportDown, TransportBusy, LoginRejected, UnsafeRequest)
+TRY_NEXT_TRANSPORT = (TransportDown, TransportBusy, LoginRejected, UnsafeRequest)
 """What fails like this on one path may work on another; the rest is the charger's own answer."""
 
 type Prepare = Callable[[Transport, bool], Awaitable[None]]
@@ -41,30 +41,30 @@ type Prepare = Callable[[Transport, bool], Awaitable[None]]
 class Delivery:
     """What became of a command on the paths that were tried: who acknowledged it, and who failed why."""
 
-    carried: list[Transport] = field(default_factory=list)
+    acknowledged_by: list[Transport] = field(default_factory=list)
     failures: list[tuple[Source, ChargerError]] = field(default_factory=list)
     in_doubt: bool = False
     """Whether it may have arrived, or may still, on a path that did not acknowledge it."""
 
     @property
-    def last(self) -> Source:
+    def last_source(self) -> Source:
         """The path that carried it, else the one that was tried last."""
-        return self.carried[0].source if self.carried else self.failures[-1][0]
+        return self.acknowledged_by[0].source if self.acknowledged_by else self.failures[-1][0]
 
     @property
-    def may_show(self) -> bool:
+    def may_have_arrived(self) -> bool:
         """Whether the charger may have got it."""
-        return bool(self.carried) or self.in_doubt
+        return bool(self.acknowledged_by) or self.in_doubt
 
     @property
     def refusal(self) -> ChargerError | None:
         """The charger's own no, which is not taken to another path."""
-        last = None if self.carried else self.failures[-1][1]
-        return None if isinstance(last, PASSED_ON) else last
+        error = None if self.acknowledged_by else self.failures[-1][1]
+        return None if isinstance(error, TRY_NEXT_TRANSPORT) else error
 
     def require(self) -> None:
         """Raise why no path carried it, if none did: ChargerError, of several paths TransportsFailed."""
-        if self.carried:
+        if self.acknowledged_by:
             return
         unsafe = all(isinstance(error, UnsafeRequest) for _, error in self.failures)
         if len(self.failures) == 1 or unsafe or self.refusal is not None:
@@ -193,10 +193,10 @@ class Router:
             except ChargerError as err:
                 delivery.failures.append((transport.source, err))
                 delivery.in_doubt |= sending and not err.surely_not_sent
-                if not everywhere and not delivery.carried and not isinstance(err, PASSED_ON):
+                if not everywhere and not delivery.acknowledged_by and not isinstance(err, TRY_NEXT_TRANSPORT):
                     break
             else:
-                delivery.carried.append(transport)
+                delivery.acknowledged_by.append(transport)
                 if not everywhere:
                     break
         return delivery
@@ -217,9 +217,9 @@ class Router:
             await clock.sleep(begun + delay - clock.monotonic())
             if done():
                 break
-            await self.look(transport)
+            await self.read_status(transport)
 
-    async def look(self, transport: Transport) -> None:
+    async def read_status(self, transport: Transport) -> None:
         """Read the status out of turn if the path allows it now; the next regular answer serves as well."""
         try:
             await transport.check()
@@ -238,7 +238,7 @@ class Handover:
         self._router = router
         self._taken_over: bool | None = None  # None: before the cloud's first word
 
-    def settle(self) -> None:
+    def check(self) -> None:
         """Compare what is now with what was told last."""
         before = self._taken_over
         self._taken_over = self._judge()
