@@ -17,11 +17,11 @@ from custom_components.chargekeeper.core.charger.intents import (
     Intents,
     IntentState,
     IntentStore,
+    Observation,
     OverrideIntent,
     PauseIntent,
     PauseStep,
     RestartRecord,
-    Seen,
     Step,
     Until,
     decide,
@@ -36,10 +36,12 @@ NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
 
 PENDING, APPLIED, VERIFIED, ENDING = IntentState
 INTENT = OverrideIntent(created_at=NOW, base=Status.WAITING_SCHEDULE)
-SEEN = Seen(now=NOW, status=Status.WAITING_SCHEDULE, car_connected=True, full=False, effect_due=True, unconfirmed=False)
+SEEN = Observation(
+    now=NOW, status=Status.WAITING_SCHEDULE, car_connected=True, full=False, effect_due=True, unconfirmed=False
+)
 
 
-def steps_of(intent: OverrideIntent, seen: Seen) -> Step | End:
+def steps_of(intent: OverrideIntent, seen: Observation) -> Step | End:
     decision = decide(intent, seen)
     return decision.end or decision.step
 
@@ -146,7 +148,7 @@ PAUSED = replace(SEEN, status=Status.PAUSED)
 CHARGES = replace(SEEN, status=Status.CHARGING)
 
 
-def pause_step(pause: PauseIntent, seen: Seen) -> PauseStep | End:
+def pause_step(pause: PauseIntent, seen: Observation) -> PauseStep | End:
     decision = decide_pause(pause, seen)
     return decision.end or decision.step
 

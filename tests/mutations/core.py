@@ -277,7 +277,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="time-passed-while-off-forgotten",
-        at="core.charger.energy:moment_before",
+        at="core.charger.energy:mono_before",
         find="new.observed_mono - max((new.observed_at - old.observed_at).total_seconds(), 0.0)",
         put="new.observed_mono",
         tests=("tests/core/test_readings.py",),

@@ -1,4 +1,4 @@
-"""Settings on their way to a charger: admitted, queued, sent by the best path, and looked for at the charger."""
+"""Admit, queue and send the settings of a charger, and look for their effect."""
 
 import asyncio
 from collections import deque
@@ -33,18 +33,18 @@ from .router import Router
 LOGGER = logging.getLogger(__name__)
 
 EXPECT_WITHIN = 150.0
-"""Seconds within which a setting must show: one groups poll of the Wallbox cloud and some."""
+"""Seconds within which a setting must show: one groups poll of the Wallbox cloud and a margin."""
 
 TIME_TO_LIVE = 300.0
-"""Seconds for which a setting waits for its turn, and for which one whose answer was lost may still arrive."""
+"""Seconds for which a setting may wait in the queue, and for which an unacknowledged one may still arrive."""
 
 ROOM_RETRY = 60.0
-"""Seconds after which an override is tried again that its load group has no room for."""
+"""Seconds after which an override is tried again when the load group had no room for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _QueuedCommand:
-    """A setting that waits to be sent; `automatic` where the user did not ask for it."""
+    """A setting in the queue; `automatic` if the user did not request it."""
 
     setting: Setting
     automatic: bool
@@ -53,7 +53,7 @@ class _QueuedCommand:
 
 @dataclass(frozen=True, slots=True)
 class _SentCommand:
-    """A setting that was sent, acknowledged or perhaps."""
+    """A setting that was sent, whether or not a transport acknowledged it."""
 
     setting: Setting
     sent_at: float
@@ -61,28 +61,26 @@ class _SentCommand:
 
 
 class Commands:
-    """The settings of one charger. `snapshot` tells what the keeper shows now."""
+    """The settings of one charger. `snapshot` returns the charger's current snapshot."""
 
     def __init__(self, context: Context, router: Router, snapshot: Callable[[], Snapshot]) -> None:
         self._context = context
         self._clock = context.clock
         self._router = router
         self._snapshot = snapshot
-        self._queue: dict[Capability, _QueuedCommand] = {}  # what waits to be sent; a newer wish takes its place
+        self._queue: dict[Capability, _QueuedCommand] = {}  # not sent yet; a newer setting replaces an older one
         self._tasks: dict[Capability, asyncio.Task[Outcome]] = {}
-        self._expected: dict[Capability, _SentCommand] = {}  # whose effect is looked for
-        self._latest: dict[Capability, _SentCommand] = {}  # what was sent last, and should hold
-        self._unacknowledged: dict[
-            Capability, list[_SentCommand]
-        ] = {}  # given up on some path, and may arrive there late
+        self._expected: dict[Capability, _SentCommand] = {}  # sent, but not seen at the charger yet
+        self._latest: dict[Capability, _SentCommand] = {}  # the last setting that was sent, and should hold
+        self._unacknowledged: dict[Capability, list[_SentCommand]] = {}  # may still arrive late
         self.before_user_command: Callable[[Setting], Awaitable[None]] = _do_nothing
-        """Told of each setting that the user has sent, before that."""
+        """Called with each setting of the user before it is sent."""
         self.after_user_command: Callable[[Setting, Status | None], Awaitable[None]] = _do_nothing
-        """Told of each that a path accepted, with what the charger did before."""
+        """Called with each setting of the user that a transport accepted, and the charger's status before it."""
         self.outcomes: deque[tuple[datetime, str, Outcome]] = deque(maxlen=20)
 
     async def command(self, setting: Setting, *, automatic: bool = False) -> Outcome:
-        """As `Charger.command`."""
+        """Queue and send a setting. See `Charger.command`."""
         self.admit(setting)
         if automatic:
             self._require_cooldown(setting)
@@ -90,7 +88,7 @@ class Commands:
         is_queued = capability in self._queue
         replaced = self._queue.get(capability)
         if replaced is not None and replaced.setting == setting:
-            automatic = automatic and replaced.automatic  # what the user wants stays his
+            automatic = automatic and replaced.automatic  # a request of the user stays a request of the user
         self._queue[capability] = _QueuedCommand(setting, automatic, self._clock.monotonic())
         if not is_queued:
             self._tasks[capability] = self._context.spawn(self._carry_out(capability))
@@ -98,51 +96,52 @@ class Commands:
 
     @property
     def in_flight(self) -> bool:
-        """Whether a setting waits, or was sent and is neither seen at the charger nor given up, or may arrive late."""
+        """True while a command is queued or unconfirmed, or may still take effect late."""
         return bool(self._queue or self._expected or self._unacknowledged) or any(
             not task.done() for task in self._tasks.values()
         )
 
     def may_arrive_late(self, setting: Setting) -> bool:
-        """Whether this setting was given up on some path not long ago, and may still arrive there."""
+        """Return True if this setting was sent not long ago, not acknowledged, and may still arrive."""
         return any(late.setting == setting for late in self._unacknowledged.get(setting.capability, ()))
 
     @property
     def live_current(self) -> float | None:
-        """What the charger shows that it is set to, A; None where that is not known freshly."""
+        """Current setting that the charger reports, in A; None if there is no live value."""
         return self._live_value(CHARGING_CURRENT)
 
     @property
     def lowest_current(self) -> float | None:
-        """The lowest that the charger may be set to now, A; None where it may be anything.
+        """Lowest current that the charger may be set to now, in A; None if it may be anything.
 
-        What is known only from long ago may have been lowered since: what looks like lowering could raise it (I1).
+        A value from long ago may have been lowered since. A command that seems to lower it could raise the current
+        (I1).
         """
         shown = self.live_current
         return None if shown is None else min([shown, *self._currents_under_way])
 
     @property
     def highest_current(self) -> float | None:
-        """The highest that the charger may be set to now, A, as far as is known; None where nothing is."""
+        """Highest current that the charger may be set to now, in A, as far as known; None if unknown."""
         shown = self._snapshot().value(CHARGING_CURRENT)
         return max([*([] if shown is None else [shown]), *self._currents_under_way], default=None)
 
     @property
     def _currents_under_way(self) -> list[int]:
-        """Settings of the current that were sent, or may yet arrive, and are not seen."""
+        """Currents in A that were sent, or may still arrive, and do not show yet."""
         under_way = [*self._unacknowledged.get(Capability.CURRENT, ()), self._expected.get(Capability.CURRENT)]
         return [each.setting.amps for each in under_way if each is not None and isinstance(each.setting, SetCurrent)]
 
     def clear_queue(self) -> None:
-        """Nothing waits any more: who waited was told."""
+        """Drop all queued settings. Their callers were notified already."""
         self._queue.clear()
 
     def marks(self) -> list[float]:
-        """Monotonic moments at which something falls due without anything being heard."""
+        """Return the monotonic times at which a change is due without a report."""
         return [expected.sent_at + EXPECT_WITHIN for expected in self._expected.values()]
 
     def admit(self, setting: Setting | None) -> None:
-        """Refuse what may not be sent at all. Raises ChargerError."""
+        """Raise ChargerError if the setting may not be sent at all."""
         if self._context.stopping:
             raise TransportDown("stopping")
         if self._context.options.read_only:
@@ -160,13 +159,18 @@ class Commands:
             limits.permit(setting.amps, present, room=room)
 
     async def lower_for_start(self, transport: Transport, hurried: bool) -> None:
-        """Before a charge is started over a path: bring a setting above the ceiling down to it, over the same (I1).
+        """Lower a setting above the ceiling before a charge is started over the same transport (I1).
 
-        Over another path the start could overtake it. Raises ChargerError; UnsafeRequest where the path cannot do that.
+        Over another transport, the start could arrive first.
+
+        Raises:
+            UnsafeRequest: the transport cannot lower the current, or the load group allots no share.
+            TransportBusy: `too_soon`, if the load group has no room.
+            ChargerError: the current was not lowered, and why.
         """
         self._require_group_share()
         room = self._context.group_room()
-        if room < limits.MINIMUM_CURRENT:  # an override outlives that: it waits
+        if room < limits.MINIMUM_CURRENT:  # an override survives this error and waits
             raise TransportBusy("too_soon", ROOM_RETRY)
         known = replace(limits.Limits.of(self._snapshot().readings), charging_current=self.highest_current)
         known = limits.with_room(known, room)
@@ -185,13 +189,13 @@ class Commands:
         self._expect(sent)
 
     def _require_group_share(self) -> None:
-        """Refuse a start for which the load group has no room. Raises UnsafeRequest."""
+        """Raise UnsafeRequest if the load group allots too little for a start."""
         share = self._context.group_share
         if share is not None and share < limits.MINIMUM_CURRENT:
             raise UnsafeRequest("no_group_share")
 
     def check_timeouts(self) -> None:
-        """See which settings show by now, which never did, and which arrived late."""
+        """Check which settings show by now, which never did, and which arrived late."""
         now = self._clock.monotonic()
         for capability, expected in list(self._expected.items()):
             answered = self._answered_since(expected.sent_at)
@@ -204,7 +208,7 @@ class Commands:
             del self._expected[capability]
             self._record(expected.setting, outcome)
             if outcome is Outcome.FAILED:
-                # What we want by ourselves is sent again where it is still wanted; a share may have risen meanwhile.
+                # An automatic setting is sent again if it is still needed; a share may have risen meanwhile.
                 level = logging.INFO if expected.automatic else logging.WARNING
                 name = type(expected.setting).__name__
                 LOGGER.log(level, "A command (%s) was sent but never showed at the charger", name)
@@ -227,7 +231,7 @@ class Commands:
                 await self.before_user_command(setting)
             if self._is_in_force(setting):
                 if not queued.automatic and self._context.paused_by_group:
-                    await self.after_user_command(setting, None)  # now it is the user's pause as well
+                    await self.after_user_command(setting, None)  # now the pause is the user's as well
                 return Outcome.VERIFIED
             base = self._live_value(STATUS)
             await self._deliver(setting, automatic=queued.automatic)
@@ -236,7 +240,10 @@ class Commands:
             return Outcome.ACCEPTED
 
     async def lift_pause(self, *, overridden: bool) -> Outcome:
-        """As `Charger.lift_pause`; `overridden` while the schedule does not rule."""
+        """Take back the pause of a load group. See `Charger.lift_pause`.
+
+        `overridden` is True while the schedule does not rule.
+        """
         has_schedule = any(window.enabled for window in self._snapshot().value(SCHEDULE) or ())
         if overridden or not has_schedule or self._router.first(Capability.OVERRIDE) is None:
             return await self.command(START, automatic=True)
@@ -254,15 +261,17 @@ class Commands:
             return Outcome.ACCEPTED
 
     async def send_now(self, setting: Setting) -> None:
-        """Send a setting that ChargeKeeper itself wants, for whoever holds the lock already. Raises ChargerError."""
+        """Send an automatic setting at once. The caller holds the lock. Raises ChargerError."""
         self.admit(setting)
         await self._deliver(setting, automatic=True)
 
     async def _deliver(self, setting: Setting, *, automatic: bool) -> None:
-        """Send a setting on the best path, and on the next where that one fails; a lower current goes out on all.
+        """Send a setting on the best transport, and on the next one if that fails.
+
+        A lower current goes out on all transports.
 
         Raises:
-            ChargerError: no path carried it.
+            ChargerError: no transport carried the setting.
         """
         present = self.highest_current
         sent = _SentCommand(setting, self._clock.monotonic(), automatic)
@@ -292,9 +301,9 @@ class Commands:
         self._unacknowledged.setdefault(sent.setting.capability, []).append(sent)
 
     def _correct_late_arrival(self, capability: Capability, now: float) -> None:
-        """What was given up on one path, and since then replaced on another, may arrive all the same.
+        """Send the latest setting once more if an older one arrived late.
 
-        Then what is wanted is sent once more, and only once: whatever shows after that is somebody's will.
+        That happens only once: whatever shows afterwards is an external change.
         """
         unacknowledged = [late for late in self._unacknowledged.pop(capability) if now <= late.sent_at + TIME_TO_LIVE]
         if not unacknowledged:
@@ -306,23 +315,25 @@ class Commands:
         )
         if not arrived or latest is None or self._context.stopping:
             self._unacknowledged[capability] = unacknowledged
-        elif capability not in self._queue:  # else a newer wish puts it right
-            LOGGER.info("A command (%s) arrived late; it is put right once", type(latest.setting).__name__)
+        elif capability not in self._queue:  # otherwise the queued setting corrects it
+            LOGGER.info(
+                "A command (%s) arrived late; the latest setting is sent once more", type(latest.setting).__name__
+            )
             self._context.spawn(self.command(latest.setting, automatic=latest.automatic))
 
     def _answered_since(self, since: float) -> bool:
-        """Whether a path over which the charger can be reached told of it since."""
+        """Return True if a transport that can reach the charger received its status after `since`."""
         answers = (transport.status_received_at for transport in self._router if transport.breaker.usable)
         return any(at is not None and at > since for at in answers)
 
     def _is_in_force(self, setting: Setting) -> bool:
-        """Whether the charger shows the setting already, and nothing else of ours is on its way to it."""
+        """Return True if the charger shows the setting already and no other setting is on its way."""
         under_way = [*self._unacknowledged.get(setting.capability, ()), self._expected.get(setting.capability)]
         others = any(sent is not None and sent.setting != setting for sent in under_way)
         return not others and self._is_shown(setting)
 
     def _is_shown(self, setting: Setting) -> bool:
-        """Whether a reading of a usable path shows the setting in force."""
+        """Return True if a live reading shows the setting in force."""
         match setting:
             case SetCurrent(amps):
                 return self._live_value(CHARGING_CURRENT) == amps
@@ -334,7 +345,7 @@ class Commands:
         return status in ALLOWED_TO_CHARGE if setting.on else status is Status.PAUSED
 
     def _live_value[T](self, prop: Property[T]) -> T | None:
-        """What the charger showed over a path in this run, as far as it may be shown; None for what is only cached."""
+        """Return the unexpired value that a transport showed in this run; None if it is only cached."""
         reading = self._snapshot().readings.get(prop)
         return (
             None
@@ -343,7 +354,7 @@ class Commands:
         )
 
     def _require_cooldown(self, setting: Setting) -> None:
-        """Refuse what ChargeKeeper itself wants too soon, or against a pause of the user's.
+        """Refuse an automatic setting that comes too soon, or against a pause of the user.
 
         Raises:
             TransportBusy: `too_soon`.
@@ -372,4 +383,4 @@ class Commands:
 
 
 async def _do_nothing(*_: object) -> None:
-    """Nobody listens."""
+    """Do nothing: the default hook."""

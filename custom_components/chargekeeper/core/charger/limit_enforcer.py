@@ -1,6 +1,7 @@
-"""A limit that falls below the charger's setting: the setting is lowered to it once, so that what is shown is true.
+"""Lower the charger's setting once when a limit falls below it, so that the shown setting is true.
 
-Whoever raises it after that is not fought. What could not be lowered in an outage is journaled, and lowered after it.
+A later raise by somebody else is left alone. If the lowering fails in an outage, the intent store keeps it until the
+outage is over.
 """
 
 from contextlib import suppress
@@ -20,7 +21,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 class LimitEnforcer:
-    """Lowers the setting of one charger after its limits."""
+    """Lowers the setting of one charger when its limits fall."""
 
     def __init__(self, context: Context, router: Router, commands: Commands) -> None:
         self._context = context
@@ -32,19 +33,25 @@ class LimitEnforcer:
         self._retry = Backoff(context.clock)
 
     def update_limits(self, limits: Limits) -> None:
-        """Compare the limits, a group's share left out, with those before; lower the setting where one fell."""
+        """Compare the limits with the previous ones, and lower the setting if one fell.
+
+        `limits` leaves out the share of a load group.
+        """
         before = self._limits
         self._limits = limits
         if before is not None and self._has_fallen(before, limits):
             self._context.spawn(self._start_lowering())
 
     def reconcile_soon(self) -> None:
-        """Lower what is still to be lowered."""
+        """Start a pending lowering in the background if it is due."""
         if self._intents.entries.lowering and self._retry.is_due():
             self._single_flight.start()
 
     def _has_fallen(self, before: Limits, now: Limits) -> bool:
-        """Whether a limit is lower than it was. One that the charger tells for the first time held before as well."""
+        """Return True if a limit is lower than before, or the user entered a first load group limit.
+
+        A limit that the charger reports for the first time was in force before.
+        """
         pairs = (
             (before.wire_rating, now.wire_rating),
             (before.unit_rating, now.unit_rating),
@@ -56,7 +63,7 @@ class LimitEnforcer:
 
     async def _start_lowering(self) -> None:
         async with self._context.lock:
-            with suppress(NotSaved):  # then it is not remembered, but tried
+            with suppress(NotSaved):  # the lowering is tried, but not remembered
                 await self._intents.write(lowering=True)
             self._retry.reset()
             await self._reconcile()
@@ -67,9 +74,9 @@ class LimitEnforcer:
                 self._context.emit("replay", CHARGING_CURRENT.key)
 
     async def _reconcile(self) -> bool:
-        """Lower the setting if it is seen to be too high; what is not seen, or cannot be sent now, waits.
+        """Lower the setting if it is above its limit. Return True if the setting was lowered.
 
-        Whether it was lowered.
+        The lowering waits while the setting is not known or no transport can carry it.
         """
         limits = self._limits
         present = None if self._commands.live_current is None else self._commands.highest_current

@@ -1,6 +1,7 @@
-"""A pause that the user asked for and a path accepted: restored where the charger drops it, never fought over.
+"""Hold a pause that the user requested and a transport accepted: send it again if the charger drops it.
 
-It ends when the user starts charging (or overrides the schedule), with the car leaving, and where somebody else starts.
+The pause ends when the user starts charging or overrides the schedule, and when the car leaves. It also ends when
+somebody else starts charging: ChargeKeeper does not fight an external change.
 """
 
 from dataclasses import replace
@@ -14,7 +15,7 @@ from ..transport import START, STOP, Setting
 from .authority import Authority, status_received_at
 from .commands import Commands
 from .context import Context, SingleFlight
-from .intents import End, IntentState, PauseIntent, PauseStep, Seen, decide_pause
+from .intents import End, IntentState, Observation, PauseIntent, PauseStep, decide_pause
 from .override import EFFECT_AFTER, OverrideController
 from .router import Router
 
@@ -45,16 +46,22 @@ class PauseController:
         self._retry = Backoff(context.clock)
 
     def mark_unconfirmed(self) -> None:
-        """Something happened after which the charger may have dropped the pause."""
+        """Record that the charger may have dropped the pause."""
         self._unconfirmed = True
 
     async def before_user_command(self, setting: Setting) -> None:
-        """The user has a setting sent: a start ends the pause, whatever becomes of it. The lock is held."""
+        """End the pause before a start of the user is sent, whatever becomes of the start.
+
+        The caller holds the lock.
+        """
         if setting == START:
             await self._end(End.CANCELLED)
 
     async def after_user_command(self, setting: Setting, base: Status | None) -> None:
-        """A path accepted what the user wants; `base` is what the charger did before. The lock is held."""
+        """Hold a pause of the user that a transport accepted. `base` is the charger's status before it.
+
+        The caller holds the lock.
+        """
         if setting != STOP:
             return
         self._note_sent()
@@ -65,7 +72,7 @@ class PauseController:
             LOGGER.warning("The pause could not be saved; it will not be restored if the charger drops it")
 
     def reconcile_soon(self) -> None:
-        """See whether a next step is due."""
+        """Take the next step in the background if there is a pause."""
         if self._intents.entries.pause is not None:
             self._single_flight.start()
 
@@ -84,28 +91,31 @@ class PauseController:
             elif decision.step is PauseStep.SEND:
                 await self._restore(pause)
             elif decision.end is not None:
-                if decision.end is not End.UNPLUGGED or await self._is_released(pause):
+                if decision.end is not End.UNPLUGGED or await self._release(pause):
                     await self._end(decision.end)
-                elif pause.state is not IntentState.ENDING:  # another car may come before it can be taken back
+                elif pause.state is not IntentState.ENDING:  # another car may come before the pause can be taken back
                     await self._intents.write(pause=replace(pause, state=IntentState.ENDING))
 
-    def _seen(self) -> Seen:
+    def _seen(self) -> Observation:
         last_report = self._authority.last_report(Capability.CHARGING)
         received_at = self._authority.status_received_at(Capability.CHARGING)
         if received_at < self._sent_at:
-            last_report = None  # from before the pause, over another path than that
-        return Seen(
+            last_report = None  # reported before the pause, over another transport
+        return Observation(
             now=self._clock.now(),
             status=None if last_report is None else last_report.status,
             car_connected=None if last_report is None else last_report.car_connected,
             full=last_report is not None and last_report.status is Status.COMPLETED,
             effect_due=received_at >= self._sent_at + EFFECT_AFTER,
-            # A start of ours that was given up on one path may have arrived there late.
+            # A start that a transport did not acknowledge may arrive late.
             unconfirmed=self._unconfirmed or self._commands.may_arrive_late(START),
         )
 
-    async def _is_released(self, pause: PauseIntent) -> bool:
-        """The car has left: take back what would hold for the next one; False where that has to wait."""
+    async def _release(self, pause: PauseIntent) -> bool:
+        """Take back a pause that the charger would keep for the next car, now that the car has left.
+
+        Return False if that has to wait.
+        """
         transport = self._router.first(Capability.CHARGING)
         if transport is None:
             return pause.state is not IntentState.ENDING
@@ -125,7 +135,7 @@ class PauseController:
         return True
 
     async def _restore(self, pause: PauseIntent) -> None:
-        """Pause once more. Saved first; what was surely not sent does not count."""
+        """Send the pause again, saved first. An attempt that surely was not sent does not count."""
         transport = self._router.first(Capability.CHARGING)
         ocpp = self._context.readings_store.get(OCPP)
         if (
