@@ -26,9 +26,9 @@ class Authority:
     def observe(self, transport: Transport) -> bool:
         """Record the state of a transport. Return True if the charger may have forgotten what was sent to it.
 
-        The result is True while no transport reaches the charger, and while the charger reports such a status. It is
-        also True when the cloud loses or regains the charger. The caller then compares what was sent with what the
-        charger does.
+        The result is True while no transport reaches the charger, and while the charger reports a status of
+        `UNCONFIRMING`. The result is also True when the cloud loses or regains the charger. The caller then compares
+        what was sent with what the charger does.
         """
         if not transport.breaker.usable:
             self._ignored_until[transport.source] = status_received_at(transport)

@@ -85,7 +85,7 @@ class Charger(TransportListener):
 
     @property
     def revision(self) -> int:
-        """A number that grows with every change of a value that the snapshot store keeps without end."""
+        """A number that grows with every change of a value that the snapshot store keeps indefinitely."""
         return self._context.readings_store.revision
 
     @property

@@ -114,7 +114,7 @@ class Commands:
     def lowest_current(self) -> float | None:
         """Lowest current that the charger may be set to now, in A; None if it may be anything.
 
-        A value from long ago may have been lowered since. A command that seems to lower it could raise the current
+        An old value does not count. The setting may have been lowered since, so a seeming reduction could raise it
         (I1).
         """
         shown = self.live_current

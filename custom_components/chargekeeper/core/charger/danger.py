@@ -14,7 +14,7 @@ from .context import Context, SingleFlight
 from .intents import UpdateRecord
 
 UPDATE_WITHIN = 3 * 3600.0
-"""Seconds after the last report of an update during which the charger counts as updating. Then the update is in
+"""Seconds after the last update report during which the charger counts as updating. After that, the update is in
 doubt."""
 
 SAVE_EVERY = 15 * 60.0

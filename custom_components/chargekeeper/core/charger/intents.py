@@ -1,4 +1,4 @@
-"""Store what must survive a power cut: the user's override and pause, the last restart, an install, updates.
+"""Store what must survive a power cut: the user's override and pause, the last restart, a firmware install, updates.
 
 The record is saved before a command is sent. After an interruption, the next start finds what may have happened. Pure
 functions decide here on the next step, from an intent and the observed charger.
@@ -16,7 +16,7 @@ from ..schedule import decode as decode_schedule, encode as encode_schedule
 from ..stored import member, moment, number
 
 APPLICATIONS = 3
-"""How often one override or pause is sent to a charger at most."""
+"""Maximum number of times that one override or pause is sent to a charger."""
 
 
 class Until(StrEnum):
@@ -58,7 +58,7 @@ class OverrideIntent:
         originals: the schedule windows that ChargeKeeper disables, as they were before.
         disabled: True once that was acknowledged.
         left_paused: True once the override is ending and a transport that can only pause has ended it.
-        external_status: the charger's status when the override ended; it may have superseded the override.
+        external_status: the charger's status when the override ended; an external change may have caused it.
     """
 
     created_at: datetime
@@ -298,8 +298,8 @@ class PauseDecision:
 def decide_pause(pause: PauseIntent, seen: Observation) -> PauseDecision:
     """Return the next step for a pause.
 
-    A paused charger confirms the pause. A charging one is paused again if it may have dropped the pause; otherwise
-    somebody else started it.
+    A paused charger confirms the pause. If the charger charges, the pause is sent again after an event that may have
+    dropped it. Without such an event the pause failed, or somebody else started the charger.
     """
     if seen.car_connected is False or pause.state is IntentState.ENDING:
         return PauseDecision(PauseStep.END, End.UNPLUGGED)
@@ -318,7 +318,7 @@ def decide_pause(pause: PauseIntent, seen: Observation) -> PauseDecision:
 
 
 def end_override(intent: OverrideIntent, end: End, external_status: Status | None = None) -> OverrideIntent:
-    """Return the intent once the override is over for the user."""
+    """Return the intent in the state `ENDING`: the override is over for the user."""
     return replace(intent, state=IntentState.ENDING, end=end, external_status=external_status, applications=0)
 
 

@@ -241,8 +241,8 @@ class OverrideController:
         elif intent.state is IntentState.ENDING:
             # Its effects at the charger remain: the same intent continues, from the start.
             self._pending_announced = False
-            restarted = replace(intent, state=IntentState.PENDING, applications=0, disabled=False, left_paused=False)
-            intent = replace(restarted, end=None, external_status=None)
+            reopened = replace(intent, state=IntentState.PENDING, applications=0, disabled=False, left_paused=False)
+            intent = replace(reopened, end=None, external_status=None)
         await self._intents.write(override=replace(intent, until=until, until_at=until_at), pause=None)
         self._context.publish()
 
@@ -335,7 +335,7 @@ class OverrideController:
             begun = self._context.group_pause_sent or intent.state is not IntentState.PENDING
             status = Status.WAITING_POWER if begun else None
         elif status is Status.WAITING_SCHEDULE and self._context.paused_by_group:
-            status = None  # not without effect: the load group lets the charger charge once there is room
+            status = None  # keep waiting: the load group lets the charger charge once there is room
         window_closed = self._inside_at_confirm is True and self._inside(received_at) is False
         return decide(
             intent,
@@ -577,10 +577,10 @@ class OverrideController:
             return False
 
     async def _release(self, intent: OverrideIntent, last_report: StatusReport | None) -> bool:
-        """End the pause in which a transport left the charger that could not hand back control.
+        """End the pause left by a transport that could not hand back control.
 
-        A transport that can hand back control does so as soon as there is one. Otherwise this happens in the next
-        window, as the schedule would do it.
+        A transport that can hand back control is used as soon as there is one. Otherwise the pause ends in the next
+        window, as it would by the schedule.
         """
         transport = self._router.first(Capability.OVERRIDE)
         now = self._clock.monotonic()

@@ -267,7 +267,7 @@ class RestartService:
         status = self._context.readings_store.fresh(STATUS, now)
         role = self._context.readings_store.get(ROLE)
         if status is not None:
-            # The status of the transport that will carry it counts. Dangers that others reported come below.
+            # The status of the transport that carries the command counts. Dangers that others reported come below.
             status = None if transport is None or transport.last_report is None else transport.last_report.status
         if status is Status.UPDATING:
             status = None  # an update counts as long as `DangerWatch` remembers it

@@ -28,7 +28,7 @@ PATIENCE = 5.0
 PATIENCE_IN_DOUBT = 3.0
 
 GRACE = 0.5
-"""Seconds beyond that after which a silent transport is abandoned for another one."""
+"""Seconds beyond the patience after which a silent transport is abandoned for another one."""
 
 TRY_NEXT_TRANSPORT = (TransportDown, TransportBusy, LoginRejected, UnsafeRequest)
 """Errors after which another transport may succeed. Any other error is the charger's own answer."""
@@ -132,9 +132,8 @@ class Router:
         Raises:
             Unsupported: no transport can do that with this charger.
             TransportDown: `no_admitted_path` as in `admit`; `charger_offline` if the cloud shows the charger offline,
-                or a
-            box is silent; `local_lost` if only another local transport is admitted; else `no_path`, with the ISO time
-            since when the cloud is lost as detail.
+                or a box is silent; `local_lost` if only another local transport is admitted; else `no_path`. The detail
+                of `no_path` is the ISO time since when the cloud is lost.
         """
         if route := self.route(capability):
             return route
@@ -161,8 +160,8 @@ class Router:
     async def send(self, transport: Transport, command: Command, *, hurried: bool = False) -> None:
         """Send a command on one transport. Returning means acknowledged.
 
-        The command may first wait for room on the transport, unless it is `hurried` because another transport can take
-        it.
+        The transport may first wait for room in its request budget. A `hurried` command, which another transport can
+        take, does not wait longer than the patience.
 
         Raises:
             TransportDown: `timeout`, if the transport had no room in time.
@@ -235,7 +234,7 @@ class Router:
         try:
             await transport.check()
         except ChargerError as err:
-            LOGGER.debug("No reading out of turn: %s", err)
+            LOGGER.debug("The status was not read out of turn: %s", err)
 
 
 class Handover:
