@@ -18,7 +18,7 @@ from custom_components.chargekeeper.wallbox.account import WallboxAccount
 from custom_components.chargekeeper.wallbox.transport import placeholder
 from tests.simulators.clock import VirtualClock
 from tests.simulators.http_server import Fault
-from tests.simulators.local_path import LocalLink, LocalTransport
+from tests.simulators.local_transport import LocalLink, LocalTransport
 from tests.simulators.wallbox_cloud import WallboxCloud
 from tests.simulators.world import Car, SimulatedCharger, Window, World
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.core.fake_path import BENCHES
+from tests.core.fake_transport import BENCHES
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from custom_components.chargekeeper.core.model import (
     Status,
 )
 from custom_components.chargekeeper.core.transport import StatusReport
-from tests.core.fake_path import LIVE_SECONDS, Bench, FakeTransport
+from tests.core.fake_transport import LIVE_SECONDS, Bench, FakeTransport
 from tests.simulators.clock import START
 
 

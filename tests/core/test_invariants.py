@@ -51,7 +51,7 @@ from custom_components.chargekeeper.core.transport import (
     SetOverride,
     Setting,
 )
-from tests.core.fake_path import BENCHES, DAYTIME, NIGHT, Bench, FakeDevice, FakeTransport, Manual, Resume, Saved
+from tests.core.fake_transport import BENCHES, DAYTIME, NIGHT, Bench, FakeDevice, FakeTransport, Manual, Resume, Saved
 
 ERRORS: tuple[Callable[[], ChargerError], ...] = (
     lambda: TransportDown("timeout"),

@@ -34,7 +34,7 @@ from custom_components.chargekeeper.core.model import (
     Status,
 )
 from custom_components.chargekeeper.core.transport import Presence, SetCharging, SetCurrent, SetOverride
-from tests.core.fake_path import DAYTIME, NIGHT, Bench, FakeDevice, FakeTransport, LogLines, Manual, Resume, Saved
+from tests.core.fake_transport import DAYTIME, NIGHT, Bench, FakeDevice, FakeTransport, LogLines, Manual, Resume, Saved
 from tests.simulators.clock import START
 
 ON, OFF = SetOverride(on=True), SetOverride(on=False)

@@ -15,7 +15,7 @@ from custom_components.chargekeeper.core.errors import (
 )
 from custom_components.chargekeeper.core.model import OCPP, Outcome, Source, Status
 from custom_components.chargekeeper.core.transport import LOCAL_READ_BACK, Presence, SetCharging, SetOverride
-from tests.core.fake_path import NIGHT, Bench, FakeTransport, LogLines, Manual, Saved
+from tests.core.fake_transport import NIGHT, Bench, FakeTransport, LogLines, Manual, Saved
 
 ON, OFF = SetCharging(on=True), SetCharging(on=False)
 

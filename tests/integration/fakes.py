@@ -62,7 +62,7 @@ from custom_components.chargekeeper.core.schedule import changed
 from custom_components.chargekeeper.core.transport import Command, Presence, StatusReport, TransportListener
 from custom_components.chargekeeper.ha.shared_state import SHARED_STATE, SharedState
 from custom_components.chargekeeper.wallbox.account import AccountSnapshot, WallboxAccount
-from tests.core.fake_path import ScriptedPath
+from tests.core.fake_transport import ScriptedPath
 from tests.simulators.clock import VirtualClock
 
 USER = "0b6f1c1e-0000-4000-8000-000000000001"

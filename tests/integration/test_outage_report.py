@@ -11,7 +11,7 @@ from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.core.breaker import Failure
 from custom_components.chargekeeper.core.model import Source
 from custom_components.chargekeeper.ha.issues import CLOUD_LOST_AFTER
-from tests.core.fake_path import FakeDevice, FakeTransport
+from tests.core.fake_transport import FakeDevice, FakeTransport
 from tests.simulators.wallbox_cloud import Fault
 
 from .conftest import CHARGING, FREE, WAITING, House, OwnHouse

@@ -22,14 +22,14 @@ MUTATIONS = (
         at="core.charger.readings:ReadingsStore._merge",
         find="new.observed_mono < old.observed_mono",
         put="new.observed_mono > old.observed_mono",
-        tests=("tests/core/test_ledger.py",),
+        tests=("tests/core/test_readings.py",),
     ),
     Mutation(
         name="counters-fall",
         at="core.charger.readings:ReadingsStore._merge",
         find="prop.key not in self._may_fall",
         put="prop.key in self._may_fall",
-        tests=("tests/core/test_ledger.py",),
+        tests=("tests/core/test_readings.py",),
     ),
     Mutation(
         name="live-values-never-expire",
@@ -39,14 +39,14 @@ MUTATIONS = (
                 continue
         """,
         put="pass",
-        tests=("tests/core/test_ledger.py",),
+        tests=("tests/core/test_readings.py",),
     ),
     Mutation(
         name="cached-shown-as-fresh",
         at="core.charger.readings:ReadingsStore.visible",
         find="replace(reading, source=Source.CACHE)",
         put="reading",
-        tests=("tests/core/test_ledger.py",),
+        tests=("tests/core/test_readings.py",),
     ),
     Mutation(
         name="override-saved-after-send",
@@ -67,7 +67,7 @@ MUTATIONS = (
         at="core.charger.intents",
         find="APPLICATIONS = 3",
         put="APPLICATIONS = 300",
-        tests=("tests/core/test_journal.py", "tests/core/test_override.py"),
+        tests=("tests/core/test_intents.py", "tests/core/test_override.py"),
     ),
     Mutation(
         name="ceiling-without-load-group",
@@ -91,7 +91,7 @@ MUTATIONS = (
         at="core.charger.commands:Commands._deliver",
         find="self.lower_for_start if setting == START else None",
         put="None",
-        tests=("tests/core/test_keeper.py",),
+        tests=("tests/core/test_charger.py",),
     ),
     Mutation(
         name="lowered-on-one-path-only",
@@ -101,21 +101,21 @@ MUTATIONS = (
                 break
         """,
         put="break",
-        tests=("tests/core/test_keeper.py",),
+        tests=("tests/core/test_charger.py",),
     ),
     Mutation(
         name="local-first",
         at="core.charger.router:Router.ordered.rank",
         find="is_cloud is local_first",
         put="is_cloud is not local_first",
-        tests=("tests/core/test_routing.py",),
+        tests=("tests/core/test_router.py",),
     ),
     Mutation(
         name="guard-takes-any-status",
         at="core.charger.restart",
         find="STATUS_FRESH = 60.0",
         put="STATUS_FRESH = 6000.0",
-        tests=("tests/core/test_restart.py", "tests/core/test_maintenance.py"),
+        tests=("tests/core/test_restart.py", "tests/core/test_restart_service.py"),
     ),
     Mutation(
         name="restart-without-cooling-down",
@@ -134,8 +134,8 @@ MUTATIONS = (
     Mutation(
         name="restart-verified-without-being-away",
         at="core.charger.restart:RestartWatch._judge",
-        find="Outcome.UNVERIFIED if heard_later else None",
-        put="Outcome.VERIFIED if heard_later else None",
+        find="Outcome.UNVERIFIED if reported_later else None",
+        put="Outcome.VERIFIED if reported_later else None",
         tests=("tests/core/test_restart.py",),
     ),
     Mutation(
@@ -147,10 +147,10 @@ MUTATIONS = (
     ),
     Mutation(
         name="lifetime-energy-counted-twice",
-        at="core.charger.readings:ReadingsStore._add_session",
+        at="core.charger.readings:ReadingsStore._add_session_gain",
         find="LIFETIME_ENERGY not in readings and not total_is_newer and not metered",
         put="LIFETIME_ENERGY not in readings and not metered",
-        tests=("tests/core/test_ledger.py",),
+        tests=("tests/core/test_readings.py",),
     ),
     Mutation(
         name="silence-counts-as-a-try",
@@ -184,11 +184,11 @@ MUTATIONS = (
         name="pause-of-a-group-becomes-the-users",
         at="core.charger.commands:Commands._carry_out",
         find="""
-            if not wish.automatic:
-                await self.after(setting, base)
+            if not queued.automatic:
+                await self.after_user_command(setting, base)
         """,
-        put="await self.after(setting, base)",
-        tests=("tests/core/test_keeper_in_group.py",),
+        put="await self.after_user_command(setting, base)",
+        tests=("tests/core/test_charger_in_group.py",),
     ),
     Mutation(
         name="read-only-pursues",
@@ -200,9 +200,9 @@ MUTATIONS = (
     Mutation(
         name="override-of-pause-never-sent",
         at="core.charger.override:OverrideController._next_step",
-        find="self._context.held_back or intent.state is not IntentState.PENDING",
+        find="self._context.group_pause_sent or intent.state is not IntentState.PENDING",
         put="True",
-        tests=("tests/core/test_keeper_in_group.py",),
+        tests=("tests/core/test_charger_in_group.py",),
     ),
     Mutation(
         name="schedule-not-read-back",
@@ -223,7 +223,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="originals-forgotten-unread",
-        at="core.charger.override:OverrideController._give_up",
+        at="core.charger.override:OverrideController._handle_refusal",
         find="intent.originals",
         put="None",
         tests=("tests/core/test_override.py", "-k", "originals_are_kept or given_back_later"),
@@ -243,7 +243,7 @@ MUTATIONS = (
                 return None
         """,
         put="pass",
-        tests=("tests/core/test_ledger.py",),
+        tests=("tests/core/test_readings.py",),
     ),
     Mutation(
         name="session-energy-without-bound",
@@ -253,7 +253,7 @@ MUTATIONS = (
                 return None
         """,
         put="pass",
-        tests=("tests/core/test_ledger.py",),
+        tests=("tests/core/test_readings.py",),
     ),
     Mutation(
         name="total-without-bound",
@@ -263,7 +263,7 @@ MUTATIONS = (
                 return None
         """,
         put="pass",
-        tests=("tests/core/test_ledger.py",),
+        tests=("tests/core/test_readings.py",),
     ),
     Mutation(
         name="counter-started-again-by-a-glitch",
@@ -273,21 +273,21 @@ MUTATIONS = (
                 return None
         """,
         put="pass",
-        tests=("tests/core/test_ledger.py",),
+        tests=("tests/core/test_readings.py",),
     ),
     Mutation(
         name="session-of-before-not-resumed",
         at="core.charger.session:SessionEnergy.take",
         find="self._resume(count, new, duration) or self._follow(count, new, duration)",
         put="self._follow(count, new, duration)",
-        tests=("tests/core/test_ledger.py",),
+        tests=("tests/core/test_readings.py",),
     ),
     Mutation(
         name="time-passed-while-off-forgotten",
-        at="core.charger.energy:moment_before",
+        at="core.charger.energy:mono_before",
         find="new.observed_mono - max((new.observed_at - old.observed_at).total_seconds(), 0.0)",
         put="new.observed_mono",
-        tests=("tests/core/test_ledger.py",),
+        tests=("tests/core/test_readings.py",),
     ),
     Mutation(
         name="raised-while-another-is-over",
@@ -297,7 +297,7 @@ MUTATIONS = (
                 raise UnsafeRequest("no_group_room", f"{max(room, 0.0):g}")
         """,
         put="pass",
-        tests=("tests/core/test_keeper_in_group.py",),
+        tests=("tests/core/test_charger_in_group.py",),
     ),
     Mutation(
         name="static-share-after-a-start",
@@ -321,18 +321,18 @@ MUTATIONS = (
         at="core.charger.commands:Commands.lower_for_start",
         find="known = limits.with_room(known, room)",
         put="pass",
-        tests=("tests/core/test_keeper_in_group.py",),
+        tests=("tests/core/test_charger_in_group.py",),
     ),
     Mutation(
         name="update-ended-by-another-transport",
-        at="core.charger.danger:DangerWatch.heard",
+        at="core.charger.danger:DangerWatch.on_readings",
         find="self._updates.pop(transport.source, None)",
         put="self._updates.clear()",
         tests=("tests/core/test_danger.py",),
     ),
     Mutation(
         name="update-ended-by-offline",
-        at="core.charger.danger:DangerWatch.heard",
+        at="core.charger.danger:DangerWatch.on_readings",
         find="status is not None and status is not Status.OFFLINE",
         put="status is not None",
         tests=("tests/core/test_danger.py",),
@@ -346,10 +346,10 @@ MUTATIONS = (
     ),
     Mutation(
         name="update-not-saved",
-        at="core.charger.danger:DangerWatch.settle",
+        at="core.charger.danger:DangerWatch.save_if_due",
         find="""
             if saved.keys() != known.keys() or any(self._is_due(saved[source], known[source]) for source in known):
-                self._saving.soon()
+                self._saving.start()
         """,
         put="""
             if saved.keys() != known.keys():
@@ -367,7 +367,7 @@ MUTATIONS = (
                 supported=bool(capable),
                 presence=Presence.UNKNOWN if transport is None else transport.presence,
                 status=status,
-                asked_age=None if status_received_at is None else now - status_received_at,
+                status_age=None if status_received_at is None else now - status_received_at,
                 evidence_age=None if charger_reported_at is None else now - charger_reported_at,
                 role=None if role is None else role.value,
                 since_last=None if self._restart_at is None else max(now - self._restart_at, 0.0),
@@ -391,7 +391,7 @@ MUTATIONS = (
                 supported=bool(capable),
                 presence=Presence.UNKNOWN if transport is None else transport.presence,
                 status=status,
-                asked_age=None if status_received_at is None else now - status_received_at,
+                status_age=None if status_received_at is None else now - status_received_at,
                 evidence_age=None if charger_reported_at is None else now - charger_reported_at,
                 role=None if role is None else role.value,
                 since_last=None if self._restart_at is None else max(now - self._restart_at, 0.0),
@@ -428,7 +428,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="charging-ended-by-another-transport",
-        at="core.charger.danger:DangerWatch.heard",
+        at="core.charger.danger:DangerWatch.on_readings",
         find="self._flowing.pop(transport.source, None)",
         put="self._flowing.clear()",
         tests=("tests/core/test_danger.py",),

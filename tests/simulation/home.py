@@ -16,7 +16,7 @@ from custom_components.chargekeeper.core.errors import ChargerError
 from custom_components.chargekeeper.core.model import Identity, Maker
 from custom_components.chargekeeper.wallbox.account import WallboxAccount
 from tests.simulation.clocks import RunClock
-from tests.simulators.local_path import LocalLink, LocalTransport
+from tests.simulators.local_transport import LocalLink, LocalTransport
 
 OURS = "custom_components/chargekeeper/"
 SAVE_EVERY = 60.0

@@ -19,7 +19,7 @@ from tests.simulation.labels import label_of_command, label_of_options
 from tests.simulation.scene import AllStopped, Call, Scene, Told
 from tests.simulators.clock import VirtualClock
 from tests.simulators.http_server import CLOSING_GRACE, Breakage, Handler, Request
-from tests.simulators.local_path import LocalLink
+from tests.simulators.local_transport import LocalLink
 from tests.simulators.wallbox_cloud import Account, Resume, Schedules, WallboxCloud
 from tests.simulators.wallbox_payloads import JsonObject
 from tests.simulators.world import Eco, SimulatedCharger, Window, World

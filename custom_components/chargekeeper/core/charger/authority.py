@@ -1,4 +1,4 @@
-"""Whose word on the charger counts, and since when: after an outage nothing from before it does."""
+"""Choose the transport whose status is authoritative. Reports from before an outage are ignored."""
 
 from math import inf
 
@@ -7,54 +7,54 @@ from ..transport import StatusReport, Transport
 from .router import Router, usable
 
 UNCONFIRMING = frozenset({Status.UPDATING, Status.RESTARTING, Status.ERROR})
-"""After these the charger may have forgotten what it was told."""
+"""Statuses after which the charger may have forgotten what was sent to it."""
 
 
 def status_received_at(transport: Transport | None) -> float:
-    """The monotonic moment of a path's last word on the charger; minus infinity before the first."""
+    """Return the monotonic time of a transport's last status; minus infinity before the first one."""
     return -inf if transport is None or transport.status_received_at is None else transport.status_received_at
 
 
 class Authority:
-    """What the paths of one charger say of it."""
+    """The authoritative status of one charger."""
 
     def __init__(self, router: Router) -> None:
         self._router = router
-        self._lost_on: dict[Source, float] = {}  # moment of a path's last word before its outage: not valid any more
-        self._in_cloud: bool | None = None
+        self._ignored_until: dict[Source, float] = {}  # monotonic time of the last report before an outage
+        self._cloud_usable: bool | None = None
 
-    def unconfirmed(self, transport: Transport) -> bool:
-        """Note what a path brought. Whether the charger may have forgotten since what it was told.
+    def observe(self, transport: Transport) -> bool:
+        """Record the state of a transport. Return True if the charger may have forgotten what was sent to it.
 
-        That is so where nobody saw it for a while, where it says so, and where the cloud lost it or has it again: what
-        it was told is then compared with what it does.
+        The result is True while no transport reaches the charger, and while the charger reports a status of
+        `UNCONFIRMING`. The result is also True when the cloud loses or regains the charger. The caller then compares
+        what was sent with what the charger does.
         """
         if not transport.breaker.usable:
-            self._lost_on[transport.source] = status_received_at(transport)
-        before = self._in_cloud
+            self._ignored_until[transport.source] = status_received_at(transport)
+        before = self._cloud_usable
         if transport.source is Source.CLOUD:
-            self._in_cloud = usable(transport)
+            self._cloud_usable = usable(transport)
         unseen = not any(usable(each) for each in self._router)
         return (
             unseen
-            or self._in_cloud is not before
+            or self._cloud_usable is not before
             or (transport.last_report is not None and transport.last_report.status in UNCONFIRMING)
         )
 
     def transport(self, capability: Capability) -> Transport | None:
-        """The path whose word counts for such commands: the one that would carry them.
+        """Return the authoritative transport: the transport that would carry commands of this capability.
 
-        What the cloud repeats from before an outage yields to a local path that heard the charger since and sees power
-        flow.
+        A local transport replaces the cloud if the charger reported over it later and it sees power flow.
         """
         first = self._router.first(capability)
         if first is None or first.source is not Source.CLOUD:
             return first
-        heard_at = -inf if first.charger_reported_at is None else first.charger_reported_at
+        first_reported_at = -inf if first.charger_reported_at is None else first.charger_reported_at
         for transport in self._router:
-            later = transport.charger_reported_at is not None and transport.charger_reported_at > heard_at
+            is_later = transport.charger_reported_at is not None and transport.charger_reported_at > first_reported_at
             if (
-                later
+                is_later
                 and usable(transport)
                 and transport.last_report is not None
                 and transport.last_report.status in POWER_FLOWS
@@ -63,19 +63,19 @@ class Authority:
         return first
 
     def last_report(self, capability: Capability) -> StatusReport | None:
-        """The last word on the charger; None where that was before the last outage."""
+        """Return the last status report of the authoritative transport; None if it is from before its last outage."""
         transport = self.transport(capability)
         return (
             None
-            if transport is None or status_received_at(transport) <= self._lost_on.get(transport.source, -inf)
+            if transport is None or status_received_at(transport) <= self._ignored_until.get(transport.source, -inf)
             else transport.last_report
         )
 
     def status_received_at(self, capability: Capability) -> float:
-        """The monotonic moment of that word."""
+        """Return the monotonic time of the authoritative transport's last status."""
         return status_received_at(self.transport(capability))
 
     @property
     def latest(self) -> float:
-        """The monotonic moment of the last word of any path."""
+        """Monotonic time of the last status of any transport."""
         return max((status_received_at(transport) for transport in self._router), default=-inf)

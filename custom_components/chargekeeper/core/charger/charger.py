@@ -1,7 +1,7 @@
 """Keep one charger going: merge the readings of its transports, route commands and verify their effect.
 
-Readings and changes come in by `readings_received` and `transport_changed`; a `Snapshot` goes out to the listeners.
-Commands go the other way. The intent store holds whatever must survive a power cut before anything is sent.
+Readings and changes arrive through `readings_received` and `transport_changed`; the listeners receive a `Snapshot`.
+Commands go the other way. The intent store saves whatever must survive a power cut before a command is sent.
 """
 
 from collections.abc import Awaitable, Callable
@@ -41,11 +41,11 @@ from .router import Handover, Router, usable
 LOGGER = logging.getLogger(__name__)
 
 SHORTEST_WAKE = 0.05
-"""Seconds: the timer never spins faster, however timers and moments round."""
+"""Shortest delay of the timer in seconds, so that rounded times never make the timer spin."""
 
 
 class Charger(TransportListener):
-    """One charger and all its paths."""
+    """One charger and all its transports."""
 
     def __init__(
         self,
@@ -65,8 +65,8 @@ class Charger(TransportListener):
             self._context, self._router, self._authority, self._commands.lower_for_start
         )
         self._pause = PauseController(self._context, self._router, self._authority, self._commands, self._override)
-        self._commands.before = self._pause.before
-        self._commands.after = self._pause.after
+        self._commands.before_user_command = self._pause.before_user_command
+        self._commands.after_user_command = self._pause.after_user_command
         self._restart_service = RestartService(self._context, self._router)
         self._limit_enforcer = LimitEnforcer(self._context, self._router, self._commands)
         self._own_limits = limits.Limits()
@@ -80,17 +80,17 @@ class Charger(TransportListener):
 
     @property
     def snapshot(self) -> Snapshot:
-        """What the entities see."""
+        """The snapshot that the entities show."""
         return self._snapshot
 
     @property
     def revision(self) -> int:
-        """Grows with every change of a value that the snapshot store keeps without end."""
+        """A number that grows with every change of a value that the snapshot store keeps indefinitely."""
         return self._context.readings_store.revision
 
     @property
     def options(self) -> ChargerOptions:
-        """What the user chose."""
+        """The user's options."""
         return self._context.options
 
     @options.setter
@@ -100,7 +100,7 @@ class Charger(TransportListener):
 
     @property
     def group_share(self) -> float | None:
-        """The share that a load group allots, A: part of the `load_group_limit`. The group itself sees to it."""
+        """Current that the load group allots, in A, part of the `load_group_limit`. The load group enforces it."""
         return self._context.group_share
 
     @group_share.setter
@@ -110,7 +110,7 @@ class Charger(TransportListener):
 
     @property
     def group_room(self) -> Callable[[], float]:
-        """Returns what a load group leaves for this charger beside what its other members may draw now, A."""
+        """Returns the current in A that the load group leaves beside what its other members may draw now."""
         return self._context.group_room
 
     @group_room.setter
@@ -119,31 +119,38 @@ class Charger(TransportListener):
 
     @property
     def group_paused(self) -> bool:
-        """Whether a load group has paused the charger: an override then waits, and is not superseded by that.
+        """True while a load group has paused the charger. An override then waits and is not superseded.
 
-        The group says so; what was sent and what is seen of the charger say so as well, and when it is over.
+        The load group sets this value. Sent commands and the charger's reports change it too, and show when the pause
+        is over.
         """
-        return self._context.held_back
+        return self._context.group_pause_sent
 
     @group_paused.setter
     def group_paused(self, paused: bool) -> None:
-        self._context.held_back = paused
+        self._context.group_pause_sent = paused
         self._group_changed()
 
     def listen(self, callback: Callable[[Snapshot], None]) -> Callable[[], None]:
-        """Be given each snapshot that differs from the one before; the answer ends it."""
+        """Call `callback` with each snapshot that differs from the one before.
+
+        Return a function that removes the listener.
+        """
         return subscribe(self._listeners, callback)
 
     def listen_contact(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Be called when nothing changed but the moment of the last contact."""
+        """Call `callback` when only the time of the last contact changed.
+
+        Return a function that removes the listener.
+        """
         return subscribe(self._contact_listeners, callback)
 
     def listen_events(self, callback: Callable[[ChargerEvent], None]) -> Callable[[], None]:
-        """Be told what happens."""
+        """Call `callback` with each event. Return a function that removes the listener."""
         return self._context.listen_events(callback)
 
     def diagnostics(self) -> dict[str, object]:
-        """The inner state, without anything that names the charger or its owner."""
+        """Return the inner state, without anything that names the charger or its owner."""
         return {
             "paths": {
                 transport.source: {
@@ -162,21 +169,21 @@ class Charger(TransportListener):
             ],
         }
 
-    # Life
+    # Life cycle
 
     def restore(self, stored: object, intents: object) -> None:
-        """Take what `export` and the journal's save were given earlier; garbage is left out. Before `start`."""
+        """Restore what `export` returned and what the intent store saved; skip garbage. Call this before `start`."""
         self._context.readings_store.restore(stored)
         self._context.intents.restore(intents)
         self._restart_service.restore()
         self._snapshot = self._compose()[0]
 
     def export(self) -> dict[str, object]:
-        """What the snapshot store keeps."""
+        """Return what the snapshot store keeps."""
         return self._context.readings_store.export()
 
     def start(self) -> None:
-        """Begin, or begin again after `stop`: go on with what the journal holds."""
+        """Start, or start again after `stop`, and continue with the intents in the intent store."""
         self._running = True
         self._context.stopping = False
         self._mark_unconfirmed()
@@ -185,24 +192,24 @@ class Charger(TransportListener):
         self._reconcile_soon()
 
     async def stop(self) -> None:
-        """End all that runs and leave the paths; intents stay in the journal."""
+        """End all tasks and remove the transports. The intents stay in the intent store."""
         self._running = False
         self._context.stopping = True
-        self._arm(inf)
+        self._schedule_wake(inf)
         for source in list(self._router.transports):
             self.remove_transport(source)
         await self._context.end_tasks()
-        self._commands.forget_queue()
+        self._commands.clear_queue()
         self._restart_service.stop()
 
     def close(self) -> None:
-        """Send nothing any more: Home Assistant is stopping."""
+        """Send nothing from now on, because Home Assistant is stopping."""
         self._context.stopping = True
 
-    # Paths
+    # Transports
 
     def add_transport(self, transport: Transport) -> None:
-        """Take a path into use; one of the same source gives way."""
+        """Add a transport. It replaces a transport of the same source."""
         self.remove_transport(transport.source)
         self._router.transports[transport.source] = transport
         self._restart_service.watch_transport(transport)
@@ -213,7 +220,7 @@ class Charger(TransportListener):
         self._publish()
 
     def remove_transport(self, source: Source) -> None:
-        """Take a path out of use; what it showed stays, marked as cached."""
+        """Remove a transport. Its readings stay, marked as cached."""
         if self._router.transports.pop(source, None) is not None:
             for detach in self._detach.pop(source):
                 detach()
@@ -228,7 +235,7 @@ class Charger(TransportListener):
         self._context.readings_store.take(readings, meters_lifetime=transport.meters_lifetime)
         if self._restart_service.restarting:
             self._mark_unconfirmed()
-        self._restart_service.heard(transport, readings)
+        self._restart_service.on_readings(transport, readings)
         self.transport_changed(transport)
 
     @override
@@ -237,16 +244,16 @@ class Charger(TransportListener):
             transport.source is Source.CLOUD or Source.CLOUD not in self._router.transports
         ):
             self.identity = transport.identity
-        if self._authority.unconfirmed(transport):
+        if self._authority.observe(transport):
             self._mark_unconfirmed()
         self._override.heard(transport)
         self._publish()
-        self._commands.settle()
+        self._commands.check_timeouts()
         if self._running:
             self._reconcile_soon()
 
     def _mark_unconfirmed(self) -> None:
-        """The charger may have forgotten what it was told."""
+        """Record that the charger may have forgotten what was sent to it."""
         self._override.mark_unconfirmed()
         self._pause.mark_unconfirmed()
 
@@ -257,7 +264,7 @@ class Charger(TransportListener):
             self._override.reconcile_soon()
 
     def _reconcile_soon(self) -> None:
-        """Go on with whatever the journal holds."""
+        """Continue with the stored intents in the background."""
         self._override.reconcile_soon()
         self._pause.reconcile_soon()
         self._limit_enforcer.reconcile_soon()
@@ -271,7 +278,7 @@ class Charger(TransportListener):
         if not self._running:
             return
         snapshot, change_at = self._compose()
-        self._arm(change_at)
+        self._schedule_wake(change_at)
         old = self._snapshot
         self._snapshot = snapshot
         if snapshot != old:
@@ -280,11 +287,11 @@ class Charger(TransportListener):
         elif _contacts(snapshot) != _contacts(old):
             for contact_listener in list(self._contact_listeners):
                 contact_listener()
-        self._handover.settle()
-        self._limit_enforcer.settle(self._own_limits)
+        self._handover.check()
+        self._limit_enforcer.update_limits(self._own_limits)
 
     def _compose(self) -> tuple[Snapshot, float]:
-        """The snapshot as of now, and the monotonic moment at which time alone changes it."""
+        """Return the snapshot as of now, and the monotonic time at which time alone changes it."""
         now = self._clock.monotonic()
         wall = self._clock.now()
         transports = self._router.ordered()
@@ -336,7 +343,7 @@ class Charger(TransportListener):
             ),
         ), min([change_at, *(mark for mark in marks if mark > now)])
 
-    def _arm(self, change_at: float) -> None:
+    def _schedule_wake(self, change_at: float) -> None:
         if self._cancel_wake is not None:
             self._cancel_wake()
             self._cancel_wake = None
@@ -345,8 +352,8 @@ class Charger(TransportListener):
             self._cancel_wake = self._clock.call_later(delay, self._wake)
 
     def _wake(self) -> None:
-        self._restart_service.settle()
-        self._commands.settle()
+        self._restart_service.check_outcomes()
+        self._commands.check_timeouts()
         self._publish()
         self._reconcile_soon()
 
@@ -354,91 +361,96 @@ class Charger(TransportListener):
 
     @property
     def in_flight(self) -> bool:
-        """Whether a command is being sent, or may have been and is neither seen at the charger nor given up."""
+        """True while a command is queued, being sent or unconfirmed, or may still take effect late."""
         return self._commands.in_flight or self._context.lock.locked()
 
     async def command(self, setting: Setting, *, automatic: bool = False) -> Outcome:
         """Carry out a setting.
 
         Args:
-            setting: what is wanted.
-            automatic: ChargeKeeper itself wants it, not the user. Then it may come too soon after the last of its kind.
+            setting: the requested setting.
+            automatic: True if ChargeKeeper requests the setting, not the user. It may then come too soon after the last
+                one.
 
         Returns:
-            `VERIFIED` where nothing needed to be sent, else `ACCEPTED`.
+            `VERIFIED` if nothing needed to be sent, else `ACCEPTED`.
 
         Raises:
-            TransportBusy: `too_soon`, for what is automatic (see `cooldown`).
-            TransportsFailed: several paths were tried, and which failed why.
-            ChargerError: it was not carried out, and why.
+            TransportBusy: `too_soon`, for an automatic setting (see `cooldown`).
+            TransportsFailed: several transports failed; the error names each with its reason.
+            ChargerError: the setting was not carried out, and why.
         """
         return await self._commands.command(setting, automatic=automatic)
 
     async def lift_pause(self) -> Outcome:
-        """Take back a pause that a load group made: the schedule, or the user's override, rules again.
+        """Take back the pause of a load group: the schedule, or the user's override, rules again.
 
         Raises:
-            NotApplicable: `paused`, where the user wants it paused as well.
+            NotApplicable: `paused`, if the user wants the charger paused as well.
             TransportBusy: `too_soon`.
-            ChargerError: it was not carried out, and why.
+            ChargerError: the pause was not taken back, and why.
         """
         return await self._commands.lift_pause(overridden=self._override.shown.on)
 
     async def set_override(self, on: bool, *, until: Until = Until.FULL, until_at: datetime | None = None) -> Outcome:
         """Charge now whatever the schedule says (`on`), or let the schedule rule again.
 
-        It is journaled first, and succeeds as `PENDING` without any path: it is carried out when one is there.
+        The request is saved first. Without any transport it succeeds as `PENDING`, and is carried out once there is
+        one.
 
         Args:
-            on: what is wanted.
-            until: when it ends by itself; unplugging ends it in any case.
-            until_at: the moment, for `Until.TIME`.
+            on: True to charge now.
+            until: what ends the override; unplugging ends it in any case.
+            until_at: the end time, for `Until.TIME`.
 
         Raises:
-            ChargerError: the charger is there and refuses.
+            ChargerError: the charger is reachable and refuses.
         """
         self._commands.admit(None)
         return await self._context.run(self._override.switch(on=on, until=until, until_at=until_at))
 
     @property
     def disabled_windows(self) -> tuple[str, ...]:
-        """The windows of the schedule that are disabled for the override, as text."""
+        """Schedule windows that are disabled for the override, as text."""
         return self._override.disabled_windows
 
     @property
     def left_paused(self) -> bool:
-        """Whether the end of an override has left the charger paused, to be let go on later."""
+        """True if the end of an override left the charger paused. ChargeKeeper releases the charger later."""
         return self._override.left_paused
 
     @property
     def override_left(self) -> bool:
-        """Whether an override was sent to the charger and not taken back: it may go on there without us."""
+        """True if an override was sent and not taken back: the charger may keep it without ChargeKeeper."""
         return self._override.left_on
 
     async def cancel_override(self, *, read_back: bool = True) -> tuple[str, ...]:
-        """End the override before the charger is given up; return the windows that may stay disabled, as text.
+        """End the override before the charger is removed. Return the windows that may stay disabled, as text.
 
-        Without `read_back` an acknowledged schedule counts as restored: for a keeper that goes on and looks for it.
+        Without `read_back`, an acknowledged schedule counts as restored. That is for a charger that stays and is
+        checked later.
         """
         return await self._override.end_for_good(read_back=read_back)
 
     async def restart(self) -> RestartRun:
-        """Restart the charger, if its status, read for this, allows it. Returns on acceptance; then it is watched.
+        """Restart the charger if its status, read for this, allows that.
+
+        Return on acceptance; the restart is then watched.
 
         Raises:
             UnsafeRequest: `restart_<RestartAvailability>`, or `restart_update_doubted`.
-            TransportDown: `restart_unclear` where the answer was lost: it is watched all the same.
-            ChargerError: any other.
+            TransportDown: `restart_unclear`, if the answer was lost. The restart is watched all the same.
+            ChargerError: any other reason.
         """
         self._commands.admit(None)
         return await self._context.run(self._restart_service.restart())
 
     async def install(self) -> None:
-        """Install the newest firmware under the guard of a restart; over the cloud only.
+        """Install the newest firmware under the guard of a restart, over the cloud only.
 
         Raises:
             UnsafeRequest: `install_<RestartAvailability>`, or `install_update_doubted`.
-            ChargerError: any other.
+            ChargerError: any other reason.
         """
         self._commands.admit(None)
         await self._context.run(self._restart_service.install())

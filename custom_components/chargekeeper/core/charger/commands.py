@@ -1,4 +1,4 @@
-"""Settings on their way to a charger: admitted, queued, sent by the best path, and looked for at the charger."""
+"""Admit, queue and send the settings of a charger, and look for their effect."""
 
 import asyncio
 from collections import deque
@@ -33,27 +33,27 @@ from .router import Router
 LOGGER = logging.getLogger(__name__)
 
 EXPECT_WITHIN = 150.0
-"""Seconds within which a setting must show: one groups poll of the Wallbox cloud and some."""
+"""Seconds within which a setting must show: one groups poll of the Wallbox cloud and a margin."""
 
 TIME_TO_LIVE = 300.0
-"""Seconds for which a setting waits for its turn, and for which one whose answer was lost may still arrive."""
+"""Seconds for which a setting may wait in the queue, and for which an unacknowledged one may still arrive."""
 
 ROOM_RETRY = 60.0
-"""Seconds after which an override is tried again that its load group has no room for."""
+"""Seconds after which an override is tried again when the load group had no room for it."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
-    """A setting that waits to be sent; `automatic` where the user did not ask for it."""
+class _QueuedCommand:
+    """A setting in the queue; `automatic` if the user did not request it."""
 
     setting: Setting
     automatic: bool
-    made_at: float
+    queued_at: float
 
 
 @dataclass(frozen=True, slots=True)
-class _Sent:
-    """A setting that was sent, acknowledged or perhaps."""
+class _SentCommand:
+    """A setting that was sent, whether or not a transport acknowledged it."""
 
     setting: Setting
     sent_at: float
@@ -61,86 +61,87 @@ class _Sent:
 
 
 class Commands:
-    """The settings of one charger. `snapshot` tells what the keeper shows now."""
+    """The settings of one charger. `snapshot` returns the charger's current snapshot."""
 
     def __init__(self, context: Context, router: Router, snapshot: Callable[[], Snapshot]) -> None:
         self._context = context
         self._clock = context.clock
         self._router = router
         self._snapshot = snapshot
-        self._wanted: dict[Capability, _Wish] = {}  # what waits to be sent; a newer wish takes its place
-        self._carriers: dict[Capability, asyncio.Task[Outcome]] = {}
-        self._expected: dict[Capability, _Sent] = {}  # whose effect is looked for
-        self._latest: dict[Capability, _Sent] = {}  # what was sent last, and should hold
-        self._strays: dict[Capability, list[_Sent]] = {}  # given up on some path, and may arrive there late
-        self.before: Callable[[Setting], Awaitable[None]] = _nothing
-        """Told of each setting that the user has sent, before that."""
-        self.after: Callable[[Setting, Status | None], Awaitable[None]] = _nothing
-        """Told of each that a path accepted, with what the charger did before."""
+        self._queue: dict[Capability, _QueuedCommand] = {}  # not sent yet; a newer setting replaces an older one
+        self._tasks: dict[Capability, asyncio.Task[Outcome]] = {}
+        self._expected: dict[Capability, _SentCommand] = {}  # sent, but not seen at the charger yet
+        self._latest: dict[Capability, _SentCommand] = {}  # the last setting that was sent, and should hold
+        self._unacknowledged: dict[Capability, list[_SentCommand]] = {}  # may still arrive late
+        self.before_user_command: Callable[[Setting], Awaitable[None]] = _do_nothing
+        """Called with each setting of the user before it is sent."""
+        self.after_user_command: Callable[[Setting, Status | None], Awaitable[None]] = _do_nothing
+        """Called with each setting of the user that a transport accepted, and the charger's status before it."""
         self.outcomes: deque[tuple[datetime, str, Outcome]] = deque(maxlen=20)
 
     async def command(self, setting: Setting, *, automatic: bool = False) -> Outcome:
-        """As `Charger.command`."""
+        """Queue and send a setting. See `Charger.command`."""
         self.admit(setting)
         if automatic:
             self._require_cooldown(setting)
         capability = setting.capability
-        waits = capability in self._wanted
-        waiting = self._wanted.get(capability)
-        if waiting is not None and waiting.setting == setting:
-            automatic = automatic and waiting.automatic  # what the user wants stays his
-        self._wanted[capability] = _Wish(setting, automatic, self._clock.monotonic())
-        if not waits:
-            self._carriers[capability] = self._context.spawn(self._carry_out(capability))
-        return await result_of(self._carriers[capability])
+        is_queued = capability in self._queue
+        replaced = self._queue.get(capability)
+        if replaced is not None and replaced.setting == setting:
+            automatic = automatic and replaced.automatic  # a request of the user stays a request of the user
+        self._queue[capability] = _QueuedCommand(setting, automatic, self._clock.monotonic())
+        if not is_queued:
+            self._tasks[capability] = self._context.spawn(self._carry_out(capability))
+        return await result_of(self._tasks[capability])
 
     @property
     def in_flight(self) -> bool:
-        """Whether a setting waits, or was sent and is neither seen at the charger nor given up, or may arrive late."""
-        return bool(self._wanted or self._expected or self._strays) or any(
-            not task.done() for task in self._carriers.values()
+        """True while a command is queued or unconfirmed, or may still take effect late."""
+        return bool(self._queue or self._expected or self._unacknowledged) or any(
+            not task.done() for task in self._tasks.values()
         )
 
-    def may_arrive(self, setting: Setting) -> bool:
-        """Whether this setting was given up on some path not long ago, and may still arrive there."""
-        return any(stray.setting == setting for stray in self._strays.get(setting.capability, ()))
+    def may_arrive_late(self, setting: Setting) -> bool:
+        """Return True if this setting was sent not long ago, not acknowledged, and may still arrive."""
+        return any(late.setting == setting for late in self._unacknowledged.get(setting.capability, ()))
 
     @property
-    def shown_current(self) -> float | None:
-        """What the charger shows that it is set to, A; None where that is not known freshly."""
-        return self._shown(CHARGING_CURRENT)
+    def live_current(self) -> float | None:
+        """Current setting that the charger reports, in A; None if there is no live value."""
+        return self._live_value(CHARGING_CURRENT)
 
     @property
-    def present_current(self) -> float | None:
-        """The lowest that the charger may be set to now, A; None where it may be anything.
+    def lowest_current(self) -> float | None:
+        """Lowest current that the charger may be set to now, in A; None if it may be anything.
 
-        What is known only from long ago may have been lowered since: what looks like lowering could raise it (I1).
+        An old value does not count. The setting may have been lowered since, so a seeming reduction could raise it
+        (I1).
         """
-        shown = self.shown_current
+        shown = self.live_current
         return None if shown is None else min([shown, *self._currents_under_way])
 
     @property
     def highest_current(self) -> float | None:
-        """The highest that the charger may be set to now, A, as far as is known; None where nothing is."""
+        """Highest current that the charger may be set to now, in A, as far as known; None if unknown."""
         shown = self._snapshot().value(CHARGING_CURRENT)
         return max([*([] if shown is None else [shown]), *self._currents_under_way], default=None)
 
     @property
     def _currents_under_way(self) -> list[int]:
-        """Settings of the current that were sent, or may yet arrive, and are not seen."""
-        under_way = [*self._strays.get(Capability.CURRENT, ()), self._expected.get(Capability.CURRENT)]
+        """Currents in A that were sent, or may still arrive, and do not show yet."""
+        under_way = [*self._unacknowledged.get(Capability.CURRENT, ()), self._expected.get(Capability.CURRENT)]
         return [each.setting.amps for each in under_way if each is not None and isinstance(each.setting, SetCurrent)]
 
-    def forget_queue(self) -> None:
-        """Nothing waits any more: who waited was told."""
-        self._wanted.clear()
+    def clear_queue(self) -> None:
+        """Drop all queued settings. Their callers were notified already."""
+        self._queue.clear()
 
     def marks(self) -> list[float]:
-        """Monotonic moments at which something falls due without anything being heard."""
+        """Return the monotonic times at which a change is due without a report."""
         return [expected.sent_at + EXPECT_WITHIN for expected in self._expected.values()]
 
     def admit(self, setting: Setting | None) -> None:
-        """Refuse what may not be sent at all. Raises ChargerError."""
+        """Raise ChargerError if the setting may not be sent at all."""
         if self._context.stopping:
             raise TransportDown("stopping")
         if self._context.options.read_only:
@@ -149,22 +150,27 @@ class Commands:
             raise NotAllowed("ocpp_active")
         room = self._context.group_room()
         if setting == START:
-            self._require_share()
+            self._require_group_share()
             if room < limits.MINIMUM_CURRENT:
                 raise UnsafeRequest("no_group_room", f"{max(room, 0.0):g}")
         if isinstance(setting, SetCurrent):
             known = limits.Limits.of(self._snapshot().readings)
-            present = replace(known, charging_current=self.present_current)
+            present = replace(known, charging_current=self.lowest_current)
             limits.permit(setting.amps, present, room=room)
 
     async def lower_for_start(self, transport: Transport, hurried: bool) -> None:
-        """Before a charge is started over a path: bring a setting above the ceiling down to it, over the same (I1).
+        """Lower a setting above the ceiling before a charge is started over the same transport (I1).
 
-        Over another path the start could overtake it. Raises ChargerError; UnsafeRequest where the path cannot do that.
+        Over another transport, the start could arrive first.
+
+        Raises:
+            UnsafeRequest: the transport cannot lower the current, or the load group allots no share.
+            TransportBusy: `too_soon`, if the load group has no room.
+            ChargerError: the current was not lowered, and why.
         """
-        self._require_share()
+        self._require_group_share()
         room = self._context.group_room()
-        if room < limits.MINIMUM_CURRENT:  # an override outlives that: it waits
+        if room < limits.MINIMUM_CURRENT:  # an override survives this error and waits
             raise TransportBusy("too_soon", ROOM_RETRY)
         known = replace(limits.Limits.of(self._snapshot().readings), charging_current=self.highest_current)
         known = limits.with_room(known, room)
@@ -173,27 +179,27 @@ class Commands:
         limits.permit(amps, known)
         if Capability.CURRENT not in transport.capabilities:
             raise UnsafeRequest("cannot_lower", f"{amps}")
-        sent = _Sent(SetCurrent(amps), self._clock.monotonic())
+        sent = _SentCommand(SetCurrent(amps), self._clock.monotonic())
         try:
             await self._router.send(transport, sent.setting, hurried=hurried)
         except ChargerError as err:
             if not err.surely_not_sent:
-                self._note_stray(sent)
+                self._note_unacknowledged(sent)
             raise
         self._expect(sent)
 
-    def _require_share(self) -> None:
-        """Refuse a start for which the load group has no room. Raises UnsafeRequest."""
+    def _require_group_share(self) -> None:
+        """Raise UnsafeRequest if the load group allots too little for a start."""
         share = self._context.group_share
         if share is not None and share < limits.MINIMUM_CURRENT:
             raise UnsafeRequest("no_group_share")
 
-    def settle(self) -> None:
-        """See which settings show by now, which never did, and which arrived late."""
+    def check_timeouts(self) -> None:
+        """Check which settings show by now, which never did, and which arrived late."""
         now = self._clock.monotonic()
         for capability, expected in list(self._expected.items()):
             answered = self._answered_since(expected.sent_at)
-            if answered and self._shows(expected.setting):
+            if answered and self._is_shown(expected.setting):
                 outcome = Outcome.VERIFIED
             elif now >= expected.sent_at + EXPECT_WITHIN:
                 outcome = Outcome.FAILED if answered else Outcome.UNVERIFIED
@@ -202,39 +208,42 @@ class Commands:
             del self._expected[capability]
             self._record(expected.setting, outcome)
             if outcome is Outcome.FAILED:
-                # What we want by ourselves is sent again where it is still wanted; a share may have risen meanwhile.
+                # An automatic setting is sent again if it is still needed; a share may have risen meanwhile.
                 level = logging.INFO if expected.automatic else logging.WARNING
                 name = type(expected.setting).__name__
                 LOGGER.log(level, "A command (%s) was sent but never showed at the charger", name)
-        for capability in list(self._strays):
-            self._settle_strays(capability, now)
-        if Capability.CHARGING not in self._expected and self._shown(STATUS) in PAUSE_OVER:
-            self._context.held_back = False
+        for capability in list(self._unacknowledged):
+            self._correct_late_arrival(capability, now)
+        if Capability.CHARGING not in self._expected and self._live_value(STATUS) in PAUSE_OVER:
+            self._context.group_pause_sent = False
 
     async def _carry_out(self, capability: Capability) -> Outcome:
         async with self._context.lock:
-            wish = self._wanted.pop(capability)
-            setting = wish.setting
-            if self._clock.monotonic() > wish.made_at + TIME_TO_LIVE:
+            queued = self._queue.pop(capability)
+            setting = queued.setting
+            if self._clock.monotonic() > queued.queued_at + TIME_TO_LIVE:
                 self._record(setting, Outcome.FAILED)
                 raise NoConnection("expired")
             self.admit(setting)
-            if wish.automatic:
+            if queued.automatic:
                 self._require_cooldown(setting)
             else:
-                await self.before(setting)
-            if self._holds(setting):
-                if not wish.automatic and self._context.paused_by_group:
-                    await self.after(setting, None)  # now it is the user's pause as well
+                await self.before_user_command(setting)
+            if self._is_in_force(setting):
+                if not queued.automatic and self._context.paused_by_group:
+                    await self.after_user_command(setting, None)  # now the pause is the user's as well
                 return Outcome.VERIFIED
-            base = self._shown(STATUS)
-            await self._deliver(setting, automatic=wish.automatic)
-            if not wish.automatic:
-                await self.after(setting, base)
+            base = self._live_value(STATUS)
+            await self._deliver(setting, automatic=queued.automatic)
+            if not queued.automatic:
+                await self.after_user_command(setting, base)
             return Outcome.ACCEPTED
 
     async def lift_pause(self, *, overridden: bool) -> Outcome:
-        """As `Charger.lift_pause`; `overridden` while the schedule does not rule."""
+        """Take back the pause of a load group. See `Charger.lift_pause`.
+
+        `overridden` is True while the schedule does not rule.
+        """
         has_schedule = any(window.enabled for window in self._snapshot().value(SCHEDULE) or ())
         if overridden or not has_schedule or self._router.first(Capability.OVERRIDE) is None:
             return await self.command(START, automatic=True)
@@ -248,28 +257,30 @@ class Commands:
             delivery = await self._router.deliver(SetOverride(on=False), self.lower_for_start)
             delivery.require()
             self._context.cooldown.switched()
-            self._router.read_back(delivery.carried[0])
+            self._router.read_back(delivery.acknowledged_by[0])
             return Outcome.ACCEPTED
 
     async def send_now(self, setting: Setting) -> None:
-        """Send a setting that ChargeKeeper itself wants, for whoever holds the lock already. Raises ChargerError."""
+        """Send an automatic setting at once. The caller holds the lock. Raises ChargerError."""
         self.admit(setting)
         await self._deliver(setting, automatic=True)
 
     async def _deliver(self, setting: Setting, *, automatic: bool) -> None:
-        """Send a setting on the best path, and on the next where that one fails; a lower current goes out on all.
+        """Send a setting on the best transport, and on the next one if that fails.
+
+        A lower current goes out on all transports.
 
         Raises:
-            ChargerError: no path carried it.
+            ChargerError: no transport carried the setting.
         """
         present = self.highest_current
-        sent = _Sent(setting, self._clock.monotonic(), automatic)
+        sent = _SentCommand(setting, self._clock.monotonic(), automatic)
         lowers = isinstance(setting, SetCurrent) and present is not None and setting.amps < present
         prepare = self.lower_for_start if setting == START else None
         delivery = await self._router.deliver(setting, prepare, everywhere=lowers)
         if delivery.in_doubt:
-            self._note_stray(sent)
-        if delivery.may_show:
+            self._note_unacknowledged(sent)
+        if delivery.may_have_arrived:
             self._expect(sent)
         delivery.require()
         self._record(setting, Outcome.ACCEPTED)
@@ -277,61 +288,64 @@ class Commands:
         if automatic:
             self._start_cooldown(setting)
         if setting == STOP:
-            self._context.held_back = automatic and self._context.intents.entries.pause is None
-        for transport in delivery.carried:
+            self._context.group_pause_sent = automatic and self._context.intents.entries.pause is None
+        for transport in delivery.acknowledged_by:
             if setting.capability is Capability.CHARGING or transport.source is not Source.CLOUD:
                 self._router.read_back(transport, lambda: self._expected.get(setting.capability) is not sent)
 
-    def _expect(self, sent: _Sent) -> None:
+    def _expect(self, sent: _SentCommand) -> None:
         self._expected[sent.setting.capability] = sent
         self._latest[sent.setting.capability] = sent
 
-    def _note_stray(self, sent: _Sent) -> None:
-        self._strays.setdefault(sent.setting.capability, []).append(sent)
+    def _note_unacknowledged(self, sent: _SentCommand) -> None:
+        self._unacknowledged.setdefault(sent.setting.capability, []).append(sent)
 
-    def _settle_strays(self, capability: Capability, now: float) -> None:
-        """What was given up on one path, and since then replaced on another, may arrive all the same.
+    def _correct_late_arrival(self, capability: Capability, now: float) -> None:
+        """Send the latest setting once more if an older one arrived late.
 
-        Then what is wanted is sent once more, and only once: whatever shows after that is somebody's will.
+        That happens only once: whatever shows afterwards is an external change.
         """
-        strays = [stray for stray in self._strays.pop(capability) if now <= stray.sent_at + TIME_TO_LIVE]
-        if not strays:
+        unacknowledged = [late for late in self._unacknowledged.pop(capability) if now <= late.sent_at + TIME_TO_LIVE]
+        if not unacknowledged:
             return
         latest = self._latest.get(capability)
         arrived = capability not in self._expected and any(
-            latest is not None and stray.setting != latest.setting and self._shows(stray.setting) for stray in strays
+            latest is not None and late.setting != latest.setting and self._is_shown(late.setting)
+            for late in unacknowledged
         )
         if not arrived or latest is None or self._context.stopping:
-            self._strays[capability] = strays
-        elif capability not in self._wanted:  # else a newer wish puts it right
-            LOGGER.info("A command (%s) arrived late; it is put right once", type(latest.setting).__name__)
+            self._unacknowledged[capability] = unacknowledged
+        elif capability not in self._queue:  # otherwise the queued setting corrects it
+            LOGGER.info(
+                "A command (%s) arrived late; the latest setting is sent once more", type(latest.setting).__name__
+            )
             self._context.spawn(self.command(latest.setting, automatic=latest.automatic))
 
-    def _answered_since(self, moment: float) -> bool:
-        """Whether a path over which the charger can be reached told of it since."""
+    def _answered_since(self, since: float) -> bool:
+        """Return True if a transport that can reach the charger received its status after `since`."""
         answers = (transport.status_received_at for transport in self._router if transport.breaker.usable)
-        return any(at is not None and at > moment for at in answers)
+        return any(at is not None and at > since for at in answers)
 
-    def _holds(self, setting: Setting) -> bool:
-        """Whether the charger shows the setting already, and nothing else of ours is on its way to it."""
-        under_way = [*self._strays.get(setting.capability, ()), self._expected.get(setting.capability)]
+    def _is_in_force(self, setting: Setting) -> bool:
+        """Return True if the charger shows the setting already and no other setting is on its way."""
+        under_way = [*self._unacknowledged.get(setting.capability, ()), self._expected.get(setting.capability)]
         others = any(sent is not None and sent.setting != setting for sent in under_way)
-        return not others and self._shows(setting)
+        return not others and self._is_shown(setting)
 
-    def _shows(self, setting: Setting) -> bool:
-        """Whether a reading of a usable path shows the setting in force."""
+    def _is_shown(self, setting: Setting) -> bool:
+        """Return True if a live reading shows the setting in force."""
         match setting:
             case SetCurrent(amps):
-                return self._shown(CHARGING_CURRENT) == amps
+                return self._live_value(CHARGING_CURRENT) == amps
             case SetEcoMode(mode):
-                return self._shown(ECO_MODE) is mode
+                return self._live_value(ECO_MODE) is mode
             case SetLock(locked):
-                return self._snapshot().connection_path is not None and self._shown(LOCKED) is locked
-        status = self._shown(STATUS)
+                return self._snapshot().connection_path is not None and self._live_value(LOCKED) is locked
+        status = self._live_value(STATUS)
         return status in ALLOWED_TO_CHARGE if setting.on else status is Status.PAUSED
 
-    def _shown[T](self, prop: Property[T]) -> T | None:
-        """What the charger showed over a path in this run, as far as it may be shown; None for what is only cached."""
+    def _live_value[T](self, prop: Property[T]) -> T | None:
+        """Return the unexpired value that a transport showed in this run; None if it is only cached."""
         reading = self._snapshot().readings.get(prop)
         return (
             None
@@ -340,7 +354,7 @@ class Commands:
         )
 
     def _require_cooldown(self, setting: Setting) -> None:
-        """Refuse what ChargeKeeper itself wants too soon, or against a pause of the user's.
+        """Refuse an automatic setting that comes too soon, or against a pause of the user.
 
         Raises:
             TransportBusy: `too_soon`.
@@ -349,7 +363,7 @@ class Commands:
         now = self._clock.monotonic()
         cooldown = self._context.cooldown
         free_at = now
-        if isinstance(setting, SetCurrent) and setting.amps > (self.shown_current or 0.0):
+        if isinstance(setting, SetCurrent) and setting.amps > (self.live_current or 0.0):
             free_at = cooldown.raise_at
         elif isinstance(setting, SetCharging) and setting.on:
             if self._context.intents.entries.pause is not None:
@@ -361,12 +375,12 @@ class Commands:
     def _start_cooldown(self, setting: Setting) -> None:
         if isinstance(setting, SetCharging):
             self._context.cooldown.switched()
-        elif isinstance(setting, SetCurrent) and setting.amps > (self.shown_current or 0.0):
+        elif isinstance(setting, SetCurrent) and setting.amps > (self.live_current or 0.0):
             self._context.cooldown.raised()
 
     def _record(self, setting: Setting, outcome: Outcome) -> None:
         self.outcomes.append((self._clock.now(), type(setting).__name__, outcome))
 
 
-async def _nothing(*_: object) -> None:
-    """Nobody listens."""
+async def _do_nothing(*_: object) -> None:
+    """Do nothing: the default hook."""

@@ -1,4 +1,4 @@
-"""What the parts of one charger's keeper share: its clock, its journal, its readings, its tasks and whom to tell."""
+"""Provide what the parts of one charger share: clock, options, intent store, readings, tasks and events."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
@@ -20,7 +20,7 @@ LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChargerOptions:
-    """What the user chose for a charger. `load_group_limit` in A, None where none was entered."""
+    """User options of a charger. `load_group_limit` is in A; None if the user entered none."""
 
     prefer: Prefer = Prefer.AUTO
     read_only: bool = False
@@ -30,7 +30,7 @@ class ChargerOptions:
 
 @dataclass(frozen=True, slots=True)
 class ChargerEvent:
-    """Something that happened: `kind` is `restart` or `connection`, and `replay` for the record of outages alone."""
+    """An event of one charger. `kind` is `restart` or `connection`, or `replay` for the outage record only."""
 
     kind: str
     type: str
@@ -38,7 +38,7 @@ class ChargerEvent:
 
 
 class Context:
-    """The common ground of a keeper's parts. `publish` is set by the keeper and makes a new snapshot."""
+    """The state that the parts of a charger share. `Charger` sets `publish`, which composes a new snapshot."""
 
     def __init__(self, clock: Clock, options: ChargerOptions, intents: IntentStore) -> None:
         self.clock = clock
@@ -49,49 +49,49 @@ class Context:
         self.issues: set[ChargerIssue] = set()
         self.stopping = False
         self.group_share: float | None = None
-        """What a load group allots, A; None outside of one."""
+        """Current that the load group allots, in A; None outside a load group."""
         self.group_room: Callable[[], float] = unlimited
-        """Returns what a load group leaves for this charger beside what its other members may draw now, A."""
-        self.held_back = False
-        """Whether a load group, not the user, had the charger paused, and it was not seen to go on since."""
+        """Returns the current in A that the load group leaves beside what its other members may draw now."""
+        self.group_pause_sent = False
+        """True if a load group, not the user, paused the charger and no transport saw the charger resume since."""
         self.lock = asyncio.Lock()
-        """Held while something is sent, so that commands to one charger follow one another."""
+        """Held while a command is sent, so that commands to one charger follow one another."""
         self.publish: Callable[[], None] = lambda: None
         self._event_listeners: list[Callable[[ChargerEvent], None]] = []
         self._tasks: set[asyncio.Task[object]] = set()
 
     @property
     def paused_by_group(self) -> bool:
-        """Whether a pause that shows is the load group's doing: the charger waits for power."""
-        return self.held_back or (self.group_share is not None and self.group_share < MINIMUM_CURRENT)
+        """True if a visible pause comes from the load group: the charger waits for power."""
+        return self.group_pause_sent or (self.group_share is not None and self.group_share < MINIMUM_CURRENT)
 
     def listen_events(self, callback: Callable[[ChargerEvent], None]) -> Callable[[], None]:
-        """Be told what happens."""
+        """Call `callback` with each event. Return a function that removes the listener."""
         return subscribe(self._event_listeners, callback)
 
     def emit(self, kind: str, type_: str, details: Mapping[str, str] | None = None) -> None:
-        """Tell what happened."""
+        """Notify the listeners of an event."""
         event = ChargerEvent(kind, str(type_), details or {})
         for listener in list(self._event_listeners):
             listener(event)
 
     def spawn[T](self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
-        """Run something in the background; it ends with `end_tasks`."""
+        """Run `work` in the background until it ends or `end_tasks` cancels it."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
 
     async def run[T](self, work: Coroutine[object, object, T]) -> T:
-        """Run something that goes on to its end even if whoever waits for it gives up. Raises what it raises.
+        """Run `work` to its end even if the caller is canceled. Raise what `work` raises.
 
         Raises:
-            NoConnection: `stopping`, where it was cut short because ChargeKeeper ends.
+            NoConnection: `stopping`, if `work` was canceled because ChargeKeeper stops.
         """
         return await result_of(self.spawn(work))
 
     async def end_tasks(self) -> None:
-        """Cancel what runs in the background and wait until it is gone."""
+        """Cancel the background tasks and wait until they have ended."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -104,24 +104,26 @@ class Context:
 
 
 class SingleFlight:
-    """Does one thing in the background, never twice at the same time."""
+    """Runs one job in the background, never twice at the same time."""
 
-    def __init__(self, context: Context, pursue: Callable[[], Coroutine[object, object, None]]) -> None:
+    def __init__(self, context: Context, work: Callable[[], Coroutine[object, object, None]]) -> None:
         self._context = context
-        self._reconcile = pursue
+        self._work = work
         self._task: asyncio.Task[None] | None = None
 
-    def soon(self) -> None:
-        """Begin, unless it is being done."""
+    def start(self) -> None:
+        """Start the job unless it is running."""
         if self._task is None or self._task.done():
-            self._task = self._context.spawn(self._reconcile())
+            self._task = self._context.spawn(self._work())
 
 
 async def result_of[T](work: asyncio.Future[T]) -> T:
-    """The result of a task that others may wait for as well: giving up here leaves it alone. Raises what it raises.
+    """Return the result of `work`, which others may await too. Raise what `work` raises.
+
+    Canceling this call does not cancel `work`.
 
     Raises:
-        NoConnection: `stopping`, where it was cut short because ChargeKeeper ends.
+        NoConnection: `stopping`, if `work` was canceled because ChargeKeeper stops.
     """
     await asyncio.wait([work])
     if work.cancelled():
@@ -130,5 +132,5 @@ async def result_of[T](work: asyncio.Future[T]) -> T:
 
 
 def unlimited() -> float:
-    """Return the room of a charger outside of a load group, A."""
+    """Return the room of a charger outside a load group, in A: infinity."""
     return inf

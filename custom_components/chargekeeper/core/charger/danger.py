@@ -1,6 +1,6 @@
-"""What any transport reported that makes a restart harmful: a firmware update, and power that flows.
+"""Track reports that make a restart harmful: a firmware update, or flowing power.
 
-Neither ends because another transport says something else. An update outlives outages and restarts of Home Assistant.
+A different report of another transport ends neither. An update outlives outages and restarts of Home Assistant.
 """
 
 from dataclasses import dataclass, replace
@@ -14,15 +14,16 @@ from .context import Context, SingleFlight
 from .intents import UpdateRecord
 
 UPDATE_WITHIN = 3 * 3600.0
-"""Seconds after the last report of an update during which the charger counts as updating; then nobody knows."""
+"""Seconds after the last update report during which the charger counts as updating. After that, the update is in
+doubt."""
 
 SAVE_EVERY = 15 * 60.0
-"""Seconds after which the age of an update is saved again. A restart of Home Assistant costs at most that much."""
+"""Seconds after which the age of an update is saved again. A restart of Home Assistant loses at most that much."""
 
 
 @dataclass(frozen=True, slots=True)
 class Danger:
-    """Why a restart would do harm: which transport reported that, and until when it counts, where that is known."""
+    """Why a restart would do harm: the transport that reported the danger, and when the danger ends, if known."""
 
     source: Source
     until: datetime | None = None
@@ -30,12 +31,12 @@ class Danger:
 
 @dataclass(frozen=True, slots=True)
 class _Update:
-    """An update that a transport reported at the monotonic moment `at`, which lies before the start where restored."""
+    """An update that a transport reported at the monotonic time `at`. A restored update lies before the start."""
 
     at: float
     firmware: str | None
     dismissed: bool = False
-    """The user said that it is over: `at` is when, and only a later report of the charger counts again."""
+    """The user said at `at` that the update is over. Only a later report of the charger counts again."""
 
 
 class DangerWatch:
@@ -50,7 +51,7 @@ class DangerWatch:
 
     @property
     def updating(self) -> Danger | None:
-        """The update that counts longest, while the charger counts as updating."""
+        """The update that counts longest; None unless the charger counts as updating."""
         latest = self._latest
         if latest is None or self._age(self._updates[latest]) >= UPDATE_WITHIN:
             return None
@@ -59,35 +60,36 @@ class DangerWatch:
 
     @property
     def update_doubted(self) -> Danger | None:
-        """An update whose end no transport showed in time."""
+        """An update whose end no transport reported in time."""
         latest = self._latest
         return None if latest is None or self.updating is not None else Danger(latest)
 
     @property
     def flowing(self) -> Danger | None:
-        """A transport whose last report, not expired, says that power flows."""
+        """A transport whose last unexpired status says that power flows."""
         now = self._clock.monotonic()
         sources = (source for source, reading in self._flowing.items() if reading.expires_at > now)
         source = next(sources, None)
         return None if source is None else Danger(source)
 
     def marks(self) -> list[float]:
-        """Return the monotonic moments at which something falls due without a report."""
+        """Return the monotonic times at which a change is due without a report."""
         found = [reading.expires_at for reading in self._flowing.values()]
         for source, update in self._updates.items():
             found += [update.at + UPDATE_WITHIN, update.at + self._saved_age(source) + SAVE_EVERY]
         return found
 
     def restore(self) -> None:
-        """Take up what the journal holds."""
+        """Restore the updates from the intent store."""
         now = self._clock.monotonic()
         for record in self._context.intents.entries.updates:
             self._updates[record.source] = _Update(now - record.age, record.firmware, record.dismissed)
 
-    def heard(self, transport: Transport, readings: Readings) -> None:
-        """Note what a transport brought.
+    def on_readings(self, transport: Transport, readings: Readings) -> None:
+        """Record what a transport reported.
 
-        An update ends where the same transport shows a status that excludes one, or with another firmware version.
+        An update ends when the same transport reports a status that excludes an update, or when the firmware version
+        changes.
         """
         self._note_firmware()
         status = None if transport.last_report is None else transport.last_report.status
@@ -100,29 +102,29 @@ class DangerWatch:
             self._flowing[transport.source] = reading
         elif reading is not None and reading.value is not Status.OFFLINE:
             self._flowing.pop(transport.source, None)
-        self.settle()
+        self.save_if_due()
 
-    def settle(self) -> None:
-        """Save the updates where the journal holds something else, or an age that is too old or too young."""
+    def save_if_due(self) -> None:
+        """Save the updates if they differ from the intent store, or if a saved age is too old or too young."""
         saved = {record.source: record for record in self._context.intents.entries.updates}
         known = self._updates
         if saved.keys() != known.keys() or any(self._is_due(saved[source], known[source]) for source in known):
-            self._saving.soon()
+            self._saving.start()
 
     def dismiss(self) -> None:
-        """Ignore the updates that are doubted: the user says that they are over.
+        """Ignore the updates that are in doubt: the user says that they are over.
 
-        A transport that only repeats its old report changes nothing then.
+        A transport that only repeats its old report does not bring an update back.
         """
         now = self._clock.monotonic()
         for source, update in self._updates.items():
             if self._age(update) >= UPDATE_WITHIN:
                 self._updates[source] = replace(update, at=now, dismissed=True)
-        self.settle()
+        self.save_if_due()
 
     @property
     def _latest(self) -> Source | None:
-        """The transport that reported an update last, and whose update the user did not dismiss."""
+        """The transport of the last reported update that the user did not dismiss."""
         open_updates = {source: update.at for source, update in self._updates.items() if not update.dismissed}
         return max(open_updates, key=open_updates.__getitem__, default=None)
 
@@ -132,7 +134,7 @@ class DangerWatch:
             self._updates[transport.source] = _Update(self._clock.monotonic(), self._firmware())
 
     def _note_firmware(self) -> None:
-        """Forget the updates once another firmware version shows than when they were reported."""
+        """Forget each update that was reported with another firmware version."""
         firmware = self._firmware()
         if firmware is None:
             return
@@ -143,7 +145,7 @@ class DangerWatch:
                 del self._updates[source]
 
     def _firmware(self) -> str | None:
-        """Return the version that a transport showed in this run; the stored one may be older than the update."""
+        """Return the version that a transport reported in this run. A stored version may be older than the update."""
         reading = self._context.readings_store.get(FIRMWARE)
         return None if reading is None or reading.observed_mono == -inf else reading.value
 
@@ -168,6 +170,6 @@ class DangerWatch:
 
 
 def _reported_at(transport: Transport) -> float:
-    """Return the monotonic moment at which the charger itself last reported its status; minus infinity for unknown."""
-    moments = (transport.status_received_at, transport.charger_reported_at)
-    return min(-inf if moment is None else moment for moment in moments)
+    """Return the monotonic time at which the charger itself last reported its status; minus infinity if unknown."""
+    times = (transport.status_received_at, transport.charger_reported_at)
+    return min(-inf if at is None else at for at in times)

@@ -1,7 +1,7 @@
-"""What must survive a power cut: what the user wants to hold (override, pause), the last restart, an install.
+"""Store what must survive a power cut: the user's override and pause, the last restart, a firmware install, updates.
 
-The journal is saved before anything is sent, so that whatever interrupts us finds on the next start what may have
-happened. What to do next for an override is decided here, by a pure function of the intent and what is seen.
+The record is saved before a command is sent. After an interruption, the next start finds what may have happened. Pure
+functions decide here on the next step, from an intent and the observed charger.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from ..model import OVERRIDE_IN_EFFECT, Outcome, Schedule, Source, Status
 from ..schedule import decode as decode_schedule, encode as encode_schedule
 
 APPLICATIONS = 3
-"""How often one override is sent to a charger in all."""
+"""Maximum number of times that one override or pause is sent to a charger."""
 
 
 class Until(StrEnum):
-    """When an override ends by itself; unplugging ends it in any case."""
+    """What ends an override; unplugging ends it in any case."""
 
     FULL = "full"
     UNPLUGGED = "unplugged"
@@ -30,14 +30,14 @@ class Until(StrEnum):
 class IntentState(StrEnum):
     """How far an intent has come."""
 
-    PENDING = "pending"  # wanted, not carried to the charger
-    APPLIED = "applied"  # acknowledged by a path
+    PENDING = "pending"  # requested, not sent to the charger
+    APPLIED = "applied"  # acknowledged by a transport
     VERIFIED = "verified"  # seen at the charger
-    ENDING = "ending"  # over for the user, what it left at the charger still to be undone
+    ENDING = "ending"  # over for the user; its effects at the charger are still to be undone
 
 
 class End(StrEnum):
-    """How an intent ended; each reaches exactly one of these."""
+    """How an intent ended. Each intent has exactly one end."""
 
     FULL = "full"
     UNPLUGGED = "unplugged"
@@ -51,10 +51,14 @@ class End(StrEnum):
 class OverrideIntent:
     """A time-of-use override that the user wants to hold.
 
-    `base` is what the charger did when it was asked for. `sent` is true once the charger may be under an override, so
-    that there is something to hand back; `applications` counts how often we asked it, and once it is ending how often
-    we handed it back. `originals` are the schedule windows that we disable, as they were before; `disabled` is true
-    once that was acknowledged. `held` is true once it is ending and a path ended it that could only pause.
+    Attributes:
+        base: the charger's status when the user requested the override.
+        sent: True once the charger may be under an override, so that there is something to hand back.
+        applications: how often ChargeKeeper sent the override; once it is ending, how often it handed control back.
+        originals: the schedule windows that ChargeKeeper disables, as they were before.
+        disabled: True once that was acknowledged.
+        left_paused: True once the override is ending and a transport that can only pause has ended it.
+        external_status: the charger's status when the override ended; an external change may have caused it.
     """
 
     created_at: datetime
@@ -67,17 +71,18 @@ class OverrideIntent:
     applications: int = 0
     originals: Schedule = ()
     disabled: bool = False
-    held: bool = False
+    left_paused: bool = False
     end: End | None = None
-    theirs: Status | None = None  # what superseded it
+    external_status: Status | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PauseIntent:
-    """A pause that the user wants to hold, once a path accepted it.
+    """A pause that the user wants to hold, once a transport accepted it.
 
-    `base` is what the charger did before; `applications` counts how often it was sent. It is never `PENDING`, and
-    `ENDING` while it cannot be taken back of a charger that would keep it for the next car; once it is over it is gone.
+    `base` is the charger's status before the pause; `applications` counts how often the pause was sent. The state is
+    never `PENDING`. It is `ENDING` while the pause cannot be taken back from a charger that would keep it for the next
+    car. An ended pause is removed.
     """
 
     created_at: datetime
@@ -88,7 +93,7 @@ class PauseIntent:
 
 @dataclass(frozen=True, slots=True)
 class RestartRecord:
-    """The last restart that was sent; `outcome` is None while it is being watched."""
+    """The last restart that was sent; `outcome` is None while the restart is being watched."""
 
     pressed_at: datetime
     away_at: datetime | None = None
@@ -97,7 +102,7 @@ class RestartRecord:
 
 @dataclass(frozen=True, slots=True)
 class InstallRecord:
-    """A firmware install under way, towards version `target`."""
+    """A firmware install in progress, towards version `target`."""
 
     started_at: datetime
     target: str
@@ -105,10 +110,10 @@ class InstallRecord:
 
 @dataclass(frozen=True, slots=True)
 class UpdateRecord:
-    """A firmware update that a transport reported, and whose end it did not show.
+    """A firmware update that a transport reported, and whose end it did not report.
 
-    `age` is how long ago that was, counted only while ChargeKeeper ran: no jump of the wall clock shortens it.
-    `firmware` is the version then, where known. `dismissed` is true once the user said that the update is over.
+    `age` is the time since then in seconds, counted only while ChargeKeeper runs: no jump of the wall clock shortens
+    it. `firmware` is the version then, if known. `dismissed` is True once the user said that the update is over.
     """
 
     source: Source
@@ -119,34 +124,34 @@ class UpdateRecord:
 
 @dataclass(frozen=True, slots=True)
 class Intents:
-    """All that the journal of one charger holds."""
+    """All records in the intent store of one charger."""
 
     override: OverrideIntent | None = None
     restart: RestartRecord | None = None
     install: InstallRecord | None = None
     pause: PauseIntent | None = None
     lowering: bool = False
-    """A limit fell, and the charger's setting is still to be lowered to it."""
+    """True while a limit has fallen and the charger's setting is still to be lowered to it."""
     updates: tuple[UpdateRecord, ...] = ()
 
 
 class IntentStore:
-    """The durable record of one charger. `entries` is what is on the disk; `write` changes it there first.
+    """The durable record of one charger. `entries` is what is on the disk; `write` changes the disk first.
 
-    `save` returns when its record is on the disk, and raises `NotSaved` where that fails.
+    `save` returns once its record is on the disk, and raises `NotSaved` if that fails.
     """
 
     def __init__(self, save: Callable[[dict[str, object]], Awaitable[None]]) -> None:
         self._save = save
         self._lock = asyncio.Lock()
-        self._in_doubt = False  # whether `entries` is on the disk
+        self._in_doubt = False  # True while `entries` may not be on the disk
         self.entries = Intents()
 
     def restore(self, stored: object) -> None:
-        """Take what `save` was given earlier; what is garbled is left out."""
+        """Restore what `save` was given earlier. Skip garbled entries."""
         entries = stored if isinstance(stored, Mapping) else {}
         self.entries = Intents(
-            override=_intent_from(entries.get("override")),
+            override=_override_from(entries.get("override")),
             restart=_restart_from(entries.get("restart")),
             install=_install_from(entries.get("install")),
             pause=_pause_from(entries.get("pause")),
@@ -164,9 +169,10 @@ class IntentStore:
         lowering: bool | EllipsisType = ...,
         updates: tuple[UpdateRecord, ...] | EllipsisType = ...,
     ) -> None:
-        """Save the changed record; what is left out stays as it is. Raises what the saving raises, changing nothing.
+        """Save the changed records; omitted records stay as they are.
 
-        A write that is cancelled counts all the same, and is saved again with the next one.
+        Raise what `save` raises, and change nothing then. A canceled write counts as done, and the next write saves it
+        again.
         """
         async with self._lock:
             old = self.entries
@@ -183,7 +189,7 @@ class IntentStore:
             try:
                 await self._save(_json_of(new))
             except asyncio.CancelledError:
-                # What is on its way to the disk cannot be called back: it may be there already, or get there later.
+                # A save in progress cannot be recalled: the record may be on the disk already, or get there later.
                 self.entries = new
                 self._in_doubt = True
                 raise
@@ -191,7 +197,7 @@ class IntentStore:
             self._in_doubt = False
 
     def export(self) -> dict[str, object]:
-        """The record as JSON."""
+        """Return the record as JSON."""
         return _json_of(self.entries)
 
 
@@ -200,26 +206,26 @@ class Step(StrEnum):
 
     WAIT = "wait"
     SEND = "send"  # ask the charger to charge now
-    DISABLE_SCHEDULE = "disable_schedule"  # asking had no effect
-    CONFIRM = "confirm"  # the charger does what is wanted
+    DISABLE_SCHEDULE = "disable_schedule"  # the charger did not start
+    CONFIRM = "confirm"  # the charger does what the user wants
     END = "end"  # with `Decision.end`
-    FINISH = "finish"  # undo what it left at the charger
+    FINISH = "finish"  # undo what the override left at the charger
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A step, and the end it leads to where it is one."""
+    """A step; for `Step.END` also the end."""
 
     step: Step
     end: End | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class Observation:
     """What is seen of the charger when the next step is decided.
 
-    `effect_due`: the last thing sent has had time to show. `unconfirmed`: since the override was sent or last seen in
-    effect something happened that may have made the charger drop it (outage, restart, update, a window's edge).
+    `effect_due`: the last command has had time to show. `unconfirmed`: since the override was sent or last seen in
+    effect, the charger may have dropped it (outage, restart, update, a window's edge).
     """
 
     now: datetime
@@ -230,22 +236,22 @@ class Seen:
     unconfirmed: bool
 
 
-def decide(intent: OverrideIntent, seen: Seen) -> Decision:
-    """The next step for an override (docs/design.md, section 5.6)."""
+def decide(intent: OverrideIntent, seen: Observation) -> Decision:
+    """Return the next step for an override (docs/design.md, section 5.6)."""
     if intent.state is IntentState.ENDING:
         return Decision(Step.FINISH if intent.applications == 0 or seen.effect_due else Step.WAIT)
-    if (end := _ended(intent, seen)) is not None:
+    if (end := _end_reason(intent, seen)) is not None:
         return Decision(Step.END, end)
     if seen.status in OVERRIDE_IN_EFFECT:
         return Decision(Step.WAIT if intent.state is IntentState.VERIFIED and not seen.unconfirmed else Step.CONFIRM)
     if seen.status is Status.PAUSED and intent.base is not Status.PAUSED:
         return Decision(Step.END, End.SUPERSEDED)
     if seen.status in {Status.WAITING_SCHEDULE, Status.PAUSED}:
-        return _held_back(intent, seen)
+        return _decide_while_not_charging(intent, seen)
     return Decision(Step.WAIT)
 
 
-def _ended(intent: OverrideIntent, seen: Seen) -> End | None:
+def _end_reason(intent: OverrideIntent, seen: Observation) -> End | None:
     if intent.until is Until.TIME and intent.until_at is not None and seen.now >= intent.until_at:
         return End.TIME
     if intent.seen_plugged and seen.car_connected is False:
@@ -255,8 +261,8 @@ def _ended(intent: OverrideIntent, seen: Seen) -> End | None:
     return None
 
 
-def _held_back(intent: OverrideIntent, seen: Seen) -> Decision:
-    """The charger does not charge although it is wanted to."""
+def _decide_while_not_charging(intent: OverrideIntent, seen: Observation) -> Decision:
+    """Return the next step while the charger does not charge although the user wants that."""
     match intent.state:
         case IntentState.PENDING:
             pass
@@ -266,7 +272,7 @@ def _held_back(intent: OverrideIntent, seen: Seen) -> Decision:
             if not seen.unconfirmed:
                 return Decision(Step.END, End.FAILED) if intent.disabled else Decision(Step.DISABLE_SCHEDULE)
         case _:
-            # It was in effect and no longer is: dropped by the charger, or changed by somebody else.
+            # The override is no longer in effect: the charger dropped it, or somebody changed the charger.
             if not seen.unconfirmed:
                 return Decision(Step.END, End.SUPERSEDED)
     return Decision(Step.SEND) if intent.applications < APPLICATIONS else Decision(Step.END, End.FAILED)
@@ -276,24 +282,24 @@ class PauseStep(StrEnum):
     """What to do next for a pause."""
 
     WAIT = "wait"
-    SEND = "send"  # pause once more
+    SEND = "send"  # send the pause again
     CONFIRM = "confirm"  # the charger is paused
     END = "end"  # with `PauseDecision.end`
 
 
 @dataclass(frozen=True, slots=True)
 class PauseDecision:
-    """A step, and the end where it is one."""
+    """A step; for `PauseStep.END` also the end."""
 
     step: PauseStep
     end: End | None = None
 
 
-def decide_pause(pause: PauseIntent, seen: Seen) -> PauseDecision:
-    """The next step for a pause. What would charge by itself is what was there before it: base.
+def decide_pause(pause: PauseIntent, seen: Observation) -> PauseDecision:
+    """Return the next step for a pause.
 
-    Paused is ours. Base is paused again after something that may have made the charger drop the pause; otherwise
-    somebody started it.
+    A paused charger confirms the pause. If the charger charges, the pause is sent again after an event that may have
+    dropped it. Without such an event the pause failed, or somebody else started the charger.
     """
     if seen.car_connected is False or pause.state is IntentState.ENDING:
         return PauseDecision(PauseStep.END, End.UNPLUGGED)
@@ -311,9 +317,9 @@ def decide_pause(pause: PauseIntent, seen: Seen) -> PauseDecision:
     return PauseDecision(PauseStep.END, End.FAILED)
 
 
-def begin_end(intent: OverrideIntent, end: End, theirs: Status | None = None) -> OverrideIntent:
-    """The intent, over for the user."""
-    return replace(intent, state=IntentState.ENDING, end=end, theirs=theirs, applications=0)
+def end_override(intent: OverrideIntent, end: End, external_status: Status | None = None) -> OverrideIntent:
+    """Return the intent in the state `ENDING`: the override is over for the user."""
+    return replace(intent, state=IntentState.ENDING, end=end, external_status=external_status, applications=0)
 
 
 def _json_of(entries: Intents) -> dict[str, object]:
@@ -335,9 +341,9 @@ def _json_of(entries: Intents) -> dict[str, object]:
             "applications": override.applications,
             "originals": encode_schedule(override.originals),
             "disabled": override.disabled,
-            "held": override.held,
+            "held": override.left_paused,
             "end": override.end,
-            "theirs": override.theirs,
+            "theirs": override.external_status,
         },
         "restart": None
         if restart is None
@@ -369,7 +375,7 @@ def _iso(at: datetime | None) -> str | None:
     return None if at is None else at.isoformat()
 
 
-def _intent_from(stored: object) -> OverrideIntent | None:
+def _override_from(stored: object) -> OverrideIntent | None:
     if not isinstance(stored, Mapping):
         return None
     created_at = moment(stored.get("created_at"))
@@ -383,14 +389,14 @@ def _intent_from(stored: object) -> OverrideIntent | None:
         until_at=moment(stored.get("until_at")),
         base=member(Status, stored.get("base")),
         seen_plugged=stored.get("seen_plugged") is True,
-        # Where the record does not say, something may have been sent.
+        # A record without this value may belong to an override that was sent.
         sent=stored.get("sent") is not False,
         applications=_count(stored.get("applications")),
         originals=decode_schedule(stored.get("originals")) or (),
         disabled=stored.get("disabled") is True,
-        held=stored.get("held") is True,
+        left_paused=stored.get("held") is True,
         end=member(End, stored.get("end")),
-        theirs=member(Status, stored.get("theirs")),
+        external_status=member(Status, stored.get("theirs")),
     )
 
 
@@ -433,7 +439,7 @@ def _update_from(stored: object) -> UpdateRecord | None:
         return None
     age = number(stored.get("age"))
     firmware = stored.get("firmware")
-    # Where the record does not say how old it is, it counts in full.
+    # An update of unknown age counts in full.
     return UpdateRecord(
         source,
         0.0 if age is None else max(age, 0.0),

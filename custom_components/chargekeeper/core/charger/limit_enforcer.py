@@ -1,6 +1,7 @@
-"""A limit that falls below the charger's setting: the setting is lowered to it once, so that what is shown is true.
+"""Lower the charger's setting once when a limit falls below it, so that the shown setting is true.
 
-Whoever raises it after that is not fought. What could not be lowered in an outage is journaled, and lowered after it.
+A later raise by somebody else is left alone. If the lowering fails in an outage, the intent store keeps it until the
+outage is over.
 """
 
 from contextlib import suppress
@@ -20,7 +21,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 class LimitEnforcer:
-    """Lowers the setting of one charger after its limits."""
+    """Lowers the setting of one charger when its limits fall."""
 
     def __init__(self, context: Context, router: Router, commands: Commands) -> None:
         self._context = context
@@ -31,20 +32,26 @@ class LimitEnforcer:
         self._single_flight = SingleFlight(context, self._reconcile_alone)
         self._retry = Backoff(context.clock)
 
-    def settle(self, limits: Limits) -> None:
-        """Compare the limits, a group's share left out, with those before; lower the setting where one fell."""
+    def update_limits(self, limits: Limits) -> None:
+        """Compare the limits with the previous ones, and lower the setting if one fell.
+
+        `limits` leaves out the share of a load group.
+        """
         before = self._limits
         self._limits = limits
-        if before is not None and self._fell(before, limits):
-            self._context.spawn(self._begin())
+        if before is not None and self._has_fallen(before, limits):
+            self._context.spawn(self._start_lowering())
 
     def reconcile_soon(self) -> None:
-        """Lower what is still to be lowered."""
+        """Start a pending lowering in the background if it is due."""
         if self._intents.entries.lowering and self._retry.is_due():
-            self._single_flight.soon()
+            self._single_flight.start()
 
-    def _fell(self, before: Limits, now: Limits) -> bool:
-        """Whether a limit is lower than it was. One that the charger tells for the first time held before as well."""
+    def _has_fallen(self, before: Limits, now: Limits) -> bool:
+        """Return True if a limit is lower than before, or the user entered a first load group limit.
+
+        A limit that the charger reports for the first time was in force before.
+        """
         pairs = (
             (before.wire_rating, now.wire_rating),
             (before.unit_rating, now.unit_rating),
@@ -54,9 +61,9 @@ class LimitEnforcer:
         entered = before.load_group_limit is None and self._context.options.load_group_limit is not None
         return entered or any(old is not None and new is not None and new < old for old, new in pairs)
 
-    async def _begin(self) -> None:
+    async def _start_lowering(self) -> None:
         async with self._context.lock:
-            with suppress(NotSaved):  # then it is not remembered, but tried
+            with suppress(NotSaved):  # the lowering is tried, but not remembered
                 await self._intents.write(lowering=True)
             self._retry.reset()
             await self._reconcile()
@@ -67,21 +74,21 @@ class LimitEnforcer:
                 self._context.emit("replay", CHARGING_CURRENT.key)
 
     async def _reconcile(self) -> bool:
-        """Lower the setting if it is seen to be too high; what is not seen, or cannot be sent now, waits.
+        """Lower the setting if it is above its limit. Return True if the setting was lowered.
 
-        Whether it was lowered.
+        The lowering waits while the setting is not known or no transport can carry it.
         """
         limits = self._limits
-        present = None if self._commands.shown_current is None else self._commands.highest_current
+        present = None if self._commands.live_current is None else self._commands.highest_current
         highest = None if limits is None else ceiling(limits)[0]
-        waits = present is None or self._router.first(Capability.CURRENT) is None
-        if self._context.stopping or (waits and not self._context.options.read_only):
+        must_wait = present is None or self._router.first(Capability.CURRENT) is None
+        if self._context.stopping or (must_wait and not self._context.options.read_only):
             return False
-        amps = inf if highest is None else max(floor(highest), MINIMUM_CURRENT)
+        highest_allowed = inf if highest is None else max(floor(highest), MINIMUM_CURRENT)
         lowered = False
-        if present is not None and present > amps and not self._context.options.read_only:
+        if present is not None and present > highest_allowed and not self._context.options.read_only:
             try:
-                await self._commands.send_now(SetCurrent(int(amps)))
+                await self._commands.send_now(SetCurrent(int(highest_allowed)))
                 lowered = True
             except (TransportDown, TransportBusy, LoginRejected) as err:
                 LOGGER.debug("The lowering of the current waits: %s", err)

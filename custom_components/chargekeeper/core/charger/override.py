@@ -1,6 +1,6 @@
-"""The time-of-use override: pursues the user's intent until it ends, over outages, restarts and other people's changes.
+"""Pursue the user's time-of-use override until it ends, over outages, restarts and external changes.
 
-What to do next is decided by `intents.decide`; here it is done. Every step is journaled before anything is sent.
+`intents.decide` chooses the next step; this module takes it. Every step is saved before a command is sent.
 """
 
 from dataclasses import replace
@@ -43,13 +43,13 @@ from .intents import (
     Decision,
     End,
     IntentState,
+    Observation,
     OverrideIntent,
     PauseIntent,
-    Seen,
     Step,
     Until,
-    begin_end,
     decide,
+    end_override,
 )
 from .router import Prepare, Router
 
@@ -59,30 +59,34 @@ EFFECT_AFTER = 15.0
 """Seconds after which an acknowledged override that does not show counts as without effect."""
 
 SYNC_RESOLUTION = 1.0
-"""Seconds to which paths tell when the charger reported."""
+"""Resolution in seconds of the time at which the charger reported, as transports know it."""
 
 REPORT_LAG = 60.0
-"""Seconds by which a path's word on the charger may lag behind the edge of a window."""
+"""Seconds by which a status report may lag behind the edge of a window."""
 
 SCHEDULE_RETRY = 1800.0
-"""Seconds after which a schedule that could not be read in full, or not be given back, is tried again."""
+"""Seconds after which a schedule that could not be read completely, or not be handed back, is tried again."""
 
 SHOWS_WITHIN = 300.0
-"""Seconds within which a schedule that was written shows: until then a list without the change may be an old one."""
+"""Seconds within which a written schedule shows. Until then a list without the change may be an old one."""
 
 FULL_AFTER_WAITING = 600.0
-"""Seconds for which the car takes nothing until it counts as full, after at least `FULL_ENERGY` kWh."""
+"""Seconds without charging after which a car that took at least `FULL_ENERGY` kWh counts as full."""
 FULL_ENERGY = 0.2
 
 HANDED_BACK = frozenset({End.CANCELLED, End.TIME, End.FULL})
-"""After these ends the charger is told that its schedule rules; after others that is so, or not wanted any more."""
+"""Ends after which ChargeKeeper hands control back. After the others, the schedule already rules or is not wanted."""
 
 FAILURES = frozenset({ChargerIssue.OVERRIDE_SUPERSEDED, ChargerIssue.OVERRIDE_FAILED, ChargerIssue.SCHEDULE_UNREADABLE})
-"""How an override may end against the user's will; told until the car leaves or a new one is wanted."""
+"""Issues of an override that ended against the user's will, shown until the car leaves or the user requests a new
+one."""
 
 
 class OverrideController:
-    """The override of one charger. `lower_for_start` brings the current below the ceiling on a path before a start."""
+    """The override of one charger.
+
+    `lower_for_start` brings the current below the ceiling on a transport before a start.
+    """
 
     def __init__(
         self,
@@ -99,20 +103,20 @@ class OverrideController:
         self._lower_for_start = lower_for_start
         self._single_flight = SingleFlight(context, self._reconcile_alone)
         self._sent_at = -inf
-        self._begun_at = context.clock.monotonic()  # what an earlier run sent was sent before
+        self._begun_at = context.clock.monotonic()  # commands of an earlier run were sent before
         self._retry = Backoff(context.clock)
-        self._released_on = -inf  # moment of the last word before the charger was handed back to its schedule
-        self._told_pending = True  # what the journal gave back was pending at least for a while
+        self._released_at = -inf  # monotonic time of the last report before control was handed back
+        self._pending_announced = True  # a restored override was pending at least for a while
         self._unconfirmed = True
-        self._asked = False  # the user wants it, and it was not sent since
+        self._requested = False  # the user requested the override, and it was not sent since
         self._inside_at_confirm: bool | None = None
         self._waiting_car_since: float | None = None
-        self._written: Schedule = ()  # the schedule as it should be since it was handed back
-        self._disabled_at = self._begun_at  # when windows were last written as disabled; earlier in an earlier run
+        self._schedule_handed_back: Schedule = ()  # the schedule as it should be after it was handed back
+        self._disabled_at = self._begun_at  # when windows were last written as disabled; before this run if never
 
     @property
     def shown(self) -> Override:
-        """What the switch shows."""
+        """The state of the override switch."""
         intent = self._intents.entries.override
         if intent is None or intent.state is IntentState.ENDING:
             return Override()
@@ -120,19 +124,19 @@ class OverrideController:
 
     @property
     def disabled_windows(self) -> tuple[str, ...]:
-        """The windows of the schedule that are disabled for the override, as text; until they are seen enabled."""
+        """Schedule windows that are disabled for the override, as text, until they are seen enabled."""
         intent = self._intents.entries.override
         return () if intent is None else _named(intent.originals)
 
     @property
     def left_paused(self) -> bool:
-        """Whether its end has left the charger paused, to be let go on later."""
+        """True if the end of the override left the charger paused. ChargeKeeper releases the charger later."""
         intent = self._intents.entries.override
-        return intent is not None and intent.held
+        return intent is not None and intent.left_paused
 
     @property
     def left_on(self) -> bool:
-        """Whether the charger may be under an override, and was not told that its schedule rules again."""
+        """True if the charger may be under an override, and control was not handed back to its schedule."""
         intent = self._intents.entries.override
         return (
             intent is not None and intent.sent and not (intent.state is IntentState.ENDING and intent.applications > 0)
@@ -140,27 +144,27 @@ class OverrideController:
 
     @property
     def until_at(self) -> datetime | None:
-        """The moment at which the override ends by itself, if one was given and lies ahead."""
+        """Time at which the override ends by itself, if one was given and lies ahead."""
         intent = self._intents.entries.override
         until_at = None if intent is None or intent.state is IntentState.ENDING else intent.until_at
         return until_at if until_at is not None and until_at > self._clock.now() else None
 
     @property
     def full_at(self) -> float | None:
-        """The monotonic moment at which a car that takes nothing counts as full, if it is waiting."""
+        """Monotonic time at which a car that takes nothing counts as full; None if no car is waiting."""
         return None if self._waiting_car_since is None else self._waiting_car_since + FULL_AFTER_WAITING
 
     def marks(self) -> list[float]:
-        """Monotonic moments at which a step may fall due without anything being heard."""
+        """Return the monotonic times at which a step may be due without a report."""
         wanted = self._intents.entries.override is not None
         return [self.full_at or inf, self._context.cooldown.start_at if wanted else inf]
 
     def mark_unconfirmed(self) -> None:
-        """Something happened after which the charger may have dropped the override."""
+        """Record that the charger may have dropped the override."""
         self._unconfirmed = True
 
     def heard(self, transport: Transport) -> None:
-        """A path brought an answer or changed."""
+        """Update how long the car has waited, and clear the failure issues once the car has left."""
         last_report = transport.last_report
         if last_report is None:
             return
@@ -172,16 +176,16 @@ class OverrideController:
             self._context.issues -= FAILURES
 
     async def switch(self, *, on: bool, until: Until, until_at: datetime | None) -> Outcome:
-        """As `Charger.set_override`."""
+        """Turn the override on or off. See `Charger.set_override`."""
         if not any(Capability.OVERRIDE in transport.capabilities for transport in self._router):
             raise Unsupported("unsupported", Capability.OVERRIDE)
         if on:
-            self._router.admit(Capability.OVERRIDE)  # else it would wait for ever
+            self._router.admit(Capability.OVERRIDE)  # otherwise the override would wait forever
         async with self._context.lock:
             self._retry.reset()
             intent = self._intents.entries.override
             if on:
-                await self._want(intent, until, until_at)
+                await self._request(intent, until, until_at)
             elif intent is not None and intent.state is not IntentState.ENDING:
                 await self._end(intent, End.CANCELLED)
             if (refusal := await self._reconcile()) is not None:
@@ -189,17 +193,20 @@ class OverrideController:
             return Outcome.FAILED if on and self._context.issues & FAILURES else self._outcome()
 
     async def give_way(self, pause: PauseIntent) -> None:
-        """The user has paused the charger instead: a pause must not be handed back. The lock is held."""
+        """End the override because the user paused the charger instead, and store that pause.
+
+        Control is not handed back, because that would end the pause. The caller holds the lock.
+        """
         intent = self._intents.entries.override
         if intent is not None:
-            intent = replace(intent, sent=False, held=False)
+            intent = replace(intent, sent=False, left_paused=False)
         if intent is None or intent.state is IntentState.ENDING:
             await self._intents.write(override=intent, pause=pause)
         else:
             await self._end(intent, End.CANCELLED, pause)
 
     async def end_for_good(self, *, read_back: bool) -> tuple[str, ...]:
-        """As `Charger.cancel_override`."""
+        """End the override before the charger is removed. See `Charger.cancel_override`."""
         async with self._context.lock:
             intent = self._intents.entries.override
             if intent is not None and intent.state is not IntentState.ENDING:
@@ -209,37 +216,37 @@ class OverrideController:
             return () if await self._is_restored(read_back=read_back) else self.disabled_windows
 
     def reconcile_soon(self) -> None:
-        """See whether a next step is due."""
+        """Take the next steps in the background if there is an override."""
         if self._intents.entries.override is not None:
-            self._single_flight.soon()
+            self._single_flight.start()
 
     async def _reconcile_alone(self) -> None:
         async with self._context.lock:
             await self._reconcile()
 
-    async def _want(self, intent: OverrideIntent | None, until: Until, until_at: datetime | None) -> None:
+    async def _request(self, intent: OverrideIntent | None, until: Until, until_at: datetime | None) -> None:
         readings_store = self._context.readings_store
         if readings_store.fresh(STATUS, self._clock.monotonic()) is Status.LOCKED:
             raise NotAllowed("locked")
         self._context.issues -= FAILURES
-        self._written = ()
-        self._asked = True
+        self._schedule_handed_back = ()
+        self._requested = True
         if intent is None:
-            self._told_pending = False
+            self._pending_announced = False
             status = readings_store.get(STATUS)
             car = readings_store.get(CAR_CONNECTED)
             base = None if status is None else status.value
             intent = OverrideIntent(
                 created_at=self._clock.now(),
-                # The pause ends with this, also where the charger is not heard now and shows it later.
+                # The request ends the pause, even if the charger is silent now and shows the pause later.
                 base=base if self._intents.entries.pause is None else Status.PAUSED,
                 seen_plugged=car is not None and car.value,
             )
         elif intent.state is IntentState.ENDING:
-            # What it left at the charger is still there: the same intent goes on, from the start.
-            self._told_pending = False
-            afresh = replace(intent, state=IntentState.PENDING, applications=0, disabled=False, held=False)
-            intent = replace(afresh, end=None, theirs=None)
+            # Its effects at the charger remain: the same intent continues, from the start.
+            self._pending_announced = False
+            reopened = replace(intent, state=IntentState.PENDING, applications=0, disabled=False, left_paused=False)
+            intent = replace(reopened, end=None, external_status=None)
         await self._intents.write(override=replace(intent, until=until, until_at=until_at), pause=None)
         self._context.publish()
 
@@ -252,11 +259,14 @@ class OverrideController:
         failure: ChargerIssue = ChargerIssue.OVERRIDE_FAILED,
     ) -> None:
         last_report = self._last_report()
-        theirs = None if last_report is None else last_report.status
-        await self._intents.write(override=begin_end(intent, end, theirs), pause=pause)
+        external_status = None if last_report is None else last_report.status
+        await self._intents.write(override=end_override(intent, end, external_status), pause=pause)
         if end is End.SUPERSEDED:
             self._context.issues.add(ChargerIssue.OVERRIDE_SUPERSEDED)
-            details = {"ours": Status.CHARGING.value, "theirs": "" if theirs is None else theirs.value}
+            details = {
+                "ours": Status.CHARGING.value,
+                "theirs": "" if external_status is None else external_status.value,
+            }
             self._context.emit("connection", "override_superseded", details)
         else:
             if end is End.FAILED:
@@ -270,15 +280,15 @@ class OverrideController:
             return Outcome.VERIFIED
         if intent.state is IntentState.APPLIED or (intent.state is IntentState.ENDING and intent.applications):
             return Outcome.ACCEPTED
-        if intent.state is IntentState.PENDING and not self._told_pending:
-            self._told_pending = True
+        if intent.state is IntentState.PENDING and not self._pending_announced:
+            self._pending_announced = True
             self._context.emit("connection", "override_pending")
         return Outcome.PENDING
 
     async def _reconcile(self) -> ChargerError | None:
-        """Take steps until there is nothing to do but wait.
+        """Take steps until the override has to wait. Return the error that refused a step, if any.
 
-        A path that fails means waiting too. A refusal ends the override; it is the answer, for whoever asked for it.
+        After a transport failed, the override waits. A refusal ends the override and goes to the caller.
         """
         refusal: ChargerError | None = None
         if self._context.options.read_only:
@@ -286,68 +296,68 @@ class OverrideController:
         while (intent := self._intents.entries.override) is not None and not self._context.stopping:
             decision = self._next_step(intent)
             if decision.step is Step.WAIT:
-                self._look_for_report(intent)
+                self._request_report(intent)
                 break
             try:
                 done = await self._take_step(intent, decision)
             except (TransportDown, TransportBusy, LoginRejected, NotSaved) as err:
                 LOGGER.debug("The override waits: %s", err)
-                self._hold_off()
+                self._back_off()
                 refusal = err if isinstance(err, NotSaved) else refusal
                 break
             except ChargerError as err:
                 refusal = err
                 done = True
-                await self._give_up(err)
+                await self._handle_refusal(err)
             self._context.publish()
             if not done:
                 break
         return refusal
 
     async def _end_for_read_only(self) -> None:
-        """Nothing is pursued for a charger that is only looked at; what was left there is undone."""
+        """End the override of a read-only charger, so that its effects are undone."""
         intent = self._intents.entries.override
         if intent is not None and intent.state is not IntentState.ENDING:
             await self._end(intent, End.CANCELLED)
 
-    def _hold_off(self, *, at_least: float = 0.0) -> None:
-        """A step failed: the next try takes a new word of the path, and more time after each failure."""
+    def _back_off(self, *, at_least: float = 0.0) -> None:
+        """Record a failed step: the next try needs a newer report, and waits longer after each failure."""
         self._retry.failed(status_received_at(self._router.first(Capability.OVERRIDE)), at_least=at_least)
 
     def _next_step(self, intent: OverrideIntent) -> Decision:
         last_report = self._last_report()
-        heard_at = self._authority.status_received_at(Capability.OVERRIDE)
-        if heard_at < self._sent_at:
-            last_report = None  # from before the last step, over another path than that
+        received_at = self._authority.status_received_at(Capability.OVERRIDE)
+        if received_at < self._sent_at:
+            last_report = None  # reported before the last step, over another transport
         status = None if last_report is None else last_report.status
-        if status in OVERRIDE_IN_EFFECT and heard_at <= self._released_on:
-            status = Status.WAITING_SCHEDULE  # that was before we handed it back
-        if status is Status.PAUSED and self._context.held_back and self._context.group_share is None:
-            status = Status.WAITING_SCHEDULE  # its load group is gone, and with it what held the charger back
+        if status in OVERRIDE_IN_EFFECT and received_at <= self._released_at:
+            status = Status.WAITING_SCHEDULE  # reported before control was handed back
+        if status is Status.PAUSED and self._context.group_pause_sent and self._context.group_share is None:
+            status = Status.WAITING_SCHEDULE  # the load group that paused the charger is gone
         elif status is Status.PAUSED and self._context.paused_by_group:
-            # Nobody has ended it; but a pause of the user's, from before, it has still to end when there is room.
-            begun = self._context.held_back or intent.state is not IntentState.PENDING
+            # Nobody ended the override. It must still end an earlier pause of the user once there is room.
+            begun = self._context.group_pause_sent or intent.state is not IntentState.PENDING
             status = Status.WAITING_POWER if begun else None
         elif status is Status.WAITING_SCHEDULE and self._context.paused_by_group:
-            status = None  # it is not without effect: the group lets it charge when there is room
-        window_closed = self._inside_at_confirm is True and self._inside(heard_at) is False
+            status = None  # keep waiting: the load group lets the charger charge once there is room
+        window_closed = self._inside_at_confirm is True and self._inside(received_at) is False
         return decide(
             intent,
-            Seen(
+            Observation(
                 now=self._clock.now(),
                 status=status,
                 car_connected=None if last_report is None else last_report.car_connected,
                 full=self._is_full(status),
-                effect_due=heard_at >= self._sent_at + EFFECT_AFTER and self._reported_since(intent),
+                effect_due=received_at >= self._sent_at + EFFECT_AFTER and self._reported_since(intent),
                 unconfirmed=self._unconfirmed or window_closed,
             ),
         )
 
     def _reported_since(self, intent: OverrideIntent) -> bool:
-        """Whether the charger itself reported since something was sent, as far as it matters.
+        """Return True if the charger itself reported since the last command, as far as that matters.
 
-        A cloud acknowledges for a charger that is off, too: what undoes our changes is judged, and tried again, only
-        when the charger was heard.
+        A cloud acknowledges commands even for a charger that is off. The undoing of changes is judged, and tried again,
+        only after the charger reported.
         """
         transport = self._transport_for(intent, Step.FINISH)
         if intent.state is not IntentState.ENDING or transport is None:
@@ -355,16 +365,19 @@ class OverrideController:
         sent_at = max(self._sent_at, self._begun_at)
         return transport.charger_reported_at is not None and transport.charger_reported_at > sent_at - SYNC_RESOLUTION
 
-    def _look_for_report(self, intent: OverrideIntent) -> None:
-        """Ask for the status now and then while what was undone waits for a sign of the charger."""
+    def _request_report(self, intent: OverrideIntent) -> None:
+        """Read the status now and then while undone changes wait for a report of the charger."""
         transport = self._transport_for(intent, Step.FINISH)
         waited = status_received_at(transport) >= self._sent_at + EFFECT_AFTER and self._retry.is_due()
         if waited and transport is not None and not self._reported_since(intent):
-            self._hold_off()
-            self._context.spawn(self._router.look(transport))
+            self._back_off()
+            self._context.spawn(self._router.read_status(transport))
 
     def _transport_for(self, intent: OverrideIntent, step: Step) -> Transport | None:
-        """The path that can take a step: whatever concerns the schedule needs one that can read and write it."""
+        """Return the transport that can take a step.
+
+        A step that concerns the schedule needs a transport that can read and write it.
+        """
         on_schedule = step is Step.DISABLE_SCHEDULE or (step is Step.FINISH and intent.originals)
         return self._router.first(Capability.SCHEDULES if on_schedule else Capability.OVERRIDE)
 
@@ -372,7 +385,7 @@ class OverrideController:
         return self._authority.last_report(Capability.OVERRIDE)
 
     def _inside(self, at: float) -> bool | None:
-        """Whether a window was open at a monotonic moment not long ago; None where no schedule holds anything back."""
+        """Return True if a window was open at a recent monotonic time; None if no schedule is in the way."""
         windows = self._context.readings_store.get(SCHEDULE)
         if windows is None or not any(window.enabled for window in windows.value) or at == -inf:
             return None
@@ -386,7 +399,10 @@ class OverrideController:
         return status is Status.WAITING_CAR and waited and energy is not None and energy.value >= FULL_ENERGY
 
     async def _take_step(self, intent: OverrideIntent, decision: Decision) -> bool:
-        """Take one step; False where what comes next has to wait for a path or its next word. Raises ChargerError."""
+        """Take one step. Raises ChargerError.
+
+        Return False if the next step has to wait for a transport or its next report.
+        """
         last_report = self._last_report()
         now = self._clock.monotonic()
         if last_report is not None and last_report.car_connected and not intent.seen_plugged:
@@ -400,7 +416,7 @@ class OverrideController:
         if decision.step is Step.CONFIRM:
             await self._confirm(intent)
             return False
-        if intent.held:
+        if intent.left_paused:
             return await self._release(intent, last_report)
         if decision.step is Step.SEND and self._is_automatic(intent) and now < self._context.cooldown.start_at:
             return False
@@ -419,11 +435,14 @@ class OverrideController:
         return True
 
     def _reads_schedules(self) -> bool:
-        """Whether any path, usable now or not, could take the schedule out of the way."""
+        """Return True if any transport, usable now or not, could disable the schedule."""
         return any(Capability.SCHEDULES in transport.capabilities for transport in self._router)
 
     async def _confirm(self, intent: OverrideIntent) -> None:
-        """The charger does what is wanted, because of us, of somebody else, or since a window is open."""
+        """Record that the charger does what the user wants.
+
+        The reason may be the override, somebody else, or an open window.
+        """
         lagging = self._authority.status_received_at(Capability.OVERRIDE) - REPORT_LAG
         self._unconfirmed = False
         self._inside_at_confirm = self._inside(lagging)
@@ -431,31 +450,31 @@ class OverrideController:
         await self._intents.write(override=replace(intent, state=IntentState.VERIFIED, sent=sent))
 
     def _is_automatic(self, intent: OverrideIntent) -> bool:
-        """Whether it would be applied once more, without the user having asked for that."""
-        return intent.sent and not self._asked
+        """Return True if the override would be sent again without a request of the user."""
+        return intent.sent and not self._requested
 
     async def _apply(self, transport: Transport, intent: OverrideIntent) -> None:
         """Ask the charger to charge now."""
-        again = intent.sent or self._told_pending
+        again = intent.sent or self._pending_announced
         pending = replace(intent, state=IntentState.PENDING)
         sending = replace(pending, sent=True, applications=intent.applications + 1)
         await self._intents.write(override=sending)
         delivery = await self._router.deliver(SetOverride(on=True), self._lower_for_start)
         conflict = isinstance(delivery.refusal, NotApplicable)
-        if not conflict and not delivery.may_show:
-            await self._intents.write(override=pending)  # it does not count
+        if not conflict and not delivery.may_have_arrived:
+            await self._intents.write(override=pending)  # the attempt does not count
         if not conflict:
             delivery.require()
-        transport = self._router.transports.get(delivery.last, transport)
+        transport = self._router.transports.get(delivery.last_source, transport)
         if self._is_automatic(intent):
             self._context.cooldown.switched()
-        self._asked = False
+        self._requested = False
         self._unconfirmed = False
         await self._intents.write(override=replace(sending, state=IntentState.APPLIED))
         if again:
             self._context.emit("connection", "override_reapplied")
         if conflict:
-            # Perhaps it charges already, perhaps its schedule holds it: the next answer tells, and is sought at once.
+            # The charger may charge already, or its schedule may block it: read the status at once.
             self._sent_at = -inf
             await transport.check()
         else:
@@ -463,7 +482,7 @@ class OverrideController:
             self._router.read_back(transport)
 
     async def _disable_schedule(self, transport: Transport, intent: OverrideIntent) -> None:
-        """Asking had no effect: take the schedule out of the way, the originals journaled first."""
+        """Disable the schedule, because the charger did not start. The original windows are saved first."""
         present = await transport.read_schedule()
         enabled = tuple(window for window in present if window.enabled)
         originals = enabled + schedule.missing(intent.originals, enabled)
@@ -471,7 +490,7 @@ class OverrideController:
             raise NotApplicable("wrong_state")
         earlier = self._disabled_at if intent.originals else -inf
         intent = replace(intent, originals=originals)
-        if enabled:  # else an earlier try got through
+        if enabled:  # otherwise an earlier try succeeded
             await self._intents.write(override=intent)
             self._disabled_at = self._clock.monotonic()
             try:
@@ -488,44 +507,47 @@ class OverrideController:
         self._router.read_back(transport)
 
     async def _finish(self, transport: Transport, intent: OverrideIntent) -> None:
-        """Undo what the override left: enable again what we disabled and nobody changed since; hand back control.
+        """Undo the override.
 
-        An acknowledgement is not an effect: this is done again, until a later word shows nothing left to undo.
+        Enable the windows that ChargeKeeper disabled and nobody changed since, and hand back control. An
+        acknowledgement is not an effect: this is repeated until a later report shows nothing left to undo.
         """
-        self._released_on = self._authority.latest
+        self._released_at = self._authority.latest
         try:
             present = await transport.read_schedule() if intent.originals else ()
         except NotApplicable:
             await self._free(transport, intent)
             raise
-        self._tell_lost(present)
-        ours = schedule.disabled_of(intent.originals, present)
-        if not ours and self._may_show_later(intent):
+        self._report_lost_windows(present)
+        to_enable = schedule.disabled_of(intent.originals, present)
+        if not to_enable and self._may_show_later(intent):
             await self._free(transport, intent)
             raise TransportBusy("too_soon", SHOWS_WITHIN)
-        if not ours:
-            intent = replace(intent, originals=())  # seen enabled, or changed by somebody: nothing is owed any more
+        if not to_enable:
+            intent = replace(intent, originals=())  # seen enabled, or changed by somebody else: nothing is owed
         hand_back = self._must_hand_back(intent)
-        if not ours and not hand_back:
+        if not to_enable and not hand_back:
             self._context.issues.discard(ChargerIssue.SCHEDULE_UNREADABLE)
             await self._intents.write(override=None)
             return
         if intent.applications >= APPLICATIONS:
-            raise NotApplicable("schedule_not_taken" if ours else "wrong_state")
-        if ours:
-            await transport.write_schedule(ours)
-            self._written = schedule.changed(present, ours)
-        held = await self._hand_back(transport) if hand_back else False
-        await self._intents.write(override=replace(intent, applications=intent.applications + 1, held=held))
+            raise NotApplicable("schedule_not_taken" if to_enable else "wrong_state")
+        if to_enable:
+            await transport.write_schedule(to_enable)
+            self._schedule_handed_back = schedule.changed(present, to_enable)
+        left_paused = await self._hand_back(transport) if hand_back else False
+        await self._intents.write(
+            override=replace(intent, applications=intent.applications + 1, left_paused=left_paused)
+        )
         self._sent_at = self._clock.monotonic()
         if transport.presence is Presence.ONLINE:
             self._router.read_back(transport)
 
     async def _free(self, transport: Transport, intent: OverrideIntent) -> None:
-        """Hand the charger back at once, where what was disabled can only be given back later."""
+        """Hand control back at once if the disabled windows can only be enabled later."""
         if self._must_hand_back(intent):
-            held = await self._hand_back(transport)
-            await self._intents.write(override=replace(intent, sent=False, held=held))
+            left_paused = await self._hand_back(transport)
+            await self._intents.write(override=replace(intent, sent=False, left_paused=left_paused))
 
     def _may_show_later(self, intent: OverrideIntent) -> bool:
         """True if windows were written as disabled, were not seen so, and may show so yet: an answer may lag."""
@@ -534,29 +556,38 @@ class OverrideController:
         return self._clock.monotonic() < self._disabled_at + SHOWS_WITHIN
 
     async def _hand_back(self, transport: Transport) -> bool:
-        """Tell the charger that its schedule rules again; True if it is only paused instead. Raises ChargerError."""
+        """Hand control back to the schedule. Return True if the charger is only paused instead.
+
+        Raises ChargerError.
+        """
         by_switch = not transport.frees_schedule
         inside = self._inside(self._clock.monotonic())
         if by_switch and self._context.paused_by_group:
             return True
         if by_switch and inside:
-            await self._lower_for_start(transport, False)  # in a window its end may start a charge
+            await self._lower_for_start(transport, False)  # inside a window the end of the override may start a charge
         try:
             await self._router.send(transport, SetOverride(on=False))
         except NotApplicable:
             LOGGER.debug("The charger was under its schedule already")
         return by_switch and inside is False
 
-    def _tell_lost(self, present: Schedule) -> None:
-        """Tell which windows are gone since the schedule was handed back: a cloud may drop what it acknowledged."""
-        lost = schedule.missing(self._written, present)
-        self._written = ()
+    def _report_lost_windows(self, present: Schedule) -> None:
+        """Report which windows are gone since the schedule was handed back.
+
+        A cloud may drop what it acknowledged.
+        """
+        lost = schedule.missing(self._schedule_handed_back, present)
+        self._schedule_handed_back = ()
         for window in _named(lost):
             LOGGER.warning("The schedule from %s is gone since it was written", window)
             self._context.issues.add(ChargerIssue.OVERRIDE_FAILED)
 
     async def _is_restored(self, *, read_back: bool) -> bool:
-        """True if the schedule was handed back and, where it is to be read back, shows nothing more of ours."""
+        """Return True if the schedule was handed back and no window is left disabled.
+
+        Without `read_back`, the acknowledgement is enough.
+        """
         intent = self._intents.entries.override
         if intent is None or intent.state is not IntentState.ENDING or not (intent.originals and intent.applications):
             return False
@@ -570,36 +601,46 @@ class OverrideController:
             return False
 
     async def _release(self, intent: OverrideIntent, last_report: StatusReport | None) -> bool:
-        """Lift the pause in which a path left the charger that could not make its schedule rule again.
+        """End the pause left by a transport that could not hand back control.
 
-        Over a path that can, as soon as there is one; else in the next window, as the schedule would.
+        A transport that can hand back control is used as soon as there is one. Otherwise the pause ends in the next
+        window, as it would by the schedule.
         """
         transport = self._router.first(Capability.OVERRIDE)
         now = self._clock.monotonic()
         if last_report is None or transport is None:
             return False
-        gone_on = last_report.car_connected is False or last_report.status in POWER_FLOWS
-        if not gone_on and not (transport.frees_schedule and last_report.status is Status.WAITING_SCHEDULE):
+        charging_or_unplugged = last_report.car_connected is False or last_report.status in POWER_FLOWS
+        if not charging_or_unplugged and not (
+            transport.frees_schedule and last_report.status is Status.WAITING_SCHEDULE
+        ):
             waits = self._context.paused_by_group or (not transport.frees_schedule and not self._inside(now))
             if waits or not self._retry.is_due(status_received_at(transport)):
                 return False
             delivery = await self._router.deliver(SetOverride(on=False), self._lower_for_start)
             delivery.require()
         self._retry.reset()
-        await self._intents.write(override=replace(intent, held=False, sent=False))
+        await self._intents.write(override=replace(intent, left_paused=False, sent=False))
         return True
 
     def _must_hand_back(self, intent: OverrideIntent) -> bool:
-        """Whether the charger is to be told that its schedule rules again: once, and where it does not show."""
+        """Return True if control is to be handed back to the schedule.
+
+        That happens once, and again if the charger does not show it.
+        """
         last_report = self._last_report()
         status = None if last_report is None else last_report.status
         if not intent.sent or intent.end not in HANDED_BACK or status is Status.PAUSED:
-            return False  # a pause is somebody's: handing back would let it charge
-        overridden = status in OVERRIDE_IN_EFFECT and self._inside(self._released_on) is False
+            return False  # somebody paused the charger: handing back would let it charge
+        overridden = status in OVERRIDE_IN_EFFECT and self._inside(self._released_at) is False
         return intent.applications == 0 or overridden
 
-    async def _give_up(self, err: ChargerError) -> None:
-        """The charger or its cloud refuses: the override ends, or what it left there stays."""
+    async def _handle_refusal(self, err: ChargerError) -> None:
+        """Handle a refusal by the charger or its cloud.
+
+        An active override ends as failed. An ending override is removed, and its windows may stay disabled. If the
+        schedule cannot be read, an ending override stays and is tried again later.
+        """
         intent = self._intents.entries.override
         assert intent is not None
         failure = (
@@ -611,14 +652,14 @@ class OverrideController:
             await self._end(intent, End.FAILED, failure=failure)
             return
         if intent.originals:
-            # What we disabled is not forgotten before it was seen enabled: a refusal may be over later.
+            # Disabled windows are not forgotten before they are seen enabled: a refusal may be temporary.
             self._context.issues.add(failure)
-            if intent.applications >= APPLICATIONS:  # the charger does not obey; only the schedule is tried on
+            if intent.applications >= APPLICATIONS:  # the charger ignores the hand-back; only the schedule is retried
                 await self._intents.write(override=replace(intent, sent=False, applications=1))
-            self._hold_off(at_least=SCHEDULE_RETRY)
+            self._back_off(at_least=SCHEDULE_RETRY)
             return
         self._context.issues.add(ChargerIssue.OVERRIDE_FAILED)
-        self._context.publish()  # told before it is forgotten
+        self._context.publish()  # the listeners see the windows before they are forgotten
         await self._intents.write(override=None)
 
 

@@ -1,6 +1,7 @@
-"""A pause that the user asked for and a path accepted: restored where the charger drops it, never fought over.
+"""Hold a pause that the user requested and a transport accepted: send it again if the charger drops it.
 
-It ends when the user starts charging (or overrides the schedule), with the car leaving, and where somebody else starts.
+The pause ends when the user starts charging or overrides the schedule, and when the car leaves. It also ends when
+somebody else starts charging: ChargeKeeper does not fight an external change.
 """
 
 from dataclasses import replace
@@ -14,7 +15,7 @@ from ..transport import START, STOP, Setting
 from .authority import Authority, status_received_at
 from .commands import Commands
 from .context import Context, SingleFlight
-from .intents import End, IntentState, PauseIntent, PauseStep, Seen, decide_pause
+from .intents import End, IntentState, Observation, PauseIntent, PauseStep, decide_pause
 from .override import EFFECT_AFTER, OverrideController
 from .router import Router
 
@@ -45,19 +46,25 @@ class PauseController:
         self._retry = Backoff(context.clock)
 
     def mark_unconfirmed(self) -> None:
-        """Something happened after which the charger may have dropped the pause."""
+        """Record that the charger may have dropped the pause."""
         self._unconfirmed = True
 
-    async def before(self, setting: Setting) -> None:
-        """The user has a setting sent: a start ends the pause, whatever becomes of it. The lock is held."""
-        if setting == START:
-            await self._forget(End.CANCELLED)
+    async def before_user_command(self, setting: Setting) -> None:
+        """End the pause before a start of the user is sent, whatever becomes of the start.
 
-    async def after(self, setting: Setting, base: Status | None) -> None:
-        """A path accepted what the user wants; `base` is what the charger did before. The lock is held."""
+        The caller holds the lock.
+        """
+        if setting == START:
+            await self._end(End.CANCELLED)
+
+    async def after_user_command(self, setting: Setting, base: Status | None) -> None:
+        """Hold a pause of the user that a transport accepted. `base` is the charger's status before it.
+
+        The caller holds the lock.
+        """
         if setting != STOP:
             return
-        self._sent()
+        self._note_sent()
         self._unconfirmed = False
         try:
             await self._override.give_way(PauseIntent(created_at=self._clock.now(), base=base))
@@ -65,9 +72,9 @@ class PauseController:
             LOGGER.warning("The pause could not be saved; it will not be restored if the charger drops it")
 
     def reconcile_soon(self) -> None:
-        """See whether a next step is due."""
+        """Take the next step in the background if there is a pause."""
         if self._intents.entries.pause is not None:
-            self._single_flight.soon()
+            self._single_flight.start()
 
     async def _reconcile(self) -> None:
         async with self._context.lock:
@@ -75,7 +82,7 @@ class PauseController:
             if pause is None or self._context.stopping:
                 return
             if self._context.options.read_only:
-                await self._forget(End.CANCELLED)
+                await self._end(End.CANCELLED)
                 return
             decision = decide_pause(pause, self._seen())
             if decision.step is PauseStep.CONFIRM:
@@ -84,28 +91,31 @@ class PauseController:
             elif decision.step is PauseStep.SEND:
                 await self._restore(pause)
             elif decision.end is not None:
-                if decision.end is not End.UNPLUGGED or await self._is_released(pause):
-                    await self._forget(decision.end)
-                elif pause.state is not IntentState.ENDING:  # another car may come before it can be taken back
+                if decision.end is not End.UNPLUGGED or await self._release(pause):
+                    await self._end(decision.end)
+                elif pause.state is not IntentState.ENDING:  # another car may come before the pause can be taken back
                     await self._intents.write(pause=replace(pause, state=IntentState.ENDING))
 
-    def _seen(self) -> Seen:
+    def _seen(self) -> Observation:
         last_report = self._authority.last_report(Capability.CHARGING)
-        heard_at = self._authority.status_received_at(Capability.CHARGING)
-        if heard_at < self._sent_at:
-            last_report = None  # from before the pause, over another path than that
-        return Seen(
+        received_at = self._authority.status_received_at(Capability.CHARGING)
+        if received_at < self._sent_at:
+            last_report = None  # reported before the pause, over another transport
+        return Observation(
             now=self._clock.now(),
             status=None if last_report is None else last_report.status,
             car_connected=None if last_report is None else last_report.car_connected,
             full=last_report is not None and last_report.status is Status.COMPLETED,
-            effect_due=heard_at >= self._sent_at + EFFECT_AFTER,
-            # A start of ours that was given up on one path may have arrived there late.
-            unconfirmed=self._unconfirmed or self._commands.may_arrive(START),
+            effect_due=received_at >= self._sent_at + EFFECT_AFTER,
+            # A start that a transport did not acknowledge may arrive late.
+            unconfirmed=self._unconfirmed or self._commands.may_arrive_late(START),
         )
 
-    async def _is_released(self, pause: PauseIntent) -> bool:
-        """The car has left: take back what would hold for the next one; False where that has to wait."""
+    async def _release(self, pause: PauseIntent) -> bool:
+        """Take back a pause that the charger would keep for the next car, now that the car has left.
+
+        Return False if that has to wait.
+        """
         transport = self._router.first(Capability.CHARGING)
         if transport is None:
             return pause.state is not IntentState.ENDING
@@ -125,7 +135,7 @@ class PauseController:
         return True
 
     async def _restore(self, pause: PauseIntent) -> None:
-        """Pause once more. Saved first; what was surely not sent does not count."""
+        """Send the pause again, saved first. An attempt that surely was not sent does not count."""
         transport = self._router.first(Capability.CHARGING)
         ocpp = self._context.readings_store.get(OCPP)
         if (
@@ -145,17 +155,17 @@ class PauseController:
                 await self._intents.write(pause=pause)
         except ChargerError as err:
             LOGGER.warning("The pause could not be restored: %s", err)
-            await self._forget(End.FAILED)
+            await self._end(End.FAILED)
         else:
-            self._sent()
+            self._note_sent()
             self._unconfirmed = False
             self._context.emit("replay", Capability.CHARGING)
 
-    def _sent(self) -> None:
+    def _note_sent(self) -> None:
         self._sent_at = self._clock.monotonic()
         self._retry.reset()
 
-    async def _forget(self, end: End) -> None:
+    async def _end(self, end: End) -> None:
         if self._intents.entries.pause is not None:
             LOGGER.debug("The pause is over: %s", end)
             await self._intents.write(pause=None)

@@ -1,7 +1,7 @@
-"""What all paths have shown of one charger, merged: by time, by class of value, and never backwards.
+"""Merge the readings of all transports of one charger, by time and reading class.
 
-An older observation never replaces a newer one, whichever path brought it. Live values leave at their age, counters
-do not fall, configuration stays and reads `cache` while the path that showed it is not usable.
+An older observation never replaces a newer one, whichever transport brought it. Live values expire at their age, and
+counters do not fall. Configuration stays, and reads `cache` while the transport that showed it is not usable.
 """
 
 from collections import Counter
@@ -34,13 +34,13 @@ from .session import SessionEnergy, SessionStep
 from .totals import LifetimeTotals
 
 METER_FRESH = 900.0
-"""Seconds since a real meter was read during which nothing is added to the lifetime energy."""
+"""Seconds after the reading of a real meter during which nothing is added to the lifetime energy."""
 
 AHEAD = "ahead"
-"""Key in the store of the lifetime energy: whether that total is newer than the session's energy."""
+"""Key in the stored lifetime energy: True if that total is newer than the session energy."""
 
 COUNTERS = "counters"
-"""Key in the store of an energy: what the counter of each path read last."""
+"""Key in a stored energy: the last reading of each transport's counter."""
 
 
 class ReadingsStore:
@@ -52,21 +52,21 @@ class ReadingsStore:
         self._session = SessionEnergy()
         self._totals = LifetimeTotals()
         self._metered_at = -inf
-        self._may_fall: set[str] = set()  # counters of the session that did not begin anew yet
+        self._may_fall: set[str] = set()  # session counters that have not started again yet
         self.revision = 0
         self.refused: Counter[str] = Counter()
-        """How many values of each counter were not believed: a fall seen once, or more than could have flowed."""
+        """Number of refused values by counter: a fall seen once, or more than could have flowed."""
 
     def take(self, readings: Readings, *, meters_lifetime: bool) -> None:
-        """Merge what a path showed.
+        """Merge the readings of a transport.
 
-        `meters_lifetime` is false for a path whose charger has no meter that we can read often: there the lifetime
-        energy grows with the session's, between the totals that the path brings now and then.
+        `meters_lifetime` is False for a transport whose charger has no meter that ChargeKeeper can read often. The
+        lifetime energy then grows with the session energy, between the totals that the transport sometimes brings.
         """
         before = self._readings.get(SESSION_ENERGY)
         readings = readings.copy()
-        step = self._add_up(readings)
-        self._add_total(readings)
+        step = self._merge_session(readings)
+        self._merge_lifetime(readings)
         metered = readings.get(LIFETIME_ENERGY)
         if step is not None and step.is_new:
             self._may_fall = {SESSION_ENERGY.key, SESSION_COST.key}
@@ -78,21 +78,21 @@ class ReadingsStore:
         if status is not None and status.value is Status.OFFLINE and self._readings.get(STATUS) is status:
             self._forget_live(status)
         if not meters_lifetime:
-            self._add_session(before, readings, step)
+            self._add_session_gain(before, readings, step)
         elif metered is not None:
             self._metered_at = max(self._metered_at, metered.observed_mono)
 
     def get[T](self, prop: Property[T]) -> Reading[T] | None:
-        """The newest reading of a property, whatever its age."""
+        """Return the newest reading of a property, whatever its age."""
         return self._readings.get(prop)
 
     def fresh[T](self, prop: Property[T], now: float) -> T | None:
-        """The value of a property, or None where its age forbids showing it (monotonic seconds)."""
+        """Return the value of a property, or None if it is missing or has expired by the monotonic time `now`."""
         reading = self._readings.get(prop)
         return None if reading is None or reading.expires_at <= now else reading.value
 
     def visible(self, now: float, usable: Collection[Source]) -> tuple[Readings, float]:
-        """What may be shown at the monotonic moment `now`, and the moment at which that changes by age."""
+        """Return what may be shown at the monotonic time `now`, and the time at which age changes that."""
         shown = Readings()
         until = inf
         for prop, reading in self._readings.items():
@@ -108,7 +108,7 @@ class ReadingsStore:
         return shown, until
 
     def export(self) -> dict[str, object]:
-        """All that outlives a restart, as JSON."""
+        """Return all that outlives a restart, as JSON."""
         session = self._readings.get(SESSION_ENERGY)
         lifetime = self._readings.get(LIFETIME_ENERGY)
         ahead = session is not None and lifetime is not None and self._is_ahead(lifetime, session)
@@ -126,7 +126,7 @@ class ReadingsStore:
         }
 
     def restore(self, stored: object) -> None:
-        """Take what `export` gave; what is garbled is left out. Never replaces what is known already."""
+        """Restore what `export` returned. Skip garbled entries, and never replace known readings."""
         lifetime = _entry(stored, LIFETIME_ENERGY)
         self._was_ahead = lifetime.get(AHEAD) is True
         self._totals.restore(lifetime.get(COUNTERS))
@@ -145,7 +145,7 @@ class ReadingsStore:
         old = self._readings.get(prop)
         status = self._readings.get(STATUS)
         if prop.kind is ReadingClass.LIVE and status is not None and status.value is Status.OFFLINE:
-            old = old or cast("Reading[object]", status)  # which took away what was seen before it
+            old = old or cast("Reading[object]", status)  # `offline` removed the values from before it
         if old is not None:
             if new.observed_mono < old.observed_mono:
                 return
@@ -163,8 +163,8 @@ class ReadingsStore:
             self._readings.remove(prop)
             self.revision += prop.kind is ReadingClass.CONFIG
 
-    def _add_up(self, readings: Readings) -> SessionStep | None:
-        """Put the energy of the session as it is over all paths in the place of what one counter reads."""
+    def _merge_session(self, readings: Readings) -> SessionStep | None:
+        """Replace the reading of one counter by the session energy over all transports."""
         if readings.value(CAR_CONNECTED) is False:
             self._session.unplugged = True
         new = readings.get(SESSION_ENERGY)
@@ -179,8 +179,8 @@ class ReadingsStore:
             readings.put(SESSION_ENERGY, replace(new, value=step.total))
         return step
 
-    def _add_total(self, readings: Readings) -> None:
-        """Put the total that a path's lifetime counter stands for in the place of what the counter reads."""
+    def _merge_lifetime(self, readings: Readings) -> None:
+        """Replace the reading of a lifetime counter by the lifetime energy that it stands for."""
         new = readings.get(LIFETIME_ENERGY)
         if new is None:
             return
@@ -191,24 +191,27 @@ class ReadingsStore:
         else:
             readings.put(LIFETIME_ENERGY, replace(new, value=total))
 
-    def _add_session(self, before: Reading[float] | None, readings: Readings, step: SessionStep | None) -> None:
-        """Let the lifetime energy grow by what the session gained.
+    def _add_session_gain(self, before: Reading[float] | None, readings: Readings, step: SessionStep | None) -> None:
+        """Add the energy that the session gained to the lifetime energy.
 
-        A total that is newer than what the session showed `before` may hold a part of that gain already. Then nothing
-        is added: a lifetime energy that is too low is put right by the next total, one that is too high never.
+        A total newer than the session reading `before` may already contain a part of that gain. Then nothing is added:
+        the next total corrects a lifetime energy that is too low, but never one that is too high.
         """
         session = self._readings.get(SESSION_ENERGY)
         lifetime = self._readings.get(LIFETIME_ENERGY)
         if step is None or step.gained <= 0 or session is None or lifetime is None or before is None:
             return
         total_is_newer = self._is_ahead(lifetime, before)
-        metered = session.observed_mono < self._metered_at + METER_FRESH  # a path with a meter tells by itself
+        metered = session.observed_mono < self._metered_at + METER_FRESH  # a transport with a meter reports the total
         if LIFETIME_ENERGY not in readings and not total_is_newer and not metered:
             total = round(lifetime.value + step.gained, 3)
             self._readings.put(LIFETIME_ENERGY, replace(session, value=max(total, lifetime.value)))
 
     def _is_ahead(self, lifetime: Reading[float], session: Reading[float]) -> bool:
-        """Whether the total is newer than the session's energy; not by the wall clock, which somebody may have set."""
+        """Return True if the total is newer than the session energy.
+
+        The wall clock is not used, because somebody may have set it.
+        """
         return (
             self._was_ahead
             if lifetime.observed_mono == session.observed_mono == -inf
@@ -216,7 +219,7 @@ class ReadingsStore:
         )
 
     def _forget_live(self, offline: Reading[Status]) -> None:
-        """A charger that is gone shows nothing: what it showed before must not stand beside `offline`."""
+        """Remove the live values from before `offline`, so that they are not shown beside it."""
         for prop, reading in self._readings.items():
             if (
                 prop.kind is ReadingClass.LIVE
@@ -227,7 +230,7 @@ class ReadingsStore:
 
 
 def _entry(stored: object, prop: Property[float]) -> Mapping[str, object]:
-    """Return what the store holds of a property, nothing where that is garbled."""
+    """Return the stored entry of a property; empty if it is garbled."""
     entry = stored.get(prop.key) if isinstance(stored, Mapping) else None
     return entry if isinstance(entry, Mapping) else {}
 
@@ -248,7 +251,7 @@ def _reading_from(prop: Property[object], entry: object) -> Reading[object] | No
 
 
 def _value_from(prop: Property[object], value: object) -> object | None:
-    """The stored value in the property's type, or None."""
+    """Return the stored value in the property's type, or None."""
     if prop.key == SCHEDULE.key:
         return decode_schedule(value)
     if issubclass(prop.type, StrEnum):

@@ -1,4 +1,4 @@
-"""Restart: whether it may be sent (the guard), and whether it worked (the watch). Pure, no input or output."""
+"""Decide whether a restart may be sent (the guard) and whether it worked (the watch). Pure: no input or output."""
 
 from dataclasses import dataclass
 
@@ -6,49 +6,53 @@ from ..model import POWER_FLOWS, Outcome, RestartAvailability, Role, Status
 from ..transport import Presence
 
 STATUS_FRESH = 60.0
-"""Seconds: a restart is sent on a status that its path told at most this long ago."""
+"""Highest age in seconds of the status on which a restart is sent."""
 
 EVIDENCE_FRESH = 600.0
-"""Seconds: over the cloud the charger itself must have reported within this time, not only the cloud."""
+"""Highest age in seconds of the charger's own last report over the cloud. An answer of the cloud alone is not
+enough."""
 
 COOLING_DOWN = 600.0
 """Seconds between two restarts."""
 
 AWAY_WITHIN = 180.0
-"""Seconds after the press within which a charger that restarts is seen to be away (about 10 s is usual;
-docs/protocols/wallbox-cloud.md, section 6.4)."""
+"""Seconds after the press within which a restarting charger is seen to be away. About 10 s is usual
+(docs/protocols/wallbox-cloud.md, section 6.4)."""
 
 BACK_WITHIN = 600.0
-"""Seconds after the press within which it is back (about 2 min is usual, 5 min were seen;
-docs/protocols/wallbox-cloud.md, section 6.4)."""
+"""Seconds after the press within which the charger is back. About 2 min is usual, 5 min were seen
+(docs/protocols/wallbox-cloud.md, section 6.4)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """All that decides on a restart; ages in seconds, None where there never was such a moment."""
+    """All that decides on a restart. Ages are in seconds; None if there never was such a time."""
 
-    has_transport: bool  # some usable path can carry a restart
-    over_cloud: bool  # it is the cloud
-    supported: bool  # the model can be restarted on that path
-    presence: Presence  # the last word of that path
-    status: Status | None  # None: unknown, ambiguous (Wallbox 163) or too old to be shown
-    asked_age: float | None  # since that path last told a status
-    evidence_age: float | None  # since the charger itself showed it
-    role: Role | None  # of the signed-in account, None: not known
+    has_transport: bool  # a usable transport can carry a restart
+    over_cloud: bool  # that transport is the cloud
+    supported: bool  # the model can be restarted over that transport
+    presence: Presence  # what that transport last reported
+    status: Status | None  # None: unknown, ambiguous (Wallbox 163) or expired
+    status_age: float | None  # since that transport last received a status
+    evidence_age: float | None  # since the charger itself last reported
+    role: Role | None  # of the signed-in account; None: unknown
     since_last: float | None  # since the last restart was sent
-    watching: bool  # the last restart is not over yet
-    allow_while_charging: bool  # an option of the user
-    refused_by_plan: bool = False  # the cloud refused the last restart, perhaps for the plan
-    checking: bool = False  # another press still waits for its status
-    linkable: bool = False  # the user may link what restarts it
-    at_rest: bool = False  # that path sees that no power flows, whether or not the charger tells anything
-    updating: bool = False  # some path reported a firmware update, and that counts
-    update_doubted: bool = False  # some path reported one hours ago, and never its end
-    flowing: bool = False  # some path reported that power flows, and that counts
+    watching: bool  # the last restart is still being watched
+    allow_while_charging: bool  # the user's option
+    refused_by_plan: bool = False  # the cloud refused the last restart, perhaps because of the plan
+    checking: bool = False  # another press waits for its status read
+    linkable: bool = False  # the user may link an entity that restarts the charger
+    at_rest: bool = False  # that transport sees that no power flows, even if the charger is silent
+    updating: bool = False  # a transport reported a firmware update that still counts
+    update_doubted: bool = False  # a transport reported an update hours ago, and never its end
+    flowing: bool = False  # a transport reported that power flows, and the report still counts
 
 
 def availability(facts: Facts) -> RestartAvailability:
-    """What to show: whether a press would probably be obeyed. The status may be older than the guard accepts."""
+    """Return whether a press would probably succeed, or why not, for display.
+
+    The status may be older than the guard accepts.
+    """
     verdict = _judge(facts, status_good=True)
     if verdict is RestartAvailability.AVAILABLE and facts.refused_by_plan:
         return RestartAvailability.NEEDS_PLAN
@@ -56,21 +60,24 @@ def availability(facts: Facts) -> RestartAvailability:
 
 
 def guard(facts: Facts) -> RestartAvailability:
-    """Whether a restart may be sent now (invariant I5); anything but `AVAILABLE` refuses it.
+    """Return `AVAILABLE` if a restart may be sent now (invariant I5), otherwise the reason to refuse it.
 
-    The facts must come from a status read for this restart; an older one reads `STATUS_UNKNOWN`. An earlier refusal by
-    the cloud does not count: the plan may have changed, and the cloud decides. `checking` is not to be set by the
-    press that waited for the check itself.
+    The facts must come from a status read for this restart; an older status yields `STATUS_UNKNOWN`. An earlier refusal
+    by the cloud does not count: the plan may have changed, and the cloud decides. The press that waited for the status
+    read must not set `checking`.
     """
-    asked = facts.asked_age is not None and facts.asked_age <= STATUS_FRESH
-    shown = facts.evidence_age is not None and facts.evidence_age <= EVIDENCE_FRESH
-    return _judge(facts, status_good=asked and (shown or not facts.over_cloud))
+    recently_read = facts.status_age is not None and facts.status_age <= STATUS_FRESH
+    recently_reported = facts.evidence_age is not None and facts.evidence_age <= EVIDENCE_FRESH
+    return _judge(facts, status_good=recently_read and (recently_reported or not facts.over_cloud))
 
 
 def _judge(facts: Facts, *, status_good: bool) -> RestartAvailability:
-    """The first reason to refuse. What tells more, or lasts longer, comes first; `error` is no reason."""
-    told = facts.status is not None and facts.presence is not Presence.UNKNOWN and status_good
-    unknown = facts.update_doubted or not (told or facts.at_rest)
+    """Return the first reason to refuse. Reasons that say more or last longer come first.
+
+    The status `error` is no reason.
+    """
+    known = facts.status is not None and facts.presence is not Presence.UNKNOWN and status_good
+    unknown = facts.update_doubted or not (known or facts.at_rest)
     flowing = facts.flowing or facts.status in POWER_FLOWS
     reasons = (
         (RestartAvailability.NO_TRANSPORT, not facts.has_transport),
@@ -89,15 +96,15 @@ def _judge(facts: Facts, *, status_good: bool) -> RestartAvailability:
 
 
 class RestartWatch:
-    """What became of one restart, judged by what is seen of the charger afterwards. All moments are monotonic.
+    """Judges one restart by what transports report afterwards. All times are monotonic.
 
-    Seen away within 3 min of the press and back within 10 min is `VERIFIED`. Never seen away, but heard of from after
-    the 3 min is `UNVERIFIED`: it may have restarted between two looks. All else is `FAILED`, once the 10 min are over;
-    that includes a charger that went away later than a restart explains.
+    `VERIFIED`: the charger was seen away within 3 min of the press, and back within 10 min. `UNVERIFIED`: the charger
+    was never seen away, but reported after the 3 min; it may have restarted between two observations. `FAILED`:
+    anything else once the 10 min are over. That includes a charger that went away later than a restart explains.
     """
 
     def __init__(self, pressed_at: float, away_at: float | None = None) -> None:
-        """Begin a watch, or go on with one after a restart of Home Assistant.
+        """Begin a watch, or continue one after a restart of Home Assistant.
 
         Args:
             pressed_at: when the restart was sent; may lie in the past.
@@ -122,9 +129,9 @@ class RestartWatch:
 
     @property
     def wants_status(self) -> bool:
-        """Whether the charger seems to be there, and only its own word is missing to end the watch well.
+        """True if the charger seems to be there, and only its own report is missing to end the watch well.
 
-        That is the case when it came back, and when it never went away and the 3 min are over.
+        That is so when the charger came back. It is also so when the charger was never away and the 3 min are over.
         """
         if self._outcome is not None or not self._present:
             return False
@@ -137,13 +144,13 @@ class RestartWatch:
         return self._away_at is not None and self._away_at <= self._pressed_at + AWAY_WITHIN
 
     def observe(self, at: float, *, away: bool, updating: bool, evidence_at: float | None) -> None:
-        """Take note of a look at the charger.
+        """Record one observation of the charger.
 
         Args:
-            at: when it was seen so; looks from before the press or more than 10 min after it do not count.
-            away: offline in the cloud, or the local link lost.
-            updating: its firmware is being replaced, so it is not back yet.
-            evidence_at: when the charger itself last showed something (`last_sync`, a local answer), if known.
+            at: when it was made. Observations from before the press, or more than 10 min after it, do not count.
+            away: True if the charger is offline in the cloud, or the local link is lost.
+            updating: True if the firmware is being replaced, so that the charger is not back yet.
+            evidence_at: when the charger itself last reported (`last_sync`, a local answer), if known.
         """
         if self._outcome is not None or not self._pressed_at <= at <= self._pressed_at + BACK_WITHIN:
             return
@@ -151,19 +158,19 @@ class RestartWatch:
         self._present = not away and not updating
         if away and self._away_at is None:
             self._away_at = at
-        if evidence_at is not None:  # the charger's clock may be ahead of ours
+        if evidence_at is not None:  # the charger's clock may be ahead of this one
             self._evidence_at = max(self._evidence_at, min(evidence_at, at))
         self._outcome = self._judge()
 
     def outcome(self, now: float) -> Outcome | None:
-        """`VERIFIED`, `UNVERIFIED` or `FAILED`, final once told; None while the watch goes on."""
+        """Return `VERIFIED`, `UNVERIFIED` or `FAILED`, final once returned; None while the watch continues."""
         if self._outcome is None and now >= self._pressed_at + BACK_WITHIN:
             self._outcome = Outcome.FAILED
         return self._outcome
 
     def _judge(self) -> Outcome | None:
         if self._away_at is None:
-            heard_later = self._evidence_at > self._pressed_at + AWAY_WITHIN
-            return Outcome.UNVERIFIED if heard_later else None
+            reported_later = self._evidence_at > self._pressed_at + AWAY_WITHIN
+            return Outcome.UNVERIFIED if reported_later else None
         back = self._present and self._evidence_at > self._away_at
         return Outcome.VERIFIED if back and self._away_in_time else None

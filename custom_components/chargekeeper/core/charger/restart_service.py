@@ -1,4 +1,4 @@
-"""Restart and firmware: sent once, never blindly, and watched until it is known what became of them."""
+"""Restart the charger and install firmware: send once, never blindly, and watch until the outcome is known."""
 
 import asyncio
 from collections.abc import Callable
@@ -31,7 +31,7 @@ from .router import Router
 INSTALL_WITHIN = 3 * 3600.0
 """Seconds within which a firmware install must show its new version."""
 
-KNOWN_WITHOUT_LOOKING = frozenset(
+REFUSED_WITHOUT_READING = frozenset(
     {
         RestartAvailability.NO_TRANSPORT,
         RestartAvailability.UNSUPPORTED_MODEL,
@@ -43,26 +43,26 @@ KNOWN_WITHOUT_LOOKING = frozenset(
         RestartAvailability.CHECKING,
     }
 )
-"""Reasons to refuse that a status read for the occasion would not take away."""
+"""Reasons to refuse that reading the status would not remove."""
 
 
 class RestartRun:
-    """One restart under way."""
+    """One restart in progress."""
 
     def __init__(self, watch: RestartWatch) -> None:
         self.watch = watch
         self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
     async def wait(self) -> Outcome:
-        """What became of it: `VERIFIED`, `UNVERIFIED` or `FAILED`, at most 10 min after the press.
+        """Wait for the outcome: `VERIFIED`, `UNVERIFIED` or `FAILED`, at most 10 min after the press.
 
         Raises:
-            NoConnection: `stopping`, where the watch ends because ChargeKeeper does.
+            NoConnection: `stopping`, if the watch ends because ChargeKeeper stops.
         """
         return await result_of(self._outcome)
 
     def end(self, outcome: Outcome | None) -> None:
-        """Tell whoever waits what became of it; None where ChargeKeeper ends before that is known."""
+        """Set the outcome for those who wait; None if ChargeKeeper stops before the outcome is known."""
         if outcome is None:
             self._outcome.cancel()
         else:
@@ -80,7 +80,7 @@ class RestartService:
         self._danger = DangerWatch(context)
         self._run: RestartRun | None = None
         self._unwatch: list[Callable[[], None]] = []
-        self._look: asyncio.Task[None] | None = None
+        self._status_read: asyncio.Task[None] | None = None
         self._checking = False
         self._restart_at: float | None = None
         self._install_at: float | None = None
@@ -89,26 +89,26 @@ class RestartService:
 
     @property
     def restarting(self) -> bool:
-        """Whether a restart is being watched."""
+        """True while a restart is being watched."""
         return self._run is not None
 
     @property
     def installing(self) -> bool:
-        """Whether a firmware install is under way and not overdue."""
+        """True while a firmware install is in progress and not overdue."""
         return self._install_at is not None and self._clock.monotonic() < self._install_at + INSTALL_WITHIN
 
     @property
     def update_doubted(self) -> bool:
-        """True if an update was reported hours ago and its end was not: only the user can tell."""
+        """True if an update was reported hours ago and its end was not. Only the user can know its end."""
         return self._danger.update_doubted is not None
 
     def dismiss_update(self) -> None:
-        """As `Charger.dismiss_update`."""
+        """Ignore the updates that are in doubt. See `Charger.dismiss_update`."""
         self._danger.dismiss()
         self._context.publish()
 
     def marks(self) -> list[float]:
-        """Monotonic moments at which something falls due without anything being heard."""
+        """Return the monotonic times at which a change is due without a report."""
         marks = self._danger.marks()
         if self._run is not None:
             pressed_at = self._run.watch.pressed_at
@@ -120,7 +120,7 @@ class RestartService:
         return marks
 
     def restore(self) -> None:
-        """Take up what the journal holds."""
+        """Restore the last restart, the install and the updates from the intent store."""
         self._danger.restore()
         entries = self._intents.entries
         if entries.restart is not None:
@@ -132,18 +132,18 @@ class RestartService:
             self._install_at = monotonic_of(self._clock, entries.install.started_at)
 
     def start(self) -> None:
-        """Go on watching a restart that the journal says is under way."""
+        """Continue to watch a restart that the intent store shows in progress."""
         record = self._intents.entries.restart
         if record is not None and record.outcome is None and self._restart_at is not None and self._run is None:
             away_at = None if record.away_at is None else monotonic_of(self._clock, record.away_at)
             self._begin_watch(RestartWatch(self._restart_at, away_at))
 
     def stop(self) -> None:
-        """Stop watching; the journal keeps that it is under way."""
+        """Stop watching. The intent store keeps the restart in progress."""
         self._end_watch(None)
 
     async def restart(self) -> RestartRun:
-        """As `Charger.restart`."""
+        """Restart the charger. See `Charger.restart`."""
         if self._run is not None:
             raise UnsafeRequest("restart_restarting")
         async with self._context.lock:
@@ -158,7 +158,7 @@ class RestartService:
                 if not err.surely_not_sent:
                     self._begin_watch(RestartWatch(pressed_at))
                     raise TransportDown("restart_unclear") from err
-                # Nothing was sent, or it was refused: the press does not count.
+                # Nothing was sent, or the restart was refused: the press does not count.
                 await self._intents.write(restart=previous)
                 if isinstance(err, NotAllowed) and err.reason == "refused":
                     self._refused_by_plan = True
@@ -171,7 +171,7 @@ class RestartService:
             return self._begin_watch(RestartWatch(pressed_at))
 
     async def install(self) -> None:
-        """As `Charger.install`."""
+        """Install the newest firmware. See `Charger.install`."""
         async with self._context.lock:
             transport = await self._guarded_transport(Install(), "install")
             latest = self._context.readings_store.get(LATEST_FIRMWARE)
@@ -192,33 +192,33 @@ class RestartService:
             self._context.issues.discard(ChargerIssue.INSTALL_OVERDUE)
 
     def availability(self, capability: Capability = Capability.RESTART) -> RestartAvailability:
-        """Whether a press would probably be obeyed, and why not."""
+        """Return whether a press would probably succeed, or why not."""
         return availability(self._facts(capability))
 
-    def heard(self, transport: Transport, readings: Readings) -> None:
-        """A path brought an answer."""
-        self._danger.heard(transport, readings)
+    def on_readings(self, transport: Transport, readings: Readings) -> None:
+        """Record what a transport reported."""
+        self._danger.on_readings(transport, readings)
         self._observe(transport)
-        self.settle()
+        self.check_outcomes()
         status = self._context.readings_store.get(STATUS)
         alive = status is not None and status.observed_mono > self._failed_at and status.value is not Status.OFFLINE
         if alive and self._run is None and ChargerIssue.RESTART_FAILED in self._context.issues:
             self._context.issues.discard(ChargerIssue.RESTART_FAILED)
-            self._context.spawn(self._forget_failure())  # else it would be back after a start
+            self._context.spawn(self._forget_failure())  # otherwise the issue would return after a start
 
-    def settle(self) -> None:
-        """See what has become of a restart or an install by now."""
-        self._danger.settle()
-        self._settle_watch()
-        self._settle_install()
+    def check_outcomes(self) -> None:
+        """Check whether the outcome of a restart or an install is known by now."""
+        self._danger.save_if_due()
+        self._check_restart()
+        self._check_install()
 
     async def _guarded_transport(self, command: Restart | Install, what: str) -> Transport:
-        """The path that may carry it now, judged on a status read for it. Raises ChargerError."""
+        """Return the transport that may carry the command, judged on a status read for it. Raises ChargerError."""
         capability = command.capability
         verdict = self.availability(capability)
         if verdict is RestartAvailability.NO_TRANSPORT:
             self._router.require(capability)
-        if verdict in KNOWN_WITHOUT_LOOKING:
+        if verdict in REFUSED_WITHOUT_READING:
             raise UnsafeRequest(f"{what}_{verdict}")
         transport = self._router.require(capability)[0]
         status_received_at = transport.status_received_at
@@ -235,7 +235,7 @@ class RestartService:
         return transport
 
     def _guard(self, transport: Transport, command: Restart | Install, what: str) -> None:
-        """Refuse what may not be sent over the path now. Raises UnsafeRequest."""
+        """Raise UnsafeRequest if the command may not be sent over the transport now."""
         verdict = guard(self._facts(command.capability))
         if verdict is RestartAvailability.AVAILABLE:
             return
@@ -250,7 +250,7 @@ class RestartService:
         raise Dangerous(f"{what}_{verdict}", danger.source, danger.until)
 
     def _install_danger(self) -> Danger:
-        """Return the danger of an install that the cloud accepted: it may begin at any moment, reported or not."""
+        """Return the danger of an install that the cloud accepted: it may begin at any time, reported or not."""
         assert self._install_at is not None
         left = timedelta(seconds=self._install_at + INSTALL_WITHIN - self._clock.monotonic())
         return Danger(Source.CLOUD, self._clock.now() + left)
@@ -259,7 +259,7 @@ class RestartService:
         now = self._clock.monotonic()
         admitted = self._router.ordered()
         capable = [transport for transport in admitted if capability in transport.capabilities]
-        # Paths on which the charger is there come first: a local one before the cloud in which it is offline.
+        # Transports with the charger online come first: a local one before a cloud that shows it offline.
         transport = next((transport for transport in capable or admitted if transport.breaker.usable), None)
         status_received_at, charger_reported_at = (
             (None, None) if transport is None else (transport.status_received_at, transport.charger_reported_at)
@@ -267,17 +267,17 @@ class RestartService:
         status = self._context.readings_store.fresh(STATUS, now)
         role = self._context.readings_store.get(ROLE)
         if status is not None:
-            # What counts is the word of the path that will carry it; what others know of a danger comes below.
+            # The status of the transport that carries the command counts. Dangers that others reported come below.
             status = None if transport is None or transport.last_report is None else transport.last_report.status
         if status is Status.UPDATING:
-            status = None  # counts as long as it is remembered, not as long as it is repeated
+            status = None  # an update counts as long as `DangerWatch` remembers it
         return Facts(
             has_transport=transport is not None,
             over_cloud=transport is not None and transport.source is Source.CLOUD,
             supported=bool(capable),
             presence=Presence.UNKNOWN if transport is None else transport.presence,
             status=status,
-            asked_age=None if status_received_at is None else now - status_received_at,
+            status_age=None if status_received_at is None else now - status_received_at,
             evidence_age=None if charger_reported_at is None else now - charger_reported_at,
             role=None if role is None else role.value,
             since_last=None if self._restart_at is None else max(now - self._restart_at, 0.0),
@@ -301,7 +301,7 @@ class RestartService:
         return self._run
 
     def watch_transport(self, transport: Transport) -> None:
-        """A path joined: while a restart is watched it is to look often."""
+        """Let an added transport read as often as it can while a restart is being watched."""
         if self._run is not None:
             self._unwatch.append(transport.watch())
 
@@ -319,10 +319,10 @@ class RestartService:
         )
         if watch.away_at is not None and was_away is None:
             self._context.spawn(self._intents.write(restart=replace(self._record, away_at=self._clock.now())))
-        if watch.wants_status and (self._look is None or self._look.done()):
-            self._look = self._context.spawn(self._router.look(transport))
+        if watch.wants_status and (self._status_read is None or self._status_read.done()):
+            self._status_read = self._context.spawn(self._router.read_status(transport))
 
-    def _settle_watch(self) -> None:
+    def _check_restart(self) -> None:
         outcome = None if self._run is None else self._run.watch.outcome(self._clock.monotonic())
         if outcome is None:
             return
@@ -341,7 +341,7 @@ class RestartService:
         return record
 
     async def _forget_failure(self) -> None:
-        """Note that a restart that failed is of no interest any more, unless another one was sent meanwhile."""
+        """Remove the record of a failed restart, unless another one was sent meanwhile."""
         async with self._context.lock:
             record = self._intents.entries.restart
             if record is not None and record.outcome is Outcome.FAILED:
@@ -355,7 +355,7 @@ class RestartService:
             self._run.end(outcome)
             self._run = None
 
-    def _settle_install(self) -> None:
+    def _check_install(self) -> None:
         record = self._intents.entries.install
         if record is None or self._install_at is None:
             return

@@ -1,4 +1,4 @@
-"""Which path carries a command, and in which order they are tried."""
+"""Choose which transports carry a command, and in which order they are tried."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,50 +21,55 @@ from .context import Context
 LOGGER = logging.getLogger(__name__)
 
 PRESENCES = (Presence.ONLINE, Presence.UNKNOWN, Presence.OFFLINE)
-"""Best first."""
+"""Presences, best first."""
 
 PATIENCE = 5.0
-"""Seconds that a command has on a path whose breaker is closed, `PATIENCE_IN_DOUBT` where it is not."""
+"""Seconds for a command on a transport whose breaker is closed; otherwise `PATIENCE_IN_DOUBT`."""
 PATIENCE_IN_DOUBT = 3.0
 
 GRACE = 0.5
-"""Seconds beyond that, after which a path that says nothing itself is given up for another one."""
+"""Seconds beyond the patience after which a silent transport is abandoned for another one."""
 
-PASSED_ON = (TransportDown, TransportBusy, LoginRejected, UnsafeRequest)
-"""What fails like this on one path may work on another; the rest is the charger's own answer."""
+TRY_NEXT_TRANSPORT = (TransportDown, TransportBusy, LoginRejected, UnsafeRequest)
+"""Errors after which another transport may succeed. Any other error is the charger's own answer."""
 
 type Prepare = Callable[[Transport, bool], Awaitable[None]]
-"""Does on a path what must come first; told whether it has to hurry. Raises ChargerError."""
+"""Does on a transport what must come first; the flag is True if it has to hurry. Raises ChargerError."""
 
 
 @dataclass(slots=True)
 class Delivery:
-    """What became of a command on the paths that were tried: who acknowledged it, and who failed why."""
+    """Outcome of a command: the transports that acknowledged it, and those that failed with the reason."""
 
-    carried: list[Transport] = field(default_factory=list)
+    acknowledged_by: list[Transport] = field(default_factory=list)
     failures: list[tuple[Source, ChargerError]] = field(default_factory=list)
     in_doubt: bool = False
-    """Whether it may have arrived, or may still, on a path that did not acknowledge it."""
+    """True if the command may have arrived, or may still, over a transport that did not acknowledge it."""
 
     @property
-    def last(self) -> Source:
-        """The path that carried it, else the one that was tried last."""
-        return self.carried[0].source if self.carried else self.failures[-1][0]
+    def last_source(self) -> Source:
+        """Source of the transport that acknowledged the command, else of the one that was tried last."""
+        return self.acknowledged_by[0].source if self.acknowledged_by else self.failures[-1][0]
 
     @property
-    def may_show(self) -> bool:
-        """Whether the charger may have got it."""
-        return bool(self.carried) or self.in_doubt
+    def may_have_arrived(self) -> bool:
+        """True if the charger may have received the command."""
+        return bool(self.acknowledged_by) or self.in_doubt
 
     @property
     def refusal(self) -> ChargerError | None:
-        """The charger's own no, which is not taken to another path."""
-        last = None if self.carried else self.failures[-1][1]
-        return None if isinstance(last, PASSED_ON) else last
+        """The charger's own refusal; the command is not sent over another transport after it."""
+        error = None if self.acknowledged_by else self.failures[-1][1]
+        return None if isinstance(error, TRY_NEXT_TRANSPORT) else error
 
     def require(self) -> None:
-        """Raise why no path carried it, if none did: ChargerError, of several paths TransportsFailed."""
-        if self.carried:
+        """Raise an error if no transport acknowledged the command.
+
+        Raises:
+            TransportsFailed: several transports failed.
+            ChargerError: the only transport failed, the charger refused, or the command is unsafe.
+        """
+        if self.acknowledged_by:
             return
         unsafe = all(isinstance(error, UnsafeRequest) for _, error in self.failures)
         if len(self.failures) == 1 or unsafe or self.refusal is not None:
@@ -73,12 +78,12 @@ class Delivery:
 
 
 def usable(transport: Transport) -> bool:
-    """Whether the path reaches the charger, as far as is known: worth trying, and the charger was there."""
+    """Return True if the transport works and, as far as known, reaches the charger."""
     return transport.breaker.usable and transport.presence is Presence.ONLINE
 
 
 class Router:
-    """The paths of one charger."""
+    """The transports of one charger."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -88,7 +93,7 @@ class Router:
         return iter(self.transports.values())
 
     def ordered(self) -> list[Transport]:
-        """The paths that the user's preference admits, best first."""
+        """Return the transports that the user's preference admits, best first."""
         prefer = self._context.options.prefer
         local_first = prefer in {Prefer.LOCAL_FIRST, Prefer.LOCAL_ONLY}
         admitted = [
@@ -105,7 +110,10 @@ class Router:
         return sorted(admitted, key=rank)
 
     def route(self, capability: Capability) -> list[Transport]:
-        """The paths that may carry such a command now, best first; one of unknown presence is better than none."""
+        """Return the transports that may carry such a command now, best first.
+
+        A transport of unknown presence is better than none.
+        """
         return [
             transport
             for transport in self.ordered()
@@ -115,17 +123,17 @@ class Router:
         ]
 
     def first(self, capability: Capability) -> Transport | None:
-        """The best path for such a command, or None."""
+        """Return the best transport for such a command, or None."""
         return next(iter(self.route(capability)), None)
 
     def require(self, capability: Capability) -> list[Transport]:
-        """As `route`, but not empty.
+        """Return the transports that may carry such a command now, best first, at least one.
 
         Raises:
-            Unsupported: no path can do that with this charger.
-            TransportDown: `no_admitted_path` as `admit` raises it; `charger_offline` in the cloud, or where nothing is
-                heard of a box; `local_lost` where only another local path is admitted; else `no_path`, with the ISO
-                time since when the cloud is lost as detail.
+            Unsupported: no transport can do that with this charger.
+            TransportDown: `no_admitted_path` as in `admit`; `charger_offline` if the cloud shows the charger offline,
+                or a box is silent; `local_lost` if only another local transport is admitted; else `no_path`. The detail
+                of `no_path` is the ISO time since when the cloud is lost.
         """
         if route := self.route(capability):
             return route
@@ -144,18 +152,20 @@ class Router:
         raise TransportDown("no_path", "" if since is None else since.isoformat())
 
     def admit(self, capability: Capability) -> None:
-        """Refuse what only paths can do that the user's preference does not admit. Raises TransportDown."""
+        """Raise TransportDown if only transports that the user's preference excludes can do that."""
         able = [transport for transport in self if capability in transport.capabilities]
         if able and not any(transport in able for transport in self.ordered()):
             raise TransportDown("no_admitted_path")
 
     async def send(self, transport: Transport, command: Command, *, hurried: bool = False) -> None:
-        """Send a command on one path; returning means acknowledged.
+        """Send a command on one transport. Returning means acknowledged.
 
-        It may wait for room on the path first, unless it is `hurried` since another path can take it.
+        The transport may first wait for room in its request budget. A `hurried` command, which another transport can
+        take, does not wait longer than the patience.
 
         Raises:
-            ChargerError: it was not acknowledged; TransportDown `timeout` where the path had no room in time, too.
+            TransportDown: `timeout`, if the transport had no room in time.
+            ChargerError: the command was not acknowledged, and why.
         """
         if self._context.stopping:
             raise NoConnection("stopping")
@@ -170,15 +180,15 @@ class Router:
             raise TransportDown("timeout") from None
 
     async def deliver(self, command: Command, prepare: Prepare | None = None, *, everywhere: bool = False) -> Delivery:
-        """Send a command that does no harm when it arrives twice: on the best path, on the next where that one fails.
+        """Send a command on the best transport, and on the next one if that fails.
 
         Args:
-            command: what to send.
-            prepare: what must come before it on the same path.
-            everywhere: send it on all paths instead, whatever becomes of it on another.
+            command: what to send. It must do no harm if it arrives twice.
+            prepare: what must come before the command on the same transport.
+            everywhere: send the command on all transports, whatever happens on the others.
 
         Raises:
-            ChargerError: there is no path at all.
+            ChargerError: there is no transport at all.
         """
         delivery = Delivery()
         route = self.require(command.capability)
@@ -193,20 +203,20 @@ class Router:
             except ChargerError as err:
                 delivery.failures.append((transport.source, err))
                 delivery.in_doubt |= sending and not err.surely_not_sent
-                if not everywhere and not delivery.carried and not isinstance(err, PASSED_ON):
+                if not everywhere and not delivery.acknowledged_by and not isinstance(err, TRY_NEXT_TRANSPORT):
                     break
             else:
-                delivery.carried.append(transport)
+                delivery.acknowledged_by.append(transport)
                 if not everywhere:
                     break
         return delivery
 
     def read_back(self, transport: Transport, done: Callable[[], bool] = lambda: False) -> None:
-        """Look for the effect of what was sent, in the background, as far as the path allows reading out of turn.
+        """Look for the effect of a command in the background, as far as the transport allows reads out of turn.
 
         Args:
             transport: where to look.
-            done: whether nothing needs to be looked for any more.
+            done: returns True if there is nothing to look for any longer.
         """
         self._context.spawn(self._read_back(transport, done))
 
@@ -217,29 +227,29 @@ class Router:
             await clock.sleep(begun + delay - clock.monotonic())
             if done():
                 break
-            await self.look(transport)
+            await self.read_status(transport)
 
-    async def look(self, transport: Transport) -> None:
-        """Read the status out of turn if the path allows it now; the next regular answer serves as well."""
+    async def read_status(self, transport: Transport) -> None:
+        """Read the status out of turn if the transport allows it now. The next regular answer serves as well."""
         try:
             await transport.check()
         except ChargerError as err:
-            LOGGER.debug("No reading out of turn: %s", err)
+            LOGGER.debug("The status was not read out of turn: %s", err)
 
 
 class Handover:
-    """Tells when a local path takes the commands over from the cloud, and when the cloud has them again.
+    """Emits an event when a local transport takes over from the cloud, and when the cloud is in charge again.
 
-    Only where the user leaves the choice to us, and not for what is found at a start.
+    That happens only if the user leaves the choice to ChargeKeeper, and not for the state found at a start.
     """
 
     def __init__(self, context: Context, router: Router) -> None:
         self._context = context
         self._router = router
-        self._taken_over: bool | None = None  # None: before the cloud's first word
+        self._taken_over: bool | None = None  # None: before the cloud's first report
 
-    def settle(self) -> None:
-        """Compare what is now with what was told last."""
+    def check(self) -> None:
+        """Compare the transport in charge with the one at the last check, and emit an event on a change."""
         before = self._taken_over
         self._taken_over = self._judge()
         if before is not None and self._taken_over is not None and before is not self._taken_over:
@@ -253,5 +263,5 @@ class Handover:
             return None
         if usable(cloud):
             return False
-        # Without any path nobody commands, and nobody has handed anything back.
+        # Without a usable transport none is in charge, and nothing was handed back.
         return self._taken_over is True or any(usable(transport) for transport in self._router)

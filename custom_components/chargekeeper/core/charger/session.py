@@ -1,23 +1,27 @@
-"""The energy of one session, added up from counters that begin anew at a pause and differ from path to path."""
+"""Add up the energy of one session from counters that restart at a pause and differ between transports."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..coerce import member, number
 from ..model import Reading, Source
-from .energy import could_have_flowed, moment_before
+from .energy import could_have_flowed, mono_before
 
 RESTARTS_AT_PAUSE = frozenset({Source.UDP})
-"""Paths whose counter begins anew whenever charging stops, not only with a new session (docs/protocols/juicebox.md,
+"""Transports whose counter restarts whenever charging stops, not only with a new session (docs/protocols/juicebox.md,
 section 2.3, field `E`)."""
 
 LAG = 300.0
-"""Seconds by which a path may show a charger too late."""
+"""Seconds by which a transport may show a charger too late."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionStep:
-    """What a counter has shown, kWh: the energy of the session, what the charger has delivered since, a new session."""
+    """Effect of one counter reading.
+
+    `total` is the session energy, and `gained` the energy delivered since the last reading, in kWh. `is_new` is True
+    for a new session.
+    """
 
     total: float
     gained: float
@@ -29,51 +33,52 @@ class _Count:
     """What is known of one session."""
 
     total: float
-    at: float  # the monotonic moment of the last reading that was believed and did not lag behind
-    duration: float | None = None  # s, as told with it
-    restored_from: Source | None = None  # whose total the store gave back
-    raw: dict[Source, float] = field(default_factory=dict)  # what each path's counter read last
-    before: dict[Source, float] = field(default_factory=dict)  # what the session had when that counter began
+    at: float  # monotonic time of the last reading that was believed and did not lag behind
+    duration: float | None = None  # s, from the same answer
+    restored_from: Source | None = None  # transport of the total that was restored
+    raw: dict[Source, float] = field(default_factory=dict)  # last reading of each transport's counter
+    before: dict[Source, float] = field(default_factory=dict)  # session energy when that counter began
 
 
 @dataclass(frozen=True, slots=True)
 class _Fall:
-    """A counter that read less than before: the reading, and how long the session lasted (s) as told with it."""
+    """A counter that read less than before: the reading, and the session duration (s) from the same answer."""
 
     reading: Reading[float]
     duration: float | None
 
 
 class SessionEnergy:
-    """Adds up; what it gives never falls but with a new session. `unplugged` is set when the car was seen to leave.
+    """Adds up the session energy, which falls only with a new session.
 
-    One answer alone neither ends a session nor adds what could not have flowed since the last one. A value that stays
-    is believed as soon as there was time for it, so that nothing is lost.
+    `unplugged` is set once the car was seen to leave. One answer alone does not end a session, and does not add what
+    could not have flowed since the last answer. A value that stays is believed as soon as there was time for it, so
+    that nothing is lost.
     """
 
     def __init__(self) -> None:
         self.unplugged = False
         self._count: _Count | None = None
-        self._previous: _Count | None = None  # the session before this one, in case that it goes on
+        self._previous: _Count | None = None  # the session before this one, which may continue
         self._fall: _Fall | None = None  # seen once
         self._stored_raw: dict[Source, float] = {}
         self._stored_before: dict[Source, float] = {}
 
     def take(self, new: Reading[float], old: Reading[float] | None, duration: float | None) -> SessionStep | None:
-        """Take what a path's counter reads.
+        """Take the reading of a transport's counter.
 
         Args:
-            new: the counter, kWh.
-            old: what was given last.
-            duration: how long the session lasts by the same answer, s.
+            new: the counter, in kWh.
+            old: the session energy that was returned last.
+            duration: the session duration from the same answer, in s.
 
         Returns:
-            The step; None where the counter is not to be believed.
+            The step; None if the reading is not plausible.
         """
         if old is None:
             return self._begin(new, duration)
         if self._count is None:
-            at = moment_before(old, new)
+            at = mono_before(old, new)
             self._count = _Count(old.value, at, None, old.source, self._stored_raw, self._stored_before)
         count = self._count
         if new.value < count.raw.get(new.source, count.total):
@@ -83,13 +88,13 @@ class SessionEnergy:
         return self._resume(count, new, duration) or self._follow(count, new, duration)
 
     def export(self) -> dict[str, object]:
-        """Return what each path's counter read last, as JSON."""
+        """Return the last reading of each transport's counter, as JSON."""
         raw = self._stored_raw if self._count is None else self._count.raw
         before = self._stored_before if self._count is None else self._count.before
         return {source: {"value": value, "before": before.get(source, 0.0)} for source, value in raw.items()}
 
     def restore(self, stored: object) -> None:
-        """Take what `export` gave; what is garbled is left out."""
+        """Restore what `export` returned. Skip garbled entries."""
         for name, entry in stored.items() if isinstance(stored, Mapping) else ():
             source = member(Source, name)
             value = number(entry.get("value")) if isinstance(entry, Mapping) else None
@@ -105,9 +110,9 @@ class SessionEnergy:
         if new.source in RESTARTS_AT_PAUSE:
             known = new.source in count.raw
             return self._follow(count, new, duration, before=count.total if known else count.total - new.value)
-        is_other_path = new.source not in count.raw and new.source is not count.restored_from
-        if is_other_path and not _is_shorter(count.duration, duration):
-            count.raw[new.source] = new.value  # another path is behind, or counts otherwise
+        is_other_transport = new.source not in count.raw and new.source is not count.restored_from
+        if is_other_transport and not _is_shorter(count.duration, duration):
+            count.raw[new.source] = new.value  # another transport lags behind or counts differently
             return SessionStep(count.total, 0.0)
         first = self._fall
         self._fall = _Fall(new, duration)
@@ -116,16 +121,19 @@ class SessionEnergy:
         if count.duration is not None and duration is not None and duration >= count.duration:
             if new.value > first.reading.value:
                 return self._follow(count, new, duration, before=count.total)
-            self._fall = first  # it repeats; a new count grows as well
+            self._fall = first  # a repeated reading; a counter that restarted also grows
             return None
-        # A session that has lasted longer than nobody looked is no new one: the path is behind.
+        # A session longer than the gap between the readings is not new: the transport lags behind.
         is_new = duration is None or duration <= new.observed_mono - count.at + LAG
         return self._begin(new, duration) if is_new else None
 
     def _follow(
         self, count: _Count, new: Reading[float], duration: float | None, before: float | None = None
     ) -> SessionStep | None:
-        """Let the session grow, or not where so much cannot have flowed; `before` where the counter began anew."""
+        """Let the session grow by a reading, unless that much energy cannot have flowed.
+
+        `before` is the session energy at which the counter restarted, if it did.
+        """
         base = count.before.get(new.source, 0.0) if before is None else before
         total = base + new.value
         gained = total - count.total
@@ -141,7 +149,7 @@ class SessionEnergy:
         return SessionStep(count.total, max(gained, 0.0))
 
     def _resume(self, count: _Count, new: Reading[float], duration: float | None) -> SessionStep | None:
-        """Go on with the session before this one, where the counter shows that it never ended."""
+        """Continue with the session before this one if the counter shows that it never ended."""
         previous = self._previous
         last = None if previous is None else previous.raw.get(new.source)
         if previous is None or last is None or new.value < last:
@@ -168,7 +176,7 @@ class SessionEnergy:
 
 
 def _agree(first: _Fall, second: _Fall) -> bool:
-    """True if two answers in a row can be of one count that goes on."""
+    """Return True if two readings in a row can belong to one counter that continues."""
     before = first.reading
     after = second.reading
     if before.source is not after.source or after.observed_mono <= before.observed_mono:
@@ -177,5 +185,5 @@ def _agree(first: _Fall, second: _Fall) -> bool:
 
 
 def _is_shorter(before: float | None, after: float | None) -> bool:
-    """True if a session that another path tells of is clearly a later one."""
+    """Return True if the session in another transport's answer is clearly a later one."""
     return before is not None and after is not None and after < before / 2

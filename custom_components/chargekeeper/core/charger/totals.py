@@ -1,48 +1,50 @@
-"""The lifetime counters of a charger's paths, each believed as far as physics allows."""
+"""Merge the lifetime counters of a charger's transports, each believed as far as physics allows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..coerce import member, moment, number
 from ..model import Reading, Source
-from .energy import HIGHEST_TOTAL, could_have_flowed, moment_before
+from .energy import HIGHEST_TOTAL, could_have_flowed, mono_before
 
 
 @dataclass(frozen=True, slots=True)
 class _Counter:
-    """What the counter of a path read last, and what is added to that, kWh."""
+    """The last reading of a transport's counter, and the offset added to it, in kWh."""
 
     reading: Reading[float]
     offset: float = 0.0
-    fall: Reading[float] | None = None  # the first answer that read less
-    fell_from: float = 0.0  # the lifetime energy at that moment
+    fall: Reading[float] | None = None  # the first lower reading
+    fell_from: float = 0.0  # the lifetime energy at that time
 
 
 class LifetimeTotals:
-    """Turns what each path's lifetime counter reads into the lifetime energy, which never falls.
+    """Turns the lifetime counter of each transport into the lifetime energy, which never falls.
 
-    A total may rise by what could have flowed since the last total of the same path: what happened in between was not
-    always seen. Where one is refused the last one stands, so that a value that stays is believed in time. A counter
-    that falls, stays low and grows has started again, and the old total goes on with it.
+    A total may rise by the energy that could have flowed since the last total of the same transport. Transports do
+    not always see what happens in between. A refused total leaves the last total in place, so that a value that stays
+    is believed in time. A counter that falls, stays low and grows has started again, and the old total continues with
+    it.
     """
 
     def __init__(self) -> None:
         self._counters: dict[Source, _Counter] = {}
 
     def take(self, new: Reading[float], lifetime: Reading[float] | None) -> float | None:
-        """Take what the counter of a path reads.
+        """Take the reading of a transport's counter.
 
         Args:
-            new: the counter, kWh.
+            new: the counter, in kWh.
             lifetime: the lifetime energy so far.
 
         Returns:
-            The lifetime energy by this counter, perhaps less than `lifetime`. None where it is not to be believed.
+            The lifetime energy by this counter in kWh, perhaps less than `lifetime`. None if the reading is not
+            plausible.
         """
         counter = self._counters.get(new.source)
         if counter is None:
             return self._take_first(new, lifetime)
-        last = replace(counter.reading, observed_mono=moment_before(counter.reading, new))
+        last = replace(counter.reading, observed_mono=mono_before(counter.reading, new))
         counter = replace(counter, reading=last)
         self._counters[new.source] = counter
         if new.observed_mono < last.observed_mono:
@@ -66,7 +68,7 @@ class LifetimeTotals:
         }
 
     def restore(self, stored: object) -> None:
-        """Take what `export` gave; what is garbled is left out."""
+        """Restore what `export` returned. Skip garbled entries."""
         for name, entry in stored.items() if isinstance(stored, Mapping) else ():
             source = member(Source, name)
             details = entry if isinstance(entry, Mapping) else {}
@@ -77,11 +79,11 @@ class LifetimeTotals:
                 self._counters[source] = _Counter(Reading(value, source, observed_at), offset)
 
     def _take_first(self, new: Reading[float], lifetime: Reading[float] | None) -> float | None:
-        """Take the first total of a path: nothing but the lifetime energy says how high it may be."""
+        """Take the first total of a transport: only the lifetime energy limits how high it may be."""
         if lifetime is None:
             possible = new.value <= HIGHEST_TOTAL
         else:
-            since = moment_before(lifetime, new)
+            since = mono_before(lifetime, new)
             possible = new.value - lifetime.value <= could_have_flowed(new.observed_mono - since)
             if not possible:
                 base = Reading(lifetime.value, new.source, lifetime.observed_at, since)

@@ -17,29 +17,31 @@ from custom_components.chargekeeper.core.charger.intents import (
     Intents,
     IntentState,
     IntentStore,
+    Observation,
     OverrideIntent,
     PauseIntent,
     PauseStep,
     RestartRecord,
-    Seen,
     Step,
     Until,
-    begin_end,
     decide,
     decide_pause,
+    end_override,
 )
 from custom_components.chargekeeper.core.model import OVERRIDE_IN_EFFECT, Outcome, Status
-from tests.core.fake_path import NIGHT
+from tests.core.fake_transport import NIGHT
 from tests.simulators.clock import VirtualClock
 
 NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
 
 PENDING, APPLIED, VERIFIED, ENDING = IntentState
 INTENT = OverrideIntent(created_at=NOW, base=Status.WAITING_SCHEDULE)
-SEEN = Seen(now=NOW, status=Status.WAITING_SCHEDULE, car_connected=True, full=False, effect_due=True, unconfirmed=False)
+SEEN = Observation(
+    now=NOW, status=Status.WAITING_SCHEDULE, car_connected=True, full=False, effect_due=True, unconfirmed=False
+)
 
 
-def steps_of(intent: OverrideIntent, seen: Seen) -> Step | End:
+def steps_of(intent: OverrideIntent, seen: Observation) -> Step | End:
     decision = decide(intent, seen)
     return decision.end or decision.step
 
@@ -135,8 +137,8 @@ def test_all_else_is_waited_out(state: IntentState, status: Status | None, uncon
 
 
 def test_an_end_begins_with_what_is_known_of_it() -> None:
-    ended = begin_end(replace(INTENT, applications=2), End.SUPERSEDED, Status.PAUSED)
-    assert ended == replace(INTENT, state=ENDING, end=End.SUPERSEDED, theirs=Status.PAUSED)
+    ended = end_override(replace(INTENT, applications=2), End.SUPERSEDED, Status.PAUSED)
+    assert ended == replace(INTENT, state=ENDING, end=End.SUPERSEDED, external_status=Status.PAUSED)
 
 
 # Deciding on a pause
@@ -146,7 +148,7 @@ PAUSED = replace(SEEN, status=Status.PAUSED)
 CHARGES = replace(SEEN, status=Status.CHARGING)
 
 
-def pause_step(pause: PauseIntent, seen: Seen) -> PauseStep | End:
+def pause_step(pause: PauseIntent, seen: Observation) -> PauseStep | End:
     decision = decide_pause(pause, seen)
     return decision.end or decision.step
 
@@ -306,7 +308,7 @@ intents = st.builds(
     originals=st.sampled_from([(), (NIGHT,)]),
     disabled=st.booleans(),
     end=st.none() | st.sampled_from(End),
-    theirs=statuses,
+    external_status=statuses,
 )
 all_entries = st.builds(
     Intents,

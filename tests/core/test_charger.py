@@ -58,7 +58,7 @@ from custom_components.chargekeeper.core.transport import (
     SetOverride,
     Setting,
 )
-from tests.core.fake_path import DAYTIME, LIVE_SECONDS, WHO, Bench, FakeTransport, LogLines, Manual
+from tests.core.fake_transport import DAYTIME, LIVE_SECONDS, WHO, Bench, FakeTransport, LogLines, Manual
 from tests.simulators.clock import START
 
 

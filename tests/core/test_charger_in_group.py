@@ -19,7 +19,7 @@ from custom_components.chargekeeper.core.model import (
     Status,
 )
 from custom_components.chargekeeper.core.transport import SetCharging, SetCurrent, SetLock, SetOverride
-from tests.core.fake_path import NIGHT, Bench, Manual
+from tests.core.fake_transport import NIGHT, Bench, Manual
 
 PAUSE = SetCharging(on=False)
 

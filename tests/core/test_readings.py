@@ -40,7 +40,7 @@ from custom_components.chargekeeper.core.model import (
     Source,
     Status,
 )
-from tests.core.fake_path import NIGHT
+from tests.core.fake_transport import NIGHT
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
 

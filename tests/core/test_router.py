@@ -9,7 +9,7 @@ from custom_components.chargekeeper.core.charger.router import PATIENCE, PATIENC
 from custom_components.chargekeeper.core.errors import NoConnection, TransportBusy, TransportDown, Unsupported
 from custom_components.chargekeeper.core.model import Capability, Prefer, Source, Status
 from custom_components.chargekeeper.core.transport import Presence, SetCurrent
-from tests.core.fake_path import FakeDevice, FakeTransport
+from tests.core.fake_transport import FakeDevice, FakeTransport
 from tests.simulators.clock import VirtualClock
 
 CURRENT = Capability.CURRENT
@@ -203,10 +203,10 @@ async def test_a_path_that_allows_no_look_now_is_left_alone() -> None:
     status_received_at = roads.cloud.status_received_at
     await roads.clock.advance(5)
     roads.cloud.check_error = TransportBusy("no_room", 30)
-    await roads.router.look(roads.cloud)
+    await roads.router.read_status(roads.cloud)
     assert (roads.cloud.checks, roads.cloud.status_received_at) == (1, status_received_at)
     roads.cloud.check_error = None
-    await roads.router.look(roads.cloud)
+    await roads.router.read_status(roads.cloud)
     assert roads.cloud.status_received_at == roads.clock.monotonic()
     assert roads.cloud.last_report is not None
     assert roads.cloud.last_report.status is Status.WAITING_SCHEDULE

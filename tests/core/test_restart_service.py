@@ -32,7 +32,7 @@ from custom_components.chargekeeper.core.model import (
     Status,
 )
 from custom_components.chargekeeper.core.transport import Install, Presence, Restart, SetCurrent
-from tests.core.fake_path import Bench, FakeTransport, Manual, Saved
+from tests.core.fake_transport import Bench, FakeTransport, Manual, Saved
 from tests.simulators.clock import START
 
 
