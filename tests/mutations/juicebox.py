@@ -22,28 +22,28 @@ MUTATIONS = (
         at="juicebox.box:Box._status",
         find="self.mode is Mode.KEEP",
         put="self.mode is Mode.KEEP and not self.state.paused",
-        tests=("tests/juicebox/test_server.py", "-k", "pause"),
+        tests=("tests/juicebox/test_box.py", "-k", "pause"),
     ),
     Mutation(
         name="box-taken-over-too-late",
         at="juicebox.box",
         find="LONGEST_UNSERVED = 110.0",
         put="LONGEST_UNSERVED = 160.0",
-        tests=("tests/juicebox/test_server.py", "-k", "in_time"),
+        tests=("tests/juicebox/test_box.py", "-k", "in_time"),
     ),
     Mutation(
         name="box-without-share-not-lowered",
         at="juicebox.box:Box.limits",
         find="self.setting",
         put="self.state.charging_current",
-        tests=("tests/juicebox/test_path.py", "-k", "may_lower"),
+        tests=("tests/juicebox/test_transport.py", "-k", "may_lower"),
     ),
     Mutation(
         name="box-handed-back-at-once",
         at="juicebox.server_health:ServerHealth.may_return",
         find="self._good >= GOOD_TO_HAND_BACK and now - self._good_since >= HAND_BACK_AFTER",
         put="self._good > 0",
-        tests=("tests/juicebox/test_server.py",),
+        tests=("tests/juicebox/test_box.py",),
     ),
     Mutation(
         name="box-stored-limit-varies",
@@ -72,14 +72,14 @@ MUTATIONS = (
                 wide=state.version == WIDE_VERSION,
             )
         """,
-        tests=("tests/juicebox/test_server.py",),
+        tests=("tests/juicebox/test_box.py",),
     ),
     Mutation(
         name="box-late-start-teaches",
         at="juicebox.command_clock:CommandClock.started",
         find="now - self._booted_at < ONE_START or self._served_since_start(now)",
         put="now - self._booted_at < ONE_START",
-        tests=("tests/juicebox/test_server.py", "-k", "i11 or told_late"),
+        tests=("tests/juicebox/test_box.py", "-k", "i11 or told_late"),
     ),
     Mutation(
         name="box-override-lost-at-take-over",
@@ -96,7 +96,7 @@ MUTATIONS = (
                 return
         """,
         put="pass",
-        tests=("tests/juicebox/test_server.py", "tests/juicebox/test_path.py", "-k", "override"),
+        tests=("tests/juicebox/test_box.py", "tests/juicebox/test_transport.py", "-k", "override"),
     ),
     Mutation(
         name="box-two-masters",
@@ -113,35 +113,35 @@ MUTATIONS = (
             if self._relaying:
                 self._relay(command, data, moment.observed_mono)
         """,
-        tests=("tests/juicebox/test_server.py", "-k", "two_masters or late_answer"),
+        tests=("tests/juicebox/test_box.py", "-k", "two_masters or late_answer"),
     ),
     Mutation(
         name="box-share-forgotten",
         at="juicebox.box:Box.limits",
         find="(self.config.load_group_limit, self.share)",
         put="(self.config.load_group_limit,)",
-        tests=("tests/juicebox/test_server.py", "-k", "ceiling"),
+        tests=("tests/juicebox/test_box.py", "-k", "ceiling"),
     ),
     Mutation(
         name="box-window-ends-at-midnight",
         at="juicebox.juicenet.client:Tou.windows",
         find="[(day.start, DAY_MINUTES), (0, day.end)]",
         put="[(day.start, DAY_MINUTES)]",
-        tests=("tests/juicebox/test_juicenet.py",),
+        tests=("tests/juicebox/test_juicenet_client.py",),
     ),
     Mutation(
         name="box-answers-through-the-guard",
         at="juicebox.box:Box._next_current",
         find="now < self._cooldown.start_at",
         put="now < 0",
-        tests=("tests/juicebox/test_server.py", "-k", "window"),
+        tests=("tests/juicebox/test_box.py", "-k", "window"),
     ),
     Mutation(
         name="slot-of-yesterday-is-todays",
         at="juicebox.interval_energy:IntervalEnergy.take",
         find="start -= DAY",
         put="start -= 0 * DAY",
-        tests=("tests/juicebox/test_quarters.py",),
+        tests=("tests/juicebox/test_interval_energy.py",),
     ),
     Mutation(
         name="box-server-current-passes",
@@ -162,7 +162,7 @@ MUTATIONS = (
         at="juicebox.box:Box._take_over",
         find="not self._asked",
         put="True",
-        tests=("tests/juicebox/test_server.py", "-k", "take_over"),
+        tests=("tests/juicebox/test_box.py", "-k", "take_over"),
     ),
     Mutation(
         name="box-moves-with-any-energy",
