@@ -20,33 +20,33 @@ class CommandClock:
 
     def __init__(self, commanded_at: float) -> None:
         self.commanded_at = commanded_at
-        self.heard_at: float | None = None
+        self.status_received_at: float | None = None
         """When its last status came."""
         self._uptime: float | None = None  # at the last status, s
-        self._quiet_since = inf  # since when, in this run, it was heard and had no command
+        self._uncommanded_since = inf  # since when, in this run, it was heard and had no command
         self._booted = False  # the next status shows the stored limit
         self._booted_at = -inf
 
     def forget(self) -> None:
         """What it was told no longer holds."""
         self.commanded_at = -inf
-        self._quiet_since = inf
+        self._uncommanded_since = inf
 
-    def heard(self, message: StatusMessage, now: float) -> None:
+    def record_status(self, message: StatusMessage, now: float) -> None:
         """A status came."""
-        self.heard_at = now
+        self.status_received_at = now
         self._uptime = None if message.uptime is None else message.uptime[0]
-        self._quiet_since = min(self._quiet_since, now)
+        self._uncommanded_since = min(self._uncommanded_since, now)
 
-    def started(self, now: float) -> bool:
+    def record_boot(self, now: float) -> bool:
         """A line of its start came; whether that is news, so that what it was told no longer holds."""
-        if now - self._booted_at < ONE_START or self._served_since_start(now):
+        if now - self._booted_at < ONE_START or self._commanded_since_boot(now):
             return False
         self._booted_at = now
         self._booted = True
         return True
 
-    def learnt(self) -> None:
+    def mark_learned(self) -> None:
         """The stored limit is known."""
         self._booted = False
 
@@ -62,22 +62,22 @@ class CommandClock:
     @property
     def served_at(self) -> float:
         """When it last had a command, or was first heard without one."""
-        return self._quiet_since if self.commanded_at == -inf else self.commanded_at
+        return self._uncommanded_since if self.commanded_at == -inf else self.commanded_at
 
-    def was_silent(self, now: float) -> bool:
+    def surely_fell_back(self, now: float) -> bool:
         """Whether it had no command for so long that it obeys its stored limit."""
-        return now - max(self._quiet_since, self.commanded_at) >= SILENCE_SHOWS_OFFLINE
+        return now - max(self._uncommanded_since, self.commanded_at) >= SILENCE_SHOWS_OFFLINE
 
-    def is_first(self, message: StatusMessage, now: float) -> bool:
+    def sent_since_boot(self, message: StatusMessage, now: float) -> bool:
         """Whether it was sent since the start that was told, and not before: datagrams overtake each other."""
         if not self._booted or message.uptime is None:
             return False
         return message.uptime[0] <= now - self._booted_at + ONE_START
 
-    def _served_since_start(self, now: float) -> bool:
+    def _commanded_since_boot(self, now: float) -> bool:
         """Whether it was commanded since it started: a line of the start came late then, and its limit is known."""
-        if self.heard_at is None or self._uptime is None:
+        if self.status_received_at is None or self._uptime is None:
             return False
-        if now - self.heard_at >= ONE_START or self._uptime >= ONE_START:
+        if now - self.status_received_at >= ONE_START or self._uptime >= ONE_START:
             return False
-        return self.commanded_at >= self.heard_at - self._uptime
+        return self.commanded_at >= self.status_received_at - self._uptime

@@ -18,16 +18,16 @@ class CommandTracker:
 
     def __init__(self) -> None:
         self._swapped = False  # the second limit is the one in force
-        self._flight: int | None = None  # statuses since a wish was sent; None where none is on its way
+        self._statuses_since_command: int | None = None  # statuses since a wish was sent; None where none is on its way
         self._ignored = 0
 
     @property
     def pending(self) -> bool:
         """Whether a wish of the user's was sent and cannot show yet."""
-        return self._flight is not None
+        return self._statuses_since_command is not None
 
     @property
-    def shown(self) -> bool:
+    def confirmed(self) -> bool:
         """Whether the last status showed it."""
         return self._ignored == 0
 
@@ -40,15 +40,15 @@ class CommandTracker:
         """The limit that it shows in force, A."""
         return message.second_limit if self._swapped else message.limit_in_force
 
-    def sent(self) -> None:
+    def record_command(self) -> None:
         """A wish of the user's was sent."""
-        self._flight = 0
+        self._statuses_since_command = 0
 
-    def lapsed(self) -> None:
+    def cancel(self) -> None:
         """No command holds any more, so that none can show."""
-        self._flight = None
+        self._statuses_since_command = None
 
-    def see(self, message: StatusMessage, online: int, offline: int) -> None:
+    def check_status(self, message: StatusMessage, online: int, offline: int) -> None:
         """A status came while the box was to keep to these limits, A."""
         rating = HIGHEST_CURRENT if message.unit_rating is None else message.unit_rating
         expected = {min(online, rating), min(online, offline, rating)}
@@ -56,8 +56,8 @@ class CommandTracker:
         second = message.second_limit in expected
         if first is not second and min(offline, rating) not in expected:
             self._swapped = second
-        if self._flight is not None:
-            self._flight += 1
-            if self.in_force(message) in expected or self._flight >= SHOWS_WITHIN:
-                self._flight = None
+        if self._statuses_since_command is not None:
+            self._statuses_since_command += 1
+            if self.in_force(message) in expected or self._statuses_since_command >= SHOWS_WITHIN:
+                self._statuses_since_command = None
         self._ignored = 0 if first or second else self._ignored + 1

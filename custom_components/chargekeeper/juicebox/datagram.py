@@ -153,8 +153,8 @@ class StatusMessage:
 
         The single `E` of an old box is something else (section 2.3.1).
         """
-        told = bool(self.version) or any(letter == "E" for letter, _ in self.repeated)
-        return self.fields.get("E") if told else None
+        is_reported = bool(self.version) or any(letter == "E" for letter, _ in self.repeated)
+        return self.fields.get("E") if is_reported else None
 
     @property
     def temperature(self) -> int | None:
@@ -270,7 +270,7 @@ def parse(data: bytes) -> Datagram:
         return Rejection(Reason.NOT_A_BOX)
     serial = begin[1].decode("ascii")
     if (found := _VERSION.match(data, begin.end())) is not None:
-        return _not_plain(serial, found[1].decode("ascii"))
+        return _without_fields(serial, found[1].decode("ascii"))
     if (found := _DEBUG.fullmatch(data, begin.end())) is not None:
         return DebugMessage(serial, found[1].decode("ascii"), found[2].decode("ascii", "replace"))
     if (found := _LEGACY.fullmatch(data, begin.end())) is not None:
@@ -389,7 +389,7 @@ def _with_repeated(serial: str, version: str, letters: tuple[str, ...], numbers:
     return StatusMessage(serial, version, fields, tuple(repeated))
 
 
-def _not_plain(serial: str, version: str) -> EncryptedMessage | Rejection:
+def _without_fields(serial: str, version: str) -> EncryptedMessage | Rejection:
     if version in _ENCRYPTED:
         return EncryptedMessage(serial, version)
     return Rejection(Reason.MALFORMED if version in _KNOWN else Reason.UNKNOWN_VERSION)

@@ -34,8 +34,8 @@ class BoxHub:
     def __init__(self, clock: Clock, stored: object = None) -> None:
         self._clock = clock
         self._stored: dict[str, object] = dict(stored) if isinstance(stored, Mapping) else {}
-        self._upstream: UpstreamConfig | None = None
-        self._lines: dict[str, Upstream] = {}
+        self._upstream_config: UpstreamConfig | None = None
+        self._upstreams: dict[str, Upstream] = {}
         self._discovery_listeners: list[Callable[[Discovered], None]] = []
         self._closing: set[asyncio.Task[None]] = set()
         self.boxes: dict[str, Box] = {}
@@ -54,14 +54,14 @@ class BoxHub:
             NoConnection: `bad_address`; nothing has changed.
         """
         self.listener.open(address, ports)
-        self.serve(upstream)
+        self.set_upstream(upstream)
 
-    def serve(self, upstream: UpstreamConfig | None) -> None:
+    def set_upstream(self, upstream: UpstreamConfig | None) -> None:
         """Have another server of the maker's from now on, or none; before boxes are added, it is theirs at once."""
-        if upstream != self._upstream:
-            self._upstream = upstream
+        if upstream != self._upstream_config:
+            self._upstream_config = upstream
             for serial, box in self.boxes.items():
-                box.connect(self._line_for(serial))
+                box.connect(self._open_upstream(serial))
 
     def add(self, config: BoxConfig) -> Box:
         """Take a box, or its new settings; one that is there goes on where it was.
@@ -84,7 +84,7 @@ class BoxHub:
         box = self.boxes.get(serial)
         if box is not None:
             box.state.pinned = box.state.host = host
-            self._list(box)
+            self._add_to_listener(box)
             box.dispute(on=False)
 
     def remove(self, serial: str) -> None:
@@ -95,7 +95,7 @@ class BoxHub:
             return
         box.close()
         self.listener.remove(serial)
-        self._hang_up(serial)
+        self._close_upstream(serial)
         self.on_change()
 
     async def close(self) -> None:
@@ -103,7 +103,7 @@ class BoxHub:
         self.listener.close()
         for serial, box in self.boxes.items():
             box.close()
-            self._hang_up(serial)
+            self._close_upstream(serial)
         await asyncio.gather(*self._closing)
 
     # What it tells
@@ -118,10 +118,10 @@ class BoxHub:
             callback(found)
         return subscribe(self._discovery_listeners, callback)
 
-    def line_error(self, serial: str) -> str | None:
+    def upstream_error(self, serial: str) -> str | None:
         """Why the maker's server cannot be reached for a box, as a slug; None where nothing is known against it."""
-        line = self._lines.get(serial)
-        return None if line is None else line.error
+        upstream = self._upstreams.get(serial)
+        return None if upstream is None else upstream.error
 
     # Inside
 
@@ -130,13 +130,13 @@ class BoxHub:
         # It may have moved since the user said where it is; what the user says anew goes before that.
         if state.pinned != config.host or not state.host:
             state.pinned = state.host = config.host
-        box = Box(self._clock, config, state, self._line_for(config.serial))
+        box = Box(self._clock, config, state, self._open_upstream(config.serial))
         box.listen(self._changed)
         self.boxes[config.serial] = box
-        self._list(box)
+        self._add_to_listener(box)
         return box
 
-    def _list(self, box: Box) -> None:
+    def _add_to_listener(self, box: Box) -> None:
         """Have a box listened to where its memory says that it is."""
         state = box.state
         heard_at = state.heard_at or state.commanded_at
@@ -144,19 +144,21 @@ class BoxHub:
         serial = box.config.serial
         self.listener.add(serial, state.host, state.lifetime, pinned=state.pinned, metered_at=metered_at)
 
-    def _line_for(self, serial: str) -> Callable[[bytes, bool], None] | None:
+    def _open_upstream(self, serial: str) -> Callable[[bytes, bool], None] | None:
         """A line to the maker's server, in the place of one that there may be."""
-        self._hang_up(serial)
-        if self._upstream is None:
+        self._close_upstream(serial)
+        if self._upstream_config is None:
             return None
-        line = Upstream(self._clock, self._upstream, lambda data: self._from_server(serial, data), self._is_ours)
-        self._lines[serial] = line
-        return line.send
+        upstream = Upstream(
+            self._clock, self._upstream_config, lambda data: self._from_server(serial, data), self._is_own_endpoint
+        )
+        self._upstreams[serial] = upstream
+        return upstream.send
 
-    def _hang_up(self, serial: str) -> None:
-        line = self._lines.pop(serial, None)
-        if line is not None:
-            task = asyncio.get_running_loop().create_task(line.close())
+    def _close_upstream(self, serial: str) -> None:
+        upstream = self._upstreams.pop(serial, None)
+        if upstream is not None:
+            task = asyncio.get_running_loop().create_task(upstream.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
@@ -166,9 +168,9 @@ class BoxHub:
     def _arrived(self, arrival: Arrival) -> None:
         serial = arrival.message.serial
         box = self.boxes[serial]
-        line = self._lines.get(serial)  # only those are listed
+        upstream = self._upstreams.get(serial)  # only those are listed
         box.dispute(on=self.listener.is_disputed(serial))
-        if line is not None and arrival.address != box.address and line.came_back(arrival.data):
+        if upstream is not None and arrival.address != box.address and upstream.is_returned(arrival.data):
             return
         box.arrived(arrival)
 
@@ -184,7 +186,7 @@ class BoxHub:
         if box is not None:
             box.from_server(data)
 
-    def _is_ours(self, peer: Address) -> bool:
+    def _is_own_endpoint(self, peer: Address) -> bool:
         return leads_to(peer, self.listener.endpoints)
 
 

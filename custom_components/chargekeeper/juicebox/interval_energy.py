@@ -43,7 +43,7 @@ class IntervalEnergy:
 
     _slots: dict[int, EnergyInterval] = field(default_factory=dict)
 
-    def take(self, slot: int, energy: int, now: datetime, zone: str) -> None:
+    def record(self, slot: int, energy: int, now: datetime, zone: str) -> None:
         """Note what a status tells.
 
         Args:
@@ -61,14 +61,14 @@ class IntervalEnergy:
             return
         if start > local:
             start -= DAY
-        moment = start.replace(tzinfo=tz).astimezone(UTC)
-        if moment.astimezone(tz).replace(tzinfo=None) == start:  # else the clocks left it out that day
-            self._slots[slot] = EnergyInterval(moment, energy, now.replace(microsecond=0))
+        start_utc = start.replace(tzinfo=tz).astimezone(UTC)
+        if start_utc.astimezone(tz).replace(tzinfo=None) == start:  # else the clocks left it out that day
+            self._slots[slot] = EnergyInterval(start_utc, energy, now.replace(microsecond=0))
 
     def known(self, now: datetime) -> list[EnergyInterval]:
         """The quarter hours of the last day that are known, oldest first."""
-        recent = (quarter for quarter in self._slots.values() if quarter.start > now - DAY)
-        return sorted(recent, key=lambda quarter: quarter.start)
+        recent = (interval for interval in self._slots.values() if interval.start > now - DAY)
+        return sorted(recent, key=lambda interval: interval.start)
 
     def export(self) -> dict[str, list[int]]:
         """As JSON: by slot its start, its energy and when that was told; moments in seconds since 1970."""
@@ -80,15 +80,15 @@ class IntervalEnergy:
     def restore(self, stored: object) -> None:
         """Take what `export` gave; whatever of it is damaged is left out."""
         for slot, entry in stored.items() if isinstance(stored, Mapping) else ():
-            quarter = _quarter(entry)
-            if quarter is not None and slot in _NAMES:
-                self._slots[int(slot)] = quarter
+            interval = _interval(entry)
+            if interval is not None and slot in _NAMES:
+                self._slots[int(slot)] = interval
 
 
 _NAMES = frozenset(str(slot) for slot in range(SLOTS))
 
 
-def _quarter(entry: object) -> EnergyInterval | None:
+def _interval(entry: object) -> EnergyInterval | None:
     if not isinstance(entry, list) or len(entry) != 3 or not all(type(each) is int for each in entry):
         return None
     start, energy, reported_at = entry

@@ -153,8 +153,8 @@ class Track:
         if energy is None or self.lifetime is None:
             return True
         passed = max(now - self.at, 0.0)  # a moment from the store may lie ahead after the clock was set back
-        most = HIGHEST_POWER * passed / 3600 + ENERGY_SLACK * (1 if status.version else 10)
-        return self.lifetime <= energy <= self.lifetime + most
+        highest = HIGHEST_POWER * passed / 3600 + ENERGY_SLACK * (1 if status.version else 10)
+        return self.lifetime <= energy <= self.lifetime + highest
 
     def counter_fits(self, status: StatusMessage, now: float) -> bool:
         """Whether its counter advanced as time did. Old boxes have none."""
@@ -169,21 +169,21 @@ class Track:
             off = abs((after - before - passed + wrap / 2) % wrap - wrap / 2)
         return off <= COUNTER_SLACK + COUNTER_TOLERANCE * passed
 
-    def note(self, status: StatusMessage, now: float) -> None:
+    def record(self, status: StatusMessage, now: float) -> None:
         """Go on from this status."""
         if status.lifetime_energy is not None:
             self.lifetime = status.lifetime_energy
         self.uptime = status.uptime
         self.at = now
 
-    def evidence(self, status: StatusMessage, now: float) -> bool:
+    def add_evidence(self, status: StatusMessage, now: float) -> bool:
         """Take a status of a source in question; whether enough in a row fit by now."""
         if now - self.at < CLOSEST_STATUSES:
             return False
         follows = now - self.at <= STRANGER_AGE  # over hours a counter that wraps would fit whatever it says
         fits = follows and self.energy_fits(status, now) and self.counter_fits(status, now)
         self.good = self.good + 1 if fits else 1
-        self.note(status, now)
+        self.record(status, now)
         return self.good >= PLAUSIBLE_IN_A_ROW
 
 
@@ -191,8 +191,8 @@ class _Listed:
     """A listed box: where the user pinned it, where it is believed to be, and what was heard of it."""
 
     __slots__ = (
-        *("disputed_at", "heard_at", "host", "pinned", "port", "questions"),
-        *("reads", "rest", "spoke_at", "statuses", "track"),
+        *("candidates", "disputed_at", "host", "other_bucket", "pinned", "port", "port_used_at"),
+        *("read_buckets", "status_bucket", "status_received_at", "track"),
     )
 
     def __init__(self, host: str, pinned: str, lifetime: int | None, now: float) -> None:
@@ -200,13 +200,13 @@ class _Listed:
         self.pinned = pinned
         self.disputed_at = -inf
         self.port = 0
-        self.spoke_at = -inf
+        self.port_used_at = -inf
         self.track = Track(lifetime)
-        self.heard_at = now
-        self.reads = {is_its_port: Bucket(READ_RATE, READ_BURST) for is_its_port in (True, False)}
-        self.statuses = Bucket(BOX_RATE, BOX_BURST)
-        self.rest = Bucket(BOX_RATE, BOX_BURST)
-        self.questions: dict[str, Track] = {}  # by the address in question, which may be the pinned one
+        self.status_received_at = now
+        self.read_buckets = {from_last_port: Bucket(READ_RATE, READ_BURST) for from_last_port in (True, False)}
+        self.status_bucket = Bucket(BOX_RATE, BOX_BURST)
+        self.other_bucket = Bucket(BOX_RATE, BOX_BURST)
+        self.candidates: dict[str, Track] = {}  # by the address in question, which may be the pinned one
 
     def has_room(self, message: Message, port: int, now: float) -> bool:
         """Whether one more may be handed on.
@@ -214,21 +214,21 @@ class _Listed:
         Anybody can write what has no checksum, and send from a port beside: that leaves the room of its statuses alone.
         """
         if not isinstance(message, StatusMessage):
-            return self.rest.take(now)
-        if now - self.spoke_at >= PORT_SILENT:
+            return self.other_bucket.take(now)
+        if now - self.port_used_at >= PORT_SILENT:
             self.port = port
         if port != self.port:
-            return self.rest.take(now)
-        self.spoke_at = now
-        return self.statuses.take(now)
+            return self.other_bucket.take(now)
+        self.port_used_at = now
+        return self.status_bucket.take(now)
 
-    def question(self, host: str, floor: int | None) -> Track:
+    def candidate(self, host: str, floor: int | None) -> Track:
         """The statuses from an address in question; of too many addresses the one longest silent gives way."""
-        if host not in self.questions:
-            if len(self.questions) >= MOST_ADDRESSES:
-                del self.questions[min(self.questions, key=lambda each: self.questions[each].at)]
-            self.questions[host] = Track(floor)
-        return self.questions[host]
+        if host not in self.candidates:
+            if len(self.candidates) >= MOST_ADDRESSES:
+                del self.candidates[min(self.candidates, key=lambda each: self.candidates[each].at)]
+            self.candidates[host] = Track(floor)
+        return self.candidates[host]
 
 
 @dataclass(slots=True)
@@ -285,7 +285,7 @@ class Listener:
         opened: dict[int, socket.socket] = {}
         try:
             for port in wanted:
-                opened[port] = keep[port] if port in keep else _bound(address, port)
+                opened[port] = keep[port] if port in keep else _bind(address, port)
         except NoConnection:
             for port, each in opened.items():
                 if port not in keep:
@@ -308,7 +308,7 @@ class Listener:
         Raises:
             NoConnection: `bad_address`.
         """
-        _bound(self._address, 0).close()
+        _bind(self._address, 0).close()
 
     def close(self) -> None:
         """Stop listening. The list of boxes stays."""
@@ -380,9 +380,11 @@ class Listener:
             self.dropped["too_long" if len(data) > LONGEST else "not_a_box"] += 1
             return
         listed = self._listed.get(serial)
-        at_home = listed is not None and host in {listed.host, listed.pinned}
-        its_port = listed is not None and listed.port == address[1]
-        bucket = listed.reads[its_port] if listed is not None and at_home else self._stranger_bucket
+        from_known_host = listed is not None and host in {listed.host, listed.pinned}
+        from_last_port = listed is not None and listed.port == address[1]
+        bucket = (
+            listed.read_buckets[from_last_port] if listed is not None and from_known_host else self._stranger_bucket
+        )
         if not bucket.take(now):
             self.dropped["rate"] += 1
             return
@@ -390,15 +392,15 @@ class Listener:
         if isinstance(message, Rejection):
             self.dropped[message.reason] += 1
         elif listed is None:
-            self._unknown(message, host, now)
-        elif not self._believed(listed, message, host, now):
+            self._process_unknown(message, host, now)
+        elif not self._is_genuine(listed, message, host, now):
             return
         elif not listed.has_room(message, address[1], now):
             self.dropped["rate"] += 1
         else:
             self._on_arrival(Arrival(message, data, address, lambda answer: self._answer(sock, data, answer, address)))
 
-    def _believed(self, listed: _Listed, message: Message, host: str, now: float) -> bool:
+    def _is_genuine(self, listed: _Listed, message: Message, host: str, now: float) -> bool:
         """Whether a datagram with a listed serial comes from that box."""
         if not isinstance(message, StatusMessage):
             if listed.host != host:
@@ -406,11 +408,11 @@ class Listener:
             return listed.host == host
         if listed.host == host:
             if listed.track.energy_fits(message, now):
-                listed.questions.pop(host, None)
-            elif not listed.question(host, None).evidence(message, now):
+                listed.candidates.pop(host, None)
+            elif not listed.candidate(host, None).add_evidence(message, now):
                 self.dropped["implausible"] += 1
                 return False
-        elif not self._moved(listed, message, host, now):
+        elif not self._has_moved(listed, message, host, now):
             self.dropped["wrong_source"] += 1
             if host == listed.pinned:
                 listed.disputed_at = now
@@ -420,27 +422,27 @@ class Listener:
             LOGGER.info("A JuiceBox moved to another address of the local network")
             listed.host = host
             listed.disputed_at = -inf
-        listed.questions.pop(host, None)
-        listed.track.note(message, now)
-        listed.heard_at = now
+        listed.candidates.pop(host, None)
+        listed.track.record(message, now)
+        listed.status_received_at = now
         return True
 
     @staticmethod
-    def _moved(listed: _Listed, message: StatusMessage, host: str, now: float) -> bool:
+    def _has_moved(listed: _Listed, message: StatusMessage, host: str, now: float) -> bool:
         """True if the box is now at that address, by three plausible statuses in a row.
 
         The pinned address needs no more than that: what a stranger said meanwhile does not count. Any other must be
         private, the one before silent, and the energy must be possible for this box.
         """
         if host != listed.pinned:
-            if now - listed.heard_at < SILENT_BEFORE_MOVE or not IPv4Address(host).is_private:
+            if now - listed.status_received_at < SILENT_BEFORE_MOVE or not IPv4Address(host).is_private:
                 return False
-            told = message.lifetime_energy is not None or listed.track.lifetime is None
-            if not told or not listed.track.energy_fits(message, now):
+            has_energy = message.lifetime_energy is not None or listed.track.lifetime is None
+            if not has_energy or not listed.track.energy_fits(message, now):
                 return False
-        return listed.question(host, None).evidence(message, now)
+        return listed.candidate(host, None).add_evidence(message, now)
 
-    def _unknown(self, message: Message, host: str, now: float) -> None:
+    def _process_unknown(self, message: Message, host: str, now: float) -> None:
         self.dropped["unknown_box"] += 1
         if not isinstance(message, StatusMessage) or not IPv4Address(host).is_private:
             return
@@ -450,7 +452,7 @@ class Listener:
             if len(self._strangers) >= MOST_STRANGERS or (stranger is not None and stranger.discovered is not None):
                 return
             stranger = self._strangers[message.serial] = _Stranger(host, Track(), now)
-        enough = stranger.track.evidence(message, now)
+        enough = stranger.track.add_evidence(message, now)
         if stranger.discovered is None and enough and len(self.discovered) < MOST_PENDING:
             stranger.discovered = Discovered(message.serial, host, message)
             self._on_discovered(stranger.discovered)
@@ -477,7 +479,7 @@ class Listener:
         return True
 
 
-def _bound(address: str, port: int) -> socket.socket:
+def _bind(address: str, port: int) -> socket.socket:
     """A socket that listens. Raises PortBusy or NoConnection."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setblocking(False)

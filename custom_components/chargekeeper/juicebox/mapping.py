@@ -49,7 +49,7 @@ CODES = frozenset({AVAILABLE, PLUGGED, CHARGING}) | FAULTS
 """All known state codes (docs/protocols/juicebox.md, section 2.3.2)."""
 
 CAPABILITIES = frozenset({Capability.CURRENT, Capability.CHARGING, Capability.OVERRIDE})
-_HELD = {
+_BLOCKED_STATUS = {
     BlockReason.PAUSE: Status.PAUSED,
     BlockReason.POWER: Status.WAITING_POWER,
     BlockReason.SCHEDULE: Status.WAITING_SCHEDULE,
@@ -81,7 +81,11 @@ def status(box: Box, now: float) -> Status | None:
         return Status.ERROR
     if state == PLUGGED:
         allowed = box.in_force
-        return Status.WAITING_CAR if allowed is not None and allowed >= MINIMUM_CURRENT else _HELD[box.held]
+        return (
+            Status.WAITING_CAR
+            if allowed is not None and allowed >= MINIMUM_CURRENT
+            else _BLOCKED_STATUS[box.block_reason]
+        )
     if state == CHARGING:
         idle = box.idle_since is not None and now - box.idle_since >= FULL_AFTER
         return Status.WAITING_CAR if idle else Status.CHARGING
@@ -152,7 +156,7 @@ def box_readings(box: Box, message: StatusMessage, seen: Timestamp) -> Readings:
 def _limit_in_force(box: Box) -> float | None:
     """What it keeps to, A. Not while it is told not to charge, nor while what it was told last cannot show yet."""
     amps = box.in_force
-    return None if amps is None or amps < MINIMUM_CURRENT or box.in_flight else float(amps)
+    return None if amps is None or amps < MINIMUM_CURRENT or box.change_pending else float(amps)
 
 
 def offline_readings(seen: Timestamp) -> Readings:
@@ -176,14 +180,19 @@ UNIT_CAPABILITIES = frozenset({Capability.CHARGING, Capability.OVERRIDE})
 """Settings of the current are not among them: servers took back any but 0 after seconds (docs/protocols/juicebox.md,
 section 1.6)."""
 
-_WORDS = {"standby": Status.AVAILABLE, "charging": Status.CHARGING, "error": Status.ERROR, "disconnect": Status.OFFLINE}
-_BLOCKED = {
+_UNIT_STATUS = {
+    "standby": Status.AVAILABLE,
+    "charging": Status.CHARGING,
+    "error": Status.ERROR,
+    "disconnect": Status.OFFLINE,
+}
+_UNIT_BLOCKED_STATUS = {
     Blocking.NOTHING: Status.WAITING_CAR,
     Blocking.SCHEDULE: Status.WAITING_SCHEDULE,
     Blocking.SWITCHED_OFF: Status.PAUSED,
     None: Status.PLUGGED_IN,
 }
-_CONNECTED = {"standby": False, "plugged": True, "charging": True}
+_UNIT_CONNECTED = {"standby": False, "plugged": True, "charging": True}
 
 
 def unit_status(state: State, *, idle: bool) -> Status | None:
@@ -191,15 +200,17 @@ def unit_status(state: State, *, idle: bool) -> Status | None:
     if state.word == "plugged":
         if state.charging.amps_limit == 0:
             return Status.PAUSED
-        return Status.WAITING_SCHEDULE if state.override is Override.NOT_BEFORE else _BLOCKED[state.blocking]
+        return (
+            Status.WAITING_SCHEDULE if state.override is Override.NOT_BEFORE else _UNIT_BLOCKED_STATUS[state.blocking]
+        )
     if state.word == "charging" and idle:
         return Status.WAITING_CAR
-    return _WORDS.get(state.word)
+    return _UNIT_STATUS.get(state.word)
 
 
 def unit_connected(state: State) -> bool | None:
     """Whether a car is plugged in; errors and a box that is away do not say."""
-    return _CONNECTED.get(state.word)
+    return _UNIT_CONNECTED.get(state.word)
 
 
 def unit_readings(

@@ -65,7 +65,9 @@ class NameServer(Resolver):
     async def _ask(self, query: bytes, host: str) -> str:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[str | None] = loop.create_future()
-        transport, _ = await loop.create_datagram_endpoint(lambda: _Question(query, answer), remote_addr=self._server)
+        transport, _ = await loop.create_datagram_endpoint(
+            lambda: _QueryProtocol(query, answer), remote_addr=self._server
+        )
         try:
             found = await answer
         finally:
@@ -89,7 +91,7 @@ class SystemResolver(Resolver):
         return str(found[0][4][0])
 
 
-class _Question(asyncio.DatagramProtocol):
+class _QueryProtocol(asyncio.DatagramProtocol):
     """Sends a query and waits for what answers it. The name not being there is an answer too: None."""
 
     def __init__(self, query: bytes, answer: asyncio.Future[str | None]) -> None:
@@ -125,8 +127,8 @@ def answers(query: bytes, data: bytes) -> bool:
     if len(data) < len(query) or data[:2] != query[:2]:
         return False
     flags = int.from_bytes(data[2:4])
-    asked = data[_HEADER.size : len(query)].lower() == query[_HEADER.size :].lower()
-    return bool(flags & _IS_ANSWER) and asked
+    same_question = data[_HEADER.size : len(query)].lower() == query[_HEADER.size :].lower()
+    return bool(flags & _IS_ANSWER) and same_question
 
 
 def first_address(query: bytes, data: bytes) -> str | None:

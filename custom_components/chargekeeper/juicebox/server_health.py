@@ -26,31 +26,31 @@ class ServerHealth:
     """The signs of life of the server. `lost` says that it was gone before this run."""
 
     def __init__(self, *, lost: bool) -> None:
-        self.heard: Timestamp | None = None
+        self.answered_at: Timestamp | None = None
         """When it last gave a good answer."""
         self._lost = lost  # until it gave some good answers
         self._unanswered = 0
         self._unanswered_since = inf
         self._good = 0
         self._good_since = inf
-        self._answered = True  # the last status
+        self._last_status_answered = True  # the last status
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """It is another server from now on, or none."""
         self._unanswered = 0
         self._good = 0
-        self._answered = True
-        self.heard = None
+        self._last_status_answered = True
+        self.answered_at = None
 
     @property
     def answers(self) -> bool | None:
         """Whether it is there; None where nothing was heard of it yet."""
-        if self.heard is None and not self.suspect:
+        if self.answered_at is None and not self.suspect:
             return None
-        return self.heard is not None and not self.silent and not self._lost
+        return self.answered_at is not None and not self.silent and not self._lost
 
     @property
-    def owes(self) -> bool:
+    def has_unanswered_status(self) -> bool:
         """Whether a status waits for its answer."""
         return self._unanswered > 0
 
@@ -72,26 +72,26 @@ class ServerHealth:
         """Whether it answers well, and has for a while."""
         return self._good >= GOOD_TO_HAND_BACK and now - self._good_since >= HAND_BACK_AFTER
 
-    def asked(self, now: float) -> None:
+    def record_status(self, now: float) -> None:
         """It was sent a status."""
         if self.suspect:
             self._good = 0
         if not self._unanswered:
             self._unanswered_since = now
         self._unanswered += 1
-        self._answered = False
+        self._last_status_answered = False
 
-    def answered(self, moment: Timestamp) -> None:
+    def record_answer(self, received: Timestamp) -> None:
         """It sent a good answer."""
-        self.heard = moment
+        self.answered_at = received
         self._unanswered = 0
-        if not self._answered:
-            self._answered = True
-            self._good_since = moment.observed_mono if self._good == 0 else self._good_since
+        if not self._last_status_answered:
+            self._last_status_answered = True
+            self._good_since = received.observed_mono if self._good == 0 else self._good_since
             self._good += 1
             self._lost = self._lost and self._good < GOOD_TO_HAND_BACK
 
-    def give_up(self) -> None:
+    def record_take_over(self) -> None:
         """Its place was taken."""
         self._good = 0
         self._lost = True

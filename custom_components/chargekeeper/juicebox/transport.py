@@ -47,11 +47,11 @@ class _BoxTransport(CachingTransport):
         super().__init__(clock)
         self.breaker = Breaker(clock)
         self._box = box
-        self._end: Callable[[], None]
+        self._unsubscribe: Callable[[], None]
 
     def close(self) -> None:
         """Hear no more of the box."""
-        self._end()
+        self._unsubscribe()
         self._listener = None
 
     @property
@@ -78,11 +78,11 @@ class JuiceBoxTransport(_BoxTransport):
         super().__init__(box, clock)
         self._config = box.config
         self._status = box.status
-        self._seen: Timestamp | None = None
-        self._began = clock.monotonic()
-        self._cancel_silence = clock.call_later(SILENT_AFTER, self._silent)
-        self._take_user()
-        self._end = box.listen(self._box_changed)
+        self._last_seen: Timestamp | None = None
+        self._started_at = clock.monotonic()
+        self._cancel_silence = clock.call_later(SILENT_AFTER, self._report_offline)
+        self._show_config()
+        self._unsubscribe = box.listen(self._box_changed)
 
     @override
     def close(self) -> None:
@@ -97,20 +97,20 @@ class JuiceBoxTransport(_BoxTransport):
     @property
     @override
     def presence(self) -> Presence:
-        since = self._began if self._seen is None else self._seen.observed_mono
+        since = self._started_at if self._last_seen is None else self._last_seen.observed_mono
         if self._clock.monotonic() - since >= SILENT_AFTER:
             return Presence.OFFLINE
-        return Presence.UNKNOWN if self._seen is None else Presence.ONLINE
+        return Presence.UNKNOWN if self._last_seen is None else Presence.ONLINE
 
     @property
     @override
     def charger_reported_at(self) -> float | None:
-        return None if self._seen is None else self._seen.observed_mono
+        return None if self._last_seen is None else self._last_seen.observed_mono
 
     @property
     @override
     def endpoint_contact_at(self) -> datetime | None:
-        return None if self._seen is None else self._seen.observed_at
+        return None if self._last_seen is None else self._last_seen.observed_at
 
     @override
     async def execute(self, command: Command, *, patience: float) -> None:
@@ -141,38 +141,40 @@ class JuiceBoxTransport(_BoxTransport):
     def _box_changed(self) -> None:
         if self._box.config != self._config:
             self._config = self._box.config
-            self._take_user()
+            self._show_config()
         if self._box.status is not None and self._box.status is not self._status:
             self._status = self._box.status
-            self._take_status()
-        elif self._stores_another():
+            self._process_status()
+        elif self._offline_limit_changed():
             self._show(stored_readings(self._box, Timestamp.of(self._clock)))
         else:
             self._tell_change()
 
-    def _stores_another(self) -> bool:
+    def _offline_limit_changed(self) -> bool:
         """Whether it was told to store more than is shown: if it falls silent now, it goes on with that."""
         shown = self._known.value(OFFLINE_CURRENT)
-        return self._seen is not None and stored_limit(self._box) not in {None, shown}
+        return self._last_seen is not None and stored_limit(self._box) not in {None, shown}
 
-    def _take_status(self) -> None:
+    def _process_status(self) -> None:
         assert self._status is not None
-        self._seen = seen = Timestamp.of(self._clock)
+        self._last_seen = seen = Timestamp.of(self._clock)
         self._cancel_silence()
-        self._cancel_silence = self._clock.call_later(SILENT_AFTER, self._silent)
+        self._cancel_silence = self._clock.call_later(SILENT_AFTER, self._report_offline)
         self._last_report = StatusReport(status(self._box, seen.observed_mono), car_connected(self._status.state))
-        if not self._box.in_flight or self._status_received_at is None:  # the status can show what was asked for last
+        if (
+            not self._box.change_pending or self._status_received_at is None
+        ):  # the status can show what was asked for last
             self._status_received_at = seen.observed_mono
         self._show(box_readings(self._box, self._status, seen))
 
-    def _silent(self) -> None:
+    def _report_offline(self) -> None:
         """Nothing was heard for too long."""
-        moment = Timestamp.of(self._clock)
+        now = Timestamp.of(self._clock)
         self._last_report = StatusReport(Status.OFFLINE)
-        self._status_received_at = moment.observed_mono
-        self._show(offline_readings(moment))
+        self._status_received_at = now.observed_mono
+        self._show(offline_readings(now))
 
-    def _take_user(self) -> None:
+    def _show_config(self) -> None:
         self._show(user_readings(self._config, Timestamp.of(self._clock)))
 
 
@@ -184,14 +186,14 @@ class ServerTransport(_BoxTransport):
 
     def __init__(self, box: Box, clock: Clock) -> None:
         super().__init__(box, clock)
-        self._shown = box.server_answers, self.identity
-        self._end = box.listen(self._box_changed)
+        self._published = box.server_answers, self.identity
+        self._unsubscribe = box.listen(self._box_changed)
 
     @property
     @override
     def presence(self) -> Presence:
-        heard_at = self._box.command_clock.heard_at
-        silent = heard_at is None or self._clock.monotonic() - heard_at >= SILENT_AFTER
+        received_at = self._box.command_clock.status_received_at
+        silent = received_at is None or self._clock.monotonic() - received_at >= SILENT_AFTER
         if silent or self._box.server_answers is None:
             return Presence.UNKNOWN  # a box that is away asks the server nothing
         return Presence.ONLINE if self._box.server_answers else Presence.OFFLINE
@@ -204,14 +206,14 @@ class ServerTransport(_BoxTransport):
     @property
     @override
     def charger_reported_at(self) -> float | None:
-        heard = self._box.server_health.heard
-        return None if heard is None else heard.observed_mono
+        answered_at = self._box.server_health.answered_at
+        return None if answered_at is None else answered_at.observed_mono
 
     @property
     @override
     def endpoint_contact_at(self) -> datetime | None:
-        heard = self._box.server_health.heard
-        return None if heard is None else heard.observed_at
+        answered_at = self._box.server_health.answered_at
+        return None if answered_at is None else answered_at.observed_at
 
     @override
     async def execute(self, command: Command, *, patience: float) -> None:
@@ -219,6 +221,6 @@ class ServerTransport(_BoxTransport):
 
     def _box_changed(self) -> None:
         shown = self._box.server_answers, self.identity
-        if shown != self._shown:
-            self._shown = shown
+        if shown != self._published:
+            self._published = shown
             self._tell_change()

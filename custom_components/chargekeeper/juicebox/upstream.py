@@ -53,12 +53,12 @@ class Upstream:
         clock: Clock,
         config: UpstreamConfig,
         on_answer: Callable[[bytes], None],
-        is_ours: Callable[[Address], bool],
+        is_own_endpoint: Callable[[Address], bool],
     ) -> None:
         self._clock = clock
         self._config = config
         self._on_answer = on_answer
-        self._is_ours = is_ours
+        self._is_own_endpoint = is_own_endpoint
         self._transport: asyncio.DatagramTransport | None = None
         self._peer: Address | None = None
         self._resolved_at: float | None = None
@@ -83,7 +83,7 @@ class Upstream:
             self._task = asyncio.get_running_loop().create_task(self._connect())
             self._task.add_done_callback(self._connected)
 
-    def came_back(self, data: bytes) -> bool:
+    def is_returned(self, data: bytes) -> bool:
         """Whether that is what was sent just now, and so was led back to us on its way; `error` tells it then."""
         now = self._clock.monotonic()
         if not any(sent == data and now - at <= LOOPS_WITHIN for at, sent in self._sent):
@@ -99,14 +99,14 @@ class Upstream:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        self._hang_up()
+        self._close_socket()
 
     async def _connect(self) -> None:
         """Look the name up, and open a socket where its address is new."""
         waiting = self._waiting
         self._waiting = []
         try:
-            transport = await self._line_to_server()
+            transport = await self._socket_to_server()
         except (NoConnection, OSError) as err:
             reason = err.reason if isinstance(err, NoConnection) else "unreachable"
             if reason != self.error:
@@ -118,17 +118,17 @@ class Upstream:
             transport.sendto(data)
         self._waiting.clear()
 
-    async def _line_to_server(self) -> asyncio.DatagramTransport:
+    async def _socket_to_server(self) -> asyncio.DatagramTransport:
         """The socket to where the server is now. Raises NoConnection, or OSError."""
         peer = (await self._config.resolver.resolve(self._config.host), self._config.port)
-        if self._is_ours(peer):
+        if self._is_own_endpoint(peer):
             raise NoConnection(LOOP, self._config.host)
         if self._transport is not None and peer == self._peer:
             return self._transport
         transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: _Line(self._heard, self._failed), remote_addr=peer
+            lambda: _ServerProtocol(self._process_answer, self._process_error), remote_addr=peer
         )
-        self._hang_up()
+        self._close_socket()
         self._transport = transport
         self._peer = peer
         return transport
@@ -138,30 +138,30 @@ class Upstream:
         if not task.cancelled() and (err := task.exception()) is not None:
             LOGGER.error("Unexpected error on the line to the boxes' server", exc_info=err)
 
-    def _heard(self, data: bytes) -> None:
+    def _process_answer(self, data: bytes) -> None:
         self.error = None
         self._on_answer(data)
 
-    def _failed(self) -> None:
+    def _process_error(self) -> None:
         self.error = "unreachable"
 
-    def _hang_up(self) -> None:
+    def _close_socket(self) -> None:
         if self._transport is not None:
             self._transport.close()
         self._transport = self._peer = None
 
 
-class _Line(asyncio.DatagramProtocol):
+class _ServerProtocol(asyncio.DatagramProtocol):
     """A connected socket: the system drops what comes from elsewhere, and tells when nobody is there."""
 
-    def __init__(self, heard: Callable[[bytes], None], failed: Callable[[], None]) -> None:
-        self._heard = heard
-        self._failed = failed
+    def __init__(self, on_answer: Callable[[bytes], None], on_error: Callable[[], None]) -> None:
+        self._on_answer = on_answer
+        self._on_error = on_error
 
     @override
     def datagram_received(self, data: bytes, addr: Address) -> None:
-        self._heard(data)
+        self._on_answer(data)
 
     @override
     def error_received(self, exc: Exception) -> None:
-        self._failed()
+        self._on_error()

@@ -53,8 +53,8 @@ LIST_EVERY = 600.0
 """Seconds between two questions for the account's list while a box is not in it, or the account is refused; refused
 twice so far apart, the token is wrong."""
 
-DAILY = 24 * 3600.0
-AGAIN = 3600.0
+INSTALLATION_EVERY = 24 * 3600.0
+INSTALLATION_RETRY = 3600.0
 """Seconds between two readings of how a box is installed and when it may charge, and after one that failed."""
 
 
@@ -68,7 +68,7 @@ class RefreshSchedule:
     @property
     def due_at(self) -> float:
         """When to ask again."""
-        return max(self.tried_at + AGAIN, self.read_at + DAILY)
+        return max(self.tried_at + INSTALLATION_RETRY, self.read_at + INSTALLATION_EVERY)
 
 
 class JuiceNetAccount:
@@ -83,8 +83,8 @@ class JuiceNetAccount:
         self._clock = clock
         self._transports: dict[str, JuiceNetTransport] = {}
         self._units: dict[str, Unit] = {}
-        self._poller = Poller(clock, "the JuiceNet server", self._due_at, self._ask_all)
-        self._unlisten: Callable[[], None] = lambda: None
+        self._poller = Poller(clock, "the JuiceNet server", self._due_at, self._refresh_all)
+        self._stop_listening: Callable[[], None] = lambda: None
         self._next_at = self._listed_at = -inf
         self._refused_at: float | None = None
         self._listeners: list[Callable[[], None]] = []
@@ -108,12 +108,12 @@ class JuiceNetAccount:
     def start(self) -> None:
         """Begin the rounds."""
         if not self._poller.running:
-            self._unlisten = self.breaker.listen(self._poller.wake)
+            self._stop_listening = self.breaker.listen(self._poller.wake)
             self._poller.start()
 
     async def stop(self) -> None:
         """End the rounds."""
-        self._unlisten()
+        self._stop_listening()
         await self._poller.stop()
 
     # The rounds
@@ -122,7 +122,7 @@ class JuiceNetAccount:
         due = self._next_at if self.breaker.due is None or not self._transports else self.breaker.due
         return max(due, self.breaker.busy_until or due)
 
-    async def _ask_all(self) -> None:
+    async def _refresh_all(self) -> None:
         """Ask for every box; what fails for the server as a whole ends the round.
 
         An answer about one box that makes no sense says nothing of the server, unless there is no other one.
@@ -133,57 +133,57 @@ class JuiceNetAccount:
         if missing and (now >= self._listed_at + LIST_EVERY or not self.breaker.closed):
             await self._list()
         before = self.endpoint_contact_at
-        nonsense = None
+        bad_answer = None
         for serial, transport in list(self._transports.items()):
             if (unit := self._units.get(serial)) is not None:
                 try:
-                    await self.ask(transport, unit)
+                    await self.refresh(transport, unit)
                 except TransportDown as err:
                     if err.reason != "bad_answer":
                         raise
-                    nonsense = err
-        if nonsense is not None and self.endpoint_contact_at is before:
+                    bad_answer = err
+        if bad_answer is not None and self.endpoint_contact_at is before:
             self.breaker.bad(Failure.OTHER)
-            raise nonsense
+            raise bad_answer
 
     async def _list(self) -> None:
         """Ask for the units of the account. Only a second refusal, well after the first, is the token's fault (I7)."""
         now = self._clock.monotonic()
         try:
-            units = await self._counted(self._client.units)
+            units = await self._tracked(self._client.units)
         except LoginRejected:
             self._units.clear()
             self._listed_at = now
             if self._refused_at is None:
                 self._refused_at = now
             elif now >= self._refused_at + LIST_EVERY:
-                self._refuse(refused=True)
+                self._set_token_refused(refused=True)
             return
         self._listed_at = now
         self._refused_at = None
         self._units = {unit.serial: unit for unit in units}
-        self._refuse(refused=False)
+        self._set_token_refused(refused=False)
 
-    def _refuse(self, *, refused: bool) -> None:
+    def _set_token_refused(self, *, refused: bool) -> None:
         if refused is not self.token_refused:
             self.token_refused = refused
             for listener in list(self._listeners):
                 listener()
 
-    async def ask(self, transport: JuiceNetTransport, unit: Unit) -> None:
+    async def refresh(self, transport: JuiceNetTransport, unit: Unit) -> None:
         """Ask what a box does, and once a day how it is installed. Raises ChargerError."""
         try:
-            transport.showed(await self._counted(lambda: self._client.state(unit), of_one=True))
+            transport.show_state(await self._tracked(lambda: self._client.state(unit), of_one=True))
         except NotAllowed as err:
             LOGGER.debug("The JuiceNet server refuses a box: %s", err)
             self._units.pop(unit.serial, None)  # it may have another token by now
             return
         if transport.installation.due_at <= self._clock.monotonic():
             transport.installation.tried_at = self._clock.monotonic()
-            info = await self._counted(lambda: self._client.info(unit), of_one=True)
-            transport.showed_installation(info, await self._counted(lambda: self._client.schedule(unit), of_one=True))
+            info = await self._tracked(lambda: self._client.info(unit), of_one=True)
+            transport.show_installation(info, await self._tracked(lambda: self._client.schedule(unit), of_one=True))
 
-    async def _counted[T](self, call: Callable[[], Awaitable[T]], *, of_one: bool = False) -> T:
+    async def _tracked[T](self, call: Callable[[], Awaitable[T]], *, of_one: bool = False) -> T:
         """One request whose end is told to the breaker; but not nonsense `of_one` box, which the round judges."""
         try:
             answer = await call()
@@ -198,12 +198,12 @@ class JuiceNetAccount:
             self.breaker.throttled(err.retry_after or None)
             raise
         except ChargerError:
-            self._answered()
+            self._record_contact()
             raise
-        self._answered()
+        self._record_contact()
         return answer
 
-    def _answered(self) -> None:
+    def _record_contact(self) -> None:
         self.endpoint_contact_at = self._clock.now()
         self.breaker.good()
 
@@ -229,7 +229,7 @@ class JuiceNetAccount:
         unit = self.unit(transport.identity.serial)
         try:
             async with self._clock.timeout(patience):
-                await self._counted(lambda: self._send(transport, unit, command))
+                await self._tracked(lambda: self._send(transport, unit, command))
         except TimeoutError:
             self.breaker.slow()
             raise TransportDown("timeout") from None
@@ -267,12 +267,12 @@ class JuiceNetTransport(CachingTransport):
         self.share: float | None = None
         """A; the part of a load group of ours, None where it is in none."""
         self._account = account
-        self._seen: Timestamp | None = None
+        self._reported_at: Timestamp | None = None
         self._idle_since: float | None = None
-        self._allowed: int | None = None
+        self._last_current: int | None = None
         self._unit_rating: float | None = None
         self.installation = RefreshSchedule()
-        self._odd_words: set[str] = set()
+        self._unknown_words: set[str] = set()
 
     # What the keeper sees
 
@@ -287,14 +287,17 @@ class JuiceNetTransport(CachingTransport):
     def presence(self) -> Presence:
         if self._last_report is not None and self._last_report.status is Status.OFFLINE:
             return Presence.OFFLINE
-        if self._seen is None or self._seen.observed_mono + LIVE_AGE[Source.CLOUD] <= self._clock.monotonic():
+        if (
+            self._reported_at is None
+            or self._reported_at.observed_mono + LIVE_AGE[Source.CLOUD] <= self._clock.monotonic()
+        ):
             return Presence.UNKNOWN
         return Presence.ONLINE
 
     @property
     @override
     def charger_reported_at(self) -> float | None:
-        return None if self._seen is None else self._seen.observed_mono
+        return None if self._reported_at is None else self._reported_at.observed_mono
 
     @property
     @override
@@ -318,7 +321,7 @@ class JuiceNetTransport(CachingTransport):
         now = self._clock.monotonic()
         if self._status_received_at is not None and now < self._status_received_at + ASK_EVERY:
             raise TransportBusy("too_soon", self._status_received_at + ASK_EVERY - now)
-        await self._account.ask(self, self._account.unit(self.config.serial))
+        await self._account.refresh(self, self._account.unit(self.config.serial))
 
     # What the account sees
 
@@ -336,15 +339,15 @@ class JuiceNetTransport(CachingTransport):
         """
         if self.config.wire_rating is None:
             raise UnsafeRequest("wire_rating_unknown")
-        if (amps := self._bounded) < MINIMUM_CURRENT:
+        if (amps := self._bounded_current) < MINIMUM_CURRENT:
             raise UnsafeRequest("no_group_share")
         return amps
 
     @property
-    def _bounded(self) -> int:
+    def _bounded_current(self) -> int:
         """The last limit that let it charge, below all others, A."""
         config = self.config
-        bounds = (config.wire_rating, self._unit_rating, config.load_group_limit, self.share, self._allowed)
+        bounds = (config.wire_rating, self._unit_rating, config.load_group_limit, self.share, self._last_current)
         return floor(min((bound for bound in bounds if bound is not None), default=0))
 
     def configure(self, config: BoxConfig) -> None:
@@ -354,19 +357,19 @@ class JuiceNetTransport(CachingTransport):
         self.config = config
         self._show(limit_readings(config, Timestamp.of(self._clock)))
 
-    def remember(self, amps: float | None) -> None:
+    def restore_current(self, amps: float | None) -> None:
         """Take what the box was last known to be set to, for a pause from before a start; what it showed since counts.
 
         A pause shows no more than 0 A at the server.
         """
-        if self._allowed is None and amps is not None and amps >= MINIMUM_CURRENT:
-            self._allowed = floor(amps)
+        if self._last_current is None and amps is not None and amps >= MINIMUM_CURRENT:
+            self._last_current = floor(amps)
 
-    def showed(self, state: State) -> None:
+    def show_state(self, state: State) -> None:
         """The state of the box was read."""
         now = Timestamp.of(self._clock)
         if state.silence is not None:
-            self._seen = now.earlier(state.silence)
+            self._reported_at = now.earlier(state.silence)
         power = state.charging.watt_power
         if state.word != "charging" or power is None or power >= FULL_BELOW:
             self._idle_since = None
@@ -375,23 +378,23 @@ class JuiceNetTransport(CachingTransport):
         idle = self._idle_since is not None and now.observed_mono - self._idle_since >= FULL_AFTER
         limit = state.charging.amps_limit
         if limit is not None and limit >= MINIMUM_CURRENT:
-            self._allowed = floor(limit)
+            self._last_current = floor(limit)
         shown = unit_status(state, idle=idle)
-        if shown is None and state.word not in self._odd_words:
-            self._odd_words.add(state.word)
+        if shown is None and state.word not in self._unknown_words:
+            self._unknown_words.add(state.word)
             LOGGER.warning("A JuiceNet server tells an unknown state of a box; it is shown as unknown")
         self._last_report = StatusReport(shown, unit_connected(state))
         self._status_received_at = now.observed_mono
-        seen = Timestamp(now.observed_at, -inf) if self._seen is None else self._seen
+        seen = Timestamp(now.observed_at, -inf) if self._reported_at is None else self._reported_at
         self._show(unit_readings(state, shown, self._setting(limit), seen=seen, now=now))
 
     def _setting(self, limit: float | None) -> int | None:
         """The current that the box is set to beside a pause, A: that with which we would end it."""
         if limit is None or limit >= MINIMUM_CURRENT:
             return None if limit is None else floor(limit)
-        return self._bounded if self._bounded >= MINIMUM_CURRENT else None
+        return self._bounded_current if self._bounded_current >= MINIMUM_CURRENT else None
 
-    def showed_installation(self, info: Info, tou: Tou) -> None:
+    def show_installation(self, info: Info, tou: Tou) -> None:
         """How the box is installed, and when it may charge, was read."""
         self.installation.read_at = self._clock.monotonic()
         self._unit_rating = info.unit_rating
@@ -401,7 +404,7 @@ class JuiceNetTransport(CachingTransport):
         """The state of the path, without anything that names the box."""
         now = self._clock.monotonic()
         return {
-            "unknown_words": len(self._odd_words),
-            "silence": None if self._seen is None else round(now - self._seen.observed_mono),
+            "unknown_words": len(self._unknown_words),
+            "silence": None if self._reported_at is None else round(now - self._reported_at.observed_mono),
             "token_refused": self._account.token_refused,
         }

@@ -68,28 +68,28 @@ def _optional_moment(raw: object) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-def _wanted_serial(raw: object) -> str:
+def _required_serial(raw: object) -> str:
     """Raises ValueError: without a serial number the entry is of no use."""
     if not isinstance(raw, str) or not _SERIAL.fullmatch(raw):
         raise ValueError("no unit id")
     return raw
 
 
-def _wanted_token(raw: object) -> str:
+def _required_token(raw: object) -> str:
     """Raises ValueError: without a token the unit cannot be asked."""
     if not isinstance(raw, str) or not _SECRET.fullmatch(raw):
         raise ValueError("no token")
     return raw
 
 
-def _wanted_word(raw: object) -> str:
+def _required_word(raw: object) -> str:
     """Raises ValueError: without a word for the state the answer is none."""
     if (word := optional_str(raw)) is None:
         raise ValueError("no state")
     return word
 
 
-def _wanted_minute(raw: object) -> int:
+def _required_minute(raw: object) -> int:
     """Raises ValueError, so that no window is invented."""
     if (minute := optional_int(0, DAY_MINUTES)(raw)) is None:
         raise ValueError("no minute of a day")
@@ -114,8 +114,8 @@ _watt_hours = optional_float(0, 1e10)
 class Unit(DataClassDictMixin):
     """A box of the account (section 1.3). `token` opens it and is a secret."""
 
-    serial: str = field(metadata=field_options(alias="unit_id", deserialize=_wanted_serial))
-    token: str = field(repr=False, metadata=field_options(alias="token", deserialize=_wanted_token))
+    serial: str = field(metadata=field_options(alias="unit_id", deserialize=_required_serial))
+    token: str = field(repr=False, metadata=field_options(alias="token", deserialize=_required_token))
     name: str | None = _optional("name", optional_str)
 
 
@@ -150,7 +150,7 @@ class State(DataClassDictMixin):
     none. `lifetime` is in Wh, `frequency` in Hz, `temperature` in °C.
     """
 
-    word: str = field(metadata=field_options(alias="state", deserialize=_wanted_word))
+    word: str = field(metadata=field_options(alias="state", deserialize=_required_word))
     charging: Charging = field(
         default=Charging(),
         metadata=field_options(alias="charging", deserialize=_charging),
@@ -201,8 +201,8 @@ class Info(DataClassDictMixin):
 class Day(DataClassDictMixin):
     """The window of a day, in minutes 0 to 1440 of local time."""
 
-    start: int = field(metadata=field_options(deserialize=_wanted_minute))
-    end: int = field(metadata=field_options(deserialize=_wanted_minute))
+    start: int = field(metadata=field_options(deserialize=_required_minute))
+    end: int = field(metadata=field_options(deserialize=_required_minute))
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +278,7 @@ class JuiceNetClient:
 
     async def units(self) -> tuple[Unit, ...]:
         """The account's boxes, by serial number; entries without a usable serial number or token are left out."""
-        entries = (await self._ask(_Kind.ACCOUNT, "get_account_units")).get("units")
+        entries = (await self._call(_Kind.ACCOUNT, "get_account_units")).get("units")
         if not isinstance(entries, list):
             raise _bad_answer("no units")
         found: dict[str, Unit] = {}
@@ -295,17 +295,17 @@ class JuiceNetClient:
     async def state(self, unit: Unit) -> State:
         """What the box does (section 1.4)."""
         try:
-            return State.from_dict(await self._ask(_Kind.UNIT, "get_state", unit))
+            return State.from_dict(await self._call(_Kind.UNIT, "get_state", unit))
         except InvalidFieldValue, MissingField:
             raise _bad_answer("no state") from None
 
     async def info(self, unit: Unit) -> Info:
         """How the box is installed (section 1.6)."""
-        return Info.from_dict(await self._ask(_Kind.UNIT, "get_info", unit))
+        return Info.from_dict(await self._call(_Kind.UNIT, "get_info", unit))
 
     async def schedule(self, unit: Unit) -> Tou:
         """When the box may charge (section 1.5)."""
-        answer = await self._ask(_Kind.UNIT, "get_schedule", unit)
+        answer = await self._call(_Kind.UNIT, "get_schedule", unit)
         if answer.get("type") not in {"custom", "disabled"}:
             raise _bad_answer("no schedule")
         try:
@@ -323,7 +323,7 @@ class JuiceNetClient:
         """
         if amps != 0 and not MINIMUM_CURRENT <= amps <= HIGHEST_CURRENT:
             raise ValueError(f"no limit: {amps} A")
-        await self._ask(_Kind.UNIT, "set_limit", unit, {"amperage": amps})
+        await self._call(_Kind.UNIT, "set_limit", unit, {"amperage": amps})
 
     async def charge_now(self, unit: Unit) -> None:
         """Charge whatever the schedule says (section 1.4): two requests.
@@ -339,11 +339,11 @@ class JuiceNetClient:
         """Let the schedule rule again (section 1.4)."""
         await self._override(unit, 0, 0)
 
-    async def _override(self, unit: Unit, moment: int, energy: int) -> None:
-        fields = {"override_time": moment, "energy_at_plugin": 0, "energy_to_add": energy}
-        await self._ask(_Kind.UNIT, "set_override", unit, fields)
+    async def _override(self, unit: Unit, override_time: int, energy: int) -> None:
+        fields = {"override_time": override_time, "energy_at_plugin": 0, "energy_to_add": energy}
+        await self._call(_Kind.UNIT, "set_override", unit, fields)
 
-    async def _ask(
+    async def _call(
         self, kind: _Kind, command: str, unit: Unit | None = None, fields: Mapping[str, object] | None = None
     ) -> dict[object, object]:
         """One request; the answer, where it says `success`."""
