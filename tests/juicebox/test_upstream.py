@@ -320,7 +320,7 @@ async def test_an_unexpected_error_is_logged(line: Line, caplog: pytest.LogCaptu
 
     line.up._is_own_endpoint = fail
     await line.send(b"1")
-    assert "Unexpected error on the line" in caplog.text
+    assert "Unexpected error while connecting" in caplog.text
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])

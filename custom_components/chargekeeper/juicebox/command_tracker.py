@@ -8,8 +8,8 @@ from ..core.limits import HIGHEST_CURRENT
 from .datagram import StatusMessage
 
 SHOWS_WITHIN = 3
-"""Statuses after a command, of which at least one shows it: the first or the second (section 2.5), or the third if one is
-lost."""
+"""Statuses after a command, of which at least one shows it. It is the first or the second (section 2.5), or the
+third if one is lost."""
 IGNORED_IN_A_ROW = 3
 """Consecutive statuses without the commanded limits after which the box counts as ignoring commands."""
 

@@ -1,7 +1,7 @@
-"""A box as its keeper sees it: the local path over datagrams, and the maker's server as the other side.
+"""Transports of a box: its own datagrams, and the manufacturer's server.
 
-Commands ride on the answer to the next status, so `execute` only notes what is wanted; whether it took effect shows in
-the first or second status after that (docs/protocols/juicebox.md, section 2.5).
+A command is part of the answer to the next status, so `execute` only records the change. The first or second status
+after that shows the effect (docs/protocols/juicebox.md, section 2.5).
 """
 
 from collections.abc import Callable
@@ -33,15 +33,15 @@ SILENT_AFTER = LIVE_AGE[Source.UDP]
 """Seconds without a status after which the box is unreachable."""
 
 NEXT_STATUS = 30.0
-"""Seconds until the next status at the latest, as long as the box is there (section 2.3.5)."""
+"""Seconds until the next status at the latest, while the box is reachable (section 2.3.5)."""
 
 
 class _BoxTransport(CachingTransport):
-    """What both sides of a box have in common."""
+    """Common base of both transports of a box."""
 
     meters_lifetime = True
     frees_schedule = True
-    read_back_delays = ()  # the next statuses come by themselves
+    read_back_delays = ()  # the box sends its next statuses unasked
 
     def __init__(self, box: Box, clock: Clock) -> None:
         super().__init__(clock)
@@ -50,7 +50,7 @@ class _BoxTransport(CachingTransport):
         self._unsubscribe: Callable[[], None]
 
     def close(self) -> None:
-        """Hear no more of the box."""
+        """Stop listening to the box."""
         self._unsubscribe()
         self._listener = None
 
@@ -70,7 +70,7 @@ class _BoxTransport(CachingTransport):
 
 
 class JuiceBoxTransport(_BoxTransport):
-    """The box itself."""
+    """Transport over the datagrams of the box."""
 
     source = Source.UDP
 
@@ -114,14 +114,15 @@ class JuiceBoxTransport(_BoxTransport):
 
     @override
     async def execute(self, command: Command, *, patience: float) -> None:
-        """Have it ride on the answer to the next status.
+        """Send the command with the answer to the next status.
 
         Raises:
-            NoConnection: `charger_offline`, nothing is heard of the box; `not_heard`, not yet since the start;
-                `learning`, its stored limit is not known.
-            UnsafeRequest: it would be above the ceiling, or collide with the maker's load group.
-            NotApplicable: not in this state.
-            Unsupported: no box can do that.
+            NoConnection: `charger_offline`, the box is silent; `not_heard`, there was no status since the start;
+                `learning`, its stored limit is unknown.
+            UnsafeRequest: the current is above the ceiling, or the override would collide with the manufacturer's load
+                group.
+            NotApplicable: the box cannot do it in its present state.
+            Unsupported: no box can do it.
         """
         if self.presence is not Presence.ONLINE:
             raise NoConnection("charger_offline" if self.presence is Presence.OFFLINE else "not_heard")
@@ -151,7 +152,10 @@ class JuiceBoxTransport(_BoxTransport):
             self._tell_change()
 
     def _offline_limit_changed(self) -> bool:
-        """Whether it was told to store more than is shown: if it falls silent now, it goes on with that."""
+        """Return True if the highest possible stored limit differs from the shown one.
+
+        A box that falls silent now may continue with that limit.
+        """
         shown = self._known.value(OFFLINE_CURRENT)
         return self._last_seen is not None and stored_limit(self._box) not in {None, shown}
 
@@ -161,14 +165,11 @@ class JuiceBoxTransport(_BoxTransport):
         self._cancel_silence()
         self._cancel_silence = self._clock.call_later(SILENT_AFTER, self._report_offline)
         self._last_report = StatusReport(status(self._box, seen.observed_mono), car_connected(self._status.state))
-        if (
-            not self._box.change_pending or self._status_received_at is None
-        ):  # the status can show what was asked for last
+        if not self._box.change_pending or self._status_received_at is None:  # the status can show the last change
             self._status_received_at = seen.observed_mono
         self._show(box_readings(self._box, self._status, seen))
 
     def _report_offline(self) -> None:
-        """Nothing was heard for too long."""
         now = Timestamp.of(self._clock)
         self._last_report = StatusReport(Status.OFFLINE)
         self._status_received_at = now.observed_mono
@@ -179,7 +180,7 @@ class JuiceBoxTransport(_BoxTransport):
 
 
 class ServerTransport(_BoxTransport):
-    """The maker's server, as far as it answers this box. It shows nothing and takes no commands; it commands."""
+    """The manufacturer's server, as far as it answers this box. It has no readings and takes no commands."""
 
     source = Source.CLOUD
     capabilities = frozenset()
@@ -195,7 +196,7 @@ class ServerTransport(_BoxTransport):
         received_at = self._box.command_clock.status_received_at
         silent = received_at is None or self._clock.monotonic() - received_at >= SILENT_AFTER
         if silent or self._box.server_answers is None:
-            return Presence.UNKNOWN  # a box that is away asks the server nothing
+            return Presence.UNKNOWN  # a silent box sends the server nothing to answer
         return Presence.ONLINE if self._box.server_answers else Presence.OFFLINE
 
     @property
