@@ -324,7 +324,7 @@ async def test_an_unexpected_error_is_logged(line: Line, caplog: pytest.LogCaptu
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
-async def test_a_server_that_is_own_endpointelves_is_noticed(socket_enabled: None, address: str) -> None:
+async def test_a_server_that_is_ourselves_is_noticed(socket_enabled: None, address: str) -> None:
     pytest_socket.socket_allow_hosts(["127.0.0.1", "192.0.2.1", "255.255.255.255"])  # asked, not sent to
     site = Site()
     (other,) = free_ports(1)

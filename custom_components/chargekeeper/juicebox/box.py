@@ -42,7 +42,7 @@ LOGGER = logging.getLogger(__name__)
 ANSWER_WITHIN = 5.0
 """Seconds that the server has for an answer; the real one took up to 4 (docs/protocols/juicebox.md, section 2.5)."""
 LONGEST_UNSERVED = 110.0
-"""Seconds since its last command after which a box is taken over, however many statuses came. The promise is 120 s."""
+"""Seconds since its last command after which a box is taken over, however few statuses came. The promise is 120 s."""
 FULL_BELOW = 100.0
 """W; a car that draws less does not charge, even if the box reports charging (docs/protocols/juicebox.md, section 2.3).
 """
@@ -62,7 +62,7 @@ UNPLUGGED = 0
 class Mode(StrEnum):
     """Who answers the box."""
 
-    LEARNING = "learning"  # its stored limit is unknown, so ChargeKeeper does not
+    LEARNING = "learning"  # not ChargeKeeper: the stored limit is unknown
     RELAY = "relay"  # the manufacturer's server
     KEEP = "keep"  # ChargeKeeper
 
@@ -216,7 +216,7 @@ class Box:
 
     @property
     def server_answers(self) -> bool | None:
-        """True if the manufacturer's server answers; None without a server, or before its first answer."""
+        """True if the manufacturer's server answers; None without a server, or while nothing is known of it."""
         return None if self._forward is None else self.server_health.answers
 
     @property
@@ -353,8 +353,7 @@ class Box:
     def set_current(self, amps: int) -> None:
         """Charge with at most `amps` A from the next answer on. Raises NotApplicable: `learning`.
 
-        A current that applies anyway is not stored, such as a load group share. So the user's setting does not outlast
-        it.
+        A current that applies anyway, such as a load group share, is not stored: it would outlast the share.
         """
         self._require_known()
         if self.setting is None or amps != floor(min(self.setting, self._share_bound)):
@@ -374,8 +373,8 @@ class Box:
             if self.mode is Mode.RELAY and not self.may_replace_server:
                 raise UnsafeRequest("load_group")
             if not self.allowed:
-                shared_out = self.share is not None and self.share < MINIMUM_CURRENT
-                raise UnsafeRequest("no_group_share" if shared_out else "no_current")
+                share_too_low = self.share is not None and self.share < MINIMUM_CURRENT
+                raise UnsafeRequest("no_group_share" if share_too_low else "no_current")
             self._set_in_charge(True)
         self.issues.discard(BoxIssue.OVERRIDE_HANDED_BACK)
         self.state.override = on
