@@ -578,9 +578,8 @@ class Box:
         self.command_clock.mark_learned()
         self.state.offline = shown
         self.state.overwritten = None
-        if (
-            self._previous_offline is not None and shown == self._previous_offline[0]
-        ):  # the change was lost and may be tried again
+        if self._previous_offline is not None and shown == self._previous_offline[0]:
+            # The change was lost and may be tried again.
             self.state.offline_changed_at = self._previous_offline[1]
         self._previous_offline = None
         self._update_offline_issues()
@@ -693,9 +692,8 @@ class Box:
         LOGGER.info("The JuiceBox server does not answer; ChargeKeeper answers a box in its place")
         self.counts["taken_over"] += 1
         self.server_health.record_take_over()
-        self._first_after_take_over = (
-            not self._user_change_pending
-        )  # a change of the user since the last answer goes first
+        # A change of the user since the last answer goes first.
+        self._first_after_take_over = not self._user_change_pending
         self._set_in_charge(True)
         self._answer(now)
         self._notify()
