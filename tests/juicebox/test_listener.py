@@ -176,7 +176,7 @@ async def test_a_lifetime_energy_that_falls_or_leaps_is_not_believed_until_it_la
 
 async def test_statuses_in_quick_succession_are_no_evidence() -> None:
     track, message = Track(), line()
-    found = [track.evidence(_status(message), at) for at in (0.0, 0.5, 0.9)]
+    found = [track.add_evidence(_status(message), at) for at in (0.0, 0.5, 0.9)]
     assert found == [False, False, False]
     assert track.good == 1
 
@@ -186,7 +186,7 @@ def test_a_counter_that_goes_with_the_time_is_plausible_and_one_that_repeats_is_
     def judge(*uptimes: float) -> list[bool]:
         track = Track()
         return [
-            track.evidence(_status(line(uptime=uptime, version=version)), 1000 + 30 * number)
+            track.add_evidence(_status(line(uptime=uptime, version=version)), 1000 + 30 * number)
             for number, uptime in enumerate(uptimes)
         ]
 
@@ -194,7 +194,7 @@ def test_a_counter_that_goes_with_the_time_is_plausible_and_one_that_repeats_is_
     assert judge(640, 640, 640) == [False, False, not version]
     assert judge(640, 640 + 200, 640 + 400) == [False, False, not version]
     mixed = Track()
-    mixed.note(_status(line(version="09u")), 1000)
+    mixed.record(_status(line(version="09u")), 1000)
     assert not mixed.counter_fits(_status(line(version="")), 1030)
 
 
@@ -206,7 +206,7 @@ def _status(data: bytes) -> StatusMessage:
 
 def test_a_status_that_leaves_its_energy_out_changes_nothing_known() -> None:
     track = Track(lifetime=7)
-    track.note(_status(b"123456789:T1:"), 0)
+    track.record(_status(b"123456789:T1:"), 0)
     assert track.lifetime == 7
 
 

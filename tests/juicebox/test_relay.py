@@ -1,7 +1,7 @@
 """What of the server's commands reaches a box: as much of the current as is permitted here, and the rest unchanged.
 
 The rule is written anew here (docs/design.md, section 0.3). Where the user overrides, the server's commands do not
-pass: test_server.py.
+pass: test_box.py.
 """
 
 from dataclasses import dataclass, field, replace

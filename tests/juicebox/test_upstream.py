@@ -14,7 +14,7 @@ from custom_components.chargekeeper.core.errors import NoConnection
 from custom_components.chargekeeper.juicebox.resolver import (
     NameServer,
     SystemResolver,
-    _Question,
+    _QueryProtocol,
     answers,
     first_address,
 )
@@ -178,7 +178,7 @@ def test_no_bytes_make_the_reader_of_answers_raise(data: bytes) -> None:
 
 async def test_an_error_after_the_answer_is_none() -> None:
     answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-    question = _Question(b"", answer)
+    question = _QueryProtocol(b"", answer)
     question.error_received(OSError())
     question.error_received(OSError())
     assert isinstance(answer.exception(), OSError)
@@ -318,9 +318,9 @@ async def test_an_unexpected_error_is_logged(line: Line, caplog: pytest.LogCaptu
     def fail(peer: object) -> bool:
         raise ZeroDivisionError
 
-    line.up._is_ours = fail
+    line.up._is_own_endpoint = fail
     await line.send(b"1")
-    assert "Unexpected error on the line" in caplog.text
+    assert "Unexpected error while connecting" in caplog.text
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
@@ -329,8 +329,8 @@ async def test_a_server_that_is_ourselves_is_noticed(socket_enabled: None, addre
     site = Site()
     (other,) = free_ports(1)
     site.ours.open(address, [site.port], None)
-    assert site.ours._is_ours(("127.0.0.1", site.port))
-    assert not site.ours._is_ours(("127.0.0.1", other))
-    assert not site.ours._is_ours(("192.0.2.1", site.port))
-    assert not site.ours._is_ours(("255.255.255.255", site.port))
+    assert site.ours._is_own_endpoint(("127.0.0.1", site.port))
+    assert not site.ours._is_own_endpoint(("127.0.0.1", other))
+    assert not site.ours._is_own_endpoint(("192.0.2.1", site.port))
+    assert not site.ours._is_own_endpoint(("255.255.255.255", site.port))
     await site.ours.close()

@@ -547,7 +547,7 @@ async def _end_override(clock: Clock, managed: ManagedBox) -> None:
 
     @callback
     def look() -> None:
-        if not managed.box.in_flight:
+        if not managed.box.change_pending:
             told.set()
 
     ends: list[Callable[[], None]] = []

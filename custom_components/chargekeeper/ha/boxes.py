@@ -88,7 +88,7 @@ class Boxes:
         """Have the maker's server that the user named; one that is the same is not judged anew."""
         if self._upstream[0] != upstream:
             self._upstream = upstream, upstream_config(self._clock, upstream)
-            self.server.serve(self._upstream[1])
+            self.server.set_upstream(self._upstream[1])
 
     @callback
     def consult(self, settings: Mapping[str, str], make: Callable[[], JuiceNetClient]) -> None:
@@ -108,7 +108,7 @@ class Boxes:
         charger.identity = identity
         transport = self.configure_unit(config)
         if transport is not None:
-            transport.remember(charger.snapshot.value(CHARGING_CURRENT))
+            transport.restore_current(charger.snapshot.value(CHARGING_CURRENT))
             charger.add_transport(transport)
         managed = self.units[config.serial] = ManagedUnit(charger, transport)
         return managed

@@ -93,7 +93,7 @@ def track_box_issues(hass: HomeAssistant, coordinator: ChargerCoordinator, box: 
     def sync() -> None:
         placeholders = {
             "charger": charger_name(hass, coordinator.config_entry, coordinator.identity),
-            "limit": f"{box.bearable or 0:g}",
+            "limit": f"{box.installation_limit or 0:g}",
             "wire": f"{box.config.wire_rating or 0:g}",
             "asked": f"{box.state.served or 0}",
             "offline": f"{box.state.stored or 0}",

@@ -1,1 +1,1 @@
-"""JuiceBox chargers over their own datagrams: what is in them, who sends them, and who answers."""
+"""JuiceBox chargers that send datagrams: their format, the listener, and who answers them."""

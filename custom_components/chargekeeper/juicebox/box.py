@@ -1,9 +1,10 @@
-"""Who answers a box, and what: it is learnt, relayed to its maker's server, or kept by us.
+"""Protocol state of a box: who answers its statuses, and with which commands.
 
 See docs/design.md, section 6.3.
 
-One of three at any time, and never two masters (invariant I10): while learning nobody of us answers; in relay the
-server's commands pass; while we keep it, each status is answered at once and the server's commands are only read.
+A box is in one of three modes, and only one side ever commands it (invariant I10). While its stored limit is learned,
+ChargeKeeper does not answer. In relay, the server's commands pass. In keep, ChargeKeeper answers each status at once
+and only reads the server's commands.
 """
 
 from collections import Counter
@@ -41,17 +42,19 @@ LOGGER = logging.getLogger(__name__)
 ANSWER_WITHIN = 5.0
 """Seconds that the server has for an answer; the real one took up to 4 (docs/protocols/juicebox.md, section 2.5)."""
 LONGEST_UNSERVED = 110.0
-"""Seconds after its last command at which a box is taken over however many statuses came: within 120 s in any case."""
+"""Seconds since its last command after which a box is taken over, however few statuses came. The promise is 120 s."""
 FULL_BELOW = 100.0
-"""W; a car that draws less does not charge, whatever the box says (docs/protocols/juicebox.md, section 2.3)."""
+"""W; a car that draws less does not charge, even if the box reports charging (docs/protocols/juicebox.md, section 2.3).
+"""
 CHANGE_OFFLINE_EVERY = timedelta(days=1)
-"""The stored limit wears the memory of the box each time it is written (docs/protocols/juicebox.md, section 2.5)."""
+"""Shortest time between two changes of the stored limit: each write wears the memory of the box
+(docs/protocols/juicebox.md, section 2.5)."""
 CONSTANT_FLAGS = 6
 FLAGS_CYCLE = (8, 244, 6, 242)
-"""`C` of a command where nothing was learnt, and as the maker's server has it by the index (docs/protocols/juicebox.md,
-section 2.5)."""
+"""`C` of a command: the constant if nothing was learned, and the cycle of the manufacturer's server by the index
+(docs/protocols/juicebox.md, section 2.5)."""
 COMMANDED = frozenset({"07", WIDE_VERSION})
-"""The versions that take commands; older ones are only looked at."""
+"""Versions of boxes that take commands; older boxes are only read."""
 
 UNPLUGGED = 0
 
@@ -59,41 +62,41 @@ UNPLUGGED = 0
 class Mode(StrEnum):
     """Who answers the box."""
 
-    LEARNING = "learning"  # its stored limit is not known, so nobody of us
-    RELAY = "relay"  # the maker's server
-    KEEP = "keep"  # we
+    LEARNING = "learning"  # not ChargeKeeper: the stored limit is unknown
+    RELAY = "relay"  # the manufacturer's server
+    KEEP = "keep"  # ChargeKeeper
 
 
 class BlockReason(StrEnum):
-    """Why a box was last told not to charge."""
+    """Why the last command did not let the box charge."""
 
     SCHEDULE = "schedule"
     PAUSE = "pause"
-    POWER = "power"  # its part of the current is too little for any car
+    POWER = "power"  # the share of the current is too low for any car
 
 
 class BoxIssue(StrEnum):
-    """What the user should know of a box."""
+    """Condition of a box that the user should know."""
 
-    UNSAFE_SERVER = "unsafe_server"  # the server's last current was above what the installation bears, and lowered
-    UNSAFE_STORED = "unsafe_stored"  # the server's last stored limit was above the wire rating, and not passed on
+    UNSAFE_SERVER = "unsafe_server"  # the server's last current exceeded the installation's limit and was lowered
+    UNSAFE_STORED = "unsafe_stored"  # the server's last stored limit exceeded the wire rating and was not passed on
     IGNORES_COMMANDS = "ignores_commands"
     ENCRYPTED = "encrypted"
-    STORED_ZERO = "stored_zero"  # alone it does not charge at all
+    STORED_ZERO = "stored_zero"  # without commands the box does not charge at all
     OFFLINE_ABOVE_WIRE = "offline_above_wire"
-    TWO_ADDRESSES = "two_addresses"  # the pinned address speaks in its name, and another one is believed
-    OVERRIDE_HANDED_BACK = "override_handed_back"  # the server is back and in charge, and does not let it charge
+    TWO_ADDRESSES = "two_addresses"  # the pinned address uses its serial while another one is believed
+    OVERRIDE_HANDED_BACK = "override_handed_back"  # the server is back in charge and does not let the box charge
 
 
-SERVER_TROUBLES = {BoxIssue.UNSAFE_SERVER, BoxIssue.UNSAFE_STORED}
-"""What is wrong with the server's last command. It is over when the server is not in charge."""
+SERVER_ISSUES = {BoxIssue.UNSAFE_SERVER, BoxIssue.UNSAFE_STORED}
+"""Issues of the server's last command. They end when the server is no longer in charge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoxConfig:
-    """What the user said of a box. Currents in A, `minimal_energy` in Wh, `zone` an IANA name.
+    """Settings of a box by the user. Currents in A, `minimal_energy` in Wh, `zone` an IANA name.
 
-    `schedule` are the windows in which it may charge while we keep it, any time where there are none.
+    `schedule` are the windows in which the box may charge while ChargeKeeper answers it; empty for any time.
     """
 
     serial: str
@@ -113,9 +116,10 @@ class Box:
 
     Args:
         clock: time.
-        config: what the user said.
-        memory: what is known from before.
-        forward: sends a datagram to the maker's server, None where there is none; told whether that one is suspect.
+        config: settings of the user.
+        state: what is known from before.
+        forward: sends a datagram to the manufacturer's server, None without one; its flag is True while the server is
+            suspect.
     """
 
     def __init__(
@@ -130,105 +134,109 @@ class Box:
         self.config = config
         self.state = state
         self.share: float | None = None
-        """A; the part of a load group of ours, None where it is in none."""
-        self._override_wanted = False
+        """A; share of the box in its load group of ChargeKeeper, None outside such a group."""
+        self._override_requested = False
         self._listeners: list[Callable[[], None]] = []
         self.status: StatusMessage | None = None
         self.server_health = ServerHealth(lost=state.kept and not state.override)
-        """The signs of life of the maker's server."""
-        told_at = -inf if state.commanded_at is None else monotonic_of(clock, state.commanded_at)
-        self.command_clock = CommandClock(told_at)
+        """Health of the manufacturer's server."""
+        commanded_at = -inf if state.commanded_at is None else monotonic_of(clock, state.commanded_at)
+        self.command_clock = CommandClock(commanded_at)
         self.idle_since: float | None = None
-        """Monotonic moment since which a car that may charge takes next to nothing."""
+        """Monotonic time since which a car that may charge draws less than `FULL_BELOW`."""
         self.counts: Counter[str] = Counter()
         self.issues: set[BoxIssue] = set()
-        self.held: BlockReason = BlockReason.PAUSE if state.paused else BlockReason.SCHEDULE
-        """Why it was last told not to charge, whether or not that still holds."""
+        self.block_reason: BlockReason = BlockReason.PAUSE if state.paused else BlockReason.SCHEDULE
+        """Why a command last did not let the box charge; it may be over."""
         self.refused_stored: int | None = None
-        """The last stored limit of the server that was not passed on, A."""
-        self.in_effect: int | None = None
-        """The user's charging current as far as the box showed that it keeps to it, A."""
+        """The last stored limit of the server that was not passed on, in A."""
+        self.confirmed_current: int | None = None
+        """The user's charging current that the box last confirmed by a status, in A."""
         self._arrival: Arrival | None = None
-        self._master = state.kept or forward is None
-        self._relaying = True  # false from handing back to the next status: that one was ours
-        self._carry = False  # the next answer is the first after a take-over
-        self._asked = False  # the user asked for a change: no guard
+        self._in_charge = state.kept or forward is None
+        self._relaying = True  # False between handing back and the next status: ChargeKeeper answered the last one
+        self._first_after_take_over = False  # applies to the next answer
+        self._user_change_pending = False  # then no guard time delays the answer
         self._cooldown = Cooldown(clock)
         self._command_tracker = CommandTracker()
         self._sent_setting: int | None = state.charging_current
-        self._sent_share = self._share_in_effect = inf  # A; what is left of our load group
-        self._told_stored: int | None = None  # by the last command since the last status
-        self._told_times = 0  # statuses after which it was told its stored limit
-        self._replaced: tuple[int, datetime | None] | None = None
-        """The stored limit before the user's change, and when that was changed; until the box shows that it listens."""
+        self._sent_share = self._confirmed_share = inf  # A; the load group share
+        self._sent_offline: int | None = None  # with the last command, cleared by the next status
+        self._offline_sent_count = 0  # statuses that followed a command with the stored limit
+        self._previous_offline: tuple[int, datetime | None] | None = None
+        """The stored limit before the user's change, and when that one was changed. None once the box has shown that it
+        obeys."""
         self._cancel_check: Callable[[], None] | None = None
-        self._note_offline()
+        self._update_offline_issues()
 
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Be called after each datagram and each change of who answers or what is wanted; the answer ends it."""
+        """Call `callback` after each datagram and each change. Return a function that removes the listener.
+
+        A change is one of the answering side, the settings, or what the user requests.
+        """
         return subscribe(self._listeners, callback)
 
     def configure(self, config: BoxConfig) -> None:
-        """Take what the user says now. A box that is only looked at keeps no pause."""
+        """Apply new settings of the user. A read-only box ends its pause."""
         self.config = config
         if config.read_only:
             self.state.paused = False
         if self.may_replace_server:
             self.issues.discard(BoxIssue.OVERRIDE_HANDED_BACK)
-        self._note_offline()
-        self._tell()
+        self._update_offline_issues()
+        self._notify()
 
     def connect(self, forward: Callable[[bytes, bool], None] | None) -> None:
-        """Another server of the maker's from now on, or none."""
+        """Replace the connection to the manufacturer's server; None for no server."""
         self._forward = forward
-        self.server_health.forget()
-        self.issues -= SERVER_TROUBLES | {BoxIssue.OVERRIDE_HANDED_BACK}
+        self.server_health.reset()
+        self.issues -= SERVER_ISSUES | {BoxIssue.OVERRIDE_HANDED_BACK}
         if forward is None:
-            self._set_master(True)
-        self._tell()
+            self._set_in_charge(True)
+        self._notify()
 
     def dispute(self, *, on: bool) -> None:
-        """Note if the pinned address speaks in its name while another one is believed."""
+        """Set or clear the issue that the pinned address uses the serial while another address is believed."""
         if on is not (BoxIssue.TWO_ADDRESSES in self.issues):
-            self._note(BoxIssue.TWO_ADDRESSES, is_there=on)
-            self._tell()
+            self._set_issue(BoxIssue.TWO_ADDRESSES, present=on)
+            self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for callback in list(self._listeners):
             callback()
 
-    # What is known
+    # State
 
     @property
     def mode(self) -> Mode:
-        """Who answers."""
+        """Who answers the box."""
         if self.state.offline is None or self.state.version not in COMMANDED:
             return Mode.LEARNING
-        return Mode.KEEP if self._master else Mode.RELAY
+        return Mode.KEEP if self._in_charge else Mode.RELAY
 
     @property
     def server_answers(self) -> bool | None:
-        """Whether the maker's server is there; None where there is none, or nothing was heard of it yet."""
+        """True if the manufacturer's server answers; None without a server, or while nothing is known of it."""
         return None if self._forward is None else self.server_health.answers
 
     @property
     def in_force(self) -> int | None:
-        """The limit that it showed in force, A."""
+        """The limit in force by the last status, in A."""
         return None if self.status is None else self._command_tracker.in_force(self.status)
 
     @property
-    def in_flight(self) -> bool:
-        """Whether the last status cannot show yet what the user asked for last."""
-        return self._asked or self._command_tracker.pending
+    def change_pending(self) -> bool:
+        """True while the last status cannot yet show the user's last change."""
+        return self._user_change_pending or self._command_tracker.pending
 
     @property
     def address(self) -> Address | None:
-        """Where its last status came from, in this run."""
+        """Source of the last status in this run."""
         return None if self._arrival is None else self._arrival.address
 
     @property
     def limits(self) -> Limits:
-        """The limits of the installation, as far as they are known."""
+        """The known limits of the installation."""
         unit = None if self.status is None else self.status.unit_rating
         bounds = [bound for bound in (self.config.load_group_limit, self.share) if bound is not None]
         return Limits(
@@ -240,57 +248,60 @@ class Box:
         )
 
     @property
-    def bearable(self) -> float | None:
-        """The most that the installation bears, A. A share of our load group is not counted: no server can know it."""
+    def installation_limit(self) -> float | None:
+        """The highest current of the installation, in A. It ignores the load group share, which no server can know."""
         highest, _ = ceiling(replace(self.limits, load_group_limit=self.config.load_group_limit))
         return highest
 
     @property
     def setting(self) -> float | None:
-        """The current that would be allowed if nothing else bound, A: the user's, else the last that was let pass."""
+        """The current without other limits, in A: the user's, else the last one passed on, else the stored limit."""
         state = self.state
         known = (state.charging_current, state.allowed, state.offline)
         return next((amps for amps in known if amps is not None), None)
 
     @property
     def shown_setting(self) -> int | None:
-        """The current that it is set to as far as the box showed it, A: the user's, or the share where that is less."""
-        known = (self.in_effect, self.state.allowed, self.state.offline)
+        """The confirmed setting of the box in A: the user's current, or the load group share if that is less."""
+        known = (self.confirmed_current, self.state.allowed, self.state.offline)
         setting = next((amps for amps in known if amps is not None), None)
-        return None if setting is None else floor(min(setting, self._share_in_effect))
+        return None if setting is None else floor(min(setting, self._confirmed_share))
 
     @property
     def allowed(self) -> int:
-        """The current that we let it draw when it may charge, A; 0 where that is too little for any car (I1)."""
+        """The current that the box may draw when it may charge, in A; 0 if it is too low for any car (I1)."""
         if self.setting is None:
             return 0
         bounds = [self.setting]
         highest, _ = ceiling(self.limits)
         if highest is not None:
             bounds.append(highest)
-        if self.config.wire_rating is None:  # never raise
+        if self.config.wire_rating is None:  # unknown: never raise the current
             bounds.append(max(self.state.allowed or 0, self.state.offline or 0))
         amps = floor(min(bounds))
         return amps if amps >= MINIMUM_CURRENT else 0
 
     @property
-    def _least_share(self) -> float:
-        """What our load group leaves it, A, not below what cars take: then it is told not to charge. Infinite: all."""
+    def _share_bound(self) -> float:
+        """Load group share in A, at least MINIMUM_CURRENT; `inf` outside a group.
+
+        A smaller share is no current: then the box is not allowed to charge.
+        """
         return inf if self.share is None else max(self.share, MINIMUM_CURRENT)
 
     @property
-    def held_by_schedule(self) -> bool:
-        """Whether the windows, or without any the server's last word, hold it back now."""
+    def blocked_by_schedule(self) -> bool:
+        """True if the windows block charging now, or without windows the server's last command."""
         if self._overridden:
             return False
         windows = self.config.schedule
         if windows:
             return not schedule.inside(windows, self._clock.now()) and not self._below_minimum
-        return self._held_by_server
+        return self._blocked_by_server
 
     @property
-    def _held_by_server(self) -> bool:
-        """Whether the last word of the maker's server was not to charge."""
+    def _blocked_by_server(self) -> bool:
+        """True if the last command of the manufacturer's server did not let the box charge."""
         served = None if self._forward is None else self.state.served
         return served is not None and served < MINIMUM_CURRENT
 
@@ -303,58 +314,58 @@ class Box:
 
     @property
     def may_replace_server(self) -> bool:
-        """Whether our command may take the place of the server's (docs/design.md, section 5.7)."""
+        """True if a command of ChargeKeeper may replace the server's (docs/design.md, section 5.7)."""
         return not self.config.in_maker_load_group or self.config.load_group_limit is not None
 
     @property
     def offline_candidate(self) -> int | None:
-        """What may be the stored limit, for the user to confirm, A (docs/protocols/juicebox.md, section 2.3, note)."""
+        """Probable stored limit in A, for the user to confirm (docs/protocols/juicebox.md, section 2.3, note)."""
         if self.state.offline is not None or self.status is None:
             return None
         return _plausible(self.status.second_limit)
 
     @property
     def _overridden(self) -> bool:
-        return self.state.override or self._override_wanted
+        return self.state.override or self._override_requested
 
     @property
     def _below_minimum(self) -> bool:
         return (self.session_energy or 0) < self.config.minimal_energy
 
-    # What the user wants
+    # Commands of the user
 
     def set_charging(self, *, on: bool) -> None:
-        """Let it charge, or pause it, from the next answer on.
+        """Let the box charge, or pause it, from the next answer on.
 
         Raises:
-            NotApplicable: `no_car`, there is nothing to pause or to let go on; `wrong_state`, there is no pause to
-                end; `learning`, it cannot be commanded yet.
+            NotApplicable: `no_car`, there is nothing to pause or to resume; `wrong_state`, there is no pause to end;
+                `learning`, the box cannot be commanded yet.
         """
         self._require_known()
         if self.status is not None and self.status.state == UNPLUGGED:
             raise NotApplicable("no_car")
-        held = self._held_by_server if self.mode is Mode.RELAY else self.held_by_schedule
-        if on and not self.state.paused and held:
+        is_blocked = self._blocked_by_server if self.mode is Mode.RELAY else self.blocked_by_schedule
+        if on and not self.state.paused and is_blocked:
             raise NotApplicable("wrong_state")
         self.state.paused = not on
-        self._user_asked()
+        self._queue_user_change()
 
     def set_current(self, amps: int) -> None:
-        """Charge with at most so many A, from the next answer on. Raises NotApplicable: `learning`.
+        """Charge with at most `amps` A from the next answer on. Raises NotApplicable: `learning`.
 
-        What holds anyway, as where our load group lowers it to its share, is no wish that would outlast that.
+        A current that applies anyway, such as a load group share, is not stored: it would outlast the share.
         """
         self._require_known()
-        if self.setting is None or amps != floor(min(self.setting, self._least_share)):
+        if self.setting is None or amps != floor(min(self.setting, self._share_bound)):
             self.state.charging_current = amps
-        self._user_asked()
+        self._queue_user_change()
 
     def set_override(self, *, on: bool) -> None:
-        """Charge whatever the schedule says, or let it rule again, from the next answer on. It ends a pause.
+        """Ignore the schedule from the next answer on, or follow it again. Both end a pause.
 
         Raises:
-            UnsafeRequest: `load_group`, the server shares out the current and would not know; `no_group_share`;
-                `no_current`, nothing tells with how much it may charge.
+            UnsafeRequest: `load_group`, the server distributes the current and would not know; `no_group_share`;
+                `no_current`, no permitted current is known.
             NotApplicable: `learning`.
         """
         if on:
@@ -362,31 +373,31 @@ class Box:
             if self.mode is Mode.RELAY and not self.may_replace_server:
                 raise UnsafeRequest("load_group")
             if not self.allowed:
-                shared_out = self.share is not None and self.share < MINIMUM_CURRENT
-                raise UnsafeRequest("no_group_share" if shared_out else "no_current")
-            self._set_master(True)
+                share_too_low = self.share is not None and self.share < MINIMUM_CURRENT
+                raise UnsafeRequest("no_group_share" if share_too_low else "no_current")
+            self._set_in_charge(True)
         self.issues.discard(BoxIssue.OVERRIDE_HANDED_BACK)
         self.state.override = on
         self.state.paused = False
-        self._user_asked()
+        self._queue_user_change()
 
     def follow_override(self, *, on: bool) -> None:
-        """Know whether the user's override goes on.
+        """Set whether the user's override continues.
 
-        It then holds over a take-over, also where nothing had to be sent for it, and a pause of before is over. Where
-        it is over, for whatever reason, the schedule rules again.
+        A continuing override survives a take-over, even if no command was needed for it. Its start ends a pause. When
+        it ends, for whatever reason, the schedule applies again.
         """
-        if on and not self._override_wanted:
+        if on and not self._override_requested:
             self.state.paused = False
-        self._override_wanted = on
+        self._override_requested = on
         if not on:
             self.state.override = False
 
     def confirm_offline(self, amps: int) -> None:
-        """The user says what the stored limit is; where the box has another it is written once (I11).
+        """Set the stored limit that the user confirms; a box with another one stores it once (I11).
 
         Raises:
-            NotApplicable: `known`, it was learnt meanwhile; `learning`, boxes of this version obey nobody.
+            NotApplicable: `known`, the limit was learned meanwhile; `learning`, boxes of this version take no commands.
             UnsafeRequest: `current_too_low` or `above_ceiling`.
             NotAllowed: `read_only`.
         """
@@ -396,35 +407,35 @@ class Box:
         if self.status is not None and self.state.version not in COMMANDED:
             raise NotApplicable("learning")
         self._require_offline(amps)
-        self._confirmed(amps)
+        self._store_and_notify(amps)
 
     def change_offline(self, amps: int) -> None:
-        """Write another stored limit, as the user confirmed (I11). Should the box ignore that, nothing has changed.
+        """Change the stored limit as the user confirmed (I11). If the box ignores the change, it is reverted.
 
         Raises:
-            NoConnection: `charger_offline`, the box is not heard: a start would forget what it was to be told.
+            NoConnection: `charger_offline`, the box is silent: a boot would make ChargeKeeper forget the change.
             UnsafeRequest: `current_too_low`; `above_ceiling`, it is above the wire rating; `once_a_day`.
-            NotApplicable: `learning`; `server_in_charge`, the server would write its own again; `ignored`, the box
-                ignores commands.
+            NotApplicable: `learning`; `server_in_charge`, the server would overwrite it; `ignored`, the box ignores
+                commands.
             NotAllowed: `read_only`.
         """
         self._require_commands()
         self._require_known()
         if self.mode is Mode.RELAY:
             raise NotApplicable("server_in_charge")
-        self._require_hearing()
+        self._require_reachable()
         self._require_offline(amps)
         changed_at = self.state.offline_changed_at
         now = self._clock.now()
         if changed_at is not None and timedelta() <= now - changed_at < CHANGE_OFFLINE_EVERY:
             raise UnsafeRequest("once_a_day")
         assert self.state.offline is not None  # it is known
-        self._replaced = self.state.offline, changed_at
+        self._previous_offline = self.state.offline, changed_at
         self.state.offline_changed_at = now
-        self._confirmed(amps)
+        self._store_and_notify(amps)
 
     def close(self) -> None:
-        """Nothing more is done; what the box was told last goes on to hold."""
+        """Cancel the pending check of the server. The last command stays in force at the box."""
         if self._cancel_check is not None:
             self._cancel_check()
             self._cancel_check = None
@@ -437,9 +448,9 @@ class Box:
         if self.mode is Mode.LEARNING:
             raise NotApplicable("learning")
 
-    def _require_hearing(self) -> None:
-        heard_at = self.command_clock.heard_at
-        if heard_at is None or self._clock.monotonic() - heard_at >= LIVE_AGE[Source.UDP]:
+    def _require_reachable(self) -> None:
+        received_at = self.command_clock.status_received_at
+        if received_at is None or self._clock.monotonic() - received_at >= LIVE_AGE[Source.UDP]:
             raise NoConnection("charger_offline")
         if BoxIssue.IGNORES_COMMANDS in self.issues:
             raise NotApplicable("ignored")
@@ -451,59 +462,59 @@ class Box:
         if wire is None or amps > wire:
             raise UnsafeRequest("above_ceiling", "" if wire is None else f"{wire:g}")
 
-    def _confirmed(self, offline: int) -> None:
+    def _store_and_notify(self, offline: int) -> None:
         self._store(offline)
-        self._tell()
+        self._notify()
 
     def _store(self, offline: int) -> None:
-        """From now on it is told this stored limit; until it surely heard, it may have the one before."""
+        """Send this stored limit from now on. Until the box surely received it, the previous one still counts."""
         state = self.state
         if offline != state.offline:
             state.overwritten = state.stored
-            self._told_times = 0
+            self._offline_sent_count = 0
         state.offline = offline
-        self._note_offline()
+        self._update_offline_issues()
 
-    def _user_asked(self) -> None:
-        self._asked = True
-        self._carry = False
-        self._tell()
+    def _queue_user_change(self) -> None:
+        self._user_change_pending = True
+        self._first_after_take_over = False
+        self._notify()
 
-    # What the box says
+    # Datagrams of the box
 
     def arrived(self, arrival: Arrival) -> None:
-        """A datagram of the box."""
+        """Process a datagram of the box."""
         message = arrival.message
         if isinstance(message, StatusMessage):
-            self._status(message, arrival)
+            self._process_status(message, arrival)
         elif isinstance(message, DebugMessage):
-            self._debug(message)
-            self._send_up(arrival.data)
+            self._process_debug(message)
+            self._forward_to_server(arrival.data)
         else:
-            self._encrypted()
-        self._tell()
+            self._process_encrypted()
+        self._notify()
 
-    def _debug(self, message: DebugMessage) -> None:
-        """Never answered (docs/protocols/juicebox.md, section 2.3.3)."""
+    def _process_debug(self, message: DebugMessage) -> None:
+        """Process a log line. It is never answered (docs/protocols/juicebox.md, section 2.3.3)."""
         if message.level == "ERR":
             self.counts["errors_logged"] += 1
         if not message.booted:
             return
         if message.firmware is not None:
             self.state.firmware = message.firmware
-        if self.command_clock.started(self._clock.monotonic()):
+        if self.command_clock.record_boot(self._clock.monotonic()):
             self.counts["boots"] += 1
             self._forget()
 
-    def _encrypted(self) -> None:
-        """Not answered, nor relayed: nobody could tell what the server's answer allows.
+    def _process_encrypted(self) -> None:
+        """Count an encrypted status. It is neither answered nor relayed: the server's answer could not be checked.
 
         See docs/design.md, section 6.3.
         """
         self.counts["encrypted"] += 1
         self.issues.add(BoxIssue.ENCRYPTED)
 
-    def _status(self, message: StatusMessage, arrival: Arrival) -> None:
+    def _process_status(self, message: StatusMessage, arrival: Arrival) -> None:
         now = self._clock.monotonic()
         if self.state.version not in {"", message.version}:
             self._forget()
@@ -513,17 +524,17 @@ class Box:
         self._arrival = arrival
         self.state.host = arrival.address[0]
         self.state.heard_at = self._clock.now()
-        self.command_clock.heard(message, now)
-        self._follow_session(message, now)
-        self._take_quarter(message)
-        self._learn(message, now)
-        self._see_effect(message, now)
-        self._see_stored()
-        self._ask_server(arrival.data, now)
+        self.command_clock.record_status(message, now)
+        self._update_session(message, now)
+        self._record_interval_energy(message)
+        self._learn_offline(message, now)
+        self._track_command(message, now)
+        self._confirm_offline_sent()
+        self._forward_status(arrival.data, now)
         if self.mode is Mode.KEEP:
             self._answer(now)
 
-    def _follow_session(self, message: StatusMessage, now: float) -> None:
+    def _update_session(self, message: StatusMessage, now: float) -> None:
         state = self.state
         if message.lifetime_energy is not None:
             state.lifetime = message.lifetime_energy
@@ -542,162 +553,172 @@ class Box:
         elif self.idle_since is None:
             self.idle_since = now
 
-    def _take_quarter(self, message: StatusMessage) -> None:
-        """Note the energy of a quarter hour; a box that started does not know the time before its first command."""
+    def _record_interval_energy(self, message: StatusMessage) -> None:
+        """Record the energy of a quarter hour. After a boot, a box knows the time only from its first command."""
         slot, energy = message.quarter_hour or (0, None)
         if energy is not None and self.command_clock.knows_time:
-            self.state.quarters.take(slot, energy, self._clock.now(), self.config.zone)
+            self.state.quarters.record(slot, energy, self._clock.now(), self.config.zone)
 
-    def _learn(self, message: StatusMessage, now: float) -> None:
-        """The stored limit shows after a start, and after a long silence (docs/protocols/juicebox.md, section 2.6).
+    def _learn_offline(self, message: StatusMessage, now: float) -> None:
+        """Learn the stored limit, which shows after a boot and after a long silence.
 
-        None that lets no car charge is believed without the user's word: a schedule of the box's own may look the same,
-        and what we take for stored is what we send.
+        See docs/protocols/juicebox.md, section 2.6.
+
+        A limit too low for any car is not learned without the user's confirmation: the box's own schedule may look the
+        same. What is learned here is also what ChargeKeeper sends.
         """
-        silent = self.command_clock.was_silent(now)
+        silent = self.command_clock.surely_fell_back(now)
         shown = _plausible(message.limit_in_force)
-        if not (silent or self.command_clock.is_first(message, now)) or shown is None:
+        if not (silent or self.command_clock.sent_since_boot(message, now)) or shown is None:
             return
         if shown < MINIMUM_CURRENT:
             if self.state.offline is None:
                 self.issues.add(BoxIssue.STORED_ZERO)
             return
-        self.command_clock.learnt()
+        self.command_clock.mark_learned()
         self.state.offline = shown
         self.state.overwritten = None
-        if self._replaced is not None and shown == self._replaced[0]:  # the change was lost: it may be tried again
-            self.state.offline_changed_at = self._replaced[1]
-        self._replaced = None
-        self._note_offline()
+        if self._previous_offline is not None and shown == self._previous_offline[0]:
+            # The change was lost and may be tried again.
+            self.state.offline_changed_at = self._previous_offline[1]
+        self._previous_offline = None
+        self._update_offline_issues()
         if silent and self.server_health.silent:
-            self._set_master(True)
+            self._set_in_charge(True)
 
-    def _see_effect(self, message: StatusMessage, now: float) -> None:
-        """Whether it shows what it was sent."""
+    def _track_command(self, message: StatusMessage, now: float) -> None:
+        """Check that the status shows the last command."""
         sent = self.state.online
         offline = self.state.offline
         if sent is None or offline is None or not self.command_clock.obeys(now):
-            self._command_tracker.lapsed()
-            self._share_in_effect = inf
+            self._command_tracker.cancel()
+            self._confirmed_share = inf
             return
-        self._command_tracker.see(message, sent, offline)
-        if self._command_tracker.shown:
-            self.in_effect = self._sent_setting
-            self._share_in_effect = self._sent_share
+        self._command_tracker.check_status(message, sent, offline)
+        if self._command_tracker.confirmed:
+            self.confirmed_current = self._sent_setting
+            self._confirmed_share = self._sent_share
             self.issues.discard(BoxIssue.IGNORES_COMMANDS)
-            if self._told_stored == offline:
-                self._replaced = None
+            if self._sent_offline == offline:
+                self._previous_offline = None
         elif self._command_tracker.ignored:
             self.issues.add(BoxIssue.IGNORES_COMMANDS)
-            self.in_effect = None
-            self._share_in_effect = inf
-            if self._told_times >= SHOWS_WITHIN:  # else what it ignored was from before the change
-                self._take_back_change()
+            self.confirmed_current = None
+            self._confirmed_share = inf
+            if self._offline_sent_count >= SHOWS_WITHIN:  # otherwise the ignored commands preceded the change
+                self._revert_offline_change()
 
-    def _see_stored(self) -> None:
-        """Whether it surely heard of its stored limit by now: one answer may get lost."""
-        if self._told_stored is not None and self._told_stored == self.state.offline:
-            self._told_times += 1
-        self._told_stored = None
-        heard = self._told_times >= SHOWS_WITHIN and BoxIssue.IGNORES_COMMANDS not in self.issues
-        if heard and self.state.overwritten is not None:
+    def _confirm_offline_sent(self) -> None:
+        """Confirm the stored limit after three statuses that followed it, since one answer may be lost."""
+        if self._sent_offline is not None and self._sent_offline == self.state.offline:
+            self._offline_sent_count += 1
+        self._sent_offline = None
+        is_stored = self._offline_sent_count >= SHOWS_WITHIN and BoxIssue.IGNORES_COMMANDS not in self.issues
+        if is_stored and self.state.overwritten is not None:
             self.state.overwritten = None
-            self._note_offline()
+            self._update_offline_issues()
 
-    def _take_back_change(self) -> None:
-        """The box was told to store another limit, and did not listen."""
-        if self._replaced is not None:
-            (offline, self.state.offline_changed_at) = self._replaced
-            self._replaced = None
+    def _revert_offline_change(self) -> None:
+        """Restore the previous stored limit: the box ignored the change."""
+        if self._previous_offline is not None:
+            (offline, self.state.offline_changed_at) = self._previous_offline
+            self._previous_offline = None
             self._store(offline)
 
     def _forget(self) -> None:
         self.state.forget()
         self.command_clock.forget()
-        self._told_stored = None
-        self._told_times = 0
+        self._sent_offline = None
+        self._offline_sent_count = 0
         self._sent_setting = None
-        self._sent_share = self._share_in_effect = inf
+        self._sent_share = self._confirmed_share = inf
 
-    def _note_offline(self) -> None:
+    def _update_offline_issues(self) -> None:
         offline = self.state.offline
         highest = self.state.stored
         wire = self.config.wire_rating
         self.issues.discard(BoxIssue.OFFLINE_ABOVE_WIRE)
-        if offline is not None:  # else what was seen at its start still holds
+        if offline is not None:  # otherwise the limit seen at its boot still applies
             self.issues.discard(BoxIssue.STORED_ZERO)
             if offline < MINIMUM_CURRENT:
                 self.issues.add(BoxIssue.STORED_ZERO)
         if highest is not None and wire is not None and highest > wire:
             self.issues.add(BoxIssue.OFFLINE_ABOVE_WIRE)
 
-    # The maker's server
+    # The manufacturer's server
 
-    def _send_up(self, data: bytes) -> None:
+    def _forward_to_server(self, data: bytes) -> None:
         if self._forward is not None:
             self._forward(data, self.server_health.suspect)
 
-    def _ask_server(self, data: bytes, now: float) -> None:
-        """The server gets every status, whoever answers; that it does not answer is noticed here."""
+    def _forward_status(self, data: bytes, now: float) -> None:
+        """Forward a status to the server, whoever answers the box; here a missing answer is noticed."""
         if self._forward is None:
             return
-        gone = self._server_is_gone(now)  # by the statuses before this one: they may come faster than answers
-        self.server_health.asked(now)
+        gone = self._server_is_gone(now)  # judged by earlier statuses: this one may come before their answers
+        self.server_health.record_status(now)
         self._relaying = True
-        self._send_up(data)
+        self._forward_to_server(data)
         if self.mode is Mode.RELAY:
-            self._check_in(0.0 if gone else ANSWER_WITHIN)
+            self._schedule_check(0.0 if gone else ANSWER_WITHIN)
 
-    def _check_in(self, seconds: float) -> None:
+    def _schedule_check(self, seconds: float) -> None:
         self.close()
-        self._cancel_check = self._clock.call_later(seconds, self._check)
+        self._cancel_check = self._clock.call_later(seconds, self._check_server)
 
-    def _check(self) -> None:
-        """Take over where the server is gone."""
+    def _check_server(self) -> None:
+        """Take over if the server is gone."""
         self._cancel_check = None
-        if self.mode is not Mode.RELAY or not self.server_health.owes:
+        if self.mode is not Mode.RELAY or not self.server_health.has_unanswered_status:
             return
         now = self._clock.monotonic()
         if self._server_is_gone(now):
             self._take_over(now)
         else:
-            self._check_in(self._longest_unserved - now)
+            self._schedule_check(self._take_over_deadline - now)
 
     @property
-    def _longest_unserved(self) -> float:
-        """When the box is taken over at the latest, if the server owes it an answer."""
+    def _take_over_deadline(self) -> float:
+        """When the box is taken over at the latest, if a status is unanswered by the server."""
         return self.command_clock.served_at + LONGEST_UNSERVED
 
     def _server_is_gone(self, now: float) -> bool:
-        """Whether it left too many statuses unanswered, or one for too long."""
-        return self.server_health.is_gone(now) or (self.server_health.owes and now >= self._longest_unserved)
+        """Return True if the server left too many statuses unanswered, or one for too long."""
+        return self.server_health.is_gone(now) or (
+            self.server_health.has_unanswered_status and now >= self._take_over_deadline
+        )
 
     def _take_over(self, now: float) -> None:
-        LOGGER.info("The boxes' server does not answer: ChargeKeeper answers a box in its place")
+        LOGGER.info("The JuiceBox server does not answer; ChargeKeeper answers a box in its place")
         self.counts["taken_over"] += 1
-        self.server_health.give_up()
-        self._carry = not self._asked  # what the user asked for since the last answer goes first
-        self._set_master(True)
+        self.server_health.record_take_over()
+        # A change of the user since the last answer goes first.
+        self._first_after_take_over = not self._user_change_pending
+        self._set_in_charge(True)
         self._answer(now)
-        self._tell()
+        self._notify()
 
     def from_server(self, data: bytes) -> None:
-        """A datagram of the maker's server."""
+        """Process a datagram of the manufacturer's server."""
         command = parse_command(data)
         if isinstance(command, Rejection) or command.wide is not (self.state.version == WIDE_VERSION):
             self.counts["server_garbage"] += 1
             return
-        moment = Timestamp.of(self._clock)
-        self.server_health.answered(moment)
+        received = Timestamp.of(self._clock)
+        self.server_health.record_answer(received)
         self.state.served = command.online
         if command.online >= MINIMUM_CURRENT:
             self.issues.discard(BoxIssue.OVERRIDE_HANDED_BACK)
-            self.state.allowed = command.online if self.bearable is None else floor(min(command.online, self.bearable))
+            self.state.allowed = (
+                command.online
+                if self.installation_limit is None
+                else floor(min(command.online, self.installation_limit))
+            )
         if self.mode is Mode.KEEP:
-            self._consider_handing_back(moment.observed_mono)
+            self._consider_handing_back(received.observed_mono)
         elif self._relaying:
-            self._relay(command, data, moment.observed_mono)
-        self._tell()
+            self._relay(command, data, received.observed_mono)
+        self._notify()
 
     def _consider_handing_back(self, now: float) -> None:
         state = self.state
@@ -705,61 +726,63 @@ class Box:
             return
         if self._overridden and state.served is not None and state.served < MINIMUM_CURRENT:
             if self.may_replace_server:
-                return  # it stays ours until the override ends
+                return  # ChargeKeeper stays in charge until the override ends
             self.issues.add(BoxIssue.OVERRIDE_HANDED_BACK)
-        LOGGER.info("The boxes' server answers again: it has a box back")
+        LOGGER.info("The JuiceBox server answers again; a box is handed back to it")
         state.override = False
         self.counts["handed_back"] += 1
         self._relaying = False
-        self._set_master(False)
+        self._set_in_charge(False)
 
     def _relay(self, command: CommandMessage, data: bytes, now: float) -> None:
-        """Pass the server's command on, with as much of its current as is permitted here.
+        """Pass on the server's command, with as much of its current as is permitted.
 
-        Another stored limit is replaced only where it would raise the last known one above the wire rating. The rest of
+        The server's stored limit is replaced only if it would raise the known one above the wire rating. The rest of
         the command always passes, at once.
         """
         state = self.state
-        bearable = self.bearable
-        self._note(BoxIssue.UNSAFE_SERVER, is_there=bearable is not None and command.online > bearable)
+        installation_limit = self.installation_limit
+        self._set_issue(
+            BoxIssue.UNSAFE_SERVER, present=installation_limit is not None and command.online > installation_limit
+        )
         offline = self._permitted_stored(command.offline)
-        self._note(BoxIssue.UNSAFE_STORED, is_there=offline != command.offline)
+        self._set_issue(BoxIssue.UNSAFE_STORED, present=offline != command.offline)
         if offline != command.offline:
             self.refused_stored = command.offline
         passed = replace(command, online=self._permitted(command.online), offline=offline)
         if state.offline is None:
-            self._set_master(False)
+            self._set_in_charge(False)
         if self._send(passed, data if passed == command else passed.encode(), now):
-            self.command_clock.learnt()
+            self.command_clock.mark_learned()
             self._store(offline)
 
     def _permitted(self, amps: int) -> int:
         """Return how much of the server's current the ceiling, the user's current and a pause permit, in A."""
         reads_only = self.config.read_only
         highest, _ = ceiling(self.limits)
-        wanted = None if reads_only else self.state.charging_current
-        left = floor(min(bound for bound in (amps, highest, wanted) if bound is not None))
+        requested = None if reads_only else self.state.charging_current
+        left = floor(min(bound for bound in (amps, highest, requested) if bound is not None))
         is_paused = self.state.paused and not reads_only
         return 0 if is_paused or left < MINIMUM_CURRENT else left
 
     def _permitted_stored(self, amps: int) -> int:
-        """Return the server's stored limit, or the last known one where it would be raised above the wire rating."""
+        """Return the server's stored limit, or the known one if it would be raised above the wire rating, in A."""
         known = self.state.offline
         wire = HIGHEST_CURRENT if self.config.wire_rating is None else self.config.wire_rating
         if known is None or amps <= max(known, wire):
             return amps
         return known
 
-    def _note(self, trouble: BoxIssue, *, is_there: bool) -> None:
-        if is_there:
-            self.issues.add(trouble)
+    def _set_issue(self, issue: BoxIssue, *, present: bool) -> None:
+        if present:
+            self.issues.add(issue)
         else:
-            self.issues.discard(trouble)
+            self.issues.discard(issue)
 
-    # Our answers
+    # Answers of ChargeKeeper
 
     def _answer(self, now: float) -> None:
-        """Answer the last status ourselves. The stored limit stays what it is (I11)."""
+        """Answer the last status. The stored limit in the command is the known one (I11)."""
         state = self.state
         assert state.offline is not None
         local = self._clock.now().astimezone(schedule.zone(self.config.zone))
@@ -777,33 +800,33 @@ class Box:
         self._send(command, command.encode(), now)
 
     def _next_current(self, now: float) -> int:
-        """`A` of the next answer: what is wanted, unless a guard time holds it back."""
+        """Return `A` of the next answer: the target current, unless a guard time delays it."""
         last = self.state.online
-        carry = self._carry
-        self._carry = False
+        is_first = self._first_after_take_over
+        self._first_after_take_over = False
         highest, _ = ceiling(self.limits)
         if last is None and self.config.read_only:
-            last = self.state.offline  # as it would go on without an answer
-        if last is not None and (self.config.read_only or carry):
+            last = self.state.offline  # as without an answer
+        if last is not None and (self.config.read_only or is_first):
             bounded = last if highest is None else floor(min(last, highest))
             return bounded if bounded >= MINIMUM_CURRENT else 0
-        wanted = self._wanted()
-        if last is None or self._asked or wanted == last:
-            return wanted
-        starts_or_stops = (wanted == 0) is not (last < MINIMUM_CURRENT)
-        if starts_or_stops and now < self._cooldown.start_at:  # a stop also waits: some cars latch
-            return 0 if wanted else min(last, self.allowed)
-        if not starts_or_stops and wanted > last and now < self._cooldown.raise_at:
+        target = self._target_current()
+        if last is None or self._user_change_pending or target == last:
+            return target
+        starts_or_stops = (target == 0) is not (last < MINIMUM_CURRENT)
+        if starts_or_stops and now < self._cooldown.start_at:  # a stop waits too: some cars do not resume
+            return 0 if target else min(last, self.allowed)
+        if not starts_or_stops and target > last and now < self._cooldown.raise_at:
             return last
-        return wanted
+        return target
 
-    def _wanted(self) -> int:
-        if self.state.paused or self.held_by_schedule:
+    def _target_current(self) -> int:
+        if self.state.paused or self.blocked_by_schedule:
             return 0
         return self.allowed
 
     def _send(self, command: CommandMessage, data: bytes, now: float) -> bool:
-        """Answer the last status with a command; whether it went out."""
+        """Answer the last status with a command; return True if it was sent."""
         if self._arrival is None or not self._arrival.answer(data):
             return False
         state = self.state
@@ -813,11 +836,11 @@ class Box:
         if last is not None and command.online > last:
             self._cooldown.raised()
         if command.online < MINIMUM_CURRENT:
-            self.held = self._held_by()
-        if self._asked:
-            self._asked = False
-            self._command_tracker.sent()
-        self._told_stored = command.offline
+            self.block_reason = self._find_block_reason()
+        if self._user_change_pending:
+            self._user_change_pending = False
+            self._command_tracker.record_command()
+        self._sent_offline = command.offline
         state.online = command.online
         state.index = command.index
         state.flags = command.flags
@@ -827,24 +850,24 @@ class Box:
         state.commanded_at = self._clock.now()
         self.command_clock.commanded_at = now
         self._sent_setting = state.charging_current
-        self._sent_share = self._least_share
+        self._sent_share = self._share_bound
         self.counts["kept" if self.mode is Mode.KEEP else "relayed"] += 1
         return True
 
-    def _held_by(self) -> BlockReason:
-        """Why it is told not to charge now."""
+    def _find_block_reason(self) -> BlockReason:
+        """Return why the current command does not let the box charge."""
         if self.state.paused:
             return BlockReason.PAUSE
-        if self.mode is Mode.KEEP and not self.held_by_schedule:
-            return self.held if self.allowed else BlockReason.POWER  # a guard time goes on with what was
+        if self.mode is Mode.KEEP and not self.blocked_by_schedule:
+            return self.block_reason if self.allowed else BlockReason.POWER  # a guard time keeps the previous reason
         return BlockReason.SCHEDULE
 
-    def _set_master(self, ours: bool) -> None:
-        self._master = self.state.kept = ours
-        if ours:
-            self.issues -= SERVER_TROUBLES
+    def _set_in_charge(self, in_charge: bool) -> None:
+        self._in_charge = self.state.kept = in_charge
+        if in_charge:
+            self.issues -= SERVER_ISSUES
 
 
 def _plausible(amps: int | None) -> int | None:
-    """A limit that a box reported, if any box can have it."""
+    """Return a reported limit if a box can have it, otherwise None."""
     return amps if amps is not None and 0 <= amps <= HIGHEST_CURRENT else None

@@ -1,63 +1,64 @@
-"""Whether a box does what it was sent, by the limits that its next statuses show.
+"""Check that a box obeys commands, by the limits in its next statuses.
 
-Sources disagree about which of the two limits is the one in force (docs/protocols/juicebox.md, section 2.3), so that is
-found out.
+Sources disagree about which of the two limits is in force (docs/protocols/juicebox.md, section 2.3). The tracker finds
+that out.
 """
 
 from ..core.limits import HIGHEST_CURRENT
 from .datagram import StatusMessage
 
 SHOWS_WITHIN = 3
-"""Statuses after a command of which one shows it: the first or second (section 2.5), the third if one is lost."""
+"""Statuses after a command, of which at least one shows it. It is the first or the second (section 2.5), or the
+third if one is lost."""
 IGNORED_IN_A_ROW = 3
-"""Statuses that show nothing of what was sent, after which the box counts as one that cannot be commanded."""
+"""Consecutive statuses without the commanded limits after which the box counts as ignoring commands."""
 
 
 class CommandTracker:
-    """What the statuses of one box show of what it was sent."""
+    """Compares the statuses of one box with the commands sent to it."""
 
     def __init__(self) -> None:
         self._swapped = False  # the second limit is the one in force
-        self._flight: int | None = None  # statuses since a wish was sent; None where none is on its way
+        self._statuses_since_command: int | None = None  # since the user's change was sent; None if nothing is pending
         self._ignored = 0
 
     @property
     def pending(self) -> bool:
-        """Whether a wish of the user's was sent and cannot show yet."""
-        return self._flight is not None
+        """True while a change of the user was sent and no status can show it yet."""
+        return self._statuses_since_command is not None
 
     @property
-    def shown(self) -> bool:
-        """Whether the last status showed it."""
+    def confirmed(self) -> bool:
+        """True if the last status showed the commanded limits."""
         return self._ignored == 0
 
     @property
     def ignored(self) -> bool:
-        """Whether the box does not obey."""
+        """True if the box ignores commands."""
         return self._ignored >= IGNORED_IN_A_ROW
 
     def in_force(self, message: StatusMessage) -> int | None:
-        """The limit that it shows in force, A."""
+        """Return the limit in force that a status shows, in A."""
         return message.second_limit if self._swapped else message.limit_in_force
 
-    def sent(self) -> None:
-        """A wish of the user's was sent."""
-        self._flight = 0
+    def record_command(self) -> None:
+        """Record that a change of the user was sent."""
+        self._statuses_since_command = 0
 
-    def lapsed(self) -> None:
-        """No command holds any more, so that none can show."""
-        self._flight = None
+    def cancel(self) -> None:
+        """Stop waiting: no command holds, so no status can show one."""
+        self._statuses_since_command = None
 
-    def see(self, message: StatusMessage, online: int, offline: int) -> None:
-        """A status came while the box was to keep to these limits, A."""
+    def check_status(self, message: StatusMessage, online: int, offline: int) -> None:
+        """Compare a status with the limits that the box should obey, in A."""
         rating = HIGHEST_CURRENT if message.unit_rating is None else message.unit_rating
         expected = {min(online, rating), min(online, offline, rating)}
         first = message.limit_in_force in expected
         second = message.second_limit in expected
         if first is not second and min(offline, rating) not in expected:
             self._swapped = second
-        if self._flight is not None:
-            self._flight += 1
-            if self.in_force(message) in expected or self._flight >= SHOWS_WITHIN:
-                self._flight = None
+        if self._statuses_since_command is not None:
+            self._statuses_since_command += 1
+            if self.in_force(message) in expected or self._statuses_since_command >= SHOWS_WITHIN:
+                self._statuses_since_command = None
         self._ignored = 0 if first or second else self._ignored + 1

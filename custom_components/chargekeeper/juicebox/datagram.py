@@ -1,6 +1,6 @@
-"""The datagrams of a JuiceBox and the commands that answer them (docs/protocols/juicebox.md, sections 2.3 to 2.5).
+"""Datagrams of a JuiceBox and the commands that answer them (docs/protocols/juicebox.md, sections 2.3 to 2.5).
 
-Whatever arrives becomes one of the types here, a `Rejection` included: nothing in this module raises on bad input.
+Each datagram becomes one of the types here, a `Rejection` included: no function in this module raises on bad input.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ import re
 from struct import Struct
 
 LONGEST = 1024
-"""Bytes; all known datagrams are far shorter, and what is longer is not looked at."""
+"""Bytes; all known datagrams are far shorter, and longer ones are not parsed."""
 
 WIDE_VERSION = "09u"
 """The version whose commands have wide fields."""
@@ -21,7 +21,7 @@ WIDE = (4, 3)
 """Digits of the online and the offline limit in a command."""
 
 NO_DATA = -1
-"""The energy of a quarter-hour slot for which the box has none."""
+"""Energy of a quarter-hour slot without data."""
 
 _ALPHABET = b"0123456789ABCDEFGHIJKLMNZPQRSTUVWXY"
 _BASE = len(_ALPHABET)
@@ -29,7 +29,7 @@ _MASK = 0xFFFF
 
 HEADS = 64
 SHAPES = 128
-"""How many beginnings and shapes of status lines are kept: one and two to four per box."""
+"""Cached beginnings and shapes of status lines: a box has one beginning and two to four shapes."""
 
 _SERIAL = re.compile(rb"([0-9]{9,30}):")
 _HEAD = re.compile(rb"([0-9]{9,30}):v(07|09u),")
@@ -59,14 +59,14 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A datagram that says nothing."""
+    """Datagram without usable content."""
 
     reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class DebugMessage:
-    """A line of the box's log. It is never answered (section 2.3.3)."""
+    """Line of the box's log. It is never answered (section 2.3.3)."""
 
     serial: str
     level: str
@@ -74,19 +74,19 @@ class DebugMessage:
 
     @property
     def booted(self) -> bool:
-        """Whether the box has just started, so that what was learnt of it no longer holds."""
+        """True if the box has just booted, so that what was learned of it no longer holds."""
         return self.text.startswith("BOT:")
 
     @property
     def firmware(self) -> str | None:
-        """The firmware's banner without the module's part, where a line of the start names it (section 2.1)."""
+        """The firmware's banner without the module's part, if a boot line has it (section 2.1)."""
         banner = self.text.removeprefix("BOT:")
         return banner.split(",")[0].strip() if self.booted and banner.startswith("EMWERK") else None
 
 
 @dataclass(frozen=True, slots=True)
 class EncryptedMessage:
-    """A datagram that nobody can read but the maker's server (section 2.3.4)."""
+    """Datagram that only the manufacturer's server can read (section 2.3.4)."""
 
     serial: str
     version: str
@@ -94,10 +94,10 @@ class EncryptedMessage:
 
 @dataclass(frozen=True, slots=True)
 class StatusMessage:
-    """A status line. `fields` has the raw numbers by letter, unknown letters included.
+    """Status line. `fields` has the raw numbers by letter, unknown letters included.
 
-    `version` is `07`, `09u`, or empty for boxes older than versions. Where a letter comes more than once `fields` has
-    the first, `repeated` the others. The properties give physical units, None where the line does not tell.
+    `version` is `07`, `09u`, or empty for boxes older than versions. If a letter occurs several times, `fields` has its
+    first number and `repeated` the others. The properties return physical units, None if the line lacks the value.
     """
 
     serial: str
@@ -107,7 +107,7 @@ class StatusMessage:
 
     @property
     def state(self) -> int | None:
-        """The state code (section 2.3.2). Older boxes leave it out; the current then implies it (2.3.1)."""
+        """The state code (section 2.3.2). If older boxes omit it, the current implies it (2.3.1)."""
         state = self.fields.get("S")
         if state is None and not self.version:
             return 2 if self.fields.get("A", 0) > 0 else 1
@@ -134,7 +134,7 @@ class StatusMessage:
 
     @property
     def power(self) -> float | None:
-        """Real power, W. Boxes without a power factor tell the apparent power only."""
+        """Real power in W; apparent power if the box reports no power factor."""
         voltage = self.voltage
         factor = self.power_factor
         if voltage is None:
@@ -149,16 +149,16 @@ class StatusMessage:
 
     @property
     def session_energy(self) -> int | None:
-        """Wh since the box last changed to charging; told while charging only.
+        """Wh since the box last changed to charging; reported while charging only.
 
         The single `E` of an old box is something else (section 2.3.1).
         """
-        told = bool(self.version) or any(letter == "E" for letter, _ in self.repeated)
-        return self.fields.get("E") if told else None
+        is_reported = bool(self.version) or any(letter == "E" for letter, _ in self.repeated)
+        return self.fields.get("E") if is_reported else None
 
     @property
     def temperature(self) -> int | None:
-        """Inside the box, °C."""
+        """Temperature inside the box, in °C."""
         return self.fields.get("T")
 
     @property
@@ -173,12 +173,12 @@ class StatusMessage:
 
     @property
     def unit_rating(self) -> int | None:
-        """A: what the hardware can."""
+        """A: the highest current of the hardware."""
         return self.fields.get("m")
 
     @property
     def quarter_hour(self) -> tuple[int, int | None] | None:
-        """A slot 0 to 95 of the box's local day and its energy, Wh; None where the box has no data for that slot."""
+        """Slot 0 to 95 of the box's local day, and its energy in Wh, None if the box has no data for that slot."""
         slot = self.fields.get("i")
         energy = self.fields.get("e")
         if slot is None or energy is None or not 0 <= slot < 96:
@@ -187,13 +187,13 @@ class StatusMessage:
 
     @property
     def frequency(self) -> float | None:
-        """Of the grid, Hz."""
+        """Grid frequency in Hz."""
         raw = self.fields.get("f")
         return None if raw is None else raw / 100
 
     @property
     def uptime(self) -> tuple[float, float] | None:
-        """Seconds on the box's counter, and after how many it starts again at zero; None where it has none."""
+        """Seconds on the box's counter, and its period until it wraps to zero; None without a counter."""
         raw = self.fields.get("u")
         if raw is None:
             return None
@@ -205,10 +205,10 @@ type Datagram = StatusMessage | DebugMessage | EncryptedMessage | Rejection
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandMessage:
-    """A server's answer to a status (section 2.5).
+    """Answer of a server to a status (section 2.5).
 
-    `weekday` (0 is Sunday), `hour` and `minute` are the box's local time; `online` and `offline` the limits in A;
-    `flags` is of unknown meaning, 0 to 999; `index` 1 to 999. `wide` chooses the field widths of version 09u.
+    `weekday` (0 is Sunday), `hour` and `minute` are the box's local time. `online` and `offline` are the limits in A.
+    `flags` is of unknown meaning, 0 to 999; `index` is 1 to 999. `wide` selects the field widths of version 09u.
 
     Raises:
         ValueError: a number does not fit its field.
@@ -238,7 +238,7 @@ class CommandMessage:
             raise ValueError(f"does not fit: {self}")
 
     def encode(self) -> bytes:
-        """The bytes as they go to the box."""
+        """Return the bytes that go to the box."""
         online, offline = WIDE if self.wide else NARROW
         body = (
             f"CMD{self.weekday}{self.hour:02}{self.minute:02}A{self.online:0{online}}M{self.offline:0{offline}}"
@@ -248,18 +248,18 @@ class CommandMessage:
 
 
 def checksum(data: bytes) -> bytes:
-    """The three symbols that follow `!`, of all bytes before it (section 2.4)."""
+    """Return the three symbols that follow `!`, computed over all bytes before it (section 2.4)."""
     return _symbols(_hashed(data, 0))
 
 
 def serial_of(data: bytes) -> str | None:
-    """The serial with which a datagram begins; None where it cannot come from a box. Costs next to nothing."""
+    """Return the serial at the beginning of a datagram; None if no box can have sent it. This is cheap."""
     found = _SERIAL.match(data)
     return None if found is None else found[1].decode("ascii")
 
 
 def parse(data: bytes) -> Datagram:
-    """What a box sent."""
+    """Parse a datagram of a box."""
     if len(data) > LONGEST:
         return Rejection(Reason.TOO_LONG)
     head = _head(data[: data.find(b",") + 1])
@@ -270,7 +270,7 @@ def parse(data: bytes) -> Datagram:
         return Rejection(Reason.NOT_A_BOX)
     serial = begin[1].decode("ascii")
     if (found := _VERSION.match(data, begin.end())) is not None:
-        return _not_plain(serial, found[1].decode("ascii"))
+        return _without_fields(serial, found[1].decode("ascii"))
     if (found := _DEBUG.fullmatch(data, begin.end())) is not None:
         return DebugMessage(serial, found[1].decode("ascii"), found[2].decode("ascii", "replace"))
     if (found := _LEGACY.fullmatch(data, begin.end())) is not None:
@@ -279,7 +279,7 @@ def parse(data: bytes) -> Datagram:
 
 
 def parse_command(data: bytes) -> CommandMessage | Rejection:
-    """What a server sent."""
+    """Parse a datagram of a server."""
     if len(data) > LONGEST:
         return Rejection(Reason.TOO_LONG)
     found = _COMMAND.fullmatch(data)
@@ -305,7 +305,7 @@ def parse_command(data: bytes) -> CommandMessage | Rejection:
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """How the status lines of one box begin: the state of the checksum after that many bytes is always the same."""
+    """Beginning of the status lines of one box, `length` bytes. `state` is the checksum's state after it."""
 
     serial: str
     version: str
@@ -315,7 +315,7 @@ class _Head:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """Which letters a status line has, in order, and how to cut out their numbers."""
+    """Letters of a status line in order, and the function that cuts out their numbers."""
 
     letters: tuple[str, ...]
     numbers: Callable[[bytes], tuple[bytes, ...]]
@@ -323,7 +323,7 @@ class _Shape:
 
 @lru_cache(maxsize=HEADS)
 def _head(data: bytes) -> _Head | None:
-    """Of the bytes up to the first comma."""
+    """Parse the bytes up to the first comma."""
     found = _HEAD.fullmatch(data)
     if found is None:
         return None
@@ -332,7 +332,7 @@ def _head(data: bytes) -> _Head | None:
 
 @lru_cache(maxsize=SHAPES)
 def _shape(blurred: bytes) -> _Shape | None:
-    """Of fields whose digits were all made the same; a box sends the same few shapes all the time."""
+    """Parse fields whose digits are all zeroed. A box sends the same few shapes all the time."""
     if _FIELDS.fullmatch(blurred) is None:
         return None
     parts = blurred.split(b",")
@@ -341,10 +341,10 @@ def _shape(blurred: bytes) -> _Shape | None:
 
 
 def _hashed(data: bytes, h: int) -> int:
-    """The state of the checksum after these bytes, from the state `h` before them.
+    """Return the state of the checksum after these bytes, from the state `h` before them.
 
-    There is no table on purpose: its 65,536 entries are hit at random, and the box sends one line in ten seconds, so
-    that each look-up would miss the processor's caches and cost more than the sum.
+    There is no lookup table on purpose: its 65,536 entries would be hit at random. A box sends one line in ten seconds,
+    so that each look-up would miss the processor's caches. That would cost more than the sum.
     """
     for byte in data:
         h = (h ^ ((h * 129 >> 2) + byte)) & _MASK  # h * 32 + h // 4 is h * 129 // 4
@@ -356,7 +356,7 @@ def _symbols(h: int) -> bytes:
 
 
 def _checked(head: _Head, data: bytes) -> StatusMessage | Rejection:
-    """A line of a version that carries a checksum."""
+    """Parse a line of a version with a checksum."""
     text, _, rest = data.partition(b"!")
     raw = text[head.length :]
     if rest[3:] not in _ENDINGS:
@@ -389,12 +389,12 @@ def _with_repeated(serial: str, version: str, letters: tuple[str, ...], numbers:
     return StatusMessage(serial, version, fields, tuple(repeated))
 
 
-def _not_plain(serial: str, version: str) -> EncryptedMessage | Rejection:
+def _without_fields(serial: str, version: str) -> EncryptedMessage | Rejection:
     if version in _ENCRYPTED:
         return EncryptedMessage(serial, version)
     return Rejection(Reason.MALFORMED if version in _KNOWN else Reason.UNKNOWN_VERSION)
 
 
 def kind(datagram: Datagram | CommandMessage) -> str:
-    """A word for the kind of a datagram, for counting: the reason of a rejection, or what it is."""
+    """Return a name for counting: the reason of a rejection, or the type of a datagram."""
     return datagram.reason if isinstance(datagram, Rejection) else type(datagram).__name__

@@ -1,7 +1,7 @@
-"""Energy per quarter hour of the last day, as a box tells it: one slot of its day with each status, in rotation.
+"""Energy per quarter hour of the last day, as a box reports it: one slot with each status, in rotation.
 
-Kept over restarts of both sides: what the box forgets in a power cut was told before (docs/protocols/juicebox.md,
-section 2.3.1).
+The energies survive restarts of the box and of ChargeKeeper. A power cut erases them in the box only
+(docs/protocols/juicebox.md, section 2.3.1).
 """
 
 from collections.abc import Mapping
@@ -16,16 +16,16 @@ QUARTER = timedelta(minutes=15)
 DAY = timedelta(days=1)
 
 DOUBT = timedelta(minutes=2)
-"""A box knows the time to the minute, by the last command. So near to the beginning of a slot it may tell that of
-yesterday or that of today; the next round, within the hour, tells for sure."""
+"""A box knows the time to the minute, by the last command. Near the beginning of a slot, its energy may be that of
+yesterday or of today. The next rotation, within the hour, has the right one."""
 
 HIGHEST_ENERGY = HIGHEST_CURRENT * 300 // 4
-"""Wh; no box can give more in a quarter of an hour (at 300 V), so that a larger number is a damaged one."""
+"""Wh; no box can deliver more in a quarter of an hour (at 300 V), so that a larger number is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class EnergyInterval:
-    """The energy of one quarter hour, Wh, and when the box told it. Both moments in UTC."""
+    """Energy of one quarter hour in Wh, and when the box reported it. Both times are in UTC."""
 
     start: datetime
     energy: int
@@ -33,23 +33,23 @@ class EnergyInterval:
 
     @property
     def complete(self) -> bool:
-        """Whether the quarter hour was over when it was told."""
+        """True if the quarter hour was over when the box reported it."""
         return self.reported_at >= self.start + QUARTER
 
 
 @dataclass(slots=True)
 class IntervalEnergy:
-    """What a box told, slot by slot; a slot is written anew each day."""
+    """Reported energies by slot of the day; each slot is overwritten every day."""
 
     _slots: dict[int, EnergyInterval] = field(default_factory=dict)
 
-    def take(self, slot: int, energy: int, now: datetime, zone: str) -> None:
-        """Note what a status tells.
+    def record(self, slot: int, energy: int, now: datetime, zone: str) -> None:
+        """Record the energy of one slot.
 
         Args:
             slot: 0 to 95 of the day in the zone of the box.
-            energy: in that slot, Wh.
-            now: when the status came.
+            energy: in that slot, in Wh; a value out of range is ignored.
+            now: when the status arrived.
             zone: IANA name.
         """
         if not 0 <= energy <= HIGHEST_ENERGY:
@@ -61,34 +61,34 @@ class IntervalEnergy:
             return
         if start > local:
             start -= DAY
-        moment = start.replace(tzinfo=tz).astimezone(UTC)
-        if moment.astimezone(tz).replace(tzinfo=None) == start:  # else the clocks left it out that day
-            self._slots[slot] = EnergyInterval(moment, energy, now.replace(microsecond=0))
+        start_utc = start.replace(tzinfo=tz).astimezone(UTC)
+        if start_utc.astimezone(tz).replace(tzinfo=None) == start:  # otherwise daylight saving skipped this time
+            self._slots[slot] = EnergyInterval(start_utc, energy, now.replace(microsecond=0))
 
     def known(self, now: datetime) -> list[EnergyInterval]:
-        """The quarter hours of the last day that are known, oldest first."""
-        recent = (quarter for quarter in self._slots.values() if quarter.start > now - DAY)
-        return sorted(recent, key=lambda quarter: quarter.start)
+        """Return the known quarter hours of the last day, oldest first."""
+        recent = (interval for interval in self._slots.values() if interval.start > now - DAY)
+        return sorted(recent, key=lambda interval: interval.start)
 
     def export(self) -> dict[str, list[int]]:
-        """As JSON: by slot its start, its energy and when that was told; moments in seconds since 1970."""
+        """Return JSON: by slot its start, energy and report time; times in seconds since 1970."""
         return {
             str(slot): [round(each.start.timestamp()), each.energy, round(each.reported_at.timestamp())]
             for slot, each in self._slots.items()
         }
 
     def restore(self, stored: object) -> None:
-        """Take what `export` gave; whatever of it is damaged is left out."""
+        """Load what `export` returned; damaged entries are left out."""
         for slot, entry in stored.items() if isinstance(stored, Mapping) else ():
-            quarter = _quarter(entry)
-            if quarter is not None and slot in _NAMES:
-                self._slots[int(slot)] = quarter
+            interval = _interval(entry)
+            if interval is not None and slot in _NAMES:
+                self._slots[int(slot)] = interval
 
 
 _NAMES = frozenset(str(slot) for slot in range(SLOTS))
 
 
-def _quarter(entry: object) -> EnergyInterval | None:
+def _interval(entry: object) -> EnergyInterval | None:
     if not isinstance(entry, list) or len(entry) != 3 or not all(type(each) is int for each in entry):
         return None
     start, energy, reported_at = entry

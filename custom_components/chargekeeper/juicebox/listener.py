@@ -1,7 +1,8 @@
-"""The UDP ports on which boxes are heard, and who is believed to be one.
+"""UDP ports that receive the datagrams of boxes, and the checks that a sender is a box.
 
-Only a listed box at its pinned address reaches the rest of ChargeKeeper, and only it is answered (invariant I9). All
-else is counted by reason and dropped, the cheapest checks first. The sockets outlive whoever listens.
+Only a listed box at its pinned address, or at one it moved to, reaches the rest of ChargeKeeper. Only such a box is
+answered (invariant I9). All other datagrams are counted by reason and dropped, the cheapest checks first. The sockets
+stay open when listeners change.
 """
 
 import asyncio
@@ -29,37 +30,38 @@ from .datagram import (
 LOGGER = logging.getLogger(__name__)
 
 BATCH = 64
-"""Datagrams read from one socket before the event loop gets its turn."""
+"""Datagrams read from one socket before other tasks of the event loop run."""
 
 RECEIVE_BUFFER = 4 * 1024 * 1024
-"""Bytes asked of the system, so that a flood during a pause of the event loop pushes out no status."""
+"""Bytes of buffer requested from the system, so that a flood during a pause of the event loop displaces no status."""
 
 BOX_RATE = 5.0
 BOX_BURST = 25.0
-"""Statuses per second of one listed box that are handed on, and how many at once; a box sends about one in ten seconds.
-As many of all else that comes from its address are."""
+"""Statuses of one listed box passed on per second, and how many at once. A box sends about one in ten seconds. The same
+limits apply to all other datagrams from its address together."""
 
 READ_RATE = 1000.0
 READ_BURST = 1000.0
-"""Datagrams per second from the address of a listed box whose checksum is computed, from its port and from others."""
+"""Datagrams checked per second, and at once, from the address of a listed box. The limits apply to the port of the box
+and to all other ports separately."""
 
 PORT_SILENT = 65.0
-"""Seconds of silence of the port that a box spoke from, after which it may have opened another; two reports and some.
-"""
+"""Seconds of silence of a box's port after which the box may have opened another one. This is somewhat more than two
+reporting intervals."""
 
 STRANGERS_RATE = 20.0
 STRANGERS_BURST = 40.0
-"""Datagrams per second of everybody else together whose checksum is computed, and how many at once."""
+"""Datagrams checked per second of all other senders together, and how many at once."""
 
 SILENT_BEFORE_MOVE = 120.0
-"""Seconds for which the old address of a box must be silent before another is believed."""
+"""Seconds for which the old address of a box must be silent before another one is believed."""
 
 PLAUSIBLE_IN_A_ROW = 3
-"""Statuses that must follow one another as one box's do before a new address, or a new box, is believed."""
+"""Consecutive statuses that must be plausible for one box before a new address, or a new box, is believed."""
 
 STRANGER_AGE = 65.0
-"""Seconds within which a new box must have shown those: three of an idle box, 30 s apart, and some; also the longest
-between two that count as following one another."""
+"""Seconds within which a new box must send those statuses: an idle box sends one every 30 s. It is also the longest
+time between two consecutive ones."""
 
 MOST_STRANGERS = 20
 MOST_PENDING = 5
@@ -73,17 +75,17 @@ HIGHEST_POWER = 80.0 * 3 * 250.0
 """W: 80 A on three phases of 250 V. The lifetime energy of no box rises faster."""
 
 ENERGY_SLACK = 1_000.0
-"""Wh by which it may be off all the same."""
+"""Wh by which the lifetime energy may exceed that."""
 
 DISPUTED_FOR = 600.0
 """Seconds for which a status from the pinned address counts as a dispute while another address is believed."""
 
 COUNTER_SLACK = 2.5
 COUNTER_TOLERANCE = 0.2
-"""Seconds, and the share of the time that passed, by which a box's counter may differ from ours."""
+"""Tolerance of a box's counter: seconds, and a fraction of the time that passed."""
 
 CLOSEST_STATUSES = 1.0
-"""Seconds at least between two statuses that count as evidence."""
+"""Shortest time in seconds between two statuses that count as evidence."""
 
 type Address = tuple[str, int]
 type Message = StatusMessage | DebugMessage | EncryptedMessage
@@ -98,7 +100,7 @@ class PortBusy(NoConnection):
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A datagram of a listed box. `answer` sends from the socket it came to, to where exactly it came from."""
+    """Datagram of a listed box. `answer` replies from the receiving socket to the exact source."""
 
     message: Message
     data: bytes
@@ -108,7 +110,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Discovered:
-    """A box that nobody listed, by its last status."""
+    """An unlisted box, with its last status."""
 
     serial: str
     host: str
@@ -116,7 +118,7 @@ class Discovered:
 
 
 class Bucket:
-    """Lets so many per second pass, and some at once."""
+    """Token bucket: limits a rate, in units per second, and allows a burst."""
 
     __slots__ = ("_at", "_burst", "_rate", "_tokens")
 
@@ -127,7 +129,7 @@ class Bucket:
         self._at = -inf
 
     def take(self, now: float) -> bool:
-        """Whether one more may pass at the monotonic moment `now`."""
+        """Return True if one more datagram may pass at the monotonic time `now`."""
         self._tokens = min(self._burst, self._tokens + self._rate * (now - self._at))
         self._at = now
         if self._tokens < 1:
@@ -137,7 +139,7 @@ class Bucket:
 
 
 class Track:
-    """Statuses that follow one another as one box's do: lifetime energy never falls, the counter goes with the time."""
+    """Consecutive statuses of one box: the lifetime energy never falls, the counter advances with time."""
 
     __slots__ = ("at", "good", "lifetime", "uptime")
 
@@ -148,16 +150,16 @@ class Track:
         self.good = 0
 
     def energy_fits(self, status: StatusMessage, now: float) -> bool:
-        """Whether the lifetime energy can be that of the same box, later."""
+        """Return True if the lifetime energy is plausible for a later status of the same box."""
         energy = status.lifetime_energy
         if energy is None or self.lifetime is None:
             return True
-        passed = max(now - self.at, 0.0)  # a moment from the store may lie ahead after the clock was set back
-        most = HIGHEST_POWER * passed / 3600 + ENERGY_SLACK * (1 if status.version else 10)
-        return self.lifetime <= energy <= self.lifetime + most
+        passed = max(now - self.at, 0.0)  # a restored time may be in the future after the clock was set back
+        highest = HIGHEST_POWER * passed / 3600 + ENERGY_SLACK * (1 if status.version else 10)
+        return self.lifetime <= energy <= self.lifetime + highest
 
     def counter_fits(self, status: StatusMessage, now: float) -> bool:
-        """Whether its counter advanced as time did. Old boxes have none."""
+        """Return True if the counter advanced as time did. Old boxes have no counter."""
         if self.uptime is None or status.uptime is None:
             return self.uptime is None
         (before, wrap) = self.uptime
@@ -169,30 +171,30 @@ class Track:
             off = abs((after - before - passed + wrap / 2) % wrap - wrap / 2)
         return off <= COUNTER_SLACK + COUNTER_TOLERANCE * passed
 
-    def note(self, status: StatusMessage, now: float) -> None:
-        """Go on from this status."""
+    def record(self, status: StatusMessage, now: float) -> None:
+        """Continue from this status."""
         if status.lifetime_energy is not None:
             self.lifetime = status.lifetime_energy
         self.uptime = status.uptime
         self.at = now
 
-    def evidence(self, status: StatusMessage, now: float) -> bool:
-        """Take a status of a source in question; whether enough in a row fit by now."""
+    def add_evidence(self, status: StatusMessage, now: float) -> bool:
+        """Record a status of a doubtful source; return True if enough in a row are plausible."""
         if now - self.at < CLOSEST_STATUSES:
             return False
-        follows = now - self.at <= STRANGER_AGE  # over hours a counter that wraps would fit whatever it says
+        follows = now - self.at <= STRANGER_AGE  # after hours, any value would fit a counter that wraps
         fits = follows and self.energy_fits(status, now) and self.counter_fits(status, now)
         self.good = self.good + 1 if fits else 1
-        self.note(status, now)
+        self.record(status, now)
         return self.good >= PLAUSIBLE_IN_A_ROW
 
 
 class _Listed:
-    """A listed box: where the user pinned it, where it is believed to be, and what was heard of it."""
+    """Listed box: its pinned and its believed address, and what it last sent."""
 
     __slots__ = (
-        *("disputed_at", "heard_at", "host", "pinned", "port", "questions"),
-        *("reads", "rest", "spoke_at", "statuses", "track"),
+        *("candidates", "disputed_at", "host", "other_bucket", "pinned", "port", "port_used_at"),
+        *("read_buckets", "status_bucket", "status_received_at", "track"),
     )
 
     def __init__(self, host: str, pinned: str, lifetime: int | None, now: float) -> None:
@@ -200,40 +202,41 @@ class _Listed:
         self.pinned = pinned
         self.disputed_at = -inf
         self.port = 0
-        self.spoke_at = -inf
+        self.port_used_at = -inf
         self.track = Track(lifetime)
-        self.heard_at = now
-        self.reads = {is_its_port: Bucket(READ_RATE, READ_BURST) for is_its_port in (True, False)}
-        self.statuses = Bucket(BOX_RATE, BOX_BURST)
-        self.rest = Bucket(BOX_RATE, BOX_BURST)
-        self.questions: dict[str, Track] = {}  # by the address in question, which may be the pinned one
+        self.status_received_at = now
+        self.read_buckets = {from_last_port: Bucket(READ_RATE, READ_BURST) for from_last_port in (True, False)}
+        self.status_bucket = Bucket(BOX_RATE, BOX_BURST)
+        self.other_bucket = Bucket(BOX_RATE, BOX_BURST)
+        self.candidates: dict[str, Track] = {}  # by address, which may be the pinned one
 
     def has_room(self, message: Message, port: int, now: float) -> bool:
-        """Whether one more may be handed on.
+        """Return True if one more datagram may be passed on.
 
-        Anybody can write what has no checksum, and send from a port beside: that leaves the room of its statuses alone.
+        Anybody can forge datagrams without a checksum, or send from another port. So these do not use up the room for
+        the statuses of the box.
         """
         if not isinstance(message, StatusMessage):
-            return self.rest.take(now)
-        if now - self.spoke_at >= PORT_SILENT:
+            return self.other_bucket.take(now)
+        if now - self.port_used_at >= PORT_SILENT:
             self.port = port
         if port != self.port:
-            return self.rest.take(now)
-        self.spoke_at = now
-        return self.statuses.take(now)
+            return self.other_bucket.take(now)
+        self.port_used_at = now
+        return self.status_bucket.take(now)
 
-    def question(self, host: str, floor: int | None) -> Track:
-        """The statuses from an address in question; of too many addresses the one longest silent gives way."""
-        if host not in self.questions:
-            if len(self.questions) >= MOST_ADDRESSES:
-                del self.questions[min(self.questions, key=lambda each: self.questions[each].at)]
-            self.questions[host] = Track(floor)
-        return self.questions[host]
+    def candidate(self, host: str, floor: int | None) -> Track:
+        """Return the track of a doubtful address; of too many addresses, drop the one silent for longest."""
+        if host not in self.candidates:
+            if len(self.candidates) >= MOST_ADDRESSES:
+                del self.candidates[min(self.candidates, key=lambda each: self.candidates[each].at)]
+            self.candidates[host] = Track(floor)
+        return self.candidates[host]
 
 
 @dataclass(slots=True)
 class _Stranger:
-    """A serial that nobody listed."""
+    """Unlisted serial."""
 
     host: str
     track: Track
@@ -242,7 +245,7 @@ class _Stranger:
 
 
 class Listener:
-    """The sockets, the list of boxes, and the counts of what was dropped.
+    """Sockets, list of boxes, and counts of dropped datagrams.
 
     Args:
         clock: time.
@@ -262,30 +265,30 @@ class Listener:
         self._strangers: dict[str, _Stranger] = {}
         self._stranger_bucket = Bucket(STRANGERS_RATE, STRANGERS_BURST)
         self.on_dispute: Callable[[str], None] = lambda _serial: None
-        """Called with the serial of a box whose pinned address speaks while another one is believed."""
+        """Called with the serial of a box if its pinned address sends while another one is believed."""
         self.dropped: Counter[str] = Counter()
-        """How many datagrams were dropped, by reason."""
+        """Number of dropped datagrams by reason."""
 
     # Sockets
 
     @property
     def endpoints(self) -> list[Address]:
-        """Where it listens."""
+        """Addresses and ports of the open sockets."""
         return [each.getsockname() for each in self._sockets.values()]
 
     def open(self, address: str, ports: Iterable[int]) -> None:
-        """Listen on these ports of a local address (an IPv4 literal); what is open already and still wanted stays.
+        """Listen on these ports of a local IPv4 address; sockets that are still needed stay open.
 
         Raises:
             PortBusy: a port is taken; nothing has changed.
-            NoConnection: `bad_address`, it is none of this machine; nothing has changed.
+            NoConnection: `bad_address`, this machine does not have the address; nothing has changed.
         """
         wanted = dict.fromkeys(ports)
         keep = self._sockets if address == self._address else {}
         opened: dict[int, socket.socket] = {}
         try:
             for port in wanted:
-                opened[port] = keep[port] if port in keep else _bound(address, port)
+                opened[port] = keep[port] if port in keep else _bind(address, port)
         except NoConnection:
             for port, each in opened.items():
                 if port not in keep:
@@ -303,12 +306,12 @@ class Listener:
         self._sockets = opened
 
     def require_address(self) -> None:
-        """See that the address is still one of this machine: nothing arrives at one that went away.
+        """Check that this machine still has the address: otherwise no datagram arrives.
 
         Raises:
             NoConnection: `bad_address`.
         """
-        _bound(self._address, 0).close()
+        _bind(self._address, 0).close()
 
     def close(self) -> None:
         """Stop listening. The list of boxes stays."""
@@ -329,10 +332,10 @@ class Listener:
 
         Args:
             serial: of the box.
-            host: where it is believed to be.
+            host: the believed address.
             lifetime: its last known lifetime energy in Wh.
             pinned: the address that the user named, `host` if None.
-            metered_at: the monotonic moment of `lifetime`.
+            metered_at: the monotonic time of `lifetime`.
         """
         listed = _Listed(host, pinned or host, lifetime, self._clock.monotonic())
         listed.track.at = metered_at
@@ -340,16 +343,16 @@ class Listener:
         self._strangers.pop(serial, None)
 
     def remove(self, serial: str) -> None:
-        """Do not listen to a box any more."""
+        """Remove a box from the list."""
         self._listed.pop(serial, None)
 
     def host_of(self, serial: str) -> str | None:
-        """Where a listed box is; it may have moved since it was added."""
+        """Return the believed address of a listed box, which may have moved since it was added."""
         listed = self._listed.get(serial)
         return None if listed is None else listed.host
 
     def is_disputed(self, serial: str) -> bool:
-        """True while the pinned address of a box speaks and another one is believed."""
+        """Return True while the pinned address of a box sends and another one is believed."""
         listed = self._listed.get(serial)
         return listed is not None and self._clock.monotonic() - listed.disputed_at < DISPUTED_FOR
 
@@ -359,7 +362,7 @@ class Listener:
         self._forget_silent(self._clock.monotonic())
         return [each.discovered for each in self._strangers.values() if each.discovered is not None]
 
-    # What arrives
+    # Datagrams
 
     def _readable(self, sock: socket.socket) -> None:
         for _ in range(BATCH):
@@ -367,7 +370,7 @@ class Listener:
                 data, address = sock.recvfrom(LONGEST + 1)
             except BlockingIOError:
                 return
-            except OSError:  # an earlier answer found nobody
+            except OSError:  # an earlier answer could not be delivered
                 self.dropped["socket_error"] += 1
                 continue
             self._received(sock, data, address)
@@ -380,9 +383,11 @@ class Listener:
             self.dropped["too_long" if len(data) > LONGEST else "not_a_box"] += 1
             return
         listed = self._listed.get(serial)
-        at_home = listed is not None and host in {listed.host, listed.pinned}
-        its_port = listed is not None and listed.port == address[1]
-        bucket = listed.reads[its_port] if listed is not None and at_home else self._stranger_bucket
+        from_known_host = listed is not None and host in {listed.host, listed.pinned}
+        from_last_port = listed is not None and listed.port == address[1]
+        bucket = (
+            listed.read_buckets[from_last_port] if listed is not None and from_known_host else self._stranger_bucket
+        )
         if not bucket.take(now):
             self.dropped["rate"] += 1
             return
@@ -390,27 +395,27 @@ class Listener:
         if isinstance(message, Rejection):
             self.dropped[message.reason] += 1
         elif listed is None:
-            self._unknown(message, host, now)
-        elif not self._believed(listed, message, host, now):
+            self._process_unknown(message, host, now)
+        elif not self._is_genuine(listed, message, host, now):
             return
         elif not listed.has_room(message, address[1], now):
             self.dropped["rate"] += 1
         else:
             self._on_arrival(Arrival(message, data, address, lambda answer: self._answer(sock, data, answer, address)))
 
-    def _believed(self, listed: _Listed, message: Message, host: str, now: float) -> bool:
-        """Whether a datagram with a listed serial comes from that box."""
+    def _is_genuine(self, listed: _Listed, message: Message, host: str, now: float) -> bool:
+        """Return True if a datagram with a listed serial comes from that box."""
         if not isinstance(message, StatusMessage):
             if listed.host != host:
                 self.dropped["wrong_source"] += 1
             return listed.host == host
         if listed.host == host:
             if listed.track.energy_fits(message, now):
-                listed.questions.pop(host, None)
-            elif not listed.question(host, None).evidence(message, now):
+                listed.candidates.pop(host, None)
+            elif not listed.candidate(host, None).add_evidence(message, now):
                 self.dropped["implausible"] += 1
                 return False
-        elif not self._moved(listed, message, host, now):
+        elif not self._has_moved(listed, message, host, now):
             self.dropped["wrong_source"] += 1
             if host == listed.pinned:
                 listed.disputed_at = now
@@ -420,27 +425,27 @@ class Listener:
             LOGGER.info("A JuiceBox moved to another address of the local network")
             listed.host = host
             listed.disputed_at = -inf
-        listed.questions.pop(host, None)
-        listed.track.note(message, now)
-        listed.heard_at = now
+        listed.candidates.pop(host, None)
+        listed.track.record(message, now)
+        listed.status_received_at = now
         return True
 
     @staticmethod
-    def _moved(listed: _Listed, message: StatusMessage, host: str, now: float) -> bool:
-        """True if the box is now at that address, by three plausible statuses in a row.
+    def _has_moved(listed: _Listed, message: StatusMessage, host: str, now: float) -> bool:
+        """Return True if three plausible statuses in a row prove that the box is now at `host`.
 
-        The pinned address needs no more than that: what a stranger said meanwhile does not count. Any other must be
-        private, the one before silent, and the energy must be possible for this box.
+        The pinned address needs no more proof, whatever strangers sent meanwhile. Any other address must be private,
+        the old one silent, and the energy possible for this box.
         """
         if host != listed.pinned:
-            if now - listed.heard_at < SILENT_BEFORE_MOVE or not IPv4Address(host).is_private:
+            if now - listed.status_received_at < SILENT_BEFORE_MOVE or not IPv4Address(host).is_private:
                 return False
-            told = message.lifetime_energy is not None or listed.track.lifetime is None
-            if not told or not listed.track.energy_fits(message, now):
+            has_energy = message.lifetime_energy is not None or listed.track.lifetime is None
+            if not has_energy or not listed.track.energy_fits(message, now):
                 return False
-        return listed.question(host, None).evidence(message, now)
+        return listed.candidate(host, None).add_evidence(message, now)
 
-    def _unknown(self, message: Message, host: str, now: float) -> None:
+    def _process_unknown(self, message: Message, host: str, now: float) -> None:
         self.dropped["unknown_box"] += 1
         if not isinstance(message, StatusMessage) or not IPv4Address(host).is_private:
             return
@@ -450,7 +455,7 @@ class Listener:
             if len(self._strangers) >= MOST_STRANGERS or (stranger is not None and stranger.discovered is not None):
                 return
             stranger = self._strangers[message.serial] = _Stranger(host, Track(), now)
-        enough = stranger.track.evidence(message, now)
+        enough = stranger.track.add_evidence(message, now)
         if stranger.discovered is None and enough and len(self.discovered) < MOST_PENDING:
             stranger.discovered = Discovered(message.serial, host, message)
             self._on_discovered(stranger.discovered)
@@ -465,7 +470,10 @@ class Listener:
                 del self._strangers[serial]
 
     def _answer(self, sock: socket.socket, status: bytes, answer: bytes, address: Address) -> bool:
-        """Send an answer; whether it went out. It is never longer than the status, so that nobody is flooded by us."""
+        """Send an answer; return True if it was sent.
+
+        An answer is never longer than the status, so that ChargeKeeper cannot be abused to flood others.
+        """
         if len(answer) > len(status):
             self.dropped["answer_too_long"] += 1
             return False
@@ -477,8 +485,8 @@ class Listener:
         return True
 
 
-def _bound(address: str, port: int) -> socket.socket:
-    """A socket that listens. Raises PortBusy or NoConnection."""
+def _bind(address: str, port: int) -> socket.socket:
+    """Return a listening socket. Raises PortBusy or NoConnection."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)

@@ -1,4 +1,4 @@
-"""The one place where the words of a JuiceBox become ours. What cannot be understood is left out."""
+"""The only mapping of JuiceBox fields to readings. Values that cannot be interpreted are left out."""
 
 from math import inf
 
@@ -39,7 +39,7 @@ from .datagram import StatusMessage
 from .juicenet.client import Blocking, Info, Override, State
 
 FULL_AFTER = 120.0
-"""Seconds for which a charging car takes next to nothing until it counts as waiting (docs/design.md, section 4.1)."""
+"""Seconds of next to no power after which a charging car counts as waiting (docs/design.md, section 4.1)."""
 
 AVAILABLE = 0
 PLUGGED = 1
@@ -49,7 +49,7 @@ CODES = frozenset({AVAILABLE, PLUGGED, CHARGING}) | FAULTS
 """All known state codes (docs/protocols/juicebox.md, section 2.3.2)."""
 
 CAPABILITIES = frozenset({Capability.CURRENT, Capability.CHARGING, Capability.OVERRIDE})
-_HELD = {
+_BLOCKED_STATUS = {
     BlockReason.PAUSE: Status.PAUSED,
     BlockReason.POWER: Status.WAITING_POWER,
     BlockReason.SCHEDULE: Status.WAITING_SCHEDULE,
@@ -57,7 +57,7 @@ _HELD = {
 
 
 def identity(box: Box) -> Identity:
-    """Who a box is; its model by the banner of its firmware (docs/protocols/juicebox.md, section 2.1)."""
+    """Return the identity of a box; its firmware's banner has the model (docs/protocols/juicebox.md, section 2.1)."""
     config = box.config
     banner = (box.state.firmware or "").split("-")
     model = f"JuiceBox {banner[1].split('_')[0]}" if len(banner) > 1 else None
@@ -65,23 +65,30 @@ def identity(box: Box) -> Identity:
 
 
 def capabilities(box: Box) -> frozenset[Capability]:
-    """What it can be told; old boxes obey nobody that is known of. Before the first status it may be anything."""
+    """Return the capabilities of a box: none if it is old, as old boxes take no known commands.
+
+    Before its first status, a box counts as one that takes commands.
+    """
     return CAPABILITIES if box.status is None or box.state.version in COMMANDED else frozenset()
 
 
 def car_connected(state: int | None) -> bool | None:
-    """Whether a car is plugged in; errors do not say."""
+    """Return True if a car is plugged in; None for errors and unknown codes."""
     return state in {PLUGGED, CHARGING} if state in {AVAILABLE, PLUGGED, CHARGING} else None
 
 
 def status(box: Box, now: float) -> Status | None:
-    """What the box does, by its last status; None for a code that nobody knows."""
+    """Return the status of the box by its last status line; None for an unknown code."""
     state = None if box.status is None else box.status.state
     if state in FAULTS:
         return Status.ERROR
     if state == PLUGGED:
         allowed = box.in_force
-        return Status.WAITING_CAR if allowed is not None and allowed >= MINIMUM_CURRENT else _HELD[box.held]
+        return (
+            Status.WAITING_CAR
+            if allowed is not None and allowed >= MINIMUM_CURRENT
+            else _BLOCKED_STATUS[box.block_reason]
+        )
     if state == CHARGING:
         idle = box.idle_since is not None and now - box.idle_since >= FULL_AFTER
         return Status.WAITING_CAR if idle else Status.CHARGING
@@ -89,19 +96,22 @@ def status(box: Box, now: float) -> Status | None:
 
 
 def stored_limit(box: Box) -> float | None:
-    """What it charges with when it is left alone, A: the highest that it may have stored; None while it is learnt."""
+    """Return the current in A that a box without commands allows: the highest it may have stored.
+
+    It is None while the stored limit is unknown.
+    """
     return None if box.state.offline is None or box.state.stored is None else float(box.state.stored)
 
 
 def stored_readings(box: Box, seen: Timestamp) -> Readings:
-    """It is told another stored limit."""
+    """Return the reading of a changed stored limit."""
     builder = ReadingBuilder(Source.UDP, seen)
     builder.put(OFFLINE_CURRENT, stored_limit(box))
     return builder.readings
 
 
 def limit_readings(config: BoxConfig, seen: Timestamp) -> Readings:
-    """What the user said of the limits of the box, and where it is."""
+    """Return the user's settings of the limits and the time zone of a box."""
     return _limit_builder(config, seen).readings
 
 
@@ -115,7 +125,7 @@ def _limit_builder(config: BoxConfig, seen: Timestamp) -> ReadingBuilder:
 
 
 def user_readings(config: BoxConfig, seen: Timestamp) -> Readings:
-    """What the user said of the box."""
+    """Return the user's settings of a box."""
     builder = _limit_builder(config, seen)
     builder.put(SCHEDULE, config.schedule or None)
     builder.retract_missing((SCHEDULE,), seen.observed_mono)
@@ -123,7 +133,7 @@ def user_readings(config: BoxConfig, seen: Timestamp) -> Readings:
 
 
 def box_readings(box: Box, message: StatusMessage, seen: Timestamp) -> Readings:
-    """What the last status shows."""
+    """Return the readings of the last status."""
     box_state = box.state
     state = message.state
     builder = ReadingBuilder(Source.UDP, seen)
@@ -150,13 +160,13 @@ def box_readings(box: Box, message: StatusMessage, seen: Timestamp) -> Readings:
 
 
 def _limit_in_force(box: Box) -> float | None:
-    """What it keeps to, A. Not while it is told not to charge, nor while what it was told last cannot show yet."""
+    """Return the limit in force in A; None while charging is blocked or a change is pending."""
     amps = box.in_force
-    return None if amps is None or amps < MINIMUM_CURRENT or box.in_flight else float(amps)
+    return None if amps is None or amps < MINIMUM_CURRENT or box.change_pending else float(amps)
 
 
 def offline_readings(seen: Timestamp) -> Readings:
-    """Nothing is heard of the box any more."""
+    """Return the readings of a box that has fallen silent."""
     builder = ReadingBuilder(Source.UDP, seen, inf)
     builder.put(STATUS, Status.OFFLINE)
     return builder.readings
@@ -170,44 +180,55 @@ def _kilo(value: float | None) -> float | None:
     return None if value is None else value / 1000
 
 
-# The words of a JuiceNet server (docs/protocols/juicebox.md, section 1.4)
+# States of a JuiceNet server (docs/protocols/juicebox.md, section 1.4)
 
 UNIT_CAPABILITIES = frozenset({Capability.CHARGING, Capability.OVERRIDE})
-"""Settings of the current are not among them: servers took back any but 0 after seconds (docs/protocols/juicebox.md,
+"""They do not include settings of the current: servers reverted all but 0 A after seconds (docs/protocols/juicebox.md,
 section 1.6)."""
 
-_WORDS = {"standby": Status.AVAILABLE, "charging": Status.CHARGING, "error": Status.ERROR, "disconnect": Status.OFFLINE}
-_BLOCKED = {
+_UNIT_STATUS = {
+    "standby": Status.AVAILABLE,
+    "charging": Status.CHARGING,
+    "error": Status.ERROR,
+    "disconnect": Status.OFFLINE,
+}
+_UNIT_BLOCKED_STATUS = {
     Blocking.NOTHING: Status.WAITING_CAR,
     Blocking.SCHEDULE: Status.WAITING_SCHEDULE,
     Blocking.SWITCHED_OFF: Status.PAUSED,
     None: Status.PLUGGED_IN,
 }
-_CONNECTED = {"standby": False, "plugged": True, "charging": True}
+_UNIT_CONNECTED = {"standby": False, "plugged": True, "charging": True}
 
 
 def unit_status(state: State, *, idle: bool) -> Status | None:
-    """What a unit does; `idle` while its car has taken next to nothing for `FULL_AFTER`. None for an unknown word."""
+    """Return the status of a unit, None for an unknown state.
+
+    `idle` is True if its car has drawn next to nothing for `FULL_AFTER`.
+    """
     if state.word == "plugged":
         if state.charging.amps_limit == 0:
             return Status.PAUSED
-        return Status.WAITING_SCHEDULE if state.override is Override.NOT_BEFORE else _BLOCKED[state.blocking]
+        return (
+            Status.WAITING_SCHEDULE if state.override is Override.NOT_BEFORE else _UNIT_BLOCKED_STATUS[state.blocking]
+        )
     if state.word == "charging" and idle:
         return Status.WAITING_CAR
-    return _WORDS.get(state.word)
+    return _UNIT_STATUS.get(state.word)
 
 
 def unit_connected(state: State) -> bool | None:
-    """Whether a car is plugged in; errors and a box that is away do not say."""
-    return _CONNECTED.get(state.word)
+    """Return True if a car is plugged in; None for errors and units that are offline."""
+    return _UNIT_CONNECTED.get(state.word)
 
 
 def unit_readings(
     state: State, shown: Status | None, setting: int | None, *, seen: Timestamp, now: Timestamp
 ) -> Readings:
-    """What a unit's state says; `seen` is when the box reported it. That it is away is the server's word, of now.
+    """Return the readings of a unit's state.
 
-    `shown` is its status, and `setting` the current that it is set to beside a pause, A.
+    `seen` is when the box reported the state. That a box is offline is the server's report, of `now`. `shown` is the
+    status of the unit, and `setting` the current that it is set to apart from a pause, in A.
     """
     away = shown is Status.OFFLINE
     builder = ReadingBuilder(Source.CLOUD, now if away else seen)
@@ -230,7 +251,7 @@ def unit_readings(
 
 
 def installation_readings(info: Info, schedule: Schedule, now: Timestamp) -> Readings:
-    """What the server knows of how a unit is installed, and when it may charge."""
+    """Return the readings of a unit's installation, and when it may charge."""
     builder = ReadingBuilder(Source.CLOUD, now)
     builder.put(UNIT_RATING, info.unit_rating)
     builder.put(SCHEDULE, schedule)

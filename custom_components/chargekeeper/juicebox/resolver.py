@@ -1,7 +1,7 @@
-"""Asks a chosen name server for the address of the maker's server.
+"""Look-up of the manufacturer's server at a chosen name server.
 
-The boxes' own names point to ChargeKeeper where they were redirected, so the system's resolver would lead in a circle
-(docs/protocols/juicebox.md, section 2.8).
+On networks that redirect the boxes' server names to ChargeKeeper, the system's resolver would return ChargeKeeper
+itself (docs/protocols/juicebox.md, section 2.8).
 """
 
 import asyncio
@@ -15,11 +15,11 @@ from ..core.clock import Clock
 from ..core.errors import NoConnection
 
 QUERY_TIMEOUT = 3.0
-"""Seconds for an answer; then it is asked once more."""
+"""Seconds to wait for the answer to one query."""
 ATTEMPTS = 2
 DNS_PORT = 53
 LONGEST_CHAIN = 16
-"""Records looked at in one answer."""
+"""Highest number of records that are read in one answer."""
 
 _HEADER = struct.Struct("!6H")
 _RECORD = struct.Struct("!2HIH")
@@ -32,18 +32,18 @@ _POINTER = 0xC0
 
 
 class Resolver(Protocol):
-    """What finds the address of a host."""
+    """Finds the address of a host."""
 
     async def resolve(self, host: str) -> str:
-        """The IPv4 address of a host.
+        """Return the IPv4 address of a host.
 
         Raises:
-            NoConnection: `dns`, it could not be found.
+            NoConnection: `dns`, no address was found.
         """
 
 
 class NameServer(Resolver):
-    """Asks one name server, and nobody else. An IPv4 address is its own answer."""
+    """Asks one name server only. An IPv4 address resolves to itself."""
 
     def __init__(self, clock: Clock, address: str, port: int = DNS_PORT) -> None:
         self._clock = clock
@@ -65,7 +65,9 @@ class NameServer(Resolver):
     async def _ask(self, query: bytes, host: str) -> str:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[str | None] = loop.create_future()
-        transport, _ = await loop.create_datagram_endpoint(lambda: _Question(query, answer), remote_addr=self._server)
+        transport, _ = await loop.create_datagram_endpoint(
+            lambda: _QueryProtocol(query, answer), remote_addr=self._server
+        )
         try:
             found = await answer
         finally:
@@ -76,7 +78,7 @@ class NameServer(Resolver):
 
 
 class SystemResolver(Resolver):
-    """Asks as the machine is set up to; for a server whose name was not redirected."""
+    """Uses the resolver of the system, for a server whose name is not redirected."""
 
     @override
     async def resolve(self, host: str) -> str:
@@ -84,13 +86,13 @@ class SystemResolver(Resolver):
             return host
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, None, family=socket.AF_INET)
-        except (OSError, UnicodeError) as err:  # the latter for what can be no name, such as "a..b"
+        except (OSError, UnicodeError) as err:  # UnicodeError for invalid names, such as "a..b"
             raise NoConnection("dns", host) from err
         return str(found[0][4][0])
 
 
-class _Question(asyncio.DatagramProtocol):
-    """Sends a query and waits for what answers it. The name not being there is an answer too: None."""
+class _QueryProtocol(asyncio.DatagramProtocol):
+    """Sends a query and waits for its answer. The result is None if the name does not exist."""
 
     def __init__(self, query: bytes, answer: asyncio.Future[str | None]) -> None:
         self._query = query
@@ -112,7 +114,7 @@ class _Question(asyncio.DatagramProtocol):
 
 
 def is_address(host: str) -> bool:
-    """Whether that is an IPv4 address and no name."""
+    """Return True if `host` is an IPv4 address."""
     try:
         IPv4Address(host)
     except ValueError:
@@ -121,16 +123,16 @@ def is_address(host: str) -> bool:
 
 
 def answers(query: bytes, data: bytes) -> bool:
-    """Whether the datagram answers this query: its number and its question are the same."""
+    """Return True if a datagram answers this query: its number and its question are the same."""
     if len(data) < len(query) or data[:2] != query[:2]:
         return False
     flags = int.from_bytes(data[2:4])
-    asked = data[_HEADER.size : len(query)].lower() == query[_HEADER.size :].lower()
-    return bool(flags & _IS_ANSWER) and asked
+    same_question = data[_HEADER.size : len(query)].lower() == query[_HEADER.size :].lower()
+    return bool(flags & _IS_ANSWER) and same_question
 
 
 def first_address(query: bytes, data: bytes) -> str | None:
-    """The first address in an answer to this query; None where there is none, or it is damaged."""
+    """Return the first address in an answer to this query; None if there is none, or the answer is damaged."""
     _, flags, _, count, _, _ = _HEADER.unpack_from(data)
     if flags & _ERROR_CODE:
         return None
@@ -148,7 +150,7 @@ def first_address(query: bytes, data: bytes) -> str | None:
 
 
 def _query(host: str) -> bytes:
-    """A question for the address of a host. Raises NoConnection where that can be no name."""
+    """Return a query for the address of a host. Raises NoConnection if `host` cannot be a name."""
     labels = [label.encode("ascii", "replace") for label in host.rstrip(".").split(".")]
     if not all(0 < len(label) < 64 for label in labels):
         raise NoConnection("dns", host)
@@ -158,7 +160,7 @@ def _query(host: str) -> bytes:
 
 
 def _after_name(data: bytes, place: int) -> int | None:
-    """Where a name ends that begins at `place`; None where it does not."""
+    """Return the position after a name that begins at `place`; None if the name does not end."""
     while place < len(data):
         length = data[place]
         if length >= _POINTER:

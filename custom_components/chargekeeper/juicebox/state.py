@@ -1,4 +1,4 @@
-"""What is kept of a box over a restart, so that the first answer after it is the one the box would have had."""
+"""Stored state of a box. With it, the first answer after a restart is the same as it would have been without one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -11,14 +11,17 @@ from .interval_energy import IntervalEnergy
 
 @dataclass(slots=True, kw_only=True)
 class BoxState:
-    """One box, as far as it matters what it was told. Currents in A, energies in Wh.
+    """State of one box that must survive a restart. Currents in A, energies in Wh.
 
-    `host` is where it was heard last and `heard_at` when, `pinned` where the user said it is.
-    `offline` is the stored limit `M`, None until it is learnt, and `overwritten` the highest that it may still have
-    instead, as long as it may not have heard of that one. `online` is the last `A` it was sent, by whomever; `served`
-    the last `A` of the maker's server, `allowed` the last of those that let it charge, as far as the installation bears
-    it. `index` and `flags` are those of the last command, `cycles` says that the flags follow the index. `kept` is true
-    while we answer it. `charging_current`, `paused` and `override` are what the user wants.
+    Addresses: `host` is where the box was last heard and `heard_at` when; `pinned` is where the user said it is.
+
+    Limits: `offline` is the stored limit `M`, None until it is learned. `overwritten` is the highest limit that the box
+    may still have stored instead, until it surely received the new one. `online` is the last `A` that was sent to the
+    box, whoever sent it. `served` is the last `A` of the manufacturer's server. `allowed` is the last `A` of the server
+    that let the box charge, lowered to the limit of the installation.
+
+    Commands: `index` and `flags` are those of the last command; `cycles` is True if the flags follow the index. `kept`
+    is True while ChargeKeeper answers the box. `charging_current`, `paused` and `override` are what the user wants.
     """
 
     host: str = ""
@@ -47,24 +50,24 @@ class BoxState:
 
     @property
     def vital(self) -> tuple[object, ...]:
-        """What must not be lost in a power cut; the rest may be some minutes old."""
+        """Return the values that a power cut must not lose; the others may be some minutes old."""
         told = (self.pinned, self.version, self.offline, self.kept, self.charging_current, self.paused, self.override)
         return (*told, self.overwritten, self.offline_changed_at, self.plugged, self.session_start)
 
     @property
     def stored(self) -> int | None:
-        """The highest limit that it may have stored, as far as any was ever known, A."""
+        """Return the highest limit that the box may have stored, in A; None if none was ever known."""
         return max((amps for amps in (self.offline, self.overwritten) if amps is not None), default=None)
 
     def export(self) -> dict[str, object]:
-        """As JSON."""
+        """Return the state as JSON."""
         plain = {each.name: getattr(self, each.name) for each in fields(self)}
         texts = {name: value.isoformat() for name, value in plain.items() if isinstance(value, datetime)}
         return plain | texts | {"quarters": self.quarters.export()}
 
     @classmethod
     def restored(cls, stored: object) -> BoxState:
-        """What `export` gave; whatever of it is damaged is forgotten."""
+        """Return the state that `export` returned; damaged values get their defaults."""
         state = cls()
         if not isinstance(stored, Mapping):
             return state
@@ -75,14 +78,14 @@ class BoxState:
         return state
 
     def forget(self) -> None:
-        """The box has started anew: what it was told no longer holds (docs/protocols/juicebox.md, section 2.3.3)."""
+        """Forget the commands and the stored limit after a boot (docs/protocols/juicebox.md, section 2.3.3)."""
         self.overwritten = self.stored
         self.offline = self.online = None
 
 
 _CURRENTS = {"online", "served", "allowed", "charging_current"}
 _STORED = {"offline": 999, "overwritten": 999}
-"""However high: the first stored limit of a server passes as it is."""
+"""Highest accepted values. They exceed all currents: the first stored limit of a server is accepted as it is."""
 _COUNTS = _STORED | {"index": 999, "flags": 999, "lifetime": 10**12, "session_start": 10**12}
 _SWITCHES = {"cycles", "kept", "plugged", "paused", "override"}
 _WORDS = {"host", "pinned", "version", "firmware"}

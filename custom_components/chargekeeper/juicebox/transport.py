@@ -1,7 +1,7 @@
-"""A box as its keeper sees it: the local path over datagrams, and the maker's server as the other side.
+"""Transports of a box: its own datagrams, and the manufacturer's server.
 
-Commands ride on the answer to the next status, so `execute` only notes what is wanted; whether it took effect shows in
-the first or second status after that (docs/protocols/juicebox.md, section 2.5).
+A command is part of the answer to the next status, so `execute` only records the change. The first or second status
+after that shows the effect (docs/protocols/juicebox.md, section 2.5).
 """
 
 from collections.abc import Callable
@@ -33,25 +33,25 @@ SILENT_AFTER = LIVE_AGE[Source.UDP]
 """Seconds without a status after which the box is unreachable."""
 
 NEXT_STATUS = 30.0
-"""Seconds until the next status at the latest, as long as the box is there (section 2.3.5)."""
+"""Seconds until the next status at the latest, while the box is reachable (section 2.3.5)."""
 
 
 class _BoxTransport(CachingTransport):
-    """What both sides of a box have in common."""
+    """Common base of both transports of a box."""
 
     meters_lifetime = True
     frees_schedule = True
-    read_back_delays = ()  # the next statuses come by themselves
+    read_back_delays = ()  # the box sends its next statuses unasked
 
     def __init__(self, box: Box, clock: Clock) -> None:
         super().__init__(clock)
         self.breaker = Breaker(clock)
         self._box = box
-        self._end: Callable[[], None]
+        self._unsubscribe: Callable[[], None]
 
     def close(self) -> None:
-        """Hear no more of the box."""
-        self._end()
+        """Stop listening to the box."""
+        self._unsubscribe()
         self._listener = None
 
     @property
@@ -70,7 +70,7 @@ class _BoxTransport(CachingTransport):
 
 
 class JuiceBoxTransport(_BoxTransport):
-    """The box itself."""
+    """Transport over the datagrams of the box."""
 
     source = Source.UDP
 
@@ -78,11 +78,11 @@ class JuiceBoxTransport(_BoxTransport):
         super().__init__(box, clock)
         self._config = box.config
         self._status = box.status
-        self._seen: Timestamp | None = None
-        self._began = clock.monotonic()
-        self._cancel_silence = clock.call_later(SILENT_AFTER, self._silent)
-        self._take_user()
-        self._end = box.listen(self._box_changed)
+        self._last_seen: Timestamp | None = None
+        self._started_at = clock.monotonic()
+        self._cancel_silence = clock.call_later(SILENT_AFTER, self._report_offline)
+        self._show_config()
+        self._unsubscribe = box.listen(self._box_changed)
 
     @override
     def close(self) -> None:
@@ -97,31 +97,32 @@ class JuiceBoxTransport(_BoxTransport):
     @property
     @override
     def presence(self) -> Presence:
-        since = self._began if self._seen is None else self._seen.observed_mono
+        since = self._started_at if self._last_seen is None else self._last_seen.observed_mono
         if self._clock.monotonic() - since >= SILENT_AFTER:
             return Presence.OFFLINE
-        return Presence.UNKNOWN if self._seen is None else Presence.ONLINE
+        return Presence.UNKNOWN if self._last_seen is None else Presence.ONLINE
 
     @property
     @override
     def charger_reported_at(self) -> float | None:
-        return None if self._seen is None else self._seen.observed_mono
+        return None if self._last_seen is None else self._last_seen.observed_mono
 
     @property
     @override
     def endpoint_contact_at(self) -> datetime | None:
-        return None if self._seen is None else self._seen.observed_at
+        return None if self._last_seen is None else self._last_seen.observed_at
 
     @override
     async def execute(self, command: Command, *, patience: float) -> None:
-        """Have it ride on the answer to the next status.
+        """Send the command with the answer to the next status.
 
         Raises:
-            NoConnection: `charger_offline`, nothing is heard of the box; `not_heard`, not yet since the start;
-                `learning`, its stored limit is not known.
-            UnsafeRequest: it would be above the ceiling, or collide with the maker's load group.
-            NotApplicable: not in this state.
-            Unsupported: no box can do that.
+            NoConnection: `charger_offline`, the box is silent; `not_heard`, there was no status since the start;
+                `learning`, its stored limit is unknown.
+            UnsafeRequest: the current is above the ceiling, or the override would collide with the manufacturer's load
+                group.
+            NotApplicable: the box cannot do it in its present state.
+            Unsupported: no box can do it.
         """
         if self.presence is not Presence.ONLINE:
             raise NoConnection("charger_offline" if self.presence is Presence.OFFLINE else "not_heard")
@@ -141,59 +142,61 @@ class JuiceBoxTransport(_BoxTransport):
     def _box_changed(self) -> None:
         if self._box.config != self._config:
             self._config = self._box.config
-            self._take_user()
+            self._show_config()
         if self._box.status is not None and self._box.status is not self._status:
             self._status = self._box.status
-            self._take_status()
-        elif self._stores_another():
+            self._process_status()
+        elif self._offline_limit_changed():
             self._publish(stored_readings(self._box, Timestamp.of(self._clock)))
         else:
             self._notify_change()
 
-    def _stores_another(self) -> bool:
-        """Whether it was told to store more than is shown: if it falls silent now, it goes on with that."""
-        shown = self._known.value(OFFLINE_CURRENT)
-        return self._seen is not None and stored_limit(self._box) not in {None, shown}
+    def _offline_limit_changed(self) -> bool:
+        """Return True if the highest possible stored limit differs from the shown one.
 
-    def _take_status(self) -> None:
+        A box that falls silent now may continue with that limit.
+        """
+        shown = self._known.value(OFFLINE_CURRENT)
+        return self._last_seen is not None and stored_limit(self._box) not in {None, shown}
+
+    def _process_status(self) -> None:
         assert self._status is not None
-        self._seen = seen = Timestamp.of(self._clock)
+        self._last_seen = seen = Timestamp.of(self._clock)
         self._cancel_silence()
-        self._cancel_silence = self._clock.call_later(SILENT_AFTER, self._silent)
+        self._cancel_silence = self._clock.call_later(SILENT_AFTER, self._report_offline)
         self._last_report = StatusReport(status(self._box, seen.observed_mono), car_connected(self._status.state))
-        if not self._box.in_flight or self._status_received_at is None:  # the status can show what was asked for last
+        if not self._box.change_pending or self._status_received_at is None:  # the status can show the last change
             self._status_received_at = seen.observed_mono
         self._publish(box_readings(self._box, self._status, seen))
 
-    def _silent(self) -> None:
-        """Nothing was heard for too long."""
-        moment = Timestamp.of(self._clock)
+    def _report_offline(self) -> None:
+        now = Timestamp.of(self._clock)
         self._last_report = StatusReport(Status.OFFLINE)
-        self._status_received_at = moment.observed_mono
-        self._publish(offline_readings(moment))
+        self._status_received_at = now.observed_mono
+        self._publish(offline_readings(now))
 
-    def _take_user(self) -> None:
+    def _show_config(self) -> None:
         self._publish(user_readings(self._config, Timestamp.of(self._clock)))
 
 
 class ServerTransport(_BoxTransport):
-    """The maker's server, as far as it answers this box. It shows nothing and takes no commands; it commands."""
+    """The manufacturer's server, as far as it answers this box. It has no readings and takes no commands."""
 
     source = Source.CLOUD
     capabilities = frozenset()
 
     def __init__(self, box: Box, clock: Clock) -> None:
         super().__init__(box, clock)
-        self._shown = box.server_answers, self.identity
-        self._end = box.listen(self._box_changed)
+        self._published = box.server_answers, self.identity
+        self._unsubscribe = box.listen(self._box_changed)
 
     @property
     @override
     def presence(self) -> Presence:
-        heard_at = self._box.command_clock.heard_at
-        silent = heard_at is None or self._clock.monotonic() - heard_at >= SILENT_AFTER
+        received_at = self._box.command_clock.status_received_at
+        silent = received_at is None or self._clock.monotonic() - received_at >= SILENT_AFTER
         if silent or self._box.server_answers is None:
-            return Presence.UNKNOWN  # a box that is away asks the server nothing
+            return Presence.UNKNOWN  # a silent box sends the server nothing to answer
         return Presence.ONLINE if self._box.server_answers else Presence.OFFLINE
 
     @property
@@ -204,14 +207,14 @@ class ServerTransport(_BoxTransport):
     @property
     @override
     def charger_reported_at(self) -> float | None:
-        heard = self._box.server_health.heard
-        return None if heard is None else heard.observed_mono
+        answered_at = self._box.server_health.answered_at
+        return None if answered_at is None else answered_at.observed_mono
 
     @property
     @override
     def endpoint_contact_at(self) -> datetime | None:
-        heard = self._box.server_health.heard
-        return None if heard is None else heard.observed_at
+        answered_at = self._box.server_health.answered_at
+        return None if answered_at is None else answered_at.observed_at
 
     @override
     async def execute(self, command: Command, *, patience: float) -> None:
@@ -219,6 +222,6 @@ class ServerTransport(_BoxTransport):
 
     def _box_changed(self) -> None:
         shown = self._box.server_answers, self.identity
-        if shown != self._shown:
-            self._shown = shown
+        if shown != self._published:
+            self._published = shown
             self._notify_change()

@@ -1,4 +1,4 @@
-"""The line to the maker's server: one socket per box, so that its answers cannot be mixed up.
+"""Connection to the manufacturer's server: one socket per box, so that its answers cannot be mixed up.
 
 See docs/protocols/juicebox.md, section 2.8.
 """
@@ -18,20 +18,20 @@ from .resolver import Resolver
 LOGGER = logging.getLogger(__name__)
 
 RESOLVE_EVERY = 600.0
-"""Seconds after which the server's name is looked up again while it answers."""
+"""Seconds between look-ups of the server's name while the server answers."""
 RESOLVE_AGAIN = 30.0
-"""Seconds after which it is looked up again while it does not."""
+"""Seconds between look-ups of the server's name while the server does not answer."""
 LOOP = "upstream_loop"
-"""The error where what is sent to the server would arrive, or has arrived, at ourselves."""
+"""Error if datagrams to the server would arrive, or have arrived, at ChargeKeeper."""
 LOOPS_WITHIN = 2.0
-"""Seconds in which a datagram that is led back to us returns; a copy that comes later was on its way from the box."""
+"""Seconds in which a looped datagram returns; a later copy was sent by the box itself."""
 WAITING = 8
-"""Datagrams that wait while the name is looked up; the oldest gives way."""
+"""Datagrams that wait for the look-up; the oldest one is dropped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamConfig:
-    """The maker's server, and who knows its address."""
+    """The manufacturer's server, and the resolver that finds its address."""
 
     host: str
     port: int
@@ -39,13 +39,13 @@ class UpstreamConfig:
 
 
 class Upstream:
-    """The line of one box.
+    """Connection of one box.
 
     Args:
         clock: time.
         config: where the server is.
-        on_answer: called with each datagram that comes from it.
-        is_ours: tells addresses on which we listen ourselves: sending there would go round in circles.
+        on_answer: called with each datagram of the server.
+        is_own_endpoint: True for addresses where ChargeKeeper listens, so that sending there would loop.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class Upstream:
         clock: Clock,
         config: UpstreamConfig,
         on_answer: Callable[[bytes], None],
-        is_ours: Callable[[Address], bool],
+        is_own_endpoint: Callable[[Address], bool],
     ) -> None:
         self._clock = clock
         self._config = config
         self._on_answer = on_answer
-        self._is_ours = is_ours
+        self._is_own_endpoint = is_own_endpoint
         self._transport: asyncio.DatagramTransport | None = None
         self._peer: Address | None = None
         self._resolved_at: float | None = None
@@ -67,10 +67,10 @@ class Upstream:
         self._loops = False
         self._task: asyncio.Task[None] | None = None
         self.error: str | None = None
-        """Why nothing can be sent, as a slug; None while nothing is known against it."""
+        """Why nothing can be sent, as a slug; None while no error is known."""
 
     def send(self, data: bytes, suspect: bool) -> None:
-        """Send a datagram as it is; while the server is suspect its name is looked up more often."""
+        """Send a datagram unchanged; a suspect server has its name looked up more often."""
         age = RESOLVE_AGAIN if suspect or self._transport is None else RESOLVE_EVERY
         due = self._resolved_at is None or self._clock.monotonic() - self._resolved_at >= age
         self._sent.append((self._clock.monotonic(), data))
@@ -83,34 +83,34 @@ class Upstream:
             self._task = asyncio.get_running_loop().create_task(self._connect())
             self._task.add_done_callback(self._connected)
 
-    def came_back(self, data: bytes) -> bool:
-        """Whether that is what was sent just now, and so was led back to us on its way; `error` tells it then."""
+    def is_returned(self, data: bytes) -> bool:
+        """Return True if `data` was sent just now and came back, and set `error`."""
         now = self._clock.monotonic()
         if not any(sent == data and now - at <= LOOPS_WITHIN for at, sent in self._sent):
             return False
         if not self._loops:
-            LOGGER.warning("What is sent to the boxes' server comes back: the router leads it to this machine")
+            LOGGER.warning("Datagrams to the JuiceBox server come back: the router redirects them to this machine")
         self._loops = True
         self.error = LOOP
         return True
 
     async def close(self) -> None:
-        """Give up the socket."""
+        """Close the socket."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        self._hang_up()
+        self._close_socket()
 
     async def _connect(self) -> None:
-        """Look the name up, and open a socket where its address is new."""
+        """Look up the server's name, and open a socket if its address changed."""
         waiting = self._waiting
         self._waiting = []
         try:
-            transport = await self._line_to_server()
+            transport = await self._socket_to_server()
         except (NoConnection, OSError) as err:
             reason = err.reason if isinstance(err, NoConnection) else "unreachable"
             if reason != self.error:
-                LOGGER.warning("The boxes' server cannot be reached: %s", reason)
+                LOGGER.warning("The JuiceBox server cannot be reached: %s", reason)
             self.error = reason
             return
         self.error = None
@@ -118,17 +118,17 @@ class Upstream:
             transport.sendto(data)
         self._waiting.clear()
 
-    async def _line_to_server(self) -> asyncio.DatagramTransport:
-        """The socket to where the server is now. Raises NoConnection, or OSError."""
+    async def _socket_to_server(self) -> asyncio.DatagramTransport:
+        """Return the socket to the present address of the server. Raises NoConnection or OSError."""
         peer = (await self._config.resolver.resolve(self._config.host), self._config.port)
-        if self._is_ours(peer):
+        if self._is_own_endpoint(peer):
             raise NoConnection(LOOP, self._config.host)
         if self._transport is not None and peer == self._peer:
             return self._transport
         transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: _Line(self._heard, self._failed), remote_addr=peer
+            lambda: _ServerProtocol(self._process_answer, self._process_error), remote_addr=peer
         )
-        self._hang_up()
+        self._close_socket()
         self._transport = transport
         self._peer = peer
         return transport
@@ -136,32 +136,32 @@ class Upstream:
     def _connected(self, task: asyncio.Task[None]) -> None:
         self._task = None
         if not task.cancelled() and (err := task.exception()) is not None:
-            LOGGER.error("Unexpected error on the line to the boxes' server", exc_info=err)
+            LOGGER.error("Unexpected error while connecting to the JuiceBox server", exc_info=err)
 
-    def _heard(self, data: bytes) -> None:
+    def _process_answer(self, data: bytes) -> None:
         self.error = None
         self._on_answer(data)
 
-    def _failed(self) -> None:
+    def _process_error(self) -> None:
         self.error = "unreachable"
 
-    def _hang_up(self) -> None:
+    def _close_socket(self) -> None:
         if self._transport is not None:
             self._transport.close()
         self._transport = self._peer = None
 
 
-class _Line(asyncio.DatagramProtocol):
-    """A connected socket: the system drops what comes from elsewhere, and tells when nobody is there."""
+class _ServerProtocol(asyncio.DatagramProtocol):
+    """Connected socket: the system drops datagrams from other addresses, and reports an unreachable server."""
 
-    def __init__(self, heard: Callable[[bytes], None], failed: Callable[[], None]) -> None:
-        self._heard = heard
-        self._failed = failed
+    def __init__(self, on_answer: Callable[[bytes], None], on_error: Callable[[], None]) -> None:
+        self._on_answer = on_answer
+        self._on_error = on_error
 
     @override
     def datagram_received(self, data: bytes, addr: Address) -> None:
-        self._heard(data)
+        self._on_answer(data)
 
     @override
     def error_received(self, exc: Exception) -> None:
-        self._failed()
+        self._on_error()

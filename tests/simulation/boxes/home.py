@@ -95,8 +95,8 @@ class BoxHome(Run):
     def kill(self) -> None:
         # The system closes the sockets of a process that dies.
         self.boxes.server.listener.close()
-        for line in self.boxes.server._lines.values():
-            line._hang_up()
+        for upstream in self.boxes.server._upstreams.values():
+            upstream._close_socket()
         super().kill()
 
     async def save_boxes(self, boxes: Mapping[str, object]) -> None:

@@ -332,8 +332,8 @@ class BoxHouse(Scene):
         if home is None or home.dead:
             return None
         if source == MAKERS_SERVER:
-            lines = home.boxes.server._lines.items()
-            return next((serial for serial, line in lines if _address_of(line._transport) == to), None)
+            upstreams = home.boxes.server._upstreams.items()
+            return next((serial for serial, upstream in upstreams if _address_of(upstream._transport) == to), None)
         if to[0] != HOME or to[1] not in PORTS:
             return None
         read, serial = wire.read_status(data), self.serial_at(source[0])

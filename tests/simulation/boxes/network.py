@@ -164,7 +164,7 @@ class Network:
             stack.enter_context(patch.object(loop, "add_reader", add_reader))
             stack.enter_context(patch.object(loop, "remove_reader", remove_reader))
             stack.enter_context(patch.object(loop, "create_datagram_endpoint", create))
-            stack.enter_context(patch.object(listener, "_bound", self.bind))
+            stack.enter_context(patch.object(listener, "_bind", self.bind))
             stack.enter_context(patch.object(product_boxes, "resolver", lambda _clock, _upstream: resolver))
             yield
 

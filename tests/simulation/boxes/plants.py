@@ -24,7 +24,7 @@ def _instead(stack: ExitStack, owner: object, name: str, replacement: object) ->
 
 
 def _any_source(stack: ExitStack) -> None:
-    _instead(stack, Listener, "_moved", staticmethod(lambda *_arguments: True))
+    _instead(stack, Listener, "_has_moved", staticmethod(lambda *_arguments: True))
 
 
 def _any_checksum(stack: ExitStack) -> None:
@@ -53,8 +53,8 @@ def _some_unanswered(stack: ExitStack) -> None:
     real = Box._answer
 
     def answer(self: Box, now: float) -> None:
-        heard_at = self.command_clock.heard_at
-        if heard_at is None or int(heard_at) % 7:
+        received_at = self.command_clock.status_received_at
+        if received_at is None or int(received_at) % 7:
             real(self, now)
 
     _instead(stack, Box, "_answer", answer)
@@ -70,7 +70,7 @@ def _answered_late(stack: ExitStack) -> None:
 
 
 def _never_taken_over(stack: ExitStack) -> None:
-    _instead(stack, Box, "_take_over", lambda self, _now: self._check_in(LATE))
+    _instead(stack, Box, "_take_over", lambda self, _now: self._schedule_check(LATE))
 
 
 def _two_masters(stack: ExitStack) -> None:
@@ -94,8 +94,10 @@ def _stored_follows_current(stack: ExitStack) -> None:
 
 
 def _any_status_teaches(stack: ExitStack) -> None:
-    real = CommandClock.is_first
-    _instead(stack, CommandClock, "is_first", lambda self, message, now: self.obeys(now) or real(self, message, now))
+    real = CommandClock.sent_since_boot
+    _instead(
+        stack, CommandClock, "sent_since_boot", lambda self, message, now: self.obeys(now) or real(self, message, now)
+    )
 
 
 def _share_forgotten(stack: ExitStack) -> None:
@@ -150,7 +152,7 @@ def _last_safe_repeated(stack: ExitStack) -> None:
     safe: dict[str, int] = {}
 
     def permitted(self: Box, amps: int) -> int:
-        if not self.issues & box_module.SERVER_TROUBLES:
+        if not self.issues & box_module.SERVER_ISSUES:
             safe[self.config.serial] = amps
         return real(self, safe.get(self.config.serial, amps))
 

@@ -1,6 +1,6 @@
-"""The boxes of an account at a JuiceNet server that send ChargeKeeper no datagrams: rounds, and a path for each.
+"""Boxes of a JuiceNet account that send ChargeKeeper no datagrams: one poller, and a transport for each box.
 
-All are asked for their state twice a minute, while the breaker is open only as its probes allow.
+The poller reads the state of all boxes twice a minute; while the breaker is open, only as its probes allow.
 """
 
 from collections.abc import Awaitable, Callable
@@ -45,52 +45,51 @@ from .client import Info, JuiceNetClient, State, Tou, Unit
 LOGGER = logging.getLogger(__name__)
 
 ASK_EVERY = 30.0
-"""Seconds between two questions for the state of a box; clients of the old server asked no more often
-(docs/protocols/juicebox.md, section 1.2).
-"""
+"""Seconds between two reads of the state of a box; clients of the old server read no more often
+(docs/protocols/juicebox.md, section 1.2)."""
 
 LIST_EVERY = 600.0
-"""Seconds between two questions for the account's list while a box is not in it, or the account is refused; refused
-twice so far apart, the token is wrong."""
+"""Seconds between two requests for the account's list while it lacks a box, or the account is refused. Two refusals so
+far apart mean that the token is wrong."""
 
-DAILY = 24 * 3600.0
-AGAIN = 3600.0
-"""Seconds between two readings of how a box is installed and when it may charge, and after one that failed."""
+INSTALLATION_EVERY = 24 * 3600.0
+INSTALLATION_RETRY = 3600.0
+"""Seconds between two reads of a box's installation and schedule, and after a failed one."""
 
 
 @dataclass(slots=True)
 class RefreshSchedule:
-    """When it was last asked how a box is installed, and when that was last told (monotonic seconds)."""
+    """Monotonic times of the last attempt, and of the last success, to read a box's installation."""
 
     tried_at: float = -inf
     read_at: float = -inf
 
     @property
     def due_at(self) -> float:
-        """When to ask again."""
-        return max(self.tried_at + AGAIN, self.read_at + DAILY)
+        """Monotonic time of the next attempt."""
+        return max(self.tried_at + INSTALLATION_RETRY, self.read_at + INSTALLATION_EVERY)
 
 
 class JuiceNetAccount:
-    """One account at one server. It may be stopped and started again; the breaker and the paths stay."""
+    """One account at one server. It can be restarted; the breaker and the transports stay."""
 
     def __init__(self, client: JuiceNetClient, clock: Clock) -> None:
         self.breaker = Breaker(clock)
         self.endpoint_contact_at: datetime | None = None
         self.token_refused = False
-        """Whether the user must enter another token."""
+        """True if the user must enter another token."""
         self._client = client
         self._clock = clock
         self._transports: dict[str, JuiceNetTransport] = {}
         self._units: dict[str, Unit] = {}
-        self._poller = Poller(clock, "the JuiceNet server", self._due_at, self._ask_all)
-        self._unlisten: Callable[[], None] = lambda: None
+        self._poller = Poller(clock, "the JuiceNet server", self._due_at, self._refresh_all)
+        self._stop_listening: Callable[[], None] = lambda: None
         self._next_at = self._listed_at = -inf
         self._refused_at: float | None = None
         self._listeners: list[Callable[[], None]] = []
 
     def transport(self, config: BoxConfig) -> JuiceNetTransport:
-        """The path of a box, which goes by what the user says of it now."""
+        """Return the transport of a box, with these settings of the user applied."""
         transport = self._transports.get(config.serial)
         if transport is None:
             transport = self._transports[config.serial] = JuiceNetTransport(self, self._clock, config)
@@ -98,34 +97,34 @@ class JuiceNetAccount:
         return transport
 
     def forget(self, serial: str) -> None:
-        """A box is given up."""
+        """Forget a removed box."""
         self._transports.pop(serial, None)
 
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Be told when `token_refused` changed; the answer ends it."""
+        """Call `callback` when `token_refused` changes. Return a function that removes the listener."""
         return subscribe(self._listeners, callback)
 
     def start(self) -> None:
-        """Begin the rounds."""
+        """Start the poller."""
         if not self._poller.running:
-            self._unlisten = self.breaker.listen(self._poller.wake)
+            self._stop_listening = self.breaker.listen(self._poller.wake)
             self._poller.start()
 
     async def stop(self) -> None:
-        """End the rounds."""
-        self._unlisten()
+        """Stop the poller."""
+        self._stop_listening()
         await self._poller.stop()
 
-    # The rounds
+    # Polling
 
     def _due_at(self) -> float:
         due = self._next_at if self.breaker.due is None or not self._transports else self.breaker.due
         return max(due, self.breaker.busy_until or due)
 
-    async def _ask_all(self) -> None:
-        """Ask for every box; what fails for the server as a whole ends the round.
+    async def _refresh_all(self) -> None:
+        """Read the state of every box; a failure of the whole server ends the round.
 
-        An answer about one box that makes no sense says nothing of the server, unless there is no other one.
+        An unusable answer about one box does not count against the server, unless no request succeeded.
         """
         now = self._clock.monotonic()
         self._next_at = now + ASK_EVERY
@@ -133,58 +132,61 @@ class JuiceNetAccount:
         if missing and (now >= self._listed_at + LIST_EVERY or not self.breaker.closed):
             await self._list()
         before = self.endpoint_contact_at
-        nonsense = None
+        bad_answer = None
         for serial, transport in list(self._transports.items()):
             if (unit := self._units.get(serial)) is not None:
                 try:
-                    await self.ask(transport, unit)
+                    await self.refresh(transport, unit)
                 except TransportDown as err:
                     if err.reason != "bad_answer":
                         raise
-                    nonsense = err
-        if nonsense is not None and self.endpoint_contact_at is before:
+                    bad_answer = err
+        if bad_answer is not None and self.endpoint_contact_at is before:
             self.breaker.bad(Failure.OTHER)
-            raise nonsense
+            raise bad_answer
 
     async def _list(self) -> None:
-        """Ask for the units of the account. Only a second refusal, well after the first, is the token's fault (I7)."""
+        """Read the units of the account. Only a second refusal, well after the first, blames the token (I7)."""
         now = self._clock.monotonic()
         try:
-            units = await self._counted(self._client.units)
+            units = await self._tracked(self._client.units)
         except LoginRejected:
             self._units.clear()
             self._listed_at = now
             if self._refused_at is None:
                 self._refused_at = now
             elif now >= self._refused_at + LIST_EVERY:
-                self._refuse(refused=True)
+                self._set_token_refused(refused=True)
             return
         self._listed_at = now
         self._refused_at = None
         self._units = {unit.serial: unit for unit in units}
-        self._refuse(refused=False)
+        self._set_token_refused(refused=False)
 
-    def _refuse(self, *, refused: bool) -> None:
+    def _set_token_refused(self, *, refused: bool) -> None:
         if refused is not self.token_refused:
             self.token_refused = refused
             for listener in list(self._listeners):
                 listener()
 
-    async def ask(self, transport: JuiceNetTransport, unit: Unit) -> None:
-        """Ask what a box does, and once a day how it is installed. Raises ChargerError."""
+    async def refresh(self, transport: JuiceNetTransport, unit: Unit) -> None:
+        """Read the state of a box, and once a day its installation. Raises ChargerError."""
         try:
-            transport.showed(await self._counted(lambda: self._client.state(unit), of_one=True))
+            transport.show_state(await self._tracked(lambda: self._client.state(unit), of_one=True))
         except NotAllowed as err:
-            LOGGER.debug("The JuiceNet server refuses a box: %s", err)
-            self._units.pop(unit.serial, None)  # it may have another token by now
+            LOGGER.debug("The JuiceNet server refused a request for a box: %s", err)
+            self._units.pop(unit.serial, None)  # the unit may have another token by now
             return
         if transport.installation.due_at <= self._clock.monotonic():
             transport.installation.tried_at = self._clock.monotonic()
-            info = await self._counted(lambda: self._client.info(unit), of_one=True)
-            transport.showed_installation(info, await self._counted(lambda: self._client.schedule(unit), of_one=True))
+            info = await self._tracked(lambda: self._client.info(unit), of_one=True)
+            transport.show_installation(info, await self._tracked(lambda: self._client.schedule(unit), of_one=True))
 
-    async def _counted[T](self, call: Callable[[], Awaitable[T]], *, of_one: bool = False) -> T:
-        """One request whose end is told to the breaker; but not nonsense `of_one` box, which the round judges."""
+    async def _tracked[T](self, call: Callable[[], Awaitable[T]], *, of_one: bool = False) -> T:
+        """Send one request and report its outcome to the breaker.
+
+        An unusable answer `of_one` box is not reported: the round judges it.
+        """
         try:
             answer = await call()
         except NoConnection:
@@ -198,19 +200,19 @@ class JuiceNetAccount:
             self.breaker.throttled(err.retry_after or None)
             raise
         except ChargerError:
-            self._answered()
+            self._record_contact()
             raise
-        self._answered()
+        self._record_contact()
         return answer
 
-    def _answered(self) -> None:
+    def _record_contact(self) -> None:
         self.endpoint_contact_at = self._clock.now()
         self.breaker.good()
 
-    # Out of turn
+    # Commands
 
     def unit(self, serial: str) -> Unit:
-        """How to ask for a box now.
+        """Return the unit with which a box can be asked now.
 
         Raises:
             TransportBusy: `throttled`.
@@ -225,24 +227,24 @@ class JuiceNetAccount:
         return self._units[serial]
 
     async def carry_out(self, transport: JuiceNetTransport, command: Command, patience: float) -> None:
-        """Send a command; the request has `patience` seconds. Raises ChargerError."""
+        """Send a command; the request may take `patience` seconds. Raises ChargerError."""
         unit = self.unit(transport.identity.serial)
         try:
             async with self._clock.timeout(patience):
-                await self._counted(lambda: self._send(transport, unit, command))
+                await self._tracked(lambda: self._send(transport, unit, command))
         except TimeoutError:
             self.breaker.slow()
             raise TransportDown("timeout") from None
 
     async def _send(self, transport: JuiceNetTransport, unit: Unit, command: Command) -> None:
-        """The request that a command becomes: the map of what such a server understands."""
+        """Send the requests of a command that such a server supports."""
         match command:
             case SetOverride(on=True):
                 if transport.paused:
                     await self._client.set_limit(unit, transport.resume_current)
                 await self._client.charge_now(unit)
             case SetOverride():
-                if transport.paused:  # else it stays at 0 A in its windows, too
+                if transport.paused:  # otherwise it would stay at 0 A in its windows
                     await self._client.set_limit(unit, transport.resume_current)
                 await self._client.end_override(unit)
             case SetCharging(on):
@@ -252,29 +254,29 @@ class JuiceNetAccount:
 
 
 class JuiceNetTransport(CachingTransport):
-    """The cloud path of a box, over the account of a JuiceNet server."""
+    """Cloud transport of a box, over the account of a JuiceNet server."""
 
     source = Source.CLOUD
     capabilities = UNIT_CAPABILITIES
     meters_lifetime = True
     frees_schedule = True
-    read_back_delays = ()  # the next round shows it
+    read_back_delays = ()  # the poller reads the state
 
     def __init__(self, account: JuiceNetAccount, clock: Clock, config: BoxConfig) -> None:
         super().__init__(clock)
         self.breaker = account.breaker
         self.config = config
         self.share: float | None = None
-        """A; the part of a load group of ours, None where it is in none."""
+        """A; share of the box in its load group of ChargeKeeper, None outside such a group."""
         self._account = account
-        self._seen: Timestamp | None = None
+        self._reported_at: Timestamp | None = None
         self._idle_since: float | None = None
-        self._allowed: int | None = None
+        self._last_current: int | None = None
         self._unit_rating: float | None = None
         self.installation = RefreshSchedule()
-        self._odd_words: set[str] = set()
+        self._unknown_words: set[str] = set()
 
-    # What the keeper sees
+    # For the charger
 
     @property
     @override
@@ -287,14 +289,17 @@ class JuiceNetTransport(CachingTransport):
     def presence(self) -> Presence:
         if self._last_report is not None and self._last_report.status is Status.OFFLINE:
             return Presence.OFFLINE
-        if self._seen is None or self._seen.observed_mono + LIVE_AGE[Source.CLOUD] <= self._clock.monotonic():
+        if (
+            self._reported_at is None
+            or self._reported_at.observed_mono + LIVE_AGE[Source.CLOUD] <= self._clock.monotonic()
+        ):
             return Presence.UNKNOWN
         return Presence.ONLINE
 
     @property
     @override
     def charger_reported_at(self) -> float | None:
-        return None if self._seen is None else self._seen.observed_mono
+        return None if self._reported_at is None else self._reported_at.observed_mono
 
     @property
     @override
@@ -318,55 +323,55 @@ class JuiceNetTransport(CachingTransport):
         now = self._clock.monotonic()
         if self._status_received_at is not None and now < self._status_received_at + ASK_EVERY:
             raise TransportBusy("too_soon", self._status_received_at + ASK_EVERY - now)
-        await self._account.ask(self, self._account.unit(self.config.serial))
+        await self._account.refresh(self, self._account.unit(self.config.serial))
 
-    # What the account sees
+    # For the account
 
     @property
     def paused(self) -> bool:
-        """Whether the box was last seen with a limit below what any car takes."""
+        """True if the last limit of the box was too low for any car."""
         return self._last_report is not None and self._last_report.status is Status.PAUSED
 
     @property
     def resume_current(self) -> int:
-        """The current with which a pause ends, A: the one before it, below all limits (I1).
+        """The current in A with which a pause ends: the one before the pause, below all limits (I1).
 
         Raises:
             UnsafeRequest: `wire_rating_unknown`; `no_group_share`, the limits leave too little for any car.
         """
         if self.config.wire_rating is None:
             raise UnsafeRequest("wire_rating_unknown")
-        if (amps := self._bounded) < MINIMUM_CURRENT:
+        if (amps := self._bounded_current) < MINIMUM_CURRENT:
             raise UnsafeRequest("no_group_share")
         return amps
 
     @property
-    def _bounded(self) -> int:
-        """The last limit that let it charge, below all others, A."""
+    def _bounded_current(self) -> int:
+        """The last limit that let the box charge, below all others, in A."""
         config = self.config
-        bounds = (config.wire_rating, self._unit_rating, config.load_group_limit, self.share, self._allowed)
+        bounds = (config.wire_rating, self._unit_rating, config.load_group_limit, self.share, self._last_current)
         return floor(min((bound for bound in bounds if bound is not None), default=0))
 
     def configure(self, config: BoxConfig) -> None:
-        """Take what the user says now."""
+        """Apply settings of the user."""
         if config.zone != self.config.zone:
-            self.installation = RefreshSchedule()  # the windows are those of another zone
+            self.installation = RefreshSchedule()  # the known windows belong to the old zone
         self.config = config
         self._publish(limit_readings(config, Timestamp.of(self._clock)))
 
-    def remember(self, amps: float | None) -> None:
-        """Take what the box was last known to be set to, for a pause from before a start; what it showed since counts.
+    def restore_current(self, amps: float | None) -> None:
+        """Restore the last known current in A, for a pause from before a start.
 
-        A pause shows no more than 0 A at the server.
+        During a pause, the server reports only 0 A. A limit that the box has shown since the start takes precedence.
         """
-        if self._allowed is None and amps is not None and amps >= MINIMUM_CURRENT:
-            self._allowed = floor(amps)
+        if self._last_current is None and amps is not None and amps >= MINIMUM_CURRENT:
+            self._last_current = floor(amps)
 
-    def showed(self, state: State) -> None:
-        """The state of the box was read."""
+    def show_state(self, state: State) -> None:
+        """Publish the state of the box."""
         now = Timestamp.of(self._clock)
         if state.silence is not None:
-            self._seen = now.earlier(state.silence)
+            self._reported_at = now.earlier(state.silence)
         power = state.charging.watt_power
         if state.word != "charging" or power is None or power >= FULL_BELOW:
             self._idle_since = None
@@ -375,33 +380,33 @@ class JuiceNetTransport(CachingTransport):
         idle = self._idle_since is not None and now.observed_mono - self._idle_since >= FULL_AFTER
         limit = state.charging.amps_limit
         if limit is not None and limit >= MINIMUM_CURRENT:
-            self._allowed = floor(limit)
+            self._last_current = floor(limit)
         shown = unit_status(state, idle=idle)
-        if shown is None and state.word not in self._odd_words:
-            self._odd_words.add(state.word)
-            LOGGER.warning("A JuiceNet server tells an unknown state of a box; it is shown as unknown")
+        if shown is None and state.word not in self._unknown_words:
+            self._unknown_words.add(state.word)
+            LOGGER.warning("A JuiceNet server reports an unknown state of a box; its status is shown as unknown")
         self._last_report = StatusReport(shown, unit_connected(state))
         self._status_received_at = now.observed_mono
-        seen = Timestamp(now.observed_at, -inf) if self._seen is None else self._seen
+        seen = Timestamp(now.observed_at, -inf) if self._reported_at is None else self._reported_at
         self._publish(unit_readings(state, shown, self._setting(limit), seen=seen, now=now))
 
     def _setting(self, limit: float | None) -> int | None:
-        """The current that the box is set to beside a pause, A: that with which we would end it."""
+        """Return the current that the box is set to apart from a pause, in A. A pause would end with it."""
         if limit is None or limit >= MINIMUM_CURRENT:
             return None if limit is None else floor(limit)
-        return self._bounded if self._bounded >= MINIMUM_CURRENT else None
+        return self._bounded_current if self._bounded_current >= MINIMUM_CURRENT else None
 
-    def showed_installation(self, info: Info, tou: Tou) -> None:
-        """How the box is installed, and when it may charge, was read."""
+    def show_installation(self, info: Info, tou: Tou) -> None:
+        """Publish the installation and the schedule of the box."""
         self.installation.read_at = self._clock.monotonic()
         self._unit_rating = info.unit_rating
         self._publish(installation_readings(info, tou.windows(self.config.zone), Timestamp.of(self._clock)))
 
     def diagnostics(self) -> dict[str, object]:
-        """The state of the path, without anything that names the box."""
+        """Return the state of the transport, without anything that identifies the box."""
         now = self._clock.monotonic()
         return {
-            "unknown_words": len(self._odd_words),
-            "silence": None if self._seen is None else round(now - self._seen.observed_mono),
+            "unknown_words": len(self._unknown_words),
+            "silence": None if self._reported_at is None else round(now - self._reported_at.observed_mono),
             "token_refused": self._account.token_refused,
         }

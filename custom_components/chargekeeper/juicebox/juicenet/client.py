@@ -1,7 +1,7 @@
-"""Client of the JuiceNet HTTPS API, for whoever still runs a server of that kind at an address the user entered.
+"""Client of the JuiceNet HTTPS API, for servers that still run it at an address that the user entered.
 
-Tolerant payloads and the tree of errors; when to ask, and whether to ask again, is decided elsewhere. Protocol facts
-are those of docs/protocols/juicebox.md; the sections are named where they matter.
+It parses payloads tolerantly and raises the common errors; its callers decide when to ask and whether to retry.
+Protocol facts are from docs/protocols/juicebox.md; sections are named where they matter.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,7 +34,7 @@ DAY_MINUTES = 1440
 
 _LOGGER = logging.getLogger(__name__)
 _EARLIEST = 1_420_070_400
-_LATEST = 4_102_444_800  # the years 2015 to 2099; other moments cannot be meant
+_LATEST = 4_102_444_800  # the years 2015 to 2099; other times are errors
 _LATEST_OVERRIDE = 2**31 - 1  # a client's "never", far in the future
 _SERIAL = re.compile(r"\d{9,30}", re.ASCII)
 _SECRET = re.compile(r"[\x21-\x7e]{1,256}")
@@ -45,52 +45,52 @@ class Override(StrEnum):
     """What the override of a unit does (section 1.4)."""
 
     NONE = "none"
-    """The schedule rules."""
+    """The schedule applies."""
     CHARGE_NOW = "charge_now"
     NOT_BEFORE = "not_before"
-    """Charging is held back until a moment to come."""
+    """Charging is blocked until a future time."""
 
 
 class Blocking(IntEnum):
-    """`triggers_blocking`: what holds a unit back (section 1.4)."""
+    """`triggers_blocking`: what blocks a unit (section 1.4)."""
 
     NOTHING = 0
     SCHEDULE = 1
     SWITCHED_OFF = 8
 
 
-# Tolerant fields, as those of `core.coerce`, that only this maker needs.
+# Tolerant fields like those of `core.coerce`, needed for JuiceNet only.
 
 
 def _optional_moment(raw: object) -> datetime | None:
-    """Seconds since 1970 as an aware datetime."""
+    """Parse seconds since 1970 into an aware datetime."""
     seconds = optional_float(_EARLIEST, _LATEST)(raw)
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-def _wanted_serial(raw: object) -> str:
-    """Raises ValueError: without a serial number the entry is of no use."""
+def _required_serial(raw: object) -> str:
+    """Parse a serial number. Raises ValueError: without it the entry is unusable."""
     if not isinstance(raw, str) or not _SERIAL.fullmatch(raw):
         raise ValueError("no unit id")
     return raw
 
 
-def _wanted_token(raw: object) -> str:
-    """Raises ValueError: without a token the unit cannot be asked."""
+def _required_token(raw: object) -> str:
+    """Parse a token. Raises ValueError: without it the unit cannot be asked."""
     if not isinstance(raw, str) or not _SECRET.fullmatch(raw):
         raise ValueError("no token")
     return raw
 
 
-def _wanted_word(raw: object) -> str:
-    """Raises ValueError: without a word for the state the answer is none."""
+def _required_word(raw: object) -> str:
+    """Parse a state. Raises ValueError: without it the answer is unusable."""
     if (word := optional_str(raw)) is None:
         raise ValueError("no state")
     return word
 
 
-def _wanted_minute(raw: object) -> int:
-    """Raises ValueError, so that no window is invented."""
+def _required_minute(raw: object) -> int:
+    """Parse a minute of a day. Raises ValueError, so that no window is invented."""
     if (minute := optional_int(0, DAY_MINUTES)(raw)) is None:
         raise ValueError("no minute of a day")
     return minute
@@ -102,7 +102,7 @@ def _blocking(raw: object) -> Blocking | None:
 
 
 def _optional[T](key: str, parse: Callable[[object], T | None]) -> T | None:
-    """A field that is None when it is missing, null, of the wrong type or absurd."""
+    """Return a field that is None if it is missing, null, of the wrong type or out of range."""
     return field(default=None, metadata=field_options(alias=key, deserialize=parse))
 
 
@@ -112,10 +112,10 @@ _watt_hours = optional_float(0, 1e10)
 
 @dataclass(frozen=True, slots=True)
 class Unit(DataClassDictMixin):
-    """A box of the account (section 1.3). `token` opens it and is a secret."""
+    """Box of the account (section 1.3). `token` gives access to the box and is a secret."""
 
-    serial: str = field(metadata=field_options(alias="unit_id", deserialize=_wanted_serial))
-    token: str = field(repr=False, metadata=field_options(alias="token", deserialize=_wanted_token))
+    serial: str = field(metadata=field_options(alias="unit_id", deserialize=_required_serial))
+    token: str = field(repr=False, metadata=field_options(alias="token", deserialize=_required_token))
     name: str | None = _optional("name", optional_str)
 
 
@@ -142,15 +142,15 @@ def _lifetime(raw: object) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class State(DataClassDictMixin):
-    """What a unit does (section 1.4).
+    """State of a unit (section 1.4).
 
-    `word` is `standby`, `plugged`, `charging`, `error` or `disconnect`, or whatever else the server says.
-    `seen_at` is when the box last checked in, by the clock of the server, which says `server_now`. `unit_time` and
-    `override_time` are seconds in the *unit's local time*, comparable with each other only; `override_time` is 0 for
-    none. `lifetime` is in Wh, `frequency` in Hz, `temperature` in °C.
+    `word` is `standby`, `plugged`, `charging`, `error` or `disconnect`, or any other text of the server. `seen_at` is
+    when the box last checked in, by the clock of the server, which reports `server_now`. `unit_time` and
+    `override_time` are seconds in the *unit's local time*, comparable with each other only; `override_time` is 0
+    without an override. `lifetime` is in Wh, `frequency` in Hz, `temperature` in °C.
     """
 
-    word: str = field(metadata=field_options(alias="state", deserialize=_wanted_word))
+    word: str = field(metadata=field_options(alias="state", deserialize=_required_word))
     charging: Charging = field(
         default=Charging(),
         metadata=field_options(alias="charging", deserialize=_charging),
@@ -168,14 +168,14 @@ class State(DataClassDictMixin):
 
     @property
     def silence(self) -> float | None:
-        """Seconds since the box last checked in, by the server's clock; None where the answer does not tell."""
+        """Seconds since the box last checked in, by the server's clock; None if the answer lacks them."""
         if self.seen_at is None or self.server_now is None:
             return None
         return max((self.server_now - self.seen_at).total_seconds(), 0.0)
 
     @property
     def override(self) -> Override | None:
-        """What the override does now; None where the answer does not tell."""
+        """Present effect of the override; None if the answer lacks it."""
         if self.override_time is None:
             return None
         if self.override_time == 0:
@@ -187,7 +187,7 @@ class State(DataClassDictMixin):
 
 @dataclass(frozen=True, slots=True)
 class Info(DataClassDictMixin):
-    """How a unit is installed (section 1.6), without what is personal; ratings in A.
+    """Installation of a unit (section 1.6), without personal data; ratings in A.
 
     `wire_rating` is of the installation, `unit_rating` of the hardware.
     """
@@ -199,10 +199,10 @@ class Info(DataClassDictMixin):
 
 @dataclass(frozen=True, slots=True)
 class Day(DataClassDictMixin):
-    """The window of a day, in minutes 0 to 1440 of local time."""
+    """Window of a day, in minutes 0 to 1440 of local time."""
 
-    start: int = field(metadata=field_options(deserialize=_wanted_minute))
-    end: int = field(metadata=field_options(deserialize=_wanted_minute))
+    start: int = field(metadata=field_options(deserialize=_required_minute))
+    end: int = field(metadata=field_options(deserialize=_required_minute))
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,10 +214,10 @@ class Tou(DataClassDictMixin):
     weekend: Day
 
     def windows(self, zone: str) -> Schedule:
-        """The same as windows of `core`, `zone` being the IANA name of the unit's time zone.
+        """Return the schedule as windows of `core`; `zone` is the IANA name of the unit's time zone.
 
         A window whose end is not after its start consists of two parts of the *same* day: from the start to midnight,
-        and from midnight to the end. So it is up to four windows, of slots 0 and 1 (weekdays), 2 and 3 (weekend).
+        and from midnight to the end. So there are up to four windows, of slots 0 and 1 (weekdays), 2 and 3 (weekend).
         """
         found = []
         for first_slot, days, day in ((0, WEEKDAYS, self.weekday), (2, WEEKEND, self.weekend)):
@@ -228,26 +228,26 @@ class Tou(DataClassDictMixin):
 
 
 def _time(minute: int) -> time:
-    """The time of day; minute 1440 is midnight."""
+    """Return the time of day; minute 1440 is midnight."""
     return time(minute // 60 % 24, minute % 60)
 
 
 class _Kind(Enum):
-    """What a request is for; a refusal means different things."""
+    """What a request concerns: the meaning of a refusal depends on it."""
 
     ACCOUNT = auto()
     UNIT = auto()
 
 
 class JuiceNetClient:
-    """Talks to a JuiceNet server for one account (sections 1.2 and 1.3).
+    """Client of a JuiceNet server for one account (sections 1.2 and 1.3).
 
-    All calls raise errors of the one tree:
+    All calls raise common errors:
 
     - `NoConnection("unreachable")`, `TransportDown("timeout" | "broken_answer" | "server_error" | "bad_answer")`;
     - `TransportBusy("throttled", retry_after)` on 429; `retry_after` is 1 to 3600 s, or 0.0 if the server named none;
-    - `LoginRejected("invalid_auth")` where it refuses to list the account's units;
-    - `NotAllowed("refused")` where it refuses something about one unit.
+    - `LoginRejected("invalid_auth")` if the server refuses to list the account's units;
+    - `NotAllowed("refused")` if the server refuses a request about one unit.
 
     Clients of the old server asked at most every 30 s. No error or log line holds a token, an address or a serial
     number.
@@ -263,10 +263,10 @@ class JuiceNetClient:
         device_id: str,
         version: str | None = None,
     ) -> None:
-        """`device_id` names this client to the server: any text that stays the same, such as a random UUID.
+        """Create a client. `device_id` names it to the server: any lasting text, such as a random UUID.
 
         Raises:
-            ValueError: where `server_url` is no address of a web server.
+            ValueError: `server_url` is not the address of a web server.
         """
         self._session = session
         self._clock = clock
@@ -277,8 +277,11 @@ class JuiceNetClient:
         self._dropped_logged = False
 
     async def units(self) -> tuple[Unit, ...]:
-        """The account's boxes, by serial number; entries without a usable serial number or token are left out."""
-        entries = (await self._ask(_Kind.ACCOUNT, "get_account_units")).get("units")
+        """Return the account's boxes, by serial number.
+
+        Entries without a usable serial number or token are left out.
+        """
+        entries = (await self._call(_Kind.ACCOUNT, "get_account_units")).get("units")
         if not isinstance(entries, list):
             raise _bad_answer("no units")
         found: dict[str, Unit] = {}
@@ -287,25 +290,25 @@ class JuiceNetClient:
                 found.setdefault(unit.serial, unit)
             elif not self._dropped_logged:
                 self._dropped_logged = True
-                _LOGGER.warning("Entries in the account's list of JuiceNet units are unusable and left out")
+                _LOGGER.warning("Unusable entries in the account's list of JuiceNet units are ignored")
         if entries and not found:
             raise _bad_answer("no unit with a serial number and a token")
         return tuple(found[serial] for serial in sorted(found))
 
     async def state(self, unit: Unit) -> State:
-        """What the box does (section 1.4)."""
+        """Return the state of a box (section 1.4)."""
         try:
-            return State.from_dict(await self._ask(_Kind.UNIT, "get_state", unit))
+            return State.from_dict(await self._call(_Kind.UNIT, "get_state", unit))
         except InvalidFieldValue, MissingField:
             raise _bad_answer("no state") from None
 
     async def info(self, unit: Unit) -> Info:
-        """How the box is installed (section 1.6)."""
-        return Info.from_dict(await self._ask(_Kind.UNIT, "get_info", unit))
+        """Return the installation of a box (section 1.6)."""
+        return Info.from_dict(await self._call(_Kind.UNIT, "get_info", unit))
 
     async def schedule(self, unit: Unit) -> Tou:
-        """When the box may charge (section 1.5)."""
-        answer = await self._ask(_Kind.UNIT, "get_schedule", unit)
+        """Return when the box may charge (section 1.5)."""
+        answer = await self._call(_Kind.UNIT, "get_schedule", unit)
         if answer.get("type") not in {"custom", "disabled"}:
             raise _bad_answer("no schedule")
         try:
@@ -314,21 +317,21 @@ class JuiceNetClient:
             raise _bad_answer("no windows") from None
 
     async def set_limit(self, unit: Unit, amps: int) -> None:
-        """Let the box charge with at most `amps` (6 to 80 A), or with 0 not at all (section 1.6).
+        """Let the box charge with at most `amps` (6 to 80 A), or not at all with 0 (section 1.6).
 
-        Some servers took back any limit but 0 after seconds.
+        Some servers reverted any limit but 0 after seconds.
 
         Raises:
-            ValueError: for any other current, before anything is sent.
+            ValueError: for any other current, before a request is sent.
         """
         if amps != 0 and not MINIMUM_CURRENT <= amps <= HIGHEST_CURRENT:
             raise ValueError(f"no limit: {amps} A")
-        await self._ask(_Kind.UNIT, "set_limit", unit, {"amperage": amps})
+        await self._call(_Kind.UNIT, "set_limit", unit, {"amperage": amps})
 
     async def charge_now(self, unit: Unit) -> None:
-        """Charge whatever the schedule says (section 1.4): two requests.
+        """Ignore the schedule and charge (section 1.4): two requests.
 
-        The moment sent must be past by the unit's own time, so that is read first; 0 would end the override.
+        The time sent must be past by the unit's own clock, so that clock is read first; 0 would end the override.
         """
         state = await self.state(unit)
         if state.unit_time is None or state.charging.wh_energy_to_add is None:
@@ -336,17 +339,17 @@ class JuiceNetClient:
         await self._override(unit, state.unit_time, state.charging.wh_energy_to_add)
 
     async def end_override(self, unit: Unit) -> None:
-        """Let the schedule rule again (section 1.4)."""
+        """Follow the schedule again (section 1.4)."""
         await self._override(unit, 0, 0)
 
-    async def _override(self, unit: Unit, moment: int, energy: int) -> None:
-        fields = {"override_time": moment, "energy_at_plugin": 0, "energy_to_add": energy}
-        await self._ask(_Kind.UNIT, "set_override", unit, fields)
+    async def _override(self, unit: Unit, override_time: int, energy: int) -> None:
+        fields = {"override_time": override_time, "energy_at_plugin": 0, "energy_to_add": energy}
+        await self._call(_Kind.UNIT, "set_override", unit, fields)
 
-    async def _ask(
+    async def _call(
         self, kind: _Kind, command: str, unit: Unit | None = None, fields: Mapping[str, object] | None = None
     ) -> dict[object, object]:
-        """One request; the answer, where it says `success`."""
+        """Send one request and return its answer if it reports `success`."""
         body: dict[str, object] = {
             "cmd": command,
             "device_id": self._device_id,
@@ -379,7 +382,7 @@ class JuiceNetClient:
         headers = {
             "Accept": "application/json",
             "User-Agent": self._user_agent,
-            # Requests are half a minute apart: an idle connection would only be found dead by the next one.
+            # Requests are half a minute apart: the next one would often find the idle connection closed.
             "Connection": "close",
         }
         async with self._session.post(
@@ -400,10 +403,10 @@ class JuiceNetClient:
 
 
 def normalize_server_url(text: str) -> str:
-    """The address of a server as it is used and stored: scheme, host, port and path, without a slash at the end.
+    """Return a server's address as it is used and stored: scheme, host, port and path, without a final slash.
 
     Raises:
-        ValueError: where it is no http or https address, or carries a name, a password, a query or a fragment.
+        ValueError: the text is no http or https address, or contains a name, a password, a query or a fragment.
     """
     parts = urlsplit(text.strip())
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
@@ -450,6 +453,6 @@ def _refusal(kind: _Kind, detail: str) -> ChargerError:
 
 
 def _retry_after(text: str) -> float:
-    """Seconds to wait, 1 to 3600; 0.0 where the header is missing or holds no number of seconds."""
+    """Return the seconds to wait, 1 to 3600; 0.0 if the header is missing or no number of seconds."""
     text = text.strip()
     return min(max(float(text), 1.0), MAX_RETRY_AFTER) if _DIGITS.fullmatch(text) else 0.0

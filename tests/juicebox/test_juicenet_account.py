@@ -42,7 +42,12 @@ from custom_components.chargekeeper.core.model import (
 from custom_components.chargekeeper.core.transport import Presence, SetCharging, SetCurrent, SetOverride, StatusReport
 from custom_components.chargekeeper.juicebox.box import BoxConfig
 from custom_components.chargekeeper.juicebox.juicenet import account, client
-from custom_components.chargekeeper.juicebox.juicenet.account import AGAIN, ASK_EVERY, LIST_EVERY, JuiceNetAccount
+from custom_components.chargekeeper.juicebox.juicenet.account import (
+    ASK_EVERY,
+    INSTALLATION_RETRY,
+    LIST_EVERY,
+    JuiceNetAccount,
+)
 from custom_components.chargekeeper.juicebox.juicenet.client import Info, JuiceNetClient, State, Tou
 from tests.simulators.clock import VirtualClock
 from tests.simulators.http_server import Fault
@@ -146,7 +151,7 @@ async def test_what_the_server_knows_is_shown(house: House) -> None:
 async def test_each_box_is_asked_twice_a_minute_and_its_installation_once_a_day(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(account, "DAILY", 3600)
+    monkeypatch.setattr(account, "INSTALLATION_EVERY", 3600)
     begun = house.clock.monotonic()
     await house.clock.advance(1800)
     assert 59 <= house.asked("get_state", begun) <= 61
@@ -165,7 +170,7 @@ async def test_what_a_server_does_not_know_of_the_installation_is_asked_for_seld
     begun = house.clock.monotonic()
     house.account.transport(replace(CONFIG, zone="Europe/Berlin"))  # all of it is wanted anew
     house.unit.schedule = Schedule(custom=True, weekday=Day(start=2000, end=10), weekend=Day(start=0, end=1440))
-    await house.clock.advance(AGAIN - ASK_EVERY)
+    await house.clock.advance(INSTALLATION_RETRY - ASK_EVERY)
     assert (house.asked("get_schedule", begun), house.account.breaker.state) == (1, BreakerState.CLOSED)
     assert not any(window.enabled for window in house.snapshot.value(SCHEDULE) or ())
     house.unit.schedule = NIGHT
@@ -201,7 +206,7 @@ async def test_a_pause_from_before_a_start_ends_with_the_current_that_is_remembe
     await house.account.stop()
     house.account.forget(SERIAL)
     transport = house.account.transport(CONFIG)
-    transport.remember(remembered)
+    transport.restore_current(remembered)
     house.charger.add_transport(transport)
     house.account.start()
     await house.clock.advance(ASK_EVERY + 1)
@@ -210,7 +215,7 @@ async def test_a_pause_from_before_a_start_ends_with_the_current_that_is_remembe
     assert house.unit.limit == expected
     await house.until(Status.CHARGING)
     shown = transport.resume_current
-    transport.remember(8)
+    transport.restore_current(8)
     assert transport.resume_current == shown, "what it showed since counts"
 
 
@@ -319,12 +324,12 @@ async def test_an_override_that_holds_back_until_later_is_a_schedule(house: Hous
 async def test_a_full_car_takes_next_to_nothing(house: House) -> None:
     await house.account.stop()
     sipping = State.from_dict({"state": "charging", "charging": {"watt_power": 3}})
-    house.transport.showed(sipping)
+    house.transport.show_state(sipping)
     await house.clock.advance(60)
-    house.transport.showed(sipping)
+    house.transport.show_state(sipping)
     assert house.transport.last_report == StatusReport(Status.CHARGING, car_connected=True)
     await house.clock.advance(60)
-    house.transport.showed(sipping)
+    house.transport.show_state(sipping)
     assert house.transport.last_report == StatusReport(Status.WAITING_CAR, car_connected=True)
 
 
@@ -332,8 +337,8 @@ async def test_a_server_that_tells_little(house: House) -> None:
     day = client.Day(0, 1440)
     await house.account.stop()
     stranger = house.account.transport(replace(CONFIG, serial=OTHER))
-    stranger.showed(State.from_dict({"state": "plugged"}))
-    stranger.showed_installation(Info(), Tou(enabled=False, weekday=day, weekend=day))
+    stranger.show_state(State.from_dict({"state": "plugged"}))
+    stranger.show_installation(Info(), Tou(enabled=False, weekday=day, weekend=day))
     charger = Charger(stranger.identity, house.clock, ChargerOptions(), house.save)
     detach = stranger.listen(house.charger)
     charger.add_transport(stranger)
@@ -387,8 +392,8 @@ async def test_i2_an_outage_keeps_limits_and_asks_as_probes_allow(house: House, 
 async def test_nonsense_about_one_box_is_no_outage_for_the_others(
     house: House, monkeypatch: pytest.MonkeyPatch, question: str
 ) -> None:
-    monkeypatch.setattr(account, "DAILY", 600)
-    monkeypatch.setattr(account, "AGAIN", 600)
+    monkeypatch.setattr(account, "INSTALLATION_EVERY", 600)
+    monkeypatch.setattr(account, "INSTALLATION_RETRY", 600)
     other = house.account.transport(replace(CONFIG, serial=OTHER))
     await house.clock.advance(LIST_EVERY + ASK_EVERY)
     ask = getattr(JuiceNetClient, question)

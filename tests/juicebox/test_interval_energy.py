@@ -37,7 +37,7 @@ def local(hour: int, minute: int = 0, second: int = 0) -> datetime:
 )
 def test_a_slot_is_of_today_until_it_begins_anew(now: datetime, slot: int, start: datetime) -> None:
     quarters = IntervalEnergy()
-    quarters.take(slot, 250, now, ZONE)
+    quarters.record(slot, 250, now, ZONE)
     [quarter] = quarters.known(now)
     assert quarter == EnergyInterval(start.astimezone(UTC), 250, now)
     assert quarter.complete is (now - start >= timedelta(minutes=15))
@@ -49,7 +49,7 @@ def test_a_slot_is_of_today_until_it_begins_anew(now: datetime, slot: int, start
 )
 def test_what_may_be_of_either_day_waits_for_the_next_round(now: datetime, slot: int) -> None:
     quarters = IntervalEnergy()
-    quarters.take(slot, 250, now, ZONE)
+    quarters.record(slot, 250, now, ZONE)
     assert quarters.known(now) == []
 
 
@@ -65,7 +65,7 @@ def test_no_two_slots_are_of_the_same_time_when_the_clocks_change(day: datetime,
     """A slot whose beginning is near may be of either day."""
     quarters, now = IntervalEnergy(), day.replace(tzinfo=LOCAL).astimezone(UTC)
     for slot in range(SLOTS):
-        quarters.take(slot, slot, now, ZONE)
+        quarters.record(slot, slot, now, ZONE)
     starts = [quarter.start for quarter in quarters.known(now)]
     assert len(starts) == len(set(starts)) == told
     assert all(now - timedelta(days=1) < start <= now for start in starts)
@@ -74,15 +74,15 @@ def test_no_two_slots_are_of_the_same_time_when_the_clocks_change(day: datetime,
 def test_no_data_and_absurd_numbers_are_left_out() -> None:
     quarters = IntervalEnergy()
     for energy in (-1, HIGHEST_ENERGY + 1):
-        quarters.take(40, energy, local(12), ZONE)
+        quarters.record(40, energy, local(12), ZONE)
     assert quarters.known(local(12)) == []
 
 
 def test_a_later_word_counts_and_a_day_is_enough() -> None:
     quarters = IntervalEnergy()
-    quarters.take(47, 100, local(11, 50), ZONE)
-    quarters.take(47, 230, local(12, 10), ZONE)
-    quarters.take(40, 90, local(12, 11), ZONE)
+    quarters.record(47, 100, local(11, 50), ZONE)
+    quarters.record(47, 230, local(12, 10), ZONE)
+    quarters.record(40, 90, local(12, 11), ZONE)
     assert [quarter.energy for quarter in quarters.known(local(12, 12))] == [90, 230]
     assert quarters.known(local(11, 45) + timedelta(days=1)) == []
 
@@ -90,7 +90,7 @@ def test_a_later_word_counts_and_a_day_is_enough() -> None:
 def test_what_is_stored_is_restored_but_for_what_is_damaged() -> None:
     quarters = IntervalEnergy()
     for slot in range(SLOTS):
-        quarters.take(slot, slot, local(12, 8), ZONE)
+        quarters.record(slot, slot, local(12, 8), ZONE)
     stored = json.loads(json.dumps(quarters.export()))
     again = IntervalEnergy()
     again.restore(stored)

@@ -709,9 +709,9 @@ async def test_a_pause_is_kept_alive_and_ends_with_the_session(site: Site) -> No
 
 async def test_the_charging_current_lowers_what_the_server_allows_and_never_raises_it(site: Site) -> None:
     site.box.set_current(10)
-    assert not site.box.in_effect
+    assert not site.box.confirmed_current
     await site.clock.advance(60)
-    assert (site.last.online, site.box.in_effect) == (10, 10)
+    assert (site.last.online, site.box.confirmed_current) == (10, 10)
     site.unit.limit = 8
     await site.clock.advance(60)
     assert site.last.online == 8
@@ -847,7 +847,7 @@ async def night_site(make_site: MakeSite, config: BoxConfig) -> Site:
 
 async def test_an_override_in_relay_takes_the_servers_place_where_no_load_group_is(make_site: MakeSite) -> None:
     site = await night_site(make_site, ALONE)
-    assert site.box.held_by_schedule
+    assert site.box.blocked_by_schedule
     site.box.set_override(on=True)
     await site.clock.advance(31)
     assert (site.sim.amperes, site.mode, site.box.server_answers) == (16, Mode.KEEP, True)
@@ -924,7 +924,7 @@ async def test_an_override_that_the_server_agrees_with_is_the_servers(site: Site
 async def test_a_reload_loses_nothing(site: Site) -> None:
     box = site.box
     for _ in range(3):
-        site.ours.open("127.0.0.1", [site.port], site.ours._upstream)
+        site.ours.open("127.0.0.1", [site.port], site.ours._upstream_config)
         assert site.ours.add(replace(site.config, name="Barn")) is box
         await site.clock.advance(60)
     assert site.sim.unanswered == 0
@@ -975,7 +975,7 @@ async def test_a_router_that_leads_everything_back_to_us_is_no_server(make_site:
     router = Sender(HERE)
     await site.start()
     port = router.address[1]
-    site.ours.serve(UpstreamConfig(host=HERE, port=port, resolver=SystemResolver()))
+    site.ours.set_upstream(UpstreamConfig(host=HERE, port=port, resolver=SystemResolver()))
     passed, errors = 0, set[str | None]()
     for _ in range(600):
         await site.clock.advance(1)
@@ -985,7 +985,7 @@ async def test_a_router_that_leads_everything_back_to_us_is_no_server(make_site:
                     ours, passed = address, passed + 1
                 router.sock.sendto(data, ("127.0.0.1", site.port) if address[1] != site.port else ours)
             await site.clock.settle()
-        errors.add(site.ours.line_error(SERIAL))
+        errors.add(site.ours.upstream_error(SERIAL))
     router.close()
     assert 0 < passed <= len(site.statuses())
     assert (site.box.server_answers, site.mode, "upstream_loop" in errors) == (False, Mode.KEEP, True)
@@ -998,7 +998,7 @@ async def test_a_late_copy_from_another_port_is_no_loop(site: Site) -> None:
     await site.clock.advance(LOOPS_WITHIN + 30)
     sender.send(copy, site.port)
     await site.clock.settle()
-    assert (site.box.address, site.ours.line_error(SERIAL)) == (sender.address, None)
+    assert (site.box.address, site.ours.upstream_error(SERIAL)) == (sender.address, None)
     sender.close()
 
 
@@ -1011,7 +1011,7 @@ async def test_a_status_that_the_network_doubles_is_no_loop(site: Site) -> None:
     site.sim._send(data)
     await site.clock.settle()
     assert [each[2] for each in list(site.maker.heard)[heard:]] == [data], "it goes on to the server as well"
-    assert site.ours.line_error(SERIAL) is None
+    assert site.ours.upstream_error(SERIAL) is None
 
 
 async def test_unknown_boxes_are_offered_and_removed_ones_forgotten(site: Site) -> None:
@@ -1027,7 +1027,7 @@ async def test_unknown_boxes_are_offered_and_removed_ones_forgotten(site: Site) 
     end()
     site.ours._from_server(SERIAL, b"late")
     assert SERIAL not in site.ours.export()
-    assert site.ours.line_error(SERIAL) is None
+    assert site.ours.upstream_error(SERIAL) is None
 
 
 def test_at_most_a_hundred_boxes() -> None:
@@ -1117,7 +1117,7 @@ async def test_an_unsafe_server_that_is_gone_is_no_trouble(make_site: MakeSite, 
         await lose(site)
         await site.clock.advance(200)
     else:
-        site.ours.serve(None)
+        site.ours.set_upstream(None)
     assert (site.mode, site.box.issues) == (Mode.KEEP, set())
 
 

@@ -511,7 +511,7 @@ async def test_bad_entries_do_no_harm_to_the_others(
     assert found == [(Unit(serial=SERIAL, token="secret-token", name="A B"),)] * 2
     assert "secret-token" not in repr(found)
     assert [record.message for record in caplog.records if "juicenet" in record.name] == [
-        "Entries in the account's list of JuiceNet units are unusable and left out"
+        "Unusable entries in the account's list of JuiceNet units are ignored"
     ]
 
 

@@ -435,7 +435,7 @@ async def test_a_pause_and_its_end_are_seen(make_site: MakeSite, state_key: Show
     kept.charger.listen(lambda snapshot: seen.append(snapshot.value(STATUS)))
     await kept.until(Status.CHARGING)
     assert Status.WAITING_SCHEDULE not in seen
-    assert site.box.held is BlockReason.PAUSE
+    assert site.box.block_reason is BlockReason.PAUSE
     await kept.stop()
 
 
@@ -509,7 +509,7 @@ async def test_what_no_box_can_do_is_refused(make_site: MakeSite) -> None:
             await transport.check()
         transport.watch()()
     assert (kept.cloud.capabilities, kept.cloud.status_received_at) == (frozenset(), None)
-    heard = site.box.server_health.heard
+    heard = site.box.server_health.answered_at
     assert heard is not None
     assert (kept.cloud.charger_reported_at, kept.cloud.endpoint_contact_at) == (heard.observed_mono, heard.observed_at)
     old = make_site(served=False, wire=Wire.LEGACY, config=ALONE)
