@@ -1,6 +1,6 @@
-"""The JuiceBoxes in Home Assistant: their entry, a subentry for each box, its device, its repairs; boxes that appear.
+"""The entry of the JuiceBoxes: one subentry per box, with its device and issues; and the discovery of boxes.
 
-Set-up awaits no network, and boxes are served through reloads (see boxes.py).
+Set-up awaits no network. Boxes are served also during reloads (ha/boxes.py).
 """
 
 import asyncio
@@ -75,40 +75,43 @@ from ..juicebox.listener import Discovered
 from ..linked.box_entity_transport import BoxEntityTransport
 
 OPEN_AGAIN = 30.0
+"""Seconds between two attempts to open the ports."""
+
 LOOK_AGAIN = 300.0
-"""Seconds after which a port that was taken is tried again, and after which it is seen whether the address is left."""
+"""Seconds between two checks that the listening address still exists."""
 
 LAST_WORDS = 75.0
-"""Seconds for which the end of an override may wait for the next status."""
+"""Seconds that the end of an override may wait for the next status of a box."""
 
 SERVER_LAST_WORDS = 15.0
-"""Seconds for which it may wait for a JuiceNet server when what it goes by is removed."""
+"""Seconds that the end of an override may wait for a JuiceNet server when the charger is removed."""
 
 WINDOWS = ((CONF_WEEKDAY_START, CONF_WEEKDAY_END), (CONF_WEEKEND_START, CONF_WEEKEND_END))
-"""The ends of each time-of-use window in the data of a subentry. They mean what they mean to the maker's server."""
+"""The ends of each time-of-use window in the data of a subentry, with the meaning that the manufacturer's server gives
+them."""
 
 FREE = Day(0, DAY_MINUTES)
 
 
 @dataclass(kw_only=True)
 class JuiceBoxRuntime(ChargersRuntime):
-    """What the entry of the boxes holds while it is set up."""
+    """The runtime data of the entry of the boxes."""
 
     boxes: Boxes
     linked: dict[str, BoxEntityTransport] = field(default_factory=dict)
-    """The boxes that have a linked path, by serial."""
+    """Transports of the boxes that have linked entities, by serial."""
     ends: list[Callable[[], None]] = field(default_factory=list)
-    """End what must be over before the keepers are stopped."""
+    """Functions that remove listeners, called before the chargers are stopped."""
 
 
 def juicebox_runtime(entry: ConfigEntry) -> JuiceBoxRuntime:
-    """What the entry of the boxes holds; it must be set up."""
+    """Return the runtime data of the entry of the boxes. The entry must be set up."""
     runtime: JuiceBoxRuntime = entry.runtime_data
     return runtime
 
 
 async def async_setup_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
-    """Set up all boxes; they are listened to when all of them are known."""
+    """Set up all boxes. The ports are opened when all boxes are known."""
     boxes = await _async_open(hass, entry)
     boxes.stay()
     _drop_loose_links(hass, entry)
@@ -153,7 +156,7 @@ async def async_setup_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
 
 @callback
 def _drop_loose_links(hass: HomeAssistant, entry: ConfigEntry) -> None:
-    """What was linked to a box goes with it."""
+    """Remove the links of boxes that were removed."""
     serials = {box.data[CONF_SERIAL] for box in box_subentries(entry)}
     for link in linked_subentries(entry):
         if link.data[CONF_SERIAL] not in serials:
@@ -161,7 +164,7 @@ def _drop_loose_links(hass: HomeAssistant, entry: ConfigEntry) -> None:
 
 
 async def async_unload_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
-    """Stop everything of the entry but the boxes: those are answered on, for a reload would else be an outage."""
+    """Stop everything of the entry except the boxes: without replies to them a reload would be an outage."""
     if not await hass.config_entries.async_unload_platforms(entry, PLATFORMS):
         return False
     runtime = juicebox_runtime(entry)
@@ -188,7 +191,7 @@ async def async_unload_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
 
 
 async def async_remove_boxes(hass: HomeAssistant, entry: ConfigEntry) -> None:
-    """Give all boxes up. Those with a server of their maker's must find it again by themselves."""
+    """Remove all boxes. A box with a manufacturer's server must find this server again by itself."""
     boxes = await _async_open(hass, entry)
     units = [_opened_unit(hass, entry, boxes, unit) for unit in unit_subentries(entry)]
     await _give_up_units(hass, entry, boxes, units)
@@ -203,17 +206,17 @@ async def async_remove_boxes(hass: HomeAssistant, entry: ConfigEntry) -> None:
 
 
 def box_subentries(entry: ConfigEntry) -> list[ConfigSubentry]:
-    """The boxes of an entry."""
+    """Return the subentries of boxes that send their statuses to ChargeKeeper."""
     return [subentry for subentry in entry.subentries.values() if subentry.subentry_type == SUBENTRY_JUICEBOX]
 
 
 def unit_subentries(entry: ConfigEntry) -> list[ConfigSubentry]:
-    """The boxes of an entry that only a JuiceNet server reaches."""
+    """Return the subentries of boxes that only a JuiceNet server reaches."""
     return [subentry for subentry in entry.subentries.values() if subentry.subentry_type == SUBENTRY_JUICENET]
 
 
 def unit_config(subentry: ConfigSubentry, zone: str) -> BoxConfig:
-    """What the user said of a box that only a JuiceNet server reaches."""
+    """Return the user's settings of a box that only a JuiceNet server reaches."""
     data = subentry.data
     return BoxConfig(
         serial=data[CONF_SERIAL],
@@ -226,7 +229,7 @@ def unit_config(subentry: ConfigSubentry, zone: str) -> BoxConfig:
 
 
 def box_config(entry: ConfigEntry, subentry: ConfigSubentry, zone: str) -> BoxConfig:
-    """What the user said of a box."""
+    """Return the user's settings of a box."""
     data = subentry.data
     return BoxConfig(
         serial=data[CONF_SERIAL],
@@ -243,7 +246,10 @@ def box_config(entry: ConfigEntry, subentry: ConfigSubentry, zone: str) -> BoxCo
 
 
 def _schedule(subentry: ConfigSubentry, zone: str) -> Schedule:
-    """The windows in which a box may charge; days without one are free where others have one."""
+    """Return the windows in which a box may charge.
+
+    If only some days have a window, the other days are unrestricted.
+    """
     weekday, weekend = (
         Day(_minute(subentry.data[start]), _minute(subentry.data[end])) if start in subentry.data else None
         for start, end in WINDOWS
@@ -259,7 +265,7 @@ def _minute(text: str) -> int:
 
 
 async def _async_open(hass: HomeAssistant, entry: ConfigEntry) -> Boxes:
-    """The boxes, with what was saved of them."""
+    """Return the boxes, with their stored state."""
     shared_state = get_shared_state(hass)
     key = entry_key(entry)
     if shared_state.boxes is None:
@@ -270,7 +276,7 @@ async def _async_open(hass: HomeAssistant, entry: ConfigEntry) -> Boxes:
 
 
 async def _close(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> None:
-    """Stop serving the boxes; what is known of them is in the stores. Tell of those that may be without power."""
+    """Stop serving the boxes and save their state. Raise an issue for each box that may be without power."""
     get_shared_state(hass).boxes = None
     await boxes.finish()
     for serial in boxes.unpowered:
@@ -281,7 +287,7 @@ async def _close(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> None:
 
 @callback
 def _opened_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, subentry: ConfigSubentry) -> ManagedUnit:
-    """A box that only a JuiceNet server reaches, at work once more; the entry is not set up."""
+    """Start a box that only a JuiceNet server reaches, while its entry is not set up."""
     shared_state = get_shared_state(hass)
     boxes.consult(entry.data[CONF_JUICENET], partial(juicenet_client, hass, entry.data[CONF_JUICENET]))
     managed = boxes.take_unit(unit_config(subentry, hass.config.time_zone), shared_state.chargers)
@@ -290,7 +296,7 @@ def _opened_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, subentry
 
 
 async def _give_up_units(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, units: Iterable[ManagedUnit]) -> None:
-    """End what runs at a JuiceNet server for boxes that are given up, all at once; tell what goes on there."""
+    """End the overrides of removed boxes at the JuiceNet server, all at once. Notify the user of what goes on there."""
     await asyncio.gather(*(_give_up_unit(hass, entry, boxes, managed) for managed in units))
 
 
@@ -311,9 +317,9 @@ async def _give_up_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, m
 
 
 async def _forget_missing(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> None:
-    """Give up what the entry does not have any more, whether or not it was set up when that was taken away.
+    """Remove the stored state of boxes that the entry no longer has, also if they were removed while it was not set up.
 
-    A box that is heard by now is not asked for elsewhere.
+    A box that now sends its statuses itself is no longer polled at a JuiceNet server.
     """
     heard = {subentry.data[CONF_SERIAL] for subentry in box_subentries(entry)}
     asked = {subentry.data[CONF_SERIAL] for subentry in unit_subentries(entry)}
@@ -325,7 +331,7 @@ async def _forget_missing(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes)
 
 @callback
 def _follow_abandoned_power(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> None:
-    """Tell of boxes that were removed while they may be without power, also after a restart."""
+    """Keep the power issues of removed boxes that may be without power, also after a restart."""
     present = {subentry.data[CONF_SERIAL] for subentry in box_subentries(entry)}
     for serial, cycle in boxes.power.items():
         if serial not in present:
@@ -333,7 +339,7 @@ def _follow_abandoned_power(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxe
 
 
 async def _forget(hass: HomeAssistant, entry: ConfigEntry, serial: str) -> None:
-    """Give a box up; should it be added again, it is a new one."""
+    """Remove a box and its state. If the user adds it again, it is a new box."""
     shared_state = get_shared_state(hass)
     shared_state.chargers.pop((Maker.JUICEBOX, serial), None)
     assert shared_state.boxes is not None
@@ -343,7 +349,7 @@ async def _forget(hass: HomeAssistant, entry: ConfigEntry, serial: str) -> None:
 
 @callback
 def _begin(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) -> ChargerCoordinator:
-    """Start the keeper of a box and what hands its snapshots on."""
+    """Start the charger of a box, and its coordinator."""
     runtime = juicebox_runtime(entry)
     shared_state = get_shared_state(hass)
     managed = runtime.boxes.take(box_config(entry, subentry, hass.config.time_zone), shared_state.chargers)
@@ -361,7 +367,7 @@ def _begin(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) ->
 
 @callback
 def _begin_unit(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) -> ChargerCoordinator:
-    """The same for a box that only a JuiceNet server reaches."""
+    """Start the charger of a box that only a JuiceNet server reaches, and its coordinator."""
     runtime = juicebox_runtime(entry)
     shared_state = get_shared_state(hass)
     managed = runtime.boxes.take_unit(unit_config(subentry, hass.config.time_zone), shared_state.chargers)
@@ -384,7 +390,7 @@ def _start(hass: HomeAssistant, entry: ConfigEntry, charger: Charger) -> None:
 def _coordinator(
     hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry, charger: Charger
 ) -> ChargerCoordinator:
-    """What hands the snapshots of a keeper on."""
+    """Return the coordinator of a charger."""
     coordinator = ChargerCoordinator(hass, entry, charger, subentry_id=subentry.subentry_id)
     entry.async_on_unload(track_charger_issues(hass, coordinator))
     entry.async_on_unload(coordinator.async_add_listener(juicebox_runtime(entry).saver.changed))
@@ -393,7 +399,7 @@ def _coordinator(
 
 @callback
 def _share(charger: Charger, transport: JuiceNetTransport) -> Callable[[], None]:
-    """Let the path of a box know its share of a load group."""
+    """Pass the load group share of a box to its transport. Return a function that removes the listener."""
 
     @callback
     def sync(_snapshot: object = None) -> None:
@@ -405,7 +411,7 @@ def _share(charger: Charger, transport: JuiceNetTransport) -> Callable[[], None]
 
 @callback
 def _link(hass: HomeAssistant, entry: ConfigEntry, managed: ManagedBox) -> BoxEntityTransport | None:
-    """The path over the entities that the user linked to a box, if he did."""
+    """Return the transport over the linked entities of a box; None if it has none."""
     runtime = juicebox_runtime(entry)
     serial = managed.box.config.serial
     if (link := linked_subentry(entry, serial)) is None:
@@ -419,7 +425,10 @@ def _link(hass: HomeAssistant, entry: ConfigEntry, managed: ManagedBox) -> BoxEn
 
 @callback
 def _follow_share(managed: ManagedBox) -> Callable[[], None]:
-    """Let the box know its share of a load group, and of an override, from the first answer on; also in a reload."""
+    """Pass the load group share and the override of a charger to its box, from the first reply on, also after a reload.
+
+    Return a function that removes the listener.
+    """
 
     @callback
     def sync(_snapshot: object = None) -> None:
@@ -432,9 +441,9 @@ def _follow_share(managed: ManagedBox) -> Callable[[], None]:
 
 @callback
 def _keep_listening(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> Callable[[], None]:
-    """Open the ports; while that is not possible tell the user, and try again. The answer ends the trying.
+    """Open the ports. On failure raise an issue and try again. Return a function that ends the attempts.
 
-    The address may go away later: a lease of the network ends.
+    The address is checked again and again: a network lease may end.
     """
     clock = get_shared_state(hass).clock
     cancel: Callable[[], None] = lambda: None  # noqa: E731 - replaced by each timer
@@ -463,7 +472,7 @@ def _keep_listening(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> Ca
 
 @callback
 def _discovered(hass: HomeAssistant, found: Discovered) -> None:
-    """A box that nobody added: offer it."""
+    """Offer a box that the user has not added."""
     discovery_flow.async_create_flow(
         hass, DOMAIN, context={"source": SOURCE_INTEGRATION_DISCOVERY}, data={"discovered": found}
     )
@@ -471,20 +480,20 @@ def _discovered(hass: HomeAssistant, found: Discovered) -> None:
 
 @callback
 def _withdraw_offers(hass: HomeAssistant, context: dict[str, Any]) -> None:
-    """Offer boxes no more, those whose flows have this context."""
+    """Abort the discovery flows with this context."""
     flows = hass.config_entries.flow
     for flow in flows.async_progress_by_handler(DOMAIN, match_context=context):
         flows.async_abort(flow["flow_id"])
 
 
 def quarter_hours(hass: HomeAssistant, entry: ConfigEntry) -> list[dict[str, object]]:
-    """The energy per quarter hour that each box of the entry told, as JSON; times in the zone of the house."""
+    """Return the energy per quarter hour that each box reported, as JSON, with times in Home Assistant's time zone."""
     runtime = juicebox_runtime(entry)
     now = get_shared_state(hass).clock.now()
     found: list[dict[str, object]] = []
     for serial, coordinator in runtime.coordinators.items():
         if serial not in runtime.boxes.managed:
-            continue  # one that only a JuiceNet server reaches tells none
+            continue  # a box that only a JuiceNet server reaches reports none
         zone = schedule.zone(hass.config.time_zone)
         today = now.astimezone(zone).date()
         quarters = [
@@ -503,18 +512,18 @@ def quarter_hours(hass: HomeAssistant, entry: ConfigEntry) -> list[dict[str, obj
 
 
 def discovery_id(serial: str) -> str:
-    """The unique id of the flow that offers a box."""
+    """Return the unique id of the flow that offers a box."""
     return f"{SUBENTRY_JUICEBOX}_{serial}"
 
 
 def _fingerprint(entry: ConfigEntry) -> object:
-    """What the entry is set up with."""
+    """Return the configuration that the entry is set up with."""
     subentries = {key: (subentry.title, dict(subentry.data)) for key, subentry in entry.subentries.items()}
     return dict(entry.data), dict(entry.options), subentries
 
 
 async def _entry_updated(hass: HomeAssistant, entry: ConfigEntry) -> None:
-    """Set the boxes up again where something changed that they are set up with."""
+    """Reload the entry if its configuration has changed."""
     runtime = juicebox_runtime(entry)
     if _fingerprint(entry) == runtime.fingerprint:
         return
@@ -531,16 +540,16 @@ async def _entry_updated(hass: HomeAssistant, entry: ConfigEntry) -> None:
 
 
 def is_same_setup(entry: ConfigEntry, runtime: ChargersRuntime) -> bool:
-    """Whether an entry is set up as it was before something was waited for: neither given up since, nor set up anew.
+    """Return True if the entry is still set up with this runtime data, after something was awaited.
 
-    What was set up anew was set up with all that had changed by then.
+    A removed entry has no such runtime data. An entry that was set up again already has all changes.
     """
     is_set_up = entry.state in (ConfigEntryState.LOADED, ConfigEntryState.SETUP_IN_PROGRESS)
     return is_set_up and getattr(entry, "runtime_data", None) is runtime
 
 
 async def _end_override(clock: Clock, managed: ManagedBox) -> None:
-    """End the override of a box that is only to be looked at: it is told so with the next answer, before that is so."""
+    """End the override of a box that becomes read-only, and wait until the reply to its next status is sent."""
     if not managed.charger.snapshot.override.on:
         return
     told = asyncio.Event()
@@ -558,6 +567,6 @@ async def _end_override(clock: Clock, managed: ManagedBox) -> None:
             look()
             await told.wait()
     except TimeoutError:
-        LOGGER.debug("A box was not heard when its override was to end")
+        LOGGER.debug("A box sent no status before its override was to end")
     while ends:
         ends.pop()()

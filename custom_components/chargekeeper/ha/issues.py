@@ -1,4 +1,4 @@
-"""Repairs: what the user should know and can act on. Each issue goes by itself when its cause is gone."""
+"""Repair issues: what the user should know and can act on. An issue disappears when its cause is gone."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from math import inf
@@ -39,18 +39,18 @@ ADDRESS_GONE = "address_gone"
 TOKEN_REFUSED = "juicenet_token_refused"  # noqa: S105 - the key of an issue
 
 CLOUD_LOST_AFTER = 30 * 60.0
-"""Seconds of an outage after which the user is told, where chargers have no other path."""
+"""Seconds of an outage after which chargers without another transport get an issue."""
 
 
 type IssueData = dict[str, str | int | float | None]
 
 FIXES: Mapping[str, Callable[[Charger], None]] = {ChargerIssue.UPDATE_DOUBTED: Charger.dismiss_update}
-"""What the confirmation of an issue does, by the key of the issue. Other issues cannot be fixed by a confirmation."""
+"""The action that confirms an issue, by the key of the issue. Other issues cannot be confirmed."""
 
 
 @callback
 def track_charger_issues(hass: HomeAssistant, coordinator: ChargerCoordinator) -> Callable[[], None]:
-    """Keep the issues of a charger as its snapshot says; the answer ends it."""
+    """Keep the issues of a charger in line with its snapshot. Return a function that removes the listener."""
 
     @callback
     def sync() -> None:
@@ -71,7 +71,7 @@ def track_charger_issues(hass: HomeAssistant, coordinator: ChargerCoordinator) -
 def track_link_issues(
     hass: HomeAssistant, coordinator: ChargerCoordinator, transport: EntityTransport | None
 ) -> Callable[[], None]:
-    """Tell while an entity that is linked to a charger is deleted or disabled; the answer ends it."""
+    """Raise an issue while a linked entity of a charger is unusable. Return a function that removes the listener."""
     serial = coordinator.identity.serial
 
     @callback
@@ -86,7 +86,7 @@ def track_link_issues(
 
 @callback
 def track_box_issues(hass: HomeAssistant, coordinator: ChargerCoordinator, box: Box) -> Callable[[], None]:
-    """Keep the issues of a JuiceBox as its server sees it; the answer ends it."""
+    """Keep the issues of a JuiceBox in line with its state. Return a function that removes the listeners."""
     serial = coordinator.identity.serial
 
     @callback
@@ -105,7 +105,7 @@ def track_box_issues(hass: HomeAssistant, coordinator: ChargerCoordinator, box: 
             _keep(hass, f"{trouble}_{serial}", trouble, placeholders if trouble in box.issues else None)
         override = coordinator.data.override
         cut_off = coordinator.data.value(STATUS) is Status.OFFLINE or box.mode is Mode.LEARNING
-        helps = BoxIssue.STORED_ZERO not in box.issues  # else it does not charge by itself
+        helps = BoxIssue.STORED_ZERO not in box.issues  # an offline current of 0 A prevents charging anyway
         waits = override.on and not override.applied and cut_off and helps
         _keep(hass, f"{OVERRIDE_BY_HAND}_{serial}", OVERRIDE_BY_HAND, placeholders if waits else None)
 
@@ -121,7 +121,10 @@ def track_box_issues(hass: HomeAssistant, coordinator: ChargerCoordinator, box: 
 
 @callback
 def track_power_issues(hass: HomeAssistant, entry: ConfigEntry, serial: str, cycle: PowerCycle) -> Callable[[], None]:
-    """Tell while a box was switched off and nothing proves that its power is back; the answer ends it."""
+    """Raise an issue while a box may be without power after a power cycle.
+
+    Return a function that removes the listener.
+    """
 
     @callback
     def sync() -> None:
@@ -136,9 +139,9 @@ def track_power_issues(hass: HomeAssistant, entry: ConfigEntry, serial: str, cyc
 
 @callback
 def report_power_off(hass: HomeAssistant, entry: ConfigEntry, serial: str, cycle: PowerCycle) -> None:
-    """Tell that a box may be without power, for as long as `track_power_issues` does not see that its power is back.
+    """Raise the issue that a box may be without power. `track_power_issues` removes it when the power is back.
 
-    That outlives a restart of Home Assistant: nothing of ours may be there then to tell it again.
+    The issue outlives a restart of Home Assistant, since the integration may not be set up then.
     """
     assert cycle.last is not None
     identity = Identity(Maker.JUICEBOX, serial, cycle.last.name or serial)
@@ -148,7 +151,7 @@ def report_power_off(hass: HomeAssistant, entry: ConfigEntry, serial: str, cycle
 
 @callback
 def track_token_issue(hass: HomeAssistant, entry: ConfigEntry, account: JuiceNetAccount | None) -> Callable[[], None]:
-    """Tell while a JuiceNet server refuses the token of the account; the answer ends it."""
+    """Raise an issue while a JuiceNet server refuses the account token. Return a function that removes the listener."""
 
     @callback
     def sync() -> None:
@@ -161,7 +164,7 @@ def track_token_issue(hass: HomeAssistant, entry: ConfigEntry, account: JuiceNet
 
 @callback
 def sync_listen_issue(hass: HomeAssistant, entry: ConfigEntry, error: NoConnection | None) -> None:
-    """Tell why boxes cannot be listened to, or that they are."""
+    """Raise the issue for why the ports for boxes cannot be opened; without an error remove it."""
     busy = isinstance(error, PortBusy)
     detail = "" if error is None else error.detail
     _keep(hass, f"{PORT_BUSY}_{entry.entry_id}", PORT_BUSY, {"port": detail} if busy else None)
@@ -171,7 +174,10 @@ def sync_listen_issue(hass: HomeAssistant, entry: ConfigEntry, error: NoConnecti
 
 @callback
 def track_other_integration_issue(hass: HomeAssistant, entry: ConfigEntry) -> Callable[[], None]:
-    """Tell while Home Assistant's own Wallbox integration uses the account too: they share its request limit."""
+    """Raise an issue while Home Assistant's own Wallbox integration uses the same account and so its request limit.
+
+    Return a function that removes the listener.
+    """
 
     @callback
     def sync(_change: ConfigEntryChange | None = None, _changed: ConfigEntry | None = None) -> None:
@@ -185,7 +191,10 @@ def track_other_integration_issue(hass: HomeAssistant, entry: ConfigEntry) -> Ca
 
 @callback
 def track_member_issues(hass: HomeAssistant, entry: ConfigEntry) -> Callable[[], None]:
-    """Tell of members of a load group that no entry has which is enabled: they count with the most they could draw."""
+    """Raise an issue for each member of a load group that no enabled entry has.
+
+    Such a member counts with the most it could draw. Return a function that removes the listener.
+    """
 
     @callback
     def sync(_change: ConfigEntryChange | None = None, _changed: ConfigEntry | None = None) -> None:
@@ -205,7 +214,14 @@ def track_member_issues(hass: HomeAssistant, entry: ConfigEntry) -> Callable[[],
 
 @callback
 def sync_stored_excess_issue(hass: HomeAssistant, entry: ConfigEntry, excess: float, stored: str) -> None:
-    """Tell by how many amperes the members of a load group could exceed its limit when nobody answers them; 0: not."""
+    """Raise the issue that the offline currents of a load group exceed its limit, or remove it.
+
+    Args:
+        hass: Home Assistant.
+        entry: the entry of the load group.
+        excess: the amperes above the limit while the members are offline; 0 removes the issue.
+        stored: the members with their offline currents, as text.
+    """
     placeholders = {
         "group": entry.title,
         "limit": f"{entry.data[CONF_LIMIT]:g}",
@@ -218,14 +234,14 @@ def sync_stored_excess_issue(hass: HomeAssistant, entry: ConfigEntry, excess: fl
 
 @callback
 def delete_group_issues(hass: HomeAssistant, entry: ConfigEntry) -> None:
-    """Delete what is said of a load group and its members: it is not in force."""
+    """Delete all issues of a load group and its members."""
     sync_stored_excess_issue(hass, entry, 0.0, "")
     _delete_member_issues(hass, entry, ())
 
 
 @callback
 def _delete_member_issues(hass: HomeAssistant, entry: ConfigEntry, but: Collection[str]) -> None:
-    """Delete what is said of members of a load group, apart from the issues in `but`."""
+    """Delete the issues of the members of a load group, except those in `but`."""
     prefix = _member_issue_id(entry, "")
     for domain, issue_id in list(ir.async_get(hass).issues):
         if domain == DOMAIN and issue_id.startswith(prefix) and issue_id not in but:
@@ -234,7 +250,10 @@ def _delete_member_issues(hass: HomeAssistant, entry: ConfigEntry, but: Collecti
 
 @callback
 def track_cloud_issue(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> Callable[[], None]:
-    """Tell of an outage of 30 min that leaves chargers without any path; the answer ends it."""
+    """Raise an issue after a cloud outage of 30 min that leaves chargers without any transport.
+
+    Return a function that removes the listeners.
+    """
     runtime = entry.runtime_data
     clock = get_shared_state(hass).clock
     account = runtime.account_runtime.account
@@ -274,7 +293,7 @@ def track_cloud_issue(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> Ca
 
 
 def other_integration(hass: HomeAssistant, email: str) -> ConfigEntry | None:
-    """The entry of Home Assistant's own Wallbox integration that uses this account, unless it is disabled."""
+    """Return the enabled entry of Home Assistant's own Wallbox integration for this account; None if there is none."""
     entries = hass.config_entries.async_entries(OTHER_DOMAIN, include_ignore=False, include_disabled=False)
     names = ((entry, str(entry.data.get(CONF_USERNAME))) for entry in entries)
     return next((entry for entry, name in names if name.strip().casefold() == email.casefold()), None)
@@ -282,7 +301,7 @@ def other_integration(hass: HomeAssistant, email: str) -> ConfigEntry | None:
 
 @callback
 def delete_issues(hass: HomeAssistant, entry: ConfigEntry, serials: Iterable[str]) -> None:
-    """The chargers are given up, and with them what was said of them; likewise of the entry once it is gone."""
+    """Delete the issues of removed chargers, and those of the entry if it is disabled or removed."""
     for serial in serials:
         for problem in ChargerIssue:
             ir.async_delete_issue(hass, DOMAIN, _issue_id(problem, serial))
@@ -307,10 +326,10 @@ def _keep(
     *,
     is_persistent: bool = False,
 ) -> None:
-    """Have an issue with these placeholders, or none where there are none; one with data can be fixed.
+    """Create or update an issue; delete it if `placeholders` is None. An issue with `data` can be fixed.
 
-    One that Home Assistant only remembers, since the user chose to ignore it, is left alone: what it is about may not
-    have shown yet since the start.
+    An inactive issue is left alone: Home Assistant only remembers that the user chose to ignore it. Its cause may not
+    have been found yet since the start.
     """
     if placeholders is not None:
         ir.async_create_issue(
@@ -335,7 +354,7 @@ def _cloud_issue_id(entry: ConfigEntry) -> str:
 
 
 def _nothing() -> None:
-    """End what never began."""
+    """Remove a listener that was never added."""
 
 
 def _other_issue_id(entry: ConfigEntry) -> str:
