@@ -68,8 +68,8 @@ class PushCoordinator[T](DataUpdateCoordinator[T]):
             self.async_set_updated_data(data)
             return
         self.data = data
-        for tell in tuple(self._contact_listeners.values()):
-            tell()
+        for listener in tuple(self._contact_listeners.values()):
+            listener()
 
     @override
     async def async_shutdown(self) -> None:
@@ -172,17 +172,17 @@ class ChargersRuntime:
     _new_listeners: list[Callable[[ChargerCoordinator], None]] = field(default_factory=list)
 
     @callback
-    def listen_new(self, tell: Callable[[ChargerCoordinator], None]) -> CALLBACK_TYPE:
+    def listen_new(self, listener: Callable[[ChargerCoordinator], None]) -> CALLBACK_TYPE:
         """Call back for each charger that appears from now on. Return a function that removes the listener."""
-        self._new_listeners.append(tell)
-        return lambda: self._new_listeners.remove(tell)
+        self._new_listeners.append(listener)
+        return lambda: self._new_listeners.remove(listener)
 
     @callback
     def add(self, coordinator: ChargerCoordinator) -> None:
         """Add a charger that has appeared, and its entities."""
         self.coordinators[coordinator.identity.serial] = coordinator
-        for tell in tuple(self._new_listeners):
-            tell(coordinator)
+        for listener in tuple(self._new_listeners):
+            listener(coordinator)
 
 
 @dataclass(kw_only=True)

@@ -75,7 +75,7 @@ async def async_setup_group(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     coordinator = GroupCoordinator(hass, entry, group)
     entry.runtime_data = GroupRuntime(group=group, coordinator=coordinator, fingerprint=_fingerprint(entry))
     entry.async_on_unload(track_member_issues(hass, entry))
-    entry.async_on_unload(_follow_stored(hass, entry, coordinator))
+    entry.async_on_unload(_track_stored_excess(hass, entry, coordinator))
     entry.async_on_unload(entry.add_update_listener(_entry_updated))
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     group.start()
@@ -136,7 +136,7 @@ def member_name(hass: HomeAssistant, member: Mapping[str, str]) -> str:
 
 
 @callback
-def _follow_stored(hass: HomeAssistant, entry: ConfigEntry, coordinator: GroupCoordinator) -> Callable[[], None]:
+def _track_stored_excess(hass: HomeAssistant, entry: ConfigEntry, coordinator: GroupCoordinator) -> Callable[[], None]:
     """Raise an issue while the offline currents of the members exceed the limit of the load group.
 
     Return a function that removes the listener.

@@ -70,41 +70,40 @@ class Boxes:
         self.managed: dict[str, ManagedBox] = {}
         self.units: dict[str, ManagedUnit] = {}
         self.account: JuiceNetAccount | None = None
-        self._account_of: Mapping[str, str] = {}
-        self.power: dict[str, PowerCycle] = {}
+        self._account_settings: Mapping[str, str] = {}
+        self.power_cycles: dict[str, PowerCycle] = {}
         """Power cycles by serial. Removed boxes stay here until their power is back."""
         self._upstream: tuple[object, UpstreamConfig | None] = (None, None)
         self._vital: dict[str, tuple[object, ...]] = {}
         self._unsaved = self._saving = False
         self._cancel_save = clock.call_later(SAVE_INTERVAL, self._save_due)
         self._cancel_close: Callable[[], None] | None = None
-        self.server.on_change = self._changed
+        self.server.on_change = self._on_hub_change
         for key in list(stores.intents_by_serial):
             if key.startswith(POWER_RECORD):
-                self.power_of(key.removeprefix(POWER_RECORD))
+                self.power_cycle_of(key.removeprefix(POWER_RECORD))
 
     @callback
-    def serve(self, upstream: Mapping[str, object]) -> None:
+    def set_upstream(self, upstream: Mapping[str, object]) -> None:
         """Set the manufacturer's server that the user chose. The same server keeps its connection state."""
         if self._upstream[0] != upstream:
             self._upstream = upstream, upstream_config(self._clock, upstream)
             self.server.serve(self._upstream[1])
 
     @callback
-    def consult(self, settings: Mapping[str, str], make: Callable[[], JuiceNetClient]) -> None:
+    def set_juicenet_account(self, settings: Mapping[str, str], make: Callable[[], JuiceNetClient]) -> None:
         """Set the account at a JuiceNet server that the user entered, if any. The same account stays."""
-        if self._account_of != settings:
-            self._account_of = settings
+        if self._account_settings != settings:
+            self._account_settings = settings
             self.account = JuiceNetAccount(make(), self._clock) if settings else None
 
     @callback
-    def take_unit(self, config: BoxConfig, chargers: Mapping[tuple[Maker, str], Charger]) -> ManagedUnit:
+    def add_unit(self, config: BoxConfig, chargers: Mapping[tuple[Maker, str], Charger]) -> ManagedUnit:
         """Add a box that only a JuiceNet server reaches, or apply its new settings. Start nothing yet."""
         identity = Identity(Maker.JUICEBOX, config.serial, config.name)
-        last_report = limit_readings(
-            config, Timestamp.of(self._clock)
-        )  # also without an account, whose transport would give these readings
-        charger = chargers.get(identity.key) or self._charger(identity, last_report)
+        # Without an account there is no transport that reports these readings.
+        entered = limit_readings(config, Timestamp.of(self._clock))
+        charger = chargers.get(identity.key) or self._charger(identity, entered)
         charger.identity = identity
         transport = self.configure_unit(config)
         if transport is not None:
@@ -122,7 +121,7 @@ class Boxes:
         return None if self.account is None else self.account.transport(config)
 
     @callback
-    def take(self, config: BoxConfig, chargers: Mapping[tuple[Maker, str], Charger]) -> ManagedBox:
+    def add_box(self, config: BoxConfig, chargers: Mapping[tuple[Maker, str], Charger]) -> ManagedBox:
         """Add a box, or apply its new settings.
 
         Reuse its charger from `chargers` if there is one. Start nothing yet.
@@ -135,14 +134,14 @@ class Boxes:
             server = ServerTransport(box, self._clock)
             charger = chargers.get(udp.identity.key) or self._charger(udp.identity)
             managed = self.managed[serial] = ManagedBox(box, charger, udp, server)
-            box.listen(partial(self._heard, managed))
+            box.listen(partial(self._on_box_report, managed))
         managed.charger.identity = managed.udp.identity
         managed.charger.add_transport(managed.udp)
         if self._upstream[1] is not None:
             managed.charger.add_transport(managed.server)
         return managed
 
-    def _charger(self, identity: Identity, last_report: Readings | None = None) -> Charger:
+    def _charger(self, identity: Identity, entered: Readings | None = None) -> Charger:
         """Return a new charger with the stored state of a box and the readings that the user entered.
 
         No store has the entered readings.
@@ -152,37 +151,39 @@ class Boxes:
         charger = Charger(identity, self._clock, ChargerOptions(), partial(stores.save_intents, serial))
         snapshot = stores.snapshots.get(serial)
         known = {**snapshot} if isinstance(snapshot, Mapping) else {}
-        for prop, reading in (last_report or Readings()).items():
+        for prop, reading in (entered or Readings()).items():
             observed_at = reading.observed_at.isoformat()
             known[prop.key] = {"value": reading.value, "source": reading.source, "observed_at": observed_at}
         charger.restore(known, stores.intents_by_serial.get(serial))
         return charger
 
     @callback
-    def power_of(self, serial: str) -> PowerCycle:
+    def power_cycle_of(self, serial: str) -> PowerCycle:
         """Return the power cycle of a box. An open obligation to switch on again is resumed."""
-        if (cycle := self.power.get(serial)) is None:
+        if (cycle := self.power_cycles.get(serial)) is None:
             key = f"{POWER_RECORD}{serial}"
             stores = self.stores
             save = partial(stores.save_intents, key)
-            cycle = self.power[serial] = PowerCycle(self._hass, self._clock, save, stores.intents_by_serial.get(key))
+            cycle = self.power_cycles[serial] = PowerCycle(
+                self._hass, self._clock, save, stores.intents_by_serial.get(key)
+            )
         return cycle
 
-    def _heard(self, managed: ManagedBox) -> None:
+    def _on_box_report(self, managed: ManagedBox) -> None:
         """Pass a report of a box to its power cycle: the box has power."""
-        cycle = self.power.get(managed.box.config.serial)
-        heard_at = managed.udp.charger_reported_at
-        if cycle is not None and heard_at is not None:
-            cycle.heard(heard_at, managed.box.counts["boots"])
+        cycle = self.power_cycles.get(managed.box.config.serial)
+        reported_at = managed.udp.charger_reported_at
+        if cycle is not None and reported_at is not None:
+            cycle.box_reported(reported_at, managed.box.counts["boots"])
 
     @property
-    def unpowered(self) -> list[str]:
+    def without_power(self) -> list[str]:
         """Return the serials of all boxes that were switched off and whose power is not proved to be back."""
-        return [serial for serial, cycle in self.power.items() if cycle.active]
+        return [serial for serial, cycle in self.power_cycles.items() if cycle.active]
 
     async def finish(self) -> None:
         """Switch the power of all boxes on, since nothing will do it later."""
-        await asyncio.gather(*(cycle.finish() for cycle in self.power.values()))
+        await asyncio.gather(*(cycle.finish() for cycle in self.power_cycles.values()))
 
     async def forget(self, serial: str) -> None:
         """Remove a box and its stored state."""
@@ -192,17 +193,17 @@ class Boxes:
             managed.server.close()
         self.server.remove(serial)
         self.forget_unit(serial)
-        if (cycle := self.power.get(serial)) is not None and not cycle.active:
+        if (cycle := self.power_cycles.get(serial)) is not None and not cycle.active:
             cycle.close()
-            del self.power[serial]
+            del self.power_cycles[serial]
             self.stores.intents_by_serial.pop(f"{POWER_RECORD}{serial}", None)
         await self.stores.forget(serial)
 
     @property
-    def known(self) -> set[str]:
+    def known_serials(self) -> set[str]:
         """Return the serials of all boxes that have any state, in memory or stored."""
-        intents_by_serial = {key for key in self.stores.intents_by_serial if not key.startswith(POWER_RECORD)}
-        return {*self.server.export(), *self.units, *intents_by_serial, *self.stores.snapshots}
+        serials_with_intents = {key for key in self.stores.intents_by_serial if not key.startswith(POWER_RECORD)}
+        return {*self.server.export(), *self.units, *serials_with_intents, *self.stores.snapshots}
 
     def is_paused(self, serial: str) -> bool:
         """Return True if the intent store of a box holds a pause that the user requested."""
@@ -223,7 +224,7 @@ class Boxes:
         self._cancel_close = self._clock.call_later(RELOAD_PATIENCE, close)
 
     @callback
-    def stay(self) -> None:
+    def cancel_close(self) -> None:
         """Cancel `close_later`: the entry is set up again."""
         if self._cancel_close is not None:
             self._cancel_close()
@@ -231,9 +232,9 @@ class Boxes:
 
     async def close(self) -> None:
         """Send nothing from now on. The boxes keep their last command."""
-        self.stay()
+        self.cancel_close()
         self._cancel_save()
-        for cycle in self.power.values():
+        for cycle in self.power_cycles.values():
             cycle.close()
         for managed in self.managed.values():
             managed.udp.close()
@@ -249,7 +250,7 @@ class Boxes:
         self._unsaved = False
         await self.stores.save_boxes(self.server.export())
 
-    def _changed(self) -> None:
+    def _on_hub_change(self) -> None:
         vital = {serial: box.state.vital for serial, box in self.server.boxes.items()}
         if vital != self._vital:
             self._vital = vital

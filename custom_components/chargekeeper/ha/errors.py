@@ -174,7 +174,7 @@ def _placeholders(error: ChargerError, charger: str) -> dict[str, str]:
     `detail` is free text of core: only the parts that the text expects leave the integration (invariant I12).
     """
     if isinstance(error, TransportsFailed):
-        return {"reasons": " ".join(_tried(source, failure, charger) for source, failure in error.failures)}
+        return {"reasons": " ".join(_transport_failure(source, failure, charger) for source, failure in error.failures)}
     if isinstance(error, TransportBusy):
         return {"retry": str(retry_minutes(error))}
     if isinstance(error, Dangerous):
@@ -192,12 +192,12 @@ def _placeholders(error: ChargerError, charger: str) -> dict[str, str]:
             return {}
 
 
-def _tried(source: Source, failure: ChargerError, charger: str) -> str:
+def _transport_failure(source: Source, failure: ChargerError, charger: str) -> str:
     """Return the sentence that names a transport and the reason why it failed."""
     reason = str(as_home_assistant_error(failure, charger))
     return async_get_exception_message(DOMAIN, f"tried_{source}", {"reason": reason}) + "."
 
 
-def local_time(moment: datetime) -> str:
+def local_time(timestamp: datetime) -> str:
     """Return a timestamp as date and time in the user's time zone."""
-    return dt_util.as_local(moment).strftime("%Y-%m-%d %H:%M")
+    return dt_util.as_local(timestamp).strftime("%Y-%m-%d %H:%M")

@@ -54,14 +54,14 @@ def track_charger_issues(hass: HomeAssistant, coordinator: ChargerCoordinator) -
 
     @callback
     def sync() -> None:
-        for problem in ChargerIssue:
-            is_there = problem in coordinator.data.issues
+        for issue in ChargerIssue:
+            is_there = issue in coordinator.data.issues
             name = charger_name(hass, coordinator.config_entry, coordinator.identity)
             placeholders = {"charger": name} if is_there else None
             data: IssueData | None = None
-            if problem in FIXES:
+            if issue in FIXES:
                 data = {"entry_id": coordinator.config_entry.entry_id, "serial": coordinator.identity.serial}
-            _keep(hass, _issue_id(problem, coordinator.identity.serial), problem, placeholders, data)
+            _sync_issue(hass, _issue_id(issue, coordinator.identity.serial), issue, placeholders, data)
 
     sync()
     return coordinator.async_add_listener(sync)
@@ -78,10 +78,10 @@ def track_link_issues(
     def sync() -> None:
         name = charger_name(hass, coordinator.config_entry, coordinator.identity)
         placeholders = {"charger": name} if transport is not None and transport.broken else None
-        _keep(hass, f"{LINK_BROKEN}_{serial}", LINK_BROKEN, placeholders)
+        _sync_issue(hass, f"{LINK_BROKEN}_{serial}", LINK_BROKEN, placeholders)
 
     sync()
-    return _nothing if transport is None else transport.listen_health(sync)
+    return _do_nothing if transport is None else transport.listen_health(sync)
 
 
 @callback
@@ -101,20 +101,20 @@ def track_box_issues(hass: HomeAssistant, coordinator: ChargerCoordinator, box: 
             "pinned": box.config.host,
             "address": box.state.host,
         }
-        for trouble in BoxIssue:
-            _keep(hass, f"{trouble}_{serial}", trouble, placeholders if trouble in box.issues else None)
+        for issue in BoxIssue:
+            _sync_issue(hass, f"{issue}_{serial}", issue, placeholders if issue in box.issues else None)
         override = coordinator.data.override
-        cut_off = coordinator.data.value(STATUS) is Status.OFFLINE or box.mode is Mode.LEARNING
+        without_transport = coordinator.data.value(STATUS) is Status.OFFLINE or box.mode is Mode.LEARNING
         helps = BoxIssue.STORED_ZERO not in box.issues  # an offline current of 0 A prevents charging anyway
-        waits = override.on and not override.applied and cut_off and helps
-        _keep(hass, f"{OVERRIDE_BY_HAND}_{serial}", OVERRIDE_BY_HAND, placeholders if waits else None)
+        waits = override.on and not override.applied and without_transport and helps
+        _sync_issue(hass, f"{OVERRIDE_BY_HAND}_{serial}", OVERRIDE_BY_HAND, placeholders if waits else None)
 
     sync()
-    ends = (box.listen(sync), coordinator.async_add_listener(sync))
+    removers = (box.listen(sync), coordinator.async_add_listener(sync))
 
     def end() -> None:
-        for each in ends:
-            each()
+        for remove in removers:
+            remove()
 
     return end
 
@@ -131,7 +131,7 @@ def track_power_issues(hass: HomeAssistant, entry: ConfigEntry, serial: str, cyc
         if cycle.stuck:
             report_power_off(hass, entry, serial, cycle)
         elif not cycle.active:
-            _keep(hass, f"{POWER_OFF}_{serial}", POWER_OFF, None)
+            _sync_issue(hass, f"{POWER_OFF}_{serial}", POWER_OFF, None)
 
     sync()
     return cycle.listen(sync)
@@ -146,7 +146,7 @@ def report_power_off(hass: HomeAssistant, entry: ConfigEntry, serial: str, cycle
     assert cycle.last is not None
     identity = Identity(Maker.JUICEBOX, serial, cycle.last.name or serial)
     placeholders = {"charger": charger_name(hass, entry, identity), "switch": cycle.switch_name}
-    _keep(hass, f"{POWER_OFF}_{serial}", POWER_OFF, placeholders, is_persistent=True)
+    _sync_issue(hass, f"{POWER_OFF}_{serial}", POWER_OFF, placeholders, is_persistent=True)
 
 
 @callback
@@ -156,10 +156,12 @@ def track_token_issue(hass: HomeAssistant, entry: ConfigEntry, account: JuiceNet
     @callback
     def sync() -> None:
         refused = account is not None and account.token_refused
-        _keep(hass, f"{TOKEN_REFUSED}_{entry.entry_id}", TOKEN_REFUSED, {"entry": entry.title} if refused else None)
+        _sync_issue(
+            hass, f"{TOKEN_REFUSED}_{entry.entry_id}", TOKEN_REFUSED, {"entry": entry.title} if refused else None
+        )
 
     sync()
-    return _nothing if account is None else account.listen(sync)
+    return _do_nothing if account is None else account.listen(sync)
 
 
 @callback
@@ -167,9 +169,9 @@ def sync_listen_issue(hass: HomeAssistant, entry: ConfigEntry, error: NoConnecti
     """Raise the issue for why the ports for boxes cannot be opened; without an error remove it."""
     busy = isinstance(error, PortBusy)
     detail = "" if error is None else error.detail
-    _keep(hass, f"{PORT_BUSY}_{entry.entry_id}", PORT_BUSY, {"port": detail} if busy else None)
+    _sync_issue(hass, f"{PORT_BUSY}_{entry.entry_id}", PORT_BUSY, {"port": detail} if busy else None)
     gone = {"address": detail} if error is not None and not busy else None
-    _keep(hass, f"{ADDRESS_GONE}_{entry.entry_id}", ADDRESS_GONE, gone)
+    _sync_issue(hass, f"{ADDRESS_GONE}_{entry.entry_id}", ADDRESS_GONE, gone)
 
 
 @callback
@@ -183,7 +185,7 @@ def track_other_integration_issue(hass: HomeAssistant, entry: ConfigEntry) -> Ca
     def sync(_change: ConfigEntryChange | None = None, _changed: ConfigEntry | None = None) -> None:
         other = other_integration(hass, entry.data[CONF_EMAIL])
         placeholders = None if other is None else {"entry": other.title}
-        _keep(hass, _other_issue_id(entry), OTHER_INTEGRATION, placeholders)
+        _sync_issue(hass, _other_issue_id(entry), OTHER_INTEGRATION, placeholders)
 
     sync()
     return async_dispatcher_connect(hass, SIGNAL_CONFIG_ENTRY_CHANGED, sync)
@@ -206,7 +208,7 @@ def track_member_issues(hass: HomeAssistant, entry: ConfigEntry) -> Callable[[],
         }
         _delete_member_issues(hass, entry, missing)
         for issue_id, placeholders in missing.items():
-            _keep(hass, issue_id, GROUP_MEMBER_MISSING, placeholders)
+            _sync_issue(hass, issue_id, GROUP_MEMBER_MISSING, placeholders)
 
     sync()
     return async_dispatcher_connect(hass, SIGNAL_CONFIG_ENTRY_CHANGED, sync)
@@ -229,7 +231,7 @@ def sync_stored_excess_issue(hass: HomeAssistant, entry: ConfigEntry, excess: fl
         "stored": stored,
     }
     issue_id = f"{STORED_ABOVE_GROUP}_{entry.entry_id}"
-    _keep(hass, issue_id, STORED_ABOVE_GROUP, placeholders if excess > 0 else None)
+    _sync_issue(hass, issue_id, STORED_ABOVE_GROUP, placeholders if excess > 0 else None)
 
 
 @callback
@@ -245,7 +247,7 @@ def _delete_member_issues(hass: HomeAssistant, entry: ConfigEntry, but: Collecti
     prefix = _member_issue_id(entry, "")
     for domain, issue_id in list(ir.async_get(hass).issues):
         if domain == DOMAIN and issue_id.startswith(prefix) and issue_id not in but:
-            _keep(hass, issue_id, GROUP_MEMBER_MISSING, None)
+            _sync_issue(hass, issue_id, GROUP_MEMBER_MISSING, None)
 
 
 @callback
@@ -265,29 +267,29 @@ def track_cloud_issue(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> Ca
         nonlocal cancel_timer
         cancel_timer()
         since = log.outages[-1].started_at if log.open and account.snapshot.cloud is False else None
-        cut_off = [coordinator for coordinator in runtime.coordinators.values() if not coordinator.data.local]
+        without_transport = [coordinator for coordinator in runtime.coordinators.values() if not coordinator.data.local]
         waits = inf if since is None else CLOUD_LOST_AFTER - (clock.now() - since).total_seconds()
         if 0 < waits < inf:
             cancel_timer = clock.call_later(waits, sync)
         placeholders = None
-        if since is not None and waits <= 0 and cut_off:
-            names = sorted(charger_name(hass, entry, coordinator.identity) for coordinator in cut_off)
+        if since is not None and waits <= 0 and without_transport:
+            names = sorted(charger_name(hass, entry, coordinator.identity) for coordinator in without_transport)
             placeholders = {"since": local_time(since), "chargers": ", ".join(names)}
-        _keep(hass, _cloud_issue_id(entry), CLOUD_LOST, placeholders)
+        _sync_issue(hass, _cloud_issue_id(entry), CLOUD_LOST, placeholders)
 
-    ends = [account.listen(lambda _: sync())]
+    removers = [account.listen(lambda _: sync())]
 
     @callback
     def begin(coordinator: ChargerCoordinator) -> None:
-        ends.append(coordinator.async_add_listener(sync))
+        removers.append(coordinator.async_add_listener(sync))
 
     for_each_charger(entry, begin)
     sync()
 
     def end() -> None:
         cancel_timer()
-        while ends:
-            ends.pop()()
+        while removers:
+            removers.pop()()
 
     return end
 
@@ -303,10 +305,10 @@ def other_integration(hass: HomeAssistant, email: str) -> ConfigEntry | None:
 def delete_issues(hass: HomeAssistant, entry: ConfigEntry, serials: Iterable[str]) -> None:
     """Delete the issues of removed chargers, and those of the entry if it is disabled or removed."""
     for serial in serials:
-        for problem in ChargerIssue:
-            ir.async_delete_issue(hass, DOMAIN, _issue_id(problem, serial))
-        for trouble in BoxIssue:
-            ir.async_delete_issue(hass, DOMAIN, f"{trouble}_{serial}")
+        for charger_issue in ChargerIssue:
+            ir.async_delete_issue(hass, DOMAIN, _issue_id(charger_issue, serial))
+        for box_issue in BoxIssue:
+            ir.async_delete_issue(hass, DOMAIN, f"{box_issue}_{serial}")
         for key in (LINK_BROKEN, OVERRIDE_BY_HAND):
             ir.async_delete_issue(hass, DOMAIN, f"{key}_{serial}")
     if entry.disabled_by is not None or hass.config_entries.async_get_entry(entry.entry_id) is None:
@@ -317,7 +319,7 @@ def delete_issues(hass: HomeAssistant, entry: ConfigEntry, serials: Iterable[str
 
 
 @callback
-def _keep(
+def _sync_issue(
     hass: HomeAssistant,
     issue_id: str,
     key: str,
@@ -353,7 +355,7 @@ def _cloud_issue_id(entry: ConfigEntry) -> str:
     return f"{CLOUD_LOST}_{entry.entry_id}"
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     """Remove a listener that was never added."""
 
 
@@ -365,5 +367,5 @@ def _member_issue_id(entry: ConfigEntry, serial: str) -> str:
     return f"{GROUP_MEMBER_MISSING}_{entry.entry_id}_{serial}"
 
 
-def _issue_id(problem: ChargerIssue, serial: str) -> str:
-    return f"{problem}_{serial}"
+def _issue_id(issue: ChargerIssue, serial: str) -> str:
+    return f"{issue}_{serial}"

@@ -76,7 +76,7 @@ async def async_suggestions(hass: HomeAssistant, account: Mapping[str, str], ser
         units = {unit.serial: unit for unit in await client.units()}
         if (unit := units.get(serial)) is None:
             return {}
-        return _of_installation(await client.info(unit)) | _of_schedule(await client.schedule(unit))
+        return _from_installation(await client.info(unit)) | _from_schedule(await client.schedule(unit))
     except ChargerError as err:
         LOGGER.debug("The JuiceNet server gave no suggestions for a box: %s", err.reason)
         return {}
@@ -93,7 +93,7 @@ def juicenet_client(hass: HomeAssistant, account: Mapping[str, str]) -> JuiceNet
     )
 
 
-def _of_installation(info: Info) -> dict[str, Any]:
+def _from_installation(info: Info) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if info.load_group is not None:  # without one, the manufacturer's app may still have a load group
         found[CONF_IN_MAKER_LOAD_GROUP] = SharedCircuit.YES.value
@@ -102,7 +102,7 @@ def _of_installation(info: Info) -> dict[str, Any]:
     return found
 
 
-def _of_schedule(tou: Tou) -> dict[str, Any]:
+def _from_schedule(tou: Tou) -> dict[str, Any]:
     ends = {
         CONF_WEEKDAY_START: tou.weekday.start,
         CONF_WEEKDAY_END: tou.weekday.end,

@@ -16,40 +16,40 @@ OVERRIDE = "tou_override"
 
 
 @callback
-def follow_outages(entry: ChargeKeeperConfigEntry) -> Callable[[], None]:
+def track_outages(entry: ChargeKeeperConfigEntry) -> Callable[[], None]:
     """Record outages in the log of the account. Return a function that removes the listeners."""
     runtime = entry.runtime_data
     log = runtime.account_runtime.outages
     account = runtime.account_runtime.account
-    ends: list[Callable[[], None]] = []
+    removers: list[Callable[[], None]] = []
 
     @callback
     def account_changed(snapshot: AccountSnapshot) -> None:
         if snapshot.cloud is False:
             log.begin(account.breaker.opened_at)
             for coordinator in runtime.coordinators.values():
-                _serve(log, coordinator)
+                _log_served(log, coordinator)
         elif snapshot.cloud:
             log.end()
 
     @callback
     def begin(coordinator: ChargerCoordinator) -> None:
-        ends.append(coordinator.charger.listen_events(partial(_replay, log, coordinator)))
-        ends.append(coordinator.async_add_listener(partial(_serve, log, coordinator)))
+        removers.append(coordinator.charger.listen_events(partial(_log_replay, log, coordinator)))
+        removers.append(coordinator.async_add_listener(partial(_log_served, log, coordinator)))
 
     for_each_charger(entry, begin)
-    ends.append(account.listen(account_changed))
+    removers.append(account.listen(account_changed))
     account_changed(account.snapshot)
 
     def end() -> None:
-        while ends:
-            ends.pop()()
+        while removers:
+            removers.pop()()
 
     return end
 
 
 @callback
-def _serve(log: OutageLog, coordinator: ChargerCoordinator) -> None:
+def _log_served(log: OutageLog, coordinator: ChargerCoordinator) -> None:
     """Log the configuration of a charger that is served from the cache now."""
     if log.open:
         readings = coordinator.data.readings.items()
@@ -62,7 +62,7 @@ def _is_served(prop: Property[object], reading: Reading[object]) -> bool:
 
 
 @callback
-def _replay(log: OutageLog, coordinator: ChargerCoordinator, event: ChargerEvent) -> None:
+def _log_replay(log: OutageLog, coordinator: ChargerCoordinator, event: ChargerEvent) -> None:
     """Log a setting that was sent after it had waited, or an override that was sent again."""
     if event.kind == "replay":
         log.replay(coordinator.identity.serial, event.type)

@@ -64,7 +64,7 @@ class SharedState:
     accounts: dict[str, WallboxAccount] = field(default_factory=dict)
     chargers: dict[tuple[Maker, str], Charger] = field(default_factory=dict)
     stores: dict[str, EntryStores] = field(default_factory=dict)
-    at_work: dict[tuple[Maker, str], Charger] = field(default_factory=dict)
+    started: dict[tuple[Maker, str], Charger] = field(default_factory=dict)
     """The started chargers. The others wait until their entry is set up again."""
     groups: dict[str, LoadGroup] = field(default_factory=dict)
     """Load groups by the unique id of their entry."""
@@ -133,7 +133,7 @@ class SharedState:
     def begin(self, charger: Charger) -> None:
         """Start a charger. The share of its load group applies from the start."""
         key = charger.identity.key
-        self.at_work[key] = charger
+        self.started[key] = charger
         for group in self.groups.values():
             if group.has(key):
                 group.attach(charger)
@@ -142,7 +142,7 @@ class SharedState:
     async def end(self, charger: Charger) -> None:
         """Stop a charger. To its load group the member is offline from now on."""
         key = charger.identity.key
-        self.at_work.pop(key, None)
+        self.started.pop(key, None)
         for group in self.groups.values():
             if group.has(key):
                 group.detach(key)
@@ -152,7 +152,7 @@ class SharedState:
     def open_group(self, unique_id: str, group: LoadGroup) -> None:
         """Add a load group; its shares apply from now on."""
         self.groups[unique_id] = group
-        for key, charger in self.at_work.items():
+        for key, charger in self.started.items():
             if group.has(key):
                 group.attach(charger)
         self.release_members()
@@ -206,13 +206,13 @@ async def async_open(hass: HomeAssistant, entry: ConfigEntry) -> AccountRuntime:
         shared_state.adopt(user_id, account)
         account.restore_budgets(stores.budgets)
     account.set_credentials(str(entry.data[CONF_EMAIL]), str(entry.data[CONF_PASSWORD]))
-    account_runtime = AccountRuntime(stores, account, {}, _outages(shared_state, user_id, stores))
+    account_runtime = AccountRuntime(stores, account, {}, _outage_log(shared_state, user_id, stores))
     for identity in identities(entry):
         open_charger(hass, entry, account_runtime, identity)
     return account_runtime
 
 
-def _outages(shared_state: SharedState, user_id: str, stores: EntryStores) -> OutageLog:
+def _outage_log(shared_state: SharedState, user_id: str, stores: EntryStores) -> OutageLog:
     """Return the outage log of an account, from the shared state or the store."""
     if user_id not in shared_state.outages:
         log = OutageLog(shared_state.clock, lambda: stores.save_outages_soon(log.export()))
@@ -228,7 +228,7 @@ def open_charger(
     """Return a charger with the entry's options and its transports, and add it to `account_runtime`."""
     shared_state = get_shared_state(hass)
     serial = identity.serial
-    options = keeper_options(entry, serial)
+    options = charger_options(entry, serial)
     charger = shared_state.chargers.get(identity.key)
     if charger is None:
         charger = Charger(identity, shared_state.clock, options, partial(account_runtime.stores.save_intents, serial))
@@ -317,7 +317,7 @@ def as_entry_data(chargers: list[Identity]) -> list[dict[str, str | None]]:
     ]
 
 
-def keeper_options(entry: ConfigEntry, serial: str) -> ChargerOptions:
+def charger_options(entry: ConfigEntry, serial: str) -> ChargerOptions:
     """Return the options of an entry that apply to one of its chargers."""
     limit = entry.options.get(CONF_LOAD_GROUP_LIMITS, {}).get(serial)
     return ChargerOptions(

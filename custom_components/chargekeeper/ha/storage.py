@@ -232,19 +232,19 @@ class EntryStores:
         except HomeAssistantError as err:  # for example, a later version of ChargeKeeper wrote it
             return await self._put_aside(path, str(err))
         except AttributeError, KeyError, TypeError:  # JSON, but not as a store writes it
-            return await self._put_aside(path, "it is not what was saved")
+            return await self._put_aside(path, "its JSON is not in the format of a store")
         if data is None and not existed:
             return None
         if data is None and not await exists():
-            LOGGER.warning("%s was damaged; Home Assistant has put it aside, starting without it", path.name)
+            LOGGER.warning("%s was damaged and Home Assistant has renamed it; starting without it", path.name)
             return {}
         if not isinstance(data, dict):
-            return await self._put_aside(path, "it holds something else than was saved")
+            return await self._put_aside(path, "its content is not a JSON object")
         return data
 
     async def _put_aside(self, path: Path, reason: str) -> Stored:
         aside = await self._hass.async_add_executor_job(_put_aside, path)
-        LOGGER.warning("%s cannot be used (%s); it is kept as %s, starting without it", path.name, reason, aside)
+        LOGGER.warning("%s cannot be used (%s) and is now named %s; starting without it", path.name, reason, aside)
         return {}
 
 

@@ -219,15 +219,15 @@ class EntityTransport(Transport):
         self._registry = er.async_get(hass)
         self._links = {link: str(links[link]) for link in ALL_LINKS if links.get(link)}
         self._listener: TransportListener | None = None
-        self._followed: dict[str, str] = {}  # link by entity id
-        self._unfollow: list[CALLBACK_TYPE] = []
-        self._heard: dict[str, Timestamp] = {}
+        self._tracked: dict[str, str] = {}  # link by entity id
+        self._untrack: list[CALLBACK_TYPE] = []
+        self._last_reports: dict[str, Timestamp] = {}
         self._unproven: set[str] = set()  # links whose entity has reported only its initial state
         self._is_lost = True
         self._lost_at = -inf
-        self._given: dict[str, Reading[object]] = {}  # the last published readings, by property key
+        self._published: dict[str, Reading[object]] = {}  # the last published readings, by property key
         self._is_broken = False
-        self._has_odd_words = False
+        self._has_unknown_text = False
         self._health_listeners: list[Callable[[], None]] = []
 
     @property
@@ -250,8 +250,8 @@ class EntityTransport(Transport):
     @property
     @override
     def presence(self) -> Presence:
-        tellers = (CONF_STATUS,) if self._fault(CONF_STATUS) is None else tuple(self._links)
-        if not any(self._state(link) is not None for link in tellers):
+        presence_links = (CONF_STATUS,) if self._fault(CONF_STATUS) is None else tuple(self._links)
+        if not any(self._state(link) is not None for link in presence_links):
             return Presence.OFFLINE
         at = self.charger_reported_at
         fresh = at is not None and at + LIVE_AGE[Source.LINKED] > self._clock.monotonic()
@@ -261,7 +261,7 @@ class EntityTransport(Transport):
     @override
     def last_report(self) -> StatusReport | None:
         """Return the status report; None until an entity has reported in this run, so that a start is no outage."""
-        if not self._heard:
+        if not self._last_reports:
             return None
         if self.presence is Presence.OFFLINE:
             return StatusReport(Status.OFFLINE)
@@ -271,19 +271,19 @@ class EntityTransport(Transport):
     @property
     @override
     def charger_reported_at(self) -> float | None:
-        return max((moment.observed_mono for moment in self._heard.values()), default=None)
+        return max((timestamp.observed_mono for timestamp in self._last_reports.values()), default=None)
 
     @property
     @override
     def status_received_at(self) -> float | None:
-        heard = self._heard.get(self._status_link)
-        at = max(-inf if heard is None else heard.observed_mono, self._lost_at)
+        last_report_at = self._last_reports.get(self._status_link)
+        at = max(-inf if last_report_at is None else last_report_at.observed_mono, self._lost_at)
         return None if at == -inf else at
 
     @property
     @override
     def endpoint_contact_at(self) -> datetime | None:
-        return max((moment.observed_at for moment in self._heard.values()), default=None)
+        return max((timestamp.observed_at for timestamp in self._last_reports.values()), default=None)
 
     @property
     def broken(self) -> bool:
@@ -302,18 +302,18 @@ class EntityTransport(Transport):
     def listen(self, listener: TransportListener) -> Callable[[], None]:
         self._listener = listener
         cancel_registry = self._hass.bus.async_listen(
-            er.EVENT_ENTITY_REGISTRY_UPDATED, self._on_registry, event_filter=self._is_about_us
+            er.EVENT_ENTITY_REGISTRY_UPDATED, self._on_registry, event_filter=self._concerns_linked_entity
         )
-        self._follow()
+        self._track_entities()
         self._is_lost = self.presence is Presence.OFFLINE
         self._is_broken = self.broken
-        if self._heard:
+        if self._last_reports:
             listener.readings_received(self, self._read())
 
         def cancel() -> None:
             cancel_registry()
-            self._stop_following()
-            self._followed = {}
+            self._stop_tracking()
+            self._tracked = {}
             self._listener = None
 
         return cancel
@@ -357,7 +357,7 @@ class EntityTransport(Transport):
             raise TransportDown("linked_failed") from err
         if coordinator is not None and coordinator.last_update_success and self._listener is not None:
             self._note_report(link)  # also if nothing changed: the coordinator may then write no state
-            self._tell()
+            self._notify()
 
     # Commands
 
@@ -391,51 +391,51 @@ class EntityTransport(Transport):
     # Tracking of the entities
 
     @callback
-    def _is_about_us(self, data: er.EventEntityRegistryUpdatedData) -> bool:
+    def _concerns_linked_entity(self, data: er.EventEntityRegistryUpdatedData) -> bool:
         """Return True if a registry change may concern a linked entity.
 
         A re-created entity may have another entity id.
         """
         if data["action"] == "create":
-            return len(self._followed) < len(self._links)
-        return data["entity_id"] in self._followed or data.get("old_entity_id") in self._followed
+            return len(self._tracked) < len(self._links)
+        return data["entity_id"] in self._tracked or data.get("old_entity_id") in self._tracked
 
     @callback
     def _on_registry(self, event: Event[er.EventEntityRegistryUpdatedData]) -> None:
         """Track the entities again. The state of a renamed or re-created entity follows as an event of its own."""
         if self._listener is None:
             return  # the event was under way when the listener was removed
-        self._follow()
+        self._track_entities()
         if event.data["action"] == "remove":
-            self._tell()
-        self._see_to_health()
+            self._notify()
+        self._update_health()
 
     @callback
-    def _follow(self) -> None:
+    def _track_entities(self) -> None:
         """Track the entities under their present entity ids, and take in the states that exist already."""
-        names = {link: entity_id for link in self._links if (entity_id := self._entity_id(link)) is not None}
-        before = self._followed
-        followed = {entity_id: link for link, entity_id in names.items()}
-        if followed == before:
+        entity_ids = {link: entity_id for link in self._links if (entity_id := self._entity_id(link)) is not None}
+        before = self._tracked
+        tracked = {entity_id: link for link, entity_id in entity_ids.items()}
+        if tracked == before:
             return
-        self._stop_following()
-        self._followed = followed
-        self._unfollow = [
-            async_track_state_change_event(self._hass, list(followed), self._on_state),
-            async_track_state_report_event(self._hass, list(followed), self._on_state),
+        self._stop_tracking()
+        self._tracked = tracked
+        self._untrack = [
+            async_track_state_change_event(self._hass, list(tracked), self._on_state),
+            async_track_state_report_event(self._hass, list(tracked), self._on_state),
         ]
-        for entity_id, link in followed.items():
+        for entity_id, link in tracked.items():
             state = self._state(link)
             if entity_id not in before and state is not None and _is_known(state):
-                self._note_found(link, state)
+                self._note_existing(link, state)
 
     @callback
-    def _stop_following(self) -> None:
-        for end in self._unfollow:
-            end()
-        self._unfollow = []
+    def _stop_tracking(self) -> None:
+        for remove in self._untrack:
+            remove()
+        self._untrack = []
 
-    def _note_found(self, link: str, state: State) -> None:
+    def _note_existing(self, link: str, state: State) -> None:
         """Record when an entity last reported, for an entity that existed before it was tracked.
 
         A state that was written only once may be a restored one. `last_reported` is a wall clock time and may lie in
@@ -446,11 +446,11 @@ class EntityTransport(Transport):
             return
         self._unproven.discard(link)
         now = Timestamp.of(self._clock)
-        self._heard[link] = now.earlier(max((now.observed_at - state.last_reported).total_seconds(), 0.0))
+        self._last_reports[link] = now.earlier(max((now.observed_at - state.last_reported).total_seconds(), 0.0))
 
     def _note_report(self, link: str) -> None:
         self._unproven.discard(link)
-        self._heard[link] = Timestamp.of(self._clock)
+        self._last_reports[link] = Timestamp.of(self._clock)
 
     def _restores(self, entity_id: str) -> bool:
         """Return True if the first state of an entity may have been restored instead of polled."""
@@ -462,7 +462,7 @@ class EntityTransport(Transport):
 
     @callback
     def _on_state(self, event: Event[EventStateChangedData] | Event[EventStateReportedData]) -> None:
-        link = self._followed.get(event.data["entity_id"])
+        link = self._tracked.get(event.data["entity_id"])
         state = event.data["new_state"]
         if link is None:
             return  # the event was under way when the entity was no longer tracked
@@ -474,19 +474,19 @@ class EntityTransport(Transport):
             else:
                 self._unproven.add(link)
             if link == CONF_STATUS:
-                self._note_word(state.state)
-        elif state is not None and is_set_up(old) and self._restores(state.entity_id):
+                self._warn_of_unknown_text(state.state)
+        elif state is not None and is_first_state(old) and self._restores(state.entity_id):
             self._unproven.add(link)
-        self._tell()
-        self._see_to_health()
+        self._notify()
+        self._update_health()
 
-    def _note_word(self, word: str) -> None:
-        if not self._has_odd_words and slug(word) not in STATUS_WORDS:
-            self._has_odd_words = True
+    def _warn_of_unknown_text(self, text: str) -> None:
+        if not self._has_unknown_text and slug(text) not in STATUS_WORDS:
+            self._has_unknown_text = True
             LOGGER.warning("A linked status has a text that is not understood; the charger status is unknown")
 
     @callback
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         was_lost = self._is_lost
         self._is_lost = self.presence is Presence.OFFLINE
         if self._is_lost and not was_lost:
@@ -495,11 +495,11 @@ class EntityTransport(Transport):
         self._listener.readings_received(self, self._read())
 
     @callback
-    def _see_to_health(self) -> None:
+    def _update_health(self) -> None:
         if self.broken is not self._is_broken:
             self._is_broken = not self._is_broken
-            for tell in tuple(self._health_listeners):
-                tell()
+            for listener in tuple(self._health_listeners):
+                listener()
 
     # Reading
 
@@ -508,29 +508,29 @@ class EntityTransport(Transport):
         readings = Readings()
         for link, measured in MEASURED.items():
             if link in self._links:
-                self._put(readings, measured.prop, self._amount(link), link)
+                self._publish(readings, measured.prop, self._amount(link), link)
         status = self._status()
         link = self._status_link
-        self._put(readings, STATUS, status, link)
-        self._put(readings, CAR_CONNECTED, self._is_plugged_in(status), link)
-        is_told = link == CONF_STATUS and status is not None
-        self._put(readings, PROBLEM, status is Status.ERROR if is_told else None, link)
+        self._publish(readings, STATUS, status, link)
+        self._publish(readings, CAR_CONNECTED, self._is_plugged_in(status), link)
+        has_status_entity = link == CONF_STATUS and status is not None
+        self._publish(readings, PROBLEM, status is Status.ERROR if has_status_entity else None, link)
         return readings
 
-    def _put[T](self, readings: Readings, prop: Property[T], value: T | None, link: str) -> None:
+    def _publish[T](self, readings: Readings, prop: Property[T], value: T | None, link: str) -> None:
         """Publish a value. Without a value, retract or age only what this transport published itself."""
-        heard = self._heard.get(link)
-        if value is not None and heard is not None:
+        last_report_at = self._last_reports.get(link)
+        if value is not None and last_report_at is not None:
             max_age = LIVE_AGE[Source.LINKED] if prop.kind is ReadingClass.LIVE else inf
-            reading = Reading(value, Source.LINKED, heard.observed_at, heard.observed_mono, max_age)
+            reading = Reading(value, Source.LINKED, last_report_at.observed_at, last_report_at.observed_mono, max_age)
             readings.put(prop, reading)
-            self._given[prop.key] = reading
-        elif (given := self._given.pop(prop.key, None)) is None:
+            self._published[prop.key] = reading
+        elif (published := self._published.pop(prop.key, None)) is None:
             return
         elif prop.kind is ReadingClass.LIVE:
-            readings.retract(prop, given.observed_mono)
+            readings.retract(prop, published.observed_mono)
         else:
-            readings.put(prop, replace(cast("Reading[T]", given), source=Source.CACHE))
+            readings.put(prop, replace(cast("Reading[T]", published), source=Source.CACHE))
 
     @property
     def _status_link(self) -> str:
@@ -540,17 +540,17 @@ class EntityTransport(Transport):
     def _status(self) -> Status | None:
         """Return the status of the charger; None if it is unknown."""
         if self._status_link == CONF_STATUS:
-            state = self._shown(CONF_STATUS)
+            state = self._reported_state(CONF_STATUS)
             return None if state is None else STATUS_WORDS.get(slug(state.state))
         power = self._amount(CONF_POWER)
-        switch = self._shown(CONF_CHARGE_SWITCH)
+        switch = self._reported_state(CONF_CHARGE_SWITCH)
         if power is None:
             return None
         if is_flowing(CONF_POWER, power):
             return Status.CHARGING if power > 0 else None  # negative: discharging, or a reversed meter
         # Without power, the car may be missing or paused. Only a switch that is off outside the schedule is conclusive.
         is_off = switch is not None and switch.state == STATE_OFF
-        return Status.WAITING_SCHEDULE if is_off and self._is_held_back() else None
+        return Status.WAITING_SCHEDULE if is_off and self._is_blocked_by_schedule() else None
 
     def _is_plugged_in(self, status: Status | None) -> bool | None:
         """Return True while a car is plugged in; None if the status leaves it open.
@@ -568,13 +568,13 @@ class EntityTransport(Transport):
     def _inside_window(self) -> bool:
         return schedule.inside(self._windows, self._clock.now())
 
-    def _is_held_back(self) -> bool:
+    def _is_blocked_by_schedule(self) -> bool:
         """Return True if the charger has an enabled schedule that does not allow charging now."""
         return any(window.enabled for window in self._windows) and not self._inside_window()
 
     def _amount(self, link: str) -> float | None:
         """Return a measured value in the unit of its property; None if it is not a plausible number."""
-        state = self._shown(link)
+        state = self._reported_state(link)
         measured = MEASURED[link]
         if state is None or not _is_known(state):
             return None
@@ -605,7 +605,7 @@ class EntityTransport(Transport):
         state = None if entity_id is None else self._hass.states.get(entity_id)
         return None if state is None or state.state == STATE_UNAVAILABLE else state
 
-    def _shown(self, link: str) -> State | None:
+    def _reported_state(self, link: str) -> State | None:
         """Return the state that a linked entity reported; None if the entity has only its initial state."""
         return None if link in self._unproven else self._state(link)
 
@@ -623,11 +623,13 @@ class EntityTransport(Transport):
 
     def _link_diagnostics(self, link: str) -> dict[str, object]:
         state = self._state(link)
-        heard = self._heard.get(link)
+        last_report_at = self._last_reports.get(link)
         found: dict[str, object] = {
             "fault": self._fault(link),
             "available": state is not None,
-            "reported_age": None if heard is None else round(self._clock.monotonic() - heard.observed_mono),
+            "reported_age": None
+            if last_report_at is None
+            else round(self._clock.monotonic() - last_report_at.observed_mono),
         }
         if link == CONF_STATUS:
             found["understood"] = state is not None and slug(state.state) in STATUS_WORDS
@@ -727,7 +729,7 @@ def old_state(event: Event[EventStateChangedData] | Event[EventStateReportedData
     return event.data["new_state"]
 
 
-def is_set_up(old: State | None) -> bool:
+def is_first_state(old: State | None) -> bool:
     """Return True if a state that follows `old` is the first one of an entity that was just set up."""
     return old is None or ATTR_RESTORED in old.attributes
 
@@ -748,7 +750,7 @@ def is_own_report(old: State | None, new: State | None, *, restores: bool, unpro
         return False
     if not restores:
         return True
-    return old is not None and not is_set_up(old) and not (unproven and old.state == STATE_UNAVAILABLE)
+    return old is not None and not is_first_state(old) and not (unproven and old.state == STATE_UNAVAILABLE)
 
 
 def _polling_coordinator(entity: Entity) -> DataUpdateCoordinator[object] | None:

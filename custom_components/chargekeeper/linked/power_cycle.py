@@ -103,19 +103,19 @@ class PowerCycle:
         self._clock = clock
         self._save = save
         self.last = Cycle.restored(stored)
-        self._began = -inf if self.last is None else _beginning(clock, self.last)
+        self._began_mono = -inf if self.last is None else _beginning(clock, self.last)
         self._to_save = self.last
         self._is_saved = True
-        self._disk = asyncio.Lock()
+        self._write_lock = asyncio.Lock()
         self._boots: int | None = None
-        self._ended = False
+        self._closed = False
         self._is_beginning = False
         self._task: asyncio.Task[None] | None = None
         self._saver: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[], None]] = []
         self.went_off = False
         """True if the switch was seen off since the power was switched off."""
-        self._begin()
+        self._start_restoring()
 
     @property
     def active(self) -> bool:
@@ -139,7 +139,7 @@ class PowerCycle:
 
     @property
     def _age(self) -> float:
-        return self._clock.monotonic() - self._began
+        return self._clock.monotonic() - self._began_mono
 
     @property
     def switch_name(self) -> str:
@@ -168,19 +168,19 @@ class PowerCycle:
                 same.
         """
         before = self.last
-        began = self._began
+        began = self._began_mono
         cycle = Cycle(switch, self._clock.now(), name=name)
         sent = False
 
         def commit() -> None:
             nonlocal before, sent
-            if self._ended:
+            if self._closed:
                 raise NoConnection("stopping")
             guard()
             sent = True
             before = self.last
             self.last = cycle
-            self._began = self._clock.monotonic()
+            self._began_mono = self._clock.monotonic()
             self.went_off = False
 
         self._to_save = cycle
@@ -194,92 +194,92 @@ class PowerCycle:
         finally:  # also if a reload cancels this
             self._is_beginning = False
             if not sent:
-                self._began = began
-                self._note(before if self.last is cycle else self.last)
-            self._begin()
+                self._began_mono = began
+                self._set_record(before if self.last is cycle else self.last)
+            self._start_restoring()
 
     @callback
-    def heard(self, at: float, boots: int) -> None:
+    def box_reported(self, at: float, boots: int) -> None:
         """Record that the box reported at the monotonic time `at`, and had started `boots` times by then."""
         has_started = self._boots is not None and boots > self._boots
         self._boots = boots
         if self.active and has_started:
-            self._power_is_back()
-        self.shows_power(at)
-        if self.last is not None and self.last.on and self.last.spent and at - self._began >= OFF_FOR:
-            self._note(replace(self.last, spent=False))  # the next outage may cycle the power without the user
+            self._end_cycle()
+        self.power_reported(at)
+        if self.last is not None and self.last.on and self.last.spent and at - self._began_mono >= OFF_FOR:
+            self._set_record(replace(self.last, spent=False))  # the next outage may cycle the power without the user
 
     @callback
-    def shows_power(self, at: float) -> None:
+    def power_reported(self, at: float) -> None:
         """Record that the box or a meter reported power at the monotonic time `at`."""
-        if self.active and at - self._began >= PROVES_AFTER:
-            self._power_is_back()
+        if self.active and at - self._began_mono >= PROVES_AFTER:
+            self._end_cycle()
 
     async def finish(self) -> None:
         """Switch on now, since nothing will do it later. No power is switched off from here on."""
-        self._ended = True
-        self._stop_trying()
+        self._closed = True
+        self._stop_restoring()
         if self.trying:
-            await self._try()
+            await self._try_switch_on()
         if not self._is_saved:
             with suppress(NotSaved):
                 await self._write()
 
     def close(self) -> None:
         """Send nothing from now on. An open obligation stays on the disk."""
-        self._ended = True
-        self._stop_trying()
+        self._closed = True
+        self._stop_restoring()
         if self._saver is not None:
             self._saver.cancel()
             self._saver = None
 
-    def _stop_trying(self) -> None:
+    def _stop_restoring(self) -> None:
         if self._task is not None:
             self._task.cancel()
             self._task = None
 
-    def _begin(self) -> None:
-        self._stop_trying()
-        if self.active and not self._ended:
-            self._task = self._hass.async_create_background_task(self._see_to_it(), "chargekeeper power")
+    def _start_restoring(self) -> None:
+        self._stop_restoring()
+        if self.active and not self._closed:
+            self._task = self._hass.async_create_background_task(self._restore_power(), "chargekeeper power")
 
-    async def _see_to_it(self) -> None:
+    async def _restore_power(self) -> None:
         await self._clock.sleep(max(OFF_FOR - self._age, 0.0))
         while self.active:
-            await self._try()
+            await self._try_switch_on()
             await self._clock.sleep(TRY_AGAIN)
 
-    async def _try(self) -> None:
+    async def _try_switch_on(self) -> None:
         """Switch on, unless the power is back already or the obligation is too old.
 
         Then check the state of the switch.
         """
         self.went_off |= self._state_is(STATE_OFF)
-        self._tell()
-        if self.last is not None and self.trying and not self._shows_on:
+        self._notify()
+        if self.last is not None and self.trying and not self._is_on_again:
             with suppress(ChargerError):
                 await self._call(self.last, SERVICE_TURN_ON)
-        if self.active and self._shows_on:
-            self._note_back()
-        self._tell()
+        if self.active and self._is_on_again:
+            self._record_power_back()
+        self._notify()
 
     @property
-    def _shows_on(self) -> bool:
+    def _is_on_again(self) -> bool:
         """True if the switch was seen off, and is on by a later report of its own."""
         return self.went_off and self._state_is(STATE_ON)
 
-    def _power_is_back(self) -> None:
-        self._stop_trying()
-        self._note_back()
-        self._tell()
+    def _end_cycle(self) -> None:
+        self._stop_restoring()
+        self._record_power_back()
+        self._notify()
 
-    def _note_back(self) -> None:
+    def _record_power_back(self) -> None:
         assert self.last is not None
-        self._note(replace(self.last, on=True))
+        self._set_record(replace(self.last, on=True))
 
     # The record
 
-    def _note(self, cycle: Cycle | None) -> None:
+    def _set_record(self, cycle: Cycle | None) -> None:
         """Set the record and save it until it is on the disk.
 
         The obligation of a cycle that begins is not overwritten.
@@ -290,9 +290,9 @@ class PowerCycle:
         self._to_save = cycle
         self._is_saved = False
         if self._saver is None or self._saver.done():
-            self._saver = self._hass.async_create_background_task(self._keep_saving(), "chargekeeper power record")
+            self._saver = self._hass.async_create_background_task(self._save_until_done(), "chargekeeper power record")
 
-    async def _keep_saving(self) -> None:
+    async def _save_until_done(self) -> None:
         while not self._is_saved:
             try:
                 await self._write()
@@ -301,14 +301,14 @@ class PowerCycle:
 
     async def _write(self) -> None:
         """Save the record. Raises NotSaved."""
-        async with self._disk:
+        async with self._write_lock:
             record = self._to_save
             await self._save({} if record is None else record.export())
             self._is_saved = record is self._to_save
 
     # The switch
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for listener in list(self._listeners):
             listener()
 
