@@ -542,7 +542,7 @@ async def _entry_updated(hass: HomeAssistant, entry: ConfigEntry) -> None:
 def is_same_setup(entry: ConfigEntry, runtime: ChargersRuntime) -> bool:
     """Return True if the entry is still set up with this runtime data, after something was awaited.
 
-    A removed entry has no such runtime data. An entry that was set up again already has all changes.
+    The entry may have been removed or set up again meanwhile. After a new set-up it already has all changes.
     """
     is_set_up = entry.state in (ConfigEntryState.LOADED, ConfigEntryState.SETUP_IN_PROGRESS)
     return is_set_up and getattr(entry, "runtime_data", None) is runtime

@@ -104,9 +104,9 @@ def track_box_issues(hass: HomeAssistant, coordinator: ChargerCoordinator, box: 
         for issue in BoxIssue:
             _sync_issue(hass, f"{issue}_{serial}", issue, placeholders if issue in box.issues else None)
         override = coordinator.data.override
-        without_transport = coordinator.data.value(STATUS) is Status.OFFLINE or box.mode is Mode.LEARNING
-        helps = BoxIssue.STORED_ZERO not in box.issues  # an offline current of 0 A prevents charging anyway
-        waits = override.on and not override.applied and without_transport and helps
+        out_of_reach = coordinator.data.value(STATUS) is Status.OFFLINE or box.mode is Mode.LEARNING
+        charges_alone = BoxIssue.STORED_ZERO not in box.issues  # an offline current of 0 A prevents charging anyway
+        waits = override.on and not override.applied and out_of_reach and charges_alone
         _sync_issue(hass, f"{OVERRIDE_BY_HAND}_{serial}", OVERRIDE_BY_HAND, placeholders if waits else None)
 
     sync()
