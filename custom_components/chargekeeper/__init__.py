@@ -44,7 +44,7 @@ from .ha.issues import (
     track_other_integration_issue,
 )
 from .ha.notifications import async_create_notification
-from .ha.outage_report import follow_outages
+from .ha.outage_report import track_outages
 from .ha.shared_state import (
     as_entry_data,
     async_open,
@@ -107,7 +107,7 @@ async def async_setup_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry)
 
     entry.async_on_unload(account_runtime.account.listen(partial(_account_changed, hass, entry)))
     entry.async_on_unload(track_other_integration_issue(hass, entry))
-    entry.async_on_unload(follow_outages(entry))
+    entry.async_on_unload(track_outages(entry))
     entry.async_on_unload(track_cloud_issue(hass, entry))
     entry.async_on_unload(entry.add_update_listener(_entry_updated))
     entry.async_on_unload(hass.bus.async_listen_once(EVENT_HOMEASSISTANT_FINAL_WRITE, save_last))

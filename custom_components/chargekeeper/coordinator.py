@@ -1,7 +1,7 @@
-"""Hands the snapshots of keepers and accounts to the entities. Push-fed: nothing here asks for anything.
+"""Pass the snapshots of chargers and accounts to the entities. Push-driven: nothing here polls.
 
-`RuntimeData` is what an entry holds while it is set up; platforms use `for_each_charger` to make entities for the
-chargers there are and for those that appear later.
+`RuntimeData` is the runtime data of an entry. Platforms use `for_each_charger` to add entities for present and later
+chargers.
 """
 
 from collections.abc import Callable
@@ -24,14 +24,15 @@ from .wallbox.account import AccountSnapshot, WallboxAccount
 MANUFACTURERS = {Maker.WALLBOX: "Wallbox", Maker.JUICEBOX: "JuiceBox"}
 
 CONTACT = "contact"
-"""Context for listeners that show `last_…_contact`: only they are told when nothing but such a moment has moved."""
+"""Context of listeners that show `last_…_contact`. Only they are notified if nothing but such a timestamp has
+changed."""
 
 type ChargeKeeperConfigEntry = ConfigEntry[RuntimeData]
 """The entry of an account."""
 
 
 class PushCoordinator[T](DataUpdateCoordinator[T]):
-    """A coordinator that is told, and tells on only what concerns whom."""
+    """Push-driven coordinator that notifies only the listeners affected."""
 
     config_entry: ConfigEntry
 
@@ -44,7 +45,10 @@ class PushCoordinator[T](DataUpdateCoordinator[T]):
     @callback
     @override
     def async_add_listener(self, update_callback: CALLBACK_TYPE, context: Any = None) -> Callable[[], None]:
-        """Listen for changes; with the context `CONTACT` also for moments that moved."""
+        """Listen for changes; with the context `CONTACT` also for changed contact timestamps.
+
+        Return a function that removes the listener.
+        """
         end = super().async_add_listener(update_callback, context)
         if context != CONTACT:
             return end
@@ -59,24 +63,24 @@ class PushCoordinator[T](DataUpdateCoordinator[T]):
 
     @callback
     def push(self, data: T) -> None:
-        """Take new data, and tell everybody if it differs, else only those who show moments."""
+        """Take new data. Notify all listeners if it differs, else only those with the context `CONTACT`."""
         if data != self.data:
             self.async_set_updated_data(data)
             return
         self.data = data
-        for tell in tuple(self._contact_listeners.values()):
-            tell()
+        for listener in tuple(self._contact_listeners.values()):
+            listener()
 
     @override
     async def async_shutdown(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         while self._sources:
             self._sources.pop()()
         await super().async_shutdown()
 
 
 class ChargerCoordinator(PushCoordinator[Snapshot]):
-    """What is known of one charger, and its device. Commands go to `charger`."""
+    """The snapshot of one charger, and its device. Commands go to `charger`."""
 
     def __init__(
         self,
@@ -86,7 +90,7 @@ class ChargerCoordinator(PushCoordinator[Snapshot]):
         account_device_id: str | None = None,
         subentry_id: str | None = None,
     ) -> None:
-        """Belong to the account with this device, or to this subentry, where there is one."""
+        """Belong to the account with this device, or to this subentry, if there is one."""
         identity = charger.identity
         super().__init__(hass, entry, f"{identity.maker} charger …{identity.serial[-3:]}", charger.snapshot)
         self.charger = charger
@@ -98,12 +102,12 @@ class ChargerCoordinator(PushCoordinator[Snapshot]):
 
     @property
     def identity(self) -> Identity:
-        """Which charger this is."""
+        """Return the identity of the charger."""
         return self.data.identity
 
     @property
     def device_info(self) -> DeviceInfo:
-        """The charger's device, for its entities."""
+        """Return the device of the charger, for its entities."""
         identity = self.identity
         info = DeviceInfo(
             identifiers={charger_identifier(identity.maker, identity.serial)},
@@ -121,7 +125,7 @@ class ChargerCoordinator(PushCoordinator[Snapshot]):
     @callback
     @override
     def push(self, data: Snapshot) -> None:
-        """Take new data; a new name, model or firmware goes to the device (a name that the user gave stays)."""
+        """Take new data. Update the device with a new name, model or firmware; a name that the user chose stays."""
         super().push(data)
         self._register_device()
 
@@ -136,7 +140,7 @@ class ChargerCoordinator(PushCoordinator[Snapshot]):
 
 
 class AccountCoordinator(PushCoordinator[AccountSnapshot]):
-    """What is known of one account, and its service device."""
+    """The snapshot of one account, and its service device."""
 
     def __init__(
         self, hass: HomeAssistant, entry: ChargeKeeperConfigEntry, account: WallboxAccount, user_id: str
@@ -158,56 +162,56 @@ class AccountCoordinator(PushCoordinator[AccountSnapshot]):
 
 @dataclass(kw_only=True)
 class ChargersRuntime:
-    """What an entry that has chargers holds while it is set up."""
+    """The runtime data of an entry that has chargers."""
 
     coordinators: dict[str, ChargerCoordinator]
     """One per charger, by serial."""
     saver: SnapshotSaver
     fingerprint: object
-    """What the entry was set up with; the update listener reloads when it has changed."""
+    """The configuration that the entry was set up with. The update listener reloads the entry if it has changed."""
     _new_listeners: list[Callable[[ChargerCoordinator], None]] = field(default_factory=list)
 
     @callback
-    def listen_new(self, tell: Callable[[ChargerCoordinator], None]) -> CALLBACK_TYPE:
-        """Be told of each charger that appears from now on; the answer ends it."""
-        self._new_listeners.append(tell)
-        return lambda: self._new_listeners.remove(tell)
+    def listen_new(self, listener: Callable[[ChargerCoordinator], None]) -> CALLBACK_TYPE:
+        """Call back for each charger that appears from now on. Return a function that removes the listener."""
+        self._new_listeners.append(listener)
+        return lambda: self._new_listeners.remove(listener)
 
     @callback
     def add(self, coordinator: ChargerCoordinator) -> None:
-        """Take in a charger that has appeared and have its entities made."""
+        """Add a charger that has appeared, and its entities."""
         self.coordinators[coordinator.identity.serial] = coordinator
-        for tell in tuple(self._new_listeners):
-            tell(coordinator)
+        for listener in tuple(self._new_listeners):
+            listener(coordinator)
 
 
 @dataclass(kw_only=True)
 class RuntimeData(ChargersRuntime):
-    """What the entry of an account holds while it is set up."""
+    """The runtime data of the entry of an account."""
 
     account_runtime: AccountRuntime
-    """The entry's account, stores and keepers; they are in the registry too and outlive a reload."""
+    """The entry's account, stores and chargers. The shared state has them too; they outlive a reload."""
     account_coordinator: AccountCoordinator
-    """The account's coordinator; `device_id` is that of the account's service device."""
+    """The account's coordinator; its `device_id` is that of the account's service device."""
     skipped: frozenset[str] = frozenset()
     """Serials of chargers of the account that belong to another entry."""
 
 
 def chargers_runtime(entry: ConfigEntry) -> ChargersRuntime:
-    """What an entry that has chargers holds; it must be set up."""
+    """Return the runtime data of an entry that has chargers. The entry must be set up."""
     runtime: ChargersRuntime = entry.runtime_data
     return runtime
 
 
 def account_coordinator(entry: ConfigEntry) -> AccountCoordinator | None:
-    """The coordinator of an entry's account; None for an entry without one. It must be set up."""
+    """Return the coordinator of an entry's account; None for an entry without one. The entry must be set up."""
     runtime: object = entry.runtime_data
     return runtime.account_coordinator if isinstance(runtime, RuntimeData) else None
 
 
 @callback
 def for_each_charger(entry: ConfigEntry, make: Callable[[ChargerCoordinator], None]) -> None:
-    """Call `make` for each charger of the entry: now, and until it is unloaded for those that appear.
+    """Call `make` for each charger of the entry: now, and until the entry is unloaded for later chargers.
 
     For `async_setup_entry` of the platforms: `make` adds the entities of one charger.
     """
@@ -218,18 +222,18 @@ def for_each_charger(entry: ConfigEntry, make: Callable[[ChargerCoordinator], No
 
 
 def charger_identifier(maker: Maker, serial: str) -> tuple[str, str]:
-    """The identifier of a charger's device."""
+    """Return the identifier of a charger's device."""
     return DOMAIN, f"{maker}_{serial}"
 
 
 @callback
 def charger_name(hass: HomeAssistant, entry: ConfigEntry, identity: Identity) -> str:
-    """A charger's name as the user knows it: the one that he gave its device, else the maker's."""
+    """Return a charger's name as the user knows it: the name that they gave its device, else the manufacturer's."""
     identifier = charger_identifier(identity.maker, identity.serial)
     device = dr.async_get(hass).async_get_device_by_identifier(identifier, entry.entry_id)
     return (device and (device.name_by_user or device.name)) or identity.name
 
 
 def account_identifier(user_id: str) -> tuple[str, str]:
-    """The identifier of an account's service device."""
+    """Return the identifier of an account's service device."""
     return DOMAIN, f"account_{user_id}"

@@ -1,7 +1,7 @@
-"""What all entities have in common: their device, when they come into being, when they are written, how they command.
+"""The base of all entities: their device, when they are added, when their state is written, and their commands.
 
-An entity exists once its charger has ever shown what it stands for; the entity registry is the memory of that, so that
-a start with the cloud dead makes them all again.
+An entity is added once its charger has ever reported the property behind it. The entity registry remembers this, so
+that a start during a cloud outage adds the same entities again.
 """
 
 from abc import abstractmethod
@@ -36,28 +36,28 @@ from .ha.errors import translated
 type Exists = Callable[[Snapshot], bool]
 
 PROVENANCE = frozenset({"source", "since"})
-"""The attributes that `provenance` gives; not worth the recorder's space."""
+"""The attributes that `provenance` returns. The recorder does not store them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChargerEntityDescription(EntityDescription):
-    """Describes an entity of a charger; `exists_fn` tells whether a snapshot shows what the entity stands for."""
+    """Description of a charger's entity; `exists_fn` returns True if a snapshot has the property behind the entity."""
 
     exists_fn: Exists
 
 
 def shown(prop: Property[Any]) -> Exists:
-    """For an entity that exists once the charger has shown `prop`."""
+    """Return the condition of an entity that is added once the charger has reported `prop`."""
     return lambda snapshot: prop in snapshot.readings
 
 
 def capable(capability: Capability) -> Exists:
-    """For an entity that exists once some path can do this with the charger."""
+    """Return the condition of an entity that is added once some transport can do this with the charger."""
     return lambda snapshot: capability in snapshot.capabilities
 
 
 def provenance(reading: Reading[Any] | None) -> dict[str, str]:
-    """Attributes that say where a limit came from and, while only the store vouches for it, since when."""
+    """Return the attributes for the source of a limit; a limit from the store also has the time of its reading."""
     if reading is None:
         return {}
     if reading.source is Source.CACHE:
@@ -66,7 +66,7 @@ def provenance(reading: Reading[Any] | None) -> dict[str, str]:
 
 
 class PushedEntity[C: DataUpdateCoordinator[Any]](CoordinatorEntity[C]):
-    """An entity that is written when what it shows has changed, not whenever anything of its device has."""
+    """An entity whose state is written only when the state has changed, not at each change of its device."""
 
     _attr_has_entity_name = True
     _written: object = None
@@ -74,7 +74,7 @@ class PushedEntity[C: DataUpdateCoordinator[Any]](CoordinatorEntity[C]):
     def __init__(
         self, coordinator: C, description: EntityDescription, device: tuple[str, str], context: object = None
     ) -> None:
-        """Belong to the device with this identifier; the coordinator has registered it."""
+        """Belong to the device with this identifier; the coordinator has registered the device."""
         super().__init__(coordinator, context)
         self.entity_description = description
         self._attr_translation_key = description.key
@@ -88,7 +88,7 @@ class PushedEntity[C: DataUpdateCoordinator[Any]](CoordinatorEntity[C]):
 
     @abstractmethod
     def state_key(self) -> object:
-        """All that the entity's state depends on, comparable."""
+        """Return all values that the entity's state depends on, comparable."""
 
     @override
     async def async_added_to_hass(self) -> None:
@@ -114,42 +114,42 @@ class ChargerEntity(PushedEntity[ChargerCoordinator]):
 
     @property
     def snapshot(self) -> Snapshot:
-        """What is known of the charger."""
+        """Return the snapshot of the charger."""
         return self.coordinator.data
 
     @property
     def charger(self) -> Charger:
-        """Who keeps the charger going."""
+        """Return the charger that carries out the commands."""
         return self.coordinator.charger
 
     @property
     def charger_name(self) -> str:
-        """The charger's name as the user knows it."""
+        """Return the charger's name as the user knows it."""
         return charger_name(self.hass, self.coordinator.config_entry, self.snapshot.identity)
 
     def translate_errors(self) -> AbstractContextManager[None]:
-        """Tells the user in his language why a command of the block was not carried out (HomeAssistantError)."""
+        """Turn a charger error of the block into a translated HomeAssistantError."""
         return translated(self.charger_name)
 
     async def async_command(self, setting: Setting) -> None:
-        """Have a setting carried out.
+        """Carry out a setting.
 
         Raises:
-            HomeAssistantError: why it was not, translated.
+            HomeAssistantError: the setting was not carried out; the text is translated.
         """
         with self.translate_errors():
             await self.charger.command(setting)
 
 
 class AccountEntity(PushedEntity[AccountCoordinator]):
-    """An entity of an account with a maker's cloud."""
+    """An entity of an account with a manufacturer's cloud."""
 
     def __init__(self, coordinator: AccountCoordinator, description: EntityDescription, context: object = None) -> None:
         super().__init__(coordinator, description, account_identifier(coordinator.user_id), context)
 
 
 def unique_id(device: tuple[str, str], description: EntityDescription) -> str:
-    """The unique id of an entity: that of its device and its own key."""
+    """Return the unique id of an entity: the id of its device and its own key."""
     return f"{device[1]}_{description.key}"
 
 
@@ -161,7 +161,10 @@ def add_when_supported[D: ChargerEntityDescription](
     make: Callable[[ChargerCoordinator, D], ChargerEntity],
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
-    """Add what each charger shows or has ever shown, now; the rest, and further chargers, when they show it."""
+    """Add the entities that each charger supports or has ever supported; add the others once it supports them.
+
+    Chargers that appear later are included.
+    """
     registry = er.async_get(hass)
 
     @callback
@@ -190,7 +193,7 @@ def add_when_supported[D: ChargerEntityDescription](
 
 
 def remove_control_entities_if_read_only(hass: HomeAssistant, entry: ConfigEntry, platform: Platform) -> bool:
-    """Whether the entry is read-only and so has no entities of this platform; those of earlier are cleared away."""
+    """Remove the entities of this platform if the entry is read-only. Return True if it is."""
     if not entry.options.get(CONF_READ_ONLY, False):
         return False
     registry = er.async_get(hass)

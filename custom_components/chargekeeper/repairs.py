@@ -1,4 +1,4 @@
-"""Fix flows: what the user can confirm away in Settings > Repairs."""
+"""Fix flows: the issues that the user can confirm in Settings > Repairs."""
 
 from homeassistant.components.repairs import RepairsFlow, RepairsFlowResult
 from homeassistant.config_entries import ConfigEntryState
@@ -22,11 +22,11 @@ class ConfirmFlow(RepairsFlow):
         self._placeholders = issue.translation_placeholders
 
     async def async_step_init(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
-        """Begin."""
+        """Start with the confirmation."""
         return await self.async_step_confirm()
 
     async def async_step_confirm(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
-        """Ask, then do what the confirmation is for."""
+        """Ask for the confirmation, then carry out the fix of the issue."""
         if user_input is None:
             return self.async_show_form(step_id="confirm", description_placeholders=self._placeholders)
         entry = self.hass.config_entries.async_get_entry(self._entry_id)
@@ -41,7 +41,7 @@ class ConfirmFlow(RepairsFlow):
 
 
 async def async_create_fix_flow(hass: HomeAssistant, issue_id: str, data: IssueData | None) -> RepairsFlow:
-    """Make the flow for an issue that can be fixed; Home Assistant asks this platform for it."""
+    """Return the flow for an issue that can be fixed. Home Assistant calls this function of the platform."""
     issue = ir.async_get(hass).async_get_issue(DOMAIN, issue_id)
     assert issue is not None
     return ConfirmFlow(issue)

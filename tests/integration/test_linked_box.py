@@ -164,7 +164,7 @@ class Wiring:
     def cycle(self) -> Cycle | None:
         """The record of the last power cycle."""
         assert self.house.shared_state.boxes is not None
-        return self.house.shared_state.boxes.power_of(FIRST).last
+        return self.house.shared_state.boxes.power_cycle_of(FIRST).last
 
 
 async def wired(
@@ -600,7 +600,7 @@ async def test_nothing_is_switched_off_where_that_cannot_be_noted(
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
     assert box_house.shared_state.boxes is not None
-    cycle = box_house.shared_state.boxes.power_of(FIRST)
+    cycle = box_house.shared_state.boxes.power_cycle_of(FIRST)
 
     async def full(_record: dict[str, object]) -> None:
         raise NotSaved("not_saved")

@@ -25,7 +25,7 @@ type Save = Callable[[dict[str, object]], Awaitable[None]]
 def power_of(house: BoxHouse) -> PowerCycle:
     """What switches the power of the first box."""
     assert house.shared_state.boxes is not None
-    return house.shared_state.boxes.power_of(FIRST)
+    return house.shared_state.boxes.power_cycle_of(FIRST)
 
 
 def slow_disk(house: BoxHouse, seconds: float) -> None:

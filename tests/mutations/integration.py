@@ -1,4 +1,4 @@
-"""What breaks the part that Home Assistant sees: linked entities, storage, flows."""
+"""Mutations of the part that Home Assistant sees: linked entities, storage, flows."""
 
 from tests.mutations.mutation import Mutation
 
@@ -26,9 +26,9 @@ MUTATIONS = (
     ),
     Mutation(
         name="stored-limit-let-loose",
-        at="linked.box_entity_transport:BoxEntityTransport._require_bounded",
-        find="stored is None or highest is None or stored > highest",
-        put="stored is None or highest is None",
+        at="linked.box_entity_transport:BoxEntityTransport._require_safe_offline_current",
+        find="offline_current is None or highest is None or offline_current > highest",
+        put="offline_current is None or highest is None",
         tests=("tests/integration/test_linked_box.py",),
     ),
     Mutation(
@@ -78,7 +78,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="any-state-of-the-meter-is-rest",
-        at="linked.box_entity_transport:BoxEntityTransport._look_at_meter",
+        at="linked.box_entity_transport:BoxEntityTransport._update_from_meter",
         find="""
             if reported_at <= max(self._flowed_at, self._rested_at):
                 return
@@ -88,7 +88,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="switch-is-believed-when-it-shows-on",
-        at="linked.power_cycle:PowerCycle._shows_on",
+        at="linked.power_cycle:PowerCycle._is_on_again",
         find="self.went_off and self._state_is(STATE_ON)",
         put="self._state_is(STATE_ON)",
         tests=("tests/integration/test_power_cycle.py", "-k", "late"),
@@ -109,7 +109,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="record-of-power-saved-once",
-        at="linked.power_cycle:PowerCycle._keep_saving",
+        at="linked.power_cycle:PowerCycle._save_until_done",
         find="await self._clock.sleep(SAVE_AGAIN)",
         put="return",
         tests=("tests/integration/test_power_cycle.py", "-k", "saved"),
@@ -140,7 +140,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="restored-state-found-is-a-report",
-        at="linked.entity_transport:EntityTransport._note_found",
+        at="linked.entity_transport:EntityTransport._note_existing",
         find="state.last_reported == state.last_changed and self._restores(state.entity_id)",
         put="state.last_reported != state.last_reported",
         tests=("tests/integration/test_linked_reports.py", "-k", "found_at_our_start"),

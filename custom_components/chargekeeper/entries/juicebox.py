@@ -1,6 +1,6 @@
-"""The JuiceBoxes in Home Assistant: their entry, a subentry for each box, its device, its repairs; boxes that appear.
+"""The entry of the JuiceBoxes: one subentry per box, with its device and issues; and the discovery of boxes.
 
-Set-up awaits no network, and boxes are served through reloads (see boxes.py).
+Set-up awaits no network. Boxes are served also during reloads (ha/boxes.py).
 """
 
 import asyncio
@@ -66,7 +66,7 @@ from ..ha.issues import (
 )
 from ..ha.juicenet import juicenet_client
 from ..ha.notifications import async_create_notification
-from ..ha.shared_state import entry_key, get_shared_state, keeper_options, linked_subentries, linked_subentry
+from ..ha.shared_state import charger_options, entry_key, get_shared_state, linked_subentries, linked_subentry
 from ..ha.storage import EntryStores, SnapshotSaver
 from ..juicebox.box import BoxConfig
 from ..juicebox.juicenet.account import JuiceNetTransport
@@ -74,55 +74,58 @@ from ..juicebox.juicenet.client import DAY_MINUTES, Day, Tou
 from ..juicebox.listener import Discovered
 from ..linked.box_entity_transport import BoxEntityTransport
 
-OPEN_AGAIN = 30.0
-LOOK_AGAIN = 300.0
-"""Seconds after which a port that was taken is tried again, and after which it is seen whether the address is left."""
+REOPEN_DELAY = 30.0
+"""Seconds between two attempts to open the ports."""
 
-LAST_WORDS = 75.0
-"""Seconds for which the end of an override may wait for the next status."""
+ADDRESS_CHECK_INTERVAL = 300.0
+"""Seconds between two checks that the listening address still exists."""
 
-SERVER_LAST_WORDS = 15.0
-"""Seconds for which it may wait for a JuiceNet server when what it goes by is removed."""
+OVERRIDE_END_TIMEOUT = 75.0
+"""Seconds that the end of an override may wait for the next status of a box."""
+
+SERVER_OVERRIDE_END_TIMEOUT = 15.0
+"""Seconds that the end of an override may wait for a JuiceNet server when the charger is removed."""
 
 WINDOWS = ((CONF_WEEKDAY_START, CONF_WEEKDAY_END), (CONF_WEEKEND_START, CONF_WEEKEND_END))
-"""The ends of each time-of-use window in the data of a subentry. They mean what they mean to the maker's server."""
+"""The ends of each time-of-use window in the data of a subentry, with the meaning that the manufacturer's server gives
+them."""
 
-FREE = Day(0, DAY_MINUTES)
+UNRESTRICTED_DAY = Day(0, DAY_MINUTES)
 
 
 @dataclass(kw_only=True)
 class JuiceBoxRuntime(ChargersRuntime):
-    """What the entry of the boxes holds while it is set up."""
+    """The runtime data of the entry of the boxes."""
 
     boxes: Boxes
     linked: dict[str, BoxEntityTransport] = field(default_factory=dict)
-    """The boxes that have a linked path, by serial."""
-    ends: list[Callable[[], None]] = field(default_factory=list)
-    """End what must be over before the keepers are stopped."""
+    """Transports of the boxes that have linked entities, by serial."""
+    removers: list[Callable[[], None]] = field(default_factory=list)
+    """Functions that remove listeners, called before the chargers are stopped."""
 
 
 def juicebox_runtime(entry: ConfigEntry) -> JuiceBoxRuntime:
-    """What the entry of the boxes holds; it must be set up."""
+    """Return the runtime data of the entry of the boxes. The entry must be set up."""
     runtime: JuiceBoxRuntime = entry.runtime_data
     return runtime
 
 
 async def async_setup_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
-    """Set up all boxes; they are listened to when all of them are known."""
+    """Set up all boxes. The ports are opened when all boxes are known."""
     boxes = await _async_open(hass, entry)
-    boxes.stay()
-    _drop_loose_links(hass, entry)
+    boxes.cancel_close()
+    _remove_orphaned_links(hass, entry)
     chargers: dict[str, Charger] = {}
     saver = SnapshotSaver(hass, get_shared_state(hass).clock, boxes.stores, chargers)
     runtime = JuiceBoxRuntime(boxes=boxes, coordinators={}, saver=saver, fingerprint=_fingerprint(entry))
     entry.runtime_data = runtime
-    boxes.serve(entry.data[CONF_UPSTREAM])
-    boxes.consult(entry.data[CONF_JUICENET], partial(juicenet_client, hass, entry.data[CONF_JUICENET]))
+    boxes.set_upstream(entry.data[CONF_UPSTREAM])
+    boxes.set_juicenet_account(entry.data[CONF_JUICENET], partial(juicenet_client, hass, entry.data[CONF_JUICENET]))
     await _forget_missing(hass, entry, boxes)
-    _follow_abandoned_power(hass, entry, boxes)
-    begun = [_begin(hass, entry, subentry) for subentry in box_subentries(entry)]
-    begun += [_begin_unit(hass, entry, subentry) for subentry in unit_subentries(entry)]
-    for coordinator in begun:
+    _track_power_of_removed_boxes(hass, entry, boxes)
+    coordinators = [_begin_box(hass, entry, subentry) for subentry in box_subentries(entry)]
+    coordinators += [_begin_unit(hass, entry, subentry) for subentry in unit_subentries(entry)]
+    for coordinator in coordinators:
         serial = coordinator.identity.serial
         runtime.coordinators[serial] = coordinator
         chargers[serial] = coordinator.charger
@@ -143,7 +146,7 @@ async def async_setup_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     entry.async_on_unload(hass.bus.async_listen(EVENT_CORE_CONFIG_UPDATE, zone_changed))
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     saver.start()
-    entry.async_on_unload(_keep_listening(hass, entry, boxes))
+    entry.async_on_unload(_listen_for_boxes(hass, entry, boxes))
     entry.async_on_unload(track_token_issue(hass, entry, boxes.account if boxes.units else None))
     if boxes.account is not None and boxes.units:
         boxes.account.start()
@@ -152,8 +155,8 @@ async def async_setup_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
 
 
 @callback
-def _drop_loose_links(hass: HomeAssistant, entry: ConfigEntry) -> None:
-    """What was linked to a box goes with it."""
+def _remove_orphaned_links(hass: HomeAssistant, entry: ConfigEntry) -> None:
+    """Remove the links of boxes that were removed."""
     serials = {box.data[CONF_SERIAL] for box in box_subentries(entry)}
     for link in linked_subentries(entry):
         if link.data[CONF_SERIAL] not in serials:
@@ -161,13 +164,13 @@ def _drop_loose_links(hass: HomeAssistant, entry: ConfigEntry) -> None:
 
 
 async def async_unload_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
-    """Stop everything of the entry but the boxes: those are answered on, for a reload would else be an outage."""
+    """Stop everything of the entry except the boxes: without replies to them a reload would be an outage."""
     if not await hass.config_entries.async_unload_platforms(entry, PLATFORMS):
         return False
     runtime = juicebox_runtime(entry)
     shared_state = get_shared_state(hass)
-    while runtime.ends:
-        runtime.ends.pop()()
+    while runtime.removers:
+        runtime.removers.pop()()
     if runtime.boxes.account is not None:
         await runtime.boxes.account.stop()
     for coordinator in runtime.coordinators.values():
@@ -188,10 +191,10 @@ async def async_unload_boxes(hass: HomeAssistant, entry: ConfigEntry) -> bool:
 
 
 async def async_remove_boxes(hass: HomeAssistant, entry: ConfigEntry) -> None:
-    """Give all boxes up. Those with a server of their maker's must find it again by themselves."""
+    """Remove all boxes. A box with a manufacturer's server must find this server again by itself."""
     boxes = await _async_open(hass, entry)
-    units = [_opened_unit(hass, entry, boxes, unit) for unit in unit_subentries(entry)]
-    await _give_up_units(hass, entry, boxes, units)
+    units = [_open_unit(hass, entry, boxes, unit) for unit in unit_subentries(entry)]
+    await _release_units(hass, entry, boxes, units)
     serials = [each.data[CONF_SERIAL] for each in (*box_subentries(entry), *unit_subentries(entry))]
     for serial in serials:
         await _forget(hass, entry, serial)
@@ -199,21 +202,21 @@ async def async_remove_boxes(hass: HomeAssistant, entry: ConfigEntry) -> None:
     await boxes.stores.remove()
     get_shared_state(hass).stores.pop(entry_key(entry))
     delete_issues(hass, entry, serials)
-    _withdraw_offers(hass, {"source": SOURCE_INTEGRATION_DISCOVERY})
+    _abort_discovery_flows(hass, {"source": SOURCE_INTEGRATION_DISCOVERY})
 
 
 def box_subentries(entry: ConfigEntry) -> list[ConfigSubentry]:
-    """The boxes of an entry."""
+    """Return the subentries of boxes that send their statuses to ChargeKeeper."""
     return [subentry for subentry in entry.subentries.values() if subentry.subentry_type == SUBENTRY_JUICEBOX]
 
 
 def unit_subentries(entry: ConfigEntry) -> list[ConfigSubentry]:
-    """The boxes of an entry that only a JuiceNet server reaches."""
+    """Return the subentries of boxes that only a JuiceNet server reaches."""
     return [subentry for subentry in entry.subentries.values() if subentry.subentry_type == SUBENTRY_JUICENET]
 
 
 def unit_config(subentry: ConfigSubentry, zone: str) -> BoxConfig:
-    """What the user said of a box that only a JuiceNet server reaches."""
+    """Return the user's settings of a box that only a JuiceNet server reaches."""
     data = subentry.data
     return BoxConfig(
         serial=data[CONF_SERIAL],
@@ -226,7 +229,7 @@ def unit_config(subentry: ConfigSubentry, zone: str) -> BoxConfig:
 
 
 def box_config(entry: ConfigEntry, subentry: ConfigSubentry, zone: str) -> BoxConfig:
-    """What the user said of a box."""
+    """Return the user's settings of a box."""
     data = subentry.data
     return BoxConfig(
         serial=data[CONF_SERIAL],
@@ -243,23 +246,26 @@ def box_config(entry: ConfigEntry, subentry: ConfigSubentry, zone: str) -> BoxCo
 
 
 def _schedule(subentry: ConfigSubentry, zone: str) -> Schedule:
-    """The windows in which a box may charge; days without one are free where others have one."""
+    """Return the windows in which a box may charge.
+
+    If only some days have a window, the other days are unrestricted.
+    """
     weekday, weekend = (
         Day(_minute(subentry.data[start]), _minute(subentry.data[end])) if start in subentry.data else None
         for start, end in WINDOWS
     )
     if weekday is None and weekend is None:
         return ()
-    return Tou(enabled=True, weekday=weekday or FREE, weekend=weekend or FREE).windows(zone)
+    return Tou(enabled=True, weekday=weekday or UNRESTRICTED_DAY, weekend=weekend or UNRESTRICTED_DAY).windows(zone)
 
 
 def _minute(text: str) -> int:
-    moment = time.fromisoformat(text)
-    return moment.hour * 60 + moment.minute
+    time_of_day = time.fromisoformat(text)
+    return time_of_day.hour * 60 + time_of_day.minute
 
 
 async def _async_open(hass: HomeAssistant, entry: ConfigEntry) -> Boxes:
-    """The boxes, with what was saved of them."""
+    """Return the boxes, with their stored state."""
     shared_state = get_shared_state(hass)
     key = entry_key(entry)
     if shared_state.boxes is None:
@@ -270,70 +276,70 @@ async def _async_open(hass: HomeAssistant, entry: ConfigEntry) -> Boxes:
 
 
 async def _close(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> None:
-    """Stop serving the boxes; what is known of them is in the stores. Tell of those that may be without power."""
+    """Stop serving the boxes and save their state. Raise an issue for each box that may be without power."""
     get_shared_state(hass).boxes = None
     await boxes.finish()
-    for serial in boxes.unpowered:
-        report_power_off(hass, entry, serial, boxes.power[serial])
+    for serial in boxes.without_power:
+        report_power_off(hass, entry, serial, boxes.power_cycles[serial])
     await boxes.close()
     await boxes.save()
 
 
 @callback
-def _opened_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, subentry: ConfigSubentry) -> ManagedUnit:
-    """A box that only a JuiceNet server reaches, at work once more; the entry is not set up."""
+def _open_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, subentry: ConfigSubentry) -> ManagedUnit:
+    """Start a box that only a JuiceNet server reaches, while its entry is not set up."""
     shared_state = get_shared_state(hass)
-    boxes.consult(entry.data[CONF_JUICENET], partial(juicenet_client, hass, entry.data[CONF_JUICENET]))
-    managed = boxes.take_unit(unit_config(subentry, hass.config.time_zone), shared_state.chargers)
+    boxes.set_juicenet_account(entry.data[CONF_JUICENET], partial(juicenet_client, hass, entry.data[CONF_JUICENET]))
+    managed = boxes.add_unit(unit_config(subentry, hass.config.time_zone), shared_state.chargers)
     shared_state.begin(managed.charger)
     return managed
 
 
-async def _give_up_units(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, units: Iterable[ManagedUnit]) -> None:
-    """End what runs at a JuiceNet server for boxes that are given up, all at once; tell what goes on there."""
-    await asyncio.gather(*(_give_up_unit(hass, entry, boxes, managed) for managed in units))
+async def _release_units(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, units: Iterable[ManagedUnit]) -> None:
+    """End the overrides of removed boxes at the JuiceNet server, all at once. Notify the user of what goes on there."""
+    await asyncio.gather(*(_release_unit(hass, entry, boxes, managed) for managed in units))
 
 
-async def _give_up_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, managed: ManagedUnit) -> None:
+async def _release_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, managed: ManagedUnit) -> None:
     shared_state = get_shared_state(hass)
     charger = managed.charger
     with suppress(TimeoutError):
-        async with shared_state.clock.timeout(SERVER_LAST_WORDS):
+        async with shared_state.clock.timeout(SERVER_OVERRIDE_END_TIMEOUT):
             await charger.cancel_override()
     if charger.override_left:
         await async_create_notification(hass, entry, charger.identity, "override_left")
-    is_heard = any(box.data[CONF_SERIAL] == charger.identity.serial for box in box_subentries(entry))
-    if charger.group_paused and not is_heard:
+    reports_itself = any(box.data[CONF_SERIAL] == charger.identity.serial for box in box_subentries(entry))
+    if charger.group_paused and not reports_itself:
         await async_create_notification(hass, entry, charger.identity, "left_paused_by_group")
-    elif managed.transport is not None and boxes.is_paused(charger.identity.serial) and not is_heard:
+    elif managed.transport is not None and boxes.is_paused(charger.identity.serial) and not reports_itself:
         await async_create_notification(hass, entry, charger.identity, "left_paused_at_server")
     await shared_state.end(charger)
 
 
 async def _forget_missing(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> None:
-    """Give up what the entry does not have any more, whether or not it was set up when that was taken away.
+    """Remove the stored state of boxes that the entry no longer has, also if they were removed while it was not set up.
 
-    A box that is heard by now is not asked for elsewhere.
+    A box that now sends its statuses itself is no longer polled at a JuiceNet server.
     """
-    heard = {subentry.data[CONF_SERIAL] for subentry in box_subentries(entry)}
-    asked = {subentry.data[CONF_SERIAL] for subentry in unit_subentries(entry)}
-    for serial in boxes.known - heard - asked:
+    box_serials = {subentry.data[CONF_SERIAL] for subentry in box_subentries(entry)}
+    unit_serials = {subentry.data[CONF_SERIAL] for subentry in unit_subentries(entry)}
+    for serial in boxes.known_serials - box_serials - unit_serials:
         await _forget(hass, entry, serial)
-    for serial in heard & set(boxes.units):
+    for serial in box_serials & set(boxes.units):
         boxes.forget_unit(serial)
 
 
 @callback
-def _follow_abandoned_power(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> None:
-    """Tell of boxes that were removed while they may be without power, also after a restart."""
+def _track_power_of_removed_boxes(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> None:
+    """Keep the power issues of removed boxes that may be without power, also after a restart."""
     present = {subentry.data[CONF_SERIAL] for subentry in box_subentries(entry)}
-    for serial, cycle in boxes.power.items():
+    for serial, cycle in boxes.power_cycles.items():
         if serial not in present:
             entry.async_on_unload(track_power_issues(hass, entry, serial, cycle))
 
 
 async def _forget(hass: HomeAssistant, entry: ConfigEntry, serial: str) -> None:
-    """Give a box up; should it be added again, it is a new one."""
+    """Remove a box and its state. If the user adds it again, it is a new box."""
     shared_state = get_shared_state(hass)
     shared_state.chargers.pop((Maker.JUICEBOX, serial), None)
     assert shared_state.boxes is not None
@@ -342,32 +348,32 @@ async def _forget(hass: HomeAssistant, entry: ConfigEntry, serial: str) -> None:
 
 
 @callback
-def _begin(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) -> ChargerCoordinator:
-    """Start the keeper of a box and what hands its snapshots on."""
+def _begin_box(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) -> ChargerCoordinator:
+    """Start the charger of a box, and its coordinator."""
     runtime = juicebox_runtime(entry)
     shared_state = get_shared_state(hass)
-    managed = runtime.boxes.take(box_config(entry, subentry, hass.config.time_zone), shared_state.chargers)
+    managed = runtime.boxes.add_box(box_config(entry, subentry, hass.config.time_zone), shared_state.chargers)
     _start(hass, entry, managed.charger)
-    runtime.ends.append(_follow_share(managed))
-    linked = _link(hass, entry, managed)
+    runtime.removers.append(_sync_box(managed))
+    linked = _link_entities(hass, entry, managed)
     coordinator = _coordinator(hass, entry, subentry, managed.charger)
     entry.async_on_unload(track_box_issues(hass, coordinator, managed.box))
     entry.async_on_unload(track_link_issues(hass, coordinator, linked))
-    power = runtime.boxes.power_of(managed.box.config.serial)
-    entry.async_on_unload(track_power_issues(hass, entry, coordinator.identity.serial, power))
-    _withdraw_offers(hass, {"unique_id": discovery_id(subentry.data[CONF_SERIAL])})
+    power_cycle = runtime.boxes.power_cycle_of(managed.box.config.serial)
+    entry.async_on_unload(track_power_issues(hass, entry, coordinator.identity.serial, power_cycle))
+    _abort_discovery_flows(hass, {"unique_id": discovery_id(subentry.data[CONF_SERIAL])})
     return coordinator
 
 
 @callback
 def _begin_unit(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) -> ChargerCoordinator:
-    """The same for a box that only a JuiceNet server reaches."""
+    """Start the charger of a box that only a JuiceNet server reaches, and its coordinator."""
     runtime = juicebox_runtime(entry)
     shared_state = get_shared_state(hass)
-    managed = runtime.boxes.take_unit(unit_config(subentry, hass.config.time_zone), shared_state.chargers)
+    managed = runtime.boxes.add_unit(unit_config(subentry, hass.config.time_zone), shared_state.chargers)
     _start(hass, entry, managed.charger)
     if managed.transport is not None:
-        runtime.ends.append(_share(managed.charger, managed.transport))
+        runtime.removers.append(_sync_transport_share(managed.charger, managed.transport))
     return _coordinator(hass, entry, subentry, managed.charger)
 
 
@@ -375,7 +381,7 @@ def _begin_unit(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentr
 def _start(hass: HomeAssistant, entry: ConfigEntry, charger: Charger) -> None:
     shared_state = get_shared_state(hass)
     key = charger.identity.key
-    charger.options = keeper_options(entry, charger.identity.serial)
+    charger.options = charger_options(entry, charger.identity.serial)
     shared_state.chargers[key] = charger
     shared_state.begin(charger)
 
@@ -384,7 +390,7 @@ def _start(hass: HomeAssistant, entry: ConfigEntry, charger: Charger) -> None:
 def _coordinator(
     hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry, charger: Charger
 ) -> ChargerCoordinator:
-    """What hands the snapshots of a keeper on."""
+    """Return the coordinator of a charger."""
     coordinator = ChargerCoordinator(hass, entry, charger, subentry_id=subentry.subentry_id)
     entry.async_on_unload(track_charger_issues(hass, coordinator))
     entry.async_on_unload(coordinator.async_add_listener(juicebox_runtime(entry).saver.changed))
@@ -392,8 +398,8 @@ def _coordinator(
 
 
 @callback
-def _share(charger: Charger, transport: JuiceNetTransport) -> Callable[[], None]:
-    """Let the path of a box know its share of a load group."""
+def _sync_transport_share(charger: Charger, transport: JuiceNetTransport) -> Callable[[], None]:
+    """Pass the load group share of a box to its transport. Return a function that removes the listener."""
 
     @callback
     def sync(_snapshot: object = None) -> None:
@@ -404,22 +410,25 @@ def _share(charger: Charger, transport: JuiceNetTransport) -> Callable[[], None]
 
 
 @callback
-def _link(hass: HomeAssistant, entry: ConfigEntry, managed: ManagedBox) -> BoxEntityTransport | None:
-    """The path over the entities that the user linked to a box, if he did."""
+def _link_entities(hass: HomeAssistant, entry: ConfigEntry, managed: ManagedBox) -> BoxEntityTransport | None:
+    """Return the transport over the linked entities of a box; None if it has none."""
     runtime = juicebox_runtime(entry)
     serial = managed.box.config.serial
     if (link := linked_subentry(entry, serial)) is None:
         return None
-    around = (managed.box, managed.udp, runtime.boxes.power_of(serial))
-    transport = BoxEntityTransport(hass, get_shared_state(hass).clock, managed.charger, link.data, around)
+    box_parts = (managed.box, managed.udp, runtime.boxes.power_cycle_of(serial))
+    transport = BoxEntityTransport(hass, get_shared_state(hass).clock, managed.charger, link.data, box_parts)
     managed.charger.add_transport(transport)
     runtime.linked[serial] = transport
     return transport
 
 
 @callback
-def _follow_share(managed: ManagedBox) -> Callable[[], None]:
-    """Let the box know its share of a load group, and of an override, from the first answer on; also in a reload."""
+def _sync_box(managed: ManagedBox) -> Callable[[], None]:
+    """Pass the load group share and the override of a charger to its box, from the first reply on, also after a reload.
+
+    Return a function that removes the listener.
+    """
 
     @callback
     def sync(_snapshot: object = None) -> None:
@@ -431,10 +440,10 @@ def _follow_share(managed: ManagedBox) -> Callable[[], None]:
 
 
 @callback
-def _keep_listening(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> Callable[[], None]:
-    """Open the ports; while that is not possible tell the user, and try again. The answer ends the trying.
+def _listen_for_boxes(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> Callable[[], None]:
+    """Open the ports. On failure raise an issue and try again. Return a function that ends the attempts.
 
-    The address may go away later: a lease of the network ends.
+    The address is checked again and again: a network lease may end.
     """
     clock = get_shared_state(hass).clock
     cancel: Callable[[], None] = lambda: None  # noqa: E731 - replaced by each timer
@@ -447,10 +456,10 @@ def _keep_listening(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> Ca
             boxes.server.listener.require_address()
         except NoConnection as err:
             sync_listen_issue(hass, entry, err)
-            cancel = clock.call_later(OPEN_AGAIN, attempt)
+            cancel = clock.call_later(REOPEN_DELAY, attempt)
         else:
             sync_listen_issue(hass, entry, None)
-            cancel = clock.call_later(LOOK_AGAIN, attempt)
+            cancel = clock.call_later(ADDRESS_CHECK_INTERVAL, attempt)
 
     @callback
     def end(_event: Event | None = None) -> None:
@@ -463,28 +472,28 @@ def _keep_listening(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> Ca
 
 @callback
 def _discovered(hass: HomeAssistant, found: Discovered) -> None:
-    """A box that nobody added: offer it."""
+    """Offer a box that the user has not added."""
     discovery_flow.async_create_flow(
         hass, DOMAIN, context={"source": SOURCE_INTEGRATION_DISCOVERY}, data={"discovered": found}
     )
 
 
 @callback
-def _withdraw_offers(hass: HomeAssistant, context: dict[str, Any]) -> None:
-    """Offer boxes no more, those whose flows have this context."""
+def _abort_discovery_flows(hass: HomeAssistant, context: dict[str, Any]) -> None:
+    """Abort the discovery flows with this context."""
     flows = hass.config_entries.flow
     for flow in flows.async_progress_by_handler(DOMAIN, match_context=context):
         flows.async_abort(flow["flow_id"])
 
 
 def quarter_hours(hass: HomeAssistant, entry: ConfigEntry) -> list[dict[str, object]]:
-    """The energy per quarter hour that each box of the entry told, as JSON; times in the zone of the house."""
+    """Return the energy per quarter hour that each box reported, as JSON, with times in Home Assistant's time zone."""
     runtime = juicebox_runtime(entry)
     now = get_shared_state(hass).clock.now()
     found: list[dict[str, object]] = []
     for serial, coordinator in runtime.coordinators.items():
         if serial not in runtime.boxes.managed:
-            continue  # one that only a JuiceNet server reaches tells none
+            continue  # a box that only a JuiceNet server reaches reports none
         zone = schedule.zone(hass.config.time_zone)
         today = now.astimezone(zone).date()
         quarters = [
@@ -503,18 +512,18 @@ def quarter_hours(hass: HomeAssistant, entry: ConfigEntry) -> list[dict[str, obj
 
 
 def discovery_id(serial: str) -> str:
-    """The unique id of the flow that offers a box."""
+    """Return the unique id of the flow that offers a box."""
     return f"{SUBENTRY_JUICEBOX}_{serial}"
 
 
 def _fingerprint(entry: ConfigEntry) -> object:
-    """What the entry is set up with."""
+    """Return the configuration that the entry is set up with."""
     subentries = {key: (subentry.title, dict(subentry.data)) for key, subentry in entry.subentries.items()}
     return dict(entry.data), dict(entry.options), subentries
 
 
 async def _entry_updated(hass: HomeAssistant, entry: ConfigEntry) -> None:
-    """Set the boxes up again where something changed that they are set up with."""
+    """Reload the entry if its configuration has changed."""
     runtime = juicebox_runtime(entry)
     if _fingerprint(entry) == runtime.fingerprint:
         return
@@ -523,41 +532,41 @@ async def _entry_updated(hass: HomeAssistant, entry: ConfigEntry) -> None:
         await asyncio.gather(*(_end_override(get_shared_state(hass).clock, each) for each in managed))
         if not is_same_setup(entry, runtime):
             return
-    asked = {subentry.data[CONF_SERIAL] for subentry in unit_subentries(entry)} if entry.data[CONF_JUICENET] else set()
-    units = [managed for serial, managed in runtime.boxes.units.items() if serial not in asked]
-    await _give_up_units(hass, entry, runtime.boxes, units)
+    polled = {subentry.data[CONF_SERIAL] for subentry in unit_subentries(entry)} if entry.data[CONF_JUICENET] else set()
+    units = [managed for serial, managed in runtime.boxes.units.items() if serial not in polled]
+    await _release_units(hass, entry, runtime.boxes, units)
     if is_same_setup(entry, runtime):
         await hass.config_entries.async_reload(entry.entry_id)
 
 
 def is_same_setup(entry: ConfigEntry, runtime: ChargersRuntime) -> bool:
-    """Whether an entry is set up as it was before something was waited for: neither given up since, nor set up anew.
+    """Return True if the entry is still set up with this runtime data, after something was awaited.
 
-    What was set up anew was set up with all that had changed by then.
+    The entry may have been removed or set up again meanwhile. After a new set-up it already has all changes.
     """
     is_set_up = entry.state in (ConfigEntryState.LOADED, ConfigEntryState.SETUP_IN_PROGRESS)
     return is_set_up and getattr(entry, "runtime_data", None) is runtime
 
 
 async def _end_override(clock: Clock, managed: ManagedBox) -> None:
-    """End the override of a box that is only to be looked at: it is told so with the next answer, before that is so."""
+    """End the override of a box that becomes read-only, and wait until the reply to its next status is sent."""
     if not managed.charger.snapshot.override.on:
         return
-    told = asyncio.Event()
+    sent = asyncio.Event()
 
     @callback
-    def look() -> None:
+    def check() -> None:
         if not managed.box.change_pending:
-            told.set()
+            sent.set()
 
-    ends: list[Callable[[], None]] = []
+    removers: list[Callable[[], None]] = []
     try:
-        async with clock.timeout(LAST_WORDS):
+        async with clock.timeout(OVERRIDE_END_TIMEOUT):
             await managed.charger.cancel_override()
-            ends.append(managed.box.listen(look))
-            look()
-            await told.wait()
+            removers.append(managed.box.listen(check))
+            check()
+            await sent.wait()
     except TimeoutError:
-        LOGGER.debug("A box was not heard when its override was to end")
-    while ends:
-        ends.pop()()
+        LOGGER.debug("A box sent no status before its override was to end")
+    while removers:
+        removers.pop()()

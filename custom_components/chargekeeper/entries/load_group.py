@@ -1,7 +1,7 @@
-"""Load groups in Home Assistant: from an entry to the group at work, with its device and its coordinator.
+"""The entry of a load group: its group, device and coordinator.
 
-A group binds from before the first charger is set up to after the last one is gone. Its members' keepers come and go
-by the registry.
+A group applies from before the first charger is set up until after the last one is stopped. Chargers join and leave the
+group through the shared state.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,11 +26,11 @@ from ..ha.storage import EntryStores
 PLATFORMS = (Platform.SENSOR,)
 
 RECORD = "group"
-"""Under what the journal store of the entry keeps what the group took from its members."""
+"""The key in the intent store for the settings that the group changed on its members."""
 
 
 class GroupCoordinator(PushCoordinator[GroupView]):
-    """What a load group allots, and its service device."""
+    """The shares of a load group, and its service device."""
 
     def __init__(self, hass: HomeAssistant, entry: ConfigEntry, group: LoadGroup) -> None:
         super().__init__(hass, entry, "load group", group.view)
@@ -48,34 +48,34 @@ class GroupCoordinator(PushCoordinator[GroupView]):
 
 @dataclass(kw_only=True)
 class GroupRuntime:
-    """What the entry of a load group holds while it is set up."""
+    """The runtime data of the entry of a load group."""
 
     group: LoadGroup
     coordinator: GroupCoordinator
     fingerprint: object
-    """What the entry was set up with; the update listener reloads when it has changed."""
+    """The configuration that the entry was set up with. The update listener reloads the entry if it has changed."""
 
 
 def group_runtime(entry: ConfigEntry) -> GroupRuntime:
-    """What the entry of a load group holds; it must be set up."""
+    """Return the runtime data of the entry of a load group. The entry must be set up."""
     runtime: GroupRuntime = entry.runtime_data
     return runtime
 
 
 async def async_open_groups(hass: HomeAssistant) -> None:
-    """Make all load groups that are enabled, so that their shares bind before any charger is set up."""
+    """Open all enabled load groups, so that their shares apply before any charger is set up."""
     for entry in hass.config_entries.async_entries(DOMAIN, include_ignore=False, include_disabled=False):
         if entry.data[CONF_KIND] == KIND_LOAD_GROUP:
             await _async_open(hass, entry)
 
 
 async def async_setup_group(hass: HomeAssistant, entry: ConfigEntry) -> bool:
-    """Set up a load group; it begins to look after its members."""
+    """Set up a load group and start to control its members."""
     group = await _async_open(hass, entry)
     coordinator = GroupCoordinator(hass, entry, group)
     entry.runtime_data = GroupRuntime(group=group, coordinator=coordinator, fingerprint=_fingerprint(entry))
     entry.async_on_unload(track_member_issues(hass, entry))
-    entry.async_on_unload(_follow_stored(hass, entry, coordinator))
+    entry.async_on_unload(_track_stored_excess(hass, entry, coordinator))
     entry.async_on_unload(entry.add_update_listener(_entry_updated))
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     group.start()
@@ -83,7 +83,10 @@ async def async_setup_group(hass: HomeAssistant, entry: ConfigEntry) -> bool:
 
 
 async def async_unload_group(hass: HomeAssistant, entry: ConfigEntry) -> bool:
-    """Stop a load group. Its members stay as they are; unless it is disabled or removed, its shares bind on."""
+    """Stop a load group. Its members keep their settings.
+
+    The shares still apply unless the group is disabled or removed.
+    """
     if not await hass.config_entries.async_unload_platforms(entry, PLATFORMS):
         return False
     await get_shared_state(hass).close_group(entry_key(entry))
@@ -95,7 +98,7 @@ async def async_unload_group(hass: HomeAssistant, entry: ConfigEntry) -> bool:
 
 
 async def async_remove_group(hass: HomeAssistant, entry: ConfigEntry) -> None:
-    """Forget a load group."""
+    """Delete a load group and its stored state."""
     key = entry_key(entry)
     await _stores(hass, key).remove()
     get_shared_state(hass).stores.pop(key)
@@ -104,24 +107,27 @@ async def async_remove_group(hass: HomeAssistant, entry: ConfigEntry) -> None:
 
 
 def group_spec(entry: ConfigEntry) -> GroupSpec:
-    """The load group that an entry describes. Raises GroupError."""
+    """Return the load group that an entry describes. Raises GroupError."""
     members = tuple(Member(member_key(member), float(member[CONF_WEIGHT])) for member in entry.data[CONF_MEMBERS])
     return GroupSpec(entry.title, float(entry.data[CONF_LIMIT]), members)
 
 
 def member_key(member: Mapping[str, str]) -> Key:
-    """The charger that a member in the data of an entry stands for."""
+    """Return the key of the charger that a member in the data of an entry stands for."""
     return Maker(member["maker"]), member["serial"]
 
 
 def group_identifier(entry: ConfigEntry) -> tuple[str, str]:
-    """The identifier of a load group's device."""
+    """Return the identifier of a load group's device."""
     return DOMAIN, f"group_{entry_key(entry)}"
 
 
 @callback
 def member_name(hass: HomeAssistant, member: Mapping[str, str]) -> str:
-    """The name of a member as the user knows it; the one of the day on which he chose it where the charger is gone."""
+    """Return the name of a member as the user knows it.
+
+    Without the charger, return the name that was stored when the user added the member.
+    """
     key = member_key(member)
     for entry in hass.config_entries.async_entries(DOMAIN):
         if any(identity.key == key for identity in identities(entry)):
@@ -130,8 +136,11 @@ def member_name(hass: HomeAssistant, member: Mapping[str, str]) -> str:
 
 
 @callback
-def _follow_stored(hass: HomeAssistant, entry: ConfigEntry, coordinator: GroupCoordinator) -> Callable[[], None]:
-    """Tell while what members have stored exceeds the limit when they are left alone; the answer ends it."""
+def _track_stored_excess(hass: HomeAssistant, entry: ConfigEntry, coordinator: GroupCoordinator) -> Callable[[], None]:
+    """Raise an issue while the offline currents of the members exceed the limit of the load group.
+
+    Return a function that removes the listener.
+    """
 
     @callback
     def sync() -> None:
@@ -145,7 +154,7 @@ def _follow_stored(hass: HomeAssistant, entry: ConfigEntry, coordinator: GroupCo
 
 
 async def _async_open(hass: HomeAssistant, entry: ConfigEntry) -> LoadGroup:
-    """The load group of an entry, with what was saved of it."""
+    """Return the load group of an entry, with its stored state."""
     shared_state = get_shared_state(hass)
     key = entry_key(entry)
     if (group := shared_state.groups.get(key)) is None:
@@ -166,6 +175,6 @@ def _fingerprint(entry: ConfigEntry) -> object:
 
 
 async def _entry_updated(hass: HomeAssistant, entry: ConfigEntry) -> None:
-    """Set the group up again where something changed that it is set up with."""
+    """Reload the entry if its configuration has changed."""
     if _fingerprint(entry) != group_runtime(entry).fingerprint:
         await hass.config_entries.async_reload(entry.entry_id)

@@ -1,6 +1,6 @@
-"""The JuiceBoxes of this Home Assistant: their server with its sockets, their keepers and paths, what is stored.
+"""The JuiceBoxes of this Home Assistant: the hub with its sockets, the chargers, the transports and the stored state.
 
-All of it outlives reloads: between two statuses nothing is lost, and a box does not notice.
+All of it outlives reloads. No status is lost meanwhile, and a box does not notice a reload.
 """
 
 import asyncio
@@ -26,18 +26,18 @@ from ..linked.power_cycle import PowerCycle
 from .storage import EntryStores
 
 POWER_RECORD = "power_"
-"""Before the serial: under what the journal store keeps when a box was switched off, and whether it is on again."""
+"""Prefix of the serial for the record of a power cycle in the intent store."""
 
 SAVE_INTERVAL = 15 * 60.0
-"""Seconds between two savings of what may be that old after a power cut; what may not is saved when it changes."""
+"""Seconds between two saves of state that may be that old after a power cut. Vital state is saved when it changes."""
 
 RELOAD_PATIENCE = 60.0
-"""Seconds for which boxes are served while their entry is not set up: a reload takes less."""
+"""Seconds for which boxes are served while their entry is not set up. A reload takes less."""
 
 
 @dataclass(frozen=True, slots=True)
 class ManagedBox:
-    """A box with what keeps it; the paths hear of it also while its entry is reloaded."""
+    """A box with its charger and transports. The transports receive its statuses also during a reload."""
 
     box: Box
     charger: Charger
@@ -47,7 +47,7 @@ class ManagedBox:
 
 @dataclass(frozen=True, slots=True)
 class ManagedUnit:
-    """A box that sends us nothing, with what keeps it; its path is that of a JuiceNet server's account, if any."""
+    """A box that only a JuiceNet server reaches, with its charger; without an account it has no transport."""
 
     charger: Charger
     transport: JuiceNetTransport | None
@@ -58,8 +58,8 @@ class Boxes:
 
     Args:
         hass: Home Assistant.
-        clock: time.
-        stores: loaded; what was known of the boxes, and where it is saved.
+        clock: the source of time.
+        stores: loaded; gives the stored state of the boxes and saves it.
     """
 
     def __init__(self, hass: HomeAssistant, clock: Clock, stores: EntryStores) -> None:
@@ -70,41 +70,40 @@ class Boxes:
         self.managed: dict[str, ManagedBox] = {}
         self.units: dict[str, ManagedUnit] = {}
         self.account: JuiceNetAccount | None = None
-        self._account_of: Mapping[str, str] = {}
-        self.power: dict[str, PowerCycle] = {}
-        """By serial; also of boxes that are gone, while they are to be switched on again."""
+        self._account_settings: Mapping[str, str] = {}
+        self.power_cycles: dict[str, PowerCycle] = {}
+        """Power cycles by serial. Removed boxes stay here until their power is back."""
         self._upstream: tuple[object, UpstreamConfig | None] = (None, None)
         self._vital: dict[str, tuple[object, ...]] = {}
         self._unsaved = self._saving = False
         self._cancel_save = clock.call_later(SAVE_INTERVAL, self._save_due)
         self._cancel_close: Callable[[], None] | None = None
-        self.server.on_change = self._changed
+        self.server.on_change = self._on_hub_change
         for key in list(stores.intents_by_serial):
             if key.startswith(POWER_RECORD):
-                self.power_of(key.removeprefix(POWER_RECORD))
+                self.power_cycle_of(key.removeprefix(POWER_RECORD))
 
     @callback
-    def serve(self, upstream: Mapping[str, object]) -> None:
-        """Have the maker's server that the user named; one that is the same is not judged anew."""
+    def set_upstream(self, upstream: Mapping[str, object]) -> None:
+        """Set the manufacturer's server that the user chose. The same server keeps its connection state."""
         if self._upstream[0] != upstream:
             self._upstream = upstream, upstream_config(self._clock, upstream)
             self.server.set_upstream(self._upstream[1])
 
     @callback
-    def consult(self, settings: Mapping[str, str], make: Callable[[], JuiceNetClient]) -> None:
-        """Have the account at a JuiceNet server that the user entered, if any; one that is the same stays."""
-        if self._account_of != settings:
-            self._account_of = settings
+    def set_juicenet_account(self, settings: Mapping[str, str], make: Callable[[], JuiceNetClient]) -> None:
+        """Set the account at a JuiceNet server that the user entered, if any. The same account stays."""
+        if self._account_settings != settings:
+            self._account_settings = settings
             self.account = JuiceNetAccount(make(), self._clock) if settings else None
 
     @callback
-    def take_unit(self, config: BoxConfig, chargers: Mapping[tuple[Maker, str], Charger]) -> ManagedUnit:
-        """Take a box that sends us nothing, or its new settings. Nothing begins yet."""
+    def add_unit(self, config: BoxConfig, chargers: Mapping[tuple[Maker, str], Charger]) -> ManagedUnit:
+        """Add a box that only a JuiceNet server reaches, or apply its new settings. Start nothing yet."""
         identity = Identity(Maker.JUICEBOX, config.serial, config.name)
-        last_report = limit_readings(
-            config, Timestamp.of(self._clock)
-        )  # also where no account has a path that shows it
-        charger = chargers.get(identity.key) or self._charger(identity, last_report)
+        # Without an account there is no transport that reports these readings.
+        entered = limit_readings(config, Timestamp.of(self._clock))
+        charger = chargers.get(identity.key) or self._charger(identity, entered)
         charger.identity = identity
         transport = self.configure_unit(config)
         if transport is not None:
@@ -115,12 +114,18 @@ class Boxes:
 
     @callback
     def configure_unit(self, config: BoxConfig) -> JuiceNetTransport | None:
-        """Let a box that sends us nothing go by these settings; its path, if there is an account."""
+        """Apply the settings of a box that only a JuiceNet server reaches.
+
+        Return its transport if there is an account.
+        """
         return None if self.account is None else self.account.transport(config)
 
     @callback
-    def take(self, config: BoxConfig, chargers: Mapping[tuple[Maker, str], Charger]) -> ManagedBox:
-        """Take a box, or its new settings. Reuse its charger from `chargers` if there is one. Nothing begins yet."""
+    def add_box(self, config: BoxConfig, chargers: Mapping[tuple[Maker, str], Charger]) -> ManagedBox:
+        """Add a box, or apply its new settings.
+
+        Reuse its charger from `chargers` if there is one. Start nothing yet.
+        """
         serial = config.serial
         managed = self.managed.get(config.serial)
         box = self.server.add(config)
@@ -129,102 +134,107 @@ class Boxes:
             server = ServerTransport(box, self._clock)
             charger = chargers.get(udp.identity.key) or self._charger(udp.identity)
             managed = self.managed[serial] = ManagedBox(box, charger, udp, server)
-            box.listen(partial(self._heard, managed))
+            box.listen(partial(self._on_box_report, managed))
         managed.charger.identity = managed.udp.identity
         managed.charger.add_transport(managed.udp)
         if self._upstream[1] is not None:
             managed.charger.add_transport(managed.server)
         return managed
 
-    def _charger(self, identity: Identity, last_report: Readings | None = None) -> Charger:
-        """A keeper with what was saved of a box, and what the user `last_report` of it, which is in no store."""
+    def _charger(self, identity: Identity, entered: Readings | None = None) -> Charger:
+        """Return a new charger with the stored state of a box and the readings that the user entered.
+
+        No store has the entered readings.
+        """
         serial = identity.serial
         stores = self.stores
         charger = Charger(identity, self._clock, ChargerOptions(), partial(stores.save_intents, serial))
         snapshot = stores.snapshots.get(serial)
         known = {**snapshot} if isinstance(snapshot, Mapping) else {}
-        for prop, reading in (last_report or Readings()).items():
+        for prop, reading in (entered or Readings()).items():
             observed_at = reading.observed_at.isoformat()
             known[prop.key] = {"value": reading.value, "source": reading.source, "observed_at": observed_at}
         charger.restore(known, stores.intents_by_serial.get(serial))
         return charger
 
     @callback
-    def power_of(self, serial: str) -> PowerCycle:
-        """What switches the power of a box; a duty to switch it on again that is left is taken up."""
-        if (cycle := self.power.get(serial)) is None:
+    def power_cycle_of(self, serial: str) -> PowerCycle:
+        """Return the power cycle of a box. An open obligation to switch on again is resumed."""
+        if (cycle := self.power_cycles.get(serial)) is None:
             key = f"{POWER_RECORD}{serial}"
             stores = self.stores
             save = partial(stores.save_intents, key)
-            cycle = self.power[serial] = PowerCycle(self._hass, self._clock, save, stores.intents_by_serial.get(key))
+            cycle = self.power_cycles[serial] = PowerCycle(
+                self._hass, self._clock, save, stores.intents_by_serial.get(key)
+            )
         return cycle
 
-    def _heard(self, managed: ManagedBox) -> None:
-        """A box was heard or commanded: let what switches its power know that the box has power."""
-        cycle = self.power.get(managed.box.config.serial)
-        heard_at = managed.udp.charger_reported_at
-        if cycle is not None and heard_at is not None:
-            cycle.heard(heard_at, managed.box.counts["boots"])
+    def _on_box_report(self, managed: ManagedBox) -> None:
+        """Pass a report of a box to its power cycle: the box has power."""
+        cycle = self.power_cycles.get(managed.box.config.serial)
+        reported_at = managed.udp.charger_reported_at
+        if cycle is not None and reported_at is not None:
+            cycle.box_reported(reported_at, managed.box.counts["boots"])
 
     @property
-    def unpowered(self) -> list[str]:
-        """The serials of all boxes that were switched off and whose power is not proved to be back."""
-        return [serial for serial, cycle in self.power.items() if cycle.active]
+    def without_power(self) -> list[str]:
+        """Return the serials of all boxes that were switched off and whose power is not proved to be back."""
+        return [serial for serial, cycle in self.power_cycles.items() if cycle.active]
 
     async def finish(self) -> None:
-        """Nobody will see to the boxes any more: none is left without power."""
-        await asyncio.gather(*(cycle.finish() for cycle in self.power.values()))
+        """Switch the power of all boxes on, since nothing will do it later."""
+        await asyncio.gather(*(cycle.finish() for cycle in self.power_cycles.values()))
 
     async def forget(self, serial: str) -> None:
-        """Give a box up for good."""
+        """Remove a box and its stored state."""
         managed = self.managed.pop(serial, None)
         if managed is not None:
             managed.udp.close()
             managed.server.close()
         self.server.remove(serial)
         self.forget_unit(serial)
-        if (cycle := self.power.get(serial)) is not None and not cycle.active:
+        if (cycle := self.power_cycles.get(serial)) is not None and not cycle.active:
             cycle.close()
-            del self.power[serial]
+            del self.power_cycles[serial]
             self.stores.intents_by_serial.pop(f"{POWER_RECORD}{serial}", None)
         await self.stores.forget(serial)
 
     @property
-    def known(self) -> set[str]:
-        """The serials of all boxes of which anything is kept, here or on the disk."""
-        intents_by_serial = {key for key in self.stores.intents_by_serial if not key.startswith(POWER_RECORD)}
-        return {*self.server.export(), *self.units, *intents_by_serial, *self.stores.snapshots}
+    def known_serials(self) -> set[str]:
+        """Return the serials of all boxes that have any state, in memory or stored."""
+        serials_with_intents = {key for key in self.stores.intents_by_serial if not key.startswith(POWER_RECORD)}
+        return {*self.server.export(), *self.units, *serials_with_intents, *self.stores.snapshots}
 
     def is_paused(self, serial: str) -> bool:
-        """Whether a pause that the user asked for is in the journal of a box."""
+        """Return True if the intent store of a box holds a pause that the user requested."""
         intents = IntentStore(partial(self.stores.save_intents, serial))
         intents.restore(self.stores.intents_by_serial.get(serial))
         return intents.entries.pause is not None
 
     @callback
     def forget_unit(self, serial: str) -> None:
-        """Do not ask a JuiceNet server for a box any more."""
+        """Stop asking a JuiceNet server for a box."""
         self.units.pop(serial, None)
         if self.account is not None:
             self.account.forget(serial)
 
     @callback
     def close_later(self, close: Callable[[], None]) -> None:
-        """The entry is not set up now: `close` unless it is again soon."""
+        """Call `close` unless the entry is set up again within `RELOAD_PATIENCE` seconds."""
         self._cancel_close = self._clock.call_later(RELOAD_PATIENCE, close)
 
     @callback
-    def stay(self) -> None:
-        """The entry is set up again."""
+    def cancel_close(self) -> None:
+        """Cancel `close_later`: the entry is set up again."""
         if self._cancel_close is not None:
             self._cancel_close()
             self._cancel_close = None
 
     async def close(self) -> None:
-        """Send nothing any more; boxes go on as they were told last."""
-        self.stay()
+        """Send nothing from now on. The boxes keep their last command."""
+        self.cancel_close()
         self._cancel_save()
-        for cycle in self.power.values():
+        for cycle in self.power_cycles.values():
             cycle.close()
         for managed in self.managed.values():
             managed.udp.close()
@@ -233,14 +243,14 @@ class Boxes:
             await self.account.stop()
         await self.server.close()
 
-    # What is saved
+    # Saving
 
     async def save(self) -> None:
-        """Save all that is known of the boxes."""
+        """Save the state of all boxes."""
         self._unsaved = False
         await self.stores.save_boxes(self.server.export())
 
-    def _changed(self) -> None:
+    def _on_hub_change(self) -> None:
         vital = {serial: box.state.vital for serial, box in self.server.boxes.items()}
         if vital != self._vital:
             self._vital = vital
@@ -265,7 +275,7 @@ class Boxes:
 
 
 def upstream_config(clock: Clock, upstream: Mapping[str, object]) -> UpstreamConfig | None:
-    """The maker's server as the user named it; None where he named none."""
+    """Return the manufacturer's server that the user chose; None if there is none."""
     host = upstream.get("host")
     port = upstream.get("port")
     if not host or not isinstance(port, int):
@@ -274,6 +284,6 @@ def upstream_config(clock: Clock, upstream: Mapping[str, object]) -> UpstreamCon
 
 
 def resolver(clock: Clock, upstream: Mapping[str, object]) -> Resolver:
-    """Who is asked for the address of the maker's server: the name server that the user chose, else the system."""
+    """Return the resolver for the manufacturer's server: the name server that the user chose, else the system's."""
     chosen = upstream.get("resolver")
     return NameServer(clock, str(chosen)) if chosen else SystemResolver()

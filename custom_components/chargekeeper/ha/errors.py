@@ -1,4 +1,4 @@
-"""The one table that turns the errors of `core.errors` into translated errors of Home Assistant."""
+"""The only table that turns the errors of `core.errors` into translated errors of Home Assistant."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,10 +28,10 @@ from ..core.model import RestartAvailability, Source
 
 
 class Kind(Enum):
-    """Whose doing an error is."""
+    """The class of the Home Assistant error that is raised for an error."""
 
-    VALIDATION = ServiceValidationError  # what was asked for cannot be done: no stack trace in the log
-    FAILURE = HomeAssistantError  # it should have worked
+    VALIDATION = ServiceValidationError  # the request cannot be carried out: no stack trace in the log
+    FAILURE = HomeAssistantError  # the request should have worked
 
 
 type Row = tuple[str, Kind]
@@ -84,7 +84,7 @@ ERRORS: Mapping[type[ChargerError], Mapping[str, Row]] = {
         )
     },
 }
-"""Every reason that `core` and the makers' packages give, by class."""
+"""Every reason that `core`, `wallbox`, `juicebox` and `linked` give, by class."""
 
 UNLISTED: Mapping[type[ChargerError], Row] = {
     TransportDown: ("path_down", Kind.FAILURE),
@@ -97,10 +97,10 @@ UNLISTED: Mapping[type[ChargerError], Row] = {
     UnsafeRequest: ("unsafe_request", Kind.VALIDATION),
     ChargerError: ("request_failed", Kind.FAILURE),
 }
-"""What is shown for a reason that the table does not list."""
+"""The row for a reason that `ERRORS` does not list."""
 
 NO_PATH_SINCE: Row = ("no_path_since", Kind.FAILURE)
-"""Shown instead of `no_path` where it is known since when the cloud is lost."""
+"""Replaces `no_path` if the start of the cloud outage is known."""
 
 FLOW_ERRORS: Mapping[type[ChargerError], Mapping[str, str]] = {
     TransportDown: {"timeout": "timeout", "bad_answer": "bad_answer", "broken_answer": "bad_answer"},
@@ -114,14 +114,14 @@ FLOW_UNLISTED: Mapping[type[ChargerError], str] = {
     LoginRejected: "invalid_auth",
     ChargerError: "bad_answer",
 }
-"""The same for the config flow: keys of its section `error`."""
+"""The same tables for the config flow: keys of its section `error`."""
 
 
 def as_home_assistant_error(error: ChargerError, charger: str) -> HomeAssistantError:
-    """What to raise towards Home Assistant instead of `error`.
+    """Return the Home Assistant error to raise instead of `error`.
 
     Args:
-        error: what a keeper or an account raised.
+        error: the error that a charger or an account raised.
         charger: the name of the charger as the user knows it.
     """
     key, kind = _row(error)
@@ -141,7 +141,8 @@ def translated(charger: str) -> Iterator[None]:
         charger: the name of the charger as the user knows it.
 
     Raises:
-        HomeAssistantError: a failure; its subclass `ServiceValidationError` where the request itself cannot be done.
+        HomeAssistantError: a failure; its subclass `ServiceValidationError` if the request itself cannot be carried
+            out.
     """
     try:
         yield
@@ -150,13 +151,13 @@ def translated(charger: str) -> Iterator[None]:
 
 
 def flow_error(error: ChargerError) -> str:
-    """The key in the config flow's section `error` for what an attempt to connect raised."""
+    """Return the key in the config flow's section `error` for the error of an attempt to connect."""
     base = next(base for base in type(error).__mro__ if base in FLOW_ERRORS)
     return FLOW_ERRORS[base].get(error.reason, FLOW_UNLISTED[base])
 
 
 def retry_minutes(error: ChargerError) -> int:
-    """Whole minutes, at least 1, after which to try again; 1 for errors that name no time."""
+    """Return the whole minutes, at least 1, after which to try again. Errors without a time give 1."""
     return max(1, ceil(error.retry_after / 60)) if isinstance(error, TransportBusy) else 1
 
 
@@ -168,9 +169,12 @@ def _row(error: ChargerError) -> Row:
 
 
 def _placeholders(error: ChargerError, charger: str) -> dict[str, str]:
-    """All that a text may name. `detail` is free text of core: only what the text expects gets out (invariant I12)."""
+    """Return the placeholders that a text may use.
+
+    `detail` is free text of core: only the parts that the text expects leave the integration (invariant I12).
+    """
     if isinstance(error, TransportsFailed):
-        return {"reasons": " ".join(_tried(source, failure, charger) for source, failure in error.failures)}
+        return {"reasons": " ".join(_transport_failure(source, failure, charger) for source, failure in error.failures)}
     if isinstance(error, TransportBusy):
         return {"retry": str(retry_minutes(error))}
     if isinstance(error, Dangerous):
@@ -188,12 +192,12 @@ def _placeholders(error: ChargerError, charger: str) -> dict[str, str]:
             return {}
 
 
-def _tried(source: Source, failure: ChargerError, charger: str) -> str:
-    """A path by its name, and in a sentence of the table above why it failed."""
+def _transport_failure(source: Source, failure: ChargerError, charger: str) -> str:
+    """Return the sentence that names a transport and the reason why it failed."""
     reason = str(as_home_assistant_error(failure, charger))
     return async_get_exception_message(DOMAIN, f"tried_{source}", {"reason": reason}) + "."
 
 
-def local_time(moment: datetime) -> str:
-    """A moment as date and time of the user's zone."""
-    return dt_util.as_local(moment).strftime("%Y-%m-%d %H:%M")
+def local_time(timestamp: datetime) -> str:
+    """Return a timestamp as date and time in the user's time zone."""
+    return dt_util.as_local(timestamp).strftime("%Y-%m-%d %H:%M")

@@ -1,4 +1,4 @@
-"""Repairs: what the user should know and can act on. Each issue goes by itself when its cause is gone."""
+"""Repair issues: what the user should know and can act on. An issue disappears when its cause is gone."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from math import inf
@@ -39,29 +39,29 @@ ADDRESS_GONE = "address_gone"
 TOKEN_REFUSED = "juicenet_token_refused"  # noqa: S105 - the key of an issue
 
 CLOUD_LOST_AFTER = 30 * 60.0
-"""Seconds of an outage after which the user is told, where chargers have no other path."""
+"""Seconds of an outage after which chargers without another transport get an issue."""
 
 
 type IssueData = dict[str, str | int | float | None]
 
 FIXES: Mapping[str, Callable[[Charger], None]] = {ChargerIssue.UPDATE_DOUBTED: Charger.dismiss_update}
-"""What the confirmation of an issue does, by the key of the issue. Other issues cannot be fixed by a confirmation."""
+"""The action that confirms an issue, by the key of the issue. Other issues cannot be confirmed."""
 
 
 @callback
 def track_charger_issues(hass: HomeAssistant, coordinator: ChargerCoordinator) -> Callable[[], None]:
-    """Keep the issues of a charger as its snapshot says; the answer ends it."""
+    """Keep the issues of a charger in line with its snapshot. Return a function that removes the listener."""
 
     @callback
     def sync() -> None:
-        for problem in ChargerIssue:
-            is_there = problem in coordinator.data.issues
+        for issue in ChargerIssue:
+            is_there = issue in coordinator.data.issues
             name = charger_name(hass, coordinator.config_entry, coordinator.identity)
             placeholders = {"charger": name} if is_there else None
             data: IssueData | None = None
-            if problem in FIXES:
+            if issue in FIXES:
                 data = {"entry_id": coordinator.config_entry.entry_id, "serial": coordinator.identity.serial}
-            _keep(hass, _issue_id(problem, coordinator.identity.serial), problem, placeholders, data)
+            _sync_issue(hass, _issue_id(issue, coordinator.identity.serial), issue, placeholders, data)
 
     sync()
     return coordinator.async_add_listener(sync)
@@ -71,22 +71,22 @@ def track_charger_issues(hass: HomeAssistant, coordinator: ChargerCoordinator) -
 def track_link_issues(
     hass: HomeAssistant, coordinator: ChargerCoordinator, transport: EntityTransport | None
 ) -> Callable[[], None]:
-    """Tell while an entity that is linked to a charger is deleted or disabled; the answer ends it."""
+    """Raise an issue while a linked entity of a charger is unusable. Return a function that removes the listener."""
     serial = coordinator.identity.serial
 
     @callback
     def sync() -> None:
         name = charger_name(hass, coordinator.config_entry, coordinator.identity)
         placeholders = {"charger": name} if transport is not None and transport.broken else None
-        _keep(hass, f"{LINK_BROKEN}_{serial}", LINK_BROKEN, placeholders)
+        _sync_issue(hass, f"{LINK_BROKEN}_{serial}", LINK_BROKEN, placeholders)
 
     sync()
-    return _nothing if transport is None else transport.listen_health(sync)
+    return _do_nothing if transport is None else transport.listen_health(sync)
 
 
 @callback
 def track_box_issues(hass: HomeAssistant, coordinator: ChargerCoordinator, box: Box) -> Callable[[], None]:
-    """Keep the issues of a JuiceBox as its server sees it; the answer ends it."""
+    """Keep the issues of a JuiceBox in line with its state. Return a function that removes the listeners."""
     serial = coordinator.identity.serial
 
     @callback
@@ -101,34 +101,37 @@ def track_box_issues(hass: HomeAssistant, coordinator: ChargerCoordinator, box: 
             "pinned": box.config.host,
             "address": box.state.host,
         }
-        for trouble in BoxIssue:
-            _keep(hass, f"{trouble}_{serial}", trouble, placeholders if trouble in box.issues else None)
+        for issue in BoxIssue:
+            _sync_issue(hass, f"{issue}_{serial}", issue, placeholders if issue in box.issues else None)
         override = coordinator.data.override
-        cut_off = coordinator.data.value(STATUS) is Status.OFFLINE or box.mode is Mode.LEARNING
-        helps = BoxIssue.STORED_ZERO not in box.issues  # else it does not charge by itself
-        waits = override.on and not override.applied and cut_off and helps
-        _keep(hass, f"{OVERRIDE_BY_HAND}_{serial}", OVERRIDE_BY_HAND, placeholders if waits else None)
+        out_of_reach = coordinator.data.value(STATUS) is Status.OFFLINE or box.mode is Mode.LEARNING
+        charges_alone = BoxIssue.STORED_ZERO not in box.issues  # an offline current of 0 A prevents charging anyway
+        waits = override.on and not override.applied and out_of_reach and charges_alone
+        _sync_issue(hass, f"{OVERRIDE_BY_HAND}_{serial}", OVERRIDE_BY_HAND, placeholders if waits else None)
 
     sync()
-    ends = (box.listen(sync), coordinator.async_add_listener(sync))
+    removers = (box.listen(sync), coordinator.async_add_listener(sync))
 
     def end() -> None:
-        for each in ends:
-            each()
+        for remove in removers:
+            remove()
 
     return end
 
 
 @callback
 def track_power_issues(hass: HomeAssistant, entry: ConfigEntry, serial: str, cycle: PowerCycle) -> Callable[[], None]:
-    """Tell while a box was switched off and nothing proves that its power is back; the answer ends it."""
+    """Raise an issue while a box may be without power after a power cycle.
+
+    Return a function that removes the listener.
+    """
 
     @callback
     def sync() -> None:
         if cycle.stuck:
             report_power_off(hass, entry, serial, cycle)
         elif not cycle.active:
-            _keep(hass, f"{POWER_OFF}_{serial}", POWER_OFF, None)
+            _sync_issue(hass, f"{POWER_OFF}_{serial}", POWER_OFF, None)
 
     sync()
     return cycle.listen(sync)
@@ -136,48 +139,53 @@ def track_power_issues(hass: HomeAssistant, entry: ConfigEntry, serial: str, cyc
 
 @callback
 def report_power_off(hass: HomeAssistant, entry: ConfigEntry, serial: str, cycle: PowerCycle) -> None:
-    """Tell that a box may be without power, for as long as `track_power_issues` does not see that its power is back.
+    """Raise the issue that a box may be without power. `track_power_issues` removes it when the power is back.
 
-    That outlives a restart of Home Assistant: nothing of ours may be there then to tell it again.
+    The issue outlives a restart of Home Assistant, since the integration may not be set up then.
     """
     assert cycle.last is not None
     identity = Identity(Maker.JUICEBOX, serial, cycle.last.name or serial)
     placeholders = {"charger": charger_name(hass, entry, identity), "switch": cycle.switch_name}
-    _keep(hass, f"{POWER_OFF}_{serial}", POWER_OFF, placeholders, is_persistent=True)
+    _sync_issue(hass, f"{POWER_OFF}_{serial}", POWER_OFF, placeholders, is_persistent=True)
 
 
 @callback
 def track_token_issue(hass: HomeAssistant, entry: ConfigEntry, account: JuiceNetAccount | None) -> Callable[[], None]:
-    """Tell while a JuiceNet server refuses the token of the account; the answer ends it."""
+    """Raise an issue while a JuiceNet server refuses the account token. Return a function that removes the listener."""
 
     @callback
     def sync() -> None:
         refused = account is not None and account.token_refused
-        _keep(hass, f"{TOKEN_REFUSED}_{entry.entry_id}", TOKEN_REFUSED, {"entry": entry.title} if refused else None)
+        _sync_issue(
+            hass, f"{TOKEN_REFUSED}_{entry.entry_id}", TOKEN_REFUSED, {"entry": entry.title} if refused else None
+        )
 
     sync()
-    return _nothing if account is None else account.listen(sync)
+    return _do_nothing if account is None else account.listen(sync)
 
 
 @callback
 def sync_listen_issue(hass: HomeAssistant, entry: ConfigEntry, error: NoConnection | None) -> None:
-    """Tell why boxes cannot be listened to, or that they are."""
+    """Raise the issue for why the ports for boxes cannot be opened; without an error remove it."""
     busy = isinstance(error, PortBusy)
     detail = "" if error is None else error.detail
-    _keep(hass, f"{PORT_BUSY}_{entry.entry_id}", PORT_BUSY, {"port": detail} if busy else None)
+    _sync_issue(hass, f"{PORT_BUSY}_{entry.entry_id}", PORT_BUSY, {"port": detail} if busy else None)
     gone = {"address": detail} if error is not None and not busy else None
-    _keep(hass, f"{ADDRESS_GONE}_{entry.entry_id}", ADDRESS_GONE, gone)
+    _sync_issue(hass, f"{ADDRESS_GONE}_{entry.entry_id}", ADDRESS_GONE, gone)
 
 
 @callback
 def track_other_integration_issue(hass: HomeAssistant, entry: ConfigEntry) -> Callable[[], None]:
-    """Tell while Home Assistant's own Wallbox integration uses the account too: they share its request limit."""
+    """Raise an issue while Home Assistant's own Wallbox integration uses the same account and so its request limit.
+
+    Return a function that removes the listener.
+    """
 
     @callback
     def sync(_change: ConfigEntryChange | None = None, _changed: ConfigEntry | None = None) -> None:
         other = other_integration(hass, entry.data[CONF_EMAIL])
         placeholders = None if other is None else {"entry": other.title}
-        _keep(hass, _other_issue_id(entry), OTHER_INTEGRATION, placeholders)
+        _sync_issue(hass, _other_issue_id(entry), OTHER_INTEGRATION, placeholders)
 
     sync()
     return async_dispatcher_connect(hass, SIGNAL_CONFIG_ENTRY_CHANGED, sync)
@@ -185,7 +193,10 @@ def track_other_integration_issue(hass: HomeAssistant, entry: ConfigEntry) -> Ca
 
 @callback
 def track_member_issues(hass: HomeAssistant, entry: ConfigEntry) -> Callable[[], None]:
-    """Tell of members of a load group that no entry has which is enabled: they count with the most they could draw."""
+    """Raise an issue for each member of a load group that no enabled entry has.
+
+    Such a member counts with the most it could draw. Return a function that removes the listener.
+    """
 
     @callback
     def sync(_change: ConfigEntryChange | None = None, _changed: ConfigEntry | None = None) -> None:
@@ -197,7 +208,7 @@ def track_member_issues(hass: HomeAssistant, entry: ConfigEntry) -> Callable[[],
         }
         _delete_member_issues(hass, entry, missing)
         for issue_id, placeholders in missing.items():
-            _keep(hass, issue_id, GROUP_MEMBER_MISSING, placeholders)
+            _sync_issue(hass, issue_id, GROUP_MEMBER_MISSING, placeholders)
 
     sync()
     return async_dispatcher_connect(hass, SIGNAL_CONFIG_ENTRY_CHANGED, sync)
@@ -205,7 +216,14 @@ def track_member_issues(hass: HomeAssistant, entry: ConfigEntry) -> Callable[[],
 
 @callback
 def sync_stored_excess_issue(hass: HomeAssistant, entry: ConfigEntry, excess: float, stored: str) -> None:
-    """Tell by how many amperes the members of a load group could exceed its limit when nobody answers them; 0: not."""
+    """Raise the issue that the offline currents of a load group exceed its limit, or remove it.
+
+    Args:
+        hass: Home Assistant.
+        entry: the entry of the load group.
+        excess: the amperes above the limit while the members are offline; 0 removes the issue.
+        stored: the members with their offline currents, as text.
+    """
     placeholders = {
         "group": entry.title,
         "limit": f"{entry.data[CONF_LIMIT]:g}",
@@ -213,28 +231,31 @@ def sync_stored_excess_issue(hass: HomeAssistant, entry: ConfigEntry, excess: fl
         "stored": stored,
     }
     issue_id = f"{STORED_ABOVE_GROUP}_{entry.entry_id}"
-    _keep(hass, issue_id, STORED_ABOVE_GROUP, placeholders if excess > 0 else None)
+    _sync_issue(hass, issue_id, STORED_ABOVE_GROUP, placeholders if excess > 0 else None)
 
 
 @callback
 def delete_group_issues(hass: HomeAssistant, entry: ConfigEntry) -> None:
-    """Delete what is said of a load group and its members: it is not in force."""
+    """Delete all issues of a load group and its members."""
     sync_stored_excess_issue(hass, entry, 0.0, "")
     _delete_member_issues(hass, entry, ())
 
 
 @callback
 def _delete_member_issues(hass: HomeAssistant, entry: ConfigEntry, but: Collection[str]) -> None:
-    """Delete what is said of members of a load group, apart from the issues in `but`."""
+    """Delete the issues of the members of a load group, except those in `but`."""
     prefix = _member_issue_id(entry, "")
     for domain, issue_id in list(ir.async_get(hass).issues):
         if domain == DOMAIN and issue_id.startswith(prefix) and issue_id not in but:
-            _keep(hass, issue_id, GROUP_MEMBER_MISSING, None)
+            _sync_issue(hass, issue_id, GROUP_MEMBER_MISSING, None)
 
 
 @callback
 def track_cloud_issue(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> Callable[[], None]:
-    """Tell of an outage of 30 min that leaves chargers without any path; the answer ends it."""
+    """Raise an issue after a cloud outage of 30 min that leaves chargers without any transport.
+
+    Return a function that removes the listeners.
+    """
     runtime = entry.runtime_data
     clock = get_shared_state(hass).clock
     account = runtime.account_runtime.account
@@ -246,35 +267,35 @@ def track_cloud_issue(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> Ca
         nonlocal cancel_timer
         cancel_timer()
         since = log.outages[-1].started_at if log.open and account.snapshot.cloud is False else None
-        cut_off = [coordinator for coordinator in runtime.coordinators.values() if not coordinator.data.local]
+        without_transport = [coordinator for coordinator in runtime.coordinators.values() if not coordinator.data.local]
         waits = inf if since is None else CLOUD_LOST_AFTER - (clock.now() - since).total_seconds()
         if 0 < waits < inf:
             cancel_timer = clock.call_later(waits, sync)
         placeholders = None
-        if since is not None and waits <= 0 and cut_off:
-            names = sorted(charger_name(hass, entry, coordinator.identity) for coordinator in cut_off)
+        if since is not None and waits <= 0 and without_transport:
+            names = sorted(charger_name(hass, entry, coordinator.identity) for coordinator in without_transport)
             placeholders = {"since": local_time(since), "chargers": ", ".join(names)}
-        _keep(hass, _cloud_issue_id(entry), CLOUD_LOST, placeholders)
+        _sync_issue(hass, _cloud_issue_id(entry), CLOUD_LOST, placeholders)
 
-    ends = [account.listen(lambda _: sync())]
+    removers = [account.listen(lambda _: sync())]
 
     @callback
     def begin(coordinator: ChargerCoordinator) -> None:
-        ends.append(coordinator.async_add_listener(sync))
+        removers.append(coordinator.async_add_listener(sync))
 
     for_each_charger(entry, begin)
     sync()
 
     def end() -> None:
         cancel_timer()
-        while ends:
-            ends.pop()()
+        while removers:
+            removers.pop()()
 
     return end
 
 
 def other_integration(hass: HomeAssistant, email: str) -> ConfigEntry | None:
-    """The entry of Home Assistant's own Wallbox integration that uses this account, unless it is disabled."""
+    """Return the enabled entry of Home Assistant's own Wallbox integration for this account; None if there is none."""
     entries = hass.config_entries.async_entries(OTHER_DOMAIN, include_ignore=False, include_disabled=False)
     names = ((entry, str(entry.data.get(CONF_USERNAME))) for entry in entries)
     return next((entry for entry, name in names if name.strip().casefold() == email.casefold()), None)
@@ -282,12 +303,12 @@ def other_integration(hass: HomeAssistant, email: str) -> ConfigEntry | None:
 
 @callback
 def delete_issues(hass: HomeAssistant, entry: ConfigEntry, serials: Iterable[str]) -> None:
-    """The chargers are given up, and with them what was said of them; likewise of the entry once it is gone."""
+    """Delete the issues of removed chargers, and those of the entry if it is disabled or removed."""
     for serial in serials:
-        for problem in ChargerIssue:
-            ir.async_delete_issue(hass, DOMAIN, _issue_id(problem, serial))
-        for trouble in BoxIssue:
-            ir.async_delete_issue(hass, DOMAIN, f"{trouble}_{serial}")
+        for charger_issue in ChargerIssue:
+            ir.async_delete_issue(hass, DOMAIN, _issue_id(charger_issue, serial))
+        for box_issue in BoxIssue:
+            ir.async_delete_issue(hass, DOMAIN, f"{box_issue}_{serial}")
         for key in (LINK_BROKEN, OVERRIDE_BY_HAND):
             ir.async_delete_issue(hass, DOMAIN, f"{key}_{serial}")
     if entry.disabled_by is not None or hass.config_entries.async_get_entry(entry.entry_id) is None:
@@ -298,7 +319,7 @@ def delete_issues(hass: HomeAssistant, entry: ConfigEntry, serials: Iterable[str
 
 
 @callback
-def _keep(
+def _sync_issue(
     hass: HomeAssistant,
     issue_id: str,
     key: str,
@@ -307,10 +328,10 @@ def _keep(
     *,
     is_persistent: bool = False,
 ) -> None:
-    """Have an issue with these placeholders, or none where there are none; one with data can be fixed.
+    """Create or update an issue; delete it if `placeholders` is None. An issue with `data` can be fixed.
 
-    One that Home Assistant only remembers, since the user chose to ignore it, is left alone: what it is about may not
-    have shown yet since the start.
+    An inactive issue is left alone: Home Assistant only remembers that the user chose to ignore it. Its cause may not
+    have been found yet since the start.
     """
     if placeholders is not None:
         ir.async_create_issue(
@@ -334,8 +355,8 @@ def _cloud_issue_id(entry: ConfigEntry) -> str:
     return f"{CLOUD_LOST}_{entry.entry_id}"
 
 
-def _nothing() -> None:
-    """End what never began."""
+def _do_nothing() -> None:
+    """Remove a listener that was never added."""
 
 
 def _other_issue_id(entry: ConfigEntry) -> str:
@@ -346,5 +367,5 @@ def _member_issue_id(entry: ConfigEntry, serial: str) -> str:
     return f"{GROUP_MEMBER_MISSING}_{entry.entry_id}_{serial}"
 
 
-def _issue_id(problem: ChargerIssue, serial: str) -> str:
-    return f"{problem}_{serial}"
+def _issue_id(issue: ChargerIssue, serial: str) -> str:
+    return f"{issue}_{serial}"

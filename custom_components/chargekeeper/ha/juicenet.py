@@ -1,4 +1,4 @@
-"""What a JuiceNet server that the user names knows of a box: it fills in the form when the box is added."""
+"""Suggestions from a JuiceNet server: they fill in the form when the user adds a box."""
 
 from collections.abc import Mapping
 import logging
@@ -28,10 +28,10 @@ LOGGER = logging.getLogger(__name__)
 
 
 def tidied(entered: Mapping[str, Any]) -> dict[str, str]:
-    """What was entered as it is stored: nothing where no server was named.
+    """Return the entered account as it is stored; empty if the user named no server.
 
     Raises:
-        ValueError: with the key of the error, where something is missing or no address.
+        ValueError: with the key of the error, if a part is missing or the address is invalid.
     """
     url = entered.get(CONF_SERVER_URL, "").strip()
     token = entered.get(CONF_ACCOUNT_TOKEN, "").strip()
@@ -46,7 +46,7 @@ def tidied(entered: Mapping[str, Any]) -> dict[str, str]:
 
 
 async def async_objection(hass: HomeAssistant, account: Mapping[str, str]) -> str | None:
-    """Why the server cannot be used, as a key of the flow's errors; None where it can, or where there is none."""
+    """Return why the server cannot be used, as a key of the flow's errors; None if it works or there is none."""
     if not account:
         return None
     try:
@@ -57,18 +57,18 @@ async def async_objection(hass: HomeAssistant, account: Mapping[str, str]) -> st
 
 
 def objection(error: ChargerError) -> str:
-    """What to tell of a server that did not answer as it should, as a key of the flow's errors."""
+    """Return the key of the flow's errors for a server that failed."""
     return "juicenet_token" if isinstance(error, LoginRejected) else "juicenet_unreachable"
 
 
 async def async_units(hass: HomeAssistant, account: Mapping[str, str]) -> dict[str, str]:
-    """The boxes of the account: serial numbers with names. Raises ChargerError."""
+    """Return the boxes of the account: names by serial number. Raises ChargerError."""
     units = await juicenet_client(hass, account).units()
     return {unit.serial: unit.name or f"JuiceBox {unit.serial[-4:]}" for unit in units}
 
 
 async def async_suggestions(hass: HomeAssistant, account: Mapping[str, str], serial: str) -> dict[str, Any]:
-    """What to fill in for a box; nothing where no server knows it, or does not answer now."""
+    """Return the values to fill in for a box; empty if no server knows the box or answers now."""
     if not account:
         return {}
     client = juicenet_client(hass, account)
@@ -76,14 +76,14 @@ async def async_suggestions(hass: HomeAssistant, account: Mapping[str, str], ser
         units = {unit.serial: unit for unit in await client.units()}
         if (unit := units.get(serial)) is None:
             return {}
-        return _of_installation(await client.info(unit)) | _of_schedule(await client.schedule(unit))
+        return _from_installation(await client.info(unit)) | _from_schedule(await client.schedule(unit))
     except ChargerError as err:
-        LOGGER.debug("The JuiceNet server tells nothing of a box: %s", err.reason)
+        LOGGER.debug("The JuiceNet server gave no suggestions for a box: %s", err.reason)
         return {}
 
 
 def juicenet_client(hass: HomeAssistant, account: Mapping[str, str]) -> JuiceNetClient:
-    """Who talks to the server with this account."""
+    """Return the client for the server with this account."""
     return JuiceNetClient(
         async_get_clientsession(hass),
         get_shared_state(hass).clock,
@@ -93,16 +93,16 @@ def juicenet_client(hass: HomeAssistant, account: Mapping[str, str]) -> JuiceNet
     )
 
 
-def _of_installation(info: Info) -> dict[str, Any]:
+def _from_installation(info: Info) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    if info.load_group is not None:  # that it names none proves nothing about the manufacturer's app
+    if info.load_group is not None:  # without one, the manufacturer's app may still have a load group
         found[CONF_IN_MAKER_LOAD_GROUP] = SharedCircuit.YES.value
     if info.wire_rating is not None and MINIMUM_CURRENT <= info.wire_rating <= HIGHEST_CURRENT:
         found[CONF_WIRE_RATING] = int(info.wire_rating)
     return found
 
 
-def _of_schedule(tou: Tou) -> dict[str, Any]:
+def _from_schedule(tou: Tou) -> dict[str, Any]:
     ends = {
         CONF_WEEKDAY_START: tou.weekday.start,
         CONF_WEEKDAY_END: tou.weekday.end,

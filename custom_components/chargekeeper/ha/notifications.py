@@ -1,4 +1,4 @@
-"""What is left to do by hand when a charger is given up: notifications, for nothing of ours is there to tell later."""
+"""Persistent notifications for manual clean-up after a charger is removed. No issue could be kept up to date then."""
 
 from homeassistant.components import persistent_notification
 from homeassistant.config_entries import ConfigEntry
@@ -13,7 +13,7 @@ from ..core.model import Identity
 async def async_create_notification(
     hass: HomeAssistant, entry: ConfigEntry, identity: Identity, key: str, **placeholders: str
 ) -> None:
-    """Leave a notification about a charger that is given up; `key` is that of its text among the exceptions."""
+    """Notify the user about a removed charger; `key` is that of the text in the section `exceptions`."""
     name = charger_name(hass, entry, identity)
     texts = await async_get_translations(hass, hass.config.language, "exceptions", {DOMAIN})
     text = texts[f"component.{DOMAIN}.exceptions.{key}.message"]

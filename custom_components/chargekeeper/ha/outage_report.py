@@ -1,4 +1,4 @@
-"""What the user can look up about outages: the record of an account's, kept as its chargers live through them."""
+"""The outage report for the user: the outage log of an account, recorded from the events of its chargers."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,45 +12,45 @@ from ..core.outage_log import OutageLog
 from ..wallbox.account import AccountSnapshot
 
 OVERRIDE = "tou_override"
-"""The name of the override among what was replayed, like the keys of settings."""
+"""The key of a replayed override, next to the keys of settings."""
 
 
 @callback
-def follow_outages(entry: ChargeKeeperConfigEntry) -> Callable[[], None]:
-    """Keep the record; the answer ends it."""
+def track_outages(entry: ChargeKeeperConfigEntry) -> Callable[[], None]:
+    """Record outages in the log of the account. Return a function that removes the listeners."""
     runtime = entry.runtime_data
     log = runtime.account_runtime.outages
     account = runtime.account_runtime.account
-    ends: list[Callable[[], None]] = []
+    removers: list[Callable[[], None]] = []
 
     @callback
     def account_changed(snapshot: AccountSnapshot) -> None:
         if snapshot.cloud is False:
             log.begin(account.breaker.opened_at)
             for coordinator in runtime.coordinators.values():
-                _serve(log, coordinator)
+                _log_served(log, coordinator)
         elif snapshot.cloud:
             log.end()
 
     @callback
     def begin(coordinator: ChargerCoordinator) -> None:
-        ends.append(coordinator.charger.listen_events(partial(_replay, log, coordinator)))
-        ends.append(coordinator.async_add_listener(partial(_serve, log, coordinator)))
+        removers.append(coordinator.charger.listen_events(partial(_log_replay, log, coordinator)))
+        removers.append(coordinator.async_add_listener(partial(_log_served, log, coordinator)))
 
     for_each_charger(entry, begin)
-    ends.append(account.listen(account_changed))
+    removers.append(account.listen(account_changed))
     account_changed(account.snapshot)
 
     def end() -> None:
-        while ends:
-            ends.pop()()
+        while removers:
+            removers.pop()()
 
     return end
 
 
 @callback
-def _serve(log: OutageLog, coordinator: ChargerCoordinator) -> None:
-    """Note what of a charger is served from the cache now."""
+def _log_served(log: OutageLog, coordinator: ChargerCoordinator) -> None:
+    """Log the configuration of a charger that is served from the cache now."""
     if log.open:
         readings = coordinator.data.readings.items()
         config = (prop.key for prop, reading in readings if _is_served(prop, reading))
@@ -62,8 +62,8 @@ def _is_served(prop: Property[object], reading: Reading[object]) -> bool:
 
 
 @callback
-def _replay(log: OutageLog, coordinator: ChargerCoordinator, event: ChargerEvent) -> None:
-    """Note what was carried out after it had waited, or once more."""
+def _log_replay(log: OutageLog, coordinator: ChargerCoordinator, event: ChargerEvent) -> None:
+    """Log a setting that was sent after it had waited, or an override that was sent again."""
     if event.kind == "replay":
         log.replay(coordinator.identity.serial, event.type)
     elif event.type == "override_reapplied":
@@ -72,7 +72,7 @@ def _replay(log: OutageLog, coordinator: ChargerCoordinator, event: ChargerEvent
 
 @callback
 def outage_report(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> list[dict[str, object]]:
-    """The outages, oldest first; chargers by the names that the user knows, never by their serial numbers."""
+    """Return the outages, oldest first. Chargers have the names that the user knows, never serial numbers."""
     runtime = entry.runtime_data
     names = {
         serial: charger_name(hass, entry, coordinator.identity) for serial, coordinator in runtime.coordinators.items()

@@ -1,7 +1,7 @@
-"""What all entries share and what outlives their reloads: the clock, accounts with their purses, keepers, stores.
+"""Shared state of all entries that outlives reloads: clock, accounts with their request budgets, chargers and stores.
 
-An object stays here from its first use until its entry is removed, so that a reload neither signs in again nor forgets
-how many requests were made.
+An object stays here from its first use until its entry is removed. A reload neither signs in again nor forgets how many
+requests were made.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,10 @@ type Credentials = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class AccountRuntime:
-    """What belongs to one entry; `chargers` by serial, and `linked` those of its chargers that have a linked path."""
+    """Everything of one Wallbox entry; `chargers` and `linked` are by serial.
+
+    `linked` holds the transports of the chargers that have linked entities.
+    """
 
     stores: EntryStores
     account: WallboxAccount
@@ -55,26 +58,27 @@ class AccountRuntime:
 
 @dataclass(slots=True)
 class SharedState:
-    """Everything by its identity: keepers by maker and serial, the rest by the entry's unique id."""
+    """All objects by their identity: chargers by maker and serial, the rest by the entry's unique id."""
 
     clock: Clock
     accounts: dict[str, WallboxAccount] = field(default_factory=dict)
     chargers: dict[tuple[Maker, str], Charger] = field(default_factory=dict)
     stores: dict[str, EntryStores] = field(default_factory=dict)
-    at_work: dict[tuple[Maker, str], Charger] = field(default_factory=dict)
-    """The keepers that are started; the others wait for their entry to be set up again."""
+    started: dict[tuple[Maker, str], Charger] = field(default_factory=dict)
+    """The started chargers. The others wait until their entry is set up again."""
     groups: dict[str, LoadGroup] = field(default_factory=dict)
     """Load groups by the unique id of their entry."""
     outages: dict[str, OutageLog] = field(default_factory=dict)
     boxes: Boxes | None = None
     """The JuiceBoxes with their sockets."""
     trials: dict[tuple[str, str, str], WallboxAccount] = field(default_factory=dict)
-    """Accounts that a config flow tried, or whose entry was removed, by e-mail and hosts: a further try spends from the
-    same purses."""
+    """Accounts without an entry, by e-mail and hosts: a config flow tried them, or their entry was removed.
+
+    A further attempt spends from the same budgets."""
 
     @callback
     def trial(self, hass: HomeAssistant, credentials: Credentials) -> WallboxAccount:
-        """The account to try these credentials with, not belonging to an entry yet."""
+        """Return the account to try these credentials with. It belongs to no entry yet."""
         key = account_key(credentials)
         account = self.trials.get(key)
         if account is None:
@@ -85,7 +89,7 @@ class SharedState:
 
     @callback
     def account_at(self, hass: HomeAssistant, entry: ConfigEntry, credentials: Credentials) -> WallboxAccount:
-        """The account to try new credentials of an entry with: the entry's own, unless the addresses differ."""
+        """Return the account to try new credentials of an entry with: the entry's own, unless the addresses differ."""
         account = self.accounts.get(entry_key(entry))
         if account is not None and account.server == _server(credentials):
             return account
@@ -93,21 +97,21 @@ class SharedState:
 
     @callback
     def adopt(self, user_id: str, account: WallboxAccount) -> None:
-        """An account belongs to an entry from now on."""
+        """Assign an account to an entry."""
         account.user_id = user_id
         self.accounts[user_id] = account
         self.trials = {key: trial for key, trial in self.trials.items() if trial is not account}
 
     @callback
     def release(self, user_id: str, credentials: Credentials) -> None:
-        """The entry of an account was removed; only the purses matter from now on."""
+        """Keep only the account of a removed entry, for its budgets."""
         self.trials[account_key(credentials)] = self.accounts.pop(user_id)
         self.stores.pop(user_id)
         self.outages.pop(user_id, None)
 
     @callback
     def make_account(self, hass: HomeAssistant, credentials: Credentials) -> WallboxAccount:
-        """A new account object; it saves its purses as soon as it belongs to an entry."""
+        """Return a new account. It saves its budgets as soon as it belongs to an entry."""
         user_api_url, api_url = _server(credentials)
 
         async def save_budgets(budgets: dict[str, object]) -> None:
@@ -127,18 +131,18 @@ class SharedState:
 
     @callback
     def begin(self, charger: Charger) -> None:
-        """Start a keeper; the share that its load group allows it binds from the first moment."""
+        """Start a charger. The share of its load group applies from the start."""
         key = charger.identity.key
-        self.at_work[key] = charger
+        self.started[key] = charger
         for group in self.groups.values():
             if group.has(key):
                 group.attach(charger)
         charger.start()
 
     async def end(self, charger: Charger) -> None:
-        """Stop a keeper; to its load group it is a member that is not heard."""
+        """Stop a charger. To its load group the member is offline from now on."""
         key = charger.identity.key
-        self.at_work.pop(key, None)
+        self.started.pop(key, None)
         for group in self.groups.values():
             if group.has(key):
                 group.detach(key)
@@ -146,27 +150,27 @@ class SharedState:
 
     @callback
     def open_group(self, unique_id: str, group: LoadGroup) -> None:
-        """A load group is there: its shares bind from now on."""
+        """Add a load group; its shares apply from now on."""
         self.groups[unique_id] = group
-        for key, charger in self.at_work.items():
+        for key, charger in self.started.items():
             if group.has(key):
                 group.attach(charger)
         self.release_members()
 
     async def close_group(self, unique_id: str) -> None:
-        """A load group goes, perhaps to come back at once: its shares bind until `release_members`."""
+        """Stop a load group that may come back at once. Its shares apply until `release_members`."""
         await self.groups.pop(unique_id).stop()
 
     @callback
     def release_members(self) -> None:
-        """Chargers that belong to no load group any more are bound by none; nothing is raised by that."""
+        """Release chargers that belong to no load group from their shares. This raises no current."""
         for key, charger in self.chargers.items():
             if charger.group_share is not None and not any(group.has(key) for group in self.groups.values()):
                 charger.group_share = None
                 charger.group_room = unlimited
 
     async def stop(self) -> None:
-        """Send nothing from now on, of whichever entry; the purses are saved."""
+        """Stop sending, for all entries, and save the budgets."""
         for charger in self.chargers.values():
             charger.close()
         for charger in self.chargers.values():
@@ -184,14 +188,14 @@ SHARED_STATE: HassKey[SharedState] = HassKey("chargekeeper")
 
 @callback
 def get_shared_state(hass: HomeAssistant) -> SharedState:
-    """The one registry; made with the machine's clock unless one (with another clock) was put there before."""
+    """Return the shared state; create it with the system clock if there is none yet."""
     if SHARED_STATE not in hass.data:
         hass.data[SHARED_STATE] = SharedState(SystemClock())
     return hass.data[SHARED_STATE]
 
 
 async def async_open(hass: HomeAssistant, entry: ConfigEntry) -> AccountRuntime:
-    """Everything of an entry: from the registry, or made from the stores and the entry. Awaits no network."""
+    """Return everything of an entry, from the shared state or the stores. Await no network."""
     shared_state = get_shared_state(hass)
     user_id = entry_key(entry)
     stores = shared_state.stores.setdefault(user_id, EntryStores(hass, user_id))
@@ -202,14 +206,14 @@ async def async_open(hass: HomeAssistant, entry: ConfigEntry) -> AccountRuntime:
         shared_state.adopt(user_id, account)
         account.restore_budgets(stores.budgets)
     account.set_credentials(str(entry.data[CONF_EMAIL]), str(entry.data[CONF_PASSWORD]))
-    account_runtime = AccountRuntime(stores, account, {}, _outages(shared_state, user_id, stores))
+    account_runtime = AccountRuntime(stores, account, {}, _outage_log(shared_state, user_id, stores))
     for identity in identities(entry):
         open_charger(hass, entry, account_runtime, identity)
     return account_runtime
 
 
-def _outages(shared_state: SharedState, user_id: str, stores: EntryStores) -> OutageLog:
-    """The record of an account's outages, from the registry or the store."""
+def _outage_log(shared_state: SharedState, user_id: str, stores: EntryStores) -> OutageLog:
+    """Return the outage log of an account, from the shared state or the store."""
     if user_id not in shared_state.outages:
         log = OutageLog(shared_state.clock, lambda: stores.save_outages_soon(log.export()))
         log.restore(stores.outages)
@@ -221,10 +225,10 @@ def _outages(shared_state: SharedState, user_id: str, stores: EntryStores) -> Ou
 def open_charger(
     hass: HomeAssistant, entry: ConfigEntry, account_runtime: AccountRuntime, identity: Identity
 ) -> Charger:
-    """The keeper of one charger, with the entry's options and its paths; it is one of the holdings then."""
+    """Return a charger with the entry's options and its transports, and add it to `account_runtime`."""
     shared_state = get_shared_state(hass)
     serial = identity.serial
-    options = keeper_options(entry, serial)
+    options = charger_options(entry, serial)
     charger = shared_state.chargers.get(identity.key)
     if charger is None:
         charger = Charger(identity, shared_state.clock, options, partial(account_runtime.stores.save_intents, serial))
@@ -242,29 +246,29 @@ def open_charger(
 
 
 def linked_subentry(entry: ConfigEntry, serial: str) -> ConfigSubentry | None:
-    """The subentry that links the user's own entities to a charger, if there is one."""
+    """Return the subentry that links entities to a charger; None if there is none."""
     return next((link for link in linked_subentries(entry) if link.data[CONF_SERIAL] == serial), None)
 
 
 def linked_subentries(entry: ConfigEntry) -> list[ConfigSubentry]:
-    """The subentries that link the user's own entities to chargers of an entry."""
+    """Return the subentries of an entry that link entities to chargers."""
     return [each for each in entry.subentries.values() if each.subentry_type == SUBENTRY_LINKED]
 
 
 @callback
 def owned_elsewhere(hass: HomeAssistant, entry: ConfigEntry | None = None) -> set[str]:
-    """The serials of the chargers that belong to other entries than `entry`: a charger belongs to one."""
+    """Return the serials of the chargers of all entries except `entry`. A charger belongs to one entry."""
     others = (other for other in hass.config_entries.async_entries(DOMAIN) if other is not entry)
     return {charger["serial"] for other in others for charger in other.data.get(CONF_CHARGERS, ())}
 
 
 def entry_key(entry: ConfigEntry) -> str:
-    """By what an entry is known here: its unique id."""
+    """Return the key of an entry in the shared state: its unique id."""
     return entry.unique_id or entry.entry_id
 
 
 def identities(entry: ConfigEntry) -> list[Identity]:
-    """The chargers that an entry knows."""
+    """Return the chargers of an entry."""
     boxes = [
         Identity(Maker.JUICEBOX, box.data[CONF_SERIAL], box.title)
         for box in entry.subentries.values()
@@ -283,7 +287,10 @@ def identities(entry: ConfigEntry) -> list[Identity]:
 
 
 def linkable(entry: ConfigEntry) -> list[Identity]:
-    """The chargers of an entry to which entities may be linked: without a link, and none that only a server reaches."""
+    """Return the chargers of an entry to which entities can be linked.
+
+    A charger has one link at most. A box that only a JuiceNet server reaches can have none.
+    """
     units = {each.unique_id for each in entry.subentries.values() if each.subentry_type == SUBENTRY_JUICENET}
     return [
         each for each in identities(entry) if each.serial not in units and linked_subentry(entry, each.serial) is None
@@ -292,13 +299,13 @@ def linkable(entry: ConfigEntry) -> list[Identity]:
 
 @callback
 def known_chargers(hass: HomeAssistant) -> dict[tuple[Maker, str], Identity]:
-    """The chargers of all entries that are not disabled."""
+    """Return the chargers of all enabled entries."""
     entries = hass.config_entries.async_entries(DOMAIN, include_disabled=False)
     return {identity.key: identity for entry in entries for identity in identities(entry)}
 
 
 def as_entry_data(chargers: list[Identity]) -> list[dict[str, str | None]]:
-    """Chargers as `identities` expects them in the data of an entry."""
+    """Return the chargers as they are stored in the data of an entry."""
     return [
         {
             "serial": identity.serial,
@@ -310,8 +317,8 @@ def as_entry_data(chargers: list[Identity]) -> list[dict[str, str | None]]:
     ]
 
 
-def keeper_options(entry: ConfigEntry, serial: str) -> ChargerOptions:
-    """The options of an entry as they apply to one of its chargers."""
+def charger_options(entry: ConfigEntry, serial: str) -> ChargerOptions:
+    """Return the options of an entry that apply to one of its chargers."""
     limit = entry.options.get(CONF_LOAD_GROUP_LIMITS, {}).get(serial)
     return ChargerOptions(
         prefer=Prefer(entry.options.get(CONF_PREFER, Prefer.AUTO)),
@@ -322,7 +329,7 @@ def keeper_options(entry: ConfigEntry, serial: str) -> ChargerOptions:
 
 
 def account_key(credentials: Credentials) -> tuple[str, str, str]:
-    """By what two accounts are told apart before they sign in: e-mail and addresses."""
+    """Return the key of an account before it signs in: e-mail and addresses."""
     return str(credentials[CONF_EMAIL]).lower(), *_server(credentials)
 
 

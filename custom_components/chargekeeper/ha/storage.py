@@ -1,6 +1,7 @@
-"""What lies on the disk for one entry: journals, purses (synced before anything is sent), boxes, snapshots, outages.
+"""The files of one entry: intents, request budgets, boxes, snapshots and outages.
 
-A file that cannot be used is put aside, never overwritten: the entry then goes on from what `entry.data` says.
+Intents, budgets and boxes are synced to the disk before anything is sent. A file that cannot be used is renamed, never
+overwritten. The entry then starts from `entry.data`.
 """
 
 import asyncio
@@ -26,36 +27,37 @@ from ..core.errors import NotSaved
 STORAGE_VERSION = 1
 
 CHANGE_DELAY = 60.0
-"""Seconds from a change of a configuration value to its being saved; later changes go with it."""
+"""Seconds from a change of a configuration value to its save; later changes are saved with it."""
 
 ENERGY_INTERVAL = 15 * 60.0
-"""Seconds between two savings that carry what only counts up: energies, cost."""
+"""Seconds between two saves of counters: energies and cost."""
 
+# "journal" (intents) and "purses" (request budgets) are each a legacy key: the files of existing installs have them.
 KINDS = ("journal", "purses", "snapshot", "outages", "boxes")
-"""The stores of an entry: the second part of their files' names, between the domain and what `file_name` gives."""
+"""The stores of an entry: the second part of the file names, between the domain and the result of `file_name`."""
 
 _UUID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _EARLIER_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _HASH = re.compile(r"[0-9a-f]{64}", re.IGNORECASE)
 
 type Stored = dict[str, object]
-"""By serial number for journals, snapshots and boxes; for purses whatever the account gave."""
+"""By serial number for intents, snapshots and boxes; for budgets the export of the account."""
 
 
 def file_name(unique_id: str, existing: Collection[str]) -> str:
-    """Return the last part of the names of an entry's files: the id where it is a UUID, else its SHA-256 in hex.
+    """Return the last part of an entry's file names: the id if it is a UUID, else its SHA-256 in hex.
 
-    A maker's server chooses the id of an account, so that it may hold anything. Files of an earlier version have the
-    id in their names, whatever it is; the entry goes on with them where the id is harmless.
+    The manufacturer's server chooses the id of an account, so the id may hold anything. Files of an earlier version
+    have the id in their names. The entry keeps these names if the id is harmless.
 
     Args:
         unique_id: the unique id of the entry.
-        existing: the last parts of the names of the files that are there, of all entries.
+        existing: the last parts of the names of all existing files, of all entries.
 
     Returns:
-        A name inside of the folder. Two ids never share one, not even where case does not matter to the file system.
+        A name inside of the folder. Two ids never share a name, not even if the file system ignores case.
     """
-    # What looks like a hash could be the one of another id.
+    # An id that looks like a hash could be the hash of another id.
     if _EARLIER_NAME.fullmatch(unique_id) and not _HASH.fullmatch(unique_id):
         if unique_id in existing:
             return unique_id
@@ -66,16 +68,16 @@ def file_name(unique_id: str, existing: Collection[str]) -> str:
 
 
 class SyncedStore(Store[Stored]):
-    """A store for what must outlive a power cut: Home Assistant's own only logs that a save has failed."""
+    """A store for data that must outlive a power cut. Home Assistant's own store only logs a failed save."""
 
     _failure: Exception | None = None
 
     @override
     async def async_save(self, data: Stored) -> None:
-        """Save data; on the disk, synced, when this returns.
+        """Save data; the data is synced to the disk when this returns.
 
         Raises:
-            NotSaved: it is not: the disk is full, read-only or broken.
+            NotSaved: the disk is full, read-only or broken.
         """
         self._failure = None
         await super().async_save(data)
@@ -89,11 +91,14 @@ class SyncedStore(Store[Stored]):
         except (WriteError, SerializationError) as err:
             self._failure = err
             raise
-        self._failure = None  # also for one that waited meanwhile: this wrote its data too
+        self._failure = None  # also for a save that waited meanwhile: this write had its data too
 
 
 class EntryStores:
-    """The stores of one entry, by its unique id. It outlives reloads, so that no late write crosses an early one."""
+    """The stores of one entry, by its unique id.
+
+    They outlive reloads, so that a late write never crosses an early one.
+    """
 
     def __init__(self, hass: HomeAssistant, unique_id: str) -> None:
         self._hass = hass
@@ -115,7 +120,7 @@ class EntryStores:
         self.boxes: Stored | None = None
 
     async def load(self) -> None:
-        """Read all of them, once. Never raises for what is in the files, or for files that are missing."""
+        """Read all stores, once. Raise nothing for damaged or missing files."""
         async with self._loading:
             if self._loaded:
                 return
@@ -128,7 +133,11 @@ class EntryStores:
             self._loaded = True
 
     async def save_intents(self, serial: str, intents: Stored) -> None:
-        """Note the journal of one charger; on the disk, synced, when this returns. Raises NotSaved, noting nothing."""
+        """Save the intents of one charger; they are synced to the disk when this returns.
+
+        Raises:
+            NotSaved: the former intents stay in force.
+        """
         before = self.intents_by_serial.get(serial)
         self.intents_by_serial[serial] = intents
         try:
@@ -141,31 +150,31 @@ class EntryStores:
             raise
 
     async def save_budgets(self, budgets: Stored) -> None:
-        """Note when requests were made; on the disk, synced, when this returns.
+        """Save the request budgets; they are synced to the disk when this returns.
 
-        Where that fails the cloud is asked all the same: a full disk must not hide the chargers.
+        A failed save does not stop requests to the cloud: a full disk must not hide the chargers.
         """
         self.budgets = budgets
         with suppress(NotSaved):
             await self._budgets.async_save(budgets)
 
     async def save_boxes(self, boxes: Stored) -> None:
-        """Note what JuiceBoxes were told; on the disk, synced, when this returns.
+        """Save the state of the boxes; it is synced to the disk when this returns.
 
-        Where that fails they are answered all the same: an older record does less harm than silence.
+        A failed save does not stop replies to the boxes: an older record does less harm than silence.
         """
         self.boxes = boxes
         with suppress(NotSaved):
             await self._boxes.async_save(boxes)
 
     async def save_snapshots(self, snapshots: Stored) -> None:
-        """Note what is known of the chargers; those not mentioned keep what was noted before."""
+        """Save the snapshots of chargers; the snapshots of other chargers stay."""
         self.snapshots |= snapshots
         await self._snapshot.async_save(self.snapshots)
 
     @callback
     def save_outages_soon(self, outages: list[dict[str, object]]) -> None:
-        """Note the record of outages; several changes at once are saved as one."""
+        """Save the outage log soon; several changes at once become one save."""
         self._outages_to_save = outages
         if not self._saving_outages and self._hass.state is not CoreState.stopping:
             self._saving_outages = True
@@ -180,7 +189,7 @@ class EntryStores:
             self._saving_outages = False
 
     async def forget(self, serial: str) -> None:
-        """Forget all of one charger."""
+        """Delete the intents and the snapshot of one charger."""
         self.intents_by_serial.pop(serial, None)
         self.snapshots.pop(serial, None)
         with suppress(NotSaved):  # the next save leaves it out too
@@ -195,7 +204,7 @@ class EntryStores:
             await store.async_remove()
 
     async def _open(self) -> None:
-        """Find out once which files belong to the entry."""
+        """Find the files of the entry, once."""
         if self._opened:
             return
         folder = Path(self._hass.config.path(STORAGE_DIR))
@@ -213,7 +222,7 @@ class EntryStores:
         return kind(self._hass, STORAGE_VERSION, key, private=True, atomic_writes=kind is SyncedStore)
 
     async def _read(self, store: Store[Stored]) -> Stored | None:
-        """What is in the file: None where there is none, nothing where it is of no use; then it is put aside."""
+        """Return the content of a file: None if there is no file, empty if it was unusable and so renamed."""
         path = Path(store.path)
         exists = partial(self._hass.async_add_executor_job, path.exists)
         existed = await exists()
@@ -223,32 +232,32 @@ class EntryStores:
         except HomeAssistantError as err:  # for example, a later version of ChargeKeeper wrote it
             return await self._put_aside(path, str(err))
         except AttributeError, KeyError, TypeError:  # JSON, but not as a store writes it
-            return await self._put_aside(path, "it is not what was saved")
+            return await self._put_aside(path, "its JSON is not in the format of a store")
         if data is None and not existed:
             return None
         if data is None and not await exists():
-            LOGGER.warning("%s was damaged; Home Assistant has put it aside, starting without it", path.name)
+            LOGGER.warning("%s was damaged and Home Assistant has renamed it; starting without it", path.name)
             return {}
         if not isinstance(data, dict):
-            return await self._put_aside(path, "it holds something else than was saved")
+            return await self._put_aside(path, "its content is not a JSON object")
         return data
 
     async def _put_aside(self, path: Path, reason: str) -> Stored:
         aside = await self._hass.async_add_executor_job(_put_aside, path)
-        LOGGER.warning("%s cannot be used (%s); it is kept as %s, starting without it", path.name, reason, aside)
+        LOGGER.warning("%s cannot be used (%s) and is now named %s; starting without it", path.name, reason, aside)
         return {}
 
 
 class SnapshotSaver:
-    """Saves what is known of an entry's chargers: soon after a change that matters, every 15 min, and at the end."""
+    """Saves the snapshots of an entry's chargers: soon after an important change, every 15 min, and when it stops."""
 
     def __init__(self, hass: HomeAssistant, clock: Clock, stores: EntryStores, chargers: Mapping[str, Charger]) -> None:
-        """Make it; `start` begins.
+        """Create the saver; `start` starts it.
 
         Args:
             hass: Home Assistant.
-            clock: gives the delays.
-            stores: where to.
+            clock: the source of time.
+            stores: where to save.
             chargers: by serial; may grow and shrink.
         """
         self._hass = hass
@@ -261,18 +270,18 @@ class SnapshotSaver:
 
     @callback
     def start(self) -> None:
-        """Begin; what there is no file of yet is saved at once."""
+        """Start. Without a file yet, save at once."""
         self._energies_due(save=not self._stores.snapshots)
         self.changed()
 
     @callback
     def changed(self) -> None:
-        """A keeper may have something new to save."""
+        """Schedule a save if a charger has something new to save."""
         if self._cancel_change is None and self._revisions() != self._saved:
             self._cancel_change = self._clock.call_later(CHANGE_DELAY, self._change_due)
 
     async def stop(self) -> None:
-        """Save a last time; at the end of Home Assistant that is its final write."""
+        """Save a last time. At the stop of Home Assistant this is the final write."""
         if self._cancel_energy is not None:
             self._cancel_energy()
             self._cancel_energy = None
@@ -306,18 +315,18 @@ class SnapshotSaver:
 
 
 def _by_serial(data: Stored | None) -> Stored:
-    """Only what has the shape that was saved: an object per serial number."""
+    """Return only the entries with the expected shape: an object per serial number."""
     return {serial: value for serial, value in (data or {}).items() if isinstance(value, dict)}
 
 
 def _existing(folder: Path) -> set[str]:
-    """Return the last parts of the names of our files in a folder, as `file_name` takes them; blocking."""
+    """Return the last parts of the names of ChargeKeeper's files in a folder, as `file_name` takes them; blocking."""
     names = [path.name.split(".", 2) for path in folder.glob(f"{DOMAIN}.*")]
     return {parts[2] for parts in names if len(parts) > 2 and parts[1] in KINDS}
 
 
 def _put_aside(path: Path) -> str:
-    """Rename a file to a name that is free; blocking. The new name."""
+    """Rename a file to a free name and return the new name; blocking."""
     number = 1
     while (aside := path.with_name(f"{path.name}.aside.{number}")).exists():
         number += 1

@@ -1,7 +1,8 @@
-"""The user's own entities as a local path of a charger: sensors to read, a number, a switch and a button to command.
+"""Linked entities as a local transport of a charger: sensors to read, and a number, a switch and a button to command.
 
-A subentry names them by their registry ids, so that renaming one does no harm. They are foreign: whatever they hold,
-what cannot be understood is left out, and what is not reported any more ages like any other live value.
+A subentry stores the registry ids of the entities, so that the user may rename them. The entities belong to other
+integrations. Values that cannot be understood are left out. Values that are no longer reported age like any other live
+value.
 """
 
 import asyncio
@@ -100,22 +101,22 @@ CONF_POWER_SWITCH = "power_switch"
 CONF_ALLOW_POWER_CYCLE = "allow_power_cycle"
 
 LINKS = (CONF_STATUS, CONF_POWER, CONF_CURRENT, CONF_CURRENT_NUMBER, CONF_CHARGE_SWITCH, CONF_RESTART_BUTTON)
-"""What may be linked to a charger of Wallbox, each by the registry id of an entity."""
+"""The entities that can be linked to a Wallbox charger, each by its registry id."""
 
 BOX_LINKS = (CONF_POWER, CONF_CURRENT, CONF_RESTART_BUTTON, CONF_POWER_SWITCH)
-"""What may be linked to a JuiceBox: it tells its status itself, and is commanded by the answers to that."""
+"""The entities that can be linked to a JuiceBox. A box reports its own status and is commanded by the replies to it."""
 
 ALL_LINKS = (*LINKS, CONF_POWER_SWITCH)
 
 FLOWING: Mapping[str, float] = {CONF_POWER: 100.0, CONF_CURRENT: 0.5}
-"""W and A from which power flows."""
+"""Power (W) and current (A) from which power counts as flowing."""
 
 CHECK_PATIENCE = 10.0
-"""Seconds that the integration of a linked entity has to read it anew."""
+"""Seconds that the integration of a linked entity has for a fresh read."""
 
 STATUS_WORDS: Mapping[str, Status] = {
-    # Home Assistant's own words for chargers, OCPP's, Wallbox's and those of common integrations, as `slug` gives them.
-    # A word that integrations use for different things ("waiting", "disconnected", "suspended") is left out.
+    # The status texts of Home Assistant, OCPP, Wallbox and common integrations, normalized by `slug`.
+    # Texts that integrations use with different meanings ("waiting", "disconnected", "suspended") are left out.
     "available": Status.AVAILABLE,
     "ready": Status.AVAILABLE,
     "not connected": Status.AVAILABLE,
@@ -164,15 +165,15 @@ PLUGGED_IN = frozenset(
         *(Status.PAUSED, Status.COMPLETED),
     }
 )
-"""What a charger reports only while a car is plugged in."""
+"""The statuses that a charger reports only while a car is plugged in."""
 
 type Call = tuple[str, str, str, dict[str, Any]]
-"""A link, and the domain, the action and the data that command its entity."""
+"""A link, and the domain, the action and the data of the call that commands its entity."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """A linked entity that holds a number: what it becomes, in which unit, and what would be absurd."""
+    """How the state of a linked number or sensor becomes a reading: property, unit, and the plausible range."""
 
     prop: Property[float]
     converter: type[BaseUnitConverter]
@@ -191,10 +192,10 @@ MEASURED: Mapping[str, _Measured] = {
 
 
 class EntityTransport(Transport):
-    """A charger through entities that the user named.
+    """A charger reached through entities that the user linked.
 
-    It follows them from `listen` on, under whatever name they have, whenever they appear. The charger counts as there
-    while the linked status is available; without one, while any linked entity is.
+    The transport tracks the entities from `listen` on: under any entity id, and also if they appear later. The charger
+    counts as present while the linked status is available. Without a linked status, any available linked entity counts.
     """
 
     source = Source.LINKED
@@ -203,30 +204,30 @@ class EntityTransport(Transport):
     read_back_delays = LOCAL_READ_BACK
 
     def __init__(self, hass: HomeAssistant, clock: Clock, charger: Charger, links: Mapping[str, object]) -> None:
-        """Make it.
+        """Create the transport; it starts to track the entities with `listen`.
 
         Args:
-            hass: where the entities are.
-            clock: gives the time.
+            hass: the Home Assistant that has the entities.
+            clock: the source of time.
             charger: gives the identity and the schedule.
-            links: registry ids by the keys of `ALL_LINKS`; other keys are left alone.
+            links: registry ids by the keys of `ALL_LINKS`; other keys are ignored.
         """
-        self.breaker = Breaker(clock)  # there is nothing to probe: whether it carries is told by `presence`
+        self.breaker = Breaker(clock)  # never opens: `presence` is what counts
         self._hass = hass
         self._clock = clock
         self._charger = charger
         self._registry = er.async_get(hass)
         self._links = {link: str(links[link]) for link in ALL_LINKS if links.get(link)}
         self._listener: TransportListener | None = None
-        self._followed: dict[str, str] = {}  # entity id to link
-        self._unfollow: list[CALLBACK_TYPE] = []
-        self._heard: dict[str, Timestamp] = {}
-        self._unproven: set[str] = set()  # links whose entity shows what it was set up with, not what it heard since
+        self._tracked: dict[str, str] = {}  # link by entity id
+        self._untrack: list[CALLBACK_TYPE] = []
+        self._last_reports: dict[str, Timestamp] = {}
+        self._unproven: set[str] = set()  # links whose entity has reported only its initial state
         self._is_lost = True
         self._lost_at = -inf
-        self._given: dict[str, Reading[object]] = {}  # what was last shown, by the key of the property
+        self._published: dict[str, Reading[object]] = {}  # the last published readings, by property key
         self._is_broken = False
-        self._has_odd_words = False
+        self._has_unknown_text = False
         self._health_listeners: list[Callable[[], None]] = []
 
     @property
@@ -249,8 +250,8 @@ class EntityTransport(Transport):
     @property
     @override
     def presence(self) -> Presence:
-        tellers = (CONF_STATUS,) if self._fault(CONF_STATUS) is None else tuple(self._links)
-        if not any(self._state(link) is not None for link in tellers):
+        presence_links = (CONF_STATUS,) if self._fault(CONF_STATUS) is None else tuple(self._links)
+        if not any(self._state(link) is not None for link in presence_links):
             return Presence.OFFLINE
         at = self.charger_reported_at
         fresh = at is not None and at + LIVE_AGE[Source.LINKED] > self._clock.monotonic()
@@ -259,8 +260,8 @@ class EntityTransport(Transport):
     @property
     @override
     def last_report(self) -> StatusReport | None:
-        """An entity that is not available says that it is not heard: away, where it was heard before in this run."""
-        if not self._heard:
+        """Return the status report; None until an entity has reported in this run, so that a start is no outage."""
+        if not self._last_reports:
             return None
         if self.presence is Presence.OFFLINE:
             return StatusReport(Status.OFFLINE)
@@ -270,49 +271,49 @@ class EntityTransport(Transport):
     @property
     @override
     def charger_reported_at(self) -> float | None:
-        return max((moment.observed_mono for moment in self._heard.values()), default=None)
+        return max((timestamp.observed_mono for timestamp in self._last_reports.values()), default=None)
 
     @property
     @override
     def status_received_at(self) -> float | None:
-        heard = self._heard.get(self._status_link)
-        at = max(-inf if heard is None else heard.observed_mono, self._lost_at)
+        last_report_at = self._last_reports.get(self._status_link)
+        at = max(-inf if last_report_at is None else last_report_at.observed_mono, self._lost_at)
         return None if at == -inf else at
 
     @property
     @override
     def endpoint_contact_at(self) -> datetime | None:
-        return max((moment.observed_at for moment in self._heard.values()), default=None)
+        return max((timestamp.observed_at for timestamp in self._last_reports.values()), default=None)
 
     @property
     def broken(self) -> bool:
-        """Whether a linked entity was deleted or disabled, or measures in a unit that is not understood."""
+        """True if a linked entity was deleted or disabled, or measures in a unit that is not understood."""
         return any(self._fault(link) is not None for link in self._links)
 
     def listen_health(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Be told when `broken` has changed; the answer ends it."""
+        """Call back when `broken` changes. Return a function that removes the listener."""
         return subscribe(self._health_listeners, callback)
 
     def diagnostics(self) -> dict[str, object]:
-        """Per link the state of its entity, without anything that names it."""
+        """Return the state of each linked entity, without anything that identifies the entity."""
         return {link: self._link_diagnostics(link) for link in self._links}
 
     @override
     def listen(self, listener: TransportListener) -> Callable[[], None]:
         self._listener = listener
         cancel_registry = self._hass.bus.async_listen(
-            er.EVENT_ENTITY_REGISTRY_UPDATED, self._on_registry, event_filter=self._is_about_us
+            er.EVENT_ENTITY_REGISTRY_UPDATED, self._on_registry, event_filter=self._concerns_linked_entity
         )
-        self._follow()
+        self._track_entities()
         self._is_lost = self.presence is Presence.OFFLINE
         self._is_broken = self.broken
-        if self._heard:
+        if self._last_reports:
             listener.readings_received(self, self._read())
 
         def cancel() -> None:
             cancel_registry()
-            self._stop_following()
-            self._followed = {}
+            self._stop_tracking()
+            self._tracked = {}
             self._listener = None
 
         return cancel
@@ -322,7 +323,7 @@ class EntityTransport(Transport):
         if isinstance(command, SetOverride) and not command.on and self._inside_window():
             switch = self._state(CONF_CHARGE_SWITCH)
             if switch is not None and switch.state != STATE_OFF:
-                return  # the schedule lets it charge now: that is what was asked for
+                return  # the schedule allows charging now, as the user requested
             command = SetOverride(on=True)
         link, domain, service, data = self._call_for(command)
         if (state := self._state(link)) is None:
@@ -331,9 +332,14 @@ class EntityTransport(Transport):
 
     @override
     async def check(self) -> None:
-        """Have the entity that tells the status polled, where Home Assistant polls it anyway.
+        """Refresh the entity that reports the status, if Home Assistant polls that entity.
 
-        An entity that is pushed reports by itself: to write again what it holds would only make it look alive.
+        An entity with pushed states reports by itself. To write its old state again would only make the charger look
+        alive.
+
+        Raises:
+            NoConnection: `linked_unavailable`.
+            TransportDown: `linked_failed`, `linked_timeout`.
         """
         link = self._status_link
         if (state := self._state(link)) is None:
@@ -350,13 +356,18 @@ class EntityTransport(Transport):
             LOGGER.debug("A linked entity could not be read: %s", type(err).__name__)
             raise TransportDown("linked_failed") from err
         if coordinator is not None and coordinator.last_update_success and self._listener is not None:
-            self._note_report(link)  # also where nothing changed, which a coordinator need not write
-            self._tell()
+            self._note_report(link)  # also if nothing changed: the coordinator may then write no state
+            self._notify()
 
     # Commands
 
     def _call_for(self, command: Command) -> Call:
-        """What a command becomes. Raises Unsupported; NoConnection where the number has no unit that is understood."""
+        """Return the call for a command.
+
+        Raises:
+            Unsupported: no linked entity can do this.
+            NoConnection: the unit of the linked number is not understood.
+        """
         match command:
             case SetCurrent(amps) if CONF_CURRENT_NUMBER in self._links:
                 return CONF_CURRENT_NUMBER, NUMBER_DOMAIN, SERVICE_SET_VALUE, {ATTR_VALUE: self._in_unit(amps)}
@@ -370,77 +381,79 @@ class EntityTransport(Transport):
                 raise Unsupported("unsupported")
 
     def _in_unit(self, amps: int) -> float:
-        """A current in the unit of the linked number."""
+        """Return a current in the unit of the linked number. Raises NoConnection if that unit is not understood."""
         state = self._state(CONF_CURRENT_NUMBER)
         try:
             return ElectricCurrentConverter.convert(amps, UnitOfElectricCurrent.AMPERE, _unit(state))
         except HomeAssistantError:
             raise NoConnection("linked_unavailable") from None
 
-    # Following
+    # Tracking of the entities
 
     @callback
-    def _is_about_us(self, data: er.EventEntityRegistryUpdatedData) -> bool:
-        """Whether a change of the registry concerns a linked entity; one that comes back may have another name."""
+    def _concerns_linked_entity(self, data: er.EventEntityRegistryUpdatedData) -> bool:
+        """Return True if a registry change may concern a linked entity.
+
+        A re-created entity may have another entity id.
+        """
         if data["action"] == "create":
-            return len(self._followed) < len(self._links)
-        return data["entity_id"] in self._followed or data.get("old_entity_id") in self._followed
+            return len(self._tracked) < len(self._links)
+        return data["entity_id"] in self._tracked or data.get("old_entity_id") in self._tracked
 
     @callback
     def _on_registry(self, event: Event[er.EventEntityRegistryUpdatedData]) -> None:
-        """Follow anew. Of an entity that got another name, or came back, its state is told as soon as it is there."""
+        """Track the entities again. The state of a renamed or re-created entity follows as an event of its own."""
         if self._listener is None:
-            return  # an event that was on its way when this ended
-        self._follow()
+            return  # the event was under way when the listener was removed
+        self._track_entities()
         if event.data["action"] == "remove":
-            self._tell()
-        self._see_to_health()
+            self._notify()
+        self._update_health()
 
     @callback
-    def _follow(self) -> None:
-        """Follow the entities under the names that they have now, and take in what they show already."""
-        names = {link: entity_id for link in self._links if (entity_id := self._entity_id(link)) is not None}
-        before = self._followed
-        followed = {entity_id: link for link, entity_id in names.items()}
-        if followed == before:
+    def _track_entities(self) -> None:
+        """Track the entities under their present entity ids, and take in the states that exist already."""
+        entity_ids = {link: entity_id for link in self._links if (entity_id := self._entity_id(link)) is not None}
+        before = self._tracked
+        tracked = {entity_id: link for link, entity_id in entity_ids.items()}
+        if tracked == before:
             return
-        self._stop_following()
-        self._followed = followed
-        self._unfollow = [
-            async_track_state_change_event(self._hass, list(followed), self._on_state),
-            async_track_state_report_event(self._hass, list(followed), self._on_state),
+        self._stop_tracking()
+        self._tracked = tracked
+        self._untrack = [
+            async_track_state_change_event(self._hass, list(tracked), self._on_state),
+            async_track_state_report_event(self._hass, list(tracked), self._on_state),
         ]
-        for entity_id, link in followed.items():
+        for entity_id, link in tracked.items():
             state = self._state(link)
             if entity_id not in before and state is not None and _is_known(state):
-                self._note_found(link, state)
+                self._note_existing(link, state)
 
     @callback
-    def _stop_following(self) -> None:
-        for end in self._unfollow:
-            end()
-        self._unfollow = []
+    def _stop_tracking(self) -> None:
+        for remove in self._untrack:
+            remove()
+        self._untrack = []
 
-    def _note_found(self, link: str, state: State) -> None:
-        """Note when an entity was reported that was there before us.
+    def _note_existing(self, link: str, state: State) -> None:
+        """Record when an entity last reported, for an entity that existed before it was tracked.
 
-        A state that was written once only may be what the entity restored. The stamp is of the wall clock, and may lie
-        in the future.
+        A state that was written only once may be a restored one. `last_reported` is a wall clock time and may lie in
+        the future.
         """
         if state.last_reported == state.last_changed and self._restores(state.entity_id):
             self._unproven.add(link)
             return
         self._unproven.discard(link)
         now = Timestamp.of(self._clock)
-        self._heard[link] = now.earlier(max((now.observed_at - state.last_reported).total_seconds(), 0.0))
+        self._last_reports[link] = now.earlier(max((now.observed_at - state.last_reported).total_seconds(), 0.0))
 
     def _note_report(self, link: str) -> None:
-        """Note that an entity was reported now."""
         self._unproven.discard(link)
-        self._heard[link] = Timestamp.of(self._clock)
+        self._last_reports[link] = Timestamp.of(self._clock)
 
     def _restores(self, entity_id: str) -> bool:
-        """True if the first state of an entity may be one that Home Assistant stored, not one that was polled."""
+        """Return True if the first state of an entity may have been restored instead of polled."""
         entity = _entity(self._hass, entity_id)
         if not isinstance(entity, RestoreEntity):
             return False
@@ -449,10 +462,10 @@ class EntityTransport(Transport):
 
     @callback
     def _on_state(self, event: Event[EventStateChangedData] | Event[EventStateReportedData]) -> None:
-        link = self._followed.get(event.data["entity_id"])
+        link = self._tracked.get(event.data["entity_id"])
         state = event.data["new_state"]
         if link is None:
-            return  # likewise
+            return  # the event was under way when the entity was no longer tracked
         old = old_state(event)
         if state is not None and _is_known(state):
             restores = self._restores(state.entity_id)
@@ -461,19 +474,19 @@ class EntityTransport(Transport):
             else:
                 self._unproven.add(link)
             if link == CONF_STATUS:
-                self._note_word(state.state)
-        elif state is not None and is_set_up(old) and self._restores(state.entity_id):
+                self._warn_of_unknown_text(state.state)
+        elif state is not None and is_first_state(old) and self._restores(state.entity_id):
             self._unproven.add(link)
-        self._tell()
-        self._see_to_health()
+        self._notify()
+        self._update_health()
 
-    def _note_word(self, word: str) -> None:
-        if not self._has_odd_words and slug(word) not in STATUS_WORDS:
-            self._has_odd_words = True
-            LOGGER.warning("A linked status shows a word that is not understood; the status is unknown while it does")
+    def _warn_of_unknown_text(self, text: str) -> None:
+        if not self._has_unknown_text and slug(text) not in STATUS_WORDS:
+            self._has_unknown_text = True
+            LOGGER.warning("A linked status has a text that is not understood; the charger status is unknown")
 
     @callback
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         was_lost = self._is_lost
         self._is_lost = self.presence is Presence.OFFLINE
         if self._is_lost and not was_lost:
@@ -482,65 +495,68 @@ class EntityTransport(Transport):
         self._listener.readings_received(self, self._read())
 
     @callback
-    def _see_to_health(self) -> None:
+    def _update_health(self) -> None:
         if self.broken is not self._is_broken:
             self._is_broken = not self._is_broken
-            for tell in tuple(self._health_listeners):
-                tell()
+            for listener in tuple(self._health_listeners):
+                listener()
 
     # Reading
 
     def _read(self) -> Readings:
-        """What the entities show, each with the moment at which it was last reported."""
+        """Return the readings of the linked entities, each with the time of its last report."""
         readings = Readings()
         for link, measured in MEASURED.items():
             if link in self._links:
-                self._put(readings, measured.prop, self._amount(link), link)
+                self._publish(readings, measured.prop, self._amount(link), link)
         status = self._status()
         link = self._status_link
-        self._put(readings, STATUS, status, link)
-        self._put(readings, CAR_CONNECTED, self._is_plugged_in(status), link)
-        is_told = link == CONF_STATUS and status is not None
-        self._put(readings, PROBLEM, status is Status.ERROR if is_told else None, link)
+        self._publish(readings, STATUS, status, link)
+        self._publish(readings, CAR_CONNECTED, self._is_plugged_in(status), link)
+        has_status_entity = link == CONF_STATUS and status is not None
+        self._publish(readings, PROBLEM, status is Status.ERROR if has_status_entity else None, link)
         return readings
 
-    def _put[T](self, readings: Readings, prop: Property[T], value: T | None, link: str) -> None:
-        """Show a value; where there is none any more, what was shown is live no more; that of others stays."""
-        heard = self._heard.get(link)
-        if value is not None and heard is not None:
+    def _publish[T](self, readings: Readings, prop: Property[T], value: T | None, link: str) -> None:
+        """Publish a value. Without a value, retract or age only what this transport published itself."""
+        last_report_at = self._last_reports.get(link)
+        if value is not None and last_report_at is not None:
             max_age = LIVE_AGE[Source.LINKED] if prop.kind is ReadingClass.LIVE else inf
-            reading = Reading(value, Source.LINKED, heard.observed_at, heard.observed_mono, max_age)
+            reading = Reading(value, Source.LINKED, last_report_at.observed_at, last_report_at.observed_mono, max_age)
             readings.put(prop, reading)
-            self._given[prop.key] = reading
-        elif (given := self._given.pop(prop.key, None)) is None:
+            self._published[prop.key] = reading
+        elif (published := self._published.pop(prop.key, None)) is None:
             return
         elif prop.kind is ReadingClass.LIVE:
-            readings.retract(prop, given.observed_mono)
+            readings.retract(prop, published.observed_mono)
         else:
-            readings.put(prop, replace(cast("Reading[T]", given), source=Source.CACHE))
+            readings.put(prop, replace(cast("Reading[T]", published), source=Source.CACHE))
 
     @property
     def _status_link(self) -> str:
-        """The link that tells what the charger does: the power, as far as that goes, where there is no status."""
+        """Return the link that gives the status: the linked status if it is usable, else the linked power."""
         return CONF_STATUS if self._fault(CONF_STATUS) is None else CONF_POWER
 
     def _status(self) -> Status | None:
-        """What the charger does; None where that is not known."""
+        """Return the status of the charger; None if it is unknown."""
         if self._status_link == CONF_STATUS:
-            state = self._shown(CONF_STATUS)
+            state = self._reported_state(CONF_STATUS)
             return None if state is None else STATUS_WORDS.get(slug(state.state))
         power = self._amount(CONF_POWER)
-        switch = self._shown(CONF_CHARGE_SWITCH)
+        switch = self._reported_state(CONF_CHARGE_SWITCH)
         if power is None:
             return None
         if is_flowing(CONF_POWER, power):
-            return Status.CHARGING if power > 0 else None  # backwards: it discharges, or the meter is mounted so
-        # Whether a car is there, or paused, power alone does not tell; that a schedule holds it back, only like this.
+            return Status.CHARGING if power > 0 else None  # negative: discharging, or a reversed meter
+        # Without power, the car may be missing or paused. Only a switch that is off outside the schedule is conclusive.
         is_off = switch is not None and switch.state == STATE_OFF
-        return Status.WAITING_SCHEDULE if is_off and self._is_held_back() else None
+        return Status.WAITING_SCHEDULE if is_off and self._is_blocked_by_schedule() else None
 
     def _is_plugged_in(self, status: Status | None) -> bool | None:
-        """Whether a car is plugged in, as far as a status tells; what was inferred tells it only where power flows."""
+        """Return True while a car is plugged in; None if the status leaves it open.
+
+        A status that was inferred from power proves a car only while power flows.
+        """
         if status in (PLUGGED_IN if self._status_link == CONF_STATUS else POWER_FLOWS):
             return True
         return False if status is Status.AVAILABLE else None
@@ -552,13 +568,13 @@ class EntityTransport(Transport):
     def _inside_window(self) -> bool:
         return schedule.inside(self._windows, self._clock.now())
 
-    def _is_held_back(self) -> bool:
-        """Whether the charger has a schedule that does not let it charge now."""
+    def _is_blocked_by_schedule(self) -> bool:
+        """Return True if the charger has an enabled schedule that does not allow charging now."""
         return any(window.enabled for window in self._windows) and not self._inside_window()
 
     def _amount(self, link: str) -> float | None:
-        """A measured value in our unit; None for text, an unknown unit or an absurd number."""
-        state = self._shown(link)
+        """Return a measured value in the unit of its property; None if it is not a plausible number."""
+        state = self._reported_state(link)
         measured = MEASURED[link]
         if state is None or not _is_known(state):
             return None
@@ -569,7 +585,7 @@ class EntityTransport(Transport):
         return round(value, 3) if measured.lowest <= value <= self._highest(link) else None
 
     def _highest(self, link: str) -> float:
-        """Above this a value is absurd; no charger is set to more than its wire rating."""
+        """Return the highest plausible value. No charger is set to more than its wire rating."""
         wire_rating = self._charger.snapshot.value(WIRE_RATING) if link == CONF_CURRENT_NUMBER else None
         return MEASURED[link].highest if wire_rating is None else wire_rating
 
@@ -584,17 +600,17 @@ class EntityTransport(Transport):
         return None if entry is None else entry.entity_id
 
     def _state(self, link: str) -> State | None:
-        """The state of a linked entity, as long as it is available."""
+        """Return the state of a linked entity; None while the entity is not available."""
         entity_id = self._entity_id(link)
         state = None if entity_id is None else self._hass.states.get(entity_id)
         return None if state is None or state.state == STATE_UNAVAILABLE else state
 
-    def _shown(self, link: str) -> State | None:
-        """The state of a linked entity as it reported it; None for one that it was only set up with."""
+    def _reported_state(self, link: str) -> State | None:
+        """Return the state that a linked entity reported; None if the entity has only its initial state."""
         return None if link in self._unproven else self._state(link)
 
     def _fault(self, link: str) -> str | None:
-        """What is wrong with a linked entity that only the user can put right."""
+        """Return the fault of a linked entity that only the user can correct; None if there is none."""
         entry = self._entry(link)
         state = self._state(link)
         if entry is None:
@@ -607,11 +623,13 @@ class EntityTransport(Transport):
 
     def _link_diagnostics(self, link: str) -> dict[str, object]:
         state = self._state(link)
-        heard = self._heard.get(link)
+        last_report_at = self._last_reports.get(link)
         found: dict[str, object] = {
             "fault": self._fault(link),
             "available": state is not None,
-            "reported_age": None if heard is None else round(self._clock.monotonic() - heard.observed_mono),
+            "reported_age": None
+            if last_report_at is None
+            else round(self._clock.monotonic() - last_report_at.observed_mono),
         }
         if link == CONF_STATUS:
             found["understood"] = state is not None and slug(state.state) in STATUS_WORDS
@@ -619,7 +637,10 @@ class EntityTransport(Transport):
 
 
 def is_flowing(link: str, amount: float) -> bool:
-    """True if a measured power (W) or current (A) flows, in whichever direction the meter is mounted."""
+    """Return True if a measured power (W) or current (A) flows in either direction.
+
+    The meter may be mounted reversed.
+    """
     return abs(amount) >= FLOWING[link]
 
 
@@ -634,15 +655,15 @@ async def async_call_entity(
     """Command an entity of another integration.
 
     Args:
-        hass: where it is.
-        clock: time.
-        patience: seconds that it has.
-        entity_id: which.
+        hass: the Home Assistant that has the entity.
+        clock: the source of time.
+        patience: seconds after which the call counts as failed.
+        entity_id: the entity.
         call: domain, action and data.
-        guard: is called last of all before the call, and raises ChargerError to prevent it.
+        guard: called last before the call; raises ChargerError to prevent it.
 
     Raises:
-        ChargerError: what `guard` raises.
+        ChargerError: as `guard` raises.
         NoConnection: `linked_unavailable`, nothing was sent.
         NotApplicable: `linked_refused`.
         TransportDown: `linked_timeout`, `linked_failed`.
@@ -662,7 +683,10 @@ async def async_call_entity(
 
 
 async def _in_time(clock: Clock, work: Coroutine[Any, Any, object], patience: float) -> BaseException | None:
-    """Return what a call of another integration raises, if anything. Raises TransportDown if the call hangs."""
+    """Return the exception that a call of another integration raises, or None.
+
+    Raises TransportDown if the call hangs.
+    """
     try:
         async with clock.timeout(patience):
             [result] = await asyncio.gather(work, return_exceptions=True)
@@ -674,7 +698,7 @@ async def _in_time(clock: Clock, work: Coroutine[Any, Any, object], patience: fl
 async def _call_available(
     hass: HomeAssistant, entity_id: str, call: tuple[str, str, dict[str, Any]], guard: Callable[[], None] | None
 ) -> None:
-    """Command an entity. Raises NoConnection where it is not available now: Home Assistant would drop the call."""
+    """Command an entity. Raises NoConnection if it is not available now: Home Assistant would drop the call."""
     _available(hass, entity_id)
     if guard is not None:
         guard()
@@ -682,10 +706,10 @@ async def _call_available(
 
 
 def _available(hass: HomeAssistant, entity_id: str) -> Entity:
-    """The entity itself, which is what Home Assistant asks whether it is available: its state may lag behind.
+    """Return the entity object. Home Assistant asks this object for its availability; its state may lag behind.
 
     Raises:
-        NoConnection: it is not available, or not there.
+        NoConnection: the entity is not available, or does not exist.
     """
     entity = _entity(hass, entity_id)
     if entity is None or not entity.available:
@@ -699,44 +723,44 @@ def _entity(hass: HomeAssistant, entity_id: str) -> Entity | None:
 
 
 def old_state(event: Event[EventStateChangedData] | Event[EventStateReportedData]) -> State | None:
-    """Return the state before an event; the present one where the same value was reported again."""
+    """Return the state before an event, or the present state if the same value was reported again."""
     if "old_state" in event.data:
         return cast("EventStateChangedData", event.data)["old_state"]
     return event.data["new_state"]
 
 
-def is_set_up(old: State | None) -> bool:
-    """True if a state that follows `old` is the first one of an entity that was just set up."""
+def is_first_state(old: State | None) -> bool:
+    """Return True if a state that follows `old` is the first one of an entity that was just set up."""
     return old is None or ATTR_RESTORED in old.attributes
 
 
 def is_own_report(old: State | None, new: State | None, *, restores: bool, unproven: bool = False) -> bool:
-    """True if a state write says that the entity's integration heard from its device.
+    """Return True if a state write proves that the entity's integration received something from its device.
 
-    The first state of an entity that restores its states says nothing, nor does the one that follows when such an
-    entity becomes available.
+    The first state of an entity that restores its states proves nothing. Neither does the state that follows when such
+    an entity becomes available.
 
     Args:
-        old: the state before; the new one itself where the same value was reported again.
+        old: the state before, or the new state itself if the same value was reported again.
         new: the state now.
-        restores: whether the first state of the entity may be a stored one.
-        unproven: whether the state before was no report either.
+        restores: the first state of the entity may be a stored one.
+        unproven: the state before was no report either.
     """
     if new is None or not _is_known(new):
         return False
     if not restores:
         return True
-    return old is not None and not is_set_up(old) and not (unproven and old.state == STATE_UNAVAILABLE)
+    return old is not None and not is_first_state(old) and not (unproven and old.state == STATE_UNAVAILABLE)
 
 
 def _polling_coordinator(entity: Entity) -> DataUpdateCoordinator[object] | None:
-    """Return the coordinator that polls for an entity; None where values are pushed."""
+    """Return the coordinator that polls for an entity; None if its values are pushed."""
     coordinator = entity.coordinator if isinstance(entity, CoordinatorEntity) else None
     return None if coordinator is None or coordinator.update_interval is None else coordinator
 
 
 def _can_be_polled(entity: Entity) -> bool:
-    """True if Home Assistant polls the entity itself and no poll is under way.
+    """Return True if Home Assistant polls the entity itself and no poll is under way.
 
     A second poll would return at once and write the old state.
     """
@@ -745,7 +769,7 @@ def _can_be_polled(entity: Entity) -> bool:
 
 
 def slug(text: str) -> str:
-    """A status word as `STATUS_WORDS` has it: in small letters, its parts divided by one blank."""
+    """Return a status text in lower case with single spaces, as the keys of `STATUS_WORDS`."""
     return re.sub(r"[\W_]+", " ", text.casefold()).strip()
 
 

@@ -1,7 +1,8 @@
-"""Switches the power of a box off for 20 s and on again, over a switch of the user's.
+"""Power cycle of a box: off for 20 s and on again, by a power switch that the user linked.
 
-The duty to switch on again is on the disk before the power is switched off. Only proof that the power is back ends it:
-through reloads, after a restart, also if the link is taken away meanwhile. A duty older than its cycle is only told.
+The obligation to switch on again is on the disk before the power is switched off. Only proof that the power is back
+ends the obligation. It survives reloads, a restart of Home Assistant and the removal of the link. After `CYCLE` seconds
+ChargeKeeper only raises an issue and switches nothing.
 """
 
 import asyncio
@@ -22,33 +23,37 @@ from ..core.signal import subscribe
 from .entity_transport import async_call_entity
 
 OFF_FOR = 20.0
-"""Seconds without power after which a box has forgotten its schedule (docs/protocols/juicebox.md, section 4)."""
+"""Seconds without power after which a box has lost its schedule (docs/protocols/juicebox.md, section 4)."""
 
 PROVES_AFTER = 60.0
-"""Seconds after the beginning from which a sign of life proves power: until then the switch may still go off late."""
+"""Seconds after which a sign of life proves power. Until then the switch may still go off late."""
 
 STUCK_AFTER = 90.0
-"""Seconds after which the user is told that a box may be without power. A box that has power reports every 30 s."""
+"""Seconds after which an issue tells the user that a box may be without power. A box with power reports every 30 s."""
 
 CYCLE = 600.0
-"""Seconds between two power cycles. A duty older than this is not carried out: somebody may work on the box."""
+"""Seconds between two power cycles. An older obligation is not carried out: somebody may work on the box."""
 
 TRY_AGAIN = 5.0
-"""Seconds after which the box is switched on once more while nothing proves that its power is back."""
+"""Seconds between two attempts to switch on while nothing proves that the power is back."""
 
 SAVE_AGAIN = 60.0
-"""Seconds after which a record that could not be saved is saved again."""
+"""Seconds between two attempts to save a record."""
 
 PATIENCE = 5.0
-"""Seconds that the integration of the switch has."""
+"""Seconds that the integration of the switch has for a call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """One time: by which switch (registry id), since when, and whether power was proved to be back.
+    """One power cycle.
 
-    `spent` is true until the box is heard after it: so often only may it be done without the user. `name` is that of
-    the box, to tell of it also when it was removed.
+    Attributes:
+        switch: the registry id of the power switch.
+        began_at: when it began.
+        on: power is proved to be back.
+        spent: the box has not reported since. A further power cycle then needs the user.
+        name: the name of the box, for issues after the box was removed.
     """
 
     switch: str
@@ -58,7 +63,7 @@ class Cycle:
     name: str = ""
 
     def export(self) -> dict[str, object]:
-        """As JSON."""
+        """Return the cycle as JSON."""
         return {
             "switch": self.switch,
             "began_at": self.began_at.isoformat(),
@@ -69,7 +74,7 @@ class Cycle:
 
     @classmethod
     def restored(cls, stored: object) -> Cycle | None:
-        """What `export` gave. What is damaged in it counts as still to be switched on."""
+        """Return the cycle that `export` gave, or None. Damaged fields count as power still off."""
         if not isinstance(stored, Mapping):
             return None
         switch = stored.get("switch")
@@ -82,13 +87,13 @@ class Cycle:
 
 
 class PowerCycle:
-    """The power of one box.
+    """Switch the power of one box off and on again.
 
     Args:
-        hass: where the switch is.
-        clock: time.
-        save: keeps the record; on the disk when it returns. Raises NotSaved.
-        stored: what it kept last.
+        hass: the Home Assistant that has the switch.
+        clock: the source of time.
+        save: saves the record; it is on the disk when this returns. Raises NotSaved.
+        stored: the record that was saved last.
     """
 
     def __init__(
@@ -98,19 +103,19 @@ class PowerCycle:
         self._clock = clock
         self._save = save
         self.last = Cycle.restored(stored)
-        self._began = -inf if self.last is None else _beginning(clock, self.last)
+        self._began_mono = -inf if self.last is None else _beginning(clock, self.last)
         self._to_save = self.last
         self._is_saved = True
-        self._disk = asyncio.Lock()
+        self._write_lock = asyncio.Lock()
         self._boots: int | None = None
-        self._ended = False
+        self._closed = False
         self._is_beginning = False
         self._task: asyncio.Task[None] | None = None
         self._saver: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[], None]] = []
         self.went_off = False
         """True if the switch was seen off since the power was switched off."""
-        self._begin()
+        self._start_restoring()
 
     @property
     def active(self) -> bool:
@@ -119,60 +124,63 @@ class PowerCycle:
 
     @property
     def trying(self) -> bool:
-        """True while the box is to be switched on without asking the user."""
+        """True while ChargeKeeper tries to switch the box on without asking the user."""
         return self.active and self._age < CYCLE
 
     @property
     def stuck(self) -> bool:
-        """True if the power should be back by now, and nothing proves that."""
+        """True if the power should be back by now and nothing proves it."""
         return self.active and self._age >= STUCK_AFTER
 
     @property
     def since_last(self) -> float | None:
-        """Seconds since the last time; None where there was none."""
+        """Return the seconds since the last power cycle; None if there was none."""
         return None if self.last is None else self._age
 
     @property
     def _age(self) -> float:
-        return self._clock.monotonic() - self._began
+        return self._clock.monotonic() - self._began_mono
 
     @property
     def switch_name(self) -> str:
-        """The name of the switch as the user knows it; a dash where it is deleted or not set up."""
+        """Return the name of the switch as the user knows it; a dash if the switch was deleted or is not set up."""
         state = self._state()
         return "-" if state is None else state.name
 
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Be called when it is to be switched on again, and when it is on; the answer ends it."""
+        """Call back around each attempt to switch on, and when the power is back.
+
+        Return a function that removes the listener.
+        """
         return subscribe(self._listeners, callback)
 
     async def begin(self, switch: str, name: str, guard: Callable[[], None]) -> None:
-        """Switch off by the switch with this registry id; it is switched on again by itself.
+        """Switch the power off; it is switched on again automatically.
 
         Args:
-            switch: registry id.
-            name: of the box.
+            switch: the registry id of the switch.
+            name: the name of the box.
             guard: raises ChargerError while power must not be cut. Nothing is awaited between it and the switching.
 
         Raises:
             NotSaved: nothing was sent.
-            ChargerError: what `guard` raises, then nothing was sent; or the switch refused or did not answer, then it
-                is switched on all the same.
+            ChargerError: `guard` refused and nothing was sent; or the switch failed, and power is switched on all the
+                same.
         """
         before = self.last
-        began = self._began
+        began = self._began_mono
         cycle = Cycle(switch, self._clock.now(), name=name)
         sent = False
 
         def commit() -> None:
             nonlocal before, sent
-            if self._ended:
+            if self._closed:
                 raise NoConnection("stopping")
             guard()
             sent = True
             before = self.last
             self.last = cycle
-            self._began = self._clock.monotonic()
+            self._began_mono = self._clock.monotonic()
             self.went_off = False
 
         self._to_save = cycle
@@ -183,102 +191,108 @@ class PowerCycle:
         except ChargerError as err:
             sent = sent and not err.surely_not_sent
             raise
-        finally:  # also where a reload comes between
+        finally:  # also if a reload cancels this
             self._is_beginning = False
             if not sent:
-                self._began = began
-                self._note(before if self.last is cycle else self.last)
-            self._begin()
+                self._began_mono = began
+                self._set_record(before if self.last is cycle else self.last)
+            self._start_restoring()
 
     @callback
-    def heard(self, at: float, boots: int) -> None:
-        """The box reported at the monotonic moment `at`, and had started `boots` times by then."""
+    def box_reported(self, at: float, boots: int) -> None:
+        """Record that the box reported at the monotonic time `at`, and had started `boots` times by then."""
         has_started = self._boots is not None and boots > self._boots
         self._boots = boots
         if self.active and has_started:
-            self._power_is_back()
-        self.shows_power(at)
-        if self.last is not None and self.last.on and self.last.spent and at - self._began >= OFF_FOR:
-            self._note(replace(self.last, spent=False))  # it may be done without the user in the next outage
+            self._end_cycle()
+        self.power_reported(at)
+        if self.last is not None and self.last.on and self.last.spent and at - self._began_mono >= OFF_FOR:
+            self._set_record(replace(self.last, spent=False))  # the next outage may cycle the power without the user
 
     @callback
-    def shows_power(self, at: float) -> None:
-        """The box or a meter showed at the monotonic moment `at` that the box has power."""
-        if self.active and at - self._began >= PROVES_AFTER:
-            self._power_is_back()
+    def power_reported(self, at: float) -> None:
+        """Record that the box or a meter reported power at the monotonic time `at`."""
+        if self.active and at - self._began_mono >= PROVES_AFTER:
+            self._end_cycle()
 
     async def finish(self) -> None:
-        """Nobody will see to it any more: switch on now. Nothing is switched off from here on."""
-        self._ended = True
-        self._stop_trying()
+        """Switch on now, since nothing will do it later. No power is switched off from here on."""
+        self._closed = True
+        self._stop_restoring()
         if self.trying:
-            await self._try()
+            await self._try_switch_on()
         if not self._is_saved:
             with suppress(NotSaved):
                 await self._write()
 
     def close(self) -> None:
-        """Send nothing any more; a duty that is left is on the disk."""
-        self._ended = True
-        self._stop_trying()
+        """Send nothing from now on. An open obligation stays on the disk."""
+        self._closed = True
+        self._stop_restoring()
         if self._saver is not None:
             self._saver.cancel()
             self._saver = None
 
-    def _stop_trying(self) -> None:
+    def _stop_restoring(self) -> None:
         if self._task is not None:
             self._task.cancel()
             self._task = None
 
-    def _begin(self) -> None:
-        self._stop_trying()
-        if self.active and not self._ended:
-            self._task = self._hass.async_create_background_task(self._see_to_it(), "chargekeeper power")
+    def _start_restoring(self) -> None:
+        self._stop_restoring()
+        if self.active and not self._closed:
+            self._task = self._hass.async_create_background_task(self._restore_power(), "chargekeeper power")
 
-    async def _see_to_it(self) -> None:
+    async def _restore_power(self) -> None:
         await self._clock.sleep(max(OFF_FOR - self._age, 0.0))
         while self.active:
-            await self._try()
+            await self._try_switch_on()
             await self._clock.sleep(TRY_AGAIN)
 
-    async def _try(self) -> None:
-        """Switch on unless that shows already, or the duty is too old for it; see what the switch shows then."""
+    async def _try_switch_on(self) -> None:
+        """Switch on, unless the power is back already or the obligation is too old.
+
+        Then check the state of the switch.
+        """
         self.went_off |= self._state_is(STATE_OFF)
-        self._tell()
-        if self.last is not None and self.trying and not self._shows_on:
+        self._notify()
+        if self.last is not None and self.trying and not self._is_on_again:
             with suppress(ChargerError):
                 await self._call(self.last, SERVICE_TURN_ON)
-        if self.active and self._shows_on:
-            self._note_back()
-        self._tell()
+        if self.active and self._is_on_again:
+            self._record_power_back()
+        self._notify()
 
     @property
-    def _shows_on(self) -> bool:
+    def _is_on_again(self) -> bool:
         """True if the switch was seen off, and is on by a later report of its own."""
         return self.went_off and self._state_is(STATE_ON)
 
-    def _power_is_back(self) -> None:
-        self._stop_trying()
-        self._note_back()
-        self._tell()
+    def _end_cycle(self) -> None:
+        self._stop_restoring()
+        self._record_power_back()
+        self._notify()
 
-    def _note_back(self) -> None:
+    def _record_power_back(self) -> None:
         assert self.last is not None
-        self._note(replace(self.last, on=True))
+        self._set_record(replace(self.last, on=True))
 
     # The record
 
-    def _note(self, cycle: Cycle | None) -> None:
-        """Have this record; it is saved until it is on the disk. The duty of a cycle that begins is not overwritten."""
+    def _set_record(self, cycle: Cycle | None) -> None:
+        """Set the record and save it until it is on the disk.
+
+        The obligation of a cycle that begins is not overwritten.
+        """
         self.last = cycle
         if self._is_beginning:
             return
         self._to_save = cycle
         self._is_saved = False
         if self._saver is None or self._saver.done():
-            self._saver = self._hass.async_create_background_task(self._keep_saving(), "chargekeeper power record")
+            self._saver = self._hass.async_create_background_task(self._save_until_done(), "chargekeeper power record")
 
-    async def _keep_saving(self) -> None:
+    async def _save_until_done(self) -> None:
         while not self._is_saved:
             try:
                 await self._write()
@@ -286,15 +300,15 @@ class PowerCycle:
                 await self._clock.sleep(SAVE_AGAIN)
 
     async def _write(self) -> None:
-        """Save the record as it is to be. Raises NotSaved."""
-        async with self._disk:
+        """Save the record. Raises NotSaved."""
+        async with self._write_lock:
             record = self._to_save
             await self._save({} if record is None else record.export())
             self._is_saved = record is self._to_save
 
     # The switch
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for listener in list(self._listeners):
             listener()
 
@@ -303,7 +317,7 @@ class PowerCycle:
         return None if entity_id is None else self._hass.states.get(entity_id)
 
     def _state_is(self, value: str) -> bool:
-        """True if the switch reports this state. An assumed one is what it was told last, no report."""
+        """Return True if the switch reports this state. An assumed state is only its last command, no report."""
         state = self._state()
         return state is not None and state.state == value and not state.attributes.get(ATTR_ASSUMED_STATE)
 
@@ -312,7 +326,7 @@ class PowerCycle:
         return None if entry is None else entry.entity_id
 
     async def _call(self, cycle: Cycle, service: str, guard: Callable[[], None] | None = None) -> None:
-        """Command the switch. Raises ChargerError, also what `guard` raises right before the call."""
+        """Command the switch. Raises ChargerError, also as `guard` raises right before the call."""
         entity_id = self._entity_of(cycle)
         if entity_id is None:
             raise NoConnection("linked_unavailable")
@@ -321,9 +335,9 @@ class PowerCycle:
 
 
 def _beginning(clock: Clock, cycle: Cycle) -> float:
-    """The monotonic moment at which a restored cycle began.
+    """Return the monotonic time at which a restored cycle began.
 
-    The age of an open duty from the future is unknown, since the wall clock was set back: it counts as too old.
+    An open obligation from the future has an unknown age, since the wall clock was set back. It counts as too old.
     """
     if not cycle.on and cycle.began_at > clock.now():
         return -inf

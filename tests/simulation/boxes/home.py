@@ -10,7 +10,7 @@ from homeassistant.core import HomeAssistant
 from custom_components.chargekeeper.core.load_group.group import LoadGroup
 from custom_components.chargekeeper.core.load_group.shares import GroupSpec
 from custom_components.chargekeeper.core.model import Maker
-from custom_components.chargekeeper.entries.juicebox import _follow_share
+from custom_components.chargekeeper.entries.juicebox import _sync_box
 from custom_components.chargekeeper.ha.boxes import Boxes
 from custom_components.chargekeeper.ha.shared_state import SharedState
 from custom_components.chargekeeper.ha.storage import EntryStores
@@ -107,12 +107,12 @@ class BoxHome(Run):
         await self._reach("boxes saved")
 
     def _set_up(self, configs: Mapping[str, BoxConfig], upstream: Mapping[str, object]) -> None:
-        self.boxes.serve(upstream)
+        self.boxes.set_upstream(upstream)
         for serial, config in configs.items():
-            kept = self.boxes.take(config, self.shared_state.chargers)
+            kept = self.boxes.add_box(config, self.shared_state.chargers)
             self.chargers[serial] = self.shared_state.chargers[kept.charger.identity.key] = kept.charger
             self.shared_state.begin(kept.charger)
-            self._ends.append(_follow_share(kept))
+            self._ends.append(_sync_box(kept))
         self.boxes.server.listener.open(HOME, PORTS)
 
     def _open_group(self, spec: GroupSpec) -> None:
