@@ -1,6 +1,6 @@
-"""ChargeKeeper: keeps EV chargers going when their maker's cloud does not.
+"""ChargeKeeper: keeps EV chargers working when the cloud of their manufacturer does not.
 
-Sets entries up and takes them down. Set-up awaits no network: every entity is made from what was stored.
+Sets up and unloads the entries. Set-up awaits no network: every entity is made from stored readings.
 """
 
 import asyncio
@@ -61,31 +61,33 @@ from .wallbox.account import AccountSnapshot
 
 CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
 
-LAST_WORDS_TIMEOUT = 135.0
-"""Seconds that ending the overrides of an entry may take: its schedule is read before and after it is written, and each
-time that may wait a minute."""
+END_OVERRIDE_TIMEOUT = 135.0
+"""Seconds within which an override of an entry must end.
+
+The schedule is read before and after it is written. Each of the two reads may wait a minute.
+"""
 
 
 async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:
-    """Register what is there once: the actions, and the end. Load groups bind before any charger is set up."""
+    """Register the actions and the shutdown, and open the load groups before any charger is set up."""
     async_setup_services(hass)
     await async_open_groups(hass)
 
     async def stop(_event: Event) -> None:
         await get_shared_state(hass).stop()
 
-    async def last_word() -> None:
-        """Leave no box without power, while the integrations of the switches still run."""
+    async def restore_power() -> None:
+        """Restore the power of all boxes, while the integrations of the power switches still run."""
         if (boxes := get_shared_state(hass).boxes) is not None:
             await boxes.finish()
 
     hass.bus.async_listen_once(EVENT_HOMEASSISTANT_STOP, stop)
-    hass.async_add_shutdown_job(HassJob(last_word))
+    hass.async_add_shutdown_job(HassJob(restore_power))
     return True
 
 
 async def async_setup_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> bool:
-    """Set up a load group, the JuiceBoxes, or an account with all chargers that it is known to have."""
+    """Set up a load group, the JuiceBoxes, or an account with all its known chargers."""
     if _is_group(entry):
         return await async_setup_group(hass, entry)
     if _has_boxes(entry):
@@ -100,7 +102,7 @@ async def async_setup_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry)
         fingerprint=_fingerprint(entry),
     )
     for serial, charger in account_runtime.chargers.items():
-        runtime.coordinators[serial] = _begin(hass, entry, charger)
+        runtime.coordinators[serial] = _start_charger(hass, entry, charger)
 
     async def save_last(_event: Event) -> None:
         await saver.stop()
@@ -114,12 +116,12 @@ async def async_setup_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry)
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     saver.start()
     account_runtime.account.start()
-    _ask_for_login(hass, entry, account_runtime.account.snapshot)
+    _request_login_if_needed(hass, entry, account_runtime.account.snapshot)
     return True
 
 
 async def async_unload_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> bool:
-    """Stop everything of an entry; accounts and keepers stay in the registry, with their purses and readings."""
+    """Stop an entry. Its account and chargers stay in the shared state, with their budgets and readings."""
     if _is_group(entry):
         return await async_unload_group(hass, entry)
     if _has_boxes(entry):
@@ -139,7 +141,7 @@ async def async_unload_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry
 
 
 async def async_remove_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> None:
-    """Give the chargers up: end what runs on them, then forget them."""
+    """Remove an entry: end the overrides of its chargers, then delete what is stored."""
     if _is_group(entry):
         await async_remove_group(hass, entry)
         return
@@ -152,7 +154,7 @@ async def async_remove_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry
     for charger in chargers:
         shared_state.begin(charger)
     await _end_overrides(hass, entry, chargers)
-    await _tell_of_pauses(hass, entry, chargers)
+    await _notify_left_paused(hass, entry, chargers)
     for charger in chargers:
         await shared_state.end(charger)
         shared_state.chargers.pop(charger.identity.key, None)
@@ -165,7 +167,7 @@ async def async_remove_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry
 async def async_remove_config_entry_device(
     hass: HomeAssistant, entry: ChargeKeeperConfigEntry, device: DeviceEntry
 ) -> bool:
-    """Let the user delete a charger that has left the account; one that is in it would come back at once."""
+    """Allow the user to delete a charger that has left the account. A charger in the account would return at once."""
     if _is_group(entry) or _has_boxes(entry) or entry.state is not ConfigEntryState.LOADED:
         return False
     if account_identifier(entry_key(entry)) in device.identifiers:
@@ -173,10 +175,10 @@ async def async_remove_config_entry_device(
     for coordinator in entry.runtime_data.coordinators.values():
         identity = coordinator.identity
         if charger_identifier(identity.maker, identity.serial) in device.identifiers:
-            is_gone = ChargerIssue.GONE in coordinator.data.issues
-            if is_gone:
-                await _forget(hass, entry, identity)
-            return is_gone
+            has_left = ChargerIssue.GONE in coordinator.data.issues
+            if has_left:
+                await _remove_charger(hass, entry, identity)
+            return has_left
     return True
 
 
@@ -188,8 +190,8 @@ def _has_boxes(entry: ConfigEntry) -> bool:
     return bool(entry.data[CONF_KIND] == KIND_JUICEBOX)
 
 
-def _begin(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, charger: Charger) -> ChargerCoordinator:
-    """Start a keeper and what hands its snapshots on."""
+def _start_charger(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, charger: Charger) -> ChargerCoordinator:
+    """Start a charger and return its coordinator."""
     runtime = entry.runtime_data
     get_shared_state(hass).begin(charger)
     coordinator = ChargerCoordinator(hass, entry, charger, runtime.account_coordinator.device_id)
@@ -203,65 +205,70 @@ def _begin(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, charger: Charger
 
 @callback
 def _account_changed(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, snapshot: AccountSnapshot) -> None:
-    """Take in chargers that appeared, note new names and models, and ask for the password where it is due."""
+    """Add new chargers, store new names and models, and ask for the password if the cloud refused it."""
     runtime = entry.runtime_data
     chargers = runtime.account_runtime.chargers
-    strangers = _skip_others(hass, entry, snapshot)
+    skipped = _skip_owned_elsewhere(hass, entry, snapshot)
     for identity in snapshot.chargers:
-        if identity.serial not in chargers and identity.serial not in strangers:
-            runtime.add(_begin(hass, entry, open_charger(hass, entry, runtime.account_runtime, identity)))
+        if identity.serial not in chargers and identity.serial not in skipped:
+            runtime.add(_start_charger(hass, entry, open_charger(hass, entry, runtime.account_runtime, identity)))
     known = {identity.serial: identity for identity in (*identities(entry), *snapshot.chargers)}
     records = as_entry_data([identity for serial, identity in known.items() if serial in chargers])
     if records != entry.data[CONF_CHARGERS]:
         hass.config_entries.async_update_entry(entry, data={**entry.data, CONF_CHARGERS: records})
-    _ask_for_login(hass, entry, snapshot)
+    _request_login_if_needed(hass, entry, snapshot)
 
 
 @callback
-def _ask_for_login(hass: HomeAssistant, entry: ConfigEntry, snapshot: AccountSnapshot) -> None:
-    """Ask for the password where it is due. Home Assistant takes that back at every reload, and asks only once."""
+def _request_login_if_needed(hass: HomeAssistant, entry: ConfigEntry, snapshot: AccountSnapshot) -> None:
+    """Ask for the password if the cloud refused it.
+
+    Home Assistant cancels the request at each reload, and shows only one request at a time.
+    """
     if snapshot.needs_login:
         entry.async_start_reauth(hass)
 
 
-def _skip_others(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, snapshot: AccountSnapshot) -> frozenset[str]:
-    """The chargers of the account that another entry has, or is just giving up."""
+def _skip_owned_elsewhere(
+    hass: HomeAssistant, entry: ChargeKeeperConfigEntry, snapshot: AccountSnapshot
+) -> frozenset[str]:
+    """Store and return the serials of the account's chargers that another entry has or is still removing."""
     runtime = entry.runtime_data
-    kept = get_shared_state(hass).chargers
-    elsewhere = owned_elsewhere(hass, entry)
+    shared_chargers = get_shared_state(hass).chargers
+    serials_elsewhere = owned_elsewhere(hass, entry)
     skipped = frozenset(
         identity.serial
         for identity in snapshot.chargers
         if identity.serial not in runtime.account_runtime.chargers
-        and (identity.serial in elsewhere or identity.key in kept)
+        and (identity.serial in serials_elsewhere or identity.key in shared_chargers)
     )
     if skipped - runtime.skipped:
-        LOGGER.warning("Chargers of this account that belong to another entry already are left out: %d", len(skipped))
+        LOGGER.warning("Skipped chargers of this account that belong to another entry: %d", len(skipped))
     runtime.skipped = skipped
     return skipped
 
 
 def _fingerprint(entry: ChargeKeeperConfigEntry) -> object:
-    """What an entry is set up with; a charger that appeared or a new name is no reason to set it up again."""
+    """Return what an entry is set up with, without the known chargers, whose changes need no reload."""
     connection = {key: value for key, value in entry.data.items() if key != CONF_CHARGERS}
     subentries = {key: dict(subentry.data) for key, subentry in entry.subentries.items()}
     return connection, dict(entry.options), subentries
 
 
 async def _entry_updated(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> None:
-    """Set the entry up again where something changed that it is set up with."""
+    """Reload the entry if something changed that it is set up with."""
     runtime = entry.runtime_data
     if _fingerprint(entry) == runtime.fingerprint:
         return
     if entry.options.get(CONF_READ_ONLY, False):
-        # Afterwards these keepers go on: they look for themselves whether a schedule was restored.
+        # These chargers keep running after the reload, and then check themselves that their schedules were restored.
         await _end_overrides(hass, entry, runtime.account_runtime.chargers.values(), read_back=False)
     if is_same_setup(entry, runtime):
         await hass.config_entries.async_reload(entry.entry_id)
 
 
-async def _forget(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, identity: Identity) -> None:
-    """Forget one charger of an entry, what is linked to it included; should it come back, it is a new one."""
+async def _remove_charger(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, identity: Identity) -> None:
+    """Remove one charger of an entry, with its linked entities. If the charger returns, it is a new charger."""
     runtime = entry.runtime_data
     serial = identity.serial
     if (link := linked_subentry(entry, serial)) is not None:
@@ -283,23 +290,23 @@ async def _forget(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, identity:
 async def _end_overrides(
     hass: HomeAssistant, entry: ConfigEntry, chargers: Iterable[Charger], *, read_back: bool = True
 ) -> None:
-    """End the overrides of chargers that are given up; all at once, so that one that hangs holds up no other."""
+    """End the overrides of these chargers concurrently, so that a slow charger does not delay the others."""
     await asyncio.gather(*(_end_override(hass, entry, charger, read_back=read_back) for charger in chargers))
 
 
 async def _end_override(hass: HomeAssistant, entry: ConfigEntry, charger: Charger, *, read_back: bool) -> None:
-    """End an override before a charger is given up; say what is left to do by hand where no path carries that."""
+    """End the override of a charger. If that fails, create a notification about the schedules that stay disabled."""
     try:
-        async with get_shared_state(hass).clock.timeout(LAST_WORDS_TIMEOUT):
-            left = await charger.cancel_override(read_back=read_back)
+        async with get_shared_state(hass).clock.timeout(END_OVERRIDE_TIMEOUT):
+            windows = await charger.cancel_override(read_back=read_back)
     except TimeoutError:
-        left = charger.disabled_windows
-    if left:
-        await async_create_notification(hass, entry, charger.identity, "schedules_left", windows=", ".join(left))
+        windows = charger.disabled_windows
+    if windows:
+        await async_create_notification(hass, entry, charger.identity, "schedules_left", windows=", ".join(windows))
 
 
-async def _tell_of_pauses(hass: HomeAssistant, entry: ConfigEntry, chargers: Iterable[Charger]) -> None:
-    """Nobody will let these chargers go on any more: say so."""
+async def _notify_left_paused(hass: HomeAssistant, entry: ConfigEntry, chargers: Iterable[Charger]) -> None:
+    """Create a notification for each charger that stays paused, because ChargeKeeper will not resume it."""
     for charger in chargers:
         if charger.left_paused:
             await async_create_notification(hass, entry, charger.identity, "left_paused")

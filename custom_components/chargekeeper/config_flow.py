@@ -1,6 +1,6 @@
-"""Config flow: adds a Wallbox account, renews its password, changes its address and its options. Others beside.
+"""Config flow: the menu of what can be added, and the flows of an existing entry.
 
-Whatever is entered is tried before it is accepted, within the account's request budget.
+ChargeKeeper tries every input before it accepts it, within the account's request budget.
 """
 
 from collections.abc import Mapping
@@ -105,11 +105,11 @@ SUBENTRY_FLOWS: Mapping[str, dict[str, type[ConfigSubentryFlow]]] = {
     KIND_WALLBOX_ACCOUNT: {SUBENTRY_LINKED: LinkedSubentryFlow},
     KIND_JUICEBOX: {SUBENTRY_JUICEBOX: JuiceBoxSubentryFlow, SUBENTRY_LINKED: LinkedSubentryFlow},
 }
-"""What can be added to an entry, by its kind."""
+"""The flows of the subentries that an entry can have, by kind of entry."""
 
 
 class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
-    """Adds an entry, and changes how it connects."""
+    """Adds an entry, and changes the connection of an entry."""
 
     VERSION = 1
     MINOR_VERSION = 1
@@ -118,7 +118,7 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
         super().__init__()
         self._credentials: dict[str, Any] = {}
         self._chargers: tuple[Identity, ...] = ()
-        self._other: ConfigEntry | None = None
+        self._other_entry: ConfigEntry | None = None
         self._retry = 1
 
     @staticmethod
@@ -146,29 +146,29 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
         return self.async_show_menu(step_id="user", menu_options=[KIND_WALLBOX_ACCOUNT, KIND_JUICEBOX, KIND_LOAD_GROUP])
 
     async def async_step_wallbox_account(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Ask for an account, and sign in."""
+        """Ask for the credentials of an account, and sign in."""
         errors: dict[str, str] = {}
         if user_input is not None:
-            self._credentials = _tidied(user_input)
-            self._chargers = await self._first_look(self._credentials, errors)
+            self._credentials = _normalized(user_input)
+            self._chargers = await self._sign_in(self._credentials, errors)
             if self._chargers:
-                self._other = other_integration(self.hass, self._credentials[CONF_EMAIL])
-                return self._create() if self._other is None else await self.async_step_other_integration()
+                self._other_entry = other_integration(self.hass, self._credentials[CONF_EMAIL])
+                return self._create() if self._other_entry is None else await self.async_step_other_integration()
         return self._account_form(KIND_WALLBOX_ACCOUNT, user_input, errors)
 
     async def async_step_other_integration(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Name the other integration that shares the account's request limit."""
+        """Warn about another integration that shares the account's rate limit."""
         if user_input is not None:
             return self._create()
-        assert self._other is not None
+        assert self._other_entry is not None
         return self.async_show_form(
             step_id="other_integration",
             data_schema=vol.Schema({}),
-            description_placeholders={"entry": self._other.title},
+            description_placeholders={"entry": self._other_entry.title},
         )
 
     async def async_step_reauth(self, entry_data: Mapping[str, Any]) -> ConfigFlowResult:
-        """Begin: the password was refused, twice."""
+        """Start when the cloud has refused the password twice."""
         return await self.async_step_reauth_confirm()
 
     async def async_step_reauth_confirm(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
@@ -187,7 +187,7 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
         )
 
     async def async_step_reconfigure(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Change how the account is reached, where boxes are listened to, or a load group."""
+        """Change the connection of the account, the connection of the JuiceBoxes, or the load group."""
         entry = self._get_reconfigure_entry()
         errors = dict[str, str]()
         if entry.data[CONF_KIND] == KIND_LOAD_GROUP:
@@ -195,28 +195,33 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
         if entry.data[CONF_KIND] == KIND_JUICEBOX:
             return await self.async_step_juicebox()
         if user_input is not None:
-            credentials = _tidied(user_input)
+            credentials = _normalized(user_input)
             if await self._is_same_account(entry, credentials, errors):
                 return self.async_update_and_abort(entry, data_updates=credentials)
-        shown = {key: entry.data[key] for key in (CONF_EMAIL, CONF_SERVER)} if user_input is None else user_input
-        return self._account_form("reconfigure", shown, errors)
+        present = {key: entry.data[key] for key in (CONF_EMAIL, CONF_SERVER)}
+        suggested = present if user_input is None else user_input
+        return self._account_form("reconfigure", suggested, errors)
 
-    async def _first_look(self, credentials: Credentials, errors: dict[str, str]) -> tuple[Identity, ...]:
-        """Sign in and list the chargers; none where `errors` says why not. Aborts for an account set up already."""
+    async def _sign_in(self, credentials: Credentials, errors: dict[str, str]) -> tuple[Identity, ...]:
+        """Sign in and return the chargers. On failure add an error to `errors` and return none.
+
+        Raises:
+            AbortFlow: the account is already set up.
+        """
         if not _has_valid_urls(credentials, errors):
             return ()
         accounts = (
             entry for entry in self._async_current_entries() if entry.data.get(CONF_KIND) == KIND_WALLBOX_ACCOUNT
         )
         if account_key(credentials) in [account_key(entry.data) for entry in accounts]:
-            raise AbortFlow("already_configured")  # before anything is sent: its entry spends the account's requests
+            raise AbortFlow("already_configured")  # before the first request, which would use the budget of that entry
         account = get_shared_state(self.hass).trial(self.hass, credentials)
         try:
             chargers = await account.first_look()
         except ChargerError as err:
-            self._note(err, errors)
+            self._add_error(err, errors)
             return ()
-        assert account.user_id is not None  # it is signed in
+        assert account.user_id is not None  # known after signing in
         await self.async_claim(account.user_id)
         self._abort_if_unique_id_configured(reload_on_update=False)
         if not chargers:
@@ -224,7 +229,11 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
         return chargers
 
     async def _is_same_account(self, entry: ConfigEntry, credentials: Credentials, errors: dict[str, str]) -> bool:
-        """Whether these credentials sign in to the account of the entry. Aborts for another account."""
+        """Return True if these credentials sign in to the account of the entry. Otherwise add an error to `errors`.
+
+        Raises:
+            AbortFlow: the credentials belong to another account.
+        """
         if not _has_valid_urls(credentials, errors):
             return False
         shared_state = get_shared_state(self.hass)
@@ -232,28 +241,29 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
         try:
             user_id = await account.verify_credentials(str(credentials[CONF_EMAIL]), str(credentials[CONF_PASSWORD]))
         except ChargerError as err:
-            self._note(err, errors)
+            self._add_error(err, errors)
             return False
         await self.async_set_unique_id(user_id)
         self._abort_if_unique_id_mismatch(reason="wrong_account")
         shared_state.adopt(user_id, account)
         return True
 
-    def _note(self, err: ChargerError, errors: dict[str, str]) -> None:
+    def _add_error(self, err: ChargerError, errors: dict[str, str]) -> None:
         self._retry = retry_minutes(err)
         errors[CONF_PASSWORD if isinstance(err, LoginRejected) else "base"] = flow_error(err)
 
-    def _account_form(self, step_id: str, shown: dict[str, Any] | None, errors: dict[str, str]) -> ConfigFlowResult:
+    def _account_form(self, step_id: str, suggested: dict[str, Any] | None, errors: dict[str, str]) -> ConfigFlowResult:
         return self.async_show_form(
             step_id=step_id,
-            data_schema=self.add_suggested_values_to_schema(ACCOUNT_SCHEMA, shown),
+            data_schema=self.add_suggested_values_to_schema(ACCOUNT_SCHEMA, suggested),
             errors=errors,
             description_placeholders={"retry": str(self._retry)},
         )
 
     def _create(self) -> ConfigFlowResult:
-        """Add the entry, with the chargers that no other entry has."""
-        self._abort_if_unique_id_configured(reload_on_update=False)  # perhaps meanwhile, by another flow
+        """Add the entry, with the chargers that belong to no other entry."""
+        # Another flow may have added the account in the meantime.
+        self._abort_if_unique_id_configured(reload_on_update=False)
         elsewhere = owned_elsewhere(self.hass)
         chargers = [charger for charger in self._chargers if charger.serial not in elsewhere]
         if not chargers:
@@ -266,7 +276,7 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
 
 
 class ChargeKeeperOptionsFlow(OptionsFlow):
-    """How ChargeKeeper treats the chargers of an entry. A listener of the entry reloads it when something changed."""
+    """Changes how ChargeKeeper treats the chargers of an entry. The update listener of the entry reloads the entry."""
 
     def __init__(self) -> None:
         self._chargers: dict[str, Identity] = {}
@@ -279,21 +289,21 @@ class ChargeKeeperOptionsFlow(OptionsFlow):
         return self.async_show_menu(step_id="init", menu_options=["settings", "load_group"])
 
     async def async_step_settings(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Settings for all chargers."""
+        """Change the settings that apply to all chargers of the account."""
         if user_input is not None:
             return self.async_create_entry(data={**self.config_entry.options, **user_input})
         schema = self.add_suggested_values_to_schema(SETTINGS_SCHEMA, self.config_entry.options)
         return self.async_show_form(step_id="settings", data_schema=schema)
 
     async def async_step_boxes(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Settings for all JuiceBoxes; which way commands go is no choice there."""
+        """Change the settings that apply to all JuiceBoxes. The transport of their commands cannot be chosen."""
         if user_input is not None:
             return self.async_create_entry(data={**self.config_entry.options, **user_input})
         schema = self.add_suggested_values_to_schema(BOXES_SCHEMA, self.config_entry.options)
         return self.async_show_form(step_id="boxes", data_schema=schema)
 
     async def async_step_load_group(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Choose the charger whose load-group limit is to be set."""
+        """Choose the charger whose load-group limit the user wants to set."""
         if user_input is not None:
             self._charger = self._chargers[user_input[CONF_CHARGER]]
             return await self.async_step_load_group_limit()
@@ -306,7 +316,7 @@ class ChargeKeeperOptionsFlow(OptionsFlow):
         return self.async_show_form(step_id="load_group", data_schema=schema)
 
     async def async_step_load_group_limit(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Set the limit of that charger; an empty field takes it away."""
+        """Set the load-group limit of the chosen charger. An empty field removes the limit."""
         charger = self._charger
         limits = dict(self.config_entry.options.get(CONF_LOAD_GROUP_LIMITS, {}))
         assert charger is not None
@@ -326,8 +336,8 @@ class ChargeKeeperOptionsFlow(OptionsFlow):
         )
 
 
-def _tidied(user_input: Mapping[str, Any]) -> dict[str, Any]:
-    """What was entered, without stray blanks and slashes."""
+def _normalized(user_input: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the input without surrounding spaces and trailing slashes."""
     server = {key: url.strip().rstrip("/") for key, url in user_input[CONF_SERVER].items()}
     return {**user_input, CONF_EMAIL: user_input[CONF_EMAIL].strip(), CONF_SERVER: server}
 

@@ -1,4 +1,4 @@
-"""Diagnostics for bug reports: the inner state by whitelist, so that nothing that names anybody can slip in."""
+"""Diagnostics for bug reports. Every value is listed by name, so that no personal data can be included."""
 
 from typing import Any
 
@@ -14,7 +14,10 @@ from .entries.load_group import group_runtime
 
 
 async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> dict[str, Any]:
-    """The account and all its chargers, or a load group and its members; all by their position in the list."""
+    """Return the account and its chargers, the boxes, or the load group and its members.
+
+    Chargers have no names here, only their position in the list.
+    """
     if entry.data[CONF_KIND] == KIND_LOAD_GROUP:
         return _group(entry)
     if entry.data[CONF_KIND] == KIND_JUICEBOX:
@@ -31,7 +34,7 @@ async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: ChargeK
 async def async_get_device_diagnostics(
     hass: HomeAssistant, entry: ChargeKeeperConfigEntry, device: DeviceEntry
 ) -> dict[str, Any]:
-    """One charger; for the account's service device the account, for that of a load group the group."""
+    """Return the charger of a device. For a service device return its account or load group."""
     if entry.data[CONF_KIND] == KIND_LOAD_GROUP:
         return _group(entry)
     for coordinator in chargers_runtime(entry).coordinators.values():

@@ -1,4 +1,4 @@
-"""System health: whether the makers' clouds are within reach, as far as ChargeKeeper knows; nothing is asked for it."""
+"""System health: how many accounts reach their cloud, from what ChargeKeeper knows. No request is sent."""
 
 from typing import Any
 
