@@ -6,10 +6,11 @@ from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.device_registry import DeviceEntry
 
-from .const import CONF_KIND, CONF_LIMIT, KIND_JUICEBOX, KIND_LOAD_GROUP
+from .const import CONF_LIMIT, KIND_JUICEBOX, KIND_LOAD_GROUP
 from .coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, RuntimeData, charger_identifier, chargers_runtime
 from .core.model import Snapshot
 from .entries.juicebox import JuiceBoxRuntime, juicebox_runtime
+from .entries.kind import kind_of
 from .entries.load_group import group_runtime
 
 
@@ -18,9 +19,9 @@ async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: ChargeK
 
     Chargers have no names here, only their position in the list.
     """
-    if entry.data[CONF_KIND] == KIND_LOAD_GROUP:
+    if kind_of(entry) == KIND_LOAD_GROUP:
         return _group(entry)
-    if entry.data[CONF_KIND] == KIND_JUICEBOX:
+    if kind_of(entry) == KIND_JUICEBOX:
         return _boxes(entry)
     runtime = entry.runtime_data
     return {
@@ -35,12 +36,12 @@ async def async_get_device_diagnostics(
     hass: HomeAssistant, entry: ChargeKeeperConfigEntry, device: DeviceEntry
 ) -> dict[str, Any]:
     """Return the charger of a device. For a service device return its account or load group."""
-    if entry.data[CONF_KIND] == KIND_LOAD_GROUP:
+    if kind_of(entry) == KIND_LOAD_GROUP:
         return _group(entry)
     for coordinator in chargers_runtime(entry).coordinators.values():
         identity = coordinator.identity
         if charger_identifier(identity.maker, identity.serial) in device.identifiers:
-            if entry.data[CONF_KIND] == KIND_JUICEBOX:
+            if kind_of(entry) == KIND_JUICEBOX:
                 return _box(juicebox_runtime(entry), coordinator)
             return _charger(entry.runtime_data, coordinator)
     return {"account": entry.runtime_data.account_runtime.account.diagnostics()}

@@ -27,7 +27,7 @@ from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
-from .const import CONF_KIND, CONF_MEMBERS, KIND_LOAD_GROUP
+from .const import CONF_MEMBERS, KIND_LOAD_GROUP
 from .coordinator import CONTACT, AccountCoordinator, ChargeKeeperConfigEntry, ChargerCoordinator, account_coordinator
 from .core.load_group.group import GroupView
 from .core.model import (
@@ -72,6 +72,7 @@ from .entity import (
     provenance,
     shown,
 )
+from .entries.kind import kind_of
 from .entries.load_group import GroupCoordinator, group_runtime, member_key, member_name
 
 PARALLEL_UPDATES = 0
@@ -346,7 +347,7 @@ async def async_setup_entry(
     hass: HomeAssistant, entry: ChargeKeeperConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
 ) -> None:
     """Set up the sensors."""
-    if entry.data[CONF_KIND] == KIND_LOAD_GROUP:
+    if kind_of(entry) == KIND_LOAD_GROUP:
         async_add_entities(_group_sensors(hass, entry))
         return
     if (account := account_coordinator(entry)) is not None:

@@ -14,10 +14,11 @@ from homeassistant.util.json import JsonValueType
 import voluptuous as vol
 
 from .button import RestartButton
-from .const import CONF_KIND, DOMAIN, KIND_JUICEBOX, KIND_WALLBOX_ACCOUNT
+from .const import DOMAIN, KIND_JUICEBOX, KIND_WALLBOX_ACCOUNT
 from .coordinator import ChargeKeeperConfigEntry
 from .core.charger import Until
 from .entries.juicebox import quarter_hours
+from .entries.kind import kind_of
 from .ha.outage_report import outage_report
 from .ha.shared_state import get_shared_state
 from .switch import OverrideSwitch, SwitchFeature
@@ -106,10 +107,10 @@ def _get_entry(call: ServiceCall, kind: str, wrong_kind_key: str) -> ChargeKeepe
         ServiceValidationError: no such entry is set up, or the named entry is of another kind.
     """
     loaded: list[ChargeKeeperConfigEntry] = call.hass.config_entries.async_loaded_entries(DOMAIN)
-    matching = [entry.entry_id for entry in loaded if entry.data[CONF_KIND] == kind]
+    matching = [entry.entry_id for entry in loaded if kind_of(entry) == kind]
     entry_id = call.data.get(ATTR_CONFIG_ENTRY_ID, matching[0] if len(matching) == 1 else None)
     entry: ChargeKeeperConfigEntry = async_get_config_entry(call.hass, DOMAIN, entry_id)
-    if entry.data[CONF_KIND] != kind:
+    if kind_of(entry) != kind:
         raise ServiceValidationError(
             translation_domain=DOMAIN,
             translation_key=wrong_kind_key,

@@ -12,9 +12,9 @@ from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import device_registry as dr, entity_registry as er, issue_registry as ir
 import pytest
 
-from custom_components import chargekeeper
 from custom_components.chargekeeper import async_remove_config_entry_device, async_unload_entry
 from custom_components.chargekeeper.const import DOMAIN
+from custom_components.chargekeeper.entries import wallbox
 from tests.simulators.wallbox_cloud import Fault, Resume, Schedules, WallboxCloud
 from tests.simulators.world import Manual, SimulatedCharger
 
@@ -365,7 +365,7 @@ async def test_removal_says_what_is_left_where_the_cloud_is_down(house: House, f
 
 @pytest.mark.usefixtures("either_cloud")
 async def test_removal_does_not_wait_without_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chargekeeper, "LAST_WORDS_TIMEOUT", 5.0)
+    monkeypatch.setattr(wallbox, "END_OVERRIDE_TIMEOUT", 5.0)
     entry = await house.add_account()
     await house.settle_in()
     await override_by_disabling(house)

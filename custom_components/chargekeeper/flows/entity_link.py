@@ -22,8 +22,9 @@ from homeassistant.helpers.selector import (
 from homeassistant.loader import Integration, async_get_integrations
 import voluptuous as vol
 
-from ..const import CONF_KIND, CONF_SERIAL, DOMAIN, KIND_JUICEBOX
+from ..const import CONF_SERIAL, DOMAIN, KIND_JUICEBOX
 from ..coordinator import charger_name
+from ..entries.kind import kind_of
 from ..ha.shared_state import linkable, linked_subentry
 from ..linked.entity_transport import (
     ALL_LINKS,
@@ -155,7 +156,7 @@ class LinkedSubentryFlow(ConfigSubentryFlow):
 
     @property
     def _is_for_boxes(self) -> bool:
-        return bool(self._get_entry().data[CONF_KIND] == KIND_JUICEBOX)
+        return kind_of(self._get_entry()) == KIND_JUICEBOX
 
     @property
     def _offered_links(self) -> tuple[str, ...]:

@@ -49,6 +49,7 @@ from ..const import (
 )
 from ..core.errors import NoConnection
 from ..entries.juicebox import discovery_id
+from ..entries.kind import kind_of
 from ..ha.boxes import resolver
 from ..ha.juicenet import async_objection, tidied
 from ..ha.shared_state import get_shared_state
@@ -194,7 +195,7 @@ class JuiceBoxSteps(UserFlow):
     def _boxes_entry(self) -> ConfigEntry | None:
         """Return the entry to which a discovered box is added, or None."""
         entries = self.hass.config_entries.async_entries(DOMAIN)
-        return next((entry for entry in entries if entry.data.get(CONF_KIND) == KIND_JUICEBOX), None)
+        return next((entry for entry in entries if kind_of(entry) == KIND_JUICEBOX), None)
 
     @property
     def _listening_placeholders(self) -> dict[str, str]:
