@@ -221,3 +221,14 @@ def test_the_development_container_runs_the_set_up_script() -> None:
     command = str(container["postCreateCommand"])
     assert (ROOT / command.split(maxsplit=1)[0]).is_file()
     assert container["forwardPorts"] == [8123]
+
+
+def test_kind_of_an_entry_is_read_only_in_entries() -> None:
+    reads = re.compile(r"\[CONF_KIND\]|\.get\(CONF_KIND")
+    readers = {
+        str(path.relative_to(INTEGRATION))
+        for path in INTEGRATION.rglob("*.py")
+        if reads.search(path.read_text(encoding="utf-8"))
+    }
+    assert "entries/kind.py" in readers
+    assert {name for name in readers if not name.startswith("entries/")} == set()

@@ -1,307 +1,93 @@
-"""ChargeKeeper: keeps EV chargers going when their maker's cloud does not.
+"""ChargeKeeper: keeps EV chargers working when the cloud of their manufacturer does not.
 
-Sets entries up and takes them down. Set-up awaits no network: every entity is made from what was stored.
+Each kind of entry has a life cycle of its own in entries/; this module chooses it.
 """
 
-import asyncio
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 from homeassistant.config_entries import ConfigEntry, ConfigEntryState
-from homeassistant.const import EVENT_HOMEASSISTANT_FINAL_WRITE, EVENT_HOMEASSISTANT_STOP
-from homeassistant.core import Event, HassJob, HomeAssistant, callback
+from homeassistant.const import EVENT_HOMEASSISTANT_STOP
+from homeassistant.core import Event, HassJob, HomeAssistant
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers.device_registry import DeviceEntry
 from homeassistant.helpers.typing import ConfigType
 
-from .const import (
-    CONF_CHARGERS,
-    CONF_KIND,
-    CONF_READ_ONLY,
-    DOMAIN,
-    KIND_JUICEBOX,
-    KIND_LOAD_GROUP,
-    LOGGER,
-    PLATFORMS,
-)
-from .coordinator import (
-    AccountCoordinator,
-    ChargeKeeperConfigEntry,
-    ChargerCoordinator,
-    RuntimeData,
-    account_identifier,
-    charger_identifier,
-)
-from .core.charger import Charger
-from .core.model import ChargerIssue, Identity
-from .entries.juicebox import async_remove_boxes, async_setup_boxes, async_unload_boxes, is_same_setup
+from .const import DOMAIN, KIND_JUICEBOX, KIND_LOAD_GROUP, KIND_WALLBOX_ACCOUNT
+from .entries.juicebox import async_remove_boxes, async_setup_boxes, async_unload_boxes
+from .entries.kind import kind_of
 from .entries.load_group import async_open_groups, async_remove_group, async_setup_group, async_unload_group
-from .ha.issues import (
-    delete_issues,
-    track_charger_issues,
-    track_cloud_issue,
-    track_link_issues,
-    track_other_integration_issue,
+from .entries.wallbox import (
+    async_remove_account,
+    async_remove_account_device,
+    async_setup_account,
+    async_unload_account,
 )
-from .ha.notifications import async_create_notification
-from .ha.outage_report import track_outages
-from .ha.shared_state import (
-    as_entry_data,
-    async_open,
-    entry_key,
-    get_shared_state,
-    identities,
-    linked_subentry,
-    open_charger,
-    owned_elsewhere,
-)
-from .ha.storage import SnapshotSaver
+from .ha.shared_state import get_shared_state
 from .services import async_setup_services
-from .wallbox.account import AccountSnapshot
 
 CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
 
-LAST_WORDS_TIMEOUT = 135.0
-"""Seconds that ending the overrides of an entry may take: its schedule is read before and after it is written, and each
-time that may wait a minute."""
+
+@dataclass(frozen=True, kw_only=True)
+class EntryKind:
+    """The life cycle of one kind of entry."""
+
+    setup: Callable[[HomeAssistant, ConfigEntry], Awaitable[bool]]
+    unload: Callable[[HomeAssistant, ConfigEntry], Awaitable[bool]]
+    remove: Callable[[HomeAssistant, ConfigEntry], Awaitable[None]]
+    remove_device: Callable[[HomeAssistant, ConfigEntry, DeviceEntry], Awaitable[bool]] | None = None
+    """Returns True if the user may delete a device of a loaded entry. None: no device can be deleted."""
+
+
+ENTRY_KINDS: Mapping[str | None, EntryKind] = {
+    KIND_WALLBOX_ACCOUNT: EntryKind(
+        setup=async_setup_account,
+        unload=async_unload_account,
+        remove=async_remove_account,
+        remove_device=async_remove_account_device,
+    ),
+    KIND_JUICEBOX: EntryKind(setup=async_setup_boxes, unload=async_unload_boxes, remove=async_remove_boxes),
+    KIND_LOAD_GROUP: EntryKind(setup=async_setup_group, unload=async_unload_group, remove=async_remove_group),
+}
 
 
 async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:
-    """Register what is there once: the actions, and the end. Load groups bind before any charger is set up."""
+    """Register the actions and the shutdown, and open the load groups before any charger is set up."""
     async_setup_services(hass)
     await async_open_groups(hass)
 
     async def stop(_event: Event) -> None:
         await get_shared_state(hass).stop()
 
-    async def last_word() -> None:
-        """Leave no box without power, while the integrations of the switches still run."""
+    async def restore_power() -> None:
+        """Restore the power of all boxes, while the integrations of the power switches still run."""
         if (boxes := get_shared_state(hass).boxes) is not None:
             await boxes.finish()
 
     hass.bus.async_listen_once(EVENT_HOMEASSISTANT_STOP, stop)
-    hass.async_add_shutdown_job(HassJob(last_word))
+    hass.async_add_shutdown_job(HassJob(restore_power))
     return True
 
 
-async def async_setup_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> bool:
-    """Set up a load group, the JuiceBoxes, or an account with all chargers that it is known to have."""
-    if _is_group(entry):
-        return await async_setup_group(hass, entry)
-    if _has_boxes(entry):
-        return await async_setup_boxes(hass, entry)
-    account_runtime = await async_open(hass, entry)
-    saver = SnapshotSaver(hass, get_shared_state(hass).clock, account_runtime.stores, account_runtime.chargers)
-    runtime = entry.runtime_data = RuntimeData(
-        account_runtime=account_runtime,
-        account_coordinator=AccountCoordinator(hass, entry, account_runtime.account, entry_key(entry)),
-        coordinators={},
-        saver=saver,
-        fingerprint=_fingerprint(entry),
-    )
-    for serial, charger in account_runtime.chargers.items():
-        runtime.coordinators[serial] = _begin(hass, entry, charger)
-
-    async def save_last(_event: Event) -> None:
-        await saver.stop()
-
-    entry.async_on_unload(account_runtime.account.listen(partial(_account_changed, hass, entry)))
-    entry.async_on_unload(track_other_integration_issue(hass, entry))
-    entry.async_on_unload(track_outages(entry))
-    entry.async_on_unload(track_cloud_issue(hass, entry))
-    entry.async_on_unload(entry.add_update_listener(_entry_updated))
-    entry.async_on_unload(hass.bus.async_listen_once(EVENT_HOMEASSISTANT_FINAL_WRITE, save_last))
-    await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
-    saver.start()
-    account_runtime.account.start()
-    _ask_for_login(hass, entry, account_runtime.account.snapshot)
-    return True
+async def async_setup_entry(hass: HomeAssistant, entry: ConfigEntry) -> bool:
+    """Set up an entry."""
+    return await ENTRY_KINDS[kind_of(entry)].setup(hass, entry)
 
 
-async def async_unload_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> bool:
-    """Stop everything of an entry; accounts and keepers stay in the registry, with their purses and readings."""
-    if _is_group(entry):
-        return await async_unload_group(hass, entry)
-    if _has_boxes(entry):
-        return await async_unload_boxes(hass, entry)
-    if not await hass.config_entries.async_unload_platforms(entry, PLATFORMS):
+async def async_unload_entry(hass: HomeAssistant, entry: ConfigEntry) -> bool:
+    """Stop an entry."""
+    return await ENTRY_KINDS[kind_of(entry)].unload(hass, entry)
+
+
+async def async_remove_entry(hass: HomeAssistant, entry: ConfigEntry) -> None:
+    """Remove an entry, with all that is stored for it."""
+    await ENTRY_KINDS[kind_of(entry)].remove(hass, entry)
+
+
+async def async_remove_config_entry_device(hass: HomeAssistant, entry: ConfigEntry, device: DeviceEntry) -> bool:
+    """Return True if the user may delete the device."""
+    remove_device = ENTRY_KINDS[kind_of(entry)].remove_device
+    if remove_device is None or entry.state is not ConfigEntryState.LOADED:
         return False
-    runtime = entry.runtime_data
-    await runtime.account_runtime.account.stop()
-    for coordinator in runtime.coordinators.values():
-        await coordinator.async_shutdown()
-        await get_shared_state(hass).end(coordinator.charger)
-    await runtime.account_coordinator.async_shutdown()
-    await runtime.saver.stop()
-    if entry.disabled_by is not None:
-        delete_issues(hass, entry, runtime.account_runtime.chargers)
-    return True
-
-
-async def async_remove_entry(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> None:
-    """Give the chargers up: end what runs on them, then forget them."""
-    if _is_group(entry):
-        await async_remove_group(hass, entry)
-        return
-    if _has_boxes(entry):
-        await async_remove_boxes(hass, entry)
-        return
-    shared_state = get_shared_state(hass)
-    account_runtime = await async_open(hass, entry)
-    chargers = list(account_runtime.chargers.values())
-    for charger in chargers:
-        shared_state.begin(charger)
-    await _end_overrides(hass, entry, chargers)
-    await _tell_of_pauses(hass, entry, chargers)
-    for charger in chargers:
-        await shared_state.end(charger)
-        shared_state.chargers.pop(charger.identity.key, None)
-    await account_runtime.account.stop()
-    await account_runtime.stores.remove()
-    shared_state.release(entry_key(entry), entry.data)
-    delete_issues(hass, entry, account_runtime.chargers)
-
-
-async def async_remove_config_entry_device(
-    hass: HomeAssistant, entry: ChargeKeeperConfigEntry, device: DeviceEntry
-) -> bool:
-    """Let the user delete a charger that has left the account; one that is in it would come back at once."""
-    if _is_group(entry) or _has_boxes(entry) or entry.state is not ConfigEntryState.LOADED:
-        return False
-    if account_identifier(entry_key(entry)) in device.identifiers:
-        return False
-    for coordinator in entry.runtime_data.coordinators.values():
-        identity = coordinator.identity
-        if charger_identifier(identity.maker, identity.serial) in device.identifiers:
-            is_gone = ChargerIssue.GONE in coordinator.data.issues
-            if is_gone:
-                await _forget(hass, entry, identity)
-            return is_gone
-    return True
-
-
-def _is_group(entry: ConfigEntry) -> bool:
-    return bool(entry.data[CONF_KIND] == KIND_LOAD_GROUP)
-
-
-def _has_boxes(entry: ConfigEntry) -> bool:
-    return bool(entry.data[CONF_KIND] == KIND_JUICEBOX)
-
-
-def _begin(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, charger: Charger) -> ChargerCoordinator:
-    """Start a keeper and what hands its snapshots on."""
-    runtime = entry.runtime_data
-    get_shared_state(hass).begin(charger)
-    coordinator = ChargerCoordinator(hass, entry, charger, runtime.account_coordinator.device_id)
-    entry.async_on_unload(track_charger_issues(hass, coordinator))
-    entry.async_on_unload(
-        track_link_issues(hass, coordinator, runtime.account_runtime.linked.get(charger.identity.serial))
-    )
-    entry.async_on_unload(coordinator.async_add_listener(runtime.saver.changed))
-    return coordinator
-
-
-@callback
-def _account_changed(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, snapshot: AccountSnapshot) -> None:
-    """Take in chargers that appeared, note new names and models, and ask for the password where it is due."""
-    runtime = entry.runtime_data
-    chargers = runtime.account_runtime.chargers
-    strangers = _skip_others(hass, entry, snapshot)
-    for identity in snapshot.chargers:
-        if identity.serial not in chargers and identity.serial not in strangers:
-            runtime.add(_begin(hass, entry, open_charger(hass, entry, runtime.account_runtime, identity)))
-    known = {identity.serial: identity for identity in (*identities(entry), *snapshot.chargers)}
-    records = as_entry_data([identity for serial, identity in known.items() if serial in chargers])
-    if records != entry.data[CONF_CHARGERS]:
-        hass.config_entries.async_update_entry(entry, data={**entry.data, CONF_CHARGERS: records})
-    _ask_for_login(hass, entry, snapshot)
-
-
-@callback
-def _ask_for_login(hass: HomeAssistant, entry: ConfigEntry, snapshot: AccountSnapshot) -> None:
-    """Ask for the password where it is due. Home Assistant takes that back at every reload, and asks only once."""
-    if snapshot.needs_login:
-        entry.async_start_reauth(hass)
-
-
-def _skip_others(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, snapshot: AccountSnapshot) -> frozenset[str]:
-    """The chargers of the account that another entry has, or is just giving up."""
-    runtime = entry.runtime_data
-    kept = get_shared_state(hass).chargers
-    elsewhere = owned_elsewhere(hass, entry)
-    skipped = frozenset(
-        identity.serial
-        for identity in snapshot.chargers
-        if identity.serial not in runtime.account_runtime.chargers
-        and (identity.serial in elsewhere or identity.key in kept)
-    )
-    if skipped - runtime.skipped:
-        LOGGER.warning("Chargers of this account that belong to another entry already are left out: %d", len(skipped))
-    runtime.skipped = skipped
-    return skipped
-
-
-def _fingerprint(entry: ChargeKeeperConfigEntry) -> object:
-    """What an entry is set up with; a charger that appeared or a new name is no reason to set it up again."""
-    connection = {key: value for key, value in entry.data.items() if key != CONF_CHARGERS}
-    subentries = {key: dict(subentry.data) for key, subentry in entry.subentries.items()}
-    return connection, dict(entry.options), subentries
-
-
-async def _entry_updated(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> None:
-    """Set the entry up again where something changed that it is set up with."""
-    runtime = entry.runtime_data
-    if _fingerprint(entry) == runtime.fingerprint:
-        return
-    if entry.options.get(CONF_READ_ONLY, False):
-        # Afterwards these keepers go on: they look for themselves whether a schedule was restored.
-        await _end_overrides(hass, entry, runtime.account_runtime.chargers.values(), read_back=False)
-    if is_same_setup(entry, runtime):
-        await hass.config_entries.async_reload(entry.entry_id)
-
-
-async def _forget(hass: HomeAssistant, entry: ChargeKeeperConfigEntry, identity: Identity) -> None:
-    """Forget one charger of an entry, what is linked to it included; should it come back, it is a new one."""
-    runtime = entry.runtime_data
-    serial = identity.serial
-    if (link := linked_subentry(entry, serial)) is not None:
-        hass.config_entries.async_remove_subentry(entry, link.subentry_id)
-    coordinator = runtime.coordinators.pop(serial)
-    records = [record for record in entry.data[CONF_CHARGERS] if record["serial"] != serial]
-    hass.config_entries.async_update_entry(entry, data={**entry.data, CONF_CHARGERS: records})
-    await coordinator.async_shutdown()
-    await get_shared_state(hass).end(coordinator.charger)
-    runtime.account_runtime.chargers.pop(serial)
-    runtime.account_runtime.linked.pop(serial, None)
-    get_shared_state(hass).chargers.pop(identity.key)
-    runtime.account_runtime.account.forget(serial)
-    runtime.account_runtime.outages.forget(serial)
-    await runtime.account_runtime.stores.forget(serial)
-    delete_issues(hass, entry, [serial])
-
-
-async def _end_overrides(
-    hass: HomeAssistant, entry: ConfigEntry, chargers: Iterable[Charger], *, read_back: bool = True
-) -> None:
-    """End the overrides of chargers that are given up; all at once, so that one that hangs holds up no other."""
-    await asyncio.gather(*(_end_override(hass, entry, charger, read_back=read_back) for charger in chargers))
-
-
-async def _end_override(hass: HomeAssistant, entry: ConfigEntry, charger: Charger, *, read_back: bool) -> None:
-    """End an override before a charger is given up; say what is left to do by hand where no path carries that."""
-    try:
-        async with get_shared_state(hass).clock.timeout(LAST_WORDS_TIMEOUT):
-            left = await charger.cancel_override(read_back=read_back)
-    except TimeoutError:
-        left = charger.disabled_windows
-    if left:
-        await async_create_notification(hass, entry, charger.identity, "schedules_left", windows=", ".join(left))
-
-
-async def _tell_of_pauses(hass: HomeAssistant, entry: ConfigEntry, chargers: Iterable[Charger]) -> None:
-    """Nobody will let these chargers go on any more: say so."""
-    for charger in chargers:
-        if charger.left_paused:
-            await async_create_notification(hass, entry, charger.identity, "left_paused")
-        elif charger.group_paused:
-            await async_create_notification(hass, entry, charger.identity, "left_paused_by_group")
+    return await remove_device(hass, entry, device)

@@ -1,4 +1,4 @@
-"""Binary sensors: is a car plugged in, is something wrong, does the cloud answer, is there a local link."""
+"""Binary sensors: car connected, problem, cloud connection and local connection."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ PARALLEL_UPDATES = 0
 
 @dataclass(frozen=True, kw_only=True)
 class ChargerBinarySensorDescription(ChargerEntityDescription, BinarySensorEntityDescription):
-    """Describes a binary sensor of a charger; one that `expires` is unavailable without a value."""
+    """Describes a binary sensor of a charger. With `expires`, the sensor is unavailable without a value."""
 
     value_fn: Callable[[Snapshot], bool | None]
     expires: bool = False
@@ -93,7 +93,7 @@ class ChargerBinarySensor(ChargerEntity, BinarySensorEntity):
 
 
 class AccountCloudSensor(AccountEntity, BinarySensorEntity):
-    """Whether the maker's cloud answers."""
+    """On while the manufacturer's cloud answers."""
 
     entity_description: BinarySensorEntityDescription
 

@@ -1,4 +1,4 @@
-"""The restart button: refused with the reason where a restart would do harm."""
+"""The restart button. A restart that would do harm is refused with a reason."""
 
 from dataclasses import dataclass
 from typing import override
@@ -20,7 +20,7 @@ from .entity import (
     remove_control_entities_if_read_only,
 )
 
-PARALLEL_UPDATES = 0  # the keeper guards each charger; one being watched must not hold up the others
+PARALLEL_UPDATES = 0  # each charger guards its own restart, which must not delay other chargers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +53,10 @@ class RestartButton(ChargerEntity, ButtonEntity):
         await self.async_restart()
 
     async def async_restart(self) -> RestartRun:
-        """Send a restart; the answer, given on acceptance, can be asked to wait for what became of it.
+        """Restart the charger. Return when the charger has accepted; `RestartRun.wait` then waits for the outcome.
 
         Raises:
-            HomeAssistantError: why it was refused, translated.
+            HomeAssistantError: the restart was refused; the message is translated.
         """
         with self.translate_errors():
             return await self.charger.restart()

@@ -1,43 +1,16 @@
-"""Config flow: adds a Wallbox account, renews its password, changes its address and its options. Others beside.
+"""Config flow: the menu of what can be added, and the choice of the flow for an existing entry.
 
-Whatever is entered is tried before it is accepted, within the account's request budget.
+The steps of each kind of entry are in flows/.
 """
 
 from collections.abc import Mapping
 from typing import Any, override
 
 from homeassistant.config_entries import ConfigEntry, ConfigFlowResult, ConfigSubentryFlow, OptionsFlow
-from homeassistant.const import CONF_EMAIL, CONF_PASSWORD
 from homeassistant.core import callback
-from homeassistant.data_entry_flow import AbortFlow, section
-from homeassistant.helpers.selector import (
-    BooleanSelector,
-    NumberSelector,
-    NumberSelectorConfig,
-    NumberSelectorMode,
-    SelectOptionDict,
-    SelectSelector,
-    SelectSelectorConfig,
-    SelectSelectorMode,
-    TextSelector,
-    TextSelectorConfig,
-    TextSelectorType,
-)
-import voluptuous as vol
-from yarl import URL
 
 from .const import (
-    CONF_API_URL,
-    CONF_CHARGERS,
     CONF_JUICENET,
-    CONF_KIND,
-    CONF_LIMIT,
-    CONF_LOAD_GROUP_LIMITS,
-    CONF_PREFER,
-    CONF_READ_ONLY,
-    CONF_RESTART_WHILE_CHARGING,
-    CONF_SERVER,
-    CONF_USER_API_URL,
     DOMAIN,
     KIND_JUICEBOX,
     KIND_LOAD_GROUP,
@@ -45,81 +18,28 @@ from .const import (
     SUBENTRY_JUICEBOX,
     SUBENTRY_JUICENET,
 )
-from .core.errors import ChargerError, LoginRejected
-from .core.limits import HIGHEST_CURRENT, MINIMUM_CURRENT
-from .core.model import Identity, Prefer
+from .entries.kind import kind_of
 from .flows.entity_link import LinkedSubentryFlow
 from .flows.juicebox import JuiceBoxSteps
 from .flows.juicebox_box import JuiceBoxSubentryFlow
 from .flows.juicenet_unit import JuiceNetSubentryFlow
 from .flows.load_group import LoadGroupSteps
-from .ha.errors import flow_error, retry_minutes
-from .ha.issues import other_integration
-from .ha.shared_state import Credentials, account_key, as_entry_data, get_shared_state, identities, owned_elsewhere
+from .flows.options import ChargeKeeperOptionsFlow
+from .flows.wallbox import WallboxSteps
 from .linked.entity_transport import SUBENTRY_LINKED
-from .wallbox.client import DEFAULT_API_URL, DEFAULT_USER_API_URL
 
-TITLE = "Wallbox account"
-CONF_CHARGER = "charger"
-
-PASSWORD_SELECTOR = TextSelector(TextSelectorConfig(type=TextSelectorType.PASSWORD, autocomplete="current-password"))
-URL_SELECTOR = TextSelector(TextSelectorConfig(type=TextSelectorType.URL))
-ACCOUNT_SCHEMA = vol.Schema(
-    {
-        vol.Required(CONF_EMAIL): TextSelector(
-            TextSelectorConfig(type=TextSelectorType.EMAIL, autocomplete="username")
-        ),
-        vol.Required(CONF_PASSWORD): PASSWORD_SELECTOR,
-        vol.Required(CONF_SERVER): section(
-            vol.Schema(
-                {
-                    vol.Required(CONF_USER_API_URL, default=DEFAULT_USER_API_URL): URL_SELECTOR,
-                    vol.Required(CONF_API_URL, default=DEFAULT_API_URL): URL_SELECTOR,
-                }
-            ),
-            {"collapsed": True},
-        ),
-    }
-)
-SETTINGS_SCHEMA = vol.Schema(
-    {
-        vol.Required(CONF_PREFER, default=Prefer.AUTO.value): SelectSelector(
-            SelectSelectorConfig(
-                options=[prefer.value for prefer in Prefer],
-                translation_key="prefer",
-                mode=SelectSelectorMode.DROPDOWN,
-            )
-        ),
-        vol.Required(CONF_READ_ONLY, default=False): BooleanSelector(),
-        vol.Required(CONF_RESTART_WHILE_CHARGING, default=False): BooleanSelector(),
-    }
-)
-BOXES_SCHEMA = vol.Schema(
-    {
-        vol.Required(CONF_READ_ONLY, default=False): BooleanSelector(),
-        vol.Required(CONF_RESTART_WHILE_CHARGING, default=False): BooleanSelector(),
-    }
-)
-
-SUBENTRY_FLOWS: Mapping[str, dict[str, type[ConfigSubentryFlow]]] = {
+SUBENTRY_FLOWS: Mapping[str | None, dict[str, type[ConfigSubentryFlow]]] = {
     KIND_WALLBOX_ACCOUNT: {SUBENTRY_LINKED: LinkedSubentryFlow},
     KIND_JUICEBOX: {SUBENTRY_JUICEBOX: JuiceBoxSubentryFlow, SUBENTRY_LINKED: LinkedSubentryFlow},
 }
-"""What can be added to an entry, by its kind."""
+"""The flows of the subentries that an entry can have, by kind of entry."""
 
 
-class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
-    """Adds an entry, and changes how it connects."""
+class ChargeKeeperConfigFlow(WallboxSteps, LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
+    """Adds an entry, and changes the connection of an entry."""
 
     VERSION = 1
     MINOR_VERSION = 1
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._credentials: dict[str, Any] = {}
-        self._chargers: tuple[Identity, ...] = ()
-        self._other: ConfigEntry | None = None
-        self._retry = 1
 
     @staticmethod
     @callback
@@ -131,13 +51,13 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
     @callback
     @override
     def async_supports_options_flow(cls, config_entry: ConfigEntry) -> bool:
-        return config_entry.data.get(CONF_KIND) in {KIND_WALLBOX_ACCOUNT, KIND_JUICEBOX}
+        return kind_of(config_entry) in {KIND_WALLBOX_ACCOUNT, KIND_JUICEBOX}
 
     @classmethod
     @callback
     @override
     def async_get_supported_subentry_types(cls, config_entry: ConfigEntry) -> dict[str, type[ConfigSubentryFlow]]:
-        flows = SUBENTRY_FLOWS.get(config_entry.data.get(CONF_KIND, ""), {})
+        flows = SUBENTRY_FLOWS.get(kind_of(config_entry), {})
         return {**flows, SUBENTRY_JUICENET: JuiceNetSubentryFlow} if config_entry.data.get(CONF_JUICENET) else flows
 
     @override
@@ -145,205 +65,11 @@ class ChargeKeeperConfigFlow(LoadGroupSteps, JuiceBoxSteps, domain=DOMAIN):
         """Choose what to add."""
         return self.async_show_menu(step_id="user", menu_options=[KIND_WALLBOX_ACCOUNT, KIND_JUICEBOX, KIND_LOAD_GROUP])
 
-    async def async_step_wallbox_account(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Ask for an account, and sign in."""
-        errors: dict[str, str] = {}
-        if user_input is not None:
-            self._credentials = _tidied(user_input)
-            self._chargers = await self._first_look(self._credentials, errors)
-            if self._chargers:
-                self._other = other_integration(self.hass, self._credentials[CONF_EMAIL])
-                return self._create() if self._other is None else await self.async_step_other_integration()
-        return self._account_form(KIND_WALLBOX_ACCOUNT, user_input, errors)
-
-    async def async_step_other_integration(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Name the other integration that shares the account's request limit."""
-        if user_input is not None:
-            return self._create()
-        assert self._other is not None
-        return self.async_show_form(
-            step_id="other_integration",
-            data_schema=vol.Schema({}),
-            description_placeholders={"entry": self._other.title},
-        )
-
-    async def async_step_reauth(self, entry_data: Mapping[str, Any]) -> ConfigFlowResult:
-        """Begin: the password was refused, twice."""
-        return await self.async_step_reauth_confirm()
-
-    async def async_step_reauth_confirm(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Ask for the new password."""
-        entry = self._get_reauth_entry()
-        errors = dict[str, str]()
-        if user_input is not None:
-            credentials = {**entry.data, **user_input}
-            if await self._is_same_account(entry, credentials, errors):
-                return self.async_update_and_abort(entry, data_updates=user_input)
-        return self.async_show_form(
-            step_id="reauth_confirm",
-            data_schema=vol.Schema({vol.Required(CONF_PASSWORD): PASSWORD_SELECTOR}),
-            errors=errors,
-            description_placeholders={"email": entry.data[CONF_EMAIL], "retry": str(self._retry)},
-        )
-
     async def async_step_reconfigure(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Change how the account is reached, where boxes are listened to, or a load group."""
+        """Change the connection of the account, the connection of the JuiceBoxes, or the load group."""
         entry = self._get_reconfigure_entry()
-        errors = dict[str, str]()
-        if entry.data[CONF_KIND] == KIND_LOAD_GROUP:
+        if kind_of(entry) == KIND_LOAD_GROUP:
             return await self.async_step_load_group()
-        if entry.data[CONF_KIND] == KIND_JUICEBOX:
+        if kind_of(entry) == KIND_JUICEBOX:
             return await self.async_step_juicebox()
-        if user_input is not None:
-            credentials = _tidied(user_input)
-            if await self._is_same_account(entry, credentials, errors):
-                return self.async_update_and_abort(entry, data_updates=credentials)
-        shown = {key: entry.data[key] for key in (CONF_EMAIL, CONF_SERVER)} if user_input is None else user_input
-        return self._account_form("reconfigure", shown, errors)
-
-    async def _first_look(self, credentials: Credentials, errors: dict[str, str]) -> tuple[Identity, ...]:
-        """Sign in and list the chargers; none where `errors` says why not. Aborts for an account set up already."""
-        if not _has_valid_urls(credentials, errors):
-            return ()
-        accounts = (
-            entry for entry in self._async_current_entries() if entry.data.get(CONF_KIND) == KIND_WALLBOX_ACCOUNT
-        )
-        if account_key(credentials) in [account_key(entry.data) for entry in accounts]:
-            raise AbortFlow("already_configured")  # before anything is sent: its entry spends the account's requests
-        account = get_shared_state(self.hass).trial(self.hass, credentials)
-        try:
-            chargers = await account.list_chargers()
-        except ChargerError as err:
-            self._note(err, errors)
-            return ()
-        assert account.user_id is not None  # it is signed in
-        await self.async_claim(account.user_id)
-        self._abort_if_unique_id_configured(reload_on_update=False)
-        if not chargers:
-            errors["base"] = "no_chargers"
-        return chargers
-
-    async def _is_same_account(self, entry: ConfigEntry, credentials: Credentials, errors: dict[str, str]) -> bool:
-        """Whether these credentials sign in to the account of the entry. Aborts for another account."""
-        if not _has_valid_urls(credentials, errors):
-            return False
-        shared_state = get_shared_state(self.hass)
-        account = shared_state.account_at(self.hass, entry, credentials)
-        try:
-            user_id = await account.verify_credentials(str(credentials[CONF_EMAIL]), str(credentials[CONF_PASSWORD]))
-        except ChargerError as err:
-            self._note(err, errors)
-            return False
-        await self.async_set_unique_id(user_id)
-        self._abort_if_unique_id_mismatch(reason="wrong_account")
-        shared_state.adopt(user_id, account)
-        return True
-
-    def _note(self, err: ChargerError, errors: dict[str, str]) -> None:
-        self._retry = retry_minutes(err)
-        errors[CONF_PASSWORD if isinstance(err, LoginRejected) else "base"] = flow_error(err)
-
-    def _account_form(self, step_id: str, shown: dict[str, Any] | None, errors: dict[str, str]) -> ConfigFlowResult:
-        return self.async_show_form(
-            step_id=step_id,
-            data_schema=self.add_suggested_values_to_schema(ACCOUNT_SCHEMA, shown),
-            errors=errors,
-            description_placeholders={"retry": str(self._retry)},
-        )
-
-    def _create(self) -> ConfigFlowResult:
-        """Add the entry, with the chargers that no other entry has."""
-        self._abort_if_unique_id_configured(reload_on_update=False)  # perhaps meanwhile, by another flow
-        elsewhere = owned_elsewhere(self.hass)
-        chargers = [charger for charger in self._chargers if charger.serial not in elsewhere]
-        if not chargers:
-            return self.async_abort(reason="all_chargers_known")
-        shared_state = get_shared_state(self.hass)
-        account = shared_state.trial(self.hass, self._credentials)
-        shared_state.adopt(str(self.unique_id), account)
-        data = {CONF_KIND: KIND_WALLBOX_ACCOUNT, **self._credentials, CONF_CHARGERS: as_entry_data(chargers)}
-        return self.async_create_entry(title=TITLE, data=data)
-
-
-class ChargeKeeperOptionsFlow(OptionsFlow):
-    """How ChargeKeeper treats the chargers of an entry. A listener of the entry reloads it when something changed."""
-
-    def __init__(self) -> None:
-        self._chargers: dict[str, Identity] = {}
-        self._charger: Identity | None = None
-
-    async def async_step_init(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Choose what to set."""
-        if self.config_entry.data[CONF_KIND] == KIND_JUICEBOX:
-            return await self.async_step_boxes()
-        return self.async_show_menu(step_id="init", menu_options=["settings", "load_group"])
-
-    async def async_step_settings(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Settings for all chargers."""
-        if user_input is not None:
-            return self.async_create_entry(data={**self.config_entry.options, **user_input})
-        schema = self.add_suggested_values_to_schema(SETTINGS_SCHEMA, self.config_entry.options)
-        return self.async_show_form(step_id="settings", data_schema=schema)
-
-    async def async_step_boxes(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Settings for all JuiceBoxes; which way commands go is no choice there."""
-        if user_input is not None:
-            return self.async_create_entry(data={**self.config_entry.options, **user_input})
-        schema = self.add_suggested_values_to_schema(BOXES_SCHEMA, self.config_entry.options)
-        return self.async_show_form(step_id="boxes", data_schema=schema)
-
-    async def async_step_load_group(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Choose the charger whose load-group limit is to be set."""
-        if user_input is not None:
-            self._charger = self._chargers[user_input[CONF_CHARGER]]
-            return await self.async_step_load_group_limit()
-        self._chargers = {charger.serial: charger for charger in identities(self.config_entry)}
-        if not self._chargers:
-            return self.async_abort(reason="no_chargers")
-        options = [SelectOptionDict(value=serial, label=charger.name) for serial, charger in self._chargers.items()]
-        selector = SelectSelector(SelectSelectorConfig(options=options, mode=SelectSelectorMode.DROPDOWN))
-        schema = vol.Schema({vol.Required(CONF_CHARGER, default=options[0]["value"]): selector})
-        return self.async_show_form(step_id="load_group", data_schema=schema)
-
-    async def async_step_load_group_limit(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Set the limit of that charger; an empty field takes it away."""
-        charger = self._charger
-        limits = dict(self.config_entry.options.get(CONF_LOAD_GROUP_LIMITS, {}))
-        assert charger is not None
-        if user_input is not None:
-            limits.pop(charger.serial, None)
-            if (limit := user_input.get(CONF_LIMIT)) is not None:
-                limits[charger.serial] = limit
-            return self.async_create_entry(data={**self.config_entry.options, CONF_LOAD_GROUP_LIMITS: limits})
-        config = NumberSelectorConfig(
-            min=MINIMUM_CURRENT, max=HIGHEST_CURRENT, step=1, unit_of_measurement="A", mode=NumberSelectorMode.BOX
-        )
-        schema = self.add_suggested_values_to_schema(
-            vol.Schema({vol.Optional(CONF_LIMIT): NumberSelector(config)}), {CONF_LIMIT: limits.get(charger.serial)}
-        )
-        return self.async_show_form(
-            step_id="load_group_limit", data_schema=schema, description_placeholders={"charger": charger.name}
-        )
-
-
-def _tidied(user_input: Mapping[str, Any]) -> dict[str, Any]:
-    """What was entered, without stray blanks and slashes."""
-    server = {key: url.strip().rstrip("/") for key, url in user_input[CONF_SERVER].items()}
-    return {**user_input, CONF_EMAIL: user_input[CONF_EMAIL].strip(), CONF_SERVER: server}
-
-
-def _has_valid_urls(credentials: Credentials, errors: dict[str, str]) -> bool:
-    server = credentials[CONF_SERVER]
-    assert isinstance(server, Mapping)
-    if not all(_is_web_address(url) for url in server.values()):
-        errors["base"] = "invalid_url"
-        return False
-    return True
-
-
-def _is_web_address(text: str) -> bool:
-    try:
-        url = URL(text)
-    except ValueError:
-        return False
-    return url.scheme in {"http", "https"} and bool(url.host)
+        return await self.async_reconfigure_account(entry, user_input)

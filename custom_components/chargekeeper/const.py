@@ -1,4 +1,4 @@
-"""Names that several modules of the integration share: the domain, the logger, the keys of entry data and options."""
+"""Names that several modules share: the domain, the logger, and the keys of entry data and options."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -22,7 +22,7 @@ PLATFORMS: Final = (
     Platform.UPDATE,
 )
 
-# Entry data: how to connect, and the chargers known so far (entities are made from them when a store is lost).
+# Entry data: how to connect, and the chargers known so far. Entities are made from these if the store is lost.
 CONF_KIND: Final = "kind"
 CONF_SERVER: Final = "server"
 CONF_USER_API_URL: Final = "user_api_url"
@@ -33,12 +33,12 @@ KIND_WALLBOX_ACCOUNT: Final = "wallbox_account"
 KIND_LOAD_GROUP: Final = "load_group"
 KIND_JUICEBOX: Final = "juicebox"
 
-# Entry data of a load group, beside the name, which is the title.
+# Entry data of a load group. Its name is the title of the entry.
 CONF_LIMIT: Final = "limit"
 CONF_MEMBERS: Final = "members"
 CONF_WEIGHT: Final = "weight"
 
-# Entry data of the JuiceBoxes: where ChargeKeeper listens, where the maker's server is, and who knows the boxes.
+# Entry data of the JuiceBoxes: where ChargeKeeper listens, the manufacturer's server, and the JuiceNet account.
 CONF_PORTS: Final = "ports"
 CONF_BIND_ADDRESS: Final = "bind_address"
 CONF_UPSTREAM: Final = "upstream"
@@ -50,7 +50,7 @@ CONF_ACCOUNT_TOKEN: Final = "account_token"  # noqa: S105 - the name of a field
 SUBENTRY_JUICEBOX: Final = "juicebox"
 SUBENTRY_JUICENET: Final = "juicenet"
 
-# Data of the subentry of a JuiceBox, beside its name, which is the title.
+# Data of the subentry of a JuiceBox. Its name is the title of the subentry.
 CONF_SERIAL: Final = "serial"
 CONF_WIRE_RATING: Final = "wire_rating"
 CONF_LOAD_GROUP_LIMIT: Final = "load_group_limit"
@@ -71,7 +71,7 @@ class SharedCircuit(StrEnum):
 
     @classmethod
     def of(cls, box: Mapping[str, Any]) -> SharedCircuit:
-        """Return the answer in the data of a subentry. Data from before the question have a bool."""
+        """Return the answer stored in the data of a subentry. Older versions stored a bool."""
         stored = box[CONF_IN_MAKER_LOAD_GROUP]
         if isinstance(stored, bool):
             return cls.YES if stored else cls.NO

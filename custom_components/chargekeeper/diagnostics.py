@@ -1,4 +1,4 @@
-"""Diagnostics for bug reports: the inner state by whitelist, so that nothing that names anybody can slip in."""
+"""Diagnostics for bug reports. Every value is listed by name, so that no personal data can be included."""
 
 from typing import Any
 
@@ -6,18 +6,22 @@ from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.device_registry import DeviceEntry
 
-from .const import CONF_KIND, CONF_LIMIT, KIND_JUICEBOX, KIND_LOAD_GROUP
+from .const import CONF_LIMIT, KIND_JUICEBOX, KIND_LOAD_GROUP
 from .coordinator import ChargeKeeperConfigEntry, ChargerCoordinator, RuntimeData, charger_identifier, chargers_runtime
 from .core.model import Snapshot
 from .entries.juicebox import JuiceBoxRuntime, juicebox_runtime
+from .entries.kind import kind_of
 from .entries.load_group import group_runtime
 
 
 async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> dict[str, Any]:
-    """The account and all its chargers, or a load group and its members; all by their position in the list."""
-    if entry.data[CONF_KIND] == KIND_LOAD_GROUP:
+    """Return the account and its chargers, the boxes, or the load group and its members.
+
+    Chargers have no names here, only their position in the list.
+    """
+    if kind_of(entry) == KIND_LOAD_GROUP:
         return _group(entry)
-    if entry.data[CONF_KIND] == KIND_JUICEBOX:
+    if kind_of(entry) == KIND_JUICEBOX:
         return _boxes(entry)
     runtime = entry.runtime_data
     return {
@@ -31,13 +35,13 @@ async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: ChargeK
 async def async_get_device_diagnostics(
     hass: HomeAssistant, entry: ChargeKeeperConfigEntry, device: DeviceEntry
 ) -> dict[str, Any]:
-    """One charger; for the account's service device the account, for that of a load group the group."""
-    if entry.data[CONF_KIND] == KIND_LOAD_GROUP:
+    """Return the charger of a device. For a service device return its account or load group."""
+    if kind_of(entry) == KIND_LOAD_GROUP:
         return _group(entry)
     for coordinator in chargers_runtime(entry).coordinators.values():
         identity = coordinator.identity
         if charger_identifier(identity.maker, identity.serial) in device.identifiers:
-            if entry.data[CONF_KIND] == KIND_JUICEBOX:
+            if kind_of(entry) == KIND_JUICEBOX:
                 return _box(juicebox_runtime(entry), coordinator)
             return _charger(entry.runtime_data, coordinator)
     return {"account": entry.runtime_data.account_runtime.account.diagnostics()}

@@ -1,4 +1,4 @@
-"""Events: what became of a restart, what happened to the connection and the override, outages of the cloud."""
+"""Events: outcome of a restart, changes of the connection and the override, outages of the cloud."""
 
 from dataclasses import dataclass
 from typing import override
@@ -18,7 +18,7 @@ PARALLEL_UPDATES = 0
 
 @dataclass(frozen=True, kw_only=True)
 class ChargerEventDescription(ChargerEntityDescription, EventEntityDescription):
-    """Describes an event of a charger; its key is the kind of the keeper's events."""
+    """Describes an event entity of a charger. Its key equals `ChargerEvent.kind`."""
 
 
 EVENTS = (
@@ -54,7 +54,7 @@ async def async_setup_entry(
 
 
 class ChargerEventEntity(ChargerEntity, EventEntity):
-    """Something that happened to a charger, with the details that belong to it."""
+    """An event of a charger, with its details as attributes."""
 
     entity_description: ChargerEventDescription
 
@@ -65,17 +65,17 @@ class ChargerEventEntity(ChargerEntity, EventEntity):
     @override
     async def async_added_to_hass(self) -> None:
         await super().async_added_to_hass()
-        self.async_on_remove(self.charger.listen_events(self._happened))
+        self.async_on_remove(self.charger.listen_events(self._on_event))
 
     @callback
-    def _happened(self, event: ChargerEvent) -> None:
+    def _on_event(self, event: ChargerEvent) -> None:
         if event.kind == self.entity_description.key:
             self._trigger_event(event.type, dict(event.details))
             self.async_write_ha_state()
 
 
 class OutageEvent(AccountEntity, EventEntity):
-    """The maker's cloud was lost, or is back."""
+    """The start or end of an outage of the manufacturer's cloud."""
 
     def __init__(self, coordinator: AccountCoordinator) -> None:
         super().__init__(coordinator, OUTAGE)
@@ -87,9 +87,9 @@ class OutageEvent(AccountEntity, EventEntity):
     @override
     async def async_added_to_hass(self) -> None:
         await super().async_added_to_hass()
-        self.async_on_remove(self.coordinator.account.listen_outage(self._happened))
+        self.async_on_remove(self.coordinator.account.listen_outage(self._on_event))
 
     @callback
-    def _happened(self, event_type: str) -> None:
+    def _on_event(self, event_type: str) -> None:
         self._trigger_event(event_type)
         self.async_write_ha_state()

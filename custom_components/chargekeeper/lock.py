@@ -1,4 +1,4 @@
-"""The lock: who may use the charger."""
+"""The lock: restricts charging to authorized users."""
 
 from dataclasses import dataclass
 from typing import Any, override
@@ -19,7 +19,7 @@ from .entity import (
     remove_control_entities_if_read_only,
 )
 
-PARALLEL_UPDATES = 0  # the keeper queues the commands of a charger and merges them; chargers do not wait for another
+PARALLEL_UPDATES = 0  # each charger queues and merges its own commands, so chargers need not wait for each other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ async def async_setup_entry(
 
 
 class ChargerLock(ChargerEntity, LockEntity):
-    """Lock the charger, so that only those who may can charge."""
+    """The lock of a charger. While locked, only authorized users can charge."""
 
     @property
     @override

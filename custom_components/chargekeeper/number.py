@@ -23,7 +23,7 @@ from .entity import (
     remove_control_entities_if_read_only,
 )
 
-PARALLEL_UPDATES = 0  # the keeper queues and merges: of a slider that is being moved, only the last value is sent
+PARALLEL_UPDATES = 0  # the charger queues and merges commands: only the last value of a moving slider is sent
 
 
 @dataclass(frozen=True, kw_only=True)

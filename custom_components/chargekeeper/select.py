@@ -1,4 +1,4 @@
-"""The solar mode: how much of the charge must come from the sun."""
+"""The solar mode: how much of the charging power must be solar."""
 
 from dataclasses import dataclass
 from typing import override
@@ -19,7 +19,7 @@ from .entity import (
     remove_control_entities_if_read_only,
 )
 
-PARALLEL_UPDATES = 0  # the keeper queues the commands of a charger and merges them; chargers do not wait for another
+PARALLEL_UPDATES = 0  # each charger queues and merges its own commands, so chargers need not wait for each other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ async def async_setup_entry(
 
 
 class EcoModeSelect(ChargerEntity, SelectEntity):
-    """How much of the charge must come from the sun."""
+    """The solar mode of a charger."""
 
     @property
     @override

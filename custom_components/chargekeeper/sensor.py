@@ -1,4 +1,4 @@
-"""Sensors: what a charger does, what it has delivered, which limits hold, and how it is reached."""
+"""Sensors: status, electrical values, energy, limits and connections of a charger; currents of a load group."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
-from .const import CONF_KIND, CONF_MEMBERS, KIND_LOAD_GROUP
+from .const import CONF_MEMBERS, KIND_LOAD_GROUP
 from .coordinator import CONTACT, AccountCoordinator, ChargeKeeperConfigEntry, ChargerCoordinator, account_coordinator
 from .core.load_group.group import GroupView
 from .core.model import (
@@ -72,6 +72,7 @@ from .entity import (
     provenance,
     shown,
 )
+from .entries.kind import kind_of
 from .entries.load_group import GroupCoordinator, group_runtime, member_key, member_name
 
 PARALLEL_UPDATES = 0
@@ -85,8 +86,12 @@ type Value = str | float | datetime | None
 class ChargerSensorDescription(ChargerEntityDescription, SensorEntityDescription):
     """Describes a sensor of a charger.
 
-    `expires` is set for live values, without which the sensor is unavailable; `reading_fn` gives the reading that a
-    limit comes from; `unit_fn` a unit that the charger tells; `contact` is set where the last contact is shown.
+    Attributes:
+        value_fn: returns the value to show.
+        expires: the sensor is unavailable without a value; set for live values.
+        reading_fn: returns the reading whose source and time are shown as attributes; set for limits.
+        unit_fn: returns the unit that the charger reports.
+        contact: the sensor is also updated when only the time of the last contact changes.
     """
 
     value_fn: Callable[[Snapshot], Value]
@@ -97,18 +102,18 @@ class ChargerSensorDescription(ChargerEntityDescription, SensorEntityDescription
 
 
 def value_of(prop: Property[Any]) -> Callable[[Snapshot], Value]:
-    """The value of a property."""
+    """Return a function that returns the value of a property."""
     return lambda snapshot: snapshot.value(prop)
 
 
-def _binding_reading(snapshot: Snapshot) -> Reading[Any] | None:
-    """The reading of the limit that binds: limiting factors are named as the properties they stand for."""
+def _limiting_reading(snapshot: Snapshot) -> Reading[Any] | None:
+    """Return the reading of the limiting factor, whose value is the key of a property."""
     factor = snapshot.limiting_factor
     return None if factor is None else snapshot.readings.get(PROPERTIES[factor])
 
 
 def _current(prop: Property[float], *, enabled: bool = True) -> ChargerSensorDescription:
-    """Amperes that flow, in all or in one phase."""
+    """Describe a sensor of the current that flows, in total or in one phase."""
     return ChargerSensorDescription(
         key=prop.key,
         exists_fn=shown(prop),
@@ -123,7 +128,7 @@ def _current(prop: Property[float], *, enabled: bool = True) -> ChargerSensorDes
 
 
 def _limit(prop: Property[float], *, enabled: bool = True) -> ChargerSensorDescription:
-    """Amperes that a limit allows."""
+    """Describe a sensor of a current that a limit allows."""
     return ChargerSensorDescription(
         key=prop.key,
         exists_fn=shown(prop),
@@ -190,8 +195,8 @@ SENSORS = (
         suggested_display_precision=2,
         entity_registry_enabled_default=False,
     ),
-    # No state class: neither a total without its reset nor an increasing one would be true of a value that begins anew
-    # with each session, and the energy dashboard shall offer the lifetime energy only.
+    # No state class: the value starts again at zero with each session and is not a running total. The energy dashboard
+    # must offer the lifetime energy only.
     ChargerSensorDescription(
         key="session_energy",
         exists_fn=shown(SESSION_ENERGY),
@@ -244,7 +249,7 @@ SENSORS = (
         key="effective_limit",
         exists_fn=lambda snapshot: snapshot.effective_limit is not None,
         value_fn=lambda snapshot: snapshot.effective_limit,
-        reading_fn=_binding_reading,
+        reading_fn=_limiting_reading,
         device_class=SensorDeviceClass.CURRENT,
         native_unit_of_measurement=UnitOfElectricCurrent.AMPERE,
         suggested_display_precision=0,
@@ -320,7 +325,7 @@ class GroupSensorDescription(SensorEntityDescription):
 
 
 def _group_sensor(key: str, value_fn: Callable[[GroupView], float | None]) -> GroupSensorDescription:
-    """Amperes of a load group."""
+    """Describe a sensor of a current in a load group."""
     return GroupSensorDescription(
         key=key,
         value_fn=value_fn,
@@ -342,7 +347,7 @@ async def async_setup_entry(
     hass: HomeAssistant, entry: ChargeKeeperConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
 ) -> None:
     """Set up the sensors."""
-    if entry.data[CONF_KIND] == KIND_LOAD_GROUP:
+    if kind_of(entry) == KIND_LOAD_GROUP:
         async_add_entities(_group_sensors(hass, entry))
         return
     if (account := account_coordinator(entry)) is not None:
@@ -352,7 +357,7 @@ async def async_setup_entry(
 
 @callback
 def _group_sensors(hass: HomeAssistant, entry: ConfigEntry) -> list[GroupSensor]:
-    """The sensors of a load group; those of members that left it are cleared away."""
+    """Return the sensors of a load group. Remove the entities of members that left the group."""
     coordinator = group_runtime(entry).coordinator
     sensors = [GroupSensor(coordinator, description) for description in GROUP_SENSORS]
     sensors += [GroupShareSensor(coordinator, member) for member in entry.data[CONF_MEMBERS]]
@@ -403,7 +408,7 @@ class ChargerSensor(ChargerEntity, SensorEntity):
 
 
 class AccountContactSensor(AccountEntity, SensorEntity):
-    """When the maker's cloud last answered."""
+    """The time of the last answer from the manufacturer's cloud."""
 
     entity_description: SensorEntityDescription
 
@@ -439,7 +444,7 @@ class GroupSensor(PushedEntity[GroupCoordinator], SensorEntity):
 
 
 class GroupShareSensor(GroupSensor):
-    """What a member of a load group may draw."""
+    """The current that a member of a load group may draw, A."""
 
     def __init__(self, coordinator: GroupCoordinator, member: Mapping[str, str]) -> None:
         key = member_key(member)

@@ -1,4 +1,4 @@
-"""Actions: restart with an answer, the time-of-use override with its end, reports of outages and of energy."""
+"""Actions: restart with a response, time-of-use override with an end, reports of outages and interval energy."""
 
 from datetime import datetime
 from typing import Any, cast
@@ -14,10 +14,11 @@ from homeassistant.util.json import JsonValueType
 import voluptuous as vol
 
 from .button import RestartButton
-from .const import CONF_KIND, DOMAIN, KIND_JUICEBOX, KIND_WALLBOX_ACCOUNT
+from .const import DOMAIN, KIND_JUICEBOX, KIND_WALLBOX_ACCOUNT
 from .coordinator import ChargeKeeperConfigEntry
 from .core.charger import Until
 from .entries.juicebox import quarter_hours
+from .entries.kind import kind_of
 from .ha.outage_report import outage_report
 from .ha.shared_state import get_shared_state
 from .switch import OverrideSwitch, SwitchFeature
@@ -42,7 +43,7 @@ REPORT_SCHEMA = vol.Schema({vol.Optional(ATTR_CONFIG_ENTRY_ID): cv.string})
 
 @callback
 def async_setup_services(hass: HomeAssistant) -> None:
-    """Register the actions; they are there whether or not an entry is set up."""
+    """Register the actions. They exist even while no entry is set up."""
     async_register_platform_entity_service(
         hass,
         DOMAIN,
@@ -69,15 +70,15 @@ def async_setup_services(hass: HomeAssistant) -> None:
 
 
 async def _restart(button: RestartButton, call: ServiceCall) -> ServiceResponse:
-    """Return when the charger has accepted; where an answer is wanted, when it is known what became of it (10 min)."""
+    """Restart the charger. Return on acceptance, or with the outcome (up to 10 minutes) if a response is requested."""
     clock = get_shared_state(call.hass).clock
-    begun = clock.monotonic()
+    started_at = clock.monotonic()
     run = await button.async_restart()
     if not call.return_response:
         return None
     with button.translate_errors():
         outcome = await run.wait()
-    return {"outcome": outcome.value, "seconds": round(clock.monotonic() - begun)}
+    return {"outcome": outcome.value, "seconds": round(clock.monotonic() - started_at)}
 
 
 async def _set_tou_override(switch: OverrideSwitch, call: ServiceCall) -> None:
@@ -88,42 +89,50 @@ async def _set_tou_override(switch: OverrideSwitch, call: ServiceCall) -> None:
 
 
 async def _outage_report(call: ServiceCall) -> ServiceResponse:
-    """The outages of one account; without naming it, of the only one."""
-    entry = _entry_of(call, KIND_WALLBOX_ACCOUNT, "no_account")
+    """Return the outages of the named account, or of the only account."""
+    entry = _get_entry(call, KIND_WALLBOX_ACCOUNT, "no_account")
     return {"outages": cast("JsonValueType", outage_report(call.hass, entry))}
 
 
 async def _quarter_hours(call: ServiceCall) -> ServiceResponse:
-    """What the JuiceBoxes told of each quarter hour of their last day."""
-    entry = _entry_of(call, KIND_JUICEBOX, "no_boxes")
+    """Return the interval energies of the JuiceBoxes for the last day."""
+    entry = _get_entry(call, KIND_JUICEBOX, "no_boxes")
     return {"chargers": cast("JsonValueType", quarter_hours(call.hass, entry))}
 
 
-def _entry_of(call: ServiceCall, kind: str, otherwise: str) -> ChargeKeeperConfigEntry:
-    """The entry of this kind that a call names, or the only one. Raises ServiceValidationError."""
+def _get_entry(call: ServiceCall, kind: str, wrong_kind_key: str) -> ChargeKeeperConfigEntry:
+    """Return the entry of this kind that the call names, or the only entry of this kind.
+
+    Raises:
+        ServiceValidationError: no such entry is set up, or the named entry is of another kind.
+    """
     loaded: list[ChargeKeeperConfigEntry] = call.hass.config_entries.async_loaded_entries(DOMAIN)
-    fitting = [entry.entry_id for entry in loaded if entry.data[CONF_KIND] == kind]
-    entry_id = call.data.get(ATTR_CONFIG_ENTRY_ID, fitting[0] if len(fitting) == 1 else None)
+    matching = [entry.entry_id for entry in loaded if kind_of(entry) == kind]
+    entry_id = call.data.get(ATTR_CONFIG_ENTRY_ID, matching[0] if len(matching) == 1 else None)
     entry: ChargeKeeperConfigEntry = async_get_config_entry(call.hass, DOMAIN, entry_id)
-    if entry.data[CONF_KIND] != kind:
+    if kind_of(entry) != kind:
         raise ServiceValidationError(
             translation_domain=DOMAIN,
-            translation_key=otherwise,
+            translation_key=wrong_kind_key,
             translation_placeholders={"entry": entry.title},
         )
     return entry
 
 
 def _until_at(switch: OverrideSwitch, call: ServiceCall) -> datetime:
-    """The moment at which the override is to end. A time without an offset is one of Home Assistant's time zone."""
+    """Return when the override ends, in UTC. A time without an offset is in Home Assistant's time zone.
+
+    Raises:
+        ServiceValidationError: the time is missing or past.
+    """
     if ATTR_UNTIL_TIME not in call.data:
-        raise _refusal("until_time_missing", switch)
+        raise _invalid_time("until_time_missing", switch)
     until_at = dt_util.as_utc(call.data[ATTR_UNTIL_TIME])
     if until_at <= get_shared_state(call.hass).clock.now():
-        raise _refusal("until_time_past", switch)
+        raise _invalid_time("until_time_past", switch)
     return until_at
 
 
-def _refusal(key: str, switch: OverrideSwitch) -> ServiceValidationError:
+def _invalid_time(key: str, switch: OverrideSwitch) -> ServiceValidationError:
     placeholders = {"charger": switch.charger_name}
     return ServiceValidationError(translation_domain=DOMAIN, translation_key=key, translation_placeholders=placeholders)

@@ -1,4 +1,4 @@
-"""Switches: the time-of-use override, and whether the car may charge."""
+"""Switches: the time-of-use override, and charging."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,14 +23,14 @@ from .entity import (
     remove_control_entities_if_read_only,
 )
 
-PARALLEL_UPDATES = 0  # the keeper queues the commands of a charger and merges them; chargers do not wait for another
+PARALLEL_UPDATES = 0  # each charger queues and merges its own commands, so chargers need not wait for each other
 
 AWAY = frozenset({Status.OFFLINE, Status.RESTARTING, Status.UPDATING})
-"""A charger that is away does not tell whether it would let the car charge."""
+"""Statuses that do not show if the charger would let the car charge."""
 
 
 class SwitchFeature(IntFlag):
-    """What a switch can do beyond on and off; selects the target of `set_tou_override`."""
+    """Features of a switch besides on and off. They select the targets of the `set_tou_override` action."""
 
     OVERRIDE = 1
 
@@ -55,7 +55,10 @@ async def async_setup_entry(
 
 
 class OverrideSwitch(ChargerEntity, SwitchEntity):
-    """Charge now, whatever the schedule says. It shows the wish; while on, `applied` tells whether it is followed."""
+    """The override: charge now, regardless of the schedule.
+
+    The state is what the user requested. While on, the attribute `applied` is true if the charger follows the request.
+    """
 
     _attr_supported_features = SwitchFeature.OVERRIDE
 
@@ -67,8 +70,8 @@ class OverrideSwitch(ChargerEntity, SwitchEntity):
     @property
     @override
     def extra_state_attributes(self) -> dict[str, bool]:
-        wish = self.snapshot.override
-        return {"applied": wish.applied} if wish.on else {}
+        requested = self.snapshot.override
+        return {"applied": requested.applied} if requested.on else {}
 
     @override
     def state_key(self) -> object:
@@ -83,15 +86,15 @@ class OverrideSwitch(ChargerEntity, SwitchEntity):
         await self.async_override(on=False)
 
     async def async_override(self, *, on: bool, until: Until = Until.FULL, until_at: datetime | None = None) -> None:
-        """Begin or end the override; where no path carries it now it waits, which is success.
+        """Start or end the override. Without a usable transport the override waits, which also counts as success.
 
         Args:
-            on: charge now, or let the schedule rule again.
-            until: when it ends by itself.
-            until_at: the moment, aware, where `until` is a time.
+            on: True to charge now, False to follow the schedule again.
+            until: the event that ends the override.
+            until_at: the time when the override ends, timezone-aware; only with `Until.TIME`.
 
         Raises:
-            HomeAssistantError: why it was refused, translated.
+            HomeAssistantError: the override was refused; the message is translated.
         """
         with self.translate_errors():
             outcome = await self.charger.set_override(on, until=until, until_at=until_at)
@@ -100,7 +103,7 @@ class OverrideSwitch(ChargerEntity, SwitchEntity):
 
 
 class ChargingSwitch(ChargerEntity, SwitchEntity):
-    """Let the car charge, or pause it."""
+    """Allow charging or pause it."""
 
     @property
     @override

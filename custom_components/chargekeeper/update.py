@@ -1,4 +1,4 @@
-"""The firmware: installed and newest version, and its installation."""
+"""The firmware update: installed version, latest version, installation."""
 
 from dataclasses import dataclass
 from typing import Any, override
@@ -17,7 +17,7 @@ from .coordinator import ChargeKeeperConfigEntry
 from .core.model import FIRMWARE, LATEST_FIRMWARE, Capability
 from .entity import ChargerEntity, ChargerEntityDescription, add_when_supported, capable
 
-PARALLEL_UPDATES = 0  # the keeper guards each charger; one that is asked first must not hold up the others
+PARALLEL_UPDATES = 0  # each charger guards its own installation, which must not delay other chargers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ async def async_setup_entry(
 
 
 class FirmwareUpdate(ChargerEntity, UpdateEntity):
-    """The charger's firmware. It stays in progress until the charger reports the new version."""
+    """The charger's firmware. The installation is in progress until the charger reports the new version."""
 
     @property
     @override

@@ -12,9 +12,9 @@ from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import device_registry as dr, entity_registry as er, issue_registry as ir
 import pytest
 
-from custom_components import chargekeeper
 from custom_components.chargekeeper import async_remove_config_entry_device, async_unload_entry
 from custom_components.chargekeeper.const import DOMAIN
+from custom_components.chargekeeper.entries import wallbox
 from tests.simulators.wallbox_cloud import Fault, Resume, Schedules, WallboxCloud
 from tests.simulators.world import Manual, SimulatedCharger
 
@@ -286,7 +286,7 @@ async def test_a_charger_belongs_to_one_entry(house: House, caplog: pytest.LogCa
     assert [charger["serial"] for charger in second.data["chargers"]] == [CHARGING]
     assert second.runtime_data.skipped == {FREE}
     assert house_device(house).config_entry_id == first.entry_id
-    assert caplog.text.count("belong to another entry already") == 1
+    assert caplog.text.count("belong to another entry") == 1
 
     for entry in (second, first):
         await house.hass.config_entries.async_reload(entry.entry_id)
@@ -365,7 +365,7 @@ async def test_removal_says_what_is_left_where_the_cloud_is_down(house: House, f
 
 @pytest.mark.usefixtures("either_cloud")
 async def test_removal_does_not_wait_without_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chargekeeper, "LAST_WORDS_TIMEOUT", 5.0)
+    monkeypatch.setattr(wallbox, "END_OVERRIDE_TIMEOUT", 5.0)
     entry = await house.add_account()
     await house.settle_in()
     await override_by_disabling(house)

@@ -55,7 +55,7 @@ ICONS: dict[str, Any] = json.loads((HOUSE / "icons.json").read_text(encoding="ut
 SERVICES: dict[str, Any] = load_yaml_dict(HOUSE / "services.yaml")
 PLACEHOLDER = re.compile(r"\{([^}]*)\}")
 HEARD = ("serial", "host", "version", "voltage", "energy", "rating")
-FLOWS = ("config_flow.py", "flows/load_group.py", "flows/juicebox.py")
+FLOWS = ("config_flow.py", "flows/wallbox.py", "flows/options.py", "flows/load_group.py", "flows/juicebox.py")
 NO_FORM = {"reauth", "integration_discovery", "without_box"}
 WITHOUT_TABLE = {
     "no_account",
@@ -188,7 +188,7 @@ def test_every_error_of_the_flow_has_a_text_and_every_text_an_error() -> None:
     keys = {key for keys in FLOW_ERRORS.values() for key in keys.values()} | set(FLOW_UNLISTED.values())
     of_groups = {"name_missing", "no_members", "member_twice", "member_in_group", "member_unknown", "offline_excess"}
     of_boxes = {"bad_port", "port_busy", "bad_address", "bad_resolver", "upstream_unknown", "upstream_loop"}
-    of_boxes |= {"window_incomplete", "window_empty", *juicebox_box.UNANSWERED.values()}
+    of_boxes |= {"window_incomplete", "window_empty", *juicebox_box.REQUIRED_ANSWERS.values()}
     of_boxes |= {"juicenet_incomplete", "juicenet_token", "juicenet_unreachable"}
     assert set(TEXTS["config"]["error"]) == keys | {"no_chargers", "invalid_url"} | of_groups | of_boxes
 
@@ -212,7 +212,7 @@ def test_every_step_error_and_abort_of_a_subentry_has_a_text_and_every_text_one(
     assert set(re.findall(r"async def async_step_(\w+)", source)) == set(texts["step"])
     assert set(re.findall(r'reason="(\w+)"', source)) == set(texts["abort"])
     errors = set(re.findall(r'(?:errors\[.+\] =|return) "(\w+)"', source))
-    needs = [*entity_link.NEEDED.values(), *(need for needs in entity_link.BOX_NEEDED.values() for need in needs)]
+    needs = [*entity_link.REQUIRED.values(), *(need for needs in entity_link.BOX_REQUIRED.values() for need in needs)]
     assert errors | {error for _, error in needs} == set(texts["error"])
     links = {*ALL_LINKS, CONF_ALLOW_POWER_CYCLE}
     for step, fields in {"user": {"charger", *links}, "reconfigure": links, "cloud_based": set[str]()}.items():
@@ -227,7 +227,7 @@ def test_every_step_error_and_abort_of_a_box_has_a_text_and_every_text_one() -> 
     aborts = set(re.findall(r'reason="(\w+)"', source)) | {"box_known", "too_many_boxes", "reconfigure_successful"}
     assert aborts == set(texts["abort"])
     errors = set(re.findall(r'errors\[.+\] = "(\w+)"', source)) | set(juicebox_box.OFFLINE_ERRORS)
-    errors |= {"amps_missing", *juicebox_box.UNANSWERED.values()}
+    errors |= {"amps_missing", *juicebox_box.REQUIRED_ANSWERS.values()}
     assert errors == set(texts["error"])
     box = set(map(str, juicebox_box.BOX_SCHEMA.schema))
     for step, fields in {"box": box, "settings": box | {"host"}, "offline_current": {"amps", "accept"}}.items():

@@ -1,6 +1,6 @@
-"""Subentry flow: names the user's own entities as a local path of one charger.
+"""Subentry flow: links the user's own entities to a charger, as a local transport.
 
-What is chosen is looked at before it is accepted; what a cloud feeds is accepted with a warning.
+The flow checks the chosen entities before it accepts them. It accepts entities of a cloud integration with a warning.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -22,8 +22,9 @@ from homeassistant.helpers.selector import (
 from homeassistant.loader import Integration, async_get_integrations
 import voluptuous as vol
 
-from ..const import CONF_KIND, CONF_SERIAL, DOMAIN, KIND_JUICEBOX
+from ..const import CONF_SERIAL, DOMAIN, KIND_JUICEBOX
 from ..coordinator import charger_name
+from ..entries.kind import kind_of
 from ..ha.shared_state import linkable, linked_subentry
 from ..linked.entity_transport import (
     ALL_LINKS,
@@ -55,25 +56,25 @@ DOMAINS: Mapping[str, tuple[str, ...]] = {
     CONF_POWER_SWITCH: (Platform.SWITCH, "input_boolean"),
     CONF_RESTART_BUTTON: (Platform.BUTTON,),
 }
-"""From which domains an entity may be linked."""
+"""The domains from which an entity may be linked, per link."""
 
-NEEDED: Mapping[str, tuple[frozenset[str], str]] = {
+REQUIRED: Mapping[str, tuple[frozenset[str], str]] = {
     CONF_CHARGE_SWITCH: (frozenset({CONF_STATUS, CONF_POWER}), "needs_status_or_power"),
     CONF_RESTART_BUTTON: (frozenset({CONF_STATUS}), "needs_status"),
 }
-"""What commands would be blind without, and the error that says so."""
+"""The links of which a command needs at least one to see its effect, and the error if all are missing."""
 
-BOX_NEEDED: Mapping[str, tuple[tuple[frozenset[str], str], ...]] = {
+BOX_REQUIRED: Mapping[str, tuple[tuple[frozenset[str], str], ...]] = {
     CONF_ALLOW_POWER_CYCLE: (
         (frozenset({CONF_POWER_SWITCH}), "needs_power_switch"),
         (frozenset({CONF_POWER, CONF_CURRENT}), "needs_meter"),
     ),
 }
-"""The same for a JuiceBox, which tells its status itself: all of them."""
+"""The same for a JuiceBox, which reports its status itself. Every listed requirement must be met."""
 
 
 class LinkedSubentryFlow(ConfigSubentryFlow):
-    """Links entities to a charger, and changes which."""
+    """Adds and changes the entities that are linked to a charger."""
 
     def __init__(self) -> None:
         self._data: dict[str, Any] = {}
@@ -90,8 +91,8 @@ class LinkedSubentryFlow(ConfigSubentryFlow):
         names = {serial: charger_name(self.hass, entry, charger) for serial, charger in chargers.items()}
         if user_input is not None:
             if (charger := chargers.get(user_input[CONF_CHARGER])) is None:
-                return self.async_abort(reason="already_linked")  # meanwhile, by another flow
-            links = self._links(user_input, errors)
+                return self.async_abort(reason="already_linked")  # another flow linked it in the meantime
+            links = self._registry_ids(user_input, errors)
             if not errors:
                 self._title = names[charger.serial]
                 self._data = {CONF_MAKER: charger.maker, CONF_SERIAL: charger.serial, **links}
@@ -104,16 +105,16 @@ class LinkedSubentryFlow(ConfigSubentryFlow):
         )
 
     async def async_step_reconfigure(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
-        """Choose other entities for the charger; one that is no longer there leaves its field empty."""
+        """Choose other entities for the charger. The field of an entity that no longer exists is empty."""
         subentry = self._get_reconfigure_subentry()
         errors = dict[str, str]()
         if user_input is not None:
-            links = self._links(user_input, errors)
+            links = self._registry_ids(user_input, errors)
             if not errors:
                 self._data = {key: subentry.data[key] for key in (CONF_MAKER, CONF_SERIAL)} | links
                 return await self._warn_or_finish()
         registry = er.async_get(self.hass)
-        entities = {link: registry.entities.get_entry(subentry.data.get(link, "")) for link in self._offered}
+        entities = {link: registry.entities.get_entry(subentry.data.get(link, "")) for link in self._offered_links}
         present: dict[str, Any] = {link: entity.entity_id for link, entity in entities.items() if entity is not None}
         present[CONF_ALLOW_POWER_CYCLE] = subentry.data.get(CONF_ALLOW_POWER_CYCLE, False)
         schema = self.add_suggested_values_to_schema(
@@ -127,7 +128,7 @@ class LinkedSubentryFlow(ConfigSubentryFlow):
         )
 
     async def async_step_cloud_based(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
-        """Warn of entities that a cloud feeds: when it is down they are of no use."""
+        """Warn about entities of a cloud integration, which are of no use while that cloud is down."""
         if user_input is not None:
             return self._finish()
         return self.async_show_form(
@@ -138,7 +139,7 @@ class LinkedSubentryFlow(ConfigSubentryFlow):
 
     async def _warn_or_finish(self) -> SubentryFlowResult:
         registry = er.async_get(self.hass)
-        chosen = (registry.entities.get_entry(self._data.get(link, "")) for link in self._offered)
+        chosen = (registry.entities.get_entry(self._data.get(link, "")) for link in self._offered_links)
         entities = [entity for entity in chosen if entity is not None]
         integrations = await async_get_integrations(self.hass, {entity.platform for entity in entities})
         clouds = {domain for domain, integration in integrations.items() if _is_cloud_based(integration)}
@@ -154,79 +155,79 @@ class LinkedSubentryFlow(ConfigSubentryFlow):
         return self.async_create_entry(title=self._title, data=self._data, unique_id=unique_id)
 
     @property
-    def _is_of_boxes(self) -> bool:
-        return bool(self._get_entry().data[CONF_KIND] == KIND_JUICEBOX)
+    def _is_for_boxes(self) -> bool:
+        return kind_of(self._get_entry()) == KIND_JUICEBOX
 
     @property
-    def _offered(self) -> tuple[str, ...]:
-        """What can be linked to the chargers of the entry."""
-        return BOX_LINKS if self._is_of_boxes else LINKS
+    def _offered_links(self) -> tuple[str, ...]:
+        return BOX_LINKS if self._is_for_boxes else LINKS
 
     def _fields(self) -> dict[vol.Marker, Any]:
         fields: dict[vol.Marker, Any] = {
-            vol.Optional(link): EntitySelector(EntitySelectorConfig(filter=_filter(link))) for link in self._offered
+            vol.Optional(link): EntitySelector(EntitySelectorConfig(filter=_entity_filter(link)))
+            for link in self._offered_links
         }
-        if self._is_of_boxes:
+        if self._is_for_boxes:
             fields[vol.Required(CONF_ALLOW_POWER_CYCLE, default=False)] = BooleanSelector()
         return fields
 
-    def _links(self, user_input: Mapping[str, Any], errors: dict[str, str]) -> dict[str, Any]:
-        """The registry ids of the chosen entities; `errors` says what is wrong with which."""
+    def _registry_ids(self, user_input: Mapping[str, Any], errors: dict[str, str]) -> dict[str, Any]:
+        """Return the registry ids of the chosen entities. Add an error to `errors` for each invalid choice."""
         registry = er.async_get(self.hass)
-        taken = self._linked_elsewhere()
+        ids_elsewhere = self._ids_linked_elsewhere()
         links: dict[str, Any] = {}
-        for link in self._offered:
+        for link in self._offered_links:
             if (entity_id := user_input.get(link)) is None:
                 continue
             entity = registry.async_get(entity_id)
             if entity is None:
                 errors[link] = "not_registered"
-            elif (error := self._objection(link, entity, taken)) is not None:
+            elif (error := self._link_error(link, entity, ids_elsewhere)) is not None:
                 errors[link] = error
             else:
                 links[link] = entity.id
         if not links and not errors:
             errors["base"] = "nothing_linked"
-        if self._is_of_boxes:
+        if self._is_for_boxes:
             links[CONF_ALLOW_POWER_CYCLE] = user_input[CONF_ALLOW_POWER_CYCLE]
-        for link, alternatives, error in self._needed:
+        for link, alternatives, error in self._requirements:
             if links.get(link) and alternatives.isdisjoint(user_input):
                 errors.setdefault(link, error)
         return links
 
     @property
-    def _needed(self) -> Iterator[tuple[str, frozenset[str], str]]:
-        """What of the links needs one of which others, and the error that says so."""
-        if self._is_of_boxes:
-            for link, needs in BOX_NEEDED.items():
+    def _requirements(self) -> Iterator[tuple[str, frozenset[str], str]]:
+        """Yield each link with the links of which it needs at least one, and the error if all are missing."""
+        if self._is_for_boxes:
+            for link, needs in BOX_REQUIRED.items():
                 yield from ((link, alternatives, error) for alternatives, error in needs)
             return
-        yield from ((link, alternatives, error) for link, (alternatives, error) in NEEDED.items())
+        yield from ((link, alternatives, error) for link, (alternatives, error) in REQUIRED.items())
 
-    def _objection(self, link: str, entity: er.RegistryEntry, taken: Collection[str]) -> str | None:
-        """Why an entity cannot be linked, or None."""
+    def _link_error(self, link: str, entity: er.RegistryEntry, ids_elsewhere: Collection[str]) -> str | None:
+        """Return the error if an entity cannot be linked, else None."""
         if entity.platform == DOMAIN:
             return "own_entity"
         if entity.domain not in DOMAINS[link]:
             return "wrong_kind"
         if entity.disabled:
             return "disabled"
-        if entity.id in taken:
+        if entity.id in ids_elsewhere:
             return "linked_elsewhere"
         if link in MEASURED and self._unit_of(entity) not in MEASURED[link].converter.VALID_UNITS:
             return "wrong_unit"
-        if link == CONF_STATUS and not self._speaks_our_words(entity):
+        if link == CONF_STATUS and not self._has_known_status(entity):
             return "unknown_words"
         return None
 
-    def _linked_elsewhere(self) -> set[str]:
-        """The registry ids of all entities that are linked to other chargers."""
-        own = self._get_reconfigure_subentry().subentry_id if self.source == SOURCE_RECONFIGURE else None
+    def _ids_linked_elsewhere(self) -> set[str]:
+        """Return the registry ids of all entities that are linked to other chargers."""
+        own_id = self._get_reconfigure_subentry().subentry_id if self.source == SOURCE_RECONFIGURE else None
         return {
             subentry.data[link]
             for entry in self.hass.config_entries.async_entries(DOMAIN)
             for subentry in entry.subentries.values()
-            if subentry.subentry_type == SUBENTRY_LINKED and subentry.subentry_id != own
+            if subentry.subentry_type == SUBENTRY_LINKED and subentry.subentry_id != own_id
             for link in ALL_LINKS
             if link in subentry.data
         }
@@ -234,10 +235,10 @@ class LinkedSubentryFlow(ConfigSubentryFlow):
     def _unit_of(self, entity: er.RegistryEntry) -> str | None:
         state = self.hass.states.get(entity.entity_id)
         unit = None if state is None else state.attributes.get(ATTR_UNIT_OF_MEASUREMENT)
-        return unit or entity.unit_of_measurement  # which is known of an entity that is not available now, too
+        return unit or entity.unit_of_measurement  # the registry keeps the unit of an unavailable entity
 
-    def _speaks_our_words(self, entity: er.RegistryEntry) -> bool:
-        """Whether a status sensor shows a word that is understood, or can; without a state it is taken on trust."""
+    def _has_known_status(self, entity: er.RegistryEntry) -> bool:
+        """Return True if the state or an option of a sensor is a known status. Accept a sensor without a state."""
         state = self.hass.states.get(entity.entity_id)
         if state is None or state.state in {STATE_UNAVAILABLE, STATE_UNKNOWN}:
             return True
@@ -249,9 +250,9 @@ def _is_cloud_based(integration: Integration | Exception) -> bool:
     return iot_class is not None and iot_class.startswith("cloud")
 
 
-def _filter(link: str) -> EntityWithDeviceFilterSelectorConfig:
-    """What is offered for a link; for what is measured only entities with a unit that can be converted."""
-    offered = EntityWithDeviceFilterSelectorConfig(domain=list(DOMAINS[link]))
+def _entity_filter(link: str) -> EntityWithDeviceFilterSelectorConfig:
+    """Return the filter of entities for a link. A measured link accepts only entities with a convertible unit."""
+    config = EntityWithDeviceFilterSelectorConfig(domain=list(DOMAINS[link]))
     if link in MEASURED:
-        offered["unit_of_measurement"] = sorted(str(unit) for unit in MEASURED[link].converter.VALID_UNITS)
-    return offered
+        config["unit_of_measurement"] = sorted(str(unit) for unit in MEASURED[link].converter.VALID_UNITS)
+    return config

@@ -1,6 +1,6 @@
-"""The steps of the config flow for JuiceBoxes: where to listen, where the maker's server is, and the first box heard.
+"""Config flow steps for JuiceBoxes: where to listen, the manufacturer's server, and the first box.
 
-What is asked about a box, here and later, is in juicebox_subentry_flow.py.
+The questions about a single box are in juicebox_box.py.
 """
 
 import asyncio
@@ -49,6 +49,7 @@ from ..const import (
 )
 from ..core.errors import NoConnection
 from ..entries.juicebox import discovery_id
+from ..entries.kind import kind_of
 from ..ha.boxes import resolver
 from ..ha.juicenet import async_objection, tidied
 from ..ha.shared_state import get_shared_state
@@ -58,13 +59,13 @@ from ..juicebox.resolver import is_address
 from .juicebox_box import (
     BOX_SCHEMA,
     SERVER_NAMES,
+    abort_reason,
     as_subentry,
     default_name,
-    first_values,
-    heard_of,
-    is_sound,
-    make_room,
-    refusal,
+    is_valid,
+    remove_unit,
+    reported_values,
+    suggested_values,
 )
 from .user_flow import UserFlow
 
@@ -73,8 +74,8 @@ TITLE = "JuiceBoxes"
 DEFAULT_PORTS = (8042, 8047, 8051, 8055, 9004)
 HIGHEST_PORT = 65535
 
-WAIT = 100.0
-"""Seconds in which a box that is there has sent the three statuses that show it to be one."""
+DISCOVERY_TIMEOUT = 100.0
+"""Seconds to wait for a box. Within this time a box sends the three statuses that identify it."""
 
 UPSTREAM_SCHEMA = vol.Schema(
     {
@@ -94,70 +95,70 @@ JUICENET_SCHEMA = vol.Schema(
 
 
 class JuiceBoxSteps(UserFlow):
-    """The part of the config flow that deals with JuiceBoxes."""
+    """Config flow steps for JuiceBoxes."""
 
     def __init__(self) -> None:
         super().__init__()
         self._settings: dict[str, Any] = {}
-        self._trial: BoxHub | None = None
-        self._waiting: asyncio.Task[None] | None = None
+        self._trial_hub: BoxHub | None = None
+        self._search: asyncio.Task[None] | None = None
         self._found: Discovered | None = None
         self._port = ""
 
     async def async_step_juicebox(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Ask where to listen and where the maker's server is; both are tried."""
-        entry = self._boxes
+        """Ask where to listen and for the manufacturer's server. Both are tried before they are accepted."""
+        entry = self._reconfigured_entry
         errors = dict[str, str]()
         if entry is None:
             await self.async_claim(KIND_JUICEBOX)
             self._abort_if_unique_id_configured(reload_on_update=False, error="juicebox_configured")
-        if user_input is not None and (settings := await self._tried(user_input, errors)) is not None:
+        if user_input is not None and (settings := await self._validated(user_input, errors)) is not None:
             if entry is not None:
                 return self.async_update_and_abort(entry, data={CONF_KIND: KIND_JUICEBOX, **settings})
             self._settings = settings
             return await self.async_step_wait()
-        shown = user_input
-        if shown is None and entry is not None:
-            shown = {**entry.data, CONF_PORTS: [str(port) for port in entry.data[CONF_PORTS]]}
-        schema = self.add_suggested_values_to_schema(await self._listening_schema(), shown)
+        suggested = user_input
+        if suggested is None and entry is not None:
+            suggested = {**entry.data, CONF_PORTS: [str(port) for port in entry.data[CONF_PORTS]]}
+        schema = self.add_suggested_values_to_schema(await self._listening_schema(), suggested)
         return self.async_show_form(
             step_id="juicebox", data_schema=schema, errors=errors, description_placeholders={"port": self._port}
         )
 
     async def async_step_wait(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Wait for a box."""
-        if self._waiting is None:
-            self._waiting = self.hass.async_create_background_task(self._listen(), "chargekeeper first box")
-        if not self._waiting.done():
+        """Wait for the first box."""
+        if self._search is None:
+            self._search = self.hass.async_create_background_task(self._find_first_box(), "chargekeeper first box")
+        if not self._search.done():
             return self.async_show_progress(
                 step_id="wait",
                 progress_action="wait",
-                progress_task=self._waiting,
-                description_placeholders=self._where,
+                progress_task=self._search,
+                description_placeholders=self._listening_placeholders,
             )
-        self._waiting = None
+        self._search = None
         return self.async_show_progress_done(next_step_id="nothing_heard" if self._found is None else "box")
 
     async def async_step_nothing_heard(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Say what to look at."""
-        assert self._trial is not None
+        """Tell the user what to check."""
+        assert self._trial_hub is not None
         return self.async_show_menu(
             step_id="nothing_heard",
             menu_options=["wait", "without_box"],
             description_placeholders={
-                **self._where,
+                **self._listening_placeholders,
                 "names": ", ".join(SERVER_NAMES),
-                "dropped": str(self._trial.listener.dropped.total()),
+                "dropped": str(self._trial_hub.listener.dropped.total()),
             },
         )
 
     async def async_step_without_box(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Add the entry all the same: boxes are offered when they are heard."""
+        """Add the entry without a box. Boxes are offered later, when they send a status."""
         return self._create_boxes([])
 
     @override
     async def async_step_integration_discovery(self, discovery_info: dict[str, Any]) -> ConfigFlowResult:
-        """A box that nobody added was heard."""
+        """Offer a box that was discovered and is not yet added."""
         found: Discovered = discovery_info["discovered"]
         self._found = found
         await self.async_set_unique_id(discovery_id(found.serial))
@@ -166,43 +167,38 @@ class JuiceBoxSteps(UserFlow):
         return await self.async_step_box()
 
     async def async_step_box(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Show what was heard, and ask what only the user knows of the box."""
+        """Show what the box reported, and ask for what only the user knows."""
         found = self._found
         errors = dict[str, str]()
         assert found is not None
-        if user_input is not None and is_sound(user_input, errors):
+        if user_input is not None and is_valid(user_input, errors):
             return self._add(as_subentry(user_input, found.serial, found.host))
-        shown = user_input
-        if shown is None:
+        suggested = user_input
+        if suggested is None:
             entry = self._boxes_entry
             settings = self._settings if entry is None else entry.data
-            shown = await first_values(self.hass, found, settings.get(CONF_JUICENET, {}))
+            suggested = await suggested_values(self.hass, found, settings.get(CONF_JUICENET, {}))
         return self.async_show_form(
             step_id="box",
-            data_schema=self.add_suggested_values_to_schema(BOX_SCHEMA, shown),
+            data_schema=self.add_suggested_values_to_schema(BOX_SCHEMA, suggested),
             errors=errors,
-            description_placeholders=heard_of(found),
+            description_placeholders=reported_values(found),
         )
 
     @callback
     @override
     def async_remove(self) -> None:
-        """The flow is over: nobody waits any more."""
-        self._end_trial()
-
-    @property
-    def _boxes(self) -> ConfigEntry | None:
-        """The entry that is being changed."""
-        return self._get_reconfigure_entry() if self.source == SOURCE_RECONFIGURE else None
+        """Close the sockets that listen for a first box."""
+        self._close_trial_hub()
 
     @property
     def _boxes_entry(self) -> ConfigEntry | None:
-        """The entry to which a box that was discovered is added."""
+        """Return the entry to which a discovered box is added, or None."""
         entries = self.hass.config_entries.async_entries(DOMAIN)
-        return next((entry for entry in entries if entry.data.get(CONF_KIND) == KIND_JUICEBOX), None)
+        return next((entry for entry in entries if kind_of(entry) == KIND_JUICEBOX), None)
 
     @property
-    def _where(self) -> dict[str, str]:
+    def _listening_placeholders(self) -> dict[str, str]:
         ports = ", ".join(str(port) for port in self._settings[CONF_PORTS])
         return {"address": self._settings[CONF_BIND_ADDRESS], "ports": ports}
 
@@ -212,37 +208,37 @@ class JuiceBoxSteps(UserFlow):
         address = vol.Required(CONF_BIND_ADDRESS, default=addresses[0]) if addresses else None
         return vol.Schema(
             {
-                vol.Required(CONF_PORTS, default=[str(port) for port in DEFAULT_PORTS]): _choice(
+                vol.Required(CONF_PORTS, default=[str(port) for port in DEFAULT_PORTS]): _dropdown(
                     [str(port) for port in DEFAULT_PORTS], multiple=True
                 ),
-                address or vol.Required(CONF_BIND_ADDRESS): _choice(addresses),
+                address or vol.Required(CONF_BIND_ADDRESS): _dropdown(addresses),
                 vol.Required(CONF_UPSTREAM): section(UPSTREAM_SCHEMA, {"collapsed": False}),
                 vol.Required(CONF_JUICENET, default={}): section(JUICENET_SCHEMA, {"collapsed": True}),
             }
         )
 
-    async def _tried(self, user_input: Mapping[str, Any], errors: dict[str, str]) -> dict[str, Any] | None:
-        """What was entered, tidied, if it works; else `errors` says why not. The ports are open then."""
+    async def _validated(self, user_input: Mapping[str, Any], errors: dict[str, str]) -> dict[str, Any] | None:
+        """Return the normalized input and leave the ports open. If something fails, fill `errors` and return None."""
         numbers = [int(port) if port.strip().isdecimal() else 0 for port in user_input[CONF_PORTS]]
         ports = [port for port in dict.fromkeys(numbers) if 0 < port <= HIGHEST_PORT]
         if not ports or 0 in numbers or len(ports) < len(set(numbers)):
             errors[CONF_PORTS] = "bad_port"
             return None
-        entered = user_input[CONF_UPSTREAM]
-        upstream = {CONF_HOST: entered.get(CONF_HOST, "").strip(), CONF_PORT: int(entered[CONF_PORT])}
-        upstream[CONF_RESOLVER] = entered.get(CONF_RESOLVER, "").strip()
+        upstream_input = user_input[CONF_UPSTREAM]
+        upstream = {CONF_HOST: upstream_input.get(CONF_HOST, "").strip(), CONF_PORT: int(upstream_input[CONF_PORT])}
+        upstream[CONF_RESOLVER] = upstream_input.get(CONF_RESOLVER, "").strip()
         address = user_input[CONF_BIND_ADDRESS].strip()
         try:
             account = tidied(user_input[CONF_JUICENET])
         except ValueError as err:
             errors["base"] = str(err)
             return None
-        error = await self._objection(upstream, address, ports) or await async_objection(self.hass, account)
+        error = await self._upstream_error(upstream, address, ports) or await async_objection(self.hass, account)
         if error is not None:
             errors["base"] = error
             return None
         try:
-            self._server().listener.open(address, ports)
+            self._hub().listener.open(address, ports)
         except PortBusy as err:
             self._port = err.detail
             errors[CONF_PORTS] = "port_busy"
@@ -252,8 +248,8 @@ class JuiceBoxSteps(UserFlow):
             return None
         return {CONF_PORTS: ports, CONF_BIND_ADDRESS: address, CONF_UPSTREAM: upstream, CONF_JUICENET: account}
 
-    async def _objection(self, upstream: Mapping[str, Any], address: str, ports: list[int]) -> str | None:
-        """Why the maker's server cannot be that one; None where it can, or where there is none."""
+    async def _upstream_error(self, upstream: Mapping[str, Any], address: str, ports: list[int]) -> str | None:
+        """Return the error of the manufacturer's server. None if it is usable, or if no server is set."""
         if upstream[CONF_RESOLVER] and not is_address(upstream[CONF_RESOLVER]):
             return "bad_resolver"
         if not upstream[CONF_HOST]:
@@ -262,51 +258,51 @@ class JuiceBoxSteps(UserFlow):
             host = await resolver(get_shared_state(self.hass).clock, upstream).resolve(upstream[CONF_HOST])
         except NoConnection:
             return "upstream_unknown"
-        ours = [(address, port) for port in ports]
-        return "upstream_loop" if leads_to((host, upstream[CONF_PORT]), ours) else None
+        own_endpoints = [(address, port) for port in ports]
+        return "upstream_loop" if leads_to((host, upstream[CONF_PORT]), own_endpoints) else None
 
-    def _server(self) -> BoxHub:
-        """What listens: the boxes' own server where there is one, else one to try with."""
+    def _hub(self) -> BoxHub:
+        """Return the hub of the entry that is being changed, if it is set up, else a hub of this flow."""
         shared_state = get_shared_state(self.hass)
         if self.source == SOURCE_RECONFIGURE and shared_state.boxes is not None:
             return shared_state.boxes.server
-        if self._trial is None:
-            self._trial = BoxHub(shared_state.clock)
-        return self._trial
+        if self._trial_hub is None:
+            self._trial_hub = BoxHub(shared_state.clock)
+        return self._trial_hub
 
-    async def _listen(self) -> None:
-        """Until a box was heard that looks like one, or for so long that there is none."""
-        assert self._trial is not None
-        heard = asyncio.Event()
+    async def _find_first_box(self) -> None:
+        """Store the first box that is discovered within `DISCOVERY_TIMEOUT`, or None."""
+        assert self._trial_hub is not None
+        is_found = asyncio.Event()
         boxes = list[Discovered]()
 
-        def take(found: Discovered) -> None:
+        def on_discovered(found: Discovered) -> None:
             boxes.append(found)
-            heard.set()
+            is_found.set()
 
-        end = self._trial.listen_discovery(take)
+        remove_listener = self._trial_hub.listen_discovery(on_discovered)
         try:
-            async with get_shared_state(self.hass).clock.timeout(WAIT):
-                await heard.wait()
+            async with get_shared_state(self.hass).clock.timeout(DISCOVERY_TIMEOUT):
+                await is_found.wait()
                 self._found = boxes[0]
         except TimeoutError:
             self._found = None
         finally:
-            end()
+            remove_listener()
 
-    def _end_trial(self) -> None:
-        """Give the ports up, so that the entry can have them."""
-        if self._trial is not None:
-            self._trial.listener.close()
-            self._trial = None
+    def _close_trial_hub(self) -> None:
+        """Close the ports, so that the entry can open them."""
+        if self._trial_hub is not None:
+            self._trial_hub.listener.close()
+            self._trial_hub = None
 
     def _add(self, box: ConfigSubentryData) -> ConfigFlowResult:
-        """Add a box: with the entry, or to the one that is there."""
+        """Create the entry with this box, or add a discovered box to the existing entry."""
         if self.source != SOURCE_INTEGRATION_DISCOVERY:
             return self._create_boxes([box])
         if (entry := self._boxes_entry) is None:
             return self.async_abort(reason="no_juicebox_entry")
-        if (reason := refusal(entry, box["data"][CONF_SERIAL])) is not None:
+        if (reason := abort_reason(entry, box["data"][CONF_SERIAL])) is not None:
             return self.async_abort(reason=reason)
         subentry = ConfigSubentry(
             data=MappingProxyType(dict(box["data"])),
@@ -314,17 +310,17 @@ class JuiceBoxSteps(UserFlow):
             title=box["title"],
             unique_id=box["unique_id"],
         )
-        make_room(self.hass, entry, box["data"][CONF_SERIAL])
+        remove_unit(self.hass, entry, box["data"][CONF_SERIAL])
         self.hass.config_entries.async_add_subentry(entry, subentry)
         return self.async_abort(reason="added_to_entry")
 
     def _create_boxes(self, boxes: list[ConfigSubentryData]) -> ConfigFlowResult:
-        self._end_trial()
+        self._close_trial_hub()
         data = {CONF_KIND: KIND_JUICEBOX, **self._settings}
         return self.async_create_entry(title=TITLE, data=data, subentries=boxes)
 
 
-def _choice(options: list[str], *, multiple: bool = False) -> SelectSelector:
+def _dropdown(options: list[str], *, multiple: bool = False) -> SelectSelector:
     config = SelectSelectorConfig(
         options=options, multiple=multiple, custom_value=True, mode=SelectSelectorMode.DROPDOWN
     )

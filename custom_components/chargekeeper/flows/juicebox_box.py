@@ -1,4 +1,4 @@
-"""What the user is asked about a box, wherever it is added, and the flow that adds and changes its subentry."""
+"""The form of a JuiceBox, shared by all flows, and the subentry flow that adds and changes a box."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -61,10 +61,10 @@ SERVER_NAMES = (
     "ohm.voltie.us",
     "dummy.voltie.us",
 )
-"""The names under which boxes look for their server (docs/protocols/juicebox.md, section 2.2)."""
+"""The host names of the servers that boxes contact (docs/protocols/juicebox.md, section 2.2)."""
 
 UNKNOWN = "?"
-"""Shown for what a box did not say."""
+"""Shown for a value that a box did not report."""
 
 OFFLINE_ERRORS: Mapping[str, str] = {
     "current_too_low": CONF_AMPS,
@@ -77,11 +77,11 @@ OFFLINE_ERRORS: Mapping[str, str] = {
     "ignored": "base",
     "read_only": "base",
 }
-"""Why a stored limit cannot be written, and the field that the error belongs to."""
+"""The form field of each error that prevents a change of the offline current."""
 
 
-def amperes(highest: float = HIGHEST_CURRENT) -> NumberSelector:
-    """A field for a current, A."""
+def current_selector(highest: float = HIGHEST_CURRENT) -> NumberSelector:
+    """Return a selector for a current of at most `highest` A."""
     config = NumberSelectorConfig(
         min=MINIMUM_CURRENT, max=highest, step=1, unit_of_measurement="A", mode=NumberSelectorMode.BOX
     )
@@ -89,8 +89,8 @@ def amperes(highest: float = HIGHEST_CURRENT) -> NumberSelector:
 
 
 BOX_FIELDS: Mapping[vol.Marker, object] = {
-    vol.Optional(CONF_WIRE_RATING): amperes(),
-    vol.Optional(CONF_LOAD_GROUP_LIMIT): amperes(),
+    vol.Optional(CONF_WIRE_RATING): current_selector(),
+    vol.Optional(CONF_LOAD_GROUP_LIMIT): current_selector(),
     vol.Optional(CONF_IN_MAKER_LOAD_GROUP): SelectSelector(
         SelectSelectorConfig(
             options=[answer.value for answer in SharedCircuit],
@@ -103,10 +103,15 @@ BOX_FIELDS: Mapping[vol.Marker, object] = {
         NumberSelectorConfig(min=0, max=100, step=0.5, unit_of_measurement="kWh", mode=NumberSelectorMode.BOX)
     ),
 }
-"""The fields in `UNANSWERED` are required, but not in the schema: the frontend fills a required field without a default
-with its lowest value, or with its first option."""
-UNANSWERED: Mapping[str, str] = {CONF_WIRE_RATING: "wire_rating_missing", CONF_IN_MAKER_LOAD_GROUP: "answer_missing"}
-"""The error of each field that only the user can fill in, where it was left empty."""
+"""The schema marks the fields of `REQUIRED_ANSWERS` as optional, although they are required.
+
+The frontend fills a required field without a default with its lowest value or its first option.
+"""
+REQUIRED_ANSWERS: Mapping[str, str] = {
+    CONF_WIRE_RATING: "wire_rating_missing",
+    CONF_IN_MAKER_LOAD_GROUP: "answer_missing",
+}
+"""The error of each field that only the user can answer, if it is empty."""
 BOX_SCHEMA = vol.Schema({vol.Required(CONF_NAME): TextSelector(), **BOX_FIELDS})
 SETTINGS_SCHEMA = vol.Schema(
     {vol.Required(CONF_NAME): TextSelector(), vol.Required(CONF_HOST): TextSelector(), **BOX_FIELDS}
@@ -114,13 +119,13 @@ SETTINGS_SCHEMA = vol.Schema(
 
 
 class JuiceBoxSubentryFlow(ConfigSubentryFlow):
-    """Adds a box that was heard, and changes what the user said of one."""
+    """Adds a discovered box, and changes the settings of a box."""
 
     def __init__(self) -> None:
         self._found: Discovered | None = None
 
     async def async_step_user(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
-        """Choose one of the boxes that were heard."""
+        """Choose one of the discovered boxes."""
         boxes = get_shared_state(self.hass).boxes
         found = {} if boxes is None else {each.serial: each for each in boxes.server.listener.discovered}
         if not found:
@@ -134,24 +139,24 @@ class JuiceBoxSubentryFlow(ConfigSubentryFlow):
         return self.async_show_form(step_id="user", data_schema=schema)
 
     async def async_step_box(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
-        """Show what was heard, and ask what only the user knows of the box."""
+        """Show what the box reported, and ask for what only the user knows."""
         found = self._found
         errors = dict[str, str]()
         assert found is not None
-        if user_input is not None and is_sound(user_input, errors):
-            if (reason := refusal(self._get_entry(), found.serial)) is not None:
+        if user_input is not None and is_valid(user_input, errors):
+            if (reason := abort_reason(self._get_entry(), found.serial)) is not None:
                 return self.async_abort(reason=reason)
             box = as_subentry(user_input, found.serial, found.host)
-            make_room(self.hass, self._get_entry(), found.serial)
+            remove_unit(self.hass, self._get_entry(), found.serial)
             return self.async_create_entry(title=box["title"], data=box["data"], unique_id=box["unique_id"])
-        shown = user_input
-        if shown is None:
-            shown = await first_values(self.hass, found, self._get_entry().data.get(CONF_JUICENET, {}))
+        suggested = user_input
+        if suggested is None:
+            suggested = await suggested_values(self.hass, found, self._get_entry().data.get(CONF_JUICENET, {}))
         return self.async_show_form(
             step_id="box",
-            data_schema=self.add_suggested_values_to_schema(BOX_SCHEMA, shown),
+            data_schema=self.add_suggested_values_to_schema(BOX_SCHEMA, suggested),
             errors=errors,
-            description_placeholders=heard_of(found),
+            description_placeholders=reported_values(found),
         )
 
     async def async_step_reconfigure(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
@@ -163,26 +168,26 @@ class JuiceBoxSubentryFlow(ConfigSubentryFlow):
         )
 
     async def async_step_settings(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
-        """Change what the user said of the box."""
+        """Change the settings of the box."""
         subentry = self._get_reconfigure_subentry()
         errors = dict[str, str]()
-        if user_input is not None and is_sound(user_input, errors):
+        if user_input is not None and is_valid(user_input, errors):
             serial = subentry.data[CONF_SERIAL]
             host = user_input[CONF_HOST].strip()
             box = as_subentry(user_input, serial, host)
             boxes = get_shared_state(self.hass).boxes
             if boxes is not None:
-                boxes.server.trust(serial, host)  # also where it is the same: the user says so anew
+                boxes.server.trust(serial, host)  # an unchanged address counts too: the user has confirmed it
             return self.async_update_and_abort(self._get_entry(), subentry, title=box["title"], data=box["data"])
-        shown = user_input
-        if shown is None:
+        suggested = user_input
+        if suggested is None:
             answer = SharedCircuit.of(subentry.data)
-            shown = {CONF_NAME: subentry.title, **subentry.data, CONF_IN_MAKER_LOAD_GROUP: answer}
-        schema = self.add_suggested_values_to_schema(SETTINGS_SCHEMA, shown)
+            suggested = {CONF_NAME: subentry.title, **subentry.data, CONF_IN_MAKER_LOAD_GROUP: answer}
+        schema = self.add_suggested_values_to_schema(SETTINGS_SCHEMA, suggested)
         return self.async_show_form(step_id="settings", data_schema=schema, errors=errors)
 
     async def async_step_offline_current(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
-        """Have the limit that is stored in the box confirmed, or another one written."""
+        """Let the user confirm the offline current of the box, or change it."""
         subentry = self._get_reconfigure_subentry()
         errors = dict[str, str]()
         boxes = get_shared_state(self.hass).boxes
@@ -193,13 +198,13 @@ class JuiceBoxSubentryFlow(ConfigSubentryFlow):
             require_answers(user_input, {CONF_AMPS: "amps_missing"}, errors)
             if not user_input[CONF_ACCEPT]:
                 errors[CONF_ACCEPT] = "not_accepted"
-            if not errors and _has_written(box, round(user_input[CONF_AMPS]), errors):
+            if not errors and _is_offline_current_set(box, round(user_input[CONF_AMPS]), errors):
                 return self.async_abort(reason="offline_current_set")
         stored = box.state.offline
         suggested = {CONF_AMPS: box.offline_candidate if stored is None else stored}
         schema = vol.Schema(
             {
-                vol.Optional(CONF_AMPS): amperes(box.config.wire_rating or HIGHEST_CURRENT),
+                vol.Optional(CONF_AMPS): current_selector(box.config.wire_rating or HIGHEST_CURRENT),
                 vol.Required(CONF_ACCEPT, default=False): BooleanSelector(),
             }
         )
@@ -215,8 +220,11 @@ class JuiceBoxSubentryFlow(ConfigSubentryFlow):
         )
 
 
-def _has_written(box: Box, amps: int, errors: dict[str, str]) -> bool:
-    """Take the user's word for the stored limit; where the box has another, it is written with the next answer."""
+def _is_offline_current_set(box: Box, amps: int, errors: dict[str, str]) -> bool:
+    """Return True if the offline current is confirmed, or its change accepted. Otherwise add an error to `errors`.
+
+    A change is written to the box with the next answer.
+    """
     try:
         if box.state.offline is None:
             box.confirm_offline(amps)
@@ -228,9 +236,9 @@ def _has_written(box: Box, amps: int, errors: dict[str, str]) -> bool:
     return True
 
 
-def is_sound(user_input: Mapping[str, Any], errors: dict[str, str]) -> bool:
-    """True if the fields of a box are complete and fit together, else `errors` says why not."""
-    require_answers(user_input, UNANSWERED, errors)
+def is_valid(user_input: Mapping[str, Any], errors: dict[str, str]) -> bool:
+    """Return True if the fields of a box are complete and consistent. Otherwise add the errors to `errors`."""
+    require_answers(user_input, REQUIRED_ANSWERS, errors)
     if not user_input[CONF_NAME].strip():
         errors[CONF_NAME] = "name_missing"
     if not is_address(user_input.get(CONF_HOST, "127.0.0.1").strip()):
@@ -244,19 +252,19 @@ def is_sound(user_input: Mapping[str, Any], errors: dict[str, str]) -> bool:
 
 
 def require_answers(user_input: Mapping[str, Any], required: Mapping[str, str], errors: dict[str, str]) -> None:
-    """Note the error of each required field that was left empty."""
+    """Add the error of each required field that is empty to `errors`."""
     errors |= {field: error for field, error in required.items() if field not in user_input}
 
 
 def as_subentry(user_input: Mapping[str, Any], serial: str, host: str) -> ConfigSubentryData:
-    """What was entered of a box as it is stored."""
+    """Return the subentry of a box with this input."""
     data = {CONF_SERIAL: serial, **user_input, CONF_HOST: host}
     title = data.pop(CONF_NAME).strip()
     return ConfigSubentryData(data=data, subentry_type=SUBENTRY_JUICEBOX, title=title, unique_id=serial)
 
 
-def refusal(entry: ConfigEntry, serial: str) -> str | None:
-    """Why a box cannot be added to the entry."""
+def abort_reason(entry: ConfigEntry, serial: str) -> str | None:
+    """Return the reason why a box cannot be added to the entry, or None."""
     boxes = box_subentries(entry)
     if any(box.data[CONF_SERIAL] == serial for box in boxes):
         return "box_known"
@@ -264,25 +272,25 @@ def refusal(entry: ConfigEntry, serial: str) -> str | None:
 
 
 @callback
-def make_room(hass: HomeAssistant, entry: ConfigEntry, serial: str) -> None:
-    """A box that is heard need not be asked for at a JuiceNet server any more."""
+def remove_unit(hass: HomeAssistant, entry: ConfigEntry, serial: str) -> None:
+    """Remove the JuiceNet unit of a box. A box that sends to ChargeKeeper needs no JuiceNet server."""
     for unit in unit_subentries(entry):
         if unit.data[CONF_SERIAL] == serial:
             hass.config_entries.async_remove_subentry(entry, unit.subentry_id)
 
 
-async def first_values(hass: HomeAssistant, found: Discovered, account: Mapping[str, str]) -> dict[str, Any]:
-    """What the form of a box shows at first."""
+async def suggested_values(hass: HomeAssistant, found: Discovered, account: Mapping[str, str]) -> dict[str, Any]:
+    """Return the suggested values of the form of a box."""
     return {CONF_NAME: default_name(found.serial), **await async_suggestions(hass, account, found.serial)}
 
 
 def default_name(serial: str) -> str:
-    """What a box is called until the user says otherwise."""
+    """Return the name that is suggested for a box."""
     return f"JuiceBox {serial[-4:]}"
 
 
-def heard_of(found: Discovered) -> dict[str, str]:
-    """What a box said of itself, for the user to know it by."""
+def reported_values(found: Discovered) -> dict[str, str]:
+    """Return the placeholders with what a box reported, so that the user can identify the box."""
     status = found.status
     energy = status.lifetime_energy
     return {

@@ -1,4 +1,4 @@
-"""The subentry flow for boxes that send ChargeKeeper nothing, but that the user's JuiceNet server reaches."""
+"""Subentry flow for units: boxes that ChargeKeeper reaches only through the user's JuiceNet server."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,26 +18,26 @@ from ..const import CONF_JUICENET, CONF_LOAD_GROUP_LIMIT, CONF_SERIAL, CONF_WIRE
 from ..core.errors import ChargerError
 from ..entries.juicebox import box_subentries, unit_subentries
 from ..ha.juicenet import async_suggestions, async_units, objection
-from .juicebox_box import CONF_BOX, amperes, require_answers
+from .juicebox_box import CONF_BOX, current_selector, require_answers
 
 UNIT_SCHEMA = vol.Schema(
     {
         vol.Required(CONF_NAME): TextSelector(),
-        vol.Optional(CONF_WIRE_RATING): amperes(),  # required, see `require_answers`
-        vol.Optional(CONF_LOAD_GROUP_LIMIT): amperes(),
+        vol.Optional(CONF_WIRE_RATING): current_selector(),  # required: see `REQUIRED_ANSWERS` in juicebox_box.py
+        vol.Optional(CONF_LOAD_GROUP_LIMIT): current_selector(),
     }
 )
 
 
 class JuiceNetSubentryFlow(ConfigSubentryFlow):
-    """Adds a box of the account, and changes what the user said of one."""
+    """Adds a unit of the JuiceNet account, and changes the settings of a unit."""
 
     def __init__(self) -> None:
         self._units: dict[str, str] = {}
         self._serial = ""
 
     async def async_step_user(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
-        """Choose one of the account's boxes."""
+        """Choose one of the units of the account."""
         if user_input is not None:
             self._serial = user_input[CONF_BOX]
             return await self.async_step_unit()
@@ -55,30 +55,30 @@ class JuiceNetSubentryFlow(ConfigSubentryFlow):
         return self.async_show_form(step_id="user", data_schema=schema)
 
     async def async_step_unit(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
-        """Ask what only the user knows of the box."""
+        """Ask for what only the user knows about the unit."""
         entry = self._get_entry()
         errors = dict[str, str]()
-        if user_input is not None and _is_sound(user_input, errors):
+        if user_input is not None and _is_valid(user_input, errors):
             if _is_known(entry, self._serial):
                 return self.async_abort(reason="box_known")
             title, data = _as_subentry(user_input, self._serial)
             return self.async_create_entry(title=title, data=data, unique_id=self._serial)
-        shown = user_input
-        if shown is None:
+        suggested = user_input
+        if suggested is None:
             known = await async_suggestions(self.hass, entry.data[CONF_JUICENET], self._serial)
-            shown = {CONF_NAME: self._units[self._serial], **known}
-        schema = self.add_suggested_values_to_schema(UNIT_SCHEMA, shown)
+            suggested = {CONF_NAME: self._units[self._serial], **known}
+        schema = self.add_suggested_values_to_schema(UNIT_SCHEMA, suggested)
         return self.async_show_form(step_id="unit", data_schema=schema, errors=errors)
 
     async def async_step_reconfigure(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
-        """Change what the user said of the box."""
+        """Change the settings of the unit."""
         subentry = self._get_reconfigure_subentry()
         errors = dict[str, str]()
-        if user_input is not None and _is_sound(user_input, errors):
+        if user_input is not None and _is_valid(user_input, errors):
             title, data = _as_subentry(user_input, subentry.data[CONF_SERIAL])
             return self.async_update_and_abort(self._get_entry(), subentry, title=title, data=data)
-        shown = {CONF_NAME: subentry.title, **subentry.data} if user_input is None else user_input
-        schema = self.add_suggested_values_to_schema(UNIT_SCHEMA, shown)
+        suggested = {CONF_NAME: subentry.title, **subentry.data} if user_input is None else user_input
+        schema = self.add_suggested_values_to_schema(UNIT_SCHEMA, suggested)
         return self.async_show_form(step_id="reconfigure", data_schema=schema, errors=errors)
 
 
@@ -87,7 +87,7 @@ def _is_known(entry: ConfigEntry, serial: str) -> bool:
     return any(box.data[CONF_SERIAL] == serial for box in boxes)
 
 
-def _is_sound(user_input: Mapping[str, Any], errors: dict[str, str]) -> bool:
+def _is_valid(user_input: Mapping[str, Any], errors: dict[str, str]) -> bool:
     require_answers(user_input, {CONF_WIRE_RATING: "wire_rating_missing"}, errors)
     if not user_input[CONF_NAME].strip():
         errors[CONF_NAME] = "name_missing"
@@ -95,6 +95,6 @@ def _is_sound(user_input: Mapping[str, Any], errors: dict[str, str]) -> bool:
 
 
 def _as_subentry(user_input: Mapping[str, Any], serial: str) -> tuple[str, dict[str, Any]]:
-    """The title and the data of the subentry."""
+    """Return the title and the data of the subentry."""
     data = {CONF_SERIAL: serial, **user_input}
     return data.pop(CONF_NAME).strip(), data

@@ -1,6 +1,6 @@
-"""The steps of the config flow for a load group: what it is called, who belongs to it, and what the user must know.
+"""Config flow steps for a load group: name, limit, members, weights, and what the user must confirm.
 
-The same steps add a group and, filled in with what there is, change it.
+The same steps add a group and change a group. For a change the forms show the present values.
 """
 
 from collections import Counter
@@ -9,7 +9,7 @@ from math import inf
 from typing import Any
 from uuid import uuid4
 
-from homeassistant.config_entries import SOURCE_RECONFIGURE, ConfigEntry, ConfigFlow, ConfigFlowResult
+from homeassistant.config_entries import ConfigFlowResult
 from homeassistant.const import CONF_NAME
 from homeassistant.helpers.selector import (
     BooleanSelector,
@@ -29,6 +29,7 @@ from ..core.limits import MINIMUM_CURRENT, Limits
 from ..core.load_group.shares import HIGHEST_LIMIT, GroupError, GroupSpec, Key, Member, offline_excess
 from ..entries.load_group import member_key, member_name
 from ..ha.shared_state import get_shared_state, known_chargers
+from .user_flow import UserFlow
 
 CONF_ACCEPT = "accept"
 LOWEST_WEIGHT = 0.1
@@ -54,8 +55,8 @@ WEIGHT_SELECTOR = NumberSelector(
 CONFIRMATION_SCHEMA = vol.Schema({vol.Required(CONF_ACCEPT, default=False): BooleanSelector()})
 
 
-class LoadGroupSteps(ConfigFlow):
-    """The part of the config flow that deals with load groups."""
+class LoadGroupSteps(UserFlow):
+    """Config flow steps for load groups."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +74,7 @@ class LoadGroupSteps(ConfigFlow):
             if self._name:
                 return await self.async_step_members()
             errors[CONF_NAME] = "name_missing"
-        elif (entry := self._group) is not None:
+        elif (entry := self._reconfigured_entry) is not None:
             user_input = {CONF_NAME: entry.title, CONF_LIMIT: entry.data[CONF_LIMIT]}
         elif not known_chargers(self.hass):
             return self.async_abort(reason="no_chargers_known")
@@ -81,24 +82,24 @@ class LoadGroupSteps(ConfigFlow):
         return self.async_show_form(step_id="load_group", data_schema=schema, errors=errors)
 
     async def async_step_members(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Ask for the members; their order matters."""
+        """Ask for the members, in the order in which they are served."""
         if user_input is None:
-            chosen = [] if self._group is None else self._group.data[CONF_MEMBERS]
+            chosen = [] if self._reconfigured_entry is None else self._reconfigured_entry.data[CONF_MEMBERS]
             self._labels = self._candidates(chosen)
             return self._members_form([_slug(member_key(member)) for member in chosen])
         chosen_slugs: list[str] = user_input[CONF_MEMBERS]
         self._members = [self._member(slug) for slug in chosen_slugs]
-        if (refusal := self._refusal()) is not None:
-            return self._members_form(chosen_slugs, *refusal)
-        return await self.async_step_weights() if len(self._members) > 1 else await self._explain()
+        if (error := self._members_error()) is not None:
+            return self._members_form(chosen_slugs, *error)
+        return await self.async_step_weights() if len(self._members) > 1 else await self._check_limit()
 
     async def async_step_weights(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Ask how the limit is divided."""
+        """Ask for the weights by which the limit is divided."""
         labels = [self._labels[_slug(member_key(member))] for member in self._members]
         if user_input is not None:
             for member, label in zip(self._members, labels, strict=True):
                 member[CONF_WEIGHT] = float(user_input[label])
-            return await self._explain()
+            return await self._check_limit()
         fields = {
             vol.Required(label, default=member[CONF_WEIGHT]): WEIGHT_SELECTOR
             for member, label in zip(self._members, labels, strict=True)
@@ -106,9 +107,9 @@ class LoadGroupSteps(ConfigFlow):
         return self.async_show_form(step_id="weights", data_schema=vol.Schema(fields))
 
     async def async_step_pausing(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Say that the limit does not suffice for all at once, and who goes first."""
+        """Tell the user that the limit is too low for all members at once, and which members are served first."""
         if user_input is not None:
-            return await self._confirm()
+            return await self._check_offline_currents()
         return self.async_show_form(
             step_id="pausing",
             data_schema=vol.Schema({}),
@@ -120,7 +121,7 @@ class LoadGroupSteps(ConfigFlow):
         )
 
     async def async_step_offline_currents(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Have it accepted that the members could exceed the limit when they are left alone."""
+        """Ask the user to accept that the offline currents of the members together exceed the limit."""
         errors: dict[str, str] = {}
         if user_input is not None:
             if user_input[CONF_ACCEPT]:
@@ -134,25 +135,20 @@ class LoadGroupSteps(ConfigFlow):
             description_placeholders={"limit": f"{self._limit:g}", "excess": f"{excess:g}"},
         )
 
-    @property
-    def _group(self) -> ConfigEntry | None:
-        """The entry that is being changed."""
-        return self._get_reconfigure_entry() if self.source == SOURCE_RECONFIGURE else None
-
-    async def _explain(self) -> ConfigFlowResult:
+    async def _check_limit(self) -> ConfigFlowResult:
         too_small = self._limit < MINIMUM_CURRENT * len(self._members)
-        return await self.async_step_pausing() if too_small else await self._confirm()
+        return await self.async_step_pausing() if too_small else await self._check_offline_currents()
 
-    async def _confirm(self) -> ConfigFlowResult:
+    async def _check_offline_currents(self) -> ConfigFlowResult:
         exceeds = offline_excess(self._spec(), self._limits()) > 0
         return await self.async_step_offline_currents() if exceeds else await self._finish()
 
     async def _finish(self) -> ConfigFlowResult:
-        """Add or change the entry, unless something came between."""
-        if (refusal := self._refusal()) is not None:
-            return self._members_form([_slug(member_key(member)) for member in self._members], *refusal)
+        """Add or change the entry. Show the members again if they became invalid in the meantime."""
+        if (error := self._members_error()) is not None:
+            return self._members_form([_slug(member_key(member)) for member in self._members], *error)
         data = {CONF_KIND: KIND_LOAD_GROUP, CONF_LIMIT: self._limit, CONF_MEMBERS: self._members}
-        if (entry := self._group) is not None:
+        if (entry := self._reconfigured_entry) is not None:
             return self.async_update_and_abort(entry, title=self._name, data=data)
         await self.async_set_unique_id(uuid4().hex)
         return self.async_create_entry(title=self._name, data=data)
@@ -169,7 +165,7 @@ class LoadGroupSteps(ConfigFlow):
         )
 
     def _candidates(self, present: Iterable[Mapping[str, str]]) -> dict[str, str]:
-        """The chargers to choose from by their slug: all that are known, and the present members in any case."""
+        """Return the names of the selectable chargers by slug: all known chargers and the present members."""
         names = {_slug(member_key(member)): member_name(self.hass, member) for member in present}
         for maker, serial in (known := known_chargers(self.hass)):
             name = {"maker": maker, "serial": serial, "name": known[maker, serial].name}
@@ -180,30 +176,32 @@ class LoadGroupSteps(ConfigFlow):
         }
 
     def _member(self, slug: str) -> dict[str, Any]:
-        """A member as it is kept in the data of the entry; one that there is keeps its weight."""
+        """Return a member as it is stored in the data of the entry. A present member keeps its weight."""
         maker, _, serial = slug.partition("_")
-        present = [] if self._group is None else self._group.data[CONF_MEMBERS]
+        present = [] if self._reconfigured_entry is None else self._reconfigured_entry.data[CONF_MEMBERS]
         weight = next((member[CONF_WEIGHT] for member in present if _slug(member_key(member)) == slug), 1.0)
         return {"maker": maker, "serial": serial, "name": self._labels[slug], CONF_WEIGHT: weight}
 
-    def _refusal(self) -> tuple[str, str] | None:
-        """Why these members cannot be, and whom that is about; None where they can."""
+    def _members_error(self) -> tuple[str, str] | None:
+        """Return the error of the chosen members and the name of the charger concerned, or None."""
         try:
             spec = self._spec()
         except GroupError as err:
-            return err.reason, next((m["name"] for m in self._members if m["serial"] == err.detail), "")
-        taken = self._taken()
+            return err.reason, next((member["name"] for member in self._members if member["serial"] == err.detail), "")
+        members_elsewhere = self._members_elsewhere()
         known = self._limits()
         for member in self._members:
-            if member_key(member) in taken:
+            if member_key(member) in members_elsewhere:
                 return "member_in_group", member["name"]
             if offline_excess(GroupSpec(spec.name, spec.limit, (Member(member_key(member)),)), known) == inf:
                 return "member_unknown", member["name"]
         return None
 
-    def _taken(self) -> set[Key]:
-        """The chargers that belong to other groups, disabled ones included."""
-        others = (entry for entry in self.hass.config_entries.async_entries(DOMAIN) if entry is not self._group)
+    def _members_elsewhere(self) -> set[Key]:
+        """Return the chargers that belong to other groups, including disabled groups."""
+        others = (
+            entry for entry in self.hass.config_entries.async_entries(DOMAIN) if entry is not self._reconfigured_entry
+        )
         return {member_key(member) for entry in others for member in entry.data.get(CONF_MEMBERS, ())}
 
     def _limits(self) -> dict[Key, Limits]:
@@ -211,11 +209,11 @@ class LoadGroupSteps(ConfigFlow):
         return {key: Limits.of(charger.snapshot.readings) for key, charger in chargers.items()}
 
     def _spec(self) -> GroupSpec:
-        """The group as entered. Raises GroupError."""
+        """Return the group with the values of the input. Raise GroupError if they are invalid."""
         members = (Member(member_key(member), member[CONF_WEIGHT]) for member in self._members)
         return GroupSpec(self._name, self._limit, tuple(members))
 
 
 def _slug(key: Key) -> str:
-    """A charger as the value of a choice."""
+    """Return the value that stands for a charger in a selector."""
     return "_".join(key)
