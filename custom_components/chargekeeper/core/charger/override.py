@@ -550,7 +550,7 @@ class OverrideController:
             await self._intents.write(override=replace(intent, sent=False, left_paused=left_paused))
 
     def _may_show_later(self, intent: OverrideIntent) -> bool:
-        """True if windows were written as disabled, were not seen so, and may show so yet: an answer may lag."""
+        """Return True if windows were written as disabled, were not seen so, and may still show so: answers may lag."""
         if not intent.originals or intent.disabled or intent.applications > 0:
             return False
         return self._clock.monotonic() < self._disabled_at + SHOWS_WITHIN
