@@ -87,7 +87,7 @@ async def box(browser: Browser, demo: Demo) -> None:
     await page.goto(f"{demo.url}/lovelace/juiceboxes")
     workshop = section_of(page, "Workshop")
     await change_world(page, demo, "/maker/down")
-    await expect(tile(workshop, "Last change")).to_contain_text("Taken over", timeout=SETTLED)
+    await expect(tile(workshop, "Last change")).to_contain_text("taken over", timeout=SETTLED)
     await tile(workshop, "Charge now").get_by_role("switch").click()
     await expect(tile(workshop, "Status")).to_contain_text("Charging", timeout=SETTLED)
     device = await page.evaluate(
@@ -95,7 +95,7 @@ async def box(browser: Browser, demo: Demo) -> None:
             .find((device) => device.name === "Workshop").id"""
     )
     await page.goto(f"{demo.url}/config/devices/device/{device}")
-    for text in ("Session energy", "Taken over locally"):
+    for text in ("Session energy", "Charger taken over locally"):
         await expect(page.get_by_text(text).first).to_be_visible(timeout=LOADING_TIME)
     await save(page, "juicebox")
     await page.context.close()

@@ -68,22 +68,22 @@ async def see_three_chargers(seen: Dashboard) -> None:
     await seen.whole()
     await expect(tile(seen.carport, "Power")).to_contain_text("11,040 W")
     await expect(tile(seen.driveway, "Load group")).to_contain_text("20 A")
-    await expect(tile(seen.driveway, "In force now")).to_contain_text("20 A · Your limit")
+    await expect(tile(seen.driveway, "In force now")).to_contain_text("20 A · Set in ChargeKeeper")
     await expect(tile(seen.driveway, "House")).to_contain_text("25 A")
     await expect(tile(seen.garage, "Wire rating")).to_contain_text("32 A · Cloud")
 
 
 async def restart_the_free_one(seen: Dashboard) -> None:
-    await expect(tile(seen.garage, "Availability")).to_contain_text("Available", timeout=within(READ_BACK))
+    await expect(tile(seen.garage, "Restart possible")).to_contain_text("Yes", timeout=within(READ_BACK))
     await seen.press_restart(seen.garage)
     await expect(tile(seen.garage, "Status")).to_contain_text("Restarting", timeout=within(READ_BACK))
-    await expect(tile(seen.garage, "Last restart")).to_contain_text("Restarted", timeout=within(RESTART_LIMIT))
+    await expect(tile(seen.garage, "Last restart")).to_contain_text("Restart confirmed", timeout=within(RESTART_LIMIT))
     await expect(tile(seen.garage, "Status")).to_contain_text("Available", timeout=within(READ_BACK))
-    await expect(tile(seen.garage, "Availability")).to_contain_text("Just restarted")
+    await expect(tile(seen.garage, "Restart possible")).to_contain_text("Just restarted")
 
 
 async def be_refused_at_the_charging_one(seen: Dashboard) -> None:
-    await expect(tile(seen.carport, "Availability")).to_contain_text("Not while charging")
+    await expect(tile(seen.carport, "Restart possible")).to_contain_text("Not while charging")
     await seen.press_restart(seen.carport)
     await seen.read_message(re.compile("Carport was not restarted: .* charging"))
     await expect(tile(seen.carport, "Status")).to_contain_text("Charging")
@@ -104,7 +104,7 @@ async def lose_the_cloud(seen: Dashboard) -> None:
         await expect(tile(charger, "Power")).to_contain_text("Unavailable", timeout=within(LIVE_AGE))
         await expect(tile(charger, "Status")).to_contain_text("Unknown", timeout=within(READ_BACK))
     await seen.press_restart(seen.garage)
-    await seen.read_message(re.compile("Garage cannot be commanded: the cloud .* since"))
+    await seen.read_message(re.compile("Cannot reach Garage: the cloud has been down since"))
 
 
 async def restart_home_assistant_in_the_outage(seen: Dashboard) -> None:

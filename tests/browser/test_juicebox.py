@@ -94,8 +94,8 @@ async def lose_the_server(yard: Yard) -> None:
     await yard.change("/maker/down")
     await yard.server_is("Disconnected", within_seconds=TAKEN_OVER)
     for box in (yard.barn, yard.workshop):
-        await sees(box, "Connection", "Network")
-        await sees(box, "Last change", "Taken over locally")
+        await sees(box, "Connection", "Local network")
+        await sees(box, "Last change", "Charger taken over locally")
     await yard.until("workshop.told.online === 0 && workshop.amperes === 0", within_seconds=SWITCHED)
     await sees(yard.workshop, "Status", "Waiting for schedule")
     index = (await yard.state())["workshop"]["told"]["index"]
@@ -174,5 +174,5 @@ async def be_commanded_by_the_server(yard: Yard) -> None:
         await yard.until(f"{refused} && {name}.maker.answered >= {asked}", within_seconds=SHOWN)
     await yard.page.goto(f"{yard.demo.url}/config/repairs")
     for name in ("Barn", "Workshop"):
-        title = f"The manufacturer's server allows {name} too much current"
+        title = f"The manufacturer's server requests too much current for {name}"
         await expect(yard.page.get_by_text(title)).to_be_visible(timeout=LOADING_TIME)

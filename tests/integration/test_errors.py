@@ -135,9 +135,9 @@ async def test_where_several_paths_failed_each_is_named_with_its_reason(hass: Ho
     error = as_home_assistant_error(TransportsFailed(failures), "Garage")
     assert not isinstance(error, ServiceValidationError)
     text = str(error)
-    assert "Garage was not commanded, because every path to it failed. " in text
-    assert "Cloud: The cloud cannot be reached, so Garage was not commanded. " in text
-    assert "Linked entities: The cloud asks for a pause. Try again with Garage in 1 min" in text
+    assert "Garage was not commanded, because every connection to it failed. " in text
+    assert "Cloud: Cannot reach the cloud, so Garage was not commanded. " in text
+    assert "Linked entities: The cloud limits requests. Try again with Garage in 1 min" in text
     assert "example.org" not in text
 
 

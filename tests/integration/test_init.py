@@ -421,7 +421,7 @@ async def test_an_entry_may_go_while_the_option_waits_for_the_cloud(house: House
     await house.clock.advance(120)
     await house.hass.async_block_till_done()
     assert not hass.config_entries.async_entries(DOMAIN)
-    assert ["could not be enabled again" in text for text in house.notices] == [True]
+    assert ["did not confirm that it is enabled again" in text for text in house.notices] == [True]
 
 
 async def test_changed_credentials_are_used_after_one_reload(house: House) -> None:

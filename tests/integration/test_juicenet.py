@@ -477,7 +477,7 @@ async def test_a_pause_that_stays_at_the_server_is_told_when_its_box_is_given_up
     await box_house.pass_time(62)
     await give_up(box_house, how)
     assert box_house.units[0].limit == 0
-    assert ["paused with its JuiceNet server" in notice for notice in box_house.notices] == [True]
+    assert ["paused on its JuiceNet server" in notice for notice in box_house.notices] == [True]
 
 
 async def test_a_pause_that_was_taken_back_leaves_nothing_to_tell(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:

@@ -108,6 +108,11 @@ def test_guide_uses_the_words_of_users(page: Path) -> None:
     assert NOT_FOR_USERS.findall(page.read_text(encoding="utf-8")) == []
 
 
+def test_texts_use_the_words_of_users() -> None:
+    texts = _all_texts(json.loads(TEXTS.read_text(encoding="utf-8")))
+    assert [text for text in texts if NOT_FOR_USERS.search(text) or re.search(r"(?i)\bbox(?:es)?\b", text)] == []
+
+
 def test_guide_lists_every_action() -> None:
     listed = re.findall(r"^\| `chargekeeper\.(\w+)` \|", _guide("automations"), re.MULTILINE)
     assert sorted(listed) == sorted(load_yaml_dict(HOUSE / "services.yaml"))

@@ -271,6 +271,14 @@ def test_every_entity_has_a_name_and_every_state_a_text() -> None:
         )
 
 
+def test_state_of_an_event_names_its_subject() -> None:
+    """A trigger on a device lists the states of all its event entities together."""
+    events = TEXTS["entity"]["event"].values()
+    states = [text for event in events for text in event["state_attributes"]["event_type"]["state"].values()]
+    assert len(states) == len(set(states))
+    assert {text.split()[0] for text in states} == {"Restart", "Charger", "Override", "Cloud"}
+
+
 def test_every_action_has_texts_for_its_fields() -> None:
     assert set(TEXTS["services"]) == set(SERVICES) == set(ICONS["services"])
     for name, service in SERVICES.items():
