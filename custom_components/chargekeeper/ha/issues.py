@@ -330,8 +330,8 @@ def _sync_issue(
 ) -> None:
     """Create or update an issue; delete it if `placeholders` is None. An issue with `data` can be fixed.
 
-    An inactive issue is left alone: Home Assistant only remembers that the user chose to ignore it. Its cause may not
-    have been found yet since the start.
+    An inactive issue is left alone: Home Assistant only remembers that the user chose to ignore it. Soon after a start,
+    the cause of such an issue may still exist without having been found again.
     """
     if placeholders is not None:
         ir.async_create_issue(

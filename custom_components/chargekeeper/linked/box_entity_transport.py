@@ -169,7 +169,7 @@ class BoxEntityTransport(EntityTransport):
                 cycle is unsafe, so that the override waits.
             TransportBusy: `cycled`, the last power cycle is too recent.
             UnsafeRequest: `restart_charging`, `restart_status_unknown`: power flows, or may flow.
-            ChargerError: as the linked entity fails.
+            ChargerError: the linked entity failed; see `async_call_entity`.
         """
         if isinstance(command, SetOverride):
             if not command.on:

@@ -52,7 +52,7 @@ class Cycle:
         switch: the registry id of the power switch.
         began_at: when it began.
         on: power is proved to be back.
-        spent: the box has not reported since. A further power cycle then needs the user.
+        spent: the box has not reported after the power cycle. A further power cycle then needs the user.
         name: the name of the box, for issues after the box was removed.
     """
 

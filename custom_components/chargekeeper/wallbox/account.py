@@ -265,7 +265,7 @@ class WallboxAccount(CloudAccount):
         self._notify()
 
     def _use_credentials(self, email: str, password: str) -> None:
-        """Use valid or new credentials, and clear all earlier sign-in refusals."""
+        """Use verified or changed credentials from now on, and clear all earlier refusals of a sign-in."""
         self._email = email
         self._password = password
         self._refused_at = None
@@ -552,7 +552,7 @@ class WallboxAccount(CloudAccount):
     # Sign-in
 
     def _login_free_at(self, now: float) -> float:
-        """Return when the next GET may sign in; `now` if no sign-in is needed."""
+        """Return the monotonic time from which the next GET may sign in; `now` if it needs no sign-in."""
         if not self._has_no_usable_token():
             return now
         return max(self._login_blocked_until, self._budgets.logins.free_at(now))

@@ -303,7 +303,7 @@ class Commands:
     def _correct_late_arrival(self, capability: Capability, now: float) -> None:
         """Send the latest setting once more if an older one arrived late.
 
-        That happens only once: whatever shows afterwards is an external change.
+        The setting is sent again only once: any other setting that appears afterwards is an external change.
         """
         unacknowledged = [late for late in self._unacknowledged.pop(capability) if now <= late.sent_at + TIME_TO_LIVE]
         if not unacknowledged:

@@ -81,8 +81,8 @@ class PauseIntent:
     """A pause that the user wants to hold, once a transport accepted it.
 
     `base` is the charger's status before the pause; `applications` counts how often the pause was sent. The state is
-    never `PENDING`. It is `ENDING` while the pause cannot be taken back from a charger that would keep it for the next
-    car. An ended pause is removed.
+    never `PENDING`. It is `ENDING` once the car has left, while the charger would keep the pause for the next car
+    and the pause cannot be taken back yet. An ended pause is removed.
     """
 
     created_at: datetime

@@ -240,7 +240,7 @@ class Router:
 class Handover:
     """Emits an event when a local transport takes over from the cloud, and when the cloud is in charge again.
 
-    That happens only if the user leaves the choice to ChargeKeeper, and not for the state found at a start.
+    The events are emitted only if the user leaves the choice to ChargeKeeper, and not for the state found at a start.
     """
 
     def __init__(self, context: Context, router: Router) -> None:
