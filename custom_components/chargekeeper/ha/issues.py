@@ -141,7 +141,7 @@ def track_power_issues(hass: HomeAssistant, entry: ConfigEntry, serial: str, cyc
 def report_power_off(hass: HomeAssistant, entry: ConfigEntry, serial: str, cycle: PowerCycle) -> None:
     """Raise the issue that a box may be without power. `track_power_issues` removes it when the power is back.
 
-    The issue outlives a restart of Home Assistant, since the integration may not be set up then.
+    The issue outlives a restart of Home Assistant, because the integration may not be set up after the restart.
     """
     assert cycle.last is not None
     identity = Identity(Maker.JUICEBOX, serial, cycle.last.name or serial)

@@ -251,7 +251,7 @@ class BoxEntityTransport(EntityTransport):
             self._listener.transport_changed(self)
 
     def _report_power_loss(self) -> None:
-        """Report once that the box is offline, since it had no power until now."""
+        """Report once that the box is offline, because the box had no power until now."""
         assert self._listener is not None
         self._boots_before = None
         self._reports_offline = True

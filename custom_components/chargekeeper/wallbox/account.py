@@ -293,7 +293,7 @@ class WallboxAccount(CloudAccount):
         return slot_at if is_wanted else max(slot_at, groups_at)
 
     async def _poll_if_due(self) -> None:
-        """Poll if that is still due when the GET lock is free: another read may have used the slot."""
+        """Poll if a poll is still due once the GET lock is free: another read may have used the slot."""
         async with self._get_lock:
             if self._due_at() <= self._clock.monotonic():
                 await self._use_read_slot()

@@ -266,7 +266,7 @@ class Commands:
         await self._deliver(setting, automatic=True)
 
     async def _deliver(self, setting: Setting, *, automatic: bool) -> None:
-        """Send a setting on the best transport, and on the next one if that fails.
+        """Send a setting on the best transport, and on the next one if the best transport fails.
 
         A lower current goes out on all transports.
 

@@ -131,8 +131,7 @@ class RestartWatch:
     def wants_status(self) -> bool:
         """True if the charger seems to be there, and only its own report is missing to end the watch well.
 
-        The report is missing once the charger is back. It is also missing if the charger was never away and the 3 min
-        are over.
+        The charger must be back from its restart. If it was never seen away, the 3 min must be over.
         """
         if self._outcome is not None or not self._present:
             return False

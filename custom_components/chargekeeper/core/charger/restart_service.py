@@ -335,7 +335,7 @@ class RestartService:
 
     @property
     def _record(self) -> RestartRecord:
-        """The restart that is being watched, or was until now."""
+        """The restart that is being watched, or that was watched until now."""
         record = self._intents.entries.restart
         assert record is not None
         return record

@@ -180,7 +180,7 @@ class Router:
             raise TransportDown("timeout") from None
 
     async def deliver(self, command: Command, prepare: Prepare | None = None, *, everywhere: bool = False) -> Delivery:
-        """Send a command on the best transport, and on the next one if that fails.
+        """Send a command on the best transport, and on the next one if the best transport fails.
 
         Args:
             command: what to send. It must do no harm if it arrives twice.

@@ -132,7 +132,7 @@ class SessionEnergy:
     ) -> SessionStep | None:
         """Let the session grow by a reading, unless that much energy cannot have flowed.
 
-        `before` is the session energy at which the counter restarted, if it did.
+        `before` is the session energy at which the counter restarted; None if the counter did not restart.
         """
         base = count.before.get(new.source, 0.0) if before is None else before
         total = base + new.value
