@@ -391,7 +391,7 @@ class JuiceNetTransport(CachingTransport):
         self._publish(unit_readings(state, shown, self._setting(limit), seen=seen, now=now))
 
     def _setting(self, limit: float | None) -> int | None:
-        """Return the current to which the box is set, in A; None if unknown.
+        """Return the current to which the box is set, in A; None if unknown or too low for any car.
 
         While the box is paused, return the current with which the pause would end.
         """
