@@ -25,7 +25,7 @@ PARALLEL_UPDATES = 0  # each charger guards its own restart, which must not dela
 
 @dataclass(frozen=True, kw_only=True)
 class ChargerButtonDescription(ChargerEntityDescription, ButtonEntityDescription):
-    """Describes a button of a charger."""
+    """Describes a button entity of a charger."""
 
 
 RESTART = ChargerButtonDescription(

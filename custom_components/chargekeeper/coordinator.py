@@ -90,7 +90,11 @@ class ChargerCoordinator(PushCoordinator[Snapshot]):
         account_device_id: str | None = None,
         subentry_id: str | None = None,
     ) -> None:
-        """Belong to the account with this device, or to this subentry, if there is one."""
+        """Create the coordinator of `charger`.
+
+        `account_device_id` is the device of the account that has the charger; None if there is no account.
+        `subentry_id` is the subentry of the charger; None if the charger has no subentry.
+        """
         identity = charger.identity
         super().__init__(hass, entry, f"{identity.maker} charger …{identity.serial[-3:]}", charger.snapshot)
         self.charger = charger

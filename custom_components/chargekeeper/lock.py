@@ -24,7 +24,7 @@ PARALLEL_UPDATES = 0  # each charger queues and merges its own commands, so char
 
 @dataclass(frozen=True, kw_only=True)
 class ChargerLockDescription(ChargerEntityDescription, LockEntityDescription):
-    """Describes a lock of a charger."""
+    """Describes a lock entity of a charger."""
 
 
 LOCK = ChargerLockDescription(key="lock", exists_fn=capable(Capability.LOCK))

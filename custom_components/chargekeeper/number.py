@@ -28,7 +28,7 @@ PARALLEL_UPDATES = 0  # the charger queues and merges commands: only the last va
 
 @dataclass(frozen=True, kw_only=True)
 class ChargerNumberDescription(ChargerEntityDescription, NumberEntityDescription):
-    """Describes a number of a charger."""
+    """Describes a number entity of a charger."""
 
 
 CHARGING_CURRENT_NUMBER = ChargerNumberDescription(
@@ -45,7 +45,7 @@ CHARGING_CURRENT_NUMBER = ChargerNumberDescription(
 async def async_setup_entry(
     hass: HomeAssistant, entry: ChargeKeeperConfigEntry, async_add_entities: AddConfigEntryEntitiesCallback
 ) -> None:
-    """Set up the number."""
+    """Set up the number entity."""
     if not remove_control_entities_if_read_only(hass, entry, Platform.NUMBER):
         add_when_supported(
             hass, entry, Platform.NUMBER, (CHARGING_CURRENT_NUMBER,), ChargingCurrent, async_add_entities

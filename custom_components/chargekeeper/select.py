@@ -24,7 +24,7 @@ PARALLEL_UPDATES = 0  # each charger queues and merges its own commands, so char
 
 @dataclass(frozen=True, kw_only=True)
 class ChargerSelectDescription(ChargerEntityDescription, SelectEntityDescription):
-    """Describes a select of a charger."""
+    """Describes a select entity of a charger."""
 
 
 ECO_MODE_SELECT = ChargerSelectDescription(

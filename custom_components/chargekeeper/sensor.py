@@ -84,7 +84,7 @@ type Value = str | float | datetime | None
 
 @dataclass(frozen=True, kw_only=True)
 class ChargerSensorDescription(ChargerEntityDescription, SensorEntityDescription):
-    """Describes a sensor of a charger.
+    """Describes a sensor entity of a charger.
 
     Attributes:
         value_fn: returns the value to show.
@@ -319,7 +319,7 @@ ACCOUNT_CONTACT = SensorEntityDescription(
 
 @dataclass(frozen=True, kw_only=True)
 class GroupSensorDescription(SensorEntityDescription):
-    """Describes a sensor of a load group."""
+    """Describes a sensor entity of a load group."""
 
     value_fn: Callable[[GroupView], float | None]
 

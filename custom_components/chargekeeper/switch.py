@@ -37,7 +37,7 @@ class SwitchFeature(IntFlag):
 
 @dataclass(frozen=True, kw_only=True)
 class ChargerSwitchDescription(ChargerEntityDescription, SwitchEntityDescription):
-    """Describes a switch of a charger."""
+    """Describes a switch entity of a charger."""
 
 
 OVERRIDE = ChargerSwitchDescription(key="tou_override", exists_fn=capable(Capability.OVERRIDE))

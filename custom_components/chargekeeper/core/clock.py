@@ -13,7 +13,7 @@ from typing import Protocol, override
 
 
 class Clock(Protocol):
-    """All that ChargeKeeper may know about time."""
+    """Interface of the clock: the only access of ChargeKeeper to time."""
 
     def now(self) -> datetime:
         """Return the wall clock time (aware, UTC). It may jump: show and store it, never measure with it."""

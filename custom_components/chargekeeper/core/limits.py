@@ -90,7 +90,7 @@ def effective(limits: Limits, *, commanded: bool, in_force: float | None = None)
         commanded: True if a transport commands the charger. Otherwise the charger falls back to its offline current; a
             charger without an offline current keeps its setting.
         in_force: the limit that the charger reports now, in A. If it is lower than every commanded limit, the offline
-            current binds. If it is even lower than the offline current, a commanded setting binds.
+            current binds. If it is lower than the offline current too, it must be a commanded setting, which binds.
     """
     if not commanded and limits.offline_current is not None:
         return _lowest(

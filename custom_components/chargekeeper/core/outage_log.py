@@ -67,7 +67,10 @@ class OutageLog:
             self._put(replace(self.outages[-1], ended_at=self._clock.now()))
 
     def replay(self, serial: str, name: str) -> None:
-        """Record that an intent was carried out (again), if that was during the last outage or soon after it."""
+        """Record the action `name` of a charger, which was sent late or again.
+
+        The action is recorded only during an outage and up to `REPLAY_WITHIN` after the last one.
+        """
         last = self.outages[-1] if self.outages else None
         if last is not None and (last.ended_at is None or self._clock.now() <= last.ended_at + REPLAY_WITHIN):
             self._put(replace(last, replayed=_with_names(last.replayed, serial, [name])))

@@ -46,7 +46,7 @@ class ReadingBuilder:
         self.readings.put(prop, Reading(value, self._source, self._seen.observed_at, self._seen.observed_mono, max_age))
 
     def retract_missing(self, props: Iterable[Property[object]], at: float) -> None:
-        """Retract those of `props` that have no reading, with the monotonic time `at`."""
+        """Retract each of `props` that has no reading, as of the monotonic time `at`."""
         for prop in props:
             if prop not in self.readings:
                 self.readings.retract(prop, at)

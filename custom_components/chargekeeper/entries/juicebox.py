@@ -367,7 +367,7 @@ def _begin_box(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry
 
 @callback
 def _begin_unit(hass: HomeAssistant, entry: ConfigEntry, subentry: ConfigSubentry) -> ChargerCoordinator:
-    """Start the charger of a box that only a JuiceNet server reaches, and its coordinator."""
+    """Start the charger and the coordinator of a box that is reached only over a JuiceNet server."""
     runtime = juicebox_runtime(entry)
     shared_state = get_shared_state(hass)
     managed = runtime.boxes.add_unit(unit_config(subentry, hass.config.time_zone), shared_state.chargers)

@@ -113,7 +113,7 @@ def group_spec(entry: ConfigEntry) -> GroupSpec:
 
 
 def member_key(member: Mapping[str, str]) -> Key:
-    """Return the key of the charger that a member in the data of an entry stands for."""
+    """Return the key of a member charger. `member` comes from the data of a load group entry."""
     return Maker(member["maker"]), member["serial"]
 
 

@@ -1,4 +1,4 @@
-"""Base of the flows that a user starts: the user can start them again."""
+"""Base of the flows that a user starts: a new flow replaces an older one for the same entry."""
 
 from homeassistant.config_entries import SOURCE_RECONFIGURE, SOURCE_USER, ConfigEntry, ConfigFlow
 

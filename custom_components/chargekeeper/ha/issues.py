@@ -141,7 +141,7 @@ def track_power_issues(hass: HomeAssistant, entry: ConfigEntry, serial: str, cyc
 def report_power_off(hass: HomeAssistant, entry: ConfigEntry, serial: str, cycle: PowerCycle) -> None:
     """Raise the issue that a box may be without power. `track_power_issues` removes it when the power is back.
 
-    The issue outlives a restart of Home Assistant, since the integration may not be set up then.
+    The issue outlives a restart of Home Assistant, because the integration may not be set up after the restart.
     """
     assert cycle.last is not None
     identity = Identity(Maker.JUICEBOX, serial, cycle.last.name or serial)
@@ -330,8 +330,8 @@ def _sync_issue(
 ) -> None:
     """Create or update an issue; delete it if `placeholders` is None. An issue with `data` can be fixed.
 
-    An inactive issue is left alone: Home Assistant only remembers that the user chose to ignore it. Its cause may not
-    have been found yet since the start.
+    An inactive issue is left alone: Home Assistant only remembers that the user chose to ignore it. Soon after a start,
+    the cause of such an issue may still exist without having been found again.
     """
     if placeholders is not None:
         ir.async_create_issue(

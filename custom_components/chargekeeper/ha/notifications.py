@@ -1,4 +1,7 @@
-"""Persistent notifications for manual clean-up after a charger is removed. No issue could be kept up to date then."""
+"""Persistent notifications for manual clean-up after a charger is removed.
+
+After the removal, ChargeKeeper could not keep an issue up to date.
+"""
 
 from homeassistant.components import persistent_notification
 from homeassistant.config_entries import ConfigEntry
@@ -13,7 +16,7 @@ from ..core.model import Identity
 async def async_create_notification(
     hass: HomeAssistant, entry: ConfigEntry, identity: Identity, key: str, **placeholders: str
 ) -> None:
-    """Notify the user about a removed charger; `key` is that of the text in the section `exceptions`."""
+    """Notify the user about a removed charger. `key` names a text in the section `exceptions` of the translations."""
     name = charger_name(hass, entry, identity)
     texts = await async_get_translations(hass, hass.config.language, "exceptions", {DOMAIN})
     text = texts[f"component.{DOMAIN}.exceptions.{key}.message"]

@@ -41,7 +41,7 @@ _EARLIER_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _HASH = re.compile(r"[0-9a-f]{64}", re.IGNORECASE)
 
 type Stored = dict[str, object]
-"""By serial number for intents, snapshots and boxes; for budgets the export of the account."""
+"""Content of a store. Intents, snapshots and boxes are stored by serial number; budgets as the account exports them."""
 
 
 def file_name(unique_id: str, existing: Collection[str]) -> str:
@@ -270,7 +270,7 @@ class SnapshotSaver:
 
     @callback
     def start(self) -> None:
-        """Start. Without a file yet, save at once."""
+        """Start the regular saves. Save at once if no snapshot is stored yet."""
         self._energies_due(save=not self._stores.snapshots)
         self.changed()
 

@@ -2,9 +2,10 @@
 
 See docs/design.md, section 6.3.
 
-A box is in one of three modes, and only one side ever commands it (invariant I10). While its stored limit is learned,
-ChargeKeeper does not answer. In relay, the server's commands pass. In keep, ChargeKeeper answers each status at once
-and only reads the server's commands.
+A box is in one of three modes, and only one side ever commands the box (invariant I10). In the mode `LEARNING`,
+ChargeKeeper does not answer the box: the stored limit is unknown, or the box takes no commands. In the mode `RELAY`,
+ChargeKeeper passes the commands of the manufacturer's server to the box. In the mode `KEEP`, ChargeKeeper itself
+answers each status at once, and only reads the commands of the server.
 """
 
 from collections import Counter
@@ -62,7 +63,7 @@ UNPLUGGED = 0
 class Mode(StrEnum):
     """Who answers the box."""
 
-    LEARNING = "learning"  # not ChargeKeeper: the stored limit is unknown
+    LEARNING = "learning"  # not ChargeKeeper: the stored limit is unknown, or the box takes no commands
     RELAY = "relay"  # the manufacturer's server
     KEEP = "keep"  # ChargeKeeper
 
@@ -285,7 +286,7 @@ class Box:
     def _share_bound(self) -> float:
         """Load group share in A, at least MINIMUM_CURRENT; `inf` outside a group.
 
-        A smaller share is no current: then the box is not allowed to charge.
+        With a share below MINIMUM_CURRENT, the box is not allowed to charge at all.
         """
         return inf if self.share is None else max(self.share, MINIMUM_CURRENT)
 
@@ -609,7 +610,11 @@ class Box:
                 self._revert_offline_change()
 
     def _confirm_offline_sent(self) -> None:
-        """Confirm the stored limit after three statuses that followed it, since one answer may be lost."""
+        """Count the statuses that follow a command with the present stored limit.
+
+        Three such statuses confirm that the box stored the limit, unless the box ignores commands. A single command may
+        be lost.
+        """
         if self._sent_offline is not None and self._sent_offline == self.state.offline:
             self._offline_sent_count += 1
         self._sent_offline = None
@@ -766,7 +771,10 @@ class Box:
         return 0 if is_paused or left < MINIMUM_CURRENT else left
 
     def _permitted_stored(self, amps: int) -> int:
-        """Return the server's stored limit, or the known one if it would be raised above the wire rating, in A."""
+        """Return the stored limit to pass on to the box, in A.
+
+        This is the server's limit, or the known one if the server's would raise it above the wire rating.
+        """
         known = self.state.offline
         wire = HIGHEST_CURRENT if self.config.wire_rating is None else self.config.wire_rating
         if known is None or amps <= max(known, wire):

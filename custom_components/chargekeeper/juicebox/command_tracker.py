@@ -1,15 +1,15 @@
 """Check that a box obeys commands, by the limits in its next statuses.
 
 Sources disagree about which of the two limits is in force (docs/protocols/juicebox.md, section 2.3). The tracker finds
-that out.
+out which one is.
 """
 
 from ..core.limits import HIGHEST_CURRENT
 from .datagram import StatusMessage
 
 SHOWS_WITHIN = 3
-"""Statuses after a command, of which at least one shows it. It is the first or the second (section 2.5), or the
-third if one is lost."""
+"""Number of statuses after a command of which at least one shows the command. The first or the second status shows the
+command (section 2.5), or the third if one status is lost."""
 IGNORED_IN_A_ROW = 3
 """Consecutive statuses without the commanded limits after which the box counts as ignoring commands."""
 
@@ -24,7 +24,7 @@ class CommandTracker:
 
     @property
     def pending(self) -> bool:
-        """True while a change of the user was sent and no status can show it yet."""
+        """True after a change of the user was sent, until a status shows the change or `SHOWS_WITHIN` statuses came."""
         return self._statuses_since_command is not None
 
     @property

@@ -226,7 +226,10 @@ class _Listed:
         return self.status_bucket.take(now)
 
     def candidate(self, host: str, floor: int | None) -> Track:
-        """Return the track of a doubtful address; of too many addresses, drop the one silent for longest."""
+        """Return the track of a doubtful address, which is created if it is missing.
+
+        If there are `MOST_ADDRESSES` tracks already, the track whose address was silent for longest is dropped first.
+        """
         if host not in self.candidates:
             if len(self.candidates) >= MOST_ADDRESSES:
                 del self.candidates[min(self.candidates, key=lambda each: self.candidates[each].at)]

@@ -17,8 +17,8 @@ class BoxState:
 
     Limits: `offline` is the stored limit `M`, None until it is learned. `overwritten` is the highest limit that the box
     may still have stored instead, until it surely received the new one. `online` is the last `A` that was sent to the
-    box, whoever sent it. `served` is the last `A` of the manufacturer's server. `allowed` is the last `A` of the server
-    that let the box charge, lowered to the limit of the installation.
+    box, whoever sent it. `served` is the last `A` of the manufacturer's server. `allowed` is the last `A` with which
+    that server let the box charge, or the limit of the installation if that limit was lower.
 
     Commands: `index` and `flags` are those of the last command; `cycles` is True if the flags follow the index. `kept`
     is True while ChargeKeeper answers the box. `charging_current`, `paused` and `override` are what the user wants.

@@ -169,7 +169,7 @@ class BoxEntityTransport(EntityTransport):
                 cycle is unsafe, so that the override waits.
             TransportBusy: `cycled`, the last power cycle is too recent.
             UnsafeRequest: `restart_charging`, `restart_status_unknown`: power flows, or may flow.
-            ChargerError: as the linked entity fails.
+            ChargerError: the linked entity failed; see `async_call_entity`.
         """
         if isinstance(command, SetOverride):
             if not command.on:
@@ -251,7 +251,7 @@ class BoxEntityTransport(EntityTransport):
             self._listener.transport_changed(self)
 
     def _report_power_loss(self) -> None:
-        """Report once that the box is offline, since it had no power until now."""
+        """Report once that the box is offline, because the box had no power until now."""
         assert self._listener is not None
         self._boots_before = None
         self._reports_offline = True

@@ -663,7 +663,7 @@ async def async_call_entity(
         guard: called last before the call; raises ChargerError to prevent it.
 
     Raises:
-        ChargerError: as `guard` raises.
+        ChargerError: the error of `guard`; nothing was sent.
         NoConnection: `linked_unavailable`, nothing was sent.
         NotApplicable: `linked_refused`.
         TransportDown: `linked_timeout`, `linked_failed`.

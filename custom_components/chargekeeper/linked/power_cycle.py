@@ -52,7 +52,7 @@ class Cycle:
         switch: the registry id of the power switch.
         began_at: when it began.
         on: power is proved to be back.
-        spent: the box has not reported since. A further power cycle then needs the user.
+        spent: the box has not reported after the power cycle. A further power cycle then needs the user.
         name: the name of the box, for issues after the box was removed.
     """
 
@@ -200,7 +200,7 @@ class PowerCycle:
 
     @callback
     def box_reported(self, at: float, boots: int) -> None:
-        """Record that the box reported at the monotonic time `at`, and had started `boots` times by then."""
+        """Record that the box reported at the monotonic time `at`, and had started `boots` times until that time."""
         has_started = self._boots is not None and boots > self._boots
         self._boots = boots
         if self.active and has_started:
@@ -216,7 +216,7 @@ class PowerCycle:
             self._end_cycle()
 
     async def finish(self) -> None:
-        """Switch on now, since nothing will do it later. No power is switched off from here on."""
+        """Switch the power on now, because nothing will switch it on later. After this, never switch the power off."""
         self._closed = True
         self._stop_restoring()
         if self.trying:

@@ -265,7 +265,7 @@ class WallboxAccount(CloudAccount):
         self._notify()
 
     def _use_credentials(self, email: str, password: str) -> None:
-        """Use valid or new credentials, and clear all earlier sign-in refusals."""
+        """Use verified or changed credentials from now on, and clear all earlier refusals of a sign-in."""
         self._email = email
         self._password = password
         self._refused_at = None
@@ -293,7 +293,7 @@ class WallboxAccount(CloudAccount):
         return slot_at if is_wanted else max(slot_at, groups_at)
 
     async def _poll_if_due(self) -> None:
-        """Poll if that is still due when the GET lock is free: another read may have used the slot."""
+        """Poll if a poll is still due once the GET lock is free: another read may have used the slot."""
         async with self._get_lock:
             if self._due_at() <= self._clock.monotonic():
                 await self._use_read_slot()
@@ -552,7 +552,7 @@ class WallboxAccount(CloudAccount):
     # Sign-in
 
     def _login_free_at(self, now: float) -> float:
-        """Return when the next GET may sign in; `now` if no sign-in is needed."""
+        """Return the monotonic time from which the next GET may sign in; `now` if it needs no sign-in."""
         if not self._has_no_usable_token():
             return now
         return max(self._login_blocked_until, self._budgets.logins.free_at(now))

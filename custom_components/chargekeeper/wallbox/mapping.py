@@ -180,7 +180,7 @@ def group_readings(
     Args:
         charger: The charger as listed.
         seen: When the charger reported the values to the cloud.
-        now: When the cloud answered. It dates the status "offline", which the cloud itself determines.
+        now: When the cloud answered. This is the time of the status "offline", which the cloud itself determines.
         idle_age: Maximum age of live values in seconds while no power flows. While power flows it is 15 min.
     """
     facts = status_facts(charger.status)

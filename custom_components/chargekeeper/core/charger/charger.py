@@ -291,7 +291,7 @@ class Charger(TransportListener):
         self._limit_enforcer.update_limits(self._own_limits)
 
     def _compose(self) -> tuple[Snapshot, float]:
-        """Return the snapshot as of now, and the monotonic time at which time alone changes it."""
+        """Return the present snapshot, and the monotonic time at which the snapshot next changes without a report."""
         now = self._clock.monotonic()
         wall = self._clock.now()
         transports = self._router.ordered()
@@ -421,19 +421,19 @@ class Charger(TransportListener):
 
     @property
     def override_left(self) -> bool:
-        """True if an override was sent and not taken back: the charger may keep it without ChargeKeeper."""
+        """True if an override was sent and not taken back: the charger may keep the override without ChargeKeeper."""
         return self._override.left_on
 
     async def cancel_override(self, *, read_back: bool = True) -> tuple[str, ...]:
         """End the override before the charger is removed. Return the windows that may stay disabled, as text.
 
-        Without `read_back`, an acknowledged schedule counts as restored. That is for a charger that stays and is
-        checked later.
+        `read_back` is False for a charger that stays in ChargeKeeper: an acknowledged schedule counts as restored, and
+        the charger checks its schedule later.
         """
         return await self._override.end_for_good(read_back=read_back)
 
     async def restart(self) -> RestartRun:
-        """Restart the charger if its status, read for this, allows that.
+        """Read the status of the charger, and restart the charger if this status permits a restart.
 
         Return on acceptance; the restart is then watched.
 

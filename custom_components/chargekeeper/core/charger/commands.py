@@ -266,7 +266,7 @@ class Commands:
         await self._deliver(setting, automatic=True)
 
     async def _deliver(self, setting: Setting, *, automatic: bool) -> None:
-        """Send a setting on the best transport, and on the next one if that fails.
+        """Send a setting on the best transport, and on the next one if the best transport fails.
 
         A lower current goes out on all transports.
 
@@ -303,7 +303,7 @@ class Commands:
     def _correct_late_arrival(self, capability: Capability, now: float) -> None:
         """Send the latest setting once more if an older one arrived late.
 
-        That happens only once: whatever shows afterwards is an external change.
+        The setting is sent again only once: any other setting that appears afterwards is an external change.
         """
         unacknowledged = [late for late in self._unacknowledged.pop(capability) if now <= late.sent_at + TIME_TO_LIVE]
         if not unacknowledged:

@@ -53,7 +53,7 @@ class Context:
         self.group_room: Callable[[], float] = unlimited
         """Returns the current in A that the load group leaves beside what its other members may draw now."""
         self.group_pause_sent = False
-        """True if a load group, not the user, paused the charger and no transport saw the charger resume since."""
+        """True if a load group, not the user, paused the charger and no transport saw the charger resume later."""
         self.lock = asyncio.Lock()
         """Held while a command is sent, so that commands to one charger follow one another."""
         self.publish: Callable[[], None] = lambda: None

@@ -56,7 +56,7 @@ class OverrideIntent:
         sent: True once the charger may be under an override, so that there is something to hand back.
         applications: how often ChargeKeeper sent the override; once it is ending, how often it handed control back.
         originals: the schedule windows that ChargeKeeper disables, as they were before.
-        disabled: True once that was acknowledged.
+        disabled: True once the disabling was acknowledged.
         left_paused: True once the override is ending and a transport that can only pause has ended it.
         external_status: the charger's status when the override ended; an external change may have caused it.
     """
@@ -81,8 +81,8 @@ class PauseIntent:
     """A pause that the user wants to hold, once a transport accepted it.
 
     `base` is the charger's status before the pause; `applications` counts how often the pause was sent. The state is
-    never `PENDING`. It is `ENDING` while the pause cannot be taken back from a charger that would keep it for the next
-    car. An ended pause is removed.
+    never `PENDING`. It is `ENDING` once the car has left, while the charger would keep the pause for the next car
+    and the pause cannot be taken back yet. An ended pause is removed.
     """
 
     created_at: datetime
@@ -112,8 +112,9 @@ class InstallRecord:
 class UpdateRecord:
     """A firmware update that a transport reported, and whose end it did not report.
 
-    `age` is the time since then in seconds, counted only while ChargeKeeper runs: no jump of the wall clock shortens
-    it. `firmware` is the version then, if known. `dismissed` is True once the user said that the update is over.
+    `age` is the time since that report in seconds, counted only while ChargeKeeper runs: no jump of the wall clock
+    shortens `age`. `firmware` is the version at that report, if known. `dismissed` is True once the user said that the
+    update is over.
     """
 
     source: Source
@@ -138,7 +139,7 @@ class Intents:
 class IntentStore:
     """The durable record of one charger. `entries` is what is on the disk; `write` changes the disk first.
 
-    `save` returns once its record is on the disk, and raises `NotSaved` if that fails.
+    `save` returns once its record is on the disk, and raises `NotSaved` if the record could not be saved.
     """
 
     def __init__(self, save: Callable[[dict[str, object]], Awaitable[None]]) -> None:
@@ -171,8 +172,8 @@ class IntentStore:
     ) -> None:
         """Save the changed records; omitted records stay as they are.
 
-        Raise what `save` raises, and change nothing then. A canceled write counts as done, and the next write saves it
-        again.
+        If `save` fails, raise its error and change nothing. A canceled write counts as done, and the next write saves
+        the same records again.
         """
         async with self._lock:
             old = self.entries
@@ -224,8 +225,8 @@ class Decision:
 class Observation:
     """What is seen of the charger when the next step is decided.
 
-    `effect_due`: the last command has had time to show. `unconfirmed`: since the override was sent or last seen in
-    effect, the charger may have dropped it (outage, restart, update, a window's edge).
+    `effect_due`: enough time has passed for the status to show the last command. `unconfirmed`: the charger may have
+    dropped the override or pause after it was sent or last seen in effect (outage, restart, update, a window's edge).
     """
 
     now: datetime

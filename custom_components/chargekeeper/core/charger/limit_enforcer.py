@@ -50,7 +50,7 @@ class LimitEnforcer:
     def _has_fallen(self, before: Limits, now: Limits) -> bool:
         """Return True if a limit is lower than before, or the user entered a first load group limit.
 
-        A limit that the charger reports for the first time was in force before.
+        A limit that the charger reports for the first time does not count as lower: it was in force before the report.
         """
         pairs = (
             (before.wire_rating, now.wire_rating),

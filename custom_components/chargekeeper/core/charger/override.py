@@ -56,7 +56,7 @@ from .router import Prepare, Router
 LOGGER = logging.getLogger(__name__)
 
 EFFECT_AFTER = 15.0
-"""Seconds after which an acknowledged override that does not show counts as without effect."""
+"""Seconds after which an acknowledged override counts as without effect if no status shows it."""
 
 SYNC_RESOLUTION = 1.0
 """Resolution in seconds of the time at which the charger reported, as transports know it."""
@@ -68,14 +68,15 @@ SCHEDULE_RETRY = 1800.0
 """Seconds after which a schedule that could not be read completely, or not be handed back, is tried again."""
 
 SHOWS_WITHIN = 300.0
-"""Seconds within which a written schedule shows. Until then a list without the change may be an old one."""
+"""Seconds within which a written schedule appears when the schedule is read. An earlier answer may be out of date."""
 
 FULL_AFTER_WAITING = 600.0
 """Seconds without charging after which a car that took at least `FULL_ENERGY` kWh counts as full."""
 FULL_ENERGY = 0.2
 
 HANDED_BACK = frozenset({End.CANCELLED, End.TIME, End.FULL})
-"""Ends after which ChargeKeeper hands control back. After the others, the schedule already rules or is not wanted."""
+"""Ends of an override after which ChargeKeeper hands control back to the schedule. After the other ends, the schedule
+is already in control or is not wanted."""
 
 FAILURES = frozenset({ChargerIssue.OVERRIDE_SUPERSEDED, ChargerIssue.OVERRIDE_FAILED, ChargerIssue.SCHEDULE_UNREADABLE})
 """Issues of an override that ended against the user's will, shown until the car leaves or the user requests a new
@@ -108,7 +109,7 @@ class OverrideController:
         self._released_at = -inf  # monotonic time of the last report before control was handed back
         self._pending_announced = True  # a restored override was pending at least for a while
         self._unconfirmed = True
-        self._requested = False  # the user requested the override, and it was not sent since
+        self._requested = False  # the user requested the override, and it was not sent after that
         self._inside_at_confirm: bool | None = None
         self._waiting_car_since: float | None = None
         self._schedule_handed_back: Schedule = ()  # the schedule as it should be after it was handed back
@@ -155,7 +156,7 @@ class OverrideController:
         return None if self._waiting_car_since is None else self._waiting_car_since + FULL_AFTER_WAITING
 
     def marks(self) -> list[float]:
-        """Return the monotonic times at which a step may be due without a report."""
+        """Return the monotonic times at which the override may need a step even if no report arrives."""
         wanted = self._intents.entries.override is not None
         return [self.full_at or inf, self._context.cooldown.start_at if wanted else inf]
 
@@ -354,10 +355,10 @@ class OverrideController:
         )
 
     def _reported_since(self, intent: OverrideIntent) -> bool:
-        """Return True if the charger itself reported since the last command, as far as that matters.
+        """Return True if the charger itself reported after the last command, or if no such report is needed.
 
-        A cloud acknowledges commands even for a charger that is off. The undoing of changes is judged, and tried again,
-        only after the charger reported.
+        A cloud acknowledges commands even for a charger that is off. ChargeKeeper therefore judges the undoing of
+        changes, and tries it again, only after a report of the charger.
         """
         transport = self._transport_for(intent, Step.FINISH)
         if intent.state is not IntentState.ENDING or transport is None:
@@ -509,8 +510,8 @@ class OverrideController:
     async def _finish(self, transport: Transport, intent: OverrideIntent) -> None:
         """Undo the override.
 
-        Enable the windows that ChargeKeeper disabled and nobody changed since, and hand back control. An
-        acknowledgement is not an effect: this is repeated until a later report shows nothing left to undo.
+        Enable the windows that ChargeKeeper disabled and that nobody changed afterwards, and hand back control. An
+        acknowledgement is not an effect: ChargeKeeper repeats both until a later report shows nothing left to undo.
         """
         self._released_at = self._authority.latest
         try:
@@ -550,7 +551,7 @@ class OverrideController:
             await self._intents.write(override=replace(intent, sent=False, left_paused=left_paused))
 
     def _may_show_later(self, intent: OverrideIntent) -> bool:
-        """Return True if windows were written as disabled, were not seen so, and may still show so: answers may lag."""
+        """Return True if windows were written as disabled, and a later answer may be the first to show them so."""
         if not intent.originals or intent.disabled or intent.applications > 0:
             return False
         return self._clock.monotonic() < self._disabled_at + SHOWS_WITHIN
@@ -626,7 +627,7 @@ class OverrideController:
     def _must_hand_back(self, intent: OverrideIntent) -> bool:
         """Return True if control is to be handed back to the schedule.
 
-        That happens once, and again if the charger does not show it.
+        Control is handed back once, and again if the charger still seems to be under the override.
         """
         last_report = self._last_report()
         status = None if last_report is None else last_report.status
@@ -638,8 +639,8 @@ class OverrideController:
     async def _handle_refusal(self, err: ChargerError) -> None:
         """Handle a refusal by the charger or its cloud.
 
-        An active override ends as failed. An ending override is removed, and its windows may stay disabled. If the
-        schedule cannot be read, an ending override stays and is tried again later.
+        An active override ends as failed. An ending override with disabled windows stays, and ChargeKeeper tries later
+        to undo it. An ending override without disabled windows is removed.
         """
         intent = self._intents.entries.override
         assert intent is not None

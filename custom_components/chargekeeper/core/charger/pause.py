@@ -114,7 +114,7 @@ class PauseController:
     async def _release(self, pause: PauseIntent) -> bool:
         """Take back a pause that the charger would keep for the next car, now that the car has left.
 
-        Return False if that has to wait.
+        Return False if the pause cannot be taken back yet.
         """
         transport = self._router.first(Capability.CHARGING)
         if transport is None:

@@ -6,7 +6,7 @@ from ..model import POWER_FLOWS, Outcome, RestartAvailability, Role, Status
 from ..transport import Presence
 
 STATUS_FRESH = 60.0
-"""Highest age in seconds of the status on which a restart is sent."""
+"""Highest age in seconds of a status that still permits a restart."""
 
 EVIDENCE_FRESH = 600.0
 """Highest age in seconds of the charger's own last report over the cloud. An answer of the cloud alone is not
@@ -74,7 +74,7 @@ def guard(facts: Facts) -> RestartAvailability:
 def _judge(facts: Facts, *, status_good: bool) -> RestartAvailability:
     """Return the first reason to refuse. Reasons that say more or last longer come first.
 
-    The status `error` is no reason.
+    The status `error` is no reason to refuse a restart.
     """
     known = facts.status is not None and facts.presence is not Presence.UNKNOWN and status_good
     unknown = facts.update_doubted or not (known or facts.at_rest)
@@ -108,7 +108,7 @@ class RestartWatch:
 
         Args:
             pressed_at: when the restart was sent; may lie in the past.
-            away_at: when the charger was first seen away, if it was already.
+            away_at: when the charger was first seen away; None if it was not yet.
         """
         self._pressed_at = pressed_at
         self._away_at = away_at
@@ -124,14 +124,14 @@ class RestartWatch:
 
     @property
     def away_at(self) -> float | None:
-        """When the charger was first seen away since, or None."""
+        """When the charger was first seen away after the restart was sent; None if it was not."""
         return self._away_at
 
     @property
     def wants_status(self) -> bool:
         """True if the charger seems to be there, and only its own report is missing to end the watch well.
 
-        That is so when the charger came back. It is also so when the charger was never away and the 3 min are over.
+        The charger must be back from its restart. If it was never seen away, the 3 min must be over.
         """
         if self._outcome is not None or not self._present:
             return False

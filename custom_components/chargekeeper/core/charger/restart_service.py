@@ -99,7 +99,7 @@ class RestartService:
 
     @property
     def update_doubted(self) -> bool:
-        """True if an update was reported hours ago and its end was not. Only the user can know its end."""
+        """True if an update was reported hours ago but never its end. Only the user can know if the update is over."""
         return self._danger.update_doubted is not None
 
     def dismiss_update(self) -> None:
@@ -335,7 +335,7 @@ class RestartService:
 
     @property
     def _record(self) -> RestartRecord:
-        """The restart that is being watched, or was until now."""
+        """The restart that is being watched, or that was watched until now."""
         record = self._intents.entries.restart
         assert record is not None
         return record

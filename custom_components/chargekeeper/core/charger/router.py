@@ -180,7 +180,7 @@ class Router:
             raise TransportDown("timeout") from None
 
     async def deliver(self, command: Command, prepare: Prepare | None = None, *, everywhere: bool = False) -> Delivery:
-        """Send a command on the best transport, and on the next one if that fails.
+        """Send a command on the best transport, and on the next one if the best transport fails.
 
         Args:
             command: what to send. It must do no harm if it arrives twice.
@@ -240,7 +240,7 @@ class Router:
 class Handover:
     """Emits an event when a local transport takes over from the cloud, and when the cloud is in charge again.
 
-    That happens only if the user leaves the choice to ChargeKeeper, and not for the state found at a start.
+    The events are emitted only if the user leaves the choice to ChargeKeeper, and not for the state found at a start.
     """
 
     def __init__(self, context: Context, router: Router) -> None:

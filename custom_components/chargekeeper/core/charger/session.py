@@ -73,7 +73,7 @@ class SessionEnergy:
             duration: the session duration from the same answer, in s.
 
         Returns:
-            The step; None if the reading is not plausible.
+            The effect of the reading; None if the reading is not plausible.
         """
         if old is None:
             return self._begin(new, duration)
@@ -103,7 +103,7 @@ class SessionEnergy:
                 self._stored_before[source] = number(entry.get("before")) or 0.0
 
     def _take_fall(self, count: _Count, new: Reading[float], duration: float | None) -> SessionStep | None:
-        """Decide what it means that a counter reads less than before."""
+        """Return the effect of a counter that reads less than before; None if the reading is not plausible."""
         possible = new.value <= could_have_flowed(new.observed_mono - count.at)
         if self.unplugged:
             return self._begin(new, duration) if possible else None
@@ -132,7 +132,7 @@ class SessionEnergy:
     ) -> SessionStep | None:
         """Let the session grow by a reading, unless that much energy cannot have flowed.
 
-        `before` is the session energy at which the counter restarted, if it did.
+        `before` is the session energy at which the counter restarted; None if the counter did not restart.
         """
         base = count.before.get(new.source, 0.0) if before is None else before
         total = base + new.value

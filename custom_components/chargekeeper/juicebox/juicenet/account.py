@@ -391,7 +391,10 @@ class JuiceNetTransport(CachingTransport):
         self._publish(unit_readings(state, shown, self._setting(limit), seen=seen, now=now))
 
     def _setting(self, limit: float | None) -> int | None:
-        """Return the current that the box is set to apart from a pause, in A. A pause would end with it."""
+        """Return the current to which the box is set, in A; None if unknown or too low for any car.
+
+        While the box is paused, return the current with which the pause would end.
+        """
         if limit is None or limit >= MINIMUM_CURRENT:
             return None if limit is None else floor(limit)
         return self._bounded_current if self._bounded_current >= MINIMUM_CURRENT else None

@@ -69,28 +69,28 @@ def _optional_moment(raw: object) -> datetime | None:
 
 
 def _required_serial(raw: object) -> str:
-    """Parse a serial number. Raises ValueError: without it the entry is unusable."""
+    """Parse a serial number. Raises ValueError if `raw` is not one: a box without a serial number is unusable."""
     if not isinstance(raw, str) or not _SERIAL.fullmatch(raw):
         raise ValueError("no unit id")
     return raw
 
 
 def _required_token(raw: object) -> str:
-    """Parse a token. Raises ValueError: without it the unit cannot be asked."""
+    """Parse a token. Raises ValueError if `raw` is not one: requests for a box need its token."""
     if not isinstance(raw, str) or not _SECRET.fullmatch(raw):
         raise ValueError("no token")
     return raw
 
 
 def _required_word(raw: object) -> str:
-    """Parse a state. Raises ValueError: without it the answer is unusable."""
+    """Parse a state. Raises ValueError if `raw` is not one: an answer without a state is unusable."""
     if (word := optional_str(raw)) is None:
         raise ValueError("no state")
     return word
 
 
 def _required_minute(raw: object) -> int:
-    """Parse a minute of a day. Raises ValueError, so that no window is invented."""
+    """Parse a minute of a day. Raises ValueError if `raw` is not one, so that no window is invented."""
     if (minute := optional_int(0, DAY_MINUTES)(raw)) is None:
         raise ValueError("no minute of a day")
     return minute
@@ -329,9 +329,10 @@ class JuiceNetClient:
         await self._call(_Kind.UNIT, "set_limit", unit, {"amperage": amps})
 
     async def charge_now(self, unit: Unit) -> None:
-        """Ignore the schedule and charge (section 1.4): two requests.
+        """Let the box charge now and ignore its schedule (section 1.4), with two requests.
 
-        The time sent must be past by the unit's own clock, so that clock is read first; 0 would end the override.
+        `override_time` must lie in the past by the clock of the box. The first request therefore reads that clock. The
+        time 0 would end the override.
         """
         state = await self.state(unit)
         if state.unit_time is None or state.charging.wh_energy_to_add is None:
@@ -339,7 +340,7 @@ class JuiceNetClient:
         await self._override(unit, state.unit_time, state.charging.wh_energy_to_add)
 
     async def end_override(self, unit: Unit) -> None:
-        """Follow the schedule again (section 1.4)."""
+        """Let the box follow its schedule again (section 1.4)."""
         await self._override(unit, 0, 0)
 
     async def _override(self, unit: Unit, override_time: int, energy: int) -> None:
