@@ -124,16 +124,9 @@ MUTATIONS = (
     Mutation(
         name="schedules-older-than-known",
         at="wallbox.mapping:schedule_bodies",
-        find="max(ceil(cloud_now.timestamp() + listed.duration), listed.newest)",
+        find="max(ceil(cloud_now.timestamp()), listed.newest)",
         put="ceil(cloud_now.timestamp())",
         tests=("tests/wallbox/test_override_cloud.py", "-k", "clock_says"),
-    ),
-    Mutation(
-        name="schedules-dated-as-if-no-time-passed",
-        at="wallbox.mapping:schedule_bodies",
-        find="cloud_now.timestamp() + listed.duration",
-        put="cloud_now.timestamp()",
-        tests=("tests/wallbox/test_override_cloud.py", "-k", "slow_cloud"),
     ),
     Mutation(
         name="schedules-in-part-written",

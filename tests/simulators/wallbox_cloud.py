@@ -31,6 +31,9 @@ FIRST_ACCOUNT = 90001
 SIGN_IN_PATHS = "/users/"
 LOWEST_CURRENT = 6
 MINUTE = 60.0
+STALE_AFTER = 60
+"""Seconds after which an entry of a schedule is no longer "newer than now" (7.2). The app dates its own writes by the
+phone, so each is a little old on arrival: a cloud without any tolerance would drop them all. The figure is invented."""
 SLACK = 1e-6  # seconds; a request exactly one spacing later is in time
 
 
@@ -386,7 +389,7 @@ class WallboxCloud(FaultyServer):
         if any("uid" in item for item, _ in entries):
             return None
         known = [window.created_at for window in self.world.chargers[serial].schedules]
-        newest = max([int(self.now().timestamp()), self.last_schedule.get(serial, 0), *known])
+        newest = max([int(self.now().timestamp()) - STALE_AFTER, self.last_schedule.get(serial, 0), *known])
         return tuple(
             # An integer is no boolean, so it is not `false`.
             replace(window, enabled=item["enable"] is not False)

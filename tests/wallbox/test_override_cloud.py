@@ -445,7 +445,7 @@ async def test_schedules_survive_whatever_our_clock_says(bench: Bench, schedules
 
 @pytest.mark.parametrize("seconds", [2.0, 6.7])
 async def test_schedules_survive_a_slow_cloud(bench: Bench, schedules: Schedules, seconds: float) -> None:
-    """A write that was newer than the cloud's time when it left is older when it arrives: the cloud would drop it."""
+    """A write that was newer than the cloud's time when it left is older when it arrives, as the app's own are."""
     await bench.settle_in()
     owners = (NIGHT, NOON, NEVER)
     bench.charger(WAITING).schedules = owners

@@ -306,14 +306,13 @@ class ScheduleList:
     """All schedules of a charger (section 7.1): `entries` as parsed, `raw` as sent by the cloud.
 
     `newest` is the newest `created_at` or `lastSchedule`. `is_whole` is False if an element of the list is no object,
-    or if one of these times is unreadable. `duration` is the time from request to answer, in seconds.
+    or if one of these times is unreadable.
     """
 
     entries: tuple[CloudSchedule, ...] = ()
     raw: tuple[Mapping[str, object], ...] = ()
     newest: int = 0
     is_whole: bool = True
-    duration: float = 0.0
 
 
 class _Kind(Enum):
@@ -422,7 +421,6 @@ class WallboxCloudClient:
 
     async def schedules(self, serial: str) -> ScheduleList:
         """Return the weekly schedules of a charger (section 7.1)."""
-        started_at = self._clock.monotonic()
         answer = await self._request_data(_Kind.READ, "GET", f"/chargers/{serial}/schedules")
         if not isinstance(answer, dict) or "schedules" not in answer:
             raise _bad_answer("no schedules")
@@ -440,7 +438,6 @@ class WallboxCloudClient:
             raw=raw,
             newest=max(stamp or 0 for stamp in stamps),
             is_whole=isinstance(listed, list) and len(raw) == len(entries) and None not in stamps,
-            duration=self._clock.monotonic() - started_at,
         )
 
     async def write_schedules(self, serial: str, schedules: Sequence[Mapping[str, object]]) -> None:

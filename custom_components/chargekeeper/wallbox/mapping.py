@@ -319,8 +319,7 @@ def schedule_bodies(listed: ScheduleList, changes: Schedule, cloud_now: datetime
     after = changed(before, changes)
     if after == before:
         return []
-    # The write may take as long to arrive as the answer did. The entries must still be newer than the time of arrival.
-    created_at = max(ceil(cloud_now.timestamp() + listed.duration), listed.newest) + 1
+    created_at = max(ceil(cloud_now.timestamp()), listed.newest) + 1
     return [
         _schedule_body(raw, window) | {"created_at": created_at} for raw, window in zip(listed.raw, after, strict=True)
     ]
