@@ -28,7 +28,7 @@ from custom_components.chargekeeper.core.charger.intents import (
     decide_pause,
     end_override,
 )
-from custom_components.chargekeeper.core.model import OVERRIDE_IN_EFFECT, Outcome, Status
+from custom_components.chargekeeper.core.model import OVERRIDE_IN_EFFECT, Outcome, Source, Status
 from tests.core.fake_transport import NIGHT
 from tests.simulators.clock import VirtualClock
 
@@ -313,7 +313,14 @@ intents = st.builds(
 all_entries = st.builds(
     Intents,
     override=st.none() | intents,
-    restart=st.none() | st.builds(RestartRecord, moments, st.none() | moments, st.none() | st.sampled_from(Outcome)),
+    restart=st.none()
+    | st.builds(
+        RestartRecord,
+        moments,
+        st.none() | moments,
+        st.none() | st.sampled_from(Outcome),
+        st.none() | st.sampled_from(Source),
+    ),
     install=st.none() | st.builds(InstallRecord, moments, st.text()),
     pause=st.none()
     | st.builds(

@@ -251,6 +251,16 @@ async def test_whoever_waits_for_a_restart_is_told_of_a_reload_and_the_watch_goe
     assert box_house.state("event", "restart").attributes["event_type"] == "verified"
 
 
+async def test_restart_of_a_box_that_sends_no_boot_line_verified_by_its_return(box_house: BoxHouse) -> None:
+    wiring = await wired(box_house, meter=False, details=NIGHT)
+    await box_house.pass_time(400)
+    box = box_house.sims[FIRST]
+    send = box._send
+    box._send = lambda message: None if b"BOT:" in message else send(message)  # type: ignore[method-assign]
+    answer = await finish(box_house, await press(box_house))
+    assert (answer["outcome"], wiring.calls) == ("verified", ["off", "on"])
+
+
 async def test_a_charging_box_is_not_switched_off(box_house: BoxHouse) -> None:
     wiring = await wired(box_house)
     assert (box_house.value("status"), box_house.value("restart_availability")) == ("charging", "charging")

@@ -139,6 +139,20 @@ MUTATIONS = (
         tests=("tests/core/test_restart.py",),
     ),
     Mutation(
+        name="restart-watched-on-every-transport",
+        at="core.charger.restart_service:RestartService._observe",
+        find="self._record.source not in {None, transport.source}",
+        put="False",
+        tests=("tests/core/test_restart_evidence.py",),
+    ),
+    Mutation(
+        name="boot-of-before-proves-a-restart",
+        at="core.charger.restart:RestartWatch.observe_boot",
+        find="self._pressed_at <= booted_at <= self._pressed_at + AWAY_WITHIN",
+        put="booted_at <= self._pressed_at + AWAY_WITHIN",
+        tests=("tests/core/test_restart_evidence.py",),
+    ),
+    Mutation(
         name="windows-end-at-midnight",
         at="core.schedule:_opening",
         find="day if window.start < window.end else day + DAY",

@@ -20,6 +20,7 @@ from ..core.limits import Limits, ceiling
 from ..core.model import CURRENT, POWER, POWER_FLOWS, Capability, Readings, Status
 from ..core.transport import Command, Presence, Restart, SetOverride, StatusReport, TransportListener
 from ..juicebox.box import Box
+from ..juicebox.datagram import StatusMessage
 from ..juicebox.transport import NEXT_STATUS, JuiceBoxTransport
 from .entity_transport import (
     CONF_ALLOW_POWER_CYCLE,
@@ -65,6 +66,7 @@ class BoxEntityTransport(EntityTransport):
         self._rested_at = -inf
         self._resting_since = inf
         self._reports_offline = False
+        self._status_at_loss: StatusMessage | None = None  # while no status came after a reported power loss
         # The start count of the box before the restart that is under way.
         self._boots_before = self._box.counts["boots"] if self.cycle.active else None
 
@@ -238,9 +240,13 @@ class BoxEntityTransport(EntityTransport):
             raise NoConnection("offline_too_high")
 
     def _box_changed(self) -> None:
-        """Report that the box was without power if it has started again since the power cycle."""
+        """Report that the box was without power if it has started again since the power cycle, and then its return."""
+        assert self._listener is not None
         if self._boots_before is not None and self._box.counts["boots"] > self._boots_before:
             self._report_power_loss()
+        elif self._status_at_loss is not None and self._box.status is not self._status_at_loss:
+            self._status_at_loss = None
+            self._listener.readings_received(self, Readings())
 
     def _cycle_changed(self) -> None:
         """Report the power loss when the power is back: a later status then shows that the box has returned."""
@@ -254,6 +260,7 @@ class BoxEntityTransport(EntityTransport):
         """Report once that the box is offline, because the box had no power until now."""
         assert self._listener is not None
         self._boots_before = None
+        self._status_at_loss = self._box.status
         self._reports_offline = True
         self._listener.readings_received(self, Readings())
         self._reports_offline = False

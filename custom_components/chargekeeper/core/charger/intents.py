@@ -93,11 +93,15 @@ class PauseIntent:
 
 @dataclass(frozen=True, slots=True)
 class RestartRecord:
-    """The last restart that was sent; `outcome` is None while the restart is being watched."""
+    """The last restart that was sent; `outcome` is None while the restart is being watched.
+
+    `source` is the transport that carried the restart; None in a record from before that was stored.
+    """
 
     pressed_at: datetime
     away_at: datetime | None = None
     outcome: Outcome | None = None
+    source: Source | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +356,7 @@ def _json_of(entries: Intents) -> dict[str, object]:
             "pressed_at": restart.pressed_at.isoformat(),
             "away_at": _iso(restart.away_at),
             "outcome": restart.outcome,
+            "source": restart.source,
         },
         "install": None
         if install is None
@@ -420,7 +425,12 @@ def _pause_from(stored: object) -> PauseIntent | None:
 def _restart_from(stored: object) -> RestartRecord | None:
     if not isinstance(stored, Mapping) or (pressed_at := moment(stored.get("pressed_at"))) is None:
         return None
-    return RestartRecord(pressed_at, moment(stored.get("away_at")), member(Outcome, stored.get("outcome")))
+    return RestartRecord(
+        pressed_at,
+        moment(stored.get("away_at")),
+        member(Outcome, stored.get("outcome")),
+        member(Source, stored.get("source")),
+    )
 
 
 def _install_from(stored: object) -> InstallRecord | None:

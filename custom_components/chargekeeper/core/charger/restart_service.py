@@ -150,7 +150,7 @@ class RestartService:
             transport = await self._guarded_transport(Restart(), "restart")
             previous = self._intents.entries.restart
             pressed_at = self._clock.monotonic()
-            await self._intents.write(restart=RestartRecord(self._clock.now()))
+            await self._intents.write(restart=RestartRecord(self._clock.now(), source=transport.source))
             try:
                 self._guard(transport, Restart(), "restart")  # the saving took a while
                 await self._router.send(transport, Restart())
@@ -306,13 +306,20 @@ class RestartService:
             self._unwatch.append(transport.watch())
 
     def _observe(self, transport: Transport) -> None:
+        """Let the watch judge what a transport reported."""
         last_report = transport.last_report
         if self._run is None or last_report is None:
             return
+        now = self._clock.monotonic()
         watch = self._run.watch
+        if transport.booted_at is not None:
+            watch.observe_boot(now, transport.booted_at)
+        if self._record.source not in {None, transport.source}:
+            watch.observe_elsewhere(now, transport.charger_reported_at)
+            return
         was_away = watch.away_at
         watch.observe(
-            self._clock.monotonic(),
+            now,
             away=last_report.status is Status.OFFLINE,
             updating=last_report.status is Status.UPDATING,
             evidence_at=transport.charger_reported_at,
