@@ -302,6 +302,24 @@ async def test_what_an_ammeter_sees_counts_too_and_is_shown_of_a_box_that_is_not
     assert (box_house.value("current"), box_house.value("restart_availability")) == ("0.0", "available")
 
 
+async def test_rest_of_the_meter_from_before_a_suspension_cuts_no_power(box_house: BoxHouse) -> None:
+    wiring = await wired(box_house, details=NIGHT)
+    await box_house.pass_time(400)
+    box_house.sims[FIRST].wifi = False
+    for _ in range(14):
+        wiring.report(0)
+        await box_house.pass_time(10)
+    assert box_house.value("restart_availability") == "available"
+    box_house.clock.jump(3 * 3600)
+    await box_house.pass_time(61)
+    assert box_house.value("restart_availability") == "status_unknown"
+    for seconds in range(0, 70, 10):
+        wiring.report(0)
+        expected = "available" if seconds >= 60 else "status_unknown"
+        assert box_house.value("restart_availability") == expected, seconds
+        await box_house.pass_time(10)
+
+
 async def test_a_switch_that_switches_nothing_is_no_restart(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)

@@ -146,6 +146,48 @@ MUTATIONS = (
         tests=("tests/core/test_restart_evidence.py",),
     ),
     Mutation(
+        name="divergence-never-noticed",
+        at="core.clock",
+        find="DIVERGED = 10.0",
+        put="DIVERGED = 1e12",
+        tests=("tests/core/test_divergence.py",),
+    ),
+    Mutation(
+        name="correction-is-a-divergence",
+        at="core.clock",
+        find="DIVERGED = 10.0",
+        put="DIVERGED = 1.0",
+        tests=("tests/core/test_divergence.py",),
+    ),
+    Mutation(
+        name="drift-adds-up",
+        at="core.clock:Divergence.at",
+        find="self._offset = offset",
+        put="pass",
+        tests=("tests/core/test_divergence.py",),
+    ),
+    Mutation(
+        name="factor-of-the-clock-ignored",
+        at="core.clock:Divergence._measure",
+        find="self._clock.monotonic() / self._clock.factor",
+        put="self._clock.monotonic()",
+        tests=("tests/core/test_divergence.py",),
+    ),
+    Mutation(
+        name="divergence-expires-nothing",
+        at="core.charger.charger:Charger._expire_after_divergence",
+        find="self._context.readings_store.expire_live()",
+        put="pass",
+        tests=("tests/core/test_divergence.py",),
+    ),
+    Mutation(
+        name="restart-on-a-status-from-before-a-divergence",
+        at="core.charger.restart_service:RestartService._facts",
+        find="at is None or at < diverged_at",
+        put="at is None",
+        tests=("tests/core/test_divergence.py",),
+    ),
+    Mutation(
         name="boot-of-before-proves-a-restart",
         at="core.charger.restart:RestartWatch.observe_boot",
         find="self._pressed_at <= booted_at <= self._pressed_at + AWAY_WITHIN",
@@ -374,53 +416,8 @@ MUTATIONS = (
     Mutation(
         name="update-forgotten-after-three-hours",
         at="core.charger.restart_service:RestartService._facts",
-        find="""
-            Facts(
-                has_transport=transport is not None,
-                over_cloud=transport is not None and transport.source is Source.CLOUD,
-                supported=bool(capable),
-                presence=Presence.UNKNOWN if transport is None else transport.presence,
-                status=status,
-                status_age=None if status_received_at is None else now - status_received_at,
-                evidence_age=None if charger_reported_at is None else now - charger_reported_at,
-                role=None if role is None else role.value,
-                since_last=None if self._restart_at is None else max(now - self._restart_at, 0.0),
-                watching=self._run is not None,
-                allow_while_charging=self._context.options.restart_while_charging,
-                refused_by_plan=self._refused_by_plan,
-                checking=self._checking,
-                linkable=capability is Capability.RESTART and any(
-                    transport.restart_needs_link for transport in self._router
-                ),
-                at_rest=transport is not None and transport.at_rest,
-                updating=self.installing or self._danger.updating is not None,
-                update_doubted=self._danger.update_doubted is not None,
-                flowing=self._danger.flowing is not None,
-            )
-        """,
-        put="""
-            Facts(
-                has_transport=transport is not None,
-                over_cloud=transport is not None and transport.source is Source.CLOUD,
-                supported=bool(capable),
-                presence=Presence.UNKNOWN if transport is None else transport.presence,
-                status=status,
-                status_age=None if status_received_at is None else now - status_received_at,
-                evidence_age=None if charger_reported_at is None else now - charger_reported_at,
-                role=None if role is None else role.value,
-                since_last=None if self._restart_at is None else max(now - self._restart_at, 0.0),
-                watching=self._run is not None,
-                allow_while_charging=self._context.options.restart_while_charging,
-                refused_by_plan=self._refused_by_plan,
-                checking=self._checking,
-                linkable=capability is Capability.RESTART and any(
-                    transport.restart_needs_link for transport in self._router
-                ),
-                at_rest=transport is not None and transport.at_rest,
-                updating=self.installing or self._danger.updating is not None,
-                flowing=self._danger.flowing is not None,
-            )
-        """,
+        find="self._danger.update_doubted is not None",
+        put="False",
         tests=("tests/core/test_danger.py",),
     ),
     Mutation(

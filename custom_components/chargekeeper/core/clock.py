@@ -8,12 +8,34 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
+from functools import cached_property
+from math import inf
 import time
 from typing import Protocol, override
+
+from .signal import subscribe
+
+DIVERGED = 10.0
+"""Seconds by which the wall clock departs from the monotonic clock between two looks when the clocks have diverged.
+
+Corrections of a running clock are smaller: a leap second, a step or the drift of NTP. A longer suspension of the host
+would make a status seem fresh (60 s) that is much older.
+"""
+
+LOOK_EVERY = 60.0
+"""Seconds between two looks at the clocks at the most, while somebody listens."""
 
 
 class Clock(Protocol):
     """Interface of the clock: the only access of ChargeKeeper to time."""
+
+    factor: float = 1.0
+    """Seconds of `monotonic` in one second of `now`. Only the clock of a demonstration runs faster."""
+
+    @cached_property
+    def divergence(self) -> Divergence:
+        """What tells if the two clocks departed from each other."""
+        return Divergence(self)
 
     def now(self) -> datetime:
         """Return the wall clock time (aware, UTC). It may jump: show and store it, never measure with it."""
@@ -56,6 +78,80 @@ class SystemClock(Clock):
     @override
     def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:
         return asyncio.timeout(seconds)  # noqa: TID251 - the one place where it is allowed
+
+
+class Divergence:
+    """Tells when the wall clock departs from the monotonic clock, which means that ages are not known any more.
+
+    A host that was suspended has no monotonic time for the suspension: a status of hours ago seems to be seconds old.
+    Somebody may also have set the wall clock.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._offset = self._measure()
+        self._at = -inf
+        self._told_at = -inf
+        self._listeners: list[Callable[[], None]] = []
+        self._cancel_look: Callable[[], None] = _nothing
+
+    @property
+    def at(self) -> float:
+        """Monotonic time at which the last divergence was noticed; minus infinity if there was none.
+
+        Each access looks at the clocks.
+        """
+        offset = self._measure()
+        if abs(offset - self._offset) > DIVERGED:
+            self._at = self._clock.monotonic()
+        self._offset = offset
+        return self._at
+
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` at most `LOOK_EVERY` after a divergence. Return a function that removes the listener."""
+        if not self._listeners:
+            self._told_at = self.at
+            self._look_later()
+        remove = subscribe(self._listeners, callback)
+
+        def remove_listener() -> None:
+            remove()
+            if not self._listeners:
+                self._cancel_look()
+
+        return remove_listener
+
+    def _measure(self) -> float:
+        return self._clock.now().timestamp() - self._clock.monotonic() / self._clock.factor
+
+    def _look_later(self) -> None:
+        self._cancel_look = self._clock.call_later(LOOK_EVERY, self._look)
+
+    def _look(self) -> None:
+        self._look_later()
+        if self.at > self._told_at:
+            self._told_at = self._at
+            for listener in tuple(self._listeners):
+                listener()
+
+
+class DivergenceMark:
+    """Tells its owner once of each divergence since the mark was made."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._divergence = clock.divergence
+        self._seen_at = self._divergence.at
+
+    @property
+    def is_new(self) -> bool:
+        """True at the first access after a divergence."""
+        before = self._seen_at
+        self._seen_at = self._divergence.at
+        return self._seen_at > before
+
+
+def _nothing() -> None:
+    """Cancel a look that was never planned."""
 
 
 def monotonic_of(clock: Clock, wall_time: datetime) -> float:

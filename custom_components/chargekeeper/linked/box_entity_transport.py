@@ -136,6 +136,8 @@ class BoxEntityTransport(EntityTransport):
     def _rests(self) -> bool:
         """True if the meter has reported for a minute, until now, that nothing flows."""
         now = self._clock.monotonic()
+        if self._rested_at < self._clock.divergence.at:
+            return False
         return not self._flows and now - self._rested_at <= REST <= now - self._resting_since
 
     @property
@@ -226,7 +228,9 @@ class BoxEntityTransport(EntityTransport):
     def _is_fresh(self) -> bool:
         """True if the box itself reported within a minute."""
         status_received_at = self._udp.status_received_at
-        return status_received_at is not None and self._clock.monotonic() - status_received_at <= REST
+        if status_received_at is None or status_received_at < self._clock.divergence.at:
+            return False
+        return self._clock.monotonic() - status_received_at <= REST
 
     def _require_safe_offline_current(self) -> None:
         """Raise NoConnection if the offline current is unknown or exceeds a limit.
@@ -311,6 +315,7 @@ class BoxEntityTransport(EntityTransport):
             return
         if reported_at <= max(self._flowed_at, self._rested_at):
             return  # not a new report of the meter itself
-        if self._resting_since == inf or reported_at - self._rested_at > REST:  # unknown in between
+        diverged = self._rested_at < self._clock.divergence.at
+        if self._resting_since == inf or reported_at - self._rested_at > REST or diverged:  # unknown in between
             self._resting_since = reported_at
         self._rested_at = reported_at

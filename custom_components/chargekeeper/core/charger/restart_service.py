@@ -264,6 +264,12 @@ class RestartService:
         status_received_at, charger_reported_at = (
             (None, None) if transport is None else (transport.status_received_at, transport.charger_reported_at)
         )
+        diverged_at = self._clock.divergence.at
+
+        def age(at: float | None) -> float | None:
+            """Return the age of what was observed at a monotonic time; None from before the clocks diverged."""
+            return None if at is None or at < diverged_at else now - at
+
         status = self._context.readings_store.fresh(STATUS, now)
         role = self._context.readings_store.get(ROLE)
         if status is not None:
@@ -277,8 +283,8 @@ class RestartService:
             supported=bool(capable),
             presence=Presence.UNKNOWN if transport is None else transport.presence,
             status=status,
-            status_age=None if status_received_at is None else now - status_received_at,
-            evidence_age=None if charger_reported_at is None else now - charger_reported_at,
+            status_age=age(status_received_at),
+            evidence_age=age(charger_reported_at),
             role=None if role is None else role.value,
             since_last=None if self._restart_at is None else max(now - self._restart_at, 0.0),
             watching=self._run is not None,
