@@ -53,7 +53,7 @@ async def test_what_the_server_forbids_is_not_started_by_the_switch(box_house: B
     box_house.units[0].schedule = Schedule(custom=True, weekday=night, weekend=night)
     await with_server(box_house, weekday_start="02:00:00", weekday_end="12:00:00")
     assert box_house.value("status") == "waiting_schedule"
-    assert await refusal(box_house, "switch", "turn_on", "charging") == "wrong_state"
+    assert await refusal(box_house, "switch", "turn_on", "charging") == "wrong_state_schedule"
 
 
 async def test_a_lower_current_of_the_server_is_no_offline_current(box_house: BoxHouse) -> None:

@@ -13,6 +13,7 @@ import voluptuous as vol
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.diagnostics import async_get_config_entry_diagnostics
 from custom_components.chargekeeper.entries.load_group import async_open_groups
+from custom_components.chargekeeper.flows.juicebox_box import SERVER_NAMES
 from custom_components.chargekeeper.juicebox.listener import Discovered
 from tests.juicebox.rig import Sender, line
 from tests.simulators.juicebox_server import Day, Group, Schedule
@@ -163,7 +164,8 @@ async def test_what_cannot_work_is_refused_and_then_put_right(box_house: BoxHous
         assert await refusal(ports=ports) == {"ports": "bad_port"}, ports
     own = box_house.ports[0]
     assert await refusal(ports=[str(own), str(taken)]) == {"ports": "port_busy"}
-    assert form["description_placeholders"] == {"port": str(taken)}
+    names = "\n".join(SERVER_NAMES)
+    assert form["description_placeholders"] == {"port": str(taken), "address": ADDRESS, "names": names}
     assert await refusal(bind_address="192.0.2.1") == {"bind_address": "bad_address"}
     assert await refusal(bind_address="here") == {"bind_address": "bad_address"}
     named = {"host": "server.example", "port": 8042}

@@ -117,5 +117,31 @@ async def test_a_refused_pause_names_the_charger(hass: HomeAssistant) -> None:
     house.transport.refusal = NotApplicable("wrong_state")
     with pytest.raises(ServiceValidationError) as caught:
         await house.call("switch", "turn_off", house.state("switch", "charging"))
-    assert caught.value.translation_key == "wrong_state"
-    assert caught.value.translation_placeholders == {"charger": "Garage"}
+    assert caught.value.translation_key == "wrong_state_now"
+    assert caught.value.translation_placeholders == {"charger": "Garage", "status": "charging"}
+
+
+@pytest.mark.parametrize(
+    ("status", "age", "text"),
+    [
+        (Status.CHARGING, LIVE_AGE[Source.CLOUD], "Garage cannot do that in its current state"),
+        (Status.COMPLETED, 0.0, 'Garage cannot do that while its status is "fully charged"'),
+        (
+            Status.WAITING_SCHEDULE,
+            0.0,
+            (
+                'Garage cannot do that while its status is "waiting for schedule". To charge outside the schedule, '
+                "use the time-of-use override"
+            ),
+        ),
+    ],
+)
+async def test_refusal_names_the_known_status_with_a_hint_only_where_it_helps(
+    hass: HomeAssistant, status: Status, age: float, text: str
+) -> None:
+    house = await move_in(hass, {**BASIC, STATUS: status})
+    await house.pass_time(age)
+    house.transport.refusal = NotApplicable("wrong_state")
+    with pytest.raises(ServiceValidationError) as caught:
+        await house.call("switch", "turn_off", house.state("switch", "charging"))
+    assert str(caught.value) == text

@@ -71,6 +71,9 @@ WITHOUT_TABLE = {
     *(f"transport_{path}" for path in LIVE_AGE),
 }
 
+WRONG_STATES = {"wrong_state_now", "wrong_state_schedule"}
+"""Texts that replace `wrong_state` where the status is known."""
+
 
 def _strings(value: object, path: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
@@ -98,7 +101,7 @@ def test_the_texts_keep_to_the_rules() -> None:
 
 def test_every_exception_has_a_text_and_every_text_an_exception() -> None:
     keys = {key for rows in ERRORS.values() for key, _ in rows.values()}
-    keys |= {key for key, _ in UNLISTED.values()} | {NO_PATH_SINCE[0]} | WITHOUT_TABLE
+    keys |= {key for key, _ in UNLISTED.values()} | {NO_PATH_SINCE[0]} | WITHOUT_TABLE | WRONG_STATES
     assert set(TEXTS["exceptions"]) == keys
 
 
@@ -137,6 +140,7 @@ def test_steps_and_issues_name_only_what_they_are_given() -> None:
         "config.step.reauth_confirm": {"email", "retry"},
         "config.step.pausing": {"limit", "places", "order"},
         "config.step.offline_currents": {"limit", "excess"},
+        "config.step.juicebox": {"address", "names"},
         "config.step.nothing_heard": {"address", "ports", "names", "dropped"},
         "config.step.box": set(HEARD),
         "config.progress.wait": {"address", "ports"},
@@ -164,6 +168,7 @@ def test_steps_and_issues_name_only_what_they_are_given() -> None:
             "reasons",
             "transport",
             "until",
+            "status",
         },
         "issues.other_integration": {"entry"},
         "issues.group_member_missing": {"charger", "group"},

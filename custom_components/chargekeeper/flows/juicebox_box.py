@@ -129,7 +129,7 @@ class JuiceBoxSubentryFlow(ConfigSubentryFlow):
         boxes = get_shared_state(self.hass).boxes
         found = {} if boxes is None else {each.serial: each for each in boxes.server.listener.discovered}
         if not found:
-            return self.async_abort(reason="no_box_heard", description_placeholders={"names": ", ".join(SERVER_NAMES)})
+            return self.async_abort(reason="no_box_heard", description_placeholders={"names": "\n".join(SERVER_NAMES)})
         if user_input is not None and (chosen := found.get(user_input[CONF_BOX])) is not None:
             self._found = chosen
             return await self.async_step_box()
