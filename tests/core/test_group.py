@@ -83,7 +83,7 @@ def claims(*weights: float) -> list[Claim]:
         (40, (), []),
     ],
 )
-def test_a_current_is_divided_by_weight(amps: float, weights: tuple[float, ...], expected: list[int]) -> None:
+def test_current_divided_by_weight(amps: float, weights: tuple[float, ...], expected: list[int]) -> None:
     assert shares(amps, claims(*weights)) == expected
 
 
@@ -97,11 +97,11 @@ def test_a_current_is_divided_by_weight(amps: float, weights: tuple[float, ...],
         (5, (6, 6), [0, 0]),
     ],
 )
-def test_nobody_is_given_less_than_is_of_use_to_it(amps: float, least: tuple[int, ...], expected: list[int]) -> None:
+def test_member_gets_at_least_its_minimum_or_nothing(amps: float, least: tuple[int, ...], expected: list[int]) -> None:
     assert shares(amps, [Claim(1.0, minimum=each) for each in least]) == expected
 
 
-def test_where_not_all_can_charge_those_with_a_car_come_first() -> None:
+def test_members_with_car_served_first_if_current_is_short() -> None:
     def divided(amps: float, *cars: bool) -> list[int]:
         return shares(amps, [Claim(1, wants=car) for car in cars])
 
@@ -124,7 +124,7 @@ some_claims = st.lists(
 
 
 @given(st.floats(-50, 200), some_claims)
-def test_i1_shares_are_whole_enough_to_charge_and_never_more_than_there_is(amps: float, members: list[Claim]) -> None:
+def test_i1_shares_reach_minimum_and_sum_never_exceeds_current(amps: float, members: list[Claim]) -> None:
     given_ = shares(amps, members)
     assert all(share == 0 or share >= 6 for share in given_)
     assert sum(given_) <= max(amps, 0)
@@ -141,7 +141,7 @@ def test_more_current_makes_no_share_smaller(amps: float, more: float, members: 
 
 
 @given(st.floats(6, 200), some_claims)
-def test_i1_what_is_allotted_fits_beside_those_that_are_bound(limit: float, members: list[Claim]) -> None:
+def test_i1_allocation_fits_beside_reserved_currents(limit: float, members: list[Claim]) -> None:
     allotted, static = allocate(limit, members), shares(limit, members)
     free = [amps for amps, member in zip(allotted, members, strict=True) if member.reserved is None]
     reserved = sum(member.reserved for member in members if member.reserved is not None)
@@ -150,7 +150,7 @@ def test_i1_what_is_allotted_fits_beside_those_that_are_bound(limit: float, memb
 
 
 @given(st.integers(6, 200), st.lists(st.floats(0.1, 10), min_size=2, max_size=5), st.data())
-def test_a_member_not_heard_within_its_share_changes_nothing(
+def test_silent_member_within_its_share_changes_no_allocation(
     limit: int, weights: list[float], data: st.DataObject
 ) -> None:
     static = shares(limit, claims(*weights))
@@ -159,7 +159,7 @@ def test_a_member_not_heard_within_its_share_changes_nothing(
     assert allocate(limit, members) == static
 
 
-def test_the_others_make_room_for_a_member_that_is_not_heard() -> None:
+def test_other_members_make_room_for_silent_member() -> None:
     assert allocate(40, [Claim(1), Claim(1, reserved=26), Claim(1)]) == [7, 13, 7]
     assert allocate(40, [Claim(1), Claim(1, reserved=32), Claim(1)]) == [8, 13, 0]
     assert allocate(40, [Claim(1), Claim(1, reserved=float("inf")), Claim(1)]) == [0, 13, 0]
@@ -176,7 +176,7 @@ def test_the_others_make_room_for_a_member_that_is_not_heard() -> None:
         (Limits(load_group_limit=8), float("inf"), float("inf")),
     ],
 )
-def test_the_most_that_a_charger_could_draw(limits: Limits, heard: float, silent: float) -> None:
+def test_could_draw_returns_highest_possible_current(limits: Limits, heard: float, silent: float) -> None:
     assert could_draw(limits, is_live=True) == heard
     assert could_draw(limits, is_live=False) == silent
 
@@ -203,7 +203,7 @@ def spec(limit: float, *keys: Key, weights: tuple[float, ...] = ()) -> GroupSpec
         (32, (A,), (float("inf"),), "weight_not_positive", "700301"),
     ],
 )
-def test_a_group_that_cannot_be_is_refused(
+def test_impossible_group_refused(
     limit: float, keys: tuple[Key, ...], weights: tuple[float, ...], reason: str, detail: str
 ) -> None:
     with pytest.raises(GroupError, match=reason) as caught:
@@ -227,13 +227,13 @@ def test_a_group_that_cannot_be_is_refused(
         (32, {A: Limits(charging_current=8)}, float("inf")),
     ],
 )
-def test_the_offline_currents_are_held_against_the_limit(limit: float, known: dict[Key, Limits], excess: float) -> None:
+def test_offline_currents_above_limit_count_as_excess(limit: float, known: dict[Key, Limits], excess: float) -> None:
     assert offline_excess(spec(limit, A, B), known) == excess
     stored = any(limits.offline_current is not None for limits in known.values())
     assert stored_excess(spec(limit, A, B), known) == (excess if stored else 0)
 
 
-def test_one_that_starts_beside_others_must_not_have_stored_more_than_its_share() -> None:
+def test_stored_excess_counts_offline_current_above_share() -> None:
     stored = {A: Limits(offline_current=24), B: Limits(offline_current=8)}
     assert offline_excess(spec(32, A, B), stored) == 0
     assert stored_excess(spec(32, A, B), stored) == 8  # beside B with its share of 16
@@ -241,7 +241,7 @@ def test_one_that_starts_beside_others_must_not_have_stored_more_than_its_share(
     assert stored_excess(spec(40, A, B, weights=(3, 1)), stored) == 0
 
 
-def test_members_that_were_never_seen_do_not_hide_what_others_have_stored() -> None:
+def test_stored_excess_counted_although_other_member_is_unknown() -> None:
     for known in ({A: Limits(offline_current=40)}, {A: Limits(offline_current=40), B: Limits()}):
         assert stored_excess(spec(32, A, B), known) == 24, "beside B with its share of 16"
     assert stored_excess(spec(32, A, B), {A: Limits(offline_current=16)}) == 0
@@ -495,7 +495,7 @@ async def settled(limit: float, *amps: float, **more: object) -> Circuit:
     return found
 
 
-async def test_members_within_their_shares_are_left_alone() -> None:
+async def test_members_within_their_shares_receive_no_command() -> None:
     bench = circuit(32, 16, 10)
     await bench.calm()
     assert bench.commands() == [[], []]
@@ -503,12 +503,12 @@ async def test_members_within_their_shares_are_left_alone() -> None:
     assert [member.group_share for member in bench.members] == [16, 16]
 
 
-async def test_the_share_binds_as_soon_as_the_keeper_is_there() -> None:
+async def test_share_applies_as_soon_as_member_is_attached() -> None:
     bench = circuit(32, 32, 32, 32, weights=(2, 1, 1))
     assert [member.group_share for member in bench.members] == [16, 8, 8]
 
 
-async def test_settings_above_the_share_are_lowered() -> None:
+async def test_setting_above_share_lowered() -> None:
     bench = circuit(32, 32, 10)
     await bench.clock.advance(0)
     assert bench.commands() == [[SetCurrent(16)], []]
@@ -518,7 +518,7 @@ async def test_settings_above_the_share_are_lowered() -> None:
     assert bench.group.view == GroupView(32, 0, {A: 16, B: 16})
 
 
-async def test_a_fraction_of_an_ampere_above_the_share_is_too_much() -> None:
+async def test_setting_fraction_of_ampere_above_share_lowered() -> None:
     bench = circuit(32.5, 16.5, 16)
     await bench.clock.advance(0)
     assert bench.commands() == [[SetCurrent(16)], []]
@@ -526,7 +526,7 @@ async def test_a_fraction_of_an_ampere_above_the_share_is_too_much() -> None:
     assert bench.group.view.headroom == 0.5
 
 
-async def test_i1_a_reduction_is_seen_before_anyone_is_given_more() -> None:
+async def test_i1_reduction_seen_before_other_member_gets_more() -> None:
     bench = await settled(32, 16, 16)
     first, second = bench.members
     first.linked, first.offline_current = False, 26
@@ -553,7 +553,7 @@ async def test_i1_a_reduction_is_seen_before_anyone_is_given_more() -> None:
     assert second.commands[-1] == SetCurrent(16)
 
 
-async def test_what_was_lowered_is_given_back_and_no_more() -> None:
+async def test_lowered_setting_restored_to_previous_value() -> None:
     bench = await settled(32, 16, 12)
     first, second = bench.members
     first.offline_current = 24
@@ -568,7 +568,7 @@ async def test_what_was_lowered_is_given_back_and_no_more() -> None:
     assert second.amps == 12
 
 
-async def test_a_setting_that_somebody_changed_meanwhile_stays() -> None:
+async def test_setting_changed_elsewhere_after_reduction_not_restored() -> None:
     bench = await settled(32, 16, 16)
     first, second = bench.members
     first.offline_current = 24
@@ -583,7 +583,7 @@ async def test_a_setting_that_somebody_changed_meanwhile_stays() -> None:
     assert second.amps == 7
 
 
-async def test_a_second_reduction_does_not_forget_the_first_setting() -> None:
+async def test_original_setting_restored_after_second_reduction() -> None:
     bench = await settled(40, 20, 20)
     first, second = bench.members
     first.offline_current = 26
@@ -602,7 +602,7 @@ async def test_a_second_reduction_does_not_forget_the_first_setting() -> None:
     assert second.amps == 20
 
 
-async def test_a_raise_keeps_below_the_other_limits_of_the_charger() -> None:
+async def test_restored_setting_stays_below_other_limits_of_charger() -> None:
     bench = await settled(32, 16, 16)
     first, second = bench.members
     first.offline_current = 24
@@ -615,7 +615,7 @@ async def test_a_raise_keeps_below_the_other_limits_of_the_charger() -> None:
     assert second.amps == 12
 
 
-async def test_raises_keep_their_distance() -> None:
+async def test_raises_keep_minimum_spacing() -> None:
     bench = await settled(44, 22, 22)
     first, second = bench.members
     first.offline_current = 38
@@ -635,7 +635,7 @@ async def test_raises_keep_their_distance() -> None:
     assert sent[1][0] - sent[0][0] >= RAISE_SPACING
 
 
-async def test_below_six_amperes_the_last_written_pauses_and_is_started_again() -> None:
+async def test_last_member_paused_below_six_amperes_then_started_again() -> None:
     bench = await settled(20, 10, 10, weights=(1.0, 1.0))
     first, second = bench.members
     first.fall_silent(stored=16)
@@ -654,7 +654,7 @@ async def test_below_six_amperes_the_last_written_pauses_and_is_started_again() 
     assert (second.amps, second.paused) == (10, False)
 
 
-async def test_a_pause_of_the_users_is_left_alone() -> None:
+async def test_pause_of_user_not_lifted_by_group() -> None:
     bench = await settled(20, 10, 6)
     first, second = bench.members
     second.paused = True
@@ -668,7 +668,7 @@ async def test_a_pause_of_the_users_is_left_alone() -> None:
     assert second.commands == []
 
 
-async def test_what_the_user_paused_as_well_is_the_users_to_end() -> None:
+async def test_group_pause_not_lifted_if_user_paused_too() -> None:
     bench = await settled(20, 10, 10, weights=(1.0, 1.0))
     first, second = bench.members
     first.fall_silent(stored=16)
@@ -683,7 +683,7 @@ async def test_what_the_user_paused_as_well_is_the_users_to_end() -> None:
     assert second.paused
 
 
-async def test_a_pause_that_ended_by_itself_is_not_ended_again() -> None:
+async def test_group_pause_that_ended_with_car_not_lifted_again() -> None:
     bench = await settled(12, 6, 6)
     first, second = bench.members
     first.offline_current = 12
@@ -698,7 +698,7 @@ async def test_a_pause_that_ended_by_itself_is_not_ended_again() -> None:
     assert second.commands == [PAUSE]
 
 
-async def test_a_member_started_by_hand_without_a_share_is_paused_again() -> None:
+async def test_member_started_manually_without_share_paused_again() -> None:
     bench = await settled(12, 6, 6)
     first, second = bench.members
     first.offline_current = 12
@@ -713,7 +713,7 @@ async def test_a_member_started_by_hand_without_a_share_is_paused_again() -> Non
     assert second.commands == [PAUSE, PAUSE, START_AGAIN]
 
 
-async def test_a_group_too_small_for_all_serves_those_with_a_car_in_order() -> None:
+async def test_group_too_small_for_all_serves_members_with_car_in_order() -> None:
     bench = circuit(12, 16, 16, 16)
     first, second, third = bench.members
     first.car = False
@@ -735,7 +735,7 @@ async def test_a_group_too_small_for_all_serves_those_with_a_car_in_order() -> N
 
 
 @pytest.mark.parametrize("how", ["refused", "deaf"])
-async def test_the_others_make_room_for_one_that_does_not_obey(how: str) -> None:
+async def test_other_member_makes_room_for_member_that_does_not_obey(how: str) -> None:
     bench = circuit(40, 20, 20)
     first, second = bench.members
     await bench.poll()
@@ -752,7 +752,7 @@ async def test_the_others_make_room_for_one_that_does_not_obey(how: str) -> None
     assert [member.amps for member in bench.members] == [20, 20]
 
 
-async def test_a_member_that_cannot_be_paused_counts_and_pauses_the_next() -> None:
+async def test_member_that_cannot_be_paused_counts_and_next_member_paused() -> None:
     bench = circuit(12, 6, 6, 6)
     third = bench.members[2]
     third.errors = [NotAllowed("ocpp")] * 1000
@@ -764,7 +764,7 @@ async def test_a_member_that_cannot_be_paused_counts_and_pauses_the_next() -> No
     assert [member.paused for member in bench.members] == [False, False, False]
 
 
-async def test_a_silent_member_counts_with_what_was_sent_to_it_last() -> None:
+async def test_silent_member_counts_with_current_last_sent() -> None:
     bench = await settled(40, 20, 10)
     first, second = bench.members
     raising = asyncio.ensure_future(second.command(SetCurrent(20)))  # by the user
@@ -778,7 +778,7 @@ async def test_a_silent_member_counts_with_what_was_sent_to_it_last() -> None:
     assert first.amps == 20
 
 
-async def test_an_unsettled_raise_counts_although_the_share_was_lowered_since() -> None:
+async def test_raise_in_flight_counts_although_share_was_lowered_since() -> None:
     bench = await settled(48, 16, 8, 16)
     first, second, third = bench.members
     second.latency = 100
@@ -801,7 +801,7 @@ async def test_an_unsettled_raise_counts_although_the_share_was_lowered_since() 
     assert bench.group.view.allocated == 48
 
 
-async def test_a_member_of_which_nothing_is_known_counts_with_everything() -> None:
+async def test_unknown_member_leaves_no_room_for_other_member() -> None:
     clock = VirtualClock()
     first = FakeMember(clock, A, amps=16)
     bench = Circuit(spec(32, A, B), first, clock=clock)
@@ -816,7 +816,7 @@ async def test_a_member_of_which_nothing_is_known_counts_with_everything() -> No
     assert not first.paused
 
 
-async def test_a_heard_member_without_a_known_current_is_not_commanded() -> None:
+async def test_live_member_with_unknown_current_not_commanded() -> None:
     bench = await settled(40, 20, 20)
     first, second = bench.members
     first.hide(CHARGING_CURRENT.key)
@@ -827,7 +827,7 @@ async def test_a_heard_member_without_a_known_current_is_not_commanded() -> None
     assert first.commands == []
 
 
-async def test_a_member_whose_keeper_is_gone_counts_with_what_it_was_last_known_to_draw() -> None:
+async def test_detached_member_counts_with_last_known_current() -> None:
     bench = await settled(40, 20, 20)
     first, second = bench.members
     first.offline_current = 30
@@ -839,7 +839,7 @@ async def test_a_member_whose_keeper_is_gone_counts_with_what_it_was_last_known_
     assert second.amps == 10
 
 
-async def test_what_was_taken_is_given_back_after_a_restart_of_home_assistant() -> None:
+async def test_reduction_and_pause_undone_after_home_assistant_restart() -> None:
     bench = await settled(20, 10, 10)
     first, second = bench.members
     first.fall_silent(stored=16)
@@ -858,7 +858,7 @@ async def test_what_was_taken_is_given_back_after_a_restart_of_home_assistant() 
     assert (second.amps, second.paused) == (10, False)
 
 
-async def test_a_member_whose_keeper_is_gone_may_lose_its_share_meanwhile() -> None:
+async def test_detached_member_may_lose_its_share() -> None:
     bench = circuit(12, 6, 6, 6)
     first, _, third = bench.members
     first.car = False
@@ -872,7 +872,7 @@ async def test_a_member_whose_keeper_is_gone_may_lose_its_share_meanwhile() -> N
     assert third.group_share == 0
 
 
-async def test_a_member_absent_after_a_restart_counts_as_it_did_before() -> None:
+async def test_member_absent_after_restart_counts_as_before() -> None:
     bench = await settled(40, 20, 20)
     first, second = bench.members
     first.offline_current = 26
@@ -885,7 +885,7 @@ async def test_a_member_absent_after_a_restart_counts_as_it_did_before() -> None
     assert second.amps == 14
 
 
-async def test_nothing_is_sent_before_it_is_noted_what_is_taken() -> None:
+async def test_reduction_saved_before_command_is_sent() -> None:
     bench = await settled(20, 10, 10)
     first, second = bench.members
     noted: list[object] = []
@@ -898,7 +898,7 @@ async def test_nothing_is_sent_before_it_is_noted_what_is_taken() -> None:
     ]
 
 
-async def test_the_limit_is_kept_even_where_nothing_can_be_saved() -> None:
+async def test_limit_kept_although_record_cannot_be_saved() -> None:
     bench = circuit(32, 32, 16)
     bench.save_error = NotSaved("not_saved")
     await bench.calm(3)
@@ -909,7 +909,7 @@ async def test_the_limit_is_kept_even_where_nothing_can_be_saved() -> None:
     assert bench.saved == bench.group.export()
 
 
-async def test_the_record_is_saved_only_when_it_changes() -> None:
+async def test_record_saved_only_when_changed() -> None:
     bench = await settled(32, 16, 16)
     saves = bench.saves
     await bench.calm(30)
@@ -929,14 +929,14 @@ async def test_the_record_is_saved_only_when_it_changes() -> None:
         {"wallbox_700301": {"stored": "16"}, "wallbox_700302": {"stored": -16}},
     ],
 )
-async def test_garbled_records_are_left_out(stored: object) -> None:
+async def test_garbled_records_ignored(stored: object) -> None:
     group = LoadGroup(VirtualClock(), spec(32, A, B), Circuit.save)  # type: ignore[arg-type]
     group.restore(stored)
     nothing = {"wish": None, "ours": None, "paused": False, "most": None, "stored": None}
     assert group.export() == {"wallbox_700301": nothing, "wallbox_700302": nothing}
 
 
-async def test_a_record_survives_being_stored() -> None:
+async def test_restored_record_exported_unchanged() -> None:
     record = {
         "wallbox_700301": {"wish": 20, "ours": 8, "paused": False, "most": 20.5, "stored": 18},
         "wallbox_700302": {"wish": None, "ours": None, "paused": True, "most": 16, "stored": None},
@@ -947,7 +947,7 @@ async def test_a_record_survives_being_stored() -> None:
     assert group.view.allocated == 36.5
 
 
-async def test_a_member_that_starts_anew_has_stored_what_it_had() -> None:
+async def test_offline_current_remembered_until_member_reports_another() -> None:
     bench = await settled(32, 16, 16)
     first, _ = bench.members
     first.offline_current = 24
@@ -961,7 +961,7 @@ async def test_a_member_that_starts_anew_has_stored_what_it_had() -> None:
     assert (bench.group.view.offline_currents, bench.group.view.stored_excess) == ({A: 16}, 0)
 
 
-async def test_a_group_that_is_set_up_knows_at_once_what_members_have_stored() -> None:
+async def test_restored_group_knows_offline_currents_before_members_attach() -> None:
     bench = await settled(32, 16, 16)
     bench.members[0].offline_current = 24
     await bench.poll()
@@ -970,7 +970,7 @@ async def test_a_group_that_is_set_up_knows_at_once_what_members_have_stored() -
     assert (again.view.offline_currents, again.view.stored_excess) == ({A: 24}, 8), "before any member is there"
 
 
-async def test_strangers_are_no_members() -> None:
+async def test_charger_outside_group_not_attached() -> None:
     bench = circuit(32, 16, 16)
     with pytest.raises(KeyError):
         bench.group.attach(FakeMember(bench.clock, C))
@@ -978,7 +978,7 @@ async def test_strangers_are_no_members() -> None:
         bench.group.detach(C)
 
 
-async def test_after_the_stop_nothing_goes_on() -> None:
+async def test_stopped_group_sends_nothing_more() -> None:
     bench = circuit(32, 32, 32)
     bench.members[0].latency = 50
     await bench.clock.advance(1)
@@ -991,7 +991,7 @@ async def test_after_the_stop_nothing_goes_on() -> None:
     assert bench.group._tasks == set()
 
 
-async def test_a_member_that_refuses_every_time_is_told_less_and_less_often() -> None:
+async def test_member_that_always_refuses_commanded_less_and_less_often() -> None:
     bench = circuit(32, 32, 16)
     bench.members[0].errors = [NotAllowed("read_only")] * 1000
     tried: list[float] = []
@@ -1004,7 +1004,7 @@ async def test_a_member_that_refuses_every_time_is_told_less_and_less_often() ->
     assert bench.members[1].paused, "the other makes room meanwhile"
 
 
-async def test_what_is_due_is_saved_at_the_stop() -> None:
+async def test_unsaved_record_saved_at_stop() -> None:
     bench = await settled(32, 16, 16)
     bench.members[1].offline_current = 24
     bench.members[1].poll()
@@ -1015,7 +1015,7 @@ async def test_what_is_due_is_saved_at_the_stop() -> None:
     assert bench.saved["_".join(B)] == {"wish": None, "ours": None, "paused": False, "most": 24, "stored": 24}
 
 
-async def test_whoever_listens_is_told_each_new_view_until_it_ends() -> None:
+async def test_listener_receives_each_new_view_until_removed() -> None:
     bench = circuit(32, 32, 16)
     told: list[GroupView] = []
     end = bench.group.listen(told.append)
@@ -1061,14 +1061,14 @@ async def after_a_start(limit: float, *remembered: float) -> Circuit:
         (48, (42.0, 10.0), [24, 6]),
     ],
 )
-async def test_static_share_not_granted_after_a_start_while_others_were_over(
+async def test_static_share_not_granted_after_start_while_others_exceed_shares(
     limit: float, remembered: tuple[float, ...], expected: list[int]
 ) -> None:
     bench = await after_a_start(limit, *remembered)
     assert [member.group_share for member in bench.members] == expected, "before anybody was looked at"
 
 
-async def test_static_share_granted_as_soon_as_the_other_is_seen_lowered() -> None:
+async def test_static_share_granted_once_other_member_is_seen_lowered() -> None:
     bench = await after_a_start(48, 40.0, 16.0)
     first, second = bench.members
     first.amps = 40.0
@@ -1079,7 +1079,7 @@ async def test_static_share_granted_as_soon_as_the_other_is_seen_lowered() -> No
     assert (first.amps, second.group_share) == (24, 24)
 
 
-async def test_room_is_what_the_others_leave_and_what_was_sent_to_them_counts() -> None:
+async def test_room_of_member_excludes_possible_draw_of_others() -> None:
     bench = await settled(32, 10, 10)
     first, second = bench.members
     assert (first.group_room(), second.group_room()) == (16, 16)
@@ -1093,7 +1093,7 @@ async def test_room_is_what_the_others_leave_and_what_was_sent_to_them_counts() 
     assert second.group_room() == 16
 
 
-async def test_charger_that_left_its_group_has_room() -> None:
+async def test_charger_that_left_its_group_has_unlimited_room() -> None:
     bench = await settled(32, 10, 10)
     bench.group.detach(A)
     assert bench.members[0].group_room() == float("inf")
@@ -1293,11 +1293,11 @@ class GroupMachine(RuleBasedStateMachine):
                     assert member.paused or not member.car
 
     @invariant()
-    def i1_no_command_of_ours_takes_the_members_above_the_limit(self) -> None:
+    def i1_no_share_or_command_takes_members_above_limit(self) -> None:
         assert self.failures == []
 
     @invariant()
-    def i1_the_shares_together_keep_to_the_limit(self) -> None:
+    def i1_sum_of_shares_stays_within_limit(self) -> None:
         if self.bench is not None:
             assert sum(member.group_share or 0.0 for member in self.bench.members) <= self.bench.spec.limit
 
@@ -1321,7 +1321,7 @@ TestI1LoadGroup = GroupMachine.TestCase
 # Members whose current cannot be set
 
 
-async def test_i1_a_member_that_can_only_be_paused_is_paused_and_goes_on_with_its_share() -> None:
+async def test_i1_pause_only_member_paused_then_resumed_with_its_share() -> None:
     bench = circuit(20, 16, 16, adjusts=False)
     await bench.poll()
     assert (bench.commands(), bench.paused()) == ([[PAUSE], [PAUSE]], [True, True])
@@ -1333,7 +1333,7 @@ async def test_i1_a_member_that_can_only_be_paused_is_paused_and_goes_on_with_it
     assert bench.group.view == GroupView(allocated=20, headroom=0, shares={A: 10, B: 10})
 
 
-async def test_one_that_can_only_be_paused_waits_for_a_share_and_gets_it_after_the_other() -> None:
+async def test_pause_only_member_waits_for_share_until_other_car_leaves() -> None:
     bench = circuit(10, 16, 16, adjusts=False)
     first, second = bench.members
     await bench.calm(15)
@@ -1349,7 +1349,7 @@ async def test_one_that_can_only_be_paused_waits_for_a_share_and_gets_it_after_t
     assert bench.group.view.headroom == 0
 
 
-async def test_i1_one_that_takes_its_current_back_goes_on_only_with_a_share_for_that() -> None:
+async def test_i1_pause_only_member_that_raises_its_current_waits_for_larger_share() -> None:
     """As some servers do: of two that would exceed their shares one waits for the other."""
     bench = circuit(20, 16, 16, adjusts=False)
     await bench.calm(8)
@@ -1367,7 +1367,7 @@ async def test_i1_one_that_takes_its_current_back_goes_on_only_with_a_share_for_
     assert (second.paused, second.amps, bench.shares()) == (False, 16, [0, 20])
 
 
-async def test_what_was_lowered_is_not_raised_where_that_cannot_be_done_any_more() -> None:
+async def test_lowered_setting_not_restored_once_members_are_pause_only() -> None:
     bench = await settled(20, 16, 16)
     for member in bench.members:
         member.adjusts = False

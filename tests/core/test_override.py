@@ -95,7 +95,7 @@ def saved_before(bench: Bench, sent: object) -> dict[str, object]:
 # On
 
 
-async def test_on_is_saved_then_sent_then_seen(bench: Bench) -> None:
+async def test_override_on_saved_then_sent_then_verified(bench: Bench) -> None:
     assert await bench.charger.set_override(True) is Outcome.ACCEPTED
     assert bench.snapshot.override == HELD
     assert bench.intent is not None
@@ -112,7 +112,7 @@ async def test_on_is_saved_then_sent_then_seen(bench: Bench) -> None:
     assert bench.events == []
 
 
-async def test_nothing_is_sent_that_could_not_be_saved(bench: Bench) -> None:
+async def test_override_not_sent_if_intent_cannot_be_saved(bench: Bench) -> None:
     bench.save_error = NotSaved("not_saved")
     with pytest.raises(NotSaved):
         await bench.charger.set_override(True)
@@ -120,7 +120,7 @@ async def test_nothing_is_sent_that_could_not_be_saved(bench: Bench) -> None:
     assert bench.snapshot.override == NOT_WANTED
 
 
-async def test_an_end_that_could_not_be_saved_is_reached_later(bench: Bench) -> None:
+async def test_override_end_retried_after_failed_save(bench: Bench) -> None:
     await switch_on(bench)
     bench.save_error = NotSaved("not_saved")
     bench.device.unplug()
@@ -134,7 +134,7 @@ async def test_an_end_that_could_not_be_saved_is_reached_later(bench: Bench) -> 
     assert bench.intent is None
 
 
-async def test_read_only_nothing_is_pursued_and_what_was_left_is_undone(bench: Bench) -> None:
+async def test_override_canceled_and_schedule_restored_when_read_only(bench: Bench) -> None:
     await until_disabled(bench, Resume.CONFLICT)
     bench.options = ChargerOptions(read_only=True)
     await bench.restart_home_assistant()
@@ -145,7 +145,7 @@ async def test_read_only_nothing_is_pursued_and_what_was_left_is_undone(bench: B
     assert bench.intent is None
 
 
-async def test_i1_no_start_over_a_path_that_cannot_lower_the_current(bench: Bench) -> None:
+async def test_i1_no_start_over_transport_that_cannot_lower_current(bench: Bench) -> None:
     bench.charger.options = ChargerOptions(prefer=Prefer.LOCAL_FIRST)
     bench.charger.group_share = 10.0
     local = await bench.add(Source.LINKED)
@@ -169,7 +169,7 @@ async def test_i1_no_start_over_a_path_that_cannot_lower_the_current(bench: Benc
     assert local.commands == [OFF]
 
 
-async def test_without_any_path_to_the_schedule_asking_in_vain_fails(bench: Bench) -> None:
+async def test_override_without_effect_fails_if_no_transport_reads_schedule(bench: Bench) -> None:
     bench.cloud.can = frozenset(Capability) - {Capability.SCHEDULES}
     bench.device.resume = Resume.NO_EFFECT
     await bench.charger.set_override(True)
@@ -178,7 +178,7 @@ async def test_without_any_path_to_the_schedule_asking_in_vain_fails(bench: Benc
     assert bench.device.windows == (NIGHT,)
 
 
-async def test_what_was_done_to_the_schedule_is_undone_when_a_path_to_it_is_back(bench: Bench) -> None:
+async def test_disabled_schedule_restored_when_cloud_returns_after_override_off(bench: Bench) -> None:
     await until_disabled(bench, Resume.CONFLICT)
     local = await bench.add(Source.BLUETOOTH)
     local.can = frozenset({Capability.CHARGING, Capability.OVERRIDE})
@@ -221,7 +221,7 @@ async def see_the_intent_leave(bench: Bench, local: FakeTransport) -> None:
     assert bench.intent is None
 
 
-async def test_a_pause_that_ended_an_override_is_lifted_when_the_window_opens(bench: Bench) -> None:
+async def test_pause_that_ended_override_lifted_when_window_opens(bench: Bench) -> None:
     local = await ended_over_a_switch(bench)
     await bench.restart_home_assistant(tell=False)
     bench.charger.add_transport(local)
@@ -233,7 +233,7 @@ async def test_a_pause_that_ended_an_override_is_lifted_when_the_window_opens(be
     await see_the_intent_leave(bench, local)
 
 
-async def test_a_pause_that_ended_an_override_is_lifted_when_the_cloud_is_back(bench: Bench) -> None:
+async def test_pause_that_ended_override_lifted_when_cloud_returns(bench: Bench) -> None:
     await ended_over_a_switch(bench)
     sent = len(bench.sent)
     bench.cloud.breaker.good()
@@ -244,7 +244,7 @@ async def test_a_pause_that_ended_an_override_is_lifted_when_the_cloud_is_back(b
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-async def test_a_pause_that_ended_an_override_waits_for_a_path_that_can_lift_it(bench: Bench, restarted: bool) -> None:
+async def test_pause_that_ended_override_kept_until_transport_returns(bench: Bench, restarted: bool) -> None:
     local = await ended_over_a_switch(bench)
     commands = len(local.commands)
     local.is_present = Presence.OFFLINE
@@ -266,7 +266,7 @@ async def test_a_pause_that_ended_an_override_waits_for_a_path_that_can_lift_it(
     await see_the_intent_leave(bench, local)
 
 
-async def test_a_pause_that_ended_an_override_waits_for_room_in_the_load_group(bench: Bench) -> None:
+async def test_pause_that_ended_override_kept_until_load_group_has_room(bench: Bench) -> None:
     await ended_over_a_switch(bench)
     bench.charger.group_share = 0.0
     bench.cloud.breaker.good()
@@ -279,7 +279,7 @@ async def test_a_pause_that_ended_an_override_waits_for_room_in_the_load_group(b
     assert bench.intent is None
 
 
-async def test_nothing_of_a_pause_that_ended_an_override_is_lifted_when_the_car_leaves(bench: Bench) -> None:
+async def test_pause_that_ended_override_not_lifted_when_car_leaves(bench: Bench) -> None:
     local = await ended_over_a_switch(bench)
     commands = len(local.commands)
     bench.device.unplug()
@@ -287,7 +287,7 @@ async def test_nothing_of_a_pause_that_ended_an_override_is_lifted_when_the_car_
     assert len(local.commands) == commands
 
 
-async def test_nothing_is_sent_before_it_is_saved(bench: Bench) -> None:
+async def test_override_not_sent_before_intent_is_saved(bench: Bench) -> None:
     bench.save_gate = asyncio.Event()
     call = asyncio.ensure_future(bench.charger.set_override(True))
     await bench.clock.settle()
@@ -298,7 +298,7 @@ async def test_nothing_is_sent_before_it_is_saved(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("manual", [None, Manual.CHARGE])
-async def test_what_charges_already_is_verified_without_a_write(manual: Manual | None) -> None:
+async def test_override_verified_without_command_if_car_already_charges(manual: Manual | None) -> None:
     bench = Bench()
     bench.device.windows, bench.device.manual = ((NIGHT, DAYTIME)[manual is None],), manual
     await bench.start()
@@ -307,7 +307,7 @@ async def test_what_charges_already_is_verified_without_a_write(manual: Manual |
     assert bench.sent == []
 
 
-async def test_off_hands_back_what_somebody_else_began() -> None:
+async def test_override_off_ends_charging_started_elsewhere() -> None:
     bench = Bench()
     bench.device.manual = Manual.CHARGE
     await bench.start()
@@ -317,7 +317,7 @@ async def test_off_hands_back_what_somebody_else_began() -> None:
     assert bench.device.status() is Status.WAITING_SCHEDULE
 
 
-async def test_off_inside_the_window_needs_no_write() -> None:
+async def test_override_off_inside_window_sends_nothing() -> None:
     bench = Bench()
     bench.device.windows = (DAYTIME,)
     await bench.start()
@@ -328,7 +328,7 @@ async def test_off_inside_the_window_needs_no_write() -> None:
     assert bench.reasons == ["cancelled"]
 
 
-async def test_without_a_car_it_waits_for_one(bench: Bench) -> None:
+async def test_override_without_car_pending_until_car_connects(bench: Bench) -> None:
     bench.device.unplug()
     await bench.tell()
     assert await bench.charger.set_override(True) is Outcome.PENDING
@@ -345,7 +345,7 @@ async def test_without_a_car_it_waits_for_one(bench: Bench) -> None:
     assert bench.reasons == ["unplugged"]
 
 
-async def test_a_pause_that_the_user_overrides(bench: Bench) -> None:
+async def test_override_on_resumes_paused_charger(bench: Bench) -> None:
     bench.device.manual = Manual.PAUSE
     await bench.tell()
     await switch_on(bench)
@@ -353,7 +353,7 @@ async def test_a_pause_that_the_user_overrides(bench: Bench) -> None:
     assert bench.device.starts == 1
 
 
-async def test_a_locked_charger_refuses(bench: Bench) -> None:
+async def test_override_on_refused_while_charger_is_locked(bench: Bench) -> None:
     bench.device.locked = True
     await bench.tell()
     with pytest.raises(NotAllowed, match="locked"):
@@ -362,7 +362,7 @@ async def test_a_locked_charger_refuses(bench: Bench) -> None:
     assert bench.snapshot.override == NOT_WANTED
 
 
-async def test_on_again_changes_only_its_end(bench: Bench) -> None:
+async def test_override_on_again_changes_only_end_condition(bench: Bench) -> None:
     await switch_on(bench)
     until_at = START + timedelta(hours=1)
     assert await bench.charger.set_override(True, until=Until.TIME, until_at=until_at) is Outcome.VERIFIED
@@ -371,19 +371,19 @@ async def test_on_again_changes_only_its_end(bench: Bench) -> None:
     assert (bench.intent["until"], bench.intent["until_at"]) == ("time", until_at.isoformat())
 
 
-async def test_off_without_on_is_done_already(bench: Bench) -> None:
+async def test_override_off_without_override_sends_nothing(bench: Bench) -> None:
     assert await bench.charger.set_override(False) is Outcome.VERIFIED
     assert bench.sent == []
     assert bench.intents is None
 
 
-async def test_i1_the_current_is_lowered_before_the_start(bench: Bench) -> None:
+async def test_i1_current_lowered_before_override_start(bench: Bench) -> None:
     bench.charger.group_share = 10.0
     await bench.charger.set_override(True)
     assert bench.sent == [SetCurrent(10), ON]
 
 
-async def test_i1_no_start_where_lowering_is_not_enough() -> None:
+async def test_i1_override_refused_if_limit_is_below_minimum_current() -> None:
     bench = Bench(options=ChargerOptions(load_group_limit=5.0))
     await bench.start()
     with pytest.raises(UnsafeRequest, match="current_too_low"):
@@ -392,7 +392,7 @@ async def test_i1_no_start_where_lowering_is_not_enough() -> None:
     assert bench.reasons == ["failed"]
 
 
-async def test_i1_a_lowering_that_fails_is_tried_again_and_does_not_count(bench: Bench) -> None:
+async def test_i1_failed_lowering_retried_and_not_counted_as_override_attempt(bench: Bench) -> None:
     bench.charger.group_share = 10.0
     bench.cloud.errors += [TransportBusy("no_room", 30)] * 5
     assert await bench.charger.set_override(True) is Outcome.PENDING
@@ -414,7 +414,7 @@ async def until_disabled(bench: Bench, resume: Resume) -> None:
 
 
 @pytest.mark.parametrize("resume", [Resume.CONFLICT, Resume.NO_EFFECT])
-async def test_a_schedule_that_cannot_be_overridden_is_disabled_and_restored(bench: Bench, resume: Resume) -> None:
+async def test_schedule_that_blocks_override_disabled_then_restored(bench: Bench, resume: Resume) -> None:
     other = replace(NIGHT, slot=1, enabled=False)
     bench.device.windows = (NIGHT, other)
     await bench.tell()
@@ -440,7 +440,7 @@ async def test_a_schedule_that_cannot_be_overridden_is_disabled_and_restored(ben
     assert bench.status() is Status.WAITING_SCHEDULE
 
 
-async def test_no_effect_is_not_judged_too_early(bench: Bench) -> None:
+async def test_schedule_not_disabled_before_override_effect_is_due(bench: Bench) -> None:
     bench.cloud.read_back_delays = ()
     bench.device.resume = Resume.NO_EFFECT
     await bench.charger.set_override(True)
@@ -452,7 +452,7 @@ async def test_no_effect_is_not_judged_too_early(bench: Bench) -> None:
     assert bench.device.windows == (replace(NIGHT, enabled=False),)
 
 
-async def test_a_conflict_at_a_charger_that_charges_by_now_is_no_trouble(bench: Bench) -> None:
+async def test_override_conflict_verified_if_charger_already_charges(bench: Bench) -> None:
     bench.device.manual = Manual.CHARGE  # since the last answer
     assert await bench.charger.set_override(True) is Outcome.VERIFIED
     assert bench.cloud.checks == 1
@@ -460,7 +460,7 @@ async def test_a_conflict_at_a_charger_that_charges_by_now_is_no_trouble(bench: 
     assert bench.snapshot.override == HELD
 
 
-async def test_a_conflict_that_cannot_be_looked_into_now_waits_for_the_next_answer(bench: Bench) -> None:
+async def test_override_conflict_that_cannot_be_checked_waits_for_next_answer(bench: Bench) -> None:
     bench.device.resume = Resume.CONFLICT
     bench.cloud.check_error = TransportBusy("no_room", 40)
     assert await bench.charger.set_override(True) is Outcome.ACCEPTED
@@ -472,7 +472,7 @@ async def test_a_conflict_that_cannot_be_looked_into_now_waits_for_the_next_answ
     assert bench.device.windows == (replace(NIGHT, enabled=False),)
 
 
-async def test_where_nothing_holds_it_back_asking_in_vain_is_the_end(bench: Bench) -> None:
+async def test_override_without_effect_fails_if_there_is_no_schedule(bench: Bench) -> None:
     bench.device.windows = ()
     bench.cloud.acked_only, bench.cloud.read_back_delays = True, ()
     await bench.tell(Status.WAITING_SCHEDULE)
@@ -483,7 +483,7 @@ async def test_where_nothing_holds_it_back_asking_in_vain_is_the_end(bench: Benc
     assert bench.snapshot.issues == {ChargerIssue.OVERRIDE_FAILED}
 
 
-async def test_no_effect_even_without_the_schedule_has_failed_and_the_schedule_is_restored(bench: Bench) -> None:
+async def test_override_fails_and_schedule_restored_if_disabling_has_no_effect(bench: Bench) -> None:
     await until_disabled(bench, Resume.CONFLICT)
     await bench.clock.advance(19)
     for _ in range(3):
@@ -496,7 +496,7 @@ async def test_no_effect_even_without_the_schedule_has_failed_and_the_schedule_i
     assert bench.snapshot.issues == {ChargerIssue.OVERRIDE_FAILED}
 
 
-async def test_what_somebody_changed_meanwhile_is_not_restored(bench: Bench) -> None:
+async def test_window_changed_elsewhere_not_restored_at_override_end(bench: Bench) -> None:
     second, third = replace(NIGHT, slot=1), replace(NIGHT, slot=2)
     bench.device.windows = (NIGHT, second, third)
     await bench.tell()
@@ -514,7 +514,7 @@ async def until_disabled_all(bench: Bench) -> None:
     await bench.clock.advance(20)
 
 
-async def test_where_all_was_changed_nothing_is_written(bench: Bench) -> None:
+async def test_schedule_not_written_at_override_end_if_all_windows_were_deleted(bench: Bench) -> None:
     await until_disabled_all(bench)
     bench.device.windows = ()
     written = len([entry for entry in bench.log if isinstance(entry, tuple)])
@@ -524,7 +524,7 @@ async def test_where_all_was_changed_nothing_is_written(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("lost", [False, True])
-async def test_a_schedule_write_that_does_not_get_through_is_tried_again(bench: Bench, lost: bool) -> None:
+async def test_override_takes_effect_after_schedule_write_timed_out(bench: Bench, lost: bool) -> None:
     bench.device.resume = Resume.CONFLICT
     bench.cloud.gate = asyncio.Event()
     call = asyncio.ensure_future(bench.charger.set_override(True))
@@ -544,7 +544,7 @@ async def test_a_schedule_write_that_does_not_get_through_is_tried_again(bench: 
     assert bench.reasons == ["cancelled"]
 
 
-async def test_a_schedule_that_may_not_be_written_ends_it(bench: Bench) -> None:
+async def test_override_fails_if_schedule_may_not_be_written(bench: Bench) -> None:
     bench.device.resume = Resume.CONFLICT
     bench.cloud.errors += [NotApplicable("wrong_state"), NotAllowed("role_too_low")]
     with pytest.raises(NotAllowed, match="role_too_low"):
@@ -557,7 +557,7 @@ async def test_a_schedule_that_may_not_be_written_ends_it(bench: Bench) -> None:
 # Off
 
 
-async def test_off_is_saved_then_sent(bench: Bench) -> None:
+async def test_override_off_saved_then_sent(bench: Bench) -> None:
     await switch_on(bench)
     await switch_off(bench)
     before = saved_before(bench, OFF)
@@ -566,7 +566,7 @@ async def test_off_is_saved_then_sent(bench: Bench) -> None:
     assert bench.reasons == ["cancelled"]
 
 
-async def test_off_where_nothing_is_overridden_any_more(bench: Bench) -> None:
+async def test_override_off_succeeds_if_override_was_already_dropped(bench: Bench) -> None:
     await switch_on(bench)
     bench.cloud.errors.append(NotApplicable("wrong_state"))
     bench.device.manual = None
@@ -576,7 +576,7 @@ async def test_off_where_nothing_is_overridden_any_more(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("resume", Resume)
-async def test_off_that_got_lost_is_sent_again(bench: Bench, resume: Resume) -> None:
+async def test_override_off_takes_effect_although_charger_missed_first_command(bench: Bench, resume: Resume) -> None:
     """An acknowledgement is not an effect: the cloud says yes for a charger that is away."""
     bench.device.resume = resume
     await bench.charger.set_override(True)
@@ -595,7 +595,7 @@ async def test_off_that_got_lost_is_sent_again(bench: Bench, resume: Resume) -> 
 
 
 @pytest.mark.parametrize("resume", [Resume.WORKS, Resume.CONFLICT])
-async def test_off_that_never_takes_effect_is_given_up_and_told(bench: Bench, resume: Resume) -> None:
+async def test_override_off_that_never_takes_effect_raises_issue(bench: Bench, resume: Resume) -> None:
     bench.device.resume = resume
     await bench.charger.set_override(True)
     await bench.clock.advance(60)
@@ -609,7 +609,7 @@ async def test_off_that_never_takes_effect_is_given_up_and_told(bench: Bench, re
 
 
 @pytest.mark.parametrize("error", [NotAllowed("refused"), NotApplicable("wrong_state")])
-async def test_disabled_schedule_given_back_later_where_the_cloud_refuses(bench: Bench, error: ChargerError) -> None:
+async def test_disabled_schedule_restored_later_if_cloud_refuses_at_first(bench: Bench, error: ChargerError) -> None:
     """A 403 may be nothing but throttling; what we disabled stays a debt until it is seen enabled."""
     await until_disabled(bench, Resume.CONFLICT)
     bench.cloud.errors.append(error)
@@ -626,7 +626,7 @@ async def test_disabled_schedule_given_back_later_where_the_cloud_refuses(bench:
     assert bench.snapshot.issues == frozenset()
 
 
-async def test_schedule_that_does_not_come_back_is_tried_on_without_haste(bench: Bench) -> None:
+async def test_schedule_restore_retried_slowly_after_three_attempts_without_effect(bench: Bench) -> None:
     await until_disabled(bench, Resume.CONFLICT)
     bench.cloud.acked_only = True
     await bench.charger.set_override(False)
@@ -640,7 +640,7 @@ async def test_schedule_that_does_not_come_back_is_tried_on_without_haste(bench:
     assert bench.intent is None
 
 
-async def test_off_that_is_refused_is_told(bench: Bench) -> None:
+async def test_override_off_refused_by_cloud_raises_error_and_issue(bench: Bench) -> None:
     await switch_on(bench)
     bench.cloud.errors.append(NotAllowed("locked"))
     with pytest.raises(NotAllowed, match="locked"):
@@ -650,7 +650,7 @@ async def test_off_that_is_refused_is_told(bench: Bench) -> None:
     assert bench.snapshot.issues == {ChargerIssue.OVERRIDE_FAILED}
 
 
-async def test_off_is_not_looked_into_where_the_charger_was_not_seen_for_long(bench: Bench) -> None:
+async def test_override_off_not_checked_while_charger_presence_is_unknown(bench: Bench) -> None:
     await switch_on(bench)
     bench.cloud.is_present = Presence.UNKNOWN
     assert await bench.charger.set_override(False) is Outcome.ACCEPTED
@@ -659,7 +659,7 @@ async def test_off_is_not_looked_into_where_the_charger_was_not_seen_for_long(be
     assert (bench.sent, bench.cloud.checks) == ([ON, OFF], checks)
 
 
-async def test_off_in_an_outage_is_carried_out_later(bench: Bench) -> None:
+async def test_override_off_in_outage_sent_when_cloud_returns(bench: Bench) -> None:
     await switch_on(bench)
     await bench.cloud.lose()
     assert await bench.charger.set_override(False) is Outcome.PENDING
@@ -674,7 +674,7 @@ async def test_off_in_an_outage_is_carried_out_later(bench: Bench) -> None:
     await over(bench)
 
 
-async def test_off_in_an_outage_of_what_was_never_sent(bench: Bench) -> None:
+async def test_override_off_in_outage_sends_nothing_if_on_was_never_sent(bench: Bench) -> None:
     await bench.cloud.lose()
     await bench.charger.set_override(True)
     assert await bench.charger.set_override(False) is Outcome.VERIFIED
@@ -684,7 +684,7 @@ async def test_off_in_an_outage_of_what_was_never_sent(bench: Bench) -> None:
     assert bench.reasons == ["cancelled"]
 
 
-async def test_a_pause_that_came_in_the_outage_is_not_lifted_by_the_end(bench: Bench) -> None:
+async def test_pause_made_elsewhere_in_outage_not_lifted_by_override_off(bench: Bench) -> None:
     await switch_on(bench)
     await bench.cloud.lose()
     await bench.charger.set_override(False)
@@ -695,7 +695,7 @@ async def test_a_pause_that_came_in_the_outage_is_not_lifted_by_the_end(bench: B
     assert bench.device.status() is Status.PAUSED
 
 
-async def test_off_that_fails_is_not_repeated_before_the_next_answer(bench: Bench) -> None:
+async def test_failed_override_off_not_repeated_before_next_answer(bench: Bench) -> None:
     await switch_on(bench)
     bench.cloud.errors.append(TransportDown("timeout"))
     assert await bench.charger.set_override(False) is Outcome.PENDING
@@ -708,7 +708,7 @@ async def test_off_that_fails_is_not_repeated_before_the_next_answer(bench: Benc
 
 
 @pytest.mark.parametrize("seen", [False, True])
-async def test_on_off_on_within_a_second(bench: Bench, seen: bool) -> None:
+async def test_override_switched_on_off_on_quickly_ends_up_on(bench: Bench, seen: bool) -> None:
     if seen:
         await switch_on(bench)
     else:
@@ -726,7 +726,7 @@ async def test_on_off_on_within_a_second(bench: Bench, seen: bool) -> None:
     assert bench.device.status() is Status.WAITING_SCHEDULE
 
 
-async def test_on_off_on_all_at_once(bench: Bench) -> None:
+async def test_override_switched_on_off_on_concurrently_ends_up_on(bench: Bench) -> None:
     calls = [bench.charger.set_override(on) for on in (True, False, True)]
     assert await asyncio.gather(*calls) == [Outcome.ACCEPTED] * 3
     await bench.poll(3)
@@ -734,7 +734,7 @@ async def test_on_off_on_all_at_once(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("resume", Resume)
-async def test_on_off_on_in_an_outage_goes_on_with_what_is_there(bench: Bench, resume: Resume) -> None:
+async def test_override_switched_off_and_on_in_outage_not_sent_again(bench: Bench, resume: Resume) -> None:
     bench.device.resume = resume
     await bench.charger.set_override(True)
     await bench.clock.advance(60)
@@ -752,7 +752,7 @@ async def test_on_off_on_in_an_outage_goes_on_with_what_is_there(bench: Bench, r
     assert bench.reasons == ["cancelled", "cancelled"]
 
 
-async def test_on_after_an_end_whose_answer_was_lost(bench: Bench) -> None:
+async def test_override_on_takes_effect_after_answer_to_off_was_lost(bench: Bench) -> None:
     await switch_on(bench)
     bench.cloud.lost_answers = 1
     assert await bench.charger.set_override(False) is Outcome.PENDING
@@ -766,7 +766,7 @@ async def test_on_after_an_end_whose_answer_was_lost(bench: Bench) -> None:
 # Outages: ours, base, theirs
 
 
-async def test_in_an_outage_it_is_kept_and_applied_once_when_the_cloud_is_back(bench: Bench) -> None:
+async def test_override_on_in_outage_sent_once_when_cloud_returns(bench: Bench) -> None:
     await bench.cloud.lose()
     assert await bench.charger.set_override(True) is Outcome.PENDING
     assert bench.events == ["override_pending"]
@@ -783,7 +783,7 @@ async def test_in_an_outage_it_is_kept_and_applied_once_when_the_cloud_is_back(b
     assert bench.snapshot.override == HELD
 
 
-async def test_theirs_is_ours_no_write(bench: Bench) -> None:
+async def test_override_still_in_effect_after_outage_not_sent_again(bench: Bench) -> None:
     await switch_on(bench)
     await bench.cloud.lose()
     await bench.tell()
@@ -794,7 +794,7 @@ async def test_theirs_is_ours_no_write(bench: Bench) -> None:
     assert bench.reasons == ["superseded"]
 
 
-async def test_theirs_is_base_applied_once(bench: Bench) -> None:
+async def test_override_dropped_in_outage_sent_again_once(bench: Bench) -> None:
     await switch_on(bench)
     await bench.cloud.lose()
     bench.device.power_cycle()
@@ -806,7 +806,7 @@ async def test_theirs_is_base_applied_once(bench: Bench) -> None:
     assert bench.snapshot.override == HELD
 
 
-async def test_theirs_is_a_pause_superseded(bench: Bench) -> None:
+async def test_override_superseded_by_pause_made_in_outage(bench: Bench) -> None:
     await switch_on(bench)
     await bench.cloud.lose()
     bench.device.manual = Manual.PAUSE
@@ -822,7 +822,7 @@ async def test_theirs_is_a_pause_superseded(bench: Bench) -> None:
     assert bench.snapshot.issues == frozenset()
 
 
-async def test_a_pause_in_the_outage_in_which_it_was_asked_for_supersedes(bench: Bench) -> None:
+async def test_override_requested_in_outage_superseded_by_pause_in_same_outage(bench: Bench) -> None:
     await bench.cloud.lose()
     await bench.charger.set_override(True)
     bench.device.manual = Manual.PAUSE
@@ -830,7 +830,7 @@ async def test_a_pause_in_the_outage_in_which_it_was_asked_for_supersedes(bench:
     assert (bench.sent, bench.reasons) == ([], ["superseded"])
 
 
-async def test_a_car_that_left_in_the_outage_has_ended_it(bench: Bench) -> None:
+async def test_override_requested_in_outage_ended_if_car_left_meanwhile(bench: Bench) -> None:
     await bench.cloud.lose()
     await bench.charger.set_override(True)
     bench.device.unplug()
@@ -838,7 +838,7 @@ async def test_a_car_that_left_in_the_outage_has_ended_it(bench: Bench) -> None:
     assert (bench.sent, bench.reasons) == ([], ["unplugged"])
 
 
-async def test_a_car_that_came_in_the_outage_is_charged(bench: Bench) -> None:
+async def test_override_requested_in_outage_sent_for_car_that_connected_meanwhile(bench: Bench) -> None:
     bench.device.unplug()
     await bench.tell()
     await bench.cloud.lose()
@@ -848,7 +848,7 @@ async def test_a_car_that_came_in_the_outage_is_charged(bench: Bench) -> None:
     assert bench.sent == [ON]
 
 
-async def test_offline_in_the_cloud_is_an_outage_and_no_unplugging(bench: Bench) -> None:
+async def test_override_kept_while_charger_is_offline_then_sent_again(bench: Bench) -> None:
     await switch_on(bench)
     bench.device.at_hand = False
     await bench.poll(5)
@@ -860,7 +860,7 @@ async def test_offline_in_the_cloud_is_an_outage_and_no_unplugging(bench: Bench)
     assert bench.sent == [ON, ON]
 
 
-async def test_an_old_word_is_no_judge_after_an_outage(bench: Bench) -> None:
+async def test_override_not_judged_after_outage_before_new_status_report(bench: Bench) -> None:
     await switch_on(bench)
     await bench.cloud.lose()
     bench.device.manual = Manual.PAUSE
@@ -872,7 +872,7 @@ async def test_an_old_word_is_no_judge_after_an_outage(bench: Bench) -> None:
     assert (bench.sent, bench.reasons) == ([ON], ["superseded"])
 
 
-async def test_another_path_that_is_down_is_no_disturbance(bench: Bench) -> None:
+async def test_override_dropped_while_only_bluetooth_was_offline_superseded(bench: Bench) -> None:
     local = await bench.add(Source.BLUETOOTH)
     await switch_on(bench)
     local.is_present = Presence.OFFLINE
@@ -900,7 +900,7 @@ async def on_in_an_outage_over_a_local_path(bench: Bench) -> FakeTransport:
     return local
 
 
-async def test_what_a_local_path_carried_is_not_sent_to_the_cloud_again(bench: Bench) -> None:
+async def test_override_sent_locally_in_outage_not_sent_again_to_cloud(bench: Bench) -> None:
     local = await on_in_an_outage_over_a_local_path(bench)
     await bench.clock.advance(1800)
     saved = bench.intents
@@ -912,7 +912,7 @@ async def test_what_a_local_path_carried_is_not_sent_to_the_cloud_again(bench: B
     assert bench.events == ["taken_over", "handed_back"]
 
 
-async def test_what_a_local_path_carried_and_the_charger_dropped_is_applied_once(bench: Bench) -> None:
+async def test_override_sent_locally_then_dropped_sent_once_to_cloud(bench: Bench) -> None:
     local = await on_in_an_outage_over_a_local_path(bench)
     bench.device.power_cycle()
     local.is_present = Presence.OFFLINE  # from then on
@@ -923,7 +923,7 @@ async def test_what_a_local_path_carried_and_the_charger_dropped_is_applied_once
     assert bench.events == ["taken_over", "handed_back", "override_reapplied"]
 
 
-async def test_the_cloud_finds_the_base_although_the_local_path_stays(bench: Bench) -> None:
+async def test_override_dropped_in_outage_sent_to_cloud_despite_local_transport(bench: Bench) -> None:
     local = await on_in_an_outage_over_a_local_path(bench)
     await bench.clock.advance(60)
     bench.device.power_cycle()  # which the linked entities do not tell
@@ -932,7 +932,7 @@ async def test_the_cloud_finds_the_base_although_the_local_path_stays(bench: Ben
     assert bench.snapshot.override == HELD
 
 
-async def test_a_pause_found_by_the_cloud_supersedes_what_a_local_path_carried(bench: Bench) -> None:
+async def test_override_sent_locally_superseded_by_pause_that_cloud_reports(bench: Bench) -> None:
     local = await on_in_an_outage_over_a_local_path(bench)
     bench.device.manual = Manual.PAUSE
     await bench.tell()
@@ -940,7 +940,7 @@ async def test_a_pause_found_by_the_cloud_supersedes_what_a_local_path_carried(b
 
 
 @pytest.mark.parametrize("end", ["full", "unplugged"])
-async def test_an_end_found_by_the_cloud_ends_what_a_local_path_carried(bench: Bench, end: str) -> None:
+async def test_override_sent_locally_ends_if_cloud_reports_full_or_unplugged(bench: Bench, end: str) -> None:
     await on_in_an_outage_over_a_local_path(bench)
     bench.device.full = True
     if end == "unplugged":
@@ -949,7 +949,7 @@ async def test_an_end_found_by_the_cloud_ends_what_a_local_path_carried(bench: B
     assert (ON in bench.sent, bench.reasons) == (False, [end])
 
 
-async def test_power_that_flows_counts_more_than_what_the_cloud_remembers(bench: Bench) -> None:
+async def test_override_sent_locally_kept_despite_old_cloud_status(bench: Bench) -> None:
     local = await on_in_an_outage_over_a_local_path(bench)
     await bench.clock.advance(60)
     local.tell()
@@ -961,7 +961,7 @@ async def test_power_that_flows_counts_more_than_what_the_cloud_remembers(bench:
     assert (bench.sent, bench.snapshot.override) == ([], HELD)
 
 
-async def test_off_in_an_outage_over_a_local_path_is_left_alone_by_the_cloud(bench: Bench) -> None:
+async def test_override_off_sent_locally_in_outage_not_sent_again_to_cloud(bench: Bench) -> None:
     local = await on_in_an_outage_over_a_local_path(bench)
     assert await bench.charger.set_override(False) is Outcome.ACCEPTED
     await bench.clock.advance(60)
@@ -971,7 +971,7 @@ async def test_off_in_an_outage_over_a_local_path_is_left_alone_by_the_cloud(ben
     assert bench.reasons == ["cancelled"]
 
 
-async def test_a_disturbance_while_a_local_path_commands_is_one_event(bench: Bench) -> None:
+async def test_override_sent_again_once_after_local_transport_was_offline(bench: Bench) -> None:
     local = await on_in_an_outage_over_a_local_path(bench)
     local.is_present = Presence.OFFLINE
     local.changed()
@@ -985,7 +985,7 @@ async def test_a_disturbance_while_a_local_path_commands_is_one_event(bench: Ben
     assert bench.sent == []
 
 
-async def test_it_survives_a_start_in_the_outage_and_costs_the_cloud_nothing(bench: Bench) -> None:
+async def test_override_sent_locally_survives_restart_without_cloud_command(bench: Bench) -> None:
     local = await on_in_an_outage_over_a_local_path(bench)
     await bench.restart_home_assistant(tell=False)
     await bench.cloud.lose()
@@ -1000,7 +1000,7 @@ async def test_it_survives_a_start_in_the_outage_and_costs_the_cloud_nothing(ben
 @pytest.mark.parametrize(
     "error", [TransportBusy("throttled", 60), NoConnection("refused"), LoginRejected("invalid_auth")]
 )
-async def test_what_was_not_sent_does_not_count(bench: Bench, error: ChargerError) -> None:
+async def test_override_attempt_that_was_not_sent_not_counted(bench: Bench, error: ChargerError) -> None:
     bench.cloud.errors += [error] * 6
     assert await bench.charger.set_override(True) is Outcome.PENDING
     assert bench.intent is not None
@@ -1013,7 +1013,7 @@ async def test_what_was_not_sent_does_not_count(bench: Bench, error: ChargerErro
     assert bench.events == ["override_pending", "override_reapplied"]
 
 
-async def test_on_that_got_lost_is_sent_again_and_no_schedule_disabled(bench: Bench) -> None:
+async def test_override_on_missed_by_charger_sent_again_with_schedule_enabled(bench: Bench) -> None:
     bench.device.at_hand = False  # which the cloud does not know yet
     assert await bench.charger.set_override(True) is Outcome.ACCEPTED
     await bench.poll(2)
@@ -1025,7 +1025,7 @@ async def test_on_that_got_lost_is_sent_again_and_no_schedule_disabled(bench: Be
     assert bench.device.windows == (NIGHT,)
 
 
-async def test_a_lost_answer_counts_and_is_not_repeated_blindly(bench: Bench) -> None:
+async def test_override_on_that_timed_out_not_repeated_before_next_answer(bench: Bench) -> None:
     bench.cloud.errors += [TransportDown("timeout")] * 2
     assert await bench.charger.set_override(True) is Outcome.PENDING
     bench.cloud.changed()  # the breaker's doubt, say
@@ -1037,14 +1037,14 @@ async def test_a_lost_answer_counts_and_is_not_repeated_blindly(bench: Bench) ->
     assert bench.snapshot.override == HELD
 
 
-async def test_a_user_who_insists_is_obeyed_at_once(bench: Bench) -> None:
+async def test_override_on_again_by_user_sent_at_once(bench: Bench) -> None:
     bench.cloud.errors.append(TransportBusy("no_room", 5))
     assert await bench.charger.set_override(True) is Outcome.PENDING
     assert await bench.charger.set_override(True) is Outcome.ACCEPTED
     assert bench.sent == [ON, ON]
 
 
-async def test_on_is_told_to_have_failed_where_it_has(bench: Bench) -> None:
+async def test_override_on_fails_after_three_timeouts(bench: Bench) -> None:
     bench.cloud.errors += [TransportDown("timeout")] * 3
     for _ in range(3):
         assert await bench.charger.set_override(True) is Outcome.PENDING
@@ -1058,7 +1058,7 @@ async def test_on_is_told_to_have_failed_where_it_has(bench: Bench) -> None:
 # Refused
 
 
-async def test_a_refusal_is_an_error_and_the_end(bench: Bench) -> None:
+async def test_override_on_refused_by_cloud_raises_error_and_ends(bench: Bench) -> None:
     bench.cloud.errors.append(NotAllowed("role_too_low"))
     with pytest.raises(NotAllowed, match="role_too_low"):
         await bench.charger.set_override(True)
@@ -1072,7 +1072,7 @@ async def test_a_refusal_is_an_error_and_the_end(bench: Bench) -> None:
     assert bench.snapshot.issues == frozenset()
 
 
-async def test_a_refusal_after_an_outage_is_the_end(bench: Bench) -> None:
+async def test_override_refused_after_outage_ends_with_issue(bench: Bench) -> None:
     await bench.cloud.lose()
     await bench.charger.set_override(True)
     bench.cloud.errors.append(NotAllowed("ocpp_active"))
@@ -1082,7 +1082,7 @@ async def test_a_refusal_after_an_outage_is_the_end(bench: Bench) -> None:
     assert bench.snapshot.issues == {ChargerIssue.OVERRIDE_FAILED}
 
 
-async def test_read_only_comes_between(bench: Bench) -> None:
+async def test_override_canceled_before_read_only_begins(bench: Bench) -> None:
     await switch_on(bench)
     assert await bench.charger.cancel_override() == ()
     bench.charger.options = ChargerOptions(read_only=True)
@@ -1093,7 +1093,7 @@ async def test_read_only_comes_between(bench: Bench) -> None:
 # Several paths
 
 
-async def test_a_cloud_that_hangs_is_given_up_for_the_local_path_and_counts_once(bench: Bench) -> None:
+async def test_override_sent_locally_if_cloud_hangs_and_counted_once(bench: Bench) -> None:
     local = await bench.add(Source.LINKED)
     bench.cloud.gate = asyncio.Event()
     call = asyncio.ensure_future(bench.charger.set_override(True))
@@ -1106,7 +1106,7 @@ async def test_a_cloud_that_hangs_is_given_up_for_the_local_path_and_counts_once
     assert bench.snapshot.override == HELD
 
 
-async def test_where_no_path_carries_it_now_it_waits(bench: Bench) -> None:
+async def test_override_pending_while_no_transport_can_send(bench: Bench) -> None:
     local = await bench.add(Source.LINKED)
     bench.cloud.errors.append(NoConnection("unreachable"))
     local.errors.append(TransportBusy("no_room", 5))
@@ -1117,7 +1117,7 @@ async def test_where_no_path_carries_it_now_it_waits(bench: Bench) -> None:
     assert bench.snapshot.override == HELD
 
 
-async def test_a_conflict_on_the_second_path_is_looked_into_there(bench: Bench) -> None:
+async def test_override_conflict_on_second_transport_checked_over_that_transport(bench: Bench) -> None:
     local = await bench.add(Source.BLUETOOTH)
     bench.cloud.errors.append(TransportDown("timeout"))
     bench.device.resume = Resume.CONFLICT
@@ -1125,7 +1125,7 @@ async def test_a_conflict_on_the_second_path_is_looked_into_there(bench: Bench) 
     assert (bench.cloud.checks, local.checks) == (0, 1)
 
 
-async def test_where_no_path_reads_the_schedule_asking_in_vain_is_the_end(bench: Bench) -> None:
+async def test_override_conflict_fails_if_no_transport_reads_schedule(bench: Bench) -> None:
     bench.cloud.can -= {Capability.SCHEDULES}
     bench.device.resume = Resume.CONFLICT
     with pytest.raises(NotApplicable, match="wrong_state"):
@@ -1136,7 +1136,7 @@ async def test_where_no_path_reads_the_schedule_asking_in_vain_is_the_end(bench:
 # Dropped, or changed by somebody
 
 
-async def test_dropped_again_and_again_it_is_given_up_after_three_times(bench: Bench) -> None:
+async def test_override_fails_when_dropped_a_third_time(bench: Bench) -> None:
     await switch_on(bench)
     for _ in range(2):
         await lose_power(bench)
@@ -1149,7 +1149,7 @@ async def test_dropped_again_and_again_it_is_given_up_after_three_times(bench: B
     assert bench.events == ["override_reapplied", "override_reapplied", "override_ended"]
 
 
-async def test_automatic_starts_are_five_minutes_apart(bench: Bench) -> None:
+async def test_automatic_override_starts_are_five_minutes_apart(bench: Bench) -> None:
     await switch_on(bench)
     for _ in range(2):
         await lose_power(bench)
@@ -1162,7 +1162,7 @@ async def test_automatic_starts_are_five_minutes_apart(bench: Bench) -> None:
     assert bench.sent == [ON, ON, ON]
 
 
-async def test_a_user_who_insists_does_not_wait_for_that(bench: Bench) -> None:
+async def test_override_on_by_user_does_not_wait_five_minutes(bench: Bench) -> None:
     await switch_on(bench)
     for _ in range(2):
         await lose_power(bench)
@@ -1173,7 +1173,7 @@ async def test_a_user_who_insists_does_not_wait_for_that(bench: Bench) -> None:
     assert bench.sent == [ON, ON, ON]
 
 
-async def test_a_new_wish_counts_anew(bench: Bench) -> None:
+async def test_new_override_starts_new_count_of_attempts(bench: Bench) -> None:
     await switch_on(bench)
     for _ in range(2):
         await lose_power(bench)
@@ -1187,7 +1187,7 @@ async def test_a_new_wish_counts_anew(bench: Bench) -> None:
     assert bench.snapshot.override == HELD
 
 
-async def test_a_restart_of_ours_drops_it_unseen(bench: Bench) -> None:
+async def test_override_dropped_by_requested_restart_sent_again(bench: Bench) -> None:
     await switch_on(bench)
     bench.options = bench.charger.options = ChargerOptions(restart_while_charging=True)
     await bench.tell()
@@ -1205,7 +1205,7 @@ async def test_a_restart_of_ours_drops_it_unseen(bench: Bench) -> None:
     assert bench.snapshot.override == HELD
 
 
-async def test_changed_by_somebody_it_is_superseded_and_never_asserted_again(bench: Bench) -> None:
+async def test_override_stopped_elsewhere_superseded_and_never_sent_again(bench: Bench) -> None:
     await switch_on(bench)
     bench.device.manual = None
     await bench.poll()
@@ -1217,7 +1217,7 @@ async def test_changed_by_somebody_it_is_superseded_and_never_asserted_again(ben
     assert bench.snapshot.issues == frozenset()
 
 
-async def test_superseded_by_a_schedule_restores_what_we_disabled_only(bench: Bench) -> None:
+async def test_override_superseded_by_changed_schedule_leaves_that_schedule(bench: Bench) -> None:
     await until_disabled_all(bench)
     bench.device.windows = (replace(NIGHT, start=DAYTIME.end),)
     await bench.poll()
@@ -1229,7 +1229,7 @@ async def test_superseded_by_a_schedule_restores_what_we_disabled_only(bench: Be
 # The edges of windows
 
 
-async def test_the_end_of_a_window_is_not_the_end_of_the_override(bench: Bench) -> None:
+async def test_override_sent_at_window_end_and_held(bench: Bench) -> None:
     bench.device.windows = (DAYTIME,)  # until two hours from now
     await bench.tell()
     await bench.charger.set_override(True)
@@ -1243,7 +1243,7 @@ async def test_the_end_of_a_window_is_not_the_end_of_the_override(bench: Bench) 
 
 
 @pytest.mark.parametrize("lag", [5.0, 45.0])
-async def test_a_cloud_that_lags_behind_the_edge_does_not_mislead(bench: Bench, lag: float) -> None:
+async def test_override_held_if_cloud_reports_window_end_late(bench: Bench, lag: float) -> None:
     bench.device.windows = (DAYTIME,)
     await bench.tell()
     await bench.charger.set_override(True)
@@ -1255,7 +1255,7 @@ async def test_a_cloud_that_lags_behind_the_edge_does_not_mislead(bench: Bench, 
 
 
 @pytest.mark.parametrize("lag", [5.0, 45.0])
-async def test_a_cloud_that_is_quick_at_the_edge_does_not_mislead(bench: Bench, lag: float) -> None:
+async def test_override_held_if_cloud_reports_window_end_soon(bench: Bench, lag: float) -> None:
     bench.device.windows = (DAYTIME,)
     await bench.tell()
     await bench.charger.set_override(True)
@@ -1265,7 +1265,7 @@ async def test_a_cloud_that_is_quick_at_the_edge_does_not_mislead(bench: Bench, 
     assert bench.reasons == []
 
 
-async def test_well_after_the_edge_a_change_is_somebodys_again(bench: Bench) -> None:
+async def test_override_stopped_well_after_window_end_superseded(bench: Bench) -> None:
     bench.device.windows, bench.device.manual = (DAYTIME,), Manual.CHARGE
     await bench.tell()
     await bench.charger.set_override(True)
@@ -1278,7 +1278,7 @@ async def test_well_after_the_edge_a_change_is_somebodys_again(bench: Bench) -> 
 # Ends
 
 
-async def test_full_ends_it(bench: Bench) -> None:
+async def test_override_ends_when_car_is_full(bench: Bench) -> None:
     await switch_on(bench)
     bench.device.full = True
     await bench.poll()
@@ -1295,7 +1295,7 @@ async def waiting_car(bench: Bench, seconds: float, energy: float) -> None:
     await bench.clock.advance(seconds)
 
 
-async def test_a_car_that_takes_nothing_for_ten_minutes_is_full(bench: Bench) -> None:
+async def test_override_ends_as_full_when_car_draws_nothing_for_ten_minutes(bench: Bench) -> None:
     await switch_on(bench)
     await waiting_car(bench, FULL_AFTER_WAITING - 1, 0.2)
     assert bench.reasons == []
@@ -1304,7 +1304,7 @@ async def test_a_car_that_takes_nothing_for_ten_minutes_is_full(bench: Bench) ->
 
 
 @pytest.mark.parametrize("again", [Status.CHARGING, Status.WAITING_POWER])
-async def test_the_ten_minutes_are_counted_at_a_stretch(bench: Bench, again: Status) -> None:
+async def test_override_kept_if_wait_of_car_is_interrupted(bench: Bench, again: Status) -> None:
     await switch_on(bench)
     await waiting_car(bench, FULL_AFTER_WAITING - 100, 1.0)
     await bench.tell(again)
@@ -1312,13 +1312,13 @@ async def test_the_ten_minutes_are_counted_at_a_stretch(bench: Bench, again: Sta
     assert bench.reasons == []
 
 
-async def test_a_car_that_took_nothing_at_all_is_not_full(bench: Bench) -> None:
+async def test_override_kept_if_waiting_car_took_too_little_energy(bench: Bench) -> None:
     await switch_on(bench)
     await waiting_car(bench, FULL_AFTER_WAITING + 60, 0.19)
     assert bench.reasons == []
 
 
-async def test_until_unplugged_goes_on_when_full(bench: Bench) -> None:
+async def test_override_until_unplugged_continues_when_car_is_full(bench: Bench) -> None:
     await bench.charger.set_override(True, until=Until.UNPLUGGED)
     await bench.clock.advance(20)
     bench.device.full = True
@@ -1330,7 +1330,7 @@ async def test_until_unplugged_goes_on_when_full(bench: Bench) -> None:
     assert bench.sent == [ON]
 
 
-async def test_unplugging_must_be_seen(bench: Bench) -> None:
+async def test_override_ends_as_unplugged_only_when_unplugging_is_reported(bench: Bench) -> None:
     await switch_on(bench)
     bench.device.at_hand = False
     await bench.poll(3)
@@ -1344,7 +1344,7 @@ async def test_unplugging_must_be_seen(bench: Bench) -> None:
     assert bench.reasons == ["unplugged"]
 
 
-async def test_a_time_ends_it_by_itself(bench: Bench) -> None:
+async def test_override_until_time_ends_at_that_time(bench: Bench) -> None:
     await bench.charger.set_override(True, until=Until.TIME, until_at=START + timedelta(minutes=30))
     await bench.clock.advance(30 * 60 - 1)
     assert bench.reasons == []
@@ -1354,7 +1354,7 @@ async def test_a_time_ends_it_by_itself(bench: Bench) -> None:
     assert bench.clock.pending > 0
 
 
-async def test_a_time_ends_it_in_an_outage_too(bench: Bench) -> None:
+async def test_override_until_time_ends_in_outage(bench: Bench) -> None:
     await bench.charger.set_override(True, until=Until.TIME, until_at=START + timedelta(minutes=30))
     await bench.clock.advance(60)
     await bench.cloud.lose()
@@ -1370,7 +1370,7 @@ async def test_a_time_ends_it_in_an_outage_too(bench: Bench) -> None:
 # Starts and ends of Home Assistant
 
 
-async def test_it_goes_on_after_a_start_of_home_assistant(bench: Bench) -> None:
+async def test_override_continues_after_home_assistant_restart(bench: Bench) -> None:
     await switch_on(bench)
     await bench.restart_home_assistant(tell=False)
     assert bench.snapshot.override == HELD
@@ -1381,7 +1381,7 @@ async def test_it_goes_on_after_a_start_of_home_assistant(bench: Bench) -> None:
     assert bench.sent == [ON]
 
 
-async def test_dropped_while_home_assistant_was_down_it_is_applied_again(bench: Bench) -> None:
+async def test_override_dropped_while_home_assistant_was_down_sent_again(bench: Bench) -> None:
     await switch_on(bench)
     stopped = bench.restart_home_assistant(down_for=3600)
     bench.device.power_cycle()
@@ -1389,7 +1389,7 @@ async def test_dropped_while_home_assistant_was_down_it_is_applied_again(bench: 
     assert bench.sent == [ON, ON]
 
 
-async def test_a_time_that_passed_while_home_assistant_was_down(bench: Bench) -> None:
+async def test_override_until_time_ends_if_home_assistant_was_down_then(bench: Bench) -> None:
     await bench.charger.set_override(True, until=Until.TIME, until_at=START + timedelta(minutes=30))
     await bench.clock.advance(60)
     await bench.restart_home_assistant(down_for=3600)
@@ -1397,7 +1397,7 @@ async def test_a_time_that_passed_while_home_assistant_was_down(bench: Bench) ->
     assert bench.reasons == ["time"]
 
 
-async def test_nothing_is_sent_while_home_assistant_stops(bench: Bench) -> None:
+async def test_override_not_sent_while_home_assistant_stops(bench: Bench) -> None:
     await bench.cloud.lose()
     await bench.charger.set_override(True)
     bench.charger.close()
@@ -1407,7 +1407,7 @@ async def test_nothing_is_sent_while_home_assistant_stops(bench: Bench) -> None:
     assert bench.sent == [ON]
 
 
-async def test_closing_between_saving_and_sending_sends_nothing(bench: Bench) -> None:
+async def test_override_not_sent_if_charger_closed_between_save_and_send(bench: Bench) -> None:
     bench.save_gate = asyncio.Event()
     call = asyncio.ensure_future(bench.charger.set_override(True))
     await bench.clock.settle()
@@ -1421,7 +1421,7 @@ async def test_closing_between_saving_and_sending_sends_nothing(bench: Bench) ->
     assert bench.intent["applications"] == 1
 
 
-async def test_for_removal_it_is_ended_or_said_what_is_left(bench: Bench) -> None:
+async def test_cancel_for_removal_returns_windows_that_stay_disabled(bench: Bench) -> None:
     await until_disabled_all(bench)
     await bench.cloud.lose()
     assert await bench.charger.cancel_override() == ("22:00 to 05:00 UTC",)
@@ -1432,14 +1432,14 @@ async def test_for_removal_it_is_ended_or_said_what_is_left(bench: Bench) -> Non
     assert bench.reasons == ["cancelled"]
 
 
-async def test_for_removal_a_schedule_is_restored_only_once_it_is_seen_so(bench: Bench) -> None:
+async def test_cancel_for_removal_returns_windows_not_seen_restored(bench: Bench) -> None:
     await until_disabled_all(bench)
     bench.cloud.acked_only = True
     assert await bench.charger.cancel_override() == ("22:00 to 05:00 UTC",)
     assert bench.device.windows == (replace(NIGHT, enabled=False),)
 
 
-async def test_for_a_keeper_that_goes_on_an_acknowledged_schedule_is_not_waited_for(bench: Bench) -> None:
+async def test_cancel_without_read_back_accepts_acknowledged_schedule(bench: Bench) -> None:
     await until_disabled_all(bench)
     bench.cloud.acked_only = True
     assert await bench.charger.cancel_override(read_back=False) == ()
@@ -1450,7 +1450,7 @@ async def test_for_a_keeper_that_goes_on_an_acknowledged_schedule_is_not_waited_
 
 
 @pytest.mark.parametrize("how", ["no path", "an error"])
-async def test_for_removal_a_schedule_that_cannot_be_read_back_may_be_left_disabled(bench: Bench, how: str) -> None:
+async def test_cancel_for_removal_returns_windows_if_schedule_cannot_be_read(bench: Bench, how: str) -> None:
     await until_disabled_all(bench)
     await bench.charger.set_override(False)
     assert bench.device.windows == (NIGHT,)
@@ -1467,7 +1467,7 @@ async def test_for_removal_a_schedule_that_cannot_be_read_back_may_be_left_disab
 UNREADABLE = NotApplicable("schedule_unreadable")
 
 
-async def test_a_schedule_that_cannot_be_read_ends_an_override_that_needs_it_disabled(bench: Bench) -> None:
+async def test_unreadable_schedule_fails_override_that_must_disable_schedule(bench: Bench) -> None:
     bench.device.resume = Resume.CONFLICT
     bench.cloud.schedule_error = UNREADABLE
     with pytest.raises(NotApplicable, match="schedule_unreadable"):
@@ -1478,7 +1478,7 @@ async def test_a_schedule_that_cannot_be_read_ends_an_override_that_needs_it_dis
     assert [shown.issues for shown in bench.snapshots if ChargerIssue.OVERRIDE_FAILED in shown.issues] == []
 
 
-async def test_originals_are_kept_while_the_schedule_cannot_be_read(bench: Bench) -> None:
+async def test_original_windows_kept_while_schedule_is_unreadable(bench: Bench) -> None:
     await until_disabled_all(bench)
     bench.cloud.schedule_error = UNREADABLE
     with pytest.raises(NotApplicable, match="schedule_unreadable"):
@@ -1495,7 +1495,7 @@ async def test_originals_are_kept_while_the_schedule_cannot_be_read(bench: Bench
     assert bench.issues() == frozenset()
 
 
-async def test_a_pause_of_somebody_is_not_handed_back_while_the_schedule_cannot_be_read(bench: Bench) -> None:
+async def test_pause_made_elsewhere_kept_while_schedule_is_unreadable(bench: Bench) -> None:
     await until_disabled_all(bench)
     bench.device.manual = Manual.PAUSE
     bench.cloud.schedule_error = UNREADABLE
@@ -1505,7 +1505,7 @@ async def test_a_pause_of_somebody_is_not_handed_back_while_the_schedule_cannot_
     assert bench.disabled() == ("22:00 to 05:00 UTC",)
 
 
-async def test_a_window_that_the_write_deleted_is_told(bench: Bench) -> None:
+async def test_window_deleted_by_schedule_write_raises_issue(bench: Bench) -> None:
     other = replace(NIGHT, slot=1, start=DAYTIME.start, enabled=False)
     bench.device.windows = (NIGHT, other)
     await bench.tell()
@@ -1516,7 +1516,7 @@ async def test_a_window_that_the_write_deleted_is_told(bench: Bench) -> None:
     assert bench.issues() == {ChargerIssue.OVERRIDE_FAILED}
 
 
-async def test_what_vanishes_before_the_end_is_somebodys_doing(bench: Bench) -> None:
+async def test_window_deleted_before_override_end_raises_no_issue(bench: Bench) -> None:
     other = replace(NIGHT, slot=1, start=DAYTIME.end)
     bench.device.windows = (NIGHT, other)
     await bench.tell()
@@ -1528,7 +1528,7 @@ async def test_what_vanishes_before_the_end_is_somebodys_doing(bench: Bench) -> 
     assert bench.issues() == frozenset()
 
 
-async def test_a_schedule_that_does_not_show_what_was_written_ends_the_override(bench: Bench) -> None:
+async def test_schedule_write_that_does_not_show_fails_override(bench: Bench) -> None:
     bench.device.resume = Resume.CONFLICT
     await bench.charger.set_override(True)
     await bench.charger.set_override(False)
@@ -1563,7 +1563,9 @@ def lag_schedule(bench: Bench, seconds: float) -> None:
 
 @pytest.mark.parametrize("restarted", [False, True])
 @pytest.mark.parametrize("lag", [5.0, 70.0, 240.0])
-async def test_schedule_given_back_although_it_shows_late(bench: Bench, lag: float, restarted: bool) -> None:
+async def test_schedule_restored_although_written_schedule_shows_late(
+    bench: Bench, lag: float, restarted: bool
+) -> None:
     """A list without what we wrote may be an old one: what we disabled is not forgotten because of it."""
     lag_schedule(bench, lag)
     bench.device.resume = Resume.CONFLICT
@@ -1579,7 +1581,7 @@ async def test_schedule_given_back_although_it_shows_late(bench: Bench, lag: flo
     assert bench.reasons == ["failed"]
 
 
-async def test_charger_freed_at_once_although_its_disabled_schedule_shows_late(bench: Bench) -> None:
+async def test_override_off_sent_at_once_although_disabled_schedule_shows_late(bench: Bench) -> None:
     bench.device.resume = Resume.NO_EFFECT
     lag_schedule(bench, 70)
     await bench.charger.set_override(True)
@@ -1664,7 +1666,7 @@ class Cutter:
 
 @pytest.mark.parametrize("resume", Resume)
 @pytest.mark.parametrize("ends", [False, True])
-async def test_i4_a_power_cut_at_any_step_leads_to_one_right_end(resume: Resume, ends: bool) -> None:
+async def test_i4_power_cut_at_any_step_leads_to_one_correct_end(resume: Resume, ends: bool) -> None:
     step, cuts = 0, 0
     while True:
         step += 1
@@ -1734,7 +1736,7 @@ async def rightly_ended(after: Bench) -> None:
 
 @pytest.mark.parametrize("resume", Resume)
 @pytest.mark.parametrize("ends", [False, True])
-async def test_i4_each_state_that_was_ever_saved_leads_on(resume: Resume, ends: bool) -> None:
+async def test_i4_start_from_any_saved_state_leads_to_one_correct_end(resume: Resume, ends: bool) -> None:
     moments = await course(ends=ends, resume=resume)
     assert len(moments) >= 4 + 2 * ends + 2 * (resume is not Resume.WORKS)
     for intents, device in moments:
