@@ -1,4 +1,4 @@
-"""The keeper: what its snapshot says and when it tells of it, and what becomes of settings."""
+"""Charger: what its snapshot shows, when its listeners are notified, and what becomes of commands."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -118,7 +118,7 @@ async def test_listeners_notified_only_of_changes(bench: Bench) -> None:
     await bench.poll()
     assert [snapshot.value(CHARGING_CURRENT) for snapshot in bench.snapshots] == [10]
     assert len(contacts) == 3
-    bench.cloud.changed()  # nothing at all is new
+    bench.cloud.changed()  # nothing is new
     assert len(bench.snapshots) == 1
     assert len(contacts) == 3
     end()
@@ -165,7 +165,7 @@ async def test_timer_wakes_rarely_when_nothing_happens(bench: Bench) -> None:
     bench.clock.call_later = counted  # type: ignore[method-assign,assignment]
     await bench.clock.advance(24 * 3600)
     assert wakes < 12
-    assert bench.clock.pending == 1  # for the next edge of the schedule
+    assert bench.clock.pending == 1  # the timer for the next start or end of a window
 
 
 async def test_timer_does_not_spin_after_clock_jumps_back(bench: Bench) -> None:
@@ -198,7 +198,7 @@ async def test_effective_limit_names_limiting_factor(bench: Bench) -> None:
     assert entered is not None
     assert (entered.value, entered.source) == (12.0, Source.USER)
     assert bench.charger.options.load_group_limit == 12.0
-    bench.cloud.show(LOAD_GROUP_LIMIT, 11.0)  # what the charger knows comes first
+    bench.cloud.show(LOAD_GROUP_LIMIT, 11.0)  # the limit that the charger reports is lower
     assert limit() == (11, LimitingFactor.LOAD_GROUP_LIMIT)
     bench.cloud.show(WIRE_RATING, 10.0)
     assert limit() == (10, LimitingFactor.WIRE_RATING)
@@ -327,7 +327,7 @@ async def test_diagnostics_contain_no_serial_or_name(bench: Bench) -> None:
     assert transports[Source.CLOUD]["presence"] is Presence.ONLINE
 
 
-# Admission
+# Refused commands
 
 
 async def refusal(bench: Bench, setting: Setting) -> tuple[type[ChargerError], str]:
@@ -369,7 +369,7 @@ async def test_i1_raise_above_ceiling_refused(bench: Bench) -> None:
     assert await refusal(bench, SetCurrent(5)) == (UnsafeRequest, "current_too_low")
     bench.charger.group_share = 10.0
     assert await refusal(bench, SetCurrent(17)) == (UnsafeRequest, "above_ceiling")
-    assert await bench.charger.command(SetCurrent(12)) is Outcome.ACCEPTED  # lower than now, if still too much
+    assert await bench.charger.command(SetCurrent(12)) is Outcome.ACCEPTED  # lower than the setting of 16 A
 
 
 async def test_i1_raise_refused_while_wire_rating_is_unknown() -> None:
@@ -389,7 +389,7 @@ async def test_i1_lowering_from_cached_setting_refused_above_ceiling() -> None:
     assert await refusal(bench, SetCurrent(12)) == (UnsafeRequest, "above_ceiling")
     assert await bench.charger.command(SetCurrent(10)) is Outcome.ACCEPTED
     await bench.restart_home_assistant(tell=False)
-    bench.cloud.is_present = Presence.ONLINE  # but nothing was read yet
+    bench.cloud.is_present = Presence.ONLINE  # reachable, but without an answer yet
     bench.cloud.changed()
     assert await refusal(bench, SetCurrent(12)) == (UnsafeRequest, "above_ceiling")
 
@@ -445,7 +445,7 @@ async def test_setting_in_force_verified_without_command(setting: Setting, other
     assert bench.sent == []
     assert await bench.charger.command(other) is Outcome.ACCEPTED
     assert bench.sent == [other]
-    # What was read before that command proves nothing any more.
+    # Readings from before that command prove nothing.
     assert await bench.charger.command(setting) is Outcome.ACCEPTED
     assert bench.sent == [other, setting]
     await bench.poll()
@@ -468,7 +468,7 @@ async def test_setting_equal_to_cached_value_sent(bench: Bench) -> None:
     assert len(bench.sent) == 3
 
 
-# Queue
+# Waiting commands
 
 
 async def test_newest_waiting_current_sent_and_outcome_returned_to_all_callers(bench: Bench) -> None:
@@ -574,7 +574,7 @@ async def test_listeners_not_notified_after_stop(bench: Bench) -> None:
     assert bench.charger not in bench.cloud._listeners
 
 
-# Delivery
+# Choice of transport
 
 
 @pytest.mark.parametrize("error", [TransportDown("timeout"), NoConnection("refused"), TransportBusy("no_room", 9)])
@@ -663,7 +663,7 @@ async def test_command_beyond_capabilities_refused_as_unsupported(bench: Bench) 
         await bench.charger.set_override(True)
 
 
-# What became of it
+# Outcomes of commands
 
 
 def outcomes(bench: Bench) -> list[Outcome]:
@@ -775,7 +775,7 @@ async def test_i1_pause_sent_without_lowering_current(bench: Bench) -> None:
     assert bench.sent == [SetCharging(on=False)]
 
 
-# In the background
+# Background work
 
 
 async def test_unexpected_background_error_logged(bench: Bench) -> None:
@@ -812,7 +812,7 @@ async def test_take_over_and_hand_back_reported_once_each(bench: Bench) -> None:
         bench.log.clear()
         await bench.cloud.lose()
         assert (bench.events, bench.reach()[2]) == (["taken_over"], Source.LINKED)
-        local.is_present = Presence.OFFLINE  # and for a while nobody commands
+        local.is_present = Presence.OFFLINE  # no transport can command the charger
         local.changed()
         local.is_present = None
         local.changed()
@@ -864,7 +864,7 @@ async def test_no_take_over_reported_unless_preference_is_auto(prefer: Prefer) -
     assert bench.events == []
 
 
-# Time
+# Timeouts and checks
 
 
 async def test_transport_has_five_seconds_or_three_while_breaker_is_doubtful(bench: Bench) -> None:
@@ -925,12 +925,12 @@ async def test_local_transport_checked_until_effect_shows(bench: Bench) -> None:
     await bench.cloud.lose()
     local.acked_only = True
     await bench.charger.command(SetCurrent(10))
-    looks: list[int] = []
+    check_times: list[int] = []
     for second in range(1, 70):
         await bench.clock.advance(1)
-        if local.checks > len(looks):
-            looks.append(second)
-    assert looks == [2, 7, 15, 60]
+        if local.checks > len(check_times):
+            check_times.append(second)
+    assert check_times == [2, 7, 15, 60]
     local.acked_only = False
     await bench.charger.command(SetCurrent(9))
     await bench.clock.advance(120)
@@ -938,11 +938,11 @@ async def test_local_transport_checked_until_effect_shows(bench: Bench) -> None:
     assert outcomes(bench)[-1] is Outcome.VERIFIED
 
 
-# What was given up on one path and arrives late
+# Late effects of commands that timed out
 
 
-async def late_effect(bench: Bench) -> FakeTransport:
-    """The cloud's answer to 20 A is lost, a local path carries 12 A, and then the cloud's 20 A arrive."""
+async def cause_late_effect(bench: Bench) -> FakeTransport:
+    """Let 20 A time out, send 12 A over a local transport, and then let the 20 A arrive. Return that transport."""
     local = await bench.give_up(SetCurrent(20))
     assert await bench.charger.command(SetCurrent(12)) is Outcome.ACCEPTED
     await bench.clock.advance(3)
@@ -952,21 +952,21 @@ async def late_effect(bench: Bench) -> FakeTransport:
 
 
 async def test_late_effect_of_own_command_corrected_once(bench: Bench) -> None:
-    local = await late_effect(bench)
+    local = await cause_late_effect(bench)
     with LogLines() as log:
         local.tell()
         await bench.clock.advance(20)
     assert local.commands == [SetCurrent(20), SetCurrent(12), SetCurrent(12)]
     assert bench.device.amps == 12
     assert log.lines == []
-    bench.device.amps = 20  # and now it is somebody's will
+    bench.device.amps = 20  # this time an external change
     local.tell()
     await bench.clock.advance(300)
     assert local.commands == [SetCurrent(20), SetCurrent(12), SetCurrent(12)]
 
 
 async def test_effect_that_shows_long_after_command_not_corrected(bench: Bench) -> None:
-    local = await late_effect(bench)
+    local = await cause_late_effect(bench)
     await bench.clock.advance(TIME_TO_LIVE)
     local.tell()
     await bench.clock.advance(20)
@@ -974,7 +974,7 @@ async def test_effect_that_shows_long_after_command_not_corrected(bench: Bench) 
 
 
 async def test_value_other_than_late_command_not_corrected(bench: Bench) -> None:
-    local = await late_effect(bench)
+    local = await cause_late_effect(bench)
     bench.device.amps = 18
     local.tell()
     await bench.clock.advance(20)
@@ -999,21 +999,21 @@ async def test_unsettled_command_not_corrected(bench: Bench) -> None:
         await bench.charger.command(SetCurrent(20))
     assert await bench.charger.command(SetCurrent(18)) is Outcome.ACCEPTED
     bench.device.amps = 20
-    bench.cloud.tell()  # it shows what was there before
+    bench.cloud.tell()  # the cloud shows the earlier current
     await bench.clock.settle()
     assert bench.sent == [SetCurrent(20), SetCurrent(18)]
 
 
 async def test_newer_current_wins_over_late_effect(bench: Bench) -> None:
-    local = await late_effect(bench)
+    local = await cause_late_effect(bench)
     local.gate = asyncio.Event()
     lock = task(bench.charger.command(SetLock(True)))
     await bench.clock.settle()
-    wish = task(bench.charger.command(SetCurrent(14)))
+    newer = task(bench.charger.command(SetCurrent(14)))
     await bench.clock.settle()
     local.tell()
     local.gate.set()
-    await asyncio.gather(lock, wish)
+    await asyncio.gather(lock, newer)
     await bench.clock.advance(20)
     assert local.commands[-1] == SetCurrent(14)
     assert bench.device.amps == 14
@@ -1031,7 +1031,7 @@ async def test_i1_raise_refused_while_lower_current_may_still_arrive(bench: Benc
     assert await refusal(bench, SetCurrent(12)) == (UnsafeRequest, "above_ceiling")
 
 
-# What ChargeKeeper itself wants
+# Automatic commands
 
 
 async def test_automatic_raises_are_one_minute_apart(bench: Bench) -> None:
@@ -1041,7 +1041,7 @@ async def test_automatic_raises_are_one_minute_apart(bench: Bench) -> None:
         await bench.charger.command(SetCurrent(20), automatic=True)
     assert caught.value.retry_after == RAISE_SPACING
     assert await bench.charger.command(SetCurrent(10), automatic=True) is Outcome.ACCEPTED
-    assert await bench.charger.command(SetCurrent(12)) is Outcome.ACCEPTED  # the user is not held up
+    assert await bench.charger.command(SetCurrent(12)) is Outcome.ACCEPTED  # no spacing for the user
     await bench.poll()
     assert await bench.charger.command(SetCurrent(20), automatic=True) is Outcome.ACCEPTED
 
@@ -1101,7 +1101,7 @@ async def test_i1_falling_limit_lowers_setting_once_over_every_transport(bench: 
     await bench.poll()
     assert bench.snapshot.effective_limit == 10
     assert bench.snapshot.value(CHARGING_CURRENT) == 10
-    bench.device.amps = 16  # somebody raises it: not fought
+    bench.device.amps = 16  # an external change: not corrected
     await bench.poll(20)
     assert (bench.sent, local.commands) == ([SetCurrent(10)], [SetCurrent(10)])
     bench.charger.options = ChargerOptions(load_group_limit=20.0)
@@ -1120,7 +1120,7 @@ async def test_limit_above_setting_lowers_nothing(bench: Bench) -> None:
 
 
 async def test_limit_falling_at_charger_lowers_setting_but_first_report_does_not(bench: Bench) -> None:
-    bench.cloud.show(HOUSE_LIMIT, 12.0)  # it has balanced to that all the time
+    bench.cloud.show(HOUSE_LIMIT, 12.0)  # the charger has kept to that limit from the start
     await bench.clock.settle()
     assert bench.sent == []
     bench.cloud.show(HOUSE_LIMIT, 11.0)
@@ -1241,15 +1241,15 @@ async def test_setting_not_lowered_while_home_assistant_stops(bench: Bench) -> N
 # Pauses of a load group
 
 
-async def paused_by_group(bench: Bench) -> None:
-    """The share is too small: the group has the charger paused."""
+async def pause_by_group(bench: Bench) -> None:
+    """Pause the charger as its load group does when the share is too small."""
     bench.charger.group_share = 0.0
     await bench.charger.command(SetCharging(on=False), automatic=True)
     await bench.tell()
     assert bench.status() is Status.PAUSED
 
 
-async def given_room_again(bench: Bench) -> None:
+async def give_room_again(bench: Bench) -> None:
     await bench.clock.advance(START_SPACING)
     bench.charger.group_share = 16.0
     bench.log.clear()
@@ -1258,26 +1258,26 @@ async def given_room_again(bench: Bench) -> None:
 async def test_load_group_pause_does_not_end_override(bench: Bench) -> None:
     await bench.charger.set_override(True)
     await bench.poll()
-    await paused_by_group(bench)
+    await pause_by_group(bench)
     await bench.poll(3)
     assert bench.snapshot.override.applied
-    await given_room_again(bench)
+    await give_room_again(bench)
     await bench.poll()
     assert bench.snapshot.override.on
     assert await bench.charger.lift_pause() is Outcome.ACCEPTED
     assert bench.sent == [SetCharging(on=True)]
     await bench.poll(3)
     assert (bench.snapshot.override.applied, bench.status()) == (True, Status.CHARGING)
-    bench.device.manual = Manual.PAUSE  # this is somebody else's
+    bench.device.manual = Manual.PAUSE  # an external change
     await bench.poll()
     assert bench.reasons == ["superseded"]
 
 
 async def test_schedule_applies_again_after_load_group_pause(bench: Bench) -> None:
-    await paused_by_group(bench)
+    await pause_by_group(bench)
     with pytest.raises(TransportBusy, match="too_soon"):
         await bench.charger.lift_pause()
-    await given_room_again(bench)
+    await give_room_again(bench)
     assert await bench.charger.lift_pause() is Outcome.ACCEPTED
     assert bench.sent == [SetOverride(on=False)]
     await bench.poll()
@@ -1285,30 +1285,30 @@ async def test_schedule_applies_again_after_load_group_pause(bench: Bench) -> No
     assert bench.intents is None or bench.intents["pause"] is None
 
 
-@pytest.mark.parametrize("how", ["no schedule", "no way to hand back"])
+@pytest.mark.parametrize("how", ["no schedule", "no override capability"])
 async def test_charging_started_after_load_group_pause_if_no_schedule_applies(bench: Bench, how: str) -> None:
     bench.device.windows = () if how == "no schedule" else bench.device.windows
     bench.device.manual = Manual.CHARGE
     bench.cloud.can = bench.cloud.can if how == "no schedule" else frozenset({Capability.CHARGING, Capability.CURRENT})
     await bench.tell()
-    await paused_by_group(bench)
-    await given_room_again(bench)
+    await pause_by_group(bench)
+    await give_room_again(bench)
     assert await bench.charger.lift_pause() is Outcome.ACCEPTED
     assert bench.sent == [SetCharging(on=True)]
 
 
 async def test_i1_current_lowered_before_load_group_pause_is_lifted(bench: Bench) -> None:
-    await paused_by_group(bench)
-    await given_room_again(bench)
+    await pause_by_group(bench)
+    await give_room_again(bench)
     bench.charger.group_share = 10.0
     await bench.charger.lift_pause()
     assert bench.sent == [SetCurrent(10), SetOverride(on=False)]
 
 
 async def test_load_group_pause_not_lifted_if_user_paused_too(bench: Bench) -> None:
-    await paused_by_group(bench)
+    await pause_by_group(bench)
     assert await bench.charger.command(SetCharging(on=False)) is Outcome.VERIFIED
-    await given_room_again(bench)
+    await give_room_again(bench)
     with pytest.raises(NotApplicable, match="paused"):
         await bench.charger.lift_pause()
     assert bench.sent == []

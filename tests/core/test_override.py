@@ -1,4 +1,4 @@
-"""The time-of-use override: how it is carried out, held over disturbances, and how it ends, each time exactly once."""
+"""Time-of-use override: sent to the charger, held through disturbances, and ended exactly once."""
 
 import asyncio
 from dataclasses import replace
@@ -45,7 +45,7 @@ NOT_WANTED = Override()
 
 @pytest.fixture
 async def bench() -> Bench:
-    """A car waits for the night; the effect of what is sent is looked for after 20 s, as over the cloud."""
+    """Return a started bench whose car waits for the night. The cloud checks the effect of a command after 20 s."""
     bench = Bench()
     bench.cloud.read_back_delays = (20.0,)
     bench.device.session_energy = 0.0
@@ -54,13 +54,13 @@ async def bench() -> Bench:
 
 
 async def lose_power(bench: Bench) -> None:
-    """The charger is seen to be away, and comes back without what it was told."""
+    """Report the charger as offline, and let a power cycle drop its manual state."""
     await bench.tell(Status.OFFLINE)
     bench.device.power_cycle()
 
 
 async def switch_on(bench: Bench) -> None:
-    """On, carried out and seen."""
+    """Switch the override on and wait until it is verified."""
     assert await bench.charger.set_override(True) is Outcome.ACCEPTED
     await bench.clock.advance(20)
     assert bench.snapshot.override == HELD
@@ -69,15 +69,15 @@ async def switch_on(bench: Bench) -> None:
 
 
 async def switch_off(bench: Bench) -> None:
-    """Off, carried out and seen."""
+    """Switch the override off and wait until its intent is gone."""
     assert await bench.charger.set_override(False) is Outcome.ACCEPTED
     assert bench.snapshot.override == NOT_WANTED
     assert bench.intent is not None
-    await over(bench)
+    await wait_until_nothing_to_undo(bench)
 
 
-async def over(bench: Bench) -> None:
-    """It is seen that nothing is left to undo."""
+async def wait_until_nothing_to_undo(bench: Bench) -> None:
+    """Wait until a status report shows that nothing is left to undo."""
     await bench.clock.advance(20)
     if not bench.cloud.read_back_delays:
         await bench.tell()
@@ -85,7 +85,7 @@ async def over(bench: Bench) -> None:
 
 
 def saved_before(bench: Bench, sent: object) -> dict[str, object]:
-    """The override as it was on the disk when something was sent for the first time."""
+    """Return the override that was last saved before `sent` was first sent."""
     before = bench.log[: bench.log.index(sent)]
     intents = next(entry for entry in reversed(before) if isinstance(entry, Saved))
     assert intents.override is not None
@@ -135,7 +135,7 @@ async def test_override_end_retried_after_failed_save(bench: Bench) -> None:
 
 
 async def test_override_canceled_and_schedule_restored_when_read_only(bench: Bench) -> None:
-    await until_disabled(bench, Resume.CONFLICT)
+    await switch_on_disabling_schedule(bench, Resume.CONFLICT)
     bench.options = ChargerOptions(read_only=True)
     await bench.restart_home_assistant()
     await bench.poll(3)
@@ -179,7 +179,7 @@ async def test_override_without_effect_fails_if_no_transport_reads_schedule(benc
 
 
 async def test_disabled_schedule_restored_when_cloud_returns_after_override_off(bench: Bench) -> None:
-    await until_disabled(bench, Resume.CONFLICT)
+    await switch_on_disabling_schedule(bench, Resume.CONFLICT)
     local = await bench.add(Source.BLUETOOTH)
     local.can = frozenset({Capability.CHARGING, Capability.OVERRIDE})
     local.changed()
@@ -197,8 +197,8 @@ async def test_disabled_schedule_restored_when_cloud_returns_after_override_off(
     assert bench.intent is None
 
 
-async def ended_over_a_switch(bench: Bench) -> FakeTransport:
-    """An override of an outage, on and off over a path that can only pause."""
+async def end_override_with_local_pause(bench: Bench) -> FakeTransport:
+    """Switch an override on and off in an outage, over a local transport that can only pause. Return that transport."""
     local = await bench.add(Source.LINKED)
     local.frees_schedule, local.can = False, frozenset({Capability.CHARGING, Capability.OVERRIDE, Capability.CURRENT})
     local.changed()
@@ -215,14 +215,14 @@ async def ended_over_a_switch(bench: Bench) -> FakeTransport:
     return local
 
 
-async def see_the_intent_leave(bench: Bench, local: FakeTransport) -> None:
+async def wait_until_intent_is_gone(bench: Bench, local: FakeTransport) -> None:
     await bench.clock.advance(60)
     await bench.tell(transport=local)
     assert bench.intent is None
 
 
 async def test_pause_that_ended_override_lifted_when_window_opens(bench: Bench) -> None:
-    local = await ended_over_a_switch(bench)
+    local = await end_override_with_local_pause(bench)
     await bench.restart_home_assistant(tell=False)
     bench.charger.add_transport(local)
     while not bench.device.in_window:
@@ -230,11 +230,11 @@ async def test_pause_that_ended_override_lifted_when_window_opens(bench: Bench) 
         assert (bench.device.manual is Manual.PAUSE) is not bench.device.in_window
         await bench.tell(transport=local)
     assert bench.device.status() is Status.CHARGING
-    await see_the_intent_leave(bench, local)
+    await wait_until_intent_is_gone(bench, local)
 
 
 async def test_pause_that_ended_override_lifted_when_cloud_returns(bench: Bench) -> None:
-    await ended_over_a_switch(bench)
+    await end_override_with_local_pause(bench)
     sent = len(bench.sent)
     bench.cloud.breaker.good()
     await bench.poll(2)
@@ -245,7 +245,7 @@ async def test_pause_that_ended_override_lifted_when_cloud_returns(bench: Bench)
 
 @pytest.mark.parametrize("restarted", [False, True])
 async def test_pause_that_ended_override_kept_until_transport_returns(bench: Bench, restarted: bool) -> None:
-    local = await ended_over_a_switch(bench)
+    local = await end_override_with_local_pause(bench)
     commands = len(local.commands)
     local.is_present = Presence.OFFLINE
     local.changed()
@@ -263,11 +263,11 @@ async def test_pause_that_ended_override_kept_until_transport_returns(bench: Ben
     local.is_present = None
     await bench.tell(transport=local)
     assert bench.device.status() is Status.CHARGING
-    await see_the_intent_leave(bench, local)
+    await wait_until_intent_is_gone(bench, local)
 
 
 async def test_pause_that_ended_override_kept_until_load_group_has_room(bench: Bench) -> None:
-    await ended_over_a_switch(bench)
+    await end_override_with_local_pause(bench)
     bench.charger.group_share = 0.0
     bench.cloud.breaker.good()
     await bench.poll(3)
@@ -280,10 +280,10 @@ async def test_pause_that_ended_override_kept_until_load_group_has_room(bench: B
 
 
 async def test_pause_that_ended_override_not_lifted_when_car_leaves(bench: Bench) -> None:
-    local = await ended_over_a_switch(bench)
+    local = await end_override_with_local_pause(bench)
     commands = len(local.commands)
     bench.device.unplug()
-    await see_the_intent_leave(bench, local)
+    await wait_until_intent_is_gone(bench, local)
     assert len(local.commands) == commands
 
 
@@ -401,11 +401,11 @@ async def test_i1_failed_lowering_retried_and_not_counted_as_override_attempt(be
     assert (bench.intent["applications"], ON in bench.sent) == (1, True)
 
 
-# No effect
+# Override without effect
 
 
-async def until_disabled(bench: Bench, resume: Resume) -> None:
-    """Asking is of no use; the schedule is disabled."""
+async def switch_on_disabling_schedule(bench: Bench, resume: Resume) -> None:
+    """Switch the override on at a charger that ignores it, so that the schedule is disabled."""
     bench.device.resume = resume
     await bench.charger.set_override(True)
     if resume is Resume.NO_EFFECT:
@@ -418,7 +418,7 @@ async def test_schedule_that_blocks_override_disabled_then_restored(bench: Bench
     other = replace(NIGHT, slot=1, enabled=False)
     bench.device.windows = (NIGHT, other)
     await bench.tell()
-    await until_disabled(bench, resume)
+    await switch_on_disabling_schedule(bench, resume)
     disabled = (replace(NIGHT, enabled=False),)
     before = saved_before(bench, disabled)
     assert before["originals"] != []
@@ -432,8 +432,8 @@ async def test_schedule_that_blocks_override_disabled_then_restored(bench: Bench
     assert await bench.charger.set_override(False) is Outcome.ACCEPTED
     assert bench.device.windows == (NIGHT, other)
     assert bench.sent == [ON, OFF]
-    assert bench.disabled() == ("22:00 to 05:00 UTC",), "acknowledged is not restored"
-    await over(bench)
+    assert bench.disabled() == ("22:00 to 05:00 UTC",), "an acknowledged restore is not yet a seen one"
+    await wait_until_nothing_to_undo(bench)
     assert bench.disabled() == ()
     assert bench.reasons == ["cancelled"]
     await bench.poll(3)
@@ -453,7 +453,7 @@ async def test_schedule_not_disabled_before_override_effect_is_due(bench: Bench)
 
 
 async def test_override_conflict_verified_if_charger_already_charges(bench: Bench) -> None:
-    bench.device.manual = Manual.CHARGE  # since the last answer
+    bench.device.manual = Manual.CHARGE  # began after the last answer
     assert await bench.charger.set_override(True) is Outcome.VERIFIED
     assert bench.cloud.checks == 1
     assert bench.device.windows == (NIGHT,)
@@ -465,7 +465,7 @@ async def test_override_conflict_that_cannot_be_checked_waits_for_next_answer(be
     bench.cloud.check_error = TransportBusy("no_room", 40)
     assert await bench.charger.set_override(True) is Outcome.ACCEPTED
     bench.cloud.breaker.probe_now()
-    bench.cloud.changed()  # not an answer
+    bench.cloud.changed()  # a change without an answer
     await bench.clock.settle()
     assert bench.device.windows == (NIGHT,)
     await bench.poll()
@@ -484,7 +484,7 @@ async def test_override_without_effect_fails_if_there_is_no_schedule(bench: Benc
 
 
 async def test_override_fails_and_schedule_restored_if_disabling_has_no_effect(bench: Bench) -> None:
-    await until_disabled(bench, Resume.CONFLICT)
+    await switch_on_disabling_schedule(bench, Resume.CONFLICT)
     await bench.clock.advance(19)
     for _ in range(3):
         await bench.tell(Status.WAITING_SCHEDULE)
@@ -492,7 +492,7 @@ async def test_override_fails_and_schedule_restored_if_disabling_has_no_effect(b
     assert bench.reasons == ["failed"]
     assert bench.device.windows == (NIGHT,)
     assert bench.sent == [ON]
-    await over(bench)
+    await wait_until_nothing_to_undo(bench)
     assert bench.snapshot.issues == {ChargerIssue.OVERRIDE_FAILED}
 
 
@@ -500,14 +500,14 @@ async def test_window_changed_elsewhere_not_restored_at_override_end(bench: Benc
     second, third = replace(NIGHT, slot=1), replace(NIGHT, slot=2)
     bench.device.windows = (NIGHT, second, third)
     await bench.tell()
-    await until_disabled_all(bench)
+    await switch_on_disabling_all_windows(bench)
     changed = replace(second, enabled=False, end=DAYTIME.end)
     bench.device.windows = (replace(NIGHT, enabled=False), changed)
     await bench.charger.set_override(False)
     assert bench.device.windows == (NIGHT, changed)
 
 
-async def until_disabled_all(bench: Bench) -> None:
+async def switch_on_disabling_all_windows(bench: Bench) -> None:
     bench.device.resume = Resume.CONFLICT
     await bench.charger.set_override(True)
     assert not any(window.enabled for window in bench.device.windows)
@@ -515,7 +515,7 @@ async def until_disabled_all(bench: Bench) -> None:
 
 
 async def test_schedule_not_written_at_override_end_if_all_windows_were_deleted(bench: Bench) -> None:
-    await until_disabled_all(bench)
+    await switch_on_disabling_all_windows(bench)
     bench.device.windows = ()
     written = len([entry for entry in bench.log if isinstance(entry, tuple)])
     await bench.charger.set_override(False)
@@ -577,11 +577,11 @@ async def test_override_off_succeeds_if_override_was_already_dropped(bench: Benc
 
 @pytest.mark.parametrize("resume", Resume)
 async def test_override_off_takes_effect_although_charger_missed_first_command(bench: Bench, resume: Resume) -> None:
-    """An acknowledgement is not an effect: the cloud says yes for a charger that is away."""
+    """Do not count an acknowledgment: the cloud acknowledges commands for an unreachable charger too."""
     bench.device.resume = resume
     await bench.charger.set_override(True)
     await bench.clock.advance(60)
-    bench.device.at_hand = False  # which the cloud does not know yet
+    bench.device.at_hand = False  # the cloud does not know that yet
     assert await bench.charger.set_override(False) is Outcome.ACCEPTED
     await bench.poll(2)
     assert (bench.sent, bench.events) == ([ON, OFF], ["override_ended"])
@@ -603,15 +603,15 @@ async def test_override_off_that_never_takes_effect_raises_issue(bench: Bench, r
     await bench.charger.set_override(False)
     await bench.poll(5)
     assert bench.sent.count(OFF) == (3 if resume is Resume.WORKS else 1)
-    assert (bench.intent is None) == (resume is Resume.WORKS), "what was disabled is still to be given back"
+    assert (bench.intent is None) == (resume is Resume.WORKS), "the disabled schedule is still to be restored"
     assert bench.snapshot.issues == {ChargerIssue.OVERRIDE_FAILED}
     assert bench.reasons == ["cancelled"]
 
 
 @pytest.mark.parametrize("error", [NotAllowed("refused"), NotApplicable("wrong_state")])
 async def test_disabled_schedule_restored_later_if_cloud_refuses_at_first(bench: Bench, error: ChargerError) -> None:
-    """A 403 may be nothing but throttling; what we disabled stays a debt until it is seen enabled."""
-    await until_disabled(bench, Resume.CONFLICT)
+    """Keep the disabled schedule as a debt after a 403, which may be mere throttling."""
+    await switch_on_disabling_schedule(bench, Resume.CONFLICT)
     bench.cloud.errors.append(error)
     with pytest.raises(type(error)):
         await bench.charger.set_override(False)
@@ -627,12 +627,12 @@ async def test_disabled_schedule_restored_later_if_cloud_refuses_at_first(bench:
 
 
 async def test_schedule_restore_retried_slowly_after_three_attempts_without_effect(bench: Bench) -> None:
-    await until_disabled(bench, Resume.CONFLICT)
+    await switch_on_disabling_schedule(bench, Resume.CONFLICT)
     bench.cloud.acked_only = True
     await bench.charger.set_override(False)
     await bench.poll(20)
     written = sum(isinstance(entry, tuple) for entry in bench.log)
-    assert written == 1 + 3, "disabled once, and three times given back"
+    assert written == 1 + 3, "disabled once, and three attempts to restore"
     bench.cloud.acked_only = False
     await bench.clock.advance(SCHEDULE_RETRY)
     await bench.poll(3)
@@ -671,7 +671,7 @@ async def test_override_off_in_outage_sent_when_cloud_returns(bench: Bench) -> N
     assert bench.sent == [ON, OFF]
     assert bench.device.status() is Status.WAITING_SCHEDULE
     assert bench.reasons == ["cancelled"]
-    await over(bench)
+    await wait_until_nothing_to_undo(bench)
 
 
 async def test_override_off_in_outage_sends_nothing_if_on_was_never_sent(bench: Bench) -> None:
@@ -704,7 +704,7 @@ async def test_failed_override_off_not_repeated_before_next_answer(bench: Bench)
     assert bench.sent == [ON, OFF]
     await bench.poll()
     assert bench.sent == [ON, OFF, OFF]
-    await over(bench)
+    await wait_until_nothing_to_undo(bench)
 
 
 @pytest.mark.parametrize("seen", [False, True])
@@ -763,7 +763,7 @@ async def test_override_on_takes_effect_after_answer_to_off_was_lost(bench: Benc
     assert bench.reasons == ["cancelled"]
 
 
-# Outages: ours, base, theirs
+# External changes and losses in an outage
 
 
 async def test_override_on_in_outage_sent_once_when_cloud_returns(bench: Bench) -> None:
@@ -789,7 +789,7 @@ async def test_override_still_in_effect_after_outage_not_sent_again(bench: Bench
     await bench.tell()
     assert bench.sent == [ON]
     assert bench.snapshot.override == HELD
-    bench.device.power_cycle()  # and that is no disturbance any more
+    bench.device.power_cycle()  # the outage no longer explains this loss
     await bench.poll()
     assert bench.reasons == ["superseded"]
 
@@ -864,7 +864,7 @@ async def test_override_not_judged_after_outage_before_new_status_report(bench: 
     await switch_on(bench)
     await bench.cloud.lose()
     bench.device.manual = Manual.PAUSE
-    bench.cloud.breaker.throttled(60)  # reachable, but it says nothing
+    bench.cloud.breaker.throttled(60)  # reachable, but without an answer
     await bench.clock.advance(61)
     assert bench.cloud.breaker.usable
     assert (bench.sent, bench.reasons) == ([ON], [])
@@ -883,11 +883,11 @@ async def test_override_dropped_while_only_bluetooth_was_offline_superseded(benc
     assert bench.reasons == ["superseded"]
 
 
-# A local path carries it in the outage; when the cloud is back it judges: base, ours, theirs
+# A local transport carries the override in the outage; the cloud then reports what became of it
 
 
-async def on_in_an_outage_over_a_local_path(bench: Bench) -> FakeTransport:
-    """The cloud is lost; the override is carried out and seen over linked entities."""
+async def switch_on_locally_in_outage(bench: Bench) -> FakeTransport:
+    """Lose the cloud, and switch the override on over linked entities until it is verified. Return that transport."""
     local = await bench.add(Source.LINKED)
     local.read_back_delays = (2.0, 7.0, 15.0, 60.0)
     await bench.cloud.lose()
@@ -901,7 +901,7 @@ async def on_in_an_outage_over_a_local_path(bench: Bench) -> FakeTransport:
 
 
 async def test_override_sent_locally_in_outage_not_sent_again_to_cloud(bench: Bench) -> None:
-    local = await on_in_an_outage_over_a_local_path(bench)
+    local = await switch_on_locally_in_outage(bench)
     await bench.clock.advance(1800)
     saved = bench.intents
     local.tell()
@@ -913,9 +913,9 @@ async def test_override_sent_locally_in_outage_not_sent_again_to_cloud(bench: Be
 
 
 async def test_override_sent_locally_then_dropped_sent_once_to_cloud(bench: Bench) -> None:
-    local = await on_in_an_outage_over_a_local_path(bench)
+    local = await switch_on_locally_in_outage(bench)
     bench.device.power_cycle()
-    local.is_present = Presence.OFFLINE  # from then on
+    local.is_present = Presence.OFFLINE  # after the power cycle
     local.changed()
     await bench.poll(10)
     assert (bench.sent, local.commands) == ([ON], [ON])
@@ -924,16 +924,16 @@ async def test_override_sent_locally_then_dropped_sent_once_to_cloud(bench: Benc
 
 
 async def test_override_dropped_in_outage_sent_to_cloud_despite_local_transport(bench: Bench) -> None:
-    local = await on_in_an_outage_over_a_local_path(bench)
+    local = await switch_on_locally_in_outage(bench)
     await bench.clock.advance(60)
-    bench.device.power_cycle()  # which the linked entities do not tell
+    bench.device.power_cycle()  # the linked entities do not show that
     await bench.poll(10)
     assert (bench.sent, local.commands) == ([ON], [ON])
     assert bench.snapshot.override == HELD
 
 
 async def test_override_sent_locally_superseded_by_pause_that_cloud_reports(bench: Bench) -> None:
-    local = await on_in_an_outage_over_a_local_path(bench)
+    local = await switch_on_locally_in_outage(bench)
     bench.device.manual = Manual.PAUSE
     await bench.tell()
     assert (bench.sent, local.commands, bench.reasons) == ([], [ON], ["superseded"])
@@ -941,7 +941,7 @@ async def test_override_sent_locally_superseded_by_pause_that_cloud_reports(benc
 
 @pytest.mark.parametrize("end", ["full", "unplugged"])
 async def test_override_sent_locally_ends_if_cloud_reports_full_or_unplugged(bench: Bench, end: str) -> None:
-    await on_in_an_outage_over_a_local_path(bench)
+    await switch_on_locally_in_outage(bench)
     bench.device.full = True
     if end == "unplugged":
         bench.device.unplug()
@@ -950,10 +950,10 @@ async def test_override_sent_locally_ends_if_cloud_reports_full_or_unplugged(ben
 
 
 async def test_override_sent_locally_kept_despite_old_cloud_status(bench: Bench) -> None:
-    local = await on_in_an_outage_over_a_local_path(bench)
+    local = await switch_on_locally_in_outage(bench)
     await bench.clock.advance(60)
     local.tell()
-    bench.cloud.tell(Status.WAITING_SCHEDULE, synced_ago=1800)  # it did not hear the charger since
+    bench.cloud.tell(Status.WAITING_SCHEDULE, synced_ago=1800)  # the charger has not reported to the cloud since
     await bench.clock.settle()
     assert bench.sent == []
     assert bench.snapshot.override == HELD
@@ -962,7 +962,7 @@ async def test_override_sent_locally_kept_despite_old_cloud_status(bench: Bench)
 
 
 async def test_override_off_sent_locally_in_outage_not_sent_again_to_cloud(bench: Bench) -> None:
-    local = await on_in_an_outage_over_a_local_path(bench)
+    local = await switch_on_locally_in_outage(bench)
     assert await bench.charger.set_override(False) is Outcome.ACCEPTED
     await bench.clock.advance(60)
     assert bench.intent is None
@@ -972,7 +972,7 @@ async def test_override_off_sent_locally_in_outage_not_sent_again_to_cloud(bench
 
 
 async def test_override_sent_again_once_after_local_transport_was_offline(bench: Bench) -> None:
-    local = await on_in_an_outage_over_a_local_path(bench)
+    local = await switch_on_locally_in_outage(bench)
     local.is_present = Presence.OFFLINE
     local.changed()
     bench.device.power_cycle()
@@ -986,7 +986,7 @@ async def test_override_sent_again_once_after_local_transport_was_offline(bench:
 
 
 async def test_override_sent_locally_survives_restart_without_cloud_command(bench: Bench) -> None:
-    local = await on_in_an_outage_over_a_local_path(bench)
+    local = await switch_on_locally_in_outage(bench)
     await bench.restart_home_assistant(tell=False)
     await bench.cloud.lose()
     assert bench.snapshot.override == HELD
@@ -1005,7 +1005,7 @@ async def test_override_attempt_that_was_not_sent_not_counted(bench: Bench, erro
     assert await bench.charger.set_override(True) is Outcome.PENDING
     assert bench.intent is not None
     assert (bench.intent["sent"], bench.intent["applications"]) == (False, 0)
-    await bench.poll(17)  # tried again after 1, 2, 4, 8, 13 and 18 min
+    await bench.poll(17)  # sent again after 1, 2, 4, 8, 13 and 18 min
     assert bench.snapshot.override == WANTED
     await bench.poll()
     assert bench.snapshot.override == HELD
@@ -1014,7 +1014,7 @@ async def test_override_attempt_that_was_not_sent_not_counted(bench: Bench, erro
 
 
 async def test_override_on_missed_by_charger_sent_again_with_schedule_enabled(bench: Bench) -> None:
-    bench.device.at_hand = False  # which the cloud does not know yet
+    bench.device.at_hand = False  # the cloud does not know that yet
     assert await bench.charger.set_override(True) is Outcome.ACCEPTED
     await bench.poll(2)
     assert bench.sent == [ON]
@@ -1028,10 +1028,10 @@ async def test_override_on_missed_by_charger_sent_again_with_schedule_enabled(be
 async def test_override_on_that_timed_out_not_repeated_before_next_answer(bench: Bench) -> None:
     bench.cloud.errors += [TransportDown("timeout")] * 2
     assert await bench.charger.set_override(True) is Outcome.PENDING
-    bench.cloud.changed()  # the breaker's doubt, say
+    bench.cloud.changed()  # for example because the breaker became doubtful
     await bench.clock.settle()
     assert bench.sent == [ON]
-    bench.device.manual = Manual.CHARGE  # it had got through
+    bench.device.manual = Manual.CHARGE  # the first command had arrived
     await bench.poll()
     assert bench.sent == [ON]
     assert bench.snapshot.override == HELD
@@ -1068,7 +1068,7 @@ async def test_override_on_refused_by_cloud_raises_error_and_ends(bench: Bench) 
     assert bench.intent is None
     await bench.poll(5)
     assert bench.sent == [ON]
-    assert await bench.charger.set_override(True) is Outcome.ACCEPTED  # and that is a new one
+    assert await bench.charger.set_override(True) is Outcome.ACCEPTED  # a new override
     assert bench.snapshot.issues == frozenset()
 
 
@@ -1090,7 +1090,7 @@ async def test_override_canceled_before_read_only_begins(bench: Bench) -> None:
     assert bench.reasons == ["cancelled"]
 
 
-# Several paths
+# Several transports
 
 
 async def test_override_sent_locally_if_cloud_hangs_and_counted_once(bench: Bench) -> None:
@@ -1133,7 +1133,7 @@ async def test_override_conflict_fails_if_no_transport_reads_schedule(bench: Ben
     assert bench.reasons == ["failed"]
 
 
-# Dropped, or changed by somebody
+# Dropped by the charger, or changed elsewhere
 
 
 async def test_override_fails_when_dropped_a_third_time(bench: Bench) -> None:
@@ -1194,11 +1194,11 @@ async def test_override_dropped_by_requested_restart_sent_again(bench: Bench) ->
     await bench.charger.restart()
     assert bench.device.status() is Status.WAITING_SCHEDULE
     await bench.clock.advance(20)
-    bench.device.manual = Manual.CHARGE  # still on its way down
+    bench.device.manual = Manual.CHARGE  # the charger has not gone down yet
     await bench.tell()
     bench.device.manual = None
     await bench.clock.advance(220)
-    await bench.tell()  # back, never seen away
+    await bench.tell()  # the charger is back and was never seen away
     assert "unverified" in bench.events
     assert bench.sent.count(ON) == 2
     await bench.poll()
@@ -1218,7 +1218,7 @@ async def test_override_stopped_elsewhere_superseded_and_never_sent_again(bench:
 
 
 async def test_override_superseded_by_changed_schedule_leaves_that_schedule(bench: Bench) -> None:
-    await until_disabled_all(bench)
+    await switch_on_disabling_all_windows(bench)
     bench.device.windows = (replace(NIGHT, start=DAYTIME.end),)
     await bench.poll()
     assert bench.reasons == ["superseded"]
@@ -1226,7 +1226,7 @@ async def test_override_superseded_by_changed_schedule_leaves_that_schedule(benc
     assert bench.sent == [ON]
 
 
-# The edges of windows
+# Starts and ends of windows
 
 
 async def test_override_sent_at_window_end_and_held(bench: Bench) -> None:
@@ -1248,7 +1248,7 @@ async def test_override_held_if_cloud_reports_window_end_late(bench: Bench, lag:
     await bench.tell()
     await bench.charger.set_override(True)
     await bench.clock.advance(2 * 3600 + lag)
-    await bench.tell(Status.CHARGING)  # it has stopped, but nobody said so yet
+    await bench.tell(Status.CHARGING)  # an old status: the car has stopped charging
     await bench.poll()
     assert bench.sent == [ON]
     assert bench.reasons == []
@@ -1283,13 +1283,13 @@ async def test_override_ends_when_car_is_full(bench: Bench) -> None:
     bench.device.full = True
     await bench.poll()
     assert bench.reasons == ["full"]
-    await over(bench)
+    await wait_until_nothing_to_undo(bench)
     assert bench.sent == [ON, OFF]
 
 
-async def waiting_car(bench: Bench, seconds: float, energy: float) -> None:
-    """The car takes nothing for so long, after so many kWh."""
-    await bench.clock.advance(60)  # so much cannot flow at once
+async def let_car_wait(bench: Bench, seconds: float, energy: float) -> None:
+    """Let the car draw nothing for `seconds`, after a session of `energy` kWh."""
+    await bench.clock.advance(60)  # this much energy takes time to flow
     bench.device.session_energy = energy
     await bench.tell(Status.WAITING_CAR)
     await bench.clock.advance(seconds)
@@ -1297,7 +1297,7 @@ async def waiting_car(bench: Bench, seconds: float, energy: float) -> None:
 
 async def test_override_ends_as_full_when_car_draws_nothing_for_ten_minutes(bench: Bench) -> None:
     await switch_on(bench)
-    await waiting_car(bench, FULL_AFTER_WAITING - 1, 0.2)
+    await let_car_wait(bench, FULL_AFTER_WAITING - 1, 0.2)
     assert bench.reasons == []
     await bench.clock.advance(1)
     assert bench.reasons == ["full"]
@@ -1306,15 +1306,15 @@ async def test_override_ends_as_full_when_car_draws_nothing_for_ten_minutes(benc
 @pytest.mark.parametrize("again", [Status.CHARGING, Status.WAITING_POWER])
 async def test_override_kept_if_wait_of_car_is_interrupted(bench: Bench, again: Status) -> None:
     await switch_on(bench)
-    await waiting_car(bench, FULL_AFTER_WAITING - 100, 1.0)
+    await let_car_wait(bench, FULL_AFTER_WAITING - 100, 1.0)
     await bench.tell(again)
-    await waiting_car(bench, FULL_AFTER_WAITING - 100, 1.0)
+    await let_car_wait(bench, FULL_AFTER_WAITING - 100, 1.0)
     assert bench.reasons == []
 
 
 async def test_override_kept_if_waiting_car_took_too_little_energy(bench: Bench) -> None:
     await switch_on(bench)
-    await waiting_car(bench, FULL_AFTER_WAITING + 60, 0.19)
+    await let_car_wait(bench, FULL_AFTER_WAITING + 60, 0.19)
     assert bench.reasons == []
 
 
@@ -1422,7 +1422,7 @@ async def test_override_not_sent_if_charger_closed_between_save_and_send(bench: 
 
 
 async def test_cancel_for_removal_returns_windows_that_stay_disabled(bench: Bench) -> None:
-    await until_disabled_all(bench)
+    await switch_on_disabling_all_windows(bench)
     await bench.cloud.lose()
     assert await bench.charger.cancel_override() == ("22:00 to 05:00 UTC",)
     assert await bench.charger.cancel_override() == ("22:00 to 05:00 UTC",)
@@ -1433,28 +1433,28 @@ async def test_cancel_for_removal_returns_windows_that_stay_disabled(bench: Benc
 
 
 async def test_cancel_for_removal_returns_windows_not_seen_restored(bench: Bench) -> None:
-    await until_disabled_all(bench)
+    await switch_on_disabling_all_windows(bench)
     bench.cloud.acked_only = True
     assert await bench.charger.cancel_override() == ("22:00 to 05:00 UTC",)
     assert bench.device.windows == (replace(NIGHT, enabled=False),)
 
 
 async def test_cancel_without_read_back_accepts_acknowledged_schedule(bench: Bench) -> None:
-    await until_disabled_all(bench)
+    await switch_on_disabling_all_windows(bench)
     bench.cloud.acked_only = True
     assert await bench.charger.cancel_override(read_back=False) == ()
     bench.cloud.acked_only = False
     await bench.poll(3)
-    assert bench.device.windows == (NIGHT,), "it has looked"
+    assert bench.device.windows == (NIGHT,), "the schedule was read again"
     assert bench.intent is None
 
 
-@pytest.mark.parametrize("how", ["no path", "an error"])
+@pytest.mark.parametrize("how", ["no transport", "an error"])
 async def test_cancel_for_removal_returns_windows_if_schedule_cannot_be_read(bench: Bench, how: str) -> None:
-    await until_disabled_all(bench)
+    await switch_on_disabling_all_windows(bench)
     await bench.charger.set_override(False)
     assert bench.device.windows == (NIGHT,)
-    if how == "no path":
+    if how == "no transport":
         bench.cloud.can -= {Capability.SCHEDULES}
     else:
         bench.cloud.schedule_error = TransportBusy("throttled", 60)
@@ -1475,15 +1475,15 @@ async def test_unreadable_schedule_fails_override_that_must_disable_schedule(ben
     assert bench.device.windows == (NIGHT,)
     assert bench.reasons == ["failed"]
     assert bench.issues() == {ChargerIssue.SCHEDULE_UNREADABLE}
-    assert [shown.issues for shown in bench.snapshots if ChargerIssue.OVERRIDE_FAILED in shown.issues] == []
+    assert [snapshot.issues for snapshot in bench.snapshots if ChargerIssue.OVERRIDE_FAILED in snapshot.issues] == []
 
 
 async def test_original_windows_kept_while_schedule_is_unreadable(bench: Bench) -> None:
-    await until_disabled_all(bench)
+    await switch_on_disabling_all_windows(bench)
     bench.cloud.schedule_error = UNREADABLE
     with pytest.raises(NotApplicable, match="schedule_unreadable"):
         await bench.charger.set_override(False)
-    assert bench.sent == [ON, OFF], "the charger is free all the same"
+    assert bench.sent == [ON, OFF], "OFF is sent although the schedule is unreadable"
     await bench.poll(120)
     assert bench.sent == [ON, OFF]
     assert bench.disabled() == ("22:00 to 05:00 UTC",)
@@ -1496,7 +1496,7 @@ async def test_original_windows_kept_while_schedule_is_unreadable(bench: Bench) 
 
 
 async def test_pause_made_elsewhere_kept_while_schedule_is_unreadable(bench: Bench) -> None:
-    await until_disabled_all(bench)
+    await switch_on_disabling_all_windows(bench)
     bench.device.manual = Manual.PAUSE
     bench.cloud.schedule_error = UNREADABLE
     await bench.poll(3)
@@ -1509,10 +1509,10 @@ async def test_window_deleted_by_schedule_write_raises_issue(bench: Bench) -> No
     other = replace(NIGHT, slot=1, start=DAYTIME.start, enabled=False)
     bench.device.windows = (NIGHT, other)
     await bench.tell()
-    await until_disabled_all(bench)
+    await switch_on_disabling_all_windows(bench)
     assert await bench.charger.set_override(False) is Outcome.ACCEPTED
     bench.device.windows = (NIGHT,)
-    await over(bench)
+    await wait_until_nothing_to_undo(bench)
     assert bench.issues() == {ChargerIssue.OVERRIDE_FAILED}
 
 
@@ -1520,10 +1520,10 @@ async def test_window_deleted_before_override_end_raises_no_issue(bench: Bench) 
     other = replace(NIGHT, slot=1, start=DAYTIME.end)
     bench.device.windows = (NIGHT, other)
     await bench.tell()
-    await until_disabled_all(bench)
+    await switch_on_disabling_all_windows(bench)
     bench.device.windows = bench.device.windows[:1]
     assert await bench.charger.set_override(False) is Outcome.ACCEPTED
-    await over(bench)
+    await wait_until_nothing_to_undo(bench)
     assert bench.device.windows == (NIGHT,)
     assert bench.issues() == frozenset()
 
@@ -1532,7 +1532,7 @@ async def test_schedule_write_that_does_not_show_fails_override(bench: Bench) ->
     bench.device.resume = Resume.CONFLICT
     await bench.charger.set_override(True)
     await bench.charger.set_override(False)
-    await over(bench)
+    await wait_until_nothing_to_undo(bench)
     bench.cloud.acked_only = True
     bench.cloud.errors.append(NotApplicable("wrong_state"))
     with pytest.raises(NotApplicable, match="schedule_not_taken"):
@@ -1545,7 +1545,7 @@ async def test_schedule_write_that_does_not_show_fails_override(bench: Bench) ->
 
 
 def lag_schedule(bench: Bench, seconds: float) -> None:
-    """The cloud shows a schedule that was written only so many seconds later."""
+    """Make the cloud show each written schedule only `seconds` after the write."""
     shown = [(-inf, bench.device.windows)]
     write = bench.cloud.write_schedule
 
@@ -1566,7 +1566,7 @@ def lag_schedule(bench: Bench, seconds: float) -> None:
 async def test_schedule_restored_although_written_schedule_shows_late(
     bench: Bench, lag: float, restarted: bool
 ) -> None:
-    """A list without what we wrote may be an old one: what we disabled is not forgotten because of it."""
+    """Keep the disabled windows although the schedule that was read may be an old one without them."""
     lag_schedule(bench, lag)
     bench.device.resume = Resume.CONFLICT
     with pytest.raises(NotApplicable, match="schedule_not_taken"):
@@ -1587,7 +1587,7 @@ async def test_override_off_sent_at_once_although_disabled_schedule_shows_late(b
     await bench.charger.set_override(True)
     bench.cloud.lost_answers = 1
     await bench.poll()
-    assert bench.device.windows == (replace(NIGHT, enabled=False),), "and the answer was lost"
+    assert bench.device.windows == (replace(NIGHT, enabled=False),), "written, although the answer was lost"
     await bench.charger.set_override(False)
     assert bench.sent[-1] == OFF
     await bench.poll(12)
@@ -1599,21 +1599,21 @@ async def test_override_off_sent_at_once_although_disabled_schedule_shows_late(b
     assert bench.sent.count(OFF) == 1
 
 
-# I4: whatever interrupts it, one right end
+# I4: one correct end after any interruption
 
 
-type Timestamp = tuple[dict[str, object], FakeDevice]
+type SavedState = tuple[dict[str, object], FakeDevice]
 
 
-async def course(*, ends: bool, resume: Resume) -> list[Timestamp]:
-    """All that is ever on the disk while an override is switched on (and off), with the charger just then."""
-    moments: list[Timestamp] = []
+async def record_saved_states(*, ends: bool, resume: Resume) -> list[SavedState]:
+    """Return every saved state of an override that is switched on (and off), each with the charger at that time."""
+    saved_states: list[SavedState] = []
     bench = Bench()
     save = bench._save
 
     async def saving(intents: dict[str, object]) -> None:
         await save(intents)
-        moments.append((intents, replace(bench.device)))
+        saved_states.append((intents, replace(bench.device)))
 
     bench._save = saving  # type: ignore[method-assign]
     bench.charger = bench.new_keeper()
@@ -1626,11 +1626,11 @@ async def course(*, ends: bool, resume: Resume) -> list[Timestamp]:
     if ends:
         await bench.charger.set_override(False)
         await bench.clock.advance(60)
-    return moments
+    return saved_states
 
 
-class Cutter:
-    """Cuts the power at the n-th step of a bench: a saving, or something that reaches the charger, before or after."""
+class PowerCut:
+    """Power cut at step `step` of a bench. The steps lie before and after each save and each command to the charger."""
 
     def __init__(self, bench: Bench, step: int) -> None:
         self._left = step
@@ -1638,30 +1638,30 @@ class Cutter:
         save, obey, write = bench._save, bench.device.obey, bench.device.write
 
         async def saving(intents: dict[str, object]) -> None:
-            self.point()
+            self.step()
             await save(intents)
-            self.point()
+            self.step()
 
         def obeying(command: object) -> None:
-            self.point()
+            self.step()
             obey(command)  # type: ignore[arg-type]
-            self.point()
+            self.step()
 
         def writing(windows: Schedule) -> None:
-            self.point()
+            self.step()
             write(windows)
-            self.point()
+            self.step()
 
         bench._save = saving  # type: ignore[method-assign]
         bench.device.obey = obeying  # type: ignore[method-assign]
         bench.device.write = writing  # type: ignore[method-assign]
 
-    def point(self) -> None:
+    def step(self) -> None:
         self._left -= 1
         if self._left == 0:
             self.cut = True
         if self.cut:
-            raise asyncio.CancelledError  # and nothing after it happens
+            raise asyncio.CancelledError  # nothing happens after the cut
 
 
 @pytest.mark.parametrize("resume", Resume)
@@ -1671,24 +1671,24 @@ async def test_i4_power_cut_at_any_step_leads_to_one_correct_end(resume: Resume,
     while True:
         step += 1
         bench = Bench()
-        cutter = Cutter(bench, step)
+        power_cut = PowerCut(bench, step)
         bench.charger = bench.new_keeper()
         bench.cloud.read_back_delays = (20.0,)
         bench.device.resume = resume
         await bench.start()
-        acknowledged = await switched(bench, True) and not cutter.cut
+        acknowledged = await switch_until_acknowledged(bench, True) and not power_cut.cut
         await bench.clock.advance(60)
-        ending = ends and acknowledged and not cutter.cut
-        done = ending and await switched(bench, False)
-        if not cutter.cut:
+        ending = ends and acknowledged and not power_cut.cut
+        done = ending and await switch_until_acknowledged(bench, False)
+        if not power_cut.cut:
             break
         cuts += 1
-        await after_the_cut(bench, acknowledged=acknowledged, ending=ending, done=done)
+        await check_after_power_cut(bench, acknowledged=acknowledged, ending=ending, done=done)
     assert cuts >= (4 if resume is Resume.WORKS else 8) + 4 * ends
 
 
-async def switched(bench: Bench, on: bool) -> bool:
-    """Whether the user was told that it is on, or off."""
+async def switch_until_acknowledged(bench: Bench, on: bool) -> bool:
+    """Switch the override. Return False if the power cut prevents the acknowledgment."""
     try:
         await bench.charger.set_override(on)
     except NoConnection:
@@ -1696,20 +1696,20 @@ async def switched(bench: Bench, on: bool) -> bool:
     return True
 
 
-async def after_the_cut(bench: Bench, *, acknowledged: bool, ending: bool, done: bool) -> None:
-    """Everything ours is gone but the disk; the charger is as it is."""
-    disk, told = bench.intents, len(bench.reasons)
+async def check_after_power_cut(bench: Bench, *, acknowledged: bool, ending: bool, done: bool) -> None:
+    """Start from the disk after the power cut, and check that the override has one correct end."""
+    disk, reported = bench.intents, len(bench.reasons)
     await bench.stop()
-    after = await taken_up(disk, replace(bench.device, clock=bench.clock))
+    after = await start_from_disk(disk, replace(bench.device, clock=bench.clock))
     wanted = after.snapshot.override
-    assert not (acknowledged and not ending and wanted != HELD)  # what was acknowledged survives
+    assert not (acknowledged and not ending and wanted != HELD)  # an acknowledged override survives
     assert not (done and wanted.on)
-    assert told + len(after.reasons) <= 1
-    await rightly_ended(after)
+    assert reported + len(after.reasons) <= 1
+    await check_one_correct_end(after)
 
 
-async def taken_up(disk: dict[str, object] | None, device: FakeDevice) -> Bench:
-    """Home Assistant starts on what is on the disk."""
+async def start_from_disk(disk: dict[str, object] | None, device: FakeDevice) -> Bench:
+    """Return a bench started from the saved record, at a copy of the charger."""
     after = Bench(clock=device.clock, intents=disk)
     after.device = after.cloud.device = FakeDevice(
         clock=device.clock, windows=device.windows, manual=device.manual, resume=device.resume
@@ -1720,8 +1720,8 @@ async def taken_up(disk: dict[str, object] | None, device: FakeDevice) -> Bench:
     return after
 
 
-async def rightly_ended(after: Bench) -> None:
-    """It is in effect, and one right end follows; or it is over and has left nothing behind."""
+async def check_one_correct_end(after: Bench) -> None:
+    """Check that the override is in effect and can be canceled, or that it is over and left nothing behind."""
     if after.snapshot.override.on:
         assert after.snapshot.override == HELD
         assert after.device.status() is Status.CHARGING
@@ -1737,10 +1737,10 @@ async def rightly_ended(after: Bench) -> None:
 @pytest.mark.parametrize("resume", Resume)
 @pytest.mark.parametrize("ends", [False, True])
 async def test_i4_start_from_any_saved_state_leads_to_one_correct_end(resume: Resume, ends: bool) -> None:
-    moments = await course(ends=ends, resume=resume)
-    assert len(moments) >= 4 + 2 * ends + 2 * (resume is not Resume.WORKS)
-    for intents, device in moments:
+    saved_states = await record_saved_states(ends=ends, resume=resume)
+    assert len(saved_states) >= 4 + 2 * ends + 2 * (resume is not Resume.WORKS)
+    for intents, device in saved_states:
         entry = Saved(intents).override
-        after = await taken_up(intents, device)
+        after = await start_from_disk(intents, device)
         assert after.snapshot.override == (NOT_WANTED if entry is None or entry["state"] == "ending" else HELD)
-        await rightly_ended(after)
+        await check_one_correct_end(after)

@@ -1,4 +1,4 @@
-"""Restart and firmware: sent once and never blindly, watched to a known end, over restarts of Home Assistant too."""
+"""Restart and firmware install: sent once after a check, and watched to the end across restarts of Home Assistant."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -45,7 +45,7 @@ async def bench() -> AsyncIterator[Bench]:
 
 
 def restart_record(bench: Bench) -> dict[str, object] | None:
-    """The last restart in the journal as it was saved last."""
+    """Return the restart record that was saved last."""
     if bench.intents is None:
         return None
     record = bench.intents["restart"]
@@ -59,7 +59,7 @@ def outcome_of(bench: Bench) -> object:
 
 
 async def refused(bench: Bench) -> str:
-    """Why a restart is refused; nothing is sent or noted."""
+    """Return the reason why a restart is refused, and check that nothing is sent or saved."""
     sent, record = list(bench.sent), restart_record(bench)
     with pytest.raises(ChargerError) as caught:
         await bench.charger.restart()
@@ -181,9 +181,9 @@ async def test_i5_restart_guarded_for_each_status_age_and_transport(
     else:
         assert await refused(bench) == reason
         assert bench.device.restarts == 0
-    looked = age > STATUS_FRESH or status is None
+    checked = age > STATUS_FRESH or status is None
     known = status in {Status.OFFLINE, Status.RESTARTING}
-    assert bench.cloud.checks == int(looked and not known)
+    assert bench.cloud.checks == int(checked and not known)
 
 
 async def test_i5_restart_over_cloud_needs_recent_report_of_charger(bench: Bench) -> None:
@@ -191,7 +191,7 @@ async def test_i5_restart_over_cloud_needs_recent_report_of_charger(bench: Bench
     bench.cloud.check_error = TransportBusy("no_room", 30)
     assert await refused(bench) == "no_room"
     bench.cloud.check_error = None
-    await bench.charger.restart()  # the look shows that it is there
+    await bench.charger.restart()  # the check shows that the charger is online
     assert bench.cloud.checks == 2
 
 
@@ -255,7 +255,7 @@ async def test_restart_of_charger_offline_in_cloud_sent_over_bluetooth(bench: Be
     local = await bench.add(Source.BLUETOOTH)
     await bench.tell(Status.OFFLINE)
     assert availability(bench) is RestartAvailability.AVAILABLE
-    local.is_present = Presence.UNKNOWN  # heard long ago: worth a look, unlike a cloud that knows better
+    local.is_present = Presence.UNKNOWN  # last report long ago: worth a check, unlike a cloud that reports offline
     local.check_error = TransportDown("timeout")
     await bench.tell(Status.OFFLINE)
     assert await refused(bench) == "timeout"
@@ -267,15 +267,15 @@ async def test_restart_of_charger_offline_in_cloud_sent_over_bluetooth(bench: Be
 
 
 @pytest.mark.parametrize("danger", [Status.CHARGING, Status.UPDATING])
-@pytest.mark.parametrize("on_its_own_path", [False, True])
+@pytest.mark.parametrize("on_own_transport", [False, True])
 async def test_i5_restart_refused_for_danger_that_any_transport_reports(
-    bench: Bench, danger: Status, on_its_own_path: bool
+    bench: Bench, danger: Status, on_own_transport: bool
 ) -> None:
     local = await bench.add(Source.BLUETOOTH)
-    first, second = (bench.cloud, local) if on_its_own_path else (local, bench.cloud)
+    first, second = (bench.cloud, local) if on_own_transport else (local, bench.cloud)
     await bench.tell(danger, transport=first)
     await bench.clock.advance(1)
-    await bench.tell(transport=second) if on_its_own_path else await bench.tell(danger, transport=first)
+    await bench.tell(transport=second) if on_own_transport else await bench.tell(danger, transport=first)
     assert await refused(bench) == f"restart_{danger}"
 
 
@@ -324,7 +324,7 @@ async def test_restart_cooldown_begins_anew_after_clock_was_set_back(bench: Benc
     assert availability(bench) is RestartAvailability.AVAILABLE
 
 
-# What becomes of the request
+# Outcomes of the request
 
 
 async def test_restart_not_sent_if_record_cannot_be_saved(bench: Bench) -> None:
@@ -377,7 +377,7 @@ async def test_restart_that_surely_failed_leaves_no_record(
     assert bench.events == []
     expected = RestartAvailability.NEEDS_PLAN if plan else RestartAvailability.AVAILABLE
     assert availability(bench) is expected
-    await bench.charger.restart()  # an earlier refusal does not forbid it: the cloud decides
+    await bench.charger.restart()  # a refusal forbids no later restart: the cloud decides
     await bench.tell(Status.OFFLINE)
     await bench.poll(1)
     await bench.clock.advance(COOLING_DOWN)
@@ -409,7 +409,7 @@ async def test_restart_not_sent_if_charger_closed_between_save_and_send(bench: B
     assert restart_record(bench) is None
 
 
-# The watch
+# The restart watch
 
 
 async def test_restart_verified_when_charger_went_away_and_returned(bench: Bench) -> None:
@@ -454,7 +454,7 @@ async def test_new_restart_record_kept_when_previous_failure_clears(bench: Bench
     await bench.cloud.lose()
     await bench.clock.advance(BACK_WITHIN)
     assert bench.issues() == {ChargerIssue.RESTART_FAILED}
-    bench.cloud.breaker.throttled(1)  # reachable again, but it has told nothing yet
+    bench.cloud.breaker.throttled(1)  # reachable again, but without an answer yet
     await bench.clock.advance(1)
     await bench.charger.restart()
     await bench.clock.settle()
@@ -477,7 +477,7 @@ async def test_restart_issue_cleared_by_next_restart(bench: Bench) -> None:
     await bench.poll(10)
     bench.device.at_hand = True
     local = await bench.add(Source.BLUETOOTH)
-    assert bench.issues() == {ChargerIssue.RESTART_FAILED}  # heard, but not since
+    assert bench.issues() == {ChargerIssue.RESTART_FAILED}  # the answer is not later than the failure
     await bench.charger.restart()
     assert local.commands == [Restart()]
     assert bench.issues() == frozenset()
@@ -498,7 +498,7 @@ async def test_restart_checks_charger_if_only_cloud_reports_return(bench: Bench)
     await bench.tell(Status.OFFLINE)
     bench.cloud.check_error = TransportBusy("no_room", 20)
     await bench.clock.advance(60)
-    bench.cloud.tell(synced_ago=None)  # the groups: it is back, as the cloud says
+    bench.cloud.tell(synced_ago=None)  # the groups poll: the cloud itself shows the charger as back
     await bench.clock.settle()
     assert (bench.cloud.checks, bench.events) == (1, ["accepted"])
     bench.cloud.check_error = None
@@ -509,12 +509,12 @@ async def test_restart_checks_charger_if_only_cloud_reports_return(bench: Bench)
 
 
 async def test_restart_checks_charger_once_at_a_time(bench: Bench) -> None:
-    looks: list[None] = []
-    going = asyncio.Event()
+    checks: list[None] = []
+    release = asyncio.Event()
 
     async def check() -> None:
-        looks.append(None)
-        await going.wait()
+        checks.append(None)
+        await release.wait()
 
     bench.cloud.check = check  # type: ignore[method-assign]
     await bench.charger.restart()
@@ -523,13 +523,13 @@ async def test_restart_checks_charger_once_at_a_time(bench: Bench) -> None:
         await bench.clock.advance(10)
         bench.cloud.tell(synced_ago=None)
         await bench.clock.settle()
-    assert len(looks) == 1
-    going.set()
+    assert len(checks) == 1
+    release.set()
     await bench.clock.settle()
     await bench.clock.advance(10)
     bench.cloud.tell(synced_ago=None)
     await bench.clock.settle()
-    assert len(looks) == 2
+    assert len(checks) == 2
 
 
 async def test_restart_not_verified_while_charger_is_updating(bench: Bench) -> None:
@@ -613,7 +613,7 @@ async def test_stop_ends_waiting_but_not_restart_watch(bench: Bench) -> None:
     with pytest.raises(NoConnection, match="stopping"):
         await run.wait()
     assert bench.cloud.watchers == 0
-    await bench.start(tell=False)  # the same keeper begins again
+    await bench.start(tell=False)  # the same `Charger` starts again
     assert bench.status() is Status.RESTARTING
     await bench.tell(Status.OFFLINE)
     await bench.poll()
@@ -704,7 +704,7 @@ async def test_install_continues_after_home_assistant_restart(bench: Bench) -> N
 
 
 async def test_i5_restart_and_install_refused_while_install_may_begin(bench: Bench) -> None:
-    bench.cloud.acked_only = True  # the charger takes its time
+    bench.cloud.acked_only = True  # the charger has not begun the install
     await bench.charger.install()
     await bench.poll()
     assert bench.status() is Status.WAITING_SCHEDULE
