@@ -226,7 +226,7 @@ MUTATIONS = (
         at="core.charger.override:OverrideController._handle_refusal",
         find="intent.originals",
         put="None",
-        tests=("tests/core/test_override.py", "-k", "originals_are_kept or given_back_later"),
+        tests=("tests/core/test_override.py", "-k", "original_windows_kept or restored_later"),
     ),
     Mutation(
         name="originals-forgotten-for-an-old-list",
