@@ -161,7 +161,7 @@ def add_when_supported[D: ChargerEntityDescription](
     make: Callable[[ChargerCoordinator, D], ChargerEntity],
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
-    """Add the entities that each charger supports or has ever supported; add the others once it supports them.
+    """Add the entities that each charger supports or has ever supported; add the others once the charger supports them.
 
     Chargers that appear later are included.
     """

@@ -111,7 +111,7 @@ REQUIRED_ANSWERS: Mapping[str, str] = {
     CONF_WIRE_RATING: "wire_rating_missing",
     CONF_IN_MAKER_LOAD_GROUP: "answer_missing",
 }
-"""The error of each field that only the user can answer, if it is empty."""
+"""The error for each field that only the user can fill in, if that field is empty."""
 BOX_SCHEMA = vol.Schema({vol.Required(CONF_NAME): TextSelector(), **BOX_FIELDS})
 SETTINGS_SCHEMA = vol.Schema(
     {vol.Required(CONF_NAME): TextSelector(), vol.Required(CONF_HOST): TextSelector(), **BOX_FIELDS}

@@ -165,7 +165,7 @@ def flow_error(error: ChargerError) -> str:
 
 
 def retry_minutes(error: ChargerError) -> int:
-    """Return the whole minutes, at least 1, after which to try again. Errors without a time give 1."""
+    """Return the time until the next attempt in whole minutes: at least 1, and 1 for an error without a time."""
     return max(1, ceil(error.retry_after / 60)) if isinstance(error, TransportBusy) else 1
 
 
