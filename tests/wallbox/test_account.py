@@ -47,7 +47,7 @@ def _kinds(rig: Rig, since: float = 0.0) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(("chargers", "bound", "hours"), [(1, 40, 5), (10, 60, 4), (100, 60, 10)])
-async def test_i6_gets_per_hour_of_idle_chargers_stay_within_their_figure(
+async def test_i6_requests_per_hour_for_idle_chargers_stay_within_limit(
     socket_enabled: None, chargers: int, bound: int, hours: int
 ) -> None:
     async with rigged(idle_world(chargers)) as rig:
@@ -66,7 +66,7 @@ async def test_i6_gets_per_hour_of_idle_chargers_stay_within_their_figure(
         }  # all keep their status
 
 
-async def test_the_status_of_each_charger_comes_first_then_roles_and_schedules_once(rig: Rig) -> None:
+async def test_status_of_each_charger_read_first_then_role_and_schedule_once(rig: Rig) -> None:
     await rig.settle_in()
     slow = [request.path for request in rig.data_gets() if request.path != GROUPS]
     assert {transport for transport in slow[:3] if transport.startswith(STATUS)} == {
@@ -77,7 +77,7 @@ async def test_the_status_of_each_charger_comes_first_then_roles_and_schedules_o
     )
 
 
-async def test_two_thirds_of_the_slow_round_are_status_gets_while_chores_are_due(socket_enabled: None) -> None:
+async def test_two_thirds_of_slow_reads_are_status_while_other_reads_are_due(socket_enabled: None) -> None:
     async with rigged(idle_world(40)) as rig:
         rig.account.start()
         await rig.clock.advance(3 * HOUR)
@@ -90,7 +90,7 @@ async def test_two_thirds_of_the_slow_round_are_status_gets_while_chores_are_due
         assert kinds["status"] / slow == pytest.approx(2 / 3, abs=0.03)
 
 
-async def test_the_charger_heard_of_longest_ago_is_asked_next(socket_enabled: None) -> None:
+async def test_charger_with_oldest_sign_of_life_read_next(socket_enabled: None) -> None:
     async with rigged(idle_world(30)) as rig:
         rig.account.start()
         await rig.clock.advance(5 * HOUR)
@@ -102,7 +102,7 @@ async def test_the_charger_heard_of_longest_ago_is_asked_next(socket_enabled: No
             assert len(set(asked[begin : begin + 30])) >= 28
 
 
-async def test_role_and_schedule_are_asked_about_daily(socket_enabled: None) -> None:
+async def test_role_and_schedule_read_daily(socket_enabled: None) -> None:
     async with rigged(idle_world(1)) as rig:
         await rig.settle_in()
         rig.cloud.requests.clear()
@@ -117,7 +117,7 @@ async def test_role_and_schedule_are_asked_about_daily(socket_enabled: None) -> 
         assert (kinds["details"], kinds["schedules"]) == (1, 1)
 
 
-async def test_a_charging_charger_without_a_sign_of_life_for_5_min_is_asked_next(rig: Rig) -> None:
+async def test_charging_charger_without_sign_of_life_for_5_min_read_next(rig: Rig) -> None:
     await rig.settle_in()
     rig.cloud.requests.clear()
     await rig.clock.advance(15 * MINUTE)
@@ -130,7 +130,7 @@ async def test_a_charging_charger_without_a_sign_of_life_for_5_min_is_asked_next
     assert 5 * MINUTE <= second.at - first.at <= 9 * MINUTE
 
 
-async def test_an_offline_charger_is_not_asked_again_and_again_but_at_once_when_it_is_back(rig: Rig) -> None:
+async def test_offline_charger_not_read_until_back_online(rig: Rig) -> None:
     await rig.settle_in()
     charger = rig.charger(FREE)
     charger.cloud_shows_offline, charger.cloud_link = True, False
@@ -146,7 +146,7 @@ async def test_an_offline_charger_is_not_asked_again_and_again_but_at_once_when_
     assert rig.gets(f"{STATUS}{FREE}", since)
 
 
-async def test_a_charger_that_left_the_account_is_gone_after_3_polls_and_not_asked_any_more(rig: Rig) -> None:
+async def test_charger_missing_from_3_polls_counts_as_removed_and_is_not_read(rig: Rig) -> None:
     await rig.settle_in()
     listener = rig.listener(WAITING)
     rig.owner.serials = frozenset({FREE, CHARGING})
@@ -171,7 +171,7 @@ async def test_a_charger_that_left_the_account_is_gone_after_3_polls_and_not_ask
     assert rig.transport(WAITING).presence is Presence.ONLINE
 
 
-async def test_a_charger_that_joins_the_account_is_read_like_the_others(rig: Rig) -> None:
+async def test_charger_joining_the_account_read_like_the_others(rig: Rig) -> None:
     await rig.settle_in()
     rig.world.add(SimulatedCharger(serial="700199", name="New"))
     await rig.clock.advance(10 * MINUTE)
@@ -179,7 +179,7 @@ async def test_a_charger_that_joins_the_account_is_read_like_the_others(rig: Rig
     assert [who.serial for who in rig.account.snapshot.chargers] == [FREE, WAITING, CHARGING, "700199"]
 
 
-async def test_a_charger_forgotten_comes_back_only_if_the_account_lists_it(rig: Rig) -> None:
+async def test_forgotten_charger_returns_only_once_listed_again(rig: Rig) -> None:
     await rig.settle_in()
     rig.owner.serials = frozenset({FREE, CHARGING})
     rig.account.forget(WAITING)
@@ -190,7 +190,7 @@ async def test_a_charger_forgotten_comes_back_only_if_the_account_lists_it(rig: 
     assert set(rig.account.transports) == {FREE, WAITING, CHARGING}
 
 
-async def test_an_account_without_chargers_is_polled_and_nothing_else(socket_enabled: None) -> None:
+async def test_account_without_chargers_polls_only_the_groups(socket_enabled: None) -> None:
     async with rigged(idle_world(0)) as rig:
         rig.account.start()
         await rig.clock.advance(HOUR + MINUTE)
@@ -200,7 +200,7 @@ async def test_an_account_without_chargers_is_polled_and_nothing_else(socket_ena
         assert await rig.account.list_chargers() == ()
 
 
-async def test_while_a_restart_is_watched_the_groups_are_polled_once_a_minute(rig: Rig) -> None:
+async def test_groups_polled_every_minute_while_a_restart_is_watched(rig: Rig) -> None:
     await rig.settle_in()
     end, end_other = rig.transport(FREE).watch(), rig.transport(WAITING).watch()
     since = rig.clock.monotonic()
@@ -221,7 +221,7 @@ async def test_while_a_restart_is_watched_the_groups_are_polled_once_a_minute(ri
 # What failed is tried again, at its pace
 
 
-async def test_what_could_not_be_read_is_asked_for_again_5_minutes_later_not_a_day(rig: Rig) -> None:
+async def test_failed_reads_repeated_within_minutes(rig: Rig) -> None:
     rig.cloud.add_fault(Fault.ERROR_500, path_prefix=f"/v2/charger/{FREE}", next_requests=1)
     rig.cloud.add_fault(Fault.ERROR_500, path_prefix=f"/chargers/{FREE}/schedules", next_requests=1)
     rig.cloud.add_fault(Fault.ERROR_500, path_prefix=f"{STATUS}{WAITING}", next_requests=1)
@@ -235,7 +235,7 @@ async def test_what_could_not_be_read_is_asked_for_again_5_minutes_later_not_a_d
         assert 5 * MINUTE <= gap <= 12 * MINUTE
 
 
-async def test_one_charger_whose_status_never_comes_does_not_starve_the_others(rig: Rig) -> None:
+async def test_charger_with_failing_status_does_not_starve_other_chargers(rig: Rig) -> None:
     await rig.cloud.set_fault(Fault.ERROR_500, path_prefix=f"{STATUS}{FREE}")
     await rig.settle_in()
     await rig.clock.advance(3 * HOUR)
@@ -249,7 +249,7 @@ async def test_one_charger_whose_status_never_comes_does_not_starve_the_others(r
 # Evidence of life
 
 
-async def test_i3_the_cloud_repeating_an_old_last_sync_does_not_keep_an_idle_status_past_60_minutes(rig: Rig) -> None:
+async def test_i3_idle_status_expires_after_60_minutes_of_repeated_last_sync(rig: Rig) -> None:
     await rig.settle_in()
     listener = rig.listener(FREE)
     charger = rig.charger(FREE)
@@ -266,7 +266,7 @@ async def test_i3_the_cloud_repeating_an_old_last_sync_does_not_keep_an_idle_sta
     assert rig.listener(WAITING).value(STATUS_VALUE) is Status.WAITING_SCHEDULE
 
 
-async def test_i3_a_charging_status_expires_15_minutes_after_the_last_sign_of_life(rig: Rig) -> None:
+async def test_i3_charging_status_expires_15_minutes_after_last_sign_of_life(rig: Rig) -> None:
     await rig.settle_in()
     listener = rig.listener(CHARGING)
     rig.charger(CHARGING).cloud_link = False
@@ -277,7 +277,7 @@ async def test_i3_a_charging_status_expires_15_minutes_after_the_last_sign_of_li
     assert rig.transport(CHARGING).presence is Presence.UNKNOWN
 
 
-async def test_a_change_between_two_groups_polls_is_a_sign_of_life_without_any_status_get(rig: Rig) -> None:
+async def test_change_between_group_polls_is_a_sign_of_life_without_status_read(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.ERROR_500, path_prefix=STATUS)
     before = rig.transport(FREE).evidence_at
@@ -290,7 +290,7 @@ async def test_a_change_between_two_groups_polls_is_a_sign_of_life_without_any_s
     assert rig.clock.monotonic() - rig.transport(FREE).evidence_at <= 2.5 * MINUTE  # its energy grows
 
 
-async def test_that_a_charger_went_offline_is_the_clouds_word_and_no_sign_of_life(rig: Rig) -> None:
+async def test_charger_going_offline_shown_without_counting_as_sign_of_life(rig: Rig) -> None:
     await rig.settle_in()
     before = rig.transport(FREE).evidence_at
     charger = rig.charger(FREE)
@@ -301,7 +301,7 @@ async def test_that_a_charger_went_offline_is_the_clouds_word_and_no_sign_of_lif
     assert rig.transport(FREE).evidence_at == before
 
 
-async def test_i3_what_changed_during_an_outage_is_not_taken_for_fresh_after_it(rig: Rig) -> None:
+async def test_i3_change_during_outage_not_shown_as_fresh_afterwards(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.REFUSE)
     rig.charger(FREE).plug_in(Car(wants_kwh=40))
@@ -316,7 +316,7 @@ async def test_i3_what_changed_during_an_outage_is_not_taken_for_fresh_after_it(
 
 
 @pytest.mark.parametrize("offset", [HOUR, -HOUR])
-async def test_i3_home_assistants_clock_an_hour_off_changes_no_age(rig: Rig, offset: float) -> None:
+async def test_i3_clock_an_hour_off_changes_no_reading_age(rig: Rig, offset: float) -> None:
     rig.cloud.clock_offset = offset
     await rig.settle_in()
     assert {serial: rig.listener(serial).value(STATUS_VALUE) for serial in (FREE, WAITING, CHARGING)} == {
@@ -334,7 +334,7 @@ async def test_i3_home_assistants_clock_an_hour_off_changes_no_age(rig: Rig, off
     assert busiest(rig.gets("/users/"), HOUR) <= 6  # the end of a token is told by the cloud's clock
 
 
-async def test_the_clock_of_home_assistant_jumping_by_an_hour_changes_no_age(rig: Rig) -> None:
+async def test_clock_jump_of_an_hour_leaves_presence_unaffected(rig: Rig) -> None:
     await rig.settle_in()
     rig.clock.jump(HOUR)
     await rig.clock.advance(30 * MINUTE)
@@ -348,7 +348,7 @@ async def test_the_clock_of_home_assistant_jumping_by_an_hour_changes_no_age(rig
 
 
 @pytest.mark.parametrize(("chargers", "hours"), [(3, 1.0), (10, 1.0), (100, 100 / 17 * 1.5)])
-async def test_i3_an_idle_status_may_be_as_old_as_one_and_a_half_status_rounds(
+async def test_i3_idle_status_age_spans_one_and_a_half_status_rounds(
     socket_enabled: None, chargers: int, hours: float
 ) -> None:
     async with rigged(idle_world(chargers)) as rig:
@@ -361,7 +361,7 @@ async def test_i3_an_idle_status_may_be_as_old_as_one_and_a_half_status_rounds(
 # Three conditions kept apart
 
 
-async def test_cloud_lost_charger_offline_and_charger_in_error_are_three_conditions(rig: Rig) -> None:
+async def test_cloud_outage_and_offline_charger_and_charger_error_kept_apart(rig: Rig) -> None:
     await rig.settle_in()
     offline = rig.charger(WAITING)
     offline.cloud_shows_offline, offline.cloud_link = True, False
@@ -384,7 +384,7 @@ async def test_cloud_lost_charger_offline_and_charger_in_error_are_three_conditi
 # What the account tells
 
 
-async def test_the_snapshot_tells_cloud_contact_and_chargers(rig: Rig) -> None:
+async def test_account_snapshot_shows_cloud_and_contact_and_chargers(rig: Rig) -> None:
     assert rig.cloud_seen() is None
     assert rig.account.snapshot.endpoint_contact_at is None
     assert rig.account.identity(FREE) is None
@@ -399,7 +399,7 @@ async def test_the_snapshot_tells_cloud_contact_and_chargers(rig: Rig) -> None:
     assert len(contacts - {None}) == len(answered)  # each answer is told, also where only the contact moved
 
 
-async def test_before_the_first_word_an_account_that_cannot_be_reached_says_so(rig: Rig) -> None:
+async def test_account_unreachable_from_the_start_reports_cloud_lost(rig: Rig) -> None:
     await rig.cloud.set_fault(Fault.REFUSE)
     rig.account.start()
     await rig.clock.advance(5)
@@ -409,7 +409,7 @@ async def test_before_the_first_word_an_account_that_cannot_be_reached_says_so(r
     assert rig.outages == ["cloud_lost"]
 
 
-async def test_who_stopped_listening_hears_nothing(rig: Rig) -> None:
+async def test_listener_that_left_receives_nothing(rig: Rig) -> None:
     snapshots: list[object] = []
     outages: list[str] = []
     end, end_outage = rig.account.listen(snapshots.append), rig.account.listen_outage(outages.append)
@@ -444,7 +444,7 @@ async def test_i12_diagnostics_name_neither_account_nor_charger(rig: Rig) -> Non
 # The first look of the config flow
 
 
-async def test_the_first_look_lists_the_chargers_and_spends_from_the_purses(rig: Rig) -> None:
+async def test_charger_list_in_config_flow_uses_read_budget(rig: Rig) -> None:
     assert [who.serial for who in await rig.account.list_chargers()] == [FREE, WAITING, CHARGING]
     assert rig.account.user_id == rig.owner.uuid
     with pytest.raises(TransportBusy, match="no_room"):
@@ -455,7 +455,7 @@ async def test_the_first_look_lists_the_chargers_and_spends_from_the_purses(rig:
     assert overdrawn(rig, probes=False) == []
 
 
-async def test_the_first_look_says_that_the_cloud_is_away_or_busy(rig: Rig) -> None:
+async def test_charger_list_in_config_flow_reports_outage_or_throttling(rig: Rig) -> None:
     await rig.cloud.set_fault(Fault.ERROR_500)
     with pytest.raises(TransportDown, match="server_error"):
         await rig.account.list_chargers()
@@ -473,7 +473,7 @@ async def test_the_first_look_says_that_the_cloud_is_away_or_busy(rig: Rig) -> N
 # Starting and stopping
 
 
-async def test_starting_twice_runs_one_round_and_stopping_ends_it(rig: Rig) -> None:
+async def test_account_started_twice_polls_once_and_stops_completely(rig: Rig) -> None:
     rig.account.start()
     rig.account.start()
     await rig.clock.advance(10 * MINUTE)

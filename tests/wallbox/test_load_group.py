@@ -71,7 +71,7 @@ async def test_raise_refused_until_other_member_is_seen_lowered(bench: Bench, fa
     await group.stop()
 
 
-async def test_start_refused_and_lowering_allowed_while_other_member_is_over(bench: Bench) -> None:
+async def test_start_refused_and_lowering_allowed_while_other_member_draws_too_much(bench: Bench) -> None:
     group = await group_of(bench, 32)
     waiting = bench.chargers[WAITING]
     await waiting.command(SetCurrent(12))

@@ -102,7 +102,7 @@ def is_verified(bench: Bench) -> bool:
     return entry is not None and entry["state"] == "verified"
 
 
-async def test_on_and_off(home: Bench) -> None:
+async def test_override_on_starts_charging_and_off_resumes_schedule(home: Bench) -> None:
     charger = home.charger(WAITING)
     await hold(home)
     # The house allows 25 A, the charger is set to 32 A: that is lowered before the start (I1).
@@ -120,7 +120,7 @@ async def test_on_and_off(home: Bench) -> None:
     assert home.told(WAITING, "connection") == ["override_ended"]
 
 
-async def test_what_charges_already_needs_no_write(home: Bench) -> None:
+async def test_override_of_charging_charger_sends_nothing(home: Bench) -> None:
     home.charger(WAITING).manual = Manual.CHARGE
     await home.clock.advance(5 * 60)
     assert await switch(home, True) is Outcome.VERIFIED
@@ -129,7 +129,7 @@ async def test_what_charges_already_needs_no_write(home: Bench) -> None:
 
 
 @pytest.mark.parametrize("resume", [Resume.CONFLICT, Resume.NO_EFFECT])
-async def test_a_schedule_that_cannot_be_overridden_is_disabled_and_restored(home: Bench, resume: Resume) -> None:
+async def test_schedule_that_cannot_be_overridden_disabled_and_restored(home: Bench, resume: Resume) -> None:
     charger = home.charger(WAITING)
     night, never = charger.schedules[0], Window(start="0100", stop="0200", enabled=False)
     charger.schedules = (night, never)
@@ -148,7 +148,7 @@ async def test_a_schedule_that_cannot_be_overridden_is_disabled_and_restored(hom
     assert home.charger(WAITING).state is State.WAITING_SCHEDULE
 
 
-async def test_what_the_owner_changed_meanwhile_stays(home: Bench) -> None:
+async def test_schedule_changed_by_owner_during_override_kept(home: Bench) -> None:
     charger = home.charger(WAITING)
     home.cloud.resume[WAITING] = Resume.CONFLICT
     await hold(home)
@@ -163,7 +163,7 @@ OUTAGES = [Fault.REFUSE, Fault.HANG, Fault.ERROR_500, Fault.HTML, Fault.GARBAGE]
 
 
 @pytest.mark.parametrize("fault", OUTAGES)
-async def test_asked_for_in_an_outage_it_is_applied_once_when_the_cloud_is_back(home: Bench, fault: Fault) -> None:
+async def test_override_requested_in_outage_applied_once_after_recovery(home: Bench, fault: Fault) -> None:
     await home.cloud.set_fault(fault)
     await home.clock.advance_until(lambda: not home.account.breaker.usable, within=400)
     before = len(actions(home))
@@ -183,7 +183,7 @@ async def test_asked_for_in_an_outage_it_is_applied_once_when_the_cloud_is_back(
 
 
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.ERROR_500, Fault.REFUSE])
-async def test_a_press_that_discovers_the_outage(home: Bench, fault: Fault) -> None:
+async def test_override_request_that_reveals_outage_applied_after_recovery(home: Bench, fault: Fault) -> None:
     await home.cloud.set_fault(fault)
     assert await switch(home, True) is Outcome.PENDING
     await home.clock.advance(600)
@@ -200,7 +200,7 @@ async def test_a_press_that_discovers_the_outage(home: Bench, fault: Fault) -> N
     ("theirs", "sent", "ends"),
     [(Manual.CHARGE, [], None), (Manual.NONE, [ON], None), (Manual.PAUSE, [], "override_superseded")],
 )
-async def test_ours_base_and_theirs(home: Bench, theirs: Manual, sent: list[int], ends: str | None) -> None:
+async def test_override_reconciled_with_external_change_after_outage(home: Bench, theirs: Manual, sent: list[int], ends: str | None) -> None:
     await hold(home)
     before = len(actions(home))
     await home.cloud.set_fault(Fault.ERROR_500)
@@ -215,7 +215,7 @@ async def test_ours_base_and_theirs(home: Bench, theirs: Manual, sent: list[int]
     assert home.charger(WAITING).manual is (Manual.PAUSE if ends else Manual.CHARGE)
 
 
-async def test_off_in_an_outage_is_carried_out_when_the_cloud_is_back(home: Bench) -> None:
+async def test_override_switched_off_in_outage_ends_after_recovery(home: Bench) -> None:
     await hold(home)
     await home.cloud.set_fault(Fault.ERROR_500)
     await home.clock.advance(600)
@@ -233,7 +233,7 @@ async def test_off_in_an_outage_is_carried_out_when_the_cloud_is_back(home: Benc
 
 
 @pytest.mark.parametrize("shown_offline", [True, False])
-async def test_a_charger_that_lost_the_cloud_is_an_outage_and_no_unplugging(home: Bench, shown_offline: bool) -> None:
+async def test_override_survives_charger_losing_its_cloud_connection(home: Bench, shown_offline: bool) -> None:
     await hold(home)
     charger = home.charger(WAITING)
     charger.cloud_shows_offline = shown_offline
@@ -248,7 +248,7 @@ async def test_a_charger_that_lost_the_cloud_is_an_outage_and_no_unplugging(home
     assert reasons(home) == []
 
 
-async def test_without_a_car_it_waits_and_is_applied_at_plug_in(home: Bench) -> None:
+async def test_override_without_car_applied_at_plug_in(home: Bench) -> None:
     charger = home.charger(WAITING)
     charger.unplug()
     await home.clock.advance(5 * 60)
@@ -265,7 +265,7 @@ async def test_without_a_car_it_waits_and_is_applied_at_plug_in(home: Bench) -> 
     assert actions(home) == [ON]
 
 
-async def test_a_full_car_ends_it(home: Bench) -> None:
+async def test_override_ends_when_car_is_full(home: Bench) -> None:
     home.charger(WAITING).car = Car(wants_kwh=2.0, max_amperes=16)
     await hold(home)
     await home.clock.advance(3600)
@@ -274,7 +274,7 @@ async def test_a_full_car_ends_it(home: Bench) -> None:
     assert home.charger(WAITING).manual is Manual.NONE
 
 
-async def test_a_time_ends_it(home: Bench) -> None:
+async def test_override_ends_at_its_time(home: Bench) -> None:
     until_at = home.clock.now() + timedelta(minutes=30)
     charger = home.chargers[WAITING]
     await answered(home, charger.set_override(True, until=Until.TIME, until_at=until_at))
@@ -285,7 +285,7 @@ async def test_a_time_ends_it(home: Bench) -> None:
     assert actions(home) == [ON, OFF]
 
 
-async def test_dropped_by_a_restart_it_is_applied_again_and_given_up_at_last(home: Bench) -> None:
+async def test_override_lost_in_restarts_sent_3_times_then_fails(home: Bench) -> None:
     home.charger(WAITING).restart_plan = RestartPlan(away_for=180)  # long enough for a poll to see it
     await hold(home)
     for times in (2, 3):
@@ -303,7 +303,7 @@ async def test_dropped_by_a_restart_it_is_applied_again_and_given_up_at_last(hom
     assert home.snapshot(WAITING).issues == frozenset()
 
 
-async def test_changed_by_somebody_it_is_superseded_and_not_asserted_again(home: Bench) -> None:
+async def test_override_superseded_by_external_change_not_sent_again(home: Bench) -> None:
     await hold(home)
     home.charger(WAITING).manual = Manual.NONE
     await home.clock.advance(3600)
@@ -312,7 +312,7 @@ async def test_changed_by_somebody_it_is_superseded_and_not_asserted_again(home:
     assert shown(home) == NOT_WANTED
 
 
-async def test_refused_it_is_an_error_and_over(home: Bench) -> None:
+async def test_override_refused_by_cloud_raises_and_ends(home: Bench) -> None:
     await home.cloud.set_fault(Fault.FORBIDDEN, path_prefix=f"/v3/chargers/{WAITING}/remote-action")
     with pytest.raises(NotAllowed):
         await switch(home, True)
@@ -323,7 +323,7 @@ async def test_refused_it_is_an_error_and_over(home: Bench) -> None:
     assert home.snapshot(WAITING).issues == {ChargerIssue.OVERRIDE_FAILED}
 
 
-async def test_it_goes_on_after_a_start_of_home_assistant(home: Bench) -> None:
+async def test_override_continues_after_home_assistant_restart(home: Bench) -> None:
     home.cloud.resume[WAITING] = Resume.CONFLICT
     charger = home.charger(WAITING)
     originals = charger.schedules
@@ -341,7 +341,7 @@ async def test_it_goes_on_after_a_start_of_home_assistant(home: Bench) -> None:
     assert home.charger(WAITING).state is State.WAITING_SCHEDULE
 
 
-async def test_the_schedule_of_a_charger_that_is_silent_for_hours_is_restored_in_the_end(home: Bench) -> None:
+async def test_schedule_of_silent_charger_restored_once_charger_reports_again(home: Bench) -> None:
     """Not shown offline, it loses whatever the cloud says yes to: no try counts before it is heard again."""
     originals = await end_unheard(home)
     tries = len(writes(home))
@@ -354,7 +354,7 @@ async def test_the_schedule_of_a_charger_that_is_silent_for_hours_is_restored_in
     assert home.snapshot(WAITING).issues == set()
 
 
-async def test_starts_of_home_assistant_do_not_use_up_the_tries_to_restore_a_schedule(home: Bench) -> None:
+async def test_home_assistant_restarts_use_no_attempt_to_restore_schedule(home: Bench) -> None:
     """After a start nothing is known of a silent charger's last report; that is no report."""
     originals = await end_unheard(home)
     for _ in range(4):
@@ -372,7 +372,7 @@ async def test_starts_of_home_assistant_do_not_use_up_the_tries_to_restore_a_sch
     assert home.snapshot(WAITING).issues == set()
 
 
-async def test_an_end_that_the_charger_never_got_is_repeated(home: Bench) -> None:
+async def test_override_end_that_never_reached_charger_repeated(home: Bench) -> None:
     """The cloud says yes to commands for a charger that it cannot reach; an acknowledgement is not an effect."""
     originals = await end_unheard(home)
     await hear_again(home, within=600)
@@ -418,7 +418,7 @@ async def test_all_schedules_survive_an_override(furnished: Bench) -> None:
     assert issues(furnished) == frozenset()
 
 
-async def test_a_schedule_is_read_back_after_it_was_written(furnished: Bench) -> None:
+async def test_schedule_read_back_after_write(furnished: Bench) -> None:
     await hold(furnished)
     log = [r.method for r in furnished.cloud.requests if r.path == f"/chargers/{WAITING}/schedules"]
     assert log[-3:] == ["GET", "POST", "GET"]
@@ -427,7 +427,7 @@ async def test_a_schedule_is_read_back_after_it_was_written(furnished: Bench) ->
 
 
 @pytest.mark.parametrize("ahead", [0.0, 7 * 3600.0, -7 * 3600.0, 30 * 86400.0, -30 * 86400.0])
-async def test_schedules_survive_whatever_our_clock_says(bench: Bench, schedules: Schedules, ahead: float) -> None:
+async def test_schedules_survive_a_clock_that_is_off(bench: Bench, schedules: Schedules, ahead: float) -> None:
     bench.cloud.clock_offset = ahead
     await bench.settle_in()
     edited_at = int(bench.cloud.now().timestamp()) + 90  # on a phone whose clock is ahead
@@ -458,7 +458,7 @@ async def test_schedules_survive_a_slow_cloud(bench: Bench, schedules: Schedules
     assert bench.charger(WAITING).schedules == owners
 
 
-async def test_ids_that_move_mislead_nobody(furnished: Bench) -> None:
+async def test_schedules_restored_although_their_ids_moved(furnished: Bench) -> None:
     """Between the override's start and end the app has put another schedule first."""
     await hold(furnished)
     first = Window(start="0600", stop="0700", enabled=False)
@@ -469,7 +469,7 @@ async def test_ids_that_move_mislead_nobody(furnished: Bench) -> None:
     assert intent(furnished) is None
 
 
-async def test_an_edit_during_the_override_is_not_overwritten(furnished: Bench) -> None:
+async def test_schedule_edit_during_override_not_overwritten(furnished: Bench) -> None:
     await hold(furnished)
     edited = replace(SHUT[0], stop="0600", max_current=16)
     added = Window(start="1500", stop="1600")
@@ -480,7 +480,7 @@ async def test_an_edit_during_the_override_is_not_overwritten(furnished: Bench) 
     assert intent(furnished) is None
 
 
-async def test_a_write_that_was_dropped_is_noticed_and_told(furnished: Bench) -> None:
+async def test_dropped_schedule_write_fails_override_and_raises_issue(furnished: Bench) -> None:
     furnished.cloud.drops_schedules.add(WAITING)
     with pytest.raises(NotApplicable, match="schedule_not_taken"):
         await switch(furnished, True)
@@ -492,7 +492,7 @@ async def test_a_write_that_was_dropped_is_noticed_and_told(furnished: Bench) ->
     assert intent(furnished) is None
 
 
-async def test_an_end_that_was_dropped_is_repeated(furnished: Bench) -> None:
+async def test_dropped_override_end_repeated(furnished: Bench) -> None:
     await hold(furnished)
     furnished.cloud.drops_schedules.add(WAITING)
     await switch(furnished, False)
@@ -506,7 +506,7 @@ async def test_an_end_that_was_dropped_is_repeated(furnished: Bench) -> None:
     assert issues(furnished) == frozenset()
 
 
-async def test_an_end_that_is_dropped_again_and_again_is_told(furnished: Bench) -> None:
+async def test_override_end_dropped_repeatedly_raises_issue(furnished: Bench) -> None:
     await hold(furnished)
     furnished.cloud.drops_schedules.add(WAITING)
     await switch(furnished, False)
@@ -518,7 +518,7 @@ async def test_an_end_that_is_dropped_again_and_again_is_told(furnished: Bench) 
 DAYLESS = Window(start="1500", stop="1600", days=frozenset())
 
 
-async def test_a_schedule_that_cannot_be_read_in_full_is_left_alone_and_the_user_is_told(furnished: Bench) -> None:
+async def test_schedule_not_fully_readable_left_alone_and_raises_issue(furnished: Bench) -> None:
     furnished.charger(WAITING).schedules = (NIGHT, DAYLESS)
     with pytest.raises(NotApplicable, match="schedule_unreadable"):
         await switch(furnished, True)
@@ -532,7 +532,7 @@ async def test_a_schedule_that_cannot_be_read_in_full_is_left_alone_and_the_user
     assert issues(furnished) == frozenset()
 
 
-async def test_what_was_disabled_is_restored_once_the_schedule_can_be_read_again(furnished: Bench) -> None:
+async def test_disabled_windows_restored_once_schedule_is_readable_again(furnished: Bench) -> None:
     """Meanwhile the charger is freed, the user told, and the originals kept, over a start and without a car."""
     await hold(furnished)
     furnished.charger(WAITING).schedules = (*SHUT, DAYLESS)
@@ -555,7 +555,7 @@ async def test_what_was_disabled_is_restored_once_the_schedule_can_be_read_again
     assert issues(furnished) == frozenset()
 
 
-async def test_originals_of_an_older_version_are_restored(furnished: Bench) -> None:
+async def test_windows_stored_by_older_version_restored(furnished: Bench) -> None:
     """Journaled with their ids of then, which mean nothing any more."""
     await hold(furnished)
     await furnished.chargers[WAITING].stop()
@@ -573,7 +573,7 @@ async def test_originals_of_an_older_version_are_restored(furnished: Bench) -> N
     assert furnished.charger(WAITING).schedules == (NIGHT, NOON, NEVER)
 
 
-async def test_a_read_back_that_has_to_wait_forgets_nothing(furnished: Bench) -> None:
+async def test_delayed_read_back_keeps_windows_to_restore(furnished: Bench) -> None:
     """The cloud throttles between the write and the read: what came of it is looked at later."""
     task = asyncio.ensure_future(furnished.chargers[WAITING].set_override(True))
     await furnished.clock.advance_until(lambda: bool(posts(furnished)), within=120)

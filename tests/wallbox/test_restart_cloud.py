@@ -98,13 +98,13 @@ def word_age(bench: Bench) -> float:
     return inf if status_received_at is None else bench.clock.monotonic() - status_received_at
 
 
-def test_the_table_knows_every_code() -> None:
+def test_restart_table_covers_every_status_code() -> None:
     assert set(BY_CODE) == set(STATUS_BY_CODE) | {200}
 
 
 @pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("heard", [True, False])
-async def test_i5_the_guard_for_every_status_code(bench: Bench, old: bool, heard: bool) -> None:
+async def test_i5_restart_allowed_or_refused_for_every_status_code(bench: Bench, old: bool, heard: bool) -> None:
     """Fresh and old words of the cloud, of a charger that reports and of one that has not for over ten minutes."""
     await bench.settle_in()
     charger = bench.charger(FREE)
@@ -131,7 +131,7 @@ async def test_i5_the_guard_for_every_status_code(bench: Bench, old: bool, heard
     assert bench.cloud.factory_resets == []
 
 
-async def test_a_restart_that_works(bench: Bench) -> None:
+async def test_restart_verified_when_charger_comes_back(bench: Bench) -> None:
     await bench.settle_in()
     await just_told(bench)
     assert available(bench) is RestartAvailability.AVAILABLE
@@ -149,7 +149,7 @@ async def test_a_restart_that_works(bench: Bench) -> None:
     assert bench.snapshot(FREE).issues == frozenset()
 
 
-async def test_i5_a_double_press_is_one_request(bench: Bench) -> None:
+async def test_i5_repeated_press_sends_one_restart(bench: Bench) -> None:
     await bench.settle_in()
     await bench.clock.advance(70)
     presses = [asyncio.ensure_future(bench.chargers[FREE].restart()) for _ in range(3)]
@@ -158,7 +158,7 @@ async def test_i5_a_double_press_is_one_request(bench: Bench) -> None:
     assert actions(bench) == [RESTART]
 
 
-async def test_a_charger_that_never_comes_back(bench: Bench) -> None:
+async def test_restart_fails_when_charger_never_comes_back(bench: Bench) -> None:
     await bench.settle_in()
     bench.charger(FREE).restart_plan = RestartPlan(comes_back=False)
     assert await press(bench) is None
@@ -173,7 +173,7 @@ async def test_a_charger_that_never_comes_back(bench: Bench) -> None:
     assert actions(bench) == [RESTART]
 
 
-async def test_accepted_but_not_carried_out(bench: Bench) -> None:
+async def test_restart_not_carried_out_stays_unverified(bench: Bench) -> None:
     await bench.settle_in()
     bench.charger(FREE).restart_plan = RestartPlan(carried_out=False)
     assert await press(bench) is None
@@ -182,7 +182,7 @@ async def test_accepted_but_not_carried_out(bench: Bench) -> None:
     assert bench.snapshot(FREE).issues == frozenset()
 
 
-async def test_a_restart_that_the_cloud_does_not_notice(bench: Bench) -> None:
+async def test_restart_not_noticed_by_cloud_stays_unverified(bench: Bench) -> None:
     await bench.settle_in()
     bench.charger(FREE).restart_plan = RestartPlan(shown_away=False)
     assert await press(bench) is None
@@ -190,7 +190,7 @@ async def test_a_restart_that_the_cloud_does_not_notice(bench: Bench) -> None:
     assert bench.told(FREE, "restart") == ["accepted", "unverified"]
 
 
-async def test_the_watch_polls_every_minute_and_no_oftener(bench: Bench) -> None:
+async def test_restart_watch_polls_about_once_a_minute_and_then_ends(bench: Bench) -> None:
     await bench.settle_in()
     bench.charger(FREE).restart_plan = RestartPlan(comes_back=False)
     assert await press(bench) is None
@@ -206,7 +206,7 @@ async def test_the_watch_polls_every_minute_and_no_oftener(bench: Bench) -> None
 
 
 @pytest.mark.parametrize("carried_out", [True, False])
-async def test_a_lost_answer_is_unclear_and_watched(bench: Bench, carried_out: bool) -> None:
+async def test_restart_with_lost_answer_reported_unclear_and_watched(bench: Bench, carried_out: bool) -> None:
     await bench.settle_in()
     await just_told(bench)
     await bench.cloud.set_fault(Fault.HANG, method="POST", next_requests=1, carried_out=carried_out)
@@ -217,7 +217,7 @@ async def test_a_lost_answer_is_unclear_and_watched(bench: Bench, carried_out: b
     assert actions(bench) == [RESTART]
 
 
-async def test_refused_by_the_cloud_for_the_plan(bench: Bench) -> None:
+async def test_restart_refused_by_cloud_for_the_plan_can_be_tried_again(bench: Bench) -> None:
     bench.cloud.restart_needs_plan = True
     await bench.settle_in()
     await just_told(bench)
@@ -231,7 +231,7 @@ async def test_refused_by_the_cloud_for_the_plan(bench: Bench) -> None:
     assert bench.charger(FREE).restarts == 1
 
 
-async def test_a_role_that_is_too_low_sends_nothing(bench: Bench) -> None:
+async def test_restart_with_role_too_low_refused_and_not_sent(bench: Bench) -> None:
     bench.cloud.accounts[0] = replace(bench.cloud.accounts[0], role="user")
     await bench.settle_in()
     assert available(bench) is RestartAvailability.NEEDS_ADMIN
@@ -239,7 +239,7 @@ async def test_a_role_that_is_too_low_sends_nothing(bench: Bench) -> None:
     assert actions(bench) == []
 
 
-async def test_the_first_pulsar_cannot(bench: Bench) -> None:
+async def test_restart_of_original_pulsar_refused_and_not_sent(bench: Bench) -> None:
     bench.charger(FREE).charger_type = "Pulsar"
     await bench.settle_in()
     assert available(bench) is RestartAvailability.UNSUPPORTED_MODEL
@@ -247,7 +247,7 @@ async def test_the_first_pulsar_cannot(bench: Bench) -> None:
     assert actions(bench) == []
 
 
-async def test_a_charging_charger_only_where_the_user_allows_it(bench: Bench) -> None:
+async def test_restart_while_charging_only_where_user_allows(bench: Bench) -> None:
     await bench.settle_in()
     assert available(bench, CHARGING) is RestartAvailability.CHARGING
     assert await press(bench, CHARGING) == "restart_charging"
@@ -257,7 +257,7 @@ async def test_a_charging_charger_only_where_the_user_allows_it(bench: Bench) ->
 
 
 @pytest.mark.parametrize("fault", [Fault.REFUSE, Fault.HANG, Fault.ERROR_500, Fault.HTML])
-async def test_nothing_is_sent_in_an_outage(bench: Bench, fault: Fault) -> None:
+async def test_restart_in_outage_refused_and_not_sent(bench: Bench, fault: Fault) -> None:
     await bench.settle_in()
     await bench.cloud.set_fault(fault)
     await bench.clock.advance(5 * 60)
@@ -269,7 +269,7 @@ async def test_nothing_is_sent_in_an_outage(bench: Bench, fault: Fault) -> None:
     assert bench.intents_by_serial == {}
 
 
-async def test_nothing_is_sent_where_no_connection_comes_about(bench: Bench) -> None:
+async def test_restart_without_connection_fails_and_can_be_tried_again(bench: Bench) -> None:
     await bench.settle_in()
     await just_told(bench)
     await bench.cloud.set_fault(Fault.REFUSE)
@@ -283,7 +283,7 @@ async def test_nothing_is_sent_where_no_connection_comes_about(bench: Bench) -> 
     assert bench.charger(FREE).restarts == 1
 
 
-async def test_the_watch_goes_on_in_an_outage(bench: Bench) -> None:
+async def test_restart_watch_continues_in_outage(bench: Bench) -> None:
     await bench.settle_in()
     await just_told(bench)
     assert await press(bench) is None
@@ -295,7 +295,7 @@ async def test_the_watch_goes_on_in_an_outage(bench: Bench) -> None:
     assert bench.told(FREE, "restart") == ["accepted", "unverified"]
 
 
-async def test_the_watch_and_the_cooling_go_on_after_a_start_of_home_assistant(bench: Bench) -> None:
+async def test_restart_watch_and_cooldown_survive_home_assistant_restart(bench: Bench) -> None:
     await bench.settle_in()
     assert await press(bench) is None
     await bench.clock.advance(30)
@@ -313,7 +313,7 @@ async def test_the_watch_and_the_cooling_go_on_after_a_start_of_home_assistant(b
     assert actions(bench) == [RESTART, RESTART]
 
 
-async def test_a_press_right_after_the_start_reads_the_status_first(bench: Bench) -> None:
+async def test_restart_right_after_start_reads_status_first(bench: Bench) -> None:
     bench.account.start()
     await bench.clock.settle()
     assert await press(bench) is None
@@ -321,7 +321,7 @@ async def test_a_press_right_after_the_start_reads_the_status_first(bench: Bench
     assert bench.charger(FREE).restarts == 1
 
 
-async def test_an_install_is_verified_by_its_version(bench: Bench) -> None:
+async def test_install_verified_by_installed_version(bench: Bench) -> None:
     await bench.settle_in()
     charger = bench.charger(FREE)
     charger.firmware_latest, charger.update_takes = "6.7.50", 600.0
@@ -340,7 +340,7 @@ async def test_an_install_is_verified_by_its_version(bench: Bench) -> None:
     assert not charger.bricked
 
 
-async def test_i5_no_restart_while_an_update_runs_that_others_began(bench: Bench) -> None:
+async def test_i5_restart_refused_while_external_update_runs(bench: Bench) -> None:
     await bench.settle_in()
     charger = bench.charger(FREE)
     charger.firmware_latest = "6.7.50"

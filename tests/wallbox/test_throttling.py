@@ -35,7 +35,7 @@ async def rig(socket_enabled: None) -> AsyncIterator[Rig]:
 
 
 @pytest.mark.parametrize("fault", [Fault.TOO_MANY, Fault.FORBIDDEN])
-async def test_throttled_without_a_time_the_cloud_is_left_alone_for_2_4_8_15_min(rig: Rig, fault: Fault) -> None:
+async def test_throttling_without_retry_after_pauses_reads_for_2_4_8_15_min(rig: Rig, fault: Fault) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(fault, path_prefix=GROUPS)
     await rig.clock.advance(HOUR)
@@ -56,7 +56,7 @@ async def test_throttled_without_a_time_the_cloud_is_left_alone_for_2_4_8_15_min
 
 
 @pytest.mark.parametrize(("asked", "waits"), [(0, 60), (30, 60), (300, 300), (3600, 3600), (100_000, 3600)])
-async def test_a_retry_after_is_obeyed_up_to_an_hour(rig: Rig, asked: int, waits: float) -> None:
+async def test_retry_after_obeyed_between_one_minute_and_one_hour(rig: Rig, asked: int, waits: float) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.TOO_MANY, retry_after=asked, next_requests=1)
     await rig.until_get(GROUPS)
@@ -66,7 +66,7 @@ async def test_a_retry_after_is_obeyed_up_to_an_hour(rig: Rig, asked: int, waits
     assert following.at - refused_at == pytest.approx(waits, abs=2)
 
 
-async def test_a_retry_after_may_be_a_date(rig: Rig) -> None:
+async def test_retry_after_date_obeyed_by_cloud_clock(rig: Rig) -> None:
     rig.cloud.clock_offset = -HOUR  # by the cloud's clock
     await rig.settle_in()
     until = format_datetime(rig.cloud.now() + timedelta(seconds=600), usegmt=True)
@@ -78,7 +78,7 @@ async def test_a_retry_after_may_be_a_date(rig: Rig) -> None:
     assert following.at - status_received_at == pytest.approx(600, abs=2)
 
 
-async def test_while_busy_a_command_is_refused_with_the_time_and_nothing_is_sent(rig: Rig) -> None:
+async def test_command_while_throttled_refused_with_wait_time_and_not_sent(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.TOO_MANY, retry_after=300, next_requests=1)
     await rig.until_get(GROUPS)
@@ -95,7 +95,7 @@ async def test_while_busy_a_command_is_refused_with_the_time_and_nothing_is_sent
     assert rig.charger(FREE).max_charging_current == 10
 
 
-async def test_a_command_that_is_throttled_makes_the_reads_wait_too(rig: Rig) -> None:
+async def test_throttled_command_makes_reads_wait(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.TOO_MANY, method="PUT")
     with pytest.raises(TransportBusy) as refused:
@@ -106,7 +106,7 @@ async def test_a_command_that_is_throttled_makes_the_reads_wait_too(rig: Rig) ->
     assert rig.data_gets(begun)[0].at >= begun + 120
 
 
-async def test_after_429_the_reserve_is_closed_for_a_day_and_a_check_waits_for_the_next_regular_slot(
+async def test_429_closes_reserve_for_a_day_and_checks_wait_for_regular_slots(
     rig: Rig,
 ) -> None:
     await rig.settle_in()
@@ -133,14 +133,14 @@ async def test_after_429_the_reserve_is_closed_for_a_day_and_a_check_waits_for_t
     assert overdrawn(rig, probes=False) == []
 
 
-async def test_403_on_data_does_not_close_the_reserve(rig: Rig) -> None:
+async def test_403_on_data_leaves_reserve_open(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.FORBIDDEN, next_requests=1)
     await rig.until_get(GROUPS)
     assert rig.account.diagnostics()["reserve_open"] is True
 
 
-async def test_429_on_signing_in_is_obeyed(rig: Rig) -> None:
+async def test_429_on_sign_in_delays_next_sign_in_by_retry_after(rig: Rig) -> None:
     await rig.cloud.set_fault(Fault.TOO_MANY, path_prefix="/users/", retry_after=600, next_requests=1)
     rig.account.start()
     await rig.clock.advance(15 * MINUTE)
@@ -153,7 +153,7 @@ async def test_429_on_signing_in_is_obeyed(rig: Rig) -> None:
 # One charger refused
 
 
-async def test_three_403_for_one_charger_within_30_min_and_it_is_not_shared_any_more(rig: Rig) -> None:
+async def test_charger_refused_with_403_three_times_in_30_min_counts_as_removed(rig: Rig) -> None:
     await rig.settle_in()
     listener = rig.listener(CHARGING)
     await rig.cloud.set_fault(Fault.FORBIDDEN, path_prefix=f"{STATUS}{CHARGING}")
@@ -182,7 +182,7 @@ async def test_three_403_for_one_charger_within_30_min_and_it_is_not_shared_any_
     assert rig.transport(CHARGING).presence is Presence.ONLINE
 
 
-async def test_three_404_for_one_charger_count_as_well(rig: Rig) -> None:
+async def test_charger_refused_with_404_three_times_counts_as_removed(rig: Rig) -> None:
     await rig.settle_in()
     shown = rig.world.chargers[CHARGING]
     rig.charger(CHARGING).cloud_link = False
@@ -200,7 +200,7 @@ async def test_three_404_for_one_charger_count_as_well(rig: Rig) -> None:
     assert not rig.account.breaker.busy  # that is about the charger only
 
 
-async def test_two_403_or_403_for_several_chargers_are_throttling(rig: Rig) -> None:
+async def test_403_for_several_chargers_removes_no_charger(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.FORBIDDEN, path_prefix=STATUS)
     for serial in (FREE, WAITING, CHARGING):
@@ -212,7 +212,7 @@ async def test_two_403_or_403_for_several_chargers_are_throttling(rig: Rig) -> N
     assert not any(transport.removed_from_account for transport in rig.account.transports.values())
 
 
-async def test_three_403_for_one_charger_over_more_than_30_min_are_throttling(rig: Rig) -> None:
+async def test_charger_refused_with_403_over_more_than_30_min_not_removed(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.FORBIDDEN, path_prefix=f"{STATUS}{CHARGING}", retry_after=1200)
     rig.charger(CHARGING).cloud_link = False
@@ -221,7 +221,7 @@ async def test_three_403_for_one_charger_over_more_than_30_min_are_throttling(ri
     assert not rig.transport(CHARGING).removed_from_account
 
 
-async def test_403_on_the_groups_too_is_throttling(rig: Rig) -> None:
+async def test_charger_not_removed_when_groups_are_refused_with_403_too(rig: Rig) -> None:
     await rig.settle_in()
     rig.charger(CHARGING).cloud_link = False
     for _ in range(3):
@@ -232,7 +232,7 @@ async def test_403_on_the_groups_too_is_throttling(rig: Rig) -> None:
     assert not rig.transport(CHARGING).removed_from_account
 
 
-async def test_a_read_that_succeeds_in_between_makes_up_for_the_refusals(rig: Rig) -> None:
+async def test_charger_not_removed_when_a_read_succeeds_between_refusals(rig: Rig) -> None:
     await rig.settle_in()
     rig.charger(CHARGING).cloud_link = False
     for _ in range(4):
@@ -242,7 +242,7 @@ async def test_a_read_that_succeeds_in_between_makes_up_for_the_refusals(rig: Ri
     assert not rig.transport(CHARGING).removed_from_account
 
 
-async def test_a_charger_refused_and_listed_anew_is_asked_again_at_once(rig: Rig) -> None:
+async def test_refused_charger_no_longer_removed_once_listed_again(rig: Rig) -> None:
     await rig.settle_in()
     rig.transport(FREE).record_refusal()
     rig.owner.serials = frozenset({WAITING, CHARGING})

@@ -114,7 +114,7 @@ class _Charger:
         ({"addedEnergy": None, "chargingPower": "missing", "chargingTime": "x"}, {}, False),
     ],
 )
-async def test_i3_what_counts_as_a_sign_of_life_between_two_groups_answers(
+async def test_i3_sign_of_life_found_in_changes_between_two_group_answers(
     before: dict[str, object], after: dict[str, object], alive: bool
 ) -> None:
     charger = _Charger()
@@ -124,14 +124,14 @@ async def test_i3_what_counts_as_a_sign_of_life_between_two_groups_answers(
 
 
 @pytest.mark.parametrize(("gap", "alive"), [(300, True), (301, False)])
-async def test_i3_a_change_counts_between_answers_of_the_same_few_minutes_only(gap: float, alive: bool) -> None:
+async def test_i3_change_counts_only_between_answers_within_300_s(gap: float, alive: bool) -> None:
     charger = _Charger()
     await charger.listed()
     await charger.listed(after=gap, status=194)
     assert (charger.transport.evidence_at == charger.clock.monotonic()) is alive
 
 
-async def test_i3_without_any_sign_of_life_nothing_live_is_shown_but_what_lasts_is() -> None:
+async def test_i3_only_lasting_values_shown_without_sign_of_life() -> None:
     charger = _Charger()
     await charger.listed()
     assert charger.presence() is Presence.UNKNOWN
@@ -145,7 +145,7 @@ async def test_i3_without_any_sign_of_life_nothing_live_is_shown_but_what_lasts_
     assert charger.presence() is Presence.OFFLINE
 
 
-async def test_the_first_answer_is_no_newer_than_the_sign_of_life_after_it() -> None:
+async def test_first_answer_older_than_the_sign_of_life_after_it() -> None:
     """What the first groups answer showed may be old: a later answer with an older `last_sync` still counts."""
     charger = _Charger()
     await charger.listed(maxChargingCurrent=16)
@@ -158,7 +158,7 @@ async def test_the_first_answer_is_no_newer_than_the_sign_of_life_after_it() -> 
     assert second.observed_mono > first.observed_mono
 
 
-async def test_i3_the_same_last_sync_again_is_no_sign_of_life_and_an_older_one_takes_none_away() -> None:
+async def test_i3_repeated_or_older_last_sync_leaves_sign_of_life_unchanged() -> None:
     charger = _Charger()
     await charger.status(synced_ago=0)
     heard_at = charger.transport.evidence_at
@@ -173,7 +173,7 @@ async def test_i3_the_same_last_sync_again_is_no_sign_of_life_and_an_older_one_t
     assert charger.transport.evidence_at == pytest.approx(heard_at, abs=1)
 
 
-async def test_the_last_sync_of_the_charger_object_counts_like_that_of_the_status() -> None:
+async def test_last_sync_of_charger_details_counts_as_sign_of_life() -> None:
     charger = _Charger()
     await charger.status(synced_ago=100)
     heard_at = charger.transport.evidence_at
@@ -220,7 +220,7 @@ def warnings() -> Iterator[list[str]]:
     logger.removeHandler(handler)
 
 
-async def test_an_unknown_status_code_is_unknown_kept_for_diagnostics_and_logged_once(warnings: list[str]) -> None:
+async def test_unknown_status_code_shown_as_unknown_and_logged_once(warnings: list[str]) -> None:
     charger = _Charger()
     await charger.status(synced_ago=0)
     assert charger.status_value() is Status.AVAILABLE
@@ -242,7 +242,7 @@ async def test_an_unknown_status_code_is_unknown_kept_for_diagnostics_and_logged
 
 
 @pytest.mark.parametrize("code", [163, "missing", "garbage", -3, 1.5, True])
-async def test_a_code_that_says_nothing_is_unknown_and_no_news(code: object, warnings: list[str]) -> None:
+async def test_status_code_without_meaning_shown_as_unknown_and_not_logged(code: object, warnings: list[str]) -> None:
     charger = _Charger()
     await charger.status(synced_ago=0)
     await charger.listed(status=code)
@@ -252,7 +252,7 @@ async def test_a_code_that_says_nothing_is_unknown_and_no_news(code: object, war
     assert charger.status_value() is Status.AVAILABLE
 
 
-async def test_what_an_answer_leaves_out_stays_as_it_was() -> None:
+async def test_values_missing_from_an_answer_stay_unchanged() -> None:
     charger = _Charger()
     await charger.listed()
     eco = {"enabled": True, "mode": 1, "percentage": 40}
@@ -272,7 +272,7 @@ async def test_what_an_answer_leaves_out_stays_as_it_was() -> None:
     assert charger.listener.value(FIRMWARE) == "6.7.43"
 
 
-async def test_a_rename_and_a_model_that_only_the_name_tells_are_taken_over() -> None:
+async def test_renamed_charger_keeps_model_found_in_its_former_name() -> None:
     charger = _Charger()
     await charger.listed(name="Commander 2 SN 700101", chargerType=None)
     assert charger.transport.identity.model == "Commander 2"
@@ -281,7 +281,7 @@ async def test_a_rename_and_a_model_that_only_the_name_tells_are_taken_over() ->
 
 
 @pytest.mark.parametrize("off", [{"home_sharing": 0, "icp_max_current": 25}, {"home_sharing": 1, "icp_max_current": 0}])
-async def test_a_house_limit_switched_off_is_no_limit_any_more(off: dict[str, object]) -> None:
+async def test_house_limit_switched_off_no_longer_shown(off: dict[str, object]) -> None:
     charger = _Charger()
     await charger.status(icp_max_current=25, home_sharing=1)
     assert charger.listener.value(HOUSE_LIMIT) == 25
@@ -289,7 +289,7 @@ async def test_a_house_limit_switched_off_is_no_limit_any_more(off: dict[str, ob
     assert charger.listener.value(HOUSE_LIMIT) is None
 
 
-async def test_the_first_pulsar_cannot_be_restarted_even_if_an_answer_leaves_its_model_out() -> None:
+async def test_original_pulsar_without_restart_even_if_answer_omits_its_model() -> None:
     charger = _Charger()
     await charger.listed(chargerType="Pulsar")
     await charger.listed(chargerType=None)
@@ -300,7 +300,7 @@ async def test_the_first_pulsar_cannot_be_restarted_even_if_an_answer_leaves_its
 # Who listens
 
 
-async def test_whoever_joins_later_is_told_all_that_is_known() -> None:
+async def test_late_listener_receives_all_known_values() -> None:
     charger = _Charger()
     late = Listener(charger.transport, charger.clock)
     charger.account().transport(SERIAL).listen(late)
@@ -317,7 +317,7 @@ async def test_whoever_joins_later_is_told_all_that_is_known() -> None:
     assert late.value(CHARGING_CURRENT) == 16
 
 
-async def test_only_the_listener_that_joined_last_hears_and_leaving_twice_harms_nobody() -> None:
+async def test_only_last_listener_notified_and_leaving_twice_is_harmless() -> None:
     charger = _Charger()
     first, second = Listener(charger.transport, charger.clock), Listener(charger.transport, charger.clock)
     leave_first = charger.transport.listen(first)
@@ -345,7 +345,7 @@ async def rig(socket_enabled: None) -> AsyncIterator[Rig]:
 
 @pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize("prefix", [STATUS, "/v2/charger/", "/chargers/7", GROUPS])
-async def test_i2_answers_emptied_of_all_values_cost_no_value_that_lasts(rig: Rig, prefix: str, missing: bool) -> None:
+async def test_i2_answers_emptied_of_values_leave_lasting_values_unchanged(rig: Rig, prefix: str, missing: bool) -> None:
     await rig.settle_in()
     kept = (CHARGING_CURRENT, WIRE_RATING, FIRMWARE, OCPP, ROLE, LIFETIME_ENERGY, SESSION_ENERGY, ECO_MODE)
     listener = rig.listener(CHARGING)
@@ -368,7 +368,7 @@ async def test_i2_answers_emptied_of_all_values_cost_no_value_that_lasts(rig: Ri
 
 
 @pytest.mark.parametrize("fault", [Fault.HTML, Fault.GARBAGE, Fault.HALF, Fault.ERROR_500])
-async def test_nonsense_for_one_charger_leaves_the_others_untouched(rig: Rig, fault: Fault) -> None:
+async def test_nonsense_for_one_charger_leaves_other_chargers_unaffected(rig: Rig, fault: Fault) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(fault, path_prefix=f"{STATUS}{WAITING}")
     await rig.clock.advance(2 * HOUR)
@@ -378,7 +378,7 @@ async def test_nonsense_for_one_charger_leaves_the_others_untouched(rig: Rig, fa
     assert rig.outages == []
 
 
-async def test_values_come_from_the_cloud_and_the_role_is_the_signed_in_accounts(rig: Rig) -> None:
+async def test_values_have_cloud_as_source_and_role_of_signed_in_account(rig: Rig) -> None:
     rig.cloud.add_account("second@example.org", "password", role="user")
     await rig.settle_in()
     listener = rig.listener(CHARGING)
