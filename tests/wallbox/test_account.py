@@ -1,4 +1,4 @@
-"""The rounds of one account: what is asked when, what counts as a sign of life, what the account tells of itself."""
+"""The poller of one account: the order of its reads, the signs of life, and the state of the account."""
 
 from collections.abc import AsyncIterator
 from itertools import pairwise
@@ -38,12 +38,12 @@ async def rig(socket_enabled: None) -> AsyncIterator[Rig]:
 
 
 def _kinds(rig: Rig, since: float = 0.0) -> dict[str, int]:
-    """How many GETs of data there were of each kind."""
+    """Count the GETs of data by kind."""
     kinds = {"groups": GROUPS, "status": STATUS, "details": "/v2/charger/", "schedules": "/chargers/7"}
     return {kind: len(rig.gets(prefix, since)) for kind, prefix in kinds.items()}
 
 
-# How many requests
+# Number of requests
 
 
 @pytest.mark.parametrize(("chargers", "bound", "hours"), [(1, 40, 5), (10, 60, 4), (100, 60, 10)])
@@ -55,25 +55,22 @@ async def test_i6_requests_per_hour_for_idle_chargers_stay_within_limit(
         await rig.clock.advance(hours * HOUR)
         assert rig.cloud.access_lifetime == 15 * MINUTE
         assert busiest(rig.gets(), HOUR) <= bound
-        assert rig.gets("/users/refresh-token")  # they are among those counted
+        assert rig.gets("/users/refresh-token")  # these count as well
         assert min(gaps(rig.data_gets())) >= MINUTE
         assert rig.cloud.violations == []
         assert overdrawn(rig, probes=False) == []
         groups = gaps(rig.gets(GROUPS))
         assert (min(groups), max(groups)) == (120, 120)
-        assert {transport.presence for transport in rig.account.transports.values()} == {
-            Presence.ONLINE
-        }  # all keep their status
+        # All chargers keep their status.
+        assert {transport.presence for transport in rig.account.transports.values()} == {Presence.ONLINE}
 
 
 async def test_status_of_each_charger_read_first_then_role_and_schedule_once(rig: Rig) -> None:
     await rig.settle_in()
     slow = [request.path for request in rig.data_gets() if request.path != GROUPS]
-    assert {transport for transport in slow[:3] if transport.startswith(STATUS)} == {
-        f"{STATUS}{s}" for s in (FREE, WAITING, CHARGING)
-    }
-    assert sorted(transport for transport in slow if not transport.startswith(STATUS)) == sorted(
-        transport for s in (FREE, WAITING, CHARGING) for transport in (f"/v2/charger/{s}", f"/chargers/{s}/schedules")
+    assert {path for path in slow[:3] if path.startswith(STATUS)} == {f"{STATUS}{s}" for s in (FREE, WAITING, CHARGING)}
+    assert sorted(path for path in slow if not path.startswith(STATUS)) == sorted(
+        path for s in (FREE, WAITING, CHARGING) for path in (f"/v2/charger/{s}", f"/chargers/{s}/schedules")
     )
 
 
@@ -81,7 +78,7 @@ async def test_two_thirds_of_slow_reads_are_status_while_other_reads_are_due(soc
     async with rigged(idle_world(40)) as rig:
         rig.account.start()
         await rig.clock.advance(3 * HOUR)
-        begun = rig.clock.monotonic()  # every status was asked for, most roles and schedules were not
+        begun = rig.clock.monotonic()  # every status was read, most roles and schedules were not
         await rig.clock.advance(2 * HOUR)
         kinds = _kinds(rig, begun)
         slow = kinds["status"] + kinds["details"] + kinds["schedules"]
@@ -97,7 +94,7 @@ async def test_charger_with_oldest_sign_of_life_read_next(socket_enabled: None) 
         asked = [request.path for request in rig.gets(STATUS)]
         assert len(asked) > 60
         assert len(set(asked[:30])) == 30
-        # Nobody has a second turn before everybody had the first, and so on: old evidence is what counts.
+        # No charger has a second turn before every charger had the first, because the oldest sign of life comes first.
         for begin in range(30, len(asked) - 30, 30):
             assert len(set(asked[begin : begin + 30])) >= 28
 
@@ -121,7 +118,7 @@ async def test_charging_charger_without_sign_of_life_for_5_min_read_next(rig: Ri
     await rig.settle_in()
     rig.cloud.requests.clear()
     await rig.clock.advance(15 * MINUTE)
-    assert rig.gets(f"{STATUS}{CHARGING}") == []  # its power and energy show in the groups answers
+    assert rig.gets(f"{STATUS}{CHARGING}") == []  # the groups answers contain its power and energy
     rig.charger(CHARGING).cloud_link = False
     lost_at = rig.clock.monotonic()
     await rig.clock.advance(30 * MINUTE)
@@ -141,7 +138,7 @@ async def test_offline_charger_not_read_until_back_online(rig: Rig) -> None:
     assert rig.transport(FREE).presence is Presence.OFFLINE
     rig.charger(FREE).cloud_link = True
     await rig.clock.advance(2 * MINUTE)
-    assert rig.transport(FREE).presence is Presence.ONLINE  # that it came back is a sign of life
+    assert rig.transport(FREE).presence is Presence.ONLINE  # the return itself is a sign of life
     await rig.clock.advance(30 * MINUTE)
     assert rig.gets(f"{STATUS}{FREE}", since)
 
@@ -218,7 +215,7 @@ async def test_groups_polled_every_minute_while_a_restart_is_watched(rig: Rig) -
     assert overdrawn(rig, probes=False) == []
 
 
-# What failed is tried again, at its pace
+# Repetition of failed reads
 
 
 async def test_failed_reads_repeated_within_minutes(rig: Rig) -> None:
@@ -242,20 +239,20 @@ async def test_charger_with_failing_status_does_not_starve_other_chargers(rig: R
     assert min(gaps(rig.gets(f"{STATUS}{FREE}"))) >= 5 * MINUTE
     assert rig.listener(WAITING).value(STATUS_VALUE) is Status.WAITING_SCHEDULE
     assert rig.listener(WAITING).value(ROLE) is Role.SUPER_ADMIN
-    assert rig.outages == []  # each failure was found to be no outage
+    assert rig.outages == []  # the account found each failure to be no outage
     assert overdrawn(rig, probes=True) == []
 
 
-# Evidence of life
+# Signs of life
 
 
 async def test_i3_idle_status_expires_after_60_minutes_of_repeated_last_sync(rig: Rig) -> None:
     await rig.settle_in()
     listener = rig.listener(FREE)
     charger = rig.charger(FREE)
-    charger.cloud_link = False  # and the cloud goes on showing what it heard last
-    heard_at = rig.clock.monotonic() - (rig.clock.now() - charger.report.at).total_seconds()
-    await rig.clock.advance(heard_at + 59.9 * MINUTE - rig.clock.monotonic())
+    charger.cloud_link = False  # and the cloud continues to show the last report
+    reported_at = rig.clock.monotonic() - (rig.clock.now() - charger.report.at).total_seconds()
+    await rig.clock.advance(reported_at + 59.9 * MINUTE - rig.clock.monotonic())
     assert listener.value(STATUS_VALUE) is Status.AVAILABLE
     assert rig.transport(FREE).presence is Presence.ONLINE
     await rig.clock.advance(0.2 * MINUTE)
@@ -287,7 +284,7 @@ async def test_change_between_group_polls_is_a_sign_of_life_without_status_read(
     assert rig.transport(FREE).evidence_at > before
     assert rig.clock.monotonic() - rig.transport(FREE).evidence_at <= 2 * MINUTE
     await rig.clock.advance(HOUR)
-    assert rig.clock.monotonic() - rig.transport(FREE).evidence_at <= 2.5 * MINUTE  # its energy grows
+    assert rig.clock.monotonic() - rig.transport(FREE).evidence_at <= 2.5 * MINUTE  # the energy grows
 
 
 async def test_charger_going_offline_shown_without_counting_as_sign_of_life(rig: Rig) -> None:
@@ -306,7 +303,7 @@ async def test_i3_change_during_outage_not_shown_as_fresh_afterwards(rig: Rig) -
     await rig.cloud.set_fault(Fault.REFUSE)
     rig.charger(FREE).plug_in(Car(wants_kwh=40))
     await rig.clock.advance(MINUTE)
-    rig.charger(FREE).cloud_link = False  # charged for a minute, then nothing was heard for hours
+    rig.charger(FREE).cloud_link = False  # charged for a minute, then sent no report for hours
     await rig.clock.advance(3 * HOUR)
     await rig.cloud.set_fault(Fault.NONE)
     await rig.until(BreakerState.CLOSED)
@@ -331,7 +328,7 @@ async def test_i3_clock_an_hour_off_changes_no_reading_age(rig: Rig, offset: flo
     rig.charger(FREE).cloud_link = False
     await rig.clock.advance(66 * MINUTE)
     assert rig.listener(FREE).value(STATUS_VALUE) is None
-    assert busiest(rig.gets("/users/"), HOUR) <= 6  # the end of a token is told by the cloud's clock
+    assert busiest(rig.gets("/users/"), HOUR) <= 6  # the expiry of a token is by the cloud's clock
 
 
 async def test_clock_jump_of_an_hour_leaves_presence_unaffected(rig: Rig) -> None:
@@ -358,7 +355,7 @@ async def test_i3_idle_status_age_spans_one_and_a_half_status_rounds(
         assert rig.transport("710000").idle_age == pytest.approx(hours * HOUR)
 
 
-# Three conditions kept apart
+# Three separate conditions
 
 
 async def test_cloud_outage_and_offline_charger_and_charger_error_kept_apart(rig: Rig) -> None:
@@ -376,12 +373,13 @@ async def test_cloud_outage_and_offline_charger_and_charger_error_kept_apart(rig
     await rig.until(BreakerState.OPEN)
     assert rig.cloud_seen() is False
     assert rig.transport(WAITING).presence is Presence.OFFLINE
-    assert rig.transport(FREE).presence is Presence.ONLINE  # the charger's own last word
+    assert rig.transport(FREE).presence is Presence.ONLINE  # the last report of the charger
     assert rig.transport(CHARGING).presence is Presence.ONLINE
-    assert rig.listener(CHARGING).value(STATUS_VALUE) is Status.CHARGING  # an outage alone is never `offline`
+    # An outage alone never makes a charger offline.
+    assert rig.listener(CHARGING).value(STATUS_VALUE) is Status.CHARGING
 
 
-# What the account tells
+# State of the account
 
 
 async def test_account_snapshot_shows_cloud_and_contact_and_chargers(rig: Rig) -> None:
@@ -394,9 +392,10 @@ async def test_account_snapshot_shows_cloud_and_contact_and_chargers(rig: Rig) -
     assert [who.name for who in rig.account.snapshot.chargers] == ["Garage", "Driveway", "Carport"]
     assert rig.account.identity(FREE) == rig.transport(FREE).identity
     await rig.clock.advance(30 * MINUTE)
-    contacts = {told.endpoint_contact_at for told in rig.told}
+    contacts = {snapshot.endpoint_contact_at for snapshot in rig.snapshots}
     answered = {request.at for request in rig.data_gets()}
-    assert len(contacts - {None}) == len(answered)  # each answer is told, also where only the contact moved
+    # Each answer notifies the listeners, even if only the contact time changed.
+    assert len(contacts - {None}) == len(answered)
 
 
 async def test_account_unreachable_from_the_start_reports_cloud_lost(rig: Rig) -> None:
@@ -441,7 +440,7 @@ async def test_i12_diagnostics_name_neither_account_nor_charger(rig: Rig) -> Non
     assert all(charger["listed"] and charger["evidence_age"] < 25 * MINUTE for charger in chargers)
 
 
-# The first look of the config flow
+# The list of chargers in the config flow
 
 
 async def test_charger_list_in_config_flow_uses_read_budget(rig: Rig) -> None:

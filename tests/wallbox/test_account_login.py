@@ -1,4 +1,4 @@
-"""Tokens and sign-ins of one account: what is refused, how often it is tried, and when the user is asked."""
+"""Tokens and sign-ins of one account: refusals, repetitions, and the request for another password."""
 
 from collections.abc import AsyncIterator
 from random import Random
@@ -37,18 +37,18 @@ async def rig(socket_enabled: None) -> AsyncIterator[Rig]:
         yield rig
 
 
-def _transports(rig: Rig, since: float) -> list[str]:
+def _request_paths(rig: Rig, since: float) -> list[str]:
     return [request.path for request in rig.cloud.requests if request.at >= since]
 
 
 async def _freshly_renewed(rig: Rig) -> None:
-    """Until the tokens were renewed a minute ago and the groups polled just now."""
+    """Advance the clock until the tokens are new and the groups were polled just now."""
     await rig.settle_in()
     await rig.until_get(REFRESH, within=20 * MINUTE)
     await rig.until_get(GROUPS)
 
 
-# Renewing in time
+# Renewal before the expiry
 
 
 async def test_tokens_renewed_before_expiry_leave_no_request_refused(rig: Rig) -> None:
@@ -106,7 +106,7 @@ async def test_tokens_without_expiry_time_used_until_refused(rig: Rig) -> None:
     assert rig.account.breaker.state is BreakerState.CLOSED
 
 
-# Refused earlier than told
+# Refused before their expiry
 
 
 async def test_401_on_data_causes_one_refresh_and_one_repetition(rig: Rig) -> None:
@@ -114,7 +114,7 @@ async def test_401_on_data_causes_one_refresh_and_one_repetition(rig: Rig) -> No
     rig.cloud.expire_access()
     since = rig.clock.monotonic() + 1
     await rig.clock.advance(2 * MINUTE)
-    assert _transports(rig, since)[:3] == [GROUPS, REFRESH, GROUPS]
+    assert _request_paths(rig, since)[:3] == [GROUPS, REFRESH, GROUPS]
     assert [request.status for request in rig.gets(GROUPS, since)][:2] == [401, 200]
     assert len(rig.gets("/users/", since)) == 1
     assert rig.outages == []
@@ -127,10 +127,10 @@ async def test_refused_refresh_followed_at_once_by_one_sign_in(rig: Rig) -> None
     rig.cloud.revoke_refresh()
     since = rig.clock.monotonic() + 1
     await rig.clock.advance(2 * MINUTE)
-    assert _transports(rig, since)[:4] == [GROUPS, REFRESH, SIGN_IN, GROUPS]
+    assert _request_paths(rig, since)[:4] == [GROUPS, REFRESH, SIGN_IN, GROUPS]
     assert len({request.at for request in rig.gets(since=since)[:4]}) == 1
     assert rig.outages == []
-    assert not any(told.needs_login for told in rig.told)
+    assert not any(snapshot.needs_login for snapshot in rig.snapshots)
     assert overdrawn(rig, probes=False) == []
 
 
@@ -145,8 +145,8 @@ async def test_401_with_new_tokens_makes_account_busy_without_password_request(
     assert busiest(rig.data_gets(since), MINUTE) <= 2
     assert len(rig.gets("/users/", since)) <= 40
     assert len(rig.gets(SIGN_IN, since)) > 5  # a fresh sign-in is tried, not only renewals
-    assert rig.outages == []  # it answers
-    assert not any(told.needs_login for told in rig.told)
+    assert rig.outages == []  # the cloud answers
+    assert not any(snapshot.needs_login for snapshot in rig.snapshots)
     assert not any(transport.removed_from_account for transport in rig.account.transports.values())
     with pytest.raises(TransportBusy):
         await rig.transport(FREE).execute(SetCurrent(10), patience=5)
@@ -160,7 +160,7 @@ async def test_401_with_new_tokens_makes_account_busy_without_password_request(
 async def test_token_refused_right_after_renewal_waits_for_next_renewal(rig: Rig) -> None:
     await rig.settle_in()
     await rig.until_get(REFRESH, within=20 * MINUTE)
-    await rig.until_get(STATUS, within=30 * MINUTE)  # something in a slot of its own
+    await rig.until_get(STATUS, within=30 * MINUTE)  # a read in a slot of its own
     await rig.until_get(REFRESH, within=20 * MINUTE)
     renewed_at = rig.clock.monotonic()
     rig.cloud.expire_access()
@@ -186,11 +186,11 @@ async def test_i6_tokens_refused_by_recovered_cloud_cause_no_probe_storm(rig: Ri
     assert rig.gets(GROUPS, since)
     assert len(rig.gets(since=since)) < 20
     assert busiest(rig.data_gets(since), MINUTE) <= 2
-    assert rig.outages == ["cloud_lost", "cloud_back"]  # 401 proves that it is there
+    assert rig.outages == ["cloud_lost", "cloud_back"]  # 401 proves that the cloud is there
 
 
 async def test_401_for_token_replaced_in_lost_answer_is_no_cloud_recovery(rig: Rig) -> None:
-    """In the outage the refresh reaches the cloud, its answer does not reach us; then the old token is refused."""
+    """Lose the answer to a refresh in an outage, so that the cloud refuses the old token afterwards."""
     await rig.settle_in()
     await rig.clock.advance_until(lambda: rig.account._token_seconds_left() <= 160, within=HOUR)
     await rig.cloud.set_fault(Fault.HALF)
@@ -282,9 +282,10 @@ async def test_i7_password_requested_only_after_second_refused_sign_in(rig: Rig)
     second = rig.gets(SIGN_IN)[-1]
     assert second.at - first.at >= 600
     assert rig.needs_login()
-    assert rig.told[-1].needs_login
+    assert rig.snapshots[-1].needs_login
     await rig.clock.advance(5 * HOUR)
-    assert 4 <= len(rig.gets(SIGN_IN, second.at + 1)) <= 5  # once an hour: it may have been the cloud's fault
+    # The account tries once an hour, because the refusals may be an error of the cloud.
+    assert 4 <= len(rig.gets(SIGN_IN, second.at + 1)) <= 5
     assert rig.data_gets(second.at) == []
     with pytest.raises(LoginRejected):
         await rig.transport(FREE).execute(SetCurrent(10), patience=5)
@@ -303,7 +304,7 @@ async def test_i7_single_refused_sign_in_before_success_requests_no_password(rig
         rig.owner.password = PASSWORD
         await rig.clock.advance(20 * MINUTE)
         assert rig.gets(GROUPS)[-1].status == 200
-    assert not any(told.needs_login for told in rig.told)
+    assert not any(snapshot.needs_login for snapshot in rig.snapshots)
 
 
 async def test_wrong_initial_password_retried_after_10_minutes(rig: Rig) -> None:
@@ -327,7 +328,7 @@ async def test_i7_outage_requests_no_password(rig: Rig, fault: Fault) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(fault)
     await rig.clock.advance(3 * HOUR)
-    assert not any(told.needs_login for told in rig.told)
+    assert not any(snapshot.needs_login for snapshot in rig.snapshots)
     await rig.cloud.set_fault(Fault.NONE)
     await rig.clock.advance(20 * MINUTE)
     assert rig.cloud_seen() is True
@@ -343,7 +344,7 @@ async def test_i7_flapping_cloud_requests_no_password_and_exceeds_no_budget(rig:
         await rig.clock.advance(random.uniform(5, 60))
         await rig.cloud.set_fault(Fault.NONE)
         await rig.clock.advance(random.uniform(5, 60))
-    assert not any(told.needs_login for told in rig.told)
+    assert not any(snapshot.needs_login for snapshot in rig.snapshots)
     assert overdrawn(rig, probes=True) == []
     await rig.clock.advance(20 * MINUTE)
     assert rig.account.breaker.closed
@@ -397,7 +398,7 @@ async def test_verified_credentials_end_the_wait_after_refused_sign_ins(rig: Rig
 
 
 async def test_same_password_verified_again_ends_the_wait(rig: Rig) -> None:
-    """The refusals were the cloud's fault; the user types what he typed before."""
+    """Enter the same password again after refusals that were an error of the cloud."""
     await rig.settle_in()
     rig.owner.password = "broken for a while"
     rig.cloud.expire_access()
@@ -427,12 +428,11 @@ async def test_verifying_credentials_of_another_account_changes_nothing(rig: Rig
     rig.account.start()
     await rig.clock.advance(5 * MINUTE)
     assert [request.status for request in rig.gets(f"/v2/charger/{FREE}")][-1] == 200
-    assert (
-        rig.transport(FREE).refusal_reason(Restart()) == "refused"
-    )  # the role is still this account's, not one too low
+    # The role is still that of this account, and not too low.
+    assert rig.transport(FREE).refusal_reason(Restart()) == "refused"
 
 
-async def test_credential_check_fails_in_outage_and_uses_no_sign_in_slot(rig: Rig) -> None:
+async def test_credential_check_fails_in_outage_and_without_connection_uses_no_slot(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.REFUSE)
     for _ in range(3):
@@ -444,7 +444,7 @@ async def test_credential_check_fails_in_outage_and_uses_no_sign_in_slot(rig: Ri
     await rig.clock.advance(MINUTE)
     with pytest.raises(TransportDown, match="server_error"):
         await rig.account.verify_credentials(EMAIL, PASSWORD)
-    assert not any(told.needs_login for told in rig.told)
+    assert not any(snapshot.needs_login for snapshot in rig.snapshots)
 
 
 async def test_config_flow_may_try_another_password_a_minute_later(rig: Rig) -> None:

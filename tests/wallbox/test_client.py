@@ -1,4 +1,4 @@
-"""The cloud client: what it sends, what it makes of good, bad and absurd answers, and that each call is one request."""
+"""The cloud client: its requests, and its results for good, bad and absurd answers. Each call is one request."""
 
 import asyncio
 import base64
@@ -134,7 +134,7 @@ def account(cloud: WallboxCloud) -> Account:
 
 @pytest.fixture
 async def stranger(cloud: WallboxCloud, clock: VirtualClock) -> AsyncIterator[WallboxCloudClient]:
-    """A client that has not signed in."""
+    """Yield a client that has not signed in."""
     async with aiohttp.ClientSession() as session:
         yield WallboxCloudClient(session, clock, user_api_url=cloud.url, api_url=cloud.url + "/", version="0.1.0")
 
@@ -174,7 +174,7 @@ async def test_refresh_replaces_both_tokens(client: WallboxCloudClient, cloud: W
     assert after.access != before.access
     assert after.refresh != before.refresh
     assert await client.groups()
-    assert await client.refresh(), "with the new refresh token: the old one serves once"
+    assert await client.refresh(), "with the new refresh token: the old token works only once"
 
 
 async def test_wrong_credentials_are_rejected(stranger: WallboxCloudClient) -> None:
@@ -183,9 +183,7 @@ async def test_wrong_credentials_are_rejected(stranger: WallboxCloudClient) -> N
     assert stranger.tokens is None
 
 
-async def test_revoked_refresh_token_refused_and_tokens_kept(
-    client: WallboxCloudClient, cloud: WallboxCloud
-) -> None:
+async def test_revoked_refresh_token_refused_and_tokens_kept(client: WallboxCloudClient, cloud: WallboxCloud) -> None:
     before = client.tokens
     cloud.revoke_refresh()
     error = await failure(client.refresh())
@@ -233,7 +231,9 @@ async def test_disconnected_charger_has_no_status(client: WallboxCloudClient, cl
     assert (await client.status(SERIAL)).status is None
 
 
-async def test_status_read_with_its_config(client: WallboxCloudClient, charger: SimulatedCharger, clock: VirtualClock) -> None:
+async def test_status_read_with_its_config(
+    client: WallboxCloudClient, charger: SimulatedCharger, clock: VirtualClock
+) -> None:
     charger.home_sharing, charger.icp_max_current = True, 25
     charger.plug_in(Car(wants_kwh=50, max_amperes=16))
     await clock.advance(1800)
@@ -276,7 +276,9 @@ async def test_details_show_the_role_of_the_account(
     assert (details.max_charging_current, details.max_available_current) == (16.0, 32.0)
 
 
-async def test_schedules_read_with_entries_and_raw_objects(client: WallboxCloudClient, charger: SimulatedCharger) -> None:
+async def test_schedules_read_with_entries_and_raw_objects(
+    client: WallboxCloudClient, charger: SimulatedCharger
+) -> None:
     charger.schedules = (Window(start="2100", stop="0500", days=frozenset({0, 4}), max_current=10),)
     listed = await client.schedules(SERIAL)
     assert listed.entries == (
@@ -304,7 +306,9 @@ async def test_current_write_returns_echo(client: WallboxCloudClient, charger: S
     assert charger.max_charging_current == 10
 
 
-async def test_eco_smart_written_or_unsupported_on_older_model(client: WallboxCloudClient, charger: SimulatedCharger) -> None:
+async def test_eco_smart_written_or_unsupported_on_older_model(
+    client: WallboxCloudClient, charger: SimulatedCharger
+) -> None:
     await client.set_eco_smart(SERIAL, True, 1, 60)
     assert charger.eco == Eco(enabled=True, mode=1, percentage=60)
     await client.set_eco_smart(SERIAL, False, 0)
@@ -328,7 +332,9 @@ async def test_schedule_write_answered_with_error_reported_as_not_taken() -> Non
     assert (type(error), error.reason) == (NotApplicable, "schedule_not_taken")
 
 
-async def test_remote_actions_take_effect_on_the_charger(client: WallboxCloudClient, charger: SimulatedCharger, clock: VirtualClock) -> None:
+async def test_remote_actions_take_effect_on_the_charger(
+    client: WallboxCloudClient, charger: SimulatedCharger, clock: VirtualClock
+) -> None:
     charger.schedules = (Window(start="2200", stop="0600"),)
     charger.plug_in()
     states: list[State] = []
@@ -364,9 +370,7 @@ async def test_expired_token_refused_for_every_data_call(client: WallboxCloudCli
 
 
 @every(READS | WRITES)
-async def test_unknown_charger_reported_as_not_shared(
-    client: WallboxCloudClient, world: World, call: Call
-) -> None:
+async def test_unknown_charger_reported_as_not_shared(client: WallboxCloudClient, world: World, call: Call) -> None:
     del world.chargers[SERIAL]
     error = await failure(call(client))
     assert (type(error), error.reason) == (NotAllowed, "not_shared")
@@ -456,7 +460,7 @@ async def test_write_with_truncated_answer_is_an_error_although_carried_out(
     await cloud.set_fault(Fault.HALF)
     error = await failure(client.set_locked(SERIAL, True))
     assert (type(error), error.reason) == (TransportDown, "broken_answer")
-    assert charger.locked, "the command took effect all the same"
+    assert charger.locked, "the command took effect nevertheless"
     assert len(cloud.requests) == 1
 
 
@@ -494,9 +498,7 @@ async def test_throttled_call_reports_wait_time_of_at_most_an_hour(
         assert error.retry_after == waited
 
 
-async def test_forbidden_write_refused_even_with_retry_after(
-    client: WallboxCloudClient, cloud: WallboxCloud
-) -> None:
+async def test_forbidden_write_refused_even_with_retry_after(client: WallboxCloudClient, cloud: WallboxCloud) -> None:
     await cloud.set_fault(Fault.FORBIDDEN, retry_after=60)
     assert type(await failure(client.set_locked(SERIAL, True))) is NotAllowed
 
@@ -540,7 +542,7 @@ async def test_i12_no_error_or_log_line_contains_a_secret(
 
 
 class Script:
-    """A server that gives every request the same bytes, and keeps what was sent."""
+    """A server that answers every request with the same bytes and keeps the requests."""
 
     def __init__(self, answer: bytes) -> None:
         self.answer = answer
@@ -573,7 +575,7 @@ def http(body: bytes = b"", status: str = "200 OK", **headers: str) -> bytes:
 
 @pytest.mark.usefixtures("socket_enabled")
 class TestBytes:
-    """On the wire."""
+    """Requests and answers byte by byte."""
 
     async def test_sign_in_sends_credentials_and_partner_header(self, clock: VirtualClock) -> None:
         async with scripted(clock, http(status="403 Forbidden")) as (client, script):
@@ -692,9 +694,7 @@ class TestBytes:
             await client.groups()
             assert client.cloud_skew == timedelta(seconds=5)
 
-    async def test_retry_after_date_measured_by_cloud_clock(
-        self, clock: VirtualClock
-    ) -> None:
+    async def test_retry_after_date_measured_by_cloud_clock(self, clock: VirtualClock) -> None:
         cloud_now = START + timedelta(days=3)
         until = format_datetime(cloud_now + timedelta(seconds=240), usegmt=True)
         answer = http(status="429 Wait", date=format_datetime(cloud_now, usegmt=True), retry_after=until)
@@ -870,7 +870,7 @@ async def test_lifetime_energy_read_from_text_or_number_in_watt_hours(total: obj
 
 
 @pytest.mark.parametrize(
-    ("told", "synced"),
+    ("raw", "synced"),
     [
         ({"date": "2026-09-21 14:13:20.0", "timezone": "UTC"}, "2026-09-21 14:13:20.0"),
         ({"date": "2026-09-21 14:13:20.0"}, "2026-09-21 14:13:20.0"),
@@ -878,8 +878,8 @@ async def test_lifetime_energy_read_from_text_or_number_in_watt_hours(total: obj
         ("2026-09-21", None),
     ],
 )
-async def test_last_sync_read_only_as_utc(told: object, synced: str | None) -> None:
-    details = await Canned({"data": {"chargerData": {"id": 9, "lastSync": told}}}).details("9")
+async def test_last_sync_read_only_as_utc(raw: object, synced: str | None) -> None:
+    details = await Canned({"data": {"chargerData": {"id": 9, "lastSync": raw}}}).details("9")
     assert details.last_sync == synced
 
 
@@ -1003,9 +1003,7 @@ async def test_token_unfit_for_a_header_is_a_bad_answer(token: object) -> None:
         ("x/../../configuration.yaml", None, "x/../../configuration.yaml"),
     ],
 )
-async def test_sign_in_accepted_for_any_form_of_account_id(
-    user_id: object, data_id: object, expected: str
-) -> None:
+async def test_sign_in_accepted_for_any_form_of_account_id(user_id: object, data_id: object, expected: str) -> None:
     answer = {"data": {"id": data_id, "attributes": {"token": "t", "user_id": user_id}}}
     assert (await Canned(answer).sign_in(EMAIL, PASSWORD)).user_id == expected
 
@@ -1074,12 +1072,12 @@ FULL = {
         "software": {"currentVersion": "1"},
     },
 }
-"""One document that serves every call."""
+"""One document that answers every call."""
 
 
 @st.composite
 def spoiled(draw: st.DrawFn) -> object:
-    """`FULL` with something else at one place, or some JSON that has nothing to do with it."""
+    """Draw `FULL` with other JSON at one place."""
     document: object = json.loads(json.dumps(FULL))
     parent: dict[str, object] | list[object] | None = None
     key: str | int = 0

@@ -1,4 +1,4 @@
-"""Commands over the cloud: what is sent, what it does to the charger, and every way in which it may be refused."""
+"""Commands over the cloud: the request, its effect on the charger, and every kind of refusal."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -60,7 +60,7 @@ async def _refusal(rig: Rig, serial: str, command: Command) -> ChargerError:
     return refused.value
 
 
-# What is sent
+# Requests
 
 
 def _eco(enabled: int, mode: int, percentage: int = 100) -> object:
@@ -68,7 +68,7 @@ def _eco(enabled: int, mode: int, percentage: int = 100) -> object:
 
 
 @pytest.mark.parametrize(
-    ("serial", "command", "method", "transport", "body", "attribute", "value"),
+    ("serial", "command", "method", "path", "body", "attribute", "value"),
     [
         (FREE, SetCurrent(13), "PUT", "/v2/charger/{}", {"maxChargingCurrent": 13}, "max_charging_current", 13),
         (FREE, SetLock(True), "PUT", "/v2/charger/{}", {"locked": 1}, "locked", True),
@@ -87,12 +87,12 @@ def _eco(enabled: int, mode: int, percentage: int = 100) -> object:
     ],
 )
 async def test_command_sends_one_request_and_takes_effect_on_its_charger(
-    rig: Rig, serial: str, command: Command, method: str, transport: str, body: object, attribute: str, value: object
+    rig: Rig, serial: str, command: Command, method: str, path: str, body: object, attribute: str, value: object
 ) -> None:
     since = rig.clock.monotonic()
     await _send(rig, serial, command)
     (sent,) = rig.writes(since)
-    assert (sent.method, sent.path, json.loads(sent.body)) == (method, transport.format(serial), body)
+    assert (sent.method, sent.path, json.loads(sent.body)) == (method, path.format(serial), body)
     assert getattr(rig.charger(serial), attribute) == value
     others = {FREE, WAITING, CHARGING} - {serial}
     assert not any(other in request.path for request in rig.writes(since) for other in others)
@@ -125,7 +125,7 @@ async def test_echo_of_a_write_shown_at_once(rig: Rig) -> None:
     assert listener.value(LOCKED) is True
     locked = listener.latest.get(LOCKED)
     assert locked is not None
-    assert locked.observed_mono == rig.transport(FREE).evidence_at  # the cloud's word, no sign of life
+    assert locked.observed_mono == rig.transport(FREE).evidence_at  # the echo of the cloud is no sign of life
 
 
 async def test_write_with_empty_answer_accepted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,9 +166,7 @@ NOON_THERE = Window(start="1100", stop="1300", max_current=1, extra={"name": "No
 
 
 @pytest.mark.parametrize("schedules", Schedules)
-async def test_written_schedule_read_back_within_minutes_even_if_answer_is_lost(
-    rig: Rig, schedules: Schedules
-) -> None:
+async def test_written_schedule_read_back_within_minutes_even_if_answer_is_lost(rig: Rig, schedules: Schedules) -> None:
     rig.cloud.schedules = schedules
     for fault in (Fault.NONE, Fault.RESET):
         rig.charger(WAITING).schedules = (NIGHT_THERE, NOON_THERE)
@@ -178,7 +176,7 @@ async def test_written_schedule_read_back_within_minutes_even_if_answer_is_lost(
         (lost,) = await rig.finish(rig.begin(rig.transport(WAITING).write_schedule((NIGHT_OFF,))))
         assert (lost is None) is (fault is Fault.NONE)
         (sent,) = rig.writes(since)
-        assert sent.at - rig.gets(f"/chargers/{WAITING}/schedules", since)[-1].at < 1, "back to back"
+        assert sent.at - rig.gets(f"/chargers/{WAITING}/schedules", since)[-1].at < 1, "read right before the write"
         assert [entry["start"] for entry in json.loads(sent.body)["schedules"]] == ["2200", "1100"]
         await rig.clock.advance(4 * MINUTE)
         assert len(rig.gets(f"/chargers/{WAITING}/schedules", since)) == 2
@@ -199,7 +197,7 @@ async def test_schedule_just_read_not_read_again_before_the_write(rig: Rig) -> N
 
 
 async def test_external_schedule_change_kept_while_write_waits_for_room(rig: Rig) -> None:
-    """The whole list is replaced, so what was read a minute ago must not be written back."""
+    """Read the list again before the write, because a write replaces the whole list."""
     rig.charger(WAITING).schedules = (NIGHT_THERE,)
     await rig.finish(rig.begin(rig.transport(WAITING).read_schedule()))
     for amps in (10, 11, 12, 13, 14):
@@ -236,7 +234,7 @@ HOURS_OFF = [0.0, 5 * HOUR, -5 * HOUR, 40 * DAY, -40 * DAY]
 async def test_written_schedule_newer_than_any_schedule_known_to_the_cloud(
     rig: Rig, ahead: float, newest: float | None
 ) -> None:
-    """Whatever our clock says: an entry that is not newer vanishes, and one of the far future bars every later edit."""
+    """Use the cloud's clock: the cloud drops an older entry, and an entry of the far future blocks later edits."""
     rig.cloud.clock_offset = ahead
     cloud_now = int(rig.cloud.now().timestamp())
     made_at = cloud_now - 99 if newest is None else cloud_now + int(newest)
@@ -257,7 +255,7 @@ async def test_window_in_another_time_zone_refused_and_not_sent(rig: Rig) -> Non
     assert rig.writes() == []
 
 
-# Refused
+# Refusals
 
 
 def _with(**controls: object) -> dict[str, object]:
@@ -284,7 +282,7 @@ async def test_403_on_write_explained_by_lock_or_ocpp(
     assert refused.surely_not_sent
     await rig.clock.advance(MINUTE)
     assert rig.gets("/users/signin", since) == []  # never a sign-in
-    assert not any(told.needs_login for told in rig.told)
+    assert not any(snapshot.needs_login for snapshot in rig.snapshots)
 
 
 async def test_403_on_write_with_user_role_explained_by_role(rig: Rig) -> None:
@@ -301,7 +299,7 @@ async def test_403_on_write_with_user_role_explained_by_role(rig: Rig) -> None:
 
 @pytest.mark.parametrize("command", [Restart(), Install(), SetLock(False), SetCurrent(10)])
 async def test_403_on_command_allowed_while_locked_not_blamed_on_lock(rig: Rig, command: Command) -> None:
-    """A locked charger is the usual state at rest; only pausing and resuming are refused for it."""
+    """Send commands that a lock does not block; many chargers are locked whenever they are idle."""
     rig.charger(FREE).locked = True
     await rig.finish(rig.begin(rig.transport(FREE).check()))
     rig.owner.look_only = {FREE}
@@ -329,7 +327,7 @@ async def test_refusal_proves_cloud_reachable(rig: Rig) -> None:
     assert rig.account.breaker.closed
 
 
-# Not answered
+# No answer
 
 
 async def test_unanswered_command_times_out_and_makes_cloud_doubtful(rig: Rig) -> None:
@@ -342,7 +340,7 @@ async def test_unanswered_command_times_out_and_makes_cloud_doubtful(rig: Rig) -
         assert rig.clock.monotonic() - begun == pytest.approx(patience, abs=0.6)
         assert rig.account.breaker.state is BreakerState.DOUBTFUL
     await rig.clock.advance(10)
-    assert rig.charger(FREE).max_charging_current == 10  # late, after its sender had given up
+    assert rig.charger(FREE).max_charging_current == 10  # late, after the time-out of the command
 
 
 @pytest.mark.parametrize("fault", [Fault.ERROR_500, Fault.RESET, Fault.GARBAGE, Fault.HTML])
@@ -442,7 +440,7 @@ async def test_two_commands_with_refused_token_cause_one_renewal(rig: Rig) -> No
     assert rig.account.breaker.closed
 
 
-# What a command does to others
+# Effects on other chargers and requests
 
 
 async def test_command_to_unlisted_charger_reaches_only_that_charger(rig: Rig) -> None:

@@ -1,6 +1,6 @@
-"""The simulated Wallbox cloud against the public `wallbox` client, unmodified, over real sockets.
+"""The simulated Wallbox cloud against the unmodified public `wallbox` client over real sockets.
 
-And: every field that it emits comes from a protocol page.
+One test compares every field that the simulator emits with the protocol page.
 """
 
 import asyncio
@@ -83,7 +83,7 @@ async def test_public_client_signs_in_once_and_reuses_valid_token(cloud: Wallbox
     lifetime = client.jwtTokenTtl / 1000 - cloud.now().timestamp()
     assert cloud.access_lifetime - 30 < lifetime <= cloud.access_lifetime
     await in_thread(client.authenticate)
-    assert len(cloud.requests) == 1, "a valid token is used on"
+    assert len(cloud.requests) == 1, "a valid token is used again"
 
 
 async def test_public_client_with_wrong_password_refused_with_403(cloud: WallboxCloud) -> None:
@@ -127,7 +127,9 @@ async def test_public_client_reads_list_and_status_of_every_charger(client: Any,
     assert abs(charger(world, GARAGE).report.at - last_sync) < timedelta(seconds=1)
 
 
-async def test_public_client_gets_404_for_unknown_and_403_for_unshared_charger(cloud: WallboxCloud, client: Any) -> None:
+async def test_public_client_gets_404_for_unknown_and_403_for_unshared_charger(
+    cloud: WallboxCloud, client: Any
+) -> None:
     assert await refusal_of(client.getChargerStatus, 999999) == 404
     cloud.accounts[0].unshared.add(str(GARAGE))
     assert await refusal_of(client.getChargerStatus, GARAGE) == 403
@@ -183,14 +185,14 @@ async def test_public_client_cannot_pause_or_unlock_charger_under_ocpp(client: A
     carport.ocpp = True
     assert await refusal_of(client.pauseChargingSession, CARPORT) == 403
     assert (await in_thread(client.unlockCharger, CARPORT))["data"]["chargerData"]["locked"] == 1
-    assert carport.locked, "the answer is good, the lock stays"
+    assert carport.locked, "the cloud accepts, but the charger stays locked"
     assert (await in_thread(client.getChargerStatus, CARPORT))["config_data"]["operation_mode"] == "ocpp"
 
 
 async def test_public_client_restarts_charger(client: Any, world: World) -> None:
     assert await in_thread(client.restartCharger, GARAGE) == {"action": 3}
     assert charger(world, GARAGE).restarts == 1
-    assert (await in_thread(client.getChargerStatus, GARAGE))["status_id"] == 161, "ready for some seconds more"
+    assert (await in_thread(client.getChargerStatus, GARAGE))["status_id"] == 161, "ready for some more seconds"
 
 
 async def test_public_client_starts_firmware_update(client: Any, world: World) -> None:
@@ -219,7 +221,9 @@ async def test_public_client_sets_house_limit_and_energy_price(client: Any, worl
     assert charger(world, DRIVEWAY).energy_price == 0.31
 
 
-async def test_public_client_with_user_role_cannot_restart_or_set_current(cloud: WallboxCloud, client: Any, world: World) -> None:
+async def test_public_client_with_user_role_cannot_restart_or_set_current(
+    cloud: WallboxCloud, client: Any, world: World
+) -> None:
     cloud.accounts[0].role = "user"
     assert await refusal_of(client.restartCharger, GARAGE) == 403
     assert await refusal_of(client.setMaxChargingCurrent, GARAGE, 10) == 403
@@ -267,7 +271,7 @@ NOON = {"id": 1, "enable": True, "max_current": 0, "type": 0, "days": WEEKEND, "
 
 
 async def test_public_client_schedules_replaced_in_2026(cloud: WallboxCloud, client: Any, world: World) -> None:
-    """What is left out is deleted, and numbers move with each write."""
+    """Write one new entry, which deletes the others; the IDs move with each write."""
     driveway = charger(world, DRIVEWAY)
     driveway.schedules = (Window(start="2200", stop="0500"), Window(start="0100", stop="0200"))
     now = int(cloud.now().timestamp())
@@ -311,7 +315,7 @@ async def test_public_client_integer_enable_read_as_true_in_2026(
     assert [window.enabled for window in charger(world, DRIVEWAY).schedules] == [enabled]
 
 
-async def test_public_client_schedules_merged_for_one_charger_configured_so(
+async def test_public_client_schedules_of_one_charger_merged_when_configured(
     cloud: WallboxCloud, client: Any, world: World
 ) -> None:
     cloud.schedules_of[str(DRIVEWAY)] = Schedules.MERGED
@@ -341,7 +345,7 @@ async def test_public_client_schedule_id_with_gap_refused_before_2026(cloud: Wal
 
 
 def fields_of(payload: Any, under: str = "") -> Iterator[str]:
-    """Every object key in a payload, with the keys above it."""
+    """Yield every object key in a payload with the keys above it."""
     if isinstance(payload, dict):
         for key, value in payload.items():
             yield under + key

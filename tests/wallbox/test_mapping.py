@@ -1,4 +1,4 @@
-"""Wallbox words become ours: every status code, every reading with its moment and age, and nothing that is absurd."""
+"""Mapping of the Wallbox cloud's answers: status codes, readings with time and age, schedules, absurd values."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
@@ -89,7 +89,7 @@ NOW = Timestamp(START, 1000.0)
 MINUTE = 60
 
 # Written from the table and the groups of docs/protocols/wallbox-cloud.md, section 8: code, label, car plugged in ("?"
-# is not told).
+# means unknown).
 SHEET = """
 0 Disconnected ?
 4 Completed ?
@@ -353,7 +353,9 @@ def test_lock_read_from_field_or_else_from_status_code(code: int, field: bool | 
 @pytest.mark.parametrize(
     ("config", "power", "rating"), [(32.0, 16.0, 32.0), (None, 16.0, 16.0), (32.0, None, 32.0), (None, None, None)]
 )
-def test_wire_rating_read_from_config_or_else_from_status(config: float | None, power: float | None, rating: float | None) -> None:
+def test_wire_rating_read_from_config_or_else_from_status(
+    config: float | None, power: float | None, rating: float | None
+) -> None:
     readings = of_status(161, config=ConfigData(max_available_current=config), max_available_power=power)
     assert readings.value(WIRE_RATING) == rating
 
@@ -418,7 +420,7 @@ def test_charger_details_become_readings() -> None:
         ROLE.key: Role.SUPER_ADMIN,
     }
     moments = {prop.key: (reading.observed_at, reading.observed_mono) for prop, reading in readings.items()}
-    assert moments.pop(ROLE.key) == (NOW.observed_at, NOW.observed_mono), "the role is the word of the cloud"
+    assert moments.pop(ROLE.key) == (NOW.observed_at, NOW.observed_mono), "the role comes from the cloud itself"
     assert set(moments.values()) == {(SEEN.observed_at, SEEN.observed_mono)}
 
 
@@ -439,7 +441,7 @@ def test_role_read_from_profile(profile: str | None, role: Role | None) -> None:
     assert role_of(profile) is role
 
 
-# Moments
+# Times
 
 
 @pytest.mark.parametrize(
@@ -549,7 +551,7 @@ def test_schedule_becomes_utc_windows_in_order_of_slot() -> None:
     reading = readings.get(SCHEDULE)
     assert reading is not None
     assert (reading.value, reading.observed_mono, reading.max_age, len(readings)) == (found, SEEN.observed_mono, inf, 1)
-    assert schedule_readings(ScheduleList(), seen=SEEN).value(SCHEDULE) == (), "no schedule is a word, too"
+    assert schedule_readings(ScheduleList(), seen=SEEN).value(SCHEDULE) == (), "an empty schedule is a reading, too"
 
 
 @pytest.mark.parametrize(
@@ -590,14 +592,14 @@ ENTRY: dict[str, object] = {
     "target": {"soc": 80},
     "repeat": [1, None],
 }
-"""An entry as untidy as one can be read, with fields that nobody knows."""
+"""The untidiest entry that is still readable, with unknown fields."""
 ENTRY_WINDOW = Window(7, True, frozenset({0, 6}), time(21, 30), time(5, 0), "UTC", 10, 0)
 CLOUD_NOW = datetime(2026, 10, 1, 12, 0, 0, 400_000, tzinfo=UTC)
-NEXT = int(CLOUD_NOW.timestamp()) + 2  # of a second that has begun, one more
+NEXT = int(CLOUD_NOW.timestamp()) + 2  # the next full second, and one more
 
 
 def listed(*entries: Mapping[str, object], newest: int = 0, is_whole: bool = True) -> ScheduleList:
-    """A list as the client reads it."""
+    """Return a list in the form in which the client reads it."""
     return ScheduleList(tuple(CloudSchedule.from_dict(dict(entry)) for entry in entries), entries, newest, is_whole)
 
 
@@ -657,7 +659,7 @@ def test_schedule_entry_without_limit_matched_by_0_and_by_1(max_current: int | N
 def test_schedule_entry_matched_by_content_not_by_slot(change: dict[str, Any]) -> None:
     wanted = replace(ENTRY_WINDOW, enabled=False)
     bodies = schedule_bodies(listed(ENTRY), (replace(wanted, **change),), CLOUD_NOW)
-    assert bool(bodies) is ("slot" in change), "its place says nothing"
+    assert bool(bodies) is ("slot" in change), "its place does not matter"
 
 
 def test_only_first_of_two_identical_schedule_entries_changed() -> None:
@@ -712,7 +714,7 @@ def test_whole_schedule_list_read_in_its_own_order() -> None:
     early = ENTRY | {"id": 3, "start": "0100", "stop": "0200"}
     assert [window.slot for window in whole_schedule(listed(ENTRY, early))] == [7, 3]
     assert [window.slot for window in windows(listed(ENTRY, early).entries)] == [3, 7]
-    assert len(windows(listed(ENTRY, early | {"id": 7}).entries)) == 2, "none hides another"
+    assert len(windows(listed(ENTRY, early | {"id": 7}).entries)) == 2, "both windows are kept"
 
 
 def test_windows_in_another_time_zone_cannot_be_written() -> None:
@@ -755,7 +757,7 @@ def test_written_schedule_read_back_unchanged(schedule: list[Window]) -> None:
     assert whole_schedule(listed(*bodies)) == flipped
 
 
-# Whatever JSON
+# Arbitrary JSON
 
 
 JSON = st.recursive(
@@ -806,7 +808,7 @@ def test_readings_well_typed_for_any_cloud_answer(
     assert_well_typed(schedule_readings(found, seen=SEEN))
 
 
-# What the simulated cloud shows
+# Answers of the simulated cloud
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The cloud lost and back, through the account's rounds: noticed and used again in time, told once, probed gently."""
+"""Cloud outages: noticed in time, reported once, probed rarely, and over in time."""
 
 from collections.abc import AsyncIterator
 from itertools import batched, pairwise
@@ -94,7 +94,7 @@ async def test_recovered_cloud_used_again_in_median_75_s_and_at_most_150_s(socke
             assert rig.outages[-1] == "cloud_lost"
             await rig.cloud.set_fault(Fault.NONE)
             healed_at = rig.clock.monotonic()
-            await rig.clock.advance(5 * MINUTE)  # at most 150 s, and two more good answers, 60 s from each other
+            await rig.clock.advance(5 * MINUTE)  # at most 150 s, and two more good answers 60 s apart
             assert rig.outages[-1] == "cloud_back"
             assert rig.account.breaker.closed
             waits.append(rig.outages_at[-1] - healed_at)
@@ -106,9 +106,7 @@ async def test_recovered_cloud_used_again_in_median_75_s_and_at_most_150_s(socke
 
 
 @pytest.mark.parametrize("fault", [Fault.ERROR_500, Fault.HANG])
-async def test_i6_long_outage_sends_only_probes_at_most_60_an_hour(
-    rig: Rig, fault: Fault
-) -> None:
+async def test_i6_long_outage_sends_only_probes_at_most_60_an_hour(rig: Rig, fault: Fault) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(fault)
     await rig.clock.advance(5 * MINUTE)
@@ -117,7 +115,7 @@ async def test_i6_long_outage_sends_only_probes_at_most_60_an_hour(
     probes = rig.gets(since=since)
     assert len(probes) > 6 * 25
     assert busiest(probes, HOUR) <= 60
-    # Once the tokens have ended, what renews them is the probe.
+    # Once the tokens have expired, their renewal is the probe.
     assert {request.path for request in probes} <= {GROUPS, "/users/refresh-token", "/users/signin"}
     assert min(gaps(probes)) >= 15
 
@@ -141,7 +139,7 @@ async def test_bad_answer_refuted_by_confirmation_is_no_outage(rig: Rig) -> None
 
 
 async def test_i6_regular_read_follows_confirmation_by_at_least_60_s(rig: Rig) -> None:
-    """The cloud counts every GET: one right after a probe would be answered 429 where it is strict."""
+    """Keep a distance to the confirmation, because a strict cloud answers 429 to a GET right after another."""
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.REFUSE)
     await rig.until(BreakerState.DOUBTFUL)
@@ -168,7 +166,7 @@ async def test_confirmation_without_probe_budget_waits_for_regular_slot(rig: Rig
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.ERROR_500, next_requests=1)
     await rig.until(BreakerState.DOUBTFUL)
-    rig.account._budgets.probes.exhaust(rig.clock.monotonic())  # an hour of probes
+    rig.account._budgets.probes.exhaust(rig.clock.monotonic())  # as after an hour of probes
     begun = rig.clock.monotonic()
     await rig.clock.advance(61)
     assert rig.account.breaker.closed
@@ -178,7 +176,7 @@ async def test_confirmation_without_probe_budget_waits_for_regular_slot(rig: Rig
     await rig.until(BreakerState.OPEN, within=300)
     opened_at = rig.clock.monotonic()
     await rig.clock.advance(30 * MINUTE)
-    assert rig.gets(since=opened_at + 0.1) == []  # while open nothing but probes, and there are none left
+    assert rig.gets(since=opened_at + 0.1) == []  # the open breaker allows only probes, and none are left
 
 
 async def test_i6_flapping_cloud_used_again_within_150_s_each_time(rig: Rig) -> None:
@@ -226,13 +224,13 @@ async def test_cloud_slower_than_command_timeout_is_no_outage(rig: Rig, after_an
         await rig.until(BreakerState.OPEN)
         await rig.cloud.set_fault(Fault.NONE)
         await rig.until(BreakerState.HALF_OPEN)
-    told = list(rig.outages)
+    reported = list(rig.outages)
     await rig.cloud.set_fault(Fault.SLOW, slow_seconds=7)
     for amps in range(6, 16):
         (lost,) = await rig.finish(rig.begin(rig.transport(FREE).execute(SetCurrent(amps), patience=5)))
         assert isinstance(lost, TransportDown)
         await rig.clock.advance(30)
-    assert rig.outages == told
+    assert rig.outages == reported
     assert rig.account.breaker.usable
 
 

@@ -1,4 +1,4 @@
-"""Budgets of requests: the arithmetic, and what the simulated cloud sees over reloads, restarts and power cuts (I6)."""
+"""Request budgets: the arithmetic, and the requests over reloads, restarts and power cuts (I6)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -43,7 +43,7 @@ async def rig(socket_enabled: None) -> AsyncIterator[Rig]:
         yield rig
 
 
-# One purse
+# One budget
 
 
 @given(st.integers(1, 5), st.lists(st.floats(0, 40), max_size=60))
@@ -85,7 +85,7 @@ def test_exhausted_budget_has_room_after_its_window() -> None:
     assert budget.free_at(170) == 170
 
 
-# What is stored
+# Stored budgets
 
 
 def _restored(clock: VirtualClock, stored: object) -> RequestBudgets:
@@ -147,7 +147,7 @@ async def test_all_slots_free_without_a_stored_record() -> None:
     budgets = _restored(clock, None)
     assert budgets.reads.free_at(clock.monotonic()) == clock.monotonic()
     assert budgets.reserve_free_at(clock.monotonic()) == clock.monotonic()
-    await budgets.prepare_request()  # nobody stores what a first try in the config flow spends, until there is an entry
+    await budgets.prepare_request()  # the config flow has no entry yet, so no store
     assert budgets.export()["clean"] is False
 
 
@@ -179,7 +179,7 @@ def test_i6_unclean_stop_or_garbage_counts_all_slots_as_just_used(stored: object
 
 @pytest.mark.parametrize("shift", [3600.0, 1e9])
 def test_i6_stored_future_times_count_as_now(shift: float) -> None:
-    """The wall clock was set back meanwhile."""
+    """Restore a record from before the wall clock was set back."""
     clock = VirtualClock()
     wall = clock.now().timestamp() + shift
     budgets = _restored(
@@ -216,7 +216,7 @@ def test_i6_stored_garbage_raises_nothing_and_enlarges_no_budget(stored: object)
     json.dumps(budgets.export())
 
 
-# At the simulator: reloads, restarts, power cuts
+# Reloads, restarts and power cuts at the simulator
 
 
 async def test_i6_reload_refills_no_budget(rig: Rig) -> None:
@@ -228,7 +228,7 @@ async def test_i6_reload_refills_no_budget(rig: Rig) -> None:
     await rig.clock.advance(5 * MINUTE)
     assert overdrawn(rig, probes=False) == []
     assert min(gaps(rig.data_gets())) >= 60
-    assert len(rig.gets("/users/")) == 1  # and tokens live on
+    assert len(rig.gets("/users/")) == 1  # the tokens survive
 
 
 async def test_i6_home_assistant_restart_refills_no_budget(rig: Rig) -> None:
@@ -248,7 +248,7 @@ async def test_i6_home_assistant_restart_refills_no_budget(rig: Rig) -> None:
 async def test_i6_kill_9_counts_all_slots_as_just_used(rig: Rig, reloaded: bool) -> None:
     rig.account.start()
     await rig.clock.advance(MINUTE)
-    if reloaded:  # the tokens live on: no sign-in precedes the next request
+    if reloaded:  # the tokens survive: no sign-in precedes the next request
         await rig.account.stop()
         assert rig.saved is not None
         assert rig.saved["clean"] is True
@@ -277,7 +277,7 @@ async def test_i6_commands_first_in_a_run_still_count_after_kill_9(rig: Rig) -> 
     await rig.settle_in()
     await rig.until_get(GROUPS)
     await rig.account.stop()
-    rig.account.start()  # a reload: the tokens live on, and the next GET has a minute to wait
+    rig.account.start()  # a reload: the tokens survive, and the next GET waits for a minute
     begun = rig.clock.monotonic()
     for amps in range(10, 15):
         await rig.transport(FREE).execute(SetCurrent(amps), patience=5)
@@ -307,7 +307,7 @@ async def test_budgets_saved_before_first_request_and_after_out_of_turn_read(rig
 
 async def test_i6_config_flow_requests_saved_when_entry_sends_first_request(rig: Rig) -> None:
     await rig.account.list_chargers()
-    vars(rig)["saved"] = None  # nobody stored it: there was no entry yet
+    vars(rig)["saved"] = None  # not stored, because there was no entry yet
     rig.account.start()
     await rig.clock.advance(61)
     assert len(rig.data_gets()) == 2
@@ -375,7 +375,7 @@ async def test_i6_reads_beyond_20_out_of_turn_per_hour_wait_for_regular_slots(ri
     assert overdrawn(rig, probes=False) == []
     extra = [gap for gap in gaps(rig.data_gets(begun)) if gap < 60]
     assert len(extra) >= 20
-    # Each of the 20 pushes the polls back; whoever waits for a regular slot after that leaves every other to them.
+    # Each of the 20 reads delays the polls. Later reads wait for regular slots, and the polls get every second one.
     polls = gaps(rig.gets(GROUPS, begun))
     assert max(polls) <= 20 * 20 + 180
     assert sum(gap > 180 for gap in polls) <= 2
@@ -500,7 +500,7 @@ async def test_command_waiting_into_outage_or_throttling_not_sent(rig: Rig) -> N
         await rig.clock.advance(MINUTE)
 
 
-# Everything at once
+# All faults combined
 
 SEEDS = range(8)
 FAULTS = (
@@ -509,8 +509,8 @@ FAULTS = (
 )
 
 
-async def _turn(rig: Rig, random: Random) -> None:
-    """One thing that may happen to an account."""
+async def _random_event(rig: Rig, random: Random) -> None:
+    """Apply one random event to the account."""
     transport = rig.transport(random.choice((FREE, WAITING, CHARGING)))
     match random.choice(("fault", "heal", "heal", "command", "command", "check", "reload", "restart", "kill", "token")):
         case "fault":
@@ -536,14 +536,12 @@ async def _turn(rig: Rig, random: Random) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_i6_i7_random_faults_exceed_no_budget_and_request_no_password(
-    rig: Rig, seed: int
-) -> None:
+async def test_i6_i7_random_faults_exceed_no_budget_and_request_no_password(rig: Rig, seed: int) -> None:
     random = Random(seed)
     rig.charger(FREE).schedules = (Window(start="2200", stop="0500"),)
     rig.account.start()
     for _ in range(60):
-        await _turn(rig, random)
+        await _random_event(rig, random)
         await rig.clock.advance(random.choice((1, 10, 45, 120, 400)))
     await rig.cloud.set_fault(Fault.NONE)
     await rig.clock.advance(20 * MINUTE)
@@ -551,13 +549,13 @@ async def test_i6_i7_random_faults_exceed_no_budget_and_request_no_password(
         assert result is None or isinstance(result, (ChargerError, asyncio.CancelledError)), result
     assert len(rig.cloud.requests) > 80
     assert overdrawn(rig, probes=True) == []
-    assert not any(told.needs_login for told in rig.told)
+    assert not any(snapshot.needs_login for snapshot in rig.snapshots)
     assert rig.account.breaker.state is BreakerState.CLOSED
     assert rig.cloud.factory_resets == []
 
 
 async def test_overdrawn_reports_excess_commands_reads_and_sign_ins(rig: Rig) -> None:
-    """Requests past the purses are seen in the log: the tests above can fail."""
+    """Send more requests than the budgets allow, to prove that the tests above can fail."""
     await rig.settle_in()
     assert overdrawn(rig, probes=False) == []
     rig.account._budgets.reads.stamps.clear()

@@ -1,4 +1,4 @@
-"""Restart end to end: keeper, account and client against the simulated cloud, for every status code there is."""
+"""Restart end to end: charger, account and client against the simulated cloud, for every status code."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -47,14 +47,13 @@ BY_CODE: dict[int | None, str | None] = {
     209: FINE,
     210: FINE,
 }
-"""Why a restart is refused, by the status codes of docs/protocols/wallbox-cloud.md, section 8; 200 was reported once,
-and nobody knows it."""
+"""Reason to refuse a restart by status code (docs/protocols/wallbox-cloud.md, section 8). Code 200 is undocumented."""
 
 
 def actions(bench: Bench, serial: str = FREE) -> list[int]:
-    """The remote actions that reached the cloud."""
-    transport = f"/v3/chargers/{serial}/remote-action"
-    return [json.loads(request.body)["action"] for request in bench.cloud.requests if request.path == transport]
+    """Return the remote actions that reached the cloud."""
+    path = f"/v3/chargers/{serial}/remote-action"
+    return [json.loads(request.body)["action"] for request in bench.cloud.requests if request.path == path]
 
 
 def status_gets(bench: Bench, serial: str = FREE) -> int:
@@ -69,31 +68,31 @@ def status(bench: Bench, serial: str = FREE) -> Status | None:
     return bench.snapshot(serial).value(STATUS)
 
 
-async def pressed[T](bench: Bench, work: Coroutine[object, object, T]) -> T:
-    """The answer to a press, while the waits of the purses and time-outs pass."""
+async def answer_to_press[T](bench: Bench, work: Coroutine[object, object, T]) -> T:
+    """Return the result of a press, and advance the clock through budget waits and time-outs."""
     task = asyncio.ensure_future(work)
     await bench.clock.advance_until(task.done, within=120)
     return await task
 
 
 async def press(bench: Bench, serial: str = FREE) -> str | None:
-    """Why a restart was refused, or None."""
+    """Restart the charger and return the reason of a refusal, or None."""
     try:
-        await pressed(bench, bench.chargers[serial].restart())
+        await answer_to_press(bench, bench.chargers[serial].restart())
     except ChargerError as err:
         return err.reason
     return None
 
 
-async def just_told(bench: Bench, serial: str = FREE) -> None:
-    """Until the cloud has told of the charger right now."""
+async def wait_for_status(bench: Bench, serial: str = FREE) -> None:
+    """Advance the clock until the cloud has just sent the status of the charger."""
     transport = bench.account.transport(serial)
     before = transport.status_received_at
     await bench.clock.advance_until(lambda: transport.status_received_at != before, within=130, step=5)
 
 
-def word_age(bench: Bench) -> float:
-    """Seconds since the cloud last told the status."""
+def status_age(bench: Bench) -> float:
+    """Return the seconds since the cloud last sent the status."""
     status_received_at = bench.account.transport(FREE).status_received_at
     return inf if status_received_at is None else bench.clock.monotonic() - status_received_at
 
@@ -103,27 +102,29 @@ def test_restart_table_covers_every_status_code() -> None:
 
 
 @pytest.mark.parametrize("old", [False, True])
-@pytest.mark.parametrize("heard", [True, False])
-async def test_i5_restart_allowed_or_refused_for_every_status_code(bench: Bench, old: bool, heard: bool) -> None:
-    """Fresh and old words of the cloud, of a charger that reports and of one that has not for over ten minutes."""
+@pytest.mark.parametrize("reporting", [True, False])
+async def test_i5_restart_allowed_or_refused_for_every_status_code(bench: Bench, old: bool, reporting: bool) -> None:
+    """Press with fresh and old statuses, of a charger that reports and of a charger silent for over ten minutes."""
     await bench.settle_in()
     charger = bench.charger(FREE)
     charger.restart_plan = RestartPlan(carried_out=False)
-    charger.cloud_link = heard
+    charger.cloud_link = reporting
     await bench.clock.advance(QUARTER_OF_AN_HOUR)
     found: dict[int | None, str | None] = {}
     sent: set[int | None] = set()
     for code in BY_CODE:
         bench.cloud.shown_status[FREE] = code
-        await just_told(bench)
+        await wait_for_status(bench)
         if old:
-            await bench.clock.advance_until(lambda: word_age(bench) > STATUS_FRESH, within=1200, step=5)
+            await bench.clock.advance_until(lambda: status_age(bench) > STATUS_FRESH, within=1200, step=5)
         before = len(actions(bench))
         found[code] = await press(bench)
         if len(actions(bench)) > before:
             sent.add(code)
             await bench.clock.advance(COOLING_DOWN)
-    reasons = {code: reason if heard or reason in {OFFLINE, UPDATING} else UNKNOWN for code, reason in BY_CODE.items()}
+    reasons = {
+        code: reason if reporting or reason in {OFFLINE, UPDATING} else UNKNOWN for code, reason in BY_CODE.items()
+    }
     assert found == {code: None if reason is None else f"restart_{reason}" for code, reason in reasons.items()}
     assert sent == {code for code, reason in reasons.items() if reason is None}
     assert set(actions(bench)) <= {RESTART}
@@ -133,14 +134,14 @@ async def test_i5_restart_allowed_or_refused_for_every_status_code(bench: Bench,
 
 async def test_restart_verified_when_charger_comes_back(bench: Bench) -> None:
     await bench.settle_in()
-    await just_told(bench)
+    await wait_for_status(bench)
     assert available(bench) is RestartAvailability.AVAILABLE
-    run = await pressed(bench, bench.chargers[FREE].restart())
+    run = await answer_to_press(bench, bench.chargers[FREE].restart())
     waiting = asyncio.ensure_future(run.wait())
     assert status(bench) is Status.RESTARTING
     await bench.clock.advance_until(waiting.done, within=600)
     assert await waiting is Outcome.VERIFIED
-    assert bench.told(FREE, "restart") == ["accepted", "verified"]
+    assert bench.event_types(FREE, "restart") == ["accepted", "verified"]
     assert status(bench) is Status.AVAILABLE
     assert available(bench) is RestartAvailability.COOLING_DOWN
     assert await press(bench) == "restart_cooling_down"
@@ -163,7 +164,7 @@ async def test_restart_fails_when_charger_never_comes_back(bench: Bench) -> None
     bench.charger(FREE).restart_plan = RestartPlan(comes_back=False)
     assert await press(bench) is None
     await bench.clock.advance(11 * 60)
-    assert bench.told(FREE, "restart") == ["accepted", "failed"]
+    assert bench.event_types(FREE, "restart") == ["accepted", "failed"]
     assert bench.snapshot(FREE).issues == {ChargerIssue.RESTART_FAILED}
     assert status(bench) is Status.OFFLINE
     bench.charger(FREE).power_cycle()
@@ -178,7 +179,7 @@ async def test_restart_not_carried_out_stays_unverified(bench: Bench) -> None:
     bench.charger(FREE).restart_plan = RestartPlan(carried_out=False)
     assert await press(bench) is None
     await bench.clock.advance(11 * 60)
-    assert bench.told(FREE, "restart") == ["accepted", "unverified"]
+    assert bench.event_types(FREE, "restart") == ["accepted", "unverified"]
     assert bench.snapshot(FREE).issues == frozenset()
 
 
@@ -187,7 +188,7 @@ async def test_restart_not_noticed_by_cloud_stays_unverified(bench: Bench) -> No
     bench.charger(FREE).restart_plan = RestartPlan(shown_away=False)
     assert await press(bench) is None
     await bench.clock.advance(11 * 60)
-    assert bench.told(FREE, "restart") == ["accepted", "unverified"]
+    assert bench.event_types(FREE, "restart") == ["accepted", "unverified"]
 
 
 async def test_restart_watch_polls_about_once_a_minute_and_then_ends(bench: Bench) -> None:
@@ -208,24 +209,24 @@ async def test_restart_watch_polls_about_once_a_minute_and_then_ends(bench: Benc
 @pytest.mark.parametrize("carried_out", [True, False])
 async def test_restart_with_lost_answer_reported_unclear_and_watched(bench: Bench, carried_out: bool) -> None:
     await bench.settle_in()
-    await just_told(bench)
+    await wait_for_status(bench)
     await bench.cloud.set_fault(Fault.HANG, method="POST", next_requests=1, carried_out=carried_out)
     assert await press(bench) == "restart_unclear"
     assert status(bench) is Status.RESTARTING
     await bench.clock.advance(11 * 60)
-    assert bench.told(FREE, "restart") == ["verified" if carried_out else "unverified"]
+    assert bench.event_types(FREE, "restart") == ["verified" if carried_out else "unverified"]
     assert actions(bench) == [RESTART]
 
 
 async def test_restart_refused_by_cloud_for_the_plan_can_be_tried_again(bench: Bench) -> None:
     bench.cloud.restart_needs_plan = True
     await bench.settle_in()
-    await just_told(bench)
+    await wait_for_status(bench)
     with pytest.raises(NotAllowed, match="restart_refused"):
-        await pressed(bench, bench.chargers[FREE].restart())
+        await answer_to_press(bench, bench.chargers[FREE].restart())
     assert available(bench) is RestartAvailability.NEEDS_PLAN
     assert status(bench) is Status.AVAILABLE
-    assert bench.told(FREE, "restart") == []
+    assert bench.event_types(FREE, "restart") == []
     bench.cloud.restart_needs_plan = False
     assert await press(bench) is None
     assert bench.charger(FREE).restarts == 1
@@ -264,19 +265,19 @@ async def test_restart_in_outage_refused_and_not_sent(bench: Bench, fault: Fault
     assert available(bench) is RestartAvailability.NO_TRANSPORT
     before = len(actions(bench))
     with pytest.raises(TransportDown, match="no_path"):
-        await pressed(bench, bench.chargers[FREE].restart())
+        await answer_to_press(bench, bench.chargers[FREE].restart())
     assert len(actions(bench)) == before
     assert bench.intents_by_serial == {}
 
 
 async def test_restart_without_connection_fails_and_can_be_tried_again(bench: Bench) -> None:
     await bench.settle_in()
-    await just_told(bench)
+    await wait_for_status(bench)
     await bench.cloud.set_fault(Fault.REFUSE)
     with pytest.raises(ChargerError):
-        await pressed(bench, bench.chargers[FREE].restart())
+        await answer_to_press(bench, bench.chargers[FREE].restart())
     assert status(bench) is Status.AVAILABLE
-    assert bench.told(FREE, "restart") == []
+    assert bench.event_types(FREE, "restart") == []
     await bench.cloud.set_fault(Fault.NONE)
     await bench.clock.advance(3 * 60)
     assert await press(bench) is None
@@ -285,14 +286,14 @@ async def test_restart_without_connection_fails_and_can_be_tried_again(bench: Be
 
 async def test_restart_watch_continues_in_outage(bench: Bench) -> None:
     await bench.settle_in()
-    await just_told(bench)
+    await wait_for_status(bench)
     assert await press(bench) is None
     await bench.cloud.set_fault(Fault.ERROR_500)
     await bench.clock.advance(5 * 60)
     assert status(bench) is Status.RESTARTING
     await bench.cloud.set_fault(Fault.NONE)
     await bench.clock.advance(6 * 60)
-    assert bench.told(FREE, "restart") == ["accepted", "unverified"]
+    assert bench.event_types(FREE, "restart") == ["accepted", "unverified"]
 
 
 async def test_restart_watch_and_cooldown_survive_home_assistant_restart(bench: Bench) -> None:
@@ -300,13 +301,13 @@ async def test_restart_watch_and_cooldown_survive_home_assistant_restart(bench: 
     assert await press(bench) is None
     await bench.clock.advance(30)
     await bench.chargers[FREE].stop()
-    charger = bench.add_keeper(FREE, stored=bench.chargers[FREE].export())
+    charger = bench.add_charger(FREE, stored=bench.chargers[FREE].export())
     assert status(bench) is Status.RESTARTING
     await bench.clock.advance(5 * 60)
-    assert bench.told(FREE, "restart") == ["verified"]
+    assert bench.event_types(FREE, "restart") == ["verified"]
     assert await press(bench) == "restart_cooling_down"
     await charger.stop()
-    bench.add_keeper(FREE)
+    bench.add_charger(FREE)
     assert await press(bench) == "restart_cooling_down"
     await bench.clock.advance(5 * 60)
     assert await press(bench) is None
@@ -326,8 +327,8 @@ async def test_install_verified_by_installed_version(bench: Bench) -> None:
     charger = bench.charger(FREE)
     charger.firmware_latest, charger.update_takes = "6.7.50", 600.0
     await bench.clock.advance(5 * 60)
-    await just_told(bench)
-    await pressed(bench, bench.chargers[FREE].install())
+    await wait_for_status(bench)
+    await answer_to_press(bench, bench.chargers[FREE].install())
     assert bench.snapshot(FREE).installing
     assert await press(bench) == "restart_updating"
     await bench.clock.advance(4 * 60)
@@ -344,9 +345,9 @@ async def test_i5_restart_refused_while_external_update_runs(bench: Bench) -> No
     await bench.settle_in()
     charger = bench.charger(FREE)
     charger.firmware_latest = "6.7.50"
-    await just_told(bench)
+    await wait_for_status(bench)
     await bench.clock.advance(STATUS_FRESH + 1)
-    charger.update_firmware()  # which the cloud shows, but nobody asked yet
+    charger.update_firmware()  # the cloud shows the update, but the account has not read that yet
     assert await press(bench) == "restart_updating"
     assert actions(bench) == []
     assert not charger.bricked

@@ -1,4 +1,4 @@
-"""The simulators themselves: what the world does by itself, and how each fault looks to a client."""
+"""The simulators: the course of the world without commands, and each fault as a client sees it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
@@ -27,7 +27,7 @@ GROUPS = "/v3/chargers/groups"
 STATUS = "/chargers/status/700103"
 ACTION = "/v3/chargers/{}/remote-action"
 YEAR = 365 * 86400.0
-POWER = 16 * 230 * 3 / 1000  # kW; what "Carport" charges with
+POWER = 16 * 230 * 3 / 1000  # kW; the charging power of "Carport"
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def cloud(world: World, clock: VirtualClock, socket_enabled: None) -> Asyn
 
 
 class Client:
-    """A signed-in client that does nothing by itself."""
+    """A signed-in client that sends only the requests of the test."""
 
     def __init__(self, session: ClientSession, token: str) -> None:
         self.session = session
@@ -163,7 +163,7 @@ async def test_schedule_opens_and_closes_to_the_second(world: World, clock: Virt
     assert state_of(world, "700102") is State.WAITING_SCHEDULE
     await clock.advance(1)
     assert state_of(world, "700102") is State.CHARGING
-    assert driveway.report.state is State.CHARGING, "told to the cloud at once"
+    assert driveway.report.state is State.CHARGING, "reported to the cloud at once"
     assert driveway.report.at == START + timedelta(hours=1)
     await clock.advance(4 * 3600)
     assert state_of(world, "700102") is State.WAITING_SCHEDULE
@@ -171,7 +171,7 @@ async def test_schedule_opens_and_closes_to_the_second(world: World, clock: Virt
 
 
 class SlowWallClock(VirtualClock):
-    """Like the fast clock of the demo: the wall clock runs at a twentieth of the speed."""
+    """Clock whose wall clock runs at a twentieth of the speed, as the fast clock of the demo."""
 
     @override
     def now(self) -> datetime:
@@ -207,7 +207,7 @@ async def test_window_set_open_or_shut_by_hand_ignores_the_clock(world: World) -
     assert state_of(world, "700102") is State.CHARGING
     driveway.window_open = False
     driveway.schedules = (Window(start="2200", stop="0500", enabled=False),)
-    assert state_of(world, "700102") is State.CHARGING, "nothing is enabled, so nothing is shut"
+    assert state_of(world, "700102") is State.CHARGING, "no window is enabled, so the schedule allows charging"
 
 
 async def test_smallest_limit_sets_the_current(world: World) -> None:
@@ -245,7 +245,7 @@ async def test_offline_charger_keeps_its_last_values(client: Client, world: Worl
     after = await client.get(STATUS)
     assert after == before
     assert after["last_sync"] == "2026-11-02 12:01:00"
-    assert world.charger("700103").session_kwh > after["added_energy"], "it charges on"
+    assert world.charger("700103").session_kwh > after["added_energy"], "the charger continues to charge"
     carport.cloud_shows_offline = True
     shown = await client.get(STATUS)
     assert shown == {**after, "status_id": 0}
@@ -274,7 +274,7 @@ async def test_restart_shown_as_offline_and_ends_override(client: Client, world:
             seen.append((second, await client.status_id("700102")))
         await clock.advance(1)
     assert seen == [(0, 194), (10, 0), (100, 179)], "the override is gone"
-    assert driveway.max_charging_current == 20, "the limits are not"
+    assert driveway.max_charging_current == 20, "the limits stay"
     assert driveway.restarts == 1
     assert driveway.report.at == START + timedelta(seconds=100)
 
@@ -289,7 +289,7 @@ async def test_restart_shown_as_offline_and_ends_override(client: Client, world:
     ],
     ids=["not carried out", "never back", "slow", "away unseen"],
 )
-async def test_restart_goes_as_planned_by_the_test(
+async def test_restart_follows_its_restart_plan(
     client: Client, world: World, clock: VirtualClock, plan: RestartPlan, after_a_minute: int, after_an_hour: int
 ) -> None:
     world.charger("700101").restart_plan = plan
@@ -300,7 +300,9 @@ async def test_restart_goes_as_planned_by_the_test(
     assert await client.status_id("700101") == after_an_hour
 
 
-async def test_firmware_update_ends_after_300_s_with_latest_version(client: Client, world: World, clock: VirtualClock) -> None:
+async def test_firmware_update_ends_after_300_s_with_latest_version(
+    client: Client, world: World, clock: VirtualClock
+) -> None:
     assert await client.code("POST", ACTION.format("700103"), {"action": 5}) == 200
     await clock.advance(299)
     assert await client.status_id("700103") == 166
@@ -318,7 +320,9 @@ async def test_restart_during_update_ruins_the_charger(client: Client, world: Wo
 
 
 @pytest.mark.parametrize("action", [4, 0, 6, 7, 8, 10, None, "3", True])
-async def test_factory_reset_and_unknown_actions_refused(client: Client, world: World, cloud: WallboxCloud, action: object) -> None:
+async def test_factory_reset_and_unknown_actions_refused(
+    client: Client, world: World, cloud: WallboxCloud, action: object
+) -> None:
     refused = await client.code("POST", ACTION.format("700101"), {"action": action})
     assert refused == (403 if action == 4 else 400)
     assert cloud.factory_resets == (["700101"] if action == 4 else [])
@@ -375,7 +379,9 @@ async def test_cloud_clock_offset_shifts_times_in_answers(client: Client, cloud:
     assert tokens["ttl"] == int((START + timedelta(hours=1, seconds=YEAR)).timestamp() * 1000)
 
 
-async def test_access_token_refused_after_its_lifetime(client: Client, cloud: WallboxCloud, clock: VirtualClock) -> None:
+async def test_access_token_refused_after_its_lifetime(
+    client: Client, cloud: WallboxCloud, clock: VirtualClock
+) -> None:
     cloud.access_lifetime = 900.0
     client.headers = Client(client.session, (await tokens_of(client))["token"]).headers
     await clock.advance(899)
@@ -423,7 +429,9 @@ async def test_limit_violations_recorded_and_refused_on_demand(
     assert await client.code("GET", GROUPS) == 200
 
 
-async def test_request_log_holds_time_and_method_and_status_and_authorization(client: Client, cloud: WallboxCloud, clock: VirtualClock) -> None:
+async def test_request_log_holds_time_and_method_and_status_and_authorization(
+    client: Client, cloud: WallboxCloud, clock: VirtualClock
+) -> None:
     await clock.advance(5)
     begun = clock.monotonic()
     await client.code("GET", GROUPS)
@@ -437,7 +445,7 @@ async def test_request_log_holds_time_and_method_and_status_and_authorization(cl
 
 @asynccontextmanager
 async def asking(client: Client, clock: VirtualClock, path: str = GROUPS) -> AsyncIterator[asyncio.Task[Any]]:
-    """A GET under way, given all the time that it needs short of a time-out."""
+    """Yield a task with a GET under way, after all sockets are silent."""
     task = asyncio.ensure_future(client.get(path))
     await clock.settle()
     yield task
@@ -465,14 +473,16 @@ async def test_fault_refuse_cuts_hanging_request(client: Client, cloud: WallboxC
             await task
 
 
-async def test_fault_hang_leaves_request_unanswered_until_server_stops(client: Client, cloud: WallboxCloud, clock: VirtualClock) -> None:
+async def test_fault_hang_leaves_request_unanswered_until_server_stops(
+    client: Client, cloud: WallboxCloud, clock: VirtualClock
+) -> None:
     await cloud.set_fault(Fault.HANG)
     async with asking(client, clock) as task:
         await clock.advance(24 * 3600)
         assert not task.done()
         await cloud.set_fault(Fault.NONE)
         await clock.advance(60)
-        assert not task.done(), "what hangs, hangs"
+        assert not task.done(), "a hanging request continues to hang"
         assert len(await chargers(client)) == 3
         assert [r.status for r in cloud.requests if r.path == GROUPS] == [None, 200]
         await cloud.stop()
@@ -512,7 +522,9 @@ async def limited[R](clock: VirtualClock, waiting: Awaitable[R]) -> R:
     ("fault", "code"),
     [(Fault.ERROR_500, 500), (Fault.TOO_MANY, 429), (Fault.UNAUTHORIZED, 401), (Fault.FORBIDDEN, 403)],
 )
-async def test_fault_with_status_code_answers_with_that_code(client: Client, cloud: WallboxCloud, fault: Fault, code: int) -> None:
+async def test_fault_with_status_code_answers_with_that_code(
+    client: Client, cloud: WallboxCloud, fault: Fault, code: int
+) -> None:
     await cloud.set_fault(fault)
     async with client.request("GET", GROUPS) as answer:
         assert answer.status == code
@@ -558,7 +570,9 @@ async def test_fault_nulls_empties_or_omits_every_value(client: Client, cloud: W
     assert await chargers(client) == [{"software": {}}] * 3
 
 
-async def test_fault_reset_cuts_connection_with_or_without_effect(client: Client, cloud: WallboxCloud, world: World) -> None:
+async def test_fault_reset_cuts_connection_with_or_without_effect(
+    client: Client, cloud: WallboxCloud, world: World
+) -> None:
     await cloud.set_fault(Fault.RESET, method="POST")
     for carried_out, state in ((False, State.CHARGING), (True, State.PAUSED)):
         await cloud.set_fault(Fault.RESET, method="POST", carried_out=carried_out)

@@ -1,4 +1,4 @@
-"""A cloud that wants fewer requests: left alone as long as it asks, never taken for lost; and a charger not shared."""
+"""A cloud that throttles, which is obeyed and no outage; and a charger that is no longer shared."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -52,7 +52,7 @@ async def test_throttling_without_retry_after_pauses_reads_for_2_4_8_15_min(rig:
     await rig.cloud.set_fault(fault, next_requests=1)
     await rig.clock.advance(10 * MINUTE)
     last = [request.at for request in rig.data_gets() if request.status in {429, 403}][-1]
-    assert rig.data_gets(last + 1)[0].at == pytest.approx(last + 120, abs=1)  # a good answer: from the start again
+    assert rig.data_gets(last + 1)[0].at == pytest.approx(last + 120, abs=1)  # a good answer resets the waits
 
 
 @pytest.mark.parametrize(("asked", "waits"), [(0, 60), (30, 60), (300, 300), (3600, 3600), (100_000, 3600)])
@@ -67,15 +67,15 @@ async def test_retry_after_obeyed_between_one_minute_and_one_hour(rig: Rig, aske
 
 
 async def test_retry_after_date_obeyed_by_cloud_clock(rig: Rig) -> None:
-    rig.cloud.clock_offset = -HOUR  # by the cloud's clock
+    rig.cloud.clock_offset = -HOUR  # the date is by the cloud's clock
     await rig.settle_in()
     until = format_datetime(rig.cloud.now() + timedelta(seconds=600), usegmt=True)
-    status_received_at = rig.clock.monotonic()
+    asked_at = rig.clock.monotonic()
     await rig.cloud.set_fault(Fault.TOO_MANY, retry_after=until, next_requests=1)  # type: ignore[arg-type]
     await rig.clock.advance(15 * MINUTE)
     (refused,) = [request for request in rig.data_gets() if request.status == 429]
     following = rig.data_gets(refused.at + 0.1)[0]
-    assert following.at - status_received_at == pytest.approx(600, abs=2)
+    assert following.at - asked_at == pytest.approx(600, abs=2)
 
 
 async def test_command_while_throttled_refused_with_wait_time_and_not_sent(rig: Rig) -> None:
@@ -120,12 +120,12 @@ async def test_429_closes_reserve_for_a_day_and_checks_wait_for_regular_slots(
         since = rig.clock.monotonic()
         assert await rig.finish(rig.begin(rig.transport(FREE).check())) == [None]
         (read,) = rig.gets(f"{STATUS}{FREE}", since)
-        assert 59 <= read.at - since <= 61  # the very next slot, before all that the rounds want
+        assert 59 <= read.at - since <= 61  # the very next slot, before all reads of the poller
         await rig.clock.advance(2 * MINUTE)
     await rig.account.stop()
     await rig.clock.advance(closed_at + DAY - 60 - rig.clock.monotonic())
     assert rig.account.diagnostics()["reserve_open"] is False
-    await rig.restart()  # the day outlives a restart
+    await rig.restart()  # the closing survives a restart
     await rig.clock.advance(30)
     assert rig.account.diagnostics()["reserve_open"] is False
     await rig.clock.advance(40)
@@ -150,14 +150,14 @@ async def test_429_on_sign_in_delays_next_sign_in_by_retry_after(rig: Rig) -> No
     assert rig.outages == []
 
 
-# One charger refused
+# Refusals for one charger
 
 
 async def test_charger_refused_with_403_three_times_in_30_min_counts_as_removed(rig: Rig) -> None:
     await rig.settle_in()
     listener = rig.listener(CHARGING)
     await rig.cloud.set_fault(Fault.FORBIDDEN, path_prefix=f"{STATUS}{CHARGING}")
-    rig.charger(CHARGING).cloud_link = False  # so that its status is asked for
+    rig.charger(CHARGING).cloud_link = False  # so that the account reads its status
     await rig.clock.advance_until(lambda: rig.transport(CHARGING).removed_from_account, within=40 * MINUTE, step=10)
     refused = [request for request in rig.data_gets() if request.status == 403]
     assert len(refused) == 3
@@ -168,7 +168,7 @@ async def test_charger_refused_with_403_three_times_in_30_min_counts_as_removed(
     await rig.clock.advance(4 * HOUR)
     asked_again = [request for request in rig.data_gets(refused[-1].at + 1) if request.path == refused[-1].path]
     assert asked_again == []
-    assert rig.transport(CHARGING).removed_from_account  # although the groups answers go on telling of it
+    assert rig.transport(CHARGING).removed_from_account  # although the groups still list the charger
     assert not rig.transport(FREE).removed_from_account
     assert not rig.transport(WAITING).removed_from_account
     assert rig.outages == []
@@ -177,7 +177,7 @@ async def test_charger_refused_with_403_three_times_in_30_min_counts_as_removed(
     await rig.account.stop()
     await rig.clock.advance(20 * HOUR)
     rig.account.start()
-    await rig.clock.advance(10 * MINUTE)  # a day later it is asked once more
+    await rig.clock.advance(10 * MINUTE)  # a day later the account reads its status again
     assert not rig.transport(CHARGING).removed_from_account
     assert rig.transport(CHARGING).presence is Presence.ONLINE
 
@@ -187,17 +187,17 @@ async def test_charger_refused_with_404_three_times_counts_as_removed(rig: Rig) 
     shown = rig.world.chargers[CHARGING]
     rig.charger(CHARGING).cloud_link = False
 
-    def vanishes(method: str, transport: str) -> bool:
-        if transport == f"{STATUS}{CHARGING}":
+    def vanishes(method: str, path: str) -> bool:
+        if path == f"{STATUS}{CHARGING}":
             rig.world.chargers.pop(CHARGING, None)
-        elif transport == GROUPS:
+        elif path == GROUPS:
             rig.world.chargers[CHARGING] = shown
         return False
 
     rig.cloud.add_fault(Fault.ERROR_500, matches=vanishes)
     await rig.clock.advance_until(lambda: rig.transport(CHARGING).removed_from_account, within=40 * MINUTE, step=10)
     assert [request.status for request in rig.gets(f"{STATUS}{CHARGING}")][-3:] == [404] * 3
-    assert not rig.account.breaker.busy  # that is about the charger only
+    assert not rig.account.breaker.busy  # 404 concerns only the charger
 
 
 async def test_403_for_several_chargers_removes_no_charger(rig: Rig) -> None:

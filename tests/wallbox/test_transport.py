@@ -1,4 +1,4 @@
-"""One charger as the cloud shows it: what is believed of odd answers, for how long, and what later listeners hear."""
+"""The transport of one charger over the cloud: odd answers, the age of readings, and late listeners."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 import logging
@@ -40,7 +40,7 @@ SERIAL = "700101"
 
 
 class _Charger:
-    """A path fed with single answers, and what its listener heard."""
+    """A transport that receives single answers, and its listener."""
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
@@ -49,7 +49,7 @@ class _Charger:
         self.transport.listen(self.listener)
 
     def account(self) -> WallboxAccount:
-        """One that never sends anything."""
+        """Return an account that never sends a request."""
         nowhere = "http://127.0.0.1:1"
         session = cast("aiohttp.ClientSession", None)
         return WallboxAccount(session, self.clock, email="", password="", user_api_url=nowhere, api_url=nowhere)
@@ -106,7 +106,7 @@ class _Charger:
         ({}, {"status": 0}, False),
         ({}, {"status": None}, False),
         ({}, {"status": 5, "addedEnergy": 5}, False),
-        ({}, {"name": "Other", "maxChargingCurrent": 10, "locked": 1}, False),  # the user's doing, in the cloud
+        ({}, {"name": "Other", "maxChargingCurrent": 10, "locked": 1}, False),  # changes by the user in the cloud
         ({}, {"status": "missing"}, False),
         ({"status": "missing"}, {}, False),
         ({"status": "nonsense"}, {}, False),
@@ -141,12 +141,12 @@ async def test_i3_only_lasting_values_shown_without_sign_of_life() -> None:
     assert charger.listener.value(CHARGING_CURRENT) == 16
     assert charger.listener.value(SESSION_ENERGY) == 4.0
     await charger.listed(status=0)
-    assert charger.status_value() is Status.OFFLINE  # that is the cloud's own word
+    assert charger.status_value() is Status.OFFLINE  # the cloud itself knows that the charger is offline
     assert charger.presence() is Presence.OFFLINE
 
 
 async def test_first_answer_older_than_the_sign_of_life_after_it() -> None:
-    """What the first groups answer showed may be old: a later answer with an older `last_sync` still counts."""
+    """Let a later answer with an older `last_sync` replace the first groups answer, whose values may be old."""
     charger = _Charger()
     await charger.listed(maxChargingCurrent=16)
     first = charger.listener.latest.get(CHARGING_CURRENT)
@@ -161,27 +161,27 @@ async def test_first_answer_older_than_the_sign_of_life_after_it() -> None:
 async def test_i3_repeated_or_older_last_sync_leaves_sign_of_life_unchanged() -> None:
     charger = _Charger()
     await charger.status(synced_ago=0)
-    heard_at = charger.transport.evidence_at
+    alive_at = charger.transport.evidence_at
     await charger.status(after=600, synced_ago=600)
-    assert charger.transport.evidence_at == pytest.approx(heard_at, abs=1)
+    assert charger.transport.evidence_at == pytest.approx(alive_at, abs=1)
     await charger.status(after=60, synced_ago=3000)
-    assert charger.transport.evidence_at == pytest.approx(heard_at, abs=1)
-    assert charger.transport.charger_reported_at == pytest.approx(heard_at, abs=1)
+    assert charger.transport.evidence_at == pytest.approx(alive_at, abs=1)
+    assert charger.transport.charger_reported_at == pytest.approx(alive_at, abs=1)
     await charger.status(after=60, last_sync="2031-01-01 00:00:00")
     await charger.status(after=60, last_sync="soon")
     await charger.status(after=60, last_sync=None)
-    assert charger.transport.evidence_at == pytest.approx(heard_at, abs=1)
+    assert charger.transport.evidence_at == pytest.approx(alive_at, abs=1)
 
 
 async def test_last_sync_of_charger_details_counts_as_sign_of_life() -> None:
     charger = _Charger()
     await charger.status(synced_ago=100)
-    heard_at = charger.transport.evidence_at
+    alive_at = charger.transport.evidence_at
     await charger.clock.advance(200)
     text = charger.clock.now().strftime("%Y-%m-%d %H:%M:%S.000000")
     date = {"date": text, "timezone_type": 3, "timezone": "UTC"}
     charger.transport.record_details(ChargerDetails.from_dict({"lastSync": date, "resume": {"totalEnergy": "5120000"}}))
-    assert charger.transport.evidence_at == pytest.approx(heard_at + 300, abs=1)
+    assert charger.transport.evidence_at == pytest.approx(alive_at + 300, abs=1)
     assert charger.listener.value(LIFETIME_ENERGY) == 5120
 
 
@@ -192,8 +192,8 @@ async def test_last_sync_of_charger_details_counts_as_sign_of_life() -> None:
 async def test_i3_presence_lasts_as_long_as_the_status(code: int, age: float) -> None:
     charger = _Charger()
     await charger.status(synced_ago=0, status_id=code)
-    heard_at = charger.transport.evidence_at
-    await charger.clock.advance(heard_at + age - 1 - charger.clock.monotonic())
+    alive_at = charger.transport.evidence_at
+    await charger.clock.advance(alive_at + age - 1 - charger.clock.monotonic())
     assert charger.presence() is Presence.ONLINE
     assert charger.status_value() is not None
     await charger.clock.advance(1.1)
@@ -206,7 +206,7 @@ async def test_i3_presence_lasts_as_long_as_the_status(code: int, age: float) ->
 
 @pytest.fixture
 def warnings() -> Iterator[list[str]]:
-    """The warnings of the path's logger."""
+    """Yield the warnings of the transport's logger."""
     found: list[str] = []
 
     class Collector(logging.Handler):
@@ -297,7 +297,7 @@ async def test_original_pulsar_without_restart_even_if_answer_omits_its_model() 
     assert Capability.ECO_MODE not in charger.transport.capabilities
 
 
-# Who listens
+# Listeners
 
 
 async def test_late_listener_receives_all_known_values() -> None:
@@ -334,7 +334,7 @@ async def test_only_last_listener_notified_and_leaving_twice_is_harmless() -> No
     assert (second.reads, second.changes) == (1, 0)
 
 
-# Over the sockets
+# Over real sockets
 
 
 @pytest.fixture
@@ -345,7 +345,9 @@ async def rig(socket_enabled: None) -> AsyncIterator[Rig]:
 
 @pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize("prefix", [STATUS, "/v2/charger/", "/chargers/7", GROUPS])
-async def test_i2_answers_emptied_of_values_leave_lasting_values_unchanged(rig: Rig, prefix: str, missing: bool) -> None:
+async def test_i2_answers_emptied_of_values_leave_lasting_values_unchanged(
+    rig: Rig, prefix: str, missing: bool
+) -> None:
     await rig.settle_in()
     kept = (CHARGING_CURRENT, WIRE_RATING, FIRMWARE, OCPP, ROLE, LIFETIME_ENERGY, SESSION_ENERGY, ECO_MODE)
     listener = rig.listener(CHARGING)
@@ -374,7 +376,7 @@ async def test_nonsense_for_one_charger_leaves_other_chargers_unaffected(rig: Ri
     await rig.clock.advance(2 * HOUR)
     for serial in (FREE, CHARGING):
         assert rig.transport(serial).presence is Presence.ONLINE
-    assert rig.listener(WAITING).value(STATUS_VALUE) is None  # nobody heard of it for two hours
+    assert rig.listener(WAITING).value(STATUS_VALUE) is None  # no valid answer about this charger for two hours
     assert rig.outages == []
 
 
