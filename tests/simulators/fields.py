@@ -6,12 +6,12 @@ table: each field has a source, and each source has a field.
 
 from collections.abc import Mapping
 
-SHEET = "docs/protocols/wallbox-cloud.md"
+PROTOCOL_PAGE = "docs/protocols/wallbox-cloud.md"
 
 
 def _from(section: str, fields: str, *, under: str = "") -> dict[str, str]:
     """Map each of the blank-separated `fields` to the one section that documents all of them."""
-    return {under + name: f"{SHEET}, section {section}" for name in fields.split()}
+    return {under + name: f"{PROTOCOL_PAGE}, section {section}" for name in fields.split()}
 
 
 _TOKENS = _from(

@@ -258,7 +258,7 @@ class SimulatedCharger:
             self._away_from, self._back_at = self._now, self._now + POWERED_DOWN
 
     def update_firmware(self) -> None:
-        """Install the latest firmware within `update_takes` seconds, unless already installed."""
+        """Install the latest firmware in `update_takes` seconds, unless already installed."""
         self._advance()
         if not self.updating and self.firmware != self.firmware_latest:
             self._updated_at = self._now + self.update_takes

@@ -1,4 +1,4 @@
-"""A load group with real account and client against the simulated cloud: no command exceeds the group limit."""
+"""A load group with real account and client against the simulated cloud: no command takes the group over its limit."""
 
 import pytest
 

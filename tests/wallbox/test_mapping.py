@@ -90,7 +90,7 @@ MINUTE = 60
 
 # Written from the table and the groups of docs/protocols/wallbox-cloud.md, section 8: code, label, car plugged in ("?"
 # means unknown).
-SHEET = """
+DOCUMENTED_CODES = """
 0 Disconnected ?
 4 Completed ?
 5 Offline ?
@@ -141,7 +141,7 @@ LABELS = {
 }
 CODES = [
     (int(code), LABELS[label], {"?": None, "yes": True, "no": False}[car])
-    for code, label, car in (line.split() for line in SHEET.split("\n") if line)
+    for code, label, car in (line.split() for line in DOCUMENTED_CODES.split("\n") if line)
 ]
 
 

@@ -287,7 +287,7 @@ async def test_restart_shown_as_offline_and_ends_override(client: Client, world:
         (RestartPlan(away_for=600), 0, 161),
         (RestartPlan(shown_away=False), 161, 161),
     ],
-    ids=["not carried out", "never back", "slow", "away unseen"],
+    ids=["not carried out", "never back", "slow", "not shown as away"],
 )
 async def test_restart_follows_its_restart_plan(
     client: Client, world: World, clock: VirtualClock, plan: RestartPlan, after_a_minute: int, after_an_hour: int
