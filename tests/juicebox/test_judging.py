@@ -15,7 +15,7 @@ UP_FOR_LONG = StatusMessage(SERIAL, "09u", {"u": 7200})
 JUST_UP = StatusMessage(SERIAL, "09u", {"u": 3})
 
 
-def test_a_server_is_unknown_then_suspect_then_gone() -> None:
+def test_silent_server_becomes_suspect_then_gone() -> None:
     server_health, told = ServerHealth(lost=False), []
     for second in (0.0, 10.0, 20.0):
         server_health.record_status(second)
@@ -24,7 +24,7 @@ def test_a_server_is_unknown_then_suspect_then_gone() -> None:
     assert SHORTEST_OUTAGE == 20
 
 
-def test_a_server_that_was_lost_is_believed_after_some_good_answers() -> None:
+def test_lost_server_may_return_after_several_answers() -> None:
     server_health, told = ServerHealth(lost=True), []
     for second in (0.0, 30.0, HAND_BACK_AFTER):
         server_health.record_status(second)
@@ -39,7 +39,7 @@ def test_a_server_that_was_lost_is_believed_after_some_good_answers() -> None:
     )
 
 
-def test_on_the_way_back_one_answer_may_be_missing_and_not_two() -> None:
+def test_returning_server_may_miss_one_answer_but_not_two() -> None:
     server_health, told = ServerHealth(lost=True), []
     for second, answered in ((0.0, True), (30.0, False), (60.0, True), (90.0, True)):
         server_health.record_status(second)
@@ -53,7 +53,7 @@ def test_on_the_way_back_one_answer_may_be_missing_and_not_two() -> None:
     assert not server_health.may_return(180.0), "it begins anew"
 
 
-def test_a_start_is_news_once_and_its_first_status_shows_the_stored_limit() -> None:
+def test_boot_counts_once_and_first_status_shows_offline_current() -> None:
     command_clock = CommandClock(-inf)
     assert command_clock.record_boot(0.0), "nothing was heard before"
     assert not command_clock.record_boot(ONE_START - 1)
@@ -64,7 +64,7 @@ def test_a_start_is_news_once_and_its_first_status_shows_the_stored_limit() -> N
     assert not command_clock.sent_since_boot(JUST_UP, 3.0)
 
 
-def test_a_start_that_is_told_after_its_first_command_is_no_news() -> None:
+def test_boot_message_after_first_command_is_ignored() -> None:
     command_clock = CommandClock(-inf)
     command_clock.record_status(JUST_UP, 1000.0)
     command_clock.commanded_at = 1000.0
@@ -73,7 +73,7 @@ def test_a_start_that_is_told_after_its_first_command_is_no_news() -> None:
     assert command_clock.knows_time is False
 
 
-def test_a_long_silence_is_one_in_which_the_box_was_heard() -> None:
+def test_fallback_is_certain_only_after_long_silence_of_known_box() -> None:
     command_clock = CommandClock(-inf)
     assert not command_clock.surely_fell_back(5000.0)
     command_clock.record_status(UP_FOR_LONG, 5000.0)
@@ -89,20 +89,20 @@ def limits(first: int, second: int) -> StatusMessage:
     return StatusMessage(SERIAL, "09u", {"M": first, "C": second, "m": 40})
 
 
-def test_the_limit_that_follows_what_was_sent_is_the_one_in_force() -> None:
+def test_limit_following_sent_current_is_limit_in_force() -> None:
     effect, shown = CommandTracker(), limits(16, 10)
     assert effect.in_force(shown) == 16
     effect.check_status(shown, 10, 16)
     assert (effect.in_force(shown), effect.confirmed) == (10, True)
 
 
-def test_a_limit_that_may_be_the_stored_one_proves_nothing() -> None:
+def test_limit_equal_to_offline_current_proves_nothing() -> None:
     effect, shown = CommandTracker(), limits(10, 16)
     effect.check_status(shown, 16, 16)
     assert effect.in_force(shown) == 10
 
 
-def test_a_wish_is_pending_until_it_shows_or_could_have_or_no_command_holds() -> None:
+def test_command_is_pending_until_shown_ignored_or_cancelled() -> None:
     effect = CommandTracker()
     for statuses in ([limits(10, 16)], [limits(16, 16)] * SHOWS_WITHIN):
         effect.record_command()

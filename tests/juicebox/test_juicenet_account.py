@@ -130,7 +130,7 @@ async def house(socket_enabled: None) -> AsyncIterator[House]:
         await house.stop()
 
 
-async def test_what_the_server_knows_is_shown(house: House) -> None:
+async def test_server_state_is_shown_in_snapshot(house: House) -> None:
     shown = house.snapshot
     assert (shown.value(STATUS), shown.value(CAR_CONNECTED), shown.value(PROBLEM)) == (Status.CHARGING, True, False)
     assert shown.value(POWER) == pytest.approx(house.box.watts, rel=0.01)
@@ -148,7 +148,7 @@ async def test_what_the_server_knows_is_shown(house: House) -> None:
     house.transport.watch()()
 
 
-async def test_each_box_is_asked_twice_a_minute_and_its_installation_once_a_day(
+async def test_account_polls_state_twice_a_minute_and_installation_seldom(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(account, "INSTALLATION_EVERY", 3600)
@@ -166,7 +166,7 @@ async def test_each_box_is_asked_twice_a_minute_and_its_installation_once_a_day(
     assert (house.snapshot.value(LOAD_GROUP_LIMIT), house.snapshot.value(WIRE_RATING)) == (20, None)
 
 
-async def test_what_a_server_does_not_know_of_the_installation_is_asked_for_seldom(house: House) -> None:
+async def test_unusable_schedule_is_requested_again_only_after_retry_interval(house: House) -> None:
     begun = house.clock.monotonic()
     house.account.transport(replace(CONFIG, zone="Europe/Berlin"))  # all of it is wanted anew
     house.unit.schedule = Schedule(custom=True, weekday=Day(start=2000, end=10), weekend=Day(start=0, end=1440))
@@ -179,7 +179,7 @@ async def test_what_a_server_does_not_know_of_the_installation_is_asked_for_seld
     assert [window.enabled for window in house.snapshot.value(SCHEDULE) or ()] == [True] * 4
 
 
-async def test_a_pause_and_its_end_below_the_limits(house: House) -> None:
+async def test_pause_sets_limit_0_and_resume_restores_current_within_limits(house: House) -> None:
     assert await house.charger.command(SetCharging(on=False)) is Outcome.ACCEPTED
     await house.until(Status.PAUSED)
     assert (house.unit.limit, house.box.amperes) == (0, 0)
@@ -198,7 +198,7 @@ async def test_a_pause_and_its_end_below_the_limits(house: House) -> None:
 
 
 @pytest.mark.parametrize(("remembered", "expected"), [(10, 10), (None, 32), (5, 32), (80, 32)])
-async def test_a_pause_from_before_a_start_ends_with_the_current_that_is_remembered(
+async def test_resume_after_restart_uses_restored_current_if_plausible(
     house: House, remembered: float | None, expected: int
 ) -> None:
     await house.charger.command(SetCharging(on=False))
@@ -219,7 +219,7 @@ async def test_a_pause_from_before_a_start_ends_with_the_current_that_is_remembe
     assert transport.resume_current == shown, "what it showed since counts"
 
 
-async def test_an_override_ends_a_pause(house: House) -> None:
+async def test_override_ends_pause(house: House) -> None:
     house.unit.schedule = NIGHT
     await house.charger.command(SetCharging(on=False))
     await house.until(Status.PAUSED)
@@ -232,7 +232,7 @@ async def test_an_override_ends_a_pause(house: House) -> None:
     assert (house.unit.limit, house.snapshot.override) == (24, Override(on=True, applied=True))
 
 
-async def test_the_end_of_an_override_that_lifts_a_pause_sets_the_current_back(house: House) -> None:
+async def test_override_end_during_pause_restores_current(house: House) -> None:
     await house.charger.command(SetCharging(on=False))
     await house.until(Status.PAUSED)
     house.transport.share = 5
@@ -248,7 +248,7 @@ async def test_the_end_of_an_override_that_lifts_a_pause_sets_the_current_back(h
     assert house.unit.limit == 20, "there was no pause"
 
 
-async def test_i1_no_pause_ends_above_an_unknown_wire_rating(house: House) -> None:
+async def test_i1_resume_with_unknown_wire_rating_is_refused(house: House) -> None:
     await house.charger.command(SetCharging(on=False))
     await house.until(Status.PAUSED)
     house.account.transport(replace(CONFIG, wire_rating=None))
@@ -256,7 +256,7 @@ async def test_i1_no_pause_ends_above_an_unknown_wire_rating(house: House) -> No
     assert (type(refused), refused.reason, house.unit.limit) == (UnsafeRequest, "wire_rating_unknown", 0)
 
 
-async def test_an_override_and_its_end(house: House) -> None:
+async def test_override_starts_charging_and_its_end_restores_schedule(house: House) -> None:
     house.unit.schedule = NIGHT
     await house.until(Status.WAITING_SCHEDULE)
     assert await house.charger.set_override(True, until=Until.UNPLUGGED) is Outcome.ACCEPTED
@@ -269,7 +269,7 @@ async def test_an_override_and_its_end(house: House) -> None:
     await house.until(Status.WAITING_SCHEDULE)
 
 
-async def test_currents_schedules_and_hasty_looks_are_refused(house: House) -> None:
+async def test_current_schedule_and_early_check_are_refused(house: House) -> None:
     assert isinstance(await house.refuse(SetCurrent(10)), Unsupported)
     with pytest.raises(Unsupported):
         await house.transport.execute(SetCurrent(10), patience=5)
@@ -287,7 +287,7 @@ async def test_currents_schedules_and_hasty_looks_are_refused(house: House) -> N
     assert house.asked("get_state", begun) == 1
 
 
-async def test_states_of_the_box(house: House, caplog: pytest.LogCaptureFixture) -> None:
+async def test_box_state_is_shown_as_status(house: House, caplog: pytest.LogCaptureFixture) -> None:
     house.box.set_fault(Code.ERROR_1)
     await house.until(Status.ERROR)
     assert (house.snapshot.value(PROBLEM), house.snapshot.value(CAR_CONNECTED)) == (True, None)
@@ -306,7 +306,7 @@ async def test_states_of_the_box(house: House, caplog: pytest.LogCaptureFixture)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def test_an_override_that_holds_back_until_later_is_a_schedule(house: House) -> None:
+async def test_override_with_future_time_counts_as_schedule(house: House) -> None:
     """Set by another client, or in the app of the server: it is far in the future, so the box does not charge."""
     house.unit.override_time = FAR
     await house.until(Status.WAITING_SCHEDULE)
@@ -321,7 +321,7 @@ async def test_an_override_that_holds_back_until_later_is_a_schedule(house: Hous
     assert house.box.amperes == 24
 
 
-async def test_a_full_car_takes_next_to_nothing(house: House) -> None:
+async def test_charging_with_almost_no_power_becomes_waiting_for_car(house: House) -> None:
     await house.account.stop()
     sipping = State.from_dict({"state": "charging", "charging": {"watt_power": 3}})
     house.transport.show_state(sipping)
@@ -333,7 +333,7 @@ async def test_a_full_car_takes_next_to_nothing(house: House) -> None:
     assert house.transport.last_report == StatusReport(Status.WAITING_CAR, car_connected=True)
 
 
-async def test_a_server_that_tells_little(house: House) -> None:
+async def test_sparse_server_answer_leaves_values_unknown(house: House) -> None:
     day = client.Day(0, 1440)
     await house.account.stop()
     stranger = house.account.transport(replace(CONFIG, serial=OTHER))
@@ -350,7 +350,7 @@ async def test_a_server_that_tells_little(house: House) -> None:
     await charger.stop()
 
 
-async def test_i3_values_leave_at_their_age(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_i3_values_expire_by_age_of_last_box_report(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server repeats what it heard last; how old that is it tells by its own clock."""
     house.box.stop()
     monkeypatch.setattr(house.maker, "seen", lambda _: True)  # one that never says that a box is away
@@ -361,7 +361,7 @@ async def test_i3_values_leave_at_their_age(house: House, monkeypatch: pytest.Mo
     assert house.transport.presence is Presence.UNKNOWN
 
 
-async def test_an_unknown_word_is_no_status_and_logged_once(
+async def test_unknown_state_gives_no_status_and_is_logged_once(
     house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("tests.simulators.juicenet_cloud.WORDS", dict.fromkeys(Code, "daydreaming"))
@@ -372,7 +372,7 @@ async def test_an_unknown_word_is_no_status_and_logged_once(
 
 
 @pytest.mark.parametrize("fault", [Fault.REFUSE, Fault.HANG, Fault.ERROR_500, Fault.GARBAGE])
-async def test_i2_an_outage_keeps_limits_and_asks_as_probes_allow(house: House, fault: Fault) -> None:
+async def test_i2_outage_keeps_limits_and_bounds_requests(house: House, fault: Fault) -> None:
     await house.cloud.set_fault(fault)
     await house.clock.advance_until(lambda: house.snapshot.cloud is False, within=90)
     assert isinstance(await house.refuse(SetCharging(on=False)), TransportDown)
@@ -389,7 +389,7 @@ async def test_i2_an_outage_keeps_limits_and_asks_as_probes_allow(house: House, 
 
 
 @pytest.mark.parametrize("question", ["state", "info", "schedule"])
-async def test_nonsense_about_one_box_is_no_outage_for_the_others(
+async def test_bad_answer_about_one_box_is_no_outage_for_others(
     house: House, monkeypatch: pytest.MonkeyPatch, question: str
 ) -> None:
     monkeypatch.setattr(account, "INSTALLATION_EVERY", 600)
@@ -411,7 +411,7 @@ async def test_nonsense_about_one_box_is_no_outage_for_the_others(
         assert house.clock.monotonic() - other.status_received_at <= ASK_EVERY
 
 
-async def test_a_command_that_gets_no_answer_in_time(house: House) -> None:
+async def test_command_without_answer_times_out(house: House) -> None:
     await house.cloud.set_fault(Fault.HANG)
     command = asyncio.ensure_future(house.transport.execute(SetCharging(on=False), patience=5))
     await house.clock.advance_until(command.done, within=10)
@@ -420,7 +420,7 @@ async def test_a_command_that_gets_no_answer_in_time(house: House) -> None:
     assert house.account.breaker.state is BreakerState.DOUBTFUL
 
 
-async def test_a_server_that_wants_fewer_requests_is_left_alone(house: House) -> None:
+async def test_throttling_server_gets_no_requests_until_retry_time(house: House) -> None:
     await house.cloud.set_fault(Fault.TOO_MANY, retry_after=600)
     await house.clock.advance(ASK_EVERY)
     begun = house.clock.monotonic()
@@ -433,7 +433,7 @@ async def test_a_server_that_wants_fewer_requests_is_left_alone(house: House) ->
     assert house.status is Status.CHARGING
 
 
-async def test_i7_only_a_token_refused_twice_ten_minutes_apart_is_asked_for(house: House) -> None:
+async def test_i7_only_token_refused_twice_ten_minutes_apart_is_reported(house: House) -> None:
     told: list[bool] = []
     end = house.account.listen(lambda: told.append(house.account.token_refused))
     house.cloud.accounts.clear()
@@ -452,7 +452,7 @@ async def test_i7_only_a_token_refused_twice_ten_minutes_apart_is_asked_for(hous
     end()
 
 
-async def test_i7_refusals_right_after_an_outage_are_not_the_tokens_fault(house: House) -> None:
+async def test_i7_refusal_right_after_outage_does_not_blame_token(house: House) -> None:
     await house.cloud.set_fault(Fault.REFUSE)
     await house.clock.advance_until(lambda: house.snapshot.cloud is False, within=90)
     house.cloud.accounts.clear()
@@ -466,7 +466,7 @@ async def test_i7_refusals_right_after_an_outage_are_not_the_tokens_fault(house:
     assert (house.account.token_refused, house.status) == (False, Status.CHARGING)
 
 
-async def test_a_box_with_another_token_is_found_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_box_with_new_token_is_found_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(house.cloud, "token", lambda serial: f"{int(serial) + 1:032x}")
     await house.clock.advance(ASK_EVERY)
     assert house.account.breaker.state is BreakerState.CLOSED
@@ -476,7 +476,7 @@ async def test_a_box_with_another_token_is_found_again(house: House, monkeypatch
     assert house.status is Status.CHARGING
 
 
-async def test_a_box_that_the_account_does_not_have(house: House) -> None:
+async def test_box_missing_in_account_is_unknown_and_refuses_commands(house: House) -> None:
     stranger = house.account.transport(replace(CONFIG, serial="1" * 28))
     begun = house.clock.monotonic()
     await house.clock.advance(1800)
@@ -490,7 +490,7 @@ async def test_a_box_that_the_account_does_not_have(house: House) -> None:
     house.account.forget("1" * 28)
 
 
-async def test_an_account_without_boxes_asks_nothing(house: House) -> None:
+async def test_account_without_boxes_sends_no_requests(house: House) -> None:
     await house.cloud.set_fault(Fault.REFUSE)
     await house.clock.advance_until(lambda: house.snapshot.cloud is False, within=90)
     await house.charger.stop()
@@ -502,7 +502,7 @@ async def test_an_account_without_boxes_asks_nothing(house: House) -> None:
     assert house.cloud.count(since=begun) == 0
 
 
-async def test_stopped_and_started_it_asks_no_more_often(house: House) -> None:
+async def test_restarted_account_polls_no_more_often(house: House) -> None:
     begun = house.clock.monotonic()
     for _ in range(10):
         await house.account.stop()

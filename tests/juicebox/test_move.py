@@ -43,7 +43,7 @@ async def say(site: Site, stranger: Sender) -> None:
     await site.clock.advance(20)
 
 
-async def test_stranger_with_absurd_energy_is_not_believed(make_site: MakeSite) -> None:
+async def test_stranger_with_absurd_energy_is_rejected(make_site: MakeSite) -> None:
     site = make_site(served=False)
     await site.start()
     await site.clock.advance(400)
@@ -60,7 +60,7 @@ async def test_stranger_with_absurd_energy_is_not_believed(make_site: MakeSite) 
     assert site.ours.listener.host_of(site.box.config.serial) == HERE
 
 
-async def test_real_box_is_served_again_before_it_falls_back(taken: tuple[Site, Sender]) -> None:
+async def test_real_box_is_served_again_before_fallback(taken: tuple[Site, Sender]) -> None:
     site, stranger = taken
     site.sim.wifi = True
     issues = set()
@@ -76,7 +76,7 @@ async def test_real_box_is_served_again_before_it_falls_back(taken: tuple[Site, 
     assert site.box.state.lifetime == int(site.sim.lifetime_wh)
 
 
-async def test_real_box_wins_back_after_a_restart_too(taken: tuple[Site, Sender]) -> None:
+async def test_real_box_wins_back_after_restart(taken: tuple[Site, Sender]) -> None:
     site, _ = taken
     await site.restart()
     assert site.ours.listener.host_of(site.box.config.serial) == THERE, "a box that moved is followed over a restart"
@@ -86,7 +86,7 @@ async def test_real_box_wins_back_after_a_restart_too(taken: tuple[Site, Sender]
     assert site.sim.amperes == 0
 
 
-async def test_energy_of_a_stranger_is_bounded_after_a_restart_too(make_site: MakeSite) -> None:
+async def test_stranger_with_absurd_energy_is_rejected_after_restart(make_site: MakeSite) -> None:
     site = make_site(served=False)
     await site.start()
     await site.clock.advance(400)
@@ -101,7 +101,7 @@ async def test_energy_of_a_stranger_is_bounded_after_a_restart_too(make_site: Ma
     assert site.ours.listener.host_of(site.box.config.serial) == HERE
 
 
-async def test_word_of_the_user_counts_at_once_though_unchanged(taken: tuple[Site, Sender]) -> None:
+async def test_address_confirmed_by_user_counts_at_once(taken: tuple[Site, Sender]) -> None:
     site, stranger = taken
     serial = site.box.config.serial
     site.ours.trust(serial, HERE)
@@ -113,7 +113,7 @@ async def test_word_of_the_user_counts_at_once_though_unchanged(taken: tuple[Sit
     assert site.ours.listener.host_of("1") is None, "nothing is known of that box"
 
 
-async def test_dispute_is_over_when_only_the_new_address_speaks(taken: tuple[Site, Sender]) -> None:
+async def test_address_dispute_ends_when_only_new_address_sends(taken: tuple[Site, Sender]) -> None:
     """The box moved, and something at its old address sends what no box would."""
     site, stranger = taken
     replay = Sender(HERE)

@@ -101,7 +101,7 @@ STEPS = st.builds(
 @example(steps=[Step(online=30, stored=16), *(Step(online=amps, stored=40) for amps in (30, 10, 0))])
 @example(steps=[Step(online=16, stored=40)])
 @example(steps=[Step(online=amps, stored=16) for amps in (24, 0, 40)])
-def test_relay_passes_what_is_permitted_of_each_command(steps: list[Step]) -> None:
+def test_relay_passes_permitted_part_of_each_command(steps: list[Step]) -> None:
     rig = Line()
     known: int | None = None
     for step in steps:
@@ -147,20 +147,20 @@ async def server_with(site: Site, *, online: int, stored: int) -> None:
     await site.clock.advance(31)
 
 
-async def test_lower_current_passes_at_once_while_the_stored_limit_is_too_high(site: Site) -> None:
+async def test_lower_current_passes_at_once_while_offline_current_is_too_high(site: Site) -> None:
     await server_with(site, online=30, stored=40)
     assert site.box.issues == {BoxIssue.UNSAFE_STORED}
     assert await amperes(site, 30, 10, 0) == [30, 10, 0]
     assert (site.sim.amperes, site.sim.stored, site.sim.writes) == (0, 16, 0)
 
 
-async def test_lower_current_passes_at_once_after_one_that_was_too_high(site: Site) -> None:
+async def test_lower_current_passes_at_once_after_excessive_current(site: Site) -> None:
     await server_with(site, online=40, stored=16)
     assert (site.last.online, site.box.issues) == (32, {BoxIssue.UNSAFE_SERVER})
     assert await amperes(site, 30, 10, 0, 40) == [30, 10, 0, 32]
 
 
-async def test_first_command_passes_though_its_stored_limit_is_too_high(make_site: MakeSite) -> None:
+async def test_first_command_passes_despite_excessive_offline_current(make_site: MakeSite) -> None:
     """Nothing is known that could take its place; the box would fall back to a limit that is as high."""
     site = make_site()
     site.unit.wire_rating = 40
@@ -180,13 +180,13 @@ async def test_first_command_passes_though_its_stored_limit_is_too_high(make_sit
     assert (site.last.offline, site.box.state.offline) == (36, 36), "lower is always passed"
 
 
-async def test_box_is_not_stuck_at_0_after_a_window_of_the_server(site: Site) -> None:
+async def test_box_charges_again_after_server_sent_0(site: Site) -> None:
     site.unit.wire_rating = 40
     assert await amperes(site, 24, 0, 40) == [24, 0, 32]
 
 
 @pytest.mark.parametrize("trouble", [BoxIssue.UNSAFE_SERVER, BoxIssue.UNSAFE_STORED])
-async def test_take_over_ends_what_is_said_of_the_server(site: Site, trouble: BoxIssue) -> None:
+async def test_take_over_clears_server_issues(site: Site, trouble: BoxIssue) -> None:
     await server_with(site, online=40 if trouble is BoxIssue.UNSAFE_SERVER else 30, stored=16)
     if trouble is BoxIssue.UNSAFE_STORED:
         site.unit.stored = 40
@@ -198,7 +198,7 @@ async def test_take_over_ends_what_is_said_of_the_server(site: Site, trouble: Bo
     assert site.last.online == (32 if trouble is BoxIssue.UNSAFE_SERVER else 30), "it goes on with what it had"
 
 
-async def test_stored_limit_of_the_server_is_known_after_a_restart(make_site: MakeSite) -> None:
+async def test_offline_current_from_server_survives_restart(make_site: MakeSite) -> None:
     """However high it was: the first command passed as it was."""
     site = make_site()
     site.unit.wire_rating = 40

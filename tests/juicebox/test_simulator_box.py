@@ -106,7 +106,7 @@ async def make(clock: VirtualClock, ear: Ear) -> AsyncIterator[MakeBox]:
 
 
 @pytest.mark.parametrize("shape", Wire)
-async def test_every_letter_is_in_the_fact_sheet(make: MakeBox, ear: Ear, clock: VirtualClock, shape: Wire) -> None:
+async def test_box_sends_exactly_documented_letters(make: MakeBox, ear: Ear, clock: VirtualClock, shape: Wire) -> None:
     """No letter without a source, no source without a letter."""
     ear.online = None if shape is Wire.LEGACY else 32
     box = make(shape)
@@ -121,7 +121,7 @@ async def test_every_letter_is_in_the_fact_sheet(make: MakeBox, ear: Ear, clock:
 
 
 @pytest.mark.parametrize("shape", Wire)
-async def test_reports_every_30_s_and_every_10_s_while_charging(
+async def test_box_reports_every_30_s_and_every_10_s_while_charging(
     make: MakeBox, ear: Ear, clock: VirtualClock, shape: Wire
 ) -> None:
     box = make(shape)
@@ -140,7 +140,7 @@ async def test_reports_every_30_s_and_every_10_s_while_charging(
     assert ear.last["t"] == (10 if shape in {Wire.LEGACY, Wire.V07_UNPADDED} else 9)
 
 
-async def test_what_a_charging_box_says(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_charging_box_reports_current_power_and_energy(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
     box = make(meter_wh=1000.9)
     box.plug_in(Car(wants_kwh=20, max_amperes=30))
     box.start()
@@ -160,7 +160,7 @@ async def test_what_a_charging_box_says(make: MakeBox, ear: Ear, clock: VirtualC
     assert last_report["P"] == 0
 
 
-async def test_a_full_car_sleeps_or_stays_awake(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_full_car_sleeps_or_stays_awake(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
     sleepy, awake = (make(serial=f"{number:09}", seed=number) for number in (1, 2))
     for box in (sleepy, awake):
         box.start()
@@ -175,7 +175,7 @@ async def test_a_full_car_sleeps_or_stays_awake(make: MakeBox, ear: Ear, clock: 
     )
 
 
-async def test_a_car_with_a_timer_of_its_own(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_car_with_timer_charges_only_after_waking(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
     box = make()
     box.start()
     with pytest.raises(RuntimeError):
@@ -191,7 +191,7 @@ async def test_a_car_with_a_timer_of_its_own(make: MakeBox, ear: Ear, clock: Vir
 
 
 @pytest.mark.parametrize("shape", PLAIN)
-async def test_commands_are_obeyed(make: MakeBox, ear: Ear, clock: VirtualClock, shape: Wire) -> None:
+async def test_box_obeys_commands(make: MakeBox, ear: Ear, clock: VirtualClock, shape: Wire) -> None:
     box = make(shape)
     ear.online = 16
     box.plug_in()
@@ -213,7 +213,7 @@ async def test_commands_are_obeyed(make: MakeBox, ear: Ear, clock: VirtualClock,
     assert box.unanswered == 0
 
 
-async def test_the_smallest_limit_binds(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_smallest_limit_applies(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
     box = make(unit_rating=32, stored=24)
     eager = make(serial="000000002", unit_rating=32, stored=24, online_may_exceed=True)
     ear.online, ear.stored = 99, 24
@@ -230,7 +230,7 @@ async def test_the_smallest_limit_binds(make: MakeBox, ear: Ear, clock: VirtualC
 
 
 @pytest.mark.parametrize("shape", Wire)
-async def test_alone_it_falls_back_after_five_minutes(
+async def test_box_falls_back_after_five_minutes_without_commands(
     make: MakeBox, ear: Ear, clock: VirtualClock, shape: Wire
 ) -> None:
     box = make(shape, stored=20)
@@ -257,14 +257,14 @@ async def test_alone_it_falls_back_after_five_minutes(
     assert (box.online, box.amperes) == (True, 0)
 
 
-async def test_a_stored_limit_of_nothing(make: MakeBox, clock: VirtualClock) -> None:
+async def test_offline_current_of_zero_prevents_charging(make: MakeBox, clock: VirtualClock) -> None:
     box = make(stored=0)
     box.plug_in()
     box.start()
     assert (box.state, box.in_force) == (State.PLUGGED, 0)
 
 
-async def test_each_new_stored_limit_is_a_write(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_each_new_offline_current_is_written(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
     box = make(stored=40)
     box.start()
     await clock.settle()
@@ -284,7 +284,7 @@ async def test_each_new_stored_limit_is_a_write(make: MakeBox, ear: Ear, clock: 
         (Shows.C_IN_FORCE, False, 24, 24),
     ],
 )
-async def test_both_sides_of_the_dispute(
+async def test_limit_letters_follow_variant_of_box(
     make: MakeBox, ear: Ear, clock: VirtualClock, state_key: Shows, online: bool, m: int, c: int
 ) -> None:
     box = make(state_key=state_key, stored=24)
@@ -300,7 +300,7 @@ async def test_both_sides_of_the_dispute(
     assert "C" not in last_report
 
 
-async def test_its_own_clock_and_quarter_hours(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_box_counts_quarter_hours_by_its_own_clock(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
     """The simulation begins on a Monday at 12:00."""
     box = make()
     box.plug_in(Car(wants_kwh=200, max_amperes=10))
@@ -326,7 +326,7 @@ async def test_its_own_clock_and_quarter_hours(make: MakeBox, ear: Ear, clock: V
     assert len(box.slots) == 96
 
 
-async def test_its_clock_follows_the_server(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_box_clock_follows_server(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
     box = make()
     ear.online = 10
     box.plug_in(Car(wants_kwh=200, max_amperes=10))
@@ -341,7 +341,9 @@ async def test_its_clock_follows_the_server(make: MakeBox, ear: Ear, clock: Virt
     assert box.minute_of_week == pytest.approx(2, abs=0.2)
 
 
-async def test_it_says_that_it_boots(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_booting_box_sends_debug_messages_and_charges_at_once(
+    make: MakeBox, ear: Ear, clock: VirtualClock
+) -> None:
     box = make(stored=20)
     ear.online, ear.stored = 0, 20
     box.plug_in()
@@ -373,7 +375,9 @@ async def test_it_says_that_it_boots(make: MakeBox, ear: Ear, clock: VirtualCloc
 
 
 @pytest.mark.parametrize(("shape", "ticks"), [(Wire.V07, 1000), (Wire.V09U, 10)])
-async def test_its_up_counter(make: MakeBox, ear: Ear, clock: VirtualClock, shape: Wire, ticks: int) -> None:
+async def test_uptime_counter_rises_and_wraps_on_v07(
+    make: MakeBox, ear: Ear, clock: VirtualClock, shape: Wire, ticks: int
+) -> None:
     box = make(shape)
     box.plug_in()
     box.start()
@@ -386,13 +390,13 @@ async def test_its_up_counter(make: MakeBox, ear: Ear, clock: VirtualClock, shap
     assert (counts == sorted(counts)) is (shape is Wire.V09U), "v07 counts to 65535 and begins anew"
 
 
-async def test_old_boxes_say_nothing_of_their_boot(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_legacy_box_sends_no_boot_message(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
     make(Wire.LEGACY).switch_on()
     await clock.advance(5)
     assert [wire.read_status(data) is not None for _, _, data in ear.heard] == [True]
 
 
-async def test_a_power_cut_takes_what_is_not_in_the_eeprom(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_power_cut_clears_state_outside_eeprom(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
     box, forgetful = make(stored=32), make(serial="000000002", stored=32, forgets_stored=16)
     ear.online, ear.stored = 10, 24
     for each in (box, forgetful):
@@ -411,7 +415,7 @@ async def test_a_power_cut_takes_what_is_not_in_the_eeprom(make: MakeBox, ear: E
     assert box.lifetime_wh == lifetime
 
 
-async def test_a_schedule_that_it_keeps_offline(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_offline_box_follows_its_window_until_power_cycle(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
     """Begun at 12:00; the window is 13:00 to 14:00. The way out is the article's power cycle."""
     box = make(window=(13 * 60, 14 * 60))
     box.plug_in(Car(wants_kwh=100))
@@ -434,7 +438,7 @@ async def test_a_schedule_that_it_keeps_offline(make: MakeBox, ear: Ear, clock: 
     assert box.window is None
 
 
-async def test_a_window_across_midnight(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_window_across_midnight_allows_charging_at_night(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
     box = make(window=(22 * 60, 6 * 60))
     box.plug_in(Car(wants_kwh=1000))
     ear.online = 0
@@ -448,7 +452,7 @@ async def test_a_window_across_midnight(make: MakeBox, ear: Ear, clock: VirtualC
     assert states == [State.PLUGGED, State.PLUGGED, State.CHARGING, State.CHARGING, State.PLUGGED]
 
 
-async def test_faults(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_fault_stops_charging_until_cleared(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
     box = make()
     box.plug_in()
     box.start()
@@ -459,7 +463,9 @@ async def test_faults(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
     assert box.state is State.CHARGING
 
 
-async def test_a_car_that_latches(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_latching_car_stays_at_first_current_until_replugged(
+    make: MakeBox, ear: Ear, clock: VirtualClock
+) -> None:
     box = make()
     box.start()
     ear.online = 8
@@ -487,7 +493,7 @@ def refused(box: JuiceBox, *flaws: Flaw) -> Iterator[None]:
     assert len(box.commands) == taken
 
 
-async def test_what_it_does_not_obey(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_box_refuses_invalid_command_with_matching_flaw(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
     box = make()
     box.start()
     await clock.settle()
@@ -514,7 +520,9 @@ async def test_what_it_does_not_obey(make: MakeBox, ear: Ear, clock: VirtualCloc
 @pytest.mark.parametrize(
     "options", [{"obeys": False}, {"encrypts": True}, {"wire": Wire.LEGACY}], ids=["deaf", "encrypted", "legacy"]
 )
-async def test_boxes_that_obey_nobody(make: MakeBox, ear: Ear, clock: VirtualClock, options: dict[str, Any]) -> None:
+async def test_uncontrollable_box_ignores_commands(
+    make: MakeBox, ear: Ear, clock: VirtualClock, options: dict[str, Any]
+) -> None:
     box = make(stored=20, **options)
     box.plug_in()
     box.start()
@@ -529,7 +537,9 @@ async def test_boxes_that_obey_nobody(make: MakeBox, ear: Ear, clock: VirtualClo
 
 
 @pytest.mark.parametrize(("shape", "version"), [(Wire.V07, b"08"), (Wire.V09U, b"09e")])
-async def test_encrypted(make: MakeBox, ear: Ear, clock: VirtualClock, shape: Wire, version: bytes) -> None:
+async def test_encrypted_box_sends_unreadable_datagrams(
+    make: MakeBox, ear: Ear, clock: VirtualClock, shape: Wire, version: bytes
+) -> None:
     make(shape, encrypts=True).switch_on()
     await clock.advance(5)
     *debug, datagram = [data for _, _, data in ear.heard]
@@ -539,7 +549,7 @@ async def test_encrypted(make: MakeBox, ear: Ear, clock: VirtualClock, shape: Wi
     assert wire.read_status(datagram) is None
 
 
-async def test_a_new_connection_is_a_new_port(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_reconnected_box_uses_new_port(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
     loop = asyncio.get_running_loop()
     transport, other = await loop.create_datagram_endpoint(lambda: Ear(clock), local_addr=(HOST, 0))
     box = make(host="127.0.0.9")
@@ -557,7 +567,7 @@ async def test_a_new_connection_is_a_new_port(make: MakeBox, ear: Ear, clock: Vi
     transport.close()
 
 
-async def test_without_wifi(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_box_without_wifi_falls_back_and_recovers(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
     box = make(stored=20)
     ear.online, ear.stored = 10, 20
     box.plug_in()
@@ -573,7 +583,7 @@ async def test_without_wifi(make: MakeBox, ear: Ear, clock: VirtualClock) -> Non
     assert box.amperes == 10
 
 
-async def test_a_circuit_adds_up_what_its_boxes_draw(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_circuit_sums_currents_of_its_boxes(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
     circuit = Circuit(clock)
     boxes = [make(serial=f"{number:09}", circuit=circuit, stored=20) for number in range(3)]
     for box in boxes:
@@ -597,7 +607,7 @@ async def test_a_circuit_adds_up_what_its_boxes_draw(make: MakeBox, ear: Ear, cl
 
 
 @pytest.mark.parametrize("kind", ["loss", "duplicate", "reorder", "corrupt"])
-async def test_damage_on_the_line(make: MakeBox, ear: Ear, clock: VirtualClock, kind: str) -> None:
+async def test_line_damage_matches_configured_kind(make: MakeBox, ear: Ear, clock: VirtualClock, kind: str) -> None:
     line = Line(seed=3, held_for=12, **{kind: 0.3})
     box = make(line=line)
     box.plug_in(Car(wants_kwh=1000))
@@ -624,13 +634,13 @@ async def test_damage_on_the_line(make: MakeBox, ear: Ear, clock: VirtualClock, 
         assert any(b"\xc3" in data for data in heard)
 
 
-async def test_damage_is_the_same_for_the_same_seed() -> None:
+async def test_line_damage_repeats_for_same_seed() -> None:
     lines = [Line(seed=seed, loss=0.2, duplicate=0.2, reorder=0.2, corrupt=0.2) for seed in (5, 5, 6)]
     results = [[list(line.carry(b"%d" % number)) for number in range(100)] for line in lines]
     assert results[0] == results[1] != results[2]
 
 
-async def test_commands_are_damaged_too(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_damaged_commands_are_refused_and_cause_no_writes(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
     box = make(line=Line(seed=1, loss=0.2, duplicate=0.2, reorder=0.2, corrupt=0.2))
     ear.online = 16
     box.plug_in(Car(wants_kwh=1000))

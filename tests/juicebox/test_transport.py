@@ -125,7 +125,7 @@ async def at_noon(make_site: MakeSite, config: BoxConfig = ALONE, state_key: Sho
     return await keep(site)
 
 
-async def test_a_limit_that_was_taken_away_and_given_again_shows(make_site: MakeSite) -> None:
+async def test_removed_and_restored_load_group_limit_is_shown(make_site: MakeSite) -> None:
     kept = await keep(make_site(config=replace(ALONE, load_group_limit=20)))
     for limit in (None, 8):
         kept.site.box.configure(replace(ALONE, load_group_limit=limit))
@@ -134,7 +134,7 @@ async def test_a_limit_that_was_taken_away_and_given_again_shows(make_site: Make
     await kept.stop()
 
 
-async def test_a_higher_stored_limit_shows_before_the_next_status_and_a_lower_one_once_it_was_heard(
+async def test_offline_current_shows_raise_at_once_and_reduction_after_receipt(
     make_site: MakeSite,
 ) -> None:
     kept = await keep(make_site(served=False, config=ALONE))
@@ -154,7 +154,7 @@ async def test_a_higher_stored_limit_shows_before_the_next_status_and_a_lower_on
     await kept.stop()
 
 
-async def test_all_that_a_status_shows_is_read(make_site: MakeSite) -> None:
+async def test_status_fills_all_readings(make_site: MakeSite) -> None:
     site = make_site(config=replace(ALONE, name="House", load_group_limit=20, schedule=(NIGHT,), zone="Europe/Berlin"))
     site.unit.limit = 20
     kept = await keep(site)
@@ -192,7 +192,7 @@ async def test_all_that_a_status_shows_is_read(make_site: MakeSite) -> None:
     await kept.stop()
 
 
-async def test_the_firmware_tells_the_model(make_site: MakeSite) -> None:
+async def test_firmware_reveals_model(make_site: MakeSite) -> None:
     site = make_site(served=False)
     kept = await keep(site)
     assert identity(site.box).name == f"JuiceBox {SERIAL[-4:]}"
@@ -204,7 +204,7 @@ async def test_the_firmware_tells_the_model(make_site: MakeSite) -> None:
     await kept.stop()
 
 
-async def test_a_load_group_may_lower_what_a_box_is_set_to_while_it_has_no_share(make_site: MakeSite) -> None:
+async def test_load_group_may_lower_setting_of_box_without_share(make_site: MakeSite) -> None:
     """Else it would count with its setting, and nobody else could be given what it leaves."""
     site = make_site(served=False, config=ALONE)
     kept = await keep(site)
@@ -229,7 +229,7 @@ async def test_a_load_group_may_lower_what_a_box_is_set_to_while_it_has_no_share
     await kept.stop()
 
 
-async def test_what_is_waiting_for_what(make_site: MakeSite) -> None:
+async def test_status_names_reason_for_waiting(make_site: MakeSite) -> None:
     site = make_site(served=False, config=ALONE)
     kept = await keep(site, plugged=False)
     assert (kept.status(), kept.snapshot.value(CAR_CONNECTED)) == (Status.AVAILABLE, False)
@@ -251,7 +251,7 @@ async def test_what_is_waiting_for_what(make_site: MakeSite) -> None:
     await kept.stop()
 
 
-async def test_a_full_car_that_stays_awake_waits(make_site: MakeSite) -> None:
+async def test_full_car_that_stays_awake_counts_as_waiting(make_site: MakeSite) -> None:
     site = make_site(served=False, config=ALONE)
     kept = await keep(site, plugged=False)
     site.sim.plug_in(Car(wants_kwh=0.3, awake_when_full=True))
@@ -262,7 +262,7 @@ async def test_a_full_car_that_stays_awake_waits(make_site: MakeSite) -> None:
     await kept.stop()
 
 
-async def test_a_code_that_nobody_knows_is_no_status(site: Site) -> None:
+async def test_unknown_state_code_gives_no_status(site: Site) -> None:
     kept = Kept(site)
     await site.clock.advance(31)
     sock = next(iter(site.ours.listener._sockets.values()))
@@ -276,7 +276,7 @@ async def test_a_code_that_nobody_knows_is_no_status(site: Site) -> None:
     await kept.stop()
 
 
-async def test_a_silent_box_is_offline_and_shows_nothing_live(site: Site) -> None:
+async def test_silent_box_is_offline_without_live_values(site: Site) -> None:
     kept = Kept(site)
     await site.clock.advance(31)
     site.sim.wifi = False
@@ -292,7 +292,7 @@ async def test_a_silent_box_is_offline_and_shows_nothing_live(site: Site) -> Non
     await kept.stop()
 
 
-async def test_a_box_never_heard_is_unknown_and_then_offline(make_site: MakeSite) -> None:
+async def test_box_silent_from_start_is_unknown_and_then_offline(make_site: MakeSite) -> None:
     site = make_site(served=False)
     site.begin_ours()
     kept = Kept(site)
@@ -308,7 +308,7 @@ async def test_a_box_never_heard_is_unknown_and_then_offline(make_site: MakeSite
     await kept.stop()
 
 
-async def test_i2_an_outage_of_the_server_is_no_outage_of_the_box(site: Site) -> None:
+async def test_i2_server_outage_is_no_outage_of_box(site: Site) -> None:
     """I2: no config-class value becomes unknown."""
     kept = Kept(site)
     await site.clock.advance(31)
@@ -328,9 +328,7 @@ async def test_i2_an_outage_of_the_server_is_no_outage_of_the_box(site: Site) ->
 
 
 @pytest.mark.parametrize("state_key", list(Shows))
-async def test_an_override_in_an_outage_is_verified_by_the_statuses_after_it(
-    make_site: MakeSite, state_key: Shows
-) -> None:
+async def test_override_in_outage_is_verified_by_later_statuses(make_site: MakeSite, state_key: Shows) -> None:
     kept = await at_noon(make_site, state_key=state_key)
     site = kept.site
     await site.maker.set_trouble(ServerTrouble.HANG)
@@ -352,7 +350,7 @@ async def test_an_override_in_an_outage_is_verified_by_the_statuses_after_it(
     await kept.stop()
 
 
-async def test_an_override_that_must_be_handed_back_is_superseded(make_site: MakeSite) -> None:
+async def test_override_handed_back_in_server_load_group_is_superseded(make_site: MakeSite) -> None:
     kept = await at_noon(make_site, replace(ALONE, in_maker_load_group=True))
     site = kept.site
     with pytest.raises(UnsafeRequest, match="load_group"):
@@ -368,7 +366,7 @@ async def test_an_override_that_must_be_handed_back_is_superseded(make_site: Mak
     await kept.stop()
 
 
-async def test_an_override_ends_when_the_car_leaves(make_site: MakeSite) -> None:
+async def test_override_ends_when_car_leaves(make_site: MakeSite) -> None:
     kept = await at_noon(make_site)
     site = kept.site
     await kept.charger.set_override(on=True)
@@ -382,7 +380,7 @@ async def test_an_override_ends_when_the_car_leaves(make_site: MakeSite) -> None
     await kept.stop()
 
 
-async def test_an_override_ends_when_the_car_is_full(make_site: MakeSite) -> None:
+async def test_override_ends_when_car_is_full(make_site: MakeSite) -> None:
     """Full is a car that has waited for 10 min after some energy."""
     kept = await at_noon(make_site)
     site = kept.site
@@ -398,7 +396,7 @@ async def test_an_override_ends_when_the_car_is_full(make_site: MakeSite) -> Non
     await kept.stop()
 
 
-async def test_an_override_ends_at_the_time_that_it_was_given(make_site: MakeSite) -> None:
+async def test_override_ends_at_its_end_time(make_site: MakeSite) -> None:
     kept = await at_noon(make_site)
     site = kept.site
     await kept.charger.set_override(on=True, until=Until.TIME, until_at=site.clock.now() + timedelta(hours=1))
@@ -409,7 +407,7 @@ async def test_an_override_ends_at_the_time_that_it_was_given(make_site: MakeSit
     await kept.stop()
 
 
-async def test_a_box_that_is_being_learnt_is_told_nothing(make_site: MakeSite) -> None:
+async def test_box_in_learning_receives_no_commands(make_site: MakeSite) -> None:
     site = make_site(served=False, config=replace(ALONE, schedule=(NIGHT,)))
     kept = await keep(site)
     with pytest.raises(NoConnection, match="learning"):
@@ -423,7 +421,7 @@ async def test_a_box_that_is_being_learnt_is_told_nothing(make_site: MakeSite) -
 
 
 @pytest.mark.parametrize("state_key", list(Shows))
-async def test_a_pause_and_its_end_are_seen(make_site: MakeSite, state_key: Shows) -> None:
+async def test_pause_and_resume_show_in_status(make_site: MakeSite, state_key: Shows) -> None:
     site = make_site(state_key=state_key, config=ALONE)
     kept = await keep(site)
     assert await kept.charger.command(SetCharging(on=False)) is Outcome.ACCEPTED
@@ -439,7 +437,7 @@ async def test_a_pause_and_its_end_are_seen(make_site: MakeSite, state_key: Show
     await kept.stop()
 
 
-async def test_an_override_ends_a_pause(make_site: MakeSite) -> None:
+async def test_override_ends_pause(make_site: MakeSite) -> None:
     kept = await at_noon(make_site)
     await kept.charger.command(SetCharging(on=False))
     await kept.until(Status.PAUSED)
@@ -452,7 +450,7 @@ async def test_an_override_ends_a_pause(make_site: MakeSite) -> None:
     await kept.stop()
 
 
-async def test_what_a_box_ignores_is_not_taken_for_done(make_site: MakeSite) -> None:
+async def test_ignored_pause_is_not_reported_as_done(make_site: MakeSite) -> None:
     site = make_site(config=ALONE)
     kept = await keep(site)
     site.sim.obeys = False
@@ -468,7 +466,7 @@ async def test_what_a_box_ignores_is_not_taken_for_done(make_site: MakeSite) -> 
     await kept.stop()
 
 
-async def test_an_answer_that_is_lost_is_waited_out(make_site: MakeSite) -> None:
+async def test_pause_after_lost_answers_is_reported_once_shown(make_site: MakeSite) -> None:
     site = make_site(config=ALONE)
     kept = await keep(site)
     before = kept.udp.status_received_at
@@ -481,7 +479,7 @@ async def test_an_answer_that_is_lost_is_waited_out(make_site: MakeSite) -> None
     await kept.stop()
 
 
-async def test_the_charging_current_shows_once_it_was_sent(make_site: MakeSite) -> None:
+async def test_charging_current_shows_after_command_was_sent(make_site: MakeSite) -> None:
     site = make_site(config=ALONE)
     kept = await keep(site)
     await kept.charger.command(SetCurrent(10))
@@ -494,7 +492,7 @@ async def test_the_charging_current_shows_once_it_was_sent(make_site: MakeSite) 
     await kept.stop()
 
 
-async def test_what_no_box_can_do_is_refused(make_site: MakeSite) -> None:
+async def test_unsupported_command_is_refused(make_site: MakeSite) -> None:
     site = make_site(config=ALONE)
     kept = await keep(site)
     assert kept.udp.capabilities == {Capability.CURRENT, Capability.CHARGING, Capability.OVERRIDE}
@@ -519,7 +517,7 @@ async def test_what_no_box_can_do_is_refused(make_site: MakeSite) -> None:
         await each.stop()
 
 
-async def test_a_path_taken_out_of_use_is_quiet(site: Site) -> None:
+async def test_detached_transport_stops_notifying_charger(site: Site) -> None:
     kept = Kept(site)
     await site.clock.advance(31)
     told: list[Snapshot] = []
@@ -537,7 +535,7 @@ async def test_a_path_taken_out_of_use_is_quiet(site: Site) -> None:
     assert told == []
 
 
-async def test_a_current_that_a_box_never_took_is_not_shown_as_set_after_a_restart(make_site: MakeSite) -> None:
+async def test_current_ignored_by_box_is_not_shown_as_set_after_restart(make_site: MakeSite) -> None:
     site = make_site(served=False, config=ALONE)
     kept = await keep(site)
     await site.clock.advance(400)
@@ -568,9 +566,7 @@ class Ear:
 
 
 @pytest.mark.parametrize("side", [JuiceBoxTransport, ServerTransport])
-async def test_a_path_that_is_closed_hears_no_more_of_its_box(
-    site: Site, side: type[JuiceBoxTransport | ServerTransport]
-) -> None:
+async def test_closed_transport_ignores_its_box(site: Site, side: type[JuiceBoxTransport | ServerTransport]) -> None:
     others = len(site.box._listeners)
     transport, ear = side(site.box, site.clock), Ear()
     transport.listen(ear)

@@ -60,7 +60,7 @@ async def at(make_site: MakeSite, start: datetime, config: BoxConfig) -> Site:
         (8, hours(22, 2), hours(21, 22), [21, 0, 1]),  # Monday has its morning part, Sunday no other
     ],
 )
-async def test_weekdays_and_weekend_have_hours_of_their_own_also_across_midnight(
+async def test_weekday_and_weekend_hours_apply_across_midnight(
     make_site: MakeSite, day: int, weekday: Day, weekend: Day, allowed: list[int]
 ) -> None:
     site = await at(make_site, datetime(2026, 11, day, 19, tzinfo=UTC), config(weekday, weekend))
@@ -75,7 +75,7 @@ async def test_weekdays_and_weekend_have_hours_of_their_own_also_across_midnight
         (datetime(2027, 3, 27, 22, tzinfo=UTC), [1, 3]),  # an hour less
     ],
 )
-async def test_the_hours_are_those_of_the_local_clock_when_it_changes(
+async def test_hours_follow_local_clock_across_clock_change(
     make_site: MakeSite, start: datetime, allowed: list[int]
 ) -> None:
     site = await at(make_site, start, config(FREE, hours(1, 4)))
