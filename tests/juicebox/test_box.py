@@ -1,4 +1,4 @@
-"""Who answers a box: the maker's server as long as it does, we when it does not, and never both."""
+"""Tests of who answers a box: the maker's server while it works, the hub in an outage, never both."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, time
@@ -30,7 +30,7 @@ ALONE = BoxConfig(serial=SERIAL, host=HERE, wire_rating=WIRE_RATING, in_maker_lo
 
 
 async def lose(site: Site, trouble: ServerTrouble = ServerTrouble.HANG) -> float:
-    """The server stops answering; the seconds until we answer."""
+    """Stop the server's answers. Return the seconds from the last command until the hub takes over."""
     await site.maker.set_trouble(trouble)
     last = site.sim.commands[-1].at if site.sim.commands else site.clock.monotonic()
     await site.clock.advance_until(lambda: site.mode is Mode.KEEP, within=200)
@@ -38,7 +38,7 @@ async def lose(site: Site, trouble: ServerTrouble = ServerTrouble.HANG) -> float
 
 
 async def regain(site: Site) -> float:
-    """The server answers again; the seconds until it has the box back."""
+    """Restore the server's answers. Return the seconds until the hub hands the box back."""
     await site.maker.set_trouble(ServerTrouble.NONE)
     return await site.clock.advance_until(lambda: site.mode is Mode.RELAY, within=300)
 
@@ -61,7 +61,7 @@ async def test_relay_passes_server_commands_unchanged_and_learns_limits(site: Si
 async def test_pause_while_learning_is_refused(make_site: MakeSite) -> None:
     site = make_site()
     await site.start()
-    assert site.mode is Mode.RELAY  # its first command taught us
+    assert site.mode is Mode.RELAY  # the first command ended learning
     site.box.state.forget()
     with pytest.raises(NotApplicable, match="learning"):
         site.box.set_charging(on=False)
@@ -148,7 +148,7 @@ async def test_debug_message_gets_no_answer_and_reaches_server(site: Site) -> No
 async def test_i10_i11_box_without_server_is_answered_with_last_known_limits(
     make_site: MakeSite, wire: Wire, trouble: ServerTrouble, plugged: bool
 ) -> None:
-    """I10: kept boxes get an answer to each status at once. I11: never an `M` other than the last known one."""
+    """Check I10 (each status of a kept box is answered at once) and I11 (`M` stays the last known value)."""
     site = make_site(wire=wire)
     await site.start(plugged=plugged)
     await site.clock.advance(60)
@@ -161,7 +161,7 @@ async def test_i10_i11_box_without_server_is_answered_with_last_known_limits(
     assert (site.sim.fallbacks, site.sim.unanswered, site.sim.writes) == (0, 0, 0)
     assert site.sim.slowest_answer <= 1
     first = site.commands()[0]
-    assert (first.index - before.index) % 999 in {2, 3}  # one was sent at the take-over
+    assert (first.index - before.index) % 999 in {2, 3}  # the take-over sent a command too
     assert all(each.flags == (8, 244, 6, 242)[each.index % 4] for each in site.commands())
     assert site.sim.minute_of_week == pytest.approx(
         (site.clock.now().isoweekday() % 7 * 24 + site.clock.now().hour) * 60 + site.clock.now().minute, abs=1.1
@@ -206,7 +206,7 @@ async def test_burst_of_unanswered_statuses_does_not_trigger_take_over(site: Sit
 
 
 async def test_box_reporting_every_3_s_stays_with_server_answering_in_4_s(site: Site) -> None:
-    """As while the user looks at the maker's app (docs/protocols/juicebox.md, section 2.3.5)."""
+    """Use the 3 s of a box whose user has the maker's app open (docs/protocols/juicebox.md, section 2.3.5)."""
     site.maker.delay = 4
     for _ in range(200):
         site.sim._report()
@@ -274,7 +274,7 @@ async def test_late_server_answer_to_status_we_answered_is_dropped(site: Site) -
 
 
 async def test_pause_during_server_silence_holds_after_take_over(site: Site) -> None:
-    """The first answer after a take-over carries on what was, unless the user asked for something else since."""
+    """Pause during the server's silence. The first answer after the take-over must not repeat the old current."""
     await site.maker.set_trouble(ServerTrouble.HANG)
     site.box.set_charging(on=False)
     await lose(site)
@@ -283,7 +283,7 @@ async def test_pause_during_server_silence_holds_after_take_over(site: Site) -> 
     assert {each.online for each in site.commands()[-6:]} == {0}
 
 
-# What is known of the stored limit
+# The offline current
 
 
 @pytest.mark.parametrize("wire", [Wire.V07, Wire.V09U])
@@ -340,7 +340,7 @@ async def test_offline_current_is_learned_again_after_power_cut(make_site: MakeS
     if served:
         await lose(site)
     site.sim.switch_off()
-    site.sim.stored = 20  # somebody changed it meanwhile
+    site.sim.stored = 20  # changed elsewhere in the meantime
     await site.clock.advance(60)
     site.mark()
     site.sim.switch_on()
@@ -366,7 +366,7 @@ async def test_late_boot_message_does_not_teach_limit_in_force(make_site: MakeSi
 
 
 async def test_boot_message_after_first_command_does_not_teach_commanded_current(make_site: MakeSite) -> None:
-    """I11: the first status was answered before any line of the start arrived."""
+    """Check I11 when the first status is answered before any boot message arrives."""
     site = make_site(served=False, config=replace(ALONE, load_group_limit=10))
     await site.start()
     await site.clock.advance(400)
@@ -511,7 +511,7 @@ async def test_old_offline_current_counts_after_boot_until_status_shows_new(site
 async def test_box_ignoring_commands_keeps_offline_current_and_counts_highest(
     site: Site, amps: int, highest: int
 ) -> None:
-    """As long as it may have heard of a higher one all the same, that counts."""
+    """Count a higher offline current as long as the box may have received it."""
     await lose(site)
     site.sim.obeys = False
     site.box.set_current(6)
@@ -596,7 +596,7 @@ async def test_encrypted_message_is_not_relayed_in_either_direction(site: Site) 
     site.ours._from_server(SERIAL, SERIAL.encode() + b":v09e" + bytes(64))
     assert (len(site.maker.heard), len(site.commands())) == (heard, obeyed)
     assert site.box.counts["server_garbage"] == 1
-    assert ServerTransport(site.box, site.clock).presence is Presence.UNKNOWN  # it is asked nothing
+    assert ServerTransport(site.box, site.clock).presence is Presence.UNKNOWN  # the box is not relayed
     site.sim.encrypts = False
     await site.clock.advance(31)
     assert (site.box.issues, len(site.commands()) > obeyed) == (set(), True)
@@ -657,7 +657,7 @@ async def test_clean_stop_sends_no_command(site: Site) -> None:
     await site.ours.close()
     await site.clock.settle()
     assert len(site.commands()) == before
-    assert site.clock.pending <= 3  # those of the simulators
+    assert site.clock.pending <= 3  # the timers of the simulators
 
 
 @pytest.mark.parametrize(
@@ -684,14 +684,14 @@ async def test_exported_box_state_is_restored_completely(site: Site) -> None:
     assert again.export() == {}
 
 
-# What the user wants
+# Commands and settings of the user
 
 
 async def test_pause_survives_outage_and_restart_and_ends_on_unplug(site: Site) -> None:
     site.box.set_charging(on=False)
     await site.clock.advance(600)
     assert (site.sim.amperes, site.sim.fallbacks, site.last.online) == (0, 0, 0)
-    assert site.commands()[-1].index == site.servers_commands()[-1].index  # the server's, lowered
+    assert site.commands()[-1].index == site.servers_commands()[-1].index  # the server's command with a lower current
     await lose(site)
     await site.clock.advance(1800)
     assert (site.sim.amperes, site.sim.fallbacks) == (0, 0)
@@ -700,7 +700,7 @@ async def test_pause_survives_outage_and_restart_and_ends_on_unplug(site: Site) 
     assert site.sim.amperes == 0
     site.box.set_charging(on=True)
     await site.clock.advance(60)
-    assert site.sim.amperes == 16  # it never offers more than it has stored
+    assert site.sim.amperes == 16  # the box never offers more than its offline current
     site.box.set_charging(on=False)
     site.sim.unplug()
     await site.clock.advance(60)
@@ -746,14 +746,14 @@ async def test_lower_share_applies_at_once_and_raise_waits(site: Site) -> None:
 
 
 async def test_i1_unknown_wire_rating_never_raises_current(make_site: MakeSite) -> None:
-    """I1: no command of ours raises current above what was allowed before."""
+    """Check I1: no command of the hub raises the current above the previously allowed current."""
     site = make_site(config=BoxConfig(serial=SERIAL, host=HERE))
     site.unit.limit = 10
     await site.start()
     await lose(site)
     site.box.state.charging_current = 40
     await site.clock.advance(300)
-    assert site.last.online == 16  # what it would have by itself
+    assert site.last.online == 16  # the offline current, as without any server
 
 
 async def test_schedule_without_server_allows_charging_inside_window_only(make_site: MakeSite) -> None:
@@ -798,7 +798,7 @@ async def test_command_carries_local_time_across_clock_change(make_site: MakeSit
     await clock.advance(580)
     assert (site.last.weekday, site.last.hour, site.last.minute) == (0, 2, 59)
     await clock.advance(60)
-    assert (site.last.hour, site.last.minute) == (2, 0)  # the hour comes twice
+    assert (site.last.hour, site.last.minute) == (2, 0)  # the hour that comes twice
 
 
 async def test_read_only_box_repeats_last_command_below_ceiling(make_site: MakeSite) -> None:
@@ -835,7 +835,7 @@ async def test_read_only_box_after_boot_keeps_offline_current(make_site: MakeSit
 
 
 async def night_site(make_site: MakeSite, config: BoxConfig) -> Site:
-    """The maker's server lets it charge at night, and it is noon."""
+    """Return a started site at noon whose server allows charging at night only."""
     site = make_site(config=config)
     night = Day(start=22 * 60, end=6 * 60)
     site.unit.schedule = Schedule(custom=True, weekday=night, weekend=night)
@@ -891,7 +891,7 @@ async def test_override_continues_after_outage_only_outside_server_load_group(
     site = await night_site(make_site, replace(ALONE, in_maker_load_group=in_group))
     await lose(site)
     await site.clock.advance(60)
-    assert site.sim.amperes == 0  # carried on
+    assert site.sim.amperes == 0  # as before the outage
     with pytest.raises(NotApplicable, match="wrong_state"):
         site.box.set_charging(on=True)
     site.box.set_override(on=True)
@@ -967,7 +967,7 @@ async def test_new_box_address_survives_restart_and_user_can_change_it(site: Sit
 
 
 async def test_router_looping_back_to_hub_does_not_count_as_server(make_site: MakeSite) -> None:
-    """It redirects what is for the server, be it from the box or from us, and stands for both as a sender."""
+    """Redirect the datagrams of box and hub to the hub, with the router as the sender of both."""
     pytest_socket.socket_allow_hosts(["127.0.0.1", HERE])
     site = make_site(config=ALONE, served=False)
     router = Sender(HERE)
@@ -1038,7 +1038,7 @@ def test_box_beyond_one_hundred_is_refused() -> None:
 
 
 async def test_i9_foreign_address_gets_no_answer_and_changes_no_state(site: Site) -> None:
-    """I9: no datagram from a wrong source changes state or gets an answer."""
+    """Check I9: no datagram from a wrong source changes state or gets an answer."""
     foreign = Sender("127.0.0.66")
     await site.clock.advance(60)
     copies = [data for _, data in site.sim.sent]
@@ -1072,7 +1072,7 @@ async def test_unreliable_network_never_breaks_limits_or_causes_write(make_site:
 
 
 async def handed_back_site(make_site: MakeSite) -> Site:
-    """A box of the maker's load group whose server came back during an override and does not let it charge."""
+    """Return a site whose server came back during an override and, as a load group, ended that override."""
     site = await night_site(make_site, replace(ALONE, in_maker_load_group=True))
     await lose(site)
     site.box.set_override(on=True)
@@ -1126,7 +1126,7 @@ async def test_offline_current_change_survives_command_ignored_before(make_site:
     site.sim.obeys = False
     site.box.set_current(10)
     await site.clock.advance_until(lambda: site.box.state.online == 10, within=31)
-    await site.clock.advance(21)  # two statuses that show nothing of it; one more, and it counts as ignored
+    await site.clock.advance(21)  # two statuses without the new current; after a third the command counts as ignored
     assert site.box.issues == set()
     site.box.change_offline(20)
     site.sim.obeys = True

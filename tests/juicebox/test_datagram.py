@@ -1,4 +1,4 @@
-"""What is in the datagrams: every vector of the protocol page, round trips, and mutations that must not raise."""
+"""Tests of datagrams: every vector of the protocol page, round trips, and mutations that must not raise."""
 
 from itertools import pairwise
 from math import floor
@@ -291,12 +291,12 @@ def test_truncated_status_never_parses_to_other_values(data: bytes) -> None:
     whole = of(data)
     for shorter, longer in pairwise(range(len(data))):
         cut = parse(data[:shorter])
-        # Versions with a checksum never pass as something else; without one a cut is a shorter status at most.
+        # A cut never passes a checksum. Without a checksum a cut reads as a shorter status at most.
         if whole.version:
             assert isinstance(cut, Rejection) or cut == whole, data[:longer]
         elif not isinstance(cut, Rejection):
             assert isinstance(cut, StatusMessage)
-            complete = list(cut.fields.items())[:-1]  # the last figure may be cut
+            complete = list(cut.fields.items())[:-1]  # the last number may be cut
             assert (cut.serial, complete) == (whole.serial, list(whole.fields.items())[: len(complete)]), data[:longer]
 
 

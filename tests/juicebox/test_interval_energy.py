@@ -1,4 +1,4 @@
-"""Energy per quarter hour: which day a slot belongs to, and what outlives a restart."""
+"""Tests of the energy per quarter hour: the day of each slot, and storage."""
 
 from datetime import UTC, datetime, timedelta
 import json
@@ -57,12 +57,12 @@ def test_slot_of_uncertain_day_is_left_out(now: datetime, slot: int) -> None:
     ("day", "told"),
     [
         (datetime(2027, 3, 28, 12), SLOTS - 4 - 1),  # the hour from 1 to 2 is left out
-        (datetime(2026, 10, 25, 12), SLOTS - 4 - 1),  # the oldest are of 25 hours ago
+        (datetime(2026, 10, 25, 12), SLOTS - 4 - 1),  # the oldest slots began 25 hours ago
         (datetime(2026, 10, 26, 0, 10), SLOTS - 4),
     ],
 )
 def test_slots_stay_unique_across_clock_change(day: datetime, told: int) -> None:
-    """A slot whose beginning is near may be of either day."""
+    """Expect no interval for slots near their start, whose day is uncertain."""
     quarters, now = IntervalEnergy(), day.replace(tzinfo=LOCAL).astimezone(UTC)
     for slot in range(SLOTS):
         quarters.record(slot, slot, now, ZONE)

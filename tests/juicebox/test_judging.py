@@ -1,4 +1,4 @@
-"""What `box.py` goes by: the pulse of the maker's server, the timeline of a box, and the effect of commands."""
+"""Tests of the decisions behind `box.py`: server health, command clock and command tracker."""
 
 from math import inf
 
@@ -85,7 +85,7 @@ def test_fallback_is_certain_only_after_long_silence_of_known_box() -> None:
 
 
 def limits(first: int, second: int) -> StatusMessage:
-    """A status with these two limits, A."""
+    """Return a status with these limits in A as `M` and `C`."""
     return StatusMessage(SERIAL, "09u", {"M": first, "C": second, "m": 40})
 
 

@@ -1,4 +1,4 @@
-"""Boxes that only a JuiceNet server reaches: rounds, readings, commands and outages, over a loopback socket."""
+"""Tests of boxes reached through a JuiceNet server only: polling, readings, commands and outages."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -59,13 +59,13 @@ SERIAL, OTHER = "0910000000000000000000000041", "0817000000000000000000000042"
 TOKEN = "22222222-3333-4444-5555-666666666666"
 CONFIG = BoxConfig(serial=SERIAL, host="", name="Garage", wire_rating=32)
 NIGHT = Schedule(custom=True, weekday=Day(start=22 * 60, end=6 * 60), weekend=Day(start=22 * 60, end=6 * 60))
-"""It is noon at the beginning of a test."""
+"""Tests begin at noon, outside of these hours."""
 FAR = 2**31 - 1
-"""An override until then means: do not charge (docs/protocols/juicebox.md, section 1.4)."""
+"""An override with this time means "do not charge" (docs/protocols/juicebox.md, section 1.4)."""
 
 
 class House:
-    """A box at the maker's server, the JuiceNet server beside that, and our account with a keeper."""
+    """A box with its maker's server, the JuiceNet server, our account and a charger."""
 
     def __init__(self, clock: VirtualClock, session: aiohttp.ClientSession) -> None:
         self.clock = clock
@@ -109,7 +109,7 @@ class House:
         return self.snapshot.value(STATUS)
 
     def asked(self, command: str, since: float = 0.0) -> int:
-        """How many requests of a kind arrived."""
+        """Return the number of requests with that command since a monotonic time."""
         return sum(json.loads(r.body)["cmd"] == command for r in self.cloud.requests if r.at >= since)
 
     async def until(self, status: Status, within: float = 120) -> None:
@@ -168,7 +168,7 @@ async def test_account_polls_state_twice_a_minute_and_installation_seldom(
 
 async def test_unusable_schedule_is_requested_again_only_after_retry_interval(house: House) -> None:
     begun = house.clock.monotonic()
-    house.account.transport(replace(CONFIG, zone="Europe/Berlin"))  # all of it is wanted anew
+    house.account.transport(replace(CONFIG, zone="Europe/Berlin"))  # all installation data is requested again
     house.unit.schedule = Schedule(custom=True, weekday=Day(start=2000, end=10), weekend=Day(start=0, end=1440))
     await house.clock.advance(INSTALLATION_RETRY - ASK_EVERY)
     assert (house.asked("get_schedule", begun), house.account.breaker.state) == (1, BreakerState.CLOSED)
@@ -307,7 +307,7 @@ async def test_box_state_is_shown_as_status(house: House, caplog: pytest.LogCapt
 
 
 async def test_override_with_future_time_counts_as_schedule(house: House) -> None:
-    """Set by another client, or in the app of the server: it is far in the future, so the box does not charge."""
+    """Set an override far in the future, as another client may. Such an override stops charging."""
     house.unit.override_time = FAR
     await house.until(Status.WAITING_SCHEDULE)
     assert (house.box.amperes, house.snapshot.override) == (0, Override(on=False, applied=False))
@@ -342,7 +342,7 @@ async def test_sparse_server_answer_leaves_values_unknown(house: House) -> None:
     charger = Charger(stranger.identity, house.clock, ChargerOptions(), house.save)
     detach = stranger.listen(house.charger)
     charger.add_transport(stranger)
-    detach()  # it hears the other one by now
+    detach()  # the transport notifies the other charger by now
     charger.start()
     shown = charger.snapshot
     assert (stranger.last_report, shown.value(STATUS)) == (StatusReport(Status.PLUGGED_IN, car_connected=True), None)
@@ -351,9 +351,9 @@ async def test_sparse_server_answer_leaves_values_unknown(house: House) -> None:
 
 
 async def test_i3_values_expire_by_age_of_last_box_report(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server repeats what it heard last; how old that is it tells by its own clock."""
+    """Stop the box while the server repeats its last report with the age by the server's clock."""
     house.box.stop()
-    monkeypatch.setattr(house.maker, "seen", lambda _: True)  # one that never says that a box is away
+    monkeypatch.setattr(house.maker, "seen", lambda _: True)  # a server that never reports a box as offline
     await house.clock.advance(14 * 60)
     assert house.snapshot.value(POWER)
     await house.clock.advance(2 * 60)
@@ -495,7 +495,7 @@ async def test_account_without_boxes_sends_no_requests(house: House) -> None:
     await house.clock.advance_until(lambda: house.snapshot.cloud is False, within=90)
     await house.charger.stop()
     house.account.forget(SERIAL)
-    house.account.start()  # it runs already
+    house.account.start()  # the account runs already
     await house.cloud.set_fault(Fault.NONE)
     begun = house.clock.monotonic()
     await house.clock.advance(600)

@@ -1,4 +1,4 @@
-"""The client of the JuiceNet API: what it sends, what it makes of good, bad and absurd answers, and its overrides."""
+"""Tests of the JuiceNet client: its requests, its overrides, and good, bad and absurd answers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -84,7 +84,7 @@ async def server(clock: VirtualClock, socket_enabled: None) -> AsyncIterator[Box
 
 @pytest.fixture
 async def box(server: BoxHub, clock: VirtualClock) -> AsyncIterator[JuiceBox]:
-    """A box that reports to the maker's server, with a thirsty car."""
+    """Yield a box with a charging car that reports to the maker's server."""
     box = JuiceBox(clock=clock, serial=SERIAL, server=server.address, meter_wh=1_000_000)
     box.plug_in(Car(wants_kwh=500, max_amperes=40))
     box.start()
@@ -119,7 +119,7 @@ def unit(cloud: JuiceNetCloud) -> Unit:
 
 
 def sent(cloud: JuiceNetCloud) -> list[tuple[str, dict[str, Any]]]:
-    """Path and body of each request, without what is in all of them."""
+    """Return method, path and body of each request, without the common fields."""
     found = []
     for request in cloud.requests:
         body = json.loads(request.body)
@@ -436,7 +436,7 @@ async def test_retry_after_header_sets_wait_time(
 
 @asynccontextmanager
 async def answering(response: web.Response) -> AsyncIterator[str]:
-    """A server that says the same to everybody."""
+    """Yield the URL of a server that gives the same response to every request."""
 
     async def handle(request: web.Request) -> web.Response:
         headers = {name: value for name, value in response.headers.items() if name != "Content-Length"}
@@ -488,7 +488,7 @@ async def test_nonsense_answer_raises_bad_answer(
 async def test_override_with_missing_unit_data_is_refused(
     session: aiohttp.ClientSession, clock: VirtualClock, socket_enabled: None, missing: dict[str, Any]
 ) -> None:
-    """A moment of 0 would end the override instead."""
+    """Refuse instead of sending 0, which would end an override."""
     good = {"success": True, "state": "plugged", "unit_time": 1_790_000_000, "charging": {"wh_energy_to_add": 0}}
     async with answering(web.json_response(good | missing)) as url:
         client = JuiceNetClient(session, clock, url, ACCOUNT, device_id=DEVICE)
@@ -578,7 +578,7 @@ def test_server_url_is_normalized(text: str, expected: str) -> None:
     ],
 )
 def test_invalid_server_url_is_refused(text: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - the standard library's own among them
+    with pytest.raises(ValueError):  # noqa: PT011 - some come from the standard library
         normalize_server_url(text)
 
 

@@ -1,4 +1,4 @@
-"""Who is heard, who is answered, and what becomes of everything else."""
+"""Tests of the listener: accepted and answered boxes, drops, moves, discovery and sockets."""
 
 import asyncio
 import socket
@@ -52,7 +52,7 @@ async def test_listed_box_is_received_on_every_port_and_answered_at_its_source(
 
 
 async def test_boxes_behind_gateway_are_distinguished_by_serial(rig: ListenerRig) -> None:
-    """With masquerading all of them come from its address, each from a port of its own."""
+    """Send from one address with a port per box, as a masquerading gateway does."""
     boxes = {serial: rig.sender() for serial in (SERIAL, OTHER)}
     for serial, box in boxes.items():
         rig.listener.add(serial, HERE)
@@ -80,7 +80,7 @@ async def test_answer_longer_than_its_status_is_not_sent(rig: ListenerRig) -> No
 async def test_i9_datagram_of_unknown_or_wrong_source_is_counted_without_effect(
     rig: ListenerRig,
 ) -> None:
-    """I9: no datagram from an unknown or wrong source changes state or gets an answer."""
+    """Check I9: no datagram from an unknown or wrong source changes state or gets an answer."""
     rig.listener.add(SERIAL, HERE)
     box, foreign = rig.sender(), rig.sender(THERE)
     assert await rig.send(foreign, line(), D1, X2) == 0  # the right serial at the wrong address
@@ -127,7 +127,7 @@ async def test_flood_of_one_box_is_limited_and_spares_other_box(rig: ListenerRig
 
 
 async def test_forged_datagrams_take_no_capacity_from_box_statuses(rig: ListenerRig) -> None:
-    """From its own address: lines without a checksum, with a wrong one, implausible ones, and whole ones beside it."""
+    """Flood from the box's address with debug lines, wrong checksums, implausible statuses and copies."""
     rig.listener.add(SERIAL, HERE)
     box, beside = rig.sender(), rig.sender()
     assert await rig.send(box, line(uptime=1000)) == 1
@@ -146,7 +146,7 @@ async def test_flood_of_wrong_checksums_does_not_block_statuses_of_box(
     box, beside = rig.sender(), rig.sender()
     assert await rig.send(box, line()) == 1
     forged = S2[:-8] + b"!AAA:"
-    for _ in range(int(READ_BURST / 50) + 1):  # so few at once that none is lost in the socket
+    for _ in range(int(READ_BURST / 50) + 1):  # small batches, so that the socket loses none
         await rig.send(beside, *[forged] * 50)
     read = READ_BURST - 1  # the first status of the box came from an unknown port as well
     assert rig.listener.dropped == {"checksum": read, "rate": 51}
@@ -166,12 +166,12 @@ async def test_falling_or_leaping_lifetime_energy_is_rejected_until_it_persists(
     rig.listener.add(SERIAL, HERE, lifetime=5000)
     box = rig.sender()
     assert await rig.repeat(box, 1, lifetime=4999) == 0
-    assert await rig.repeat(box, 1, lifetime=900_000) == 1  # how long ago the last one was is not known
+    assert await rig.repeat(box, 1, lifetime=900_000) == 1  # the age of the known energy is unknown
     assert await rig.repeat(box, 1, lifetime=903_000) == 0
     assert await rig.repeat(box, 1, lifetime=900_001) == 1
     assert rig.listener.dropped == {"implausible": 2}
     assert await rig.repeat(box, 2, lifetime=100) == 0
-    assert await rig.repeat(box, 2, lifetime=101) == 2  # three in a row: its memory was replaced
+    assert await rig.repeat(box, 2, lifetime=101) == 2  # three in a row: the box has a new meter
 
 
 async def test_statuses_in_quick_succession_are_no_evidence() -> None:
@@ -217,7 +217,7 @@ async def test_moved_box_is_accepted_after_silence_and_three_plausible_statuses(
     rig.listener.add(SERIAL, HERE)
     old, new = rig.sender(), rig.sender(THERE)
     assert await rig.repeat(old, 1) == 1
-    assert await rig.repeat(new, 3) == 0  # the old address was heard just now
+    assert await rig.repeat(new, 3) == 0  # the old address sent a status just now
     await rig.clock.advance(SILENT_BEFORE_MOVE - 90)
     assert await rig.repeat(new, 2) == 0
     assert await rig.repeat(new, 2) == 2
@@ -249,7 +249,7 @@ async def test_lower_energy_or_active_old_address_prevents_move(rig: ListenerRig
 
 @pytest.mark.parametrize("lifetime", [4_000_000_000, 11_000])
 async def test_impossible_energy_increase_prevents_move(rig: ListenerRig, lifetime: int) -> None:
-    """At most 60 kW since the box was heard, and 1 kWh."""
+    """Exceed the limit of 60 kW since the last status, plus 1 kWh."""
     rig.listener.add(SERIAL, HERE, lifetime=6000)
     box = rig.sender()
     stranger = rig.sender(THERE)
@@ -277,7 +277,7 @@ async def test_possible_energy_increase_counts_from_metering_before_start(rig: L
 
 
 async def test_metering_time_in_future_does_not_lock_box_out(rig: ListenerRig) -> None:
-    """The clock of Home Assistant was set back over a restart."""
+    """Restore a metering time in the future, as after Home Assistant's clock was set back."""
     rig.listener.add(SERIAL, HERE, lifetime=6000, metered_at=rig.clock.monotonic() + 86_400)
     assert await rig.repeat(rig.sender(), 1, lifetime=6500) == 1
 
@@ -290,7 +290,7 @@ async def test_pinned_address_wins_back_from_accepted_stranger(rig: ListenerRig)
     stranger = rig.sender(THERE)
     assert await rig.repeat(box, 3, lifetime=6000) == 3
     await rig.clock.advance(SILENT_BEFORE_MOVE)
-    assert await rig.repeat(stranger, 3, lifetime=8000) == 1  # as much as could have flowed
+    assert await rig.repeat(stranger, 3, lifetime=8000) == 1  # a possible increase
     assert (rig.listener.host_of(SERIAL), disputed) == (THERE, [])
     for heard in (0, 0, 1, 1):  # although the stranger goes on
         await rig.send(stranger, line(uptime=rig.clock.monotonic(), lifetime=8000))
@@ -334,7 +334,7 @@ async def test_longest_silent_new_address_gives_way_when_too_many_appear(rig: Li
     assert await rig.repeat(genuine, 2, every=10) == 0
     for number in range(4, 9):
         await rig.repeat(rig.sender(f"127.0.0.{number}"), 1, every=2)
-    assert await rig.repeat(genuine, 2, every=30) == 0  # pushed out, so it begins anew
+    assert await rig.repeat(genuine, 2, every=30) == 0  # pushed out, so its evidence starts again
     assert await rig.repeat(genuine, 1) == 1
 
 
@@ -405,7 +405,7 @@ async def test_port_change_loses_nothing_on_kept_port(rig: ListenerRig) -> None:
     box = rig.sender()
     kept, dropped = rig.ports
     (new,) = free_ports(1)
-    box.send(line(), kept)  # lies in the socket while it is reconfigured
+    box.send(line(), kept)  # waits in the socket during the change
     rig.listener.open("127.0.0.1", [kept, new])
     await rig.clock.settle()
     assert len(rig.arrivals) == 1
@@ -428,7 +428,7 @@ async def test_busy_port_is_named_and_changes_nothing(rig: ListenerRig) -> None:
     assert (err.value.reason, err.value.detail) == ("port_busy", str(busy))
     assert {port for _, port in rig.listener.endpoints} == set(rig.ports)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
-        again.bind(("127.0.0.1", free))  # was given back
+        again.bind(("127.0.0.1", free))  # the port was released
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "example.org", ""])
@@ -440,7 +440,7 @@ async def test_foreign_listen_address_is_refused(rig: ListenerRig, address: str)
 
 async def test_lost_listen_address_is_noticed(rig: ListenerRig) -> None:
     rig.listener.require_address()
-    rig.listener._address = "192.0.2.1"  # as if this machine had had it
+    rig.listener._address = "192.0.2.1"  # as if this machine had lost the address
     with pytest.raises(NoConnection, match="bad_address"):
         rig.listener.require_address()
     assert len(rig.listener.endpoints) == 2

@@ -1,6 +1,6 @@
-"""A stranger that sends in the name of a box is not believed for good, and what it says ends with it.
+"""Tests of a stranger that imitates a box: the real box wins back, and the stranger's values end.
 
-The box's Wi-Fi is away for two minutes. The stranger knows its serial number, and sends what a box could send.
+The box's Wi-Fi is off for two minutes. The stranger knows the serial number and sends plausible statuses.
 """
 
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ from .site import Site
 
 @pytest.fixture
 async def taken(make_site: MakeSite) -> AsyncIterator[tuple[Site, Sender]]:
-    """A box that we keep and paused, and a stranger that is believed in its place."""
+    """Yield a site with a kept, paused box, and a stranger that the listener accepted in place of the box."""
     site = make_site(served=False)
     await site.start()
     await site.clock.advance(400)
@@ -37,7 +37,7 @@ async def taken(make_site: MakeSite) -> AsyncIterator[tuple[Site, Sender]]:
 
 
 async def say(site: Site, stranger: Sender) -> None:
-    """Let the stranger send a status with somewhat more energy than the box has."""
+    """Send a status of the stranger with slightly more energy than the box has."""
     uptime = site.clock.monotonic()
     stranger.send(line(uptime=uptime, lifetime=int(site.sim.lifetime_wh) + 900), site.port)
     await site.clock.advance(20)
@@ -114,7 +114,7 @@ async def test_address_confirmed_by_user_counts_at_once(taken: tuple[Site, Sende
 
 
 async def test_address_dispute_ends_when_only_new_address_sends(taken: tuple[Site, Sender]) -> None:
-    """The box moved, and something at its old address sends what no box would."""
+    """Move the box while its old address sends an implausible status."""
     site, stranger = taken
     replay = Sender(HERE)
     replay.send(line(uptime=1, lifetime=10**6), site.port)

@@ -1,7 +1,7 @@
-"""What of the server's commands reaches a box: as much of the current as is permitted here, and the rest unchanged.
+"""Tests of the relay: the permitted part of the server's current reaches the box, the rest passes unchanged.
 
-The rule is written anew here (docs/design.md, section 0.3). Where the user overrides, the server's commands do not
-pass: test_box.py.
+This file implements the rule a second time (docs/design.md, section 0.3). Overrides, during which no command of the
+server passes, are tested in test_box.py.
 """
 
 from dataclasses import dataclass, field, replace
@@ -27,7 +27,7 @@ UNIT_RATING = 40
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What holds from now on, and the server's next command."""
+    """Limits that hold from now on, and the server's next command."""
 
     online: int
     stored: int
@@ -41,7 +41,7 @@ class Step:
 
 @dataclass
 class Line:
-    """A box without a network: what it is told by the server, and what of it arrives."""
+    """A box without a network, with the commands that reach it."""
 
     clock: VirtualClock = field(default_factory=VirtualClock)
     told: list[bytes] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Line:
         self.box = Box(self.clock, self.config, BoxState(), lambda _data, _suspect: None)
 
     def send(self, step: Step) -> bytes:
-        """Let the box report and the server answer; the server's command."""
+        """Let the box report and the server answer. Return the server's command."""
         self.config = replace(
             self.config, wire_rating=step.wire, load_group_limit=step.own_limit, read_only=step.read_only
         )
@@ -75,7 +75,7 @@ class Line:
 
 
 def permitted(step: Step) -> int:
-    """The current that may reach the box."""
+    """Return the current in A that may reach the box."""
     limits = [step.online, UNIT_RATING, step.wire, step.own_limit, step.share]
     if not step.read_only:
         limits += [step.wanted, 0 if step.paused else None]
@@ -130,7 +130,7 @@ def test_relay_passes_permitted_part_of_each_command(steps: list[Step]) -> None:
 
 
 async def amperes(site: Site, *currents: int) -> list[int]:
-    """What the box is told after each of these of the server, by its next status."""
+    """Set each current at the server. Return the currents that reach the box with its next status."""
     told = []
     for amps in currents:
         site.unit.limit = amps
@@ -140,7 +140,7 @@ async def amperes(site: Site, *currents: int) -> list[int]:
 
 
 async def server_with(site: Site, *, online: int, stored: int) -> None:
-    """The user changes the limits at the manufacturer."""
+    """Change the limits at the maker's server, and wait for the next status."""
     site.unit.wire_rating = 40
     site.unit.limit = online
     site.unit.stored = stored
@@ -161,7 +161,7 @@ async def test_lower_current_passes_at_once_after_excessive_current(site: Site) 
 
 
 async def test_first_command_passes_despite_excessive_offline_current(make_site: MakeSite) -> None:
-    """Nothing is known that could take its place; the box would fall back to a limit that is as high."""
+    """Pass an offline current that is too high while no lower value is known."""
     site = make_site()
     site.unit.wire_rating = 40
     site.unit.limit = 16
@@ -199,7 +199,7 @@ async def test_take_over_clears_server_issues(site: Site, trouble: BoxIssue) -> 
 
 
 async def test_offline_current_from_server_survives_restart(make_site: MakeSite) -> None:
-    """However high it was: the first command passed as it was."""
+    """Restore even an excessive offline current, because the first command passed unchanged."""
     site = make_site()
     site.unit.wire_rating = 40
     site.unit.stored = 99

@@ -1,4 +1,4 @@
-"""The simulated box: what it does by itself, with commands and without, and how damage on the line looks."""
+"""Tests of the simulated box: its behavior with and without commands, and damaged datagrams."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,7 +19,7 @@ PLAIN = [Wire.V07, Wire.V07_UNPADDED, Wire.V09U]
 
 
 class Ear(asyncio.DatagramProtocol):
-    """A server that keeps what it hears, and answers with `online` and `stored` A unless `online` is `None`."""
+    """A server that keeps its datagrams, and answers with `online` and `stored` in A unless `online` is None."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
@@ -66,7 +66,7 @@ class Ear(asyncio.DatagramProtocol):
         return [status for _, _, data in self.heard if (status := wire.read_status(data)) is not None]
 
     def steps(self) -> list[float]:
-        """Seconds between statuses."""
+        """Return the seconds between statuses."""
         times = [at for at, _, data in self.heard if wire.read_status(data) is not None]
         return [later - earlier for earlier, later in pairwise(times)]
 
@@ -90,7 +90,7 @@ type MakeBox = Callable[..., JuiceBox]
 
 @pytest.fixture
 async def make(clock: VirtualClock, ear: Ear) -> AsyncIterator[MakeBox]:
-    """Makes boxes that report to the ear, and stops them at the end."""
+    """Yield a factory of boxes that report to the fake server. Stop its boxes after the test."""
     boxes: list[JuiceBox] = []
 
     def make_box(wire: Wire = Wire.V09U, **options: Any) -> JuiceBox:
@@ -107,7 +107,7 @@ async def make(clock: VirtualClock, ear: Ear) -> AsyncIterator[MakeBox]:
 
 @pytest.mark.parametrize("shape", Wire)
 async def test_box_sends_exactly_documented_letters(make: MakeBox, ear: Ear, clock: VirtualClock, shape: Wire) -> None:
-    """No letter without a source, no source without a letter."""
+    """Expect every sent letter to be documented, and every documented letter to be sent."""
     ear.online = None if shape is Wire.LEGACY else 32
     box = make(shape)
     box.start()
@@ -301,7 +301,7 @@ async def test_limit_letters_follow_variant_of_box(
 
 
 async def test_box_counts_quarter_hours_by_its_own_clock(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
-    """The simulation begins on a Monday at 12:00."""
+    """Start on a Monday at 12:00."""
     box = make()
     box.plug_in(Car(wants_kwh=200, max_amperes=10))
     box.start()
@@ -416,7 +416,7 @@ async def test_power_cut_clears_state_outside_eeprom(make: MakeBox, ear: Ear, cl
 
 
 async def test_offline_box_follows_its_window_until_power_cycle(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
-    """Begun at 12:00; the window is 13:00 to 14:00. The way out is the article's power cycle."""
+    """Start at 12:00 with a window from 13:00 to 14:00. The documented power cycle removes the window."""
     box = make(window=(13 * 60, 14 * 60))
     box.plug_in(Car(wants_kwh=100))
     box.start()

@@ -1,6 +1,6 @@
-"""The simulated JuiceNet API: its fields are those of docs/protocols/juicebox.md, and it refuses what is wrong.
+"""Tests of the simulated JuiceNet API: the fields of docs/protocols/juicebox.md, and refusals.
 
-Where the public client `python-juicenet` is installed it is run against it, unmodified.
+The unmodified public client `python-juicenet` runs against the simulation where that client is installed.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -79,7 +79,7 @@ async def ask(session: ClientSession, sent: dict[str, Any]) -> dict[str, Any]:
 
 
 def fields_of(payload: Any, under: str = "") -> Iterator[str]:
-    """Every object key in a payload, with the keys above it."""
+    """Yield every object key in a payload, with the keys above it."""
     if isinstance(payload, dict):
         for key, value in payload.items():
             yield under + key
@@ -155,7 +155,7 @@ async def test_account_sees_only_its_own_units(cloud: JuiceNetCloud, session: Cl
 async def test_state_shows_times_and_triggers_of_schedule_and_override(
     cloud: JuiceNetCloud, session: ClientSession, box: JuiceBox, server: BoxHub
 ) -> None:
-    """It is a Monday, 12:00 UTC, and the window opens at 22:00."""
+    """Start on a Monday, 12:00 UTC, with a window that opens at 22:00."""
     now = int(cloud.now().timestamp())
     free = await ask(session, body(cloud, "get_state"))
     assert free["default_target_time"] == free["unit_time"] == free["utc_time"] == free["target_time"] == now
@@ -185,7 +185,7 @@ FACT_SHEET_VERSION = "1.1.0"
 
 @pytest.fixture
 def api(cloud: JuiceNetCloud, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The public client's module, told where the server is."""
+    """Return the public client's module, set to the URL of the simulated server."""
     pyjuicenet = pytest.importorskip("pyjuicenet", reason="python-juicenet is not installed")
     monkeypatch.setattr(pyjuicenet, "BASE_URL", cloud.url)
     return pyjuicenet

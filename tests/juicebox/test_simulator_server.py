@@ -1,4 +1,4 @@
-"""The simulated server of the maker, with simulated boxes that report to it: what it commands, and how it fails."""
+"""Tests of the maker's simulated server with simulated boxes: its commands and its failures."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -46,7 +46,7 @@ type MakeBox = Callable[..., JuiceBox]
 
 @pytest.fixture
 async def make(clock: VirtualClock, server: BoxHub) -> AsyncIterator[MakeBox]:
-    """Makes boxes that report to the server, started and with a thirsty car."""
+    """Yield a factory of started boxes with a charging car. Stop its boxes after the test."""
     boxes: list[JuiceBox] = []
 
     def make_box(serial: str = ONE, **options: Any) -> JuiceBox:
@@ -62,7 +62,7 @@ async def make(clock: VirtualClock, server: BoxHub) -> AsyncIterator[MakeBox]:
 
 
 def orders(server: BoxHub, version: str = "09u") -> list[wire.Command]:
-    """The commands sent, oldest first."""
+    """Return the sent commands, oldest first."""
     read = [wire.read_command(version, message) for _, _, message in server.sent]
     return [order for order in read if isinstance(order, wire.Command)]
 
@@ -173,7 +173,7 @@ EVENING = Day(start=17 * 60, end=20 * 60)
         ("2026-11-02T22:00", True),
         ("2026-11-06T05:59", True),
         ("2026-11-06T06:00", False),
-        ("2026-11-07T05:00", False),  # Saturday: the other window
+        ("2026-11-07T05:00", False),  # Saturday has the other window
         ("2026-11-07T17:00", True),
         ("2026-11-08T19:59", True),
         ("2026-11-08T20:00", False),
@@ -188,13 +188,13 @@ def test_schedule_differs_for_weekdays_and_weekend(wall: str, allowed: bool) -> 
 
 
 def test_local_epoch_follows_time_zone_of_unit() -> None:
-    """Example of docs/protocols/juicebox.md, section 1.4: eight hours behind."""
+    """Use the example of docs/protocols/juicebox.md, section 1.4: eight hours behind UTC."""
     now = datetime.fromisoformat("2017-02-23T19:41:23+00:00")
     assert Unit(serial=ONE, zone=PACIFIC).local_epoch(now) == int(now.timestamp()) - 28800
 
 
 async def test_server_enforces_schedule_and_minimal_energy(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
-    """Begun at 12:00 UTC, which is 4:00 in the unit's zone."""
+    """Start at 12:00 UTC, which is 4:00 in the unit's zone."""
     unit = server.unit(ONE)
     unit.schedule, unit.zone = Schedule(custom=True, weekday=Day(start=5 * 60, end=6 * 60)), PACIFIC
     box = make()
@@ -358,7 +358,7 @@ async def test_bad_server_answer_is_refused_by_box(
 async def test_unprotected_box_obeys_unsafe_server_values(
     make: MakeBox, server: BoxHub, clock: VirtualClock, trouble: BoxIssue, drawn: int, stored: int, shape: Wire
 ) -> None:
-    """What a box does with them when nobody stands between: it charges with all that is stored, and stores it."""
+    """Expect the box to obey within its own limits, and to write the offline current to its EEPROM."""
     unit = server.unit(ONE)
     unit.wire_rating, unit.limit = 32, 16
     await server.set_trouble(trouble)
@@ -391,7 +391,7 @@ async def test_unknown_box_is_accepted(server: BoxHub, clock: VirtualClock) -> N
 
 
 async def test_demo_site_charges_within_hours_and_limit(socket_enabled: None) -> None:
-    """With nobody between the boxes and the server each charges in its own hours, with the 16 A that were set."""
+    """Expect each box to charge at 16 A in its own hours while it reports directly to the server."""
     clock = VirtualClock(START.replace(hour=21, minute=30))
     site = demo_site(clock, (HOST, 9))
     await site.server.start()

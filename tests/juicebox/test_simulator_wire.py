@@ -1,4 +1,4 @@
-"""The simulators' own code for datagrams against every capture in docs/protocols/juicebox.md, section 5."""
+"""Tests of the simulators' own datagram code against every capture in docs/protocols/juicebox.md, section 5."""
 
 import pytest
 
@@ -62,7 +62,7 @@ STATUSES = {
         "V=247 L=11097 E=60 A=137 T=20 t=10 E2=14 i=94 e=2",
     ),
 }
-"""Vector, to shape, datagram and what it says. S7 mixes widths of two shapes (a synthetic one); see below."""
+"""Vector, to shape, datagram and its values. S7 is synthetic and mixes the widths of two shapes; see below."""
 
 S7 = b"011111112:v07,s0121,u00000,V2201,L123,S2,T35,M40,m40,t10,i45,e-1,f6000,X0,Y0,E0,A0320,p1000!DPQ:"
 
@@ -145,7 +145,7 @@ def test_command_vector_is_built_and_read(vector: str) -> None:
 @pytest.mark.parametrize(
     ("message", "flaw"),
     [
-        ("CMD01216A27M30C006S23", Flaw.FORM),  # the captured complaint is about this one, with two digits of index
+        ("CMD01216A27M30C006S23", Flaw.FORM),  # the command of the captured complaint, with two digits of index
         ("CMD41301A40M40C006S074", Flaw.NO_CHECKSUM),
         ("CMD41301A40M40C006S074!F0O$", Flaw.CHECKSUM),
         ("CMD41301A41M40C006S074!F0P$", Flaw.CHECKSUM),
@@ -164,7 +164,7 @@ def test_command_with_impossible_time_is_refused() -> None:
 
 
 def test_debug_and_encrypted_messages_match_vectors() -> None:
-    """Vectors of sections 2.3.3 and 5.5."""
+    """Use the vectors of sections 2.3.3 and 5.5."""
     text = "BOT:EMWERK-JB_1_1-1.4.0.28, 2021-04-27T20:39:50Z, ZentriOS-WZ-3.6.4.0"
     assert wire.debug(UNIT, "NFO", text) == f"{UNIT}:DBG,NFO:{text}:".encode()
     head = wire.encrypted(UNIT, "08", 0x1DA09A, b"\x00\x94")

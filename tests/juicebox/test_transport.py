@@ -1,4 +1,4 @@
-"""A box as its keeper sees it: readings, commands that ride on answers, and the maker's server as the other side."""
+"""Tests of a box's transports: readings, commands carried by answers, and the maker's server as the cloud."""
 
 from dataclasses import replace
 from datetime import time, timedelta
@@ -69,7 +69,7 @@ ALONE = BoxConfig(serial=SERIAL, host=HERE, wire_rating=32, in_maker_load_group=
 
 
 class Kept:
-    """A box with its paths and its keeper."""
+    """A box with its transports and its charger."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -85,7 +85,7 @@ class Kept:
         self.charger.start()
 
     async def _save(self, intents: dict[str, object]) -> None:
-        """Nothing is kept."""
+        """Discard the intents."""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -110,7 +110,7 @@ class Kept:
 
 
 async def keep(site: Site, *, plugged: bool = True) -> Kept:
-    """The site begins, with a keeper."""
+    """Start the site with a charger, and wait for the first readings."""
     await site.start(plugged=plugged)
     kept = Kept(site)
     await site.clock.advance(31)
@@ -118,7 +118,7 @@ async def keep(site: Site, *, plugged: bool = True) -> Kept:
 
 
 async def at_noon(make_site: MakeSite, config: BoxConfig = ALONE, state_key: Shows = Shows.M_IN_FORCE) -> Kept:
-    """The maker's server lets it charge at night only."""
+    """Return a started site at noon whose server allows charging at night only."""
     site = make_site(config=config, state_key=state_key)
     night = Day(start=22 * 60, end=6 * 60)
     site.unit.schedule = Schedule(custom=True, weekday=night, weekend=night)
@@ -129,7 +129,7 @@ async def test_removed_and_restored_load_group_limit_is_shown(make_site: MakeSit
     kept = await keep(make_site(config=replace(ALONE, load_group_limit=20)))
     for limit in (None, 8):
         kept.site.box.configure(replace(ALONE, load_group_limit=limit))
-    kept.charger.add_transport(kept.udp)  # as at a reload, with all that the path knows
+    kept.charger.add_transport(kept.udp)  # as at a reload, with all readings of the transport
     assert kept.snapshot.value(LOAD_GROUP_LIMIT) == 8
     await kept.stop()
 
@@ -205,7 +205,7 @@ async def test_firmware_reveals_model(make_site: MakeSite) -> None:
 
 
 async def test_load_group_may_lower_setting_of_box_without_share(make_site: MakeSite) -> None:
-    """Else it would count with its setting, and nobody else could be given what it leaves."""
+    """Lower the setting, so that other members can use the current that the box leaves."""
     site = make_site(served=False, config=ALONE)
     kept = await keep(site)
     await site.clock.advance(400)
@@ -302,14 +302,14 @@ async def test_box_silent_from_start_is_unknown_and_then_offline(make_site: Make
         None,
         None,
     )
-    assert kept.snapshot.value(WIRE_RATING) == 32  # shown at once, nothing heard
+    assert kept.snapshot.value(WIRE_RATING) == 32  # shown at once, before any status
     await site.clock.advance(121)
     assert (kept.udp.presence, kept.status()) == (Presence.OFFLINE, Status.OFFLINE)
     await kept.stop()
 
 
 async def test_i2_server_outage_is_no_outage_of_box(site: Site) -> None:
-    """I2: no config-class value becomes unknown."""
+    """Check I2: no config-class value becomes unknown."""
     kept = Kept(site)
     await site.clock.advance(31)
     limits = (OFFLINE_CURRENT, CHARGING_CURRENT, UNIT_RATING, WIRE_RATING)
@@ -381,7 +381,7 @@ async def test_override_ends_when_car_leaves(make_site: MakeSite) -> None:
 
 
 async def test_override_ends_when_car_is_full(make_site: MakeSite) -> None:
-    """Full is a car that has waited for 10 min after some energy."""
+    """Expect the end once the car has waited 10 min after it took energy."""
     kept = await at_noon(make_site)
     site = kept.site
     site.sim.plug_in(Car(wants_kwh=1))
@@ -457,9 +457,9 @@ async def test_ignored_pause_is_not_reported_as_done(make_site: MakeSite) -> Non
     before = kept.udp.status_received_at
     await kept.charger.command(SetCharging(on=False))
     await site.clock.advance_until(lambda: len(site.sim.refusals) == 1, within=30)
-    assert kept.udp.status_received_at == before  # the status that was answered cannot show it
+    assert kept.udp.status_received_at == before  # the answered status cannot show the pause
     await site.clock.advance_until(lambda: len(site.sim.refusals) == 3, within=60)
-    assert kept.udp.status_received_at == before  # nor need the second after it, where an answer was lost
+    assert kept.udp.status_received_at == before  # nor must the second status after it, if an answer was lost
     await site.clock.advance_until(lambda: len(site.sim.refusals) == 4, within=30)
     assert kept.udp.status_received_at == kept.udp.charger_reported_at
     assert kept.status() is Status.CHARGING
@@ -553,7 +553,7 @@ async def test_current_ignored_by_box_is_not_shown_as_set_after_restart(make_sit
 
 
 class Ear:
-    """Listens to a path."""
+    """A listener that counts the calls of a transport."""
 
     def __init__(self) -> None:
         self.told = 0

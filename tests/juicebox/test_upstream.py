@@ -1,4 +1,4 @@
-"""The line to the maker's server, and the look-up of its name at a name server of our own, over loopback."""
+"""Tests of the connection to the maker's server, and of name resolution with a fake name server."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -34,7 +34,7 @@ NAME = "server.example"
 
 
 class FakeNameServer(asyncio.DatagramProtocol):
-    """Answers each question with `records`, after letting `spoil` at the answer; None leaves it unanswered."""
+    """A name server that answers each query with `records`, changed by `spoil`. None means no answer."""
 
     def __init__(self) -> None:
         self.records: list[tuple[int, bytes]] = [(1, socket.inet_aton("127.0.0.1"))]
@@ -106,7 +106,7 @@ async def test_system_resolver_returns_address_or_raises(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example", "."])
 async def test_invalid_name_is_refused_by_system_resolver(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     def refuse(name: str, *_: object, **__: object) -> list[object]:
-        name.encode("idna")  # what the real one does first: that raises UnicodeError
+        name.encode("idna")  # the real function does this first, which raises UnicodeError
         raise socket.gaierror
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
@@ -124,7 +124,7 @@ async def test_invalid_name_is_not_queried(names: FakeNameServer, host: str) -> 
 @pytest.mark.parametrize(
     ("spoil", "asked"),
     [
-        (lambda _: None, 2),  # asked once more
+        (lambda _: None, 2),  # one retry
         (lambda answer: b"\0\0" + answer[2:] if answer[:2] != b"\0\0" else b"\1\1", 2),
         (lambda answer: answer[:12] + answer[12:].replace(b"server", b"sorver"), 2),
         (lambda answer: answer[:2] + b"\x01\x00" + answer[4:], 2),  # a question
@@ -193,11 +193,11 @@ def test_uncompressed_name_is_read_and_unterminated_name_is_refused() -> None:
     assert first_address(query, query[:2] + b"\x81\x80\x00\x01\x00\x09" + query[8:] + b"\x05ab") is None
 
 
-# The line
+# The connection
 
 
 class Line:
-    """A line of one box to a server that keeps what it hears."""
+    """An upstream connection of one box to a server that keeps the datagrams."""
 
     def __init__(self, names: FakeNameServer) -> None:
         self.clock = VirtualClock()
@@ -231,7 +231,7 @@ async def test_datagrams_wait_for_resolution_and_answers_return(line: Line, name
     for number in range(WAITING + 2):
         line.up.send(b"%d" % number, False)
     await line.clock.settle()
-    assert line.heard() == [b"%d" % number for number in range(2, WAITING + 2)]  # the oldest gave way
+    assert line.heard() == [b"%d" % number for number in range(2, WAITING + 2)]  # the oldest were dropped
     line.up.send(b"x", False)
     await line.clock.settle()
     [(data, address)] = line.server.received()
@@ -302,7 +302,7 @@ async def test_unreachable_server_is_reported_and_retried(line: Line, names: Fak
 
 
 async def test_unusable_address_is_unreachable(line: Line, names: FakeNameServer) -> None:
-    pytest_socket.socket_allow_hosts(["127.0.0.1", "255.255.255.255"])  # the system refuses it by itself
+    pytest_socket.socket_allow_hosts(["127.0.0.1", "255.255.255.255"])  # the operating system refuses this address
     names.records = [(1, socket.inet_aton("255.255.255.255"))]
     await line.send(b"1")
     assert line.error() == "unreachable"

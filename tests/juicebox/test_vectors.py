@@ -1,4 +1,4 @@
-"""Every vector over real loopback sockets: to the box, from it, and past us (docs/protocols/juicebox.md, section 5)."""
+"""Tests of every vector over loopback sockets: to the box, from the box, relayed (docs/protocols/juicebox.md, section 5)."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ async def test_vector_of_no_box_is_dropped_without_answer(rig: ListenerRig, data
 
 @dataclass
 class Between:
-    """A box and its maker's server, both no more than sockets, with ours between them."""
+    """A box and its maker's server, both plain sockets, with the hub between them."""
 
     clock: VirtualClock
     stored: object = None
@@ -66,7 +66,7 @@ class Between:
         self.ours.open("127.0.0.1", [self.port], upstream if served else None)
 
     async def report(self, data: bytes) -> list[bytes]:
-        """The box sends; what the maker's server hears."""
+        """Send a datagram as the box. Return the datagrams that the maker's server receives."""
         self.box.send(data, self.port)
         await self.clock.settle()
         heard = self.maker.received()
@@ -74,13 +74,13 @@ class Between:
         return [message for message, _ in heard]
 
     async def answer(self, data: bytes) -> None:
-        """The maker's server answers."""
+        """Answer as the maker's server."""
         assert self.line is not None
         self.maker.sock.sendto(data, self.line)
         await self.clock.settle()
 
     async def obeyed(self) -> list[bytes]:
-        """What the box has got, all of it from where it reports to."""
+        """Return the datagrams that the box received. All must come from the address that the box reports to."""
         await self.clock.settle()
         heard = self.box.received()
         assert {source for _, source in heard} <= {("127.0.0.1", self.port)}
@@ -97,7 +97,7 @@ type Make = Callable[..., Between]
 
 @pytest.fixture
 async def make(socket_enabled: None) -> AsyncIterator[Make]:
-    """Builds them, and closes them after the test."""
+    """Yield a factory of `Between`. Close its products after the test."""
     made: list[Between] = []
 
     def build(clock: VirtualClock | None = None, stored: object = None) -> Between:
@@ -149,7 +149,7 @@ async def test_own_command_index_restarts_after_999(make: Make) -> None:
 
 @pytest.mark.parametrize("flags", [0, 6])
 async def test_constant_server_flags_continue_in_outage(make: Make, flags: int) -> None:
-    """VoltiE's server seems to send 000 (2.5)."""
+    """Use flags of 000 too, which VoltiE's server seems to send (2.5)."""
     between = make()
     between.open()
     theirs = CommandMessage(

@@ -1,4 +1,4 @@
-"""The user's hours of charging on a box that nobody else commands: weekdays and weekend, midnight, the clocks."""
+"""Tests of the user's charging hours on a box without a server: weekdays, weekend, midnight and clock changes."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -17,12 +17,12 @@ from .vectors import SERIAL
 
 ZONE = "Europe/Berlin"
 SWITCHED = 400.0
-"""Seconds until a change of the hours has reached the car: the guard between on and off, and a status."""
+"""Seconds until a switch reaches the car: the guard between on and off, and one status."""
 FREE = Day(0, 1440)
 
 
 def hours(start: int, end: int) -> Day:
-    """A window of full hours."""
+    """Return a window of full hours."""
     return Day(start * 60, end * 60)
 
 
@@ -32,7 +32,7 @@ def config(weekday: Day, weekend: Day) -> BoxConfig:
 
 
 async def allowed_in(site: Site, number: int) -> list[int]:
-    """The local hours, of so many from now on, in which the box may charge, well after their beginning."""
+    """Return those of the next `number` local hours in which the box may charge, well after the hour began."""
     found = []
     for _ in range(number):
         await site.clock.advance(SWITCHED)
@@ -43,7 +43,7 @@ async def allowed_in(site: Site, number: int) -> list[int]:
 
 
 async def at(make_site: MakeSite, start: datetime, config: BoxConfig) -> Site:
-    """A box whose car waits for its own timer, from the full hour after `start` on; its limit is learnt by then."""
+    """Return a site at the full hour after `start`. Its car waits for a timer, and its limit is learned."""
     site = make_site(clock=VirtualClock(start.replace(minute=50)), served=False, config=config)
     site.sim.plug_in(Car(ready=False))
     await site.start(plugged=False)
@@ -54,7 +54,7 @@ async def at(make_site: MakeSite, start: datetime, config: BoxConfig) -> Site:
 @pytest.mark.parametrize(
     ("day", "weekday", "weekend", "allowed"),
     [
-        (6, hours(22, 2), hours(3, 4), [22, 23, 3]),  # Friday evening: the other part of the window is on Fridays, too
+        (6, hours(22, 2), hours(3, 4), [22, 23, 3]),  # Friday evening; the morning part of the window is on Friday too
         (6, hours(22, 2), FREE, [22, 23, 0, 1, 2, 3, 4]),
         (7, hours(3, 4), hours(22, 2), [22, 23, 0, 1]),  # from Saturday to Sunday
         (8, hours(22, 2), hours(21, 22), [21, 0, 1]),  # Monday has its morning part, Sunday no other
@@ -71,8 +71,8 @@ async def test_weekday_and_weekend_hours_apply_across_midnight(
 @pytest.mark.parametrize(
     ("start", "allowed"),
     [
-        (datetime(2026, 10, 24, 21, tzinfo=UTC), [1, 2, 2, 3]),  # an hour more
-        (datetime(2027, 3, 27, 22, tzinfo=UTC), [1, 3]),  # an hour less
+        (datetime(2026, 10, 24, 21, tzinfo=UTC), [1, 2, 2, 3]),  # one more hour
+        (datetime(2027, 3, 27, 22, tzinfo=UTC), [1, 3]),  # one hour fewer
     ],
 )
 async def test_hours_follow_local_clock_across_clock_change(
