@@ -1,4 +1,4 @@
-"""Tests of every vector over loopback sockets: to the box, from the box, relayed (docs/protocols/juicebox.md, section 5)."""
+"""Tests of every vector over loopback sockets, to and from the box and relayed (docs/protocols/juicebox.md, section 5)."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
