@@ -68,20 +68,20 @@ async def test_pause_while_learning_is_refused(make_site: MakeSite) -> None:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "told"),
+    ("trouble", "expected_issue"),
     [
         (ServerTrouble.UNSAFE_CURRENT, BoxIssue.UNSAFE_SERVER),
         (ServerTrouble.UNSAFE_STORED, BoxIssue.UNSAFE_STORED),
     ],
 )
 async def test_unsafe_server_values_are_replaced_and_raise_matching_issue(
-    site: Site, trouble: ServerTrouble, told: BoxIssue
+    site: Site, trouble: ServerTrouble, expected_issue: BoxIssue
 ) -> None:
     await site.maker.set_trouble(trouble)
     await site.clock.advance(300)
     assert {(each.online, each.offline) for each in site.commands()} == {(32, 16)}
     assert [each.index for each in site.commands()] == [each.index for each in site.servers_commands()]
-    assert site.box.issues == {told}
+    assert site.box.issues == {expected_issue}
     assert (site.sim.writes, site.sim.unanswered, site.mode) == (0, 0, Mode.RELAY)
     await site.maker.set_trouble(ServerTrouble.NONE)
     await site.clock.advance(30)
@@ -372,11 +372,11 @@ async def test_boot_message_after_first_command_does_not_teach_commanded_current
     await site.clock.advance(400)
     site.sim.switch_off()
     site.sim.switch_on()
-    told, carried = site.sim._send, iter(range(2))
-    site.sim._send = lambda message: None if b"BOT:" in message and next(carried, None) is not None else told(message)  # type: ignore[method-assign]
+    send, carried = site.sim._send, iter(range(2))
+    site.sim._send = lambda message: None if b"BOT:" in message and next(carried, None) is not None else send(message)  # type: ignore[method-assign]
     await site.clock.advance(6)
     assert (site.sim.in_force, site.box.counts["boots"]) == (10, 0)
-    told(D1)
+    send(D1)
     await site.clock.advance(60)
     assert (site.box.state.offline, site.sim.stored, site.sim.writes, site.mode) == (16, 16, 0, Mode.KEEP)
 
@@ -467,8 +467,8 @@ async def test_lower_offline_current_counts_only_after_box_surely_received_it(si
     site.sim.wifi = True
     seen = set()
     for _ in range(3):
-        heard = site.sim.statuses
-        await site.clock.advance_until(lambda heard=heard: site.sim.statuses > heard, within=31)  # type: ignore[misc]
+        status_count = site.sim.statuses
+        await site.clock.advance_until(lambda status_count=status_count: site.sim.statuses > status_count, within=31)  # type: ignore[misc]
         seen.add(state.stored)
     assert seen == {16}, "the first of the answers between them may have got lost, and the second"
     await site.clock.advance(11)

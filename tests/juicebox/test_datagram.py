@@ -265,8 +265,8 @@ def test_status_survives_round_trip(serial: str, version: str, fields: list[tupl
     assert (message.serial, message.version) == (serial, version)
     first = dict(reversed([(letter, int(digits)) for letter, digits in fields]))
     assert message.fields == first
-    told = [*message.fields.items(), *message.repeated]
-    assert sorted(told) == sorted((letter, int(digits)) for letter, digits in fields)
+    all_fields = [*message.fields.items(), *message.repeated]
+    assert sorted(all_fields) == sorted((letter, int(digits)) for letter, digits in fields)
     assert serial_of(status(version, fields, serial)) == serial
 
 

@@ -54,20 +54,20 @@ def test_slot_of_uncertain_day_is_left_out(now: datetime, slot: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("day", "told"),
+    ("day", "expected_count"),
     [
         (datetime(2027, 3, 28, 12), SLOTS - 4 - 1),  # the hour from 1 to 2 is left out
         (datetime(2026, 10, 25, 12), SLOTS - 4 - 1),  # the oldest slots began 25 hours ago
         (datetime(2026, 10, 26, 0, 10), SLOTS - 4),
     ],
 )
-def test_slots_stay_unique_across_clock_change(day: datetime, told: int) -> None:
+def test_slots_stay_unique_across_clock_change(day: datetime, expected_count: int) -> None:
     """Expect no interval for slots near their start, whose day is uncertain."""
     quarters, now = IntervalEnergy(), day.replace(tzinfo=LOCAL).astimezone(UTC)
     for slot in range(SLOTS):
         quarters.record(slot, slot, now, ZONE)
     starts = [quarter.start for quarter in quarters.known(now)]
-    assert len(starts) == len(set(starts)) == told
+    assert len(starts) == len(set(starts)) == expected_count
     assert all(now - timedelta(days=1) < start <= now for start in starts)
 
 
@@ -111,8 +111,8 @@ def test_stored_intervals_are_restored_except_damaged_entries() -> None:
 async def test_box_reports_counted_interval_energy(site: Site) -> None:
     await site.clock.advance(3 * 3600)
     counted = {slot: energy for slot, energy in site.sim.slots.items() if energy > 0}
-    told = {quarter.start: quarter for quarter in site.box.state.quarters.known(site.clock.now())}
-    complete = [quarter for quarter in told.values() if quarter.complete and quarter.energy > 0]
+    reported = {quarter.start: quarter for quarter in site.box.state.quarters.known(site.clock.now())}
+    complete = [quarter for quarter in reported.values() if quarter.complete and quarter.energy > 0]
     assert len(complete) >= 10
     assert {quarter.energy for quarter in complete} <= {round(energy) for energy in counted.values()}
     assert sum(quarter.energy for quarter in complete) == pytest.approx(site.sim.watts * 0.25 * len(complete), rel=0.05)

@@ -16,21 +16,23 @@ JUST_UP = StatusMessage(SERIAL, "09u", {"u": 3})
 
 
 def test_silent_server_becomes_suspect_then_gone() -> None:
-    server_health, told = ServerHealth(lost=False), []
+    server_health, verdicts = ServerHealth(lost=False), []
     for second in (0.0, 10.0, 20.0):
         server_health.record_status(second)
-        told.append((server_health.answers, server_health.suspect, server_health.silent, server_health.is_gone(second)))
-    assert told == [(None, False, False, False), (False, True, False, False), (False, True, True, True)]
+        verdicts.append(
+            (server_health.answers, server_health.suspect, server_health.silent, server_health.is_gone(second))
+        )
+    assert verdicts == [(None, False, False, False), (False, True, False, False), (False, True, True, True)]
     assert SHORTEST_OUTAGE == 20
 
 
 def test_lost_server_may_return_after_several_answers() -> None:
-    server_health, told = ServerHealth(lost=True), []
+    server_health, verdicts = ServerHealth(lost=True), []
     for second in (0.0, 30.0, HAND_BACK_AFTER):
         server_health.record_status(second)
         server_health.record_answer(Timestamp(START, second))
-        told.append((server_health.answers, server_health.may_return(second)))
-    assert told == [(False, False), (False, False), (True, True)]
+        verdicts.append((server_health.answers, server_health.may_return(second)))
+    assert verdicts == [(False, False), (False, False), (True, True)]
     server_health.reset()
     assert (server_health.answers, server_health.has_unanswered_status, server_health.may_return(inf)) == (
         None,
@@ -40,13 +42,13 @@ def test_lost_server_may_return_after_several_answers() -> None:
 
 
 def test_returning_server_may_miss_one_answer_but_not_two() -> None:
-    server_health, told = ServerHealth(lost=True), []
+    server_health, verdicts = ServerHealth(lost=True), []
     for second, answered in ((0.0, True), (30.0, False), (60.0, True), (90.0, True)):
         server_health.record_status(second)
         if answered:
             server_health.record_answer(Timestamp(START, second))
-        told.append(server_health.may_return(second))
-    assert told == [False, False, False, True]
+        verdicts.append(server_health.may_return(second))
+    assert verdicts == [False, False, False, True]
     for second in (120.0, 150.0, 180.0):
         server_health.record_status(second)
     server_health.record_answer(Timestamp(START, 180.0))
@@ -90,27 +92,27 @@ def limits(first: int, second: int) -> StatusMessage:
 
 
 def test_limit_following_sent_current_is_limit_in_force() -> None:
-    effect, shown = CommandTracker(), limits(16, 10)
-    assert effect.in_force(shown) == 16
-    effect.check_status(shown, 10, 16)
-    assert (effect.in_force(shown), effect.confirmed) == (10, True)
+    tracker, shown = CommandTracker(), limits(16, 10)
+    assert tracker.in_force(shown) == 16
+    tracker.check_status(shown, 10, 16)
+    assert (tracker.in_force(shown), tracker.confirmed) == (10, True)
 
 
 def test_limit_equal_to_offline_current_proves_nothing() -> None:
-    effect, shown = CommandTracker(), limits(10, 16)
-    effect.check_status(shown, 16, 16)
-    assert effect.in_force(shown) == 10
+    tracker, shown = CommandTracker(), limits(10, 16)
+    tracker.check_status(shown, 16, 16)
+    assert tracker.in_force(shown) == 10
 
 
 def test_command_is_pending_until_shown_ignored_or_cancelled() -> None:
-    effect = CommandTracker()
+    tracker = CommandTracker()
     for statuses in ([limits(10, 16)], [limits(16, 16)] * SHOWS_WITHIN):
-        effect.record_command()
+        tracker.record_command()
         for status in statuses:
-            assert effect.pending
-            effect.check_status(status, 10, 16)
-        assert not effect.pending
-    assert effect.ignored
-    effect.record_command()
-    effect.cancel()
-    assert not effect.pending
+            assert tracker.pending
+            tracker.check_status(status, 10, 16)
+        assert not tracker.pending
+    assert tracker.ignored
+    tracker.record_command()
+    tracker.cancel()
+    assert not tracker.pending

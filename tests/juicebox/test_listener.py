@@ -272,8 +272,8 @@ async def test_possible_energy_increase_counts_from_metering_before_start(rig: L
     now = rig.clock.monotonic()
     rig.listener.add(SERIAL, HERE, lifetime=6000, metered_at=now + metered_at)
     await rig.clock.advance(SILENT_BEFORE_MOVE)
-    heard = await rig.repeat(rig.sender(THERE), 3, lifetime=6000 + 100_000)
-    assert heard == (1 if metered_at == -7200.0 else 0)
+    accepted = await rig.repeat(rig.sender(THERE), 3, lifetime=6000 + 100_000)
+    assert accepted == (1 if metered_at == -7200.0 else 0)
 
 
 async def test_metering_time_in_future_does_not_lock_box_out(rig: ListenerRig) -> None:
@@ -292,10 +292,10 @@ async def test_pinned_address_wins_back_from_accepted_stranger(rig: ListenerRig)
     await rig.clock.advance(SILENT_BEFORE_MOVE)
     assert await rig.repeat(stranger, 3, lifetime=8000) == 1  # a possible increase
     assert (rig.listener.host_of(SERIAL), disputed) == (THERE, [])
-    for heard in (0, 0, 1, 1):  # although the stranger goes on
+    for accepted in (0, 0, 1, 1):  # although the stranger goes on
         await rig.send(stranger, line(uptime=rig.clock.monotonic(), lifetime=8000))
-        assert await rig.repeat(box, 1, lifetime=6000) == heard
-        assert rig.listener.is_disputed(SERIAL) is not bool(heard)
+        assert await rig.repeat(box, 1, lifetime=6000) == accepted
+        assert rig.listener.is_disputed(SERIAL) is not bool(accepted)
     assert rig.listener.host_of(SERIAL) == HERE
     assert disputed == [SERIAL, SERIAL]
     assert await rig.repeat(stranger, 3, lifetime=8000) == 0
@@ -319,12 +319,12 @@ async def test_flood_from_elsewhere_spares_pinned_address(rig: ListenerRig) -> N
     rig.listener.add(SERIAL, THERE, lifetime=6000, pinned=HERE)
     box = rig.sender()
     foreign = rig.sender("127.0.0.9")
-    heard = 0
+    accepted = 0
     for _ in range(4):
         await rig.send(foreign, *[line(serial=OTHER)] * 100)
-        heard += await rig.send(box, line(uptime=rig.clock.monotonic(), lifetime=6000))
+        accepted += await rig.send(box, line(uptime=rig.clock.monotonic(), lifetime=6000))
         await rig.clock.advance(5)
-    assert heard == 2
+    assert accepted == 2
 
 
 async def test_longest_silent_new_address_gives_way_when_too_many_appear(rig: ListenerRig) -> None:
@@ -370,7 +370,7 @@ async def test_slow_or_replayed_box_is_not_discovered(rig: ListenerRig) -> None:
 
 async def test_discovered_box_is_forgotten_after_one_hour_of_silence(rig: ListenerRig) -> None:
     await rig.repeat(rig.sender(), 3)
-    assert await rig.repeat(rig.sender(THERE), 3) == 0  # another address with the serial of a pending one
+    assert await rig.repeat(rig.sender(THERE), 3) == 0  # another address with the serial of a pending box
     assert [each.host for each in rig.listener.discovered] == [HERE]
     await rig.clock.advance(3601)
     assert rig.listener.discovered == []

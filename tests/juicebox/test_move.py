@@ -16,7 +16,7 @@ from .site import Site
 
 
 @pytest.fixture
-async def taken(make_site: MakeSite) -> AsyncIterator[tuple[Site, Sender]]:
+async def taken_over(make_site: MakeSite) -> AsyncIterator[tuple[Site, Sender]]:
     """Yield a site with a kept, paused box, and a stranger that the listener accepted in place of the box."""
     site = make_site(served=False)
     await site.start()
@@ -29,14 +29,14 @@ async def taken(make_site: MakeSite) -> AsyncIterator[tuple[Site, Sender]]:
     site.sim.wifi = False
     await site.clock.advance(SILENT_BEFORE_MOVE)
     for _ in range(3):
-        await say(site, stranger)
+        await send_status(site, stranger)
     assert site.ours.listener.host_of(site.box.config.serial) == THERE
     assert stranger.received(), "it is answered"
     yield site, stranger
     stranger.close()
 
 
-async def say(site: Site, stranger: Sender) -> None:
+async def send_status(site: Site, stranger: Sender) -> None:
     """Send a status of the stranger with slightly more energy than the box has."""
     uptime = site.clock.monotonic()
     stranger.send(line(uptime=uptime, lifetime=int(site.sim.lifetime_wh) + 900), site.port)
@@ -60,13 +60,13 @@ async def test_stranger_with_absurd_energy_is_rejected(make_site: MakeSite) -> N
     assert site.ours.listener.host_of(site.box.config.serial) == HERE
 
 
-async def test_real_box_is_served_again_before_fallback(taken: tuple[Site, Sender]) -> None:
-    site, stranger = taken
+async def test_real_box_is_served_again_before_fallback(taken_over: tuple[Site, Sender]) -> None:
+    site, stranger = taken_over
     site.sim.wifi = True
     issues = set()
     site.mark()
     for _ in range(5):
-        await say(site, stranger)
+        await send_status(site, stranger)
         issues |= site.box.issues
     assert BoxIssue.TWO_ADDRESSES in issues, "the user is told while both speak"
     assert site.box.issues == set()
@@ -76,8 +76,8 @@ async def test_real_box_is_served_again_before_fallback(taken: tuple[Site, Sende
     assert site.box.state.lifetime == int(site.sim.lifetime_wh)
 
 
-async def test_real_box_wins_back_after_restart(taken: tuple[Site, Sender]) -> None:
-    site, _ = taken
+async def test_real_box_wins_back_after_restart(taken_over: tuple[Site, Sender]) -> None:
+    site, _ = taken_over
     await site.restart()
     assert site.ours.listener.host_of(site.box.config.serial) == THERE, "a box that moved is followed over a restart"
     site.sim.wifi = True
@@ -101,26 +101,26 @@ async def test_stranger_with_absurd_energy_is_rejected_after_restart(make_site: 
     assert site.ours.listener.host_of(site.box.config.serial) == HERE
 
 
-async def test_address_confirmed_by_user_counts_at_once(taken: tuple[Site, Sender]) -> None:
-    site, stranger = taken
+async def test_address_confirmed_by_user_counts_at_once(taken_over: tuple[Site, Sender]) -> None:
+    site, stranger = taken_over
     serial = site.box.config.serial
     site.ours.trust(serial, HERE)
     stranger.received()
-    await say(site, stranger)
+    await send_status(site, stranger)
     assert stranger.received() == [], "it is not answered any more"
     assert (site.ours.listener.host_of(serial), site.box.state.host, site.box.state.pinned) == (HERE, HERE, HERE)
     site.ours.trust("1", HERE)
     assert site.ours.listener.host_of("1") is None, "nothing is known of that box"
 
 
-async def test_address_dispute_ends_when_only_new_address_sends(taken: tuple[Site, Sender]) -> None:
+async def test_address_dispute_ends_when_only_new_address_sends(taken_over: tuple[Site, Sender]) -> None:
     """Move the box while its old address sends an implausible status."""
-    site, stranger = taken
+    site, stranger = taken_over
     replay = Sender(HERE)
     replay.send(line(uptime=1, lifetime=10**6), site.port)
-    await say(site, stranger)
+    await send_status(site, stranger)
     assert BoxIssue.TWO_ADDRESSES in site.box.issues
     for _ in range(31):
-        await say(site, stranger)
+        await send_status(site, stranger)
     replay.close()
     assert BoxIssue.TWO_ADDRESSES not in site.box.issues

@@ -40,11 +40,11 @@ class Step:
 
 
 @dataclass
-class Line:
+class BoxLine:
     """A box without a network, with the commands that reach it."""
 
     clock: VirtualClock = field(default_factory=VirtualClock)
-    told: list[bytes] = field(default_factory=list)
+    arrived: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.config = BoxConfig(serial=SERIAL, host=HERE)
@@ -70,7 +70,7 @@ class Line:
         return order.encode()
 
     def _answer(self, data: bytes) -> bool:
-        self.told.append(data)
+        self.arrived.append(data)
         return True
 
 
@@ -102,14 +102,14 @@ STEPS = st.builds(
 @example(steps=[Step(online=16, stored=40)])
 @example(steps=[Step(online=amps, stored=16) for amps in (24, 0, 40)])
 def test_relay_passes_permitted_part_of_each_command(steps: list[Step]) -> None:
-    rig = Line()
+    rig = BoxLine()
     known: int | None = None
     for step in steps:
         order = rig.send(step)
         highest = max(80 if step.wire is None else step.wire, inf if known is None else known)
         stored = step.stored if step.stored <= highest else known
-        [data] = rig.told
-        rig.told.clear()
+        [data] = rig.arrived
+        rig.arrived.clear()
         found = parse_command(data)
         asked = parse_command(order)
         assert isinstance(found, CommandMessage)
@@ -123,20 +123,20 @@ def test_relay_passes_permitted_part_of_each_command(steps: list[Step]) -> None:
         borne = min(limit for limit in (UNIT_RATING, step.wire, step.own_limit) if limit is not None)
         assert (BoxIssue.UNSAFE_SERVER in issues) is (step.online > borne)
         assert (BoxIssue.UNSAFE_STORED in issues) is (stored != step.stored)
-        told = step.wire is not None and (rig.box.state.stored or 0) > step.wire
-        assert (BoxIssue.OFFLINE_ABOVE_WIRE in issues) is told
+        above_wire_rating = step.wire is not None and (rig.box.state.stored or 0) > step.wire
+        assert (BoxIssue.OFFLINE_ABOVE_WIRE in issues) is above_wire_rating
         assert rig.box.mode is Mode.RELAY
         known = stored
 
 
 async def amperes(site: Site, *currents: int) -> list[int]:
     """Set each current at the server. Return the currents that reach the box with its next status."""
-    told = []
+    passed = []
     for amps in currents:
         site.unit.limit = amps
         await site.clock.advance(31)
-        told.append(site.last.online)
-    return told
+        passed.append(site.last.online)
+    return passed
 
 
 async def server_with(site: Site, *, online: int, stored: int) -> None:

@@ -159,11 +159,11 @@ async def test_duplicate_dns_answer_counts_once(names: FakeNameServer) -> None:
             names.transport.sendto(answer, names.last)  # type: ignore[attr-defined]
         return answer
 
-    heard = names.datagram_received
+    original = names.datagram_received
 
     def remember(data: bytes, addr: tuple[str, int]) -> None:
         names.last = addr  # type: ignore[attr-defined]
-        heard(data, addr)
+        original(data, addr)
 
     names.datagram_received = remember  # type: ignore[method-assign]
     names.spoil = twice
@@ -215,7 +215,7 @@ class Line:
     def error(self) -> str | None:
         return self.up.error
 
-    def heard(self) -> list[bytes]:
+    def received(self) -> list[bytes]:
         return [data for data, _ in self.server.received()]
 
 
@@ -231,7 +231,7 @@ async def test_datagrams_wait_for_resolution_and_answers_return(line: Line, name
     for number in range(WAITING + 2):
         line.up.send(b"%d" % number, False)
     await line.clock.settle()
-    assert line.heard() == [b"%d" % number for number in range(2, WAITING + 2)]  # the oldest were dropped
+    assert line.received() == [b"%d" % number for number in range(2, WAITING + 2)]  # the oldest were dropped
     line.up.send(b"x", False)
     await line.clock.settle()
     [(data, address)] = line.server.received()
@@ -254,7 +254,7 @@ async def test_name_is_resolved_again_periodically_and_sooner_when_suspect(line:
     assert names.asked == 2
     await line.clock.advance(RESOLVE_EVERY)
     await line.send(b"4")
-    assert (names.asked, line.heard()) == (3, [b"1", b"2", b"3", b"4"])
+    assert (names.asked, line.received()) == (3, [b"1", b"2", b"3", b"4"])
     pytest_socket.socket_allow_hosts(["127.0.0.1", "127.0.0.5"])
     names.records = [(1, socket.inet_aton("127.0.0.5"))]
     moved = Sender("127.0.0.5")
@@ -277,7 +277,7 @@ async def test_unreachable_server_is_reported_and_retried(line: Line, names: Fak
     assert names.asked == 1
     await line.clock.advance(RESOLVE_AGAIN)
     await line.send(b"3")
-    assert (line.error(), line.heard()) == ("dns", [])
+    assert (line.error(), line.received()) == ("dns", [])
     names.flags = 0x8180
     line.ours = True
     await line.clock.advance(RESOLVE_AGAIN)
@@ -286,7 +286,7 @@ async def test_unreachable_server_is_reported_and_retried(line: Line, names: Fak
     line.ours = False
     await line.clock.advance(RESOLVE_AGAIN)
     await line.send(b"5")
-    assert (line.error(), line.heard()) == (None, [b"5"])
+    assert (line.error(), line.received()) == (None, [b"5"])
     port = line.server.address[1]
     line.server.close()
     await line.send(b"6")
@@ -313,7 +313,7 @@ async def test_upstream_closed_during_look_up_sends_nothing(line: Line, names: F
     await line.send(b"1")
     await line.up.close()
     await line.clock.advance(10)
-    assert line.heard() == []
+    assert line.received() == []
 
 
 async def test_unexpected_connect_error_is_logged(line: Line, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""Tests of every vector over loopback sockets, to and from the box and relayed (docs/protocols/juicebox.md, section 5)."""
+"""Tests of every vector over loopback sockets: to, from and past the hub (docs/protocols/juicebox.md, section 5)."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from tests.simulators.clock import VirtualClock
 from .rig import HERE, ListenerRig, Sender, free_ports
 from .vectors import COMMANDS, D1, D2, D3, D4, D5, S1, S2, S3, S4, S5, S6, S7, S8, S9, S10, S11, SERIAL, X1, X2
 
-BEARS = 40
+WIRE_RATING = 40
 
 
 @pytest.mark.parametrize("data", [S1, S2, S3, S4, S5, S6, S7, S8, S9, D1, D2, D3, D4, D5, X1, X2])
@@ -58,7 +58,7 @@ class Between:
         self.box, self.maker = Sender(HERE), Sender("127.0.0.1")
         [self.port] = free_ports(1)
         self.ours = BoxHub(self.clock, self.stored)
-        config = BoxConfig(serial=SERIAL, host=HERE, wire_rating=BEARS, in_maker_load_group=False)
+        config = BoxConfig(serial=SERIAL, host=HERE, wire_rating=WIRE_RATING, in_maker_load_group=False)
         self.served = self.ours.add(config)
 
     def open(self, *, served: bool = True) -> None:
@@ -69,9 +69,9 @@ class Between:
         """Send a datagram as the box. Return the datagrams that the maker's server receives."""
         self.box.send(data, self.port)
         await self.clock.settle()
-        heard = self.maker.received()
-        self.line = heard[-1][1] if heard else None
-        return [message for message, _ in heard]
+        datagrams = self.maker.received()
+        self.line = datagrams[-1][1] if datagrams else None
+        return [message for message, _ in datagrams]
 
     async def answer(self, data: bytes) -> None:
         """Answer as the maker's server."""
@@ -82,9 +82,9 @@ class Between:
     async def obeyed(self) -> list[bytes]:
         """Return the datagrams that the box received. All must come from the address that the box reports to."""
         await self.clock.settle()
-        heard = self.box.received()
-        assert {source for _, source in heard} <= {("127.0.0.1", self.port)}
-        return [data for data, _ in heard]
+        datagrams = self.box.received()
+        assert {source for _, source in datagrams} <= {("127.0.0.1", self.port)}
+        return [data for data, _ in datagrams]
 
     async def close(self) -> None:
         await self.ours.close()

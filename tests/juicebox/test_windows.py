@@ -42,7 +42,7 @@ async def allowed_in(site: Site, number: int) -> list[int]:
     return found
 
 
-async def at(make_site: MakeSite, start: datetime, config: BoxConfig) -> Site:
+async def site_at(make_site: MakeSite, start: datetime, config: BoxConfig) -> Site:
     """Return a site at the full hour after `start`. Its car waits for a timer, and its limit is learned."""
     site = make_site(clock=VirtualClock(start.replace(minute=50)), served=False, config=config)
     site.sim.plug_in(Car(ready=False))
@@ -63,7 +63,7 @@ async def at(make_site: MakeSite, start: datetime, config: BoxConfig) -> Site:
 async def test_weekday_and_weekend_hours_apply_across_midnight(
     make_site: MakeSite, day: int, weekday: Day, weekend: Day, allowed: list[int]
 ) -> None:
-    site = await at(make_site, datetime(2026, 11, day, 19, tzinfo=UTC), config(weekday, weekend))
+    site = await site_at(make_site, datetime(2026, 11, day, 19, tzinfo=UTC), config(weekday, weekend))
     assert await allowed_in(site, 8) == allowed
     assert (site.sim.fallbacks, site.sim.writes) == (0, 0)
 
@@ -78,10 +78,10 @@ async def test_weekday_and_weekend_hours_apply_across_midnight(
 async def test_hours_follow_local_clock_across_clock_change(
     make_site: MakeSite, start: datetime, allowed: list[int]
 ) -> None:
-    site = await at(make_site, start, config(FREE, hours(1, 4)))
+    site = await site_at(make_site, start, config(FREE, hours(1, 4)))
     assert await allowed_in(site, 6) == allowed
     last = site.sim.commands[-1]
     sent_at = site.clock.now() - timedelta(seconds=site.clock.monotonic() - last.at)
     local = sent_at.astimezone(ZoneInfo(ZONE))
-    told = (last.command.weekday, last.command.hour, last.command.minute)
-    assert told == (local.isoweekday() % 7, local.hour, local.minute)
+    command_time = (last.command.weekday, last.command.hour, last.command.minute)
+    assert command_time == (local.isoweekday() % 7, local.hour, local.minute)

@@ -270,7 +270,7 @@ class JuiceBox:
 
     def stop(self) -> None:
         """End the simulation: close the socket and cancel the timers."""
-        self._live()
+        self._update_energies()
         self._fall_silent()
         self._booted = False
         self._decide()
@@ -292,20 +292,20 @@ class JuiceBox:
 
     def plug_in(self, car: Car | None = None) -> None:
         """Begin a session with `car`, by default a car that wants 30 kWh."""
-        self._live()
+        self._update_energies()
         self.car = car or Car()
         self._cap = None
         self._decide()
 
     def unplug(self) -> None:
         """End the session."""
-        self._live()
+        self._update_energies()
         self.car = None
         self._decide()
 
     def wake_car(self) -> None:
         """End the car's own timer, so that the car asks for power. Raise `RuntimeError` without a car."""
-        self._live()
+        self._update_energies()
         if self.car is None:
             raise RuntimeError(f"no car is plugged in at {self.serial}")
         self.car = replace(self.car, ready=True)
@@ -313,7 +313,7 @@ class JuiceBox:
 
     def set_fault(self, code: int) -> None:
         """Set error 3, 4 or 5; 0 clears the error (2.3.2)."""
-        self._live()
+        self._update_energies()
         self._fault = code
         self._decide()
 
@@ -367,13 +367,13 @@ class JuiceBox:
     @property
     def lifetime_wh(self) -> float:
         """The lifetime energy, Wh."""
-        self._live()
+        self._update_energies()
         return self.meter_wh
 
     @property
     def session_wh(self) -> float:
         """The session energy, Wh. Each end of charging resets it (2.3, `E`)."""
-        self._live()
+        self._update_energies()
         return self._session_wh
 
     @property
@@ -385,7 +385,7 @@ class JuiceBox:
     @property
     def slots(self) -> dict[int, float]:
         """Energy in Wh by quarter hour of the last day, since the clock was set."""
-        self._live()
+        self._update_energies()
         known = ((slot, self._energy_in(slot)) for slot in range(SLOTS))
         return {slot: energy for slot, energy in known if energy is not None}
 
@@ -431,7 +431,7 @@ class JuiceBox:
                 self._send(wire.debug(self.serial, "NFO", "DirSvc encrypt 1"))
         self._report()
 
-    def _live(self) -> None:
+    def _update_energies(self) -> None:
         """Bring the energies up to date. The current has not changed since the last update."""
         now = self.clock.monotonic()
         seconds, began, self._at = now - self._at, self._at, now
@@ -461,9 +461,9 @@ class JuiceBox:
     @property
     def _allowed(self) -> int:
         """The current that the pilot signal offers the car, A."""
-        return 0 if not self._booted or self._fault or self._held_by_window() else self.in_force
+        return 0 if not self._booted or self._fault or self._blocked_by_window() else self.in_force
 
-    def _held_by_window(self) -> bool:
+    def _blocked_by_window(self) -> bool:
         minute = self.minute_of_week
         if self.window is None or self.online or minute is None:
             return False
@@ -521,7 +521,7 @@ class JuiceBox:
             yield from (((edge - minute) % DAY_MINUTES or DAY_MINUTES) * 60 for edge in self.window)
 
     def _pass_event(self) -> None:
-        self._live()
+        self._update_energies()
         if not self.online and self._online_until > -inf:
             self._online_until = -inf
             self.fallbacks += 1
@@ -552,7 +552,7 @@ class JuiceBox:
 
     def _report(self) -> None:
         """Send a status, and schedule the next status."""
-        self._live()
+        self._update_energies()
         now = self.clock.monotonic()
         self.unanswered += self._status_received_at is not None
         self._status_received_at = now
@@ -629,9 +629,9 @@ class JuiceBox:
             except BlockingIOError:
                 return
             if self.wifi:
-                self._hear(message, (str(address[0]), int(address[1])))
+                self._receive(message, (str(address[0]), int(address[1])))
 
-    def _hear(self, message: bytes, address: Address) -> None:
+    def _receive(self, message: bytes, address: Address) -> None:
         if address != self._peer:
             self._refuse(Flaw.STRANGER, message)
         else:
@@ -652,7 +652,7 @@ class JuiceBox:
             self._send(wire.debug(self.serial, "ERR", f"Miss CRC '{message.decode().rstrip('$')}'"))
 
     def _obey(self, order: Command) -> None:
-        self._live()
+        self._update_energies()
         now = self.clock.monotonic()
         if self._status_received_at is not None:
             self.slowest_answer = max(self.slowest_answer, now - self._status_received_at)

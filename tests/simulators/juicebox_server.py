@@ -137,8 +137,8 @@ class Unit:
     @property
     def unit_rating(self) -> int:
         """The unit rating, A. Defaults to the wire rating if the box does not report a rating."""
-        told = None if self.status is None else self.status.values.get("m")
-        return self.wire_rating if told is None else told
+        reported = None if self.status is None else self.status.values.get("m")
+        return self.wire_rating if reported is None else reported
 
     def local(self, now: datetime) -> datetime:
         """Return `now` in the unit's time zone."""
@@ -163,12 +163,12 @@ class Unit:
 class _Endpoint(asyncio.DatagramProtocol):
     """The server's socket, which passes datagrams to the server."""
 
-    def __init__(self, hear: Callable[[bytes, Address], None]) -> None:
-        self._hear = hear
+    def __init__(self, receive: Callable[[bytes, Address], None]) -> None:
+        self._receive = receive
 
     @override
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self._hear(data, addr)
+        self._receive(data, addr)
 
 
 class BoxHub:
@@ -201,7 +201,7 @@ class BoxHub:
 
     async def start(self, port: int = 0) -> None:
         """Listen on the loopback interface. Port 0 takes a free port. Raise `OSError` if the port is taken."""
-        self._transport = await self._open(port, _Endpoint(self._hear))
+        self._transport = await self._open(port, _Endpoint(self._receive))
         self._port = self._transport.get_extra_info("sockname")[1]
         self._elsewhere = await self._open(0, asyncio.DatagramProtocol())
 
@@ -270,7 +270,7 @@ class BoxHub:
         transport, _ = await loop.create_datagram_endpoint(lambda: protocol, local_addr=(HOST, port))
         return transport
 
-    def _hear(self, message: bytes, address: Address) -> None:
+    def _receive(self, message: bytes, address: Address) -> None:
         self.heard.append((self.clock.monotonic(), address, message))
         status = wire.read_status(message)
         if status is None:

@@ -143,7 +143,7 @@ class LocalLink:
                     raise NotAllowed("locked")
                 if charger.car is None:
                     raise NotApplicable("wrong_state")
-                if command == SetOverride(on=False) and charger.in_window:  # a switch cannot end an override otherwise
+                if command == SetOverride(on=False) and charger.in_window:  # a switch can only turn charging on
                     on = True
                 charger.manual = Manual.CHARGE if on else Manual.PAUSE
             case Restart():
@@ -184,11 +184,11 @@ class LocalTransport(Transport):
     @property
     @override
     def presence(self) -> Presence:
-        heard = (
+        recent = (
             self._status_received_at is not None
             and self._status_received_at + LIVE_AGE[self.source] > self._clock.monotonic()
         )
-        return Presence.ONLINE if heard else Presence.UNKNOWN
+        return Presence.ONLINE if recent else Presence.UNKNOWN
 
     @property
     @override
@@ -240,7 +240,7 @@ class LocalTransport(Transport):
 
     @override
     async def check(self) -> None:
-        self._look()
+        self._read_report()
 
     @override
     async def read_schedule(self) -> Schedule:
@@ -257,7 +257,7 @@ class LocalTransport(Transport):
     def start(self) -> None:
         """Read the first report, and schedule the next reports."""
         self._end_listening = self.breaker.listen(self._arm)
-        self._turn()
+        self._poll()
 
     def stop(self) -> None:
         """Stop reading reports."""
@@ -266,12 +266,12 @@ class LocalTransport(Transport):
             self._end_listening = None
         self._disarm()
 
-    def _turn(self) -> None:
+    def _poll(self) -> None:
         with suppress(NoConnection):
-            self._look()
+            self._read_report()
         self._arm()
 
-    def _look(self) -> None:
+    def _read_report(self) -> None:
         """Read a report. Raise NoConnection if the charger does not answer."""
         try:
             charger = self._link.report()
@@ -308,7 +308,7 @@ class LocalTransport(Transport):
         self._disarm()
         due = self.breaker.due
         wait = REPORT_EVERY if due is None else max(due - self._clock.monotonic(), 0.0)
-        self._cancel = self._clock.call_later(wait, self._turn)
+        self._cancel = self._clock.call_later(wait, self._poll)
 
     def _disarm(self) -> None:
         if self._cancel is not None:

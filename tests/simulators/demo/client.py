@@ -126,7 +126,7 @@ class Client:
         """Add JuiceBoxes through the config flow with the settings of the entry and the form input of each serial."""
         path = await self._begin("juicebox")
         _expect(await self._call("POST", path, settings), "progress")
-        await self.wait_until(partial(self._hears_box, path), "no box is heard")
+        await self.wait_until(partial(self._finds_box, path), "no box is heard")
         step = await self._call("GET", path)
         _expect(step, "form")
         first = step["description_placeholders"]["serial"]
@@ -137,7 +137,7 @@ class Client:
             add = partial(self._adds_box, entry_id, serial, boxes[serial])
             await self.wait_until(add, f"box {serial} is not heard")
 
-    async def _hears_box(self, path: str) -> bool:
+    async def _finds_box(self, path: str) -> bool:
         """Return True if a flow has found a box. Let the flow wait again after its timeout."""
         step = await self._call("GET", path)
         if step["type"] == "menu":
