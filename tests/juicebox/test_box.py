@@ -457,7 +457,7 @@ async def test_offline_current_change_voided_by_boot_does_not_count_for_the_day(
         site.box.change_offline(16)
 
 
-async def test_lower_offline_current_counts_only_after_box_surely_received_it(site: Site) -> None:
+async def test_lower_offline_current_counts_only_after_certain_receipt(site: Site) -> None:
     await lose(site)
     state = site.box.state
     site.sim.wifi = False
@@ -707,7 +707,7 @@ async def test_pause_survives_outage_and_restart_and_ends_on_unplug(site: Site) 
     assert not site.box.state.paused
 
 
-async def test_charging_current_lowers_server_current_and_never_raises_it(site: Site) -> None:
+async def test_charging_current_may_lower_but_never_raise_server_current(site: Site) -> None:
     site.box.set_current(10)
     assert not site.box.confirmed_current
     await site.clock.advance(60)
@@ -955,7 +955,7 @@ async def test_kept_box_at_new_address_is_answered_before_fallback(make_site: Ma
     assert (site.ours.listener.host_of(SERIAL), site.sim.fallbacks) == ("127.0.0.9", 0)
 
 
-async def test_new_box_address_survives_restart_and_user_can_change_it(site: Site) -> None:
+async def test_new_box_address_survives_restart_until_user_changes_address(site: Site) -> None:
     site.sim.host = "127.0.0.9"
     site.sim.reconnect()
     await site.clock.advance(400)

@@ -35,7 +35,7 @@ def local(hour: int, minute: int = 0, second: int = 0) -> datetime:
         (local(23, 59), 1, local(0, 15)),
     ],
 )
-def test_slot_belongs_to_last_day_on_which_it_began(now: datetime, slot: int, start: datetime) -> None:
+def test_slot_belongs_to_day_of_its_last_start(now: datetime, slot: int, start: datetime) -> None:
     quarters = IntervalEnergy()
     quarters.record(slot, 250, now, ZONE)
     [quarter] = quarters.known(now)

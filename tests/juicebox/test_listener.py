@@ -162,7 +162,7 @@ async def test_giant_datagram_is_dropped(rig: ListenerRig) -> None:
 # Plausibility
 
 
-async def test_falling_or_leaping_lifetime_energy_is_rejected_until_it_persists(rig: ListenerRig) -> None:
+async def test_falling_or_leaping_lifetime_energy_is_rejected_until_persistent(rig: ListenerRig) -> None:
     rig.listener.add(SERIAL, HERE, lifetime=5000)
     box = rig.sender()
     assert await rig.repeat(box, 1, lifetime=4999) == 0
