@@ -786,7 +786,7 @@ def assert_well_typed(readings: Readings) -> None:
     for prop, reading in readings.items():
         assert isinstance(reading.value, prop.type), prop
         if isinstance(reading.value, float):
-            assert -1e6 < reading.value < 1e8, prop
+            assert -1e6 < reading.value <= 1e8, prop
         json.dumps(str(reading.value)).encode()
 
 
