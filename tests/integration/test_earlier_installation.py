@@ -84,7 +84,7 @@ async def test_earlier_installation_keeps_entries_entities_and_values(earlier: t
     assert [boxes.value("wire_rating", serial) for serial in (FIRST, SECOND)] == ["32.0", "20.0"]
 
 
-async def test_override_of_earlier_installation_gives_its_schedule_back(earlier: tuple[OwnHouse, BoxHouse]) -> None:
+async def test_override_of_earlier_installation_restores_its_schedule(earlier: tuple[OwnHouse, BoxHouse]) -> None:
     house, _ = earlier
     await house.settle_in()
     [window] = house.world.charger(WAITING).schedules

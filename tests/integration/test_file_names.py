@@ -51,7 +51,7 @@ def _as_earlier_version_left(unique_ids: set[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("unique_id", [UUID, UUID.replace("-", "")])
-def test_uuid_names_its_files_unless_one_in_capitals_has_them(unique_id: str) -> None:
+def test_uuid_used_as_file_name_unless_taken_in_another_case(unique_id: str) -> None:
     assert file_name(unique_id, ()) == unique_id
     assert file_name(unique_id, {unique_id.upper()}) == hash_of(unique_id)
     assert file_name(unique_id.upper(), {unique_id.upper()}) == unique_id.upper()
@@ -59,6 +59,6 @@ def test_uuid_names_its_files_unless_one_in_capitals_has_them(unique_id: str) ->
 
 
 @pytest.mark.parametrize("unique_id", ["", ".", "a/b", "..", "old_account", "\ud800", UUID.upper(), f"{UUID}\n"])
-def test_anything_else_is_named_by_its_hash(unique_id: str) -> None:
+def test_file_name_of_any_other_id_is_its_hash(unique_id: str) -> None:
     assert file_name(unique_id, ()) == hash_of(unique_id)
     assert file_name(hash_of(unique_id), {hash_of(unique_id)}) == hash_of(hash_of(unique_id))

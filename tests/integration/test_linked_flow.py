@@ -87,7 +87,7 @@ def other_entity(hass: HomeAssistant, name: str, state: str, **attributes: objec
     return entity_id
 
 
-async def test_a_charger_gets_a_local_path(house: House, local: LocalIntegration) -> None:
+async def test_charger_linked_to_local_entities(house: House, local: LocalIntegration) -> None:
     device = house.device(WAITING)
     assert device is not None
     dr.async_get(house.hass).async_update_device(device.id, name_by_user="Drive")
@@ -104,25 +104,25 @@ async def test_a_charger_gets_a_local_path(house: House, local: LocalIntegration
     assert chargers(await begin(house)).keys() == {FREE, CHARGING}
 
 
-def test_only_an_account_has_linked_chargers() -> None:
+def test_load_group_entry_has_no_subentry_types() -> None:
     entry = MockConfigEntry(domain="chargekeeper", data={"kind": "load_group"})
     assert ChargeKeeperConfigFlow.async_get_supported_subentry_types(entry) == {}
 
 
-async def test_there_is_no_other_kind_of_subentry(house: House, local: LocalIntegration) -> None:
+async def test_unknown_subentry_type_refused(house: House, local: LocalIntegration) -> None:
     with pytest.raises(UnknownHandler):
         await house.hass.config_entries.subentries.async_init(
             (house.entry.entry_id, "nonsense"), context={"source": SOURCE_USER}
         )
 
 
-async def test_one_entity_is_enough(house: House, local: LocalIntegration) -> None:
+async def test_single_entity_is_enough_for_a_link(house: House, local: LocalIntegration) -> None:
     result = await enter(house, await begin(house), {"charger": FREE, **local.chosen("power")})
     assert result["type"] is FlowResultType.CREATE_ENTRY
     assert the_link(house).data.keys() == {"maker", "serial", "power"}
 
 
-async def test_every_charger_may_be_linked_once(house: House, local: LocalIntegration) -> None:
+async def test_charger_linked_at_most_once(house: House, local: LocalIntegration) -> None:
     second, third = await begin(house), await begin(house)
     for serial, link in ((FREE, "status"), (WAITING, "power"), (CHARGING, "current")):
         result = await enter(house, await begin(house), {"charger": serial, **local.chosen(link)})
@@ -136,7 +136,7 @@ async def test_every_charger_may_be_linked_once(house: House, local: LocalIntegr
     assert (slow["type"], slow["reason"]) == (FlowResultType.ABORT, "all_linked")
 
 
-async def test_a_charger_linked_meanwhile_is_not_linked_twice(house: House, local: LocalIntegration) -> None:
+async def test_charger_linked_meanwhile_aborts_the_slower_flow(house: House, local: LocalIntegration) -> None:
     await local.set_up("cloud_polling")
     slow = await enter(house, await begin(house), {"charger": FREE, **local.chosen("status")})
     assert slow["step_id"] == "cloud_based"
@@ -147,7 +147,7 @@ async def test_a_charger_linked_meanwhile_is_not_linked_twice(house: House, loca
     assert "status" not in the_link(house).data
 
 
-async def test_each_mistake_is_named_and_can_be_mended(house: House, local: LocalIntegration) -> None:
+async def test_link_form_names_each_mistake_and_accepts_the_correction(house: House, local: LocalIntegration) -> None:
     hass, registry = house.hass, er.async_get(house.hass)
     hass.states.async_set("sensor.without_unique_id", "charging")
     other_entity(hass, "volts", "230", unit_of_measurement="V")
@@ -177,7 +177,7 @@ async def test_each_mistake_is_named_and_can_be_mended(house: House, local: Loca
     assert result["type"] is FlowResultType.CREATE_ENTRY
 
 
-async def test_a_status_is_judged_by_what_it_says_or_can_say(house: House, local: LocalIntegration) -> None:
+async def test_status_entity_accepted_by_its_options_or_while_unknown(house: House, local: LocalIntegration) -> None:
     registry = er.async_get(house.hass)
     options = other_entity(house.hass, "options", "booting", options=["booting", "charging"])
     silent = other_entity(house.hass, "template", "unknown")  # it may say so later
@@ -187,7 +187,7 @@ async def test_a_status_is_judged_by_what_it_says_or_can_say(house: House, local
         assert await linked(house, {"status": entity_id}) == {"status": entry.id}
 
 
-async def test_what_is_not_available_now_is_judged_by_the_registry(house: House, local: LocalIntegration) -> None:
+async def test_unavailable_entities_accepted_by_their_registry_entries(house: House, local: LocalIntegration) -> None:
     local.lose()
     assert {house.hass.states.get(entity_id).state for entity_id in local.chosen().values()} == {"unavailable"}  # type: ignore[union-attr]
     assert await linked(house, local.chosen()) == {link: local.entry(link).id for link in LINKS}
@@ -203,7 +203,7 @@ async def linked(house: House, entered: Mapping[str, object]) -> dict[str, objec
     return {link: entity for link, entity in subentry.data.items() if link not in {"maker", "serial"}}
 
 
-async def test_what_a_cloud_feeds_is_accepted_with_a_warning(house: House, local: LocalIntegration) -> None:
+async def test_cloud_based_entities_accepted_with_a_warning(house: House, local: LocalIntegration) -> None:
     await local.set_up("cloud_polling")
     warning = await enter(house, await begin(house), {"charger": WAITING, **local.chosen("status", "power")})
     assert (warning["type"], warning["step_id"]) == (FlowResultType.FORM, "cloud_based")
@@ -213,13 +213,13 @@ async def test_what_a_cloud_feeds_is_accepted_with_a_warning(house: House, local
     assert the_link(house).data["status"] == local.entry("status").id
 
 
-async def test_an_entity_of_an_unknown_integration_is_taken_as_local(house: House, local: LocalIntegration) -> None:
+async def test_entity_of_an_unknown_integration_accepted_as_local(house: House, local: LocalIntegration) -> None:
     entity_id = other_entity(house.hass, "template", "charging")
     result = await enter(house, await begin(house), {"charger": WAITING, "status": entity_id})
     assert result["type"] is FlowResultType.CREATE_ENTRY
 
 
-async def test_other_entities_are_linked(house: House, local: LocalIntegration) -> None:
+async def test_linked_entities_replaced_by_reconfigure(house: House, local: LocalIntegration) -> None:
     await enter(house, await begin(house), {"charger": WAITING, **local.chosen("status", "power", "charge_switch")})
     registry = er.async_get(house.hass)
     registry.async_update_entity(local.entry("status").entity_id, new_entity_id="sensor.drive_state")
@@ -243,7 +243,7 @@ async def test_other_entities_are_linked(house: House, local: LocalIntegration) 
     assert sorted(transport.capabilities) == ["restart"], "the entry was set up again"
 
 
-async def test_a_warning_stands_before_a_change_too(house: House, local: LocalIntegration) -> None:
+async def test_reconfigure_warns_of_cloud_based_entities(house: House, local: LocalIntegration) -> None:
     await enter(house, await begin(house), {"charger": WAITING, **local.chosen("status")})
     await local.set_up("cloud_push")
     form = await reconfigure(house, the_link(house))

@@ -189,7 +189,7 @@ async def test_polled_status_read_for_a_restart(home: Home) -> None:
 
 
 @pytest.mark.parametrize("expected_errors", [["no answer"]])
-async def test_poll_that_hangs_makes_no_second_one_count(home: Home) -> None:
+async def test_restart_refused_while_an_earlier_poll_hangs(home: Home) -> None:
     """Home Assistant does not poll twice at a time: it would write the old state at once."""
     status, gate = Polled(), asyncio.Event()
     await add(home, status)
@@ -209,7 +209,7 @@ async def test_poll_that_hangs_makes_no_second_one_count(home: Home) -> None:
     assert home.from_link(STATUS) is None
 
 
-async def test_status_that_nobody_can_poll_proves_nothing(home: Home) -> None:
+async def test_restart_refused_on_a_status_that_cannot_be_polled(home: Home) -> None:
     status = Pushed()
     status._attr_should_poll = True  # the default of Home Assistant, also where there is nothing to poll
     await add(home, status)
@@ -254,7 +254,7 @@ async def test_failed_poll_of_a_coordinator_is_no_report(home: Home) -> None:
     await hub.coordinator.async_shutdown()
 
 
-async def test_coordinator_that_is_pushed_is_not_asked(home: Home) -> None:
+async def test_pushed_coordinator_not_polled_for_a_restart(home: Home) -> None:
     hub = Hub(home.hass, interval=None)
     await hub.coordinator.async_refresh()
     await add(home, Coordinated(hub.coordinator))
@@ -270,7 +270,7 @@ async def test_coordinator_that_is_pushed_is_not_asked(home: Home) -> None:
 # What was restored
 
 
-async def test_restored_status_found_at_our_start_is_no_report(home: Home) -> None:
+async def test_restored_status_at_our_start_is_no_report(home: Home) -> None:
     status = Restored()
     await add(home, status)
     await link_status(home)
@@ -284,7 +284,7 @@ async def test_restored_status_found_at_our_start_is_no_report(home: Home) -> No
 
 
 @pytest.mark.parametrize("first", [True, False])
-async def test_restored_status_of_an_integration_that_is_reloaded_is_no_report(home: Home, first: bool) -> None:
+async def test_restored_status_after_a_reload_of_its_integration_is_no_report(home: Home, first: bool) -> None:
     status = Restored()
     await add(home, status)
     await link_status(home)
@@ -309,7 +309,7 @@ async def test_restored_status_of_an_integration_that_is_reloaded_is_no_report(h
     assert home.from_link(STATUS) is Status.AVAILABLE, "a device that was away and is heard again"
 
 
-async def test_polled_status_of_an_integration_that_is_reloaded_is_a_report(home: Home) -> None:
+async def test_polled_status_after_a_reload_of_its_integration_is_a_report(home: Home) -> None:
     hub = Hub(home.hass)
     await hub.coordinator.async_refresh()
     await add(home, Stored(hub.coordinator))
@@ -335,7 +335,7 @@ async def test_polled_status_of_an_integration_that_is_reloaded_is_a_report(home
         (State("sensor.a", "1"), State("sensor.a", "1"), True, True, True),
     ],
 )
-def test_own_report_told_from_a_restored_state(
+def test_own_report_distinguished_from_a_restored_state(
     old: State | None, new: State | None, restores: bool, unproven: bool, own: bool
 ) -> None:
     assert is_own_report(old, new, restores=restores, unproven=unproven) is own

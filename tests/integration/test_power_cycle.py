@@ -147,7 +147,7 @@ async def test_override_pending_while_a_reversed_clamp_shows_power(box_house: Bo
     assert (wiring.calls, box_house.state("switch", "tou_override").state) == ([], "on")
 
 
-async def test_override_pending_when_the_car_starts_while_the_duty_is_saved(box_house: BoxHouse) -> None:
+async def test_override_pending_when_the_car_starts_while_the_record_is_saved(box_house: BoxHouse) -> None:
     wiring = await deaf(box_house)
     slow_disk(box_house, 15)
     sim = box_house.sims[FIRST]
@@ -165,7 +165,7 @@ async def test_override_pending_when_the_car_starts_while_the_duty_is_saved(box_
     assert (wiring.calls, power_of(box_house).active) == ([], False)
 
 
-async def test_restart_refused_when_power_flows_while_the_duty_is_saved(box_house: BoxHouse) -> None:
+async def test_restart_refused_when_power_flows_while_the_record_is_saved(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, details=NIGHT)
     await wiring.report_for(400)
     slow_disk(box_house, 10)
@@ -182,7 +182,7 @@ async def test_restart_refused_when_power_flows_while_the_duty_is_saved(box_hous
 
 
 @pytest.mark.parametrize("meter", [True, False])
-async def test_restart_refused_when_nothing_is_reported_while_the_duty_is_saved(
+async def test_restart_refused_when_nothing_is_reported_while_the_record_is_saved(
     box_house: BoxHouse, meter: bool
 ) -> None:
     wiring = await (deaf(box_house) if meter else wired(box_house, meter=False, details=NIGHT))
@@ -196,7 +196,7 @@ async def test_restart_refused_when_nothing_is_reported_while_the_duty_is_saved(
     assert (error.value.translation_key, wiring.calls) == ("restart_status_unknown", [])
 
 
-async def test_restart_refused_while_only_we_have_read_the_meter(box_house: BoxHouse) -> None:
+async def test_restart_refused_when_the_meter_stopped_reporting(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, details=NIGHT)
     await wiring.report_for(400)
     wiring.report(0)  # the last that is heard of it
@@ -209,7 +209,7 @@ async def test_restart_refused_while_only_we_have_read_the_meter(box_house: BoxH
     assert wiring.calls == []
 
 
-async def test_restored_meter_is_no_rest(box_house: BoxHouse) -> None:
+async def test_restored_meter_state_does_not_allow_a_restart(box_house: BoxHouse) -> None:
     wiring = await deaf(box_house)
     await box_house.pass_time(70)
     states = box_house.hass.states
@@ -233,7 +233,7 @@ async def test_option_restarts_a_charging_box_under_load(box_house: BoxHouse) ->
 
 
 @pytest.mark.parametrize("heard", [True, False])
-async def test_restart_lets_no_stored_current_above_the_wire_loose(box_house: BoxHouse, heard: bool) -> None:
+async def test_restart_never_lets_the_box_exceed_the_wire_rating(box_house: BoxHouse, heard: bool) -> None:
     box_house.power_up(stored=40)
     wiring = await wired(box_house, details={**NIGHT, "wire_rating": 20})
     await wiring.report_for(800)
@@ -255,7 +255,7 @@ async def test_restart_lets_no_stored_current_above_the_wire_loose(box_house: Bo
 # Power is proved to be back
 
 
-async def test_switch_with_an_assumed_state_proves_nothing(box_house: BoxHouse) -> None:
+async def test_assumed_switch_state_does_not_prove_power(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
     wiring.contactor._attr_assumed_state = True
@@ -288,7 +288,7 @@ async def test_switch_that_goes_off_late_is_switched_on_again(box_house: BoxHous
     assert (box_house.sims[FIRST].powered, power_of(box_house).active, box_house.issues()) == (True, False, set())
 
 
-async def test_box_that_stays_dark_is_told(box_house: BoxHouse) -> None:
+async def test_box_left_without_power_raises_a_repair(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
     wiring.late = 25.0
@@ -307,7 +307,7 @@ async def test_box_that_stays_dark_is_told(box_house: BoxHouse) -> None:
 # Time
 
 
-async def test_dark_box_told_although_the_clock_is_set_back(box_house: BoxHouse) -> None:
+async def test_box_without_power_raises_a_repair_although_the_clock_is_set_back(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, details=NIGHT)
     await wiring.report_for(400)
     await box_house.call("button", "press", "restart")
@@ -338,7 +338,7 @@ async def test_restart_available_again_although_the_clock_was_set_back(box_house
 
 
 @pytest.mark.parametrize("proof", ["switch", "box"])
-async def test_old_duty_told_and_not_carried_out(power: Power, proof: str) -> None:
+async def test_old_power_cycle_raises_a_repair_and_is_not_completed(power: Power, proof: str) -> None:
     await power.house.call("button", "press", "restart")
     await power.machine.lose_power()
     await power.clock.advance(600)
@@ -352,7 +352,7 @@ async def test_old_duty_told_and_not_carried_out(power: Power, proof: str) -> No
     assert (power.wiring.calls, "power_off" in power.house.issues()) == (["off"], False)
 
 
-async def test_old_duty_not_carried_out_when_its_entry_is_disabled(power: Power) -> None:
+async def test_old_power_cycle_not_completed_when_its_entry_is_disabled(power: Power) -> None:
     await power.house.call("button", "press", "restart")
     await power.machine.lose_power()
     await power.clock.advance(600)
@@ -362,7 +362,7 @@ async def test_old_duty_not_carried_out_when_its_entry_is_disabled(power: Power)
     assert (power.wiring.calls, power.house.issues()) == (["off"], {"power_off"})
 
 
-async def test_duty_of_unknown_age_not_carried_out(power: Power) -> None:
+async def test_power_cycle_of_unknown_age_not_completed(power: Power) -> None:
     await power.house.call("button", "press", "restart")
     await power.machine.lose_power()
     power.clock.jump(-3600)
@@ -370,7 +370,7 @@ async def test_duty_of_unknown_age_not_carried_out(power: Power) -> None:
     assert (power.wiring.calls, power.house.issues()) == (["off"], {"power_off"})
 
 
-async def test_box_switched_off_for_work_stays_off_although_the_record_was_not_saved_at_once(power: Power) -> None:
+async def test_box_switched_off_by_the_user_stays_off_after_a_late_save(power: Power) -> None:
     save = full_disk(power.house)
     await power.house.call("button", "press", "restart")
     await power.house.pass_time(60)
@@ -387,7 +387,7 @@ async def test_box_switched_off_for_work_stays_off_although_the_record_was_not_s
     assert (power.wiring.calls, power.house.issues()) == ([], set())
 
 
-async def test_record_of_a_silent_box_is_saved_until_it_is_saved(box_house: BoxHouse) -> None:
+async def test_record_of_a_silent_box_retried_until_saved(box_house: BoxHouse) -> None:
     wiring = await deaf(box_house)
     save = full_disk(box_house)
     await box_house.call("button", "press", "restart")
@@ -403,7 +403,7 @@ async def test_record_of_a_silent_box_is_saved_until_it_is_saved(box_house: BoxH
     assert (wiring.calls, before["on"], after["on"]) == (["off", "on"], False, True)
 
 
-async def test_reload_while_the_duty_is_saved_leaves_none(box_house: BoxHouse) -> None:
+async def test_reload_while_the_record_is_saved_leaves_no_record(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
     slow_disk(box_house, 15)
@@ -418,7 +418,7 @@ async def test_reload_while_the_duty_is_saved_leaves_none(box_house: BoxHouse) -
     assert (wiring.calls, power_of(box_house).active, stored) == ([], False, {})
 
 
-async def test_old_duty_gives_way_to_a_restart_by_the_user(box_house: BoxHouse) -> None:
+async def test_old_power_cycle_replaced_by_a_restart_of_the_user(box_house: BoxHouse) -> None:
     wiring = await deaf(box_house)
     stick(wiring)
     with pytest.raises(HomeAssistantError):
@@ -433,7 +433,7 @@ async def test_old_duty_gives_way_to_a_restart_by_the_user(box_house: BoxHouse) 
     assert (wiring.calls, box_house.sims[FIRST].powered, box_house.issues()) == (["off", "on"], True, set())
 
 
-async def test_box_heard_while_the_next_duty_is_saved_does_not_replace_it(box_house: BoxHouse) -> None:
+async def test_next_power_cycle_kept_when_the_box_reports_during_its_save(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
     await finish(box_house, await press(box_house))
@@ -456,7 +456,7 @@ async def test_box_heard_while_the_next_duty_is_saved_does_not_replace_it(box_ho
 
 
 @pytest.mark.parametrize("seconds", [0.0, 5.0, 19.0])
-async def test_power_switched_on_as_the_last_word_of_a_stop(power: Power, seconds: float) -> None:
+async def test_power_switched_on_at_shutdown(power: Power, seconds: float) -> None:
     await power.house.call("button", "press", "restart")
     await power.clock.advance(seconds)
     await power.machine.shut_down()
@@ -468,7 +468,7 @@ async def test_power_switched_on_as_the_last_word_of_a_stop(power: Power, second
     assert (power.wiring.calls, power_of(power.house).active) == ([], False), "that it is on again is on the disk"
 
 
-async def test_last_word_of_a_stop_that_is_not_saved_is_repeated(power: Power) -> None:
+async def test_unsaved_switch_on_at_shutdown_repeated_after_start(power: Power) -> None:
     full_disk(power.house)
     await power.house.call("button", "press", "restart")
     await power.machine.shut_down()
@@ -480,7 +480,7 @@ async def test_last_word_of_a_stop_that_is_not_saved_is_repeated(power: Power) -
     assert (power_of(power.house).active, power.house.issues()) == (False, set()), "the box reports"
 
 
-async def test_nothing_is_switched_off_after_the_last_word(box_house: BoxHouse) -> None:
+async def test_restart_refused_once_home_assistant_is_stopping(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
     await power_of(box_house).finish()
@@ -503,7 +503,7 @@ async def test_box_powered_after_a_restart_in_each_state(power: Power, how: str,
     assert (power_of(power.house).active, power.house.issues()) == (False, set())
 
 
-async def test_dark_box_of_a_disabled_entry_told_after_a_restart(power: Power) -> None:
+async def test_repair_of_a_disabled_entry_without_power_kept_after_a_restart(power: Power) -> None:
     await power.house.call("button", "press", "restart")
     stick(power.wiring)
     await power.house.pass_time(100)
@@ -519,7 +519,7 @@ async def test_dark_box_of_a_disabled_entry_told_after_a_restart(power: Power) -
     assert power.house.issues() == set()
 
 
-async def test_dark_box_that_was_removed_told_after_a_restart(power: Power) -> None:
+async def test_repair_of_a_removed_box_without_power_kept_after_a_restart(power: Power) -> None:
     await power.house.call("button", "press", "restart")
     stick(power.wiring)
     await power.house.pass_time(100)

@@ -72,7 +72,7 @@ PLATINUM = "async-dependency inject-websession strict-typing"
 RULES = set(f"{BRONZE} {SILVER} {GOLD} {PLATINUM}".split())
 
 
-def test_every_rule_is_answered() -> None:
+def test_every_quality_rule_is_answered() -> None:
     rules = load_yaml_dict(HOUSE / "quality_scale.yaml")["rules"]
     assert set(rules) == RULES
     for rule, answer in rules.items():
@@ -81,7 +81,7 @@ def test_every_rule_is_answered() -> None:
 
 
 @pytest.mark.parametrize(("page", "headings"), CHAPTERS.items())
-def test_guide_has_the_chapters_that_the_rules_ask_for(page: str, headings: set[str]) -> None:
+def test_guide_has_the_chapters_required_by_the_rules(page: str, headings: set[str]) -> None:
     lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
     assert {line.lstrip("# ").strip() for line in lines if line.startswith("#")} >= headings
 
@@ -125,7 +125,7 @@ def test_guide_lists_every_field_of_every_action() -> None:
         assert [field for field in description.get("fields", {}) if f"`{field}`" not in row.group()] == [], action
 
 
-def test_guide_names_every_entity_as_it_is_called() -> None:
+def test_guide_lists_every_entity_by_its_name() -> None:
     """In italics those that are off until the user enables them."""
     listed = _listed("entities", "Entity")
     off = {sensor.key for sensor in SENSORS if not sensor.entity_registry_enabled_default}
@@ -135,7 +135,7 @@ def test_guide_names_every_entity_as_it_is_called() -> None:
     assert sorted(listed) == sorted(names)
 
 
-def test_guide_names_every_event_as_it_is_called() -> None:
+def test_guide_lists_every_event_by_its_name() -> None:
     names: dict[str, dict[str, str]] = json.loads(TEXTS.read_text(encoding="utf-8"))["entity"]["event"]
     rows = re.findall(r"^\| ([^|`]+) \| (`.+?`) \|", _guide("automations").partition("\n## Events\n")[2], re.MULTILINE)
     listed = [(name, kind) for name, kinds in rows for kind in re.findall(r"`(\w+)`", kinds)]
@@ -180,7 +180,7 @@ async def test_examples_in_the_guide_are_valid() -> None:
         ("local-control", "Link", ["config_subentries/linked/step/user"]),
     ],
 )
-def test_guide_names_every_field_as_it_is_called(page: str, heading: str, forms: list[str]) -> None:
+def test_guide_lists_every_form_field_by_its_name(page: str, heading: str, forms: list[str]) -> None:
     listed = {name.lower() for name in _listed(page, heading)}
     names = {name.lower() for form in forms for name in _texts(f"{form}/data").values()}
     assert names - listed <= NEEDS_NO_WORDS
@@ -202,7 +202,7 @@ def test_guide_to_juiceboxes_names_every_server_and_port() -> None:
 
 
 @pytest.mark.parametrize("page", [README, *GUIDE], ids=lambda path: path.name)
-def test_links_between_pages_lead_somewhere(page: Path) -> None:
+def test_links_between_pages_resolve(page: Path) -> None:
     links = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in link[0]]
     assert links
     for target, anchor in links:
@@ -246,7 +246,7 @@ def _anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_every_platform_says_how_many_updates_run_at_once() -> None:
+def test_every_platform_sets_parallel_updates() -> None:
     platforms = [path for path in HOUSE.glob("*.py") if "async_add_entities" in path.read_text(encoding="utf-8")]
     without = [
         path.name

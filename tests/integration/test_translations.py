@@ -80,7 +80,7 @@ def _strings(value: object, path: str = "") -> Iterator[tuple[str, str]]:
             yield from _strings(inner, f"{path}.{key}")
 
 
-def test_the_texts_keep_to_the_rules() -> None:
+def test_texts_follow_the_rules_of_home_assistant() -> None:
     """No markup, address, reference, stray blank; placeholders are identifiers and not in single quotes."""
     bad = re.compile(r"<[a-z/]|https?://|\[%key|'\{\w+\}'|  |^\s|\s$|^$")
     texts = dict(_strings(TEXTS))
@@ -118,7 +118,7 @@ def _error(kind: type[ChargerError], reason: str) -> ChargerError:
     )
 
 
-async def test_an_exception_names_exactly_what_it_is_given(hass: HomeAssistant) -> None:
+async def test_exception_texts_use_exactly_their_placeholders(hass: HomeAssistant) -> None:
     assert await async_setup_component(hass, DOMAIN, {})
     reasons: list[tuple[type[ChargerError], str]] = [(kind, reason) for kind, rows in ERRORS.items() for reason in rows]
     reasons += [(kind, "unlisted") for kind in UNLISTED]
@@ -131,7 +131,7 @@ async def test_an_exception_names_exactly_what_it_is_given(hass: HomeAssistant) 
         assert set(PLACEHOLDER.findall(text)) == set(error.translation_placeholders or ()), text
 
 
-def test_steps_and_issues_name_only_what_they_are_given() -> None:
+def test_texts_use_only_the_placeholders_available() -> None:
     given = {
         "config.step.other_integration": {"entry"},
         "config.step.reauth_confirm": {"email", "retry"},
@@ -203,7 +203,7 @@ def test_every_step_has_texts_for_its_fields() -> None:
             assert set(inner["data"]) == set(inner["data_description"])
 
 
-def test_every_step_error_and_abort_of_a_subentry_has_a_text_and_every_text_one() -> None:
+def test_steps_errors_and_aborts_of_the_link_flow_match_their_texts() -> None:
     assert set(TEXTS["config_subentries"]) == {SUBENTRY_JUICEBOX, SUBENTRY_JUICENET, SUBENTRY_LINKED}
     texts = TEXTS["config_subentries"][SUBENTRY_LINKED]
     assert set(texts) == {"entry_type", "initiate_flow", "step", "error", "abort"}
@@ -220,7 +220,7 @@ def test_every_step_error_and_abort_of_a_subentry_has_a_text_and_every_text_one(
         assert set(texts["step"][step].get("data_description", {})) == fields
 
 
-def test_every_step_error_and_abort_of_a_box_has_a_text_and_every_text_one() -> None:
+def test_steps_errors_and_aborts_of_the_box_flow_match_their_texts() -> None:
     texts = TEXTS["config_subentries"][SUBENTRY_JUICEBOX]
     source = Path(juicebox_box.__file__).read_text(encoding="utf-8")
     assert set(re.findall(r"async def async_step_(\w+)", source)) == set(texts["step"])
@@ -235,7 +235,7 @@ def test_every_step_error_and_abort_of_a_box_has_a_text_and_every_text_one() -> 
     assert set(TEXTS["config"]["step"]["box"]["data"]) == box
 
 
-def test_every_step_error_and_abort_of_a_unit_has_a_text_and_every_text_one() -> None:
+def test_steps_errors_and_aborts_of_the_juicenet_flow_match_their_texts() -> None:
     texts = TEXTS["config_subentries"][SUBENTRY_JUICENET]
     source = Path(juicenet_unit.__file__).read_text(encoding="utf-8")
     assert set(re.findall(r"async def async_step_(\w+)", source)) == set(texts["step"])
@@ -253,7 +253,7 @@ def test_every_issue_has_a_text_and_every_text_an_issue() -> None:
     assert set(TEXTS["issues"]) == issues | others | {POWER_OFF, OVERRIDE_BY_HAND}
 
 
-def test_every_choice_has_a_text() -> None:
+def test_every_connection_preference_has_a_text() -> None:
     assert set(TEXTS["selector"]["prefer"]["options"]) == {prefer.value for prefer in Prefer}
 
 

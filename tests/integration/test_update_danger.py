@@ -51,7 +51,7 @@ async def refusal(home: Home) -> ServiceValidationError:
     return caught.value
 
 
-async def test_restart_refused_over_the_link_while_the_cloud_said_updating(home: Home) -> None:
+async def test_restart_refused_over_the_link_after_the_cloud_reported_an_update(home: Home) -> None:
     charger = await update(home)
     assert home.state("sensor", "connection_path", WAITING).state == "linked"
     assert home.state("sensor", "status", WAITING).state == "available"
@@ -66,7 +66,7 @@ async def test_restart_refused_over_the_link_while_the_cloud_said_updating(home:
 
 
 @pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKeyWarning")  # Home Assistant's own HTTP server
-async def test_update_confirmed_as_over_in_its_repair(
+async def test_restart_allowed_after_the_user_confirms_the_end_of_the_update(
     home: Home, hass_client: ClientSessionGenerator, hass_ws_client: WebSocketGenerator
 ) -> None:
     charger = await update(home)
@@ -116,7 +116,7 @@ async def post(client: TestClient[Any, Any], path: str, data: dict[str, str]) ->
     return answer
 
 
-async def test_update_remembered_after_a_power_cut_while_the_cloud_shows_the_charger_offline(
+async def test_update_remembered_after_a_power_cut_while_the_charger_is_offline(
     own_house: OwnHouse,
 ) -> None:
     await own_house.add_account()
