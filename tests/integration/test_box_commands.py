@@ -1,4 +1,4 @@
-"""Commands to a box: what cannot be is refused in so many words, and nothing counts before it shows."""
+"""Commands to a box: impossible commands are refused with a reason, and only confirmed values are shown."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ from .test_juicebox import alone, read_only, with_server
 
 
 async def refusal(house: BoxHouse, domain: str, service: str, key: str, **data: object) -> str | None:
-    """Why an action on an entity of the first box is refused."""
+    """Return the reason why an action on an entity of the first box is refused."""
     with pytest.raises(HomeAssistantError) as refused:
         await house.call(domain, service, key, **data)
     return refused.value.translation_key
@@ -69,7 +69,7 @@ async def test_lower_current_of_the_server_not_taken_for_the_offline_current(box
     ("silent", "seconds", "first"),
     [
         (False, 150, 16),
-        (True, 150, 0),  # nobody asks for a start by this answer: it keeps its distance from the pause
+        (True, 150, 0),  # no user waits for this start: the minimum time since the pause is kept
         (True, 330, 16),
     ],
 )
@@ -131,14 +131,14 @@ async def test_box_silent_since_the_start_reported_offline_only_later(box_house:
 
 
 async def change_stored(house: BoxHouse, amps: int) -> Mapping[str, Any]:
-    """The user has another offline current written; what the dialog says."""
+    """Change the offline current through the flow and return the result."""
     form = await house.submit_subentry(await house.begin_subentry(FIRST), {"next_step_id": "offline_current"})
     result: Mapping[str, Any] = await house.submit_subentry(form, {"amps": amps, "accept": True})
     return result
 
 
 async def test_offline_current_of_a_silent_box_not_changed(box_house: BoxHouse) -> None:
-    """It would forget at its start what it was to be told."""
+    """A box that starts forgets the pending change."""
     sim = await alone(box_house)
     sim.switch_off()
     await box_house.pass_time(130)
@@ -210,7 +210,7 @@ async def test_current_raised_while_the_server_commands_more_than_the_wire_ratin
 
 
 async def unsafe_server(box_house: BoxHouse) -> JuiceBox:
-    """The first box charges with 16 A; then somebody allows it 40 A at the maker, 8 more than its wires bear."""
+    """Return the first box at 16 A, whose server commands 40 A, 8 A above the wire rating."""
     sim = await with_server(box_house)
     await box_house.pass_time(62)
     box_house.units[0].wire_rating = 40
@@ -233,7 +233,7 @@ async def test_pause_ended_by_read_only_does_not_return(box_house: BoxHouse) -> 
 
 
 async def two_with_hours(box_house: BoxHouse, hours: Mapping[str, str]) -> list[JuiceBox]:
-    """Two boxes that charge in these hours, of which a load group lets one charge."""
+    """Return two boxes with this window, of which a load group lets one charge."""
     await box_house.add(**hours)
     box_house.power_up(SECOND)
     await box_house.pass_time(62)

@@ -37,7 +37,7 @@ async def test_i5_button_press_restarts_once(hass: HomeAssistant) -> None:
 async def test_i5_restart_refused_while_charging_or_updating(
     hass: HomeAssistant, status: Status, key: str, until: dict[str, str]
 ) -> None:
-    """I5: none while updating, none that would interrupt a charge; told is who says so, and until when it counts."""
+    """I5: the error names the transport that reported the danger, and until when the report counts."""
     house = await move_in(hass, {**CLOUD_VALUES, STATUS: status})
     with pytest.raises(ServiceValidationError) as caught:
         await house.call("button", "press", house.state("button", "restart"))

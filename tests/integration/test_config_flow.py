@@ -1,4 +1,4 @@
-"""The config flow against the simulated cloud: every way in, every refusal, and how to go on from it."""
+"""The config flow against the simulated cloud: every step, every refusal, and how the user continues."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,14 +24,14 @@ async def submit(house: House, form: ConfigFlowResult, data: Mapping[str, object
 
 
 async def submit_slowly(house: House, form: ConfigFlowResult, data: Mapping[str, object]) -> ConfigFlowResult:
-    """Submit to a cloud that does not answer, and let time pass until the flow does."""
+    """Submit to a cloud that does not answer and let time pass until the flow continues."""
     step = house.hass.async_create_task(submit(house, form, data))
     await house.clock.advance_until(step.done, within=60)
     return await step
 
 
 def wait_asked(form: ConfigFlowResult) -> float:
-    """The seconds after which the form says to try again."""
+    """Return the seconds after which the form says to try again."""
     assert form["description_placeholders"] is not None
     return int(form["description_placeholders"]["retry"]) * 60 + 1
 
@@ -346,7 +346,7 @@ async def test_reauth_succeeds_after_the_cloud_was_down(house: House) -> None:
 
 
 async def test_reauth_refuses_another_account(house: House) -> None:
-    """The old account was deleted, and another one made with the same e-mail."""
+    """The old account was deleted, and a new account was created with the same email."""
     entry = await house.add_account()
     house.cloud.accounts.clear()
     house.cloud.add_account("placeholder@example.org", "x")

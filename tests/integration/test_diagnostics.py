@@ -1,4 +1,4 @@
-"""I12: diagnostics, log and system health hold nothing that names anybody or opens anything."""
+"""I12: diagnostics, log and system health contain no name and no secret."""
 
 import json
 import logging

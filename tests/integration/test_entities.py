@@ -1,4 +1,4 @@
-"""Which entities a charger and an account have, under which ids, and when they come into being."""
+"""The entities of a charger and an account: their ids, and when they are added."""
 
 from collections import Counter
 from collections.abc import Generator
@@ -39,7 +39,7 @@ COMMANDS = {"tou_override", "charging", "restart", "charging_current", "lock", "
 
 @pytest.fixture(name="all_enabled")
 def all_enabled_fixture() -> Generator[None]:
-    """Entities that are off by default are on."""
+    """Enable the entities that are disabled by default."""
     with patch("homeassistant.helpers.entity.Entity.entity_registry_enabled_default", PropertyMock(return_value=True)):
         yield
 
@@ -144,7 +144,7 @@ async def test_charger_added_to_the_account_gets_its_entities(hass: HomeAssistan
 async def test_i8_all_entities_restored_when_the_cloud_does_not_answer(
     hass: HomeAssistant, hass_storage: dict[str, Any]
 ) -> None:
-    """I8: set-up with the cloud dead makes all entities, also where the stores are lost."""
+    """I8: set-up without a cloud creates all entities, even without stores."""
     house = await move_in(hass, EVERYTHING)
     before = house.registered()
     house.transport.can = frozenset()
@@ -188,7 +188,7 @@ async def test_entity_written_only_when_its_value_changes(hass: HomeAssistant) -
 async def test_entities_cause_no_warnings_in_the_log(
     hass: HomeAssistant, all_enabled: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No warning: nothing that is going away, no unit, class or precision that do not fit together."""
+    """No deprecation and no mismatch of unit, class or precision is logged."""
     house = await move_in(hass, EVERYTHING)
     await house.show({OFFLINE_CURRENT: 11.0})
     await house.unload()
@@ -196,14 +196,14 @@ async def test_entities_cause_no_warnings_in_the_log(
         record.getMessage()
         for record in caplog.records
         if record.levelno >= logging.WARNING
-        and record.name != "asyncio"  # tells of a slow machine
+        and record.name != "asyncio"  # warns of a slow machine
         and "has not been tested by Home Assistant" not in record.getMessage()
     ]
     assert complaints == []
 
 
 async def test_texts_and_icons_match_the_entities(hass: HomeAssistant) -> None:
-    """Every key has a name, every state a text; no text or icon belongs to nothing."""
+    """Every key has a name and every state a text; every text and icon belongs to an entity."""
     house = await move_in(hass, EVERYTHING)
     named: dict[str, set[str]] = {}
     for entity in house.registered():

@@ -1,4 +1,4 @@
-"""The one table of errors: every reason that core and the makers' packages raise has a row, and every row a text."""
+"""The table of errors: every reason that core and the makers' packages raise has a row and a text."""
 
 import ast
 from collections.abc import Iterator
@@ -38,14 +38,14 @@ TOLD_ELSEWHERE = {
     "TransportBusy": {"next_status", "too_many_boxes"},
     "UnsafeRequest": {"once_a_day"},
 }
-"""Reasons, by class, that only a flow, a repair or diagnostics tell, or nobody: they have no row."""
+"""Reasons without a row, by class: at most a flow, a repair or diagnostics show them."""
 CLASSES = {
     name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, ChargerError)
 }
 
 
 def _raised() -> Iterator[tuple[str, str]]:
-    """Class and reason of every error made in core and the makers' packages, where both are written out."""
+    """Yield class and reason of every error in core and the makers' packages with a literal reason."""
     for folder in ("core", "wallbox", "juicebox"):
         for path in (HOUSE / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -1,4 +1,4 @@
-"""Events: what became of a restart, of the connection and the override, and outages."""
+"""Events: the outcome of a restart, the connection, the override, and outages."""
 
 from homeassistant.const import STATE_UNKNOWN
 from homeassistant.core import HomeAssistant

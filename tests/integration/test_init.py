@@ -28,13 +28,13 @@ LIMITS = ((FREE, "wire_rating"), (FREE, "effective_limit"), (WAITING, "wire_rati
 
 
 def ours() -> list[asyncio.Task[object]]:
-    """All tasks of ChargeKeeper that are under way."""
+    """Return all running tasks of ChargeKeeper."""
     codes = ((task, getattr(task.get_coro(), "cr_code", None)) for task in asyncio.all_tasks())
     return [task for task, code in codes if code is not None and "custom_components/chargekeeper" in code.co_filename]
 
 
 def entity_ids(house: House) -> set[str]:
-    """All entities of ours that are provided, not only remembered."""
+    """Return the ids of our entities that are provided, not only restored."""
     registry = er.async_get(house.hass)
     return {
         state.entity_id
@@ -51,12 +51,12 @@ def reauth_flows(house: House) -> list[ConfigFlowResult]:
 
 @pytest.fixture(params=Schedules)
 def either_cloud(request: pytest.FixtureRequest, cloud: WallboxCloud) -> None:
-    """Clouds that merge schedules when they are written, and such that replace them all."""
+    """Run the test with a cloud that merges written schedules and one that replaces them."""
     cloud.schedules = request.param
 
 
 async def override_by_disabling(house: House) -> None:
-    """An override for which the charger's schedule had to be disabled."""
+    """Start an override for which the schedule of the charger must be disabled."""
     house.cloud.resume[WAITING] = Resume.CONFLICT
     await house.call("switch", "turn_on", "tou_override", WAITING)
     await house.pass_time(180)
@@ -69,7 +69,7 @@ async def override_by_disabling(house: House) -> None:
 
 @pytest.mark.parametrize("fault", DEAD)
 async def test_i8_set_up_awaits_no_network(own_house: OwnHouse, fault: Fault) -> None:
-    """I8: not a second passes for ChargeKeeper until all its entities are there."""
+    """I8: no second of virtual time passes until all entities exist."""
     house = own_house
     await house.add_account()
     await house.settle_in()
@@ -87,7 +87,7 @@ async def test_i8_set_up_awaits_no_network(own_house: OwnHouse, fault: Fault) ->
 
 
 async def test_i8_hundred_chargers_set_up_in_two_seconds(own_house: OwnHouse, caplog: pytest.LogCaptureFixture) -> None:
-    """I8, with the cloud hanging; of the processor's time, since other work may keep the machine busy meanwhile."""
+    """I8: the cloud hangs. Processor time counts, since other work may load the machine."""
     house = own_house
     house.cloud.accounts[0].serials = frozenset({FREE})
     await house.add_account()
@@ -113,7 +113,7 @@ def house_device(house: House, serial: str = FREE) -> dr.DeviceEntry:
 
 
 async def test_actions_registered_before_any_entry(own_house: OwnHouse) -> None:
-    """So that automations are valid while no entry is set up (quality scale: action-setup)."""
+    """Automations stay valid while no entry is set up (quality scale: action-setup)."""
     hass = own_house.hass
     assert not hass.config_entries.async_entries(DOMAIN)
     for action in ("restart", "set_tou_override"):
@@ -121,7 +121,7 @@ async def test_actions_registered_before_any_entry(own_house: OwnHouse) -> None:
 
 
 async def test_outage_logged_once_at_start_and_end(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    """When the cloud is lost and when it is back (quality scale: log-when-unavailable)."""
+    """Quality scale: log-when-unavailable."""
     await house.add_account()
     await house.settle_in()
     await house.cloud.set_fault(Fault.REFUSE)
@@ -140,7 +140,7 @@ async def test_outage_logged_once_at_start_and_end(house: House, caplog: pytest.
 
 
 async def test_i13_unload_leaves_nothing_running(house: House) -> None:
-    """I13: set-up, unloading and set-up again."""
+    """I13: also when the entry is set up and unloaded again."""
     entry = await house.add_account()
     await house.settle_in()
     await house.call("switch", "turn_on", "tou_override", WAITING)
@@ -175,7 +175,7 @@ async def test_entry_goes_on_when_unload_fails(house: House, monkeypatch: pytest
 
 
 async def test_i6_reload_adds_no_request_budget(house: House) -> None:
-    """I6: purses outlive reloads, whatever the moment."""
+    """I6: the budgets survive reloads at any moment."""
     house.cloud.enforce_limits = True
     entry = await house.add_account()
     for _ in range(40):
@@ -278,7 +278,7 @@ async def test_device_deletion_refused_for_the_account_and_an_unloaded_entry(hou
 async def test_charger_shared_by_two_accounts_belongs_to_the_first_entry(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A charger that is shared with a second account stays with the first, until that one is removed."""
+    """A charger shared with a second account moves there only when the first entry is removed."""
     house.cloud.accounts[0].serials = frozenset({FREE})
     first = await house.add_account()
     second_account = house.cloud.add_account("second@example.org", "battery staple", serials=[CHARGING])
@@ -318,7 +318,7 @@ async def test_removal_ends_overrides_and_deletes_all_data(own_house: OwnHouse) 
     await house.settle_in()
     await override_by_disabling(house)
     assert files(house.machine.disk)
-    # Whatever the moment: where the schedule has to be read first, removal waits for a free slot.
+    # Where the schedule must be read first, removal waits for a free request slot.
     await house.finish(house.hass.config_entries.async_remove(entry.entry_id))
     await house.hass.async_block_till_done()
     assert [window.enabled for window in house.world.charger(WAITING).schedules] == [True]
@@ -338,7 +338,7 @@ async def test_removal_ends_overrides_and_deletes_all_data(own_house: OwnHouse) 
 
 
 async def test_i6_removing_and_adding_an_entry_adds_no_request_budget(house: House) -> None:
-    """I6: the purses outlive even the entry."""
+    """I6: the budgets survive even the entry."""
     entry = await house.add_account()
     await house.hass.config_entries.async_remove(entry.entry_id)
     form = await house.begin_flow()
@@ -413,7 +413,7 @@ async def test_read_only_option_ends_overrides_first(house: House) -> None:
 
 @pytest.mark.usefixtures("either_cloud")
 async def test_entry_removable_while_read_only_waits_for_the_cloud(house: House) -> None:
-    """It cannot be set up again then; that would be an error in the log."""
+    """Setting the removed entry up again would log an error."""
     entry, hass = await house.add_account(), house.hass
     await house.settle_in()
     await override_by_disabling(house)
@@ -429,7 +429,7 @@ async def test_entry_removable_while_read_only_waits_for_the_cloud(house: House)
 
 
 async def test_changed_credentials_used_after_a_reload(house: House) -> None:
-    """As when the entry is changed by a restored backup: nothing but the new data says so."""
+    """A restored backup changes the entry in the same way: only its data differ."""
     entry = await house.add_account()
     await house.settle_in()
     house.cloud.accounts[0].password = "battery staple"
@@ -457,7 +457,7 @@ async def test_new_title_causes_no_reload(house: House) -> None:
 
 
 async def test_i7_reauth_starts_only_after_the_second_refusal(house: House) -> None:
-    """I7: and that at least 10 minutes after the first."""
+    """I7: the second refusal comes at least 10 minutes after the first."""
     await house.add_account()
     await house.settle_in()
     house.cloud.accounts[0].password = "battery staple"
@@ -481,7 +481,7 @@ async def test_i7_reauth_starts_only_after_the_second_refusal(house: House) -> N
 
 
 async def test_i7_reauth_starts_again_after_a_reload_until_the_password_is_right(house: House) -> None:
-    """Home Assistant takes the question back at a reload, whatever that is made for."""
+    """Home Assistant aborts a reauth flow at every reload."""
     entry = await house.add_account()
     await house.settle_in()
     house.cloud.accounts[0].password = "battery staple"
@@ -499,7 +499,7 @@ async def test_i7_reauth_starts_again_after_a_reload_until_the_password_is_right
 
 
 async def test_i7_outage_never_starts_reauth(house: House) -> None:
-    """I7: whatever the cloud answers while it is broken."""
+    """I7: whatever a broken cloud answers."""
     await house.add_account()
     await house.settle_in()
     house.cloud.expire_access()
@@ -518,7 +518,7 @@ async def test_i7_outage_never_starts_reauth(house: House) -> None:
 
 
 async def test_i2_i4_restart_in_an_outage_keeps_limits_and_the_override(own_house: OwnHouse) -> None:
-    """I2, I4: limits are kept and marked, live values are not; an override that waits is applied once, later."""
+    """I2, I4: limits are kept and marked, live values are dropped, a waiting override is applied once."""
     house = own_house
     await house.add_account()
     await house.settle_in()
@@ -578,7 +578,7 @@ async def test_i2_i4_restart_in_an_outage_keeps_limits_and_the_override(own_hous
 
 
 async def test_clean_stop_saves_everything_and_sends_nothing(own_house: OwnHouse) -> None:
-    """Nothing is sent any more, everything is saved."""
+    """All stores are saved before the stop, and no request follows."""
     house = own_house
     entry = await house.add_account()
     await house.settle_in()
@@ -609,7 +609,7 @@ async def test_clean_stop_saves_everything_and_sends_nothing(own_house: OwnHouse
 
 
 async def test_power_cut_loses_no_override_and_adds_no_requests(own_house: OwnHouse) -> None:
-    """I4, I6: no good-bye at all; what was acknowledged is known again and no request too many is made."""
+    """I4, I6: an acknowledged override is restored, and the request limits hold."""
     house = own_house
     house.cloud.enforce_limits = True
     await house.add_account()
@@ -628,7 +628,7 @@ async def test_power_cut_loses_no_override_and_adds_no_requests(own_house: OwnHo
     await house.settle_in()
     assert house.state("switch", "tou_override", WAITING).attributes["applied"] is True
     assert house.world.charger(WAITING).manual is Manual.CHARGE
-    # Only the reading back of the override comes sooner than a minute after another GET: from the reserve.
+    # Only the read that verifies the override follows another GET within a minute: from the reserve.
     early = [violation.path for violation in house.cloud.violations]
     assert early in ([], [f"/chargers/status/{WAITING}"])
 
@@ -654,7 +654,7 @@ async def test_command_in_progress_ends_when_home_assistant_stops(own_house: Own
 
 
 async def test_first_snapshot_saved_at_once(own_house: OwnHouse) -> None:
-    """So that a power cut right after the account was added loses nothing."""
+    """A power cut right after the account was added loses nothing."""
     house = own_house
     await house.add_account()
     await house.lose_power()
@@ -665,7 +665,7 @@ async def test_first_snapshot_saved_at_once(own_house: OwnHouse) -> None:
 
 
 async def test_two_accounts_run_side_by_side(house: House) -> None:
-    """Each with its own purses, breaker and devices."""
+    """Each account has its own devices, and the request limits hold."""
     house.cloud.accounts[0].serials = frozenset({FREE})
     house.cloud.add_account("second@example.org", "battery staple", serials=[CHARGING])
     entries = [await house.add_account(), await house.add_account("second@example.org", "battery staple")]

@@ -1,4 +1,4 @@
-"""JuiceBoxes in Home Assistant: shown, commanded, kept when their server dies, and unaware of reloads and restarts."""
+"""JuiceBoxes in Home Assistant: values, commands, loss of their server, reloads and restarts."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ BOXES_FILE = f"{DOMAIN}.boxes.{file_name('juicebox', ())}"
 
 
 async def with_server(box_house: BoxHouse, **details: Any) -> JuiceBox:
-    """A box that its maker's server commands."""
+    """Return a box that its maker's server commands."""
     await box_house.maker.start()
     await box_house.add(**details)
     await box_house.pass_time(31)
@@ -46,14 +46,14 @@ async def with_server(box_house: BoxHouse, **details: Any) -> JuiceBox:
 
 
 async def alone(box_house: BoxHouse, **details: Any) -> JuiceBox:
-    """A box that only we command, since its stored limit has shown."""
+    """Return a box that only we command, because its offline current is known."""
     await box_house.add(**details)
     await box_house.pass_time(400)
     return box_house.sims[FIRST]
 
 
 async def waiting(box_house: BoxHouse) -> JuiceBox:
-    """Such a box outside of its hours, with a car."""
+    """Return a box that only we command, with a car, outside its window."""
     sim = await alone(box_house, **NIGHT)
     await box_house.pass_time(400)
     assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0)
@@ -300,7 +300,7 @@ async def test_removed_box_forgotten_and_offered_again(box_house: BoxHouse) -> N
 
 
 async def test_box_removed_from_a_disabled_entry_is_forgotten(box_house: BoxHouse) -> None:
-    """Else it would come back with an override, and with a stored limit that may have changed since."""
+    """Otherwise the box would return with an old override and an old offline current."""
     sim = await alone(box_house)
     await box_house.call("switch", "turn_on", "tou_override")
     await box_house.call("number", "set_value", "charging_current", value=10)
@@ -557,14 +557,14 @@ async def test_offline_current_above_the_wire_rating_or_of_zero_raises_a_repair(
 
 
 async def read_only(box_house: BoxHouse, *, on: bool = True) -> None:
-    """The user sets the option."""
+    """Set the read-only option through the flow."""
     options = box_house.hass.config_entries.options
     form: Any = await options.async_init(box_house.entry.entry_id)
     assert form["step_id"] == "boxes"
     entered = {"read_only": on, "restart_while_charging": False}
     result = await options.async_configure(form["flow_id"], entered)
     assert result["type"] == "create_entry"
-    await box_house.clock.advance(80)  # the end of an override waits for a status
+    await box_house.clock.advance(80)  # the end of an override waits for a status report
     await box_house.hass.async_block_till_done()
 
 
@@ -613,7 +613,7 @@ async def test_read_only_set_although_the_box_is_silent(box_house: BoxHouse) -> 
 
 @pytest.mark.parametrize("gone", ["disabled", "removed"])
 async def test_entry_unloads_cleanly_while_read_only_waits_for_a_box(box_house: BoxHouse, gone: str) -> None:
-    """It cannot be set up again then; that would be an error in the log."""
+    """Setting the entry up again would log an error."""
     sim = await waiting(box_house)
     await box_house.call("switch", "turn_on", "tou_override")
     sim.wifi = False

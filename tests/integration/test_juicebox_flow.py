@@ -1,4 +1,4 @@
-"""The config flow of JuiceBoxes: where to listen, waiting for a box, what only the user knows, further boxes."""
+"""The config flow of JuiceBoxes: listening, waiting for a box, its settings, further boxes."""
 
 import json
 import socket
@@ -25,7 +25,7 @@ THERE = "127.0.0.2"
 
 @pytest.fixture
 def taken() -> Any:
-    """A port that another program uses."""
+    """Yield a port that another program uses."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((ADDRESS, 0))
         yield sock.getsockname()[1]
@@ -82,7 +82,7 @@ async def test_help_shown_when_no_box_reports_then_second_try_finds_a_box(box_ho
 
 
 async def test_flow_left_at_any_step_is_replaced_by_a_new_flow(box_house: BoxHouse) -> None:
-    """The page was reloaded: the flow that was left gives its place and its ports up."""
+    """The page was reloaded: the new flow ends the old flow and takes its ports."""
     left = await box_house.begin()
     progress = await box_house.submit(await box_house.begin(), box_house.listening())
     menu = await box_house.wait(await box_house.submit(await box_house.begin(), box_house.listening()))
@@ -98,7 +98,7 @@ async def test_flow_left_at_any_step_is_replaced_by_a_new_flow(box_house: BoxHou
 
 
 async def test_box_form_suggests_nothing_that_only_the_user_knows(box_house: BoxHouse) -> None:
-    """The frontend fills a required field with its lowest value or first option; these must stay empty."""
+    """The frontend fills a required field with its lowest value or first option; these fields must stay empty."""
     box_house.power_up()
     form = await box_house.wait(await box_house.submit(await box_house.begin(), box_house.listening()))
     assert suggested(form) == {"name": "JuiceBox 0001"}
@@ -124,7 +124,7 @@ async def test_box_form_suggests_nothing_that_only_the_user_knows(box_house: Box
 async def test_answer_about_a_shared_circuit_is_kept_and_shown(
     box_house: BoxHouse, stored: object, shown: str, in_group: bool
 ) -> None:
-    """Subentries from before the question have a bool."""
+    """Subentries of earlier versions store a bool."""
     entry = await box_house.add()
     subentry = box_house.subentry()
     data = {**subentry.data, "in_maker_load_group": stored}
@@ -189,7 +189,7 @@ async def test_invalid_settings_refused_until_corrected(box_house: BoxHouse, tak
 
 
 def suggested(form: Any) -> dict[str, Any]:
-    """What a form is filled in with."""
+    """Return the suggested values of a form."""
     keys = form["data_schema"].schema
     return {
         str(key): key.description["suggested_value"] for key in keys if "suggested_value" in (key.description or {})
@@ -315,7 +315,7 @@ async def test_second_box_offered_and_added_to_the_entry(box_house: BoxHouse) ->
 
 
 async def test_offers_removed_with_the_entry(box_house: BoxHouse) -> None:
-    """Nothing could be added to it any more, and boxes are not listened to."""
+    """Without the entry no box can be added, and nothing listens to boxes."""
     await box_house.add()
     box_house.power_up(SECOND)
     await box_house.pass_time(100)
@@ -326,7 +326,7 @@ async def test_offers_removed_with_the_entry(box_house: BoxHouse) -> None:
 
 
 async def test_offer_finished_after_the_entry_was_removed_aborts(box_house: BoxHouse) -> None:
-    """Home Assistant begins with what was discovered in its own time: the entry may be gone by then."""
+    """Home Assistant may start a discovery flow after the entry was removed."""
     entry = await box_house.add()
     assert box_house.shared_state.boxes is not None
     heard: list[Discovered] = []
@@ -404,7 +404,7 @@ async def test_box_settings_changed_by_reconfigure(box_house: BoxHouse) -> None:
 
 
 async def test_unchanged_address_entered_again_is_used_and_clears_the_repair(box_house: BoxHouse) -> None:
-    """A stranger took the place of the box; a repair says so, and saving the settings ends it."""
+    """A stranger took the address of the box; saving the settings ends the repair."""
     await box_house.add()
     await box_house.pass_time(31)
     sim = box_house.sims[FIRST]

@@ -1,4 +1,4 @@
-"""Boxes that send Home Assistant nothing, over the JuiceNet server that the user entered."""
+"""Boxes that do not report to Home Assistant, over the JuiceNet server of the user."""
 
 from collections.abc import Mapping
 import json
@@ -37,11 +37,11 @@ from .boxes import DETAILS, FIRST, SECOND, BoxHouse
 TOKEN = "a-token"
 NIGHT = Schedule(custom=True, weekday=Day(start=22 * 60, end=120), weekend=Day(start=22 * 60, end=120))
 OPEN = Schedule(custom=True, weekday=Day(start=2 * 60, end=20 * 60), weekend=Day(start=2 * 60, end=20 * 60))
-"""Its window is open while a test runs."""
+"""A schedule whose window is open while a test runs."""
 
 
 async def begin(house: BoxHouse, **account: str) -> ConfigEntry:
-    """The entry with an account, but without boxes; the first box reports to the maker's server."""
+    """Add the entry with an account and no box; the first box reports to the maker's server."""
     await house.maker.start()
     sim = JuiceBox(clock=house.clock, serial=FIRST, server=house.maker.address, stored=16)
     house.sims[FIRST] = sim
@@ -63,7 +63,7 @@ async def flow(house: BoxHouse, serial: str | None = None) -> Any:
 
 
 async def add(house: BoxHouse, juicenet: JuiceNetCloud) -> JuiceBox:
-    """The first box is added by the account, and was asked for."""
+    """Add the first box of the account and wait until its values were read."""
     await begin(house, server_url=juicenet.url, account_token=TOKEN)
     form = await house.submit_subentry(await flow(house), {"box": FIRST})
     result = await house.submit_subentry(form, {"name": "Garage", "wire_rating": 24})
@@ -73,7 +73,7 @@ async def add(house: BoxHouse, juicenet: JuiceNetCloud) -> JuiceBox:
 
 
 async def add_both(house: BoxHouse, juicenet: JuiceNetCloud, *, limit: int) -> tuple[JuiceBox, JuiceBox]:
-    """Both boxes of the account are added, and charge with what the server lets them have."""
+    """Add both boxes of the account; both charge, limited by the server."""
     for unit in house.units:
         unit.wire_rating = limit
     await begin(house, server_url=juicenet.url, account_token=TOKEN)
@@ -90,12 +90,12 @@ async def add_both(house: BoxHouse, juicenet: JuiceNetCloud, *, limit: int) -> t
 
 
 def types(house: BoxHouse) -> dict[str | None, str]:
-    """The kinds of the boxes."""
+    """Return the subentry types of the boxes by serial."""
     return {each.unique_id: each.subentry_type for each in house.entry.subentries.values()}
 
 
 def suggested(form: Mapping[str, Any]) -> dict[str, Any]:
-    """What a form is filled in with."""
+    """Return the suggested values of a form."""
     keys = form["data_schema"].schema
     return {str(key): (key.description or {}).get("suggested_value") for key in keys}
 
@@ -365,7 +365,7 @@ async def test_box_resumes_when_the_car_returns_and_a_share_is_free(
 
 
 async def overridden(house: BoxHouse, juicenet: JuiceNetCloud) -> int:
-    """A box of the account that charges outside its schedule; the moment that its server has for that."""
+    """Start an override of a box of the account and return the time that the server stores for it."""
     await add(house, juicenet)
     unit = house.units[0]
     unit.schedule = NIGHT
@@ -382,7 +382,7 @@ async def overridden(house: BoxHouse, juicenet: JuiceNetCloud) -> int:
 
 
 async def give_up(house: BoxHouse, how: str) -> None:
-    """The user takes away what an override goes by."""
+    """Remove the box, the account or the entry that an override depends on."""
     hass, entry = house.hass, house.entry
     if how == "box":
         hass.config_entries.async_remove_subentry(entry, house.subentry().subentry_id)
@@ -421,7 +421,7 @@ async def test_override_of_a_disabled_entry_named_in_a_notice_at_removal(
 async def test_entry_unloads_while_the_end_of_an_override_waits_for_the_server(
     box_house: BoxHouse, juicenet: JuiceNetCloud, gone: str
 ) -> None:
-    """It cannot be set up again then; what goes on is told all the same."""
+    """The entry cannot be set up again, but a notice names the override that continues."""
     await overridden(box_house, juicenet)
     await juicenet.set_fault(Fault.HANG)
     entries, entry = box_house.hass.config_entries, box_house.entry
@@ -438,13 +438,13 @@ async def test_entry_unloads_while_the_end_of_an_override_waits_for_the_server(
 
 
 async def add_second(house: BoxHouse) -> None:
-    """The second box is added by the account, too."""
+    """Add the second box of the account."""
     form = await house.submit_subentry(await flow(house), {"box": SECOND})
     await house.submit_subentry(form, {"name": "Yard", "wire_rating": 16})
 
 
 async def begin_to_report(house: BoxHouse) -> None:
-    """The reports of the first box are redirected to Home Assistant, and it is added from the offer."""
+    """Redirect the reports of the first box to Home Assistant and add the box from the offer."""
     house.sims.pop(FIRST).stop()
     house.power_up()
     await house.pass_time(61)
@@ -471,7 +471,7 @@ async def test_load_group_pause_named_in_a_notice_only_when_the_box_is_removed(
 async def test_pause_left_at_the_server_named_in_a_notice_at_removal(
     box_house: BoxHouse, juicenet: JuiceNetCloud, how: str
 ) -> None:
-    """Nobody of ours takes it back with the car any more."""
+    """Nothing of ours ends the pause when the car leaves."""
     await add(box_house, juicenet)
     await box_house.call("switch", "turn_off", "charging")
     await box_house.pass_time(62)
@@ -504,7 +504,7 @@ async def test_token_repair_cleared_when_no_box_uses_the_token(box_house: BoxHou
 async def test_i2_limits_entered_by_the_user_survive_a_restart_without_a_server(
     tmp_path: Path, virtual_clock: VirtualClock, socket_enabled: None, lost: bool
 ) -> None:
-    """I2: also where what was saved is lost."""
+    """I2: also when the stores are lost."""
     machine = Machine(tmp_path)
     house = BoxHouse(await machine.boot(RunClock(virtual_clock, ahead=0.0)), virtual_clock)
     juicenet = JuiceNetCloud(house.maker)
@@ -531,7 +531,7 @@ async def test_i2_limits_entered_by_the_user_survive_a_restart_without_a_server(
 
 
 async def test_juicenet_polling_stops_when_the_box_itself_reports(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
-    """Offered, or chosen among those that were heard: in both cases it takes the place of the other one."""
+    """Added from an offer or by the user, the reporting box replaces the box of the account."""
     await add(box_house, juicenet)
     await add_second(box_house)
     entity_id = box_house.entity_id("sensor", "status")

@@ -1,4 +1,4 @@
-"""Linked entities as the local path of a charger: what they show, what they carry, and whatever becomes of them."""
+"""Linked entities as the local transport of a charger: values, commands, and changes to the entities."""
 
 import asyncio
 from datetime import timedelta
@@ -49,20 +49,20 @@ from .local_entities import KINDS, LocalIntegration
 
 
 class Home(House):
-    """A house in which the charger that waits for its schedule has a local integration beside the cloud."""
+    """A house in which the charger that waits for its schedule also has a local integration."""
 
     local: LocalIntegration
     serial = WAITING
 
     async def begin(self) -> None:
-        """Add the account and the local integration; nothing is linked yet."""
+        """Add the account and the local integration, without a link."""
         await self.add_account()
         await self.settle_in()
         self.local = LocalIntegration(self.hass, LocalSide(self.world, WAITING))
         await self.local.set_up()
 
     async def link(self, *links: str) -> None:
-        """Link all entities of the local integration, or some, through the flow; they report."""
+        """Link all entities of the local integration, or some, through the flow and let them report."""
         flow = self.hass.config_entries.subentries
         form = await flow.async_init((self.entry.entry_id, "linked"), context={"source": SOURCE_USER})
         done = await flow.async_configure(form["flow_id"], {"charger": WAITING, **self.local.chosen(*links)})
@@ -72,63 +72,63 @@ class Home(House):
 
     @property
     def transport(self) -> EntityTransport:
-        """The linked path."""
+        """The linked transport."""
         return self.entry.runtime_data.account_runtime.linked[WAITING]
 
     @property
     def snapshot(self) -> Snapshot:
-        """What is known of the charger."""
+        """The snapshot of the charger."""
         return self.entry.runtime_data.coordinators[WAITING].data
 
     def shown[T](self, prop: Property[T]) -> tuple[T | None, Source | None]:
-        """A value, and where it is from."""
+        """Return the value and the source of a reading."""
         reading = self.snapshot.readings.get(prop)
         return (None, None) if reading is None else (reading.value, reading.source)
 
     def from_link[T](self, prop: Property[T]) -> T | None:
-        """A value of the linked path, None where it is not from there."""
+        """Return the value of a reading, None unless the linked transport is its source."""
         value, source = self.shown(prop)
         return value if source is Source.LINKED else None
 
     @property
     def is_there(self) -> bool:
-        """Whether the linked path reaches the charger."""
+        """True while the linked transport reaches the charger."""
         return self.transport.presence is Presence.ONLINE
 
     def does(self) -> State:
-        """What the charger does."""
+        """Return the state of the simulated charger."""
         return self.world.charger(WAITING).state
 
     async def lose_cloud(self) -> None:
-        """The cloud refuses connections, and that is noticed."""
+        """Let the cloud refuse connections until the outage is noticed."""
         await self.cloud.set_fault(Fault.REFUSE)
         await self.pass_until_usable(False)
 
     async def link_and_lose_cloud(self, *links: str) -> None:
-        """Link entities, all or some; then the cloud is lost, and what the link shows is of after that."""
+        """Link all entities, or some, lose the cloud, and let the entities report."""
         await self.link(*links)
         await self.lose_cloud()
         self.local.report()
 
     async def override_over_link(self) -> None:
-        """Have the override on, carried by the link in an outage and seen to be in effect."""
+        """Start the override over the link in an outage and wait until the override is verified."""
         await self.link_and_lose_cloud()
         await self.override()
         self.local.report()
         await self.pass_time(60)
 
     async def heal(self) -> None:
-        """The cloud works again, and that is noticed and looked at."""
+        """Restore the cloud and wait until its status is read."""
         await self.cloud.set_fault(Fault.NONE)
         await self.pass_until_usable(True)
         await self.pass_time(180)
 
     async def override(self, *, on: bool = True) -> None:
-        """The user switches the override."""
+        """Switch the override as the user does."""
         await self.call("switch", "turn_on" if on else "turn_off", "tou_override", WAITING)
 
     def commands(self) -> list[str]:
-        """What the cloud was told to do with the charger."""
+        """Return the commands for the charger that the cloud received."""
         return [
             f"{request.method} {request.body}"
             for request in self.cloud.requests
@@ -136,24 +136,24 @@ class Home(House):
         ]
 
     async def report_for(self, seconds: float, every: float = 60.0) -> None:
-        """Let time pass in which the local integration reports regularly."""
+        """Let time pass while the local integration reports regularly."""
         for _ in range(round(seconds / every)):
             await self.pass_time(every)
             self.local.report()
 
     def intent_state(self) -> IntentState:
-        """How far the override has come."""
+        """Return the state of the override intent."""
         intents = self.entry.runtime_data.coordinators[WAITING].charger.diagnostics()["journal"]
         assert isinstance(intents, dict)
         return IntentState(intents["override"]["state"])
 
     def issues(self) -> set[str]:
-        """The repairs."""
+        """Return the translation keys of the repairs."""
         issues = ir.async_get(self.hass).issues
         return {issue.translation_key or "" for (domain, _), issue in issues.items() if domain == DOMAIN}
 
     async def refusal(self, work: Any) -> str:
-        """Why an action was refused."""
+        """Return the translation key of the error that refused an action."""
         with pytest.raises(HomeAssistantError) as caught:
             await work
         placeholders = dict(caught.value.translation_placeholders or {})
@@ -169,7 +169,7 @@ async def home(house: House) -> Home:
     return home
 
 
-# What it shows
+# Values
 
 
 async def test_linked_values_converted_to_our_units_and_statuses(home: Home) -> None:
@@ -393,7 +393,7 @@ async def test_status_unknown_when_neither_status_nor_power_is_linked(home: Home
     assert home.world.charger(WAITING).max_charging_current == 10
 
 
-# What it carries
+# Commands
 
 
 async def test_override_sent_over_the_link_needs_no_cloud_command_afterwards(home: Home) -> None:
@@ -429,7 +429,7 @@ async def test_override_sent_once_by_the_cloud_after_a_power_cycle_in_the_outage
 
 
 async def test_override_kept_when_the_cloud_returns_with_an_old_status(home: Home) -> None:
-    """The charger itself has not reported to the cloud yet; the link knows better."""
+    """The charger has not reported to the cloud yet; the linked status is newer."""
     await home.link()
     await home.lose_cloud()
     home.world.charger(WAITING).cloud_link = False
@@ -445,7 +445,7 @@ async def test_override_kept_when_the_cloud_returns_with_an_old_status(home: Hom
 
 
 async def test_override_ended_over_the_link_pauses_until_the_window(home: Home, virtual_clock: VirtualClock) -> None:
-    """A switch can only pause: when the window opens it is switched on again."""
+    """A switch can only pause: it is switched on again when the window opens."""
     await home.override_over_link()
     await home.override(on=False)
     assert home.does() is State.PAUSED, "outside the window: switched off"
@@ -597,7 +597,7 @@ async def test_command_refused_when_its_linked_entity_is_unavailable(
 
 @pytest.mark.parametrize("link", ["current_number", "charge_switch", "restart_button"])
 async def test_command_refused_when_the_linked_entity_is_lost_but_not_yet_written(home: Home, link: str) -> None:
-    """Home Assistant would drop the call and tell nobody but its log."""
+    """Home Assistant would drop the call and only log that."""
     home.world.charger(WAITING).unplug()
     await home.link_and_lose_cloud()
     commands: dict[str, Command] = {
@@ -631,7 +631,7 @@ async def test_command_fails_when_its_linked_entity_disappears_meanwhile(home: H
 async def test_override_waits_while_a_timed_out_command_left_the_entity_unavailable(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A coordinator that is cancelled in its refresh counts as failed, and tells its entities with its next round."""
+    """A coordinator cancelled in its refresh counts as failed, and updates its entities at the next poll."""
     await home.link_and_lose_cloud()
     number = home.local.entities["current_number"]
 
@@ -714,7 +714,7 @@ async def test_restart_refused_when_reading_the_linked_status_fails_or_hangs(
     assert home.world.charger(WAITING).restarts == 0
 
 
-# What becomes of the entities
+# Changes to the entities
 
 
 async def test_commands_refused_while_all_linked_entities_are_unavailable(home: Home) -> None:

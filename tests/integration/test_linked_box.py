@@ -1,4 +1,4 @@
-"""A JuiceBox with a power switch and a meter of the user's: the restart, and what the maker advises in an outage."""
+"""A JuiceBox with a linked power switch and meter: the restart, and power cycles in an outage."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ AMMETER = "sensor.current_of_the_box"
 
 
 class Contactor(ToggleEntity):
-    """The switch of a contactor, as an integration of the user's would have it."""
+    """The switch of a contactor, as another integration provides it."""
 
     _attr_should_poll = False
     _attr_unique_id = "contactor"
@@ -53,14 +53,14 @@ class Contactor(ToggleEntity):
         await self._wiring.house.clock.sleep(self._wiring.lasts)
 
     def show(self, *, on: bool | None) -> None:
-        """The state that it has now; None where it is not available."""
+        """Write this state; None means unavailable."""
         self._attr_available = on is not None
         self._attr_is_on = on
         self.async_write_ha_state()
 
 
 class Meter(Entity):
-    """What flows through the contactor."""
+    """The power through the contactor."""
 
     _attr_should_poll = False
     _attr_unique_id = "meter"
@@ -68,13 +68,13 @@ class Meter(Entity):
     entity_id = METER
 
     def show(self, watts: float) -> None:
-        """Report, the same again too."""
+        """Report a power, even if unchanged."""
         self._attr_state = f"{watts:.0f}"
         self.async_write_ha_state()
 
 
 class Ammeter(Meter):
-    """The same in milliamperes."""
+    """The current through the contactor in mA."""
 
     _attr_unique_id = "ammeter"
     _attr_unit_of_measurement = "mA"
@@ -88,20 +88,20 @@ class Wiring:
     house: BoxHouse
     works: bool = True
     state_key: bool = True
-    """Whether the state of the switch follows."""
+    """True while the state of the switch follows its commands."""
     lasts: float = 0.0
-    """Seconds until the integration of the switch says that it is switched."""
+    """Seconds that a call of the switch takes."""
     failure: BaseException | None = None
     late: float = 0.0
-    """Seconds until the contactor obeys when it is switched off."""
+    """Seconds until the contactor obeys a command to switch off."""
     lost: int = 0
-    """How many commands to switch on get lost on the way, though the switch shows that it is on."""
+    """Number of commands to switch on that get lost although the switch shows on."""
     calls: list[str] = field(default_factory=list)
     opened_at: list[float] = field(default_factory=list)
-    """The A that flowed each time it was told to switch off."""
+    """The current in A at each command to switch off."""
 
     async def begin(self) -> Wiring:
-        """The integration of both is there, also after a start of Home Assistant."""
+        """Add the entities of switch and meters, also after a start of Home Assistant."""
         components = self.hass.data[DATA_INSTANCES]
         if (component := components.get("input_boolean")) is None:
             component = EntityComponent(logging.getLogger(__name__), "input_boolean", self.hass)
@@ -118,7 +118,7 @@ class Wiring:
         return self.house.hass
 
     def called(self, *, on: bool) -> None:
-        """The contactor is told to switch."""
+        """Receive a command to switch."""
         self.calls.append("on" if on else "off")
         if not on:
             self.opened_at.append(self.house.sims[FIRST].amperes)
@@ -133,7 +133,7 @@ class Wiring:
             self.switch(on=on)
 
     def switch(self, *, on: bool) -> None:
-        """The contactor switches."""
+        """Switch the contactor."""
         sim = self.house.sims[FIRST]
         if self.works and on is not sim.powered:
             (sim.switch_on if on else sim.switch_off)()
@@ -141,18 +141,18 @@ class Wiring:
             self.contactor.show(on=on)
 
     def report(self, watts: float | None = None) -> None:
-        """The meter reports."""
+        """Let the meter report a power, by default the present power of the box."""
         shown = self.house.sims[FIRST].watts if watts is None else watts
         self.meter.show(shown)
 
     async def report_for(self, seconds: float) -> None:
-        """Let time pass in which the meter reports every 20 s."""
+        """Let time pass while the meter reports every 20 s."""
         for _ in range(round(seconds / 20)):
             self.report()
             await self.house.pass_time(20)
 
     async def link(self, *, allow: bool = False, **entities: str) -> Any:
-        """Link through the flow."""
+        """Link entities through the flow and return its result."""
         flow = self.hass.config_entries.subentries
         form = await flow.async_init((self.house.entry.entry_id, "linked"), context={"source": SOURCE_USER})
         entered = {"charger": FIRST, "allow_power_cycle": allow, **entities}
@@ -170,7 +170,7 @@ class Wiring:
 async def wired(
     house: BoxHouse, *, meter: bool = True, allow: bool = True, details: dict[str, Any] | None = None
 ) -> Wiring:
-    """A box that only we command, with both linked to it."""
+    """Add a box that only we command and link the switch and the meter to it."""
     await house.add(**(details or {}))
     await house.pass_time(400)
     wiring = await Wiring(house).begin()
@@ -183,7 +183,7 @@ async def wired(
 
 
 async def press(house: BoxHouse) -> Any:
-    """Press restart; what became of it is awaited elsewhere."""
+    """Press restart and return the task with the outcome."""
     target = {"entity_id": house.entity_id("button", "restart")}
     action = house.hass.services.async_call(
         "chargekeeper", "restart", {}, target=target, blocking=True, return_response=True
@@ -317,7 +317,7 @@ async def test_failing_or_missing_switch_refuses_a_restart_and_raises_a_repair(b
     with pytest.raises(HomeAssistantError) as refused:
         await box_house.call("button", "press", "restart")
     assert refused.value.translation_key == "restart_unclear"
-    box_house.sims[FIRST].switch_off()  # it has gone off all the same
+    box_house.sims[FIRST].switch_off()  # the power is off despite the error
     await box_house.pass_time(100)
     assert box_house.issues() == {"power_off"}
     assert wiring.calls.count("on") > 5
@@ -336,7 +336,7 @@ async def test_failing_or_missing_switch_refuses_a_restart_and_raises_a_repair(b
 
 
 async def deaf(house: BoxHouse) -> Wiring:
-    """A box that charges in the night only is not heard any more, and a car waits."""
+    """Return the wiring of a silent box with a car that waits for the night."""
     wiring = await wired(house, details=NIGHT)
     await wiring.report_for(400)
     house.sims[FIRST].window = (22 * 60, 2 * 60)
@@ -495,7 +495,7 @@ async def test_power_switched_on_when_the_entry_is_disabled_or_removed(box_house
 
 
 async def stuck(house: BoxHouse, seconds: float) -> Wiring:
-    """A box that was switched off so long ago, by a switch that fails then."""
+    """Return the wiring of a box switched off this long ago by a switch that fails since."""
     wiring = await wired(house, details=NIGHT)
     await wiring.report_for(400)
     await house.call("button", "press", "restart")
@@ -731,7 +731,7 @@ async def test_switch_on_repeated_until_its_state_shows(box_house: BoxHouse) -> 
 
 async def test_override_of_a_learning_box_raises_a_repair_until_a_power_cycle(box_house: BoxHouse) -> None:
     sim = box_house.power_up(plugged=False)
-    sim._online_until = box_house.clock.monotonic() + 10_000  # somebody else has paused it
+    sim._online_until = box_house.clock.monotonic() + 10_000  # paused by somebody else
     sim.plug_in()
     await box_house.add(**NIGHT)
     await box_house.pass_time(31)

@@ -1,4 +1,4 @@
-"""The subentry flow that links the user's own entities: every way through it, and every mistake mended."""
+"""The subentry flow that links entities of the user: every step, and every mistake corrected."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +28,7 @@ OTHERS = {
 
 @pytest.fixture
 async def local(hass: HomeAssistant, house: House) -> LocalIntegration:
-    """An account, and a local integration of the charger that waits."""
+    """Return the local integration of the waiting charger; the account is added."""
     await house.add_account()
     integration = LocalIntegration(hass, LocalSide(house.world, WAITING))
     await integration.set_up()
@@ -49,7 +49,7 @@ async def enter(house: House, form: SubentryFlowResult, entered: Mapping[str, ob
 
 
 async def reconfigure(house: House, subentry: ConfigSubentry) -> SubentryFlowResult:
-    """Open the form of a link that is there."""
+    """Open the form of an existing link."""
     return await house.hass.config_entries.subentries.async_init(
         (house.entry.entry_id, "linked"),
         context={"source": SOURCE_RECONFIGURE, "subentry_id": subentry.subentry_id},
@@ -57,13 +57,13 @@ async def reconfigure(house: House, subentry: ConfigSubentry) -> SubentryFlowRes
 
 
 def the_link(house: House) -> ConfigSubentry:
-    """The one subentry."""
+    """Return the only subentry."""
     [subentry] = house.entry.subentries.values()
     return subentry
 
 
 def suggested(form: SubentryFlowResult) -> dict[str, Any]:
-    """What the form is filled with beforehand."""
+    """Return the suggested values of a form."""
     schema = form["data_schema"]
     assert schema is not None
     fields = {str(key): key.description for key in schema.schema}
@@ -71,7 +71,7 @@ def suggested(form: SubentryFlowResult) -> dict[str, Any]:
 
 
 def chargers(form: SubentryFlowResult) -> dict[str, str]:
-    """The chargers that are offered."""
+    """Return the offered chargers: labels by serial."""
     schema = form["data_schema"]
     assert schema is not None
     selector = next(selector for key, selector in schema.schema.items() if key == "charger")
@@ -79,7 +79,7 @@ def chargers(form: SubentryFlowResult) -> dict[str, str]:
 
 
 def other_entity(hass: HomeAssistant, name: str, state: str, **attributes: object) -> str:
-    """An entity of another integration."""
+    """Add an entity of another integration and return its entity id."""
     entity_id = OTHERS[name]
     domain, object_id = entity_id.split(".")
     er.async_get(hass).async_get_or_create(domain, "other", name, suggested_object_id=object_id)
@@ -180,7 +180,7 @@ async def test_link_form_names_each_mistake_and_accepts_the_correction(house: Ho
 async def test_status_entity_accepted_by_its_options_or_while_unknown(house: House, local: LocalIntegration) -> None:
     registry = er.async_get(house.hass)
     options = other_entity(house.hass, "options", "booting", options=["booting", "charging"])
-    silent = other_entity(house.hass, "template", "unknown")  # it may say so later
+    silent = other_entity(house.hass, "template", "unknown")  # it may show a known status later
     for entity_id in (options, silent):
         entry = registry.async_get(entity_id)
         assert entry is not None
@@ -194,7 +194,7 @@ async def test_unavailable_entities_accepted_by_their_registry_entries(house: Ho
 
 
 async def linked(house: House, entered: Mapping[str, object]) -> dict[str, object]:
-    """What is linked when this is entered; the link is removed again."""
+    """Return the links that the flow stores for this input, and remove the subentry again."""
     result = await enter(house, await begin(house), {"charger": WAITING, **entered})
     assert result["type"] is FlowResultType.CREATE_ENTRY, result
     subentry = the_link(house)

@@ -1,4 +1,4 @@
-"""Load groups with the simulated cloud: what the chargers draw together, whatever happens to them and to us."""
+"""Load groups with the simulated cloud: the current of all members in every situation."""
 
 import json
 from unittest.mock import AsyncMock
@@ -25,17 +25,17 @@ from .machine import files
 from .test_init import ours
 
 SETTLED = 240.0
-"""Seconds within which commands went out and two polls showed what became of them."""
+"""Seconds within which commands were sent and two polls showed their outcome."""
 
 
 def busy(house: House) -> None:
-    """Two cars charge, as fast as they may."""
+    """Plug in two cars that charge with the highest current allowed."""
     house.world.charger(FREE).plug_in(Car(wants_kwh=900.0))
     house.world.charger(CHARGING).plug_in(Car(wants_kwh=900.0))
 
 
 async def settled_group(house: House, limit: float, *serials: str) -> ConfigEntry:
-    """A load group that is through with its first reductions."""
+    """Add a load group and wait until its first reductions are done."""
     await house.add_account()
     busy(house)
     await house.settle_in()
@@ -65,7 +65,7 @@ async def test_i1_two_charging_chargers_stay_within_the_group_limit(house: House
     await house.pass_time(SETTLED)
     assert group_values(house, entry, FREE, CHARGING) == ("16.0", "0.0", "8", "8")
     assert await highest_sum(house, 3 * 3600) == 16
-    house.world.charger(CHARGING).max_charging_current = 16  # somebody does not know of it
+    house.world.charger(CHARGING).max_charging_current = 16  # somebody changes the setting elsewhere
     await house.pass_time(SETTLED)
     assert await highest_sum(house, 3600) == 16
     assert house.cloud.violations == []
@@ -85,7 +85,7 @@ async def test_i1_share_shown_and_applied_as_a_limit_of_the_charger(house: House
 
 
 async def test_i1_charger_paused_below_six_amperes_until_the_other_leaves(house: House) -> None:
-    """A reduction is seen before anything is raised, and a pause lasts 5 min at least."""
+    """A reduction is verified before any current is raised; a pause lasts at least 5 min."""
     entry = await settled_group(house, 10)
     assert group_values(house, entry, FREE, CHARGING) == ("10.0", "0.0", "10", "0")
     assert house.world.charger(FREE).amperes == 10
@@ -164,8 +164,8 @@ async def test_shares_and_pause_restored_after_restart_or_power_cut(own_house: O
     if not in_order:
         await house.start()
     [entry] = (e for e in house.hass.config_entries.async_entries(DOMAIN) if e.data["kind"] == "load_group")
-    # The pause is not known to hold any more: nobody is heard, and after a power cut the second would charge.
-    # Beside that the limit leaves nothing for the first before both are heard.
+    # No member reports, so the pause may be over: after a power cut the second charger would charge.
+    # The limit then leaves nothing for the first charger until both report.
     assert group_values(house, entry, FREE, CHARGING) == ("16.0", "-6.0", "0", "0")
     assert house.state("sensor", "load_group_limit", CHARGING).state == "0.0"
     await house.cloud.set_fault(Fault.NONE)
@@ -328,7 +328,7 @@ async def test_i12_load_group_diagnostics_contain_no_name_or_serial(house: House
 
 
 async def test_deleted_member_of_a_load_group_raises_a_repair(house: House) -> None:
-    """It has left the account: its device is deleted, and the group misses it."""
+    """The charger left the account and its device is deleted."""
     await settled_group(house, 16)
     house.cloud.accounts[0].unshared.add(FREE)
     await house.pass_time(600)

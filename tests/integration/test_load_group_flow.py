@@ -1,4 +1,4 @@
-"""The config flow for load groups: every step, every refusal and how to go on from it, and changing a group."""
+"""The config flow for load groups: every step, every refusal, and changes to a group."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ async def live_in(house: House) -> None:
 
 
 async def at_members(house: House, limit: float = 32) -> ConfigFlowResult:
-    """At the step that asks for the members."""
+    """Go through the flow to the step that asks for the members."""
     return await submit(house, await begin(house), {"name": "Garage circuit", "limit": limit})
 
 
@@ -31,7 +31,7 @@ async def choose(house: House, form: ConfigFlowResult, *serials: str) -> ConfigF
 
 
 def fields(form: ConfigFlowResult) -> dict[str, Any]:
-    """What the fields of a form are filled in with."""
+    """Return the prefilled values of a form."""
     assert form["data_schema"] is not None
     found = {}
     for key in form["data_schema"].schema:
@@ -51,7 +51,7 @@ async def reconfigure(house: House, entry: ConfigEntry) -> ConfigFlowResult:
 
 async def test_load_group_added(house: House) -> None:
     await live_in(house)
-    house.shared_state.chargers[Maker.WALLBOX, WAITING].group_share = 8  # a share of its own does not count
+    house.shared_state.chargers[Maker.WALLBOX, WAITING].group_share = 8  # its own share does not count
     form = await begin(house)
     assert (form["step_id"], form["errors"]) == ("load_group", {})
     form = await submit(house, form, {"name": " Garage circuit ", "limit": 32})
@@ -242,7 +242,7 @@ async def test_removed_member_refused_on_reconfigure(house: House) -> None:
 
 
 async def test_account_flow_ignores_load_group_entries(house: House) -> None:
-    """What looks through the accounts passes the groups by."""
+    """The account flow finds the configured account among entries of other kinds."""
     await live_in(house)
     await add_group(house, 32, FREE)
     form = await house.begin_flow()

@@ -1,4 +1,4 @@
-"""The lock."""
+"""The lock entity."""
 
 from homeassistant.const import STATE_UNKNOWN
 from homeassistant.core import HomeAssistant

@@ -1,4 +1,4 @@
-"""The charging current: bounded by the ceiling, cached like the limits, never raised over them."""
+"""The charging current: bounded by the limits, cached like them, never raised above them."""
 
 from homeassistant.const import STATE_UNKNOWN
 from homeassistant.core import HomeAssistant, State
@@ -52,7 +52,7 @@ async def test_current_sent_and_shown(hass: HomeAssistant) -> None:
 
 
 async def test_i1_current_not_raised_without_a_wire_rating(hass: HomeAssistant) -> None:
-    """I1: an unknown wire rating means never raising; lowering is always allowed."""
+    """I1: without a wire rating the current is never raised; lowering is always allowed."""
     house = await move_in(hass, {STATUS: Status.AVAILABLE, CHARGING_CURRENT: 16.0})
     with pytest.raises(ServiceValidationError) as caught:
         await house.call("number", "set_value", number(house), value=17)
@@ -63,7 +63,7 @@ async def test_i1_current_not_raised_without_a_wire_rating(hass: HomeAssistant) 
 
 @pytest.mark.parametrize("amps", [5, 33])
 async def test_i1_current_outside_the_bounds_refused(hass: HomeAssistant, amps: int) -> None:
-    """I1: no current above the ceiling; 1 to 5 A is no current but a pause."""
+    """I1: a current above the limits is refused; 1 to 5 A would be a pause."""
     house = await move_in(hass, BASIC)
     with pytest.raises(ServiceValidationError):
         await house.call("number", "set_value", number(house), value=amps)

@@ -1,4 +1,4 @@
-"""What the user learns of outages: the report with what was served and replayed, and the repair after half an hour."""
+"""The outage report with served and replayed values, and the repair after half an hour."""
 
 from typing import Any
 

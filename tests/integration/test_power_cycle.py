@@ -1,4 +1,4 @@
-"""The power of a JuiceBox is cut only where nothing flows, and is on again when that is proved, whatever happens."""
+"""Power cycles of a JuiceBox: off only without current, and back on until that is proved."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,13 +23,13 @@ type Save = Callable[[dict[str, object]], Awaitable[None]]
 
 
 def power_of(house: BoxHouse) -> PowerCycle:
-    """What switches the power of the first box."""
+    """Return the power cycle of the first box."""
     assert house.shared_state.boxes is not None
     return house.shared_state.boxes.power_cycle_of(FIRST)
 
 
 def slow_disk(house: BoxHouse, seconds: float) -> None:
-    """Saving that the power is about to be switched off takes so long."""
+    """Let the save before a switch-off take this long."""
     cycle = power_of(house)
     save = cycle._save
 
@@ -42,7 +42,7 @@ def slow_disk(house: BoxHouse, seconds: float) -> None:
 
 
 def full_disk(house: BoxHouse) -> Save:
-    """That the power is back cannot be saved. Returns what saves as usual."""
+    """Make the save that the power is back fail; return the function that saves as usual."""
     cycle = power_of(house)
     save = cycle._save
 
@@ -56,20 +56,20 @@ def full_disk(house: BoxHouse) -> Save:
 
 
 async def refused(house: BoxHouse) -> str | None:
-    """Press restart, which is refused for this reason."""
+    """Press restart and return the reason of the refusal."""
     with pytest.raises(HomeAssistantError) as error:
         await house.call("button", "press", "restart")
     return error.value.translation_key
 
 
 def stick(wiring: Wiring, *, stuck: bool = True) -> None:
-    """The switch fails from here on, or no more."""
+    """Let the switch fail from here on, or work again."""
     wiring.works = wiring.state_key = not stuck
     wiring.failure = HomeAssistantError("the contactor is stuck") if stuck else None
 
 
 class Power:
-    """A computer with a box behind a switch, which can be stopped and started."""
+    """A computer that can be stopped and started, with a box behind a switch."""
 
     def __init__(self, folder: Path, clock: VirtualClock) -> None:
         self.machine = Machine(folder)
@@ -78,13 +78,13 @@ class Power:
         self.wiring: Wiring
 
     async def begin(self) -> None:
-        """A box that waits for its window."""
+        """Start Home Assistant with a box that waits for its window."""
         self.house = BoxHouse(await self.machine.boot(RunClock(self.clock, ahead=0.0)), self.clock)
         self.wiring = await wired(self.house, meter=False, details=NIGHT)
         await self.house.pass_time(400)
 
     async def start(self) -> None:
-        """Start Home Assistant again; the integration of the switch is there 30 s later."""
+        """Start Home Assistant again; the entities of the switch follow 30 s later."""
         await self.boot()
         await self.house.pass_time(30)
         await self.wiring.begin()
@@ -106,7 +106,7 @@ class Power:
 
 @pytest.fixture
 def expected_lingering_timers(request: pytest.FixtureRequest) -> bool:
-    """Home Assistant leaves some of its own when it is stopped."""
+    """Return True where the test stops Home Assistant, which then leaves timers of its own."""
     return "power" in request.fixturenames
 
 
@@ -118,11 +118,11 @@ async def _power(tmp_path: Path, virtual_clock: VirtualClock, socket_enabled: No
     await power.end()
 
 
-# Nothing flows
+# No current flows
 
 
 async def backwards(house: BoxHouse, wiring: Wiring, seconds: float) -> None:
-    """Let time pass in which a clamp that is mounted the wrong way round reports."""
+    """Let time pass while a reversed clamp reports."""
     for _ in range(round(seconds / 20)):
         wiring.meter.show(-house.sims[FIRST].watts)
         await house.pass_time(20)
@@ -155,7 +155,7 @@ async def test_override_pending_when_the_car_starts_while_the_record_is_saved(bo
     action = box_house.hass.services.async_call("switch", "turn_on", {}, target=target, blocking=True)
     task = box_house.hass.loop.create_task(action)
     await box_house.clock.advance(3)
-    sim.window = None  # its window opens
+    sim.window = None  # the window opens
     sim._decide()
     await box_house.clock.advance(1)
     wiring.report()
@@ -199,7 +199,7 @@ async def test_restart_refused_when_nothing_is_reported_while_the_record_is_save
 async def test_restart_refused_when_the_meter_stopped_reporting(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, details=NIGHT)
     await wiring.report_for(400)
-    wiring.report(0)  # the last that is heard of it
+    wiring.report(0)  # the last report of the meter
     box_house.sims[FIRST].wifi = False
     await box_house.pass_time(3600)
     assert box_house.sims[FIRST].amperes > 0
@@ -296,7 +296,7 @@ async def test_box_left_without_power_raises_a_repair(box_house: BoxHouse) -> No
     await box_house.pass_time(22)
     stick(wiring)
     wiring.failure = None
-    box_house.sims[FIRST].switch_off()  # the late command, which does not show
+    box_house.sims[FIRST].switch_off()  # the late command, which the state does not show
     await box_house.pass_time(90)
     assert box_house.issues() == {"power_off"}
     stick(wiring, stuck=False)
@@ -304,7 +304,7 @@ async def test_box_left_without_power_raises_a_repair(box_house: BoxHouse) -> No
     assert (box_house.sims[FIRST].powered, box_house.issues()) == (True, set())
 
 
-# Time
+# Clock changes
 
 
 async def test_box_without_power_raises_a_repair_although_the_clock_is_set_back(box_house: BoxHouse) -> None:
@@ -334,7 +334,7 @@ async def test_restart_available_again_although_the_clock_was_set_back(box_house
     assert wiring.calls == ["off", "on", "off"]
 
 
-# The duty ages
+# Old power cycles
 
 
 @pytest.mark.parametrize("proof", ["switch", "box"])
@@ -440,7 +440,7 @@ async def test_next_power_cycle_kept_when_the_box_reports_during_its_save(box_ho
     await box_house.pass_time(700)
     cycle = power_of(box_house)
     assert cycle.last is not None
-    cycle.last = replace(cycle.last, spent=True)  # not heard since, until now
+    cycle.last = replace(cycle.last, spent=True)  # the box has not reported since
     slow_disk(box_house, 40)
     task = await press(box_house)
     await box_house.clock.advance_until(lambda: wiring.calls == ["off", "on", "off"], within=60)
@@ -495,7 +495,7 @@ async def test_box_powered_after_a_restart_in_each_state(power: Power, how: str,
     task = await press(power.house)
     await power.clock.advance(after)
     await getattr(power.machine, how)()
-    await asyncio.gather(task, return_exceptions=True)  # by then it is verified, or ends with Home Assistant
+    await asyncio.gather(task, return_exceptions=True)  # the restart is verified, or ends with Home Assistant
     await power.clock.advance(30)
     await power.start()
     assert power.powered

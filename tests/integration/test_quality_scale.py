@@ -1,4 +1,4 @@
-"""The promise of quality_scale.yaml: every rule is answered, and nothing is left to do."""
+"""quality_scale.yaml and the guide: every rule is answered, and the pages match the code."""
 
 from collections.abc import Iterator, Mapping
 import json
@@ -21,14 +21,14 @@ HOUSE = Path(custom_components.chargekeeper.__file__).parent
 ROOT = HOUSE.parents[1]
 TEXTS = HOUSE / "translations" / "en.json"
 NOT_YET = {"current_l1", "current_l2", "current_l3"}
-"""Keys of entities that no path shows yet."""
+"""Keys of entities that no transport shows yet."""
 README = ROOT / "README.md"
 GUIDE = sorted((ROOT / "docs" / "guide").glob("*.md"))
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
 YAML_BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ACTION = re.compile(r"action: chargekeeper\.(\w+)")
 NOT_FOR_USERS = re.compile(r"(?i)\b(?:makers?|licence|this notice|in force|local paths?|keeper|datagrams?)\b(?!\*)")
-"""What house style has other words for; bold text is a label that Home Assistant shows."""
+"""Terms that the style guide replaces; bold text is a label that Home Assistant shows."""
 BOLD = re.compile(r"\*\*([^*]+)\*\*")
 LABELS_OF_HOME_ASSISTANT = {
     "Add integration",
@@ -126,7 +126,7 @@ def test_guide_lists_every_field_of_every_action() -> None:
 
 
 def test_guide_lists_every_entity_by_its_name() -> None:
-    """In italics those that are off until the user enables them."""
+    """Entities that are disabled by default are in italics."""
     listed = _listed("entities", "Entity")
     off = {sensor.key for sensor in SENSORS if not sensor.entity_registry_enabled_default}
     platforms: dict[str, dict[str, dict[str, str]]] = json.loads(TEXTS.read_text(encoding="utf-8"))["entity"]
@@ -188,7 +188,7 @@ def test_guide_lists_every_form_field_by_its_name(page: str, heading: str, forms
 
 @pytest.mark.parametrize("page", [README, *GUIDE], ids=lambda path: path.name)
 def test_labels_in_bold_are_shown_by_home_assistant(page: Path) -> None:
-    """What ends with a period or a question mark is a sentence in bold, not a label."""
+    """Bold text that ends with a period or a question mark is a sentence, not a label."""
     bold = BOLD.findall(page.read_text(encoding="utf-8"))
     labels = {part for text in bold if text[-1] not in ".?" for part in " ".join(text.split()).split(" > ")}
     shown = {text.removesuffix(" {charger}") for text in _all_texts(json.loads(TEXTS.read_text(encoding="utf-8")))}
@@ -224,7 +224,7 @@ def _listed(page: str, heading: str) -> list[str]:
 
 
 def _texts(place: str) -> dict[str, str]:
-    """Return the texts of a form by the keys that lead there."""
+    """Return the texts at a path of keys."""
     texts = json.loads(TEXTS.read_text(encoding="utf-8"))
     for key in place.split("/"):
         texts = texts[key]
@@ -232,7 +232,7 @@ def _texts(place: str) -> dict[str, str]:
 
 
 def _all_texts(texts: Mapping[str, object]) -> Iterator[str]:
-    """Return all texts below a place in the translations."""
+    """Yield all texts below a place in the translations."""
     for text in texts.values():
         if isinstance(text, dict):
             yield from _all_texts(text)
@@ -241,7 +241,7 @@ def _all_texts(texts: Mapping[str, object]) -> Iterator[str]:
 
 
 def _anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as the code host makes them."""
+    """Return the anchors of a page's headings, as GitHub creates them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

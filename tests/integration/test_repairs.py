@@ -1,4 +1,4 @@
-"""Repairs: each appears with its cause and goes with it."""
+"""Repairs: each appears and disappears with its cause."""
 
 from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import ServiceValidationError

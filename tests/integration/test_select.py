@@ -1,4 +1,4 @@
-"""The solar mode."""
+"""The solar charging mode."""
 
 from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError

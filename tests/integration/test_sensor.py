@@ -1,4 +1,4 @@
-"""Sensors: live values leave at their age, everything else keeps its value and says where it came from."""
+"""Sensors: live values expire at their age, all others keep their value and show its source."""
 
 from datetime import timedelta
 from typing import Any
@@ -59,14 +59,14 @@ def test_only_lifetime_energy_offered_to_the_energy_dashboard() -> None:
 
 
 def test_sensors_expire_as_their_model_class_requires() -> None:
-    """I3: whatever is live expires; only the status is shown as unknown instead."""
+    """I3: every live value expires; only the status is shown as unknown instead."""
     of_model = {sensor.key: PROPERTIES[sensor.key].kind for sensor in SENSORS if sensor.key in PROPERTIES}
     live = {key for key, kind in of_model.items() if kind is ReadingClass.LIVE}
     assert {sensor.key for sensor in SENSORS if sensor.expires} == live - {"status"}
 
 
 async def test_i3_live_values_expire_at_their_age_and_others_stay(hass: HomeAssistant) -> None:
-    """I3 and I2."""
+    """I2 and I3 at the same time."""
     house = await move_in(hass, {**EVERYTHING, STATUS: Status.CHARGING, POWER: 7000.0, CURRENT: 30.0})
     await house.pass_time(LIVE_AGE[Source.CLOUD] - 1)
     assert house.state("sensor", "power").state == "7000.0"
@@ -105,7 +105,7 @@ async def test_limit_entered_by_the_user_shows_user_as_its_source(hass: HomeAssi
 
 
 async def test_i2_limits_survive_a_restart_of_home_assistant(hass: HomeAssistant) -> None:
-    """I2: the last known values are there before anything answers."""
+    """I2: the last known values are shown before anything answers."""
     house = await move_in(hass, EVERYTHING)
     seen_at = house.clock.now()
     await house.pass_time(20 * 60)
@@ -178,7 +178,7 @@ async def test_session_cost_has_the_currency_of_the_charger(hass: HomeAssistant)
 
 
 async def test_last_contact_updated_without_other_entities(hass: HomeAssistant) -> None:
-    """The moment of the last contact is shown although it makes no new snapshot; nothing else is written for it."""
+    """The last contact makes no new snapshot, so only its own entity is written."""
     house = await move_in(hass)
     entity_id = house.entity_id("sensor", "last_cloud_contact")
     assert entity_id is not None

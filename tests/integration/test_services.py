@@ -1,4 +1,4 @@
-"""Entity actions: restart with an answer, the override with its end."""
+"""Entity actions: restart with a response, and the override with its end."""
 
 import asyncio
 from datetime import timedelta
@@ -31,7 +31,7 @@ async def test_actions_registered_before_any_entry(hass: HomeAssistant) -> None:
 
 
 async def test_actions_have_descriptions_texts_and_icons(hass: HomeAssistant) -> None:
-    """Every action and field of the code has a description, a text and an icon, and the other way round."""
+    """Actions and fields of the code match their descriptions, texts and icons."""
     assert await async_setup_component(hass, DOMAIN, {})
     described = (await async_get_all_descriptions(hass))[DOMAIN]
     texts = json.loads((INTEGRATION / "translations" / "en.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The files: whatever has become of them, the entry is set up and nothing is overwritten; and when they are written."""
+"""The files: damaged files neither stop the setup nor are overwritten; and when files are written."""
 
 from collections.abc import Callable
 import json
@@ -34,7 +34,7 @@ KINDS = ("journal", "snapshot", "purses")
 
 
 def path_of(house: OwnHouse, kind: str) -> Path:
-    """The file of the one entry; not one that was put aside."""
+    """Return the file of the only entry that is in use, not one put aside."""
     return files(house.machine.disk)[f"{kind}.{house.cloud.accounts[0].uuid}"]
 
 
@@ -100,11 +100,11 @@ DAMAGES = (
 
 @pytest.fixture
 def expected_errors() -> list[str]:
-    return ["Unrecoverable error decoding storage", "Could not parse JSON content"]  # Home Assistant's own words
+    return ["Unrecoverable error decoding storage", "Could not parse JSON content"]  # messages of Home Assistant
 
 
 async def stop_in_an_outage(house: OwnHouse) -> None:
-    """Everything was read, an override waits, and Home Assistant is stopped."""
+    """Read everything, let an override wait in an outage, and stop Home Assistant."""
     await house.add_account()
     await house.settle_in()
     await house.cloud.set_fault(Fault.REFUSE)
@@ -157,7 +157,7 @@ async def test_entry_loads_when_a_file_is_missing_or_damaged(
 
 
 async def test_unusable_file_kept_under_a_free_name(own_house: OwnHouse) -> None:
-    """Twice a file from a later version: both are kept."""
+    """Two files of a later version in a row are both kept."""
     house = own_house
     await stop_in_an_outage(house)
     contents = []
@@ -175,7 +175,7 @@ async def test_unusable_file_kept_under_a_free_name(own_house: OwnHouse) -> None
 
 
 async def test_garbage_for_one_charger_leaves_the_others_intact(own_house: OwnHouse) -> None:
-    """Other chargers keep what is known of them."""
+    """The other chargers keep their stored values."""
     house = own_house
     await stop_in_an_outage(house)
     for kind in ("journal", "snapshot"):
@@ -190,7 +190,7 @@ async def test_garbage_for_one_charger_leaves_the_others_intact(own_house: OwnHo
 
 
 async def test_i6_damaged_request_record_counts_as_all_spent(own_house: OwnHouse) -> None:
-    """I6: what was spent is not known, so nothing is left for a minute; where there is no record nothing was spent."""
+    """I6: with an unknown number of requests spent, no request is sent for a minute."""
     house = own_house
     house.cloud.enforce_limits = True
     await house.add_account()
@@ -207,7 +207,7 @@ async def test_i6_damaged_request_record_counts_as_all_spent(own_house: OwnHouse
 
 
 def blocked(path: Path) -> None:
-    """Nothing can be written there, whoever tries."""
+    """Make a file unwritable."""
     path.unlink(missing_ok=True)
     path.mkdir()
 
@@ -319,11 +319,11 @@ async def test_files_contain_no_password_or_token(own_house: OwnHouse) -> None:
         assert not re.search(r"correct horse|owner@example|access-|refresh-|Garage", path.read_text())
 
 
-# When it is written
+# Times of writing
 
 
 class Saves(EntryStores):
-    """Stores that only note what is saved, and when."""
+    """Stores that only record each save and its time."""
 
     def __init__(self, hass: HomeAssistant, clock: VirtualClock) -> None:
         super().__init__(hass, "tests")
@@ -438,7 +438,7 @@ async def test_outages_saved_together_and_not_while_stopping(hass: HomeAssistant
 async def test_stores_load_empty_when_an_unusable_file_cannot_be_renamed(
     hass: HomeAssistant, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """On a disk that is full or read-only; nothing else can be done than to say so."""
+    """On a full or read-only disk only a warning is possible."""
 
     def refuse(self: Path, target: Path) -> Path:
         raise OSError("read-only")
@@ -459,7 +459,7 @@ async def later_version() -> None:
 
 async def test_new_charger_saved_with_an_empty_snapshot(hass: HomeAssistant) -> None:
     async def save(_intents: dict[str, object]) -> None:
-        """Nothing."""
+        """Save nothing."""
 
     clock = VirtualClock()
     made = Charger(charger(), clock, ChargerOptions(), save)

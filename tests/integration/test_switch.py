@@ -1,4 +1,4 @@
-"""Switches: the override shows what the user wants, charging what the charger does."""
+"""Switches: the override shows the intent of the user, charging the state of the charger."""
 
 from unittest.mock import patch
 

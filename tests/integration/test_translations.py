@@ -1,4 +1,4 @@
-"""Texts: whatever is shown by key has one, none is left over, and all keep to the rules of Home Assistant's checker."""
+"""Texts: each key shown has a text, no text is unused, and all follow Home Assistant's rules."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -81,7 +81,7 @@ def _strings(value: object, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def test_texts_follow_the_rules_of_home_assistant() -> None:
-    """No markup, address, reference, stray blank; placeholders are identifiers and not in single quotes."""
+    """No markup, address, reference or stray blank; placeholders are identifiers outside single quotes."""
     bad = re.compile(r"<[a-z/]|https?://|\[%key|'\{\w+\}'|  |^\s|\s$|^$")
     texts = dict(_strings(TEXTS))
     assert len(texts) > 300
@@ -103,7 +103,7 @@ def test_every_exception_has_a_text_and_every_text_an_exception() -> None:
 
 
 DANGERS = {"charging": None, "updating": datetime(2026, 11, 2, 12, tzinfo=UTC), "update_doubted": None}
-"""Refusals that name a transport, and until when they count."""
+"""Refusals that name a transport, and when they expire."""
 
 
 def _error(kind: type[ChargerError], reason: str) -> ChargerError:

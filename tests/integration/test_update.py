@@ -1,4 +1,4 @@
-"""The firmware: shown, installed under the guard of a restart, in progress until the new version shows."""
+"""The firmware entity: versions, and an install that is guarded like a restart."""
 
 from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
