@@ -1,4 +1,4 @@
-"""Entities of a local integration in front of a simulated charger, as real ones of Home Assistant's platforms."""
+"""Entities of a local integration for a simulated charger, on Home Assistant's real platforms."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

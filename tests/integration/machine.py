@@ -1,6 +1,6 @@
-"""A computer with a real Home Assistant on a real disk, that can be shut down, lose its power, and be started again.
+"""A computer with a real Home Assistant and disk, for shutdowns, power cuts and starts.
 
-The disk is written at once and not by threads, so that virtual time never runs ahead of it.
+The disk is written at once and not by threads, so that virtual time never runs ahead of the disk.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ class Machine:
         self.disk.mkdir()
         self._folder = folder
         self.set_up_took = self.set_up_cpu = 0.0
-        """Real seconds that setting ChargeKeeper up took at the last start, and those that the processor worked."""
+        """Real seconds and processor seconds of ChargeKeeper's setup at the last start."""
         self._disks = 1
         self._hass: HomeAssistant | None = None
         self._running = AsyncExitStack()
@@ -79,7 +79,7 @@ class Machine:
         await hass.config_entries.async_initialize()
         hass.data.pop(DATA_CUSTOM_COMPONENTS)
         hass.config.components |= DEPENDENCIES
-        resolver: Any = ThreadedResolver()  # instead of one that listens on the network
+        resolver: Any = ThreadedResolver()  # instead of a resolver that listens on the network
         hass.data[DATA_RESOLVER] = resolver
         hass.data[SHARED_STATE] = SharedState(clock)
         began, cpu_began = time.perf_counter(), time.process_time()
@@ -118,7 +118,7 @@ def _at_once[T](work: Callable[..., T], *args: Any) -> asyncio.Future[T]:
     done = asyncio.get_running_loop().create_future()
     try:
         done.set_result(work(*args))
-    except Exception as err:  # noqa: BLE001 - whatever it is, it goes to whoever waits
+    except Exception as err:  # noqa: BLE001 - the waiting caller gets every error
         done.set_exception(err)
     return done
 

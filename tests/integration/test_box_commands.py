@@ -11,7 +11,7 @@ from tests.simulators.juicebox import JuiceBox
 from tests.simulators.juicebox_server import Day, Schedule
 
 from .boxes import FIRST, NIGHT, SECOND, BoxHouse
-from .test_juicebox import alone, read_only, with_server
+from .test_juicebox import read_only, with_server, without_server
 
 
 async def refusal(house: BoxHouse, domain: str, service: str, key: str, **data: object) -> str | None:
@@ -22,7 +22,7 @@ async def refusal(house: BoxHouse, domain: str, service: str, key: str, **data: 
 
 
 async def test_current_ignored_by_the_box_not_shown_as_set(box_house: BoxHouse) -> None:
-    sim = await alone(box_house)
+    sim = await without_server(box_house)
     sim.obeys = False
     await box_house.call("number", "set_value", "charging_current", value=10)
     await box_house.pass_time(200)
@@ -38,7 +38,7 @@ async def test_current_ignored_by_the_box_not_shown_as_set(box_house: BoxHouse) 
 
 async def test_pause_and_start_refused_without_a_car(box_house: BoxHouse) -> None:
     sim = box_house.power_up(plugged=False)
-    await alone(box_house)
+    await without_server(box_house)
     await box_house.pass_time(62)
     for service in ("turn_off", "turn_on"):
         assert await refusal(box_house, "switch", service, "charging") == "no_car"
@@ -74,7 +74,7 @@ async def test_lower_current_of_the_server_not_taken_for_the_offline_current(box
     ],
 )
 async def test_override_ends_an_earlier_pause(box_house: BoxHouse, silent: bool, seconds: float, first: int) -> None:
-    sim = await alone(box_house, **NIGHT)
+    sim = await without_server(box_house, **NIGHT)
     await box_house.pass_time(31)
     await box_house.call("switch", "turn_on", "tou_override")
     await box_house.pass_time(31)
@@ -111,7 +111,7 @@ async def test_one_box_charges_when_the_load_group_has_room_for_one(box_house: B
 
 
 async def test_restart_unavailable_without_a_link(box_house: BoxHouse) -> None:
-    await alone(box_house)
+    await without_server(box_house)
     assert box_house.value("restart_availability") == "needs_link"
     box_house.sims[FIRST].wifi = False
     await box_house.pass_time(150)
@@ -119,7 +119,7 @@ async def test_restart_unavailable_without_a_link(box_house: BoxHouse) -> None:
 
 
 async def test_box_silent_since_the_start_reported_offline_only_later(box_house: BoxHouse) -> None:
-    sim = await alone(box_house)
+    sim = await without_server(box_house)
     await box_house.hass.config_entries.async_unload(box_house.entry.entry_id)
     sim.wifi = False
     await box_house.pass_time(120)
@@ -139,14 +139,14 @@ async def change_stored(house: BoxHouse, amps: int) -> Mapping[str, Any]:
 
 async def test_offline_current_of_a_silent_box_not_changed(box_house: BoxHouse) -> None:
     """A box that starts forgets the pending change."""
-    sim = await alone(box_house)
+    sim = await without_server(box_house)
     sim.switch_off()
     await box_house.pass_time(130)
     assert (await change_stored(box_house, 10))["errors"] == {"base": "charger_offline"}
 
 
 async def test_offline_current_ignored_by_the_box_not_shown_as_stored(box_house: BoxHouse) -> None:
-    sim = await alone(box_house)
+    sim = await without_server(box_house)
     sim.obeys = False
     assert (await change_stored(box_house, 10))["reason"] == "offline_current_set"
     await box_house.pass_time(124)
@@ -176,7 +176,7 @@ async def test_server_health_unknown_while_the_box_is_silent(box_house: BoxHouse
 
 @pytest.mark.parametrize("starts_anew", [False, True])
 async def test_box_that_stops_obeying_not_shown_at_its_lower_current(box_house: BoxHouse, starts_anew: bool) -> None:
-    sim = await alone(box_house)
+    sim = await without_server(box_house)
     await box_house.call("number", "set_value", "charging_current", value=10)
     await box_house.pass_time(62)
     assert (box_house.state("number", "charging_current").state, sim.amperes) == ("10.0", 10)
@@ -262,7 +262,7 @@ async def test_load_group_pause_outside_the_window_ends_when_the_window_opens(bo
 
 
 async def test_box_that_stops_obeying_its_load_group_counts_with_its_real_current(box_house: BoxHouse) -> None:
-    sim = await alone(box_house)
+    sim = await without_server(box_house)
     await box_house.add_group(10, FIRST)
     await box_house.pass_time(200)
     [group] = box_house.shared_state.groups.values()

@@ -258,7 +258,7 @@ async def test_second_account_without_new_chargers_refused(house: House) -> None
     assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "all_chargers_known")
 
 
-# The other integration
+# Another integration on the same account
 
 
 def core_wallbox_entry(email: str = EMAIL, **options: Any) -> MockConfigEntry:

@@ -31,8 +31,8 @@ from custom_components.chargekeeper.ha.errors import (
     translated,
 )
 
-HOUSE = Path(custom_components.chargekeeper.__file__).parent
-TOLD_ELSEWHERE = {
+INTEGRATION = Path(custom_components.chargekeeper.__file__).parent
+WITHOUT_ROW = {
     "NoConnection": {"bad_address", "dns"},
     "NotApplicable": {"ignored", "known", "server_in_charge"},
     "TransportBusy": {"next_status", "too_many_boxes"},
@@ -47,7 +47,7 @@ CLASSES = {
 def _raised() -> Iterator[tuple[str, str]]:
     """Yield class and reason of every error in core and the makers' packages with a literal reason."""
     for folder in ("core", "wallbox", "juicebox"):
-        for path in (HOUSE / folder).rglob("*.py"):
+        for path in (INTEGRATION / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CLASSES):
                     continue
@@ -64,7 +64,7 @@ def test_every_raised_reason_has_a_row() -> None:
         for name, reason in raised
         if reason not in ERRORS.get(next(base for base in CLASSES[name].__mro__ if base in ERRORS), {})
     }
-    assert without == {(name, reason) for name, reasons in TOLD_ELSEWHERE.items() for reason in reasons}
+    assert without == {(name, reason) for name, reasons in WITHOUT_ROW.items() for reason in reasons}
 
 
 @pytest.mark.parametrize("what", ["restart", "install"])

@@ -1,4 +1,4 @@
-"""Set-up, unloading, removal; chargers that come and go; restarts of Home Assistant, in order and by power cuts."""
+"""Set-up, unloading, removal; new and removed chargers; restarts and power cuts of Home Assistant."""
 
 import asyncio
 from collections import Counter
@@ -23,7 +23,7 @@ from .machine import files, multiply
 
 NEW = "700199"
 DEAD = (Fault.REFUSE, Fault.HANG, Fault.ERROR_500, Fault.GARBAGE, Fault.TOO_MANY, Fault.FORBIDDEN)
-POLLS = 8 * 60.0  # seconds within which three groups polls are made
+POLLS = 8 * 60.0  # seconds within which the groups are polled three times
 LIMITS = ((FREE, "wire_rating"), (FREE, "effective_limit"), (WAITING, "wire_rating"), (WAITING, "house_limit"))
 
 
@@ -128,12 +128,12 @@ async def test_outage_logged_once_at_start_and_end(house: House, caplog: pytest.
     await house.pass_time(3600)
     await house.cloud.set_fault(Fault.NONE)
     await house.pass_time(600)
-    told = [
+    logged = [
         record.getMessage()
         for record in caplog.records
         if record.levelno >= logging.INFO and "reachable" in record.getMessage()
     ]
-    assert told == ["The Wallbox cloud is not reachable", "The Wallbox cloud is reachable again"]
+    assert logged == ["The Wallbox cloud is not reachable", "The Wallbox cloud is reachable again"]
 
 
 # Unloading
@@ -186,7 +186,7 @@ async def test_i6_reload_adds_no_request_budget(house: House) -> None:
     assert house.cloud.count("GET") > 8
 
 
-# Chargers that come and go
+# New and removed chargers
 
 
 async def test_new_charger_appears_without_a_reload(house: House) -> None:
@@ -308,7 +308,7 @@ async def test_charger_shared_by_two_accounts_belongs_to_the_first_entry(
     assert [charger["serial"] for charger in second.data["chargers"]] == [CHARGING, FREE]
 
 
-# Giving up
+# Removal
 
 
 @pytest.mark.usefixtures("either_cloud")
@@ -453,7 +453,7 @@ async def test_new_title_causes_no_reload(house: House) -> None:
     assert entry.runtime_data is loaded
 
 
-# The password
+# Reauthentication
 
 
 async def test_i7_reauth_starts_only_after_the_second_refusal(house: House) -> None:

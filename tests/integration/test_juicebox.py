@@ -45,7 +45,7 @@ async def with_server(box_house: BoxHouse, **details: Any) -> JuiceBox:
     return box_house.sims[FIRST]
 
 
-async def alone(box_house: BoxHouse, **details: Any) -> JuiceBox:
+async def without_server(box_house: BoxHouse, **details: Any) -> JuiceBox:
     """Return a box that only we command, because its offline current is known."""
     await box_house.add(**details)
     await box_house.pass_time(400)
@@ -54,7 +54,7 @@ async def alone(box_house: BoxHouse, **details: Any) -> JuiceBox:
 
 async def waiting(box_house: BoxHouse) -> JuiceBox:
     """Return a box that only we command, with a car, outside its window."""
-    sim = await alone(box_house, **NIGHT)
+    sim = await without_server(box_house, **NIGHT)
     await box_house.pass_time(400)
     assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0)
     return sim
@@ -198,7 +198,7 @@ async def test_override_refused_for_a_box_in_a_load_group_of_its_maker(box_house
 
 
 async def test_box_answered_without_gaps_across_reloads(box_house: BoxHouse) -> None:
-    sim = await alone(box_house)
+    sim = await without_server(box_house)
     sim.unanswered = 0
     statuses = sim.statuses
     for _ in range(4):
@@ -210,7 +210,7 @@ async def test_box_answered_without_gaps_across_reloads(box_house: BoxHouse) -> 
 
 
 async def test_boxes_served_for_a_minute_after_unload(box_house: BoxHouse) -> None:
-    sim = await alone(box_house)
+    sim = await without_server(box_house)
     await box_house.hass.config_entries.async_unload(box_house.entry.entry_id)
     sim.unanswered = 0
     await box_house.pass_time(50)
@@ -224,7 +224,7 @@ async def test_boxes_served_for_a_minute_after_unload(box_house: BoxHouse) -> No
 
 
 async def test_boxes_served_on_when_unload_fails(box_house: BoxHouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    sim = await alone(box_house)
+    sim = await without_server(box_house)
 
     async def no(*_args: object) -> bool:
         return False
@@ -246,7 +246,7 @@ async def test_new_title_causes_no_reload(box_house: BoxHouse) -> None:
 
 
 async def test_change_during_a_save_is_saved_after(box_house: BoxHouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    await alone(box_house)
+    await without_server(box_house)
     boxes, disk, saved = box_house.shared_state.boxes, asyncio.Event(), list[int]()
     assert boxes is not None
 
@@ -264,7 +264,7 @@ async def test_change_during_a_save_is_saved_after(box_house: BoxHouse, monkeypa
 
 
 async def test_box_counters_saved_every_15_minutes(box_house: BoxHouse, hass_storage: dict[str, Any]) -> None:
-    await alone(box_house)
+    await without_server(box_house)
     before = hass_storage[BOXES_FILE]["data"][FIRST]["index"]
     await box_house.pass_time(15 * 60)
     assert hass_storage[BOXES_FILE]["data"][FIRST]["index"] != before
@@ -289,7 +289,7 @@ async def test_repairs_removed_when_the_entry_is_disabled(box_house: BoxHouse) -
 
 
 async def test_removed_box_forgotten_and_offered_again(box_house: BoxHouse) -> None:
-    await alone(box_house)
+    await without_server(box_house)
     subentry = box_house.subentry()
     box_house.hass.config_entries.async_remove_subentry(box_house.entry, subentry.subentry_id)
     await box_house.pass_time(1)
@@ -301,7 +301,7 @@ async def test_removed_box_forgotten_and_offered_again(box_house: BoxHouse) -> N
 
 async def test_box_removed_from_a_disabled_entry_is_forgotten(box_house: BoxHouse) -> None:
     """Otherwise the box would return with an old override and an old offline current."""
-    sim = await alone(box_house)
+    sim = await without_server(box_house)
     await box_house.call("switch", "turn_on", "tou_override")
     await box_house.call("number", "set_value", "charging_current", value=10)
     await box_house.pass_time(31)
@@ -322,7 +322,7 @@ async def test_box_removed_from_a_disabled_entry_is_forgotten(box_house: BoxHous
 async def test_removed_entry_deletes_its_files_and_frees_its_ports(
     box_house: BoxHouse, hass_storage: dict[str, Any]
 ) -> None:
-    await alone(box_house)
+    await without_server(box_house)
     assert BOXES_FILE in hass_storage
     await box_house.hass.config_entries.async_remove(box_house.entry.entry_id)
     assert [key for key in hass_storage if key.startswith(f"{DOMAIN}.")] == []
@@ -411,7 +411,7 @@ async def test_box_issues_raise_repairs_that_clear_themselves(box_house: BoxHous
 
 
 async def test_silent_box_shows_no_live_values(box_house: BoxHouse) -> None:
-    sim = await alone(box_house)
+    sim = await without_server(box_house)
     sim.wifi = False
     await box_house.pass_time(130)
     assert (box_house.value("status"), box_house.value("power")) == ("offline", STATE_UNAVAILABLE)
@@ -452,7 +452,7 @@ async def test_diagnostics_contain_no_box_serial_name_or_address(box_house: BoxH
 
 
 async def test_box_schedule_uses_the_time_zone_of_home_assistant(box_house: BoxHouse) -> None:
-    await alone(box_house, weekend_start="22:00:00", weekend_end="06:00:00")
+    await without_server(box_house, weekend_start="22:00:00", weekend_end="06:00:00")
     await box_house.hass.config.async_update(time_zone="Europe/Lisbon")
     await box_house.pass_time(1)
     config = box_house.box().config
@@ -463,7 +463,7 @@ async def test_box_schedule_uses_the_time_zone_of_home_assistant(box_house: BoxH
 
 
 async def test_load_group_share_limits_a_box_through_reloads(box_house: BoxHouse) -> None:
-    sim = await alone(box_house)
+    sim = await without_server(box_house)
     group = await box_house.add_group(10, FIRST)
     await box_house.pass_time(62)
     assert (box_house.value("load_group_limit"), sim.amperes) == ("10.0", 10)
@@ -479,7 +479,7 @@ async def test_load_group_share_limits_a_box_through_reloads(box_house: BoxHouse
 
 
 async def test_device_shows_the_firmware_after_the_first_box_start(box_house: BoxHouse) -> None:
-    sim = await alone(box_house)
+    sim = await without_server(box_house)
     devices, entry_id = dr.async_get(box_house.hass), box_house.entry.entry_id
 
     def shown() -> tuple[str | None, str | None]:
@@ -498,7 +498,7 @@ async def test_device_shows_the_firmware_after_the_first_box_start(box_house: Bo
 
 
 async def test_offline_currents_above_the_load_group_limit_raise_a_repair(box_house: BoxHouse) -> None:
-    await alone(box_house)
+    await without_server(box_house)
     group = await box_house.add_group(12, FIRST)
     await box_house.pass_time(31)
     assert box_house.issues() == {"stored_above_group"}
@@ -523,7 +523,7 @@ async def test_offline_currents_above_the_load_group_limit_raise_a_repair(box_ho
 
 
 async def test_disabled_or_removed_load_group_raises_no_repair(box_house: BoxHouse) -> None:
-    await alone(box_house)
+    await without_server(box_house)
     group = await box_house.add_group(12, FIRST)
     await box_house.pass_time(31)
     entries = box_house.hass.config_entries
@@ -537,7 +537,7 @@ async def test_disabled_or_removed_load_group_raises_no_repair(box_house: BoxHou
 
 
 async def test_offline_current_above_the_wire_rating_or_of_zero_raises_a_repair(box_house: BoxHouse) -> None:
-    await alone(box_house, wire_rating=12)
+    await without_server(box_house, wire_rating=12)
     assert box_house.issues() == {"offline_above_wire"}
     box_house.box().change_offline(12)
     await box_house.pass_time(11)

@@ -329,13 +329,13 @@ async def test_offer_finished_after_the_entry_was_removed_aborts(box_house: BoxH
     """Home Assistant may start a discovery flow after the entry was removed."""
     entry = await box_house.add()
     assert box_house.shared_state.boxes is not None
-    heard: list[Discovered] = []
-    box_house.shared_state.boxes.server.listen_discovery(heard.append)
+    discovered: list[Discovered] = []
+    box_house.shared_state.boxes.server.listen_discovery(discovered.append)
     box_house.power_up(SECOND)
     await box_house.pass_time(61)
     await box_house.hass.config_entries.async_remove(entry.entry_id)
     form = await box_house.hass.config_entries.flow.async_init(
-        DOMAIN, context={"source": SOURCE_INTEGRATION_DISCOVERY}, data={"discovered": heard[0]}
+        DOMAIN, context={"source": SOURCE_INTEGRATION_DISCOVERY}, data={"discovered": discovered[0]}
     )
     result = await box_house.submit(form, DETAILS)
     assert result["reason"] == "no_juicebox_entry"

@@ -381,7 +381,7 @@ async def overridden(house: BoxHouse, juicenet: JuiceNetCloud) -> int:
     return unit.override_time
 
 
-async def give_up(house: BoxHouse, how: str) -> None:
+async def remove(house: BoxHouse, how: str) -> None:
     """Remove the box, the account or the entry that an override depends on."""
     hass, entry = house.hass, house.entry
     if how == "box":
@@ -402,7 +402,7 @@ async def test_override_ended_at_removal_or_named_in_a_notice(
 ) -> None:
     begun = await overridden(box_house, juicenet)
     await juicenet.set_fault(fault)
-    await give_up(box_house, how)
+    await remove(box_house, how)
     assert box_house.units[0].override_time == (begun if fault is Fault.HANG else 0)
     assert ["could not be ended" in notice for notice in box_house.notices] == [True] * (fault is Fault.HANG)
     assert ((Maker.JUICEBOX, FIRST) in box_house.shared_state.chargers) is (how == "account")
@@ -413,7 +413,7 @@ async def test_override_of_a_disabled_entry_named_in_a_notice_at_removal(
 ) -> None:
     begun = await overridden(box_house, juicenet)
     await box_house.hass.config_entries.async_set_disabled_by(box_house.entry.entry_id, ConfigEntryDisabler.USER)
-    await give_up(box_house, "entry")
+    await remove(box_house, "entry")
     assert (box_house.units[0].override_time, len(box_house.notices)) == (begun, 1)
 
 
@@ -454,17 +454,17 @@ async def begin_to_report(house: BoxHouse) -> None:
     assert types(house) == {FIRST: "juicebox", SECOND: "juicenet"}
 
 
-@pytest.mark.parametrize("is_heard", [False, True])
+@pytest.mark.parametrize("reports", [False, True])
 async def test_load_group_pause_named_in_a_notice_only_when_the_box_is_removed(
-    box_house: BoxHouse, juicenet: JuiceNetCloud, is_heard: bool
+    box_house: BoxHouse, juicenet: JuiceNetCloud, reports: bool
 ) -> None:
     await add(box_house, juicenet)
     await add_second(box_house)
     await box_house.add_group(10, SECOND, FIRST)
     await box_house.pass_time(600)
     assert box_house.value("status") == "paused"
-    await (begin_to_report(box_house) if is_heard else give_up(box_house, "box"))
-    assert ["paused by its load group" in notice for notice in box_house.notices] == [True] * (not is_heard)
+    await (begin_to_report(box_house) if reports else remove(box_house, "box"))
+    assert ["paused by its load group" in notice for notice in box_house.notices] == [True] * (not reports)
 
 
 @pytest.mark.parametrize("how", ["box", "account", "entry"])
@@ -475,7 +475,7 @@ async def test_pause_left_at_the_server_named_in_a_notice_at_removal(
     await add(box_house, juicenet)
     await box_house.call("switch", "turn_off", "charging")
     await box_house.pass_time(62)
-    await give_up(box_house, how)
+    await remove(box_house, how)
     assert box_house.units[0].limit == 0
     assert ["paused on its JuiceNet server" in notice for notice in box_house.notices] == [True]
 
@@ -486,7 +486,7 @@ async def test_ended_pause_leaves_no_notice_at_removal(box_house: BoxHouse, juic
     await box_house.pass_time(62)
     await box_house.call("switch", "turn_on", "charging")
     await box_house.pass_time(62)
-    await give_up(box_house, "box")
+    await remove(box_house, "box")
     assert (box_house.units[0].limit, box_house.notices) == (24, [])
 
 

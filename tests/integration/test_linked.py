@@ -91,7 +91,7 @@ class Home(House):
         return value if source is Source.LINKED else None
 
     @property
-    def is_there(self) -> bool:
+    def is_reachable(self) -> bool:
         """True while the linked transport reaches the charger."""
         return self.transport.presence is Presence.ONLINE
 
@@ -200,7 +200,7 @@ async def test_i3_linked_live_values_expire_15_minutes_after_the_last_report(hom
     await home.pass_time(5 * 60)
     assert home.from_link(STATUS) is None
     assert home.from_link(POWER) == 0.0, "a report of the same value counts"
-    assert home.is_there, "something of it was heard"
+    assert home.is_reachable, "something of it was heard"
     await home.pass_time(10 * 60)
     assert home.from_link(POWER) is None
     assert home.transport.presence is Presence.UNKNOWN
@@ -387,7 +387,7 @@ async def test_status_unknown_while_a_reversed_meter_shows_power(home: Home) -> 
 async def test_status_unknown_when_neither_status_nor_power_is_linked(home: Home) -> None:
     await home.link_and_lose_cloud("current", "current_number")
     assert home.from_link(STATUS) is None
-    assert home.is_there
+    assert home.is_reachable
     assert home.transport.status_received_at is None
     await home.call("number", "set_value", "charging_current", WAITING, value=10)
     assert home.world.charger(WAITING).max_charging_current == 10
@@ -586,7 +586,7 @@ async def test_command_refused_when_its_linked_entity_is_unavailable(
     await home.link_and_lose_cloud()
     monkeypatch.setattr(type(home.local.entities["charge_switch"]), "available", False)
     home.local.report()
-    assert home.is_there
+    assert home.is_reachable
     await home.override()
     assert home.state("switch", "tou_override", WAITING).attributes["applied"] is False, "it waits"
     assert await home.refusal(home.call("switch", "turn_on", "charging", WAITING)) == "linked_unavailable"
@@ -606,7 +606,7 @@ async def test_command_refused_when_the_linked_entity_is_lost_but_not_yet_writte
         "restart_button": Restart(),
     }
     home.local.side.link = False
-    assert home.is_there, "as far as the states tell"
+    assert home.is_reachable, "as far as the states tell"
     with pytest.raises(NoConnection, match="linked_unavailable"):
         await home.transport.execute(commands[link], patience=5)
     with pytest.raises(NoConnection, match="linked_unavailable"):
@@ -760,7 +760,7 @@ async def test_linked_entities_followed_when_they_appear_after_our_start(home: H
     assert home.transport.last_report is None, "nothing was heard yet: that is no word"
     assert home.transport.endpoint_contact_at is None
     await home.local.load()
-    assert home.is_there
+    assert home.is_reachable
     assert home.from_link(STATUS) is Status.WAITING_SCHEDULE
     await home.override()
     assert home.does() is State.CHARGING
@@ -799,7 +799,7 @@ async def test_lost_linked_entity_raises_a_repair_until_restored(home: Home, wha
         "reported_age": 0,
         "understood": False,
     }
-    assert home.is_there, "the others are"
+    assert home.is_reachable, "the others are"
     home.local.report("power", "charge_switch")
     assert home.from_link(STATUS) is Status.WAITING_SCHEDULE, "as far as the power tells"
     await home.hass.config_entries.async_reload(home.entry.entry_id)
@@ -854,10 +854,10 @@ async def test_i13_linked_transport_stops_listening_after_unload(home: Home) -> 
     assert listeners() > before
     transport = home.transport
     await home.hass.config_entries.async_unload(home.entry.entry_id)
-    heard = transport.status_received_at
+    received_at = transport.status_received_at
     await home.pass_time(60)
     home.local.report()
-    assert transport.status_received_at == heard
+    assert transport.status_received_at == received_at
     status = home.local.entry("status").entity_id
     transport._on_state(Event[Any]("state_changed", {"entity_id": status, "old_state": None, "new_state": None}))
     transport._on_registry(Event("entity_registry_updated", {"action": "remove", "entity_id": status}))
@@ -922,7 +922,7 @@ async def test_i12_diagnostics_contain_no_linked_entity_id(home: Home) -> None:
     assert [entry for entry in ids if entry.entity_id in text or entry.id in text] == []
 
 
-# The user's preference
+# The preferred connection
 
 
 async def test_commands_refused_with_local_only_and_no_link(home: Home) -> None:

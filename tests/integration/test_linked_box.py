@@ -87,7 +87,7 @@ class Wiring:
 
     house: BoxHouse
     works: bool = True
-    state_key: bool = True
+    state_follows: bool = True
     """True while the state of the switch follows its commands."""
     lasts: float = 0.0
     """Seconds that a call of the switch takes."""
@@ -137,7 +137,7 @@ class Wiring:
         sim = self.house.sims[FIRST]
         if self.works and on is not sim.powered:
             (sim.switch_on if on else sim.switch_off)()
-        if self.state_key:
+        if self.state_follows:
             self.contactor.show(on=on)
 
     def report(self, watts: float | None = None) -> None:
@@ -295,7 +295,7 @@ async def test_ammeter_current_blocks_a_restart_and_is_shown_for_a_silent_box(bo
 async def test_restart_unverified_when_the_switch_does_nothing(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
-    wiring.works = wiring.state_key = False
+    wiring.works = wiring.state_follows = False
     answer = await finish(box_house, await press(box_house))
     assert (answer["outcome"], wiring.calls[:2]) == ("unverified", ["off", "on"])
     assert "off" not in wiring.calls[1:]
@@ -305,7 +305,7 @@ async def test_restart_unverified_when_the_switch_does_nothing(box_house: BoxHou
 async def test_restart_verified_by_the_box_when_the_switch_state_does_not_follow(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
-    wiring.state_key = False
+    wiring.state_follows = False
     answer = await finish(box_house, await press(box_house))
     assert answer["outcome"] == "verified"
 
@@ -335,7 +335,7 @@ async def test_failing_or_missing_switch_refuses_a_restart_and_raises_a_repair(b
     assert box_house.issues() == {"link_broken"}
 
 
-async def deaf(house: BoxHouse) -> Wiring:
+async def silent_box(house: BoxHouse) -> Wiring:
     """Return the wiring of a silent box with a car that waits for the night."""
     wiring = await wired(house, details=NIGHT)
     await wiring.report_for(400)
@@ -347,7 +347,7 @@ async def deaf(house: BoxHouse) -> Wiring:
 
 
 async def test_override_of_a_silent_box_cycles_its_power(box_house: BoxHouse) -> None:
-    wiring = await deaf(box_house)
+    wiring = await silent_box(box_house)
     await box_house.call("switch", "turn_on", "tou_override")
     assert wiring.calls == ["off"]
     await wiring.report_for(120)
@@ -364,7 +364,7 @@ async def test_override_of_a_silent_box_cycles_its_power(box_house: BoxHouse) ->
 
 
 async def test_override_cycles_the_power_once_per_outage_then_raises_a_repair(box_house: BoxHouse) -> None:
-    wiring = await deaf(box_house)
+    wiring = await silent_box(box_house)
     wiring.works = False  # the contactor is stuck
     await box_house.call("switch", "turn_on", "tou_override")
     await wiring.report_for(3600)
@@ -376,7 +376,7 @@ async def test_override_cycles_the_power_once_per_outage_then_raises_a_repair(bo
 
 
 async def test_override_cycles_no_power_while_the_meter_is_silent(box_house: BoxHouse) -> None:
-    wiring = await deaf(box_house)
+    wiring = await silent_box(box_house)
     await box_house.pass_time(90)
     await box_house.call("switch", "turn_on", "tou_override")
     await box_house.pass_time(300)
@@ -499,7 +499,7 @@ async def stuck(house: BoxHouse, seconds: float) -> Wiring:
     wiring = await wired(house, details=NIGHT)
     await wiring.report_for(400)
     await house.call("button", "press", "restart")
-    wiring.works, wiring.state_key, wiring.failure = False, False, HomeAssistantError("the contactor is stuck")
+    wiring.works, wiring.state_follows, wiring.failure = False, False, HomeAssistantError("the contactor is stuck")
     await wiring.report_for(seconds)
     assert house.issues() == ({"power_off"} if seconds >= 60 else set())
     return wiring
@@ -534,7 +534,7 @@ async def test_repair_of_a_box_without_power_stays_while_its_entry_is_disabled(b
     await entries.async_set_disabled_by(box_house.entry.entry_id, ConfigEntryDisabler.USER)
     await box_house.pass_time(120)
     assert box_house.issues() == {"power_off"}
-    wiring.works, wiring.state_key, wiring.failure = True, True, None
+    wiring.works, wiring.state_follows, wiring.failure = True, True, None
     await entries.async_set_disabled_by(box_house.entry.entry_id, None)
     await box_house.pass_time(30)
     assert (box_house.issues(), box_house.sims[FIRST].powered) == (set(), True)
@@ -650,7 +650,7 @@ async def test_linked_restart_button_pressed_instead_of_the_switch(box_house: Bo
 
 
 async def test_second_power_cycle_refused_within_ten_minutes(box_house: BoxHouse) -> None:
-    wiring = await deaf(box_house)
+    wiring = await silent_box(box_house)
     await box_house.call("switch", "turn_on", "tou_override")
     wiring.works = False
     await wiring.report_for(100)
@@ -717,7 +717,7 @@ async def test_switch_on_repeated_until_its_state_shows(box_house: BoxHouse) -> 
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
     await box_house.call("button", "press", "restart")
-    wiring.works, wiring.state_key = False, False
+    wiring.works, wiring.state_follows = False, False
     await box_house.pass_time(31)
     assert wiring.calls.count("on") >= 2
     box_house.hass.states.async_set(SWITCH, "on")

@@ -165,12 +165,12 @@ async def test_command_makes_no_stale_value_live(home: Home, monkeypatch: pytest
 
     await home.pass_time(3600)
     assert home.from_link(STATUS) is None
-    assert not home.is_there
+    assert not home.is_reachable
     reported = last_reported()
     await home.call("number", "set_value", "charging_current", WAITING, value=10)
     await home.pass_time(70)
     assert home.from_link(STATUS) is None
-    assert not home.is_there
+    assert not home.is_reachable
     assert last_reported() == reported, "no state was written, which would be found after a reload"
 
 

@@ -143,23 +143,23 @@ async def test_short_outage_raises_no_repair(hass: HomeAssistant, house: House) 
 async def test_outage_repair_omits_chargers_with_a_local_transport(hass: HomeAssistant, house: House) -> None:
     await house.add_account()
     await house.settle_in()
-    locals_ = {}
+    transports = {}
     for key, charger in house.shared_state.chargers.items():
-        local = locals_[key[1]] = FakeTransport(FakeDevice(clock=house.clock), source=Source.LINKED)
+        local = transports[key[1]] = FakeTransport(FakeDevice(clock=house.clock), source=Source.LINKED)
         charger.add_transport(local)
         local.tell()
     await lose_cloud(house)
     await house.pass_time(CLOUD_LOST_AFTER)
     assert cloud_lost(hass) is None
-    locals_[WAITING].breaker.bad(Failure.OTHER)
+    transports[WAITING].breaker.bad(Failure.OTHER)
     await house.pass_time(20)
-    locals_[WAITING].breaker.bad(Failure.OTHER)
+    transports[WAITING].breaker.bad(Failure.OTHER)
     await hass.async_block_till_done()
     issue = cloud_lost(hass)
     assert issue is not None
     assert issue.translation_placeholders is not None
     assert "," not in issue.translation_placeholders["chargers"]
-    locals_[WAITING].tell()
+    transports[WAITING].tell()
     await hass.async_block_till_done()
     assert cloud_lost(hass) is None
 

@@ -17,7 +17,7 @@ from tests.simulation.clocks import RunClock
 from tests.simulators.clock import VirtualClock
 
 from .boxes import FIRST, NIGHT, BoxHouse
-from .test_linked_box import METER, Wiring, deaf, finish, press, wired
+from .test_linked_box import METER, Wiring, finish, press, silent_box, wired
 
 type Save = Callable[[dict[str, object]], Awaitable[None]]
 
@@ -64,7 +64,7 @@ async def refused(house: BoxHouse) -> str | None:
 
 def stick(wiring: Wiring, *, stuck: bool = True) -> None:
     """Let the switch fail from here on, or work again."""
-    wiring.works = wiring.state_key = not stuck
+    wiring.works = wiring.state_follows = not stuck
     wiring.failure = HomeAssistantError("the contactor is stuck") if stuck else None
 
 
@@ -148,7 +148,7 @@ async def test_override_pending_while_a_reversed_clamp_shows_power(box_house: Bo
 
 
 async def test_override_pending_when_the_car_starts_while_the_record_is_saved(box_house: BoxHouse) -> None:
-    wiring = await deaf(box_house)
+    wiring = await silent_box(box_house)
     slow_disk(box_house, 15)
     sim = box_house.sims[FIRST]
     target = {"entity_id": box_house.entity_id("switch", "tou_override")}
@@ -185,7 +185,7 @@ async def test_restart_refused_when_power_flows_while_the_record_is_saved(box_ho
 async def test_restart_refused_when_nothing_is_reported_while_the_record_is_saved(
     box_house: BoxHouse, meter: bool
 ) -> None:
-    wiring = await (deaf(box_house) if meter else wired(box_house, meter=False, details=NIGHT))
+    wiring = await (silent_box(box_house) if meter else wired(box_house, meter=False, details=NIGHT))
     await (wiring.report_for(40) if meter else box_house.pass_time(400))
     slow_disk(box_house, 75)
     task = await press(box_house)
@@ -210,7 +210,7 @@ async def test_restart_refused_when_the_meter_stopped_reporting(box_house: BoxHo
 
 
 async def test_restored_meter_state_does_not_allow_a_restart(box_house: BoxHouse) -> None:
-    wiring = await deaf(box_house)
+    wiring = await silent_box(box_house)
     await box_house.pass_time(70)
     states = box_house.hass.states
     states.async_set(METER, STATE_UNAVAILABLE, {"restored": True})
@@ -232,13 +232,13 @@ async def test_option_restarts_a_charging_box_under_load(box_house: BoxHouse) ->
     assert wiring.opened_at == [16]
 
 
-@pytest.mark.parametrize("heard", [True, False])
-async def test_restart_never_lets_the_box_exceed_the_wire_rating(box_house: BoxHouse, heard: bool) -> None:
+@pytest.mark.parametrize("reports", [True, False])
+async def test_restart_never_lets_the_box_exceed_the_wire_rating(box_house: BoxHouse, reports: bool) -> None:
     box_house.power_up(stored=40)
     wiring = await wired(box_house, details={**NIGHT, "wire_rating": 20})
     await wiring.report_for(800)
     sim = box_house.sims[FIRST]
-    if heard:
+    if reports:
         await box_house.call("button", "press", "restart")
     else:
         sim.window = (22 * 60, 2 * 60)
@@ -249,7 +249,7 @@ async def test_restart_never_lets_the_box_exceed_the_wire_rating(box_house: BoxH
     for _ in range(600):
         await box_house.clock.advance(1)
         highest = max(highest, sim.amperes)
-    assert (wiring.calls[:1], highest <= 20) == (["off"] if heard else [], True)
+    assert (wiring.calls[:1], highest <= 20) == (["off"] if reports else [], True)
 
 
 # Power is proved to be back
@@ -267,7 +267,7 @@ async def test_assumed_switch_state_does_not_prove_power(box_house: BoxHouse) ->
 
 
 async def test_flowing_power_proves_that_a_silent_box_has_power(box_house: BoxHouse) -> None:
-    wiring = await deaf(box_house)
+    wiring = await silent_box(box_house)
     wiring.contactor._attr_assumed_state = True
     await box_house.call("switch", "turn_on", "tou_override")
     await wiring.report_for(60)
@@ -374,9 +374,9 @@ async def test_box_switched_off_by_the_user_stays_off_after_a_late_save(power: P
     save = full_disk(power.house)
     await power.house.call("button", "press", "restart")
     await power.house.pass_time(60)
-    power_of(power.house)._save = save  # there is room again
+    power_of(power.house)._save = save  # the disk has room again
     assert power.wiring.calls == ["off", "on"]
-    await power.house.pass_time(1200)  # a good while later
+    await power.house.pass_time(1200)  # long after the save worked
     power.house.sims[FIRST].switch_off()
     power.wiring.contactor.show(on=False)
     power.wiring.calls.clear()
@@ -388,7 +388,7 @@ async def test_box_switched_off_by_the_user_stays_off_after_a_late_save(power: P
 
 
 async def test_record_of_a_silent_box_retried_until_saved(box_house: BoxHouse) -> None:
-    wiring = await deaf(box_house)
+    wiring = await silent_box(box_house)
     save = full_disk(box_house)
     await box_house.call("button", "press", "restart")
     await box_house.pass_time(40)
@@ -419,7 +419,7 @@ async def test_reload_while_the_record_is_saved_leaves_no_record(box_house: BoxH
 
 
 async def test_old_power_cycle_replaced_by_a_restart_of_the_user(box_house: BoxHouse) -> None:
-    wiring = await deaf(box_house)
+    wiring = await silent_box(box_house)
     stick(wiring)
     with pytest.raises(HomeAssistantError):
         await box_house.call("button", "press", "restart")

@@ -17,10 +17,10 @@ from custom_components.chargekeeper.flows.juicebox import DEFAULT_PORTS
 from custom_components.chargekeeper.flows.juicebox_box import SERVER_NAMES
 from custom_components.chargekeeper.sensor import SENSORS
 
-HOUSE = Path(custom_components.chargekeeper.__file__).parent
-ROOT = HOUSE.parents[1]
-TEXTS = HOUSE / "translations" / "en.json"
-NOT_YET = {"current_l1", "current_l2", "current_l3"}
+INTEGRATION = Path(custom_components.chargekeeper.__file__).parent
+ROOT = INTEGRATION.parents[1]
+TEXTS = INTEGRATION / "translations" / "en.json"
+NOT_SHOWN = {"current_l1", "current_l2", "current_l3"}
 """Keys of entities that no transport shows yet."""
 README = ROOT / "README.md"
 GUIDE = sorted((ROOT / "docs" / "guide").glob("*.md"))
@@ -73,7 +73,7 @@ RULES = set(f"{BRONZE} {SILVER} {GOLD} {PLATINUM}".split())
 
 
 def test_every_quality_rule_is_answered() -> None:
-    rules = load_yaml_dict(HOUSE / "quality_scale.yaml")["rules"]
+    rules = load_yaml_dict(INTEGRATION / "quality_scale.yaml")["rules"]
     assert set(rules) == RULES
     for rule, answer in rules.items():
         assert answer == "done" or (answer["status"] == "exempt" and answer["comment"].endswith(".")), rule
@@ -115,11 +115,11 @@ def test_texts_use_the_words_of_users() -> None:
 
 def test_guide_lists_every_action() -> None:
     listed = re.findall(r"^\| `chargekeeper\.(\w+)` \|", _guide("automations"), re.MULTILINE)
-    assert sorted(listed) == sorted(load_yaml_dict(HOUSE / "services.yaml"))
+    assert sorted(listed) == sorted(load_yaml_dict(INTEGRATION / "services.yaml"))
 
 
 def test_guide_lists_every_field_of_every_action() -> None:
-    for action, description in load_yaml_dict(HOUSE / "services.yaml").items():
+    for action, description in load_yaml_dict(INTEGRATION / "services.yaml").items():
         row = re.search(rf"^\| `chargekeeper\.{action}` \|.*$", _guide("automations"), re.MULTILINE)
         assert row is not None
         assert [field for field in description.get("fields", {}) if f"`{field}`" not in row.group()] == [], action
@@ -130,7 +130,7 @@ def test_guide_lists_every_entity_by_its_name() -> None:
     listed = _listed("entities", "Entity")
     off = {sensor.key for sensor in SENSORS if not sensor.entity_registry_enabled_default}
     platforms: dict[str, dict[str, dict[str, str]]] = json.loads(TEXTS.read_text(encoding="utf-8"))["entity"]
-    texts = [(key, text["name"]) for keys in platforms.values() for key, text in keys.items() if key not in NOT_YET]
+    texts = [(key, text["name"]) for keys in platforms.values() for key, text in keys.items() if key not in NOT_SHOWN]
     names = [f"*{name}*" if key in off else name.removesuffix(" of {charger}") for key, name in texts]
     assert sorted(listed) == sorted(names)
 
@@ -147,7 +147,7 @@ def test_guide_lists_every_event_by_its_name() -> None:
 async def test_examples_in_the_guide_are_valid() -> None:
     blocks = [block for page in GUIDE for block in YAML_BLOCK.findall(page.read_text(encoding="utf-8"))]
     examples = [cast("dict[str, Any]", parse_yaml(block)) for block in blocks]
-    actions = load_yaml_dict(HOUSE / "services.yaml")
+    actions = load_yaml_dict(INTEGRATION / "services.yaml")
     assert len(examples) > 2
     for example in examples:
         for automation in example.pop("automation", []):
@@ -247,7 +247,7 @@ def _anchors(page: Path) -> set[str]:
 
 
 def test_every_platform_sets_parallel_updates() -> None:
-    platforms = [path for path in HOUSE.glob("*.py") if "async_add_entities" in path.read_text(encoding="utf-8")]
+    platforms = [path for path in INTEGRATION.glob("*.py") if "async_add_entities" in path.read_text(encoding="utf-8")]
     without = [
         path.name
         for path in platforms

@@ -49,12 +49,12 @@ from custom_components.chargekeeper.juicebox.box import BoxIssue
 from custom_components.chargekeeper.linked.entity_transport import ALL_LINKS, CONF_ALLOW_POWER_CYCLE, SUBENTRY_LINKED
 from custom_components.chargekeeper.sensor import GROUP_SENSORS, SENSORS, SHARE
 
-HOUSE = Path(custom_components.chargekeeper.__file__).parent
-TEXTS: dict[str, Any] = json.loads((HOUSE / "translations" / "en.json").read_text(encoding="utf-8"))
-ICONS: dict[str, Any] = json.loads((HOUSE / "icons.json").read_text(encoding="utf-8"))
-SERVICES: dict[str, Any] = load_yaml_dict(HOUSE / "services.yaml")
+INTEGRATION = Path(custom_components.chargekeeper.__file__).parent
+TEXTS: dict[str, Any] = json.loads((INTEGRATION / "translations" / "en.json").read_text(encoding="utf-8"))
+ICONS: dict[str, Any] = json.loads((INTEGRATION / "icons.json").read_text(encoding="utf-8"))
+SERVICES: dict[str, Any] = load_yaml_dict(INTEGRATION / "services.yaml")
 PLACEHOLDER = re.compile(r"\{([^}]*)\}")
-HEARD = ("serial", "host", "version", "voltage", "energy", "rating")
+BOX_PLACEHOLDERS = ("serial", "host", "version", "voltage", "energy", "rating")
 FLOWS = ("config_flow.py", "flows/wallbox.py", "flows/options.py", "flows/load_group.py", "flows/juicebox.py")
 NO_FORM = {"reauth", "integration_discovery", "without_box"}
 WITHOUT_TABLE = {
@@ -138,14 +138,14 @@ def test_texts_use_only_the_placeholders_available() -> None:
         "config.step.pausing": {"limit", "places", "order"},
         "config.step.offline_currents": {"limit", "excess"},
         "config.step.nothing_heard": {"address", "ports", "names", "dropped"},
-        "config.step.box": set(HEARD),
+        "config.step.box": set(BOX_PLACEHOLDERS),
         "config.progress.wait": {"address", "ports"},
         "config.flow_title": {"name"},
         "config.error.port_busy": {"port"},
         "config.error": {"retry", "charger"},
         "entity.sensor.share": {"charger"},
         "options.step.load_group_limit": {"charger"},
-        "config_subentries.juicebox.step.box": set(HEARD),
+        "config_subentries.juicebox.step.box": set(BOX_PLACEHOLDERS),
         "config_subentries.juicebox.step.reconfigure": {"charger"},
         "config_subentries.juicebox.step.offline_current": {"charger", "stored", "limit"},
         "config_subentries.juicebox.abort.no_box_heard": {"names"},
@@ -195,7 +195,9 @@ def test_every_error_of_the_flow_has_a_text_and_every_text_an_error() -> None:
 
 def test_every_step_has_texts_for_its_fields() -> None:
     steps = {**TEXTS["config"]["step"], **TEXTS["options"]["step"]}
-    sources = [(HOUSE / module).read_text(encoding="utf-8").partition("(ConfigSubentryFlow)")[0] for module in FLOWS]
+    sources = [
+        (INTEGRATION / module).read_text(encoding="utf-8").partition("(ConfigSubentryFlow)")[0] for module in FLOWS
+    ]
     assert set(re.findall(r"async def async_step_(\w+)", "".join(sources))) - NO_FORM == set(steps)
     for step in (*TEXTS["config"]["step"].values(), *TEXTS["options"]["step"].values()):
         assert set(step.get("data", {})) == set(step.get("data_description", {}))
