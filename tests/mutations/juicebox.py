@@ -86,7 +86,7 @@ MUTATIONS = (
         at="juicebox.box:Box._overridden",
         find="self.state.override or self._override_requested",
         put="self.state.override",
-        tests=("tests/integration/test_juicebox.py", "-k", "both_modes"),
+        tests=("tests/integration/test_juicebox.py", "-k", "relay_and_keep"),
     ),
     Mutation(
         name="box-override-handed-back",
