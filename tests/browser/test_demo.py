@@ -41,7 +41,7 @@ class Dashboard(Visit):
 
 
 @pytest.mark.timeout(280)
-async def test_three_chargers_through_an_outage(browser: Browser, demo: Demo) -> None:
+async def test_dashboard_shows_three_chargers_correctly_through_outage(browser: Browser, demo: Demo) -> None:
     seen = await Dashboard.begin(browser, demo)
     await see_three_chargers(seen)
     await restart_the_free_one(seen)

@@ -55,7 +55,7 @@ async def sees(box: Locator, name: str, text: str, *, within_seconds: float = SH
 
 
 @pytest.mark.timeout(200)
-async def test_two_boxes_outlive_their_server(browser: Browser, demo: Demo) -> None:
+async def test_boxes_served_within_group_limit_while_server_is_down(browser: Browser, demo: Demo) -> None:
     yard = await Yard.begin(browser, demo)
     await yard.page.goto(f"{demo.url}/lovelace/juiceboxes")
     await see_the_server_command(yard)

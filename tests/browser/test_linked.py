@@ -67,7 +67,7 @@ class Evening(Visit):
 
 
 @pytest.mark.timeout(200)
-async def test_an_override_over_a_local_path(browser: Browser, linked_demo: Demo) -> None:
+async def test_override_over_linked_entities_survives_outage_and_kill(browser: Browser, linked_demo: Demo) -> None:
     evening = await Evening.begin(browser, linked_demo)
     await evening.sees("Status", "Waiting for schedule", within_seconds=FIRST_ROUND)
     await evening.cloud_is("Connected", within_seconds=FIRST_ROUND)

@@ -47,7 +47,7 @@ async def open_it(breaker: Breaker, clock: VirtualClock) -> None:
     assert state_of(breaker) is OPEN
 
 
-def test_a_new_one_is_closed(breaker: Breaker) -> None:
+def test_new_breaker_is_closed(breaker: Breaker) -> None:
     assert state_of(breaker) is CLOSED
     assert breaker.closed
     assert breaker.usable
@@ -55,7 +55,7 @@ def test_a_new_one_is_closed(breaker: Breaker) -> None:
     assert (breaker.due, breaker.busy_until, breaker.opened_at) == (None, None, None)
 
 
-def test_good_answers_leave_it_closed(breaker: Breaker) -> None:
+def test_good_answer_leaves_breaker_closed(breaker: Breaker) -> None:
     breaker.good()
     assert state_of(breaker) is CLOSED
     assert breaker.due is None
@@ -88,7 +88,7 @@ async def test_other_failures_are_confirmed_once_after_20_seconds(breaker: Break
 
 
 @pytest.mark.parametrize("failure", Failure)
-async def test_failures_before_the_confirmation_do_not_confirm(
+async def test_failures_before_confirmation_is_due_do_not_open_breaker(
     breaker: Breaker, clock: VirtualClock, failure: Failure
 ) -> None:
     breaker.bad(failure)
@@ -100,7 +100,7 @@ async def test_failures_before_the_confirmation_do_not_confirm(
     assert breaker.due == due
 
 
-async def test_a_timer_that_fires_a_little_early_still_confirms(breaker: Breaker, clock: VirtualClock) -> None:
+async def test_confirmation_slightly_early_opens_breaker(breaker: Breaker, clock: VirtualClock) -> None:
     breaker.bad(Failure.OTHER)
     await clock.advance(19.95)
     breaker.bad(Failure.OTHER)
@@ -108,7 +108,9 @@ async def test_a_timer_that_fires_a_little_early_still_confirms(breaker: Breaker
 
 
 @pytest.mark.parametrize("times", [1, 4])
-async def test_impatience_leads_to_a_look_and_opens_nothing(breaker: Breaker, clock: VirtualClock, times: int) -> None:
+async def test_slow_answer_makes_check_due_without_opening_breaker(
+    breaker: Breaker, clock: VirtualClock, times: int
+) -> None:
     for _ in range(times):
         breaker.slow()
         assert state_of(breaker) is DOUBTFUL
@@ -122,7 +124,7 @@ async def test_impatience_leads_to_a_look_and_opens_nothing(breaker: Breaker, cl
     assert wait_of(breaker, clock) == 0
 
 
-async def test_a_good_answer_ends_the_doubt(breaker: Breaker, clock: VirtualClock) -> None:
+async def test_good_answer_closes_doubtful_breaker(breaker: Breaker, clock: VirtualClock) -> None:
     breaker.bad(Failure.CONNECT)
     await clock.advance(2)
     breaker.bad(Failure.CONNECT)
@@ -135,7 +137,7 @@ async def test_a_good_answer_ends_the_doubt(breaker: Breaker, clock: VirtualCloc
     assert wait_of(breaker, clock) == 2
 
 
-async def test_a_slow_confirmation_makes_the_next_one_due_at_once(breaker: Breaker, clock: VirtualClock) -> None:
+async def test_slow_confirmation_makes_next_confirmation_due_at_once(breaker: Breaker, clock: VirtualClock) -> None:
     breaker.bad(Failure.CONNECT)
     await clock.advance(12)  # the first confirmation hung for 10 s
     breaker.bad(Failure.OTHER)
@@ -154,7 +156,7 @@ async def test_probes_back_off_with_equal_jitter(clock: VirtualClock, jitter: fl
         assert state_of(breaker) is OPEN
 
 
-async def test_late_failures_of_older_requests_do_not_postpone_the_probe(breaker: Breaker, clock: VirtualClock) -> None:
+async def test_late_failure_of_older_request_does_not_postpone_probe(breaker: Breaker, clock: VirtualClock) -> None:
     await open_it(breaker, clock)
     due = breaker.due
     await clock.advance(3)
@@ -162,7 +164,9 @@ async def test_late_failures_of_older_requests_do_not_postpone_the_probe(breaker
     assert breaker.due == due
 
 
-async def test_one_good_answer_uses_it_again_and_three_close_it(breaker: Breaker, clock: VirtualClock) -> None:
+async def test_open_breaker_usable_after_one_good_answer_closed_after_three(
+    breaker: Breaker, clock: VirtualClock
+) -> None:
     first_at = clock.now()
     await open_it(breaker, clock)
     for _ in range(2):
@@ -179,7 +183,7 @@ async def test_one_good_answer_uses_it_again_and_three_close_it(breaker: Breaker
     assert (breaker.due, breaker.opened_at) == (None, None)
 
 
-async def test_a_relapse_goes_on_with_the_back_off(breaker: Breaker, clock: VirtualClock) -> None:
+async def test_failure_while_half_open_continues_backoff(breaker: Breaker, clock: VirtualClock) -> None:
     await open_it(breaker, clock)
     opened_at = breaker.opened_at
     await reach_due(breaker, clock)
@@ -202,7 +206,9 @@ async def test_a_relapse_goes_on_with_the_back_off(breaker: Breaker, clock: Virt
     assert wait_of(breaker, clock) == pytest.approx(15)  # closed, it begins anew
 
 
-async def test_throttling_answers_without_a_time_climb_the_ladder(breaker: Breaker, clock: VirtualClock) -> None:
+async def test_throttling_without_retry_after_lengthens_wait_step_by_step(
+    breaker: Breaker, clock: VirtualClock
+) -> None:
     for seconds in (120, 240, 480, 900, 900):
         breaker.throttled(None)
         assert state_of(breaker) is CLOSED
@@ -220,14 +226,14 @@ async def test_throttling_answers_without_a_time_climb_the_ladder(breaker: Break
     ("retry_after", "seconds"),
     [(30, 30), (0, 1), (-5, 1), (1e9, 3600), (float("inf"), 3600), (float("nan"), 1)],
 )
-def test_retry_after_is_believed_within_bounds(
+def test_retry_after_is_clamped_to_bounds(
     breaker: Breaker, clock: VirtualClock, retry_after: float, seconds: float
 ) -> None:
     breaker.throttled(retry_after)
     assert breaker.busy_until == clock.monotonic() + seconds
 
 
-def test_a_longer_wait_is_never_cut_short_by_another_throttling_answer(breaker: Breaker, clock: VirtualClock) -> None:
+def test_longer_wait_not_shortened_by_next_throttling_answer(breaker: Breaker, clock: VirtualClock) -> None:
     breaker.throttled(600)
     breaker.throttled(5)
     assert breaker.busy_until == clock.monotonic() + 600
@@ -235,7 +241,7 @@ def test_a_longer_wait_is_never_cut_short_by_another_throttling_answer(breaker: 
     assert not breaker.busy
 
 
-async def test_throttling_proves_that_the_far_end_is_there(breaker: Breaker, clock: VirtualClock) -> None:
+async def test_throttling_answer_counts_as_good_answer(breaker: Breaker, clock: VirtualClock) -> None:
     breaker.bad(Failure.CONNECT)
     breaker.throttled(60)
     assert state_of(breaker) is CLOSED
@@ -252,7 +258,7 @@ async def test_throttling_proves_that_the_far_end_is_there(breaker: Breaker, clo
     assert state_of(breaker) is CLOSED
 
 
-async def test_failures_while_busy_still_open_it(breaker: Breaker, clock: VirtualClock) -> None:
+async def test_failures_while_throttled_open_breaker(breaker: Breaker, clock: VirtualClock) -> None:
     breaker.throttled(600)
     breaker.bad(Failure.OTHER)
     assert wait_of(breaker, clock) == 600
@@ -262,7 +268,7 @@ async def test_failures_while_busy_still_open_it(breaker: Breaker, clock: Virtua
     assert wait_of(breaker, clock) == 580
 
 
-async def test_hurry_brings_the_next_attempt_forward_at_most_every_5_seconds(
+async def test_probe_now_brings_next_attempt_forward_at_most_every_5_seconds(
     breaker: Breaker, clock: VirtualClock
 ) -> None:
     breaker.probe_now()
@@ -287,7 +293,7 @@ async def test_hurry_brings_the_next_attempt_forward_at_most_every_5_seconds(
     assert wait_of(breaker, clock) == 0
 
 
-async def test_listeners_hear_each_change_once(breaker: Breaker, clock: VirtualClock) -> None:
+async def test_listener_called_once_per_breaker_change(breaker: Breaker, clock: VirtualClock) -> None:
     told: list[tuple[BreakerState, bool]] = []
     end = breaker.listen(lambda: told.append((breaker.state, breaker.busy)))
 
@@ -321,7 +327,7 @@ async def test_listeners_hear_each_change_once(breaker: Breaker, clock: VirtualC
     assert heard() == []
 
 
-async def test_the_timer_runs_only_while_somebody_listens(breaker: Breaker, clock: VirtualClock) -> None:
+async def test_timer_runs_only_while_breaker_has_listeners(breaker: Breaker, clock: VirtualClock) -> None:
     breaker.throttled(60)
     assert clock.pending == 0
     told: list[float] = []
@@ -340,7 +346,7 @@ async def test_the_timer_runs_only_while_somebody_listens(breaker: Breaker, cloc
     assert clock.pending == 0
 
 
-def test_a_listener_may_end_itself(breaker: Breaker) -> None:
+def test_listener_can_remove_itself_during_call(breaker: Breaker) -> None:
     told: list[str] = []
 
     def once() -> None:
@@ -368,7 +374,7 @@ EVENTS: tuple[Callable[[Breaker], None], ...] = (
     st.lists(st.tuples(st.sampled_from(EVENTS), st.sampled_from([0, 0.5, 2, 5, 8, 15, 20, 60, 130])), max_size=60),
     st.floats(0, 1, exclude_max=True),
 )
-def test_whatever_happens_it_stays_consistent(
+def test_breaker_state_stays_consistent_after_any_events(
     events: list[tuple[Callable[[Breaker], None], float]], jitter: float
 ) -> None:
     clock = VirtualClock()

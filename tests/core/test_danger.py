@@ -82,7 +82,7 @@ async def tell_ready(bench: Bench, transport: FakeTransport) -> None:
 
 
 @pytest.mark.parametrize("prefer", [Prefer.LOCAL_FIRST, Prefer.AUTO, Prefer.LOCAL_ONLY])
-async def test_restart_refused_while_another_transport_says_updating(prefer: Prefer) -> None:
+async def test_restart_refused_while_another_transport_reports_updating(prefer: Prefer) -> None:
     bench = Bench(options=ChargerOptions(prefer=prefer))
     bench.device.windows, bench.device.car = (), False
     await bench.start()
@@ -147,7 +147,7 @@ async def test_update_not_ended_by_a_version_that_was_only_stored() -> None:
     assert (await danger(bench)).reason == "restart_updating"
 
 
-async def test_version_that_shows_after_an_update_began_is_the_one_before_it() -> None:
+async def test_version_first_seen_during_update_counts_as_old_version() -> None:
     bench = Bench()
     bench.device.car = False
     await bench.start(tell=False)
@@ -210,7 +210,7 @@ async def test_dismissed_update_repeated_without_a_new_report_stays_dismissed(be
     assert (await danger(bench)).reason == "restart_updating"
 
 
-async def test_cloud_that_repeats_an_old_update_restarts_nothing_over_itself(bench: Bench) -> None:
+async def test_restart_refused_when_cloud_repeats_dismissed_update(bench: Bench) -> None:
     bench.device.updating = True
     await bench.tell()
     await bench.clock.advance(UPDATE_WITHIN)
@@ -243,7 +243,7 @@ async def test_update_not_shortened_when_the_wall_clock_jumps(bench: Bench) -> N
     assert (await danger(bench)).reason == "restart_updating"
 
 
-async def test_age_of_an_update_saved_now_and_then_and_never_too_old(bench: Bench) -> None:
+async def test_age_of_update_saved_at_intervals_and_reset_by_new_report(bench: Bench) -> None:
     bench.device.updating = True
     await bench.tell()
     await bench.tell(Status.OFFLINE)
@@ -266,7 +266,7 @@ async def test_update_that_could_not_be_saved_counts_and_is_saved_later(bench: B
     assert saved_ages(bench) == [10.0]
 
 
-async def test_the_latest_of_two_updates_is_named(bench: Bench) -> None:
+async def test_refusal_names_source_of_latest_update(bench: Bench) -> None:
     local = await update_over_cloud(bench)
     await bench.clock.advance(20)
     del local.tell
@@ -276,7 +276,7 @@ async def test_the_latest_of_two_updates_is_named(bench: Bench) -> None:
     assert (await danger(bench)).source is Source.CLOUD
 
 
-def test_stored_updates_damaged_are_left_out_or_count_in_full() -> None:
+def test_damaged_stored_update_left_out_or_counted_in_full() -> None:
     intents = IntentStore(lambda _: _never())
     intents.restore(
         {
@@ -304,7 +304,7 @@ async def _never() -> None:
 # Power that flows
 
 
-async def test_restart_refused_while_another_transport_says_charging() -> None:
+async def test_restart_refused_while_another_transport_reports_charging() -> None:
     bench = Bench(options=ChargerOptions(prefer=Prefer.LOCAL_FIRST))
     bench.device.windows = ()
     await bench.start()

@@ -493,7 +493,7 @@ class KeeperMachine(RuleBasedStateMachine):
         assert self.failures == []
 
 
-def test_setting_that_surely_was_not_sent_is_not_the_present_one() -> None:
+def test_setting_surely_not_sent_does_not_count_as_present_setting() -> None:
     machine = KeeperMachine()
     try:
         machine.begin(windows=(), resume=Resume.WORKS, limit=None, delays=())

@@ -24,7 +24,7 @@ class Server:
             raise self.failure
 
 
-async def test_a_turn_is_taken_when_it_is_due_and_a_failure_ends_nothing() -> None:
+async def test_poller_asks_when_due_and_continues_after_failure() -> None:
     server = Server()
     begun_at = server.clock.monotonic()
     server.failure = TransportDown("timeout")
@@ -35,7 +35,7 @@ async def test_a_turn_is_taken_when_it_is_due_and_a_failure_ends_nothing() -> No
     await server.poller.stop()
 
 
-async def test_whoever_is_woken_asks_anew_when_the_next_turn_is_due() -> None:
+async def test_woken_poller_asks_only_when_due() -> None:
     server = Server()
     server.poller.start()
     await server.clock.advance(10)
@@ -49,7 +49,7 @@ async def test_whoever_is_woken_asks_anew_when_the_next_turn_is_due() -> None:
     await server.poller.stop()
 
 
-async def test_the_rounds_may_be_stopped_and_started_again() -> None:
+async def test_poller_can_be_stopped_and_started_again() -> None:
     server = Server()
     await server.poller.stop()
     server.poller.start()

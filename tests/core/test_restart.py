@@ -49,7 +49,7 @@ ASKED_AGES = {None: False, 0.0: True, 60.0: True, 60.1: False, 86400.0: False, f
 EVIDENCE_AGES = {None: False, 0.0: True, 600.0: True, 600.1: False, 86400.0: False, float("nan"): False}
 
 
-def test_the_table_knows_every_status() -> None:
+def test_table_of_verdicts_covers_every_status() -> None:
     assert set(BY_STATUS) == {None, *Status}
 
 
@@ -90,7 +90,7 @@ def everything() -> Iterator[tuple[Facts, bool]]:
         yield facts, fresh
 
 
-def test_every_status_presence_age_path_role_and_option() -> None:
+def test_guard_and_availability_match_table_for_every_combination() -> None:
     count = 0
     for facts, fresh in everything():
         assert guard(facts) == expected(facts, fresh=fresh), facts
@@ -99,7 +99,7 @@ def test_every_status_presence_age_path_role_and_option() -> None:
     assert count == 15 * 3 * 6 * 6 * 2 * 5 * 2
 
 
-def test_i5_never_while_updating_or_on_an_unknown_or_old_status() -> None:
+def test_i5_restart_refused_while_updating_or_on_unknown_or_old_status() -> None:
     """I5: none while updating or on an unknown status, whatever else is true."""
     passed = set()
     for facts, fresh in everything():
@@ -111,7 +111,7 @@ def test_i5_never_while_updating_or_on_an_unknown_or_old_status() -> None:
     assert passed == set(Status) - {Status.UPDATING, Status.RESTARTING, Status.OFFLINE}
 
 
-def test_i5_at_most_one_restart_per_press() -> None:
+def test_i5_restart_refused_while_watched_or_within_10_minutes() -> None:
     """I5: as long as the last restart is watched or less than 10 min old, there is none, whatever the option says."""
     for status in (status for status in Status if BY_STATUS[status] in {"available", "charging"}):
         facts = replace(READY, status=status, allow_while_charging=True)
@@ -121,7 +121,7 @@ def test_i5_at_most_one_restart_per_press() -> None:
         assert guard(replace(facts, since_last=600)) is RestartAvailability.AVAILABLE
 
 
-def test_reasons_are_given_in_a_fixed_order() -> None:
+def test_refusal_gives_first_reason_in_fixed_order() -> None:
     """Of several reasons the first of this list is told; every combination is tried."""
     reasons: tuple[tuple[str, dict[str, object]], ...] = (
         ("no_path", {"has_transport": False}),
@@ -148,7 +148,7 @@ def test_reasons_are_given_in_a_fixed_order() -> None:
             assert availability(facts) == ("needs_plan" if plan and not applied else first)
 
 
-def test_only_the_cloud_asks_for_a_role() -> None:
+def test_role_required_only_over_cloud() -> None:
     facts = replace(READY, role=Role.USER)
     assert guard(facts) is RestartAvailability.NEEDS_ADMIN
     assert guard(replace(facts, over_cloud=False)) is RestartAvailability.AVAILABLE
@@ -203,13 +203,13 @@ AWAY = Look(60, away=True)
         ((Look(601, evidence=600),), None),
     ],
 )
-def test_the_course_of_a_restart(looks: tuple[Look, ...], outcome: Outcome | None) -> None:
+def test_restart_watch_decides_outcome_from_observations(looks: tuple[Look, ...], outcome: Outcome | None) -> None:
     watch = watch_of(*looks)
     assert watch.outcome(PRESS + 599.9) == outcome
     assert watch.outcome(PRESS + 600) == (outcome or Outcome.FAILED)
 
 
-def test_an_outcome_is_final() -> None:
+def test_restart_outcome_is_final() -> None:
     watch = watch_of(AWAY)
     assert watch.outcome(PRESS + 600) is Outcome.FAILED
     watch.observe(PRESS + 600, away=False, updating=False, evidence_at=PRESS + 590)
@@ -236,18 +236,18 @@ def test_an_outcome_is_final() -> None:
         ((Look(240, away=True), Look(300)), False),  # went away too late: nothing can be proven any more
     ],
 )
-def test_when_a_status_would_help(looks: tuple[Look, ...], wanted: bool) -> None:
+def test_restart_watch_wants_status_only_when_useful(looks: tuple[Look, ...], wanted: bool) -> None:
     assert watch_of(*looks).wants_status is wanted
 
 
-def test_no_status_helps_after_the_end() -> None:
+def test_restart_watch_wants_no_status_after_end() -> None:
     watch = watch_of(AWAY, Look(120))
     wanted = [watch.wants_status]
     watch.outcome(PRESS + 600)
     assert [*wanted, watch.wants_status] == [True, False]
 
 
-def test_a_watch_goes_on_after_a_restart_of_home_assistant() -> None:
+def test_restart_watch_continues_after_restart_of_home_assistant() -> None:
     assert watch_of(AWAY).away_at == PRESS + 60
     watch = RestartWatch(PRESS, PRESS + 60)
     assert (watch.pressed_at, watch.away_at) == (PRESS, PRESS + 60)
@@ -260,7 +260,7 @@ def test_a_watch_goes_on_after_a_restart_of_home_assistant() -> None:
     assert watch.outcome(PRESS + 200) is Outcome.VERIFIED
 
 
-def test_a_watch_taken_up_too_late_has_failed() -> None:
+def test_restart_watch_resumed_too_late_has_failed() -> None:
     assert RestartWatch(PRESS).outcome(PRESS + 5000) is Outcome.FAILED
 
 
@@ -296,7 +296,7 @@ def judged_at_the_end(looks: list[Look]) -> Outcome:
 
 
 @given(looks_in_order)
-def test_any_course_of_looks(looks: list[Look]) -> None:
+def test_restart_outcome_matches_judgment_of_whole_sequence(looks: list[Look]) -> None:
     watch = watch_of(*looks)
     end = judged_at_the_end(looks)
     assert watch.outcome(PRESS + 599) == (None if end is Outcome.FAILED else end)

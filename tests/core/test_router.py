@@ -53,11 +53,11 @@ async def lose(transport: FakeTransport) -> None:
         (Prefer.LOCAL_ONLY, [BLUETOOTH, LINKED]),
     ],
 )
-def test_the_user_prefers(prefer: Prefer, expected: list[Source]) -> None:
+def test_route_follows_user_preference(prefer: Prefer, expected: list[Source]) -> None:
     assert Roads(prefer).route == expected
 
 
-async def test_a_lost_path_carries_nothing() -> None:
+async def test_lost_transport_left_out_of_route() -> None:
     roads = Roads()
     await lose(roads.cloud)
     assert roads.route == [BLUETOOTH, LINKED]
@@ -66,7 +66,7 @@ async def test_a_lost_path_carries_nothing() -> None:
     assert roads.route == [CLOUD, BLUETOOTH, LINKED]
 
 
-def test_where_the_charger_was_seen_comes_first_where_it_is_offline_never() -> None:
+def test_transport_that_sees_charger_comes_first_offline_transport_left_out() -> None:
     roads = Roads()
     roads.cloud.is_present, roads.bluetooth.is_present = Presence.UNKNOWN, Presence.OFFLINE
     assert roads.route == [LINKED, CLOUD]
@@ -75,7 +75,7 @@ def test_where_the_charger_was_seen_comes_first_where_it_is_offline_never() -> N
     assert next(transport.source for transport in roads.router.ordered()) is CLOUD
 
 
-def test_a_busy_path_comes_last_of_its_kind() -> None:
+def test_busy_transport_comes_after_others_with_same_presence() -> None:
     roads = Roads()
     roads.cloud.breaker.throttled(60)
     assert roads.route == [BLUETOOTH, LINKED, CLOUD]
@@ -83,7 +83,7 @@ def test_a_busy_path_comes_last_of_its_kind() -> None:
     assert roads.route == [BLUETOOTH, CLOUD, LINKED]
 
 
-def test_only_what_can_carry_it_is_asked() -> None:
+def test_route_holds_only_transports_with_capability() -> None:
     roads = Roads()
     roads.cloud.can = frozenset({Capability.RESTART})
     assert roads.route == [BLUETOOTH, LINKED]
@@ -94,7 +94,7 @@ def test_only_what_can_carry_it_is_asked() -> None:
     assert [transport.source for transport in roads.router.require(CURRENT)] == [BLUETOOTH, LINKED]
 
 
-def test_usable_is_reachable_and_there() -> None:
+def test_transport_usable_only_while_charger_is_present() -> None:
     roads = Roads()
     assert usable(roads.cloud)
     roads.cloud.is_present = Presence.UNKNOWN
@@ -108,14 +108,14 @@ def refused(roads: Roads, capability: Capability = CURRENT) -> tuple[type[Except
     return caught.type, caught.value.reason, caught.value.detail
 
 
-async def test_the_refusal_names_the_outage() -> None:
+async def test_refusal_names_start_of_outage() -> None:
     roads = Roads(Prefer.CLOUD_ONLY)
     began = roads.clock.now()
     await lose(roads.cloud)
     assert refused(roads) == (TransportDown, "no_path", began.isoformat())
 
 
-def test_a_refusal_brings_the_next_probe_forward() -> None:
+def test_refusal_brings_next_probe_forward() -> None:
     roads = Roads(Prefer.LOCAL_ONLY)
     roads.bluetooth.is_present = roads.linked.is_present = Presence.OFFLINE
     roads.cloud.breaker.bad(Failure.OTHER)
@@ -123,7 +123,7 @@ def test_a_refusal_brings_the_next_probe_forward() -> None:
     assert roads.cloud.breaker.due == roads.clock.monotonic()
 
 
-async def test_a_local_path_that_is_lost_too_does_not_hide_the_outage() -> None:
+async def test_refusal_names_outage_although_local_transports_are_lost_too() -> None:
     roads = Roads()
     began = roads.clock.now()
     await lose(roads.cloud)
@@ -134,7 +134,7 @@ async def test_a_local_path_that_is_lost_too_does_not_hide_the_outage() -> None:
 
 
 @pytest.mark.parametrize(("prefer", "capable"), [(Prefer.LOCAL_ONLY, CLOUD), (Prefer.CLOUD_ONLY, LINKED)])
-async def test_what_only_the_other_side_can_do_is_not_admitted(prefer: Prefer, capable: Source) -> None:
+async def test_command_not_admitted_if_only_excluded_transport_is_capable(prefer: Prefer, capable: Source) -> None:
     roads = Roads(prefer)
     for transport in (roads.cloud, roads.bluetooth, roads.linked):
         transport.can = frozenset({CURRENT} if transport.source is capable else ())
@@ -145,20 +145,20 @@ async def test_what_only_the_other_side_can_do_is_not_admitted(prefer: Prefer, c
         roads.router.admit(CURRENT)
 
 
-def test_what_nobody_can_do_is_not_a_matter_of_the_preference() -> None:
+def test_command_without_capable_transport_unsupported_when_local_only() -> None:
     roads = Roads(Prefer.LOCAL_ONLY)
     roads.cloud.can = roads.bluetooth.can = roads.linked.can = frozenset()
     roads.router.admit(CURRENT)
     assert refused(roads) == (Unsupported, "unsupported", "current")
 
 
-def test_what_no_path_can_do_is_unsupported_once_one_was_heard() -> None:
+def test_command_without_capable_transport_unsupported_after_report() -> None:
     roads = Roads()
     roads.cloud.can = roads.bluetooth.can = roads.linked.can = frozenset()
     assert refused(roads) == (Unsupported, "unsupported", "current")
 
 
-def test_without_any_word_or_path_there_is_no_path() -> None:
+def test_command_refused_without_transports_or_reports() -> None:
     roads = Roads()
     roads.router.transports = {}
     assert refused(roads) == (TransportDown, "no_path", "")
@@ -167,7 +167,7 @@ def test_without_any_word_or_path_there_is_no_path() -> None:
     assert refused(roads) == (TransportDown, "no_path", "")
 
 
-async def test_patience_depends_on_the_breaker() -> None:
+async def test_patience_depends_on_breaker_state() -> None:
     roads = Roads()
     await roads.router.send(roads.cloud, SetCurrent(10))
     roads.cloud.breaker.bad(Failure.OTHER)
@@ -175,7 +175,7 @@ async def test_patience_depends_on_the_breaker() -> None:
     assert roads.cloud.patience == [PATIENCE, PATIENCE_IN_DOUBT] == [5.0, 3.0]
 
 
-async def test_nothing_is_sent_while_home_assistant_stops() -> None:
+async def test_command_refused_while_home_assistant_stops() -> None:
     roads = Roads()
     roads.context.stopping = True
     with pytest.raises(NoConnection, match="stopping") as caught:
@@ -184,7 +184,7 @@ async def test_nothing_is_sent_while_home_assistant_stops() -> None:
     assert roads.cloud.commands == []
 
 
-async def test_the_effect_is_looked_for_at_the_times_of_the_path() -> None:
+async def test_read_back_happens_at_delays_of_transport() -> None:
     roads = Roads()
     roads.cloud.read_back_delays = (2.0, 7.0, 15.0)
     looked: list[float] = []
@@ -198,7 +198,7 @@ async def test_the_effect_is_looked_for_at_the_times_of_the_path() -> None:
     await roads.context.end_tasks()
 
 
-async def test_a_path_that_allows_no_look_now_is_left_alone() -> None:
+async def test_status_read_on_busy_transport_keeps_earlier_status() -> None:
     roads = Roads()
     status_received_at = roads.cloud.status_received_at
     await roads.clock.advance(5)

@@ -46,10 +46,10 @@ class HouseMachine(SceneMachine[House]):
         await self.house.cloud.stop()
 
 
-def test_i1_to_i8_i12_i13_hold_whatever_happens_in_the_house() -> None:
+def test_i1_to_i8_i12_i13_hold_whatever_happens_in_household() -> None:
     run_state_machine_as_test(HouseMachine, settings=SETTINGS)
 
 
-def test_the_machine_finds_a_planted_defect() -> None:
+def test_state_machine_finds_planted_defect() -> None:
     with planted("journal-not-restored"), pytest.raises(Broken, match=r"^I4 "):
         run_state_machine_as_test(HouseMachine, settings=settings(SETTINGS, phases=[Phase.generate]))
