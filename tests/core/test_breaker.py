@@ -1,4 +1,4 @@
-"""The breaker: what it takes to open and to close it, when it asks again, and when it leaves the far end alone."""
+"""The breaker: when it opens and closes, when the next probe is due, and when it is throttled."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ def clock() -> VirtualClock:
 
 @pytest.fixture
 def breaker(clock: VirtualClock) -> Breaker:
-    """A breaker whose waits are the longest that jitter allows."""
+    """Return a breaker with the longest waits that jitter allows."""
     return Breaker(clock, lambda: 1.0)
 
 
@@ -83,7 +83,7 @@ async def test_other_failures_are_confirmed_once_after_20_seconds(breaker: Break
     assert wait_of(breaker, clock) == 20
     await clock.advance(20)
     assert state_of(breaker) is DOUBTFUL
-    breaker.bad(Failure.CONNECT)  # in whichever way it fails
+    breaker.bad(Failure.CONNECT)  # any kind of failure confirms
     assert state_of(breaker) is OPEN
 
 
@@ -132,7 +132,7 @@ async def test_good_answer_closes_doubtful_breaker(breaker: Breaker, clock: Virt
     assert state_of(breaker) is CLOSED
     assert breaker.due is None
     assert breaker.opened_at is None
-    breaker.bad(Failure.CONNECT)  # and all confirmations are needed again
+    breaker.bad(Failure.CONNECT)  # all confirmations are needed again
     assert state_of(breaker) is DOUBTFUL
     assert wait_of(breaker, clock) == 2
 
@@ -199,11 +199,11 @@ async def test_failure_while_half_open_continues_backoff(breaker: Breaker, clock
     await reach_due(breaker, clock)
     breaker.good()
     breaker.good()
-    assert state_of(breaker) is HALF_OPEN  # good answers before the relapse do not count
+    assert state_of(breaker) is HALF_OPEN  # good answers before the failure do not count
     breaker.good()
     assert state_of(breaker) is CLOSED
     await open_it(breaker, clock)
-    assert wait_of(breaker, clock) == pytest.approx(15)  # closed, it begins anew
+    assert wait_of(breaker, clock) == pytest.approx(15)  # after closing, the backoff starts again
 
 
 async def test_throttling_without_retry_after_lengthens_wait_step_by_step(
@@ -249,7 +249,7 @@ async def test_throttling_answer_counts_as_good_answer(breaker: Breaker, clock: 
     await open_it(breaker, clock)
     breaker.throttled(60)
     assert state_of(breaker) is HALF_OPEN
-    assert wait_of(breaker, clock) == 60  # nothing is asked while it is busy
+    assert wait_of(breaker, clock) == 60  # no probe while throttled
     breaker.probe_now()
     assert wait_of(breaker, clock) == 60
     await clock.advance(60)
@@ -263,7 +263,7 @@ async def test_failures_while_throttled_open_breaker(breaker: Breaker, clock: Vi
     breaker.bad(Failure.OTHER)
     assert wait_of(breaker, clock) == 600
     await clock.advance(20)
-    breaker.bad(Failure.OTHER)  # a command without another path
+    breaker.bad(Failure.OTHER)  # a command without another transport
     assert state_of(breaker) is OPEN
     assert wait_of(breaker, clock) == 580
 

@@ -1,4 +1,4 @@
-"""The keeper of a charger in a load group: its share binds, a pause of the group is lifted, an override waits."""
+"""A charger in a load group: its share limits it, a pause by the group is lifted, an override waits for a share."""
 
 import asyncio
 from dataclasses import replace
@@ -137,7 +137,7 @@ async def test_group_pause_lifted_without_schedule_starts_charging(bench: Bench)
 
 
 async def test_override_kept_when_old_paused_status_follows_lifted_pause(bench: Bench) -> None:
-    """A cloud, or an entity that is polled, goes on to say "paused" for a while."""
+    """A cloud or a polled entity keeps showing "paused" for a while."""
     await bench.charger.set_override(on=True)
     await bench.poll()
     await pause_by_group(bench)
@@ -277,7 +277,7 @@ async def test_lift_pause_refused_for_user_pause(bench: Bench) -> None:
     assert bench.cloud.commands == [PAUSE]
 
 
-# While another member of the group was not seen lowered yet
+# While the reduction of another member is not confirmed yet
 
 
 @pytest.mark.parametrize(("room", "amps"), [(9.0, 10), (0.0, 9), (-4.0, 12)])

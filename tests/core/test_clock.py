@@ -1,4 +1,4 @@
-"""The machine's clock: the one place where real time comes in."""
+"""The clock of the machine: the only source of real time."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What makes a restart harmful is remembered per transport: an update until its end shows, power that flows."""
+"""Reasons that make a restart harmful, kept per transport: a running update, and a charging car."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -34,7 +34,7 @@ async def bench() -> AsyncIterator[Bench]:
 
 
 async def refusal(bench: Bench) -> ChargerError:
-    """Why a restart is refused; nothing is sent."""
+    """Return the error that refuses a restart; check that nothing is sent."""
     restarts = bench.device.restarts
     with pytest.raises(ChargerError) as caught:
         await bench.charger.restart()
@@ -43,19 +43,19 @@ async def refusal(bench: Bench) -> ChargerError:
 
 
 async def danger(bench: Bench) -> Dangerous:
-    """Why a restart does harm."""
+    """Return the `Dangerous` error that refuses a restart."""
     error = await refusal(bench)
     assert isinstance(error, Dangerous)
     return error
 
 
 def availability(bench: Bench) -> RestartAvailability:
-    """What the sensor shows."""
+    """Return the availability that the sensor shows."""
     return bench.snapshot.restart
 
 
 def saved_ages(bench: Bench) -> list[object]:
-    """How old the updates in the saved journal are."""
+    """Return the ages of the updates in the saved intent store."""
     assert bench.intents is not None
     updates = bench.intents["updates"]
     assert isinstance(updates, list)
@@ -63,7 +63,7 @@ def saved_ages(bench: Bench) -> list[object]:
 
 
 async def update_over_cloud(bench: Bench) -> FakeTransport:
-    """An update begins, and the cloud shows it; the linked entities go on showing that the charger is ready."""
+    """Begin an update that the cloud shows; return the linked transport, which still shows a ready charger."""
     local = await bench.add(Source.LINKED)
     bench.device.updating = True
     await bench.tell()
@@ -73,7 +73,7 @@ async def update_over_cloud(bench: Bench) -> FakeTransport:
 
 
 async def tell_ready(bench: Bench, transport: FakeTransport) -> None:
-    """The charger is ready, as far as this path knows, whenever it is asked from now on."""
+    """Let a transport show a ready charger from now on, whatever the device does."""
     transport.tell = lambda *_, **__: FakeTransport.tell(transport, Status.AVAILABLE)  # type: ignore[method-assign]
     await bench.tell(transport=transport)
 
@@ -136,7 +136,7 @@ async def test_update_ended_by_a_new_firmware_version_over_any_transport(bench: 
 
 
 async def test_update_not_ended_by_a_version_that_was_only_stored() -> None:
-    """What the snapshot store held may be older than the update in the journal."""
+    """The restored firmware version may be older than the update in the intent store."""
     stored = {"firmware": {"value": "1.0", "source": "cloud", "observed_at": START.isoformat()}}
     bench = Bench(stored=stored, intents={"updates": [{"source": "cloud", "age": 60.0, "firmware": "1.1"}]})
     await bench.start(tell=False)
@@ -171,7 +171,7 @@ async def test_update_status_unknown_after_three_hours_until_the_user_confirms(b
     await tell_ready(bench, local)
     assert availability(bench) is RestartAvailability.UPDATING
     assert bench.issues() == frozenset()
-    bench.charger.dismiss_update()  # an old dialog confirms nothing that goes on
+    bench.charger.dismiss_update()  # an old dialog does not dismiss a running update
     assert availability(bench) is RestartAvailability.UPDATING
     await bench.clock.advance(15)
     await tell_ready(bench, local)
@@ -199,14 +199,14 @@ async def test_dismissed_update_repeated_without_a_new_report_stays_dismissed(be
     bench.charger.dismiss_update()
     bench.device.updating = False
     for _ in range(2):
-        bench.cloud.tell(Status.UPDATING, synced_ago=UPDATE_WITHIN)  # the cloud repeats what it heard hours ago
+        bench.cloud.tell(Status.UPDATING, synced_ago=UPDATE_WITHIN)  # the cloud repeats a report from hours ago
         await tell_ready(bench, local)
         assert bench.issues() == frozenset()
         assert availability(bench) is not RestartAvailability.UPDATING
         await bench.restart_home_assistant(tell=False)
         local = await bench.add(Source.LINKED)
     await bench.clock.advance(1)
-    await bench.tell(Status.UPDATING)  # the charger says so now
+    await bench.tell(Status.UPDATING)  # a new report of the charger
     assert (await danger(bench)).reason == "restart_updating"
 
 
@@ -301,7 +301,7 @@ async def _never() -> None:
     raise AssertionError
 
 
-# Power that flows
+# A charging car
 
 
 async def test_restart_refused_while_another_transport_reports_charging() -> None:

@@ -1,4 +1,4 @@
-"""The journal: what is saved before anything happens, what comes back, and the next step for an override."""
+"""The intent store: saved before each command and restored after a restart; the next step of override and pause."""
 
 import asyncio
 from dataclasses import replace
@@ -109,9 +109,9 @@ def test_override_without_effect_disables_schedule_then_fails() -> None:
     applied = replace(INTENT, state=APPLIED, applications=1)
     assert steps_of(applied, replace(SEEN, effect_due=False)) is Step.WAIT
     assert steps_of(applied, SEEN) is Step.DISABLE_SCHEDULE
-    assert steps_of(applied, replace(SEEN, unconfirmed=True)) is Step.SEND  # it may have got lost
+    assert steps_of(applied, replace(SEEN, unconfirmed=True)) is Step.SEND  # the command may be lost
     assert steps_of(replace(applied, applications=3), replace(SEEN, unconfirmed=True)) is End.FAILED
-    # Journaled but not acknowledged: it may not have got through.
+    # Saved but not acknowledged: the command may not have arrived.
     assert steps_of(replace(applied, originals=(NIGHT,)), SEEN) is Step.DISABLE_SCHEDULE
     assert steps_of(replace(applied, originals=(NIGHT,), disabled=True), SEEN) is End.FAILED
 
@@ -189,7 +189,7 @@ def test_pause_waits_while_charger_does_not_charge(status: Status | None) -> Non
 
 
 class Disk:
-    """Where the journal is saved."""
+    """The storage of the intent store, which may hang or fail."""
 
     def __init__(self) -> None:
         self.saved: list[dict[str, object]] = []
@@ -258,7 +258,7 @@ async def test_intent_change_without_effect_when_save_fails() -> None:
         await intents.write(override=INTENT)
     assert intents.entries == Intents()
     disk.broken = False
-    await intents.write(override=INTENT)  # and is saved when it is wanted again
+    await intents.write(override=INTENT)  # a later write of the same override is saved
     assert len(disk.saved) == 1
 
 
@@ -271,7 +271,7 @@ async def test_cancelled_intent_write_takes_effect_and_is_saved_by_next_write() 
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await writing
-    assert intents.entries == Intents(override=INTENT)  # a thread may be writing it all the same
+    assert intents.entries == Intents(override=INTENT)  # a thread may still be writing the change
     disk.gate = None
     await intents.write(override=INTENT)
     assert disk.saved == [intents.export()]

@@ -1,4 +1,4 @@
-"""Ceiling, effective limit and limiting factor; what may be commanded (I1)."""
+"""Ceiling, effective limit and limiting factor, and which currents may be commanded (I1)."""
 
 from hypothesis import assume, given, strategies as st
 import pytest
@@ -140,7 +140,7 @@ def test_effective_limit_while_commanded_is_smallest_known_limit(limits: Limits)
 
 @given(st.integers(-5, 110), any_limits, st.integers(6, 10))
 def test_i1_raise_needs_wire_rating_and_ceiling_lowering_does_not(amps: int, limits: Limits, minimum: int) -> None:
-    """I1: raising needs a known wire rating and stays at or below the ceiling; lowering is always allowed."""
+    """I1: raising needs a known wire rating and stays at or below the ceiling; lowering needs neither."""
     reason = refusal(amps, limits, minimum)
     lowers = limits.charging_current is not None and amps <= limits.charging_current
     if amps < minimum:
@@ -155,7 +155,7 @@ def test_i1_raise_needs_wire_rating_and_ceiling_lowering_does_not(amps: int, lim
 
 @given(st.integers(6, 110), any_limits)
 def test_i1_permitted_command_never_raises_above_ceiling(amps: int, limits: Limits) -> None:
-    """I1 the other way round: a permitted command exceeds no limit that was not exceeded as much before."""
+    """A permitted command exceeds a limit only if the present current exceeds that limit at least as much (I1)."""
     assume(refusal(amps, limits) is None)
     for bound in installation(limits):
         assert amps <= bound or (limits.charging_current is not None and amps <= limits.charging_current)

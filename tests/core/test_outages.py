@@ -1,4 +1,4 @@
-"""The record of outages: what goes into it, for how long, and what comes back from the store."""
+"""The outage log: what it records, for how long, and what it restores from the store."""
 
 from datetime import UTC, datetime, timedelta
 import json
@@ -11,7 +11,7 @@ from tests.simulators.clock import START, VirtualClock
 
 
 class Record:
-    """A log, and how often it told of a change."""
+    """An outage log and the number of its change notifications."""
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
@@ -26,7 +26,7 @@ async def test_outage_records_times_served_properties_and_replays() -> None:
     record = Record()
     log = record.log
     log.begin(START - timedelta(seconds=20))
-    log.begin(START)  # it goes on
+    log.begin(START)  # the outage continues
     log.serve("1", ["wire_rating", "house_limit"])
     log.serve("1", ["wire_rating"])
     log.serve("2", [])

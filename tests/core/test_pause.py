@@ -1,4 +1,4 @@
-"""A pause as an intent: restored after outages and restarts of the charger, ended once, never fought over."""
+"""A pause as an intent: restored after outages and charger restarts, ended once, not restored after external changes."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ ON, OFF = SetCharging(on=True), SetCharging(on=False)
 
 @pytest.fixture
 async def bench() -> Bench:
-    """A car charges without any schedule."""
+    """Return a bench with a charging car and no schedule."""
     bench = Bench()
     bench.cloud.read_back_delays = (20.0,)
     bench.device.windows = ()
@@ -31,14 +31,14 @@ async def bench() -> Bench:
 
 
 def pause(bench: Bench) -> dict[str, object] | None:
-    """The pause as it is on the disk."""
+    """Return the pause as it is saved."""
     entry = None if bench.intents is None else bench.intents["pause"]
     assert entry is None or isinstance(entry, dict)
     return entry
 
 
 async def pause_it(bench: Bench) -> None:
-    """Paused, and seen."""
+    """Pause the charger, and wait until the pause is confirmed."""
     assert await bench.charger.command(OFF) is Outcome.ACCEPTED
     await bench.clock.advance(20)
     entry = pause(bench)
@@ -48,7 +48,7 @@ async def pause_it(bench: Bench) -> None:
 
 
 async def drop_in_an_outage(bench: Bench) -> None:
-    """The power fails, and the charger charges again."""
+    """Cut the power of the charger in an outage of the cloud: the charger drops its pause."""
     await bench.cloud.lose()
     bench.device.power_cycle()
     await bench.clock.advance(600)
@@ -79,7 +79,7 @@ async def test_pause_still_held_after_outage_not_sent_again(bench: Bench) -> Non
     await bench.cloud.lose()
     await bench.poll(10)
     assert bench.sent == [OFF]
-    bench.device.manual = None  # and that is no disturbance any more
+    bench.device.manual = None  # after the outage, a start counts as external change
     await bench.poll()
     assert (bench.sent, pause(bench)) == ([OFF], None)
 
@@ -299,7 +299,7 @@ async def test_local_transport_restores_pause_in_outage_without_cloud_command(be
     await bench.clock.advance(1)
     await pause_it(bench)
     await bench.cloud.lose()
-    assert local.commands == []  # what it told before the pause says nothing
+    assert local.commands == []  # a report from before the pause does not count
     bench.device.power_cycle()
     local.tell()
     await bench.clock.advance(60)
@@ -312,7 +312,7 @@ async def test_local_transport_restores_pause_in_outage_without_cloud_command(be
 async def test_late_start_does_not_end_pause(bench: Bench) -> None:
     await pause_it(bench)
     local = await late_start(bench)
-    bench.device.manual = Manual.CHARGE  # there it is
+    bench.device.manual = Manual.CHARGE  # the late start arrives
     local.tell()
     await bench.clock.advance(60)
     assert local.commands.count(OFF) == 2
@@ -326,7 +326,7 @@ async def test_late_start_does_not_end_pause(bench: Bench) -> None:
 
 
 async def late_start(bench: Bench) -> FakeTransport:
-    """A start gets lost in the cloud, and the user pauses over a local path instead."""
+    """Lose a start in the cloud, then pause over a local transport; return that transport."""
     local = await bench.give_up(ON)
     local.tell()
     assert await bench.charger.command(OFF) is Outcome.ACCEPTED
@@ -335,7 +335,7 @@ async def late_start(bench: Bench) -> FakeTransport:
 
 
 async def test_i4_acknowledged_pause_survives_power_cut_at_any_moment() -> None:
-    """Whatever turn of the loop it hits: what was acknowledged is held, and nothing is held that was not."""
+    """In whichever loop iteration the power fails: an acknowledged pause is held, and a held pause is in the store."""
     outcomes = set()
     for turns in range(40):
         bench = Bench()
@@ -387,7 +387,7 @@ async def test_pause_outlasting_session_ends_when_take_back_refused(
 async def test_pause_outlasting_session_taken_back_later_for_next_car(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Through an outage and a restart of ours, too."""
+    """The pending take-back survives an outage and a restart of Home Assistant."""
     monkeypatch.setattr(FakeTransport, "pause_outlasts_session", True)
     await pause_it(bench)
     bench.device.unplug()

@@ -1,4 +1,4 @@
-"""The rounds: a turn when it is due, sooner when woken, and no end but the one that was asked for."""
+"""The poller: it asks when due, sooner when woken, and continues until it is stopped."""
 
 from custom_components.chargekeeper.core.errors import TransportDown
 from custom_components.chargekeeper.core.poller import Poller
@@ -8,7 +8,7 @@ EVERY = 30.0
 
 
 class Server:
-    """What is asked; it may fail."""
+    """A server that a poller asks; its answers may fail."""
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
@@ -39,7 +39,7 @@ async def test_woken_poller_asks_only_when_due() -> None:
     server = Server()
     server.poller.start()
     await server.clock.advance(10)
-    server.poller.wake()  # for nothing
+    server.poller.wake()  # too early: nothing is due
     await server.clock.settle()
     assert len(server.status_received_at) == 1
     server.due_at = server.clock.monotonic()

@@ -1,4 +1,4 @@
-"""Notes: what one answer shows, as readings of one moment."""
+"""The reading builder: it turns one answer into readings of one moment."""
 
 from math import inf
 

@@ -1,4 +1,4 @@
-"""The ledger: what replaces what, what expires, what never falls, and what comes back from the store."""
+"""The readings store: replacement and expiry of readings, counters that never fall, and restoring from the store."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -48,7 +48,7 @@ type Values = Mapping[Property[Any], object]
 
 
 def shown(values: Values, *, at: float, source: Source = Source.CLOUD) -> Readings:
-    """What a path shows at a monotonic moment."""
+    """Return readings that a transport shows at a monotonic moment."""
     readings = Readings()
     for prop, value in values.items():
         age = LIVE_AGE[source] if prop.kind is ReadingClass.LIVE else inf
@@ -64,7 +64,7 @@ def ledger_of(*answers: Readings, meters_lifetime: bool = True) -> ReadingsStore
 
 
 def take(readings_store: ReadingsStore, values: Values, *, at: float, source: Source = Source.CLOUD) -> None:
-    """What a path without a meter brings."""
+    """Take the values of a transport without a meter."""
     readings_store.take(shown(values, at=at, source=source), meters_lifetime=False)
 
 
@@ -133,7 +133,7 @@ def test_configuration_source_is_cache_while_transport_is_unusable() -> None:
     reading = readings_store.visible(1e9, ())[0].get(CHARGING_CURRENT)
     assert reading is not None
     assert reading.value == 16.0
-    assert reading.observed_at == NOON + timedelta(seconds=10)  # `since` tells when the charger showed it
+    assert reading.observed_at == NOON + timedelta(seconds=10)  # `observed_at` stays the time of the observation
 
 
 def test_value_entered_by_user_never_cached() -> None:
@@ -215,14 +215,14 @@ def test_lifetime_energy_never_falls() -> None:
 
 def test_lifetime_energy_without_meter_grows_with_sessions() -> None:
     readings_store = ReadingsStore()
-    take(readings_store, {SESSION_ENERGY: 5.0}, at=300)  # no total is known yet
+    take(readings_store, {SESSION_ENERGY: 5.0}, at=300)  # no total known yet
     take(readings_store, {LIFETIME_ENERGY: 100.0, SESSION_ENERGY: 5.0}, at=600)
     take(readings_store, {SESSION_ENERGY: 7.5}, at=1200)
     assert value(readings_store, LIFETIME_ENERGY) == 102.5
     take(readings_store, {CAR_CONNECTED: False}, at=1800)
     take(readings_store, {SESSION_ENERGY: 1.0}, at=2400)  # a new session gained 1 kWh
     assert value(readings_store, LIFETIME_ENERGY) == 103.5
-    take(readings_store, {LIFETIME_ENERGY: 102.0}, at=3000)  # the total, which does not hold the running session
+    take(readings_store, {LIFETIME_ENERGY: 102.0}, at=3000)  # a total without the running session
     assert value(readings_store, LIFETIME_ENERGY) == 103.5
     take(readings_store, {LIFETIME_ENERGY: 110.0}, at=3600)
     take(readings_store, {SESSION_ENERGY: 1.5, LIFETIME_ENERGY: 110.5}, at=4200)  # counted once
@@ -252,7 +252,7 @@ def test_energy_not_counted_twice_after_wall_clock_set_back() -> None:
     readings.put(LIFETIME_ENERGY, Reading(104.0, Source.CLOUD, NOON - timedelta(hours=1), 3600, inf))
     readings_store.take(readings, meters_lifetime=False)
     again = restored(readings_store.export())
-    take(again, {SESSION_ENERGY: 5.0}, at=-5000)  # before the store was written, by this clock: no time has passed
+    take(again, {SESSION_ENERGY: 5.0}, at=-5000)  # by this clock before the store was written: no time has passed
     assert value(again, SESSION_ENERGY) == 1.0
     take(again, {SESSION_ENERGY: 5.0}, at=-4700)
     assert (value(again, SESSION_ENERGY), value(again, LIFETIME_ENERGY)) == (5.0, 104.0)
@@ -275,9 +275,7 @@ def test_older_session_energy_of_another_transport_ignored() -> None:
     assert value(readings_store, LIFETIME_ENERGY) == 100.0
     take(readings_store, {CAR_CONNECTED: False}, at=1800)
     take(readings_store, {SESSION_ENERGY: 4.0, SESSION_DURATION: 1.0}, at=1800)
-    take(
-        readings_store, {SESSION_ENERGY: 3.0, SESSION_DURATION: 2.0}, at=2400
-    )  # no new session is begun by what was old
+    take(readings_store, {SESSION_ENERGY: 3.0, SESSION_DURATION: 2.0}, at=2400)  # an older reading starts no session
     assert value(readings_store, SESSION_ENERGY) == 4.0
 
 
@@ -298,7 +296,7 @@ SESSION: Values = {SESSION_ENERGY: 5.0, SESSION_DURATION: 600.0, CAR_CONNECTED: 
 def test_session_energy_falls_only_at_a_new_session(
     between: Values, then: Values, expected: tuple[float, float]
 ) -> None:
-    """By one answer where the car was seen to leave, else by two that agree."""
+    """One answer is enough after an unplug was seen; otherwise two answers must agree."""
     readings_store = ReadingsStore()
     take(readings_store, SESSION, at=600)
     take(readings_store, between, at=1200)
@@ -322,7 +320,7 @@ def test_session_cost_falls_at_new_session_even_if_reported_later() -> None:
     take(readings_store, {**SESSION, SESSION_COST: 1.5}, at=600)
     take(readings_store, {SESSION_COST: 1.0}, at=1200)
     assert value(readings_store, SESSION_COST) == 1.5
-    take(readings_store, {SESSION_ENERGY: 0.5, SESSION_DURATION: 10.0}, at=1800)  # the groups tell no cost
+    take(readings_store, {SESSION_ENERGY: 0.5, SESSION_DURATION: 10.0}, at=1800)  # the groups endpoint has no cost
     take(readings_store, {SESSION_ENERGY: 0.5, SESSION_DURATION: 20.0}, at=1900)
     take(readings_store, {SESSION_ENERGY: 0.7, SESSION_COST: 0.2}, at=2400)
     assert value(readings_store, SESSION_COST) == 0.2
@@ -330,7 +328,7 @@ def test_session_cost_falls_at_new_session_even_if_reported_later() -> None:
     assert value(readings_store, SESSION_COST) == 0.2
 
 
-# Pauses and paths
+# Pauses and transports
 
 
 def test_session_counter_reset_by_pause_added_up() -> None:
@@ -459,11 +457,11 @@ def test_lifetime_energy_never_falls_and_readings_never_get_older(
             seen[prop.key] = reading.observed_mono
 
 
-# What is believed
+# Plausible and implausible values
 
 
 def charging_car() -> ReadingsStore:
-    """A charger of 1000 kWh before its session, in which 10 kWh were charged by the moment 3610."""
+    """Return a store with a total of 1000 kWh before the session, and 10 kWh in the session by the moment 3610."""
     readings_store = ReadingsStore()
     take(readings_store, {LIFETIME_ENERGY: 1000.0}, at=0)
     take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 0.0, SESSION_DURATION: 0.0}, at=10)
@@ -479,7 +477,7 @@ IDLE: Values = {STATUS: Status.AVAILABLE, CAR_CONNECTED: False}
 @pytest.mark.parametrize(
     ("odd", "at"),
     [
-        ((9.8, 3530.0), 3610),  # behind, as another endpoint or a cache can be
+        ((9.8, 3530.0), 3610),  # an older answer, as from another endpoint or a cache
         ((0.0, 0.0), 3700),
         ((0.0, 3650.0), 3700),
         ((10000.0, 3650.0), 3700),
@@ -570,7 +568,7 @@ def test_energy_of_a_session_that_began_unseen_is_added() -> None:
 
 
 def test_counter_reset_at_midnight_continues_session() -> None:
-    """The duration goes on: not a new session, and not a glitch where it repeats and then grows."""
+    """The duration continues, so the lower counter is neither a new session nor a glitch."""
     readings_store = charging_car()
     for at, raw, session in ((3730, 0.1, 10.0), (3850, 0.1, 10.0), (3970, 0.5, 10.5), (4090, 0.9, 10.9)):
         values = {**CHARGING_CAR, SESSION_ENERGY: raw, SESSION_DURATION: float(at)}
@@ -606,7 +604,7 @@ def test_older_total_of_same_transport_ignored() -> None:
 
 
 def test_total_accepted_after_days_without_answers() -> None:
-    """Sessions that nobody saw are in it; that the running one was seen meanwhile does not matter."""
+    """The total contains unseen sessions; answers about the running session make no difference."""
     readings_store = ReadingsStore()
     take(readings_store, {LIFETIME_ENERGY: 1000.0, SESSION_ENERGY: 5.0}, at=0)
     again = restored(json.loads(json.dumps(readings_store.export())))
@@ -652,7 +650,7 @@ def test_two_lower_totals_without_growth_are_no_counter_reset(second: float) -> 
 @given(
     st.lists(
         st.tuples(
-            st.integers(0, 7200),  # seconds since the answer before
+            st.integers(0, 7200),  # seconds since the previous answer
             st.sampled_from([Source.CLOUD, Source.UDP, Source.BLUETOOTH]),
             st.fixed_dictionaries(
                 {},
@@ -663,8 +661,8 @@ def test_two_lower_totals_without_growth_are_no_counter_reset(second: float) -> 
                     CAR_CONNECTED: st.booleans(),
                 },
             ),
-            st.booleans(),  # a meter
-            st.booleans(),  # Home Assistant is restarted before
+            st.booleans(),  # with a meter
+            st.booleans(),  # Home Assistant restarts before this answer
         ),
         max_size=25,
     )
@@ -688,8 +686,8 @@ def test_lifetime_energy_never_falls_nor_rises_by_more_than_could_have_flowed(
 
 honest_steps = st.lists(
     st.tuples(
-        st.sampled_from([30, 120, 600, 8 * 3600]),  # seconds to the next look; an outage
-        st.floats(0, 22),  # kW meanwhile, where a car is there
+        st.sampled_from([30, 120, 600, 8 * 3600]),  # seconds to the next answer; 8 h are an outage
+        st.floats(0, 22),  # kW meanwhile, if a car is connected
         st.sampled_from(["", "", "", "unplug", "plug", "restart", "total", "midnight"]),
     ),
     max_size=40,
@@ -698,7 +696,7 @@ honest_steps = st.lists(
 
 @given(honest_steps, st.booleans())
 def test_lifetime_energy_follows_honest_counters(steps: list[tuple[int, float, str]], meters: bool) -> None:
-    """A meter exactly at each look; a sum of sessions never beyond the truth, and exactly with each total at rest."""
+    """A metered total is exact at each answer; a sum of sessions never exceeds the truth and is exact at each total."""
     readings_store = ReadingsStore()
     now = 0
     lifetime = 1000.0
@@ -738,7 +736,7 @@ def test_lifetime_energy_follows_honest_counters(steps: list[tuple[int, float, s
 
 @given(st.lists(st.tuples(st.sampled_from([30, 120, 8 * 3600]), st.floats(0, 22)), min_size=1, max_size=8), st.data())
 def test_energy_of_seen_sessions_never_lost(session: list[tuple[int, float]], data: st.DataObject) -> None:
-    """Without any total after the first; outages and restarts within a session lose nothing."""
+    """No total follows the first one; outages and restarts within a session lose no energy."""
     readings_store = ReadingsStore()
     take(readings_store, {LIFETIME_ENERGY: 1000.0, SESSION_ENERGY: 0.0, CAR_CONNECTED: False}, at=0)
     now = 0.0

@@ -1,4 +1,4 @@
-"""Routing: which paths may carry a command, in which order, and what is said when none may."""
+"""Routing: which transports may carry a command, in which order, and the refusal if there is none."""
 
 import pytest
 
@@ -17,11 +17,11 @@ CLOUD, BLUETOOTH, LINKED = Source.CLOUD, Source.BLUETOOTH, Source.LINKED
 
 
 class Roads:
-    """A router over a cloud and two local paths, all good."""
+    """A router over a cloud and two local transports, all healthy."""
 
     def __init__(self, prefer: Prefer = Prefer.AUTO) -> None:
         async def save(intents: dict[str, object]) -> None:
-            """Nothing is journaled here."""
+            """Save nothing."""
 
         self.clock = VirtualClock()
         self.device = FakeDevice(clock=self.clock)

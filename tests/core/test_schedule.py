@@ -1,4 +1,4 @@
-"""Weekly windows: across midnight, in gaps and repeated hours, against a clock read minute by minute."""
+"""Weekly windows: across midnight, in skipped and repeated hours, compared with a clock read minute by minute."""
 
 from bisect import bisect_left
 from dataclasses import replace
@@ -37,7 +37,7 @@ CHANGES = (
     ("Europe/Berlin", date(2026, 10, 25)),
     ("America/New_York", date(2026, 3, 8)),
     ("America/New_York", date(2026, 11, 1)),
-    ("Australia/Lord_Howe", date(2026, 4, 5)),  # half an hour twice
+    ("Australia/Lord_Howe", date(2026, 4, 5)),  # half an hour repeated
     ("Australia/Lord_Howe", date(2026, 10, 4)),  # half an hour skipped
     ("America/Havana", date(2026, 3, 8)),  # midnight skipped
     ("America/Havana", date(2026, 11, 1)),
@@ -55,7 +55,7 @@ def window(start: str, end: str, key: str = "UTC", days: frozenset[int] = ALL_DA
 
 @cache
 def wall_clock(key: str, day: date) -> tuple[datetime, list[datetime]]:
-    """The latest time of day shown so far, minute by minute from four days before the change to four weeks after."""
+    """Return the latest local time shown so far for each minute, from four days before the change to four weeks after."""
     begin = datetime.combine(day - 4 * DAY, time(), UTC)
     local = ZoneInfo(key)
     shown = ((begin + n * MINUTE).astimezone(local).replace(tzinfo=None) for n in range(32 * 24 * 60))
@@ -63,7 +63,7 @@ def wall_clock(key: str, day: date) -> tuple[datetime, list[datetime]]:
 
 
 def openings(schedule: Schedule, key: str, day: date) -> list[tuple[datetime, datetime]]:
-    """When the windows are open: from the first minute that shows the start, or later, until one shows the end."""
+    """Return when windows are open: from the first minute at or after the start until one at or after the end."""
     begin, shown = wall_clock(key, day)
     found = []
     for one in schedule:
@@ -83,7 +83,7 @@ some_days = st.just(ALL_DAYS) | st.frozensets(st.integers(0, 6))
 
 
 def cases_of(key: str, day: date) -> st.SearchStrategy[tuple[str, date, Schedule, datetime]]:
-    """Up to three windows in that zone, and a moment around that change of the clock."""
+    """Return up to three windows in a zone, and a moment near a change of its clock."""
     windows = st.builds(Window, st.just(0), st.booleans(), some_days, minutes | night, minutes | night, st.just(key))
     moments = st.integers(-24 * 60, 48 * 60).map(lambda offset: datetime.combine(day, time(), UTC) + offset * MINUTE)
     return st.tuples(st.just(key), st.just(day), st.lists(windows, max_size=3).map(tuple), moments)
@@ -134,7 +134,12 @@ def test_zone_of_window_counts_whatever_zone_of_now() -> None:
     [
         ("02:30", "05:00", "2026-03-29T03:00+02:00", "2026-03-29T05:00+02:00"),  # the start is skipped
         ("01:00", "02:30", "2026-03-29T01:00+01:00", "2026-03-29T03:00+02:00"),  # the end is skipped
-        ("02:10", "02:50", "2026-04-05T02:10+02:00", "2026-04-05T02:50+02:00"),  # all of it: a week later
+        (
+            "02:10",
+            "02:50",
+            "2026-04-05T02:10+02:00",
+            "2026-04-05T02:50+02:00",
+        ),  # the whole window is skipped: opens a week later
     ],
 )
 def test_window_in_skipped_hour_shortened_or_left_out(start: str, end: str, opens: str, closes: str) -> None:
@@ -233,7 +238,7 @@ def test_changed_windows_found_by_content() -> None:
     ids=["off", "on", "elsewhere", "edited", "a twin that is on", "gone"],
 )
 def test_windows_disabled_by_us_distinguished_from_external_changes(present: Schedule, found: Schedule) -> None:
-    """Of two alike one may have been off before: no more are enabled than were."""
+    """Of two equal windows, one may have been disabled before; only the other is enabled again."""
     assert disabled_of((EVENING,), present) == found
 
 
