@@ -1,4 +1,4 @@
-"""The demo's parts that need no browser: the page that breaks the world, and the configuration of Home Assistant."""
+"""The parts of the demo that need no browser: the control page, and the configuration of Home Assistant."""
 
 from collections.abc import AsyncIterator
 import json
@@ -24,7 +24,7 @@ EMAIL, PASSWORD = "demo@example.com", "secret-of-the-demo"
 
 
 class Bench:
-    """A world with its page, and somebody who presses its buttons."""
+    """A simulated world with its control page, and a client that presses the buttons."""
 
     def __init__(self, clock: VirtualClock, cloud: WallboxCloud, site: Site, session: ClientSession, url: str) -> None:
         self.clock = clock
@@ -45,17 +45,17 @@ class Bench:
             return response.status, await response.text()
 
     async def command(self, what: str, value: object = None, serial: str = "700102") -> int:
-        """Command a charger locally; the status of the answer."""
+        """Command a charger locally; return the HTTP status."""
         async with self._session.post(f"{self._url}/local/{serial}/{what}", json={"value": value}) as response:
             return response.status
 
     async def local(self, serial: str = "700102") -> dict[str, object]:
-        """A charger as the local integration sees it."""
+        """Return a charger as the local integration sees it."""
         found: dict[str, object] = json.loads(await self.read("/local"))[serial]
         return found
 
     async def boxes(self) -> dict[str, Any]:
-        """What the page is told of the boxes, by their names, and of their wire."""
+        """Return the state that the page gets: boxes by name, and their circuit."""
         found: dict[str, Any] = json.loads(await self.read("/state"))
         return found | {box["key"]: box for box in found["boxes"]}
 

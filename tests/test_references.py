@@ -150,7 +150,7 @@ def test_references_in_code_resolve() -> None:
 
 
 def not_here(path: Path) -> Iterator[str]:
-    """Return what a file says of documents that are not in this repository."""
+    """Yield the references of a file to documents that are not in this repository."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:

@@ -60,7 +60,7 @@ def read_json(path: Path) -> Json:
 
 @pytest.fixture(name="tracked", scope="module")
 def tracked_fixture() -> dict[str, str]:
-    """Tracked files of the working tree by path, with their git modes."""
+    """Return the tracked files of the working tree by path, with their git modes."""
     listing = subprocess.run(
         ["git", "ls-files", "--stage", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout
@@ -71,7 +71,7 @@ def tracked_fixture() -> dict[str, str]:
 
 
 def texts(tracked: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Every tracked file that is text, with its content."""
+    """Yield every tracked text file with its content."""
     for path in tracked:
         content = (ROOT / path).read_bytes()
         if b"\0" not in content:
@@ -107,7 +107,7 @@ def test_hacs_json_has_only_keys_that_hacs_knows() -> None:
     hacs = read_json(ROOT / "hacs.json")
     assert hacs["name"] == "ChargeKeeper"
     assert hacs.keys() <= HACS_KEYS
-    # HACS would look for an asset that the release workflow must then build.
+    # With these keys, HACS expects an asset that the release workflow does not build.
     assert "zip_release" not in hacs
     assert "filename" not in hacs
 

@@ -1,6 +1,6 @@
-"""The keeper under everything at once: people, outages, lost answers, power cuts; its invariants hold throughout.
+"""The invariants of a charger under people, outages, lost answers and power cuts, all at once.
 
-One state machine; each invariant (docs/invariants.md) that the core answers for is a check that names it.
+One state machine; each invariant of docs/invariants.md that the core must hold is a check that names it.
 """
 
 import asyncio
@@ -89,7 +89,7 @@ CHANGES: dict[str, Callable[[FakeDevice], None]] = {
     "set to 16 A": lambda device: setattr(device, "amps", 16),
     "set to 32 A": lambda device: setattr(device, "amps", 32),
 }
-"""What others do at the charger."""
+"""Changes that others make at the charger."""
 
 TROUBLES: dict[str, Callable[[FakeTransport], None]] = {
     "hiccup": lambda transport: transport.breaker.bad(Failure.OTHER),
@@ -98,11 +98,11 @@ TROUBLES: dict[str, Callable[[FakeTransport], None]] = {
     "not heard for long": lambda transport: setattr(transport, "is_present", Presence.UNKNOWN),
     "heard": lambda transport: setattr(transport, "is_present", None),
 }
-"""What befalls a path."""
+"""Disturbances of a transport."""
 
 
 class WatchedPath(FakeTransport):
-    """A path that asks the machine about every command before it carries it, and notes what it told."""
+    """A transport that lets the machine check every command first, and records the values that it reports."""
 
     machine: KeeperMachine
 
@@ -129,7 +129,7 @@ class WatchedPath(FakeTransport):
 
 
 class KeeperMachine(RuleBasedStateMachine):
-    """A charger with a cloud path and, now and then, a local one."""
+    """A charger with a cloud transport and, at times, a local transport."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class KeeperMachine(RuleBasedStateMachine):
         self.saved_before: dict[str, object] = dict(EMPTY)
         self.paused_by_user_at = -inf
         self.present = 0.0
-        """The setting as far as anybody can know: as shown last, or as sent since, A."""
+        """The charging current that was shown last, or sent since, in A."""
         self.bench = self.run(self._make())
 
     def run[T](self, work: Coroutine[object, object, T]) -> T:
@@ -175,7 +175,7 @@ class KeeperMachine(RuleBasedStateMachine):
     def transports(self) -> list[FakeTransport]:
         return [transport for transport in self.bench.charger._router if isinstance(transport, FakeTransport)]
 
-    # What people and the world do
+    # Actions of people and the world
 
     @initialize(
         windows=st.sampled_from([(), (NIGHT,), (DAYTIME,), (NIGHT, replace(DAYTIME, slot=1, enabled=False))]),
@@ -209,7 +209,7 @@ class KeeperMachine(RuleBasedStateMachine):
         self.act(lambda: transport.tell(status))
 
     def act(self, what: Callable[[], None]) -> None:
-        """Do something in the loop, and let everything that it sets off come to rest."""
+        """Act inside the loop, and wait until all effects are complete."""
 
         async def act() -> None:
             what()
@@ -271,7 +271,7 @@ class KeeperMachine(RuleBasedStateMachine):
     def the_local_path_goes(self) -> None:
         self.act(lambda: self.bench.charger.remove_transport(Source.BLUETOOTH))
 
-    # What the user wants
+    # Requests of the user
 
     @rule(setting=st.sampled_from(SETTINGS), cut=st.none() | st.integers(0, 12))
     def a_setting(self, setting: Setting, cut: int | None) -> None:
@@ -309,7 +309,7 @@ class KeeperMachine(RuleBasedStateMachine):
         self.run(self.wish(self.bench.charger.install(), cut))
 
     async def wish(self, work: Coroutine[object, object, object], cut: int | None) -> bool:
-        """Whether it was granted. With `cut` the power fails after so many turns of the loop."""
+        """Return True if a request succeeded. With `cut`, the power fails after that number of loop iterations."""
         task = asyncio.ensure_future(work)
         if cut is not None:
             for _ in range(cut):
@@ -318,7 +318,7 @@ class KeeperMachine(RuleBasedStateMachine):
             await self.begin_again()
         else:
             await self.bench.clock.settle()
-            for _ in range(30):  # what waits for a look, or for another command
+            for _ in range(30):  # for requests that wait for a status or another command
                 if task.done():
                     break
                 await self.bench.clock.advance(1)
@@ -340,10 +340,10 @@ class KeeperMachine(RuleBasedStateMachine):
         await self.bench.restart_home_assistant(down_for=down_for, tell=False)
         self._watch(self.bench.cloud)
 
-    # What must hold
+    # Checks
 
     def before_sending(self, transport: WatchedPath, command: Command) -> None:
-        """I1 and I5: what may be sent, judged by what was told, not by what the keeper made of it."""
+        """Check I1 and I5 for a command, judged by the reported values only, not by the state of the `Charger`."""
         if isinstance(command, SetCurrent):
             self._may_set(command.amps)
         elif isinstance(command, Restart | Install):
@@ -359,7 +359,7 @@ class KeeperMachine(RuleBasedStateMachine):
 
     @property
     def ceiling(self) -> float:
-        """The smallest of the limits ever shown and the one that the user entered."""
+        """The smallest of all limits shown so far and of the limit that the user entered."""
         limits = [self.shown[prop.key] for prop in (WIRE_RATING, HOUSE_LIMIT) if prop.key in self.shown]
         entered = self.bench.options.load_group_limit
         return min([*limits, *([] if entered is None else [entered])], default=inf)
@@ -408,7 +408,7 @@ class KeeperMachine(RuleBasedStateMachine):
             self.restarts_at.append(now)
 
     def look_at_the_disk(self) -> None:
-        """I4: an intent vanishes only after its one end; nothing brings it back but the user."""
+        """Check I4 for all saved intents: an override leaves the store only after exactly one end."""
         self.told_of_failure |= any(ChargerIssue.OVERRIDE_FAILED in shown.issues for shown in self.bench.snapshots)
         self.bench.snapshots.clear()
         for entry in [entry for entry in self.bench.log if isinstance(entry, Saved)]:
@@ -469,7 +469,7 @@ class KeeperMachine(RuleBasedStateMachine):
         assert self.bench.clock.pending < 40
 
     async def rest_in_peace(self) -> None:
-        """I4: when all is well again, off is off, and nothing of ours is left at the charger."""
+        """Check I4 after recovery: no override is left, and the schedule at the charger is as before."""
         bench, device, cloud = self.bench, self.bench.device, self.bench.cloud
         cloud.errors.clear()
         cloud.lost_answers, cloud.acked_only = 0, False

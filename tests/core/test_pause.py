@@ -1,4 +1,4 @@
-"""A pause as an intent: restored after outages and charger restarts, ended once, not restored after external changes."""
+"""A pause as an intent: restored after outages and charger restarts, and ended once by the user, the car or others."""
 
 import asyncio
 

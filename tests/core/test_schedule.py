@@ -55,7 +55,7 @@ def window(start: str, end: str, key: str = "UTC", days: frozenset[int] = ALL_DA
 
 @cache
 def wall_clock(key: str, day: date) -> tuple[datetime, list[datetime]]:
-    """Return the latest local time shown so far for each minute, from four days before the change to four weeks after."""
+    """Return for each minute the latest local time shown so far, from 4 days before the change to 4 weeks after."""
     begin = datetime.combine(day - 4 * DAY, time(), UTC)
     local = ZoneInfo(key)
     shown = ((begin + n * MINUTE).astimezone(local).replace(tzinfo=None) for n in range(32 * 24 * 60))

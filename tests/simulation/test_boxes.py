@@ -1,4 +1,4 @@
-"""The simulated house with boxes: short runs hold every invariant, and planted defects are caught by theirs."""
+"""The simulated house with boxes: short runs hold every invariant, and its invariant catches each planted defect."""
 
 from datetime import timedelta
 import random as global_random
@@ -40,7 +40,7 @@ SHOWN_SOON = {
     "pause-lost-in-relay": 24,
     "relay-lowers": 23,
 }
-"""Seeds with which each is caught in minutes of simulated time, or a few hours."""
+"""The seed that catches each defect in minutes of simulated time, or a few hours."""
 PLANT_HOURS = 12.0
 
 
@@ -48,7 +48,7 @@ async def test_no_invariant_violated_in_20_hours_of_trouble() -> None:
     counts, violation = await play(11, 0, 20.0)
 
     assert violation is None, str(violation)
-    # A run in which nothing happened would prove nothing.
+    # A run without events proves nothing.
     assert counts.events["kills"] > 0
     assert counts.events["foreign datagrams"] > 0
     assert counts.box_commands["kept"] > 0
@@ -77,7 +77,7 @@ class BoxMachine(SceneMachine[BoxHouse]):
 
     @initialize(dice=st.integers(0, 99), hours=st.sampled_from([1, 30, 2000]))
     def begin(self, dice: int, hours: int) -> None:
-        """A house furnished by dice, so many hours before the clocks change."""
+        """Create a house by dice, this number of hours before the clocks change."""
         global_random.seed(dice)
         self.house = BoxHouse(f"{dice}", CHANGES_OF_CLOCKS[0] - timedelta(hours=hours), INVARIANTS)
         self.episode = Episode(self.house, Random(dice), PROCESSES)

@@ -1,6 +1,6 @@
-"""The simulated household as a state machine: here Hypothesis chooses what happens, and shrinks what breaks it.
+"""The simulated household as a state machine: Hypothesis chooses the events, and shrinks failing sequences.
 
-It watches what the simulation watches, the invariants I1 to I8, I12 and I13 among them; see invariants.py.
+The machine checks the invariants of the simulation, among them I1 to I8, I12 and I13; see invariants.py.
 """
 
 from datetime import timedelta
@@ -25,7 +25,7 @@ class HouseMachine(SceneMachine[House]):
 
     @initialize(dice=st.integers(0, 99), hours=st.sampled_from([1, 30, 2000]))
     def begin(self, dice: int, hours: int) -> None:
-        """A house furnished by dice, so many hours before the clocks change."""
+        """Create a house by dice, this number of hours before the clocks change."""
         global_random.seed(dice)
         self.house = House(f"{dice}", CHANGES_OF_CLOCKS[0] - timedelta(hours=hours), chargers=3)
         self.episode = Episode(self.house, Random(dice), ALL)

@@ -14,7 +14,7 @@ async def test_no_invariant_violated_in_48_hours_of_trouble(seed: int) -> None:
     counts, violation = await play(seed, 0, CLEAN_HOURS)
 
     assert violation is None, str(violation)
-    # A run in which nothing happened would prove nothing.
+    # A run without events proves nothing.
     assert counts.events["cloud lost"] > 0
     assert counts.events["kills"] > 0
     assert sum(counts.ends.values()) > 0
