@@ -120,10 +120,10 @@ class _Boxes:
     @staticmethod
     def foreign_missing(listener: Listener) -> int:
         """Return the number of foreign datagrams that never arrived, or were not sent in time."""
-        heard = sum(
+        arrived = sum(
             listener.dropped[reason] for reason in ("rate", "unknown_box", "wrong_source", "not_a_box", "checksum")
         )
-        return max(0, FOREIGN_PER_SECOND * FLOOD_SECONDS - heard)
+        return max(0, FOREIGN_PER_SECOND * FLOOD_SECONDS - arrived)
 
 
 def _shout(ports: tuple[int, ...]) -> None:

@@ -139,7 +139,7 @@ async def heal_with_the_charger_under_its_schedule(evening: Evening) -> None:
     await evening.cloud_is("Connected", within_seconds=FAILBACK)
     await evening.sees("Status", "Charging", within_seconds=OVER_THE_CLOUD)
     await evening.polls()
-    told = (await evening.commands())[len(before) :]
-    assert [command.rpartition(" ")[2] for command in told] == ['{"action":1}'], "exactly once"
+    sent = (await evening.commands())[len(before) :]
+    assert [command.rpartition(" ")[2] for command in sent] == ['{"action":1}'], "exactly once"
     await evening.sees("Charge now", "On", within_seconds=OVER_THE_CLOUD)
     await evening.world_says("charging · 11")

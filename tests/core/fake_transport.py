@@ -84,7 +84,7 @@ class Resume(StrEnum):
 
 
 class Manual(StrEnum):
-    """What somebody last requested by hand."""
+    """The last request by hand, in the app or at the charger."""
 
     CHARGE = "charge"
     PAUSE = "pause"

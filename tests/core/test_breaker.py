@@ -40,7 +40,7 @@ async def reach_due(breaker: Breaker, clock: VirtualClock) -> None:
     await clock.advance(wait_of(breaker, clock))
 
 
-async def open_it(breaker: Breaker, clock: VirtualClock) -> None:
+async def open_breaker(breaker: Breaker, clock: VirtualClock) -> None:
     breaker.bad(Failure.OTHER)
     await reach_due(breaker, clock)
     breaker.bad(Failure.OTHER)
@@ -148,7 +148,7 @@ async def test_slow_confirmation_makes_next_confirmation_due_at_once(breaker: Br
 @pytest.mark.parametrize(("jitter", "waits"), [(0.0, (7.5, 15, 30, 60, 60)), (1.0, (15, 30, 60, 120, 120))])
 async def test_probes_back_off_with_equal_jitter(clock: VirtualClock, jitter: float, waits: tuple[float, ...]) -> None:
     breaker = Breaker(clock, lambda: jitter)
-    await open_it(breaker, clock)
+    await open_breaker(breaker, clock)
     for wait in waits:
         assert wait_of(breaker, clock) == pytest.approx(wait)
         await reach_due(breaker, clock)
@@ -157,7 +157,7 @@ async def test_probes_back_off_with_equal_jitter(clock: VirtualClock, jitter: fl
 
 
 async def test_late_failure_of_older_request_does_not_postpone_probe(breaker: Breaker, clock: VirtualClock) -> None:
-    await open_it(breaker, clock)
+    await open_breaker(breaker, clock)
     due = breaker.due
     await clock.advance(3)
     breaker.bad(Failure.OTHER)
@@ -168,7 +168,7 @@ async def test_open_breaker_usable_after_one_good_answer_closed_after_three(
     breaker: Breaker, clock: VirtualClock
 ) -> None:
     first_at = clock.now()
-    await open_it(breaker, clock)
+    await open_breaker(breaker, clock)
     for _ in range(2):
         await reach_due(breaker, clock)
         breaker.good()
@@ -184,7 +184,7 @@ async def test_open_breaker_usable_after_one_good_answer_closed_after_three(
 
 
 async def test_failure_while_half_open_continues_backoff(breaker: Breaker, clock: VirtualClock) -> None:
-    await open_it(breaker, clock)
+    await open_breaker(breaker, clock)
     opened_at = breaker.opened_at
     await reach_due(breaker, clock)
     breaker.bad(Failure.OTHER)  # 15 s are used up, 30 s wait
@@ -202,7 +202,7 @@ async def test_failure_while_half_open_continues_backoff(breaker: Breaker, clock
     assert state_of(breaker) is HALF_OPEN  # good answers before the failure do not count
     breaker.good()
     assert state_of(breaker) is CLOSED
-    await open_it(breaker, clock)
+    await open_breaker(breaker, clock)
     assert wait_of(breaker, clock) == pytest.approx(15)  # after closing, the backoff starts again
 
 
@@ -246,7 +246,7 @@ async def test_throttling_answer_counts_as_good_answer(breaker: Breaker, clock: 
     breaker.throttled(60)
     assert state_of(breaker) is CLOSED
     await clock.advance(60)
-    await open_it(breaker, clock)
+    await open_breaker(breaker, clock)
     breaker.throttled(60)
     assert state_of(breaker) is HALF_OPEN
     assert wait_of(breaker, clock) == 60  # no probe while throttled
@@ -273,7 +273,7 @@ async def test_probe_now_brings_next_attempt_forward_at_most_every_5_seconds(
 ) -> None:
     breaker.probe_now()
     assert breaker.due is None
-    await open_it(breaker, clock)
+    await open_breaker(breaker, clock)
     breaker.probe_now()
     assert wait_of(breaker, clock) == 0
     breaker.bad(Failure.CONNECT)
@@ -294,70 +294,70 @@ async def test_probe_now_brings_next_attempt_forward_at_most_every_5_seconds(
 
 
 async def test_listener_called_once_per_breaker_change(breaker: Breaker, clock: VirtualClock) -> None:
-    told: list[tuple[BreakerState, bool]] = []
-    end = breaker.listen(lambda: told.append((breaker.state, breaker.busy)))
+    calls: list[tuple[BreakerState, bool]] = []
+    end = breaker.listen(lambda: calls.append((breaker.state, breaker.busy)))
 
-    def heard() -> list[tuple[BreakerState, bool]]:
-        news = told.copy()
-        told.clear()
-        return news
+    def new_calls() -> list[tuple[BreakerState, bool]]:
+        found = calls.copy()
+        calls.clear()
+        return found
 
     breaker.good()
-    assert heard() == []
-    await open_it(breaker, clock)
-    assert heard() == [(DOUBTFUL, False), (OPEN, False)]
+    assert new_calls() == []
+    await open_breaker(breaker, clock)
+    assert new_calls() == [(DOUBTFUL, False), (OPEN, False)]
     breaker.probe_now()
-    assert heard() == [(OPEN, False)]
+    assert new_calls() == [(OPEN, False)]
     breaker.probe_now()
     breaker.bad(Failure.OTHER)
-    assert heard() == []
+    assert new_calls() == []
     breaker.throttled(30)
-    assert heard() == [(HALF_OPEN, True)]
+    assert new_calls() == [(HALF_OPEN, True)]
     await clock.advance(30)
-    assert heard() == [(HALF_OPEN, False)]
+    assert new_calls() == [(HALF_OPEN, False)]
     breaker.throttled(30)
-    assert heard() == [(HALF_OPEN, True)]
+    assert new_calls() == [(HALF_OPEN, True)]
     breaker.good()
-    assert heard() == [(CLOSED, False)]
+    assert new_calls() == [(CLOSED, False)]
     await clock.advance(60)
-    assert heard() == []
+    assert new_calls() == []
     end()
     end()
     breaker.bad(Failure.OTHER)
-    assert heard() == []
+    assert new_calls() == []
 
 
 async def test_timer_runs_only_while_breaker_has_listeners(breaker: Breaker, clock: VirtualClock) -> None:
     breaker.throttled(60)
     assert clock.pending == 0
-    told: list[float] = []
-    first = breaker.listen(lambda: told.append(clock.monotonic()))
-    second = breaker.listen(lambda: told.append(clock.monotonic()))
+    calls: list[float] = []
+    first = breaker.listen(lambda: calls.append(clock.monotonic()))
+    second = breaker.listen(lambda: calls.append(clock.monotonic()))
     assert clock.pending == 1
     first()
     assert clock.pending == 1
     second()
     assert clock.pending == 0
-    again = breaker.listen(lambda: told.append(clock.monotonic()))
+    again = breaker.listen(lambda: calls.append(clock.monotonic()))
     until = breaker.busy_until
     await clock.advance(61)
-    assert told == [until]
+    assert calls == [until]
     again()
     assert clock.pending == 0
 
 
 def test_listener_can_remove_itself_during_call(breaker: Breaker) -> None:
-    told: list[str] = []
+    calls: list[str] = []
 
     def once() -> None:
-        told.append("once")
+        calls.append("once")
         end()
 
     end = breaker.listen(once)
-    breaker.listen(lambda: told.append("always"))
+    breaker.listen(lambda: calls.append("always"))
     breaker.bad(Failure.OTHER)
     breaker.good()
-    assert told == ["once", "always", "always"]
+    assert calls == ["once", "always", "always"]
 
 
 EVENTS: tuple[Callable[[Breaker], None], ...] = (

@@ -41,17 +41,17 @@ async def pause_by_group(bench: Bench) -> None:
     await bench.poll()
 
 
-def flies(bench: Bench) -> bool:
+def in_flight(bench: Bench) -> bool:
     return bench.charger.in_flight
 
 
-async def room_again(bench: Bench) -> None:
+async def restore_share(bench: Bench) -> None:
     await bench.poll(5)
     bench.charger.group_share = 10
 
 
 @pytest.mark.parametrize(
-    ("share", "entered", "told", "amps", "source"),
+    ("share", "entered", "reported", "amps", "source"),
     [
         (None, None, None, None, None),
         (10, None, None, 10, Source.USER),
@@ -66,14 +66,14 @@ async def room_again(bench: Bench) -> None:
     ],
 )
 async def test_load_group_limit_is_smallest_of_share_and_limits(
-    share: float | None, entered: float | None, told: float | None, amps: float | None, source: Source | None
+    share: float | None, entered: float | None, reported: float | None, amps: float | None, source: Source | None
 ) -> None:
     bench = Bench(options=ChargerOptions(load_group_limit=entered))
     await bench.start()
     bench.charger.group_share = share
     assert bench.charger.group_share == share
-    if told is not None:
-        bench.cloud.show(LOAD_GROUP_LIMIT, float(told))
+    if reported is not None:
+        bench.cloud.show(LOAD_GROUP_LIMIT, float(reported))
     reading = bench.snapshot.readings.get(LOAD_GROUP_LIMIT)
     assert (reading and reading.value, reading and reading.source) == (amps, source)
 
@@ -101,35 +101,35 @@ async def test_i1_start_refused_without_group_share(bench: Bench) -> None:
 
 
 async def test_command_in_flight_until_shown_or_timed_out(bench: Bench) -> None:
-    assert not flies(bench)
+    assert not in_flight(bench)
     await bench.charger.command(SetCurrent(10))
-    assert flies(bench)
+    assert in_flight(bench)
     await bench.poll()
-    assert not flies(bench)
+    assert not in_flight(bench)
     bench.cloud.acked_only = True
     await bench.charger.command(SetCurrent(8))
     await bench.poll()
-    assert flies(bench)
+    assert in_flight(bench)
     await bench.clock.advance(EXPECT_WITHIN)
-    assert not flies(bench)
+    assert not in_flight(bench)
 
 
 async def test_group_pause_lifted_returns_charger_to_schedule(bench: Bench) -> None:
     await pause_by_group(bench)
     assert bench.status() is Status.PAUSED
-    await room_again(bench)
+    await restore_share(bench)
     assert await bench.charger.lift_pause() is Outcome.ACCEPTED
     assert bench.cloud.commands == [PAUSE, SetCurrent(10), SetOverride(on=False)]
     await bench.poll()
     assert bench.status() is Status.WAITING_SCHEDULE
-    assert not flies(bench)
+    assert not in_flight(bench)
 
 
 async def test_group_pause_lifted_without_schedule_starts_charging(bench: Bench) -> None:
     bench.device.windows, bench.device.amps = (replace(NIGHT, enabled=False),), 8
     await bench.tell()
     await pause_by_group(bench)
-    await room_again(bench)
+    await restore_share(bench)
     await bench.charger.lift_pause()
     assert bench.cloud.commands == [PAUSE, SetCharging(on=True)]
     await bench.poll()
@@ -141,7 +141,7 @@ async def test_override_kept_when_old_paused_status_follows_lifted_pause(bench: 
     await bench.charger.set_override(on=True)
     await bench.poll()
     await pause_by_group(bench)
-    await room_again(bench)
+    await restore_share(bench)
     await bench.charger.lift_pause()
     await bench.clock.advance(20)
     await bench.tell(Status.PAUSED)
@@ -194,7 +194,7 @@ async def test_queued_user_pause_kept_when_group_pauses_too(bench: Bench) -> Non
 
 async def test_lift_pause_raises_transport_error(bench: Bench) -> None:
     await pause_by_group(bench)
-    await room_again(bench)
+    await restore_share(bench)
     bench.cloud.errors.append(TransportDown("timeout"))
     with pytest.raises(TransportDown):
         await bench.charger.lift_pause()
@@ -206,7 +206,7 @@ async def test_override_not_superseded_by_group_pause(bench: Bench) -> None:
     assert bench.snapshot.override.applied
     await pause_by_group(bench)
     await bench.poll(5)
-    await room_again(bench)
+    await restore_share(bench)
     await bench.poll(2)
     assert bench.snapshot.override.on
     sent = len(bench.cloud.commands)
@@ -229,7 +229,7 @@ async def test_override_requested_without_group_share_waits_for_share(bench: Ben
     assert await bench.charger.set_override(on=True) is Outcome.PENDING
     await bench.poll(3)
     assert bench.cloud.commands == []
-    await room_again(bench)
+    await restore_share(bench)
     await bench.poll()
     assert bench.cloud.commands == [SetOverride(on=True)]
     assert bench.device.manual is Manual.CHARGE
@@ -242,7 +242,7 @@ async def test_override_of_user_pause_waits_for_group_share(bench: Bench) -> Non
     assert await bench.charger.set_override(on=True) is Outcome.PENDING
     await bench.poll(3)
     assert (bench.snapshot.override, bench.cloud.commands) == (Override(on=True, applied=False), [PAUSE])
-    await room_again(bench)
+    await restore_share(bench)
     await bench.poll()
     assert bench.cloud.commands == [PAUSE, SetCurrent(10), SetOverride(on=True)]
     await bench.poll(2)

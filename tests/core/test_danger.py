@@ -68,11 +68,11 @@ async def update_over_cloud(bench: Bench) -> FakeTransport:
     bench.device.updating = True
     await bench.tell()
     await bench.clock.advance(10)
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     return local
 
 
-async def tell_ready(bench: Bench, transport: FakeTransport) -> None:
+async def show_ready(bench: Bench, transport: FakeTransport) -> None:
     """Let a transport show a ready charger from now on, whatever the device does."""
     transport.tell = lambda *_, **__: FakeTransport.tell(transport, Status.AVAILABLE)  # type: ignore[method-assign]
     await bench.tell(transport=transport)
@@ -103,7 +103,7 @@ async def test_restart_refused_while_updating_after_outage_and_start_of_home_ass
     await bench.restart_home_assistant(tell=False)
     await bench.tell(Status.OFFLINE)
     local = await bench.add(Source.LINKED)
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     error = await danger(bench)
     assert (error.reason, error.source) == ("restart_updating", Source.CLOUD)
     await bench.tell()  # the cloud sees the charger again, which is still updating
@@ -120,7 +120,7 @@ async def test_restart_refused_while_updating_after_outage_and_start_of_home_ass
 async def test_update_not_ended_by_a_status_that_may_hide_it(bench: Bench, status: Status | None) -> None:
     local = await update_over_cloud(bench)
     await bench.tell(status)
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     bench.cloud.breaker.throttled(120)
     assert (await danger(bench)).reason == "restart_updating"
 
@@ -130,7 +130,7 @@ async def test_update_ended_by_a_new_firmware_version_over_any_transport(bench: 
     await bench.tell(Status.OFFLINE)
     assert (await danger(bench)).reason == "restart_updating"
     bench.device.firmware, bench.device.updating = "2.0", False
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     await bench.charger.restart()
     assert local.commands != []
 
@@ -143,7 +143,7 @@ async def test_update_not_ended_by_a_version_that_was_only_stored() -> None:
     await bench.tell(Status.OFFLINE)
     bench.device.firmware, bench.device.car = "1.1", False
     local = await bench.add(Source.LINKED)
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     assert (await danger(bench)).reason == "restart_updating"
 
 
@@ -156,10 +156,10 @@ async def test_version_first_seen_during_update_counts_as_old_version() -> None:
     bench.cloud.show(FIRMWARE, "1.0")
     bench.cloud._last_report = StatusReport(Status.OFFLINE)
     local = await bench.add(Source.LINKED)
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     assert (await danger(bench)).reason == "restart_updating"
     bench.device.firmware = "2.0"
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     await bench.charger.restart()
     assert local.commands != []
 
@@ -168,13 +168,13 @@ async def test_update_status_unknown_after_three_hours_until_the_user_confirms(b
     local = await update_over_cloud(bench)
     bench.cloud.breaker.throttled(UPDATE_WITHIN + 100)
     await bench.clock.advance(UPDATE_WITHIN - 20)
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     assert availability(bench) is RestartAvailability.UPDATING
     assert bench.issues() == frozenset()
     bench.charger.dismiss_update()  # an old dialog does not dismiss a running update
     assert availability(bench) is RestartAvailability.UPDATING
     await bench.clock.advance(15)
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     assert availability(bench) is RestartAvailability.STATUS_UNKNOWN
     assert bench.issues() == {ChargerIssue.UPDATE_DOUBTED}
     error = await danger(bench)
@@ -182,13 +182,13 @@ async def test_update_status_unknown_after_three_hours_until_the_user_confirms(b
     await bench.restart_home_assistant(tell=False)
     bench.cloud.breaker.throttled(3600)
     local = await bench.add(Source.LINKED)
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     assert bench.issues() == {ChargerIssue.UPDATE_DOUBTED}, "a start does not make it younger"
     assert (await danger(bench)).reason == "restart_update_doubted"
     bench.charger.dismiss_update()
     assert bench.issues() == frozenset()
     bench.device.updating = False  # as the user saw
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     await bench.charger.restart()
     assert local.commands != []
 
@@ -200,7 +200,7 @@ async def test_dismissed_update_repeated_without_a_new_report_stays_dismissed(be
     bench.device.updating = False
     for _ in range(2):
         bench.cloud.tell(Status.UPDATING, synced_ago=UPDATE_WITHIN)  # the cloud repeats a report from hours ago
-        await tell_ready(bench, local)
+        await show_ready(bench, local)
         assert bench.issues() == frozenset()
         assert availability(bench) is not RestartAvailability.UPDATING
         await bench.restart_home_assistant(tell=False)
@@ -234,12 +234,12 @@ async def test_update_not_shortened_when_the_wall_clock_jumps(bench: Bench) -> N
     local = await update_over_cloud(bench)
     await bench.tell(Status.OFFLINE)
     bench.clock.jump(24 * 3600)
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     assert (await danger(bench)).reason == "restart_updating"
     await bench.restart_home_assistant(tell=False, down_for=24 * 3600)
     local = await bench.add(Source.LINKED)
     bench.clock.jump(24 * 3600)
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     assert (await danger(bench)).reason == "restart_updating"
 
 
@@ -272,7 +272,7 @@ async def test_refusal_names_source_of_latest_update(bench: Bench) -> None:
     del local.tell
     await bench.tell(transport=local)
     assert (await danger(bench)).source is Source.LINKED
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     assert (await danger(bench)).source is Source.CLOUD
 
 

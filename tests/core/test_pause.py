@@ -37,7 +37,7 @@ def pause(bench: Bench) -> dict[str, object] | None:
     return entry
 
 
-async def pause_it(bench: Bench) -> None:
+async def pause_and_confirm(bench: Bench) -> None:
     """Pause the charger, and wait until the pause is confirmed."""
     assert await bench.charger.command(OFF) is Outcome.ACCEPTED
     await bench.clock.advance(20)
@@ -56,7 +56,7 @@ async def drop_in_an_outage(bench: Bench) -> None:
 
 async def test_accepted_pause_remembered(bench: Bench) -> None:
     assert pause(bench) is None
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     saved = bench.intents
     await bench.poll(10)
     assert bench.sent == [OFF]
@@ -75,7 +75,7 @@ async def test_pause_accepted_by_no_transport_not_remembered(bench: Bench) -> No
 
 
 async def test_pause_still_held_after_outage_not_sent_again(bench: Bench) -> None:
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     await bench.cloud.lose()
     await bench.poll(10)
     assert bench.sent == [OFF]
@@ -85,7 +85,7 @@ async def test_pause_still_held_after_outage_not_sent_again(bench: Bench) -> Non
 
 
 async def test_pause_dropped_in_outage_sent_again_once(bench: Bench) -> None:
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     await drop_in_an_outage(bench)
     assert bench.sent == [OFF]
     await bench.tell()
@@ -97,7 +97,7 @@ async def test_pause_dropped_in_outage_sent_again_once(bench: Bench) -> None:
 
 
 async def test_pause_saved_before_sent_again(bench: Bench) -> None:
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     await drop_in_an_outage(bench)
     bench.log.clear()
     await bench.tell()
@@ -109,7 +109,7 @@ async def test_pause_saved_before_sent_again(bench: Bench) -> None:
 
 
 async def test_pause_dropped_by_restart_of_charger_restored(bench: Bench) -> None:
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     await bench.charger.restart()
     assert bench.device.status() is Status.CHARGING
     await bench.clock.advance(60)
@@ -120,14 +120,14 @@ async def test_pause_dropped_by_restart_of_charger_restored(bench: Bench) -> Non
 
 
 async def test_pause_ended_by_external_start_not_restored(bench: Bench) -> None:
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     bench.device.manual = Manual.CHARGE
     await bench.poll(20)
     assert (bench.sent, pause(bench)) == ([OFF], None)
 
 
 async def test_pause_ends_on_unplug(bench: Bench) -> None:
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     await bench.cloud.lose()
     bench.device.unplug()
     await bench.tell()
@@ -137,11 +137,11 @@ async def test_pause_ends_on_unplug(bench: Bench) -> None:
 
 
 async def test_pause_ends_on_start_even_if_start_fails(bench: Bench) -> None:
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     assert await bench.charger.command(ON) is Outcome.ACCEPTED
     assert pause(bench) is None
     await bench.poll()
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     bench.cloud.errors.append(TransportDown("timeout"))
     with pytest.raises(TransportDown):
         await bench.charger.command(ON)
@@ -152,7 +152,7 @@ async def test_pause_ends_on_start_even_if_start_fails(bench: Bench) -> None:
 
 
 async def test_pause_ends_on_override(bench: Bench) -> None:
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     assert await bench.charger.set_override(True) is Outcome.ACCEPTED
     assert pause(bench) is None
     await bench.poll(3)
@@ -164,7 +164,7 @@ async def test_pause_ends_override_and_stays(bench: Bench) -> None:
     await bench.charger.set_override(True)
     await bench.poll()
     wanted = bench.snapshot.override.on
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     assert (wanted, bench.snapshot.override.on, bench.reasons) == (True, False, ["cancelled"])
     await bench.poll(5)
     assert SetOverride(on=False) not in bench.sent
@@ -193,7 +193,7 @@ async def test_pause_before_override_hand_back_cancels_hand_back(bench: Bench) -
 
 
 async def test_pause_restored_after_restart_of_home_assistant(bench: Bench) -> None:
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     restarted = bench.restart_home_assistant(down_for=3600)
     bench.device.power_cycle()
     await restarted
@@ -203,7 +203,7 @@ async def test_pause_restored_after_restart_of_home_assistant(bench: Bench) -> N
 
 
 async def test_failed_pause_attempt_repeated_and_not_counted(bench: Bench) -> None:
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     await drop_in_an_outage(bench)
     bench.cloud.errors += [TransportBusy("no_room", 60)] * 4
     await bench.poll(20)
@@ -215,7 +215,7 @@ async def test_failed_pause_attempt_repeated_and_not_counted(bench: Bench) -> No
 
 
 async def test_pause_attempt_with_lost_answer_counted(bench: Bench) -> None:
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     await drop_in_an_outage(bench)
     bench.cloud.lost_answers = 1
     await bench.poll(3)
@@ -225,7 +225,7 @@ async def test_pause_attempt_with_lost_answer_counted(bench: Bench) -> None:
 
 
 async def test_pause_dropped_repeatedly_abandoned_after_three_attempts(bench: Bench) -> None:
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     for _ in range(3):
         await drop_in_an_outage(bench)
         await bench.poll(2)
@@ -233,7 +233,7 @@ async def test_pause_dropped_repeatedly_abandoned_after_three_attempts(bench: Be
 
 
 async def test_pause_refused_when_restored_abandoned_and_logged(bench: Bench) -> None:
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     await drop_in_an_outage(bench)
     bench.cloud.errors.append(NotAllowed("locked"))
     with LogLines() as log:
@@ -243,7 +243,7 @@ async def test_pause_refused_when_restored_abandoned_and_logged(bench: Bench) ->
 
 
 async def test_pause_restored_after_ocpp_ends_and_dropped_when_read_only(bench: Bench) -> None:
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     bench.cloud.show(OCPP, True)
     await drop_in_an_outage(bench)
     await bench.poll(3)
@@ -272,7 +272,7 @@ async def test_pause_sent_although_save_fails(bench: Bench) -> None:
 
 
 async def test_pause_not_sent_while_home_assistant_stops(bench: Bench) -> None:
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     await drop_in_an_outage(bench)
     bench.charger.close()
     await bench.tell()
@@ -297,7 +297,7 @@ async def test_local_transport_restores_pause_in_outage_without_cloud_command(be
     local = await bench.add(Source.LINKED)
     local.read_back_delays = LOCAL_READ_BACK
     await bench.clock.advance(1)
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     await bench.cloud.lose()
     assert local.commands == []  # a report from before the pause does not count
     bench.device.power_cycle()
@@ -310,7 +310,7 @@ async def test_local_transport_restores_pause_in_outage_without_cloud_command(be
 
 
 async def test_late_start_does_not_end_pause(bench: Bench) -> None:
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     local = await late_start(bench)
     bench.device.manual = Manual.CHARGE  # the late start arrives
     local.tell()
@@ -363,7 +363,7 @@ async def test_i4_acknowledged_pause_survives_power_cut_at_any_moment() -> None:
 
 async def test_pause_outlasting_session_taken_back_on_unplug(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeTransport, "pause_outlasts_session", True)
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     bench.device.unplug()
     bench.cloud.errors.append(TransportBusy("throttled", 60.0))
     for _ in range(2):
@@ -377,7 +377,7 @@ async def test_pause_outlasting_session_ends_when_take_back_refused(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FakeTransport, "pause_outlasts_session", True)
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     bench.device.unplug()
     bench.cloud.errors.append(NotAllowed("refused"))
     await bench.poll(3)
@@ -389,7 +389,7 @@ async def test_pause_outlasting_session_taken_back_later_for_next_car(
 ) -> None:
     """The pending take-back survives an outage and a restart of Home Assistant."""
     monkeypatch.setattr(FakeTransport, "pause_outlasts_session", True)
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     bench.device.unplug()
     bench.device.manual = Manual.PAUSE
     bench.cloud.errors.append(UnsafeRequest("no_group_share"))

@@ -56,7 +56,7 @@ def shown(values: Values, *, at: float, source: Source = Source.CLOUD) -> Readin
     return readings
 
 
-def ledger_of(*answers: Readings, meters_lifetime: bool = True) -> ReadingsStore:
+def store_of(*answers: Readings, meters_lifetime: bool = True) -> ReadingsStore:
     readings_store = ReadingsStore()
     for readings in answers:
         readings_store.take(readings, meters_lifetime=meters_lifetime)
@@ -88,7 +88,7 @@ def value[T](readings_store: ReadingsStore, prop: Property[T]) -> T | None:
 def test_newer_reading_counts_whichever_transport_brought_it(
     prop: Property[float], sources: tuple[Source, Source], moments: tuple[float, float], expected: float
 ) -> None:
-    readings_store = ledger_of(
+    readings_store = store_of(
         shown({prop: 1.0}, at=moments[0], source=sources[0]), shown({prop: 2.0}, at=moments[1], source=sources[1])
     )
     reading = readings_store.get(prop)
@@ -99,7 +99,7 @@ def test_newer_reading_counts_whichever_transport_brought_it(
 
 @pytest.mark.parametrize("source", LIVE_AGE)
 def test_live_reading_expires_exactly_at_maximum_age(source: Source) -> None:
-    readings_store = ledger_of(shown({POWER: 7000.0}, at=100, source=source))
+    readings_store = store_of(shown({POWER: 7000.0}, at=100, source=source))
     end = 100 + LIVE_AGE[source]
     before, until = readings_store.visible(end - 0.001, {source})
     after, later = readings_store.visible(end, {source})
@@ -110,7 +110,7 @@ def test_live_reading_expires_exactly_at_maximum_age(source: Source) -> None:
 
 
 def test_visible_returns_earliest_expiry() -> None:
-    readings_store = ledger_of(
+    readings_store = store_of(
         shown({POWER: 1.0}, at=0), shown({STATUS: Status.CHARGING}, at=30), shown({CHARGING_CURRENT: 16.0}, at=0)
     )
     assert readings_store.visible(10, {Source.CLOUD})[1] == 900
@@ -118,7 +118,7 @@ def test_visible_returns_earliest_expiry() -> None:
 
 
 def test_configuration_source_is_cache_while_transport_is_unusable() -> None:
-    readings_store = ledger_of(shown({CHARGING_CURRENT: 16.0, LIFETIME_ENERGY: 5.0, POWER: 1.0}, at=10))
+    readings_store = store_of(shown({CHARGING_CURRENT: 16.0, LIFETIME_ENERGY: 5.0, POWER: 1.0}, at=10))
     readings_store.take(shown({HOUSE_LIMIT: 25.0}, at=10, source=Source.BLUETOOTH), meters_lifetime=True)
 
     def sources(usable: set[Source], now: float = 20) -> dict[str, Source]:
@@ -137,7 +137,7 @@ def test_configuration_source_is_cache_while_transport_is_unusable() -> None:
 
 
 def test_value_entered_by_user_never_cached() -> None:
-    readings_store = ledger_of(shown({LOAD_GROUP_LIMIT: 20.0}, at=10, source=Source.USER))
+    readings_store = store_of(shown({LOAD_GROUP_LIMIT: 20.0}, at=10, source=Source.USER))
     reading = readings_store.visible(20, ())[0].get(LOAD_GROUP_LIMIT)
     assert reading is not None
     assert reading.source is Source.USER
@@ -145,7 +145,7 @@ def test_value_entered_by_user_never_cached() -> None:
 
 
 def test_offline_clears_live_readings_and_keeps_the_rest() -> None:
-    readings_store = ledger_of(
+    readings_store = store_of(
         shown({STATUS: Status.CHARGING, POWER: 7000.0, CAR_CONNECTED: True, CHARGING_CURRENT: 16.0}, at=10),
         shown({SESSION_ENERGY: 3.0}, at=10),
         shown({STATUS: Status.OFFLINE}, at=20),
@@ -155,7 +155,7 @@ def test_offline_clears_live_readings_and_keeps_the_rest() -> None:
 
 
 def test_older_offline_status_clears_nothing() -> None:
-    readings_store = ledger_of(
+    readings_store = store_of(
         shown({STATUS: Status.CHARGING, POWER: 7000.0}, at=30, source=Source.BLUETOOTH),
         shown({STATUS: Status.OFFLINE}, at=20),
     )
@@ -164,7 +164,7 @@ def test_older_offline_status_clears_nothing() -> None:
 
 
 def test_live_reading_from_before_offline_ignored() -> None:
-    readings_store = ledger_of(shown({STATUS: Status.OFFLINE}, at=20))
+    readings_store = store_of(shown({STATUS: Status.OFFLINE}, at=20))
     late = {POWER: 7000.0, CHARGING_CURRENT: 16.0}
     readings_store.take(shown(late, at=10, source=Source.BLUETOOTH), meters_lifetime=True)
     assert (value(readings_store, POWER), value(readings_store, CHARGING_CURRENT)) == (None, 16.0)
@@ -173,14 +173,14 @@ def test_live_reading_from_before_offline_ignored() -> None:
 
 
 def test_offline_status_keeps_newer_readings() -> None:
-    readings_store = ledger_of(shown({POWER: 1.0}, at=30, source=Source.BLUETOOTH), shown({LOCKED: True}, at=10))
+    readings_store = store_of(shown({POWER: 1.0}, at=30, source=Source.BLUETOOTH), shown({LOCKED: True}, at=10))
     readings_store.take(shown({STATUS: Status.OFFLINE}, at=20), meters_lifetime=True)
     assert value(readings_store, POWER) == 1.0
     assert LOCKED not in readings_store.visible(20, {Source.CLOUD})[0]
 
 
 def test_retracted_reading_removed_unless_seen_since() -> None:
-    readings_store = ledger_of(shown({STATUS: Status.CHARGING, HOUSE_LIMIT: 25.0, POWER: 1.0}, at=10))
+    readings_store = store_of(shown({STATUS: Status.CHARGING, HOUSE_LIMIT: 25.0, POWER: 1.0}, at=10))
     revision = readings_store.revision
     unknown = Readings()
     unknown.retract(STATUS, 20)
@@ -197,7 +197,7 @@ def test_retracted_reading_removed_unless_seen_since() -> None:
 
 
 def test_revision_grows_with_changed_configuration_only() -> None:
-    readings_store = ledger_of(shown({CHARGING_CURRENT: 16.0}, at=10))
+    readings_store = store_of(shown({CHARGING_CURRENT: 16.0}, at=10))
     assert readings_store.revision == 1
     readings_store.take(shown({CHARGING_CURRENT: 16.0, POWER: 5.0, LIFETIME_ENERGY: 1.0}, at=20), meters_lifetime=True)
     assert readings_store.revision == 1
@@ -207,7 +207,7 @@ def test_revision_grows_with_changed_configuration_only() -> None:
 
 
 def test_lifetime_energy_never_falls() -> None:
-    readings_store = ledger_of(shown({LIFETIME_ENERGY: 100.0}, at=600), shown({LIFETIME_ENERGY: 99.0}, at=1200))
+    readings_store = store_of(shown({LIFETIME_ENERGY: 100.0}, at=600), shown({LIFETIME_ENERGY: 99.0}, at=1200))
     assert value(readings_store, LIFETIME_ENERGY) == 100.0
     readings_store.take(shown({LIFETIME_ENERGY: 101.0}, at=1800), meters_lifetime=True)
     assert value(readings_store, LIFETIME_ENERGY) == 101.0
@@ -261,7 +261,7 @@ def test_energy_not_counted_twice_after_wall_clock_set_back() -> None:
 
 
 def test_metered_total_not_increased_by_session_energy() -> None:
-    readings_store = ledger_of(
+    readings_store = store_of(
         shown({LIFETIME_ENERGY: 100.0, SESSION_ENERGY: 5.0}, at=10), shown({SESSION_ENERGY: 9.0}, at=20)
     )
     assert value(readings_store, LIFETIME_ENERGY) == 100.0
@@ -579,7 +579,7 @@ def test_counter_reset_at_midnight_continues_session() -> None:
 
 @pytest.mark.parametrize("odd", [150.0 * 1000, 9999999.999, 153.0])
 def test_odd_total_is_refused_and_counted(odd: float) -> None:
-    readings_store = ledger_of(shown({LIFETIME_ENERGY: 150.0}, at=0), shown({LIFETIME_ENERGY: odd}, at=120))
+    readings_store = store_of(shown({LIFETIME_ENERGY: 150.0}, at=0), shown({LIFETIME_ENERGY: odd}, at=120))
     assert value(readings_store, LIFETIME_ENERGY) == 150.0
     assert readings_store.refused == {"lifetime_energy": 1}
     readings_store.take(shown({LIFETIME_ENERGY: 151.0}, at=240), meters_lifetime=True)
@@ -587,19 +587,19 @@ def test_odd_total_is_refused_and_counted(odd: float) -> None:
 
 
 def test_impossible_first_total_refused() -> None:
-    readings_store = ledger_of(shown({LIFETIME_ENERGY: 9999999.999}, at=0), shown({LIFETIME_ENERGY: 150.0}, at=120))
+    readings_store = store_of(shown({LIFETIME_ENERGY: 9999999.999}, at=0), shown({LIFETIME_ENERGY: 150.0}, at=120))
     assert value(readings_store, LIFETIME_ENERGY) == 150.0
 
 
 def test_higher_total_of_another_transport_refused_until_time_allows() -> None:
-    readings_store = ledger_of(shown({LIFETIME_ENERGY: 150.0}, at=0))
+    readings_store = store_of(shown({LIFETIME_ENERGY: 150.0}, at=0))
     for at, expected in ((120, 150.0), (400, 155.0)):
         readings_store.take(shown({LIFETIME_ENERGY: 155.0}, at=at, source=Source.UDP), meters_lifetime=True)
         assert value(readings_store, LIFETIME_ENERGY) == expected
 
 
 def test_older_total_of_same_transport_ignored() -> None:
-    readings_store = ledger_of(shown({LIFETIME_ENERGY: 150.0}, at=600), shown({LIFETIME_ENERGY: 155.0}, at=300))
+    readings_store = store_of(shown({LIFETIME_ENERGY: 150.0}, at=600), shown({LIFETIME_ENERGY: 155.0}, at=300))
     assert value(readings_store, LIFETIME_ENERGY) == 150.0
 
 
@@ -629,7 +629,7 @@ def test_total_accepted_in_time_after_store_of_earlier_version() -> None:
 
 
 def test_lifetime_counter_reset_continues_from_old_total() -> None:
-    readings_store = ledger_of(shown({LIFETIME_ENERGY: 1000.0}, at=0))
+    readings_store = store_of(shown({LIFETIME_ENERGY: 1000.0}, at=0))
     for at, raw, expected in ((60, 0.0, 1000.0), (120, 0.0, 1000.0), (180, 0.5, 1000.5), (240, 1.0, 1001.0)):
         readings_store.take(shown({LIFETIME_ENERGY: raw}, at=at), meters_lifetime=True)
         assert value(readings_store, LIFETIME_ENERGY) == expected
@@ -640,7 +640,7 @@ def test_lifetime_counter_reset_continues_from_old_total() -> None:
 
 @pytest.mark.parametrize("second", [0.1, 0.2, 800.0])
 def test_two_lower_totals_without_growth_are_no_counter_reset(second: float) -> None:
-    readings_store = ledger_of(
+    readings_store = store_of(
         *(shown({LIFETIME_ENERGY: raw}, at=60 * at) for at, raw in enumerate((1000.0, 0.2, second)))
     )
     readings_store.take(shown({LIFETIME_ENERGY: 1000.5}, at=240), meters_lifetime=True)
@@ -670,7 +670,7 @@ def test_two_lower_totals_without_growth_are_no_counter_reset(second: float) -> 
 def test_lifetime_energy_never_falls_nor_rises_by_more_than_could_have_flowed(
     answers: list[tuple[int, Source, dict[Property[Any], object], bool, bool]],
 ) -> None:
-    readings_store = ledger_of(shown({LIFETIME_ENERGY: 1000.0}, at=0))
+    readings_store = store_of(shown({LIFETIME_ENERGY: 1000.0}, at=0))
     now = 0
     for seconds, source, values, meters, restarted in answers:
         now += seconds
@@ -788,7 +788,7 @@ stored_values = st.fixed_dictionaries(
 def test_readings_that_are_not_live_restored_unchanged(
     values: dict[Property[Any], object], source: Source, at: float
 ) -> None:
-    readings_store = ledger_of(shown(values, at=at, source=source))
+    readings_store = store_of(shown(values, at=at, source=source))
     back = restored(json.loads(json.dumps(readings_store.export())))
     kept = {prop: reading for prop, reading in readings_store.visible(at, {source})[0].items() if prop.kind != "live"}
     assert dict(back.visible(at, {source})[0].items()) == kept
@@ -797,8 +797,8 @@ def test_readings_that_are_not_live_restored_unchanged(
 
 
 def test_stored_reading_replaces_no_known_reading_and_yields_to_new_reading() -> None:
-    old = ledger_of(shown({CHARGING_CURRENT: 16.0, WIRE_RATING: 32.0}, at=10)).export()
-    readings_store = ledger_of(shown({CHARGING_CURRENT: 10.0}, at=0))
+    old = store_of(shown({CHARGING_CURRENT: 16.0, WIRE_RATING: 32.0}, at=10)).export()
+    readings_store = store_of(shown({CHARGING_CURRENT: 10.0}, at=0))
     readings_store.restore(old)
     assert value(readings_store, CHARGING_CURRENT) == 10.0
     assert value(readings_store, WIRE_RATING) == 32.0

@@ -291,8 +291,8 @@ def judged_at_the_end(looks: list[Look]) -> Outcome:
         )
         return Outcome.VERIFIED if back else Outcome.FAILED
     first_away = next((i for i, look in enumerate(counted) if look.away), len(counted))
-    heard = any(newest(i) > 180 for i in range(first_away))
-    return Outcome.UNVERIFIED if heard else Outcome.FAILED
+    seen = any(newest(i) > 180 for i in range(first_away))
+    return Outcome.UNVERIFIED if seen else Outcome.FAILED
 
 
 @given(looks_in_order)

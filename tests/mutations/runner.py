@@ -2,7 +2,7 @@
 
 `scripts/mutate [NAME...]`; `--list` prints the names. Each mutation replaces a piece of one function; then the part of
 the suite that should notice runs. The exit code is 1 if that part stays green. The code is 2 if the piece is not found
-exactly once (the list must follow the code), or if that part is red without any mutation.
+exactly once, or if that part is red without any mutation. In the first case, the list must follow the code.
 """
 
 import argparse
