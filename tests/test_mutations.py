@@ -1,4 +1,4 @@
-"""Each mutation fits the code as it is, and a mutation changes what it names and nothing else."""
+"""Each mutation fits the present code, and a mutation changes only the code that it names."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What breaks the rules that hold for every charger."""
+"""Mutations of the rules that hold for every charger."""
 
 from tests.mutations.mutation import Mutation
 

@@ -1,4 +1,4 @@
-"""What breaks the Wallbox cloud's client and its rate limits."""
+"""Mutations of the Wallbox cloud's client and its rate limits."""
 
 from tests.mutations.mutation import Mutation
 
