@@ -78,7 +78,7 @@ class BoxMachine(SceneMachine[BoxHouse]):
 
     @initialize(dice=st.integers(0, 99), hours=st.sampled_from([1, 30, 2000]))
     def begin(self, dice: int, hours: int) -> None:
-        """A house furnished by dice, so many hours before the clocks change."""
+        """A house furnished by dice, so many hours before the clocks change."""  # noqa: D401 - see above the class
         global_random.seed(dice)
         self.house = BoxHouse(f"{dice}", CHANGES_OF_CLOCKS[0] - timedelta(hours=hours), INVARIANTS)
         self.episode = Episode(self.house, Random(dice), PROCESSES)

@@ -26,7 +26,7 @@ class HouseMachine(SceneMachine[House]):
 
     @initialize(dice=st.integers(0, 99), hours=st.sampled_from([1, 30, 2000]))
     def begin(self, dice: int, hours: int) -> None:
-        """A house furnished by dice, so many hours before the clocks change."""
+        """A house furnished by dice, so many hours before the clocks change."""  # noqa: D401 - see above the class
         global_random.seed(dice)
         self.house = House(f"{dice}", CHANGES_OF_CLOCKS[0] - timedelta(hours=hours), chargers=3)
         self.episode = Episode(self.house, Random(dice), ALL)
