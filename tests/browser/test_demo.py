@@ -74,16 +74,16 @@ async def see_three_chargers(seen: Dashboard) -> None:
 
 
 async def restart_the_free_one(seen: Dashboard) -> None:
-    await expect(tile(seen.garage, "Restart possible")).to_contain_text("Yes", timeout=within(READ_BACK))
+    await expect(tile(seen.garage, "Possible")).to_contain_text("Yes", timeout=within(READ_BACK))
     await seen.press_restart(seen.garage)
     await expect(tile(seen.garage, "Status")).to_contain_text("Restarting", timeout=within(READ_BACK))
     await expect(tile(seen.garage, "Last restart")).to_contain_text("Restart confirmed", timeout=within(RESTART_LIMIT))
     await expect(tile(seen.garage, "Status")).to_contain_text("Available", timeout=within(READ_BACK))
-    await expect(tile(seen.garage, "Restart possible")).to_contain_text("Just restarted")
+    await expect(tile(seen.garage, "Possible")).to_contain_text("Just restarted")
 
 
 async def be_refused_at_the_charging_one(seen: Dashboard) -> None:
-    await expect(tile(seen.carport, "Restart possible")).to_contain_text("Not while charging")
+    await expect(tile(seen.carport, "Possible")).to_contain_text("Not while charging")
     await seen.press_restart(seen.carport)
     await seen.read_message(re.compile("Carport was not restarted: .* charging"))
     await expect(tile(seen.carport, "Status")).to_contain_text("Charging")
