@@ -44,7 +44,7 @@ async def refusal(bench: Bench) -> str:
 
 
 def availability(bench: Bench) -> RestartAvailability:
-    """What the sensor shows."""
+    """Return what the sensor shows."""
     return bench.snapshot.restart
 
 

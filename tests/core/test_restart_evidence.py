@@ -21,12 +21,12 @@ async def bench() -> Bench:
 
 
 def told(bench: Bench) -> list[str]:
-    """What was told of the restart."""
+    """Return the events of the restart."""
     return [entry.type for entry in bench.log if isinstance(entry, ChargerEvent) and entry.kind == "restart"]
 
 
 async def reload(bench: Bench, transport: FakeTransport) -> None:
-    """The other integration is reloaded: its entities are unavailable for two seconds."""
+    """Reload the other integration: its entities are unavailable for two seconds."""
     await bench.tell(Status.OFFLINE, transport=transport)
     await bench.clock.advance(2)
     await bench.tell(transport=transport)

@@ -9,7 +9,7 @@ from .transport import StatusReport, Transport, TransportListener
 
 
 class CachingTransport(Transport):
-    """A transport with a cache of readings and one listener; a new listener replaces the one before."""
+    """A transport with a cache of readings and one listener; a new listener replaces the previous listener."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -52,7 +52,7 @@ class CachingTransport(Transport):
         self._known.remove_live()
 
     def _publish(self, readings: Readings) -> None:
-        """Cache readings, drop cached readings that they retract, and pass them to the listener."""
+        """Cache readings, drop the cached readings that `readings` retracts, and pass `readings` to the listener."""
         self._forget_after_divergence()
         for prop, reading in readings.items():
             self._known.put(prop, reading)

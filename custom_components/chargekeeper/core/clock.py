@@ -38,7 +38,10 @@ class Clock(Protocol):
         return Divergence(self)
 
     def now(self) -> datetime:
-        """Return the wall clock time (aware, UTC). It may jump: show and store it, never measure with it."""
+        """Return the wall clock time (aware, UTC).
+
+        This time may jump: show and store it, but never measure a duration with it.
+        """
 
     def monotonic(self) -> float:
         """Return seconds that never run backwards: for ages, deadlines and intervals."""
