@@ -17,7 +17,7 @@ from ..core.charger import Charger
 from ..core.clock import Clock
 from ..core.errors import NoConnection, NotApplicable, TransportBusy, UnsafeRequest
 from ..core.limits import Limits, ceiling
-from ..core.model import CURRENT, POWER, POWER_FLOWS, Capability, Readings, Status
+from ..core.model import CURRENT, POWER, Capability, Readings, Status
 from ..core.transport import Command, Presence, Restart, SetOverride, StatusReport, TransportListener
 from ..juicebox.box import Box
 from ..juicebox.datagram import StatusMessage
@@ -210,27 +210,17 @@ class BoxEntityTransport(EntityTransport):
         is_spent = last is not None and last.spent
         if not (self._is_box_offline and self._may_cycle and self._rests) or is_spent:
             raise NoConnection("charger_offline")
+        try:
+            self._charger.require_safe_restart()
+        except UnsafeRequest as err:
+            raise NoConnection("charger_offline") from err
         self._require_safe_offline_current()
 
     def _require_safe_restart(self) -> None:
-        """Raise UnsafeRequest while power flows or may flow, and NoConnection if the offline current is unsafe."""
-        last_report = None if self._is_box_offline else self._udp.last_report
-        status = None if last_report is None else last_report.status
-        if self._flows or status in POWER_FLOWS:
-            if not self._charger.options.restart_while_charging:
-                raise UnsafeRequest("restart_charging")
-        elif not self._rests and (status is None or not self._is_fresh):
-            raise UnsafeRequest("restart_status_unknown")
+        """Raise UnsafeRequest unless a restart is safe now, and NoConnection if the offline current is unsafe."""
+        self._charger.require_safe_restart()
         if self._is_box_offline:
             self._require_safe_offline_current()
-
-    @property
-    def _is_fresh(self) -> bool:
-        """True if the box itself reported within a minute."""
-        status_received_at = self._udp.status_received_at
-        if status_received_at is None or status_received_at < self._clock.divergence.at:
-            return False
-        return self._clock.monotonic() - status_received_at <= REST
 
     def _require_safe_offline_current(self) -> None:
         """Raise NoConnection if the offline current is unknown or exceeds a limit.

@@ -456,6 +456,10 @@ class Charger(TransportListener):
         self._commands.admit(None)
         return await self._context.run(self._restart_service.restart())
 
+    def require_safe_restart(self) -> None:
+        """Raise UnsafeRequest unless a restart or a power cycle is safe now, by what every transport reported."""
+        self._restart_service.require_safe_restart()
+
     async def install(self) -> None:
         """Install the newest firmware under the guard of a restart, over the cloud only.
 

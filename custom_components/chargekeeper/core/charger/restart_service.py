@@ -155,7 +155,7 @@ class RestartService:
             pressed_at = self._clock.monotonic()
             await self._intents.write(restart=RestartRecord(self._clock.now(), source=transport.source))
             try:
-                self._guard(transport, Restart(), "restart")  # the saving took a while
+                self._guard(Restart(), "restart")  # the saving took a while
                 await self._router.send(transport, Restart())
             except ChargerError as err:
                 if not err.surely_not_sent:
@@ -181,7 +181,7 @@ class RestartService:
             record = InstallRecord(self._clock.now(), "" if latest is None else latest.value)
             await self._intents.write(install=record)
             try:
-                self._guard(transport, Install(), "install")  # the saving took a while
+                self._guard(Install(), "install")  # the saving took a while
                 await self._router.send(transport, Install())
             except ChargerError as err:
                 if err.surely_not_sent:
@@ -234,11 +234,15 @@ class RestartService:
             finally:
                 self._checking = False
                 self._context.publish()
-        self._guard(transport, command, what)
+        self._guard(command, what)
         return transport
 
-    def _guard(self, transport: Transport, command: Restart | Install, what: str) -> None:
-        """Raise UnsafeRequest if the command may not be sent over the transport now."""
+    def require_safe_restart(self) -> None:
+        """Raise UnsafeRequest if a restart may not be sent now. See `Charger.require_safe_restart`."""
+        self._guard(Restart(), "restart")
+
+    def _guard(self, command: Restart | Install, what: str) -> None:
+        """Raise UnsafeRequest if the command may not be sent now."""
         verdict = guard(self._facts(command.capability))
         if verdict is RestartAvailability.AVAILABLE:
             return
@@ -247,7 +251,7 @@ class RestartService:
         if verdict is RestartAvailability.UPDATING:
             danger = self._danger.updating or self._install_danger()
         elif verdict is RestartAvailability.CHARGING:
-            danger = self._danger.flowing or Danger(transport.source)
+            danger = self._danger.flowing or Danger(self._router.require(command.capability)[0].source)
         else:
             raise UnsafeRequest(f"{what}_{verdict}")
         raise Dangerous(f"{what}_{verdict}", danger.source, danger.until)
