@@ -35,6 +35,9 @@ from custom_components.chargekeeper.core.transport import Install, Presence, Res
 from tests.core.fake_transport import Bench, FakeTransport, Manual, Saved
 from tests.simulators.clock import START
 
+BOOT_TIME = {"boot_time": {"boot": "first boot", "seconds": 1000.0}}
+"""The stored time of the host's boot when the clock of the bench begins."""
+
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
@@ -92,6 +95,7 @@ async def test_i5_restart_saved_then_sent_once(bench: Bench) -> None:
         "away_at": None,
         "outcome": None,
         "source": "cloud",
+        **BOOT_TIME,
     }
     assert bench.events == ["accepted"]
     assert availability(bench) is RestartAvailability.RESTARTING
@@ -323,6 +327,9 @@ async def test_restart_cooldown_begins_anew_after_clock_was_set_back(bench: Benc
     await bench.poll()
     await bench.clock.advance(3600)
     bench.clock.jump(-7200)
+    record = restart_record(bench)
+    assert record is not None
+    record["boot_time"] = None  # as it was stored once: the wall clock alone counts
     await bench.restart_home_assistant()
     assert availability(bench) is RestartAvailability.COOLING_DOWN
     await bench.clock.advance(COOLING_DOWN)
@@ -661,7 +668,7 @@ async def test_install_saved_then_sent_then_verified_by_version(bench: Bench) ->
     await bench.charger.install()
     saved = next(entry for entry in bench.log if isinstance(entry, Saved))
     assert bench.log.index(saved) < bench.log.index(Install())
-    assert install_record(bench) == {"started_at": START.isoformat(), "target": "2.0"}
+    assert install_record(bench) == {"started_at": START.isoformat(), "target": "2.0", **BOOT_TIME}
     assert installing(bench)
     await bench.poll(5)
     assert bench.status() is Status.UPDATING

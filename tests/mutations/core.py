@@ -146,6 +146,27 @@ MUTATIONS = (
         tests=("tests/core/test_restart_evidence.py",),
     ),
     Mutation(
+        name="stored-moment-by-the-wall-clock-alone",
+        at="core.clock:_passed_in_boot",
+        find="present is None or boot_time is None or present.boot != boot_time.boot",
+        put="True",
+        tests=("tests/core/test_stored_times.py",),
+    ),
+    Mutation(
+        name="boot-of-the-host-ignored",
+        at="core.clock:_passed_in_boot",
+        find="present.boot != boot_time.boot",
+        put="False",
+        tests=("tests/core/test_stored_times.py",),
+    ),
+    Mutation(
+        name="cooldown-by-the-wall-clock-after-a-boot",
+        at="core.charger.restart_service:RestartService.restore",
+        find="latest_monotonic_of(self._clock, record.pressed_at, record.boot_time)",
+        put="monotonic_of(self._clock, record.pressed_at, record.boot_time)",
+        tests=("tests/core/test_stored_times.py",),
+    ),
+    Mutation(
         name="divergence-never-noticed",
         at="core.clock",
         find="DIVERGED = 10.0",

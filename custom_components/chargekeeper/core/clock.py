@@ -7,9 +7,11 @@ the demo shows a restart in seconds.
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from math import inf
+from pathlib import Path
 import time
 from typing import Protocol, override
 
@@ -24,6 +26,17 @@ would make a status seem fresh (60 s) that is much older.
 
 LOOK_EVERY = 60.0
 """Seconds between two looks at the clocks at the most, while somebody listens."""
+
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True)
+class BootTime:
+    """A moment in seconds of one boot of the host. It counts suspensions of the host, and nobody can set it."""
+
+    boot: str
+    seconds: float
 
 
 class Clock(Protocol):
@@ -45,6 +58,10 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Return seconds that never run backwards: for ages, deadlines and intervals."""
+
+    def boot_time(self) -> BootTime | None:
+        """Return the present moment in this boot of the host; None if the host cannot tell."""
+        return None
 
     async def sleep(self, seconds: float) -> None:
         """Wait for `seconds`."""
@@ -69,6 +86,11 @@ class SystemClock(Clock):
     @override
     def monotonic(self) -> float:
         return time.monotonic()
+
+    @override
+    def boot_time(self) -> BootTime | None:
+        boot = _boot_id()
+        return None if boot is None else BootTime(boot, time.clock_gettime(time.CLOCK_BOOTTIME))
 
     @override
     async def sleep(self, seconds: float) -> None:
@@ -157,9 +179,41 @@ def _nothing() -> None:
     """Cancel a look that was never planned."""
 
 
-def monotonic_of(clock: Clock, wall_time: datetime) -> float:
-    """Return the monotonic time of a stored wall clock time.
+@cache
+def _boot_id() -> str | None:
+    """Return what names this boot of the host; None on a host that is not Linux."""
+    try:
+        return BOOT_ID.read_text().strip()[:8]
+    except OSError:
+        return None
 
-    A time in the future counts as now, since the wall clock has jumped.
+
+def monotonic_of(clock: Clock, wall_time: datetime, boot_time: BootTime | None = None) -> float:
+    """Return the monotonic time of a stored moment.
+
+    The time within the host's boot counts, if it is stored and the host still runs. Otherwise the wall clock counts. A
+    wall clock time in the future counts as now, since the wall clock has jumped.
     """
-    return clock.monotonic() - max((clock.now() - wall_time).total_seconds(), 0.0)
+    passed = _passed_in_boot(clock, boot_time)
+    if passed is None:
+        passed = (clock.now() - wall_time).total_seconds()
+    return clock.monotonic() - max(passed, 0.0) * clock.factor
+
+
+def latest_monotonic_of(clock: Clock, wall_time: datetime, boot_time: BootTime | None) -> float:
+    """Return the latest monotonic time that a stored moment may have, for a duration that must not end too soon.
+
+    After another boot of the host, only the time since that boot has surely passed: the wall clock may have jumped.
+    """
+    present = clock.boot_time()
+    if present is None or boot_time is None or present.boot == boot_time.boot:
+        return monotonic_of(clock, wall_time, boot_time)
+    return clock.monotonic() - present.seconds * clock.factor
+
+
+def _passed_in_boot(clock: Clock, boot_time: BootTime | None) -> float | None:
+    """Return the seconds since a moment of this boot; None if the moment is none of this boot."""
+    present = clock.boot_time()
+    if present is None or boot_time is None or present.boot != boot_time.boot:
+        return None
+    return present.seconds - boot_time.seconds

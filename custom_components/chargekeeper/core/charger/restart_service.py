@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from math import inf
 
-from ..clock import monotonic_of
+from ..clock import latest_monotonic_of, monotonic_of
 from ..errors import ChargerError, Dangerous, NotAllowed, TransportDown, UnsafeRequest
 from ..model import (
     FIRMWARE,
@@ -127,19 +127,24 @@ class RestartService:
         self._danger.restore()
         entries = self._intents.entries
         if entries.restart is not None:
-            self._restart_at = monotonic_of(self._clock, entries.restart.pressed_at)
-            if entries.restart.outcome is Outcome.FAILED:
+            record = entries.restart
+            self._restart_at = latest_monotonic_of(self._clock, record.pressed_at, record.boot_time)
+            if record.outcome is Outcome.FAILED:
                 self._context.issues.add(ChargerIssue.RESTART_FAILED)
                 self._failed_at = self._clock.monotonic()
         if entries.install is not None:
-            self._install_at = monotonic_of(self._clock, entries.install.started_at)
+            install = entries.install
+            self._install_at = latest_monotonic_of(self._clock, install.started_at, install.boot_time)
 
     def start(self) -> None:
         """Continue to watch a restart that the intent store shows in progress."""
         record = self._intents.entries.restart
         if record is not None and record.outcome is None and self._restart_at is not None and self._run is None:
-            away_at = None if record.away_at is None else monotonic_of(self._clock, record.away_at)
-            self._begin_watch(RestartWatch(self._restart_at, away_at))
+            pressed_at = monotonic_of(self._clock, record.pressed_at, record.boot_time)
+            away_at = None
+            if record.away_at is not None:
+                away_at = pressed_at + max((record.away_at - record.pressed_at).total_seconds(), 0.0)
+            self._begin_watch(RestartWatch(pressed_at, away_at))
 
     def stop(self) -> None:
         """Stop watching. In the intent store, the restart stays in progress."""
@@ -153,7 +158,8 @@ class RestartService:
             transport = await self._guarded_transport(Restart(), "restart")
             previous = self._intents.entries.restart
             pressed_at = self._clock.monotonic()
-            await self._intents.write(restart=RestartRecord(self._clock.now(), source=transport.source))
+            record = RestartRecord(self._clock.now(), source=transport.source, boot_time=self._clock.boot_time())
+            await self._intents.write(restart=record)
             try:
                 self._guard(Restart(), "restart")  # the saving took a while
                 await self._router.send(transport, Restart())
@@ -178,7 +184,8 @@ class RestartService:
         async with self._context.lock:
             transport = await self._guarded_transport(Install(), "install")
             latest = self._context.readings_store.get(LATEST_FIRMWARE)
-            record = InstallRecord(self._clock.now(), "" if latest is None else latest.value)
+            target = "" if latest is None else latest.value
+            record = InstallRecord(self._clock.now(), target, self._clock.boot_time())
             await self._intents.write(install=record)
             try:
                 self._guard(Install(), "install")  # the saving took a while
@@ -310,7 +317,7 @@ class RestartService:
 
     def _begin_watch(self, watch: RestartWatch) -> RestartRun:
         self._run = RestartRun(watch)
-        self._restart_at = watch.pressed_at
+        self._restart_at = max(watch.pressed_at, -inf if self._restart_at is None else self._restart_at)
         self._unwatch = [transport.watch() for transport in self._router]
         self._context.publish()
         return self._run
@@ -340,7 +347,9 @@ class RestartService:
             evidence_at=transport.charger_reported_at,
         )
         if watch.away_at is not None and was_away is None:
-            self._context.spawn(self._intents.write(restart=replace(self._record, away_at=self._clock.now())))
+            record = self._record
+            away_at = record.pressed_at + timedelta(seconds=watch.away_at - watch.pressed_at)
+            self._context.spawn(self._intents.write(restart=replace(record, away_at=away_at)))
         if watch.wants_status and (self._status_read is None or self._status_read.done()):
             self._status_read = self._context.spawn(self._router.read_status(transport))
 
