@@ -12,8 +12,8 @@ from math import inf
 from types import EllipsisType
 from typing import override
 
-from hypothesis import HealthCheck, Phase, settings, strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 import pytest
 
 from custom_components.chargekeeper.core.charger.danger import UPDATE_WITHIN, DangerWatch
@@ -165,9 +165,10 @@ class DangerMachine(RuleBasedStateMachine):
     def the_charger_changes_unseen(self, number: int, status: Status | None) -> None:
         self.shown[self.transports[number % len(self.transports)].source] = status
 
-    @rule(number=st.integers(0, 1), error=st.sampled_from([None, "throttled"]))
-    def status_reads_fail(self, number: int, error: str | None) -> None:
-        self.transports[number % len(self.transports)].check_error = error and TransportBusy(error, 60.0)
+    @rule(number=st.integers(0, 1), fails=st.booleans())
+    def status_reads_fail(self, number: int, fails: bool) -> None:
+        transport = self.transports[number % len(self.transports)]
+        transport.check_error = TransportBusy("throttled", 60.0) if fails else None
 
     @rule(seconds=st.sampled_from(JUMPS), suspended=st.booleans())
     def the_clocks_depart(self, seconds: float, suspended: bool) -> None:
@@ -249,21 +250,38 @@ def _guard_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RestartService, "_guard", lambda *_: None)
 
 
+def _local_transport_reports(status: Status) -> Callable[[DangerMachine], None]:
+    def report(machine: DangerMachine) -> None:
+        machine.a_local_transport_comes()
+        machine.the_charger_is_shown(1, status)
+
+    return report
+
+
 @pytest.mark.parametrize(
-    "defect",
+    ("defect", "happens"),
     [
-        _flow_of_no_transport,
-        _update_of_no_transport,
-        _no_divergence,
-        _no_cooldown,
-        _updates_not_restored,
-        _guard_skipped,
+        (_flow_of_no_transport, _local_transport_reports(Status.CHARGING)),
+        (_update_of_no_transport, _local_transport_reports(Status.UPDATING)),
+        (_no_divergence, lambda machine: machine.the_clocks_depart(JUMPS[0], True)),
+        (_guard_skipped, lambda machine: machine.the_charger_is_shown(0, Status.CHARGING)),
     ],
 )
+@pytest.mark.parametrize("planted", [True, False])
 def test_machine_catches_a_planted_defect(
-    defect: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+    defect: Callable[[pytest.MonkeyPatch], None],
+    happens: Callable[[DangerMachine], None],
+    planted: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    defect(monkeypatch)
-    thorough = settings(SETTINGS, max_examples=2000, database=None, phases=[Phase.generate])
-    with pytest.raises(AssertionError):
-        run_state_machine_as_test(DangerMachine, settings=thorough)
+    if planted:
+        defect(monkeypatch)
+    machine = DangerMachine()
+    try:
+        machine.the_charger_is_shown(0, Status.AVAILABLE)
+        happens(machine)
+        machine.status_reads_fail(0, True)
+        machine.restart()
+        assert bool(machine.failures) is planted
+    finally:
+        machine.teardown()

@@ -1,6 +1,7 @@
 """A duration that survives a restart of Home Assistant is neither void nor endless because the wall clock jumped."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -145,5 +146,5 @@ def test_boot_of_this_machine_is_named_and_its_time_passes(monkeypatch: pytest.M
 
 
 def test_host_without_a_boot_id_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock_module, "BOOT_ID", clock_module.Path("/proc/none/of/that"))
+    monkeypatch.setattr(clock_module, "BOOT_ID", Path("/proc/none/of/that"))
     assert clock_module._boot_id.__wrapped__() is None
