@@ -133,8 +133,7 @@ class RestartService:
                 self._context.issues.add(ChargerIssue.RESTART_FAILED)
                 self._failed_at = self._clock.monotonic()
         if entries.install is not None:
-            install = entries.install
-            self._install_at = latest_monotonic_of(self._clock, install.started_at, install.boot_time)
+            self._install_at = latest_monotonic_of(self._clock, entries.install.started_at, entries.install.boot_time)
 
     def start(self) -> None:
         """Continue to watch a restart that the intent store shows in progress."""
