@@ -192,6 +192,7 @@ class ScriptedPath(Transport):
         self._charger_reported_at: float | None = None
         self._status_received_at: float | None = None
         self._contact: datetime | None = None
+        self.proven_boot_at: float | None = None
 
     @property
     @override
@@ -222,6 +223,11 @@ class ScriptedPath(Transport):
     @override
     def status_received_at(self) -> float | None:
         return self._status_received_at
+
+    @property
+    @override
+    def booted_at(self) -> float | None:
+        return self.proven_boot_at
 
     @property
     @override

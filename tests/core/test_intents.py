@@ -28,7 +28,8 @@ from custom_components.chargekeeper.core.charger.intents import (
     decide_pause,
     end_override,
 )
-from custom_components.chargekeeper.core.model import OVERRIDE_IN_EFFECT, Outcome, Status
+from custom_components.chargekeeper.core.clock import BootTime
+from custom_components.chargekeeper.core.model import OVERRIDE_IN_EFFECT, Outcome, Source, Status
 from tests.core.fake_transport import NIGHT
 from tests.simulators.clock import VirtualClock
 
@@ -293,6 +294,7 @@ async def test_simultaneous_intent_writes_both_kept() -> None:
 
 # Restoring
 
+boot_times = st.none() | st.builds(BootTime, st.text(), st.floats(0, 1e9))
 moments = st.datetimes(timezones=st.just(UTC))
 statuses = st.none() | st.sampled_from(Status)
 intents = st.builds(
@@ -313,8 +315,16 @@ intents = st.builds(
 all_entries = st.builds(
     Intents,
     override=st.none() | intents,
-    restart=st.none() | st.builds(RestartRecord, moments, st.none() | moments, st.none() | st.sampled_from(Outcome)),
-    install=st.none() | st.builds(InstallRecord, moments, st.text()),
+    restart=st.none()
+    | st.builds(
+        RestartRecord,
+        moments,
+        st.none() | moments,
+        st.none() | st.sampled_from(Outcome),
+        st.none() | st.sampled_from(Source),
+        boot_times,
+    ),
+    install=st.none() | st.builds(InstallRecord, moments, st.text(), boot_times),
     pause=st.none()
     | st.builds(
         PauseIntent,

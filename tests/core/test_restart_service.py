@@ -35,6 +35,9 @@ from custom_components.chargekeeper.core.transport import Install, Presence, Res
 from tests.core.fake_transport import Bench, FakeTransport, Manual, Saved
 from tests.simulators.clock import START
 
+BOOT_TIME = {"boot_time": {"boot": "first boot", "seconds": 1000.0}}
+"""The stored time of the host's boot when the clock of the bench begins."""
+
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
@@ -87,7 +90,13 @@ async def test_i5_restart_saved_then_sent_once(bench: Bench) -> None:
     assert bench.device.restarts == 1
     saved = next(entry for entry in bench.log if isinstance(entry, Saved))
     assert bench.log.index(saved) < bench.log.index(Restart())
-    assert restart_record(bench) == {"pressed_at": START.isoformat(), "away_at": None, "outcome": None}
+    assert restart_record(bench) == {
+        "pressed_at": START.isoformat(),
+        "away_at": None,
+        "outcome": None,
+        "source": "cloud",
+        **BOOT_TIME,
+    }
     assert bench.events == ["accepted"]
     assert availability(bench) is RestartAvailability.RESTARTING
     assert bench.cloud.watchers == 1
@@ -318,6 +327,9 @@ async def test_restart_cooldown_begins_anew_after_clock_was_set_back(bench: Benc
     await bench.poll()
     await bench.clock.advance(3600)
     bench.clock.jump(-7200)
+    record = restart_record(bench)
+    assert record is not None
+    record["boot_time"] = None  # as it was stored once: the wall clock alone counts
     await bench.restart_home_assistant()
     assert availability(bench) is RestartAvailability.COOLING_DOWN
     await bench.clock.advance(COOLING_DOWN)
@@ -459,7 +471,9 @@ async def test_new_restart_record_kept_when_previous_failure_clears(bench: Bench
     await bench.charger.restart()
     await bench.clock.settle()
     assert bench.device.restarts == 2
-    assert restart_record(bench) == {"pressed_at": bench.clock.now().isoformat(), "away_at": None, "outcome": None}
+    record = restart_record(bench)
+    assert record is not None
+    assert (record["pressed_at"], record["outcome"]) == (bench.clock.now().isoformat(), None)
 
 
 async def test_restart_issue_not_cleared_by_old_values_of_cloud(bench: Bench) -> None:
@@ -654,7 +668,7 @@ async def test_install_saved_then_sent_then_verified_by_version(bench: Bench) ->
     await bench.charger.install()
     saved = next(entry for entry in bench.log if isinstance(entry, Saved))
     assert bench.log.index(saved) < bench.log.index(Install())
-    assert install_record(bench) == {"started_at": START.isoformat(), "target": "2.0"}
+    assert install_record(bench) == {"started_at": START.isoformat(), "target": "2.0", **BOOT_TIME}
     assert installing(bench)
     await bench.poll(5)
     assert bench.status() is Status.UPDATING

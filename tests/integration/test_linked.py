@@ -210,6 +210,18 @@ async def test_i3_linked_live_values_expire_15_minutes_after_the_last_report(hom
     assert home.from_link(POWER) == 0.0
 
 
+async def test_i3_values_of_before_a_suspension_of_the_host_are_not_repeated(home: Home) -> None:
+    await home.link_and_lose_cloud()
+    home.local.report()
+    assert home.from_link(STATUS) is not None
+    await home.pass_time(5)
+    home.clock.jump(3 * 3600)
+    home.local.report("power")
+    assert (home.from_link(STATUS), home.from_link(POWER)) == (None, 0.0)
+    home.local.report("status")
+    assert home.from_link(STATUS) is not None
+
+
 async def test_newer_observation_shown_from_either_transport(home: Home) -> None:
     await home.link()
     home.world.charger(WAITING).window_open = True

@@ -251,6 +251,16 @@ async def test_restart_action_fails_at_reload_but_restart_is_still_verified(box_
     assert box_house.state("event", "restart").attributes["event_type"] == "verified"
 
 
+async def test_restart_of_a_box_that_sends_no_boot_line_verified_by_its_return(box_house: BoxHouse) -> None:
+    wiring = await wired(box_house, meter=False, details=NIGHT)
+    await box_house.pass_time(400)
+    box = box_house.sims[FIRST]
+    send = box._send
+    box._send = lambda message: None if b"BOT:" in message else send(message)  # type: ignore[method-assign]
+    answer = await finish(box_house, await press(box_house))
+    assert (answer["outcome"], wiring.calls) == ("verified", ["off", "on"])
+
+
 async def test_restart_refused_while_the_box_is_charging(box_house: BoxHouse) -> None:
     wiring = await wired(box_house)
     assert (box_house.value("status"), box_house.value("restart_availability")) == ("charging", "charging")
@@ -290,6 +300,24 @@ async def test_ammeter_current_blocks_a_restart_and_is_shown_for_a_silent_box(bo
     wiring.ammeter.show(499)
     await box_house.pass_time(61)
     assert (box_house.value("current"), box_house.value("restart_availability")) == ("0.0", "available")
+
+
+async def test_rest_of_the_meter_from_before_a_suspension_cuts_no_power(box_house: BoxHouse) -> None:
+    wiring = await wired(box_house, details=NIGHT)
+    await box_house.pass_time(400)
+    box_house.sims[FIRST].wifi = False
+    for _ in range(14):
+        wiring.report(0)
+        await box_house.pass_time(10)
+    assert box_house.value("restart_availability") == "available"
+    box_house.clock.jump(3 * 3600)
+    await box_house.pass_time(61)
+    assert box_house.value("restart_availability") == "status_unknown"
+    for seconds in range(0, 70, 10):
+        wiring.report(0)
+        expected = "available" if seconds >= 60 else "status_unknown"
+        assert box_house.value("restart_availability") == expected, seconds
+        await box_house.pass_time(10)
 
 
 async def test_restart_unverified_when_the_switch_does_nothing(box_house: BoxHouse) -> None:

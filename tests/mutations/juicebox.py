@@ -4,6 +4,13 @@ from tests.mutations.mutation import Mutation
 
 MUTATIONS = (
     Mutation(
+        name="boot-proven-by-a-boot-line",
+        at="juicebox.command_clock:CommandClock._proves_boot",
+        find="not counter_continues(self._uptime, message.uptime, now - self.status_received_at)",
+        put="True",
+        tests=("tests/juicebox/test_boot_proof.py",),
+    ),
+    Mutation(
         name="box-believed-wherever-it-speaks",
         at="juicebox.listener:Listener._is_genuine",
         find="not self._has_moved(listed, message, host, now)",

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import override
 
-from custom_components.chargekeeper.core.clock import Clock
+from custom_components.chargekeeper.core.clock import BootTime, Clock
 from tests.simulators.clock import VirtualClock
 
 
@@ -75,6 +75,10 @@ class RunClock(Clock):
     @override
     def monotonic(self) -> float:
         return self._virtual.monotonic() + self._ahead
+
+    @override
+    def boot_time(self) -> BootTime:
+        return self._virtual.boot_time()
 
     @override
     async def sleep(self, seconds: float) -> None:

@@ -9,7 +9,7 @@ from itertools import count
 import time
 from typing import Any, override
 
-from custom_components.chargekeeper.core.clock import Clock
+from custom_components.chargekeeper.core.clock import BootTime, Clock, SystemClock
 
 START = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)  # a Monday far from any change of summer time
 QUIET_ROUNDS = 6
@@ -26,6 +26,8 @@ class VirtualClock(Clock):
         self._cancelled: set[int] = set()
         self._numbers = count()
         self._io_events = 0
+        self.boot = "first boot"
+        self._suspended = 0.0
         self._watched: asyncio.AbstractEventLoop | None = None
 
     @override
@@ -64,6 +66,15 @@ class VirtualClock(Clock):
                 yield limit
             finally:
                 cancel()
+
+    @override
+    def boot_time(self) -> BootTime:
+        return BootTime(self.boot, self._monotonic + self._suspended)
+
+    def suspend(self, seconds: float) -> None:
+        """Suspend the host: the wall clock and the time of its boot go on, the monotonic clock does not."""
+        self.jump(seconds)
+        self._suspended += seconds
 
     def jump(self, seconds: float) -> None:
         """Set the wall clock (not the monotonic one) forward or back."""
@@ -146,6 +157,10 @@ class FastClock(Clock):
     @override
     def monotonic(self) -> float:
         return self._started_at + (time.monotonic() - self._started_at) * self.factor
+
+    @override
+    def boot_time(self) -> BootTime | None:
+        return SystemClock().boot_time()
 
     @override
     async def sleep(self, seconds: float) -> None:

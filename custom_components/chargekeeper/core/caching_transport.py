@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import override
 
-from .clock import Clock
+from .clock import Clock, DivergenceMark
 from .model import Readings
 from .transport import StatusReport, Transport, TransportListener
 
@@ -13,6 +13,7 @@ class CachingTransport(Transport):
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._divergence = DivergenceMark(clock)
         self._known = Readings()
         self._last_report: StatusReport | None = None
         self._status_received_at: float | None = None
@@ -31,6 +32,7 @@ class CachingTransport(Transport):
     @override
     def listen(self, listener: TransportListener) -> Callable[[], None]:
         self._listener = listener
+        self._forget_after_divergence()
         if self._known or self._known.retracted:
             listener.readings_received(self, self._known)
 
@@ -40,8 +42,18 @@ class CachingTransport(Transport):
 
         return remove
 
+    def _forget_after_divergence(self) -> None:
+        """Forget what was reported before the clocks diverged, as far as it counts by its age."""
+        if self._divergence.is_new:
+            self._forget_live()
+
+    def _forget_live(self) -> None:
+        """Forget the live values. Transports forget more that has an age."""
+        self._known.remove_live()
+
     def _publish(self, readings: Readings) -> None:
         """Cache readings, drop the cached readings that `readings` retracts, and pass `readings` to the listener."""
+        self._forget_after_divergence()
         for prop, reading in readings.items():
             self._known.put(prop, reading)
             self._known.retracted.pop(prop.key, None)

@@ -324,6 +324,10 @@ class Readings:
         """Remove the reading of the property with this key."""
         self._by_key.pop(key, None)
 
+    def remove_live(self) -> None:
+        """Remove all live readings."""
+        self._by_key = {key: old for key, old in self._by_key.items() if PROPERTIES[key].kind is not ReadingClass.LIVE}
+
     def copy(self) -> Readings:
         """Return an independent copy."""
         copy = Readings(self._by_key)

@@ -153,6 +153,11 @@ class Transport(Protocol):
         """Monotonic time of the last answer that contained the status of this charger."""
 
     @property
+    def booted_at(self) -> float | None:
+        """Monotonic time of the charger's last boot, if a report over this transport proved that boot; else None."""
+        return None
+
+    @property
     def at_rest(self) -> bool:
         """True if this transport itself has measured for a while that no power flows, even if the charger is silent."""
         return False

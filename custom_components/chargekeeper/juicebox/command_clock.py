@@ -6,7 +6,7 @@ A status shows it after a boot, before the first command, and after a long time 
 
 from math import inf
 
-from .datagram import StatusMessage
+from .datagram import StatusMessage, counter_continues
 
 SILENCE_SHOWS_OFFLINE = 360.0
 """Seconds without a command after which a box surely obeys its stored limit, and reports it."""
@@ -24,7 +24,9 @@ class CommandClock:
         self.commanded_at = commanded_at
         self.status_received_at: float | None = None
         """Time of the last status."""
-        self._uptime: float | None = None  # seconds, at the last status
+        self.booted_at: float | None = None
+        """Time of the last boot that a boot line announced and the counter of the next status proved."""
+        self._uptime: tuple[float, float] | None = None  # at the last status
         self._uncommanded_since = inf  # the first status of this run without a command
         self._booted = False  # the next status shows the stored limit
         self._booted_at = -inf
@@ -36,8 +38,10 @@ class CommandClock:
 
     def record_status(self, message: StatusMessage, now: float) -> None:
         """Record a status."""
+        if self._proves_boot(message, now):
+            self.booted_at = self._booted_at
         self.status_received_at = now
-        self._uptime = None if message.uptime is None else message.uptime[0]
+        self._uptime = message.uptime
         self._uncommanded_since = min(self._uncommanded_since, now)
 
     def record_boot(self, now: float) -> bool:
@@ -80,6 +84,18 @@ class CommandClock:
         """Return True if the box had a command since its boot: the boot line is late and the limit already known."""
         if self.status_received_at is None or self._uptime is None:
             return False
-        if now - self.status_received_at >= ONE_START or self._uptime >= ONE_START:
+        uptime = self._uptime[0]
+        if now - self.status_received_at >= ONE_START or uptime >= ONE_START:
             return False
-        return self.commanded_at >= self.status_received_at - self._uptime
+        return self.commanded_at >= self.status_received_at - uptime
+
+    def _proves_boot(self, message: StatusMessage, now: float) -> bool:
+        """Return True if the counter of a status started again with the announced boot.
+
+        Anybody on the network can send a boot line: it has no checksum.
+        """
+        if message.uptime is None or not self.sent_since_boot(message, now):
+            return False
+        if self.status_received_at is None or self._uptime is None:
+            return True  # no earlier counter in this run: it is as low as after a boot
+        return not counter_continues(self._uptime, message.uptime, now - self.status_received_at)

@@ -200,6 +200,21 @@ class StatusMessage:
         return (raw, float("inf")) if self.version == WIDE_VERSION else (raw / 100, 655.36)
 
 
+COUNTER_SLACK = 2.5
+COUNTER_TOLERANCE = 0.2
+"""Tolerance of a box's counter: seconds, and a fraction of the time that passed."""
+
+
+def counter_continues(before: tuple[float, float], after: tuple[float, float], passed: float) -> bool:
+    """Return True if a counter (`StatusMessage.uptime`) advanced as time did in the `passed` seconds."""
+    (earlier, wrap) = before
+    (later, _) = after
+    off = later - earlier - passed
+    if wrap != float("inf"):
+        off = (off + wrap / 2) % wrap - wrap / 2
+    return abs(off) <= COUNTER_SLACK + COUNTER_TOLERANCE * passed
+
+
 type Datagram = StatusMessage | DebugMessage | EncryptedMessage | Rejection
 
 

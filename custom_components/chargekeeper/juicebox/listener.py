@@ -23,6 +23,7 @@ from .datagram import (
     EncryptedMessage,
     Rejection,
     StatusMessage,
+    counter_continues,
     parse,
     serial_of,
 )
@@ -79,10 +80,6 @@ ENERGY_SLACK = 1_000.0
 
 DISPUTED_FOR = 600.0
 """Seconds for which a status from the pinned address counts as a dispute while another address is believed."""
-
-COUNTER_SLACK = 2.5
-COUNTER_TOLERANCE = 0.2
-"""Tolerance of a box's counter: seconds, and a fraction of the time that passed."""
 
 CLOSEST_STATUSES = 1.0
 """Shortest time in seconds between two statuses that count as evidence."""
@@ -162,14 +159,7 @@ class Track:
         """Return True if the counter advanced as time did, or if the last status had no counter, as in old boxes."""
         if self.uptime is None or status.uptime is None:
             return self.uptime is None
-        (before, wrap) = self.uptime
-        (after, _) = status.uptime
-        passed = now - self.at
-        if wrap == inf:
-            off = abs(after - before - passed)
-        else:
-            off = abs((after - before - passed + wrap / 2) % wrap - wrap / 2)
-        return off <= COUNTER_SLACK + COUNTER_TOLERANCE * passed
+        return counter_continues(self.uptime, status.uptime, now - self.at)
 
     def record(self, status: StatusMessage, now: float) -> None:
         """Continue from this status."""

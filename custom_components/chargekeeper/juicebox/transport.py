@@ -109,6 +109,11 @@ class JuiceBoxTransport(_BoxTransport):
 
     @property
     @override
+    def booted_at(self) -> float | None:
+        return self._box.command_clock.booted_at
+
+    @property
+    @override
     def endpoint_contact_at(self) -> datetime | None:
         return None if self._last_seen is None else self._last_seen.observed_at
 

@@ -17,9 +17,10 @@ from ..core.charger import Charger
 from ..core.clock import Clock
 from ..core.errors import NoConnection, NotApplicable, TransportBusy, UnsafeRequest
 from ..core.limits import Limits, ceiling
-from ..core.model import CURRENT, POWER, POWER_FLOWS, Capability, Readings, Status
+from ..core.model import CURRENT, POWER, Capability, Readings, Status
 from ..core.transport import Command, Presence, Restart, SetOverride, StatusReport, TransportListener
 from ..juicebox.box import Box
+from ..juicebox.datagram import StatusMessage
 from ..juicebox.transport import NEXT_STATUS, JuiceBoxTransport
 from .entity_transport import (
     CONF_ALLOW_POWER_CYCLE,
@@ -65,6 +66,7 @@ class BoxEntityTransport(EntityTransport):
         self._rested_at = -inf
         self._resting_since = inf
         self._reports_offline = False
+        self._status_at_loss: StatusMessage | None = None  # while no status came after a reported power loss
         # The start count of the box before the restart that is under way.
         self._boots_before = self._box.counts["boots"] if self.cycle.active else None
 
@@ -134,6 +136,8 @@ class BoxEntityTransport(EntityTransport):
     def _rests(self) -> bool:
         """True if the meter has reported for a minute, until now, that nothing flows."""
         now = self._clock.monotonic()
+        if self._rested_at < self._clock.divergence.at:
+            return False
         return not self._flows and now - self._rested_at <= REST <= now - self._resting_since
 
     @property
@@ -206,25 +210,17 @@ class BoxEntityTransport(EntityTransport):
         is_spent = last is not None and last.spent
         if not (self._is_box_offline and self._may_cycle and self._rests) or is_spent:
             raise NoConnection("charger_offline")
+        try:
+            self._charger.require_safe_restart()
+        except UnsafeRequest as err:
+            raise NoConnection("charger_offline") from err
         self._require_safe_offline_current()
 
     def _require_safe_restart(self) -> None:
-        """Raise UnsafeRequest while power flows or may flow, and NoConnection if the offline current is unsafe."""
-        last_report = None if self._is_box_offline else self._udp.last_report
-        status = None if last_report is None else last_report.status
-        if self._flows or status in POWER_FLOWS:
-            if not self._charger.options.restart_while_charging:
-                raise UnsafeRequest("restart_charging")
-        elif not self._rests and (status is None or not self._is_fresh):
-            raise UnsafeRequest("restart_status_unknown")
+        """Raise UnsafeRequest unless a restart is safe now, and NoConnection if the offline current is unsafe."""
+        self._charger.require_safe_restart()
         if self._is_box_offline:
             self._require_safe_offline_current()
-
-    @property
-    def _is_fresh(self) -> bool:
-        """True if the box itself reported within a minute."""
-        status_received_at = self._udp.status_received_at
-        return status_received_at is not None and self._clock.monotonic() - status_received_at <= REST
 
     def _require_safe_offline_current(self) -> None:
         """Raise NoConnection if the offline current is unknown or exceeds a limit.
@@ -238,9 +234,13 @@ class BoxEntityTransport(EntityTransport):
             raise NoConnection("offline_too_high")
 
     def _box_changed(self) -> None:
-        """Report that the box was without power if it has started again since the power cycle."""
+        """Report that the box was without power if it has started again since the power cycle, and then its return."""
+        assert self._listener is not None
         if self._boots_before is not None and self._box.counts["boots"] > self._boots_before:
             self._report_power_loss()
+        elif self._status_at_loss is not None and self._box.status is not self._status_at_loss:
+            self._status_at_loss = None
+            self._listener.readings_received(self, Readings())
 
     def _cycle_changed(self) -> None:
         """Report the power loss when the power is back: a later status then shows that the box has returned."""
@@ -254,6 +254,7 @@ class BoxEntityTransport(EntityTransport):
         """Report once that the box is offline, because the box had no power until now."""
         assert self._listener is not None
         self._boots_before = None
+        self._status_at_loss = self._box.status
         self._reports_offline = True
         self._listener.readings_received(self, Readings())
         self._reports_offline = False
@@ -304,6 +305,7 @@ class BoxEntityTransport(EntityTransport):
             return
         if reported_at <= max(self._flowed_at, self._rested_at):
             return  # not a new report of the meter itself
-        if self._resting_since == inf or reported_at - self._rested_at > REST:  # unknown in between
+        diverged = self._rested_at < self._clock.divergence.at
+        if self._resting_since == inf or reported_at - self._rested_at > REST or diverged:  # unknown in between
             self._resting_since = reported_at
         self._rested_at = reported_at

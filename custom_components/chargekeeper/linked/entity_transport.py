@@ -520,6 +520,8 @@ class EntityTransport(Transport):
     def _publish[T](self, readings: Readings, prop: Property[T], value: T | None, link: str) -> None:
         """Publish a value. Without a value, retract or age only readings that this transport published."""
         last_report_at = self._last_reports.get(link)
+        if last_report_at is not None and last_report_at.observed_mono < self._clock.divergence.at:
+            last_report_at = None  # nobody knows its age
         if value is not None and last_report_at is not None:
             max_age = LIVE_AGE[Source.LINKED] if prop.kind is ReadingClass.LIVE else inf
             reading = Reading(value, Source.LINKED, last_report_at.observed_at, last_report_at.observed_mono, max_age)

@@ -227,6 +227,7 @@ class WallboxCloudTransport(CachingTransport):
 
     def record_listing(self, charger: GroupCharger) -> None:
         """Process the entry of this charger in an answer to the groups poll."""
+        self._forget_after_divergence()
         before = self._listing
         self._listing = charger
         before_at = self._listed_at
@@ -241,6 +242,14 @@ class WallboxCloudTransport(CachingTransport):
         self._publish_proven(
             group_readings(charger, seen=self._seen_at(), now=Timestamp.of(self._clock), idle_age=self.idle_age)
         )
+
+    @override
+    def _forget_live(self) -> None:
+        """Forget the evidence of life too: a change since the last listing may be hours old."""
+        super()._forget_live()
+        self._evidence = self._charger_reported_at = None
+        self._listed_at = NEVER
+        self.status_refresh.expire()
 
     def record_missing(self) -> None:
         """Count an answer to the groups poll without this charger."""
@@ -260,6 +269,7 @@ class WallboxCloudTransport(CachingTransport):
 
     def record_status(self, status: ChargerStatus) -> None:
         """Process the status of this charger."""
+        self._forget_after_divergence()
         self.status_refresh.read_at = self._clock.monotonic()
         self._refused = False
         self._record_sync(status.last_sync)
@@ -279,6 +289,7 @@ class WallboxCloudTransport(CachingTransport):
 
     def record_details(self, details: ChargerDetails) -> None:
         """Process the details of this charger, which include the role of the account."""
+        self._forget_after_divergence()
         self.details_refresh.read_at = self._clock.monotonic()
         self._record_sync(details.last_sync)
         self._publish_proven(details_readings(details, seen=self._seen_at(), now=Timestamp.of(self._clock)))

@@ -11,7 +11,7 @@ from math import inf
 from typing import override
 
 from .. import limits, schedule
-from ..clock import Clock
+from ..clock import Clock, DivergenceMark
 from ..model import (
     LIMIT_IN_FORCE,
     LIVE_AGE,
@@ -76,6 +76,8 @@ class Charger(TransportListener):
         self._contact_listeners: list[Callable[[], None]] = []
         self._running = False
         self._cancel_wake: Callable[[], None] | None = None
+        self._divergence = DivergenceMark(clock)
+        self._stop_looking: Callable[[], None] = lambda: None
         self._snapshot = self._compose()[0]
 
     @property
@@ -188,6 +190,7 @@ class Charger(TransportListener):
         self._context.stopping = False
         self._mark_unconfirmed()
         self._restart_service.start()
+        self._stop_looking = self._clock.divergence.listen(self._publish)
         self._publish()
         self._reconcile_soon()
 
@@ -196,6 +199,7 @@ class Charger(TransportListener):
         self._running = False
         self._context.stopping = True
         self._schedule_wake(inf)
+        self._stop_looking()
         for source in list(self._router.transports):
             self.remove_transport(source)
         await self._context.end_tasks()
@@ -232,6 +236,7 @@ class Charger(TransportListener):
         if status is not None and status.value is Status.OFFLINE and self._online_elsewhere(transport):
             readings = readings.copy()
             readings.remove(STATUS)
+        self._expire_after_divergence()
         self._context.readings_store.take(readings, meters_lifetime=transport.meters_lifetime)
         if self._restart_service.restarting:
             self._mark_unconfirmed()
@@ -251,6 +256,11 @@ class Charger(TransportListener):
         self._commands.check_timeouts()
         if self._running:
             self._reconcile_soon()
+
+    def _expire_after_divergence(self) -> None:
+        """Forget live values from before the clocks diverged: their age is unknown."""
+        if self._divergence.is_new:
+            self._context.readings_store.expire_live()
 
     def _mark_unconfirmed(self) -> None:
         """Record that the charger may have forgotten what was sent to it."""
@@ -292,6 +302,7 @@ class Charger(TransportListener):
 
     def _compose(self) -> tuple[Snapshot, float]:
         """Return the present snapshot, and the monotonic time at which the snapshot next changes without a report."""
+        self._expire_after_divergence()
         now = self._clock.monotonic()
         wall = self._clock.now()
         transports = self._router.ordered()
@@ -444,6 +455,10 @@ class Charger(TransportListener):
         """
         self._commands.admit(None)
         return await self._context.run(self._restart_service.restart())
+
+    def require_safe_restart(self) -> None:
+        """Raise UnsafeRequest unless a restart or a power cycle is safe now, by what every transport reported."""
+        self._restart_service.require_safe_restart()
 
     async def install(self) -> None:
         """Install the newest firmware under the guard of a restart, over the cloud only.

@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from types import EllipsisType
 
+from ..clock import BootTime
 from ..coerce import member, moment, number
 from ..model import OVERRIDE_IN_EFFECT, Outcome, Schedule, Source, Status
 from ..schedule import decode as decode_schedule, encode as encode_schedule
@@ -93,19 +94,27 @@ class PauseIntent:
 
 @dataclass(frozen=True, slots=True)
 class RestartRecord:
-    """The last restart that was sent; `outcome` is None while the restart is being watched."""
+    """The last restart that was sent; `outcome` is None while the restart is being watched.
+
+    `source` is the transport that carried the restart, `boot_time` is `pressed_at` in the host's boot. Both are None
+    in a record from before they were stored. `away_at` is measured from `pressed_at`: a jump of the wall clock in
+    between does not count.
+    """
 
     pressed_at: datetime
     away_at: datetime | None = None
     outcome: Outcome | None = None
+    source: Source | None = None
+    boot_time: BootTime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class InstallRecord:
-    """A firmware install in progress, towards version `target`."""
+    """A firmware install in progress, towards version `target`. `boot_time` is `started_at` in the host's boot."""
 
     started_at: datetime
     target: str
+    boot_time: BootTime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,10 +362,16 @@ def _json_of(entries: Intents) -> dict[str, object]:
             "pressed_at": restart.pressed_at.isoformat(),
             "away_at": _iso(restart.away_at),
             "outcome": restart.outcome,
+            "source": restart.source,
+            "boot_time": _json_of_boot_time(restart.boot_time),
         },
         "install": None
         if install is None
-        else {"started_at": install.started_at.isoformat(), "target": install.target},
+        else {
+            "started_at": install.started_at.isoformat(),
+            "target": install.target,
+            "boot_time": _json_of_boot_time(install.boot_time),
+        },
         "pause": None
         if pause is None
         else {
@@ -375,6 +390,18 @@ def _json_of(entries: Intents) -> dict[str, object]:
 
 def _iso(at: datetime | None) -> str | None:
     return None if at is None else at.isoformat()
+
+
+def _json_of_boot_time(at: BootTime | None) -> dict[str, object] | None:
+    return None if at is None else {"boot": at.boot, "seconds": at.seconds}
+
+
+def _boot_time_from(stored: object) -> BootTime | None:
+    if not isinstance(stored, Mapping):
+        return None
+    boot = stored.get("boot")
+    seconds = number(stored.get("seconds"))
+    return BootTime(boot, seconds) if isinstance(boot, str) and seconds is not None else None
 
 
 def _override_from(stored: object) -> OverrideIntent | None:
@@ -421,14 +448,21 @@ def _pause_from(stored: object) -> PauseIntent | None:
 def _restart_from(stored: object) -> RestartRecord | None:
     if not isinstance(stored, Mapping) or (pressed_at := moment(stored.get("pressed_at"))) is None:
         return None
-    return RestartRecord(pressed_at, moment(stored.get("away_at")), member(Outcome, stored.get("outcome")))
+    return RestartRecord(
+        pressed_at,
+        moment(stored.get("away_at")),
+        member(Outcome, stored.get("outcome")),
+        member(Source, stored.get("source")),
+        _boot_time_from(stored.get("boot_time")),
+    )
 
 
 def _install_from(stored: object) -> InstallRecord | None:
     if not isinstance(stored, Mapping) or (started_at := moment(stored.get("started_at"))) is None:
         return None
     target = stored.get("target")
-    return InstallRecord(started_at, target) if isinstance(target, str) else None
+    boot_time = _boot_time_from(stored.get("boot_time"))
+    return InstallRecord(started_at, target, boot_time) if isinstance(target, str) else None
 
 
 def _updates_from(stored: object) -> tuple[UpdateRecord, ...]:

@@ -109,6 +109,10 @@ class ReadingsStore:
                 shown.put(prop, replace(reading, source=Source.CACHE))
         return shown, until
 
+    def expire_live(self) -> None:
+        """Remove all live values: nobody knows their age any more."""
+        self._readings.remove_live()
+
     def export(self) -> dict[str, object]:
         """Return all that outlives a restart, as JSON."""
         session = self._readings.get(SESSION_ENERGY)

@@ -98,9 +98,13 @@ def _judge(facts: Facts, *, status_good: bool) -> RestartAvailability:
 class RestartWatch:
     """Judges one restart by what transports report afterwards. All times are monotonic.
 
-    `VERIFIED`: the charger was seen away within 3 min of the press, and back within 10 min. `UNVERIFIED`: the charger
-    was never seen away, but reported after the 3 min; it may have restarted between two observations. `FAILED`:
-    anything else once the 10 min are over. That includes a charger that went away later than a restart explains.
+    `VERIFIED`: the charger was seen away within 3 min of the press, and back within 10 min; or a report proves that it
+    booted within 3 min of the press. `UNVERIFIED`: the charger was never seen away, but reported after the 3 min; it
+    may have restarted between two observations. `FAILED`: anything else once the 10 min are over. That includes a
+    charger that went away later than a restart explains.
+
+    Away and back count only on the transport that carried the restart. Another transport may be lost and found for
+    reasons of its own: its integration was reloaded, its network failed.
     """
 
     def __init__(self, pressed_at: float, away_at: float | None = None) -> None:
@@ -144,7 +148,7 @@ class RestartWatch:
         return self._away_at is not None and self._away_at <= self._pressed_at + AWAY_WITHIN
 
     def observe(self, at: float, *, away: bool, updating: bool, evidence_at: float | None) -> None:
-        """Record one observation of the charger.
+        """Record one observation of the charger on the transport that carried the restart.
 
         Args:
             at: when it was made. Observations from before the press, or more than 10 min after it, do not count.
@@ -152,7 +156,7 @@ class RestartWatch:
             updating: True if the firmware is being replaced, so that the charger is not back yet.
             evidence_at: when the charger itself last reported (`last_sync`, a local answer), if known.
         """
-        if self._outcome is not None or not self._pressed_at <= at <= self._pressed_at + BACK_WITHIN:
+        if not self._is_open(at):
             return
         self._seen_at = at
         self._present = not away and not updating
@@ -162,11 +166,26 @@ class RestartWatch:
             self._evidence_at = max(self._evidence_at, min(evidence_at, at))
         self._outcome = self._judge()
 
+    def observe_elsewhere(self, at: float, evidence_at: float | None) -> None:
+        """Record that the charger itself reported over another transport: there it is, restarted or not."""
+        if self._is_open(at) and self._away_at is None and evidence_at is not None:
+            self._evidence_at = max(self._evidence_at, min(evidence_at, at))
+            self._outcome = self._judge()
+
+    def observe_boot(self, at: float, booted_at: float) -> None:
+        """Record that a report of any transport, received at `at`, proves a boot of the charger at `booted_at`."""
+        if self._is_open(at) and self._pressed_at <= booted_at <= self._pressed_at + AWAY_WITHIN:
+            self._outcome = Outcome.VERIFIED
+
     def outcome(self, now: float) -> Outcome | None:
         """Return `VERIFIED`, `UNVERIFIED` or `FAILED`, final once returned; None while the watch continues."""
         if self._outcome is None and now >= self._pressed_at + BACK_WITHIN:
             self._outcome = Outcome.FAILED
         return self._outcome
+
+    def _is_open(self, at: float) -> bool:
+        """Return True if an observation at that time counts."""
+        return self._outcome is None and self._pressed_at <= at <= self._pressed_at + BACK_WITHIN
 
     def _judge(self) -> Outcome | None:
         if self._away_at is None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from math import inf
 
-from ..clock import monotonic_of
+from ..clock import latest_monotonic_of, monotonic_of
 from ..errors import ChargerError, Dangerous, NotAllowed, TransportDown, UnsafeRequest
 from ..model import (
     FIRMWARE,
@@ -127,19 +127,23 @@ class RestartService:
         self._danger.restore()
         entries = self._intents.entries
         if entries.restart is not None:
-            self._restart_at = monotonic_of(self._clock, entries.restart.pressed_at)
-            if entries.restart.outcome is Outcome.FAILED:
+            record = entries.restart
+            self._restart_at = latest_monotonic_of(self._clock, record.pressed_at, record.boot_time)
+            if record.outcome is Outcome.FAILED:
                 self._context.issues.add(ChargerIssue.RESTART_FAILED)
                 self._failed_at = self._clock.monotonic()
         if entries.install is not None:
-            self._install_at = monotonic_of(self._clock, entries.install.started_at)
+            self._install_at = latest_monotonic_of(self._clock, entries.install.started_at, entries.install.boot_time)
 
     def start(self) -> None:
         """Continue to watch a restart that the intent store shows in progress."""
         record = self._intents.entries.restart
         if record is not None and record.outcome is None and self._restart_at is not None and self._run is None:
-            away_at = None if record.away_at is None else monotonic_of(self._clock, record.away_at)
-            self._begin_watch(RestartWatch(self._restart_at, away_at))
+            pressed_at = monotonic_of(self._clock, record.pressed_at, record.boot_time)
+            away_at = None
+            if record.away_at is not None:
+                away_at = pressed_at + max((record.away_at - record.pressed_at).total_seconds(), 0.0)
+            self._begin_watch(RestartWatch(pressed_at, away_at))
 
     def stop(self) -> None:
         """Stop watching. In the intent store, the restart stays in progress."""
@@ -153,9 +157,10 @@ class RestartService:
             transport = await self._guarded_transport(Restart(), "restart")
             previous = self._intents.entries.restart
             pressed_at = self._clock.monotonic()
-            await self._intents.write(restart=RestartRecord(self._clock.now()))
+            record = RestartRecord(self._clock.now(), source=transport.source, boot_time=self._clock.boot_time())
+            await self._intents.write(restart=record)
             try:
-                self._guard(transport, Restart(), "restart")  # the saving took a while
+                self._guard(Restart(), "restart")  # the saving took a while
                 await self._router.send(transport, Restart())
             except ChargerError as err:
                 if not err.surely_not_sent:
@@ -178,10 +183,11 @@ class RestartService:
         async with self._context.lock:
             transport = await self._guarded_transport(Install(), "install")
             latest = self._context.readings_store.get(LATEST_FIRMWARE)
-            record = InstallRecord(self._clock.now(), "" if latest is None else latest.value)
+            target = "" if latest is None else latest.value
+            record = InstallRecord(self._clock.now(), target, self._clock.boot_time())
             await self._intents.write(install=record)
             try:
-                self._guard(transport, Install(), "install")  # the saving took a while
+                self._guard(Install(), "install")  # the saving took a while
                 await self._router.send(transport, Install())
             except ChargerError as err:
                 if err.surely_not_sent:
@@ -234,11 +240,15 @@ class RestartService:
             finally:
                 self._checking = False
                 self._context.publish()
-        self._guard(transport, command, what)
+        self._guard(command, what)
         return transport
 
-    def _guard(self, transport: Transport, command: Restart | Install, what: str) -> None:
-        """Raise UnsafeRequest if the command may not be sent over the transport now."""
+    def require_safe_restart(self) -> None:
+        """Raise UnsafeRequest if a restart may not be sent now. See `Charger.require_safe_restart`."""
+        self._guard(Restart(), "restart")
+
+    def _guard(self, command: Restart | Install, what: str) -> None:
+        """Raise UnsafeRequest if the command may not be sent now."""
         verdict = guard(self._facts(command.capability))
         if verdict is RestartAvailability.AVAILABLE:
             return
@@ -247,7 +257,7 @@ class RestartService:
         if verdict is RestartAvailability.UPDATING:
             danger = self._danger.updating or self._install_danger()
         elif verdict is RestartAvailability.CHARGING:
-            danger = self._danger.flowing or Danger(transport.source)
+            danger = self._danger.flowing or Danger(self._router.require(command.capability)[0].source)
         else:
             raise UnsafeRequest(f"{what}_{verdict}")
         raise Dangerous(f"{what}_{verdict}", danger.source, danger.until)
@@ -268,6 +278,12 @@ class RestartService:
         status_received_at, charger_reported_at = (
             (None, None) if transport is None else (transport.status_received_at, transport.charger_reported_at)
         )
+        diverged_at = self._clock.divergence.at
+
+        def age(at: float | None) -> float | None:
+            """Return the age of what was observed at a monotonic time; None from before the clocks diverged."""
+            return None if at is None or at < diverged_at else now - at
+
         status = self._context.readings_store.fresh(STATUS, now)
         role = self._context.readings_store.get(ROLE)
         if status is not None:
@@ -282,8 +298,8 @@ class RestartService:
             supported=bool(capable),
             presence=Presence.UNKNOWN if transport is None else transport.presence,
             status=status,
-            status_age=None if status_received_at is None else now - status_received_at,
-            evidence_age=None if charger_reported_at is None else now - charger_reported_at,
+            status_age=age(status_received_at),
+            evidence_age=age(charger_reported_at),
             role=None if role is None else role.value,
             since_last=None if self._restart_at is None else max(now - self._restart_at, 0.0),
             watching=self._run is not None,
@@ -300,7 +316,7 @@ class RestartService:
 
     def _begin_watch(self, watch: RestartWatch) -> RestartRun:
         self._run = RestartRun(watch)
-        self._restart_at = watch.pressed_at
+        self._restart_at = max(watch.pressed_at, -inf if self._restart_at is None else self._restart_at)
         self._unwatch = [transport.watch() for transport in self._router]
         self._context.publish()
         return self._run
@@ -311,19 +327,28 @@ class RestartService:
             self._unwatch.append(transport.watch())
 
     def _observe(self, transport: Transport) -> None:
+        """Let the watch judge what a transport reported."""
         last_report = transport.last_report
         if self._run is None or last_report is None:
             return
+        now = self._clock.monotonic()
         watch = self._run.watch
+        if transport.booted_at is not None:
+            watch.observe_boot(now, transport.booted_at)
+        if self._record.source not in {None, transport.source}:
+            watch.observe_elsewhere(now, transport.charger_reported_at)
+            return
         was_away = watch.away_at
         watch.observe(
-            self._clock.monotonic(),
+            now,
             away=last_report.status is Status.OFFLINE,
             updating=last_report.status is Status.UPDATING,
             evidence_at=transport.charger_reported_at,
         )
         if watch.away_at is not None and was_away is None:
-            self._context.spawn(self._intents.write(restart=replace(self._record, away_at=self._clock.now())))
+            record = self._record
+            away_at = record.pressed_at + timedelta(seconds=watch.away_at - watch.pressed_at)
+            self._context.spawn(self._intents.write(restart=replace(record, away_at=away_at)))
         if watch.wants_status and (self._status_read is None or self._status_read.done()):
             self._status_read = self._context.spawn(self._router.read_status(transport))
 

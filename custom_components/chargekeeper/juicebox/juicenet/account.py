@@ -367,8 +367,14 @@ class JuiceNetTransport(CachingTransport):
         if self._last_current is None and amps is not None and amps >= MINIMUM_CURRENT:
             self._last_current = floor(amps)
 
+    @override
+    def _forget_live(self) -> None:
+        super()._forget_live()
+        self._reported_at = None
+
     def show_state(self, state: State) -> None:
         """Publish the state of the box."""
+        self._forget_after_divergence()
         now = Timestamp.of(self._clock)
         if state.silence is not None:
             self._reported_at = now.earlier(state.silence)
