@@ -10,7 +10,8 @@ import pytest
 
 from custom_components.chargekeeper.core.breaker import Failure
 from custom_components.chargekeeper.core.charger import ChargerOptions
-from custom_components.chargekeeper.core.charger.commands import EXPECT_WITHIN, TIME_TO_LIVE
+from custom_components.chargekeeper.core.charger.evidence import UNVERIFIED_AFTER
+from custom_components.chargekeeper.core.charger.sent_commands import TIME_TO_LIVE
 from custom_components.chargekeeper.core.cooldown import RAISE_SPACING, START_SPACING
 from custom_components.chargekeeper.core.errors import (
     ChargerError,
@@ -690,7 +691,7 @@ async def test_what_never_shows_has_failed_and_is_a_warning_only_where_somebody_
     await bench.poll(2)
     assert outcomes(bench) == [Outcome.ACCEPTED]
     with LogLines() as log:
-        await bench.clock.advance(EXPECT_WITHIN - 120)
+        await bench.poll()
     assert outcomes(bench) == [Outcome.ACCEPTED, Outcome.FAILED]
     warnings = ["A command (SetCurrent) was sent but never showed at the charger"]
     assert log.lines == ([] if automatic else warnings)
@@ -709,7 +710,7 @@ async def test_what_could_not_be_seen_is_unverified(bench: Bench, lost: bool) ->
     await bench.charger.command(SetCurrent(10))
     if lost:
         await bench.cloud.lose()
-    await bench.clock.advance(EXPECT_WITHIN)
+    await bench.clock.advance(UNVERIFIED_AFTER)
     assert outcomes(bench) == [Outcome.ACCEPTED, Outcome.UNVERIFIED]
 
 
@@ -1309,6 +1310,7 @@ async def test_i1_the_current_is_lowered_before_the_schedule_rules_again(bench: 
 
 async def test_what_the_user_paused_as_well_the_group_does_not_lift(bench: Bench) -> None:
     await paused_by_group(bench)
+    await bench.poll()
     assert await bench.charger.command(SetCharging(on=False)) is Outcome.VERIFIED
     await given_room_again(bench)
     with pytest.raises(NotApplicable, match="paused"):

@@ -124,6 +124,14 @@ class UpdateRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class RefutedRecord:
+    """The last command that the charger's reports refuted. `again` is True if another one came within a day before."""
+
+    at: datetime
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Intents:
     """All records in the intent store of one charger."""
 
@@ -134,6 +142,7 @@ class Intents:
     lowering: bool = False
     """True while a limit has fallen and the charger's setting is still to be lowered to it."""
     updates: tuple[UpdateRecord, ...] = ()
+    refuted: RefutedRecord | None = None
 
 
 class IntentStore:
@@ -158,6 +167,7 @@ class IntentStore:
             pause=_pause_from(entries.get("pause")),
             lowering=entries.get("lowering") is True,
             updates=_updates_from(entries.get("updates")),
+            refuted=_refuted_from(entries.get("refuted")),
         )
 
     async def write(
@@ -169,6 +179,7 @@ class IntentStore:
         pause: PauseIntent | EllipsisType | None = ...,
         lowering: bool | EllipsisType = ...,
         updates: tuple[UpdateRecord, ...] | EllipsisType = ...,
+        refuted: RefutedRecord | EllipsisType | None = ...,
     ) -> None:
         """Save the changed records; omitted records stay as they are.
 
@@ -184,6 +195,7 @@ class IntentStore:
                 pause=old.pause if pause is ... else pause,
                 lowering=old.lowering if lowering is ... else lowering,
                 updates=old.updates if updates is ... else updates,
+                refuted=old.refuted if refuted is ... else refuted,
             )
             if new == old and not self._in_doubt:
                 return
@@ -328,6 +340,7 @@ def _json_of(entries: Intents) -> dict[str, object]:
     restart = entries.restart
     install = entries.install
     pause = entries.pause
+    refuted = entries.refuted
     return {
         "override": None
         if override is None
@@ -369,6 +382,7 @@ def _json_of(entries: Intents) -> dict[str, object]:
             {"source": each.source, "age": each.age, "firmware": each.firmware, "dismissed": each.dismissed}
             for each in entries.updates
         ],
+        **({} if refuted is None else {"refuted": {"at": refuted.at.isoformat(), "again": refuted.again}}),
     }
 
 
@@ -428,6 +442,12 @@ def _install_from(stored: object) -> InstallRecord | None:
         return None
     target = stored.get("target")
     return InstallRecord(started_at, target) if isinstance(target, str) else None
+
+
+def _refuted_from(stored: object) -> RefutedRecord | None:
+    if not isinstance(stored, Mapping) or (at := moment(stored.get("at"))) is None:
+        return None
+    return RefutedRecord(at, stored.get("again") is True)
 
 
 def _updates_from(stored: object) -> tuple[UpdateRecord, ...]:
