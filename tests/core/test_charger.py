@@ -708,6 +708,7 @@ async def test_what_may_have_been_carried_out_is_looked_for(bench: Bench) -> Non
 @pytest.mark.parametrize("lost", [False, True])
 async def test_what_could_not_be_seen_is_unverified(bench: Bench, lost: bool) -> None:
     await bench.charger.command(SetCurrent(10))
+    bench.cloud.check_error = TransportBusy("no_room", 60)
     if lost:
         await bench.cloud.lose()
     await bench.clock.advance(UNVERIFIED_AFTER)

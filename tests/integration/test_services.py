@@ -91,6 +91,7 @@ async def test_an_override_until_the_car_is_unplugged_goes_on_when_it_is_full(ha
     state = house.state("switch", "tou_override")
     await house.call(DOMAIN, "set_tou_override", state, enabled=True, until="unplugged")
     assert house.transport.executed == [SetOverride(on=True)]
+    await house.pass_time(30)
     await house.show({STATUS: Status.CHARGING, CAR_CONNECTED: True})
     await house.show({STATUS: Status.COMPLETED, CAR_CONNECTED: True})
     assert house.state("switch", "tou_override").state == "on"

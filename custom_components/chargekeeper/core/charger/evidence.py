@@ -79,6 +79,12 @@ def report_time(transport: Transport, observed_at: float) -> float:
     return min(observed_at, reported_at(transport))
 
 
+def report_age(transport: Transport | None, now: float) -> float | None:
+    """Return the seconds since the charger's last report over a transport; None if there is none."""
+    at = reported_at(transport)
+    return None if at == -inf else now - at
+
+
 class FirstReport:
     """Finds out, once for each command, if the charger's first report after it came late."""
 

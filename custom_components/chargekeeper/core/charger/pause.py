@@ -165,6 +165,7 @@ class PauseController:
                 await self._intents.write(pause=pause)
         except ChargerError as err:
             LOGGER.warning("The pause could not be restored: %s", err)
+            self._context.emit("connection", "command_failed", {"command": Capability.CHARGING})
             await self._end(End.FAILED)
         else:
             self._note_sent()

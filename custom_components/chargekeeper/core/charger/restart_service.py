@@ -24,6 +24,7 @@ from ..model import (
 from ..transport import Install, Presence, Restart, Transport
 from .context import Context, result_of
 from .danger import Danger, DangerWatch
+from .evidence import report_age
 from .intents import InstallRecord, RestartRecord
 from .restart import AWAY_WITHIN, BACK_WITHIN, COOLING_DOWN, STATUS_FRESH, Facts, RestartWatch, availability, guard
 from .router import Router
@@ -261,9 +262,7 @@ class RestartService:
         capable = [transport for transport in admitted if capability in transport.capabilities]
         # Transports with the charger online come first: a local one before a cloud that shows it offline.
         transport = next((transport for transport in capable or admitted if transport.breaker.usable), None)
-        status_received_at, charger_reported_at = (
-            (None, None) if transport is None else (transport.status_received_at, transport.charger_reported_at)
-        )
+        status_received_at = None if transport is None else transport.status_received_at
         status = self._context.readings_store.fresh(STATUS, now)
         role = self._context.readings_store.get(ROLE)
         if status is not None:
@@ -278,7 +277,7 @@ class RestartService:
             presence=Presence.UNKNOWN if transport is None else transport.presence,
             status=status,
             status_age=None if status_received_at is None else now - status_received_at,
-            evidence_age=None if charger_reported_at is None else now - charger_reported_at,
+            evidence_age=report_age(transport, now),
             role=None if role is None else role.value,
             since_last=None if self._restart_at is None else max(now - self._restart_at, 0.0),
             watching=self._run is not None,
