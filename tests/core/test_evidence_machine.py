@@ -118,7 +118,7 @@ class EvidenceMachine(RuleBasedStateMachine):
 
     @rule()
     def poll(self) -> None:
-        """The cloud answers."""
+        """Answer a poll."""
 
         async def answer() -> None:
             self.cloud.answer_now()
@@ -128,23 +128,23 @@ class EvidenceMachine(RuleBasedStateMachine):
 
     @rule(lost=st.booleans())
     def the_link_changes(self, lost: bool) -> None:
-        """The charger loses its link with the cloud, or has it again."""
+        """Cut or restore the link of the charger with the cloud."""
         self.cloud.acked_only = lost
 
     @rule(lost=st.booleans())
     def the_next_answer_is_lost(self, lost: bool) -> None:
-        """The next command arrives, and its answer does not."""
+        """Let the next command fail without an answer."""
         self.cloud.errors.clear()
         self.cloud.errors += [TransportDown("timeout")] * lost
 
     @rule(setting=st.sampled_from(SETTINGS))
     def a_setting(self, setting: Setting) -> None:
-        """The user sets something, perhaps again."""
+        """Send a setting, perhaps again."""
         self._try(self.bench.charger.command(setting))
 
     @rule(on=st.booleans())
     def the_override(self, on: bool) -> None:
-        """The user turns the override."""
+        """Turn the override on or off."""
         self._try(self.bench.charger.set_override(on))
 
     def _try(self, work: Coroutine[object, object, Outcome]) -> None:
@@ -161,7 +161,7 @@ class EvidenceMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_verified_without_a_report_after_sending(self) -> None:
-        """A judged setting, and an applied override, have a report of the charger from after them."""
+        """Require a report of the charger from after each judged setting, and from after an applied override."""
         assert self.failures == []
         applied = self.bench.snapshot.override.applied
         assert not applied or self.cloud.charger_said_at > self.cloud.sent_at.get("SetOverride", float("-inf"))

@@ -15,7 +15,7 @@ IGNORED = {ChargerIssue.COMMANDS_IGNORED}
 
 @pytest.fixture
 async def bench() -> Bench:
-    """A charger that acknowledges commands and ignores them."""
+    """Start a charger that acknowledges commands and ignores them."""
     bench = Bench()
     bench.device.windows = ()
     await bench.start()
@@ -24,7 +24,7 @@ async def bench() -> Bench:
 
 
 async def ignore(bench: Bench, amps: int) -> None:
-    """A command shows no effect, and that is known."""
+    """Send a command that shows no effect, until that is known."""
     await bench.charger.command(SetCurrent(amps))
     await bench.poll(every=EFFECT_SHOWS_AFTER)
 

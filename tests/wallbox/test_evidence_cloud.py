@@ -26,7 +26,7 @@ from tests.wallbox.conftest import CHARGING, WAITING, Bench
 
 
 async def answered[T](bench: Bench, work: Coroutine[object, object, T]) -> T:
-    """The answer to a command, while the waits of the budgets pass."""
+    """Return the answer to a command, while the waits of the budgets pass."""
     task = asyncio.ensure_future(work)
     await bench.clock.advance_until(task.done, within=120)
     return await task
@@ -51,7 +51,7 @@ def unverified(bench: Bench, serial: str) -> list[str]:
 
 @pytest.fixture
 def cloud_shows_what_it_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every answer of the cloud shows the current that was written, whether or not the charger received it."""
+    """Show the current that was written in every answer, whether or not the charger received it."""
     record: dict[str, int] = {}
     set_current = Call.set_current
 
@@ -202,7 +202,7 @@ async def test_override_not_applied_while_nobody_sees_the_charger(bench: Bench) 
 
 
 def ignore_currents(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cloud accepts each current, and the charger never takes it."""
+    """Accept each current, and never let the charger take it."""
     monkeypatch.setattr(Call, "set_current", lambda *_: None)
 
 

@@ -133,7 +133,7 @@ class Commands:
             raise UnsafeRequest("no_group_share")
 
     def check_timeouts(self) -> None:
-        """Check which settings show by now, which never did, and which arrived late."""
+        """Check which sent settings a report shows by now, which became overdue, and which arrived late."""
         self.sent.check()
         for latest in self.sent.late_arrivals():
             if latest.setting.capability not in self._queue:  # otherwise the queued setting corrects it
@@ -167,9 +167,9 @@ class Commands:
             return Outcome.ACCEPTED
 
     async def lift_pause(self, *, overridden: bool) -> Outcome:
-        """Take back the pause of a load group. See `Charger.lift_pause`.
+        """End the pause of a load group. See `Charger.lift_pause`.
 
-        `overridden` is True while the schedule does not rule.
+        `overridden` is True while an override replaces the schedule.
         """
         has_schedule = any(window.enabled for window in self._snapshot().value(SCHEDULE) or ())
         if overridden or not has_schedule or self._router.first(Capability.OVERRIDE) is None:
@@ -177,7 +177,7 @@ class Commands:
         return await self._context.run(self._hand_back())
 
     async def _hand_back(self) -> Outcome:
-        """Let the schedule rule again, which may start charging at once."""
+        """Let the schedule apply again, which may start charging at once."""
         async with self._context.lock:
             self.admit(None)
             self._require_cooldown(START)

@@ -148,17 +148,17 @@ class SentCommands:
 
     @property
     def lowest_current(self) -> float | None:
-        """Lowest current that the charger may be set to now, in A; None if it may be anything.
+        """Lowest current to which the charger may be set at present, in A; None if unknown.
 
-        An old value does not count. The setting may have been lowered since, so a seeming reduction could raise it
-        (I1).
+        An old value does not count. The setting may have been lowered since, so that an apparent reduction could raise
+        the setting (I1).
         """
         shown = self.live_current
         return None if shown is None else min([shown, *self._currents_under_way])
 
     @property
     def highest_current(self) -> float | None:
-        """Highest current that the charger may be set to now, in A, as far as known; None if unknown."""
+        """Highest current to which the charger may be set at present, in A, as far as known; None if unknown."""
         shown = self._snapshot().value(CHARGING_CURRENT)
         return max([*([] if shown is None else [shown]), *self._currents_under_way], default=None)
 
