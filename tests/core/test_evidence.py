@@ -5,7 +5,8 @@ from dataclasses import replace
 from hypothesis import given, strategies as st
 import pytest
 
-from custom_components.chargekeeper.core.charger.evidence import EFFECT_SHOWS_AFTER, Report, Verdict, judge
+from custom_components.chargekeeper.core.charger.evidence import Report, Verdict, judge
+from custom_components.chargekeeper.core.transport import EFFECT_SHOWS_AFTER
 
 SENT_AT = 1000.0
 

@@ -4,13 +4,21 @@ from datetime import timedelta
 
 import pytest
 
-from custom_components.chargekeeper.core.charger.evidence import EFFECT_SHOWS_AFTER, UNVERIFIED_AFTER
+from custom_components.chargekeeper.core.charger import ChargerEvent
+from custom_components.chargekeeper.core.charger.evidence import UNVERIFIED_AFTER
 from custom_components.chargekeeper.core.model import CHARGING_CURRENT, ChargerIssue, Commanded, EcoMode, Status
-from custom_components.chargekeeper.core.transport import SetCharging, SetCurrent, SetEcoMode, SetLock, Setting
+from custom_components.chargekeeper.core.transport import (
+    EFFECT_SHOWS_AFTER,
+    SetCharging,
+    SetCurrent,
+    SetEcoMode,
+    SetLock,
+    Setting,
+)
 from tests.core.fake_transport import Bench
 
 HOUR = 3600.0
-IGNORED = {ChargerIssue.COMMANDS_IGNORED}
+IGNORED = frozenset({ChargerIssue.COMMANDS_IGNORED})
 
 
 @pytest.fixture
@@ -31,7 +39,7 @@ async def ignore(bench: Bench, amps: int) -> None:
 
 def told(bench: Bench) -> list[tuple[str, str]]:
     """Return the events about commands: what became of which."""
-    events = [entry for entry in bench.log if hasattr(entry, "details") and entry.type.startswith("command")]
+    events = [each for each in bench.log if isinstance(each, ChargerEvent) and each.type.startswith("command")]
     return [(event.type, event.details["command"]) for event in events]
 
 
@@ -39,7 +47,7 @@ def told(bench: Bench) -> list[tuple[str, str]]:
 async def test_second_refuted_command_within_a_day_is_an_issue(bench: Bench, hours: float) -> None:
     """The first one is only an event."""
     await ignore(bench, 10)
-    assert (told(bench), bench.issues()) == ([("command_failed", "current")], set())
+    assert (told(bench), bench.issues()) == ([("command_failed", "current")], frozenset())
     await bench.clock.advance(hours * HOUR - 2 * EFFECT_SHOWS_AFTER)
     await bench.tell()
     await ignore(bench, 12)
@@ -52,7 +60,7 @@ async def test_refuted_command_after_a_day_is_no_issue(bench: Bench) -> None:
     await bench.clock.advance(24 * HOUR)
     await bench.tell()
     await ignore(bench, 12)
-    assert (len(told(bench)), bench.issues()) == (2, set())
+    assert (len(told(bench)), bench.issues()) == (2, frozenset())
 
 
 async def test_refuted_commands_survive_a_restart(bench: Bench) -> None:
@@ -81,7 +89,7 @@ async def test_confirmed_command_ends_the_issue(bench: Bench) -> None:
     bench.cloud.acked_only = False
     await bench.charger.command(SetLock(locked=True))
     await bench.poll()
-    assert bench.issues() == set()
+    assert bench.issues() == frozenset()
     assert bench.intents is not None
     assert "refuted" not in bench.intents
 
@@ -93,7 +101,7 @@ async def test_unverified_command_is_told_and_no_issue(bench: Bench) -> None:
         await bench.cloud.lose()
         await bench.clock.advance(UNVERIFIED_AFTER)
         await bench.tell()
-    assert (told(bench), bench.issues()) == ([("command_unverified", "current")] * 2, set())
+    assert (told(bench), bench.issues()) == ([("command_unverified", "current")] * 2, frozenset())
 
 
 @pytest.mark.parametrize(

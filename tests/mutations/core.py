@@ -466,7 +466,7 @@ MUTATIONS = (
         at="core.charger.override:OverrideController.shown",
         find="followed and intent.state is IntentState.VERIFIED",
         put="intent.state is not IntentState.PENDING",
-        tests=("tests/core/test_override.py", "-k", "saved_then_sent or goes_on_after"),
+        tests=("tests/core/test_override.py",),
     ),
     Mutation(
         name="refuted-command-forgotten",

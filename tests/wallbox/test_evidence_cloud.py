@@ -101,7 +101,7 @@ async def test_value_that_only_the_cloud_wrote_is_no_reading(bench: Bench) -> No
     assert bench.snapshot(CHARGING).commanded == Commanded(current=10)
     await bench.clock.advance(UNVERIFIED_AFTER + 60)
     assert outcomes(bench) == ["accepted", "unverified"]
-    assert bench.told(CHARGING, "connection") == ["command_unverified"]
+    assert bench.event_types(CHARGING, "connection") == ["command_unverified"]
     assert bench.snapshot(CHARGING).value(CHARGING_CURRENT) == 25
     assert bench.snapshot(CHARGING).commanded == Commanded()
     assert bench.snapshot(CHARGING).issues == set()
@@ -218,7 +218,7 @@ async def test_second_ineffective_setting_within_a_day_is_an_issue(
             await bench.clock.advance(UNVERIFIED_AFTER)
             assert bench.snapshot(CHARGING).issues == issues
     assert outcomes(bench) == ["accepted", "failed"] * 2
-    assert bench.told(CHARGING, "connection") == ["command_failed"] * 2
+    assert bench.event_types(CHARGING, "connection") == ["command_failed"] * 2
     assert [event.details for event in bench.events[CHARGING]] == [{"command": "current"}] * 2
     await command(bench, SetCurrent(11))
     await bench.clock.advance(300)

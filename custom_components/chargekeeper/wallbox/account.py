@@ -26,7 +26,15 @@ from ..core.transport import Command, Install, Restart, SetCharging, SetCurrent,
 from .client import REQUEST_TIMEOUT, RemoteAction, ScheduleList, TokenRefused, Tokens, WallboxCloudClient
 from .mapping import eco_smart, schedule_bodies, whole_schedule
 from .rate_limit import READ_EVERY, RequestBudgets, SlidingWindow
-from .transport import NEVER, RETRY_EVERY, STATUS_GETS_PER_HOUR, CloudAccount, WallboxCloudTransport, placeholder
+from .transport import (
+    AWAITED_FOR,
+    NEVER,
+    RETRY_EVERY,
+    STATUS_GETS_PER_HOUR,
+    CloudAccount,
+    WallboxCloudTransport,
+    placeholder,
+)
 
 LOGGER = logging.getLogger(__name__)
 
@@ -38,8 +46,6 @@ STATUS_EVERY = 20 * 60.0
 
 AWAITED_EVERY = 100.0
 """Seconds between two status reads of the slow round while a command waits for a report of the charger."""
-AWAITED_FOR = 10 * 60.0
-"""Seconds after a command during which these reads are that frequent; later they are `RETRY_EVERY` apart."""
 
 DAILY = 24 * 3600.0
 """Seconds between two reads of the role, and between two reads of the schedule.

@@ -254,6 +254,18 @@ def written_properties(command: Command, status: Status | None) -> tuple[Propert
     return shown
 
 
+def shows_effect(command: Command, readings: Readings) -> bool:
+    """Return True if readings show what a command brings about."""
+    match command:
+        case SetCurrent(amps):
+            return readings.value(CHARGING_CURRENT) == amps
+        case SetLock(locked):
+            return readings.value(LOCKED) is locked
+        case SetEcoMode(mode):
+            return readings.value(ECO_MODE) is mode
+    return readings.value(STATUS) in written_statuses(command)
+
+
 def schedule_readings(listed: ScheduleList, *, seen: Timestamp) -> Readings:
     """Return the weekly schedule as a reading, or no reading if the list has entries but none is readable."""
     builder = ReadingBuilder(Source.CLOUD, seen)

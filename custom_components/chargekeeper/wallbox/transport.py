@@ -50,6 +50,7 @@ from .mapping import (
     last_sync,
     local_timestamp,
     schedule_readings,
+    shows_effect,
     status_facts,
     status_readings,
     written_properties,
@@ -74,6 +75,9 @@ change may be old."""
 RETRY_EVERY = 5 * 60.0
 """Seconds after a failed read before the slow round tries again."""
 
+AWAITED_FOR = 10 * 60.0
+"""Seconds after a write during which the slow round often looks for the effect in a report of the charger."""
+
 NEVER = -inf
 
 
@@ -95,15 +99,17 @@ class RefreshSchedule:
 
 @dataclass(slots=True)
 class _Write:
-    """A write of ours that no report of the charger has followed yet.
+    """A write of ours whose effect the charger has not reported yet.
 
     `sent_at` is the monotonic time before the request. `answered_at` is the `Date` of the answer, by the cloud's clock,
-    or the cloud's time when the answer was lost; None while the request is under way.
+    or the cloud's time when the answer was lost; None while the request is under way. `reported` is True once the
+    charger has reported after the write, with or without the effect.
     """
 
     command: Command
     sent_at: float
     answered_at: datetime | None = None
+    reported: bool = False
 
 
 class CloudAccount(Protocol):
@@ -290,6 +296,7 @@ class WallboxCloudTransport(CachingTransport):
         readings = status_readings(status, seen=self._seen_at(), now=Timestamp.of(self._clock), idle_age=self.idle_age)
         if config.home_sharing is False or config.icp_max_current == 0:
             readings.retract(HOUSE_LIMIT, self._clock.monotonic())
+        self._writes = {key: write for key, write in self._writes.items() if not self._is_decided(write, readings)}
         self._publish_proven(readings)
 
     def record_details(self, details: ChargerDetails) -> None:
@@ -329,7 +336,7 @@ class WallboxCloudTransport(CachingTransport):
 
     @property
     def written_at(self) -> float:
-        """The monotonic time of the last write that no report of the charger has followed; minus infinity if none."""
+        """The monotonic time of the last write without an effect in a report yet; minus infinity if there is none."""
         return max((write.sent_at for write in self._writes.values()), default=NEVER)
 
     def refusal_reason(self, command: Command | None) -> str:
@@ -347,7 +354,7 @@ class WallboxCloudTransport(CachingTransport):
 
     def _publish_proven(self, readings: Readings) -> None:
         """Publish the readings, without what we wrote, and without live values if there is no evidence of life."""
-        for write in self._writes.values():
+        for write in self._unreported():
             for prop in written_properties(write.command, readings.value(STATUS)):
                 readings.discard(prop.key)
         if self._evidence is None:
@@ -359,6 +366,15 @@ class WallboxCloudTransport(CachingTransport):
             for prop in (STATUS, CAR_CONNECTED, PROBLEM):
                 readings.retract(prop, self._clock.monotonic())
         self._publish(readings)
+
+    def _unreported(self) -> list[_Write]:
+        """Return the writes that no report of the charger has followed: the cloud may only show what it wrote."""
+        return [write for write in self._writes.values() if not write.reported]
+
+    def _is_decided(self, write: _Write, readings: Readings) -> bool:
+        """Return True if the readings of a status show the effect of a write, or come too late to."""
+        late = self.status_refresh.read_at >= write.sent_at + AWAITED_FOR
+        return write.reported and (late or shows_effect(write.command, readings))
 
     def _update_identity(self, charger: GroupCharger) -> None:
         """Update the identity from an answer to the groups poll. Fields that the answer omits remain."""
@@ -380,7 +396,7 @@ class WallboxCloudTransport(CachingTransport):
         if status is Status.OFFLINE:
             return False
         changed = before.status != after.status and UNREADABLE not in {before.status, after.status}
-        written = any(status in written_statuses(write.command) for write in self._writes.values())
+        written = any(status in written_statuses(write.command) for write in self._unreported())
         counters = ((before.charging_power, after.charging_power), (before.added_energy, after.added_energy))
         return (changed and not written) or any(
             old != new for old, new in counters if old is not None and new is not None
@@ -399,12 +415,9 @@ class WallboxCloudTransport(CachingTransport):
         if synced is None:
             return
         reported = local_timestamp(synced, Timestamp.of(self._clock), self._account.cloud_now - self._clock.now())
-        self._writes = {
-            capability: write
-            for capability, write in self._writes.items()
-            if write.answered_at is None or synced <= write.answered_at
-        }
-        for write in self._writes.values():  # the report is from before the write, by the cloud's own clock
+        for write in self._writes.values():
+            write.reported |= write.answered_at is not None and synced > write.answered_at
+        for write in self._unreported():  # the report is from before the write, by the cloud's own clock
             reported = reported.earlier(max(reported.observed_mono - write.sent_at, 0.0))
         if self._charger_reported_at is None or reported.observed_mono > self._charger_reported_at:
             self._charger_reported_at = reported.observed_mono

@@ -8,11 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
 
-from ..transport import Transport
-
-EFFECT_SHOWS_AFTER = 150.0
-"""Seconds after sending from which a report without the effect refutes a command. A cloud lags 40 s
-and more, and a box may lose one of its statuses."""
+from ..transport import EFFECT_SHOWS_AFTER, Transport
 
 UNVERIFIED_AFTER = 600.0
 """Seconds after sending at which a command that is not confirmed and not refuted counts as unverified."""

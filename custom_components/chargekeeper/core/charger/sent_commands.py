@@ -25,7 +25,7 @@ from ..model import (
 )
 from ..transport import SetCharging, SetCurrent, SetEcoMode, SetLock, Setting
 from .context import Context
-from .evidence import EFFECT_SHOWS_AFTER, UNVERIFIED_AFTER, Report, Verdict, judge, report_time
+from .evidence import UNVERIFIED_AFTER, Report, Verdict, judge, report_time
 from .refuted import RefutedCommands
 from .router import Router
 
@@ -57,7 +57,6 @@ class SentCommands:
         self._router = router
         self._snapshot = snapshot
         self._expected: dict[Capability, SentCommand] = {}  # sent, not confirmed and not refuted yet
-        self._look_at: dict[Capability, float] = {}  # when to read the status for a setting that is not judged
         self._latest: dict[Capability, SentCommand] = {}  # the last setting that was sent, and should hold
         self._unacknowledged: dict[Capability, list[SentCommand]] = {}  # may still arrive late
         self.refuted = RefutedCommands(context)
@@ -68,7 +67,6 @@ class SentCommands:
     def expect(self, sent: SentCommand) -> None:
         """Look for the effect of a setting that arrived, or may have."""
         self._expected[sent.setting.capability] = sent
-        self._look_at[sent.setting.capability] = sent.sent_at + EFFECT_SHOWS_AFTER
         self._latest[sent.setting.capability] = sent
 
     def note_unacknowledged(self, sent: SentCommand) -> None:
@@ -99,8 +97,7 @@ class SentCommands:
 
     def marks(self) -> list[float]:
         """Return the monotonic times at which a change is due without a report."""
-        due = [expected.sent_at + UNVERIFIED_AFTER for expected in self._expected.values()]
-        return [*due, *(self._look_at[capability] for capability in self._expected)]
+        return [expected.sent_at + UNVERIFIED_AFTER for expected in self._expected.values()]
 
     @property
     def commanded(self) -> Commanded:
@@ -184,10 +181,6 @@ class SentCommands:
                 self._end(capability, expected, Outcome.FAILED)
             elif now >= expected.sent_at + UNVERIFIED_AFTER:
                 self._end(capability, expected, Outcome.UNVERIFIED)
-            elif now >= self._look_at[capability]:
-                self._look_at[capability] = now + EFFECT_SHOWS_AFTER
-                if (transport := self._router.first(capability)) is not None:
-                    self._context.spawn(self._router.read_status(transport))
         if len(self._expected) < before:
             self._context.publish()
 
