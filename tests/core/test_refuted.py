@@ -6,6 +6,7 @@ import pytest
 
 from custom_components.chargekeeper.core.charger import ChargerEvent
 from custom_components.chargekeeper.core.charger.evidence import UNVERIFIED_AFTER
+from custom_components.chargekeeper.core.errors import TransportDown
 from custom_components.chargekeeper.core.model import CHARGING_CURRENT, ChargerIssue, Commanded, EcoMode, Status
 from custom_components.chargekeeper.core.transport import (
     EFFECT_SHOWS_AFTER,
@@ -159,3 +160,17 @@ async def test_value_reported_before_a_command_is_not_in_force(bench: Bench) -> 
     assert bench.snapshot.value(CHARGING_CURRENT) == 16
     await bench.charger.command(SetCurrent(16))
     assert bench.sent == [SetCurrent(16)]
+
+
+async def test_current_lowered_elsewhere_is_not_raised_as_a_late_arrival(bench: Bench) -> None:
+    """A lower current may be a late command of ours, or somebody's will: it is never corrected upward."""
+    bench.cloud.acked_only = False
+    bench.cloud.errors.append(TransportDown("timeout"))
+    with pytest.raises(TransportDown):
+        await bench.charger.command(SetCurrent(10))
+    await bench.charger.command(SetCurrent(14))
+    await bench.poll()
+    bench.device.amps = 10
+    await bench.poll(4)
+    assert bench.sent == [SetCurrent(10), SetCurrent(14)]
+    assert bench.device.amps == 10

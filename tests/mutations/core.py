@@ -482,4 +482,11 @@ MUTATIONS = (
         put="False",
         tests=("tests/wallbox/test_evidence_cloud.py", "-k", "pause_outlive"),
     ),
+    Mutation(
+        name="late-arrival-corrected-upward",
+        at="core.charger.sent_commands:_lowers",
+        find="late.amps < latest.amps",
+        put="False",
+        tests=("tests/core/test_refuted.py",),
+    ),
 )

@@ -152,8 +152,8 @@ MUTATIONS = (
     Mutation(
         name="report-in-the-second-of-the-write-proves-it",
         at="wallbox.transport:WallboxCloudTransport._record_sync",
-        find="synced <= write.answered_at",
-        put="synced < write.answered_at",
+        find="synced > write.answered_at",
+        put="synced >= write.answered_at",
         tests=("tests/wallbox/test_evidence_cloud.py", "-k", "only_the_cloud_wrote"),
     ),
     Mutation(
