@@ -53,7 +53,7 @@ from .intents import (
     decide,
     end_override,
 )
-from .router import Prepare, Router
+from .router import Prepare, Router, usable
 
 LOGGER = logging.getLogger(__name__)
 
@@ -128,8 +128,18 @@ class OverrideController:
             return Override()
         status = self._context.readings_store.fresh(STATUS, self._clock.monotonic())
         held = status is Status.PAUSED and self._context.paused_by_group
-        followed = status in ALLOWED_TO_CHARGE or held
+        transport = self._authority.transport(Capability.OVERRIDE)
+        report = None if transport is None or not usable(transport) else self._last_report()
+        # A meter may see a charger charge that is silent otherwise, so that its status reads offline.
+        flows = report is not None and report.status in POWER_FLOWS
+        followed = status in ALLOWED_TO_CHARGE or held or flows
         return Override(on=True, applied=followed and intent.state is IntentState.VERIFIED)
+
+    @property
+    def waits(self) -> bool:
+        """True while an override waits to be sent, for the first time or again."""
+        intent = self._intents.entries.override
+        return intent is not None and intent.state is IntentState.PENDING
 
     @property
     def disabled_windows(self) -> tuple[str, ...]:
