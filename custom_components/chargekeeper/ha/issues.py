@@ -112,9 +112,10 @@ def track_box_issues(hass: HomeAssistant, coordinator: ChargerCoordinator, box: 
             issues.add(BoxIssue.IGNORES_COMMANDS)
         for issue in BoxIssue:
             _sync_issue(hass, f"{issue}_{serial}", issue, placeholders if issue in issues else None)
+        override = coordinator.data.override
         out_of_reach = coordinator.data.value(STATUS) is Status.OFFLINE or box.mode is Mode.LEARNING
         charges_alone = BoxIssue.STORED_ZERO not in box.issues  # an offline current of 0 A prevents charging anyway
-        waits = coordinator.charger.override_waits and out_of_reach and charges_alone
+        waits = override.on and not override.applied and out_of_reach and charges_alone
         _sync_issue(hass, f"{OVERRIDE_BY_HAND}_{serial}", OVERRIDE_BY_HAND, placeholders if waits else None)
 
     sync()

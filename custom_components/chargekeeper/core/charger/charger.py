@@ -422,11 +422,6 @@ class Charger(TransportListener):
         return self._override.left_paused
 
     @property
-    def override_waits(self) -> bool:
-        """True while the override waits to be sent."""
-        return self._override.waits
-
-    @property
     def override_left(self) -> bool:
         """True if an override was sent and not taken back: the charger may keep the override without ChargeKeeper."""
         return self._override.left_on

@@ -24,6 +24,7 @@ from ..errors import (
 from ..model import (
     ALLOWED_TO_CHARGE,
     CAR_CONNECTED,
+    LIVE_AGE,
     OVERRIDE_IN_EFFECT,
     POWER_FLOWS,
     SCHEDULE,
@@ -53,7 +54,7 @@ from .intents import (
     decide,
     end_override,
 )
-from .router import Prepare, Router, usable
+from .router import Prepare, Router
 
 LOGGER = logging.getLogger(__name__)
 
@@ -126,20 +127,16 @@ class OverrideController:
         intent = self._intents.entries.override
         if intent is None or intent.state is IntentState.ENDING:
             return Override()
-        status = self._context.readings_store.fresh(STATUS, self._clock.monotonic())
+        now = self._clock.monotonic()
+        status = self._context.readings_store.fresh(STATUS, now)
         held = status is Status.PAUSED and self._context.paused_by_group
         transport = self._authority.transport(Capability.OVERRIDE)
-        report = None if transport is None or not usable(transport) else self._last_report()
+        live = transport is not None and reported_since(transport, now - LIVE_AGE[transport.source])
+        report = self._last_report() if live else None
         # A meter may see a charger charge that is silent otherwise, so that its status reads offline.
         flows = report is not None and report.status in POWER_FLOWS
         followed = status in ALLOWED_TO_CHARGE or held or flows
         return Override(on=True, applied=followed and intent.state is IntentState.VERIFIED)
-
-    @property
-    def waits(self) -> bool:
-        """True while an override waits to be sent, for the first time or again."""
-        intent = self._intents.entries.override
-        return intent is not None and intent.state is IntentState.PENDING
 
     @property
     def disabled_windows(self) -> tuple[str, ...]:
