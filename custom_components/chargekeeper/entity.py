@@ -65,6 +65,11 @@ def provenance(reading: Reading[Any] | None) -> dict[str, str]:
     return {"source": reading.source}
 
 
+def confirmation(commanded: object) -> dict[str, bool]:
+    """Return the attribute of an entity that shows a commanded value; no attribute for a value of the charger."""
+    return {} if commanded is None else {"confirmed": False}
+
+
 class PushedEntity[C: DataUpdateCoordinator[Any]](CoordinatorEntity[C]):
     """An entity whose state is written only when the state has changed, not at each change of its device."""
 

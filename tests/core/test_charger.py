@@ -10,7 +10,8 @@ import pytest
 
 from custom_components.chargekeeper.core.breaker import Failure
 from custom_components.chargekeeper.core.charger import ChargerOptions
-from custom_components.chargekeeper.core.charger.commands import EXPECT_WITHIN, TIME_TO_LIVE
+from custom_components.chargekeeper.core.charger.evidence import UNVERIFIED_AFTER
+from custom_components.chargekeeper.core.charger.sent_commands import TIME_TO_LIVE
 from custom_components.chargekeeper.core.cooldown import RAISE_SPACING, START_SPACING
 from custom_components.chargekeeper.core.errors import (
     ChargerError,
@@ -689,7 +690,7 @@ async def test_command_without_effect_fails_with_warning_unless_automatic(bench:
     await bench.poll(2)
     assert outcomes(bench) == [Outcome.ACCEPTED]
     with LogLines() as log:
-        await bench.clock.advance(EXPECT_WITHIN - 120)
+        await bench.poll()
     assert outcomes(bench) == [Outcome.ACCEPTED, Outcome.FAILED]
     warnings = ["A command (SetCurrent) was sent but never showed at the charger"]
     assert log.lines == ([] if automatic else warnings)
@@ -706,9 +707,10 @@ async def test_command_with_lost_answer_verified_when_effect_shows(bench: Bench)
 @pytest.mark.parametrize("lost", [False, True])
 async def test_command_unverified_if_no_answer_follows(bench: Bench, lost: bool) -> None:
     await bench.charger.command(SetCurrent(10))
+    bench.cloud.check_error = TransportBusy("no_room", 60)
     if lost:
         await bench.cloud.lose()
-    await bench.clock.advance(EXPECT_WITHIN)
+    await bench.clock.advance(UNVERIFIED_AFTER)
     assert outcomes(bench) == [Outcome.ACCEPTED, Outcome.UNVERIFIED]
 
 
@@ -1308,6 +1310,7 @@ async def test_i1_current_lowered_before_load_group_pause_is_lifted(bench: Bench
 
 async def test_load_group_pause_not_lifted_if_user_paused_too(bench: Bench) -> None:
     await pause_by_group(bench)
+    await bench.poll()
     assert await bench.charger.command(SetCharging(on=False)) is Outcome.VERIFIED
     await give_room_again(bench)
     with pytest.raises(NotApplicable, match="paused"):

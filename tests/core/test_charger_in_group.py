@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from custom_components.chargekeeper.core.charger import ChargerEvent, ChargerOptions
-from custom_components.chargekeeper.core.charger.commands import EXPECT_WITHIN
+from custom_components.chargekeeper.core.charger.evidence import UNVERIFIED_AFTER
 from custom_components.chargekeeper.core.charger.intents import IntentState
 from custom_components.chargekeeper.core.errors import NotApplicable, TransportBusy, TransportDown, UnsafeRequest
 from custom_components.chargekeeper.core.limits import Limits
@@ -110,7 +110,7 @@ async def test_command_in_flight_until_shown_or_timed_out(bench: Bench) -> None:
     await bench.charger.command(SetCurrent(8))
     await bench.poll()
     assert in_flight(bench)
-    await bench.clock.advance(EXPECT_WITHIN)
+    await bench.clock.advance(UNVERIFIED_AFTER)
     assert not in_flight(bench)
 
 

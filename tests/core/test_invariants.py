@@ -16,9 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from custom_components.chargekeeper.core.breaker import Failure
 from custom_components.chargekeeper.core.charger import ChargerOptions
-from custom_components.chargekeeper.core.charger.commands import TIME_TO_LIVE
 from custom_components.chargekeeper.core.charger.intents import End, IntentState, Until
 from custom_components.chargekeeper.core.charger.restart import STATUS_FRESH
+from custom_components.chargekeeper.core.charger.sent_commands import TIME_TO_LIVE
 from custom_components.chargekeeper.core.errors import (
     ChargerError,
     LoginRejected,

@@ -413,6 +413,7 @@ async def test_override_sent_over_the_link_needs_no_cloud_command_afterwards(hom
     before = len(home.commands())
     await home.override()
     assert home.does() is State.CHARGING
+    await home.pass_time(1)
     home.local.report()
     await home.pass_time(1)
     assert home.state("switch", "tou_override", WAITING).attributes["applied"] is True

@@ -87,6 +87,10 @@ async def test_override_accepted_in_an_outage_and_applied_afterwards(hass: HomeA
     await house.show({STATUS: Status.WAITING_SCHEDULE, CAR_CONNECTED: True})
     await house.pass_time(5)
     assert house.transport.executed == [SetOverride(on=True)]
+    assert house.state("switch", "tou_override").attributes["applied"] is False  # an acknowledgment proves nothing
+    await house.pass_time(5)
+    await house.show({STATUS: Status.CHARGING, CAR_CONNECTED: True})
+    await house.settle()
     assert house.state("switch", "tou_override").attributes["applied"] is True
     assert house.state("binary_sensor", "cloud").state == "on"
     assert house.state("sensor", "wire_rating").attributes["source"] == "cloud"

@@ -91,6 +91,7 @@ async def test_override_until_unplugged_continues_when_the_car_is_full(hass: Hom
     state = house.state("switch", "tou_override")
     await house.call(DOMAIN, "set_tou_override", state, enabled=True, until="unplugged")
     assert house.transport.executed == [SetOverride(on=True)]
+    await house.pass_time(30)
     await house.show({STATUS: Status.CHARGING, CAR_CONNECTED: True})
     await house.show({STATUS: Status.COMPLETED, CAR_CONNECTED: True})
     assert house.state("switch", "tou_override").state == "on"

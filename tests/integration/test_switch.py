@@ -27,9 +27,13 @@ async def test_override_switch_sends_the_choice_of_the_user(hass: HomeAssistant)
     await house.call("switch", "turn_on", state)
     assert house.transport.executed == [SetOverride(on=True)]
     state = house.state("switch", "tou_override")
-    assert (state.state, state.attributes["applied"]) == ("on", True)
+    assert (state.state, state.attributes["applied"]) == ("on", False)  # an acknowledgment proves nothing
 
+    await house.pass_time(30)
     await house.show({STATUS: Status.CHARGING})
+    await house.settle()
+    state = house.state("switch", "tou_override")
+    assert (state.state, state.attributes["applied"]) == ("on", True)
     await house.call("switch", "turn_off", state)
     await house.settle()
     assert house.transport.executed == [SetOverride(on=True), SetOverride(on=False)]

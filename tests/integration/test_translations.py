@@ -283,7 +283,7 @@ def test_state_of_an_event_names_its_subject() -> None:
     events = TEXTS["entity"]["event"].values()
     states = [text for event in events for text in event["state_attributes"]["event_type"]["state"].values()]
     assert len(states) == len(set(states))
-    assert {text.split()[0] for text in states} == {"Restart", "Charger", "Override", "Cloud"}
+    assert {text.split()[0] for text in states} == {"Restart", "Charger", "Override", "Command", "Cloud"}
 
 
 def test_every_action_has_texts_for_its_fields() -> None:

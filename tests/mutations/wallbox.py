@@ -142,4 +142,38 @@ MUTATIONS = (
         put="BACK_TO_BACK = 1000.0",
         tests=("tests/wallbox/test_commands.py", "-k", "write_waits_for_room"),
     ),
+    Mutation(
+        name="what-we-wrote-is-a-reading",
+        at="wallbox.transport:WallboxCloudTransport._publish_proven",
+        find="readings.discard(prop.key)",
+        put="pass",
+        tests=("tests/wallbox/test_evidence_cloud.py",),
+    ),
+    Mutation(
+        name="report-in-the-second-of-the-write-proves-it",
+        at="wallbox.transport:WallboxCloudTransport._record_sync",
+        find="synced > write.answered_at",
+        put="synced >= write.answered_at",
+        tests=("tests/wallbox/test_evidence_cloud.py", "-k", "only_the_cloud_wrote"),
+    ),
+    Mutation(
+        name="written-status-is-a-sign-of-life",
+        at="wallbox.transport:WallboxCloudTransport._shows_life",
+        find="changed and not written",
+        put="changed",
+        tests=("tests/wallbox/test_evidence_cloud.py",),
+    ),
+    Mutation(
+        name="charging-time-is-a-sign-of-life",
+        at="wallbox.transport:WallboxCloudTransport._shows_life",
+        find="((before.charging_power, after.charging_power), (before.added_energy, after.added_energy))",
+        put="""
+            (
+                (before.charging_power, after.charging_power),
+                (before.added_energy, after.added_energy),
+                (before.charging_time, after.charging_time),
+            )
+        """,
+        tests=("tests/wallbox/test_transport.py", "-k", "sign_of_life"),
+    ),
 )

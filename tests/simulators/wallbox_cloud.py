@@ -271,7 +271,10 @@ class WallboxCloud(FaultyServer):
             call = Call(account=account, charger=charger, body=_body_of(await request.text()))
             if request.method != hdrs.METH_GET and charger.serial in account.look_only:
                 raise web.HTTPForbidden
-            return web.json_response(answer(call))
+            answered = answer(call)
+            if request.method != hdrs.METH_GET and call.reaches:
+                charger.answer_command()
+            return web.json_response(answered)
 
         return handle
 

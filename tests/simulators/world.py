@@ -20,6 +20,8 @@ LIVE_CADENCE = 30.0
 IDLE_CADENCE = 300.0
 """Seconds between two reports of an idle charger (docs/protocols/wallbox-cloud.md, section 5.3,
 `update_refresh_time`)."""
+ANSWERS_AFTER = 2.0
+"""Seconds after a command over its maker's cloud at which a charger reports what it does now (a guess)."""
 POWERED_DOWN = 40.0
 """Seconds without an answer after a power cycle: 20 s off, and 20 s to start."""
 SHORTEST_STEP = 1e-3  # seconds; prevents rounding from stopping the advance of events
@@ -207,6 +209,7 @@ class SimulatedCharger:
     _back_at: float = field(default=inf, init=False, repr=False)
     _updated_at: float = field(default=inf, init=False, repr=False)
     _reported_at: float = field(default=0.0, init=False, repr=False)
+    _answers_at: float = field(default=inf, init=False, repr=False)
     _report: Report | None = field(default=None, init=False, repr=False)
 
     @override
@@ -232,6 +235,10 @@ class SimulatedCharger:
         self._advance()
         self._put("manual", Manual.NONE)
         self.car = None
+
+    def answer_command(self) -> None:
+        """Report once more after a command of the cloud, when it has been carried out."""
+        self._answers_at = self._now + ANSWERS_AFTER
 
     def restart(self) -> None:
         """Request a restart, which follows `restart_plan`. A restart during an update ruins the charger."""
@@ -368,7 +375,7 @@ class SimulatedCharger:
             self._charge(step)
             self._now = min(end, self._now + step)
             self._pass_events()
-            if self.state is not state or self._now >= self._reported_at + self._cadence:
+            if self.state is not state or self._now >= min(self._reported_at + self._cadence, self._answers_at):
                 self._report_now()
 
     @property
@@ -379,7 +386,7 @@ class SimulatedCharger:
         """Yield the times at which the charger may change without a command."""
         yield self._back_at if self.away else self._away_from
         yield self._updated_at
-        yield self._reported_at + self._cadence if self.reaches_cloud else inf
+        yield min(self._reported_at + self._cadence, self._answers_at) if self.reaches_cloud else inf
         if self.car is not None and (power := self.power_kw) > 0:
             yield self._now + self.car.wants_kwh / power * 3600
         if self._world is not None and self.car is not None:
@@ -415,6 +422,8 @@ class SimulatedCharger:
         if self._world is None or not (first or self.reaches_cloud):
             return
         self._reported_at = self._now
+        if self._now >= self._answers_at:
+            self._answers_at = inf
         self._report = Report(
             at=self._world.wall_at(self._now),
             state=self.state,

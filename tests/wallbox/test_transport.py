@@ -100,7 +100,7 @@ class _Charger:
         ({}, {"status": 194}, True),
         ({}, {"addedEnergy": 4.1}, True),
         ({}, {"chargingPower": 3.2}, True),
-        ({}, {"chargingTime": 3700}, True),
+        ({}, {"chargingTime": 3700}, False),  # it may go on without the charger
         ({"status": 0}, {"status": 161}, True),
         ({"status": None}, {"status": 161}, True),
         ({}, {"status": 0}, False),

@@ -146,6 +146,7 @@ class ChargerIssue(StrEnum):
     RESTART_FAILED = "restart_failed"
     INSTALL_OVERDUE = "install_overdue"
     UPDATE_DOUBTED = "update_doubted"
+    COMMANDS_IGNORED = "commands_ignored"
     OVERRIDE_SUPERSEDED = "override_superseded"
     OVERRIDE_FAILED = "override_failed"
     SCHEDULE_UNREADABLE = "schedule_unreadable"
@@ -365,10 +366,23 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """The schedule override: `on` if the user requested it, `applied` if the charger follows it."""
+    """The schedule override: `on` if the user requested it, `applied` while the charger is seen to follow it."""
 
     on: bool = False
     applied: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commanded:
+    """Settings that a transport acknowledged and that no report of the charger has confirmed yet.
+
+    None for a setting that is not on its way. Only the entity that was commanded shows such a value.
+    """
+
+    current: float | None = None  # A
+    charging: bool | None = None
+    locked: bool | None = None
+    eco_mode: EcoMode | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,6 +396,7 @@ class Snapshot:
     next_window: datetime | None = None
     restart: RestartAvailability = RestartAvailability.NO_TRANSPORT
     override: Override = Override()
+    commanded: Commanded = Commanded()
     connection_path: Source | None = None
     cloud: bool | None = None  # None: the charger has no cloud transport
     local: bool | None = None

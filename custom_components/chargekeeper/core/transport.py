@@ -78,6 +78,11 @@ LOCAL_READ_BACK = (2.0, 7.0, 15.0, 60.0)
 """Seconds after an acknowledged command at which a local transport reads back the effect."""
 
 
+EFFECT_SHOWS_AFTER = 150.0
+"""Seconds after sending from which a report without the effect refutes a command. A cloud lags 40 s
+and more, and a box may lose one of its statuses."""
+
+
 class Presence(StrEnum):
     """What a transport last reported about the presence of its charger."""
 
@@ -146,7 +151,19 @@ class Transport(Protocol):
 
     @property
     def charger_reported_at(self) -> float | None:
-        """Monotonic time at which the charger itself last reported over this transport; None if unknown."""
+        """Monotonic time at which the charger itself made its last report over this transport; None if unknown.
+
+        For the cloud this is `last_sync` by the cloud's own clock, over UDP the last status, for linked entities the
+        last report of a measuring entity. Never the time of our request, and never a cached or restored value. Only
+        `charger.evidence` compares this time: a report proves the effect of a command that was sent earlier.
+        """
+
+    def proves(self, capability: Capability) -> bool:
+        """Return True if reports of this transport show what the charger does, not what it was told.
+
+        False for a transport that repeats the command: an `assumed_state` entity, a field that cannot distinguish.
+        """
+        return True
 
     @property
     def status_received_at(self) -> float | None:

@@ -38,6 +38,12 @@ PORT_BUSY = "port_busy"
 ADDRESS_GONE = "address_gone"
 TOKEN_REFUSED = "juicenet_token_refused"  # noqa: S105 - the key of an issue
 
+CHARGER_ISSUES: Mapping[Maker, frozenset[ChargerIssue]] = {
+    Maker.WALLBOX: frozenset(ChargerIssue),
+    Maker.JUICEBOX: frozenset(ChargerIssue) - {ChargerIssue.COMMANDS_IGNORED},
+}
+"""The issues of a charger by its manufacturer. For ignored commands, a JuiceBox has an issue of its own."""
+
 CLOUD_LOST_AFTER = 30 * 60.0
 """Seconds of an outage after which chargers without another transport get an issue."""
 
@@ -54,7 +60,7 @@ def track_charger_issues(hass: HomeAssistant, coordinator: ChargerCoordinator) -
 
     @callback
     def sync() -> None:
-        for issue in ChargerIssue:
+        for issue in CHARGER_ISSUES[coordinator.identity.maker]:
             is_there = issue in coordinator.data.issues
             name = charger_name(hass, coordinator.config_entry, coordinator.identity)
             placeholders = {"charger": name} if is_there else None
@@ -101,8 +107,11 @@ def track_box_issues(hass: HomeAssistant, coordinator: ChargerCoordinator, box: 
             "pinned": box.config.host,
             "address": box.state.host,
         }
+        issues = set(box.issues)
+        if ChargerIssue.COMMANDS_IGNORED in coordinator.data.issues:
+            issues.add(BoxIssue.IGNORES_COMMANDS)
         for issue in BoxIssue:
-            _sync_issue(hass, f"{issue}_{serial}", issue, placeholders if issue in box.issues else None)
+            _sync_issue(hass, f"{issue}_{serial}", issue, placeholders if issue in issues else None)
         override = coordinator.data.override
         out_of_reach = coordinator.data.value(STATUS) is Status.OFFLINE or box.mode is Mode.LEARNING
         charges_alone = BoxIssue.STORED_ZERO not in box.issues  # an offline current of 0 A prevents charging anyway

@@ -10,9 +10,11 @@ from datetime import UTC, datetime, time, timedelta
 from math import ceil
 import re
 from types import MappingProxyType
+from typing import Any
 
 from ..core.errors import NotApplicable, Unsupported
 from ..core.model import (
+    ALLOWED_TO_CHARGE,
     CAR_CONNECTED,
     CHARGING_CURRENT,
     CURRENCY,
@@ -40,6 +42,7 @@ from ..core.model import (
     EcoMode,
     Identity,
     Maker,
+    Property,
     Reading,
     Readings,
     Role,
@@ -50,6 +53,7 @@ from ..core.model import (
 )
 from ..core.reading_builder import ReadingBuilder, Timestamp
 from ..core.schedule import changed
+from ..core.transport import Command, SetCharging, SetCurrent, SetEcoMode, SetLock, SetOverride
 from .client import (
     WEEKDAYS,
     ChargerDetails,
@@ -221,6 +225,45 @@ def details_readings(details: ChargerDetails, *, seen: Timestamp, now: Timestamp
     if role is not None:
         builder.readings.put(ROLE, Reading(role, Source.CLOUD, now.observed_at, now.observed_mono))
     return builder.readings
+
+
+def written_statuses(command: Command) -> frozenset[Status]:
+    """Return the statuses that the cloud may show only because it was sent a command."""
+    match command:
+        case SetCharging(on) | SetOverride(on) if on:
+            return ALLOWED_TO_CHARGE
+        case SetCharging():
+            return frozenset({Status.PAUSED})
+        case SetOverride():
+            return frozenset({Status.PAUSED, Status.WAITING_SCHEDULE})
+        case SetLock(locked) if locked:
+            return frozenset({Status.LOCKED})
+    return frozenset()
+
+
+def written_properties(command: Command, status: Status | None) -> tuple[Property[object], ...]:
+    """Return the properties in an answer with this status that the cloud may show only because of a command."""
+    shown: tuple[Property[Any], ...] = (STATUS, POWER) if status in written_statuses(command) else ()
+    match command:
+        case SetCurrent():
+            return (*shown, CHARGING_CURRENT)
+        case SetLock():
+            return (*shown, LOCKED)
+        case SetEcoMode():
+            return (*shown, ECO_MODE)
+    return shown
+
+
+def shows_effect(command: Command, readings: Readings) -> bool:
+    """Return True if readings show what a command brings about."""
+    match command:
+        case SetCurrent(amps):
+            return readings.value(CHARGING_CURRENT) == amps
+        case SetLock(locked):
+            return readings.value(LOCKED) is locked
+        case SetEcoMode(mode):
+            return readings.value(ECO_MODE) is mode
+    return readings.value(STATUS) in written_statuses(command)
 
 
 def schedule_readings(listed: ScheduleList, *, seen: Timestamp) -> Readings:

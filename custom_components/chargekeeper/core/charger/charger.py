@@ -167,7 +167,7 @@ class Charger(TransportListener):
             "refused_values": dict(self._context.readings_store.refused),
             "commands": [
                 {"at": at.isoformat(), "command": command, "outcome": outcome}
-                for at, command, outcome in self._commands.outcomes
+                for at, command, outcome in self._commands.sent.outcomes
             ],
         }
 
@@ -178,6 +178,7 @@ class Charger(TransportListener):
         self._context.readings_store.restore(stored)
         self._context.intents.restore(intents)
         self._restart_service.restore()
+        self._commands.sent.refuted.restore()
         self._snapshot = self._compose()[0]
 
     def export(self) -> dict[str, object]:
@@ -324,7 +325,7 @@ class Charger(TransportListener):
             for transport in local
             if transport.status_received_at is not None
         ]
-        marks += [*self._restart_service.marks(), *self._commands.marks(), *self._override.marks()]
+        marks += [*self._restart_service.marks(), *self._commands.sent.marks(), *self._override.marks()]
         best = next((transport for transport in transports if usable(transport)), None)
         in_force = readings.value(LIMIT_IN_FORCE)
         amps, factor = limits.effective(limits.Limits.of(readings), commanded=best is not None, in_force=in_force)
@@ -342,6 +343,7 @@ class Charger(TransportListener):
             next_window=next_window,
             restart=self._restart_service.availability(),
             override=self._override.shown,
+            commanded=self._commands.sent.commanded,
             connection_path=None if best is None else best.source,
             cloud=None if cloud is None or (cloud.last_report is None and cloud.breaker.usable) else usable(cloud),
             local=any(usable(transport) for transport in local) if local else None,

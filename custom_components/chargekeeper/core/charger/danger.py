@@ -11,6 +11,7 @@ from ..clock import Clock
 from ..model import FIRMWARE, POWER_FLOWS, STATUS, Reading, Readings, Source, Status
 from ..transport import Transport
 from .context import Context, SingleFlight
+from .evidence import report_time
 from .intents import UpdateRecord
 
 UPDATE_WITHIN = 3 * 3600.0
@@ -174,5 +175,5 @@ class DangerWatch:
 
 def _reported_at(transport: Transport) -> float:
     """Return the monotonic time at which the charger itself last reported its status; minus infinity if unknown."""
-    times = (transport.status_received_at, transport.charger_reported_at)
-    return min(-inf if at is None else at for at in times)
+    received_at = transport.status_received_at
+    return -inf if received_at is None else report_time(transport, received_at)

@@ -133,6 +133,14 @@ class UpdateRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class RefutedRecord:
+    """The last command that the charger's reports refuted. `again` is True if another one came within a day before."""
+
+    at: datetime
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Intents:
     """All records in the intent store of one charger."""
 
@@ -143,6 +151,7 @@ class Intents:
     lowering: bool = False
     """True while a limit has fallen and the charger's setting is still to be lowered to it."""
     updates: tuple[UpdateRecord, ...] = ()
+    refuted: RefutedRecord | None = None
 
 
 class IntentStore:
@@ -168,6 +177,7 @@ class IntentStore:
             pause=_pause_from(entries.get("pause")),
             lowering=entries.get("lowering") is True,
             updates=_updates_from(entries.get("updates")),
+            refuted=_refuted_from(entries.get("refuted")),
         )
 
     async def write(
@@ -179,6 +189,7 @@ class IntentStore:
         pause: PauseIntent | EllipsisType | None = ...,
         lowering: bool | EllipsisType = ...,
         updates: tuple[UpdateRecord, ...] | EllipsisType = ...,
+        refuted: RefutedRecord | EllipsisType | None = ...,
     ) -> None:
         """Save the changed records; omitted records stay as they are.
 
@@ -194,6 +205,7 @@ class IntentStore:
                 pause=old.pause if pause is ... else pause,
                 lowering=old.lowering if lowering is ... else lowering,
                 updates=old.updates if updates is ... else updates,
+                refuted=old.refuted if refuted is ... else refuted,
             )
             if new == old and not self._in_doubt:
                 return
@@ -338,6 +350,7 @@ def _json_of(entries: Intents) -> dict[str, object]:
     restart = entries.restart
     install = entries.install
     pause = entries.pause
+    refuted = entries.refuted
     return {
         "override": None
         if override is None
@@ -385,6 +398,7 @@ def _json_of(entries: Intents) -> dict[str, object]:
             {"source": each.source, "age": each.age, "firmware": each.firmware, "dismissed": each.dismissed}
             for each in entries.updates
         ],
+        **({} if refuted is None else {"refuted": {"at": refuted.at.isoformat(), "again": refuted.again}}),
     }
 
 
@@ -463,6 +477,12 @@ def _install_from(stored: object) -> InstallRecord | None:
     target = stored.get("target")
     boot_time = _boot_time_from(stored.get("boot_time"))
     return InstallRecord(started_at, target, boot_time) if isinstance(target, str) else None
+
+
+def _refuted_from(stored: object) -> RefutedRecord | None:
+    if not isinstance(stored, Mapping) or (at := moment(stored.get("at"))) is None:
+        return None
+    return RefutedRecord(at, stored.get("again") is True)
 
 
 def _updates_from(stored: object) -> tuple[UpdateRecord, ...]:

@@ -22,7 +22,9 @@ from ..errors import (
     Unsupported,
 )
 from ..model import (
+    ALLOWED_TO_CHARGE,
     CAR_CONNECTED,
+    LIVE_AGE,
     OVERRIDE_IN_EFFECT,
     POWER_FLOWS,
     SCHEDULE,
@@ -38,6 +40,7 @@ from ..model import (
 from ..transport import Presence, SetOverride, StatusReport, Transport
 from .authority import Authority, status_received_at
 from .context import Context, SingleFlight
+from .evidence import UNVERIFIED_AFTER, FirstReport, reported_since
 from .intents import (
     APPLICATIONS,
     Decision,
@@ -58,8 +61,9 @@ LOGGER = logging.getLogger(__name__)
 EFFECT_AFTER = 15.0
 """Seconds after which an acknowledged override counts as without effect if no status shows it."""
 
-SYNC_RESOLUTION = 1.0
-"""Resolution, in seconds, of a transport's `charger_reported_at`."""
+SILENT_FOR = 400.0
+"""Seconds from a command to the charger's first report after which the charger may have been out of reach, so that the
+command never arrived. An idle charger reports every 300 s."""
 
 REPORT_LAG = 60.0
 """Seconds by which a status report may lag behind the edge of a window."""
@@ -104,6 +108,8 @@ class OverrideController:
         self._lower_for_start = lower_for_start
         self._single_flight = SingleFlight(context, self._reconcile_alone)
         self._sent_at = -inf
+        self._first_report = FirstReport()
+        self._told_of = -inf  # the step of which the user was told that nobody has seen its effect
         self._begun_at = context.clock.monotonic()  # commands of an earlier run were sent before
         self._retry = Backoff(context.clock)
         self._released_at = -inf  # monotonic time of the last report before control was handed back
@@ -121,7 +127,16 @@ class OverrideController:
         intent = self._intents.entries.override
         if intent is None or intent.state is IntentState.ENDING:
             return Override()
-        return Override(on=True, applied=intent.state is not IntentState.PENDING)
+        now = self._clock.monotonic()
+        status = self._context.readings_store.fresh(STATUS, now)
+        held = status is Status.PAUSED and self._context.paused_by_group
+        transport = self._authority.transport(Capability.OVERRIDE)
+        live = transport is not None and reported_since(transport, now - LIVE_AGE[transport.source])
+        report = self._last_report() if live else None
+        # A meter may see a charger charge that is silent otherwise, so that its status reads offline.
+        flows = report is not None and report.status in POWER_FLOWS
+        followed = status in ALLOWED_TO_CHARGE or held or flows
+        return Override(on=True, applied=followed and intent.state is IntentState.VERIFIED)
 
     @property
     def disabled_windows(self) -> tuple[str, ...]:
@@ -158,7 +173,8 @@ class OverrideController:
     def marks(self) -> list[float]:
         """Return the monotonic times at which the override may need a step even if no report arrives."""
         wanted = self._intents.entries.override is not None
-        return [self.full_at or inf, self._context.cooldown.start_at if wanted else inf]
+        unverified_at = self._sent_at + UNVERIFIED_AFTER if wanted else inf
+        return [self.full_at or inf, self._context.cooldown.start_at if wanted else inf, unverified_at]
 
     def mark_unconfirmed(self) -> None:
         """Record that the charger may have dropped the override."""
@@ -297,6 +313,7 @@ class OverrideController:
         while (intent := self._intents.entries.override) is not None and not self._context.stopping:
             decision = self._next_step(intent)
             if decision.step is Step.WAIT:
+                self._report_unverified(intent)
                 self._request_report(intent)
                 break
             try:
@@ -328,10 +345,14 @@ class OverrideController:
     def _next_step(self, intent: OverrideIntent) -> Decision:
         last_report = self._last_report()
         received_at = self._authority.status_received_at(Capability.OVERRIDE)
-        if received_at < self._sent_at:
-            last_report = None  # reported before the last step, over another transport
+        transport = self._authority.transport(Capability.OVERRIDE)
+        reported = reported_since(transport, self._sent_at)
+        if not reported and intent.state is not IntentState.PENDING:
+            last_report = None  # from before the last step, or only what the cloud wrote down
+        elif self._first_report.is_late(transport, self._sent_at, SILENT_FOR):
+            self._unconfirmed = True  # the charger may have been out of reach of the last step
         status = None if last_report is None else last_report.status
-        if status in OVERRIDE_IN_EFFECT and received_at <= self._released_at:
+        if status in OVERRIDE_IN_EFFECT and (received_at <= self._released_at or not reported):
             status = Status.WAITING_SCHEDULE  # reported before control was handed back
         if status is Status.PAUSED and self._context.group_pause_sent and self._context.group_share is None:
             status = Status.WAITING_SCHEDULE  # the load group that paused the charger is gone
@@ -349,7 +370,7 @@ class OverrideController:
                 status=status,
                 car_connected=None if last_report is None else last_report.car_connected,
                 full=self._is_full(status),
-                effect_due=received_at >= self._sent_at + EFFECT_AFTER and self._reported_since(intent),
+                effect_due=reported and received_at >= self._sent_at + EFFECT_AFTER and self._reported_since(intent),
                 unconfirmed=self._unconfirmed or window_closed,
             ),
         )
@@ -363,14 +384,23 @@ class OverrideController:
         transport = self._transport_for(intent, Step.FINISH)
         if intent.state is not IntentState.ENDING or transport is None:
             return True
-        sent_at = max(self._sent_at, self._begun_at)
-        return transport.charger_reported_at is not None and transport.charger_reported_at > sent_at - SYNC_RESOLUTION
+        return reported_since(transport, max(self._sent_at, self._begun_at))
+
+    def _report_unverified(self, intent: OverrideIntent) -> None:
+        """Tell once that no report of the charger has followed the last step. The override goes on."""
+        due = self._clock.monotonic() >= self._sent_at + UNVERIFIED_AFTER
+        if intent.state is not IntentState.APPLIED or not due or self._told_of == self._sent_at:
+            return
+        self._told_of = self._sent_at
+        if not reported_since(self._authority.transport(Capability.OVERRIDE), self._sent_at):
+            self._context.emit("connection", "command_unverified", {"command": Capability.OVERRIDE})
 
     def _request_report(self, intent: OverrideIntent) -> None:
-        """Read the status at growing intervals while only a report of the charger can show that changes were undone."""
+        """Read the status now and then while the last step waits for a report of the charger."""
         transport = self._transport_for(intent, Step.FINISH)
         waited = status_received_at(transport) >= self._sent_at + EFFECT_AFTER and self._retry.is_due()
-        if waited and transport is not None and not self._reported_since(intent):
+        sent_at = max(self._sent_at, self._begun_at if intent.state is IntentState.ENDING else -inf)
+        if waited and transport is not None and sent_at > -inf and not reported_since(transport, sent_at):
             self._back_off()
             self._context.spawn(self._router.read_status(transport))
 

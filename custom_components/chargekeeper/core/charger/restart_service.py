@@ -24,6 +24,7 @@ from ..model import (
 from ..transport import Install, Presence, Restart, Transport
 from .context import Context, result_of
 from .danger import Danger, DangerWatch
+from .evidence import report_age
 from .intents import InstallRecord, RestartRecord
 from .restart import AWAY_WITHIN, BACK_WITHIN, COOLING_DOWN, STATUS_FRESH, Facts, RestartWatch, availability, guard
 from .router import Router
@@ -275,15 +276,8 @@ class RestartService:
         # Transports that show the charger online come first: a local transport before a cloud that shows the charger
         # offline.
         transport = next((transport for transport in capable or admitted if transport.breaker.usable), None)
-        status_received_at, charger_reported_at = (
-            (None, None) if transport is None else (transport.status_received_at, transport.charger_reported_at)
-        )
+        status_received_at = None if transport is None else transport.status_received_at
         diverged_at = self._clock.divergence.at
-
-        def age(at: float | None) -> float | None:
-            """Return the age of what was observed at a monotonic time; None from before the clocks diverged."""
-            return None if at is None or at < diverged_at else now - at
-
         status = self._context.readings_store.fresh(STATUS, now)
         role = self._context.readings_store.get(ROLE)
         if status is not None:
@@ -298,8 +292,10 @@ class RestartService:
             supported=bool(capable),
             presence=Presence.UNKNOWN if transport is None else transport.presence,
             status=status,
-            status_age=age(status_received_at),
-            evidence_age=age(charger_reported_at),
+            status_age=None
+            if status_received_at is None or status_received_at < diverged_at
+            else now - status_received_at,
+            evidence_age=report_age(transport, now, since=diverged_at),
             role=None if role is None else role.value,
             since_last=None if self._restart_at is None else max(now - self._restart_at, 0.0),
             watching=self._run is not None,
