@@ -204,8 +204,8 @@ MUTATIONS = (
     Mutation(
         name="restart-on-a-status-from-before-a-divergence",
         at="core.charger.restart_service:RestartService._facts",
-        find="at is None or at < diverged_at",
-        put="at is None",
+        find="diverged_at = self._clock.divergence.at",
+        put="diverged_at = 0.0",
         tests=("tests/core/test_divergence.py",),
     ),
     Mutation(
