@@ -1,11 +1,14 @@
 """A boot of a box is proven by a boot line and a counter that started again, never by one of them alone."""
 
+from math import inf
+
 import pytest
 
-from custom_components.chargekeeper.juicebox.datagram import counter_continues
+from custom_components.chargekeeper.juicebox.command_clock import CommandClock
+from custom_components.chargekeeper.juicebox.datagram import StatusMessage, counter_continues
 from custom_components.chargekeeper.juicebox.transport import JuiceBoxTransport
 from tests.juicebox.conftest import MakeSite
-from tests.juicebox.vectors import D1
+from tests.juicebox.vectors import D1, SERIAL
 from tests.simulators.juicebox_wire import Wire
 
 
@@ -39,6 +42,15 @@ async def test_boot_not_proven_by_a_boot_line_alone(make_site: MakeSite) -> None
     await site.clock.advance(90)
     assert site.box.counts["boots"] == 1
     assert site.box.command_clock.booted_at is None
+
+
+def test_boot_line_right_after_a_start_proves_no_second_boot() -> None:
+    """The counter is low because the box started shortly before; it continues."""
+    command_clock = CommandClock(-inf)
+    command_clock.record_status(StatusMessage(SERIAL, "09u", {"u": 20}), 100.0)
+    assert command_clock.record_boot(105.0)
+    command_clock.record_status(StatusMessage(SERIAL, "09u", {"u": 30}), 110.0)
+    assert command_clock.booted_at is None
 
 
 async def test_boot_not_proven_by_the_counter_alone(make_site: MakeSite) -> None:
