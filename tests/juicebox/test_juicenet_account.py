@@ -433,6 +433,17 @@ async def test_a_server_that_wants_fewer_requests_is_left_alone(house: House) ->
     assert house.status is Status.CHARGING
 
 
+async def test_a_stop_is_sent_while_reads_are_throttled(house: House) -> None:
+    await house.cloud.set_fault(Fault.TOO_MANY, retry_after=600)
+    await house.clock.advance(ASK_EVERY)
+    await house.cloud.set_fault(Fault.NONE)
+    begun = house.clock.monotonic()
+    await house.transport.execute(SetCharging(on=False), patience=5)
+    assert house.cloud.count(since=begun) == 1
+    await house.clock.advance(500)
+    assert house.cloud.count(since=begun) == 1  # the reads still wait
+
+
 async def test_i7_only_a_token_refused_twice_ten_minutes_apart_is_asked_for(house: House) -> None:
     told: list[bool] = []
     end = house.account.listen(lambda: told.append(house.account.token_refused))

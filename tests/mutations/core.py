@@ -18,6 +18,20 @@ MUTATIONS = (
         tests=("tests/core/test_breaker.py",),
     ),
     Mutation(
+        name="write-throttle-stops-reads",
+        at="core.breaker:Breaker.throttled",
+        find="self._writes if write else self._reads",
+        put="self._reads",
+        tests=("tests/core/test_breaker.py",),
+    ),
+    Mutation(
+        name="good-read-ends-write-throttle",
+        at="core.breaker:Breaker.good",
+        find="throttle.until = None",
+        put="self._reads.until = self._writes.until = None",
+        tests=("tests/core/test_breaker.py",),
+    ),
+    Mutation(
         name="older-replaces-newer",
         at="core.charger.readings:ReadingsStore._merge",
         find="new.observed_mono < old.observed_mono",

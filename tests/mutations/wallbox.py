@@ -62,6 +62,13 @@ MUTATIONS = (
         tests=("tests/wallbox/test_outages.py", "-k", "flapped"),
     ),
     Mutation(
+        name="read-throttle-refuses-commands",
+        at="wallbox.account:WallboxAccount._admit_command",
+        find="self.breaker.writes_busy_until is not None",
+        put="self.breaker.busy_until is not None",
+        tests=("tests/wallbox/test_throttling.py",),
+    ),
+    Mutation(
         name="slow-counts-as-lost",
         at="wallbox.account:WallboxAccount._record_failure",
         find="self.breaker.slow()",

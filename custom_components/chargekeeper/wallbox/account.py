@@ -127,6 +127,7 @@ class WallboxAccount(CloudAccount):
         self._refused_at: float | None = None
         self._login_blocked_until = NEVER
         self._renewal_answer_lost = False
+        self._refused_tokens: Tokens | None = None  # refused, and not renewed yet
         self._needs_login = False
         self._was_usable = True
         self._is_blocked = False
@@ -224,7 +225,7 @@ class WallboxAccount(CloudAccount):
         async with self._get_lock:
             now = self._clock.monotonic()
             if self.breaker.busy_until is not None:
-                raise TransportBusy("throttled", self.breaker.busy_until - now)
+                raise TransportBusy("throttled", self._seconds_until(self.breaker.busy_until))
             if (free_at := self._budgets.reads.free_at(now)) > now:
                 raise TransportBusy("no_room", free_at - now)
             await self._poll_groups(self._budgets.reads)
@@ -491,40 +492,42 @@ class WallboxAccount(CloudAccount):
                 raise
 
     def _block_until_renewal(self, used: Tokens | None, seconds: float) -> None:
-        """Block all requests for `seconds`, because no new token is available before.
+        """Block all reads for `seconds`, because no new token is available before. Commands need a new token first.
 
         If the answer to a renewal was lost, the renewal may have made the old token invalid. During an outage, the
         refusal of such a token does not prove that the cloud is back: the token is only marked as expired.
         """
+        self._refused_tokens = used
         if used is not None and self._renewal_answer_lost and not self.breaker.usable:
             self._client.tokens = used.expired
         else:
             self.breaker.throttled(seconds)
 
-    async def _retry[T](self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _retry[T](self, call: Callable[[], Awaitable[T]], *, write: bool = False) -> T:
         """Retry a request once with a fresh token."""
         try:
-            return await self._perform(call)
+            return await self._perform(call, write=write)
         except TokenRefused as err:
             # The cloud refused a token that it just issued: sign in again later, not immediately.
             self._client.tokens = None
             self.breaker.throttled(None)
-            raise TransportBusy("signing_in", self._busy_for()) from err
+            self.breaker.throttled(None, write=True)
+            raise TransportBusy("signing_in", self._seconds_until(self.breaker.busy_until)) from err
 
-    async def _perform[T](self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _perform[T](self, call: Callable[[], Awaitable[T]], *, write: bool = False) -> T:
         """Send a request and report its outcome to the breaker. A refused token is not reported."""
         try:
             answer = await call()
         except TokenRefused:
             raise
         except ChargerError as err:
-            raise await self._record_failure(err) from None
-        self.breaker.good()
+            raise await self._record_failure(err, write=write) from None
+        self.breaker.good(write=write)
         self._endpoint_contact_at = self._clock.now()
         self._notify()
         return answer
 
-    async def _record_failure(self, err: ChargerError) -> ChargerError:
+    async def _record_failure(self, err: ChargerError, *, write: bool = False) -> ChargerError:
         """Report a failure to the breaker and return the error to raise."""
         match err:
             case NoConnection():
@@ -534,19 +537,19 @@ class WallboxAccount(CloudAccount):
             case TransportDown():
                 self.breaker.bad(Failure.OTHER)
             case TransportBusy():
-                self.breaker.throttled(err.retry_after or None)
+                self.breaker.throttled(err.retry_after or None, write=write)
                 if err.reason == "throttled":
                     self._budgets.close_reserve()
                     await self._budgets.save()
-                return TransportBusy(err.reason, self._busy_for())
+                until = self.breaker.writes_busy_until if write else self.breaker.busy_until
+                return TransportBusy(err.reason, self._seconds_until(until))
             case LoginRejected():
                 pass
             case _:  # the cloud answered, and refused only this request
-                self.breaker.good()
+                self.breaker.good(write=write)
         return err
 
-    def _busy_for(self) -> float:
-        until = self.breaker.busy_until
+    def _seconds_until(self, until: float | None) -> float:
         return 0.0 if until is None else until - self._clock.monotonic()
 
     # Sign-in
@@ -571,15 +574,17 @@ class WallboxAccount(CloudAccount):
         """Return when the slow round should renew the tokens, so that they are valid for the next GET."""
         return max(now + self._token_seconds_left() - TOKEN_MARGIN - READ_EVERY, self._budgets.logins.free_at(now))
 
-    async def _sign_in_if_needed(self, ahead: float = 0.0) -> None:
+    async def _sign_in_if_needed(self, ahead: float = 0.0, *, write: bool = False) -> None:
         """Renew the tokens if they will be within `TOKEN_MARGIN` of their end in `ahead` seconds.
 
         Without a free sign-in slot, a valid token stays in use until it expires: a probe must not wait for the renewal.
+        A `write` does not use a token that the cloud refused.
         """
         async with self._login_lock:
             now = self._clock.monotonic()
             is_due = self._token_seconds_left() <= TOKEN_MARGIN + ahead and self._budgets.logins.free_at(now) <= now
-            if is_due or self._has_no_usable_token():
+            is_refused = write and self._client.tokens is self._refused_tokens
+            if is_due or is_refused or self._has_no_usable_token():
                 await self._renew(self._client.tokens is not None)
 
     async def _renew(self, refreshable: bool) -> None:
@@ -657,6 +662,8 @@ class WallboxAccount(CloudAccount):
             raise
         except ChargerError as err:
             failed = await self._record_failure(err)
+            if isinstance(failed, TransportBusy):  # commands with a valid token go on
+                self._login_blocked_until = max(self._login_blocked_until, self._clock.monotonic() + failed.retry_after)
             failed.surely_not_sent = True  # applies to the request that needed the tokens
             raise failed from None
         self._renewal_answer_lost = False
@@ -720,7 +727,7 @@ class WallboxAccount(CloudAccount):
                 async with self._get_lock:
                     now = self._clock.monotonic()
                     if self.breaker.busy_until is not None:
-                        raise TransportBusy("throttled", self._busy_for())
+                        raise TransportBusy("throttled", self._seconds_until(self.breaker.busy_until))
                     if not self.breaker.usable:
                         raise TransportDown("unreachable")
                     regular_at = self._budgets.reads.free_at(now)
@@ -742,20 +749,20 @@ class WallboxAccount(CloudAccount):
         requested_at = self._clock.monotonic()
         await self._budgets.prepare_request()
         self._admit_command()
-        await self._sign_in_if_needed()
+        await self._sign_in_if_needed(write=True)
         await self._take_command_slot(requested_at, may_wait=may_wait)
         used = self._client.tokens
         try:
-            return await self._perform(lambda: self._with_patience(call, patience))
+            return await self._perform(lambda: self._with_patience(call, patience), write=True)
         except TokenRefused:
             await self._replace_tokens(used)
         await self._take_command_slot(requested_at, may_wait=may_wait)
-        return await self._retry(lambda: self._with_patience(call, patience))
+        return await self._retry(lambda: self._with_patience(call, patience), write=True)
 
     def _admit_command(self) -> None:
         """Raise TransportBusy or NoConnection if no command may be sent now."""
-        if self.breaker.busy_until is not None:
-            raise TransportBusy("throttled", self._busy_for())
+        if self.breaker.writes_busy_until is not None:
+            raise TransportBusy("throttled", self._seconds_until(self.breaker.writes_busy_until))
         if not self.breaker.usable:
             raise NoConnection("unreachable")
 
