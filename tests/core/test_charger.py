@@ -504,7 +504,7 @@ async def test_a_wish_that_is_on_its_way_is_not_changed_any_more(bench: Bench) -
 
 async def test_commands_to_one_charger_follow_one_another(bench: Bench) -> None:
     bench.cloud.gate = asyncio.Event()
-    settings: list[Setting] = [SetLock(True), SetCurrent(10), SetEcoMode(EcoMode.ECO), SetCharging(on=False)]
+    settings: list[Setting] = [SetLock(True), SetEcoMode(EcoMode.ECO), SetCurrent(20)]
     calls = [task(bench.charger.command(setting)) for setting in settings]
     await bench.clock.settle()
     assert bench.sent == settings[:1]

@@ -38,6 +38,7 @@ from tests.core.fake_transport import DAYTIME, NIGHT, Bench, FakeDevice, FakeTra
 from tests.simulators.clock import START
 
 ON, OFF = SetOverride(on=True), SetOverride(on=False)
+PAUSE = SetCharging(on=False)
 HELD = Override(on=True, applied=True)
 WANTED = Override(on=True, applied=False)
 NOT_WANTED = Override()
@@ -125,13 +126,16 @@ async def test_an_end_that_could_not_be_saved_is_reached_later(bench: Bench) -> 
     bench.save_error = NotSaved("not_saved")
     bench.device.unplug()
     with LogLines() as log:
-        await bench.poll()
-    assert log.lines == []
-    assert bench.snapshot.override == HELD
+        await bench.poll(3)
+    assert len(log.lines) == 1
+    assert bench.snapshot.override == NOT_WANTED
+    assert bench.issues() == {ChargerIssue.NOT_SAVED}
+    assert bench.intent is not None
     bench.save_error = None
-    await bench.poll()
+    await bench.poll(5)
     assert bench.reasons == ["unplugged"]
     assert bench.intent is None
+    assert bench.issues() == frozenset()
 
 
 async def test_read_only_nothing_is_pursued_and_what_was_left_is_undone(bench: Bench) -> None:
@@ -431,7 +435,7 @@ async def test_a_schedule_that_cannot_be_overridden_is_disabled_and_restored(ben
     assert bench.events == []
     assert await bench.charger.set_override(False) is Outcome.ACCEPTED
     assert bench.device.windows == (NIGHT, other)
-    assert bench.sent == [ON, OFF]
+    assert bench.sent == [ON, PAUSE, OFF]
     assert bench.disabled() == ("22:00 to 05:00 UTC",), "acknowledged is not restored"
     await over(bench)
     assert bench.disabled() == ()
@@ -584,7 +588,8 @@ async def test_off_that_got_lost_is_sent_again(bench: Bench, resume: Resume) -> 
     bench.device.at_hand = False  # which the cloud does not know yet
     assert await bench.charger.set_override(False) is Outcome.ACCEPTED
     await bench.poll(2)
-    assert (bench.sent, bench.events) == ([ON, OFF], ["override_ended"])
+    stop = [] if resume is Resume.WORKS else [PAUSE]
+    assert (bench.sent, bench.events) == ([ON, *stop, OFF], ["override_ended"])
     bench.device.at_hand = True
     await bench.poll(2)
     assert bench.device.windows == (NIGHT,)
@@ -728,7 +733,7 @@ async def test_on_off_on_within_a_second(bench: Bench, seen: bool) -> None:
 
 async def test_on_off_on_all_at_once(bench: Bench) -> None:
     calls = [bench.charger.set_override(on) for on in (True, False, True)]
-    assert await asyncio.gather(*calls) == [Outcome.ACCEPTED] * 3
+    assert await asyncio.gather(*calls) == [Outcome.PENDING, Outcome.VERIFIED, Outcome.ACCEPTED]
     await bench.poll(3)
     assert bench.snapshot.override == HELD
 
@@ -1483,9 +1488,9 @@ async def test_originals_are_kept_while_the_schedule_cannot_be_read(bench: Bench
     bench.cloud.schedule_error = UNREADABLE
     with pytest.raises(NotApplicable, match="schedule_unreadable"):
         await bench.charger.set_override(False)
-    assert bench.sent == [ON, OFF], "the charger is free all the same"
+    assert bench.sent == [ON, PAUSE], "the draw ends all the same"
     await bench.poll(120)
-    assert bench.sent == [ON, OFF]
+    assert bench.sent == [ON, PAUSE]
     assert bench.disabled() == ("22:00 to 05:00 UTC",)
     assert bench.issues() == {ChargerIssue.SCHEDULE_UNREADABLE}
     bench.cloud.schedule_error = None
@@ -1579,7 +1584,7 @@ async def test_schedule_given_back_although_it_shows_late(bench: Bench, lag: flo
     assert bench.reasons == ["failed"]
 
 
-async def test_charger_freed_at_once_although_its_disabled_schedule_shows_late(bench: Bench) -> None:
+async def test_draw_stopped_at_once_although_its_disabled_schedule_shows_late(bench: Bench) -> None:
     bench.device.resume = Resume.NO_EFFECT
     lag_schedule(bench, 70)
     await bench.charger.set_override(True)
@@ -1587,8 +1592,9 @@ async def test_charger_freed_at_once_although_its_disabled_schedule_shows_late(b
     await bench.poll()
     assert bench.device.windows == (replace(NIGHT, enabled=False),), "and the answer was lost"
     await bench.charger.set_override(False)
-    assert bench.sent[-1] == OFF
+    assert bench.sent[-1] == PAUSE
     await bench.poll(12)
+    assert bench.sent[-1] == OFF
     assert bench.device.windows == (NIGHT,)
     await bench.clock.advance(SCHEDULE_RETRY)
     await bench.poll(3)

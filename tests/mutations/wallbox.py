@@ -78,7 +78,7 @@ MUTATIONS = (
     Mutation(
         name="refusal-counts-as-lost",
         at="wallbox.account:WallboxAccount._record_failure",
-        find="self.breaker.good()",
+        find="self.breaker.good(write=write)",
         put="self.breaker.bad(Failure.OTHER)",
         tests=("tests/wallbox/test_outages.py", "tests/wallbox/test_commands.py"),
     ),

@@ -202,7 +202,7 @@ async def test_what_somebody_changed_while_a_schedule_waited_for_room_is_not_los
     """The whole list is replaced, so what was read a minute ago must not be written back."""
     rig.charger(WAITING).schedules = (NIGHT_THERE,)
     await rig.finish(rig.begin(rig.transport(WAITING).read_schedule()))
-    for amps in (10, 11, 12, 13, 14):
+    for amps in (10, 11, 12):
         await _send(rig, FREE, SetCurrent(amps))
     writing = rig.begin(rig.transport(WAITING).write_schedule((NIGHT_OFF,)))
     await rig.clock.advance(10)
@@ -380,7 +380,7 @@ async def test_a_command_whose_token_is_refused_is_repeated_once_with_a_new_one(
 async def test_i6_a_restart_whose_repetition_finds_no_room_is_refused_not_queued(rig: Rig) -> None:
     await rig.until_get(REFRESH, within=20 * MINUTE)
     await rig.clock.advance(61)
-    for amps in (10, 11, 12, 13):
+    for amps in (10, 11):
         await _send(rig, FREE, SetCurrent(amps))
     rig.cloud.expire_access()
     refused = await _refusal(rig, FREE, Restart())

@@ -16,7 +16,7 @@ from tests.simulators.wallbox_cloud import Fault, Resume, Schedules
 from tests.simulators.world import Car, Manual, RestartPlan, State, Window
 from tests.wallbox.conftest import WAITING, Bench
 
-ON, OFF = 1, 9
+ON, PAUSE, OFF = 1, 2, 9
 HELD, WANTED, NOT_WANTED = Override(on=True, applied=True), Override(on=True), Override()
 
 
@@ -144,7 +144,7 @@ async def test_a_schedule_that_cannot_be_overridden_is_disabled_and_restored(hom
     await home.clock.advance(5 * 60)
     assert charger.schedules == (night, never)
     assert intent(home) is None
-    assert actions(home) == [ON, OFF]
+    assert actions(home) == [ON, PAUSE, OFF]
     assert home.charger(WAITING).state is State.WAITING_SCHEDULE
 
 
@@ -533,18 +533,18 @@ async def test_a_schedule_that_cannot_be_read_in_full_is_left_alone_and_the_user
 
 
 async def test_what_was_disabled_is_restored_once_the_schedule_can_be_read_again(furnished: Bench) -> None:
-    """Meanwhile the charger is freed, the user told, and the originals kept, over a start and without a car."""
+    """Meanwhile the charger is paused, the user told, and the originals kept, over a start and without a car."""
     await hold(furnished)
     furnished.charger(WAITING).schedules = (*SHUT, DAYLESS)
     with pytest.raises(NotApplicable, match="schedule_unreadable"):
         await switch(furnished, False)
-    assert actions(furnished) == [ON, OFF]
+    assert actions(furnished) == [ON, PAUSE]
     assert furnished.chargers[WAITING].disabled_windows == ("22:00 to 05:00 UTC", "11:30 to 13:00 UTC")
     furnished.charger(WAITING).unplug()
     await furnished.clock.advance(2 * 3600)
     assert issues(furnished) == {ChargerIssue.SCHEDULE_UNREADABLE}
     assert len(posts(furnished)) == 1
-    assert actions(furnished) == [ON, OFF]
+    assert actions(furnished) == [ON, PAUSE]
     assert furnished.cloud.count("GET", f"/chargers/{WAITING}/schedules") < 15
     await furnished.chargers[WAITING].stop()
     furnished.add_keeper(WAITING, stored=furnished.chargers[WAITING].export())

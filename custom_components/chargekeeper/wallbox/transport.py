@@ -42,6 +42,7 @@ from ..core.model import (
 from ..core.reading_builder import ReadingBuilder, Timestamp
 from ..core.transport import Command, Presence, SetCharging, SetOverride, StatusReport
 from .client import UNREADABLE, ChargerDetails, ChargerEcho, ChargerStatus, GroupCharger, ScheduleList
+from .command_queue import RightOfWay
 from .mapping import (
     STATUS_BY_CODE,
     capabilities,
@@ -104,8 +105,8 @@ class CloudAccount(Protocol):
     def cloud_now(self) -> datetime:
         """The current time on the cloud's clock."""
 
-    async def execute(self, transport: WallboxCloudTransport, command: Command, patience: float) -> None:
-        """Send a command. Raise ChargerError if that fails."""
+    async def execute(self, transport: WallboxCloudTransport, command: Command, patience: float, urgent: float) -> None:
+        """Send a command; `urgent` is as in `Transport.execute`. Raise ChargerError if that fails."""
 
     async def check(self, transport: WallboxCloudTransport) -> None:
         """Read the status with an extra read. Raise ChargerError if that fails."""
@@ -146,6 +147,7 @@ class WallboxCloudTransport(CachingTransport):
         self._unknown_codes: set[int] = set()
         self.idle_age: float = IDLE_STATUS_AGE
         self.eco_percentage: int | None = None
+        self.way = RightOfWay()
         self.status_refresh = RefreshSchedule()
         self.details_refresh = RefreshSchedule()
         self.schedule_refresh = RefreshSchedule()
@@ -188,8 +190,12 @@ class WallboxCloudTransport(CachingTransport):
         return self._account.endpoint_contact_at
 
     @override
-    async def execute(self, command: Command, *, patience: float) -> None:
-        await self._account.execute(self, command, patience)
+    async def execute(self, command: Command, *, patience: float, urgent: float = 0.0) -> None:
+        await self._account.execute(self, command, patience, urgent)
+
+    @override
+    def make_way(self) -> Callable[[], None]:
+        return self.way.claim()
 
     @override
     async def check(self) -> None:

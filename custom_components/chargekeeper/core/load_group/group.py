@@ -16,7 +16,7 @@ from ..charger import unlimited
 from ..clock import Clock
 from ..coerce import number
 from ..cooldown import RAISE_SPACING, START_SPACING
-from ..errors import ChargerError, NotSaved
+from ..errors import ChargerError, NotSaved, TransportDown
 from ..limits import MINIMUM_CURRENT, Limits, ceiling
 from ..model import (
     CAR_CONNECTED,
@@ -133,6 +133,7 @@ class _MemberState:
     target: int = 0
     is_sending: bool = False
     refusals: int = 0  # since the last accepted command
+    failed: bool = False  # no connection accepted the last command
     # The last commanded reductions, with their monotonic times.
     attempts: dict[Capability, tuple[Setting, float]] = field(default_factory=dict)
 
@@ -460,7 +461,9 @@ class LoadGroup:
         restoration = state.restoration()
         for setting in needed if not state.is_sending else []:
             attempted, at = state.attempts.get(setting.capability, (None, now))
-            if attempted != setting or (not state.in_flight and now >= at + state.retry_delay):
+            # A reduction that failed is repeated even if it may still arrive.
+            may_repeat = state.failed or not state.in_flight
+            if attempted != setting or (may_repeat and now >= at + state.retry_delay):
                 state.attempts[setting.capability] = setting, now
                 self._start_sending(state, setting)
                 break
@@ -492,10 +495,12 @@ class LoadGroup:
             else:
                 await member.command(setting, automatic=True)
             state.refusals = 0
+            state.failed = False
         except ChargerError as err:
             LOGGER.debug("A member of a load group did not accept a command: %s", err)
             state.lowered_to = before
-            state.refusals = state.refusals + 1
+            state.refusals = state.refusals + (not isinstance(err, TransportDown))
+            state.failed = True
             if setting == START and err.reason == "paused":
                 state.set_paused(paused=False)  # the pause is now the user's
         finally:

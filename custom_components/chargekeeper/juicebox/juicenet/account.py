@@ -313,7 +313,7 @@ class JuiceNetTransport(CachingTransport):
         return True
 
     @override
-    async def execute(self, command: Command, *, patience: float) -> None:
+    async def execute(self, command: Command, *, patience: float, urgent: float = 0.0) -> None:
         no_car = self._last_report is not None and self._last_report.car_connected is False
         if no_car and command == STOP:
             raise NotApplicable("no_car")
