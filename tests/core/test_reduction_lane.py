@@ -10,7 +10,6 @@ from hypothesis import given, strategies as st
 import pytest
 
 from custom_components.chargekeeper.core.charger import ChargerOptions
-from custom_components.chargekeeper.core.charger.context import SAVE_WITHIN
 from custom_components.chargekeeper.core.charger.intents import Until
 from custom_components.chargekeeper.core.charger.lock import ChargerLock
 from custom_components.chargekeeper.core.charger.reduction import relief
@@ -30,6 +29,7 @@ from custom_components.chargekeeper.core.transport import (
 from tests.core.fake_transport import Bench, Resume
 
 ON, OFF = SetOverride(on=True), SetOverride(on=False)
+SAVE_WITHIN = 1.0
 CORE = Path(__file__).resolve().parents[2] / "custom_components" / "chargekeeper"
 
 
