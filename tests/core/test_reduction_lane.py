@@ -35,7 +35,7 @@ CORE = Path(__file__).resolve().parents[2] / "custom_components" / "chargekeeper
 
 @pytest.fixture
 async def bench() -> Bench:
-    """A car waits for the night."""
+    """Return a bench at which a car waits for the night."""
     bench = Bench()
     await bench.start()
     return bench

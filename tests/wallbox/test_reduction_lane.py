@@ -26,12 +26,12 @@ STOP = SetCharging(on=False)
 
 
 def is_read(method: str, path: str) -> bool:
-    """Whether a request reads data."""
+    """Return True if a request reads data."""
     return method == "GET" and not path.startswith("/users")
 
 
 async def prepare(bench: Bench, serials: tuple[str, ...] = (WAITING, CHARGING)) -> None:
-    """Two chargers charge with 6 A each."""
+    """Let these chargers charge with 6 A each."""
     for serial in serials:
         charger = bench.charger(serial)
         charger.home_sharing = False
@@ -43,7 +43,7 @@ async def prepare(bench: Bench, serials: tuple[str, ...] = (WAITING, CHARGING)) 
 
 
 async def group_of(bench: Bench, limit: float, *serials: str) -> LoadGroup:
-    """A running load group of these chargers."""
+    """Start a load group of these chargers."""
 
     async def save(_: dict[str, object]) -> None: ...
 
@@ -55,18 +55,18 @@ async def group_of(bench: Bench, limit: float, *serials: str) -> LoadGroup:
 
 
 def writes(bench: Bench, since: float) -> list[Request]:
-    """What was written."""
+    """Return the requests that wrote something."""
     return [request for request in bench.cloud.requests if request.method != "GET" and request.at >= since]
 
 
 def actions(bench: Bench, serial: str, since: float = 0.0) -> list[int]:
-    """The remote actions that reached the cloud."""
+    """Return the remote actions that reached the cloud."""
     path = f"/v3/chargers/{serial}/remote-action"
     return [json.loads(request.body)["action"] for request in writes(bench, since) if request.path == path]
 
 
 async def fill(bench: Bench, serial: str, waiting: int = 6) -> list[asyncio.Future[object]]:
-    """The shared slots are used, and more commands of another charger wait."""
+    """Use the shared slots, and let more commands of another charger wait."""
     transport = bench.account.transport(serial)
     tasks: list[asyncio.Future[object]] = [
         asyncio.ensure_future(transport.execute(SetLock(n % 2 == 0), patience=5)) for n in range(3 + waiting)
@@ -76,7 +76,7 @@ async def fill(bench: Bench, serial: str, waiting: int = 6) -> list[asyncio.Futu
 
 
 async def took(bench: Bench, command: SetCharging | SetCurrent, serial: str = CHARGING) -> float:
-    """Seconds until a command of the user is answered."""
+    """Return the seconds until a command of the user is answered."""
     task = asyncio.ensure_future(bench.chargers[serial].command(command))
     seconds = await bench.clock.advance_until(task.done, within=400, step=0.5)
     await task

@@ -94,16 +94,16 @@ class Household:
         return charger
 
     def lock(self, serial: str) -> None:
-        """A command that is no reduction."""
+        """Send a command that is no reduction."""
         self._begin(self.chargers[serial].command(SetLock(len(self.tasks) % 2 == 0)))
 
     def flood(self, serial: str) -> None:
-        """Many such commands, behind the back of the charger."""
+        """Send many such commands, without the lock of the charger."""
         for number in range(8):
             self._begin(self.account.transport(serial).execute(SetLock(number % 2 == 0), patience=5))
 
     def read(self, serial: str) -> None:
-        """A job that waits for a read slot while it holds the lock of the charger."""
+        """Wait for a read slot while holding the lock of the charger."""
 
         async def job() -> None:
             while True:
@@ -117,7 +117,7 @@ class Household:
         self._begin(job())
 
     def pause(self, serial: str) -> None:
-        """A reduction. While another one for the charger waits, they are one command."""
+        """Send a reduction, unless another one for the charger waits: they would be one command."""
         now = self.clock.monotonic()
         recent = [each for each in self.requested if each.at > now - 60]
         if any(each.serial == serial and self.sent_at(each) is None for each in self.requested):
@@ -127,12 +127,12 @@ class Household:
         self._begin(self.chargers[serial].command(SetCharging(on=False)))
 
     def hang(self) -> None:
-        """The cloud begins to hang, or no longer does."""
+        """Let the cloud hang, or answer again."""
         self.client.hangs = not self.client.hangs
         self.hung_at = self.clock.monotonic()
 
     def sent_at(self, requested: Requested) -> float | None:
-        """When a pause reached the wire."""
+        """Return the monotonic time at which a pause reached the wire, or None."""
         return next(
             (
                 each.at
@@ -153,7 +153,7 @@ class Household:
             self.check()
 
     def check(self) -> None:
-        """The figure, and the budget."""
+        """Check the figure and the budgets."""
         now = self.clock.monotonic()
         recent = self.client.hangs or now - self.hung_at < 60
         for each in self.requested:

@@ -1,7 +1,8 @@
 """The data model of a charger, whatever its manufacturer and transports: enumerations, properties, readings, snapshot.
 
-Everything here but `Readings` is immutable. A `Property` defines the type of a value and how long it may be shown. A
-`Reading` is one value with its source and the time when the charger showed it. A `Snapshot` is all that entities see.
+Everything in this module except `Readings` is immutable. A `Property` defines the type of a value and how long it may
+be shown. A `Reading` is one value with its source and the time when the charger showed it. A `Snapshot` is all that
+entities see.
 """
 
 from collections.abc import Mapping
@@ -256,7 +257,8 @@ LIVE_AGE: Mapping[Source, float] = {
 """Seconds after which a live reading is no longer shown, by source (docs/design.md, section 4.2)."""
 
 IDLE_STATUS_AGE = 60 * 60
-"""Seconds after which the cloud status of an idle charger is no longer shown; or 1.5 status rounds if longer."""
+"""Seconds after which the cloud status of an idle charger is no longer shown. If 1.5 rounds of status reads for all
+chargers of the account take longer, that time applies instead."""
 
 DOUBT_CHARGING_AFTER = 5 * 60
 """Seconds without evidence of life after which the status of a charging charger is read next."""

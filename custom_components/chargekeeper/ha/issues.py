@@ -166,7 +166,7 @@ def track_token_issue(hass: HomeAssistant, entry: ConfigEntry, account: JuiceNet
 
 @callback
 def sync_listen_issue(hass: HomeAssistant, entry: ConfigEntry, error: NoConnection | None) -> None:
-    """Raise the issue for why the ports for boxes cannot be opened; without an error remove it."""
+    """Raise the issue that the ports for boxes cannot be opened; remove the issue if there is no error."""
     busy = isinstance(error, PortBusy)
     detail = "" if error is None else error.detail
     _sync_issue(hass, f"{PORT_BUSY}_{entry.entry_id}", PORT_BUSY, {"port": detail} if busy else None)
@@ -330,8 +330,8 @@ def _sync_issue(
 ) -> None:
     """Create or update an issue; delete it if `placeholders` is None. An issue with `data` can be fixed.
 
-    An inactive issue is left alone: Home Assistant only remembers that the user chose to ignore it. Soon after a start,
-    the cause of such an issue may still exist without having been found again.
+    An inactive issue is not deleted: Home Assistant only remembers that the user chose to ignore it. Soon after a
+    start, the cause of such an issue may still exist without having been found again.
     """
     if placeholders is not None:
         ir.async_create_issue(

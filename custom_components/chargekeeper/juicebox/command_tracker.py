@@ -1,17 +1,17 @@
 """Check that a box obeys commands, by the limits in its next statuses.
 
 Sources disagree about which of the two limits is in force (docs/protocols/juicebox.md, section 2.3). The tracker finds
-out which one is.
+out which limit is in force.
 """
 
 from ..core.limits import HIGHEST_CURRENT
 from .datagram import StatusMessage
 
 SHOWS_WITHIN = 3
-"""Number of statuses after a command of which at least one shows the command. The first or the second status shows the
+"""At least one of this number of statuses after a command shows the command. The first or the second status shows the
 command (section 2.5), or the third if one status is lost."""
 IGNORED_IN_A_ROW = 3
-"""Consecutive statuses without the commanded limits after which the box counts as ignoring commands."""
+"""The box counts as ignoring commands after this number of consecutive statuses without the commanded limits."""
 
 
 class CommandTracker:
@@ -46,7 +46,7 @@ class CommandTracker:
         self._statuses_since_command = 0
 
     def cancel(self) -> None:
-        """Stop waiting: no command holds, so no status can show one."""
+        """Stop waiting: no command holds, so no status can show a command."""
         self._statuses_since_command = None
 
     def check_status(self, message: StatusMessage, online: int, offline: int) -> None:

@@ -384,7 +384,7 @@ class WallboxAccount(CloudAccount):
     # Requests
 
     async def _poll_groups(self, budget: SlidingWindow) -> None:
-        """Read the groups answer, which shows every charger of the account."""
+        """Send the groups poll, whose answer shows every charger of the account."""
         try:
             chargers = await self._get(budget, self._client.groups)
         except TransportBusy as err:
@@ -579,7 +579,7 @@ class WallboxAccount(CloudAccount):
         return max(now + self._token_seconds_left() - TOKEN_MARGIN - READ_EVERY, self._budgets.logins.free_at(now))
 
     async def _sign_in_if_needed(self, ahead: float = 0.0) -> None:
-        """Renew the tokens if they will be within `TOKEN_MARGIN` of their end in `ahead` seconds.
+        """Renew the tokens if less than `TOKEN_MARGIN` will remain until their end in `ahead` seconds.
 
         Without a free sign-in slot, a valid token stays in use until it expires: a probe must not wait for the renewal.
         """

@@ -345,7 +345,7 @@ def _builder(facts: StatusFacts, seen: Timestamp, idle_age: float) -> ReadingBui
 def _put_live(
     builder: ReadingBuilder, facts: StatusFacts, answer: GroupCharger | ChargerStatus, locked: bool | None
 ) -> None:
-    """Add the live values, except for an offline charger: then they are not reported by the charger itself."""
+    """Add the live values, except for an offline charger, which does not report them itself."""
     if facts.status is Status.OFFLINE:
         return
     builder.put(STATUS, facts.status)

@@ -65,10 +65,11 @@ The slow round has 30 slots per hour. Token renewals use about 4, and status rea
 """
 
 GONE_AFTER = 3
-"""Number of consecutive groups answers without a charger after which the charger is no longer in the account."""
+"""A charger counts as removed after this number of consecutive answers to the groups poll without it."""
 
 CHANGE_WITHIN = 5 * 60.0
-"""Maximum seconds between two groups answers for a change to be evidence of life. After a longer gap it may be old."""
+"""Maximum seconds between two answers to the groups poll for a change to be evidence of life. After a longer gap, the
+change may be old."""
 
 RETRY_EVERY = 5 * 60.0
 """Seconds after a failed read before the slow round tries again."""
@@ -222,7 +223,7 @@ class WallboxCloudTransport(CachingTransport):
 
     @property
     def in_account(self) -> bool:
-        """True until `GONE_AFTER` consecutive groups answers did not contain this charger."""
+        """True while fewer than `GONE_AFTER` consecutive answers to the groups poll have omitted this charger."""
         return self._missed_listings < GONE_AFTER
 
     @property
@@ -231,7 +232,7 @@ class WallboxCloudTransport(CachingTransport):
         return self._last_report is not None and self._last_report.status in POWER_FLOWS
 
     def record_listing(self, charger: GroupCharger) -> None:
-        """Process the entry of this charger in a groups answer."""
+        """Process the entry of this charger in an answer to the groups poll."""
         before = self._listing
         self._listing = charger
         before_at = self._listed_at
@@ -248,7 +249,7 @@ class WallboxCloudTransport(CachingTransport):
         )
 
     def record_missing(self) -> None:
-        """Count a groups answer without this charger."""
+        """Count an answer to the groups poll without this charger."""
         self._missed_listings += 1
         if self._missed_listings == GONE_AFTER:
             self._notify_change()
@@ -340,7 +341,7 @@ class WallboxCloudTransport(CachingTransport):
         self._publish(readings)
 
     def _update_identity(self, charger: GroupCharger) -> None:
-        """Update the identity from a groups answer. Fields that the answer omits remain."""
+        """Update the identity from an answer to the groups poll. Fields that the answer omits remain."""
         before = self._identity
         self._identity = identity(charger, before.part_number)
         if charger.name is None:

@@ -45,7 +45,8 @@ class Authority:
     def transport(self, capability: Capability) -> Transport | None:
         """Return the authoritative transport: the transport that would carry commands of this capability.
 
-        A local transport replaces the cloud if the charger reported over it later and it sees power flow.
+        A local transport replaces the cloud if the charger's report over that transport is later and shows that power
+        flows.
         """
         first = self._router.first(capability)
         if first is None or first.source is not Source.CLOUD:

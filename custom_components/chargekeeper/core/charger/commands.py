@@ -43,10 +43,10 @@ from .router import Router
 LOGGER = logging.getLogger(__name__)
 
 EXPECT_WITHIN = 150.0
-"""Seconds within which a setting must show: one groups poll of the Wallbox cloud and a margin."""
+"""Maximum seconds until a report shows a sent setting: one groups poll of the Wallbox cloud and a margin."""
 
 TIME_TO_LIVE = 300.0
-"""Seconds for which a setting may wait in the queue, and for which an unacknowledged one may still arrive."""
+"""Seconds for which a setting may wait in the queue, and for which an unacknowledged setting may still arrive."""
 
 ROOM_RETRY = 60.0
 """Seconds after which an override is tried again when the load group had no room for it."""
@@ -128,17 +128,17 @@ class Commands:
 
     @property
     def lowest_current(self) -> float | None:
-        """Lowest current that the charger may be set to now, in A; None if it may be anything.
+        """Lowest current to which the charger may be set at present, in A; None if unknown.
 
-        An old value does not count. The setting may have been lowered since, so a seeming reduction could raise it
-        (I1).
+        An old value does not count. The setting may have been lowered since, so that an apparent reduction could raise
+        the setting (I1).
         """
         shown = self.live_current
         return None if shown is None else min([shown, *self._currents_under_way])
 
     @property
     def highest_current(self) -> float | None:
-        """Highest current that the charger may be set to now, in A, as far as known; None if unknown."""
+        """Highest current to which the charger may be set at present, in A, as far as known; None if unknown."""
         shown = self._snapshot().value(CHARGING_CURRENT)
         return max([*([] if shown is None else [shown]), *self._currents_under_way], default=None)
 
@@ -152,7 +152,7 @@ class Commands:
 
     @property
     def _currents_under_way(self) -> list[int]:
-        """Currents in A that were sent, or may still arrive, and do not show yet."""
+        """Currents in A that were sent or may still arrive, and that no report shows yet."""
         under_way = [*self._unacknowledged.get(Capability.CURRENT, ()), self._expected.get(Capability.CURRENT)]
         return [each.setting.amps for each in under_way if each is not None and isinstance(each.setting, SetCurrent)]
 
@@ -161,7 +161,7 @@ class Commands:
         self._queue.clear()
 
     def marks(self) -> list[float]:
-        """Return the monotonic times at which a change is due without a report."""
+        """Return the monotonic times at which a sent setting becomes overdue."""
         return [expected.sent_at + EXPECT_WITHIN for expected in self._expected.values()]
 
     def admit(self, setting: Setting | None) -> None:
@@ -219,7 +219,7 @@ class Commands:
             raise UnsafeRequest("no_group_share")
 
     def check_timeouts(self) -> None:
-        """Check which settings show by now, which never did, and which arrived late."""
+        """Check which sent settings a report shows by now, which became overdue, and which arrived late."""
         now = self._clock.monotonic()
         for capability, expected in list(self._expected.items()):
             answered = self._answered_since(expected.sent_at)
@@ -279,9 +279,9 @@ class Commands:
         return Outcome.ACCEPTED
 
     async def lift_pause(self, *, overridden: bool) -> Outcome:
-        """Take back the pause of a load group. See `Charger.lift_pause`.
+        """End the pause of a load group. See `Charger.lift_pause`.
 
-        `overridden` is True while the schedule does not rule.
+        `overridden` is True while an override replaces the schedule.
         """
         has_schedule = any(window.enabled for window in self._snapshot().value(SCHEDULE) or ())
         if overridden or not has_schedule or self._router.first(Capability.OVERRIDE) is None:
@@ -289,7 +289,7 @@ class Commands:
         return await self._context.run(self._hand_back())
 
     async def _hand_back(self) -> Outcome:
-        """Let the schedule rule again, which may start charging at once."""
+        """Let the schedule apply again, which may start charging at once."""
         async with self._router.turn():
             self.admit(None)
             self._require_cooldown(START)

@@ -31,7 +31,10 @@ class Danger:
 
 @dataclass(frozen=True, slots=True)
 class _Update:
-    """An update that a transport reported at the monotonic time `at`. A restored update lies before the start."""
+    """An update that a transport reported at the monotonic time `at`.
+
+    For a restored update, `at` is before the start.
+    """
 
     at: float
     firmware: str | None
@@ -51,7 +54,7 @@ class DangerWatch:
 
     @property
     def updating(self) -> Danger | None:
-        """The update that counts longest; None unless the charger counts as updating."""
+        """The update whose time limit ends last; None unless the charger counts as updating."""
         latest = self._latest
         if latest is None or self._age(self._updates[latest]) >= UPDATE_WITHIN:
             return None
@@ -73,7 +76,7 @@ class DangerWatch:
         return None if source is None else Danger(source)
 
     def marks(self) -> list[float]:
-        """Return the monotonic times at which a change is due without a report."""
+        """Return the monotonic times at which a danger may end or a save is due even if no report arrives."""
         found = [reading.expires_at for reading in self._flowing.values()]
         for source, update in self._updates.items():
             found += [update.at + UPDATE_WITHIN, update.at + self._saved_age(source) + SAVE_EVERY]
@@ -112,7 +115,7 @@ class DangerWatch:
             self._saving.start()
 
     def dismiss(self) -> None:
-        """Ignore the updates that are in doubt: the user says that they are over.
+        """Ignore the updates that are in doubt: the user says that these updates are over.
 
         A transport that only repeats its old report does not bring an update back.
         """

@@ -1,7 +1,7 @@
 """Store what must survive a power cut: the user's override and pause, the last restart, a firmware install, updates.
 
 The record is saved before a command is sent. After an interruption, the next start finds what may have happened. Pure
-functions decide here on the next step, from an intent and the observed charger.
+functions in this module choose the next step from an intent and the observed charger.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class Until(StrEnum):
 
 
 class IntentState(StrEnum):
-    """How far an intent has come."""
+    """Progress of an intent."""
 
     PENDING = "pending"  # requested, not sent to the charger
     APPLIED = "applied"  # acknowledged by a transport
@@ -54,7 +54,7 @@ class OverrideIntent:
 
     Attributes:
         base: the charger's status when the user requested the override.
-        sent: True once the charger may be under an override, so that there is something to hand back.
+        sent: True once the charger may be under an override: only then can control be handed back.
         applications: how often ChargeKeeper sent the override; once it is ending, how often it handed control back.
         originals: the schedule windows that ChargeKeeper disables, as they were before.
         disabled: True once the disabling was acknowledged.
@@ -81,7 +81,7 @@ class OverrideIntent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PauseIntent:
-    """A pause that the user wants to hold, once a transport accepted it.
+    """A pause that the user requested and a transport accepted.
 
     `base` is the charger's status before the pause; `applications` counts how often the pause was sent. The state is
     never `PENDING`. It is `ENDING` once the car has left, while the charger would keep the pause for the next car
@@ -113,7 +113,7 @@ class InstallRecord:
 
 @dataclass(frozen=True, slots=True)
 class UpdateRecord:
-    """A firmware update that a transport reported, and whose end it did not report.
+    """A firmware update that a transport reported, and whose end that transport did not report.
 
     `age` is the time since that report in seconds, counted only while ChargeKeeper runs: no jump of the wall clock
     shortens `age`. `firmware` is the version at that report, if known. `dismissed` is True once the user said that the
@@ -140,8 +140,10 @@ class Intents:
 
 
 class IntentStore:
-    """The durable record of one charger. `write` changes the disk first, then `entries`; `keep` changes only `entries`.
+    """The durable record of one charger.
 
+    `entries` holds the records on the disk; `write` saves the new records before it changes `entries`. `keep` changes
+    only `entries`.
     `save` returns once its record is on the disk, and raises `NotSaved` if the record could not be saved.
     """
 
@@ -155,7 +157,7 @@ class IntentStore:
         self.entries = Intents()
 
     def restore(self, stored: object) -> None:
-        """Restore what `save` was given earlier. Skip garbled entries."""
+        """Restore the records that `save` received earlier. Skip garbled entries."""
         entries = stored if isinstance(stored, Mapping) else {}
         self.entries = Intents(
             override=_override_from(entries.get("override")),
@@ -178,8 +180,8 @@ class IntentStore:
     ) -> None:
         """Save the changed records; omitted records stay as they are.
 
-        If `save` fails, raise its error and change nothing. A canceled write counts as done, and the next write saves
-        the same records again.
+        If `save` fails, raise its error and change nothing. A canceled write still changes the records in memory. The
+        next write then saves even if nothing else changes.
         """
         async with self._lock:
             old = self.entries
@@ -224,7 +226,7 @@ class IntentStore:
 
 
 class Step(StrEnum):
-    """What to do next for an override."""
+    """The next step for an override."""
 
     WAIT = "wait"
     SEND = "send"  # ask the charger to charge now
@@ -244,7 +246,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What is seen of the charger when the next step is decided.
+    """The observed state of the charger when the next step is chosen.
 
     `effect_due`: enough time has passed for the status to show the last command. `unconfirmed`: the charger may have
     dropped the override or pause after it was sent or last seen in effect (outage, restart, update, a window's edge).
@@ -284,7 +286,7 @@ def _end_reason(intent: OverrideIntent, seen: Observation) -> End | None:
 
 
 def _decide_while_not_charging(intent: OverrideIntent, seen: Observation) -> Decision:
-    """Return the next step while the charger does not charge although the user wants that."""
+    """Return the next step if the charger does not charge although the user wants it to charge."""
     match intent.state:
         case IntentState.PENDING:
             pass
@@ -301,7 +303,7 @@ def _decide_while_not_charging(intent: OverrideIntent, seen: Observation) -> Dec
 
 
 class PauseStep(StrEnum):
-    """What to do next for a pause."""
+    """The next step for a pause."""
 
     WAIT = "wait"
     SEND = "send"  # send the pause again

@@ -1,6 +1,6 @@
 """Lower the charger's setting once when a limit falls below it, so that the shown setting is true.
 
-A later raise by somebody else is left alone. If the lowering fails in an outage, the intent store keeps it until the
+A later raise by somebody else is not lowered. If the lowering fails in an outage, the intent store keeps it until the
 outage is over.
 """
 

@@ -1,4 +1,4 @@
-"""Pursue the user's time-of-use override until it ends, over outages, restarts and external changes.
+"""Hold the user's time-of-use override until its end, through outages, restarts and external changes.
 
 `intents.decide` chooses the next step; this module takes it. Every step is saved before a command is sent.
 """
@@ -62,13 +62,13 @@ EFFECT_AFTER = 15.0
 """Seconds after which an acknowledged override counts as without effect if no status shows it."""
 
 SYNC_RESOLUTION = 1.0
-"""Resolution in seconds of the time at which the charger reported, as transports know it."""
+"""Resolution, in seconds, of a transport's `charger_reported_at`."""
 
 REPORT_LAG = 60.0
 """Seconds by which a status report may lag behind the edge of a window."""
 
 SCHEDULE_RETRY = 1800.0
-"""Seconds after which a schedule that could not be read completely, or not be handed back, is tried again."""
+"""Seconds until the next attempt after a schedule could not be read completely or could not be handed back."""
 
 SHOWS_WITHIN = 300.0
 """Seconds within which a written schedule appears when the schedule is read. An earlier answer may be out of date."""
@@ -130,7 +130,7 @@ class OverrideController:
 
     @property
     def disabled_windows(self) -> tuple[str, ...]:
-        """Schedule windows that are disabled for the override, as text, until they are seen enabled."""
+        """Schedule windows that are disabled for the override, as text, until a report shows them enabled."""
         intent = self._intents.entries.override
         return () if intent is None else _named(intent.originals)
 
@@ -150,7 +150,7 @@ class OverrideController:
 
     @property
     def until_at(self) -> datetime | None:
-        """Time at which the override ends by itself, if one was given and lies ahead."""
+        """Time at which the override ends by itself; None if there is no such time or it is past."""
         intent = self._intents.entries.override
         until_at = None if intent is None or intent.state is IntentState.ENDING else intent.until_at
         return until_at if until_at is not None and until_at > self._clock.now() else None
@@ -265,7 +265,7 @@ class OverrideController:
                 seen_plugged=car is not None and car.value,
             )
         elif intent.state is IntentState.ENDING:
-            # Its effects at the charger remain: the same intent continues, from the start.
+            # The effects of the old override remain at the charger: the same intent starts again.
             self._pending_announced = False
             base = Status.PAUSED if intent.stopped else intent.base  # our own pause is no external change
             reopened = replace(intent, state=IntentState.PENDING, applications=0, disabled=False, left_paused=False)
@@ -361,7 +361,7 @@ class OverrideController:
         if status is Status.PAUSED and self._context.group_pause_sent and self._context.group_share is None:
             status = Status.WAITING_SCHEDULE  # the load group that paused the charger is gone
         elif status is Status.PAUSED and self._context.paused_by_group:
-            # Nobody ended the override. It must still end an earlier pause of the user once there is room.
+            # Nobody ended the override. Once there is room, the override must still end an earlier pause of the user.
             begun = self._context.group_pause_sent or intent.state is not IntentState.PENDING
             status = Status.WAITING_POWER if begun else None
         elif status is Status.WAITING_SCHEDULE and self._context.paused_by_group:
@@ -382,8 +382,8 @@ class OverrideController:
     def _reported_since(self, intent: OverrideIntent) -> bool:
         """Return True if the charger itself reported after the last command, or if no such report is needed.
 
-        A cloud acknowledges commands even for a charger that is off. ChargeKeeper therefore judges the undoing of
-        changes, and tries it again, only after a report of the charger.
+        A cloud acknowledges commands even for a charger that is off. Only a report of the charger therefore shows if
+        ChargeKeeper's changes were undone. ChargeKeeper tries again only after such a report.
         """
         transport = self._transport_for(intent, Step.FINISH)
         if intent.state is not IntentState.ENDING or transport is None:
@@ -392,7 +392,7 @@ class OverrideController:
         return transport.charger_reported_at is not None and transport.charger_reported_at > sent_at - SYNC_RESOLUTION
 
     def _request_report(self, intent: OverrideIntent) -> None:
-        """Read the status now and then while undone changes wait for a report of the charger."""
+        """Read the status at growing intervals while only a report of the charger can show that changes were undone."""
         transport = self._transport_for(intent, Step.FINISH)
         waited = status_received_at(transport) >= self._sent_at + EFFECT_AFTER and self._retry.is_due()
         if waited and transport is not None and not self._reported_since(intent):
@@ -411,7 +411,7 @@ class OverrideController:
         return self._authority.last_report(Capability.OVERRIDE)
 
     def _inside(self, at: float) -> bool | None:
-        """Return True if a window was open at a recent monotonic time; None if no schedule is in the way."""
+        """Return True if a window was open at a recent monotonic time; None without an enabled window or a time."""
         windows = self._context.readings_store.get(SCHEDULE)
         if windows is None or not any(window.enabled for window in windows.value) or at == -inf:
             return None
@@ -590,7 +590,7 @@ class OverrideController:
             await self._free(transport, intent)
             raise TransportBusy("too_soon", SHOWS_WITHIN)
         if not to_enable:
-            intent = replace(intent, originals=())  # seen enabled, or changed by somebody else: nothing is owed
+            intent = replace(intent, originals=())  # seen enabled, or changed by somebody else: nothing to undo
         hand_back = self._must_hand_back(intent)
         if not to_enable and not hand_back:
             self._context.issues.discard(ChargerIssue.SCHEDULE_UNREADABLE)
@@ -616,7 +616,7 @@ class OverrideController:
             await self._context.save_or_keep(override=replace(intent, sent=False, left_paused=left_paused))
 
     def _may_show_later(self, intent: OverrideIntent) -> bool:
-        """Return True if windows were written as disabled, and a later answer may be the first to show them so."""
+        """Return True if windows were written as disabled, but an answer may show the change only later."""
         if not intent.originals or intent.disabled or intent.applications > 0:
             return False
         return self._clock.monotonic() < self._disabled_at + SHOWS_WITHIN
@@ -644,7 +644,7 @@ class OverrideController:
     def _report_lost_windows(self, present: Schedule) -> None:
         """Report which windows are gone since the schedule was handed back.
 
-        A cloud may drop what it acknowledged.
+        A cloud may drop a schedule that it acknowledged.
         """
         lost = schedule.missing(self._schedule_handed_back, present)
         self._schedule_handed_back = ()
@@ -672,8 +672,8 @@ class OverrideController:
     async def _release(self, intent: OverrideIntent, last_report: StatusReport | None) -> bool:
         """End the pause left by a transport that could not hand back control.
 
-        A transport that can hand back control is used as soon as there is one. Otherwise the pause ends in the next
-        window, as it would by the schedule.
+        A transport that can hand back control is used as soon as such a transport is available. Otherwise the pause
+        ends in the next window, as it would by the schedule.
         """
         transport = self._router.first(Capability.OVERRIDE)
         now = self._clock.monotonic()
@@ -723,7 +723,7 @@ class OverrideController:
             await self._end(intent, End.FAILED, failure=failure)
             return
         if intent.originals:
-            # Disabled windows are not forgotten before they are seen enabled: a refusal may be temporary.
+            # Keep the record of disabled windows until they show as enabled: a refusal may be temporary.
             self._context.issues.add(failure)
             if intent.applications >= APPLICATIONS:  # the charger ignores the hand-back; only the schedule is retried
                 await self._context.save_or_keep(override=replace(intent, sent=False, applications=1))

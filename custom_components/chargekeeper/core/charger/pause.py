@@ -50,7 +50,7 @@ class PauseController:
         self._unconfirmed = True
 
     async def before_user_command(self, setting: Setting) -> None:
-        """End the pause before a start of the user is sent, whatever becomes of the start.
+        """End the pause before the user's start command is sent, even if that command then fails.
 
         The caller holds the lock.
         """
@@ -58,7 +58,7 @@ class PauseController:
             await self._end(End.CANCELLED)
 
     async def after_user_command(self, setting: Setting, base: Status | None) -> None:
-        """Hold a pause of the user that a transport accepted. `base` is the charger's status before it.
+        """Hold a pause of the user that a transport accepted. `base` is the charger's status before the pause.
 
         The caller holds the lock.
         """
@@ -134,7 +134,7 @@ class PauseController:
         return True
 
     async def _restore(self, pause: PauseIntent) -> None:
-        """Send the pause again, saved first. An attempt that surely was not sent does not count."""
+        """Save the pause, then send it again. An attempt that surely was not sent does not count."""
         transport = self._router.first(Capability.CHARGING)
         ocpp = self._context.readings_store.get(OCPP)
         if (
