@@ -430,8 +430,8 @@ async def test_a_throttled_write_delays_no_probe(breaker: Breaker, clock: Virtua
     breaker.bad(Failure.OTHER)
     await clock.advance(20)
     breaker.bad(Failure.OTHER)
-    assert breaker.state is BreakerState.OPEN
+    assert state_of(breaker) is BreakerState.OPEN
     breaker.throttled(600, write=True)  # an answer: the endpoint is back
-    assert breaker.state is BreakerState.HALF_OPEN
+    assert state_of(breaker) is BreakerState.HALF_OPEN
     assert breaker.busy
     assert breaker.due == clock.monotonic() + HALF_OPEN_PROBE

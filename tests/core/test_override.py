@@ -130,7 +130,6 @@ async def test_override_end_retried_after_failed_save(bench: Bench) -> None:
     assert len(log.lines) == 1
     assert bench.snapshot.override == NOT_WANTED
     assert bench.issues() == {ChargerIssue.NOT_SAVED}
-    assert bench.intent is not None
     bench.save_error = None
     await bench.poll(5)
     assert bench.reasons == ["unplugged"]
@@ -1594,9 +1593,9 @@ async def test_draw_stopped_at_once_although_disabled_schedule_shows_late(bench:
     await bench.poll()
     assert bench.device.windows == (replace(NIGHT, enabled=False),), "written, although the answer was lost"
     await bench.charger.set_override(False)
-    assert bench.sent[-1] == PAUSE
+    assert bench.sent[-1:] == [PAUSE]
     await bench.poll(12)
-    assert bench.sent[-1] == OFF
+    assert bench.sent[-1:] == [OFF]
     assert bench.device.windows == (NIGHT,)
     await bench.clock.advance(SCHEDULE_RETRY)
     await bench.poll(3)

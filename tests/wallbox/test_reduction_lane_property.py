@@ -1,7 +1,7 @@
 """The first two reductions per account and minute are sent within 5 s, whatever is queued; no budget is exceeded."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Never, override
@@ -142,8 +142,8 @@ class Household:
             None,
         )
 
-    def _begin(self, work: object) -> None:
-        self.tasks.append(asyncio.ensure_future(work))  # type: ignore[arg-type]
+    def _begin(self, work: Coroutine[object, object, object]) -> None:
+        self.tasks.append(asyncio.ensure_future(work))
 
     async def advance(self, seconds: float) -> None:
         """Let time pass; the rules hold at every moment of it."""

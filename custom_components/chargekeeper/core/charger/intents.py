@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from types import EllipsisType
-from typing import Any
 
 from ..coerce import member, moment, number
 from ..model import OVERRIDE_IN_EFFECT, Outcome, Schedule, Source, Status
@@ -153,7 +152,7 @@ class IntentStore:
         self._in_doubt = False  # True while `entries` may not be on the disk
         self.unsaved = False
         """True while `entries` holds a record that could not be saved."""
-        self._kept: dict[str, Any] = {}  # what `keep` changed while a save was in progress
+        self._kept: list[Callable[[Intents], Intents]] = []  # what `keep` changed while a save was in progress
         self.entries = Intents()
 
     def restore(self, stored: object) -> None:
@@ -195,15 +194,15 @@ class IntentStore:
             )
             if new == old and not self._in_doubt:
                 return
-            self._kept = {}
+            self._kept.clear()
             try:
                 await self._save(_json_of(new))
             except asyncio.CancelledError:
                 # A save in progress cannot be recalled: the record may be on the disk already, or get there later.
-                self.entries = replace(new, **self._kept)
+                self.entries = self._with_kept(new)
                 self._in_doubt = True
                 raise
-            self.entries = replace(new, **self._kept)
+            self.entries = self._with_kept(new)
             self._in_doubt = self.unsaved = bool(self._kept)
 
     def keep(
@@ -214,11 +213,23 @@ class IntentStore:
         lowering: bool | EllipsisType = ...,
     ) -> None:
         """Change records that could not be saved in memory only. The next `write` saves them."""
-        changes = {"override": override, "pause": pause, "lowering": lowering}
-        changed = {name: record for name, record in changes.items() if record is not ...}
-        self._kept |= changed
-        self.entries = replace(self.entries, **changed)
+
+        def change(entries: Intents) -> Intents:
+            return replace(
+                entries,
+                override=entries.override if override is ... else override,
+                pause=entries.pause if pause is ... else pause,
+                lowering=entries.lowering if lowering is ... else lowering,
+            )
+
+        self._kept.append(change)
+        self.entries = change(self.entries)
         self._in_doubt = self.unsaved = True
+
+    def _with_kept(self, entries: Intents) -> Intents:
+        for change in self._kept:
+            entries = change(entries)
+        return entries
 
     def export(self) -> dict[str, object]:
         """Return the record as JSON."""
