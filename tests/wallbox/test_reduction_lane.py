@@ -405,3 +405,43 @@ async def test_reads_and_waits_of_a_charger_give_way(rig: Rig) -> None:
     end()
     assert not isinstance((await rig.finish(rig.begin(transport.read_schedule())))[0], Exception)
     assert await rig.finish(rig.begin(transport.execute(SetOverride(on=False), patience=5, urgent=1)))
+
+
+# The disk
+
+
+async def test_slow_disk_holds_up_a_reduction_for_a_second_at_most(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.account.stop()
+    stuck = asyncio.Event()
+
+    async def save(_: dict[str, object]) -> None:
+        await stuck.wait()
+
+    rig.account._budgets._save = save
+    rig.account.start()
+    begun = rig.clock.monotonic()
+    rig.begin(rig.transport(FREE).execute(SetCurrent(9), patience=5, urgent=1))
+    await rig.clock.advance(1)
+    assert [request.at - begun for request in rig.writes(begun)] == [1]
+    stuck.set()
+
+
+async def test_slow_disk_of_a_group_holds_up_a_reduction_for_a_second_at_most(bench: Bench) -> None:
+    await prepare(bench)
+    group = await group_of(bench, 32, CHARGING, WAITING)
+    await bench.clock.advance(300)
+    stuck = asyncio.Event()
+
+    async def save(_: dict[str, object]) -> None:
+        await stuck.wait()
+
+    group._save = save
+    bench.charger(CHARGING).max_charging_current = 32
+    await bench.clock.advance_until(
+        lambda: bench.snapshot(CHARGING).value(CHARGING_CURRENT) == 32, within=200, step=0.5
+    )
+    await bench.clock.advance(1.5)
+    assert bench.charger(CHARGING).max_charging_current <= 16
+    stuck.set()
+    await group.stop()

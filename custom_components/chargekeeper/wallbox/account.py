@@ -625,7 +625,7 @@ class WallboxAccount(CloudAccount):
 
         `urgent` is True for a refresh that a reduction needs: it has one more slot of its own.
         """
-        await self._budgets.prepare_request()
+        await self._budgets.prepare_request(urgent=urgent)
         now = self._clock.monotonic()
         budget = self._budgets.logins
         if urgent and budget.free_at(now) > now and self._budgets.urgent_logins.free_at(now) <= now:
@@ -634,7 +634,7 @@ class WallboxAccount(CloudAccount):
             raise TransportBusy("signing_in", free_at - now)
         budget.take(now)
         self._budgets.owed_slots += 1
-        await self._budgets.save()
+        await self._budgets.save(urgent=urgent)
         return budget
 
     def _refund_login(self, budget: SlidingWindow) -> None:
@@ -783,7 +783,7 @@ class WallboxAccount(CloudAccount):
         take_slot = partial(
             self._take_command_slot, way, self._clock.monotonic() + COMMAND_TTL, may_wait=may_wait, urgent=urgent
         )
-        await self._budgets.prepare_request()
+        await self._budgets.prepare_request(urgent=urgent > 0)
         self._admit_command()
         await self._sign_in_for_command(urgent=urgent > 0)
         await take_slot()

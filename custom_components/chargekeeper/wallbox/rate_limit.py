@@ -7,6 +7,7 @@ budgets are sliding windows on the local clock. Their timestamps are stored, so 
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from math import inf
 from typing import override
 
@@ -25,6 +26,8 @@ RESERVE_PER_HOUR = 20
 RESERVE_AFTER_GET = 20.0
 """Seconds to wait after any GET before an extra read may be sent."""
 RESERVE_CLOSED_AFTER_429 = 24 * 3600.0
+SAVE_WITHIN = 1.0
+"""Seconds that a reduction waits for the budgets to be persisted."""
 LOGIN_EVERY = 60.0
 """Seconds between two calls that sign in or refresh."""
 MAX_EPOCH_SECONDS = 1e11
@@ -119,24 +122,30 @@ class RequestBudgets:
         """Start a run. `prepare_request` persists the budgets before the first request of the run."""
         self._is_started = False
 
-    async def prepare_request(self) -> None:
+    async def prepare_request(self, *, urgent: bool = False) -> None:
         """Persist the budgets before the first request of a run. Call this before each request.
 
-        From then on, a stop without `close` is an unclean stop.
+        From then on, a stop without `close` is an unclean stop. `urgent` is as in `save`.
         """
         if not self._is_started:
             self._is_started = True
-            await self.save()
+            await self.save(urgent=urgent)
 
     async def close(self) -> None:
         """Persist the budgets at a clean stop, after which all used slots are known exactly."""
         self._is_started = False
         await self.save()
 
-    async def save(self) -> None:
-        """Persist the budgets."""
-        if self._save is not None:
+    async def save(self, *, urgent: bool = False) -> None:
+        """Persist the budgets. An `urgent` request, a reduction, waits at most `SAVE_WITHIN` seconds for that."""
+        if self._save is None:
+            return
+        if not urgent:
             await self._save(self.export())
+            return
+        with suppress(TimeoutError):
+            async with self._clock.timeout(SAVE_WITHIN):
+                await self._save(self.export())
 
     def export(self) -> dict[str, object]:
         """Return the budgets as JSON, with times in epoch seconds of the wall clock."""

@@ -6,6 +6,7 @@ leave room. A member without live readings counts with the highest current that 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 import logging
@@ -35,6 +36,9 @@ from ..transport import START, STOP, SetCurrent, Setting
 from .shares import Claim, GroupSpec, Key, allocate, could_draw, shares, stored_excess
 
 LOGGER = logging.getLogger(__name__)
+
+SAVE_WITHIN = 1.0
+"""Seconds that a command waits for the state to be persisted: a slow disk holds up no reduction."""
 
 REDUCE_AGAIN_AFTER = 60.0
 """Seconds after which a reduction without effect is commanded again. The delay doubles with each refusal."""
@@ -478,7 +482,7 @@ class LoadGroup:
         self._spawn(self._send(state, state.member, setting))
 
     async def _send(self, state: _MemberState, member: GroupMember, setting: Setting) -> None:
-        """Persist the change, then send the command."""
+        """Persist the change, at most `SAVE_WITHIN` seconds, then send the command."""
         before = state.lowered_to
         if isinstance(setting, SetCurrent):
             if state.lowered_from is None or (state.current_setting != before and not state.in_flight):
@@ -488,7 +492,9 @@ class LoadGroup:
             state.set_paused(paused=True)
             state.resumed_with = None
         try:
-            await self._persist()
+            with suppress(TimeoutError):
+                async with self._clock.timeout(SAVE_WITHIN):
+                    await self._persist()
             if setting == START:
                 state.resumed_with = state.share
                 await member.lift_pause()
