@@ -54,12 +54,12 @@ BOX = "linked.box_entity_transport:BoxEntityTransport"
 
 def test_restart_guard_has_one_definition_and_these_callers() -> None:
     assert definitions("guard") == {"core.charger.restart:"}
-    assert calls("guard", of=lambda node: bool(node.args)) == {f"{SERVICE}._guarded_transport", f"{SERVICE}._guard"}
+    assert calls("guard", of=lambda node: bool(node.args)) == {f"{SERVICE}._checked_transport", f"{SERVICE}._guard"}
     assert calls("_guard") == {
         f"{SERVICE}.restart",
         f"{SERVICE}.install",
         f"{SERVICE}.require_safe_restart",
-        f"{SERVICE}._guarded_transport",
+        f"{SERVICE}._checked_transport",
     }
     assert calls("require_safe_restart") == {
         "core.charger.charger:Charger.require_safe_restart",

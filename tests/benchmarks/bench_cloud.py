@@ -13,7 +13,7 @@ import aiohttp
 from custom_components.chargekeeper.core.breaker import BreakerState
 from custom_components.chargekeeper.core.charger import Charger, ChargerOptions
 from custom_components.chargekeeper.core.model import CHARGING_CURRENT, STATUS, Property, Status
-from custom_components.chargekeeper.core.transport import SetCurrent
+from custom_components.chargekeeper.core.transport import STOP, SetCurrent, SetLock
 from custom_components.chargekeeper.wallbox.account import WallboxAccount
 from custom_components.chargekeeper.wallbox.transport import placeholder
 from tests.simulators.clock import VirtualClock
@@ -28,6 +28,8 @@ EMAIL, PASSWORD = "owner@example.org", "correct horse"
 HOUR = 3600.0
 IDLE_HOURS = 6
 OUTAGES = 40
+BUSY_CHARGERS = 6
+REDUCTIONS = 40
 GETS_PER_HOUR = {1: 40, 10: 60, 100: 60}
 NOTICED_WITHIN = {
     **dict.fromkeys((Fault.REFUSE, Fault.ERROR_500, Fault.GARBAGE, Fault.HALF, Fault.HTML), 30),
@@ -153,6 +155,35 @@ def _shows(charger: Charger, prop: Property[Any], value: object) -> bool:
     return bool(charger.snapshot.value(prop) == value)
 
 
+async def reductions_behind_a_full_budget() -> AsyncIterator[Figure]:
+    """From a pause of the user until it is on the wire, while commands of other chargers use and await all slots."""
+    random = Random(11)
+    waits: list[float] = []
+    clock = VirtualClock()
+    async with _account(_world(clock, BUSY_CHARGERS), clock) as (cloud, account), _charger(account, clock) as charger:
+        await clock.advance(HOUR)
+        others = [account.transport(str(710000 + number)) for number in range(1, BUSY_CHARGERS)]
+        queued: list[asyncio.Future[None]] = []
+        for _ in range(REDUCTIONS):
+            queued += [
+                asyncio.ensure_future(other.execute(SetLock(locked), patience=5))
+                for other in others
+                for locked in (True, False)
+            ]
+            await clock.advance(random.uniform(45, 90))
+            begun, seen = clock.monotonic(), len(cloud.requests)
+            pausing = asyncio.ensure_future(charger.command(STOP))
+            await clock.advance_until(pausing.done, within=300, step=0.1)
+            await asyncio.gather(
+                pausing, return_exceptions=True
+            )  # refused, since nothing charges: so it can be repeated
+            sent = [request for request in cloud.requests[seen:] if request.path.endswith("/remote-action")]
+            waits.append(sent[0].at - begun)
+        await clock.advance_until(lambda: all(task.done() for task in queued), within=HOUR, step=30)
+        await asyncio.gather(*queued, return_exceptions=True)
+    yield Figure(f"reduction behind a full command budget: worst of {REDUCTIONS}", max(waits), 5, "s")
+
+
 async def _timed(
     clock: VirtualClock, work: Coroutine[object, object, object], state_key: Callable[[], bool]
 ) -> tuple[float, float]:
@@ -183,3 +214,4 @@ def measurements() -> Iterator[AsyncIterator[Figure]]:
     yield noticed()
     yield failback()
     yield commands_in_an_outage()
+    yield reductions_behind_a_full_budget()

@@ -287,7 +287,7 @@ class FakeTransport(ScriptedPath):
         return Presence.ONLINE if fresh else Presence.UNKNOWN
 
     @override
-    async def execute(self, command: Command, *, patience: float) -> None:
+    async def execute(self, command: Command, *, patience: float, urgent: float = 0.0) -> None:
         self.patience.append(patience)
         self.log.append(command)
         if self.gate is not None:

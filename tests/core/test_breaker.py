@@ -5,7 +5,7 @@ from collections.abc import Callable
 from hypothesis import given, strategies as st
 import pytest
 
-from custom_components.chargekeeper.core.breaker import BUSY_LADDER, Breaker, BreakerState, Failure
+from custom_components.chargekeeper.core.breaker import BUSY_LADDER, HALF_OPEN_PROBE, Breaker, BreakerState, Failure
 from tests.simulators.clock import VirtualClock
 
 CLOSED, DOUBTFUL, OPEN, HALF_OPEN = (
@@ -393,3 +393,45 @@ def test_breaker_state_stays_consistent_after_any_events(
             assert not breaker.busy or breaker.due >= (breaker.busy_until or 0)
         assert (before, breaker.state) not in {(CLOSED, OPEN), (CLOSED, HALF_OPEN), (OPEN, CLOSED), (OPEN, DOUBTFUL)}
         clock._monotonic += pause
+
+
+async def test_reads_and_writes_are_busy_separately(breaker: Breaker, clock: VirtualClock) -> None:
+    told: list[tuple[float | None, float | None]] = []
+    end = breaker.listen(lambda: told.append((breaker.busy_until, breaker.writes_busy_until)))
+    now = clock.monotonic()
+    breaker.throttled(100)
+    breaker.throttled(30, write=True)
+    assert told == [(now + 100, None), (now + 100, now + 30)]
+    await clock.advance(30)
+    assert told[2:] == [(now + 100, None)]
+    breaker.good(write=True)
+    assert breaker.busy_until == now + 100
+    await clock.advance(70)
+    assert told[3:] == [(None, None)]
+    assert clock.pending == 0
+    end()
+
+
+async def test_each_kind_climbs_its_own_ladder(breaker: Breaker, clock: VirtualClock) -> None:
+    for step in BUSY_LADDER:
+        breaker.throttled(None)
+        assert breaker.busy_until == clock.monotonic() + step
+        breaker.throttled(None, write=True)
+        assert breaker.writes_busy_until == clock.monotonic() + step
+        await clock.advance(step)
+    breaker.good()
+    breaker.throttled(None)
+    breaker.throttled(None, write=True)
+    assert breaker.busy_until == clock.monotonic() + BUSY_LADDER[0]
+    assert breaker.writes_busy_until == clock.monotonic() + BUSY_LADDER[-1]
+
+
+async def test_a_throttled_write_delays_no_probe(breaker: Breaker, clock: VirtualClock) -> None:
+    breaker.bad(Failure.OTHER)
+    await clock.advance(20)
+    breaker.bad(Failure.OTHER)
+    assert state_of(breaker) is BreakerState.OPEN
+    breaker.throttled(600, write=True)  # an answer: the endpoint is back
+    assert state_of(breaker) is BreakerState.HALF_OPEN
+    assert breaker.busy
+    assert breaker.due == clock.monotonic() + HALF_OPEN_PROBE

@@ -46,9 +46,9 @@ class WatchedTransport(FakeTransport):
     machine: DangerMachine
 
     @override
-    async def execute(self, command: Command, *, patience: float) -> None:
+    async def execute(self, command: Command, *, patience: float, urgent: float = 0.0) -> None:
         self.machine.judge(self, command)
-        await super().execute(command, patience=patience)
+        await super().execute(command, patience=patience, urgent=urgent)
 
     @override
     def tell(self, status: Status | EllipsisType | None = ..., *, synced_ago: float | None = 0.0) -> None:

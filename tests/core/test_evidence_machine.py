@@ -36,7 +36,7 @@ class LyingCloud(FakeTransport):
         self.sent_at: dict[str, float] = {}
 
     @override
-    async def execute(self, command: Command, *, patience: float) -> None:
+    async def execute(self, command: Command, *, patience: float, urgent: float = 0.0) -> None:
         match command:
             case SetCurrent(amps):
                 self.written[CHARGING_CURRENT] = float(amps)
@@ -45,7 +45,7 @@ class LyingCloud(FakeTransport):
             case SetCharging(on) | SetOverride(on):
                 self.written[STATUS] = Status.CHARGING if on else Status.PAUSED
         try:
-            await super().execute(command, patience=patience)
+            await super().execute(command, patience=patience, urgent=urgent)
         except ChargerError as err:
             if err.surely_not_sent:
                 self.written.clear()

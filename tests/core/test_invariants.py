@@ -107,13 +107,13 @@ class WatchedTransport(FakeTransport):
     machine: ChargerMachine
 
     @override
-    async def execute(self, command: Command, *, patience: float) -> None:
+    async def execute(self, command: Command, *, patience: float, urgent: float = 0.0) -> None:
         machine = self.machine
         before = machine.present
         machine.before_sending(self, command)
         sent = machine.present
         try:
-            await super().execute(command, patience=patience)
+            await super().execute(command, patience=patience, urgent=urgent)
         except ChargerError as err:
             if err.surely_not_sent and machine.present == sent:
                 machine.present = before

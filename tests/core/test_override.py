@@ -38,6 +38,7 @@ from tests.core.fake_transport import DAYTIME, NIGHT, Bench, FakeDevice, FakeTra
 from tests.simulators.clock import START
 
 ON, OFF = SetOverride(on=True), SetOverride(on=False)
+PAUSE = SetCharging(on=False)
 HELD = Override(on=True, applied=True)
 WANTED = Override(on=True, applied=False)
 NOT_WANTED = Override()
@@ -125,13 +126,15 @@ async def test_override_end_retried_after_failed_save(bench: Bench) -> None:
     bench.save_error = NotSaved("not_saved")
     bench.device.unplug()
     with LogLines() as log:
-        await bench.poll()
-    assert log.lines == []
-    assert bench.snapshot.override == WANTED
+        await bench.poll(3)
+    assert len(log.lines) == 1
+    assert bench.snapshot.override == NOT_WANTED
+    assert bench.issues() == {ChargerIssue.NOT_SAVED}
     bench.save_error = None
-    await bench.poll()
+    await bench.poll(5)
     assert bench.reasons == ["unplugged"]
     assert bench.intent is None
+    assert bench.issues() == frozenset()
 
 
 async def test_override_canceled_and_schedule_restored_when_read_only(bench: Bench) -> None:
@@ -431,7 +434,7 @@ async def test_schedule_that_blocks_override_disabled_then_restored(bench: Bench
     assert bench.events == []
     assert await bench.charger.set_override(False) is Outcome.ACCEPTED
     assert bench.device.windows == (NIGHT, other)
-    assert bench.sent == [ON, OFF]
+    assert bench.sent == [ON, PAUSE, OFF]
     assert bench.disabled() == ("22:00 to 05:00 UTC",), "an acknowledged restore is not yet a seen one"
     await wait_until_nothing_to_undo(bench)
     assert bench.disabled() == ()
@@ -585,7 +588,8 @@ async def test_override_off_takes_effect_although_charger_missed_first_command(b
     bench.device.at_hand = False  # the cloud does not know that yet
     assert await bench.charger.set_override(False) is Outcome.ACCEPTED
     await bench.poll(2)
-    assert (bench.sent, bench.events) == ([ON, OFF], ["override_ended"])
+    stop = [] if resume is Resume.WORKS else [PAUSE]
+    assert (bench.sent, bench.events) == ([ON, *stop, OFF], ["override_ended"])
     bench.device.at_hand = True
     await bench.poll(2)
     assert bench.device.windows == (NIGHT,)
@@ -729,7 +733,7 @@ async def test_override_switched_on_off_on_quickly_ends_up_on(bench: Bench, seen
 
 async def test_override_switched_on_off_on_concurrently_ends_up_on(bench: Bench) -> None:
     calls = [bench.charger.set_override(on) for on in (True, False, True)]
-    assert await asyncio.gather(*calls) == [Outcome.ACCEPTED] * 3
+    assert await asyncio.gather(*calls) == [Outcome.PENDING, Outcome.VERIFIED, Outcome.ACCEPTED]
     await bench.poll(3)
     assert bench.snapshot.override == HELD
 
@@ -1483,9 +1487,9 @@ async def test_original_windows_kept_while_schedule_is_unreadable(bench: Bench) 
     bench.cloud.schedule_error = UNREADABLE
     with pytest.raises(NotApplicable, match="schedule_unreadable"):
         await bench.charger.set_override(False)
-    assert bench.sent == [ON, OFF], "OFF is sent although the schedule is unreadable"
+    assert bench.sent == [ON, PAUSE], "the draw ends all the same"
     await bench.poll(120)
-    assert bench.sent == [ON, OFF]
+    assert bench.sent == [ON, PAUSE]
     assert bench.disabled() == ("22:00 to 05:00 UTC",)
     assert bench.issues() == {ChargerIssue.SCHEDULE_UNREADABLE}
     bench.cloud.schedule_error = None
@@ -1581,7 +1585,7 @@ async def test_schedule_restored_although_written_schedule_shows_late(
     assert bench.reasons == ["failed"]
 
 
-async def test_override_off_sent_at_once_although_disabled_schedule_shows_late(bench: Bench) -> None:
+async def test_draw_stopped_at_once_although_disabled_schedule_shows_late(bench: Bench) -> None:
     bench.device.resume = Resume.NO_EFFECT
     lag_schedule(bench, 70)
     await bench.charger.set_override(True)
@@ -1589,8 +1593,9 @@ async def test_override_off_sent_at_once_although_disabled_schedule_shows_late(b
     await bench.poll()
     assert bench.device.windows == (replace(NIGHT, enabled=False),), "written, although the answer was lost"
     await bench.charger.set_override(False)
-    assert bench.sent[-1] == OFF
+    assert bench.sent[-1:] == [PAUSE]
     await bench.poll(12)
+    assert bench.sent[-1:] == [OFF]
     assert bench.device.windows == (NIGHT,)
     await bench.clock.advance(SCHEDULE_RETRY)
     await bench.poll(3)

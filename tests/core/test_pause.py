@@ -13,7 +13,7 @@ from custom_components.chargekeeper.core.errors import (
     TransportDown,
     UnsafeRequest,
 )
-from custom_components.chargekeeper.core.model import OCPP, Outcome, Source, Status
+from custom_components.chargekeeper.core.model import OCPP, ChargerIssue, Outcome, Source, Status
 from custom_components.chargekeeper.core.transport import LOCAL_READ_BACK, Presence, SetCharging, SetOverride
 from tests.core.fake_transport import NIGHT, Bench, FakeTransport, LogLines, Manual, Saved
 
@@ -268,7 +268,16 @@ async def test_pause_sent_although_save_fails(bench: Bench) -> None:
     with LogLines() as log:
         assert await bench.charger.command(OFF) is Outcome.ACCEPTED
     assert bench.device.status() is Status.PAUSED
-    assert log.lines == ["The pause could not be saved; it will not be restored if the charger drops it"]
+    assert len(log.lines) == 1
+    assert bench.issues() == {ChargerIssue.NOT_SAVED}
+    await bench.poll()
+    await drop_in_an_outage(bench)
+    await bench.tell()
+    assert bench.sent == [OFF, OFF], "it is restored, and saved as soon as possible"
+    bench.save_error = None
+    await bench.poll(3)
+    assert bench.issues() == frozenset()
+    assert pause(bench) is not None
 
 
 async def test_pause_not_sent_while_home_assistant_stops(bench: Bench) -> None:

@@ -177,7 +177,7 @@ class FakeTransport(ScriptedPath):
         return end
 
     @override
-    async def execute(self, command: Command, *, patience: float) -> None:
+    async def execute(self, command: Command, *, patience: float, urgent: float = 0.0) -> None:
         if self.refusal is not None:
             raise self.refusal
         self.executed.append(command)

@@ -10,6 +10,7 @@ from homeassistant.config_entries import ConfigEntryState
 from homeassistant.const import EVENT_HOMEASSISTANT_FINAL_WRITE, STATE_UNAVAILABLE, STATE_UNKNOWN
 from homeassistant.core import CoreState, HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
+from homeassistant.helpers import issue_registry as ir
 import pytest
 
 from custom_components.chargekeeper.const import DOMAIN
@@ -24,7 +25,7 @@ from custom_components.chargekeeper.ha.storage import (
 )
 from tests.simulators.clock import VirtualClock
 from tests.simulators.wallbox_cloud import Fault
-from tests.simulators.world import Manual
+from tests.simulators.world import Manual, State
 
 from .conftest import CHARGING, FREE, WAITING, House, OwnHouse
 from .fakes import charger, move_in
@@ -221,6 +222,10 @@ async def test_i4_override_that_cannot_be_saved_is_neither_sent_nor_shown(
     await house.add_account()
     await house.settle_in()
     intents = path_of(house, "purses").with_name(path_of(house, "purses").name.replace("purses", "journal"))
+
+    def not_saved() -> bool:
+        return ir.async_get(house.hass).async_get_issue(DOMAIN, f"not_saved_{WAITING}") is not None
+
     blocked(intents)
     begun = house.clock.monotonic()
     with pytest.raises(HomeAssistantError) as caught:
@@ -233,9 +238,14 @@ async def test_i4_override_that_cannot_be_saved_is_neither_sent_nor_shown(
     assert house.state("switch", "tou_override", WAITING).state == "on"
     assert json.loads(intents.read_text())["data"][WAITING]["override"]["sent"] is True
     blocked(intents)
-    with pytest.raises(HomeAssistantError):
-        await house.call("switch", "turn_off", "tou_override", WAITING)
-    assert house.state("switch", "tou_override", WAITING).state == "on"
+    await house.call("switch", "turn_off", "tou_override", WAITING)  # the safe direction waits for no disk
+    assert house.state("switch", "tou_override", WAITING).state == "off"
+    assert house.world.charger(WAITING).state is State.WAITING_SCHEDULE
+    assert not_saved()
+    intents.rmdir()
+    await house.pass_time(600)
+    assert not not_saved()
+    assert json.loads(intents.read_text())["data"][WAITING]["override"] is None
 
 
 async def test_chargers_read_although_the_budgets_cannot_be_saved(

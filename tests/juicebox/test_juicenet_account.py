@@ -433,6 +433,17 @@ async def test_throttling_server_gets_no_requests_until_retry_time(site: JuiceNe
     assert site.status is Status.CHARGING
 
 
+async def test_stop_sent_while_reads_are_throttled(site: JuiceNetSite) -> None:
+    await site.cloud.set_fault(Fault.TOO_MANY, retry_after=600)
+    await site.clock.advance(ASK_EVERY)
+    await site.cloud.set_fault(Fault.NONE)
+    begun = site.clock.monotonic()
+    await site.transport.execute(SetCharging(on=False), patience=5)
+    assert site.cloud.count(since=begun) == 1
+    await site.clock.advance(500)
+    assert site.cloud.count(since=begun) == 1  # the reads still wait
+
+
 async def test_i7_only_token_refused_twice_ten_minutes_apart_is_reported(site: JuiceNetSite) -> None:
     notified: list[bool] = []
     end = site.account.listen(lambda: notified.append(site.account.token_refused))

@@ -18,6 +18,69 @@ MUTATIONS = (
         tests=("tests/core/test_breaker.py",),
     ),
     Mutation(
+        name="write-throttle-stops-reads",
+        at="core.breaker:Breaker.throttled",
+        find="self._writes if write else self._reads",
+        put="self._reads",
+        tests=("tests/core/test_breaker.py",),
+    ),
+    Mutation(
+        name="good-read-ends-write-throttle",
+        at="core.breaker:Breaker.good",
+        find="throttle.until = None",
+        put="self._reads.until = self._writes.until = None",
+        tests=("tests/core/test_breaker.py",),
+    ),
+    Mutation(
+        name="reduction-queues-for-the-lock",
+        at="core.charger.lock:ChargerLock.acquire",
+        find="self._reductions if urgent else self._others",
+        put="self._others",
+        tests=("tests/core/test_reduction_lane.py",),
+    ),
+    Mutation(
+        name="unknown-current-is-no-relief",
+        at="core.charger.reduction:relief",
+        find="present or inf",
+        put="present or 0.0",
+        tests=("tests/core/test_reduction_lane.py",),
+    ),
+    Mutation(
+        name="queued-raise-survives-a-lower-current",
+        at="core.charger.commands:Commands._carry_out",
+        find="self._queue.setdefault(capability, queued)",
+        put="self._queue[capability] = queued",
+        tests=("tests/wallbox/test_reduction_lane.py", "-k", "cancels"),
+    ),
+    Mutation(
+        name="end-of-override-waits-for-the-schedule",
+        at="core.charger.override:OverrideController._take_step",
+        find="decision.step is Step.FINISH and self._must_stop(intent)",
+        put="False",
+        tests=("tests/wallbox/test_reduction_lane.py", "-k", "override_ended"),
+    ),
+    Mutation(
+        name="stopped-charger-stays-paused",
+        at="core.charger.override:OverrideController._must_hand_back",
+        find="return intent.stopped",
+        put="return False",
+        tests=("tests/wallbox/test_reduction_lane.py", "-k", "override_ended"),
+    ),
+    Mutation(
+        name="full-disk-keeps-the-draw",
+        at="core.charger.context:Context.save_or_keep",
+        find="self.intents.keep(override=override, pause=pause, lowering=lowering)",
+        put="raise",
+        tests=("tests/core/test_reduction_lane.py", "-k", "disk"),
+    ),
+    Mutation(
+        name="slow-disk-keeps-the-draw",
+        at="core.charger.context",
+        find="SAVE_WITHIN = 1.0",
+        put="SAVE_WITHIN = 30.0",
+        tests=("tests/core/test_reduction_lane.py", "-k", "disk"),
+    ),
+    Mutation(
         name="older-replaces-newer",
         at="core.charger.readings:ReadingsStore._merge",
         find="new.observed_mono < old.observed_mono",
@@ -259,7 +322,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="pause-of-a-group-becomes-the-users",
-        at="core.charger.commands:Commands._carry_out",
+        at="core.charger.commands:Commands._carry_out_now",
         find="""
             if not queued.automatic:
                 await self.after_user_command(setting, base)

@@ -226,7 +226,7 @@ class LocalTransport(Transport):
         return cancel
 
     @override
-    async def execute(self, command: Command, *, patience: float) -> None:
+    async def execute(self, command: Command, *, patience: float, urgent: float = 0.0) -> None:
         try:
             async with self._clock.timeout(patience):
                 await self._link.send(command)

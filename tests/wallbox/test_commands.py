@@ -199,7 +199,7 @@ async def test_external_schedule_change_kept_while_write_waits_for_room(rig: Rig
     """Read the list again before the write, because a write replaces the whole list."""
     rig.charger(WAITING).schedules = (NIGHT_THERE,)
     await rig.finish(rig.begin(rig.transport(WAITING).read_schedule()))
-    for amps in (10, 11, 12, 13, 14):
+    for amps in (10, 11, 12):
         await _send(rig, FREE, SetCurrent(amps))
     writing = rig.begin(rig.transport(WAITING).write_schedule((NIGHT_OFF,)))
     await rig.clock.advance(10)
@@ -377,7 +377,7 @@ async def test_command_with_refused_token_repeated_once_with_new_token(rig: Rig)
 async def test_i6_restart_whose_repetition_finds_no_room_refused_not_queued(rig: Rig) -> None:
     await rig.until_get(REFRESH, within=20 * MINUTE)
     await rig.clock.advance(61)
-    for amps in (10, 11, 12, 13):
+    for amps in (10, 11):
         await _send(rig, FREE, SetCurrent(amps))
     rig.cloud.expire_access()
     refused = await _refusal(rig, FREE, Restart())

@@ -16,7 +16,7 @@ from tests.simulators.wallbox_cloud import Fault, Resume, Schedules
 from tests.simulators.world import Car, Manual, RestartPlan, State, Window
 from tests.wallbox.conftest import WAITING, Bench
 
-ON, OFF = 1, 9
+ON, PAUSE, OFF = 1, 2, 9
 HELD, WANTED, NOT_WANTED = Override(on=True, applied=True), Override(on=True), Override()
 
 
@@ -144,7 +144,7 @@ async def test_schedule_that_cannot_be_overridden_disabled_and_restored(home: Be
     await home.clock.advance(5 * 60)
     assert charger.schedules == (night, never)
     assert intent(home) is None
-    assert actions(home) == [ON, OFF]
+    assert actions(home) == [ON, PAUSE, OFF]
     assert home.charger(WAITING).state is State.WAITING_SCHEDULE
 
 
@@ -541,13 +541,13 @@ async def test_disabled_windows_restored_once_schedule_is_readable_again(schedul
     scheduled.charger(WAITING).schedules = (*SHUT, DAYLESS)
     with pytest.raises(NotApplicable, match="schedule_unreadable"):
         await switch(scheduled, False)
-    assert actions(scheduled) == [ON, OFF]
+    assert actions(scheduled) == [ON, PAUSE]
     assert scheduled.chargers[WAITING].disabled_windows == ("22:00 to 05:00 UTC", "11:30 to 13:00 UTC")
     scheduled.charger(WAITING).unplug()
     await scheduled.clock.advance(2 * 3600)
     assert issues(scheduled) == {ChargerIssue.SCHEDULE_UNREADABLE}
     assert len(posts(scheduled)) == 1
-    assert actions(scheduled) == [ON, OFF]
+    assert actions(scheduled) == [ON, PAUSE]
     assert scheduled.cloud.count("GET", f"/chargers/{WAITING}/schedules") < 15
     await scheduled.chargers[WAITING].stop()
     scheduled.add_charger(WAITING, stored=scheduled.chargers[WAITING].export())

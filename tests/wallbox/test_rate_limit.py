@@ -121,7 +121,7 @@ async def test_used_slots_restored_after_clean_stop() -> None:
     assert again.reserve_free_at(5) == inf
     assert again.reserve_closed_until == pytest.approx(5 + 86400 - 30)
     assert len(again.commands.stamps) == 2
-    for _ in range(3):
+    for _ in range(1):
         again.commands.take(5)
     assert again.commands.free_at(5) == pytest.approx(25)
 
@@ -256,7 +256,7 @@ async def test_i6_kill_9_counts_all_slots_as_just_used(rig: Rig, reloaded: bool)
     await rig.clock.advance(2 * MINUTE + 1)
     assert rig.saved is not None
     assert rig.saved["clean"] is False
-    for amps in range(10, 15):
+    for amps in range(10, 13):
         await rig.transport(FREE).execute(SetCurrent(amps), patience=5)
     killed_at = rig.clock.monotonic()
     await rig.restart(killed=True)
@@ -279,12 +279,12 @@ async def test_i6_commands_first_in_a_run_still_count_after_kill_9(rig: Rig) -> 
     await rig.account.stop()
     rig.account.start()  # a reload: the tokens survive, and the next GET waits for a minute
     begun = rig.clock.monotonic()
-    for amps in range(10, 15):
+    for amps in range(10, 13):
         await rig.transport(FREE).execute(SetCurrent(amps), patience=5)
     await rig.restart(killed=True)
     more = [rig.begin(rig.transport(FREE).execute(SetCurrent(amps), patience=5)) for amps in range(20, 25)]
     assert await rig.finish(*more) == [None] * 5
-    assert len(rig.writes(begun)) == 10
+    assert len(rig.writes(begun)) == 8
     assert overdrawn(rig, probes=False) == []
 
 
@@ -433,7 +433,7 @@ async def test_schedule_read_out_of_turn_after_20_s(rig: Rig) -> None:
 # Commands
 
 
-async def test_i6_at_most_5_commands_a_minute_sent_in_order_of_request(rig: Rig) -> None:
+async def test_i6_at_most_3_commands_a_minute_sent_in_order_of_request(rig: Rig) -> None:
     await rig.settle_in()
     begun = rig.clock.monotonic()
     serials = [(FREE, WAITING, CHARGING)[number % 3] for number in range(18)]
@@ -442,28 +442,28 @@ async def test_i6_at_most_5_commands_a_minute_sent_in_order_of_request(rig: Rig)
         for number, serial in enumerate(serials)
     ]
     await rig.clock.advance(0)
-    assert len(rig.writes(begun)) == 5
-    await rig.clock.advance(200)
+    assert len(rig.writes(begun)) == 3
+    await rig.clock.advance(300)
     await asyncio.gather(*tasks)
     assert [request.path.rpartition("/")[2] for request in rig.writes(begun)] == serials
-    assert [request.at - begun for request in rig.writes(begun)] == [n // 5 * 60 for n in range(18)]
-    assert busiest(rig.writes(), MINUTE) == 5
+    assert [request.at - begun for request in rig.writes(begun)] == [n // 3 * 60 for n in range(18)]
+    assert busiest(rig.writes(), MINUTE) == 3
     assert rig.cloud.violations == []
 
 
 async def test_command_without_room_for_300_s_fails_and_is_never_sent(rig: Rig) -> None:
     await rig.settle_in()
     begun = rig.clock.monotonic()
-    tasks = [rig.begin(rig.transport(FREE).execute(SetLock(n % 2 == 0), patience=5)) for n in range(33)]
+    tasks = [rig.begin(rig.transport(FREE).execute(SetLock(n % 2 == 0), patience=5)) for n in range(20)]
     await rig.clock.advance(301)
     results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert results[:30] == [None] * 30
-    for refused in results[30:]:
+    assert results[:18] == [None] * 18
+    for refused in results[18:]:
         assert isinstance(refused, TransportBusy)
         assert refused.reason == "no_room"
         assert refused.surely_not_sent
     await rig.clock.advance(10 * MINUTE)
-    assert len(rig.writes(begun)) == 30
+    assert len(rig.writes(begun)) == 18
     assert max(request.at for request in rig.writes(begun)) == begun + 300
 
 
@@ -483,11 +483,14 @@ async def test_i6_command_repeated_with_new_token_uses_two_slots(rig: Rig) -> No
 async def test_command_waiting_into_outage_or_throttling_not_sent(rig: Rig) -> None:
     await rig.settle_in()
     for fault, error in ((Fault.REFUSE, TransportDown), (Fault.TOO_MANY, TransportBusy)):
-        tasks = [rig.begin(rig.transport(FREE).execute(SetLock(n % 2 == 0), patience=5)) for n in range(6)]
+        tasks = [rig.begin(rig.transport(FREE).execute(SetLock(n % 2 == 0), patience=5)) for n in range(4)]
         await rig.clock.advance(1)
         begun = rig.clock.monotonic()
         await rig.cloud.set_fault(fault)
-        await rig.until_get(GROUPS) if fault is Fault.TOO_MANY else await rig.until(BreakerState.OPEN)
+        if fault is Fault.TOO_MANY:  # a command that meets a throttled cloud just before the others get their slots
+            rig.account.breaker.throttled(180, write=True)
+        else:
+            await rig.until(BreakerState.OPEN)
         await rig.clock.advance(2 * MINUTE)
         (refused,) = [result for result in await asyncio.gather(*tasks, return_exceptions=True) if result is not None]
         assert isinstance(refused, error)

@@ -5,8 +5,10 @@ time of the next attempt.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from math import inf
 import random
 
 from .clock import Clock
@@ -59,10 +61,24 @@ TIMER_SLACK = 0.1
 """Seconds by which a timer may fire early; a failure that early still belongs to the attempt that was due."""
 
 
+@dataclass(slots=True)
+class _Throttle:
+    """Whether the endpoint throttles one kind of request: reads, or writes.
+
+    Attributes:
+        until: monotonic time at which the wait ends; None if no wait was set.
+        in_a_row: number of throttling answers since the last good one.
+    """
+
+    until: float | None = None
+    in_a_row: int = 0
+
+
 class Breaker:
     """The state of one endpoint: closed, doubtful, open or half-open; and busy while the endpoint is throttling.
 
-    Any answer that proves the endpoint reachable is `good`. This includes an error of the request itself (4xx).
+    Reads and writes are busy separately: endpoints limit them separately. Any answer that proves the endpoint reachable
+    is `good`. This includes an error of the request itself (4xx).
     """
 
     def __init__(self, clock: Clock, random: Callable[[], float] = random.random) -> None:
@@ -74,8 +90,8 @@ class Breaker:
         self._wait = FIRST_PROBE
         self._good_in_a_row = 0
         self._opened_at: datetime | None = None
-        self._busy_until: float | None = None
-        self._throttles = 0
+        self._reads = _Throttle()
+        self._writes = _Throttle()
         self._probed_now_at: float | None = None
         self._listeners: dict[object, Callable[[], None]] = {}
         self._cancel_busy_timer: Callable[[], None] | None = None
@@ -97,15 +113,18 @@ class Breaker:
 
     @property
     def busy_until(self) -> float | None:
-        """Monotonic time until which the endpoint is throttling; None if that time is past."""
-        if self._busy_until is None or self._clock.monotonic() >= self._busy_until:
-            return None
-        return self._busy_until
+        """Monotonic time until which the endpoint throttles reads; None if that time is past."""
+        return self._ahead(self._reads)
+
+    @property
+    def writes_busy_until(self) -> float | None:
+        """Monotonic time until which the endpoint throttles writes; None if that time is past."""
+        return self._ahead(self._writes)
 
     @property
     def busy(self) -> bool:
-        """True while the endpoint is throttling."""
-        return self.busy_until is not None
+        """True while the endpoint throttles reads or writes."""
+        return self.busy_until is not None or self.writes_busy_until is not None
 
     @property
     def opened_at(self) -> datetime | None:
@@ -116,17 +135,19 @@ class Breaker:
     def due(self) -> float | None:
         """Monotonic time of the next confirmation or probe; None while closed.
 
-        The time may be in the past, but is never before the endpoint stops throttling.
+        The time may be in the past, but is never before the endpoint stops throttling reads.
         """
         if self._due is None:
             return None
         return max(self._due, self.busy_until or self._due)
 
-    def good(self) -> None:
-        """Record an answer: the endpoint is reachable and no longer busy."""
+    def good(self, *, write: bool = False) -> None:
+        """Record an answer: the endpoint is reachable, and not busy for this kind of request: a read or a `write`."""
         before = self._visible()
-        self._throttles = 0
-        self._set_busy(None)
+        throttle = self._writes if write else self._reads
+        throttle.in_a_row = 0
+        throttle.until = None
+        self._arm_busy_timer()
         self._record_reached()
         self._notify_if_changed(before)
 
@@ -155,19 +176,22 @@ class Breaker:
         else:
             self.probe_now()
 
-    def throttled(self, retry_after: float | None) -> None:
-        """Record that the endpoint answered but wants fewer requests.
+    def throttled(self, retry_after: float | None, *, write: bool = False) -> None:
+        """Record that the endpoint answered but wants fewer requests of this kind.
 
         Args:
             retry_after: seconds that the endpoint asked to wait, clamped to 1…3600. None if it named no time: then the
                 wait is 2, 4 and 8 min after the first three such answers in a row, and 15 min after each further one.
+            write: True if the request was a write. Reads then go on, and the other way round.
         """
         before = self._visible()
-        step = BUSY_LADDER[min(self._throttles, len(BUSY_LADDER) - 1)]
-        self._throttles += 1
+        throttle = self._writes if write else self._reads
+        step = BUSY_LADDER[min(throttle.in_a_row, len(BUSY_LADDER) - 1)]
+        throttle.in_a_row += 1
         seconds = step if retry_after is None else min(LONGEST_BUSY, max(SHORTEST_BUSY, retry_after))
         until = self._clock.monotonic() + seconds
-        self._set_busy(max(until, self.busy_until or until))
+        throttle.until = max(until, self._ahead(throttle) or until)
+        self._arm_busy_timer()
         self._record_reached()
         self._notify_if_changed(before)
 
@@ -226,28 +250,30 @@ class Breaker:
         self._due = now + half + half * self._random()
         self._wait = min(self._wait * 2, LONGEST_PROBE)
 
-    def _set_busy(self, until: float | None) -> None:
-        self._busy_until = until
-        self._arm_busy_timer()
+    def _ahead(self, throttle: _Throttle) -> float | None:
+        until = throttle.until
+        return None if until is None or self._clock.monotonic() >= until else until
 
     def _arm_busy_timer(self) -> None:
-        """Run a timer for the end of busy, but only while the endpoint is busy and there are listeners."""
+        """Run a timer for the next end of a wait, but only while there are listeners."""
         if self._cancel_busy_timer is not None:
             self._cancel_busy_timer()
             self._cancel_busy_timer = None
-        until = self.busy_until
-        if until is not None and self._listeners:
-            self._cancel_busy_timer = self._clock.call_later(until - self._clock.monotonic(), self._end_busy)
+        ends = [throttle.until for throttle in (self._reads, self._writes) if throttle.until is not None]
+        if ends and self._listeners:
+            self._cancel_busy_timer = self._clock.call_later(min(ends) - self._clock.monotonic(), self._end_busy)
 
     def _end_busy(self) -> None:
         self._cancel_busy_timer = None
-        self._busy_until = None
+        ended = min((self._reads, self._writes), key=lambda throttle: inf if throttle.until is None else throttle.until)
+        ended.until = None
+        self._arm_busy_timer()
         self._notify()
 
-    def _visible(self) -> tuple[BreakerState, float | None]:
-        return self._state, self.busy_until
+    def _visible(self) -> tuple[BreakerState, float | None, float | None]:
+        return self._state, self.busy_until, self.writes_busy_until
 
-    def _notify_if_changed(self, before: tuple[BreakerState, float | None]) -> None:
+    def _notify_if_changed(self, before: tuple[BreakerState, float | None, float | None]) -> None:
         if self._visible() != before:
             self._notify()
 

@@ -47,6 +47,13 @@ class TransportBusy(ChargerError):
         self.retry_after = retry_after
 
 
+class GaveWay(TransportBusy):
+    """A request waited, and a reduction of the same charger came first. The request may be made again after that."""
+
+    def __init__(self) -> None:
+        super().__init__("no_room", 0.0)
+
+
 class LoginRejected(ChargerError):
     """The credentials were refused."""
 

@@ -150,6 +150,7 @@ class ChargerIssue(StrEnum):
     OVERRIDE_SUPERSEDED = "override_superseded"
     OVERRIDE_FAILED = "override_failed"
     SCHEDULE_UNREADABLE = "schedule_unreadable"
+    NOT_SAVED = "not_saved"
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,15 +196,29 @@ class Transport(Protocol):
     def listen(self, listener: TransportListener) -> Callable[[], None]:
         """Add a listener for readings and changes. Return a function that removes the listener."""
 
-    async def execute(self, command: Command, *, patience: float) -> None:
+    async def execute(self, command: Command, *, patience: float, urgent: float = 0.0) -> None:
         """Send a command. A return means that the command was acknowledged, not that it took effect.
 
         The transport may first wait for its request budget, at most for the command's time to live. The request itself
         then has `patience` seconds.
 
+        Args:
+            command: what to send.
+            patience: seconds for the request itself.
+            urgent: current in A that a reduction relieves; 0 for any other command. The transport sends reductions
+                before anything else, the largest relief first (docs/design.md, section 0.4).
+
         Raises:
-            ChargerError: any subclass; `NotApplicable` if the state of the charger forbids the command.
+            ChargerError: any subclass; `NotApplicable` if the state of the charger forbids the command; `GaveWay` if a
+                reduction of the same charger comes first.
         """
+
+    def make_way(self) -> Callable[[], None]:
+        """Let no other request of this charger wait for the request budget: each ends with `GaveWay`.
+
+        Return a function that ends this. The default does nothing, since most transports have no budget.
+        """
+        return lambda: None
 
     async def check(self) -> None:
         """Read the status now, outside the regular polls. Listeners receive the readings before the return.

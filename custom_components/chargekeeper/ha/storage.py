@@ -76,9 +76,14 @@ class SyncedStore(Store[Stored]):
     async def async_save(self, data: Stored) -> None:
         """Save data; the data is synced to the disk when this returns.
 
+        Canceling the call does not end a save in progress, so that a later save never overtakes this one.
+
         Raises:
             NotSaved: the disk is full, read-only or broken.
         """
+        await asyncio.shield(self._save_all(data))
+
+    async def _save_all(self, data: Stored) -> None:
         self._failure = None
         await super().async_save(data)
         if self._failure is not None:

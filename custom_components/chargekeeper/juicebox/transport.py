@@ -118,7 +118,7 @@ class JuiceBoxTransport(_BoxTransport):
         return None if self._last_seen is None else self._last_seen.observed_at
 
     @override
-    async def execute(self, command: Command, *, patience: float) -> None:
+    async def execute(self, command: Command, *, patience: float, urgent: float = 0.0) -> None:
         """Send the command with the answer to the next status.
 
         Raises:
@@ -222,7 +222,7 @@ class ServerTransport(_BoxTransport):
         return None if answered_at is None else answered_at.observed_at
 
     @override
-    async def execute(self, command: Command, *, patience: float) -> None:
+    async def execute(self, command: Command, *, patience: float, urgent: float = 0.0) -> None:
         raise Unsupported("unsupported", command.capability)
 
     def _box_changed(self) -> None:

@@ -165,7 +165,7 @@ class BoxEntityTransport(EntityTransport):
         return cancel
 
     @override
-    async def execute(self, command: Command, *, patience: float) -> None:
+    async def execute(self, command: Command, *, patience: float, urgent: float = 0.0) -> None:
         """Restart the box, or clear its schedule by a power cycle.
 
         Raises:
@@ -183,7 +183,7 @@ class BoxEntityTransport(EntityTransport):
             guard = self._require_safe_restart
         else:
             self._boots_before = self._box.counts["boots"]
-            await super().execute(command, patience=patience)
+            await super().execute(command, patience=patience, urgent=urgent)
             return
         guard()
         since = self.cycle.since_last

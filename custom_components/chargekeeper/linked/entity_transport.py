@@ -319,7 +319,7 @@ class EntityTransport(Transport):
         return cancel
 
     @override
-    async def execute(self, command: Command, *, patience: float) -> None:
+    async def execute(self, command: Command, *, patience: float, urgent: float = 0.0) -> None:
         if isinstance(command, SetOverride) and not command.on and self._inside_window():
             switch = self._state(CONF_CHARGE_SWITCH)
             if switch is not None and switch.state != STATE_OFF:

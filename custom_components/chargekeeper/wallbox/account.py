@@ -24,6 +24,7 @@ from ..core.model import DOUBT_CHARGING_AFTER, IDLE_STATUS_AGE, Identity, Schedu
 from ..core.poller import Poller
 from ..core.transport import Command, Install, Restart, SetCharging, SetCurrent, SetEcoMode, SetLock, SetOverride
 from .client import REQUEST_TIMEOUT, RemoteAction, ScheduleList, TokenRefused, Tokens, WallboxCloudClient
+from .command_queue import CommandQueue, RightOfWay
 from .mapping import eco_smart, schedule_bodies, whole_schedule
 from .rate_limit import READ_EVERY, RequestBudgets, SlidingWindow
 from .transport import (
@@ -126,7 +127,7 @@ class WallboxAccount(CloudAccount):
         self._outage_listeners: list[Callable[[str], None]] = []
         self._poller = Poller(clock, "the Wallbox cloud", self._due_at, self._poll_if_due)
         self._get_lock = asyncio.Lock()
-        self._command_lock = asyncio.Lock()
+        self._commands = CommandQueue(clock, self._budgets)
         self._login_lock = asyncio.Lock()
         self._endpoint_contact_at: datetime | None = None
         self._groups_at = NEVER
@@ -138,6 +139,7 @@ class WallboxAccount(CloudAccount):
         self._refused_at: float | None = None
         self._login_blocked_until = NEVER
         self._renewal_answer_lost = False
+        self._refused_tokens: Tokens | None = None  # refused, and not renewed yet
         self._needs_login = False
         self._was_usable = True
         self._is_blocked = False
@@ -235,7 +237,7 @@ class WallboxAccount(CloudAccount):
         async with self._get_lock:
             now = self._clock.monotonic()
             if self.breaker.busy_until is not None:
-                raise TransportBusy("throttled", self.breaker.busy_until - now)
+                raise TransportBusy("throttled", self._seconds_until(self.breaker.busy_until))
             if (free_at := self._budgets.reads.free_at(now)) > now:
                 raise TransportBusy("no_room", free_at - now)
             await self._poll_groups(self._budgets.reads)
@@ -250,12 +252,12 @@ class WallboxAccount(CloudAccount):
             ChargerError: `LoginRejected`, `TransportDown`, or `TransportBusy` if the last sign-in is too recent.
         """
         async with self._login_lock:
-            await self._take_login_slot()
+            budget = await self._take_login_slot()
             client = self._new_client()
             try:
                 tokens = await self._perform_login(lambda: client.sign_in(email, password))
             except NoConnection:
-                self._refund_login()
+                self._refund_login(budget)
                 raise
             if tokens.user_id == self.user_id:
                 self._client = client
@@ -493,54 +495,59 @@ class WallboxAccount(CloudAccount):
             await self._replace_tokens(used)
         return await self._retry(call)
 
-    async def _replace_tokens(self, used: Tokens | None) -> None:
-        """Replace refused tokens, unless another request renewed the tokens meanwhile."""
+    async def _replace_tokens(self, used: Tokens | None, *, urgent: bool = False) -> None:
+        """Replace refused tokens, unless another request renewed the tokens meanwhile.
+
+        `urgent` is True for a reduction.
+        """
         LOGGER.debug("The cloud refused an access token before its end")
         async with self._login_lock:
             if self._client.tokens is not used:
                 return
             try:
-                await self._renew(used is not None)
+                await self._renew(used is not None, urgent=urgent)
             except TransportBusy as err:
                 if err.reason == "signing_in":
                     self._block_until_renewal(used, err.retry_after)
                 raise
 
     def _block_until_renewal(self, used: Tokens | None, seconds: float) -> None:
-        """Block all requests for `seconds`, because no new token is available before.
+        """Block all reads for `seconds`, because no new token is available before. Commands need a new token first.
 
         If the answer to a renewal was lost, the renewal may have made the old token invalid. During an outage, the
         refusal of such a token does not prove that the cloud is back: the token is only marked as expired.
         """
+        self._refused_tokens = used
         if used is not None and self._renewal_answer_lost and not self.breaker.usable:
             self._client.tokens = used.expired
         else:
             self.breaker.throttled(seconds)
 
-    async def _retry[T](self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _retry[T](self, call: Callable[[], Awaitable[T]], *, write: bool = False) -> T:
         """Retry a request once with a fresh token."""
         try:
-            return await self._perform(call)
+            return await self._perform(call, write=write)
         except TokenRefused as err:
             # The cloud refused a token that it just issued: sign in again later, not immediately.
             self._client.tokens = None
             self.breaker.throttled(None)
-            raise TransportBusy("signing_in", self._busy_for()) from err
+            self.breaker.throttled(None, write=True)
+            raise TransportBusy("signing_in", self._seconds_until(self.breaker.busy_until)) from err
 
-    async def _perform[T](self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _perform[T](self, call: Callable[[], Awaitable[T]], *, write: bool = False) -> T:
         """Send a request and report its outcome to the breaker. A refused token is not reported."""
         try:
             answer = await call()
         except TokenRefused:
             raise
         except ChargerError as err:
-            raise await self._record_failure(err) from None
-        self.breaker.good()
+            raise await self._record_failure(err, write=write) from None
+        self.breaker.good(write=write)
         self._endpoint_contact_at = self._clock.now()
         self._notify()
         return answer
 
-    async def _record_failure(self, err: ChargerError) -> ChargerError:
+    async def _record_failure(self, err: ChargerError, *, write: bool = False) -> ChargerError:
         """Report a failure to the breaker and return the error to raise."""
         match err:
             case NoConnection():
@@ -550,19 +557,19 @@ class WallboxAccount(CloudAccount):
             case TransportDown():
                 self.breaker.bad(Failure.OTHER)
             case TransportBusy():
-                self.breaker.throttled(err.retry_after or None)
+                self.breaker.throttled(err.retry_after or None, write=write)
                 if err.reason == "throttled":
                     self._budgets.close_reserve()
                     await self._budgets.save()
-                return TransportBusy(err.reason, self._busy_for())
+                until = self.breaker.writes_busy_until if write else self.breaker.busy_until
+                return TransportBusy(err.reason, self._seconds_until(until))
             case LoginRejected():
                 pass
             case _:  # the cloud answered, and refused only this request
-                self.breaker.good()
+                self.breaker.good(write=write)
         return err
 
-    def _busy_for(self) -> float:
-        until = self.breaker.busy_until
+    def _seconds_until(self, until: float | None) -> float:
         return 0.0 if until is None else until - self._clock.monotonic()
 
     # Sign-in
@@ -598,13 +605,27 @@ class WallboxAccount(CloudAccount):
             if is_due or self._has_no_usable_token():
                 await self._renew(self._client.tokens is not None)
 
-    async def _renew(self, refreshable: bool) -> None:
-        """Get new tokens with the refresh token, or with the password if there is no refresh token or it is refused."""
+    async def _sign_in_for_command(self, *, urgent: bool) -> None:
+        """Renew the tokens if a command needs that. A reduction does not wait for the renewal of a valid token."""
+        if self._client.tokens is not None and self._client.tokens is self._refused_tokens:
+            await self._replace_tokens(self._client.tokens, urgent=urgent)
+        elif not urgent:
+            await self._sign_in_if_needed()
+        elif self._has_no_usable_token():
+            async with self._login_lock:
+                if self._has_no_usable_token():
+                    await self._renew(self._client.tokens is not None, urgent=True)
+
+    async def _renew(self, refreshable: bool, *, urgent: bool = False) -> None:
+        """Get new tokens with the refresh token, or with the password if there is no refresh token or it is refused.
+
+        `urgent` is True for a reduction.
+        """
         if (blocked_for := self._login_blocked_until - self._clock.monotonic()) > 0:
             if self._needs_login:
                 raise LoginRejected("invalid_auth")
             raise TransportBusy("signing_in", blocked_for)
-        await self._take_login_slot()
+        budget = await self._take_login_slot(urgent=urgent and refreshable)
         try:
             if refreshable and await self._refresh():
                 return
@@ -612,22 +633,29 @@ class WallboxAccount(CloudAccount):
         except NoConnection:
             # The sign-in after a refused refresh takes no slot, so there is none to refund.
             if self._client.tokens is not None or not refreshable:
-                self._refund_login()
+                self._refund_login(budget)
             raise
 
-    async def _take_login_slot(self) -> None:
-        """Take a slot for a sign-in or refresh. Raise TransportBusy if no slot is free."""
-        await self._budgets.prepare_request()
-        now = self._clock.monotonic()
-        if (free_at := self._budgets.logins.free_at(now)) > now:
-            raise TransportBusy("signing_in", free_at - now)
-        self._budgets.logins.take(now)
-        self._budgets.owed_slots += 1
-        await self._budgets.save()
+    async def _take_login_slot(self, *, urgent: bool = False) -> SlidingWindow:
+        """Take a slot for a sign-in or refresh and return its budget. Raise TransportBusy if no slot is free.
 
-    def _refund_login(self) -> None:
+        `urgent` is True for a refresh that a reduction needs: it has one more slot of its own.
+        """
+        await self._budgets.prepare_request(urgent=urgent)
+        now = self._clock.monotonic()
+        budget = self._budgets.logins
+        if urgent and budget.free_at(now) > now and self._budgets.urgent_logins.free_at(now) <= now:
+            budget = self._budgets.urgent_logins
+        if (free_at := budget.free_at(now)) > now:
+            raise TransportBusy("signing_in", free_at - now)
+        budget.take(now)
+        self._budgets.owed_slots += 1
+        await self._budgets.save(urgent=urgent)
+        return budget
+
+    def _refund_login(self, budget: SlidingWindow) -> None:
         """Refund the slot of a sign-in or refresh that was not sent."""
-        self._budgets.logins.refund()
+        budget.refund()
         self._budgets.owed_slots -= 1
 
     async def _refresh(self) -> bool:
@@ -673,6 +701,8 @@ class WallboxAccount(CloudAccount):
             raise
         except ChargerError as err:
             failed = await self._record_failure(err)
+            if isinstance(failed, TransportBusy):  # commands with a valid token go on
+                self._login_blocked_until = max(self._login_blocked_until, self._clock.monotonic() + failed.retry_after)
             failed.surely_not_sent = True  # applies to the request that needed the tokens
             raise failed from None
         self._renewal_answer_lost = False
@@ -681,20 +711,19 @@ class WallboxAccount(CloudAccount):
     # Commands
 
     @override
-    async def execute(self, transport: WallboxCloudTransport, command: Command, patience: float) -> None:
+    async def execute(self, transport: WallboxCloudTransport, command: Command, patience: float, urgent: float) -> None:
+        may_wait = not _is_never_queued(command)
         with _explain_refusal(transport, command):
 
             async def send() -> None:
                 with nullcontext() if isinstance(command, Restart | Install) else transport.writing(command):
                     await self._send(transport, command)
 
-            await self._write(send, patience, may_wait=not _is_never_queued(command))
+            await self._write(send, transport.way, patience, may_wait=may_wait, urgent=urgent)
 
     @override
     async def write_schedule(self, transport: WallboxCloudTransport, windows: Schedule) -> None:
-        requested_at = self._clock.monotonic()
-        async with self._command_lock:
-            await self._await_command_slot(requested_at)
+        await self._commands.turn(transport.way, deadline=self._clock.monotonic() + COMMAND_TTL)
         # The write replaces the whole list, so read the list as late as possible, unless the last read is recent.
         listed = transport.recent_schedule(self._clock.monotonic() - BACK_TO_BACK) or await self._read_list(transport)
         if not schedule_bodies(listed, windows, self.cloud_now):
@@ -707,18 +736,18 @@ class WallboxAccount(CloudAccount):
 
         transport.schedule_refresh.expire()  # also if the answer is lost
         with _explain_refusal(transport, None):
-            await self._write(post, REQUEST_TIMEOUT, may_wait=False)
+            await self._write(post, transport.way, REQUEST_TIMEOUT, may_wait=False)
 
     @override
     async def read_schedule(self, transport: WallboxCloudTransport) -> Schedule:
         return whole_schedule(await self._read_list(transport))
 
     async def _read_list(self, transport: WallboxCloudTransport) -> ScheduleList:
-        return await self._read_extra(lambda budget: self._read_schedule(transport, budget))
+        return await self._read_extra(transport, lambda budget: self._read_schedule(transport, budget))
 
     @override
     async def check(self, transport: WallboxCloudTransport) -> None:
-        await self._read_extra(lambda budget: self._read_status(transport, budget))
+        await self._read_extra(transport, lambda budget: self._read_status(transport, budget))
 
     @override
     def watch(self) -> Callable[[], None]:
@@ -733,7 +762,9 @@ class WallboxAccount(CloudAccount):
 
         return end
 
-    async def _read_extra[T](self, read: Callable[[SlidingWindow], Awaitable[T]]) -> T:
+    async def _read_extra[T](
+        self, transport: WallboxCloudTransport, read: Callable[[SlidingWindow], Awaitable[T]]
+    ) -> T:
         """Send an extra GET in a free regular slot, otherwise from the reserve, otherwise in the next regular slot."""
         self._extra_reads_waiting += 1
         try:
@@ -741,7 +772,7 @@ class WallboxAccount(CloudAccount):
                 async with self._get_lock:
                     now = self._clock.monotonic()
                     if self.breaker.busy_until is not None:
-                        raise TransportBusy("throttled", self._busy_for())
+                        raise TransportBusy("throttled", self._seconds_until(self.breaker.busy_until))
                     if not self.breaker.usable:
                         raise TransportDown("unreachable")
                     regular_at = self._budgets.reads.free_at(now)
@@ -750,63 +781,51 @@ class WallboxAccount(CloudAccount):
                         return await read(self._budgets.reads)
                     if reserve_at <= now:
                         return await read(self._budgets.reserve)
-                await self._clock.sleep(min(regular_at, reserve_at) - now)
+                await transport.way.sleep(self._clock, min(regular_at, reserve_at) - now)
         finally:
             self._extra_reads_waiting -= 1
             self._poller.wake()
 
-    async def _write[T](self, call: Callable[[], Awaitable[T]], patience: float, *, may_wait: bool) -> T:
+    async def _write[T](
+        self,
+        call: Callable[[], Awaitable[T]],
+        way: RightOfWay,
+        patience: float,
+        *,
+        may_wait: bool,
+        urgent: float = 0.0,
+    ) -> T:
         """Send a command when the command budget has a free slot.
 
-        The request itself, without the wait, may take `patience` seconds.
+        The request itself, without the wait, may take `patience` seconds. `urgent` is as in `Transport.execute`.
         """
-        requested_at = self._clock.monotonic()
-        await self._budgets.prepare_request()
+        take_slot = partial(
+            self._take_command_slot, way, self._clock.monotonic() + COMMAND_TTL, may_wait=may_wait, urgent=urgent
+        )
+        await self._budgets.prepare_request(urgent=urgent > 0)
         self._admit_command()
-        await self._sign_in_if_needed()
-        await self._take_command_slot(requested_at, may_wait=may_wait)
+        await self._sign_in_for_command(urgent=urgent > 0)
+        await take_slot()
         used = self._client.tokens
         try:
-            return await self._perform(lambda: self._with_patience(call, patience))
+            return await self._perform(lambda: self._with_patience(call, patience), write=True)
         except TokenRefused:
-            await self._replace_tokens(used)
-        await self._take_command_slot(requested_at, may_wait=may_wait)
-        return await self._retry(lambda: self._with_patience(call, patience))
+            await self._replace_tokens(used, urgent=urgent > 0)
+        await take_slot()
+        return await self._retry(lambda: self._with_patience(call, patience), write=True)
 
     def _admit_command(self) -> None:
         """Raise TransportBusy or NoConnection if no command may be sent now."""
-        if self.breaker.busy_until is not None:
-            raise TransportBusy("throttled", self._busy_for())
+        if self.breaker.writes_busy_until is not None:
+            raise TransportBusy("throttled", self._seconds_until(self.breaker.writes_busy_until))
         if not self.breaker.usable:
             raise NoConnection("unreachable")
 
-    async def _take_command_slot(self, requested_at: float, *, may_wait: bool) -> None:
-        """Take a slot for a command requested at `requested_at`. Commands get slots in order of arrival.
-
-        Raises:
-            TransportBusy: `no_room` if no slot is free within `COMMAND_TTL`, or now if the command may not wait.
-            ChargerError: The connection was lost during the wait.
-        """
-        now = self._clock.monotonic()
-        commands = self._budgets.commands
-        if not may_wait and (self._command_lock.locked() or commands.free_at(now) > now):
-            raise TransportBusy("no_room", commands.free_at(now) - now)
-        async with self._command_lock:
-            await self._await_command_slot(requested_at)
-            self._admit_command()
-            commands.take(self._clock.monotonic())
-
-    async def _await_command_slot(self, requested_at: float) -> None:
-        """Wait for a free slot for a command requested at `requested_at`.
-
-        Raises:
-            TransportBusy: `no_room` if no slot is free within `COMMAND_TTL`.
-        """
-        commands = self._budgets.commands
-        while (wait := commands.free_at(now := self._clock.monotonic()) - now) > 0:
-            if now + wait > requested_at + COMMAND_TTL:
-                raise TransportBusy("no_room", wait)
-            await self._clock.sleep(wait)
+    async def _take_command_slot(self, way: RightOfWay, deadline: float, *, may_wait: bool, urgent: float) -> None:
+        """Take a slot for a command. See `CommandQueue.turn`. Raise ChargerError if the wait was in vain."""
+        budget = await self._commands.turn(way, relief=urgent, deadline=deadline, may_wait=may_wait)
+        self._admit_command()
+        budget.take(self._clock.monotonic())
 
     async def _with_patience[T](self, call: Callable[[], Awaitable[T]], patience: float) -> T:
         try:

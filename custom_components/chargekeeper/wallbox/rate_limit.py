@@ -7,6 +7,7 @@ budgets are sliding windows on the local clock. Their timestamps are stored, so 
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from math import inf
 from typing import override
 
@@ -14,12 +15,19 @@ from ..core.clock import Clock
 
 READ_EVERY = 60.0
 """Seconds between two regular GETs."""
-COMMANDS_PER_MINUTE = 5
+SHARED_COMMANDS = 3
+"""Commands of any kind per minute."""
+RESERVED_COMMANDS = 2
+"""Reductions per minute beyond that. A reduction takes a shared slot if no reserved one is free."""
+URGENT_LOGIN_EVERY = 300.0
+"""Seconds between two refreshes for reductions, beyond the other sign-ins."""
 PROBES_PER_HOUR = 60
 RESERVE_PER_HOUR = 20
 RESERVE_AFTER_GET = 20.0
 """Seconds to wait after any GET before an extra read may be sent."""
 RESERVE_CLOSED_AFTER_429 = 24 * 3600.0
+SAVE_WITHIN = 1.0
+"""Seconds that a reduction waits for the budgets to be persisted."""
 LOGIN_EVERY = 60.0
 """Seconds between two calls that sign in or refresh."""
 MAX_EPOCH_SECONDS = 1e11
@@ -76,10 +84,13 @@ class RequestBudgets:
         self._clock = clock
         self._save = save
         self.reads = SlidingWindow(1, READ_EVERY)
-        self.commands = SlidingWindow(COMMANDS_PER_MINUTE, 60.0)
+        self.commands = SlidingWindow(SHARED_COMMANDS, 60.0)
+        self.reductions = SlidingWindow(RESERVED_COMMANDS, 60.0)
         self.probes = PacedWindow(PROBES_PER_HOUR, 3600.0)
         self.reserve = SlidingWindow(RESERVE_PER_HOUR, 3600.0)
         self.logins = SlidingWindow(1, LOGIN_EVERY)
+        self.urgent_logins = SlidingWindow(1, URGENT_LOGIN_EVERY)
+        self.unclean_stops = SlidingWindow(1, 60.0)
         self.last_get = -inf
         self.reserve_closed_until = -inf
         self.owed_slots = 0
@@ -92,6 +103,17 @@ class RequestBudgets:
             return inf
         return max(self.last_get + RESERVE_AFTER_GET, now)
 
+    def command_slot(self, now: float, *, urgent: bool) -> tuple[SlidingWindow, float]:
+        """Return the budget that has a slot first for a command, and the monotonic time at which the slot is free.
+
+        `urgent` is True for a reduction: it may use both budgets, the reserved one first.
+        """
+        shared = self.commands.free_at(now)
+        reserved = self.reductions.free_at(now)
+        if urgent and reserved <= shared:
+            return self.reductions, reserved
+        return self.commands, shared
+
     def close_reserve(self) -> None:
         """Close the reserve for a day, because the cloud throttles this account."""
         self.reserve_closed_until = self._clock.monotonic() + RESERVE_CLOSED_AFTER_429
@@ -100,24 +122,30 @@ class RequestBudgets:
         """Start a run. `prepare_request` persists the budgets before the first request of the run."""
         self._is_started = False
 
-    async def prepare_request(self) -> None:
+    async def prepare_request(self, *, urgent: bool = False) -> None:
         """Persist the budgets before the first request of a run. Call this before each request.
 
-        From then on, a stop without `close` is an unclean stop.
+        From then on, a stop without `close` is an unclean stop. `urgent` is as in `save`.
         """
         if not self._is_started:
             self._is_started = True
-            await self.save()
+            await self.save(urgent=urgent)
 
     async def close(self) -> None:
         """Persist the budgets at a clean stop, after which all used slots are known exactly."""
         self._is_started = False
         await self.save()
 
-    async def save(self) -> None:
-        """Persist the budgets."""
-        if self._save is not None:
+    async def save(self, *, urgent: bool = False) -> None:
+        """Persist the budgets. An `urgent` request, a reduction, waits at most `SAVE_WITHIN` seconds for that."""
+        if self._save is None:
+            return
+        if not urgent:
             await self._save(self.export())
+            return
+        with suppress(TimeoutError):
+            async with self._clock.timeout(SAVE_WITHIN):
+                await self._save(self.export())
 
     def export(self) -> dict[str, object]:
         """Return the budgets as JSON, with times in epoch seconds of the wall clock."""
@@ -138,7 +166,8 @@ class RequestBudgets:
         """Restore the result of `export` from an earlier run.
 
         None means that there was no earlier run. After an unclean stop, or if the record is invalid, all read and
-        command slots count as just used.
+        command slots count as just used. The reserved slots of reductions stay free, except after a second unclean stop
+        within a minute.
         """
         if stored is None:
             return
@@ -158,6 +187,9 @@ class RequestBudgets:
             self.reads.exhaust(now)
             self.commands.exhaust(now)
             self.last_get = now
+            if self.unclean_stops.free_at(now) > now:
+                self.reductions.exhaust(now)
+            self.unclean_stops.take(now)
 
     def _monotonic(self, epoch: float) -> float:
         """Convert a stored time to the monotonic clock. A future time counts as now: the wall clock jumped."""
@@ -167,9 +199,12 @@ class RequestBudgets:
         return {
             "reads": self.reads,
             "commands": self.commands,
+            "reductions": self.reductions,
             "probes": self.probes,
             "reserve": self.reserve,
             "logins": self.logins,
+            "urgent_logins": self.urgent_logins,
+            "unclean_stops": self.unclean_stops,
         }
 
 

@@ -41,6 +41,7 @@ from ..core.model import (
 from ..core.reading_builder import Timestamp
 from ..core.transport import Command, Presence, SetCharging, SetOverride, StatusReport
 from .client import UNREADABLE, ChargerDetails, ChargerStatus, GroupCharger, ScheduleList
+from .command_queue import RightOfWay
 from .mapping import (
     STATUS_BY_CODE,
     capabilities,
@@ -125,8 +126,8 @@ class CloudAccount(Protocol):
     def cloud_now(self) -> datetime:
         """The current time on the cloud's clock."""
 
-    async def execute(self, transport: WallboxCloudTransport, command: Command, patience: float) -> None:
-        """Send a command. Raise ChargerError if that fails."""
+    async def execute(self, transport: WallboxCloudTransport, command: Command, patience: float, urgent: float) -> None:
+        """Send a command; `urgent` is as in `Transport.execute`. Raise ChargerError if that fails."""
 
     async def check(self, transport: WallboxCloudTransport) -> None:
         """Read the status with an extra read. Raise ChargerError if that fails."""
@@ -167,6 +168,7 @@ class WallboxCloudTransport(CachingTransport):
         self._unknown_codes: set[int] = set()
         self.idle_age: float = IDLE_STATUS_AGE
         self.eco_percentage: int | None = None
+        self.way = RightOfWay()
         self.status_refresh = RefreshSchedule()
         self.details_refresh = RefreshSchedule()
         self.schedule_refresh = RefreshSchedule()
@@ -210,8 +212,12 @@ class WallboxCloudTransport(CachingTransport):
         return self._account.endpoint_contact_at
 
     @override
-    async def execute(self, command: Command, *, patience: float) -> None:
-        await self._account.execute(self, command, patience)
+    async def execute(self, command: Command, *, patience: float, urgent: float = 0.0) -> None:
+        await self._account.execute(self, command, patience, urgent)
+
+    @override
+    def make_way(self) -> Callable[[], None]:
+        return self.way.claim()
 
     @override
     async def check(self) -> None:

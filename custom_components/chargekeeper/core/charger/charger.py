@@ -30,7 +30,7 @@ from ..signal import subscribe
 from ..transport import Setting, Transport, TransportListener
 from .authority import Authority
 from .commands import Commands
-from .context import ChargerEvent, ChargerOptions, Context
+from .context import ChargerEvent, ChargerOptions, Context, SingleFlight
 from .intents import IntentStore, Until
 from .limit_enforcer import LimitEnforcer
 from .override import OverrideController
@@ -71,6 +71,7 @@ class Charger(TransportListener):
         self._limit_enforcer = LimitEnforcer(self._context, self._router, self._commands)
         self._own_limits = limits.Limits()
         self._handover = Handover(self._context, self._router)
+        self._saving = SingleFlight(self._context, self._context.save_again)
         self._detach: dict[Source, list[Callable[[], None]]] = {}
         self._listeners: list[Callable[[Snapshot], None]] = []
         self._contact_listeners: list[Callable[[], None]] = []
@@ -275,7 +276,9 @@ class Charger(TransportListener):
             self._override.reconcile_soon()
 
     def _reconcile_soon(self) -> None:
-        """Continue with the stored intents in the background."""
+        """Continue with the stored intents in the background, and with saving them."""
+        if self._context.intents.unsaved:
+            self._saving.start()
         self._override.reconcile_soon()
         self._pause.reconcile_soon()
         self._limit_enforcer.reconcile_soon()
@@ -333,6 +336,8 @@ class Charger(TransportListener):
         issues = set(self._context.issues)
         if cloud is not None and cloud.removed_from_account:
             issues.add(ChargerIssue.GONE)
+        if self._context.intents.unsaved:
+            issues.add(ChargerIssue.NOT_SAVED)
         if self._restart_service.update_doubted:
             issues.add(ChargerIssue.UPDATE_DOUBTED)
         return Snapshot(

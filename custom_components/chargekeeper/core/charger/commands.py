@@ -6,7 +6,16 @@ from dataclasses import dataclass, replace
 import logging
 
 from .. import limits
-from ..errors import ChargerError, NoConnection, NotAllowed, NotApplicable, TransportBusy, TransportDown, UnsafeRequest
+from ..errors import (
+    ChargerError,
+    GaveWay,
+    NoConnection,
+    NotAllowed,
+    NotApplicable,
+    TransportBusy,
+    TransportDown,
+    UnsafeRequest,
+)
 from ..model import (
     OCPP,
     PAUSE_OVER,
@@ -20,6 +29,7 @@ from ..model import (
 )
 from ..transport import START, STOP, SetCharging, SetCurrent, SetOverride, Setting, Transport
 from .context import Context, result_of
+from .reduction import relief
 from .router import Router
 from .sent_commands import TIME_TO_LIVE, SentCommand, SentCommands
 
@@ -31,10 +41,11 @@ ROOM_RETRY = 60.0
 
 @dataclass(frozen=True, slots=True)
 class _QueuedCommand:
-    """A setting in the queue; `automatic` if the user did not request it."""
+    """A setting in the queue; `automatic` if the user did not request it, `urgent` if it is a reduction."""
 
     setting: Setting
     automatic: bool
+    urgent: bool
     queued_at: float
 
 
@@ -47,7 +58,8 @@ class Commands:
         self._router = router
         self._snapshot = snapshot
         self._queue: dict[Capability, _QueuedCommand] = {}  # not sent yet; a newer setting replaces an older one
-        self._tasks: dict[Capability, asyncio.Task[Outcome]] = {}
+        self._sending: _QueuedCommand | None = None  # taken from the queue; it may still wait for a slot
+        self._tasks: dict[Capability, asyncio.Task[Outcome | None]] = {}  # of the newest setting
         self.sent = SentCommands(context, router, snapshot)
         self.before_user_command: Callable[[Setting], Awaitable[None]] = _do_nothing
         """Called with each setting of the user before it is sent."""
@@ -60,19 +72,31 @@ class Commands:
         if automatic:
             self._require_cooldown(setting)
         capability = setting.capability
-        is_queued = capability in self._queue
         replaced = self._queue.get(capability)
         if replaced is not None and replaced.setting == setting:
             automatic = automatic and replaced.automatic  # a request of the user stays a request of the user
-        self._queue[capability] = _QueuedCommand(setting, automatic, self._clock.monotonic())
-        if not is_queued:
-            self._tasks[capability] = self._context.spawn(self._carry_out(capability))
-        return await result_of(self._tasks[capability])
+        urgent = relief(setting, self._highest_wanted) > 0
+        queued = _QueuedCommand(setting, automatic, urgent, self._clock.monotonic())
+        self._queue[capability] = queued
+        task = self._tasks[capability] = self._context.spawn(self._carry_out(queued))
+        while (outcome := await result_of(task)) is None and task is not self._tasks[capability]:
+            task = self._tasks[capability]  # a newer setting replaced this one
+        if outcome is None:
+            raise NoConnection("stopping")
+        return outcome
 
     @property
     def in_flight(self) -> bool:
         """True while a command is queued or unconfirmed, or may still take effect late."""
         return bool(self._queue) or self.sent.pending or any(not task.done() for task in self._tasks.values())
+
+    @property
+    def _highest_wanted(self) -> float | None:
+        """Highest current in A that the charger may be set to, now or by what still waits to be sent."""
+        waiting = [self._queue.get(Capability.CURRENT), self._sending]
+        wanted = [each.setting.amps for each in waiting if each is not None and isinstance(each.setting, SetCurrent)]
+        present = self.sent.highest_current
+        return max([*([] if present is None else [present]), *wanted], default=None)
 
     def clear_queue(self) -> None:
         """Drop all queued settings. Their callers were notified already."""
@@ -144,27 +168,42 @@ class Commands:
         if not self.sent.commands_charging and self.sent.live_value(STATUS) in PAUSE_OVER:
             self._context.group_pause_sent = False
 
-    async def _carry_out(self, capability: Capability) -> Outcome:
-        async with self._context.lock:
-            queued = self._queue.pop(capability)
-            setting = queued.setting
-            if self._clock.monotonic() > queued.queued_at + TIME_TO_LIVE:
-                self.sent.record(setting, Outcome.FAILED)
-                raise NoConnection("expired")
-            self.admit(setting)
-            if queued.automatic:
-                self._require_cooldown(setting)
-            else:
-                await self.before_user_command(setting)
-            if self.sent.is_in_force(setting):
-                if not queued.automatic and self._context.paused_by_group:
-                    await self.after_user_command(setting, None)  # now the pause is the user's as well
-                return Outcome.VERIFIED
-            base = self.sent.live_value(STATUS)
-            await self._deliver(setting, automatic=queued.automatic)
-            if not queued.automatic:
-                await self.after_user_command(setting, base)
-            return Outcome.ACCEPTED
+    async def _carry_out(self, queued: _QueuedCommand) -> Outcome | None:
+        """Send a setting when it is its turn. Return None if a newer setting has replaced it."""
+        capability = queued.setting.capability
+        while self._queue.get(capability) is queued:
+            async with self._router.turn(urgent=queued.urgent):
+                if self._queue.get(capability) is not queued:
+                    break
+                self._sending = self._queue.pop(capability)
+                try:
+                    return await self._carry_out_now(queued)
+                except GaveWay:  # a reduction comes first
+                    self._queue.setdefault(capability, queued)
+                finally:
+                    self._sending = None
+        return None
+
+    async def _carry_out_now(self, queued: _QueuedCommand) -> Outcome:
+        """Send a setting. The caller holds the lock. Raises ChargerError."""
+        setting = queued.setting
+        if self._clock.monotonic() > queued.queued_at + TIME_TO_LIVE:
+            self.sent.record(setting, Outcome.FAILED)
+            raise NoConnection("expired")
+        self.admit(setting)
+        if queued.automatic:
+            self._require_cooldown(setting)
+        else:
+            await self.before_user_command(setting)
+        if self.sent.is_in_force(setting):
+            if not queued.automatic and self._context.paused_by_group:
+                await self.after_user_command(setting, None)  # now the pause is the user's as well
+            return Outcome.VERIFIED
+        base = self.sent.live_value(STATUS)
+        await self._deliver(setting, automatic=queued.automatic)
+        if not queued.automatic:
+            await self.after_user_command(setting, base)
+        return Outcome.ACCEPTED
 
     async def lift_pause(self, *, overridden: bool) -> Outcome:
         """End the pause of a load group. See `Charger.lift_pause`.
@@ -178,7 +217,7 @@ class Commands:
 
     async def _hand_back(self) -> Outcome:
         """Let the schedule apply again, which may start charging at once."""
-        async with self._context.lock:
+        async with self._router.turn():
             self.admit(None)
             self._require_cooldown(START)
             delivery = await self._router.deliver(SetOverride(on=False), self.lower_for_start)
@@ -201,9 +240,10 @@ class Commands:
             ChargerError: no transport carried the setting.
         """
         present = self.sent.highest_current
-        lowers = isinstance(setting, SetCurrent) and present is not None and setting.amps < present
+        urgent = relief(setting, present)
+        lowers = isinstance(setting, SetCurrent) and urgent > 0
         prepare = self.lower_for_start if setting == START else None
-        delivery = await self._router.deliver(setting, prepare, everywhere=lowers)
+        delivery = await self._router.deliver(setting, prepare, everywhere=lowers, urgent=urgent)
         # Only a report from after the acknowledgement is surely from after the charger could receive the command.
         sent = SentCommand(setting, self._clock.monotonic(), automatic, acknowledged=bool(delivery.acknowledged_by))
         if delivery.in_doubt:

@@ -5,17 +5,22 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 import logging
 from math import inf
+from types import EllipsisType
 
 from ..clock import Clock
-from ..cooldown import Cooldown
-from ..errors import ChargerError, NoConnection
+from ..cooldown import Backoff, Cooldown
+from ..errors import ChargerError, NoConnection, NotSaved
 from ..limits import MINIMUM_CURRENT
 from ..model import ChargerIssue, Prefer
 from ..signal import subscribe
-from .intents import IntentStore
+from .intents import IntentStore, OverrideIntent, PauseIntent
+from .lock import ChargerLock
 from .readings import ReadingsStore
 
 LOGGER = logging.getLogger(__name__)
+
+SAVE_WITHIN = 1.0
+"""Seconds within which the record of a reduction must be saved. After that the reduction is sent all the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,16 +59,49 @@ class Context:
         """Returns the current in A that the load group leaves beside what its other members may draw now."""
         self.group_pause_sent = False
         """True if a load group, not the user, paused the charger and no transport saw the charger resume later."""
-        self.lock = asyncio.Lock()
-        """Held while a command is sent, so that commands to one charger follow one another."""
+        self.lock = ChargerLock()
+        """Held while a command is sent, so that commands to one charger follow one another. See `Router.turn`."""
         self.publish: Callable[[], None] = lambda: None
         self._event_listeners: list[Callable[[ChargerEvent], None]] = []
         self._tasks: set[asyncio.Task[object]] = set()
+        self._save_retry = Backoff(clock)
 
     @property
     def paused_by_group(self) -> bool:
         """True if a visible pause comes from the load group: the charger waits for power."""
         return self.group_pause_sent or (self.group_share is not None and self.group_share < MINIMUM_CURRENT)
+
+    async def save_or_keep(
+        self,
+        *,
+        override: OverrideIntent | EllipsisType | None = ...,
+        pause: PauseIntent | EllipsisType | None = ...,
+        lowering: bool | EllipsisType = ...,
+    ) -> None:
+        """Save the changed records of a reduction, within `SAVE_WITHIN` seconds. Otherwise keep them in memory.
+
+        A full or slow disk holds up no reduction.
+        """
+        try:
+            async with self.clock.timeout(SAVE_WITHIN):
+                await self.intents.write(override=override, pause=pause, lowering=lowering)
+        except (NotSaved, TimeoutError) as err:
+            if not self.intents.unsaved:
+                LOGGER.warning("What is to be undone at a charger could not be saved yet (%r)", err)
+            self.intents.keep(override=override, pause=pause, lowering=lowering)
+            self.publish()
+
+    async def save_again(self) -> None:
+        """Save what could not be saved before, if the next try is due."""
+        if not self._save_retry.is_due():
+            return
+        try:
+            await self.intents.write()
+        except NotSaved:
+            self._save_retry.failed()
+        else:
+            self._save_retry.reset()
+            self.publish()
 
     def listen_events(self, callback: Callable[[ChargerEvent], None]) -> Callable[[], None]:
         """Call `callback` with each event. Return a function that removes the listener."""

@@ -59,6 +59,7 @@ class OverrideIntent:
         originals: the schedule windows that ChargeKeeper disables, as they were before.
         disabled: True once the disabling was acknowledged.
         left_paused: True once the override is ending and a transport that can only pause has ended it.
+        stopped: True once the end of the override paused the charger, because its schedule is still disabled.
         external_status: the charger's status when the override ended; an external change may have caused it.
     """
 
@@ -73,6 +74,7 @@ class OverrideIntent:
     originals: Schedule = ()
     disabled: bool = False
     left_paused: bool = False
+    stopped: bool = False
     end: End | None = None
     external_status: Status | None = None
 
@@ -157,7 +159,8 @@ class Intents:
 class IntentStore:
     """The durable record of one charger.
 
-    `entries` holds the records on the disk; `write` saves the new records before it changes `entries`.
+    `entries` holds the records on the disk; `write` saves the new records before it changes `entries`. `keep` changes
+    only `entries`.
     `save` returns once its record is on the disk, and raises `NotSaved` if the record could not be saved.
     """
 
@@ -165,6 +168,9 @@ class IntentStore:
         self._save = save
         self._lock = asyncio.Lock()
         self._in_doubt = False  # True while `entries` may not be on the disk
+        self.unsaved = False
+        """True while `entries` holds a record that could not be saved."""
+        self._kept: list[Callable[[Intents], Intents]] = []  # what `keep` changed while a save was in progress
         self.entries = Intents()
 
     def restore(self, stored: object) -> None:
@@ -209,15 +215,42 @@ class IntentStore:
             )
             if new == old and not self._in_doubt:
                 return
+            self._kept.clear()
             try:
                 await self._save(_json_of(new))
             except asyncio.CancelledError:
                 # A save in progress cannot be recalled: the record may be on the disk already, or get there later.
-                self.entries = new
+                self.entries = self._with_kept(new)
                 self._in_doubt = True
                 raise
-            self.entries = new
-            self._in_doubt = False
+            self.entries = self._with_kept(new)
+            self._in_doubt = self.unsaved = bool(self._kept)
+
+    def keep(
+        self,
+        *,
+        override: OverrideIntent | EllipsisType | None = ...,
+        pause: PauseIntent | EllipsisType | None = ...,
+        lowering: bool | EllipsisType = ...,
+    ) -> None:
+        """Change records that could not be saved in memory only. The next `write` saves them."""
+
+        def change(entries: Intents) -> Intents:
+            return replace(
+                entries,
+                override=entries.override if override is ... else override,
+                pause=entries.pause if pause is ... else pause,
+                lowering=entries.lowering if lowering is ... else lowering,
+            )
+
+        self._kept.append(change)
+        self.entries = change(self.entries)
+        self._in_doubt = self.unsaved = True
+
+    def _with_kept(self, entries: Intents) -> Intents:
+        for change in self._kept:
+            entries = change(entries)
+        return entries
 
     def export(self) -> dict[str, object]:
         """Return the record as JSON."""
@@ -366,6 +399,7 @@ def _json_of(entries: Intents) -> dict[str, object]:
             "originals": encode_schedule(override.originals),
             "disabled": override.disabled,
             "held": override.left_paused,
+            "stopped": override.stopped,
             "end": override.end,
             "theirs": override.external_status,
         },
@@ -438,6 +472,7 @@ def _override_from(stored: object) -> OverrideIntent | None:
         originals=decode_schedule(stored.get("originals")) or (),
         disabled=stored.get("disabled") is True,
         left_paused=stored.get("held") is True,
+        stopped=stored.get("stopped") is True,
         end=member(End, stored.get("end")),
         external_status=member(Status, stored.get("theirs")),
     )

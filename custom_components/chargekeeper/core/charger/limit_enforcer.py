@@ -4,12 +4,11 @@ A later raise by somebody else is not lowered. If the lowering fails in an outag
 outage is over.
 """
 
-from contextlib import suppress
 import logging
 from math import floor, inf
 
 from ..cooldown import Backoff
-from ..errors import ChargerError, LoginRejected, NotSaved, TransportBusy, TransportDown
+from ..errors import ChargerError, LoginRejected, TransportBusy, TransportDown
 from ..limits import MINIMUM_CURRENT, Limits, ceiling
 from ..model import CHARGING_CURRENT, Capability
 from ..transport import SetCurrent
@@ -62,14 +61,13 @@ class LimitEnforcer:
         return entered or any(old is not None and new is not None and new < old for old, new in pairs)
 
     async def _start_lowering(self) -> None:
-        async with self._context.lock:
-            with suppress(NotSaved):  # the lowering is tried, but not remembered
-                await self._intents.write(lowering=True)
+        async with self._router.turn(urgent=True):
+            await self._context.save_or_keep(lowering=True)
             self._retry.reset()
             await self._reconcile()
 
     async def _reconcile_alone(self) -> None:
-        async with self._context.lock:
+        async with self._router.turn(urgent=self._can_lower):
             if self._intents.entries.lowering and await self._reconcile():
                 self._context.emit("replay", CHARGING_CURRENT.key)
 
@@ -79,10 +77,9 @@ class LimitEnforcer:
         The lowering waits while the setting is not known or no transport can carry it.
         """
         limits = self._limits
-        present = None if self._commands.sent.live_current is None else self._commands.sent.highest_current
+        present = self._present
         highest = None if limits is None else ceiling(limits)[0]
-        must_wait = present is None or self._router.first(Capability.CURRENT) is None
-        if self._context.stopping or (must_wait and not self._context.options.read_only):
+        if self._context.stopping or not (self._can_lower or self._context.options.read_only):
             return False
         highest_allowed = inf if highest is None else max(floor(highest), MINIMUM_CURRENT)
         lowered = False
@@ -96,6 +93,15 @@ class LimitEnforcer:
                 return False
             except ChargerError as err:
                 LOGGER.warning("The charging current could not be lowered to its limit: %s", err)
-        with suppress(NotSaved):
-            await self._intents.write(lowering=False)
+        await self._context.save_or_keep(lowering=False)
         return lowered
+
+    @property
+    def _present(self) -> float | None:
+        """The highest current in A that the charger may be set to; None if its setting is not known."""
+        return None if self._commands.sent.live_current is None else self._commands.sent.highest_current
+
+    @property
+    def _can_lower(self) -> bool:
+        """True if the setting is known and a transport can carry a lower one."""
+        return self._present is not None and self._router.first(Capability.CURRENT) is not None

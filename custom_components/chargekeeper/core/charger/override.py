@@ -13,6 +13,7 @@ from .. import schedule
 from ..cooldown import Backoff
 from ..errors import (
     ChargerError,
+    GaveWay,
     LoginRejected,
     NotAllowed,
     NotApplicable,
@@ -24,6 +25,7 @@ from ..errors import (
 from ..model import (
     ALLOWED_TO_CHARGE,
     CAR_CONNECTED,
+    CHARGING_CURRENT,
     LIVE_AGE,
     OVERRIDE_IN_EFFECT,
     POWER_FLOWS,
@@ -37,7 +39,7 @@ from ..model import (
     Schedule,
     Status,
 )
-from ..transport import Presence, SetOverride, StatusReport, Transport
+from ..transport import STOP, Presence, SetOverride, StatusReport, Transport
 from .authority import Authority, status_received_at
 from .context import Context, SingleFlight
 from .evidence import UNVERIFIED_AFTER, FirstReport, reported_since
@@ -54,6 +56,7 @@ from .intents import (
     decide,
     end_override,
 )
+from .reduction import relief
 from .router import Prepare, Router
 
 LOGGER = logging.getLogger(__name__)
@@ -107,6 +110,8 @@ class OverrideController:
         self._authority = authority
         self._lower_for_start = lower_for_start
         self._single_flight = SingleFlight(context, self._reconcile_alone)
+        self._stopping_flight = SingleFlight(context, self._stop_alone)
+        self._stop_unanswered = False  # the pause that ends a draw may not have arrived
         self._sent_at = -inf
         self._first_report = FirstReport()
         self._told_of = -inf  # the step of which the user was told that nobody has seen its effect
@@ -148,15 +153,15 @@ class OverrideController:
     def left_paused(self) -> bool:
         """True if the end of the override left the charger paused. ChargeKeeper releases the charger later."""
         intent = self._intents.entries.override
-        return intent is not None and intent.left_paused
+        return intent is not None and (intent.left_paused or intent.stopped)
 
     @property
     def left_on(self) -> bool:
         """True if the charger may be under an override, and control was not handed back to its schedule."""
         intent = self._intents.entries.override
-        return (
-            intent is not None and intent.sent and not (intent.state is IntentState.ENDING and intent.applications > 0)
-        )
+        if intent is None or not intent.sent:
+            return False
+        return intent.state is not IntentState.ENDING or not (intent.applications or intent.stopped)
 
     @property
     def until_at(self) -> datetime | None:
@@ -198,7 +203,7 @@ class OverrideController:
             raise Unsupported("unsupported", Capability.OVERRIDE)
         if on:
             self._router.admit(Capability.OVERRIDE)  # otherwise the override would wait forever
-        async with self._context.lock:
+        async with self._router.turn(urgent=not on):
             self._retry.reset()
             intent = self._intents.entries.override
             if on:
@@ -216,15 +221,15 @@ class OverrideController:
         """
         intent = self._intents.entries.override
         if intent is not None:
-            intent = replace(intent, sent=False, left_paused=False)
+            intent = replace(intent, sent=False, left_paused=False, stopped=False)
         if intent is None or intent.state is IntentState.ENDING:
-            await self._intents.write(override=intent, pause=pause)
+            await self._context.save_or_keep(override=intent, pause=pause)
         else:
             await self._end(intent, End.CANCELLED, pause)
 
     async def end_for_good(self, *, read_back: bool) -> tuple[str, ...]:
         """End the override before the charger is removed. See `Charger.cancel_override`."""
-        async with self._context.lock:
+        async with self._router.turn(urgent=True):
             intent = self._intents.entries.override
             if intent is not None and intent.state is not IntentState.ENDING:
                 await self._end(intent, End.CANCELLED)
@@ -234,12 +239,28 @@ class OverrideController:
 
     def reconcile_soon(self) -> None:
         """Take the next steps in the background if there is an override."""
-        if self._intents.entries.override is not None:
-            self._single_flight.start()
+        intent = self._intents.entries.override
+        if intent is not None:
+            flight = self._stopping_flight if self._ends_draw(intent) else self._single_flight
+            flight.start()
 
     async def _reconcile_alone(self) -> None:
-        async with self._context.lock:
+        async with self._router.turn():
             await self._reconcile()
+
+    async def _stop_alone(self) -> None:
+        async with self._router.turn(urgent=True):
+            await self._reconcile()
+
+    def _ends_draw(self, intent: OverrideIntent) -> bool:
+        """Return True if the next step ends an override under which the charger may charge."""
+        if not intent.sent:
+            return False
+        if intent.state is not IntentState.ENDING:
+            return self._next_step(intent).end in HANDED_BACK
+        is_due = self._retry.is_due(status_received_at(self._router.first(Capability.OVERRIDE)))
+        may_be_sent = not intent.originals and intent.applications == 0 and intent.end in HANDED_BACK
+        return is_due and (may_be_sent or self._must_stop(intent))
 
     async def _request(self, intent: OverrideIntent | None, until: Until, until_at: datetime | None) -> None:
         readings_store = self._context.readings_store
@@ -262,8 +283,9 @@ class OverrideController:
         elif intent.state is IntentState.ENDING:
             # The effects of the old override remain at the charger: the same intent starts again.
             self._pending_announced = False
+            base = Status.PAUSED if intent.stopped else intent.base  # our own pause is no external change
             reopened = replace(intent, state=IntentState.PENDING, applications=0, disabled=False, left_paused=False)
-            intent = replace(reopened, end=None, external_status=None)
+            intent = replace(reopened, end=None, external_status=None, stopped=False, base=base)
         await self._intents.write(override=replace(intent, until=until, until_at=until_at), pause=None)
         self._context.publish()
 
@@ -277,7 +299,7 @@ class OverrideController:
     ) -> None:
         last_report = self._last_report()
         external_status = None if last_report is None else last_report.status
-        await self._intents.write(override=end_override(intent, end, external_status), pause=pause)
+        await self._context.save_or_keep(override=end_override(intent, end, external_status), pause=pause)
         if end is End.SUPERSEDED:
             self._context.issues.add(ChargerIssue.OVERRIDE_SUPERSEDED)
             details = {
@@ -295,7 +317,7 @@ class OverrideController:
         intent = self._intents.entries.override
         if intent is None or intent.state is IntentState.VERIFIED:
             return Outcome.VERIFIED
-        if intent.state is IntentState.APPLIED or (intent.state is IntentState.ENDING and intent.applications):
+        if intent.state is IntentState.APPLIED or (intent.state is IntentState.ENDING and not self.left_on):
             return Outcome.ACCEPTED
         if intent.state is IntentState.PENDING and not self._pending_announced:
             self._pending_announced = True
@@ -318,6 +340,9 @@ class OverrideController:
                 break
             try:
                 done = await self._take_step(intent, decision)
+            except GaveWay:  # a reduction comes first
+                self._context.spawn(self._reconcile_alone())
+                break
             except (TransportDown, TransportBusy, LoginRejected, NotSaved) as err:
                 LOGGER.debug("The override waits: %s", err)
                 self._back_off()
@@ -442,11 +467,13 @@ class OverrideController:
             await self._end(intent, decision.end or End.FAILED)
             return True
         if decision.step is Step.FINISH and not intent.originals and not (intent.sent and intent.end in HANDED_BACK):
-            await self._intents.write(override=None)
+            await self._context.save_or_keep(override=None)
             return True
         if decision.step is Step.CONFIRM:
             await self._confirm(intent)
             return False
+        if decision.step is Step.FINISH and self._must_stop(intent):
+            return await self._stop_draw(intent)
         if intent.left_paused:
             return await self._release(intent, last_report)
         if decision.step is Step.SEND and self._is_automatic(intent) and now < self._context.cooldown.start_at:
@@ -537,6 +564,44 @@ class OverrideController:
         self._sent_at = self._clock.monotonic()
         self._router.read_back(transport)
 
+    def _must_stop(self, intent: OverrideIntent) -> bool:
+        """Return True if the charger would charge on against its schedule, because that is still disabled."""
+        last_report = self._last_report()
+        status = None if last_report is None else last_report.status
+        is_owed = intent.sent and intent.end in HANDED_BACK and intent.applications == 0
+        is_open = is_owed and intent.state is IntentState.ENDING and (self._stop_unanswered or not intent.stopped)
+        draws = status is None or status in OVERRIDE_IN_EFFECT
+        return bool(is_open and draws and intent.originals) and not schedule.inside(intent.originals, self._clock.now())
+
+    async def _stop_draw(self, intent: OverrideIntent) -> bool:
+        """Pause the charger until its schedule is enabled again. The pause is saved first. Raises ChargerError.
+
+        Return False if that has to wait for a transport or its next report.
+        """
+        transport = self._router.first(Capability.CHARGING)
+        if transport is None or not self._retry.is_due(status_received_at(transport)):
+            return False
+        await self._context.save_or_keep(override=replace(intent, stopped=True))
+        self._stop_unanswered = False
+        try:
+            delivery = await self._router.deliver(STOP, urgent=relief(STOP, self._present_current))
+            delivery.require()
+        except (TransportDown, TransportBusy, LoginRejected) as err:
+            self._stop_unanswered = not err.surely_not_sent
+            if err.surely_not_sent:
+                await self._context.save_or_keep(override=intent)
+            raise
+        except ChargerError as err:
+            LOGGER.debug("The charger does not take the pause: %s", err)
+        self._retry.reset()
+        return True
+
+    @property
+    def _present_current(self) -> float | None:
+        """The last known setting in A; None if unknown."""
+        setting = self._context.readings_store.get(CHARGING_CURRENT)
+        return None if setting is None else setting.value
+
     async def _finish(self, transport: Transport, intent: OverrideIntent) -> None:
         """Undo the override.
 
@@ -559,15 +624,15 @@ class OverrideController:
         hand_back = self._must_hand_back(intent)
         if not to_enable and not hand_back:
             self._context.issues.discard(ChargerIssue.SCHEDULE_UNREADABLE)
-            await self._intents.write(override=None)
+            await self._context.save_or_keep(override=None)
             return
         if intent.applications >= APPLICATIONS:
             raise NotApplicable("schedule_not_taken" if to_enable else "wrong_state")
         if to_enable:
             await transport.write_schedule(to_enable)
             self._schedule_handed_back = schedule.changed(present, to_enable)
-        left_paused = await self._hand_back(transport) if hand_back else False
-        await self._intents.write(
+        left_paused = await self._hand_back(transport, stopped=intent.stopped) if hand_back else False
+        await self._context.save_or_keep(
             override=replace(intent, applications=intent.applications + 1, left_paused=left_paused)
         )
         self._sent_at = self._clock.monotonic()
@@ -576,9 +641,9 @@ class OverrideController:
 
     async def _free(self, transport: Transport, intent: OverrideIntent) -> None:
         """Hand control back at once if the disabled windows can only be enabled later."""
-        if self._must_hand_back(intent):
+        if self._must_hand_back(intent) and not intent.stopped:
             left_paused = await self._hand_back(transport)
-            await self._intents.write(override=replace(intent, sent=False, left_paused=left_paused))
+            await self._context.save_or_keep(override=replace(intent, sent=False, left_paused=left_paused))
 
     def _may_show_later(self, intent: OverrideIntent) -> bool:
         """Return True if windows were written as disabled, but an answer may show the change only later."""
@@ -586,10 +651,10 @@ class OverrideController:
             return False
         return self._clock.monotonic() < self._disabled_at + SHOWS_WITHIN
 
-    async def _hand_back(self, transport: Transport) -> bool:
+    async def _hand_back(self, transport: Transport, *, stopped: bool = False) -> bool:
         """Hand control back to the schedule. Return True if the charger is only paused instead.
 
-        Raises ChargerError.
+        `stopped` is True if the draw was ended before. Raises ChargerError.
         """
         by_switch = not transport.frees_schedule
         inside = self._inside(self._clock.monotonic())
@@ -598,7 +663,10 @@ class OverrideController:
         if by_switch and inside:
             await self._lower_for_start(transport, False)  # inside a window the end of the override may start a charge
         try:
-            await self._router.send(transport, SetOverride(on=False))
+            command = SetOverride(on=False)
+            may_start = stopped or (by_switch and inside)
+            urgent = 0.0 if may_start else relief(command, self._present_current)
+            await self._router.send(transport, command, urgent=urgent)
         except NotApplicable:
             LOGGER.debug("The charger was under its schedule already")
         return by_switch and inside is False
@@ -651,7 +719,7 @@ class OverrideController:
             delivery = await self._router.deliver(SetOverride(on=False), self._lower_for_start)
             delivery.require()
         self._retry.reset()
-        await self._intents.write(override=replace(intent, left_paused=False, sent=False))
+        await self._context.save_or_keep(override=replace(intent, left_paused=False, sent=False))
         return True
 
     def _must_hand_back(self, intent: OverrideIntent) -> bool:
@@ -661,8 +729,10 @@ class OverrideController:
         """
         last_report = self._last_report()
         status = None if last_report is None else last_report.status
-        if not intent.sent or intent.end not in HANDED_BACK or status is Status.PAUSED:
-            return False  # somebody paused the charger: handing back would let it charge
+        if not intent.sent or intent.end not in HANDED_BACK:
+            return False
+        if status is Status.PAUSED:
+            return intent.stopped  # else somebody paused the charger: handing back would let it charge
         overridden = status in OVERRIDE_IN_EFFECT and self._inside(self._released_at) is False
         return intent.applications == 0 or overridden
 
@@ -686,12 +756,12 @@ class OverrideController:
             # Keep the record of disabled windows until they show as enabled: a refusal may be temporary.
             self._context.issues.add(failure)
             if intent.applications >= APPLICATIONS:  # the charger ignores the hand-back; only the schedule is retried
-                await self._intents.write(override=replace(intent, sent=False, applications=1))
+                await self._context.save_or_keep(override=replace(intent, sent=False, applications=1))
             self._back_off(at_least=SCHEDULE_RETRY)
             return
         self._context.issues.add(ChargerIssue.OVERRIDE_FAILED)
         self._context.publish()  # the listeners see the windows before they are forgotten
-        await self._intents.write(override=None)
+        await self._context.save_or_keep(override=None)
 
 
 def _named(windows: Schedule) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import logging
 from math import inf
 
 from ..cooldown import Backoff
-from ..errors import ChargerError, LoginRejected, NotSaved, TransportBusy, TransportDown, UnsafeRequest
+from ..errors import ChargerError, LoginRejected, TransportBusy, TransportDown, UnsafeRequest
 from ..model import OCPP, Capability, Status
 from ..transport import START, STOP, Setting
 from .authority import Authority, status_received_at
@@ -72,10 +72,7 @@ class PauseController:
             return
         self._note_sent()
         self._unconfirmed = False
-        try:
-            await self._override.give_way(PauseIntent(created_at=self._clock.now(), base=base))
-        except NotSaved:
-            LOGGER.warning("The pause could not be saved; it will not be restored if the charger drops it")
+        await self._override.give_way(PauseIntent(created_at=self._clock.now(), base=base))
 
     def reconcile_soon(self) -> None:
         """Take the next step in the background if there is a pause."""
@@ -83,7 +80,9 @@ class PauseController:
             self._single_flight.start()
 
     async def _reconcile(self) -> None:
-        async with self._context.lock:
+        pause = self._intents.entries.pause
+        is_reduction = pause is not None and decide_pause(pause, self._seen()).step is PauseStep.SEND
+        async with self._router.turn(urgent=is_reduction):
             pause = self._intents.entries.pause
             if pause is None or self._context.stopping:
                 return
@@ -155,14 +154,14 @@ class PauseController:
         ):
             return
         sending = replace(pause, state=IntentState.APPLIED, applications=pause.applications + 1)
-        await self._intents.write(pause=sending)
+        await self._context.save_or_keep(pause=sending)
         try:
             await self._commands.send_now(STOP)
         except (TransportDown, TransportBusy, LoginRejected) as err:
             LOGGER.debug("The pause waits: %s", err)
             self._retry.failed(status_received_at(transport))
             if err.surely_not_sent:
-                await self._intents.write(pause=pause)
+                await self._context.save_or_keep(pause=pause)
         except ChargerError as err:
             LOGGER.warning("The pause could not be restored: %s", err)
             self._context.emit("connection", "command_failed", {"command": Capability.CHARGING})

@@ -7,7 +7,7 @@ from datetime import timedelta
 from math import inf
 
 from ..clock import latest_monotonic_of, monotonic_of
-from ..errors import ChargerError, Dangerous, NotAllowed, TransportDown, UnsafeRequest
+from ..errors import ChargerError, Dangerous, GaveWay, NotAllowed, TransportDown, UnsafeRequest
 from ..model import (
     FIRMWARE,
     LATEST_FIRMWARE,
@@ -154,8 +154,9 @@ class RestartService:
         """Restart the charger. See `Charger.restart`."""
         if self._run is not None:
             raise UnsafeRequest("restart_restarting")
-        async with self._context.lock:
-            transport = await self._guarded_transport(Restart(), "restart")
+        transport = await self._checked_transport(Restart(), "restart")
+        async with self._router.turn():
+            self._guard(Restart(), "restart")
             previous = self._intents.entries.restart
             pressed_at = self._clock.monotonic()
             record = RestartRecord(self._clock.now(), source=transport.source, boot_time=self._clock.boot_time())
@@ -181,8 +182,9 @@ class RestartService:
 
     async def install(self) -> None:
         """Install the newest firmware. See `Charger.install`."""
-        async with self._context.lock:
-            transport = await self._guarded_transport(Install(), "install")
+        transport = await self._checked_transport(Install(), "install")
+        async with self._router.turn():
+            self._guard(Install(), "install")
             latest = self._context.readings_store.get(LATEST_FIRMWARE)
             target = "" if latest is None else latest.value
             record = InstallRecord(self._clock.now(), target, self._clock.boot_time())
@@ -222,8 +224,11 @@ class RestartService:
         self._check_restart()
         self._check_install()
 
-    async def _guarded_transport(self, command: Restart | Install, what: str) -> Transport:
-        """Return the transport that may carry the command, judged on a status read for it. Raises ChargerError."""
+    async def _checked_transport(self, command: Restart | Install, what: str) -> Transport:
+        """Return the transport that may carry the command, judged on a status read for it. Raises ChargerError.
+
+        The caller does not hold the lock: no reduction waits for this read.
+        """
         capability = command.capability
         verdict = self.availability(capability)
         if verdict is RestartAvailability.NO_TRANSPORT:
@@ -237,12 +242,22 @@ class RestartService:
             self._checking = True
             self._context.publish()
             try:
-                await transport.check()
+                await self._read_status(transport)
             finally:
                 self._checking = False
                 self._context.publish()
         self._guard(command, what)
         return transport
+
+    async def _read_status(self, transport: Transport) -> None:
+        """Read the status, again after each reduction that came first. Raises ChargerError."""
+        while True:
+            try:
+                await transport.check()
+            except GaveWay:
+                async with self._router.turn():  # once the reduction was sent
+                    continue
+            return
 
     def require_safe_restart(self) -> None:
         """Raise UnsafeRequest if a restart may not be sent now. See `Charger.require_safe_restart`."""
@@ -368,7 +383,7 @@ class RestartService:
 
     async def _forget_failure(self) -> None:
         """Remove the record of a failed restart, unless another one was sent meanwhile."""
-        async with self._context.lock:
+        async with self._router.turn():
             record = self._intents.entries.restart
             if record is not None and record.outcome is Outcome.FAILED:
                 await self._intents.write(restart=None)

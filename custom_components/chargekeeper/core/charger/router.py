@@ -1,11 +1,13 @@
 """Choose which transports carry a command, and in which order they are tried."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 import logging
 
 from ..errors import (
     ChargerError,
+    GaveWay,
     LoginRejected,
     NoConnection,
     TransportBusy,
@@ -68,13 +70,15 @@ class Delivery:
 
         Raises:
             TransportsFailed: several transports failed.
+            GaveWay: a reduction comes first.
             ChargerError: the only transport failed, the charger refused, or the command is unsafe.
         """
         if self.acknowledged_by:
             return
         unsafe = all(isinstance(error, UnsafeRequest) for _, error in self.failures)
-        if len(self.failures) == 1 or unsafe or self.refusal is not None:
-            raise self.failures[-1][1]
+        last = self.failures[-1][1]
+        if len(self.failures) == 1 or unsafe or self.refusal is not None or isinstance(last, GaveWay):
+            raise last
         raise TransportsFailed(self.failures)
 
 
@@ -158,35 +162,60 @@ class Router:
         if able and not any(transport in able for transport in self.ordered()):
             raise TransportDown("no_admitted_path")
 
-    async def send(self, transport: Transport, command: Command, *, hurried: bool = False) -> None:
+    @asynccontextmanager
+    async def turn(self, *, urgent: bool = False) -> AsyncIterator[None]:
+        """Hold the charger's lock.
+
+        `urgent` is True for a reduction: it comes next. What holds the lock and only waits for a slot of a request
+        budget ends with `GaveWay`. What is on the wire is answered first.
+        """
+        lock = self._context.lock
+        claims = [transport.make_way() for transport in self] if urgent and lock.locked() else []
+        try:
+            await lock.acquire(urgent=urgent)
+        finally:
+            for end in claims:
+                end()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    async def send(self, transport: Transport, command: Command, *, hurried: bool = False, urgent: float = 0.0) -> None:
         """Send a command on one transport. Returning means acknowledged.
 
         The transport may first wait for room in its request budget. A `hurried` command, which another transport can
-        take, does not wait longer than the patience.
+        take, does not wait longer than the patience. `urgent` is as in `Transport.execute`.
 
         Raises:
             TransportDown: `timeout`, if the transport had no room in time.
+            GaveWay: a reduction waits for the lock.
             ChargerError: the command was not acknowledged, and why.
         """
         if self._context.stopping:
             raise NoConnection("stopping")
+        if self._context.lock.reduction_waits and not urgent:
+            raise GaveWay
         patience = PATIENCE if transport.breaker.closed else PATIENCE_IN_DOUBT
         if not hurried:
-            await transport.execute(command, patience=patience)
+            await transport.execute(command, patience=patience, urgent=urgent)
             return
         try:
             async with self._context.clock.timeout(patience + GRACE):
-                await transport.execute(command, patience=patience)
+                await transport.execute(command, patience=patience, urgent=urgent)
         except TimeoutError:
             raise TransportDown("timeout") from None
 
-    async def deliver(self, command: Command, prepare: Prepare | None = None, *, everywhere: bool = False) -> Delivery:
+    async def deliver(
+        self, command: Command, prepare: Prepare | None = None, *, everywhere: bool = False, urgent: float = 0.0
+    ) -> Delivery:
         """Send a command on the best transport, and on the next one if the best transport fails.
 
         Args:
             command: what to send. The command must do no harm if it arrives twice.
             prepare: what must come before the command on the same transport.
             everywhere: send the command on all transports, whatever happens on the others.
+            urgent: as in `Transport.execute`.
 
         Raises:
             ChargerError: there is no transport at all.
@@ -200,11 +229,12 @@ class Router:
                 if prepare is not None:
                     await prepare(transport, hurried)
                 sending = True
-                await self.send(transport, command, hurried=hurried)
+                await self.send(transport, command, hurried=hurried, urgent=urgent)
             except ChargerError as err:
                 delivery.failures.append((transport.source, err))
                 delivery.in_doubt |= sending and not err.surely_not_sent
-                if not everywhere and not delivery.acknowledged_by and not isinstance(err, TRY_NEXT_TRANSPORT):
+                is_final = isinstance(err, GaveWay) or not isinstance(err, TRY_NEXT_TRANSPORT)
+                if not everywhere and not delivery.acknowledged_by and is_final:
                     break
             else:
                 delivery.acknowledged_by.append(transport)

@@ -6,6 +6,7 @@ leave room. A member without live readings counts with the highest current that 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 import logging
@@ -16,7 +17,7 @@ from ..charger import unlimited
 from ..clock import Clock
 from ..coerce import number
 from ..cooldown import RAISE_SPACING, START_SPACING
-from ..errors import ChargerError, NotSaved
+from ..errors import ChargerError, NotSaved, TransportDown
 from ..limits import MINIMUM_CURRENT, Limits, ceiling
 from ..model import (
     CAR_CONNECTED,
@@ -35,6 +36,9 @@ from ..transport import START, STOP, SetCurrent, Setting
 from .shares import Claim, GroupSpec, Key, allocate, could_draw, shares, stored_excess
 
 LOGGER = logging.getLogger(__name__)
+
+SAVE_WITHIN = 1.0
+"""Seconds that a command waits for the state to be persisted: a slow disk holds up no reduction."""
 
 REDUCE_AGAIN_AFTER = 60.0
 """Seconds after which a reduction without effect is commanded again. The delay doubles with each refusal."""
@@ -133,6 +137,7 @@ class _MemberState:
     target: int = 0
     is_sending: bool = False
     refusals: int = 0  # since the last accepted command
+    failed: bool = False  # no connection accepted the last command
     # The last commanded reductions, with their monotonic times.
     attempts: dict[Capability, tuple[Setting, float]] = field(default_factory=dict)
 
@@ -460,7 +465,9 @@ class LoadGroup:
         restoration = state.restoration()
         for setting in needed if not state.is_sending else []:
             attempted, at = state.attempts.get(setting.capability, (None, now))
-            if attempted != setting or (not state.in_flight and now >= at + state.retry_delay):
+            # A reduction that failed is repeated even if it may still arrive.
+            may_repeat = state.failed or not state.in_flight
+            if attempted != setting or (may_repeat and now >= at + state.retry_delay):
                 state.attempts[setting.capability] = setting, now
                 self._start_sending(state, setting)
                 break
@@ -475,7 +482,7 @@ class LoadGroup:
         self._spawn(self._send(state, state.member, setting))
 
     async def _send(self, state: _MemberState, member: GroupMember, setting: Setting) -> None:
-        """Persist the change, then send the command."""
+        """Persist the change, at most `SAVE_WITHIN` seconds, then send the command."""
         before = state.lowered_to
         if isinstance(setting, SetCurrent):
             if state.lowered_from is None or (state.current_setting != before and not state.in_flight):
@@ -485,17 +492,21 @@ class LoadGroup:
             state.set_paused(paused=True)
             state.resumed_with = None
         try:
-            await self._persist()
+            with suppress(TimeoutError):
+                async with self._clock.timeout(SAVE_WITHIN):
+                    await self._persist()
             if setting == START:
                 state.resumed_with = state.share
                 await member.lift_pause()
             else:
                 await member.command(setting, automatic=True)
             state.refusals = 0
+            state.failed = False
         except ChargerError as err:
             LOGGER.debug("A member of a load group did not accept a command: %s", err)
             state.lowered_to = before
-            state.refusals = state.refusals + 1
+            state.refusals = state.refusals + (not isinstance(err, TransportDown))
+            state.failed = True
             if setting == START and err.reason == "paused":
                 state.set_paused(paused=False)  # the pause is now the user's
         finally:

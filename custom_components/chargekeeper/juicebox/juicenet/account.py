@@ -182,10 +182,10 @@ class JuiceNetAccount:
             info = await self._tracked(lambda: self._client.info(unit), of_one=True)
             transport.show_installation(info, await self._tracked(lambda: self._client.schedule(unit), of_one=True))
 
-    async def _tracked[T](self, call: Callable[[], Awaitable[T]], *, of_one: bool = False) -> T:
+    async def _tracked[T](self, call: Callable[[], Awaitable[T]], *, of_one: bool = False, write: bool = False) -> T:
         """Send one request and report its outcome to the breaker.
 
-        An unusable answer `of_one` box is not reported: the round judges it.
+        An unusable answer `of_one` box is not reported: the round judges it. `write` is True for a command.
         """
         try:
             answer = await call()
@@ -197,28 +197,29 @@ class JuiceNetAccount:
                 self.breaker.bad(Failure.OTHER)
             raise
         except TransportBusy as err:
-            self.breaker.throttled(err.retry_after or None)
+            self.breaker.throttled(err.retry_after or None, write=write)
             raise
         except ChargerError:
-            self._record_contact()
+            self._record_contact(write=write)
             raise
-        self._record_contact()
+        self._record_contact(write=write)
         return answer
 
-    def _record_contact(self) -> None:
+    def _record_contact(self, *, write: bool) -> None:
         self.endpoint_contact_at = self._clock.now()
-        self.breaker.good()
+        self.breaker.good(write=write)
 
     # Commands
 
-    def unit(self, serial: str) -> Unit:
-        """Return the unit for a request about a box.
+    def unit(self, serial: str, *, write: bool = False) -> Unit:
+        """Return the unit for a request about a box; `write` is True for a command.
 
         Raises:
             TransportBusy: `throttled`.
             NoConnection: `unreachable`; `charger_offline`, the account does not have the box.
         """
-        if (until := self.breaker.busy_until) is not None:
+        until = self.breaker.writes_busy_until if write else self.breaker.busy_until
+        if until is not None:
             raise TransportBusy("throttled", until - self._clock.monotonic())
         if not self.breaker.usable:
             raise NoConnection("unreachable")
@@ -228,10 +229,10 @@ class JuiceNetAccount:
 
     async def carry_out(self, transport: JuiceNetTransport, command: Command, patience: float) -> None:
         """Send a command; the request may take `patience` seconds. Raises ChargerError."""
-        unit = self.unit(transport.identity.serial)
+        unit = self.unit(transport.identity.serial, write=True)
         try:
             async with self._clock.timeout(patience):
-                await self._tracked(lambda: self._send(transport, unit, command))
+                await self._tracked(lambda: self._send(transport, unit, command), write=True)
         except TimeoutError:
             self.breaker.slow()
             raise TransportDown("timeout") from None
@@ -312,7 +313,7 @@ class JuiceNetTransport(CachingTransport):
         return True
 
     @override
-    async def execute(self, command: Command, *, patience: float) -> None:
+    async def execute(self, command: Command, *, patience: float, urgent: float = 0.0) -> None:
         no_car = self._last_report is not None and self._last_report.car_connected is False
         if no_car and command == STOP:
             raise NotApplicable("no_car")
