@@ -173,6 +173,7 @@ def test_steps_and_issues_name_only_what_they_are_given() -> None:
         "issues.unsafe_stored": {"charger", "asked_offline", "wire", "offline"},
         "issues.two_addresses": {"charger", "pinned", "address"},
         "issues.offline_above_wire": {"charger", "offline", "wire"},
+        "issues.offline_not_stored": {"charger", "not_stored", "offline"},
         "issues.power_off": {"charger", "switch"},
         "issues.port_busy": {"port"},
         "issues.address_gone": {"address"},

@@ -90,27 +90,30 @@ def limits(first: int, second: int) -> StatusMessage:
 
 
 def test_the_limit_that_follows_what_was_sent_is_the_one_in_force() -> None:
-    effect, shown = CommandTracker(), limits(16, 10)
-    assert effect.in_force(shown) == 16
-    effect.check_status(shown, 10, 16)
-    assert (effect.in_force(shown), effect.confirmed) == (10, True)
+    effect = CommandTracker()
+    assert effect.in_force(limits(16, 32)) == 16
+    effect.record_command(10, 16, limits(16, 16))
+    effect.check_status(limits(16, 10), 10, 16)
+    assert (effect.in_force(limits(16, 10)), effect.proven) == (10, True)
 
 
 def test_a_limit_that_may_be_the_stored_one_proves_nothing() -> None:
     effect, shown = CommandTracker(), limits(10, 16)
+    effect.record_command(16, 16, shown)
     effect.check_status(shown, 16, 16)
-    assert effect.in_force(shown) == 10
+    assert (effect.in_force(shown), effect.proven) == (10, False)
 
 
 def test_a_wish_is_pending_until_it_shows_or_could_have_or_no_command_holds() -> None:
     effect = CommandTracker()
+    effect.record_command(10, 16, limits(16, 16))
     for statuses in ([limits(10, 16)], [limits(16, 16)] * SHOWS_WITHIN):
-        effect.record_command()
+        effect.record_user_change()
         for status in statuses:
             assert effect.pending
             effect.check_status(status, 10, 16)
         assert not effect.pending
     assert effect.ignored
-    effect.record_command()
+    effect.record_user_change()
     effect.cancel()
     assert not effect.pending

@@ -196,6 +196,10 @@ class JuiceBox:
     """The offline limit in its EEPROM (2.6)."""
     obeys: bool = True
     """Otherwise it ignores commands and its counter `s` stands still (2.2, 2.3)."""
+    stores: bool = True
+    """Otherwise it follows commands, and keeps its offline limit whatever they say."""
+    constants: dict[str, int] = field(default_factory=dict)
+    """Letters of its status that always show the same."""
     state_key: Shows = Shows.M_IN_FORCE
     online_may_exceed: bool = False
     """Whether the online limit may be above the stored one, as on some v09u boxes (0, fact 4)."""
@@ -590,6 +594,7 @@ class JuiceBox:
             "A": round(self._amperes * 10),
             "p": self._power_factor,
         } | dict.fromkeys("bBXYP", 0)
+        values |= self.constants
         return wire.status(self.wire, self.serial, values, charging=charging)
 
     def _encrypted(self) -> bytes:
@@ -659,7 +664,7 @@ class JuiceBox:
         self._index = self._index % 999 + 1
         self._online, self._online_until = order.online, now + OFFLINE_AFTER
         self._set_clock((order.weekday * 24 + order.hour) * 60 + order.minute)
-        if (stored := min(order.stored, self.unit_rating)) != self.stored:
+        if self.stores and (stored := min(order.stored, self.unit_rating)) != self.stored:
             self.stored = stored
             self.writes += 1
         self._decide()

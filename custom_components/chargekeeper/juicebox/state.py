@@ -16,7 +16,8 @@ class BoxState:
     Addresses: `host` is where the box was last heard and `heard_at` when; `pinned` is where the user said it is.
 
     Limits: `offline` is the stored limit `M`, None until it is learned. `overwritten` is the highest limit that the box
-    may still have stored instead, until it surely received the new one. `online` is the last `A` that was sent to the
+    may still have stored instead, until it surely received the new one. `second_in_force` is True if the second limit
+    of its statuses is the one in force, None until a command shows it. `online` is the last `A` that was sent to the
     box, whoever sent it. `served` is the last `A` of the manufacturer's server. `allowed` is the last `A` with which
     that server let the box charge, or the limit of the installation if that limit was lower.
 
@@ -31,6 +32,7 @@ class BoxState:
     firmware: str | None = None
     offline: int | None = None
     overwritten: int | None = None
+    second_in_force: bool | None = None
     online: int | None = None
     served: int | None = None
     allowed: int | None = None
@@ -87,7 +89,7 @@ _CURRENTS = {"online", "served", "allowed", "charging_current"}
 _STORED = {"offline": 999, "overwritten": 999}
 """Highest accepted values. They exceed all currents: the first stored limit of a server is accepted as it is."""
 _COUNTS = _STORED | {"index": 999, "flags": 999, "lifetime": 10**12, "session_start": 10**12}
-_SWITCHES = {"cycles", "kept", "plugged", "paused", "override"}
+_SWITCHES = {"cycles", "kept", "plugged", "paused", "override", "second_in_force"}
 _WORDS = {"host", "pinned", "version", "firmware"}
 
 
