@@ -19,7 +19,10 @@ PARALLEL_UPDATES = 0
 
 @dataclass(frozen=True, kw_only=True)
 class ChargerBinarySensorDescription(ChargerEntityDescription, BinarySensorEntityDescription):
-    """Describes a binary sensor entity of a charger. With `expires`, the sensor is unavailable without a value."""
+    """Describes a binary sensor entity of a charger.
+
+    If `expires` is True, the sensor is unavailable while it has no value.
+    """
 
     value_fn: Callable[[Snapshot], bool | None]
     expires: bool = False

@@ -53,7 +53,9 @@ class RestartButton(ChargerEntity, ButtonEntity):
         await self.async_restart()
 
     async def async_restart(self) -> RestartRun:
-        """Restart the charger. Return when the charger has accepted; `RestartRun.wait` then waits for the outcome.
+        """Restart the charger. Return when the charger has accepted the restart.
+
+        `RestartRun.wait` then waits for the outcome.
 
         Raises:
             HomeAssistantError: the restart was refused; the message is translated.

@@ -24,8 +24,8 @@ from .wallbox.account import AccountSnapshot, WallboxAccount
 MANUFACTURERS = {Maker.WALLBOX: "Wallbox", Maker.JUICEBOX: "JuiceBox"}
 
 CONTACT = "contact"
-"""Context of listeners that show `last_…_contact`. Only they are notified if nothing but such a timestamp has
-changed."""
+"""Context of listeners that show `last_…_contact`. If only such a timestamp has changed, no other listeners are
+notified."""
 
 type ChargeKeeperConfigEntry = ConfigEntry[RuntimeData]
 """The entry of an account."""
@@ -63,7 +63,10 @@ class PushCoordinator[T](DataUpdateCoordinator[T]):
 
     @callback
     def push(self, data: T) -> None:
-        """Take new data. Notify all listeners if it differs, else only those with the context `CONTACT`."""
+        """Take new data.
+
+        Notify all listeners if the data has changed, else only the listeners with the context `CONTACT`.
+        """
         if data != self.data:
             self.async_set_updated_data(data)
             return
@@ -194,7 +197,7 @@ class RuntimeData(ChargersRuntime):
     """The runtime data of the entry of an account."""
 
     account_runtime: AccountRuntime
-    """The entry's account, stores and chargers. The shared state has them too; they outlive a reload."""
+    """The entry's account, stores and chargers. The shared state holds the same objects, which outlive a reload."""
     account_coordinator: AccountCoordinator
     """The account's coordinator; its `device_id` is that of the account's service device."""
     skipped: frozenset[str] = frozenset()

@@ -29,7 +29,7 @@ from .coordinator import (
     for_each_charger,
 )
 from .core.charger import Charger
-from .core.model import Capability, Property, Reading, Snapshot, Source
+from .core.model import STATUS, Capability, Property, Reading, Snapshot, Source
 from .core.transport import Setting
 from .ha.errors import translated
 
@@ -63,6 +63,11 @@ def provenance(reading: Reading[Any] | None) -> dict[str, str]:
     if reading.source is Source.CACHE:
         return {"source": reading.source, "since": reading.observed_at.isoformat()}
     return {"source": reading.source}
+
+
+def confirmation(commanded: object) -> dict[str, bool]:
+    """Return the attribute of an entity that shows a commanded value; no attribute for a value of the charger."""
+    return {} if commanded is None else {"confirmed": False}
 
 
 class PushedEntity[C: DataUpdateCoordinator[Any]](CoordinatorEntity[C]):
@@ -129,7 +134,7 @@ class ChargerEntity(PushedEntity[ChargerCoordinator]):
 
     def translate_errors(self) -> AbstractContextManager[None]:
         """Turn a charger error of the block into a translated HomeAssistantError."""
-        return translated(self.charger_name)
+        return translated(self.charger_name, self.snapshot.value(STATUS))
 
     async def async_command(self, setting: Setting) -> None:
         """Carry out a setting.
@@ -161,7 +166,7 @@ def add_when_supported[D: ChargerEntityDescription](
     make: Callable[[ChargerCoordinator, D], ChargerEntity],
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
-    """Add the entities that each charger supports or has ever supported; add the others once it supports them.
+    """Add the entities that each charger supports or has ever supported; add the others once the charger supports them.
 
     Chargers that appear later are included.
     """

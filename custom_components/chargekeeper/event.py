@@ -37,6 +37,8 @@ EVENTS = (
             "override_reapplied",
             "override_superseded",
             "override_ended",
+            "command_failed",
+            "command_unverified",
         ],
     ),
 )

@@ -16,6 +16,7 @@ from .entity import (
     ChargerEntityDescription,
     add_when_supported,
     capable,
+    confirmation,
     remove_control_entities_if_read_only,
 )
 
@@ -44,11 +45,17 @@ class ChargerLock(ChargerEntity, LockEntity):
     @property
     @override
     def is_locked(self) -> bool | None:
-        return self.snapshot.value(LOCKED)
+        commanded = self.snapshot.commanded.locked
+        return self.snapshot.value(LOCKED) if commanded is None else commanded
+
+    @property
+    @override
+    def extra_state_attributes(self) -> dict[str, bool]:
+        return confirmation(self.snapshot.commanded.locked)
 
     @override
     def state_key(self) -> object:
-        return self.is_locked
+        return self.is_locked, self.extra_state_attributes
 
     @override
     async def async_lock(self, **kwargs: Any) -> None:

@@ -19,6 +19,7 @@ from .entity import (
     ChargerEntityDescription,
     add_when_supported,
     capable,
+    confirmation,
     provenance,
     remove_control_entities_if_read_only,
 )
@@ -60,7 +61,8 @@ class ChargingCurrent(ChargerEntity, NumberEntity):
     @property
     @override
     def native_value(self) -> float | None:
-        return self.snapshot.value(CHARGING_CURRENT)
+        commanded = self.snapshot.commanded.current
+        return self.snapshot.value(CHARGING_CURRENT) if commanded is None else commanded
 
     @property
     @override
@@ -70,8 +72,9 @@ class ChargingCurrent(ChargerEntity, NumberEntity):
 
     @property
     @override
-    def extra_state_attributes(self) -> dict[str, str]:
-        return provenance(self.snapshot.readings.get(CHARGING_CURRENT))
+    def extra_state_attributes(self) -> dict[str, str | bool]:
+        reported = provenance(self.snapshot.readings.get(CHARGING_CURRENT))
+        return {**reported, **confirmation(self.snapshot.commanded.current)}
 
     @override
     def state_key(self) -> object:

@@ -16,6 +16,7 @@ from .entity import (
     ChargerEntityDescription,
     add_when_supported,
     capable,
+    confirmation,
     remove_control_entities_if_read_only,
 )
 
@@ -46,11 +47,16 @@ class EcoModeSelect(ChargerEntity, SelectEntity):
     @property
     @override
     def current_option(self) -> str | None:
-        return self.snapshot.value(ECO_MODE)
+        return self.snapshot.commanded.eco_mode or self.snapshot.value(ECO_MODE)
+
+    @property
+    @override
+    def extra_state_attributes(self) -> dict[str, bool]:
+        return confirmation(self.snapshot.commanded.eco_mode)
 
     @override
     def state_key(self) -> object:
-        return self.current_option
+        return self.current_option, self.extra_state_attributes
 
     @override
     async def async_select_option(self, option: str) -> None:

@@ -20,6 +20,7 @@ from .entity import (
     ChargerEntityDescription,
     add_when_supported,
     capable,
+    confirmation,
     remove_control_entities_if_read_only,
 )
 
@@ -108,12 +109,19 @@ class ChargingSwitch(ChargerEntity, SwitchEntity):
     @property
     @override
     def is_on(self) -> bool | None:
+        if self.snapshot.commanded.charging is not None:
+            return self.snapshot.commanded.charging
         status = self.snapshot.value(STATUS)
         return None if status is None or status in AWAY else status in ALLOWED_TO_CHARGE
 
+    @property
+    @override
+    def extra_state_attributes(self) -> dict[str, bool]:
+        return confirmation(self.snapshot.commanded.charging)
+
     @override
     def state_key(self) -> object:
-        return self.is_on
+        return self.is_on, self.extra_state_attributes
 
     @override
     async def async_turn_on(self, **kwargs: Any) -> None:

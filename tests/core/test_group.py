@@ -1,4 +1,4 @@
-"""A local load group: who is given how much, and that nobody is given more than the circuit has room for."""
+"""Load group: how the limit is divided, and that the members together never exceed the limit."""
 
 import asyncio
 from collections.abc import Callable
@@ -59,7 +59,7 @@ from tests.simulators.clock import START, VirtualClock
 A, B, C = ((Maker.WALLBOX, "700301"), (Maker.WALLBOX, "700302"), (Maker.JUICEBOX, "0910042001"))
 PAUSE, START_AGAIN = SetCharging(on=False), SetCharging(on=True)
 
-# The division
+# Shares
 
 
 def claims(*weights: float) -> list[Claim]:
@@ -71,11 +71,11 @@ def claims(*weights: float) -> list[Claim]:
     [
         (32, (1, 1), [16, 16]),
         (40, (2, 1, 1), [20, 10, 10]),
-        (32, (1, 1, 1), [11, 11, 10]),  # whole amperes: the spare ones go to the first
+        (32, (1, 1, 1), [11, 11, 10]),  # whole amperes: remaining ones go to the first members
         (32.9, (1, 1), [16, 16]),
-        (24, (9, 1), [18, 6]),  # nobody gets less than a car needs as long as there is enough for all
+        (24, (9, 1), [18, 6]),  # each gets what a car needs if there is enough for all
         (24, (1, 9), [6, 18]),
-        (17, (1, 1, 1), [9, 8, 0]),  # below 6 A for each the last written pauses
+        (17, (1, 1, 1), [9, 8, 0]),  # with less than 6 A for each, the last member pauses
         (11, (1, 5, 5), [11, 0, 0]),
         (6, (1,), [6]),
         (5.9, (1, 1), [0, 0]),
@@ -83,7 +83,7 @@ def claims(*weights: float) -> list[Claim]:
         (40, (), []),
     ],
 )
-def test_a_current_is_divided_by_weight(amps: float, weights: tuple[float, ...], expected: list[int]) -> None:
+def test_current_divided_by_weight(amps: float, weights: tuple[float, ...], expected: list[int]) -> None:
     assert shares(amps, claims(*weights)) == expected
 
 
@@ -97,11 +97,11 @@ def test_a_current_is_divided_by_weight(amps: float, weights: tuple[float, ...],
         (5, (6, 6), [0, 0]),
     ],
 )
-def test_nobody_is_given_less_than_is_of_use_to_it(amps: float, least: tuple[int, ...], expected: list[int]) -> None:
+def test_member_gets_at_least_its_minimum_or_nothing(amps: float, least: tuple[int, ...], expected: list[int]) -> None:
     assert shares(amps, [Claim(1.0, minimum=each) for each in least]) == expected
 
 
-def test_where_not_all_can_charge_those_with_a_car_come_first() -> None:
+def test_members_with_car_served_first_if_current_is_short() -> None:
     def divided(amps: float, *cars: bool) -> list[int]:
         return shares(amps, [Claim(1, wants=car) for car in cars])
 
@@ -124,7 +124,7 @@ some_claims = st.lists(
 
 
 @given(st.floats(-50, 200), some_claims)
-def test_i1_shares_are_whole_enough_to_charge_and_never_more_than_there_is(amps: float, members: list[Claim]) -> None:
+def test_i1_shares_reach_minimum_and_sum_never_exceeds_current(amps: float, members: list[Claim]) -> None:
     given_ = shares(amps, members)
     assert all(share == 0 or share >= 6 for share in given_)
     assert sum(given_) <= max(amps, 0)
@@ -141,7 +141,7 @@ def test_more_current_makes_no_share_smaller(amps: float, more: float, members: 
 
 
 @given(st.floats(6, 200), some_claims)
-def test_i1_what_is_allotted_fits_beside_those_that_are_bound(limit: float, members: list[Claim]) -> None:
+def test_i1_allocation_fits_beside_reserved_currents(limit: float, members: list[Claim]) -> None:
     allotted, static = allocate(limit, members), shares(limit, members)
     free = [amps for amps, member in zip(allotted, members, strict=True) if member.reserved is None]
     reserved = sum(member.reserved for member in members if member.reserved is not None)
@@ -150,7 +150,7 @@ def test_i1_what_is_allotted_fits_beside_those_that_are_bound(limit: float, memb
 
 
 @given(st.integers(6, 200), st.lists(st.floats(0.1, 10), min_size=2, max_size=5), st.data())
-def test_a_member_not_heard_within_its_share_changes_nothing(
+def test_silent_member_within_its_share_changes_no_allocation(
     limit: int, weights: list[float], data: st.DataObject
 ) -> None:
     static = shares(limit, claims(*weights))
@@ -159,14 +159,14 @@ def test_a_member_not_heard_within_its_share_changes_nothing(
     assert allocate(limit, members) == static
 
 
-def test_the_others_make_room_for_a_member_that_is_not_heard() -> None:
+def test_other_members_make_room_for_silent_member() -> None:
     assert allocate(40, [Claim(1), Claim(1, reserved=26), Claim(1)]) == [7, 13, 7]
     assert allocate(40, [Claim(1), Claim(1, reserved=32), Claim(1)]) == [8, 13, 0]
     assert allocate(40, [Claim(1), Claim(1, reserved=float("inf")), Claim(1)]) == [0, 13, 0]
 
 
 @pytest.mark.parametrize(
-    ("limits", "heard", "silent"),
+    ("limits", "live", "silent"),
     [
         (Limits(charging_current=10), 10, 10),
         (Limits(charging_current=10, offline_current=32), 10, 32),
@@ -176,8 +176,8 @@ def test_the_others_make_room_for_a_member_that_is_not_heard() -> None:
         (Limits(load_group_limit=8), float("inf"), float("inf")),
     ],
 )
-def test_the_most_that_a_charger_could_draw(limits: Limits, heard: float, silent: float) -> None:
-    assert could_draw(limits, is_live=True) == heard
+def test_could_draw_returns_highest_possible_current(limits: Limits, live: float, silent: float) -> None:
+    assert could_draw(limits, is_live=True) == live
     assert could_draw(limits, is_live=False) == silent
 
 
@@ -203,7 +203,7 @@ def spec(limit: float, *keys: Key, weights: tuple[float, ...] = ()) -> GroupSpec
         (32, (A,), (float("inf"),), "weight_not_positive", "700301"),
     ],
 )
-def test_a_group_that_cannot_be_is_refused(
+def test_impossible_group_refused(
     limit: float, keys: tuple[Key, ...], weights: tuple[float, ...], reason: str, detail: str
 ) -> None:
     with pytest.raises(GroupError, match=reason) as caught:
@@ -216,43 +216,43 @@ def test_a_group_that_cannot_be_is_refused(
     [
         (32, {A: Limits(offline_current=16), B: Limits(offline_current=16)}, 0),
         (32, {A: Limits(offline_current=24), B: Limits(offline_current=16)}, 8),
-        (32, {A: Limits(charging_current=32), B: Limits(charging_current=32)}, 0),  # the group leaves them 16 each
+        (32, {A: Limits(charging_current=32), B: Limits(charging_current=32)}, 0),  # the group lowers each to 16
         (32, {A: Limits(charging_current=32), B: Limits(offline_current=32)}, 16),
         (
             10,
             {A: Limits(charging_current=10), B: Limits(charging_current=8)},
             6,
-        ),  # the pause of B would not last: 10 + 6
+        ),  # B would not stay paused without the group: 10 + 6
         (32, {A: Limits(charging_current=8), B: Limits(wire_rating=32, unit_rating=30)}, 6),
         (32, {A: Limits(charging_current=8)}, float("inf")),
     ],
 )
-def test_the_offline_currents_are_held_against_the_limit(limit: float, known: dict[Key, Limits], excess: float) -> None:
+def test_offline_currents_above_limit_count_as_excess(limit: float, known: dict[Key, Limits], excess: float) -> None:
     assert offline_excess(spec(limit, A, B), known) == excess
     stored = any(limits.offline_current is not None for limits in known.values())
     assert stored_excess(spec(limit, A, B), known) == (excess if stored else 0)
 
 
-def test_one_that_starts_beside_others_must_not_have_stored_more_than_its_share() -> None:
+def test_stored_excess_counts_offline_current_above_share() -> None:
     stored = {A: Limits(offline_current=24), B: Limits(offline_current=8)}
     assert offline_excess(spec(32, A, B), stored) == 0
-    assert stored_excess(spec(32, A, B), stored) == 8  # beside B with its share of 16
+    assert stored_excess(spec(32, A, B), stored) == 8  # B draws its share of 16
     assert stored_excess(spec(32, A, B), stored | {B: Limits(offline_current=8, unit_rating=10)}) == 2
     assert stored_excess(spec(40, A, B, weights=(3, 1)), stored) == 0
 
 
-def test_members_that_were_never_seen_do_not_hide_what_others_have_stored() -> None:
+def test_stored_excess_counted_although_other_member_is_unknown() -> None:
     for known in ({A: Limits(offline_current=40)}, {A: Limits(offline_current=40), B: Limits()}):
-        assert stored_excess(spec(32, A, B), known) == 24, "beside B with its share of 16"
+        assert stored_excess(spec(32, A, B), known) == 24, "B draws its share of 16"
     assert stored_excess(spec(32, A, B), {A: Limits(offline_current=16)}) == 0
 
 
-# At work
+# Commands
 
 
 @dataclass(eq=False)
 class FakeMember:
-    """A charger with its keeper as a group sees it. The truth is shown by `poll` only, as long as it is `linked`."""
+    """Charger as a load group sees it. Only `poll` shows its true state, and only while it is `linked`."""
 
     clock: VirtualClock
     key: Key
@@ -265,26 +265,26 @@ class FakeMember:
     limits: dict[str, float] = field(default_factory=dict)
     latency: float = 0.0
     errors: list[ChargerError] = field(default_factory=list)
-    """What the next commands raise instead of being carried out, one each."""
-    deaf: bool = False
-    """Whether commands are acknowledged and never arrive."""
+    """Errors that the next commands raise instead of being carried out, one each."""
+    drops: bool = False
+    """True while commands are acknowledged but never arrive."""
     answers_lost: bool = False
-    """Whether commands arrive and fail nevertheless."""
+    """True while commands arrive but their answers are lost."""
     adjusts: bool = True
-    """Whether its current can be set; else it resumes with the share where that is less."""
+    """False for a pause-only charger, which resumes with the lower of its setting and its share."""
 
     def __post_init__(self) -> None:
         self.identity = Identity(*self.key, "Fake")
         self.sent: list[tuple[float, Setting]] = []
         self.before_command: Callable[[Setting], None] = lambda _: None
         self.before_raise: Callable[[int], None] = lambda _: None
-        self.held = False  # paused by the group and by nobody since
-        self.reachable = 0.0  # the highest setting that anything commanded since the last poll may bring
+        self.paused_by_group = False  # paused by the group, and not changed since
+        self.reachable = 0.0  # the highest setting that commands since the last poll may cause
         self._share: float | None = None
         self.group_room: Callable[[], float] = unlimited
         self.group_paused = False
         self.automatic: list[bool] = []
-        self._sending: list[float] = []  # settings under way, 0 for other commands
+        self._sending: list[float] = []  # currents in flight, 0 for other commands
         self._unseen = False
         self._listeners: list[Callable[[Snapshot], None]] = []
         self._shown: Readings | None = None
@@ -315,10 +315,10 @@ class FakeMember:
         return Status.PAUSED if self.paused else Status.CHARGING
 
     def poll(self) -> None:
-        """The charger shows what it does, if it can."""
+        """Publish the true state, unless the charger is unreachable."""
         if self.linked:
             self._shown = Readings()
-            # What it would resume with, as far as it can be paused only.
+            # A pause-only charger shows the current with which it would resume.
             resumes = min(self.amps, self._share or self.amps) if self.paused and not self.adjusts else self.amps
             values = {CHARGING_CURRENT: resumes, OFFLINE_CURRENT: self.offline_current, WIRE_RATING: 32.0}
             named = {"wire_rating": WIRE_RATING, "unit_rating": UNIT_RATING, "house_limit": HOUSE_LIMIT}
@@ -331,13 +331,13 @@ class FakeMember:
         self._publish()
 
     def fall_silent(self, *, stored: float) -> None:
-        """It shows what it has stored, and then is not heard any more."""
+        """Report the offline current `stored`, and then become unreachable."""
         self.offline_current = stored
         self.poll()
         self.linked = False
 
     def hide(self, *keys: str) -> None:
-        """The next snapshot lacks some values."""
+        """Remove some values from the current snapshot."""
         shown = self.snapshot.readings.copy()
         for key in keys:
             shown.discard(key)
@@ -396,7 +396,7 @@ class FakeMember:
             if self.errors:
                 raise self.errors.pop(0)
             self._unseen = True
-            if not self.deaf:
+            if not self.drops:
                 self.obey(setting)
             if self.answers_lost:
                 raise TransportDown("timeout")
@@ -410,22 +410,22 @@ class FakeMember:
         elif isinstance(setting, SetCharging):
             if setting.on and not self.adjusts:
                 self.amps = min(self.amps, self._share or 0)
-            self.held = not setting.on and not self.paused
+            self.paused_by_group = not setting.on and not self.paused
             self.paused = not setting.on
 
     @property
     def shown_amps(self) -> float:
-        """The setting in the snapshot, A."""
+        """Setting in the snapshot, in A."""
         return self.snapshot.value(CHARGING_CURRENT) or 0.0
 
     @property
     def commands(self) -> list[Setting]:
-        """What the group sent."""
+        """Commands that the group sent."""
         return [setting for _, setting in self.sent]
 
 
 class Circuit:
-    """A group and its members, and what was saved."""
+    """Load group with its members and its saved record."""
 
     def __init__(self, group_spec: GroupSpec, *members: FakeMember, clock: VirtualClock) -> None:
         self.clock = clock
@@ -438,7 +438,7 @@ class Circuit:
         self.group = self.new_group()
 
     def new_group(self) -> LoadGroup:
-        """The group as after a start of Home Assistant."""
+        """Return a new group started from the saved record, as after a start of Home Assistant."""
         group = LoadGroup(self.clock, self.spec, self.save)
         group.restore(self.saved)
         group.listen(self.views.append)
@@ -455,14 +455,14 @@ class Circuit:
         self.saves += 1
 
     async def poll(self, seconds: float = 60.0) -> None:
-        """Time passes, then everyone shows what he does."""
+        """Advance the clock, and then publish the state of every member."""
         await self.clock.advance(seconds)
         for member in self.members:
             member.poll()
         await self.clock.advance(0)
 
-    async def calm(self, minutes: int = 20) -> None:
-        """Time passes and nothing is in the way."""
+    async def poll_minutes(self, minutes: int = 20) -> None:
+        """Poll every minute for `minutes`."""
         for _ in range(minutes):
             await self.poll()
 
@@ -473,7 +473,7 @@ class Circuit:
         return list(self.group.view.shares.values())
 
     def commands(self) -> list[list[Setting]]:
-        """What each member was sent since the last call."""
+        """Return the commands that each member received since the last call."""
         found = [member.commands for member in self.members]
         for member in self.members:
             member.sent.clear()
@@ -488,27 +488,27 @@ def circuit(limit: float, *amps: float, weights: tuple[float, ...] = (), **more:
 
 
 async def settled(limit: float, *amps: float, **more: object) -> Circuit:
-    """A circuit whose group is through with its first reductions."""
+    """Return a circuit whose group has finished its first reductions."""
     found = circuit(limit, *amps, **more)  # type: ignore[arg-type]
-    await found.calm(5)
+    await found.poll_minutes(5)
     found.commands()
     return found
 
 
-async def test_members_within_their_shares_are_left_alone() -> None:
+async def test_members_within_their_shares_receive_no_command() -> None:
     bench = circuit(32, 16, 10)
-    await bench.calm()
+    await bench.poll_minutes()
     assert bench.commands() == [[], []]
     assert bench.group.view == GroupView(allocated=32, headroom=0, shares={A: 16, B: 16})
     assert [member.group_share for member in bench.members] == [16, 16]
 
 
-async def test_the_share_binds_as_soon_as_the_keeper_is_there() -> None:
+async def test_share_applies_as_soon_as_member_is_attached() -> None:
     bench = circuit(32, 32, 32, 32, weights=(2, 1, 1))
     assert [member.group_share for member in bench.members] == [16, 8, 8]
 
 
-async def test_settings_above_the_share_are_lowered() -> None:
+async def test_setting_above_share_lowered() -> None:
     bench = circuit(32, 32, 10)
     await bench.clock.advance(0)
     assert bench.commands() == [[SetCurrent(16)], []]
@@ -518,7 +518,7 @@ async def test_settings_above_the_share_are_lowered() -> None:
     assert bench.group.view == GroupView(32, 0, {A: 16, B: 16})
 
 
-async def test_a_fraction_of_an_ampere_above_the_share_is_too_much() -> None:
+async def test_setting_fraction_of_ampere_above_share_lowered() -> None:
     bench = circuit(32.5, 16.5, 16)
     await bench.clock.advance(0)
     assert bench.commands() == [[SetCurrent(16)], []]
@@ -526,14 +526,14 @@ async def test_a_fraction_of_an_ampere_above_the_share_is_too_much() -> None:
     assert bench.group.view.headroom == 0.5
 
 
-async def test_i1_a_reduction_is_seen_before_anyone_is_given_more() -> None:
+async def test_i1_reduction_seen_before_other_member_gets_more() -> None:
     bench = await settled(32, 16, 16)
     first, second = bench.members
     first.linked, first.offline_current = False, 26
     first.poll()
     first.linked, first._shown = False, first._shown
     first.linked = True
-    first.poll()  # it shows its offline current
+    first.poll()  # the first member shows its offline current
     first.linked = False
     first.poll()
     await bench.clock.advance(0)
@@ -546,14 +546,14 @@ async def test_i1_a_reduction_is_seen_before_anyone_is_given_more() -> None:
     assert bench.commands() == [[SetCurrent(16)], []]
     assert second.group_share == 6
     await bench.clock.advance(600)
-    assert second.group_share == 6, "the first was told, but nobody has seen it"
+    assert second.group_share == 6, "the reduction of the first was sent, but not seen"
     first.poll()
     await bench.clock.advance(0)
     assert second.group_share == 16
     assert second.commands[-1] == SetCurrent(16)
 
 
-async def test_what_was_lowered_is_given_back_and_no_more() -> None:
+async def test_lowered_setting_restored_to_previous_value() -> None:
     bench = await settled(32, 16, 12)
     first, second = bench.members
     first.offline_current = 24
@@ -561,29 +561,29 @@ async def test_what_was_lowered_is_given_back_and_no_more() -> None:
     first.linked = False
     await bench.poll()
     assert second.amps == 8
-    await bench.calm(5)
+    await bench.poll_minutes(5)
     first.linked = True
-    await bench.calm(5)
+    await bench.poll_minutes(5)
     assert bench.commands() == [[], [SetCurrent(8), SetCurrent(12)]]
     assert second.amps == 12
 
 
-async def test_a_setting_that_somebody_changed_meanwhile_stays() -> None:
+async def test_setting_changed_elsewhere_after_reduction_not_restored() -> None:
     bench = await settled(32, 16, 16)
     first, second = bench.members
     first.offline_current = 24
     first.poll()
     first.linked = False
-    await bench.calm(2)
+    await bench.poll_minutes(2)
     assert second.amps == 8
     second.amps = 7
-    await bench.calm(2)
+    await bench.poll_minutes(2)
     first.linked = True
-    await bench.calm(10)
+    await bench.poll_minutes(10)
     assert second.amps == 7
 
 
-async def test_a_second_reduction_does_not_forget_the_first_setting() -> None:
+async def test_original_setting_restored_after_second_reduction() -> None:
     bench = await settled(40, 20, 20)
     first, second = bench.members
     first.offline_current = 26
@@ -598,24 +598,24 @@ async def test_a_second_reduction_does_not_forget_the_first_setting() -> None:
     await bench.poll()
     assert second.amps == 10
     first.linked = True
-    await bench.calm()
+    await bench.poll_minutes()
     assert second.amps == 20
 
 
-async def test_a_raise_keeps_below_the_other_limits_of_the_charger() -> None:
+async def test_restored_setting_stays_below_other_limits_of_charger() -> None:
     bench = await settled(32, 16, 16)
     first, second = bench.members
     first.offline_current = 24
     first.poll()
     first.linked = False
-    await bench.calm(2)
+    await bench.poll_minutes(2)
     second.limits = {"house_limit": 12.5}
     first.linked = True
-    await bench.calm(5)
+    await bench.poll_minutes(5)
     assert second.amps == 12
 
 
-async def test_raises_keep_their_distance() -> None:
+async def test_raises_keep_minimum_spacing() -> None:
     bench = await settled(44, 22, 22)
     first, second = bench.members
     first.offline_current = 38
@@ -629,13 +629,13 @@ async def test_raises_keep_their_distance() -> None:
         first.poll()
         await bench.poll(5)
         await bench.poll(5)
-    await bench.calm(6)
+    await bench.poll_minutes(6)
     sent = [(at, setting.amps) for at, setting in second.sent if isinstance(setting, SetCurrent)]
     assert [amps for _, amps in sent] == [6, 22]
     assert sent[1][0] - sent[0][0] >= RAISE_SPACING
 
 
-async def test_below_six_amperes_the_last_written_pauses_and_is_started_again() -> None:
+async def test_last_member_paused_below_six_amperes_then_started_again() -> None:
     bench = await settled(20, 10, 10, weights=(1.0, 1.0))
     first, second = bench.members
     first.fall_silent(stored=16)
@@ -648,27 +648,27 @@ async def test_below_six_amperes_the_last_written_pauses_and_is_started_again() 
     first.linked = True
     await bench.poll(10)
     assert second.group_share == 10
-    await bench.calm()
+    await bench.poll_minutes()
     assert [*second.commands[2:]] == [START_AGAIN, SetCurrent(10)]
     assert second.sent[2][0] - paused_at >= START_SPACING
     assert (second.amps, second.paused) == (10, False)
 
 
-async def test_a_pause_of_the_users_is_left_alone() -> None:
+async def test_pause_of_user_not_lifted_by_group() -> None:
     bench = await settled(20, 10, 6)
     first, second = bench.members
     second.paused = True
     await bench.poll()
     first.fall_silent(stored=16)
-    await bench.calm(3)
+    await bench.poll_minutes(3)
     assert second.group_share == 0
     first.linked = True
-    await bench.calm(20)
+    await bench.poll_minutes(20)
     assert second.group_share == 10
     assert second.commands == []
 
 
-async def test_what_the_user_paused_as_well_is_the_users_to_end() -> None:
+async def test_group_pause_not_lifted_if_user_paused_too() -> None:
     bench = await settled(20, 10, 10, weights=(1.0, 1.0))
     first, second = bench.members
     first.fall_silent(stored=16)
@@ -676,109 +676,109 @@ async def test_what_the_user_paused_as_well_is_the_users_to_end() -> None:
     assert (second.commands[0], second.group_paused) == (PAUSE, True)
     second.errors.append(NotApplicable("paused"))
     first.linked = True
-    await bench.calm(20)
+    await bench.poll_minutes(20)
     assert second.group_share == 10
     assert not second.group_paused
     assert second.commands.count(START_AGAIN) == 1
     assert second.paused
 
 
-async def test_a_pause_that_ended_by_itself_is_not_ended_again() -> None:
+async def test_group_pause_that_ended_with_car_not_lifted_again() -> None:
     bench = await settled(12, 6, 6)
     first, second = bench.members
     first.offline_current = 12
     first.poll()
     first.linked = False
-    await bench.calm(2)
+    await bench.poll_minutes(2)
     assert second.paused
     second.car = second.paused = False
-    await bench.calm(2)
+    await bench.poll_minutes(2)
     first.linked = True
-    await bench.calm(10)
+    await bench.poll_minutes(10)
     assert second.commands == [PAUSE]
 
 
-async def test_a_member_started_by_hand_without_a_share_is_paused_again() -> None:
+async def test_member_started_manually_without_share_paused_again() -> None:
     bench = await settled(12, 6, 6)
     first, second = bench.members
     first.offline_current = 12
     first.poll()
     first.linked = False
-    await bench.calm(2)
+    await bench.poll_minutes(2)
     second.paused = False
     await bench.poll()
     assert second.commands == [PAUSE, PAUSE]
     first.linked = True
-    await bench.calm(10)
+    await bench.poll_minutes(10)
     assert second.commands == [PAUSE, PAUSE, START_AGAIN]
 
 
-async def test_a_group_too_small_for_all_serves_those_with_a_car_in_order() -> None:
+async def test_group_too_small_for_all_serves_members_with_car_in_order() -> None:
     bench = circuit(12, 16, 16, 16)
     first, second, third = bench.members
     first.car = False
-    await bench.calm(10)
+    await bench.poll_minutes(10)
     assert bench.shares() == [0, 6, 6]
     assert bench.paused() == [False, False, False]
     assert [member.amps for member in bench.members] == [6, 6, 6]
     first.car = True
-    await bench.calm(2)
+    await bench.poll_minutes(2)
     assert bench.shares() == [6, 6, 0]
     assert bench.paused() == [False, False, True]
     assert [member.group_paused for member in bench.members] == [False, False, True]
-    assert set(third.automatic) == {True}, "no will of the user's"
+    assert set(third.automatic) == {True}, "no command of the user"
     second.car = False
-    await bench.calm(10)
+    await bench.poll_minutes(10)
     assert bench.shares() == [6, 0, 6]
     assert bench.paused() == [False, False, False]
     assert [member.group_paused for member in bench.members] == [False, False, False]
 
 
-@pytest.mark.parametrize("how", ["refused", "deaf"])
-async def test_the_others_make_room_for_one_that_does_not_obey(how: str) -> None:
+@pytest.mark.parametrize("how", ["refused", "dropped"])
+async def test_other_member_makes_room_for_member_that_does_not_obey(how: str) -> None:
     bench = circuit(40, 20, 20)
     first, second = bench.members
     await bench.poll()
-    first.deaf = how == "deaf"
+    first.drops = how == "dropped"
     first.errors = [NotAllowed("locked")] * 1000 if how == "refused" else []
     first.amps = 30
-    await bench.calm(4)
+    await bench.poll_minutes(4)
     assert second.amps == 10
     assert bench.group.view.allocated == 40
-    assert 2 <= len(first.commands) <= 4, "it is told again, now and then"
+    assert 2 <= len(first.commands) <= 4, "the reduction is repeated at intervals"
     assert set(first.commands) == {SetCurrent(20)}
-    first.deaf, first.errors = False, []
-    await bench.calm(10)
+    first.drops, first.errors = False, []
+    await bench.poll_minutes(10)
     assert [member.amps for member in bench.members] == [20, 20]
 
 
-async def test_a_member_that_cannot_be_paused_counts_and_pauses_the_next() -> None:
+async def test_member_that_cannot_be_paused_counts_and_next_member_paused() -> None:
     bench = circuit(12, 6, 6, 6)
     third = bench.members[2]
     third.errors = [NotAllowed("ocpp")] * 1000
-    await bench.calm(3)
+    await bench.poll_minutes(3)
     assert [member.paused for member in bench.members] == [False, True, False]
     assert bench.group.view.allocated == 12
     third.locked = True
-    await bench.calm(10)
+    await bench.poll_minutes(10)
     assert [member.paused for member in bench.members] == [False, False, False]
 
 
-async def test_a_silent_member_counts_with_what_was_sent_to_it_last() -> None:
+async def test_silent_member_counts_with_current_last_sent() -> None:
     bench = await settled(40, 20, 10)
     first, second = bench.members
     raising = asyncio.ensure_future(second.command(SetCurrent(20)))  # by the user
     await bench.clock.advance(1)
     await raising
-    second.linked = False  # and nobody hears of it any more
-    await bench.calm(5)
+    second.linked = False  # unreachable from now on
+    await bench.poll_minutes(5)
     assert bench.group.view.allocated == 40
     first.amps = 30
-    await bench.calm(3)
+    await bench.poll_minutes(3)
     assert first.amps == 20
 
 
-async def test_an_unsettled_raise_counts_although_the_share_was_lowered_since() -> None:
+async def test_raise_in_flight_counts_although_share_was_lowered_since() -> None:
     bench = await settled(48, 16, 8, 16)
     first, second, third = bench.members
     second.latency = 100
@@ -796,27 +796,27 @@ async def test_an_unsettled_raise_counts_although_the_share_was_lowered_since() 
     await bench.clock.advance(100)
     await raising
     second.poll()
-    await bench.calm(5)
+    await bench.poll_minutes(5)
     assert second.amps == 12
     assert bench.group.view.allocated == 48
 
 
-async def test_a_member_of_which_nothing_is_known_counts_with_everything() -> None:
+async def test_unknown_member_leaves_no_room_for_other_member() -> None:
     clock = VirtualClock()
     first = FakeMember(clock, A, amps=16)
     bench = Circuit(spec(32, A, B), first, clock=clock)
-    await bench.calm(2)
+    await bench.poll_minutes(2)
     assert first.paused
     assert bench.group.view == GroupView(None, None, {A: 0, B: 16})
     second = FakeMember(clock, B, amps=32)
     bench.members = (first, second)
     bench.group.attach(second)
-    await bench.calm(10)
+    await bench.poll_minutes(10)
     assert [first.amps, second.amps] == [16, 16]
     assert not first.paused
 
 
-async def test_a_heard_member_without_a_known_current_is_not_commanded() -> None:
+async def test_live_member_with_unknown_current_not_commanded() -> None:
     bench = await settled(40, 20, 20)
     first, second = bench.members
     first.hide(CHARGING_CURRENT.key)
@@ -827,7 +827,7 @@ async def test_a_heard_member_without_a_known_current_is_not_commanded() -> None
     assert first.commands == []
 
 
-async def test_a_member_whose_keeper_is_gone_counts_with_what_it_was_last_known_to_draw() -> None:
+async def test_detached_member_counts_with_last_known_current() -> None:
     bench = await settled(40, 20, 20)
     first, second = bench.members
     first.offline_current = 30
@@ -835,44 +835,44 @@ async def test_a_member_whose_keeper_is_gone_counts_with_what_it_was_last_known_
     bench.members = (second,)
     bench.group.detach(A)
     assert first.group_share is None
-    await bench.calm(2)
+    await bench.poll_minutes(2)
     assert second.amps == 10
 
 
-async def test_what_was_taken_is_given_back_after_a_restart_of_home_assistant() -> None:
+async def test_reduction_and_pause_undone_after_home_assistant_restart() -> None:
     bench = await settled(20, 10, 10)
     first, second = bench.members
     first.fall_silent(stored=16)
-    await bench.calm(3)
+    await bench.poll_minutes(3)
     assert (second.amps, second.paused) == (6, True)
     await bench.group.stop()
     await bench.poll()
     bench.commands()
     for member in bench.members:
-        member.group_share = None  # of a keeper that was made anew
+        member.group_share = None  # a new `Charger` after the restart has no share yet
     bench.group = bench.new_group()
-    await bench.calm(10)
-    assert bench.commands() == [[], []], "the first is still not heard"
+    await bench.poll_minutes(10)
+    assert bench.commands() == [[], []], "the first is still unreachable"
     first.linked = True
-    await bench.calm(10)
+    await bench.poll_minutes(10)
     assert (second.amps, second.paused) == (10, False)
 
 
-async def test_a_member_whose_keeper_is_gone_may_lose_its_share_meanwhile() -> None:
+async def test_detached_member_may_lose_its_share() -> None:
     bench = circuit(12, 6, 6, 6)
     first, _, third = bench.members
     first.car = False
-    await bench.calm(5)
+    await bench.poll_minutes(5)
     assert bench.shares() == [0, 6, 6]
     bench.group.detach(C)
     first.car = True
-    await bench.calm(2)
+    await bench.poll_minutes(2)
     assert bench.group.view.shares[C] == 0
     bench.group.attach(third)
     assert third.group_share == 0
 
 
-async def test_a_member_absent_after_a_restart_counts_as_it_did_before() -> None:
+async def test_member_absent_after_restart_counts_as_before() -> None:
     bench = await settled(40, 20, 20)
     first, second = bench.members
     first.offline_current = 26
@@ -881,27 +881,27 @@ async def test_a_member_absent_after_a_restart_counts_as_it_did_before() -> None
     await bench.group.stop()
     bench.members = (second,)
     bench.group = bench.new_group()
-    await bench.calm(2)
+    await bench.poll_minutes(2)
     assert second.amps == 14
 
 
-async def test_nothing_is_sent_before_it_is_noted_what_is_taken() -> None:
+async def test_reduction_saved_before_command_is_sent() -> None:
     bench = await settled(20, 10, 10)
     first, second = bench.members
-    noted: list[object] = []
-    second.before_command = lambda _: noted.append(bench.saved and bench.saved["_".join(B)])
+    recorded: list[object] = []
+    second.before_command = lambda _: recorded.append(bench.saved and bench.saved["_".join(B)])
     first.fall_silent(stored=16)
-    await bench.calm(3)
-    assert noted == [
+    await bench.poll_minutes(3)
+    assert recorded == [
         {"wish": None, "ours": None, "paused": True, "most": 10, "stored": None},
         {"wish": 10, "ours": 6, "paused": True, "most": 10, "stored": None},
     ]
 
 
-async def test_the_limit_is_kept_even_where_nothing_can_be_saved() -> None:
+async def test_limit_kept_although_record_cannot_be_saved() -> None:
     bench = circuit(32, 32, 16)
     bench.save_error = NotSaved("not_saved")
-    await bench.calm(3)
+    await bench.poll_minutes(3)
     assert bench.members[0].amps == 16
     assert bench.saved is None
     bench.save_error, bench.members[1].amps = None, 10
@@ -909,12 +909,12 @@ async def test_the_limit_is_kept_even_where_nothing_can_be_saved() -> None:
     assert bench.saved == bench.group.export()
 
 
-async def test_the_record_is_saved_only_when_it_changes() -> None:
+async def test_record_saved_only_when_changed() -> None:
     bench = await settled(32, 16, 16)
     saves = bench.saves
-    await bench.calm(30)
+    await bench.poll_minutes(30)
     assert bench.saves == saves
-    assert bench.clock.pending == 0, "and nobody looks while there is nothing to see"
+    assert bench.clock.pending == 0, "no timer runs while nothing changes"
 
 
 @pytest.mark.parametrize(
@@ -929,14 +929,14 @@ async def test_the_record_is_saved_only_when_it_changes() -> None:
         {"wallbox_700301": {"stored": "16"}, "wallbox_700302": {"stored": -16}},
     ],
 )
-async def test_garbled_records_are_left_out(stored: object) -> None:
+async def test_garbled_records_ignored(stored: object) -> None:
     group = LoadGroup(VirtualClock(), spec(32, A, B), Circuit.save)  # type: ignore[arg-type]
     group.restore(stored)
     nothing = {"wish": None, "ours": None, "paused": False, "most": None, "stored": None}
     assert group.export() == {"wallbox_700301": nothing, "wallbox_700302": nothing}
 
 
-async def test_a_record_survives_being_stored() -> None:
+async def test_restored_record_exported_unchanged() -> None:
     record = {
         "wallbox_700301": {"wish": 20, "ours": 8, "paused": False, "most": 20.5, "stored": 18},
         "wallbox_700302": {"wish": None, "ours": None, "paused": True, "most": 16, "stored": None},
@@ -947,7 +947,7 @@ async def test_a_record_survives_being_stored() -> None:
     assert group.view.allocated == 36.5
 
 
-async def test_a_member_that_starts_anew_has_stored_what_it_had() -> None:
+async def test_offline_current_remembered_until_member_reports_another() -> None:
     bench = await settled(32, 16, 16)
     first, _ = bench.members
     first.offline_current = 24
@@ -961,16 +961,16 @@ async def test_a_member_that_starts_anew_has_stored_what_it_had() -> None:
     assert (bench.group.view.offline_currents, bench.group.view.stored_excess) == ({A: 16}, 0)
 
 
-async def test_a_group_that_is_set_up_knows_at_once_what_members_have_stored() -> None:
+async def test_restored_group_knows_offline_currents_before_members_attach() -> None:
     bench = await settled(32, 16, 16)
     bench.members[0].offline_current = 24
     await bench.poll()
     again = LoadGroup(bench.clock, bench.spec, bench.save)
     again.restore(bench.saved)
-    assert (again.view.offline_currents, again.view.stored_excess) == ({A: 24}, 8), "before any member is there"
+    assert (again.view.offline_currents, again.view.stored_excess) == ({A: 24}, 8), "before any member is attached"
 
 
-async def test_strangers_are_no_members() -> None:
+async def test_charger_outside_group_not_attached() -> None:
     bench = circuit(32, 16, 16)
     with pytest.raises(KeyError):
         bench.group.attach(FakeMember(bench.clock, C))
@@ -978,33 +978,33 @@ async def test_strangers_are_no_members() -> None:
         bench.group.detach(C)
 
 
-async def test_after_the_stop_nothing_goes_on() -> None:
+async def test_stopped_group_sends_nothing_more() -> None:
     bench = circuit(32, 32, 32)
     bench.members[0].latency = 50
     await bench.clock.advance(1)
     views = len(bench.views)
     await bench.group.stop()
-    await bench.calm()
+    await bench.poll_minutes()
     assert bench.commands() == [[SetCurrent(16)], [SetCurrent(16)]]
-    assert bench.members[0].amps == 16, "what was on its way arrives"
+    assert bench.members[0].amps == 16, "the command in flight arrives"
     assert len(bench.views) == views
     assert bench.group._tasks == set()
 
 
-async def test_a_member_that_refuses_every_time_is_told_less_and_less_often() -> None:
+async def test_member_that_always_refuses_commanded_less_and_less_often() -> None:
     bench = circuit(32, 32, 16)
     bench.members[0].errors = [NotAllowed("read_only")] * 1000
     tried: list[float] = []
     bench.members[0].before_command = lambda _: tried.append(bench.clock.monotonic())
-    await bench.calm(40)
+    await bench.poll_minutes(40)
     gaps = [round(later - before) for before, later in pairwise(tried)]
     assert gaps[0] <= REDUCE_AGAIN_AFTER * 2 + REFRESH_AFTER
     assert all(REDUCE_AGAIN_AFTER * 8 <= gap <= REDUCE_AGAIN_AFTER * 8 + REFRESH_AFTER for gap in gaps[3:])
     assert len(gaps) > 4
-    assert bench.members[1].paused, "the other makes room meanwhile"
+    assert bench.members[1].paused, "the other member makes room meanwhile"
 
 
-async def test_what_is_due_is_saved_at_the_stop() -> None:
+async def test_unsaved_record_saved_at_stop() -> None:
     bench = await settled(32, 16, 16)
     bench.members[1].offline_current = 24
     bench.members[1].poll()
@@ -1015,24 +1015,24 @@ async def test_what_is_due_is_saved_at_the_stop() -> None:
     assert bench.saved["_".join(B)] == {"wish": None, "ours": None, "paused": False, "most": 24, "stored": 24}
 
 
-async def test_whoever_listens_is_told_each_new_view_until_it_ends() -> None:
+async def test_listener_receives_each_new_view_until_removed() -> None:
     bench = circuit(32, 32, 16)
-    told: list[GroupView] = []
-    end = bench.group.listen(told.append)
-    await bench.calm(3)
-    assert [view.allocated for view in told] == [48, 32]
+    received: list[GroupView] = []
+    end = bench.group.listen(received.append)
+    await bench.poll_minutes(3)
+    assert [view.allocated for view in received] == [48, 32]
     end()
     bench.members[1].amps = 20
-    await bench.calm(3)
-    assert len(told) == 2
+    await bench.poll_minutes(3)
+    assert len(received) == 2
     assert len(bench.views) == 4
 
 
-# Room
+# Room for a member
 
 
-async def after_a_start(limit: float, *remembered: float) -> Circuit:
-    """A group of which the store remembers what its members could draw; nobody is heard yet."""
+async def start_with_remembered_draw(limit: float, *remembered: float) -> Circuit:
+    """Return a circuit whose group restored the highest possible draw of each member, before any member is polled."""
     clock = VirtualClock()
     keys = (A, B, C)[: len(remembered)]
     members = [FakeMember(clock, key, amps=amps) for key, amps in zip(keys, remembered, strict=True)]
@@ -1043,7 +1043,7 @@ async def after_a_start(limit: float, *remembered: float) -> Circuit:
     await bench.group.stop()
     bench.saved = {"_".join(key): {"most": amps} for key, amps in zip(keys, remembered, strict=True)}
     for member in members:
-        member.group_share = None  # of a keeper that was made anew
+        member.group_share = None  # a new `Charger` after the restart has no share yet
         member.linked = True
     bench.group = bench.new_group()
     return bench
@@ -1057,56 +1057,56 @@ async def after_a_start(limit: float, *remembered: float) -> Circuit:
         (48, (64.0, 16.0), [24, 0]),
         (48, (24.0, 24.0), [24, 24]),
         (48, (47.5, 10.0), [24, 0]),
-        (48, (44.0, 10.0), [24, 0]),  # 4 A are of no use to anybody
+        (48, (44.0, 10.0), [24, 0]),  # no car can use 4 A
         (48, (42.0, 10.0), [24, 6]),
     ],
 )
-async def test_static_share_not_granted_after_a_start_while_others_were_over(
+async def test_static_share_not_granted_after_start_while_others_exceed_shares(
     limit: float, remembered: tuple[float, ...], expected: list[int]
 ) -> None:
-    bench = await after_a_start(limit, *remembered)
-    assert [member.group_share for member in bench.members] == expected, "before anybody was looked at"
+    bench = await start_with_remembered_draw(limit, *remembered)
+    assert [member.group_share for member in bench.members] == expected, "before any member was polled"
 
 
-async def test_static_share_granted_as_soon_as_the_other_is_seen_lowered() -> None:
-    bench = await after_a_start(48, 40.0, 16.0)
+async def test_static_share_granted_once_other_member_is_seen_lowered() -> None:
+    bench = await start_with_remembered_draw(48, 40.0, 16.0)
     first, second = bench.members
     first.amps = 40.0
     first.poll()
     await bench.clock.settle()
     assert second.group_share == 8
-    await bench.calm(3)
+    await bench.poll_minutes(3)
     assert (first.amps, second.group_share) == (24, 24)
 
 
-async def test_room_is_what_the_others_leave_and_what_was_sent_to_them_counts() -> None:
+async def test_room_of_member_excludes_possible_draw_of_others() -> None:
     bench = await settled(32, 10, 10)
     first, second = bench.members
     assert (first.group_room(), second.group_room()) == (16, 16)
     first.amps = 30
     first.poll()
-    assert second.group_room() == 2, "at once, without waiting for the next look"
+    assert second.group_room() == 2, "at once, without waiting for the next refresh"
     first.latency = 5.0
     await bench.clock.advance(1)
-    assert second.group_room() == 2, "the reduction is under way"
-    await bench.calm(3)
+    assert second.group_room() == 2, "the reduction is in flight"
+    await bench.poll_minutes(3)
     assert second.group_room() == 16
 
 
-async def test_charger_that_left_its_group_has_room() -> None:
+async def test_charger_that_left_its_group_has_unlimited_room() -> None:
     bench = await settled(32, 10, 10)
     bench.group.detach(A)
     assert bench.members[0].group_room() == float("inf")
 
 
-# Whatever happens
+# Any sequence of events
 
 SECONDS = st.sampled_from([1.0, 10.0, 45.0, 120.0, 400.0])
-WHO = st.integers(0, 2)
+MEMBER = st.integers(0, 2)
 
 
 class GroupMachine(RuleBasedStateMachine):
-    """Three chargers, a group, and everything that users, links and power cuts do to them."""
+    """Three chargers in a group, with everything that users, outages and power cuts do to them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -1136,12 +1136,12 @@ class GroupMachine(RuleBasedStateMachine):
         self.bench = Circuit(spec(limit, A, B, C, weights=weights), *members, clock=self.clock)
         await self.clock.settle()
 
-    # What is judged: worked out from what was shown and sent, not from what the group thinks
+    # Checks, computed from readings and commands and not from the state of the group
 
     def counted(self, member: FakeMember, share: float) -> float:
         snapshot = member.snapshot
-        shown_at_rest = snapshot.value(STATUS) in {Status.PAUSED, Status.AVAILABLE} and not member.in_flight
-        if member.linked and share == 0 and shown_at_rest:
+        shown_idle = snapshot.value(STATUS) in {Status.PAUSED, Status.AVAILABLE} and not member.in_flight
+        if member.linked and share == 0 and shown_idle:
             return 0.0
         silent = 0.0 if member.linked else snapshot.value(OFFLINE_CURRENT) or 0.0
         return max(member.shown_amps, member.reachable, silent, share)
@@ -1152,7 +1152,7 @@ class GroupMachine(RuleBasedStateMachine):
         if total > bench.spec.limit:
             self.failures.append(f"{member.key} given {amps} A although the members could draw {total} A")
         if not member.linked:
-            self.failures.append(f"{member.key} given {amps} A although it is not heard")
+            self.failures.append(f"{member.key} given {amps} A although it is unreachable")
 
     def judge_command(self, member: FakeMember, setting: Setting) -> None:
         bench, now = cast(Circuit, self.bench), self.clock.monotonic()
@@ -1167,42 +1167,44 @@ class GroupMachine(RuleBasedStateMachine):
         if before and now - before[-1] < spacing:
             self.failures.append(f"{member.key} was sent {setting} {now - before[-1]} s after the last")
 
-    # What happens
+    # Events
 
     @rule(seconds=SECONDS)
     def time_passes(self, seconds: float) -> None:
         self.runner.run(self.clock.advance(seconds))
 
-    @rule(which=WHO)
-    def state_key(self, which: int) -> None:
+    @rule(which=MEMBER)
+    def member_reports(self, which: int) -> None:
         self.change(which)
 
     @rule(seconds=SECONDS)
-    def all_show(self, seconds: float) -> None:
+    def all_report(self, seconds: float) -> None:
         self.runner.run(cast(Circuit, self.bench).poll(seconds))
 
-    @rule(which=WHO, amps=st.integers(6, 32), polled=st.booleans())
+    @rule(which=MEMBER, amps=st.integers(6, 32), polled=st.booleans())
     def set_in_the_app(self, which: int, amps: int, polled: bool) -> None:
         self.change(which, polled=polled, amps=float(amps))
 
-    @rule(which=WHO, paused=st.booleans())
+    @rule(which=MEMBER, paused=st.booleans())
     def paused_in_the_app(self, which: int, paused: bool) -> None:
-        self.change(which, paused=paused, held=False)
+        self.change(which, paused=paused, paused_by_group=False)
 
-    @rule(which=WHO, car=st.booleans())
+    @rule(which=MEMBER, car=st.booleans())
     def car_comes_or_goes(self, which: int, car: bool) -> None:
-        self.change(which, car=car, **({} if car else {"paused": False, "held": False}))
+        self.change(which, car=car, **({} if car else {"paused": False, "paused_by_group": False}))
 
-    @rule(which=WHO, linked=st.booleans())
+    @rule(which=MEMBER, linked=st.booleans())
     def link(self, which: int, linked: bool) -> None:
         self.change(which, linked=linked)
 
-    @rule(which=WHO)
+    @rule(which=MEMBER)
     def power_cut(self, which: int) -> None:
         member = cast(Circuit, self.bench).members[which]
-        self.change(which, polled=False, paused=False, held=False, amps=member.offline_current or member.amps)
+        self.change(
+            which, polled=False, paused=False, paused_by_group=False, amps=member.offline_current or member.amps
+        )
 
-    @rule(which=WHO, amps=st.integers(6, 32))
+    @rule(which=MEMBER, amps=st.integers(6, 32))
     def set_here(self, which: int, amps: int) -> None:
         self.runner.run(self.do_set(cast(Circuit, self.bench).members[which], amps))
 
@@ -1213,14 +1215,18 @@ class GroupMachine(RuleBasedStateMachine):
                     return
                 self.judge_share(member, amps)
             member.reachable, member._unseen = max(member.reachable, amps), True
-            if not member.deaf:
+            if not member.drops:
                 member.amps = float(amps)
         await self.clock.settle()
 
-    @rule(which=WHO, latency=st.sampled_from([0.0, 3.0, 70.0]), fault=st.sampled_from(["", "deaf", "lost", "refused"]))
-    def commands_go(self, which: int, latency: float, fault: str) -> None:
+    @rule(
+        which=MEMBER,
+        latency=st.sampled_from([0.0, 3.0, 70.0]),
+        fault=st.sampled_from(["", "dropped", "lost", "refused"]),
+    )
+    def commands_meet_fault(self, which: int, latency: float, fault: str) -> None:
         member = cast(Circuit, self.bench).members[which]
-        member.latency, member.deaf, member.answers_lost = latency, fault == "deaf", fault == "lost"
+        member.latency, member.drops, member.answers_lost = latency, fault == "dropped", fault == "lost"
         member.errors = [NotAllowed("locked")] * 3 if fault == "refused" else []
 
     @rule(down_for=SECONDS)
@@ -1233,7 +1239,7 @@ class GroupMachine(RuleBasedStateMachine):
         await self.clock.advance(down_for)
         for member in bench.members:
             member.sent.clear()
-            member.group_share = None  # of a keeper that was made anew
+            member.group_share = None  # a new `Charger` after the restart has no share yet
         bench.group = bench.new_group()
         await self.clock.settle()
 
@@ -1250,15 +1256,16 @@ class GroupMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.bench is not None)
     @rule()
-    def comes_to_rest(self) -> None:
-        """With all links up and everyone doing as he is told, each has its share, and nobody is held without need."""
-        self.runner.run(self.do_rest())
+    def settles(self) -> None:
+        """Check that each member has its share, and none is paused without need, once all are reachable and obey."""
+        self.runner.run(self.do_settle())
 
-    async def do_rest(self) -> None:
+    async def do_settle(self) -> None:
         bench = cast(Circuit, self.bench)
         for member in bench.members:
-            member.linked, member.latency, member.deaf, member.answers_lost, member.errors = True, 0.0, False, False, []
-        await bench.calm(25)
+            member.linked = True
+            member.latency, member.drops, member.answers_lost, member.errors = 0.0, False, False, []
+        await bench.poll_minutes(25)
         expected = shares(
             bench.spec.limit, [Claim(m.weight, f.car) for m, f in zip(bench.spec.members, bench.members, strict=True)]
         )
@@ -1268,22 +1275,22 @@ class GroupMachine(RuleBasedStateMachine):
             if share == 0:
                 assert member.paused or not member.car
             else:
-                assert not (member.held and member.paused and member.car), "held back without need"
+                assert not (member.paused_by_group and member.paused and member.car), "paused without need"
         drawable = [m.amps if m.car and not m.paused else 0.0 for m in bench.members]
         assert sum(drawable) <= bench.spec.limit
         assert (bench.group.view.headroom or 0) >= 0
 
     @precondition(lambda self: self.bench is not None)
     @rule()
-    def comes_to_rest_as_far_as_it_is_heard(self) -> None:
-        """Where silent members make the limit impossible the others are at their lowest, else all keep to it."""
-        self.runner.run(self.do_rest_among_silent())
+    def settles_with_silent_members(self) -> None:
+        """Check that the members keep to the limit, or that live ones have no share if silent ones exceed it."""
+        self.runner.run(self.do_settle_with_silent_members())
 
-    async def do_rest_among_silent(self) -> None:
+    async def do_settle_with_silent_members(self) -> None:
         bench = cast(Circuit, self.bench)
         for member in bench.members:
-            member.latency, member.deaf, member.answers_lost, member.errors = 0.0, False, False, []
-        await bench.calm(25)
+            member.latency, member.drops, member.answers_lost, member.errors = 0.0, False, False, []
+        await bench.poll_minutes(25)
         if sum(self.counted(member, member.group_share or 0.0) for member in bench.members) > bench.spec.limit:
             assert not all(member.linked for member in bench.members)
             for member in bench.members:
@@ -1293,11 +1300,11 @@ class GroupMachine(RuleBasedStateMachine):
                     assert member.paused or not member.car
 
     @invariant()
-    def i1_no_command_of_ours_takes_the_members_above_the_limit(self) -> None:
+    def i1_no_share_or_command_takes_members_above_limit(self) -> None:
         assert self.failures == []
 
     @invariant()
-    def i1_the_shares_together_keep_to_the_limit(self) -> None:
+    def i1_sum_of_shares_stays_within_limit(self) -> None:
         if self.bench is not None:
             assert sum(member.group_share or 0.0 for member in self.bench.members) <= self.bench.spec.limit
 
@@ -1321,56 +1328,56 @@ TestI1LoadGroup = GroupMachine.TestCase
 # Members whose current cannot be set
 
 
-async def test_i1_a_member_that_can_only_be_paused_is_paused_and_goes_on_with_its_share() -> None:
+async def test_i1_pause_only_member_paused_then_resumed_with_its_share() -> None:
     bench = circuit(20, 16, 16, adjusts=False)
     await bench.poll()
     assert (bench.commands(), bench.paused()) == ([[PAUSE], [PAUSE]], [True, True])
-    await bench.calm(8)
+    await bench.poll_minutes(8)
     assert (bench.commands(), bench.paused()) == ([[START_AGAIN], [START_AGAIN]], [False, False])
     assert [member.amps for member in bench.members] == [10, 10]
-    await bench.calm()
+    await bench.poll_minutes()
     assert bench.commands() == [[], []]
     assert bench.group.view == GroupView(allocated=20, headroom=0, shares={A: 10, B: 10})
 
 
-async def test_one_that_can_only_be_paused_waits_for_a_share_and_gets_it_after_the_other() -> None:
+async def test_pause_only_member_waits_for_share_until_other_car_leaves() -> None:
     bench = circuit(10, 16, 16, adjusts=False)
     first, second = bench.members
-    await bench.calm(15)
+    await bench.poll_minutes(15)
     assert (bench.paused(), bench.shares(), first.amps) == ([False, True], [10, 0], 10)
-    assert bench.group.view.headroom == 0, "one that is paused counts nothing"
+    assert bench.group.view.headroom == 0, "a paused member counts as 0"
     first.car = False
-    await bench.calm(15)
+    await bench.poll_minutes(15)
     assert (bench.paused(), bench.shares(), second.amps) == ([False, False], [0, 10], 10)
     first.car, first.amps = True, 16
     await bench.poll()
     await bench.poll()
-    assert bench.paused() == [True, False], "who charges goes on"
+    assert bench.paused() == [True, False], "the charging member continues"
     assert bench.group.view.headroom == 0
 
 
-async def test_i1_one_that_takes_its_current_back_goes_on_only_with_a_share_for_that() -> None:
-    """As some servers do: of two that would exceed their shares one waits for the other."""
+async def test_i1_pause_only_member_that_raises_its_current_waits_for_larger_share() -> None:
+    """Let one of two members wait for the other if their server restored a current above their shares."""
     bench = circuit(20, 16, 16, adjusts=False)
-    await bench.calm(8)
+    await bench.poll_minutes(8)
     assert bench.paused() == [False, False]
     for member in bench.members:
         member.amps = 16
     bench.commands()
-    await bench.calm(15)
+    await bench.poll_minutes(15)
     first, second = bench.members
     assert (bench.paused(), bench.shares(), first.amps) == ([False, True], [20, 0], 16)
     assert bench.commands() == [[], [PAUSE]]
     assert bench.group.view.headroom == 0
     first.car = False
-    await bench.calm(15)
+    await bench.poll_minutes(15)
     assert (second.paused, second.amps, bench.shares()) == (False, 16, [0, 20])
 
 
-async def test_what_was_lowered_is_not_raised_where_that_cannot_be_done_any_more() -> None:
+async def test_lowered_setting_not_restored_once_members_are_pause_only() -> None:
     bench = await settled(20, 16, 16)
     for member in bench.members:
         member.adjusts = False
     bench.group.restore(bench.saved)
-    await bench.calm()
+    await bench.poll_minutes()
     assert bench.commands() == [[], []]

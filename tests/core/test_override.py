@@ -1,4 +1,4 @@
-"""The time-of-use override: how it is carried out, held over disturbances, and how it ends, each time exactly once."""
+"""Time-of-use override: sent to the charger, held through disturbances, and ended exactly once."""
 
 import asyncio
 from dataclasses import replace
@@ -45,7 +45,7 @@ NOT_WANTED = Override()
 
 @pytest.fixture
 async def bench() -> Bench:
-    """A car waits for the night; the effect of what is sent is looked for after 20 s, as over the cloud."""
+    """Return a started bench whose car waits for the night. The cloud checks the effect of a command after 20 s."""
     bench = Bench()
     bench.cloud.read_back_delays = (20.0,)
     bench.device.session_energy = 0.0
@@ -54,13 +54,13 @@ async def bench() -> Bench:
 
 
 async def lose_power(bench: Bench) -> None:
-    """The charger is seen to be away, and comes back without what it was told."""
+    """Report the charger as offline, and let a power cycle drop its manual state."""
     await bench.tell(Status.OFFLINE)
     bench.device.power_cycle()
 
 
 async def switch_on(bench: Bench) -> None:
-    """On, carried out and seen."""
+    """Switch the override on and wait until it is verified."""
     assert await bench.charger.set_override(True) is Outcome.ACCEPTED
     await bench.clock.advance(20)
     assert bench.snapshot.override == HELD
@@ -69,15 +69,15 @@ async def switch_on(bench: Bench) -> None:
 
 
 async def switch_off(bench: Bench) -> None:
-    """Off, carried out and seen."""
+    """Switch the override off and wait until its intent is gone."""
     assert await bench.charger.set_override(False) is Outcome.ACCEPTED
     assert bench.snapshot.override == NOT_WANTED
     assert bench.intent is not None
-    await over(bench)
+    await wait_until_nothing_to_undo(bench)
 
 
-async def over(bench: Bench) -> None:
-    """It is seen that nothing is left to undo."""
+async def wait_until_nothing_to_undo(bench: Bench) -> None:
+    """Wait until a status report shows that nothing is left to undo."""
     await bench.clock.advance(20)
     if not bench.cloud.read_back_delays:
         await bench.tell()
@@ -85,7 +85,7 @@ async def over(bench: Bench) -> None:
 
 
 def saved_before(bench: Bench, sent: object) -> dict[str, object]:
-    """The override as it was on the disk when something was sent for the first time."""
+    """Return the override that was last saved before `sent` was first sent."""
     before = bench.log[: bench.log.index(sent)]
     intents = next(entry for entry in reversed(before) if isinstance(entry, Saved))
     assert intents.override is not None
@@ -95,9 +95,9 @@ def saved_before(bench: Bench, sent: object) -> dict[str, object]:
 # On
 
 
-async def test_on_is_saved_then_sent_then_seen(bench: Bench) -> None:
+async def test_override_on_saved_then_sent_then_verified(bench: Bench) -> None:
     assert await bench.charger.set_override(True) is Outcome.ACCEPTED
-    assert bench.snapshot.override == HELD
+    assert bench.snapshot.override == WANTED  # an acknowledgment proves nothing
     assert bench.intent is not None
     assert (bench.intent["state"], bench.intent["applications"]) == ("applied", 1)
     before = saved_before(bench, ON)
@@ -112,7 +112,7 @@ async def test_on_is_saved_then_sent_then_seen(bench: Bench) -> None:
     assert bench.events == []
 
 
-async def test_nothing_is_sent_that_could_not_be_saved(bench: Bench) -> None:
+async def test_override_not_sent_if_intent_cannot_be_saved(bench: Bench) -> None:
     bench.save_error = NotSaved("not_saved")
     with pytest.raises(NotSaved):
         await bench.charger.set_override(True)
@@ -120,22 +120,22 @@ async def test_nothing_is_sent_that_could_not_be_saved(bench: Bench) -> None:
     assert bench.snapshot.override == NOT_WANTED
 
 
-async def test_an_end_that_could_not_be_saved_is_reached_later(bench: Bench) -> None:
+async def test_override_end_retried_after_failed_save(bench: Bench) -> None:
     await switch_on(bench)
     bench.save_error = NotSaved("not_saved")
     bench.device.unplug()
     with LogLines() as log:
         await bench.poll()
     assert log.lines == []
-    assert bench.snapshot.override == HELD
+    assert bench.snapshot.override == WANTED
     bench.save_error = None
     await bench.poll()
     assert bench.reasons == ["unplugged"]
     assert bench.intent is None
 
 
-async def test_read_only_nothing_is_pursued_and_what_was_left_is_undone(bench: Bench) -> None:
-    await until_disabled(bench, Resume.CONFLICT)
+async def test_override_canceled_and_schedule_restored_when_read_only(bench: Bench) -> None:
+    await switch_on_disabling_schedule(bench, Resume.CONFLICT)
     bench.options = ChargerOptions(read_only=True)
     await bench.restart_home_assistant()
     await bench.poll(3)
@@ -145,7 +145,7 @@ async def test_read_only_nothing_is_pursued_and_what_was_left_is_undone(bench: B
     assert bench.intent is None
 
 
-async def test_i1_no_start_over_a_path_that_cannot_lower_the_current(bench: Bench) -> None:
+async def test_i1_no_start_over_transport_that_cannot_lower_current(bench: Bench) -> None:
     bench.charger.options = ChargerOptions(prefer=Prefer.LOCAL_FIRST)
     bench.charger.group_share = 10.0
     local = await bench.add(Source.LINKED)
@@ -169,7 +169,7 @@ async def test_i1_no_start_over_a_path_that_cannot_lower_the_current(bench: Benc
     assert local.commands == [OFF]
 
 
-async def test_without_any_path_to_the_schedule_asking_in_vain_fails(bench: Bench) -> None:
+async def test_override_without_effect_fails_if_no_transport_reads_schedule(bench: Bench) -> None:
     bench.cloud.can = frozenset(Capability) - {Capability.SCHEDULES}
     bench.device.resume = Resume.NO_EFFECT
     await bench.charger.set_override(True)
@@ -178,8 +178,8 @@ async def test_without_any_path_to_the_schedule_asking_in_vain_fails(bench: Benc
     assert bench.device.windows == (NIGHT,)
 
 
-async def test_what_was_done_to_the_schedule_is_undone_when_a_path_to_it_is_back(bench: Bench) -> None:
-    await until_disabled(bench, Resume.CONFLICT)
+async def test_disabled_schedule_restored_when_cloud_returns_after_override_off(bench: Bench) -> None:
+    await switch_on_disabling_schedule(bench, Resume.CONFLICT)
     local = await bench.add(Source.BLUETOOTH)
     local.can = frozenset({Capability.CHARGING, Capability.OVERRIDE})
     local.changed()
@@ -197,8 +197,8 @@ async def test_what_was_done_to_the_schedule_is_undone_when_a_path_to_it_is_back
     assert bench.intent is None
 
 
-async def ended_over_a_switch(bench: Bench) -> FakeTransport:
-    """An override of an outage, on and off over a path that can only pause."""
+async def end_override_with_local_pause(bench: Bench) -> FakeTransport:
+    """Switch an override on and off in an outage, over a local transport that can only pause. Return that transport."""
     local = await bench.add(Source.LINKED)
     local.frees_schedule, local.can = False, frozenset({Capability.CHARGING, Capability.OVERRIDE, Capability.CURRENT})
     local.changed()
@@ -215,14 +215,14 @@ async def ended_over_a_switch(bench: Bench) -> FakeTransport:
     return local
 
 
-async def see_the_intent_leave(bench: Bench, local: FakeTransport) -> None:
+async def wait_until_intent_is_gone(bench: Bench, local: FakeTransport) -> None:
     await bench.clock.advance(60)
     await bench.tell(transport=local)
     assert bench.intent is None
 
 
-async def test_a_pause_that_ended_an_override_is_lifted_when_the_window_opens(bench: Bench) -> None:
-    local = await ended_over_a_switch(bench)
+async def test_pause_that_ended_override_lifted_when_window_opens(bench: Bench) -> None:
+    local = await end_override_with_local_pause(bench)
     await bench.restart_home_assistant(tell=False)
     bench.charger.add_transport(local)
     while not bench.device.in_window:
@@ -230,11 +230,11 @@ async def test_a_pause_that_ended_an_override_is_lifted_when_the_window_opens(be
         assert (bench.device.manual is Manual.PAUSE) is not bench.device.in_window
         await bench.tell(transport=local)
     assert bench.device.status() is Status.CHARGING
-    await see_the_intent_leave(bench, local)
+    await wait_until_intent_is_gone(bench, local)
 
 
-async def test_a_pause_that_ended_an_override_is_lifted_when_the_cloud_is_back(bench: Bench) -> None:
-    await ended_over_a_switch(bench)
+async def test_pause_that_ended_override_lifted_when_cloud_returns(bench: Bench) -> None:
+    await end_override_with_local_pause(bench)
     sent = len(bench.sent)
     bench.cloud.breaker.good()
     await bench.poll(2)
@@ -244,8 +244,8 @@ async def test_a_pause_that_ended_an_override_is_lifted_when_the_cloud_is_back(b
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-async def test_a_pause_that_ended_an_override_waits_for_a_path_that_can_lift_it(bench: Bench, restarted: bool) -> None:
-    local = await ended_over_a_switch(bench)
+async def test_pause_that_ended_override_kept_until_transport_returns(bench: Bench, restarted: bool) -> None:
+    local = await end_override_with_local_pause(bench)
     commands = len(local.commands)
     local.is_present = Presence.OFFLINE
     local.changed()
@@ -263,11 +263,11 @@ async def test_a_pause_that_ended_an_override_waits_for_a_path_that_can_lift_it(
     local.is_present = None
     await bench.tell(transport=local)
     assert bench.device.status() is Status.CHARGING
-    await see_the_intent_leave(bench, local)
+    await wait_until_intent_is_gone(bench, local)
 
 
-async def test_a_pause_that_ended_an_override_waits_for_room_in_the_load_group(bench: Bench) -> None:
-    await ended_over_a_switch(bench)
+async def test_pause_that_ended_override_kept_until_load_group_has_room(bench: Bench) -> None:
+    await end_override_with_local_pause(bench)
     bench.charger.group_share = 0.0
     bench.cloud.breaker.good()
     await bench.poll(3)
@@ -279,15 +279,15 @@ async def test_a_pause_that_ended_an_override_waits_for_room_in_the_load_group(b
     assert bench.intent is None
 
 
-async def test_nothing_of_a_pause_that_ended_an_override_is_lifted_when_the_car_leaves(bench: Bench) -> None:
-    local = await ended_over_a_switch(bench)
+async def test_pause_that_ended_override_not_lifted_when_car_leaves(bench: Bench) -> None:
+    local = await end_override_with_local_pause(bench)
     commands = len(local.commands)
     bench.device.unplug()
-    await see_the_intent_leave(bench, local)
+    await wait_until_intent_is_gone(bench, local)
     assert len(local.commands) == commands
 
 
-async def test_nothing_is_sent_before_it_is_saved(bench: Bench) -> None:
+async def test_override_not_sent_before_intent_is_saved(bench: Bench) -> None:
     bench.save_gate = asyncio.Event()
     call = asyncio.ensure_future(bench.charger.set_override(True))
     await bench.clock.settle()
@@ -298,7 +298,7 @@ async def test_nothing_is_sent_before_it_is_saved(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("manual", [None, Manual.CHARGE])
-async def test_what_charges_already_is_verified_without_a_write(manual: Manual | None) -> None:
+async def test_override_verified_without_command_if_car_already_charges(manual: Manual | None) -> None:
     bench = Bench()
     bench.device.windows, bench.device.manual = ((NIGHT, DAYTIME)[manual is None],), manual
     await bench.start()
@@ -307,7 +307,7 @@ async def test_what_charges_already_is_verified_without_a_write(manual: Manual |
     assert bench.sent == []
 
 
-async def test_off_hands_back_what_somebody_else_began() -> None:
+async def test_override_off_ends_charging_started_elsewhere() -> None:
     bench = Bench()
     bench.device.manual = Manual.CHARGE
     await bench.start()
@@ -317,7 +317,7 @@ async def test_off_hands_back_what_somebody_else_began() -> None:
     assert bench.device.status() is Status.WAITING_SCHEDULE
 
 
-async def test_off_inside_the_window_needs_no_write() -> None:
+async def test_override_off_inside_window_sends_nothing() -> None:
     bench = Bench()
     bench.device.windows = (DAYTIME,)
     await bench.start()
@@ -328,7 +328,7 @@ async def test_off_inside_the_window_needs_no_write() -> None:
     assert bench.reasons == ["cancelled"]
 
 
-async def test_without_a_car_it_waits_for_one(bench: Bench) -> None:
+async def test_override_without_car_pending_until_car_connects(bench: Bench) -> None:
     bench.device.unplug()
     await bench.tell()
     assert await bench.charger.set_override(True) is Outcome.PENDING
@@ -345,7 +345,7 @@ async def test_without_a_car_it_waits_for_one(bench: Bench) -> None:
     assert bench.reasons == ["unplugged"]
 
 
-async def test_a_pause_that_the_user_overrides(bench: Bench) -> None:
+async def test_override_on_resumes_paused_charger(bench: Bench) -> None:
     bench.device.manual = Manual.PAUSE
     await bench.tell()
     await switch_on(bench)
@@ -353,7 +353,7 @@ async def test_a_pause_that_the_user_overrides(bench: Bench) -> None:
     assert bench.device.starts == 1
 
 
-async def test_a_locked_charger_refuses(bench: Bench) -> None:
+async def test_override_on_refused_while_charger_is_locked(bench: Bench) -> None:
     bench.device.locked = True
     await bench.tell()
     with pytest.raises(NotAllowed, match="locked"):
@@ -362,7 +362,7 @@ async def test_a_locked_charger_refuses(bench: Bench) -> None:
     assert bench.snapshot.override == NOT_WANTED
 
 
-async def test_on_again_changes_only_its_end(bench: Bench) -> None:
+async def test_override_on_again_changes_only_end_condition(bench: Bench) -> None:
     await switch_on(bench)
     until_at = START + timedelta(hours=1)
     assert await bench.charger.set_override(True, until=Until.TIME, until_at=until_at) is Outcome.VERIFIED
@@ -371,19 +371,19 @@ async def test_on_again_changes_only_its_end(bench: Bench) -> None:
     assert (bench.intent["until"], bench.intent["until_at"]) == ("time", until_at.isoformat())
 
 
-async def test_off_without_on_is_done_already(bench: Bench) -> None:
+async def test_override_off_without_override_sends_nothing(bench: Bench) -> None:
     assert await bench.charger.set_override(False) is Outcome.VERIFIED
     assert bench.sent == []
     assert bench.intents is None
 
 
-async def test_i1_the_current_is_lowered_before_the_start(bench: Bench) -> None:
+async def test_i1_current_lowered_before_override_start(bench: Bench) -> None:
     bench.charger.group_share = 10.0
     await bench.charger.set_override(True)
     assert bench.sent == [SetCurrent(10), ON]
 
 
-async def test_i1_no_start_where_lowering_is_not_enough() -> None:
+async def test_i1_override_refused_if_limit_is_below_minimum_current() -> None:
     bench = Bench(options=ChargerOptions(load_group_limit=5.0))
     await bench.start()
     with pytest.raises(UnsafeRequest, match="current_too_low"):
@@ -392,7 +392,7 @@ async def test_i1_no_start_where_lowering_is_not_enough() -> None:
     assert bench.reasons == ["failed"]
 
 
-async def test_i1_a_lowering_that_fails_is_tried_again_and_does_not_count(bench: Bench) -> None:
+async def test_i1_failed_lowering_retried_and_not_counted_as_override_attempt(bench: Bench) -> None:
     bench.charger.group_share = 10.0
     bench.cloud.errors += [TransportBusy("no_room", 30)] * 5
     assert await bench.charger.set_override(True) is Outcome.PENDING
@@ -401,11 +401,11 @@ async def test_i1_a_lowering_that_fails_is_tried_again_and_does_not_count(bench:
     assert (bench.intent["applications"], ON in bench.sent) == (1, True)
 
 
-# No effect
+# Override without effect
 
 
-async def until_disabled(bench: Bench, resume: Resume) -> None:
-    """Asking is of no use; the schedule is disabled."""
+async def switch_on_disabling_schedule(bench: Bench, resume: Resume) -> None:
+    """Switch the override on at a charger that ignores it, so that the schedule is disabled."""
     bench.device.resume = resume
     await bench.charger.set_override(True)
     if resume is Resume.NO_EFFECT:
@@ -414,11 +414,11 @@ async def until_disabled(bench: Bench, resume: Resume) -> None:
 
 
 @pytest.mark.parametrize("resume", [Resume.CONFLICT, Resume.NO_EFFECT])
-async def test_a_schedule_that_cannot_be_overridden_is_disabled_and_restored(bench: Bench, resume: Resume) -> None:
+async def test_schedule_that_blocks_override_disabled_then_restored(bench: Bench, resume: Resume) -> None:
     other = replace(NIGHT, slot=1, enabled=False)
     bench.device.windows = (NIGHT, other)
     await bench.tell()
-    await until_disabled(bench, resume)
+    await switch_on_disabling_schedule(bench, resume)
     disabled = (replace(NIGHT, enabled=False),)
     before = saved_before(bench, disabled)
     assert before["originals"] != []
@@ -432,15 +432,15 @@ async def test_a_schedule_that_cannot_be_overridden_is_disabled_and_restored(ben
     assert await bench.charger.set_override(False) is Outcome.ACCEPTED
     assert bench.device.windows == (NIGHT, other)
     assert bench.sent == [ON, OFF]
-    assert bench.disabled() == ("22:00 to 05:00 UTC",), "acknowledged is not restored"
-    await over(bench)
+    assert bench.disabled() == ("22:00 to 05:00 UTC",), "an acknowledged restore is not yet a seen one"
+    await wait_until_nothing_to_undo(bench)
     assert bench.disabled() == ()
     assert bench.reasons == ["cancelled"]
     await bench.poll(3)
     assert bench.status() is Status.WAITING_SCHEDULE
 
 
-async def test_no_effect_is_not_judged_too_early(bench: Bench) -> None:
+async def test_schedule_not_disabled_before_override_effect_is_due(bench: Bench) -> None:
     bench.cloud.read_back_delays = ()
     bench.device.resume = Resume.NO_EFFECT
     await bench.charger.set_override(True)
@@ -452,27 +452,27 @@ async def test_no_effect_is_not_judged_too_early(bench: Bench) -> None:
     assert bench.device.windows == (replace(NIGHT, enabled=False),)
 
 
-async def test_a_conflict_at_a_charger_that_charges_by_now_is_no_trouble(bench: Bench) -> None:
-    bench.device.manual = Manual.CHARGE  # since the last answer
+async def test_override_conflict_verified_if_charger_already_charges(bench: Bench) -> None:
+    bench.device.manual = Manual.CHARGE  # began after the last answer
     assert await bench.charger.set_override(True) is Outcome.VERIFIED
     assert bench.cloud.checks == 1
     assert bench.device.windows == (NIGHT,)
     assert bench.snapshot.override == HELD
 
 
-async def test_a_conflict_that_cannot_be_looked_into_now_waits_for_the_next_answer(bench: Bench) -> None:
+async def test_override_conflict_that_cannot_be_checked_waits_for_next_answer(bench: Bench) -> None:
     bench.device.resume = Resume.CONFLICT
     bench.cloud.check_error = TransportBusy("no_room", 40)
     assert await bench.charger.set_override(True) is Outcome.ACCEPTED
     bench.cloud.breaker.probe_now()
-    bench.cloud.changed()  # not an answer
+    bench.cloud.changed()  # a change without an answer
     await bench.clock.settle()
     assert bench.device.windows == (NIGHT,)
     await bench.poll()
     assert bench.device.windows == (replace(NIGHT, enabled=False),)
 
 
-async def test_where_nothing_holds_it_back_asking_in_vain_is_the_end(bench: Bench) -> None:
+async def test_override_without_effect_fails_if_there_is_no_schedule(bench: Bench) -> None:
     bench.device.windows = ()
     bench.cloud.acked_only, bench.cloud.read_back_delays = True, ()
     await bench.tell(Status.WAITING_SCHEDULE)
@@ -483,8 +483,8 @@ async def test_where_nothing_holds_it_back_asking_in_vain_is_the_end(bench: Benc
     assert bench.snapshot.issues == {ChargerIssue.OVERRIDE_FAILED}
 
 
-async def test_no_effect_even_without_the_schedule_has_failed_and_the_schedule_is_restored(bench: Bench) -> None:
-    await until_disabled(bench, Resume.CONFLICT)
+async def test_override_fails_and_schedule_restored_if_disabling_has_no_effect(bench: Bench) -> None:
+    await switch_on_disabling_schedule(bench, Resume.CONFLICT)
     await bench.clock.advance(19)
     for _ in range(3):
         await bench.tell(Status.WAITING_SCHEDULE)
@@ -492,30 +492,30 @@ async def test_no_effect_even_without_the_schedule_has_failed_and_the_schedule_i
     assert bench.reasons == ["failed"]
     assert bench.device.windows == (NIGHT,)
     assert bench.sent == [ON]
-    await over(bench)
+    await wait_until_nothing_to_undo(bench)
     assert bench.snapshot.issues == {ChargerIssue.OVERRIDE_FAILED}
 
 
-async def test_what_somebody_changed_meanwhile_is_not_restored(bench: Bench) -> None:
+async def test_window_changed_elsewhere_not_restored_at_override_end(bench: Bench) -> None:
     second, third = replace(NIGHT, slot=1), replace(NIGHT, slot=2)
     bench.device.windows = (NIGHT, second, third)
     await bench.tell()
-    await until_disabled_all(bench)
+    await switch_on_disabling_all_windows(bench)
     changed = replace(second, enabled=False, end=DAYTIME.end)
     bench.device.windows = (replace(NIGHT, enabled=False), changed)
     await bench.charger.set_override(False)
     assert bench.device.windows == (NIGHT, changed)
 
 
-async def until_disabled_all(bench: Bench) -> None:
+async def switch_on_disabling_all_windows(bench: Bench) -> None:
     bench.device.resume = Resume.CONFLICT
     await bench.charger.set_override(True)
     assert not any(window.enabled for window in bench.device.windows)
     await bench.clock.advance(20)
 
 
-async def test_where_all_was_changed_nothing_is_written(bench: Bench) -> None:
-    await until_disabled_all(bench)
+async def test_schedule_not_written_at_override_end_if_all_windows_were_deleted(bench: Bench) -> None:
+    await switch_on_disabling_all_windows(bench)
     bench.device.windows = ()
     written = len([entry for entry in bench.log if isinstance(entry, tuple)])
     await bench.charger.set_override(False)
@@ -524,7 +524,7 @@ async def test_where_all_was_changed_nothing_is_written(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("lost", [False, True])
-async def test_a_schedule_write_that_does_not_get_through_is_tried_again(bench: Bench, lost: bool) -> None:
+async def test_override_takes_effect_after_schedule_write_timed_out(bench: Bench, lost: bool) -> None:
     bench.device.resume = Resume.CONFLICT
     bench.cloud.gate = asyncio.Event()
     call = asyncio.ensure_future(bench.charger.set_override(True))
@@ -538,13 +538,14 @@ async def test_a_schedule_write_that_does_not_get_through_is_tried_again(bench: 
     await bench.tell(Status.WAITING_SCHEDULE)
     await bench.poll()
     assert bench.device.windows == (replace(NIGHT, enabled=False),)
+    await bench.poll()
     assert bench.snapshot.override == HELD
     await bench.charger.set_override(False)
     assert bench.device.windows == (NIGHT,)
     assert bench.reasons == ["cancelled"]
 
 
-async def test_a_schedule_that_may_not_be_written_ends_it(bench: Bench) -> None:
+async def test_override_fails_if_schedule_may_not_be_written(bench: Bench) -> None:
     bench.device.resume = Resume.CONFLICT
     bench.cloud.errors += [NotApplicable("wrong_state"), NotAllowed("role_too_low")]
     with pytest.raises(NotAllowed, match="role_too_low"):
@@ -557,7 +558,7 @@ async def test_a_schedule_that_may_not_be_written_ends_it(bench: Bench) -> None:
 # Off
 
 
-async def test_off_is_saved_then_sent(bench: Bench) -> None:
+async def test_override_off_saved_then_sent(bench: Bench) -> None:
     await switch_on(bench)
     await switch_off(bench)
     before = saved_before(bench, OFF)
@@ -566,7 +567,7 @@ async def test_off_is_saved_then_sent(bench: Bench) -> None:
     assert bench.reasons == ["cancelled"]
 
 
-async def test_off_where_nothing_is_overridden_any_more(bench: Bench) -> None:
+async def test_override_off_succeeds_if_override_was_already_dropped(bench: Bench) -> None:
     await switch_on(bench)
     bench.cloud.errors.append(NotApplicable("wrong_state"))
     bench.device.manual = None
@@ -576,12 +577,12 @@ async def test_off_where_nothing_is_overridden_any_more(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("resume", Resume)
-async def test_off_that_got_lost_is_sent_again(bench: Bench, resume: Resume) -> None:
-    """An acknowledgement is not an effect: the cloud says yes for a charger that is away."""
+async def test_override_off_takes_effect_although_charger_missed_first_command(bench: Bench, resume: Resume) -> None:
+    """Do not count an acknowledgment: the cloud acknowledges commands for an unreachable charger too."""
     bench.device.resume = resume
     await bench.charger.set_override(True)
     await bench.clock.advance(60)
-    bench.device.at_hand = False  # which the cloud does not know yet
+    bench.device.at_hand = False  # the cloud does not know that yet
     assert await bench.charger.set_override(False) is Outcome.ACCEPTED
     await bench.poll(2)
     assert (bench.sent, bench.events) == ([ON, OFF], ["override_ended"])
@@ -595,7 +596,7 @@ async def test_off_that_got_lost_is_sent_again(bench: Bench, resume: Resume) -> 
 
 
 @pytest.mark.parametrize("resume", [Resume.WORKS, Resume.CONFLICT])
-async def test_off_that_never_takes_effect_is_given_up_and_told(bench: Bench, resume: Resume) -> None:
+async def test_override_off_that_never_takes_effect_raises_issue(bench: Bench, resume: Resume) -> None:
     bench.device.resume = resume
     await bench.charger.set_override(True)
     await bench.clock.advance(60)
@@ -603,15 +604,15 @@ async def test_off_that_never_takes_effect_is_given_up_and_told(bench: Bench, re
     await bench.charger.set_override(False)
     await bench.poll(5)
     assert bench.sent.count(OFF) == (3 if resume is Resume.WORKS else 1)
-    assert (bench.intent is None) == (resume is Resume.WORKS), "what was disabled is still to be given back"
+    assert (bench.intent is None) == (resume is Resume.WORKS), "the disabled schedule is still to be restored"
     assert bench.snapshot.issues == {ChargerIssue.OVERRIDE_FAILED}
     assert bench.reasons == ["cancelled"]
 
 
 @pytest.mark.parametrize("error", [NotAllowed("refused"), NotApplicable("wrong_state")])
-async def test_disabled_schedule_given_back_later_where_the_cloud_refuses(bench: Bench, error: ChargerError) -> None:
-    """A 403 may be nothing but throttling; what we disabled stays a debt until it is seen enabled."""
-    await until_disabled(bench, Resume.CONFLICT)
+async def test_disabled_schedule_restored_later_if_cloud_refuses_at_first(bench: Bench, error: ChargerError) -> None:
+    """Keep the disabled schedule as a debt after a 403, which may be mere throttling."""
+    await switch_on_disabling_schedule(bench, Resume.CONFLICT)
     bench.cloud.errors.append(error)
     with pytest.raises(type(error)):
         await bench.charger.set_override(False)
@@ -626,13 +627,13 @@ async def test_disabled_schedule_given_back_later_where_the_cloud_refuses(bench:
     assert bench.snapshot.issues == frozenset()
 
 
-async def test_schedule_that_does_not_come_back_is_tried_on_without_haste(bench: Bench) -> None:
-    await until_disabled(bench, Resume.CONFLICT)
+async def test_schedule_restore_retried_slowly_after_three_attempts_without_effect(bench: Bench) -> None:
+    await switch_on_disabling_schedule(bench, Resume.CONFLICT)
     bench.cloud.acked_only = True
     await bench.charger.set_override(False)
     await bench.poll(20)
     written = sum(isinstance(entry, tuple) for entry in bench.log)
-    assert written == 1 + 3, "disabled once, and three times given back"
+    assert written == 1 + 3, "disabled once, and three attempts to restore"
     bench.cloud.acked_only = False
     await bench.clock.advance(SCHEDULE_RETRY)
     await bench.poll(3)
@@ -640,7 +641,7 @@ async def test_schedule_that_does_not_come_back_is_tried_on_without_haste(bench:
     assert bench.intent is None
 
 
-async def test_off_that_is_refused_is_told(bench: Bench) -> None:
+async def test_override_off_refused_by_cloud_raises_error_and_issue(bench: Bench) -> None:
     await switch_on(bench)
     bench.cloud.errors.append(NotAllowed("locked"))
     with pytest.raises(NotAllowed, match="locked"):
@@ -650,7 +651,7 @@ async def test_off_that_is_refused_is_told(bench: Bench) -> None:
     assert bench.snapshot.issues == {ChargerIssue.OVERRIDE_FAILED}
 
 
-async def test_off_is_not_looked_into_where_the_charger_was_not_seen_for_long(bench: Bench) -> None:
+async def test_override_off_not_checked_while_charger_presence_is_unknown(bench: Bench) -> None:
     await switch_on(bench)
     bench.cloud.is_present = Presence.UNKNOWN
     assert await bench.charger.set_override(False) is Outcome.ACCEPTED
@@ -659,7 +660,7 @@ async def test_off_is_not_looked_into_where_the_charger_was_not_seen_for_long(be
     assert (bench.sent, bench.cloud.checks) == ([ON, OFF], checks)
 
 
-async def test_off_in_an_outage_is_carried_out_later(bench: Bench) -> None:
+async def test_override_off_in_outage_sent_when_cloud_returns(bench: Bench) -> None:
     await switch_on(bench)
     await bench.cloud.lose()
     assert await bench.charger.set_override(False) is Outcome.PENDING
@@ -671,10 +672,10 @@ async def test_off_in_an_outage_is_carried_out_later(bench: Bench) -> None:
     assert bench.sent == [ON, OFF]
     assert bench.device.status() is Status.WAITING_SCHEDULE
     assert bench.reasons == ["cancelled"]
-    await over(bench)
+    await wait_until_nothing_to_undo(bench)
 
 
-async def test_off_in_an_outage_of_what_was_never_sent(bench: Bench) -> None:
+async def test_override_off_in_outage_sends_nothing_if_on_was_never_sent(bench: Bench) -> None:
     await bench.cloud.lose()
     await bench.charger.set_override(True)
     assert await bench.charger.set_override(False) is Outcome.VERIFIED
@@ -684,7 +685,7 @@ async def test_off_in_an_outage_of_what_was_never_sent(bench: Bench) -> None:
     assert bench.reasons == ["cancelled"]
 
 
-async def test_a_pause_that_came_in_the_outage_is_not_lifted_by_the_end(bench: Bench) -> None:
+async def test_pause_made_elsewhere_in_outage_not_lifted_by_override_off(bench: Bench) -> None:
     await switch_on(bench)
     await bench.cloud.lose()
     await bench.charger.set_override(False)
@@ -695,7 +696,7 @@ async def test_a_pause_that_came_in_the_outage_is_not_lifted_by_the_end(bench: B
     assert bench.device.status() is Status.PAUSED
 
 
-async def test_off_that_fails_is_not_repeated_before_the_next_answer(bench: Bench) -> None:
+async def test_failed_override_off_not_repeated_before_next_answer(bench: Bench) -> None:
     await switch_on(bench)
     bench.cloud.errors.append(TransportDown("timeout"))
     assert await bench.charger.set_override(False) is Outcome.PENDING
@@ -704,11 +705,11 @@ async def test_off_that_fails_is_not_repeated_before_the_next_answer(bench: Benc
     assert bench.sent == [ON, OFF]
     await bench.poll()
     assert bench.sent == [ON, OFF, OFF]
-    await over(bench)
+    await wait_until_nothing_to_undo(bench)
 
 
 @pytest.mark.parametrize("seen", [False, True])
-async def test_on_off_on_within_a_second(bench: Bench, seen: bool) -> None:
+async def test_override_switched_on_off_on_quickly_ends_up_on(bench: Bench, seen: bool) -> None:
     if seen:
         await switch_on(bench)
     else:
@@ -726,7 +727,7 @@ async def test_on_off_on_within_a_second(bench: Bench, seen: bool) -> None:
     assert bench.device.status() is Status.WAITING_SCHEDULE
 
 
-async def test_on_off_on_all_at_once(bench: Bench) -> None:
+async def test_override_switched_on_off_on_concurrently_ends_up_on(bench: Bench) -> None:
     calls = [bench.charger.set_override(on) for on in (True, False, True)]
     assert await asyncio.gather(*calls) == [Outcome.ACCEPTED] * 3
     await bench.poll(3)
@@ -734,7 +735,7 @@ async def test_on_off_on_all_at_once(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("resume", Resume)
-async def test_on_off_on_in_an_outage_goes_on_with_what_is_there(bench: Bench, resume: Resume) -> None:
+async def test_override_switched_off_and_on_in_outage_not_sent_again(bench: Bench, resume: Resume) -> None:
     bench.device.resume = resume
     await bench.charger.set_override(True)
     await bench.clock.advance(60)
@@ -752,7 +753,7 @@ async def test_on_off_on_in_an_outage_goes_on_with_what_is_there(bench: Bench, r
     assert bench.reasons == ["cancelled", "cancelled"]
 
 
-async def test_on_after_an_end_whose_answer_was_lost(bench: Bench) -> None:
+async def test_override_on_takes_effect_after_answer_to_off_was_lost(bench: Bench) -> None:
     await switch_on(bench)
     bench.cloud.lost_answers = 1
     assert await bench.charger.set_override(False) is Outcome.PENDING
@@ -763,10 +764,10 @@ async def test_on_after_an_end_whose_answer_was_lost(bench: Bench) -> None:
     assert bench.reasons == ["cancelled"]
 
 
-# Outages: ours, base, theirs
+# External changes and losses in an outage
 
 
-async def test_in_an_outage_it_is_kept_and_applied_once_when_the_cloud_is_back(bench: Bench) -> None:
+async def test_override_on_in_outage_sent_once_when_cloud_returns(bench: Bench) -> None:
     await bench.cloud.lose()
     assert await bench.charger.set_override(True) is Outcome.PENDING
     assert bench.events == ["override_pending"]
@@ -783,18 +784,18 @@ async def test_in_an_outage_it_is_kept_and_applied_once_when_the_cloud_is_back(b
     assert bench.snapshot.override == HELD
 
 
-async def test_theirs_is_ours_no_write(bench: Bench) -> None:
+async def test_override_still_in_effect_after_outage_not_sent_again(bench: Bench) -> None:
     await switch_on(bench)
     await bench.cloud.lose()
     await bench.tell()
     assert bench.sent == [ON]
     assert bench.snapshot.override == HELD
-    bench.device.power_cycle()  # and that is no disturbance any more
+    bench.device.power_cycle()  # the outage no longer explains this loss
     await bench.poll()
     assert bench.reasons == ["superseded"]
 
 
-async def test_theirs_is_base_applied_once(bench: Bench) -> None:
+async def test_override_dropped_in_outage_sent_again_once(bench: Bench) -> None:
     await switch_on(bench)
     await bench.cloud.lose()
     bench.device.power_cycle()
@@ -806,7 +807,7 @@ async def test_theirs_is_base_applied_once(bench: Bench) -> None:
     assert bench.snapshot.override == HELD
 
 
-async def test_theirs_is_a_pause_superseded(bench: Bench) -> None:
+async def test_override_superseded_by_pause_made_in_outage(bench: Bench) -> None:
     await switch_on(bench)
     await bench.cloud.lose()
     bench.device.manual = Manual.PAUSE
@@ -822,7 +823,7 @@ async def test_theirs_is_a_pause_superseded(bench: Bench) -> None:
     assert bench.snapshot.issues == frozenset()
 
 
-async def test_a_pause_in_the_outage_in_which_it_was_asked_for_supersedes(bench: Bench) -> None:
+async def test_override_requested_in_outage_superseded_by_pause_in_same_outage(bench: Bench) -> None:
     await bench.cloud.lose()
     await bench.charger.set_override(True)
     bench.device.manual = Manual.PAUSE
@@ -830,7 +831,7 @@ async def test_a_pause_in_the_outage_in_which_it_was_asked_for_supersedes(bench:
     assert (bench.sent, bench.reasons) == ([], ["superseded"])
 
 
-async def test_a_car_that_left_in_the_outage_has_ended_it(bench: Bench) -> None:
+async def test_override_requested_in_outage_ended_if_car_left_meanwhile(bench: Bench) -> None:
     await bench.cloud.lose()
     await bench.charger.set_override(True)
     bench.device.unplug()
@@ -838,7 +839,7 @@ async def test_a_car_that_left_in_the_outage_has_ended_it(bench: Bench) -> None:
     assert (bench.sent, bench.reasons) == ([], ["unplugged"])
 
 
-async def test_a_car_that_came_in_the_outage_is_charged(bench: Bench) -> None:
+async def test_override_requested_in_outage_sent_for_car_that_connected_meanwhile(bench: Bench) -> None:
     bench.device.unplug()
     await bench.tell()
     await bench.cloud.lose()
@@ -848,11 +849,11 @@ async def test_a_car_that_came_in_the_outage_is_charged(bench: Bench) -> None:
     assert bench.sent == [ON]
 
 
-async def test_offline_in_the_cloud_is_an_outage_and_no_unplugging(bench: Bench) -> None:
+async def test_override_kept_while_charger_is_offline_then_sent_again(bench: Bench) -> None:
     await switch_on(bench)
     bench.device.at_hand = False
     await bench.poll(5)
-    assert bench.snapshot.override == HELD
+    assert bench.snapshot.override == WANTED
     assert bench.reasons == []
     bench.device.at_hand = True
     bench.device.power_cycle()
@@ -860,11 +861,11 @@ async def test_offline_in_the_cloud_is_an_outage_and_no_unplugging(bench: Bench)
     assert bench.sent == [ON, ON]
 
 
-async def test_an_old_word_is_no_judge_after_an_outage(bench: Bench) -> None:
+async def test_override_not_judged_after_outage_before_new_status_report(bench: Bench) -> None:
     await switch_on(bench)
     await bench.cloud.lose()
     bench.device.manual = Manual.PAUSE
-    bench.cloud.breaker.throttled(60)  # reachable, but it says nothing
+    bench.cloud.breaker.throttled(60)  # reachable, but without an answer
     await bench.clock.advance(61)
     assert bench.cloud.breaker.usable
     assert (bench.sent, bench.reasons) == ([ON], [])
@@ -872,7 +873,7 @@ async def test_an_old_word_is_no_judge_after_an_outage(bench: Bench) -> None:
     assert (bench.sent, bench.reasons) == ([ON], ["superseded"])
 
 
-async def test_another_path_that_is_down_is_no_disturbance(bench: Bench) -> None:
+async def test_override_dropped_while_only_bluetooth_was_offline_superseded(bench: Bench) -> None:
     local = await bench.add(Source.BLUETOOTH)
     await switch_on(bench)
     local.is_present = Presence.OFFLINE
@@ -883,11 +884,11 @@ async def test_another_path_that_is_down_is_no_disturbance(bench: Bench) -> None
     assert bench.reasons == ["superseded"]
 
 
-# A local path carries it in the outage; when the cloud is back it judges: base, ours, theirs
+# A local transport carries the override in the outage; the cloud then reports what became of it
 
 
-async def on_in_an_outage_over_a_local_path(bench: Bench) -> FakeTransport:
-    """The cloud is lost; the override is carried out and seen over linked entities."""
+async def switch_on_locally_in_outage(bench: Bench) -> FakeTransport:
+    """Lose the cloud, and switch the override on over linked entities until it is verified. Return that transport."""
     local = await bench.add(Source.LINKED)
     local.read_back_delays = (2.0, 7.0, 15.0, 60.0)
     await bench.cloud.lose()
@@ -900,8 +901,8 @@ async def on_in_an_outage_over_a_local_path(bench: Bench) -> FakeTransport:
     return local
 
 
-async def test_what_a_local_path_carried_is_not_sent_to_the_cloud_again(bench: Bench) -> None:
-    local = await on_in_an_outage_over_a_local_path(bench)
+async def test_override_sent_locally_in_outage_not_sent_again_to_cloud(bench: Bench) -> None:
+    local = await switch_on_locally_in_outage(bench)
     await bench.clock.advance(1800)
     saved = bench.intents
     local.tell()
@@ -912,10 +913,10 @@ async def test_what_a_local_path_carried_is_not_sent_to_the_cloud_again(bench: B
     assert bench.events == ["taken_over", "handed_back"]
 
 
-async def test_what_a_local_path_carried_and_the_charger_dropped_is_applied_once(bench: Bench) -> None:
-    local = await on_in_an_outage_over_a_local_path(bench)
+async def test_override_sent_locally_then_dropped_sent_once_to_cloud(bench: Bench) -> None:
+    local = await switch_on_locally_in_outage(bench)
     bench.device.power_cycle()
-    local.is_present = Presence.OFFLINE  # from then on
+    local.is_present = Presence.OFFLINE  # after the power cycle
     local.changed()
     await bench.poll(10)
     assert (bench.sent, local.commands) == ([ON], [ON])
@@ -923,25 +924,25 @@ async def test_what_a_local_path_carried_and_the_charger_dropped_is_applied_once
     assert bench.events == ["taken_over", "handed_back", "override_reapplied"]
 
 
-async def test_the_cloud_finds_the_base_although_the_local_path_stays(bench: Bench) -> None:
-    local = await on_in_an_outage_over_a_local_path(bench)
+async def test_override_dropped_in_outage_sent_to_cloud_despite_local_transport(bench: Bench) -> None:
+    local = await switch_on_locally_in_outage(bench)
     await bench.clock.advance(60)
-    bench.device.power_cycle()  # which the linked entities do not tell
+    bench.device.power_cycle()  # the linked entities do not show that
     await bench.poll(10)
     assert (bench.sent, local.commands) == ([ON], [ON])
     assert bench.snapshot.override == HELD
 
 
-async def test_a_pause_found_by_the_cloud_supersedes_what_a_local_path_carried(bench: Bench) -> None:
-    local = await on_in_an_outage_over_a_local_path(bench)
+async def test_override_sent_locally_superseded_by_pause_that_cloud_reports(bench: Bench) -> None:
+    local = await switch_on_locally_in_outage(bench)
     bench.device.manual = Manual.PAUSE
     await bench.tell()
     assert (bench.sent, local.commands, bench.reasons) == ([], [ON], ["superseded"])
 
 
 @pytest.mark.parametrize("end", ["full", "unplugged"])
-async def test_an_end_found_by_the_cloud_ends_what_a_local_path_carried(bench: Bench, end: str) -> None:
-    await on_in_an_outage_over_a_local_path(bench)
+async def test_override_sent_locally_ends_if_cloud_reports_full_or_unplugged(bench: Bench, end: str) -> None:
+    await switch_on_locally_in_outage(bench)
     bench.device.full = True
     if end == "unplugged":
         bench.device.unplug()
@@ -949,20 +950,19 @@ async def test_an_end_found_by_the_cloud_ends_what_a_local_path_carried(bench: B
     assert (ON in bench.sent, bench.reasons) == (False, [end])
 
 
-async def test_power_that_flows_counts_more_than_what_the_cloud_remembers(bench: Bench) -> None:
-    local = await on_in_an_outage_over_a_local_path(bench)
+async def test_override_sent_locally_kept_despite_old_cloud_status(bench: Bench) -> None:
+    local = await switch_on_locally_in_outage(bench)
     await bench.clock.advance(60)
     local.tell()
-    bench.cloud.tell(Status.WAITING_SCHEDULE, synced_ago=1800)  # it did not hear the charger since
+    bench.cloud.tell(Status.WAITING_SCHEDULE, synced_ago=1800)  # the charger has not reported to the cloud since
     await bench.clock.settle()
     assert bench.sent == []
-    assert bench.snapshot.override == HELD
     await bench.poll(3)
     assert (bench.sent, bench.snapshot.override) == ([], HELD)
 
 
-async def test_off_in_an_outage_over_a_local_path_is_left_alone_by_the_cloud(bench: Bench) -> None:
-    local = await on_in_an_outage_over_a_local_path(bench)
+async def test_override_off_sent_locally_in_outage_not_sent_again_to_cloud(bench: Bench) -> None:
+    local = await switch_on_locally_in_outage(bench)
     assert await bench.charger.set_override(False) is Outcome.ACCEPTED
     await bench.clock.advance(60)
     assert bench.intent is None
@@ -971,8 +971,8 @@ async def test_off_in_an_outage_over_a_local_path_is_left_alone_by_the_cloud(ben
     assert bench.reasons == ["cancelled"]
 
 
-async def test_a_disturbance_while_a_local_path_commands_is_one_event(bench: Bench) -> None:
-    local = await on_in_an_outage_over_a_local_path(bench)
+async def test_override_sent_again_once_after_local_transport_was_offline(bench: Bench) -> None:
+    local = await switch_on_locally_in_outage(bench)
     local.is_present = Presence.OFFLINE
     local.changed()
     bench.device.power_cycle()
@@ -985,11 +985,11 @@ async def test_a_disturbance_while_a_local_path_commands_is_one_event(bench: Ben
     assert bench.sent == []
 
 
-async def test_it_survives_a_start_in_the_outage_and_costs_the_cloud_nothing(bench: Bench) -> None:
-    local = await on_in_an_outage_over_a_local_path(bench)
+async def test_override_sent_locally_survives_restart_without_cloud_command(bench: Bench) -> None:
+    local = await switch_on_locally_in_outage(bench)
     await bench.restart_home_assistant(tell=False)
     await bench.cloud.lose()
-    assert bench.snapshot.override == HELD
+    assert bench.snapshot.override == WANTED
     bench.charger.add_transport(local)
     local.tell()
     await bench.poll(5)
@@ -1000,21 +1000,22 @@ async def test_it_survives_a_start_in_the_outage_and_costs_the_cloud_nothing(ben
 @pytest.mark.parametrize(
     "error", [TransportBusy("throttled", 60), NoConnection("refused"), LoginRejected("invalid_auth")]
 )
-async def test_what_was_not_sent_does_not_count(bench: Bench, error: ChargerError) -> None:
+async def test_override_attempt_that_was_not_sent_not_counted(bench: Bench, error: ChargerError) -> None:
     bench.cloud.errors += [error] * 6
     assert await bench.charger.set_override(True) is Outcome.PENDING
     assert bench.intent is not None
     assert (bench.intent["sent"], bench.intent["applications"]) == (False, 0)
-    await bench.poll(17)  # tried again after 1, 2, 4, 8, 13 and 18 min
+    await bench.poll(17)  # sent again after 1, 2, 4, 8, 13 and 18 min
     assert bench.snapshot.override == WANTED
     await bench.poll()
-    assert bench.snapshot.override == HELD
     assert bench.intent["applications"] == 1
+    await bench.poll()
+    assert bench.snapshot.override == HELD
     assert bench.events == ["override_pending", "override_reapplied"]
 
 
-async def test_on_that_got_lost_is_sent_again_and_no_schedule_disabled(bench: Bench) -> None:
-    bench.device.at_hand = False  # which the cloud does not know yet
+async def test_override_on_missed_by_charger_sent_again_with_schedule_enabled(bench: Bench) -> None:
+    bench.device.at_hand = False  # the cloud does not know that yet
     assert await bench.charger.set_override(True) is Outcome.ACCEPTED
     await bench.poll(2)
     assert bench.sent == [ON]
@@ -1025,26 +1026,26 @@ async def test_on_that_got_lost_is_sent_again_and_no_schedule_disabled(bench: Be
     assert bench.device.windows == (NIGHT,)
 
 
-async def test_a_lost_answer_counts_and_is_not_repeated_blindly(bench: Bench) -> None:
+async def test_override_on_that_timed_out_not_repeated_before_next_answer(bench: Bench) -> None:
     bench.cloud.errors += [TransportDown("timeout")] * 2
     assert await bench.charger.set_override(True) is Outcome.PENDING
-    bench.cloud.changed()  # the breaker's doubt, say
+    bench.cloud.changed()  # for example because the breaker became doubtful
     await bench.clock.settle()
     assert bench.sent == [ON]
-    bench.device.manual = Manual.CHARGE  # it had got through
+    bench.device.manual = Manual.CHARGE  # the first command had arrived
     await bench.poll()
     assert bench.sent == [ON]
     assert bench.snapshot.override == HELD
 
 
-async def test_a_user_who_insists_is_obeyed_at_once(bench: Bench) -> None:
+async def test_override_on_again_by_user_sent_at_once(bench: Bench) -> None:
     bench.cloud.errors.append(TransportBusy("no_room", 5))
     assert await bench.charger.set_override(True) is Outcome.PENDING
     assert await bench.charger.set_override(True) is Outcome.ACCEPTED
     assert bench.sent == [ON, ON]
 
 
-async def test_on_is_told_to_have_failed_where_it_has(bench: Bench) -> None:
+async def test_override_on_fails_after_three_timeouts(bench: Bench) -> None:
     bench.cloud.errors += [TransportDown("timeout")] * 3
     for _ in range(3):
         assert await bench.charger.set_override(True) is Outcome.PENDING
@@ -1058,7 +1059,7 @@ async def test_on_is_told_to_have_failed_where_it_has(bench: Bench) -> None:
 # Refused
 
 
-async def test_a_refusal_is_an_error_and_the_end(bench: Bench) -> None:
+async def test_override_on_refused_by_cloud_raises_error_and_ends(bench: Bench) -> None:
     bench.cloud.errors.append(NotAllowed("role_too_low"))
     with pytest.raises(NotAllowed, match="role_too_low"):
         await bench.charger.set_override(True)
@@ -1068,11 +1069,11 @@ async def test_a_refusal_is_an_error_and_the_end(bench: Bench) -> None:
     assert bench.intent is None
     await bench.poll(5)
     assert bench.sent == [ON]
-    assert await bench.charger.set_override(True) is Outcome.ACCEPTED  # and that is a new one
+    assert await bench.charger.set_override(True) is Outcome.ACCEPTED  # a new override
     assert bench.snapshot.issues == frozenset()
 
 
-async def test_a_refusal_after_an_outage_is_the_end(bench: Bench) -> None:
+async def test_override_refused_after_outage_ends_with_issue(bench: Bench) -> None:
     await bench.cloud.lose()
     await bench.charger.set_override(True)
     bench.cloud.errors.append(NotAllowed("ocpp_active"))
@@ -1082,7 +1083,7 @@ async def test_a_refusal_after_an_outage_is_the_end(bench: Bench) -> None:
     assert bench.snapshot.issues == {ChargerIssue.OVERRIDE_FAILED}
 
 
-async def test_read_only_comes_between(bench: Bench) -> None:
+async def test_override_canceled_before_read_only_begins(bench: Bench) -> None:
     await switch_on(bench)
     assert await bench.charger.cancel_override() == ()
     bench.charger.options = ChargerOptions(read_only=True)
@@ -1090,10 +1091,10 @@ async def test_read_only_comes_between(bench: Bench) -> None:
     assert bench.reasons == ["cancelled"]
 
 
-# Several paths
+# Several transports
 
 
-async def test_a_cloud_that_hangs_is_given_up_for_the_local_path_and_counts_once(bench: Bench) -> None:
+async def test_override_sent_locally_if_cloud_hangs_and_counted_once(bench: Bench) -> None:
     local = await bench.add(Source.LINKED)
     bench.cloud.gate = asyncio.Event()
     call = asyncio.ensure_future(bench.charger.set_override(True))
@@ -1106,18 +1107,18 @@ async def test_a_cloud_that_hangs_is_given_up_for_the_local_path_and_counts_once
     assert bench.snapshot.override == HELD
 
 
-async def test_where_no_path_carries_it_now_it_waits(bench: Bench) -> None:
+async def test_override_pending_while_no_transport_can_send(bench: Bench) -> None:
     local = await bench.add(Source.LINKED)
     bench.cloud.errors.append(NoConnection("unreachable"))
     local.errors.append(TransportBusy("no_room", 5))
     assert await bench.charger.set_override(True) is Outcome.PENDING
     assert bench.intent is not None
     assert (bench.intent["sent"], bench.intent["applications"]) == (False, 0)
-    await bench.poll()
+    await bench.poll(2)
     assert bench.snapshot.override == HELD
 
 
-async def test_a_conflict_on_the_second_path_is_looked_into_there(bench: Bench) -> None:
+async def test_override_conflict_on_second_transport_checked_over_that_transport(bench: Bench) -> None:
     local = await bench.add(Source.BLUETOOTH)
     bench.cloud.errors.append(TransportDown("timeout"))
     bench.device.resume = Resume.CONFLICT
@@ -1125,7 +1126,7 @@ async def test_a_conflict_on_the_second_path_is_looked_into_there(bench: Bench) 
     assert (bench.cloud.checks, local.checks) == (0, 1)
 
 
-async def test_where_no_path_reads_the_schedule_asking_in_vain_is_the_end(bench: Bench) -> None:
+async def test_override_conflict_fails_if_no_transport_reads_schedule(bench: Bench) -> None:
     bench.cloud.can -= {Capability.SCHEDULES}
     bench.device.resume = Resume.CONFLICT
     with pytest.raises(NotApplicable, match="wrong_state"):
@@ -1133,10 +1134,10 @@ async def test_where_no_path_reads_the_schedule_asking_in_vain_is_the_end(bench:
     assert bench.reasons == ["failed"]
 
 
-# Dropped, or changed by somebody
+# Dropped by the charger, or changed elsewhere
 
 
-async def test_dropped_again_and_again_it_is_given_up_after_three_times(bench: Bench) -> None:
+async def test_override_fails_when_dropped_a_third_time(bench: Bench) -> None:
     await switch_on(bench)
     for _ in range(2):
         await lose_power(bench)
@@ -1149,20 +1150,19 @@ async def test_dropped_again_and_again_it_is_given_up_after_three_times(bench: B
     assert bench.events == ["override_reapplied", "override_reapplied", "override_ended"]
 
 
-async def test_automatic_starts_are_five_minutes_apart(bench: Bench) -> None:
+async def test_automatic_override_starts_are_five_minutes_apart(bench: Bench) -> None:
     await switch_on(bench)
     for _ in range(2):
         await lose_power(bench)
         await bench.tell()
     assert bench.sent == [ON, ON]
-    assert bench.snapshot.override == HELD
     await bench.clock.advance(START_SPACING - 1)
     assert bench.sent == [ON, ON]
     await bench.clock.advance(1)
     assert bench.sent == [ON, ON, ON]
 
 
-async def test_a_user_who_insists_does_not_wait_for_that(bench: Bench) -> None:
+async def test_override_on_by_user_does_not_wait_five_minutes(bench: Bench) -> None:
     await switch_on(bench)
     for _ in range(2):
         await lose_power(bench)
@@ -1173,7 +1173,7 @@ async def test_a_user_who_insists_does_not_wait_for_that(bench: Bench) -> None:
     assert bench.sent == [ON, ON, ON]
 
 
-async def test_a_new_wish_counts_anew(bench: Bench) -> None:
+async def test_new_override_starts_new_count_of_attempts(bench: Bench) -> None:
     await switch_on(bench)
     for _ in range(2):
         await lose_power(bench)
@@ -1187,25 +1187,25 @@ async def test_a_new_wish_counts_anew(bench: Bench) -> None:
     assert bench.snapshot.override == HELD
 
 
-async def test_a_restart_of_ours_drops_it_unseen(bench: Bench) -> None:
+async def test_override_dropped_by_requested_restart_sent_again(bench: Bench) -> None:
     await switch_on(bench)
     bench.options = bench.charger.options = ChargerOptions(restart_while_charging=True)
     await bench.tell()
     await bench.charger.restart()
     assert bench.device.status() is Status.WAITING_SCHEDULE
     await bench.clock.advance(20)
-    bench.device.manual = Manual.CHARGE  # still on its way down
+    bench.device.manual = Manual.CHARGE  # the charger has not gone down yet
     await bench.tell()
     bench.device.manual = None
     await bench.clock.advance(220)
-    await bench.tell()  # back, never seen away
+    await bench.tell()  # the charger is back and was never seen away
     assert "unverified" in bench.events
     assert bench.sent.count(ON) == 2
     await bench.poll()
     assert bench.snapshot.override == HELD
 
 
-async def test_changed_by_somebody_it_is_superseded_and_never_asserted_again(bench: Bench) -> None:
+async def test_override_stopped_elsewhere_superseded_and_never_sent_again(bench: Bench) -> None:
     await switch_on(bench)
     bench.device.manual = None
     await bench.poll()
@@ -1217,8 +1217,8 @@ async def test_changed_by_somebody_it_is_superseded_and_never_asserted_again(ben
     assert bench.snapshot.issues == frozenset()
 
 
-async def test_superseded_by_a_schedule_restores_what_we_disabled_only(bench: Bench) -> None:
-    await until_disabled_all(bench)
+async def test_override_superseded_by_changed_schedule_leaves_that_schedule(bench: Bench) -> None:
+    await switch_on_disabling_all_windows(bench)
     bench.device.windows = (replace(NIGHT, start=DAYTIME.end),)
     await bench.poll()
     assert bench.reasons == ["superseded"]
@@ -1226,10 +1226,10 @@ async def test_superseded_by_a_schedule_restores_what_we_disabled_only(bench: Be
     assert bench.sent == [ON]
 
 
-# The edges of windows
+# Starts and ends of windows
 
 
-async def test_the_end_of_a_window_is_not_the_end_of_the_override(bench: Bench) -> None:
+async def test_override_sent_at_window_end_and_held(bench: Bench) -> None:
     bench.device.windows = (DAYTIME,)  # until two hours from now
     await bench.tell()
     await bench.charger.set_override(True)
@@ -1243,19 +1243,19 @@ async def test_the_end_of_a_window_is_not_the_end_of_the_override(bench: Bench) 
 
 
 @pytest.mark.parametrize("lag", [5.0, 45.0])
-async def test_a_cloud_that_lags_behind_the_edge_does_not_mislead(bench: Bench, lag: float) -> None:
+async def test_override_held_if_cloud_reports_window_end_late(bench: Bench, lag: float) -> None:
     bench.device.windows = (DAYTIME,)
     await bench.tell()
     await bench.charger.set_override(True)
     await bench.clock.advance(2 * 3600 + lag)
-    await bench.tell(Status.CHARGING)  # it has stopped, but nobody said so yet
+    await bench.tell(Status.CHARGING)  # an old status: the car has stopped charging
     await bench.poll()
     assert bench.sent == [ON]
     assert bench.reasons == []
 
 
 @pytest.mark.parametrize("lag", [5.0, 45.0])
-async def test_a_cloud_that_is_quick_at_the_edge_does_not_mislead(bench: Bench, lag: float) -> None:
+async def test_override_held_if_cloud_reports_window_end_soon(bench: Bench, lag: float) -> None:
     bench.device.windows = (DAYTIME,)
     await bench.tell()
     await bench.charger.set_override(True)
@@ -1265,7 +1265,7 @@ async def test_a_cloud_that_is_quick_at_the_edge_does_not_mislead(bench: Bench, 
     assert bench.reasons == []
 
 
-async def test_well_after_the_edge_a_change_is_somebodys_again(bench: Bench) -> None:
+async def test_override_stopped_well_after_window_end_superseded(bench: Bench) -> None:
     bench.device.windows, bench.device.manual = (DAYTIME,), Manual.CHARGE
     await bench.tell()
     await bench.charger.set_override(True)
@@ -1278,47 +1278,47 @@ async def test_well_after_the_edge_a_change_is_somebodys_again(bench: Bench) -> 
 # Ends
 
 
-async def test_full_ends_it(bench: Bench) -> None:
+async def test_override_ends_when_car_is_full(bench: Bench) -> None:
     await switch_on(bench)
     bench.device.full = True
     await bench.poll()
     assert bench.reasons == ["full"]
-    await over(bench)
+    await wait_until_nothing_to_undo(bench)
     assert bench.sent == [ON, OFF]
 
 
-async def waiting_car(bench: Bench, seconds: float, energy: float) -> None:
-    """The car takes nothing for so long, after so many kWh."""
-    await bench.clock.advance(60)  # so much cannot flow at once
+async def let_car_wait(bench: Bench, seconds: float, energy: float) -> None:
+    """Let the car draw nothing for `seconds`, after a session of `energy` kWh."""
+    await bench.clock.advance(60)  # this much energy takes time to flow
     bench.device.session_energy = energy
     await bench.tell(Status.WAITING_CAR)
     await bench.clock.advance(seconds)
 
 
-async def test_a_car_that_takes_nothing_for_ten_minutes_is_full(bench: Bench) -> None:
+async def test_override_ends_as_full_when_car_draws_nothing_for_ten_minutes(bench: Bench) -> None:
     await switch_on(bench)
-    await waiting_car(bench, FULL_AFTER_WAITING - 1, 0.2)
+    await let_car_wait(bench, FULL_AFTER_WAITING - 1, 0.2)
     assert bench.reasons == []
     await bench.clock.advance(1)
     assert bench.reasons == ["full"]
 
 
 @pytest.mark.parametrize("again", [Status.CHARGING, Status.WAITING_POWER])
-async def test_the_ten_minutes_are_counted_at_a_stretch(bench: Bench, again: Status) -> None:
+async def test_override_kept_if_wait_of_car_is_interrupted(bench: Bench, again: Status) -> None:
     await switch_on(bench)
-    await waiting_car(bench, FULL_AFTER_WAITING - 100, 1.0)
+    await let_car_wait(bench, FULL_AFTER_WAITING - 100, 1.0)
     await bench.tell(again)
-    await waiting_car(bench, FULL_AFTER_WAITING - 100, 1.0)
+    await let_car_wait(bench, FULL_AFTER_WAITING - 100, 1.0)
     assert bench.reasons == []
 
 
-async def test_a_car_that_took_nothing_at_all_is_not_full(bench: Bench) -> None:
+async def test_override_kept_if_waiting_car_took_too_little_energy(bench: Bench) -> None:
     await switch_on(bench)
-    await waiting_car(bench, FULL_AFTER_WAITING + 60, 0.19)
+    await let_car_wait(bench, FULL_AFTER_WAITING + 60, 0.19)
     assert bench.reasons == []
 
 
-async def test_until_unplugged_goes_on_when_full(bench: Bench) -> None:
+async def test_override_until_unplugged_continues_when_car_is_full(bench: Bench) -> None:
     await bench.charger.set_override(True, until=Until.UNPLUGGED)
     await bench.clock.advance(20)
     bench.device.full = True
@@ -1330,7 +1330,7 @@ async def test_until_unplugged_goes_on_when_full(bench: Bench) -> None:
     assert bench.sent == [ON]
 
 
-async def test_unplugging_must_be_seen(bench: Bench) -> None:
+async def test_override_ends_as_unplugged_only_when_unplugging_is_reported(bench: Bench) -> None:
     await switch_on(bench)
     bench.device.at_hand = False
     await bench.poll(3)
@@ -1344,7 +1344,7 @@ async def test_unplugging_must_be_seen(bench: Bench) -> None:
     assert bench.reasons == ["unplugged"]
 
 
-async def test_a_time_ends_it_by_itself(bench: Bench) -> None:
+async def test_override_until_time_ends_at_that_time(bench: Bench) -> None:
     await bench.charger.set_override(True, until=Until.TIME, until_at=START + timedelta(minutes=30))
     await bench.clock.advance(30 * 60 - 1)
     assert bench.reasons == []
@@ -1354,7 +1354,7 @@ async def test_a_time_ends_it_by_itself(bench: Bench) -> None:
     assert bench.clock.pending > 0
 
 
-async def test_a_time_ends_it_in_an_outage_too(bench: Bench) -> None:
+async def test_override_until_time_ends_in_outage(bench: Bench) -> None:
     await bench.charger.set_override(True, until=Until.TIME, until_at=START + timedelta(minutes=30))
     await bench.clock.advance(60)
     await bench.cloud.lose()
@@ -1370,10 +1370,10 @@ async def test_a_time_ends_it_in_an_outage_too(bench: Bench) -> None:
 # Starts and ends of Home Assistant
 
 
-async def test_it_goes_on_after_a_start_of_home_assistant(bench: Bench) -> None:
+async def test_override_continues_after_home_assistant_restart(bench: Bench) -> None:
     await switch_on(bench)
     await bench.restart_home_assistant(tell=False)
-    assert bench.snapshot.override == HELD
+    assert bench.snapshot.override == WANTED
     assert bench.sent == [ON]
     await bench.tell()
     await bench.poll(3)
@@ -1381,7 +1381,7 @@ async def test_it_goes_on_after_a_start_of_home_assistant(bench: Bench) -> None:
     assert bench.sent == [ON]
 
 
-async def test_dropped_while_home_assistant_was_down_it_is_applied_again(bench: Bench) -> None:
+async def test_override_dropped_while_home_assistant_was_down_sent_again(bench: Bench) -> None:
     await switch_on(bench)
     stopped = bench.restart_home_assistant(down_for=3600)
     bench.device.power_cycle()
@@ -1389,7 +1389,7 @@ async def test_dropped_while_home_assistant_was_down_it_is_applied_again(bench: 
     assert bench.sent == [ON, ON]
 
 
-async def test_a_time_that_passed_while_home_assistant_was_down(bench: Bench) -> None:
+async def test_override_until_time_ends_if_home_assistant_was_down_then(bench: Bench) -> None:
     await bench.charger.set_override(True, until=Until.TIME, until_at=START + timedelta(minutes=30))
     await bench.clock.advance(60)
     await bench.restart_home_assistant(down_for=3600)
@@ -1397,7 +1397,7 @@ async def test_a_time_that_passed_while_home_assistant_was_down(bench: Bench) ->
     assert bench.reasons == ["time"]
 
 
-async def test_nothing_is_sent_while_home_assistant_stops(bench: Bench) -> None:
+async def test_override_not_sent_while_home_assistant_stops(bench: Bench) -> None:
     await bench.cloud.lose()
     await bench.charger.set_override(True)
     bench.charger.close()
@@ -1407,7 +1407,7 @@ async def test_nothing_is_sent_while_home_assistant_stops(bench: Bench) -> None:
     assert bench.sent == [ON]
 
 
-async def test_closing_between_saving_and_sending_sends_nothing(bench: Bench) -> None:
+async def test_override_not_sent_if_charger_closed_between_save_and_send(bench: Bench) -> None:
     bench.save_gate = asyncio.Event()
     call = asyncio.ensure_future(bench.charger.set_override(True))
     await bench.clock.settle()
@@ -1421,8 +1421,8 @@ async def test_closing_between_saving_and_sending_sends_nothing(bench: Bench) ->
     assert bench.intent["applications"] == 1
 
 
-async def test_for_removal_it_is_ended_or_said_what_is_left(bench: Bench) -> None:
-    await until_disabled_all(bench)
+async def test_cancel_for_removal_returns_windows_that_stay_disabled(bench: Bench) -> None:
+    await switch_on_disabling_all_windows(bench)
     await bench.cloud.lose()
     assert await bench.charger.cancel_override() == ("22:00 to 05:00 UTC",)
     assert await bench.charger.cancel_override() == ("22:00 to 05:00 UTC",)
@@ -1432,29 +1432,29 @@ async def test_for_removal_it_is_ended_or_said_what_is_left(bench: Bench) -> Non
     assert bench.reasons == ["cancelled"]
 
 
-async def test_for_removal_a_schedule_is_restored_only_once_it_is_seen_so(bench: Bench) -> None:
-    await until_disabled_all(bench)
+async def test_cancel_for_removal_returns_windows_not_seen_restored(bench: Bench) -> None:
+    await switch_on_disabling_all_windows(bench)
     bench.cloud.acked_only = True
     assert await bench.charger.cancel_override() == ("22:00 to 05:00 UTC",)
     assert bench.device.windows == (replace(NIGHT, enabled=False),)
 
 
-async def test_for_a_keeper_that_goes_on_an_acknowledged_schedule_is_not_waited_for(bench: Bench) -> None:
-    await until_disabled_all(bench)
+async def test_cancel_without_read_back_accepts_acknowledged_schedule(bench: Bench) -> None:
+    await switch_on_disabling_all_windows(bench)
     bench.cloud.acked_only = True
     assert await bench.charger.cancel_override(read_back=False) == ()
     bench.cloud.acked_only = False
     await bench.poll(3)
-    assert bench.device.windows == (NIGHT,), "it has looked"
+    assert bench.device.windows == (NIGHT,), "the schedule was read again"
     assert bench.intent is None
 
 
-@pytest.mark.parametrize("how", ["no path", "an error"])
-async def test_for_removal_a_schedule_that_cannot_be_read_back_may_be_left_disabled(bench: Bench, how: str) -> None:
-    await until_disabled_all(bench)
+@pytest.mark.parametrize("how", ["no transport", "an error"])
+async def test_cancel_for_removal_returns_windows_if_schedule_cannot_be_read(bench: Bench, how: str) -> None:
+    await switch_on_disabling_all_windows(bench)
     await bench.charger.set_override(False)
     assert bench.device.windows == (NIGHT,)
-    if how == "no path":
+    if how == "no transport":
         bench.cloud.can -= {Capability.SCHEDULES}
     else:
         bench.cloud.schedule_error = TransportBusy("throttled", 60)
@@ -1467,7 +1467,7 @@ async def test_for_removal_a_schedule_that_cannot_be_read_back_may_be_left_disab
 UNREADABLE = NotApplicable("schedule_unreadable")
 
 
-async def test_a_schedule_that_cannot_be_read_ends_an_override_that_needs_it_disabled(bench: Bench) -> None:
+async def test_unreadable_schedule_fails_override_that_must_disable_schedule(bench: Bench) -> None:
     bench.device.resume = Resume.CONFLICT
     bench.cloud.schedule_error = UNREADABLE
     with pytest.raises(NotApplicable, match="schedule_unreadable"):
@@ -1475,15 +1475,15 @@ async def test_a_schedule_that_cannot_be_read_ends_an_override_that_needs_it_dis
     assert bench.device.windows == (NIGHT,)
     assert bench.reasons == ["failed"]
     assert bench.issues() == {ChargerIssue.SCHEDULE_UNREADABLE}
-    assert [shown.issues for shown in bench.snapshots if ChargerIssue.OVERRIDE_FAILED in shown.issues] == []
+    assert [snapshot.issues for snapshot in bench.snapshots if ChargerIssue.OVERRIDE_FAILED in snapshot.issues] == []
 
 
-async def test_originals_are_kept_while_the_schedule_cannot_be_read(bench: Bench) -> None:
-    await until_disabled_all(bench)
+async def test_original_windows_kept_while_schedule_is_unreadable(bench: Bench) -> None:
+    await switch_on_disabling_all_windows(bench)
     bench.cloud.schedule_error = UNREADABLE
     with pytest.raises(NotApplicable, match="schedule_unreadable"):
         await bench.charger.set_override(False)
-    assert bench.sent == [ON, OFF], "the charger is free all the same"
+    assert bench.sent == [ON, OFF], "OFF is sent although the schedule is unreadable"
     await bench.poll(120)
     assert bench.sent == [ON, OFF]
     assert bench.disabled() == ("22:00 to 05:00 UTC",)
@@ -1495,8 +1495,8 @@ async def test_originals_are_kept_while_the_schedule_cannot_be_read(bench: Bench
     assert bench.issues() == frozenset()
 
 
-async def test_a_pause_of_somebody_is_not_handed_back_while_the_schedule_cannot_be_read(bench: Bench) -> None:
-    await until_disabled_all(bench)
+async def test_pause_made_elsewhere_kept_while_schedule_is_unreadable(bench: Bench) -> None:
+    await switch_on_disabling_all_windows(bench)
     bench.device.manual = Manual.PAUSE
     bench.cloud.schedule_error = UNREADABLE
     await bench.poll(3)
@@ -1505,34 +1505,34 @@ async def test_a_pause_of_somebody_is_not_handed_back_while_the_schedule_cannot_
     assert bench.disabled() == ("22:00 to 05:00 UTC",)
 
 
-async def test_a_window_that_the_write_deleted_is_told(bench: Bench) -> None:
+async def test_window_deleted_by_schedule_write_raises_issue(bench: Bench) -> None:
     other = replace(NIGHT, slot=1, start=DAYTIME.start, enabled=False)
     bench.device.windows = (NIGHT, other)
     await bench.tell()
-    await until_disabled_all(bench)
+    await switch_on_disabling_all_windows(bench)
     assert await bench.charger.set_override(False) is Outcome.ACCEPTED
     bench.device.windows = (NIGHT,)
-    await over(bench)
+    await wait_until_nothing_to_undo(bench)
     assert bench.issues() == {ChargerIssue.OVERRIDE_FAILED}
 
 
-async def test_what_vanishes_before_the_end_is_somebodys_doing(bench: Bench) -> None:
+async def test_window_deleted_before_override_end_raises_no_issue(bench: Bench) -> None:
     other = replace(NIGHT, slot=1, start=DAYTIME.end)
     bench.device.windows = (NIGHT, other)
     await bench.tell()
-    await until_disabled_all(bench)
+    await switch_on_disabling_all_windows(bench)
     bench.device.windows = bench.device.windows[:1]
     assert await bench.charger.set_override(False) is Outcome.ACCEPTED
-    await over(bench)
+    await wait_until_nothing_to_undo(bench)
     assert bench.device.windows == (NIGHT,)
     assert bench.issues() == frozenset()
 
 
-async def test_a_schedule_that_does_not_show_what_was_written_ends_the_override(bench: Bench) -> None:
+async def test_schedule_write_that_does_not_show_fails_override(bench: Bench) -> None:
     bench.device.resume = Resume.CONFLICT
     await bench.charger.set_override(True)
     await bench.charger.set_override(False)
-    await over(bench)
+    await wait_until_nothing_to_undo(bench)
     bench.cloud.acked_only = True
     bench.cloud.errors.append(NotApplicable("wrong_state"))
     with pytest.raises(NotApplicable, match="schedule_not_taken"):
@@ -1545,7 +1545,7 @@ async def test_a_schedule_that_does_not_show_what_was_written_ends_the_override(
 
 
 def lag_schedule(bench: Bench, seconds: float) -> None:
-    """The cloud shows a schedule that was written only so many seconds later."""
+    """Make the cloud show each written schedule only `seconds` after the write."""
     shown = [(-inf, bench.device.windows)]
     write = bench.cloud.write_schedule
 
@@ -1563,8 +1563,10 @@ def lag_schedule(bench: Bench, seconds: float) -> None:
 
 @pytest.mark.parametrize("restarted", [False, True])
 @pytest.mark.parametrize("lag", [5.0, 70.0, 240.0])
-async def test_schedule_given_back_although_it_shows_late(bench: Bench, lag: float, restarted: bool) -> None:
-    """A list without what we wrote may be an old one: what we disabled is not forgotten because of it."""
+async def test_schedule_restored_although_written_schedule_shows_late(
+    bench: Bench, lag: float, restarted: bool
+) -> None:
+    """Keep the disabled windows although the schedule that was read may be an old one without them."""
     lag_schedule(bench, lag)
     bench.device.resume = Resume.CONFLICT
     with pytest.raises(NotApplicable, match="schedule_not_taken"):
@@ -1579,13 +1581,13 @@ async def test_schedule_given_back_although_it_shows_late(bench: Bench, lag: flo
     assert bench.reasons == ["failed"]
 
 
-async def test_charger_freed_at_once_although_its_disabled_schedule_shows_late(bench: Bench) -> None:
+async def test_override_off_sent_at_once_although_disabled_schedule_shows_late(bench: Bench) -> None:
     bench.device.resume = Resume.NO_EFFECT
     lag_schedule(bench, 70)
     await bench.charger.set_override(True)
     bench.cloud.lost_answers = 1
     await bench.poll()
-    assert bench.device.windows == (replace(NIGHT, enabled=False),), "and the answer was lost"
+    assert bench.device.windows == (replace(NIGHT, enabled=False),), "written, although the answer was lost"
     await bench.charger.set_override(False)
     assert bench.sent[-1] == OFF
     await bench.poll(12)
@@ -1597,21 +1599,21 @@ async def test_charger_freed_at_once_although_its_disabled_schedule_shows_late(b
     assert bench.sent.count(OFF) == 1
 
 
-# I4: whatever interrupts it, one right end
+# I4: one correct end after any interruption
 
 
-type Timestamp = tuple[dict[str, object], FakeDevice]
+type SavedState = tuple[dict[str, object], FakeDevice]
 
 
-async def course(*, ends: bool, resume: Resume) -> list[Timestamp]:
-    """All that is ever on the disk while an override is switched on (and off), with the charger just then."""
-    moments: list[Timestamp] = []
+async def record_saved_states(*, ends: bool, resume: Resume) -> list[SavedState]:
+    """Return every saved state of an override that is switched on (and off), each with the charger at that time."""
+    saved_states: list[SavedState] = []
     bench = Bench()
     save = bench._save
 
     async def saving(intents: dict[str, object]) -> None:
         await save(intents)
-        moments.append((intents, replace(bench.device)))
+        saved_states.append((intents, replace(bench.device)))
 
     bench._save = saving  # type: ignore[method-assign]
     bench.charger = bench.new_keeper()
@@ -1624,11 +1626,11 @@ async def course(*, ends: bool, resume: Resume) -> list[Timestamp]:
     if ends:
         await bench.charger.set_override(False)
         await bench.clock.advance(60)
-    return moments
+    return saved_states
 
 
-class Cutter:
-    """Cuts the power at the n-th step of a bench: a saving, or something that reaches the charger, before or after."""
+class PowerCut:
+    """Power cut at step `step` of a bench. The steps lie before and after each save and each command to the charger."""
 
     def __init__(self, bench: Bench, step: int) -> None:
         self._left = step
@@ -1636,57 +1638,57 @@ class Cutter:
         save, obey, write = bench._save, bench.device.obey, bench.device.write
 
         async def saving(intents: dict[str, object]) -> None:
-            self.point()
+            self.step()
             await save(intents)
-            self.point()
+            self.step()
 
         def obeying(command: object) -> None:
-            self.point()
+            self.step()
             obey(command)  # type: ignore[arg-type]
-            self.point()
+            self.step()
 
         def writing(windows: Schedule) -> None:
-            self.point()
+            self.step()
             write(windows)
-            self.point()
+            self.step()
 
         bench._save = saving  # type: ignore[method-assign]
         bench.device.obey = obeying  # type: ignore[method-assign]
         bench.device.write = writing  # type: ignore[method-assign]
 
-    def point(self) -> None:
+    def step(self) -> None:
         self._left -= 1
         if self._left == 0:
             self.cut = True
         if self.cut:
-            raise asyncio.CancelledError  # and nothing after it happens
+            raise asyncio.CancelledError  # nothing happens after the cut
 
 
 @pytest.mark.parametrize("resume", Resume)
 @pytest.mark.parametrize("ends", [False, True])
-async def test_i4_a_power_cut_at_any_step_leads_to_one_right_end(resume: Resume, ends: bool) -> None:
+async def test_i4_power_cut_at_any_step_leads_to_one_correct_end(resume: Resume, ends: bool) -> None:
     step, cuts = 0, 0
     while True:
         step += 1
         bench = Bench()
-        cutter = Cutter(bench, step)
+        power_cut = PowerCut(bench, step)
         bench.charger = bench.new_keeper()
         bench.cloud.read_back_delays = (20.0,)
         bench.device.resume = resume
         await bench.start()
-        acknowledged = await switched(bench, True) and not cutter.cut
+        acknowledged = await switch_until_acknowledged(bench, True) and not power_cut.cut
         await bench.clock.advance(60)
-        ending = ends and acknowledged and not cutter.cut
-        done = ending and await switched(bench, False)
-        if not cutter.cut:
+        ending = ends and acknowledged and not power_cut.cut
+        done = ending and await switch_until_acknowledged(bench, False)
+        if not power_cut.cut:
             break
         cuts += 1
-        await after_the_cut(bench, acknowledged=acknowledged, ending=ending, done=done)
+        await check_after_power_cut(bench, acknowledged=acknowledged, ending=ending, done=done)
     assert cuts >= (4 if resume is Resume.WORKS else 8) + 4 * ends
 
 
-async def switched(bench: Bench, on: bool) -> bool:
-    """Whether the user was told that it is on, or off."""
+async def switch_until_acknowledged(bench: Bench, on: bool) -> bool:
+    """Switch the override. Return False if the power cut prevents the acknowledgment."""
     try:
         await bench.charger.set_override(on)
     except NoConnection:
@@ -1694,20 +1696,20 @@ async def switched(bench: Bench, on: bool) -> bool:
     return True
 
 
-async def after_the_cut(bench: Bench, *, acknowledged: bool, ending: bool, done: bool) -> None:
-    """Everything ours is gone but the disk; the charger is as it is."""
-    disk, told = bench.intents, len(bench.reasons)
+async def check_after_power_cut(bench: Bench, *, acknowledged: bool, ending: bool, done: bool) -> None:
+    """Start from the disk after the power cut, and check that the override has one correct end."""
+    disk, reported = bench.intents, len(bench.reasons)
     await bench.stop()
-    after = await taken_up(disk, replace(bench.device, clock=bench.clock))
+    after = await start_from_disk(disk, replace(bench.device, clock=bench.clock))
     wanted = after.snapshot.override
-    assert not (acknowledged and not ending and wanted != HELD)  # what was acknowledged survives
+    assert not (acknowledged and not ending and wanted != HELD)  # an acknowledged override survives
     assert not (done and wanted.on)
-    assert told + len(after.reasons) <= 1
-    await rightly_ended(after)
+    assert reported + len(after.reasons) <= 1
+    await check_one_correct_end(after)
 
 
-async def taken_up(disk: dict[str, object] | None, device: FakeDevice) -> Bench:
-    """Home Assistant starts on what is on the disk."""
+async def start_from_disk(disk: dict[str, object] | None, device: FakeDevice) -> Bench:
+    """Return a bench started from the saved record, at a copy of the charger."""
     after = Bench(clock=device.clock, intents=disk)
     after.device = after.cloud.device = FakeDevice(
         clock=device.clock, windows=device.windows, manual=device.manual, resume=device.resume
@@ -1718,8 +1720,8 @@ async def taken_up(disk: dict[str, object] | None, device: FakeDevice) -> Bench:
     return after
 
 
-async def rightly_ended(after: Bench) -> None:
-    """It is in effect, and one right end follows; or it is over and has left nothing behind."""
+async def check_one_correct_end(after: Bench) -> None:
+    """Check that the override is in effect and can be canceled, or that it is over and left nothing behind."""
     if after.snapshot.override.on:
         assert after.snapshot.override == HELD
         assert after.device.status() is Status.CHARGING
@@ -1734,11 +1736,11 @@ async def rightly_ended(after: Bench) -> None:
 
 @pytest.mark.parametrize("resume", Resume)
 @pytest.mark.parametrize("ends", [False, True])
-async def test_i4_each_state_that_was_ever_saved_leads_on(resume: Resume, ends: bool) -> None:
-    moments = await course(ends=ends, resume=resume)
-    assert len(moments) >= 4 + 2 * ends + 2 * (resume is not Resume.WORKS)
-    for intents, device in moments:
+async def test_i4_start_from_any_saved_state_leads_to_one_correct_end(resume: Resume, ends: bool) -> None:
+    saved_states = await record_saved_states(ends=ends, resume=resume)
+    assert len(saved_states) >= 4 + 2 * ends + 2 * (resume is not Resume.WORKS)
+    for intents, device in saved_states:
         entry = Saved(intents).override
-        after = await taken_up(intents, device)
+        after = await start_from_disk(intents, device)
         assert after.snapshot.override == (NOT_WANTED if entry is None or entry["state"] == "ending" else HELD)
-        await rightly_ended(after)
+        await check_one_correct_end(after)

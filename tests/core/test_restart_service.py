@@ -1,4 +1,4 @@
-"""Restart and firmware: sent once and never blindly, watched to a known end, over restarts of Home Assistant too."""
+"""Restart and firmware install: sent once after a check, and watched to the end across restarts of Home Assistant."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -45,7 +45,7 @@ async def bench() -> AsyncIterator[Bench]:
 
 
 def restart_record(bench: Bench) -> dict[str, object] | None:
-    """The last restart in the journal as it was saved last."""
+    """Return the restart record that was saved last."""
     if bench.intents is None:
         return None
     record = bench.intents["restart"]
@@ -59,7 +59,7 @@ def outcome_of(bench: Bench) -> object:
 
 
 async def refused(bench: Bench) -> str:
-    """Why a restart is refused; nothing is sent or noted."""
+    """Return the reason why a restart is refused, and check that nothing is sent or saved."""
     sent, record = list(bench.sent), restart_record(bench)
     with pytest.raises(ChargerError) as caught:
         await bench.charger.restart()
@@ -82,7 +82,7 @@ async def outcome_at_rest(bench: Bench, run: RestartRun) -> Outcome:
 # The guard
 
 
-async def test_i5_a_press_is_saved_and_sent_once(bench: Bench) -> None:
+async def test_i5_restart_saved_then_sent_once(bench: Bench) -> None:
     await bench.charger.restart()
     assert bench.device.restarts == 1
     saved = next(entry for entry in bench.log if isinstance(entry, Saved))
@@ -94,7 +94,7 @@ async def test_i5_a_press_is_saved_and_sent_once(bench: Bench) -> None:
     assert bench.cloud.checks == 0
 
 
-async def test_i5_two_presses_at_once_are_one_restart(bench: Bench) -> None:
+async def test_i5_concurrent_presses_restart_charger_once(bench: Bench) -> None:
     bench.cloud.gate = asyncio.Event()
     presses = [asyncio.ensure_future(bench.charger.restart()) for _ in range(3)]
     await bench.clock.settle()
@@ -105,7 +105,7 @@ async def test_i5_two_presses_at_once_are_one_restart(bench: Bench) -> None:
     assert await refused(bench) == "restart_restarting"
 
 
-async def test_i5_an_old_status_is_read_again_first(bench: Bench) -> None:
+async def test_i5_old_status_read_again_before_restart(bench: Bench) -> None:
     await bench.clock.advance(STATUS_FRESH)
     await bench.charger.restart()
     assert bench.cloud.checks == 0
@@ -117,7 +117,7 @@ async def test_i5_an_old_status_is_read_again_first(bench: Bench) -> None:
     assert bench.cloud.checks == 1
 
 
-async def test_while_it_is_read_that_shows(bench: Bench) -> None:
+async def test_availability_shows_checking_while_status_is_read(bench: Bench) -> None:
     await bench.clock.advance(STATUS_FRESH + 1)
     bench.snapshots.clear()
     await bench.charger.restart()
@@ -128,7 +128,7 @@ async def test_while_it_is_read_that_shows(bench: Bench) -> None:
     ]
 
 
-async def test_i5_a_status_that_cannot_be_read_now_sends_nothing(bench: Bench) -> None:
+async def test_i5_restart_not_sent_if_status_cannot_be_read(bench: Bench) -> None:
     await bench.clock.advance(STATUS_FRESH + 1)
     for error in (TransportBusy("throttled", 60), TransportDown("timeout")):
         bench.cloud.check_error = error
@@ -138,7 +138,7 @@ async def test_i5_a_status_that_cannot_be_read_now_sends_nothing(bench: Bench) -
 
 
 @pytest.mark.parametrize("late", [False, True])
-async def test_i5_an_update_that_begins_meanwhile_is_noticed(bench: Bench, late: bool) -> None:
+async def test_i5_restart_refused_if_update_begins_before_sending(bench: Bench, late: bool) -> None:
     bench.save_gate = asyncio.Event()
     press = asyncio.ensure_future(bench.charger.restart())
     await bench.clock.settle()
@@ -165,7 +165,9 @@ REFUSALS = {
 @pytest.mark.parametrize("status", [None, *Status])
 @pytest.mark.parametrize("age", [0.0, STATUS_FRESH, STATUS_FRESH + 1])
 @pytest.mark.parametrize("source", [Source.CLOUD, Source.BLUETOOTH])
-async def test_i5_the_guard_for_each_status_age_and_path(status: Status | None, age: float, source: Source) -> None:
+async def test_i5_restart_guarded_for_each_status_age_and_transport(
+    status: Status | None, age: float, source: Source
+) -> None:
     bench = Bench()
     bench.cloud.source = source
     await bench.start()
@@ -179,21 +181,21 @@ async def test_i5_the_guard_for_each_status_age_and_path(status: Status | None, 
     else:
         assert await refused(bench) == reason
         assert bench.device.restarts == 0
-    looked = age > STATUS_FRESH or status is None
+    checked = age > STATUS_FRESH or status is None
     known = status in {Status.OFFLINE, Status.RESTARTING}
-    assert bench.cloud.checks == int(looked and not known)
+    assert bench.cloud.checks == int(checked and not known)
 
 
-async def test_i5_over_the_cloud_the_charger_itself_must_have_reported(bench: Bench) -> None:
+async def test_i5_restart_over_cloud_needs_recent_report_of_charger(bench: Bench) -> None:
     bench.cloud.tell(synced_ago=601)
     bench.cloud.check_error = TransportBusy("no_room", 30)
     assert await refused(bench) == "no_room"
     bench.cloud.check_error = None
-    await bench.charger.restart()  # the look shows that it is there
+    await bench.charger.restart()  # the check shows that the charger is online
     assert bench.cloud.checks == 2
 
 
-async def test_charging_may_be_allowed_by_the_user(bench: Bench) -> None:
+async def test_restart_while_charging_allowed_by_option(bench: Bench) -> None:
     bench.device.manual = Manual.CHARGE
     await bench.tell()
     assert availability(bench) is RestartAvailability.CHARGING
@@ -203,7 +205,7 @@ async def test_charging_may_be_allowed_by_the_user(bench: Bench) -> None:
     assert bench.device.restarts == 1
 
 
-async def test_a_role_that_is_too_low_is_told_before_asking(bench: Bench) -> None:
+async def test_restart_refused_for_low_role_without_reading_status(bench: Bench) -> None:
     bench.cloud.show(ROLE, Role.USER)
     assert await refused(bench) == "restart_needs_admin"
     await bench.clock.advance(STATUS_FRESH + 1)
@@ -213,16 +215,14 @@ async def test_a_role_that_is_too_low_is_told_before_asking(bench: Bench) -> Non
     await bench.charger.restart()
 
 
-async def test_a_model_that_cannot_says_so(bench: Bench) -> None:
+async def test_restart_refused_if_model_does_not_support_restart(bench: Bench) -> None:
     bench.cloud.can = frozenset(Capability) - {Capability.RESTART}
     bench.cloud.changed()
     assert availability(bench) is RestartAvailability.UNSUPPORTED_MODEL
     assert await refused(bench) == "restart_unsupported_model"
 
 
-async def test_what_may_be_linked_is_told_of_a_restart_and_not_of_an_install(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_restart_needs_link_but_install_is_unsupported(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeTransport, "restart_needs_link", True)
     bench.cloud.can = frozenset(Capability) - {Capability.RESTART, Capability.INSTALL}
     bench.cloud.changed()
@@ -232,7 +232,7 @@ async def test_what_may_be_linked_is_told_of_a_restart_and_not_of_an_install(
         await bench.charger.install()
 
 
-async def test_without_connection_nothing_is_sent_and_the_outage_named(bench: Bench) -> None:
+async def test_restart_without_transport_refused_with_start_of_outage(bench: Bench) -> None:
     began = bench.clock.now()
     await bench.cloud.lose()
     assert availability(bench) is RestartAvailability.NO_TRANSPORT
@@ -243,7 +243,7 @@ async def test_without_connection_nothing_is_sent_and_the_outage_named(bench: Be
     assert await refused(bench) == "no_path"
 
 
-async def test_before_the_first_word_nothing_is_sent() -> None:
+async def test_restart_not_sent_before_first_answer() -> None:
     bench = Bench()
     await bench.start(tell=False)
     assert availability(bench) is RestartAvailability.STATUS_UNKNOWN
@@ -251,11 +251,11 @@ async def test_before_the_first_word_nothing_is_sent() -> None:
     assert await refused(bench) == "timeout"
 
 
-async def test_what_is_offline_in_the_cloud_goes_by_another_path(bench: Bench) -> None:
+async def test_restart_of_charger_offline_in_cloud_sent_over_bluetooth(bench: Bench) -> None:
     local = await bench.add(Source.BLUETOOTH)
     await bench.tell(Status.OFFLINE)
     assert availability(bench) is RestartAvailability.AVAILABLE
-    local.is_present = Presence.UNKNOWN  # heard long ago: worth a look, unlike a cloud that knows better
+    local.is_present = Presence.UNKNOWN  # last report long ago: worth a check, unlike a cloud that reports offline
     local.check_error = TransportDown("timeout")
     await bench.tell(Status.OFFLINE)
     assert await refused(bench) == "timeout"
@@ -267,17 +267,19 @@ async def test_what_is_offline_in_the_cloud_goes_by_another_path(bench: Bench) -
 
 
 @pytest.mark.parametrize("danger", [Status.CHARGING, Status.UPDATING])
-@pytest.mark.parametrize("on_its_own_path", [False, True])
-async def test_i5_a_danger_that_any_path_knows_of_counts(bench: Bench, danger: Status, on_its_own_path: bool) -> None:
+@pytest.mark.parametrize("on_own_transport", [False, True])
+async def test_i5_restart_refused_for_danger_that_any_transport_reports(
+    bench: Bench, danger: Status, on_own_transport: bool
+) -> None:
     local = await bench.add(Source.BLUETOOTH)
-    first, second = (bench.cloud, local) if on_its_own_path else (local, bench.cloud)
+    first, second = (bench.cloud, local) if on_own_transport else (local, bench.cloud)
     await bench.tell(danger, transport=first)
     await bench.clock.advance(1)
-    await bench.tell(transport=second) if on_its_own_path else await bench.tell(danger, transport=first)
+    await bench.tell(transport=second) if on_own_transport else await bench.tell(danger, transport=first)
     assert await refused(bench) == f"restart_{danger}"
 
 
-async def test_i5_the_path_that_carries_it_must_know_the_status(bench: Bench) -> None:
+async def test_i5_restart_not_sent_over_transport_with_unknown_status(bench: Bench) -> None:
     local = await bench.add(Source.BLUETOOTH)
     await bench.tell(None)
     local.tell()
@@ -285,7 +287,7 @@ async def test_i5_the_path_that_carries_it_must_know_the_status(bench: Bench) ->
     assert await refused(bench) == "no_room"
 
 
-async def test_a_path_that_cannot_restart_is_no_help(bench: Bench) -> None:
+async def test_restart_sent_over_transport_that_supports_restart(bench: Bench) -> None:
     local = await bench.add(Source.BLUETOOTH)
     local.can = frozenset({Capability.CURRENT})
     bench.charger.options = ChargerOptions(prefer=Prefer.LOCAL_FIRST)
@@ -293,7 +295,7 @@ async def test_a_path_that_cannot_restart_is_no_help(bench: Bench) -> None:
     assert bench.sent == [Restart()]
 
 
-async def test_it_cools_down_for_ten_minutes_over_restarts_of_home_assistant_too(bench: Bench) -> None:
+async def test_restart_cools_down_ten_minutes_across_home_assistant_restart(bench: Bench) -> None:
     await bench.charger.restart()
     await bench.tell(Status.OFFLINE)
     await bench.poll()
@@ -310,7 +312,7 @@ async def test_it_cools_down_for_ten_minutes_over_restarts_of_home_assistant_too
     assert bench.device.restarts == 2
 
 
-async def test_a_clock_that_was_set_back_makes_it_cool_down_from_now(bench: Bench) -> None:
+async def test_restart_cooldown_begins_anew_after_clock_was_set_back(bench: Bench) -> None:
     await bench.charger.restart()
     await bench.tell(Status.OFFLINE)
     await bench.poll()
@@ -322,10 +324,10 @@ async def test_a_clock_that_was_set_back_makes_it_cool_down_from_now(bench: Benc
     assert availability(bench) is RestartAvailability.AVAILABLE
 
 
-# What becomes of the request
+# Outcomes of the request
 
 
-async def test_nothing_is_sent_that_could_not_be_saved(bench: Bench) -> None:
+async def test_restart_not_sent_if_record_cannot_be_saved(bench: Bench) -> None:
     bench.save_error = NotSaved("not_saved")
     with pytest.raises(NotSaved):
         await bench.charger.restart()
@@ -333,7 +335,7 @@ async def test_nothing_is_sent_that_could_not_be_saved(bench: Bench) -> None:
     assert availability(bench) is RestartAvailability.AVAILABLE
 
 
-async def test_in_an_outage_a_local_path_that_cannot_restart_is_no_unsupported_model(bench: Bench) -> None:
+async def test_availability_is_no_transport_in_outage_despite_local_transport(bench: Bench) -> None:
     local = await bench.add(Source.LINKED)
     local.can = frozenset({Capability.CHARGING, Capability.OVERRIDE})
     local.changed()
@@ -341,7 +343,7 @@ async def test_in_an_outage_a_local_path_that_cannot_restart_is_no_unsupported_m
     assert availability(bench) is RestartAvailability.NO_TRANSPORT
 
 
-async def test_a_lost_answer_is_unclear_and_watched_all_the_same(bench: Bench) -> None:
+async def test_restart_with_lost_answer_unclear_but_watched(bench: Bench) -> None:
     bench.cloud.lost_answers = 1
     with pytest.raises(TransportDown, match="restart_unclear"):
         await bench.charger.restart()
@@ -363,7 +365,7 @@ async def test_a_lost_answer_is_unclear_and_watched_all_the_same(bench: Bench) -
         (TransportBusy("throttled", 60), "throttled", False),
     ],
 )
-async def test_what_was_surely_not_done_does_not_count(
+async def test_restart_that_surely_failed_leaves_no_record(
     bench: Bench, error: ChargerError, raised: str, plan: bool
 ) -> None:
     bench.cloud.errors.append(error)
@@ -375,14 +377,14 @@ async def test_what_was_surely_not_done_does_not_count(
     assert bench.events == []
     expected = RestartAvailability.NEEDS_PLAN if plan else RestartAvailability.AVAILABLE
     assert availability(bench) is expected
-    await bench.charger.restart()  # an earlier refusal does not forbid it: the cloud decides
+    await bench.charger.restart()  # a refusal forbids no later restart: the cloud decides
     await bench.tell(Status.OFFLINE)
     await bench.poll(1)
     await bench.clock.advance(COOLING_DOWN)
     assert availability(bench) is RestartAvailability.AVAILABLE
 
 
-async def test_a_refused_press_leaves_the_record_of_the_last_one(bench: Bench) -> None:
+async def test_failed_restart_keeps_record_of_previous_restart(bench: Bench) -> None:
     await bench.charger.restart()
     await bench.tell(Status.OFFLINE)
     await bench.poll()
@@ -395,7 +397,7 @@ async def test_a_refused_press_leaves_the_record_of_the_last_one(bench: Bench) -
     assert restart_record(bench) == before
 
 
-async def test_closing_between_saving_and_sending_sends_nothing(bench: Bench) -> None:
+async def test_restart_not_sent_if_charger_closed_between_save_and_send(bench: Bench) -> None:
     bench.save_gate = asyncio.Event()
     press = asyncio.ensure_future(bench.charger.restart())
     await bench.clock.settle()
@@ -407,10 +409,10 @@ async def test_closing_between_saving_and_sending_sends_nothing(bench: Bench) ->
     assert restart_record(bench) is None
 
 
-# The watch
+# The restart watch
 
 
-async def test_away_and_back_is_verified(bench: Bench) -> None:
+async def test_restart_verified_when_charger_went_away_and_returned(bench: Bench) -> None:
     run = await bench.charger.restart()
     await bench.clock.advance(30)
     await bench.tell(Status.OFFLINE)
@@ -425,7 +427,7 @@ async def test_away_and_back_is_verified(bench: Bench) -> None:
     assert bench.issues() == frozenset()
 
 
-async def test_what_never_comes_back_has_failed_until_it_is_heard_again(bench: Bench) -> None:
+async def test_restart_issue_lasts_until_charger_returns(bench: Bench) -> None:
     run = await bench.charger.restart()
     bench.device.at_hand = False
     await bench.poll(9)
@@ -447,12 +449,12 @@ async def test_what_never_comes_back_has_failed_until_it_is_heard_again(bench: B
     assert bench.issues() == frozenset()
 
 
-async def test_a_press_that_hears_of_the_charger_first_is_not_forgotten_with_the_failure(bench: Bench) -> None:
+async def test_new_restart_record_kept_when_previous_failure_clears(bench: Bench) -> None:
     await bench.charger.restart()
     await bench.cloud.lose()
     await bench.clock.advance(BACK_WITHIN)
     assert bench.issues() == {ChargerIssue.RESTART_FAILED}
-    bench.cloud.breaker.throttled(1)  # reachable again, but it has told nothing yet
+    bench.cloud.breaker.throttled(1)  # reachable again, but without an answer yet
     await bench.clock.advance(1)
     await bench.charger.restart()
     await bench.clock.settle()
@@ -460,7 +462,7 @@ async def test_a_press_that_hears_of_the_charger_first_is_not_forgotten_with_the
     assert restart_record(bench) == {"pressed_at": bench.clock.now().isoformat(), "away_at": None, "outcome": None}
 
 
-async def test_old_values_repeated_by_the_cloud_clear_nothing(bench: Bench) -> None:
+async def test_restart_issue_not_cleared_by_old_values_of_cloud(bench: Bench) -> None:
     await bench.charger.restart()
     bench.device.at_hand = False
     await bench.poll(10)
@@ -469,19 +471,19 @@ async def test_old_values_repeated_by_the_cloud_clear_nothing(bench: Bench) -> N
     assert bench.issues() == {ChargerIssue.RESTART_FAILED}
 
 
-async def test_the_next_press_clears_the_problem_of_the_last(bench: Bench) -> None:
+async def test_restart_issue_cleared_by_next_restart(bench: Bench) -> None:
     await bench.charger.restart()
     bench.device.at_hand = False
     await bench.poll(10)
     bench.device.at_hand = True
     local = await bench.add(Source.BLUETOOTH)
-    assert bench.issues() == {ChargerIssue.RESTART_FAILED}  # heard, but not since
+    assert bench.issues() == {ChargerIssue.RESTART_FAILED}  # the answer is not later than the failure
     await bench.charger.restart()
     assert local.commands == [Restart()]
     assert bench.issues() == frozenset()
 
 
-async def test_accepted_but_not_seen_to_be_carried_out_is_unverified(bench: Bench) -> None:
+async def test_restart_unverified_if_charger_was_never_away(bench: Bench) -> None:
     run = await bench.charger.restart()
     await bench.poll(3)
     assert bench.events == ["accepted"]
@@ -491,12 +493,12 @@ async def test_accepted_but_not_seen_to_be_carried_out_is_unverified(bench: Benc
     assert outcome_of(bench) == "unverified"
 
 
-async def test_a_word_of_the_charger_is_sought_where_only_that_is_missing(bench: Bench) -> None:
+async def test_restart_checks_charger_if_only_cloud_reports_return(bench: Bench) -> None:
     await bench.charger.restart()
     await bench.tell(Status.OFFLINE)
     bench.cloud.check_error = TransportBusy("no_room", 20)
     await bench.clock.advance(60)
-    bench.cloud.tell(synced_ago=None)  # the groups: it is back, as the cloud says
+    bench.cloud.tell(synced_ago=None)  # the groups poll: the cloud itself shows the charger as back
     await bench.clock.settle()
     assert (bench.cloud.checks, bench.events) == (1, ["accepted"])
     bench.cloud.check_error = None
@@ -506,13 +508,13 @@ async def test_a_word_of_the_charger_is_sought_where_only_that_is_missing(bench:
     assert (bench.cloud.checks, bench.events) == (2, ["accepted", "verified"])
 
 
-async def test_one_look_at_a_time(bench: Bench) -> None:
-    looks: list[None] = []
-    going = asyncio.Event()
+async def test_restart_checks_charger_once_at_a_time(bench: Bench) -> None:
+    checks: list[None] = []
+    release = asyncio.Event()
 
     async def check() -> None:
-        looks.append(None)
-        await going.wait()
+        checks.append(None)
+        await release.wait()
 
     bench.cloud.check = check  # type: ignore[method-assign]
     await bench.charger.restart()
@@ -521,16 +523,16 @@ async def test_one_look_at_a_time(bench: Bench) -> None:
         await bench.clock.advance(10)
         bench.cloud.tell(synced_ago=None)
         await bench.clock.settle()
-    assert len(looks) == 1
-    going.set()
+    assert len(checks) == 1
+    release.set()
     await bench.clock.settle()
     await bench.clock.advance(10)
     bench.cloud.tell(synced_ago=None)
     await bench.clock.settle()
-    assert len(looks) == 2
+    assert len(checks) == 2
 
 
-async def test_updating_is_not_back(bench: Bench) -> None:
+async def test_restart_not_verified_while_charger_is_updating(bench: Bench) -> None:
     await bench.charger.restart()
     await bench.tell(Status.OFFLINE)
     bench.device.updating = True
@@ -541,7 +543,7 @@ async def test_updating_is_not_back(bench: Bench) -> None:
     assert bench.events == ["accepted", "verified"]
 
 
-async def test_the_watch_goes_on_after_a_start_of_home_assistant(bench: Bench) -> None:
+async def test_restart_watch_continues_after_home_assistant_restart(bench: Bench) -> None:
     run = await bench.charger.restart()
     waiting = asyncio.ensure_future(run.wait())
     await bench.clock.advance(30)
@@ -556,7 +558,7 @@ async def test_the_watch_goes_on_after_a_start_of_home_assistant(bench: Bench) -
     assert bench.device.restarts == 1
 
 
-async def test_the_watch_may_have_run_out_while_home_assistant_was_down(bench: Bench) -> None:
+async def test_restart_fails_if_watch_ran_out_while_home_assistant_was_down(bench: Bench) -> None:
     await bench.charger.restart()
     await bench.restart_home_assistant(down_for=BACK_WITHIN + 60, tell=False)
     await bench.clock.advance(1)
@@ -564,7 +566,7 @@ async def test_the_watch_may_have_run_out_while_home_assistant_was_down(bench: B
     assert bench.events == ["accepted", "failed"]
 
 
-async def test_the_watch_goes_on_in_an_outage(bench: Bench) -> None:
+async def test_restart_watch_continues_in_outage(bench: Bench) -> None:
     await bench.charger.restart()
     await bench.cloud.lose()
     assert bench.status() is Status.RESTARTING
@@ -573,7 +575,7 @@ async def test_the_watch_goes_on_in_an_outage(bench: Bench) -> None:
     assert bench.events == ["accepted", "unverified"]
 
 
-async def test_an_outage_to_the_end_of_the_watch_has_failed_it(bench: Bench) -> None:
+async def test_restart_fails_if_outage_lasts_until_end_of_watch(bench: Bench) -> None:
     await bench.charger.restart()
     await bench.cloud.lose()
     await bench.clock.advance(BACK_WITHIN)
@@ -583,7 +585,7 @@ async def test_an_outage_to_the_end_of_the_watch_has_failed_it(bench: Bench) -> 
     assert bench.issues() == frozenset()
 
 
-async def test_a_path_that_joins_watches_too(bench: Bench) -> None:
+async def test_transport_added_during_restart_joins_watch(bench: Bench) -> None:
     await bench.charger.restart()
     local = await bench.add(Source.BLUETOOTH)
     assert local.watchers == 1
@@ -591,7 +593,7 @@ async def test_a_path_that_joins_watches_too(bench: Bench) -> None:
     assert (local.watchers, bench.cloud.watchers) == (0, 0)
 
 
-async def test_whoever_gives_up_waiting_disturbs_nobody(bench: Bench) -> None:
+async def test_canceled_waiter_does_not_affect_other_waiter(bench: Bench) -> None:
     run = await bench.charger.restart()
     impatient, patient = asyncio.ensure_future(run.wait()), asyncio.ensure_future(run.wait())
     await bench.clock.settle()
@@ -601,7 +603,7 @@ async def test_whoever_gives_up_waiting_disturbs_nobody(bench: Bench) -> None:
     assert await patient is Outcome.VERIFIED
 
 
-async def test_stopping_ends_the_waiting_not_the_watch(bench: Bench) -> None:
+async def test_stop_ends_waiting_but_not_restart_watch(bench: Bench) -> None:
     run = await bench.charger.restart()
     waiting = asyncio.ensure_future(run.wait())
     await bench.clock.settle()
@@ -611,7 +613,7 @@ async def test_stopping_ends_the_waiting_not_the_watch(bench: Bench) -> None:
     with pytest.raises(NoConnection, match="stopping"):
         await run.wait()
     assert bench.cloud.watchers == 0
-    await bench.start(tell=False)  # the same keeper begins again
+    await bench.start(tell=False)  # the same `Charger` starts again
     assert bench.status() is Status.RESTARTING
     await bench.tell(Status.OFFLINE)
     await bench.poll()
@@ -621,7 +623,7 @@ async def test_stopping_ends_the_waiting_not_the_watch(bench: Bench) -> None:
     assert bench.status() is Status.WAITING_SCHEDULE
 
 
-async def test_a_press_survives_the_power_cut_between_saving_and_sending(bench: Bench) -> None:
+async def test_restart_not_repeated_after_power_cut_between_save_and_send(bench: Bench) -> None:
     bench.save_gate = asyncio.Event()
     press = asyncio.ensure_future(bench.charger.restart())
     await bench.clock.settle()
@@ -648,7 +650,7 @@ def install_record(bench: Bench) -> object:
     return None if bench.intents is None else bench.intents["install"]
 
 
-async def test_an_install_is_saved_then_sent_and_verified_by_the_version(bench: Bench) -> None:
+async def test_install_saved_then_sent_then_verified_by_version(bench: Bench) -> None:
     await bench.charger.install()
     saved = next(entry for entry in bench.log if isinstance(entry, Saved))
     assert bench.log.index(saved) < bench.log.index(Install())
@@ -667,7 +669,7 @@ async def test_an_install_is_saved_then_sent_and_verified_by_the_version(bench: 
     assert bench.sent == [Install()]
 
 
-async def test_a_later_version_than_expected_will_do(bench: Bench) -> None:
+async def test_overdue_install_cleared_by_later_version_than_expected(bench: Bench) -> None:
     await bench.charger.install()
     await bench.clock.advance(60)
     bench.device.updating = False
@@ -677,7 +679,7 @@ async def test_a_later_version_than_expected_will_do(bench: Bench) -> None:
     assert bench.issues() == frozenset()
 
 
-async def test_an_install_that_takes_too_long_is_a_problem_that_clears_itself(bench: Bench) -> None:
+async def test_overdue_install_raises_issue_until_version_arrives(bench: Bench) -> None:
     await bench.charger.install()
     await bench.clock.advance(INSTALL_WITHIN - 1)
     assert (bench.snapshot.installing, bench.issues()) == (True, frozenset())
@@ -692,7 +694,7 @@ async def test_an_install_that_takes_too_long_is_a_problem_that_clears_itself(be
     assert install_record(bench) is None
 
 
-async def test_an_install_goes_on_after_a_start_of_home_assistant(bench: Bench) -> None:
+async def test_install_continues_after_home_assistant_restart(bench: Bench) -> None:
     await bench.charger.install()
     await bench.restart_home_assistant(tell=False)
     assert installing(bench)
@@ -701,8 +703,8 @@ async def test_an_install_goes_on_after_a_start_of_home_assistant(bench: Bench) 
     assert not installing(bench)
 
 
-async def test_i5_nothing_is_restarted_or_installed_while_an_install_may_begin(bench: Bench) -> None:
-    bench.cloud.acked_only = True  # the charger takes its time
+async def test_i5_restart_and_install_refused_while_install_may_begin(bench: Bench) -> None:
+    bench.cloud.acked_only = True  # the charger has not begun the install
     await bench.charger.install()
     await bench.poll()
     assert bench.status() is Status.WAITING_SCHEDULE
@@ -715,7 +717,7 @@ async def test_i5_nothing_is_restarted_or_installed_while_an_install_may_begin(b
     await bench.charger.restart()
 
 
-async def test_an_install_is_guarded_like_a_restart(bench: Bench) -> None:
+async def test_install_refused_while_charging(bench: Bench) -> None:
     bench.device.manual = Manual.CHARGE
     await bench.tell()
     with pytest.raises(UnsafeRequest, match="install_charging"):
@@ -724,7 +726,7 @@ async def test_an_install_is_guarded_like_a_restart(bench: Bench) -> None:
     assert install_record(bench) is None
 
 
-async def test_i5_no_install_on_a_status_that_changed_meanwhile(bench: Bench) -> None:
+async def test_i5_install_refused_if_charging_begins_before_sending(bench: Bench) -> None:
     bench.save_gate = asyncio.Event()
     press = asyncio.ensure_future(bench.charger.install())
     await bench.clock.settle()
@@ -737,7 +739,7 @@ async def test_i5_no_install_on_a_status_that_changed_meanwhile(bench: Bench) ->
     assert install_record(bench) is None
 
 
-async def test_an_install_goes_only_where_it_can(bench: Bench) -> None:
+async def test_install_refused_if_no_transport_supports_install(bench: Bench) -> None:
     bench.cloud.can = frozenset(Capability) - {Capability.INSTALL}
     bench.cloud.changed()
     with pytest.raises(UnsafeRequest, match="install_unsupported_model"):
@@ -747,7 +749,7 @@ async def test_an_install_goes_only_where_it_can(bench: Bench) -> None:
         await bench.charger.install()
 
 
-async def test_a_refused_install_is_forgotten(bench: Bench) -> None:
+async def test_refused_install_leaves_no_record(bench: Bench) -> None:
     for error, raised in (
         (NotAllowed("refused"), "install_refused"),
         (NotAllowed("locked"), "locked"),
@@ -760,7 +762,7 @@ async def test_a_refused_install_is_forgotten(bench: Bench) -> None:
         assert not installing(bench)
 
 
-async def test_an_install_whose_answer_was_lost_is_under_way(bench: Bench) -> None:
+async def test_install_with_lost_answer_is_in_progress(bench: Bench) -> None:
     bench.cloud.lost_answers = 1
     with pytest.raises(TransportDown, match="timeout"):
         await bench.charger.install()
@@ -771,7 +773,7 @@ async def test_an_install_whose_answer_was_lost_is_under_way(bench: Bench) -> No
     assert not installing(bench)
 
 
-async def test_other_commands_wait_for_a_restart_to_be_sent(bench: Bench) -> None:
+async def test_other_commands_wait_until_restart_is_sent(bench: Bench) -> None:
     bench.cloud.gate = asyncio.Event()
     press = asyncio.ensure_future(bench.charger.restart())
     await bench.clock.settle()
@@ -783,6 +785,6 @@ async def test_other_commands_wait_for_a_restart_to_be_sent(bench: Bench) -> Non
     assert bench.sent == [Restart(), SetCurrent(10)]
 
 
-async def test_events_name_their_kind(bench: Bench) -> None:
+async def test_restart_event_names_its_kind(bench: Bench) -> None:
     await bench.charger.restart()
     assert [entry for entry in bench.log if isinstance(entry, ChargerEvent)] == [ChargerEvent("restart", "accepted")]

@@ -21,12 +21,12 @@ ADDRESS = "127.0.0.1"
 FIRST, SECOND = "0910000000000000000000000001", "0910000000000000000000000002"
 DETAILS = {"name": "Garage", "wire_rating": 32, "in_maker_load_group": "no"}
 NIGHT = {"weekday_start": "22:00:00", "weekday_end": "02:00:00"}
-"""Not at the beginning of a test: then it is four in the morning of a Monday where Home Assistant is."""
+"""A window that is closed when a test begins: at four on a Monday morning, local time."""
 
 
 @dataclass
 class BoxHouse(Household):
-    """Home Assistant, boxes, and their maker's server, which knows the first two boxes and starts when a test does."""
+    """Home Assistant, boxes, and their maker's server, which knows two boxes and which a test may start."""
 
     ports: tuple[int, ...] = field(default_factory=lambda: free_ports(2))
 
@@ -38,20 +38,20 @@ class BoxHouse(Household):
 
     @property
     def entry(self) -> ConfigEntry:
-        """The one entry of boxes."""
+        """The only JuiceBox entry."""
         entries = self.hass.config_entries.async_entries(DOMAIN)
         [entry] = (entry for entry in entries if entry.data.get("kind") == "juicebox")
         return entry
 
     def box(self, serial: str = FIRST) -> Box:
-        """A box as it is served."""
+        """Return the protocol state of a box."""
         assert self.shared_state.boxes is not None
         return self.shared_state.boxes.server.boxes[serial]
 
     def power_up(
         self, serial: str = FIRST, *, plugged: bool = True, wire: Wire = Wire.V09U, stored: int = 16
     ) -> JuiceBox:
-        """A box begins to report, to the first port."""
+        """Start a simulated box that reports to the first port."""
         host = f"127.0.0.{len(self.sims) + 2}"
         sim = JuiceBox(
             clock=self.clock,
@@ -69,7 +69,7 @@ class BoxHouse(Household):
         return sim
 
     def listening(self, **changed: object) -> dict[str, object]:
-        """What a user enters: where to listen, and the maker's server where it runs."""
+        """Return what a user enters: ports, address and, where it runs, the maker's server."""
         upstream: dict[str, object] = {"port": 8042}
         if self.maker._transport is not None:
             upstream = {"host": self.maker.address[0], "port": self.maker.address[1]}
@@ -90,13 +90,13 @@ class BoxHouse(Household):
         return result
 
     async def wait(self, progress: Mapping[str, Any], seconds: float = 101) -> Any:
-        """Wait with the flow; what it shows then."""
+        """Let time pass in the progress step of a flow and return its next step."""
         assert progress["type"] is FlowResultType.SHOW_PROGRESS, progress
         await self.pass_time(seconds)
         return await self.hass.config_entries.flow.async_configure(progress["flow_id"])
 
     async def add(self, serial: str = FIRST, **details: object) -> ConfigEntry:
-        """A box reports, and the user adds it with the entry."""
+        """Add the entry and the box through the flow; start the box first where needed."""
         if serial not in self.sims:
             self.power_up(serial)
         form = await self.wait(await self.submit(await self.begin(), self.listening()))
@@ -106,7 +106,7 @@ class BoxHouse(Household):
         return self.entry
 
     async def add_group(self, limit: float, *serials: str) -> ConfigEntry:
-        """The user puts boxes into a load group, accepting everything."""
+        """Add a load group of boxes through the flow, accepting everything."""
         menu = await self.hass.config_entries.flow.async_init(DOMAIN, context={"source": SOURCE_USER})
         form: Any = await self.submit(menu, {"next_step_id": "load_group"})
         answers: dict[str, Mapping[str, object]] = {
@@ -121,12 +121,12 @@ class BoxHouse(Household):
         return entry
 
     def offers(self) -> list[Any]:
-        """The flows that offer boxes."""
+        """Return the flows that offer boxes."""
         flows = self.hass.config_entries.flow.async_progress_by_handler(DOMAIN)
         return [flow for flow in flows if flow["context"]["source"] == "integration_discovery"]
 
     def subentry(self, serial: str = FIRST) -> ConfigSubentry:
-        """The subentry of a box."""
+        """Return the subentry of a box."""
         return next(each for each in self.entry.subentries.values() if each.unique_id == serial)
 
     async def begin_subentry(self, serial: str | None = None) -> Any:
@@ -143,21 +143,21 @@ class BoxHouse(Household):
         return result
 
     def entity_id(self, platform: str, key: str, serial: str = FIRST) -> str | None:
-        """The entity of a box."""
+        """Return the entity id of a box, None where there is no such entity."""
         return er.async_get(self.hass).async_get_entity_id(platform, DOMAIN, f"juicebox_{serial}_{key}")
 
     def state(self, platform: str, key: str, serial: str = FIRST) -> State:
-        """The state of an entity of a box, which must exist."""
+        """Return the state of an entity of a box, which must exist."""
         state = self.hass.states.get(self.entity_id(platform, key, serial) or "")
         assert state is not None, f"no state of {platform} {key}"
         return state
 
     def value(self, key: str, serial: str = FIRST) -> str:
-        """What a sensor shows."""
+        """Return the state of a sensor of a box."""
         return self.state("sensor", key, serial).state
 
     async def call(self, domain: str, service: str, key: str, /, **data: object) -> None:
-        """Call an action on an entity of the first box; it may take until the second status after it."""
+        """Call an action on an entity of the first box and let time pass until the action ends."""
         target = {"entity_id": self.entity_id(domain, key)}
         action = self.hass.services.async_call(domain, service, data, target=target, blocking=True)
         task = self.hass.loop.create_task(action)
@@ -166,13 +166,13 @@ class BoxHouse(Household):
         await self.hass.async_block_till_done()
 
     async def quarter_hours(self, **data: object) -> Any:
-        """What the action answers."""
+        """Call the action for the energy per quarter hour and return its answer."""
         answer: Any = await self.hass.services.async_call(
             DOMAIN, "quarter_hours", data, blocking=True, return_response=True
         )
         return answer["chargers"]
 
     def issues(self) -> set[str]:
-        """The keys of the repairs that are shown."""
+        """Return the translation keys of the active repairs."""
         found = ir.async_get(self.hass).issues.values()
         return {str(issue.translation_key) for issue in found if issue.domain == DOMAIN and issue.active}

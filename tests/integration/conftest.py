@@ -1,4 +1,4 @@
-"""Real Home Assistant with ChargeKeeper, on virtual time; the log must stay clean of what a user should not see."""
+"""Fixtures: real Home Assistant with ChargeKeeper on virtual time, whose log must stay clean."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -30,13 +30,13 @@ from tests.simulators.world import World, demo_world
 EMAIL, PASSWORD = "owner@example.org", "correct horse"
 FREE, WAITING, CHARGING = "700101", "700102", "700103"
 DROPPED = "are missing or not currently available"
-"""What Home Assistant logs, and tells nobody else, of a call that it does not make."""
+"""Part of the message that Home Assistant logs, and shows nowhere else, when it drops a call."""
 UNWANTED = ("deprecated", "will stop working", "blocking call", "Detected ", "Traceback")
 
 
 @pytest.fixture
 def hass(hass: HomeAssistant) -> HomeAssistant:
-    """Home Assistant that finds custom integrations; what ours depends on counts as set up."""
+    """Return a Home Assistant that finds custom integrations and counts our dependencies as set up."""
     hass.data.pop(DATA_CUSTOM_COMPONENTS)
     hass.config.components |= DEPENDENCIES
     return hass
@@ -44,13 +44,13 @@ def hass(hass: HomeAssistant) -> HomeAssistant:
 
 @pytest.fixture
 def expected_errors() -> list[str]:
-    """Parts of error messages that the test brings about."""
+    """Return parts of the error messages that the test causes on purpose."""
     return []
 
 
 @pytest.fixture(autouse=True)
 def _clean_log(caplog: pytest.LogCaptureFixture, expected_errors: list[str]) -> Iterator[None]:
-    """No deprecation, blocking call, error or traceback of ours in the log, and no call that was dropped."""
+    """Fail the test if our log has a deprecation, blocking call, error or traceback, or a call was dropped."""
     yield
     for record in caplog.get_records("call"):
         text = record.getMessage()
@@ -66,25 +66,25 @@ def _clean_log(caplog: pytest.LogCaptureFixture, expected_errors: list[str]) -> 
 
 @pytest.fixture
 def expected_lingering_timers(request: pytest.FixtureRequest) -> bool:
-    """Home Assistant leaves some of its own when it is stopped; a house of its own stops it."""
+    """Return True where the test stops Home Assistant, which then leaves timers of its own."""
     return "own_house" in request.fixturenames
 
 
 @pytest.fixture
 def virtual_clock() -> VirtualClock:
-    """The clock of everything of ours."""
+    """Return the clock of ChargeKeeper and of all simulators."""
     return VirtualClock()
 
 
 @pytest.fixture
 def world(virtual_clock: VirtualClock) -> World:
-    """The demo's three chargers."""
+    """Return the three chargers of the demo."""
     return demo_world(virtual_clock)
 
 
 @pytest.fixture
 async def cloud(world: World, virtual_clock: VirtualClock, socket_enabled: None) -> AsyncIterator[WallboxCloud]:
-    """The simulated cloud with one account, on a loopback socket."""
+    """Yield the simulated cloud with one account, on a loopback socket."""
     cloud = WallboxCloud(world, virtual_clock)
     cloud.add_account(EMAIL, PASSWORD)
     await cloud.start()
@@ -101,20 +101,20 @@ class House(Household):
 
     @property
     def entry(self) -> ChargeKeeperConfigEntry:
-        """The one entry of an account."""
+        """The only Wallbox account entry."""
         entries = self.hass.config_entries.async_entries(DOMAIN)
         [entry] = (entry for entry in entries if entry.data["kind"] == "wallbox_account")
         return cast("ChargeKeeperConfigEntry", entry)
 
     async def pass_until_usable(self, usable: bool, *, within: float = 300) -> float:
-        """Let time pass until the cloud counts as usable, or as lost; the seconds it took."""
+        """Let time pass until the cloud counts as usable, or as lost; return the seconds passed."""
         [account] = self.shared_state.accounts.values()
         took = await self.clock.advance_until(lambda: account.breaker.usable is usable, within=within)
         await self.hass.async_block_till_done()
         return took
 
     def credentials(self, email: str = EMAIL, password: str = PASSWORD) -> dict[str, object]:
-        """What a user enters, with the addresses of the simulated cloud."""
+        """Return what a user enters, with the addresses of the simulated cloud."""
         server = {"user_api_url": self.cloud.url, "api_url": self.cloud.url}
         return {"email": email, "password": password, "server": server}
 
@@ -135,28 +135,28 @@ class House(Household):
         return cast("ChargeKeeperConfigEntry", result["result"])
 
     async def settle_in(self) -> None:
-        """Until each charger's status, role and schedule were read."""
+        """Let time pass until the status, role and schedule of each charger were read."""
         await self.pass_time(20 * 60)
 
     async def options(self, **options: object) -> None:
-        """The user changes options."""
+        """Change options as the user does."""
         self.hass.config_entries.async_update_entry(self.entry, options={**self.entry.options, **options})
         await self.hass.async_block_till_done()
 
     def entity_id(self, platform: str, key: str, serial: str = FREE) -> str:
-        """The entity of a charger, which must exist."""
+        """Return the entity id of a charger's entity, which must exist."""
         entity_id = er.async_get(self.hass).async_get_entity_id(platform, DOMAIN, f"wallbox_{serial}_{key}")
         assert entity_id is not None, f"no {platform} {key}"
         return entity_id
 
     def state(self, platform: str, key: str, serial: str = FREE) -> State:
-        """The state of an entity of a charger, which must exist."""
+        """Return the state of an entity of a charger, which must exist."""
         state = self.hass.states.get(self.entity_id(platform, key, serial))
         assert state is not None, f"no state of {platform} {key}"
         return state
 
     def device(self, serial: str = FREE) -> dr.DeviceEntry | None:
-        """The device of a charger, whichever entry it belongs to."""
+        """Return the device of a charger, whichever entry it belongs to."""
         devices = dr.async_get(self.hass)
         found = (
             devices.async_get_device_by_identifier((DOMAIN, f"wallbox_{serial}"), entry.entry_id)
@@ -165,14 +165,14 @@ class House(Household):
         return next((device for device in found if device is not None), None)
 
     async def call(self, domain: str, service: str, key: str, serial: str = FREE, /, **data: object) -> None:
-        """Call an action on the entity of a charger that has this key and the action's domain; it may take its time."""
+        """Call an action on the entity with this key and the action's domain; let time pass until the action ends."""
         target = {"entity_id": self.entity_id(domain, key, serial)}
         action = self.hass.services.async_call(domain, service, data, target=target, blocking=True)
         await self.finish(action)
         await self.hass.async_block_till_done()
 
     async def finish[T](self, work: Coroutine[object, object, T]) -> T:
-        """Let time pass until something is done, at most 2 min."""
+        """Let time pass until the work is done, at most 2 min, and return its result."""
         task = asyncio.get_running_loop().create_task(work)
         await self.clock.advance_until(task.done, within=120)
         return await task
@@ -180,7 +180,7 @@ class House(Household):
 
 @dataclass
 class OwnHouse(House):
-    """A house whose Home Assistant is on a disk of its own and can be started again."""
+    """A house whose Home Assistant has its own disk and can be started again."""
 
     machine: Machine
     run_clock: RunClock
@@ -192,15 +192,15 @@ class OwnHouse(House):
         await self.start()
 
     async def lose_power(self) -> None:
-        """Nothing is saved or sent any more."""
+        """Cut the power: nothing is saved or sent from here on."""
         self.run_clock.kill()
         await self.machine.lose_power()
 
     async def start(self) -> None:
-        """Start Home Assistant again. Its monotonic clock begins somewhere else.
+        """Start Home Assistant again, with another start of its monotonic clock.
 
-        Ahead, never behind: smaller numbers would be finer than those of the virtual clock, and waits between two of
-        its moments would never end.
+        The clock starts ahead, never behind: smaller numbers are finer than those of the virtual clock. A wait between
+        two moments of the virtual clock would never end.
         """
         self.runs += 1
         self.run_clock = RunClock(self.clock, ahead=10_000.0 * self.runs)
@@ -211,7 +211,7 @@ class OwnHouse(House):
 async def house(
     hass: HomeAssistant, virtual_clock: VirtualClock, world: World, cloud: WallboxCloud
 ) -> AsyncIterator[House]:
-    """Home Assistant, its clock and the cloud; entries are unloaded at the end."""
+    """Yield Home Assistant, its clock and the cloud; unload all entries at the end."""
     hass.data[SHARED_STATE] = SharedState(virtual_clock)
     yield House(hass, virtual_clock, world, cloud)
     for entry in hass.config_entries.async_loaded_entries(DOMAIN):
@@ -223,7 +223,7 @@ async def house(
 async def own_house(
     tmp_path: Path, virtual_clock: VirtualClock, world: World, cloud: WallboxCloud
 ) -> AsyncIterator[OwnHouse]:
-    """The same on a disk of its own."""
+    """Yield the same house with Home Assistant on its own disk."""
     machine, run_clock = Machine(tmp_path), RunClock(virtual_clock, ahead=0.0)
     hass = await machine.boot(run_clock)
     house = OwnHouse(hass, virtual_clock, world, cloud, machine, run_clock)
@@ -236,7 +236,7 @@ async def own_house(
 async def box_house(
     hass: HomeAssistant, virtual_clock: VirtualClock, socket_enabled: None, hass_storage: dict[str, Any]
 ) -> AsyncIterator[BoxHouse]:
-    """Home Assistant with simulated boxes beside it; nothing is left listening at the end."""
+    """Yield Home Assistant with simulated boxes; stop all of them at the end."""
     hass.data[SHARED_STATE] = SharedState(virtual_clock)
     house = BoxHouse(hass, virtual_clock)
     yield house
@@ -251,7 +251,7 @@ async def box_house(
 
 @pytest.fixture
 async def juicenet(box_house: BoxHouse) -> AsyncIterator[JuiceNetCloud]:
-    """A JuiceNet server that knows the boxes."""
+    """Yield a JuiceNet server that knows the boxes."""
     cloud = JuiceNetCloud(box_house.maker)
     cloud.add_account("a-token")
     await cloud.start()

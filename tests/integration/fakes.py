@@ -1,4 +1,4 @@
-"""A charger as the Home Assistant layer sees it, fed by hand: a fake account with fake paths under the real keepers."""
+"""Fakes below the real chargers: an account and transports whose values the test sets."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -91,7 +91,7 @@ BASIC: Values = {
     CHARGING_CURRENT: 16.0,
     ROLE: Role.ADMIN,
 }
-"""What every charger shows."""
+"""The values that every charger shows."""
 
 CLOUD_VALUES: Values = {
     **BASIC,
@@ -112,7 +112,7 @@ CLOUD_VALUES: Values = {
     SCHEDULE: SCHEDULED,
     CURRENCY: "EUR",
 }
-"""All that a charger can show over a maker's cloud."""
+"""All values that a charger can show over a maker's cloud."""
 
 EVERYTHING: Values = {
     **CLOUD_VALUES,
@@ -123,11 +123,11 @@ EVERYTHING: Values = {
     GRID_FREQUENCY: 59.99,
     POWER_FACTOR: 0.996,
 }
-"""All that any charger can show."""
+"""All values that any charger can show."""
 
 
 class FakeTransport(ScriptedPath):
-    """A path that shows what the test says and notes what it is asked to do."""
+    """A transport that shows the values of the test and records the commands."""
 
     def __init__(self, clock: VirtualClock, breaker: Breaker, identity: Identity, source: Source) -> None:
         super().__init__(clock, breaker, identity, source)
@@ -139,7 +139,7 @@ class FakeTransport(ScriptedPath):
         self._shown = Readings()
 
     def show(self, values: Values) -> None:
-        """The charger shows these values now."""
+        """Let the charger report these values now."""
         now, wall = self._clock.monotonic(), self._clock.now()
         for prop, value in values.items():
             age = LIVE_AGE[self.source] if prop.kind is ReadingClass.LIVE else float("inf")
@@ -155,12 +155,12 @@ class FakeTransport(ScriptedPath):
         self.answer(readings)
 
     def touch(self) -> None:
-        """The far end answers, with nothing new."""
+        """Let the endpoint answer without new values."""
         self._contact = self._clock.now()
         self.changed()
 
     def rename(self, **changes: Any) -> None:
-        """The charger says something else of itself."""
+        """Change the identity of the charger."""
         self.who = replace(self.who, **changes)
         self.changed()
 
@@ -200,7 +200,7 @@ class FakeTransport(ScriptedPath):
 
 
 class FakeAccount:
-    """An account that knows the chargers the test says."""
+    """An account that knows the chargers given by the test."""
 
     def __init__(self, clock: VirtualClock, chargers: tuple[Identity, ...]) -> None:
         self.user_id: str | None = USER
@@ -215,58 +215,58 @@ class FakeAccount:
         self._outage_listeners: list[Callable[[str], None]] = []
 
     def transport(self, serial: str, who: Identity | None = None) -> FakeTransport:
-        """The path to a charger, made on demand."""
+        """Return the transport of a charger, created on demand."""
         if serial not in self.transports:
             identity = self._known.get(serial, who or Identity(Maker.WALLBOX, serial, serial))
             self.transports[serial] = FakeTransport(self._clock, self.breaker, identity, Source.CLOUD)
         return self.transports[serial]
 
     def identity(self, serial: str) -> Identity | None:
-        """What the account says of a charger."""
+        """Return the identity of a charger, None if the account does not know the charger."""
         return self._known.get(serial)
 
     def push(self, **changes: Any) -> None:
-        """Something of the account changed."""
+        """Change the snapshot of the account and notify the listeners."""
         self.snapshot = replace(self.snapshot, **changes)
         for listener in tuple(self._listeners):
             listener(self.snapshot)
 
     def appear(self, identity: Identity) -> None:
-        """The account has one more charger."""
+        """Add a charger to the account."""
         self._known[identity.serial] = identity
         self.push(chargers=tuple(self._known.values()))
 
     def outage(self, event: str) -> None:
-        """The cloud is lost, or back."""
+        """Notify the listeners that the cloud is lost, or back."""
         for listener in tuple(self._outage_listeners):
             listener(event)
 
     def restore_budgets(self, stored: object) -> None:
-        """Nothing is spent here."""
+        """Do nothing: no request is spent here."""
 
     def set_credentials(self, email: str, password: str) -> None:
-        """Nobody signs in here."""
+        """Do nothing: no sign-in happens here."""
 
     def start(self) -> None:
-        """Begin."""
+        """Start the account."""
         self.running = True
 
     async def stop(self) -> None:
-        """End."""
+        """Stop the account."""
         self.running = False
 
     def listen(self, callback: Callable[[AccountSnapshot], None]) -> Callable[[], None]:
-        """Be told of changes."""
+        """Call back when the snapshot changes; return what ends that."""
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback)
 
     def listen_outage(self, callback: Callable[[str], None]) -> Callable[[], None]:
-        """Be told of outages."""
+        """Call back at the start and the end of an outage; return what ends that."""
         self._outage_listeners.append(callback)
         return lambda: self._outage_listeners.remove(callback)
 
     def diagnostics(self) -> dict[str, object]:
-        """Nothing to tell."""
+        """Return no diagnostics."""
         return {}
 
 
@@ -283,21 +283,21 @@ class House:
 
     @property
     def transport(self) -> FakeTransport:
-        """The cloud path of the (first) charger."""
+        """The cloud transport of the (first) charger."""
         return self.account.transport(self.serial)
 
     @property
     def charger(self) -> Charger:
-        """The keeper of the (first) charger."""
+        """The (first) charger."""
         return self.hass.data[SHARED_STATE].chargers[Maker.WALLBOX, self.serial]
 
     async def show(self, values: Values) -> None:
-        """The charger shows these values, and Home Assistant takes them in."""
+        """Let the charger report these values and Home Assistant process them."""
         self.transport.show(values)
         await self.settle()
 
     async def settle(self) -> None:
-        """Let everything come to rest."""
+        """Wait until Home Assistant has no work left."""
         await self.hass.async_block_till_done()
 
     async def pass_time(self, seconds: float) -> None:
@@ -306,7 +306,7 @@ class House:
         await self.settle()
 
     async def lose_cloud(self) -> None:
-        """The cloud fails until that is confirmed."""
+        """Let the cloud fail until the breaker confirms the outage."""
         for _ in range(4):
             self.account.breaker.bad(Failure.CONNECT)
             await self.clock.advance(12)
@@ -324,7 +324,7 @@ class House:
         await self.settle()
 
     async def restart_home_assistant(self) -> None:
-        """Home Assistant starts again: what is in the stores and registries is left; the charger says nothing yet."""
+        """Restart Home Assistant: stores and registries are kept, and the charger has not reported yet."""
         await self.unload()
         self.clock = VirtualClock(start=self.clock.now(), monotonic=5.0)
         can = {serial: transport.can for serial, transport in self.account.transports.items()}
@@ -337,17 +337,17 @@ class House:
         await self.set_up()
 
     def entity_id(self, platform: str, key: str, *, serial: str | None = None) -> str | None:
-        """The entity of a charger by its key."""
+        """Return the entity id of a charger's entity, None where there is none."""
         unique_id = f"{self.maker}_{serial or self.serial}_{key}"
         return er.async_get(self.hass).async_get_entity_id(platform, DOMAIN, unique_id)
 
     def registered(self) -> list[er.RegistryEntry]:
-        """All entities of the entry, in order."""
+        """Return all registered entities of the entry, in order."""
         found = er.async_entries_for_config_entry(er.async_get(self.hass), self.entry.entry_id)
         return sorted(found, key=lambda entity: (entity.domain, entity.unique_id))
 
     def state(self, platform: str, key: str) -> State:
-        """The state of an entity of the charger, which must exist."""
+        """Return the state of an entity of the charger, which must exist."""
         entity_id = self.entity_id(platform, key)
         assert entity_id is not None, f"no {platform} {key}"
         state = self.hass.states.get(entity_id)
@@ -355,7 +355,7 @@ class House:
         return state
 
     def account_state(self, platform: str, key: str) -> State:
-        """The state of an entity of the account, which must exist."""
+        """Return the state of an entity of the account, which must exist."""
         entity_id = er.async_get(self.hass).async_get_entity_id(platform, DOMAIN, f"account_{USER}_{key}")
         assert entity_id is not None, f"no {platform} {key}"
         state = self.hass.states.get(entity_id)
@@ -375,7 +375,7 @@ class House:
 
 
 def charger(serial: str = SERIAL, name: str = "Garage") -> Identity:
-    """A charger of the account."""
+    """Return the identity of a charger of the account."""
     return Identity(Maker.WALLBOX, serial, name, "Pulsar Plus", "PLP1-0-2-4-9-002-A")
 
 
@@ -385,7 +385,7 @@ async def prepare(
     chargers: tuple[Identity, ...] = (charger(),),
     options: Mapping[str, object] | None = None,
 ) -> House:
-    """A house whose entry is not set up yet."""
+    """Return a house whose entry is not set up yet."""
     clock = VirtualClock()
     account = FakeAccount(clock, chargers)
     _install(hass, clock, account)
@@ -421,7 +421,7 @@ async def move_in(
     capabilities: frozenset[Capability] = ALL,
     options: Mapping[str, object] | None = None,
 ) -> House:
-    """A house with one charger that shows these values."""
+    """Return a house with one charger that shows these values."""
     house = await prepare(hass, options=options)
     house.transport.can = capabilities
     house.transport.show(values)
@@ -430,6 +430,6 @@ async def move_in(
 
 
 def _install(hass: HomeAssistant, clock: VirtualClock, account: FakeAccount) -> None:
-    """Put the fake account where the set-up finds it."""
+    """Put the fake account where the entry's setup finds the account."""
     shared_state = hass.data[SHARED_STATE] = SharedState(clock)
     shared_state.accounts[USER] = cast("WallboxAccount", account)

@@ -28,7 +28,7 @@ async def begin(house: House) -> ConfigFlowResult:
 
 
 async def answer_all(house: House, form: ConfigFlowResult, answers: Mapping[str, Mapping[str, object]]) -> Any:
-    """Answer the forms that come by their steps until something else than a form comes."""
+    """Answer each form by its step until the flow shows no further form; return its result."""
     while form["type"] is FlowResultType.FORM:
         assert form["errors"] in ({}, None), form
         form = await submit(house, form, answers[str(form["step_id"])])
@@ -36,7 +36,7 @@ async def answer_all(house: House, form: ConfigFlowResult, answers: Mapping[str,
 
 
 def answers(limit: float, *serials: str, weights: Mapping[str, float] | None = None) -> dict[str, dict[str, object]]:
-    """What a user enters who accepts everything."""
+    """Return what a user enters who accepts everything."""
     return {
         "load_group": {"name": "Garage circuit", "limit": limit},
         "members": {"members": [f"wallbox_{serial}" for serial in serials]},
@@ -58,7 +58,7 @@ async def add_group(
 
 
 def group_state(house: House, entry: ConfigEntry, key: str) -> State:
-    """The state of a sensor of a load group, which must exist."""
+    """Return the state of a sensor of a load group, which must exist."""
     entity_id = er.async_get(house.hass).async_get_entity_id("sensor", DOMAIN, f"group_{entry.unique_id}_{key}")
     assert entity_id is not None, f"no {key}"
     state = house.hass.states.get(entity_id)
@@ -67,20 +67,20 @@ def group_state(house: House, entry: ConfigEntry, key: str) -> State:
 
 
 def group_values(house: House, entry: ConfigEntry, *serials: str) -> tuple[str, ...]:
-    """What a load group's device shows: allocated, headroom, and the shares of these chargers."""
+    """Return the states of a load group: allocated, headroom, and the shares of these chargers."""
     keys = ("allocated", "headroom", *(f"wallbox_{serial}_share" for serial in serials))
     return tuple(group_state(house, entry, key).state for key in keys)
 
 
 def amperes(house: House) -> int:
-    """What all charging cars draw together, per phase, at this moment."""
+    """Return the current in A, per phase, that all charging cars draw together now."""
     house.world.advance()
     chargers = house.world.chargers.values()
     return sum(charger.amperes for charger in chargers if charger.state is WorldState.CHARGING)
 
 
 async def highest_sum(house: House, seconds: float, *, step: float = 5.0) -> int:
-    """Let time pass, looking often; the most that the cars drew together."""
+    """Let time pass and return the highest current that the cars drew together."""
     highest = amperes(house)
     for _ in range(round(seconds / step)):
         await house.clock.advance(step)

@@ -1,4 +1,4 @@
-"""What the houses of the integration's tests have in common."""
+"""Common base of the houses of these tests."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Household:
 
     @property
     def shared_state(self) -> SharedState:
-        """ChargeKeeper's registry."""
+        """The state that all entries of ChargeKeeper share."""
         return self.hass.data[SHARED_STATE]
 
     @property
@@ -27,7 +27,7 @@ class Household:
         return [notice["message"] for notice in _async_get_or_create_notifications(self.hass).values()]
 
     async def pass_time(self, seconds: float) -> None:
-        """Let time pass for everybody."""
+        """Let time pass for Home Assistant and all simulators."""
         await self.hass.async_block_till_done()
         await self.clock.advance(seconds)
         await self.hass.async_block_till_done()

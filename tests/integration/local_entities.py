@@ -1,4 +1,4 @@
-"""Entities of a local integration in front of a simulated charger, as real ones of Home Assistant's platforms."""
+"""Entities of a local integration for a simulated charger, on Home Assistant's real platforms."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ DOMAIN = "test"
 
 
 class LocalEntity(Entity):
-    """What all have in common: the charger, and whether it answers."""
+    """Common base: the charger, and its availability."""
 
     _attr_should_poll = False
     key: str
@@ -38,7 +38,7 @@ class LocalEntity(Entity):
         self.side = side
         self.failure: BaseException | None = None
         self.asked = 0
-        """How often an update was asked for."""
+        """Number of updates requested."""
         self._attr_unique_id = f"{side.serial}_{self.key}"
         self._attr_name = f"Local {side.serial} {self.key}"
 
@@ -51,7 +51,7 @@ class LocalEntity(Entity):
         self.asked += 1
 
     async def carry_out(self, work: Any, *args: Any, **kwargs: Any) -> None:
-        """Do what was asked for, or what the test wants to happen instead."""
+        """Do the work, or raise the failure that the test has set."""
         if self.failure is not None:
             raise self.failure
         try:
@@ -144,7 +144,7 @@ PLATFORMS = (Platform.BUTTON, Platform.NUMBER, Platform.SENSOR, Platform.SWITCH)
 
 @dataclass
 class LocalIntegration:
-    """The local integration of one charger: all its entities, which report when the test says so."""
+    """The local integration of one charger, whose entities report on request of the test."""
 
     hass: HomeAssistant
     side: LocalSide
@@ -152,7 +152,7 @@ class LocalIntegration:
     config_entry: MockConfigEntry | None = None
 
     async def set_up(self, iot_class: str = "local_push") -> None:
-        """Add its entry to Home Assistant; a second time, set it up anew."""
+        """Add the entry to Home Assistant; set an existing entry up again."""
         module = MockModule(
             DOMAIN,
             async_setup_entry=self._set_up_entry,
@@ -169,14 +169,14 @@ class LocalIntegration:
         await self.load()
 
     async def load(self) -> None:
-        """Set its entry up."""
+        """Set the entry up."""
         assert self.config_entry is not None
         with mock_config_flow(DOMAIN, ConfigFlow):
             assert await self.hass.config_entries.async_setup(self.config_entry.entry_id)
         await self.hass.async_block_till_done()
 
     async def unload(self) -> None:
-        """Unload its entry: the entities are there, and not available."""
+        """Unload the entry: the entities stay registered and become unavailable."""
         assert self.config_entry is not None
         assert await self.hass.config_entries.async_unload(self.config_entry.entry_id)
         await self.hass.async_block_till_done()
@@ -193,7 +193,7 @@ class LocalIntegration:
         return await hass.config_entries.async_unload_platforms(entry, PLATFORMS)
 
     def entry(self, link: str) -> er.RegistryEntry:
-        """The registry's entry of an entity."""
+        """Return the registry entry of an entity."""
         platform, kind = KINDS[link]
         registry = er.async_get(self.hass)
         entity_id = registry.async_get_entity_id(platform, DOMAIN, f"{self.side.serial}_{kind.key}")
@@ -203,21 +203,21 @@ class LocalIntegration:
         return entry
 
     def chosen(self, *links: str) -> dict[str, str]:
-        """What a user chooses in the form: all, or some."""
+        """Return what a user chooses in the form: all entities, or some."""
         return {link: self.entry(link).entity_id for link in links or KINDS}
 
     def report(self, *links: str) -> None:
-        """The entities, or some, are written as the charger is now, changed or not."""
+        """Write the states of all entities, or some, changed or not."""
         for entity in self._some(links):
             entity.async_write_ha_state()
 
     def lose(self) -> None:
-        """The charger cannot be reached locally any more."""
+        """Break the local connection to the charger."""
         self.side.link = False
         self.report()
 
     def find(self) -> None:
-        """It can be again."""
+        """Restore the local connection to the charger."""
         self.side.link = True
         self.report()
 

@@ -1,6 +1,6 @@
-"""A computer with a real Home Assistant on a real disk, that can be shut down, lose its power, and be started again.
+"""A computer with a real Home Assistant and disk, for shutdowns, power cuts and starts.
 
-The disk is written at once and not by threads, so that virtual time never runs ahead of it.
+The disk is written at once and not by threads, so that virtual time never runs ahead of the disk.
 """
 
 import asyncio
@@ -38,25 +38,25 @@ from custom_components.chargekeeper.ha.shared_state import SHARED_STATE, SharedS
 
 REGISTRIES = (ar, cr, dr, er, fr, ir, lr, rs)
 DEPENDENCIES = frozenset({"http", "frontend", "network"})
-"""Count as set up; the browser tests run ChargeKeeper with the real ones."""
+"""Dependencies that count as set up; the browser tests run ChargeKeeper with the real ones."""
 
 
 class Machine:
-    """The computer. `disk` is the configuration directory of the present run, `clock` what ChargeKeeper's clock is."""
+    """A computer that runs Home Assistant; `disk` is the configuration directory of the present run."""
 
     def __init__(self, folder: Path) -> None:
         self.disk = folder / "disk-1"
         self.disk.mkdir()
         self._folder = folder
         self.set_up_took = self.set_up_cpu = 0.0
-        """Real seconds that setting ChargeKeeper up took at the last start, and those that the processor worked."""
+        """Real seconds and processor seconds of ChargeKeeper's setup at the last start."""
         self._disks = 1
         self._hass: HomeAssistant | None = None
         self._running = AsyncExitStack()
 
     @property
     def is_on(self) -> bool:
-        """Whether Home Assistant runs."""
+        """True while Home Assistant runs."""
         return self._hass is not None
 
     @property
@@ -66,7 +66,7 @@ class Machine:
         return self._hass
 
     async def boot(self, clock: Clock) -> HomeAssistant:
-        """Start Home Assistant from what is on the disk; every entry that it knows is set up then."""
+        """Start Home Assistant from the disk and set up every stored entry."""
         hass: HomeAssistant = await self._running.enter_async_context(
             async_test_home_assistant(load_registries=False, config_dir=str(self.disk))
         )
@@ -79,7 +79,7 @@ class Machine:
         await hass.config_entries.async_initialize()
         hass.data.pop(DATA_CUSTOM_COMPONENTS)
         hass.config.components |= DEPENDENCIES
-        resolver: Any = ThreadedResolver()  # instead of one that listens on the network
+        resolver: Any = ThreadedResolver()  # instead of a resolver that listens on the network
         hass.data[DATA_RESOLVER] = resolver
         hass.data[SHARED_STATE] = SharedState(clock)
         began, cpu_began = time.perf_counter(), time.process_time()
@@ -95,7 +95,7 @@ class Machine:
         await self._running.aclose()
 
     async def lose_power(self) -> None:
-        """From here on nothing of this run reaches the disk that the next one starts from, nor any entity."""
+        """Cut the power: from here on nothing of this run reaches an entity or the disk of the next run."""
         # Home Assistant's own files were written long ago.
         for store in (self.hass.config_entries._store, *(_store_of(self.hass, each) for each in (dr, er))):
             await flush_store(store)
@@ -114,23 +114,23 @@ def _store_of(hass: HomeAssistant, registry: Any) -> Any:
 
 
 def _at_once[T](work: Callable[..., T], *args: Any) -> asyncio.Future[T]:
-    """Instead of a thread of the executor."""
+    """Run the work at once, instead of in a thread of the executor."""
     done = asyncio.get_running_loop().create_future()
     try:
         done.set_result(work(*args))
-    except Exception as err:  # noqa: BLE001 - whatever it is, it goes to whoever waits
+    except Exception as err:  # noqa: BLE001 - the waiting caller gets every error
         done.set_exception(err)
     return done
 
 
 def files(disk: Path) -> dict[str, Path]:
-    """ChargeKeeper's files on a disk, by what is in them; those put aside as well."""
+    """Return ChargeKeeper's files on a disk by their names without the domain, those put aside included."""
     found = sorted((disk / ".storage").glob(f"{DOMAIN}.*"))
     return {path.name.split(".", 1)[1]: path for path in found}
 
 
 def multiply(disk: Path, serial: str, serials: Iterable[str]) -> None:
-    """Have a charger of the one entry on a disk several times: in its data, its stores and the registries."""
+    """Multiply the charger of the only entry on a disk: in its data, its stores and the registries."""
     copies = list(serials)
     storage = disk / ".storage"
 

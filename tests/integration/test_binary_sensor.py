@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("hass_storage")
 
 
 @pytest.mark.parametrize(("value", "state"), [(True, "on"), (False, "off")])
-async def test_car_and_problem(hass: HomeAssistant, value: bool, state: str) -> None:
+async def test_car_and_problem_shown_until_too_old(hass: HomeAssistant, value: bool, state: str) -> None:
     house = await move_in(hass)
     await house.show({CAR_CONNECTED: value, PROBLEM: value})
     assert house.state("binary_sensor", "car_connected").state == state
@@ -31,7 +31,7 @@ async def test_car_and_problem(hass: HomeAssistant, value: bool, state: str) -> 
     assert house.state("binary_sensor", "problem").state == STATE_UNAVAILABLE
 
 
-async def test_cloud_tells_whether_this_charger_is_reached_over_it(hass: HomeAssistant) -> None:
+async def test_cloud_sensor_shows_if_the_charger_is_reachable(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     assert house.state("binary_sensor", "cloud").state == "on"
     await house.show({STATUS: Status.OFFLINE})
@@ -42,7 +42,7 @@ async def test_cloud_tells_whether_this_charger_is_reached_over_it(hass: HomeAss
     assert house.state("binary_sensor", "cloud").state == "off"
 
 
-async def test_local_comes_with_a_local_path(hass: HomeAssistant) -> None:
+async def test_local_sensors_added_with_a_local_transport(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     assert house.entity_id("binary_sensor", "local") is None
     assert house.entity_id("sensor", "last_local_contact") is None
@@ -58,7 +58,9 @@ async def test_local_comes_with_a_local_path(hass: HomeAssistant) -> None:
 
 
 @pytest.mark.parametrize(("cloud", "state"), [(None, STATE_UNKNOWN), (True, "on"), (False, "off")])
-async def test_the_account_tells_whether_the_cloud_answers(hass: HomeAssistant, cloud: bool | None, state: str) -> None:
+async def test_account_cloud_sensor_shows_if_the_cloud_answers(
+    hass: HomeAssistant, cloud: bool | None, state: str
+) -> None:
     house = await move_in(hass)
     house.account.push(cloud=cloud)
     await house.settle()

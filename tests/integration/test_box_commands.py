@@ -1,4 +1,4 @@
-"""Commands to a box: what cannot be is refused in so many words, and nothing counts before it shows."""
+"""Commands to a box: impossible commands are refused with a reason, and only confirmed values are shown."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,18 +11,18 @@ from tests.simulators.juicebox import JuiceBox
 from tests.simulators.juicebox_server import Day, Schedule
 
 from .boxes import FIRST, NIGHT, SECOND, BoxHouse
-from .test_juicebox import alone, read_only, with_server
+from .test_juicebox import read_only, with_server, without_server
 
 
 async def refusal(house: BoxHouse, domain: str, service: str, key: str, **data: object) -> str | None:
-    """Why an action on an entity of the first box is refused."""
+    """Return the reason why an action on an entity of the first box is refused."""
     with pytest.raises(HomeAssistantError) as refused:
         await house.call(domain, service, key, **data)
     return refused.value.translation_key
 
 
-async def test_a_current_that_a_box_ignores_is_not_shown_as_set(box_house: BoxHouse) -> None:
-    sim = await alone(box_house)
+async def test_current_ignored_by_the_box_not_shown_as_set(box_house: BoxHouse) -> None:
+    sim = await without_server(box_house)
     sim.obeys = False
     await box_house.call("number", "set_value", "charging_current", value=10)
     await box_house.pass_time(200)
@@ -36,9 +36,9 @@ async def test_a_current_that_a_box_ignores_is_not_shown_as_set(box_house: BoxHo
     assert (box_house.state("number", "charging_current").state, sim.amperes) == ("10.0", 10)
 
 
-async def test_without_a_car_there_is_nothing_to_pause_or_to_start(box_house: BoxHouse) -> None:
+async def test_pause_and_start_refused_without_a_car(box_house: BoxHouse) -> None:
     sim = box_house.power_up(plugged=False)
-    await alone(box_house)
+    await without_server(box_house)
     await box_house.pass_time(62)
     for service in ("turn_off", "turn_on"):
         assert await refusal(box_house, "switch", service, "charging") == "no_car"
@@ -47,16 +47,16 @@ async def test_without_a_car_there_is_nothing_to_pause_or_to_start(box_house: Bo
     assert (box_house.value("status"), sim.amperes) == ("charging", 16)
 
 
-async def test_what_the_server_forbids_is_not_started_by_the_switch(box_house: BoxHouse) -> None:
+async def test_start_refused_while_the_schedule_of_the_server_forbids_charging(box_house: BoxHouse) -> None:
     """The window that the user entered for the time without a server is open."""
     night = Day(start=22 * 60, end=23 * 60)
     box_house.units[0].schedule = Schedule(custom=True, weekday=night, weekend=night)
     await with_server(box_house, weekday_start="02:00:00", weekday_end="12:00:00")
     assert box_house.value("status") == "waiting_schedule"
-    assert await refusal(box_house, "switch", "turn_on", "charging") == "wrong_state"
+    assert await refusal(box_house, "switch", "turn_on", "charging") == "wrong_state_schedule"
 
 
-async def test_a_lower_current_of_the_server_is_no_offline_current(box_house: BoxHouse) -> None:
+async def test_lower_current_of_the_server_not_taken_for_the_offline_current(box_house: BoxHouse) -> None:
     sim = await with_server(box_house)
     box_house.units[0].limit = 12
     await box_house.call("number", "set_value", "charging_current", value=15)
@@ -69,14 +69,12 @@ async def test_a_lower_current_of_the_server_is_no_offline_current(box_house: Bo
     ("silent", "seconds", "first"),
     [
         (False, 150, 16),
-        (True, 150, 0),  # nobody asks for a start by this answer: it keeps its distance from the pause
+        (True, 150, 0),  # no user waits for this start: the minimum time since the pause is kept
         (True, 330, 16),
     ],
 )
-async def test_an_override_ends_a_pause_of_before(
-    box_house: BoxHouse, silent: bool, seconds: float, first: int
-) -> None:
-    sim = await alone(box_house, **NIGHT)
+async def test_override_ends_an_earlier_pause(box_house: BoxHouse, silent: bool, seconds: float, first: int) -> None:
+    sim = await without_server(box_house, **NIGHT)
     await box_house.pass_time(31)
     await box_house.call("switch", "turn_on", "tou_override")
     await box_house.pass_time(31)
@@ -95,7 +93,7 @@ async def test_an_override_ends_a_pause_of_before(
     assert box_house.issues() == set()
 
 
-async def test_where_a_group_suffices_for_one_box_one_charges(box_house: BoxHouse) -> None:
+async def test_one_box_charges_when_the_load_group_has_room_for_one(box_house: BoxHouse) -> None:
     await box_house.add()
     box_house.power_up(SECOND)
     await box_house.pass_time(62)
@@ -112,16 +110,16 @@ async def test_where_a_group_suffices_for_one_box_one_charges(box_house: BoxHous
     assert refused.value.translation_key == "no_group_share"
 
 
-async def test_a_restart_needs_a_linked_switch_or_button(box_house: BoxHouse) -> None:
-    await alone(box_house)
+async def test_restart_unavailable_without_a_link(box_house: BoxHouse) -> None:
+    await without_server(box_house)
     assert box_house.value("restart_availability") == "needs_link"
     box_house.sims[FIRST].wifi = False
     await box_house.pass_time(150)
     assert box_house.value("restart_availability") == "needs_link"
 
 
-async def test_a_box_that_was_not_heard_since_the_start_is_not_called_offline(box_house: BoxHouse) -> None:
-    sim = await alone(box_house)
+async def test_box_silent_since_the_start_reported_offline_only_later(box_house: BoxHouse) -> None:
+    sim = await without_server(box_house)
     await box_house.hass.config_entries.async_unload(box_house.entry.entry_id)
     sim.wifi = False
     await box_house.pass_time(120)
@@ -133,22 +131,22 @@ async def test_a_box_that_was_not_heard_since_the_start_is_not_called_offline(bo
 
 
 async def change_stored(house: BoxHouse, amps: int) -> Mapping[str, Any]:
-    """The user has another offline current written; what the dialog says."""
+    """Change the offline current through the flow and return the result."""
     form = await house.submit_subentry(await house.begin_subentry(FIRST), {"next_step_id": "offline_current"})
     result: Mapping[str, Any] = await house.submit_subentry(form, {"amps": amps, "accept": True})
     return result
 
 
-async def test_the_offline_current_of_a_box_that_is_not_heard_is_not_changed(box_house: BoxHouse) -> None:
-    """It would forget at its start what it was to be told."""
-    sim = await alone(box_house)
+async def test_offline_current_of_a_silent_box_not_changed(box_house: BoxHouse) -> None:
+    """A box that starts forgets the pending change."""
+    sim = await without_server(box_house)
     sim.switch_off()
     await box_house.pass_time(130)
     assert (await change_stored(box_house, 10))["errors"] == {"base": "charger_offline"}
 
 
-async def test_an_offline_current_that_a_box_ignores_is_not_shown_as_stored(box_house: BoxHouse) -> None:
-    sim = await alone(box_house)
+async def test_offline_current_ignored_by_the_box_not_shown_as_stored(box_house: BoxHouse) -> None:
+    sim = await without_server(box_house)
     sim.obeys = False
     assert (await change_stored(box_house, 10))["reason"] == "offline_current_set"
     await box_house.pass_time(124)
@@ -164,7 +162,7 @@ async def test_an_offline_current_that_a_box_ignores_is_not_shown_as_stored(box_
     assert (box_house.value("offline_current"), sim.stored, sim.writes) == ("10.0", 10, 1)
 
 
-async def test_a_box_that_is_away_says_nothing_of_the_server(box_house: BoxHouse) -> None:
+async def test_server_health_unknown_while_the_box_is_silent(box_house: BoxHouse) -> None:
     sim = await with_server(box_house)
     assert box_house.state("binary_sensor", "cloud").state == "on"
     sim.switch_off()
@@ -177,10 +175,8 @@ async def test_a_box_that_is_away_says_nothing_of_the_server(box_house: BoxHouse
 
 
 @pytest.mark.parametrize("starts_anew", [False, True])
-async def test_a_box_that_obeys_no_more_is_not_shown_at_its_lower_current(
-    box_house: BoxHouse, starts_anew: bool
-) -> None:
-    sim = await alone(box_house)
+async def test_box_that_stops_obeying_not_shown_at_its_lower_current(box_house: BoxHouse, starts_anew: bool) -> None:
+    sim = await without_server(box_house)
     await box_house.call("number", "set_value", "charging_current", value=10)
     await box_house.pass_time(62)
     assert (box_house.state("number", "charging_current").state, sim.amperes) == ("10.0", 10)
@@ -195,7 +191,7 @@ async def test_a_box_that_obeys_no_more_is_not_shown_at_its_lower_current(
     assert (box_house.value("effective_limit"), box_house.issues()) == ("16.0", {"ignores_commands"})
 
 
-async def test_a_pause_ends_while_the_server_commands_more_than_the_wires_bear(box_house: BoxHouse) -> None:
+async def test_pause_ends_while_the_server_commands_more_than_the_wire_rating(box_house: BoxHouse) -> None:
     sim = await unsafe_server(box_house)
     await box_house.call("switch", "turn_off", "charging")
     await box_house.pass_time(62)
@@ -205,7 +201,7 @@ async def test_a_pause_ends_while_the_server_commands_more_than_the_wires_bear(b
     assert (sim.amperes, box_house.value("status"), box_house.issues()) == (16, "charging", {"unsafe_server"})
 
 
-async def test_a_current_is_raised_while_the_server_commands_more_than_the_wires_bear(box_house: BoxHouse) -> None:
+async def test_current_raised_while_the_server_commands_more_than_the_wire_rating(box_house: BoxHouse) -> None:
     sim = await unsafe_server(box_house)
     for amperes in (8, 14):
         await box_house.call("number", "set_value", "charging_current", value=amperes)
@@ -214,7 +210,7 @@ async def test_a_current_is_raised_while_the_server_commands_more_than_the_wires
 
 
 async def unsafe_server(box_house: BoxHouse) -> JuiceBox:
-    """The first box charges with 16 A; then somebody allows it 40 A at the maker, 8 more than its wires bear."""
+    """Return the first box at 16 A, whose server commands 40 A, 8 A above the wire rating."""
     sim = await with_server(box_house)
     await box_house.pass_time(62)
     box_house.units[0].wire_rating = 40
@@ -223,7 +219,7 @@ async def unsafe_server(box_house: BoxHouse) -> JuiceBox:
     return sim
 
 
-async def test_a_pause_is_over_once_a_box_was_only_looked_at(box_house: BoxHouse) -> None:
+async def test_pause_ended_by_read_only_does_not_return(box_house: BoxHouse) -> None:
     sim = await with_server(box_house)
     await box_house.call("switch", "turn_off", "charging")
     await box_house.pass_time(62)
@@ -237,7 +233,7 @@ async def test_a_pause_is_over_once_a_box_was_only_looked_at(box_house: BoxHouse
 
 
 async def two_with_hours(box_house: BoxHouse, hours: Mapping[str, str]) -> list[JuiceBox]:
-    """Two boxes that charge in these hours, of which a load group lets one charge."""
+    """Return two boxes with this window, of which a load group lets one charge."""
     await box_house.add(**hours)
     box_house.power_up(SECOND)
     await box_house.pass_time(62)
@@ -249,7 +245,7 @@ async def two_with_hours(box_house: BoxHouse, hours: Mapping[str, str]) -> list[
     return [box_house.sims[serial] for serial in (FIRST, SECOND)]
 
 
-async def test_the_pause_of_a_load_group_ends_in_the_hours_of_a_box(box_house: BoxHouse) -> None:
+async def test_load_group_pause_ends_within_the_window_of_the_box(box_house: BoxHouse) -> None:
     first, second = await two_with_hours(box_house, {"weekday_start": "02:00:00", "weekday_end": "20:00:00"})
     assert (first.amperes, second.amperes) == (8, 0)
     first.unplug()
@@ -257,7 +253,7 @@ async def test_the_pause_of_a_load_group_ends_in_the_hours_of_a_box(box_house: B
     assert (first.amperes, second.amperes, box_house.value("status", SECOND)) == (0, 8, "charging")
 
 
-async def test_the_pause_of_a_load_group_outside_the_hours_does_not_last_into_them(box_house: BoxHouse) -> None:
+async def test_load_group_pause_outside_the_window_ends_when_the_window_opens(box_house: BoxHouse) -> None:
     first, second = await two_with_hours(box_house, {"weekday_start": "05:00:00", "weekday_end": "20:00:00"})
     assert (first.amperes, second.amperes) == (0, 0), "it is half past four"
     first.unplug()
@@ -265,8 +261,8 @@ async def test_the_pause_of_a_load_group_outside_the_hours_does_not_last_into_th
     assert (first.amperes, second.amperes) == (0, 8)
 
 
-async def test_a_box_that_obeys_its_load_group_no_more_is_counted_with_what_it_takes(box_house: BoxHouse) -> None:
-    sim = await alone(box_house)
+async def test_box_that_stops_obeying_its_load_group_counts_with_its_real_current(box_house: BoxHouse) -> None:
+    sim = await without_server(box_house)
     await box_house.add_group(10, FIRST)
     await box_house.pass_time(200)
     [group] = box_house.shared_state.groups.values()

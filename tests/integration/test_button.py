@@ -12,7 +12,7 @@ from .fakes import CLOUD_VALUES, move_in
 pytestmark = pytest.mark.usefixtures("hass_storage")
 
 
-async def test_i5_a_press_restarts_once(hass: HomeAssistant) -> None:
+async def test_i5_button_press_restarts_once(hass: HomeAssistant) -> None:
     """I5: at most one restart per press."""
     house = await move_in(hass)
     await house.call("button", "press", house.state("button", "restart"))
@@ -34,10 +34,10 @@ async def test_i5_a_press_restarts_once(hass: HomeAssistant) -> None:
         (Status.UPDATING, "restart_updating", {"until": "2026-11-02 07:00"}),
     ],
 )
-async def test_i5_a_harmful_restart_is_refused(
+async def test_i5_restart_refused_while_charging_or_updating(
     hass: HomeAssistant, status: Status, key: str, until: dict[str, str]
 ) -> None:
-    """I5: none while updating, none that would interrupt a charge; told is who says so, and until when it counts."""
+    """I5: the error names the transport that reported the danger, and until when the report counts."""
     house = await move_in(hass, {**CLOUD_VALUES, STATUS: status})
     with pytest.raises(ServiceValidationError) as caught:
         await house.call("button", "press", house.state("button", "restart"))

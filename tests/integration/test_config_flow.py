@@ -1,4 +1,4 @@
-"""The config flow against the simulated cloud: every way in, every refusal, and how to go on from it."""
+"""The config flow against the simulated cloud: every step, every refusal, and how the user continues."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,14 +24,14 @@ async def submit(house: House, form: ConfigFlowResult, data: Mapping[str, object
 
 
 async def submit_slowly(house: House, form: ConfigFlowResult, data: Mapping[str, object]) -> ConfigFlowResult:
-    """Submit to a cloud that does not answer, and let time pass until the flow does."""
+    """Submit to a cloud that does not answer and let time pass until the flow continues."""
     step = house.hass.async_create_task(submit(house, form, data))
     await house.clock.advance_until(step.done, within=60)
     return await step
 
 
 def wait_asked(form: ConfigFlowResult) -> float:
-    """The seconds after which the form says to try again."""
+    """Return the seconds after which the form says to try again."""
     assert form["description_placeholders"] is not None
     return int(form["description_placeholders"]["retry"]) * 60 + 1
 
@@ -42,7 +42,7 @@ def assert_created(house: House, result: ConfigFlowResult) -> ConfigEntry:
     return result["result"]
 
 
-async def test_an_account_is_added_with_its_chargers(house: House) -> None:
+async def test_account_added_with_its_chargers(house: House) -> None:
     menu = await house.hass.config_entries.flow.async_init(DOMAIN, context={"source": SOURCE_USER})
     assert menu["type"] is FlowResultType.MENU
     assert menu["step_id"] == "user"
@@ -74,14 +74,14 @@ async def test_an_account_is_added_with_its_chargers(house: House) -> None:
     assert house.cloud.violations == []
 
 
-async def test_stray_blanks_and_slashes_do_no_harm(house: House) -> None:
+async def test_stray_blanks_and_slashes_removed_from_input(house: House) -> None:
     form = await house.begin_flow()
     server = {"user_api_url": f" {house.cloud.url}/ ", "api_url": f"{house.cloud.url}//"}
     result = await submit(house, form, {"email": f" {EMAIL} ", "password": PASSWORD, "server": server})
     assert assert_created(house, result).data.items() >= house.credentials().items()
 
 
-async def test_a_wrong_password_then_the_right_one(house: House) -> None:
+async def test_wrong_password_refused_then_right_password_accepted(house: House) -> None:
     form = await house.begin_flow()
     result = await submit(house, form, house.credentials(password="a wrong one"))
     assert result["type"] is FlowResultType.FORM
@@ -115,7 +115,7 @@ async def test_a_wrong_password_then_the_right_one(house: House) -> None:
     ],
 )
 @pytest.mark.parametrize("where", ["/users/", "/v3/"])
-async def test_a_cloud_that_fails_then_works(house: House, fault: Fault, error: str, where: str) -> None:
+async def test_account_added_after_the_cloud_failed(house: House, fault: Fault, error: str, where: str) -> None:
     form = await house.begin_flow()
     await house.cloud.set_fault(fault, path_prefix=where)
     result = await submit(house, form, house.credentials())
@@ -127,7 +127,7 @@ async def test_a_cloud_that_fails_then_works(house: House, fault: Fault, error: 
     assert_created(house, await submit(house, form, house.credentials()))
 
 
-async def test_the_wait_that_a_throttling_cloud_asks_for_is_told(house: House) -> None:
+async def test_wait_asked_for_by_a_throttling_cloud_is_shown_and_kept(house: House) -> None:
     form = await house.begin_flow()
     await house.cloud.set_fault(Fault.TOO_MANY, path_prefix="/v3/", retry_after=250)
     result = await submit(house, form, house.credentials())
@@ -144,7 +144,7 @@ async def test_the_wait_that_a_throttling_cloud_asks_for_is_told(house: House) -
     assert_created(house, await submit(house, form, house.credentials()))
 
 
-async def test_a_cloud_that_hangs_then_answers(house: House) -> None:
+async def test_account_added_after_the_cloud_timed_out(house: House) -> None:
     form = await house.begin_flow()
     await house.cloud.set_fault(Fault.HANG)
     result = await submit_slowly(house, form, house.credentials())
@@ -155,7 +155,7 @@ async def test_a_cloud_that_hangs_then_answers(house: House) -> None:
     assert_created(house, await submit(house, form, house.credentials()))
 
 
-async def test_a_refusal_of_all_data_then_not(house: House) -> None:
+async def test_forbidden_data_shown_as_throttled_then_account_added(house: House) -> None:
     form = await house.begin_flow()
     await house.cloud.set_fault(Fault.FORBIDDEN)
     result = await submit(house, form, house.credentials())
@@ -166,7 +166,7 @@ async def test_a_refusal_of_all_data_then_not(house: House) -> None:
     assert_created(house, await submit(house, form, house.credentials()))
 
 
-async def test_an_account_without_chargers_then_with_one(house: House) -> None:
+async def test_account_refused_without_chargers_then_added_with_a_charger(house: House) -> None:
     account = house.cloud.accounts[0]
     account.serials = frozenset()
     form = await house.begin_flow()
@@ -182,7 +182,7 @@ async def test_an_account_without_chargers_then_with_one(house: House) -> None:
     "url", ["", "localhost", "ftp://localhost", "http://", "http://[::1", "https:///path", "http://localhost:99999"]
 )
 @pytest.mark.parametrize("field", ["user_api_url", "api_url"])
-async def test_an_address_that_is_none_then_a_good_one(house: House, field: str, url: str) -> None:
+async def test_invalid_address_refused_then_valid_address_accepted(house: House, field: str, url: str) -> None:
     form = await house.begin_flow()
     credentials = house.credentials()
     server = {"user_api_url": house.cloud.url, "api_url": house.cloud.url, field: url}
@@ -196,7 +196,7 @@ async def test_an_address_that_is_none_then_a_good_one(house: House, field: str,
 
 
 @pytest.mark.parametrize("email", [EMAIL, EMAIL.upper()])
-async def test_the_same_account_again(house: House, email: str) -> None:
+async def test_same_account_refused_without_a_request(house: House, email: str) -> None:
     await house.add_account()
     seen = len(house.cloud.requests)
     form = await house.begin_flow()
@@ -206,7 +206,7 @@ async def test_the_same_account_again(house: House, email: str) -> None:
     assert len(house.cloud.requests) == seen, "found out without spending a request of the account"
 
 
-async def test_the_same_account_under_its_new_address(house: House) -> None:
+async def test_same_account_refused_under_its_new_email(house: House) -> None:
     entry = await house.add_account()
     before = dict(entry.data)
     house.cloud.accounts[0].email = "other@example.org"
@@ -216,7 +216,7 @@ async def test_the_same_account_under_its_new_address(house: House) -> None:
     assert dict(entry.data) == before
 
 
-async def test_a_flow_begun_again_takes_the_place_of_the_one_whose_page_was_reloaded(house: House) -> None:
+async def test_flow_started_again_replaces_the_flow_left_open(house: House) -> None:
     other = core_wallbox_entry()
     other.add_to_hass(house.hass)
     first = await submit(house, await house.begin_flow(), house.credentials())
@@ -231,7 +231,7 @@ async def test_a_flow_begun_again_takes_the_place_of_the_one_whose_page_was_relo
     assert not house.hass.config_entries.flow.async_progress()
 
 
-async def test_a_flow_that_comes_too_late(house: House) -> None:
+async def test_flow_finished_after_the_account_was_added_aborts(house: House) -> None:
     other = core_wallbox_entry()
     other.add_to_hass(house.hass)
     form = await submit(house, await house.begin_flow(), house.credentials())
@@ -242,7 +242,7 @@ async def test_a_flow_that_comes_too_late(house: House) -> None:
     assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "already_configured")
 
 
-async def test_a_second_account_brings_only_what_the_first_has_not(house: House) -> None:
+async def test_second_account_adds_only_chargers_not_yet_known(house: House) -> None:
     house.cloud.accounts[0].serials = frozenset({FREE})
     await house.add_account()
     house.cloud.add_account("second@example.org", "battery staple", serials=[FREE, CHARGING])
@@ -250,7 +250,7 @@ async def test_a_second_account_brings_only_what_the_first_has_not(house: House)
     assert [charger["serial"] for charger in second.data["chargers"]] == [CHARGING]
 
 
-async def test_a_second_account_with_nothing_of_its_own(house: House) -> None:
+async def test_second_account_without_new_chargers_refused(house: House) -> None:
     await house.add_account()
     house.cloud.add_account("second@example.org", "battery staple", serials=[FREE])
     form = await house.begin_flow()
@@ -258,7 +258,7 @@ async def test_a_second_account_with_nothing_of_its_own(house: House) -> None:
     assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "all_chargers_known")
 
 
-# The other integration
+# Another integration on the same account
 
 
 def core_wallbox_entry(email: str = EMAIL, **options: Any) -> MockConfigEntry:
@@ -266,7 +266,7 @@ def core_wallbox_entry(email: str = EMAIL, **options: Any) -> MockConfigEntry:
     return MockConfigEntry(domain="wallbox", title="Wallbox Portal", data=data, **options)
 
 
-async def test_another_integration_on_the_account_is_named(house: House) -> None:
+async def test_other_integration_on_the_account_shown_in_the_flow(house: House) -> None:
     core_wallbox_entry(EMAIL.title()).add_to_hass(house.hass)
     result = await submit(house, await house.begin_flow(), house.credentials())
     assert result["type"] is FlowResultType.FORM
@@ -284,7 +284,7 @@ async def test_another_integration_on_the_account_is_named(house: House) -> None
     ],
     ids=["other account", "disabled", "ignored"],
 )
-async def test_another_integration_that_does_no_harm_is_not(house: House, other: MockConfigEntry) -> None:
+async def test_other_integration_without_conflict_not_shown_in_the_flow(house: House, other: MockConfigEntry) -> None:
     other.add_to_hass(house.hass)
     assert_created(house, await submit(house, await house.begin_flow(), house.credentials()))
 
@@ -303,7 +303,7 @@ async def begin_reauth(house: House, entry: ConfigEntry) -> ConfigFlowResult:
     return form
 
 
-async def test_reauth_with_the_new_password(house: House) -> None:
+async def test_reauth_with_the_new_password_succeeds(house: House) -> None:
     entry = await house.add_account()
     house.cloud.accounts[0].password = "battery staple"
     await house.pass_time(SLOT)
@@ -318,7 +318,7 @@ async def test_reauth_with_the_new_password(house: House) -> None:
     assert house.cloud.violations == []
 
 
-async def test_reauth_refused_then_right(house: House) -> None:
+async def test_reauth_refused_with_a_wrong_password_then_succeeds(house: House) -> None:
     entry = await house.add_account()
     house.cloud.accounts[0].password = "battery staple"
     await house.pass_time(SLOT)
@@ -333,7 +333,7 @@ async def test_reauth_refused_then_right(house: House) -> None:
     assert result["reason"] == "reauth_successful"
 
 
-async def test_reauth_with_the_cloud_down_then_up(house: House) -> None:
+async def test_reauth_succeeds_after_the_cloud_was_down(house: House) -> None:
     entry = await house.add_account()
     await house.pass_time(SLOT)
     form = await begin_reauth(house, entry)
@@ -345,8 +345,8 @@ async def test_reauth_with_the_cloud_down_then_up(house: House) -> None:
     assert (await submit(house, form, {"password": PASSWORD}))["reason"] == "reauth_successful"
 
 
-async def test_reauth_with_another_account(house: House) -> None:
-    """The old account was deleted, and another one made with the same e-mail."""
+async def test_reauth_refuses_another_account(house: House) -> None:
+    """The old account was deleted, and a new account was created with the same email."""
     entry = await house.add_account()
     house.cloud.accounts.clear()
     house.cloud.add_account("placeholder@example.org", "x")
@@ -358,7 +358,7 @@ async def test_reauth_with_another_account(house: House) -> None:
     assert entry.data["password"] == PASSWORD
 
 
-async def test_reauth_of_an_entry_that_is_not_set_up(house: House) -> None:
+async def test_reauth_of_an_unloaded_entry_succeeds(house: House) -> None:
     entry = await house.add_account()
     await house.hass.config_entries.async_unload(entry.entry_id)
     house.shared_state.accounts.clear()
@@ -392,7 +392,7 @@ async def test_reconfigure_shows_everything_but_the_password(house: House) -> No
     assert server == {"user_api_url": house.cloud.url, "api_url": house.cloud.url}
 
 
-async def test_reconfigure_with_the_accounts_new_email(house: House) -> None:
+async def test_reconfigure_with_the_new_email_of_the_account_succeeds(house: House) -> None:
     entry = await house.add_account()
     house.cloud.accounts[0].email = "other@example.org"
     await house.pass_time(SLOT)
@@ -418,7 +418,7 @@ async def test_reconfigure_refuses_another_account(house: House) -> None:
     assert house.state("sensor", "status").state == "available", "the entry goes on with its own account"
 
 
-async def test_reconfigure_with_bad_input_then_good(house: House) -> None:
+async def test_reconfigure_refuses_bad_input_then_succeeds(house: House) -> None:
     entry = await house.add_account()
     await house.pass_time(SLOT)
     form = await begin_reconfigure(house, entry)
@@ -430,7 +430,7 @@ async def test_reconfigure_with_bad_input_then_good(house: House) -> None:
     assert (await submit(house, form, house.credentials()))["reason"] == "reconfigure_successful"
 
 
-async def test_reconfigure_to_another_server(house: House) -> None:
+async def test_reconfigure_to_another_server_uses_only_that_server(house: House) -> None:
     entry = await house.add_account()
     await house.settle_in()
     elsewhere = WallboxCloud(house.world, house.clock)
@@ -473,7 +473,7 @@ async def choose(house: House, form: ConfigFlowResult, data: Mapping[str, object
     return result
 
 
-async def test_settings(house: House) -> None:
+async def test_settings_saved_and_applied_to_each_charger(house: House) -> None:
     entry = await house.add_account()
     form = await begin_options(house, entry, "settings")
     assert form["step_id"] == "settings"
@@ -494,7 +494,7 @@ async def test_settings(house: House) -> None:
     assert suggested == chosen
 
 
-async def test_a_load_group_limit_is_set_and_taken_away(house: House) -> None:
+async def test_load_group_limit_set_and_removed(house: House) -> None:
     entry = await house.add_account()
     await house.settle_in()
     loaded = entry.runtime_data
@@ -530,7 +530,7 @@ async def test_a_load_group_limit_is_set_and_taken_away(house: House) -> None:
     assert house.cloud.count("GET", "/users/signin") == 1, "setting up again signs in to nothing"
 
 
-async def test_without_chargers_there_is_no_limit_to_set(house: House) -> None:
+async def test_load_group_limit_form_aborts_without_chargers(house: House) -> None:
     entry = await house.add_account()
     await house.hass.config_entries.async_unload(entry.entry_id)
     house.hass.config_entries.async_update_entry(entry, data={**entry.data, "chargers": []})

@@ -1,4 +1,4 @@
-"""I12: diagnostics, log and system health hold nothing that names anybody or opens anything."""
+"""I12: diagnostics, log and system health contain no name and no secret."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ def _secrets(house: House) -> list[str]:
     return [EMAIL, PASSWORD, NAME, account.uuid, *house.world.chargers, house.cloud.url.removeprefix("http://")]
 
 
-async def test_i12_diagnostics_tell_the_state_and_no_secret(hass: HomeAssistant, house: House) -> None:
+async def test_i12_diagnostics_contain_the_state_and_no_secret(hass: HomeAssistant, house: House) -> None:
     house.world.charger("700101").name = NAME
     entry = await house.add_account()
     await house.settle_in()
@@ -40,7 +40,7 @@ async def test_i12_diagnostics_tell_the_state_and_no_secret(hass: HomeAssistant,
     assert diagnostics["chargers"][0]["paths"]["cloud"]["presence"] == "online"
 
 
-async def test_i12_diagnostics_of_a_device(hass: HomeAssistant, house: House) -> None:
+async def test_i12_device_diagnostics_contain_no_serial_number(hass: HomeAssistant, house: House) -> None:
     entry = await house.add_account()
     await house.settle_in()
     registry = dr.async_get(hass)
@@ -53,7 +53,7 @@ async def test_i12_diagnostics_of_a_device(hass: HomeAssistant, house: House) ->
 
 
 @pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.SLOW])
-async def test_i12_the_log_names_nobody_whatever_goes_wrong(
+async def test_i12_log_contains_no_secret_in_any_failure(
     hass: HomeAssistant, house: House, caplog: pytest.LogCaptureFixture, fault: Fault
 ) -> None:
     caplog.set_level(logging.DEBUG, "custom_components.chargekeeper")
@@ -72,7 +72,7 @@ async def test_i12_the_log_names_nobody_whatever_goes_wrong(
     assert [secret for secret in (*_secrets(house), *tokens) if secret in ours] == []
 
 
-async def test_system_health(hass: HomeAssistant, house: House) -> None:
+async def test_system_health_counts_accounts_and_chargers(hass: HomeAssistant, house: House) -> None:
     hass.config.components.add("http")
     assert await async_setup_component(hass, "system_health", {})
     await house.add_account()

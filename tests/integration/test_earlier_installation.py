@@ -25,11 +25,11 @@ from .machine import Machine, files
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "before_the_renames"
 STOPPED_AT = 3800.0
-"""Seconds after the beginning of a test at which that Home Assistant had stopped."""
+"""Seconds after the beginning of a test at which the earlier Home Assistant had stopped."""
 
 
 def before() -> dict[str, str]:
-    """The entity ids of the earlier installation by unique id."""
+    """Return the entity ids of the earlier installation by unique id."""
     registry = json.loads((FIXTURE / "core.entity_registry").read_text(encoding="utf-8"))
     return {each["unique_id"]: each["entity_id"] for each in registry["data"]["entities"]}
 
@@ -38,7 +38,7 @@ def before() -> dict[str, str]:
 async def earlier(
     tmp_path: Path, virtual_clock: VirtualClock, world: World, cloud: WallboxCloud
 ) -> AsyncIterator[tuple[OwnHouse, BoxHouse]]:
-    """Home Assistant, started with the present tree from the earlier storage; cars and clouds are as they were."""
+    """Yield Home Assistant, started by the present code from the earlier storage."""
     night = world.charger(WAITING).schedules[0]
     world.charger(WAITING).schedules = (replace(night, enabled=False),)
     await virtual_clock.advance(STOPPED_AT)
@@ -67,7 +67,7 @@ async def earlier(
 
 @pytest.fixture
 def expected_lingering_timers() -> bool:
-    """Home Assistant leaves some of its own when it is stopped."""
+    """Return True: Home Assistant leaves timers of its own when it is stopped."""
     return True
 
 
@@ -84,7 +84,7 @@ async def test_earlier_installation_keeps_entries_entities_and_values(earlier: t
     assert [boxes.value("wire_rating", serial) for serial in (FIRST, SECOND)] == ["32.0", "20.0"]
 
 
-async def test_override_of_earlier_installation_gives_its_schedule_back(earlier: tuple[OwnHouse, BoxHouse]) -> None:
+async def test_override_of_earlier_installation_restores_its_schedule(earlier: tuple[OwnHouse, BoxHouse]) -> None:
     house, _ = earlier
     await house.settle_in()
     [window] = house.world.charger(WAITING).schedules

@@ -1,4 +1,4 @@
-"""Which entities a charger and an account have, under which ids, and when they come into being."""
+"""The entities of a charger and an account: their ids, and when they are added."""
 
 from collections import Counter
 from collections.abc import Generator
@@ -39,7 +39,7 @@ COMMANDS = {"tou_override", "charging", "restart", "charging_current", "lock", "
 
 @pytest.fixture(name="all_enabled")
 def all_enabled_fixture() -> Generator[None]:
-    """Entities that are off by default are on."""
+    """Enable the entities that are disabled by default."""
     with patch("homeassistant.helpers.entity.Entity.entity_registry_enabled_default", PropertyMock(return_value=True)):
         yield
 
@@ -53,7 +53,7 @@ def keys(house: House, serial: str = SERIAL) -> set[str]:
     }
 
 
-async def test_every_entity_there_can_be(hass: HomeAssistant, snapshot: SnapshotAssertion) -> None:
+async def test_all_entities_match_the_snapshot(hass: HomeAssistant, snapshot: SnapshotAssertion) -> None:
     house = await move_in(hass, EVERYTHING)
     found = [
         {
@@ -72,7 +72,7 @@ async def test_every_entity_there_can_be(hass: HomeAssistant, snapshot: Snapshot
     assert found == snapshot
 
 
-async def test_devices(hass: HomeAssistant) -> None:
+async def test_devices_show_identity_and_firmware(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     registry = dr.async_get(hass)
     device = registry.async_get_device_by_identifier((DOMAIN, f"wallbox_{SERIAL}"), house.entry.entry_id)
@@ -92,7 +92,7 @@ async def test_devices(hass: HomeAssistant) -> None:
     assert updated.sw_version == "6.5.2"
 
 
-async def test_not_more_than_25_entities_are_on_for_a_charger_in_the_cloud(hass: HomeAssistant) -> None:
+async def test_charger_has_at_most_25_entities_enabled_by_default(hass: HomeAssistant) -> None:
     house = await move_in(hass, CLOUD_VALUES)
     of_charger = [e for e in house.registered() if e.unique_id.startswith("wallbox_")]
     enabled = [entity for entity in of_charger if entity.disabled_by is None]
@@ -100,7 +100,7 @@ async def test_not_more_than_25_entities_are_on_for_a_charger_in_the_cloud(hass:
     assert len(of_charger) > len(enabled)
 
 
-async def test_a_charger_has_only_what_it_has_shown(hass: HomeAssistant) -> None:
+async def test_charger_has_entities_only_for_values_shown(hass: HomeAssistant) -> None:
     house = await move_in(hass, BASIC, capabilities=frozenset({Capability.CURRENT}))
     assert keys(house) == {
         *("status", "connection_path", "cloud", "last_cloud_contact", "restart_availability"),
@@ -108,7 +108,9 @@ async def test_a_charger_has_only_what_it_has_shown(hass: HomeAssistant) -> None
     }
 
 
-async def test_what_a_charger_shows_later_comes_without_a_reload(hass: HomeAssistant, all_enabled: None) -> None:
+async def test_entity_added_without_a_reload_when_its_value_first_appears(
+    hass: HomeAssistant, all_enabled: None
+) -> None:
     house = await move_in(hass, BASIC, capabilities=frozenset())
     before = keys(house)
     assert not before & {"temperature", "restart", "lock"}
@@ -126,7 +128,7 @@ async def test_what_a_charger_shows_later_comes_without_a_reload(hass: HomeAssis
     assert house.state("sensor", "temperature").state == "31.0"
 
 
-async def test_a_charger_that_joins_the_account_gets_its_entities(hass: HomeAssistant) -> None:
+async def test_charger_added_to_the_account_gets_its_entities(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     house.account.transport("1002").show(CLOUD_VALUES)
     house.account.appear(charger("1002", "Carport"))
@@ -139,10 +141,10 @@ async def test_a_charger_that_joins_the_account_gets_its_entities(hass: HomeAssi
     assert state.state == "available"
 
 
-async def test_i8_all_entities_are_there_again_when_nothing_answers(
+async def test_i8_all_entities_restored_when_the_cloud_does_not_answer(
     hass: HomeAssistant, hass_storage: dict[str, Any]
 ) -> None:
-    """I8: set-up with the cloud dead makes all entities, also where the stores are lost."""
+    """I8: set-up without a cloud creates all entities, even without stores."""
     house = await move_in(hass, EVERYTHING)
     before = house.registered()
     house.transport.can = frozenset()
@@ -155,13 +157,13 @@ async def test_i8_all_entities_are_there_again_when_nothing_answers(
     assert enabled <= provided
 
 
-async def test_a_read_only_entry_has_nothing_that_commands(hass: HomeAssistant) -> None:
+async def test_read_only_entry_has_no_command_entities(hass: HomeAssistant) -> None:
     house = await move_in(hass, options={"read_only": True})
     assert not keys(house) & COMMANDS
     assert house.state("update", "firmware").attributes["supported_features"] == 4, "progress, no install"
 
 
-async def test_going_read_only_clears_the_commands_away_and_back(hass: HomeAssistant) -> None:
+async def test_command_entities_removed_by_read_only_and_restored_after(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     before = keys(house)
     entity_id = house.entity_id("switch", "tou_override")
@@ -176,17 +178,17 @@ async def test_going_read_only_clears_the_commands_away_and_back(hass: HomeAssis
     assert house.entity_id("switch", "tou_override") == "switch.charge_now"
 
 
-async def test_an_entity_is_written_only_when_it_shows_something_else(hass: HomeAssistant) -> None:
+async def test_entity_written_only_when_its_value_changes(hass: HomeAssistant) -> None:
     house = await move_in(hass, EVERYTHING)
     with patch.object(ChargerEntity, "async_write_ha_state", autospec=True) as write:
         await house.show({OFFLINE_CURRENT: 11.0})
     assert [call.args[0].entity_id for call in write.call_args_list] == [house.entity_id("sensor", "offline_current")]
 
 
-async def test_home_assistant_has_nothing_to_complain_about(
+async def test_entities_cause_no_warnings_in_the_log(
     hass: HomeAssistant, all_enabled: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No warning: nothing that is going away, no unit, class or precision that do not fit together."""
+    """No deprecation and no mismatch of unit, class or precision is logged."""
     house = await move_in(hass, EVERYTHING)
     await house.show({OFFLINE_CURRENT: 11.0})
     await house.unload()
@@ -194,14 +196,14 @@ async def test_home_assistant_has_nothing_to_complain_about(
         record.getMessage()
         for record in caplog.records
         if record.levelno >= logging.WARNING
-        and record.name != "asyncio"  # tells of a slow machine
+        and record.name != "asyncio"  # warns of a slow machine
         and "has not been tested by Home Assistant" not in record.getMessage()
     ]
     assert complaints == []
 
 
-async def test_texts_and_icons_fit_the_entities(hass: HomeAssistant) -> None:
-    """Every key has a name, every state a text; no text or icon belongs to nothing."""
+async def test_texts_and_icons_match_the_entities(hass: HomeAssistant) -> None:
+    """Every key has a name and every state a text; every text and icon belongs to an entity."""
     house = await move_in(hass, EVERYTHING)
     named: dict[str, set[str]] = {}
     for entity in house.registered():
@@ -226,7 +228,7 @@ async def test_texts_and_icons_fit_the_entities(hass: HomeAssistant) -> None:
             assert icon["default"] not in icon.get("state", {}).values(), key
 
 
-async def test_sources_have_texts() -> None:
+async def test_every_source_has_a_text() -> None:
     for platform, key in [
         *(("sensor", key) for key in LimitingFactor if key is not LimitingFactor.CHARGING_CURRENT),
         ("sensor", "effective_limit"),
@@ -237,7 +239,7 @@ async def test_sources_have_texts() -> None:
         assert texts["since"]["name"]
 
 
-def test_names_are_short_and_in_sentence_case() -> None:
+def test_entity_names_short_and_in_sentence_case() -> None:
     names = [text["name"] for texts in TEXTS["entity"].values() for text in texts.values()]
     assert all(len(name) <= 24 for name in names)
     capitals = {"L1", "L2", "L3"}

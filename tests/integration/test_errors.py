@@ -1,4 +1,4 @@
-"""The one table of errors: every reason that core and the makers' packages raise has a row, and every row a text."""
+"""The table of errors: every reason that core and the makers' packages raise has a row and a text."""
 
 import ast
 from collections.abc import Iterator
@@ -31,23 +31,23 @@ from custom_components.chargekeeper.ha.errors import (
     translated,
 )
 
-HOUSE = Path(custom_components.chargekeeper.__file__).parent
-TOLD_ELSEWHERE = {
+INTEGRATION = Path(custom_components.chargekeeper.__file__).parent
+WITHOUT_ROW = {
     "NoConnection": {"bad_address", "dns"},
     "NotApplicable": {"ignored", "known", "server_in_charge"},
     "TransportBusy": {"next_status", "too_many_boxes"},
     "UnsafeRequest": {"once_a_day"},
 }
-"""Reasons, by class, that only a flow, a repair or diagnostics tell, or nobody: they have no row."""
+"""Reasons without a row, by class: at most a flow, a repair or diagnostics show them."""
 CLASSES = {
     name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, ChargerError)
 }
 
 
 def _raised() -> Iterator[tuple[str, str]]:
-    """Class and reason of every error made in core and the makers' packages, where both are written out."""
+    """Yield class and reason of every error in core and the makers' packages with a literal reason."""
     for folder in ("core", "wallbox", "juicebox"):
-        for path in (HOUSE / folder).rglob("*.py"):
+        for path in (INTEGRATION / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CLASSES):
                     continue
@@ -56,7 +56,7 @@ def _raised() -> Iterator[tuple[str, str]]:
                     yield node.func.id, reason.value
 
 
-def test_every_reason_that_is_raised_has_a_row() -> None:
+def test_every_raised_reason_has_a_row() -> None:
     raised = set(_raised())
     assert {("TransportDown", "no_path"), ("NoConnection", "learning")} <= raised
     without = {
@@ -64,7 +64,7 @@ def test_every_reason_that_is_raised_has_a_row() -> None:
         for name, reason in raised
         if reason not in ERRORS.get(next(base for base in CLASSES[name].__mro__ if base in ERRORS), {})
     }
-    assert without == {(name, reason) for name, reasons in TOLD_ELSEWHERE.items() for reason in reasons}
+    assert without == {(name, reason) for name, reasons in WITHOUT_ROW.items() for reason in reasons}
 
 
 @pytest.mark.parametrize("what", ["restart", "install"])
@@ -76,7 +76,7 @@ def test_every_refusal_of_a_restart_has_a_row(what: str) -> None:
         assert error.translation_key == f"{what}_{refusal}"
 
 
-def test_a_reason_that_nobody_listed_gets_the_text_of_its_class() -> None:
+def test_unlisted_reason_gets_the_text_of_its_class() -> None:
     for kind, (key, _) in UNLISTED.items():
         error = as_home_assistant_error(
             kind("brand_new", 60.0) if issubclass(kind, TransportBusy) else kind("brand_new"), "Garage"
@@ -84,7 +84,7 @@ def test_a_reason_that_nobody_listed_gets_the_text_of_its_class() -> None:
         assert error.translation_key == key
 
 
-def test_an_outage_is_named_with_its_beginning() -> None:
+def test_outage_error_names_its_beginning() -> None:
     error = as_home_assistant_error(TransportDown("no_path", "2026-11-02T12:00:00+00:00"), "Garage")
     assert error.translation_key == "no_path_since"
     assert error.translation_placeholders is not None
@@ -97,7 +97,7 @@ def test_i12_details_of_other_reasons_are_not_shown() -> None:
     assert error.translation_placeholders == {"charger": "Garage"}
 
 
-def test_translated_raises_from_the_original() -> None:
+def test_translated_error_raised_from_the_original() -> None:
     original = UnsafeRequest("above_ceiling", "16")
     with pytest.raises(ServiceValidationError) as caught, translated("Garage"):
         raise original
@@ -111,13 +111,13 @@ def test_translated_raises_from_the_original() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "minutes"), [(0.0, 1), (59.0, 1), (61.0, 2), (600.0, 10)])
-def test_the_time_to_try_again_is_given_in_whole_minutes(seconds: float, minutes: int) -> None:
+def test_retry_time_given_in_whole_minutes(seconds: float, minutes: int) -> None:
     assert retry_minutes(TransportBusy("throttled", seconds)) == minutes
     error = as_home_assistant_error(TransportBusy("throttled", seconds), "Garage")
     assert error.translation_placeholders == {"charger": "Garage", "retry": str(minutes)}
 
 
-def test_the_flow_has_a_word_for_each() -> None:
+def test_flow_error_key_chosen_for_each_error() -> None:
     assert flow_error(LoginRejected("invalid_auth")) == "invalid_auth"
     assert flow_error(TransportDown("timeout")) == "timeout"
     assert flow_error(TransportDown("unreachable")) == "cannot_connect"
@@ -126,7 +126,7 @@ def test_the_flow_has_a_word_for_each() -> None:
     assert flow_error(NotAllowed("refused")) == "bad_answer"
 
 
-async def test_where_several_paths_failed_each_is_named_with_its_reason(hass: HomeAssistant) -> None:
+async def test_failures_of_several_transports_each_named_with_their_reason(hass: HomeAssistant) -> None:
     assert await async_setup_component(hass, DOMAIN, {})
     failures = [
         (Source.CLOUD, TransportDown("unreachable", "owner@example.org")),
@@ -141,7 +141,7 @@ async def test_where_several_paths_failed_each_is_named_with_its_reason(hass: Ho
     assert "example.org" not in text
 
 
-async def test_every_path_has_a_name_for_that(hass: HomeAssistant) -> None:
+async def test_every_transport_has_a_name_in_the_failure_text(hass: HomeAssistant) -> None:
     assert await async_setup_component(hass, DOMAIN, {})
     text = str(
         as_home_assistant_error(TransportsFailed([(source, TransportDown("timeout")) for source in LIVE_AGE]), "Garage")

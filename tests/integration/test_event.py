@@ -1,4 +1,4 @@
-"""Events: what became of a restart, of the connection and the override, and outages."""
+"""Events: the outcome of a restart, the connection, the override, and outages."""
 
 from homeassistant.const import STATE_UNKNOWN
 from homeassistant.core import HomeAssistant
@@ -11,7 +11,7 @@ from .fakes import CLOUD_VALUES, move_in
 pytestmark = pytest.mark.usefixtures("hass_storage")
 
 
-async def test_a_restart_is_accepted_and_verified(hass: HomeAssistant) -> None:
+async def test_restart_event_shows_accepted_then_verified(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     assert house.state("event", "restart").state == STATE_UNKNOWN
     await house.call("button", "press", house.state("button", "restart"))
@@ -30,7 +30,7 @@ async def test_a_restart_is_accepted_and_verified(hass: HomeAssistant) -> None:
     assert house.state("sensor", "status").state == "available"
 
 
-async def test_the_end_of_an_override_says_why(hass: HomeAssistant) -> None:
+async def test_connection_event_shows_why_an_override_ended(hass: HomeAssistant) -> None:
     house = await move_in(hass, {**CLOUD_VALUES, STATUS: Status.WAITING_SCHEDULE, CAR_CONNECTED: True})
     await house.call("switch", "turn_on", house.state("switch", "tou_override"))
     await house.pass_time(10)
@@ -43,7 +43,7 @@ async def test_the_end_of_an_override_says_why(hass: HomeAssistant) -> None:
     assert house.state("event", "restart").state == STATE_UNKNOWN, "an event of another kind"
 
 
-async def test_an_outage_is_told_by_the_account(hass: HomeAssistant) -> None:
+async def test_outage_event_shown_by_the_account(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     assert house.account_state("event", "outage").state == STATE_UNKNOWN
     for event in ("cloud_lost", "cloud_back"):
@@ -52,7 +52,7 @@ async def test_an_outage_is_told_by_the_account(hass: HomeAssistant) -> None:
         assert house.account_state("event", "outage").attributes["event_type"] == event
 
 
-async def test_events_are_not_listened_for_after_unloading(hass: HomeAssistant) -> None:
+async def test_events_ignored_after_unload(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     await house.unload()
     house.account.outage("cloud_lost")

@@ -1,4 +1,4 @@
-"""The names of an entry's files: inside of the folder, one for each entry, and those of before where there are any."""
+"""Names of an entry's files: in the folder, unique, and the names of an earlier version where they exist."""
 
 from collections.abc import Callable
 import hashlib
@@ -30,7 +30,7 @@ related = st.sampled_from([str.upper, str.lower, str.swapcase, hash_of, lambda n
 def test_no_two_ids_share_a_file(
     first: str, change: Callable[[str], str], others: set[str], data: st.DataObject
 ) -> None:
-    """Whatever files there are, also where the file system does not tell capitals from small letters."""
+    """The names differ for any existing files, also on a file system that ignores case."""
     unique_ids = sorted({first, change(first), change(change(first)), *others})
     earlier = data.draw(st.sets(st.sampled_from(unique_ids)).map(_as_earlier_version_left))
     used: dict[str, str] = {}
@@ -46,12 +46,12 @@ def test_no_two_ids_share_a_file(
 
 
 def _as_earlier_version_left(unique_ids: set[str]) -> set[str]:
-    """What can be on one disk: only one name of those that differ in capitals alone."""
+    """Return the names that can be on one disk: one of those that differ only in case."""
     return set({each.lower(): each for each in sorted(unique_ids) if "/" not in each and "\0" not in each}.values())
 
 
 @pytest.mark.parametrize("unique_id", [UUID, UUID.replace("-", "")])
-def test_uuid_names_its_files_unless_one_in_capitals_has_them(unique_id: str) -> None:
+def test_uuid_used_as_file_name_unless_taken_in_another_case(unique_id: str) -> None:
     assert file_name(unique_id, ()) == unique_id
     assert file_name(unique_id, {unique_id.upper()}) == hash_of(unique_id)
     assert file_name(unique_id.upper(), {unique_id.upper()}) == unique_id.upper()
@@ -59,6 +59,6 @@ def test_uuid_names_its_files_unless_one_in_capitals_has_them(unique_id: str) ->
 
 
 @pytest.mark.parametrize("unique_id", ["", ".", "a/b", "..", "old_account", "\ud800", UUID.upper(), f"{UUID}\n"])
-def test_anything_else_is_named_by_its_hash(unique_id: str) -> None:
+def test_file_name_of_any_other_id_is_its_hash(unique_id: str) -> None:
     assert file_name(unique_id, ()) == hash_of(unique_id)
     assert file_name(hash_of(unique_id), {hash_of(unique_id)}) == hash_of(hash_of(unique_id))

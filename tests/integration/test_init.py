@@ -1,4 +1,4 @@
-"""Set-up, unloading, removal; chargers that come and go; restarts of Home Assistant, in order and by power cuts."""
+"""Set-up, unloading, removal; new and removed chargers; restarts and power cuts of Home Assistant."""
 
 import asyncio
 from collections import Counter
@@ -23,18 +23,18 @@ from .machine import files, multiply
 
 NEW = "700199"
 DEAD = (Fault.REFUSE, Fault.HANG, Fault.ERROR_500, Fault.GARBAGE, Fault.TOO_MANY, Fault.FORBIDDEN)
-POLLS = 8 * 60.0  # seconds within which three groups polls are made
+POLLS = 8 * 60.0  # seconds within which the groups are polled three times
 LIMITS = ((FREE, "wire_rating"), (FREE, "effective_limit"), (WAITING, "wire_rating"), (WAITING, "house_limit"))
 
 
 def ours() -> list[asyncio.Task[object]]:
-    """All tasks of ChargeKeeper that are under way."""
+    """Return all running tasks of ChargeKeeper."""
     codes = ((task, getattr(task.get_coro(), "cr_code", None)) for task in asyncio.all_tasks())
     return [task for task, code in codes if code is not None and "custom_components/chargekeeper" in code.co_filename]
 
 
 def entity_ids(house: House) -> set[str]:
-    """All entities of ours that are provided, not only remembered."""
+    """Return the ids of our entities that are provided, not only restored."""
     registry = er.async_get(house.hass)
     return {
         state.entity_id
@@ -51,12 +51,12 @@ def reauth_flows(house: House) -> list[ConfigFlowResult]:
 
 @pytest.fixture(params=Schedules)
 def either_cloud(request: pytest.FixtureRequest, cloud: WallboxCloud) -> None:
-    """Clouds that merge schedules when they are written, and such that replace them all."""
+    """Run the test with a cloud that merges written schedules and one that replaces them."""
     cloud.schedules = request.param
 
 
 async def override_by_disabling(house: House) -> None:
-    """An override for which the charger's schedule had to be disabled."""
+    """Start an override for which the schedule of the charger must be disabled."""
     house.cloud.resume[WAITING] = Resume.CONFLICT
     await house.call("switch", "turn_on", "tou_override", WAITING)
     await house.pass_time(180)
@@ -69,7 +69,7 @@ async def override_by_disabling(house: House) -> None:
 
 @pytest.mark.parametrize("fault", DEAD)
 async def test_i8_set_up_awaits_no_network(own_house: OwnHouse, fault: Fault) -> None:
-    """I8: not a second passes for ChargeKeeper until all its entities are there."""
+    """I8: no second of virtual time passes until all entities exist."""
     house = own_house
     await house.add_account()
     await house.settle_in()
@@ -86,10 +86,8 @@ async def test_i8_set_up_awaits_no_network(own_house: OwnHouse, fault: Fault) ->
     assert entity_ids(house) == before
 
 
-async def test_i8_a_hundred_chargers_are_set_up_in_two_seconds(
-    own_house: OwnHouse, caplog: pytest.LogCaptureFixture
-) -> None:
-    """I8, with the cloud hanging; of the processor's time, since other work may keep the machine busy meanwhile."""
+async def test_i8_hundred_chargers_set_up_in_two_seconds(own_house: OwnHouse, caplog: pytest.LogCaptureFixture) -> None:
+    """I8: the cloud hangs. Processor time counts, since other work may load the machine."""
     house = own_house
     house.cloud.accounts[0].serials = frozenset({FREE})
     await house.add_account()
@@ -114,35 +112,35 @@ def house_device(house: House, serial: str = FREE) -> dr.DeviceEntry:
     return device
 
 
-async def test_actions_are_there_before_any_entry(own_house: OwnHouse) -> None:
-    """So that automations are valid while no entry is set up (quality scale: action-setup)."""
+async def test_actions_registered_before_any_entry(own_house: OwnHouse) -> None:
+    """Automations stay valid while no entry is set up (quality scale: action-setup)."""
     hass = own_house.hass
     assert not hass.config_entries.async_entries(DOMAIN)
     for action in ("restart", "set_tou_override"):
         assert hass.services.has_service(DOMAIN, action)
 
 
-async def test_an_outage_is_told_once_in_the_log(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    """When the cloud is lost and when it is back (quality scale: log-when-unavailable)."""
+async def test_outage_logged_once_at_start_and_end(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """Quality scale: log-when-unavailable."""
     await house.add_account()
     await house.settle_in()
     await house.cloud.set_fault(Fault.REFUSE)
     await house.pass_time(3600)
     await house.cloud.set_fault(Fault.NONE)
     await house.pass_time(600)
-    told = [
+    logged = [
         record.getMessage()
         for record in caplog.records
         if record.levelno >= logging.INFO and "reachable" in record.getMessage()
     ]
-    assert told == ["The Wallbox cloud is not reachable", "The Wallbox cloud is reachable again"]
+    assert logged == ["The Wallbox cloud is not reachable", "The Wallbox cloud is reachable again"]
 
 
 # Unloading
 
 
-async def test_i13_nothing_is_left_running(house: House) -> None:
-    """I13: set-up, unloading and set-up again."""
+async def test_i13_unload_leaves_nothing_running(house: House) -> None:
+    """I13: also when the entry is set up and unloaded again."""
     entry = await house.add_account()
     await house.settle_in()
     await house.call("switch", "turn_on", "tou_override", WAITING)
@@ -166,7 +164,7 @@ async def test_i13_nothing_is_left_running(house: House) -> None:
         assert house.state("sensor", "status").state == "available"
 
 
-async def test_an_entry_that_cannot_be_unloaded_goes_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_entry_goes_on_when_unload_fails(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = await house.add_account()
     with monkeypatch.context() as stuck:
         stuck.setattr(house.hass.config_entries, "async_unload_platforms", AsyncMock(return_value=False))
@@ -176,8 +174,8 @@ async def test_an_entry_that_cannot_be_unloaded_goes_on(house: House, monkeypatc
     await async_unload_entry(house.hass, entry)
 
 
-async def test_i6_a_reload_earns_no_requests(house: House) -> None:
-    """I6: purses outlive reloads, whatever the moment."""
+async def test_i6_reload_adds_no_request_budget(house: House) -> None:
+    """I6: the budgets survive reloads at any moment."""
     house.cloud.enforce_limits = True
     entry = await house.add_account()
     for _ in range(40):
@@ -188,10 +186,10 @@ async def test_i6_a_reload_earns_no_requests(house: House) -> None:
     assert house.cloud.count("GET") > 8
 
 
-# Chargers that come and go
+# New and removed chargers
 
 
-async def test_a_new_charger_appears_without_a_reload(house: House) -> None:
+async def test_new_charger_appears_without_a_reload(house: House) -> None:
     entry = await house.add_account()
     await house.settle_in()
     loaded = entry.runtime_data
@@ -204,7 +202,7 @@ async def test_a_new_charger_appears_without_a_reload(house: House) -> None:
     assert house.hass.data["chargekeeper"].chargers.keys() >= {("wallbox", NEW)}
 
 
-async def test_a_new_name_goes_to_device_and_entry(house: House) -> None:
+async def test_new_charger_name_shown_by_device_and_entry(house: House) -> None:
     entry = await house.add_account()
     await house.settle_in()
     loaded = entry.runtime_data
@@ -215,7 +213,7 @@ async def test_a_new_name_goes_to_device_and_entry(house: House) -> None:
     assert entry.runtime_data is loaded
 
 
-async def test_a_charger_that_vanishes_may_be_deleted(house: House, issue_registry: ir.IssueRegistry) -> None:
+async def test_charger_that_left_the_account_can_be_deleted(house: House, issue_registry: ir.IssueRegistry) -> None:
     hass = house.hass
     entry = await house.add_account()
     await house.settle_in()
@@ -250,7 +248,9 @@ async def test_a_charger_that_vanishes_may_be_deleted(house: House, issue_regist
     assert len(entry.data["chargers"]) == 3
 
 
-async def test_a_charger_that_comes_back_is_no_problem_any_more(house: House, issue_registry: ir.IssueRegistry) -> None:
+async def test_repair_of_a_missing_charger_cleared_when_the_charger_returns(
+    house: House, issue_registry: ir.IssueRegistry
+) -> None:
     await house.add_account()
     await house.settle_in()
     house.cloud.accounts[0].serials = frozenset({WAITING, CHARGING})
@@ -262,7 +262,7 @@ async def test_a_charger_that_comes_back_is_no_problem_any_more(house: House, is
     assert house.state("sensor", "status").state == "available"
 
 
-async def test_only_a_charger_can_be_deleted_and_only_while_the_entry_is_set_up(house: House) -> None:
+async def test_device_deletion_refused_for_the_account_and_an_unloaded_entry(house: House) -> None:
     hass = house.hass
     entry = await house.add_account()
     devices = dr.async_get(hass)
@@ -275,8 +275,10 @@ async def test_only_a_charger_can_be_deleted_and_only_while_the_entry_is_set_up(
     assert not await async_remove_config_entry_device(hass, entry, house_device(house))
 
 
-async def test_a_charger_belongs_to_one_entry(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    """A charger that is shared with a second account stays with the first, until that one is removed."""
+async def test_charger_shared_by_two_accounts_belongs_to_the_first_entry(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A charger shared with a second account moves there only when the first entry is removed."""
     house.cloud.accounts[0].serials = frozenset({FREE})
     first = await house.add_account()
     second_account = house.cloud.add_account("second@example.org", "battery staple", serials=[CHARGING])
@@ -306,17 +308,17 @@ async def test_a_charger_belongs_to_one_entry(house: House, caplog: pytest.LogCa
     assert [charger["serial"] for charger in second.data["chargers"]] == [CHARGING, FREE]
 
 
-# Giving up
+# Removal
 
 
 @pytest.mark.usefixtures("either_cloud")
-async def test_removal_ends_overrides_and_forgets(own_house: OwnHouse) -> None:
+async def test_removal_ends_overrides_and_deletes_all_data(own_house: OwnHouse) -> None:
     house = own_house
     entry = await house.add_account()
     await house.settle_in()
     await override_by_disabling(house)
     assert files(house.machine.disk)
-    # Whatever the moment: where the schedule has to be read first, removal waits for a free slot.
+    # Where the schedule must be read first, removal waits for a free request slot.
     await house.finish(house.hass.config_entries.async_remove(entry.entry_id))
     await house.hass.async_block_till_done()
     assert [window.enabled for window in house.world.charger(WAITING).schedules] == [True]
@@ -335,8 +337,8 @@ async def test_removal_ends_overrides_and_forgets(own_house: OwnHouse) -> None:
     assert house.state("switch", "tou_override", WAITING).state == "off", "added anew, nothing is left of the old entry"
 
 
-async def test_i6_removing_and_adding_earns_no_requests(house: House) -> None:
-    """I6: the purses outlive even the entry."""
+async def test_i6_removing_and_adding_an_entry_adds_no_request_budget(house: House) -> None:
+    """I6: the budgets survive even the entry."""
     entry = await house.add_account()
     await house.hass.config_entries.async_remove(entry.entry_id)
     form = await house.begin_flow()
@@ -348,7 +350,9 @@ async def test_i6_removing_and_adding_earns_no_requests(house: House) -> None:
 @pytest.mark.usefixtures("either_cloud")
 @pytest.mark.parametrize("fault", [Fault.REFUSE, Fault.HANG])
 @pytest.mark.parametrize("noticed", [True, False])
-async def test_removal_says_what_is_left_where_the_cloud_is_down(house: House, fault: Fault, noticed: bool) -> None:
+async def test_removal_with_the_cloud_down_names_the_disabled_schedules(
+    house: House, fault: Fault, noticed: bool
+) -> None:
     entry = await house.add_account()
     await house.settle_in()
     await override_by_disabling(house)
@@ -364,7 +368,7 @@ async def test_removal_says_what_is_left_where_the_cloud_is_down(house: House, f
 
 
 @pytest.mark.usefixtures("either_cloud")
-async def test_removal_does_not_wait_without_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_removal_times_out_when_the_cloud_hangs(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wallbox, "END_OVERRIDE_TIMEOUT", 5.0)
     entry = await house.add_account()
     await house.settle_in()
@@ -378,7 +382,7 @@ async def test_removal_does_not_wait_without_end(house: House, monkeypatch: pyte
 
 
 @pytest.mark.usefixtures("either_cloud")
-async def test_removal_of_an_entry_that_was_never_set_up_in_this_run(own_house: OwnHouse) -> None:
+async def test_removal_of_an_entry_never_loaded_in_this_run_leaves_a_notice(own_house: OwnHouse) -> None:
     house = own_house
     entry = await house.add_account()
     await house.settle_in()
@@ -393,7 +397,7 @@ async def test_removal_of_an_entry_that_was_never_set_up_in_this_run(own_house: 
 
 
 @pytest.mark.usefixtures("either_cloud")
-async def test_going_read_only_ends_overrides_first(house: House) -> None:
+async def test_read_only_option_ends_overrides_first(house: House) -> None:
     await house.add_account()
     await house.settle_in()
     await override_by_disabling(house)
@@ -408,8 +412,8 @@ async def test_going_read_only_ends_overrides_first(house: House) -> None:
 
 
 @pytest.mark.usefixtures("either_cloud")
-async def test_an_entry_may_go_while_the_option_waits_for_the_cloud(house: House) -> None:
-    """It cannot be set up again then; that would be an error in the log."""
+async def test_entry_removable_while_read_only_waits_for_the_cloud(house: House) -> None:
+    """Setting the removed entry up again would log an error."""
     entry, hass = await house.add_account(), house.hass
     await house.settle_in()
     await override_by_disabling(house)
@@ -424,8 +428,8 @@ async def test_an_entry_may_go_while_the_option_waits_for_the_cloud(house: House
     assert ["did not confirm that it is enabled again" in text for text in house.notices] == [True]
 
 
-async def test_changed_credentials_are_used_after_one_reload(house: House) -> None:
-    """As when the entry is changed by a restored backup: nothing but the new data says so."""
+async def test_changed_credentials_used_after_a_reload(house: House) -> None:
+    """A restored backup changes the entry in the same way: only its data differ."""
     entry = await house.add_account()
     await house.settle_in()
     house.cloud.accounts[0].password = "battery staple"
@@ -441,7 +445,7 @@ async def test_changed_credentials_are_used_after_one_reload(house: House) -> No
     assert not reauth_flows(house)
 
 
-async def test_a_new_title_is_no_reason_to_set_up_again(house: House) -> None:
+async def test_new_title_causes_no_reload(house: House) -> None:
     entry = await house.add_account()
     loaded = entry.runtime_data
     house.hass.config_entries.async_update_entry(entry, title="Home")
@@ -449,11 +453,11 @@ async def test_a_new_title_is_no_reason_to_set_up_again(house: House) -> None:
     assert entry.runtime_data is loaded
 
 
-# The password
+# Reauthentication
 
 
-async def test_i7_a_password_is_asked_for_after_the_second_refusal_only(house: House) -> None:
-    """I7: and that at least 10 minutes after the first."""
+async def test_i7_reauth_starts_only_after_the_second_refusal(house: House) -> None:
+    """I7: the second refusal comes at least 10 minutes after the first."""
     await house.add_account()
     await house.settle_in()
     house.cloud.accounts[0].password = "battery staple"
@@ -476,8 +480,8 @@ async def test_i7_a_password_is_asked_for_after_the_second_refusal_only(house: H
     assert refused.value.translation_domain == DOMAIN
 
 
-async def test_i7_a_password_that_is_due_is_asked_for_after_a_reload_too_until_it_is_right(house: House) -> None:
-    """Home Assistant takes the question back at a reload, whatever that is made for."""
+async def test_i7_reauth_starts_again_after_a_reload_until_the_password_is_right(house: House) -> None:
+    """Home Assistant aborts a reauth flow at every reload."""
     entry = await house.add_account()
     await house.settle_in()
     house.cloud.accounts[0].password = "battery staple"
@@ -494,8 +498,8 @@ async def test_i7_a_password_that_is_due_is_asked_for_after_a_reload_too_until_i
     assert not reauth_flows(house)
 
 
-async def test_i7_an_outage_never_asks_for_a_password(house: House) -> None:
-    """I7: whatever the cloud answers while it is broken."""
+async def test_i7_outage_never_starts_reauth(house: House) -> None:
+    """I7: whatever a broken cloud answers."""
     await house.add_account()
     await house.settle_in()
     house.cloud.expire_access()
@@ -513,8 +517,8 @@ async def test_i7_an_outage_never_asks_for_a_password(house: House) -> None:
 # Restarts of Home Assistant
 
 
-async def test_i2_i4_a_restart_in_an_outage(own_house: OwnHouse) -> None:
-    """I2, I4: limits are kept and marked, live values are not; an override that waits is applied once, later."""
+async def test_i2_i4_restart_in_an_outage_keeps_limits_and_the_override(own_house: OwnHouse) -> None:
+    """I2, I4: limits are kept and marked, live values are dropped, a waiting override is applied once."""
     house = own_house
     await house.add_account()
     await house.settle_in()
@@ -573,8 +577,8 @@ async def test_i2_i4_a_restart_in_an_outage(own_house: OwnHouse) -> None:
     assert not reauth_flows(house)
 
 
-async def test_a_clean_stop(own_house: OwnHouse) -> None:
-    """Nothing is sent any more, everything is saved."""
+async def test_clean_stop_saves_everything_and_sends_nothing(own_house: OwnHouse) -> None:
+    """All stores are saved before the stop, and no request follows."""
     house = own_house
     entry = await house.add_account()
     await house.settle_in()
@@ -604,8 +608,8 @@ async def test_a_clean_stop(own_house: OwnHouse) -> None:
     assert house.world.charger(WAITING).manual is Manual.CHARGE
 
 
-async def test_a_power_cut(own_house: OwnHouse) -> None:
-    """I4, I6: no good-bye at all; what was acknowledged is known again and no request too many is made."""
+async def test_power_cut_loses_no_override_and_adds_no_requests(own_house: OwnHouse) -> None:
+    """I4, I6: an acknowledged override is restored, and the request limits hold."""
     house = own_house
     house.cloud.enforce_limits = True
     await house.add_account()
@@ -624,12 +628,12 @@ async def test_a_power_cut(own_house: OwnHouse) -> None:
     await house.settle_in()
     assert house.state("switch", "tou_override", WAITING).attributes["applied"] is True
     assert house.world.charger(WAITING).manual is Manual.CHARGE
-    # Only the reading back of the override comes sooner than a minute after another GET: from the reserve.
+    # Only the read that verifies the override follows another GET within a minute: from the reserve.
     early = [violation.path for violation in house.cloud.violations]
     assert early in ([], [f"/chargers/status/{WAITING}"])
 
 
-async def test_a_stop_while_a_command_is_under_way(own_house: OwnHouse) -> None:
+async def test_command_in_progress_ends_when_home_assistant_stops(own_house: OwnHouse) -> None:
     house = own_house
     await house.add_account()
     await house.settle_in()
@@ -649,8 +653,8 @@ async def test_a_stop_while_a_command_is_under_way(own_house: OwnHouse) -> None:
     await house.start()
 
 
-async def test_the_first_snapshot_is_saved_at_once(own_house: OwnHouse) -> None:
-    """So that a power cut right after the account was added loses nothing."""
+async def test_first_snapshot_saved_at_once(own_house: OwnHouse) -> None:
+    """A power cut right after the account was added loses nothing."""
     house = own_house
     await house.add_account()
     await house.lose_power()
@@ -660,8 +664,8 @@ async def test_the_first_snapshot_is_saved_at_once(own_house: OwnHouse) -> None:
     assert house.state("number", "charging_current", CHARGING).attributes["source"] == "cache"
 
 
-async def test_two_accounts_in_one_home(house: House) -> None:
-    """Each with its own purses, breaker and devices."""
+async def test_two_accounts_run_side_by_side(house: House) -> None:
+    """Each account has its own devices, and the request limits hold."""
     house.cloud.accounts[0].serials = frozenset({FREE})
     house.cloud.add_account("second@example.org", "battery staple", serials=[CHARGING])
     entries = [await house.add_account(), await house.add_account("second@example.org", "battery staple")]

@@ -1,4 +1,4 @@
-"""JuiceBoxes in Home Assistant: shown, commanded, kept when their server dies, and unaware of reloads and restarts."""
+"""JuiceBoxes in Home Assistant: values, commands, loss of their server, reloads and restarts."""
 
 import asyncio
 import json
@@ -38,29 +38,29 @@ BOXES_FILE = f"{DOMAIN}.boxes.{file_name('juicebox', ())}"
 
 
 async def with_server(box_house: BoxHouse, **details: Any) -> JuiceBox:
-    """A box that its maker's server commands."""
+    """Return a box that its maker's server commands."""
     await box_house.maker.start()
     await box_house.add(**details)
     await box_house.pass_time(31)
     return box_house.sims[FIRST]
 
 
-async def alone(box_house: BoxHouse, **details: Any) -> JuiceBox:
-    """A box that only we command, since its stored limit has shown."""
+async def without_server(box_house: BoxHouse, **details: Any) -> JuiceBox:
+    """Return a box that only we command, because its offline current is known."""
     await box_house.add(**details)
     await box_house.pass_time(400)
     return box_house.sims[FIRST]
 
 
 async def waiting(box_house: BoxHouse) -> JuiceBox:
-    """Such a box outside of its hours, with a car."""
-    sim = await alone(box_house, **NIGHT)
+    """Return a box that only we command, with a car, outside its window."""
+    sim = await without_server(box_house, **NIGHT)
     await box_house.pass_time(400)
     assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0)
     return sim
 
 
-async def test_all_that_a_box_shows_becomes_entities_of_its_subentry(box_house: BoxHouse) -> None:
+async def test_box_values_shown_by_entities_of_its_subentry(box_house: BoxHouse) -> None:
     sim = await with_server(box_house)
     box_house.units[0].limit = 12
     await box_house.pass_time(60)
@@ -87,7 +87,7 @@ async def test_all_that_a_box_shows_becomes_entities_of_its_subentry(box_house: 
     assert device.config_subentry_id == box_house.subentry().subentry_id
 
 
-async def test_grid_frequency_and_power_factor_can_be_shown(box_house: BoxHouse) -> None:
+async def test_grid_frequency_and_power_factor_shown_once_enabled(box_house: BoxHouse) -> None:
     await with_server(box_house)
     registry = er.async_get(box_house.hass)
     for key in ("grid_frequency", "power_factor"):
@@ -97,7 +97,7 @@ async def test_grid_frequency_and_power_factor_can_be_shown(box_house: BoxHouse)
     assert (box_house.value("grid_frequency"), box_house.value("power_factor")) == ("59.99", "0.996")
 
 
-async def test_the_server_dies_and_returns(box_house: BoxHouse) -> None:
+async def test_box_taken_over_when_the_server_dies_and_handed_back_after(box_house: BoxHouse) -> None:
     sim = await with_server(box_house)
     assert box_house.box().mode is Mode.RELAY
     sim.fallbacks = 0
@@ -114,7 +114,7 @@ async def test_the_server_dies_and_returns(box_house: BoxHouse) -> None:
     assert (box_house.box().mode, box_house.state("binary_sensor", "cloud").state) == (Mode.RELAY, "on")
 
 
-async def test_current_pause_and_override_without_a_server(box_house: BoxHouse) -> None:
+async def test_override_and_current_carried_out_without_a_server(box_house: BoxHouse) -> None:
     sim = await waiting(box_house)
     assert box_house.value("next_window") != STATE_UNKNOWN
     await box_house.call("switch", "turn_on", "tou_override")
@@ -131,7 +131,7 @@ async def test_current_pause_and_override_without_a_server(box_house: BoxHouse) 
     assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0)
 
 
-async def test_an_override_holds_over_both_modes_also_where_nothing_had_to_be_sent_for_it(box_house: BoxHouse) -> None:
+async def test_override_kept_while_the_box_changes_between_relay_and_keep(box_house: BoxHouse) -> None:
     sim = await with_server(box_house, **NIGHT)
     await box_house.pass_time(61)
     assert (box_house.box().mode, sim.amperes) == (Mode.RELAY, 16)
@@ -149,7 +149,7 @@ async def test_an_override_holds_over_both_modes_also_where_nothing_had_to_be_se
     assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0)
 
 
-async def test_an_override_that_failed_does_not_begin_later(box_house: BoxHouse) -> None:
+async def test_failed_override_does_not_start_later(box_house: BoxHouse) -> None:
     sim = await waiting(box_house)
     sim.obeys = False
     await box_house.call("switch", "turn_on", "tou_override")
@@ -160,7 +160,7 @@ async def test_an_override_that_failed_does_not_begin_later(box_house: BoxHouse)
     assert (box_house.value("status"), sim.amperes) == ("waiting_schedule", 0)
 
 
-async def test_what_a_box_that_is_not_known_yet_refuses(box_house: BoxHouse) -> None:
+async def test_current_refused_while_the_box_is_learning(box_house: BoxHouse) -> None:
     await box_house.add()
     await box_house.pass_time(31)
     with pytest.raises(HomeAssistantError) as refused:
@@ -168,7 +168,7 @@ async def test_what_a_box_that_is_not_known_yet_refuses(box_house: BoxHouse) -> 
     assert refused.value.translation_key == "learning"
 
 
-async def test_an_override_that_is_wanted_before_a_box_is_known_holds_from_the_first_command_on(
+async def test_override_set_while_learning_applies_from_the_first_command(
     box_house: BoxHouse,
 ) -> None:
     await box_house.add(**NIGHT)
@@ -184,7 +184,7 @@ async def test_an_override_that_is_wanted_before_a_box_is_known_holds_from_the_f
 
 
 @pytest.mark.parametrize("answer", ["yes", "unknown"])
-async def test_an_override_against_a_load_group_of_the_maker_is_refused(box_house: BoxHouse, answer: str) -> None:
+async def test_override_refused_for_a_box_in_a_load_group_of_its_maker(box_house: BoxHouse, answer: str) -> None:
     night = Day(start=22 * 60, end=6 * 60)
     box_house.units[0].schedule = Schedule(custom=True, weekday=night, weekend=night)
     await with_server(box_house, in_maker_load_group=answer)
@@ -197,8 +197,8 @@ async def test_an_override_against_a_load_group_of_the_maker_is_refused(box_hous
     assert texts[f"component.{DOMAIN}.config_subentries.juicebox.step.settings.data.{field}"] in str(refused.value)
 
 
-async def test_a_reload_is_not_noticed_by_a_box(box_house: BoxHouse) -> None:
-    sim = await alone(box_house)
+async def test_box_answered_without_gaps_across_reloads(box_house: BoxHouse) -> None:
+    sim = await without_server(box_house)
     sim.unanswered = 0
     statuses = sim.statuses
     for _ in range(4):
@@ -209,8 +209,8 @@ async def test_a_reload_is_not_noticed_by_a_box(box_house: BoxHouse) -> None:
     assert (sim.unanswered, sim.slowest_answer < 1) == (0, True)
 
 
-async def test_boxes_are_served_for_a_minute_without_their_entry(box_house: BoxHouse) -> None:
-    sim = await alone(box_house)
+async def test_boxes_served_for_a_minute_after_unload(box_house: BoxHouse) -> None:
+    sim = await without_server(box_house)
     await box_house.hass.config_entries.async_unload(box_house.entry.entry_id)
     sim.unanswered = 0
     await box_house.pass_time(50)
@@ -223,8 +223,8 @@ async def test_boxes_are_served_for_a_minute_without_their_entry(box_house: BoxH
     assert (box_house.box().mode, box_house.value("status")) == (Mode.KEEP, "charging")
 
 
-async def test_an_entry_that_cannot_be_unloaded_serves_on(box_house: BoxHouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    sim = await alone(box_house)
+async def test_boxes_served_on_when_unload_fails(box_house: BoxHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    sim = await without_server(box_house)
 
     async def no(*_args: object) -> bool:
         return False
@@ -237,7 +237,7 @@ async def test_an_entry_that_cannot_be_unloaded_serves_on(box_house: BoxHouse, m
     assert (sim.unanswered, box_house.value("status")) == (0, "charging")
 
 
-async def test_a_new_title_is_no_reason_to_reload(box_house: BoxHouse) -> None:
+async def test_new_title_causes_no_reload(box_house: BoxHouse) -> None:
     await box_house.add()
     runtime = box_house.entry.runtime_data
     box_house.hass.config_entries.async_update_entry(box_house.entry, title="Boxes")
@@ -245,10 +245,8 @@ async def test_a_new_title_is_no_reason_to_reload(box_house: BoxHouse) -> None:
     assert box_house.entry.runtime_data is runtime
 
 
-async def test_what_changes_while_it_is_saved_is_saved_afterwards(
-    box_house: BoxHouse, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await alone(box_house)
+async def test_change_during_a_save_is_saved_after(box_house: BoxHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    await without_server(box_house)
     boxes, disk, saved = box_house.shared_state.boxes, asyncio.Event(), list[int]()
     assert boxes is not None
 
@@ -265,16 +263,14 @@ async def test_what_changes_while_it_is_saved_is_saved_afterwards(
     assert saved == [9, 11]
 
 
-async def test_what_is_not_vital_is_saved_every_quarter_of_an_hour(
-    box_house: BoxHouse, hass_storage: dict[str, Any]
-) -> None:
-    await alone(box_house)
+async def test_box_counters_saved_every_15_minutes(box_house: BoxHouse, hass_storage: dict[str, Any]) -> None:
+    await without_server(box_house)
     before = hass_storage[BOXES_FILE]["data"][FIRST]["index"]
     await box_house.pass_time(15 * 60)
     assert hass_storage[BOXES_FILE]["data"][FIRST]["index"] != before
 
 
-async def test_a_disabled_entry_listens_no_more(box_house: BoxHouse) -> None:
+async def test_disabled_entry_frees_its_ports(box_house: BoxHouse) -> None:
     await box_house.add()
     await box_house.hass.config_entries.async_set_disabled_by(box_house.entry.entry_id, ConfigEntryDisabler.USER)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -283,7 +279,7 @@ async def test_a_disabled_entry_listens_no_more(box_house: BoxHouse) -> None:
     assert box_house.shared_state.boxes is None
 
 
-async def test_a_disabled_entry_has_no_repairs(box_house: BoxHouse) -> None:
+async def test_repairs_removed_when_the_entry_is_disabled(box_house: BoxHouse) -> None:
     sim = await with_server(box_house)
     sim.encrypts = True
     await box_house.pass_time(31)
@@ -292,8 +288,8 @@ async def test_a_disabled_entry_has_no_repairs(box_house: BoxHouse) -> None:
     assert box_house.issues() == set()
 
 
-async def test_a_box_that_is_removed_is_forgotten_and_offered_anew(box_house: BoxHouse) -> None:
-    await alone(box_house)
+async def test_removed_box_forgotten_and_offered_again(box_house: BoxHouse) -> None:
+    await without_server(box_house)
     subentry = box_house.subentry()
     box_house.hass.config_entries.async_remove_subentry(box_house.entry, subentry.subentry_id)
     await box_house.pass_time(1)
@@ -303,9 +299,9 @@ async def test_a_box_that_is_removed_is_forgotten_and_offered_anew(box_house: Bo
     assert len(box_house.offers()) == 1
 
 
-async def test_a_box_that_is_removed_from_an_entry_that_is_not_set_up_is_forgotten_too(box_house: BoxHouse) -> None:
-    """Else it would come back with an override, and with a stored limit that may have changed since."""
-    sim = await alone(box_house)
+async def test_box_removed_from_a_disabled_entry_is_forgotten(box_house: BoxHouse) -> None:
+    """Otherwise the box would return with an old override and an old offline current."""
+    sim = await without_server(box_house)
     await box_house.call("switch", "turn_on", "tou_override")
     await box_house.call("number", "set_value", "charging_current", value=10)
     await box_house.pass_time(31)
@@ -323,8 +319,10 @@ async def test_a_box_that_is_removed_from_an_entry_that_is_not_set_up_is_forgott
     assert (box_house.value("offline_current"), sim.amperes, sim.writes) == ("20.0", 20, 0)
 
 
-async def test_the_entry_is_removed_with_all_it_left(box_house: BoxHouse, hass_storage: dict[str, Any]) -> None:
-    await alone(box_house)
+async def test_removed_entry_deletes_its_files_and_frees_its_ports(
+    box_house: BoxHouse, hass_storage: dict[str, Any]
+) -> None:
+    await without_server(box_house)
     assert BOXES_FILE in hass_storage
     await box_house.hass.config_entries.async_remove(box_house.entry.entry_id)
     assert [key for key in hass_storage if key.startswith(f"{DOMAIN}.")] == []
@@ -333,7 +331,7 @@ async def test_the_entry_is_removed_with_all_it_left(box_house: BoxHouse, hass_s
         sock.bind((ADDRESS, box_house.ports[0]))
 
 
-async def test_the_device_of_a_box_goes_with_its_subentry_only(box_house: BoxHouse) -> None:
+async def test_box_device_cannot_be_deleted_while_its_subentry_exists(box_house: BoxHouse) -> None:
     await box_house.add()
     device = dr.async_get(box_house.hass).async_get_device_by_identifier(
         (DOMAIN, f"juicebox_{FIRST}"), box_house.entry.entry_id
@@ -342,7 +340,7 @@ async def test_the_device_of_a_box_goes_with_its_subentry_only(box_house: BoxHou
     assert not await async_remove_config_entry_device(box_house.hass, box_house.entry, device)
 
 
-async def test_a_port_that_is_taken_at_the_start_is_named_and_tried_again(box_house: BoxHouse) -> None:
+async def test_busy_port_raises_a_repair_and_is_retried(box_house: BoxHouse) -> None:
     await box_house.add()
     entry_id = box_house.entry.entry_id
     await box_house.hass.config_entries.async_unload(entry_id)
@@ -360,7 +358,7 @@ async def test_a_port_that_is_taken_at_the_start_is_named_and_tried_again(box_ho
     assert box_house.value("status") == "charging"
 
 
-async def test_an_address_that_is_gone_is_named(box_house: BoxHouse) -> None:
+async def test_missing_bind_address_raises_a_repair(box_house: BoxHouse) -> None:
     await box_house.add()
     entry = box_house.entry
     box_house.hass.config_entries.async_update_entry(entry, data={**entry.data, "bind_address": "192.0.2.1"})
@@ -368,7 +366,9 @@ async def test_an_address_that_is_gone_is_named(box_house: BoxHouse) -> None:
     assert box_house.issues() == {"address_gone"}
 
 
-async def test_an_address_that_goes_later_is_named_too(box_house: BoxHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_bind_address_lost_later_raises_a_repair_until_restored(
+    box_house: BoxHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await box_house.add()
 
     def gone() -> None:
@@ -383,7 +383,7 @@ async def test_an_address_that_goes_later_is_named_too(box_house: BoxHouse, monk
     assert box_house.issues() == set()
 
 
-async def test_troubles_of_a_box_are_repairs_that_go_by_themselves(box_house: BoxHouse) -> None:
+async def test_box_issues_raise_repairs_that_clear_themselves(box_house: BoxHouse) -> None:
     sim = await with_server(box_house)
     box_house.maker.unsafe = 48
     await box_house.maker.set_trouble(ServerTrouble.UNSAFE_CURRENT)
@@ -410,8 +410,8 @@ async def test_troubles_of_a_box_are_repairs_that_go_by_themselves(box_house: Bo
     assert box_house.issues() == {"encrypted"}
 
 
-async def test_nothing_live_is_shown_of_a_silent_box(box_house: BoxHouse) -> None:
-    sim = await alone(box_house)
+async def test_silent_box_shows_no_live_values(box_house: BoxHouse) -> None:
+    sim = await without_server(box_house)
     sim.wifi = False
     await box_house.pass_time(130)
     assert (box_house.value("status"), box_house.value("power")) == ("offline", STATE_UNAVAILABLE)
@@ -421,7 +421,7 @@ async def test_nothing_live_is_shown_of_a_silent_box(box_house: BoxHouse) -> Non
     assert refused.value.translation_key == "charger_offline"
 
 
-async def test_diagnostics_name_no_box_and_no_place(box_house: BoxHouse) -> None:
+async def test_diagnostics_contain_no_box_serial_name_or_address(box_house: BoxHouse) -> None:
     await with_server(box_house)
     stranger = Sender("127.0.0.66")
     for data in (line(serial="9" * 28), b"nonsense"):
@@ -451,8 +451,8 @@ async def test_diagnostics_name_no_box_and_no_place(box_house: BoxHouse) -> None
     assert (await _info(box_house.hass))["chargers"] == 1
 
 
-async def test_the_time_zone_of_the_house_counts(box_house: BoxHouse) -> None:
-    await alone(box_house, weekend_start="22:00:00", weekend_end="06:00:00")
+async def test_box_schedule_uses_the_time_zone_of_home_assistant(box_house: BoxHouse) -> None:
+    await without_server(box_house, weekend_start="22:00:00", weekend_end="06:00:00")
     await box_house.hass.config.async_update(time_zone="Europe/Lisbon")
     await box_house.pass_time(1)
     config = box_house.box().config
@@ -462,8 +462,8 @@ async def test_the_time_zone_of_the_house_counts(box_house: BoxHouse) -> None:
     assert box_house.value("status") == "charging", "days without a window are free"
 
 
-async def test_a_load_group_binds_a_box_through_reloads(box_house: BoxHouse) -> None:
-    sim = await alone(box_house)
+async def test_load_group_share_limits_a_box_through_reloads(box_house: BoxHouse) -> None:
+    sim = await without_server(box_house)
     group = await box_house.add_group(10, FIRST)
     await box_house.pass_time(62)
     assert (box_house.value("load_group_limit"), sim.amperes) == ("10.0", 10)
@@ -478,8 +478,8 @@ async def test_a_load_group_binds_a_box_through_reloads(box_house: BoxHouse) -> 
     assert box_house.box().share is None
 
 
-async def test_the_device_shows_the_firmware_from_the_first_start_on(box_house: BoxHouse) -> None:
-    sim = await alone(box_house)
+async def test_device_shows_the_firmware_after_the_first_box_start(box_house: BoxHouse) -> None:
+    sim = await without_server(box_house)
     devices, entry_id = dr.async_get(box_house.hass), box_house.entry.entry_id
 
     def shown() -> tuple[str | None, str | None]:
@@ -497,8 +497,8 @@ async def test_the_device_shows_the_firmware_from_the_first_start_on(box_house: 
     assert shown() == ("EMWERK-JB201-1.0.46", "JuiceBox JB201")
 
 
-async def test_what_boxes_of_a_load_group_have_stored_is_held_against_its_limit(box_house: BoxHouse) -> None:
-    await alone(box_house)
+async def test_offline_currents_above_the_load_group_limit_raise_a_repair(box_house: BoxHouse) -> None:
+    await without_server(box_house)
     group = await box_house.add_group(12, FIRST)
     await box_house.pass_time(31)
     assert box_house.issues() == {"stored_above_group"}
@@ -522,8 +522,8 @@ async def test_what_boxes_of_a_load_group_have_stored_is_held_against_its_limit(
     assert box_house.issues() == set()
 
 
-async def test_a_group_that_is_not_in_force_is_held_to_nothing(box_house: BoxHouse) -> None:
-    await alone(box_house)
+async def test_disabled_or_removed_load_group_raises_no_repair(box_house: BoxHouse) -> None:
+    await without_server(box_house)
     group = await box_house.add_group(12, FIRST)
     await box_house.pass_time(31)
     entries = box_house.hass.config_entries
@@ -536,8 +536,8 @@ async def test_a_group_that_is_not_in_force_is_held_to_nothing(box_house: BoxHou
     assert box_house.issues() == set()
 
 
-async def test_a_stored_limit_above_the_wire_rating_or_of_nothing_is_told(box_house: BoxHouse) -> None:
-    await alone(box_house, wire_rating=12)
+async def test_offline_current_above_the_wire_rating_or_of_zero_raises_a_repair(box_house: BoxHouse) -> None:
+    await without_server(box_house, wire_rating=12)
     assert box_house.issues() == {"offline_above_wire"}
     box_house.box().change_offline(12)
     await box_house.pass_time(11)
@@ -557,18 +557,18 @@ async def test_a_stored_limit_above_the_wire_rating_or_of_nothing_is_told(box_ho
 
 
 async def read_only(box_house: BoxHouse, *, on: bool = True) -> None:
-    """The user sets the option."""
+    """Set the read-only option through the flow."""
     options = box_house.hass.config_entries.options
     form: Any = await options.async_init(box_house.entry.entry_id)
     assert form["step_id"] == "boxes"
     entered = {"read_only": on, "restart_while_charging": False}
     result = await options.async_configure(form["flow_id"], entered)
     assert result["type"] == "create_entry"
-    await box_house.clock.advance(80)  # the end of an override waits for a status
+    await box_house.clock.advance(80)  # the end of an override waits for a status report
     await box_house.hass.async_block_till_done()
 
 
-async def test_a_box_that_is_only_looked_at_goes_on_as_it_was_told(box_house: BoxHouse) -> None:
+async def test_read_only_box_ends_its_override_and_accepts_no_commands(box_house: BoxHouse) -> None:
     sim = await waiting(box_house)
     await box_house.call("switch", "turn_on", "tou_override")
     await box_house.pass_time(60)
@@ -590,7 +590,7 @@ async def test_a_box_that_is_only_looked_at_goes_on_as_it_was_told(box_house: Bo
     assert sim.amperes == 16
 
 
-async def test_a_server_commands_a_box_that_is_only_looked_at(box_house: BoxHouse) -> None:
+async def test_read_only_box_commanded_by_its_server(box_house: BoxHouse) -> None:
     sim = await with_server(box_house)
     await box_house.call("number", "set_value", "charging_current", value=10)
     await box_house.pass_time(60)
@@ -599,7 +599,7 @@ async def test_a_server_commands_a_box_that_is_only_looked_at(box_house: BoxHous
     assert (sim.amperes, box_house.box().mode) == (16, Mode.RELAY)
 
 
-async def test_a_box_that_is_not_heard_does_not_keep_the_option_from_being_set(box_house: BoxHouse) -> None:
+async def test_read_only_set_although_the_box_is_silent(box_house: BoxHouse) -> None:
     sim = await waiting(box_house)
     await box_house.call("switch", "turn_on", "tou_override")
     sim.wifi = False
@@ -612,8 +612,8 @@ async def test_a_box_that_is_not_heard_does_not_keep_the_option_from_being_set(b
 
 
 @pytest.mark.parametrize("gone", ["disabled", "removed"])
-async def test_the_entry_may_go_while_the_option_waits_for_a_box(box_house: BoxHouse, gone: str) -> None:
-    """It cannot be set up again then; that would be an error in the log."""
+async def test_entry_unloads_cleanly_while_read_only_waits_for_a_box(box_house: BoxHouse, gone: str) -> None:
+    """Setting the entry up again would log an error."""
     sim = await waiting(box_house)
     await box_house.call("switch", "turn_on", "tou_override")
     sim.wifi = False
@@ -656,7 +656,7 @@ async def test_two_boxes_of_a_load_group_never_draw_more_than_its_limit(box_hous
     assert (box_house.circuit.seconds_above(24) - above, sims[0].fallbacks + sims[1].fallbacks) == (0, 0)
 
 
-async def test_old_boxes_are_shown_and_not_commanded(box_house: BoxHouse) -> None:
+async def test_legacy_box_shown_but_not_commanded(box_house: BoxHouse) -> None:
     box_house.power_up(wire=Wire.LEGACY)
     await box_house.add()
     await box_house.pass_time(400)
@@ -674,7 +674,7 @@ async def test_old_boxes_are_shown_and_not_commanded(box_house: BoxHouse) -> Non
     assert (list(sim.commands), list(sim.refusals)) == ([], []), "it was never answered"
 
 
-async def test_a_restart_and_a_power_cut_are_not_noticed_by_a_box(
+async def test_box_keeps_its_current_across_restart_and_power_cut(
     tmp_path: Path, virtual_clock: VirtualClock, socket_enabled: None
 ) -> None:
     machine = Machine(tmp_path)
@@ -722,7 +722,7 @@ async def test_two_boxes_share_one_listener(box_house: BoxHouse) -> None:
     assert lines[0] != lines[1], "each has a line of its own to the maker's server"
 
 
-async def test_the_energy_of_quarter_hours_outlasts_a_restart(
+async def test_interval_energy_survives_a_restart(
     tmp_path: Path, virtual_clock: VirtualClock, socket_enabled: None
 ) -> None:
     machine = Machine(tmp_path)
@@ -754,7 +754,7 @@ async def test_the_energy_of_quarter_hours_outlasts_a_restart(
     house.sims[FIRST].stop()
 
 
-async def test_the_effective_limit_is_what_the_box_keeps_to(box_house: BoxHouse) -> None:
+async def test_effective_limit_names_the_lowest_limit_of_the_box(box_house: BoxHouse) -> None:
     def effective() -> tuple[str, str]:
         return box_house.value("effective_limit"), box_house.value("limiting_factor")
 
@@ -781,7 +781,7 @@ async def test_the_effective_limit_is_what_the_box_keeps_to(box_house: BoxHouse)
     assert effective() == ("16.0", "offline_current"), "alone it falls back"
 
 
-async def test_the_energy_of_a_session_outlasts_pauses_restarts_and_power_cuts(
+async def test_session_energy_survives_pauses_restarts_and_power_cuts(
     tmp_path: Path, virtual_clock: VirtualClock, socket_enabled: None
 ) -> None:
     machine = Machine(tmp_path)
@@ -831,7 +831,7 @@ async def test_the_energy_of_a_session_outlasts_pauses_restarts_and_power_cuts(
     sim.stop()
 
 
-async def test_a_stored_zero_stays_told_and_ignored_over_a_reload(box_house: BoxHouse) -> None:
+async def test_repair_of_a_zero_offline_current_stays_ignored_after_a_reload(box_house: BoxHouse) -> None:
     def ignored() -> bool:
         [issue] = [each for each in ir.async_get(box_house.hass).issues.values() if each.domain == DOMAIN]
         return issue.dismissed_version is not None
@@ -848,7 +848,7 @@ async def test_a_stored_zero_stays_told_and_ignored_over_a_reload(box_house: Box
     assert (box_house.issues(), ignored()) == ({"stored_zero"}, True)
 
 
-async def test_the_device_tells_its_model_also_where_the_server_is_there(box_house: BoxHouse) -> None:
+async def test_device_shows_its_model_while_the_server_is_reachable(box_house: BoxHouse) -> None:
     sim = await with_server(box_house)
     sim.switch_off()
     await box_house.pass_time(20)

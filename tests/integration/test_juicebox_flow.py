@@ -1,4 +1,4 @@
-"""The config flow of JuiceBoxes: where to listen, waiting for a box, what only the user knows, further boxes."""
+"""The config flow of JuiceBoxes: listening, waiting for a box, its settings, further boxes."""
 
 import json
 import socket
@@ -13,6 +13,7 @@ import voluptuous as vol
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.diagnostics import async_get_config_entry_diagnostics
 from custom_components.chargekeeper.entries.load_group import async_open_groups
+from custom_components.chargekeeper.flows.juicebox_box import SERVER_NAMES
 from custom_components.chargekeeper.juicebox.listener import Discovered
 from tests.juicebox.rig import Sender, line
 from tests.simulators.juicebox_server import Day, Group, Schedule
@@ -25,13 +26,13 @@ THERE = "127.0.0.2"
 
 @pytest.fixture
 def taken() -> Any:
-    """A port that another program uses."""
+    """Yield a port that another program uses."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((ADDRESS, 0))
         yield sock.getsockname()[1]
 
 
-async def test_a_box_is_heard_shown_and_added(box_house: BoxHouse) -> None:
+async def test_reporting_box_shown_and_added(box_house: BoxHouse) -> None:
     await box_house.maker.start()
     box_house.power_up()
     form = await box_house.begin()
@@ -70,7 +71,7 @@ async def test_a_box_is_heard_shown_and_added(box_house: BoxHouse) -> None:
     }
 
 
-async def test_help_when_nothing_is_heard_and_a_second_try(box_house: BoxHouse) -> None:
+async def test_help_shown_when_no_box_reports_then_second_try_finds_a_box(box_house: BoxHouse) -> None:
     menu = await box_house.wait(await box_house.submit(await box_house.begin(), box_house.listening()))
     assert (menu["type"], menu["menu_options"]) == (FlowResultType.MENU, ["wait", "without_box"])
     placeholders = menu["description_placeholders"]
@@ -81,8 +82,8 @@ async def test_help_when_nothing_is_heard_and_a_second_try(box_house: BoxHouse) 
     assert form["step_id"] == "box"
 
 
-async def test_flow_left_at_any_step_begins_again(box_house: BoxHouse) -> None:
-    """The page was reloaded: the flow that was left gives its place and its ports up."""
+async def test_flow_left_at_any_step_is_replaced_by_a_new_flow(box_house: BoxHouse) -> None:
+    """The page was reloaded: the new flow ends the old flow and takes its ports."""
     left = await box_house.begin()
     progress = await box_house.submit(await box_house.begin(), box_house.listening())
     menu = await box_house.wait(await box_house.submit(await box_house.begin(), box_house.listening()))
@@ -97,8 +98,8 @@ async def test_flow_left_at_any_step_begins_again(box_house: BoxHouse) -> None:
     assert box_house.hass.config_entries.flow.async_progress() == []
 
 
-async def test_form_of_a_box_fills_in_nothing_that_only_the_user_knows(box_house: BoxHouse) -> None:
-    """The frontend fills a required field with its lowest value or first option; these must stay empty."""
+async def test_box_form_suggests_nothing_that_only_the_user_knows(box_house: BoxHouse) -> None:
+    """The frontend fills a required field with its lowest value or first option; these fields must stay empty."""
     box_house.power_up()
     form = await box_house.wait(await box_house.submit(await box_house.begin(), box_house.listening()))
     assert suggested(form) == {"name": "JuiceBox 0001"}
@@ -124,7 +125,7 @@ async def test_form_of_a_box_fills_in_nothing_that_only_the_user_knows(box_house
 async def test_answer_about_a_shared_circuit_is_kept_and_shown(
     box_house: BoxHouse, stored: object, shown: str, in_group: bool
 ) -> None:
-    """Subentries from before the question have a bool."""
+    """Subentries of earlier versions store a bool."""
     entry = await box_house.add()
     subentry = box_house.subentry()
     data = {**subentry.data, "in_maker_load_group": stored}
@@ -141,7 +142,7 @@ async def test_answer_about_a_shared_circuit_is_kept_and_shown(
     assert box_house.box().config.in_maker_load_group is in_group
 
 
-async def test_finished_without_a_box_it_is_offered_when_it_is_heard(box_house: BoxHouse) -> None:
+async def test_entry_without_a_box_offers_a_box_that_reports_later(box_house: BoxHouse) -> None:
     menu = await box_house.wait(await box_house.submit(await box_house.begin(), box_house.listening()))
     result = await box_house.submit(menu, {"next_step_id": "without_box"})
     assert (result["type"], len(box_house.entry.subentries)) == (FlowResultType.CREATE_ENTRY, 0)
@@ -150,7 +151,7 @@ async def test_finished_without_a_box_it_is_offered_when_it_is_heard(box_house: 
     assert len(box_house.offers()) == 1
 
 
-async def test_what_cannot_work_is_refused_and_then_put_right(box_house: BoxHouse, taken: int) -> None:
+async def test_invalid_settings_refused_until_corrected(box_house: BoxHouse, taken: int) -> None:
     form = await box_house.begin()
 
     async def refusal(**changed: object) -> dict[str, str] | None:
@@ -163,7 +164,8 @@ async def test_what_cannot_work_is_refused_and_then_put_right(box_house: BoxHous
         assert await refusal(ports=ports) == {"ports": "bad_port"}, ports
     own = box_house.ports[0]
     assert await refusal(ports=[str(own), str(taken)]) == {"ports": "port_busy"}
-    assert form["description_placeholders"] == {"port": str(taken)}
+    names = "\n".join(SERVER_NAMES)
+    assert form["description_placeholders"] == {"port": str(taken), "address": ADDRESS, "names": names}
     assert await refusal(bind_address="192.0.2.1") == {"bind_address": "bad_address"}
     assert await refusal(bind_address="here") == {"bind_address": "bad_address"}
     named = {"host": "server.example", "port": 8042}
@@ -189,14 +191,16 @@ async def test_what_cannot_work_is_refused_and_then_put_right(box_house: BoxHous
 
 
 def suggested(form: Any) -> dict[str, Any]:
-    """What a form is filled in with."""
+    """Return the suggested values of a form."""
     keys = form["data_schema"].schema
     return {
         str(key): key.description["suggested_value"] for key in keys if "suggested_value" in (key.description or {})
     }
 
 
-async def test_a_juicenet_server_fills_in_what_it_knows(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+async def test_juicenet_server_suggests_known_values_in_the_box_form(
+    box_house: BoxHouse, juicenet: JuiceNetCloud
+) -> None:
     unit = box_house.units[0]
     unit.wire_rating = 24
     unit.schedule = Schedule(custom=True, weekday=Day(start=1320, end=360), weekend=Day(start=0, end=1440))
@@ -240,7 +244,7 @@ async def test_a_juicenet_server_fills_in_what_it_knows(box_house: BoxHouse, jui
     assert "a-token" not in json.dumps(found)
 
 
-async def test_an_offer_that_is_ignored_stays_so(box_house: BoxHouse) -> None:
+async def test_ignored_offer_stays_ignored_after_a_reload(box_house: BoxHouse) -> None:
     await box_house.add()
     box_house.power_up(SECOND)
     await box_house.pass_time(61)
@@ -259,7 +263,7 @@ async def test_an_offer_that_is_ignored_stays_so(box_house: BoxHouse) -> None:
     assert form["step_id"] == "box", "the user may still add it"
 
 
-async def test_a_flow_that_is_given_up_gives_the_ports_up(box_house: BoxHouse) -> None:
+async def test_aborted_flow_frees_its_ports(box_house: BoxHouse) -> None:
     progress = await box_house.submit(await box_house.begin(), box_house.listening())
     for port in box_house.ports:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, pytest.raises(OSError, match="in use"):
@@ -272,13 +276,15 @@ async def test_a_flow_that_is_given_up_gives_the_ports_up(box_house: BoxHouse) -
             assert sock.getsockname()[1] == port
 
 
-async def test_there_is_one_entry(box_house: BoxHouse) -> None:
+async def test_second_juicebox_entry_refused(box_house: BoxHouse) -> None:
     await box_house.add()
     result = await box_house.begin()
     assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "juicebox_configured")
 
 
-async def test_an_address_of_this_machine_is_offered(box_house: BoxHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_bind_address_defaults_to_an_address_of_the_machine(
+    box_house: BoxHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
     form = await box_house.begin()
     assert form["data_schema"] is not None
     [address] = [key for key in form["data_schema"].schema if key == "bind_address"]
@@ -293,7 +299,7 @@ async def test_an_address_of_this_machine_is_offered(box_house: BoxHouse, monkey
     assert form["step_id"] == "juicebox"
 
 
-async def test_a_further_box_is_offered_and_added_to_the_entry(box_house: BoxHouse) -> None:
+async def test_second_box_offered_and_added_to_the_entry(box_house: BoxHouse) -> None:
     await box_house.add()
     box_house.power_up(SECOND)
     await box_house.pass_time(61)
@@ -310,8 +316,8 @@ async def test_a_further_box_is_offered_and_added_to_the_entry(box_house: BoxHou
     assert box_house.offers() == []
 
 
-async def test_offers_go_with_the_entry(box_house: BoxHouse) -> None:
-    """Nothing could be added to it any more, and boxes are not listened to."""
+async def test_offers_removed_with_the_entry(box_house: BoxHouse) -> None:
+    """Without the entry no box can be added, and nothing listens to boxes."""
     await box_house.add()
     box_house.power_up(SECOND)
     await box_house.pass_time(100)
@@ -321,23 +327,23 @@ async def test_offers_go_with_the_entry(box_house: BoxHouse) -> None:
     assert box_house.offers() == []
 
 
-async def test_an_offer_may_come_too_late(box_house: BoxHouse) -> None:
-    """Home Assistant begins with what was discovered in its own time: the entry may be gone by then."""
+async def test_offer_finished_after_the_entry_was_removed_aborts(box_house: BoxHouse) -> None:
+    """Home Assistant may start a discovery flow after the entry was removed."""
     entry = await box_house.add()
     assert box_house.shared_state.boxes is not None
-    heard: list[Discovered] = []
-    box_house.shared_state.boxes.server.listen_discovery(heard.append)
+    discovered: list[Discovered] = []
+    box_house.shared_state.boxes.server.listen_discovery(discovered.append)
     box_house.power_up(SECOND)
     await box_house.pass_time(61)
     await box_house.hass.config_entries.async_remove(entry.entry_id)
     form = await box_house.hass.config_entries.flow.async_init(
-        DOMAIN, context={"source": SOURCE_INTEGRATION_DISCOVERY}, data={"discovered": heard[0]}
+        DOMAIN, context={"source": SOURCE_INTEGRATION_DISCOVERY}, data={"discovered": discovered[0]}
     )
     result = await box_house.submit(form, DETAILS)
     assert result["reason"] == "no_juicebox_entry"
 
 
-async def test_there_is_room_for_so_many_boxes(box_house: BoxHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_box_refused_beyond_the_maximum_number(box_house: BoxHouse, monkeypatch: pytest.MonkeyPatch) -> None:
     await box_house.add()
     box_house.power_up(SECOND)
     await box_house.pass_time(61)
@@ -349,7 +355,7 @@ async def test_there_is_room_for_so_many_boxes(box_house: BoxHouse, monkeypatch:
     assert (await box_house.submit(form, DETAILS))["reason"] == "too_many_boxes"
 
 
-async def test_a_box_is_added_by_hand_and_the_offer_goes(box_house: BoxHouse) -> None:
+async def test_box_added_by_the_user_removes_its_offer(box_house: BoxHouse) -> None:
     await box_house.add()
     nothing = await box_house.begin_subentry()
     assert nothing["reason"] == "no_box_heard"
@@ -366,7 +372,7 @@ async def test_a_box_is_added_by_hand_and_the_offer_goes(box_house: BoxHouse) ->
     assert (await box_house.submit_subentry(late, DETAILS))["reason"] == "box_known"
 
 
-async def test_where_to_listen_is_changed(box_house: BoxHouse, taken: int) -> None:
+async def test_ports_changed_by_reconfigure(box_house: BoxHouse, taken: int) -> None:
     entry = await box_house.add()
     sim = box_house.sims[FIRST]
     context: Any = {"source": SOURCE_RECONFIGURE, "entry_id": entry.entry_id}
@@ -382,7 +388,7 @@ async def test_where_to_listen_is_changed(box_house: BoxHouse, taken: int) -> No
     assert box_house.value("status") == "charging"
 
 
-async def test_what_the_user_said_of_a_box_is_changed(box_house: BoxHouse) -> None:
+async def test_box_settings_changed_by_reconfigure(box_house: BoxHouse) -> None:
     await box_house.add()
     menu = await box_house.begin_subentry(FIRST)
     assert menu["menu_options"] == ["settings", "offline_current"]
@@ -399,8 +405,8 @@ async def test_what_the_user_said_of_a_box_is_changed(box_house: BoxHouse) -> No
     assert box_house.shared_state.boxes.managed[FIRST].charger.identity.name == "Carport"
 
 
-async def test_address_entered_again_is_believed_though_unchanged(box_house: BoxHouse) -> None:
-    """A stranger took the place of the box; a repair says so, and saving the settings ends it."""
+async def test_unchanged_address_entered_again_is_used_and_clears_the_repair(box_house: BoxHouse) -> None:
+    """A stranger took the address of the box; saving the settings ends the repair."""
     await box_house.add()
     await box_house.pass_time(31)
     sim = box_house.sims[FIRST]
@@ -433,7 +439,7 @@ async def test_address_entered_again_is_believed_though_unchanged(box_house: Box
     assert result["reason"] == "reconfigure_successful", "also while nothing listens"
 
 
-async def test_the_stored_limit_is_confirmed_and_changed_once_a_day(box_house: BoxHouse) -> None:
+async def test_offline_current_confirmed_and_changed_at_most_once_a_day(box_house: BoxHouse) -> None:
     await box_house.add()
     sim, subentries = box_house.sims[FIRST], box_house.submit_subentry
 

@@ -1,4 +1,4 @@
-"""Boxes that send Home Assistant nothing, over the JuiceNet server that the user entered."""
+"""Boxes that do not report to Home Assistant, over the JuiceNet server of the user."""
 
 from collections.abc import Mapping
 import json
@@ -37,11 +37,11 @@ from .boxes import DETAILS, FIRST, SECOND, BoxHouse
 TOKEN = "a-token"
 NIGHT = Schedule(custom=True, weekday=Day(start=22 * 60, end=120), weekend=Day(start=22 * 60, end=120))
 OPEN = Schedule(custom=True, weekday=Day(start=2 * 60, end=20 * 60), weekend=Day(start=2 * 60, end=20 * 60))
-"""Its window is open while a test runs."""
+"""A schedule whose window is open while a test runs."""
 
 
 async def begin(house: BoxHouse, **account: str) -> ConfigEntry:
-    """The entry with an account, but without boxes; the first box reports to the maker's server."""
+    """Add the entry with an account and no box; the first box reports to the maker's server."""
     await house.maker.start()
     sim = JuiceBox(clock=house.clock, serial=FIRST, server=house.maker.address, stored=16)
     house.sims[FIRST] = sim
@@ -63,7 +63,7 @@ async def flow(house: BoxHouse, serial: str | None = None) -> Any:
 
 
 async def add(house: BoxHouse, juicenet: JuiceNetCloud) -> JuiceBox:
-    """The first box is added by the account, and was asked for."""
+    """Add the first box of the account and wait until its values were read."""
     await begin(house, server_url=juicenet.url, account_token=TOKEN)
     form = await house.submit_subentry(await flow(house), {"box": FIRST})
     result = await house.submit_subentry(form, {"name": "Garage", "wire_rating": 24})
@@ -73,7 +73,7 @@ async def add(house: BoxHouse, juicenet: JuiceNetCloud) -> JuiceBox:
 
 
 async def add_both(house: BoxHouse, juicenet: JuiceNetCloud, *, limit: int) -> tuple[JuiceBox, JuiceBox]:
-    """Both boxes of the account are added, and charge with what the server lets them have."""
+    """Add both boxes of the account; both charge, limited by the server."""
     for unit in house.units:
         unit.wire_rating = limit
     await begin(house, server_url=juicenet.url, account_token=TOKEN)
@@ -90,17 +90,17 @@ async def add_both(house: BoxHouse, juicenet: JuiceNetCloud, *, limit: int) -> t
 
 
 def types(house: BoxHouse) -> dict[str | None, str]:
-    """The kinds of the boxes."""
+    """Return the subentry types of the boxes by serial."""
     return {each.unique_id: each.subentry_type for each in house.entry.subentries.values()}
 
 
 def suggested(form: Mapping[str, Any]) -> dict[str, Any]:
-    """What a form is filled in with."""
+    """Return the suggested values of a form."""
     keys = form["data_schema"].schema
     return {str(key): (key.description or {}).get("suggested_value") for key in keys}
 
 
-async def test_a_box_of_the_account_is_chosen_and_shown(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+async def test_box_of_the_account_added_and_shown(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
     entry = await begin(box_house, server_url=juicenet.url, account_token=TOKEN)
     assert set(entry.supported_subentry_types) == {"juicebox", "juicenet", "linked"}
     form = await flow(box_house)
@@ -133,7 +133,7 @@ async def test_a_box_of_the_account_is_chosen_and_shown(box_house: BoxHouse, jui
     assert {entity.config_subentry_id for entity in entities} == {subentry.subentry_id}
 
 
-async def test_boxes_can_be_added_only_where_the_account_has_them(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+async def test_box_added_only_once_and_only_from_the_account(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
     await add(box_house, juicenet)
     late = await box_house.submit_subentry(await flow(box_house), {"box": SECOND})
     form = await box_house.submit_subentry(await flow(box_house), {"box": SECOND})
@@ -147,7 +147,9 @@ async def test_boxes_can_be_added_only_where_the_account_has_them(box_house: Box
     assert (await flow(box_house))["reason"] == "juicenet_unreachable"
 
 
-async def test_pause_override_and_settings(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+async def test_pause_override_and_settings_of_a_juicenet_box_applied(
+    box_house: BoxHouse, juicenet: JuiceNetCloud
+) -> None:
     sim = await add(box_house, juicenet)
     await box_house.call("switch", "turn_off", "charging")
     await box_house.pass_time(60)
@@ -180,7 +182,7 @@ async def test_pause_override_and_settings(box_house: BoxHouse, juicenet: JuiceN
     assert unit.transport.config.zone == "Europe/Lisbon"
 
 
-async def test_an_outage_and_a_restart_keep_what_is_known(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+async def test_outage_and_reload_keep_limits_but_no_live_values(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
     await add(box_house, juicenet)
     await juicenet.set_fault(Fault.REFUSE)
     await box_house.pass_time(60)
@@ -198,7 +200,7 @@ async def test_an_outage_and_a_restart_keep_what_is_known(box_house: BoxHouse, j
     assert box_house.value("status") == "charging"
 
 
-async def test_a_refused_token_is_a_repair_until_there_is_another(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+async def test_refused_token_raises_a_repair_until_replaced(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
     await add(box_house, juicenet)
     juicenet.accounts = {"another-token": None}
     await box_house.pass_time(9 * 60)
@@ -222,7 +224,7 @@ async def test_a_refused_token_is_a_repair_until_there_is_another(box_house: Box
     assert found["boxes"][0]["juicenet"] is None
 
 
-async def test_diagnostics_hold_neither_token_nor_box(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+async def test_diagnostics_contain_neither_token_nor_box(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
     await add(box_house, juicenet)
     entry: Any = box_house.entry
     found = await async_get_config_entry_diagnostics(box_house.hass, entry)
@@ -239,9 +241,7 @@ async def test_diagnostics_hold_neither_token_nor_box(box_house: BoxHouse, juice
     assert not any(secret in text for secret in secrets)
 
 
-async def test_nothing_is_linked_to_a_box_that_only_a_server_reaches(
-    box_house: BoxHouse, juicenet: JuiceNetCloud
-) -> None:
+async def test_link_refused_for_a_box_reached_only_over_a_server(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
     await add(box_house, juicenet)
     handler, context = (box_house.entry.entry_id, "linked"), {"source": SOURCE_USER}
     result = await box_house.hass.config_entries.subentries.async_init(handler, context=context)  # type: ignore[arg-type]
@@ -252,7 +252,7 @@ async def test_nothing_is_linked_to_a_box_that_only_a_server_reaches(
     assert answer == {"chargers": []}
 
 
-async def test_a_load_group_binds_the_end_of_a_pause(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+async def test_resume_after_a_pause_limited_by_the_load_group(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
     sim = await add(box_house, juicenet)
     await box_house.call("switch", "turn_off", "charging")
     await box_house.pass_time(60)
@@ -265,7 +265,7 @@ async def test_a_load_group_binds_the_end_of_a_pause(box_house: BoxHouse, juicen
     assert (box_house.units[0].limit, sim.amperes) == (10, 10), "24 A before the pause"
 
 
-async def test_a_box_that_is_removed_is_forgotten(
+async def test_removed_box_forgotten_and_no_longer_requested(
     box_house: BoxHouse, juicenet: JuiceNetCloud, hass_storage: dict[str, Any]
 ) -> None:
     await add(box_house, juicenet)
@@ -287,7 +287,7 @@ async def test_a_box_that_is_removed_is_forgotten(
     assert (box_house.shared_state.boxes, box_house.shared_state.chargers) == (None, {})
 
 
-async def test_a_pause_ends_with_the_car_at_the_server_too(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+async def test_pause_ended_at_the_server_when_the_car_leaves(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
     sim, unit = await add(box_house, juicenet), box_house.units[0]
     await box_house.call("switch", "turn_off", "charging")
     await box_house.pass_time(62)
@@ -306,7 +306,7 @@ async def test_a_pause_ends_with_the_car_at_the_server_too(box_house: BoxHouse, 
     assert (box_house.value("status"), sim.amperes) == ("charging", 16)
 
 
-async def test_i1_a_load_group_pauses_boxes_and_lets_them_go_on_with_their_shares(
+async def test_i1_load_group_pauses_boxes_then_resumes_them_with_their_shares(
     box_house: BoxHouse, juicenet: JuiceNetCloud
 ) -> None:
     boxes = await add_both(box_house, juicenet, limit=16)
@@ -319,7 +319,7 @@ async def test_i1_a_load_group_pauses_boxes_and_lets_them_go_on_with_their_share
     assert [box_house.value("status", serial) for serial in (FIRST, SECOND)] == ["charging"] * 2
 
 
-async def test_i1_where_there_is_room_for_one_box_the_other_waits_for_it(
+async def test_i1_second_box_waits_when_the_load_group_has_room_for_one(
     box_house: BoxHouse, juicenet: JuiceNetCloud
 ) -> None:
     first, second = await add_both(box_house, juicenet, limit=10)
@@ -331,7 +331,7 @@ async def test_i1_where_there_is_room_for_one_box_the_other_waits_for_it(
     assert (first.amperes, box_house.value("status")) == (10, "charging")
 
 
-async def test_what_a_load_group_paused_goes_on_in_the_window_of_its_schedule(
+async def test_box_paused_by_a_load_group_resumes_inside_its_window(
     box_house: BoxHouse, juicenet: JuiceNetCloud
 ) -> None:
     box_house.units[0].schedule = OPEN
@@ -344,7 +344,7 @@ async def test_what_a_load_group_paused_goes_on_in_the_window_of_its_schedule(
     assert (box_house.value("status"), first.amperes) == ("charging", 6)
 
 
-async def test_a_pause_that_ends_with_the_car_is_taken_back_when_there_is_a_share(
+async def test_box_resumes_when_the_car_returns_and_a_share_is_free(
     box_house: BoxHouse, juicenet: JuiceNetCloud
 ) -> None:
     first, second = await add_both(box_house, juicenet, limit=6)
@@ -365,7 +365,7 @@ async def test_a_pause_that_ends_with_the_car_is_taken_back_when_there_is_a_shar
 
 
 async def overridden(house: BoxHouse, juicenet: JuiceNetCloud) -> int:
-    """A box of the account that charges outside its schedule; the moment that its server has for that."""
+    """Start an override of a box of the account and return the time that the server stores for it."""
     await add(house, juicenet)
     unit = house.units[0]
     unit.schedule = NIGHT
@@ -381,8 +381,8 @@ async def overridden(house: BoxHouse, juicenet: JuiceNetCloud) -> int:
     return unit.override_time
 
 
-async def give_up(house: BoxHouse, how: str) -> None:
-    """The user takes away what an override goes by."""
+async def remove(house: BoxHouse, how: str) -> None:
+    """Remove the box, the account or the entry that an override depends on."""
     hass, entry = house.hass, house.entry
     if how == "box":
         hass.config_entries.async_remove_subentry(entry, house.subentry().subentry_id)
@@ -397,31 +397,31 @@ async def give_up(house: BoxHouse, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["box", "account", "entry"])
 @pytest.mark.parametrize("fault", [Fault.NONE, Fault.HANG])
-async def test_an_override_is_ended_with_what_it_goes_by_or_the_user_is_told(
+async def test_override_ended_at_removal_or_named_in_a_notice(
     box_house: BoxHouse, juicenet: JuiceNetCloud, fault: Fault, how: str
 ) -> None:
     begun = await overridden(box_house, juicenet)
     await juicenet.set_fault(fault)
-    await give_up(box_house, how)
+    await remove(box_house, how)
     assert box_house.units[0].override_time == (begun if fault is Fault.HANG else 0)
     assert ["could not be ended" in notice for notice in box_house.notices] == [True] * (fault is Fault.HANG)
     assert ((Maker.JUICEBOX, FIRST) in box_house.shared_state.chargers) is (how == "account")
 
 
-async def test_what_goes_on_for_an_entry_that_was_disabled_is_told_when_it_is_removed(
+async def test_override_of_a_disabled_entry_named_in_a_notice_at_removal(
     box_house: BoxHouse, juicenet: JuiceNetCloud
 ) -> None:
     begun = await overridden(box_house, juicenet)
     await box_house.hass.config_entries.async_set_disabled_by(box_house.entry.entry_id, ConfigEntryDisabler.USER)
-    await give_up(box_house, "entry")
+    await remove(box_house, "entry")
     assert (box_house.units[0].override_time, len(box_house.notices)) == (begun, 1)
 
 
 @pytest.mark.parametrize("gone", ["disabled", "removed"])
-async def test_the_entry_may_go_while_the_end_of_an_override_waits_for_the_server(
+async def test_entry_unloads_while_the_end_of_an_override_waits_for_the_server(
     box_house: BoxHouse, juicenet: JuiceNetCloud, gone: str
 ) -> None:
-    """It cannot be set up again then; what goes on is told all the same."""
+    """The entry cannot be set up again, but a notice names the override that continues."""
     await overridden(box_house, juicenet)
     await juicenet.set_fault(Fault.HANG)
     entries, entry = box_house.hass.config_entries, box_house.entry
@@ -438,13 +438,13 @@ async def test_the_entry_may_go_while_the_end_of_an_override_waits_for_the_serve
 
 
 async def add_second(house: BoxHouse) -> None:
-    """The second box is added by the account, too."""
+    """Add the second box of the account."""
     form = await house.submit_subentry(await flow(house), {"box": SECOND})
     await house.submit_subentry(form, {"name": "Yard", "wire_rating": 16})
 
 
 async def begin_to_report(house: BoxHouse) -> None:
-    """The reports of the first box are redirected to Home Assistant, and it is added from the offer."""
+    """Redirect the reports of the first box to Home Assistant and add the box from the offer."""
     house.sims.pop(FIRST).stop()
     house.power_up()
     await house.pass_time(61)
@@ -454,43 +454,43 @@ async def begin_to_report(house: BoxHouse) -> None:
     assert types(house) == {FIRST: "juicebox", SECOND: "juicenet"}
 
 
-@pytest.mark.parametrize("is_heard", [False, True])
-async def test_what_a_load_group_paused_is_told_when_it_is_given_up_but_not_where_it_is_heard_by_then(
-    box_house: BoxHouse, juicenet: JuiceNetCloud, is_heard: bool
+@pytest.mark.parametrize("reports", [False, True])
+async def test_load_group_pause_named_in_a_notice_only_when_the_box_is_removed(
+    box_house: BoxHouse, juicenet: JuiceNetCloud, reports: bool
 ) -> None:
     await add(box_house, juicenet)
     await add_second(box_house)
     await box_house.add_group(10, SECOND, FIRST)
     await box_house.pass_time(600)
     assert box_house.value("status") == "paused"
-    await (begin_to_report(box_house) if is_heard else give_up(box_house, "box"))
-    assert ["paused by its load group" in notice for notice in box_house.notices] == [True] * (not is_heard)
+    await (begin_to_report(box_house) if reports else remove(box_house, "box"))
+    assert ["paused by its load group" in notice for notice in box_house.notices] == [True] * (not reports)
 
 
 @pytest.mark.parametrize("how", ["box", "account", "entry"])
-async def test_a_pause_that_stays_at_the_server_is_told_when_its_box_is_given_up(
+async def test_pause_left_at_the_server_named_in_a_notice_at_removal(
     box_house: BoxHouse, juicenet: JuiceNetCloud, how: str
 ) -> None:
-    """Nobody of ours takes it back with the car any more."""
+    """Nothing of ours ends the pause when the car leaves."""
     await add(box_house, juicenet)
     await box_house.call("switch", "turn_off", "charging")
     await box_house.pass_time(62)
-    await give_up(box_house, how)
+    await remove(box_house, how)
     assert box_house.units[0].limit == 0
     assert ["paused on its JuiceNet server" in notice for notice in box_house.notices] == [True]
 
 
-async def test_a_pause_that_was_taken_back_leaves_nothing_to_tell(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+async def test_ended_pause_leaves_no_notice_at_removal(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
     await add(box_house, juicenet)
     await box_house.call("switch", "turn_off", "charging")
     await box_house.pass_time(62)
     await box_house.call("switch", "turn_on", "charging")
     await box_house.pass_time(62)
-    await give_up(box_house, "box")
+    await remove(box_house, "box")
     assert (box_house.units[0].limit, box_house.notices) == (24, [])
 
 
-async def test_a_token_is_not_told_of_when_no_box_goes_by_it(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+async def test_token_repair_cleared_when_no_box_uses_the_token(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
     await add(box_house, juicenet)
     juicenet.accounts = {"another-token": None}
     await box_house.pass_time(21 * 60)
@@ -501,10 +501,10 @@ async def test_a_token_is_not_told_of_when_no_box_goes_by_it(box_house: BoxHouse
 
 
 @pytest.mark.parametrize("lost", [False, True])
-async def test_i2_what_the_user_said_of_a_box_without_a_server_outlasts_a_restart(
+async def test_i2_limits_entered_by_the_user_survive_a_restart_without_a_server(
     tmp_path: Path, virtual_clock: VirtualClock, socket_enabled: None, lost: bool
 ) -> None:
-    """I2: also where what was saved is lost."""
+    """I2: also when the stores are lost."""
     machine = Machine(tmp_path)
     house = BoxHouse(await machine.boot(RunClock(virtual_clock, ahead=0.0)), virtual_clock)
     juicenet = JuiceNetCloud(house.maker)
@@ -530,8 +530,8 @@ async def test_i2_what_the_user_said_of_a_box_without_a_server_outlasts_a_restar
     await house.maker.stop()
 
 
-async def test_a_box_that_begins_to_report_is_asked_for_no_more(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
-    """Offered, or chosen among those that were heard: in both cases it takes the place of the other one."""
+async def test_juicenet_polling_stops_when_the_box_itself_reports(box_house: BoxHouse, juicenet: JuiceNetCloud) -> None:
+    """Added from an offer or by the user, the reporting box replaces the box of the account."""
     await add(box_house, juicenet)
     await add_second(box_house)
     entity_id = box_house.entity_id("sensor", "status")

@@ -1,4 +1,4 @@
-"""Linked entities as the local path of a charger: what they show, what they carry, and whatever becomes of them."""
+"""Linked entities as the local transport of a charger: values, commands, and changes to the entities."""
 
 import asyncio
 from datetime import timedelta
@@ -49,20 +49,20 @@ from .local_entities import KINDS, LocalIntegration
 
 
 class Home(House):
-    """A house in which the charger that waits for its schedule has a local integration beside the cloud."""
+    """A house in which the charger that waits for its schedule also has a local integration."""
 
     local: LocalIntegration
     serial = WAITING
 
     async def begin(self) -> None:
-        """Add the account and the local integration; nothing is linked yet."""
+        """Add the account and the local integration, without a link."""
         await self.add_account()
         await self.settle_in()
         self.local = LocalIntegration(self.hass, LocalSide(self.world, WAITING))
         await self.local.set_up()
 
     async def link(self, *links: str) -> None:
-        """Link all entities of the local integration, or some, through the flow; they report."""
+        """Link all entities of the local integration, or some, through the flow and let them report."""
         flow = self.hass.config_entries.subentries
         form = await flow.async_init((self.entry.entry_id, "linked"), context={"source": SOURCE_USER})
         done = await flow.async_configure(form["flow_id"], {"charger": WAITING, **self.local.chosen(*links)})
@@ -72,63 +72,63 @@ class Home(House):
 
     @property
     def transport(self) -> EntityTransport:
-        """The linked path."""
+        """The linked transport."""
         return self.entry.runtime_data.account_runtime.linked[WAITING]
 
     @property
     def snapshot(self) -> Snapshot:
-        """What is known of the charger."""
+        """The snapshot of the charger."""
         return self.entry.runtime_data.coordinators[WAITING].data
 
     def shown[T](self, prop: Property[T]) -> tuple[T | None, Source | None]:
-        """A value, and where it is from."""
+        """Return the value and the source of a reading."""
         reading = self.snapshot.readings.get(prop)
         return (None, None) if reading is None else (reading.value, reading.source)
 
     def from_link[T](self, prop: Property[T]) -> T | None:
-        """A value of the linked path, None where it is not from there."""
+        """Return the value of a reading, None unless the linked transport is its source."""
         value, source = self.shown(prop)
         return value if source is Source.LINKED else None
 
     @property
-    def is_there(self) -> bool:
-        """Whether the linked path reaches the charger."""
+    def is_reachable(self) -> bool:
+        """True while the linked transport reaches the charger."""
         return self.transport.presence is Presence.ONLINE
 
     def does(self) -> State:
-        """What the charger does."""
+        """Return the state of the simulated charger."""
         return self.world.charger(WAITING).state
 
     async def lose_cloud(self) -> None:
-        """The cloud refuses connections, and that is noticed."""
+        """Let the cloud refuse connections until the outage is noticed."""
         await self.cloud.set_fault(Fault.REFUSE)
         await self.pass_until_usable(False)
 
     async def link_and_lose_cloud(self, *links: str) -> None:
-        """Link entities, all or some; then the cloud is lost, and what the link shows is of after that."""
+        """Link all entities, or some, lose the cloud, and let the entities report."""
         await self.link(*links)
         await self.lose_cloud()
         self.local.report()
 
     async def override_over_link(self) -> None:
-        """Have the override on, carried by the link in an outage and seen to be in effect."""
+        """Start the override over the link in an outage and wait until the override is verified."""
         await self.link_and_lose_cloud()
         await self.override()
         self.local.report()
         await self.pass_time(60)
 
     async def heal(self) -> None:
-        """The cloud works again, and that is noticed and looked at."""
+        """Restore the cloud and wait until its status is read."""
         await self.cloud.set_fault(Fault.NONE)
         await self.pass_until_usable(True)
         await self.pass_time(180)
 
     async def override(self, *, on: bool = True) -> None:
-        """The user switches the override."""
+        """Switch the override as the user does."""
         await self.call("switch", "turn_on" if on else "turn_off", "tou_override", WAITING)
 
     def commands(self) -> list[str]:
-        """What the cloud was told to do with the charger."""
+        """Return the commands for the charger that the cloud received."""
         return [
             f"{request.method} {request.body}"
             for request in self.cloud.requests
@@ -136,24 +136,24 @@ class Home(House):
         ]
 
     async def report_for(self, seconds: float, every: float = 60.0) -> None:
-        """Let time pass in which the local integration reports regularly."""
+        """Let time pass while the local integration reports regularly."""
         for _ in range(round(seconds / every)):
             await self.pass_time(every)
             self.local.report()
 
     def intent_state(self) -> IntentState:
-        """How far the override has come."""
+        """Return the state of the override intent."""
         intents = self.entry.runtime_data.coordinators[WAITING].charger.diagnostics()["journal"]
         assert isinstance(intents, dict)
         return IntentState(intents["override"]["state"])
 
     def issues(self) -> set[str]:
-        """The repairs."""
+        """Return the translation keys of the repairs."""
         issues = ir.async_get(self.hass).issues
         return {issue.translation_key or "" for (domain, _), issue in issues.items() if domain == DOMAIN}
 
     async def refusal(self, work: Any) -> str:
-        """Why an action was refused."""
+        """Return the translation key of the error that refused an action."""
         with pytest.raises(HomeAssistantError) as caught:
             await work
         placeholders = dict(caught.value.translation_placeholders or {})
@@ -169,10 +169,10 @@ async def home(house: House) -> Home:
     return home
 
 
-# What it shows
+# Values
 
 
-async def test_values_come_in_our_units_and_words(home: Home) -> None:
+async def test_linked_values_converted_to_our_units_and_statuses(home: Home) -> None:
     await home.link()
     assert home.shown(STATUS) == (Status.WAITING_SCHEDULE, Source.LINKED)
     await home.lose_cloud()
@@ -193,14 +193,14 @@ async def test_values_come_in_our_units_and_words(home: Home) -> None:
     assert home.state("binary_sensor", "car_connected", WAITING).state == "off"
 
 
-async def test_i3_live_values_leave_15_minutes_after_the_last_report(home: Home) -> None:
+async def test_i3_linked_live_values_expire_15_minutes_after_the_last_report(home: Home) -> None:
     await home.link_and_lose_cloud()
     await home.pass_time(10 * 60)
     home.local.report("power")
     await home.pass_time(5 * 60)
     assert home.from_link(STATUS) is None
     assert home.from_link(POWER) == 0.0, "a report of the same value counts"
-    assert home.is_there, "something of it was heard"
+    assert home.is_reachable, "something of it was heard"
     await home.pass_time(10 * 60)
     assert home.from_link(POWER) is None
     assert home.transport.presence is Presence.UNKNOWN
@@ -210,7 +210,7 @@ async def test_i3_live_values_leave_15_minutes_after_the_last_report(home: Home)
     assert home.from_link(POWER) == 0.0
 
 
-async def test_the_newer_observation_counts_whichever_path_brought_it(home: Home) -> None:
+async def test_newer_observation_shown_from_either_transport(home: Home) -> None:
     await home.link()
     home.world.charger(WAITING).window_open = True
     home.local.report()
@@ -223,7 +223,7 @@ async def test_the_newer_observation_counts_whichever_path_brought_it(home: Home
     assert home.from_link(STATUS) is Status.WAITING_SCHEDULE
 
 
-async def test_what_was_reported_before_we_listened_has_its_age(hass: HomeAssistant, home: Home) -> None:
+async def test_linked_state_from_before_the_link_keeps_its_age(hass: HomeAssistant, home: Home) -> None:
     registry = er.async_get(hass)
     stamp = (home.clock.now() - timedelta(minutes=14)).timestamp()
     await home.local.unload()
@@ -243,7 +243,7 @@ async def test_what_was_reported_before_we_listened_has_its_age(hass: HomeAssist
     assert home.transport.presence is Presence.UNKNOWN
 
 
-async def test_what_cannot_be_understood_is_left_out(home: Home, caplog: pytest.LogCaptureFixture) -> None:
+async def test_linked_nonsense_ignored_and_logged_once(home: Home, caplog: pytest.LogCaptureFixture) -> None:
     await home.link()
     await home.lose_cloud()
     states = home.hass.states
@@ -267,7 +267,7 @@ async def test_what_cannot_be_understood_is_left_out(home: Home, caplog: pytest.
     assert "oot" not in last_report[0]
 
 
-async def test_what_others_showed_is_not_taken_back(home: Home) -> None:
+async def test_cloud_values_kept_when_linked_entities_are_lost(home: Home) -> None:
     await home.link()
     home.world.charger(WAITING).window_open = True
     await home.pass_time(5 * 60)
@@ -278,7 +278,7 @@ async def test_what_others_showed_is_not_taken_back(home: Home) -> None:
     assert home.state("binary_sensor", "cloud", WAITING).state == "on"
 
 
-async def test_i2_a_setting_that_the_link_does_not_show_any_more_stays_as_remembered(
+async def test_i2_setting_kept_from_cache_when_its_linked_entity_is_unavailable(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await home.link_and_lose_cloud()
@@ -298,7 +298,7 @@ async def test_i2_a_setting_that_the_link_does_not_show_any_more_stays_as_rememb
     assert home.shown(CHARGING_CURRENT) == (32.0, Source.LINKED)
 
 
-async def test_i3_a_live_value_that_the_link_does_not_show_any_more_leaves_at_once(
+async def test_i3_live_value_dropped_when_its_linked_entity_is_unavailable(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await home.link_and_lose_cloud()
@@ -313,7 +313,7 @@ async def test_i3_a_live_value_that_the_link_does_not_show_any_more_leaves_at_on
     assert home.from_link(STATUS) is Status.CHARGING
 
 
-async def test_a_setting_that_the_cloud_showed_since_is_not_taken_back(
+async def test_newer_cloud_setting_kept_when_its_linked_entity_is_unavailable(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await home.link()
@@ -326,7 +326,7 @@ async def test_a_setting_that_the_cloud_showed_since_is_not_taken_back(
     assert home.shown(CHARGING_CURRENT) == (20.0, Source.CLOUD)
 
 
-async def test_i1_a_number_beyond_the_wire_rating_is_no_setting(home: Home) -> None:
+async def test_i1_linked_current_above_the_wire_rating_ignored(home: Home) -> None:
     await home.link_and_lose_cloud()
     assert home.shown(CHARGING_CURRENT)[0] == 32
     number = home.local.entry("current_number").entity_id
@@ -337,7 +337,7 @@ async def test_i1_a_number_beyond_the_wire_rating_is_no_setting(home: Home) -> N
     assert home.world.charger(WAITING).max_charging_current == 32
 
 
-async def test_words_of_other_integrations(home: Home) -> None:
+async def test_status_words_of_other_integrations_mapped_or_ignored(home: Home) -> None:
     await home.link("status")
     await home.lose_cloud()
     words: dict[str, Status | None] = {
@@ -358,11 +358,11 @@ async def test_words_of_other_integrations(home: Home) -> None:
         assert home.transport.last_report.status is status, word
 
 
-def test_words_are_compared_without_case_and_punctuation() -> None:
+def test_status_words_compared_without_case_and_punctuation() -> None:
     assert slug("  Eco-Smart__On (now) ") == "eco smart on now"
 
 
-async def test_without_a_status_the_power_tells_as_far_as_it_goes(home: Home) -> None:
+async def test_status_derived_from_power_when_no_status_is_linked(home: Home) -> None:
     await home.link_and_lose_cloud("power", "charge_switch")
     assert home.from_link(STATUS) is Status.WAITING_SCHEDULE, "no power, switched off, outside the window"
     assert home.from_link(CAR_CONNECTED) is None, "that is not observed"
@@ -384,19 +384,19 @@ async def test_status_unknown_while_a_reversed_meter_shows_power(home: Home) -> 
     assert home.from_link(STATUS) is None, "it discharges, or the meter is mounted backwards: no rest"
 
 
-async def test_without_status_and_power_nothing_is_said_of_the_charger(home: Home) -> None:
+async def test_status_unknown_when_neither_status_nor_power_is_linked(home: Home) -> None:
     await home.link_and_lose_cloud("current", "current_number")
     assert home.from_link(STATUS) is None
-    assert home.is_there
+    assert home.is_reachable
     assert home.transport.status_received_at is None
     await home.call("number", "set_value", "charging_current", WAITING, value=10)
     assert home.world.charger(WAITING).max_charging_current == 10
 
 
-# What it carries
+# Commands
 
 
-async def test_an_override_in_an_outage_goes_over_the_link_and_needs_no_cloud_afterwards(home: Home) -> None:
+async def test_override_sent_over_the_link_needs_no_cloud_command_afterwards(home: Home) -> None:
     await home.link_and_lose_cloud()
     before = len(home.commands())
     await home.override()
@@ -414,7 +414,7 @@ async def test_an_override_in_an_outage_goes_over_the_link_and_needs_no_cloud_af
     assert home.intent_state() is IntentState.VERIFIED
 
 
-async def test_a_charger_that_fell_back_meanwhile_is_told_once_by_the_cloud(home: Home) -> None:
+async def test_override_sent_once_by_the_cloud_after_a_power_cycle_in_the_outage(home: Home) -> None:
     await home.override_over_link()
     home.local.lose()
     home.world.charger(WAITING).power_cycle()
@@ -428,8 +428,8 @@ async def test_a_charger_that_fell_back_meanwhile_is_told_once_by_the_cloud(home
     assert home.intent_state() is IntentState.VERIFIED
 
 
-async def test_a_cloud_that_comes_back_with_an_old_word_does_not_end_the_override(home: Home) -> None:
-    """The charger itself has not reported to the cloud yet; the link knows better."""
+async def test_override_kept_when_the_cloud_returns_with_an_old_status(home: Home) -> None:
+    """The charger has not reported to the cloud yet; the linked status is newer."""
     await home.link()
     await home.lose_cloud()
     home.world.charger(WAITING).cloud_link = False
@@ -444,8 +444,8 @@ async def test_a_cloud_that_comes_back_with_an_old_word_does_not_end_the_overrid
     assert home.issues() == set()
 
 
-async def test_an_override_is_taken_back_over_the_link(home: Home, virtual_clock: VirtualClock) -> None:
-    """A switch can only pause: when the window opens it is switched on again."""
+async def test_override_ended_over_the_link_pauses_until_the_window(home: Home, virtual_clock: VirtualClock) -> None:
+    """A switch can only pause: it is switched on again when the window opens."""
     await home.override_over_link()
     await home.override(on=False)
     assert home.does() is State.PAUSED, "outside the window: switched off"
@@ -457,7 +457,9 @@ async def test_an_override_is_taken_back_over_the_link(home: Home, virtual_clock
     assert home.does() is State.CHARGING
 
 
-async def test_inside_the_window_taking_it_back_needs_nothing(home: Home, virtual_clock: VirtualClock) -> None:
+async def test_override_ended_inside_the_window_keeps_the_charger_charging(
+    home: Home, virtual_clock: VirtualClock
+) -> None:
     await home.override_over_link()
     virtual_clock.jump(11 * 3600)  # 23:00: the window from 22:00 to 05:00 is open
     home.world.charger(WAITING).window_open = True
@@ -467,7 +469,7 @@ async def test_inside_the_window_taking_it_back_needs_nothing(home: Home, virtua
     assert home.state("switch", "tou_override", WAITING).state == "off"
 
 
-async def test_an_override_waits_for_a_link_that_comes_later(home: Home) -> None:
+async def test_override_applied_when_the_link_becomes_available(home: Home) -> None:
     await home.link()
     home.local.lose()
     await home.lose_cloud()
@@ -479,7 +481,7 @@ async def test_an_override_waits_for_a_link_that_comes_later(home: Home) -> None
     assert home.does() is State.CHARGING
 
 
-async def test_current_and_pause_go_over_the_link_in_an_outage(home: Home) -> None:
+async def test_current_and_pause_sent_over_the_link_in_an_outage(home: Home) -> None:
     await home.link()
     home.world.charger(WAITING).window_open = True
     await home.lose_cloud()
@@ -495,7 +497,7 @@ async def test_current_and_pause_go_over_the_link_in_an_outage(home: Home) -> No
     assert home.does() is State.CHARGING
 
 
-async def test_a_lower_current_goes_out_on_every_usable_path(home: Home) -> None:
+async def test_lower_current_sent_over_every_usable_transport(home: Home) -> None:
     await home.link()
     home.local.report()
     before = len(home.commands())
@@ -508,7 +510,7 @@ async def test_a_lower_current_goes_out_on_every_usable_path(home: Home) -> None
     assert home.world.charger(WAITING).max_charging_current == 11, "over the link, although the cloud has an error"
 
 
-async def test_a_restart_over_the_link_is_watched(home: Home) -> None:
+async def test_restart_over_the_link_verified(home: Home) -> None:
     home.world.charger(WAITING).unplug()
     await home.link_and_lose_cloud()
     await home.call("button", "press", "restart", WAITING)
@@ -522,7 +524,7 @@ async def test_a_restart_over_the_link_is_watched(home: Home) -> None:
     assert home.issues() == set()
 
 
-async def test_i5_the_status_is_read_for_a_restart(home: Home) -> None:
+async def test_i5_restart_reads_the_linked_status_first(home: Home) -> None:
     home.local.entities["status"]._attr_should_poll = True
     home.world.charger(WAITING).unplug()
     await home.link_and_lose_cloud()
@@ -536,7 +538,7 @@ async def test_i5_the_status_is_read_for_a_restart(home: Home) -> None:
     assert home.world.charger(WAITING).restarts == 0
 
 
-async def test_a_restart_that_never_comes_back(home: Home) -> None:
+async def test_restart_over_the_link_without_return_raises_a_repair(home: Home) -> None:
     home.world.charger(WAITING).unplug()
     home.world.charger(WAITING).restart_plan = RestartPlan(comes_back=False)
     await home.link_and_lose_cloud()
@@ -548,7 +550,7 @@ async def test_a_restart_that_never_comes_back(home: Home) -> None:
     assert home.issues() == set()
 
 
-async def test_what_is_not_linked_is_not_carried(home: Home) -> None:
+async def test_commands_without_a_linked_entity_refused_in_an_outage(home: Home) -> None:
     await home.link("status", "charge_switch")
     home.world.charger(WAITING).eco = Eco()
     await home.lose_cloud()
@@ -565,7 +567,7 @@ async def test_what_is_not_linked_is_not_carried(home: Home) -> None:
     assert home.world.charger(WAITING).max_charging_current == 32
 
 
-async def test_what_a_linked_path_cannot_do(home: Home) -> None:
+async def test_linked_status_alone_supports_no_command(home: Home) -> None:
     await home.link("status")
     assert home.transport.identity.serial == WAITING
     assert not home.transport.removed_from_account
@@ -578,11 +580,13 @@ async def test_what_a_linked_path_cannot_do(home: Home) -> None:
         await home.transport.write_schedule(())
 
 
-async def test_nothing_is_sent_to_what_is_not_there(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_command_refused_when_its_linked_entity_is_unavailable(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await home.link_and_lose_cloud()
     monkeypatch.setattr(type(home.local.entities["charge_switch"]), "available", False)
     home.local.report()
-    assert home.is_there
+    assert home.is_reachable
     await home.override()
     assert home.state("switch", "tou_override", WAITING).attributes["applied"] is False, "it waits"
     assert await home.refusal(home.call("switch", "turn_on", "charging", WAITING)) == "linked_unavailable"
@@ -592,8 +596,8 @@ async def test_nothing_is_sent_to_what_is_not_there(home: Home, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("link", ["current_number", "charge_switch", "restart_button"])
-async def test_an_entity_that_went_and_has_not_been_written_since_is_not_commanded(home: Home, link: str) -> None:
-    """Home Assistant would drop the call and tell nobody but its log."""
+async def test_command_refused_when_the_linked_entity_is_lost_but_not_yet_written(home: Home, link: str) -> None:
+    """Home Assistant would drop the call and only log that."""
     home.world.charger(WAITING).unplug()
     await home.link_and_lose_cloud()
     commands: dict[str, Command] = {
@@ -602,7 +606,7 @@ async def test_an_entity_that_went_and_has_not_been_written_since_is_not_command
         "restart_button": Restart(),
     }
     home.local.side.link = False
-    assert home.is_there, "as far as the states tell"
+    assert home.is_reachable, "as far as the states tell"
     with pytest.raises(NoConnection, match="linked_unavailable"):
         await home.transport.execute(commands[link], patience=5)
     with pytest.raises(NoConnection, match="linked_unavailable"):
@@ -615,7 +619,7 @@ async def test_an_entity_that_went_and_has_not_been_written_since_is_not_command
         await home.transport.execute(commands[link], patience=5)
 
 
-async def test_an_entity_that_goes_as_it_is_to_be_commanded_is_not_taken_to_have_obeyed(home: Home) -> None:
+async def test_command_fails_when_its_linked_entity_disappears_meanwhile(home: Home) -> None:
     await home.link_and_lose_cloud()
     command = asyncio.ensure_future(home.transport.execute(SetCurrent(8), patience=5))
     asyncio.get_running_loop().call_soon(setattr, home.local.side, "link", False)
@@ -624,10 +628,10 @@ async def test_an_entity_that_goes_as_it_is_to_be_commanded_is_not_taken_to_have
     assert home.world.charger(WAITING).max_charging_current == 32
 
 
-async def test_a_command_to_an_entity_that_a_cancelled_one_left_unavailable_is_refused_and_an_override_waits(
+async def test_override_waits_while_a_timed_out_command_left_the_entity_unavailable(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A coordinator that is cancelled in its refresh counts as failed, and tells its entities with its next round."""
+    """A coordinator cancelled in its refresh counts as failed, and updates its entities at the next poll."""
     await home.link_and_lose_cloud()
     number = home.local.entities["current_number"]
 
@@ -651,7 +655,7 @@ async def test_a_command_to_an_entity_that_a_cancelled_one_left_unavailable_is_r
     assert home.state("switch", "tou_override", WAITING).attributes["applied"] is True
 
 
-async def test_whatever_a_linked_entity_raises_is_told(home: Home) -> None:
+async def test_error_of_a_linked_entity_reported_as_translated_error(home: Home) -> None:
     await home.link_and_lose_cloud()
     failures: list[tuple[BaseException, str]] = [
         (ServiceValidationError("not in this state"), "linked_refused"),
@@ -670,7 +674,7 @@ async def test_whatever_a_linked_entity_raises_is_told(home: Home) -> None:
     assert home.world.charger(WAITING).max_charging_current == 8
 
 
-async def test_a_linked_entity_that_hangs_is_given_up(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_linked_entity_that_hangs_times_out(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     await home.link_and_lose_cloud()
     ended: list[str] = []
 
@@ -689,7 +693,9 @@ async def test_a_linked_entity_that_hangs_is_given_up(home: Home, monkeypatch: p
     assert ended == ["cancelled"]
 
 
-async def test_a_reading_that_fails_or_hangs_is_told(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_restart_refused_when_reading_the_linked_status_fails_or_hangs(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home.world.charger(WAITING).unplug()
     await home.link_and_lose_cloud()
     status = home.local.entities["status"]
@@ -708,10 +714,10 @@ async def test_a_reading_that_fails_or_hangs_is_told(home: Home, monkeypatch: py
     assert home.world.charger(WAITING).restarts == 0
 
 
-# What becomes of the entities
+# Changes to the entities
 
 
-async def test_entities_that_are_not_available_carry_nothing(home: Home) -> None:
+async def test_commands_refused_while_all_linked_entities_are_unavailable(home: Home) -> None:
     await home.link_and_lose_cloud()
     assert home.from_link(STATUS) is Status.WAITING_SCHEDULE
     home.local.lose()
@@ -726,7 +732,9 @@ async def test_entities_that_are_not_available_carry_nothing(home: Home) -> None
     assert home.world.charger(WAITING).max_charging_current == 8
 
 
-async def test_one_entity_that_is_not_available_is_named(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unavailable_linked_status_makes_the_transport_offline(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await home.link_and_lose_cloud()
     for link in ("current_number", "status"):
         monkeypatch.setattr(type(home.local.entities[link]), "available", False)
@@ -742,7 +750,7 @@ async def test_one_entity_that_is_not_available_is_named(home: Home, monkeypatch
     assert home.from_link(POWER) == 0.0, "what the others show is shown"
 
 
-async def test_entities_that_appear_after_us_are_followed(home: Home) -> None:
+async def test_linked_entities_followed_when_they_appear_after_our_start(home: Home) -> None:
     await home.link()
     await home.local.unload()
     await home.hass.config_entries.async_reload(home.entry.entry_id)
@@ -752,13 +760,13 @@ async def test_entities_that_appear_after_us_are_followed(home: Home) -> None:
     assert home.transport.last_report is None, "nothing was heard yet: that is no word"
     assert home.transport.endpoint_contact_at is None
     await home.local.load()
-    assert home.is_there
+    assert home.is_reachable
     assert home.from_link(STATUS) is Status.WAITING_SCHEDULE
     await home.override()
     assert home.does() is State.CHARGING
 
 
-async def test_a_renamed_entity_is_followed_under_its_new_name(home: Home) -> None:
+async def test_linked_entity_followed_after_a_rename(home: Home) -> None:
     await home.link_and_lose_cloud()
     lost: list[Presence] = []
     registry = er.async_get(home.hass)
@@ -776,7 +784,7 @@ async def test_a_renamed_entity_is_followed_under_its_new_name(home: Home) -> No
 
 
 @pytest.mark.parametrize("what", ["deleted", "disabled"])
-async def test_a_lost_entity_is_told_until_it_is_back(home: Home, what: str) -> None:
+async def test_lost_linked_entity_raises_a_repair_until_restored(home: Home, what: str) -> None:
     await home.link_and_lose_cloud()
     registry, entry = er.async_get(home.hass), home.local.entry("status")
     if what == "deleted":
@@ -791,7 +799,7 @@ async def test_a_lost_entity_is_told_until_it_is_back(home: Home, what: str) -> 
         "reported_age": 0,
         "understood": False,
     }
-    assert home.is_there, "the others are"
+    assert home.is_reachable, "the others are"
     home.local.report("power", "charge_switch")
     assert home.from_link(STATUS) is Status.WAITING_SCHEDULE, "as far as the power tells"
     await home.hass.config_entries.async_reload(home.entry.entry_id)
@@ -807,7 +815,7 @@ async def test_a_lost_entity_is_told_until_it_is_back(home: Home, what: str) -> 
     assert home.transport.last_report.car_connected is True
 
 
-async def test_all_entities_deleted(home: Home) -> None:
+async def test_transport_offline_when_all_linked_entities_are_deleted(home: Home) -> None:
     await home.link_and_lose_cloud("status", "charge_switch")
     registry = er.async_get(home.hass)
     for link in ("status", "charge_switch"):
@@ -820,7 +828,7 @@ async def test_all_entities_deleted(home: Home) -> None:
     assert caught.value.translation_key == "no_path_since"
 
 
-async def test_a_unit_that_changed_is_told_and_obeyed(home: Home) -> None:
+async def test_changed_unit_of_a_linked_entity_converted_or_raised_as_a_repair(home: Home) -> None:
     await home.link()
     await home.lose_cloud()
     number = home.local.entities["current_number"]
@@ -837,7 +845,7 @@ async def test_a_unit_that_changed_is_told_and_obeyed(home: Home) -> None:
     assert home.issues() == set()
 
 
-async def test_i13_nothing_listens_after_the_end(home: Home) -> None:
+async def test_i13_linked_transport_stops_listening_after_unload(home: Home) -> None:
     def listeners() -> int:
         return home.hass.bus.async_listeners()["entity_registry_updated"]
 
@@ -846,10 +854,10 @@ async def test_i13_nothing_listens_after_the_end(home: Home) -> None:
     assert listeners() > before
     transport = home.transport
     await home.hass.config_entries.async_unload(home.entry.entry_id)
-    heard = transport.status_received_at
+    received_at = transport.status_received_at
     await home.pass_time(60)
     home.local.report()
-    assert transport.status_received_at == heard
+    assert transport.status_received_at == received_at
     status = home.local.entry("status").entity_id
     transport._on_state(Event[Any]("state_changed", {"entity_id": status, "old_state": None, "new_state": None}))
     transport._on_registry(Event("entity_registry_updated", {"action": "remove", "entity_id": status}))
@@ -862,7 +870,7 @@ async def test_i13_nothing_listens_after_the_end(home: Home) -> None:
     assert listeners() == again
 
 
-async def test_a_link_that_is_removed_ends_at_once(home: Home) -> None:
+async def test_removed_link_ends_at_once(home: Home) -> None:
     await home.link()
     [subentry] = home.entry.subentries.values()
     home.hass.config_entries.async_remove_subentry(home.entry, subentry.subentry_id)
@@ -875,7 +883,7 @@ async def test_a_link_that_is_removed_ends_at_once(home: Home) -> None:
     assert caught.value.translation_key == "no_path_since"
 
 
-async def test_the_end_of_the_entry_takes_the_override_back_over_the_link(home: Home) -> None:
+async def test_override_ended_over_the_link_when_the_entry_is_removed(home: Home) -> None:
     await home.override_over_link()
     assert home.does() is State.CHARGING
     await home.finish(home.hass.config_entries.async_remove(home.entry.entry_id))
@@ -885,7 +893,7 @@ async def test_the_end_of_the_entry_takes_the_override_back_over_the_link(home: 
     assert notice.startswith("Driveway was left paused")
 
 
-async def test_a_charger_that_comes_back_is_linked_again_and_one_that_is_forgotten_is_not(home: Home) -> None:
+async def test_link_removed_with_a_deleted_charger(home: Home) -> None:
     [account] = home.cloud.accounts
     await home.link()
     account.unshared.add(WAITING)
@@ -899,7 +907,7 @@ async def test_a_charger_that_comes_back_is_linked_again_and_one_that_is_forgott
     assert home.entry.state.value == "loaded"
 
 
-async def test_i12_diagnostics_name_no_entity(home: Home) -> None:
+async def test_i12_diagnostics_contain_no_linked_entity_id(home: Home) -> None:
     await home.link()
     await home.pass_time(30)
     diagnostics: dict[str, Any] = await async_get_config_entry_diagnostics(home.hass, home.entry)
@@ -914,10 +922,10 @@ async def test_i12_diagnostics_name_no_entity(home: Home) -> None:
     assert [entry for entry in ids if entry.entity_id in text or entry.id in text] == []
 
 
-# The user's preference
+# The preferred connection
 
 
-async def test_local_only_without_a_local_path_says_so(home: Home) -> None:
+async def test_commands_refused_with_local_only_and_no_link(home: Home) -> None:
     await home.options(prefer="local_only")
     await home.pass_time(60)
     calls: list[tuple[str, str, str, dict[str, object]]] = [
@@ -933,7 +941,7 @@ async def test_local_only_without_a_local_path_says_so(home: Home) -> None:
 
 
 @pytest.mark.parametrize("prefer", ["local_only", "local_first"])
-async def test_what_is_local_goes_by_the_link_while_the_cloud_is_well(home: Home, prefer: str) -> None:
+async def test_override_sent_over_the_link_when_local_is_preferred(home: Home, prefer: str) -> None:
     await home.link()
     await home.options(prefer=prefer)
     home.local.report()
@@ -946,7 +954,7 @@ async def test_what_is_local_goes_by_the_link_while_the_cloud_is_well(home: Home
     assert home.commands() == []
 
 
-async def test_local_only_and_the_link_lost(home: Home) -> None:
+async def test_commands_refused_with_local_only_and_the_link_lost(home: Home) -> None:
     await home.link()
     await home.options(prefer="local_only")
     home.local.lose()
@@ -955,7 +963,7 @@ async def test_local_only_and_the_link_lost(home: Home) -> None:
     assert await home.refusal(home.call("lock", "lock", "lock", WAITING)) == "no_admitted_path"
 
 
-async def test_cloud_only_shows_the_link_and_does_not_use_it(home: Home) -> None:
+async def test_cloud_only_shows_linked_values_but_commands_the_cloud(home: Home) -> None:
     await home.link()
     await home.options(prefer="cloud_only")
     home.local.report()
@@ -964,7 +972,7 @@ async def test_cloud_only_shows_the_link_and_does_not_use_it(home: Home) -> None
     assert len(home.commands()) == 1
 
 
-async def test_a_charger_without_a_link_is_untouched(home: Home) -> None:
+async def test_charger_without_a_link_has_no_local_transport(home: Home) -> None:
     await home.link()
     assert home.entry.runtime_data.account_runtime.linked.keys() == {WAITING}
     assert home.entry.runtime_data.coordinators[FREE].data.local is None

@@ -1,4 +1,4 @@
-"""A JuiceBox with a power switch and a meter of the user's: the restart, and what the maker advises in an outage."""
+"""A JuiceBox with a linked power switch and meter: the restart, and power cycles in an outage."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ AMMETER = "sensor.current_of_the_box"
 
 
 class Contactor(ToggleEntity):
-    """The switch of a contactor, as an integration of the user's would have it."""
+    """The switch of a contactor, as another integration provides it."""
 
     _attr_should_poll = False
     _attr_unique_id = "contactor"
@@ -53,14 +53,14 @@ class Contactor(ToggleEntity):
         await self._wiring.house.clock.sleep(self._wiring.lasts)
 
     def show(self, *, on: bool | None) -> None:
-        """The state that it has now; None where it is not available."""
+        """Write this state; None means unavailable."""
         self._attr_available = on is not None
         self._attr_is_on = on
         self.async_write_ha_state()
 
 
 class Meter(Entity):
-    """What flows through the contactor."""
+    """The power through the contactor."""
 
     _attr_should_poll = False
     _attr_unique_id = "meter"
@@ -68,13 +68,13 @@ class Meter(Entity):
     entity_id = METER
 
     def show(self, watts: float) -> None:
-        """Report, the same again too."""
+        """Report a power, even if unchanged."""
         self._attr_state = f"{watts:.0f}"
         self.async_write_ha_state()
 
 
 class Ammeter(Meter):
-    """The same in milliamperes."""
+    """The current through the contactor in mA."""
 
     _attr_unique_id = "ammeter"
     _attr_unit_of_measurement = "mA"
@@ -87,21 +87,21 @@ class Wiring:
 
     house: BoxHouse
     works: bool = True
-    state_key: bool = True
-    """Whether the state of the switch follows."""
+    state_follows: bool = True
+    """True while the state of the switch follows its commands."""
     lasts: float = 0.0
-    """Seconds until the integration of the switch says that it is switched."""
+    """Seconds that a call of the switch takes."""
     failure: BaseException | None = None
     late: float = 0.0
-    """Seconds until the contactor obeys when it is switched off."""
+    """Seconds until the contactor obeys a command to switch off."""
     lost: int = 0
-    """How many commands to switch on get lost on the way, though the switch shows that it is on."""
+    """Number of commands to switch on that get lost although the switch shows on."""
     calls: list[str] = field(default_factory=list)
     opened_at: list[float] = field(default_factory=list)
-    """The A that flowed each time it was told to switch off."""
+    """The current in A at each command to switch off."""
 
     async def begin(self) -> Wiring:
-        """The integration of both is there, also after a start of Home Assistant."""
+        """Add the entities of switch and meters, also after a start of Home Assistant."""
         components = self.hass.data[DATA_INSTANCES]
         if (component := components.get("input_boolean")) is None:
             component = EntityComponent(logging.getLogger(__name__), "input_boolean", self.hass)
@@ -118,7 +118,7 @@ class Wiring:
         return self.house.hass
 
     def called(self, *, on: bool) -> None:
-        """The contactor is told to switch."""
+        """Receive a command to switch."""
         self.calls.append("on" if on else "off")
         if not on:
             self.opened_at.append(self.house.sims[FIRST].amperes)
@@ -133,26 +133,26 @@ class Wiring:
             self.switch(on=on)
 
     def switch(self, *, on: bool) -> None:
-        """The contactor switches."""
+        """Switch the contactor."""
         sim = self.house.sims[FIRST]
         if self.works and on is not sim.powered:
             (sim.switch_on if on else sim.switch_off)()
-        if self.state_key:
+        if self.state_follows:
             self.contactor.show(on=on)
 
     def report(self, watts: float | None = None) -> None:
-        """The meter reports."""
+        """Let the meter report a power, by default the present power of the box."""
         shown = self.house.sims[FIRST].watts if watts is None else watts
         self.meter.show(shown)
 
     async def report_for(self, seconds: float) -> None:
-        """Let time pass in which the meter reports every 20 s."""
+        """Let time pass while the meter reports every 20 s."""
         for _ in range(round(seconds / 20)):
             self.report()
             await self.house.pass_time(20)
 
     async def link(self, *, allow: bool = False, **entities: str) -> Any:
-        """Link through the flow."""
+        """Link entities through the flow and return its result."""
         flow = self.hass.config_entries.subentries
         form = await flow.async_init((self.house.entry.entry_id, "linked"), context={"source": SOURCE_USER})
         entered = {"charger": FIRST, "allow_power_cycle": allow, **entities}
@@ -170,7 +170,7 @@ class Wiring:
 async def wired(
     house: BoxHouse, *, meter: bool = True, allow: bool = True, details: dict[str, Any] | None = None
 ) -> Wiring:
-    """A box that only we command, with both linked to it."""
+    """Add a box that only we command and link the switch and the meter to it."""
     await house.add(**(details or {}))
     await house.pass_time(400)
     wiring = await Wiring(house).begin()
@@ -183,7 +183,7 @@ async def wired(
 
 
 async def press(house: BoxHouse) -> Any:
-    """Press restart; what became of it is awaited elsewhere."""
+    """Press restart and return the task with the outcome."""
     target = {"entity_id": house.entity_id("button", "restart")}
     action = house.hass.services.async_call(
         "chargekeeper", "restart", {}, target=target, blocking=True, return_response=True
@@ -198,7 +198,7 @@ async def finish(house: BoxHouse, task: asyncio.Task[Any]) -> Any:
     return answer
 
 
-async def test_a_restart_switches_the_power_off_and_on_and_sees_the_box_come_back(box_house: BoxHouse) -> None:
+async def test_restart_switches_the_power_off_and_on_and_is_verified(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
     assert (box_house.value("status"), box_house.value("restart_availability")) == ("waiting_schedule", "available")
@@ -223,7 +223,7 @@ async def test_a_restart_switches_the_power_off_and_on_and_sees_the_box_come_bac
     assert wiring.calls == ["off", "on"]
 
 
-async def test_what_was_linked_to_restart_a_box_is_missed_when_it_is_gone(box_house: BoxHouse) -> None:
+async def test_restart_refused_after_its_link_was_removed(box_house: BoxHouse) -> None:
     await wired(box_house)
     box_house.sims[FIRST].unplug()
     await box_house.pass_time(31)
@@ -237,7 +237,7 @@ async def test_what_was_linked_to_restart_a_box_is_missed_when_it_is_gone(box_ho
     assert refused.value.translation_key == "restart_needs_link"
 
 
-async def test_whoever_waits_for_a_restart_is_told_of_a_reload_and_the_watch_goes_on(box_house: BoxHouse) -> None:
+async def test_restart_action_fails_at_reload_but_restart_is_still_verified(box_house: BoxHouse) -> None:
     await wired(box_house)
     box_house.sims[FIRST].unplug()
     await box_house.pass_time(31)
@@ -251,7 +251,7 @@ async def test_whoever_waits_for_a_restart_is_told_of_a_reload_and_the_watch_goe
     assert box_house.state("event", "restart").attributes["event_type"] == "verified"
 
 
-async def test_a_charging_box_is_not_switched_off(box_house: BoxHouse) -> None:
+async def test_restart_refused_while_the_box_is_charging(box_house: BoxHouse) -> None:
     wiring = await wired(box_house)
     assert (box_house.value("status"), box_house.value("restart_availability")) == ("charging", "charging")
     with pytest.raises(HomeAssistantError) as refused:
@@ -259,7 +259,7 @@ async def test_a_charging_box_is_not_switched_off(box_house: BoxHouse) -> None:
     assert (refused.value.translation_key, wiring.calls) == ("restart_charging", [])
 
 
-async def test_what_the_meter_sees_counts_beside_what_the_box_says(box_house: BoxHouse) -> None:
+async def test_restart_refused_while_the_meter_shows_power(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, details=NIGHT)
     await box_house.pass_time(400)
     wiring.report(3000)
@@ -270,7 +270,7 @@ async def test_what_the_meter_sees_counts_beside_what_the_box_says(box_house: Bo
     assert (refused.value.translation_key, wiring.calls) == ("restart_charging", [])
 
 
-async def test_what_an_ammeter_sees_counts_too_and_is_shown_of_a_box_that_is_not_heard(box_house: BoxHouse) -> None:
+async def test_ammeter_current_blocks_a_restart_and_is_shown_for_a_silent_box(box_house: BoxHouse) -> None:
     await box_house.add(**NIGHT)
     await box_house.pass_time(800)
     wiring = await Wiring(box_house).begin()
@@ -292,32 +292,32 @@ async def test_what_an_ammeter_sees_counts_too_and_is_shown_of_a_box_that_is_not
     assert (box_house.value("current"), box_house.value("restart_availability")) == ("0.0", "available")
 
 
-async def test_a_switch_that_switches_nothing_is_no_restart(box_house: BoxHouse) -> None:
+async def test_restart_unverified_when_the_switch_does_nothing(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
-    wiring.works = wiring.state_key = False
+    wiring.works = wiring.state_follows = False
     answer = await finish(box_house, await press(box_house))
     assert (answer["outcome"], wiring.calls[:2]) == ("unverified", ["off", "on"])
     assert "off" not in wiring.calls[1:]
     assert box_house.issues() == set(), "the box reports all the time, so it has power"
 
 
-async def test_a_switch_that_does_not_show_it_is_believed_by_what_the_box_says(box_house: BoxHouse) -> None:
+async def test_restart_verified_by_the_box_when_the_switch_state_does_not_follow(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
-    wiring.state_key = False
+    wiring.state_follows = False
     answer = await finish(box_house, await press(box_house))
     assert answer["outcome"] == "verified"
 
 
-async def test_a_switch_that_is_not_there_or_refuses(box_house: BoxHouse) -> None:
+async def test_failing_or_missing_switch_refuses_a_restart_and_raises_a_repair(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
     wiring.failure = HomeAssistantError("no")
     with pytest.raises(HomeAssistantError) as refused:
         await box_house.call("button", "press", "restart")
     assert refused.value.translation_key == "restart_unclear"
-    box_house.sims[FIRST].switch_off()  # it has gone off all the same
+    box_house.sims[FIRST].switch_off()  # the power is off despite the error
     await box_house.pass_time(100)
     assert box_house.issues() == {"power_off"}
     assert wiring.calls.count("on") > 5
@@ -335,8 +335,8 @@ async def test_a_switch_that_is_not_there_or_refuses(box_house: BoxHouse) -> Non
     assert box_house.issues() == {"link_broken"}
 
 
-async def deaf(house: BoxHouse) -> Wiring:
-    """A box that charges in the night only is not heard any more, and a car waits."""
+async def silent_box(house: BoxHouse) -> Wiring:
+    """Return the wiring of a silent box with a car that waits for the night."""
     wiring = await wired(house, details=NIGHT)
     await wiring.report_for(400)
     house.sims[FIRST].window = (22 * 60, 2 * 60)
@@ -346,8 +346,8 @@ async def deaf(house: BoxHouse) -> Wiring:
     return wiring
 
 
-async def test_an_override_of_a_box_that_is_not_heard_is_what_the_maker_advises(box_house: BoxHouse) -> None:
-    wiring = await deaf(box_house)
+async def test_override_of_a_silent_box_cycles_its_power(box_house: BoxHouse) -> None:
+    wiring = await silent_box(box_house)
     await box_house.call("switch", "turn_on", "tou_override")
     assert wiring.calls == ["off"]
     await wiring.report_for(120)
@@ -363,8 +363,8 @@ async def test_an_override_of_a_box_that_is_not_heard_is_what_the_maker_advises(
     assert wiring.calls == ["off", "on"]
 
 
-async def test_it_is_done_once_per_outage_and_then_told(box_house: BoxHouse) -> None:
-    wiring = await deaf(box_house)
+async def test_override_cycles_the_power_once_per_outage_then_raises_a_repair(box_house: BoxHouse) -> None:
+    wiring = await silent_box(box_house)
     wiring.works = False  # the contactor is stuck
     await box_house.call("switch", "turn_on", "tou_override")
     await wiring.report_for(3600)
@@ -375,8 +375,8 @@ async def test_it_is_done_once_per_outage_and_then_told(box_house: BoxHouse) -> 
     assert box_house.issues() == set()
 
 
-async def test_without_a_meter_that_reports_it_is_left_to_the_user(box_house: BoxHouse) -> None:
-    wiring = await deaf(box_house)
+async def test_override_cycles_no_power_while_the_meter_is_silent(box_house: BoxHouse) -> None:
+    wiring = await silent_box(box_house)
     await box_house.pass_time(90)
     await box_house.call("switch", "turn_on", "tou_override")
     await box_house.pass_time(300)
@@ -388,7 +388,7 @@ async def test_without_a_meter_that_reports_it_is_left_to_the_user(box_house: Bo
     assert wiring.calls[:1] == ["off"]
 
 
-async def test_where_it_was_not_allowed_it_is_left_to_the_user(box_house: BoxHouse) -> None:
+async def test_override_cycles_no_power_without_permission(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, allow=False, details=NIGHT)
     await wiring.report_for(400)
     box_house.sims[FIRST].window = (22 * 60, 2 * 60)
@@ -402,7 +402,7 @@ async def test_where_it_was_not_allowed_it_is_left_to_the_user(box_house: BoxHou
     assert wiring.calls == ["off", "on"], "the user may restart what is at rest, heard or not"
 
 
-async def test_a_stored_limit_above_the_ceiling_is_not_let_loose(box_house: BoxHouse) -> None:
+async def test_override_cycles_no_power_when_the_offline_current_is_too_high(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, details={**NIGHT, "wire_rating": 12})
     await box_house.call("number", "set_value", "charging_current", value=10)
     await wiring.report_for(400)
@@ -414,7 +414,7 @@ async def test_a_stored_limit_above_the_ceiling_is_not_let_loose(box_house: BoxH
     assert (wiring.calls, box_house.issues()) == ([], {"offline_above_wire", "override_by_hand"})
 
 
-async def test_a_reload_and_a_link_that_is_taken_away_leave_no_box_without_power(box_house: BoxHouse) -> None:
+async def test_power_switched_on_after_a_reload_and_removal_of_the_link(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
     await box_house.call("button", "press", "restart")
@@ -428,7 +428,7 @@ async def test_a_reload_and_a_link_that_is_taken_away_leave_no_box_without_power
     assert (wiring.calls, box_house.sims[FIRST].powered) == (["off", "on"], True)
 
 
-async def test_a_reload_while_the_switch_is_being_switched_off_leaves_no_box_without_power(
+async def test_power_switched_on_after_a_reload_during_switch_off(
     box_house: BoxHouse,
 ) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
@@ -445,7 +445,7 @@ async def test_a_reload_while_the_switch_is_being_switched_off_leaves_no_box_wit
     assert (wiring.calls, box_house.sims[FIRST].powered) == (["off", "on"], True)
 
 
-async def test_power_switched_on_as_the_last_word_of_a_stop_while_the_switch_is_being_switched_off(
+async def test_power_switched_on_at_shutdown_during_switch_off(
     tmp_path: Path, virtual_clock: VirtualClock, socket_enabled: None
 ) -> None:
     machine = Machine(tmp_path)
@@ -470,7 +470,7 @@ async def test_power_switched_on_as_the_last_word_of_a_stop_while_the_switch_is_
     house.sims[FIRST].stop()
 
 
-async def test_the_link_goes_with_its_box(box_house: BoxHouse) -> None:
+async def test_link_removed_with_its_box(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
     await box_house.call("button", "press", "restart")
@@ -482,7 +482,7 @@ async def test_the_link_goes_with_its_box(box_house: BoxHouse) -> None:
 
 
 @pytest.mark.parametrize("gone", ["disabled", "removed"])
-async def test_when_boxes_are_given_up_their_power_is_switched_on_at_once(box_house: BoxHouse, gone: str) -> None:
+async def test_power_switched_on_when_the_entry_is_disabled_or_removed(box_house: BoxHouse, gone: str) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
     await box_house.call("button", "press", "restart")
@@ -495,11 +495,11 @@ async def test_when_boxes_are_given_up_their_power_is_switched_on_at_once(box_ho
 
 
 async def stuck(house: BoxHouse, seconds: float) -> Wiring:
-    """A box that was switched off so long ago, by a switch that fails then."""
+    """Return the wiring of a box switched off this long ago by a switch that fails since."""
     wiring = await wired(house, details=NIGHT)
     await wiring.report_for(400)
     await house.call("button", "press", "restart")
-    wiring.works, wiring.state_key, wiring.failure = False, False, HomeAssistantError("the contactor is stuck")
+    wiring.works, wiring.state_follows, wiring.failure = False, False, HomeAssistantError("the contactor is stuck")
     await wiring.report_for(seconds)
     assert house.issues() == ({"power_off"} if seconds >= 60 else set())
     return wiring
@@ -507,7 +507,7 @@ async def stuck(house: BoxHouse, seconds: float) -> Wiring:
 
 @pytest.mark.parametrize("seconds", [10, 100])
 @pytest.mark.parametrize("gone", ["box", "entry"])
-async def test_a_box_that_is_given_up_without_power_is_told(box_house: BoxHouse, gone: str, seconds: float) -> None:
+async def test_box_removed_without_power_raises_a_repair(box_house: BoxHouse, gone: str, seconds: float) -> None:
     await stuck(box_house, seconds)
     if gone == "box":
         box_house.hass.config_entries.async_remove_subentry(box_house.entry, box_house.subentry().subentry_id)
@@ -520,7 +520,7 @@ async def test_a_box_that_is_given_up_without_power_is_told(box_house: BoxHouse,
     assert issue.translation_placeholders == {"charger": "Garage", "switch": "Power of the box"}
 
 
-async def test_a_box_that_is_switched_on_after_it_is_given_up_is_not_told_of(box_house: BoxHouse) -> None:
+async def test_removed_box_with_restored_power_raises_no_repair(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
     await box_house.call("button", "press", "restart")
@@ -529,18 +529,18 @@ async def test_a_box_that_is_switched_on_after_it_is_given_up_is_not_told_of(box
     assert (wiring.calls, box_house.issues()) == (["off", "on"], set())
 
 
-async def test_a_box_without_power_stays_a_repair_while_its_entry_is_disabled(box_house: BoxHouse) -> None:
+async def test_repair_of_a_box_without_power_stays_while_its_entry_is_disabled(box_house: BoxHouse) -> None:
     wiring, entries = await stuck(box_house, 100), box_house.hass.config_entries
     await entries.async_set_disabled_by(box_house.entry.entry_id, ConfigEntryDisabler.USER)
     await box_house.pass_time(120)
     assert box_house.issues() == {"power_off"}
-    wiring.works, wiring.state_key, wiring.failure = True, True, None
+    wiring.works, wiring.state_follows, wiring.failure = True, True, None
     await entries.async_set_disabled_by(box_house.entry.entry_id, None)
     await box_house.pass_time(30)
     assert (box_house.issues(), box_house.sims[FIRST].powered) == (set(), True)
 
 
-async def test_a_power_cut_of_home_assistant_leaves_no_box_without_power(
+async def test_power_switched_on_after_a_power_cut_of_home_assistant(
     tmp_path: Path, virtual_clock: VirtualClock, socket_enabled: None
 ) -> None:
     machine = Machine(tmp_path)
@@ -565,7 +565,7 @@ async def test_a_power_cut_of_home_assistant_leaves_no_box_without_power(
     house.sims[FIRST].stop()
 
 
-async def test_what_is_linked_to_a_box_is_looked_at_and_can_be_changed(box_house: BoxHouse) -> None:
+async def test_box_link_form_rejects_mistakes_and_link_can_be_changed(box_house: BoxHouse) -> None:
     await box_house.add()
     wiring = await Wiring(box_house).begin()
     wiring.report()
@@ -594,7 +594,7 @@ async def test_what_is_linked_to_a_box_is_looked_at_and_can_be_changed(box_house
     assert box["linked"] == {"power_switch": {"fault": None, "available": True, "reported_age": 1}}
 
 
-async def test_nothing_is_switched_off_where_that_cannot_be_noted(
+async def test_restart_refused_when_its_record_cannot_be_saved(
     box_house: BoxHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
@@ -611,7 +611,7 @@ async def test_nothing_is_switched_off_where_that_cannot_be_noted(
     assert (refused.value.translation_key, wiring.calls) == ("not_saved", [])
 
 
-async def test_a_meter_alone_shows_what_flows_through_a_box_that_is_not_heard(box_house: BoxHouse) -> None:
+async def test_linked_meter_shows_the_power_of_a_silent_box(box_house: BoxHouse) -> None:
     await box_house.add()
     wiring = await Wiring(box_house).begin()
     wiring.report()
@@ -627,7 +627,7 @@ async def test_a_meter_alone_shows_what_flows_through_a_box_that_is_not_heard(bo
     assert box_house.value("power") == "unavailable"
 
 
-async def test_a_restart_button_is_pressed_where_there_is_one(box_house: BoxHouse) -> None:
+async def test_linked_restart_button_pressed_instead_of_the_switch(box_house: BoxHouse) -> None:
     await box_house.add(**NIGHT)
     await box_house.pass_time(800)
     wiring, pressed = await Wiring(box_house).begin(), list[str]()
@@ -649,8 +649,8 @@ async def test_a_restart_button_is_pressed_where_there_is_one(box_house: BoxHous
     assert (answer["outcome"], len(pressed), wiring.calls) == ("verified", 1, [])
 
 
-async def test_two_power_cycles_are_ten_minutes_apart(box_house: BoxHouse) -> None:
-    wiring = await deaf(box_house)
+async def test_second_power_cycle_refused_within_ten_minutes(box_house: BoxHouse) -> None:
+    wiring = await silent_box(box_house)
     await box_house.call("switch", "turn_on", "tou_override")
     wiring.works = False
     await wiring.report_for(100)
@@ -662,7 +662,7 @@ async def test_two_power_cycles_are_ten_minutes_apart(box_house: BoxHouse) -> No
     assert (refused.value.translation_key, wiring.calls) == ("cycled", ["off", "on"])
 
 
-async def test_a_status_that_is_too_old_is_waited_for(box_house: BoxHouse) -> None:
+async def test_restart_refused_while_the_box_status_is_too_old(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, details=NIGHT)
     await wiring.report_for(400)
     box_house.sims[FIRST].wifi = False
@@ -676,7 +676,7 @@ async def test_a_status_that_is_too_old_is_waited_for(box_house: BoxHouse) -> No
     assert (refused.value.translation_key, wiring.calls) == ("restart_status_unknown", [])
 
 
-async def test_a_switch_that_refuses_leaves_nothing_behind(box_house: BoxHouse) -> None:
+async def test_restart_possible_again_after_the_switch_refused(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
     for _ in range(2):
@@ -692,7 +692,7 @@ async def test_a_switch_that_refuses_leaves_nothing_behind(box_house: BoxHouse) 
     assert wiring.calls == ["off", "off", "on"] * 2
 
 
-async def test_a_switch_that_is_deleted(box_house: BoxHouse) -> None:
+async def test_deleted_switch_raises_repairs_until_restored(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, details=NIGHT)
     await wiring.report_for(400)
     await box_house.call("button", "press", "restart")
@@ -713,11 +713,11 @@ async def test_a_switch_that_is_deleted(box_house: BoxHouse) -> None:
     assert wiring.calls == ["off", "on"]
 
 
-async def test_a_switch_that_shows_late_is_switched_on_again(box_house: BoxHouse) -> None:
+async def test_switch_on_repeated_until_its_state_shows(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
     await box_house.call("button", "press", "restart")
-    wiring.works, wiring.state_key = False, False
+    wiring.works, wiring.state_follows = False, False
     await box_house.pass_time(31)
     assert wiring.calls.count("on") >= 2
     box_house.hass.states.async_set(SWITCH, "on")
@@ -729,9 +729,9 @@ async def test_a_switch_that_shows_late_is_switched_on_again(box_house: BoxHouse
     assert wiring.calls == calls, "it is on already"
 
 
-async def test_a_box_that_cannot_be_commanded_yet_is_told_of_and_goes_on_by_itself(box_house: BoxHouse) -> None:
+async def test_override_of_a_learning_box_raises_a_repair_until_a_power_cycle(box_house: BoxHouse) -> None:
     sim = box_house.power_up(plugged=False)
-    sim._online_until = box_house.clock.monotonic() + 10_000  # somebody else has paused it
+    sim._online_until = box_house.clock.monotonic() + 10_000  # paused by somebody else
     sim.plug_in()
     await box_house.add(**NIGHT)
     await box_house.pass_time(31)
@@ -746,7 +746,7 @@ async def test_a_box_that_cannot_be_commanded_yet_is_told_of_and_goes_on_by_itse
     assert box_house.state("switch", "tou_override").attributes["applied"] is True
 
 
-async def test_a_box_that_does_not_charge_by_itself_is_not_told_to(box_house: BoxHouse) -> None:
+async def test_zero_offline_current_raises_no_repair_to_cycle_power_by_hand(box_house: BoxHouse) -> None:
     box_house.power_up(stored=0)
     await box_house.add(**NIGHT)
     await box_house.pass_time(430)
@@ -755,11 +755,11 @@ async def test_a_box_that_does_not_charge_by_itself_is_not_told_to(box_house: Bo
 
 
 @pytest.mark.parametrize("stored", [None, [], {}, {"switch": 1}, {"switch": "x", "began_at": "yesterday"}])
-def test_a_record_that_is_damaged_is_none(stored: object) -> None:
+def test_damaged_power_cycle_record_restored_as_none(stored: object) -> None:
     assert Cycle.restored(stored) is None
 
 
-def test_a_record_is_restored() -> None:
+def test_power_cycle_record_restored() -> None:
     cycle = Cycle("x", datetime(2026, 6, 10, tzinfo=UTC), on=True, spent=False)
     assert Cycle.restored(cycle.export()) == cycle
     assert Cycle.restored({"switch": "x", "began_at": cycle.began_at.isoformat()}) == Cycle("x", cycle.began_at)

@@ -1,4 +1,4 @@
-"""The subentry flow that links the user's own entities: every way through it, and every mistake mended."""
+"""The subentry flow that links entities of the user: every step, and every mistake corrected."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +28,7 @@ OTHERS = {
 
 @pytest.fixture
 async def local(hass: HomeAssistant, house: House) -> LocalIntegration:
-    """An account, and a local integration of the charger that waits."""
+    """Return the local integration of the waiting charger; the account is added."""
     await house.add_account()
     integration = LocalIntegration(hass, LocalSide(house.world, WAITING))
     await integration.set_up()
@@ -49,7 +49,7 @@ async def enter(house: House, form: SubentryFlowResult, entered: Mapping[str, ob
 
 
 async def reconfigure(house: House, subentry: ConfigSubentry) -> SubentryFlowResult:
-    """Open the form of a link that is there."""
+    """Open the form of an existing link."""
     return await house.hass.config_entries.subentries.async_init(
         (house.entry.entry_id, "linked"),
         context={"source": SOURCE_RECONFIGURE, "subentry_id": subentry.subentry_id},
@@ -57,13 +57,13 @@ async def reconfigure(house: House, subentry: ConfigSubentry) -> SubentryFlowRes
 
 
 def the_link(house: House) -> ConfigSubentry:
-    """The one subentry."""
+    """Return the only subentry."""
     [subentry] = house.entry.subentries.values()
     return subentry
 
 
 def suggested(form: SubentryFlowResult) -> dict[str, Any]:
-    """What the form is filled with beforehand."""
+    """Return the suggested values of a form."""
     schema = form["data_schema"]
     assert schema is not None
     fields = {str(key): key.description for key in schema.schema}
@@ -71,7 +71,7 @@ def suggested(form: SubentryFlowResult) -> dict[str, Any]:
 
 
 def chargers(form: SubentryFlowResult) -> dict[str, str]:
-    """The chargers that are offered."""
+    """Return the offered chargers: labels by serial."""
     schema = form["data_schema"]
     assert schema is not None
     selector = next(selector for key, selector in schema.schema.items() if key == "charger")
@@ -79,7 +79,7 @@ def chargers(form: SubentryFlowResult) -> dict[str, str]:
 
 
 def other_entity(hass: HomeAssistant, name: str, state: str, **attributes: object) -> str:
-    """An entity of another integration."""
+    """Add an entity of another integration and return its entity id."""
     entity_id = OTHERS[name]
     domain, object_id = entity_id.split(".")
     er.async_get(hass).async_get_or_create(domain, "other", name, suggested_object_id=object_id)
@@ -87,7 +87,7 @@ def other_entity(hass: HomeAssistant, name: str, state: str, **attributes: objec
     return entity_id
 
 
-async def test_a_charger_gets_a_local_path(house: House, local: LocalIntegration) -> None:
+async def test_charger_linked_to_local_entities(house: House, local: LocalIntegration) -> None:
     device = house.device(WAITING)
     assert device is not None
     dr.async_get(house.hass).async_update_device(device.id, name_by_user="Drive")
@@ -104,25 +104,25 @@ async def test_a_charger_gets_a_local_path(house: House, local: LocalIntegration
     assert chargers(await begin(house)).keys() == {FREE, CHARGING}
 
 
-def test_only_an_account_has_linked_chargers() -> None:
+def test_load_group_entry_has_no_subentry_types() -> None:
     entry = MockConfigEntry(domain="chargekeeper", data={"kind": "load_group"})
     assert ChargeKeeperConfigFlow.async_get_supported_subentry_types(entry) == {}
 
 
-async def test_there_is_no_other_kind_of_subentry(house: House, local: LocalIntegration) -> None:
+async def test_unknown_subentry_type_refused(house: House, local: LocalIntegration) -> None:
     with pytest.raises(UnknownHandler):
         await house.hass.config_entries.subentries.async_init(
             (house.entry.entry_id, "nonsense"), context={"source": SOURCE_USER}
         )
 
 
-async def test_one_entity_is_enough(house: House, local: LocalIntegration) -> None:
+async def test_single_entity_is_enough_for_a_link(house: House, local: LocalIntegration) -> None:
     result = await enter(house, await begin(house), {"charger": FREE, **local.chosen("power")})
     assert result["type"] is FlowResultType.CREATE_ENTRY
     assert the_link(house).data.keys() == {"maker", "serial", "power"}
 
 
-async def test_every_charger_may_be_linked_once(house: House, local: LocalIntegration) -> None:
+async def test_charger_linked_at_most_once(house: House, local: LocalIntegration) -> None:
     second, third = await begin(house), await begin(house)
     for serial, link in ((FREE, "status"), (WAITING, "power"), (CHARGING, "current")):
         result = await enter(house, await begin(house), {"charger": serial, **local.chosen(link)})
@@ -136,7 +136,7 @@ async def test_every_charger_may_be_linked_once(house: House, local: LocalIntegr
     assert (slow["type"], slow["reason"]) == (FlowResultType.ABORT, "all_linked")
 
 
-async def test_a_charger_linked_meanwhile_is_not_linked_twice(house: House, local: LocalIntegration) -> None:
+async def test_charger_linked_meanwhile_aborts_the_slower_flow(house: House, local: LocalIntegration) -> None:
     await local.set_up("cloud_polling")
     slow = await enter(house, await begin(house), {"charger": FREE, **local.chosen("status")})
     assert slow["step_id"] == "cloud_based"
@@ -147,7 +147,7 @@ async def test_a_charger_linked_meanwhile_is_not_linked_twice(house: House, loca
     assert "status" not in the_link(house).data
 
 
-async def test_each_mistake_is_named_and_can_be_mended(house: House, local: LocalIntegration) -> None:
+async def test_link_form_names_each_mistake_and_accepts_the_correction(house: House, local: LocalIntegration) -> None:
     hass, registry = house.hass, er.async_get(house.hass)
     hass.states.async_set("sensor.without_unique_id", "charging")
     other_entity(hass, "volts", "230", unit_of_measurement="V")
@@ -177,24 +177,24 @@ async def test_each_mistake_is_named_and_can_be_mended(house: House, local: Loca
     assert result["type"] is FlowResultType.CREATE_ENTRY
 
 
-async def test_a_status_is_judged_by_what_it_says_or_can_say(house: House, local: LocalIntegration) -> None:
+async def test_status_entity_accepted_by_its_options_or_while_unknown(house: House, local: LocalIntegration) -> None:
     registry = er.async_get(house.hass)
     options = other_entity(house.hass, "options", "booting", options=["booting", "charging"])
-    silent = other_entity(house.hass, "template", "unknown")  # it may say so later
+    silent = other_entity(house.hass, "template", "unknown")  # it may show a known status later
     for entity_id in (options, silent):
         entry = registry.async_get(entity_id)
         assert entry is not None
         assert await linked(house, {"status": entity_id}) == {"status": entry.id}
 
 
-async def test_what_is_not_available_now_is_judged_by_the_registry(house: House, local: LocalIntegration) -> None:
+async def test_unavailable_entities_accepted_by_their_registry_entries(house: House, local: LocalIntegration) -> None:
     local.lose()
     assert {house.hass.states.get(entity_id).state for entity_id in local.chosen().values()} == {"unavailable"}  # type: ignore[union-attr]
     assert await linked(house, local.chosen()) == {link: local.entry(link).id for link in LINKS}
 
 
 async def linked(house: House, entered: Mapping[str, object]) -> dict[str, object]:
-    """What is linked when this is entered; the link is removed again."""
+    """Return the links that the flow stores for this input, and remove the subentry again."""
     result = await enter(house, await begin(house), {"charger": WAITING, **entered})
     assert result["type"] is FlowResultType.CREATE_ENTRY, result
     subentry = the_link(house)
@@ -203,7 +203,7 @@ async def linked(house: House, entered: Mapping[str, object]) -> dict[str, objec
     return {link: entity for link, entity in subentry.data.items() if link not in {"maker", "serial"}}
 
 
-async def test_what_a_cloud_feeds_is_accepted_with_a_warning(house: House, local: LocalIntegration) -> None:
+async def test_cloud_based_entities_accepted_with_a_warning(house: House, local: LocalIntegration) -> None:
     await local.set_up("cloud_polling")
     warning = await enter(house, await begin(house), {"charger": WAITING, **local.chosen("status", "power")})
     assert (warning["type"], warning["step_id"]) == (FlowResultType.FORM, "cloud_based")
@@ -213,13 +213,13 @@ async def test_what_a_cloud_feeds_is_accepted_with_a_warning(house: House, local
     assert the_link(house).data["status"] == local.entry("status").id
 
 
-async def test_an_entity_of_an_unknown_integration_is_taken_as_local(house: House, local: LocalIntegration) -> None:
+async def test_entity_of_an_unknown_integration_accepted_as_local(house: House, local: LocalIntegration) -> None:
     entity_id = other_entity(house.hass, "template", "charging")
     result = await enter(house, await begin(house), {"charger": WAITING, "status": entity_id})
     assert result["type"] is FlowResultType.CREATE_ENTRY
 
 
-async def test_other_entities_are_linked(house: House, local: LocalIntegration) -> None:
+async def test_linked_entities_replaced_by_reconfigure(house: House, local: LocalIntegration) -> None:
     await enter(house, await begin(house), {"charger": WAITING, **local.chosen("status", "power", "charge_switch")})
     registry = er.async_get(house.hass)
     registry.async_update_entity(local.entry("status").entity_id, new_entity_id="sensor.drive_state")
@@ -243,7 +243,7 @@ async def test_other_entities_are_linked(house: House, local: LocalIntegration) 
     assert sorted(transport.capabilities) == ["restart"], "the entry was set up again"
 
 
-async def test_a_warning_stands_before_a_change_too(house: House, local: LocalIntegration) -> None:
+async def test_reconfigure_warns_of_cloud_based_entities(house: House, local: LocalIntegration) -> None:
     await enter(house, await begin(house), {"charger": WAITING, **local.chosen("status")})
     await local.set_up("cloud_push")
     form = await reconfigure(house, the_link(house))

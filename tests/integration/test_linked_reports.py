@@ -1,4 +1,4 @@
-"""What counts as a report of a charger over linked entities: neither what we refresh, nor what was restored."""
+"""Reports of a charger over linked entities: neither our own refresh nor a restored state counts."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -36,13 +36,13 @@ async def home(house: House) -> Home:
 
 
 def freeze(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The entities hold what was pushed last, and are available whatever becomes of the charger."""
+    """Freeze the entities at their last pushed state; they stay available."""
     monkeypatch.setattr(StatusSensor, "native_value", home.local.side.status)
     monkeypatch.setattr(PowerSensor, "native_value", home.local.side.power)
 
 
 async def refusal(home: Home) -> str | None:
-    """Why a restart is refused."""
+    """Press restart and return the reason of the refusal."""
     with pytest.raises(HomeAssistantError) as caught:
         await home.call("button", "press", "restart", WAITING)
     assert home.world.charger(WAITING).restarts == 0
@@ -50,13 +50,13 @@ async def refusal(home: Home) -> str | None:
 
 
 async def add(home: Home, *entities: Entity) -> None:
-    """Another integration sets entities up."""
+    """Add entities of another integration."""
     await home.hass.data[DATA_INSTANCES]["sensor"].async_add_entities(entities)
     await home.hass.async_block_till_done()
 
 
 async def link_status(home: Home, entity_id: str = READY) -> None:
-    """Link another status than that of the local integration, and a restart button; the cloud is lost."""
+    """Link a status of another integration and a restart button, and lose the cloud."""
     home.world.charger(WAITING).unplug()
     flow = home.hass.config_entries.subentries
     form = await flow.async_init((home.entry.entry_id, "linked"), context={"source": SOURCE_USER})
@@ -76,11 +76,11 @@ class Pushed(SensorEntity):
 
 
 class Restored(Pushed, RestoreEntity):
-    """One that shows after a start what it showed before."""
+    """A status that is restored after a start."""
 
 
 class Polled(Pushed):
-    """One that Home Assistant polls."""
+    """A status that Home Assistant polls."""
 
     _attr_should_poll = True
     polls = 0
@@ -93,7 +93,7 @@ class Polled(Pushed):
 
 
 class Coordinated(CoordinatorEntity[DataUpdateCoordinator[str]], Pushed):
-    """One that follows a coordinator."""
+    """A status that follows a coordinator."""
 
     @property
     @override
@@ -102,7 +102,7 @@ class Coordinated(CoordinatorEntity[DataUpdateCoordinator[str]], Pushed):
 
 
 class Clinging(Coordinated):
-    """One that stays available when the poll fails."""
+    """A status that stays available when the poll fails."""
 
     @property
     @override
@@ -111,11 +111,11 @@ class Clinging(Coordinated):
 
 
 class Stored(Coordinated, RestoreEntity):
-    """One that could restore, but shows what its coordinator polled."""
+    """A status that could restore, but shows the value that its coordinator polled."""
 
 
 class Hub:
-    """What a coordinator polls."""
+    """The data source of a coordinator."""
 
     def __init__(self, hass: HomeAssistant, interval: timedelta | None = timedelta(hours=3)) -> None:
         self.polls = 0
@@ -137,7 +137,7 @@ class Hub:
         return WORDS
 
 
-# What we ask for
+# Polls of our own
 
 
 async def test_restart_refused_on_a_pushed_status_of_hours_ago(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,12 +165,12 @@ async def test_command_makes_no_stale_value_live(home: Home, monkeypatch: pytest
 
     await home.pass_time(3600)
     assert home.from_link(STATUS) is None
-    assert not home.is_there
+    assert not home.is_reachable
     reported = last_reported()
     await home.call("number", "set_value", "charging_current", WAITING, value=10)
     await home.pass_time(70)
     assert home.from_link(STATUS) is None
-    assert not home.is_there
+    assert not home.is_reachable
     assert last_reported() == reported, "no state was written, which would be found after a reload"
 
 
@@ -189,8 +189,8 @@ async def test_polled_status_read_for_a_restart(home: Home) -> None:
 
 
 @pytest.mark.parametrize("expected_errors", [["no answer"]])
-async def test_poll_that_hangs_makes_no_second_one_count(home: Home) -> None:
-    """Home Assistant does not poll twice at a time: it would write the old state at once."""
+async def test_restart_refused_while_an_earlier_poll_hangs(home: Home) -> None:
+    """Home Assistant never polls twice at a time: a second poll writes the old state at once."""
     status, gate = Polled(), asyncio.Event()
     await add(home, status)
     await link_status(home)
@@ -209,7 +209,7 @@ async def test_poll_that_hangs_makes_no_second_one_count(home: Home) -> None:
     assert home.from_link(STATUS) is None
 
 
-async def test_status_that_nobody_can_poll_proves_nothing(home: Home) -> None:
+async def test_restart_refused_on_a_status_that_cannot_be_polled(home: Home) -> None:
     status = Pushed()
     status._attr_should_poll = True  # the default of Home Assistant, also where there is nothing to poll
     await add(home, status)
@@ -228,7 +228,9 @@ async def test_coordinator_polled_for_a_restart_though_nothing_changed(home: Hom
     hub.failure = UpdateFailed("no answer")
     assert await refusal(home) == "restart_offline", "it is not available"
     hub.failure = None
-    await hub.coordinator.async_refresh()  # its integration polls it, and writes since it is available again
+    await (
+        hub.coordinator.async_refresh()
+    )  # its integration polls, and writes a state since the entity is available again
     await home.pass_time(3600)
     await home.call("button", "press", "restart", WAITING)
     assert (hub.polls, home.world.charger(WAITING).restarts) == (4, 1)
@@ -248,13 +250,13 @@ async def test_failed_poll_of_a_coordinator_is_no_report(home: Home) -> None:
     await link_status(home)
     await home.pass_time(3600)
     hub.failure = UpdateFailed("no answer")
-    hub.coordinator.last_update_success = False  # nor does it write that, a second time
+    hub.coordinator.last_update_success = False  # a second failure writes no state either
     assert await refusal(home) == "restart_status_unknown"
     assert hub.polls == 2
     await hub.coordinator.async_shutdown()
 
 
-async def test_coordinator_that_is_pushed_is_not_asked(home: Home) -> None:
+async def test_pushed_coordinator_not_polled_for_a_restart(home: Home) -> None:
     hub = Hub(home.hass, interval=None)
     await hub.coordinator.async_refresh()
     await add(home, Coordinated(hub.coordinator))
@@ -267,10 +269,10 @@ async def test_coordinator_that_is_pushed_is_not_asked(home: Home) -> None:
     assert home.world.charger(WAITING).restarts == 1
 
 
-# What was restored
+# Restored states
 
 
-async def test_restored_status_found_at_our_start_is_no_report(home: Home) -> None:
+async def test_restored_status_at_our_start_is_no_report(home: Home) -> None:
     status = Restored()
     await add(home, status)
     await link_status(home)
@@ -284,7 +286,7 @@ async def test_restored_status_found_at_our_start_is_no_report(home: Home) -> No
 
 
 @pytest.mark.parametrize("first", [True, False])
-async def test_restored_status_of_an_integration_that_is_reloaded_is_no_report(home: Home, first: bool) -> None:
+async def test_restored_status_after_a_reload_of_its_integration_is_no_report(home: Home, first: bool) -> None:
     status = Restored()
     await add(home, status)
     await link_status(home)
@@ -292,7 +294,7 @@ async def test_restored_status_of_an_integration_that_is_reloaded_is_no_report(h
     status.async_write_ha_state()
     assert home.from_link(STATUS) is Status.CHARGING
     await status.async_remove()
-    again = Restored()  # shows what was stored an hour ago
+    again = Restored()  # shows the state stored an hour ago
     again._attr_available = first
     await add(home, again)
     again._attr_available = True
@@ -309,7 +311,7 @@ async def test_restored_status_of_an_integration_that_is_reloaded_is_no_report(h
     assert home.from_link(STATUS) is Status.AVAILABLE, "a device that was away and is heard again"
 
 
-async def test_polled_status_of_an_integration_that_is_reloaded_is_a_report(home: Home) -> None:
+async def test_polled_status_after_a_reload_of_its_integration_is_a_report(home: Home) -> None:
     hub = Hub(home.hass)
     await hub.coordinator.async_refresh()
     await add(home, Stored(hub.coordinator))
@@ -335,7 +337,7 @@ async def test_polled_status_of_an_integration_that_is_reloaded_is_a_report(home
         (State("sensor.a", "1"), State("sensor.a", "1"), True, True, True),
     ],
 )
-def test_own_report_told_from_a_restored_state(
+def test_own_report_distinguished_from_a_restored_state(
     old: State | None, new: State | None, restores: bool, unproven: bool, own: bool
 ) -> None:
     assert is_own_report(old, new, restores=restores, unproven=unproven) is own

@@ -1,4 +1,4 @@
-"""Load groups with the simulated cloud: what the chargers draw together, whatever happens to them and to us."""
+"""Load groups with the simulated cloud: the current of all members in every situation."""
 
 import json
 from unittest.mock import AsyncMock
@@ -25,17 +25,17 @@ from .machine import files
 from .test_init import ours
 
 SETTLED = 240.0
-"""Seconds within which commands went out and two polls showed what became of them."""
+"""Seconds within which commands were sent and two polls showed their outcome."""
 
 
 def busy(house: House) -> None:
-    """Two cars charge, as fast as they may."""
+    """Plug in two cars that charge with the highest current allowed."""
     house.world.charger(FREE).plug_in(Car(wants_kwh=900.0))
     house.world.charger(CHARGING).plug_in(Car(wants_kwh=900.0))
 
 
 async def settled_group(house: House, limit: float, *serials: str) -> ConfigEntry:
-    """A load group that is through with its first reductions."""
+    """Add a load group and wait until its first reductions are done."""
     await house.add_account()
     busy(house)
     await house.settle_in()
@@ -56,7 +56,7 @@ def writes(house: House) -> int:
     return house.cloud.count("PUT") + house.cloud.count("POST")
 
 
-async def test_i1_two_charging_chargers_keep_to_the_limit(house: House) -> None:
+async def test_i1_two_charging_chargers_stay_within_the_group_limit(house: House) -> None:
     await house.add_account()
     busy(house)
     await house.settle_in()
@@ -65,13 +65,13 @@ async def test_i1_two_charging_chargers_keep_to_the_limit(house: House) -> None:
     await house.pass_time(SETTLED)
     assert group_values(house, entry, FREE, CHARGING) == ("16.0", "0.0", "8", "8")
     assert await highest_sum(house, 3 * 3600) == 16
-    house.world.charger(CHARGING).max_charging_current = 16  # somebody does not know of it
+    house.world.charger(CHARGING).max_charging_current = 16  # somebody changes the setting elsewhere
     await house.pass_time(SETTLED)
     assert await highest_sum(house, 3600) == 16
     assert house.cloud.violations == []
 
 
-async def test_i1_the_share_is_a_limit_of_the_charger(house: House) -> None:
+async def test_i1_share_shown_and_applied_as_a_limit_of_the_charger(house: House) -> None:
     entry = await settled_group(house, 16)
     state = house.state("sensor", "load_group_limit")
     assert (state.state, state.attributes["source"]) == ("8.0", "user")
@@ -84,8 +84,8 @@ async def test_i1_the_share_is_a_limit_of_the_charger(house: House) -> None:
     assert house.state("sensor", "load_group_limit").state == "unknown"
 
 
-async def test_i1_below_six_amperes_one_pauses_and_goes_on_after_the_other(house: House) -> None:
-    """A reduction is seen before anything is raised, and a pause lasts 5 min at least."""
+async def test_i1_charger_paused_below_six_amperes_until_the_other_leaves(house: House) -> None:
+    """A reduction is verified before any current is raised; a pause lasts at least 5 min."""
     entry = await settled_group(house, 10)
     assert group_values(house, entry, FREE, CHARGING) == ("10.0", "0.0", "10", "0")
     assert house.world.charger(FREE).amperes == 10
@@ -106,7 +106,7 @@ async def test_i1_below_six_amperes_one_pauses_and_goes_on_after_the_other(house
     assert await highest_sum(house, 1800) == 10
 
 
-async def test_a_pause_is_taken_back_by_handing_over_to_the_schedule(house: House) -> None:
+async def test_load_group_pause_ends_by_returning_to_the_schedule(house: House) -> None:
     driveway = house.world.charger(WAITING)
     driveway.window_open = True
     entry = await settled_group(house, 10, FREE, WAITING)
@@ -119,7 +119,7 @@ async def test_a_pause_is_taken_back_by_handing_over_to_the_schedule(house: Hous
     assert house.state("sensor", "status", WAITING).state == "waiting_schedule"
 
 
-async def test_an_override_waits_for_a_share(house: House) -> None:
+async def test_override_waits_for_a_share(house: House) -> None:
     await settled_group(house, 10, FREE, WAITING)
     await house.call("switch", "turn_on", "tou_override", WAITING)
     await house.pass_time(900)
@@ -133,7 +133,7 @@ async def test_an_override_waits_for_a_share(house: House) -> None:
     assert house.world.charger(WAITING).amperes == 10
 
 
-async def test_in_an_outage_the_members_are_not_heard_and_left_alone(house: House) -> None:
+async def test_members_not_commanded_during_an_outage(house: House) -> None:
     entry = await settled_group(house, 16)
     await house.cloud.set_fault(Fault.REFUSE)
     await house.pass_until_usable(False)
@@ -155,7 +155,7 @@ async def test_in_an_outage_the_members_are_not_heard_and_left_alone(house: Hous
 
 
 @pytest.mark.parametrize("in_order", [True, False])
-async def test_a_restart_forgets_nothing(own_house: OwnHouse, in_order: bool) -> None:
+async def test_shares_and_pause_restored_after_restart_or_power_cut(own_house: OwnHouse, in_order: bool) -> None:
     house = own_house
     entry = await settled_group(house, 10)
     before = group_values(house, entry, FREE, CHARGING)
@@ -164,8 +164,8 @@ async def test_a_restart_forgets_nothing(own_house: OwnHouse, in_order: bool) ->
     if not in_order:
         await house.start()
     [entry] = (e for e in house.hass.config_entries.async_entries(DOMAIN) if e.data["kind"] == "load_group")
-    # The pause is not known to hold any more: nobody is heard, and after a power cut the second would charge.
-    # Beside that the limit leaves nothing for the first before both are heard.
+    # No member reports, so the pause may be over: after a power cut the second charger would charge.
+    # The limit then leaves nothing for the first charger until both report.
     assert group_values(house, entry, FREE, CHARGING) == ("16.0", "-6.0", "0", "0")
     assert house.state("sensor", "load_group_limit", CHARGING).state == "0.0"
     await house.cloud.set_fault(Fault.NONE)
@@ -178,7 +178,7 @@ async def test_a_restart_forgets_nothing(own_house: OwnHouse, in_order: bool) ->
     assert amperes(house) == 10
 
 
-async def test_i1_the_share_binds_from_the_first_moment_after_a_restart(
+async def test_i1_share_applies_from_the_first_moment_after_a_restart(
     own_house: OwnHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     house = own_house
@@ -195,7 +195,7 @@ async def test_i1_the_share_binds_from_the_first_moment_after_a_restart(
     assert begun == {FREE: 8, CHARGING: 8, WAITING: None}
 
 
-async def test_removal_gives_the_shares_back_and_raises_nothing(own_house: OwnHouse) -> None:
+async def test_removal_releases_the_shares_and_raises_no_current(own_house: OwnHouse) -> None:
     house = own_house
     entry = await settled_group(house, 10)
     assert f"journal.{entry.unique_id}" in files(house.machine.disk)
@@ -214,7 +214,7 @@ async def test_removal_gives_the_shares_back_and_raises_nothing(own_house: OwnHo
     assert amperes(house) == 26
 
 
-async def test_i13_unloading_stops_everything(house: House) -> None:
+async def test_i13_unload_during_commands_leaves_nothing_running(house: House) -> None:
     await house.add_account()
     busy(house)
     await house.settle_in()
@@ -234,7 +234,7 @@ async def test_i13_unloading_stops_everything(house: House) -> None:
     assert writes(house) == sent
 
 
-async def test_setting_the_account_up_again_loses_nothing(house: House) -> None:
+async def test_load_group_unchanged_by_a_reload_of_the_account(house: House) -> None:
     entry = await settled_group(house, 10)
     [group] = house.shared_state.groups.values()
     await house.hass.config_entries.async_reload(house.entry.entry_id)
@@ -247,7 +247,7 @@ async def test_setting_the_account_up_again_loses_nothing(house: House) -> None:
     assert house.state("sensor", "status", CHARGING).state == "charging"
 
 
-async def test_a_member_whose_account_is_disabled_is_missed(house: House) -> None:
+async def test_member_of_a_disabled_account_raises_a_repair(house: House) -> None:
     entry = await settled_group(house, 16)
     device = house.device()
     assert device is not None
@@ -268,7 +268,7 @@ async def test_a_member_whose_account_is_disabled_is_missed(house: House) -> Non
     assert house.shared_state.groups[str(entry.unique_id)].diagnostics()[0]["heard"] is True
 
 
-async def test_a_member_whose_account_is_removed_is_missed_until_the_group_goes(house: House) -> None:
+async def test_member_of_a_removed_account_raises_a_repair_until_the_group_is_removed(house: House) -> None:
     entry = await settled_group(house, 16)
     await house.hass.config_entries.async_remove(house.entry.entry_id)
     await house.hass.async_block_till_done()
@@ -284,14 +284,14 @@ async def test_a_member_whose_account_is_removed_is_missed_until_the_group_goes(
     assert not issues(house.hass)
 
 
-async def test_what_a_group_paused_is_told_when_its_account_goes(house: House) -> None:
+async def test_load_group_pause_named_in_a_notice_when_the_account_is_removed(house: House) -> None:
     await settled_group(house, 10)
     removal = house.hass.config_entries.async_remove(house.entry.entry_id)
     await house.finish(removal)
     assert ["paused by its load group" in notice for notice in house.notices] == [True]
 
 
-async def test_the_device_of_a_group(house: House) -> None:
+async def test_load_group_device_has_its_sensors_and_follows_the_title(house: House) -> None:
     entry = await settled_group(house, 16)
     [device] = dr.async_entries_for_config_entry(dr.async_get(house.hass), entry.entry_id)
     assert (device.name, device.model, device.entry_type) == (
@@ -316,7 +316,7 @@ async def test_the_device_of_a_group(house: House) -> None:
     assert "sensor.garage_circuit_allocated" in names, "ids stay"
 
 
-async def test_i12_diagnostics_of_a_group_name_nobody(house: House) -> None:
+async def test_i12_load_group_diagnostics_contain_no_name_or_serial(house: House) -> None:
     entry = await settled_group(house, 10)
     found = await async_get_config_entry_diagnostics(house.hass, entry)
     text = json.dumps(found)
@@ -327,8 +327,8 @@ async def test_i12_diagnostics_of_a_group_name_nobody(house: House) -> None:
     assert await async_get_device_diagnostics(house.hass, entry, device) == found
 
 
-async def test_a_charger_of_a_group_can_be_given_up(house: House) -> None:
-    """It has left the account: its device is deleted, and the group misses it."""
+async def test_deleted_member_of_a_load_group_raises_a_repair(house: House) -> None:
+    """The charger left the account and its device is deleted."""
     await settled_group(house, 16)
     house.cloud.accounts[0].unshared.add(FREE)
     await house.pass_time(600)
@@ -339,7 +339,7 @@ async def test_a_charger_of_a_group_can_be_given_up(house: House) -> None:
     assert issues(house.hass).keys() == {"group_member_missing"}
 
 
-async def test_a_group_that_cannot_be_unloaded_goes_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_load_group_goes_on_when_unload_fails(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = await settled_group(house, 16)
     with monkeypatch.context() as stuck:
         stuck.setattr(house.hass.config_entries, "async_unload_platforms", AsyncMock(return_value=False))
@@ -351,7 +351,7 @@ async def test_a_group_that_cannot_be_unloaded_goes_on(house: House, monkeypatch
     assert house.shared_state.groups == {}
 
 
-async def test_what_a_group_is_not_made_of_is_no_reason_to_set_it_up_again(house: House) -> None:
+async def test_load_group_not_reloaded_by_an_unrelated_change(house: House) -> None:
     entry = await settled_group(house, 16)
     loaded = entry.runtime_data
     house.hass.config_entries.async_update_entry(entry, pref_disable_new_entities=True)
@@ -359,7 +359,7 @@ async def test_what_a_group_is_not_made_of_is_no_reason_to_set_it_up_again(house
     assert entry.runtime_data is loaded
 
 
-async def test_a_garbled_store_is_put_aside_and_the_limit_kept(own_house: OwnHouse, expected_errors: list[str]) -> None:
+async def test_load_group_limit_kept_when_its_store_is_damaged(own_house: OwnHouse, expected_errors: list[str]) -> None:
     expected_errors += ["Could not parse JSON content", "Unrecoverable error decoding storage"]
     house = own_house
     entry = await settled_group(house, 10)
@@ -373,7 +373,7 @@ async def test_a_garbled_store_is_put_aside_and_the_limit_kept(own_house: OwnHou
     assert group_values(house, entry, FREE, CHARGING) == ("10.0", "0.0", "10", "0")
 
 
-async def test_a_group_has_no_outages_to_report(house: House) -> None:
+async def test_outage_report_refused_for_a_load_group(house: House) -> None:
     entry = await settled_group(house, 16)
     ask = house.hass.services.async_call
 

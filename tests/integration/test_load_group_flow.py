@@ -1,4 +1,4 @@
-"""The config flow for load groups: every step, every refusal and how to go on from it, and changing a group."""
+"""The config flow for load groups: every step, every refusal, and changes to a group."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ async def live_in(house: House) -> None:
 
 
 async def at_members(house: House, limit: float = 32) -> ConfigFlowResult:
-    """At the step that asks for the members."""
+    """Go through the flow to the step that asks for the members."""
     return await submit(house, await begin(house), {"name": "Garage circuit", "limit": limit})
 
 
@@ -31,7 +31,7 @@ async def choose(house: House, form: ConfigFlowResult, *serials: str) -> ConfigF
 
 
 def fields(form: ConfigFlowResult) -> dict[str, Any]:
-    """What the fields of a form are filled in with."""
+    """Return the prefilled values of a form."""
     assert form["data_schema"] is not None
     found = {}
     for key in form["data_schema"].schema:
@@ -49,9 +49,9 @@ async def reconfigure(house: House, entry: ConfigEntry) -> ConfigFlowResult:
     return await flow.async_init(DOMAIN, context={"source": "reconfigure", "entry_id": entry.entry_id})
 
 
-async def test_a_group_is_added(house: House) -> None:
+async def test_load_group_added(house: House) -> None:
     await live_in(house)
-    house.shared_state.chargers[Maker.WALLBOX, WAITING].group_share = 8  # a share of its own does not count
+    house.shared_state.chargers[Maker.WALLBOX, WAITING].group_share = 8  # its own share does not count
     form = await begin(house)
     assert (form["step_id"], form["errors"]) == ("load_group", {})
     form = await submit(house, form, {"name": " Garage circuit ", "limit": 32})
@@ -85,7 +85,7 @@ async def test_a_group_is_added(house: House) -> None:
     }
 
 
-async def test_a_name_is_needed(house: House) -> None:
+async def test_load_group_refused_without_a_name(house: House) -> None:
     await live_in(house)
     form = await begin(house)
     for limit in (5, 1001):
@@ -98,14 +98,14 @@ async def test_a_name_is_needed(house: House) -> None:
     assert result["type"] is FlowResultType.CREATE_ENTRY, "one member needs no weight"
 
 
-async def test_without_a_charger_there_is_no_group(house: House) -> None:
+async def test_load_group_flow_aborts_without_chargers(house: House) -> None:
     assert (await begin(house))["reason"] == "no_chargers_known"
     entry = await house.add_account()
     await house.hass.config_entries.async_set_disabled_by(entry.entry_id, ConfigEntryDisabler.USER)
     assert (await begin(house))["reason"] == "no_chargers_known"
 
 
-async def test_members_that_cannot_be_and_then_can(house: House) -> None:
+async def test_invalid_members_refused_then_valid_members_accepted(house: House) -> None:
     await live_in(house)
     form = await at_members(house)
     for chosen, error, charger in (
@@ -122,7 +122,7 @@ async def test_members_that_cannot_be_and_then_can(house: House) -> None:
     assert form["type"] is FlowResultType.CREATE_ENTRY
 
 
-async def test_a_charger_belongs_to_one_group(house: House) -> None:
+async def test_charger_of_another_load_group_refused_as_member(house: House) -> None:
     await live_in(house)
     first = await add_group(house, 32, FREE, CHARGING)
     await house.hass.config_entries.async_set_disabled_by(first.entry_id, ConfigEntryDisabler.USER)
@@ -145,7 +145,7 @@ async def test_two_flows_cannot_take_the_same_charger(house: House) -> None:
     assert form["type"] is FlowResultType.CREATE_ENTRY
 
 
-async def test_a_charger_of_which_nothing_is_known_yet(house: House) -> None:
+async def test_charger_without_known_limits_refused_as_member(house: House) -> None:
     await live_in(house)
     charger = house.shared_state.chargers[Maker.WALLBOX, FREE]
     known = charger.snapshot.readings.copy()
@@ -162,7 +162,7 @@ async def test_a_charger_of_which_nothing_is_known_yet(house: House) -> None:
     assert form["step_id"] == "weights"
 
 
-async def test_chargers_of_the_same_name_are_told_apart(house: House) -> None:
+async def test_chargers_of_the_same_name_shown_with_their_serials(house: House) -> None:
     await live_in(house)
     for serial in (FREE, CHARGING):
         device = house.device(serial)
@@ -172,7 +172,7 @@ async def test_chargers_of_the_same_name_are_told_apart(house: House) -> None:
     assert list(fields(form)) == [f"Charger ({FREE})", f"Charger ({CHARGING})"]
 
 
-async def test_a_limit_too_small_for_all_is_explained_and_its_risk_accepted(house: House) -> None:
+async def test_limit_too_small_for_all_members_explained_and_accepted(house: House) -> None:
     await live_in(house)
     form = await choose(house, await at_members(house, 13), WAITING, FREE, CHARGING)
     form = await submit(house, form, {"Driveway": 1, "Garage": 1, "Carport": 1})
@@ -194,7 +194,7 @@ async def test_a_limit_too_small_for_all_is_explained_and_its_risk_accepted(hous
     assert [entry["serial"] for entry in result["result"].data["members"]] == [WAITING, FREE, CHARGING]
 
 
-async def test_a_group_is_changed(house: House) -> None:
+async def test_load_group_changed_by_reconfigure(house: House) -> None:
     await live_in(house)
     entry = await add_group(house, 32, FREE, CHARGING, weights={"Garage": 3, "Carport": 1})
     form = await reconfigure(house, entry)
@@ -227,7 +227,7 @@ async def test_a_group_is_changed(house: House) -> None:
     }
 
 
-async def test_a_member_that_is_gone_must_be_taken_out(house: House) -> None:
+async def test_removed_member_refused_on_reconfigure(house: House) -> None:
     await live_in(house)
     entry = await add_group(house, 32, FREE, CHARGING)
     account = house.entry
@@ -241,8 +241,8 @@ async def test_a_member_that_is_gone_must_be_taken_out(house: House) -> None:
     assert form["errors"] == {"members": "member_unknown"}
 
 
-async def test_an_account_is_added_beside_a_group(house: House) -> None:
-    """What looks through the accounts passes the groups by."""
+async def test_account_flow_ignores_load_group_entries(house: House) -> None:
+    """The account flow finds the configured account among entries of other kinds."""
     await live_in(house)
     await add_group(house, 32, FREE)
     form = await house.begin_flow()

@@ -1,4 +1,4 @@
-"""The lock."""
+"""The lock entity."""
 
 from homeassistant.const import STATE_UNKNOWN
 from homeassistant.core import HomeAssistant
@@ -13,7 +13,7 @@ from .fakes import move_in
 pytestmark = pytest.mark.usefixtures("hass_storage")
 
 
-async def test_lock_and_unlock(hass: HomeAssistant) -> None:
+async def test_lock_commands_sent_and_state_shown(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     assert house.state("lock", "lock").state == "unlocked"
     await house.call("lock", "lock", house.state("lock", "lock"))
@@ -25,7 +25,7 @@ async def test_lock_and_unlock(hass: HomeAssistant) -> None:
     assert house.transport.executed == [SetLock(locked=True), SetLock(locked=False)]
 
 
-async def test_the_lock_is_unknown_but_can_be_tried_when_nothing_is_heard(hass: HomeAssistant) -> None:
+async def test_lock_unknown_and_command_refused_when_the_cloud_is_lost(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     await house.lose_cloud()
     await house.pass_time(LIVE_AGE[Source.CLOUD])

@@ -1,4 +1,4 @@
-"""The charging current: bounded by the ceiling, cached like the limits, never raised over them."""
+"""The charging current: bounded by the limits, cached like them, never raised above them."""
 
 from homeassistant.const import STATE_UNKNOWN
 from homeassistant.core import HomeAssistant, State
@@ -25,7 +25,7 @@ def number(house: House) -> State:
     return house.state("number", "charging_current")
 
 
-async def test_bounds_are_those_of_the_installation(hass: HomeAssistant) -> None:
+async def test_current_bounds_follow_the_limits_of_the_charger(hass: HomeAssistant) -> None:
     house = await move_in(hass, BASIC)
     state = number(house)
     assert state.state == "16.0"
@@ -37,13 +37,13 @@ async def test_bounds_are_those_of_the_installation(hass: HomeAssistant) -> None
     assert number(house).attributes["max"] == 6
 
 
-async def test_bounds_while_no_limit_is_known(hass: HomeAssistant) -> None:
+async def test_current_bound_is_80_a_while_no_limit_is_known(hass: HomeAssistant) -> None:
     house = await move_in(hass, {STATUS: Status.AVAILABLE})
     assert number(house).state == STATE_UNKNOWN
     assert number(house).attributes["max"] == 80
 
 
-async def test_a_current_is_set(hass: HomeAssistant) -> None:
+async def test_current_sent_and_shown(hass: HomeAssistant) -> None:
     house = await move_in(hass, BASIC)
     await house.call("number", "set_value", number(house), value=20)
     assert house.transport.executed == [SetCurrent(20)]
@@ -51,8 +51,8 @@ async def test_a_current_is_set(hass: HomeAssistant) -> None:
     assert number(house).state == "20.0"
 
 
-async def test_i1_nothing_is_raised_without_a_wire_rating(hass: HomeAssistant) -> None:
-    """I1: an unknown wire rating means never raising; lowering is always allowed."""
+async def test_i1_current_not_raised_without_a_wire_rating(hass: HomeAssistant) -> None:
+    """I1: without a wire rating the current is never raised; lowering is always allowed."""
     house = await move_in(hass, {STATUS: Status.AVAILABLE, CHARGING_CURRENT: 16.0})
     with pytest.raises(ServiceValidationError) as caught:
         await house.call("number", "set_value", number(house), value=17)
@@ -62,15 +62,15 @@ async def test_i1_nothing_is_raised_without_a_wire_rating(hass: HomeAssistant) -
 
 
 @pytest.mark.parametrize("amps", [5, 33])
-async def test_i1_a_current_outside_the_bounds_is_refused(hass: HomeAssistant, amps: int) -> None:
-    """I1: no current above the ceiling; 1 to 5 A is no current but a pause."""
+async def test_i1_current_outside_the_bounds_refused(hass: HomeAssistant, amps: int) -> None:
+    """I1: a current above the limits is refused; 1 to 5 A would be a pause."""
     house = await move_in(hass, BASIC)
     with pytest.raises(ServiceValidationError):
         await house.call("number", "set_value", number(house), value=amps)
     assert house.transport.executed == []
 
 
-async def test_a_cached_setting_says_so(hass: HomeAssistant) -> None:
+async def test_cached_current_shows_cache_as_its_source(hass: HomeAssistant) -> None:
     house = await move_in(hass, CLOUD_VALUES)
     assert number(house).attributes["source"] == "cloud"
     seen_at = house.clock.now()
@@ -81,7 +81,7 @@ async def test_a_cached_setting_says_so(hass: HomeAssistant) -> None:
     assert {"source", "since"} <= ChargingCurrent._unrecorded_attributes
 
 
-async def test_a_busy_cloud_is_an_error_that_says_when_to_try_again(hass: HomeAssistant) -> None:
+async def test_busy_cloud_raises_an_error_with_the_retry_time(hass: HomeAssistant) -> None:
     house = await move_in(hass, {**BASIC, WIRE_RATING: 32.0})
     house.transport.refusal = TransportBusy("throttled", 119)
     with pytest.raises(HomeAssistantError) as caught:

@@ -1,4 +1,4 @@
-"""An outage as the user sees it: what stays, what leaves, what still works, and what comes back."""
+"""An outage as the user sees it: values that stay or expire, commands, and the return of the cloud."""
 
 from homeassistant.const import STATE_UNAVAILABLE, STATE_UNKNOWN
 from homeassistant.core import HomeAssistant
@@ -18,7 +18,7 @@ UNKNOWN_WITHOUT_STATUS = {"status", "charging", "lock"}
 
 
 def shown(house: House) -> dict[tuple[str, str], str]:
-    """The states of all entities of the charger that are on, by platform and key."""
+    """Return the states of all enabled entities of the charger, by platform and key."""
     prefix = f"wallbox_{house.serial}_"
     return {
         (entity.domain, entity.unique_id.removeprefix(prefix)): state.state
@@ -28,7 +28,7 @@ def shown(house: House) -> dict[tuple[str, str], str]:
 
 
 def lost(house: House) -> set[str]:
-    """Keys of what reads unknown or unavailable, events and buttons apart: they have no value."""
+    """Return the keys of unknown or unavailable entities, without events and buttons, which have no value."""
     nothing = {STATE_UNKNOWN, STATE_UNAVAILABLE}
     return {
         key
@@ -37,8 +37,8 @@ def lost(house: House) -> set[str]:
     }
 
 
-async def test_i2_an_outage_takes_only_what_is_live(hass: HomeAssistant) -> None:
-    """I2: in an outage no config-class value becomes unknown or unavailable, however long it lasts."""
+async def test_i2_outage_removes_only_live_values(hass: HomeAssistant) -> None:
+    """I2: no config-class value becomes unknown or unavailable in an outage of any length."""
     house = await move_in(hass, CHARGING)
     assert lost(house) == set()
     before = shown(house)
@@ -57,7 +57,7 @@ async def test_i2_an_outage_takes_only_what_is_live(hass: HomeAssistant) -> None
     }
 
 
-async def test_commands_raise_and_name_the_outage(hass: HomeAssistant) -> None:
+async def test_commands_raise_an_error_that_names_the_outage(hass: HomeAssistant) -> None:
     house = await move_in(hass, CHARGING)
     await house.lose_cloud()
     await house.pass_time(3600)
@@ -76,7 +76,7 @@ async def test_commands_raise_and_name_the_outage(hass: HomeAssistant) -> None:
     assert house.transport.executed == []
 
 
-async def test_the_override_is_taken_in_an_outage_and_applied_after_it(hass: HomeAssistant) -> None:
+async def test_override_accepted_in_an_outage_and_applied_afterwards(hass: HomeAssistant) -> None:
     house = await move_in(hass, {**EVERYTHING, STATUS: Status.WAITING_SCHEDULE, CAR_CONNECTED: True})
     await house.lose_cloud()
     await house.call("switch", "turn_on", house.state("switch", "tou_override"))
@@ -92,8 +92,8 @@ async def test_the_override_is_taken_in_an_outage_and_applied_after_it(hass: Hom
     assert house.state("sensor", "wire_rating").attributes["source"] == "cloud"
 
 
-async def test_an_outage_over_a_restart_of_home_assistant(hass: HomeAssistant) -> None:
-    """I2 and I4: limits and the wish to override are there again before anything answers."""
+async def test_limits_and_override_kept_when_home_assistant_restarts_in_an_outage(hass: HomeAssistant) -> None:
+    """I2 and I4: limits and the override intent are restored before anything answers."""
     house = await move_in(hass, {**EVERYTHING, STATUS: Status.WAITING_SCHEDULE, CAR_CONNECTED: True})
     await house.lose_cloud()
     await house.call("switch", "turn_on", house.state("switch", "tou_override"))

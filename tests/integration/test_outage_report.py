@@ -1,4 +1,4 @@
-"""What the user learns of outages: the report with what was served and replayed, and the repair after half an hour."""
+"""The outage report with served and replayed values, and the repair after half an hour."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ def cloud_lost(hass: HomeAssistant) -> ir.IssueEntry | None:
     return next((issue for issue in issues if issue.translation_key == "cloud_lost"), None)
 
 
-async def test_i12_the_report_tells_of_outages_and_names_no_serial_number(hass: HomeAssistant, house: House) -> None:
+async def test_i12_outage_report_lists_outages_without_serial_numbers(hass: HomeAssistant, house: House) -> None:
     await house.add_account()
     await house.settle_in()
     assert await report(hass) == []
@@ -65,7 +65,7 @@ async def test_i12_the_report_tells_of_outages_and_names_no_serial_number(hass: 
     assert not any(serial in str(outage) for serial in SERIALS)
 
 
-async def test_what_else_waited_for_the_cloud_is_in_the_report(hass: HomeAssistant, house: House) -> None:
+async def test_outage_report_lists_a_current_lowered_after_the_outage(hass: HomeAssistant, house: House) -> None:
     await house.add_account()
     await house.settle_in()
     await lose_cloud(house)
@@ -76,7 +76,7 @@ async def test_what_else_waited_for_the_cloud_is_in_the_report(hass: HomeAssista
     assert list(outage["replayed"].values()) == [["charging_current"]]
 
 
-async def test_an_outage_over_a_start_of_home_assistant_is_one(own_house: OwnHouse) -> None:
+async def test_outage_across_restarts_reported_once(own_house: OwnHouse) -> None:
     house = own_house
     await house.add_account()
     await house.settle_in()
@@ -93,7 +93,7 @@ async def test_an_outage_over_a_start_of_home_assistant_is_one(own_house: OwnHou
     assert (outage["start"], outage["end"] is None) == (begun, False)
 
 
-async def test_a_charger_that_was_given_up_is_in_no_report(hass: HomeAssistant, house: House) -> None:
+async def test_outage_report_omits_an_unknown_charger(hass: HomeAssistant, house: House) -> None:
     await house.add_account()
     await house.settle_in()
     await lose_cloud(house)
@@ -103,7 +103,7 @@ async def test_a_charger_that_was_given_up_is_in_no_report(hass: HomeAssistant, 
     assert len(outage["served"]) == 3
 
 
-async def test_a_report_needs_an_entry_that_is_there(hass: HomeAssistant, house: House) -> None:
+async def test_outage_report_refused_without_an_existing_entry(hass: HomeAssistant, house: House) -> None:
     entry = await house.add_account()
     with pytest.raises(ServiceValidationError):
         await report(hass, config_entry_id="nothing")
@@ -112,9 +112,7 @@ async def test_a_report_needs_an_entry_that_is_there(hass: HomeAssistant, house:
         await report(hass)
 
 
-async def test_after_half_an_hour_without_any_path_the_user_is_told_what_to_do(
-    hass: HomeAssistant, house: House
-) -> None:
+async def test_repair_raised_after_half_an_hour_without_any_transport(hass: HomeAssistant, house: House) -> None:
     await house.add_account()
     await house.settle_in()
     await lose_cloud(house)
@@ -132,7 +130,7 @@ async def test_after_half_an_hour_without_any_path_the_user_is_told_what_to_do(
     assert cloud_lost(hass) is None
 
 
-async def test_a_short_outage_is_not_worth_a_notice(hass: HomeAssistant, house: House) -> None:
+async def test_short_outage_raises_no_repair(hass: HomeAssistant, house: House) -> None:
     await house.add_account()
     await house.settle_in()
     await lose_cloud(house)
@@ -142,31 +140,31 @@ async def test_a_short_outage_is_not_worth_a_notice(hass: HomeAssistant, house: 
     assert cloud_lost(hass) is None
 
 
-async def test_a_charger_with_a_local_path_is_not_named(hass: HomeAssistant, house: House) -> None:
+async def test_outage_repair_omits_chargers_with_a_local_transport(hass: HomeAssistant, house: House) -> None:
     await house.add_account()
     await house.settle_in()
-    locals_ = {}
+    transports = {}
     for key, charger in house.shared_state.chargers.items():
-        local = locals_[key[1]] = FakeTransport(FakeDevice(clock=house.clock), source=Source.LINKED)
+        local = transports[key[1]] = FakeTransport(FakeDevice(clock=house.clock), source=Source.LINKED)
         charger.add_transport(local)
         local.tell()
     await lose_cloud(house)
     await house.pass_time(CLOUD_LOST_AFTER)
     assert cloud_lost(hass) is None
-    locals_[WAITING].breaker.bad(Failure.OTHER)
+    transports[WAITING].breaker.bad(Failure.OTHER)
     await house.pass_time(20)
-    locals_[WAITING].breaker.bad(Failure.OTHER)
+    transports[WAITING].breaker.bad(Failure.OTHER)
     await hass.async_block_till_done()
     issue = cloud_lost(hass)
     assert issue is not None
     assert issue.translation_placeholders is not None
     assert "," not in issue.translation_placeholders["chargers"]
-    locals_[WAITING].tell()
+    transports[WAITING].tell()
     await hass.async_block_till_done()
     assert cloud_lost(hass) is None
 
 
-async def test_the_half_hour_goes_on_over_a_start_of_home_assistant(own_house: OwnHouse) -> None:
+async def test_half_hour_before_the_repair_continues_across_a_restart(own_house: OwnHouse) -> None:
     house = own_house
     await house.add_account()
     await house.settle_in()
@@ -179,7 +177,7 @@ async def test_the_half_hour_goes_on_over_a_start_of_home_assistant(own_house: O
     assert cloud_lost(house.hass) is not None
 
 
-async def test_the_notice_goes_with_the_account(hass: HomeAssistant, house: House) -> None:
+async def test_outage_repair_removed_with_the_account(hass: HomeAssistant, house: House) -> None:
     entry = await house.add_account()
     await house.settle_in()
     await lose_cloud(house)

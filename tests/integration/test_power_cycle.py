@@ -1,4 +1,4 @@
-"""The power of a JuiceBox is cut only where nothing flows, and is on again when that is proved, whatever happens."""
+"""Power cycles of a JuiceBox: off only without current, and back on until that is proved."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,19 +17,19 @@ from tests.simulation.clocks import RunClock
 from tests.simulators.clock import VirtualClock
 
 from .boxes import FIRST, NIGHT, BoxHouse
-from .test_linked_box import METER, Wiring, deaf, finish, press, wired
+from .test_linked_box import METER, Wiring, finish, press, silent_box, wired
 
 type Save = Callable[[dict[str, object]], Awaitable[None]]
 
 
 def power_of(house: BoxHouse) -> PowerCycle:
-    """What switches the power of the first box."""
+    """Return the power cycle of the first box."""
     assert house.shared_state.boxes is not None
     return house.shared_state.boxes.power_cycle_of(FIRST)
 
 
 def slow_disk(house: BoxHouse, seconds: float) -> None:
-    """Saving that the power is about to be switched off takes so long."""
+    """Let the save before a switch-off take this long."""
     cycle = power_of(house)
     save = cycle._save
 
@@ -42,7 +42,7 @@ def slow_disk(house: BoxHouse, seconds: float) -> None:
 
 
 def full_disk(house: BoxHouse) -> Save:
-    """That the power is back cannot be saved. Returns what saves as usual."""
+    """Make the save that the power is back fail; return the function that saves as usual."""
     cycle = power_of(house)
     save = cycle._save
 
@@ -56,20 +56,20 @@ def full_disk(house: BoxHouse) -> Save:
 
 
 async def refused(house: BoxHouse) -> str | None:
-    """Press restart, which is refused for this reason."""
+    """Press restart and return the reason of the refusal."""
     with pytest.raises(HomeAssistantError) as error:
         await house.call("button", "press", "restart")
     return error.value.translation_key
 
 
 def stick(wiring: Wiring, *, stuck: bool = True) -> None:
-    """The switch fails from here on, or no more."""
-    wiring.works = wiring.state_key = not stuck
+    """Let the switch fail from here on, or work again."""
+    wiring.works = wiring.state_follows = not stuck
     wiring.failure = HomeAssistantError("the contactor is stuck") if stuck else None
 
 
 class Power:
-    """A computer with a box behind a switch, which can be stopped and started."""
+    """A computer that can be stopped and started, with a box behind a switch."""
 
     def __init__(self, folder: Path, clock: VirtualClock) -> None:
         self.machine = Machine(folder)
@@ -78,13 +78,13 @@ class Power:
         self.wiring: Wiring
 
     async def begin(self) -> None:
-        """A box that waits for its window."""
+        """Start Home Assistant with a box that waits for its window."""
         self.house = BoxHouse(await self.machine.boot(RunClock(self.clock, ahead=0.0)), self.clock)
         self.wiring = await wired(self.house, meter=False, details=NIGHT)
         await self.house.pass_time(400)
 
     async def start(self) -> None:
-        """Start Home Assistant again; the integration of the switch is there 30 s later."""
+        """Start Home Assistant again; the entities of the switch follow 30 s later."""
         await self.boot()
         await self.house.pass_time(30)
         await self.wiring.begin()
@@ -106,7 +106,7 @@ class Power:
 
 @pytest.fixture
 def expected_lingering_timers(request: pytest.FixtureRequest) -> bool:
-    """Home Assistant leaves some of its own when it is stopped."""
+    """Return True where the test stops Home Assistant, which then leaves timers of its own."""
     return "power" in request.fixturenames
 
 
@@ -118,11 +118,11 @@ async def _power(tmp_path: Path, virtual_clock: VirtualClock, socket_enabled: No
     await power.end()
 
 
-# Nothing flows
+# No current flows
 
 
 async def backwards(house: BoxHouse, wiring: Wiring, seconds: float) -> None:
-    """Let time pass in which a clamp that is mounted the wrong way round reports."""
+    """Let time pass while a reversed clamp reports."""
     for _ in range(round(seconds / 20)):
         wiring.meter.show(-house.sims[FIRST].watts)
         await house.pass_time(20)
@@ -147,15 +147,15 @@ async def test_override_pending_while_a_reversed_clamp_shows_power(box_house: Bo
     assert (wiring.calls, box_house.state("switch", "tou_override").state) == ([], "on")
 
 
-async def test_override_pending_when_the_car_starts_while_the_duty_is_saved(box_house: BoxHouse) -> None:
-    wiring = await deaf(box_house)
+async def test_override_pending_when_the_car_starts_while_the_record_is_saved(box_house: BoxHouse) -> None:
+    wiring = await silent_box(box_house)
     slow_disk(box_house, 15)
     sim = box_house.sims[FIRST]
     target = {"entity_id": box_house.entity_id("switch", "tou_override")}
     action = box_house.hass.services.async_call("switch", "turn_on", {}, target=target, blocking=True)
     task = box_house.hass.loop.create_task(action)
     await box_house.clock.advance(3)
-    sim.window = None  # its window opens
+    sim.window = None  # the window opens
     sim._decide()
     await box_house.clock.advance(1)
     wiring.report()
@@ -165,7 +165,7 @@ async def test_override_pending_when_the_car_starts_while_the_duty_is_saved(box_
     assert (wiring.calls, power_of(box_house).active) == ([], False)
 
 
-async def test_restart_refused_when_power_flows_while_the_duty_is_saved(box_house: BoxHouse) -> None:
+async def test_restart_refused_when_power_flows_while_the_record_is_saved(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, details=NIGHT)
     await wiring.report_for(400)
     slow_disk(box_house, 10)
@@ -182,10 +182,10 @@ async def test_restart_refused_when_power_flows_while_the_duty_is_saved(box_hous
 
 
 @pytest.mark.parametrize("meter", [True, False])
-async def test_restart_refused_when_nothing_is_reported_while_the_duty_is_saved(
+async def test_restart_refused_when_nothing_is_reported_while_the_record_is_saved(
     box_house: BoxHouse, meter: bool
 ) -> None:
-    wiring = await (deaf(box_house) if meter else wired(box_house, meter=False, details=NIGHT))
+    wiring = await (silent_box(box_house) if meter else wired(box_house, meter=False, details=NIGHT))
     await (wiring.report_for(40) if meter else box_house.pass_time(400))
     slow_disk(box_house, 75)
     task = await press(box_house)
@@ -196,10 +196,10 @@ async def test_restart_refused_when_nothing_is_reported_while_the_duty_is_saved(
     assert (error.value.translation_key, wiring.calls) == ("restart_status_unknown", [])
 
 
-async def test_restart_refused_while_only_we_have_read_the_meter(box_house: BoxHouse) -> None:
+async def test_restart_refused_when_the_meter_stopped_reporting(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, details=NIGHT)
     await wiring.report_for(400)
-    wiring.report(0)  # the last that is heard of it
+    wiring.report(0)  # the last report of the meter
     box_house.sims[FIRST].wifi = False
     await box_house.pass_time(3600)
     assert box_house.sims[FIRST].amperes > 0
@@ -209,8 +209,8 @@ async def test_restart_refused_while_only_we_have_read_the_meter(box_house: BoxH
     assert wiring.calls == []
 
 
-async def test_restored_meter_is_no_rest(box_house: BoxHouse) -> None:
-    wiring = await deaf(box_house)
+async def test_restored_meter_state_does_not_allow_a_restart(box_house: BoxHouse) -> None:
+    wiring = await silent_box(box_house)
     await box_house.pass_time(70)
     states = box_house.hass.states
     states.async_set(METER, STATE_UNAVAILABLE, {"restored": True})
@@ -232,13 +232,13 @@ async def test_option_restarts_a_charging_box_under_load(box_house: BoxHouse) ->
     assert wiring.opened_at == [16]
 
 
-@pytest.mark.parametrize("heard", [True, False])
-async def test_restart_lets_no_stored_current_above_the_wire_loose(box_house: BoxHouse, heard: bool) -> None:
+@pytest.mark.parametrize("reports", [True, False])
+async def test_restart_never_lets_the_box_exceed_the_wire_rating(box_house: BoxHouse, reports: bool) -> None:
     box_house.power_up(stored=40)
     wiring = await wired(box_house, details={**NIGHT, "wire_rating": 20})
     await wiring.report_for(800)
     sim = box_house.sims[FIRST]
-    if heard:
+    if reports:
         await box_house.call("button", "press", "restart")
     else:
         sim.window = (22 * 60, 2 * 60)
@@ -249,13 +249,13 @@ async def test_restart_lets_no_stored_current_above_the_wire_loose(box_house: Bo
     for _ in range(600):
         await box_house.clock.advance(1)
         highest = max(highest, sim.amperes)
-    assert (wiring.calls[:1], highest <= 20) == (["off"] if heard else [], True)
+    assert (wiring.calls[:1], highest <= 20) == (["off"] if reports else [], True)
 
 
 # Power is proved to be back
 
 
-async def test_switch_with_an_assumed_state_proves_nothing(box_house: BoxHouse) -> None:
+async def test_assumed_switch_state_does_not_prove_power(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
     wiring.contactor._attr_assumed_state = True
@@ -267,7 +267,7 @@ async def test_switch_with_an_assumed_state_proves_nothing(box_house: BoxHouse) 
 
 
 async def test_flowing_power_proves_that_a_silent_box_has_power(box_house: BoxHouse) -> None:
-    wiring = await deaf(box_house)
+    wiring = await silent_box(box_house)
     wiring.contactor._attr_assumed_state = True
     await box_house.call("switch", "turn_on", "tou_override")
     await wiring.report_for(60)
@@ -288,7 +288,7 @@ async def test_switch_that_goes_off_late_is_switched_on_again(box_house: BoxHous
     assert (box_house.sims[FIRST].powered, power_of(box_house).active, box_house.issues()) == (True, False, set())
 
 
-async def test_box_that_stays_dark_is_told(box_house: BoxHouse) -> None:
+async def test_box_left_without_power_raises_a_repair(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
     wiring.late = 25.0
@@ -296,7 +296,7 @@ async def test_box_that_stays_dark_is_told(box_house: BoxHouse) -> None:
     await box_house.pass_time(22)
     stick(wiring)
     wiring.failure = None
-    box_house.sims[FIRST].switch_off()  # the late command, which does not show
+    box_house.sims[FIRST].switch_off()  # the late command, which the state does not show
     await box_house.pass_time(90)
     assert box_house.issues() == {"power_off"}
     stick(wiring, stuck=False)
@@ -304,10 +304,10 @@ async def test_box_that_stays_dark_is_told(box_house: BoxHouse) -> None:
     assert (box_house.sims[FIRST].powered, box_house.issues()) == (True, set())
 
 
-# Time
+# Clock changes
 
 
-async def test_dark_box_told_although_the_clock_is_set_back(box_house: BoxHouse) -> None:
+async def test_box_without_power_raises_a_repair_although_the_clock_is_set_back(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, details=NIGHT)
     await wiring.report_for(400)
     await box_house.call("button", "press", "restart")
@@ -334,11 +334,11 @@ async def test_restart_available_again_although_the_clock_was_set_back(box_house
     assert wiring.calls == ["off", "on", "off"]
 
 
-# The duty ages
+# Old power cycles
 
 
 @pytest.mark.parametrize("proof", ["switch", "box"])
-async def test_old_duty_told_and_not_carried_out(power: Power, proof: str) -> None:
+async def test_old_power_cycle_raises_a_repair_and_is_not_completed(power: Power, proof: str) -> None:
     await power.house.call("button", "press", "restart")
     await power.machine.lose_power()
     await power.clock.advance(600)
@@ -352,7 +352,7 @@ async def test_old_duty_told_and_not_carried_out(power: Power, proof: str) -> No
     assert (power.wiring.calls, "power_off" in power.house.issues()) == (["off"], False)
 
 
-async def test_old_duty_not_carried_out_when_its_entry_is_disabled(power: Power) -> None:
+async def test_old_power_cycle_not_completed_when_its_entry_is_disabled(power: Power) -> None:
     await power.house.call("button", "press", "restart")
     await power.machine.lose_power()
     await power.clock.advance(600)
@@ -362,7 +362,7 @@ async def test_old_duty_not_carried_out_when_its_entry_is_disabled(power: Power)
     assert (power.wiring.calls, power.house.issues()) == (["off"], {"power_off"})
 
 
-async def test_duty_of_unknown_age_not_carried_out(power: Power) -> None:
+async def test_power_cycle_of_unknown_age_not_completed(power: Power) -> None:
     await power.house.call("button", "press", "restart")
     await power.machine.lose_power()
     power.clock.jump(-3600)
@@ -370,13 +370,13 @@ async def test_duty_of_unknown_age_not_carried_out(power: Power) -> None:
     assert (power.wiring.calls, power.house.issues()) == (["off"], {"power_off"})
 
 
-async def test_box_switched_off_for_work_stays_off_although_the_record_was_not_saved_at_once(power: Power) -> None:
+async def test_box_switched_off_by_the_user_stays_off_after_a_late_save(power: Power) -> None:
     save = full_disk(power.house)
     await power.house.call("button", "press", "restart")
     await power.house.pass_time(60)
-    power_of(power.house)._save = save  # there is room again
+    power_of(power.house)._save = save  # the disk has room again
     assert power.wiring.calls == ["off", "on"]
-    await power.house.pass_time(1200)  # a good while later
+    await power.house.pass_time(1200)  # long after the save worked
     power.house.sims[FIRST].switch_off()
     power.wiring.contactor.show(on=False)
     power.wiring.calls.clear()
@@ -387,8 +387,8 @@ async def test_box_switched_off_for_work_stays_off_although_the_record_was_not_s
     assert (power.wiring.calls, power.house.issues()) == ([], set())
 
 
-async def test_record_of_a_silent_box_is_saved_until_it_is_saved(box_house: BoxHouse) -> None:
-    wiring = await deaf(box_house)
+async def test_record_of_a_silent_box_retried_until_saved(box_house: BoxHouse) -> None:
+    wiring = await silent_box(box_house)
     save = full_disk(box_house)
     await box_house.call("button", "press", "restart")
     await box_house.pass_time(40)
@@ -403,7 +403,7 @@ async def test_record_of_a_silent_box_is_saved_until_it_is_saved(box_house: BoxH
     assert (wiring.calls, before["on"], after["on"]) == (["off", "on"], False, True)
 
 
-async def test_reload_while_the_duty_is_saved_leaves_none(box_house: BoxHouse) -> None:
+async def test_reload_while_the_record_is_saved_leaves_no_record(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
     slow_disk(box_house, 15)
@@ -418,8 +418,8 @@ async def test_reload_while_the_duty_is_saved_leaves_none(box_house: BoxHouse) -
     assert (wiring.calls, power_of(box_house).active, stored) == ([], False, {})
 
 
-async def test_old_duty_gives_way_to_a_restart_by_the_user(box_house: BoxHouse) -> None:
-    wiring = await deaf(box_house)
+async def test_old_power_cycle_replaced_by_a_restart_of_the_user(box_house: BoxHouse) -> None:
+    wiring = await silent_box(box_house)
     stick(wiring)
     with pytest.raises(HomeAssistantError):
         await box_house.call("button", "press", "restart")
@@ -433,14 +433,14 @@ async def test_old_duty_gives_way_to_a_restart_by_the_user(box_house: BoxHouse) 
     assert (wiring.calls, box_house.sims[FIRST].powered, box_house.issues()) == (["off", "on"], True, set())
 
 
-async def test_box_heard_while_the_next_duty_is_saved_does_not_replace_it(box_house: BoxHouse) -> None:
+async def test_next_power_cycle_kept_when_the_box_reports_during_its_save(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
     await finish(box_house, await press(box_house))
     await box_house.pass_time(700)
     cycle = power_of(box_house)
     assert cycle.last is not None
-    cycle.last = replace(cycle.last, spent=True)  # not heard since, until now
+    cycle.last = replace(cycle.last, spent=True)  # the box has not reported since
     slow_disk(box_house, 40)
     task = await press(box_house)
     await box_house.clock.advance_until(lambda: wiring.calls == ["off", "on", "off"], within=60)
@@ -456,7 +456,7 @@ async def test_box_heard_while_the_next_duty_is_saved_does_not_replace_it(box_ho
 
 
 @pytest.mark.parametrize("seconds", [0.0, 5.0, 19.0])
-async def test_power_switched_on_as_the_last_word_of_a_stop(power: Power, seconds: float) -> None:
+async def test_power_switched_on_at_shutdown(power: Power, seconds: float) -> None:
     await power.house.call("button", "press", "restart")
     await power.clock.advance(seconds)
     await power.machine.shut_down()
@@ -468,7 +468,7 @@ async def test_power_switched_on_as_the_last_word_of_a_stop(power: Power, second
     assert (power.wiring.calls, power_of(power.house).active) == ([], False), "that it is on again is on the disk"
 
 
-async def test_last_word_of_a_stop_that_is_not_saved_is_repeated(power: Power) -> None:
+async def test_unsaved_switch_on_at_shutdown_repeated_after_start(power: Power) -> None:
     full_disk(power.house)
     await power.house.call("button", "press", "restart")
     await power.machine.shut_down()
@@ -480,7 +480,7 @@ async def test_last_word_of_a_stop_that_is_not_saved_is_repeated(power: Power) -
     assert (power_of(power.house).active, power.house.issues()) == (False, set()), "the box reports"
 
 
-async def test_nothing_is_switched_off_after_the_last_word(box_house: BoxHouse) -> None:
+async def test_restart_refused_once_home_assistant_is_stopping(box_house: BoxHouse) -> None:
     wiring = await wired(box_house, meter=False, details=NIGHT)
     await box_house.pass_time(400)
     await power_of(box_house).finish()
@@ -495,7 +495,7 @@ async def test_box_powered_after_a_restart_in_each_state(power: Power, how: str,
     task = await press(power.house)
     await power.clock.advance(after)
     await getattr(power.machine, how)()
-    await asyncio.gather(task, return_exceptions=True)  # by then it is verified, or ends with Home Assistant
+    await asyncio.gather(task, return_exceptions=True)  # the restart is verified, or ends with Home Assistant
     await power.clock.advance(30)
     await power.start()
     assert power.powered
@@ -503,7 +503,7 @@ async def test_box_powered_after_a_restart_in_each_state(power: Power, how: str,
     assert (power_of(power.house).active, power.house.issues()) == (False, set())
 
 
-async def test_dark_box_of_a_disabled_entry_told_after_a_restart(power: Power) -> None:
+async def test_repair_of_a_disabled_entry_without_power_kept_after_a_restart(power: Power) -> None:
     await power.house.call("button", "press", "restart")
     stick(power.wiring)
     await power.house.pass_time(100)
@@ -519,7 +519,7 @@ async def test_dark_box_of_a_disabled_entry_told_after_a_restart(power: Power) -
     assert power.house.issues() == set()
 
 
-async def test_dark_box_that_was_removed_told_after_a_restart(power: Power) -> None:
+async def test_repair_of_a_removed_box_without_power_kept_after_a_restart(power: Power) -> None:
     await power.house.call("button", "press", "restart")
     stick(power.wiring)
     await power.house.pass_time(100)

@@ -1,4 +1,4 @@
-"""The promise of quality_scale.yaml: every rule is answered, and nothing is left to do."""
+"""quality_scale.yaml and the guide: every rule is answered, and the pages match the code."""
 
 from collections.abc import Iterator, Mapping
 import json
@@ -17,18 +17,18 @@ from custom_components.chargekeeper.flows.juicebox import DEFAULT_PORTS
 from custom_components.chargekeeper.flows.juicebox_box import SERVER_NAMES
 from custom_components.chargekeeper.sensor import SENSORS
 
-HOUSE = Path(custom_components.chargekeeper.__file__).parent
-ROOT = HOUSE.parents[1]
-TEXTS = HOUSE / "translations" / "en.json"
-NOT_YET = {"current_l1", "current_l2", "current_l3"}
-"""Keys of entities that no path shows yet."""
+INTEGRATION = Path(custom_components.chargekeeper.__file__).parent
+ROOT = INTEGRATION.parents[1]
+TEXTS = INTEGRATION / "translations" / "en.json"
+NOT_SHOWN = {"current_l1", "current_l2", "current_l3"}
+"""Keys of entities that no transport shows yet."""
 README = ROOT / "README.md"
 GUIDE = sorted((ROOT / "docs" / "guide").glob("*.md"))
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
 YAML_BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ACTION = re.compile(r"action: chargekeeper\.(\w+)")
 NOT_FOR_USERS = re.compile(r"(?i)\b(?:makers?|licence|this notice|in force|local paths?|keeper|datagrams?)\b(?!\*)")
-"""What house style has other words for; bold text is a label that Home Assistant shows."""
+"""Terms that the style guide replaces; bold text is a label that Home Assistant shows."""
 BOLD = re.compile(r"\*\*([^*]+)\*\*")
 LABELS_OF_HOME_ASSISTANT = {
     "Add integration",
@@ -72,8 +72,8 @@ PLATINUM = "async-dependency inject-websession strict-typing"
 RULES = set(f"{BRONZE} {SILVER} {GOLD} {PLATINUM}".split())
 
 
-def test_every_rule_is_answered() -> None:
-    rules = load_yaml_dict(HOUSE / "quality_scale.yaml")["rules"]
+def test_every_quality_rule_is_answered() -> None:
+    rules = load_yaml_dict(INTEGRATION / "quality_scale.yaml")["rules"]
     assert set(rules) == RULES
     for rule, answer in rules.items():
         assert answer == "done" or (answer["status"] == "exempt" and answer["comment"].endswith(".")), rule
@@ -81,7 +81,7 @@ def test_every_rule_is_answered() -> None:
 
 
 @pytest.mark.parametrize(("page", "headings"), CHAPTERS.items())
-def test_guide_has_the_chapters_that_the_rules_ask_for(page: str, headings: set[str]) -> None:
+def test_guide_has_the_chapters_required_by_the_rules(page: str, headings: set[str]) -> None:
     lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
     assert {line.lstrip("# ").strip() for line in lines if line.startswith("#")} >= headings
 
@@ -115,27 +115,27 @@ def test_texts_use_the_words_of_users() -> None:
 
 def test_guide_lists_every_action() -> None:
     listed = re.findall(r"^\| `chargekeeper\.(\w+)` \|", _guide("automations"), re.MULTILINE)
-    assert sorted(listed) == sorted(load_yaml_dict(HOUSE / "services.yaml"))
+    assert sorted(listed) == sorted(load_yaml_dict(INTEGRATION / "services.yaml"))
 
 
 def test_guide_lists_every_field_of_every_action() -> None:
-    for action, description in load_yaml_dict(HOUSE / "services.yaml").items():
+    for action, description in load_yaml_dict(INTEGRATION / "services.yaml").items():
         row = re.search(rf"^\| `chargekeeper\.{action}` \|.*$", _guide("automations"), re.MULTILINE)
         assert row is not None
         assert [field for field in description.get("fields", {}) if f"`{field}`" not in row.group()] == [], action
 
 
-def test_guide_names_every_entity_as_it_is_called() -> None:
-    """In italics those that are off until the user enables them."""
+def test_guide_lists_every_entity_by_its_name() -> None:
+    """Entities that are disabled by default are in italics."""
     listed = _listed("entities", "Entity")
     off = {sensor.key for sensor in SENSORS if not sensor.entity_registry_enabled_default}
     platforms: dict[str, dict[str, dict[str, str]]] = json.loads(TEXTS.read_text(encoding="utf-8"))["entity"]
-    texts = [(key, text["name"]) for keys in platforms.values() for key, text in keys.items() if key not in NOT_YET]
+    texts = [(key, text["name"]) for keys in platforms.values() for key, text in keys.items() if key not in NOT_SHOWN]
     names = [f"*{name}*" if key in off else name.removesuffix(" of {charger}") for key, name in texts]
     assert sorted(listed) == sorted(names)
 
 
-def test_guide_names_every_event_as_it_is_called() -> None:
+def test_guide_lists_every_event_by_its_name() -> None:
     names: dict[str, dict[str, str]] = json.loads(TEXTS.read_text(encoding="utf-8"))["entity"]["event"]
     rows = re.findall(r"^\| ([^|`]+) \| (`.+?`) \|", _guide("automations").partition("\n## Events\n")[2], re.MULTILINE)
     listed = [(name, kind) for name, kinds in rows for kind in re.findall(r"`(\w+)`", kinds)]
@@ -147,7 +147,7 @@ def test_guide_names_every_event_as_it_is_called() -> None:
 async def test_examples_in_the_guide_are_valid() -> None:
     blocks = [block for page in GUIDE for block in YAML_BLOCK.findall(page.read_text(encoding="utf-8"))]
     examples = [cast("dict[str, Any]", parse_yaml(block)) for block in blocks]
-    actions = load_yaml_dict(HOUSE / "services.yaml")
+    actions = load_yaml_dict(INTEGRATION / "services.yaml")
     assert len(examples) > 2
     for example in examples:
         for automation in example.pop("automation", []):
@@ -180,7 +180,7 @@ async def test_examples_in_the_guide_are_valid() -> None:
         ("local-control", "Link", ["config_subentries/linked/step/user"]),
     ],
 )
-def test_guide_names_every_field_as_it_is_called(page: str, heading: str, forms: list[str]) -> None:
+def test_guide_lists_every_form_field_by_its_name(page: str, heading: str, forms: list[str]) -> None:
     listed = {name.lower() for name in _listed(page, heading)}
     names = {name.lower() for form in forms for name in _texts(f"{form}/data").values()}
     assert names - listed <= NEEDS_NO_WORDS
@@ -188,7 +188,7 @@ def test_guide_names_every_field_as_it_is_called(page: str, heading: str, forms:
 
 @pytest.mark.parametrize("page", [README, *GUIDE], ids=lambda path: path.name)
 def test_labels_in_bold_are_shown_by_home_assistant(page: Path) -> None:
-    """What ends with a period or a question mark is a sentence in bold, not a label."""
+    """Bold text that ends with a period or a question mark is a sentence, not a label."""
     bold = BOLD.findall(page.read_text(encoding="utf-8"))
     labels = {part for text in bold if text[-1] not in ".?" for part in " ".join(text.split()).split(" > ")}
     shown = {text.removesuffix(" {charger}") for text in _all_texts(json.loads(TEXTS.read_text(encoding="utf-8")))}
@@ -202,7 +202,7 @@ def test_guide_to_juiceboxes_names_every_server_and_port() -> None:
 
 
 @pytest.mark.parametrize("page", [README, *GUIDE], ids=lambda path: path.name)
-def test_links_between_pages_lead_somewhere(page: Path) -> None:
+def test_links_between_pages_resolve(page: Path) -> None:
     links = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in link[0]]
     assert links
     for target, anchor in links:
@@ -224,7 +224,7 @@ def _listed(page: str, heading: str) -> list[str]:
 
 
 def _texts(place: str) -> dict[str, str]:
-    """Return the texts of a form by the keys that lead there."""
+    """Return the texts at a path of keys."""
     texts = json.loads(TEXTS.read_text(encoding="utf-8"))
     for key in place.split("/"):
         texts = texts[key]
@@ -232,7 +232,7 @@ def _texts(place: str) -> dict[str, str]:
 
 
 def _all_texts(texts: Mapping[str, object]) -> Iterator[str]:
-    """Return all texts below a place in the translations."""
+    """Yield all texts below a place in the translations."""
     for text in texts.values():
         if isinstance(text, dict):
             yield from _all_texts(text)
@@ -241,13 +241,13 @@ def _all_texts(texts: Mapping[str, object]) -> Iterator[str]:
 
 
 def _anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as the code host makes them."""
+    """Return the anchors of a page's headings, as GitHub creates them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_every_platform_says_how_many_updates_run_at_once() -> None:
-    platforms = [path for path in HOUSE.glob("*.py") if "async_add_entities" in path.read_text(encoding="utf-8")]
+def test_every_platform_sets_parallel_updates() -> None:
+    platforms = [path for path in INTEGRATION.glob("*.py") if "async_add_entities" in path.read_text(encoding="utf-8")]
     without = [
         path.name
         for path in platforms

@@ -1,4 +1,4 @@
-"""Repairs: each appears with its cause and goes with it."""
+"""Repairs: each appears and disappears with its cause."""
 
 from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import ServiceValidationError
@@ -18,7 +18,7 @@ def _issues(hass: HomeAssistant) -> set[str]:
     return {issue.translation_key or "" for (domain, _), issue in ir.async_get(hass).issues.items() if domain == DOMAIN}
 
 
-async def test_a_restart_that_does_not_come_back(hass: HomeAssistant, house: House) -> None:
+async def test_repair_raised_when_the_charger_does_not_return_from_a_restart(hass: HomeAssistant, house: House) -> None:
     house.world.charger(FREE).restart_plan = RestartPlan(comes_back=False)
     await house.add_account()
     await house.settle_in()
@@ -39,7 +39,7 @@ async def test_a_restart_that_does_not_come_back(hass: HomeAssistant, house: Hou
     assert _issues(hass) == set()
 
 
-async def test_a_charger_that_left_the_account(hass: HomeAssistant, house: House) -> None:
+async def test_repair_raised_while_a_charger_is_gone_from_the_account(hass: HomeAssistant, house: House) -> None:
     entry = await house.add_account()
     await house.settle_in()
     [account] = house.cloud.accounts
@@ -57,7 +57,7 @@ async def test_a_charger_that_left_the_account(hass: HomeAssistant, house: House
     assert _issues(hass) == set()
 
 
-async def test_home_assistants_own_integration_for_the_same_account(hass: HomeAssistant, house: House) -> None:
+async def test_repair_raised_while_another_integration_uses_the_account(hass: HomeAssistant, house: House) -> None:
     entry = await house.add_account()
     await house.settle_in()
     assert _issues(hass) == set()

@@ -1,4 +1,4 @@
-"""The solar mode."""
+"""The solar charging mode."""
 
 from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
@@ -13,7 +13,7 @@ from .fakes import move_in
 pytestmark = pytest.mark.usefixtures("hass_storage")
 
 
-async def test_a_mode_is_chosen(hass: HomeAssistant) -> None:
+async def test_eco_mode_selection_sent_and_shown(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     state = house.state("select", "eco_mode")
     assert (state.state, state.attributes["options"]) == ("off", ["off", "eco", "full_solar"])
@@ -23,14 +23,14 @@ async def test_a_mode_is_chosen(hass: HomeAssistant) -> None:
     assert house.state("select", "eco_mode").state == "full_solar"
 
 
-async def test_the_mode_stays_shown_in_an_outage(hass: HomeAssistant) -> None:
+async def test_eco_mode_stays_shown_in_an_outage(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     await house.lose_cloud()
     await house.pass_time(3600)
     assert house.state("select", "eco_mode").state == "off"
 
 
-async def test_a_refusal_is_an_error(hass: HomeAssistant) -> None:
+async def test_refused_eco_mode_raises_an_error(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     house.transport.refusal = NotAllowed("refused")
     with pytest.raises(HomeAssistantError) as caught:

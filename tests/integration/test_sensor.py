@@ -1,4 +1,4 @@
-"""Sensors: live values leave at their age, everything else keeps its value and says where it came from."""
+"""Sensors: live values expire at their age, all others keep their value and show its source."""
 
 from datetime import timedelta
 from typing import Any
@@ -37,12 +37,12 @@ LIMITS = ("wire_rating", "load_group_limit", "house_limit", "offline_current")
 
 
 @pytest.mark.parametrize("status", list(Status))
-async def test_status_shows_every_status(hass: HomeAssistant, status: Status) -> None:
+async def test_status_sensor_shows_every_status(hass: HomeAssistant, status: Status) -> None:
     house = await move_in(hass, {**BASIC, STATUS: status})
     assert house.state("sensor", "status").state == status
 
 
-async def test_values_and_units(hass: HomeAssistant) -> None:
+async def test_sensors_show_values_with_units(hass: HomeAssistant) -> None:
     house = await move_in(hass, {**CLOUD_VALUES, STATUS: Status.CHARGING, POWER: 7234.0, CURRENT: 31.4})
     shown = {key: house.state("sensor", key) for key in ("power", "current", "session_energy", "lifetime_energy")}
     assert {key: (state.state, state.attributes["unit_of_measurement"]) for key, state in shown.items()} == {
@@ -53,20 +53,20 @@ async def test_values_and_units(hass: HomeAssistant) -> None:
     }
 
 
-def test_only_the_lifetime_energy_is_offered_to_the_energy_dashboard() -> None:
+def test_only_lifetime_energy_offered_to_the_energy_dashboard() -> None:
     meters = {SensorStateClass.TOTAL, SensorStateClass.TOTAL_INCREASING}
     assert [sensor.key for sensor in SENSORS if sensor.state_class in meters] == ["lifetime_energy"]
 
 
-def test_classes_of_the_sensors_are_those_of_the_model() -> None:
-    """I3: whatever is live expires; only the status is shown as unknown instead."""
+def test_sensors_expire_as_their_model_class_requires() -> None:
+    """I3: every live value expires; only the status is shown as unknown instead."""
     of_model = {sensor.key: PROPERTIES[sensor.key].kind for sensor in SENSORS if sensor.key in PROPERTIES}
     live = {key for key, kind in of_model.items() if kind is ReadingClass.LIVE}
     assert {sensor.key for sensor in SENSORS if sensor.expires} == live - {"status"}
 
 
-async def test_i3_live_values_leave_at_their_age_and_others_stay(hass: HomeAssistant) -> None:
-    """I3 and I2."""
+async def test_i3_live_values_expire_at_their_age_and_others_stay(hass: HomeAssistant) -> None:
+    """I2 and I3 at the same time."""
     house = await move_in(hass, {**EVERYTHING, STATUS: Status.CHARGING, POWER: 7000.0, CURRENT: 30.0})
     await house.pass_time(LIVE_AGE[Source.CLOUD] - 1)
     assert house.state("sensor", "power").state == "7000.0"
@@ -82,7 +82,7 @@ async def test_i3_live_values_leave_at_their_age_and_others_stay(hass: HomeAssis
     assert house.state("sensor", "status").state == "charging"
 
 
-async def test_limits_say_where_they_come_from(hass: HomeAssistant) -> None:
+async def test_limits_show_their_source_and_age(hass: HomeAssistant) -> None:
     house = await move_in(hass, EVERYTHING)
     for key in LIMITS:
         attributes = house.state("sensor", key).attributes
@@ -98,14 +98,14 @@ async def test_limits_say_where_they_come_from(hass: HomeAssistant) -> None:
         assert state.attributes["since"] == seen_at.isoformat()
 
 
-async def test_a_limit_that_the_user_entered_is_his(hass: HomeAssistant) -> None:
+async def test_limit_entered_by_the_user_shows_user_as_its_source(hass: HomeAssistant) -> None:
     house = await move_in(hass, BASIC, options={"load_group_limits": {"1001": 12}})
     state = house.state("sensor", "load_group_limit")
     assert (state.state, state.attributes["source"]) == ("12.0", "user")
 
 
 async def test_i2_limits_survive_a_restart_of_home_assistant(hass: HomeAssistant) -> None:
-    """I2: the last known values are there before anything answers."""
+    """I2: the last known values are shown before anything answers."""
     house = await move_in(hass, EVERYTHING)
     seen_at = house.clock.now()
     await house.pass_time(20 * 60)
@@ -128,7 +128,9 @@ async def test_i2_limits_survive_a_restart_of_home_assistant(hass: HomeAssistant
         ({CHARGING_CURRENT: 32.0, HOUSE_LIMIT: 25.0}, 25, "house_limit"),
     ],
 )
-async def test_the_effective_limit_names_what_binds(hass: HomeAssistant, values: Any, amps: float, factor: str) -> None:
+async def test_effective_limit_shown_with_its_limiting_factor(
+    hass: HomeAssistant, values: Any, amps: float, factor: str
+) -> None:
     house = await move_in(hass, {**BASIC, WIRE_RATING: 32.0, **values})
     state = house.state("sensor", "effective_limit")
     assert float(state.state) == amps
@@ -136,15 +138,15 @@ async def test_the_effective_limit_names_what_binds(hass: HomeAssistant, values:
     assert house.state("sensor", "limiting_factor").state == factor
 
 
-def test_every_limiting_factor_is_a_property_whose_source_can_be_shown() -> None:
+def test_every_limiting_factor_is_a_property() -> None:
     assert {factor.value for factor in LimitingFactor} <= PROPERTIES.keys()
 
 
-def test_provenance_is_not_recorded() -> None:
+def test_source_and_age_not_recorded() -> None:
     assert {"source", "since"} <= ChargerSensor._unrecorded_attributes  # the recorder looks there
 
 
-async def test_next_window(hass: HomeAssistant) -> None:
+async def test_next_window_follows_the_schedule(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     assert house.state("sensor", "next_window").state == "2026-11-02T22:00:00+00:00"
     await house.pass_time(timedelta(hours=11).total_seconds())
@@ -175,8 +177,8 @@ async def test_session_cost_has_the_currency_of_the_charger(hass: HomeAssistant)
     assert (state.state, state.attributes["unit_of_measurement"]) == ("1.75", "EUR")
 
 
-async def test_contact_moves_alone(hass: HomeAssistant) -> None:
-    """The moment of the last contact is shown although it makes no new snapshot; nothing else is written for it."""
+async def test_last_contact_updated_without_other_entities(hass: HomeAssistant) -> None:
+    """The last contact makes no new snapshot, so only its own entity is written."""
     house = await move_in(hass)
     entity_id = house.entity_id("sensor", "last_cloud_contact")
     assert entity_id is not None
@@ -194,7 +196,7 @@ async def test_contact_moves_alone(hass: HomeAssistant) -> None:
     assert written == [entity_id]
 
 
-async def test_contact_of_the_account(hass: HomeAssistant) -> None:
+async def test_last_contact_of_the_account_shown(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     entity_id = er.async_get(hass).async_get_entity_id(
         "sensor", "chargekeeper", f"account_{house.entry.unique_id}_last_cloud_contact"
@@ -209,7 +211,7 @@ async def test_contact_of_the_account(hass: HomeAssistant) -> None:
     assert house.account_state("sensor", "last_cloud_contact").state == "2026-11-02T12:00:00+00:00"
 
 
-async def test_a_new_session_starts_from_zero_and_the_lifetime_meter_never_falls(hass: HomeAssistant) -> None:
+async def test_lifetime_energy_never_falls(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     await house.pass_time(60)
     await house.show({LIFETIME_ENERGY: 1200.0, SESSION_ENERGY: 0.0})

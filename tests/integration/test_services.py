@@ -1,4 +1,4 @@
-"""Entity actions: restart with an answer, the override with its end."""
+"""Entity actions: restart with a response, and the override with its end."""
 
 import asyncio
 from datetime import timedelta
@@ -25,13 +25,13 @@ INTEGRATION = Path(custom_components.chargekeeper.__file__).parent
 WAITING = {**CLOUD_VALUES, STATUS: Status.WAITING_SCHEDULE, CAR_CONNECTED: True}
 
 
-async def test_actions_are_there_before_any_entry(hass: HomeAssistant) -> None:
+async def test_actions_registered_before_any_entry(hass: HomeAssistant) -> None:
     assert await async_setup_component(hass, DOMAIN, {})
     assert hass.services.async_services_for_domain(DOMAIN).keys() >= {"restart", "set_tou_override"}
 
 
-async def test_actions_are_described(hass: HomeAssistant) -> None:
-    """Every action and field of the code has a description, a text and an icon, and the other way round."""
+async def test_actions_have_descriptions_texts_and_icons(hass: HomeAssistant) -> None:
+    """Actions and fields of the code match their descriptions, texts and icons."""
     assert await async_setup_component(hass, DOMAIN, {})
     described = (await async_get_all_descriptions(hass))[DOMAIN]
     texts = json.loads((INTEGRATION / "translations" / "en.json").read_text(encoding="utf-8"))
@@ -51,7 +51,7 @@ async def test_restart_returns_on_acceptance(hass: HomeAssistant) -> None:
     assert house.transport.executed == [Restart()]
 
 
-async def test_restart_answers_what_became_of_it(hass: HomeAssistant) -> None:
+async def test_restart_with_response_returns_the_outcome(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     state = house.state("button", "restart")
     answer = hass.async_create_task(house.call(DOMAIN, "restart", state, return_response=True))
@@ -61,7 +61,7 @@ async def test_restart_answers_what_became_of_it(hass: HomeAssistant) -> None:
     assert await answer == {state.entity_id: {"outcome": "failed", "seconds": 600}}
 
 
-async def test_restarts_of_two_chargers_do_not_wait_for_another(hass: HomeAssistant) -> None:
+async def test_restarts_of_two_chargers_do_not_wait_for_each_other(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     house.account.transport("1002").show(CLOUD_VALUES)
     house.account.appear(house.transport.identity.__class__(house.transport.identity.maker, "1002", "Carport"))
@@ -78,7 +78,7 @@ async def test_restarts_of_two_chargers_do_not_wait_for_another(hass: HomeAssist
     await asyncio.wait_for(first, 1)
 
 
-async def test_a_harmful_restart_is_refused(hass: HomeAssistant) -> None:
+async def test_restart_refused_while_charging(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     await house.show({STATUS: Status.CHARGING})
     with pytest.raises(ServiceValidationError) as caught:
@@ -86,11 +86,12 @@ async def test_a_harmful_restart_is_refused(hass: HomeAssistant) -> None:
     assert caught.value.translation_key == "restart_charging"
 
 
-async def test_an_override_until_the_car_is_unplugged_goes_on_when_it_is_full(hass: HomeAssistant) -> None:
+async def test_override_until_unplugged_continues_when_the_car_is_full(hass: HomeAssistant) -> None:
     house = await move_in(hass, WAITING)
     state = house.state("switch", "tou_override")
     await house.call(DOMAIN, "set_tou_override", state, enabled=True, until="unplugged")
     assert house.transport.executed == [SetOverride(on=True)]
+    await house.pass_time(30)
     await house.show({STATUS: Status.CHARGING, CAR_CONNECTED: True})
     await house.show({STATUS: Status.COMPLETED, CAR_CONNECTED: True})
     assert house.state("switch", "tou_override").state == "on"
@@ -99,7 +100,7 @@ async def test_an_override_until_the_car_is_unplugged_goes_on_when_it_is_full(ha
     assert house.state("switch", "tou_override").state == "off"
 
 
-async def test_an_override_until_a_time_ends_then(hass: HomeAssistant) -> None:
+async def test_override_until_a_time_ends_at_that_time(hass: HomeAssistant) -> None:
     await hass.config.async_set_time_zone("America/New_York")
     house = await move_in(hass, WAITING)
     state = house.state("switch", "tou_override")
@@ -113,7 +114,7 @@ async def test_an_override_until_a_time_ends_then(hass: HomeAssistant) -> None:
     assert house.state("switch", "tou_override").state == "off"
 
 
-async def test_an_override_is_ended(hass: HomeAssistant) -> None:
+async def test_override_ended_by_the_action(hass: HomeAssistant) -> None:
     house = await move_in(hass, WAITING)
     state = house.state("switch", "tou_override")
     await house.call(DOMAIN, "set_tou_override", state, enabled=True)
@@ -129,7 +130,9 @@ async def test_an_override_is_ended(hass: HomeAssistant) -> None:
         ({"until": "time", "until_time": "2026-11-02T11:59:00+00:00"}, "until_time_past"),
     ],
 )
-async def test_a_time_must_be_given_and_lie_ahead(hass: HomeAssistant, data: dict[str, object], key: str) -> None:
+async def test_override_refused_without_a_future_end_time(
+    hass: HomeAssistant, data: dict[str, object], key: str
+) -> None:
     house = await move_in(hass, WAITING)
     with pytest.raises(ServiceValidationError) as caught:
         await house.call(DOMAIN, "set_tou_override", house.state("switch", "tou_override"), enabled=True, **data)
@@ -140,7 +143,7 @@ async def test_a_time_must_be_given_and_lie_ahead(hass: HomeAssistant, data: dic
     assert house.transport.executed == []
 
 
-async def test_nonsense_is_refused(hass: HomeAssistant) -> None:
+async def test_override_refused_with_an_unknown_end(hass: HomeAssistant) -> None:
     house = await move_in(hass, WAITING)
     with pytest.raises(vol.Invalid):
         await house.call(
@@ -148,7 +151,7 @@ async def test_nonsense_is_refused(hass: HomeAssistant) -> None:
         )
 
 
-async def test_only_the_override_can_be_overridden(hass: HomeAssistant) -> None:
+async def test_override_action_refused_on_another_switch(hass: HomeAssistant) -> None:
     house = await move_in(hass, WAITING)
     with pytest.raises(ServiceNotSupported):
         await house.call(DOMAIN, "set_tou_override", house.state("switch", "charging"), enabled=True)

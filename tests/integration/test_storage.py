@@ -1,4 +1,4 @@
-"""The files: whatever has become of them, the entry is set up and nothing is overwritten; and when they are written."""
+"""The files: damaged files neither stop the setup nor are overwritten; and when files are written."""
 
 from collections.abc import Callable
 import json
@@ -34,7 +34,7 @@ KINDS = ("journal", "snapshot", "purses")
 
 
 def path_of(house: OwnHouse, kind: str) -> Path:
-    """The file of the one entry; not one that was put aside."""
+    """Return the file of the only entry that is in use, not one put aside."""
     return files(house.machine.disk)[f"{kind}.{house.cloud.accounts[0].uuid}"]
 
 
@@ -100,11 +100,11 @@ DAMAGES = (
 
 @pytest.fixture
 def expected_errors() -> list[str]:
-    return ["Unrecoverable error decoding storage", "Could not parse JSON content"]  # Home Assistant's own words
+    return ["Unrecoverable error decoding storage", "Could not parse JSON content"]  # messages of Home Assistant
 
 
 async def stop_in_an_outage(house: OwnHouse) -> None:
-    """Everything was read, an override waits, and Home Assistant is stopped."""
+    """Read everything, let an override wait in an outage, and stop Home Assistant."""
     await house.add_account()
     await house.settle_in()
     await house.cloud.set_fault(Fault.REFUSE)
@@ -120,7 +120,7 @@ async def stop_in_an_outage(house: OwnHouse) -> None:
         *((kind, damage) for kind in ("snapshot", "purses") for damage in (missing, truncated, newer)),
     ],
 )
-async def test_a_file_that_is_of_no_use(
+async def test_entry_loads_when_a_file_is_missing_or_damaged(
     own_house: OwnHouse, kind: str, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     house = own_house
@@ -156,8 +156,8 @@ async def test_a_file_that_is_of_no_use(
     assert applied is (Manual.NONE if kind == "journal" else Manual.CHARGE)
 
 
-async def test_a_file_is_put_aside_under_a_free_name(own_house: OwnHouse) -> None:
-    """Twice a file from a later version: both are kept."""
+async def test_unusable_file_kept_under_a_free_name(own_house: OwnHouse) -> None:
+    """Two files of a later version in a row are both kept."""
     house = own_house
     await stop_in_an_outage(house)
     contents = []
@@ -174,8 +174,8 @@ async def test_a_file_is_put_aside_under_a_free_name(own_house: OwnHouse) -> Non
     await house.start()
 
 
-async def test_garbage_inside_a_good_file_harms_nobody_else(own_house: OwnHouse) -> None:
-    """Other chargers keep what is known of them."""
+async def test_garbage_for_one_charger_leaves_the_others_intact(own_house: OwnHouse) -> None:
+    """The other chargers keep their stored values."""
     house = own_house
     await stop_in_an_outage(house)
     for kind in ("journal", "snapshot"):
@@ -189,8 +189,8 @@ async def test_garbage_inside_a_good_file_harms_nobody_else(own_house: OwnHouse)
     assert house.state("switch", "tou_override", WAITING).state == "on"
 
 
-async def test_i6_a_damaged_record_of_requests_counts_as_all_spent(own_house: OwnHouse) -> None:
-    """I6: what was spent is not known, so nothing is left for a minute; where there is no record nothing was spent."""
+async def test_i6_damaged_request_record_counts_as_all_spent(own_house: OwnHouse) -> None:
+    """I6: with an unknown number of requests spent, no request is sent for a minute."""
     house = own_house
     house.cloud.enforce_limits = True
     await house.add_account()
@@ -207,12 +207,12 @@ async def test_i6_a_damaged_record_of_requests_counts_as_all_spent(own_house: Ow
 
 
 def blocked(path: Path) -> None:
-    """Nothing can be written there, whoever tries."""
+    """Make a file unwritable."""
     path.unlink(missing_ok=True)
     path.mkdir()
 
 
-async def test_i4_nothing_is_sent_and_nothing_acknowledged_that_could_not_be_saved(
+async def test_i4_override_that_cannot_be_saved_is_neither_sent_nor_shown(
     own_house: OwnHouse, expected_errors: list[str]
 ) -> None:
     """I4: Home Assistant itself only logs that a file could not be written."""
@@ -238,7 +238,9 @@ async def test_i4_nothing_is_sent_and_nothing_acknowledged_that_could_not_be_sav
     assert house.state("switch", "tou_override", WAITING).state == "on"
 
 
-async def test_purses_that_cannot_be_saved_hide_no_charger(own_house: OwnHouse, expected_errors: list[str]) -> None:
+async def test_chargers_read_although_the_budgets_cannot_be_saved(
+    own_house: OwnHouse, expected_errors: list[str]
+) -> None:
     expected_errors += ["Saving file failed", "Error writing config"]
     house = own_house
     await house.add_account()
@@ -250,7 +252,7 @@ async def test_purses_that_cannot_be_saved_hide_no_charger(own_house: OwnHouse, 
     assert house.state("binary_sensor", "car_connected", FREE).state == "on"
 
 
-async def test_the_files_have_the_names_that_users_find(own_house: OwnHouse) -> None:
+async def test_files_named_by_kind_and_account(own_house: OwnHouse) -> None:
     house = own_house
     entry = await house.add_account()
     await house.settle_in()
@@ -261,7 +263,7 @@ async def test_the_files_have_the_names_that_users_find(own_house: OwnHouse) -> 
 
 
 @pytest.mark.parametrize("user_id", ["x/../../configuration.yaml", "../automations.yaml", ".", "4711"])
-async def test_file_of_home_assistant_kept_whatever_the_account_id(own_house: OwnHouse, user_id: str) -> None:
+async def test_files_of_home_assistant_kept_for_any_account_id(own_house: OwnHouse, user_id: str) -> None:
     """The server chooses the id of the account."""
     house = own_house
     disk = house.machine.disk
@@ -284,7 +286,7 @@ async def test_file_of_home_assistant_kept_whatever_the_account_id(own_house: Ow
 
 
 @pytest.mark.parametrize("user_id", ["an-Old_account7", "9B2E4C1A-0000-4000-8000-000000000001"])
-async def test_files_of_earlier_version_used_on(own_house: OwnHouse, user_id: str) -> None:
+async def test_files_of_an_earlier_version_stay_in_use(own_house: OwnHouse, user_id: str) -> None:
     house = own_house
     house.cloud.accounts[0].uuid = user_id
     entry = await house.add_account()
@@ -307,7 +309,7 @@ async def test_files_of_earlier_version_used_on(own_house: OwnHouse, user_id: st
     assert files(house.machine.disk) == {}
 
 
-async def test_no_password_and_no_token_is_in_a_file_of_ours(own_house: OwnHouse) -> None:
+async def test_files_contain_no_password_or_token(own_house: OwnHouse) -> None:
     house = own_house
     await house.add_account()
     await house.settle_in()
@@ -317,11 +319,11 @@ async def test_no_password_and_no_token_is_in_a_file_of_ours(own_house: OwnHouse
         assert not re.search(r"correct horse|owner@example|access-|refresh-|Garage", path.read_text())
 
 
-# When it is written
+# Times of writing
 
 
 class Saves(EntryStores):
-    """Stores that only note what is saved, and when."""
+    """Stores that only record each save and its time."""
 
     def __init__(self, hass: HomeAssistant, clock: VirtualClock) -> None:
         super().__init__(hass, "tests")
@@ -334,7 +336,7 @@ class Saves(EntryStores):
         self.saved.append((self._clock.monotonic(), snapshots))
 
 
-async def test_delays_are_by_our_clock(hass: HomeAssistant) -> None:
+async def test_snapshots_saved_by_delay_interval_and_at_stop(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     stores = Saves(hass, house.clock)
     stores.snapshots = {"1001": {"wire_rating": {}}}
@@ -371,7 +373,7 @@ async def test_delays_are_by_our_clock(hass: HomeAssistant) -> None:
     assert len(stores.saved) == 6
 
 
-async def test_what_there_is_no_file_of_is_saved_at_once(hass: HomeAssistant) -> None:
+async def test_snapshot_without_a_file_saved_at_once(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     stores = Saves(hass, house.clock)
     saver = SnapshotSaver(hass, house.clock, stores, {"1001": house.charger})
@@ -381,7 +383,7 @@ async def test_what_there_is_no_file_of_is_saved_at_once(hass: HomeAssistant) ->
     await saver.stop()
 
 
-async def test_while_home_assistant_stops_only_the_final_write_saves(house: House) -> None:
+async def test_snapshot_saved_only_by_the_final_write_while_stopping(house: House) -> None:
     hass = house.hass
     await house.add_account()
     await house.settle_in()
@@ -401,7 +403,7 @@ async def test_while_home_assistant_stops_only_the_final_write_saves(house: Hous
     hass.set_state(CoreState.running)
 
 
-async def test_a_charger_that_was_forgotten_is_in_no_file(hass: HomeAssistant) -> None:
+async def test_forgotten_charger_removed_from_all_files(hass: HomeAssistant) -> None:
     stores = EntryStores(hass, "tests")
     await stores.load()
     await stores.load()
@@ -418,7 +420,7 @@ async def test_a_charger_that_was_forgotten_is_in_no_file(hass: HomeAssistant) -
     assert (gone.intents_by_serial, gone.snapshots, gone.budgets) == ({}, {}, None)
 
 
-async def test_outages_are_saved_together_and_not_while_home_assistant_stops(hass: HomeAssistant) -> None:
+async def test_outages_saved_together_and_not_while_stopping(hass: HomeAssistant) -> None:
     stores = EntryStores(hass, "tests")
     await stores.load()
     for number in range(3):
@@ -433,10 +435,10 @@ async def test_outages_are_saved_together_and_not_while_home_assistant_stops(has
     assert again.outages == [{"number": 2}]
 
 
-async def test_a_file_that_cannot_be_renamed(
+async def test_stores_load_empty_when_an_unusable_file_cannot_be_renamed(
     hass: HomeAssistant, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """On a disk that is full or read-only; nothing else can be done than to say so."""
+    """On a full or read-only disk only a warning is possible."""
 
     def refuse(self: Path, target: Path) -> Path:
         raise OSError("read-only")
@@ -455,9 +457,9 @@ async def later_version() -> None:
     raise KeyError("version")
 
 
-async def test_keepers_that_are_new_need_no_file(hass: HomeAssistant) -> None:
+async def test_new_charger_saved_with_an_empty_snapshot(hass: HomeAssistant) -> None:
     async def save(_intents: dict[str, object]) -> None:
-        """Nothing."""
+        """Save nothing."""
 
     clock = VirtualClock()
     made = Charger(charger(), clock, ChargerOptions(), save)

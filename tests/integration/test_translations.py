@@ -1,4 +1,4 @@
-"""Texts: whatever is shown by key has one, none is left over, and all keep to the rules of Home Assistant's checker."""
+"""Texts: each key shown has a text, no text is unused, and all follow Home Assistant's rules."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -49,12 +49,12 @@ from custom_components.chargekeeper.juicebox.box import BoxIssue
 from custom_components.chargekeeper.linked.entity_transport import ALL_LINKS, CONF_ALLOW_POWER_CYCLE, SUBENTRY_LINKED
 from custom_components.chargekeeper.sensor import GROUP_SENSORS, SENSORS, SHARE
 
-HOUSE = Path(custom_components.chargekeeper.__file__).parent
-TEXTS: dict[str, Any] = json.loads((HOUSE / "translations" / "en.json").read_text(encoding="utf-8"))
-ICONS: dict[str, Any] = json.loads((HOUSE / "icons.json").read_text(encoding="utf-8"))
-SERVICES: dict[str, Any] = load_yaml_dict(HOUSE / "services.yaml")
+INTEGRATION = Path(custom_components.chargekeeper.__file__).parent
+TEXTS: dict[str, Any] = json.loads((INTEGRATION / "translations" / "en.json").read_text(encoding="utf-8"))
+ICONS: dict[str, Any] = json.loads((INTEGRATION / "icons.json").read_text(encoding="utf-8"))
+SERVICES: dict[str, Any] = load_yaml_dict(INTEGRATION / "services.yaml")
 PLACEHOLDER = re.compile(r"\{([^}]*)\}")
-HEARD = ("serial", "host", "version", "voltage", "energy", "rating")
+BOX_PLACEHOLDERS = ("serial", "host", "version", "voltage", "energy", "rating")
 FLOWS = ("config_flow.py", "flows/wallbox.py", "flows/options.py", "flows/load_group.py", "flows/juicebox.py")
 NO_FORM = {"reauth", "integration_discovery", "without_box"}
 WITHOUT_TABLE = {
@@ -71,6 +71,9 @@ WITHOUT_TABLE = {
     *(f"transport_{path}" for path in LIVE_AGE),
 }
 
+WRONG_STATES = {"wrong_state_now", "wrong_state_schedule"}
+"""Texts that replace `wrong_state` where the status is known."""
+
 
 def _strings(value: object, path: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
@@ -80,8 +83,8 @@ def _strings(value: object, path: str = "") -> Iterator[tuple[str, str]]:
             yield from _strings(inner, f"{path}.{key}")
 
 
-def test_the_texts_keep_to_the_rules() -> None:
-    """No markup, address, reference, stray blank; placeholders are identifiers and not in single quotes."""
+def test_texts_follow_the_rules_of_home_assistant() -> None:
+    """No markup, address, reference or stray blank; placeholders are identifiers outside single quotes."""
     bad = re.compile(r"<[a-z/]|https?://|\[%key|'\{\w+\}'|  |^\s|\s$|^$")
     texts = dict(_strings(TEXTS))
     assert len(texts) > 300
@@ -98,12 +101,12 @@ def test_the_texts_keep_to_the_rules() -> None:
 
 def test_every_exception_has_a_text_and_every_text_an_exception() -> None:
     keys = {key for rows in ERRORS.values() for key, _ in rows.values()}
-    keys |= {key for key, _ in UNLISTED.values()} | {NO_PATH_SINCE[0]} | WITHOUT_TABLE
+    keys |= {key for key, _ in UNLISTED.values()} | {NO_PATH_SINCE[0]} | WITHOUT_TABLE | WRONG_STATES
     assert set(TEXTS["exceptions"]) == keys
 
 
 DANGERS = {"charging": None, "updating": datetime(2026, 11, 2, 12, tzinfo=UTC), "update_doubted": None}
-"""Refusals that name a transport, and until when they count."""
+"""Refusals that name a transport, and when they expire."""
 
 
 def _error(kind: type[ChargerError], reason: str) -> ChargerError:
@@ -118,7 +121,7 @@ def _error(kind: type[ChargerError], reason: str) -> ChargerError:
     )
 
 
-async def test_an_exception_names_exactly_what_it_is_given(hass: HomeAssistant) -> None:
+async def test_exception_texts_use_exactly_their_placeholders(hass: HomeAssistant) -> None:
     assert await async_setup_component(hass, DOMAIN, {})
     reasons: list[tuple[type[ChargerError], str]] = [(kind, reason) for kind, rows in ERRORS.items() for reason in rows]
     reasons += [(kind, "unlisted") for kind in UNLISTED]
@@ -131,21 +134,22 @@ async def test_an_exception_names_exactly_what_it_is_given(hass: HomeAssistant) 
         assert set(PLACEHOLDER.findall(text)) == set(error.translation_placeholders or ()), text
 
 
-def test_steps_and_issues_name_only_what_they_are_given() -> None:
+def test_texts_use_only_the_placeholders_available() -> None:
     given = {
         "config.step.other_integration": {"entry"},
         "config.step.reauth_confirm": {"email", "retry"},
         "config.step.pausing": {"limit", "places", "order"},
         "config.step.offline_currents": {"limit", "excess"},
+        "config.step.juicebox": {"address", "names"},
         "config.step.nothing_heard": {"address", "ports", "names", "dropped"},
-        "config.step.box": set(HEARD),
+        "config.step.box": set(BOX_PLACEHOLDERS),
         "config.progress.wait": {"address", "ports"},
         "config.flow_title": {"name"},
         "config.error.port_busy": {"port"},
         "config.error": {"retry", "charger"},
         "entity.sensor.share": {"charger"},
         "options.step.load_group_limit": {"charger"},
-        "config_subentries.juicebox.step.box": set(HEARD),
+        "config_subentries.juicebox.step.box": set(BOX_PLACEHOLDERS),
         "config_subentries.juicebox.step.reconfigure": {"charger"},
         "config_subentries.juicebox.step.offline_current": {"charger", "stored", "limit"},
         "config_subentries.juicebox.abort.no_box_heard": {"names"},
@@ -164,6 +168,7 @@ def test_steps_and_issues_name_only_what_they_are_given() -> None:
             "reasons",
             "transport",
             "until",
+            "status",
         },
         "issues.other_integration": {"entry"},
         "issues.group_member_missing": {"charger", "group"},
@@ -196,7 +201,9 @@ def test_every_error_of_the_flow_has_a_text_and_every_text_an_error() -> None:
 
 def test_every_step_has_texts_for_its_fields() -> None:
     steps = {**TEXTS["config"]["step"], **TEXTS["options"]["step"]}
-    sources = [(HOUSE / module).read_text(encoding="utf-8").partition("(ConfigSubentryFlow)")[0] for module in FLOWS]
+    sources = [
+        (INTEGRATION / module).read_text(encoding="utf-8").partition("(ConfigSubentryFlow)")[0] for module in FLOWS
+    ]
     assert set(re.findall(r"async def async_step_(\w+)", "".join(sources))) - NO_FORM == set(steps)
     for step in (*TEXTS["config"]["step"].values(), *TEXTS["options"]["step"].values()):
         assert set(step.get("data", {})) == set(step.get("data_description", {}))
@@ -204,7 +211,7 @@ def test_every_step_has_texts_for_its_fields() -> None:
             assert set(inner["data"]) == set(inner["data_description"])
 
 
-def test_every_step_error_and_abort_of_a_subentry_has_a_text_and_every_text_one() -> None:
+def test_steps_errors_and_aborts_of_the_link_flow_match_their_texts() -> None:
     assert set(TEXTS["config_subentries"]) == {SUBENTRY_JUICEBOX, SUBENTRY_JUICENET, SUBENTRY_LINKED}
     texts = TEXTS["config_subentries"][SUBENTRY_LINKED]
     assert set(texts) == {"entry_type", "initiate_flow", "step", "error", "abort"}
@@ -221,7 +228,7 @@ def test_every_step_error_and_abort_of_a_subentry_has_a_text_and_every_text_one(
         assert set(texts["step"][step].get("data_description", {})) == fields
 
 
-def test_every_step_error_and_abort_of_a_box_has_a_text_and_every_text_one() -> None:
+def test_steps_errors_and_aborts_of_the_box_flow_match_their_texts() -> None:
     texts = TEXTS["config_subentries"][SUBENTRY_JUICEBOX]
     source = Path(juicebox_box.__file__).read_text(encoding="utf-8")
     assert set(re.findall(r"async def async_step_(\w+)", source)) == set(texts["step"])
@@ -236,7 +243,7 @@ def test_every_step_error_and_abort_of_a_box_has_a_text_and_every_text_one() -> 
     assert set(TEXTS["config"]["step"]["box"]["data"]) == box
 
 
-def test_every_step_error_and_abort_of_a_unit_has_a_text_and_every_text_one() -> None:
+def test_steps_errors_and_aborts_of_the_juicenet_flow_match_their_texts() -> None:
     texts = TEXTS["config_subentries"][SUBENTRY_JUICENET]
     source = Path(juicenet_unit.__file__).read_text(encoding="utf-8")
     assert set(re.findall(r"async def async_step_(\w+)", source)) == set(texts["step"])
@@ -254,7 +261,7 @@ def test_every_issue_has_a_text_and_every_text_an_issue() -> None:
     assert set(TEXTS["issues"]) == issues | others | {POWER_OFF, OVERRIDE_BY_HAND}
 
 
-def test_every_choice_has_a_text() -> None:
+def test_every_connection_preference_has_a_text() -> None:
     assert set(TEXTS["selector"]["prefer"]["options"]) == {prefer.value for prefer in Prefer}
 
 
@@ -277,7 +284,7 @@ def test_state_of_an_event_names_its_subject() -> None:
     events = TEXTS["entity"]["event"].values()
     states = [text for event in events for text in event["state_attributes"]["event_type"]["state"].values()]
     assert len(states) == len(set(states))
-    assert {text.split()[0] for text in states} == {"Restart", "Charger", "Override", "Cloud"}
+    assert {text.split()[0] for text in states} == {"Restart", "Charger", "Override", "Command", "Cloud"}
 
 
 def test_every_action_has_texts_for_its_fields() -> None:

@@ -1,4 +1,4 @@
-"""The firmware: shown, installed under the guard of a restart, in progress until the new version shows."""
+"""The firmware entity: versions, and an install that is guarded like a restart."""
 
 from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
@@ -12,7 +12,7 @@ from .fakes import CLOUD_VALUES, move_in
 pytestmark = pytest.mark.usefixtures("hass_storage")
 
 
-async def test_versions(hass: HomeAssistant) -> None:
+async def test_update_entity_shows_versions_also_in_an_outage(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     state = house.state("update", "firmware")
     assert state.state == "on"
@@ -24,7 +24,7 @@ async def test_versions(hass: HomeAssistant) -> None:
     assert house.state("update", "firmware").state == "on"
 
 
-async def test_an_install_is_in_progress_until_the_version_shows(hass: HomeAssistant) -> None:
+async def test_install_in_progress_until_the_new_version_shows(hass: HomeAssistant) -> None:
     house = await move_in(hass)
     await house.call("update", "install", house.state("update", "firmware"))
     await house.settle()
@@ -39,7 +39,7 @@ async def test_an_install_is_in_progress_until_the_version_shows(hass: HomeAssis
     assert house.transport.executed == [Install()]
 
 
-async def test_an_install_that_would_interrupt_a_charge_is_refused(hass: HomeAssistant) -> None:
+async def test_install_refused_while_charging(hass: HomeAssistant) -> None:
     house = await move_in(hass, {**CLOUD_VALUES, STATUS: Status.CHARGING})
     with pytest.raises(ServiceValidationError) as caught:
         await house.call("update", "install", house.state("update", "firmware"))
@@ -47,7 +47,7 @@ async def test_an_install_that_would_interrupt_a_charge_is_refused(hass: HomeAss
     assert house.transport.executed == []
 
 
-async def test_a_read_only_entry_installs_nothing(hass: HomeAssistant) -> None:
+async def test_install_refused_for_a_read_only_entry(hass: HomeAssistant) -> None:
     house = await move_in(hass, options={"read_only": True})
     with pytest.raises(HomeAssistantError):
         await house.call("update", "install", house.state("update", "firmware"))

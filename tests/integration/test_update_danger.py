@@ -1,4 +1,4 @@
-"""A firmware update is remembered: no restart into it, until its end shows or the user confirms it in a repair."""
+"""A remembered firmware update: no restart until its end shows or the user confirms it in a repair."""
 
 from http import HTTPStatus
 from typing import Any
@@ -22,7 +22,7 @@ ISSUE = f"update_doubted_{WAITING}"
 
 @pytest.fixture
 async def home(house: House, monkeypatch: pytest.MonkeyPatch) -> Home:
-    """A house whose linked status never knows of an update."""
+    """Return a house whose linked status never shows an update."""
     home = Home(house.hass, house.clock, house.world, house.cloud)
     await home.begin()
     monkeypatch.setattr(StatusSensor, "native_value", "Ready")
@@ -30,7 +30,7 @@ async def home(house: House, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 
 async def update(home: Home) -> SimulatedCharger:
-    """The cloud shows an update of two hours and is lost; the linked entities know nothing of the update."""
+    """Start an update of two hours that the cloud shows and the linked entities do not; lose the cloud."""
     charger = home.world.charger(WAITING)
     charger.unplug()
     charger.firmware_latest, charger.update_takes = "6.7.50", 2 * 3600
@@ -44,14 +44,14 @@ async def update(home: Home) -> SimulatedCharger:
 
 
 async def refusal(home: Home) -> ServiceValidationError:
-    """Why a restart is refused."""
+    """Press restart and return the error of the refusal."""
     home.local.report()
     with pytest.raises(ServiceValidationError) as caught:
         await home.call("button", "press", "restart", WAITING)
     return caught.value
 
 
-async def test_restart_refused_over_the_link_while_the_cloud_said_updating(home: Home) -> None:
+async def test_restart_refused_over_the_link_after_the_cloud_reported_an_update(home: Home) -> None:
     charger = await update(home)
     assert home.state("sensor", "connection_path", WAITING).state == "linked"
     assert home.state("sensor", "status", WAITING).state == "available"
@@ -66,7 +66,7 @@ async def test_restart_refused_over_the_link_while_the_cloud_said_updating(home:
 
 
 @pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKeyWarning")  # Home Assistant's own HTTP server
-async def test_update_confirmed_as_over_in_its_repair(
+async def test_restart_allowed_after_the_user_confirms_the_end_of_the_update(
     home: Home, hass_client: ClientSessionGenerator, hass_ws_client: WebSocketGenerator
 ) -> None:
     charger = await update(home)
@@ -77,7 +77,7 @@ async def test_update_confirmed_as_over_in_its_repair(
     assert error.translation_key == "restart_update_doubted"
     assert "reported over the cloud, but not its end" in str(error)
     hass = home.hass
-    set.remove(hass.config.components, "http")  # only counted as set up until now
+    set.remove(hass.config.components, "http")  # until now it only counted as set up
     assert await async_setup_component(hass, "repairs", {})
     websocket, client = await hass_ws_client(hass), await hass_client()
     await websocket.send_json_auto_id({"type": "repairs/list_issues"})
@@ -93,7 +93,7 @@ async def test_update_confirmed_as_over_in_its_repair(
     assert await hass.config_entries.async_setup(home.entry.entry_id)
     form = await post(client, "", {"handler": DOMAIN, "issue_id": ISSUE})
     coordinators = chargers_runtime(home.entry).coordinators
-    coordinator = coordinators.pop(WAITING)  # as where the charger is removed while the dialog is open
+    coordinator = coordinators.pop(WAITING)  # as if the charger were removed while the dialog is open
     aborted = await post(client, f"/{form['flow_id']}", {})
     assert (aborted["type"], aborted["reason"]) == ("abort", "not_loaded")
     coordinators[WAITING] = coordinator
@@ -109,14 +109,14 @@ async def test_update_confirmed_as_over_in_its_repair(
 
 
 async def post(client: TestClient[Any, Any], path: str, data: dict[str, str]) -> dict[str, Any]:
-    """A request to Home Assistant's fix flows."""
+    """Send a request to Home Assistant's fix flows and return the answer."""
     response = await client.post(f"/api/repairs/issues/fix{path}", json=data)
     assert response.status == HTTPStatus.OK, await response.text()
     answer: dict[str, Any] = await response.json()
     return answer
 
 
-async def test_update_remembered_after_a_power_cut_while_the_cloud_shows_the_charger_offline(
+async def test_update_remembered_after_a_power_cut_while_the_charger_is_offline(
     own_house: OwnHouse,
 ) -> None:
     await own_house.add_account()
@@ -132,7 +132,7 @@ async def test_update_remembered_after_a_power_cut_while_the_cloud_shows_the_cha
     await own_house.start()
     await own_house.pass_time(180)
     assert own_house.state("sensor", "restart_availability").state == "offline"
-    charger.cloud_shows_offline = False  # the cloud repeats what it knows
+    charger.cloud_shows_offline = False  # the cloud repeats its last status
     coordinator = own_house.entry.runtime_data.coordinators[FREE]
     [record] = coordinator.charger.diagnostics()["journal"]["updates"]  # type: ignore[index]
     assert (record["source"], record["dismissed"]) == ("cloud", False)

@@ -1,4 +1,4 @@
-"""Real loopback sockets on virtual time."""
+"""Fixtures with real loopback sockets and virtual time."""
 
 from collections.abc import AsyncIterator, Callable
 
@@ -12,7 +12,7 @@ from .site import Site
 
 @pytest.fixture
 async def rig(socket_enabled: None) -> AsyncIterator[ListenerRig]:
-    """A listener on two ports, with nothing listed."""
+    """Yield a listener on two ports that has no listed box."""
     rig = ListenerRig(VirtualClock())
     rig.listener.open("127.0.0.1", rig.ports)
     yield rig
@@ -24,7 +24,7 @@ type MakeSite = Callable[..., Site]
 
 @pytest.fixture
 async def make_site(socket_enabled: None) -> AsyncIterator[MakeSite]:
-    """Builds sites, and stops them after the test."""
+    """Yield a factory of sites. Stop its sites after the test."""
     sites: list[Site] = []
 
     def make(**given: object) -> Site:
@@ -39,7 +39,7 @@ async def make_site(socket_enabled: None) -> AsyncIterator[MakeSite]:
 
 @pytest.fixture
 async def site(make_site: MakeSite) -> Site:
-    """A plugged-in v09u box that its maker's server answers through us."""
+    """Return a started site: a v09u box with a car, answered by the maker's server through the hub."""
     site = make_site()
     await site.start()
     await site.clock.advance(60)

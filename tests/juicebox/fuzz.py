@@ -1,4 +1,4 @@
-"""Mutations of genuine datagrams, seeded; the outcomes are counted by kind."""
+"""Seeded mutations of genuine datagrams, with the parser outcomes counted by kind."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ VERSIONS = (b"v07", b"v09u", b"v08", b"v09e", b"v10", b"v11x")
 
 
 def outcomes(seed: int, number: int) -> tuple[Counter[str], Counter[str]]:
-    """What became of that many datagrams, and of as many commands."""
+    """Count the outcomes of parsing `number` mutants as datagrams and as commands."""
     statuses: Counter[str] = Counter()
     commands: Counter[str] = Counter()
     for data in mutants(seed, number):
@@ -34,7 +34,7 @@ def outcomes(seed: int, number: int) -> tuple[Counter[str], Counter[str]]:
 
 
 def mutants(seed: int, number: int) -> Iterator[bytes]:
-    """That many datagrams, each a genuine one that was changed up to three times."""
+    """Yield `number` datagrams, each a genuine datagram with up to three mutations."""
     random = Random(seed)
     for _ in range(number):
         data = bytearray(random.choice(ALL))
@@ -69,7 +69,7 @@ def _mutate(data: bytearray, random: Random) -> None:
 
 
 def _sign(data: bytearray) -> None:
-    """Give it the right checksum, so that what lies behind that is reached."""
+    """Write the right checksum, so that the mutant reaches the checks after the checksum."""
     end = data.rfind(b"!")
     if end >= 0:
         data[end + 1 : end + 4] = checksum(bytes(data[:end]))

@@ -1,4 +1,4 @@
-"""What the tests of the listener and the server share: free ports, senders at several loopback addresses."""
+"""Shared helpers of the tests: free ports, and senders at several loopback addresses."""
 
 from dataclasses import dataclass, field
 import socket
@@ -12,7 +12,7 @@ HERE, THERE = "127.0.0.2", "127.0.0.3"
 
 
 def free_ports(number: int) -> tuple[int, ...]:
-    """Ports that nobody listens on."""
+    """Return UDP ports without a listener."""
     socks = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(number)]
     for sock in socks:
         sock.bind(("127.0.0.1", 0))
@@ -24,7 +24,7 @@ def free_ports(number: int) -> tuple[int, ...]:
 
 @dataclass
 class Sender:
-    """A socket at some loopback address that sends to a port and keeps what comes back."""
+    """A socket at a loopback address that sends to a local port and keeps the answers."""
 
     host: str = HERE
     sock: socket.socket = field(init=False)
@@ -57,7 +57,7 @@ class Sender:
 def line(
     *, uptime: float = 1000, lifetime: int = 5000, serial: str = SERIAL, version: str = "09u", state: int = 1
 ) -> bytes:
-    """A short status with a counter in seconds and a lifetime energy in Wh."""
+    """Return a short status with an uptime in seconds and a lifetime energy in Wh."""
     counter = str(int(uptime * 100) % 65536) if version == "07" else f"{int(uptime):08}"
     fields = [("u", counter)] if version else []
     fields += [("V", "2400"), ("L", str(lifetime if version else lifetime // 1000)), ("S", str(state)), ("m", "0040")]
@@ -65,7 +65,7 @@ def line(
 
 
 class ListenerRig:
-    """A listener, and what it told."""
+    """A listener, with the arrivals and discoveries that it reported."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
@@ -81,7 +81,7 @@ class ListenerRig:
         return sender
 
     async def send(self, sender: Sender, *datagrams: bytes, port: int | None = None) -> int:
-        """Send; how many of them arrived at whoever listens."""
+        """Send datagrams. Return how many of them the listener passed on."""
         before = len(self.arrivals)
         for data in datagrams:
             sender.send(data, self.ports[0] if port is None else port)
@@ -89,7 +89,7 @@ class ListenerRig:
         return len(self.arrivals) - before
 
     async def repeat(self, sender: Sender, times: int, *, every: float = 30, **changed: object) -> int:
-        """Statuses of one box at its rhythm; how many arrived."""
+        """Send a status every `every` seconds. Return how many the listener passed on."""
         before = len(self.arrivals)
         for _ in range(times):
             await self.send(sender, line(uptime=self.clock.monotonic(), **changed))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A simulated box, its maker's server and ours between them, on loopback and virtual time."""
+"""A simulated box, its maker's server and the hub between them, on loopback and virtual time."""
 
 from dataclasses import dataclass, field
 
@@ -20,7 +20,7 @@ WIRE_RATING = 32
 
 @dataclass
 class Site:
-    """Everything of one test. `served` is whether the maker has a server."""
+    """The box, the server and the hub of one test. `served`: True if the maker has a server."""
 
     clock: VirtualClock = field(default_factory=VirtualClock)
     served: bool = True
@@ -48,7 +48,7 @@ class Site:
         self.box: Box
 
     async def start(self, *, plugged: bool = True) -> None:
-        """The maker's server, ours and the box begin."""
+        """Start the maker's server, the hub and the box."""
         if self.served:
             await self.maker.start()
         self.begin_ours()
@@ -68,7 +68,7 @@ class Site:
         return UpstreamConfig(host=host, port=port, resolver=SystemResolver())
 
     async def restart(self, *, down_for: float = 10.0) -> None:
-        """Home Assistant stops and starts again from what was stored."""
+        """Stop the hub, and start a new hub from the exported state."""
         stored = self.ours.export()
         await self.ours.close()
         await self.clock.advance(down_for)
@@ -90,11 +90,11 @@ class Site:
 
     @property
     def last(self) -> CommandMessage:
-        """The last command that the box obeyed, as we built or passed it."""
+        """The last command that the box obeyed, as the hub built or relayed it."""
         return self.commands()[-1]
 
     def commands(self) -> list[CommandMessage]:
-        """All that the box obeyed."""
+        """Return all commands that the box obeyed."""
         return [
             CommandMessage(
                 weekday=taken.command.weekday,
@@ -110,16 +110,16 @@ class Site:
         ]
 
     def statuses(self) -> list[float]:
-        """When the box sent a status."""
+        """Return the monotonic times of the statuses that the box sent."""
         return [at for at, data in self.sim.sent if isinstance(parse(data), StatusMessage)]
 
     def masters(self) -> set[str]:
-        """Who answered since the last `mark`: `server` for commands that it sent as they arrived, `us` for others."""
+        """Return who answered since the last `mark`: `server` for relayed commands, `us` for commands of the hub."""
         theirs = {data for _, _, data in self.maker.sent}
         return {"server" if each.encode() in theirs else "us" for each in self.commands()}
 
     def mark(self) -> None:
-        """Count anew."""
+        """Clear the logs and counters of the box and the server."""
         self.sim.commands.clear()
         self.sim.sent.clear()
         self.maker.sent.clear()

@@ -1,4 +1,4 @@
-"""Who answers a box: the maker's server as long as it does, we when it does not, and never both."""
+"""Tests of who answers a box: the maker's server while it works, the hub in an outage, never both."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, time
@@ -30,7 +30,7 @@ ALONE = BoxConfig(serial=SERIAL, host=HERE, wire_rating=WIRE_RATING, in_maker_lo
 
 
 async def lose(site: Site, trouble: ServerTrouble = ServerTrouble.HANG) -> float:
-    """The server stops answering; the seconds until we answer."""
+    """Stop the server's answers. Return the seconds from the last command until the hub takes over."""
     await site.maker.set_trouble(trouble)
     last = site.sim.commands[-1].at if site.sim.commands else site.clock.monotonic()
     await site.clock.advance_until(lambda: site.mode is Mode.KEEP, within=200)
@@ -38,7 +38,7 @@ async def lose(site: Site, trouble: ServerTrouble = ServerTrouble.HANG) -> float
 
 
 async def regain(site: Site) -> float:
-    """The server answers again; the seconds until it has the box back."""
+    """Restore the server's answers. Return the seconds until the hub hands the box back."""
     await site.maker.set_trouble(ServerTrouble.NONE)
     return await site.clock.advance_until(lambda: site.mode is Mode.RELAY, within=300)
 
@@ -46,7 +46,7 @@ async def regain(site: Site) -> float:
 # Relay
 
 
-async def test_the_servers_commands_pass_unchanged_and_its_limits_are_learnt(site: Site) -> None:
+async def test_relay_passes_server_commands_unchanged_and_learns_limits(site: Site) -> None:
     await site.clock.advance(600)
     assert site.mode is Mode.RELAY
     assert site.masters() == {"server"}
@@ -58,37 +58,37 @@ async def test_the_servers_commands_pass_unchanged_and_its_limits_are_learnt(sit
     assert site.box.server_answers
 
 
-async def test_while_learning_only_the_server_commands(make_site: MakeSite) -> None:
+async def test_pause_while_learning_is_refused(make_site: MakeSite) -> None:
     site = make_site()
     await site.start()
-    assert site.mode is Mode.RELAY  # its first command taught us
+    assert site.mode is Mode.RELAY  # the first command ended learning
     site.box.state.forget()
     with pytest.raises(NotApplicable, match="learning"):
         site.box.set_charging(on=False)
 
 
 @pytest.mark.parametrize(
-    ("trouble", "told"),
+    ("trouble", "expected_issue"),
     [
         (ServerTrouble.UNSAFE_CURRENT, BoxIssue.UNSAFE_SERVER),
         (ServerTrouble.UNSAFE_STORED, BoxIssue.UNSAFE_STORED),
     ],
 )
-async def test_unsafe_values_of_the_server_are_replaced_and_told_by_cause(
-    site: Site, trouble: ServerTrouble, told: BoxIssue
+async def test_unsafe_server_values_are_replaced_and_raise_matching_issue(
+    site: Site, trouble: ServerTrouble, expected_issue: BoxIssue
 ) -> None:
     await site.maker.set_trouble(trouble)
     await site.clock.advance(300)
     assert {(each.online, each.offline) for each in site.commands()} == {(32, 16)}
     assert [each.index for each in site.commands()] == [each.index for each in site.servers_commands()]
-    assert site.box.issues == {told}
+    assert site.box.issues == {expected_issue}
     assert (site.sim.writes, site.sim.unanswered, site.mode) == (0, 0, Mode.RELAY)
     await site.maker.set_trouble(ServerTrouble.NONE)
     await site.clock.advance(30)
     assert site.box.issues == set()
 
 
-async def test_i1_a_share_of_our_load_group_lowers_the_servers_current_and_is_no_fault_of_its(site: Site) -> None:
+async def test_i1_load_group_share_lowers_server_current_without_issue(site: Site) -> None:
     for share, online in ((12.9, 12), (5.0, 0), (20.0, 20), (None, 32)):
         site.box.share = share
         await site.clock.advance(31)
@@ -97,7 +97,7 @@ async def test_i1_a_share_of_our_load_group_lowers_the_servers_current_and_is_no
     assert site.sim.writes == 0
 
 
-async def test_a_box_that_starts_while_the_server_is_unsafe_is_not_left_alone(site: Site) -> None:
+async def test_box_restart_while_server_unsafe_gets_safe_current_and_no_fallback(site: Site) -> None:
     await site.maker.set_trouble(ServerTrouble.UNSAFE_CURRENT)
     site.sim.switch_off()
     site.sim.switch_on()
@@ -109,7 +109,7 @@ async def test_a_box_that_starts_while_the_server_is_unsafe_is_not_left_alone(si
     assert (site.sim.amperes, site.sim.fallbacks, site.sim.writes) == (0, 0, 0)
 
 
-async def test_what_the_server_sends_for_another_version_is_not_passed(site: Site) -> None:
+async def test_server_command_for_other_protocol_version_is_dropped(site: Site) -> None:
     before = len(site.commands())
     site.box.from_server(b"CMD62210A20M18C006S006!31Y$")
     site.box.from_server(b"g4rbl3d")
@@ -117,7 +117,7 @@ async def test_what_the_server_sends_for_another_version_is_not_passed(site: Sit
     assert (site.box.counts["server_garbage"], len(site.commands())) == (2, before)
 
 
-async def test_debug_messages_are_never_answered_and_reach_the_server(site: Site) -> None:
+async def test_debug_message_gets_no_answer_and_reaches_server(site: Site) -> None:
     await lose(site, ServerTrouble.HANG)
     before = len(site.commands())
     site.sim._send(D1.replace(b"BOT:", b""))
@@ -145,10 +145,10 @@ async def test_debug_messages_are_never_answered_and_reach_the_server(site: Site
         (Wire.V07_UNPADDED, ServerTrouble.DEAD, False),
     ],
 )
-async def test_i10_i11_a_box_whose_server_is_gone_is_kept_with_what_it_had(
+async def test_i10_i11_box_without_server_is_answered_with_last_known_limits(
     make_site: MakeSite, wire: Wire, trouble: ServerTrouble, plugged: bool
 ) -> None:
-    """I10: kept boxes get an answer to each status at once. I11: never an `M` other than the last known one."""
+    """Check I10 (each status of a kept box is answered at once) and I11 (`M` stays the last known value)."""
     site = make_site(wire=wire)
     await site.start(plugged=plugged)
     await site.clock.advance(60)
@@ -161,7 +161,7 @@ async def test_i10_i11_a_box_whose_server_is_gone_is_kept_with_what_it_had(
     assert (site.sim.fallbacks, site.sim.unanswered, site.sim.writes) == (0, 0, 0)
     assert site.sim.slowest_answer <= 1
     first = site.commands()[0]
-    assert (first.index - before.index) % 999 in {2, 3}  # one was sent at the take-over
+    assert (first.index - before.index) % 999 in {2, 3}  # the take-over sent a command too
     assert all(each.flags == (8, 244, 6, 242)[each.index % 4] for each in site.commands())
     assert site.sim.minute_of_week == pytest.approx(
         (site.clock.now().isoweekday() % 7 * 24 + site.clock.now().hour) * 60 + site.clock.now().minute, abs=1.1
@@ -174,7 +174,7 @@ async def test_i10_i11_a_box_whose_server_is_gone_is_kept_with_what_it_had(
     assert (site.sim.unanswered, site.box.server_answers) == (0, True)
 
 
-async def test_a_server_that_stumbles_once_or_answers_late_within_bounds_keeps_the_box(site: Site) -> None:
+async def test_short_outage_or_late_answer_does_not_trigger_take_over(site: Site) -> None:
     await site.maker.set_trouble(ServerTrouble.HANG)
     await site.clock.advance(12)
     assert site.box.server_health.suspect is False
@@ -186,7 +186,7 @@ async def test_a_server_that_stumbles_once_or_answers_late_within_bounds_keeps_t
     assert site.masters() == {"server"}
 
 
-async def test_a_server_that_only_shows_itself_does_not_get_the_box_back(site: Site) -> None:
+async def test_server_answering_only_briefly_does_not_get_box_back(site: Site) -> None:
     await lose(site)
     await site.maker.set_trouble(ServerTrouble.NONE)
     await site.clock.advance(25)
@@ -197,7 +197,7 @@ async def test_a_server_that_only_shows_itself_does_not_get_the_box_back(site: S
     assert 60 <= await regain(site) <= 180
 
 
-async def test_several_statuses_at_once_are_no_outage(site: Site) -> None:
+async def test_burst_of_unanswered_statuses_does_not_trigger_take_over(site: Site) -> None:
     await site.maker.set_trouble(ServerTrouble.HANG)
     for _ in range(4):
         site.sim._report()
@@ -205,8 +205,8 @@ async def test_several_statuses_at_once_are_no_outage(site: Site) -> None:
     assert (site.mode, site.box.server_health.suspect) == (Mode.RELAY, True)
 
 
-async def test_a_box_that_reports_every_3_s_stays_with_a_server_that_takes_4(site: Site) -> None:
-    """As while the user looks at the maker's app (docs/protocols/juicebox.md, section 2.3.5)."""
+async def test_box_reporting_every_3_s_stays_with_server_answering_in_4_s(site: Site) -> None:
+    """Use the 3 s of a box whose user has the maker's app open (docs/protocols/juicebox.md, section 2.3.5)."""
     site.maker.delay = 4
     for _ in range(200):
         site.sim._report()
@@ -228,7 +228,7 @@ async def test_a_box_that_reports_every_3_s_stays_with_a_server_that_takes_4(sit
     assert 60 <= site.clock.monotonic() - returned_at <= 90, "it has the box again"
 
 
-async def test_a_box_that_loses_statuses_is_taken_over_in_time_all_the_same(make_site: MakeSite) -> None:
+async def test_box_losing_statuses_is_taken_over_within_120_s(make_site: MakeSite) -> None:
     site = make_site()
     await site.start(plugged=False)
     await site.clock.advance(60)
@@ -243,7 +243,7 @@ async def test_a_box_that_loses_statuses_is_taken_over_in_time_all_the_same(make
     assert site.sim.commands[-1].at == pytest.approx(site.clock.monotonic(), abs=1)
 
 
-async def test_never_two_masters_however_the_server_flaps(make_site: MakeSite) -> None:
+async def test_flapping_server_and_hub_never_both_answer_one_status(make_site: MakeSite) -> None:
     site = make_site()
     site.maker.delay = 2
     await site.start()
@@ -261,7 +261,7 @@ async def test_never_two_masters_however_the_server_flaps(make_site: MakeSite) -
     assert site.sim.fallbacks == 0
 
 
-async def test_a_late_answer_to_a_status_that_we_answered_is_not_passed(site: Site) -> None:
+async def test_late_server_answer_to_status_we_answered_is_dropped(site: Site) -> None:
     await lose(site)
     await site.maker.set_trouble(ServerTrouble.NONE)
     site.maker.second_after = 3
@@ -273,8 +273,8 @@ async def test_a_late_answer_to_a_status_that_we_answered_is_not_passed(site: Si
     assert site.commands() == []
 
 
-async def test_pause_asked_while_the_server_is_silent_holds_from_the_take_over_on(site: Site) -> None:
-    """The first answer after a take-over carries on what was, unless the user asked for something else since."""
+async def test_pause_during_server_silence_holds_after_take_over(site: Site) -> None:
+    """Pause during the server's silence. The first answer after the take-over must not repeat the old current."""
     await site.maker.set_trouble(ServerTrouble.HANG)
     site.box.set_charging(on=False)
     await lose(site)
@@ -283,12 +283,12 @@ async def test_pause_asked_while_the_server_is_silent_holds_from_the_take_over_o
     assert {each.online for each in site.commands()[-6:]} == {0}
 
 
-# What is known of the stored limit
+# The offline current
 
 
 @pytest.mark.parametrize("wire", [Wire.V07, Wire.V09U])
 @pytest.mark.parametrize("state_key", list(Shows))
-async def test_without_a_server_the_stored_limit_shows_after_silence(
+async def test_offline_current_without_server_is_learned_after_silence(
     make_site: MakeSite, wire: Wire, state_key: Shows
 ) -> None:
     site = make_site(served=False, wire=wire, state_key=state_key)
@@ -302,7 +302,7 @@ async def test_without_a_server_the_stored_limit_shows_after_silence(
     assert (site.sim.writes, site.box.server_answers, site.box.issues) == (0, None, set())
 
 
-async def test_a_server_that_was_never_there_is_replaced_when_the_stored_limit_shows(make_site: MakeSite) -> None:
+async def test_server_silent_from_start_is_replaced_once_offline_current_is_known(make_site: MakeSite) -> None:
     site = make_site()
     site.maker.trouble = ServerTrouble.HANG
     await site.start()
@@ -312,7 +312,7 @@ async def test_a_server_that_was_never_there_is_replaced_when_the_stored_limit_s
     assert await regain(site) <= 180
 
 
-async def test_a_box_out_of_reach_for_long_stays_with_a_server_that_answers(site: Site) -> None:
+async def test_box_offline_for_15_minutes_stays_with_answering_server(site: Site) -> None:
     site.sim.wifi = False
     await site.clock.advance(900)
     site.sim.wifi = True
@@ -320,7 +320,7 @@ async def test_a_box_out_of_reach_for_long_stays_with_a_server_that_answers(site
     assert (site.mode, site.box.counts["taken_over"]) == (Mode.RELAY, 0)
 
 
-async def test_an_answer_that_cannot_be_sent_changes_nothing(site: Site) -> None:
+async def test_unsendable_answer_changes_no_state(site: Site) -> None:
     await site.clock.advance(31)
     before = site.box.state.export()
     site.ours.listener.close()
@@ -332,9 +332,7 @@ async def test_an_answer_that_cannot_be_sent_changes_nothing(site: Site) -> None
 
 
 @pytest.mark.parametrize("served", [True, False])
-async def test_a_power_cut_forgets_what_was_learnt_and_the_first_status_teaches_it_again(
-    make_site: MakeSite, served: bool
-) -> None:
+async def test_offline_current_is_learned_again_after_power_cut(make_site: MakeSite, served: bool) -> None:
     site = make_site(served=served)
     await site.start()
     await site.clock.advance(400)
@@ -342,7 +340,7 @@ async def test_a_power_cut_forgets_what_was_learnt_and_the_first_status_teaches_
     if served:
         await lose(site)
     site.sim.switch_off()
-    site.sim.stored = 20  # somebody changed it meanwhile
+    site.sim.stored = 20  # changed elsewhere in the meantime
     await site.clock.advance(60)
     site.mark()
     site.sim.switch_on()
@@ -354,7 +352,7 @@ async def test_a_power_cut_forgets_what_was_learnt_and_the_first_status_teaches_
     assert (site.sim.writes, site.sim.unanswered) == (0, 0)
 
 
-async def test_a_line_of_the_start_that_comes_late_does_not_teach_the_limit_in_force(make_site: MakeSite) -> None:
+async def test_late_boot_message_does_not_teach_limit_in_force(make_site: MakeSite) -> None:
     site = make_site(served=False, config=replace(ALONE, schedule=(NIGHT,)))
     await site.start()
     await site.clock.advance(400)
@@ -367,23 +365,23 @@ async def test_a_line_of_the_start_that_comes_late_does_not_teach_the_limit_in_f
     assert (site.box.state.offline, site.sim.stored, site.sim.writes) == (16, 16, 0)
 
 
-async def test_a_start_that_is_told_late_does_not_teach_what_it_was_sent_meanwhile(make_site: MakeSite) -> None:
-    """I11: the first status was answered before any line of the start arrived."""
+async def test_boot_message_after_first_command_does_not_teach_commanded_current(make_site: MakeSite) -> None:
+    """Check I11 when the first status is answered before any boot message arrives."""
     site = make_site(served=False, config=replace(ALONE, load_group_limit=10))
     await site.start()
     await site.clock.advance(400)
     site.sim.switch_off()
     site.sim.switch_on()
-    told, carried = site.sim._send, iter(range(2))
-    site.sim._send = lambda message: None if b"BOT:" in message and next(carried, None) is not None else told(message)  # type: ignore[method-assign]
+    send, carried = site.sim._send, iter(range(2))
+    site.sim._send = lambda message: None if b"BOT:" in message and next(carried, None) is not None else send(message)  # type: ignore[method-assign]
     await site.clock.advance(6)
     assert (site.sim.in_force, site.box.counts["boots"]) == (10, 0)
-    told(D1)
+    send(D1)
     await site.clock.advance(60)
     assert (site.box.state.offline, site.sim.stored, site.sim.writes, site.mode) == (16, 16, 0, Mode.KEEP)
 
 
-async def test_a_status_from_before_the_start_does_not_teach_the_limit_in_force(make_site: MakeSite) -> None:
+async def test_status_sent_before_boot_does_not_teach_limit_in_force(make_site: MakeSite) -> None:
     site = make_site(served=False, config=replace(ALONE, schedule=(NIGHT,)))
     await site.start()
     await site.clock.advance(500)
@@ -397,7 +395,7 @@ async def test_a_status_from_before_the_start_does_not_teach_the_limit_in_force(
     assert (site.mode, site.box.state.offline) == (Mode.LEARNING, None)
 
 
-async def test_another_firmware_version_is_another_box(site: Site) -> None:
+async def test_protocol_version_change_restarts_learning(site: Site) -> None:
     site.box.state.version = "07"
     await site.maker.set_trouble(ServerTrouble.HANG)
     await site.clock.advance(11)
@@ -405,7 +403,7 @@ async def test_another_firmware_version_is_another_box(site: Site) -> None:
     assert site.candidate() == 16
 
 
-async def test_the_user_can_say_what_the_stored_limit_is_and_it_is_written_once(make_site: MakeSite) -> None:
+async def test_offline_current_confirmed_by_user_is_written_once(make_site: MakeSite) -> None:
     site = make_site(served=False)
     await site.start()
     for amps, reason in ((5, "current_too_low"), (33, "above_ceiling")):
@@ -420,7 +418,7 @@ async def test_the_user_can_say_what_the_stored_limit_is_and_it_is_written_once(
     assert (site.mode, site.sim.stored, site.sim.writes) == (Mode.KEEP, 20, 1)
 
 
-async def test_the_stored_limit_is_changed_at_most_once_a_day_and_only_by_its_master(site: Site) -> None:
+async def test_offline_current_changes_at_most_once_a_day_and_only_without_server(site: Site) -> None:
     with pytest.raises(NotApplicable, match="server_in_charge"):
         site.box.change_offline(20)
     await lose(site)
@@ -439,7 +437,7 @@ async def test_the_stored_limit_is_changed_at_most_once_a_day_and_only_by_its_ma
         site.box.change_offline(16)
 
 
-async def test_a_change_that_a_start_made_void_does_not_count_for_the_day(site: Site) -> None:
+async def test_offline_current_change_voided_by_boot_does_not_count_for_the_day(site: Site) -> None:
     await lose(site)
     site.box.change_offline(20)
     site.sim.switch_off()
@@ -459,7 +457,7 @@ async def test_a_change_that_a_start_made_void_does_not_count_for_the_day(site: 
         site.box.change_offline(16)
 
 
-async def test_a_lower_stored_limit_counts_only_once_the_box_surely_heard_of_it(site: Site) -> None:
+async def test_lower_offline_current_counts_only_after_certain_receipt(site: Site) -> None:
     await lose(site)
     state = site.box.state
     site.sim.wifi = False
@@ -469,15 +467,15 @@ async def test_a_lower_stored_limit_counts_only_once_the_box_surely_heard_of_it(
     site.sim.wifi = True
     seen = set()
     for _ in range(3):
-        heard = site.sim.statuses
-        await site.clock.advance_until(lambda heard=heard: site.sim.statuses > heard, within=31)  # type: ignore[misc]
+        status_count = site.sim.statuses
+        await site.clock.advance_until(lambda status_count=status_count: site.sim.statuses > status_count, within=31)  # type: ignore[misc]
         seen.add(state.stored)
     assert seen == {16}, "the first of the answers between them may have got lost, and the second"
     await site.clock.advance(11)
     assert (state.stored, state.overwritten, site.sim.stored) == (10, None, 10)
 
 
-async def test_a_higher_stored_limit_counts_at_once_and_the_highest_of_several(site: Site) -> None:
+async def test_highest_offline_current_counts_until_box_receives_newer_value(site: Site) -> None:
     await lose(site)
     state = site.box.state
     for amps in (20, 24, 18, 18):
@@ -491,7 +489,7 @@ async def test_a_higher_stored_limit_counts_at_once_and_the_highest_of_several(s
     assert (state.stored, site.sim.stored) == (18, 18)
 
 
-async def test_one_that_starts_anew_may_have_stored_what_it_had_until_it_shows_it(site: Site) -> None:
+async def test_old_offline_current_counts_after_boot_until_status_shows_new(site: Site) -> None:
     await site.clock.advance(400)
     state = site.box.state
     site.sim._send(D1)
@@ -510,8 +508,10 @@ async def test_one_that_starts_anew_may_have_stored_what_it_had_until_it_shows_i
 
 
 @pytest.mark.parametrize(("amps", "highest"), [(10, 16), (20, 20)])
-async def test_one_that_ignores_commands_keeps_what_it_has_stored(site: Site, amps: int, highest: int) -> None:
-    """As long as it may have heard of a higher one all the same, that counts."""
+async def test_box_ignoring_commands_keeps_offline_current_and_counts_highest(
+    site: Site, amps: int, highest: int
+) -> None:
+    """Count a higher offline current as long as the box may have received it."""
     await lose(site)
     site.sim.obeys = False
     site.box.set_current(6)
@@ -521,7 +521,7 @@ async def test_one_that_ignores_commands_keeps_what_it_has_stored(site: Site, am
     assert (site.box.state.offline, site.box.state.stored, site.sim.stored) == (16, highest, 16)
 
 
-async def test_what_a_box_has_stored_stays_though_it_ignores_later_commands(site: Site) -> None:
+async def test_offline_current_taken_by_box_survives_later_ignored_commands(site: Site) -> None:
     await lose(site)
     site.box.change_offline(10)
     await site.clock.advance(60)
@@ -533,7 +533,7 @@ async def test_what_a_box_has_stored_stays_though_it_ignores_later_commands(site
     assert (site.box.state.offline, site.box.state.stored, site.sim.stored) == (10, 10, 10)
 
 
-async def test_stored_limits_that_are_no_good_are_told(make_site: MakeSite) -> None:
+async def test_unusable_offline_current_raises_issue(make_site: MakeSite) -> None:
     site = make_site(served=False)
     site.sim.stored = 0
     await site.start()
@@ -553,13 +553,13 @@ async def test_stored_limits_that_are_no_good_are_told(make_site: MakeSite) -> N
     assert site.box.issues == {BoxIssue.OFFLINE_ABOVE_WIRE}
 
 
-async def test_a_server_that_stores_nothing_is_believed_and_told(site: Site) -> None:
+async def test_server_offline_current_of_zero_is_accepted_and_raises_issue(site: Site) -> None:
     site.unit.stored = 0
     await site.clock.advance(31)
     assert (site.box.state.offline, site.box.issues) == (0, {BoxIssue.STORED_ZERO})
 
 
-async def test_a_box_that_ignores_commands_is_told(make_site: MakeSite) -> None:
+async def test_box_ignoring_commands_raises_issue_until_commands_take_effect(make_site: MakeSite) -> None:
     site = make_site()
     site.sim.obeys = False
     site.unit.limit = 10
@@ -571,7 +571,7 @@ async def test_a_box_that_ignores_commands_is_told(make_site: MakeSite) -> None:
     assert site.box.issues == set()
 
 
-async def test_encrypted_and_old_boxes_are_looked_at_and_not_commanded(make_site: MakeSite) -> None:
+async def test_encrypted_or_legacy_box_is_observed_and_never_commanded(make_site: MakeSite) -> None:
     site = make_site(served=False)
     site.sim.encrypts = True
     await site.start()
@@ -587,7 +587,7 @@ async def test_encrypted_and_old_boxes_are_looked_at_and_not_commanded(make_site
     assert (old.mode, old.box.status is None, list(old.sim.refusals)) == (Mode.LEARNING, False, [])
 
 
-async def test_what_is_encrypted_is_not_relayed_for_nobody_could_judge_the_answer(site: Site) -> None:
+async def test_encrypted_message_is_not_relayed_in_either_direction(site: Site) -> None:
     await site.clock.advance(40)
     assert site.mode is Mode.RELAY
     site.sim.encrypts = True
@@ -596,13 +596,13 @@ async def test_what_is_encrypted_is_not_relayed_for_nobody_could_judge_the_answe
     site.ours._from_server(SERIAL, SERIAL.encode() + b":v09e" + bytes(64))
     assert (len(site.maker.heard), len(site.commands())) == (heard, obeyed)
     assert site.box.counts["server_garbage"] == 1
-    assert ServerTransport(site.box, site.clock).presence is Presence.UNKNOWN  # it is asked nothing
+    assert ServerTransport(site.box, site.clock).presence is Presence.UNKNOWN  # the box is not relayed
     site.sim.encrypts = False
     await site.clock.advance(31)
     assert (site.box.issues, len(site.commands()) > obeyed) == (set(), True)
 
 
-def test_a_box_of_which_little_is_known_is_allowed_what_it_had() -> None:
+def test_box_with_unknown_limits_is_allowed_its_last_current() -> None:
     box = BoxHub(VirtualClock()).add(BoxConfig(serial=SERIAL, host=HERE))
     assert (box.in_force, box.allowed, box.may_replace_server) == (None, 0, False)
     box.state.allowed = 20
@@ -611,7 +611,7 @@ def test_a_box_of_which_little_is_known_is_allowed_what_it_had() -> None:
     assert box.allowed == 10
 
 
-async def test_a_status_without_energy_leaves_the_counter_alone(site: Site) -> None:
+async def test_status_without_energy_leaves_lifetime_energy_unchanged(site: Site) -> None:
     await site.clock.advance(20)
     before = site.box.state.lifetime
     sock = next(iter(site.ours.listener._sockets.values()))
@@ -624,7 +624,7 @@ async def test_a_status_without_energy_leaves_the_counter_alone(site: Site) -> N
 
 
 @pytest.mark.parametrize("down_for", [10.0, 600.0])
-async def test_a_restart_in_an_outage_is_answered_at_the_first_status(site: Site, down_for: float) -> None:
+async def test_home_assistant_restart_in_outage_answers_first_status(site: Site, down_for: float) -> None:
     await lose(site)
     await site.restart(down_for=down_for)
     site.mark()
@@ -635,13 +635,13 @@ async def test_a_restart_in_an_outage_is_answered_at_the_first_status(site: Site
     assert not site.box.server_answers
 
 
-async def test_a_restart_while_the_server_answers_stays_with_it(site: Site) -> None:
+async def test_home_assistant_restart_leaves_box_with_answering_server(site: Site) -> None:
     await site.restart()
     await site.clock.advance(120)
     assert (site.mode, site.masters()) == (Mode.RELAY, {"server"})
 
 
-async def test_a_server_that_died_during_a_long_restart_is_noticed_at_once(site: Site) -> None:
+async def test_server_lost_during_long_restart_is_replaced_within_40_s(site: Site) -> None:
     await site.maker.set_trouble(ServerTrouble.HANG)
     await site.restart(down_for=600)
     assert site.sim.fallbacks == 1
@@ -650,27 +650,27 @@ async def test_a_server_that_died_during_a_long_restart_is_noticed_at_once(site:
     assert site.last.online == 32
 
 
-async def test_a_clean_stop_sends_nothing(site: Site) -> None:
+async def test_clean_stop_sends_no_command(site: Site) -> None:
     await lose(site)
     await site.clock.advance(60)
     before = len(site.commands())
     await site.ours.close()
     await site.clock.settle()
     assert len(site.commands()) == before
-    assert site.clock.pending <= 3  # those of the simulators
+    assert site.clock.pending <= 3  # the timers of the simulators
 
 
 @pytest.mark.parametrize(
     "stored", [None, 5, {SERIAL: 5}, {SERIAL: {"offline": 500, "online": "x", "kept": 1, "commanded_at": "soon"}}]
 )
-def test_a_damaged_store_is_no_obstacle(stored: object) -> None:
+def test_damaged_store_leaves_box_in_learning(stored: object) -> None:
     server = BoxHub(VirtualClock(), stored)
     box = server.add(ALONE)
     assert box.mode is Mode.LEARNING
     assert box.state.commanded_at is None
 
 
-async def test_what_is_stored_comes_back_whole(site: Site) -> None:
+async def test_exported_box_state_is_restored_completely(site: Site) -> None:
     await lose(site)
     site.box.change_offline(20)
     site.box.set_current(20)
@@ -684,14 +684,14 @@ async def test_what_is_stored_comes_back_whole(site: Site) -> None:
     assert again.export() == {}
 
 
-# What the user wants
+# Commands and settings of the user
 
 
-async def test_a_pause_is_kept_alive_and_ends_with_the_session(site: Site) -> None:
+async def test_pause_survives_outage_and_restart_and_ends_on_unplug(site: Site) -> None:
     site.box.set_charging(on=False)
     await site.clock.advance(600)
     assert (site.sim.amperes, site.sim.fallbacks, site.last.online) == (0, 0, 0)
-    assert site.commands()[-1].index == site.servers_commands()[-1].index  # the server's, lowered
+    assert site.commands()[-1].index == site.servers_commands()[-1].index  # the server's command with a lower current
     await lose(site)
     await site.clock.advance(1800)
     assert (site.sim.amperes, site.sim.fallbacks) == (0, 0)
@@ -700,14 +700,14 @@ async def test_a_pause_is_kept_alive_and_ends_with_the_session(site: Site) -> No
     assert site.sim.amperes == 0
     site.box.set_charging(on=True)
     await site.clock.advance(60)
-    assert site.sim.amperes == 16  # it never offers more than it has stored
+    assert site.sim.amperes == 16  # the box never offers more than its offline current
     site.box.set_charging(on=False)
     site.sim.unplug()
     await site.clock.advance(60)
     assert not site.box.state.paused
 
 
-async def test_the_charging_current_lowers_what_the_server_allows_and_never_raises_it(site: Site) -> None:
+async def test_charging_current_may_lower_but_never_raise_server_current(site: Site) -> None:
     site.box.set_current(10)
     assert not site.box.confirmed_current
     await site.clock.advance(60)
@@ -720,7 +720,7 @@ async def test_the_charging_current_lowers_what_the_server_allows_and_never_rais
     assert site.last.online == 10
 
 
-async def test_a_lower_ceiling_binds_at_once_and_a_raise_waits(site: Site) -> None:
+async def test_lower_share_applies_at_once_and_raise_waits(site: Site) -> None:
     site.sim.online_may_exceed = True
     await lose(site)
     await site.clock.advance(120)
@@ -745,18 +745,18 @@ async def test_a_lower_ceiling_binds_at_once_and_a_raise_waits(site: Site) -> No
     assert site.last.online == 20
 
 
-async def test_i1_an_unknown_wire_rating_never_raises(make_site: MakeSite) -> None:
-    """I1: no command of ours raises current above what was allowed before."""
+async def test_i1_unknown_wire_rating_never_raises_current(make_site: MakeSite) -> None:
+    """Check I1: no command of the hub raises the current above the previously allowed current."""
     site = make_site(config=BoxConfig(serial=SERIAL, host=HERE))
     site.unit.limit = 10
     await site.start()
     await lose(site)
     site.box.state.charging_current = 40
     await site.clock.advance(300)
-    assert site.last.online == 16  # what it would have by itself
+    assert site.last.online == 16  # the offline current, as without any server
 
 
-async def test_the_windows_are_evaluated_here_and_switching_keeps_its_distance(make_site: MakeSite) -> None:
+async def test_schedule_without_server_allows_charging_inside_window_only(make_site: MakeSite) -> None:
     clock = VirtualClock(datetime(2026, 11, 2, 21, 0, tzinfo=UTC))
     site = make_site(clock=clock, served=False, config=replace(ALONE, schedule=(NIGHT,)))
     await site.start()
@@ -770,7 +770,7 @@ async def test_the_windows_are_evaluated_here_and_switching_keeps_its_distance(m
     assert site.sim.fallbacks == 0
 
 
-async def test_a_window_that_closes_right_after_a_start_waits_for_the_guard(make_site: MakeSite) -> None:
+async def test_window_closing_soon_after_start_waits_for_switch_guard(make_site: MakeSite) -> None:
     clock = VirtualClock(datetime(2026, 11, 2, 21, 50, tzinfo=UTC))
     short = replace(NIGHT, end=time(22, 2))
     site = make_site(clock=clock, served=False, config=replace(ALONE, schedule=(short,)))
@@ -783,7 +783,7 @@ async def test_a_window_that_closes_right_after_a_start_waits_for_the_guard(make
     assert site.last.online == 0
 
 
-async def test_some_energy_is_charged_whatever_the_window_says(make_site: MakeSite) -> None:
+async def test_minimal_energy_is_charged_outside_window(make_site: MakeSite) -> None:
     site = make_site(served=False, config=replace(ALONE, schedule=(NIGHT,), minimal_energy=2000))
     await site.start()
     await site.clock.advance(3600)
@@ -791,17 +791,17 @@ async def test_some_energy_is_charged_whatever_the_window_says(make_site: MakeSi
     assert 2000 <= (site.box.session_energy or 0) <= 2500
 
 
-async def test_the_clock_of_the_box_is_its_local_time(make_site: MakeSite) -> None:
+async def test_command_carries_local_time_across_clock_change(make_site: MakeSite) -> None:
     clock = VirtualClock(datetime(2026, 10, 25, 0, 50, tzinfo=UTC))
     site = make_site(clock=clock, served=False, config=replace(ALONE, zone="Europe/Berlin"))
     await site.start()
     await clock.advance(580)
     assert (site.last.weekday, site.last.hour, site.last.minute) == (0, 2, 59)
     await clock.advance(60)
-    assert (site.last.hour, site.last.minute) == (2, 0)  # the hour comes twice
+    assert (site.last.hour, site.last.minute) == (2, 0)  # the hour that comes twice
 
 
-async def test_read_only_repeats_the_last_command(make_site: MakeSite) -> None:
+async def test_read_only_box_repeats_last_command_below_ceiling(make_site: MakeSite) -> None:
     site = make_site(config=replace(ALONE, read_only=True, schedule=(NIGHT,)))
     await site.start()
     await site.clock.advance(60)
@@ -820,7 +820,7 @@ async def test_read_only_repeats_the_last_command(make_site: MakeSite) -> None:
     assert site.last.online == 0
 
 
-async def test_read_only_a_box_that_started_goes_on_as_it_would_alone(make_site: MakeSite) -> None:
+async def test_read_only_box_after_boot_keeps_offline_current(make_site: MakeSite) -> None:
     site = make_site(served=False, config=replace(ALONE, read_only=True, schedule=(NIGHT,)))
     await site.start()
     await site.clock.advance(400)
@@ -835,7 +835,7 @@ async def test_read_only_a_box_that_started_goes_on_as_it_would_alone(make_site:
 
 
 async def night_site(make_site: MakeSite, config: BoxConfig) -> Site:
-    """The maker's server lets it charge at night, and it is noon."""
+    """Return a started site at noon whose server allows charging at night only."""
     site = make_site(config=config)
     night = Day(start=22 * 60, end=6 * 60)
     site.unit.schedule = Schedule(custom=True, weekday=night, weekend=night)
@@ -845,7 +845,7 @@ async def night_site(make_site: MakeSite, config: BoxConfig) -> Site:
     return site
 
 
-async def test_an_override_in_relay_takes_the_servers_place_where_no_load_group_is(make_site: MakeSite) -> None:
+async def test_override_in_relay_takes_over_from_server_outside_load_group(make_site: MakeSite) -> None:
     site = await night_site(make_site, ALONE)
     assert site.box.blocked_by_schedule
     site.box.set_override(on=True)
@@ -858,7 +858,7 @@ async def test_an_override_in_relay_takes_the_servers_place_where_no_load_group_
     assert (site.sim.amperes, site.mode) == (0, Mode.RELAY)
 
 
-async def test_an_override_in_relay_is_refused_where_the_server_shares_out_the_current(make_site: MakeSite) -> None:
+async def test_override_in_relay_in_server_load_group_needs_own_limit(make_site: MakeSite) -> None:
     site = await night_site(make_site, replace(ALONE, in_maker_load_group=True))
     with pytest.raises(UnsafeRequest, match="load_group"):
         site.box.set_override(on=True)
@@ -872,7 +872,7 @@ async def test_an_override_in_relay_is_refused_where_the_server_shares_out_the_c
         site.box.set_override(on=True)
 
 
-async def test_an_override_does_not_guess_with_how_much_to_charge(make_site: MakeSite) -> None:
+async def test_override_without_known_current_is_refused(make_site: MakeSite) -> None:
     site = make_site(config=ALONE, served=False, stored={SERIAL: {"offline": 0, "version": "09u"}})
     await site.start()
     await site.clock.advance(31)
@@ -885,13 +885,13 @@ async def test_an_override_does_not_guess_with_how_much_to_charge(make_site: Mak
 
 
 @pytest.mark.parametrize("in_group", [True, False])
-async def test_an_override_of_an_outage_goes_on_when_the_server_returns_if_that_may_be(
+async def test_override_continues_after_outage_only_outside_server_load_group(
     make_site: MakeSite, in_group: bool
 ) -> None:
     site = await night_site(make_site, replace(ALONE, in_maker_load_group=in_group))
     await lose(site)
     await site.clock.advance(60)
-    assert site.sim.amperes == 0  # carried on
+    assert site.sim.amperes == 0  # as before the outage
     with pytest.raises(NotApplicable, match="wrong_state"):
         site.box.set_charging(on=True)
     site.box.set_override(on=True)
@@ -909,7 +909,7 @@ async def test_an_override_of_an_outage_goes_on_when_the_server_returns_if_that_
         assert (site.mode, site.box.state.override) == (Mode.RELAY, False)
 
 
-async def test_an_override_that_the_server_agrees_with_is_the_servers(site: Site) -> None:
+async def test_override_matching_server_ends_at_hand_back_without_issue(site: Site) -> None:
     await lose(site)
     site.box.set_override(on=True)
     await regain(site)
@@ -921,7 +921,7 @@ async def test_an_override_that_the_server_agrees_with_is_the_servers(site: Site
 # Boxes that come and go
 
 
-async def test_a_reload_loses_nothing(site: Site) -> None:
+async def test_reload_keeps_box_and_leaves_no_status_unanswered(site: Site) -> None:
     box = site.box
     for _ in range(3):
         site.ours.open("127.0.0.1", [site.port], site.ours._upstream_config)
@@ -931,7 +931,7 @@ async def test_a_reload_loses_nothing(site: Site) -> None:
     assert box.config.name == "Barn"
 
 
-async def test_another_server_may_take_the_makers_place_and_none(site: Site) -> None:
+async def test_upstream_server_can_be_removed_and_restored(site: Site) -> None:
     site.ours.open("127.0.0.1", [site.port], None)
     await site.clock.advance(60)
     shown = (site.mode, site.sim.unanswered, site.box.server_answers)
@@ -942,9 +942,7 @@ async def test_another_server_may_take_the_makers_place_and_none(site: Site) -> 
 
 
 @pytest.mark.parametrize("plugged", [True, False])
-async def test_a_kept_box_that_gets_another_address_is_answered_there_before_it_falls_back(
-    make_site: MakeSite, plugged: bool
-) -> None:
+async def test_kept_box_at_new_address_is_answered_before_fallback(make_site: MakeSite, plugged: bool) -> None:
     site = make_site(served=False, config=ALONE)
     await site.start(plugged=plugged)
     await site.clock.advance(600)
@@ -957,7 +955,7 @@ async def test_a_kept_box_that_gets_another_address_is_answered_there_before_it_
     assert (site.ours.listener.host_of(SERIAL), site.sim.fallbacks) == ("127.0.0.9", 0)
 
 
-async def test_a_box_at_a_new_address_is_known_after_a_restart_and_where_the_user_says(site: Site) -> None:
+async def test_new_box_address_survives_restart_until_user_changes_address(site: Site) -> None:
     site.sim.host = "127.0.0.9"
     site.sim.reconnect()
     await site.clock.advance(400)
@@ -968,8 +966,8 @@ async def test_a_box_at_a_new_address_is_known_after_a_restart_and_where_the_use
     assert site.ours.listener.host_of(SERIAL) == "127.0.0.10"
 
 
-async def test_a_router_that_leads_everything_back_to_us_is_no_server(make_site: MakeSite) -> None:
-    """It redirects what is for the server, be it from the box or from us, and stands for both as a sender."""
+async def test_router_looping_back_to_hub_does_not_count_as_server(make_site: MakeSite) -> None:
+    """Redirect the datagrams of box and hub to the hub, with the router as the sender of both."""
     pytest_socket.socket_allow_hosts(["127.0.0.1", HERE])
     site = make_site(config=ALONE, served=False)
     router = Sender(HERE)
@@ -991,7 +989,7 @@ async def test_a_router_that_leads_everything_back_to_us_is_no_server(make_site:
     assert (site.box.server_answers, site.mode, "upstream_loop" in errors) == (False, Mode.KEEP, True)
 
 
-async def test_a_late_copy_from_another_port_is_no_loop(site: Site) -> None:
+async def test_late_status_copy_from_other_port_is_no_loop(site: Site) -> None:
     await site.clock.advance(60)
     site.sim.wifi = False
     sender, copy = Sender(HERE), site.sim.sent[-1][1]
@@ -1002,7 +1000,7 @@ async def test_a_late_copy_from_another_port_is_no_loop(site: Site) -> None:
     sender.close()
 
 
-async def test_a_status_that_the_network_doubles_is_no_loop(site: Site) -> None:
+async def test_status_doubled_by_network_is_no_loop(site: Site) -> None:
     await site.clock.advance(60)
     before = len(site.sim.sent)
     await site.clock.advance_until(lambda: len(site.sim.sent) > before, within=31)
@@ -1014,7 +1012,7 @@ async def test_a_status_that_the_network_doubles_is_no_loop(site: Site) -> None:
     assert site.ours.upstream_error(SERIAL) is None
 
 
-async def test_unknown_boxes_are_offered_and_removed_ones_forgotten(site: Site) -> None:
+async def test_removed_box_is_forgotten_and_discovered_again(site: Site) -> None:
     found: list[str] = []
     end = site.ours.listen_discovery(lambda each: found.append(each.serial))
     site.ours.remove(SERIAL)
@@ -1030,7 +1028,7 @@ async def test_unknown_boxes_are_offered_and_removed_ones_forgotten(site: Site) 
     assert site.ours.upstream_error(SERIAL) is None
 
 
-def test_at_most_a_hundred_boxes() -> None:
+def test_box_beyond_one_hundred_is_refused() -> None:
     server = BoxHub(VirtualClock())
     for number in range(100):
         server.add(BoxConfig(serial=f"{number:09}", host=HERE))
@@ -1039,8 +1037,8 @@ def test_at_most_a_hundred_boxes() -> None:
     assert len(server.boxes) == 100
 
 
-async def test_i9_a_foreign_address_never_gets_an_answer_nor_takes_the_box(site: Site) -> None:
-    """I9: no datagram from a wrong source changes state or gets an answer."""
+async def test_i9_foreign_address_gets_no_answer_and_changes_no_state(site: Site) -> None:
+    """Check I9: no datagram from a wrong source changes state or gets an answer."""
     foreign = Sender("127.0.0.66")
     await site.clock.advance(60)
     copies = [data for _, data in site.sim.sent]
@@ -1056,7 +1054,7 @@ async def test_i9_a_foreign_address_never_gets_an_answer_nor_takes_the_box(site:
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_whatever_the_line_does_no_limit_is_broken_and_nothing_is_written(make_site: MakeSite, seed: int) -> None:
+async def test_unreliable_network_never_breaks_limits_or_causes_write(make_site: MakeSite, seed: int) -> None:
     site = make_site(config=replace(ALONE, load_group_limit=12.0))
     site.unit.limit = 12
     site.sim.plug_in(Car(wants_kwh=60))
@@ -1074,7 +1072,7 @@ async def test_whatever_the_line_does_no_limit_is_broken_and_nothing_is_written(
 
 
 async def handed_back_site(make_site: MakeSite) -> Site:
-    """A box of the maker's load group whose server came back during an override and does not let it charge."""
+    """Return a site whose server came back during an override and, as a load group, ended that override."""
     site = await night_site(make_site, replace(ALONE, in_maker_load_group=True))
     await lose(site)
     site.box.set_override(on=True)
@@ -1085,28 +1083,28 @@ async def handed_back_site(make_site: MakeSite) -> Site:
     return site
 
 
-async def test_an_override_set_again_with_the_maker_was_not_lost(make_site: MakeSite) -> None:
+async def test_override_set_again_at_server_clears_handed_back_issue(make_site: MakeSite) -> None:
     site = await handed_back_site(make_site)
     site.unit.override_time = 1
     await site.clock.advance(60)
     assert (site.sim.amperes, site.box.issues) == (16, set())
 
 
-async def test_an_override_handed_back_is_of_no_concern_without_the_car(make_site: MakeSite) -> None:
+async def test_unplugging_clears_handed_back_override_issue(make_site: MakeSite) -> None:
     site = await handed_back_site(make_site)
     site.sim.unplug()
     await site.clock.advance(60)
     assert site.box.issues == set()
 
 
-async def test_an_override_handed_back_may_be_set_again_outside_the_makers_group(make_site: MakeSite) -> None:
+async def test_leaving_server_load_group_clears_handed_back_override_issue(make_site: MakeSite) -> None:
     site = await handed_back_site(make_site)
     site.box.configure(ALONE)
     assert site.box.issues == set()
 
 
 @pytest.mark.parametrize("how", ["taken_away", "died"])
-async def test_an_unsafe_server_that_is_gone_is_no_trouble(make_site: MakeSite, how: str) -> None:
+async def test_server_loss_clears_unsafe_server_issue(make_site: MakeSite, how: str) -> None:
     site = make_site(config=ALONE)
     await site.start()
     await site.clock.advance(60)
@@ -1121,14 +1119,14 @@ async def test_an_unsafe_server_that_is_gone_is_no_trouble(make_site: MakeSite, 
     assert (site.mode, site.box.issues) == (Mode.KEEP, set())
 
 
-async def test_a_change_is_not_taken_back_for_what_was_ignored_before_it(make_site: MakeSite) -> None:
+async def test_offline_current_change_survives_command_ignored_before(make_site: MakeSite) -> None:
     site = make_site(served=False, config=ALONE)
     await site.start()
     await site.clock.advance(400)
     site.sim.obeys = False
     site.box.set_current(10)
     await site.clock.advance_until(lambda: site.box.state.online == 10, within=31)
-    await site.clock.advance(21)  # two statuses that show nothing of it; one more, and it counts as ignored
+    await site.clock.advance(21)  # two statuses without the new current; after a third the command counts as ignored
     assert site.box.issues == set()
     site.box.change_offline(20)
     site.sim.obeys = True

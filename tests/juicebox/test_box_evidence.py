@@ -16,7 +16,7 @@ from tests.simulators.juicebox import Shows
 from .conftest import MakeSite
 from .rig import HERE
 from .site import Site
-from .test_transport import Kept
+from .test_transport import ChargerRig
 from .vectors import SERIAL
 
 WIRED_FOR_40 = BoxConfig(serial=SERIAL, host=HERE, wire_rating=40, in_maker_load_group=False)
@@ -25,74 +25,74 @@ AMPS = st.sampled_from([0, 6, 8, 14, 16, 32, 38, 40])
 
 
 def limits(first: int | None, second: int | None) -> StatusMessage:
-    """A status with these two limits, A."""
+    """Return a status with these two limits, in A."""
     shown = {"M": first, "C": second, "m": 40}
     return StatusMessage(SERIAL, "09u", {letter: amps for letter, amps in shown.items() if amps is not None})
 
 
-def outcomes(kept: Kept) -> list[str]:
+def outcomes(rig: ChargerRig) -> list[str]:
     """Return what became of the commands, from the first to the last."""
-    commands = kept.charger.diagnostics()["commands"]
+    commands = rig.charger.diagnostics()["commands"]
     assert isinstance(commands, list)
     return [each["outcome"] for each in commands]
 
 
-async def alone(make_site: MakeSite, *, offline: int, config: BoxConfig = WIRED_FOR_40, **box: object) -> Kept:
+async def alone(make_site: MakeSite, *, offline: int, config: BoxConfig = WIRED_FOR_40, **box: object) -> ChargerRig:
     """Return a plugged-in v09u box without a server, whose offline current the user confirmed."""
     site: Site = make_site(served=False, config=config)
     for name, value in box.items():
         setattr(site.sim, name, value)
     await site.start()
     site.box.confirm_offline(offline)
-    kept = Kept(site)
+    rig = ChargerRig(site)
     await site.clock.advance(31)
-    return kept
+    return rig
 
 
 async def test_constant_second_limit_hides_no_ignored_command(make_site: MakeSite) -> None:
-    kept = await alone(make_site, offline=8, stored=32, constants={"C": 8})
-    site = kept.site
+    rig = await alone(make_site, offline=8, stored=32, constants={"C": 8})
+    site = rig.site
     site.sim.online_may_exceed = True
-    await kept.charger.command(SetCurrent(32))
+    await rig.charger.command(SetCurrent(32))
     await site.clock.advance(60)
-    assert (kept.charger.snapshot.value(CHARGING_CURRENT), site.box.issues) == (32, set())
+    assert (rig.charger.snapshot.value(CHARGING_CURRENT), site.box.issues) == (32, set())
     site.sim.constants = {"M": 32, "C": 8}
     site.sim.obeys = False
-    await kept.charger.command(SetCurrent(14))
+    await rig.charger.command(SetCurrent(14))
     await site.clock.advance(3 * 10 + 5)
     assert site.last.online == 32
     assert BoxIssue.IGNORES_COMMANDS in site.box.issues
-    assert kept.charger.snapshot.value(CHARGING_CURRENT) == 32
-    assert kept.charger.snapshot.value(LIMIT_IN_FORCE) == 32
+    assert rig.charger.snapshot.value(CHARGING_CURRENT) == 32
+    assert rig.charger.snapshot.value(LIMIT_IN_FORCE) == 32
     await site.clock.advance(700)
-    assert outcomes(kept)[-1] == "failed"
+    assert outcomes(rig)[-1] == "failed"
 
 
 async def test_box_from_the_start_at_constants_shows_its_own_current(make_site: MakeSite) -> None:
     """No command has shown which limit is in force, and the second one always equals the stored limit."""
-    kept = await alone(make_site, offline=8, stored=32, obeys=False, constants={"M": 32, "C": 8})
-    kept.site.box.set_current(32)
-    await kept.clock.advance(60)
-    kept.site.box.set_current(14)
-    await kept.clock.advance(60)
-    assert kept.site.box.issues == {BoxIssue.IGNORES_COMMANDS}
-    assert kept.site.box.shown_setting == 32
-    kept.site.box.set_current(32)
-    await kept.clock.advance(60)
-    assert kept.site.box.issues == {BoxIssue.IGNORES_COMMANDS}, "32 A is what it shows anyway"
+    rig = await alone(make_site, offline=8, stored=32, obeys=False, constants={"M": 32, "C": 8})
+    rig.site.box.set_current(32)
+    await rig.clock.advance(60)
+    rig.site.box.set_current(14)
+    await rig.clock.advance(60)
+    assert rig.site.box.issues == {BoxIssue.IGNORES_COMMANDS}
+    assert rig.site.box.shown_setting == 32
+    rig.site.box.set_current(32)
+    await rig.clock.advance(60)
+    assert rig.site.box.issues == {BoxIssue.IGNORES_COMMANDS}, "32 A is what it shows anyway"
 
 
 async def test_lower_offline_current_that_the_box_keeps_is_reported(make_site: MakeSite) -> None:
-    kept = await alone(make_site, offline=38, stored=38, stores=False, config=WIRED_FOR_40)
-    site = kept.site
+    rig = await alone(make_site, offline=38, stored=38, stores=False, config=WIRED_FOR_40)
+    site = rig.site
     site.config = replace(WIRED_FOR_40, wire_rating=32)
     site.box.configure(site.config)
-    await kept.charger.command(SetCurrent(20))
+    await rig.charger.command(SetCurrent(20))
     await site.clock.advance(60)
     assert (site.sim.in_force, site.box.issues) == (20, {BoxIssue.OFFLINE_ABOVE_WIRE})
     site.box.change_offline(32)
     await site.clock.advance(120)
-    assert kept.charger.snapshot.value(OFFLINE_CURRENT) == 38
+    assert rig.charger.snapshot.value(OFFLINE_CURRENT) == 38
     assert site.box.issues == {BoxIssue.OFFLINE_ABOVE_WIRE, BoxIssue.OFFLINE_NOT_STORED}
     assert {each.offline for each in site.commands()[-3:]} == {32}, "only what the user confirmed is sent"
     await site.restart()
@@ -104,9 +104,9 @@ async def test_lower_offline_current_that_the_box_keeps_is_reported(make_site: M
 
 
 async def test_higher_offline_current_that_the_box_keeps_is_reverted(make_site: MakeSite) -> None:
-    kept = await alone(make_site, offline=16, stored=16, stores=False)
-    site = kept.site
-    await kept.charger.command(SetCurrent(10))
+    rig = await alone(make_site, offline=16, stored=16, stores=False)
+    site = rig.site
+    await rig.charger.command(SetCurrent(10))
     await site.clock.advance(60)
     site.box.change_offline(20)
     await site.clock.advance(120)
@@ -127,40 +127,40 @@ async def test_limit_kept_by_the_server_is_no_issue_of_the_user(site: Site) -> N
 @pytest.mark.parametrize("swapped", [False, True])
 async def test_roles_of_the_limits_are_learned_from_one_command(make_site: MakeSite, swapped: bool) -> None:
     """The stored limit is one of the values that the command allows, so only the change tells the limits apart."""
-    kept = await alone(
+    rig = await alone(
         make_site,
         offline=16,
         stored=16,
         online_may_exceed=True,
         state_key=Shows.C_IN_FORCE if swapped else Shows.M_IN_FORCE,
     )
-    await kept.charger.command(SetCurrent(32))
-    await kept.clock.advance(60)
-    assert (kept.site.box.in_force, kept.site.box.state.second_in_force) == (32, swapped)
-    assert outcomes(kept) == ["accepted", "verified"]
-    await kept.site.restart()
-    await kept.clock.advance(60)
-    assert (kept.site.box.in_force, kept.site.box.issues) == (32, set())
+    await rig.charger.command(SetCurrent(32))
+    await rig.clock.advance(60)
+    assert (rig.site.box.in_force, rig.site.box.state.second_in_force) == (32, swapped)
+    assert outcomes(rig) == ["accepted", "verified"]
+    await rig.site.restart()
+    await rig.clock.advance(60)
+    assert (rig.site.box.in_force, rig.site.box.issues) == (32, set())
 
 
 async def test_roles_of_the_limits_are_forgotten_with_the_firmware(make_site: MakeSite) -> None:
-    kept = await alone(make_site, offline=16, stored=16, state_key=Shows.C_IN_FORCE)
-    kept.site.box.set_current(10)
-    await kept.clock.advance(60)
-    assert kept.site.box.state.second_in_force
-    kept.site.box.state.version = "07"
-    await kept.clock.advance(31)
-    assert kept.site.box.state.second_in_force is None
+    rig = await alone(make_site, offline=16, stored=16, state_key=Shows.C_IN_FORCE)
+    rig.site.box.set_current(10)
+    await rig.clock.advance(60)
+    assert rig.site.box.state.second_in_force
+    rig.site.box.state.version = "07"
+    await rig.clock.advance(31)
+    assert rig.site.box.state.second_in_force is None
 
 
 async def test_current_masked_by_the_offline_current_is_not_proven(make_site: MakeSite) -> None:
     """The box shows its offline current before and after the command."""
-    kept = await alone(make_site, offline=16, stored=16)
-    await kept.charger.command(SetCurrent(32))
-    await kept.clock.advance(60)
-    assert not kept.udp.proves(Capability.CURRENT)
-    assert kept.site.box.issues == set()
-    assert "verified" not in outcomes(kept)
+    rig = await alone(make_site, offline=16, stored=16)
+    await rig.charger.command(SetCurrent(32))
+    await rig.clock.advance(60)
+    assert not rig.udp.proves(Capability.CURRENT)
+    assert rig.site.box.issues == set()
+    assert "verified" not in outcomes(rig)
 
 
 def test_second_limit_may_be_in_force_while_nothing_tells() -> None:

@@ -1,4 +1,4 @@
-"""What is in the datagrams: every vector of the protocol page, round trips, and mutations that must not raise."""
+"""Tests of datagrams: every vector of the protocol page, round trips, and mutations that must not raise."""
 
 from itertools import pairwise
 from math import floor
@@ -122,7 +122,7 @@ def of(data: bytes) -> StatusMessage:
         (NEWER_LEGACY, {"state": 0, "voltage": 228.4, "session_energy": None, "unit_rating": 40, "frequency": 59.15}),
     ],
 )
-def test_a_status_of_the_fact_sheet_reads_as_it_says(data: bytes, shown: dict[str, object]) -> None:
+def test_status_vector_is_parsed_to_documented_values(data: bytes, shown: dict[str, object]) -> None:
     message = of(data)
     found = {name: getattr(message, name) for name in shown}
     if isinstance(found.get("power"), float):
@@ -130,7 +130,7 @@ def test_a_status_of_the_fact_sheet_reads_as_it_says(data: bytes, shown: dict[st
     assert found == shown
 
 
-def test_what_a_status_leaves_out_is_unknown() -> None:
+def test_field_missing_in_status_is_unknown() -> None:
     message = of(b"123456789:T1:")
     assert (message.voltage, message.power, message.lifetime_energy, message.quarter_hour) == (None,) * 4
     assert (message.frequency, message.limit_in_force, message.power_factor) == (None,) * 3
@@ -141,11 +141,11 @@ def test_what_a_status_leaves_out_is_unknown() -> None:
 
 
 @pytest.mark.parametrize("ending", [b":", b"", b":\n", b":\r\n", b"\n"])
-def test_the_end_of_a_line_may_be_missing_or_there(ending: bytes) -> None:
+def test_status_is_parsed_with_any_line_ending(ending: bytes) -> None:
     assert of(S1.rstrip(b":") + ending).serial == SERIAL
 
 
-def test_corrupt_garbled_and_unknown_datagrams_are_told_apart() -> None:
+def test_invalid_datagram_is_rejected_with_matching_reason() -> None:
     assert parse(S10) == parse(S11) == Rejection(Reason.NOT_A_BOX)
     assert parse(S1.replace(b"M0040", b"M0041")) == Rejection(Reason.CHECKSUM)
     assert parse(S1.replace(b"!", b"?")) == Rejection(Reason.MALFORMED)
@@ -155,7 +155,7 @@ def test_corrupt_garbled_and_unknown_datagrams_are_told_apart() -> None:
     assert parse(b"") == Rejection(Reason.NOT_A_BOX)
 
 
-def test_debug_messages_and_their_firmware() -> None:
+def test_debug_message_reveals_boot_and_firmware() -> None:
     booted = parse(D1)
     assert isinstance(booted, DebugMessage)
     assert (booted.level, booted.booted, booted.firmware) == ("NFO", True, "EMWERK-JB_1_1-1.4.0.28")
@@ -170,7 +170,7 @@ def test_debug_messages_and_their_firmware() -> None:
     assert parse(b"123456789:DBG,WRN:caf\xe9:") == DebugMessage("123456789", "WRN", "caf\ufffd")
 
 
-def test_encrypted_datagrams_keep_their_serial_and_nothing_else() -> None:
+def test_encrypted_datagram_yields_serial_and_version_only() -> None:
     assert parse(X1) == EncryptedMessage(SERIAL, "08")
     assert parse(X2) == EncryptedMessage(SERIAL, "09e")
 
@@ -191,7 +191,7 @@ def test_encrypted_datagrams_keep_their_serial_and_nothing_else() -> None:
         (C11, (4, 13, 2, 40, 40, 244, 81, False)),
     ],
 )
-def test_a_command_of_the_fact_sheet_reads_as_it_says(data: bytes, decoded: tuple[object, ...]) -> None:
+def test_command_vector_is_parsed_and_encoded_unchanged(data: bytes, decoded: tuple[object, ...]) -> None:
     command = parse_command(data)
     assert isinstance(command, CommandMessage)
     assert decoded == (
@@ -210,12 +210,12 @@ def test_a_command_of_the_fact_sheet_reads_as_it_says(data: bytes, decoded: tupl
         (True, 20, 16, b"CMD52324A0020M016C006S001!YUK$"),
     ],
 )
-def test_a_command_is_built_as_the_fact_sheet_says(wide: bool, online: int, offline: int, built: bytes) -> None:
+def test_command_is_built_as_documented(wide: bool, online: int, offline: int, built: bytes) -> None:
     command = CommandMessage(weekday=5, hour=23, minute=24, online=online, offline=offline, flags=6, index=1, wide=wide)
     assert command.encode() == built
 
 
-def test_commands_that_are_none() -> None:
+def test_invalid_command_is_rejected_with_matching_reason() -> None:
     assert parse_command(C1.replace(b"A0040", b"A0041")) == Rejection(Reason.CHECKSUM)
     assert parse_command(C1.replace(b"M040", b"M40")) == Rejection(Reason.MALFORMED)
     assert parse_command(C3.replace(b"A20", b"A200")) == Rejection(Reason.MALFORMED)
@@ -226,7 +226,7 @@ def test_commands_that_are_none() -> None:
 @pytest.mark.parametrize(
     "numbers", [{"online": 100}, {"offline": 100}, {"index": 1000}, {"weekday": 7}, {"online": -1}]
 )
-def test_a_number_that_does_not_fit_its_field_is_refused(numbers: dict[str, int]) -> None:
+def test_number_that_does_not_fit_its_field_is_refused(numbers: dict[str, int]) -> None:
     good = {"weekday": 0, "hour": 0, "minute": 0, "online": 16, "offline": 16, "flags": 6, "index": 1}
     with pytest.raises(ValueError, match="does not fit"):
         CommandMessage(**(good | numbers), wide=False)
@@ -241,7 +241,7 @@ def test_a_number_that_does_not_fit_its_field_is_refused(numbers: dict[str, int]
     index=st.integers(0, 999),
     wide=st.booleans(),
 )
-def test_every_command_survives_the_round_trip(
+def test_command_survives_round_trip(
     weekday: int, hour: int, minute: int, amps: tuple[int, int], flags: int, index: int, wide: bool
 ) -> None:
     command = CommandMessage(
@@ -258,20 +258,20 @@ def test_every_command_survives_the_round_trip(
 
 
 @given(SERIALS, st.sampled_from(["07", "09u", ""]), FIELDS)
-def test_every_status_survives_the_round_trip(serial: str, version: str, fields: list[tuple[str, str]]) -> None:
+def test_status_survives_round_trip(serial: str, version: str, fields: list[tuple[str, str]]) -> None:
     if not version and fields[0][0] == "v":  # reads as a version
         fields[0] = ("w", fields[0][1])
     message = of(status(version, fields, serial))
     assert (message.serial, message.version) == (serial, version)
     first = dict(reversed([(letter, int(digits)) for letter, digits in fields]))
     assert message.fields == first
-    told = [*message.fields.items(), *message.repeated]
-    assert sorted(told) == sorted((letter, int(digits)) for letter, digits in fields)
+    all_fields = [*message.fields.items(), *message.repeated]
+    assert sorted(all_fields) == sorted((letter, int(digits)) for letter, digits in fields)
     assert serial_of(status(version, fields, serial)) == serial
 
 
 @given(st.binary(max_size=200))
-def test_the_checksum_is_that_of_the_fact_sheet(data: bytes) -> None:
+def test_checksum_matches_documented_formula(data: bytes) -> None:
     h = 0
     for byte in data:
         h = (h ^ ((h * 32) + floor(h / 4) + byte)) % 65536
@@ -280,34 +280,34 @@ def test_the_checksum_is_that_of_the_fact_sheet(data: bytes) -> None:
 
 
 @given(st.binary(max_size=2000))
-def test_no_bytes_make_a_parser_raise(data: bytes) -> None:
+def test_parsers_never_raise_on_random_bytes(data: bytes) -> None:
     assert kind(parse(data)) in fuzz.KINDS
     assert kind(parse(b"123456789:" + data)) in fuzz.KINDS
     assert kind(parse_command(b"CMD" + data)) in fuzz.COMMAND_KINDS
 
 
 @pytest.mark.parametrize("data", STATUSES)
-def test_every_cut_of_a_status_is_told_from_it(data: bytes) -> None:
+def test_truncated_status_never_parses_to_other_values(data: bytes) -> None:
     whole = of(data)
     for shorter, longer in pairwise(range(len(data))):
         cut = parse(data[:shorter])
-        # Versions with a checksum never pass as something else; without one a cut is a shorter status at most.
+        # A cut never passes a checksum. Without a checksum a cut reads as a shorter status at most.
         if whole.version:
             assert isinstance(cut, Rejection) or cut == whole, data[:longer]
         elif not isinstance(cut, Rejection):
             assert isinstance(cut, StatusMessage)
-            complete = list(cut.fields.items())[:-1]  # the last figure may be cut
+            complete = list(cut.fields.items())[:-1]  # the last number may be cut
             assert (cut.serial, complete) == (whole.serial, list(whole.fields.items())[: len(complete)]), data[:longer]
 
 
-def test_mutated_datagrams_end_in_every_kind_of_outcome_and_none_raises() -> None:
+def test_mutated_datagrams_reach_every_outcome_without_raising() -> None:
     statuses, commands = fuzz.outcomes(seed=1, number=6000)
     assert set(statuses) == fuzz.KINDS
     assert set(commands) == fuzz.COMMAND_KINDS
     assert statuses.total() == commands.total() == 6000
 
 
-def test_no_mutation_of_one_byte_passes_the_checksum_with_another_meaning() -> None:
+def test_flipped_bit_never_passes_checksum_with_other_meaning() -> None:
     for data in (S1, S4, *COMMANDS):
         read = parse_command if data.startswith(b"CMD") else parse
         whole = read(data)

@@ -1,4 +1,4 @@
-"""Energy per quarter hour: which day a slot belongs to, and what outlives a restart."""
+"""Tests of the energy per quarter hour: the day of each slot, and storage."""
 
 from datetime import UTC, datetime, timedelta
 import json
@@ -35,7 +35,7 @@ def local(hour: int, minute: int = 0, second: int = 0) -> datetime:
         (local(23, 59), 1, local(0, 15)),
     ],
 )
-def test_a_slot_is_of_today_until_it_begins_anew(now: datetime, slot: int, start: datetime) -> None:
+def test_slot_belongs_to_day_of_its_last_start(now: datetime, slot: int, start: datetime) -> None:
     quarters = IntervalEnergy()
     quarters.record(slot, 250, now, ZONE)
     [quarter] = quarters.known(now)
@@ -47,38 +47,38 @@ def test_a_slot_is_of_today_until_it_begins_anew(now: datetime, slot: int, start
     ("now", "slot"),
     [(local(11, 58, 30), 48), (local(12, 1), 48), (local(23, 59), 0), (local(0, 1), 0)],
 )
-def test_what_may_be_of_either_day_waits_for_the_next_round(now: datetime, slot: int) -> None:
+def test_slot_of_uncertain_day_is_left_out(now: datetime, slot: int) -> None:
     quarters = IntervalEnergy()
     quarters.record(slot, 250, now, ZONE)
     assert quarters.known(now) == []
 
 
 @pytest.mark.parametrize(
-    ("day", "told"),
+    ("day", "expected_count"),
     [
         (datetime(2027, 3, 28, 12), SLOTS - 4 - 1),  # the hour from 1 to 2 is left out
-        (datetime(2026, 10, 25, 12), SLOTS - 4 - 1),  # the oldest are of 25 hours ago
+        (datetime(2026, 10, 25, 12), SLOTS - 4 - 1),  # the oldest slots began 25 hours ago
         (datetime(2026, 10, 26, 0, 10), SLOTS - 4),
     ],
 )
-def test_no_two_slots_are_of_the_same_time_when_the_clocks_change(day: datetime, told: int) -> None:
-    """A slot whose beginning is near may be of either day."""
+def test_slots_stay_unique_across_clock_change(day: datetime, expected_count: int) -> None:
+    """Expect no interval for slots near their start, whose day is uncertain."""
     quarters, now = IntervalEnergy(), day.replace(tzinfo=LOCAL).astimezone(UTC)
     for slot in range(SLOTS):
         quarters.record(slot, slot, now, ZONE)
     starts = [quarter.start for quarter in quarters.known(now)]
-    assert len(starts) == len(set(starts)) == told
+    assert len(starts) == len(set(starts)) == expected_count
     assert all(now - timedelta(days=1) < start <= now for start in starts)
 
 
-def test_no_data_and_absurd_numbers_are_left_out() -> None:
+def test_missing_or_absurd_energy_is_left_out() -> None:
     quarters = IntervalEnergy()
     for energy in (-1, HIGHEST_ENERGY + 1):
         quarters.record(40, energy, local(12), ZONE)
     assert quarters.known(local(12)) == []
 
 
-def test_a_later_word_counts_and_a_day_is_enough() -> None:
+def test_later_energy_replaces_earlier_and_expires_after_one_day() -> None:
     quarters = IntervalEnergy()
     quarters.record(47, 100, local(11, 50), ZONE)
     quarters.record(47, 230, local(12, 10), ZONE)
@@ -87,7 +87,7 @@ def test_a_later_word_counts_and_a_day_is_enough() -> None:
     assert quarters.known(local(11, 45) + timedelta(days=1)) == []
 
 
-def test_what_is_stored_is_restored_but_for_what_is_damaged() -> None:
+def test_stored_intervals_are_restored_except_damaged_entries() -> None:
     quarters = IntervalEnergy()
     for slot in range(SLOTS):
         quarters.record(slot, slot, local(12, 8), ZONE)
@@ -108,17 +108,17 @@ def test_what_is_stored_is_restored_but_for_what_is_damaged() -> None:
     assert damaged == IntervalEnergy()
 
 
-async def test_a_box_tells_what_it_has_counted(site: Site) -> None:
+async def test_box_reports_counted_interval_energy(site: Site) -> None:
     await site.clock.advance(3 * 3600)
     counted = {slot: energy for slot, energy in site.sim.slots.items() if energy > 0}
-    told = {quarter.start: quarter for quarter in site.box.state.quarters.known(site.clock.now())}
-    complete = [quarter for quarter in told.values() if quarter.complete and quarter.energy > 0]
+    reported = {quarter.start: quarter for quarter in site.box.state.quarters.known(site.clock.now())}
+    complete = [quarter for quarter in reported.values() if quarter.complete and quarter.energy > 0]
     assert len(complete) >= 10
     assert {quarter.energy for quarter in complete} <= {round(energy) for energy in counted.values()}
     assert sum(quarter.energy for quarter in complete) == pytest.approx(site.sim.watts * 0.25 * len(complete), rel=0.05)
 
 
-async def test_a_power_cut_of_the_box_takes_nothing_that_was_told(site: Site) -> None:
+async def test_power_cut_of_box_keeps_reported_intervals(site: Site) -> None:
     await site.clock.advance(2 * 3600)
     before = {quarter.start for quarter in site.box.state.quarters.known(site.clock.now()) if quarter.complete}
     assert len(before) > 4

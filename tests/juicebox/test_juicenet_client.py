@@ -1,4 +1,4 @@
-"""The client of the JuiceNet API: what it sends, what it makes of good, bad and absurd answers, and its overrides."""
+"""Tests of the JuiceNet client: its requests, its overrides, and good, bad and absurd answers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -84,7 +84,7 @@ async def server(clock: VirtualClock, socket_enabled: None) -> AsyncIterator[Box
 
 @pytest.fixture
 async def box(server: BoxHub, clock: VirtualClock) -> AsyncIterator[JuiceBox]:
-    """A box that reports to the maker's server, with a thirsty car."""
+    """Yield a box with a charging car that reports to the maker's server."""
     box = JuiceBox(clock=clock, serial=SERIAL, server=server.address, meter_wh=1_000_000)
     box.plug_in(Car(wants_kwh=500, max_amperes=40))
     box.start()
@@ -119,7 +119,7 @@ def unit(cloud: JuiceNetCloud) -> Unit:
 
 
 def sent(cloud: JuiceNetCloud) -> list[tuple[str, dict[str, Any]]]:
-    """Path and body of each request, without what is in all of them."""
+    """Return method, path and body of each request, without the common fields."""
     found = []
     for request in cloud.requests:
         body = json.loads(request.body)
@@ -129,7 +129,7 @@ def sent(cloud: JuiceNetCloud) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-async def test_units(client: JuiceNetClient, cloud: JuiceNetCloud) -> None:
+async def test_units_are_listed_with_names_and_tokens(client: JuiceNetClient, cloud: JuiceNetCloud) -> None:
     assert await client.units() == (
         Unit(serial=OTHER, token=cloud.token(OTHER), name="Yard"),
         Unit(serial=SERIAL, token=cloud.token(SERIAL), name="Garage"),
@@ -139,7 +139,7 @@ async def test_units(client: JuiceNetClient, cloud: JuiceNetCloud) -> None:
     assert await client.units() == ()
 
 
-async def test_state(
+async def test_state_is_parsed(
     client: JuiceNetClient, cloud: JuiceNetCloud, unit: Unit, box: JuiceBox, clock: VirtualClock
 ) -> None:
     await clock.advance(3600)
@@ -159,7 +159,7 @@ async def test_state(
     assert state.unit_time == int(clock.now().timestamp())
 
 
-async def test_what_a_silent_box_looks_like(
+async def test_state_shows_fault_unplugging_and_silence(
     client: JuiceNetClient, unit: Unit, box: JuiceBox, server: BoxHub, clock: VirtualClock
 ) -> None:
     box.set_fault(5)
@@ -178,7 +178,9 @@ async def test_what_a_silent_box_looks_like(
     assert (other.word, other.seen_at) == ("disconnect", None)
 
 
-async def test_info(client: JuiceNetClient, cloud: JuiceNetCloud, unit: Unit, server: BoxHub) -> None:
+async def test_info_returns_ratings_and_load_group(
+    client: JuiceNetClient, cloud: JuiceNetCloud, unit: Unit, server: BoxHub
+) -> None:
     server.unit(SERIAL).wire_rating = 32
     assert await client.info(unit) == Info(wire_rating=32, unit_rating=32)
     server.groups["Yard"] = Group(maximum=40)
@@ -187,7 +189,7 @@ async def test_info(client: JuiceNetClient, cloud: JuiceNetCloud, unit: Unit, se
     assert sent(cloud)[0] == ("POST /box_api_secure", {"cmd": "get_info", "token": unit.token})
 
 
-async def test_schedule(client: JuiceNetClient, cloud: JuiceNetCloud, unit: Unit, server: BoxHub) -> None:
+async def test_schedule_is_parsed(client: JuiceNetClient, cloud: JuiceNetCloud, unit: Unit, server: BoxHub) -> None:
     assert await client.schedule(unit) == Tou(enabled=False, weekday=Day(0, 1440), weekend=Day(0, 1440))
     server.unit(SERIAL).schedule = Schedule(custom=True, weekday=NIGHT, weekend=NOON)
     assert await client.schedule(unit) == Tou(enabled=True, weekday=Day(1320, 360), weekend=Day(660, 780))
@@ -209,14 +211,14 @@ ZONE = "America/Los_Angeles"
         (Day(300, 300), [(time(5), time(0)), (time(0), time(5))]),
     ],
 )
-def test_windows(day: Day, parts: list[tuple[time, time]]) -> None:
+def test_schedule_day_is_split_into_windows(day: Day, parts: list[tuple[time, time]]) -> None:
     windows = Tou(enabled=True, weekday=day, weekend=Day(0, 60)).windows(ZONE)
     assert [(w.start, w.end) for w in windows if w.days == WEEKDAYS] == parts
     assert windows[-1] == Window(2, True, WEEKEND, time(0), time(1), ZONE)
     assert len({window.slot for window in windows}) == len(windows)
 
 
-def test_windows_of_a_disabled_schedule() -> None:
+def test_disabled_schedule_yields_disabled_windows() -> None:
     windows = Tou(enabled=False, weekday=Day(0, 60), weekend=Day(0, 60)).windows("UTC")
     assert [window.enabled for window in windows] == [False, False]
 
@@ -226,7 +228,7 @@ days = st.builds(Day, minutes, minutes)
 
 
 @given(weekday=days, weekend=days, minute=st.integers(0, 7 * 1440 - 1))
-def test_windows_are_those_that_the_server_enforces(weekday: Day, weekend: Day, minute: int) -> None:
+def test_windows_match_enforcement_by_server(weekday: Day, weekend: Day, minute: int) -> None:
     now = START.replace(hour=0) + timedelta(minutes=minute)
     known = Known(
         serial=SERIAL,
@@ -240,7 +242,7 @@ def test_windows_are_those_that_the_server_enforces(weekday: Day, weekend: Day, 
     assert core_schedule.inside(windows, now) is not known.blocked_by_schedule(now)
 
 
-async def test_a_limit(
+async def test_limit_reaches_box(
     client: JuiceNetClient, cloud: JuiceNetCloud, unit: Unit, box: JuiceBox, clock: VirtualClock
 ) -> None:
     await client.set_limit(unit, 16)
@@ -255,13 +257,15 @@ async def test_a_limit(
 
 
 @pytest.mark.parametrize("amps", [-1, 1, 5, 81])
-async def test_limits_that_are_none(client: JuiceNetClient, cloud: JuiceNetCloud, unit: Unit, amps: int) -> None:
+async def test_invalid_limit_is_refused_without_request(
+    client: JuiceNetClient, cloud: JuiceNetCloud, unit: Unit, amps: int
+) -> None:
     with pytest.raises(ValueError, match=str(amps)):
         await client.set_limit(unit, amps)
     assert not cloud.requests
 
 
-async def test_some_servers_take_a_limit_back(
+async def test_limit_may_be_reverted_by_server_but_zero_stays(
     client: JuiceNetClient, cloud: JuiceNetCloud, unit: Unit, box: JuiceBox, clock: VirtualClock
 ) -> None:
     cloud.reverts_after = 5.0
@@ -273,7 +277,7 @@ async def test_some_servers_take_a_limit_back(
     assert box.amperes == 0, "switching off stays"
 
 
-async def test_an_override(
+async def test_override_starts_and_ends_charging(
     client: JuiceNetClient,
     cloud: JuiceNetCloud,
     unit: Unit,
@@ -326,13 +330,15 @@ async def test_an_override(
         (1_790_000_001, 1_790_000_000, Override.NOT_BEFORE),
     ],
 )
-def test_what_an_override_does(override_time: int | None, unit_time: int | None, expected: Override | None) -> None:
+def test_override_time_is_classified_by_unit_time(
+    override_time: int | None, unit_time: int | None, expected: Override | None
+) -> None:
     assert State("plugged", override_time=override_time, unit_time=unit_time).override is expected
 
 
 @pytest.mark.parametrize("code", [None, 17])
 @every(ALL)
-async def test_a_wrong_account(
+async def test_wrong_account_is_refused(
     cloud: JuiceNetCloud, clock: VirtualClock, session: aiohttp.ClientSession, call: Call, code: int | None
 ) -> None:
     cloud.error_code = code
@@ -346,7 +352,7 @@ async def test_a_wrong_account(
 
 
 @every(UNIT_CALLS)
-async def test_a_wrong_unit(client: JuiceNetClient, call: Call) -> None:
+async def test_wrong_unit_is_refused(client: JuiceNetClient, call: Call) -> None:
     with pytest.raises(NotAllowed) as refused:
         await call(client, UNIT)
     assert refused.value.reason == "refused"
@@ -368,7 +374,7 @@ async def test_a_wrong_unit(client: JuiceNetClient, call: Call) -> None:
     ],
 )
 @every(ALL)
-async def test_faults(
+async def test_server_fault_raises_matching_error_without_retry(
     client: JuiceNetClient,
     cloud: JuiceNetCloud,
     unit: Unit,
@@ -392,7 +398,7 @@ async def test_faults(
 
 @pytest.mark.parametrize("fault", [Fault.UNAUTHORIZED, Fault.FORBIDDEN])
 @every(ALL)
-async def test_refused_by_status(
+async def test_unauthorized_or_forbidden_answer_is_refusal(
     client: JuiceNetClient, cloud: JuiceNetCloud, unit: Unit, fault: Fault, call: Call
 ) -> None:
     await cloud.set_fault(fault)
@@ -401,7 +407,7 @@ async def test_refused_by_status(
 
 
 @every(ALL)
-async def test_a_server_that_hangs(
+async def test_hanging_server_times_out_after_10_s(
     client: JuiceNetClient, cloud: JuiceNetCloud, unit: Unit, clock: VirtualClock, call: Call
 ) -> None:
     await cloud.set_fault(Fault.HANG)
@@ -418,7 +424,7 @@ async def test_a_server_that_hangs(
     ("header", "seconds"),
     [(None, 0.0), ("90", 90.0), (" 0 ", 1.0), ("99999", 3600.0), ("soon", 0.0), ("-1", 0.0), ("9" * 500, 0.0)],
 )
-async def test_how_long_to_wait(
+async def test_retry_after_header_sets_wait_time(
     session: aiohttp.ClientSession, clock: VirtualClock, socket_enabled: None, header: str | None, seconds: float
 ) -> None:
     headers = {} if header is None else {"Retry-After": header}
@@ -430,7 +436,7 @@ async def test_how_long_to_wait(
 
 @asynccontextmanager
 async def answering(response: web.Response) -> AsyncIterator[str]:
-    """A server that says the same to everybody."""
+    """Yield the URL of a server that gives the same response to every request."""
 
     async def handle(request: web.Request) -> web.Response:
         headers = {name: value for name, value in response.headers.items() if name != "Content-Length"}
@@ -467,7 +473,7 @@ async def answering(response: web.Response) -> AsyncIterator[str]:
     ],
     ids=lambda response: f"{response.status} {(response.text or '')[:40]}",
 )
-async def test_answers_that_make_no_sense(
+async def test_nonsense_answer_raises_bad_answer(
     session: aiohttp.ClientSession, clock: VirtualClock, socket_enabled: None, response: web.Response
 ) -> None:
     async with answering(response) as url:
@@ -479,10 +485,10 @@ async def test_answers_that_make_no_sense(
 
 
 @pytest.mark.parametrize("missing", [{"unit_time": None}, {"unit_time": 0}, {"charging": {}}, {"charging": None}])
-async def test_no_override_with_a_guessed_moment(
+async def test_override_with_missing_unit_data_is_refused(
     session: aiohttp.ClientSession, clock: VirtualClock, socket_enabled: None, missing: dict[str, Any]
 ) -> None:
-    """A moment of 0 would end the override instead."""
+    """Refuse instead of sending 0, which would end an override."""
     good = {"success": True, "state": "plugged", "unit_time": 1_790_000_000, "charging": {"wh_energy_to_add": 0}}
     async with answering(web.json_response(good | missing)) as url:
         client = JuiceNetClient(session, clock, url, ACCOUNT, device_id=DEVICE)
@@ -492,7 +498,7 @@ async def test_no_override_with_a_guessed_moment(
         await JuiceNetClient(session, clock, url, ACCOUNT, device_id=DEVICE).charge_now(UNIT)
 
 
-async def test_bad_entries_do_no_harm_to_the_others(
+async def test_bad_unit_entries_are_ignored_and_logged_once(
     session: aiohttp.ClientSession, clock: VirtualClock, socket_enabled: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     good = {"unit_id": SERIAL, "token": "secret-token", "name": "A\n\x00B"}
@@ -526,7 +532,7 @@ junk: st.SearchStrategy[Any] = (
     outer=st.dictionaries(st.sampled_from([outer for outer, _, _ in PATHS]), junk),
     inner=st.dictionaries(st.sampled_from([inner for outer, _, inner in PATHS if outer == "charging"]), junk),
 )
-def test_absurd_values_are_none(outer: dict[str, Any], inner: dict[str, Any]) -> None:
+def test_absurd_values_become_none(outer: dict[str, Any], inner: dict[str, Any]) -> None:
     state = State.from_dict({"charging": inner, **outer, "state": "plugged"})
     assert isinstance(state.charging, Charging)
     assert state.override in {None, *Override}
@@ -538,7 +544,7 @@ def test_absurd_values_are_none(outer: dict[str, Any], inner: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("raw", [7, -1, 1.5, True, "0", None])
-def test_a_blocking_that_nobody_knows(raw: object) -> None:
+def test_unknown_blocking_code_becomes_none(raw: object) -> None:
     assert State.from_dict({"state": "plugged", "triggers_blocking": raw}).blocking is None
 
 
@@ -551,7 +557,7 @@ def test_a_blocking_that_nobody_knows(raw: object) -> None:
         ("http://[2001:db8::1]:80", "http://[2001:db8::1]:80"),
     ],
 )
-def test_addresses_of_servers(text: str, expected: str) -> None:
+def test_server_url_is_normalized(text: str, expected: str) -> None:
     assert normalize_server_url(text) == expected
 
 
@@ -571,17 +577,19 @@ def test_addresses_of_servers(text: str, expected: str) -> None:
         "http://[::1",
     ],
 )
-def test_what_is_no_address_of_a_server(text: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - the standard library's own among them
+def test_invalid_server_url_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - some come from the standard library
         normalize_server_url(text)
 
 
-def test_a_client_without_a_server(clock: VirtualClock) -> None:
+def test_client_with_invalid_url_is_refused(clock: VirtualClock) -> None:
     with pytest.raises(ValueError, match="no address"):
         JuiceNetClient(None, clock, "example.org", ACCOUNT, device_id=DEVICE)  # type: ignore[arg-type]
 
 
-async def test_who_asks(cloud: JuiceNetCloud, clock: VirtualClock, session: aiohttp.ClientSession) -> None:
+async def test_user_agent_names_product_and_version(
+    cloud: JuiceNetCloud, clock: VirtualClock, session: aiohttp.ClientSession
+) -> None:
     seen: list[str] = []
 
     async def watch(session: aiohttp.ClientSession, context: Any, params: aiohttp.TraceRequestStartParams) -> None:

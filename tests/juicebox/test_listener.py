@@ -1,4 +1,4 @@
-"""Who is heard, who is answered, and what becomes of everything else."""
+"""Tests of the listener: accepted and answered boxes, drops, moves, discovery and sockets."""
 
 import asyncio
 import socket
@@ -33,7 +33,7 @@ OTHER = "0817000000000000000000000000"
 THIRD = "127.0.0.4"
 
 
-async def test_a_listed_box_is_heard_on_every_port_and_answered_from_the_same_socket_to_its_exact_source(
+async def test_listed_box_is_received_on_every_port_and_answered_at_its_source(
     rig: ListenerRig,
 ) -> None:
     rig.listener.add(SERIAL, HERE)
@@ -51,8 +51,8 @@ async def test_a_listed_box_is_heard_on_every_port_and_answered_from_the_same_so
     assert (len(moved.received()), box.received()) == (1, [])
 
 
-async def test_boxes_behind_a_gateway_are_told_apart_by_their_serials(rig: ListenerRig) -> None:
-    """With masquerading all of them come from its address, each from a port of its own."""
+async def test_boxes_behind_gateway_are_distinguished_by_serial(rig: ListenerRig) -> None:
+    """Send from one address with a port per box, as a masquerading gateway does."""
     boxes = {serial: rig.sender() for serial in (SERIAL, OTHER)}
     for serial, box in boxes.items():
         rig.listener.add(serial, HERE)
@@ -67,7 +67,7 @@ async def test_boxes_behind_a_gateway_are_told_apart_by_their_serials(rig: Liste
     assert rig.listener.dropped == {}
 
 
-async def test_an_answer_is_never_longer_than_its_status(rig: ListenerRig) -> None:
+async def test_answer_longer_than_its_status_is_not_sent(rig: ListenerRig) -> None:
     rig.listener.add(SERIAL, HERE)
     box = rig.sender()
     await rig.send(box, line())
@@ -77,10 +77,10 @@ async def test_an_answer_is_never_longer_than_its_status(rig: ListenerRig) -> No
     assert box.received() == []
 
 
-async def test_i9_what_comes_from_nobody_listed_or_from_elsewhere_changes_nothing_and_is_counted(
+async def test_i9_datagram_of_unknown_or_wrong_source_is_counted_without_effect(
     rig: ListenerRig,
 ) -> None:
-    """I9: no datagram from an unknown or wrong source changes state or gets an answer."""
+    """Check I9: no datagram from an unknown or wrong source changes state or gets an answer."""
     rig.listener.add(SERIAL, HERE)
     box, foreign = rig.sender(), rig.sender(THERE)
     assert await rig.send(foreign, line(), D1, X2) == 0  # the right serial at the wrong address
@@ -100,13 +100,13 @@ async def test_i9_what_comes_from_nobody_listed_or_from_elsewhere_changes_nothin
     assert rig.listener.host_of(SERIAL) == HERE
 
 
-async def test_debug_and_encrypted_datagrams_of_a_listed_box_are_passed_on(rig: ListenerRig) -> None:
+async def test_debug_and_encrypted_datagrams_of_listed_box_are_passed_on(rig: ListenerRig) -> None:
     rig.listener.add(SERIAL, HERE)
     assert await rig.send(rig.sender(), D1, X2) == 2
     assert [type(arrival.message) for arrival in rig.arrivals] == [DebugMessage, EncryptedMessage]
 
 
-async def test_a_flood_is_cut_off_before_its_checksums_and_costs_a_listed_box_nothing(rig: ListenerRig) -> None:
+async def test_flood_of_unknown_boxes_is_limited_and_spares_listed_box(rig: ListenerRig) -> None:
     rig.listener.add(SERIAL, HERE)
     box, foreign = rig.sender(), rig.sender(THERE)
     for _ in range(4):
@@ -118,7 +118,7 @@ async def test_a_flood_is_cut_off_before_its_checksums_and_costs_a_listed_box_no
     assert rig.listener.dropped["rate"] == 450 - STRANGERS_BURST - 20
 
 
-async def test_one_box_cannot_flood_either(rig: ListenerRig) -> None:
+async def test_flood_of_one_box_is_limited_and_spares_other_box(rig: ListenerRig) -> None:
     rig.listener.add(SERIAL, HERE)
     rig.listener.add(OTHER, HERE)  # behind the same gateway
     box = rig.sender()
@@ -126,8 +126,8 @@ async def test_one_box_cannot_flood_either(rig: ListenerRig) -> None:
     assert await rig.send(box, line(serial=OTHER)) == 1
 
 
-async def test_what_is_forged_in_the_name_of_a_box_takes_no_room_from_its_statuses(rig: ListenerRig) -> None:
-    """From its own address: lines without a checksum, with a wrong one, implausible ones, and whole ones beside it."""
+async def test_forged_datagrams_take_no_capacity_from_box_statuses(rig: ListenerRig) -> None:
+    """Flood from the box's address with debug lines, wrong checksums, implausible statuses and copies."""
     rig.listener.add(SERIAL, HERE)
     box, beside = rig.sender(), rig.sender()
     assert await rig.send(box, line(uptime=1000)) == 1
@@ -139,21 +139,21 @@ async def test_what_is_forged_in_the_name_of_a_box_takes_no_room_from_its_status
     assert await rig.send(beside, *[line(uptime=1065)] * 60) == BOX_BURST, "it may have opened another port"
 
 
-async def test_a_flood_of_wrong_checksums_from_beside_a_box_does_not_stop_its_statuses_from_being_read(
+async def test_flood_of_wrong_checksums_does_not_block_statuses_of_box(
     rig: ListenerRig,
 ) -> None:
     rig.listener.add(SERIAL, HERE)
     box, beside = rig.sender(), rig.sender()
     assert await rig.send(box, line()) == 1
     forged = S2[:-8] + b"!AAA:"
-    for _ in range(int(READ_BURST / 50) + 1):  # so few at once that none is lost in the socket
+    for _ in range(int(READ_BURST / 50) + 1):  # small batches, so that the socket loses none
         await rig.send(beside, *[forged] * 50)
     read = READ_BURST - 1  # the first status of the box came from an unknown port as well
     assert rig.listener.dropped == {"checksum": read, "rate": 51}
     assert await rig.send(box, line()) == 1
 
 
-async def test_a_giant_datagram_is_dropped_unread(rig: ListenerRig) -> None:
+async def test_giant_datagram_is_dropped(rig: ListenerRig) -> None:
     rig.listener.add(SERIAL, HERE)
     assert await rig.send(rig.sender(), SERIAL.encode() + b":" + b"x" * 65_000) == 0
     assert rig.listener.dropped == {"too_long": 1}
@@ -162,16 +162,16 @@ async def test_a_giant_datagram_is_dropped_unread(rig: ListenerRig) -> None:
 # Plausibility
 
 
-async def test_a_lifetime_energy_that_falls_or_leaps_is_not_believed_until_it_lasts(rig: ListenerRig) -> None:
+async def test_falling_or_leaping_lifetime_energy_is_rejected_until_persistent(rig: ListenerRig) -> None:
     rig.listener.add(SERIAL, HERE, lifetime=5000)
     box = rig.sender()
     assert await rig.repeat(box, 1, lifetime=4999) == 0
-    assert await rig.repeat(box, 1, lifetime=900_000) == 1  # how long ago the last one was is not known
+    assert await rig.repeat(box, 1, lifetime=900_000) == 1  # the age of the known energy is unknown
     assert await rig.repeat(box, 1, lifetime=903_000) == 0
     assert await rig.repeat(box, 1, lifetime=900_001) == 1
     assert rig.listener.dropped == {"implausible": 2}
     assert await rig.repeat(box, 2, lifetime=100) == 0
-    assert await rig.repeat(box, 2, lifetime=101) == 2  # three in a row: its memory was replaced
+    assert await rig.repeat(box, 2, lifetime=101) == 2  # three in a row: the box has a new meter
 
 
 async def test_statuses_in_quick_succession_are_no_evidence() -> None:
@@ -182,7 +182,7 @@ async def test_statuses_in_quick_succession_are_no_evidence() -> None:
 
 
 @pytest.mark.parametrize("version", ["07", "09u", ""])
-def test_a_counter_that_goes_with_the_time_is_plausible_and_one_that_repeats_is_not(version: str) -> None:
+def test_counter_following_time_is_plausible_and_repeated_counter_is_not(version: str) -> None:
     def judge(*uptimes: float) -> list[bool]:
         track = Track()
         return [
@@ -204,7 +204,7 @@ def _status(data: bytes) -> StatusMessage:
     return message
 
 
-def test_a_status_that_leaves_its_energy_out_changes_nothing_known() -> None:
+def test_status_without_energy_keeps_known_lifetime_energy() -> None:
     track = Track(lifetime=7)
     track.record(_status(b"123456789:T1:"), 0)
     assert track.lifetime == 7
@@ -213,11 +213,11 @@ def test_a_status_that_leaves_its_energy_out_changes_nothing_known() -> None:
 # A new address
 
 
-async def test_a_box_that_moved_is_believed_after_silence_and_three_plausible_statuses(rig: ListenerRig) -> None:
+async def test_moved_box_is_accepted_after_silence_and_three_plausible_statuses(rig: ListenerRig) -> None:
     rig.listener.add(SERIAL, HERE)
     old, new = rig.sender(), rig.sender(THERE)
     assert await rig.repeat(old, 1) == 1
-    assert await rig.repeat(new, 3) == 0  # the old address was heard just now
+    assert await rig.repeat(new, 3) == 0  # the old address sent a status just now
     await rig.clock.advance(SILENT_BEFORE_MOVE - 90)
     assert await rig.repeat(new, 2) == 0
     assert await rig.repeat(new, 2) == 2
@@ -225,7 +225,7 @@ async def test_a_box_that_moved_is_believed_after_silence_and_three_plausible_st
     assert await rig.repeat(old, 1) == 0
 
 
-async def test_a_box_does_not_move_by_statuses_hours_apart(rig: ListenerRig) -> None:
+async def test_statuses_hours_apart_do_not_move_box(rig: ListenerRig) -> None:
     rig.listener.add(SERIAL, HERE)
     home, away = rig.sender(), rig.sender(THERE)
     assert await rig.repeat(home, 2, version="07") == 2
@@ -236,7 +236,7 @@ async def test_a_box_does_not_move_by_statuses_hours_apart(rig: ListenerRig) -> 
     assert rig.listener.host_of(SERIAL) == HERE
 
 
-async def test_a_box_does_not_move_where_its_energy_is_less_or_the_old_address_speaks(rig: ListenerRig) -> None:
+async def test_lower_energy_or_active_old_address_prevents_move(rig: ListenerRig) -> None:
     rig.listener.add(SERIAL, HERE, lifetime=6000)
     new = rig.sender(THERE)
     await rig.clock.advance(SILENT_BEFORE_MOVE)
@@ -248,8 +248,8 @@ async def test_a_box_does_not_move_where_its_energy_is_less_or_the_old_address_s
 
 
 @pytest.mark.parametrize("lifetime", [4_000_000_000, 11_000])
-async def test_box_does_not_move_where_its_energy_could_not_have_flowed(rig: ListenerRig, lifetime: int) -> None:
-    """At most 60 kW since the box was heard, and 1 kWh."""
+async def test_impossible_energy_increase_prevents_move(rig: ListenerRig, lifetime: int) -> None:
+    """Exceed the limit of 60 kW since the last status, plus 1 kWh."""
     rig.listener.add(SERIAL, HERE, lifetime=6000)
     box = rig.sender()
     stranger = rig.sender(THERE)
@@ -260,7 +260,7 @@ async def test_box_does_not_move_where_its_energy_could_not_have_flowed(rig: Lis
     assert await rig.repeat(box, 3, lifetime=6000) == 3
 
 
-async def test_box_whose_energy_could_have_flowed_moves(rig: ListenerRig) -> None:
+async def test_possible_energy_increase_allows_move(rig: ListenerRig) -> None:
     rig.listener.add(SERIAL, HERE, lifetime=6000)
     assert await rig.repeat(rig.sender(), 1, lifetime=6000) == 1
     await rig.clock.advance(3600)
@@ -268,21 +268,21 @@ async def test_box_whose_energy_could_have_flowed_moves(rig: ListenerRig) -> Non
 
 
 @pytest.mark.parametrize("metered_at", [-7200.0, -3600.0])
-async def test_energy_of_a_moved_box_counts_from_before_the_start(rig: ListenerRig, metered_at: float) -> None:
+async def test_possible_energy_increase_counts_from_metering_before_start(rig: ListenerRig, metered_at: float) -> None:
     now = rig.clock.monotonic()
     rig.listener.add(SERIAL, HERE, lifetime=6000, metered_at=now + metered_at)
     await rig.clock.advance(SILENT_BEFORE_MOVE)
-    heard = await rig.repeat(rig.sender(THERE), 3, lifetime=6000 + 100_000)
-    assert heard == (1 if metered_at == -7200.0 else 0)
+    accepted = await rig.repeat(rig.sender(THERE), 3, lifetime=6000 + 100_000)
+    assert accepted == (1 if metered_at == -7200.0 else 0)
 
 
-async def test_energy_from_ahead_of_the_clock_does_not_lock_a_box_out(rig: ListenerRig) -> None:
-    """The clock of Home Assistant was set back over a restart."""
+async def test_metering_time_in_future_does_not_lock_box_out(rig: ListenerRig) -> None:
+    """Restore a metering time in the future, as after Home Assistant's clock was set back."""
     rig.listener.add(SERIAL, HERE, lifetime=6000, metered_at=rig.clock.monotonic() + 86_400)
     assert await rig.repeat(rig.sender(), 1, lifetime=6500) == 1
 
 
-async def test_pinned_address_wins_back_from_a_stranger_that_is_believed(rig: ListenerRig) -> None:
+async def test_pinned_address_wins_back_from_accepted_stranger(rig: ListenerRig) -> None:
     disputed: list[str] = []
     rig.listener.on_dispute = disputed.append
     rig.listener.add(SERIAL, HERE, lifetime=6000)
@@ -290,18 +290,18 @@ async def test_pinned_address_wins_back_from_a_stranger_that_is_believed(rig: Li
     stranger = rig.sender(THERE)
     assert await rig.repeat(box, 3, lifetime=6000) == 3
     await rig.clock.advance(SILENT_BEFORE_MOVE)
-    assert await rig.repeat(stranger, 3, lifetime=8000) == 1  # as much as could have flowed
+    assert await rig.repeat(stranger, 3, lifetime=8000) == 1  # a possible increase
     assert (rig.listener.host_of(SERIAL), disputed) == (THERE, [])
-    for heard in (0, 0, 1, 1):  # although the stranger goes on
+    for accepted in (0, 0, 1, 1):  # although the stranger goes on
         await rig.send(stranger, line(uptime=rig.clock.monotonic(), lifetime=8000))
-        assert await rig.repeat(box, 1, lifetime=6000) == heard
-        assert rig.listener.is_disputed(SERIAL) is not bool(heard)
+        assert await rig.repeat(box, 1, lifetime=6000) == accepted
+        assert rig.listener.is_disputed(SERIAL) is not bool(accepted)
     assert rig.listener.host_of(SERIAL) == HERE
     assert disputed == [SERIAL, SERIAL]
     assert await rig.repeat(stranger, 3, lifetime=8000) == 0
 
 
-async def test_pinned_address_does_not_win_back_by_what_no_box_would_send(rig: ListenerRig) -> None:
+async def test_pinned_address_does_not_win_back_with_replayed_statuses(rig: ListenerRig) -> None:
     rig.listener.add(SERIAL, THERE, lifetime=6000, pinned=HERE)
     assert await rig.repeat(rig.sender(THERE), 1, lifetime=6000) == 1
     replayed = line(uptime=1000, lifetime=6000)
@@ -315,33 +315,33 @@ async def test_pinned_address_does_not_win_back_by_what_no_box_would_send(rig: L
     assert not rig.listener.is_disputed(OTHER)
 
 
-async def test_flood_from_elsewhere_leaves_the_pinned_address_its_room(rig: ListenerRig) -> None:
+async def test_flood_from_elsewhere_spares_pinned_address(rig: ListenerRig) -> None:
     rig.listener.add(SERIAL, THERE, lifetime=6000, pinned=HERE)
     box = rig.sender()
     foreign = rig.sender("127.0.0.9")
-    heard = 0
+    accepted = 0
     for _ in range(4):
         await rig.send(foreign, *[line(serial=OTHER)] * 100)
-        heard += await rig.send(box, line(uptime=rig.clock.monotonic(), lifetime=6000))
+        accepted += await rig.send(box, line(uptime=rig.clock.monotonic(), lifetime=6000))
         await rig.clock.advance(5)
-    assert heard == 2
+    assert accepted == 2
 
 
-async def test_of_too_many_new_addresses_the_one_longest_silent_gives_way(rig: ListenerRig) -> None:
+async def test_longest_silent_new_address_gives_way_when_too_many_appear(rig: ListenerRig) -> None:
     rig.listener.add(SERIAL, HERE)
     await rig.clock.advance(SILENT_BEFORE_MOVE)
     genuine = rig.sender(THERE)
     assert await rig.repeat(genuine, 2, every=10) == 0
     for number in range(4, 9):
         await rig.repeat(rig.sender(f"127.0.0.{number}"), 1, every=2)
-    assert await rig.repeat(genuine, 2, every=30) == 0  # pushed out, so it begins anew
+    assert await rig.repeat(genuine, 2, every=30) == 0  # pushed out, so its evidence starts again
     assert await rig.repeat(genuine, 1) == 1
 
 
 # Unknown boxes
 
 
-async def test_an_unknown_box_is_discovered_after_three_valid_statuses_within_a_minute(rig: ListenerRig) -> None:
+async def test_unknown_box_is_discovered_after_three_valid_statuses(rig: ListenerRig) -> None:
     box = rig.sender()
     await rig.repeat(box, 2)
     assert rig.found == []
@@ -358,7 +358,7 @@ async def test_an_unknown_box_is_discovered_after_three_valid_statuses_within_a_
     assert rig.listener.host_of(SERIAL) is None
 
 
-async def test_a_box_too_slow_or_replayed_is_not_discovered(rig: ListenerRig) -> None:
+async def test_slow_or_replayed_box_is_not_discovered(rig: ListenerRig) -> None:
     box = rig.sender()
     await rig.repeat(box, 4, every=40)
     for _ in range(5):
@@ -368,9 +368,9 @@ async def test_a_box_too_slow_or_replayed_is_not_discovered(rig: ListenerRig) ->
     assert rig.found == []
 
 
-async def test_a_discovered_box_waits_until_it_is_silent_for_an_hour(rig: ListenerRig) -> None:
+async def test_discovered_box_is_forgotten_after_one_hour_of_silence(rig: ListenerRig) -> None:
     await rig.repeat(rig.sender(), 3)
-    assert await rig.repeat(rig.sender(THERE), 3) == 0  # another address with the serial of a pending one
+    assert await rig.repeat(rig.sender(THERE), 3) == 0  # another address with the serial of a pending box
     assert [each.host for each in rig.listener.discovered] == [HERE]
     await rig.clock.advance(3601)
     assert rig.listener.discovered == []
@@ -378,7 +378,7 @@ async def test_a_discovered_box_waits_until_it_is_silent_for_an_hour(rig: Listen
     assert [each.host for each in rig.listener.discovered] == [THERE]
 
 
-async def test_at_most_five_boxes_wait_for_the_user_and_twenty_are_watched(rig: ListenerRig) -> None:
+async def test_pending_and_watched_unknown_boxes_are_limited(rig: ListenerRig) -> None:
     box = rig.sender()
     for _ in range(3):
         for number in range(MOST_STRANGERS + 5):
@@ -388,7 +388,7 @@ async def test_at_most_five_boxes_wait_for_the_user_and_twenty_are_watched(rig: 
     assert len(rig.listener._strangers) == MOST_STRANGERS
 
 
-async def test_nothing_is_discovered_from_the_internet(rig: ListenerRig) -> None:
+async def test_box_at_internet_address_is_not_discovered(rig: ListenerRig) -> None:
     for _ in range(4):
         sock = next(iter(rig.listener._sockets.values()))
         rig.listener._received(sock, line(uptime=rig.clock.monotonic()), ("8.8.8.8", 8042))
@@ -400,12 +400,12 @@ async def test_nothing_is_discovered_from_the_internet(rig: ListenerRig) -> None
 # Sockets
 
 
-async def test_ports_can_be_changed_and_those_that_stay_lose_nothing(rig: ListenerRig) -> None:
+async def test_port_change_loses_nothing_on_kept_port(rig: ListenerRig) -> None:
     rig.listener.add(SERIAL, HERE)
     box = rig.sender()
     kept, dropped = rig.ports
     (new,) = free_ports(1)
-    box.send(line(), kept)  # lies in the socket while it is reconfigured
+    box.send(line(), kept)  # waits in the socket during the change
     rig.listener.open("127.0.0.1", [kept, new])
     await rig.clock.settle()
     assert len(rig.arrivals) == 1
@@ -418,7 +418,7 @@ async def test_ports_can_be_changed_and_those_that_stay_lose_nothing(rig: Listen
     assert rig.listener.dropped["unsent"] == 1
 
 
-async def test_a_busy_port_is_named_and_nothing_changes(rig: ListenerRig) -> None:
+async def test_busy_port_is_named_and_changes_nothing(rig: ListenerRig) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind(("127.0.0.1", 0))
         (free,) = free_ports(1)
@@ -428,25 +428,25 @@ async def test_a_busy_port_is_named_and_nothing_changes(rig: ListenerRig) -> Non
     assert (err.value.reason, err.value.detail) == ("port_busy", str(busy))
     assert {port for _, port in rig.listener.endpoints} == set(rig.ports)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
-        again.bind(("127.0.0.1", free))  # was given back
+        again.bind(("127.0.0.1", free))  # the port was released
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "example.org", ""])
-async def test_an_address_that_is_not_ours_is_refused(rig: ListenerRig, address: str) -> None:
+async def test_foreign_listen_address_is_refused(rig: ListenerRig, address: str) -> None:
     with pytest.raises(NoConnection, match="bad_address"):
         rig.listener.open(address, rig.ports)
     assert len(rig.listener.endpoints) == 2
 
 
-async def test_an_address_that_has_gone_since_is_noticed(rig: ListenerRig) -> None:
+async def test_lost_listen_address_is_noticed(rig: ListenerRig) -> None:
     rig.listener.require_address()
-    rig.listener._address = "192.0.2.1"  # as if this machine had had it
+    rig.listener._address = "192.0.2.1"  # as if this machine had lost the address
     with pytest.raises(NoConnection, match="bad_address"):
         rig.listener.require_address()
     assert len(rig.listener.endpoints) == 2
 
 
-async def test_an_error_of_the_socket_is_counted_and_survived(rig: ListenerRig) -> None:
+async def test_socket_error_is_counted_and_survived(rig: ListenerRig) -> None:
     class Broken:
         calls = 0
 
@@ -458,7 +458,7 @@ async def test_an_error_of_the_socket_is_counted_and_survived(rig: ListenerRig) 
     assert rig.listener.dropped == {"socket_error": 2}
 
 
-async def test_a_batch_leaves_room_for_others(rig: ListenerRig) -> None:
+async def test_batch_of_datagrams_yields_to_other_tasks(rig: ListenerRig) -> None:
     foreign: Sender = rig.sender(THERE)
     for _ in range(100):
         foreign.send(b"x", rig.ports[0])

@@ -1,6 +1,6 @@
-"""A stranger that sends in the name of a box is not believed for good, and what it says ends with it.
+"""Tests of a stranger that imitates a box: the real box wins back, and the stranger's values end.
 
-The box's Wi-Fi is away for two minutes. The stranger knows its serial number, and sends what a box could send.
+The box's Wi-Fi is off for two minutes. The stranger knows the serial number and sends plausible statuses.
 """
 
 from collections.abc import AsyncIterator
@@ -16,8 +16,8 @@ from .site import Site
 
 
 @pytest.fixture
-async def taken(make_site: MakeSite) -> AsyncIterator[tuple[Site, Sender]]:
-    """A box that we keep and paused, and a stranger that is believed in its place."""
+async def taken_over(make_site: MakeSite) -> AsyncIterator[tuple[Site, Sender]]:
+    """Yield a site with a kept, paused box, and a stranger that the listener accepted in place of the box."""
     site = make_site(served=False)
     await site.start()
     await site.clock.advance(400)
@@ -29,21 +29,21 @@ async def taken(make_site: MakeSite) -> AsyncIterator[tuple[Site, Sender]]:
     site.sim.wifi = False
     await site.clock.advance(SILENT_BEFORE_MOVE)
     for _ in range(3):
-        await say(site, stranger)
+        await send_status(site, stranger)
     assert site.ours.listener.host_of(site.box.config.serial) == THERE
     assert stranger.received(), "it is answered"
     yield site, stranger
     stranger.close()
 
 
-async def say(site: Site, stranger: Sender) -> None:
-    """Let the stranger send a status with somewhat more energy than the box has."""
+async def send_status(site: Site, stranger: Sender) -> None:
+    """Send a status of the stranger with slightly more energy than the box has."""
     uptime = site.clock.monotonic()
     stranger.send(line(uptime=uptime, lifetime=int(site.sim.lifetime_wh) + 900), site.port)
     await site.clock.advance(20)
 
 
-async def test_stranger_with_absurd_energy_is_not_believed(make_site: MakeSite) -> None:
+async def test_stranger_with_absurd_energy_is_rejected(make_site: MakeSite) -> None:
     site = make_site(served=False)
     await site.start()
     await site.clock.advance(400)
@@ -60,13 +60,13 @@ async def test_stranger_with_absurd_energy_is_not_believed(make_site: MakeSite) 
     assert site.ours.listener.host_of(site.box.config.serial) == HERE
 
 
-async def test_real_box_is_served_again_before_it_falls_back(taken: tuple[Site, Sender]) -> None:
-    site, stranger = taken
+async def test_real_box_is_served_again_before_fallback(taken_over: tuple[Site, Sender]) -> None:
+    site, stranger = taken_over
     site.sim.wifi = True
     issues = set()
     site.mark()
     for _ in range(5):
-        await say(site, stranger)
+        await send_status(site, stranger)
         issues |= site.box.issues
     assert BoxIssue.TWO_ADDRESSES in issues, "the user is told while both speak"
     assert site.box.issues == set()
@@ -76,8 +76,8 @@ async def test_real_box_is_served_again_before_it_falls_back(taken: tuple[Site, 
     assert site.box.state.lifetime == int(site.sim.lifetime_wh)
 
 
-async def test_real_box_wins_back_after_a_restart_too(taken: tuple[Site, Sender]) -> None:
-    site, _ = taken
+async def test_real_box_wins_back_after_restart(taken_over: tuple[Site, Sender]) -> None:
+    site, _ = taken_over
     await site.restart()
     assert site.ours.listener.host_of(site.box.config.serial) == THERE, "a box that moved is followed over a restart"
     site.sim.wifi = True
@@ -86,7 +86,7 @@ async def test_real_box_wins_back_after_a_restart_too(taken: tuple[Site, Sender]
     assert site.sim.amperes == 0
 
 
-async def test_energy_of_a_stranger_is_bounded_after_a_restart_too(make_site: MakeSite) -> None:
+async def test_stranger_with_absurd_energy_is_rejected_after_restart(make_site: MakeSite) -> None:
     site = make_site(served=False)
     await site.start()
     await site.clock.advance(400)
@@ -101,26 +101,26 @@ async def test_energy_of_a_stranger_is_bounded_after_a_restart_too(make_site: Ma
     assert site.ours.listener.host_of(site.box.config.serial) == HERE
 
 
-async def test_word_of_the_user_counts_at_once_though_unchanged(taken: tuple[Site, Sender]) -> None:
-    site, stranger = taken
+async def test_address_confirmed_by_user_counts_at_once(taken_over: tuple[Site, Sender]) -> None:
+    site, stranger = taken_over
     serial = site.box.config.serial
     site.ours.trust(serial, HERE)
     stranger.received()
-    await say(site, stranger)
+    await send_status(site, stranger)
     assert stranger.received() == [], "it is not answered any more"
     assert (site.ours.listener.host_of(serial), site.box.state.host, site.box.state.pinned) == (HERE, HERE, HERE)
     site.ours.trust("1", HERE)
     assert site.ours.listener.host_of("1") is None, "nothing is known of that box"
 
 
-async def test_dispute_is_over_when_only_the_new_address_speaks(taken: tuple[Site, Sender]) -> None:
-    """The box moved, and something at its old address sends what no box would."""
-    site, stranger = taken
+async def test_address_dispute_ends_when_only_new_address_sends(taken_over: tuple[Site, Sender]) -> None:
+    """Move the box while its old address sends an implausible status."""
+    site, stranger = taken_over
     replay = Sender(HERE)
     replay.send(line(uptime=1, lifetime=10**6), site.port)
-    await say(site, stranger)
+    await send_status(site, stranger)
     assert BoxIssue.TWO_ADDRESSES in site.box.issues
     for _ in range(31):
-        await say(site, stranger)
+        await send_status(site, stranger)
     replay.close()
     assert BoxIssue.TWO_ADDRESSES not in site.box.issues

@@ -1,7 +1,7 @@
-"""What of the server's commands reaches a box: as much of the current as is permitted here, and the rest unchanged.
+"""Tests of the relay: the permitted part of the server's current reaches the box, the rest passes unchanged.
 
-The rule is written anew here (docs/design.md, section 0.3). Where the user overrides, the server's commands do not
-pass: test_box.py.
+This file implements the rule a second time (docs/design.md, section 0.3). Overrides, during which no command of the
+server passes, are tested in test_box.py.
 """
 
 from dataclasses import dataclass, field, replace
@@ -27,7 +27,7 @@ UNIT_RATING = 40
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What holds from now on, and the server's next command."""
+    """Limits that hold from now on, and the server's next command."""
 
     online: int
     stored: int
@@ -40,18 +40,18 @@ class Step:
 
 
 @dataclass
-class Line:
-    """A box without a network: what it is told by the server, and what of it arrives."""
+class BoxLine:
+    """A box without a network, with the commands that reach it."""
 
     clock: VirtualClock = field(default_factory=VirtualClock)
-    told: list[bytes] = field(default_factory=list)
+    arrived: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.config = BoxConfig(serial=SERIAL, host=HERE)
         self.box = Box(self.clock, self.config, BoxState(), lambda _data, _suspect: None)
 
     def send(self, step: Step) -> bytes:
-        """Let the box report and the server answer; the server's command."""
+        """Let the box report and the server answer. Return the server's command."""
         self.config = replace(
             self.config, wire_rating=step.wire, load_group_limit=step.own_limit, read_only=step.read_only
         )
@@ -70,12 +70,12 @@ class Line:
         return order.encode()
 
     def _answer(self, data: bytes) -> bool:
-        self.told.append(data)
+        self.arrived.append(data)
         return True
 
 
 def permitted(step: Step) -> int:
-    """The current that may reach the box."""
+    """Return the current in A that may reach the box."""
     limits = [step.online, UNIT_RATING, step.wire, step.own_limit, step.share]
     if not step.read_only:
         limits += [step.wanted, 0 if step.paused else None]
@@ -101,15 +101,15 @@ STEPS = st.builds(
 @example(steps=[Step(online=30, stored=16), *(Step(online=amps, stored=40) for amps in (30, 10, 0))])
 @example(steps=[Step(online=16, stored=40)])
 @example(steps=[Step(online=amps, stored=16) for amps in (24, 0, 40)])
-def test_relay_passes_what_is_permitted_of_each_command(steps: list[Step]) -> None:
-    rig = Line()
+def test_relay_passes_permitted_part_of_each_command(steps: list[Step]) -> None:
+    rig = BoxLine()
     known: int | None = None
     for step in steps:
         order = rig.send(step)
         highest = max(80 if step.wire is None else step.wire, inf if known is None else known)
         stored = step.stored if step.stored <= highest else known
-        [data] = rig.told
-        rig.told.clear()
+        [data] = rig.arrived
+        rig.arrived.clear()
         found = parse_command(data)
         asked = parse_command(order)
         assert isinstance(found, CommandMessage)
@@ -123,45 +123,45 @@ def test_relay_passes_what_is_permitted_of_each_command(steps: list[Step]) -> No
         borne = min(limit for limit in (UNIT_RATING, step.wire, step.own_limit) if limit is not None)
         assert (BoxIssue.UNSAFE_SERVER in issues) is (step.online > borne)
         assert (BoxIssue.UNSAFE_STORED in issues) is (stored != step.stored)
-        told = step.wire is not None and (rig.box.state.stored or 0) > step.wire
-        assert (BoxIssue.OFFLINE_ABOVE_WIRE in issues) is told
+        above_wire_rating = step.wire is not None and (rig.box.state.stored or 0) > step.wire
+        assert (BoxIssue.OFFLINE_ABOVE_WIRE in issues) is above_wire_rating
         assert rig.box.mode is Mode.RELAY
         known = stored
 
 
 async def amperes(site: Site, *currents: int) -> list[int]:
-    """What the box is told after each of these of the server, by its next status."""
-    told = []
+    """Set each current at the server. Return the currents that reach the box with its next status."""
+    passed = []
     for amps in currents:
         site.unit.limit = amps
         await site.clock.advance(31)
-        told.append(site.last.online)
-    return told
+        passed.append(site.last.online)
+    return passed
 
 
 async def server_with(site: Site, *, online: int, stored: int) -> None:
-    """The user changes the limits at the manufacturer."""
+    """Change the limits at the maker's server, and wait for the next status."""
     site.unit.wire_rating = 40
     site.unit.limit = online
     site.unit.stored = stored
     await site.clock.advance(31)
 
 
-async def test_lower_current_passes_at_once_while_the_stored_limit_is_too_high(site: Site) -> None:
+async def test_lower_current_passes_at_once_while_offline_current_is_too_high(site: Site) -> None:
     await server_with(site, online=30, stored=40)
     assert site.box.issues == {BoxIssue.UNSAFE_STORED}
     assert await amperes(site, 30, 10, 0) == [30, 10, 0]
     assert (site.sim.amperes, site.sim.stored, site.sim.writes) == (0, 16, 0)
 
 
-async def test_lower_current_passes_at_once_after_one_that_was_too_high(site: Site) -> None:
+async def test_lower_current_passes_at_once_after_excessive_current(site: Site) -> None:
     await server_with(site, online=40, stored=16)
     assert (site.last.online, site.box.issues) == (32, {BoxIssue.UNSAFE_SERVER})
     assert await amperes(site, 30, 10, 0, 40) == [30, 10, 0, 32]
 
 
-async def test_first_command_passes_though_its_stored_limit_is_too_high(make_site: MakeSite) -> None:
-    """Nothing is known that could take its place; the box would fall back to a limit that is as high."""
+async def test_first_command_passes_despite_excessive_offline_current(make_site: MakeSite) -> None:
+    """Pass an offline current that is too high while no lower value is known."""
     site = make_site()
     site.unit.wire_rating = 40
     site.unit.limit = 16
@@ -180,13 +180,13 @@ async def test_first_command_passes_though_its_stored_limit_is_too_high(make_sit
     assert (site.last.offline, site.box.state.offline) == (36, 36), "lower is always passed"
 
 
-async def test_box_is_not_stuck_at_0_after_a_window_of_the_server(site: Site) -> None:
+async def test_box_charges_again_after_server_sent_0(site: Site) -> None:
     site.unit.wire_rating = 40
     assert await amperes(site, 24, 0, 40) == [24, 0, 32]
 
 
 @pytest.mark.parametrize("trouble", [BoxIssue.UNSAFE_SERVER, BoxIssue.UNSAFE_STORED])
-async def test_take_over_ends_what_is_said_of_the_server(site: Site, trouble: BoxIssue) -> None:
+async def test_take_over_clears_server_issues(site: Site, trouble: BoxIssue) -> None:
     await server_with(site, online=40 if trouble is BoxIssue.UNSAFE_SERVER else 30, stored=16)
     if trouble is BoxIssue.UNSAFE_STORED:
         site.unit.stored = 40
@@ -198,8 +198,8 @@ async def test_take_over_ends_what_is_said_of_the_server(site: Site, trouble: Bo
     assert site.last.online == (32 if trouble is BoxIssue.UNSAFE_SERVER else 30), "it goes on with what it had"
 
 
-async def test_stored_limit_of_the_server_is_known_after_a_restart(make_site: MakeSite) -> None:
-    """However high it was: the first command passed as it was."""
+async def test_offline_current_from_server_survives_restart(make_site: MakeSite) -> None:
+    """Restore even an excessive offline current, because the first command passed unchanged."""
     site = make_site()
     site.unit.wire_rating = 40
     site.unit.stored = 99

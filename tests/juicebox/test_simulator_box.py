@@ -1,4 +1,4 @@
-"""The simulated box: what it does by itself, with commands and without, and how damage on the line looks."""
+"""Tests of the simulated box: its behavior with and without commands, and damaged datagrams."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -18,14 +18,14 @@ SERIAL = "0910000000000000000000000001"
 PLAIN = [Wire.V07, Wire.V07_UNPADDED, Wire.V09U]
 
 
-class Ear(asyncio.DatagramProtocol):
-    """A server that keeps what it hears, and answers with `online` and `stored` A unless `online` is `None`."""
+class FakeServer(asyncio.DatagramProtocol):
+    """A server that keeps its datagrams, and answers with `online` and `stored` in A unless `online` is None."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
         self.online: int | None = None
         self.stored = 40
-        self.heard: list[tuple[float, Address, bytes]] = []
+        self.received: list[tuple[float, Address, bytes]] = []
         self.transport: asyncio.DatagramTransport | None = None
 
     @override
@@ -34,7 +34,7 @@ class Ear(asyncio.DatagramProtocol):
 
     @override
     def datagram_received(self, data: bytes, addr: Address) -> None:
-        self.heard.append((self.clock.monotonic(), addr, data))
+        self.received.append((self.clock.monotonic(), addr, data))
         status = wire.read_status(data)
         if status is not None and self.online is not None:
             self.command(status.version, self.online, self.stored)
@@ -54,7 +54,7 @@ class Ear(asyncio.DatagramProtocol):
 
     def send(self, message: bytes) -> None:
         assert self.transport is not None
-        self.transport.sendto(message, self.heard[-1][1])
+        self.transport.sendto(message, self.received[-1][1])
 
     @property
     def last(self) -> dict[str, int]:
@@ -63,11 +63,11 @@ class Ear(asyncio.DatagramProtocol):
 
     @property
     def statuses(self) -> list[wire.Status]:
-        return [status for _, _, data in self.heard if (status := wire.read_status(data)) is not None]
+        return [status for _, _, data in self.received if (status := wire.read_status(data)) is not None]
 
     def steps(self) -> list[float]:
-        """Seconds between statuses."""
-        times = [at for at, _, data in self.heard if wire.read_status(data) is not None]
+        """Return the seconds between statuses."""
+        times = [at for at, _, data in self.received if wire.read_status(data) is not None]
         return [later - earlier for earlier, later in pairwise(times)]
 
 
@@ -77,10 +77,10 @@ def clock() -> VirtualClock:
 
 
 @pytest.fixture
-async def ear(clock: VirtualClock, socket_enabled: None) -> AsyncIterator[Ear]:
+async def fake_server(clock: VirtualClock, socket_enabled: None) -> AsyncIterator[FakeServer]:
     loop = asyncio.get_running_loop()
-    transport, ear = await loop.create_datagram_endpoint(lambda: Ear(clock), local_addr=(HOST, 0))
-    yield ear
+    transport, fake_server = await loop.create_datagram_endpoint(lambda: FakeServer(clock), local_addr=(HOST, 0))
+    yield fake_server
     transport.close()
     await asyncio.sleep(0)
 
@@ -89,13 +89,13 @@ type MakeBox = Callable[..., JuiceBox]
 
 
 @pytest.fixture
-async def make(clock: VirtualClock, ear: Ear) -> AsyncIterator[MakeBox]:
-    """Makes boxes that report to the ear, and stops them at the end."""
+async def make(clock: VirtualClock, fake_server: FakeServer) -> AsyncIterator[MakeBox]:
+    """Yield a factory of boxes that report to the fake server. Stop its boxes after the test."""
     boxes: list[JuiceBox] = []
 
     def make_box(wire: Wire = Wire.V09U, **options: Any) -> JuiceBox:
-        assert ear.transport is not None
-        options = {"serial": SERIAL, "server": ear.transport.get_extra_info("sockname"), **options}
+        assert fake_server.transport is not None
+        options = {"serial": SERIAL, "server": fake_server.transport.get_extra_info("sockname"), **options}
         boxes.append(JuiceBox(clock=clock, wire=wire, **options))
         return boxes[-1]
 
@@ -106,41 +106,45 @@ async def make(clock: VirtualClock, ear: Ear) -> AsyncIterator[MakeBox]:
 
 
 @pytest.mark.parametrize("shape", Wire)
-async def test_every_letter_is_in_the_fact_sheet(make: MakeBox, ear: Ear, clock: VirtualClock, shape: Wire) -> None:
-    """No letter without a source, no source without a letter."""
-    ear.online = None if shape is Wire.LEGACY else 32
+async def test_box_sends_exactly_documented_letters(
+    make: MakeBox, fake_server: FakeServer, clock: VirtualClock, shape: Wire
+) -> None:
+    """Expect every sent letter to be documented, and every documented letter to be sent."""
+    fake_server.online = None if shape is Wire.LEGACY else 32
     box = make(shape)
     box.start()
     await clock.advance(120)
     box.plug_in()
     await clock.advance(120)
-    emitted = {letter for status in ear.statuses for letter in status.values}
-    emitted |= {"v"} if all(status.version for status in ear.statuses) else set()
+    emitted = {letter for status in fake_server.statuses for letter in status.values}
+    emitted |= {"v"} if all(status.version for status in fake_server.statuses) else set()
     assert emitted == set(LETTERS[shape])
-    assert len(ear.statuses) == len(ear.heard)
+    assert len(fake_server.statuses) == len(fake_server.received)
 
 
 @pytest.mark.parametrize("shape", Wire)
-async def test_reports_every_30_s_and_every_10_s_while_charging(
-    make: MakeBox, ear: Ear, clock: VirtualClock, shape: Wire
+async def test_box_reports_every_30_s_and_every_10_s_while_charging(
+    make: MakeBox, fake_server: FakeServer, clock: VirtualClock, shape: Wire
 ) -> None:
     box = make(shape)
     box.start()
     await clock.advance(300)
-    assert len(ear.heard) == 11
-    assert all(29 <= step <= 30 for step in ear.steps())
-    assert ear.last["t"] == (30 if shape in {Wire.LEGACY, Wire.V07_UNPADDED} else 29)
+    assert len(fake_server.received) == 11
+    assert all(29 <= step <= 30 for step in fake_server.steps())
+    assert fake_server.last["t"] == (30 if shape in {Wire.LEGACY, Wire.V07_UNPADDED} else 29)
     box.plug_in()
     await clock.settle()
-    assert len(ear.heard) == 12, "a change of state is told at once"
-    ear.heard.clear()
+    assert len(fake_server.received) == 12, "a change of state is told at once"
+    fake_server.received.clear()
     await clock.advance(100)
-    assert len(ear.heard) == 10
-    assert all(9 <= step <= 10 for step in ear.steps())
-    assert ear.last["t"] == (10 if shape in {Wire.LEGACY, Wire.V07_UNPADDED} else 9)
+    assert len(fake_server.received) == 10
+    assert all(9 <= step <= 10 for step in fake_server.steps())
+    assert fake_server.last["t"] == (10 if shape in {Wire.LEGACY, Wire.V07_UNPADDED} else 9)
 
 
-async def test_what_a_charging_box_says(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_charging_box_reports_current_power_and_energy(
+    make: MakeBox, fake_server: FakeServer, clock: VirtualClock
+) -> None:
     box = make(meter_wh=1000.9)
     box.plug_in(Car(wants_kwh=20, max_amperes=30))
     box.start()
@@ -149,7 +153,7 @@ async def test_what_a_charging_box_says(make: MakeBox, ear: Ear, clock: VirtualC
     assert (box.state, box.amperes) == (State.CHARGING, 30)
     assert box.watts == pytest.approx(watts)
     assert box.session_wh == pytest.approx(watts / 2, rel=0.01)
-    last_report = ear.last
+    last_report = fake_server.last
     assert last_report["A"] == 300
     assert last_report["p"] == 996
     assert last_report["F"] == 31
@@ -160,7 +164,7 @@ async def test_what_a_charging_box_says(make: MakeBox, ear: Ear, clock: VirtualC
     assert last_report["P"] == 0
 
 
-async def test_a_full_car_sleeps_or_stays_awake(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_full_car_sleeps_or_stays_awake(make: MakeBox, fake_server: FakeServer, clock: VirtualClock) -> None:
     sleepy, awake = (make(serial=f"{number:09}", seed=number) for number in (1, 2))
     for box in (sleepy, awake):
         box.start()
@@ -169,13 +173,15 @@ async def test_a_full_car_sleeps_or_stays_awake(make: MakeBox, ear: Ear, clock: 
     assert (sleepy.state, sleepy.amperes) == (State.PLUGGED, 0)
     assert (awake.state, awake.amperes) == (State.CHARGING, 1.3)
     assert awake.session_wh == pytest.approx(1000 + 240 * 1.3 * 0.009 * 0.87, rel=0.01)
-    last_report = [status.values for status in ear.statuses if int(status.serial) == 2][-1]
+    last_report = [status.values for status in fake_server.statuses if int(status.serial) == 2][-1]
     assert (last_report["S"], last_report["A"], last_report["p"], last_report["F"]) == (2, 13, 9, 11), (
         "as in the capture S3"
     )
 
 
-async def test_a_car_with_a_timer_of_its_own(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_car_with_timer_charges_only_after_waking(
+    make: MakeBox, fake_server: FakeServer, clock: VirtualClock
+) -> None:
     box = make()
     box.start()
     with pytest.raises(RuntimeError):
@@ -187,25 +193,25 @@ async def test_a_car_with_a_timer_of_its_own(make: MakeBox, ear: Ear, clock: Vir
         seen.append(box.state)
     assert seen == [State.PLUGGED, State.CHARGING, State.UNPLUGGED]
     await clock.settle()
-    assert [status.values["S"] for status in ear.statuses] == [0, 1, 2, 0]
+    assert [status.values["S"] for status in fake_server.statuses] == [0, 1, 2, 0]
 
 
 @pytest.mark.parametrize("shape", PLAIN)
-async def test_commands_are_obeyed(make: MakeBox, ear: Ear, clock: VirtualClock, shape: Wire) -> None:
+async def test_box_obeys_commands(make: MakeBox, fake_server: FakeServer, clock: VirtualClock, shape: Wire) -> None:
     box = make(shape)
-    ear.online = 16
+    fake_server.online = 16
     box.plug_in()
     box.start()
     await clock.advance(30)
     assert (box.online, box.in_force, box.amperes) == (True, 16, 16)
-    assert ear.last["M"] == 16
-    assert ear.last["s"] == len(box.commands) - 1
-    ear.online = 0
+    assert fake_server.last["M"] == 16
+    assert fake_server.last["s"] == len(box.commands) - 1
+    fake_server.online = 0
     await clock.advance(30)
     assert (box.state, box.amperes, box.in_force) == (State.PLUGGED, 0, 0)
-    assert ear.last["M"] == 0
+    assert fake_server.last["M"] == 0
     assert box.session_wh == 0, "it starts anew with each end of charging"
-    ear.online = 5
+    fake_server.online = 5
     await clock.advance(30)
     assert box.state is State.PLUGGED, "less than 6 A is no charging"
     assert box.writes == 0
@@ -213,28 +219,28 @@ async def test_commands_are_obeyed(make: MakeBox, ear: Ear, clock: VirtualClock,
     assert box.unanswered == 0
 
 
-async def test_the_smallest_limit_binds(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_smallest_limit_applies(make: MakeBox, fake_server: FakeServer, clock: VirtualClock) -> None:
     box = make(unit_rating=32, stored=24)
     eager = make(serial="000000002", unit_rating=32, stored=24, online_may_exceed=True)
-    ear.online, ear.stored = 99, 24
+    fake_server.online, fake_server.stored = 99, 24
     box.start()
     await clock.settle()
     assert box.in_force == 24
     eager.start()
     await clock.settle()
     assert eager.in_force == 32
-    assert (ear.last["m"], ear.last["C"]) == (32, 24)
-    ear.stored = 99
+    assert (fake_server.last["m"], fake_server.last["C"]) == (32, 24)
+    fake_server.stored = 99
     await clock.advance(30)
     assert (box.stored, box.writes) == (32, 1), "clamped to its own rating, and written once"
 
 
 @pytest.mark.parametrize("shape", Wire)
-async def test_alone_it_falls_back_after_five_minutes(
-    make: MakeBox, ear: Ear, clock: VirtualClock, shape: Wire
+async def test_box_falls_back_after_five_minutes_without_commands(
+    make: MakeBox, fake_server: FakeServer, clock: VirtualClock, shape: Wire
 ) -> None:
     box = make(shape, stored=20)
-    ear.online, ear.stored = (None if shape is Wire.LEGACY else 0), 20
+    fake_server.online, fake_server.stored = (None if shape is Wire.LEGACY else 0), 20
     box.plug_in()
     box.start()
     await clock.settle()
@@ -242,34 +248,34 @@ async def test_alone_it_falls_back_after_five_minutes(
         assert box.amperes == 20
         return
     assert box.amperes == 0
-    ear.online = None
+    fake_server.online = None
     await clock.advance(299)
     assert (box.online, box.amperes) == (True, 0)
     await clock.advance(1)
     assert (box.online, box.amperes) == (False, 20), "the pause is lost"
-    assert ear.last["S"] == 2
+    assert fake_server.last["S"] == 2
     await clock.advance(20)
-    assert ear.last["M"] == 20
+    assert fake_server.last["M"] == 20
     assert box.fallbacks == 1
     assert box.unanswered > 8
-    ear.online = 0
+    fake_server.online = 0
     await clock.advance(10)
     assert (box.online, box.amperes) == (True, 0)
 
 
-async def test_a_stored_limit_of_nothing(make: MakeBox, clock: VirtualClock) -> None:
+async def test_offline_current_of_zero_prevents_charging(make: MakeBox, clock: VirtualClock) -> None:
     box = make(stored=0)
     box.plug_in()
     box.start()
     assert (box.state, box.in_force) == (State.PLUGGED, 0)
 
 
-async def test_each_new_stored_limit_is_a_write(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_each_new_offline_current_is_written(make: MakeBox, fake_server: FakeServer, clock: VirtualClock) -> None:
     box = make(stored=40)
     box.start()
     await clock.settle()
     for stored in (40, 20, 20, 40, 30, 30):
-        ear.command("09u", 16, stored)
+        fake_server.command("09u", 16, stored)
         await clock.settle()
     assert (box.stored, box.writes) == (30, 3)
     assert [taken.command.stored for taken in box.commands] == [40, 20, 20, 40, 30, 30]
@@ -284,31 +290,33 @@ async def test_each_new_stored_limit_is_a_write(make: MakeBox, ear: Ear, clock: 
         (Shows.C_IN_FORCE, False, 24, 24),
     ],
 )
-async def test_both_sides_of_the_dispute(
-    make: MakeBox, ear: Ear, clock: VirtualClock, state_key: Shows, online: bool, m: int, c: int
+async def test_limit_letters_follow_variant_of_box(
+    make: MakeBox, fake_server: FakeServer, clock: VirtualClock, state_key: Shows, online: bool, m: int, c: int
 ) -> None:
     box = make(state_key=state_key, stored=24)
-    ear.online, ear.stored = (16 if online else None), 24
+    fake_server.online, fake_server.stored = (16 if online else None), 24
     box.start()
     await clock.advance(30)
-    assert (ear.last["M"], ear.last["C"]) == (m, c)
+    assert (fake_server.last["M"], fake_server.last["C"]) == (m, c)
     old = make(Wire.V07, serial="000000007", state_key=state_key, stored=24)
     old.start()
     await clock.advance(30)
-    last_report = next(status.values for status in reversed(ear.statuses) if int(status.serial) == 7)
+    last_report = next(status.values for status in reversed(fake_server.statuses) if int(status.serial) == 7)
     assert last_report["M"] == (16 if online else 24), "there is no dispute over v07"
     assert "C" not in last_report
 
 
-async def test_its_own_clock_and_quarter_hours(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
-    """The simulation begins on a Monday at 12:00."""
+async def test_box_counts_quarter_hours_by_its_own_clock(
+    make: MakeBox, fake_server: FakeServer, clock: VirtualClock
+) -> None:
+    """Start on a Monday at 12:00."""
     box = make()
     box.plug_in(Car(wants_kwh=200, max_amperes=10))
     box.start()
     await clock.advance(60)
     assert (box.minute_of_week, box.slots) == (None, {})
-    assert ear.last["e"] == -1
-    ear.online = 10
+    assert fake_server.last["e"] == -1
+    fake_server.online = 10
     await clock.advance(59 * 60 + 20)
     assert box.minute_of_week == pytest.approx(1440 + 13 * 60, abs=0.5)
     quarter = 240 * 10 * 0.996 / 4
@@ -316,19 +324,19 @@ async def test_its_own_clock_and_quarter_hours(make: MakeBox, ear: Ear, clock: V
     assert box.slots[50] == pytest.approx(quarter, rel=0.02), "its clock is set ahead by some seconds now and then"
     assert sum(box.slots.values()) == pytest.approx(box.session_wh, rel=0.03)
     await clock.advance(96 * 10)
-    last_report = {status.values["i"]: status.values["e"] for status in ear.statuses[-96:]}
+    last_report = {status.values["i"]: status.values["e"] for status in fake_server.statuses[-96:]}
     assert len(last_report) == 96
     assert last_report[50] == int(box.slots[50])
     assert last_report[10] == -1
-    ear.online = 0
+    fake_server.online = 0
     await clock.advance(24 * 3600)
     assert box.slots[50] == pytest.approx(0), "yesterday's is gone"
     assert len(box.slots) == 96
 
 
-async def test_its_clock_follows_the_server(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_box_clock_follows_server(make: MakeBox, fake_server: FakeServer, clock: VirtualClock) -> None:
     box = make()
-    ear.online = 10
+    fake_server.online = 10
     box.plug_in(Car(wants_kwh=200, max_amperes=10))
     box.start()
     await clock.advance(3600)
@@ -341,9 +349,11 @@ async def test_its_clock_follows_the_server(make: MakeBox, ear: Ear, clock: Virt
     assert box.minute_of_week == pytest.approx(2, abs=0.2)
 
 
-async def test_it_says_that_it_boots(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_booting_box_sends_debug_messages_and_charges_at_once(
+    make: MakeBox, fake_server: FakeServer, clock: VirtualClock
+) -> None:
     box = make(stored=20)
-    ear.online, ear.stored = 0, 20
+    fake_server.online, fake_server.stored = 0, 20
     box.plug_in()
     box.start()
     await clock.advance(100)
@@ -354,53 +364,63 @@ async def test_it_says_that_it_boots(make: MakeBox, ear: Ear, clock: VirtualCloc
     with pytest.raises(RuntimeError):
         _ = box.address
     await clock.advance(600)
-    ear.heard.clear()
-    ear.online = None
+    fake_server.received.clear()
+    fake_server.online = None
     box.switch_on()
     await clock.advance(4)
-    assert ear.heard == []
+    assert fake_server.received == []
     await clock.advance(1)
-    assert [data for _, _, data in ear.heard[:2]] == [
+    assert [data for _, _, data in fake_server.received[:2]] == [
         f"{SERIAL}:DBG,NFO:BOT:EMWERK-JB201-1.0.46, Gecko_OS-STANDARD-4.2.7-11064, WGM160P:".encode(),
         f"{SERIAL}:DBG,NFO:BOT:FW Init.ENC.Y/ECDAYS.90/EVT.Y/ECHTTP.Y:".encode(),
     ]
-    assert len(ear.heard) == 3
-    assert (ear.last["M"], ear.last["S"], ear.last["r"], ear.last["u"], ear.last["s"]) == (20, 2, 99, 0, 0)
+    assert len(fake_server.received) == 3
+    assert (
+        fake_server.last["M"],
+        fake_server.last["S"],
+        fake_server.last["r"],
+        fake_server.last["u"],
+        fake_server.last["s"],
+    ) == (20, 2, 99, 0, 0)
     assert box.amperes == 20, "it charges at once, on its stored limit"
     assert box.address != before
     await clock.advance(10)
-    assert (ear.last["r"], ear.last["e"]) == (61, -1)
+    assert (fake_server.last["r"], fake_server.last["e"]) == (61, -1)
 
 
 @pytest.mark.parametrize(("shape", "ticks"), [(Wire.V07, 1000), (Wire.V09U, 10)])
-async def test_its_up_counter(make: MakeBox, ear: Ear, clock: VirtualClock, shape: Wire, ticks: int) -> None:
+async def test_uptime_counter_rises_and_wraps_on_v07(
+    make: MakeBox, fake_server: FakeServer, clock: VirtualClock, shape: Wire, ticks: int
+) -> None:
     box = make(shape)
     box.plug_in()
     box.start()
     await clock.advance(40)
-    counts = [status.values["u"] for status in ear.statuses]
+    counts = [status.values["u"] for status in fake_server.statuses]
     assert all(0.8 * ticks <= later - earlier <= 1.1 * ticks for earlier, later in pairwise(counts))
     await clock.advance(3600)
-    assert ear.last["u"] == pytest.approx(3640 * ticks / 10 % 65536, abs=1.1 * ticks)
-    counts = [status.values["u"] for status in ear.statuses]
+    assert fake_server.last["u"] == pytest.approx(3640 * ticks / 10 % 65536, abs=1.1 * ticks)
+    counts = [status.values["u"] for status in fake_server.statuses]
     assert (counts == sorted(counts)) is (shape is Wire.V09U), "v07 counts to 65535 and begins anew"
 
 
-async def test_old_boxes_say_nothing_of_their_boot(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_legacy_box_sends_no_boot_message(make: MakeBox, fake_server: FakeServer, clock: VirtualClock) -> None:
     make(Wire.LEGACY).switch_on()
     await clock.advance(5)
-    assert [wire.read_status(data) is not None for _, _, data in ear.heard] == [True]
+    assert [wire.read_status(data) is not None for _, _, data in fake_server.received] == [True]
 
 
-async def test_a_power_cut_takes_what_is_not_in_the_eeprom(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_power_cut_clears_state_outside_eeprom(
+    make: MakeBox, fake_server: FakeServer, clock: VirtualClock
+) -> None:
     box, forgetful = make(stored=32), make(serial="000000002", stored=32, forgets_stored=16)
-    ear.online, ear.stored = 10, 24
+    fake_server.online, fake_server.stored = 10, 24
     for each in (box, forgetful):
         each.start()
         each.plug_in()
     await clock.advance(60)
     assert (box.stored, forgetful.stored) == (24, 24)
-    ear.online = None
+    fake_server.online = None
     lifetime = box.lifetime_wh
     for each in (box, forgetful):
         each.switch_off()
@@ -411,15 +431,17 @@ async def test_a_power_cut_takes_what_is_not_in_the_eeprom(make: MakeBox, ear: E
     assert box.lifetime_wh == lifetime
 
 
-async def test_a_schedule_that_it_keeps_offline(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
-    """Begun at 12:00; the window is 13:00 to 14:00. The way out is the article's power cycle."""
+async def test_offline_box_follows_its_window_until_power_cycle(
+    make: MakeBox, fake_server: FakeServer, clock: VirtualClock
+) -> None:
+    """Start at 12:00 with a window from 13:00 to 14:00. The documented power cycle removes the window."""
     box = make(window=(13 * 60, 14 * 60))
     box.plug_in(Car(wants_kwh=100))
     box.start()
     assert box.amperes == 32, "without a clock it cannot know"
-    ear.online = 0
+    fake_server.online = 0
     await clock.advance(30)
-    ear.online = None
+    fake_server.online = None
     await clock.advance(330)
     assert (box.online, box.state, box.amperes) == (False, State.PLUGGED, 0)
     states = []
@@ -434,13 +456,15 @@ async def test_a_schedule_that_it_keeps_offline(make: MakeBox, ear: Ear, clock: 
     assert box.window is None
 
 
-async def test_a_window_across_midnight(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_window_across_midnight_allows_charging_at_night(
+    make: MakeBox, fake_server: FakeServer, clock: VirtualClock
+) -> None:
     box = make(window=(22 * 60, 6 * 60))
     box.plug_in(Car(wants_kwh=1000))
-    ear.online = 0
+    fake_server.online = 0
     box.start()
     await clock.settle()
-    ear.online = None
+    fake_server.online = None
     states = []
     for hours in (1, 8, 2, 6, 2):
         await clock.advance(hours * 3600)
@@ -448,33 +472,35 @@ async def test_a_window_across_midnight(make: MakeBox, ear: Ear, clock: VirtualC
     assert states == [State.PLUGGED, State.PLUGGED, State.CHARGING, State.CHARGING, State.PLUGGED]
 
 
-async def test_faults(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_fault_stops_charging_until_cleared(make: MakeBox, fake_server: FakeServer, clock: VirtualClock) -> None:
     box = make()
     box.plug_in()
     box.start()
     box.set_fault(5)
     await clock.settle()
-    assert (box.state, box.amperes, ear.last["S"]) == (State.ERROR_3, 0, 5)
+    assert (box.state, box.amperes, fake_server.last["S"]) == (State.ERROR_3, 0, 5)
     box.set_fault(0)
     assert box.state is State.CHARGING
 
 
-async def test_a_car_that_latches(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_latching_car_stays_at_first_current_until_replugged(
+    make: MakeBox, fake_server: FakeServer, clock: VirtualClock
+) -> None:
     box = make()
     box.start()
-    ear.online = 8
+    fake_server.online = 8
     await clock.advance(30)
     box.plug_in(Car(latches=True))
     assert box.amperes == 8
-    ear.online = 32
+    fake_server.online = 32
     await clock.advance(60)
     assert (box.in_force, box.amperes) == (32, 8), "it refuses more than it first saw"
     box.unplug()
     box.plug_in(Car(latches=True))
-    ear.online = 8
+    fake_server.online = 8
     await clock.advance(10)
     assert box.amperes == 8
-    ear.online = 32
+    fake_server.online = 32
     await clock.advance(10)
     assert box.amperes == 32
 
@@ -487,20 +513,22 @@ def refused(box: JuiceBox, *flaws: Flaw) -> Iterator[None]:
     assert len(box.commands) == taken
 
 
-async def test_what_it_does_not_obey(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_box_refuses_invalid_command_with_matching_flaw(
+    make: MakeBox, fake_server: FakeServer, clock: VirtualClock
+) -> None:
     box = make()
     box.start()
     await clock.settle()
     good = wire.command("09u", Command(weekday=1, hour=12, minute=0, online=16, stored=20, flags=6, index=1))
     unsigned, _, _ = good.partition(b"!")
     with refused(box, Flaw.NO_CHECKSUM):
-        ear.send(unsigned + b"$")
+        fake_server.send(unsigned + b"$")
         await clock.settle()
-    assert ear.heard[-1][2] == f"{SERIAL}:DBG,ERR:Miss CRC '{unsigned.decode()}':".encode()
+    assert fake_server.received[-1][2] == f"{SERIAL}:DBG,ERR:Miss CRC '{unsigned.decode()}':".encode()
     with refused(box, Flaw.CHECKSUM, Flaw.FORM, Flaw.WIDTH):
-        ear.send(good.replace(b"A0016", b"A0017"))
-        ear.send(b"\xff")
-        ear.command("07", 16, 20)
+        fake_server.send(good.replace(b"A0016", b"A0017"))
+        fake_server.send(b"\xff")
+        fake_server.command("07", 16, 20)
         await clock.settle()
     loop = asyncio.get_running_loop()
     stranger, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=(HOST, 0))
@@ -512,68 +540,74 @@ async def test_what_it_does_not_obey(make: MakeBox, ear: Ear, clock: VirtualCloc
 
 
 @pytest.mark.parametrize(
-    "options", [{"obeys": False}, {"encrypts": True}, {"wire": Wire.LEGACY}], ids=["deaf", "encrypted", "legacy"]
+    "options", [{"obeys": False}, {"encrypts": True}, {"wire": Wire.LEGACY}], ids=["ignoring", "encrypted", "legacy"]
 )
-async def test_boxes_that_obey_nobody(make: MakeBox, ear: Ear, clock: VirtualClock, options: dict[str, Any]) -> None:
+async def test_uncontrollable_box_ignores_commands(
+    make: MakeBox, fake_server: FakeServer, clock: VirtualClock, options: dict[str, Any]
+) -> None:
     box = make(stored=20, **options)
     box.plug_in()
     box.start()
     await clock.settle()
     for _ in range(3):
-        ear.command("09u", 16, 30)
+        fake_server.command("09u", 16, 30)
         await clock.advance(10)
     assert [refusal.flaw for refusal in box.refusals] == [Flaw.IGNORED] * 3
     assert (box.online, box.amperes, box.writes, box.stored) == (False, 20, 0, 20)
     if not box.encrypts and box.wire is not Wire.LEGACY:
-        assert ear.last["s"] == 0, "its counter stands still"
+        assert fake_server.last["s"] == 0, "its counter stands still"
 
 
 @pytest.mark.parametrize(("shape", "version"), [(Wire.V07, b"08"), (Wire.V09U, b"09e")])
-async def test_encrypted(make: MakeBox, ear: Ear, clock: VirtualClock, shape: Wire, version: bytes) -> None:
+async def test_encrypted_box_sends_unreadable_datagrams(
+    make: MakeBox, fake_server: FakeServer, clock: VirtualClock, shape: Wire, version: bytes
+) -> None:
     make(shape, encrypts=True).switch_on()
     await clock.advance(5)
-    *debug, datagram = [data for _, _, data in ear.heard]
+    *debug, datagram = [data for _, _, data in fake_server.received]
     assert debug[-1].endswith(b":DBG,NFO:DirSvc encrypt 1:")
     assert datagram.startswith(SERIAL.encode() + b":v" + version + b"\x01\0\0\0\0\0")
     assert len(datagram) == 192
     assert wire.read_status(datagram) is None
 
 
-async def test_a_new_connection_is_a_new_port(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_reconnected_box_uses_new_port(make: MakeBox, fake_server: FakeServer, clock: VirtualClock) -> None:
     loop = asyncio.get_running_loop()
-    transport, other = await loop.create_datagram_endpoint(lambda: Ear(clock), local_addr=(HOST, 0))
+    transport, other = await loop.create_datagram_endpoint(lambda: FakeServer(clock), local_addr=(HOST, 0))
     box = make(host="127.0.0.9")
     box.start()
     await clock.settle()
     before = box.address
-    assert ear.heard[-1][1] == before
+    assert fake_server.received[-1][1] == before
     box.server = transport.get_extra_info("sockname")
     await clock.advance(30)
-    assert other.heard == []
+    assert other.received == []
     box.reconnect()
     await clock.advance(30)
-    assert other.heard[-1][1] == box.address != before
+    assert other.received[-1][1] == box.address != before
     assert box.address[0] == "127.0.0.9"
     transport.close()
 
 
-async def test_without_wifi(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_box_without_wifi_falls_back_and_recovers(
+    make: MakeBox, fake_server: FakeServer, clock: VirtualClock
+) -> None:
     box = make(stored=20)
-    ear.online, ear.stored = 10, 20
+    fake_server.online, fake_server.stored = 10, 20
     box.plug_in()
     box.start()
     await clock.advance(20)
     box.wifi = False
-    ear.command("09u", 6, 20)
-    ear.heard.clear()
+    fake_server.command("09u", 6, 20)
+    fake_server.received.clear()
     await clock.advance(320)
-    assert (ear.heard, box.amperes) == ([], 20)
+    assert (fake_server.received, box.amperes) == ([], 20)
     box.wifi = True
     await clock.advance(10)
     assert box.amperes == 10
 
 
-async def test_a_circuit_adds_up_what_its_boxes_draw(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_circuit_sums_currents_of_its_boxes(make: MakeBox, fake_server: FakeServer, clock: VirtualClock) -> None:
     circuit = Circuit(clock)
     boxes = [make(serial=f"{number:09}", circuit=circuit, stored=20) for number in range(3)]
     for box in boxes:
@@ -597,42 +631,46 @@ async def test_a_circuit_adds_up_what_its_boxes_draw(make: MakeBox, ear: Ear, cl
 
 
 @pytest.mark.parametrize("kind", ["loss", "duplicate", "reorder", "corrupt"])
-async def test_damage_on_the_line(make: MakeBox, ear: Ear, clock: VirtualClock, kind: str) -> None:
+async def test_line_damage_matches_configured_kind(
+    make: MakeBox, fake_server: FakeServer, clock: VirtualClock, kind: str
+) -> None:
     line = Line(seed=3, held_for=12, **{kind: 0.3})
     box = make(line=line)
     box.plug_in(Car(wants_kwh=1000))
     box.start()
     await clock.advance(2000)
-    sent, heard = [data for _, data in box.sent], [data for _, _, data in ear.heard]
+    sent, received = [data for _, data in box.sent], [data for _, _, data in fake_server.received]
     number = len(sent)
     assert number > 190
-    statuses = [wire.read_status(data) for data in heard]
+    statuses = [wire.read_status(data) for data in received]
     if kind == "loss":
-        assert 0.6 * number < len(heard) < 0.8 * number
-        assert line.lost == number - len(heard)
-        assert set(heard) <= set(sent)
+        assert 0.6 * number < len(received) < 0.8 * number
+        assert line.lost == number - len(received)
+        assert set(received) <= set(sent)
     elif kind == "duplicate":
-        assert 1.2 * number < len(heard) < 1.4 * number
-        assert set(heard) == set(sent)
+        assert 1.2 * number < len(received) < 1.4 * number
+        assert set(received) == set(sent)
     elif kind == "reorder":
         counts = [status.values["u"] for status in statuses if status is not None]
         assert counts != sorted(counts)
         assert number - 2 <= len(counts) <= number
     else:
         assert 0.2 * number < statuses.count(None) < 0.4 * number
-        assert len(heard) == number
-        assert any(b"\xc3" in data for data in heard)
+        assert len(received) == number
+        assert any(b"\xc3" in data for data in received)
 
 
-async def test_damage_is_the_same_for_the_same_seed() -> None:
+async def test_line_damage_repeats_for_same_seed() -> None:
     lines = [Line(seed=seed, loss=0.2, duplicate=0.2, reorder=0.2, corrupt=0.2) for seed in (5, 5, 6)]
     results = [[list(line.carry(b"%d" % number)) for number in range(100)] for line in lines]
     assert results[0] == results[1] != results[2]
 
 
-async def test_commands_are_damaged_too(make: MakeBox, ear: Ear, clock: VirtualClock) -> None:
+async def test_damaged_commands_are_refused_and_cause_no_writes(
+    make: MakeBox, fake_server: FakeServer, clock: VirtualClock
+) -> None:
     box = make(line=Line(seed=1, loss=0.2, duplicate=0.2, reorder=0.2, corrupt=0.2))
-    ear.online = 16
+    fake_server.online = 16
     box.plug_in(Car(wants_kwh=1000))
     box.start()
     await clock.advance(3600)

@@ -1,6 +1,6 @@
-"""The simulated JuiceNet API: its fields are those of docs/protocols/juicebox.md, and it refuses what is wrong.
+"""Tests of the simulated JuiceNet API: the fields of docs/protocols/juicebox.md, and refusals.
 
-Where the public client `python-juicenet` is installed it is run against it, unmodified.
+The unmodified public client `python-juicenet` runs against the simulation where that client is installed.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -79,7 +79,7 @@ async def ask(session: ClientSession, sent: dict[str, Any]) -> dict[str, Any]:
 
 
 def fields_of(payload: Any, under: str = "") -> Iterator[str]:
-    """Every object key in a payload, with the keys above it."""
+    """Yield every object key in a payload, with the keys above it."""
     if isinstance(payload, dict):
         for key, value in payload.items():
             yield under + key
@@ -95,7 +95,9 @@ EXTRA = {
 }
 
 
-async def test_every_field_is_in_the_fact_sheet(cloud: JuiceNetCloud, session: ClientSession, box: JuiceBox) -> None:
+async def test_cloud_sends_exactly_documented_fields(
+    cloud: JuiceNetCloud, session: ClientSession, box: JuiceBox
+) -> None:
     emitted = {
         cmd: set(fields_of(await ask(session, body(cloud, cmd, **EXTRA.get(cmd, {})))))
         for cmd in set(FIELDS) - {"refusal"}
@@ -123,7 +125,9 @@ async def test_every_field_is_in_the_fact_sheet(cloud: JuiceNetCloud, session: C
     ],
     ids=str,
 )
-async def test_refusals(cloud: JuiceNetCloud, session: ClientSession, server: BoxHub, sent: dict[str, Any]) -> None:
+async def test_invalid_request_is_refused_and_changes_nothing(
+    cloud: JuiceNetCloud, session: ClientSession, server: BoxHub, sent: dict[str, Any]
+) -> None:
     last_report = await ask(session, body(cloud, **sent))
     assert last_report["success"] is False
     assert set(last_report) == {"success", "error_message", "error_code"}
@@ -132,24 +136,26 @@ async def test_refusals(cloud: JuiceNetCloud, session: ClientSession, server: Bo
 
 @pytest.mark.parametrize("sent", ["", "[]", "{"])
 @pytest.mark.parametrize("path", ["/box_pin", "/box_api_secure"])
-async def test_what_is_no_request(session: ClientSession, path: str, sent: str) -> None:
+async def test_malformed_request_body_gets_status_400(session: ClientSession, path: str, sent: str) -> None:
     async with session.post(path, data=sent) as answer:
         assert answer.status == 400
 
 
-async def test_no_units_for_a_wrong_account_command(cloud: JuiceNetCloud, session: ClientSession) -> None:
+async def test_account_endpoint_refuses_unit_command(cloud: JuiceNetCloud, session: ClientSession) -> None:
     async with session.post("/box_pin", json=body(cloud, "get_state")) as answer:
         assert (await answer.json())["success"] is False
 
 
-async def test_an_account_sees_its_own_units(cloud: JuiceNetCloud, session: ClientSession) -> None:
+async def test_account_sees_only_its_own_units(cloud: JuiceNetCloud, session: ClientSession) -> None:
     last_report = await ask(session, body(cloud, "get_account_units", account_token=OTHER_ACCOUNT))
     assert [unit["unit_id"] for unit in last_report["units"]] == [SILENT]
     assert all(len(unit["token"]) == 32 for unit in last_report["units"])
 
 
-async def test_times(cloud: JuiceNetCloud, session: ClientSession, box: JuiceBox, server: BoxHub) -> None:
-    """It is a Monday, 12:00 UTC, and the window opens at 22:00."""
+async def test_state_shows_times_and_triggers_of_schedule_and_override(
+    cloud: JuiceNetCloud, session: ClientSession, box: JuiceBox, server: BoxHub
+) -> None:
+    """Start on a Monday, 12:00 UTC, with a window that opens at 22:00."""
     now = int(cloud.now().timestamp())
     free = await ask(session, body(cloud, "get_state"))
     assert free["default_target_time"] == free["unit_time"] == free["utc_time"] == free["target_time"] == now
@@ -162,7 +168,9 @@ async def test_times(cloud: JuiceNetCloud, session: ClientSession, box: JuiceBox
     assert (await ask(session, body(cloud, "get_state")))["target_time"] == now + SECONDS_OF_DAY
 
 
-async def test_time_left(cloud: JuiceNetCloud, session: ClientSession, box: JuiceBox, clock: VirtualClock) -> None:
+async def test_charging_time_left_follows_energy_and_power(
+    cloud: JuiceNetCloud, session: ClientSession, box: JuiceBox, clock: VirtualClock
+) -> None:
     await clock.advance(1800)
     state = await ask(session, body(cloud, "get_state"))
     energy, power = state["charging"]["wh_energy"], state["charging"]["watt_power"]
@@ -177,7 +185,7 @@ FACT_SHEET_VERSION = "1.1.0"
 
 @pytest.fixture
 def api(cloud: JuiceNetCloud, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The public client's module, told where the server is."""
+    """Return the public client's module, set to the URL of the simulated server."""
     pyjuicenet = pytest.importorskip("pyjuicenet", reason="python-juicenet is not installed")
     monkeypatch.setattr(pyjuicenet, "BASE_URL", cloud.url)
     return pyjuicenet
@@ -189,17 +197,17 @@ async def chargers(api: Any) -> AsyncIterator[list[Any]]:
         yield await api.Api(ACCOUNT, session).get_devices()
 
 
-def test_faithful_client_is_the_one_of_the_fact_sheet(api: Any) -> None:
+def test_faithful_client_has_documented_version(api: Any) -> None:
     assert version("python-juicenet") == FACT_SHEET_VERSION
 
 
-async def test_faithful_wrong_account(api: Any) -> None:
+async def test_faithful_client_is_refused_with_wrong_account(api: Any) -> None:
     async with ClientSession() as session:
         with pytest.raises(api.TokenError, match="unknown account"):
             await api.Api("wrong", session).get_devices()
 
 
-async def test_faithful_units_state_and_info(
+async def test_faithful_client_reads_units_state_and_info(
     box: JuiceBox, chargers: list[Any], cloud: JuiceNetCloud, clock: VirtualClock
 ) -> None:
     charger, silent = chargers
@@ -215,7 +223,7 @@ async def test_faithful_units_state_and_info(
     assert (charger.max_charging_amperage, charger.current_charging_amperage_limit) == (32, 32)
 
 
-async def test_faithful_limit(box: JuiceBox, chargers: list[Any], clock: VirtualClock) -> None:
+async def test_faithful_client_sets_limit(box: JuiceBox, chargers: list[Any], clock: VirtualClock) -> None:
     charger = chargers[0]
     for amperes in (8, 0):
         assert await charger.set_charging_amperage_limit(amperes)
@@ -227,7 +235,9 @@ async def test_faithful_limit(box: JuiceBox, chargers: list[Any], clock: Virtual
     assert box.amperes == 20
 
 
-async def test_faithful_override(box: JuiceBox, chargers: list[Any], server: BoxHub, clock: VirtualClock) -> None:
+async def test_faithful_client_sets_override(
+    box: JuiceBox, chargers: list[Any], server: BoxHub, clock: VirtualClock
+) -> None:
     server.unit(SERIAL).schedule = Schedule(custom=True, weekday=NIGHT, weekend=NIGHT)
     charger = chargers[0]
     for charge_now, amperes in ((False, 0), (True, 20), (False, 0)):

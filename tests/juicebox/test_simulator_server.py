@@ -1,4 +1,4 @@
-"""The simulated server of the maker, with simulated boxes that report to it: what it commands, and how it fails."""
+"""Tests of the maker's simulated server with simulated boxes: its commands and its failures."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -46,7 +46,7 @@ type MakeBox = Callable[..., JuiceBox]
 
 @pytest.fixture
 async def make(clock: VirtualClock, server: BoxHub) -> AsyncIterator[MakeBox]:
-    """Makes boxes that report to the server, started and with a thirsty car."""
+    """Yield a factory of started boxes with a charging car. Stop its boxes after the test."""
     boxes: list[JuiceBox] = []
 
     def make_box(serial: str = ONE, **options: Any) -> JuiceBox:
@@ -62,13 +62,13 @@ async def make(clock: VirtualClock, server: BoxHub) -> AsyncIterator[MakeBox]:
 
 
 def orders(server: BoxHub, version: str = "09u") -> list[wire.Command]:
-    """The commands sent, oldest first."""
+    """Return the sent commands, oldest first."""
     read = [wire.read_command(version, message) for _, _, message in server.sent]
     return [order for order in read if isinstance(order, wire.Command)]
 
 
 @pytest.mark.parametrize("shape", [Wire.V07, Wire.V07_UNPADDED, Wire.V09U])
-async def test_it_answers_each_status(make: MakeBox, server: BoxHub, clock: VirtualClock, shape: Wire) -> None:
+async def test_server_answers_each_status(make: MakeBox, server: BoxHub, clock: VirtualClock, shape: Wire) -> None:
     box = make(wire=shape)
     await clock.advance(600)
     unit = server.unit(ONE)
@@ -83,7 +83,7 @@ async def test_it_answers_each_status(make: MakeBox, server: BoxHub, clock: Virt
     assert (sent[0].weekday, sent[0].hour, sent[0].minute) == (1, 12, 0)
 
 
-async def test_the_index_begins_anew_after_999(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
+async def test_command_index_restarts_after_999(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
     make()
     server.second_after = 1.0
     await clock.advance(4800)
@@ -92,7 +92,7 @@ async def test_the_index_begins_anew_after_999(make: MakeBox, server: BoxHub, cl
     assert indices[turn - 1 : turn + 2] == [998, 999, 1]
 
 
-async def test_it_takes_its_time(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
+async def test_server_answers_after_configured_delays(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
     server.delay, server.second_after = 3.5, 1.5
     box = make()
     await clock.advance(0)
@@ -106,7 +106,7 @@ async def test_it_takes_its_time(make: MakeBox, server: BoxHub, clock: VirtualCl
     assert box.unanswered == 0
 
 
-async def test_what_it_does_not_answer(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
+async def test_legacy_and_encrypted_boxes_get_no_answer(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
     legacy, encrypted = make(TWO, wire=Wire.LEGACY), make(THREE, encrypts=True)
     await clock.advance(60)
     assert (len(legacy.commands), len(encrypted.commands), len(server.sent)) == (0, 0, 0)
@@ -119,7 +119,7 @@ async def test_what_it_does_not_answer(make: MakeBox, server: BoxHub, clock: Vir
     assert server.unit(TWO).state is State.UNPLUGGED
 
 
-async def test_a_boot_is_not_answered_but_heard(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
+async def test_boot_message_is_recorded_and_not_answered(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
     box = make()
     box.switch_off()
     await clock.advance(1)
@@ -131,7 +131,7 @@ async def test_a_boot_is_not_answered_but_heard(make: MakeBox, server: BoxHub, c
     assert len(server.sent) == 1
 
 
-async def test_a_state_that_nobody_knows(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
+async def test_unknown_state_code_gives_no_state(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
     make()
     await clock.settle()
     unit = server.unit(ONE)
@@ -145,7 +145,7 @@ async def test_a_state_that_nobody_knows(make: MakeBox, server: BoxHub, clock: V
     ("wire_rating", "limit", "rating", "expected"),
     [(40, None, 40, 40), (40, None, 32, 32), (24, None, 32, 24), (40, 16, 40, 16), (40, 0, 40, 0), (40, 5, 40, 0)],
 )
-async def test_the_smallest_limit_is_sent(
+async def test_smallest_limit_is_sent(
     make: MakeBox,
     server: BoxHub,
     clock: VirtualClock,
@@ -173,13 +173,13 @@ EVENING = Day(start=17 * 60, end=20 * 60)
         ("2026-11-02T22:00", True),
         ("2026-11-06T05:59", True),
         ("2026-11-06T06:00", False),
-        ("2026-11-07T05:00", False),  # Saturday: the other window
+        ("2026-11-07T05:00", False),  # Saturday has the other window
         ("2026-11-07T17:00", True),
         ("2026-11-08T19:59", True),
         ("2026-11-08T20:00", False),
     ],
 )
-def test_a_schedule_for_weekdays_and_weekends(wall: str, allowed: bool) -> None:
+def test_schedule_differs_for_weekdays_and_weekend(wall: str, allowed: bool) -> None:
     unit = Unit(serial=ONE, schedule=Schedule(custom=True, weekday=NIGHT, weekend=EVENING), zone=PACIFIC)
     now = datetime.fromisoformat(wall).replace(tzinfo=PACIFIC)
     assert unit.blocked_by_schedule(now) is not allowed
@@ -187,14 +187,14 @@ def test_a_schedule_for_weekdays_and_weekends(wall: str, allowed: bool) -> None:
     assert not unit.blocked_by_schedule(now)
 
 
-def test_seconds_of_the_unit() -> None:
-    """Example of docs/protocols/juicebox.md, section 1.4: eight hours behind."""
+def test_local_epoch_follows_time_zone_of_unit() -> None:
+    """Use the example of docs/protocols/juicebox.md, section 1.4: eight hours behind UTC."""
     now = datetime.fromisoformat("2017-02-23T19:41:23+00:00")
     assert Unit(serial=ONE, zone=PACIFIC).local_epoch(now) == int(now.timestamp()) - 28800
 
 
-async def test_it_enforces_the_schedule(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
-    """Begun at 12:00 UTC, which is 4:00 in the unit's zone."""
+async def test_server_enforces_schedule_and_minimal_energy(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
+    """Start at 12:00 UTC, which is 4:00 in the unit's zone."""
     unit = server.unit(ONE)
     unit.schedule, unit.zone = Schedule(custom=True, weekday=Day(start=5 * 60, end=6 * 60)), PACIFIC
     box = make()
@@ -212,7 +212,7 @@ async def test_it_enforces_the_schedule(make: MakeBox, server: BoxHub, clock: Vi
     assert box.amperes == 0
 
 
-async def test_an_override_lasts_until_the_car_leaves(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
+async def test_override_lasts_until_car_leaves(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
     unit = server.unit(ONE)
     unit.schedule = Schedule(custom=True, weekday=NIGHT, weekend=NIGHT)
     box = make()
@@ -238,7 +238,7 @@ async def test_an_override_lasts_until_the_car_leaves(make: MakeBox, server: Box
 
 
 @pytest.mark.parametrize(("lends", "expected"), [(False, (20, 20)), (True, (34, 20))])
-async def test_a_load_group_stays_below_its_maximum(
+async def test_load_group_never_exceeds_its_maximum(
     make: MakeBox, server: BoxHub, clock: VirtualClock, lends: bool, expected: tuple[int, int]
 ) -> None:
     server.groups["Yard"] = Group(maximum=40, lends=lends)
@@ -265,7 +265,9 @@ async def test_a_load_group_stays_below_its_maximum(
     assert one.writes == two.writes == 0
 
 
-async def test_a_silent_member_is_given_its_stored_limit(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
+async def test_silent_member_keeps_its_offline_current_reserved(
+    make: MakeBox, server: BoxHub, clock: VirtualClock
+) -> None:
     server.groups["Yard"] = Group(maximum=40, lends=True)
     for serial in (ONE, TWO):
         unit = server.unit(serial)
@@ -286,7 +288,7 @@ async def test_a_silent_member_is_given_its_stored_limit(make: MakeBox, server: 
     assert circuit.peak == 40
 
 
-async def test_dead_and_back_on_the_same_port(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
+async def test_dead_server_returns_on_same_port(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
     with pytest.raises(RuntimeError):
         _ = BoxHub(clock).address
     box = make(stored=40)
@@ -305,7 +307,7 @@ async def test_dead_and_back_on_the_same_port(make: MakeBox, server: BoxHub, clo
     assert (box.online, box.amperes) == (True, 16)
 
 
-async def test_an_answer_under_way_when_it_dies_is_lost(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
+async def test_pending_answer_of_dying_server_is_lost(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
     server.delay = 4.0
     box = make()
     await clock.advance(2)
@@ -314,7 +316,7 @@ async def test_an_answer_under_way_when_it_dies_is_lost(make: MakeBox, server: B
     assert not box.commands
 
 
-async def test_hanging(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
+async def test_hanging_server_receives_and_does_not_answer(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
     await server.set_trouble(BoxIssue.HANG)
     box = make()
     await clock.advance(60)
@@ -324,7 +326,7 @@ async def test_hanging(make: MakeBox, server: BoxHub, clock: VirtualClock) -> No
     assert box.commands
 
 
-async def test_late(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
+async def test_late_server_answers_after_40_s(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
     await server.set_trouble(BoxIssue.LATE)
     box = make()
     await clock.advance(39)
@@ -338,7 +340,7 @@ async def test_late(make: MakeBox, server: BoxHub, clock: VirtualClock) -> None:
     ("trouble", "flaw"),
     [(BoxIssue.ELSEWHERE, Flaw.STRANGER), (BoxIssue.GARBAGE, Flaw.FORM), (BoxIssue.CHECKSUM, Flaw.CHECKSUM)],
 )
-async def test_answers_that_no_box_takes(
+async def test_bad_server_answer_is_refused_by_box(
     make: MakeBox, server: BoxHub, clock: VirtualClock, trouble: BoxIssue, flaw: Flaw
 ) -> None:
     await server.set_trouble(trouble)
@@ -353,10 +355,10 @@ async def test_answers_that_no_box_takes(
     ("trouble", "drawn", "stored"), [(BoxIssue.UNSAFE_CURRENT, 32, 32), (BoxIssue.UNSAFE_STORED, 16, 40)]
 )
 @pytest.mark.parametrize("shape", [Wire.V07, Wire.V09U])
-async def test_unsafe_values(
+async def test_unprotected_box_obeys_unsafe_server_values(
     make: MakeBox, server: BoxHub, clock: VirtualClock, trouble: BoxIssue, drawn: int, stored: int, shape: Wire
 ) -> None:
-    """What a box does with them when nobody stands between: it charges with all that is stored, and stores it."""
+    """Expect the box to obey within its own limits, and to write the offline current to its EEPROM."""
     unit = server.unit(ONE)
     unit.wire_rating, unit.limit = 32, 16
     await server.set_trouble(trouble)
@@ -367,7 +369,7 @@ async def test_unsafe_values(
     assert box.commands[-1].command.stored == (80 if trouble is BoxIssue.UNSAFE_STORED else 32)
 
 
-async def test_a_wandering_stored_limit_wears_out_the_eeprom(
+async def test_wandering_offline_current_is_written_each_time(
     make: MakeBox, server: BoxHub, clock: VirtualClock
 ) -> None:
     await server.set_trouble(BoxIssue.WANDERING)
@@ -377,7 +379,7 @@ async def test_a_wandering_stored_limit_wears_out_the_eeprom(
     assert all(6 <= taken.command.stored <= 40 for taken in box.commands)
 
 
-async def test_strangers_are_taken_in(server: BoxHub, clock: VirtualClock) -> None:
+async def test_unknown_box_is_accepted(server: BoxHub, clock: VirtualClock) -> None:
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=(HOST, 0))
     values = dict.fromkeys("sFuVLSTMCmtiefrbB", 1) | {"S": 0}
@@ -388,8 +390,8 @@ async def test_strangers_are_taken_in(server: BoxHub, clock: VirtualClock) -> No
     transport.close()
 
 
-async def test_the_site_of_the_demo(socket_enabled: None) -> None:
-    """With nobody between the boxes and the server each charges in its own hours, with the 16 A that were set."""
+async def test_demo_site_charges_within_hours_and_limit(socket_enabled: None) -> None:
+    """Expect each box to charge at 16 A in its own hours while it reports directly to the server."""
     clock = VirtualClock(START.replace(hour=21, minute=30))
     site = demo_site(clock, (HOST, 9))
     await site.server.start()

@@ -1,4 +1,4 @@
-"""The simulators' own code for datagrams against every capture in docs/protocols/juicebox.md, section 5."""
+"""Tests of the simulators' own datagram code against every capture in docs/protocols/juicebox.md, section 5."""
 
 import pytest
 
@@ -62,7 +62,7 @@ STATUSES = {
         "V=247 L=11097 E=60 A=137 T=20 t=10 E2=14 i=94 e=2",
     ),
 }
-"""Vector, to shape, datagram and what it says. S7 mixes widths of two shapes (a synthetic one); see below."""
+"""Vector, to shape, datagram and its values. S7 is synthetic and mixes the widths of two shapes; see below."""
 
 S7 = b"011111112:v07,s0121,u00000,V2201,L123,S2,T35,M40,m40,t10,i45,e-1,f6000,X0,Y0,E0,A0320,p1000!DPQ:"
 
@@ -91,7 +91,7 @@ def order(numbers: tuple[int, int, int, int, int, int, int]) -> Command:
 
 
 @pytest.mark.parametrize("vector", STATUSES)
-def test_status_vectors(vector: str) -> None:
+def test_status_vector_is_built_and_read(vector: str) -> None:
     shape, message, text = STATUSES[vector]
     values = parsed(text) | dict.fromkeys(CONSTANT[shape], 0)
     charging = "A" in values
@@ -103,7 +103,7 @@ def test_status_vectors(vector: str) -> None:
     assert wire.read_status(message.encode()) == Status(serial, shape.version, expected)
 
 
-def test_a_synthetic_status_is_read_whatever_its_widths() -> None:
+def test_status_of_mixed_widths_is_read() -> None:
     read = wire.read_status(S7)
     assert read is not None
     assert (read.serial, read.version) == ("011111112", "07")
@@ -123,18 +123,18 @@ def test_a_synthetic_status_is_read_whatever_its_widths() -> None:
         b"",
     ],
 )
-def test_what_is_no_status(message: bytes) -> None:
+def test_invalid_status_is_not_read(message: bytes) -> None:
     assert wire.read_status(message) is None
 
 
 @pytest.mark.parametrize("end", ["", ":\n", ":\r\n"])
-def test_the_end_of_a_status_varies(end: str) -> None:
+def test_status_is_read_with_any_line_ending(end: str) -> None:
     message = STATUSES["S4"][1].removesuffix(":") + end
     assert wire.read_status(message.encode()) == wire.read_status(STATUSES["S4"][1].encode())
 
 
 @pytest.mark.parametrize("vector", COMMANDS)
-def test_command_vectors(vector: str) -> None:
+def test_command_vector_is_built_and_read(vector: str) -> None:
     version, message, values = COMMANDS[vector]
     assert wire.command(version, order(values)) == message.encode()
     assert wire.read_command(version, message.encode()) == order(values)
@@ -145,7 +145,7 @@ def test_command_vectors(vector: str) -> None:
 @pytest.mark.parametrize(
     ("message", "flaw"),
     [
-        ("CMD01216A27M30C006S23", Flaw.FORM),  # the captured complaint is about this one, with two digits of index
+        ("CMD01216A27M30C006S23", Flaw.FORM),  # the command of the captured complaint, with two digits of index
         ("CMD41301A40M40C006S074", Flaw.NO_CHECKSUM),
         ("CMD41301A40M40C006S074!F0O$", Flaw.CHECKSUM),
         ("CMD41301A41M40C006S074!F0P$", Flaw.CHECKSUM),
@@ -154,17 +154,17 @@ def test_command_vectors(vector: str) -> None:
         (STATUSES["S4"][1], Flaw.FORM),
     ],
 )
-def test_commands_that_a_box_does_not_take(message: str, flaw: Flaw) -> None:
+def test_invalid_command_is_refused_with_matching_flaw(message: str, flaw: Flaw) -> None:
     assert wire.read_command("07", message.encode()) is flaw
 
 
-def test_a_time_of_day_that_does_not_exist() -> None:
+def test_command_with_impossible_time_is_refused() -> None:
     assert wire.read_command("07", wire.command("07", order((0, 24, 0, 6, 6, 6, 1)))) is Flaw.FORM
     assert wire.read_command("07", wire.command("07", order((0, 23, 60, 6, 6, 6, 1)))) is Flaw.FORM
 
 
-def test_debug_and_encrypted_heads() -> None:
-    """Vectors of sections 2.3.3 and 5.5."""
+def test_debug_and_encrypted_messages_match_vectors() -> None:
+    """Use the vectors of sections 2.3.3 and 5.5."""
     text = "BOT:EMWERK-JB_1_1-1.4.0.28, 2021-04-27T20:39:50Z, ZentriOS-WZ-3.6.4.0"
     assert wire.debug(UNIT, "NFO", text) == f"{UNIT}:DBG,NFO:{text}:".encode()
     head = wire.encrypted(UNIT, "08", 0x1DA09A, b"\x00\x94")
@@ -172,6 +172,6 @@ def test_debug_and_encrypted_heads() -> None:
     assert wire.encrypted(UNIT, "09e", 0x0AB112, b"")[-6:] == bytes.fromhex("12 B1 0A 00 00 00")
 
 
-def test_a_legacy_box_takes_no_command() -> None:
+def test_command_for_legacy_box_cannot_be_built() -> None:
     with pytest.raises(KeyError):
         wire.command("", order((0, 0, 0, 6, 6, 6, 1)))

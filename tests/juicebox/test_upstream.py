@@ -1,4 +1,4 @@
-"""The line to the maker's server, and the look-up of its name at a name server of our own, over loopback."""
+"""Tests of the connection to the maker's server, and of name resolution with a fake name server."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -34,7 +34,7 @@ NAME = "server.example"
 
 
 class FakeNameServer(asyncio.DatagramProtocol):
-    """Answers each question with `records`, after letting `spoil` at the answer; None leaves it unanswered."""
+    """A name server that answers each query with `records`, changed by `spoil`. None means no answer."""
 
     def __init__(self) -> None:
         self.records: list[tuple[int, bytes]] = [(1, socket.inet_aton("127.0.0.1"))]
@@ -77,20 +77,20 @@ async def look_up(names: FakeNameServer, host: str = NAME) -> str:
     return await task
 
 
-async def test_a_name_is_looked_up_at_the_chosen_server_also_behind_an_alias(names: FakeNameServer) -> None:
+async def test_name_is_resolved_at_chosen_server_also_through_alias(names: FakeNameServer) -> None:
     assert await look_up(names) == "127.0.0.1"
     names.records = [(5, b"\x05alias\x00"), (1, b"\x7f\x00\x00\x02")]
     assert await look_up(names, "Server.Example.") == "127.0.0.2"
     assert names.asked == 2
 
 
-async def test_an_address_needs_no_look_up(names: FakeNameServer) -> None:
+async def test_address_needs_no_look_up(names: FakeNameServer) -> None:
     assert await look_up(names, "127.0.0.5") == "127.0.0.5"
     assert await SystemResolver().resolve("127.0.0.5") == "127.0.0.5"
     assert names.asked == 0
 
 
-async def test_the_system_may_look_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_system_resolver_returns_address_or_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     async def found(host: str, *_: object, **__: object) -> list[object]:
         await asyncio.sleep(0)
         if host != NAME:
@@ -104,9 +104,9 @@ async def test_the_system_may_look_up_too(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example", "."])
-async def test_what_can_be_no_name_is_told_by_the_system_too(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+async def test_invalid_name_is_refused_by_system_resolver(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     def refuse(name: str, *_: object, **__: object) -> list[object]:
-        name.encode("idna")  # what the real one does first: that raises UnicodeError
+        name.encode("idna")  # the real function does this first, which raises UnicodeError
         raise socket.gaierror
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
@@ -115,7 +115,7 @@ async def test_what_can_be_no_name_is_told_by_the_system_too(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("host", ["", "a..b", "x" * 64 + ".example"])
-async def test_what_can_be_no_name_is_not_asked(names: FakeNameServer, host: str) -> None:
+async def test_invalid_name_is_not_queried(names: FakeNameServer, host: str) -> None:
     with pytest.raises(NoConnection, match="dns"):
         await look_up(names, host)
     assert names.asked == 0
@@ -124,7 +124,7 @@ async def test_what_can_be_no_name_is_not_asked(names: FakeNameServer, host: str
 @pytest.mark.parametrize(
     ("spoil", "asked"),
     [
-        (lambda _: None, 2),  # asked once more
+        (lambda _: None, 2),  # one retry
         (lambda answer: b"\0\0" + answer[2:] if answer[:2] != b"\0\0" else b"\1\1", 2),
         (lambda answer: answer[:12] + answer[12:].replace(b"server", b"sorver"), 2),
         (lambda answer: answer[:2] + b"\x01\x00" + answer[4:], 2),  # a question
@@ -134,14 +134,16 @@ async def test_what_can_be_no_name_is_not_asked(names: FakeNameServer, host: str
         (lambda answer: answer[:2] + b"\x81\x83" + answer[4:], 1),  # no such name
     ],
 )
-async def test_bad_answers_are_none(names: FakeNameServer, spoil: Callable[[bytes], bytes | None], asked: int) -> None:
+async def test_bad_dns_answer_raises_no_connection(
+    names: FakeNameServer, spoil: Callable[[bytes], bytes | None], asked: int
+) -> None:
     names.spoil = spoil
     with pytest.raises(NoConnection, match="dns"):
         await look_up(names)
     assert names.asked == asked
 
 
-async def test_no_address_and_nobody_there_are_no_answer(names: FakeNameServer) -> None:
+async def test_missing_address_or_name_server_raises_no_connection(names: FakeNameServer) -> None:
     names.records = [(28, bytes(16)), (1, b"\1\2")]
     with pytest.raises(NoConnection, match="dns"):
         await look_up(names)
@@ -151,17 +153,17 @@ async def test_no_address_and_nobody_there_are_no_answer(names: FakeNameServer) 
         await look_up(names)
 
 
-async def test_what_comes_twice_counts_once(names: FakeNameServer) -> None:
+async def test_duplicate_dns_answer_counts_once(names: FakeNameServer) -> None:
     def twice(answer: bytes) -> bytes:
         for _ in range(2):
             names.transport.sendto(answer, names.last)  # type: ignore[attr-defined]
         return answer
 
-    heard = names.datagram_received
+    original = names.datagram_received
 
     def remember(data: bytes, addr: tuple[str, int]) -> None:
         names.last = addr  # type: ignore[attr-defined]
-        heard(data, addr)
+        original(data, addr)
 
     names.datagram_received = remember  # type: ignore[method-assign]
     names.spoil = twice
@@ -169,14 +171,14 @@ async def test_what_comes_twice_counts_once(names: FakeNameServer) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_no_bytes_make_the_reader_of_answers_raise(data: bytes) -> None:
+def test_dns_parser_never_raises_on_random_bytes(data: bytes) -> None:
     query = struct.pack("!6H", 7, 0x100, 1, 0, 0, 0) + b"\x01a\x00\x00\x01\x00\x01"
     assert answers(query, data) in {True, False}
     found = first_address(query, query[:2] + b"\x81\x80\x00\x01\x00\x09\x00\x00\x00\x00" + query[12:] + data)
     assert found is None or socket.inet_aton(found)
 
 
-async def test_an_error_after_the_answer_is_none() -> None:
+async def test_second_socket_error_is_ignored() -> None:
     answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
     question = _QueryProtocol(b"", answer)
     question.error_received(OSError())
@@ -184,18 +186,18 @@ async def test_an_error_after_the_answer_is_none() -> None:
     assert isinstance(answer.exception(), OSError)
 
 
-def test_names_are_read_in_full_too_and_one_that_does_not_end_is_no_answer() -> None:
+def test_uncompressed_name_is_read_and_unterminated_name_is_refused() -> None:
     query = struct.pack("!6H", 7, 0x100, 1, 0, 0, 0) + b"\x01a\x00\x00\x01\x00\x01"
     record = b"\x01a\x00" + struct.pack("!2HIH", 1, 1, 60, 4) + b"\x7f\x00\x00\x01"
     assert first_address(query, query[:2] + b"\x81\x80\x00\x01\x00\x01" + query[8:] + record) == "127.0.0.1"
     assert first_address(query, query[:2] + b"\x81\x80\x00\x01\x00\x09" + query[8:] + b"\x05ab") is None
 
 
-# The line
+# The connection
 
 
 class Line:
-    """A line of one box to a server that keeps what it hears."""
+    """An upstream connection of one box to a server that keeps the datagrams."""
 
     def __init__(self, names: FakeNameServer) -> None:
         self.clock = VirtualClock()
@@ -213,7 +215,7 @@ class Line:
     def error(self) -> str | None:
         return self.up.error
 
-    def heard(self) -> list[bytes]:
+    def received(self) -> list[bytes]:
         return [data for data, _ in self.server.received()]
 
 
@@ -225,11 +227,11 @@ async def line(names: FakeNameServer) -> AsyncIterator[Line]:
     line.server.close()
 
 
-async def test_what_waits_for_the_name_is_sent_then_and_answers_come_back(line: Line, names: FakeNameServer) -> None:
+async def test_datagrams_wait_for_resolution_and_answers_return(line: Line, names: FakeNameServer) -> None:
     for number in range(WAITING + 2):
         line.up.send(b"%d" % number, False)
     await line.clock.settle()
-    assert line.heard() == [b"%d" % number for number in range(2, WAITING + 2)]  # the oldest gave way
+    assert line.received() == [b"%d" % number for number in range(2, WAITING + 2)]  # the oldest were dropped
     line.up.send(b"x", False)
     await line.clock.settle()
     [(data, address)] = line.server.received()
@@ -243,7 +245,7 @@ async def test_what_waits_for_the_name_is_sent_then_and_answers_come_back(line: 
     assert names.asked == 1
 
 
-async def test_the_name_is_looked_up_again_now_and_then_and_sooner_in_doubt(line: Line, names: FakeNameServer) -> None:
+async def test_name_is_resolved_again_periodically_and_sooner_when_suspect(line: Line, names: FakeNameServer) -> None:
     await line.send(b"1")
     await line.clock.advance(RESOLVE_AGAIN)
     await line.send(b"2")
@@ -252,7 +254,7 @@ async def test_the_name_is_looked_up_again_now_and_then_and_sooner_in_doubt(line
     assert names.asked == 2
     await line.clock.advance(RESOLVE_EVERY)
     await line.send(b"4")
-    assert (names.asked, line.heard()) == (3, [b"1", b"2", b"3", b"4"])
+    assert (names.asked, line.received()) == (3, [b"1", b"2", b"3", b"4"])
     pytest_socket.socket_allow_hosts(["127.0.0.1", "127.0.0.5"])
     names.records = [(1, socket.inet_aton("127.0.0.5"))]
     moved = Sender("127.0.0.5")
@@ -267,7 +269,7 @@ async def test_the_name_is_looked_up_again_now_and_then_and_sooner_in_doubt(line
     moved.close()
 
 
-async def test_what_cannot_be_reached_is_told_and_tried_again(line: Line, names: FakeNameServer) -> None:
+async def test_unreachable_server_is_reported_and_retried(line: Line, names: FakeNameServer) -> None:
     names.flags = 0x8183
     await line.send(b"1")
     assert line.error() == "dns"
@@ -275,7 +277,7 @@ async def test_what_cannot_be_reached_is_told_and_tried_again(line: Line, names:
     assert names.asked == 1
     await line.clock.advance(RESOLVE_AGAIN)
     await line.send(b"3")
-    assert (line.error(), line.heard()) == ("dns", [])
+    assert (line.error(), line.received()) == ("dns", [])
     names.flags = 0x8180
     line.ours = True
     await line.clock.advance(RESOLVE_AGAIN)
@@ -284,7 +286,7 @@ async def test_what_cannot_be_reached_is_told_and_tried_again(line: Line, names:
     line.ours = False
     await line.clock.advance(RESOLVE_AGAIN)
     await line.send(b"5")
-    assert (line.error(), line.heard()) == (None, [b"5"])
+    assert (line.error(), line.received()) == (None, [b"5"])
     port = line.server.address[1]
     line.server.close()
     await line.send(b"6")
@@ -299,22 +301,22 @@ async def test_what_cannot_be_reached_is_told_and_tried_again(line: Line, names:
     assert (line.error(), line.answers) == (None, [b"CMD"])
 
 
-async def test_an_address_that_cannot_be_used_is_unreachable(line: Line, names: FakeNameServer) -> None:
-    pytest_socket.socket_allow_hosts(["127.0.0.1", "255.255.255.255"])  # the system refuses it by itself
+async def test_unusable_address_is_unreachable(line: Line, names: FakeNameServer) -> None:
+    pytest_socket.socket_allow_hosts(["127.0.0.1", "255.255.255.255"])  # the operating system refuses this address
     names.records = [(1, socket.inet_aton("255.255.255.255"))]
     await line.send(b"1")
     assert line.error() == "unreachable"
 
 
-async def test_a_line_closed_during_the_look_up_is_quiet(line: Line, names: FakeNameServer) -> None:
+async def test_upstream_closed_during_look_up_sends_nothing(line: Line, names: FakeNameServer) -> None:
     names.spoil = lambda _: None
     await line.send(b"1")
     await line.up.close()
     await line.clock.advance(10)
-    assert line.heard() == []
+    assert line.received() == []
 
 
-async def test_an_unexpected_error_is_logged(line: Line, caplog: pytest.LogCaptureFixture) -> None:
+async def test_unexpected_connect_error_is_logged(line: Line, caplog: pytest.LogCaptureFixture) -> None:
     def fail(peer: object) -> bool:
         raise ZeroDivisionError
 
@@ -324,7 +326,7 @@ async def test_an_unexpected_error_is_logged(line: Line, caplog: pytest.LogCaptu
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
-async def test_a_server_that_is_ourselves_is_noticed(socket_enabled: None, address: str) -> None:
+async def test_own_endpoint_is_recognized(socket_enabled: None, address: str) -> None:
     pytest_socket.socket_allow_hosts(["127.0.0.1", "192.0.2.1", "255.255.255.255"])  # asked, not sent to
     site = Site()
     (other,) = free_ports(1)

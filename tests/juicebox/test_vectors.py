@@ -1,4 +1,4 @@
-"""Every vector over real loopback sockets: to the box, from it, and past us (docs/protocols/juicebox.md, section 5)."""
+"""Tests of every vector over loopback sockets: to, from and past the hub (docs/protocols/juicebox.md, section 5)."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ from tests.simulators.clock import VirtualClock
 from .rig import HERE, ListenerRig, Sender, free_ports
 from .vectors import COMMANDS, D1, D2, D3, D4, D5, S1, S2, S3, S4, S5, S6, S7, S8, S9, S10, S11, SERIAL, X1, X2
 
-BEARS = 40
+WIRE_RATING = 40
 
 
 @pytest.mark.parametrize("data", [S1, S2, S3, S4, S5, S6, S7, S8, S9, D1, D2, D3, D4, D5, X1, X2])
-async def test_what_a_box_sends_is_heard_and_its_serial_kept(rig: ListenerRig, data: bytes) -> None:
+async def test_box_vector_arrives_with_its_serial(rig: ListenerRig, data: bytes) -> None:
     serial = serial_of(data) or SERIAL
     rig.listener.add(serial, HERE)
     assert await rig.send(rig.sender(), data) == 1
@@ -38,7 +38,7 @@ async def test_what_a_box_sends_is_heard_and_its_serial_kept(rig: ListenerRig, d
 
 
 @pytest.mark.parametrize("data", [S10, S11, *COMMANDS])
-async def test_what_no_box_sends_is_dropped_and_not_answered(rig: ListenerRig, data: bytes) -> None:
+async def test_vector_of_no_box_is_dropped_without_answer(rig: ListenerRig, data: bytes) -> None:
     for serial in (SERIAL, "0" * 27):
         rig.listener.add(serial, HERE)
     sender = rig.sender()
@@ -49,7 +49,7 @@ async def test_what_no_box_sends_is_dropped_and_not_answered(rig: ListenerRig, d
 
 @dataclass
 class Between:
-    """A box and its maker's server, both no more than sockets, with ours between them."""
+    """A box and its maker's server, both plain sockets, with the hub between them."""
 
     clock: VirtualClock
     stored: object = None
@@ -58,7 +58,7 @@ class Between:
         self.box, self.maker = Sender(HERE), Sender("127.0.0.1")
         [self.port] = free_ports(1)
         self.ours = BoxHub(self.clock, self.stored)
-        config = BoxConfig(serial=SERIAL, host=HERE, wire_rating=BEARS, in_maker_load_group=False)
+        config = BoxConfig(serial=SERIAL, host=HERE, wire_rating=WIRE_RATING, in_maker_load_group=False)
         self.served = self.ours.add(config)
 
     def open(self, *, served: bool = True) -> None:
@@ -66,25 +66,25 @@ class Between:
         self.ours.open("127.0.0.1", [self.port], upstream if served else None)
 
     async def report(self, data: bytes) -> list[bytes]:
-        """The box sends; what the maker's server hears."""
+        """Send a datagram as the box. Return the datagrams that the maker's server receives."""
         self.box.send(data, self.port)
         await self.clock.settle()
-        heard = self.maker.received()
-        self.line = heard[-1][1] if heard else None
-        return [message for message, _ in heard]
+        datagrams = self.maker.received()
+        self.line = datagrams[-1][1] if datagrams else None
+        return [message for message, _ in datagrams]
 
     async def answer(self, data: bytes) -> None:
-        """The maker's server answers."""
+        """Answer as the maker's server."""
         assert self.line is not None
         self.maker.sock.sendto(data, self.line)
         await self.clock.settle()
 
     async def obeyed(self) -> list[bytes]:
-        """What the box has got, all of it from where it reports to."""
+        """Return the datagrams that the box received. All must come from the address that the box reports to."""
         await self.clock.settle()
-        heard = self.box.received()
-        assert {source for _, source in heard} <= {("127.0.0.1", self.port)}
-        return [data for data, _ in heard]
+        datagrams = self.box.received()
+        assert {source for _, source in datagrams} <= {("127.0.0.1", self.port)}
+        return [data for data, _ in datagrams]
 
     async def close(self) -> None:
         await self.ours.close()
@@ -97,7 +97,7 @@ type Make = Callable[..., Between]
 
 @pytest.fixture
 async def make(socket_enabled: None) -> AsyncIterator[Make]:
-    """Builds them, and closes them after the test."""
+    """Yield a factory of `Between`. Close its products after the test."""
     made: list[Between] = []
 
     def build(clock: VirtualClock | None = None, stored: object = None) -> Between:
@@ -110,7 +110,7 @@ async def make(socket_enabled: None) -> AsyncIterator[Make]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-async def test_a_command_of_the_real_server_reaches_the_box_as_it_is(make: Make, command: bytes) -> None:
+async def test_recorded_server_command_reaches_box_unchanged(make: Make, command: bytes) -> None:
     decoded = parse_command(command)
     between = make()
     between.open()
@@ -129,7 +129,7 @@ async def test_a_command_of_the_real_server_reaches_the_box_as_it_is(make: Make,
 @pytest.mark.parametrize(
     ("status", "built"), [(S4, b"CMD52324A20M16C006S001!5RE$"), (S1, b"CMD52324A0020M016C006S001!YUK$")]
 )
-async def test_our_first_command_is_the_one_that_the_fact_sheet_builds(make: Make, status: bytes, built: bytes) -> None:
+async def test_first_own_command_matches_documented_vector(make: Make, status: bytes, built: bytes) -> None:
     known = {"offline": 16, "online": 20, "allowed": 20, "version": "07" if status is S4 else "09u"}
     between = make(VirtualClock(datetime(2012, 3, 23, 23, 24, tzinfo=UTC)), {SERIAL: known})
     between.open(served=False)
@@ -137,7 +137,7 @@ async def test_our_first_command_is_the_one_that_the_fact_sheet_builds(make: Mak
     assert await between.obeyed() == [built]
 
 
-async def test_our_index_begins_anew_after_999(make: Make) -> None:
+async def test_own_command_index_restarts_after_999(make: Make) -> None:
     between = make(stored={SERIAL: {"offline": 16, "allowed": 16, "version": "09u", "index": 997}})
     between.open(served=False)
     indices = []
@@ -148,8 +148,8 @@ async def test_our_index_begins_anew_after_999(make: Make) -> None:
 
 
 @pytest.mark.parametrize("flags", [0, 6])
-async def test_constant_flags_of_the_server_go_on_in_its_outage(make: Make, flags: int) -> None:
-    """VoltiE's server seems to send 000 (2.5)."""
+async def test_constant_server_flags_continue_in_outage(make: Make, flags: int) -> None:
+    """Use flags of 000 too, which VoltiE's server seems to send (2.5)."""
     between = make()
     between.open()
     theirs = CommandMessage(
@@ -170,7 +170,7 @@ async def test_constant_flags_of_the_server_go_on_in_its_outage(make: Make, flag
 
 
 @pytest.mark.parametrize("message", [D1, D2, D3, D4, D5, X1, X2])
-async def test_a_kept_box_gets_no_answer_to_what_is_no_status(make: Make, message: bytes) -> None:
+async def test_debug_or_encrypted_message_of_kept_box_gets_no_answer(make: Make, message: bytes) -> None:
     between = make(stored={SERIAL: {"offline": 16, "allowed": 16, "version": "09u"}})
     between.open(served=False)
     await between.report(S1)
@@ -180,7 +180,7 @@ async def test_a_kept_box_gets_no_answer_to_what_is_no_status(make: Make, messag
 
 
 @pytest.mark.parametrize("message", [S8, S1, S4, D1])
-async def test_what_is_in_plain_text_goes_on_to_the_server(make: Make, message: bytes) -> None:
+async def test_plain_text_message_is_relayed_to_server(make: Make, message: bytes) -> None:
     between = make()
     between.open()
     assert await between.report(message) == [message]
@@ -188,7 +188,7 @@ async def test_what_is_in_plain_text_goes_on_to_the_server(make: Make, message: 
 
 
 @pytest.mark.parametrize("message", [X1, X2])
-async def test_what_is_encrypted_goes_nowhere(make: Make, message: bytes) -> None:
+async def test_encrypted_message_is_neither_relayed_nor_answered(make: Make, message: bytes) -> None:
     between = make()
     between.open()
     assert await between.report(message) == await between.obeyed() == []

@@ -62,7 +62,7 @@ ALL = (*STATUSES, S10, S11, *COMMANDS, D1, D2, D3, D4, D5, X1, X2)
 
 
 def status(version: str, fields: Iterable[tuple[str, str]], serial: str = SERIAL) -> bytes:
-    """A status line; `fields` are letters and their digits, with whatever padding. An empty version is a legacy one."""
+    """Return a status line of letters and their digits, with any padding. An empty version means a legacy box."""
     listed = ",".join(letter + digits for letter, digits in fields)
     if not version:
         return f"{serial}:{listed}:".encode()

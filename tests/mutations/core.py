@@ -1,4 +1,4 @@
-"""What breaks the rules that hold for every charger."""
+"""Mutations of the rules that hold for every charger."""
 
 from tests.mutations.mutation import Mutation
 
@@ -157,7 +157,7 @@ MUTATIONS = (
         at="core.charger.override:OverrideController._reported_since",
         find="max(self._sent_at, self._begun_at)",
         put="self._sent_at",
-        tests=("tests/wallbox/test_override_cloud.py", "-k", "tries"),
+        tests=("tests/wallbox/test_override_cloud.py", "-k", "no_attempt_to_restore"),
     ),
     Mutation(
         name="override-without-back-off",
@@ -219,14 +219,14 @@ MUTATIONS = (
         at="core.model:Window.content",
         find="self.days, self.start, self.end, self.zone, max_current, self.max_energy",
         put="self.slot, self.days, self.start, self.end, self.zone, max_current, self.max_energy",
-        tests=("tests/wallbox/test_override_cloud.py", "-k", "ids_that_move"),
+        tests=("tests/wallbox/test_override_cloud.py", "-k", "ids_moved"),
     ),
     Mutation(
         name="originals-forgotten-unread",
         at="core.charger.override:OverrideController._handle_refusal",
         find="intent.originals",
         put="None",
-        tests=("tests/core/test_override.py", "-k", "originals_are_kept or given_back_later"),
+        tests=("tests/core/test_override.py", "-k", "original_windows_kept or restored_later"),
     ),
     Mutation(
         name="originals-forgotten-for-an-old-list",
@@ -368,7 +368,7 @@ MUTATIONS = (
                 presence=Presence.UNKNOWN if transport is None else transport.presence,
                 status=status,
                 status_age=None if status_received_at is None else now - status_received_at,
-                evidence_age=None if charger_reported_at is None else now - charger_reported_at,
+                evidence_age=report_age(transport, now),
                 role=None if role is None else role.value,
                 since_last=None if self._restart_at is None else max(now - self._restart_at, 0.0),
                 watching=self._run is not None,
@@ -392,7 +392,7 @@ MUTATIONS = (
                 presence=Presence.UNKNOWN if transport is None else transport.presence,
                 status=status,
                 status_age=None if status_received_at is None else now - status_received_at,
-                evidence_age=None if charger_reported_at is None else now - charger_reported_at,
+                evidence_age=report_age(transport, now),
                 role=None if role is None else role.value,
                 since_last=None if self._restart_at is None else max(now - self._restart_at, 0.0),
                 watching=self._run is not None,
@@ -439,5 +439,47 @@ MUTATIONS = (
         find="(source for source, reading in self._flowing.items() if reading.expires_at > now)",
         put="iter(self._flowing)",
         tests=("tests/core/test_danger.py",),
+    ),
+    Mutation(
+        name="verified-by-an-old-report",
+        at="core.charger.evidence:judge",
+        find="report.reported_at > sent_at",
+        put="report.reported_at > -inf",
+        tests=("tests/core/test_evidence.py",),
+    ),
+    Mutation(
+        name="verified-by-what-proves-nothing",
+        at="core.charger.sent_commands:SentCommands._report",
+        find="transport.proves(setting.capability)",
+        put="True",
+        tests=("tests/core/test_refuted.py",),
+    ),
+    Mutation(
+        name="verified-by-other-signs-of-life",
+        at="core.charger.evidence:report_time",
+        find="min(observed_at, reported_at(transport))",
+        put="observed_at",
+        tests=("tests/core/test_evidence_machine.py",),
+    ),
+    Mutation(
+        name="acknowledged-override-is-applied",
+        at="core.charger.override:OverrideController.shown",
+        find="followed and intent.state is IntentState.VERIFIED",
+        put="intent.state is not IntentState.PENDING",
+        tests=("tests/core/test_override.py", "-k", "saved_then_sent or goes_on_after"),
+    ),
+    Mutation(
+        name="refuted-command-forgotten",
+        at="core.charger.refuted:RefutedCommands.restore",
+        find="self._context.intents.entries.refuted",
+        put="None",
+        tests=("tests/core/test_refuted.py",),
+    ),
+    Mutation(
+        name="lost-pause-forgotten",
+        at="core.charger.pause:PauseController._seen",
+        find="self._first_report.is_late(transport, self._sent_at, SILENT_FOR)",
+        put="False",
+        tests=("tests/wallbox/test_evidence_cloud.py", "-k", "pause_outlive"),
     ),
 )

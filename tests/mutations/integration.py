@@ -1,4 +1,4 @@
-"""Mutations of the part that Home Assistant sees: linked entities, storage, flows."""
+"""Mutations of the part that uses Home Assistant: linked entities, storage, flows."""
 
 from tests.mutations.mutation import Mutation
 
@@ -91,7 +91,7 @@ MUTATIONS = (
         at="linked.power_cycle:PowerCycle._is_on_again",
         find="self.went_off and self._state_is(STATE_ON)",
         put="self._state_is(STATE_ON)",
-        tests=("tests/integration/test_power_cycle.py", "-k", "late"),
+        tests=("tests/integration/test_power_cycle.py", "-k", "goes_off_late"),
     ),
     Mutation(
         name="assumed-state-is-proof",
@@ -105,7 +105,7 @@ MUTATIONS = (
         at="linked.power_cycle:PowerCycle.trying",
         find="self.active and self._age < CYCLE",
         put="self.active",
-        tests=("tests/integration/test_power_cycle.py", "-k", "duty"),
+        tests=("tests/integration/test_power_cycle.py", "-k", "old_power_cycle or unknown_age"),
     ),
     Mutation(
         name="record-of-power-saved-once",
@@ -136,14 +136,14 @@ MUTATIONS = (
                 return True
         """,
         put="return True",
-        tests=("tests/integration/test_linked_reports.py", "-k", "integration_that_is_reloaded or told_from"),
+        tests=("tests/integration/test_linked_reports.py", "-k", "reload_of_its_integration or distinguished_from"),
     ),
     Mutation(
         name="restored-state-found-is-a-report",
         at="linked.entity_transport:EntityTransport._note_existing",
         find="state.last_reported == state.last_changed and self._restores(state.entity_id)",
         put="state.last_reported != state.last_reported",
-        tests=("tests/integration/test_linked_reports.py", "-k", "found_at_our_start"),
+        tests=("tests/integration/test_linked_reports.py", "-k", "at_our_start"),
     ),
     Mutation(
         name="failed-poll-is-a-report",
@@ -157,7 +157,7 @@ MUTATIONS = (
         at="flows.user_flow:UserFlow.async_claim",
         find='flow["flow_id"] != self.flow_id',
         put='flow["flow_id"] == ""',
-        tests=("tests/integration/test_juicebox_flow.py", "-k", "begins_again"),
+        tests=("tests/integration/test_juicebox_flow.py", "-k", "left_at_any_step"),
     ),
     Mutation(
         name="unknown-circuit-counts-as-no",

@@ -1,4 +1,4 @@
-"""What breaks the answers to JuiceBoxes."""
+"""Mutations of the answers to JuiceBoxes."""
 
 from tests.mutations.mutation import Mutation
 
@@ -29,7 +29,7 @@ MUTATIONS = (
         at="juicebox.box",
         find="LONGEST_UNSERVED = 110.0",
         put="LONGEST_UNSERVED = 160.0",
-        tests=("tests/juicebox/test_box.py", "-k", "in_time"),
+        tests=("tests/juicebox/test_box.py", "-k", "within_120_s"),
     ),
     Mutation(
         name="box-without-share-not-lowered",
@@ -79,14 +79,14 @@ MUTATIONS = (
         at="juicebox.command_clock:CommandClock.record_boot",
         find="now - self._booted_at < ONE_START or self._commanded_since_boot(now)",
         put="now - self._booted_at < ONE_START",
-        tests=("tests/juicebox/test_box.py", "-k", "i11 or told_late"),
+        tests=("tests/juicebox/test_box.py", "-k", "i11 or boot_message_after"),
     ),
     Mutation(
         name="box-override-lost-at-take-over",
         at="juicebox.box:Box._overridden",
         find="self.state.override or self._override_requested",
         put="self.state.override",
-        tests=("tests/integration/test_juicebox.py", "-k", "both_modes"),
+        tests=("tests/integration/test_juicebox.py", "-k", "relay_and_keep"),
     ),
     Mutation(
         name="box-override-handed-back",
@@ -113,14 +113,14 @@ MUTATIONS = (
             if self._relaying:
                 self._relay(command, data, received.observed_mono)
         """,
-        tests=("tests/juicebox/test_box.py", "-k", "two_masters or late_answer"),
+        tests=("tests/juicebox/test_box.py", "-k", "never_both_answer or late_server_answer"),
     ),
     Mutation(
         name="box-share-forgotten",
         at="juicebox.box:Box.limits",
         find="(self.config.load_group_limit, self.share)",
         put="(self.config.load_group_limit,)",
-        tests=("tests/juicebox/test_box.py", "-k", "ceiling"),
+        tests=("tests/juicebox/test_box.py", "-k", "lower_share"),
     ),
     Mutation(
         name="box-window-ends-at-midnight",
@@ -162,14 +162,14 @@ MUTATIONS = (
         at="juicebox.box:Box._take_over",
         find="not self._user_change_pending",
         put="True",
-        tests=("tests/juicebox/test_box.py", "-k", "take_over"),
+        tests=("tests/juicebox/test_box.py", "-k", "after_take_over"),
     ),
     Mutation(
         name="box-moves-with-any-energy",
         at="juicebox.listener:Listener._has_moved",
         find="not has_energy or not listed.track.energy_fits(message, now)",
         put="not has_energy",
-        tests=("tests/juicebox/test_listener.py", "-k", "could_not_have_flowed"),
+        tests=("tests/juicebox/test_listener.py", "-k", "impossible_energy"),
     ),
     Mutation(
         name="box-pinned-address-must-wait",

@@ -1,4 +1,4 @@
-"""What breaks the Wallbox cloud's client and its rate limits."""
+"""Mutations of the Wallbox cloud's client and its rate limits."""
 
 from tests.mutations.mutation import Mutation
 
@@ -59,7 +59,7 @@ MUTATIONS = (
         at="wallbox.rate_limit:RequestBudgets.__init__",
         find="PacedWindow(PROBES_PER_HOUR, 3600.0)",
         put="SlidingWindow(PROBES_PER_HOUR, 3600.0)",
-        tests=("tests/wallbox/test_outages.py", "-k", "flapped"),
+        tests=("tests/wallbox/test_outages.py", "-k", "flapping"),
     ),
     Mutation(
         name="slow-counts-as-lost",
@@ -119,27 +119,61 @@ MUTATIONS = (
         at="wallbox.account:WallboxAccount.write_schedule.post",
         find="self.cloud_now",
         put="self._clock.now()",
-        tests=("tests/wallbox/test_override_cloud.py", "-k", "clock_says"),
+        tests=("tests/wallbox/test_override_cloud.py", "-k", "clock_that_is_off"),
     ),
     Mutation(
         name="schedules-older-than-known",
         at="wallbox.mapping:schedule_bodies",
         find="max(ceil(cloud_now.timestamp()), listed.newest)",
         put="ceil(cloud_now.timestamp())",
-        tests=("tests/wallbox/test_override_cloud.py", "-k", "clock_says"),
+        tests=("tests/wallbox/test_override_cloud.py", "-k", "clock_that_is_off"),
     ),
     Mutation(
         name="schedules-in-part-written",
         at="wallbox.mapping:whole_schedule",
         find="not listed.is_whole or len(found) != len(listed.entries)",
         put="not listed.is_whole",
-        tests=("tests/wallbox/test_override_cloud.py", "-k", "read_in_full"),
+        tests=("tests/wallbox/test_override_cloud.py", "-k", "not_fully_readable"),
     ),
     Mutation(
         name="schedules-read-long-before",
         at="wallbox.account",
         find="BACK_TO_BACK = 10.0",
         put="BACK_TO_BACK = 1000.0",
-        tests=("tests/wallbox/test_commands.py", "-k", "waited_for_room"),
+        tests=("tests/wallbox/test_commands.py", "-k", "write_waits_for_room"),
+    ),
+    Mutation(
+        name="what-we-wrote-is-a-reading",
+        at="wallbox.transport:WallboxCloudTransport._publish_proven",
+        find="readings.discard(prop.key)",
+        put="pass",
+        tests=("tests/wallbox/test_evidence_cloud.py",),
+    ),
+    Mutation(
+        name="report-in-the-second-of-the-write-proves-it",
+        at="wallbox.transport:WallboxCloudTransport._record_sync",
+        find="synced <= write.answered_at",
+        put="synced < write.answered_at",
+        tests=("tests/wallbox/test_evidence_cloud.py", "-k", "only_the_cloud_wrote"),
+    ),
+    Mutation(
+        name="written-status-is-a-sign-of-life",
+        at="wallbox.transport:WallboxCloudTransport._shows_life",
+        find="changed and not written",
+        put="changed",
+        tests=("tests/wallbox/test_evidence_cloud.py",),
+    ),
+    Mutation(
+        name="charging-time-is-a-sign-of-life",
+        at="wallbox.transport:WallboxCloudTransport._shows_life",
+        find="((before.charging_power, after.charging_power), (before.added_energy, after.added_energy))",
+        put="""
+            (
+                (before.charging_power, after.charging_power),
+                (before.added_energy, after.added_energy),
+                (before.charging_time, after.charging_time),
+            )
+        """,
+        tests=("tests/wallbox/test_transport.py", "-k", "sign_of_life"),
     ),
 )

@@ -1,4 +1,4 @@
-"""Clocks for tests and the demo: one that only moves when told to, one that runs fast."""
+"""Clocks for tests and the demo: a virtual one that a test advances, and a real one that runs fast."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -11,12 +11,12 @@ from typing import Any, override
 
 from custom_components.chargekeeper.core.clock import Clock
 
-START = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)  # a Monday, no change to or from summer time near
+START = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)  # a Monday far from any change of summer time
 QUIET_ROUNDS = 6
 
 
 class VirtualClock(Clock):
-    """Time that stands still until `advance`; real sockets may be used: it waits until they fall silent."""
+    """A clock that stands still until `advance`, which waits until real sockets are silent."""
 
     def __init__(self, start: datetime = START, monotonic: float = 1000.0) -> None:
         self._started_at = monotonic
@@ -71,11 +71,11 @@ class VirtualClock(Clock):
 
     @property
     def pending(self) -> int:
-        """How many timers wait."""
+        """The number of timers that wait."""
         return sum(1 for _, number, _ in self._timers if number not in self._cancelled)
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass: every timer due runs at its moment, and everything it set off comes to rest first."""
+        """Let `seconds` pass: run each timer when it is due, and let its effects settle before the next."""
         end = self._monotonic + seconds
         await self.settle()
         while self._timers and self._timers[0][0] <= end:
@@ -90,7 +90,10 @@ class VirtualClock(Clock):
         await self.settle()
 
     async def advance_until(self, condition: Callable[[], object], *, within: float, step: float = 1.0) -> float:
-        """Advance until `condition` holds; the seconds it took. Raises AssertionError after `within` seconds."""
+        """Advance until `condition` holds, and return the seconds that have passed.
+
+        Raises `AssertionError` after `within` seconds.
+        """
         begun = self._monotonic
         await self.settle()
         while not condition():
@@ -100,7 +103,7 @@ class VirtualClock(Clock):
         return self._monotonic - begun
 
     async def settle(self) -> None:
-        """Run the loop until nothing is ready and no socket has moved for some rounds."""
+        """Run the loop until no callback is ready and no socket has been active for `QUIET_ROUNDS` iterations."""
         loop: Any = asyncio.get_running_loop()
         self._watch(loop)
         quiet = 0
@@ -110,7 +113,7 @@ class VirtualClock(Clock):
             quiet = 0 if self._io_events != seen or len(loop._ready) > 0 else quiet + 1
 
     def _watch(self, loop: Any) -> None:
-        """Count what the selector reports, so that `settle` knows when the sockets are silent."""
+        """Count the events of the selector, so that `settle` notices when the sockets are silent."""
         if self._watched is loop:
             return
         self._watched = loop
@@ -128,7 +131,7 @@ class VirtualClock(Clock):
 class FastClock(Clock):
     """A clock whose monotonic time and waits run `factor` times as fast; the wall clock stays real.
 
-    Time-outs guard real sockets and a busy machine, so they never shrink below `shortest_timeout` real seconds.
+    Time-outs never shrink below `shortest_timeout` real seconds, because sockets and a busy machine need real time.
     """
 
     def __init__(self, factor: float = 20.0, shortest_timeout: float = 3.0) -> None:

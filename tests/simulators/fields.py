@@ -1,17 +1,17 @@
-"""Which section of which protocol page each field comes from that a simulator emits.
+"""The section of the protocol page that documents each field that the simulated Wallbox cloud emits.
 
-Fields are written as a path of object keys; lists do not count. A test walks every answer and compares: no field
-without a source, no source without a field.
+A field is written as its object keys from the outside in; lists do not count. A test compares every answer with this
+table: each field has a source, and each source has a field.
 """
 
 from collections.abc import Mapping
 
-SHEET = "docs/protocols/wallbox-cloud.md"
+PROTOCOL_PAGE = "docs/protocols/wallbox-cloud.md"
 
 
 def _from(section: str, fields: str, *, under: str = "") -> dict[str, str]:
-    """The fields, separated by blanks, all from one section."""
-    return {under + name: f"{SHEET}, section {section}" for name in fields.split()}
+    """Map each of the blank-separated `fields` to the one section that documents all of them."""
+    return {under + name: f"{PROTOCOL_PAGE}, section {section}" for name in fields.split()}
 
 
 _TOKENS = _from(
@@ -108,4 +108,4 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
     "POST /chargers/{id}/schedules": _from("7.2", "sync_timestamp error"),
     "PUT /v4/chargers/{id}/eco-smart": {},
 }
-"""Method and path, to field, to protocol page and section."""
+"""Method and URL path to field to protocol page and section."""

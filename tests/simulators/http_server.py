@@ -1,6 +1,6 @@
-"""A maker's web server on the loopback interface that can be broken in every way a real one breaks.
+"""A maker's web server on the loopback interface, with the faults that a real server may have.
 
-The simulated clouds add their routes; the socket, the log of requests and the faults are here.
+The simulated clouds add their routes; this module has the socket, the log of requests and the faults.
 """
 
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ from aiohttp import hdrs, web
 from custom_components.chargekeeper.core.clock import Clock
 
 HOST = "127.0.0.1"
-CLOSING_GRACE = 0.05  # real seconds; everything under way is cancelled first, so this is hardly ever used
+CLOSING_GRACE = 0.05  # real seconds; hardly ever used, because `stop` cancels all requests first
 GARBAGE = b'\x00\xff{"result":[[[\xc3('
 MAINTENANCE = "<!doctype html><title>Maintenance</title><p>We will be back soon.</p>"
 
@@ -28,15 +28,15 @@ type Matches = Callable[[str, str], bool]
 
 
 class Fault(StrEnum):
-    """What is wrong with the server."""
+    """A fault of the server."""
 
     NONE = "none"
     REFUSE = "refuse"
-    """No socket listens and open connections are cut; on healing it listens on the same port again."""
+    """The server closes its socket and all connections. Once healed, it listens on the same port again."""
     HANG = "hang"
-    """The request is taken and never answered."""
+    """The server accepts the request and never answers."""
     SLOW = "slow"
-    """The answer comes after `slow_seconds`; the request takes effect then, whether or not anybody still waits."""
+    """The server carries out and answers the request after `slow_seconds`, even if the client no longer waits."""
     ERROR_500 = "error_500"
     TOO_MANY = "too_many"
     """429, with `Retry-After` where `retry_after` is given."""
@@ -47,13 +47,13 @@ class Fault(StrEnum):
     GARBAGE = "garbage"
     """200 and a JSON content type, with bytes that are neither JSON nor UTF-8."""
     HALF = "half"
-    """Half of a good answer that promised its full length, then the connection closes."""
+    """Half of a good answer whose header promises the full length; then the connection closes."""
     HTML = "html"
     """200 with a maintenance page."""
     NULLS = "nulls"
-    """A good answer in which every value is null, or every member that is no object or list is gone (`missing`)."""
+    """A good answer with null for every value; with `missing`, only objects and lists remain."""
     RESET = "reset"
-    """The connection is cut without an answer."""
+    """The server closes the connection without an answer."""
 
 
 _DATA_ONLY = frozenset({Fault.UNAUTHORIZED, Fault.FORBIDDEN})
@@ -61,7 +61,7 @@ _STATUS = {Fault.ERROR_500: 500, Fault.TOO_MANY: 429, Fault.UNAUTHORIZED: 401, F
 
 
 class Authorization(StrEnum):
-    """How a request proves who sent it."""
+    """The kind of authorization that a request carries."""
 
     NONE = "none"
     BASIC = "basic"
@@ -71,7 +71,7 @@ class Authorization(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A request that arrived at monotonic time `at`; `status` is `None` until, and unless, it was answered."""
+    """A request that arrived at monotonic time `at`; `status` is `None` until the server answers."""
 
     at: float
     method: str
@@ -96,7 +96,7 @@ class Where(TypedDict, total=False):
 
 @dataclass(slots=True, kw_only=True)
 class Breakage:
-    """A fault and the requests it hits: a path prefix, a method, a test of (method, path), the next so many."""
+    """A fault and the requests it hits, by path prefix, method, a test of (method, path), and number."""
 
     fault: Fault
     path_prefix: str = ""
@@ -110,7 +110,7 @@ class Breakage:
     """The request takes effect although its answer is lost or bad."""
 
     def hits(self, method: str, path: str, *, is_data: bool) -> bool:
-        """Whether it breaks that request; counts it, if so."""
+        """Return True if the fault breaks that request, and count the request then."""
         hit = (
             (is_data or self.fault not in _DATA_ONLY)
             and path.startswith(self.path_prefix)
@@ -124,14 +124,14 @@ class Breakage:
 
 
 class FaultyServer(ABC):
-    """A web server that logs what it is asked and breaks on demand."""
+    """A web server that logs its requests and breaks on demand."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.clock_offset = 0.0
         """Seconds by which the server's wall clock is ahead of ours."""
         self.requests: list[Request] = []
-        """Everything that arrived, oldest first; only ever appended to (see `count` for a part of it)."""
+        """All requests, oldest first; the server only appends (`count` counts a part of them)."""
         self._breakages: list[Breakage] = []
         self._under_way: set[asyncio.Task[object]] = set()
         self._runner: web.AppRunner | None = None
@@ -140,30 +140,30 @@ class FaultyServer(ABC):
 
     @abstractmethod
     def routes(self) -> Sequence[web.RouteDef]:
-        """The paths it serves."""
+        """Return the routes of the server."""
 
     @abstractmethod
     def is_data(self, path: str) -> bool:
-        """Whether the path is one for data, not for signing in."""
+        """Return True if the path serves data, not sign-ins."""
 
     @property
     def url(self) -> str:
-        """Where it listens, without a slash at the end. Raises `RuntimeError` before the first start."""
+        """The address of the server, without a slash at the end. Raises `RuntimeError` before the first start."""
         if not self._port:
             raise RuntimeError("the server has not been started")
         return f"http://{HOST}:{self._port}"
 
     @property
     def fault(self) -> Fault:
-        """The fault set last, `NONE` when there is none any more."""
+        """The fault set last, or `NONE`."""
         return self._breakages[-1].fault if self._breakages else Fault.NONE
 
     def now(self) -> datetime:
-        """The server's wall clock, UTC."""
+        """Return the time of the server's wall clock, UTC."""
         return self.clock.now() + timedelta(seconds=self.clock_offset)
 
     def count(self, method: str | None = None, path_prefix: str | None = None, since: float = 0.0) -> int:
-        """How many requests arrived at or after monotonic time `since`."""
+        """Count the requests that arrived at or after monotonic time `since`."""
         return sum(
             request.at >= since
             and method in {None, request.method}
@@ -183,9 +183,9 @@ class FaultyServer(ABC):
         await self._close()
 
     async def set_fault(self, fault: Fault, **options: Unpack[Where]) -> None:
-        """Replace all faults by this one; requests that hang already go on hanging.
+        """Replace all faults by this one; requests that already hang continue to hang.
 
-        `Fault.REFUSE` hits everybody, whatever the options say.
+        `Fault.REFUSE` hits every request and ignores the options.
         """
         self._breakages = [] if fault is Fault.NONE else [Breakage(fault=fault, **options)]
         if fault is Fault.REFUSE:
@@ -194,9 +194,9 @@ class FaultyServer(ABC):
             await self._listen()
 
     def add_fault(self, fault: Fault, **options: Unpack[Where]) -> None:
-        """Break some requests in addition; of several faults that hit a request the oldest counts.
+        """Add a fault for some requests; where several faults hit a request, the oldest one applies.
 
-        Raises `ValueError` for `Fault.REFUSE`, which leaves nothing to add to.
+        Raises `ValueError` for `Fault.REFUSE`, which closes the socket for every request.
         """
         if fault is Fault.REFUSE:
             raise ValueError("a closed socket refuses everybody: use set_fault")
@@ -205,7 +205,7 @@ class FaultyServer(ABC):
     async def _listen(self) -> None:
         app = web.Application(middlewares=[self._serve])
         app.add_routes(self.routes())
-        # Without handler cancellation a slow command takes effect although its sender has given up, as in reality.
+        # Without handler cancellation, a slow command takes effect after its client has timed out, as in reality.
         self._runner = web.AppRunner(
             app, access_log=None, handler_cancellation=False, shutdown_timeout=CLOSING_GRACE, keepalive_timeout=3600
         )
@@ -292,7 +292,7 @@ class FaultyServer(ABC):
         return self._dated(web.Response(status=_STATUS[fault], headers=headers))
 
     async def _spoil(self, breakage: Breakage, request: web.Request, good: web.StreamResponse) -> web.StreamResponse:
-        """Turn a good answer into half of itself, or empty it; an answer without a body stays as it is."""
+        """Halve or empty a good answer; leave an answer without a body unchanged."""
         if not isinstance(good, web.Response) or not good.text:
             return good
         if breakage.fault is Fault.NULLS:
@@ -326,7 +326,7 @@ def _cut(request: web.Request) -> None:
 
 
 def _emptied(value: Json, *, missing: bool) -> Json:
-    """The same objects and lists with nothing in them but each other."""
+    """Return the same objects and lists with null for every other value, or without the other values."""
     if isinstance(value, list):
         return [_emptied(item, missing=missing) for item in value]
     if isinstance(value, dict):

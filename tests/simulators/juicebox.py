@@ -1,7 +1,8 @@
-"""Simulated JuiceBoxes with their cars and wiring, reporting over real loopback sockets to whoever serves them.
+"""Simulated JuiceBoxes with their cars and wiring, which report over real loopback sockets to a server.
 
-They follow docs/protocols/juicebox.md (sections in parentheses). Where it is silent they are strict or forgetful: a
-command of the wrong width is refused, a power cut takes the clock and the quarter hours, legacy boxes obey nobody.
+The boxes follow docs/protocols/juicebox.md (sections in parentheses). Where that page is silent, the boxes are strict
+or forgetful: they refuse a command of the wrong width, a power cut clears the clock and the quarter hours, and legacy
+boxes obey no command.
 """
 
 import asyncio
@@ -19,27 +20,27 @@ from tests.simulators.juicebox_wire import Command, Flaw, Wire
 
 HOST = "127.0.0.1"
 OFFLINE_AFTER = 300.0
-"""Seconds without an accepted command after which a box uses its stored limit (2.6)."""
+"""Seconds without an accepted command after which a box uses its offline current (2.6)."""
 LOWEST_CURRENT = 6
-"""A; below it there is no charging (0, fact 4)."""
+"""A; there is no charging below this current (0, fact 4)."""
 CADENCES = {True: (9.0, 10.0), False: (29.0, 30.0)}
 """Seconds between two reports while charging, and otherwise (2.3.5)."""
 LATCHING_CURRENT = 10
-"""A; a car that latches and first saw this or less refuses more later (2.5)."""
+"""A; a latching car that was first offered this current or less refuses more later (2.5)."""
 POWER_FACTOR, IDLE_POWER_FACTOR, IDLE_CURRENT = 996, 9, 1.3
-"""As in the captures S2 and S3: a car that charges, and a full one that stays awake."""
+"""Values of the captures S2 and S3: a charging car, and a full car that stays awake."""
 SLOTS, SLOT_MINUTES = 96, 15
 DAY_MINUTES, WEEK_MINUTES = 1440, 10080
 LARGEST_DATAGRAM = 65536
 LOG_LENGTH = 2000
-NOTHING = 1e-6  # kWh; less than this is a full car
-SHORTEST_STEP = 1e-3  # seconds; keeps rounding from stopping the march of events
+NOTHING = 1e-6  # kWh; a car that wants less is full
+SHORTEST_STEP = 1e-3  # seconds; without this, rounding could stop the events
 ENCRYPTED_LENGTH = 192  # bytes (2.3.4)
 BANNERS = {
     "07": "EMWERK-JB_1_1-1.4.0.28, 2021-04-27T20:39:50Z, ZentriOS-WZ-3.6.4.0",
     "09u": "EMWERK-JB201-1.0.46, Gecko_OS-STANDARD-4.2.7-11064, WGM160P",
 }
-"""What a box says of its firmware when it boots (2.1, 2.3.3), by version; nothing is known of legacy boxes."""
+"""Firmware banner at boot by version (2.1, 2.3.3). The banner of legacy boxes is unknown."""
 
 type Address = tuple[str, int]
 
@@ -56,26 +57,26 @@ class State(IntEnum):
 
 
 class Shows(StrEnum):
-    """What `M` and `C` of a v09u box mean: sources disagree (2.3, note)."""
+    """The meaning of `M` and `C` of a v09u box, on which the sources disagree (2.3, note)."""
 
     M_IN_FORCE = "m_in_force"
-    """`M` is the limit in force, `C` the stored one."""
+    """`M` is the limit in force, `C` the offline current."""
     C_IN_FORCE = "c_in_force"
-    """`M` is the stored limit, `C` the one in force."""
+    """`M` is the offline current, `C` the limit in force."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Car:
-    """A car: how much it still takes (kWh), at most how fast (A)."""
+    """A car with the energy that it still takes (kWh) and its maximum current (A)."""
 
     wants_kwh: float = 30.0
     max_amperes: int = 32
     ready: bool = True
-    """Whether it asks for power; one that waits for its own timer does not."""
+    """True if the car asks for power. A car that waits for its own timer does not."""
     awake_when_full: bool = False
-    """Full, it stays in the charging state for hours and takes next to nothing (2.3, capture S3)."""
+    """True if the full car stays in the charging state for hours with almost no power (2.3, capture S3)."""
     latches: bool = False
-    """It refuses more than it was first offered, where that was 10 A or less (2.5)."""
+    """True if the car refuses more current than it was first offered, where that was 10 A or less (2.5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +98,12 @@ class Taken:
 
 @dataclass(eq=False, kw_only=True)
 class Line:
-    """The network between a box and its server; each figure is the share of datagrams that it happens to."""
+    """The network between a box and its server. Each number is the share of datagrams that it affects."""
 
     loss: float = 0.0
     duplicate: float = 0.0
     reorder: float = 0.0
-    """Held back for `held_for` seconds, so that the next ones overtake it."""
+    """Share held back for `held_for` seconds, so that later datagrams overtake them."""
     corrupt: float = 0.0
     held_for: float = 12.0
     seed: int = 0
@@ -113,7 +114,7 @@ class Line:
         self._random = Random(self.seed)
 
     def carry(self, message: bytes) -> Iterator[tuple[float, bytes]]:
-        """What comes out at the other end, each with its delay in seconds."""
+        """Yield the datagrams that arrive at the other end, each with its delay in seconds."""
         if self._happens(self.loss):
             self.lost += 1
             return
@@ -125,9 +126,10 @@ class Line:
         return share > 0 and self._random.random() < share
 
     def _spoilt(self, message: bytes) -> bytes:
-        """Another byte in one place: one bit of it, or the 0xC3 of capture S10.
+        """Change one byte: flip a bit, or put the 0xC3 of capture S10.
 
-        One status in forty thousand would have that checksum too; nobody could tell, and UDP's own sum would drop it.
+        One status in forty thousand would still have a valid checksum. UDP's own checksum would drop that datagram, so
+        another change is tried.
         """
         while True:
             place = self._random.randrange(len(message))
@@ -138,7 +140,7 @@ class Line:
 
 
 class Circuit:
-    """The wire that several boxes share: what they draw together, moment by moment."""
+    """The wire that several boxes share, with the sum of their currents over time."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -149,22 +151,22 @@ class Circuit:
 
     @property
     def drawn(self) -> float:
-        """A; the sum at this moment."""
+        """The sum of the currents now, A."""
         return self._total
 
     @property
     def peak(self) -> float:
-        """A; the highest sum that lasted longer than no time at all."""
+        """The highest sum that lasted for any time, A."""
         self._pass()
         return self._peak
 
     def seconds_above(self, amperes: float) -> float:
-        """How long the sum was above that many amperes."""
+        """Return the seconds for which the sum was above `amperes`."""
         self._pass()
         return sum(seconds for total, seconds in self._seconds.items() if total > amperes)
 
     def note(self, serial: str, amperes: float) -> None:
-        """A box draws that much from now on."""
+        """Record that a box draws `amperes` from now on."""
         self._pass()
         self._drawn[serial] = amperes
         self._total = round(sum(self._drawn.values()), 3)
@@ -179,34 +181,34 @@ class Circuit:
 
 @dataclass(eq=False, kw_only=True)
 class JuiceBox:
-    """One box. Change what it is made of before `start` or `switch_on`, the rest by its methods.
+    """A box. Change its properties before `start` or `switch_on`, and use its methods afterwards.
 
-    Currents are amperes, voltage is volts, energies are Wh if not said otherwise, times are seconds.
+    Currents are in A, the voltage in V, energies in Wh unless the name says otherwise, times in seconds.
     """
 
     clock: Clock
     serial: str
     server: Address
-    """Where it reports to; looked up when it boots or connects anew."""
+    """Address that the box reports to, read when the box boots or reconnects."""
     host: str = HOST
-    """Its own address, any of 127.0.0.0/8."""
+    """Address of the box, any of 127.0.0.0/8."""
     wire: Wire = Wire.V09U
     unit_rating: int = 40
     stored: int = 40
-    """The offline limit in its EEPROM (2.6)."""
+    """Offline current in the EEPROM (2.6)."""
     obeys: bool = True
-    """Otherwise it ignores commands and its counter `s` stands still (2.2, 2.3)."""
+    """False if the box ignores commands; its counter `s` stands still then (2.2, 2.3)."""
     stores: bool = True
-    """Otherwise it follows commands, and keeps its offline limit whatever they say."""
+    """False if the box follows commands, but keeps its offline current."""
     constants: dict[str, int] = field(default_factory=dict)
-    """Letters of its status that always show the same."""
+    """Letters of the status that always show the same value."""
     state_key: Shows = Shows.M_IN_FORCE
     online_may_exceed: bool = False
-    """Whether the online limit may be above the stored one, as on some v09u boxes (0, fact 4)."""
+    """True if the online limit may exceed the offline current, as on some v09u boxes (0, fact 4)."""
     forgets_stored: int | None = None
-    """The stored limit after a power cut, where a box does not keep it (2.6, #90)."""
+    """Offline current after a power cut, for boxes that do not keep the old value (2.6, #90)."""
     window: tuple[int, int] | None = None
-    """A schedule that it goes on with offline: minutes of its own day; a power cut clears it (0, fact 5; 4)."""
+    """Schedule that the box follows offline, in minutes of its own day. A power cut clears it (0, fact 5; 4)."""
     encrypts: bool = False
     line: Line = field(default_factory=Line)
     circuit: Circuit | None = None
@@ -215,21 +217,21 @@ class JuiceBox:
     temperature: int = 24
     boot_takes: float = 5.0
     meter_wh: float = 4_555_804.0
-    """What its meter of lifetime energy showed when it was last looked at; see `lifetime_wh`."""
+    """Lifetime energy at the last update; `lifetime_wh` is the current value."""
     seed: int = 0
-    """Of the small differences between two reports."""
+    """Seed of the random part of the report interval."""
 
     car: Car | None = field(default=None, init=False)
     wifi: bool = field(default=True, init=False)
-    """Whether datagrams leave and reach it."""
+    """True while datagrams leave and reach the box."""
     writes: int = field(default=0, init=False)
-    """How often its EEPROM was written: each time a command brought another `M`."""
+    """Number of EEPROM writes; each command with another `M` causes a write."""
     statuses: int = field(default=0, init=False)
     unanswered: int = field(default=0, init=False)
-    """Statuses before whose successor no command came that the box obeyed."""
+    """Statuses that got no valid command before the next status."""
     slowest_answer: float = field(default=0.0, init=False)
     fallbacks: int = field(default=0, init=False)
-    """How often it ran alone, after having been served."""
+    """Number of times the box fell back to its offline current after a period with commands."""
     sent: deque[tuple[float, bytes]] = field(default_factory=lambda: deque(maxlen=LOG_LENGTH), init=False)
     commands: deque[Taken] = field(default_factory=lambda: deque(maxlen=LOG_LENGTH), init=False)
     refusals: deque[Refusal] = field(default_factory=lambda: deque(maxlen=LOG_LENGTH), init=False)
@@ -260,10 +262,10 @@ class JuiceBox:
     def __post_init__(self) -> None:
         self._random = Random(self.seed)
 
-    # What people do to it
+    # Actions of people
 
     def start(self) -> None:
-        """Go on as if it had been on, unserved, for long; it reports to its server at once."""
+        """Start as if the box had long been on without commands. Report to the server at once."""
         self._at = self._booted_at = self.clock.monotonic()
         self._booted = True
         self._decide()
@@ -271,19 +273,19 @@ class JuiceBox:
         self._report()
 
     def stop(self) -> None:
-        """The end of the simulation: no socket and no timer is left."""
-        self._live()
+        """End the simulation: close the socket and cancel the timers."""
+        self._update_energies()
         self._fall_silent()
         self._booted = False
         self._decide()
 
     def switch_on(self) -> None:
-        """Power returns: after `boot_takes` it says so and runs on its stored limit until it is served."""
+        """Restore power. After `boot_takes` the box reports its boot and uses its offline current until a command."""
         self._at = self.clock.monotonic()
         self._set_timer("boot", self.boot_takes, self._boot)
 
     def switch_off(self) -> None:
-        """Power goes, and with it the online limit, the schedule, the clock and the session's energy."""
+        """Cut power. The online limit, the schedule, the clock and the session energy are lost."""
         self.stop()
         self._online_until = -inf
         self._clock_set = self._status_received_at = self.window = None
@@ -293,42 +295,42 @@ class JuiceBox:
         self.stored = self.stored if self.forgets_stored is None else self.forgets_stored
 
     def plug_in(self, car: Car | None = None) -> None:
-        """Begin a session with a car; without one, with a thirsty one."""
-        self._live()
+        """Begin a session with `car`, by default a car that wants 30 kWh."""
+        self._update_energies()
         self.car = car or Car()
         self._cap = None
         self._decide()
 
     def unplug(self) -> None:
         """End the session."""
-        self._live()
+        self._update_energies()
         self.car = None
         self._decide()
 
     def wake_car(self) -> None:
-        """The car's own timer is over: it asks for power. Raises `RuntimeError` without a car."""
-        self._live()
+        """End the car's own timer, so that the car asks for power. Raise `RuntimeError` without a car."""
+        self._update_energies()
         if self.car is None:
             raise RuntimeError(f"no car is plugged in at {self.serial}")
         self.car = replace(self.car, ready=True)
         self._decide()
 
     def set_fault(self, code: int) -> None:
-        """Put it in error 3, 4 or 5; 0 mends it (2.3.2)."""
-        self._live()
+        """Set error 3, 4 or 5; 0 clears the error (2.3.2)."""
+        self._update_energies()
         self._fault = code
         self._decide()
 
     def reconnect(self) -> None:
-        """Open its socket anew: another source port, and the server's present address (2.2)."""
+        """Open a new socket, with another source port, to the server's current address (2.2)."""
         self._disconnect()
         self._connect()
 
-    # What can be seen of it
+    # Observable state
 
     @property
     def address(self) -> Address:
-        """Where its datagrams come from. Raises `RuntimeError` while it is off."""
+        """Source address of the datagrams. Raises `RuntimeError` while the box is off."""
         if self._socket is None:
             raise RuntimeError(f"box {self.serial} is off")
         host, port = self._socket.getsockname()
@@ -336,58 +338,58 @@ class JuiceBox:
 
     @property
     def powered(self) -> bool:
-        """On, and done with booting."""
+        """True while the box is on and has booted."""
         return self._booted
 
     @property
     def online(self) -> bool:
-        """A command came within the last five minutes."""
+        """True if the box obeyed a command within the last five minutes."""
         return self.clock.monotonic() < self._online_until
 
     @property
     def in_force(self) -> int:
-        """A; the limit that it obeys now (0, fact 4)."""
+        """The limit in force, A (0, fact 4)."""
         if not self.online:
             return min(self.unit_rating, self.stored)
         return min(self.unit_rating, self._online, self.unit_rating if self.online_may_exceed else self.stored)
 
     @property
     def state(self) -> State:
-        """What it reports as `S`."""
+        """The state that the box reports as `S`."""
         return self._state
 
     @property
     def amperes(self) -> float:
-        """A; what the car draws at this moment."""
+        """The current that the car draws now, A."""
         return self._amperes
 
     @property
     def watts(self) -> float:
-        """W; real power."""
+        """The real power now, W."""
         return self.voltage * self._amperes * self._power_factor / 1000
 
     @property
     def lifetime_wh(self) -> float:
-        """Wh that ever went through it."""
-        self._live()
+        """The lifetime energy, Wh."""
+        self._update_energies()
         return self.meter_wh
 
     @property
     def session_wh(self) -> float:
-        """Wh since charging began; starts anew with each end of charging (2.3, `E`)."""
-        self._live()
+        """The session energy, Wh. Each end of charging resets it (2.3, `E`)."""
+        self._update_energies()
         return self._session_wh
 
     @property
     def minute_of_week(self) -> float | None:
-        """Its own clock: minutes since Sunday, 00:00; `None` until a command has set it."""
+        """The box's own clock: minutes since Sunday, 00:00. `None` until a command has set the clock."""
         own = self._own_minute
         return None if own is None else own % WEEK_MINUTES
 
     @property
     def slots(self) -> dict[int, float]:
-        """Wh by quarter hour of its day, where it knows them: of the last day, since its clock was set."""
-        self._live()
+        """Energy in Wh by quarter hour of the last day, since the clock was set."""
+        self._update_energies()
         known = ((slot, self._energy_in(slot)) for slot in range(SLOTS))
         return {slot: energy for slot, energy in known if energy is not None}
 
@@ -401,7 +403,7 @@ class JuiceBox:
 
     @property
     def _own_minute(self) -> float | None:
-        """Like `minute_of_week`, but it goes on counting after a week."""
+        """Like `minute_of_week`, without the reset after a week."""
         if self._clock_set is None:
             return None
         minute, at = self._clock_set
@@ -419,7 +421,7 @@ class JuiceBox:
     def _version(self) -> str:
         return ("09e" if self.wire is Wire.V09U else "08") if self.encrypts else self.wire.version
 
-    # What it does
+    # Behavior
 
     def _boot(self) -> None:
         self._at = self._booted_at = self.clock.monotonic()
@@ -433,8 +435,8 @@ class JuiceBox:
                 self._send(wire.debug(self.serial, "NFO", "DirSvc encrypt 1"))
         self._report()
 
-    def _live(self) -> None:
-        """Carry the energies to the present; what flowed has not changed since the last time."""
+    def _update_energies(self) -> None:
+        """Bring the energies up to date. The current has not changed since the last update."""
         now = self.clock.monotonic()
         seconds, began, self._at = now - self._at, self._at, now
         if seconds <= 0 or self.car is None or self._amperes <= 0:
@@ -447,7 +449,7 @@ class JuiceBox:
         self.car = replace(self.car, wants_kwh=left if left > NOTHING else 0.0)
 
     def _fill_slots(self, began: float, seconds: float) -> None:
-        """Spread what flowed over the quarter hours of the box's clock; without one nothing is kept (2.3, `e`)."""
+        """Spread the energy over the quarter hours of the box's clock, if the clock is set (2.3, `e`)."""
         if self._clock_set is None:
             return
         set_to, set_at = self._clock_set
@@ -462,10 +464,10 @@ class JuiceBox:
 
     @property
     def _allowed(self) -> int:
-        """A; what the pilot offers the car."""
-        return 0 if not self._booted or self._fault or self._held_by_window() else self.in_force
+        """The current that the pilot signal offers the car, A."""
+        return 0 if not self._booted or self._fault or self._blocked_by_window() else self.in_force
 
-    def _held_by_window(self) -> bool:
+    def _blocked_by_window(self) -> bool:
         minute = self.minute_of_week
         if self.window is None or self.online or minute is None:
             return False
@@ -474,7 +476,7 @@ class JuiceBox:
         return not (start <= minute < end if start < end else minute >= start or minute < end)
 
     def _decide(self) -> None:
-        """After any change: what flows now. A change of state is reported at once (2.3.5)."""
+        """Update state and current after any change. Report a change of state at once (2.3.5)."""
         allowed = self._allowed
         if self.car is not None and self.car.latches and self._cap is None and allowed >= LOWEST_CURRENT:
             self._cap = allowed if allowed <= LATCHING_CURRENT else self.car.max_amperes
@@ -514,7 +516,7 @@ class JuiceBox:
             self._cancel("event")
 
     def _waits(self) -> Iterator[float]:
-        """Seconds until something changes by itself."""
+        """Yield the seconds until each change that happens without an action."""
         yield self._online_until - self.clock.monotonic() if self.online else inf
         if self.car is not None and self._takes_power and self.watts > 0:
             yield self.car.wants_kwh * 1000 / self.watts * 3600
@@ -523,13 +525,13 @@ class JuiceBox:
             yield from (((edge - minute) % DAY_MINUTES or DAY_MINUTES) * 60 for edge in self.window)
 
     def _pass_event(self) -> None:
-        self._live()
+        self._update_energies()
         if not self.online and self._online_until > -inf:
             self._online_until = -inf
             self.fallbacks += 1
         self._decide()
 
-    # What it says and hears
+    # Datagrams
 
     def _connect(self) -> None:
         self._peer = self.server
@@ -553,8 +555,8 @@ class JuiceBox:
         self._held.clear()
 
     def _report(self) -> None:
-        """Send a status, and the next one when its time has come."""
-        self._live()
+        """Send a status, and schedule the next status."""
+        self._update_energies()
         now = self.clock.monotonic()
         self.unanswered += self._status_received_at is not None
         self._status_received_at = now
@@ -632,9 +634,9 @@ class JuiceBox:
             except BlockingIOError:
                 return
             if self.wifi:
-                self._hear(message, (str(address[0]), int(address[1])))
+                self._receive(message, (str(address[0]), int(address[1])))
 
-    def _hear(self, message: bytes, address: Address) -> None:
+    def _receive(self, message: bytes, address: Address) -> None:
         if address != self._peer:
             self._refuse(Flaw.STRANGER, message)
         else:
@@ -655,7 +657,7 @@ class JuiceBox:
             self._send(wire.debug(self.serial, "ERR", f"Miss CRC '{message.decode().rstrip('$')}'"))
 
     def _obey(self, order: Command) -> None:
-        self._live()
+        self._update_energies()
         now = self.clock.monotonic()
         if self._status_received_at is not None:
             self.slowest_answer = max(self.slowest_answer, now - self._status_received_at)

@@ -1,7 +1,7 @@
-"""The server that JuiceBoxes report to: it answers each status, or fails in every way a real one fails.
+"""The simulated server that JuiceBoxes report to, with every failure of a real server.
 
-It follows docs/protocols/juicebox.md (sections in parentheses) and knows its units by their settings, as the HTTPS API
-of the same maker shows them (juicenet_cloud.py).
+The server follows docs/protocols/juicebox.md (sections in parentheses). It keeps the settings of its units, which the
+HTTPS API of the same maker shows (juicenet_cloud.py).
 """
 
 import asyncio
@@ -25,38 +25,38 @@ GARBAGE = b"\x00\xc3CMD!!$"
 
 
 class BoxIssue(StrEnum):
-    """What is wrong with the server."""
+    """Failures of the server."""
 
     NONE = "none"
     DEAD = "dead"
-    """No socket is there; afterwards it listens on the same port again."""
+    """The server has no socket. Afterwards it listens on the same port again."""
     HANG = "hang"
-    """It hears and does not answer."""
+    """The server receives statuses and does not answer."""
     LATE = "late"
     """Each answer comes after `late_seconds`."""
     ELSEWHERE = "elsewhere"
-    """Answers come from another port than the status went to."""
+    """Answers come from a port other than the one the status was sent to."""
     GARBAGE = "garbage"
     CHECKSUM = "checksum"
     """Answers with a wrong checksum."""
     UNSAFE_CURRENT = "unsafe_current"
-    """`A` is `unsafe`, whatever the installation bears."""
+    """`A` is `unsafe`, regardless of the wire rating."""
     UNSAFE_STORED = "unsafe_stored"
-    """`M` is `unsafe`, whatever the installation bears."""
+    """`M` is `unsafe`, regardless of the wire rating."""
     WANDERING = "wandering"
-    """`M` is another one in each answer."""
+    """`M` differs in each answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Day:
-    """A window in minutes of the local day; an end not after the start means two parts of the same day (1.5)."""
+    """A window in minutes of the local day. An end not after the start means two parts of the same day (1.5)."""
 
     start: int = 0
     end: int = 1440
     car_ready_by: int = 480
 
     def allows(self, minute: int) -> bool:
-        """Whether that minute lies in the window."""
+        """Return True if `minute` lies in the window."""
         if self.start < self.end:
             return self.start <= minute < self.end
         return minute >= self.start or minute < self.end
@@ -64,7 +64,7 @@ class Day:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """When charging is allowed; `custom` is off for "disabled": at any time (1.5)."""
+    """The hours in which charging is allowed. `custom`: False allows charging at any time (1.5)."""
 
     custom: bool = False
     weekday: Day = field(default_factory=Day)
@@ -77,26 +77,26 @@ class Group:
 
     maximum: int
     lends: bool = False
-    """What members without a car do not need goes to the others; each keeps 6 A. Otherwise all get the same."""
+    """True if members without a car keep 6 A and lend the rest. Otherwise all members get the same."""
 
 
 @dataclass(eq=False, kw_only=True)
 class Unit:
-    """A box as the server knows it: what its owner set, and what the box said last."""
+    """A box as known to the server: the owner's settings and the last status."""
 
     serial: str
     name: str = "JuiceBox"
     wire_rating: int = 40
     stored: int | None = None
-    """The `M` that it is sent; `None` for the wire rating."""
+    """The `M` of its commands; `None` means the wire rating."""
     limit: int | None = None
-    """A; what the owner allows, 0 for nothing; `None` for as much as there is."""
+    """The current that the owner allows, A. 0 means off, `None` means no limit."""
     group: str | None = None
     schedule: Schedule = field(default_factory=Schedule)
     minimal_wh: int = 0
-    """So much is charged at any time, schedule or not (1.5)."""
+    """Energy in Wh that is charged at any time, regardless of the schedule (1.5)."""
     override_time: int = 0
-    """0, or a moment in the unit's own seconds: past is "charge now", future is "not before" (1.4)."""
+    """0, or a time in the unit's own seconds: past means "charge now", future "not before" (1.4)."""
     zone: tzinfo = UTC
 
     status: Status | None = field(default=None, init=False)
@@ -104,9 +104,9 @@ class Unit:
     heard: int = field(default=0, init=False)
     answered: int = field(default=0, init=False)
     addresses: set[Address] = field(default_factory=set, init=False)
-    """Everywhere that its statuses came from."""
+    """Source addresses of its statuses."""
     command: Command | None = field(default=None, init=False)
-    """The last one sent."""
+    """The last command sent."""
     answered_at: float | None = field(default=None, init=False)
     plugged_at: datetime | None = field(default=None, init=False)
     """When a car was last plugged in or unplugged."""
@@ -115,7 +115,7 @@ class Unit:
 
     @property
     def state(self) -> State | None:
-        """What the box said; a legacy box that leaves it out charges when it says a current (2.3.1)."""
+        """The reported state. A legacy box without `S` is charging if it reports a current (2.3.1)."""
         if self.status is None:
             return None
         drawing = State.CHARGING if self.status.values.get("A") else State.PLUGGED
@@ -124,33 +124,33 @@ class Unit:
 
     @property
     def lifetime_wh(self) -> int:
-        """Wh; legacy boxes say kWh (2.3)."""
+        """The lifetime energy, Wh. Legacy boxes report kWh (2.3)."""
         if self.status is None:
             return 0
         return self.status.values.get("L", 0) * (1 if self.status.version else 1000)
 
     @property
     def session_wh(self) -> int:
-        """Wh since the car was plugged in."""
+        """The energy since the car was plugged in, Wh."""
         return self.lifetime_wh - self.session_start
 
     @property
     def unit_rating(self) -> int:
-        """A; the wire rating where the box does not tell."""
-        told = None if self.status is None else self.status.values.get("m")
-        return self.wire_rating if told is None else told
+        """The unit rating, A. Defaults to the wire rating if the box does not report a rating."""
+        reported = None if self.status is None else self.status.values.get("m")
+        return self.wire_rating if reported is None else reported
 
     def local(self, now: datetime) -> datetime:
-        """That moment by the unit's clock."""
+        """Return `now` in the unit's time zone."""
         return now.astimezone(self.zone)
 
     def local_epoch(self, now: datetime) -> int:
-        """The unit's own seconds: those of 1970 shifted to its local time (1.4, `unit_time`)."""
+        """Return the unit's own seconds: the epoch shifted to the unit's local time (1.4, `unit_time`)."""
         offset = self.local(now).utcoffset() or timedelta()
         return int(now.timestamp() + offset.total_seconds())
 
     def blocked_by_schedule(self, now: datetime) -> bool:
-        """Whether the schedule or an override holds it back now."""
+        """Return True if the schedule or an override prevents charging at `now`."""
         if self.override_time:
             return self.override_time > self.local_epoch(now)
         if not self.schedule.custom or self.session_wh < self.minimal_wh:
@@ -161,14 +161,14 @@ class Unit:
 
 
 class _Endpoint(asyncio.DatagramProtocol):
-    """Hands what it hears to the server."""
+    """The server's socket, which passes datagrams to the server."""
 
-    def __init__(self, hear: Callable[[bytes, Address], None]) -> None:
-        self._hear = hear
+    def __init__(self, receive: Callable[[bytes, Address], None]) -> None:
+        self._receive = receive
 
     @override
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self._hear(data, addr)
+        self._receive(data, addr)
 
 
 class BoxHub:
@@ -179,9 +179,9 @@ class BoxHub:
         self.units = {unit.serial: unit for unit in units}
         self.groups: dict[str, Group] = {}
         self.delay = 0.0
-        """Seconds until it answers; the real one took up to 4 (2.5)."""
+        """Seconds until the server answers. The real server took up to 4 s (2.5)."""
         self.second_after: float | None = None
-        """Seconds after an answer at which it sends another one, as the real one often did (2.5)."""
+        """Seconds from an answer to a second answer, as the real server often sent (2.5)."""
         self.trouble = BoxIssue.NONE
         self.late_seconds = 40.0
         self.unsafe = 80
@@ -194,19 +194,19 @@ class BoxHub:
 
     @property
     def address(self) -> Address:
-        """Where it listens. Raises `RuntimeError` before the first start."""
+        """The server's address. Raises `RuntimeError` before the first start."""
         if not self._port:
             raise RuntimeError("the server has not been started")
         return HOST, self._port
 
     async def start(self, port: int = 0) -> None:
-        """Listen on the loopback interface; port 0 takes a free one. Raises `OSError` when the port is taken."""
-        self._transport = await self._open(port, _Endpoint(self._hear))
+        """Listen on the loopback interface. Port 0 takes a free port. Raise `OSError` if the port is taken."""
+        self._transport = await self._open(port, _Endpoint(self._receive))
         self._port = self._transport.get_extra_info("sockname")[1]
         self._elsewhere = await self._open(0, asyncio.DatagramProtocol())
 
     async def stop(self) -> None:
-        """Stop listening; answers under way are not sent."""
+        """Stop listening, and discard pending answers."""
         for cancel in self._pending:
             cancel()
         self._pending.clear()
@@ -214,10 +214,10 @@ class BoxHub:
             if transport is not None:
                 transport.close()
         self._transport = self._elsewhere = None
-        await asyncio.sleep(0)  # the sockets are closed in the next turn of the loop
+        await asyncio.sleep(0)  # asyncio closes the sockets in the next turn of the loop
 
     async def set_trouble(self, trouble: BoxIssue) -> None:
-        """Replace what is wrong; answers that are late already still come."""
+        """Replace the current failure. Answers that are pending still arrive."""
         was, self.trouble = self.trouble, trouble
         if trouble is BoxIssue.DEAD:
             await self.stop()
@@ -225,15 +225,15 @@ class BoxHub:
             await self.start(self._port)
 
     def unit(self, serial: str) -> Unit:
-        """The unit; one that was never seen is taken in with the usual settings."""
+        """Return the unit. An unknown unit is added with default settings."""
         return self.units.setdefault(serial, Unit(serial=serial))
 
     def seen(self, unit: Unit) -> bool:
-        """Whether the box has checked in within the last five minutes."""
+        """Return True if the box sent a status within the last five minutes."""
         return unit.heard_at is not None and self.clock.monotonic() - unit.heard_at < OFFLINE_AFTER
 
     def allowed(self, unit: Unit) -> int:
-        """A; what the unit may draw now, by all that was set (3)."""
+        """Return the current in A that the unit may draw now by all settings (3)."""
         amperes = min(unit.wire_rating, unit.unit_rating)
         if unit.limit is not None:
             amperes = min(amperes, unit.limit)
@@ -244,7 +244,7 @@ class BoxHub:
         return amperes if amperes >= LOWEST_CURRENT else 0
 
     def _share(self, unit: Unit, group: Group) -> int:
-        """A load group's part; more is given to one only after the others were told to take less."""
+        """Return the unit's share in A. A share rises only after the others were commanded to take less."""
         members = [member for member in self.units.values() if member.group == unit.group]
         if not group.lends:
             return group.maximum // len(members)
@@ -258,7 +258,7 @@ class BoxHub:
         return self.seen(unit) and unit.state in {State.PLUGGED, State.CHARGING}
 
     def _claim(self, unit: Unit) -> int:
-        """A; what it may take by the last word it had, or by its stored limit when that is too old."""
+        """Return the current in A that the box may draw by its last command or, if that is old, offline."""
         if unit.command is None or unit.answered_at is None:
             return unit.wire_rating if unit.stored is None else unit.stored
         if self.clock.monotonic() - unit.answered_at >= OFFLINE_AFTER:
@@ -270,7 +270,7 @@ class BoxHub:
         transport, _ = await loop.create_datagram_endpoint(lambda: protocol, local_addr=(HOST, port))
         return transport
 
-    def _hear(self, message: bytes, address: Address) -> None:
+    def _receive(self, message: bytes, address: Address) -> None:
         self.heard.append((self.clock.monotonic(), address, message))
         status = wire.read_status(message)
         if status is None:
@@ -280,7 +280,7 @@ class BoxHub:
         unit.heard += 1
         unit.addresses.add(address)
         if self.trouble is BoxIssue.HANG or not status.version:
-            return  # nothing is known of commands to legacy boxes (2.3.1)
+            return  # commands to legacy boxes are unknown (2.3.1)
         delay = self.late_seconds if self.trouble is BoxIssue.LATE else self.delay
         self._later(delay, lambda: self._answer(unit, address))
         if self.second_after is not None:
@@ -341,7 +341,7 @@ class BoxHub:
 
 @dataclass(eq=False, kw_only=True)
 class Site:
-    """A home with boxes, their maker's server and the wire that feeds them, which bears `limit` A."""
+    """A home with boxes, their maker's server and their shared wire, which is rated for `limit` A."""
 
     server: BoxHub
     boxes: dict[str, JuiceBox]
@@ -353,11 +353,11 @@ OLD_BOX, NEW_BOX = "0817000000000000000000000071", "0910000000000000000000000092
 
 
 def demo_site(clock: Clock, charger: Address, zone: tzinfo = UTC) -> Site:
-    """Two boxes on a wire of 40 A, a v07 and a v09u one, both with a car, which report to `charger`.
+    """Return two boxes with cars on a wire of 40 A, a v07 box and a v09u box, which report to `charger`.
 
-    Neither the server nor the boxes are started. Their owner has set the maker's server to 16 A for each. At the time
-    of the call the first box is inside its hours of charging, the second one outside. The second one obeys a server
-    that lets it draw more than it stores, so that the wire is not safe by itself.
+    Neither the server nor the boxes are started. The owner has set the maker's server to 16 A for each box. At the time
+    of the call the first box is inside its charging hours, the second box outside. The second box may draw more than
+    its offline current if the server allows that, so the wire is not safe by itself.
     """
     hour = clock.now().astimezone(zone).hour
     units = [
@@ -392,7 +392,7 @@ def demo_site(clock: Clock, charger: Address, zone: tzinfo = UTC) -> Site:
 
 
 def _demo_unit(serial: str, name: str, first_hour: int, last_hour: int, zone: tzinfo) -> Unit:
-    """A unit that may charge from one full hour to another, on any day."""
+    """Return a unit that may charge from one full hour to another, on any day."""
     hours = Day(start=first_hour % 24 * 60, end=last_hour % 24 * 60)
     schedule = Schedule(custom=True, weekday=hours, weekend=hours)
     return Unit(serial=serial, name=name, wire_rating=32, stored=20, limit=16, schedule=schedule, zone=zone)

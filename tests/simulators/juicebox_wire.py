@@ -1,6 +1,6 @@
-"""What boxes and their maker's server send each other, by the letter of docs/protocols/juicebox.md, section 2.
+"""The datagrams between boxes and their maker's server, exactly as in docs/protocols/juicebox.md, section 2.
 
-The simulators on both ends use this and nothing of the integration, so that a misunderstanding of ours shows.
+The simulators on both ends use this module and no code of the integration, so that an error in the integration shows.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ import re
 
 SHEET = "docs/protocols/juicebox.md"
 ALPHABET = b"0123456789ABCDEFGHIJKLMNZPQRSTUVWXY"
-"""The symbols of a checksum: the letter O is a Z (section 2.4)."""
+"""The symbols of a checksum, with Z in place of the letter O (section 2.4)."""
 CHECKSUM_LENGTH = 3
 STATUS = re.compile(rb"(\d{9,30}):v(07|09u)((?:,[A-Za-z]-?\d+)*)!(.{3}):?\r?\n?", re.DOTALL)
 LEGACY = re.compile(rb"(\d{9,30}):(?!v)((?:[A-Za-z]-?\d+,)*[A-Za-z]-?\d+):?\r?\n?")
@@ -28,7 +28,7 @@ class Wire(StrEnum):
 
     @property
     def version(self) -> str:
-        """What follows `v` in a status, empty for legacy boxes."""
+        """The version after `v` in a status, empty for legacy boxes."""
         return _VERSIONS[self]
 
 
@@ -42,7 +42,7 @@ _SHAPES = {
     Wire.V07_UNPADDED: (_V07_UNPADDED, f"{_V07_UNPADDED} E:d A:d p:d"),
     Wire.V09U: (_V09U, f"{_V09U} P:d E:07d A:05d p:04d"),
 }
-"""Order and width of the letters, while idle and while charging: those of the captures in section 5.1."""
+"""Order and width of the letters while idle and while charging, as in the captures of section 5.1."""
 
 
 def _from(section: str, letters: str) -> dict[str, str]:
@@ -56,27 +56,27 @@ LETTERS: Mapping[Wire, Mapping[str, str]] = {
     Wire.V07_UNPADDED: _from("2.3", f"v s M X Y p {_NUMBERED}"),
     Wire.V09U: _from("2.3", f"v s M C F r b B P p {_NUMBERED}"),
 }
-"""Shape, to letter emitted, to protocol page and section."""
+"""Shape, to sent letter, to protocol page and section."""
 
 
 class Flaw(StrEnum):
-    """Why a box does not take a command."""
+    """Reason for which a box refuses a command."""
 
     FORM = "form"
-    """It is no command at all."""
+    """The datagram is no command."""
     WIDTH = "width"
     """A command with the digits of another generation (section 2.5)."""
     NO_CHECKSUM = "no_checksum"
     CHECKSUM = "checksum"
     IGNORED = "ignored"
-    """Nothing is wrong with it: this box takes no commands."""
+    """The command is valid, but this box takes no commands."""
     STRANGER = "stranger"
-    """It does not come from the address that the box reports to (section 2.2)."""
+    """The sender is not the address that the box reports to (section 2.2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A command as in section 2.5; `online` and `stored` in A, `weekday` counts from Sunday = 0."""
+    """A command as in section 2.5, with `online` and `stored` in A. `weekday` counts from Sunday = 0."""
 
     weekday: int
     hour: int
@@ -89,7 +89,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A status as its letters tell it, not scaled. `values` keeps the first of a letter that comes twice."""
+    """A status with unscaled values by letter. `values` keeps the first of a letter that appears twice."""
 
     serial: str
     version: str
@@ -97,7 +97,7 @@ class Status:
 
 
 def checksum(message: bytes) -> bytes:
-    """The three symbols after `!` for everything before it (section 2.4)."""
+    """Return the three symbols that follow `message` and `!` (section 2.4)."""
     h = 0
     for c in message:
         h = (h ^ (h * 32 + h // 4 + c)) % 65536
@@ -105,7 +105,7 @@ def checksum(message: bytes) -> bytes:
 
 
 def status(wire: Wire, serial: str, values: Mapping[str, int], *, charging: bool) -> bytes:
-    """A status of that shape from whole numbers by letter; `E2` is the second `E` of a legacy box.
+    """Return a status of a shape from integers by letter. `E2` is the second `E` of a legacy box.
 
     Raises `KeyError` for a letter without a number.
     """
@@ -119,17 +119,17 @@ def status(wire: Wire, serial: str, values: Mapping[str, int], *, charging: bool
 
 
 def debug(serial: str, level: str, text: str) -> bytes:
-    """A debug message (section 2.3.3)."""
+    """Return a debug message (section 2.3.3)."""
     return f"{serial}:DBG,{level}:{text}:".encode()
 
 
 def encrypted(serial: str, version: str, counter: int, secret: bytes) -> bytes:
-    """A datagram that nobody can read: header, counter, two zero bytes, ciphertext (section 2.3.4)."""
+    """Return an encrypted datagram: header, counter, two zero bytes, ciphertext (section 2.3.4)."""
     return f"{serial}:v{version}".encode() + counter.to_bytes(4, "little") + b"\0\0" + secret
 
 
 def read_status(message: bytes) -> Status | None:
-    """A status of any plain shape, or `None` for anything else (section 2.3)."""
+    """Return a status of any plain shape, or `None` for any other datagram (section 2.3)."""
     if (plain := STATUS.fullmatch(message)) is not None:
         serial, version, body, signs = plain.groups()
         if signs != checksum(message[: plain.end(3)]):
@@ -149,7 +149,7 @@ def _status(serial: bytes, version: bytes, body: bytes) -> Status:
 
 
 def command(version: str, order: Command) -> bytes:
-    """A command in the width of that version (section 2.5). Raises `KeyError` for a version that takes none."""
+    """Return a command in the width of a version (section 2.5). Raise `KeyError` if the version has no commands."""
     online, stored = {"07": (2, 2), "09u": (4, 3)}[version]
     text = (
         f"CMD{order.weekday}{order.hour:02d}{order.minute:02d}"
@@ -159,7 +159,7 @@ def command(version: str, order: Command) -> bytes:
 
 
 def read_command(version: str, message: bytes) -> Command | Flaw:
-    """What a box of that version makes of a datagram (section 2.5)."""
+    """Return the command in a datagram, or the flaw for which a box of that version refuses it (section 2.5)."""
     match = COMMAND.fullmatch(message)
     if match is None:
         return Flaw.FORM

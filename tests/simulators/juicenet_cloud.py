@@ -1,6 +1,6 @@
-"""The JuiceNet HTTPS API on the loopback interface, over the units of the maker's simulated server.
+"""The simulated JuiceNet HTTPS API on the loopback interface, for the units of the maker's simulated server.
 
-It follows docs/protocols/juicebox.md (sections in parentheses); `FIELDS` names the section of each field emitted.
+The API follows docs/protocols/juicebox.md (sections in parentheses). `FIELDS` names the section of each sent field.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,9 +17,9 @@ from tests.simulators.juicebox_server import BoxHub, Unit
 SHEET = "docs/protocols/juicebox.md"
 ACCOUNT_PATH, UNIT_PATH = "/box_pin", "/box_api_secure"
 WORDS = {State.UNPLUGGED: "standby", State.PLUGGED: "plugged", State.CHARGING: "charging"}
-"""The word for a state; everything else is an error (2.3.2)."""
+"""The API's text for a state; every other state is an error (2.3.2)."""
 ENERGY_TO_ADD = 60_000
-"""Wh; of the car that the owner described (1.4)."""
+"""Wh; the need of the car that the owner described (1.4)."""
 UPDATE_INTERVAL = 30
 GROUP_IDS = "group-"
 WEEK_MINUTES = 10080
@@ -59,21 +59,21 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
     "set_override": _from("1.3", "success"),
     "refusal": _from("1.2", "success error_message error_code"),
 }
-"""Command, to field, to protocol page and section; lists do not count."""
+"""Command, to field, to protocol page and section. Lists add no level."""
 
 
 class JuiceNetCloud(FaultyServer):
-    """A JuiceNet server: accounts by their token, and the units that each of them sees."""
+    """A JuiceNet server with accounts by token, and the units that each account sees."""
 
     def __init__(self, server: BoxHub) -> None:
         super().__init__(server.clock)
         self.server = server
         self.accounts: dict[str, frozenset[str] | None] = {}
-        """Account token, to the serial numbers that it sees; `None` is all."""
+        """Account token, to the visible serial numbers; `None` means all."""
         self.error_code: int | None = 100
-        """Told with each refusal, unless `None`; no list of codes is public (1.2)."""
+        """Code of each refusal; `None` omits the code. No list of codes is public (1.2)."""
         self.reverts_after: float | None = None
-        """Seconds after which a limit other than 0 is taken back, as on some boxes (1.6)."""
+        """Seconds until the server reverts a limit other than 0, as on some boxes (1.6)."""
         self.windows_zone = "Pacific Standard Time"
         self._reverting: list[Callable[[], None]] = []
 
@@ -93,11 +93,11 @@ class JuiceNetCloud(FaultyServer):
         await super().stop()
 
     def add_account(self, token: str, serials: Iterable[str] | None = None) -> None:
-        """Let a token in; without serial numbers it sees all units."""
+        """Add an account. Without serial numbers, the account sees all units."""
         self.accounts[token] = None if serials is None else frozenset(serials)
 
     def token(self, serial: str) -> str:
-        """The secret that opens a unit: 32 hexadecimal digits (1.2)."""
+        """Return the secret that gives access to a unit: 32 hexadecimal digits (1.2)."""
         return f"{int(serial) + 0xABCDEF:032x}"
 
     async def _account(self, request: web.Request) -> web.Response:
@@ -141,7 +141,7 @@ class JuiceNetCloud(FaultyServer):
         return web.json_response({"success": False, "error_message": message, **code})
 
     def _state(self, unit: Unit, body: JsonObject) -> JsonObject:
-        """1.4."""
+        """Answer `get_state` (1.4)."""
         now, values = self.now(), {} if unit.status is None else unit.status.values
         local, drawn = unit.local_epoch(now), values.get("A", 0) / 10
         voltage = values.get("V", 0) / (10 if values.get("V", 0) > 999 else 1)
@@ -204,7 +204,7 @@ class JuiceNetCloud(FaultyServer):
         return int(unit.blocked_by_schedule(now))
 
     def _next_opening(self, unit: Unit, now: datetime) -> int:
-        """The start of the next window, in the unit's seconds; now, where there is no schedule."""
+        """Return the start of the next window in the unit's seconds, or now if there is no next window."""
         before = unit.blocked_by_schedule(now)
         for minute in range(1, WEEK_MINUTES + 1):
             moment = (now + timedelta(minutes=minute)).replace(second=0)
@@ -215,7 +215,7 @@ class JuiceNetCloud(FaultyServer):
         return unit.local_epoch(now)
 
     def _info(self, unit: Unit, body: JsonObject) -> JsonObject:
-        """1.6; what is personal is left out."""
+        """Answer `get_info` (1.6) without personal data."""
         group: JsonObject = {} if unit.group is None else {"load_group_id": GROUP_IDS + unit.group}
         return {
             "name": unit.name,
@@ -227,7 +227,7 @@ class JuiceNetCloud(FaultyServer):
         }
 
     def _schedule(self, unit: Unit, body: JsonObject) -> JsonObject:
-        """1.5."""
+        """Answer `get_schedule` (1.5)."""
         weekday, weekend = (
             {"start": day.start, "end": day.end, "car_ready_by": day.car_ready_by}
             for day in (unit.schedule.weekday, unit.schedule.weekend)
@@ -241,7 +241,7 @@ class JuiceNetCloud(FaultyServer):
         }
 
     def _set_limit(self, unit: Unit, body: JsonObject) -> JsonObject | None:
-        """1.3; 0 is off. `None` where the field is missing or no whole number."""
+        """Set the limit (1.3); 0 means off. Return `None` if the field is missing or no integer."""
         amperes = _whole(body.get("amperage"))
         if amperes is None:
             return None
@@ -255,7 +255,7 @@ class JuiceNetCloud(FaultyServer):
         return {}
 
     def _set_override(self, unit: Unit, body: JsonObject) -> JsonObject | None:
-        """1.4; `None` where one of the three fields is missing or no whole number."""
+        """Set the override (1.4). Return `None` if one of the three fields is missing or no integer."""
         fields = [_whole(body.get(key)) for key in ("override_time", "energy_at_plugin", "energy_to_add")]
         if fields[0] is None or None in fields:
             return None
@@ -268,7 +268,7 @@ def _whole(value: Json) -> int | None:
 
 
 def _body_of(text: str) -> JsonObject:
-    """The JSON object sent; 400 for anything else."""
+    """Return the JSON object of a request body. Raise `HTTPBadRequest` for any other body."""
     try:
         body = json.loads(text)
     except json.JSONDecodeError as error:

@@ -1,6 +1,6 @@
-"""A simulated charger as a local integration sees it: no cloud between them, and nothing of ChargeKeeper's.
+"""A simulated charger as a local integration sees it, without a cloud and without code of ChargeKeeper.
 
-The demo offers it over HTTP to a component of its own; the tests put entities of Home Assistant right before it.
+The demo offers the charger over HTTP to its own component. The tests connect entities of Home Assistant directly.
 """
 
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ WORDS = {
     State.UPDATING: "Updating",
     State.ERROR: "Error",
 }
-"""What the status sensor says."""
+"""The values of the status sensor."""
 
 
 class Refused(Exception):
-    """The charger cannot do that now."""
+    """Error of a charger that cannot carry out a command now."""
 
 
 @dataclass(eq=False)
 class LocalSide:
-    """One charger; `link` False: whoever talks to it locally does not reach it, though it may be well."""
+    """The local interface of one charger. `link`: False cuts local access while the charger works."""
 
     world: World
     serial: str
@@ -41,12 +41,12 @@ class LocalSide:
 
     @property
     def answers(self) -> bool:
-        """Whether the charger can be reached locally."""
+        """True if the charger can be reached locally."""
         return self.link and not self.charger.away
 
     @property
     def status(self) -> str:
-        """The status in words."""
+        """The status as text."""
         return WORDS[self.charger.state]
 
     @property
@@ -61,27 +61,27 @@ class LocalSide:
 
     @property
     def max_current(self) -> int:
-        """The charging current that it is set to, A."""
+        """The charging current setting, A."""
         return self.charger.max_charging_current
 
     @property
     def may_charge(self) -> bool:
-        """Whether nothing but the car holds it back: what the charge switch shows."""
+        """True if only the car can prevent charging, as the charge switch shows."""
         return self.charger.state in {State.CHARGING, State.WAITING_CAR}
 
     def set_max_current(self, amperes: int) -> None:
-        """Set the charging current. Raises Refused for what the installation does not bear."""
+        """Set the charging current. Raise Refused if the current is outside the installation's limits."""
         if not LOWEST_CURRENT <= amperes <= self.charger.max_available_current:
             raise Refused
         self.charger.max_charging_current = amperes
 
     def set_charging(self, *, on: bool) -> None:
-        """Let the car charge whatever the schedule says, or pause it. Raises Refused while locked."""
+        """Charge regardless of the schedule, or pause. Raise Refused while the charger is locked."""
         if self.charger.locked:
             raise Refused
         if on is not self.may_charge:
             self.charger.manual = Manual.CHARGE if on else Manual.PAUSE
 
     def restart(self) -> None:
-        """Restart it."""
+        """Restart the charger."""
         self.charger.restart()

@@ -1,7 +1,7 @@
-"""A local way to the chargers of a `World`, as the user's own entities or a radio link give one, without a protocol.
+"""A local transport to the chargers of a `World`, like linked entities or Bluetooth, without a protocol.
 
-`LocalLink` is the wire: it belongs to the house, may be cut, slow or refuse, and carries out late what nobody waits for
-any more. `LocalTransport` is the keeper's end of it and lives as long as one run of Home Assistant.
+`LocalLink` is the wire. It may be cut, slow or refuse commands, and it carries out late commands after their timeout.
+`LocalTransport` is the integration's end of the wire, and exists for one run of Home Assistant.
 """
 
 import asyncio
@@ -70,13 +70,13 @@ STATUS_OF = {
     State.UPDATING: Status.UPDATING,
     State.ERROR: Status.ERROR,
 }
-"""What the link shows of a charger that is not away: then there is no link."""
+"""The status by state. A charger that is away has no link and no status."""
 
 
 class LocalLink:
-    """The wire to one charger; set `up`, `latency` (s from sending to the effect) and `refuses` at any time.
+    """The wire to one charger. Set `up`, `latency` (s from command to effect) and `refuses` at any time.
 
-    `arrived` is called for every command that reaches the charger's end, before it takes effect.
+    The link calls `arrived` for every command that reaches the charger, before the command takes effect.
     """
 
     def __init__(self, world: World, serial: str, clock: Clock) -> None:
@@ -86,7 +86,7 @@ class LocalLink:
         self.refuses = False
         self.arrived: Callable[[Command], None] = lambda _command: None
         self.reported_at = -inf
-        """Monotonic moment, on the house's clock, of the last report that somebody took."""
+        """Monotonic time, by the clock of the link, of the last report that was read."""
         self._world = world
         self._clock = clock
 
@@ -97,18 +97,18 @@ class LocalLink:
 
     @property
     def carries(self) -> bool:
-        """Whether the charger answers."""
+        """True while the charger answers."""
         return self.up and not self.charger.away
 
     def report(self) -> SimulatedCharger:
-        """The charger as it shows itself now. Raises NoConnection."""
+        """Return the charger's current state. Raise NoConnection if the charger does not answer."""
         if not self.carries:
             raise NoConnection("unreachable")
         self.reported_at = self._clock.monotonic()
         return self.charger
 
     def send(self, command: Command) -> asyncio.Future[None]:
-        """Send a command; the answer comes `latency` seconds later, with the effect. Raises NoConnection."""
+        """Send a command. Answer and effect follow `latency` seconds later. Raise NoConnection if the link is cut."""
         if not self.carries:
             raise NoConnection("unreachable")
         self.arrived(command)
@@ -116,7 +116,7 @@ class LocalLink:
 
         def take_effect() -> None:
             if not self.carries:
-                return  # lost on the way, and so is the answer
+                return  # the command is lost, and so is the answer
             try:
                 self._carry_out(command)
             except (NotAllowed, NotApplicable) as err:
@@ -143,7 +143,7 @@ class LocalLink:
                     raise NotAllowed("locked")
                 if charger.car is None:
                     raise NotApplicable("wrong_state")
-                if command == SetOverride(on=False) and charger.in_window:  # all that a switch can do
+                if command == SetOverride(on=False) and charger.in_window:  # a switch can only turn charging on
                     on = True
                 charger.manual = Manual.CHARGE if on else Manual.PAUSE
             case Restart():
@@ -153,7 +153,7 @@ class LocalLink:
 
 
 class LocalTransport(Transport):
-    """The keeper's end of a link. `start` begins to listen to its reports, `stop` ends it."""
+    """The integration's end of a link. `start` begins to read its reports, `stop` ends that."""
 
     source = Source.LINKED
     meters_lifetime = False
@@ -184,11 +184,11 @@ class LocalTransport(Transport):
     @property
     @override
     def presence(self) -> Presence:
-        heard = (
+        recent = (
             self._status_received_at is not None
             and self._status_received_at + LIVE_AGE[self.source] > self._clock.monotonic()
         )
-        return Presence.ONLINE if heard else Presence.UNKNOWN
+        return Presence.ONLINE if recent else Presence.UNKNOWN
 
     @property
     @override
@@ -240,7 +240,7 @@ class LocalTransport(Transport):
 
     @override
     async def check(self) -> None:
-        self._look()
+        self._read_report()
 
     @override
     async def read_schedule(self) -> Schedule:
@@ -255,24 +255,24 @@ class LocalTransport(Transport):
         return lambda: None
 
     def start(self) -> None:
-        """Take the first report, and go on."""
+        """Read the first report, and schedule the next reports."""
         self._end_listening = self.breaker.listen(self._arm)
-        self._turn()
+        self._poll()
 
     def stop(self) -> None:
-        """Take no more reports."""
+        """Stop reading reports."""
         if self._end_listening is not None:
             self._end_listening()
             self._end_listening = None
         self._disarm()
 
-    def _turn(self) -> None:
+    def _poll(self) -> None:
         with suppress(NoConnection):
-            self._look()
+            self._read_report()
         self._arm()
 
-    def _look(self) -> None:
-        """Take a report. Raises NoConnection."""
+    def _read_report(self) -> None:
+        """Read a report. Raise NoConnection if the charger does not answer."""
         try:
             charger = self._link.report()
         except NoConnection:
@@ -308,7 +308,7 @@ class LocalTransport(Transport):
         self._disarm()
         due = self.breaker.due
         wait = REPORT_EVERY if due is None else max(due - self._clock.monotonic(), 0.0)
-        self._cancel = self._clock.call_later(wait, self._turn)
+        self._cancel = self._clock.call_later(wait, self._poll)
 
     def _disarm(self) -> None:
         if self._cancel is not None:

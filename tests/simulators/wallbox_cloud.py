@@ -1,7 +1,7 @@
-"""The Wallbox cloud on the loopback interface: user-api and api on one port, over the chargers of a `World`.
+"""The Wallbox cloud on the loopback interface: user-api and api on one port, with the chargers of a `World`.
 
-It follows docs/protocols/wallbox-cloud.md (sections in parentheses). Where the page is silent it is strict: a refresh
-token serves once, a command to a charger that the cloud cannot reach is accepted and lost, refusals have no body.
+The simulator follows docs/protocols/wallbox-cloud.md (sections in parentheses) and is strict where the page is silent.
+A refresh token works once. A command to a charger without a cloud link is accepted and lost. Refusals have no body.
 """
 
 from base64 import b64decode
@@ -32,13 +32,16 @@ SIGN_IN_PATHS = "/users/"
 LOWEST_CURRENT = 6
 MINUTE = 60.0
 STALE_AFTER = 60
-"""Seconds after which an entry of a schedule is no longer "newer than now" (7.2). The app dates its own writes by the
-phone, so each is a little old on arrival: a cloud without any tolerance would drop them all. The figure is invented."""
+"""Seconds after which a schedule entry is no longer "newer than now" (7.2).
+
+The app takes the time from the phone, so each of its writes is a little old on arrival. A cloud without any tolerance
+would drop all of them. The figure is invented.
+"""
 SLACK = 1e-6  # seconds; a request exactly one spacing later is in time
 
 
 class Action(IntEnum):
-    """Remote actions (6.4). The factory reset is known only to be refused and recorded."""
+    """Remote actions (6.4). The simulator refuses and records the factory reset."""
 
     RESUME = 1
     PAUSE = 2
@@ -52,7 +55,7 @@ ADMIN_ACTIONS = frozenset({Action.RESTART, Action.UPDATE})
 
 
 class Resume(StrEnum):
-    """What action 1 does to a charger that waits for its schedule; the sources disagree (7.3)."""
+    """Effect of action 1 on a charger that waits for its schedule; the sources disagree (7.3)."""
 
     WORKS = "works"
     CONFLICT = "conflict"
@@ -60,17 +63,17 @@ class Resume(StrEnum):
 
 
 class Schedules(StrEnum):
-    """What `POST /chargers/{id}/schedules` does; it changed by August 2026 (7.2)."""
+    """Effect of `POST /chargers/{id}/schedules`, which changed by August 2026 (7.2)."""
 
     MERGED = "merged"
-    """Entries are created or replaced by their `id`, whatever else they hold."""
+    """Each entry is created or replaced by its `id` alone."""
     REPLACED = "replaced"
-    """The list replaces all entries. What carries a `uid`, is not newer, or has no day is dropped without a word."""
+    """The list replaces all entries. The cloud silently drops entries with a `uid`, too old, or without a day."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How often an account may ask for data (11)."""
+    """Limits of an account on data requests (11)."""
 
     get_spacing: float = 60.0
     """Seconds from one GET to the next."""
@@ -89,7 +92,7 @@ class Violation:
 
 @dataclass(slots=True, kw_only=True)
 class Token:
-    """A bearer token; it ends at monotonic time `ends_at`."""
+    """A bearer token that ends at monotonic time `ends_at`."""
 
     account: Account
     refreshes: bool
@@ -97,40 +100,40 @@ class Token:
 
 
 class WallboxCloud(FaultyServer):
-    """The cloud. Give `url` to a client both as user-api and as api address."""
+    """The simulated cloud, whose `url` is both the user-api and the api address."""
 
     def __init__(self, world: World, clock: Clock) -> None:
         super().__init__(clock)
         self.world = world
         self.accounts: list[Account] = []
         self.access_lifetime = 900.0
-        """Seconds that a new access token lives (2.3)."""
+        """Lifetime of a new access token in seconds (2.3)."""
         self.refresh_lifetime = 15 * 86400.0
-        """Seconds that a new refresh token lives."""
+        """Lifetime of a new refresh token in seconds."""
         self.group_of: dict[str, str] = {}
-        """Charger serial to name of its group; "Home" for all others."""
+        """Charger serial to group name; "Home" for all other chargers."""
         self.resume: dict[str, Resume] = {}
-        """Charger serial to what action 1 does while it waits for its schedule; works for all others."""
+        """Charger serial to the effect of action 1 while waiting for the schedule; `WORKS` for all other chargers."""
         self.schedules = Schedules.REPLACED
-        """What writing schedules does."""
+        """Effect of a schedule write."""
         self.schedules_of: dict[str, Schedules] = {}
-        """Charger serial to what writing its schedules does; `schedules` for all others."""
+        """Charger serial to the effect of a schedule write; `schedules` for all other chargers."""
         self.drops_schedules: set[str] = set()
-        """Serials of chargers whose schedules stay as they are, whatever is written and acknowledged."""
+        """Serials of chargers for which the cloud acknowledges schedule writes and drops them."""
         self.first_id: dict[str, int] = {}
-        """Charger serial to the `id` of its first schedule; 0 before the first write, it moves with each (7.2)."""
+        """Charger serial to the `id` of its first schedule: 0 at first, one more after each write (7.2)."""
         self.last_schedule: dict[str, int] = {}
-        """Charger serial to the epoch seconds of its newest schedule ever taken."""
+        """Charger serial to the epoch seconds of the newest schedule ever accepted."""
         self.shown_status: dict[str, int | None] = {}
-        """Charger serial to a status code shown instead of the true one."""
+        """Charger serial to a status code that replaces the true one."""
         self.restart_needs_plan = False
-        """Whether the cloud refuses a restart to accounts with the Basic plan (4.5)."""
+        """True if the cloud refuses a restart to accounts with the Basic plan (4.5)."""
         self.limits = Limits()
         self.enforce_limits = False
-        """Whether what comes too soon is answered 429."""
+        """True if the cloud answers 429 to requests that come too soon."""
         self.violations: list[Violation] = []
         self.factory_resets: list[str] = []
-        """Serials for which a factory reset was asked; it is always refused."""
+        """Serials for which a client requested a factory reset, which is always refused."""
         self._tokens: dict[str, Token] = {}
         self._numbers = count(1)
         self._groups: dict[str, Group] = {}
@@ -146,7 +149,7 @@ class WallboxCloud(FaultyServer):
         plan: str = "Basic",
         serials: Iterable[str] | None = None,
     ) -> Account:
-        """Register somebody who sees the chargers `serials`, or all."""
+        """Register a user with access to the chargers `serials`, or to all."""
         number = FIRST_ACCOUNT + len(self.accounts)
         account = Account(
             email=email,
@@ -161,11 +164,11 @@ class WallboxCloud(FaultyServer):
         return account
 
     def expire_access(self, account: Account | None = None) -> None:
-        """End all access tokens now, of everybody or of one account; their `ttl` has promised more."""
+        """End the access tokens of one account or of all accounts now, before their `ttl`."""
         self._end_tokens(account, refreshes=False)
 
     def revoke_refresh(self, account: Account | None = None) -> None:
-        """End all refresh tokens now, of everybody or of one account."""
+        """End the refresh tokens of one account or of all accounts now."""
         self._end_tokens(account, refreshes=True)
 
     def _end_tokens(self, account: Account | None, *, refreshes: bool) -> None:
@@ -195,7 +198,7 @@ class WallboxCloud(FaultyServer):
         ]
 
     async def _sign_in(self, request: web.Request) -> web.Response:
-        """Basic credentials in UTF-8, with the `Partner` header (2.1, 2.4)."""
+        """Require basic credentials in UTF-8 and the `Partner` header (2.1, 2.4)."""
         _require_partner(request)
         email, password = _credentials(request)
         account = next((a for a in self.accounts if (a.email, a.password) == (email, password)), None)
@@ -204,7 +207,7 @@ class WallboxCloud(FaultyServer):
         return self._new_tokens(account)
 
     async def _refresh(self, request: web.Request) -> web.Response:
-        """A refresh token as bearer; the answer brings a new one of each kind (2.2)."""
+        """Exchange a refresh token for a new access token and a new refresh token (2.2)."""
         _require_partner(request)
         token = self._token(request, refreshes=True)
         token.ends_at = self.clock.monotonic()
@@ -228,7 +231,7 @@ class WallboxCloud(FaultyServer):
         return token
 
     def _admit(self, request: web.Request) -> Account:
-        """Who asks for data; 401 for strangers, 429 for the impatient. The world comes up to date."""
+        """Return the account of a data request and advance the world. Raise 401 or 429 for a request refused."""
         account = self._token(request, refreshes=False).account
         if not self._in_time(account, request.method):
             self.violations.append(
@@ -256,7 +259,7 @@ class WallboxCloud(FaultyServer):
             writes.append(self.clock.monotonic())
 
     def _on_charger(self, answer: ChargerHandler) -> Callable[[web.Request], Awaitable[web.Response]]:
-        """Find the charger in the path: 404 for none, 403 for one that the account does not share (10)."""
+        """Wrap `answer` to find the charger of the URL: 404 if unknown, 403 if not shared with the account (10)."""
 
         async def handle(request: web.Request) -> web.Response:
             account = self._admit(request)
@@ -268,7 +271,10 @@ class WallboxCloud(FaultyServer):
             call = Call(account=account, charger=charger, body=_body_of(await request.text()))
             if request.method != hdrs.METH_GET and charger.serial in account.look_only:
                 raise web.HTTPForbidden
-            return web.json_response(answer(call))
+            answered = answer(call)
+            if request.method != hdrs.METH_GET and call.reaches:
+                charger.answer_command()
+            return web.json_response(answered)
 
         return handle
 
@@ -293,7 +299,7 @@ class WallboxCloud(FaultyServer):
         return payloads.status(self._show(call.charger), call.account)
 
     def _charger(self, call: Call) -> JsonObject:
-        """Plain users see only themselves (4.2)."""
+        """Show all users, or to a plain user only the entry of that user (4.2)."""
         users = [account for account in self.accounts if account.sees(call.charger.serial)]
         return payloads.charger_object(self._show(call.charger), [call.account] if call.is_plain_user else users)
 
@@ -317,7 +323,7 @@ class WallboxCloud(FaultyServer):
         return payloads.USUAL_2026 if self._replaces(serial) else payloads.USUAL
 
     def _put_charger(self, call: Call) -> JsonObject:
-        """Lock, current, name (6.1); an empty body changes nothing (4.2)."""
+        """Set lock, current and name (6.1); an empty body changes nothing (4.2)."""
         charger = call.charger
         if (current := call.whole("maxChargingCurrent")) is not None:
             call.set_current(current)
@@ -325,14 +331,14 @@ class WallboxCloud(FaultyServer):
             call.require_admin()
             if call.reaches:
                 charger.name = str(name)
-        # With OCPP active the cloud says yes to unlocking, and the lock stays (6.4).
+        # With OCPP active, the cloud accepts the unlock command, but the charger stays locked (6.4).
         locked = call.whole("locked")
         if locked is not None and call.reaches and not (charger.ocpp and not locked):
             charger.locked = bool(locked)
         return self._charger(call)
 
     def _post_config(self, call: Call) -> JsonObject:
-        """House limit, price, current (6.2)."""
+        """Set house limit, price and current (6.2)."""
         call.require_admin()
         charger = call.charger
         current, icp, sharing = (call.whole(key) for key in ("max_charging_current", "icp_max_current", "home_sharing"))
@@ -346,7 +352,7 @@ class WallboxCloud(FaultyServer):
         return self._config(call)
 
     def _put_eco_smart(self, call: Call) -> JsonObject:
-        """Solar mode (6.3); older models have none. The page knows no fields of the answer."""
+        """Set the solar mode (6.3), which older models do not have. The page lists no fields of the answer."""
         call.require_admin()
         data = call.body.get("data")
         attributes = data.get("attributes") if isinstance(data, dict) else None
@@ -364,7 +370,7 @@ class WallboxCloud(FaultyServer):
         return {}
 
     def _post_schedules(self, call: Call) -> JsonObject:
-        """Write schedules, as the cloud did before 2026 or does since (7.2)."""
+        """Write schedules in the manner before 2026 or in the present one (7.2)."""
         call.require_admin()
         sent, serial = call.body.get("schedules"), call.charger.serial
         if not isinstance(sent, list):
@@ -385,20 +391,20 @@ class WallboxCloud(FaultyServer):
         return {"sync_timestamp": int(self.now().timestamp()), "error": False} if replaces else {}
 
     def _replaced(self, serial: str, entries: Sequence[Entry]) -> tuple[Window, ...] | None:
-        """The new list; None where all of it is dropped."""
+        """Return the new list, or None if the cloud drops all of the list."""
         if any("uid" in item for item, _ in entries):
             return None
         known = [window.created_at for window in self.world.chargers[serial].schedules]
         newest = max([int(self.now().timestamp()) - STALE_AFTER, self.last_schedule.get(serial, 0), *known])
         return tuple(
-            # An integer is no boolean, so it is not `false`.
+            # Only the boolean `false` disables an entry; the integer 0 does not.
             replace(window, enabled=item["enable"] is not False)
             for item, window in entries
             if window.days and window.created_at > newest
         )
 
     def _remote_action(self, call: Call) -> JsonObject:
-        """Actions 1, 2, 3, 5 and 9; the answer echoes the action (6.4)."""
+        """Carry out action 1, 2, 3, 5 or 9, and echo the action (6.4)."""
         number = call.whole("action")
         if number not in set(Action):
             raise web.HTTPBadRequest
@@ -431,7 +437,7 @@ class WallboxCloud(FaultyServer):
                 charger.manual = Manual.NONE
 
     def _resume(self, charger: SimulatedCharger) -> None:
-        """409 when locked or when nothing is held back; against the schedule as `resume` says (6.4, 7.3)."""
+        """Resume charging, or raise 409 if the charger neither pauses nor waits for its schedule (6.4, 7.3)."""
         waits = charger.state is State.WAITING_SCHEDULE
         how = self.resume.get(charger.serial, Resume.WORKS)
         if charger.state is not State.PAUSED and not waits:
@@ -444,7 +450,7 @@ class WallboxCloud(FaultyServer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A request of a known account for one charger."""
+    """A request of a signed-in account for one charger."""
 
     account: Account
     charger: SimulatedCharger
@@ -452,35 +458,35 @@ class Call:
 
     @property
     def is_plain_user(self) -> bool:
-        """Neither admin nor super-admin."""
+        """True if the account is neither admin nor super-admin."""
         return self.account.role == "user"
 
     @property
     def reaches(self) -> bool:
-        """The charger gets the command; otherwise it is lost, since nothing says that the cloud keeps it."""
+        """True if the charger receives the command. Otherwise the command is lost: no source mentions a queue."""
         return self.charger.reaches_cloud
 
     def require_admin(self) -> None:
-        """403 where the role is too low (6.4)."""
+        """Raise 403 if the role is too low (6.4)."""
         if self.is_plain_user:
             raise web.HTTPForbidden
 
     def whole(self, key: str) -> int | None:
-        """A whole number of the body, `None` where it is absent; 400 for anything else."""
+        """Return a whole number of the body, or `None` if absent. Raise 400 for any other value."""
         value = self.body.get(key)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             raise web.HTTPBadRequest
         return value
 
     def number(self, *keys: str) -> float | None:
-        """The first of these numbers in the body, `None` where all are absent; 400 for anything else."""
+        """Return the first of these numbers in the body, or `None` if all are absent. Raise 400 for other values."""
         value = next((self.body[key] for key in keys if key in self.body), None)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise web.HTTPBadRequest
         return value
 
     def set_current(self, amperes: int) -> None:
-        """6 A to what the installation bears; 400 outside of it."""
+        """Set the current, or raise 400 outside the range from 6 A to the limit of the wiring."""
         self.require_admin()
         if not LOWEST_CURRENT <= amperes <= self.charger.max_available_current:
             raise web.HTTPBadRequest
@@ -508,7 +514,7 @@ def _credentials(request: web.Request) -> tuple[str, str]:
 
 
 def _body_of(text: str) -> JsonObject:
-    """The JSON object sent, empty for an empty body; 400 for anything else."""
+    """Return the JSON object of the body, empty for an empty body. Raise 400 for any other body."""
     try:
         body = json.loads(text or "{}")
     except json.JSONDecodeError as error:
@@ -524,7 +530,7 @@ def _refuse_under_ocpp(charger: SimulatedCharger) -> None:
 
 
 def _pause(charger: SimulatedCharger) -> None:
-    """403 while locked, 409 without a car (6.4)."""
+    """Pause charging, or raise 403 while locked and 409 without a car (6.4)."""
     if charger.locked:
         raise web.HTTPForbidden
     if charger.car is None:
@@ -533,17 +539,17 @@ def _pause(charger: SimulatedCharger) -> None:
 
 
 type Entry = tuple[JsonObject, Window]
-"""A schedule as it was sent, and the window that it means."""
+"""A schedule entry as sent, and its window."""
 
 KEPT = frozenset({"uid", "id", "chargerId", "enable", "start", "stop", "max_current", "max_energy", "days"}) | {
     "created_at",
     "user_uid",
 }
-"""What `Window` or the charger tells of an entry; the cloud keeps the rest of what was sent as it is."""
+"""The fields of an entry that come from `Window` or from the charger; the cloud keeps all other fields as sent."""
 
 
 def _window(item: JsonObject, usual: JsonObject) -> Window:
-    """A schedule as sent: all seven days, a flag, no null for `max_energy` (7.2); 400 otherwise."""
+    """Return the window of an entry. Raise 400 without all seven days, for a bad flag, or for a null limit (7.2)."""
     days, start, stop = item.get("days"), item.get("start"), item.get("stop")
     if item.get("enable") not in (0, 1) or not _is_count(item.get("id")):
         raise web.HTTPBadRequest
@@ -568,7 +574,7 @@ def _window(item: JsonObject, usual: JsonObject) -> Window:
 
 
 def _merged(charger: SimulatedCharger, entries: Iterable[Entry]) -> tuple[Window, ...]:
-    """The list after each entry has taken the place that its `id` names; 400 for one beyond the end."""
+    """Return the list with each entry at the position of its `id`. Raise 400 for a position beyond the end."""
     windows = list(charger.schedules)
     for item, window in entries:
         place = int(str(item["id"]))
@@ -579,10 +585,10 @@ def _merged(charger: SimulatedCharger, entries: Iterable[Entry]) -> tuple[Window
 
 
 def _is_count(value: Json) -> bool:
-    """A whole number that is not negative."""
+    """Return True for a whole number that is not negative."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _is_time(value: Json) -> bool:
-    """`HHMM`."""
+    """Return True for a time of day as `HHMM`."""
     return isinstance(value, str) and len(value) == 4 and value.isdecimal() and value[:2] < "24" and value[2:] < "60"

@@ -1,6 +1,6 @@
-"""What the Wallbox cloud says about a charger: the shapes of its answers, with invented values.
+"""The answers of the Wallbox cloud about a charger: their real shapes, with invented values.
 
-Only fields that docs/protocols/wallbox-cloud.md lists appear here; `fields.py` names the section for each.
+All fields are listed in docs/protocols/wallbox-cloud.md; `fields.py` names the section of each.
 """
 
 from collections.abc import Iterable
@@ -31,16 +31,16 @@ DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sun
 KM_PER_KWH = 6
 CONFIG_SYNC_LAG = timedelta(days=1)  # `sync_timestamp` is no heartbeat (section 5.3)
 USUAL: JsonObject = {"name": "", "type": 0}
-"""What an entry of a schedule holds beside what `Window` knows (section 7.1)."""
+"""The fields of a schedule entry that `Window` does not have, with their usual values (section 7.1)."""
 USUAL_2026: JsonObject = USUAL | {"repeat": 1, "target": 0}
-"""The same in 2026 (section 7.2 names the fields; the values are invented)."""
+"""The same fields in 2026 (section 7.2 names the fields; the values are invented)."""
 BASIC_FEATURES = ("DEFAULT_FEATURE", "POWER_BOOST", "MOBILE_CONNECTIVITY", "AUTOMATIC_REPORTING", "STATISTICS")
 BUSINESS_FEATURES = ("CHARGER_SUBGROUPS", "USER_SUBGROUPS", "DYNAMIC_POWER_SHARING", "PAYMENTS", "BULK_ACTIONS")
 
 
 @dataclass(eq=False, kw_only=True)
 class Account:
-    """Somebody who may sign in. `role` is `None` where the cloud does not tell it, and then forbids nothing."""
+    """A user of the cloud. With `None` as `role`, the cloud sends no role and forbids nothing."""
 
     email: str
     password: str
@@ -49,19 +49,19 @@ class Account:
     role: str | None = "super-admin"
     plan: str = "Basic"
     serials: frozenset[str] | None = None
-    """The chargers ever shared with the account; `None` is all."""
+    """The chargers shared with the account at first; `None` means all."""
     unshared: set[str] = field(default_factory=set)
-    """Chargers taken away from it since: missing in the groups, 403 on data."""
+    """Chargers no longer shared with the account: missing in the groups, 403 on data."""
     look_only: set[str] = field(default_factory=set)
-    """Chargers listed with `access` false: it sees them and may command nothing."""
+    """Chargers listed with `access` false: the account may read them, but not control them."""
 
     def sees(self, serial: str) -> bool:
-        """Whether the charger is shared with the account."""
+        """Return True if the charger is shared with the account."""
         return (self.serials is None or serial in self.serials) and serial not in self.unshared
 
     @property
     def features(self) -> tuple[str, ...]:
-        """What the plan offers (section 4.5)."""
+        """The features of the plan (section 4.5)."""
         return BASIC_FEATURES + (BUSINESS_FEATURES if self.plan == "Business" else ())
 
 
@@ -74,13 +74,13 @@ class Group:
 
     @property
     def uid(self) -> str:
-        """Its long name."""
+        """The long ID of the group."""
         return f"aaaaaaaa-0000-4000-8000-{self.number:012}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """A charger as the cloud shows it: its last report, by the cloud's clock, in its group."""
+    """A charger as the cloud shows it: the last report, its time by the cloud's clock, and the group."""
 
     charger: SimulatedCharger
     group: Group
@@ -89,17 +89,17 @@ class Shown:
 
     @property
     def number(self) -> int:
-        """The charger's id in paths and payloads: its serial number (section 3)."""
+        """The charger's ID in URLs and payloads: the serial number (section 3)."""
         return int(self.charger.serial)
 
     @property
     def uid(self) -> str:
-        """The charger's long name."""
+        """The long ID of the charger."""
         return f"bbbbbbbb-0000-4000-8000-{self.number:012}"
 
 
 def tokens(account: Account, access: tuple[str, int], refresh: tuple[str, int]) -> JsonObject:
-    """The answer to signing in and refreshing (2.1): each token with its expiry in epoch milliseconds."""
+    """Build the answer to a sign-in or refresh (2.1): each token with its expiry in epoch milliseconds."""
     return {
         "data": {
             "type": "user_token",
@@ -116,7 +116,7 @@ def tokens(account: Account, access: tuple[str, int], refresh: tuple[str, int]) 
 
 
 def groups(shown: Iterable[Shown], account: Account) -> JsonObject:
-    """`GET /v3/chargers/groups` (4.1)."""
+    """Build the answer to `GET /v3/chargers/groups` (4.1)."""
     members: dict[Group, list[Json]] = {}
     for each in shown:
         members.setdefault(each.group, []).append(_listed(each, account))
@@ -163,7 +163,7 @@ def _listed(shown: Shown, account: Account) -> JsonObject:
 
 
 def charger_object(shown: Shown, users: Iterable[Account]) -> JsonObject:
-    """`GET` and `PUT /v2/charger/{id}` (4.2, 6.1)."""
+    """Build the answer to `GET` and `PUT /v2/charger/{id}` (4.2, 6.1)."""
     charger, report = shown.charger, shown.charger.report
     return {
         "data": {
@@ -197,7 +197,7 @@ def charger_object(shown: Shown, users: Iterable[Account]) -> JsonObject:
                     "totalUsers": 1,
                     "totalSessions": report.sessions,
                     "chargingTime": int(report.lifetime_seconds),
-                    "totalEnergy": str(round(report.lifetime_kwh * 1000)),  # Wh, whatever `energyUnit` says
+                    "totalEnergy": str(round(report.lifetime_kwh * 1000)),  # Wh, although `energyUnit` is kWh
                     "energyUnit": "kWh",
                 },
             },
@@ -219,7 +219,7 @@ def _user(account: Account) -> JsonObject:
 
 
 def status(shown: Shown, account: Account) -> JsonObject:
-    """`GET /chargers/status/{id}` (5)."""
+    """Build the answer to `GET /chargers/status/{id}` (5)."""
     charger, report = shown.charger, shown.charger.report
     return {
         "user_id": account.number,
@@ -234,7 +234,7 @@ def status(shown: Shown, account: Account) -> JsonObject:
         "status_id": shown.status_id,
         "name": report.name,
         "charging_power": round(report.power_kw, 3),
-        "max_available_power": charger.max_available_current,  # amperes, whatever its name says
+        "max_available_power": charger.max_available_current,  # in A, despite its name
         "charging_speed": 0,
         "added_range": int(report.session_kwh * KM_PER_KWH),
         "added_energy": round(report.session_kwh, 3),
@@ -253,7 +253,7 @@ def status(shown: Shown, account: Account) -> JsonObject:
 
 
 def config(shown: Shown, account: Account) -> JsonObject:
-    """`GET` and `POST /chargers/config/{id}`, and `config_data` in the status (5.3)."""
+    """Build the answer to `GET` and `POST /chargers/config/{id}`, and `config_data` of the status (5.3)."""
     charger, report = shown.charger, shown.charger.report
     found: JsonObject = {
         "charger_id": shown.number,
@@ -301,7 +301,7 @@ def config(shown: Shown, account: Account) -> JsonObject:
 
 
 def schedules(shown: Shown, owner: Account, usual: JsonObject, first_id: int, last: int) -> JsonObject:
-    """`GET /chargers/{id}/schedules` (7.1, 7.2)."""
+    """Build the answer to `GET /chargers/{id}/schedules` (7.1, 7.2)."""
     return {
         "schedules": [
             usual | _schedule(shown, owner, first_id + position, window)

@@ -1,7 +1,7 @@
-"""The physical truth behind every simulator: chargers, the cars at them, their wiring, and what they told their maker.
+"""The physical state behind every simulator: chargers, their cars and wiring, and their reports to the maker's cloud.
 
-A change made over one path is seen over every other. The world stands still until somebody looks: `World.advance` then
-carries it to the clock's present, event by event, so that energies and times come out the same however often one looks.
+A change over one transport shows over all others. The world stands still until `World.advance` brings it to the time of
+the clock, event by event. Energies and times are therefore the same for any number of calls.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,16 +20,18 @@ LIVE_CADENCE = 30.0
 IDLE_CADENCE = 300.0
 """Seconds between two reports of an idle charger (docs/protocols/wallbox-cloud.md, section 5.3,
 `update_refresh_time`)."""
+ANSWERS_AFTER = 2.0
+"""Seconds after a command over its maker's cloud at which a charger reports what it does now (a guess)."""
 POWERED_DOWN = 40.0
-"""Seconds without an answer when somebody switches a charger off and on: 20 off, and 20 until it is up."""
-SHORTEST_STEP = 1e-3  # seconds; keeps rounding from stopping the march of events
-CREATED_AT = 1780000000  # when every window was made, epoch seconds
-NOTHING = 1e-6  # kWh; less than this is a full car
+"""Seconds without an answer after a power cycle: 20 s off, and 20 s to start."""
+SHORTEST_STEP = 1e-3  # seconds; prevents rounding from stopping the advance of events
+CREATED_AT = 1780000000  # epoch seconds at which every window was created
+NOTHING = 1e-6  # kWh; a car that wants less is full
 EVERY_DAY = frozenset(range(7))
 
 
 class State(StrEnum):
-    """What a charger does."""
+    """State of a charger."""
 
     FREE = "free"
     LOCKED = "locked"
@@ -44,7 +46,7 @@ class State(StrEnum):
 
 
 class Manual(StrEnum):
-    """What the user asked for by hand, whatever the schedule says; ends with the session or a restart."""
+    """Manual command of the user, which overrides the schedule until the session ends or the charger restarts."""
 
     NONE = "none"
     CHARGE = "charge"
@@ -53,7 +55,7 @@ class Manual(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Car:
-    """A car: how much it still takes (kWh), how fast (A per phase), on how many phases."""
+    """A car: the energy it still wants (kWh), its highest current (A per phase), its phases."""
 
     wants_kwh: float = 30.0
     max_amperes: int = 32
@@ -74,12 +76,12 @@ class Window:
     max_current: int = 0
     max_energy: int = 0
     created_at: int = field(default=CREATED_AT, compare=False)
-    """Epoch seconds at which it was made or changed last, by the clock of whoever did that."""
+    """Epoch seconds of the last change of the window, by the clock of its author."""
     extra: Mapping[str, object] = field(default_factory=dict, hash=False)
-    """What else the maker's cloud keeps with it, where that differs from what is usual there."""
+    """Further fields that the maker's cloud keeps with the window, where they differ from the usual values."""
 
     def is_open(self, wall: datetime) -> bool:
-        """Whether the window, enabled or not, is open at that moment (UTC)."""
+        """Return True if the window, enabled or not, is open at that time (UTC)."""
         minute = wall.hour * 60 + wall.minute
         start, stop = _minute(self.start), _minute(self.stop)
         today, yesterday = wall.weekday() in self.days, (wall.weekday() - 1) % 7 in self.days
@@ -90,7 +92,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Eco:
-    """Solar mode: 0 mixes sun and grid, 1 takes the sun only; `percentage` of the power that has to be green."""
+    """Solar mode: 0 mixes sun and grid, 1 uses only the sun; at least `percentage` of the power is green."""
 
     enabled: bool = False
     mode: int = 0
@@ -99,19 +101,19 @@ class Eco:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartPlan:
-    """How the next restarts of a charger will go (docs/protocols/wallbox-cloud.md, section 6.4); times in seconds."""
+    """Course of the next restarts of a charger (docs/protocols/wallbox-cloud.md, section 6.4); times in seconds."""
 
     carried_out: bool = True
     online_for: float = 10.0
     away_for: float = 90.0
     comes_back: bool = True
     shown_away: bool = True
-    """Whether the maker's cloud notices that the charger is away, or goes on showing the last report."""
+    """True if the maker's cloud notices that the charger is away; otherwise the last report remains."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a charger last told its maker's cloud; `at` is the wall clock, UTC."""
+    """Last report of a charger to the maker's cloud; `at` is the wall clock, UTC."""
 
     at: datetime
     state: State
@@ -156,9 +158,9 @@ CONTROLS = frozenset(
 
 @dataclass(eq=False, kw_only=True)
 class SimulatedCharger:
-    """One charger. Set what `CONTROLS` names at any time: the past is settled first, the cloud told after.
+    """One charger. Tests may set the attributes of `CONTROLS` at any time: the charger advances first, then reports.
 
-    Look at it through `World.charger`, or after `World.advance`: until then it stands where it was last seen.
+    Read its state through `World.charger` or after `World.advance`, which bring the charger up to date.
     Currents are amperes per phase, voltage is volts between phase and neutral, energies are kWh, times seconds.
     """
 
@@ -174,7 +176,7 @@ class SimulatedCharger:
     update_takes: float = 300.0
     restart_plan: RestartPlan = field(default_factory=RestartPlan)
     cloud_shows_offline: bool = False
-    """Whether the maker's cloud says so when `cloud_link` is down, or goes on showing the last report."""
+    """True if the maker's cloud shows offline while `cloud_link` is down; otherwise the last report remains."""
 
     locked: bool = False
     ocpp: bool = False
@@ -184,7 +186,7 @@ class SimulatedCharger:
     eco: Eco | None = field(default_factory=Eco)
     schedules: tuple[Window, ...] = ()
     window_open: bool | None = None
-    """Forces every enabled window open or shut; `None` lets the clock decide."""
+    """True or False forces every enabled window open or shut; with `None` the clock decides."""
     energy_price: float = 0.25
     car: Car | None = None
     manual: Manual = Manual.NONE
@@ -197,9 +199,9 @@ class SimulatedCharger:
     lifetime_seconds: float = 0.0
     sessions: int = 0
     restarts: int = field(default=0, init=False)
-    """How many restarts were asked for, carried out or not."""
+    """Number of restarts requested, carried out or not."""
     bricked: bool = field(default=False, init=False)
-    """A restart hit a firmware update: the harm that must never be done."""
+    """True after a restart during a firmware update: the damage that must never happen."""
 
     _world: World | None = field(default=None, init=False, repr=False)
     _now: float = field(default=0.0, init=False, repr=False)
@@ -207,6 +209,7 @@ class SimulatedCharger:
     _back_at: float = field(default=inf, init=False, repr=False)
     _updated_at: float = field(default=inf, init=False, repr=False)
     _reported_at: float = field(default=0.0, init=False, repr=False)
+    _answers_at: float = field(default=inf, init=False, repr=False)
     _report: Report | None = field(default=None, init=False, repr=False)
 
     @override
@@ -218,23 +221,27 @@ class SimulatedCharger:
         object.__setattr__(self, name, value)
         self._report_now()
 
-    # What others see and do
+    # Actions and state as others see them
 
     def plug_in(self, car: Car | None = None) -> None:
-        """Begin a session with a car; without one, with a thirsty three-phase car."""
+        """Begin a session with `car`, or with a three-phase car that wants 30 kWh."""
         self._advance()
         self.session_kwh = self.session_seconds = 0.0
         self.sessions += 1
         self.car = car or Car()
 
     def unplug(self) -> None:
-        """End the session: its figures stay until the next one, an override does not."""
+        """End the session and its override. The session's figures stay until the next session."""
         self._advance()
         self._put("manual", Manual.NONE)
         self.car = None
 
+    def answer_command(self) -> None:
+        """Report once more after a command of the cloud, when it has been carried out."""
+        self._answers_at = self._now + ANSWERS_AFTER
+
     def restart(self) -> None:
-        """Ask for a restart; `restart_plan` tells how it goes. During an update it ruins the charger."""
+        """Request a restart, which follows `restart_plan`. A restart during an update ruins the charger."""
         self._advance()
         self.restarts += 1
         if not self.restart_plan.carried_out or self._away_from < inf:
@@ -245,7 +252,7 @@ class SimulatedCharger:
         self._back_at = inf if lost else self._away_from + self.restart_plan.away_for
 
     def power_cycle(self) -> None:
-        """Somebody switches it off and on: a restart that never ended is over, and so is an override.
+        """Switch the charger off and on, which ends a restart that never ended, and an override.
 
         A charger that was well is away for `POWERED_DOWN` seconds. A ruined charger stays ruined.
         """
@@ -258,7 +265,7 @@ class SimulatedCharger:
             self._away_from, self._back_at = self._now, self._now + POWERED_DOWN
 
     def update_firmware(self) -> None:
-        """Install the latest firmware, which takes `update_takes` seconds; nothing happens when it is installed."""
+        """Install the latest firmware in `update_takes` seconds, unless already installed."""
         self._advance()
         if not self.updating and self.firmware != self.firmware_latest:
             self._updated_at = self._now + self.update_takes
@@ -266,27 +273,27 @@ class SimulatedCharger:
 
     @property
     def updating(self) -> bool:
-        """A firmware update is under way."""
+        """True while a firmware update is under way."""
         return self._updated_at < inf
 
     @property
     def away(self) -> bool:
-        """Powered down in the middle of a restart: it answers nobody, over no path."""
+        """True while the charger restarts without power and answers over no transport."""
         return self._away_from <= self._now
 
     @property
     def reaches_cloud(self) -> bool:
-        """The charger can talk to its maker's cloud, and be talked to."""
+        """True while the charger and its maker's cloud can exchange messages."""
         return self.cloud_link and not self.away
 
     @property
     def shown_offline(self) -> bool:
-        """The maker's cloud says that the charger is not connected."""
+        """True while the maker's cloud shows the charger as not connected."""
         return (self.away and self.restart_plan.shown_away) or (not self.cloud_link and self.cloud_shows_offline)
 
     @property
     def in_window(self) -> bool:
-        """The schedule allows charging; a charger without an enabled window may always charge."""
+        """True while the schedule allows charging; a charger without an enabled window may always charge."""
         enabled = [window for window in self.schedules if window.enabled]
         if not enabled or self._world is None:
             return True
@@ -297,7 +304,7 @@ class SimulatedCharger:
 
     @property
     def state(self) -> State:
-        """What the charger does at the moment up to which the world has advanced."""
+        """The state of the charger at the time to which the world has advanced."""
         if self.away:
             return State.AWAY
         if self.updating:
@@ -317,7 +324,7 @@ class SimulatedCharger:
 
     @property
     def amperes(self) -> int:
-        """The current per phase that a charging car takes: the smallest of all limits."""
+        """The current of a charging car in A per phase: the smallest of all limits."""
         limits = [self.max_charging_current, self.max_available_current]
         if self.car is not None:
             limits.append(self.car.max_amperes)
@@ -327,7 +334,7 @@ class SimulatedCharger:
 
     @property
     def power_kw(self) -> float:
-        """The power flowing into the car."""
+        """The power into the car in kW."""
         if self.state is not State.CHARGING or self.car is None:
             return 0.0
         return self.amperes * self.voltage * min(self.phases, self.car.phases) / 1000
@@ -339,15 +346,15 @@ class SimulatedCharger:
 
     @property
     def report(self) -> Report:
-        """What the charger last told the cloud. Raises `RuntimeError` for a charger that is in no world."""
+        """The last report to the cloud. Raises `RuntimeError` for a charger that is in no world."""
         if self._report is None:
             raise RuntimeError(f"charger {self.serial} is in no world")
         return self._report
 
-    # How time passes
+    # Passage of time
 
     def _put(self, name: str, value: object) -> None:
-        """Change a control from within, where the past is settled already."""
+        """Set an attribute of `CONTROLS` without advancing and reporting."""
         object.__setattr__(self, name, value)
 
     def _advance(self) -> None:
@@ -355,20 +362,20 @@ class SimulatedCharger:
             self._world.advance()
 
     def enter(self, world: World, now: float) -> None:
-        """Begin to exist, at monotonic time `now`, and say so to the cloud. For `World.add`."""
+        """Enter the world at monotonic time `now` and report to the cloud. For `World.add`."""
         self._now = now
         self._world = world
         self._report_now(first=True)
 
     def live_until(self, end: float) -> None:
-        """Pass through every event up to monotonic time `end`. For `World.advance`."""
+        """Advance through every event until monotonic time `end`. For `World.advance`."""
         while self._now < end:
             step = min(max(min(self._events()) - self._now, SHORTEST_STEP), end - self._now)
             state = self.state
             self._charge(step)
             self._now = min(end, self._now + step)
             self._pass_events()
-            if self.state is not state or self._now >= self._reported_at + self._cadence:
+            if self.state is not state or self._now >= min(self._reported_at + self._cadence, self._answers_at):
                 self._report_now()
 
     @property
@@ -376,10 +383,10 @@ class SimulatedCharger:
         return LIVE_CADENCE if self.state is State.CHARGING else IDLE_CADENCE
 
     def _events(self) -> Iterator[float]:
-        """The moments at which something may change by itself."""
+        """Yield the times at which the charger may change without a command."""
         yield self._back_at if self.away else self._away_from
         yield self._updated_at
-        yield self._reported_at + self._cadence if self.reaches_cloud else inf
+        yield min(self._reported_at + self._cadence, self._answers_at) if self.reaches_cloud else inf
         if self.car is not None and (power := self.power_kw) > 0:
             yield self._now + self.car.wants_kwh / power * 3600
         if self._world is not None and self.car is not None:
@@ -411,10 +418,12 @@ class SimulatedCharger:
             self._put("manual", Manual.NONE)
 
     def _report_now(self, *, first: bool = False) -> None:
-        """Tell the cloud, if it can be reached; a new charger was connected at least once."""
+        """Report to the cloud if the charger reaches it. The first report of a new charger always arrives."""
         if self._world is None or not (first or self.reaches_cloud):
             return
         self._reported_at = self._now
+        if self._now >= self._answers_at:
+            self._answers_at = inf
         self._report = Report(
             at=self._world.wall_at(self._now),
             state=self.state,
@@ -439,7 +448,7 @@ class SimulatedCharger:
 
 
 class World:
-    """All chargers, and the time they live in."""
+    """All chargers and their common time."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -450,7 +459,7 @@ class World:
         )
 
     def add(self, charger: SimulatedCharger) -> SimulatedCharger:
-        """Put a charger in. Raises `ValueError` when its serial number is taken."""
+        """Add a charger and return it. Raise `ValueError` if its serial number is already in use."""
         if charger.serial in self.chargers:
             raise ValueError(f"there is a charger {charger.serial} already")
         self.advance()
@@ -459,27 +468,27 @@ class World:
         return charger
 
     def charger(self, serial: str) -> SimulatedCharger:
-        """The charger as it is now. Raises `KeyError` when there is none of that serial number."""
+        """Return the charger in its present state. Raise `KeyError` for an unknown serial number."""
         self.advance()
         return self.chargers[serial]
 
     def advance(self) -> None:
-        """Carry everything to the clock's present."""
+        """Advance all chargers to the time of the clock."""
         now, wall = self.clock.monotonic(), self.clock.now()
         elapsed = now - self._now
         if elapsed > 0:
             rate = (wall - self._wall).total_seconds() / elapsed
-            self._rate = rate if 0 < rate <= 1 else 1.0  # anything else: the wall clock was set meanwhile
+            self._rate = rate if 0 < rate <= 1 else 1.0  # any other rate: the wall clock was set meanwhile
         self._now, self._wall = now, wall
         for charger in self.chargers.values():
             charger.live_until(now)
 
     def wall_at(self, moment: float) -> datetime:
-        """The wall clock (UTC) at a monotonic time not after the present."""
+        """Return the wall clock (UTC) at a monotonic time not after the present."""
         return self._wall - timedelta(seconds=(self._now - moment) * self._rate)
 
     def next_moment(self, hhmm: str, moment: float) -> float:
-        """The monotonic time at which the wall clock, after `moment`, next shows `hhmm` (UTC)."""
+        """Return the next monotonic time after `moment` at which the wall clock shows `hhmm` (UTC)."""
         wall = self.wall_at(moment)
         midnight = wall.replace(hour=0, minute=0, second=0, microsecond=0)
         seconds = (_minute(hhmm) * 60 - (wall - midnight).total_seconds()) % DAY_SECONDS
@@ -491,7 +500,7 @@ def _minute(hhmm: str) -> int:
 
 
 def demo_world(clock: Clock) -> World:
-    """Three Wallbox chargers at home: a free one, one whose car waits for the night, and one that charges."""
+    """Return a world with three Wallbox chargers: free, waiting for the night, and charging."""
     world = World(clock)
     world.add(SimulatedCharger(serial="700101", name="Garage", lifetime_kwh=1840.5, sessions=96))
     driveway = world.add(

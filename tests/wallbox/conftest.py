@@ -1,4 +1,4 @@
-"""An account over real loopback sockets to the simulated cloud, on virtual time, with a keeper per charger."""
+"""A bench with one account and its chargers, real loopback sockets to the simulated cloud, and virtual time."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ FREE, WAITING, CHARGING = "700101", "700102", "700103"
 
 @dataclass
 class Bench:
-    """Everything of one test."""
+    """Clock, world, cloud, account and chargers of one test."""
 
     clock: VirtualClock
     world: World
@@ -50,7 +50,7 @@ class Bench:
         account.listen_outage(self.outages.append)
         return account
 
-    def add_keeper(self, serial: str, options: ChargerOptions | None = None, stored: object = None) -> Charger:
+    def add_charger(self, serial: str, options: ChargerOptions | None = None, stored: object = None) -> Charger:
         async def save(intents: dict[str, object]) -> None:
             self.intents_by_serial[serial] = intents
 
@@ -69,12 +69,12 @@ class Bench:
     def snapshot(self, serial: str) -> Snapshot:
         return self.chargers[serial].snapshot
 
-    def told(self, serial: str, kind: str) -> list[str]:
-        """The types of the events of a charger."""
+    def event_types(self, serial: str, kind: str) -> list[str]:
+        """Return the types of the events of a charger of one kind."""
         return [event.type for event in self.events[serial] if event.kind == kind]
 
     async def settle_in(self) -> None:
-        """Until each charger's status, role and schedule were read."""
+        """Advance the clock until the account has read status, role and schedule of each charger."""
         self.account.start()
         await self.clock.advance(20 * 60)
 
@@ -90,7 +90,7 @@ async def bench(socket_enabled: None) -> AsyncIterator[Bench]:
         bench = Bench(clock, world, cloud, session, account=None)  # type: ignore[arg-type]
         bench.account = bench.new_account()
         for serial in (FREE, WAITING, CHARGING):
-            bench.add_keeper(serial)
+            bench.add_charger(serial)
         yield bench
         for charger in bench.chargers.values():
             await charger.stop()

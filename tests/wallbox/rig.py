@@ -1,6 +1,6 @@
-"""An account alone, over real loopback sockets to the simulated cloud and on virtual time.
+"""A rig with one account, real loopback sockets to the simulated cloud, and virtual time.
 
-Its chargers have listeners that note what they show; the simulator's log of requests is measured against the purses.
+Listeners of the chargers keep the readings. `overdrawn` checks the simulator's log of requests against the budgets.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 GROUPS = "/v3/chargers/groups"
 STATUS = "/chargers/status/"
 SIGN_IN, REFRESH = "/users/signin", "/users/refresh-token"
-SLACK = 0.01  # seconds: what a store, or the wall clock, rounds away
+SLACK = 0.01  # seconds: rounding of the store and of the wall clock
 
 
 @dataclass
 class Listener(TransportListener):
-    """What a keeper would hear of one path."""
+    """Listener of one transport that keeps the latest readings, as a charger does."""
 
     transport: WallboxCloudTransport
     clock: VirtualClock
@@ -55,7 +55,7 @@ class Listener(TransportListener):
         self.changes += 1
 
     def value[T](self, prop: Property[T]) -> T | None:
-        """What may be shown now."""
+        """Return the value that a charger would show now, or None."""
         reading = self.latest.get(prop)
         if reading is None or (prop.kind is ReadingClass.LIVE and reading.expires_at <= self.clock.monotonic()):
             return None
@@ -64,7 +64,7 @@ class Listener(TransportListener):
 
 @dataclass
 class Rig:
-    """Everything of one test."""
+    """Clock, world, cloud and account of one test."""
 
     clock: VirtualClock
     world: World
@@ -76,7 +76,7 @@ class Rig:
     tasks: list[asyncio.Task[object]] = field(default_factory=list)
     outages: list[str] = field(default_factory=list)
     outages_at: list[float] = field(default_factory=list)
-    told: list[AccountSnapshot] = field(default_factory=list)
+    snapshots: list[AccountSnapshot] = field(default_factory=list)
     listeners: dict[str, Listener] = field(default_factory=dict)
     account: WallboxAccount = field(init=False)
 
@@ -84,7 +84,7 @@ class Rig:
         self.account = self.new_account()
 
     def new_account(self, *, password: str = PASSWORD, stored: object = None) -> WallboxAccount:
-        """An account object; with what an earlier one had `stored` on the disk, as JSON."""
+        """Return a new account object with the budgets that an earlier account has `stored` as JSON."""
 
         async def save(budgets: dict[str, object]) -> None:
             self.saved = budgets
@@ -101,15 +101,15 @@ class Rig:
         )
         account.restore_budgets(json.loads(json.dumps(stored)))
         account.listen_outage(self._note_outage)
-        account.listen(self.told.append)
+        account.listen(self.snapshots.append)
         return account
 
     def cloud_seen(self) -> bool | None:
-        """What the account says of the cloud now."""
+        """Return True if the account sees the cloud, False if the cloud is lost, None if unknown."""
         return self.account.snapshot.cloud
 
     def needs_login(self) -> bool:
-        """Whether the account asks for another password now."""
+        """Return True if the account asks for another password now."""
         return self.account.snapshot.needs_login
 
     def _note_outage(self, event: str) -> None:
@@ -117,7 +117,7 @@ class Rig:
         self.outages_at.append(self.clock.monotonic())
 
     async def restart(self, *, killed: bool = False) -> None:
-        """Home Assistant ends, cleanly or by a power cut, and starts again with what was saved last."""
+        """Restart Home Assistant, cleanly or after a power cut, with the budgets saved last."""
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
@@ -127,17 +127,17 @@ class Rig:
         self.account.start()
 
     def begin(self, work: Coroutine[object, object, object]) -> asyncio.Task[object]:
-        """Let something go on while the test lets time pass."""
+        """Start a task that runs while the test advances the clock."""
         self.tasks.append(asyncio.create_task(work))
         return self.tasks[-1]
 
     async def finish(self, *work: asyncio.Task[object], within: float = 130, step: float = 1) -> list[object]:
-        """Let time pass until these end; what they gave, or raised."""
+        """Advance the clock until these tasks end, and return their results or exceptions."""
         await self.clock.advance_until(lambda: all(task.done() for task in work), within=within, step=step)
         return await asyncio.gather(*work, return_exceptions=True)
 
     async def settle_in(self) -> None:
-        """Until everything of the three chargers was read."""
+        """Advance the clock until the account has read all data of the three chargers."""
         self.account.start()
         await self.clock.advance(25 * MINUTE)
 
@@ -154,7 +154,7 @@ class Rig:
         return self.world.charger(serial)
 
     def gets(self, prefix: str = "/", since: float = 0.0) -> list[Request]:
-        """The GETs that arrived, signing in included."""
+        """Return the GETs that arrived, sign-ins included."""
         return [r for r in self.cloud.requests if r.method == "GET" and r.path.startswith(prefix) and r.at >= since]
 
     def data_gets(self, since: float = 0.0) -> list[Request]:
@@ -167,15 +167,16 @@ class Rig:
         return await self.clock.advance_until(lambda: self.account.breaker.state is state, within=within, step=step)
 
     async def until_get(self, prefix: str = "/", *, within: float = 200) -> None:
-        """Until the moment at which the next such GET arrives."""
+        """Advance the clock until the next such GET arrives."""
         seen = len(self.gets(prefix))
         await self.clock.advance_until(lambda: len(self.gets(prefix)) > seen, within=within, step=1)
 
 
 @asynccontextmanager
 async def rigged(make_world: Callable[[VirtualClock], World] = demo_world) -> AsyncIterator[Rig]:
-    """A rig; its account does not run yet."""
-    asyncio.get_running_loop().set_debug(False)  # which Home Assistant's fixtures turn on: hours would take long
+    """Yield a rig whose account has not started."""
+    # Home Assistant's fixtures turn debug mode on, which slows long simulations.
+    asyncio.get_running_loop().set_debug(False)
     clock = VirtualClock()
     world = make_world(clock)
     cloud = WallboxCloud(world, clock)
@@ -191,7 +192,7 @@ async def rigged(make_world: Callable[[VirtualClock], World] = demo_world) -> As
 
 
 def idle_world(chargers: int) -> Callable[[VirtualClock], World]:
-    """A world of so many free chargers."""
+    """Return a factory of a world with this number of free chargers."""
 
     def make(clock: VirtualClock) -> World:
         world = World(clock)
@@ -203,28 +204,28 @@ def idle_world(chargers: int) -> Callable[[VirtualClock], World]:
 
 
 def busiest(requests: Iterable[Request], window: float) -> int:
-    """The most requests within any `window` seconds."""
+    """Return the largest number of requests within any `window` seconds."""
     times = [request.at for request in requests]
     return max((sum(start <= at < start + window - SLACK for at in times) for start in times), default=0)
 
 
 def gaps(requests: Iterable[Request]) -> list[float]:
-    """The seconds between one request and the next."""
+    """Return the seconds between each request and the next."""
     return [later.at - earlier.at for earlier, later in pairwise(requests)]
 
 
 def overdrawn(rig: Rig, *, probes: bool) -> list[str]:
-    """Where the simulator saw more than the purses hold (invariant I6); nothing if all is well.
+    """Return a line for each excess of a budget in the simulator's log (invariant I6).
 
-    Probes leave no mark of their own in the log: every GET sooner than a minute after the one before must be one, or
-    out of turn from the reserve. `probes` is false for a run in which nothing was wrong.
+    The log does not mark probes. A GET less than a minute after the previous GET must be a probe or an out-of-turn read
+    from the reserve. `probes` is False for a run without faults.
     """
     found = []
     if (most := busiest(rig.writes(), MINUTE)) > 5:
         found.append(f"{most} commands within a minute")
     found += _login_overdrawn(rig.gets("/users/"))
     gets = rig.data_gets()
-    # One that met an old token passes its slot to its repetition.
+    # A GET refused for an old token passes its slot to its repetition.
     passed = {
         id(first)
         for first, second in pairwise(gets)
@@ -240,7 +241,7 @@ def overdrawn(rig: Rig, *, probes: bool) -> list[str]:
 
 
 def _login_overdrawn(logins: list[Request]) -> list[str]:
-    """A sign-in or refresh per minute; a refused refresh may be followed at once by its one sign-in."""
+    """Allow one sign-in or refresh per minute, and one sign-in at once after a refused refresh."""
     found, slot_at, refused = [], -DAY, False
     for login in logins:
         if login.at - slot_at >= MINUTE - SLACK:

@@ -1,4 +1,4 @@
-"""The rounds of one account: what is asked when, what counts as a sign of life, what the account tells of itself."""
+"""The poller of one account: the order of its reads, the signs of life, and the state of the account."""
 
 from collections.abc import AsyncIterator
 from itertools import pairwise
@@ -38,16 +38,16 @@ async def rig(socket_enabled: None) -> AsyncIterator[Rig]:
 
 
 def _kinds(rig: Rig, since: float = 0.0) -> dict[str, int]:
-    """How many GETs of data there were of each kind."""
+    """Count the GETs of data by kind."""
     kinds = {"groups": GROUPS, "status": STATUS, "details": "/v2/charger/", "schedules": "/chargers/7"}
     return {kind: len(rig.gets(prefix, since)) for kind, prefix in kinds.items()}
 
 
-# How many requests
+# Number of requests
 
 
 @pytest.mark.parametrize(("chargers", "bound", "hours"), [(1, 40, 5), (10, 60, 4), (100, 60, 10)])
-async def test_i6_gets_per_hour_of_idle_chargers_stay_within_their_figure(
+async def test_i6_requests_per_hour_for_idle_chargers_stay_within_limit(
     socket_enabled: None, chargers: int, bound: int, hours: int
 ) -> None:
     async with rigged(idle_world(chargers)) as rig:
@@ -55,33 +55,30 @@ async def test_i6_gets_per_hour_of_idle_chargers_stay_within_their_figure(
         await rig.clock.advance(hours * HOUR)
         assert rig.cloud.access_lifetime == 15 * MINUTE
         assert busiest(rig.gets(), HOUR) <= bound
-        assert rig.gets("/users/refresh-token")  # they are among those counted
+        assert rig.gets("/users/refresh-token")  # these count as well
         assert min(gaps(rig.data_gets())) >= MINUTE
         assert rig.cloud.violations == []
         assert overdrawn(rig, probes=False) == []
         groups = gaps(rig.gets(GROUPS))
         assert (min(groups), max(groups)) == (120, 120)
-        assert {transport.presence for transport in rig.account.transports.values()} == {
-            Presence.ONLINE
-        }  # all keep their status
+        # All chargers keep their status.
+        assert {transport.presence for transport in rig.account.transports.values()} == {Presence.ONLINE}
 
 
-async def test_the_status_of_each_charger_comes_first_then_roles_and_schedules_once(rig: Rig) -> None:
+async def test_status_of_each_charger_read_first_then_role_and_schedule_once(rig: Rig) -> None:
     await rig.settle_in()
     slow = [request.path for request in rig.data_gets() if request.path != GROUPS]
-    assert {transport for transport in slow[:3] if transport.startswith(STATUS)} == {
-        f"{STATUS}{s}" for s in (FREE, WAITING, CHARGING)
-    }
-    assert sorted(transport for transport in slow if not transport.startswith(STATUS)) == sorted(
-        transport for s in (FREE, WAITING, CHARGING) for transport in (f"/v2/charger/{s}", f"/chargers/{s}/schedules")
+    assert {path for path in slow[:3] if path.startswith(STATUS)} == {f"{STATUS}{s}" for s in (FREE, WAITING, CHARGING)}
+    assert sorted(path for path in slow if not path.startswith(STATUS)) == sorted(
+        path for s in (FREE, WAITING, CHARGING) for path in (f"/v2/charger/{s}", f"/chargers/{s}/schedules")
     )
 
 
-async def test_two_thirds_of_the_slow_round_are_status_gets_while_chores_are_due(socket_enabled: None) -> None:
+async def test_two_thirds_of_slow_reads_are_status_while_other_reads_are_due(socket_enabled: None) -> None:
     async with rigged(idle_world(40)) as rig:
         rig.account.start()
         await rig.clock.advance(3 * HOUR)
-        begun = rig.clock.monotonic()  # every status was asked for, most roles and schedules were not
+        begun = rig.clock.monotonic()  # every status was read, most roles and schedules were not
         await rig.clock.advance(2 * HOUR)
         kinds = _kinds(rig, begun)
         slow = kinds["status"] + kinds["details"] + kinds["schedules"]
@@ -90,19 +87,19 @@ async def test_two_thirds_of_the_slow_round_are_status_gets_while_chores_are_due
         assert kinds["status"] / slow == pytest.approx(2 / 3, abs=0.03)
 
 
-async def test_the_charger_heard_of_longest_ago_is_asked_next(socket_enabled: None) -> None:
+async def test_charger_with_oldest_sign_of_life_read_next(socket_enabled: None) -> None:
     async with rigged(idle_world(30)) as rig:
         rig.account.start()
         await rig.clock.advance(5 * HOUR)
         asked = [request.path for request in rig.gets(STATUS)]
         assert len(asked) > 60
         assert len(set(asked[:30])) == 30
-        # Nobody has a second turn before everybody had the first, and so on: old evidence is what counts.
+        # No charger has a second turn before every charger had the first, because the oldest sign of life comes first.
         for begin in range(30, len(asked) - 30, 30):
             assert len(set(asked[begin : begin + 30])) >= 28
 
 
-async def test_role_and_schedule_are_asked_about_daily(socket_enabled: None) -> None:
+async def test_role_and_schedule_read_daily(socket_enabled: None) -> None:
     async with rigged(idle_world(1)) as rig:
         await rig.settle_in()
         rig.cloud.requests.clear()
@@ -117,11 +114,11 @@ async def test_role_and_schedule_are_asked_about_daily(socket_enabled: None) -> 
         assert (kinds["details"], kinds["schedules"]) == (1, 1)
 
 
-async def test_a_charging_charger_without_a_sign_of_life_for_5_min_is_asked_next(rig: Rig) -> None:
+async def test_charging_charger_without_sign_of_life_for_5_min_read_next(rig: Rig) -> None:
     await rig.settle_in()
     rig.cloud.requests.clear()
     await rig.clock.advance(15 * MINUTE)
-    assert rig.gets(f"{STATUS}{CHARGING}") == []  # its power and energy show in the groups answers
+    assert rig.gets(f"{STATUS}{CHARGING}") == []  # the groups answers contain its power and energy
     rig.charger(CHARGING).cloud_link = False
     lost_at = rig.clock.monotonic()
     await rig.clock.advance(30 * MINUTE)
@@ -130,7 +127,7 @@ async def test_a_charging_charger_without_a_sign_of_life_for_5_min_is_asked_next
     assert 5 * MINUTE <= second.at - first.at <= 9 * MINUTE
 
 
-async def test_an_offline_charger_is_not_asked_again_and_again_but_at_once_when_it_is_back(rig: Rig) -> None:
+async def test_offline_charger_not_read_until_back_online(rig: Rig) -> None:
     await rig.settle_in()
     charger = rig.charger(FREE)
     charger.cloud_shows_offline, charger.cloud_link = True, False
@@ -141,12 +138,12 @@ async def test_an_offline_charger_is_not_asked_again_and_again_but_at_once_when_
     assert rig.transport(FREE).presence is Presence.OFFLINE
     rig.charger(FREE).cloud_link = True
     await rig.clock.advance(2 * MINUTE)
-    assert rig.transport(FREE).presence is Presence.ONLINE  # that it came back is a sign of life
+    assert rig.transport(FREE).presence is Presence.ONLINE  # the return itself is a sign of life
     await rig.clock.advance(30 * MINUTE)
     assert rig.gets(f"{STATUS}{FREE}", since)
 
 
-async def test_a_charger_that_left_the_account_is_gone_after_3_polls_and_not_asked_any_more(rig: Rig) -> None:
+async def test_charger_missing_from_3_polls_counts_as_removed_and_is_not_read(rig: Rig) -> None:
     await rig.settle_in()
     listener = rig.listener(WAITING)
     rig.owner.serials = frozenset({FREE, CHARGING})
@@ -171,7 +168,7 @@ async def test_a_charger_that_left_the_account_is_gone_after_3_polls_and_not_ask
     assert rig.transport(WAITING).presence is Presence.ONLINE
 
 
-async def test_a_charger_that_joins_the_account_is_read_like_the_others(rig: Rig) -> None:
+async def test_charger_joining_the_account_read_like_the_others(rig: Rig) -> None:
     await rig.settle_in()
     rig.world.add(SimulatedCharger(serial="700199", name="New"))
     await rig.clock.advance(10 * MINUTE)
@@ -179,7 +176,7 @@ async def test_a_charger_that_joins_the_account_is_read_like_the_others(rig: Rig
     assert [who.serial for who in rig.account.snapshot.chargers] == [FREE, WAITING, CHARGING, "700199"]
 
 
-async def test_a_charger_forgotten_comes_back_only_if_the_account_lists_it(rig: Rig) -> None:
+async def test_forgotten_charger_returns_only_once_listed_again(rig: Rig) -> None:
     await rig.settle_in()
     rig.owner.serials = frozenset({FREE, CHARGING})
     rig.account.forget(WAITING)
@@ -190,7 +187,7 @@ async def test_a_charger_forgotten_comes_back_only_if_the_account_lists_it(rig: 
     assert set(rig.account.transports) == {FREE, WAITING, CHARGING}
 
 
-async def test_an_account_without_chargers_is_polled_and_nothing_else(socket_enabled: None) -> None:
+async def test_account_without_chargers_polls_only_the_groups(socket_enabled: None) -> None:
     async with rigged(idle_world(0)) as rig:
         rig.account.start()
         await rig.clock.advance(HOUR + MINUTE)
@@ -200,7 +197,7 @@ async def test_an_account_without_chargers_is_polled_and_nothing_else(socket_ena
         assert await rig.account.list_chargers() == ()
 
 
-async def test_while_a_restart_is_watched_the_groups_are_polled_once_a_minute(rig: Rig) -> None:
+async def test_groups_polled_every_minute_while_a_restart_is_watched(rig: Rig) -> None:
     await rig.settle_in()
     end, end_other = rig.transport(FREE).watch(), rig.transport(WAITING).watch()
     since = rig.clock.monotonic()
@@ -218,10 +215,10 @@ async def test_while_a_restart_is_watched_the_groups_are_polled_once_a_minute(ri
     assert overdrawn(rig, probes=False) == []
 
 
-# What failed is tried again, at its pace
+# Repetition of failed reads
 
 
-async def test_what_could_not_be_read_is_asked_for_again_5_minutes_later_not_a_day(rig: Rig) -> None:
+async def test_failed_reads_repeated_within_minutes(rig: Rig) -> None:
     rig.cloud.add_fault(Fault.ERROR_500, path_prefix=f"/v2/charger/{FREE}", next_requests=1)
     rig.cloud.add_fault(Fault.ERROR_500, path_prefix=f"/chargers/{FREE}/schedules", next_requests=1)
     rig.cloud.add_fault(Fault.ERROR_500, path_prefix=f"{STATUS}{WAITING}", next_requests=1)
@@ -235,27 +232,27 @@ async def test_what_could_not_be_read_is_asked_for_again_5_minutes_later_not_a_d
         assert 5 * MINUTE <= gap <= 12 * MINUTE
 
 
-async def test_one_charger_whose_status_never_comes_does_not_starve_the_others(rig: Rig) -> None:
+async def test_charger_with_failing_status_does_not_starve_other_chargers(rig: Rig) -> None:
     await rig.cloud.set_fault(Fault.ERROR_500, path_prefix=f"{STATUS}{FREE}")
     await rig.settle_in()
     await rig.clock.advance(3 * HOUR)
     assert min(gaps(rig.gets(f"{STATUS}{FREE}"))) >= 5 * MINUTE
     assert rig.listener(WAITING).value(STATUS_VALUE) is Status.WAITING_SCHEDULE
     assert rig.listener(WAITING).value(ROLE) is Role.SUPER_ADMIN
-    assert rig.outages == []  # each failure was found to be no outage
+    assert rig.outages == []  # the account found each failure to be no outage
     assert overdrawn(rig, probes=True) == []
 
 
-# Evidence of life
+# Signs of life
 
 
-async def test_i3_the_cloud_repeating_an_old_last_sync_does_not_keep_an_idle_status_past_60_minutes(rig: Rig) -> None:
+async def test_i3_idle_status_expires_after_60_minutes_of_repeated_last_sync(rig: Rig) -> None:
     await rig.settle_in()
     listener = rig.listener(FREE)
     charger = rig.charger(FREE)
-    charger.cloud_link = False  # and the cloud goes on showing what it heard last
-    heard_at = rig.clock.monotonic() - (rig.clock.now() - charger.report.at).total_seconds()
-    await rig.clock.advance(heard_at + 59.9 * MINUTE - rig.clock.monotonic())
+    charger.cloud_link = False  # and the cloud continues to show the last report
+    reported_at = rig.clock.monotonic() - (rig.clock.now() - charger.report.at).total_seconds()
+    await rig.clock.advance(reported_at + 59.9 * MINUTE - rig.clock.monotonic())
     assert listener.value(STATUS_VALUE) is Status.AVAILABLE
     assert rig.transport(FREE).presence is Presence.ONLINE
     await rig.clock.advance(0.2 * MINUTE)
@@ -266,7 +263,7 @@ async def test_i3_the_cloud_repeating_an_old_last_sync_does_not_keep_an_idle_sta
     assert rig.listener(WAITING).value(STATUS_VALUE) is Status.WAITING_SCHEDULE
 
 
-async def test_i3_a_charging_status_expires_15_minutes_after_the_last_sign_of_life(rig: Rig) -> None:
+async def test_i3_charging_status_expires_15_minutes_after_last_sign_of_life(rig: Rig) -> None:
     await rig.settle_in()
     listener = rig.listener(CHARGING)
     rig.charger(CHARGING).cloud_link = False
@@ -277,7 +274,7 @@ async def test_i3_a_charging_status_expires_15_minutes_after_the_last_sign_of_li
     assert rig.transport(CHARGING).presence is Presence.UNKNOWN
 
 
-async def test_a_change_between_two_groups_polls_is_a_sign_of_life_without_any_status_get(rig: Rig) -> None:
+async def test_change_between_group_polls_is_a_sign_of_life_without_status_read(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.ERROR_500, path_prefix=STATUS)
     before = rig.transport(FREE).evidence_at
@@ -287,10 +284,10 @@ async def test_a_change_between_two_groups_polls_is_a_sign_of_life_without_any_s
     assert rig.transport(FREE).evidence_at > before
     assert rig.clock.monotonic() - rig.transport(FREE).evidence_at <= 2 * MINUTE
     await rig.clock.advance(HOUR)
-    assert rig.clock.monotonic() - rig.transport(FREE).evidence_at <= 2.5 * MINUTE  # its energy grows
+    assert rig.clock.monotonic() - rig.transport(FREE).evidence_at <= 2.5 * MINUTE  # the energy grows
 
 
-async def test_that_a_charger_went_offline_is_the_clouds_word_and_no_sign_of_life(rig: Rig) -> None:
+async def test_charger_going_offline_shown_without_counting_as_sign_of_life(rig: Rig) -> None:
     await rig.settle_in()
     before = rig.transport(FREE).evidence_at
     charger = rig.charger(FREE)
@@ -301,12 +298,12 @@ async def test_that_a_charger_went_offline_is_the_clouds_word_and_no_sign_of_lif
     assert rig.transport(FREE).evidence_at == before
 
 
-async def test_i3_what_changed_during_an_outage_is_not_taken_for_fresh_after_it(rig: Rig) -> None:
+async def test_i3_change_during_outage_not_shown_as_fresh_afterwards(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.REFUSE)
     rig.charger(FREE).plug_in(Car(wants_kwh=40))
     await rig.clock.advance(MINUTE)
-    rig.charger(FREE).cloud_link = False  # charged for a minute, then nothing was heard for hours
+    rig.charger(FREE).cloud_link = False  # charged for a minute, then sent no report for hours
     await rig.clock.advance(3 * HOUR)
     await rig.cloud.set_fault(Fault.NONE)
     await rig.until(BreakerState.CLOSED)
@@ -316,7 +313,7 @@ async def test_i3_what_changed_during_an_outage_is_not_taken_for_fresh_after_it(
 
 
 @pytest.mark.parametrize("offset", [HOUR, -HOUR])
-async def test_i3_home_assistants_clock_an_hour_off_changes_no_age(rig: Rig, offset: float) -> None:
+async def test_i3_clock_an_hour_off_changes_no_reading_age(rig: Rig, offset: float) -> None:
     rig.cloud.clock_offset = offset
     await rig.settle_in()
     assert {serial: rig.listener(serial).value(STATUS_VALUE) for serial in (FREE, WAITING, CHARGING)} == {
@@ -331,10 +328,10 @@ async def test_i3_home_assistants_clock_an_hour_off_changes_no_age(rig: Rig, off
     rig.charger(FREE).cloud_link = False
     await rig.clock.advance(66 * MINUTE)
     assert rig.listener(FREE).value(STATUS_VALUE) is None
-    assert busiest(rig.gets("/users/"), HOUR) <= 6  # the end of a token is told by the cloud's clock
+    assert busiest(rig.gets("/users/"), HOUR) <= 6  # the expiry of a token is by the cloud's clock
 
 
-async def test_the_clock_of_home_assistant_jumping_by_an_hour_changes_no_age(rig: Rig) -> None:
+async def test_clock_jump_of_an_hour_leaves_presence_unaffected(rig: Rig) -> None:
     await rig.settle_in()
     rig.clock.jump(HOUR)
     await rig.clock.advance(30 * MINUTE)
@@ -348,7 +345,7 @@ async def test_the_clock_of_home_assistant_jumping_by_an_hour_changes_no_age(rig
 
 
 @pytest.mark.parametrize(("chargers", "hours"), [(3, 1.0), (10, 1.0), (100, 100 / 17 * 1.5)])
-async def test_i3_an_idle_status_may_be_as_old_as_one_and_a_half_status_rounds(
+async def test_i3_idle_status_age_spans_one_and_a_half_status_rounds(
     socket_enabled: None, chargers: int, hours: float
 ) -> None:
     async with rigged(idle_world(chargers)) as rig:
@@ -358,10 +355,10 @@ async def test_i3_an_idle_status_may_be_as_old_as_one_and_a_half_status_rounds(
         assert rig.transport("710000").idle_age == pytest.approx(hours * HOUR)
 
 
-# Three conditions kept apart
+# Three separate conditions
 
 
-async def test_cloud_lost_charger_offline_and_charger_in_error_are_three_conditions(rig: Rig) -> None:
+async def test_cloud_outage_and_offline_charger_and_charger_error_kept_apart(rig: Rig) -> None:
     await rig.settle_in()
     offline = rig.charger(WAITING)
     offline.cloud_shows_offline, offline.cloud_link = True, False
@@ -376,15 +373,16 @@ async def test_cloud_lost_charger_offline_and_charger_in_error_are_three_conditi
     await rig.until(BreakerState.OPEN)
     assert rig.cloud_seen() is False
     assert rig.transport(WAITING).presence is Presence.OFFLINE
-    assert rig.transport(FREE).presence is Presence.ONLINE  # the charger's own last word
+    assert rig.transport(FREE).presence is Presence.ONLINE  # the last report of the charger
     assert rig.transport(CHARGING).presence is Presence.ONLINE
-    assert rig.listener(CHARGING).value(STATUS_VALUE) is Status.CHARGING  # an outage alone is never `offline`
+    # An outage alone never makes a charger offline.
+    assert rig.listener(CHARGING).value(STATUS_VALUE) is Status.CHARGING
 
 
-# What the account tells
+# State of the account
 
 
-async def test_the_snapshot_tells_cloud_contact_and_chargers(rig: Rig) -> None:
+async def test_account_snapshot_shows_cloud_and_contact_and_chargers(rig: Rig) -> None:
     assert rig.cloud_seen() is None
     assert rig.account.snapshot.endpoint_contact_at is None
     assert rig.account.identity(FREE) is None
@@ -394,12 +392,13 @@ async def test_the_snapshot_tells_cloud_contact_and_chargers(rig: Rig) -> None:
     assert [who.name for who in rig.account.snapshot.chargers] == ["Garage", "Driveway", "Carport"]
     assert rig.account.identity(FREE) == rig.transport(FREE).identity
     await rig.clock.advance(30 * MINUTE)
-    contacts = {told.endpoint_contact_at for told in rig.told}
+    contacts = {snapshot.endpoint_contact_at for snapshot in rig.snapshots}
     answered = {request.at for request in rig.data_gets()}
-    assert len(contacts - {None}) == len(answered)  # each answer is told, also where only the contact moved
+    # Each answer notifies the listeners, even if only the contact time changed.
+    assert len(contacts - {None}) == len(answered)
 
 
-async def test_before_the_first_word_an_account_that_cannot_be_reached_says_so(rig: Rig) -> None:
+async def test_account_unreachable_from_the_start_reports_cloud_lost(rig: Rig) -> None:
     await rig.cloud.set_fault(Fault.REFUSE)
     rig.account.start()
     await rig.clock.advance(5)
@@ -409,7 +408,7 @@ async def test_before_the_first_word_an_account_that_cannot_be_reached_says_so(r
     assert rig.outages == ["cloud_lost"]
 
 
-async def test_who_stopped_listening_hears_nothing(rig: Rig) -> None:
+async def test_listener_that_left_receives_nothing(rig: Rig) -> None:
     snapshots: list[object] = []
     outages: list[str] = []
     end, end_outage = rig.account.listen(snapshots.append), rig.account.listen_outage(outages.append)
@@ -441,10 +440,10 @@ async def test_i12_diagnostics_name_neither_account_nor_charger(rig: Rig) -> Non
     assert all(charger["listed"] and charger["evidence_age"] < 25 * MINUTE for charger in chargers)
 
 
-# The first look of the config flow
+# The list of chargers in the config flow
 
 
-async def test_the_first_look_lists_the_chargers_and_spends_from_the_purses(rig: Rig) -> None:
+async def test_charger_list_in_config_flow_uses_read_budget(rig: Rig) -> None:
     assert [who.serial for who in await rig.account.list_chargers()] == [FREE, WAITING, CHARGING]
     assert rig.account.user_id == rig.owner.uuid
     with pytest.raises(TransportBusy, match="no_room"):
@@ -455,7 +454,7 @@ async def test_the_first_look_lists_the_chargers_and_spends_from_the_purses(rig:
     assert overdrawn(rig, probes=False) == []
 
 
-async def test_the_first_look_says_that_the_cloud_is_away_or_busy(rig: Rig) -> None:
+async def test_charger_list_in_config_flow_reports_outage_or_throttling(rig: Rig) -> None:
     await rig.cloud.set_fault(Fault.ERROR_500)
     with pytest.raises(TransportDown, match="server_error"):
         await rig.account.list_chargers()
@@ -473,7 +472,7 @@ async def test_the_first_look_says_that_the_cloud_is_away_or_busy(rig: Rig) -> N
 # Starting and stopping
 
 
-async def test_starting_twice_runs_one_round_and_stopping_ends_it(rig: Rig) -> None:
+async def test_account_started_twice_polls_once_and_stops_completely(rig: Rig) -> None:
     rig.account.start()
     rig.account.start()
     await rig.clock.advance(10 * MINUTE)

@@ -1,4 +1,4 @@
-"""Tokens and sign-ins of one account: what is refused, how often it is tried, and when the user is asked."""
+"""Tokens and sign-ins of one account: refusals, repetitions, and the request for another password."""
 
 from collections.abc import AsyncIterator
 from random import Random
@@ -37,21 +37,21 @@ async def rig(socket_enabled: None) -> AsyncIterator[Rig]:
         yield rig
 
 
-def _transports(rig: Rig, since: float) -> list[str]:
+def _request_paths(rig: Rig, since: float) -> list[str]:
     return [request.path for request in rig.cloud.requests if request.at >= since]
 
 
 async def _freshly_renewed(rig: Rig) -> None:
-    """Until the tokens were renewed a minute ago and the groups polled just now."""
+    """Advance the clock until the tokens are new and the groups were polled just now."""
     await rig.settle_in()
     await rig.until_get(REFRESH, within=20 * MINUTE)
     await rig.until_get(GROUPS)
 
 
-# Renewing in time
+# Renewal before the expiry
 
 
-async def test_the_tokens_are_renewed_before_their_end_so_that_no_data_get_is_refused(rig: Rig) -> None:
+async def test_tokens_renewed_before_expiry_leave_no_request_refused(rig: Rig) -> None:
     rig.account.start()
     await rig.clock.advance(3 * HOUR)
     assert len(rig.gets(SIGN_IN)) == 1
@@ -59,7 +59,7 @@ async def test_the_tokens_are_renewed_before_their_end_so_that_no_data_get_is_re
     assert {request.status for request in rig.cloud.requests} == {200}
 
 
-async def test_each_renewal_takes_one_slot_from_the_slow_round(socket_enabled: None) -> None:
+async def test_token_renewal_uses_a_read_slot_and_keeps_group_polls_on_time(socket_enabled: None) -> None:
     async with rigged(idle_world(60)) as rig:
         rig.account.start()
         await rig.clock.advance(30 * MINUTE)
@@ -70,7 +70,7 @@ async def test_each_renewal_takes_one_slot_from_the_slow_round(socket_enabled: N
         assert set(gaps(rig.gets(GROUPS, since))) == {120}
 
 
-async def test_a_refused_refresh_and_its_sign_in_take_two_slots_from_the_slow_round(socket_enabled: None) -> None:
+async def test_refused_refresh_and_sign_in_each_use_a_read_slot(socket_enabled: None) -> None:
     async with rigged(idle_world(60)) as rig:
         await _freshly_renewed(rig)
         rig.cloud.expire_access()
@@ -84,7 +84,7 @@ async def test_a_refused_refresh_and_its_sign_in_take_two_slots_from_the_slow_ro
 
 
 @pytest.mark.parametrize("lifetime", [30.0, 200.0, 400.0])
-async def test_i6_tokens_that_live_very_shortly_cause_no_storm(rig: Rig, lifetime: float) -> None:
+async def test_i6_short_lived_tokens_cause_no_request_storm(rig: Rig, lifetime: float) -> None:
     rig.cloud.access_lifetime = lifetime
     await rig.settle_in()
     await rig.clock.advance(HOUR)
@@ -94,7 +94,7 @@ async def test_i6_tokens_that_live_very_shortly_cause_no_storm(rig: Rig, lifetim
     assert overdrawn(rig, probes=False) == []
 
 
-async def test_tokens_without_a_readable_end_are_used_until_they_are_refused(rig: Rig) -> None:
+async def test_tokens_without_expiry_time_used_until_refused(rig: Rig) -> None:
     await rig.settle_in()
     assert rig.account._client.tokens is not None
     tokens = rig.account._client.tokens
@@ -106,35 +106,35 @@ async def test_tokens_without_a_readable_end_are_used_until_they_are_refused(rig
     assert rig.account.breaker.state is BreakerState.CLOSED
 
 
-# Refused earlier than told
+# Refused before their expiry
 
 
-async def test_401_on_data_one_refresh_and_one_repetition(rig: Rig) -> None:
+async def test_401_on_data_causes_one_refresh_and_one_repetition(rig: Rig) -> None:
     await _freshly_renewed(rig)
     rig.cloud.expire_access()
     since = rig.clock.monotonic() + 1
     await rig.clock.advance(2 * MINUTE)
-    assert _transports(rig, since)[:3] == [GROUPS, REFRESH, GROUPS]
+    assert _request_paths(rig, since)[:3] == [GROUPS, REFRESH, GROUPS]
     assert [request.status for request in rig.gets(GROUPS, since)][:2] == [401, 200]
     assert len(rig.gets("/users/", since)) == 1
     assert rig.outages == []
     assert overdrawn(rig, probes=False) == []
 
 
-async def test_a_refused_refresh_is_followed_at_once_by_one_sign_in(rig: Rig) -> None:
+async def test_refused_refresh_followed_at_once_by_one_sign_in(rig: Rig) -> None:
     await _freshly_renewed(rig)
     rig.cloud.expire_access()
     rig.cloud.revoke_refresh()
     since = rig.clock.monotonic() + 1
     await rig.clock.advance(2 * MINUTE)
-    assert _transports(rig, since)[:4] == [GROUPS, REFRESH, SIGN_IN, GROUPS]
+    assert _request_paths(rig, since)[:4] == [GROUPS, REFRESH, SIGN_IN, GROUPS]
     assert len({request.at for request in rig.gets(since=since)[:4]}) == 1
     assert rig.outages == []
-    assert not any(told.needs_login for told in rig.told)
+    assert not any(snapshot.needs_login for snapshot in rig.snapshots)
     assert overdrawn(rig, probes=False) == []
 
 
-async def test_401_even_with_new_tokens_makes_the_account_busy_and_no_storm_and_no_password_is_asked_for(
+async def test_401_with_new_tokens_makes_account_busy_without_password_request(
     rig: Rig,
 ) -> None:
     await rig.settle_in()
@@ -145,8 +145,8 @@ async def test_401_even_with_new_tokens_makes_the_account_busy_and_no_storm_and_
     assert busiest(rig.data_gets(since), MINUTE) <= 2
     assert len(rig.gets("/users/", since)) <= 40
     assert len(rig.gets(SIGN_IN, since)) > 5  # a fresh sign-in is tried, not only renewals
-    assert rig.outages == []  # it answers
-    assert not any(told.needs_login for told in rig.told)
+    assert rig.outages == []  # the cloud answers
+    assert not any(snapshot.needs_login for snapshot in rig.snapshots)
     assert not any(transport.removed_from_account for transport in rig.account.transports.values())
     with pytest.raises(TransportBusy):
         await rig.transport(FREE).execute(SetCurrent(10), patience=5)
@@ -157,10 +157,10 @@ async def test_401_even_with_new_tokens_makes_the_account_busy_and_no_storm_and_
     assert overdrawn(rig, probes=False) == []
 
 
-async def test_a_token_refused_again_right_after_a_renewal_waits_for_the_next_one(rig: Rig) -> None:
+async def test_token_refused_right_after_renewal_waits_for_next_renewal(rig: Rig) -> None:
     await rig.settle_in()
     await rig.until_get(REFRESH, within=20 * MINUTE)
-    await rig.until_get(STATUS, within=30 * MINUTE)  # something in a slot of its own
+    await rig.until_get(STATUS, within=30 * MINUTE)  # a read in a slot of its own
     await rig.until_get(REFRESH, within=20 * MINUTE)
     renewed_at = rig.clock.monotonic()
     rig.cloud.expire_access()
@@ -176,7 +176,7 @@ async def test_a_token_refused_again_right_after_a_renewal_waits_for_the_next_on
     assert overdrawn(rig, probes=False) == []
 
 
-async def test_i6_tokens_refused_by_a_cloud_that_just_came_back_cause_no_storm_of_probes(rig: Rig) -> None:
+async def test_i6_tokens_refused_by_recovered_cloud_cause_no_probe_storm(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.REFUSE)
     await rig.clock.advance(40 * MINUTE)  # the tokens ended meanwhile, so the first probe renews them
@@ -186,11 +186,11 @@ async def test_i6_tokens_refused_by_a_cloud_that_just_came_back_cause_no_storm_o
     assert rig.gets(GROUPS, since)
     assert len(rig.gets(since=since)) < 20
     assert busiest(rig.data_gets(since), MINUTE) <= 2
-    assert rig.outages == ["cloud_lost", "cloud_back"]  # 401 proves that it is there
+    assert rig.outages == ["cloud_lost", "cloud_back"]  # 401 proves that the cloud is there
 
 
-async def test_a_token_that_a_lost_answer_replaced_does_not_tell_that_the_cloud_is_back(rig: Rig) -> None:
-    """In the outage the refresh reaches the cloud, its answer does not reach us; then the old token is refused."""
+async def test_401_for_token_replaced_in_lost_answer_is_no_cloud_recovery(rig: Rig) -> None:
+    """Lose the answer to a refresh in an outage, so that the cloud refuses the old token afterwards."""
     await rig.settle_in()
     await rig.clock.advance_until(lambda: rig.account._token_seconds_left() <= 160, within=HOUR)
     await rig.cloud.set_fault(Fault.HALF)
@@ -206,7 +206,7 @@ async def test_a_token_that_a_lost_answer_replaced_does_not_tell_that_the_cloud_
     assert overdrawn(rig, probes=True) == []
 
 
-async def test_a_refresh_answered_by_an_error_keeps_the_tokens_and_is_an_outage_like_any_other(rig: Rig) -> None:
+async def test_refresh_answered_by_server_error_is_an_outage_and_no_sign_in(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.ERROR_500, path_prefix="/users/")
     since = rig.clock.monotonic()
@@ -220,7 +220,7 @@ async def test_a_refresh_answered_by_an_error_keeps_the_tokens_and_is_an_outage_
     assert rig.outages == ["cloud_lost", "cloud_back"]
 
 
-async def test_i6_a_sign_in_that_cannot_connect_after_a_refused_refresh_gives_no_slot_back(
+async def test_i6_unreachable_sign_in_after_refused_refresh_refunds_no_slot(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await _freshly_renewed(rig)
@@ -243,7 +243,7 @@ async def test_i6_a_sign_in_that_cannot_connect_after_a_refused_refresh_gives_no
     assert overdrawn(rig, probes=True) == []
 
 
-async def test_429_on_the_renewal_after_a_refused_token_is_obeyed(rig: Rig) -> None:
+async def test_429_on_token_renewal_delays_next_request_by_retry_after(rig: Rig) -> None:
     await _freshly_renewed(rig)
     rig.cloud.expire_access()
     await rig.cloud.set_fault(Fault.TOO_MANY, path_prefix="/users/", retry_after=500, next_requests=1)
@@ -255,7 +255,7 @@ async def test_429_on_the_renewal_after_a_refused_token_is_obeyed(rig: Rig) -> N
     assert rig.gets(since=begun + 0.1)[0].at >= begun + 500
 
 
-async def test_a_sign_in_that_cannot_connect_costs_nothing(rig: Rig) -> None:
+async def test_sign_in_without_connection_uses_no_slot(rig: Rig) -> None:
     await rig.cloud.set_fault(Fault.REFUSE)
     rig.account.start()
     await rig.clock.advance(5)
@@ -267,7 +267,7 @@ async def test_a_sign_in_that_cannot_connect_costs_nothing(rig: Rig) -> None:
 # Refused credentials
 
 
-async def test_i7_one_refused_sign_in_asks_for_no_password_the_second_10_minutes_later_does(rig: Rig) -> None:
+async def test_i7_password_requested_only_after_second_refused_sign_in(rig: Rig) -> None:
     await rig.settle_in()
     rig.owner.password = "changed"
     rig.cloud.expire_access()
@@ -282,16 +282,17 @@ async def test_i7_one_refused_sign_in_asks_for_no_password_the_second_10_minutes
     second = rig.gets(SIGN_IN)[-1]
     assert second.at - first.at >= 600
     assert rig.needs_login()
-    assert rig.told[-1].needs_login
+    assert rig.snapshots[-1].needs_login
     await rig.clock.advance(5 * HOUR)
-    assert 4 <= len(rig.gets(SIGN_IN, second.at + 1)) <= 5  # once an hour: it may have been the cloud's fault
+    # The account tries once an hour, because the refusals may be an error of the cloud.
+    assert 4 <= len(rig.gets(SIGN_IN, second.at + 1)) <= 5
     assert rig.data_gets(second.at) == []
     with pytest.raises(LoginRejected):
         await rig.transport(FREE).execute(SetCurrent(10), patience=5)
     assert rig.outages == []
 
 
-async def test_i7_a_sign_in_refused_once_by_mistake_is_forgotten(rig: Rig) -> None:
+async def test_i7_single_refused_sign_in_before_success_requests_no_password(rig: Rig) -> None:
     await rig.settle_in()
     for _ in range(2):
         rig.owner.password = "changed"
@@ -303,10 +304,10 @@ async def test_i7_a_sign_in_refused_once_by_mistake_is_forgotten(rig: Rig) -> No
         rig.owner.password = PASSWORD
         await rig.clock.advance(20 * MINUTE)
         assert rig.gets(GROUPS)[-1].status == 200
-    assert not any(told.needs_login for told in rig.told)
+    assert not any(snapshot.needs_login for snapshot in rig.snapshots)
 
 
-async def test_a_wrong_password_from_the_start_is_tried_every_10_minutes_not_every_minute(rig: Rig) -> None:
+async def test_wrong_initial_password_retried_after_10_minutes(rig: Rig) -> None:
     rig.account = rig.new_account(password="wrong")
     rig.account.start()
     await rig.clock.advance(9 * MINUTE)
@@ -323,11 +324,11 @@ NONSENSE = (Fault.GARBAGE, Fault.HALF, Fault.HTML, Fault.NULLS, Fault.RESET)
 
 
 @pytest.mark.parametrize("fault", [*OUTAGES, *NONSENSE])
-async def test_i7_no_outage_asks_for_a_password(rig: Rig, fault: Fault) -> None:
+async def test_i7_outage_requests_no_password(rig: Rig, fault: Fault) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(fault)
     await rig.clock.advance(3 * HOUR)
-    assert not any(told.needs_login for told in rig.told)
+    assert not any(snapshot.needs_login for snapshot in rig.snapshots)
     await rig.cloud.set_fault(Fault.NONE)
     await rig.clock.advance(20 * MINUTE)
     assert rig.cloud_seen() is True
@@ -335,7 +336,7 @@ async def test_i7_no_outage_asks_for_a_password(rig: Rig, fault: Fault) -> None:
     assert overdrawn(rig, probes=True) == []
 
 
-async def test_i7_a_flapping_cloud_asks_for_no_password_and_overdraws_nothing(rig: Rig) -> None:
+async def test_i7_flapping_cloud_requests_no_password_and_exceeds_no_budget(rig: Rig) -> None:
     random = Random(7)
     await rig.settle_in()
     for _ in range(150):
@@ -343,7 +344,7 @@ async def test_i7_a_flapping_cloud_asks_for_no_password_and_overdraws_nothing(ri
         await rig.clock.advance(random.uniform(5, 60))
         await rig.cloud.set_fault(Fault.NONE)
         await rig.clock.advance(random.uniform(5, 60))
-    assert not any(told.needs_login for told in rig.told)
+    assert not any(snapshot.needs_login for snapshot in rig.snapshots)
     assert overdrawn(rig, probes=True) == []
     await rig.clock.advance(20 * MINUTE)
     assert rig.account.breaker.closed
@@ -352,7 +353,7 @@ async def test_i7_a_flapping_cloud_asks_for_no_password_and_overdraws_nothing(ri
 # New credentials
 
 
-async def test_new_credentials_are_used_at_once(rig: Rig) -> None:
+async def test_new_credentials_used_at_once(rig: Rig) -> None:
     await rig.settle_in()
     rig.owner.password = "changed"
     rig.cloud.expire_access()
@@ -366,14 +367,14 @@ async def test_new_credentials_are_used_at_once(rig: Rig) -> None:
     assert rig.gets(GROUPS)[-1].status == 200
 
 
-async def test_the_same_credentials_again_change_nothing(rig: Rig) -> None:
+async def test_same_credentials_again_keep_tokens(rig: Rig) -> None:
     await rig.settle_in()
     tokens = rig.account._client.tokens
     rig.account.set_credentials(EMAIL, PASSWORD)
     assert rig.account._client.tokens is tokens
 
 
-async def test_verified_credentials_are_tried_although_the_account_waits_an_hour_and_end_the_wait(rig: Rig) -> None:
+async def test_verified_credentials_end_the_wait_after_refused_sign_ins(rig: Rig) -> None:
     await rig.settle_in()
     rig.owner.password = "changed"
     rig.cloud.expire_access()
@@ -396,8 +397,8 @@ async def test_verified_credentials_are_tried_although_the_account_waits_an_hour
     assert overdrawn(rig, probes=False) == []
 
 
-async def test_the_same_password_verified_again_ends_the_wait_too(rig: Rig) -> None:
-    """The refusals were the cloud's fault; the user types what he typed before."""
+async def test_same_password_verified_again_ends_the_wait(rig: Rig) -> None:
+    """Enter the same password again after refusals that were an error of the cloud."""
     await rig.settle_in()
     rig.owner.password = "broken for a while"
     rig.cloud.expire_access()
@@ -412,7 +413,7 @@ async def test_the_same_password_verified_again_ends_the_wait_too(rig: Rig) -> N
     assert rig.gets(GROUPS)[-1].status == 200
 
 
-async def test_the_credentials_of_another_account_change_nothing(rig: Rig) -> None:
+async def test_verifying_credentials_of_another_account_changes_nothing(rig: Rig) -> None:
     other = rig.cloud.add_account(OTHER, OTHER_PASSWORD, serials=())
     await rig.settle_in()
     tokens, since = rig.account._client.tokens, rig.clock.monotonic()
@@ -427,12 +428,11 @@ async def test_the_credentials_of_another_account_change_nothing(rig: Rig) -> No
     rig.account.start()
     await rig.clock.advance(5 * MINUTE)
     assert [request.status for request in rig.gets(f"/v2/charger/{FREE}")][-1] == 200
-    assert (
-        rig.transport(FREE).refusal_reason(Restart()) == "refused"
-    )  # the role is still this account's, not one too low
+    # The role is still that of this account, and not too low.
+    assert rig.transport(FREE).refusal_reason(Restart()) == "refused"
 
 
-async def test_credentials_cannot_be_verified_while_the_cloud_is_away_and_that_costs_nothing(rig: Rig) -> None:
+async def test_credential_check_fails_in_outage_and_without_connection_uses_no_slot(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.REFUSE)
     for _ in range(3):
@@ -444,10 +444,10 @@ async def test_credentials_cannot_be_verified_while_the_cloud_is_away_and_that_c
     await rig.clock.advance(MINUTE)
     with pytest.raises(TransportDown, match="server_error"):
         await rig.account.verify_credentials(EMAIL, PASSWORD)
-    assert not any(told.needs_login for told in rig.told)
+    assert not any(snapshot.needs_login for snapshot in rig.snapshots)
 
 
-async def test_a_config_flow_may_try_another_password_a_minute_later(rig: Rig) -> None:
+async def test_config_flow_may_try_another_password_a_minute_later(rig: Rig) -> None:
     rig.account = rig.new_account(password="wrong")
     for password in ("wrong", "wrong too"):
         rig.account.set_credentials(EMAIL, password)
@@ -465,7 +465,7 @@ async def test_a_config_flow_may_try_another_password_a_minute_later(rig: Rig) -
     assert len(await rig.account.list_chargers()) == 3
 
 
-async def test_a_command_whose_sign_in_fails_was_surely_not_sent(rig: Rig) -> None:
+async def test_command_whose_sign_in_fails_reported_as_not_sent(rig: Rig) -> None:
     await rig.settle_in()
     await rig.account.stop()
     await rig.clock.advance(HOUR)  # the tokens ended

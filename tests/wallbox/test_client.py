@@ -1,4 +1,4 @@
-"""The cloud client: what it sends, what it makes of good, bad and absurd answers, and that each call is one request."""
+"""The cloud client: its requests, and its results for good, bad and absurd answers. Each call is one request."""
 
 import asyncio
 import base64
@@ -28,7 +28,6 @@ from custom_components.chargekeeper.core.errors import (
 from custom_components.chargekeeper.wallbox.client import (
     MAX_BODY_BYTES,
     UNREADABLE,
-    ChargerEcho,
     CloudSchedule,
     ConfigData,
     EcoSmart,
@@ -134,7 +133,7 @@ def account(cloud: WallboxCloud) -> Account:
 
 @pytest.fixture
 async def stranger(cloud: WallboxCloud, clock: VirtualClock) -> AsyncIterator[WallboxCloudClient]:
-    """A client that has not signed in."""
+    """Yield a client that has not signed in."""
     async with aiohttp.ClientSession() as session:
         yield WallboxCloudClient(session, clock, user_api_url=cloud.url, api_url=cloud.url + "/", version="0.1.0")
 
@@ -155,7 +154,7 @@ async def failure(awaitable: Awaitable[object]) -> ChargerError:
 # Signing in
 
 
-async def test_sign_in_gives_tokens_with_the_moments_of_their_expiry(
+async def test_sign_in_returns_tokens_with_expiry_time(
     stranger: WallboxCloudClient, cloud: WallboxCloud, clock: VirtualClock, account: Account
 ) -> None:
     tokens = await stranger.sign_in(EMAIL, PASSWORD)
@@ -165,7 +164,7 @@ async def test_sign_in_gives_tokens_with_the_moments_of_their_expiry(
     assert await stranger.groups()
 
 
-async def test_a_refresh_replaces_both_tokens(client: WallboxCloudClient, cloud: WallboxCloud) -> None:
+async def test_refresh_replaces_both_tokens(client: WallboxCloudClient, cloud: WallboxCloud) -> None:
     before = client.tokens
     cloud.expire_access()
     assert before is not None
@@ -174,7 +173,7 @@ async def test_a_refresh_replaces_both_tokens(client: WallboxCloudClient, cloud:
     assert after.access != before.access
     assert after.refresh != before.refresh
     assert await client.groups()
-    assert await client.refresh(), "with the new refresh token: the old one serves once"
+    assert await client.refresh(), "with the new refresh token: the old token works only once"
 
 
 async def test_wrong_credentials_are_rejected(stranger: WallboxCloudClient) -> None:
@@ -183,9 +182,7 @@ async def test_wrong_credentials_are_rejected(stranger: WallboxCloudClient) -> N
     assert stranger.tokens is None
 
 
-async def test_a_revoked_refresh_token_is_refused_and_stays_for_the_account_to_discard(
-    client: WallboxCloudClient, cloud: WallboxCloud
-) -> None:
+async def test_revoked_refresh_token_refused_and_tokens_kept(client: WallboxCloudClient, cloud: WallboxCloud) -> None:
     before = client.tokens
     cloud.revoke_refresh()
     error = await failure(client.refresh())
@@ -194,12 +191,12 @@ async def test_a_revoked_refresh_token_is_refused_and_stays_for_the_account_to_d
 
 
 @every(DATA | {"refresh": USER["refresh"]})
-async def test_without_tokens_nothing_is_sent(stranger: WallboxCloudClient, cloud: WallboxCloud, call: Call) -> None:
+async def test_call_without_tokens_sends_nothing(stranger: WallboxCloudClient, cloud: WallboxCloud, call: Call) -> None:
     assert type(await failure(call(stranger))) is TokenRefused
     assert cloud.requests == []
 
 
-async def test_without_a_refresh_token_nothing_is_sent(client: WallboxCloudClient, cloud: WallboxCloud) -> None:
+async def test_refresh_without_refresh_token_sends_nothing(client: WallboxCloudClient, cloud: WallboxCloud) -> None:
     client.tokens = Tokens("access", "", None, "user")
     assert type(await failure(client.refresh())) is TokenRefused
     assert cloud.requests == []
@@ -212,7 +209,7 @@ def test_tokens_hide_their_secrets() -> None:
 # Reading
 
 
-async def test_groups_show_every_charger_in_the_order_of_serial_numbers(
+async def test_groups_list_chargers_in_order_of_serial_number(
     client: WallboxCloudClient, charger: SimulatedCharger, clock: VirtualClock
 ) -> None:
     charger.plug_in(Car(wants_kwh=50, max_amperes=16))
@@ -227,13 +224,15 @@ async def test_groups_show_every_charger_in_the_order_of_serial_numbers(
     assert (other.serial, other.name, other.charger_type, other.status) == (OTHER, "Driveway", "Commander2", 161)
 
 
-async def test_a_charger_that_is_not_connected_has_no_status(client: WallboxCloudClient, cloud: WallboxCloud) -> None:
+async def test_disconnected_charger_has_no_status(client: WallboxCloudClient, cloud: WallboxCloud) -> None:
     cloud.shown_status[SERIAL] = None
     assert (await client.groups())[1].status is None
     assert (await client.status(SERIAL)).status is None
 
 
-async def test_status(client: WallboxCloudClient, charger: SimulatedCharger, clock: VirtualClock) -> None:
+async def test_status_read_with_its_config(
+    client: WallboxCloudClient, charger: SimulatedCharger, clock: VirtualClock
+) -> None:
     charger.home_sharing, charger.icp_max_current = True, 25
     charger.plug_in(Car(wants_kwh=50, max_amperes=16))
     await clock.advance(1800)
@@ -276,7 +275,9 @@ async def test_details_show_the_role_of_the_account(
     assert (details.max_charging_current, details.max_available_current) == (16.0, 32.0)
 
 
-async def test_schedules(client: WallboxCloudClient, charger: SimulatedCharger) -> None:
+async def test_schedules_read_with_entries_and_raw_objects(
+    client: WallboxCloudClient, charger: SimulatedCharger
+) -> None:
     charger.schedules = (Window(start="2100", stop="0500", days=frozenset({0, 4}), max_current=10),)
     listed = await client.schedules(SERIAL)
     assert listed.entries == (
@@ -292,19 +293,21 @@ async def test_schedules(client: WallboxCloudClient, charger: SimulatedCharger) 
 # Writing
 
 
-async def test_locking_is_echoed(client: WallboxCloudClient, charger: SimulatedCharger) -> None:
-    assert await client.set_locked(SERIAL, True) == ChargerEcho(locked=True, max_charging_current=16.0)
+async def test_lock_write_locks_and_unlocks(client: WallboxCloudClient, charger: SimulatedCharger) -> None:
+    await client.set_locked(SERIAL, True)
     assert charger.locked
-    assert await client.set_locked(SERIAL, False) == ChargerEcho(locked=False, max_charging_current=16.0)
+    await client.set_locked(SERIAL, False)
     assert not charger.locked
 
 
-async def test_the_current_is_echoed(client: WallboxCloudClient, charger: SimulatedCharger) -> None:
-    assert await client.set_max_charging_current(SERIAL, 10) == ChargerEcho(locked=False, max_charging_current=10.0)
+async def test_current_write_sets_current(client: WallboxCloudClient, charger: SimulatedCharger) -> None:
+    await client.set_max_charging_current(SERIAL, 10)
     assert charger.max_charging_current == 10
 
 
-async def test_solar_mode(client: WallboxCloudClient, charger: SimulatedCharger) -> None:
+async def test_eco_smart_written_or_unsupported_on_older_model(
+    client: WallboxCloudClient, charger: SimulatedCharger
+) -> None:
     await client.set_eco_smart(SERIAL, True, 1, 60)
     assert charger.eco == Eco(enabled=True, mode=1, percentage=60)
     await client.set_eco_smart(SERIAL, False, 0)
@@ -313,7 +316,7 @@ async def test_solar_mode(client: WallboxCloudClient, charger: SimulatedCharger)
 
 
 @pytest.mark.parametrize("schedules", Schedules)
-async def test_schedules_are_written(
+async def test_schedules_written_to_either_kind_of_cloud(
     client: WallboxCloudClient, cloud: WallboxCloud, charger: SimulatedCharger, schedules: Schedules
 ) -> None:
     cloud.schedules = schedules
@@ -323,12 +326,14 @@ async def test_schedules_are_written(
     assert there == [("2100", False), *([("1000", True)] if schedules is Schedules.MERGED else [])]
 
 
-async def test_schedules_that_the_answer_calls_wrong_are_not_taken() -> None:
+async def test_schedule_write_answered_with_error_reported_as_not_taken() -> None:
     error = await failure(Canned({"sync_timestamp": 1, "error": True}).write_schedules("9", [BODY]))
     assert (type(error), error.reason) == (NotApplicable, "schedule_not_taken")
 
 
-async def test_remote_actions(client: WallboxCloudClient, charger: SimulatedCharger, clock: VirtualClock) -> None:
+async def test_remote_actions_take_effect_on_the_charger(
+    client: WallboxCloudClient, charger: SimulatedCharger, clock: VirtualClock
+) -> None:
     charger.schedules = (Window(start="2200", stop="0600"),)
     charger.plug_in()
     states: list[State] = []
@@ -345,7 +350,7 @@ async def test_remote_actions(client: WallboxCloudClient, charger: SimulatedChar
 
 
 @pytest.mark.parametrize("number", [-1, 0, 4, 6, 7, 8, 10])
-async def test_a_factory_reset_and_unknown_actions_cannot_be_sent(
+async def test_factory_reset_and_unknown_actions_cannot_be_sent(
     client: WallboxCloudClient, cloud: WallboxCloud, number: int
 ) -> None:
     with pytest.raises(ValueError, match="is not a valid RemoteAction"):
@@ -357,22 +362,20 @@ async def test_a_factory_reset_and_unknown_actions_cannot_be_sent(
 # Refusals
 
 
-async def test_an_expired_token_is_refused(client: WallboxCloudClient, cloud: WallboxCloud) -> None:
+async def test_expired_token_refused_for_every_data_call(client: WallboxCloudClient, cloud: WallboxCloud) -> None:
     cloud.expire_access()
     for call in DATA.values():
         assert type(await failure(call(client))) is TokenRefused
 
 
 @every(READS | WRITES)
-async def test_a_charger_that_does_not_exist_is_not_shared(
-    client: WallboxCloudClient, world: World, call: Call
-) -> None:
+async def test_unknown_charger_reported_as_not_shared(client: WallboxCloudClient, world: World, call: Call) -> None:
     del world.chargers[SERIAL]
     error = await failure(call(client))
     assert (type(error), error.reason) == (NotAllowed, "not_shared")
 
 
-async def test_reading_a_charger_of_others_looks_like_throttling_and_writing_is_refused(
+async def test_unshared_charger_busy_for_reads_and_refused_for_writes(
     client: WallboxCloudClient, account: Account
 ) -> None:
     account.unshared.add(SERIAL)
@@ -383,12 +386,12 @@ async def test_reading_a_charger_of_others_looks_like_throttling_and_writing_is_
     assert (type(refused), refused.reason) == (NotAllowed, "refused")
 
 
-async def test_what_the_state_forbids_is_not_applicable(client: WallboxCloudClient) -> None:
+async def test_action_in_wrong_state_reported_as_not_applicable(client: WallboxCloudClient) -> None:
     error = await failure(client.remote_action(SERIAL, RemoteAction.RESUME))
     assert (type(error), error.reason) == (NotApplicable, "wrong_state")
 
 
-async def test_what_the_cloud_does_not_accept_is_unsupported(client: WallboxCloudClient) -> None:
+async def test_write_rejected_by_cloud_reported_as_unsupported(client: WallboxCloudClient) -> None:
     error = await failure(client.write_schedules(SERIAL, [BODY | {"days": {"monday": True}}]))
     assert (type(error), error.reason) == (Unsupported, "rejected")
 
@@ -414,7 +417,7 @@ GETS = READS | {"groups": DATA["groups"]} | USER
 
 @every(ALL)
 @pytest.mark.parametrize("fault", BROKEN)
-async def test_a_broken_cloud_is_one_request_and_one_error(
+async def test_broken_cloud_causes_one_request_and_one_error(
     client: WallboxCloudClient, cloud: WallboxCloud, fault: Fault, call: Call
 ) -> None:
     await cloud.set_fault(fault)
@@ -425,7 +428,7 @@ async def test_a_broken_cloud_is_one_request_and_one_error(
 
 @every(GETS)
 @pytest.mark.parametrize("fault", [Fault.HALF, Fault.NULLS])
-async def test_half_an_answer_and_one_of_nulls_are_no_answer(
+async def test_half_answer_or_answer_of_nulls_is_an_error(
     client: WallboxCloudClient, cloud: WallboxCloud, charger: SimulatedCharger, fault: Fault, call: Call
 ) -> None:
     charger.schedules = (Window(start="2100", stop="0500"),)
@@ -436,7 +439,7 @@ async def test_half_an_answer_and_one_of_nulls_are_no_answer(
 
 
 @pytest.mark.parametrize("name", ["groups", "status", "schedules", "sign_in", "refresh"])
-async def test_an_answer_without_its_members_is_a_bad_one(
+async def test_answer_without_its_members_is_a_bad_answer(
     client: WallboxCloudClient, cloud: WallboxCloud, charger: SimulatedCharger, name: str
 ) -> None:
     charger.schedules = (Window(start="2100", stop="0500"),)
@@ -444,29 +447,24 @@ async def test_an_answer_without_its_members_is_a_bad_one(
     assert (await failure(ALL[name](client))).reason == "bad_answer"
 
 
-async def test_details_without_their_members_say_nothing(client: WallboxCloudClient, cloud: WallboxCloud) -> None:
+async def test_details_without_their_members_hold_no_values(client: WallboxCloudClient, cloud: WallboxCloud) -> None:
     await cloud.set_fault(Fault.NULLS, missing=True)
     details = await client.details(SERIAL)
     assert (details.profile, details.total_energy, details.last_sync) == (None,) * 3
 
 
-async def test_a_write_whose_answer_is_broken_off_is_no_acknowledgement(
+async def test_write_with_truncated_answer_is_an_error_although_carried_out(
     client: WallboxCloudClient, cloud: WallboxCloud, charger: SimulatedCharger
 ) -> None:
     await cloud.set_fault(Fault.HALF)
     error = await failure(client.set_locked(SERIAL, True))
     assert (type(error), error.reason) == (TransportDown, "broken_answer")
-    assert charger.locked, "the command took effect all the same"
+    assert charger.locked, "the command took effect nevertheless"
     assert len(cloud.requests) == 1
 
 
-async def test_the_echo_of_nulls_says_nothing(client: WallboxCloudClient, cloud: WallboxCloud) -> None:
-    await cloud.set_fault(Fault.NULLS)
-    assert await client.set_locked(SERIAL, True) == ChargerEcho()
-
-
 @every(ALL)
-async def test_a_hanging_cloud_is_given_up_after_ten_seconds(
+async def test_call_to_hanging_cloud_times_out_after_ten_seconds(
     client: WallboxCloudClient, cloud: WallboxCloud, clock: VirtualClock, call: Call
 ) -> None:
     await cloud.set_fault(Fault.HANG)
@@ -480,7 +478,7 @@ async def test_a_hanging_cloud_is_given_up_after_ten_seconds(
 
 
 @pytest.mark.parametrize(("sent", "waited"), [(None, 0.0), (0, 1.0), (90, 90.0), (86400, 3600.0)])
-async def test_how_long_to_wait_when_throttled(
+async def test_throttled_call_reports_wait_time_of_at_most_an_hour(
     client: WallboxCloudClient, cloud: WallboxCloud, sent: int | None, waited: float
 ) -> None:
     for fault, call in (
@@ -494,15 +492,13 @@ async def test_how_long_to_wait_when_throttled(
         assert error.retry_after == waited
 
 
-async def test_a_forbidden_write_is_refused_even_with_a_time_to_wait(
-    client: WallboxCloudClient, cloud: WallboxCloud
-) -> None:
+async def test_forbidden_write_refused_even_with_retry_after(client: WallboxCloudClient, cloud: WallboxCloud) -> None:
     await cloud.set_fault(Fault.FORBIDDEN, retry_after=60)
     assert type(await failure(client.set_locked(SERIAL, True))) is NotAllowed
 
 
 @pytest.mark.parametrize("offset", [-7200.0, 0.0, 45.0, 400 * 86400.0])
-async def test_the_clock_of_the_cloud_is_known_from_its_answers(
+async def test_cloud_clock_skew_measured_from_answers(
     stranger: WallboxCloudClient, cloud: WallboxCloud, offset: float
 ) -> None:
     cloud.clock_offset = offset
@@ -522,7 +518,7 @@ FAILURES = (
 
 
 @pytest.mark.parametrize(("fault", "name"), FAILURES)
-async def test_i12_no_error_or_log_line_tells_a_secret(
+async def test_i12_no_error_or_log_line_contains_a_secret(
     client: WallboxCloudClient, cloud: WallboxCloud, caplog: pytest.LogCaptureFixture, fault: Fault, name: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -540,7 +536,7 @@ async def test_i12_no_error_or_log_line_tells_a_secret(
 
 
 class Script:
-    """A server that gives every request the same bytes, and keeps what was sent."""
+    """A server that answers every request with the same bytes and keeps the requests."""
 
     def __init__(self, answer: bytes) -> None:
         self.answer = answer
@@ -573,9 +569,9 @@ def http(body: bytes = b"", status: str = "200 OK", **headers: str) -> bytes:
 
 @pytest.mark.usefixtures("socket_enabled")
 class TestBytes:
-    """On the wire."""
+    """Requests and answers byte by byte."""
 
-    async def test_what_a_sign_in_sends(self, clock: VirtualClock) -> None:
+    async def test_sign_in_sends_credentials_and_partner_header(self, clock: VirtualClock) -> None:
         async with scripted(clock, http(status="403 Forbidden")) as (client, script):
             await failure(client.sign_in(EMAIL, PASSWORD))
         head = script.seen[0].decode()
@@ -586,7 +582,7 @@ class TestBytes:
         assert "Content-Type: application/json;charset=UTF-8\r\n" in head
         assert "User-Agent: ChargeKeeper/1.2.3\r\n" in head
 
-    async def test_what_a_refresh_sends(self, clock: VirtualClock) -> None:
+    async def test_refresh_sends_refresh_token_and_partner_header(self, clock: VirtualClock) -> None:
         async with scripted(clock, http(status="403 Forbidden")) as (client, script):
             assert type(await failure(client.refresh())) is TokenRefused
         head = script.seen[0].decode()
@@ -594,7 +590,7 @@ class TestBytes:
         assert "Authorization: Bearer secret-refresh\r\n" in head
         assert "Partner: wallbox\r\n" in head
 
-    async def test_what_a_data_call_sends(self, clock: VirtualClock) -> None:
+    async def test_data_call_sends_access_token_without_partner_header(self, clock: VirtualClock) -> None:
         async with scripted(clock, http(b'{"action":3}')) as (client, script):
             await client.remote_action(SERIAL, RemoteAction.RESTART)
         head = script.seen[0].decode()
@@ -604,12 +600,12 @@ class TestBytes:
         assert "Connection: close\r\n" in head
         assert "Partner" not in head
 
-    async def test_without_a_version_the_name_alone_is_sent(self, clock: VirtualClock) -> None:
+    async def test_client_without_version_sends_only_its_name(self, clock: VirtualClock) -> None:
         async with scripted(clock, http(status="403 Forbidden")) as (_, script), aiohttp.ClientSession() as session:
             await failure(WallboxCloudClient(session, clock, user_api_url=script.url).sign_in(EMAIL, PASSWORD))
         assert "User-Agent: ChargeKeeper\r\n" in script.seen[0].decode()
 
-    async def test_a_redirect_is_not_followed(self, clock: VirtualClock) -> None:
+    async def test_redirect_not_followed(self, clock: VirtualClock) -> None:
         async with scripted(clock, b"") as (client, script):
             script.answer = http(status="302 Found", location=f"{script.url}/elsewhere")
             error = await failure(client.groups())
@@ -634,7 +630,7 @@ class TestBytes:
             ("status", 304, TransportDown, "bad_answer"),
         ],
     )
-    async def test_refusals(
+    async def test_http_error_status_becomes_matching_error(
         self, clock: VirtualClock, name: str, status: int, error: type[ChargerError], reason: str
     ) -> None:
         async with scripted(clock, http(status=f"{status} Something")) as (client, _):
@@ -643,25 +639,25 @@ class TestBytes:
 
     @pytest.mark.parametrize("status", ["200 OK", "204 No Content"])
     @every(WRITES)
-    async def test_an_empty_answer_to_a_write_is_an_acknowledgement(
+    async def test_empty_answer_to_write_is_an_acknowledgement(
         self, clock: VirtualClock, status: str, call: Call
     ) -> None:
         async with scripted(clock, http(status=status, content_type="text/html")) as (client, _):
             assert await call(client) is None
 
     @every(GETS)
-    async def test_an_empty_answer_to_a_read_is_a_bad_one(self, clock: VirtualClock, call: Call) -> None:
+    async def test_empty_answer_to_read_is_a_bad_answer(self, clock: VirtualClock, call: Call) -> None:
         async with scripted(clock, http()) as (client, _):
             assert (await failure(call(client))).reason == "bad_answer"
 
-    async def test_another_action_in_the_echo_is_a_bad_answer(self, clock: VirtualClock) -> None:
+    async def test_echo_of_another_action_is_a_bad_answer(self, clock: VirtualClock) -> None:
         async with scripted(clock, http(b'{"action":2}')) as (client, _):
             assert (await failure(client.remote_action(SERIAL, RemoteAction.RESTART))).reason == "bad_answer"
 
     @pytest.mark.parametrize(
         "kind", ["application/json; charset=utf-8", "application/vnd.api+json", "APPLICATION/JSON"]
     )
-    async def test_kinds_of_json(self, clock: VirtualClock, kind: str) -> None:
+    async def test_json_accepted_under_each_json_content_type(self, clock: VirtualClock, kind: str) -> None:
         async with scripted(clock, http(b'{"result":{"groups":[]}}', content_type=kind)) as (client, _):
             assert await client.groups() == ()
 
@@ -680,21 +676,19 @@ class TestBytes:
         ],
         ids=["text", "half", "deep", "long number", "long", "list", "null", "no groups", "no HTTP"],
     )
-    async def test_bad_answers(self, clock: VirtualClock, answer: bytes) -> None:
+    async def test_unreadable_answer_is_a_bad_answer(self, clock: VirtualClock, answer: bytes) -> None:
         async with scripted(clock, answer) as (client, _):
             error = await failure(client.groups())
         assert (type(error), error.reason) == (TransportDown, "bad_answer")
 
     @pytest.mark.parametrize("date", ["", "soon", "Thu, 01 Jan 1970 00:00:00 GMT", "Mon, 02 Nov 9999 12:00:00 GMT"])
-    async def test_a_date_that_cannot_be_meant_is_ignored(self, clock: VirtualClock, date: str) -> None:
+    async def test_implausible_date_header_ignored(self, clock: VirtualClock, date: str) -> None:
         async with scripted(clock, http(b'{"result":{"groups":[]}}', date=date)) as (client, _):
             client.cloud_skew = timedelta(seconds=5)
             await client.groups()
             assert client.cloud_skew == timedelta(seconds=5)
 
-    async def test_a_time_to_wait_given_as_a_date_is_measured_by_the_clock_of_the_cloud(
-        self, clock: VirtualClock
-    ) -> None:
+    async def test_retry_after_date_measured_by_cloud_clock(self, clock: VirtualClock) -> None:
         cloud_now = START + timedelta(days=3)
         until = format_datetime(cloud_now + timedelta(seconds=240), usegmt=True)
         answer = http(status="429 Wait", date=format_datetime(cloud_now, usegmt=True), retry_after=until)
@@ -704,7 +698,7 @@ class TestBytes:
         assert error.retry_after == 240
 
     @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://", "no address", "ftp://127.0.0.1"])
-    async def test_an_address_where_nobody_listens(self, clock: VirtualClock, url: str) -> None:
+    async def test_unreachable_address_reported_as_no_connection(self, clock: VirtualClock, url: str) -> None:
         async with aiohttp.ClientSession() as session:
             client = WallboxCloudClient(session, clock, user_api_url=url, api_url=url)
             error = await failure(client.sign_in(EMAIL, PASSWORD))
@@ -732,12 +726,12 @@ class TestBytes:
         ("", 0.0),
     ],
 )
-def test_the_time_to_wait(text: str, seconds: float) -> None:
+def test_retry_after_read_from_seconds_or_date(text: str, seconds: float) -> None:
     assert _retry_after(text, START) == seconds
 
 
 @given(st.text(max_size=60))
-def test_no_header_is_too_odd(text: str) -> None:
+def test_arbitrary_header_text_never_raises(text: str) -> None:
     assert _retry_after(text, START) == 0.0 or 1.0 <= _retry_after(text, START) <= 3600.0
     assert _http_date(text) is None
 
@@ -765,7 +759,7 @@ def in_groups(*chargers: object) -> object:
     return {"result": {"groups": [{"chargers": list(chargers)}]}}
 
 
-async def test_a_broken_entry_does_its_neighbours_no_harm(caplog: pytest.LogCaptureFixture) -> None:
+async def test_broken_entries_skipped_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     broken: tuple[object, ...] = (
         None,
         7,
@@ -786,11 +780,11 @@ async def test_a_broken_entry_does_its_neighbours_no_harm(caplog: pytest.LogCapt
     ]
 
 
-async def test_a_list_without_one_usable_entry_is_a_bad_answer() -> None:
+async def test_list_without_any_usable_entry_is_a_bad_answer() -> None:
     assert (await failure(Canned(in_groups({"id": "?"})).groups())).reason == "bad_answer"
 
 
-async def test_groups_that_are_none_are_left_out() -> None:
+async def test_malformed_groups_left_out() -> None:
     answer = {"result": {"groups": [None, 3, {"chargers": None}, {"chargers": 5}, {"chargers": [{"id": 9}]}]}}
     assert await Canned(answer).groups() == (GroupCharger(serial="9"),)
 
@@ -801,7 +795,7 @@ ABSURD: tuple[object, ...] = (
 
 
 @pytest.mark.parametrize("value", ABSURD, ids=repr)
-async def test_an_absurd_value_becomes_none(value: object) -> None:
+async def test_absurd_value_becomes_none(value: object) -> None:
     fields = ("maxChargingCurrent", "addedEnergy", "chargingTime")
     (charger,) = await Canned(in_groups({"id": 9} | dict.fromkeys(fields, value))).groups()
     assert (charger.max_charging_current, charger.added_energy, charger.charging_time) == (None, None, None)
@@ -811,20 +805,20 @@ async def test_an_absurd_value_becomes_none(value: object) -> None:
 
 
 @pytest.mark.parametrize("value", [v for v in ABSURD if v is not None], ids=repr)
-async def test_an_absurd_status_is_unreadable_not_offline(value: object) -> None:
+async def test_absurd_status_is_unreadable_not_offline(value: object) -> None:
     (charger,) = await Canned(in_groups({"id": 9, "status": value})).groups()
     assert charger.status == UNREADABLE
     assert (await Canned({"status_id": value, "name": "A"}).status("9")).status == UNREADABLE
 
 
 @pytest.mark.parametrize("value", [math.nan, 2, -1, "1", [], {}, 0.5, None], ids=repr)
-async def test_a_flag_is_0_or_1(value: object) -> None:
+async def test_flag_other_than_0_or_1_becomes_none(value: object) -> None:
     (charger,) = await Canned(in_groups({"id": 9, "locked": value})).groups()
     assert charger.locked is None
 
 
 @pytest.mark.parametrize(("value", "flag"), [(0, False), (1, True), (False, False), (True, True), (1.0, True)])
-async def test_flags(value: object, flag: bool) -> None:
+async def test_flag_of_0_or_1_becomes_a_boolean(value: object, flag: bool) -> None:
     (charger,) = await Canned(in_groups({"id": 9, "locked": value})).groups()
     assert charger.locked is flag
 
@@ -840,12 +834,12 @@ async def test_flags(value: object, flag: bool) -> None:
         (5, None),
     ],
 )
-async def test_names_are_one_printable_line(text: object, clean: str | None) -> None:
+async def test_name_reduced_to_one_printable_line(text: object, clean: str | None) -> None:
     (charger,) = await Canned(in_groups({"id": 9, "name": text})).groups()
     assert charger.name == clean
 
 
-async def test_whole_numbers_may_come_with_a_fraction_of_nothing() -> None:
+async def test_whole_number_written_as_float_accepted() -> None:
     (charger,) = await Canned(in_groups({"id": 9, "status": 161.0, "maxChargingCurrent": 16.0})).groups()
     assert (charger.status, charger.max_charging_current) == (161, 16.0)
 
@@ -864,13 +858,13 @@ async def test_whole_numbers_may_come_with_a_fraction_of_nothing() -> None:
         (True, None),
     ],
 )
-async def test_the_lifetime_energy_is_a_text_in_watt_hours(total: object, energy: float | None) -> None:
+async def test_lifetime_energy_read_from_text_or_number_in_watt_hours(total: object, energy: float | None) -> None:
     details = await Canned({"data": {"chargerData": {"id": 9, "resume": {"totalEnergy": total}}}}).details("9")
     assert details.total_energy == energy
 
 
 @pytest.mark.parametrize(
-    ("told", "synced"),
+    ("raw", "synced"),
     [
         ({"date": "2026-09-21 14:13:20.0", "timezone": "UTC"}, "2026-09-21 14:13:20.0"),
         ({"date": "2026-09-21 14:13:20.0"}, "2026-09-21 14:13:20.0"),
@@ -878,8 +872,8 @@ async def test_the_lifetime_energy_is_a_text_in_watt_hours(total: object, energy
         ("2026-09-21", None),
     ],
 )
-async def test_when_the_charger_last_reported(told: object, synced: str | None) -> None:
-    details = await Canned({"data": {"chargerData": {"id": 9, "lastSync": told}}}).details("9")
+async def test_last_sync_read_only_as_utc(raw: object, synced: str | None) -> None:
+    details = await Canned({"data": {"chargerData": {"id": 9, "lastSync": raw}}}).details("9")
     assert details.last_sync == synced
 
 
@@ -901,7 +895,7 @@ async def test_details_without_a_charger_are_a_bad_answer(charger: object) -> No
         (None, None),
     ],
 )
-async def test_only_our_own_entry_tells_the_role(users: object, profile: str | None) -> None:
+async def test_role_read_only_from_own_user_entry(users: object, profile: str | None) -> None:
     details = await Canned({"data": {"chargerData": {"id": 9}, "users": users}}).details("9")
     assert details.profile == profile
 
@@ -919,13 +913,13 @@ async def test_only_our_own_entry_tells_the_role(users: object, profile: str | N
         ({"max_energy": -4}, CloudSchedule(slot=0, max_energy=-1)),
     ],
 )
-async def test_parts_of_a_schedule(part: dict[str, object], expected: CloudSchedule) -> None:
+async def test_schedule_entry_keeps_its_readable_fields(part: dict[str, object], expected: CloudSchedule) -> None:
     listed = await Canned({"schedules": [{"id": 0} | part]}).schedules("9")
     assert (listed.entries, listed.is_whole) == ((expected,), True)
 
 
 @pytest.mark.parametrize("answer", [{"a": 1}, [], {"schedules": [{"days": {}}]}, {"schedules": [{}, {"id": None}]}])
-async def test_no_schedules(answer: object) -> None:
+async def test_answer_without_usable_schedules_is_a_bad_answer(answer: object) -> None:
     assert (await failure(Canned(answer).schedules("9"))).reason == "bad_answer"
 
 
@@ -943,7 +937,7 @@ async def test_no_schedules(answer: object) -> None:
     ],
     ids=str,
 )
-async def test_a_list_that_is_not_whole_says_so(answer: object) -> None:
+async def test_incomplete_schedule_list_marked_as_not_whole(answer: object) -> None:
     assert not (await Canned(answer).schedules("9")).is_whole
 
 
@@ -956,13 +950,13 @@ async def test_a_list_that_is_not_whole_says_so(answer: object) -> None:
     ],
     ids=str,
 )
-async def test_the_newest_moment_in_a_list_is_known(answer: object, newest: int) -> None:
+async def test_newest_time_of_schedule_list_found(answer: object, newest: int) -> None:
     listed = await Canned(answer).schedules("9")
     assert (listed.newest, listed.is_whole) == (newest, True)
 
 
 @pytest.mark.parametrize("code", ["EUR", "eur", "EURO", "", None, 978])
-async def test_a_currency_is_three_letters(code: object) -> None:
+async def test_currency_other_than_three_capital_letters_ignored(code: object) -> None:
     status = await Canned({"status_id": 161, "config_data": {"currency": {"code": code}}}).status("9")
     assert status.config.currency == ("EUR" if code == "EUR" else None)
 
@@ -971,7 +965,7 @@ def token_answer(**attributes: object) -> object:
     return {"data": {"id": "from-the-id", "attributes": attributes}}
 
 
-async def test_a_refresh_keeps_what_the_answer_leaves_out() -> None:
+async def test_refresh_keeps_values_missing_from_the_answer() -> None:
     answer = {"data": {"attributes": {"token": "new", "ttl": 1790000900000}}}
     assert await Canned(answer).refresh() == Tokens(
         access="new",
@@ -982,13 +976,13 @@ async def test_a_refresh_keeps_what_the_answer_leaves_out() -> None:
 
 
 @pytest.mark.parametrize("ttl", [None, "1790000900000", -1, 900, 1e99, math.nan, True])
-async def test_an_absurd_expiry_is_not_known(ttl: object) -> None:
+async def test_absurd_token_expiry_is_unknown(ttl: object) -> None:
     tokens = await Canned(token_answer(token="t", ttl=ttl)).sign_in(EMAIL, PASSWORD)
     assert (tokens.access_expires_at, tokens.refresh, tokens.user_id) == (None, "", "from-the-id")
 
 
 @pytest.mark.parametrize("token", [None, "", 5, "a b", "a\r\nX-Evil: 1", "ü", "x" * 9000])
-async def test_a_token_that_fits_in_no_header_is_a_bad_answer(token: object) -> None:
+async def test_token_unfit_for_a_header_is_a_bad_answer(token: object) -> None:
     assert (await failure(Canned(token_answer(token=token)).sign_in(EMAIL, PASSWORD))).reason == "bad_answer"
 
 
@@ -1003,20 +997,18 @@ async def test_a_token_that_fits_in_no_header_is_a_bad_answer(token: object) -> 
         ("x/../../configuration.yaml", None, "x/../../configuration.yaml"),
     ],
 )
-async def test_sign_in_accepted_whatever_the_form_of_the_account_id(
-    user_id: object, data_id: object, expected: str
-) -> None:
+async def test_sign_in_accepted_for_any_form_of_account_id(user_id: object, data_id: object, expected: str) -> None:
     answer = {"data": {"id": data_id, "attributes": {"token": "t", "user_id": user_id}}}
     assert (await Canned(answer).sign_in(EMAIL, PASSWORD)).user_id == expected
 
 
 @pytest.mark.parametrize("user_id", [True, 0, -1, 10**400, 1.5, [], ""])
-async def test_sign_in_refused_where_the_account_id_is_none(user_id: object) -> None:
+async def test_sign_in_with_unusable_account_id_is_a_bad_answer(user_id: object) -> None:
     answer = {"data": {"attributes": {"token": "t", "user_id": user_id}}}
     assert (await failure(Canned(answer).sign_in(EMAIL, PASSWORD))).reason == "bad_answer"
 
 
-async def test_a_sign_in_without_a_user_is_a_bad_answer() -> None:
+async def test_sign_in_without_user_is_a_bad_answer() -> None:
     assert (
         await failure(Canned({"data": {"attributes": {"token": "t"}}}).sign_in(EMAIL, PASSWORD))
     ).reason == "bad_answer"
@@ -1074,12 +1066,12 @@ FULL = {
         "software": {"currentVersion": "1"},
     },
 }
-"""One document that serves every call."""
+"""One document that answers every call."""
 
 
 @st.composite
 def spoiled(draw: st.DrawFn) -> object:
-    """`FULL` with something else at one place, or some JSON that has nothing to do with it."""
+    """Draw `FULL` with other JSON at one place."""
     document: object = json.loads(json.dumps(FULL))
     parent: dict[str, object] | list[object] | None = None
     key: str | int = 0
@@ -1102,12 +1094,12 @@ async def ask_everything(answer: object) -> int:
     return answered
 
 
-async def test_the_full_document_serves_every_call() -> None:
+async def test_full_document_answers_every_call() -> None:
     assert await ask_everything(FULL) == len(ALL)
 
 
 @settings(max_examples=300, deadline=None)
 @given(JSON | spoiled())
-def test_no_json_raises_anything_but_our_errors(answer: object) -> None:
+def test_arbitrary_json_raises_only_charger_errors(answer: object) -> None:
     with asyncio.Runner() as runner:
         assert runner.run(ask_everything(answer)) <= len(ALL)

@@ -1,4 +1,4 @@
-"""Commands over the cloud: what is sent, what it does to the charger, and every way in which it may be refused."""
+"""Commands over the cloud: the request, its effect on the charger, and every kind of refusal."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -60,7 +60,7 @@ async def _refusal(rig: Rig, serial: str, command: Command) -> ChargerError:
     return refused.value
 
 
-# What is sent
+# Requests
 
 
 def _eco(enabled: int, mode: int, percentage: int = 100) -> object:
@@ -68,7 +68,7 @@ def _eco(enabled: int, mode: int, percentage: int = 100) -> object:
 
 
 @pytest.mark.parametrize(
-    ("serial", "command", "method", "transport", "body", "attribute", "value"),
+    ("serial", "command", "method", "path", "body", "attribute", "value"),
     [
         (FREE, SetCurrent(13), "PUT", "/v2/charger/{}", {"maxChargingCurrent": 13}, "max_charging_current", 13),
         (FREE, SetLock(True), "PUT", "/v2/charger/{}", {"locked": 1}, "locked", True),
@@ -86,19 +86,19 @@ def _eco(enabled: int, mode: int, percentage: int = 100) -> object:
         (CHARGING, Install(), "POST", "/v3/chargers/{}/remote-action", {"action": 5}, "updating", True),
     ],
 )
-async def test_each_command_is_one_request_and_reaches_the_charger(
-    rig: Rig, serial: str, command: Command, method: str, transport: str, body: object, attribute: str, value: object
+async def test_command_sends_one_request_and_takes_effect_on_its_charger(
+    rig: Rig, serial: str, command: Command, method: str, path: str, body: object, attribute: str, value: object
 ) -> None:
     since = rig.clock.monotonic()
     await _send(rig, serial, command)
     (sent,) = rig.writes(since)
-    assert (sent.method, sent.path, json.loads(sent.body)) == (method, transport.format(serial), body)
+    assert (sent.method, sent.path, json.loads(sent.body)) == (method, path.format(serial), body)
     assert getattr(rig.charger(serial), attribute) == value
     others = {FREE, WAITING, CHARGING} - {serial}
     assert not any(other in request.path for request in rig.writes(since) for other in others)
 
 
-async def test_the_solar_share_that_the_user_chose_is_written_back_even_if_an_answer_left_it_out(rig: Rig) -> None:
+async def test_solar_share_written_back_even_if_an_answer_omitted_eco_smart(rig: Rig) -> None:
     rig.charger(FREE).eco = Eco(enabled=False, percentage=40)
     await rig.finish(rig.begin(rig.transport(FREE).check()))
     assert rig.transport(FREE).eco_percentage == 40
@@ -109,7 +109,7 @@ async def test_the_solar_share_that_the_user_chose_is_written_back_even_if_an_an
     assert rig.charger(FREE).eco == Eco(enabled=True, percentage=40)
 
 
-async def test_i5_a_factory_reset_cannot_be_expressed(rig: Rig) -> None:
+async def test_i5_factory_reset_cannot_be_expressed(rig: Rig) -> None:
     assert sorted(RemoteAction) == [1, 2, 3, 5, 9]
     for number in (0, 4, 6, 7, 8):
         with pytest.raises(ValueError, match="is not a valid RemoteAction"):
@@ -117,18 +117,17 @@ async def test_i5_a_factory_reset_cannot_be_expressed(rig: Rig) -> None:
     assert rig.writes() == []
 
 
-async def test_the_echo_of_a_write_shows_at_once(rig: Rig) -> None:
+async def test_echo_of_a_write_is_no_reading(rig: Rig) -> None:
+    """What the charger reported stays until the charger reports again."""
     listener = rig.listener(FREE)
     await _send(rig, FREE, SetCurrent(13))
-    assert listener.value(CHARGING_CURRENT) == 13
     await _send(rig, FREE, SetLock(True))
-    assert listener.value(LOCKED) is True
-    locked = listener.latest.get(LOCKED)
-    assert locked is not None
-    assert locked.observed_mono == rig.transport(FREE).evidence_at  # the cloud's word, no sign of life
+    assert (listener.value(CHARGING_CURRENT), listener.value(LOCKED)) == (32, False)
+    await rig.clock.advance(5 * MINUTE)
+    assert (listener.value(CHARGING_CURRENT), listener.value(LOCKED)) == (13, True)
 
 
-async def test_a_write_whose_answer_is_empty_is_accepted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_write_with_empty_answer_accepted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     request = rig.account._client._request
 
     async def emptied(*args: object) -> None:
@@ -140,7 +139,7 @@ async def test_a_write_whose_answer_is_empty_is_accepted(rig: Rig, monkeypatch: 
     assert (rig.charger(FREE).max_charging_current, rig.charger(FREE).locked) == (13, True)
 
 
-async def test_a_write_whose_answer_has_no_echo_is_accepted(rig: Rig) -> None:
+async def test_write_whose_answer_has_no_echo_accepted(rig: Rig) -> None:
     listener = rig.listener(FREE)
     for command in (SetCurrent(13), SetLock(True)):
         await rig.cloud.set_fault(Fault.NULLS, method="PUT", carried_out=True)
@@ -150,10 +149,10 @@ async def test_a_write_whose_answer_has_no_echo_is_accepted(rig: Rig) -> None:
     assert (rig.charger(FREE).max_charging_current, rig.charger(FREE).locked) == (13, True)
 
 
-async def test_an_eco_mode_written_shows_at_once_and_is_read_back_within_minutes(rig: Rig) -> None:
+async def test_written_eco_mode_is_read_back_within_minutes(rig: Rig) -> None:
     listener, since = rig.listener(FREE), rig.clock.monotonic()
     await _send(rig, FREE, SetEcoMode(EcoMode.ECO))
-    assert listener.value(ECO_MODE) is EcoMode.ECO
+    assert listener.value(ECO_MODE) is EcoMode.OFF
     await rig.clock.advance(4 * MINUTE)
     assert len(rig.gets(f"{STATUS}{FREE}", since)) == 1
     assert listener.value(ECO_MODE) is EcoMode.ECO
@@ -166,9 +165,7 @@ NOON_THERE = Window(start="1100", stop="1300", max_current=1, extra={"name": "No
 
 
 @pytest.mark.parametrize("schedules", Schedules)
-async def test_a_schedule_written_is_read_back_within_minutes_also_where_the_answer_is_lost(
-    rig: Rig, schedules: Schedules
-) -> None:
+async def test_written_schedule_read_back_within_minutes_even_if_answer_is_lost(rig: Rig, schedules: Schedules) -> None:
     rig.cloud.schedules = schedules
     for fault in (Fault.NONE, Fault.RESET):
         rig.charger(WAITING).schedules = (NIGHT_THERE, NOON_THERE)
@@ -178,7 +175,7 @@ async def test_a_schedule_written_is_read_back_within_minutes_also_where_the_ans
         (lost,) = await rig.finish(rig.begin(rig.transport(WAITING).write_schedule((NIGHT_OFF,))))
         assert (lost is None) is (fault is Fault.NONE)
         (sent,) = rig.writes(since)
-        assert sent.at - rig.gets(f"/chargers/{WAITING}/schedules", since)[-1].at < 1, "back to back"
+        assert sent.at - rig.gets(f"/chargers/{WAITING}/schedules", since)[-1].at < 1, "read right before the write"
         assert [entry["start"] for entry in json.loads(sent.body)["schedules"]] == ["2200", "1100"]
         await rig.clock.advance(4 * MINUTE)
         assert len(rig.gets(f"/chargers/{WAITING}/schedules", since)) == 2
@@ -188,7 +185,7 @@ async def test_a_schedule_written_is_read_back_within_minutes_also_where_the_ans
         assert [(window.start.hour, window.enabled) for window in seen] == [(22, False), (11, True)]
 
 
-async def test_a_schedule_that_was_just_read_is_not_read_again_before_it_is_written(rig: Rig) -> None:
+async def test_schedule_just_read_not_read_again_before_the_write(rig: Rig) -> None:
     rig.charger(WAITING).schedules = (NIGHT_THERE,)
     since = rig.clock.monotonic() + 0.1
     await rig.clock.advance(1)
@@ -198,8 +195,8 @@ async def test_a_schedule_that_was_just_read_is_not_read_again_before_it_is_writ
     assert len(rig.writes(since)) == 1
 
 
-async def test_what_somebody_changed_while_a_schedule_waited_for_room_is_not_lost(rig: Rig) -> None:
-    """The whole list is replaced, so what was read a minute ago must not be written back."""
+async def test_external_schedule_change_kept_while_write_waits_for_room(rig: Rig) -> None:
+    """Read the list again before the write, because a write replaces the whole list."""
     rig.charger(WAITING).schedules = (NIGHT_THERE,)
     await rig.finish(rig.begin(rig.transport(WAITING).read_schedule()))
     for amps in (10, 11, 12, 13, 14):
@@ -213,7 +210,7 @@ async def test_what_somebody_changed_while_a_schedule_waited_for_room_is_not_los
     assert overdrawn(rig, probes=False) == []
 
 
-async def test_a_schedule_that_cannot_be_read_in_full_is_not_written(rig: Rig) -> None:
+async def test_schedule_not_fully_readable_refused_and_not_written(rig: Rig) -> None:
     rig.charger(WAITING).schedules = (NIGHT_THERE, Window(start="1100", stop="1300", days=frozenset()))
     for call in (rig.transport(WAITING).read_schedule(), rig.transport(WAITING).write_schedule((NIGHT_OFF,))):
         (refused,) = await rig.finish(rig.begin(call))
@@ -222,7 +219,7 @@ async def test_a_schedule_that_cannot_be_read_in_full_is_not_written(rig: Rig) -
     assert rig.writes() == []
 
 
-async def test_a_schedule_in_which_nothing_is_to_change_is_not_written(rig: Rig) -> None:
+async def test_schedule_without_changes_not_written(rig: Rig) -> None:
     rig.charger(WAITING).schedules = (NIGHT_THERE,)
     assert await rig.finish(rig.begin(rig.transport(WAITING).write_schedule((NIGHT,)))) == [None]
     assert rig.writes() == []
@@ -233,10 +230,10 @@ HOURS_OFF = [0.0, 5 * HOUR, -5 * HOUR, 40 * DAY, -40 * DAY]
 
 @pytest.mark.parametrize("ahead", HOURS_OFF)
 @pytest.mark.parametrize("newest", [None, 7.0, 3 * DAY])
-async def test_a_schedule_is_written_as_newer_than_all_that_the_cloud_knows(
+async def test_written_schedule_newer_than_any_schedule_known_to_the_cloud(
     rig: Rig, ahead: float, newest: float | None
 ) -> None:
-    """Whatever our clock says: an entry that is not newer vanishes, and one of the far future bars every later edit."""
+    """Use the cloud's clock: the cloud drops an older entry, and an entry of the far future blocks later edits."""
     rig.cloud.clock_offset = ahead
     cloud_now = int(rig.cloud.now().timestamp())
     made_at = cloud_now - 99 if newest is None else cloud_now + int(newest)
@@ -250,14 +247,14 @@ async def test_a_schedule_is_written_as_newer_than_all_that_the_cloud_knows(
     assert created == {made_at + 6} if newest is not None else max(created) - sent_at in {0, 1, 2}
 
 
-async def test_a_window_that_is_not_in_utc_is_not_sent(rig: Rig) -> None:
+async def test_window_in_another_time_zone_refused_and_not_sent(rig: Rig) -> None:
     window = ScheduleWindow(0, True, frozenset({0}), time(22), time(5), zone="Europe/Berlin")
     (refused,) = await rig.finish(rig.begin(rig.transport(WAITING).write_schedule((window,))))
     assert isinstance(refused, Unsupported)
     assert rig.writes() == []
 
 
-# Refused
+# Refusals
 
 
 def _with(**controls: object) -> dict[str, object]:
@@ -272,7 +269,7 @@ def _with(**controls: object) -> dict[str, object]:
         (WAITING, _with(ocpp=True), SetOverride(True), "ocpp_active"),
     ],
 )
-async def test_403_on_a_write_is_explained_by_what_is_known_of_the_charger(
+async def test_403_on_write_explained_by_lock_or_ocpp(
     rig: Rig, serial: str, controls: dict[str, object], command: Command, reason: str
 ) -> None:
     for name, value in controls.items():
@@ -284,10 +281,10 @@ async def test_403_on_a_write_is_explained_by_what_is_known_of_the_charger(
     assert refused.surely_not_sent
     await rig.clock.advance(MINUTE)
     assert rig.gets("/users/signin", since) == []  # never a sign-in
-    assert not any(told.needs_login for told in rig.told)
+    assert not any(snapshot.needs_login for snapshot in rig.snapshots)
 
 
-async def test_403_on_a_write_of_a_plain_user_names_the_role(rig: Rig) -> None:
+async def test_403_on_write_with_user_role_explained_by_role(rig: Rig) -> None:
     rig.owner.role = "user"
     rig.transport(FREE).details_refresh.expire()
     await rig.clock.advance(5 * MINUTE)
@@ -300,8 +297,8 @@ async def test_403_on_a_write_of_a_plain_user_names_the_role(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("command", [Restart(), Install(), SetLock(False), SetCurrent(10)])
-async def test_403_that_a_lock_does_not_explain_is_not_blamed_on_it(rig: Rig, command: Command) -> None:
-    """A locked charger is the usual state at rest; only pausing and resuming are refused for it."""
+async def test_403_on_command_allowed_while_locked_not_blamed_on_lock(rig: Rig, command: Command) -> None:
+    """Send commands that a lock does not block; many chargers are locked whenever they are idle."""
     rig.charger(FREE).locked = True
     await rig.finish(rig.begin(rig.transport(FREE).check()))
     rig.owner.look_only = {FREE}
@@ -309,19 +306,19 @@ async def test_403_that_a_lock_does_not_explain_is_not_blamed_on_it(rig: Rig, co
     assert (type(refused), refused.reason) == (NotAllowed, "refused")
 
 
-async def test_404_on_a_write_is_not_shared(rig: Rig) -> None:
+async def test_404_on_write_reported_as_not_shared(rig: Rig) -> None:
     del rig.world.chargers[FREE]
     refused = await _refusal(rig, FREE, SetCurrent(10))
     assert (type(refused), refused.reason) == (NotAllowed, "not_shared")
 
 
-async def test_409_is_not_applicable_in_this_state(rig: Rig) -> None:
+async def test_409_on_write_reported_as_wrong_state(rig: Rig) -> None:
     refused = await _refusal(rig, FREE, SetCharging(True))
     assert (type(refused), refused.reason) == (NotApplicable, "wrong_state")
     assert rig.account.breaker.closed
 
 
-async def test_a_refusal_proves_that_the_cloud_is_there(rig: Rig) -> None:
+async def test_refusal_proves_cloud_reachable(rig: Rig) -> None:
     await rig.cloud.set_fault(Fault.ERROR_500, next_requests=1)
     await rig.until(BreakerState.DOUBTFUL, within=200)
     refused = await _refusal(rig, FREE, SetCharging(True))
@@ -329,10 +326,10 @@ async def test_a_refusal_proves_that_the_cloud_is_there(rig: Rig) -> None:
     assert rig.account.breaker.closed
 
 
-# Not answered
+# No answer
 
 
-async def test_a_command_has_its_patience_then_the_path_counts_as_doubtful(rig: Rig) -> None:
+async def test_unanswered_command_times_out_and_makes_cloud_doubtful(rig: Rig) -> None:
     await rig.cloud.set_fault(Fault.SLOW, slow_seconds=8)
     for patience in (5.0, 3.0):
         begun = rig.clock.monotonic()
@@ -342,11 +339,11 @@ async def test_a_command_has_its_patience_then_the_path_counts_as_doubtful(rig: 
         assert rig.clock.monotonic() - begun == pytest.approx(patience, abs=0.6)
         assert rig.account.breaker.state is BreakerState.DOUBTFUL
     await rig.clock.advance(10)
-    assert rig.charger(FREE).max_charging_current == 10  # late, after its sender had given up
+    assert rig.charger(FREE).max_charging_current == 10  # late, after the time-out of the command
 
 
 @pytest.mark.parametrize("fault", [Fault.ERROR_500, Fault.RESET, Fault.GARBAGE, Fault.HTML])
-async def test_i5_a_restart_whose_answer_is_lost_is_not_sent_again(rig: Rig, fault: Fault) -> None:
+async def test_i5_restart_with_lost_answer_not_sent_again(rig: Rig, fault: Fault) -> None:
     await rig.cloud.set_fault(fault, method="POST", carried_out=True, next_requests=1)
     lost = await _refusal(rig, FREE, Restart())
     assert isinstance(lost, TransportDown)
@@ -355,7 +352,7 @@ async def test_i5_a_restart_whose_answer_is_lost_is_not_sent_again(rig: Rig, fau
     assert rig.charger(FREE).restarts == 1
 
 
-async def test_a_command_that_finds_no_connection_was_surely_not_sent(rig: Rig) -> None:
+async def test_command_without_connection_reported_as_not_sent(rig: Rig) -> None:
     await rig.cloud.set_fault(Fault.REFUSE)
     lost = await _refusal(rig, FREE, Restart())
     assert isinstance(lost, NoConnection)
@@ -365,7 +362,7 @@ async def test_a_command_that_finds_no_connection_was_surely_not_sent(rig: Rig) 
 # Tokens
 
 
-async def test_a_command_whose_token_is_refused_is_repeated_once_with_a_new_one(rig: Rig) -> None:
+async def test_command_with_refused_token_repeated_once_with_new_token(rig: Rig) -> None:
     await rig.until_get(REFRESH, within=20 * MINUTE)
     await rig.clock.advance(61)
     rig.cloud.expire_access()
@@ -377,7 +374,7 @@ async def test_a_command_whose_token_is_refused_is_repeated_once_with_a_new_one(
     assert overdrawn(rig, probes=False) == []
 
 
-async def test_i6_a_restart_whose_repetition_finds_no_room_is_refused_not_queued(rig: Rig) -> None:
+async def test_i6_restart_whose_repetition_finds_no_room_refused_not_queued(rig: Rig) -> None:
     await rig.until_get(REFRESH, within=20 * MINUTE)
     await rig.clock.advance(61)
     for amps in (10, 11, 12, 13):
@@ -407,7 +404,7 @@ async def test_restart_and_install_never_wait_for_room(rig: Rig, command: Comman
     assert rig.charger(FREE).restarts == 0
 
 
-async def test_a_restart_neither_joins_nor_jumps_the_queue_at_the_moment_at_which_slots_get_free(rig: Rig) -> None:
+async def test_restart_refused_while_commands_wait_for_slots_just_freed(rig: Rig) -> None:
     results: list[asyncio.Task[object]] = []
 
     def press() -> None:
@@ -422,7 +419,7 @@ async def test_a_restart_neither_joins_nor_jumps_the_queue_at_the_moment_at_whic
     assert await rig.finish(*tasks) == [None] * 11
 
 
-async def test_a_command_that_is_under_way_keeps_no_restart_of_another_charger_waiting(rig: Rig) -> None:
+async def test_running_command_does_not_delay_restart_of_another_charger(rig: Rig) -> None:
     await rig.cloud.set_fault(Fault.SLOW, slow_seconds=4, path_prefix=f"/v2/charger/{WAITING}")
     slow = rig.begin(rig.transport(WAITING).execute(SetLock(True), patience=5))
     await rig.clock.advance(1)
@@ -431,7 +428,7 @@ async def test_a_command_that_is_under_way_keeps_no_restart_of_another_charger_w
     assert await rig.finish(slow) == [None]
 
 
-async def test_two_commands_that_meet_a_refused_token_renew_it_once(rig: Rig) -> None:
+async def test_two_commands_with_refused_token_cause_one_renewal(rig: Rig) -> None:
     await rig.until_get(REFRESH, within=20 * MINUTE)
     await rig.clock.advance(61)
     rig.cloud.expire_access()
@@ -442,17 +439,17 @@ async def test_two_commands_that_meet_a_refused_token_renew_it_once(rig: Rig) ->
     assert rig.account.breaker.closed
 
 
-# What a command does to others
+# Effects on other chargers and requests
 
 
-async def test_a_command_to_a_charger_unknown_until_now_goes_to_it_alone(rig: Rig) -> None:
+async def test_command_to_unlisted_charger_reaches_only_that_charger(rig: Rig) -> None:
     rig.world.add(SimulatedCharger(serial="700555", name="New"))
     await rig.transport("700555").execute(SetLock(True), patience=5)
     assert rig.charger("700555").locked
     assert not rig.charger(FREE).locked
 
 
-async def test_commands_do_not_delay_the_groups_polls(rig: Rig) -> None:
+async def test_commands_do_not_delay_group_polls(rig: Rig) -> None:
     since = rig.clock.monotonic()
     for _ in range(10):
         await _send(rig, FREE, SetLock(True))

@@ -1,6 +1,6 @@
-"""The simulated Wallbox cloud against the public `wallbox` client, unmodified, over real sockets.
+"""The simulated Wallbox cloud against the unmodified public `wallbox` client over real sockets.
 
-And: every field that it emits comes from a protocol page.
+One test compares every field that the simulator emits with the protocol page.
 """
 
 import asyncio
@@ -72,27 +72,27 @@ async def refusal_of(call: Callable[..., Any], *args: Any) -> int:
     return refused.value.response.status_code
 
 
-def test_faithful_client_is_the_one_of_the_fact_sheet() -> None:
+def test_public_client_has_the_documented_version() -> None:
     assert version("wallbox") == "0.9.0"
 
 
-async def test_faithful_sign_in(cloud: WallboxCloud, client: Any) -> None:
+async def test_public_client_signs_in_once_and_reuses_valid_token(cloud: WallboxCloud, client: Any) -> None:
     assert [(r.method, r.path, r.authorization, r.status) for r in cloud.requests] == [
         ("GET", "/users/signin", Authorization.BASIC, 200)
     ]
     lifetime = client.jwtTokenTtl / 1000 - cloud.now().timestamp()
     assert cloud.access_lifetime - 30 < lifetime <= cloud.access_lifetime
     await in_thread(client.authenticate)
-    assert len(cloud.requests) == 1, "a valid token is used on"
+    assert len(cloud.requests) == 1, "a valid token is used again"
 
 
-async def test_faithful_wrong_password(cloud: WallboxCloud) -> None:
+async def test_public_client_with_wrong_password_refused_with_403(cloud: WallboxCloud) -> None:
     stranger = Wallbox(EMAIL, "wrong")
     stranger.authUrl = f"{cloud.url}/"
     assert await refusal_of(stranger.authenticate) == 403
 
 
-async def test_faithful_refresh(cloud: WallboxCloud, client: Any) -> None:
+async def test_public_client_refresh_replaces_both_tokens(cloud: WallboxCloud, client: Any) -> None:
     first, first_refresh = client.jwtToken, client.jwtRefreshToken
     cloud.expire_access()
     assert await refusal_of(client.getChargersList) == 401
@@ -104,13 +104,13 @@ async def test_faithful_refresh(cloud: WallboxCloud, client: Any) -> None:
     assert await in_thread(client.getChargersList) == [GARAGE, DRIVEWAY, CARPORT]
 
 
-async def test_faithful_revoked_refresh_token(cloud: WallboxCloud, client: Any) -> None:
+async def test_public_client_with_revoked_refresh_token_refused_with_401(cloud: WallboxCloud, client: Any) -> None:
     cloud.revoke_refresh()
     client.jwtTokenTtl = 0
     assert await refusal_of(client.authenticate) == 401
 
 
-async def test_faithful_list_and_status(client: Any, world: World) -> None:
+async def test_public_client_reads_list_and_status_of_every_charger(client: Any, world: World) -> None:
     assert await in_thread(client.getChargersList) == [GARAGE, DRIVEWAY, CARPORT]
     seen = {number: await in_thread(client.getChargerStatus, number) for number in (GARAGE, DRIVEWAY, CARPORT)}
     assert {number: status["status_id"] for number, status in seen.items()} == {
@@ -127,14 +127,16 @@ async def test_faithful_list_and_status(client: Any, world: World) -> None:
     assert abs(charger(world, GARAGE).report.at - last_sync) < timedelta(seconds=1)
 
 
-async def test_faithful_unknown_and_unshared(cloud: WallboxCloud, client: Any) -> None:
+async def test_public_client_gets_404_for_unknown_and_403_for_unshared_charger(
+    cloud: WallboxCloud, client: Any
+) -> None:
     assert await refusal_of(client.getChargerStatus, 999999) == 404
     cloud.accounts[0].unshared.add(str(GARAGE))
     assert await refusal_of(client.getChargerStatus, GARAGE) == 403
     assert await in_thread(client.getChargersList) == [DRIVEWAY, CARPORT]
 
 
-async def test_faithful_pause_and_resume(client: Any, world: World) -> None:
+async def test_public_client_pauses_and_resumes_charging(client: Any, world: World) -> None:
     assert await in_thread(client.pauseChargingSession, CARPORT) == {"action": 2}
     assert charger(world, CARPORT).state is State.PAUSED
     assert (await in_thread(client.getChargerStatus, CARPORT))["status_id"] == 182
@@ -143,7 +145,7 @@ async def test_faithful_pause_and_resume(client: Any, world: World) -> None:
     assert await refusal_of(client.resumeChargingSession, CARPORT) == 409, "nothing is paused"
 
 
-async def test_faithful_override_and_back_to_the_schedule(client: Any, world: World) -> None:
+async def test_public_client_overrides_and_resumes_schedule(client: Any, world: World) -> None:
     assert await in_thread(client.resumeChargingSession, DRIVEWAY) == {"action": 1}
     assert charger(world, DRIVEWAY).manual is Manual.CHARGE
     assert (await in_thread(client.getChargerStatus, DRIVEWAY))["status_id"] == 194
@@ -153,7 +155,7 @@ async def test_faithful_override_and_back_to_the_schedule(client: Any, world: Wo
 
 
 @pytest.mark.parametrize(("how", "status"), [(Resume.CONFLICT, 409), (Resume.NO_EFFECT, 200)])
-async def test_faithful_override_that_does_not_work(
+async def test_public_client_override_gets_409_or_has_no_effect(
     cloud: WallboxCloud, client: Any, world: World, how: Resume, status: int
 ) -> None:
     cloud.resume[str(DRIVEWAY)] = how
@@ -165,7 +167,7 @@ async def test_faithful_override_that_does_not_work(
     assert charger(world, DRIVEWAY).state is State.WAITING_SCHEDULE
 
 
-async def test_faithful_lock_and_unlock(client: Any, world: World) -> None:
+async def test_public_client_locks_and_unlocks_charger(client: Any, world: World) -> None:
     locked = await in_thread(client.lockCharger, CARPORT)
     assert charger(world, CARPORT).locked
     assert locked["data"]["chargerData"]["locked"] == 1
@@ -177,23 +179,23 @@ async def test_faithful_lock_and_unlock(client: Any, world: World) -> None:
     assert unlocked["data"]["chargerData"]["locked"] == 0
 
 
-async def test_faithful_ocpp(client: Any, world: World) -> None:
+async def test_public_client_cannot_pause_or_unlock_charger_under_ocpp(client: Any, world: World) -> None:
     carport = charger(world, CARPORT)
     carport.locked = True
     carport.ocpp = True
     assert await refusal_of(client.pauseChargingSession, CARPORT) == 403
     assert (await in_thread(client.unlockCharger, CARPORT))["data"]["chargerData"]["locked"] == 1
-    assert carport.locked, "the answer is good, the lock stays"
+    assert carport.locked, "the cloud accepts, but the charger stays locked"
     assert (await in_thread(client.getChargerStatus, CARPORT))["config_data"]["operation_mode"] == "ocpp"
 
 
-async def test_faithful_restart(client: Any, world: World) -> None:
+async def test_public_client_restarts_charger(client: Any, world: World) -> None:
     assert await in_thread(client.restartCharger, GARAGE) == {"action": 3}
     assert charger(world, GARAGE).restarts == 1
-    assert (await in_thread(client.getChargerStatus, GARAGE))["status_id"] == 161, "ready for some seconds more"
+    assert (await in_thread(client.getChargerStatus, GARAGE))["status_id"] == 161, "ready for some more seconds"
 
 
-async def test_faithful_firmware_update(client: Any, world: World) -> None:
+async def test_public_client_starts_firmware_update(client: Any, world: World) -> None:
     before = await in_thread(client.getChargerStatus, CARPORT)
     assert before["config_data"]["software"]["updateAvailable"] is True
     assert await in_thread(client.updateFirmware, CARPORT) == {"action": 5}
@@ -201,7 +203,7 @@ async def test_faithful_firmware_update(client: Any, world: World) -> None:
     assert (await in_thread(client.getChargerStatus, CARPORT))["status_id"] == 166
 
 
-async def test_faithful_current(client: Any, world: World) -> None:
+async def test_public_client_sets_current_only_within_range(client: Any, world: World) -> None:
     answer = await in_thread(client.setMaxChargingCurrent, CARPORT, 10)
     assert charger(world, CARPORT).max_charging_current == 10
     assert answer["data"]["chargerData"]["maxChargingCurrent"] == 10
@@ -211,7 +213,7 @@ async def test_faithful_current(client: Any, world: World) -> None:
     assert charger(world, CARPORT).max_charging_current == 10
 
 
-async def test_faithful_house_limit_and_price(client: Any, world: World) -> None:
+async def test_public_client_sets_house_limit_and_energy_price(client: Any, world: World) -> None:
     assert (await in_thread(client.setIcpMaxCurrent, DRIVEWAY, 20))["icp_max_current"] == 20
     assert charger(world, DRIVEWAY).icp_max_current == 20
     config = await in_thread(client.setEnergyCost, DRIVEWAY, 0.31)
@@ -219,7 +221,9 @@ async def test_faithful_house_limit_and_price(client: Any, world: World) -> None
     assert charger(world, DRIVEWAY).energy_price == 0.31
 
 
-async def test_faithful_role_too_low(cloud: WallboxCloud, client: Any, world: World) -> None:
+async def test_public_client_with_user_role_cannot_restart_or_set_current(
+    cloud: WallboxCloud, client: Any, world: World
+) -> None:
     cloud.accounts[0].role = "user"
     assert await refusal_of(client.restartCharger, GARAGE) == 403
     assert await refusal_of(client.setMaxChargingCurrent, GARAGE, 10) == 403
@@ -227,7 +231,7 @@ async def test_faithful_role_too_low(cloud: WallboxCloud, client: Any, world: Wo
     assert charger(world, GARAGE).restarts == 0
 
 
-async def test_faithful_eco_smart(client: Any, world: World) -> None:
+async def test_public_client_switches_eco_smart_on_and_off(client: Any, world: World) -> None:
     assert await in_thread(client.enableEcoSmart, GARAGE, 1) == 200
     assert charger(world, GARAGE).eco == Eco(enabled=True, mode=1)
     status = await in_thread(client.getChargerStatus, GARAGE)
@@ -238,7 +242,7 @@ async def test_faithful_eco_smart(client: Any, world: World) -> None:
     assert "ecosmart" not in (await in_thread(client.getChargerStatus, GARAGE))["config_data"]
 
 
-async def test_faithful_schedules_before_2026(cloud: WallboxCloud, client: Any, world: World) -> None:
+async def test_public_client_schedules_merged_before_2026(cloud: WallboxCloud, client: Any, world: World) -> None:
     cloud.schedules = Schedules.MERGED
     read = await in_thread(client.getChargerSchedules, DRIVEWAY)
     assert [(s["id"], s["start"], s["stop"], s["enable"]) for s in read["schedules"]] == [(0, "2200", "0500", True)]
@@ -266,8 +270,8 @@ NOON = {"id": 1, "enable": True, "max_current": 0, "type": 0, "days": WEEKEND, "
 """An entry as the maker's app sends it, without `created_at`."""
 
 
-async def test_faithful_schedules_of_2026_are_replaced(cloud: WallboxCloud, client: Any, world: World) -> None:
-    """What is left out is deleted, and numbers move with each write."""
+async def test_public_client_schedules_replaced_in_2026(cloud: WallboxCloud, client: Any, world: World) -> None:
+    """Write one new entry, which deletes the others; the IDs move with each write."""
     driveway = charger(world, DRIVEWAY)
     driveway.schedules = (Window(start="2200", stop="0500"), Window(start="0100", stop="0200"))
     now = int(cloud.now().timestamp())
@@ -292,7 +296,7 @@ async def test_faithful_schedules_of_2026_are_replaced(cloud: WallboxCloud, clie
     ],
     ids=str,
 )
-async def test_faithful_schedules_of_2026_are_dropped_without_a_word(
+async def test_public_client_unusable_schedules_silently_dropped_in_2026(
     cloud: WallboxCloud, client: Any, world: World, change: dict[str, Any], left: list[str]
 ) -> None:
     sent = NOON | {"created_at": int(cloud.now().timestamp()) + 5} | change
@@ -303,7 +307,7 @@ async def test_faithful_schedules_of_2026_are_dropped_without_a_word(
 
 
 @pytest.mark.parametrize(("enable", "enabled"), [(False, False), (True, True), (0, True), (1, True)], ids=repr)
-async def test_faithful_schedules_of_2026_misread_integers(
+async def test_public_client_integer_enable_read_as_true_in_2026(
     cloud: WallboxCloud, client: Any, world: World, enable: object, enabled: bool
 ) -> None:
     sent = NOON | {"created_at": int(cloud.now().timestamp()) + 5, "enable": enable}
@@ -311,7 +315,7 @@ async def test_faithful_schedules_of_2026_misread_integers(
     assert [window.enabled for window in charger(world, DRIVEWAY).schedules] == [enabled]
 
 
-async def test_faithful_schedules_of_one_charger_may_be_of_the_other_kind(
+async def test_public_client_schedules_of_one_charger_merged_when_configured(
     cloud: WallboxCloud, client: Any, world: World
 ) -> None:
     cloud.schedules_of[str(DRIVEWAY)] = Schedules.MERGED
@@ -326,7 +330,7 @@ async def test_faithful_schedules_of_one_charger_may_be_of_the_other_kind(
     [{"enable": None}, {"max_energy": None}, {"days": {"monday": True}}, {"start": "2500"}, {"id": -1}],
     ids=repr,
 )
-async def test_faithful_schedules_not_accepted(
+async def test_public_client_invalid_schedule_refused_with_400(
     cloud: WallboxCloud, client: Any, world: World, schedules: Schedules, wrong: dict[str, Any]
 ) -> None:
     cloud.schedules = schedules
@@ -335,13 +339,13 @@ async def test_faithful_schedules_not_accepted(
     assert charger(world, DRIVEWAY).schedules == (Window(start="2200", stop="0500"),)
 
 
-async def test_faithful_schedules_before_2026_have_no_gaps(cloud: WallboxCloud, client: Any) -> None:
+async def test_public_client_schedule_id_with_gap_refused_before_2026(cloud: WallboxCloud, client: Any) -> None:
     cloud.schedules = Schedules.MERGED
     assert await refusal_of(client.setChargerSchedules, DRIVEWAY, {"schedules": [NOON | {"id": 4}]}) == 400
 
 
 def fields_of(payload: Any, under: str = "") -> Iterator[str]:
-    """Every object key in a payload, with the keys above it."""
+    """Yield every object key in a payload with the keys above it."""
     if isinstance(payload, dict):
         for key, value in payload.items():
             yield under + key
@@ -360,7 +364,7 @@ BODIES: dict[str, Any] = {
 }
 
 
-async def test_faithful_fields_are_all_in_a_fact_sheet(cloud: WallboxCloud) -> None:
+async def test_simulator_emits_exactly_the_documented_fields(cloud: WallboxCloud) -> None:
     assert set(FIELDS) == {f"{route.method} {route.path}" for route in cloud.routes()}
     everything = str(DRIVEWAY), str(GARAGE)  # one with a schedule, one with a part number
     emitted: dict[str, set[str]] = {endpoint: set() for endpoint in FIELDS}

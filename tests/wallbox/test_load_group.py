@@ -1,4 +1,4 @@
-"""A load group over the real account and client against the simulated cloud: no command takes it above its limit."""
+"""A load group with real account and client against the simulated cloud: no command takes the group over its limit."""
 
 import pytest
 
@@ -13,14 +13,14 @@ from tests.wallbox.conftest import CHARGING, WAITING, Bench
 
 
 def drawn(bench: Bench) -> int:
-    """What both members draw now, A."""
+    """Return the current that both members draw now, in A."""
     bench.world.advance()
     members = [bench.charger(serial) for serial in (CHARGING, WAITING)]
     return sum(charger.amperes for charger in members if charger.state is State.CHARGING)
 
 
 async def group_of(bench: Bench, limit: float) -> LoadGroup:
-    """A group of two chargers that both charge with 6 A."""
+    """Return a group of two chargers that both charge with 6 A."""
     for serial in (WAITING, CHARGING):
         charger = bench.charger(serial)
         charger.home_sharing = False
@@ -31,7 +31,7 @@ async def group_of(bench: Bench, limit: float) -> LoadGroup:
     await bench.clock.advance(600)
 
     async def save(_: dict[str, object]) -> None:
-        """Nothing is restarted here."""
+        """Save nothing, because the test restarts nothing."""
 
     group = LoadGroup(
         bench.clock, GroupSpec("g", limit, tuple(Member((Maker.WALLBOX, s)) for s in (CHARGING, WAITING))), save
@@ -45,7 +45,7 @@ async def group_of(bench: Bench, limit: float) -> LoadGroup:
 
 
 async def raise_in_the_app(bench: Bench, amperes: int) -> None:
-    """Somebody raises one member in the maker's app; ten seconds ago it was seen."""
+    """Raise the current of one member in the maker's app, and wait until 10 s after the group has seen the change."""
     bench.charger(CHARGING).max_charging_current = amperes
     charger = bench.chargers[CHARGING]
     await bench.clock.advance_until(lambda: charger.snapshot.value(CHARGING_CURRENT) == amperes, within=200, step=0.5)
@@ -61,7 +61,7 @@ async def test_raise_refused_until_other_member_is_seen_lowered(bench: Bench, fa
         await bench.chargers[WAITING].command(SetCurrent(16))
     for _ in range(240):
         await bench.clock.advance(5)
-        assert drawn(bench) <= 38, "more than nobody could prevent"
+        assert drawn(bench) <= 38, "more than the unpreventable excess"
     await bench.cloud.set_fault(Fault.NONE)
     await bench.clock.advance(1200)
     assert drawn(bench) <= 32
@@ -71,7 +71,7 @@ async def test_raise_refused_until_other_member_is_seen_lowered(bench: Bench, fa
     await group.stop()
 
 
-async def test_start_refused_and_lowering_allowed_while_other_member_is_over(bench: Bench) -> None:
+async def test_start_refused_and_lowering_allowed_while_other_member_draws_too_much(bench: Bench) -> None:
     group = await group_of(bench, 32)
     waiting = bench.chargers[WAITING]
     await waiting.command(SetCurrent(12))

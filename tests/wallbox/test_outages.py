@@ -1,4 +1,4 @@
-"""The cloud lost and back, through the account's rounds: noticed and used again in time, told once, probed gently."""
+"""Cloud outages: noticed in time, reported once, probed rarely, and over in time."""
 
 from collections.abc import AsyncIterator
 from itertools import batched, pairwise
@@ -53,7 +53,7 @@ async def rig(socket_enabled: None) -> AsyncIterator[Rig]:
 
 
 @pytest.mark.parametrize("fault", ALWAYS)
-async def test_an_outage_is_noticed_in_time_told_once_and_over_once(rig: Rig, fault: Fault) -> None:
+async def test_outage_start_and_end_each_reported_once_and_in_time(rig: Rig, fault: Fault) -> None:
     random = Random(fault)
     await rig.settle_in()
     for _ in range(3):
@@ -81,7 +81,7 @@ async def test_an_outage_is_noticed_in_time_told_once_and_over_once(rig: Rig, fa
     assert overdrawn(rig, probes=True) == []
 
 
-async def test_cloud_back_used_again_median_75_s_worst_150_s(socket_enabled: None) -> None:
+async def test_recovered_cloud_used_again_in_median_75_s_and_at_most_150_s(socket_enabled: None) -> None:
     waits: list[float] = []
     random = Random(2026)
     async with rigged(idle_world(1)) as rig:
@@ -94,7 +94,7 @@ async def test_cloud_back_used_again_median_75_s_worst_150_s(socket_enabled: Non
             assert rig.outages[-1] == "cloud_lost"
             await rig.cloud.set_fault(Fault.NONE)
             healed_at = rig.clock.monotonic()
-            await rig.clock.advance(5 * MINUTE)  # at most 150 s, and two more good answers, 60 s from each other
+            await rig.clock.advance(5 * MINUTE)  # at most 150 s, and two more good answers 60 s apart
             assert rig.outages[-1] == "cloud_back"
             assert rig.account.breaker.closed
             waits.append(rig.outages_at[-1] - healed_at)
@@ -106,9 +106,7 @@ async def test_cloud_back_used_again_median_75_s_worst_150_s(socket_enabled: Non
 
 
 @pytest.mark.parametrize("fault", [Fault.ERROR_500, Fault.HANG])
-async def test_i6_a_long_outage_is_probed_at_most_60_times_an_hour_and_nothing_else_is_read(
-    rig: Rig, fault: Fault
-) -> None:
+async def test_i6_long_outage_sends_only_probes_at_most_60_an_hour(rig: Rig, fault: Fault) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(fault)
     await rig.clock.advance(5 * MINUTE)
@@ -117,12 +115,12 @@ async def test_i6_a_long_outage_is_probed_at_most_60_times_an_hour_and_nothing_e
     probes = rig.gets(since=since)
     assert len(probes) > 6 * 25
     assert busiest(probes, HOUR) <= 60
-    # Once the tokens have ended, what renews them is the probe.
+    # Once the tokens have expired, their renewal is the probe.
     assert {request.path for request in probes} <= {GROUPS, "/users/refresh-token", "/users/signin"}
     assert min(gaps(probes)) >= 15
 
 
-async def test_one_bad_answer_that_a_confirmation_refutes_is_no_outage(rig: Rig) -> None:
+async def test_bad_answer_refuted_by_confirmation_is_no_outage(rig: Rig) -> None:
     await rig.settle_in()
     broken_at: list[float] = []
     for fault in (Fault.ERROR_500, Fault.RESET, Fault.HTML):
@@ -140,8 +138,8 @@ async def test_one_bad_answer_that_a_confirmation_refutes_is_no_outage(rig: Rig)
     assert len(failed) == 3
 
 
-async def test_i6_a_regular_get_follows_a_confirmation_or_probe_by_60_s(rig: Rig) -> None:
-    """The cloud counts every GET: one right after a probe would be answered 429 where it is strict."""
+async def test_i6_regular_read_follows_confirmation_by_at_least_60_s(rig: Rig) -> None:
+    """Keep a distance to the confirmation, because a strict cloud answers 429 to a GET right after another."""
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.REFUSE)
     await rig.until(BreakerState.DOUBTFUL)
@@ -153,7 +151,7 @@ async def test_i6_a_regular_get_follows_a_confirmation_or_probe_by_60_s(rig: Rig
     assert min(gaps(rig.data_gets(since))) >= 60
 
 
-async def test_hint_that_the_cloud_is_back_brings_the_next_probe_forward(rig: Rig) -> None:
+async def test_recovery_hint_brings_next_probe_forward(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.REFUSE)
     await rig.clock.advance(20 * MINUTE)
@@ -164,11 +162,11 @@ async def test_hint_that_the_cloud_is_back_brings_the_next_probe_forward(rig: Ri
     assert rig.outages == ["cloud_lost", "cloud_back"]
 
 
-async def test_a_flapping_cloud_that_used_up_the_probes_is_read_in_regular_slots(rig: Rig) -> None:
+async def test_confirmation_without_probe_budget_waits_for_regular_slot(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.ERROR_500, next_requests=1)
     await rig.until(BreakerState.DOUBTFUL)
-    rig.account._budgets.probes.exhaust(rig.clock.monotonic())  # an hour of probes
+    rig.account._budgets.probes.exhaust(rig.clock.monotonic())  # as after an hour of probes
     begun = rig.clock.monotonic()
     await rig.clock.advance(61)
     assert rig.account.breaker.closed
@@ -178,10 +176,10 @@ async def test_a_flapping_cloud_that_used_up_the_probes_is_read_in_regular_slots
     await rig.until(BreakerState.OPEN, within=300)
     opened_at = rig.clock.monotonic()
     await rig.clock.advance(30 * MINUTE)
-    assert rig.gets(since=opened_at + 0.1) == []  # while open nothing but probes, and there are none left
+    assert rig.gets(since=opened_at + 0.1) == []  # the open breaker allows only probes, and none are left
 
 
-async def test_i6_a_cloud_that_flapped_for_an_hour_is_used_again_in_time_each_time(rig: Rig) -> None:
+async def test_i6_flapping_cloud_used_again_within_150_s_each_time(rig: Rig) -> None:
     flaps = 40
     await rig.settle_in()
     begun = rig.clock.monotonic()
@@ -203,7 +201,7 @@ async def test_i6_a_cloud_that_flapped_for_an_hour_is_used_again_in_time_each_ti
     assert overdrawn(rig, probes=True) == []
 
 
-async def test_a_command_that_fails_brings_the_outage_to_light(rig: Rig) -> None:
+async def test_unanswered_command_reveals_outage(rig: Rig) -> None:
     await rig.settle_in()
     await rig.until_get(GROUPS)
     await rig.cloud.set_fault(Fault.HANG)
@@ -219,24 +217,24 @@ async def test_a_command_that_fails_brings_the_outage_to_light(rig: Rig) -> None
 
 
 @pytest.mark.parametrize("after_an_outage", [False, True])
-async def test_a_cloud_that_is_slower_than_a_command_waits_is_no_outage(rig: Rig, after_an_outage: bool) -> None:
+async def test_cloud_slower_than_command_timeout_is_no_outage(rig: Rig, after_an_outage: bool) -> None:
     await rig.settle_in()
     if after_an_outage:
         await rig.cloud.set_fault(Fault.REFUSE)
         await rig.until(BreakerState.OPEN)
         await rig.cloud.set_fault(Fault.NONE)
         await rig.until(BreakerState.HALF_OPEN)
-    told = list(rig.outages)
+    reported = list(rig.outages)
     await rig.cloud.set_fault(Fault.SLOW, slow_seconds=7)
     for amps in range(6, 16):
         (lost,) = await rig.finish(rig.begin(rig.transport(FREE).execute(SetCurrent(amps), patience=5)))
         assert isinstance(lost, TransportDown)
         await rig.clock.advance(30)
-    assert rig.outages == told
+    assert rig.outages == reported
     assert rig.account.breaker.usable
 
 
-async def test_while_the_cloud_is_lost_commands_and_reads_are_refused_without_a_request(rig: Rig) -> None:
+async def test_commands_and_reads_refused_without_request_during_outage(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.ERROR_500)
     await rig.until(BreakerState.OPEN)
@@ -250,7 +248,7 @@ async def test_while_the_cloud_is_lost_commands_and_reads_are_refused_without_a_
     assert len(rig.cloud.requests) == seen
 
 
-async def test_after_an_outage_of_hours_every_charger_is_known_again_within_minutes(rig: Rig) -> None:
+async def test_status_of_every_charger_known_minutes_after_long_outage(rig: Rig) -> None:
     await rig.settle_in()
     listeners = [rig.listener(serial) for serial in (FREE, WAITING, CHARGING)]
     await rig.cloud.set_fault(Fault.REFUSE)
@@ -262,7 +260,7 @@ async def test_after_an_outage_of_hours_every_charger_is_known_again_within_minu
     assert [listener.value(STATUS_VALUE) for listener in listeners] == expected
 
 
-async def test_the_first_poll_after_an_outage_of_minutes_shows_a_change_as_fresh(rig: Rig) -> None:
+async def test_first_poll_after_short_outage_shows_change_as_fresh(rig: Rig) -> None:
     await rig.settle_in()
     await rig.until_get(GROUPS)
     await rig.cloud.set_fault(Fault.RESET)

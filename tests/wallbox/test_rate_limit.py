@@ -1,4 +1,4 @@
-"""Budgets of requests: the arithmetic, and what the simulated cloud sees over reloads, restarts and power cuts (I6)."""
+"""Request budgets: the arithmetic, and the requests over reloads, restarts and power cuts (I6)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -43,11 +43,11 @@ async def rig(socket_enabled: None) -> AsyncIterator[Rig]:
         yield rig
 
 
-# One purse
+# One budget
 
 
 @given(st.integers(1, 5), st.lists(st.floats(0, 40), max_size=60))
-def test_i6_a_purse_obeyed_never_lets_more_than_its_room_into_any_window(room: int, waits: list[float]) -> None:
+def test_i6_sliding_window_never_exceeds_its_limit(room: int, waits: list[float]) -> None:
     budget, now, taken = SlidingWindow(room, 60), 1000.0, []
     for wait in waits:
         now = max(now + wait, budget.free_at(now + wait))
@@ -57,7 +57,7 @@ def test_i6_a_purse_obeyed_never_lets_more_than_its_room_into_any_window(room: i
 
 
 @given(st.lists(st.floats(0, 300), min_size=100, max_size=400))
-def test_i6_a_paced_purse_keeps_to_its_room_and_never_runs_dry(waits: list[float]) -> None:
+def test_i6_paced_window_keeps_its_limit_and_waits_at_most_120_s(waits: list[float]) -> None:
     budget, now = PacedWindow(60, 3600), 0.0
     taken: list[float] = []
     for wait in waits:
@@ -69,7 +69,7 @@ def test_i6_a_paced_purse_keeps_to_its_room_and_never_runs_dry(waits: list[float
     assert all(later - earlier >= 3600 - 1e-6 for earlier, later in zip(taken, taken[60:], strict=False))
 
 
-def test_a_slot_given_back_is_free_and_the_others_are_not() -> None:
+def test_refunded_slot_is_free_and_other_slots_stay_used() -> None:
     budget = SlidingWindow(1, 60)
     budget.take(0)
     budget.take(30)  # out of turn
@@ -78,14 +78,14 @@ def test_a_slot_given_back_is_free_and_the_others_are_not() -> None:
     assert budget.free_at(31) == 60
 
 
-def test_an_emptied_purse_has_room_again_after_its_window() -> None:
+def test_exhausted_budget_has_room_after_its_window() -> None:
     budget = SlidingWindow(5, 60)
     budget.exhaust(100)
     assert budget.free_at(100) == 160
     assert budget.free_at(170) == 170
 
 
-# What is stored
+# Stored budgets
 
 
 def _restored(clock: VirtualClock, stored: object) -> RequestBudgets:
@@ -94,7 +94,7 @@ def _restored(clock: VirtualClock, stored: object) -> RequestBudgets:
     return budgets
 
 
-async def test_what_was_spent_comes_back_after_a_clean_stop() -> None:
+async def test_used_slots_restored_after_clean_stop() -> None:
     clock, saved = VirtualClock(), []
 
     async def save(record: dict[str, object]) -> None:
@@ -126,7 +126,7 @@ async def test_what_was_spent_comes_back_after_a_clean_stop() -> None:
     assert again.commands.free_at(5) == pytest.approx(25)
 
 
-async def test_only_the_first_request_of_a_run_is_preceded_by_a_save() -> None:
+async def test_only_first_request_of_a_run_preceded_by_a_save() -> None:
     saved = []
 
     async def save(record: dict[str, object]) -> None:
@@ -142,12 +142,12 @@ async def test_only_the_first_request_of_a_run_is_preceded_by_a_save() -> None:
     assert saved == [False, False, True, False]
 
 
-async def test_without_a_record_there_was_no_earlier_run() -> None:
+async def test_all_slots_free_without_a_stored_record() -> None:
     clock = VirtualClock()
     budgets = _restored(clock, None)
     assert budgets.reads.free_at(clock.monotonic()) == clock.monotonic()
     assert budgets.reserve_free_at(clock.monotonic()) == clock.monotonic()
-    await budgets.prepare_request()  # nobody stores what a first try in the config flow spends, until there is an entry
+    await budgets.prepare_request()  # the config flow has no entry yet, so no store
     assert budgets.export()["clean"] is False
 
 
@@ -168,7 +168,7 @@ UNCLEAN: dict[str, object] = {"clean": False, "stamps": {}, "last_get": None, "r
         {"clean": False, "stamps": {"reads": [None, "1", True, -5, 1e300, 10**400, float("nan")], "commands": {}}},
     ],
 )
-def test_i6_after_an_unclean_stop_or_garbage_all_read_and_command_slots_count_as_just_used(stored: object) -> None:
+def test_i6_unclean_stop_or_garbage_counts_all_slots_as_just_used(stored: object) -> None:
     clock = VirtualClock()
     now = clock.monotonic()
     budgets = _restored(clock, stored)
@@ -178,8 +178,8 @@ def test_i6_after_an_unclean_stop_or_garbage_all_read_and_command_slots_count_as
 
 
 @pytest.mark.parametrize("shift", [3600.0, 1e9])
-def test_i6_stamps_of_the_future_count_as_now(shift: float) -> None:
-    """The wall clock was set back meanwhile."""
+def test_i6_stored_future_times_count_as_now(shift: float) -> None:
+    """Restore a record from before the wall clock was set back."""
     clock = VirtualClock()
     wall = clock.now().timestamp() + shift
     budgets = _restored(
@@ -205,7 +205,7 @@ def test_i6_stamps_of_the_future_count_as_now(shift: float) -> None:
         max_leaves=8,
     )
 )
-def test_i6_no_stored_garbage_raises_or_opens_a_purse_for_more_than_its_room(stored: object) -> None:
+def test_i6_stored_garbage_raises_nothing_and_enlarges_no_budget(stored: object) -> None:
     clock = VirtualClock()
     now = clock.monotonic()
     budgets = _restored(clock, stored)
@@ -216,10 +216,10 @@ def test_i6_no_stored_garbage_raises_or_opens_a_purse_for_more_than_its_room(sto
     json.dumps(budgets.export())
 
 
-# At the simulator: reloads, restarts, power cuts
+# Reloads, restarts and power cuts at the simulator
 
 
-async def test_i6_a_reload_fills_no_purse(rig: Rig) -> None:
+async def test_i6_reload_refills_no_budget(rig: Rig) -> None:
     rig.account.start()
     for wait in (1, 61, 7, 30, 59, 119, 10):
         await rig.clock.advance(wait)
@@ -228,10 +228,10 @@ async def test_i6_a_reload_fills_no_purse(rig: Rig) -> None:
     await rig.clock.advance(5 * MINUTE)
     assert overdrawn(rig, probes=False) == []
     assert min(gaps(rig.data_gets())) >= 60
-    assert len(rig.gets("/users/")) == 1  # and tokens live on
+    assert len(rig.gets("/users/")) == 1  # the tokens survive
 
 
-async def test_i6_a_restart_of_home_assistant_fills_no_purse(rig: Rig) -> None:
+async def test_i6_home_assistant_restart_refills_no_budget(rig: Rig) -> None:
     rig.account.start()
     for wait in (1, 61, 7, 30, 59, 119, 10):
         await rig.clock.advance(wait)
@@ -245,10 +245,10 @@ async def test_i6_a_restart_of_home_assistant_fills_no_purse(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("reloaded", [False, True])
-async def test_i6_after_kill_9_all_slots_count_as_just_used(rig: Rig, reloaded: bool) -> None:
+async def test_i6_kill_9_counts_all_slots_as_just_used(rig: Rig, reloaded: bool) -> None:
     rig.account.start()
     await rig.clock.advance(MINUTE)
-    if reloaded:  # the tokens live on: no sign-in precedes the next request
+    if reloaded:  # the tokens survive: no sign-in precedes the next request
         await rig.account.stop()
         assert rig.saved is not None
         assert rig.saved["clean"] is True
@@ -273,11 +273,11 @@ async def test_i6_after_kill_9_all_slots_count_as_just_used(rig: Rig, reloaded: 
     assert overdrawn(rig, probes=False) == []
 
 
-async def test_i6_commands_that_were_the_first_requests_of_a_run_are_not_forgotten_by_kill_9(rig: Rig) -> None:
+async def test_i6_commands_first_in_a_run_still_count_after_kill_9(rig: Rig) -> None:
     await rig.settle_in()
     await rig.until_get(GROUPS)
     await rig.account.stop()
-    rig.account.start()  # a reload: the tokens live on, and the next GET has a minute to wait
+    rig.account.start()  # a reload: the tokens survive, and the next GET waits for a minute
     begun = rig.clock.monotonic()
     for amps in range(10, 15):
         await rig.transport(FREE).execute(SetCurrent(amps), patience=5)
@@ -288,7 +288,7 @@ async def test_i6_commands_that_were_the_first_requests_of_a_run_are_not_forgott
     assert overdrawn(rig, probes=False) == []
 
 
-async def test_the_store_is_written_before_the_first_request_and_at_what_must_not_be_forgotten(rig: Rig) -> None:
+async def test_budgets_saved_before_first_request_and_after_out_of_turn_read(rig: Rig) -> None:
     await rig.cloud.set_fault(Fault.HANG)
     rig.account.start()
     await rig.clock.advance(0)
@@ -305,9 +305,9 @@ async def test_the_store_is_written_before_the_first_request_and_at_what_must_no
     assert len(stamps["reserve"]) == 1
 
 
-async def test_i6_what_a_config_flow_spent_is_stored_before_the_first_request_of_its_entry(rig: Rig) -> None:
+async def test_i6_config_flow_requests_saved_when_entry_sends_first_request(rig: Rig) -> None:
     await rig.account.list_chargers()
-    vars(rig)["saved"] = None  # nobody stored it: there was no entry yet
+    vars(rig)["saved"] = None  # not stored, because there was no entry yet
     rig.account.start()
     await rig.clock.advance(61)
     assert len(rig.data_gets()) == 2
@@ -318,7 +318,7 @@ async def test_i6_what_a_config_flow_spent_is_stored_before_the_first_request_of
     assert len(stamps["logins"]) == 1
 
 
-async def test_a_request_that_got_no_connection_costs_nothing(rig: Rig) -> None:
+async def test_request_without_connection_uses_no_slot(rig: Rig) -> None:
     rig.cloud.access_lifetime = DAY
     await rig.settle_in()
     last = rig.data_gets()[-1].at
@@ -332,7 +332,7 @@ async def test_a_request_that_got_no_connection_costs_nothing(rig: Rig) -> None:
 # The reserve
 
 
-async def test_i6_out_of_turn_waits_20_s_after_any_get_and_pushes_the_next_poll_back_60(rig: Rig) -> None:
+async def test_i6_out_of_turn_read_waits_20_s_and_delays_next_poll_by_60_s(rig: Rig) -> None:
     await rig.settle_in()
     await rig.until_get(GROUPS)
     polled_at = rig.clock.monotonic()
@@ -349,7 +349,7 @@ async def test_i6_out_of_turn_waits_20_s_after_any_get_and_pushes_the_next_poll_
     assert overdrawn(rig, probes=False) == []
 
 
-async def test_out_of_turn_takes_a_regular_slot_where_one_is_free(rig: Rig) -> None:
+async def test_out_of_turn_read_uses_a_free_regular_slot(rig: Rig) -> None:
     await rig.settle_in()
     await rig.clock.advance_until(lambda: rig.clock.monotonic() > rig.data_gets()[-1].at + 60, within=300)
     begun = rig.clock.monotonic()
@@ -362,7 +362,7 @@ async def test_out_of_turn_takes_a_regular_slot_where_one_is_free(rig: Rig) -> N
     assert stamps["reserve"] == []
 
 
-async def test_i6_at_most_20_an_hour_go_out_of_turn_then_reads_wait_for_regular_slots(rig: Rig) -> None:
+async def test_i6_reads_beyond_20_out_of_turn_per_hour_wait_for_regular_slots(rig: Rig) -> None:
     await rig.settle_in()
     begun = rig.clock.monotonic()
     reads = 0
@@ -375,13 +375,13 @@ async def test_i6_at_most_20_an_hour_go_out_of_turn_then_reads_wait_for_regular_
     assert overdrawn(rig, probes=False) == []
     extra = [gap for gap in gaps(rig.data_gets(begun)) if gap < 60]
     assert len(extra) >= 20
-    # Each of the 20 pushes the polls back; whoever waits for a regular slot after that leaves every other to them.
+    # Each of the 20 reads delays the polls. Later reads wait for regular slots, and the polls get every second one.
     polls = gaps(rig.gets(GROUPS, begun))
     assert max(polls) <= 20 * 20 + 180
     assert sum(gap > 180 for gap in polls) <= 2
 
 
-async def test_a_read_out_of_turn_that_waits_keeps_no_probe_from_going_out(rig: Rig) -> None:
+async def test_waiting_out_of_turn_read_does_not_block_probes(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.TOO_MANY, retry_after=1, next_requests=1)  # closes the reserve
     await rig.until_get(GROUPS)
@@ -397,7 +397,7 @@ async def test_a_read_out_of_turn_that_waits_keeps_no_probe_from_going_out(rig: 
     assert isinstance(lost, TransportDown)
 
 
-async def test_i6_rounds_that_waited_for_another_read_find_their_slot_used_and_wait_on(rig: Rig) -> None:
+async def test_i6_poller_waits_again_when_another_read_used_its_slot(rig: Rig) -> None:
     await rig.settle_in()
     await rig.until_get(GROUPS)
     polled_at = rig.clock.monotonic()
@@ -408,7 +408,7 @@ async def test_i6_rounds_that_waited_for_another_read_find_their_slot_used_and_w
     assert [request.at - polled_at for request in rig.data_gets(polled_at)] == [0, 185]
 
 
-async def test_a_turn_with_nothing_to_ask_asks_nothing(socket_enabled: None) -> None:
+async def test_poll_with_nothing_due_sends_nothing(socket_enabled: None) -> None:
     async with rigged(idle_world(1)) as rig:
         await rig.settle_in()
         await rig.until_get(REFRESH, within=20 * MINUTE)
@@ -419,7 +419,7 @@ async def test_a_turn_with_nothing_to_ask_asks_nothing(socket_enabled: None) -> 
         assert len(rig.cloud.requests) == seen
 
 
-async def test_a_schedule_is_read_out_of_turn_like_a_status(rig: Rig) -> None:
+async def test_schedule_read_out_of_turn_after_20_s(rig: Rig) -> None:
     await rig.settle_in()
     await rig.until_get(GROUPS)
     since = rig.clock.monotonic()
@@ -433,7 +433,7 @@ async def test_a_schedule_is_read_out_of_turn_like_a_status(rig: Rig) -> None:
 # Commands
 
 
-async def test_i6_at_most_5_commands_a_minute_over_all_chargers_first_come_first_served(rig: Rig) -> None:
+async def test_i6_at_most_5_commands_a_minute_sent_in_order_of_request(rig: Rig) -> None:
     await rig.settle_in()
     begun = rig.clock.monotonic()
     serials = [(FREE, WAITING, CHARGING)[number % 3] for number in range(18)]
@@ -451,7 +451,7 @@ async def test_i6_at_most_5_commands_a_minute_over_all_chargers_first_come_first
     assert rig.cloud.violations == []
 
 
-async def test_a_command_waits_300_s_for_room_then_ends_as_no_room_and_is_never_sent(rig: Rig) -> None:
+async def test_command_without_room_for_300_s_fails_and_is_never_sent(rig: Rig) -> None:
     await rig.settle_in()
     begun = rig.clock.monotonic()
     tasks = [rig.begin(rig.transport(FREE).execute(SetLock(n % 2 == 0), patience=5)) for n in range(33)]
@@ -467,7 +467,7 @@ async def test_a_command_waits_300_s_for_room_then_ends_as_no_room_and_is_never_
     assert max(request.at for request in rig.writes(begun)) == begun + 300
 
 
-async def test_i6_a_command_repeated_with_a_new_token_takes_two_slots(rig: Rig) -> None:
+async def test_i6_command_repeated_with_new_token_uses_two_slots(rig: Rig) -> None:
     await rig.settle_in()
     begun = rig.clock.monotonic()
     rig.cloud.expire_access()
@@ -480,7 +480,7 @@ async def test_i6_a_command_repeated_with_a_new_token_takes_two_slots(rig: Rig) 
     assert overdrawn(rig, probes=False) == []
 
 
-async def test_a_command_that_waited_into_an_outage_or_a_pause_is_not_sent(rig: Rig) -> None:
+async def test_command_waiting_into_outage_or_throttling_not_sent(rig: Rig) -> None:
     await rig.settle_in()
     for fault, error in ((Fault.REFUSE, TransportDown), (Fault.TOO_MANY, TransportBusy)):
         tasks = [rig.begin(rig.transport(FREE).execute(SetLock(n % 2 == 0), patience=5)) for n in range(6)]
@@ -500,7 +500,7 @@ async def test_a_command_that_waited_into_an_outage_or_a_pause_is_not_sent(rig: 
         await rig.clock.advance(MINUTE)
 
 
-# Everything at once
+# All faults combined
 
 SEEDS = range(8)
 FAULTS = (
@@ -509,8 +509,8 @@ FAULTS = (
 )
 
 
-async def _turn(rig: Rig, random: Random) -> None:
-    """One thing that may happen to an account."""
+async def _random_event(rig: Rig, random: Random) -> None:
+    """Apply one random event to the account."""
     transport = rig.transport(random.choice((FREE, WAITING, CHARGING)))
     match random.choice(("fault", "heal", "heal", "command", "command", "check", "reload", "restart", "kill", "token")):
         case "fault":
@@ -536,14 +536,12 @@ async def _turn(rig: Rig, random: Random) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_i6_i7_no_run_of_faults_commands_reloads_and_power_cuts_overdraws_a_purse_or_asks_for_a_password(
-    rig: Rig, seed: int
-) -> None:
+async def test_i6_i7_random_faults_exceed_no_budget_and_request_no_password(rig: Rig, seed: int) -> None:
     random = Random(seed)
     rig.charger(FREE).schedules = (Window(start="2200", stop="0500"),)
     rig.account.start()
     for _ in range(60):
-        await _turn(rig, random)
+        await _random_event(rig, random)
         await rig.clock.advance(random.choice((1, 10, 45, 120, 400)))
     await rig.cloud.set_fault(Fault.NONE)
     await rig.clock.advance(20 * MINUTE)
@@ -551,13 +549,13 @@ async def test_i6_i7_no_run_of_faults_commands_reloads_and_power_cuts_overdraws_
         assert result is None or isinstance(result, (ChargerError, asyncio.CancelledError)), result
     assert len(rig.cloud.requests) > 80
     assert overdrawn(rig, probes=True) == []
-    assert not any(told.needs_login for told in rig.told)
+    assert not any(snapshot.needs_login for snapshot in rig.snapshots)
     assert rig.account.breaker.state is BreakerState.CLOSED
     assert rig.cloud.factory_resets == []
 
 
-async def test_the_measure_finds_what_it_is_to_find(rig: Rig) -> None:
-    """Requests past the purses are seen in the log: the tests above can fail."""
+async def test_overdrawn_reports_excess_commands_reads_and_sign_ins(rig: Rig) -> None:
+    """Send more requests than the budgets allow, to prove that the tests above can fail."""
     await rig.settle_in()
     assert overdrawn(rig, probes=False) == []
     rig.account._budgets.reads.stamps.clear()

@@ -1,4 +1,4 @@
-"""Restart end to end: keeper, account and client against the simulated cloud, for every status code there is."""
+"""Restart end to end: charger, account and client against the simulated cloud, for every status code."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -47,14 +47,13 @@ BY_CODE: dict[int | None, str | None] = {
     209: FINE,
     210: FINE,
 }
-"""Why a restart is refused, by the status codes of docs/protocols/wallbox-cloud.md, section 8; 200 was reported once,
-and nobody knows it."""
+"""Reason to refuse a restart by status code (docs/protocols/wallbox-cloud.md, section 8). Code 200 is undocumented."""
 
 
 def actions(bench: Bench, serial: str = FREE) -> list[int]:
-    """The remote actions that reached the cloud."""
-    transport = f"/v3/chargers/{serial}/remote-action"
-    return [json.loads(request.body)["action"] for request in bench.cloud.requests if request.path == transport]
+    """Return the remote actions that reached the cloud."""
+    path = f"/v3/chargers/{serial}/remote-action"
+    return [json.loads(request.body)["action"] for request in bench.cloud.requests if request.path == path]
 
 
 def status_gets(bench: Bench, serial: str = FREE) -> int:
@@ -69,61 +68,63 @@ def status(bench: Bench, serial: str = FREE) -> Status | None:
     return bench.snapshot(serial).value(STATUS)
 
 
-async def pressed[T](bench: Bench, work: Coroutine[object, object, T]) -> T:
-    """The answer to a press, while the waits of the purses and time-outs pass."""
+async def answer_to_press[T](bench: Bench, work: Coroutine[object, object, T]) -> T:
+    """Return the result of a press, and advance the clock through budget waits and time-outs."""
     task = asyncio.ensure_future(work)
     await bench.clock.advance_until(task.done, within=120)
     return await task
 
 
 async def press(bench: Bench, serial: str = FREE) -> str | None:
-    """Why a restart was refused, or None."""
+    """Restart the charger and return the reason of a refusal, or None."""
     try:
-        await pressed(bench, bench.chargers[serial].restart())
+        await answer_to_press(bench, bench.chargers[serial].restart())
     except ChargerError as err:
         return err.reason
     return None
 
 
-async def just_told(bench: Bench, serial: str = FREE) -> None:
-    """Until the cloud has told of the charger right now."""
+async def wait_for_status(bench: Bench, serial: str = FREE) -> None:
+    """Advance the clock until the cloud has just sent the status of the charger."""
     transport = bench.account.transport(serial)
     before = transport.status_received_at
     await bench.clock.advance_until(lambda: transport.status_received_at != before, within=130, step=5)
 
 
-def word_age(bench: Bench) -> float:
-    """Seconds since the cloud last told the status."""
+def status_age(bench: Bench) -> float:
+    """Return the seconds since the cloud last sent the status."""
     status_received_at = bench.account.transport(FREE).status_received_at
     return inf if status_received_at is None else bench.clock.monotonic() - status_received_at
 
 
-def test_the_table_knows_every_code() -> None:
+def test_restart_table_covers_every_status_code() -> None:
     assert set(BY_CODE) == set(STATUS_BY_CODE) | {200}
 
 
 @pytest.mark.parametrize("old", [False, True])
-@pytest.mark.parametrize("heard", [True, False])
-async def test_i5_the_guard_for_every_status_code(bench: Bench, old: bool, heard: bool) -> None:
-    """Fresh and old words of the cloud, of a charger that reports and of one that has not for over ten minutes."""
+@pytest.mark.parametrize("reporting", [True, False])
+async def test_i5_restart_allowed_or_refused_for_every_status_code(bench: Bench, old: bool, reporting: bool) -> None:
+    """Press with fresh and old statuses, of a charger that reports and of a charger silent for over ten minutes."""
     await bench.settle_in()
     charger = bench.charger(FREE)
     charger.restart_plan = RestartPlan(carried_out=False)
-    charger.cloud_link = heard
+    charger.cloud_link = reporting
     await bench.clock.advance(QUARTER_OF_AN_HOUR)
     found: dict[int | None, str | None] = {}
     sent: set[int | None] = set()
     for code in BY_CODE:
         bench.cloud.shown_status[FREE] = code
-        await just_told(bench)
+        await wait_for_status(bench)
         if old:
-            await bench.clock.advance_until(lambda: word_age(bench) > STATUS_FRESH, within=1200, step=5)
+            await bench.clock.advance_until(lambda: status_age(bench) > STATUS_FRESH, within=1200, step=5)
         before = len(actions(bench))
         found[code] = await press(bench)
         if len(actions(bench)) > before:
             sent.add(code)
             await bench.clock.advance(COOLING_DOWN)
-    reasons = {code: reason if heard or reason in {OFFLINE, UPDATING} else UNKNOWN for code, reason in BY_CODE.items()}
+    reasons = {
+        code: reason if reporting or reason in {OFFLINE, UPDATING} else UNKNOWN for code, reason in BY_CODE.items()
+    }
     assert found == {code: None if reason is None else f"restart_{reason}" for code, reason in reasons.items()}
     assert sent == {code for code, reason in reasons.items() if reason is None}
     assert set(actions(bench)) <= {RESTART}
@@ -131,16 +132,16 @@ async def test_i5_the_guard_for_every_status_code(bench: Bench, old: bool, heard
     assert bench.cloud.factory_resets == []
 
 
-async def test_a_restart_that_works(bench: Bench) -> None:
+async def test_restart_verified_when_charger_comes_back(bench: Bench) -> None:
     await bench.settle_in()
-    await just_told(bench)
+    await wait_for_status(bench)
     assert available(bench) is RestartAvailability.AVAILABLE
-    run = await pressed(bench, bench.chargers[FREE].restart())
+    run = await answer_to_press(bench, bench.chargers[FREE].restart())
     waiting = asyncio.ensure_future(run.wait())
     assert status(bench) is Status.RESTARTING
     await bench.clock.advance_until(waiting.done, within=600)
     assert await waiting is Outcome.VERIFIED
-    assert bench.told(FREE, "restart") == ["accepted", "verified"]
+    assert bench.event_types(FREE, "restart") == ["accepted", "verified"]
     assert status(bench) is Status.AVAILABLE
     assert available(bench) is RestartAvailability.COOLING_DOWN
     assert await press(bench) == "restart_cooling_down"
@@ -149,7 +150,7 @@ async def test_a_restart_that_works(bench: Bench) -> None:
     assert bench.snapshot(FREE).issues == frozenset()
 
 
-async def test_i5_a_double_press_is_one_request(bench: Bench) -> None:
+async def test_i5_repeated_press_sends_one_restart(bench: Bench) -> None:
     await bench.settle_in()
     await bench.clock.advance(70)
     presses = [asyncio.ensure_future(bench.chargers[FREE].restart()) for _ in range(3)]
@@ -158,12 +159,12 @@ async def test_i5_a_double_press_is_one_request(bench: Bench) -> None:
     assert actions(bench) == [RESTART]
 
 
-async def test_a_charger_that_never_comes_back(bench: Bench) -> None:
+async def test_restart_fails_when_charger_never_comes_back(bench: Bench) -> None:
     await bench.settle_in()
     bench.charger(FREE).restart_plan = RestartPlan(comes_back=False)
     assert await press(bench) is None
     await bench.clock.advance(11 * 60)
-    assert bench.told(FREE, "restart") == ["accepted", "failed"]
+    assert bench.event_types(FREE, "restart") == ["accepted", "failed"]
     assert bench.snapshot(FREE).issues == {ChargerIssue.RESTART_FAILED}
     assert status(bench) is Status.OFFLINE
     bench.charger(FREE).power_cycle()
@@ -173,24 +174,24 @@ async def test_a_charger_that_never_comes_back(bench: Bench) -> None:
     assert actions(bench) == [RESTART]
 
 
-async def test_accepted_but_not_carried_out(bench: Bench) -> None:
+async def test_restart_not_carried_out_stays_unverified(bench: Bench) -> None:
     await bench.settle_in()
     bench.charger(FREE).restart_plan = RestartPlan(carried_out=False)
     assert await press(bench) is None
     await bench.clock.advance(11 * 60)
-    assert bench.told(FREE, "restart") == ["accepted", "unverified"]
+    assert bench.event_types(FREE, "restart") == ["accepted", "unverified"]
     assert bench.snapshot(FREE).issues == frozenset()
 
 
-async def test_a_restart_that_the_cloud_does_not_notice(bench: Bench) -> None:
+async def test_restart_not_noticed_by_cloud_stays_unverified(bench: Bench) -> None:
     await bench.settle_in()
     bench.charger(FREE).restart_plan = RestartPlan(shown_away=False)
     assert await press(bench) is None
     await bench.clock.advance(11 * 60)
-    assert bench.told(FREE, "restart") == ["accepted", "unverified"]
+    assert bench.event_types(FREE, "restart") == ["accepted", "unverified"]
 
 
-async def test_the_watch_polls_every_minute_and_no_oftener(bench: Bench) -> None:
+async def test_restart_watch_polls_about_once_a_minute_and_then_ends(bench: Bench) -> None:
     await bench.settle_in()
     bench.charger(FREE).restart_plan = RestartPlan(comes_back=False)
     assert await press(bench) is None
@@ -206,32 +207,32 @@ async def test_the_watch_polls_every_minute_and_no_oftener(bench: Bench) -> None
 
 
 @pytest.mark.parametrize("carried_out", [True, False])
-async def test_a_lost_answer_is_unclear_and_watched(bench: Bench, carried_out: bool) -> None:
+async def test_restart_with_lost_answer_reported_unclear_and_watched(bench: Bench, carried_out: bool) -> None:
     await bench.settle_in()
-    await just_told(bench)
+    await wait_for_status(bench)
     await bench.cloud.set_fault(Fault.HANG, method="POST", next_requests=1, carried_out=carried_out)
     assert await press(bench) == "restart_unclear"
     assert status(bench) is Status.RESTARTING
     await bench.clock.advance(11 * 60)
-    assert bench.told(FREE, "restart") == ["verified" if carried_out else "unverified"]
+    assert bench.event_types(FREE, "restart") == ["verified" if carried_out else "unverified"]
     assert actions(bench) == [RESTART]
 
 
-async def test_refused_by_the_cloud_for_the_plan(bench: Bench) -> None:
+async def test_restart_refused_by_cloud_for_the_plan_can_be_tried_again(bench: Bench) -> None:
     bench.cloud.restart_needs_plan = True
     await bench.settle_in()
-    await just_told(bench)
+    await wait_for_status(bench)
     with pytest.raises(NotAllowed, match="restart_refused"):
-        await pressed(bench, bench.chargers[FREE].restart())
+        await answer_to_press(bench, bench.chargers[FREE].restart())
     assert available(bench) is RestartAvailability.NEEDS_PLAN
     assert status(bench) is Status.AVAILABLE
-    assert bench.told(FREE, "restart") == []
+    assert bench.event_types(FREE, "restart") == []
     bench.cloud.restart_needs_plan = False
     assert await press(bench) is None
     assert bench.charger(FREE).restarts == 1
 
 
-async def test_a_role_that_is_too_low_sends_nothing(bench: Bench) -> None:
+async def test_restart_with_role_too_low_refused_and_not_sent(bench: Bench) -> None:
     bench.cloud.accounts[0] = replace(bench.cloud.accounts[0], role="user")
     await bench.settle_in()
     assert available(bench) is RestartAvailability.NEEDS_ADMIN
@@ -239,7 +240,7 @@ async def test_a_role_that_is_too_low_sends_nothing(bench: Bench) -> None:
     assert actions(bench) == []
 
 
-async def test_the_first_pulsar_cannot(bench: Bench) -> None:
+async def test_restart_of_original_pulsar_refused_and_not_sent(bench: Bench) -> None:
     bench.charger(FREE).charger_type = "Pulsar"
     await bench.settle_in()
     assert available(bench) is RestartAvailability.UNSUPPORTED_MODEL
@@ -247,7 +248,7 @@ async def test_the_first_pulsar_cannot(bench: Bench) -> None:
     assert actions(bench) == []
 
 
-async def test_a_charging_charger_only_where_the_user_allows_it(bench: Bench) -> None:
+async def test_restart_while_charging_only_where_user_allows(bench: Bench) -> None:
     await bench.settle_in()
     assert available(bench, CHARGING) is RestartAvailability.CHARGING
     assert await press(bench, CHARGING) == "restart_charging"
@@ -257,63 +258,63 @@ async def test_a_charging_charger_only_where_the_user_allows_it(bench: Bench) ->
 
 
 @pytest.mark.parametrize("fault", [Fault.REFUSE, Fault.HANG, Fault.ERROR_500, Fault.HTML])
-async def test_nothing_is_sent_in_an_outage(bench: Bench, fault: Fault) -> None:
+async def test_restart_in_outage_refused_and_not_sent(bench: Bench, fault: Fault) -> None:
     await bench.settle_in()
     await bench.cloud.set_fault(fault)
     await bench.clock.advance(5 * 60)
     assert available(bench) is RestartAvailability.NO_TRANSPORT
     before = len(actions(bench))
     with pytest.raises(TransportDown, match="no_path"):
-        await pressed(bench, bench.chargers[FREE].restart())
+        await answer_to_press(bench, bench.chargers[FREE].restart())
     assert len(actions(bench)) == before
     assert bench.intents_by_serial == {}
 
 
-async def test_nothing_is_sent_where_no_connection_comes_about(bench: Bench) -> None:
+async def test_restart_without_connection_fails_and_can_be_tried_again(bench: Bench) -> None:
     await bench.settle_in()
-    await just_told(bench)
+    await wait_for_status(bench)
     await bench.cloud.set_fault(Fault.REFUSE)
     with pytest.raises(ChargerError):
-        await pressed(bench, bench.chargers[FREE].restart())
+        await answer_to_press(bench, bench.chargers[FREE].restart())
     assert status(bench) is Status.AVAILABLE
-    assert bench.told(FREE, "restart") == []
+    assert bench.event_types(FREE, "restart") == []
     await bench.cloud.set_fault(Fault.NONE)
     await bench.clock.advance(3 * 60)
     assert await press(bench) is None
     assert bench.charger(FREE).restarts == 1
 
 
-async def test_the_watch_goes_on_in_an_outage(bench: Bench) -> None:
+async def test_restart_watch_continues_in_outage(bench: Bench) -> None:
     await bench.settle_in()
-    await just_told(bench)
+    await wait_for_status(bench)
     assert await press(bench) is None
     await bench.cloud.set_fault(Fault.ERROR_500)
     await bench.clock.advance(5 * 60)
     assert status(bench) is Status.RESTARTING
     await bench.cloud.set_fault(Fault.NONE)
     await bench.clock.advance(6 * 60)
-    assert bench.told(FREE, "restart") == ["accepted", "unverified"]
+    assert bench.event_types(FREE, "restart") == ["accepted", "unverified"]
 
 
-async def test_the_watch_and_the_cooling_go_on_after_a_start_of_home_assistant(bench: Bench) -> None:
+async def test_restart_watch_and_cooldown_survive_home_assistant_restart(bench: Bench) -> None:
     await bench.settle_in()
     assert await press(bench) is None
     await bench.clock.advance(30)
     await bench.chargers[FREE].stop()
-    charger = bench.add_keeper(FREE, stored=bench.chargers[FREE].export())
+    charger = bench.add_charger(FREE, stored=bench.chargers[FREE].export())
     assert status(bench) is Status.RESTARTING
     await bench.clock.advance(5 * 60)
-    assert bench.told(FREE, "restart") == ["verified"]
+    assert bench.event_types(FREE, "restart") == ["verified"]
     assert await press(bench) == "restart_cooling_down"
     await charger.stop()
-    bench.add_keeper(FREE)
+    bench.add_charger(FREE)
     assert await press(bench) == "restart_cooling_down"
     await bench.clock.advance(5 * 60)
     assert await press(bench) is None
     assert actions(bench) == [RESTART, RESTART]
 
 
-async def test_a_press_right_after_the_start_reads_the_status_first(bench: Bench) -> None:
+async def test_restart_right_after_start_reads_status_first(bench: Bench) -> None:
     bench.account.start()
     await bench.clock.settle()
     assert await press(bench) is None
@@ -321,13 +322,13 @@ async def test_a_press_right_after_the_start_reads_the_status_first(bench: Bench
     assert bench.charger(FREE).restarts == 1
 
 
-async def test_an_install_is_verified_by_its_version(bench: Bench) -> None:
+async def test_install_verified_by_installed_version(bench: Bench) -> None:
     await bench.settle_in()
     charger = bench.charger(FREE)
     charger.firmware_latest, charger.update_takes = "6.7.50", 600.0
     await bench.clock.advance(5 * 60)
-    await just_told(bench)
-    await pressed(bench, bench.chargers[FREE].install())
+    await wait_for_status(bench)
+    await answer_to_press(bench, bench.chargers[FREE].install())
     assert bench.snapshot(FREE).installing
     assert await press(bench) == "restart_updating"
     await bench.clock.advance(4 * 60)
@@ -340,13 +341,13 @@ async def test_an_install_is_verified_by_its_version(bench: Bench) -> None:
     assert not charger.bricked
 
 
-async def test_i5_no_restart_while_an_update_runs_that_others_began(bench: Bench) -> None:
+async def test_i5_restart_refused_while_external_update_runs(bench: Bench) -> None:
     await bench.settle_in()
     charger = bench.charger(FREE)
     charger.firmware_latest = "6.7.50"
-    await just_told(bench)
+    await wait_for_status(bench)
     await bench.clock.advance(STATUS_FRESH + 1)
-    charger.update_firmware()  # which the cloud shows, but nobody asked yet
+    charger.update_firmware()  # the cloud shows the update, but the account has not read that yet
     assert await press(bench) == "restart_updating"
     assert actions(bench) == []
     assert not charger.bricked

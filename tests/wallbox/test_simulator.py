@@ -1,4 +1,4 @@
-"""The simulators themselves: what the world does by itself, and how each fault looks to a client."""
+"""The simulators: the course of the world without commands, and each fault as a client sees it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
@@ -27,7 +27,7 @@ GROUPS = "/v3/chargers/groups"
 STATUS = "/chargers/status/700103"
 ACTION = "/v3/chargers/{}/remote-action"
 YEAR = 365 * 86400.0
-POWER = 16 * 230 * 3 / 1000  # kW; what "Carport" charges with
+POWER = 16 * 230 * 3 / 1000  # kW; the charging power of "Carport"
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def cloud(world: World, clock: VirtualClock, socket_enabled: None) -> Asyn
 
 
 class Client:
-    """A signed-in client that does nothing by itself."""
+    """A signed-in client that sends only the requests of the test."""
 
     def __init__(self, session: ClientSession, token: str) -> None:
         self.session = session
@@ -95,7 +95,7 @@ def state_of(world: World, serial: str) -> State:
     return world.charger(serial).state
 
 
-async def test_energy_is_integrated_however_often_one_looks(clock: VirtualClock) -> None:
+async def test_energy_independent_of_how_often_the_world_advances(clock: VirtualClock) -> None:
     worlds = World(clock), World(clock)
     for world in worlds:
         charger = world.add(SimulatedCharger(serial="1", name="A", max_charging_current=16, lifetime_kwh=100))
@@ -111,7 +111,7 @@ async def test_energy_is_integrated_however_often_one_looks(clock: VirtualClock)
     assert once.cost == pytest.approx(POWER * 0.25)
 
 
-async def test_a_full_car_takes_no_more(world: World, clock: VirtualClock) -> None:
+async def test_full_car_takes_no_more_energy(world: World, clock: VirtualClock) -> None:
     await clock.advance(24 * 3600)
     carport = world.charger("700103")
     assert carport.state is State.WAITING_CAR
@@ -125,7 +125,7 @@ async def test_a_full_car_takes_no_more(world: World, clock: VirtualClock) -> No
     assert carport.session_kwh == 0
 
 
-async def test_the_past_is_settled_before_a_change(world: World, clock: VirtualClock) -> None:
+async def test_change_applies_only_from_now_on(world: World, clock: VirtualClock) -> None:
     await clock.advance(1800)
     carport = world.chargers["700103"]
     carport.locked = True
@@ -149,11 +149,11 @@ async def test_the_past_is_settled_before_a_change(world: World, clock: VirtualC
         (Window(start="0000", stop="0000"), "2026-11-02T17:00", True),
     ],
 )
-def test_window(window: Window, wall: str, expected: bool) -> None:
+def test_window_open_on_its_days_from_start_to_stop(window: Window, wall: str, expected: bool) -> None:
     assert window.is_open(datetime.fromisoformat(wall).replace(tzinfo=UTC)) is expected
 
 
-async def test_a_schedule_opens_and_closes_to_the_second(world: World, clock: VirtualClock) -> None:
+async def test_schedule_opens_and_closes_to_the_second(world: World, clock: VirtualClock) -> None:
     driveway = world.charger("700102")
     driveway.window_open = None
     driveway.schedules = (Window(start="1300", stop="1430"),)
@@ -163,7 +163,7 @@ async def test_a_schedule_opens_and_closes_to_the_second(world: World, clock: Vi
     assert state_of(world, "700102") is State.WAITING_SCHEDULE
     await clock.advance(1)
     assert state_of(world, "700102") is State.CHARGING
-    assert driveway.report.state is State.CHARGING, "told to the cloud at once"
+    assert driveway.report.state is State.CHARGING, "reported to the cloud at once"
     assert driveway.report.at == START + timedelta(hours=1)
     await clock.advance(4 * 3600)
     assert state_of(world, "700102") is State.WAITING_SCHEDULE
@@ -171,14 +171,14 @@ async def test_a_schedule_opens_and_closes_to_the_second(world: World, clock: Vi
 
 
 class SlowWallClock(VirtualClock):
-    """Like the fast clock of the demo: the wall clock runs at a twentieth of the speed."""
+    """Clock whose wall clock runs at a twentieth of the speed, as the fast clock of the demo."""
 
     @override
     def now(self) -> datetime:
         return START + (super().now() - START) / 20
 
 
-async def test_a_schedule_keeps_to_a_wall_clock_that_is_slower() -> None:
+async def test_schedule_follows_a_slower_wall_clock() -> None:
     clock = SlowWallClock()
     world = World(clock)
     charger = world.add(SimulatedCharger(serial="1", name="A", schedules=(Window(start="1201", stop="1300"),)))
@@ -188,7 +188,7 @@ async def test_a_schedule_keeps_to_a_wall_clock_that_is_slower() -> None:
     assert charger.report.at == clock.now()
 
 
-async def test_a_wall_clock_set_anew_moves_the_schedule_only(world: World, clock: VirtualClock) -> None:
+async def test_wall_clock_jump_moves_only_the_schedule(world: World, clock: VirtualClock) -> None:
     world.charger("700102").window_open = None
     clock.jump(10 * 3600)
     await clock.advance(60)
@@ -200,17 +200,17 @@ async def test_a_wall_clock_set_anew_moves_the_schedule_only(world: World, clock
     assert world.charger("700103").session_seconds == pytest.approx(120)
 
 
-async def test_a_window_forced_by_hand(world: World) -> None:
+async def test_window_set_open_or_shut_by_hand_ignores_the_clock(world: World) -> None:
     driveway = world.charger("700102")
     assert driveway.state is State.WAITING_SCHEDULE
     driveway.window_open = True
     assert state_of(world, "700102") is State.CHARGING
     driveway.window_open = False
     driveway.schedules = (Window(start="2200", stop="0500", enabled=False),)
-    assert state_of(world, "700102") is State.CHARGING, "nothing is enabled, so nothing is shut"
+    assert state_of(world, "700102") is State.CHARGING, "no window is enabled, so the schedule allows charging"
 
 
-async def test_every_limit_binds(world: World) -> None:
+async def test_smallest_limit_sets_the_current(world: World) -> None:
     charger = world.charger("700101")
     charger.plug_in(Car(max_amperes=30, phases=1))
     assert charger.amperes == 30
@@ -223,7 +223,7 @@ async def test_every_limit_binds(world: World) -> None:
     assert charger.amperes == 8
 
 
-async def test_reports_every_300_s_idle_and_30_s_charging(world: World, clock: VirtualClock) -> None:
+async def test_charger_reports_every_300_s_idle_and_30_s_charging(world: World, clock: VirtualClock) -> None:
     await clock.advance(299)
     assert world.charger("700101").report.at == START
     assert world.charger("700103").report.at == START + timedelta(seconds=270)
@@ -231,12 +231,12 @@ async def test_reports_every_300_s_idle_and_30_s_charging(world: World, clock: V
     assert world.charger("700101").report.at == START + timedelta(seconds=300)
 
 
-async def test_a_serial_number_is_taken_once(world: World) -> None:
+async def test_duplicate_serial_number_refused(world: World) -> None:
     with pytest.raises(ValueError, match="700101"):
         world.add(SimulatedCharger(serial="700101", name="Twin"))
 
 
-async def test_an_offline_charger_keeps_its_old_values(client: Client, world: World, clock: VirtualClock) -> None:
+async def test_offline_charger_keeps_its_last_values(client: Client, world: World, clock: VirtualClock) -> None:
     carport = world.charger("700103")
     await clock.advance(60)
     carport.cloud_link = False
@@ -245,7 +245,7 @@ async def test_an_offline_charger_keeps_its_old_values(client: Client, world: Wo
     after = await client.get(STATUS)
     assert after == before
     assert after["last_sync"] == "2026-11-02 12:01:00"
-    assert world.charger("700103").session_kwh > after["added_energy"], "it charges on"
+    assert world.charger("700103").session_kwh > after["added_energy"], "the charger continues to charge"
     carport.cloud_shows_offline = True
     shown = await client.get(STATUS)
     assert shown == {**after, "status_id": 0}
@@ -254,7 +254,7 @@ async def test_an_offline_charger_keeps_its_old_values(client: Client, world: Wo
     assert (await client.get(STATUS))["last_sync"] == "2026-11-02 13:01:00"
 
 
-async def test_a_command_to_an_offline_charger_is_accepted_and_lost(client: Client, world: World) -> None:
+async def test_command_to_offline_charger_accepted_and_lost(client: Client, world: World) -> None:
     carport = world.charger("700103")
     carport.cloud_link = False
     assert await client.code("POST", ACTION.format("700103"), {"action": 2}) == 200
@@ -263,7 +263,7 @@ async def test_a_command_to_an_offline_charger_is_accepted_and_lost(client: Clie
     assert (carport.state, carport.max_charging_current) == (State.CHARGING, 16)
 
 
-async def test_a_restart_runs_its_course(client: Client, world: World, clock: VirtualClock) -> None:
+async def test_restart_shown_as_offline_and_ends_override(client: Client, world: World, clock: VirtualClock) -> None:
     driveway = world.charger("700102")
     assert await client.code("POST", ACTION.format("700102"), {"action": 1}) == 200
     driveway.max_charging_current = 20
@@ -274,7 +274,7 @@ async def test_a_restart_runs_its_course(client: Client, world: World, clock: Vi
             seen.append((second, await client.status_id("700102")))
         await clock.advance(1)
     assert seen == [(0, 194), (10, 0), (100, 179)], "the override is gone"
-    assert driveway.max_charging_current == 20, "the limits are not"
+    assert driveway.max_charging_current == 20, "the limits stay"
     assert driveway.restarts == 1
     assert driveway.report.at == START + timedelta(seconds=100)
 
@@ -287,9 +287,9 @@ async def test_a_restart_runs_its_course(client: Client, world: World, clock: Vi
         (RestartPlan(away_for=600), 0, 161),
         (RestartPlan(shown_away=False), 161, 161),
     ],
-    ids=["not carried out", "never back", "slow", "away unseen"],
+    ids=["not carried out", "never back", "slow", "not shown as away"],
 )
-async def test_restarts_go_wrong(
+async def test_restart_follows_its_restart_plan(
     client: Client, world: World, clock: VirtualClock, plan: RestartPlan, after_a_minute: int, after_an_hour: int
 ) -> None:
     world.charger("700101").restart_plan = plan
@@ -300,7 +300,9 @@ async def test_restarts_go_wrong(
     assert await client.status_id("700101") == after_an_hour
 
 
-async def test_a_firmware_update(client: Client, world: World, clock: VirtualClock) -> None:
+async def test_firmware_update_ends_after_300_s_with_latest_version(
+    client: Client, world: World, clock: VirtualClock
+) -> None:
     assert await client.code("POST", ACTION.format("700103"), {"action": 5}) == 200
     await clock.advance(299)
     assert await client.status_id("700103") == 166
@@ -309,7 +311,7 @@ async def test_a_firmware_update(client: Client, world: World, clock: VirtualClo
     assert (world.charger("700103").firmware, world.charger("700103").bricked) == ("6.7.50", False)
 
 
-async def test_a_restart_during_an_update_ruins_the_charger(client: Client, world: World, clock: VirtualClock) -> None:
+async def test_restart_during_update_ruins_the_charger(client: Client, world: World, clock: VirtualClock) -> None:
     await client.code("POST", ACTION.format("700103"), {"action": 5})
     await client.code("POST", ACTION.format("700103"), {"action": 3})
     await clock.advance(24 * 3600)
@@ -318,21 +320,23 @@ async def test_a_restart_during_an_update_ruins_the_charger(client: Client, worl
 
 
 @pytest.mark.parametrize("action", [4, 0, 6, 7, 8, 10, None, "3", True])
-async def test_other_actions_never_happen(client: Client, world: World, cloud: WallboxCloud, action: object) -> None:
+async def test_factory_reset_and_unknown_actions_refused(
+    client: Client, world: World, cloud: WallboxCloud, action: object
+) -> None:
     refused = await client.code("POST", ACTION.format("700101"), {"action": action})
     assert refused == (403 if action == 4 else 400)
     assert cloud.factory_resets == (["700101"] if action == 4 else [])
     assert world.charger("700101").restarts == 0
 
 
-async def test_no_restart_on_a_basic_plan_where_the_cloud_minds(client: Client, cloud: WallboxCloud) -> None:
+async def test_restart_refused_on_basic_plan_where_cloud_requires_business(client: Client, cloud: WallboxCloud) -> None:
     cloud.restart_needs_plan = True
     assert await client.code("POST", ACTION.format("700101"), {"action": 3}) == 403
     cloud.accounts[0].plan = "Business"
     assert await client.code("POST", ACTION.format("700101"), {"action": 3}) == 200
 
 
-async def test_a_charger_to_look_at_only(client: Client, cloud: WallboxCloud) -> None:
+async def test_look_only_charger_readable_but_not_writable(client: Client, cloud: WallboxCloud) -> None:
     cloud.accounts[0].look_only.add("700101")
     assert [c["access"] for c in await chargers(client)] == [False, True, True]
     assert await client.code("GET", "/chargers/status/700101") == 200
@@ -343,7 +347,7 @@ async def chargers(client: Client) -> list[dict[str, Any]]:
     return [charger for group in (await client.get(GROUPS))["result"]["groups"] for charger in group["chargers"]]
 
 
-async def test_groups_and_users(client: Client, cloud: WallboxCloud) -> None:
+async def test_chargers_listed_by_group_and_users_by_role(client: Client, cloud: WallboxCloud) -> None:
     cloud.group_of["700103"] = "Office"
     other = cloud.add_account("bob@example.org", "other", role="user", serials={"700101"})
     assert {g["name"]: [c["name"] for c in g["chargers"]] for g in (await client.get(GROUPS))["result"]["groups"]} == {
@@ -361,12 +365,12 @@ async def roles(client: Client, serial: str) -> dict[str, str | None]:
     return {user["email"]: user["profile"] for user in users}
 
 
-async def test_a_status_shown_by_hand(client: Client, cloud: WallboxCloud) -> None:
+async def test_status_code_set_by_hand_shown(client: Client, cloud: WallboxCloud) -> None:
     cloud.shown_status |= {"700101": 163, "700102": None}
     assert [c["status"] for c in await chargers(client)] == [163, None, 194]
 
 
-async def test_the_clock_of_the_cloud(client: Client, cloud: WallboxCloud) -> None:
+async def test_cloud_clock_offset_shifts_times_in_answers(client: Client, cloud: WallboxCloud) -> None:
     cloud.clock_offset = 3600.0
     async with client.request("GET", STATUS) as answer:
         assert parsedate_to_datetime(answer.headers["Date"]) == START + timedelta(hours=1)
@@ -375,7 +379,9 @@ async def test_the_clock_of_the_cloud(client: Client, cloud: WallboxCloud) -> No
     assert tokens["ttl"] == int((START + timedelta(hours=1, seconds=YEAR)).timestamp() * 1000)
 
 
-async def test_tokens_end(client: Client, cloud: WallboxCloud, clock: VirtualClock) -> None:
+async def test_access_token_refused_after_its_lifetime(
+    client: Client, cloud: WallboxCloud, clock: VirtualClock
+) -> None:
     cloud.access_lifetime = 900.0
     client.headers = Client(client.session, (await tokens_of(client))["token"]).headers
     await clock.advance(899)
@@ -384,7 +390,7 @@ async def test_tokens_end(client: Client, cloud: WallboxCloud, clock: VirtualClo
     assert await client.code("GET", GROUPS) == 401
 
 
-async def test_a_refresh_token_serves_once_and_for_refreshing_only(client: Client) -> None:
+async def test_refresh_token_accepted_once_and_only_for_refreshing(client: Client) -> None:
     tokens = await tokens_of(client)
     headers = {"Authorization": f"Bearer {tokens['refresh_token']}", "Partner": "wallbox"}
     codes = []
@@ -394,7 +400,7 @@ async def test_a_refresh_token_serves_once_and_for_refreshing_only(client: Clien
     assert codes == [401, 200, 401]
 
 
-async def test_signing_in_needs_the_partner_header_and_the_password(client: Client) -> None:
+async def test_sign_in_requires_partner_header_and_password(client: Client) -> None:
     assert (await sign_in(client.session, "wrong")).status == 403
     headers = {"Authorization": encode_basic_auth(EMAIL, PASSWORD)}
     async with client.session.get("/users/signin", headers=headers) as answer:
@@ -403,7 +409,7 @@ async def test_signing_in_needs_the_partner_header_and_the_password(client: Clie
         assert answer.status == 401
 
 
-async def test_violations_are_recorded_and_refused_on_demand(
+async def test_limit_violations_recorded_and_refused_on_demand(
     client: Client, cloud: WallboxCloud, clock: VirtualClock
 ) -> None:
     assert await client.code("GET", GROUPS) == 200
@@ -423,7 +429,9 @@ async def test_violations_are_recorded_and_refused_on_demand(
     assert await client.code("GET", GROUPS) == 200
 
 
-async def test_the_log_of_requests(client: Client, cloud: WallboxCloud, clock: VirtualClock) -> None:
+async def test_request_log_holds_time_and_method_and_status_and_authorization(
+    client: Client, cloud: WallboxCloud, clock: VirtualClock
+) -> None:
     await clock.advance(5)
     begun = clock.monotonic()
     await client.code("GET", GROUPS)
@@ -437,7 +445,7 @@ async def test_the_log_of_requests(client: Client, cloud: WallboxCloud, clock: V
 
 @asynccontextmanager
 async def asking(client: Client, clock: VirtualClock, path: str = GROUPS) -> AsyncIterator[asyncio.Task[Any]]:
-    """A GET under way, given all the time that it needs short of a time-out."""
+    """Yield a task with a GET under way, after all sockets are silent."""
     task = asyncio.ensure_future(client.get(path))
     await clock.settle()
     yield task
@@ -445,7 +453,7 @@ async def asking(client: Client, clock: VirtualClock, path: str = GROUPS) -> Asy
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_fault_refuse(client: Client, cloud: WallboxCloud) -> None:
+async def test_fault_refuse_refuses_connections_until_healed(client: Client, cloud: WallboxCloud) -> None:
     await client.get(GROUPS)
     url = cloud.url
     await cloud.set_fault(Fault.REFUSE)
@@ -457,7 +465,7 @@ async def test_fault_refuse(client: Client, cloud: WallboxCloud) -> None:
     assert len(await chargers(client)) == 3
 
 
-async def test_fault_refuse_cuts_what_hangs(client: Client, cloud: WallboxCloud, clock: VirtualClock) -> None:
+async def test_fault_refuse_cuts_hanging_request(client: Client, cloud: WallboxCloud, clock: VirtualClock) -> None:
     await cloud.set_fault(Fault.HANG)
     async with asking(client, clock) as task:
         await cloud.set_fault(Fault.REFUSE)
@@ -465,14 +473,16 @@ async def test_fault_refuse_cuts_what_hangs(client: Client, cloud: WallboxCloud,
             await task
 
 
-async def test_fault_hang(client: Client, cloud: WallboxCloud, clock: VirtualClock) -> None:
+async def test_fault_hang_leaves_request_unanswered_until_server_stops(
+    client: Client, cloud: WallboxCloud, clock: VirtualClock
+) -> None:
     await cloud.set_fault(Fault.HANG)
     async with asking(client, clock) as task:
         await clock.advance(24 * 3600)
         assert not task.done()
         await cloud.set_fault(Fault.NONE)
         await clock.advance(60)
-        assert not task.done(), "what hangs, hangs"
+        assert not task.done(), "a hanging request continues to hang"
         assert len(await chargers(client)) == 3
         assert [r.status for r in cloud.requests if r.path == GROUPS] == [None, 200]
         await cloud.stop()
@@ -480,7 +490,7 @@ async def test_fault_hang(client: Client, cloud: WallboxCloud, clock: VirtualClo
             await task
 
 
-async def test_fault_slow(client: Client, cloud: WallboxCloud, clock: VirtualClock) -> None:
+async def test_fault_slow_delays_the_answer(client: Client, cloud: WallboxCloud, clock: VirtualClock) -> None:
     await cloud.set_fault(Fault.SLOW, slow_seconds=45)
     async with asking(client, clock) as task:
         await clock.advance(44)
@@ -490,7 +500,7 @@ async def test_fault_slow(client: Client, cloud: WallboxCloud, clock: VirtualClo
         assert "result" in await task
 
 
-async def test_fault_slow_takes_effect_after_its_sender_gave_up(
+async def test_fault_slow_command_takes_effect_after_its_sender_timed_out(
     client: Client, cloud: WallboxCloud, world: World, clock: VirtualClock
 ) -> None:
     await cloud.set_fault(Fault.SLOW, slow_seconds=20)
@@ -512,7 +522,9 @@ async def limited[R](clock: VirtualClock, waiting: Awaitable[R]) -> R:
     ("fault", "code"),
     [(Fault.ERROR_500, 500), (Fault.TOO_MANY, 429), (Fault.UNAUTHORIZED, 401), (Fault.FORBIDDEN, 403)],
 )
-async def test_fault_with_a_code(client: Client, cloud: WallboxCloud, fault: Fault, code: int) -> None:
+async def test_fault_with_status_code_answers_with_that_code(
+    client: Client, cloud: WallboxCloud, fault: Fault, code: int
+) -> None:
     await cloud.set_fault(fault)
     async with client.request("GET", GROUPS) as answer:
         assert answer.status == code
@@ -521,13 +533,13 @@ async def test_fault_with_a_code(client: Client, cloud: WallboxCloud, fault: Fau
     assert signed_in == (200 if fault in {Fault.UNAUTHORIZED, Fault.FORBIDDEN} else code)
 
 
-async def test_fault_too_many_with_a_time(client: Client, cloud: WallboxCloud) -> None:
+async def test_fault_too_many_sends_retry_after(client: Client, cloud: WallboxCloud) -> None:
     await cloud.set_fault(Fault.TOO_MANY, retry_after=240)
     async with client.request("GET", GROUPS) as answer:
         assert (answer.status, answer.headers["Retry-After"]) == (429, "240")
 
 
-async def test_fault_garbage(client: Client, cloud: WallboxCloud) -> None:
+async def test_fault_garbage_answers_with_undecodable_json(client: Client, cloud: WallboxCloud) -> None:
     await cloud.set_fault(Fault.GARBAGE)
     async with client.request("GET", GROUPS) as answer:
         assert (answer.status, answer.content_type) == (200, "application/json")
@@ -535,13 +547,13 @@ async def test_fault_garbage(client: Client, cloud: WallboxCloud) -> None:
             await answer.json()
 
 
-async def test_fault_html(client: Client, cloud: WallboxCloud) -> None:
+async def test_fault_html_answers_200_with_html(client: Client, cloud: WallboxCloud) -> None:
     await cloud.set_fault(Fault.HTML)
     async with client.request("GET", GROUPS) as answer:
         assert (answer.status, answer.content_type) == (200, "text/html")
 
 
-async def test_fault_half(client: Client, cloud: WallboxCloud) -> None:
+async def test_fault_half_cuts_the_answer_short(client: Client, cloud: WallboxCloud) -> None:
     await cloud.set_fault(Fault.HALF)
     async with client.request("GET", GROUPS) as answer:
         assert (answer.status, answer.content_type) == (200, "application/json")
@@ -549,7 +561,7 @@ async def test_fault_half(client: Client, cloud: WallboxCloud) -> None:
             await answer.read()
 
 
-async def test_fault_nulls(client: Client, cloud: WallboxCloud) -> None:
+async def test_fault_nulls_empties_or_omits_every_value(client: Client, cloud: WallboxCloud) -> None:
     await cloud.set_fault(Fault.NULLS)
     found = await chargers(client)
     assert len(found) == 3
@@ -558,7 +570,9 @@ async def test_fault_nulls(client: Client, cloud: WallboxCloud) -> None:
     assert await chargers(client) == [{"software": {}}] * 3
 
 
-async def test_fault_reset(client: Client, cloud: WallboxCloud, world: World) -> None:
+async def test_fault_reset_cuts_connection_with_or_without_effect(
+    client: Client, cloud: WallboxCloud, world: World
+) -> None:
     await cloud.set_fault(Fault.RESET, method="POST")
     for carried_out, state in ((False, State.CHARGING), (True, State.PAUSED)):
         await cloud.set_fault(Fault.RESET, method="POST", carried_out=carried_out)
@@ -568,7 +582,7 @@ async def test_fault_reset(client: Client, cloud: WallboxCloud, world: World) ->
     assert await client.code("GET", GROUPS) == 200
 
 
-async def test_faults_for_some_requests(client: Client, cloud: WallboxCloud) -> None:
+async def test_fault_hits_only_matching_requests(client: Client, cloud: WallboxCloud) -> None:
     await cloud.set_fault(Fault.ERROR_500, path_prefix="/chargers/status", next_requests=1)
     cloud.add_fault(Fault.HTML, matches=lambda method, path: (method, path) == ("PUT", "/v2/charger/700101"))
     with pytest.raises(ValueError, match="set_fault"):

@@ -1,4 +1,4 @@
-"""A cloud that wants fewer requests: left alone as long as it asks, never taken for lost; and a charger not shared."""
+"""A cloud that throttles, which is obeyed and no outage; and a charger that is no longer shared."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -35,7 +35,7 @@ async def rig(socket_enabled: None) -> AsyncIterator[Rig]:
 
 
 @pytest.mark.parametrize("fault", [Fault.TOO_MANY, Fault.FORBIDDEN])
-async def test_throttled_without_a_time_the_cloud_is_left_alone_for_2_4_8_15_min(rig: Rig, fault: Fault) -> None:
+async def test_throttling_without_retry_after_pauses_reads_for_2_4_8_15_min(rig: Rig, fault: Fault) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(fault, path_prefix=GROUPS)
     await rig.clock.advance(HOUR)
@@ -52,11 +52,11 @@ async def test_throttled_without_a_time_the_cloud_is_left_alone_for_2_4_8_15_min
     await rig.cloud.set_fault(fault, next_requests=1)
     await rig.clock.advance(10 * MINUTE)
     last = [request.at for request in rig.data_gets() if request.status in {429, 403}][-1]
-    assert rig.data_gets(last + 1)[0].at == pytest.approx(last + 120, abs=1)  # a good answer: from the start again
+    assert rig.data_gets(last + 1)[0].at == pytest.approx(last + 120, abs=1)  # a good answer resets the waits
 
 
 @pytest.mark.parametrize(("asked", "waits"), [(0, 60), (30, 60), (300, 300), (3600, 3600), (100_000, 3600)])
-async def test_a_retry_after_is_obeyed_up_to_an_hour(rig: Rig, asked: int, waits: float) -> None:
+async def test_retry_after_obeyed_between_one_minute_and_one_hour(rig: Rig, asked: int, waits: float) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.TOO_MANY, retry_after=asked, next_requests=1)
     await rig.until_get(GROUPS)
@@ -66,19 +66,19 @@ async def test_a_retry_after_is_obeyed_up_to_an_hour(rig: Rig, asked: int, waits
     assert following.at - refused_at == pytest.approx(waits, abs=2)
 
 
-async def test_a_retry_after_may_be_a_date(rig: Rig) -> None:
-    rig.cloud.clock_offset = -HOUR  # by the cloud's clock
+async def test_retry_after_date_obeyed_by_cloud_clock(rig: Rig) -> None:
+    rig.cloud.clock_offset = -HOUR  # the date is by the cloud's clock
     await rig.settle_in()
     until = format_datetime(rig.cloud.now() + timedelta(seconds=600), usegmt=True)
-    status_received_at = rig.clock.monotonic()
+    asked_at = rig.clock.monotonic()
     await rig.cloud.set_fault(Fault.TOO_MANY, retry_after=until, next_requests=1)  # type: ignore[arg-type]
     await rig.clock.advance(15 * MINUTE)
     (refused,) = [request for request in rig.data_gets() if request.status == 429]
     following = rig.data_gets(refused.at + 0.1)[0]
-    assert following.at - status_received_at == pytest.approx(600, abs=2)
+    assert following.at - asked_at == pytest.approx(600, abs=2)
 
 
-async def test_while_busy_a_command_is_refused_with_the_time_and_nothing_is_sent(rig: Rig) -> None:
+async def test_command_while_throttled_refused_with_wait_time_and_not_sent(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.TOO_MANY, retry_after=300, next_requests=1)
     await rig.until_get(GROUPS)
@@ -95,7 +95,7 @@ async def test_while_busy_a_command_is_refused_with_the_time_and_nothing_is_sent
     assert rig.charger(FREE).max_charging_current == 10
 
 
-async def test_a_command_that_is_throttled_makes_the_reads_wait_too(rig: Rig) -> None:
+async def test_throttled_command_makes_reads_wait(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.TOO_MANY, method="PUT")
     with pytest.raises(TransportBusy) as refused:
@@ -106,7 +106,7 @@ async def test_a_command_that_is_throttled_makes_the_reads_wait_too(rig: Rig) ->
     assert rig.data_gets(begun)[0].at >= begun + 120
 
 
-async def test_after_429_the_reserve_is_closed_for_a_day_and_a_check_waits_for_the_next_regular_slot(
+async def test_429_closes_reserve_for_a_day_and_checks_wait_for_regular_slots(
     rig: Rig,
 ) -> None:
     await rig.settle_in()
@@ -120,12 +120,12 @@ async def test_after_429_the_reserve_is_closed_for_a_day_and_a_check_waits_for_t
         since = rig.clock.monotonic()
         assert await rig.finish(rig.begin(rig.transport(FREE).check())) == [None]
         (read,) = rig.gets(f"{STATUS}{FREE}", since)
-        assert 59 <= read.at - since <= 61  # the very next slot, before all that the rounds want
+        assert 59 <= read.at - since <= 61  # the very next slot, before all reads of the poller
         await rig.clock.advance(2 * MINUTE)
     await rig.account.stop()
     await rig.clock.advance(closed_at + DAY - 60 - rig.clock.monotonic())
     assert rig.account.diagnostics()["reserve_open"] is False
-    await rig.restart()  # the day outlives a restart
+    await rig.restart()  # the closing survives a restart
     await rig.clock.advance(30)
     assert rig.account.diagnostics()["reserve_open"] is False
     await rig.clock.advance(40)
@@ -133,14 +133,14 @@ async def test_after_429_the_reserve_is_closed_for_a_day_and_a_check_waits_for_t
     assert overdrawn(rig, probes=False) == []
 
 
-async def test_403_on_data_does_not_close_the_reserve(rig: Rig) -> None:
+async def test_403_on_data_leaves_reserve_open(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.FORBIDDEN, next_requests=1)
     await rig.until_get(GROUPS)
     assert rig.account.diagnostics()["reserve_open"] is True
 
 
-async def test_429_on_signing_in_is_obeyed(rig: Rig) -> None:
+async def test_429_on_sign_in_delays_next_sign_in_by_retry_after(rig: Rig) -> None:
     await rig.cloud.set_fault(Fault.TOO_MANY, path_prefix="/users/", retry_after=600, next_requests=1)
     rig.account.start()
     await rig.clock.advance(15 * MINUTE)
@@ -150,14 +150,14 @@ async def test_429_on_signing_in_is_obeyed(rig: Rig) -> None:
     assert rig.outages == []
 
 
-# One charger refused
+# Refusals for one charger
 
 
-async def test_three_403_for_one_charger_within_30_min_and_it_is_not_shared_any_more(rig: Rig) -> None:
+async def test_charger_refused_with_403_three_times_in_30_min_counts_as_removed(rig: Rig) -> None:
     await rig.settle_in()
     listener = rig.listener(CHARGING)
     await rig.cloud.set_fault(Fault.FORBIDDEN, path_prefix=f"{STATUS}{CHARGING}")
-    rig.charger(CHARGING).cloud_link = False  # so that its status is asked for
+    rig.charger(CHARGING).cloud_link = False  # so that the account reads its status
     await rig.clock.advance_until(lambda: rig.transport(CHARGING).removed_from_account, within=40 * MINUTE, step=10)
     refused = [request for request in rig.data_gets() if request.status == 403]
     assert len(refused) == 3
@@ -168,7 +168,7 @@ async def test_three_403_for_one_charger_within_30_min_and_it_is_not_shared_any_
     await rig.clock.advance(4 * HOUR)
     asked_again = [request for request in rig.data_gets(refused[-1].at + 1) if request.path == refused[-1].path]
     assert asked_again == []
-    assert rig.transport(CHARGING).removed_from_account  # although the groups answers go on telling of it
+    assert rig.transport(CHARGING).removed_from_account  # although the groups still list the charger
     assert not rig.transport(FREE).removed_from_account
     assert not rig.transport(WAITING).removed_from_account
     assert rig.outages == []
@@ -177,30 +177,30 @@ async def test_three_403_for_one_charger_within_30_min_and_it_is_not_shared_any_
     await rig.account.stop()
     await rig.clock.advance(20 * HOUR)
     rig.account.start()
-    await rig.clock.advance(10 * MINUTE)  # a day later it is asked once more
+    await rig.clock.advance(10 * MINUTE)  # a day later the account reads its status again
     assert not rig.transport(CHARGING).removed_from_account
     assert rig.transport(CHARGING).presence is Presence.ONLINE
 
 
-async def test_three_404_for_one_charger_count_as_well(rig: Rig) -> None:
+async def test_charger_refused_with_404_three_times_counts_as_removed(rig: Rig) -> None:
     await rig.settle_in()
     shown = rig.world.chargers[CHARGING]
     rig.charger(CHARGING).cloud_link = False
 
-    def vanishes(method: str, transport: str) -> bool:
-        if transport == f"{STATUS}{CHARGING}":
+    def vanishes(method: str, path: str) -> bool:
+        if path == f"{STATUS}{CHARGING}":
             rig.world.chargers.pop(CHARGING, None)
-        elif transport == GROUPS:
+        elif path == GROUPS:
             rig.world.chargers[CHARGING] = shown
         return False
 
     rig.cloud.add_fault(Fault.ERROR_500, matches=vanishes)
     await rig.clock.advance_until(lambda: rig.transport(CHARGING).removed_from_account, within=40 * MINUTE, step=10)
     assert [request.status for request in rig.gets(f"{STATUS}{CHARGING}")][-3:] == [404] * 3
-    assert not rig.account.breaker.busy  # that is about the charger only
+    assert not rig.account.breaker.busy  # 404 concerns only the charger
 
 
-async def test_two_403_or_403_for_several_chargers_are_throttling(rig: Rig) -> None:
+async def test_403_for_several_chargers_removes_no_charger(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.FORBIDDEN, path_prefix=STATUS)
     for serial in (FREE, WAITING, CHARGING):
@@ -212,7 +212,7 @@ async def test_two_403_or_403_for_several_chargers_are_throttling(rig: Rig) -> N
     assert not any(transport.removed_from_account for transport in rig.account.transports.values())
 
 
-async def test_three_403_for_one_charger_over_more_than_30_min_are_throttling(rig: Rig) -> None:
+async def test_charger_refused_with_403_over_more_than_30_min_not_removed(rig: Rig) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.FORBIDDEN, path_prefix=f"{STATUS}{CHARGING}", retry_after=1200)
     rig.charger(CHARGING).cloud_link = False
@@ -221,7 +221,7 @@ async def test_three_403_for_one_charger_over_more_than_30_min_are_throttling(ri
     assert not rig.transport(CHARGING).removed_from_account
 
 
-async def test_403_on_the_groups_too_is_throttling(rig: Rig) -> None:
+async def test_charger_not_removed_when_groups_are_refused_with_403_too(rig: Rig) -> None:
     await rig.settle_in()
     rig.charger(CHARGING).cloud_link = False
     for _ in range(3):
@@ -232,7 +232,7 @@ async def test_403_on_the_groups_too_is_throttling(rig: Rig) -> None:
     assert not rig.transport(CHARGING).removed_from_account
 
 
-async def test_a_read_that_succeeds_in_between_makes_up_for_the_refusals(rig: Rig) -> None:
+async def test_charger_not_removed_when_a_read_succeeds_between_refusals(rig: Rig) -> None:
     await rig.settle_in()
     rig.charger(CHARGING).cloud_link = False
     for _ in range(4):
@@ -242,7 +242,7 @@ async def test_a_read_that_succeeds_in_between_makes_up_for_the_refusals(rig: Ri
     assert not rig.transport(CHARGING).removed_from_account
 
 
-async def test_a_charger_refused_and_listed_anew_is_asked_again_at_once(rig: Rig) -> None:
+async def test_refused_charger_no_longer_removed_once_listed_again(rig: Rig) -> None:
     await rig.settle_in()
     rig.transport(FREE).record_refusal()
     rig.owner.serials = frozenset({WAITING, CHARGING})

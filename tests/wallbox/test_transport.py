@@ -1,4 +1,4 @@
-"""One charger as the cloud shows it: what is believed of odd answers, for how long, and what later listeners hear."""
+"""The transport of one charger over the cloud: odd answers, the age of readings, and late listeners."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 import logging
@@ -40,7 +40,7 @@ SERIAL = "700101"
 
 
 class _Charger:
-    """A path fed with single answers, and what its listener heard."""
+    """A transport that receives single answers, and its listener."""
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
@@ -49,7 +49,7 @@ class _Charger:
         self.transport.listen(self.listener)
 
     def account(self) -> WallboxAccount:
-        """One that never sends anything."""
+        """Return an account that never sends a request."""
         nowhere = "http://127.0.0.1:1"
         session = cast("aiohttp.ClientSession", None)
         return WallboxAccount(session, self.clock, email="", password="", user_api_url=nowhere, api_url=nowhere)
@@ -100,13 +100,13 @@ class _Charger:
         ({}, {"status": 194}, True),
         ({}, {"addedEnergy": 4.1}, True),
         ({}, {"chargingPower": 3.2}, True),
-        ({}, {"chargingTime": 3700}, True),
+        ({}, {"chargingTime": 3700}, False),  # it may go on without the charger
         ({"status": 0}, {"status": 161}, True),
         ({"status": None}, {"status": 161}, True),
         ({}, {"status": 0}, False),
         ({}, {"status": None}, False),
         ({}, {"status": 5, "addedEnergy": 5}, False),
-        ({}, {"name": "Other", "maxChargingCurrent": 10, "locked": 1}, False),  # the user's doing, in the cloud
+        ({}, {"name": "Other", "maxChargingCurrent": 10, "locked": 1}, False),  # changes by the user in the cloud
         ({}, {"status": "missing"}, False),
         ({"status": "missing"}, {}, False),
         ({"status": "nonsense"}, {}, False),
@@ -114,7 +114,7 @@ class _Charger:
         ({"addedEnergy": None, "chargingPower": "missing", "chargingTime": "x"}, {}, False),
     ],
 )
-async def test_i3_what_counts_as_a_sign_of_life_between_two_groups_answers(
+async def test_i3_sign_of_life_found_in_changes_between_two_group_answers(
     before: dict[str, object], after: dict[str, object], alive: bool
 ) -> None:
     charger = _Charger()
@@ -124,14 +124,14 @@ async def test_i3_what_counts_as_a_sign_of_life_between_two_groups_answers(
 
 
 @pytest.mark.parametrize(("gap", "alive"), [(300, True), (301, False)])
-async def test_i3_a_change_counts_between_answers_of_the_same_few_minutes_only(gap: float, alive: bool) -> None:
+async def test_i3_change_counts_only_between_answers_within_300_s(gap: float, alive: bool) -> None:
     charger = _Charger()
     await charger.listed()
     await charger.listed(after=gap, status=194)
     assert (charger.transport.evidence_at == charger.clock.monotonic()) is alive
 
 
-async def test_i3_without_any_sign_of_life_nothing_live_is_shown_but_what_lasts_is() -> None:
+async def test_i3_only_lasting_values_shown_without_sign_of_life() -> None:
     charger = _Charger()
     await charger.listed()
     assert charger.presence() is Presence.UNKNOWN
@@ -141,12 +141,12 @@ async def test_i3_without_any_sign_of_life_nothing_live_is_shown_but_what_lasts_
     assert charger.listener.value(CHARGING_CURRENT) == 16
     assert charger.listener.value(SESSION_ENERGY) == 4.0
     await charger.listed(status=0)
-    assert charger.status_value() is Status.OFFLINE  # that is the cloud's own word
+    assert charger.status_value() is Status.OFFLINE  # the cloud itself knows that the charger is offline
     assert charger.presence() is Presence.OFFLINE
 
 
-async def test_the_first_answer_is_no_newer_than_the_sign_of_life_after_it() -> None:
-    """What the first groups answer showed may be old: a later answer with an older `last_sync` still counts."""
+async def test_first_answer_older_than_the_sign_of_life_after_it() -> None:
+    """Let a later answer with an older `last_sync` replace the first groups answer, whose values may be old."""
     charger = _Charger()
     await charger.listed(maxChargingCurrent=16)
     first = charger.listener.latest.get(CHARGING_CURRENT)
@@ -158,30 +158,30 @@ async def test_the_first_answer_is_no_newer_than_the_sign_of_life_after_it() -> 
     assert second.observed_mono > first.observed_mono
 
 
-async def test_i3_the_same_last_sync_again_is_no_sign_of_life_and_an_older_one_takes_none_away() -> None:
+async def test_i3_repeated_or_older_last_sync_leaves_sign_of_life_unchanged() -> None:
     charger = _Charger()
     await charger.status(synced_ago=0)
-    heard_at = charger.transport.evidence_at
+    alive_at = charger.transport.evidence_at
     await charger.status(after=600, synced_ago=600)
-    assert charger.transport.evidence_at == pytest.approx(heard_at, abs=1)
+    assert charger.transport.evidence_at == pytest.approx(alive_at, abs=1)
     await charger.status(after=60, synced_ago=3000)
-    assert charger.transport.evidence_at == pytest.approx(heard_at, abs=1)
-    assert charger.transport.charger_reported_at == pytest.approx(heard_at, abs=1)
+    assert charger.transport.evidence_at == pytest.approx(alive_at, abs=1)
+    assert charger.transport.charger_reported_at == pytest.approx(alive_at, abs=1)
     await charger.status(after=60, last_sync="2031-01-01 00:00:00")
     await charger.status(after=60, last_sync="soon")
     await charger.status(after=60, last_sync=None)
-    assert charger.transport.evidence_at == pytest.approx(heard_at, abs=1)
+    assert charger.transport.evidence_at == pytest.approx(alive_at, abs=1)
 
 
-async def test_the_last_sync_of_the_charger_object_counts_like_that_of_the_status() -> None:
+async def test_last_sync_of_charger_details_counts_as_sign_of_life() -> None:
     charger = _Charger()
     await charger.status(synced_ago=100)
-    heard_at = charger.transport.evidence_at
+    alive_at = charger.transport.evidence_at
     await charger.clock.advance(200)
     text = charger.clock.now().strftime("%Y-%m-%d %H:%M:%S.000000")
     date = {"date": text, "timezone_type": 3, "timezone": "UTC"}
     charger.transport.record_details(ChargerDetails.from_dict({"lastSync": date, "resume": {"totalEnergy": "5120000"}}))
-    assert charger.transport.evidence_at == pytest.approx(heard_at + 300, abs=1)
+    assert charger.transport.evidence_at == pytest.approx(alive_at + 300, abs=1)
     assert charger.listener.value(LIFETIME_ENERGY) == 5120
 
 
@@ -192,8 +192,8 @@ async def test_the_last_sync_of_the_charger_object_counts_like_that_of_the_statu
 async def test_i3_presence_lasts_as_long_as_the_status(code: int, age: float) -> None:
     charger = _Charger()
     await charger.status(synced_ago=0, status_id=code)
-    heard_at = charger.transport.evidence_at
-    await charger.clock.advance(heard_at + age - 1 - charger.clock.monotonic())
+    alive_at = charger.transport.evidence_at
+    await charger.clock.advance(alive_at + age - 1 - charger.clock.monotonic())
     assert charger.presence() is Presence.ONLINE
     assert charger.status_value() is not None
     await charger.clock.advance(1.1)
@@ -206,7 +206,7 @@ async def test_i3_presence_lasts_as_long_as_the_status(code: int, age: float) ->
 
 @pytest.fixture
 def warnings() -> Iterator[list[str]]:
-    """The warnings of the path's logger."""
+    """Yield the warnings of the transport's logger."""
     found: list[str] = []
 
     class Collector(logging.Handler):
@@ -220,7 +220,7 @@ def warnings() -> Iterator[list[str]]:
     logger.removeHandler(handler)
 
 
-async def test_an_unknown_status_code_is_unknown_kept_for_diagnostics_and_logged_once(warnings: list[str]) -> None:
+async def test_unknown_status_code_shown_as_unknown_and_logged_once(warnings: list[str]) -> None:
     charger = _Charger()
     await charger.status(synced_ago=0)
     assert charger.status_value() is Status.AVAILABLE
@@ -242,7 +242,7 @@ async def test_an_unknown_status_code_is_unknown_kept_for_diagnostics_and_logged
 
 
 @pytest.mark.parametrize("code", [163, "missing", "garbage", -3, 1.5, True])
-async def test_a_code_that_says_nothing_is_unknown_and_no_news(code: object, warnings: list[str]) -> None:
+async def test_status_code_without_meaning_shown_as_unknown_and_not_logged(code: object, warnings: list[str]) -> None:
     charger = _Charger()
     await charger.status(synced_ago=0)
     await charger.listed(status=code)
@@ -252,7 +252,7 @@ async def test_a_code_that_says_nothing_is_unknown_and_no_news(code: object, war
     assert charger.status_value() is Status.AVAILABLE
 
 
-async def test_what_an_answer_leaves_out_stays_as_it_was() -> None:
+async def test_values_missing_from_an_answer_stay_unchanged() -> None:
     charger = _Charger()
     await charger.listed()
     eco = {"enabled": True, "mode": 1, "percentage": 40}
@@ -272,7 +272,7 @@ async def test_what_an_answer_leaves_out_stays_as_it_was() -> None:
     assert charger.listener.value(FIRMWARE) == "6.7.43"
 
 
-async def test_a_rename_and_a_model_that_only_the_name_tells_are_taken_over() -> None:
+async def test_renamed_charger_keeps_model_found_in_its_former_name() -> None:
     charger = _Charger()
     await charger.listed(name="Commander 2 SN 700101", chargerType=None)
     assert charger.transport.identity.model == "Commander 2"
@@ -281,7 +281,7 @@ async def test_a_rename_and_a_model_that_only_the_name_tells_are_taken_over() ->
 
 
 @pytest.mark.parametrize("off", [{"home_sharing": 0, "icp_max_current": 25}, {"home_sharing": 1, "icp_max_current": 0}])
-async def test_a_house_limit_switched_off_is_no_limit_any_more(off: dict[str, object]) -> None:
+async def test_house_limit_switched_off_no_longer_shown(off: dict[str, object]) -> None:
     charger = _Charger()
     await charger.status(icp_max_current=25, home_sharing=1)
     assert charger.listener.value(HOUSE_LIMIT) == 25
@@ -289,7 +289,7 @@ async def test_a_house_limit_switched_off_is_no_limit_any_more(off: dict[str, ob
     assert charger.listener.value(HOUSE_LIMIT) is None
 
 
-async def test_the_first_pulsar_cannot_be_restarted_even_if_an_answer_leaves_its_model_out() -> None:
+async def test_original_pulsar_without_restart_even_if_answer_omits_its_model() -> None:
     charger = _Charger()
     await charger.listed(chargerType="Pulsar")
     await charger.listed(chargerType=None)
@@ -297,10 +297,10 @@ async def test_the_first_pulsar_cannot_be_restarted_even_if_an_answer_leaves_its
     assert Capability.ECO_MODE not in charger.transport.capabilities
 
 
-# Who listens
+# Listeners
 
 
-async def test_whoever_joins_later_is_told_all_that_is_known() -> None:
+async def test_late_listener_receives_all_known_values() -> None:
     charger = _Charger()
     late = Listener(charger.transport, charger.clock)
     charger.account().transport(SERIAL).listen(late)
@@ -317,7 +317,7 @@ async def test_whoever_joins_later_is_told_all_that_is_known() -> None:
     assert late.value(CHARGING_CURRENT) == 16
 
 
-async def test_only_the_listener_that_joined_last_hears_and_leaving_twice_harms_nobody() -> None:
+async def test_only_last_listener_notified_and_leaving_twice_is_harmless() -> None:
     charger = _Charger()
     first, second = Listener(charger.transport, charger.clock), Listener(charger.transport, charger.clock)
     leave_first = charger.transport.listen(first)
@@ -334,7 +334,7 @@ async def test_only_the_listener_that_joined_last_hears_and_leaving_twice_harms_
     assert (second.reads, second.changes) == (1, 0)
 
 
-# Over the sockets
+# Over real sockets
 
 
 @pytest.fixture
@@ -345,7 +345,9 @@ async def rig(socket_enabled: None) -> AsyncIterator[Rig]:
 
 @pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize("prefix", [STATUS, "/v2/charger/", "/chargers/7", GROUPS])
-async def test_i2_answers_emptied_of_all_values_cost_no_value_that_lasts(rig: Rig, prefix: str, missing: bool) -> None:
+async def test_i2_answers_emptied_of_values_leave_lasting_values_unchanged(
+    rig: Rig, prefix: str, missing: bool
+) -> None:
     await rig.settle_in()
     kept = (CHARGING_CURRENT, WIRE_RATING, FIRMWARE, OCPP, ROLE, LIFETIME_ENERGY, SESSION_ENERGY, ECO_MODE)
     listener = rig.listener(CHARGING)
@@ -368,17 +370,17 @@ async def test_i2_answers_emptied_of_all_values_cost_no_value_that_lasts(rig: Ri
 
 
 @pytest.mark.parametrize("fault", [Fault.HTML, Fault.GARBAGE, Fault.HALF, Fault.ERROR_500])
-async def test_nonsense_for_one_charger_leaves_the_others_untouched(rig: Rig, fault: Fault) -> None:
+async def test_nonsense_for_one_charger_leaves_other_chargers_unaffected(rig: Rig, fault: Fault) -> None:
     await rig.settle_in()
     await rig.cloud.set_fault(fault, path_prefix=f"{STATUS}{WAITING}")
     await rig.clock.advance(2 * HOUR)
     for serial in (FREE, CHARGING):
         assert rig.transport(serial).presence is Presence.ONLINE
-    assert rig.listener(WAITING).value(STATUS_VALUE) is None  # nobody heard of it for two hours
+    assert rig.listener(WAITING).value(STATUS_VALUE) is None  # no valid answer about this charger for two hours
     assert rig.outages == []
 
 
-async def test_values_come_from_the_cloud_and_the_role_is_the_signed_in_accounts(rig: Rig) -> None:
+async def test_values_have_cloud_as_source_and_role_of_signed_in_account(rig: Rig) -> None:
     rig.cloud.add_account("second@example.org", "password", role="user")
     await rig.settle_in()
     listener = rig.listener(CHARGING)

@@ -22,17 +22,19 @@ class BreakerState(StrEnum):
 
 
 class Failure(StrEnum):
-    """How the endpoint was not reached."""
+    """Why the endpoint was not reached."""
 
     CONNECT = "connect"  # refused, or name not found: known at once and cheap, so asked again soon
     OTHER = "other"  # timeout, 5xx or garbage: perhaps a short disturbance, so asked again later
 
 
 CONFIRMATIONS = {Failure.CONNECT: (2.0, 10.0), Failure.OTHER: (20.0,)}
-"""Seconds after the first failure at which requests confirm it. The breaker opens when the last of these fails too."""
+"""Seconds after the first failure at which further requests check the endpoint. The breaker opens when the last of
+these requests fails too."""
 
 FIRST_PROBE = 15.0
-"""Seconds of the first wait while open, before jitter. Short, so that the end of a short outage is noticed soon."""
+"""First wait in seconds while the breaker is open, before jitter. The wait is short, so that the end of a short outage
+is noticed soon."""
 
 LONGEST_PROBE = 120.0
 """Seconds to which the wait doubles: a transport is used again at most about two minutes after it recovered."""
@@ -112,7 +114,10 @@ class Breaker:
 
     @property
     def due(self) -> float | None:
-        """Monotonic time of the next confirmation or probe; None while closed. Never while busy; may be in the past."""
+        """Monotonic time of the next confirmation or probe; None while closed.
+
+        The time may be in the past, but is never before the endpoint stops throttling.
+        """
         if self._due is None:
             return None
         return max(self._due, self.busy_until or self._due)
@@ -143,7 +148,7 @@ class Breaker:
         self._notify_if_changed(before)
 
     def slow(self) -> None:
-        """Record that no answer came in time, although the timeout is not over: probe soon, assume no outage."""
+        """Record that an answer is late, although the request has not timed out. Probe soon, but assume no outage."""
         if self._due is None:
             self._start_doubt(self._clock.monotonic(), CONFIRMATIONS[Failure.OTHER])
             self._notify()

@@ -9,7 +9,7 @@ from .transport import StatusReport, Transport, TransportListener
 
 
 class CachingTransport(Transport):
-    """A transport with a cache of readings and one listener; a new listener replaces the one before."""
+    """A transport with a cache of readings and one listener; a new listener replaces the previous listener."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -41,7 +41,7 @@ class CachingTransport(Transport):
         return remove
 
     def _publish(self, readings: Readings) -> None:
-        """Cache readings, drop cached readings that they retract, and pass them to the listener."""
+        """Cache readings, drop the cached readings that `readings` retracts, and pass `readings` to the listener."""
         for prop, reading in readings.items():
             self._known.put(prop, reading)
             self._known.retracted.pop(prop.key, None)

@@ -16,7 +16,10 @@ class Clock(Protocol):
     """Interface of the clock: the only access of ChargeKeeper to time."""
 
     def now(self) -> datetime:
-        """Return the wall clock time (aware, UTC). It may jump: show and store it, never measure with it."""
+        """Return the wall clock time (aware, UTC).
+
+        This time may jump: show and store it, but never measure a duration with it.
+        """
 
     def monotonic(self) -> float:
         """Return seconds that never run backwards: for ages, deadlines and intervals."""

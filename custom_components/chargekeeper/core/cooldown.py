@@ -19,7 +19,7 @@ LONGEST_RETRY = 300.0
 
 
 class Backoff:
-    """Tell when a failed step may be tried again: after a growing wait, and only on a newer status report."""
+    """Decide when a failed step may be tried again: after a growing wait, and only on a newer status report."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

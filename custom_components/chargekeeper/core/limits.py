@@ -66,7 +66,7 @@ def _lowest(*candidates: BindingLimit) -> BindingLimit:
 
 
 def cap_load_group(readings: Readings, amps: float | None, at: datetime) -> None:
-    """Put `amps` (entered by the user, or a share) as the load-group limit unless the charger reports a lower one."""
+    """Set `amps` (entered by the user, or a share) as the load-group limit unless the charger reports a lower limit."""
     reported = readings.value(LOAD_GROUP_LIMIT)
     if amps is not None and (reported is None or amps < reported):
         readings.put(LOAD_GROUP_LIMIT, Reading(amps, Source.USER, at))
@@ -83,14 +83,15 @@ def ceiling(limits: Limits) -> BindingLimit:
 
 
 def effective(limits: Limits, *, commanded: bool, in_force: float | None = None) -> BindingLimit:
-    """Return the current that the charger keeps to now. If the ceiling equals the user's setting, the ceiling binds.
+    """Return the limit that the charger obeys now. If the ceiling equals the user's setting, the ceiling binds.
 
     Args:
         limits: the known limits.
         commanded: True if a transport commands the charger. Otherwise the charger falls back to its offline current; a
             charger without an offline current keeps its setting.
-        in_force: the limit that the charger reports now, in A. If it is lower than every commanded limit, the offline
-            current binds. If it is lower than the offline current too, it must be a commanded setting, which binds.
+        in_force: the limit that the charger reports now, in A. If this limit is lower than every commanded limit, the
+            offline current binds. If this limit is also lower than the offline current, it must be a commanded setting,
+            which then binds.
     """
     if not commanded and limits.offline_current is not None:
         return _lowest(
@@ -143,7 +144,7 @@ def with_room(limits: Limits, room: float) -> Limits:
 
 
 def safe_start(limits: Limits) -> int | None:
-    """Return the setting (whole A) to lower to before charging starts; None if the present setting is low enough.
+    """Return the lower setting (whole A) that is needed before a start; None if the present setting is low enough.
 
     The result may be lower than any charger accepts. Then `permit` refuses the setting, and the start fails.
     """

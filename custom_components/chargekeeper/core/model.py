@@ -1,7 +1,8 @@
 """The data model of a charger, whatever its manufacturer and transports: enumerations, properties, readings, snapshot.
 
-Everything here but `Readings` is immutable. A `Property` defines the type of a value and how long it may be shown. A
-`Reading` is one value with its source and the time when the charger showed it. A `Snapshot` is all that entities see.
+Everything in this module except `Readings` is immutable. A `Property` defines the type of a value and how long it may
+be shown. A `Reading` is one value with its source and the time when the charger showed it. A `Snapshot` is all that
+entities see.
 """
 
 from collections.abc import Mapping
@@ -145,6 +146,7 @@ class ChargerIssue(StrEnum):
     RESTART_FAILED = "restart_failed"
     INSTALL_OVERDUE = "install_overdue"
     UPDATE_DOUBTED = "update_doubted"
+    COMMANDS_IGNORED = "commands_ignored"
     OVERRIDE_SUPERSEDED = "override_superseded"
     OVERRIDE_FAILED = "override_failed"
     SCHEDULE_UNREADABLE = "schedule_unreadable"
@@ -255,7 +257,8 @@ LIVE_AGE: Mapping[Source, float] = {
 """Seconds after which a live reading is no longer shown, by source (docs/design.md, section 4.2)."""
 
 IDLE_STATUS_AGE = 60 * 60
-"""Seconds after which the cloud status of an idle charger is no longer shown; or 1.5 status rounds if longer."""
+"""Seconds after which the cloud status of an idle charger is no longer shown. If 1.5 rounds of status reads for all
+chargers of the account take longer, that time applies instead."""
 
 DOUBT_CHARGING_AFTER = 5 * 60
 """Seconds without evidence of life after which the status of a charging charger is read next."""
@@ -359,10 +362,23 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """The schedule override: `on` if the user requested it, `applied` if the charger follows it."""
+    """The schedule override: `on` if the user requested it, `applied` while the charger is seen to follow it."""
 
     on: bool = False
     applied: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commanded:
+    """Settings that a transport acknowledged and that no report of the charger has confirmed yet.
+
+    None for a setting that is not on its way. Only the entity that was commanded shows such a value.
+    """
+
+    current: float | None = None  # A
+    charging: bool | None = None
+    locked: bool | None = None
+    eco_mode: EcoMode | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -376,6 +392,7 @@ class Snapshot:
     next_window: datetime | None = None
     restart: RestartAvailability = RestartAvailability.NO_TRANSPORT
     override: Override = Override()
+    commanded: Commanded = Commanded()
     connection_path: Source | None = None
     cloud: bool | None = None  # None: the charger has no cloud transport
     local: bool | None = None

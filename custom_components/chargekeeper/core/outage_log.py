@@ -50,7 +50,10 @@ class OutageLog:
         return bool(self.outages) and self.outages[-1].ended_at is None
 
     def begin(self, since: datetime | None) -> None:
-        """Begin an outage, unless one lasts already. `since` is when the cloud first failed to answer; None for now."""
+        """Begin an outage unless one is open already.
+
+        `since` is when the cloud first failed to answer; None for now.
+        """
         if not self.open:
             self.outages = [*self.outages[1 - MAX_OUTAGES :], Outage(since or self._clock.now())]
             self._changed()

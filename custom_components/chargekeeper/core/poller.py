@@ -11,7 +11,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 class Poller:
-    """The task. It can be stopped and started again.
+    """The task. The poller can be stopped and started again.
 
     Args:
         clock: the source of time.

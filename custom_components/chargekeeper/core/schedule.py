@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from .model import Schedule, Window
 
 HORIZON = timedelta(days=15)
-"""How far ahead to search: two weeks, since a gap can swallow a weekly window once, plus a day for the zone."""
+"""How far ahead to search: two weeks, since a clock change can remove a weekly window once, plus a day for the zone."""
 
 DAY = timedelta(days=1)
 
@@ -23,7 +23,7 @@ LONGEST_GAP = 24 * 60 * 60
 """Longest gap in seconds: a zone that moved across the date line skipped a whole day."""
 
 INSTANTS_CACHED = 1024
-"""Number of cached instants. A snapshot asks for the same 34 of each window: start and end on 17 days."""
+"""Number of cached instants. Each snapshot asks for the same 34 instants of each window: start and end on 17 days."""
 
 
 @lru_cache(maxsize=64)
@@ -47,12 +47,14 @@ def inside(schedule: Schedule, now: datetime) -> bool:
 
 
 def next_start(schedule: Schedule, now: datetime) -> datetime | None:
-    """Return the next time (UTC) after `now` (aware) at which an enabled window opens; None if none ever does."""
+    """Return the next time (UTC) after `now` (aware) at which an enabled window opens; None if no window ever opens."""
     return min((start for start, _ in _openings(schedule, now, HORIZON) if start > now), default=None)
 
 
 def next_end(schedule: Schedule, now: datetime) -> datetime | None:
-    """Return the time (UTC) from which no enabled window is open; None if none is open now or windows never close.
+    """Return the time (UTC) from which no enabled window is open.
+
+    The result is None if no enabled window is open now, or if the windows never close.
 
     Windows that overlap or follow each other without a break count as one.
     """
@@ -65,7 +67,7 @@ def next_end(schedule: Schedule, now: datetime) -> datetime | None:
 
 
 def disabled(schedule: Schedule) -> Schedule:
-    """Return the enabled windows, disabled. Written to the charger, they end every block by the schedule."""
+    """Return the enabled windows, disabled. Once the charger has them, its schedule blocks nothing."""
     return tuple(replace(window, enabled=False) for window in schedule if window.enabled)
 
 

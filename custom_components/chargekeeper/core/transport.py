@@ -101,7 +101,7 @@ class TransportListener(Protocol):
         """Take the readings of an answer. Called for each answer, even if nothing is new."""
 
     def transport_changed(self, transport: Transport) -> None:
-        """Take note that the breaker, the presence or the capabilities of the transport changed."""
+        """Record that the breaker, the presence or the capabilities of the transport changed."""
 
 
 class Transport(Protocol):
@@ -180,7 +180,7 @@ class Transport(Protocol):
 
     @property
     def pause_outlasts_session(self) -> bool:
-        """True if a pause sent over this transport also blocks the next car, unless undone when this car leaves."""
+        """True if a pause over this transport also blocks the next car unless it is undone when this car leaves."""
         return False
 
     def listen(self, listener: TransportListener) -> Callable[[], None]:
@@ -222,7 +222,7 @@ class Transport(Protocol):
         raise Unsupported("unsupported", Capability.SCHEDULES)
 
     def watch(self) -> Callable[[], None]:
-        """Read the status as often as the transport allows. Return a function that ends this.
+        """Read the status as often as the transport allows. Return a function that ends these reads.
 
         The default does nothing, since most transports cannot be polled on demand.
         """

@@ -296,7 +296,10 @@ def _open_unit(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, subentry: 
 
 
 async def _release_units(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes, units: Iterable[ManagedUnit]) -> None:
-    """End the overrides of removed boxes at the JuiceNet server, all at once. Notify the user of what goes on there."""
+    """End the overrides of removed boxes at the JuiceNet server, all at once.
+
+    Notify the user of each override or pause that remains there.
+    """
     await asyncio.gather(*(_release_unit(hass, entry, boxes, managed) for managed in units))
 
 
@@ -443,7 +446,7 @@ def _sync_box(managed: ManagedBox) -> Callable[[], None]:
 def _listen_for_boxes(hass: HomeAssistant, entry: ConfigEntry, boxes: Boxes) -> Callable[[], None]:
     """Open the ports. On failure raise an issue and try again. Return a function that ends the attempts.
 
-    The address is checked again and again: a network lease may end.
+    The address is checked regularly, because a network lease may end.
     """
     clock = get_shared_state(hass).clock
     cancel: Callable[[], None] = lambda: None  # noqa: E731 - replaced by each timer
@@ -540,9 +543,9 @@ async def _entry_updated(hass: HomeAssistant, entry: ConfigEntry) -> None:
 
 
 def is_same_setup(entry: ConfigEntry, runtime: ChargersRuntime) -> bool:
-    """Return True if the entry is still set up with this runtime data, after something was awaited.
+    """Return True if the entry is still set up with this runtime data. Call this after an `await`.
 
-    The entry may have been removed or set up again meanwhile. After a new set-up it already has all changes.
+    The entry may have been removed or set up again meanwhile. After a new set-up, the entry already has all changes.
     """
     is_set_up = entry.state in (ConfigEntryState.LOADED, ConfigEntryState.SETUP_IN_PROGRESS)
     return is_set_up and getattr(entry, "runtime_data", None) is runtime

@@ -190,14 +190,17 @@ def _skip_owned_elsewhere(
 
 
 def _fingerprint(entry: ChargeKeeperConfigEntry) -> object:
-    """Return what an entry is set up with, without the known chargers, whose changes need no reload."""
+    """Return the configuration that an entry is set up with.
+
+    The known chargers are left out, because their changes need no reload.
+    """
     connection = {key: value for key, value in entry.data.items() if key != CONF_CHARGERS}
     subentries = {key: dict(subentry.data) for key, subentry in entry.subentries.items()}
     return connection, dict(entry.options), subentries
 
 
 async def _entry_updated(hass: HomeAssistant, entry: ChargeKeeperConfigEntry) -> None:
-    """Reload the entry if something changed that it is set up with."""
+    """Reload the entry if its configuration has changed."""
     runtime = entry.runtime_data
     if _fingerprint(entry) == runtime.fingerprint:
         return

@@ -62,7 +62,7 @@ REQUIRED: Mapping[str, tuple[frozenset[str], str]] = {
     CONF_CHARGE_SWITCH: (frozenset({CONF_STATUS, CONF_POWER}), "needs_status_or_power"),
     CONF_RESTART_BUTTON: (frozenset({CONF_STATUS}), "needs_status"),
 }
-"""The links of which a command needs at least one to see its effect, and the error if all are missing."""
+"""For each link that commands: the links that show its effect, and the error if all of them are missing."""
 
 BOX_REQUIRED: Mapping[str, tuple[tuple[frozenset[str], str], ...]] = {
     CONF_ALLOW_POWER_CYCLE: (
@@ -197,7 +197,7 @@ class LinkedSubentryFlow(ConfigSubentryFlow):
 
     @property
     def _requirements(self) -> Iterator[tuple[str, frozenset[str], str]]:
-        """Yield each link with the links of which it needs at least one, and the error if all are missing."""
+        """Yield each link, the alternatives of which it needs at least one, and the error if all are missing."""
         if self._is_for_boxes:
             for link, needs in BOX_REQUIRED.items():
                 yield from ((link, alternatives, error) for alternatives, error in needs)

@@ -59,6 +59,7 @@ from ..juicebox.resolver import is_address
 from .juicebox_box import (
     BOX_SCHEMA,
     SERVER_NAMES,
+    UNKNOWN,
     abort_reason,
     as_subentry,
     default_name,
@@ -120,9 +121,17 @@ class JuiceBoxSteps(UserFlow):
         suggested = user_input
         if suggested is None and entry is not None:
             suggested = {**entry.data, CONF_PORTS: [str(port) for port in entry.data[CONF_PORTS]]}
-        schema = self.add_suggested_values_to_schema(await self._listening_schema(), suggested)
+        addresses = await self._own_addresses()
+        address = (suggested or {}).get(CONF_BIND_ADDRESS) or next(iter(addresses), UNKNOWN)
         return self.async_show_form(
-            step_id="juicebox", data_schema=schema, errors=errors, description_placeholders={"port": self._port}
+            step_id="juicebox",
+            data_schema=self.add_suggested_values_to_schema(_listening_schema(addresses), suggested),
+            errors=errors,
+            description_placeholders={
+                "port": self._port,
+                "address": address,
+                "names": "\n".join(SERVER_NAMES),
+            },
         )
 
     async def async_step_wait(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
@@ -147,7 +156,7 @@ class JuiceBoxSteps(UserFlow):
             menu_options=["wait", "without_box"],
             description_placeholders={
                 **self._listening_placeholders,
-                "names": ", ".join(SERVER_NAMES),
+                "names": "\n".join(SERVER_NAMES),
                 "dropped": str(self._trial_hub.listener.dropped.total()),
             },
         )
@@ -202,20 +211,10 @@ class JuiceBoxSteps(UserFlow):
         ports = ", ".join(str(port) for port in self._settings[CONF_PORTS])
         return {"address": self._settings[CONF_BIND_ADDRESS], "ports": ports}
 
-    async def _listening_schema(self) -> vol.Schema:
+    async def _own_addresses(self) -> list[str]:
+        """Return the IPv4 addresses of this computer, the most likely one first."""
         adapters = await network.async_get_adapters(self.hass)
-        addresses = [ip["address"] for adapter in adapters if adapter["enabled"] for ip in adapter["ipv4"]]
-        address = vol.Required(CONF_BIND_ADDRESS, default=addresses[0]) if addresses else None
-        return vol.Schema(
-            {
-                vol.Required(CONF_PORTS, default=[str(port) for port in DEFAULT_PORTS]): _dropdown(
-                    [str(port) for port in DEFAULT_PORTS], multiple=True
-                ),
-                address or vol.Required(CONF_BIND_ADDRESS): _dropdown(addresses),
-                vol.Required(CONF_UPSTREAM): section(UPSTREAM_SCHEMA, {"collapsed": False}),
-                vol.Required(CONF_JUICENET, default={}): section(JUICENET_SCHEMA, {"collapsed": True}),
-            }
-        )
+        return [ip["address"] for adapter in adapters if adapter["enabled"] for ip in adapter["ipv4"]]
 
     async def _validated(self, user_input: Mapping[str, Any], errors: dict[str, str]) -> dict[str, Any] | None:
         """Return the normalized input and leave the ports open. If something fails, fill `errors` and return None."""
@@ -318,6 +317,20 @@ class JuiceBoxSteps(UserFlow):
         self._close_trial_hub()
         data = {CONF_KIND: KIND_JUICEBOX, **self._settings}
         return self.async_create_entry(title=TITLE, data=data, subentries=boxes)
+
+
+def _listening_schema(addresses: list[str]) -> vol.Schema:
+    address = vol.Required(CONF_BIND_ADDRESS, default=addresses[0]) if addresses else vol.Required(CONF_BIND_ADDRESS)
+    return vol.Schema(
+        {
+            vol.Required(CONF_PORTS, default=[str(port) for port in DEFAULT_PORTS]): _dropdown(
+                [str(port) for port in DEFAULT_PORTS], multiple=True
+            ),
+            address: _dropdown(addresses),
+            vol.Required(CONF_UPSTREAM): section(UPSTREAM_SCHEMA, {"collapsed": False}),
+            vol.Required(CONF_JUICENET, default={}): section(JUICENET_SCHEMA, {"collapsed": True}),
+        }
+    )
 
 
 def _dropdown(options: list[str], *, multiple: bool = False) -> SelectSelector:

@@ -111,7 +111,7 @@ REQUIRED_ANSWERS: Mapping[str, str] = {
     CONF_WIRE_RATING: "wire_rating_missing",
     CONF_IN_MAKER_LOAD_GROUP: "answer_missing",
 }
-"""The error of each field that only the user can answer, if it is empty."""
+"""The error for each field that only the user can fill in, if that field is empty."""
 BOX_SCHEMA = vol.Schema({vol.Required(CONF_NAME): TextSelector(), **BOX_FIELDS})
 SETTINGS_SCHEMA = vol.Schema(
     {vol.Required(CONF_NAME): TextSelector(), vol.Required(CONF_HOST): TextSelector(), **BOX_FIELDS}
@@ -129,7 +129,7 @@ class JuiceBoxSubentryFlow(ConfigSubentryFlow):
         boxes = get_shared_state(self.hass).boxes
         found = {} if boxes is None else {each.serial: each for each in boxes.server.listener.discovered}
         if not found:
-            return self.async_abort(reason="no_box_heard", description_placeholders={"names": ", ".join(SERVER_NAMES)})
+            return self.async_abort(reason="no_box_heard", description_placeholders={"names": "\n".join(SERVER_NAMES)})
         if user_input is not None and (chosen := found.get(user_input[CONF_BOX])) is not None:
             self._found = chosen
             return await self.async_step_box()

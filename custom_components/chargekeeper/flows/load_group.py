@@ -165,7 +165,7 @@ class LoadGroupSteps(UserFlow):
         )
 
     def _candidates(self, present: Iterable[Mapping[str, str]]) -> dict[str, str]:
-        """Return the names of the selectable chargers by slug: all known chargers and the present members."""
+        """Return the names of the selectable chargers by slug: all known chargers and all existing members."""
         names = {_slug(member_key(member)): member_name(self.hass, member) for member in present}
         for maker, serial in (known := known_chargers(self.hass)):
             name = {"maker": maker, "serial": serial, "name": known[maker, serial].name}
@@ -176,7 +176,7 @@ class LoadGroupSteps(UserFlow):
         }
 
     def _member(self, slug: str) -> dict[str, Any]:
-        """Return a member as it is stored in the data of the entry. A present member keeps its weight."""
+        """Return a member as it is stored in the data of the entry. An existing member keeps its weight."""
         maker, _, serial = slug.partition("_")
         present = [] if self._reconfigured_entry is None else self._reconfigured_entry.data[CONF_MEMBERS]
         weight = next((member[CONF_WEIGHT] for member in present if _slug(member_key(member)) == slug), 1.0)

@@ -1,6 +1,6 @@
 """The JuiceBoxes of this Home Assistant: the hub with its sockets, the chargers, the transports and the stored state.
 
-All of it outlives reloads. No status is lost meanwhile, and a box does not notice a reload.
+All these objects outlive reloads: no status is lost during a reload, and no box notices it.
 """
 
 import asyncio
@@ -29,7 +29,8 @@ POWER_RECORD = "power_"
 """Prefix of the serial for the record of a power cycle in the intent store."""
 
 SAVE_INTERVAL = 15 * 60.0
-"""Seconds between two saves of state that may be that old after a power cut. Vital state is saved when it changes."""
+"""Seconds between two saves of state that is not vital. After a power cut this state may be that old. Vital state is
+saved when it changes."""
 
 RELOAD_PATIENCE = 60.0
 """Seconds for which boxes are served while their entry is not set up. A reload takes less."""
@@ -182,7 +183,7 @@ class Boxes:
         return [serial for serial, cycle in self.power_cycles.items() if cycle.active]
 
     async def finish(self) -> None:
-        """Switch the power of all boxes on, since nothing will do it later."""
+        """Switch the power of all boxes on, because nothing will switch it on later."""
         await asyncio.gather(*(cycle.finish() for cycle in self.power_cycles.values()))
 
     async def forget(self, serial: str) -> None:

@@ -6,8 +6,10 @@ from datetime import datetime
 from enum import Enum
 from math import ceil
 
+from homeassistant.const import Platform
+from homeassistant.core import async_get_hass
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
-from homeassistant.helpers.translation import async_get_exception_message
+from homeassistant.helpers.translation import async_get_exception_message, async_translate_state
 from homeassistant.util import dt as dt_util
 
 from ..const import DOMAIN
@@ -24,7 +26,7 @@ from ..core.errors import (
     UnsafeRequest,
     Unsupported,
 )
-from ..core.model import RestartAvailability, Source
+from ..core.model import STATUS, RestartAvailability, Source, Status
 
 
 class Kind(Enum):
@@ -117,28 +119,34 @@ FLOW_UNLISTED: Mapping[type[ChargerError], str] = {
 """The same tables for the config flow: keys of its section `error`."""
 
 
-def as_home_assistant_error(error: ChargerError, charger: str) -> HomeAssistantError:
+def as_home_assistant_error(error: ChargerError, charger: str, status: Status | None = None) -> HomeAssistantError:
     """Return the Home Assistant error to raise instead of `error`.
 
     Args:
         error: the error that a charger or an account raised.
         charger: the name of the charger as the user knows it.
+        status: the status that the charger shows; None if unknown.
     """
     key, kind = _row(error)
     make: type[HomeAssistantError] = kind.value
+    placeholders = _placeholders(error, charger)
+    if key == "wrong_state" and status is not None:
+        key = "wrong_state_schedule" if status is Status.WAITING_SCHEDULE else "wrong_state_now"
+        placeholders["status"] = _status_text(status)
     return make(
         translation_domain=DOMAIN,
         translation_key=key,
-        translation_placeholders={"charger": charger, **_placeholders(error, charger)},
+        translation_placeholders={"charger": charger, **placeholders},
     )
 
 
 @contextmanager
-def translated(charger: str) -> Iterator[None]:
+def translated(charger: str, status: Status | None = None) -> Iterator[None]:
     """Turn a `ChargerError` of the block (awaits included) into Home Assistant's exception.
 
     Args:
         charger: the name of the charger as the user knows it.
+        status: the status that the charger shows; None if unknown.
 
     Raises:
         HomeAssistantError: a failure; its subclass `ServiceValidationError` if the request itself cannot be carried
@@ -147,7 +155,7 @@ def translated(charger: str) -> Iterator[None]:
     try:
         yield
     except ChargerError as error:
-        raise as_home_assistant_error(error, charger) from error
+        raise as_home_assistant_error(error, charger, status) from error
 
 
 def flow_error(error: ChargerError) -> str:
@@ -157,7 +165,7 @@ def flow_error(error: ChargerError) -> str:
 
 
 def retry_minutes(error: ChargerError) -> int:
-    """Return the whole minutes, at least 1, after which to try again. Errors without a time give 1."""
+    """Return the time until the next attempt in whole minutes: at least 1, and 1 for an error without a time."""
     return max(1, ceil(error.retry_after / 60)) if isinstance(error, TransportBusy) else 1
 
 
@@ -196,6 +204,11 @@ def _transport_failure(source: Source, failure: ChargerError, charger: str) -> s
     """Return the sentence that names a transport and the reason why it failed."""
     reason = str(as_home_assistant_error(failure, charger))
     return async_get_exception_message(DOMAIN, f"tried_{source}", {"reason": reason}) + "."
+
+
+def _status_text(status: Status) -> str:
+    """Return the status as the sensor shows it in the language of Home Assistant, in lower case for a sentence."""
+    return async_translate_state(async_get_hass(), status, Platform.SENSOR, DOMAIN, STATUS.key, None).lower()
 
 
 def local_time(timestamp: datetime) -> str:

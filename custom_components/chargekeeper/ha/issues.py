@@ -38,6 +38,12 @@ PORT_BUSY = "port_busy"
 ADDRESS_GONE = "address_gone"
 TOKEN_REFUSED = "juicenet_token_refused"  # noqa: S105 - the key of an issue
 
+CHARGER_ISSUES: Mapping[Maker, frozenset[ChargerIssue]] = {
+    Maker.WALLBOX: frozenset(ChargerIssue),
+    Maker.JUICEBOX: frozenset(ChargerIssue) - {ChargerIssue.COMMANDS_IGNORED},
+}
+"""The issues of a charger by its manufacturer. For ignored commands, a JuiceBox has an issue of its own."""
+
 CLOUD_LOST_AFTER = 30 * 60.0
 """Seconds of an outage after which chargers without another transport get an issue."""
 
@@ -54,7 +60,7 @@ def track_charger_issues(hass: HomeAssistant, coordinator: ChargerCoordinator) -
 
     @callback
     def sync() -> None:
-        for issue in ChargerIssue:
+        for issue in CHARGER_ISSUES[coordinator.identity.maker]:
             is_there = issue in coordinator.data.issues
             name = charger_name(hass, coordinator.config_entry, coordinator.identity)
             placeholders = {"charger": name} if is_there else None
@@ -102,12 +108,15 @@ def track_box_issues(hass: HomeAssistant, coordinator: ChargerCoordinator, box: 
             "pinned": box.config.host,
             "address": box.state.host,
         }
+        issues = set(box.issues)
+        if ChargerIssue.COMMANDS_IGNORED in coordinator.data.issues:
+            issues.add(BoxIssue.IGNORES_COMMANDS)
         for issue in BoxIssue:
-            _sync_issue(hass, f"{issue}_{serial}", issue, placeholders if issue in box.issues else None)
+            _sync_issue(hass, f"{issue}_{serial}", issue, placeholders if issue in issues else None)
         override = coordinator.data.override
         out_of_reach = coordinator.data.value(STATUS) is Status.OFFLINE or box.mode is Mode.LEARNING
         charges_alone = BoxIssue.STORED_ZERO not in box.issues  # an offline current of 0 A prevents charging anyway
-        waits = override.on and not override.applied and out_of_reach and charges_alone
+        waits = override.on and not coordinator.charger.override_left and out_of_reach and charges_alone
         _sync_issue(hass, f"{OVERRIDE_BY_HAND}_{serial}", OVERRIDE_BY_HAND, placeholders if waits else None)
 
     sync()
@@ -167,7 +176,7 @@ def track_token_issue(hass: HomeAssistant, entry: ConfigEntry, account: JuiceNet
 
 @callback
 def sync_listen_issue(hass: HomeAssistant, entry: ConfigEntry, error: NoConnection | None) -> None:
-    """Raise the issue for why the ports for boxes cannot be opened; without an error remove it."""
+    """Raise the issue that the ports for boxes cannot be opened; remove the issue if there is no error."""
     busy = isinstance(error, PortBusy)
     detail = "" if error is None else error.detail
     _sync_issue(hass, f"{PORT_BUSY}_{entry.entry_id}", PORT_BUSY, {"port": detail} if busy else None)
@@ -331,8 +340,8 @@ def _sync_issue(
 ) -> None:
     """Create or update an issue; delete it if `placeholders` is None. An issue with `data` can be fixed.
 
-    An inactive issue is left alone: Home Assistant only remembers that the user chose to ignore it. Soon after a start,
-    the cause of such an issue may still exist without having been found again.
+    An inactive issue is not deleted: Home Assistant only remembers that the user chose to ignore it. Soon after a
+    start, the cause of such an issue may still exist without having been found again.
     """
     if placeholders is not None:
         ir.async_create_issue(

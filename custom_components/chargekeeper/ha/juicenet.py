@@ -68,7 +68,10 @@ async def async_units(hass: HomeAssistant, account: Mapping[str, str]) -> dict[s
 
 
 async def async_suggestions(hass: HomeAssistant, account: Mapping[str, str], serial: str) -> dict[str, Any]:
-    """Return the values to fill in for a box; empty if no server knows the box or answers now."""
+    """Return the values to fill in for a box.
+
+    The result is empty without an account, if the server does not know the box, or if a request fails.
+    """
     if not account:
         return {}
     client = juicenet_client(hass, account)

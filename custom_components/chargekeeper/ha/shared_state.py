@@ -65,7 +65,7 @@ class SharedState:
     chargers: dict[tuple[Maker, str], Charger] = field(default_factory=dict)
     stores: dict[str, EntryStores] = field(default_factory=dict)
     started: dict[tuple[Maker, str], Charger] = field(default_factory=dict)
-    """The started chargers. The others wait until their entry is set up again."""
+    """The started chargers. All other chargers wait until their entry is set up again."""
     groups: dict[str, LoadGroup] = field(default_factory=dict)
     """Load groups by the unique id of their entry."""
     outages: dict[str, OutageLog] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class SharedState:
 
     @callback
     def trial(self, hass: HomeAssistant, credentials: Credentials) -> WallboxAccount:
-        """Return the account to try these credentials with. It belongs to no entry yet."""
+        """Return the account for an attempt with these credentials. The account belongs to no entry yet."""
         key = account_key(credentials)
         account = self.trials.get(key)
         if account is None:
@@ -89,7 +89,10 @@ class SharedState:
 
     @callback
     def account_at(self, hass: HomeAssistant, entry: ConfigEntry, credentials: Credentials) -> WallboxAccount:
-        """Return the account to try new credentials of an entry with: the entry's own, unless the addresses differ."""
+        """Return the account for an attempt with new credentials of an entry.
+
+        This is the entry's own account, unless the addresses differ.
+        """
         account = self.accounts.get(entry_key(entry))
         if account is not None and account.server == _server(credentials):
             return account
@@ -140,7 +143,7 @@ class SharedState:
         charger.start()
 
     async def end(self, charger: Charger) -> None:
-        """Stop a charger. To its load group the member is offline from now on."""
+        """Stop a charger. Its load group counts the charger as offline from now on."""
         key = charger.identity.key
         self.started.pop(key, None)
         for group in self.groups.values():

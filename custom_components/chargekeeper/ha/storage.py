@@ -97,7 +97,7 @@ class SyncedStore(Store[Stored]):
 class EntryStores:
     """The stores of one entry, by its unique id.
 
-    They outlive reloads, so that a late write never crosses an early one.
+    The stores outlive reloads, so that two writes of one file never overlap.
     """
 
     def __init__(self, hass: HomeAssistant, unique_id: str) -> None:

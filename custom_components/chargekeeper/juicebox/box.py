@@ -41,9 +41,9 @@ from .state import BoxState
 LOGGER = logging.getLogger(__name__)
 
 ANSWER_WITHIN = 5.0
-"""Seconds that the server has for an answer; the real one took up to 4 (docs/protocols/juicebox.md, section 2.5)."""
+"""Maximum seconds for the server's answer; the real server took up to 4 (docs/protocols/juicebox.md, section 2.5)."""
 LONGEST_UNSERVED = 110.0
-"""Seconds since its last command after which a box is taken over, however few statuses came. The promise is 120 s."""
+"""Seconds after its last command at which a box is taken over, even if few statuses came. The promise is 120 s."""
 FULL_BELOW = 100.0
 """W; a car that draws less does not charge, even if the box reports charging (docs/protocols/juicebox.md, section 2.3).
 """
@@ -86,7 +86,7 @@ class BoxIssue(StrEnum):
     STORED_ZERO = "stored_zero"  # without commands the box does not charge at all
     OFFLINE_ABOVE_WIRE = "offline_above_wire"
     OFFLINE_NOT_STORED = "offline_not_stored"  # the box still reports the stored limit from before the change
-    TWO_ADDRESSES = "two_addresses"  # the pinned address uses its serial while another one is believed
+    TWO_ADDRESSES = "two_addresses"  # the pinned address uses its serial while another address is believed
     OVERRIDE_HANDED_BACK = "override_handed_back"  # the server is back in charge and does not let the box charge
 
 
@@ -117,11 +117,11 @@ class Box:
     """One box.
 
     Args:
-        clock: time.
-        config: settings of the user.
-        state: what is known from before.
-        forward: sends a datagram to the manufacturer's server, None without one; its flag is True while the server is
-            suspect.
+        clock: the source of time.
+        config: the settings of the user.
+        state: the known state of the box from earlier runs.
+        forward: sends a datagram to the manufacturer's server; None without a server. Its flag is True while the server
+            is suspect.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Box:
         self.counts: Counter[str] = Counter()
         self.issues: set[BoxIssue] = set()
         self.block_reason: BlockReason = BlockReason.PAUSE if state.paused else BlockReason.SCHEDULE
-        """Why a command last did not let the box charge; it may be over."""
+        """Why the last command that blocked charging did so. The reason may no longer apply."""
         self.refused_stored: int | None = None
         """The last stored limit of the server that was not passed on, in A."""
         self.confirmed_current: int | None = None
@@ -168,8 +168,8 @@ class Box:
         self._sent_offline: int | None = None  # with the last command, cleared by the next status
         self._offline_sent_count = 0  # statuses that followed a command with the stored limit
         self._previous_offline: tuple[int, datetime | None] | None = None
-        """The stored limit before the user's change, and when that one was changed. None once the change counts as
-        stored."""
+        """The stored limit before the user's change, and the time at which that earlier limit was changed. None once
+        the change counts as stored."""
         self._cancel_check: Callable[[], None] | None = None
         self._update_offline_issues()
 
@@ -259,13 +259,19 @@ class Box:
 
     @property
     def installation_limit(self) -> float | None:
-        """The highest current of the installation, in A. It ignores the load group share, which no server can know."""
+        """The highest current of the installation, in A.
+
+        The load group share is ignored, because no server can know it.
+        """
         highest, _ = ceiling(replace(self.limits, load_group_limit=self.config.load_group_limit))
         return highest
 
     @property
     def setting(self) -> float | None:
-        """The current without other limits, in A: the user's, else the last one passed on, else the stored limit."""
+        """The current without other limits, in A.
+
+        This is the user's current, else the last current that was passed on, else the stored limit.
+        """
         state = self.state
         known = (state.charging_current, state.allowed, state.offline)
         return next((amps for amps in known if amps is not None), None)
@@ -392,10 +398,10 @@ class Box:
         self._queue_user_change()
 
     def follow_override(self, *, on: bool) -> None:
-        """Set whether the user's override continues.
+        """Record if the user's override continues.
 
-        A continuing override survives a take-over, even if no command was needed for it. Its start ends a pause. When
-        it ends, for whatever reason, the schedule applies again.
+        A continuing override survives a take-over, even if it needed no command. The start of an override ends a pause.
+        After the end of an override, for whatever reason, the schedule applies again.
         """
         if on and not self._override_requested:
             self.state.paused = False
@@ -404,7 +410,9 @@ class Box:
             self.state.override = False
 
     def confirm_offline(self, amps: int) -> None:
-        """Set the stored limit that the user confirms; a box with another one stores it once (I11).
+        """Set the stored limit that the user confirms (I11).
+
+        A box with another stored limit stores the confirmed limit once.
 
         Raises:
             NotApplicable: `known`, the limit was learned meanwhile; `learning`, boxes of this version take no commands.
@@ -478,7 +486,10 @@ class Box:
         self._notify()
 
     def _store(self, offline: int) -> None:
-        """Send this stored limit from now on. Until the box surely received it, the previous one still counts."""
+        """Send this stored limit from now on.
+
+        The previous limit still counts until the box has surely received the new one.
+        """
         state = self.state
         if offline != state.offline:
             state.overwritten = state.stored
@@ -506,7 +517,7 @@ class Box:
         self._notify()
 
     def _process_debug(self, message: DebugMessage) -> None:
-        """Process a log line. It is never answered (docs/protocols/juicebox.md, section 2.3.3)."""
+        """Process a log line. ChargeKeeper never answers log lines (docs/protocols/juicebox.md, section 2.3.3)."""
         if message.level == "ERR":
             self.counts["errors_logged"] += 1
         if not message.booted:
@@ -518,7 +529,7 @@ class Box:
             self._forget()
 
     def _process_encrypted(self) -> None:
-        """Count an encrypted status. It is neither answered nor relayed: the server's answer could not be checked.
+        """Count an encrypted status. Do not answer or relay the status: the server's answer could not be checked.
 
         See docs/design.md, section 6.3.
         """
@@ -578,7 +589,7 @@ class Box:
         See docs/protocols/juicebox.md, section 2.6.
 
         A limit too low for any car is not learned without the user's confirmation: the box's own schedule may look the
-        same. What is learned here is also what ChargeKeeper sends.
+        same. ChargeKeeper also sends the limit that it learns here.
         """
         silent = self.command_clock.surely_fell_back(now)
         shown = _plausible(message.limit_in_force)
@@ -694,7 +705,7 @@ class Box:
             self._forward(data, self.server_health.suspect)
 
     def _forward_status(self, data: bytes, now: float) -> None:
-        """Forward a status to the server, whoever answers the box; here a missing answer is noticed."""
+        """Forward a status to the server, whoever answers the box, and notice missing answers."""
         if self._forward is None:
             return
         gone = self._server_is_gone(now)  # judged by earlier statuses: this one may come before their answers
@@ -721,11 +732,11 @@ class Box:
 
     @property
     def _take_over_deadline(self) -> float:
-        """When the box is taken over at the latest, if a status is unanswered by the server."""
+        """Latest monotonic time at which the box is taken over if the server leaves a status unanswered."""
         return self.command_clock.served_at + LONGEST_UNSERVED
 
     def _server_is_gone(self, now: float) -> bool:
-        """Return True if the server left too many statuses unanswered, or one for too long."""
+        """Return True if the server left too many statuses unanswered, or one status unanswered for too long."""
         return self.server_health.is_gone(now) or (
             self.server_health.has_unanswered_status and now >= self._take_over_deadline
         )
@@ -810,7 +821,7 @@ class Box:
     def _permitted_stored(self, amps: int) -> int:
         """Return the stored limit to pass on to the box, in A.
 
-        This is the server's limit, or the known one if the server's would raise it above the wire rating.
+        This is the server's limit. If that would raise the known limit above the wire rating, it is the known limit.
         """
         known = self.state.offline
         wire = HIGHEST_CURRENT if self.config.wire_rating is None else self.config.wire_rating

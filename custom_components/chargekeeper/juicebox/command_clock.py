@@ -13,7 +13,8 @@ SILENCE_SHOWS_OFFLINE = 360.0
 OFFLINE_AFTER = 300.0
 """Seconds for which a box obeys a command."""
 ONE_START = 60.0
-"""Seconds in which further boot lines belong to the same boot. The box may have been commanded by their end."""
+"""Seconds in which further boot lines belong to the same boot. By the end of these lines, the box may already have a
+command."""
 
 
 class CommandClock:

@@ -1,18 +1,18 @@
 """Check that a box obeys commands, by the limits in its next statuses.
 
 Sources disagree about which of the two limits is in force (docs/protocols/juicebox.md, section 2.3). The tracker finds
-out which one is. A limit proves a command only if it had to change, and changed: one that stays the same may be a
-constant that happens to match (docs/design.md, section 0.1).
+out which limit is in force. A limit proves a command only if it had to change, and did: a limit that stays the same
+may be a constant that happens to match (docs/design.md, section 0.1).
 """
 
 from ..core.limits import HIGHEST_CURRENT
 from .datagram import StatusMessage
 
 SHOWS_WITHIN = 3
-"""Number of statuses after a command of which at least one shows the command. The first or the second status shows the
+"""At least one of this number of statuses after a command shows the command. The first or the second status shows the
 command (section 2.5), or the third if one status is lost."""
 IGNORED_IN_A_ROW = 3
-"""Consecutive statuses without the commanded limits after which the box counts as ignoring commands."""
+"""The box counts as ignoring commands after this number of consecutive statuses without the commanded limits."""
 
 
 class CommandTracker:
@@ -82,7 +82,7 @@ class CommandTracker:
         self.proven = False
 
     def cancel(self) -> None:
-        """Stop waiting: no command holds, so no status can show one."""
+        """Stop waiting: no command holds, so no status can show a command."""
         self._statuses_since_command = None
         self._sent = None
         self.proven = self.follows = False

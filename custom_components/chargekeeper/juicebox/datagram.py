@@ -305,7 +305,7 @@ def parse_command(data: bytes) -> CommandMessage | Rejection:
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """Beginning of the status lines of one box, `length` bytes. `state` is the checksum's state after it."""
+    """Beginning of the status lines of one box, `length` bytes. `state` is the checksum's state after these bytes."""
 
     serial: str
     version: str

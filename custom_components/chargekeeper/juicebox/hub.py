@@ -47,7 +47,7 @@ class BoxHub:
     # Settings of the user
 
     def open(self, address: str, ports: Iterable[int], upstream: UpstreamConfig | None) -> None:
-        """Listen on these ports, instead of any earlier ones; the boxes stay.
+        """Listen on these ports instead of the earlier ports; the boxes stay.
 
         Raises:
             PortBusy: a port is taken, its number is the detail; nothing has changed.
@@ -148,7 +148,7 @@ class BoxHub:
         self.listener.add(serial, state.host, state.lifetime, pinned=state.pinned, metered_at=metered_at)
 
     def _open_upstream(self, serial: str) -> Callable[[bytes, bool], None] | None:
-        """Open a new upstream for a box, closing any earlier one. Return the function that sends to it."""
+        """Open a new upstream for a box, and close an earlier one. Return the function that sends to the upstream."""
         self._close_upstream(serial)
         if self._upstream_config is None:
             return None

@@ -1,4 +1,4 @@
-"""Energy per quarter hour of the last day, as a box reports it: one slot with each status, in rotation.
+"""Energy per quarter hour of the last day. A box reports one slot with each status, and all slots in turn.
 
 The energies survive restarts of the box and of ChargeKeeper. A power cut erases them in the box only
 (docs/protocols/juicebox.md, section 2.3.1).
@@ -17,7 +17,7 @@ DAY = timedelta(days=1)
 
 DOUBT = timedelta(minutes=2)
 """A box knows the time to the minute, by the last command. Near the beginning of a slot, its energy may be that of
-yesterday or of today. The next rotation, within the hour, has the right one."""
+yesterday or of today. The box reports the slot again within the hour, with the right energy."""
 
 HIGHEST_ENERGY = HIGHEST_CURRENT * 300 // 4
 """Wh; no box can deliver more in a quarter of an hour (at 300 V), so that a larger number is damaged."""

@@ -46,7 +46,7 @@ READ_BURST = 1000.0
 and to all other ports separately."""
 
 PORT_SILENT = 65.0
-"""Seconds of silence of a box's port after which the box may have opened another one. This is somewhat more than two
+"""Seconds of silence of a box's port after which the box may have opened another port. This is somewhat more than two
 reporting intervals."""
 
 STRANGERS_RATE = 20.0
@@ -54,14 +54,14 @@ STRANGERS_BURST = 40.0
 """Datagrams checked per second of all other senders together, and how many at once."""
 
 SILENT_BEFORE_MOVE = 120.0
-"""Seconds for which the old address of a box must be silent before another one is believed."""
+"""Seconds without a status from the old address of a box before another address is believed."""
 
 PLAUSIBLE_IN_A_ROW = 3
 """Consecutive statuses that must be plausible for one box before a new address, or a new box, is believed."""
 
 STRANGER_AGE = 65.0
-"""Seconds within which a new box must send those statuses: an idle box sends one every 30 s. It is also the longest
-time between two consecutive ones."""
+"""Seconds within which a new box must send those statuses: an idle box sends one every 30 s. This is also the longest
+time between two consecutive statuses."""
 
 MOST_STRANGERS = 20
 MOST_PENDING = 5
@@ -75,7 +75,7 @@ HIGHEST_POWER = 80.0 * 3 * 250.0
 """W: 80 A on three phases of 250 V. The lifetime energy of no box rises faster."""
 
 ENERGY_SLACK = 1_000.0
-"""Wh by which the lifetime energy may exceed that."""
+"""Wh by which the lifetime energy may exceed the energy at that power."""
 
 DISPUTED_FOR = 600.0
 """Seconds for which a status from the pinned address counts as a dispute while another address is believed."""
@@ -159,7 +159,7 @@ class Track:
         return self.lifetime <= energy <= self.lifetime + highest
 
     def counter_fits(self, status: StatusMessage, now: float) -> bool:
-        """Return True if the counter advanced as time did. Old boxes have no counter."""
+        """Return True if the counter advanced as time did, or if the last status had no counter, as in old boxes."""
         if self.uptime is None or status.uptime is None:
             return self.uptime is None
         (before, wrap) = self.uptime
@@ -179,10 +179,10 @@ class Track:
         self.at = now
 
     def add_evidence(self, status: StatusMessage, now: float) -> bool:
-        """Record a status of a doubtful source; return True if enough in a row are plausible."""
+        """Record a status of a doubtful source; return True if enough consecutive statuses are plausible."""
         if now - self.at < CLOSEST_STATUSES:
             return False
-        follows = now - self.at <= STRANGER_AGE  # after hours, any value would fit a counter that wraps
+        follows = now - self.at <= STRANGER_AGE  # after a long gap, any value fits a counter that wraps
         fits = follows and self.energy_fits(status, now) and self.counter_fits(status, now)
         self.good = self.good + 1 if fits else 1
         self.record(status, now)
@@ -208,13 +208,13 @@ class _Listed:
         self.read_buckets = {from_last_port: Bucket(READ_RATE, READ_BURST) for from_last_port in (True, False)}
         self.status_bucket = Bucket(BOX_RATE, BOX_BURST)
         self.other_bucket = Bucket(BOX_RATE, BOX_BURST)
-        self.candidates: dict[str, Track] = {}  # by address, which may be the pinned one
+        self.candidates: dict[str, Track] = {}  # by address, which may be the pinned address
 
     def has_room(self, message: Message, port: int, now: float) -> bool:
         """Return True if one more datagram may be passed on.
 
-        Anybody can forge datagrams without a checksum, or send from another port. So these do not use up the room for
-        the statuses of the box.
+        Anybody can forge datagrams without a checksum, or send from another port. Such datagrams therefore do not use
+        up the room for the statuses of the box.
         """
         if not isinstance(message, StatusMessage):
             return self.other_bucket.take(now)
@@ -268,7 +268,7 @@ class Listener:
         self._strangers: dict[str, _Stranger] = {}
         self._stranger_bucket = Bucket(STRANGERS_RATE, STRANGERS_BURST)
         self.on_dispute: Callable[[str], None] = lambda _serial: None
-        """Called with the serial of a box if its pinned address sends while another one is believed."""
+        """Called with the serial of a box if its pinned address sends while another address is believed."""
         self.dropped: Counter[str] = Counter()
         """Number of dropped datagrams by reason."""
 
@@ -355,7 +355,7 @@ class Listener:
         return None if listed is None else listed.host
 
     def is_disputed(self, serial: str) -> bool:
-        """Return True while the pinned address of a box sends and another one is believed."""
+        """Return True while the pinned address of a box sends and another address is believed."""
         listed = self._listed.get(serial)
         return listed is not None and self._clock.monotonic() - listed.disputed_at < DISPUTED_FOR
 
@@ -437,8 +437,8 @@ class Listener:
     def _has_moved(listed: _Listed, message: StatusMessage, host: str, now: float) -> bool:
         """Return True if three plausible statuses in a row prove that the box is now at `host`.
 
-        The pinned address needs no more proof, whatever strangers sent meanwhile. Any other address must be private,
-        the old one silent, and the energy possible for this box.
+        The pinned address needs no more proof, whatever strangers sent meanwhile. Any other address must be private. In
+        addition, the old address must be silent and the energy possible for this box.
         """
         if host != listed.pinned:
             if now - listed.status_received_at < SILENT_BEFORE_MOVE or not IPv4Address(host).is_private:

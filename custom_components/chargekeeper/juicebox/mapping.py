@@ -96,9 +96,9 @@ def status(box: Box, now: float) -> Status | None:
 
 
 def stored_limit(box: Box) -> float | None:
-    """Return the current in A that a box without commands allows: the highest it may have stored.
+    """Return the current in A that a box without commands allows: the highest limit that it may have stored.
 
-    It is None while the stored limit is unknown.
+    The result is None while the stored limit is unknown.
     """
     return None if box.state.offline is None or box.state.stored is None else float(box.state.stored)
 
@@ -227,8 +227,8 @@ def unit_readings(
 ) -> Readings:
     """Return the readings of a unit's state.
 
-    `seen` is when the box reported the state. That a box is offline is the server's report, of `now`. `shown` is the
-    status of the unit, and `setting` the current that it is set to apart from a pause, in A.
+    `seen` is when the box reported the state. The server itself reports that a box is offline; this status is dated
+    `now`. `shown` is the status of the unit, and `setting` the current that it is set to apart from a pause, in A.
     """
     away = shown is Status.OFFLINE
     builder = ReadingBuilder(Source.CLOUD, now if away else seen)

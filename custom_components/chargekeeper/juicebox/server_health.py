@@ -2,8 +2,8 @@
 
 See docs/protocols/juicebox.md, section 2.8.
 
-A server that stops answering is first suspect, then gone. It gets the box back only after several good answers in a
-row.
+A server that stops answering is first suspect, then gone. The box is handed back to the server only after several
+consecutive good answers.
 """
 
 from math import inf

@@ -1,4 +1,4 @@
-"""Stored state of a box. With it, the first answer after a restart is the same as it would have been without one."""
+"""Stored state of a box. With this state, the first answer after a restart is the same as without a restart."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -13,13 +13,14 @@ from .interval_energy import IntervalEnergy
 class BoxState:
     """State of one box that must survive a restart. Currents in A, energies in Wh.
 
-    Addresses: `host` is where the box was last heard and `heard_at` when; `pinned` is where the user said it is.
+    Addresses: `host` is the address at which the box was last heard, and `heard_at` the time. `pinned` is the address
+    that the user named.
 
     Limits: `offline` is the stored limit `M`, None until it is learned. `overwritten` is the highest limit that the box
-    may still have stored instead, until it surely received the new one. `second_in_force` is True if the second limit
-    of its statuses is the one in force, None until a command shows it. `online` is the last `A` that was sent to the
-    box, whoever sent it. `served` is the last `A` of the manufacturer's server. `allowed` is the last `A` with which
-    that server let the box charge, or the limit of the installation if that limit was lower.
+    may still have stored instead, until the box has surely received the new limit. `second_in_force` is True if the
+    second limit of its statuses is in force, None until a command shows which is. `online` is the last `A` that was
+    sent to the box, whoever sent it. `served` is the last `A` of the manufacturer's server. `allowed` is the last `A`
+    with which that server let the box charge, or the limit of the installation if that limit was lower.
 
     Commands: `index` and `flags` are those of the last command; `cycles` is True if the flags follow the index. `kept`
     is True while ChargeKeeper answers the box. `charging_current`, `paused` and `override` are what the user wants.

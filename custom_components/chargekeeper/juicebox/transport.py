@@ -125,8 +125,8 @@ class JuiceBoxTransport(_BoxTransport):
                 `learning`, its stored limit is unknown.
             UnsafeRequest: the current is above the ceiling, or the override would collide with the manufacturer's load
                 group.
-            NotApplicable: the box cannot do it in its present state.
-            Unsupported: no box can do it.
+            NotApplicable: the box cannot carry out the command in its present state.
+            Unsupported: no box can carry out the command.
         """
         if self.presence is not Presence.ONLINE:
             raise NoConnection("charger_offline" if self.presence is Presence.OFFLINE else "not_heard")

@@ -70,7 +70,7 @@ class Upstream:
         """Why nothing can be sent, as a slug; None while no error is known."""
 
     def send(self, data: bytes, suspect: bool) -> None:
-        """Send a datagram unchanged; a suspect server has its name looked up more often."""
+        """Send a datagram unchanged; the name of a suspect server is looked up more often."""
         age = RESOLVE_AGAIN if suspect or self._transport is None else RESOLVE_EVERY
         due = self._resolved_at is None or self._clock.monotonic() - self._resolved_at >= age
         self._sent.append((self._clock.monotonic(), data))

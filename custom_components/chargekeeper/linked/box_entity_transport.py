@@ -70,7 +70,7 @@ class BoxEntityTransport(EntityTransport):
 
     @property
     def _is_box_offline(self) -> bool:
-        """True if the box does not report although it had time to."""
+        """True if the box does not report, although it had time to report."""
         return self._udp.presence is Presence.OFFLINE
 
     @property
@@ -108,7 +108,7 @@ class BoxEntityTransport(EntityTransport):
     @property
     @override
     def charger_reported_at(self) -> float | None:
-        """Return the time of the last sign of life. Flowing power is one, absent power is none."""
+        """Return the time of the last sign of life. Flowing power is a sign of life; absent power is not."""
         if not self._is_box_offline:
             return self._udp.charger_reported_at
         return None if self._flowed_at == -inf else self._flowed_at

@@ -112,7 +112,7 @@ FLOWING: Mapping[str, float] = {CONF_POWER: 100.0, CONF_CURRENT: 0.5}
 """Power (W) and current (A) from which power counts as flowing."""
 
 CHECK_PATIENCE = 10.0
-"""Seconds that the integration of a linked entity has for a fresh read."""
+"""Maximum seconds for a fresh read by the integration of a linked entity."""
 
 STATUS_WORDS: Mapping[str, Status] = {
     # The status texts of Home Assistant, OCPP, Wallbox and common integrations, normalized by `slug`.
@@ -334,7 +334,7 @@ class EntityTransport(Transport):
     async def check(self) -> None:
         """Refresh the entity that reports the status, if Home Assistant polls that entity.
 
-        An entity with pushed states reports by itself. To write its old state again would only make the charger look
+        An entity with pushed states reports by itself. Writing the old state again would only make the charger look
         alive.
 
         Raises:
@@ -518,7 +518,7 @@ class EntityTransport(Transport):
         return readings
 
     def _publish[T](self, readings: Readings, prop: Property[T], value: T | None, link: str) -> None:
-        """Publish a value. Without a value, retract or age only what this transport published itself."""
+        """Publish a value. Without a value, retract or age only readings that this transport published."""
         last_report_at = self._last_reports.get(link)
         if value is not None and last_report_at is not None:
             max_age = LIVE_AGE[Source.LINKED] if prop.kind is ReadingClass.LIVE else inf

@@ -41,7 +41,7 @@ SAVE_AGAIN = 60.0
 """Seconds between two attempts to save a record."""
 
 PATIENCE = 5.0
-"""Seconds that the integration of the switch has for a call."""
+"""Maximum seconds for a call to the integration of the switch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class PowerCycle:
         self._saver: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[], None]] = []
         self.went_off = False
-        """True if the switch was seen off since the power was switched off."""
+        """True if the switch has reported the state off since ChargeKeeper switched the power off."""
         self._start_restoring()
 
     @property
@@ -160,7 +160,8 @@ class PowerCycle:
         Args:
             switch: the registry id of the switch.
             name: the name of the box.
-            guard: raises ChargerError while power must not be cut. Nothing is awaited between it and the switching.
+            guard: raises ChargerError while power must not be cut. Nothing is awaited between `guard` and the
+                switching.
 
         Raises:
             NotSaved: nothing was sent.
@@ -216,7 +217,10 @@ class PowerCycle:
             self._end_cycle()
 
     async def finish(self) -> None:
-        """Switch the power on now, because nothing will switch it on later. After this, never switch the power off."""
+        """Switch the power on now, because nothing will switch it on later.
+
+        After this call, never switch the power off.
+        """
         self._closed = True
         self._stop_restoring()
         if self.trying:
@@ -265,7 +269,7 @@ class PowerCycle:
 
     @property
     def _is_on_again(self) -> bool:
-        """True if the switch was seen off, and is on by a later report of its own."""
+        """True if the switch itself reported off, and now reports on."""
         return self.went_off and self._state_is(STATE_ON)
 
     def _end_cycle(self) -> None:
@@ -282,7 +286,7 @@ class PowerCycle:
     def _set_record(self, cycle: Cycle | None) -> None:
         """Set the record and save it until it is on the disk.
 
-        The obligation of a cycle that begins is not overwritten.
+        While a cycle begins, only the record of that cycle is saved.
         """
         self.last = cycle
         if self._is_beginning:
@@ -326,7 +330,7 @@ class PowerCycle:
         return None if entry is None else entry.entity_id
 
     async def _call(self, cycle: Cycle, service: str, guard: Callable[[], None] | None = None) -> None:
-        """Command the switch. Raises ChargerError, also as `guard` raises right before the call."""
+        """Command the switch. Raises ChargerError, including an error that `guard` raises right before the call."""
         entity_id = self._entity_of(cycle)
         if entity_id is None:
             raise NoConnection("linked_unavailable")

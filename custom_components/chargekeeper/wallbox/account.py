@@ -7,7 +7,7 @@ the probe. An extra read is a GET outside this order, for example to read back a
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -26,7 +26,7 @@ from ..core.transport import Command, Install, Restart, SetCharging, SetCurrent,
 from .client import REQUEST_TIMEOUT, RemoteAction, ScheduleList, TokenRefused, Tokens, WallboxCloudClient
 from .mapping import eco_smart, schedule_bodies, whole_schedule
 from .rate_limit import READ_EVERY, RequestBudgets, SlidingWindow
-from .transport import NEVER, STATUS_GETS_PER_HOUR, CloudAccount, WallboxCloudTransport, placeholder
+from .transport import NEVER, RETRY_EVERY, STATUS_GETS_PER_HOUR, CloudAccount, WallboxCloudTransport, placeholder
 
 LOGGER = logging.getLogger(__name__)
 
@@ -35,6 +35,11 @@ GROUPS_EVERY = 120.0
 
 STATUS_EVERY = 20 * 60.0
 """Seconds since the last evidence of life, and since the last status GET, until the slow round reads the status."""
+
+AWAITED_EVERY = 100.0
+"""Seconds between two status reads of the slow round while a command waits for a report of the charger."""
+AWAITED_FOR = 10 * 60.0
+"""Seconds after a command during which these reads are that frequent; later they are `RETRY_EVERY` apart."""
 
 DAILY = 24 * 3600.0
 """Seconds between two reads of the role, and between two reads of the schedule.
@@ -346,6 +351,9 @@ class WallboxAccount(CloudAccount):
             quiet_for = DOUBT_CHARGING_AFTER if transport.power_flows else STATUS_EVERY
             if transport.last_report is not None and transport.last_report.status is Status.OFFLINE:
                 quiet_for = DAILY
+            elif transport.written_at > NEVER:  # only the status has the `last_sync` that proves a command
+                recent = now < transport.written_at + AWAITED_FOR
+                return refresh.tried_at + (AWAITED_EVERY if recent else RETRY_EVERY)
             return refresh.due_at(min(max(transport.evidence_at, refresh.read_at) + quiet_for, refresh.read_at + DAILY))
 
         due = [
@@ -353,7 +361,9 @@ class WallboxAccount(CloudAccount):
         ]
         if not due:
             return None
-        transport = min(due, key=lambda p: (not p.power_flows, max(p.evidence_at, p.status_refresh.tried_at)))
+        transport = min(
+            due, key=lambda p: (p.written_at == NEVER, not p.power_flows, max(p.evidence_at, p.status_refresh.tried_at))
+        )
         return lambda: self._read_status(transport, self._budgets.reads)
 
     def _next_daily_read(self) -> Callable[[], Awaitable[None]] | None:
@@ -382,7 +392,7 @@ class WallboxAccount(CloudAccount):
     # Requests
 
     async def _poll_groups(self, budget: SlidingWindow) -> None:
-        """Read the groups answer, which shows every charger of the account."""
+        """Send the groups poll, whose answer shows every charger of the account."""
         try:
             chargers = await self._get(budget, self._client.groups)
         except TransportBusy as err:
@@ -572,7 +582,7 @@ class WallboxAccount(CloudAccount):
         return max(now + self._token_seconds_left() - TOKEN_MARGIN - READ_EVERY, self._budgets.logins.free_at(now))
 
     async def _sign_in_if_needed(self, ahead: float = 0.0) -> None:
-        """Renew the tokens if they will be within `TOKEN_MARGIN` of their end in `ahead` seconds.
+        """Renew the tokens if less than `TOKEN_MARGIN` will remain until their end in `ahead` seconds.
 
         Without a free sign-in slot, a valid token stays in use until it expires: a probe must not wait for the renewal.
         """
@@ -667,7 +677,12 @@ class WallboxAccount(CloudAccount):
     @override
     async def execute(self, transport: WallboxCloudTransport, command: Command, patience: float) -> None:
         with _explain_refusal(transport, command):
-            await self._write(lambda: self._send(transport, command), patience, may_wait=not _is_never_queued(command))
+
+            async def send() -> None:
+                with nullcontext() if isinstance(command, Restart | Install) else transport.writing(command):
+                    await self._send(transport, command)
+
+            await self._write(send, patience, may_wait=not _is_never_queued(command))
 
     @override
     async def write_schedule(self, transport: WallboxCloudTransport, windows: Schedule) -> None:
@@ -799,15 +814,12 @@ class WallboxAccount(CloudAccount):
         serial = transport.identity.serial
         match command:
             case SetCurrent(amps):
-                if (echo := await self._client.set_max_charging_current(serial, amps)) is not None:
-                    transport.record_echo(echo)
+                await self._client.set_max_charging_current(serial, amps)
             case SetLock(locked):
-                if (echo := await self._client.set_locked(serial, locked)) is not None:
-                    transport.record_echo(echo)
+                await self._client.set_locked(serial, locked)
             case SetEcoMode(mode):
                 percentage = 100 if transport.eco_percentage is None else transport.eco_percentage
                 await self._client.set_eco_smart(serial, *eco_smart(mode), percentage)
-                transport.record_eco_mode(mode)
             case SetCharging(on):
                 await self._client.remote_action(serial, RemoteAction.RESUME if on else RemoteAction.PAUSE)
             case SetOverride(on):

@@ -278,14 +278,6 @@ class ChargerDetails(DataClassDictMixin):
 
 
 @dataclass(frozen=True, slots=True)
-class ChargerEcho(DataClassDictMixin):
-    """The new values in the answer to a write (section 6.1). An echo does not prove that the charger applied them."""
-
-    locked: bool | None = _optional("locked", _optional_flag)
-    max_charging_current: float | None = _optional("maxChargingCurrent", _amperes)
-
-
-@dataclass(frozen=True, slots=True)
 class CloudSchedule(DataClassDictMixin):
     """One weekly schedule (section 7.1): `start` and `stop` are `HHMM` in UTC.
 
@@ -451,15 +443,13 @@ class WallboxCloudClient:
         if _dig(answer, "error") is True:
             raise NotApplicable("schedule_not_taken", "the answer says error")
 
-    async def set_locked(self, serial: str, locked: bool) -> ChargerEcho | None:
-        """Lock or unlock a charger (section 6.1). Return the echo, or None if the answer has no echo."""
-        return _echo(await self._request_data(_Kind.WRITE, "PUT", f"/v2/charger/{serial}", {"locked": int(locked)}))
+    async def set_locked(self, serial: str, locked: bool) -> None:
+        """Lock or unlock a charger (section 6.1). The answer only repeats the new value, which proves nothing."""
+        await self._request_data(_Kind.WRITE, "PUT", f"/v2/charger/{serial}", {"locked": int(locked)})
 
-    async def set_max_charging_current(self, serial: str, amps: int) -> ChargerEcho | None:
-        """Set the user's limit in whole A (section 6.1). Return the echo, or None if the answer has no echo."""
-        return _echo(
-            await self._request_data(_Kind.WRITE, "PUT", f"/v2/charger/{serial}", {"maxChargingCurrent": amps})
-        )
+    async def set_max_charging_current(self, serial: str, amps: int) -> None:
+        """Set the user's limit in whole A (section 6.1). The answer only repeats the new value."""
+        await self._request_data(_Kind.WRITE, "PUT", f"/v2/charger/{serial}", {"maxChargingCurrent": amps})
 
     async def set_eco_smart(self, serial: str, enabled: bool, mode: int, percentage: int = 100) -> None:
         """Set solar charging (section 6.3). `mode` is 0 for eco and 1 for full solar; `percentage` is 0 to 100."""
@@ -701,8 +691,3 @@ def _group_charger(entry: object) -> GroupCharger | None:
         return GroupCharger.from_dict(entry)
     except InvalidFieldValue, MissingField:
         return None
-
-
-def _echo(answer: object) -> ChargerEcho | None:
-    charger = _dig(answer, "data", "chargerData")
-    return ChargerEcho.from_dict(charger) if isinstance(charger, dict) else None

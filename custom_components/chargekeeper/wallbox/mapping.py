@@ -10,9 +10,11 @@ from datetime import UTC, datetime, time, timedelta
 from math import ceil
 import re
 from types import MappingProxyType
+from typing import Any
 
 from ..core.errors import NotApplicable, Unsupported
 from ..core.model import (
+    ALLOWED_TO_CHARGE,
     CAR_CONNECTED,
     CHARGING_CURRENT,
     CURRENCY,
@@ -40,6 +42,7 @@ from ..core.model import (
     EcoMode,
     Identity,
     Maker,
+    Property,
     Reading,
     Readings,
     Role,
@@ -50,6 +53,7 @@ from ..core.model import (
 )
 from ..core.reading_builder import ReadingBuilder, Timestamp
 from ..core.schedule import changed
+from ..core.transport import Command, SetCharging, SetCurrent, SetEcoMode, SetLock, SetOverride
 from .client import (
     WEEKDAYS,
     ChargerDetails,
@@ -223,6 +227,33 @@ def details_readings(details: ChargerDetails, *, seen: Timestamp, now: Timestamp
     return builder.readings
 
 
+def written_statuses(command: Command) -> frozenset[Status]:
+    """Return the statuses that the cloud may show only because it was sent a command."""
+    match command:
+        case SetCharging(on) | SetOverride(on) if on:
+            return ALLOWED_TO_CHARGE
+        case SetCharging():
+            return frozenset({Status.PAUSED})
+        case SetOverride():
+            return frozenset({Status.PAUSED, Status.WAITING_SCHEDULE})
+        case SetLock(locked) if locked:
+            return frozenset({Status.LOCKED})
+    return frozenset()
+
+
+def written_properties(command: Command, status: Status | None) -> tuple[Property[object], ...]:
+    """Return the properties in an answer with this status that the cloud may show only because of a command."""
+    shown: tuple[Property[Any], ...] = (STATUS, POWER) if status in written_statuses(command) else ()
+    match command:
+        case SetCurrent():
+            return (*shown, CHARGING_CURRENT)
+        case SetLock():
+            return (*shown, LOCKED)
+        case SetEcoMode():
+            return (*shown, ECO_MODE)
+    return shown
+
+
 def schedule_readings(listed: ScheduleList, *, seen: Timestamp) -> Readings:
     """Return the weekly schedule as a reading, or no reading if the list has entries but none is readable."""
     builder = ReadingBuilder(Source.CLOUD, seen)
@@ -345,7 +376,7 @@ def _builder(facts: StatusFacts, seen: Timestamp, idle_age: float) -> ReadingBui
 def _put_live(
     builder: ReadingBuilder, facts: StatusFacts, answer: GroupCharger | ChargerStatus, locked: bool | None
 ) -> None:
-    """Add the live values, except for an offline charger: then they are not reported by the charger itself."""
+    """Add the live values, except for an offline charger, which does not report them itself."""
     if facts.status is Status.OFFLINE:
         return
     builder.put(STATUS, facts.status)

@@ -5,7 +5,8 @@ evidence of life: a newer `last_sync`, or a change between two answers (docs/pro
 docs/design.md, section 4.2).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 import logging
@@ -15,10 +16,9 @@ from typing import Protocol, override
 from ..core.breaker import Breaker
 from ..core.caching_transport import CachingTransport
 from ..core.clock import Clock
+from ..core.errors import ChargerError
 from ..core.model import (
     CAR_CONNECTED,
-    CHARGING_CURRENT,
-    ECO_MODE,
     HOUSE_LIMIT,
     IDLE_STATUS_AGE,
     LIVE_AGE,
@@ -29,7 +29,6 @@ from ..core.model import (
     ROLE,
     STATUS,
     Capability,
-    EcoMode,
     Identity,
     Maker,
     ReadingClass,
@@ -39,9 +38,9 @@ from ..core.model import (
     Source,
     Status,
 )
-from ..core.reading_builder import ReadingBuilder, Timestamp
+from ..core.reading_builder import Timestamp
 from ..core.transport import Command, Presence, SetCharging, SetOverride, StatusReport
-from .client import UNREADABLE, ChargerDetails, ChargerEcho, ChargerStatus, GroupCharger, ScheduleList
+from .client import UNREADABLE, ChargerDetails, ChargerStatus, GroupCharger, ScheduleList
 from .mapping import (
     STATUS_BY_CODE,
     capabilities,
@@ -53,6 +52,8 @@ from .mapping import (
     schedule_readings,
     status_facts,
     status_readings,
+    written_properties,
+    written_statuses,
 )
 
 LOGGER = logging.getLogger(__name__)
@@ -64,10 +65,11 @@ The slow round has 30 slots per hour. Token renewals use about 4, and status rea
 """
 
 GONE_AFTER = 3
-"""Number of consecutive groups answers without a charger after which the charger is no longer in the account."""
+"""A charger counts as removed after this number of consecutive answers to the groups poll without it."""
 
 CHANGE_WITHIN = 5 * 60.0
-"""Maximum seconds between two groups answers for a change to be evidence of life. After a longer gap it may be old."""
+"""Maximum seconds between two answers to the groups poll for a change to be evidence of life. After a longer gap, the
+change may be old."""
 
 RETRY_EVERY = 5 * 60.0
 """Seconds after a failed read before the slow round tries again."""
@@ -89,6 +91,19 @@ class RefreshSchedule:
     def expire(self) -> None:
         """Mark the last read as outdated, so that the next read is due now."""
         self.tried_at = self.read_at = NEVER
+
+
+@dataclass(slots=True)
+class _Write:
+    """A write of ours that no report of the charger has followed yet.
+
+    `sent_at` is the monotonic time before the request. `answered_at` is the `Date` of the answer, by the cloud's clock,
+    or the cloud's time when the answer was lost; None while the request is under way.
+    """
+
+    command: Command
+    sent_at: float
+    answered_at: datetime | None = None
 
 
 class CloudAccount(Protocol):
@@ -150,6 +165,7 @@ class WallboxCloudTransport(CachingTransport):
         self.details_refresh = RefreshSchedule()
         self.schedule_refresh = RefreshSchedule()
         self._schedule: ScheduleList | None = None
+        self._writes: dict[Capability, _Write] = {}
 
     # Interface of the charger
 
@@ -216,7 +232,7 @@ class WallboxCloudTransport(CachingTransport):
 
     @property
     def in_account(self) -> bool:
-        """True until `GONE_AFTER` consecutive groups answers did not contain this charger."""
+        """True while fewer than `GONE_AFTER` consecutive answers to the groups poll have omitted this charger."""
         return self._missed_listings < GONE_AFTER
 
     @property
@@ -225,12 +241,12 @@ class WallboxCloudTransport(CachingTransport):
         return self._last_report is not None and self._last_report.status in POWER_FLOWS
 
     def record_listing(self, charger: GroupCharger) -> None:
-        """Process the entry of this charger in a groups answer."""
+        """Process the entry of this charger in an answer to the groups poll."""
         before = self._listing
         self._listing = charger
         before_at = self._listed_at
         self._listed_at = self._clock.monotonic()
-        if before is not None and before_at >= self._listed_at - CHANGE_WITHIN and _shows_life(before, charger):
+        if before is not None and before_at >= self._listed_at - CHANGE_WITHIN and self._shows_life(before, charger):
             self._evidence = Timestamp.of(self._clock)
         if self._missed_listings:
             self._missed_listings = 0
@@ -242,7 +258,7 @@ class WallboxCloudTransport(CachingTransport):
         )
 
     def record_missing(self) -> None:
-        """Count a groups answer without this charger."""
+        """Count an answer to the groups poll without this charger."""
         self._missed_listings += 1
         if self._missed_listings == GONE_AFTER:
             self._notify_change()
@@ -292,21 +308,29 @@ class WallboxCloudTransport(CachingTransport):
         """Return the last schedule if it was read at or after the monotonic time `since` and not written afterwards."""
         return self._schedule if self.schedule_refresh.read_at >= since else None
 
-    def record_echo(self, echo: ChargerEcho) -> None:
-        """Publish the values in the answer to a write. The charger has not confirmed them yet."""
-        builder = ReadingBuilder(Source.CLOUD, self._seen_at())
-        builder.put(CHARGING_CURRENT, echo.max_charging_current)
-        locked = self._known.get(LOCKED)
-        if echo.locked is not None and locked is not None:
-            builder.readings.put(LOCKED, replace(locked, value=echo.locked))
-        self._publish_proven(builder.readings)
+    @contextmanager
+    def writing(self, command: Command) -> Iterator[None]:
+        """Send a command in the block. What it changes is no reading from then on, until the charger has reported.
 
-    def record_eco_mode(self, mode: EcoMode) -> None:
-        """Publish an acknowledged eco mode. The answer has no echo, so the next status must confirm the mode."""
-        self.status_refresh.expire()
-        builder = ReadingBuilder(Source.CLOUD, self._seen_at())
-        builder.put(ECO_MODE, mode)
-        self._publish_proven(builder.readings)
+        The cloud shows what it wrote down, whether or not the charger received the command.
+        """
+        key = _written_by(command)
+        before = self._writes.get(key)
+        self._writes[key] = write = _Write(command, self._clock.monotonic())
+        try:
+            yield
+        except ChargerError as err:
+            if err.surely_not_sent and self._writes.get(key) is write:
+                del self._writes[key]
+                self._writes |= {} if before is None else {key: before}
+            raise
+        finally:
+            write.answered_at = self._account.cloud_now.replace(microsecond=0)
+
+    @property
+    def written_at(self) -> float:
+        """The monotonic time of the last write that no report of the charger has followed; minus infinity if none."""
+        return max((write.sent_at for write in self._writes.values()), default=NEVER)
 
     def refusal_reason(self, command: Command | None) -> str:
         """Return the likely reason why the cloud refused a write with 403 (section 10).
@@ -322,7 +346,10 @@ class WallboxCloudTransport(CachingTransport):
         return "refused"
 
     def _publish_proven(self, readings: Readings) -> None:
-        """Publish the readings, without live values if there is no evidence of life."""
+        """Publish the readings, without what we wrote, and without live values if there is no evidence of life."""
+        for write in self._writes.values():
+            for prop in written_properties(write.command, readings.value(STATUS)):
+                readings.discard(prop.key)
         if self._evidence is None:
             # The cloud repeats old values: without evidence of life no value may be shown as live.
             for prop, reading in readings.items():
@@ -334,13 +361,30 @@ class WallboxCloudTransport(CachingTransport):
         self._publish(readings)
 
     def _update_identity(self, charger: GroupCharger) -> None:
-        """Update the identity from a groups answer. Fields that the answer omits remain."""
+        """Update the identity from an answer to the groups poll. Fields that the answer omits remain."""
         before = self._identity
         self._identity = identity(charger, before.part_number)
         if charger.name is None:
             self._identity = replace(self._identity, name=before.name)
         if charger.charger_type is None and before.model is not None:
             self._identity = replace(self._identity, model=before.model)
+
+    def _shows_life(self, before: GroupCharger, after: GroupCharger) -> bool:
+        """Return True if a value changed that changes only when the charger itself reports.
+
+        No evidence is the status "offline", which the cloud itself determines, and a status that a command of ours may
+        have written. The charging time alone is none either, since it goes on without the charger (docs/design.md,
+        section 4.2). A value that one of the answers omits is no change.
+        """
+        status = status_facts(after.status).status
+        if status is Status.OFFLINE:
+            return False
+        changed = before.status != after.status and UNREADABLE not in {before.status, after.status}
+        written = any(status in written_statuses(write.command) for write in self._writes.values())
+        counters = ((before.charging_power, after.charging_power), (before.added_energy, after.added_energy))
+        return (changed and not written) or any(
+            old != new for old, new in counters if old is not None and new is not None
+        )
 
     def _record_code(self, code: int | None) -> None:
         facts = status_facts(code)
@@ -355,6 +399,13 @@ class WallboxCloudTransport(CachingTransport):
         if synced is None:
             return
         reported = local_timestamp(synced, Timestamp.of(self._clock), self._account.cloud_now - self._clock.now())
+        self._writes = {
+            capability: write
+            for capability, write in self._writes.items()
+            if write.answered_at is None or synced <= write.answered_at
+        }
+        for write in self._writes.values():  # the report is from before the write, by the cloud's own clock
+            reported = reported.earlier(max(reported.observed_mono - write.sent_at, 0.0))
         if self._charger_reported_at is None or reported.observed_mono > self._charger_reported_at:
             self._charger_reported_at = reported.observed_mono
         if self._evidence is None or reported.observed_mono > self._evidence.observed_mono:
@@ -387,18 +438,6 @@ def placeholder(serial: str) -> Identity:
     return Identity(Maker.WALLBOX, serial, f"Wallbox {serial}")
 
 
-def _shows_life(before: GroupCharger, after: GroupCharger) -> bool:
-    """Return True if a value changed that changes only when the charger itself reports (docs/design.md, section 4.2).
-
-    The status "offline" is no evidence, because the cloud itself determines it. A value that one of the answers omits
-    is no change.
-    """
-    if status_facts(after.status).status is Status.OFFLINE:
-        return False
-    changed = before.status != after.status and UNREADABLE not in {before.status, after.status}
-    counters = (
-        (before.charging_power, after.charging_power),
-        (before.added_energy, after.added_energy),
-        (before.charging_time, after.charging_time),
-    )
-    return changed or any(old != new for old, new in counters if old is not None and new is not None)
+def _written_by(command: Command) -> Capability:
+    """Return the key of what a command changes. The override changes the same as the charging switch."""
+    return Capability.CHARGING if isinstance(command, SetOverride) else command.capability

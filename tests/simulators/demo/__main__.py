@@ -1,4 +1,4 @@
-"""Starts the simulated world, the page to break it and Home Assistant, and ends all of them on Ctrl-C."""
+"""Start the simulated world, the page to break it and Home Assistant, and end all of them on Ctrl-C."""
 
 import argparse
 import asyncio
@@ -31,20 +31,20 @@ LINKED = {
     "charge_switch": "switch.driveway_local_charging",
     "restart_button": "button.driveway_local_restart",
 }
-"""The demo's local entities of that charger, by what they are linked as."""
+"""The demo's local entities of that charger, by role of the link."""
 
 
 LOAD_GROUP = "Yard"
 
 
 def say(text: str) -> None:
-    """Tell the user at the terminal."""
+    """Print a line at the terminal."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
-    """What was asked for on the command line."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(prog="scripts/develop", description="Home Assistant with five simulated chargers.")
     parser.add_argument("--port", type=int, default=8123, help="of Home Assistant (%(default)s)")
     parser.add_argument("--control-port", type=int, default=8124, help="of the page to break the world (%(default)s)")
@@ -59,7 +59,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def taken_port(ports: Sequence[int], udp_ports: Sequence[int] = ()) -> int | None:
-    """The first port on which somebody listens already."""
+    """Return the first port that is in use, or None."""
     kinds = [(port, socket.SOCK_STREAM) for port in ports] + [(port, socket.SOCK_DGRAM) for port in udp_ports]
     for port, kind in kinds:
         with socket.socket(type=kind) as probe:
@@ -75,7 +75,7 @@ def taken_port(ports: Sequence[int], udp_ports: Sequence[int] = ()) -> int | Non
 async def prepare_home_assistant(
     home_assistant: HomeAssistant, cloud: WallboxCloud, site: Site, options: argparse.Namespace
 ) -> None:
-    """Make Home Assistant ready for use: the user, and what its user enters of accounts, boxes, limits and links."""
+    """Set up Home Assistant: its user, accounts, boxes, limits and links."""
     async with Client(home_assistant.url) as client:
         await client.wait_until_it_answers()
         await client.sign_in()
@@ -94,20 +94,20 @@ async def prepare_home_assistant(
 
 
 async def add_boxes(client: Client, site: Site, port: int) -> None:
-    """Add the boxes and their load group, as their owner knows them."""
+    """Add the boxes and their load group with the owner's settings."""
     say("adding the JuiceBoxes")
     units = site.server.units
     host, maker_port = site.server.address
     upstream = {"host": host, "port": maker_port}
     settings = {"ports": [str(port)], "bind_address": HOST, "upstream": upstream, "juicenet": {}}
     await client.add_boxes(settings, {serial: as_entered(unit) for serial, unit in units.items()})
-    for unit in units.values():  # what they store decides what the load group has to warn of
+    for unit in units.values():  # the warnings of the load group depend on the offline currents
         await client.wait_until_shown(f"sensor.{unit.name.lower()}_offline_current", str(float(unit.stored or 0)))
     await client.add_load_group(LOAD_GROUP, site.limit, [f"juicebox_{serial}" for serial in units])
 
 
 def as_entered(unit: Unit) -> dict[str, object]:
-    """A box in the form for one: the same hours as the maker's server has, on all days."""
+    """Return the form input for a box, with the hours of the maker's server on all days."""
     hours = unit.schedule.weekday
     start, end = (f"{minute // 60 % 24:02}:{minute % 60:02}:00" for minute in (hours.start, hours.end))
     windows = {f"{days}_start": start for days in ("weekday", "weekend")}
@@ -116,7 +116,7 @@ def as_entered(unit: Unit) -> dict[str, object]:
 
 
 async def run(options: argparse.Namespace) -> int:
-    """Run until Ctrl-C; the exit code."""
+    """Run until Ctrl-C. Return the exit code."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -173,7 +173,7 @@ async def _until_stopped(
 
 
 def introduction(home_assistant: HomeAssistant, options: argparse.Namespace) -> str:
-    """Where everything is."""
+    """Return the text with the addresses and the login."""
     page = f"http://localhost:{options.control_port}"
     return f"""
   Home Assistant    http://localhost:{options.port}/lovelace
@@ -194,7 +194,7 @@ Time runs {options.factor:g} times as fast for the chargers and for ChargeKeeper
 
 
 def main() -> int:
-    """Start everything. Exit code 1 where something is in the way."""
+    """Start the demo. Return the exit code, 1 if a port is in use."""
     options = arguments()
     ports, udp_ports = (options.port, options.control_port, options.cloud_port), (options.box_port, options.maker_port)
     if (port := taken_port(ports, udp_ports)) is not None:

@@ -1,4 +1,4 @@
-"""The demo's JuiceBoxes: what can be done to them and to their maker's server, and how the page shows them."""
+"""The demo's JuiceBoxes: actions on the boxes and their maker's server, and data for the page."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -15,7 +15,7 @@ MAKER: Mapping[str, tuple[BoxIssue, str]] = {
     "garbage": (BoxIssue.GARBAGE, "answers with garbage"),
     "unsafe": (BoxIssue.UNSAFE_CURRENT, "allows each box 80 A"),
 }
-"""What may be wrong with the maker's server, and how the page says it."""
+"""Conditions of the maker's server, and their texts on the page."""
 
 type Action = Callable[[JuiceBox], None]
 
@@ -64,7 +64,7 @@ MAKER_ACTIONS: Mapping[str, tuple[str, Setting]] = {
     "maker-16": ("Maker's server: 16 A", _limit(16)),
     "maker-30": ("Maker's server: 30 A", _limit(30)),
 }
-"""What the owner sets for a box in the maker's app. 30 A for each is more than the wire of both bears."""
+"""Settings of the owner in the maker's app. 30 A for each box exceeds the rating of the shared wire."""
 
 
 class Boxes:
@@ -78,18 +78,18 @@ class Boxes:
 
     @property
     def names(self) -> list[str]:
-        """What the boxes are called in addresses."""
+        """The names of the boxes in addresses."""
         return list(self._serials)
 
     async def set_maker(self, condition: str) -> str:
-        """Break or heal the maker's server; what became of it. Raises KeyError where there is no such condition."""
+        """Set the maker's server to a condition. Return its text. Raise KeyError for an unknown condition."""
         trouble, text = MAKER[condition]
         await self.site.server.set_trouble(trouble)
         self._condition = condition
         return text
 
     def act(self, name: str, action: str) -> str:
-        """Do something to a box; what was done. Raises KeyError where there is no such box or action."""
+        """Carry out an action on a box. Return its text. Raise KeyError for an unknown box or action."""
         serial = self._serials[name]
         unit = self.site.server.units[serial]
         if action in MAKER_ACTIONS:
@@ -101,7 +101,7 @@ class Boxes:
         return f"{unit.name}: {label}."
 
     async def heal(self) -> None:
-        """Everything works again, with the settings of the first day."""
+        """Restore network, server and the original settings."""
         await self.set_maker("up")
         for serial, box in self.site.boxes.items():
             box.wifi = True
@@ -109,7 +109,7 @@ class Boxes:
             unit.schedule, unit.limit = self._settings[serial]
 
     def shown(self) -> dict[str, object]:
-        """All of it, for the page."""
+        """Return the state of all boxes for the page."""
         site = self.site
         return {
             "maker": self._condition,

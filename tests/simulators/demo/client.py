@@ -1,4 +1,4 @@
-"""What the demo does in Home Assistant over its HTTP API, as a user would: first user, sign-in, config, options."""
+"""Client of Home Assistant's HTTP API with the actions of a user: first user, sign-in, config, options."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ type Entered = Mapping[str, object]
 
 
 class Client:
-    """Home Assistant's API. Raises `RuntimeError` for every answer that the demo cannot go on with."""
+    """Client of Home Assistant's API. Raises `RuntimeError` for every unexpected answer."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -35,11 +35,11 @@ class Client:
         await self._session.close()
 
     async def wait_until_it_answers(self) -> None:
-        """Wait until the web server is there."""
+        """Wait until the web server answers."""
         await self.wait_until(self._answers, "Home Assistant does not answer")
 
     async def wait_until_started(self) -> None:
-        """Wait until every integration was set up; needs a signed-in user."""
+        """Wait until every integration is set up. Requires a signed-in user."""
         await self.wait_until(self._is_running, "Home Assistant does not finish its start")
 
     async def wait_until_loaded(self) -> None:
@@ -47,7 +47,7 @@ class Client:
         await self.wait_until(self._is_loaded, "ChargeKeeper is not set up")
 
     async def wait_until(self, condition: Callable[[], Awaitable[bool]], problem: str) -> None:
-        """Wait until something holds. Raises RuntimeError with the problem where it takes too long."""
+        """Wait until a condition holds. Raise RuntimeError with `problem` after `PATIENCE` seconds."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE
         while not await condition():
@@ -69,7 +69,7 @@ class Client:
         return all(entry["state"] == "loaded" for entry in await self.entries())
 
     async def sign_in(self) -> None:
-        """Sign in, as the first user where there is none yet."""
+        """Sign in. Create the first user if there is no user yet."""
         await self._create_first_user()
         flow = await self._call(
             "POST",
@@ -89,16 +89,19 @@ class Client:
     async def _create_first_user(self) -> None:
         user = {"client_id": self._id, "name": "Demo", "username": USER, "password": PASSWORD, "language": "en"}
         async with self._session.post(f"{self._url}/api/onboarding/users", json=user) as response:
-            if response.status not in {403, 404}:  # done already: refused, or after a start not even there
+            if response.status not in {
+                403,
+                404,
+            }:  # the user exists: the request is refused, or the endpoint is gone after a start
                 await _read(response)
 
     async def entries(self) -> list[dict[str, Any]]:
-        """ChargeKeeper's config entries."""
+        """Return ChargeKeeper's config entries."""
         found: list[dict[str, Any]] = await self._call("GET", "/api/config/config_entries/entry?domain=chargekeeper")
         return found
 
     async def add_account(self, email: str, password: str, server: str) -> str:
-        """Add a Wallbox account through the config flow, as a user who fills in every field; the id of its entry."""
+        """Add a Wallbox account through the config flow, with every field. Return the id of its entry."""
         path = await self._begin("wallbox_account")
         servers = {"user_api_url": server, "api_url": server}
         step = await self._call("POST", path, {"email": email, "password": password, "server": servers})
@@ -120,10 +123,10 @@ class Client:
             _expect(step, kind)
 
     async def add_boxes(self, settings: Entered, boxes: Mapping[str, Entered]) -> None:
-        """Add JuiceBoxes through the config flow: where to listen, the maker's server, and each box by its serial."""
+        """Add JuiceBoxes through the config flow with the settings of the entry and the form input of each serial."""
         path = await self._begin("juicebox")
         _expect(await self._call("POST", path, settings), "progress")
-        await self.wait_until(partial(self._hears_box, path), "no box is heard")
+        await self.wait_until(partial(self._finds_box, path), "no box is heard")
         step = await self._call("GET", path)
         _expect(step, "form")
         first = step["description_placeholders"]["serial"]
@@ -134,15 +137,15 @@ class Client:
             add = partial(self._adds_box, entry_id, serial, boxes[serial])
             await self.wait_until(add, f"box {serial} is not heard")
 
-    async def _hears_box(self, path: str) -> bool:
-        """Whether a flow has heard a box; where it has given up, it waits once more."""
+    async def _finds_box(self, path: str) -> bool:
+        """Return True if a flow has found a box. Let the flow wait again after its timeout."""
         step = await self._call("GET", path)
         if step["type"] == "menu":
             await self._call("POST", path, {"next_step_id": "wait"})
         return bool(step["type"] == "form")
 
     async def _adds_box(self, entry_id: str, serial: str, entered: Entered) -> bool:
-        """Add a box to the entry, if it was heard."""
+        """Add a box to the entry. Return False if the box is not discovered yet."""
         path = "/api/config/config_entries/subentries/flow"
         step = await self._call("POST", path, {"handler": [entry_id, "juicebox"], "show_advanced_options": False})
         if step["type"] == "abort":
@@ -156,7 +159,7 @@ class Client:
         return True
 
     async def add_load_group(self, name: str, limit: int, members: Sequence[str]) -> None:
-        """Add a load group through the config flow. Its members have equal weights, and bear its limit left alone."""
+        """Add a load group through the config flow, with the defaults of the form for its members."""
         path = await self._begin("load_group")
         for entered in ({"name": name, "limit": limit}, {"members": list(members)}):
             step = await self._call("POST", path, entered)
@@ -165,7 +168,7 @@ class Client:
         _expect(step, "create_entry")
 
     async def _begin(self, kind: str) -> str:
-        """Choose what to add; the address of the flow, which shows the first form of it."""
+        """Start a flow of a kind. Return the address of the flow, which shows its first form."""
         path = "/api/config/config_entries/flow"
         step = await self._call("POST", path, {"handler": "chargekeeper", "show_advanced_options": False})
         path = f"{path}/{step['flow_id']}"
@@ -182,7 +185,7 @@ class Client:
         return any((each["entity_id"], each["state"]) == (entity_id, state) for each in states)
 
     async def link(self, entry_id: str, serial: str, entities: Mapping[str, str]) -> None:
-        """Give a charger a local path through the subentry flow."""
+        """Add local control of a charger through the subentry flow."""
         path = "/api/config/config_entries/subentries/flow"
         step = await self._call("POST", path, {"handler": [entry_id, "linked"], "show_advanced_options": False})
         _expect(step, "form")

@@ -1,4 +1,4 @@
-"""The page, and the addresses behind its buttons, that break and heal the simulated world."""
+"""The page that breaks and heals the simulated world, and the addresses behind its buttons."""
 
 from collections.abc import Callable
 import json
@@ -39,8 +39,8 @@ FAULTS = {
 
 
 WORKING = RestartPlan(away_for=180.0)
-"""Away for the couple of minutes of the maker's article, for three looks at the cloud. The fast clock of the tests has
-1.5 s between two looks; a busy machine may be late for one."""
+"""Away for the few minutes of the maker's article, which is three reads of the cloud. With the fast clock of the tests
+the reads are 1.5 s apart, and a busy machine may miss one of them."""
 
 
 def _offline(charger: SimulatedCharger) -> None:
@@ -97,7 +97,7 @@ LOCAL_ACTIONS: dict[str, tuple[str, Callable[[LocalSide], None]]] = {
 
 
 class Control:
-    """Serves the page on the loopback interface."""
+    """The web server of the page, on the loopback interface."""
 
     def __init__(self, cloud: WallboxCloud, account: Account, site: Site, home_assistant: HomeAssistant) -> None:
         self._cloud = cloud
@@ -112,7 +112,7 @@ class Control:
         self._runner: web.AppRunner | None = None
 
     async def start(self, port: int) -> str:
-        """Listen (port 0 takes a free one) and tell where. Raises `OSError` when the port is taken."""
+        """Listen on a port; 0 takes a free port. Return the URL. Raise `OSError` if the port is taken."""
         app = web.Application()
         app.add_routes(
             [
@@ -174,7 +174,7 @@ class Control:
         await self._cloud.set_fault(fault, retry_after=RETRY_AFTER if fault is Fault.TOO_MANY else None)
 
     def _commands(self, side: LocalSide) -> list[str]:
-        """What the cloud was asked to change about a charger, oldest first."""
+        """Return the write requests to the cloud for a charger, oldest first."""
         asked = (each for each in self._cloud.requests if each.method != "GET" and side.serial in each.path.split("/"))
         return [f"{each.method} {each.path} {each.body}" for each in asked]
 
@@ -207,11 +207,11 @@ class Control:
         return _done(self._boxes.act(box, action))
 
     async def _local(self, request: web.Request) -> web.Response:
-        """All chargers as a local integration sees them: no fault of the cloud touches this."""
+        """Return all chargers as a local integration sees them, regardless of the cloud's condition."""
         return web.json_response({serial: _shown_locally(side) for serial, side in self._sides.items()})
 
     async def _on_local(self, request: web.Request) -> web.Response:
-        """A command of the local integration: 503 where the charger does not answer, 409 where it refuses."""
+        """Carry out a command of the local integration. Answer 503 without the charger, 409 for a refusal."""
         side = self._sides.get(request.match_info["serial"])
         if side is None:
             raise web.HTTPNotFound

@@ -1,7 +1,7 @@
 """A real Home Assistant as a child process: its configuration directory, its start, restart and end.
 
-It listens on the loopback interface only, installs nothing (`--skip-pip`) and has no integration that calls other
-machines.
+That Home Assistant listens on the loopback interface only, installs nothing (`--skip-pip`) and has no integration that
+calls other machines.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ INTEGRATION = ROOT / "custom_components" / "chargekeeper"
 DEMO = ROOT / "tests" / "simulators" / "demo"
 DASHBOARD = ROOT / "docs" / "dashboard.yaml"
 SKIPPED_STEPS = ("core_config", "analytics", "integration")
-"""Steps of the onboarding that are marked as done: they would start integrations that call other machines."""
-STOPPING_TIME = 60.0  # real seconds that a Home Assistant gets to end by itself
+"""Onboarding steps that are marked as done, because they would start integrations that call other machines."""
+STOPPING_TIME = 60.0  # real seconds for a clean end
 
 CONFIGURATION = """\
 homeassistant:
@@ -64,11 +64,11 @@ chargekeeper_demo_local:
   url: http://{host}:{control_port}
 """
 COMPONENTS = ("chargekeeper_demo", "chargekeeper_demo_local")
-"""The demo's own: its clock, and local entities of the simulated chargers."""
+"""The demo's own components: its clock, and local entities of the simulated chargers."""
 
 
 class HomeAssistant:
-    """One Home Assistant with one configuration directory, started as often as need be."""
+    """A Home Assistant with one configuration directory, which may be started several times."""
 
     def __init__(self, directory: Path, port: int, factor: float, *, control_port: int) -> None:
         self.directory = directory
@@ -76,30 +76,30 @@ class HomeAssistant:
         self.control_port = control_port
         self.factor = factor
         self.starts = 0
-        """How often it was started."""
+        """Number of starts."""
         self._process: asyncio.subprocess.Process | None = None
         self._wanted = True
         self._restarted: asyncio.Event | None = None
 
     @property
     def url(self) -> str:
-        """Where it listens, without a slash at the end."""
+        """The base URL, without a slash at the end."""
         return f"http://{HOST}:{self.port}"
 
     @property
     def log(self) -> Path:
-        """What all starts since `prepare` have printed: the log of Home Assistant."""
+        """The log file with the output of all starts since `prepare`."""
         return self.directory / "console.log"
 
     def prepare(self) -> None:
-        """Write the configuration. What an earlier run has stored (users, entries, history) stays."""
+        """Write the configuration. Users, entries and history of an earlier run stay."""
         storage = self.directory / ".storage"
         storage.mkdir(parents=True, exist_ok=True)
         self.log.write_text("", encoding="utf-8")
         configuration = CONFIGURATION.format(zone=ZONE, factor=self.factor, host=HOST, control_port=self.control_port)
         (self.directory / "configuration.yaml").write_text(configuration, encoding="utf-8")
         _link(self.directory / "dashboard.yaml", DASHBOARD)
-        _link(self.directory / "tests", ROOT / "tests")  # the demo's clock is imported from there
+        _link(self.directory / "tests", ROOT / "tests")  # for the import of the demo's clock
         self._link_components(self.directory / "custom_components")
         # An http section in YAML would only be a trial, which ends with a restart that listens on all addresses.
         http = {
@@ -120,16 +120,16 @@ class HomeAssistant:
             _store(storage, "frontend.system_data", 1, {"core": {"default_panel": "lovelace"}})
 
     async def has_stored(self, entity_ids: Iterable[str]) -> bool:
-        """Whether these entities are in the registry on the disk, so that a kill leaves them.
+        """Return True if the registry on disk has these entities, so that they survive a kill.
 
-        Home Assistant writes it 10 s after its last change.
+        Home Assistant writes the registry 10 s after its last change.
         """
         registry = self.directory / ".storage" / "core.entity_registry"
         text = registry.read_text(encoding="utf-8") if registry.exists() else ""
         return all(entity_id in text for entity_id in entity_ids)
 
     def _link_components(self, components: Path) -> None:
-        """ChargeKeeper file by file, with a manifest that names the demo's clock as something to be set up first."""
+        """Link ChargeKeeper file by file, with a manifest that requires the set-up of the demo's clock first."""
         shutil.rmtree(components, ignore_errors=True)
         copy = components / INTEGRATION.name
         copy.mkdir(parents=True)
@@ -143,10 +143,10 @@ class HomeAssistant:
             (components / component).symlink_to(DEMO / component)
 
     async def keep_running(self) -> int:
-        """Run it, again after each restart, until it is stopped or ends by itself; its last exit code."""
+        """Run Home Assistant, also after each restart, until it is stopped or exits. Return the last exit code."""
         while True:
             self._process = await self._start()
-            if not self._wanted:  # stopped while it was being started
+            if not self._wanted:  # `stop` was called during the start
                 self._process.terminate()
             if self._restarted is not None:
                 self._restarted.set()
@@ -158,7 +158,7 @@ class HomeAssistant:
         self.starts += 1
         command = (sys.executable, "-m", "homeassistant", "-c", str(self.directory), "--skip-pip", "--log-no-color")
         with self.log.open("ab") as log:
-            # A session of its own: Ctrl-C reaches the demo alone, which ends Home Assistant in an orderly way.
+            # In its own session, Home Assistant gets no Ctrl-C. The demo gets Ctrl-C, and ends Home Assistant cleanly.
             return await asyncio.create_subprocess_exec(
                 *command,
                 cwd=self.directory,
@@ -170,9 +170,9 @@ class HomeAssistant:
             )
 
     async def restart(self, *, kill: bool = False) -> None:
-        """End it, in good order or like a power cut, and start it again; the world goes on meanwhile.
+        """Restart Home Assistant, cleanly or as after a power cut, while the world goes on.
 
-        The new one is started, not ready, on return.
+        On return the new process has started but is not ready.
         """
         if self._process is None or self._process.returncode is not None or self._restarted is not None:
             return
@@ -187,7 +187,7 @@ class HomeAssistant:
             self._restarted = None
 
     async def stop(self) -> None:
-        """End it, by force where it takes longer than `STOPPING_TIME`."""
+        """End Home Assistant. Kill the process after `STOPPING_TIME`."""
         self._wanted = False
         process = self._process
         if process is None or process.returncode is not None:

@@ -1,4 +1,4 @@
-"""Keep one charger going: readings, routing, commands, intents and restart."""
+"""Operate one charger: readings, routing, commands, intents and restart."""
 
 from .charger import Charger
 from .context import ChargerEvent, ChargerOptions, unlimited

@@ -4,6 +4,7 @@ from math import inf
 
 from ..model import POWER_FLOWS, Capability, Source, Status
 from ..transport import StatusReport, Transport
+from .evidence import reported_at, reported_since
 from .router import Router, usable
 
 UNCONFIRMING = frozenset({Status.UPDATING, Status.RESTARTING, Status.ERROR})
@@ -45,16 +46,16 @@ class Authority:
     def transport(self, capability: Capability) -> Transport | None:
         """Return the authoritative transport: the transport that would carry commands of this capability.
 
-        A local transport replaces the cloud if the charger reported over it later and it sees power flow.
+        A local transport replaces the cloud if the charger's report over that transport is later and shows that power
+        flows.
         """
         first = self._router.first(capability)
         if first is None or first.source is not Source.CLOUD:
             return first
-        first_reported_at = -inf if first.charger_reported_at is None else first.charger_reported_at
+        first_reported_at = reported_at(first)
         for transport in self._router:
-            is_later = transport.charger_reported_at is not None and transport.charger_reported_at > first_reported_at
             if (
-                is_later
+                reported_since(transport, first_reported_at)
                 and usable(transport)
                 and transport.last_report is not None
                 and transport.last_report.status in POWER_FLOWS

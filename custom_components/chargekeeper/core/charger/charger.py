@@ -1,4 +1,4 @@
-"""Keep one charger going: merge the readings of its transports, route commands and verify their effect.
+"""Operate one charger: merge the readings of its transports, route commands and verify their effect.
 
 Readings and changes arrive through `readings_received` and `transport_changed`; the listeners receive a `Snapshot`.
 Commands go the other way. The intent store saves whatever must survive a power cut before a command is sent.
@@ -110,7 +110,7 @@ class Charger(TransportListener):
 
     @property
     def group_room(self) -> Callable[[], float]:
-        """Returns the current in A that the load group leaves beside what its other members may draw now."""
+        """Returns the current in A that the other members of the load group leave for this charger now."""
         return self._context.group_room
 
     @group_room.setter
@@ -132,7 +132,7 @@ class Charger(TransportListener):
         self._group_changed()
 
     def listen(self, callback: Callable[[Snapshot], None]) -> Callable[[], None]:
-        """Call `callback` with each snapshot that differs from the one before.
+        """Call `callback` with each snapshot that differs from the previous snapshot.
 
         Return a function that removes the listener.
         """
@@ -165,7 +165,7 @@ class Charger(TransportListener):
             "refused_values": dict(self._context.readings_store.refused),
             "commands": [
                 {"at": at.isoformat(), "command": command, "outcome": outcome}
-                for at, command, outcome in self._commands.outcomes
+                for at, command, outcome in self._commands.sent.outcomes
             ],
         }
 
@@ -176,6 +176,7 @@ class Charger(TransportListener):
         self._context.readings_store.restore(stored)
         self._context.intents.restore(intents)
         self._restart_service.restore()
+        self._commands.sent.refuted.restore()
         self._snapshot = self._compose()[0]
 
     def export(self) -> dict[str, object]:
@@ -209,7 +210,7 @@ class Charger(TransportListener):
     # Transports
 
     def add_transport(self, transport: Transport) -> None:
-        """Add a transport. It replaces a transport of the same source."""
+        """Add a transport. An earlier transport of the same source is removed."""
         self.remove_transport(transport.source)
         self._router.transports[transport.source] = transport
         self._restart_service.watch_transport(transport)
@@ -313,7 +314,7 @@ class Charger(TransportListener):
             for transport in local
             if transport.status_received_at is not None
         ]
-        marks += [*self._restart_service.marks(), *self._commands.marks(), *self._override.marks()]
+        marks += [*self._restart_service.marks(), *self._commands.sent.marks(), *self._override.marks()]
         best = next((transport for transport in transports if usable(transport)), None)
         in_force = readings.value(LIMIT_IN_FORCE)
         amps, factor = limits.effective(limits.Limits.of(readings), commanded=best is not None, in_force=in_force)
@@ -331,6 +332,7 @@ class Charger(TransportListener):
             next_window=next_window,
             restart=self._restart_service.availability(),
             override=self._override.shown,
+            commanded=self._commands.sent.commanded,
             connection_path=None if best is None else best.source,
             cloud=None if cloud is None or (cloud.last_report is None and cloud.breaker.usable) else usable(cloud),
             local=any(usable(transport) for transport in local) if local else None,
@@ -369,8 +371,8 @@ class Charger(TransportListener):
 
         Args:
             setting: the requested setting.
-            automatic: True if ChargeKeeper requests the setting, not the user. It may then come too soon after the last
-                one.
+            automatic: True if ChargeKeeper requests the setting, not the user. Such a setting may come too soon after
+                an earlier one.
 
         Returns:
             `VERIFIED` if nothing needed to be sent, else `ACCEPTED`.
@@ -383,20 +385,20 @@ class Charger(TransportListener):
         return await self._commands.command(setting, automatic=automatic)
 
     async def lift_pause(self) -> Outcome:
-        """Take back the pause of a load group: the schedule, or the user's override, rules again.
+        """End the pause of a load group: the schedule, or the user's override, applies again.
 
         Raises:
-            NotApplicable: `paused`, if the user wants the charger paused as well.
+            NotApplicable: `paused`, if the user also paused the charger.
             TransportBusy: `too_soon`.
-            ChargerError: the pause was not taken back, and why.
+            ChargerError: the pause was not ended, and why.
         """
         return await self._commands.lift_pause(overridden=self._override.shown.on)
 
     async def set_override(self, on: bool, *, until: Until = Until.FULL, until_at: datetime | None = None) -> Outcome:
-        """Charge now whatever the schedule says (`on`), or let the schedule rule again.
+        """Charge now regardless of the schedule (`on`), or follow the schedule again.
 
-        The request is saved first. Without any transport it succeeds as `PENDING`, and is carried out once there is
-        one.
+        The request is saved first. Without any transport the result is `PENDING`, and the request is carried out once a
+        transport is available.
 
         Args:
             on: True to charge now.
@@ -456,7 +458,7 @@ class Charger(TransportListener):
         await self._context.run(self._restart_service.install())
 
     def dismiss_update(self) -> None:
-        """Ignore a firmware update whose end no transport reported: the user says that it is over."""
+        """Ignore a firmware update whose end no transport reported: the user says that the update is over."""
         self._restart_service.dismiss_update()
 
 

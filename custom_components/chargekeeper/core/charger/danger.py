@@ -11,6 +11,7 @@ from ..clock import Clock
 from ..model import FIRMWARE, POWER_FLOWS, STATUS, Reading, Readings, Source, Status
 from ..transport import Transport
 from .context import Context, SingleFlight
+from .evidence import report_time
 from .intents import UpdateRecord
 
 UPDATE_WITHIN = 3 * 3600.0
@@ -31,7 +32,10 @@ class Danger:
 
 @dataclass(frozen=True, slots=True)
 class _Update:
-    """An update that a transport reported at the monotonic time `at`. A restored update lies before the start."""
+    """An update that a transport reported at the monotonic time `at`.
+
+    For a restored update, `at` is before the start.
+    """
 
     at: float
     firmware: str | None
@@ -51,7 +55,7 @@ class DangerWatch:
 
     @property
     def updating(self) -> Danger | None:
-        """The update that counts longest; None unless the charger counts as updating."""
+        """The update whose time limit ends last; None unless the charger counts as updating."""
         latest = self._latest
         if latest is None or self._age(self._updates[latest]) >= UPDATE_WITHIN:
             return None
@@ -73,7 +77,7 @@ class DangerWatch:
         return None if source is None else Danger(source)
 
     def marks(self) -> list[float]:
-        """Return the monotonic times at which a change is due without a report."""
+        """Return the monotonic times at which a danger may end or a save is due even if no report arrives."""
         found = [reading.expires_at for reading in self._flowing.values()]
         for source, update in self._updates.items():
             found += [update.at + UPDATE_WITHIN, update.at + self._saved_age(source) + SAVE_EVERY]
@@ -112,7 +116,7 @@ class DangerWatch:
             self._saving.start()
 
     def dismiss(self) -> None:
-        """Ignore the updates that are in doubt: the user says that they are over.
+        """Ignore the updates that are in doubt: the user says that these updates are over.
 
         A transport that only repeats its old report does not bring an update back.
         """
@@ -171,5 +175,5 @@ class DangerWatch:
 
 def _reported_at(transport: Transport) -> float:
     """Return the monotonic time at which the charger itself last reported its status; minus infinity if unknown."""
-    times = (transport.status_received_at, transport.charger_reported_at)
-    return min(-inf if at is None else at for at in times)
+    received_at = transport.status_received_at
+    return -inf if received_at is None else report_time(transport, received_at)

@@ -1,4 +1,4 @@
-"""Limit how much energy can have flowed: no counter is believed beyond that."""
+"""Limit how much energy can have flowed: no counter is believed beyond that limit."""
 
 from ..limits import HIGHEST_CURRENT
 from ..model import Reading
@@ -7,7 +7,7 @@ HIGHEST_POWER = HIGHEST_CURRENT * 3 * 250 / 1000
 """Power that no charger exceeds, in kW: the highest current on three phases of 250 V."""
 
 ROUNDING = 1e-6
-"""Energy by which sums may be off, in kWh."""
+"""Tolerance of energy sums, in kWh."""
 
 HIGHEST_TOTAL = 1e6
 """Total that no charger reaches, in kWh: two years without a break at the highest power."""

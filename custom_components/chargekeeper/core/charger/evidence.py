@@ -10,8 +10,9 @@ from math import inf
 
 from ..transport import Transport
 
-EFFECT_SHOWS_AFTER = 60.0
-"""Seconds after sending from which a report without the effect refutes a command. A cloud lags up to 40 s."""
+EFFECT_SHOWS_AFTER = 150.0
+"""Seconds after sending from which a report without the effect refutes a command. A cloud lags 40 s
+and more, and a box may lose one of its statuses."""
 
 UNVERIFIED_AFTER = 600.0
 """Seconds after sending at which a command that is not confirmed and not refuted counts as unverified."""
@@ -67,3 +68,35 @@ def reported_at(transport: Transport | None) -> float:
 def reported_since(transport: Transport | None, since: float) -> bool:
     """Return True if the charger itself reported over the transport after the monotonic time `since`."""
     return reported_at(transport) > since
+
+
+def report_time(transport: Transport, observed_at: float) -> float:
+    """Return the monotonic time of the report that a reading of the transport surely comes from.
+
+    A reading may be older than the last report, which did not contain it. It may also be newer, if the transport dates
+    readings by other signs of life, which prove nothing about a command.
+    """
+    return min(observed_at, reported_at(transport))
+
+
+def report_age(transport: Transport | None, now: float) -> float | None:
+    """Return the seconds since the charger's last report over a transport; None if there is none."""
+    at = reported_at(transport)
+    return None if at == -inf else now - at
+
+
+class FirstReport:
+    """Finds out, once for each command, if the charger's first report after it came late."""
+
+    def __init__(self) -> None:
+        self._judged = -inf
+
+    def is_late(self, transport: Transport | None, sent_at: float, within: float) -> bool:
+        """Return True if the charger was silent for `within` seconds after `sent_at`, asked at its first report.
+
+        Call this at each report. Later reports about the same command return False.
+        """
+        if not sent_at > self._judged:
+            return False
+        self._judged = sent_at
+        return reported_since(transport, sent_at + within)

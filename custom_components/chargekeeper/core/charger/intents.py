@@ -1,7 +1,7 @@
 """Store what must survive a power cut: the user's override and pause, the last restart, a firmware install, updates.
 
 The record is saved before a command is sent. After an interruption, the next start finds what may have happened. Pure
-functions decide here on the next step, from an intent and the observed charger.
+functions in this module choose the next step from an intent and the observed charger.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ class Until(StrEnum):
 
 
 class IntentState(StrEnum):
-    """How far an intent has come."""
+    """Progress of an intent."""
 
     PENDING = "pending"  # requested, not sent to the charger
     APPLIED = "applied"  # acknowledged by a transport
@@ -53,7 +53,7 @@ class OverrideIntent:
 
     Attributes:
         base: the charger's status when the user requested the override.
-        sent: True once the charger may be under an override, so that there is something to hand back.
+        sent: True once the charger may be under an override: only then can control be handed back.
         applications: how often ChargeKeeper sent the override; once it is ending, how often it handed control back.
         originals: the schedule windows that ChargeKeeper disables, as they were before.
         disabled: True once the disabling was acknowledged.
@@ -78,7 +78,7 @@ class OverrideIntent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PauseIntent:
-    """A pause that the user wants to hold, once a transport accepted it.
+    """A pause that the user requested and a transport accepted.
 
     `base` is the charger's status before the pause; `applications` counts how often the pause was sent. The state is
     never `PENDING`. It is `ENDING` once the car has left, while the charger would keep the pause for the next car
@@ -110,7 +110,7 @@ class InstallRecord:
 
 @dataclass(frozen=True, slots=True)
 class UpdateRecord:
-    """A firmware update that a transport reported, and whose end it did not report.
+    """A firmware update that a transport reported, and whose end that transport did not report.
 
     `age` is the time since that report in seconds, counted only while ChargeKeeper runs: no jump of the wall clock
     shortens `age`. `firmware` is the version at that report, if known. `dismissed` is True once the user said that the
@@ -124,6 +124,14 @@ class UpdateRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class RefutedRecord:
+    """The last command that the charger's reports refuted. `again` is True if another one came within a day before."""
+
+    at: datetime
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Intents:
     """All records in the intent store of one charger."""
 
@@ -134,11 +142,13 @@ class Intents:
     lowering: bool = False
     """True while a limit has fallen and the charger's setting is still to be lowered to it."""
     updates: tuple[UpdateRecord, ...] = ()
+    refuted: RefutedRecord | None = None
 
 
 class IntentStore:
-    """The durable record of one charger. `entries` is what is on the disk; `write` changes the disk first.
+    """The durable record of one charger.
 
+    `entries` holds the records on the disk; `write` saves the new records before it changes `entries`.
     `save` returns once its record is on the disk, and raises `NotSaved` if the record could not be saved.
     """
 
@@ -149,7 +159,7 @@ class IntentStore:
         self.entries = Intents()
 
     def restore(self, stored: object) -> None:
-        """Restore what `save` was given earlier. Skip garbled entries."""
+        """Restore the records that `save` received earlier. Skip garbled entries."""
         entries = stored if isinstance(stored, Mapping) else {}
         self.entries = Intents(
             override=_override_from(entries.get("override")),
@@ -158,6 +168,7 @@ class IntentStore:
             pause=_pause_from(entries.get("pause")),
             lowering=entries.get("lowering") is True,
             updates=_updates_from(entries.get("updates")),
+            refuted=_refuted_from(entries.get("refuted")),
         )
 
     async def write(
@@ -169,11 +180,12 @@ class IntentStore:
         pause: PauseIntent | EllipsisType | None = ...,
         lowering: bool | EllipsisType = ...,
         updates: tuple[UpdateRecord, ...] | EllipsisType = ...,
+        refuted: RefutedRecord | EllipsisType | None = ...,
     ) -> None:
         """Save the changed records; omitted records stay as they are.
 
-        If `save` fails, raise its error and change nothing. A canceled write counts as done, and the next write saves
-        the same records again.
+        If `save` fails, raise its error and change nothing. A canceled write still changes the records in memory. The
+        next write then saves even if nothing else changes.
         """
         async with self._lock:
             old = self.entries
@@ -184,6 +196,7 @@ class IntentStore:
                 pause=old.pause if pause is ... else pause,
                 lowering=old.lowering if lowering is ... else lowering,
                 updates=old.updates if updates is ... else updates,
+                refuted=old.refuted if refuted is ... else refuted,
             )
             if new == old and not self._in_doubt:
                 return
@@ -203,7 +216,7 @@ class IntentStore:
 
 
 class Step(StrEnum):
-    """What to do next for an override."""
+    """The next step for an override."""
 
     WAIT = "wait"
     SEND = "send"  # ask the charger to charge now
@@ -223,7 +236,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What is seen of the charger when the next step is decided.
+    """The observed state of the charger when the next step is chosen.
 
     `effect_due`: enough time has passed for the status to show the last command. `unconfirmed`: the charger may have
     dropped the override or pause after it was sent or last seen in effect (outage, restart, update, a window's edge).
@@ -263,7 +276,7 @@ def _end_reason(intent: OverrideIntent, seen: Observation) -> End | None:
 
 
 def _decide_while_not_charging(intent: OverrideIntent, seen: Observation) -> Decision:
-    """Return the next step while the charger does not charge although the user wants that."""
+    """Return the next step if the charger does not charge although the user wants it to charge."""
     match intent.state:
         case IntentState.PENDING:
             pass
@@ -280,7 +293,7 @@ def _decide_while_not_charging(intent: OverrideIntent, seen: Observation) -> Dec
 
 
 class PauseStep(StrEnum):
-    """What to do next for a pause."""
+    """The next step for a pause."""
 
     WAIT = "wait"
     SEND = "send"  # send the pause again
@@ -328,6 +341,7 @@ def _json_of(entries: Intents) -> dict[str, object]:
     restart = entries.restart
     install = entries.install
     pause = entries.pause
+    refuted = entries.refuted
     return {
         "override": None
         if override is None
@@ -369,6 +383,7 @@ def _json_of(entries: Intents) -> dict[str, object]:
             {"source": each.source, "age": each.age, "firmware": each.firmware, "dismissed": each.dismissed}
             for each in entries.updates
         ],
+        **({} if refuted is None else {"refuted": {"at": refuted.at.isoformat(), "again": refuted.again}}),
     }
 
 
@@ -428,6 +443,12 @@ def _install_from(stored: object) -> InstallRecord | None:
         return None
     target = stored.get("target")
     return InstallRecord(started_at, target) if isinstance(target, str) else None
+
+
+def _refuted_from(stored: object) -> RefutedRecord | None:
+    if not isinstance(stored, Mapping) or (at := moment(stored.get("at"))) is None:
+        return None
+    return RefutedRecord(at, stored.get("again") is True)
 
 
 def _updates_from(stored: object) -> tuple[UpdateRecord, ...]:

@@ -1,6 +1,6 @@
 """Lower the charger's setting once when a limit falls below it, so that the shown setting is true.
 
-A later raise by somebody else is left alone. If the lowering fails in an outage, the intent store keeps it until the
+A later raise by somebody else is not lowered. If the lowering fails in an outage, the intent store keeps it until the
 outage is over.
 """
 
@@ -79,7 +79,7 @@ class LimitEnforcer:
         The lowering waits while the setting is not known or no transport can carry it.
         """
         limits = self._limits
-        present = None if self._commands.live_current is None else self._commands.highest_current
+        present = None if self._commands.sent.live_current is None else self._commands.sent.highest_current
         highest = None if limits is None else ceiling(limits)[0]
         must_wait = present is None or self._router.first(Capability.CURRENT) is None
         if self._context.stopping or (must_wait and not self._context.options.read_only):

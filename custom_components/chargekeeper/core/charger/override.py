@@ -1,4 +1,4 @@
-"""Pursue the user's time-of-use override until it ends, over outages, restarts and external changes.
+"""Hold the user's time-of-use override until its end, through outages, restarts and external changes.
 
 `intents.decide` chooses the next step; this module takes it. Every step is saved before a command is sent.
 """
@@ -22,6 +22,7 @@ from ..errors import (
     Unsupported,
 )
 from ..model import (
+    ALLOWED_TO_CHARGE,
     CAR_CONNECTED,
     OVERRIDE_IN_EFFECT,
     POWER_FLOWS,
@@ -38,6 +39,7 @@ from ..model import (
 from ..transport import Presence, SetOverride, StatusReport, Transport
 from .authority import Authority, status_received_at
 from .context import Context, SingleFlight
+from .evidence import UNVERIFIED_AFTER, FirstReport, reported_since
 from .intents import (
     APPLICATIONS,
     Decision,
@@ -58,14 +60,15 @@ LOGGER = logging.getLogger(__name__)
 EFFECT_AFTER = 15.0
 """Seconds after which an acknowledged override counts as without effect if no status shows it."""
 
-SYNC_RESOLUTION = 1.0
-"""Resolution in seconds of the time at which the charger reported, as transports know it."""
+SILENT_FOR = 400.0
+"""Seconds from a command to the charger's first report after which the charger may have been out of reach, so that the
+command never arrived. An idle charger reports every 300 s."""
 
 REPORT_LAG = 60.0
 """Seconds by which a status report may lag behind the edge of a window."""
 
 SCHEDULE_RETRY = 1800.0
-"""Seconds after which a schedule that could not be read completely, or not be handed back, is tried again."""
+"""Seconds until the next attempt after a schedule could not be read completely or could not be handed back."""
 
 SHOWS_WITHIN = 300.0
 """Seconds within which a written schedule appears when the schedule is read. An earlier answer may be out of date."""
@@ -104,6 +107,8 @@ class OverrideController:
         self._lower_for_start = lower_for_start
         self._single_flight = SingleFlight(context, self._reconcile_alone)
         self._sent_at = -inf
+        self._first_report = FirstReport()
+        self._told_of = -inf  # the step of which the user was told that nobody has seen its effect
         self._begun_at = context.clock.monotonic()  # commands of an earlier run were sent before
         self._retry = Backoff(context.clock)
         self._released_at = -inf  # monotonic time of the last report before control was handed back
@@ -121,11 +126,14 @@ class OverrideController:
         intent = self._intents.entries.override
         if intent is None or intent.state is IntentState.ENDING:
             return Override()
-        return Override(on=True, applied=intent.state is not IntentState.PENDING)
+        status = self._context.readings_store.fresh(STATUS, self._clock.monotonic())
+        held = status is Status.PAUSED and self._context.paused_by_group
+        followed = status in ALLOWED_TO_CHARGE or held
+        return Override(on=True, applied=followed and intent.state is IntentState.VERIFIED)
 
     @property
     def disabled_windows(self) -> tuple[str, ...]:
-        """Schedule windows that are disabled for the override, as text, until they are seen enabled."""
+        """Schedule windows that are disabled for the override, as text, until a report shows them enabled."""
         intent = self._intents.entries.override
         return () if intent is None else _named(intent.originals)
 
@@ -145,7 +153,7 @@ class OverrideController:
 
     @property
     def until_at(self) -> datetime | None:
-        """Time at which the override ends by itself, if one was given and lies ahead."""
+        """Time at which the override ends by itself; None if there is no such time or it is past."""
         intent = self._intents.entries.override
         until_at = None if intent is None or intent.state is IntentState.ENDING else intent.until_at
         return until_at if until_at is not None and until_at > self._clock.now() else None
@@ -158,7 +166,8 @@ class OverrideController:
     def marks(self) -> list[float]:
         """Return the monotonic times at which the override may need a step even if no report arrives."""
         wanted = self._intents.entries.override is not None
-        return [self.full_at or inf, self._context.cooldown.start_at if wanted else inf]
+        unverified_at = self._sent_at + UNVERIFIED_AFTER if wanted else inf
+        return [self.full_at or inf, self._context.cooldown.start_at if wanted else inf, unverified_at]
 
     def mark_unconfirmed(self) -> None:
         """Record that the charger may have dropped the override."""
@@ -244,7 +253,7 @@ class OverrideController:
                 seen_plugged=car is not None and car.value,
             )
         elif intent.state is IntentState.ENDING:
-            # Its effects at the charger remain: the same intent continues, from the start.
+            # The effects of the old override remain at the charger: the same intent starts again.
             self._pending_announced = False
             reopened = replace(intent, state=IntentState.PENDING, applications=0, disabled=False, left_paused=False)
             intent = replace(reopened, end=None, external_status=None)
@@ -297,6 +306,7 @@ class OverrideController:
         while (intent := self._intents.entries.override) is not None and not self._context.stopping:
             decision = self._next_step(intent)
             if decision.step is Step.WAIT:
+                self._report_unverified(intent)
                 self._request_report(intent)
                 break
             try:
@@ -328,15 +338,19 @@ class OverrideController:
     def _next_step(self, intent: OverrideIntent) -> Decision:
         last_report = self._last_report()
         received_at = self._authority.status_received_at(Capability.OVERRIDE)
-        if received_at < self._sent_at:
-            last_report = None  # reported before the last step, over another transport
+        transport = self._authority.transport(Capability.OVERRIDE)
+        reported = reported_since(transport, self._sent_at)
+        if not reported and intent.state is not IntentState.PENDING:
+            last_report = None  # from before the last step, or only what the cloud wrote down
+        elif self._first_report.is_late(transport, self._sent_at, SILENT_FOR):
+            self._unconfirmed = True  # the charger may have been out of reach of the last step
         status = None if last_report is None else last_report.status
-        if status in OVERRIDE_IN_EFFECT and received_at <= self._released_at:
+        if status in OVERRIDE_IN_EFFECT and (received_at <= self._released_at or not reported):
             status = Status.WAITING_SCHEDULE  # reported before control was handed back
         if status is Status.PAUSED and self._context.group_pause_sent and self._context.group_share is None:
             status = Status.WAITING_SCHEDULE  # the load group that paused the charger is gone
         elif status is Status.PAUSED and self._context.paused_by_group:
-            # Nobody ended the override. It must still end an earlier pause of the user once there is room.
+            # Nobody ended the override. Once there is room, the override must still end an earlier pause of the user.
             begun = self._context.group_pause_sent or intent.state is not IntentState.PENDING
             status = Status.WAITING_POWER if begun else None
         elif status is Status.WAITING_SCHEDULE and self._context.paused_by_group:
@@ -349,7 +363,7 @@ class OverrideController:
                 status=status,
                 car_connected=None if last_report is None else last_report.car_connected,
                 full=self._is_full(status),
-                effect_due=received_at >= self._sent_at + EFFECT_AFTER and self._reported_since(intent),
+                effect_due=reported and received_at >= self._sent_at + EFFECT_AFTER and self._reported_since(intent),
                 unconfirmed=self._unconfirmed or window_closed,
             ),
         )
@@ -357,20 +371,29 @@ class OverrideController:
     def _reported_since(self, intent: OverrideIntent) -> bool:
         """Return True if the charger itself reported after the last command, or if no such report is needed.
 
-        A cloud acknowledges commands even for a charger that is off. ChargeKeeper therefore judges the undoing of
-        changes, and tries it again, only after a report of the charger.
+        A cloud acknowledges commands even for a charger that is off. Only a report of the charger therefore shows if
+        ChargeKeeper's changes were undone. ChargeKeeper tries again only after such a report.
         """
         transport = self._transport_for(intent, Step.FINISH)
         if intent.state is not IntentState.ENDING or transport is None:
             return True
-        sent_at = max(self._sent_at, self._begun_at)
-        return transport.charger_reported_at is not None and transport.charger_reported_at > sent_at - SYNC_RESOLUTION
+        return reported_since(transport, max(self._sent_at, self._begun_at))
+
+    def _report_unverified(self, intent: OverrideIntent) -> None:
+        """Tell once that no report of the charger has followed the last step. The override goes on."""
+        due = self._clock.monotonic() >= self._sent_at + UNVERIFIED_AFTER
+        if intent.state is not IntentState.APPLIED or not due or self._told_of == self._sent_at:
+            return
+        self._told_of = self._sent_at
+        if not reported_since(self._authority.transport(Capability.OVERRIDE), self._sent_at):
+            self._context.emit("connection", "command_unverified", {"command": Capability.OVERRIDE})
 
     def _request_report(self, intent: OverrideIntent) -> None:
-        """Read the status now and then while undone changes wait for a report of the charger."""
+        """Read the status now and then while the last step waits for a report of the charger."""
         transport = self._transport_for(intent, Step.FINISH)
         waited = status_received_at(transport) >= self._sent_at + EFFECT_AFTER and self._retry.is_due()
-        if waited and transport is not None and not self._reported_since(intent):
+        sent_at = max(self._sent_at, self._begun_at if intent.state is IntentState.ENDING else -inf)
+        if waited and transport is not None and sent_at > -inf and not reported_since(transport, sent_at):
             self._back_off()
             self._context.spawn(self._router.read_status(transport))
 
@@ -386,7 +409,7 @@ class OverrideController:
         return self._authority.last_report(Capability.OVERRIDE)
 
     def _inside(self, at: float) -> bool | None:
-        """Return True if a window was open at a recent monotonic time; None if no schedule is in the way."""
+        """Return True if a window was open at a recent monotonic time; None without an enabled window or a time."""
         windows = self._context.readings_store.get(SCHEDULE)
         if windows is None or not any(window.enabled for window in windows.value) or at == -inf:
             return None
@@ -525,7 +548,7 @@ class OverrideController:
             await self._free(transport, intent)
             raise TransportBusy("too_soon", SHOWS_WITHIN)
         if not to_enable:
-            intent = replace(intent, originals=())  # seen enabled, or changed by somebody else: nothing is owed
+            intent = replace(intent, originals=())  # seen enabled, or changed by somebody else: nothing to undo
         hand_back = self._must_hand_back(intent)
         if not to_enable and not hand_back:
             self._context.issues.discard(ChargerIssue.SCHEDULE_UNREADABLE)
@@ -551,7 +574,7 @@ class OverrideController:
             await self._intents.write(override=replace(intent, sent=False, left_paused=left_paused))
 
     def _may_show_later(self, intent: OverrideIntent) -> bool:
-        """Return True if windows were written as disabled, and a later answer may be the first to show them so."""
+        """Return True if windows were written as disabled, but an answer may show the change only later."""
         if not intent.originals or intent.disabled or intent.applications > 0:
             return False
         return self._clock.monotonic() < self._disabled_at + SHOWS_WITHIN
@@ -576,7 +599,7 @@ class OverrideController:
     def _report_lost_windows(self, present: Schedule) -> None:
         """Report which windows are gone since the schedule was handed back.
 
-        A cloud may drop what it acknowledged.
+        A cloud may drop a schedule that it acknowledged.
         """
         lost = schedule.missing(self._schedule_handed_back, present)
         self._schedule_handed_back = ()
@@ -604,8 +627,8 @@ class OverrideController:
     async def _release(self, intent: OverrideIntent, last_report: StatusReport | None) -> bool:
         """End the pause left by a transport that could not hand back control.
 
-        A transport that can hand back control is used as soon as there is one. Otherwise the pause ends in the next
-        window, as it would by the schedule.
+        A transport that can hand back control is used as soon as such a transport is available. Otherwise the pause
+        ends in the next window, as it would by the schedule.
         """
         transport = self._router.first(Capability.OVERRIDE)
         now = self._clock.monotonic()
@@ -653,7 +676,7 @@ class OverrideController:
             await self._end(intent, End.FAILED, failure=failure)
             return
         if intent.originals:
-            # Disabled windows are not forgotten before they are seen enabled: a refusal may be temporary.
+            # Keep the record of disabled windows until they show as enabled: a refusal may be temporary.
             self._context.issues.add(failure)
             if intent.applications >= APPLICATIONS:  # the charger ignores the hand-back; only the schedule is retried
                 await self._intents.write(override=replace(intent, sent=False, applications=1))

@@ -15,11 +15,16 @@ from ..transport import START, STOP, Setting
 from .authority import Authority, status_received_at
 from .commands import Commands
 from .context import Context, SingleFlight
+from .evidence import FirstReport, reported_since
 from .intents import End, IntentState, Observation, PauseIntent, PauseStep, decide_pause
 from .override import EFFECT_AFTER, OverrideController
 from .router import Router
 
 LOGGER = logging.getLogger(__name__)
+
+SILENT_FOR = 90.0
+"""Seconds from a pause to the charger's first report after which the charger may have been out of reach, so that the
+pause never arrived. A charging charger reports every 30 s."""
 
 
 class PauseController:
@@ -43,6 +48,7 @@ class PauseController:
         self._single_flight = SingleFlight(context, self._reconcile)
         self._unconfirmed = True
         self._sent_at = -inf
+        self._first_report = FirstReport()
         self._retry = Backoff(context.clock)
 
     def mark_unconfirmed(self) -> None:
@@ -50,7 +56,7 @@ class PauseController:
         self._unconfirmed = True
 
     async def before_user_command(self, setting: Setting) -> None:
-        """End the pause before a start of the user is sent, whatever becomes of the start.
+        """End the pause before the user's start command is sent, even if that command then fails.
 
         The caller holds the lock.
         """
@@ -58,7 +64,7 @@ class PauseController:
             await self._end(End.CANCELLED)
 
     async def after_user_command(self, setting: Setting, base: Status | None) -> None:
-        """Hold a pause of the user that a transport accepted. `base` is the charger's status before it.
+        """Hold a pause of the user that a transport accepted. `base` is the charger's status before the pause.
 
         The caller holds the lock.
         """
@@ -98,17 +104,21 @@ class PauseController:
 
     def _seen(self) -> Observation:
         last_report = self._authority.last_report(Capability.CHARGING)
+        transport = self._authority.transport(Capability.CHARGING)
         received_at = self._authority.status_received_at(Capability.CHARGING)
-        if received_at < self._sent_at:
-            last_report = None  # reported before the pause, over another transport
+        reported = reported_since(transport, self._sent_at)
+        if not reported:
+            last_report = None  # from before the pause, or only what the cloud wrote down
+        elif self._first_report.is_late(transport, self._sent_at, SILENT_FOR):
+            self._unconfirmed = True  # the charger may have been out of reach of the pause
         return Observation(
             now=self._clock.now(),
             status=None if last_report is None else last_report.status,
             car_connected=None if last_report is None else last_report.car_connected,
             full=last_report is not None and last_report.status is Status.COMPLETED,
-            effect_due=received_at >= self._sent_at + EFFECT_AFTER,
+            effect_due=reported and received_at >= self._sent_at + EFFECT_AFTER,
             # A start that a transport did not acknowledge may arrive late.
-            unconfirmed=self._unconfirmed or self._commands.may_arrive_late(START),
+            unconfirmed=self._unconfirmed or self._commands.sent.may_arrive_late(START),
         )
 
     async def _release(self, pause: PauseIntent) -> bool:
@@ -135,7 +145,7 @@ class PauseController:
         return True
 
     async def _restore(self, pause: PauseIntent) -> None:
-        """Send the pause again, saved first. An attempt that surely was not sent does not count."""
+        """Save the pause, then send it again. An attempt that surely was not sent does not count."""
         transport = self._router.first(Capability.CHARGING)
         ocpp = self._context.readings_store.get(OCPP)
         if (
@@ -155,6 +165,7 @@ class PauseController:
                 await self._intents.write(pause=pause)
         except ChargerError as err:
             LOGGER.warning("The pause could not be restored: %s", err)
+            self._context.emit("connection", "command_failed", {"command": Capability.CHARGING})
             await self._end(End.FAILED)
         else:
             self._note_sent()

@@ -1,7 +1,8 @@
 """Merge the readings of all transports of one charger, by time and reading class.
 
-An older observation never replaces a newer one, whichever transport brought it. Live values expire at their age, and
-counters do not fall. Configuration stays, and reads `cache` while the transport that showed it is not usable.
+An older observation never replaces a newer one, whichever transport brought it. Live values expire at their maximum
+age, and counters do not fall. Configuration values stay; their source is `cache` while the transport that reported them
+is not usable.
 """
 
 from collections import Counter
@@ -55,7 +56,8 @@ class ReadingsStore:
         self._may_fall: set[str] = set()  # session counters that have not started again yet
         self.revision = 0
         self.refused: Counter[str] = Counter()
-        """Number of refused values by counter: a fall seen once, or more than could have flowed."""
+        """Number of refused values by counter: a fall that was seen only once, or more energy than could have
+        flowed."""
 
     def take(self, readings: Readings, *, meters_lifetime: bool) -> None:
         """Merge the readings of a transport.
@@ -92,7 +94,7 @@ class ReadingsStore:
         return None if reading is None or reading.expires_at <= now else reading.value
 
     def visible(self, now: float, usable: Collection[Source]) -> tuple[Readings, float]:
-        """Return what may be shown at the monotonic time `now`, and the time at which age changes that."""
+        """Return the readings to show at the monotonic time `now`, and the time at which the first of them expires."""
         shown = Readings()
         until = inf
         for prop, reading in self._readings.items():
@@ -219,7 +221,7 @@ class ReadingsStore:
         )
 
     def _forget_live(self, offline: Reading[Status]) -> None:
-        """Remove the live values from before `offline`, so that they are not shown beside it."""
+        """Remove the live values from before `offline`, so that no old value is shown beside this status."""
         for prop, reading in self._readings.items():
             if (
                 prop.kind is ReadingClass.LIVE

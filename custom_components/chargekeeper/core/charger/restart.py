@@ -16,17 +16,17 @@ COOLING_DOWN = 600.0
 """Seconds between two restarts."""
 
 AWAY_WITHIN = 180.0
-"""Seconds after the press within which a restarting charger is seen to be away. About 10 s is usual
+"""Maximum seconds from the press until a report shows that the restarting charger is away. About 10 s is usual
 (docs/protocols/wallbox-cloud.md, section 6.4)."""
 
 BACK_WITHIN = 600.0
-"""Seconds after the press within which the charger is back. About 2 min is usual, 5 min were seen
+"""Maximum seconds from the press until the charger is back. About 2 min is usual; 5 min were seen
 (docs/protocols/wallbox-cloud.md, section 6.4)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """All that decides on a restart. Ages are in seconds; None if there never was such a time."""
+    """All facts that decide on a restart. Ages are in seconds; None if the event never happened."""
 
     has_transport: bool  # a usable transport can carry a restart
     over_cloud: bool  # that transport is the cloud
@@ -44,12 +44,12 @@ class Facts:
     linkable: bool = False  # the user may link an entity that restarts the charger
     at_rest: bool = False  # that transport sees that no power flows, even if the charger is silent
     updating: bool = False  # a transport reported a firmware update that still counts
-    update_doubted: bool = False  # a transport reported an update hours ago, and never its end
+    update_doubted: bool = False  # a transport reported an update hours ago, but not its end
     flowing: bool = False  # a transport reported that power flows, and the report still counts
 
 
 def availability(facts: Facts) -> RestartAvailability:
-    """Return whether a press would probably succeed, or why not, for display.
+    """Return `AVAILABLE` if a press would probably succeed, otherwise the reason why not, for display.
 
     The status may be older than the guard accepts.
     """
@@ -129,7 +129,7 @@ class RestartWatch:
 
     @property
     def wants_status(self) -> bool:
-        """True if the charger seems to be there, and only its own report is missing to end the watch well.
+        """True if the charger seems to be back, and only its own report is missing for the outcome.
 
         The charger must be back from its restart. If it was never seen away, the 3 min must be over.
         """

@@ -24,12 +24,13 @@ from ..model import (
 from ..transport import Install, Presence, Restart, Transport
 from .context import Context, result_of
 from .danger import Danger, DangerWatch
+from .evidence import report_age
 from .intents import InstallRecord, RestartRecord
 from .restart import AWAY_WITHIN, BACK_WITHIN, COOLING_DOWN, STATUS_FRESH, Facts, RestartWatch, availability, guard
 from .router import Router
 
 INSTALL_WITHIN = 3 * 3600.0
-"""Seconds within which a firmware install must show its new version."""
+"""Maximum seconds until the charger reports the new version after the start of a firmware install."""
 
 REFUSED_WITHOUT_READING = frozenset(
     {
@@ -43,7 +44,7 @@ REFUSED_WITHOUT_READING = frozenset(
         RestartAvailability.CHECKING,
     }
 )
-"""Reasons to refuse that reading the status would not remove."""
+"""Reasons for a refusal that a new read of the status cannot remove."""
 
 
 class RestartRun:
@@ -62,7 +63,7 @@ class RestartRun:
         return await result_of(self._outcome)
 
     def end(self, outcome: Outcome | None) -> None:
-        """Set the outcome for those who wait; None if ChargeKeeper stops before the outcome is known."""
+        """Set the outcome for the callers of `wait`; None if ChargeKeeper stops before the outcome is known."""
         if outcome is None:
             self._outcome.cancel()
         else:
@@ -99,7 +100,10 @@ class RestartService:
 
     @property
     def update_doubted(self) -> bool:
-        """True if an update was reported hours ago but never its end. Only the user can know if the update is over."""
+        """True if a transport reported an update hours ago, but not the end of the update.
+
+        Only the user can know if the update is over.
+        """
         return self._danger.update_doubted is not None
 
     def dismiss_update(self) -> None:
@@ -108,7 +112,7 @@ class RestartService:
         self._context.publish()
 
     def marks(self) -> list[float]:
-        """Return the monotonic times at which a change is due without a report."""
+        """Return the monotonic times at which the state may change even if no report arrives."""
         marks = self._danger.marks()
         if self._run is not None:
             pressed_at = self._run.watch.pressed_at
@@ -139,7 +143,7 @@ class RestartService:
             self._begin_watch(RestartWatch(self._restart_at, away_at))
 
     def stop(self) -> None:
-        """Stop watching. The intent store keeps the restart in progress."""
+        """Stop watching. In the intent store, the restart stays in progress."""
         self._end_watch(None)
 
     async def restart(self) -> RestartRun:
@@ -192,7 +196,7 @@ class RestartService:
             self._context.issues.discard(ChargerIssue.INSTALL_OVERDUE)
 
     def availability(self, capability: Capability = Capability.RESTART) -> RestartAvailability:
-        """Return whether a press would probably succeed, or why not."""
+        """Return `AVAILABLE` if a press would probably succeed, otherwise the reason why not."""
         return availability(self._facts(capability))
 
     def on_readings(self, transport: Transport, readings: Readings) -> None:
@@ -259,15 +263,15 @@ class RestartService:
         now = self._clock.monotonic()
         admitted = self._router.ordered()
         capable = [transport for transport in admitted if capability in transport.capabilities]
-        # Transports with the charger online come first: a local one before a cloud that shows it offline.
+        # Transports that show the charger online come first: a local transport before a cloud that shows the charger
+        # offline.
         transport = next((transport for transport in capable or admitted if transport.breaker.usable), None)
-        status_received_at, charger_reported_at = (
-            (None, None) if transport is None else (transport.status_received_at, transport.charger_reported_at)
-        )
+        status_received_at = None if transport is None else transport.status_received_at
         status = self._context.readings_store.fresh(STATUS, now)
         role = self._context.readings_store.get(ROLE)
         if status is not None:
-            # The status of the transport that carries the command counts. Dangers that others reported come below.
+            # The status of the transport that carries the command counts. Dangers that other transports reported are
+            # facts of their own, below.
             status = None if transport is None or transport.last_report is None else transport.last_report.status
         if status is Status.UPDATING:
             status = None  # an update counts as long as `DangerWatch` remembers it
@@ -278,7 +282,7 @@ class RestartService:
             presence=Presence.UNKNOWN if transport is None else transport.presence,
             status=status,
             status_age=None if status_received_at is None else now - status_received_at,
-            evidence_age=None if charger_reported_at is None else now - charger_reported_at,
+            evidence_age=report_age(transport, now),
             role=None if role is None else role.value,
             since_last=None if self._restart_at is None else max(now - self._restart_at, 0.0),
             watching=self._run is not None,
@@ -335,7 +339,7 @@ class RestartService:
 
     @property
     def _record(self) -> RestartRecord:
-        """The restart that is being watched, or that was watched until now."""
+        """The record of the restart that is being watched, or whose watch just ended."""
         record = self._intents.entries.restart
         assert record is not None
         return record

@@ -34,7 +34,8 @@ TRY_NEXT_TRANSPORT = (TransportDown, TransportBusy, LoginRejected, UnsafeRequest
 """Errors after which another transport may succeed. Any other error is the charger's own answer."""
 
 type Prepare = Callable[[Transport, bool], Awaitable[None]]
-"""Does on a transport what must come first; the flag is True if it has to hurry. Raises ChargerError."""
+"""Does on a transport what must come before a command. The flag is True if the preparation must be
+quick. Raises ChargerError."""
 
 
 @dataclass(slots=True)
@@ -44,7 +45,7 @@ class Delivery:
     acknowledged_by: list[Transport] = field(default_factory=list)
     failures: list[tuple[Source, ChargerError]] = field(default_factory=list)
     in_doubt: bool = False
-    """True if the command may have arrived, or may still, over a transport that did not acknowledge it."""
+    """True if a transport did not acknowledge the command, but the command may have arrived or may still arrive."""
 
     @property
     def last_source(self) -> Source:
@@ -130,7 +131,7 @@ class Router:
         """Return the transports that may carry such a command now, best first, at least one.
 
         Raises:
-            Unsupported: no transport can do that with this charger.
+            Unsupported: no transport of this charger has the capability.
             TransportDown: `no_admitted_path` as in `admit`; `charger_offline` if the cloud shows the charger offline,
                 or a box is silent; `local_lost` if only another local transport is admitted; else `no_path`. The detail
                 of `no_path` is the ISO time since when the cloud is lost.
@@ -152,7 +153,7 @@ class Router:
         raise TransportDown("no_path", "" if since is None else since.isoformat())
 
     def admit(self, capability: Capability) -> None:
-        """Raise TransportDown if only transports that the user's preference excludes can do that."""
+        """Raise TransportDown if transports have this capability, but the user's preference excludes all of them."""
         able = [transport for transport in self if capability in transport.capabilities]
         if able and not any(transport in able for transport in self.ordered()):
             raise TransportDown("no_admitted_path")
@@ -183,7 +184,7 @@ class Router:
         """Send a command on the best transport, and on the next one if the best transport fails.
 
         Args:
-            command: what to send. It must do no harm if it arrives twice.
+            command: what to send. The command must do no harm if it arrives twice.
             prepare: what must come before the command on the same transport.
             everywhere: send the command on all transports, whatever happens on the others.
 
@@ -212,11 +213,11 @@ class Router:
         return delivery
 
     def read_back(self, transport: Transport, done: Callable[[], bool] = lambda: False) -> None:
-        """Look for the effect of a command in the background, as far as the transport allows reads out of turn.
+        """Look for the effect of a command in the background, as far as the transport allows extra reads.
 
         Args:
             transport: where to look.
-            done: returns True if there is nothing to look for any longer.
+            done: returns True once no further read is needed.
         """
         self._context.spawn(self._read_back(transport, done))
 
@@ -230,7 +231,7 @@ class Router:
             await self.read_status(transport)
 
     async def read_status(self, transport: Transport) -> None:
-        """Read the status out of turn if the transport allows it now. The next regular answer serves as well."""
+        """Make an extra read of the status if the transport allows one now. The next regular answer would also do."""
         try:
             await transport.check()
         except ChargerError as err:

@@ -8,11 +8,11 @@ from ..model import Reading, Source
 from .energy import could_have_flowed, mono_before
 
 RESTARTS_AT_PAUSE = frozenset({Source.UDP})
-"""Transports whose counter restarts whenever charging stops, not only with a new session (docs/protocols/juicebox.md,
+"""Transports whose counter restarts each time charging stops, even within a session (docs/protocols/juicebox.md,
 section 2.3, field `E`)."""
 
 LAG = 300.0
-"""Seconds by which a transport may show a charger too late."""
+"""Maximum seconds by which a transport may lag behind a charger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,9 @@ class _Fall:
 class SessionEnergy:
     """Adds up the session energy, which falls only with a new session.
 
-    `unplugged` is set once the car was seen to leave. One answer alone does not end a session, and does not add what
-    could not have flowed since the last answer. A value that stays is believed as soon as there was time for it, so
-    that nothing is lost.
+    `unplugged` is set once the car was seen to leave. One answer alone does not end a session. An answer is ignored if
+    it adds more energy than could have flowed since the last answer. A value that stays is believed as soon as enough
+    time has passed, so that no energy is lost.
     """
 
     def __init__(self) -> None:
@@ -149,7 +149,7 @@ class SessionEnergy:
         return SessionStep(count.total, max(gained, 0.0))
 
     def _resume(self, count: _Count, new: Reading[float], duration: float | None) -> SessionStep | None:
-        """Continue with the session before this one if the counter shows that it never ended."""
+        """Continue the previous session if the counter shows that the previous session never ended."""
         previous = self._previous
         last = None if previous is None else previous.raw.get(new.source)
         if previous is None or last is None or new.value < last:
@@ -176,7 +176,7 @@ class SessionEnergy:
 
 
 def _agree(first: _Fall, second: _Fall) -> bool:
-    """Return True if two readings in a row can belong to one counter that continues."""
+    """Return True if one counter can have shown both readings without a restart in between."""
     before = first.reading
     after = second.reading
     if before.source is not after.source or after.observed_mono <= before.observed_mono:

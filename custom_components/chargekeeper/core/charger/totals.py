@@ -1,4 +1,4 @@
-"""Merge the lifetime counters of a charger's transports, each believed as far as physics allows."""
+"""Merge the lifetime counters of a charger's transports, each only as far as its rise is physically possible."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,9 +22,9 @@ class LifetimeTotals:
     """Turns the lifetime counter of each transport into the lifetime energy, which never falls.
 
     A total may rise by the energy that could have flowed since the last total of the same transport. Transports do
-    not always see what happens in between. A refused total leaves the last total in place, so that a value that stays
-    is believed in time. A counter that falls, stays low and grows has started again, and the old total continues with
-    it.
+    not always see what happens in between. A refused total does not replace the last total, so that a value that stays
+    is believed later. A counter that falls, stays low and grows has started again. The lifetime energy then continues
+    from the old total.
     """
 
     def __init__(self) -> None:
@@ -38,8 +38,8 @@ class LifetimeTotals:
             lifetime: the lifetime energy so far.
 
         Returns:
-            The lifetime energy by this counter in kWh, perhaps less than `lifetime`. None if the reading is not
-            plausible.
+            The lifetime energy in kWh according to this counter; may be less than `lifetime`. None if the reading is
+            not plausible.
         """
         counter = self._counters.get(new.source)
         if counter is None:

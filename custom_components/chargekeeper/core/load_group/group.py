@@ -102,7 +102,7 @@ class GroupView:
 
 @dataclass(slots=True)
 class _MemberState:
-    """One member: its share, the setting that the group took from it, and its readings at the last refresh.
+    """One member: its share, its setting before the group lowered it, and its readings at the last refresh.
 
     Persisted are `lowered_from`, `lowered_to`, `paused`, `highest_when_silent` and the offline current of `limits`.
     All currents are in A.
@@ -146,7 +146,7 @@ class _MemberState:
         snapshot = self.member.snapshot
         limits = Limits.of(snapshot.readings)
         if limits.offline_current is None and self.limits is not None:
-            # A restarted charger reports its offline current soon; until then the last known one counts.
+            # The last known offline current counts until the restarted charger reports its offline current.
             limits = replace(limits, offline_current=self.limits.offline_current)
         self.limits = limits
         shown = snapshot.readings.get(CHARGING_CURRENT)
@@ -212,7 +212,7 @@ class _MemberState:
 
     @property
     def retry_delay(self) -> float:
-        """Seconds until a reduction is commanded again; longer after each refusal in a row."""
+        """Seconds until a reduction is commanded again; the delay grows with consecutive refusals."""
         return REDUCE_AGAIN_AFTER * (1 << min(self.refusals, MAX_DOUBLINGS))
 
     def needed_reductions(self) -> list[Setting]:
@@ -318,7 +318,7 @@ class LoadGroup:
                 state.refresh()
         rooms = [self._room(state) for state in self._states.values()]
         for state, room in zip(self._states.values(), rooms, strict=True):
-            if isfinite(room) and room < state.share:  # else there is room, or nothing is known of a member
+            if isfinite(room) and room < state.share:  # otherwise there is room, or nothing is known of a member
                 state.share = floor(room) if room >= MINIMUM_CURRENT else 0
         self._view = self._compose()
 
@@ -362,11 +362,11 @@ class LoadGroup:
         return self._room(self._states[key])
 
     def attach(self, member: GroupMember) -> None:
-        """Add the charger of a member; its share applies from now on. Raises KeyError if it is not a member."""
+        """Add the charger of a member; its share applies from now on. Raises KeyError for any other charger."""
         state = self._states[member.identity.key]
         self.detach(member.identity.key)
         state.member = member
-        if member.group_share is not None:  # from before a reload of the group; raised once there is room
+        if member.group_share is not None:  # the share before a reload; raised once there is room
             state.share = min(state.share, int(member.group_share))
         member.group_room = partial(self.room, member.identity.key)
         state.push_to_member()

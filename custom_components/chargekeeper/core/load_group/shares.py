@@ -11,7 +11,7 @@ from ..limits import MINIMUM_CURRENT, Limits, ceiling
 from ..model import Maker
 
 HIGHEST_LIMIT = 1000.0
-"""Highest limit in A per phase; a higher one is taken for a typing error."""
+"""Highest limit in A per phase; a higher limit counts as a typing error."""
 
 type Key = tuple[Maker, str]
 """Identifies a charger: manufacturer and serial number."""
@@ -116,7 +116,7 @@ def allocate(limit: float, claims: Sequence[Claim]) -> list[int]:
 
 
 def could_draw(limits: Limits, *, is_live: bool) -> float:
-    """Return the highest current in A that a charger could draw by itself, its share in a group aside.
+    """Return the highest current in A that a charger could draw by itself, regardless of its share in a group.
 
     This is its setting or, if the setting is unknown, its ceiling; infinite if nothing is known. A charger without live
     readings may have restarted after a power failure, and then draws its offline current.

@@ -54,12 +54,12 @@ far apart mean that the token is wrong."""
 
 INSTALLATION_EVERY = 24 * 3600.0
 INSTALLATION_RETRY = 3600.0
-"""Seconds between two reads of a box's installation and schedule, and after a failed one."""
+"""Seconds between two reads of a box's installation and schedule, and seconds until a failed read is repeated."""
 
 
 @dataclass(slots=True)
 class RefreshSchedule:
-    """Monotonic times of the last attempt, and of the last success, to read a box's installation."""
+    """Monotonic times of the last attempt to read a box's installation, and of the last successful attempt."""
 
     tried_at: float = -inf
     read_at: float = -inf
@@ -71,7 +71,7 @@ class RefreshSchedule:
 
 
 class JuiceNetAccount:
-    """One account at one server. It can be restarted; the breaker and the transports stay."""
+    """One account at one server. The account can be restarted; the breaker and the transports stay."""
 
     def __init__(self, client: JuiceNetClient, clock: Clock) -> None:
         self.breaker = Breaker(clock)
@@ -212,7 +212,7 @@ class JuiceNetAccount:
     # Commands
 
     def unit(self, serial: str) -> Unit:
-        """Return the unit with which a box can be asked now.
+        """Return the unit for a request about a box.
 
         Raises:
             TransportBusy: `throttled`.
@@ -334,7 +334,7 @@ class JuiceNetTransport(CachingTransport):
 
     @property
     def resume_current(self) -> int:
-        """The current in A with which a pause ends: the one before the pause, below all limits (I1).
+        """The current in A with which a pause ends: the current before the pause, reduced to all limits (I1).
 
         Raises:
             UnsafeRequest: `wire_rating_unknown`; `no_group_share`, the limits leave too little for any car.
@@ -347,7 +347,7 @@ class JuiceNetTransport(CachingTransport):
 
     @property
     def _bounded_current(self) -> int:
-        """The last limit that let the box charge, below all others, in A."""
+        """The last limit that let the box charge, reduced to all other limits, in A."""
         config = self.config
         bounds = (config.wire_rating, self._unit_rating, config.load_group_limit, self.share, self._last_current)
         return floor(min((bound for bound in bounds if bound is not None), default=0))

@@ -69,28 +69,28 @@ def _optional_moment(raw: object) -> datetime | None:
 
 
 def _required_serial(raw: object) -> str:
-    """Parse a serial number. Raises ValueError if `raw` is not one: a box without a serial number is unusable."""
+    """Parse a serial number. Raises ValueError for anything else: a box without a serial number is unusable."""
     if not isinstance(raw, str) or not _SERIAL.fullmatch(raw):
         raise ValueError("no unit id")
     return raw
 
 
 def _required_token(raw: object) -> str:
-    """Parse a token. Raises ValueError if `raw` is not one: requests for a box need its token."""
+    """Parse a token. Raises ValueError for anything else: requests for a box need its token."""
     if not isinstance(raw, str) or not _SECRET.fullmatch(raw):
         raise ValueError("no token")
     return raw
 
 
 def _required_word(raw: object) -> str:
-    """Parse a state. Raises ValueError if `raw` is not one: an answer without a state is unusable."""
+    """Parse a state. Raises ValueError for anything else: an answer without a state is unusable."""
     if (word := optional_str(raw)) is None:
         raise ValueError("no state")
     return word
 
 
 def _required_minute(raw: object) -> int:
-    """Parse a minute of a day. Raises ValueError if `raw` is not one, so that no window is invented."""
+    """Parse a minute of a day. Raises ValueError for anything else, so that no window is invented."""
     if (minute := optional_int(0, DAY_MINUTES)(raw)) is None:
         raise ValueError("no minute of a day")
     return minute

@@ -1,7 +1,7 @@
-"""Lets time run faster for ChargeKeeper: it puts a fast clock into the registry before ChargeKeeper is set up.
+"""Component that makes time run faster for ChargeKeeper, with a fast clock in ChargeKeeper's shared state.
 
-It is a custom component of the demo's Home Assistant only. That Home Assistant sets it up first because the copy of
-ChargeKeeper's manifest in the demo's configuration names it among the after_dependencies (see `home_assistant.py`).
+Only the demo's Home Assistant has this component. It is set up before ChargeKeeper, because the demo's copy of
+ChargeKeeper's manifest names it among the after_dependencies (see `home_assistant.py`).
 """
 
 from homeassistant.core import HomeAssistant
@@ -22,11 +22,11 @@ CONFIG_SCHEMA = vol.Schema(
 
 
 async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:
-    """Put the clock there. Raises `RuntimeError` when ChargeKeeper was faster, which would mix two clocks."""
+    """Set the clock. Raise `RuntimeError` if ChargeKeeper was set up before, which would mix two clocks."""
     if SHARED_STATE in hass.data:
         raise RuntimeError("ChargeKeeper was set up before its clock was there")
     factor = config[DOMAIN][CONF_FACTOR]
     hass.data[SHARED_STATE] = SharedState(FastClock(factor))
-    # Home Assistant puts its registries on the disk some time after a change; a kill is to find them there as well.
+    # Home Assistant writes its registries to disk some time after a change. A kill must not lose them.
     registry.SAVE_DELAY = max(round(registry.SAVE_DELAY / factor), SHORTEST_DELAY)
     return True

@@ -1,7 +1,7 @@
-"""Entities that reach the simulated chargers without their cloud, as a local integration of the user's would.
+"""Entities that reach the simulated chargers without their cloud, like a local integration of the user.
 
-They can be linked to the chargers of ChargeKeeper. The chargers live in the process of `scripts/develop`, which shows
-and commands them under `/local` of its control page's address.
+The entities can be linked to the chargers of ChargeKeeper. The chargers live in the process of `scripts/develop`,
+which offers them under `/local` of its control page's address.
 """
 
 from datetime import timedelta
@@ -22,15 +22,15 @@ import voluptuous as vol
 DOMAIN = "chargekeeper_demo_local"
 LOGGER = logging.getLogger(__package__)
 PLATFORMS = (Platform.BUTTON, Platform.NUMBER, Platform.SENSOR, Platform.SWITCH)
-EVERY = timedelta(seconds=1)  # real time: the demo's runs faster
+EVERY = timedelta(seconds=1)  # real time; the time of the demo runs faster
 CONFIG_SCHEMA = vol.Schema({vol.Required(DOMAIN): vol.Schema({vol.Required(CONF_URL): str})}, extra=vol.ALLOW_EXTRA)
 
 type Shown = dict[str, str | float | bool]
-"""One charger as `tests/simulators/demo/control.py` shows it."""
+"""The data of one charger from `tests/simulators/demo/control.py`."""
 
 
 class LocalChargers(DataUpdateCoordinator[dict[str, Shown]]):
-    """All chargers, by serial number."""
+    """Coordinator with the data of all chargers by serial number."""
 
     def __init__(self, hass: HomeAssistant, url: str) -> None:
         super().__init__(hass, LOGGER, config_entry=None, name=DOMAIN, update_interval=EVERY)
@@ -47,7 +47,7 @@ class LocalChargers(DataUpdateCoordinator[dict[str, Shown]]):
         return chargers
 
     async def command(self, serial: str, what: str, value: object = None) -> None:
-        """Command a charger. Raises HomeAssistantError."""
+        """Command a charger. Raise HomeAssistantError if the charger refuses or does not answer."""
         try:
             async with self._session.post(f"{self._url}/{serial}/{what}", json={"value": value}) as response:
                 _answer(response)
@@ -60,7 +60,7 @@ CHARGERS: HassKey[LocalChargers] = HassKey(DOMAIN)
 
 
 class LocalEntity(CoordinatorEntity[LocalChargers]):
-    """An entity of one charger; `key` is what it is for."""
+    """An entity of one charger. `key` names its purpose."""
 
     def __init__(self, coordinator: LocalChargers, serial: str, key: str) -> None:
         super().__init__(coordinator)
@@ -71,7 +71,7 @@ class LocalEntity(CoordinatorEntity[LocalChargers]):
 
     @property
     def shown(self) -> Shown:
-        """The charger as it was last seen."""
+        """The last data of the charger."""
         return self.coordinator.data[self.serial]
 
     @property
@@ -90,7 +90,7 @@ async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:
 
 
 def _answer(response: ClientResponse) -> ClientResponse:
-    """A good answer. Raises ServiceValidationError where the charger refuses, ClientError for any other."""
+    """Return a successful response. Raise ServiceValidationError for a refusal, ClientError for other errors."""
     if response.status == 409:
         raise ServiceValidationError("the charger refuses that now")
     response.raise_for_status()

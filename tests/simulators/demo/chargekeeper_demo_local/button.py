@@ -1,4 +1,4 @@
-"""The restart."""
+"""Button that restarts the charger."""
 
 from typing import override
 
@@ -23,7 +23,7 @@ async def async_setup_platform(
 
 
 class RestartButton(LocalEntity, ButtonEntity):
-    """Restarts the charger."""
+    """The restart button of a charger."""
 
     _attr_device_class = ButtonDeviceClass.RESTART
 

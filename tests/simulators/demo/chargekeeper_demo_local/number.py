@@ -1,4 +1,4 @@
-"""The charging current."""
+"""Number for the charging current."""
 
 from typing import override
 

@@ -1,4 +1,4 @@
-"""What the charger does, and what flows."""
+"""Sensors for status, power and current."""
 
 from typing import override
 
@@ -29,7 +29,7 @@ async def async_setup_platform(
 
 
 class LocalSensor(LocalEntity, SensorEntity):
-    """One value."""
+    """A sensor for one value of a charger."""
 
     def __init__(self, coordinator: LocalChargers, serial: str, key: str) -> None:
         super().__init__(coordinator, serial, key)

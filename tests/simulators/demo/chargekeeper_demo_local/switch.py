@@ -1,4 +1,4 @@
-"""Whether the car may charge."""
+"""Switch that allows or pauses charging."""
 
 from typing import Any, override
 
@@ -22,7 +22,7 @@ async def async_setup_platform(
 
 
 class ChargeSwitch(LocalEntity, SwitchEntity):
-    """On: charge, whatever the schedule says. Off: pause."""
+    """The charge switch. On charges regardless of the schedule, off pauses."""
 
     @property
     @override

@@ -1,9 +1,9 @@
-"""Stands in for a package that Home Assistant imports at every start and that needs a compiler: it hears no speech."""
+"""Replacement for a compiled package that Home Assistant imports at every start. It detects no speech."""
 
 
 class MicroVad:
-    """Speech detection in which nobody ever speaks."""
+    """Speech detector that never detects speech."""
 
     def Process10ms(self, audio: bytes) -> float:  # noqa: N802 - the real one's name
-        """The probability of speech in 10 ms of audio."""
+        """Return the probability of speech in 10 ms of audio."""
         return 0.0

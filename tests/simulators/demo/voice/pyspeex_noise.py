@@ -1,4 +1,4 @@
-"""Stands in for a package that Home Assistant imports at every start and that needs a compiler: it changes nothing."""
+"""Replacement for a compiled package that Home Assistant imports at every start. It changes no audio."""
 
 from dataclasses import dataclass
 
@@ -12,11 +12,11 @@ class Processed:
 
 @dataclass(frozen=True, slots=True)
 class AudioProcessor:
-    """A sound filter without effect, whatever the gain and the noise suppression."""
+    """A sound filter without effect for any gain and noise suppression."""
 
     auto_gain: float
     noise_suppression: int
 
     def Process10ms(self, audio: bytes) -> Processed:  # noqa: N802 - the real one's name
-        """The same 10 ms of audio."""
+        """Return the same 10 ms of audio."""
         return Processed(audio)
