@@ -124,7 +124,8 @@ async def test_press_of_a_linked_button_is_no_report(home: Home) -> None:
     await home.link("status", "restart_button")
     await home.pass_time(60)
     reported_at = home.transport.charger_reported_at
-    home.local.report("restart_button")
+    button = home.local.entry("restart_button").entity_id
+    await home.hass.services.async_call("button", "press", {"entity_id": button}, blocking=True)
     await home.pass_time(1)
     assert home.transport.charger_reported_at == reported_at
 
