@@ -155,6 +155,7 @@ def test_texts_use_only_the_placeholders_available() -> None:
         "config_subentries.juicebox.abort.no_box_heard": {"names"},
         "config_subentries.linked.step.reconfigure": {"charger"},
         "config_subentries.linked.step.cloud_based": {"entities"},
+        "config_subentries.linked.step.unproving": {"entities"},
         "exceptions.no_account": {"entry"},
         "exceptions.no_boxes": {"entry"},
         "exceptions": {
@@ -178,6 +179,7 @@ def test_texts_use_only_the_placeholders_available() -> None:
         "issues.unsafe_stored": {"charger", "asked_offline", "wire", "offline"},
         "issues.two_addresses": {"charger", "pinned", "address"},
         "issues.offline_above_wire": {"charger", "offline", "wire"},
+        "issues.offline_not_stored": {"charger", "not_stored", "offline"},
         "issues.power_off": {"charger", "switch"},
         "issues.port_busy": {"port"},
         "issues.address_gone": {"address"},
@@ -222,7 +224,9 @@ def test_steps_errors_and_aborts_of_the_link_flow_match_their_texts() -> None:
     needs = [*entity_link.REQUIRED.values(), *(need for needs in entity_link.BOX_REQUIRED.values() for need in needs)]
     assert errors | {error for _, error in needs} == set(texts["error"])
     links = {*ALL_LINKS, CONF_ALLOW_POWER_CYCLE}
-    for step, fields in {"user": {"charger", *links}, "reconfigure": links, "cloud_based": set[str]()}.items():
+    nothing = set[str]()
+    steps = {"user": {"charger", *links}, "reconfigure": links, "cloud_based": nothing, "unproving": nothing}
+    for step, fields in steps.items():
         assert set(texts["step"][step].get("data", {})) == fields
         assert set(texts["step"][step].get("data_description", {})) == fields
 

@@ -92,27 +92,30 @@ def limits(first: int, second: int) -> StatusMessage:
 
 
 def test_limit_following_sent_current_is_limit_in_force() -> None:
-    tracker, shown = CommandTracker(), limits(16, 10)
-    assert tracker.in_force(shown) == 16
-    tracker.check_status(shown, 10, 16)
-    assert (tracker.in_force(shown), tracker.confirmed) == (10, True)
+    tracker = CommandTracker()
+    assert tracker.in_force(limits(16, 32)) == 16
+    tracker.record_command(10, 16, limits(16, 16))
+    tracker.check_status(limits(16, 10), 10, 16)
+    assert (tracker.in_force(limits(16, 10)), tracker.proven) == (10, True)
 
 
 def test_limit_equal_to_offline_current_proves_nothing() -> None:
     tracker, shown = CommandTracker(), limits(10, 16)
+    tracker.record_command(16, 16, shown)
     tracker.check_status(shown, 16, 16)
-    assert tracker.in_force(shown) == 10
+    assert (tracker.in_force(shown), tracker.proven) == (10, False)
 
 
 def test_command_is_pending_until_shown_ignored_or_cancelled() -> None:
     tracker = CommandTracker()
+    tracker.record_command(10, 16, limits(16, 16))
     for statuses in ([limits(10, 16)], [limits(16, 16)] * SHOWS_WITHIN):
-        tracker.record_command()
+        tracker.record_user_change()
         for status in statuses:
             assert tracker.pending
             tracker.check_status(status, 10, 16)
         assert not tracker.pending
     assert tracker.ignored
-    tracker.record_command()
+    tracker.record_user_change()
     tracker.cancel()
     assert not tracker.pending

@@ -198,6 +198,10 @@ class JuiceBox:
     """Offline current in the EEPROM (2.6)."""
     obeys: bool = True
     """False if the box ignores commands; its counter `s` stands still then (2.2, 2.3)."""
+    stores: bool = True
+    """False if the box follows commands, but keeps its offline current."""
+    constants: dict[str, int] = field(default_factory=dict)
+    """Letters of the status that always show the same value."""
     state_key: Shows = Shows.M_IN_FORCE
     online_may_exceed: bool = False
     """True if the online limit may exceed the offline current, as on some v09u boxes (0, fact 4)."""
@@ -592,6 +596,7 @@ class JuiceBox:
             "A": round(self._amperes * 10),
             "p": self._power_factor,
         } | dict.fromkeys("bBXYP", 0)
+        values |= self.constants
         return wire.status(self.wire, self.serial, values, charging=charging)
 
     def _encrypted(self) -> bytes:
@@ -661,7 +666,7 @@ class JuiceBox:
         self._index = self._index % 999 + 1
         self._online, self._online_until = order.online, now + OFFLINE_AFTER
         self._set_clock((order.weekday * 24 + order.hour) * 60 + order.minute)
-        if (stored := min(order.stored, self.unit_rating)) != self.stored:
+        if self.stores and (stored := min(order.stored, self.unit_rating)) != self.stored:
             self.stored = stored
             self.writes += 1
         self._decide()

@@ -26,9 +26,11 @@ from ..const import CONF_SERIAL, DOMAIN, KIND_JUICEBOX
 from ..coordinator import charger_name
 from ..entries.kind import kind_of
 from ..ha.shared_state import linkable, linked_subentry
+from ..linked.echoes import only_repeats
 from ..linked.entity_transport import (
     ALL_LINKS,
     BOX_LINKS,
+    COMMANDED,
     CONF_ALLOW_POWER_CYCLE,
     CONF_CHARGE_SWITCH,
     CONF_CURRENT,
@@ -80,6 +82,7 @@ class LinkedSubentryFlow(ConfigSubentryFlow):
         self._data: dict[str, Any] = {}
         self._title = ""
         self._cloud_based: list[str] = []
+        self._unproving: list[str] = []
 
     async def async_step_user(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Choose a charger and its entities."""
@@ -130,11 +133,21 @@ class LinkedSubentryFlow(ConfigSubentryFlow):
     async def async_step_cloud_based(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
         """Warn about entities of a cloud integration, which are of no use while that cloud is down."""
         if user_input is not None:
-            return self._finish()
+            return await self._name_unproving_or_finish()
         return self.async_show_form(
             step_id="cloud_based",
             data_schema=vol.Schema({}),
             description_placeholders={"entities": ", ".join(self._cloud_based)},
+        )
+
+    async def async_step_unproving(self, user_input: dict[str, Any] | None = None) -> SubentryFlowResult:
+        """Name the entities that only show what they were told, so that no command can be verified by them."""
+        if user_input is not None:
+            return self._finish()
+        return self.async_show_form(
+            step_id="unproving",
+            data_schema=vol.Schema({}),
+            description_placeholders={"entities": ", ".join(self._unproving)},
         )
 
     async def _warn_or_finish(self) -> SubentryFlowResult:
@@ -144,7 +157,14 @@ class LinkedSubentryFlow(ConfigSubentryFlow):
         integrations = await async_get_integrations(self.hass, {entity.platform for entity in entities})
         clouds = {domain for domain, integration in integrations.items() if _is_cloud_based(integration)}
         self._cloud_based = sorted(entity.entity_id for entity in entities if entity.platform in clouds)
-        return await self.async_step_cloud_based() if self._cloud_based else self._finish()
+        known = self._get_reconfigure_subentry().data.values() if self.source == SOURCE_RECONFIGURE else ()
+        ids = {self._data.get(link) for link in COMMANDED}.difference(known)
+        states = (self.hass.states.get(entity.entity_id) for entity in entities if entity.id in ids)
+        self._unproving = sorted(state.entity_id for state in states if state is not None and only_repeats(state))
+        return await self.async_step_cloud_based() if self._cloud_based else await self._name_unproving_or_finish()
+
+    async def _name_unproving_or_finish(self) -> SubentryFlowResult:
+        return await self.async_step_unproving() if self._unproving else self._finish()
 
     def _finish(self) -> SubentryFlowResult:
         if self.source == SOURCE_RECONFIGURE:

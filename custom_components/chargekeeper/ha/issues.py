@@ -104,6 +104,7 @@ def track_box_issues(hass: HomeAssistant, coordinator: ChargerCoordinator, box: 
             "asked": f"{box.state.served or 0}",
             "offline": f"{box.state.stored or 0}",
             "asked_offline": f"{box.refused_stored or 0}",
+            "not_stored": f"{box.not_stored or 0}",
             "pinned": box.config.host,
             "address": box.state.host,
         }

@@ -85,6 +85,7 @@ class BoxIssue(StrEnum):
     ENCRYPTED = "encrypted"
     STORED_ZERO = "stored_zero"  # without commands the box does not charge at all
     OFFLINE_ABOVE_WIRE = "offline_above_wire"
+    OFFLINE_NOT_STORED = "offline_not_stored"  # the box still reports the stored limit from before the change
     TWO_ADDRESSES = "two_addresses"  # the pinned address uses its serial while another address is believed
     OVERRIDE_HANDED_BACK = "override_handed_back"  # the server is back in charge and does not let the box charge
 
@@ -152,21 +153,23 @@ class Box:
         self.refused_stored: int | None = None
         """The last stored limit of the server that was not passed on, in A."""
         self.confirmed_current: int | None = None
-        """The user's charging current that the box last confirmed by a status, in A."""
+        """The user's charging current that the box last showed by a status, in A; what it reports if it ignores it."""
+        self.not_stored: int | None = None
+        """The stored limit that the box did not take, in A."""
         self._arrival: Arrival | None = None
         self._in_charge = state.kept or forward is None
         self._relaying = True  # False between handing back and the next status: ChargeKeeper answered the last one
         self._first_after_take_over = False  # applies to the next answer
         self._user_change_pending = False  # then no guard time delays the answer
         self._cooldown = Cooldown(clock)
-        self._command_tracker = CommandTracker()
+        self._command_tracker = CommandTracker(state.second_in_force)
         self._sent_setting: int | None = state.charging_current
         self._sent_share = self._confirmed_share = inf  # A; the load group share
         self._sent_offline: int | None = None  # with the last command, cleared by the next status
         self._offline_sent_count = 0  # statuses that followed a command with the stored limit
         self._previous_offline: tuple[int, datetime | None] | None = None
         """The stored limit before the user's change, and the time at which that earlier limit was changed. None once
-        the box has shown that it obeys."""
+        the change counts as stored."""
         self._cancel_check: Callable[[], None] | None = None
         self._update_offline_issues()
 
@@ -231,6 +234,12 @@ class Box:
         return self._user_change_pending or self._command_tracker.pending
 
     @property
+    def proves_command(self) -> bool:
+        """True if the last status proves that the user's last change is in force, or that it is not."""
+        tracker = self._command_tracker
+        return not self.change_pending and (tracker.proven or tracker.contradicted)
+
+    @property
     def address(self) -> Address | None:
         """Source of the last status in this run."""
         return None if self._arrival is None else self._arrival.address
@@ -269,7 +278,7 @@ class Box:
 
     @property
     def shown_setting(self) -> int | None:
-        """The confirmed setting of the box in A: the user's current, or the load group share if that is less."""
+        """The setting that the box last showed, in A: the user's current, or the load group share if that is less."""
         known = (self.confirmed_current, self.state.allowed, self.state.offline)
         setting = next((amps for amps in known if amps is not None), None)
         return None if setting is None else floor(min(setting, self._confirmed_share))
@@ -472,6 +481,7 @@ class Box:
             raise UnsafeRequest("above_ceiling", "" if wire is None else f"{wire:g}")
 
     def _store_and_notify(self, offline: int) -> None:
+        self.issues.discard(BoxIssue.OFFLINE_NOT_STORED)
         self._store(offline)
         self._notify()
 
@@ -530,6 +540,8 @@ class Box:
         now = self._clock.monotonic()
         if self.state.version not in {"", message.version}:
             self._forget()
+            self._command_tracker = CommandTracker()  # another firmware may mean something else by its limits
+            self.state.second_in_force = None
         self.state.version = message.version
         self.issues.discard(BoxIssue.ENCRYPTED)
         self.status = message
@@ -541,7 +553,7 @@ class Box:
         self._record_interval_energy(message)
         self._learn_offline(message, now)
         self._track_command(message, now)
-        self._confirm_offline_sent()
+        self._confirm_offline_sent(message)
         self._forward_status(arrival.data, now)
         if self.mode is Mode.KEEP:
             self._answer(now)
@@ -594,6 +606,7 @@ class Box:
             # The change was lost and may be tried again.
             self.state.offline_changed_at = self._previous_offline[1]
         self._previous_offline = None
+        self.issues.discard(BoxIssue.OFFLINE_NOT_STORED)
         self._update_offline_issues()
         if silent and self.server_health.silent:
             self._set_in_charge(True)
@@ -606,33 +619,57 @@ class Box:
             self._command_tracker.cancel()
             self._confirmed_share = inf
             return
-        self._command_tracker.check_status(message, sent, offline)
-        if self._command_tracker.confirmed:
+        tracker = self._command_tracker
+        tracker.check_status(message, sent, offline)
+        self.state.second_in_force = tracker.second_in_force
+        if tracker.proven:
+            self.issues.discard(BoxIssue.IGNORES_COMMANDS)
+        if tracker.follows:
             self.confirmed_current = self._sent_setting
             self._confirmed_share = self._sent_share
-            self.issues.discard(BoxIssue.IGNORES_COMMANDS)
-            if self._sent_offline == offline:
-                self._previous_offline = None
-        elif self._command_tracker.ignored:
+        elif tracker.ignored:
             self.issues.add(BoxIssue.IGNORES_COMMANDS)
-            self.confirmed_current = None
+            shown = _plausible(tracker.in_force(message)) or 0
+            self.confirmed_current = shown if shown >= MINIMUM_CURRENT else None
             self._confirmed_share = inf
             if self._offline_sent_count >= SHOWS_WITHIN:  # otherwise the ignored commands preceded the change
+                self.issues.discard(BoxIssue.OFFLINE_NOT_STORED)
                 self._revert_offline_change()
 
-    def _confirm_offline_sent(self) -> None:
+    def _confirm_offline_sent(self, message: StatusMessage) -> None:
         """Count the statuses that follow a command with the present stored limit.
 
-        Three such statuses confirm that the box stored the limit, unless the box ignores commands. A single command may
-        be lost.
+        Three such statuses confirm that the box stored the limit, unless the box ignores commands or reports that it
+        still stores the previous one. A single command may be lost.
         """
         if self._sent_offline is not None and self._sent_offline == self.state.offline:
             self._offline_sent_count += 1
         self._sent_offline = None
-        is_stored = self._offline_sent_count >= SHOWS_WITHIN and BoxIssue.IGNORES_COMMANDS not in self.issues
-        if is_stored and self.state.overwritten is not None:
-            self.state.overwritten = None
-            self._update_offline_issues()
+        offline = self.state.offline
+        overwritten = self.state.overwritten
+        if offline is None or overwritten is None or self._offline_sent_count < SHOWS_WITHIN:
+            return
+        if BoxIssue.IGNORES_COMMANDS in self.issues:
+            return
+        if self._command_tracker.keeps_stored(message, offline, overwritten):
+            self._report_not_stored(offline, overwritten)
+            return
+        self.state.overwritten = self._previous_offline = None
+        if offline == self.not_stored:
+            self.issues.discard(BoxIssue.OFFLINE_NOT_STORED)
+        self._update_offline_issues()
+
+    def _report_not_stored(self, offline: int, previous: int) -> None:
+        """Report that the box still stores the previous limit.
+
+        A lower limit is sent further: the user confirmed it, and the previous one counts until the box shows another.
+        """
+        if self.mode is not Mode.KEEP:
+            return  # the server, not the user, wants another limit
+        self.not_stored = offline
+        self.issues.add(BoxIssue.OFFLINE_NOT_STORED)
+        if offline > previous:
+            self._revert_offline_change()
 
     def _revert_offline_change(self) -> None:
         """Restore the previous stored limit: the box ignored the change."""
@@ -858,7 +895,8 @@ class Box:
             self.block_reason = self._find_block_reason()
         if self._user_change_pending:
             self._user_change_pending = False
-            self._command_tracker.record_command()
+            self._command_tracker.record_user_change()
+        self._command_tracker.record_command(command.online, command.offline, self.status)
         self._sent_offline = command.offline
         state.online = command.online
         state.index = command.index

@@ -17,7 +17,8 @@ class BoxState:
     that the user named.
 
     Limits: `offline` is the stored limit `M`, None until it is learned. `overwritten` is the highest limit that the box
-    may still have stored instead, until the box has surely received the new limit. `online` is the last `A` that was
+    may still have stored instead, until the box has surely received the new limit. `second_in_force` is True if the
+    second limit of its statuses is in force, None until a command shows which is. `online` is the last `A` that was
     sent to the box, whoever sent it. `served` is the last `A` of the manufacturer's server. `allowed` is the last `A`
     with which that server let the box charge, or the limit of the installation if that limit was lower.
 
@@ -32,6 +33,7 @@ class BoxState:
     firmware: str | None = None
     offline: int | None = None
     overwritten: int | None = None
+    second_in_force: bool | None = None
     online: int | None = None
     served: int | None = None
     allowed: int | None = None
@@ -88,7 +90,7 @@ _CURRENTS = {"online", "served", "allowed", "charging_current"}
 _STORED = {"offline": 999, "overwritten": 999}
 """Highest accepted values. They exceed all currents: the first stored limit of a server is accepted as it is."""
 _COUNTS = _STORED | {"index": 999, "flags": 999, "lifetime": 10**12, "session_start": 10**12}
-_SWITCHES = {"cycles", "kept", "plugged", "paused", "override"}
+_SWITCHES = {"cycles", "kept", "plugged", "paused", "override", "second_in_force"}
 _WORDS = {"host", "pinned", "version", "firmware"}
 
 

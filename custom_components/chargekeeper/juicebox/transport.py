@@ -107,6 +107,10 @@ class JuiceBoxTransport(_BoxTransport):
     def charger_reported_at(self) -> float | None:
         return None if self._last_seen is None else self._last_seen.observed_mono
 
+    @override
+    def proves(self, capability: Capability) -> bool:
+        return self._box.proves_command
+
     @property
     @override
     def booted_at(self) -> float | None:

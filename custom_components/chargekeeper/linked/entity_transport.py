@@ -29,6 +29,7 @@ from homeassistant.const import (
 )
 from homeassistant.core import (
     CALLBACK_TYPE,
+    Context,
     Event,
     EventStateChangedData,
     EventStateReportedData,
@@ -87,6 +88,7 @@ from ..core.transport import (
     Transport,
     TransportListener,
 )
+from .echoes import Echoes, only_repeats
 
 SUBENTRY_LINKED = "linked"
 
@@ -107,6 +109,9 @@ BOX_LINKS = (CONF_POWER, CONF_CURRENT, CONF_RESTART_BUTTON, CONF_POWER_SWITCH)
 """The entities that can be linked to a JuiceBox. A box reports its own status and is commanded by the replies to it."""
 
 ALL_LINKS = (*LINKS, CONF_POWER_SWITCH)
+
+COMMANDED = frozenset({CONF_CURRENT_NUMBER, CONF_CHARGE_SWITCH})
+"""The links whose entities are commanded, and also report what the charger is set to."""
 
 FLOWING: Mapping[str, float] = {CONF_POWER: 100.0, CONF_CURRENT: 0.5}
 """Power (W) and current (A) from which power counts as flowing."""
@@ -222,6 +227,8 @@ class EntityTransport(Transport):
         self._tracked: dict[str, str] = {}  # link by entity id
         self._untrack: list[CALLBACK_TYPE] = []
         self._last_reports: dict[str, Timestamp] = {}
+        self._echoes = Echoes(clock)
+        self._before_echo: dict[str, State] = {}  # by link, the last report of an entity that now shows an echo
         self._unproven: set[str] = set()  # links whose entity has reported only its initial state
         self._is_lost = True
         self._lost_at = -inf
@@ -272,6 +279,13 @@ class EntityTransport(Transport):
     @override
     def charger_reported_at(self) -> float | None:
         return max((timestamp.observed_mono for timestamp in self._last_reports.values()), default=None)
+
+    @override
+    def proves(self, capability: Capability) -> bool:
+        """Return False if the entity that shows the effect only repeats what it was told."""
+        link = CONF_CURRENT_NUMBER if capability is Capability.CURRENT else self._status_link
+        state = self._state(link)
+        return state is not None and not only_repeats(state)
 
     @property
     @override
@@ -328,7 +342,12 @@ class EntityTransport(Transport):
         link, domain, service, data = self._call_for(command)
         if (state := self._state(link)) is None:
             raise NoConnection("linked_unavailable")
-        await async_call_entity(self._hass, self._clock, patience, state.entity_id, (domain, service, data))
+        context = self._echoes.begin(link)
+        try:
+            call = (domain, service, data)
+            await async_call_entity(self._hass, self._clock, patience, state.entity_id, call, context=context)
+        finally:
+            self._echoes.end(link)
 
     @override
     async def check(self) -> None:
@@ -426,7 +445,7 @@ class EntityTransport(Transport):
         ]
         for entity_id, link in tracked.items():
             state = self._state(link)
-            if entity_id not in before and state is not None and _is_known(state):
+            if entity_id not in before and link != CONF_RESTART_BUTTON and state is not None and _is_known(state):
                 self._note_existing(link, state)
 
     @callback
@@ -441,7 +460,8 @@ class EntityTransport(Transport):
         A state that was written only once may be a restored one. `last_reported` is a wall clock time and may lie in
         the future.
         """
-        if state.last_reported == state.last_changed and self._restores(state.entity_id):
+        restored = state.last_reported == state.last_changed and self._restores(state.entity_id)
+        if restored or (link in COMMANDED and only_repeats(state)):
             self._unproven.add(link)
             return
         self._unproven.discard(link)
@@ -450,6 +470,7 @@ class EntityTransport(Transport):
 
     def _note_report(self, link: str) -> None:
         self._unproven.discard(link)
+        self._before_echo.pop(link, None)
         self._last_reports[link] = Timestamp.of(self._clock)
 
     def _restores(self, entity_id: str) -> bool:
@@ -467,7 +488,13 @@ class EntityTransport(Transport):
         if link is None:
             return  # the event was under way when the entity was no longer tracked
         old = old_state(event)
-        if state is not None and _is_known(state):
+        if link == CONF_RESTART_BUTTON:
+            pass  # its state is the time of our own call
+        elif link in COMMANDED and state is not None and _is_known(state) and only_repeats(state):
+            self._unproven.add(link)
+        elif link in COMMANDED and state is not None and self._echoes.is_echo(link, state):
+            self._keep_report(link, old)
+        elif state is not None and _is_known(state):
             restores = self._restores(state.entity_id)
             if is_own_report(old, state, restores=restores, unproven=link in self._unproven):
                 self._note_report(link)
@@ -479,6 +506,11 @@ class EntityTransport(Transport):
             self._unproven.add(link)
         self._notify()
         self._update_health()
+
+    def _keep_report(self, link: str, reported: State | None) -> None:
+        """Keep what an entity reported last, while its state may be an echo."""
+        if reported is not None and _is_known(reported) and link not in self._before_echo:
+            self._before_echo[link] = reported
 
     def _warn_of_unknown_text(self, text: str) -> None:
         if not self._has_unknown_text and slug(text) not in STATUS_WORDS:
@@ -609,7 +641,8 @@ class EntityTransport(Transport):
 
     def _reported_state(self, link: str) -> State | None:
         """Return the state that a linked entity reported; None if the entity has only its initial state."""
-        return None if link in self._unproven else self._state(link)
+        state = None if link in self._unproven else self._state(link)
+        return None if state is None else self._before_echo.get(link, state)
 
     def _fault(self, link: str) -> str | None:
         """Return the fault of a linked entity that only the user can correct; None if there is none."""
@@ -653,6 +686,7 @@ async def async_call_entity(
     entity_id: str,
     call: tuple[str, str, dict[str, Any]],
     guard: Callable[[], None] | None = None,
+    context: Context | None = None,
 ) -> None:
     """Command an entity of another integration.
 
@@ -663,6 +697,7 @@ async def async_call_entity(
         entity_id: the entity.
         call: domain, action and data.
         guard: called last before the call; raises ChargerError to prevent it.
+        context: the context of the call; Home Assistant copies it to the states that the call causes.
 
     Raises:
         ChargerError: the error of `guard`; nothing was sent.
@@ -670,7 +705,7 @@ async def async_call_entity(
         NotApplicable: `linked_refused`.
         TransportDown: `linked_timeout`, `linked_failed`.
     """
-    match await _in_time(clock, _call_available(hass, entity_id, call, guard), patience):
+    match await _in_time(clock, _call_available(hass, entity_id, call, guard, context), patience):
         case None:
             pass
         case ChargerError() as err:
@@ -698,13 +733,17 @@ async def _in_time(clock: Clock, work: Coroutine[Any, Any, object], patience: fl
 
 
 async def _call_available(
-    hass: HomeAssistant, entity_id: str, call: tuple[str, str, dict[str, Any]], guard: Callable[[], None] | None
+    hass: HomeAssistant,
+    entity_id: str,
+    call: tuple[str, str, dict[str, Any]],
+    guard: Callable[[], None] | None,
+    context: Context | None,
 ) -> None:
     """Command an entity. Raises NoConnection if it is not available now: Home Assistant would drop the call."""
     _available(hass, entity_id)
     if guard is not None:
         guard()
-    await hass.services.async_call(*call, blocking=True, target={ATTR_ENTITY_ID: entity_id})
+    await hass.services.async_call(*call, blocking=True, context=context, target={ATTR_ENTITY_ID: entity_id})
 
 
 def _available(hass: HomeAssistant, entity_id: str) -> Entity:
