@@ -233,6 +233,8 @@ ROLE = Property("role", ReadingClass.CONFIG, Role)
 CURRENCY = Property("currency", ReadingClass.CONFIG, str)  # ISO 4217
 TIME_ZONE = Property("time_zone", ReadingClass.CONFIG, str)  # IANA name
 OCPP = Property("ocpp", ReadingClass.CONFIG, bool)  # a central system commands the charger
+PHASES = Property("phases", ReadingClass.CONFIG, float)  # number of phases on which the charger is connected
+NOMINAL_VOLTAGE = Property("nominal_voltage", ReadingClass.CONFIG, float)  # V, of the mains; not measured
 
 PROPERTIES: Mapping[str, Property[object]] = {
     p.key: cast("Property[object]", p)
@@ -242,7 +244,7 @@ PROPERTIES: Mapping[str, Property[object]] = {
         *(LIFETIME_ENERGY, SESSION_ENERGY, SESSION_COST),
         *(WIRE_RATING, UNIT_RATING, LOAD_GROUP_LIMIT, HOUSE_LIMIT, OFFLINE_CURRENT, CHARGING_CURRENT),
         LIMIT_IN_FORCE,
-        *(ECO_MODE, FIRMWARE, LATEST_FIRMWARE, SCHEDULE, ROLE, CURRENCY, TIME_ZONE, OCPP),
+        *(ECO_MODE, FIRMWARE, LATEST_FIRMWARE, SCHEDULE, ROLE, CURRENCY, TIME_ZONE, OCPP, PHASES, NOMINAL_VOLTAGE),
     )
 }
 """Every property by its key."""

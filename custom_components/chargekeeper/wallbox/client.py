@@ -252,6 +252,7 @@ class ChargerStatus(DataClassDictMixin):
     status: int | None = field(default=UNREADABLE, metadata=field_options(alias="status_id", deserialize=_status_code))
     last_sync: str | None = _optional("last_sync", optional_str)
     charging_power: float | None = _optional("charging_power", _kilowatts)
+    phases: int | None = _optional("current_mode", optional_int(1, 3))
     max_available_power: float | None = _optional("max_available_power", _amperes)
     added_energy: float | None = _optional("added_energy", _energy)
     charging_time: float | None = _optional("charging_time", _seconds)

@@ -24,7 +24,9 @@ from ..core.model import (
     LIFETIME_ENERGY,
     LIVE_AGE,
     LOCKED,
+    NOMINAL_VOLTAGE,
     OCPP,
+    PHASES,
     POWER,
     POWER_FLOWS,
     PROBLEM,
@@ -204,6 +206,8 @@ def status_readings(
         builder.put(SESSION_COST, status.cost)
     _put_config(builder, status.config)
     builder.put(WIRE_RATING, status.config.max_available_current or status.max_available_power)
+    builder.put(PHASES, status.phases)
+    builder.put(NOMINAL_VOLTAGE, _nominal_voltage(status.config.time_zone))
     return _with_offline(builder, facts, now, idle_age)
 
 
@@ -385,6 +389,13 @@ def _with_offline(builder: ReadingBuilder, facts: StatusFacts, now: Timestamp, i
             STATUS, Reading(Status.OFFLINE, Source.CLOUD, now.observed_at, now.observed_mono, idle_age)
         )
     return builder.readings
+
+
+def _nominal_voltage(time_zone: str | None) -> float | None:
+    """Return the voltage of the mains in V where chargers of this manufacturer are sold; None without a time zone."""
+    if time_zone is None:
+        return None
+    return 240.0 if time_zone.startswith("America/") else 230.0
 
 
 def _ocpp(operation_mode: str | None) -> bool | None:
