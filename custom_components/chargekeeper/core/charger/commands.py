@@ -303,14 +303,15 @@ class Commands:
     def _correct_late_arrival(self, capability: Capability, now: float) -> None:
         """Send the latest setting once more if an older one arrived late.
 
-        The setting is sent again only once: any other setting that appears afterwards is an external change.
+        The setting is sent again only once: any other setting that appears afterwards is an external change. A lower
+        setting than the latest stays, because somebody may have chosen it meanwhile.
         """
         unacknowledged = [late for late in self._unacknowledged.pop(capability) if now <= late.sent_at + TIME_TO_LIVE]
         if not unacknowledged:
             return
         latest = self._latest.get(capability)
         arrived = capability not in self._expected and any(
-            latest is not None and late.setting != latest.setting and self._is_shown(late.setting)
+            latest is not None and _is_below(latest.setting, late.setting) and self._is_shown(late.setting)
             for late in unacknowledged
         )
         if not arrived or latest is None or self._context.stopping:
@@ -380,6 +381,13 @@ class Commands:
 
     def _record(self, setting: Setting, outcome: Outcome) -> None:
         self.outcomes.append((self._clock.now(), type(setting).__name__, outcome))
+
+
+def _is_below(latest: Setting, late: Setting) -> bool:
+    """Return True if `latest` differs from `late` and lets the charger draw no more."""
+    if isinstance(latest, SetCurrent) and isinstance(late, SetCurrent):
+        return latest.amps < late.amps
+    return latest not in {late, START}
 
 
 async def _do_nothing(*_: object) -> None:
