@@ -288,14 +288,16 @@ class Reading[T]:
 class Readings:
     """Readings by property, typed by the property.
 
-    `retracted` maps the key of a property to the monotonic time at which the property had no value.
+    Both of these map the key of a property to a monotonic time. At the time in `retracted`, the property had no value.
+    At the time in `unreadable`, a limit could not be read, so that its last value remains a bound.
     """
 
-    __slots__ = ("_by_key", "retracted")
+    __slots__ = ("_by_key", "retracted", "unreadable")
 
     def __init__(self, by_key: Mapping[str, Reading[object]] | None = None) -> None:
         self._by_key = dict(by_key or {})
         self.retracted: dict[str, float] = {}
+        self.unreadable: dict[str, float] = {}
 
     def put[T](self, prop: Property[T], reading: Reading[T]) -> None:
         """Add a reading; it replaces a reading of the same property."""
@@ -318,6 +320,10 @@ class Readings:
         """Record that the property had no value at the monotonic time `at`; older readings are void."""
         self.retracted[prop.key] = at
 
+    def keep_as_bound(self, limit: Property[float], at: float) -> None:
+        """Record that a limit could not be read at the monotonic time `at`; an older value remains, as cached."""
+        self.unreadable[limit.key] = at
+
     def remove[T](self, prop: Property[T]) -> None:
         """Remove the reading of a property."""
         self.discard(prop.key)
@@ -330,6 +336,7 @@ class Readings:
         """Return an independent copy."""
         copy = Readings(self._by_key)
         copy.retracted = dict(self.retracted)
+        copy.unreadable = dict(self.unreadable)
         return copy
 
     def __contains__[T](self, prop: Property[T]) -> bool:

@@ -19,7 +19,6 @@ from ..core.model import (
     CAR_CONNECTED,
     CHARGING_CURRENT,
     ECO_MODE,
-    HOUSE_LIMIT,
     IDLE_STATUS_AGE,
     LIVE_AGE,
     LOCKED,
@@ -272,10 +271,9 @@ class WallboxCloudTransport(CachingTransport):
         if config.eco_smart is not None and config.eco_smart.percentage is not None:
             self.eco_percentage = config.eco_smart.percentage
         self._record_code(status.status)
-        readings = status_readings(status, seen=self._seen_at(), now=Timestamp.of(self._clock), idle_age=self.idle_age)
-        if config.home_sharing is False or config.icp_max_current == 0:
-            readings.retract(HOUSE_LIMIT, self._clock.monotonic())
-        self._publish_proven(readings)
+        self._publish_proven(
+            status_readings(status, seen=self._seen_at(), now=Timestamp.of(self._clock), idle_age=self.idle_age)
+        )
 
     def record_details(self, details: ChargerDetails) -> None:
         """Process the details of this charger, which include the role of the account."""
