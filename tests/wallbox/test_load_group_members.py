@@ -46,13 +46,9 @@ async def start_group(bench: Bench, limit: float) -> LoadGroup:
 @contextmanager
 def drawing(serial: str, amps: int) -> Iterator[None]:
     """Let the car at a charger draw `amps` whatever the charger is set to."""
-    real = SimulatedCharger.amperes.fget
-    assert real is not None
-    with patch.object(
-        SimulatedCharger,
-        "amperes",
-        property(lambda charger: amps if charger.serial == serial else real(charger)),
-    ):
+    real = vars(SimulatedCharger)["amperes"].fget
+    changed = property(lambda charger: amps if charger.serial == serial else real(charger))
+    with patch.object(SimulatedCharger, "amperes", changed):
         yield
 
 
